@@ -1,0 +1,175 @@
+//! The validated configuration as plain values.
+//!
+//! Everything that decides (validation, planning, the commands of `tramactl`) works on these
+//! values; only `parse` and `edit` know that they come from TOML.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// The whole configuration. Names are unique per kind; order is that of the file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Config {
+    /// The `[daemon]` table.
+    pub daemon: DaemonConfig,
+    /// The `[[network]]` tables.
+    pub networks: Vec<Network>,
+    /// The `[[port]]` tables.
+    pub ports: Vec<Port>,
+}
+
+/// What concerns the daemon as a whole. Changes here need a restart.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DaemonConfig {
+    /// The control socket.
+    pub control: PathBuf,
+    /// Where state that must survive a restart is kept.
+    pub state: PathBuf,
+    /// Where Prometheus scrapes; `None` = nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Data-plane threads, at least 1.
+    pub workers: usize,
+    /// How long an idle worker looks before it sleeps.
+    pub spin: Spin,
+}
+
+/// How long an idle worker looks for frames before it sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Spin {
+    /// Looks for this long after the last frame; zero = sleeps at once.
+    For(Duration),
+    /// Never sleeps.
+    Always,
+}
+
+/// What a network offers beside the switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Ports talk to each other and to nobody else.
+    Internal,
+}
+
+/// One layer-2 domain; a *bridge* in the OVS-like commands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Network {
+    /// Unique name.
+    pub name: String,
+    /// What it offers beside the switch.
+    pub mode: Mode,
+    /// Largest layer-3 packet in bytes (68..=65521).
+    pub mtu: u16,
+    /// Most MAC addresses that are remembered.
+    pub mac_table_size: usize,
+    /// How long a silent MAC address is remembered.
+    pub mac_aging: Duration,
+    /// Free-form notes of management software; trama does not read them.
+    pub external_ids: BTreeMap<String, String>,
+}
+
+/// A place on a network where something plugs in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Port {
+    /// Unique name.
+    pub name: String,
+    /// The network it is on; `None` = not attached.
+    pub network: Option<String>,
+    /// VLAN mode and tags.
+    pub vlan: Vlan,
+    /// Whether the cable is plugged in.
+    pub cable: bool,
+    /// What plugs in.
+    pub interface: Interface,
+    /// Free-form notes of management software; trama does not read them.
+    pub external_ids: BTreeMap<String, String>,
+}
+
+/// VLAN settings as they are written; the mode that follows from them is `mode_or_default`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Vlan {
+    /// The access or native VLAN, 0..=4095.
+    pub tag: Option<u16>,
+    /// VLANs carried by a trunk; empty = all.
+    pub trunks: Vec<u16>,
+    /// The mode, where it is stated.
+    pub mode: Option<VlanMode>,
+}
+
+/// The four VLAN modes of Open vSwitch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VlanMode {
+    /// One VLAN, untagged on the wire.
+    Access,
+    /// Tagged frames of the listed VLANs.
+    Trunk,
+    /// A trunk whose native VLAN leaves tagged.
+    NativeTagged,
+    /// A trunk whose native VLAN leaves untagged.
+    NativeUntagged,
+}
+
+impl Vlan {
+    /// The mode in force: the stated one, else access if a tag is set, else trunk.
+    pub fn mode_or_default(&self) -> VlanMode {
+        self.mode.unwrap_or(if self.tag.is_some() { VlanMode::Access } else { VlanMode::Trunk })
+    }
+}
+
+/// The device on a port.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Interface {
+    /// A virtio-net device served over a vhost-user socket.
+    VhostUser(VhostUser),
+    /// A TAP device of the kernel.
+    Tap(Tap),
+}
+
+/// A vhost-user socket.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VhostUser {
+    /// The socket's path.
+    pub path: PathBuf,
+    /// Which end listens.
+    pub role: Role,
+    /// Queue pairs, at least 1.
+    pub queues: u16,
+}
+
+/// Which end of a vhost-user socket we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// We listen.
+    Server,
+    /// We connect, and reconnect for ever.
+    Client,
+}
+
+/// A TAP device.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tap {
+    /// The device's name.
+    pub ifname: String,
+    /// The named network namespace it lives in; `None` = the daemon's.
+    pub netns: Option<String>,
+    /// Addresses it is given, with prefix lengths.
+    pub address: Vec<(IpAddr, u8)>,
+}
+
+impl Default for DaemonConfig {
+    fn default() -> Self {
+        Self {
+            control: "/run/trama/control.sock".into(),
+            state: "/var/lib/trama".into(),
+            metrics: None,
+            workers: 1,
+            spin: Spin::For(Duration::from_micros(20)),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! `tramad`: configuration, planning, control API, metrics.
+#![forbid(unsafe_code)]
+
+pub mod config;

@@ -1,0 +1,2 @@
+//! `tramad`, the daemon.
+fn main() {}

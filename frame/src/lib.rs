@@ -1,0 +1,18 @@
+//! Ethernet frames as values and byte rewrites: MAC addresses, VLAN tags, the virtio-net
+//! header, checksums and software segmentation.
+//!
+//! This is a leaf crate: it does no I/O, allocates only where a function says so, and knows
+//! neither ports nor queues.
+
+pub mod checksum;
+pub mod ethernet;
+pub mod gso;
+pub mod mac;
+pub mod offload;
+pub mod vlan;
+pub mod vnet;
+
+pub use mac::MacAddr;
+pub use offload::Offloads;
+pub use vlan::{VlanId, VlanTag};
+pub use vnet::VnetHeader;

@@ -1,0 +1,2 @@
+//! `tramactl`, the control command.
+fn main() {}

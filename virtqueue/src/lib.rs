@@ -1,0 +1,1 @@
+//! Guest memory map and split virtqueue, device side and driver side.
