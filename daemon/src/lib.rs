@@ -1,4 +1,14 @@
 //! `tramad`: configuration, planning, control API, metrics.
+//!
+//! The way of a change, whoever asks for it (start-up, `reload`, `SIGHUP`, `tramactl`):
+//! a [`config::model::Config`] is edited or read, [`config::validate`] looks at it as a whole,
+//! [`plan::plan`] turns (running, wanted) into the smallest list of steps, [`apply`] executes
+//! them on the workers. [`state::Daemon`] is the one place where these meet.
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod config;
+pub mod metrics;
+pub mod plan;
+pub mod state;
+pub mod status;

@@ -1,3 +1,58 @@
 //! The configuration: its values, how it is read, checked and written back.
+//!
+//! [`parse`] turns text into [`model::Config`] or into one [`Diagnostic`] for each thing that is
+//! wrong; [`validate`] checks values that come from elsewhere by the same rules.
 
+use std::fmt;
+
+pub mod edit;
 pub mod model;
+mod parse;
+mod units;
+mod validate;
+
+pub use parse::parse;
+pub use validate::{Place, Problem, validate};
+
+/// Something wrong in a configuration file: where, what, and what to do.
+///
+/// Displayed as `file:line:column: key: what is wrong; what to do`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Diagnostic {
+    /// The file as it was named to us.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// The key's path, such as `port.vm1.tag`; empty if the text is not TOML.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it; empty if the message says it all.
+    pub remedy: String,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
+        write_message(f, &self.key, &self.message, &self.remedy)
+    }
+}
+
+/// `key: message; remedy`, leaving out what is empty.
+fn write_message(
+    f: &mut fmt::Formatter<'_>,
+    key: &str,
+    message: &str,
+    remedy: &str,
+) -> fmt::Result {
+    if !key.is_empty() {
+        write!(f, "{key}: ")?;
+    }
+    f.write_str(message)?;
+    if !remedy.is_empty() {
+        write!(f, "; {remedy}")?;
+    }
+    Ok(())
+}
