@@ -1,1 +1,26 @@
-//! Guest memory map and split virtqueue, device side and driver side.
+//! Guest memory map and split virtqueue (virtio 1.2, section 2.7), device side and driver side.
+//!
+//! All `unsafe` code over memory that a guest can change lives in this crate; what it exports is
+//! safe. Three rules make it so:
+//! - no Rust reference is ever formed over guest memory: ring fields are read and written through
+//!   raw pointers as atomics or volatile words, payload is copied by pointer;
+//! - a field that the other side can change is read once into a local, checked, then used;
+//! - every pointer comes from [`GuestMemory`] together with the length that was checked for it,
+//!   and whoever keeps the pointer keeps the map alive.
+#![allow(unsafe_code)]
+
+mod device;
+mod driver;
+mod error;
+mod memory;
+mod ring;
+mod segment;
+
+pub use device::{RxQueue, TxBurst, TxQueue};
+pub use driver::{
+    ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, RingAddresses,
+};
+pub use error::{MemoryError, PushError, RingError};
+pub use memory::{GuestMemory, RegionSpec, install_sigbus_guard};
+pub use ring::{HEADER_LEN, MAX_BURST, RingFeatures, RingSetup};
+pub use segment::Segment;

@@ -1,0 +1,144 @@
+//! What can be wrong with a memory map, a ring, or a frame for a ring.
+
+use std::io;
+
+use thiserror::Error;
+
+/// Why guest memory cannot be mapped.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// The frontend sent no region.
+    #[error("the frontend's memory table is empty")]
+    NoRegions,
+    /// Address, size or file offset is not a multiple of 4096 bytes, or the size is zero.
+    #[error(
+        "memory region at guest address {guest_phys:#x}: {what} {value:#x} is not a whole number \
+         of 4 KiB pages"
+    )]
+    Misaligned {
+        /// The region's guest-physical address.
+        guest_phys: u64,
+        /// The field that is wrong.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// Start plus size passes the end of the address space.
+    #[error("memory region at guest address {guest_phys:#x} wraps around the address space")]
+    Overflow {
+        /// The region's guest-physical address.
+        guest_phys: u64,
+    },
+    /// Two regions claim the same addresses.
+    #[error("memory regions overlap at {space} address {address:#x}")]
+    Overlap {
+        /// Which address space: guest-physical or frontend-virtual.
+        space: &'static str,
+        /// First address claimed twice.
+        address: u64,
+    },
+    /// The file ends before the region does.
+    #[error(
+        "memory region at guest address {guest_phys:#x} needs {needed} bytes of its file, which \
+         has {actual}: the frontend must size the file before it shares it"
+    )]
+    FileTooShort {
+        /// The region's guest-physical address.
+        guest_phys: u64,
+        /// Bytes that the file must have.
+        needed: u64,
+        /// Bytes that it has.
+        actual: u64,
+    },
+    /// The region's descriptor is not of a file that can be shared.
+    #[error(
+        "memory region at guest address {guest_phys:#x}: its descriptor is not a file; give the \
+         guest shared memory (QEMU: -object memory-backend-memfd,share=on)"
+    )]
+    NotAFile {
+        /// The region's guest-physical address.
+        guest_phys: u64,
+    },
+    /// More regions are mapped in this process than it has room to guard.
+    #[error("more than {limit} memory regions are mapped at once; close some ports")]
+    TooManyRegions {
+        /// The limit.
+        limit: usize,
+    },
+    /// A system call failed.
+    #[error("memory region at guest address {guest_phys:#x}: {call} failed: {error}")]
+    System {
+        /// The region's guest-physical address.
+        guest_phys: u64,
+        /// The system call.
+        call: &'static str,
+        /// What it answered.
+        error: io::Error,
+    },
+}
+
+/// What a driver did wrong. Ring-level errors break the ring for good; chain-level ones mark one
+/// chain of a transmit ring and leave the ring working.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RingError {
+    /// The queue size is not a power of two from 2 to 32768.
+    #[error("queue size {0} is not a power of two from 2 to 32768")]
+    QueueSize(u16),
+    /// A part of the ring is not aligned as virtio 1.2, section 2.7 demands.
+    #[error("ring address {0:#x} is misaligned")]
+    Misaligned(u64),
+    /// A part of the ring lies outside the frontend's memory, or crosses two regions.
+    #[error("ring address {0:#x} is not in the frontend's memory table")]
+    RingAddress(u64),
+    /// `avail.idx` is more than the queue size ahead of what was taken.
+    #[error("the available index jumped past the ring")]
+    AvailJump,
+    /// A head on the available ring is not below the queue size.
+    #[error("an available ring entry names a descriptor outside the table")]
+    HeadOutOfRange,
+    /// A chain's `next` is not below the table's size.
+    #[error("a descriptor's next field points outside the table")]
+    DescriptorOutOfRange,
+    /// A chain has more descriptors than its table: a loop.
+    #[error("a descriptor chain is longer than its table")]
+    ChainTooLong,
+    /// A descriptor within an indirect table refers to another table, or an indirect descriptor
+    /// has a successor.
+    #[error("an indirect descriptor is nested or has a next descriptor")]
+    NestedIndirect,
+    /// An indirect descriptor though INDIRECT_DESC was not negotiated.
+    #[error("an indirect descriptor without the feature")]
+    IndirectNotNegotiated,
+    /// An indirect table's length is zero, not a multiple of 16, or over the limit.
+    #[error("an indirect table has a wrong length")]
+    IndirectLength,
+    /// A buffer or table is not wholly within guest memory.
+    #[error("a buffer address is outside guest memory")]
+    BadAddress,
+    /// A device-writable buffer to transmit from, or a read-only one to receive into.
+    #[error("a buffer has the wrong direction")]
+    WrongDirection,
+    /// The chain is shorter than the 12-byte header.
+    #[error("a chain is shorter than the virtio-net header")]
+    HeaderTooShort,
+    /// The chain's bytes do not fit in 32 bits, or it has more segments than one burst may hold.
+    #[error("a chain is too large")]
+    ChainTooLarge,
+    /// The frontend took pages of its memory away while they were mapped.
+    #[error("guest memory vanished")]
+    MemoryLost,
+}
+
+/// Why a frame was not put on a receive ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PushError {
+    /// Not enough buffers now: worth trying again after the driver ran.
+    #[error("the ring has too few buffers")]
+    Full,
+    /// The waiting chain, or all of the ring, can never hold the frame.
+    #[error("the frame is larger than the ring's buffers")]
+    TooLarge,
+    /// The ring is broken for good.
+    #[error("ring broken: {0}")]
+    Broken(RingError),
+}
