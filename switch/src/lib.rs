@@ -1,1 +1,29 @@
 //! The data plane: a worker, its networks and ports, and the way of a frame through them.
+//!
+//! An [`Engine`] owns networks, ports, rings, MAC tables and counters, and moves bursts of frames
+//! to completion in five passes: fetch, classify, deliver, complete, flush. It has neither thread
+//! nor clock; [`WorkerHandle::spawn`] puts one on a thread, a simulation drives one itself.
+//! Control reaches a running engine only as jobs that the worker runs between two bursts.
+
+pub mod counters;
+mod delivery;
+pub mod drop_reason;
+pub mod engine;
+mod forward;
+pub mod mac_table;
+pub mod ports;
+pub mod time;
+pub mod vlan;
+pub mod worker;
+
+pub use counters::{PortCounters, WorkerCounters};
+pub use drop_reason::DropReason;
+pub use engine::{Engine, EngineError, NetworkId, NetworkSettings, PortFault, PortId, PortSettings};
+pub use mac_table::{FdbEntry, MacTable, PortIndex};
+pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
+pub use ports::tap::{Tap, TapError, TapOptions};
+pub use ports::vhost::{RingFds, VhostDevice};
+pub use ports::Device;
+pub use time::Time;
+pub use vlan::{Egress, VlanMode, VlanSet};
+pub use worker::{Spin, WorkerGone, WorkerHandle, WorkerOptions};

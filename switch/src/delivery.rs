@@ -1,0 +1,1 @@
+//! The third pass of a burst: frames to the ports they leave by.

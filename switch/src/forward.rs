@@ -1,0 +1,1 @@
+//! The second pass of a burst: what becomes of each frame.

@@ -1,0 +1,54 @@
+//! The data plane's clock reading: an argument everywhere, never asked for inside.
+//!
+//! The worker reads the monotonic clock once a round; the simulation counts its own. Either way
+//! a [`Time`] is nanoseconds since the worker began, so runs with the same input are the same.
+
+use std::ops::Add;
+use std::time::Duration;
+
+/// An instant: nanoseconds since the worker's start (virtual in a simulation).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// The worker's start.
+    pub const ZERO: Time = Time(0);
+
+    /// The instant `nanos` nanoseconds after the start.
+    pub const fn from_nanos(nanos: u64) -> Time {
+        Time(nanos)
+    }
+
+    /// Nanoseconds since the start.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub const fn saturating_sub(self, earlier: Time) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Time;
+
+    /// Saturates at the far end, 584 years away.
+    fn add(self, later: Duration) -> Time {
+        Time(self.0.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_saturate() {
+        let (early, late) = (Time::from_nanos(5), Time::from_nanos(9));
+        assert_eq!(late.saturating_sub(early), Duration::from_nanos(4));
+        assert_eq!(early.saturating_sub(late), Duration::ZERO);
+        assert_eq!(early + Duration::from_nanos(4), late);
+        assert_eq!(Time(u64::MAX) + Duration::from_secs(1), Time(u64::MAX));
+    }
+}
