@@ -7,6 +7,7 @@
 pub mod checksum;
 pub mod ethernet;
 pub mod gso;
+mod layout;
 pub mod mac;
 pub mod offload;
 pub mod vlan;
@@ -15,4 +16,4 @@ pub mod vnet;
 pub use mac::MacAddr;
 pub use offload::Offloads;
 pub use vlan::{VlanId, VlanTag};
-pub use vnet::VnetHeader;
+pub use vnet::{HeaderError, VnetHeader};

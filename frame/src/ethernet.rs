@@ -1,0 +1,188 @@
+//! The Ethernet header: read once from the first bytes of a frame, and the VLAN tag pushed,
+//! popped or changed in place.
+//!
+//! A rewrite never moves the payload. The frame's first bytes lie in a private buffer with
+//! [`TAG_LEN`] bytes of room in front, and a push or pop moves the twelve address bytes only;
+//! the frame then starts 4 bytes earlier or later in that buffer.
+
+use crate::{MacAddr, VlanTag};
+
+/// Length of a header without tag: two addresses and the EtherType.
+pub const MIN_HEADER: usize = 14;
+/// Length of a VLAN tag: TPID and TCI.
+pub const TAG_LEN: usize = 4;
+/// TPID of a customer tag (C-tag), IEEE 802.1Q.
+pub const ETHERTYPE_VLAN: u16 = 0x8100;
+/// TPID of a service tag (S-tag), IEEE 802.1ad.
+pub const ETHERTYPE_QINQ: u16 = 0x88a8;
+/// EtherType of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// Length of the two addresses, the part that a push or pop moves.
+const ADDRESSES: usize = 12;
+
+/// An Ethernet header with at most its outermost tag taken apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ethernet {
+    /// Destination address.
+    pub dst: MacAddr,
+    /// Source address.
+    pub src: MacAddr,
+    /// The outermost tag, of either TPID.
+    pub tag: Option<VlanTag>,
+    /// EtherType (or length) after the tag. Behind a second tag it is that tag's TPID.
+    pub ethertype: u16,
+}
+
+impl Ethernet {
+    /// Bytes before the payload: 14, or 18 with a tag.
+    #[inline]
+    pub const fn header_len(&self) -> usize {
+        if self.tag.is_some() { MIN_HEADER + TAG_LEN } else { MIN_HEADER }
+    }
+}
+
+/// Reads the header at the start of `head`. `None`: shorter than 14 bytes, or than 18 with a tag.
+#[inline]
+pub fn parse(head: &[u8]) -> Option<Ethernet> {
+    let fixed: &[u8; MIN_HEADER] = head.first_chunk()?;
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *fixed;
+    let dst = MacAddr([d0, d1, d2, d3, d4, d5]);
+    let src = MacAddr([s0, s1, s2, s3, s4, s5]);
+    let first_type = u16::from_be_bytes([t0, t1]);
+    if first_type != ETHERTYPE_VLAN && first_type != ETHERTYPE_QINQ {
+        return Some(Ethernet { dst, src, tag: None, ethertype: first_type });
+    }
+    let [c0, c1, e0, e1] = *head[MIN_HEADER..].first_chunk()?;
+    let tag = VlanTag { tpid: first_type, tci: u16::from_be_bytes([c0, c1]) };
+    Some(Ethernet { dst, src, tag: Some(tag), ethertype: u16::from_be_bytes([e0, e1]) })
+}
+
+/// Puts `tag` behind the addresses of the frame that begins at `buf[start]`, as its new
+/// outermost tag. Returns the new start, `start - 4`.
+///
+/// # Panics
+/// If `start < 4` or fewer than 12 bytes of the frame lie in `buf`.
+#[inline]
+pub fn push_tag(buf: &mut [u8], start: usize, tag: VlanTag) -> usize {
+    let new_start = start - TAG_LEN;
+    buf.copy_within(start..start + ADDRESSES, new_start);
+    let at = new_start + ADDRESSES;
+    buf[at..at + 2].copy_from_slice(&tag.tpid.to_be_bytes());
+    buf[at + 2..at + 4].copy_from_slice(&tag.tci.to_be_bytes());
+    new_start
+}
+
+/// Removes the outermost tag of the frame that begins at `buf[start]`, which the caller knows
+/// to have one. Returns the new start, `start + 4`.
+///
+/// # Panics
+/// If fewer than 16 bytes of the frame lie in `buf`.
+#[inline]
+pub fn pop_tag(buf: &mut [u8], start: usize) -> usize {
+    let new_start = start + TAG_LEN;
+    buf.copy_within(start..start + ADDRESSES, new_start);
+    new_start
+}
+
+/// Replaces the TCI of the outermost tag of the frame that begins at `buf[start]`, which the
+/// caller knows to have one.
+///
+/// # Panics
+/// If fewer than 16 bytes of the frame lie in `buf`.
+#[inline]
+pub fn set_tci(buf: &mut [u8], start: usize, tci: u16) {
+    let at = start + MIN_HEADER;
+    buf[at..at + 2].copy_from_slice(&tci.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn untagged(payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    #[test]
+    fn short_headers_are_none() {
+        let frame = untagged(&[]);
+        for len in 0..MIN_HEADER {
+            assert_eq!(parse(&frame[..len]), None, "{len}");
+        }
+        for tpid in [ETHERTYPE_VLAN, ETHERTYPE_QINQ] {
+            let mut tagged = frame.clone();
+            tagged[12..].copy_from_slice(&tpid.to_be_bytes());
+            tagged.extend_from_slice(&[0x20, 0x07, 0x86, 0xdd]);
+            for len in 0..MIN_HEADER + TAG_LEN {
+                assert_eq!(parse(&tagged[..len]), None, "{len}");
+            }
+            let header = parse(&tagged).unwrap();
+            assert_eq!(header.tag, Some(VlanTag { tpid, tci: 0x2007 }));
+            assert_eq!(header.ethertype, ETHERTYPE_IPV6);
+            assert_eq!(header.header_len(), 18);
+        }
+    }
+
+    #[test]
+    fn second_tag_is_left_as_ethertype() {
+        let mut buf = vec![0; 8];
+        buf.extend(untagged(b"payload"));
+        let start = push_tag(&mut buf, 8, VlanTag { tpid: ETHERTYPE_VLAN, tci: 5 });
+        let start = push_tag(&mut buf, start, VlanTag { tpid: ETHERTYPE_QINQ, tci: 9 });
+        assert_eq!(start, 0);
+        let header = parse(&buf).unwrap();
+        assert_eq!(header.tag, Some(VlanTag { tpid: ETHERTYPE_QINQ, tci: 9 }));
+        assert_eq!(header.ethertype, ETHERTYPE_VLAN);
+    }
+
+    proptest! {
+        #[test]
+        fn push_set_pop(payload in proptest::collection::vec(any::<u8>(), 0..50), tci: u16, other: u16) {
+            let frame = untagged(&payload);
+            let mut buf = vec![0xee; TAG_LEN];
+            buf.extend_from_slice(&frame);
+            let tag = VlanTag { tpid: ETHERTYPE_VLAN, tci };
+
+            let start = push_tag(&mut buf, TAG_LEN, tag);
+            prop_assert_eq!(start, 0);
+            let mut expected = frame[..12].to_vec();
+            expected.extend_from_slice(&[0x81, 0x00]);
+            expected.extend_from_slice(&tci.to_be_bytes());
+            expected.extend_from_slice(&frame[12..]);
+            prop_assert_eq!(&buf, &expected);
+
+            set_tci(&mut buf, start, other);
+            let header = parse(&buf).unwrap();
+            prop_assert_eq!(header.tag, Some(VlanTag { tpid: ETHERTYPE_VLAN, tci: other }));
+            prop_assert_eq!(header.ethertype, ETHERTYPE_IPV4);
+
+            let start = pop_tag(&mut buf, start);
+            prop_assert_eq!(&buf[start..], &frame[..]);
+        }
+
+        #[test]
+        fn parse_agrees_with_etherparse(head in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let theirs = etherparse::Ethernet2HeaderSlice::from_slice(&head).ok();
+            match (parse(&head), theirs) {
+                (Some(ours), Some(theirs)) => {
+                    prop_assert_eq!(ours.dst.0, theirs.destination());
+                    prop_assert_eq!(ours.src.0, theirs.source());
+                    let outer = ours.tag.map_or(ours.ethertype, |tag| tag.tpid);
+                    prop_assert_eq!(outer, theirs.ether_type().0);
+                }
+                (None, Some(theirs)) => {
+                    prop_assert!(matches!(theirs.ether_type().0, ETHERTYPE_VLAN | ETHERTYPE_QINQ));
+                    prop_assert!(head.len() < 18);
+                }
+                (None, None) => prop_assert!(head.len() < MIN_HEADER),
+                (Some(_), None) => prop_assert!(false, "etherparse refused it"),
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The virtio-net header in front of every frame, and the check of one that came from outside.
+//!
+//! Senders lie: a checksum that starts outside the frame, a segment size of zero, a protocol
+//! that the frame does not carry. [`validate`] decides on all of it, once, where the frame
+//! enters; behind it the header is known to fit the frame and only says what the frame needs.
+//! A header that asks for nothing, by far the most common, costs one comparison.
+
+use std::fmt;
+
+use crate::ethernet::{self, MIN_HEADER, TAG_LEN};
+use crate::layout::Layout;
+use crate::offload::Offloads;
+
+/// Length of the header on a ring and on a TAP set to it.
+pub const LEN: usize = 12;
+/// First bytes of a frame that suffice to check any header that is accepted: one tag, an IPv4
+/// header with all its options (60) and the fixed part of TCP (20) end at 98.
+pub const PRIVATE_HEAD: usize = 128;
+
+/// Flag: the checksum is to be filled in, see `csum_start` and `csum_offset`.
+pub const NEEDS_CSUM: u8 = 1;
+/// Flag: the checksums in the frame were verified on the way.
+pub const DATA_VALID: u8 = 2;
+/// Flag: the header describes a frame coalesced by the device. Never negotiated here.
+pub const RSC_INFO: u8 = 4;
+
+/// `gso_type`: not a large frame.
+pub const GSO_NONE: u8 = 0;
+/// `gso_type`: TCP over IPv4.
+pub const GSO_TCPV4: u8 = 1;
+/// `gso_type`: the withdrawn UDP fragmentation (UFO). Always refused.
+pub const GSO_UDP: u8 = 3;
+/// `gso_type`: TCP over IPv6.
+pub const GSO_TCPV6: u8 = 4;
+/// `gso_type`: a train of UDP datagrams (USO).
+pub const GSO_UDP_L4: u8 = 5;
+/// Bit of `gso_type` beside either TCP: the segment carries congestion notification.
+pub const GSO_ECN: u8 = 0x80;
+
+/// `struct virtio_net_hdr_v1` (virtio 1.2, 5.1.6); little endian on the ring, numbers here.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct VnetHeader {
+    /// [`NEEDS_CSUM`], [`DATA_VALID`], [`RSC_INFO`].
+    pub flags: u8,
+    /// One of the `GSO_` constants, with or without [`GSO_ECN`].
+    pub gso_type: u8,
+    /// Bytes of the frame up to the payload of its transport protocol. A hint from outside,
+    /// exact for a large frame and otherwise 0 after [`validate`].
+    pub hdr_len: u16,
+    /// Payload bytes in each segment (the last may have fewer).
+    pub gso_size: u16,
+    /// Offset in the frame where the checksum starts.
+    pub csum_start: u16,
+    /// Offset after `csum_start` where it is stored.
+    pub csum_offset: u16,
+    /// Buffers that hold the frame; written by the receiving ring alone.
+    pub num_buffers: u16,
+}
+
+impl VnetHeader {
+    /// Reads the form of the ring.
+    #[inline]
+    pub const fn from_bytes(bytes: &[u8; LEN]) -> VnetHeader {
+        let [flags, gso_type, h0, h1, g0, g1, s0, s1, o0, o1, n0, n1] = *bytes;
+        VnetHeader {
+            flags,
+            gso_type,
+            hdr_len: u16::from_le_bytes([h0, h1]),
+            gso_size: u16::from_le_bytes([g0, g1]),
+            csum_start: u16::from_le_bytes([s0, s1]),
+            csum_offset: u16::from_le_bytes([o0, o1]),
+            num_buffers: u16::from_le_bytes([n0, n1]),
+        }
+    }
+
+    /// Writes the form of the ring.
+    #[inline]
+    pub const fn to_bytes(&self) -> [u8; LEN] {
+        let [h0, h1] = self.hdr_len.to_le_bytes();
+        let [g0, g1] = self.gso_size.to_le_bytes();
+        let [s0, s1] = self.csum_start.to_le_bytes();
+        let [o0, o1] = self.csum_offset.to_le_bytes();
+        let [n0, n1] = self.num_buffers.to_le_bytes();
+        [self.flags, self.gso_type, h0, h1, g0, g1, s0, s1, o0, o1, n0, n1]
+    }
+
+    /// The frame is complete: no flag, not large.
+    #[inline]
+    pub const fn is_plain(&self) -> bool {
+        self.flags == 0 && self.gso_type == GSO_NONE
+    }
+
+    /// Whether the checksum is still to be filled in.
+    #[inline]
+    pub const fn needs_csum(&self) -> bool {
+        self.flags & NEEDS_CSUM != 0
+    }
+
+    /// Whether the frame is to be cut into segments.
+    #[inline]
+    pub const fn is_gso(&self) -> bool {
+        self.gso_type != GSO_NONE
+    }
+
+    /// Moves what the header says of offsets by `delta` bytes: +4 when a tag is pushed onto
+    /// the frame, -4 when one is popped. Offsets that are not in use stay as they are.
+    #[inline]
+    pub const fn shift(&mut self, delta: i16) {
+        if self.needs_csum() {
+            self.csum_start = self.csum_start.saturating_add_signed(delta);
+        }
+        if self.is_gso() {
+            self.hdr_len = self.hdr_len.saturating_add_signed(delta);
+        }
+    }
+
+    /// How many frames [`crate::gso::segment`] makes of a frame of `len` bytes, this header
+    /// validated against it; 1 for a frame that is not large. Lets the caller set a limit.
+    #[inline]
+    pub const fn segments(&self, len: usize) -> usize {
+        let payload = len.saturating_sub(self.hdr_len as usize);
+        if self.is_gso() && self.gso_size != 0 {
+            payload.div_ceil(self.gso_size as usize)
+        } else {
+            1
+        }
+    }
+}
+
+/// Why a header does not fit its frame.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum HeaderError {
+    /// `csum_start` and `csum_offset` do not lie between the Ethernet header and the end.
+    ChecksumOutOfFrame,
+    /// A large frame must leave its checksum to be filled in.
+    GsoWithoutChecksum,
+    /// The checksum of a large frame is not where its protocol has it.
+    GsoChecksumPlace,
+    /// `gso_size` is zero, or there is no payload to cut.
+    GsoSize,
+    /// Unknown `gso_type`, UFO, or the ECN bit without TCP.
+    GsoType,
+    /// The frame ends, or its private part ends, before its headers do.
+    HeadersTruncated,
+    /// EtherType, IP version or protocol are not those of `gso_type`, or a length field in
+    /// those headers is impossible.
+    ProtocolMismatch,
+    /// The IP or UDP length field does not agree with the length of the frame.
+    LengthMismatch,
+    /// More than one VLAN tag before the IP header of a large frame.
+    NestedTag,
+    /// IPv6 extension headers before the TCP or UDP header of a large frame.
+    ExtensionHeaders,
+    /// The large frame is a fragment.
+    Fragment,
+    /// SYN, RST or URG, which must not be repeated in each segment.
+    TcpFlags,
+}
+
+impl HeaderError {
+    /// One line for people.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::ChecksumOutOfFrame => "checksum start or offset lies outside the frame",
+            Self::GsoWithoutChecksum => "large frame without a checksum to fill in",
+            Self::GsoChecksumPlace => "checksum of a large frame is not at its protocol's place",
+            Self::GsoSize => "large frame with segment size zero or without payload",
+            Self::GsoType => "segmentation type is unknown or was never offered",
+            Self::HeadersTruncated => "frame ends inside its headers",
+            Self::ProtocolMismatch => "segmentation type does not match the frame's protocols",
+            Self::LengthMismatch => "IP or UDP length of a large frame is not its length",
+            Self::NestedTag => "large frame with more than one VLAN tag",
+            Self::ExtensionHeaders => "large frame with IPv6 extension headers",
+            Self::Fragment => "large frame is an IP fragment",
+            Self::TcpFlags => "large frame with SYN, RST or URG",
+        }
+    }
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.describe())
+    }
+}
+
+impl std::error::Error for HeaderError {}
+
+/// Checks a header from outside against the frame that it describes and rewrites it to say
+/// only what was checked: unknown flags and unused fields become zero, `hdr_len` of a large
+/// frame is derived from the frame.
+///
+/// `head` is the first bytes of the frame, [`PRIVATE_HEAD`] of them or the whole frame if it
+/// is shorter; `len` is the length of the whole frame. Returns the offloads that a receiver
+/// must have to take the frame as it is. [`DATA_VALID`] needs none, but is to be cleared for
+/// a receiver without [`Offloads::CSUM`].
+///
+/// How many segments a large frame makes ([`VnetHeader::segments`]) and whether they fit the
+/// MTU is for the caller to judge.
+#[inline]
+pub fn validate(header: &mut VnetHeader, head: &[u8], len: usize) -> Result<Offloads, HeaderError> {
+    if header.is_plain() {
+        *header = VnetHeader::default();
+        return Ok(Offloads::NONE);
+    }
+    validate_offloads(header, head, len)
+}
+
+fn validate_offloads(
+    header: &mut VnetHeader,
+    head: &[u8],
+    len: usize,
+) -> Result<Offloads, HeaderError> {
+    if header.is_gso() {
+        return validate_gso(header, head, len);
+    }
+    if !header.needs_csum() {
+        *header = VnetHeader { flags: header.flags & DATA_VALID, ..VnetHeader::default() };
+        return Ok(Offloads::NONE);
+    }
+    check_checksum_bounds(header, head, len)?;
+    *header = VnetHeader {
+        flags: NEEDS_CSUM,
+        csum_start: header.csum_start,
+        csum_offset: header.csum_offset,
+        ..VnetHeader::default()
+    };
+    Ok(Offloads::CSUM)
+}
+
+/// The sum starts behind the Ethernet header, so that no rewrite of a tag changes it, and its
+/// two bytes lie in the frame. What protocol it belongs to is between the two ends.
+fn check_checksum_bounds(header: &VnetHeader, head: &[u8], len: usize) -> Result<(), HeaderError> {
+    let ethernet = ethernet::parse(head).ok_or(HeaderError::HeadersTruncated)?;
+    let start = usize::from(header.csum_start);
+    let end = start + usize::from(header.csum_offset) + 2;
+    // Room for a tag, so that a shift stays exact.
+    let fits = start >= ethernet.header_len() && start <= usize::from(u16::MAX) - TAG_LEN;
+    if fits && end <= len { Ok(()) } else { Err(HeaderError::ChecksumOutOfFrame) }
+}
+
+fn validate_gso(header: &mut VnetHeader, head: &[u8], len: usize) -> Result<Offloads, HeaderError> {
+    let layout = Layout::of(header, head, len)?;
+    let transport = match header.gso_type & !GSO_ECN {
+        GSO_TCPV4 => Offloads::TSO4,
+        GSO_TCPV6 => Offloads::TSO6,
+        _ => Offloads::USO,
+    };
+    let ecn = if header.gso_type & GSO_ECN != 0 { Offloads::ECN } else { Offloads::NONE };
+    *header =
+        VnetHeader { flags: NEEDS_CSUM, hdr_len: layout.payload as u16, num_buffers: 0, ..*header };
+    Ok(transport | ecn | Offloads::CSUM)
+}
