@@ -1,1 +1,0 @@
-//! Packet-throughput benchmarks.
