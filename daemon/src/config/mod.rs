@@ -8,6 +8,7 @@ use std::fmt;
 pub mod edit;
 pub mod model;
 mod parse;
+mod reader;
 mod units;
 mod validate;
 
@@ -38,6 +39,30 @@ impl fmt::Display for Diagnostic {
         write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
         write_message(f, &self.key, &self.message, &self.remedy)
     }
+}
+
+/// The one of `known` that `word` is most likely a misspelling of.
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let word = word.to_lowercase().replace('_', "-");
+    let limit = (word.chars().count() / 3).max(1);
+    let closest = known.iter().map(|name| (distance(&word, name), *name)).min()?;
+    (closest.0 <= limit).then_some(closest.1)
+}
+
+/// Edit distance (Levenshtein): insertions, removals and replacements from `a` to `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
 }
 
 /// `key: message; remedy`, leaving out what is empty.

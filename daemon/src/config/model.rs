@@ -71,6 +71,20 @@ pub struct Network {
     pub external_ids: BTreeMap<String, String>,
 }
 
+impl Network {
+    /// A network with the settings that a file need not state.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            mode: Mode::Internal,
+            mtu: 1500,
+            mac_table_size: 8192,
+            mac_aging: Duration::from_secs(300),
+            external_ids: BTreeMap::new(),
+        }
+    }
+}
+
 /// A place on a network where something plugs in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Port {
@@ -111,6 +125,22 @@ pub enum VlanMode {
     NativeTagged,
     /// A trunk whose native VLAN leaves untagged.
     NativeUntagged,
+}
+
+impl VlanMode {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::Access, Self::Trunk, Self::NativeTagged, Self::NativeUntagged];
+
+    /// As it is spelled in files and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Trunk => "trunk",
+            Self::NativeTagged => "native-tagged",
+            Self::NativeUntagged => "native-untagged",
+        }
+    }
 }
 
 impl Vlan {

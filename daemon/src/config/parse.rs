@@ -1,13 +1,302 @@
-//! Text to [`Config`].
+//! Text to [`Config`], or everything that is wrong with it.
+//!
+//! Three passes: the TOML parser finds what is not TOML; the tables are read key by key, where
+//! stand-ins take the place of what cannot be read; [`validate`](super::validate) looks at the
+//! whole. Faults of one pass do not hide those of the next, with one exception: text that is
+//! not TOML is not read further, as guesses about what was meant would only mislead.
+
+use std::net::IpAddr;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::Diagnostic;
-use super::model::Config;
+use super::model::{
+    Config, DaemonConfig, Interface, Mode, Network, Port, Role, Spin, Tap, VhostUser, Vlan,
+    VlanMode,
+};
+use super::reader::{Reader, Report, type_name};
+use super::units::parse_duration;
+use super::validate::{Place, table_path, validate};
+
+const DAEMON_KEYS: [&str; 5] = ["control", "state", "metrics", "workers", "spin"];
+const NETWORK_KEYS: [&str; 6] =
+    ["name", "mode", "mtu", "mac-table-size", "mac-aging", "external-ids"];
+const PORT_KEYS: [&str; 8] =
+    ["name", "network", "type", "cable", "tag", "trunks", "vlan-mode", "external-ids"];
+const VHOST_KEYS: [&str; 3] = ["path", "role", "queues"];
+const TAP_KEYS: [&str; 3] = ["ifname", "netns", "address"];
+/// Words of the configuration's contract that this version does not have.
+const ABSENT_MODES: [&str; 4] = ["host-only", "nat", "nat-network", "bridged"];
+const ABSENT_NETWORK_KEYS: [&str; 4] = ["subnet", "forward", "dhcp", "uplink"];
 
 /// Reads a configuration; `file` is the name that diagnostics bear.
 ///
 /// # Errors
 /// Everything that is wrong with the text, in its order.
 pub fn parse(text: &str, file: &str) -> Result<Config, Vec<Diagnostic>> {
-    let _ = (text, file);
-    Ok(Config::default())
+    let mut report = Report::new(text, file);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let offset = error.span().map_or(text.len(), |span| span.start);
+        let (message, remedy) = syntax_fault(error.message());
+        report.add(offset, "", message, remedy);
+    }
+    if !report.is_clean() {
+        return Err(report.finish());
+    }
+    let config = read_document(document.get_ref(), &mut report);
+    report.add_problems(validate(&config));
+    if report.is_clean() { Ok(config) } else { Err(report.finish()) }
+}
+
+fn syntax_fault(message: &str) -> (String, String) {
+    match message {
+        "duplicate key" => ("this key is there twice".into(), "keep one of the two".into()),
+        other => (format!("not TOML: {other}"), "see https://toml.io for its rules".into()),
+    }
+}
+
+fn read_document<'d>(document: &'d DeTable<'d>, report: &mut Report<'_>) -> Config {
+    let mut config = Config::default();
+    for (key, value) in document {
+        let offset = key.span().start;
+        match key.get_ref().as_ref() {
+            "daemon" => {
+                if let DeValue::Table(table) = value.get_ref() {
+                    let start = value.span().start;
+                    let path = table_path(Place::Daemon, "");
+                    let mut reader = Reader::new(report, table, start, Place::Daemon, path);
+                    config.daemon = read_daemon(&mut reader);
+                } else {
+                    let message = format!("is {}, not a table", type_name(value.get_ref()));
+                    report.add(offset, "daemon", message, "write [daemon] and its keys below");
+                }
+            }
+            "network" => {
+                for (index, table, start) in tables(value, offset, "network", report) {
+                    let place = Place::Network(index);
+                    let path = table_path(place, name_of(table));
+                    let mut reader = Reader::new(report, table, start, place, path);
+                    config.networks.push(read_network(&mut reader));
+                }
+            }
+            "port" => {
+                for (index, table, start) in tables(value, offset, "port", report) {
+                    let place = Place::Port(index);
+                    let path = table_path(place, name_of(table));
+                    let mut reader = Reader::new(report, table, start, place, path);
+                    config.ports.push(read_port(&mut reader));
+                }
+            }
+            other => {
+                let known = ["daemon", "network", "port"];
+                let remedy = match super::nearest(other, &known) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => "remove it; known here: [daemon], [[network]], [[port]]".to_owned(),
+                };
+                report.add(offset, other, "unknown key", remedy);
+            }
+        }
+    }
+    config
+}
+
+/// The tables of an array of tables with their numbers and offsets; what is none is noted.
+fn tables<'d>(
+    value: &'d Spanned<DeValue<'d>>,
+    offset: usize,
+    key: &str,
+    report: &mut Report<'_>,
+) -> Vec<(usize, &'d DeTable<'d>, usize)> {
+    let DeValue::Array(items) = value.get_ref() else {
+        let message = format!("is {}, not a list of tables", type_name(value.get_ref()));
+        report.add(offset, key, message, format!("write [[{key}]] with two brackets"));
+        return Vec::new();
+    };
+    let mut tables = Vec::new();
+    for item in items.iter() {
+        match item.get_ref() {
+            DeValue::Table(table) => tables.push((tables.len(), table, item.span().start)),
+            other => {
+                let message = format!("is {}, not a table", type_name(other));
+                let remedy = format!("write [[{key}]] and its keys below");
+                report.add(item.span().start, key, message, remedy);
+            }
+        }
+    }
+    tables
+}
+
+/// The name of a network or port, empty if it cannot be told.
+fn name_of<'d>(table: &'d DeTable<'d>) -> &'d str {
+    table.get("name").and_then(|name| name.get_ref().as_str()).unwrap_or_default()
+}
+
+fn read_daemon(reader: &mut Reader<'_, '_, '_>) -> DaemonConfig {
+    reader.refuse_unknown(&DAEMON_KEYS, |_| None);
+    let default = DaemonConfig::default();
+    let spin = reader.string("spin").and_then(|text| {
+        let spin = match text.as_str() {
+            "always" => Some(Spin::Always),
+            "never" => Some(Spin::For(std::time::Duration::ZERO)),
+            time => parse_duration(time).map(Spin::For),
+        };
+        reader.converted("spin", spin, || {
+            let remedy = r#"use "20us", "0us" for never, or "always""#;
+            (format!("{text:?} is not a time"), remedy.to_owned())
+        })
+    });
+    let metrics = reader.string("metrics").and_then(|text| {
+        reader.converted("metrics", text.parse().ok(), || {
+            let remedy = r#"write "127.0.0.1:9477" or "[::1]:9477""#;
+            (format!("{text:?} is not an address and port"), remedy.to_owned())
+        })
+    });
+    DaemonConfig {
+        control: reader.string("control").map_or(default.control, Into::into),
+        state: reader.string("state").map_or(default.state, Into::into),
+        metrics,
+        workers: reader.integer("workers").unwrap_or(default.workers),
+        spin: spin.unwrap_or(default.spin),
+    }
+}
+
+fn read_network(reader: &mut Reader<'_, '_, '_>) -> Network {
+    reader.refuse_unknown(&NETWORK_KEYS, |key| {
+        ABSENT_NETWORK_KEYS.contains(&key).then(|| {
+            let message = "belongs to a mode that this version does not have";
+            (message.to_owned(), "remove it".to_owned())
+        })
+    });
+    let default = Network::new(String::new());
+    Network {
+        name: reader.string("name").unwrap_or_default(),
+        mode: read_mode(reader),
+        mtu: reader.size("mtu").unwrap_or(default.mtu),
+        mac_table_size: reader.size("mac-table-size").unwrap_or(default.mac_table_size),
+        mac_aging: reader.duration("mac-aging").unwrap_or(default.mac_aging),
+        external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
+    }
+}
+
+fn read_mode(reader: &mut Reader<'_, '_, '_>) -> Mode {
+    let Some(text) = reader.string("mode") else { return Mode::Internal };
+    let absent = ABSENT_MODES.contains(&text.as_str());
+    let mode = (text == "internal").then_some(Mode::Internal);
+    let mode = reader.converted("mode", mode, || {
+        if absent {
+            let remedy = r#"use "internal", and a port of type "tap" to reach the host or beyond"#;
+            (format!("this version does not have mode {text:?}"), remedy.to_owned())
+        } else {
+            (format!("{text:?} is not known"), r#"use "internal""#.to_owned())
+        }
+    });
+    mode.unwrap_or(Mode::Internal)
+}
+
+fn read_port(reader: &mut Reader<'_, '_, '_>) -> Port {
+    let name = reader.string("name").unwrap_or_default();
+    let kind = read_kind(reader);
+    refuse_unknown_port_keys(reader, kind);
+    let modes = VlanMode::ALL.map(|mode| (mode.name(), mode));
+    Port {
+        network: reader.string("network"),
+        vlan: Vlan {
+            tag: reader.integer("tag"),
+            trunks: reader.integers("trunks").unwrap_or_default(),
+            mode: reader.word("vlan-mode", &modes),
+        },
+        cable: reader.boolean("cable").unwrap_or(true),
+        interface: match kind {
+            Some(Kind::Tap) => Interface::Tap(read_tap(reader, &name)),
+            _ => Interface::VhostUser(read_vhost_user(reader, kind.is_some())),
+        },
+        external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
+        name,
+    }
+}
+
+/// What plugs into a port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    VhostUser,
+    Tap,
+}
+
+fn read_kind(reader: &mut Reader<'_, '_, '_>) -> Option<Kind> {
+    let words = [("vhost-user", Kind::VhostUser), ("tap", Kind::Tap)];
+    if !reader.has("type") {
+        return reader.converted("type", None, || {
+            ("is missing".to_owned(), r#"add type = "vhost-user" or "tap""#.to_owned())
+        });
+    }
+    reader.word("type", &words)
+}
+
+fn refuse_unknown_port_keys(reader: &mut Reader<'_, '_, '_>, kind: Option<Kind>) {
+    let (own, foreign, other): (&[&str], &[&str], _) = match kind {
+        Some(Kind::VhostUser) => (&VHOST_KEYS, &TAP_KEYS, "tap"),
+        Some(Kind::Tap) => (&TAP_KEYS, &VHOST_KEYS, "vhost-user"),
+        None => (&[], &[], ""),
+    };
+    let mut known: Vec<&str> = PORT_KEYS.iter().chain(own).copied().collect();
+    if kind.is_none() {
+        known.extend(VHOST_KEYS.iter().chain(&TAP_KEYS));
+    }
+    reader.refuse_unknown(&known, |key| {
+        if foreign.contains(&key) {
+            let message = format!("belongs to ports of type {other:?}");
+            Some((message, format!("remove it, or set type = {other:?}")))
+        } else if key == "promiscuous" {
+            let message = "this version does not have promiscuous ports".to_owned();
+            Some((message, r#"remove it; ports behave as with "deny""#.to_owned()))
+        } else {
+            None
+        }
+    });
+}
+
+fn read_vhost_user(reader: &mut Reader<'_, '_, '_>, certain: bool) -> VhostUser {
+    if !certain {
+        // The type could not be told: this is a stand-in that validation must not judge.
+        VHOST_KEYS.iter().for_each(|key| reader.mark_broken(key));
+        return VhostUser { path: Default::default(), role: Role::Server, queues: 1 };
+    }
+    let roles = [("server", Role::Server), ("client", Role::Client)];
+    VhostUser {
+        path: reader.string("path").unwrap_or_default().into(),
+        role: reader.word("role", &roles).unwrap_or(Role::Server),
+        queues: reader.integer("queues").unwrap_or(1),
+    }
+}
+
+fn read_tap(reader: &mut Reader<'_, '_, '_>, name: &str) -> Tap {
+    let mut address = Vec::new();
+    for (offset, text) in reader.strings("address").unwrap_or_default() {
+        match parse_address(&text) {
+            Ok(pair) => address.push(pair),
+            Err((message, remedy)) => reader.fault("address", offset, message, remedy),
+        }
+    }
+    Tap {
+        ifname: reader.string("ifname").unwrap_or_else(|| name.to_owned()),
+        netns: reader.string("netns"),
+        address,
+    }
+}
+
+/// An address with its prefix length: `10.1.0.1/24`.
+fn parse_address(text: &str) -> Result<(IpAddr, u8), (String, &'static str)> {
+    let Some((address, prefix)) = text.split_once('/') else {
+        let remedy = "add its length, as in 10.1.0.1/24";
+        return Err(match text.parse::<IpAddr>() {
+            Ok(_) => (format!("{text:?} has no prefix"), remedy),
+            Err(_) => (format!("{text:?} is not an address"), "write it as in 10.1.0.1/24"),
+        });
+    };
+    match (address.parse(), prefix.parse()) {
+        (Ok(address), Ok(prefix)) => Ok((address, prefix)),
+        _ => Err((format!("{text:?} is not an address"), "write it as in 10.1.0.1/24")),
+    }
 }

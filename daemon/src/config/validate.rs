@@ -1,8 +1,38 @@
 //! The rules that a whole configuration must follow, whatever it was read from.
+//!
+//! [`validate`] sees plain values: the same rules hold for a file and for a draft that
+//! `tramactl` has edited. It reports everything at once, and never looks at the host: whether a
+//! directory exists or a device can be made is found out when the port is started.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
 
-use super::model::Config;
+use super::model::{
+    Config, DaemonConfig, Interface, Network, Port, Spin, Tap, VhostUser, VlanMode,
+};
+
+/// Longest path of a Unix socket: `sun_path` is 108 bytes with its final zero.
+const MAX_SOCKET_PATH: usize = 107;
+/// Longest name of a network device: `IFNAMSIZ` is 16 with its final zero.
+const MAX_IFNAME: usize = 15;
+/// Longest name of a network or port; fits every place where names are shown.
+const MAX_NAME: usize = 63;
+/// Most data-plane threads.
+const MAX_WORKERS: usize = 64;
+/// Most queue pairs of a vhost-user port.
+pub const MAX_QUEUE_PAIRS: u16 = 8;
+/// An MTU must leave IPv4 its 68 bytes (RFC 791) and a tagged frame its 16-bit length.
+const MTU: std::ops::RangeInclusive<u16> = 68..=65521;
+/// Sizes of a MAC table.
+const MAC_TABLE_SIZE: std::ops::RangeInclusive<usize> = 16..=1 << 20;
+/// Ageing times of a MAC table.
+const MAC_AGING: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(86_400);
+/// Longest bounded spin.
+const MAX_SPIN: Duration = Duration::from_secs(1);
 
 /// Which table a problem is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -38,6 +68,259 @@ impl fmt::Display for Problem {
 
 /// Everything that is wrong in `config`; empty if nothing is.
 pub fn validate(config: &Config) -> Vec<Problem> {
-    let _ = config;
-    Vec::new()
+    let mut check = Check { place: Place::Daemon, path: "daemon".to_owned(), problems: Vec::new() };
+    check.daemon(&config.daemon);
+    let mut names = HashMap::new();
+    for (index, network) in config.networks.iter().enumerate() {
+        check.enter(Place::Network(index), &network.name);
+        check.name("network", &network.name, &mut names);
+        check.network(network);
+    }
+    let mut names = HashMap::new();
+    let mut claims = Claims::default();
+    claims.sockets.insert(config.daemon.control.clone(), "daemon.control".to_owned());
+    for (index, port) in config.ports.iter().enumerate() {
+        check.enter(Place::Port(index), &port.name);
+        check.name("port", &port.name, &mut names);
+        check.port(port, config, &mut claims);
+    }
+    check.problems
+}
+
+/// The path for people of a table: its name if it has one, its number if not.
+pub(super) fn table_path(place: Place, name: &str) -> String {
+    let (kind, index) = match place {
+        Place::Daemon => return "daemon".to_owned(),
+        Place::Network(index) => ("network", index),
+        Place::Port(index) => ("port", index),
+    };
+    if name.is_empty() { format!("{kind}[{index}]") } else { format!("{kind}.{name}") }
+}
+
+/// What only one port can have, and who has it.
+#[derive(Default)]
+struct Claims {
+    sockets: HashMap<std::path::PathBuf, String>,
+    devices: HashMap<(Option<String>, String), String>,
+}
+
+struct Check {
+    place: Place,
+    path: String,
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    fn enter(&mut self, place: Place, name: &str) {
+        self.path = table_path(place, name);
+        self.place = place;
+    }
+
+    fn problem(
+        &mut self,
+        key: &'static str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.problems.push(Problem {
+            place: self.place,
+            key,
+            path: format!("{}.{key}", self.path),
+            message: message.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    fn daemon(&mut self, daemon: &DaemonConfig) {
+        self.socket_path("control", &daemon.control);
+        if !daemon.state.is_absolute() {
+            let message = format!("{} is not an absolute path", quoted(&daemon.state));
+            self.problem("state", message, "start it with /");
+        }
+        if !(1..=MAX_WORKERS).contains(&daemon.workers) {
+            let message = format!("{} is out of range", daemon.workers);
+            self.problem("workers", message, format!("use 1 to {MAX_WORKERS}"));
+        }
+        if matches!(daemon.spin, Spin::For(time) if time > MAX_SPIN) {
+            self.problem("spin", "is out of range", r#"use "0us" to "1s", or "always""#);
+        }
+    }
+
+    fn network(&mut self, network: &Network) {
+        if !MTU.contains(&network.mtu) {
+            let message = format!("{} is out of range", network.mtu);
+            self.problem("mtu", message, format!("use {} to {} bytes", MTU.start(), MTU.end()));
+        }
+        if !MAC_TABLE_SIZE.contains(&network.mac_table_size) {
+            let (least, most) = (MAC_TABLE_SIZE.start(), MAC_TABLE_SIZE.end());
+            let message = format!("{} is out of range", network.mac_table_size);
+            self.problem("mac-table-size", message, format!("use {least} to {most} entries"));
+        }
+        if !MAC_AGING.contains(&network.mac_aging) {
+            self.problem("mac-aging", "is out of range", r#"use "1s" to "24h""#);
+        }
+    }
+
+    fn port(&mut self, port: &Port, config: &Config, claims: &mut Claims) {
+        if let Some(name) = &port.network
+            && !config.networks.iter().any(|network| network.name == *name)
+        {
+            let known: Vec<&str> = config.networks.iter().map(|n| n.name.as_str()).collect();
+            let remedy = match super::nearest(name, &known) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "add a [[network]] of that name, or leave the key out".to_owned(),
+            };
+            self.problem("network", format!("there is no network {name:?}"), remedy);
+        }
+        self.vlan(port);
+        match &port.interface {
+            Interface::VhostUser(device) => self.vhost_user(device, claims),
+            Interface::Tap(device) => self.tap(device, claims),
+        }
+    }
+
+    fn vlan(&mut self, port: &Port) {
+        let vlan = &port.vlan;
+        if let Some(tag) = vlan.tag.filter(|tag| *tag > 4095) {
+            self.problem("tag", format!("{tag} is not a VLAN"), "use 0 to 4095");
+        }
+        if let Some(bad) = vlan.trunks.iter().find(|trunk| **trunk > 4095) {
+            self.problem("trunks", format!("{bad} is not a VLAN"), "use 0 to 4095");
+        }
+        let twice = vlan.trunks.iter().enumerate().find(|(i, v)| vlan.trunks[..*i].contains(v));
+        if let Some((_, twice)) = twice {
+            self.problem("trunks", format!("VLAN {twice} is listed twice"), "list it once");
+        }
+        match (vlan.mode, vlan.tag) {
+            (Some(VlanMode::Trunk), Some(_)) => {
+                let remedy =
+                    r#"remove the tag, or set vlan-mode to "native-tagged" or "native-untagged""#;
+                self.problem("tag", "a trunk has no tag of its own", remedy);
+            }
+            (Some(mode), None) if mode != VlanMode::Trunk => {
+                let message = format!("{:?} needs a tag", mode.name());
+                self.problem("vlan-mode", message, "add tag = 0 to 4095, or remove vlan-mode");
+            }
+            _ => {}
+        }
+        if vlan.mode_or_default() == VlanMode::Access && !vlan.trunks.is_empty() {
+            let remedy =
+                r#"remove trunks, or set vlan-mode to "native-tagged" or "native-untagged""#;
+            self.problem("trunks", "an access port carries its tag's VLAN only", remedy);
+        }
+    }
+
+    fn vhost_user(&mut self, device: &VhostUser, claims: &mut Claims) {
+        if self.socket_path("path", &device.path) {
+            let claim = claims.sockets.get(&device.path).cloned();
+            match claim {
+                Some(other) => {
+                    let message = format!("{} is taken by {other}", quoted(&device.path));
+                    self.problem("path", message, "give each its own socket");
+                }
+                None => {
+                    claims.sockets.insert(device.path.clone(), format!("{}.path", self.path));
+                }
+            }
+        }
+        if !(1..=MAX_QUEUE_PAIRS).contains(&device.queues) {
+            let message = format!("{} is out of range", device.queues);
+            self.problem("queues", message, format!("use 1 to {MAX_QUEUE_PAIRS} queue pairs"));
+        }
+    }
+
+    fn tap(&mut self, device: &Tap, claims: &mut Claims) {
+        if let Some(fault) = ifname_fault(&device.ifname) {
+            let message = format!("{:?} {fault}", device.ifname);
+            let remedy = "use 1 to 15 characters without spaces, '/', ':' and '%'";
+            self.problem("ifname", message, remedy);
+        } else {
+            let key = (device.netns.clone(), device.ifname.clone());
+            match claims.devices.get(&key).cloned() {
+                Some(other) => {
+                    let place = if key.0.is_some() { " in this netns" } else { "" };
+                    let message = format!("{:?} is taken by {other}{place}", device.ifname);
+                    self.problem("ifname", message, "give each port its own device");
+                }
+                None => {
+                    claims.devices.insert(key, format!("{}.ifname", self.path));
+                }
+            }
+        }
+        if let Some(netns) = device.netns.as_deref()
+            && (netns.is_empty() || netns == "." || netns == ".." || netns.contains('/'))
+        {
+            let remedy = "use a name as `ip netns list` shows it";
+            self.problem("netns", format!("{netns:?} is not a name"), remedy);
+        }
+        for (index, (address, prefix)) in device.address.iter().enumerate() {
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            if *prefix > most {
+                let message = format!("/{prefix} is too long a prefix for {address}");
+                self.problem("address", message, format!("use /0 to /{most}"));
+            }
+            let earlier: &[(IpAddr, u8)] = &device.address[..index];
+            if earlier.iter().any(|(other, _)| other == address) {
+                self.problem("address", format!("{address} is listed twice"), "list it once");
+            }
+        }
+    }
+
+    /// A name: present, of harmless characters, not yet used.
+    fn name(&mut self, kind: &str, name: &str, seen: &mut HashMap<String, Place>) {
+        if name.is_empty() {
+            self.problem("name", "is missing", format!("give the {kind} a name"));
+            return;
+        }
+        let harmless = |c: char| c.is_ascii_alphanumeric() || "-_.:@+".contains(c);
+        if name.len() > MAX_NAME || !name.chars().all(harmless) || name.starts_with('-') {
+            let remedy = format!(
+                "use 1 to {MAX_NAME} letters, digits and any of -_.:@+ (no '-' at the start)"
+            );
+            self.problem("name", format!("{name:?} is not a usable name"), remedy);
+        }
+        if seen.insert(name.to_owned(), self.place).is_some() {
+            self.problem("name", format!("there are two {kind}s {name:?}"), "rename one of them");
+        }
+    }
+
+    /// True if `path` can be that of a Unix socket.
+    fn socket_path(&mut self, key: &'static str, path: &Path) -> bool {
+        let length = path.as_os_str().len();
+        let (message, remedy) = if length == 0 {
+            ("is missing".to_owned(), "give the socket's absolute path".to_owned())
+        } else if !path.is_absolute() {
+            (format!("{} is not an absolute path", quoted(path)), "start it with /".to_owned())
+        } else if length > MAX_SOCKET_PATH {
+            let message = format!("{length} bytes are too long for a Unix socket's path");
+            (message, format!("use at most {MAX_SOCKET_PATH}"))
+        } else if path.file_name().is_none() || path.to_string_lossy().ends_with('/') {
+            (format!("{} names a directory", quoted(path)), "add the socket's file name".to_owned())
+        } else if path.to_string_lossy().contains('\0') {
+            (format!("{} holds a zero byte", quoted(path)), "remove it".to_owned())
+        } else {
+            return true;
+        };
+        self.problem(key, message, remedy);
+        false
+    }
+}
+
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.to_string_lossy())
+}
+
+/// Why the kernel would refuse this as a device's name.
+fn ifname_fault(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("is empty")
+    } else if name.len() > MAX_IFNAME {
+        Some("is longer than 15 bytes")
+    } else if name == "." || name == ".." {
+        Some("is not a name")
+    } else if name.chars().any(|c| c.is_whitespace() || c.is_control() || "/:%".contains(c)) {
+        Some("has characters that a device's name cannot have")
+    } else {
+        None
+    }
 }
