@@ -1,0 +1,174 @@
+//! Counters with one writer each: the worker.
+//!
+//! The worker alone adds, with a relaxed load and a relaxed store: no locked instruction, and a
+//! burst adds once per counter. Anyone may read at any time; each value is exact, a set of them is
+//! not taken at one instant. The structures fill whole 128-byte blocks (a pair of cache lines, as
+//! the prefetcher fetches them), so that a reader or a neighbour's counters never share a line
+//! with the worker's own state.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::drop_reason::DropReason;
+
+/// One counter. Only its one writer may call [`Counter::add`].
+#[derive(Default, Debug)]
+#[repr(transparent)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Two writers would lose counts: there is one, the worker.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// The value now.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Declares a structure of counters and the plain values that a snapshot of it has.
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident / $(#[$snapshot_doc:meta])* $snapshot:ident {
+        $($(#[$field_doc:meta])* $field:ident,)*
+    } $({ $(#[$array_doc:meta])* $array:ident: [$len:expr] })?) => {
+        $(#[$doc])*
+        #[derive(Default, Debug)]
+        #[repr(align(128))]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: Counter,)*
+            $($(#[$array_doc])* pub $array: [Counter; $len],)?
+        }
+
+        $(#[$snapshot_doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+        pub struct $snapshot {
+            $($(#[$field_doc])* pub $field: u64,)*
+            $($(#[$array_doc])* pub $array: [u64; $len],)?
+        }
+
+        impl $name {
+            /// The values now.
+            pub fn snapshot(&self) -> $snapshot {
+                $snapshot {
+                    $($field: self.$field.get(),)*
+                    $($array: std::array::from_fn(|i| self.$array[i].get()),)?
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// What passed through a port. "Rx" is what entered the switch from the port, "tx" what left
+    /// through it. Bytes are those of the Ethernet frame, without the virtio-net header.
+    PortCounters /
+    /// The values of [`PortCounters`] at one time.
+    PortSnapshot {
+        /// Frames that the port sent into the switch and that were forwarded or flooded.
+        rx_frames,
+        /// Their bytes.
+        rx_bytes,
+        /// Frames that the port was given.
+        tx_frames,
+        /// Their bytes.
+        tx_bytes,
+        /// Frames received from the port that were larger than the MTU, to be cut by whoever must.
+        rx_gso_frames,
+        /// Frames given to the port that were larger than the MTU.
+        tx_gso_frames,
+        /// Frames cut in software because the port did not negotiate to take them whole.
+        software_gso_frames,
+        /// Frames whose checksum was completed in software for the port.
+        software_checksum_frames,
+        /// Frames from the port that went to every other member of their VLAN.
+        flooded_frames,
+        /// Times the port's driver woke the switch.
+        kicks,
+        /// Times the switch woke the port's driver.
+        calls,
+    } {
+        /// Dropped frames by [`DropReason`].
+        drops: [DropReason::COUNT]
+    }
+}
+
+impl PortCounters {
+    /// Adds `n` frames dropped for `reason`.
+    #[inline]
+    pub fn drop(&self, reason: DropReason, n: u64) {
+        self.drops[reason as usize].add(n);
+    }
+}
+
+impl PortSnapshot {
+    /// Frames dropped for `reason`.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize]
+    }
+
+    /// Frames dropped for any reason.
+    pub fn dropped_total(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+}
+
+counters! {
+    /// What a worker did with its time.
+    WorkerCounters /
+    /// The values of [`WorkerCounters`] at one time.
+    WorkerSnapshot {
+        /// Nanoseconds spent awake.
+        busy_nanos,
+        /// Times the worker woke from sleep.
+        wakeups,
+        /// Bursts taken from ports.
+        bursts,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_has_what_was_added() {
+        let counters = PortCounters::default();
+        counters.rx_frames.add(3);
+        counters.rx_frames.add(4);
+        counters.tx_bytes.add(1500);
+        counters.drop(DropReason::Runt, 2);
+        counters.drop(DropReason::DeviceError, 1);
+        let snapshot = counters.snapshot();
+        assert_eq!((snapshot.rx_frames, snapshot.tx_bytes, snapshot.rx_bytes), (7, 1500, 0));
+        assert_eq!(snapshot.dropped(DropReason::Runt), 2);
+        assert_eq!(snapshot.dropped(DropReason::Hairpin), 0);
+        assert_eq!(snapshot.dropped_total(), 3);
+    }
+
+    #[test]
+    fn no_two_structures_share_a_cache_line() {
+        assert_eq!(align_of::<PortCounters>(), 128);
+        assert_eq!(size_of::<PortCounters>() % 128, 0);
+        assert_eq!(size_of::<WorkerCounters>() % 128, 0);
+    }
+
+    #[test]
+    fn one_writer_and_many_readers_agree_in_the_end() {
+        let counters = WorkerCounters::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..10_000).for_each(|_| counters.bursts.add(1)));
+            scope.spawn(|| {
+                let mut last = 0;
+                for _ in 0..10_000 {
+                    let now = counters.bursts.get();
+                    assert!(now >= last, "a counter went back");
+                    last = now;
+                }
+            });
+        });
+        assert_eq!(counters.snapshot().bursts, 10_000);
+    }
+}

@@ -1,0 +1,506 @@
+//! The MAC table of a network: which port an address was last seen on, per VLAN.
+//!
+//! **Layout.** A key is VLAN and MAC in 64 bits, a value port, generation and age tick in 64 bits.
+//! Four pairs make a bucket of one cache line. A key may live in either of two buckets, which a
+//! seeded hash chooses; a look-up reads the first and, where that lacks the key, the second:
+//! never more. A newcomer that finds both full moves others to their second buckets (cuckoo
+//! hashing); with a quarter of the slots spare, a short bounded search always finds the room.
+//! Guests choose MAC addresses but know neither of the hash's two secrets.
+//!
+//! **Forgetting.** Nothing sweeps the table in the background. An entry is dead when its tick is
+//! older than the ageing time or its generation is not its port's current one; the dead are not
+//! found, not listed, and their slots are taken when needed. So flushing a port is one increment.
+//!
+//! **Limits.** When the table is full, the port that holds the most entries gives one up (the
+//! learning port itself, when no other holds more): a port that learns a million addresses only
+//! ever displaces its own.
+//!
+//! Nothing allocates but the constructor, [`MacTable::set_limits`] and
+//! [`MacTable::reserve_ports`].
+
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use trama_frame::{MacAddr, VlanId};
+
+use crate::time::Time;
+
+/// Entries per bucket: keys and values fill one cache line.
+const WAYS: usize = 4;
+/// Share of a bucket that a full table uses on average: three quarters keeps the search for room
+/// short, at 21 bytes an entry.
+const FILL: usize = 3;
+/// So that few entries still have buckets to choose from.
+const MIN_BUCKETS: usize = 16;
+/// Largest table: 2^24 entries, 341 MiB.
+const MAX_CAPACITY: usize = 1 << 24;
+/// Buckets examined for a newcomer's room: its own two, their eight entries' other buckets, and
+/// those of the thirty-two entries there.
+const SEARCH: usize = 2 + 2 * WAYS + 2 * WAYS * WAYS;
+/// Buckets examined for an entry of the largest port before the best seen is taken instead.
+const SWEEP: usize = 1024;
+/// Ports that a table knows before [`MacTable::reserve_ports`] is asked for more.
+const INITIAL_PORTS: usize = 64;
+/// The unit of ages, as a power of two of nanoseconds: 268 ms. 32 bits of it are 36 years.
+const TICK_SHIFT: u32 = 28;
+
+/// The number of a port within its worker.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PortIndex(pub u16);
+
+/// An address and where it was learned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FdbEntry {
+    /// The port it was last seen on.
+    pub port: PortIndex,
+    /// The VLAN it was seen in.
+    pub vlan: VlanId,
+    /// The address.
+    pub mac: MacAddr,
+    /// How long ago it was last seen, to [`MacTable::TICK`].
+    pub age: Duration,
+}
+
+/// What [`MacTable::learn`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Learned {
+    /// The address was there, on this port.
+    Known,
+    /// The address was not there.
+    New,
+    /// The address was on another port.
+    Moved,
+    /// The address was not there and the table was full: an entry of this port had to go.
+    Evicted(PortIndex),
+    /// A group address is no station's: nothing was learned.
+    Ignored,
+}
+
+/// Port, generation and tick of an entry in one word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+struct Value(u64);
+
+impl Value {
+    fn new(port: PortIndex, generation: u16, tick: u32) -> Value {
+        Value(u64::from(port.0) << 48 | u64::from(generation) << 32 | u64::from(tick))
+    }
+
+    fn port(self) -> PortIndex {
+        PortIndex((self.0 >> 48) as u16)
+    }
+
+    fn generation(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    fn tick(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// A key has this bit, so that an empty slot, zero, equals none.
+const OCCUPIED: u64 = 1 << 63;
+
+fn key(vlan: VlanId, mac: MacAddr) -> u64 {
+    OCCUPIED | u64::from(vlan.get()) << 48 | mac.to_u64()
+}
+
+fn tick(now: Time) -> u32 {
+    u32::try_from(now.0 >> TICK_SHIFT).unwrap_or(u32::MAX)
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Bucket {
+    keys: [u64; WAYS],
+    values: [Value; WAYS],
+}
+
+impl Bucket {
+    const EMPTY: Bucket = Bucket { keys: [0; WAYS], values: [Value(0); WAYS] };
+
+    #[inline]
+    fn way(&self, key: u64) -> Option<usize> {
+        self.keys.iter().position(|k| *k == key)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    bucket: usize,
+    way: usize,
+}
+
+/// What the table keeps of each port.
+#[derive(Clone, Copy, Default)]
+struct PortState {
+    /// Entries with the current generation, whether or not they are too old.
+    entries: u32,
+    /// Entries with another generation were flushed.
+    generation: u16,
+}
+
+/// The addresses learned in one network. See the module for how it works.
+pub struct MacTable {
+    buckets: Box<[Bucket]>,
+    ports: Vec<PortState>,
+    /// Sum of the ports' `entries`.
+    held: usize,
+    capacity: usize,
+    /// Age in ticks beyond which an entry is dead.
+    max_age: u32,
+    /// Where the search for an entry to evict goes on.
+    hand: usize,
+    hasher: FixedState,
+    /// Second secret of the hash: with one alone, the difference of two keys would decide whether
+    /// they collide.
+    secret: u64,
+}
+
+impl MacTable {
+    /// The precision of ages. An entry lives at least the ageing time and at most two of these
+    /// longer.
+    pub const TICK: Duration = Duration::from_nanos(1 << TICK_SHIFT);
+
+    /// A table of at most `capacity` entries (1 to 2^24), each forgotten when it was not seen for
+    /// `aging`. `seed` must be unknown to the guests.
+    pub fn new(capacity: usize, aging: Duration, seed: u64) -> MacTable {
+        let capacity = capacity.clamp(1, MAX_CAPACITY);
+        let buckets = capacity.div_ceil(FILL).max(MIN_BUCKETS);
+        let hasher = FixedState::with_seed(seed);
+        MacTable {
+            buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(),
+            ports: vec![PortState::default(); INITIAL_PORTS],
+            held: 0,
+            capacity,
+            max_age: max_age(aging),
+            hand: 0,
+            secret: hasher.hash_one(seed),
+            hasher,
+        }
+    }
+
+    /// Makes room for ports up to `count - 1`, so that learning on them never allocates.
+    pub fn reserve_ports(&mut self, count: usize) {
+        if count > self.ports.len() {
+            self.ports.resize(count, PortState::default());
+        }
+    }
+
+    /// Changes the limits; entries beyond a smaller capacity leave as if newcomers evicted them.
+    pub fn set_limits(&mut self, capacity: usize, aging: Duration) {
+        self.max_age = max_age(aging);
+        let capacity = capacity.clamp(1, MAX_CAPACITY);
+        if capacity == self.capacity {
+            return;
+        }
+        let count = capacity.div_ceil(FILL).max(MIN_BUCKETS);
+        let buckets = vec![Bucket::EMPTY; count].into_boxed_slice();
+        let old = std::mem::replace(&mut self.buckets, buckets);
+        let counted: Vec<(u64, Value)> = old
+            .iter()
+            .flat_map(|bucket| bucket.keys.into_iter().zip(bucket.values))
+            .filter(|(key, value)| *key != 0 && self.is_counted(*value))
+            .collect();
+        // No clock here: the latest sighting is when it can be at the earliest.
+        let now = counted.iter().map(|(_, value)| value.tick()).max().unwrap_or(0);
+        (self.capacity, self.held, self.hand) = (capacity, 0, 0);
+        self.ports.iter_mut().for_each(|port| port.entries = 0);
+        for (key, value) in counted {
+            self.insert(key, value, now);
+        }
+    }
+
+    /// The port that `mac` was last seen on in `vlan`, unless that was too long ago.
+    #[inline]
+    pub fn lookup(&self, vlan: VlanId, mac: MacAddr, now: Time) -> Option<PortIndex> {
+        let value = self.value(self.find(key(vlan, mac))?);
+        self.is_live(value, tick(now)).then(|| value.port())
+    }
+
+    /// Notes that `mac` sent a frame of `vlan` from `port`. Writes nothing when that is known and
+    /// was noted in this tick.
+    #[inline]
+    pub fn learn(&mut self, vlan: VlanId, mac: MacAddr, port: PortIndex, now: Time) -> Learned {
+        if mac.is_multicast() {
+            return Learned::Ignored;
+        }
+        let index = usize::from(port.0);
+        if index >= self.ports.len() {
+            self.reserve_ports(index + 1);
+        }
+        let (key, tick) = (key(vlan, mac), tick(now));
+        let value = Value::new(port, self.ports[index].generation, tick);
+        match self.find(key) {
+            Some(slot) if self.value(slot) == value => Learned::Known,
+            Some(slot) => self.update(slot, key, value, tick),
+            None => self.insert(key, value, tick),
+        }
+    }
+
+    /// Forgets everything.
+    pub fn flush(&mut self) {
+        for port in 0..self.ports.len() {
+            self.flush_port(PortIndex(port as u16));
+        }
+    }
+
+    /// Forgets what was learned on `port`.
+    pub fn flush_port(&mut self, port: PortIndex) {
+        let Some(state) = self.ports.get(usize::from(port.0)).copied() else { return };
+        if state.generation == u16::MAX {
+            // Before generation 0 comes again, its old entries must be gone.
+            self.clear_flushed();
+        }
+        self.held -= state.entries as usize;
+        let generation = state.generation.wrapping_add(1);
+        self.ports[usize::from(port.0)] = PortState { entries: 0, generation };
+    }
+
+    /// How many addresses are known. Reads the whole table: for control, not for each frame.
+    pub fn len(&self, now: Time) -> usize {
+        self.live(tick(now)).count()
+    }
+
+    /// The known addresses, by VLAN and address.
+    pub fn entries(&self, now: Time) -> Vec<FdbEntry> {
+        let now = tick(now);
+        let entry = |(key, value): (u64, Value)| FdbEntry {
+            port: value.port(),
+            vlan: VlanId::new((key >> 48) as u16 & VlanId::MAX.get()).unwrap_or(VlanId::NONE),
+            mac: MacAddr::from_u64(key),
+            age: Self::TICK * now.saturating_sub(value.tick()),
+        };
+        let mut entries: Vec<FdbEntry> = self.live(now).map(entry).collect();
+        entries.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
+        entries
+    }
+
+    fn live(&self, now: u32) -> impl Iterator<Item = (u64, Value)> + '_ {
+        self.buckets
+            .iter()
+            .flat_map(|bucket| bucket.keys.into_iter().zip(bucket.values))
+            .filter(move |(key, value)| *key != 0 && self.is_live(*value, now))
+    }
+
+    /// The two buckets that may hold `key`.
+    #[inline]
+    fn homes(&self, key: u64) -> (usize, usize) {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u64(key);
+        hasher.write_u64(self.secret);
+        let hash = hasher.finish();
+        let scale = |half: u64| ((half * self.buckets.len() as u64) >> 32) as usize;
+        (scale(hash >> 32), scale(hash & 0xffff_ffff))
+    }
+
+    #[inline]
+    fn find(&self, key: u64) -> Option<Slot> {
+        let (first, second) = self.homes(key);
+        if let Some(way) = self.buckets[first].way(key) {
+            return Some(Slot { bucket: first, way });
+        }
+        self.buckets[second].way(key).map(|way| Slot { bucket: second, way })
+    }
+
+    #[inline]
+    fn value(&self, slot: Slot) -> Value {
+        self.buckets[slot.bucket].values[slot.way]
+    }
+
+    /// Whether the entry counts for its port: it was not flushed.
+    #[inline]
+    fn is_counted(&self, value: Value) -> bool {
+        self.ports[usize::from(value.port().0)].generation == value.generation()
+    }
+
+    #[inline]
+    fn is_live(&self, value: Value, now: u32) -> bool {
+        now.saturating_sub(value.tick()) <= self.max_age && self.is_counted(value)
+    }
+
+    /// Learns a key that the table has, with another value.
+    fn update(&mut self, slot: Slot, key: u64, value: Value, now: u32) -> Learned {
+        let old = self.value(slot);
+        if !self.is_counted(old) {
+            self.clear(slot);
+            return self.insert(key, value, now);
+        }
+        self.buckets[slot.bucket].values[slot.way] = value;
+        self.ports[usize::from(old.port().0)].entries -= 1;
+        self.ports[usize::from(value.port().0)].entries += 1;
+        match self.is_live(old, now) {
+            true if old.port() == value.port() => Learned::Known,
+            true => Learned::Moved,
+            false => Learned::New,
+        }
+    }
+
+    /// Adds a key that the table has not.
+    #[cold]
+    fn insert(&mut self, key: u64, value: Value, now: u32) -> Learned {
+        let mut evicted = None;
+        if self.held >= self.capacity {
+            evicted = self.make_room(value.port(), now);
+        }
+        let slot = self.vacate(key, now).unwrap_or_else(|| {
+            let slot = self.largest_of_homes(key);
+            evicted = Some(self.value(slot).port());
+            self.clear(slot);
+            slot
+        });
+        self.buckets[slot.bucket].keys[slot.way] = key;
+        self.buckets[slot.bucket].values[slot.way] = value;
+        self.ports[usize::from(value.port().0)].entries += 1;
+        self.held += 1;
+        evicted.map_or(Learned::New, Learned::Evicted)
+    }
+
+    /// Empties a slot, whatever is in it.
+    fn clear(&mut self, slot: Slot) {
+        let bucket = self.buckets[slot.bucket];
+        if bucket.keys[slot.way] != 0 && self.is_counted(bucket.values[slot.way]) {
+            self.ports[usize::from(bucket.values[slot.way].port().0)].entries -= 1;
+            self.held -= 1;
+        }
+        self.buckets[slot.bucket].keys[slot.way] = 0;
+    }
+
+    /// Empties the slots of flushed entries.
+    fn clear_flushed(&mut self) {
+        let ports = &self.ports;
+        for bucket in &mut self.buckets {
+            for (key, value) in bucket.keys.iter_mut().zip(bucket.values) {
+                if ports[usize::from(value.port().0)].generation != value.generation() {
+                    *key = 0;
+                }
+            }
+        }
+    }
+
+    /// Makes room in a full table for an entry of `port`: removes one that is too old, or else one
+    /// of the port that holds the most, which is returned.
+    fn make_room(&mut self, port: PortIndex, now: u32) -> Option<PortIndex> {
+        let largest = self.largest(port);
+        let mut best: Option<Slot> = None;
+        for examined in 0..self.buckets.len() {
+            if examined >= SWEEP && best.is_some() {
+                break;
+            }
+            let bucket = self.hand;
+            self.hand = (self.hand + 1) % self.buckets.len();
+            for way in 0..WAYS {
+                let slot = Slot { bucket, way };
+                let value = self.value(slot);
+                if self.buckets[bucket].keys[way] == 0 || !self.is_counted(value) {
+                    continue;
+                }
+                if !self.is_live(value, now) {
+                    self.clear(slot);
+                    return None;
+                }
+                if value.port() == largest {
+                    self.clear(slot);
+                    return Some(largest);
+                }
+                if best.is_none_or(|best| self.entries_beside(best) < self.entries_beside(slot)) {
+                    best = Some(slot);
+                }
+            }
+        }
+        let slot = best?;
+        let port = self.value(slot).port();
+        self.clear(slot);
+        Some(port)
+    }
+
+    /// The port that holds the most entries; `port` unless another holds more.
+    fn largest(&self, port: PortIndex) -> PortIndex {
+        let mut largest = usize::from(port.0);
+        for (index, state) in self.ports.iter().enumerate() {
+            if state.entries > self.ports[largest].entries {
+                largest = index;
+            }
+        }
+        PortIndex(largest as u16)
+    }
+
+    /// How many entries the port of this entry holds.
+    fn entries_beside(&self, slot: Slot) -> u32 {
+        self.ports[usize::from(self.value(slot).port().0)].entries
+    }
+
+    /// The slot among `key`'s own whose port holds the most entries.
+    fn largest_of_homes(&self, key: u64) -> Slot {
+        let (first, second) = self.homes(key);
+        let ways = |bucket| (0..WAYS).map(move |way| Slot { bucket, way });
+        ways(first)
+            .chain(ways(second))
+            .max_by_key(|slot| self.entries_beside(*slot))
+            .unwrap_or(Slot { bucket: first, way: 0 })
+    }
+
+    /// A slot in one of `key`'s buckets, emptied by moving other entries along if it must be.
+    /// Breadth first, at most [`SEARCH`] buckets; `None` if none of them has room.
+    fn vacate(&mut self, key: u64, now: u32) -> Option<Slot> {
+        /// A bucket to which the entry in `way` of the bucket of step `from` may move.
+        #[derive(Clone, Copy, Default)]
+        struct Step {
+            bucket: usize,
+            from: usize,
+            way: usize,
+        }
+        let (first, second) = self.homes(key);
+        let mut steps = [Step::default(); SEARCH];
+        (steps[0].bucket, steps[1].bucket) = (first, second);
+        let mut len = 2;
+        let mut at = 0;
+        while at < len {
+            let bucket = steps[at].bucket;
+            if let Some(mut slot) = self.reusable(bucket, now) {
+                self.clear(slot);
+                while at >= 2 {
+                    let Step { from, way, .. } = steps[at];
+                    let source = Slot { bucket: steps[from].bucket, way };
+                    self.relocate(source, slot);
+                    (slot, at) = (source, from);
+                }
+                return Some(slot);
+            }
+            for way in 0..WAYS {
+                if len < SEARCH {
+                    let (one, other) = self.homes(self.buckets[bucket].keys[way]);
+                    let elsewhere = if one == bucket { other } else { one };
+                    steps[len] = Step { bucket: elsewhere, from: at, way };
+                    len += 1;
+                }
+            }
+            at += 1;
+        }
+        None
+    }
+
+    /// A slot of `bucket` that holds nothing alive.
+    fn reusable(&self, bucket: usize, now: u32) -> Option<Slot> {
+        let Bucket { keys, values } = self.buckets[bucket];
+        let way = (0..WAYS).find(|way| keys[*way] == 0 || !self.is_live(values[*way], now))?;
+        Some(Slot { bucket, way })
+    }
+
+    /// Copies an entry to an emptied slot.
+    fn relocate(&mut self, from: Slot, to: Slot) {
+        let Bucket { keys, values } = self.buckets[from.bucket];
+        self.buckets[to.bucket].keys[to.way] = keys[from.way];
+        self.buckets[to.bucket].values[to.way] = values[from.way];
+    }
+}
+
+fn max_age(aging: Duration) -> u32 {
+    let ticks = aging.as_nanos().div_ceil(MacTable::TICK.as_nanos());
+    u32::try_from(ticks).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;
