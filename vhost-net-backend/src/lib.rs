@@ -1,1 +1,21 @@
 //! virtio-net over vhost-user: the protocol session, its features and its reconnects.
+//!
+//! A [`Session`] is one thread that waits for a frontend (as server) or looks for one (as client),
+//! speaks the vhost-user protocol with it, and starts over when it goes away. What the protocol
+//! asks for is done through [`Rings`]: memory, rings and notification descriptors change there,
+//! each call being finished before the frontend gets its answer. [`SwitchPort`] is the one that
+//! drives a port of a `trama-switch` engine.
+//!
+//! The session never touches a ring or a frame. Whatever a frontend sends, at worst its own
+//! connection is closed with a reason; the session then goes on with the next one.
+
+pub mod features;
+mod rings;
+mod session;
+mod switch_port;
+
+pub use rings::{RingFds, Rings, RingsError};
+pub use session::{
+    Role, Session, SessionError, SessionHandle, SessionOptions, SessionState, SessionStatus,
+};
+pub use switch_port::SwitchPort;

@@ -1,0 +1,120 @@
+//! The virtio features that are offered, and what an acknowledged set means to the ring and to
+//! the switch.
+//!
+//! Numbers and names are those of virtio 1.2, sections 5.1.3 (network device) and 6 (reserved
+//! feature bits), and of the vhost-user protocol.
+
+use trama_frame::offload::Offloads;
+use trama_virtqueue::RingFeatures;
+
+/// The device takes frames whose checksum is to be completed.
+pub const NET_F_CSUM: u64 = 1;
+/// The driver takes frames whose checksum is to be completed.
+pub const NET_F_GUEST_CSUM: u64 = 1 << 1;
+/// The VMM may tell the driver an MTU.
+pub const NET_F_MTU: u64 = 1 << 3;
+/// The driver takes large TCPv4 segments.
+pub const NET_F_GUEST_TSO4: u64 = 1 << 7;
+/// The driver takes large TCPv6 segments.
+pub const NET_F_GUEST_TSO6: u64 = 1 << 8;
+/// The driver takes large TCP segments with ECN.
+pub const NET_F_GUEST_ECN: u64 = 1 << 9;
+/// The device takes large TCPv4 segments.
+pub const NET_F_HOST_TSO4: u64 = 1 << 11;
+/// The device takes large TCPv6 segments.
+pub const NET_F_HOST_TSO6: u64 = 1 << 12;
+/// The device takes large TCP segments with ECN.
+pub const NET_F_HOST_ECN: u64 = 1 << 13;
+/// A received frame may fill several buffers.
+pub const NET_F_MRG_RXBUF: u64 = 1 << 15;
+/// The device's configuration has a link status (which the VMM keeps).
+pub const NET_F_STATUS: u64 = 1 << 16;
+/// More than one pair of rings.
+pub const NET_F_MQ: u64 = 1 << 22;
+/// Indirect descriptors.
+pub const RING_INDIRECT_DESC: u64 = 1 << 28;
+/// Notifications at an index instead of by flag.
+pub const RING_EVENT_IDX: u64 = 1 << 29;
+/// vhost-user: protocol features can be negotiated, and rings start disabled.
+pub const VHOST_USER_PROTOCOL_FEATURES: u64 = 1 << 30;
+/// virtio 1.0 and later.
+pub const VERSION_1: u64 = 1 << 32;
+/// Buffers are used in the order in which they were made available.
+pub const IN_ORDER: u64 = 1 << 35;
+
+/// Everything that can be offered.
+pub const ALL: u64 = NET_F_CSUM
+    | NET_F_GUEST_CSUM
+    | NET_F_MTU
+    | NET_F_GUEST_TSO4
+    | NET_F_GUEST_TSO6
+    | NET_F_GUEST_ECN
+    | NET_F_HOST_TSO4
+    | NET_F_HOST_TSO6
+    | NET_F_HOST_ECN
+    | NET_F_MRG_RXBUF
+    | NET_F_STATUS
+    | NET_F_MQ
+    | RING_INDIRECT_DESC
+    | RING_EVENT_IDX
+    | VHOST_USER_PROTOCOL_FEATURES
+    | VERSION_1
+    | IN_ORDER;
+
+/// Features that concern the driver and its VMM alone (MAC address, control queue and what goes
+/// over it, announcements). VMMs acknowledge them although no backend offered them.
+const VMM_ONLY: u64 = 1 << 5 | 1 << 16 | 0b0111_1111 << 17;
+
+/// What is offered to a frontend: `mask` (see [`ALL`]) without what one pair of rings excludes.
+/// The same for the same options, whenever asked: a frontend that reconnects has already promised
+/// its driver what it was offered the first time.
+pub fn offered(mask: u64, queue_pairs: u16) -> u64 {
+    let without = if queue_pairs > 1 { 0 } else { NET_F_MQ };
+    mask & ALL & !without
+}
+
+/// The acknowledged features as far as they concern us.
+///
+/// # Errors
+/// The bits that were acknowledged without having been offered and that would change what the
+/// rings carry.
+pub fn acknowledge(offered: u64, acknowledged: u64) -> Result<u64, u64> {
+    match acknowledged & !offered & !VMM_ONLY {
+        0 => Ok(acknowledged & offered),
+        unknown => Err(unknown),
+    }
+}
+
+/// Whether each frame has the 12-byte header in front. A driver before virtio 1.0 without
+/// mergeable buffers uses 10 bytes (virtio 1.2, section 5.1.6.1).
+pub fn has_long_header(acknowledged: u64) -> bool {
+    acknowledged & (VERSION_1 | NET_F_MRG_RXBUF) != 0
+}
+
+/// What the rings must know.
+pub fn ring_features(acknowledged: u64) -> RingFeatures {
+    RingFeatures {
+        event_idx: acknowledged & RING_EVENT_IDX != 0,
+        indirect: acknowledged & RING_INDIRECT_DESC != 0,
+        in_order: acknowledged & IN_ORDER != 0,
+        mergeable: acknowledged & NET_F_MRG_RXBUF != 0,
+    }
+}
+
+/// Which unfinished frames the driver takes. Each kind of large segment needs checksum offload
+/// (virtio 1.2, section 5.1.3.1), ECN needs one of them.
+pub fn offloads(acknowledged: u64) -> Offloads {
+    if acknowledged & NET_F_GUEST_CSUM == 0 {
+        return Offloads::NONE;
+    }
+    let mut taken = Offloads::CSUM;
+    for (bit, offload) in [(NET_F_GUEST_TSO4, Offloads::TSO4), (NET_F_GUEST_TSO6, Offloads::TSO6)] {
+        if acknowledged & bit != 0 {
+            taken = taken | offload;
+        }
+    }
+    if taken != Offloads::CSUM && acknowledged & NET_F_GUEST_ECN != 0 {
+        taken = taken | Offloads::ECN;
+    }
+    taken
+}

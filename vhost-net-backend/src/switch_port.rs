@@ -1,0 +1,100 @@
+//! The glue between a session and a port of a running `trama-switch` worker.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::{EventfdFlags, eventfd};
+use trama_switch::{Engine, EngineError, PortFault, PortId, WorkerHandle};
+use trama_virtqueue::{GuestMemory, RingSetup};
+
+use crate::features;
+use crate::rings::{RingFds, Rings, RingsError};
+
+/// A vhost-user port of a worker. Every request runs on the worker between two bursts.
+pub struct SwitchPort {
+    worker: WorkerHandle,
+    port: PortId,
+    fault: OwnedFd,
+}
+
+impl SwitchPort {
+    /// Drives `port` of `worker`, which must have been added with a vhost device.
+    ///
+    /// # Errors
+    /// No eventfd could be made, or the worker has no such port.
+    pub fn new(worker: WorkerHandle, port: PortId) -> io::Result<SwitchPort> {
+        let fault = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let event = fault.try_clone()?;
+        worker
+            .call(move |engine, _| engine.set_fault_event(port, Some(event)))
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
+        Ok(SwitchPort { worker, port, fault })
+    }
+
+    fn call<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Engine, PortId) -> Result<R, EngineError> + Send + 'static,
+    ) -> Result<R, RingsError> {
+        let port = self.port;
+        self.worker
+            .call(move |engine, _| job(engine, port))
+            .map_err(RingsError::new)?
+            .map_err(RingsError::new)
+    }
+}
+
+impl Rings for SwitchPort {
+    fn set_features(&mut self, features: u64) -> Result<(), RingsError> {
+        let offloads = features::offloads(features);
+        self.call(move |engine, port| {
+            engine.set_offloads(port, offloads);
+            Ok(())
+        })
+    }
+
+    fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingsError> {
+        self.call(move |engine, port| engine.set_memory(port, memory))
+    }
+
+    fn start(&mut self, index: usize, setup: RingSetup, fds: RingFds) -> Result<(), RingsError> {
+        self.call(move |engine, port| engine.start_ring(port, index, setup, fds))
+    }
+
+    fn stop(&mut self, index: usize) -> Result<u16, RingsError> {
+        self.call(move |engine, port| engine.stop_ring(port, index))
+    }
+
+    fn set_call(&mut self, index: usize, call: Option<OwnedFd>) -> Result<(), RingsError> {
+        self.call(move |engine, port| {
+            engine.set_call(port, index, call);
+            Ok(())
+        })
+    }
+
+    fn set_kick(&mut self, index: usize, kick: Option<OwnedFd>) -> Result<(), RingsError> {
+        self.call(move |engine, port| engine.set_kick(port, index, kick))
+    }
+
+    fn disconnected(&mut self) {
+        // A worker that has ended has dropped the rings already.
+        let _ = self.call(|engine, port| {
+            engine.detach(port);
+            Ok(())
+        });
+    }
+
+    fn fault_event(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fault.as_fd())
+    }
+
+    fn broken(&mut self) -> Option<String> {
+        let fault = self.call(|engine, port| Ok(engine.port_fault(port))).ok()??;
+        Some(match fault {
+            PortFault::Ring { index, error } => format!("the driver broke ring {index}: {error}"),
+            PortFault::MemoryLost => "the frontend took its memory away while it was in use".into(),
+            other => format!("the port failed: {other:?}"),
+        })
+    }
+}
