@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::peers::{LOAD_CORE, TapPeer, VhostPeer};
-use crate::process::{Process, Result, pinned, run, unpinned};
+use crate::process::{Process, Result, pinned, run, testpmd};
 
 const MACS: [&str; 2] = ["52:54:00:00:00:01", "52:54:00:00:00:02"];
 const START: Duration = Duration::from_secs(30);
@@ -14,7 +14,7 @@ const ATTEMPTS: usize = 8;
 /// through the peer as known unicast (`mac` mode: each port sends to the other's address).
 pub fn circulate(peer: &VhostPeer, huge: &str, size: usize, seconds: u64) -> Result<f64> {
     let server = u8::from(peer.generator_listens);
-    let mut command = unpinned("dpdk-testpmd");
+    let mut command = testpmd();
     command.args(["-l", "0,1", "--main-lcore", "0", "--no-pci", "--single-file-segments"]);
     command.args(["-m", "512", "--huge-dir", huge, "--file-prefix", "bench-load"]);
     for (i, (mac, socket)) in MACS.iter().zip(&peer.sockets).enumerate() {

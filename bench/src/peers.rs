@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::host::Namespace;
-use crate::process::{Process, Result, pinned, run, unpinned};
+use crate::process::{Process, Result, pinned, run, testpmd, unpinned};
 
 /// The core that the switch has for itself; generator and sink run on [`LOAD_CORE`].
 pub const SWITCH_CORE: usize = 0;
@@ -85,7 +85,7 @@ pub fn ovs_dpdk(dir: &Path, huge: &str) -> Result<VhostPeer> {
 /// DPDK's own forwarder, which looks nothing up: the floor of what a vhost device costs there.
 pub fn dpdk_io(dir: &Path, huge: &str) -> Result<VhostPeer> {
     let sockets = [dir.join("v0.sock"), dir.join("v1.sock")];
-    let mut command = unpinned("dpdk-testpmd");
+    let mut command = testpmd();
     command.args(["-l", "0,1", "--main-lcore", "1", "--no-pci", "-m", "512", "--huge-dir", huge]);
     command.args(["--file-prefix", "bench-io"]);
     for (i, path) in sockets.iter().enumerate() {

@@ -32,6 +32,13 @@ pub fn unpinned(program: &str) -> Command {
     command
 }
 
+/// testpmd, which would otherwise keep its answers in a buffer: its output is a pipe here.
+pub fn testpmd() -> Command {
+    let mut command = unpinned("stdbuf");
+    command.args(["-oL", "dpdk-testpmd"]);
+    command
+}
+
 impl Process {
     /// Starts `command` with its standard streams piped; both outputs are read as lines.
     pub fn spawn(name: &str, mut command: Command) -> Result<Self> {
