@@ -5,13 +5,19 @@
 
 use std::fmt;
 
-pub mod edit;
+#[cfg(test)]
+pub(crate) mod arbitrary;
+mod edit;
+#[cfg(test)]
+mod edit_tests;
+mod fields;
 pub mod model;
 mod parse;
 mod reader;
 mod units;
 mod validate;
 
+pub use edit::edit;
 pub use parse::parse;
 pub use validate::{Place, Problem, validate};
 

@@ -21,6 +21,18 @@ pub struct Config {
     pub ports: Vec<Port>,
 }
 
+impl Config {
+    /// The network of this name.
+    pub fn network(&self, name: &str) -> Option<&Network> {
+        self.networks.iter().find(|network| network.name == name)
+    }
+
+    /// The port of this name.
+    pub fn port(&self, name: &str) -> Option<&Port> {
+        self.ports.iter().find(|port| port.name == name)
+    }
+}
+
 /// What concerns the daemon as a whole. Changes here need a restart.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DaemonConfig {
