@@ -1,28 +1,64 @@
-//! The Internet checksum (RFC 1071).
+//! The Internet checksum (RFC 1071) and its completion in software.
 //!
-//! Sums are carried as numbers below 2^16 in a `u32`.
+//! The sum is computed in the machine's byte order over the widest words at hand and swapped
+//! at the end, which one's complement arithmetic allows. From [`SIMD_FROM`] bytes on it runs
+//! in vector registers: AVX2 where the processor has it, else SSE2, which every x86-64 has.
+//!
+//! A *partial sum* is a `u32` that stands for a 16-bit one's complement sum of big-endian
+//! words with its carries not yet folded in. All functions take any value and return one below
+//! 2^17, so a few more words may be added to it by hand.
+
+#[cfg(target_arch = "x86_64")]
+mod simd;
 
 use crate::vnet::{NEEDS_CSUM, VnetHeader};
 
+/// Shorter data is summed in general registers: there the set-up of the vectors costs more
+/// than it saves.
+pub const SIMD_FROM: usize = 128;
+
+/// `csum_offset` of UDP, where a sum of zero is sent as 0xffff because zero means "none"
+/// (RFC 768).
+const UDP_CHECKSUM_OFFSET: u16 = 6;
+
 /// One's complement sum of `data` as big-endian 16-bit words, an odd last byte padded with
-/// zero; folded to 16 bits.
+/// zero.
 #[inline]
 pub fn sum(data: &[u8]) -> u32 {
-    let mut total = 0u64;
-    for pair in data.chunks(2) {
-        total += u64::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
-    }
-    u32::from(fold64(total))
+    let native = if data.len() < SIMD_FROM { sum_scalar(data) } else { sum_wide(data) };
+    u32::from(u16::from_be(fold64(native)))
 }
 
-/// `partial` continued over `data`, which begins at an even offset from where `partial` began.
+#[cfg(target_arch = "x86_64")]
+use simd::sum_wide;
+#[cfg(not(target_arch = "x86_64"))]
+use sum_scalar as sum_wide;
+
+/// Sum of the words of `data` in the machine's byte order.
+#[inline]
+fn sum_scalar(data: &[u8]) -> u64 {
+    let (words, rest) = data.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    words.iter().fold(halves(&last), |total, word| total + halves(word))
+}
+
+/// Two 32-bit words, each of which is congruent to the sum of its own two 16-bit words.
+#[inline]
+fn halves(word: &[u8; 8]) -> u64 {
+    let word = u64::from_ne_bytes(*word);
+    (word & 0xffff_ffff) + (word >> 32)
+}
+
+/// `partial` continued over `data`, which begins an even number of bytes after the beginning
+/// of what `partial` covers.
 #[inline]
 pub fn add(partial: u32, data: &[u8]) -> u32 {
     u32::from(fold(partial)) + sum(data)
 }
 
-/// The sum of two stretches of bytes, `second` being the sum of what begins `offset` bytes
-/// after the beginning of the first: at an odd offset its bytes change places (RFC 1071, 2 B).
+/// The sum of two stretches of bytes, the second beginning `offset` bytes after the first: at
+/// an odd offset its bytes change places (RFC 1071, 2 B).
 #[inline]
 pub fn combine(first: u32, second: u32, offset: usize) -> u32 {
     let second = fold(second);
@@ -30,21 +66,24 @@ pub fn combine(first: u32, second: u32, offset: usize) -> u32 {
     u32::from(fold(first)) + u32::from(second)
 }
 
-/// Folds the carries of a sum back in.
+/// Folds the carries of a partial sum in. The checksum is the complement of the result.
 #[inline]
 pub const fn fold(partial: u32) -> u16 {
     fold64(partial as u64)
 }
 
-const fn fold64(mut partial: u64) -> u16 {
-    while partial > 0xffff {
-        partial = (partial & 0xffff) + (partial >> 16);
-    }
-    partial as u16
+#[inline]
+const fn fold64(total: u64) -> u16 {
+    // Each step leaves the value congruent modulo 65535 and at most 33, 18, 17 and 16 bits.
+    let total = (total >> 32) + (total & 0xffff_ffff);
+    let total = (total >> 16) + (total & 0xffff);
+    let total = (total >> 16) + (total & 0xffff);
+    let total = (total >> 16) + (total & 0xffff);
+    total as u16
 }
 
-/// The checksum of `data`: the complement of its sum. Zero over data that includes a correct
-/// checksum.
+/// The checksum of `data`: the complement of its sum. Zero over data that includes its own
+/// correct checksum.
 #[inline]
 pub fn internet(data: &[u8]) -> u16 {
     !fold(sum(data))
@@ -52,9 +91,10 @@ pub fn internet(data: &[u8]) -> u16 {
 
 /// Fills in the checksum that `header` (validated against `frame`) asks for and clears the
 /// flag. The sender has put the pseudo-header's sum in its place (virtio 1.2, 5.1.6.2), so
-/// the sum runs from `csum_start` to the end over whatever the protocol is.
+/// the sum runs from `csum_start` to the end, whatever the protocol.
 ///
-/// A header that [`crate::vnet::validate`] would refuse for this frame is left alone.
+/// Not for a large frame, whose segments [`crate::gso::segment`] completes. A header that lies
+/// outside the frame, which [`crate::vnet::validate`] refuses, changes nothing.
 pub fn complete(frame: &mut [u8], header: &mut VnetHeader) {
     if !header.needs_csum() {
         return;
@@ -63,6 +103,18 @@ pub fn complete(frame: &mut [u8], header: &mut VnetHeader) {
     let checksum = internet(covered);
     let at = usize::from(header.csum_offset);
     let Some(field) = covered.get_mut(at..at + 2) else { return };
+    let checksum =
+        if header.csum_offset == UDP_CHECKSUM_OFFSET { never_zero(checksum) } else { checksum };
     field.copy_from_slice(&checksum.to_be_bytes());
     header.flags &= !NEEDS_CSUM;
+    (header.csum_start, header.csum_offset) = (0, 0);
 }
+
+/// A checksum in the form of UDP, which sends zero as its other representation.
+#[inline]
+pub(crate) const fn never_zero(checksum: u16) -> u16 {
+    if checksum == 0 { 0xffff } else { checksum }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,15 @@
-//! Software segmentation of one large TCP or UDP frame.
+//! Software segmentation: one large TCP frame or train of UDP datagrams cut into the frames
+//! that its sender's network card would have made of it.
+//!
+//! For receivers that did not negotiate the offload. The headers are copied into the caller's
+//! buffer once and only the fields that differ are rewritten for each segment. What stays the
+//! same in the checksummed headers is summed once; a segment adds its own fields and its
+//! payload. Nothing is allocated.
 
 use std::fmt;
 
+use crate::checksum::{self, fold, never_zero};
+use crate::layout::{Ip, Layout, Transport, tcp_flag};
 use crate::vnet::{HeaderError, VnetHeader};
 
 /// Why a frame was not cut.
@@ -9,7 +17,7 @@ use crate::vnet::{HeaderError, VnetHeader};
 pub enum GsoError {
     /// The header does not fit the frame: it was not validated, or against other bytes.
     Header(HeaderError),
-    /// `scratch` cannot hold the headers and one segment's payload.
+    /// `scratch` cannot hold the headers and the payload of one segment.
     ScratchTooSmall,
 }
 
@@ -24,13 +32,161 @@ impl fmt::Display for GsoError {
 
 impl std::error::Error for GsoError {}
 
-/// Cuts a large frame.
+/// Cuts the large `frame` that `header` describes and hands each segment to `emit`, in order;
+/// returns how many there were.
+///
+/// Each segment is built in `scratch`, which must hold the headers and `gso_size` bytes, and
+/// is a complete frame that needs no offload: lengths, IPv4 identification and header checksum,
+/// TCP sequence number and flags, UDP length and the full transport checksum are its own. FIN
+/// and PSH stand on the last segment only, CWR on the first only (RFC 3168, 6.1.2). One VLAN
+/// tag, IPv4 options and TCP options are carried over as they are.
+///
+/// The number of segments is up to the sender: see [`VnetHeader::segments`] for a limit.
 pub fn segment(
     frame: &[u8],
     header: &VnetHeader,
     scratch: &mut [u8],
     mut emit: impl FnMut(&[u8]),
 ) -> Result<usize, GsoError> {
-    let _ = (frame, header, scratch, &mut emit);
-    Err(GsoError::ScratchTooSmall)
+    let layout = Layout::of(header, frame, frame.len()).map_err(GsoError::Header)?;
+    let (headers, payload) = frame.split_at(layout.payload);
+    let size = usize::from(header.gso_size);
+    let needed = headers.len() + size.min(payload.len());
+    let scratch = scratch.get_mut(..needed).ok_or(GsoError::ScratchTooSmall)?;
+
+    let cutter = Cutter::new(layout, headers);
+    let count = payload.len().div_ceil(size);
+    scratch[..headers.len()].copy_from_slice(headers);
+    for (index, part) in payload.chunks(size).enumerate() {
+        let segment = &mut scratch[..headers.len() + part.len()];
+        let (own_headers, own_payload) = segment.split_at_mut(headers.len());
+        own_payload.copy_from_slice(part);
+        let place = Place { index, offset: index * size, is_last: index + 1 == count };
+        cutter.write_headers(own_headers, part, place);
+        emit(segment);
+    }
+    Ok(count)
 }
+
+/// Where a segment stands in the large frame.
+#[derive(Clone, Copy)]
+struct Place {
+    index: usize,
+    /// Payload bytes before it.
+    offset: usize,
+    is_last: bool,
+}
+
+impl Place {
+    /// TCP flags that this segment must not carry.
+    const fn withheld_flags(self) -> u8 {
+        let not_first = if self.index == 0 { 0 } else { tcp_flag::CWR };
+        let not_last = if self.is_last { 0 } else { tcp_flag::FIN | tcp_flag::PSH };
+        not_first | not_last
+    }
+}
+
+/// The values of the large frame that its segments' headers are derived from.
+struct Cutter {
+    layout: Layout,
+    /// IPv4 identification of the first segment; the others count up.
+    identification: u16,
+    /// TCP sequence number of the first segment.
+    sequence: u32,
+    /// TCP flags of the large frame.
+    flags: u8,
+    /// Partial sum of the IPv4 header without length, identification and checksum.
+    ip_sum: u32,
+    /// Partial sum of the pseudo-header without length, and of the transport header without
+    /// what differs: sequence number and flags, or length; and without checksum.
+    transport_sum: u32,
+}
+
+impl Cutter {
+    fn new(layout: Layout, headers: &[u8]) -> Cutter {
+        let ip = &headers[layout.ip..layout.transport];
+        let transport = &headers[layout.transport..];
+        let addresses = match layout.ip_version {
+            Ip::V4 => &ip[12..20],
+            Ip::V6 => &ip[8..40],
+        };
+        let pseudo = checksum::sum(addresses) + u32::from(layout.protocol.number());
+        let is_tcp = layout.protocol == Transport::Tcp;
+        let constant = match layout.protocol {
+            // Ports, acknowledgement; window; urgent pointer and options.
+            Transport::Tcp => {
+                [&transport[0..4], &transport[8..12], &transport[14..16], &transport[18..]]
+            }
+            Transport::Udp => [&transport[0..4], &[], &[], &[]],
+        };
+        Cutter {
+            layout,
+            identification: be16(ip, 4),
+            sequence: if is_tcp { be32(transport, 4) } else { 0 },
+            flags: if is_tcp { transport[13] } else { 0 },
+            ip_sum: checksum::sum(&ip[0..2]) + sum_all(&[&ip[6..10], &ip[12..]]),
+            transport_sum: pseudo + sum_all(&constant),
+        }
+    }
+
+    /// Rewrites the fields of `headers` (those of any other segment) for the segment that
+    /// stands at `place` and carries `payload`.
+    fn write_headers(&self, headers: &mut [u8], payload: &[u8], place: Place) {
+        let (before, transport) = headers.split_at_mut(self.layout.transport);
+        let ip = &mut before[self.layout.ip..];
+        // A segment is no longer than the large frame, whose lengths fit their fields.
+        let length = (transport.len() + payload.len()) as u16;
+        match self.layout.ip_version {
+            Ip::V4 => self.write_ipv4(ip, length, place),
+            Ip::V6 => put16(ip, 4, length),
+        }
+        let sum = self.transport_sum + u32::from(length) + checksum::sum(payload);
+        match self.layout.protocol {
+            Transport::Tcp => self.write_tcp(transport, sum, place),
+            Transport::Udp => write_udp(transport, sum, length),
+        }
+    }
+
+    fn write_ipv4(&self, ip: &mut [u8], length: u16, place: Place) {
+        let total_length = ip.len() as u16 + length;
+        let identification = self.identification.wrapping_add(place.index as u16);
+        let sum = self.ip_sum + u32::from(total_length) + u32::from(identification);
+        put16(ip, 2, total_length);
+        put16(ip, 4, identification);
+        put16(ip, 10, !fold(sum));
+    }
+
+    fn write_tcp(&self, tcp: &mut [u8], sum: u32, place: Place) {
+        let sequence = self.sequence.wrapping_add(place.offset as u32);
+        tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
+        tcp[13] = self.flags & !place.withheld_flags();
+        let own = checksum::sum(&tcp[4..8]) + checksum::sum(&tcp[12..14]);
+        put16(tcp, 16, !fold(sum + own));
+    }
+}
+
+fn write_udp(udp: &mut [u8], sum: u32, length: u16) {
+    put16(udp, 4, length);
+    // The length counts twice: in the pseudo-header and in the header.
+    put16(udp, 6, never_zero(!fold(sum + u32::from(length))));
+}
+
+/// Partial sum of stretches that each begin at an even offset.
+fn sum_all(stretches: &[&[u8]]) -> u32 {
+    stretches.iter().fold(0, |partial, stretch| checksum::add(partial, stretch))
+}
+
+fn be16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from(be16(bytes, at)) << 16 | u32::from(be16(bytes, at + 2))
+}
+
+fn put16(bytes: &mut [u8], at: usize, value: u16) {
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests;

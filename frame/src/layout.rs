@@ -123,13 +123,12 @@ impl Transport {
 
 /// The IP version (either, for UDP) and transport that a `gso_type` stands for.
 fn kinds(gso_type: u8) -> Result<(Option<Ip>, Transport), HeaderError> {
+    const TCPV4_ECN: u8 = GSO_TCPV4 | GSO_ECN;
+    const TCPV6_ECN: u8 = GSO_TCPV6 | GSO_ECN;
     match gso_type {
-        GSO_UDP_L4 => return Ok((None, Transport::Udp)),
-        _ => {}
-    }
-    match gso_type & !GSO_ECN {
-        GSO_TCPV4 => Ok((Some(Ip::V4), Transport::Tcp)),
-        GSO_TCPV6 => Ok((Some(Ip::V6), Transport::Tcp)),
+        GSO_TCPV4 | TCPV4_ECN => Ok((Some(Ip::V4), Transport::Tcp)),
+        GSO_TCPV6 | TCPV6_ECN => Ok((Some(Ip::V6), Transport::Tcp)),
+        GSO_UDP_L4 => Ok((None, Transport::Udp)),
         _ => Err(HeaderError::GsoType),
     }
 }

@@ -10,6 +10,8 @@ pub mod gso;
 mod layout;
 pub mod mac;
 pub mod offload;
+#[cfg(test)]
+mod testing;
 pub mod vlan;
 pub mod vnet;
 

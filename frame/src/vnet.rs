@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::ethernet::{self, MIN_HEADER, TAG_LEN};
+use crate::ethernet::{self, TAG_LEN};
 use crate::layout::Layout;
 use crate::offload::Offloads;
 
@@ -251,3 +251,6 @@ fn validate_gso(header: &mut VnetHeader, head: &[u8], len: usize) -> Result<Offl
         VnetHeader { flags: NEEDS_CSUM, hdr_len: layout.payload as u16, num_buffers: 0, ..*header };
     Ok(transport | ecn | Offloads::CSUM)
 }
+
+#[cfg(test)]
+mod tests;
