@@ -1,1 +1,24 @@
 //! Support code for the system tests under `tests/tests`.
+//!
+//! A test builds a small world out of real parts: the built [`Tramad`], [`Guest`]s in QEMU,
+//! [`Netns`] hosts on TAPs, and [`RawTap`]s for frames byte by byte. Every
+//! part ends with the value that stands for it, and with the test's process if that is killed:
+//! children ask the kernel for it, and namespaces, which nobody owns, are swept by the next test
+//! that makes one.
+
+// A test that cannot go on panics; its support code says why and does the same.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+pub mod guest;
+pub mod host;
+pub mod netns;
+pub mod process;
+pub mod raw_tap;
+pub mod tramad;
+
+pub use guest::{Guest, GuestOptions, Nic};
+pub use host::{Answer, Capture, Host};
+pub use netns::Netns;
+pub use process::{Process, wait_until};
+pub use raw_tap::RawTap;
+pub use tramad::Tramad;

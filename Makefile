@@ -1,0 +1,28 @@
+# The commands that matter; each is a script that installs what it needs and says so first.
+.PHONY: help build demo test bench guest-image clean
+
+help:
+	@echo "make build   the release programs, in target/release"
+	@echo "make demo    two virtual machines and a host talk through trama (root)"
+	@echo "make test    every check and test (root for namespaces and TAPs)"
+	@echo "make bench   the published figures, peers beside us (root)"
+
+build:
+	scripts/install.sh build
+	cargo build --release --workspace --bins
+
+demo:
+	scripts/demo.sh
+
+test:
+	scripts/test.sh
+
+bench:
+	scripts/bench.sh
+
+guest-image:
+	scripts/guest-image.sh
+
+clean:
+	cargo clean
+	rm -rf .cache

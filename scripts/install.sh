@@ -1,0 +1,99 @@
+#!/bin/bash
+# Installs what trama's commands need and this machine lacks; says it before doing it.
+#
+#   scripts/install.sh [build] [test] [demo] [bench]     (default: build)
+#
+# System packages come from the distribution by apt-get, Rust tools by cargo. Nothing is touched
+# that is already there, so a second run only looks.
+set -euo pipefail
+set -f      # the lists below hold patterns that only `have` expands
+
+# What each group needs, as PROGRAM:PACKAGE, or FILE:PACKAGE with an absolute path or pattern.
+# A package is installed only if what it is wanted for is absent.
+build="cc:gcc make:make git:git"
+guests="ip:iproute2 qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod xz:xz-utils \
+    zstd:zstd iperf3:iperf3 tcpdump:tcpdump ethtool:ethtool flock:util-linux setpriv:util-linux \
+    ping:iputils-ping /usr/lib/ipxe/qemu/pxe-virtio.rom:ipxe-qemu"
+testpmd="dpdk-testpmd:dpdk-dev \
+    /usr/lib/*/dpdk/pmds-*/librte_net_virtio.so:^librte-net-virtio[0-9.]*\$ \
+    /usr/lib/*/dpdk/pmds-*/librte_net_vhost.so:^librte-net-vhost[0-9.]*\$"
+declare -A needs=(
+    [build]="$build"
+    [demo]="$build $guests"
+    [test]="$build $guests $testpmd ovs-vsctl:openvswitch-switch \
+        prometheus:prometheus curl:curl"
+    [bench]="$build $testpmd ip:iproute2 iperf3:iperf3 ethtool:ethtool \
+        ovs-vsctl:openvswitch-switch \
+        /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk:openvswitch-switch-dpdk"
+)
+declare -A tools=( [test]="cargo-nextest cargo-deny" )
+
+say() { echo "install: $*"; }
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+export DEBIAN_FRONTEND=noninteractive
+apt() { as_root apt-get -qq -y -o DPkg::Lock::Timeout=600 "$@" </dev/null; }
+
+have() {
+    case $1 in
+        /*) compgen -G "$1" >/dev/null ;;
+        *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
+    esac
+}
+
+# The index of packages, once, when there is none or a package is not in it.
+index_fresh=
+refresh_index() {
+    [ -z "$index_fresh" ] || return 0
+    say "refreshing the package index (apt-get update)"
+    apt update
+    index_fresh=yes
+}
+
+install_packages() {
+    local missing=()
+    for pair in $(tr ' ' '\n' <<<"$*" | sort -u); do
+        have "${pair%%:*}" || missing+=("${pair#*:}")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+    if ! have apt-get; then
+        say "this machine has no apt-get; install by hand: ${missing[*]}" >&2
+        exit 1
+    fi
+    refresh_index
+    # A machine may carry a newer qemu-utils (backports) than the qemu-system-x86 it offers, and
+    # both must be of one version: then the release's own are taken together.
+    if [[ " ${missing[*]} " == *" qemu-system-x86 "* ]] &&
+        ! apt --simulate --no-install-recommends install qemu-system-x86 >/dev/null 2>&1; then
+        local release
+        release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+        missing=("${missing[@]/%qemu-system-x86/qemu-system-x86/$release}"
+            "qemu-system-common/$release" "qemu-system-data/$release" "qemu-utils/$release")
+    fi
+    say "system packages: ${missing[*]}"
+    apt install --no-install-recommends --allow-downgrades "${missing[@]}" >/dev/null
+}
+
+install_tools() {
+    for tool in "$@"; do
+        have "$tool" && continue
+        say "cargo install $tool (compiles; some minutes)"
+        # Used a few times and never measured: the quickest build will do.
+        CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
+            CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=false \
+            cargo install --quiet --locked "$tool"
+    done
+}
+
+if ! have cargo; then
+    say "Rust is missing: install it from https://rustup.rs, then run this again" >&2
+    exit 1
+fi
+for group in "${@:-build}"; do
+    if [ -z "${needs[$group]:-}" ]; then
+        say "unknown group $group; there are: ${!needs[*]}" >&2
+        exit 2
+    fi
+    install_packages ${needs[$group]}
+    install_tools ${tools[$group]:-}
+done

@@ -1,0 +1,342 @@
+//! A real guest: QEMU without hardware acceleration, the distribution's kernel, and an agent on
+//! the serial line that runs what it is told (`scripts/guest-init`).
+//!
+//! A guest boots in about three seconds. Kernel and initramfs come from
+//! `scripts/guest-image.sh`, which keeps what it has built once.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, ChildStdout, Command};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::host::{Answer, Host};
+use crate::process::{Process, tied_command, wait_until};
+
+/// How long a guest may take to boot on a machine that is busy with other tests.
+const BOOT_LIMIT: Duration = Duration::from_secs(90);
+
+/// One virtio-net device of a guest on a vhost-user socket.
+#[derive(Clone, Debug)]
+pub struct Nic {
+    /// The socket's path.
+    pub socket: PathBuf,
+    /// Whether QEMU listens on the path and the backend connects.
+    pub listens: bool,
+    /// The device's address.
+    pub mac: String,
+    /// More properties of `virtio-net-pci`, such as `csum=off`.
+    pub properties: String,
+}
+
+impl Nic {
+    /// QEMU connects to a backend that listens on `socket`.
+    pub fn connecting(socket: impl Into<PathBuf>, mac: &str) -> Nic {
+        Nic { socket: socket.into(), listens: false, mac: mac.into(), properties: String::new() }
+    }
+
+    /// QEMU listens on `socket` and waits for the backend.
+    pub fn listening(socket: impl Into<PathBuf>, mac: &str) -> Nic {
+        Nic { listens: true, ..Nic::connecting(socket, mac) }
+    }
+
+    /// The same device with more properties, separated by commas.
+    pub fn with(mut self, properties: &str) -> Nic {
+        self.properties = properties.to_owned();
+        self
+    }
+
+    /// Properties of a device that offers its driver no offload and no mergeable buffers.
+    pub const PLAIN: &str = "csum=off,guest_csum=off,gso=off,host_tso4=off,host_tso6=off,\
+        host_ecn=off,host_ufo=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,\
+        mrg_rxbuf=off";
+}
+
+/// How to start a [`Guest`].
+#[derive(Clone, Debug)]
+pub struct GuestOptions {
+    /// A name for messages and files.
+    pub name: String,
+    /// The guest's devices: eth0, eth1…
+    pub nics: Vec<Nic>,
+    /// Whether the memory is shared with the backend, as vhost-user needs it.
+    pub shared_memory: bool,
+    /// Whether the device's ROM boots in place of the kernel: no agent then, only iPXE.
+    pub network_boot: bool,
+}
+
+impl GuestOptions {
+    /// A Linux guest with these devices.
+    pub fn new(name: &str, nics: impl IntoIterator<Item = Nic>) -> GuestOptions {
+        GuestOptions {
+            name: name.to_owned(),
+            nics: nics.into_iter().collect(),
+            shared_memory: true,
+            network_boot: false,
+        }
+    }
+}
+
+/// A running virtual machine; dropping it kills QEMU.
+pub struct Guest {
+    name: String,
+    qemu: Process,
+    line: Mutex<Option<Line>>,
+    dir: TempDir,
+}
+
+/// The agent's serial line.
+struct Line {
+    to: ChildStdin,
+    from: Receiver<String>,
+    next: u32,
+}
+
+impl Guest {
+    /// Starts a guest with one device and waits for its agent.
+    #[track_caller]
+    pub fn boot(name: &str, nic: Nic) -> Guest {
+        Guest::start(&GuestOptions::new(name, [nic]))
+    }
+
+    /// Starts a guest and, unless it boots from the network, waits for its agent.
+    #[track_caller]
+    pub fn start(options: &GuestOptions) -> Guest {
+        let guest = Guest::launch(options);
+        if !options.network_boot {
+            guest.wait_until_ready();
+        }
+        guest
+    }
+
+    /// Starts QEMU and returns at once, so that several guests can boot together.
+    #[track_caller]
+    pub fn launch(options: &GuestOptions) -> Guest {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let command = command_line(options, dir.path());
+        let log = dir.path().join("qemu.log");
+        let mut qemu = Process::spawn_piped(&format!("QEMU of {}", options.name), command, &log);
+        let to = qemu.child().stdin.take().expect("piped");
+        let from = read_lines(qemu.child().stdout.take().expect("piped"));
+        let line = Line { to, from, next: 0 };
+        Guest { name: options.name.clone(), qemu, line: Mutex::new(Some(line)), dir }
+    }
+
+    /// Waits until the agent says that it is ready, after the start or after a reset.
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        let guard = self.line.lock().expect("serial line");
+        let line = guard.as_ref().expect("serial line");
+        let deadline = Instant::now() + BOOT_LIMIT;
+        loop {
+            match line.from.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(text) if text.ends_with("!ready") => return,
+                Ok(_) => {} // firmware and boot loader share the line
+                Err(_) => panic!(
+                    "{} did not boot\nQEMU: {}\nkernel: {}",
+                    self.name,
+                    self.qemu.log(),
+                    self.kernel_log()
+                ),
+            }
+        }
+    }
+
+    /// Gives eth0 an address and waits for its link.
+    #[track_caller]
+    pub fn address(&self, address: &str) {
+        self.configure("eth0", address);
+    }
+
+    /// Gives an interface an address and waits for its link.
+    #[track_caller]
+    pub fn configure(&self, interface: &str, address: &str) {
+        self.run(&format!("ip addr add {address} dev {interface}; ip link set {interface} up"));
+        self.wait_for_link(interface, true);
+    }
+
+    /// Waits until the interface's carrier is up or down.
+    #[track_caller]
+    pub fn wait_for_link(&self, interface: &str, up: bool) {
+        let wanted = if up { "1" } else { "0" };
+        wait_until(
+            &format!("{}'s {interface} has carrier {wanted}", self.name),
+            Duration::from_secs(20),
+            || {
+                let carrier = self.try_run(&format!("cat /sys/class/net/{interface}/carrier"));
+                (carrier.text.trim() == wanted).then_some(())
+            },
+        );
+    }
+
+    /// Presses the reset button and waits until the guest is back.
+    #[track_caller]
+    pub fn reset(&self) {
+        self.monitor("system_reset");
+        self.wait_until_ready();
+    }
+
+    /// Kills QEMU as `kill -9` does.
+    pub fn kill(mut self) {
+        self.qemu.end(Signal::KILL, Duration::from_secs(10));
+    }
+
+    /// Whether QEMU still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.qemu.is_running()
+    }
+
+    /// What QEMU has complained of.
+    pub fn qemu_log(&self) -> String {
+        self.qemu.log()
+    }
+
+    /// What the guest's kernel has said.
+    pub fn kernel_log(&self) -> String {
+        std::fs::read(self.dir.path().join("kernel.log"))
+            .map(|b| String::from_utf8_lossy(&b).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Gives QEMU's monitor one command without arguments.
+    #[track_caller]
+    pub fn monitor(&self, command: &str) {
+        let stream = UnixStream::connect(self.dir.path().join("monitor")).expect("QEMU's monitor");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        let mut from = BufReader::new(&stream);
+        let mut next = || {
+            let mut text = String::new();
+            from.read_line(&mut text).expect("QEMU's monitor answers");
+            text
+        };
+        next(); // the greeting
+        for name in ["qmp_capabilities", command] {
+            writeln!(&stream, "{{\"execute\": \"{name}\"}}").expect("QEMU's monitor");
+            let answer = loop {
+                let text = next();
+                if !text.contains("\"event\"") {
+                    break text;
+                }
+            };
+            assert!(answer.contains("\"return\""), "QEMU's monitor, {name}: {answer}");
+        }
+    }
+}
+
+impl Host for Guest {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn scratch(&self) -> &str {
+        "/tmp"
+    }
+
+    fn try_run_for(&self, command: &str, limit: Duration) -> Answer {
+        assert!(!command.contains('\n'), "the agent takes one line");
+        let mut guard = self.line.lock().expect("serial line");
+        let line = guard.as_mut().expect("serial line");
+        line.next += 1;
+        let end = format!("={} ", line.next);
+        writeln!(line.to, "{} {command}", line.next).expect("write to the serial line");
+        let deadline = Instant::now() + limit;
+        let mut text = String::new();
+        loop {
+            match line.from.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(answer) => {
+                    if let Some(status) = answer.strip_prefix(&end) {
+                        let status = status.trim().parse().unwrap_or(-1);
+                        return Answer { status, text };
+                    }
+                    // Anything else belongs to a command that was given up on.
+                    if let Some(output) = answer.strip_prefix('|') {
+                        text.push_str(output);
+                        text.push('\n');
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("{}: `{command}` not done after {limit:?}:\n{text}", self.name)
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("{}: QEMU ended:\n{}", self.name, self.qemu.log())
+                }
+            }
+        }
+    }
+}
+
+/// Reads lines on a thread, so that waiting for one can have a deadline.
+fn read_lines(from: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(from);
+        let mut bytes = Vec::new();
+        while reader.read_until(b'\n', &mut bytes).is_ok_and(|length| length > 0) {
+            let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+            if sender.send(text).is_err() {
+                return;
+            }
+            bytes.clear();
+        }
+    });
+    receiver
+}
+
+fn command_line(options: &GuestOptions, dir: &Path) -> Command {
+    let mut command = tied_command("qemu-system-x86_64");
+    command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
+    command.args(["-machine", "q35,usb=off,vmport=off,sata=off,hpet=off,smm=off"]);
+    command.args(["-accel", "tcg", "-cpu", "max", "-m", "192M"]);
+    let share = if options.shared_memory { "on" } else { "off" };
+    command.args(["-object", &format!("memory-backend-memfd,id=memory,size=192M,share={share}")]);
+    command.args(["-numa", "node,memdev=memory"]);
+    command.args(["-chardev", "stdio,id=agent,signal=off", "-serial", "chardev:agent"]);
+    command.args(["-serial", &format!("file:{}", dir.join("kernel.log").display())]);
+    command.args(["-qmp", &format!("unix:{},server=on,wait=off", dir.join("monitor").display())]);
+    for (index, nic) in options.nics.iter().enumerate() {
+        let side = if nic.listens { "server=on,wait=off" } else { "reconnect=1" };
+        command.args([
+            "-chardev",
+            &format!("socket,id=c{index},path={},{side}", nic.socket.display()),
+        ]);
+        command.args(["-netdev", &format!("vhost-user,id=n{index},chardev=c{index}")]);
+        let mut device = format!("virtio-net-pci,netdev=n{index},mac={}", nic.mac);
+        device += if options.network_boot { ",bootindex=1" } else { ",romfile=" };
+        if !nic.properties.is_empty() {
+            device += &format!(",{}", nic.properties);
+        }
+        command.args(["-device", &device]);
+    }
+    if !options.network_boot {
+        let image = image();
+        command.arg("-kernel").arg(image.join("vmlinuz"));
+        command.arg("-initrd").arg(image.join("initramfs"));
+        // What a test guest need not spend its boot on.
+        command.args([
+            "-append",
+            "console=ttyS1 quiet panic=-1 mitigations=off nokaslr cryptomgr.notests",
+        ]);
+    }
+    command
+}
+
+/// The directory with kernel and initramfs.
+#[track_caller]
+fn image() -> PathBuf {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    IMAGE.get_or_init(build_image).clone()
+}
+
+#[track_caller]
+fn build_image() -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/guest-image.sh");
+    let output = Command::new(&script).output().expect("scripts/guest-image.sh");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "scripts/guest-image.sh: {complaint}");
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}

@@ -1,0 +1,201 @@
+//! What tests ask of any host, be it a guest or a namespace: run a command, ping, measure, listen.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::process::{unique, wait_until};
+
+/// The end of a command on a host.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Exit status, as the shell has it.
+    pub status: i32,
+    /// Standard output and standard error.
+    pub text: String,
+}
+
+/// A machine with a shell and a network.
+pub trait Host {
+    /// A name for messages.
+    fn name(&self) -> &str;
+
+    /// A directory on that host for scratch files.
+    fn scratch(&self) -> &str;
+
+    /// Runs one line of shell and waits for its end, at most `limit`.
+    fn try_run_for(&self, command: &str, limit: Duration) -> Answer;
+
+    /// Runs one line of shell, whatever its exit status; half a minute at most.
+    fn try_run(&self, command: &str) -> Answer {
+        self.try_run_for(command, Duration::from_secs(30))
+    }
+
+    /// Runs one line of shell that must succeed.
+    #[track_caller]
+    fn run(&self, command: &str) -> String {
+        let answer = self.try_run(command);
+        assert!(
+            answer.status == 0,
+            "{}: `{command}` ended with {}:\n{}",
+            self.name(),
+            answer.status,
+            answer.text
+        );
+        answer.text
+    }
+
+    /// Whether `address` answers one of `count` echo requests sent 0.2 s apart.
+    fn pings(&self, address: &str, count: u32) -> bool {
+        self.try_run(&format!("ping -c {count} -i 0.2 -W 1 {address}")).status == 0
+    }
+
+    /// Waits until `address` answers.
+    #[track_caller]
+    fn wait_for_ping(&self, address: &str, limit: Duration) {
+        wait_until(&format!("{} reaches {address}", self.name()), limit, || {
+            (self.try_run(&format!("ping -c 1 -W 1 {address}")).status == 0).then_some(())
+        });
+    }
+
+    /// How many of `count` echo requests got no answer.
+    #[track_caller]
+    fn ping_losses(&self, address: &str, count: u32) -> u32 {
+        let text = self.try_run(&format!("ping -c {count} -i 0.2 -W 2 {address}")).text;
+        let received = text
+            .lines()
+            .find_map(|line| line.split("transmitted, ").nth(1))
+            .and_then(|rest| rest.split_whitespace().next())
+            .and_then(|number| number.parse::<u32>().ok());
+        count - received.unwrap_or_else(|| panic!("{}: ping said:\n{text}", self.name()))
+    }
+
+    /// Starts an iperf3 server in the background and waits until it listens.
+    #[track_caller]
+    fn start_iperf_server(&self, port: u16) {
+        self.run(&format!("iperf3 -s -D -p {port} >/dev/null 2>&1 </dev/null"));
+        // The kernel's own table: neither host need have ss or netstat.
+        let listening = format!("grep -qs ':{port:04X} 0*:0000 0A' /proc/net/tcp /proc/net/tcp6");
+        wait_until("iperf3 listens", Duration::from_secs(10), || {
+            (self.try_run(&listening).status == 0).then_some(())
+        });
+    }
+
+    /// Runs an iperf3 client with `options` and gives its JSON report.
+    #[track_caller]
+    fn iperf(&self, server: IpAddr, port: u16, options: &str) -> serde_json::Value {
+        let command = format!("iperf3 -J -c {server} -p {port} {options}");
+        let answer = self.try_run_for(&command, Duration::from_secs(90));
+        let report: serde_json::Value = serde_json::from_str(&answer.text)
+            .unwrap_or_else(|_| panic!("{}: `{command}` said:\n{}", self.name(), answer.text));
+        assert!(
+            answer.status == 0 && report.get("error").is_none(),
+            "{}: `{command}` failed: {}",
+            self.name(),
+            report["error"]
+        );
+        report
+    }
+
+    /// Bytes that arrived at the receiving end of one iperf3 TCP run.
+    #[track_caller]
+    fn iperf_received(&self, server: IpAddr, port: u16, options: &str) -> u64 {
+        let report = self.iperf(server, port, options);
+        report["end"]["sum_received"]["bytes"].as_u64().expect("bytes in iperf3's report")
+    }
+
+    /// Starts tcpdump on `interface` and waits until it listens.
+    #[track_caller]
+    fn capture(&self, interface: &str, filter: &str) -> Capture<'_>
+    where
+        Self: Sized,
+    {
+        Capture::start(self, interface, filter)
+    }
+}
+
+/// A tcpdump that runs on a host, decoding into a text file there.
+pub struct Capture<'a> {
+    host: &'a dyn Host,
+    file: String,
+    pid: u32,
+}
+
+impl<'a> Capture<'a> {
+    #[track_caller]
+    fn start(host: &'a dyn Host, interface: &str, filter: &str) -> Capture<'a> {
+        let file = format!("{}/capture-{}", host.scratch(), unique());
+        // -p: a host that merely listens on its own; promiscuity is the switch's to test.
+        let command = format!(
+            "tcpdump -Z root -i {interface} -nn -e -vv -l '{filter}' \
+             >{file} 2>{file}.log </dev/null & echo $!"
+        );
+        let pid = host.run(&command).trim().parse().expect("tcpdump's process id");
+        wait_until("tcpdump listens", Duration::from_secs(10), || {
+            host.run(&format!("cat {file}.log")).contains("listening on").then_some(())
+        });
+        Capture { host, file, pid }
+    }
+
+    /// What has been seen so far, as tcpdump prints it.
+    pub fn text(&self) -> String {
+        self.host.run(&format!("cat {}", self.file))
+    }
+
+    /// Waits until `found` is true of what has been seen.
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, limit: Duration, found: impl Fn(&str) -> bool) -> String {
+        wait_until(&format!("{} sees {what}", self.host.name()), limit, || {
+            let text = self.text();
+            found(&text).then_some(text)
+        })
+    }
+
+    /// Ends the capture: (frames seen, frames the kernel could not hand over, the text).
+    #[track_caller]
+    pub fn stop(self) -> CaptureResult {
+        self.host.try_run(&format!("kill -INT {}", self.pid));
+        let log = wait_until("tcpdump ends", Duration::from_secs(10), || {
+            let log = self.host.run(&format!("cat {}.log", self.file));
+            log.contains("dropped by kernel").then_some(log)
+        });
+        let number = |what: &str| {
+            log.lines()
+                .find(|line| line.contains(what))
+                .and_then(|line| line.split_whitespace().next())
+                .and_then(|number| number.parse().ok())
+                .unwrap_or_else(|| panic!("tcpdump said:\n{log}"))
+        };
+        CaptureResult {
+            frames: number("captured"),
+            lost: number("dropped by kernel"),
+            text: self.text(),
+        }
+    }
+}
+
+/// What a [`Capture`] has seen.
+pub struct CaptureResult {
+    /// Frames that matched the filter.
+    pub frames: u64,
+    /// Frames that matched and that tcpdump was too slow for.
+    pub lost: u64,
+    /// tcpdump's decoding.
+    pub text: String,
+}
+
+impl CaptureResult {
+    /// How many checksums tcpdump found right.
+    pub fn correct_checksums(&self) -> usize {
+        self.text.matches("(correct)").count() + self.text.matches("udp sum ok").count()
+    }
+
+    /// The lines that complain of a checksum.
+    pub fn wrong_checksums(&self) -> Vec<&str> {
+        let wrong = |line: &&str| {
+            ["incorrect", "bad udp cksum", "bad cksum", "wrong icmp cksum"]
+                .iter()
+                .any(|sign| line.contains(sign))
+        };
+        self.text.lines().filter(wrong).collect()
+    }
+}

@@ -1,0 +1,183 @@
+//! Child processes that end with the test, and waiting with a deadline.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// How often [`wait_until`] looks.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Asks `look` until it has an answer; panics with `what` after `limit`.
+#[track_caller]
+pub fn wait_until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "gave up after {limit:?} waiting until {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A number unlike any other that this process gave out, for names that must not clash.
+pub fn unique() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A command that is killed when the thread that starts it ends, and so also when the test is
+/// killed from outside. It keeps the process id: the wrapper replaces itself.
+pub fn tied_command(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program.as_ref());
+    command
+}
+
+/// A running child in a process group of its own; dropping it kills the group.
+pub struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command`; standard output (unless the caller took it as a pipe by `piped`) and
+    /// standard error go to `log`.
+    pub fn spawn(name: &str, command: Command, log: &Path) -> Process {
+        Process::start(name, command, log, false)
+    }
+
+    /// Like [`Process::spawn`], with pipes to standard input and output.
+    pub fn spawn_piped(name: &str, command: Command, log: &Path) -> Process {
+        Process::start(name, command, log, true)
+    }
+
+    fn start(name: &str, mut command: Command, log: &Path, piped: bool) -> Process {
+        let file = File::options().create(true).append(true).open(log).expect("log file");
+        if piped {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        } else {
+            command.stdin(Stdio::null()).stdout(file.try_clone().expect("log file"));
+        }
+        let child = command
+            .stderr(file)
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {name}: {error} ({command:?})"));
+        Process { child, name: name.to_owned(), log: log.to_owned() }
+    }
+
+    /// The child, for its pipes.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the process has written to its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read(&self.log)
+            .map(|b| String::from_utf8_lossy(&b).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Waits until the log contains `text`.
+    #[track_caller]
+    pub fn wait_for_log(&mut self, text: &str, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while !self.log().contains(text) {
+            let over = self.status().is_some() || Instant::now() >= deadline;
+            // Read once more: the text may have come between the look and the end.
+            if over && !self.log().contains(text) {
+                panic!("{}: no \"{text}\" in its log:\n{}", self.name, self.log());
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// The exit status, if it has ended.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("wait for a child")
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.status().is_none()
+    }
+
+    /// Sends `signal` to the process alone.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        kill_process(self.pid(), signal).map_err(io::Error::from)
+    }
+
+    /// Sends `signal`, waits for the end, and panics if that does not come within `limit`.
+    #[track_caller]
+    pub fn end(&mut self, signal: Signal, limit: Duration) -> ExitStatus {
+        if let Some(status) = self.status() {
+            return status;
+        }
+        self.signal(signal).expect("signal a child");
+        let deadline = Instant::now() + limit;
+        while self.is_running() {
+            assert!(
+                Instant::now() < deadline,
+                "{} still runs {limit:?} after {signal:?}; its log:\n{}",
+                self.name,
+                self.log()
+            );
+            std::thread::sleep(POLL);
+        }
+        self.status().expect("ended above")
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process_group(self.pid(), Signal::KILL);
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("--- end of the log of {} ---", self.name);
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropping_kills_the_whole_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = tied_command("sh");
+        command.args(["-c", "sleep 1000 & echo child $!; wait"]);
+        let mut process = Process::spawn("sh", command, &dir.path().join("log"));
+        process.wait_for_log("child", Duration::from_secs(5));
+        let log = process.log();
+        let child = log.trim().rsplit(' ').next().unwrap().to_owned();
+        assert!(Path::new(&format!("/proc/{child}")).exists());
+        drop(process);
+        wait_until("the grandchild is gone", Duration::from_secs(5), || {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok();
+            stat.is_none_or(|s| s.contains(") Z ")).then_some(())
+        });
+    }
+}

@@ -1,0 +1,108 @@
+//! Frames byte by byte at a TAP port, tags included.
+//!
+//! The switch holds the one end of its TAP; the other is a network interface. A kernel bridge
+//! (which knows nothing of VLANs unless told) joins that interface to a plain TAP whose end the
+//! test holds, so that what the test writes is what arrives, and the other way round.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tun_tap::{Iface, Mode};
+
+use crate::host::Host;
+use crate::netns::Netns;
+use crate::process::unique;
+
+/// The test's end of a plain TAP in a namespace.
+pub struct RawTap {
+    tap: Arc<Iface>,
+    frames: Receiver<Vec<u8>>,
+}
+
+impl RawTap {
+    /// Bridges a new plain TAP in `netns` with `interface`, which is there already.
+    #[track_caller]
+    pub fn bridge(netns: &Netns, interface: &str) -> RawTap {
+        let number = unique();
+        let (plain, bridge) = (format!("plain{number}"), format!("br{number}"));
+        let tap = Arc::new(open_inside(netns, &plain));
+        netns.run(&format!(
+            "ip link add {bridge} type bridge mcast_snooping 0 && \
+             for i in {plain} {interface}; do ip link set $i up master {bridge} || exit; done && \
+             ip link set {bridge} up"
+        ));
+        let frames = read_frames(tap.clone());
+        RawTap { tap, frames }
+    }
+
+    /// Sends one frame.
+    #[track_caller]
+    pub fn send(&self, frame: &[u8]) {
+        let sent = self.tap.send(frame).expect("write a frame to the TAP");
+        assert_eq!(sent, frame.len());
+    }
+
+    /// The next frame that `wanted` accepts; the others are skipped. `None` after `limit`.
+    pub fn receive(&self, limit: Duration, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let frame = self.frames.recv_timeout(left).ok()?;
+            if wanted(&frame) {
+                return Some(frame);
+            }
+        }
+    }
+}
+
+/// Reads on a thread, which ends when the namespace and with it the interface goes.
+fn read_frames(tap: Arc<Iface>) -> Receiver<Vec<u8>> {
+    let (sender, frames) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 65_600];
+        while let Ok(length) = tap.recv(&mut buffer) {
+            if sender.send(buffer[..length].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    frames
+}
+
+/// Opens a TAP in a namespace. The descriptor stays with it, so a thread can go there and end.
+#[track_caller]
+fn open_inside(netns: &Netns, name: &str) -> Iface {
+    let path = netns.path();
+    let name = name.to_owned();
+    let opener = std::thread::spawn(move || {
+        let space = std::fs::File::open(path).expect("namespace file");
+        move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("enter the namespace");
+        Iface::without_packet_info(&name, Mode::Tap).expect("open a plain TAP")
+    });
+    opener.join().expect("the TAP's opener")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tagged_frame_crosses_unchanged() {
+        let netns = Netns::new("raw");
+        netns.run("ip link add left type veth peer name right && ip link set right up");
+        let (a, b) = (RawTap::bridge(&netns, "left"), RawTap::bridge(&netns, "right"));
+        let mut frame = vec![0xff; 6];
+        frame.extend([0x52, 0x54, 0, 0, 0, 1, 0x81, 0x00, 0x60, 0x0a, 0x88, 0xb5]);
+        frame.extend([7; 60]);
+        // A new bridge port may need a moment until it forwards.
+        let seen = crate::wait_until("the frame arrives", Duration::from_secs(10), || {
+            a.send(&frame);
+            b.receive(Duration::from_millis(50), |bytes| bytes[12..14] == [0x81, 0x00])
+        });
+        assert_eq!(seen, frame);
+    }
+}

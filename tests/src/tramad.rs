@@ -1,0 +1,191 @@
+//! The real daemon, and `tramactl` beside it.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::host::Answer;
+use crate::process::{Process, tied_command, wait_until};
+
+/// Metrics as scraped: name with labels to value.
+pub type Metrics = BTreeMap<String, f64>;
+
+/// A running `tramad` on a configuration of its own; dropping it kills the daemon.
+pub struct Tramad {
+    process: Process,
+    dir: TempDir,
+    metrics: u16,
+}
+
+impl Tramad {
+    /// Starts the daemon and waits until it answers. In `configuration`, which has networks and
+    /// ports only, `{dir}` stands for a fresh directory.
+    #[track_caller]
+    pub fn start(configuration: &str) -> Tramad {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let metrics = free_port();
+        let path = dir.path().display();
+        let text = format!(
+            "[daemon]\ncontrol = \"{path}/control.sock\"\nstate = \"{path}/state\"\n\
+             metrics = \"127.0.0.1:{metrics}\"\n\n{}",
+            configuration.replace("{dir}", &path.to_string())
+        );
+        std::fs::create_dir(dir.path().join("state")).expect("state directory");
+        std::fs::write(dir.path().join("trama.toml"), text).expect("configuration file");
+        let process = launch(dir.path());
+        let mut tramad = Tramad { process, dir, metrics };
+        tramad.wait_until_ready();
+        tramad
+    }
+
+    /// A path in the daemon's directory, where its sockets are.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The configuration file's text.
+    pub fn configuration(&self) -> String {
+        std::fs::read_to_string(self.path("trama.toml")).expect("configuration file")
+    }
+
+    /// Replaces the configuration file; `reload` makes the daemon look.
+    pub fn write_configuration(&self, text: &str) {
+        std::fs::write(self.path("trama.toml"), text).expect("configuration file");
+    }
+
+    /// Runs `tramactl` with these arguments.
+    pub fn try_ctl(&self, arguments: &[&str]) -> Answer {
+        let output = Command::new(binary("tramactl"))
+            .arg("--socket")
+            .arg(self.path("control.sock"))
+            .args(arguments)
+            .output()
+            .expect("run tramactl");
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text += &String::from_utf8_lossy(&output.stderr);
+        Answer { status: output.status.code().unwrap_or(-1), text }
+    }
+
+    /// Runs `tramactl` with the words of `line`, which must succeed.
+    #[track_caller]
+    pub fn ctl(&self, line: &str) -> String {
+        let answer = self.try_ctl(&line.split_whitespace().collect::<Vec<_>>());
+        let log = self.log();
+        assert!(answer.status == 0, "tramactl {line}: {}\ntramad's log:\n{log}", answer.text);
+        answer.text
+    }
+
+    /// The address that Prometheus would scrape.
+    pub fn metrics_address(&self) -> String {
+        format!("127.0.0.1:{}", self.metrics)
+    }
+
+    /// Scrapes the metrics.
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        let mut stream = TcpStream::connect(self.metrics_address()).expect("metrics address");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("ask for metrics");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("read metrics");
+        assert!(text.starts_with("HTTP/1.1 200"), "metrics: {text}");
+        text.lines()
+            .filter(|line| !line.starts_with('#') && line.starts_with("trama_"))
+            .filter_map(|line| line.rsplit_once(' '))
+            .map(|(name, value)| (name.to_owned(), value.parse().expect("a metric's value")))
+            .collect()
+    }
+
+    /// The sum of the samples of `name` whose labels contain each of `labels`.
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        sum(&self.metrics(), name, labels)
+    }
+
+    /// What the daemon has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Waits until the daemon has logged `text`.
+    #[track_caller]
+    pub fn wait_for_log(&mut self, text: &str, limit: Duration) {
+        self.process.wait_for_log(text, limit);
+    }
+
+    /// The daemon's process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether the daemon still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal).expect("signal tramad");
+    }
+
+    /// Ends the daemon with `signal` and starts it again on the same files.
+    #[track_caller]
+    pub fn restart(&mut self, signal: Signal) {
+        self.process.end(signal, Duration::from_secs(10));
+        self.process = launch(self.dir.path());
+        self.wait_until_ready();
+    }
+
+    /// Asks the daemon to end, and checks that it does so cleanly.
+    #[track_caller]
+    pub fn stop(mut self) {
+        let status = self.process.end(Signal::TERM, Duration::from_secs(10));
+        assert!(status.success(), "tramad ended with {status}; its log:\n{}", self.log());
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&mut self) {
+        wait_until("tramad answers", Duration::from_secs(20), || {
+            assert!(self.is_running(), "tramad ended at once:\n{}", self.log());
+            (self.try_ctl(&["version"]).status == 0).then_some(())
+        });
+    }
+}
+
+/// The sum of the samples of `name` whose labels contain each of `labels`.
+pub fn sum(metrics: &Metrics, name: &str, labels: &[&str]) -> u64 {
+    let matches = |key: &str| {
+        let (found, rest) = key.split_once('{').unwrap_or((key, ""));
+        found == name && labels.iter().all(|label| rest.contains(label))
+    };
+    metrics.iter().filter(|(key, _)| matches(key)).map(|(_, value)| *value as u64).sum()
+}
+
+/// One of the workspace's programs, built into the folder that this test was built into.
+#[track_caller]
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("path of this test");
+    let path = test.ancestors().nth(2).expect("target folder").join(name);
+    assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
+    path
+}
+
+/// A TCP port of the loopback interface that nothing listens on.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind to loopback");
+    listener.local_addr().expect("local address").port()
+}
+
+#[track_caller]
+fn launch(dir: &Path) -> Process {
+    let mut command = tied_command(binary("tramad"));
+    command.arg("--config").arg(dir.join("trama.toml"));
+    Process::spawn("tramad", command, &dir.join("tramad.log"))
+}

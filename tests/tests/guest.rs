@@ -1,0 +1,28 @@
+//! The test guest itself, without a network: what the other tests stand on.
+#![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
+
+use std::time::Duration;
+
+use trama_tests::{Guest, GuestOptions, Host};
+
+#[test]
+fn a_guest_runs_commands_and_survives_reset() {
+    let guest = Guest::start(&GuestOptions::new("alone", []));
+    assert_eq!(guest.run("echo hello; echo world >&2"), "hello\nworld\n");
+    assert_eq!(guest.try_run("exit 7").status, 7);
+    assert_eq!(guest.try_run("printf 'no newline; =1 0'").text, "no newline; =1 0\n");
+    assert!(guest.run("seq 5000").ends_with("4999\n5000\n"));
+    for program in ["iperf3 --version", "tcpdump --version", "ethtool --version"] {
+        guest.run(program);
+    }
+    let modules = guest.run("cat /proc/modules");
+    for module in ["virtio_net", "8021q"] {
+        assert!(modules.contains(module), "{module} is not loaded:\n{modules}");
+    }
+
+    guest.run("touch /tmp/before");
+    guest.reset();
+    assert_ne!(guest.try_run("test -e /tmp/before").status, 0);
+    assert!(guest.try_run_for("sleep 1", Duration::from_secs(20)).status == 0);
+    guest.kill();
+}
