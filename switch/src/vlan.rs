@@ -159,3 +159,169 @@ impl VlanMode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn vid(id: u16) -> VlanId {
+        VlanId::new(id).unwrap()
+    }
+
+    fn set(ids: &[u16]) -> VlanSet {
+        ids.iter().copied().map(vid).collect()
+    }
+
+    fn tagged(tci: u16) -> Option<VlanTag> {
+        Some(VlanTag { tpid: 0x8100, tci })
+    }
+
+    /// The way through the switch: how a frame with VID `tag` leaves `output` when it came in
+    /// through `input`. `None`: not at all; `Some(None)`: untagged.
+    fn forward(input: &VlanMode, output: &VlanMode, tag: Option<u16>) -> Option<Option<u16>> {
+        let vlan = input.ingress(tag.and_then(tagged)).ok()?;
+        match output.egress(vlan) {
+            Egress::NotMember => None,
+            Egress::Untagged => Some(None),
+            Egress::Tagged => Some(Some(vlan.get())),
+        }
+    }
+
+    /// The same by sets of numbers, in the way that Open vSwitch's manual tells it.
+    struct Slow {
+        mode: &'static str,
+        tag: u16,
+        members: HashSet<u16>,
+    }
+
+    impl Slow {
+        fn new(mode: &'static str, tag: u16, trunks: &[u16]) -> Slow {
+            let mut members: HashSet<u16> = if trunks.is_empty() {
+                (0..4096).collect()
+            } else {
+                trunks.iter().copied().collect()
+            };
+            if mode == "access" {
+                members = HashSet::from([tag]);
+            } else if mode != "trunk" {
+                if tag != 0 {
+                    members.remove(&0);
+                }
+                members.insert(tag);
+            }
+            Slow { mode, tag, members }
+        }
+
+        fn forward(&self, output: &Slow, tag: Option<u16>) -> Option<Option<u16>> {
+            let on_wire = tag.unwrap_or(0);
+            if self.mode == "access" && on_wire != 0 {
+                return None;
+            }
+            let vlan = match on_wire {
+                0 if self.mode != "trunk" => self.tag,
+                other => other,
+            };
+            if !self.members.contains(&vlan) || !output.members.contains(&vlan) {
+                return None;
+            }
+            let strips = output.mode == "access"
+                || (output.mode == "native-untagged" && output.tag == vlan)
+                || vlan == 0;
+            Some(if strips { None } else { Some(vlan) })
+        }
+    }
+
+    fn both(mode: &'static str, tag: u16, trunks: &[u16]) -> (VlanMode, Slow) {
+        let fast = match mode {
+            "access" => VlanMode::Access { tag: vid(tag) },
+            "trunk" => VlanMode::Trunk { trunks: set(trunks) },
+            "native-tagged" => VlanMode::NativeTagged { tag: vid(tag), trunks: set(trunks) },
+            _ => VlanMode::NativeUntagged { tag: vid(tag), trunks: set(trunks) },
+        };
+        (fast, Slow::new(mode, tag, trunks))
+    }
+
+    #[test]
+    fn every_mode_tag_and_trunk_list_agrees_with_the_slow_model() {
+        let tags = [0, 1, 10, 20, 4094, 4095];
+        let lists: [&[u16]; 7] =
+            [&[], &[0], &[10], &[0, 10], &[20, 30], &[1, 4095], &[0, 1, 10, 20, 30, 4095]];
+        let mut ports = Vec::new();
+        for tag in tags {
+            ports.push(both("access", tag, &[]));
+            for list in lists {
+                ports.push(both("native-tagged", tag, list));
+                ports.push(both("native-untagged", tag, list));
+            }
+        }
+        ports.extend(lists.map(|list| both("trunk", 0, list)));
+        let wire = [0, 1, 2, 10, 20, 30, 64, 4094, 4095].map(Some);
+        for (input, slow_input) in &ports {
+            for (output, slow_output) in &ports {
+                for tag in wire.into_iter().chain([None]) {
+                    assert_eq!(
+                        forward(input, output, tag),
+                        slow_input.forward(slow_output, tag),
+                        "{tag:?} from {input:?} to {output:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_4096_vids_agree_with_the_slow_model() {
+        let pairs = [
+            (both("trunk", 0, &[]), both("native-untagged", 7, &[])),
+            (both("trunk", 0, &[0, 63, 64, 4095]), both("trunk", 0, &[])),
+            (both("native-tagged", 7, &[5, 6]), both("native-untagged", 5, &[6, 7])),
+            (both("access", 7, &[]), both("native-tagged", 7, &[9])),
+        ];
+        for ((input, slow_input), (output, slow_output)) in &pairs {
+            for tag in (0..4096).map(Some).chain([None]) {
+                assert_eq!(forward(input, output, tag), slow_input.forward(slow_output, tag));
+                assert_eq!(forward(output, input, tag), slow_output.forward(slow_input, tag));
+            }
+        }
+    }
+
+    /// What people get wrong, written out.
+    #[test]
+    fn the_rules_by_hand() {
+        let access = VlanMode::Access { tag: vid(10) };
+        assert_eq!(access.ingress(None), Ok(vid(10)));
+        assert_eq!(access.ingress(tagged(0xe000)), Ok(vid(10)), "a priority tag is no VLAN");
+        assert_eq!(access.ingress(tagged(10)), Err(DropReason::VlanNotAllowed), "even its own");
+
+        let all = VlanMode::Trunk { trunks: VlanSet::all() };
+        assert_eq!(all.ingress(None), Ok(VlanId::NONE));
+        assert_eq!(all.ingress(tagged(0xffff)), Ok(vid(4095)));
+        assert_eq!(all.egress(VlanId::NONE), Egress::Untagged, "VLAN 0 has no tag to carry");
+
+        let some = VlanMode::Trunk { trunks: set(&[10]) };
+        assert_eq!(some.ingress(None), Err(DropReason::VlanNotAllowed), "VLAN 0 is not listed");
+        assert_eq!(some.ingress(tagged(0x1000)), Err(DropReason::VlanNotAllowed));
+        assert_eq!(some.egress(vid(11)), Egress::NotMember);
+
+        let native = VlanMode::NativeUntagged { tag: vid(10), trunks: set(&[20]) };
+        assert_eq!(native.ingress(None), Ok(vid(10)), "the native VLAN need not be listed");
+        assert_eq!(native.ingress(tagged(10)), Ok(vid(10)));
+        assert_eq!(native.egress(vid(10)), Egress::Untagged);
+        assert_eq!(native.egress(vid(20)), Egress::Tagged);
+        assert_eq!(native.egress(VlanId::NONE), Egress::NotMember, "VLAN 0 has no wire form here");
+        let native = VlanMode::NativeTagged { tag: vid(10), trunks: set(&[20]) };
+        assert_eq!(native.egress(vid(10)), Egress::Tagged);
+    }
+
+    #[test]
+    fn an_empty_list_is_all_vlans() {
+        let empty: VlanSet = [].into_iter().collect();
+        assert!(empty.is_all() && empty == VlanSet::all() && empty.contains(vid(4095)));
+        assert_eq!(empty.iter().count(), 0);
+        let some = set(&[4095, 0, 64, 64]);
+        assert_eq!(some.iter().map(VlanId::get).collect::<Vec<_>>(), [0, 64, 4095]);
+        assert_eq!(format!("{some:?} {empty:?}"), "{0, 64, 4095} all");
+    }
+}
