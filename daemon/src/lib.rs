@@ -6,8 +6,10 @@
 //! them on the workers. [`state::Daemon`] is the one place where these meet.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod apply;
 pub mod config;
+pub mod ctl;
 pub mod metrics;
 pub mod plan;
 pub mod state;

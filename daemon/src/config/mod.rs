@@ -14,7 +14,7 @@ mod fields;
 pub mod model;
 mod parse;
 mod reader;
-mod units;
+pub mod units;
 mod validate;
 
 pub use edit::edit;

@@ -1,0 +1,248 @@
+//! The control API: HTTP on a Unix socket, and the metrics on TCP for a Prometheus server.
+//!
+//! `POST /v1/transaction` ([`types::Request`]) runs the commands of [`crate::ctl`] as one
+//! transaction of [`Daemon::transact`]; `GET /metrics` renders the counters. Whoever may open
+//! the socket may do everything; its file mode is the access control. Transactions wait for
+//! workers, files and devices, so they run on threads for blocking work, one after another.
+
+pub mod types;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Request as HttpRequest, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response as HttpResponse};
+use axum::routing::{get, post};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::ctl::{self, After, Call, Failure, Snapshot};
+use crate::state::{Daemon, TransactError, TransactOptions};
+use crate::{metrics, status};
+use types::{Output, Refusal, Request, Response, STORED_NOT_RUNNING, VERSION};
+
+/// Largest request body. A transaction that adds 1000 ports has about 100 KiB.
+const MAX_BODY: usize = 1 << 20;
+
+/// Most commands in one transaction.
+const MAX_COMMANDS: usize = 10_000;
+
+struct Api {
+    daemon: Arc<Daemon>,
+    numbers: Mutex<Numbers>,
+}
+
+/// Serves the control API on `control`, and the metrics on `metrics`, until `shutdown` resolves.
+///
+/// # Errors
+/// A listener failed for good.
+pub async fn serve(
+    daemon: Arc<Daemon>,
+    control: UnixListener,
+    metrics: Option<TcpListener>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let api = Arc::new(Api { daemon, numbers: Mutex::default() });
+    let control = axum::serve(control, control_router(Arc::clone(&api)));
+    let metrics = async {
+        match metrics {
+            Some(listener) => axum::serve(listener, metrics_router(api)).await,
+            None => std::future::pending().await,
+        }
+    };
+    // Connections that are still open end with the runtime: what they asked for has been
+    // answered or will not happen.
+    tokio::select! {
+        result = control => result,
+        result = metrics => result,
+        () = shutdown => Ok(()),
+    }
+}
+
+fn control_router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/transaction", post(transaction))
+        .route("/metrics", get(scrape))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_path)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(api)
+}
+
+/// What a TCP port offers: nothing but the metrics.
+fn metrics_router(api: Arc<Api>) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state(api)
+}
+
+async fn scrape(State(api): State<Arc<Api>>) -> HttpResponse {
+    let render = move || metrics::render(&api.daemon);
+    match tokio::task::spawn_blocking(render).await {
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+                .into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn no_such_path(request: HttpRequest) -> HttpResponse {
+    let asked = format!("{} {}", request.method(), request.uri().path());
+    refuse(
+        StatusCode::NOT_FOUND,
+        format!(
+            "there is no {asked}: this tramad {} speaks version {VERSION} of the API, POST \
+             /v{VERSION}/transaction and GET /metrics; use the tramactl that came with it",
+            env!("CARGO_PKG_VERSION")
+        ),
+    )
+}
+
+async fn transaction(
+    State(api): State<Arc<Api>>,
+    body: Result<Bytes, BytesRejection>,
+) -> HttpResponse {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let message =
+                format!("the request is larger than {MAX_BODY} bytes; split the transaction");
+            return refuse(StatusCode::PAYLOAD_TOO_LARGE, message);
+        }
+        Err(rejection) => return refuse(rejection.status(), rejection.body_text()),
+    };
+    let request = match read_request(&body) {
+        Ok(request) => request,
+        Err(message) => return refuse(StatusCode::BAD_REQUEST, message),
+    };
+    match tokio::task::spawn_blocking(move || api.carry_out(&request)).await {
+        Ok(Ok(response)) => Json(response).into_response(),
+        Ok(Err(Failure { message, exit })) => {
+            let refusal = Refusal { error: message, exit };
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response()
+        }
+        Err(_) => refuse(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "tramad failed at this request; its log says where".to_owned(),
+        ),
+    }
+}
+
+fn refuse(status: StatusCode, error: String) -> HttpResponse {
+    (status, Json(Refusal { error, exit: 1 })).into_response()
+}
+
+fn read_request(body: &[u8]) -> Result<Request, String> {
+    // The version is looked at first: the rest of another version's request may look different.
+    #[derive(serde::Deserialize)]
+    struct Version {
+        #[serde(default)]
+        version: Option<u32>,
+    }
+    let stated = serde_json::from_slice::<Version>(body).ok().and_then(|it| it.version);
+    if let Some(version) = stated.filter(|version| *version != VERSION) {
+        return Err(format!(
+            "the request speaks version {version} of the API, this tramad {} version {VERSION}; \
+             use the tramactl that came with it",
+            env!("CARGO_PKG_VERSION")
+        ));
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let request: Request = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| format!("the request is not understood: {error}"))?;
+    json.end().map_err(|error| format!("the request is not understood: {error}"))?;
+    if request.commands.len() > MAX_COMMANDS {
+        return Err(format!("the transaction has more than {MAX_COMMANDS} commands; split it"));
+    }
+    Ok(request)
+}
+
+impl Api {
+    fn carry_out(&self, request: &Request) -> Result<Response, Failure> {
+        let calls = ctl::parse(&request.commands)?;
+        if let [call] = calls.as_slice()
+            && call.command.name == ctl::table::RELOAD
+        {
+            return self.reload(request);
+        }
+        let snapshot = self.snapshot(&calls);
+        let options = TransactOptions { dry_run: request.dry_run, save: !request.no_save };
+        let committed = self.daemon.transact(options, |config| {
+            let outcome = ctl::run(&calls, config.clone(), &snapshot)?;
+            *config = outcome.config;
+            Ok((outcome.results, outcome.after))
+        });
+        let committed = committed.map_err(|error: TransactError<Failure>| match error {
+            TransactError::Edit(failure) => failure,
+            other => other.to_string().into(),
+        })?;
+        let (results, after) = committed.result;
+        if !request.dry_run {
+            for After::FlushFdb(network) in after {
+                self.daemon.fdb_flush(network.as_deref());
+            }
+        }
+        Ok(respond(results, &committed.steps, committed.not_running))
+    }
+
+    fn reload(&self, request: &Request) -> Result<Response, Failure> {
+        if request.dry_run || request.no_save {
+            return Err("reload takes neither --dry-run nor --no-save; to try a file, run \
+                        tramad --check --config FILE"
+                .to_owned()
+                .into());
+        }
+        let committed = self.daemon.reload().map_err(|diagnostics| {
+            let lines: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
+            Failure::from(lines.join("\n"))
+        })?;
+        Ok(respond(vec![Output::none()], &committed.steps, committed.not_running))
+    }
+
+    fn snapshot(&self, calls: &[Call]) -> Snapshot {
+        let status = self.daemon.status();
+        let mut fdb = Vec::new();
+        if calls.iter().any(|call| call.command.name == ctl::table::FDB_SHOW) {
+            for network in &status.networks {
+                fdb.extend(self.daemon.fdb(&network.name).unwrap_or_default());
+            }
+        }
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.update(&status);
+        Snapshot { status, fdb, numbers: numbers.by_name.clone() }
+    }
+}
+
+fn respond<S: ToString>(
+    results: Vec<Output>,
+    steps: &[S],
+    not_running: Vec<(String, String)>,
+) -> Response {
+    let exit = if not_running.is_empty() { 0 } else { STORED_NOT_RUNNING };
+    Response { results, exit, not_running, steps: steps.iter().map(ToString::to_string).collect() }
+}
+
+/// The numbers of ports: given out in the order in which ports are seen, never twice.
+#[derive(Default)]
+struct Numbers {
+    last: u32,
+    by_name: BTreeMap<String, u32>,
+}
+
+impl Numbers {
+    fn update(&mut self, status: &status::Status) {
+        self.by_name.retain(|name, _| status.port(name).is_some());
+        for port in &status.ports {
+            if !self.by_name.contains_key(&port.name) {
+                self.last += 1;
+                self.by_name.insert(port.name.clone(), self.last);
+            }
+        }
+    }
+}

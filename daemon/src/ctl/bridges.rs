@@ -1,0 +1,176 @@
+//! Commands on networks (bridges) and ports as wholes.
+
+use super::schema::{TABLES, no_bridge};
+use super::{Call, Context, Failure, records};
+use crate::api::types::Output;
+
+/// `br-exists` answers "no" with this exit status, and nothing else.
+const NO_SUCH_BRIDGE: u8 = 2;
+
+pub fn add_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let name = call.arg(0);
+    if call.args.len() > 1 {
+        return Err(format!(
+            "there are no fake bridges; give the ports of a VLAN its tag instead: add-port {} PORT \
+             tag={}",
+            call.arg(1),
+            if call.args.len() > 2 { call.arg(2) } else { "VLAN" },
+        )
+        .into());
+    }
+    if context.draft.network(name).is_some() {
+        if call.has("--may-exist") {
+            return Ok(Output::none());
+        }
+        return Err(format!(
+            "cannot create a bridge named {name} because a bridge named {name} already exists"
+        )
+        .into());
+    }
+    if let Some(port) = context.draft.port(name) {
+        let place = place(port.network.as_deref());
+        return Err(format!(
+            "cannot create a bridge named {name} because a port named {name} already exists {place}"
+        )
+        .into());
+    }
+    context.draft.add_network(name);
+    Ok(Output::none())
+}
+
+pub fn del_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let name = call.arg(0);
+    if context.draft.network(name).is_none() {
+        if call.has("--if-exists") {
+            return Ok(Output::none());
+        }
+        return Err(no_bridge(name).into());
+    }
+    context.draft.remove_network(name);
+    Ok(Output::none())
+}
+
+pub fn list_br(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
+    let mut lines: Vec<_> = context.draft.networks().iter().map(|it| it.name.clone()).collect();
+    lines.sort_unstable();
+    Ok(Output::Text { lines })
+}
+
+pub fn br_exists(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    match context.draft.network(call.arg(0)) {
+        Some(_) => Ok(Output::none()),
+        None => Err(Failure { message: String::new(), exit: NO_SUCH_BRIDGE }),
+    }
+}
+
+pub fn add_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let (bridge, name) = (call.arg(0), call.arg(1));
+    if context.draft.network(bridge).is_none() {
+        return Err(no_bridge(bridge).into());
+    }
+    if let Some(port) = context.draft.port(name) {
+        let network = port.network.as_deref();
+        if !call.has("--may-exist") {
+            return Err(format!(
+                "cannot create a port named {name} because a port named {name} already exists {}",
+                place(network)
+            )
+            .into());
+        }
+        // As in Open vSwitch, the settings are those of a port that is created now.
+        return match network {
+            Some(network) if network == bridge => Ok(Output::none()),
+            Some(other) => Err(format!(
+                "\"--may-exist add-port {bridge} {name}\" but {name} is actually attached to \
+                 bridge {other}"
+            )
+            .into()),
+            None => Err(format!(
+                "\"--may-exist add-port {bridge} {name}\" but {name} is not attached; attach it \
+                 with: set Port {name} network={bridge}"
+            )
+            .into()),
+        };
+    }
+    if context.draft.network(name).is_some() {
+        return Err(format!(
+            "cannot create a port named {name} because a bridge named {name} already exists"
+        )
+        .into());
+    }
+    context.draft.add_port(bridge, name);
+    let [_, ports, _] = &TABLES;
+    for setting in call.args_from(2) {
+        records::set_one(context, ports, name, setting)?;
+    }
+    Ok(Output::none())
+}
+
+pub fn del_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let (bridge, name) = match call.args.as_slice() {
+        [bridge, name] => (Some(bridge), name.as_str()),
+        _ => (None, call.arg(0)),
+    };
+    if let Some(bridge) = bridge
+        && context.draft.network(bridge).is_none()
+    {
+        return Err(no_bridge(bridge).into());
+    }
+    let Some(port) = context.draft.port(name) else {
+        if call.has("--if-exists") {
+            return Ok(Output::none());
+        }
+        return Err(no_port(name).into());
+    };
+    if let Some(bridge) = bridge
+        && port.network.as_ref() != Some(bridge)
+    {
+        return Err(format!("bridge {bridge} does not have a port {name}").into());
+    }
+    context.draft.remove_port(name);
+    Ok(Output::none())
+}
+
+pub fn list_ports(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let bridge = call.arg(0);
+    if context.draft.network(bridge).is_none() {
+        return Err(no_bridge(bridge).into());
+    }
+    let lines = context.draft.ports_of(bridge).into_iter().map(str::to_owned).collect();
+    Ok(Output::Text { lines })
+}
+
+pub fn port_to_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    bridge_of(context, call.arg(0), &no_port(call.arg(0)))
+}
+
+pub fn iface_to_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    bridge_of(context, call.arg(0), &format!("no interface named {}", call.arg(0)))
+}
+
+pub fn link(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let cable = match call.arg(1) {
+        "up" => true,
+        "down" => false,
+        other => return Err(format!("link is \"up\" or \"down\", not \"{other}\"").into()),
+    };
+    let port = context.draft.port_mut(call.arg(0)).ok_or_else(|| no_port(call.arg(0)))?;
+    port.cable = cable;
+    Ok(Output::none())
+}
+
+fn bridge_of(context: &Context<'_>, name: &str, missing: &str) -> Result<Output, Failure> {
+    let port = context.draft.port(name).ok_or_else(|| missing.to_owned())?;
+    match &port.network {
+        Some(network) => Ok(Output::line(network)),
+        None => Err(format!("port {name} is not attached to a bridge").into()),
+    }
+}
+
+pub fn no_port(name: &str) -> String {
+    format!("no port named {name}")
+}
+
+fn place(network: Option<&str>) -> String {
+    network.map_or("(not attached to a bridge)".into(), |network| format!("on bridge {network}"))
+}

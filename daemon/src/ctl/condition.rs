@@ -1,0 +1,134 @@
+//! The conditions of `find`: `tag=10`, `trunks{>=}5`, `external_ids:owner!=me`.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::records::{Place, find_column};
+use super::schema::{Column, Table, View};
+use super::types::{Shape, Type};
+use super::value::{Atom, Value};
+
+/// How a column is compared. Longer spellings stand before those they begin with.
+const OPERATORS: [(&str, Operator); 14] = [
+    ("{<=}", Operator::Set(Relation::Subset)),
+    ("{>=}", Operator::Set(Relation::Superset)),
+    ("{!=}", Operator::Set(Relation::Differs)),
+    ("{=}", Operator::Set(Relation::Equals)),
+    ("{<}", Operator::Set(Relation::ProperSubset)),
+    ("{>}", Operator::Set(Relation::ProperSuperset)),
+    ("{in}", Operator::Set(Relation::Subset)),
+    ("{not-in}", Operator::Set(Relation::Disjoint)),
+    ("!=", Operator::Order(|order| order != Ordering::Equal)),
+    ("<=", Operator::Order(|order| order != Ordering::Greater)),
+    (">=", Operator::Order(|order| order != Ordering::Less)),
+    ("=", Operator::Order(|order| order == Ordering::Equal)),
+    ("<", Operator::Order(|order| order == Ordering::Less)),
+    (">", Operator::Order(|order| order == Ordering::Greater)),
+];
+
+#[derive(Clone, Copy)]
+enum Operator {
+    Order(fn(Ordering) -> bool),
+    Set(Relation),
+}
+
+#[derive(Clone, Copy)]
+enum Relation {
+    Subset,
+    ProperSubset,
+    Superset,
+    ProperSuperset,
+    Equals,
+    Differs,
+    Disjoint,
+}
+
+/// One condition.
+pub struct Condition {
+    column: &'static Column,
+    key: Option<String>,
+    operator: Operator,
+    wanted: Value,
+}
+
+impl Condition {
+    /// Reads `COLUMN[:KEY]OPERATOR VALUE` for a table.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(table: &'static Table, text: &str) -> Result<Condition, String> {
+        let (place, rest) = Place::split(text);
+        let column = find_column(table, place.column)?;
+        let found = OPERATORS.iter().find_map(|(spelling, operator)| {
+            Some((operator, rest.strip_prefix(spelling).filter(|value| !value.is_empty())?))
+        });
+        let Some((operator, value)) = found else {
+            return Err(format!(
+                "{text}: argument does not end in \"=\", \"!=\", \"<\", \">\", \"<=\", \">=\", \
+                 \"{{=}}\", \"{{!=}}\", \"{{<}}\", \"{{>}}\", \"{{<=}}\", \"{{>=}}\", \"{{in}}\", \
+                 or \"{{not-in}}\" followed by a value."
+            ));
+        };
+        let key = place.key()?;
+        if key.is_some() && column.of.shape != Shape::Map {
+            return Err(format!("cannot specify key to check for non-map column {}", column.name));
+        }
+        let wanted = match operator {
+            Operator::Order(_) if key.is_some() => Value::One(column.of.parse_atom(value)?),
+            Operator::Order(_) => column.of.parse(value)?,
+            // These compare sets, whatever number of values the column itself may hold.
+            Operator::Set(_) if key.is_none() && column.of.shape == Shape::Map => {
+                column.of.parse(value)?
+            }
+            Operator::Set(_) => Type::new(column.of.kind, Shape::Set).parse(value)?,
+        };
+        Ok(Condition { column, key, operator: *operator, wanted })
+    }
+
+    /// Whether the record of this name fulfils it.
+    pub fn holds(&self, view: View<'_>, record: &str) -> bool {
+        let whole = (self.column.read)(view, record);
+        let have = match &self.key {
+            None => whole,
+            Some(key) => Value::optional(whole.pairs().get(key).cloned()),
+        };
+        match self.operator {
+            // A key that is not there is neither equal nor unequal to anything.
+            Operator::Order(_) if self.key.is_some() && have.is_empty() => false,
+            Operator::Order(accept) => accept(compare(&have, &self.wanted)),
+            Operator::Set(relation) => relate(relation, &elements(&have), &elements(&self.wanted)),
+        }
+    }
+}
+
+/// The order of Open vSwitch: by number of elements first, then element by element.
+fn compare(a: &Value, b: &Value) -> Ordering {
+    a.len()
+        .cmp(&b.len())
+        .then_with(|| a.atoms().cmp(&b.atoms()))
+        .then_with(|| a.pairs().into_keys().cmp(b.pairs().into_keys()))
+        .then_with(|| a.pairs().into_values().cmp(b.pairs().into_values()))
+}
+
+fn relate(
+    relation: Relation,
+    have: &BTreeSet<(Option<String>, Atom)>,
+    wanted: &BTreeSet<(Option<String>, Atom)>,
+) -> bool {
+    match relation {
+        Relation::Subset => have.is_subset(wanted),
+        Relation::ProperSubset => have.is_subset(wanted) && have != wanted,
+        Relation::Superset => have.is_superset(wanted),
+        Relation::ProperSuperset => have.is_superset(wanted) && have != wanted,
+        Relation::Equals => have == wanted,
+        Relation::Differs => have != wanted,
+        Relation::Disjoint => have.is_disjoint(wanted),
+    }
+}
+
+/// The atoms of a set, or the pairs of a map.
+fn elements(value: &Value) -> BTreeSet<(Option<String>, Atom)> {
+    let pairs: BTreeMap<String, Atom> = value.pairs();
+    let atoms = value.atoms().into_iter().map(|atom| (None, atom));
+    atoms.chain(pairs.into_iter().map(|(key, atom)| (Some(key), atom))).collect()
+}

@@ -1,0 +1,208 @@
+//! The configuration while a transaction edits it.
+//!
+//! A draft differs from a [`Config`] in one thing: the interfaces that were touched are `type` and
+//! `options` as text, because within a transaction they may be incomplete
+//! (`add-port lab vm1 -- set Interface vm1 options:path=... -- set Interface vm1 type=...`).
+
+use std::collections::BTreeMap;
+
+use super::Failure;
+use super::interface::{Options, describe, resolve};
+use crate::config::model::{Config, Interface, Network, Port, Tap, Vlan};
+
+/// A configuration under edit.
+pub struct Draft {
+    config: Config,
+    /// By port.
+    interfaces: BTreeMap<String, InterfaceDraft>,
+}
+
+struct InterfaceDraft {
+    kind: String,
+    options: Options,
+    /// The type and options from before the transaction.
+    before: (String, Options),
+}
+
+impl Draft {
+    /// Starts from what is in force.
+    pub fn new(config: Config) -> Draft {
+        Draft { config, interfaces: BTreeMap::new() }
+    }
+
+    /// The networks, in the file's order.
+    pub fn networks(&self) -> &[Network] {
+        &self.config.networks
+    }
+
+    /// The ports, in the file's order.
+    pub fn ports(&self) -> &[Port] {
+        &self.config.ports
+    }
+
+    /// The network of this name.
+    pub fn network(&self, name: &str) -> Option<&Network> {
+        self.config.networks.iter().find(|network| network.name == name)
+    }
+
+    /// The network of this name, to change it.
+    pub fn network_mut(&mut self, name: &str) -> Option<&mut Network> {
+        self.config.networks.iter_mut().find(|network| network.name == name)
+    }
+
+    /// The port of this name.
+    pub fn port(&self, name: &str) -> Option<&Port> {
+        self.config.ports.iter().find(|port| port.name == name)
+    }
+
+    /// The port of this name, to change it.
+    pub fn port_mut(&mut self, name: &str) -> Option<&mut Port> {
+        self.config.ports.iter_mut().find(|port| port.name == name)
+    }
+
+    /// The names of the ports on a network, sorted.
+    pub fn ports_of(&self, network: &str) -> Vec<&str> {
+        let on = |port: &&Port| port.network.as_deref() == Some(network);
+        let mut names: Vec<_> =
+            self.config.ports.iter().filter(on).map(|port| port.name.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Adds a network with default settings.
+    pub fn add_network(&mut self, name: &str) {
+        self.config.networks.push(Network::new(name.to_owned()));
+    }
+
+    /// Removes a network with its ports.
+    pub fn remove_network(&mut self, name: &str) {
+        let ports: Vec<_> = self.ports_of(name).into_iter().map(str::to_owned).collect();
+        for port in &ports {
+            self.remove_port(port);
+        }
+        self.config.networks.retain(|network| network.name != name);
+    }
+
+    /// Adds a port on `network`: until its interface is given a type, a TAP of the port's name.
+    pub fn add_port(&mut self, network: &str, name: &str) {
+        let tap = Tap { ifname: name.to_owned(), netns: None, address: Vec::new() };
+        self.config.ports.push(Port {
+            name: name.to_owned(),
+            network: Some(network.to_owned()),
+            vlan: Vlan::default(),
+            cable: true,
+            interface: Interface::Tap(tap),
+            external_ids: BTreeMap::new(),
+        });
+    }
+
+    /// Removes a port.
+    pub fn remove_port(&mut self, name: &str) {
+        self.config.ports.retain(|port| port.name != name);
+        self.interfaces.remove(name);
+    }
+
+    /// The `type` and `options` of a port's interface.
+    pub fn interface(&self, port: &str) -> (String, Options) {
+        if let Some(draft) = self.interfaces.get(port) {
+            return (draft.kind.clone(), draft.options.clone());
+        }
+        self.port(port).map(|port| describe(&port.interface)).unwrap_or_default()
+    }
+
+    /// Sets the `type` of a port's interface.
+    pub fn set_kind(&mut self, port: &str, kind: String) {
+        self.edit_interface(port).kind = kind;
+    }
+
+    /// Sets the `options` of a port's interface.
+    pub fn set_options(&mut self, port: &str, options: Options) {
+        self.edit_interface(port).options = options;
+    }
+
+    fn edit_interface(&mut self, port: &str) -> &mut InterfaceDraft {
+        let (kind, options) = self.interface(port);
+        self.interfaces.entry(port.to_owned()).or_insert_with(|| InterfaceDraft {
+            before: (kind.clone(), options.clone()),
+            kind,
+            options,
+        })
+    }
+
+    /// The configuration that the edits amount to; it is not validated yet.
+    ///
+    /// # Errors
+    /// An interface's type and options make no sense together.
+    pub fn finish(mut self) -> Result<Config, Failure> {
+        for (name, draft) in std::mem::take(&mut self.interfaces) {
+            let InterfaceDraft { kind, mut options, before } = draft;
+            if kind != before.0 {
+                // Options of the type that it was do not bind the type that it becomes.
+                options.retain(|key, value| before.1.get(key) != Some(value));
+            }
+            let interface = resolve(&name, &kind, options)?;
+            if let Some(port) = self.port_mut(&name) {
+                port.interface = interface;
+            }
+        }
+        Ok(self.config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Role, VhostUser};
+
+    fn options(pairs: &[(&str, &str)]) -> Options {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn type_and_options_may_come_in_any_order() {
+        let path = options(&[("path", "/x")]);
+        let expected =
+            Interface::VhostUser(VhostUser { path: "/x".into(), role: Role::Server, queues: 1 });
+        for kind_first in [true, false] {
+            let mut draft = Draft::new(Config::default());
+            draft.add_port("lab", "p");
+            if kind_first {
+                draft.set_kind("p", "vhost-user".into());
+            }
+            draft.set_options("p", path.clone());
+            draft.set_kind("p", "vhost-user".into());
+            assert_eq!(draft.finish().unwrap().ports[0].interface, expected);
+        }
+    }
+
+    #[test]
+    fn a_new_type_drops_the_old_types_options_but_a_restated_one_keeps_them() {
+        let mut draft = Draft::new(Config::default());
+        draft.add_port("lab", "p");
+        let (_, mut tap) = draft.interface("p");
+        tap.insert("netns".into(), "h1".into());
+        draft.set_options("p", tap);
+        let config = draft.finish().unwrap();
+
+        let mut draft = Draft::new(config.clone());
+        draft.set_kind("p", "tap".into());
+        assert_eq!(draft.finish().unwrap(), config);
+
+        let mut draft = Draft::new(config);
+        let (_, mut both) = draft.interface("p");
+        both.insert("path".into(), "/x".into());
+        draft.set_options("p", both);
+        draft.set_kind("p", "vhost-user".into());
+        assert!(matches!(draft.finish().unwrap().ports[0].interface, Interface::VhostUser(_)));
+    }
+
+    #[test]
+    fn a_port_removed_and_added_again_forgets_its_interface() {
+        let mut draft = Draft::new(Config::default());
+        draft.add_port("lab", "p");
+        draft.set_kind("p", "nonsense".into());
+        draft.remove_port("p");
+        draft.add_port("lab", "p");
+        assert!(matches!(draft.finish().unwrap().ports[0].interface, Interface::Tap(_)));
+    }
+}

@@ -1,0 +1,32 @@
+//! The identities of records: version 5 UUIDs (RFC 9562, section 5.5) of table and name.
+//!
+//! A record has the same identity in every run and on every machine, so that none is stored.
+
+/// The namespace of trama's records; itself derived, from the project's name.
+fn namespace() -> uuid::Uuid {
+    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_DNS, b"trama")
+}
+
+/// The identity of the record `name` in `table`.
+pub fn of(table: &str, name: &str) -> String {
+    uuid::Uuid::new_v5(&namespace(), format!("{table}/{name}").as_bytes()).to_string()
+}
+
+/// Whether the text has the form of a UUID.
+pub fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_stable_and_differ_by_table_and_name() {
+        assert_eq!(of("Port", "vm1"), of("Port", "vm1"));
+        assert_ne!(of("Port", "vm1"), of("Interface", "vm1"));
+        assert_ne!(of("Port", "vm1"), of("Port", "vm2"));
+        assert!(is_uuid(&of("Port", "vm1")));
+        assert!(!is_uuid("5c458bc8"));
+    }
+}

@@ -1,0 +1,238 @@
+//! An interface as its `type` and `options` columns, and back.
+//!
+//! Users of Open vSwitch set the two in any order, and know other types than ours; so both stay
+//! plain text until the end of a transaction, and only then become a [`Interface`].
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::config::model::{Interface, Role, Tap, VhostUser};
+
+/// The `options` column.
+pub type Options = BTreeMap<String, String>;
+
+/// Where `dpdkvhostuser`, which states no path, puts its socket.
+const SOCKET_DIR: &str = "/run/trama";
+
+/// The `type` and `options` that stand for an interface.
+pub fn describe(interface: &Interface) -> (String, Options) {
+    let mut options = Options::new();
+    let mut put = |key: &str, value: String| options.insert(key.to_owned(), value);
+    let kind = match interface {
+        Interface::VhostUser(vhost) => {
+            put("path", vhost.path.display().to_string());
+            put("role", role_name(vhost.role).to_owned());
+            put("queues", vhost.queues.to_string());
+            "vhost-user"
+        }
+        Interface::Tap(tap) => {
+            put("ifname", tap.ifname.clone());
+            if let Some(netns) = &tap.netns {
+                put("netns", netns.clone());
+            }
+            if !tap.address.is_empty() {
+                let address = tap.address.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
+                put("address", address.collect::<Vec<_>>().join(","));
+            }
+            "tap"
+        }
+    };
+    (kind.to_owned(), options)
+}
+
+/// The interface that a port's `type` and `options` stand for.
+///
+/// # Errors
+/// What is missing, unknown or malformed, and what to do.
+pub fn resolve(port: &str, kind: &str, options: Options) -> Result<Interface, String> {
+    let mut reader = Reader { port, kind, options };
+    let interface = match kind {
+        "vhost-user" => Interface::VhostUser(reader.vhost_user()?),
+        "dpdkvhostuserclient" => {
+            let path = reader.required("vhost-server-path", "/tmp/vm1.sock")?.into();
+            let queues = reader.number("n_rxq")?.unwrap_or(1);
+            Interface::VhostUser(VhostUser { path, role: Role::Client, queues })
+        }
+        "dpdkvhostuser" => {
+            let path = PathBuf::from(SOCKET_DIR).join(port);
+            let queues = reader.number("n_rxq")?.unwrap_or(1);
+            Interface::VhostUser(VhostUser { path, role: Role::Server, queues })
+        }
+        // A port of Open vSwitch without a type, or of type `system`, is a device of the host.
+        "" | "system" | "internal" | "tap" => Interface::Tap(reader.tap()?),
+        _ => {
+            return Err(format!(
+                "Interface {port}: there is no type \"{kind}\"; use vhost-user or tap (or Open \
+                 vSwitch's dpdkvhostuserclient, dpdkvhostuser, internal, system)"
+            ));
+        }
+    };
+    reader.finish()?;
+    Ok(interface)
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Server => "server",
+        Role::Client => "client",
+    }
+}
+
+/// Takes options one by one, so that what is left over is unknown.
+struct Reader<'a> {
+    port: &'a str,
+    kind: &'a str,
+    options: Options,
+}
+
+impl Reader<'_> {
+    fn vhost_user(&mut self) -> Result<VhostUser, String> {
+        let stated = match self.options.remove("role").as_deref() {
+            None => None,
+            Some("server") => Some(Role::Server),
+            Some("client") => Some(Role::Client),
+            Some(other) => {
+                return Err(self.problem("role", other, "use server (we listen) or client (we connect)"));
+            }
+        };
+        // Open vSwitch's name for a path that we connect to.
+        let dialled = self.options.remove("vhost-server-path");
+        let role = if dialled.is_some() { Role::Client } else { stated.unwrap_or(Role::Server) };
+        let path = match dialled {
+            Some(path) => {
+                self.options.remove("path");
+                path
+            }
+            None => self.required("path", &format!("{SOCKET_DIR}/{}.sock", self.port))?,
+        };
+        let queues = self.number("queues")?.unwrap_or(1);
+        Ok(VhostUser { path: path.into(), role, queues })
+    }
+
+    fn tap(&mut self) -> Result<Tap, String> {
+        let ifname = self.options.remove("ifname").unwrap_or_else(|| self.port.to_owned());
+        let netns = self.options.remove("netns");
+        let mut address = Vec::new();
+        if let Some(text) = self.options.remove("address") {
+            for one in text.split([',', ' ']).filter(|one| !one.is_empty()) {
+                let parsed = parse_address(one).ok_or_else(|| {
+                    self.problem("address", one, "write it as 10.1.0.1/24 or fd00::1/64")
+                })?;
+                address.push(parsed);
+            }
+        }
+        Ok(Tap { ifname, netns, address })
+    }
+
+    fn required(&mut self, key: &str, example: &str) -> Result<String, String> {
+        self.options.remove(key).filter(|value| !value.is_empty()).ok_or_else(|| {
+            format!(
+                "Interface {port}: type {kind} needs options:{key}; say for instance: set \
+                 Interface {port} options:{key}={example}",
+                port = self.port,
+                kind = self.kind,
+            )
+        })
+    }
+
+    fn number(&mut self, key: &str) -> Result<Option<u16>, String> {
+        let Some(text) = self.options.remove(key) else { return Ok(None) };
+        match text.parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(self.problem(key, &text, "use a whole number from 1")),
+        }
+    }
+
+    fn problem(&self, key: &str, value: &str, remedy: &str) -> String {
+        format!("Interface {}: options:{key}=\"{value}\" is not understood; {remedy}", self.port)
+    }
+
+    fn finish(self) -> Result<(), String> {
+        let Some(key) = self.options.keys().next() else { return Ok(()) };
+        let known = match self.kind {
+            "vhost-user" => "path, role, queues",
+            "dpdkvhostuserclient" => "vhost-server-path, n_rxq",
+            "dpdkvhostuser" => "n_rxq",
+            _ => "ifname, netns, address",
+        };
+        let kind = if self.kind.is_empty() { "tap" } else { self.kind };
+        Err(format!(
+            "Interface {port}: type {kind} has no options:{key}; it knows {known}",
+            port = self.port
+        ))
+    }
+}
+
+fn parse_address(text: &str) -> Option<(IpAddr, u8)> {
+    let (ip, prefix) = text.split_once('/')?;
+    let ip: IpAddr = ip.parse().ok()?;
+    let prefix: u8 = prefix.parse().ok()?;
+    let widest = if ip.is_ipv4() { 32 } else { 128 };
+    (prefix <= widest).then_some((ip, prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> Options {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn vhost(path: &str, role: Role, queues: u16) -> Interface {
+        Interface::VhostUser(VhostUser { path: path.into(), role, queues })
+    }
+
+    fn tap(ifname: &str) -> Interface {
+        Interface::Tap(Tap { ifname: ifname.into(), netns: None, address: vec![] })
+    }
+
+    #[test]
+    fn types_of_ovs_have_their_counterparts() {
+        let path = options(&[("vhost-server-path", "/tmp/a")]);
+        assert_eq!(
+            resolve("p", "dpdkvhostuserclient", path.clone()),
+            Ok(vhost("/tmp/a", Role::Client, 1))
+        );
+        assert_eq!(resolve("p", "vhost-user", path), Ok(vhost("/tmp/a", Role::Client, 1)));
+        assert_eq!(
+            resolve("p", "dpdkvhostuser", options(&[("n_rxq", "2")])),
+            Ok(vhost("/run/trama/p", Role::Server, 2))
+        );
+        for kind in ["", "system", "internal", "tap"] {
+            assert_eq!(resolve("p", kind, Options::new()), Ok(tap("p")), "{kind}");
+        }
+    }
+
+    #[test]
+    fn describing_and_resolving_are_inverse() {
+        let full = Interface::Tap(Tap {
+            ifname: "t0".into(),
+            netns: Some("h1".into()),
+            address: vec![("10.1.0.1".parse().unwrap(), 24), ("fd00::1".parse().unwrap(), 64)],
+        });
+        for interface in [vhost("/a b,c", Role::Client, 4), vhost("/x", Role::Server, 1), tap("t"), full]
+        {
+            let (kind, options) = describe(&interface);
+            assert_eq!(resolve("p", &kind, options), Ok(interface));
+        }
+    }
+
+    #[test]
+    fn mistakes_come_with_a_remedy() {
+        for (kind, pairs, part) in [
+            ("vhost-user", &[][..], "options:path=/run/trama/p.sock"),
+            ("vhost-user", &[("path", "/x"), ("role", "both")][..], "use server"),
+            ("vhost-user", &[("path", "/x"), ("queues", "many")][..], "whole number"),
+            ("vhost-user", &[("path", "/x"), ("ifname", "y")][..], "it knows path, role, queues"),
+            ("dpdkvhostuserclient", &[][..], "needs options:vhost-server-path"),
+            ("tap", &[("address", "10.0.0.1/33")][..], "10.1.0.1/24"),
+            ("", &[("path", "/x")][..], "type tap has no options:path"),
+            ("geneve", &[][..], "use vhost-user or tap"),
+        ] {
+            let message = resolve("p", kind, options(pairs)).unwrap_err();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What runs: learnt addresses, counters, sessions, versions.
+
+use super::bridges::no_port;
+use super::schema::no_bridge;
+use super::value::{Atom, Value};
+use super::{After, Call, Context, Failure};
+use crate::api::types::{Form, Output};
+use crate::status::PortStatus;
+
+pub fn fdb_show(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let bridge = bridge_argument(context, call)?;
+    let wanted = |network: &str| bridge.as_deref().is_none_or(|bridge| bridge == network);
+    let number = |port: &str| match context.snapshot.numbers.get(port) {
+        Some(number) if !call.has("--names") => Atom::from(u64::from(*number)),
+        _ => Atom::String(port.to_owned()),
+    };
+    let rows = context.snapshot.fdb.iter().filter(|row| wanted(&row.network)).map(|row| {
+        vec![
+            Value::One(number(&row.port)),
+            Value::One(u64::from(row.vlan).into()),
+            Value::string(&row.mac),
+            Value::One(row.age.as_secs().into()),
+        ]
+    });
+    Ok(Output::Table {
+        headings: ["port", "VLAN", "MAC", "Age"].map(str::to_owned).to_vec(),
+        rows: rows.collect(),
+        form: Form::Fixed { widths: vec![5, 4, -17, 3] },
+    })
+}
+
+pub fn fdb_flush(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let bridge = bridge_argument(context, call)?;
+    context.after.push(After::FlushFdb(bridge));
+    Ok(Output::line("table successfully flushed"))
+}
+
+pub fn counters(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let ports = &context.snapshot.status.ports;
+    let Some(name) = call.args.first() else {
+        let mut rows: Vec<_> = ports.iter().collect();
+        rows.sort_unstable_by_key(|port| &port.name);
+        return Ok(table_of(&rows, Form::Table));
+    };
+    if context.draft.port(name).is_none() {
+        return Err(no_port(name).into());
+    }
+    let port = ports.iter().find(|port| port.name == *name);
+    let port = port.ok_or_else(|| format!("port {name} does not run yet"))?;
+    Ok(table_of(&[port], Form::List))
+}
+
+fn table_of(ports: &[&PortStatus], form: Form) -> Output {
+    let mut headings: Vec<String> =
+        ["port", "network", "rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "dropped", "drops"]
+            .map(str::to_owned)
+            .to_vec();
+    // One port has room for everything that is counted.
+    let all = form == Form::List;
+    if let (true, Some(port)) = (all, ports.first()) {
+        headings.extend(port.counters.others.iter().map(|(name, _)| (*name).to_owned()));
+    }
+    let row = |port: &&PortStatus| {
+        let counts = &port.counters;
+        let plain = [counts.rx_frames, counts.rx_bytes, counts.tx_frames, counts.tx_bytes];
+        let mut cells = vec![
+            Value::string(&port.name),
+            Value::optional(port.network.clone().map(Atom::String)),
+        ];
+        cells.extend(plain.into_iter().chain([counts.dropped()]).map(|n| Value::One(n.into())));
+        let drops = counts.drops.iter().filter(|(_, count)| *count > 0).copied();
+        cells.push(Value::counts(drops));
+        if all {
+            cells.extend(counts.others.iter().map(|(_, count)| Value::One((*count).into())));
+        }
+        cells
+    };
+    Output::Table { headings, rows: ports.iter().map(row).collect(), form }
+}
+
+pub fn reload(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
+    Err("reload stands alone: it reads the whole configuration file".to_owned().into())
+}
+
+pub fn version(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
+    Ok(Output::line(concat!("tramad (trama) ", env!("CARGO_PKG_VERSION"))))
+}
+
+/// The `statistics` column, with the keys of Open vSwitch where it has them.
+pub fn statistics(port: &PortStatus) -> Value {
+    let counts = &port.counters;
+    let standard = [
+        ("rx_packets", counts.rx_frames),
+        ("rx_bytes", counts.rx_bytes),
+        ("tx_packets", counts.tx_frames),
+        ("tx_bytes", counts.tx_bytes),
+        ("dropped", counts.dropped()),
+    ];
+    Value::counts(standard.into_iter().chain(counts.others.iter().copied()))
+}
+
+/// The `status` column: the state of a vhost-user session.
+pub fn session(port: &PortStatus) -> Value {
+    let Some(vhost) = &port.vhost else { return Value::Map(Default::default()) };
+    let mut pairs = vec![
+        ("state", vhost.state.to_owned()),
+        ("connects", vhost.connects.to_string()),
+        ("features", format!("{:#x}", vhost.features)),
+        ("queue_pairs", vhost.queue_pairs.to_string()),
+    ];
+    if let Some(error) = &vhost.last_error {
+        pairs.push(("last_error", error.clone()));
+    }
+    let pairs = pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    Value::strings(&pairs)
+}
+
+fn bridge_argument(context: &Context<'_>, call: &Call) -> Result<Option<String>, Failure> {
+    match call.args.first() {
+        Some(bridge) if context.draft.network(bridge).is_none() => Err(no_bridge(bridge).into()),
+        bridge => Ok(bridge.cloned()),
+    }
+}

@@ -1,0 +1,66 @@
+//! `show`: networks, ports and interfaces as an indented overview.
+
+use super::schema::{Column, TABLES, Table, View};
+use super::types::Shape;
+use super::value::{Value, quoted};
+use super::{Call, Context, Failure, identity};
+use crate::api::types::Output;
+
+/// What of a port is worth a line, if it is set.
+const OF_PORT: [&str; 3] = ["tag", "trunks", "vlan_mode"];
+/// What of an interface is worth a line, if it is set.
+const OF_INTERFACE: [&str; 3] = ["type", "options", "error"];
+
+pub fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
+    let view = View { draft: &context.draft, snapshot: context.snapshot };
+    let [bridges, ..] = &TABLES;
+    let mut lines = vec![identity::of("Trama", "")];
+    for bridge in (bridges.records)(view.draft) {
+        lines.push(format!("    Bridge {}", quoted(&bridge)));
+        for port in view.draft.ports_of(&bridge) {
+            show_port(view, port, &mut lines);
+        }
+    }
+    let mut loose: Vec<_> = view.draft.ports().iter().filter(|p| p.network.is_none()).collect();
+    loose.sort_unstable_by_key(|port| &port.name);
+    if !loose.is_empty() {
+        lines.push("    Not attached".to_owned());
+    }
+    for port in loose {
+        show_port(view, &port.name, &mut lines);
+    }
+    lines.push(format!("    trama_version: {}", quoted(env!("CARGO_PKG_VERSION"))));
+    Ok(Output::Text { lines })
+}
+
+fn show_port(view: View<'_>, name: &str, lines: &mut Vec<String>) {
+    let [_, ports, interfaces] = &TABLES;
+    lines.push(format!("        Port {}", quoted(name)));
+    show_columns(view, ports, &OF_PORT, name, "            ", lines);
+    if view.draft.port(name).is_some_and(|port| !port.cable) {
+        lines.push("            cable: false".to_owned());
+    }
+    lines.push(format!("            Interface {}", quoted(name)));
+    show_columns(view, interfaces, &OF_INTERFACE, name, "                ", lines);
+}
+
+fn show_columns(
+    view: View<'_>,
+    table: &'static Table,
+    names: &[&str],
+    record: &str,
+    indent: &str,
+    lines: &mut Vec<String>,
+) {
+    let is_named = |column: &&Column, name: &str| column.name == name;
+    for column in names.iter().filter_map(|n| table.columns.iter().find(|c| is_named(c, n))) {
+        let value = (column.read)(view, record);
+        let unset = match column.of.shape {
+            Shape::One => value == Value::string(""),
+            _ => value.is_empty(),
+        };
+        if !unset {
+            lines.push(format!("{indent}{}: {value}", column.name));
+        }
+    }
+}

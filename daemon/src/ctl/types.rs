@@ -1,0 +1,336 @@
+//! What a column holds, and how the text that people type becomes such a [`Value`].
+//!
+//! The grammar is that of Open vSwitch's database commands: a word or a JSON string is an atom;
+//! sets are atoms, maps are `key=value` pairs, parted by commas or blanks, with or without
+//! brackets; integers in sets may be ranges (`10-20`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::value::{Atom, Value};
+
+/// The kind of a column's atoms (of its values, if it is a map; keys are strings).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    String,
+    /// One of these words.
+    Enum(&'static [&'static str]),
+    /// A whole number between these, both included.
+    Integer(i64, i64),
+    /// `true` or `false`.
+    Bool,
+    /// The identity of a record.
+    Uuid,
+}
+
+/// How many atoms a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Exactly one.
+    One,
+    /// One or none.
+    Optional,
+    /// Any number.
+    Set,
+    /// Any number, by key.
+    Map,
+}
+
+/// The type of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Type {
+    /// What its atoms are.
+    pub kind: Kind,
+    /// How many.
+    pub shape: Shape,
+}
+
+impl Type {
+    /// A column of this kind and shape.
+    pub const fn new(kind: Kind, shape: Shape) -> Type {
+        Type { kind, shape }
+    }
+
+    /// Reads a whole column value.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(&self, text: &str) -> Result<Value, String> {
+        let mut scanner = Scanner { whole: text, rest: text, of: self.describe() };
+        if self.shape == Shape::Map {
+            return Ok(Value::Map(scanner.list('{', '}', |s| s.pair(self.kind))?.into_iter().collect()));
+        }
+        let atoms = scanner.list('[', ']', |s| s.atoms(self.kind))?;
+        let atoms: BTreeSet<Atom> = atoms.into_iter().flatten().collect();
+        self.shaped(atoms).map_err(|count| match self.shape {
+            Shape::One if count == 0 => format!("{text}: exactly one value is needed"),
+            _ => format!("{text}: {count} value(s) specified but the maximum number is 1"),
+        })
+    }
+
+    /// Gives atoms the column's shape; the number of atoms if it is not a number that fits.
+    pub fn shaped(&self, mut atoms: BTreeSet<Atom>) -> Result<Value, usize> {
+        match (self.shape, atoms.len()) {
+            (Shape::One | Shape::Optional, 1) => {
+                atoms.pop_first().map(Value::One).ok_or(0)
+            }
+            (Shape::Optional, 0) | (Shape::Set, _) => Ok(Value::Set(atoms)),
+            (_, count) => Err(count),
+        }
+    }
+
+    /// Reads one atom, the text of which is taken whole: `a,b` is one string.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse_atom(&self, text: &str) -> Result<Atom, String> {
+        if text.starts_with('"') {
+            let text = serde_json::from_str::<String>(text).map_err(|e| format!("{text}: {e}"))?;
+            return self.kind.atom(&text, true);
+        }
+        self.kind.atom(text, false)
+    }
+
+    fn describe(&self) -> &'static str {
+        match (self.kind, self.shape) {
+            (_, Shape::Map) => "map of key=value pairs",
+            (Kind::Integer(..), Shape::Set) => "set of integers",
+            (Kind::Integer(..), _) => "integer",
+            (Kind::Bool, _) => "true or false",
+            (Kind::Uuid, _) => "UUID",
+            (_, Shape::Set) => "set of strings",
+            _ => "string",
+        }
+    }
+}
+
+impl Kind {
+    fn atom(self, text: &str, quoted: bool) -> Result<Atom, String> {
+        match self {
+            Kind::String => Ok(Atom::String(text.to_owned())),
+            Kind::Enum(words) if words.contains(&text) => Ok(Atom::String(text.to_owned())),
+            Kind::Enum(words) => Err(format!(
+                "constraint violation: {text} is not one of the allowed values ([{}])",
+                words.join(", ")
+            )),
+            Kind::Integer(min, max) => match text.parse::<i64>() {
+                Ok(number) if quoted => Err(format!("\"{number}\" is a string, not an integer")),
+                Ok(number) if (min..=max).contains(&number) => Ok(Atom::Integer(number)),
+                Ok(number) => Err(out_of_range(number, min, max)),
+                Err(_) => Err(format!("\"{text}\" is not a valid integer or range")),
+            },
+            Kind::Bool => match text {
+                "true" | "yes" | "on" | "1" => Ok(Atom::Bool(true)),
+                "false" | "no" | "off" | "0" => Ok(Atom::Bool(false)),
+                _ => Err(format!("\"{text}\" is not a valid boolean (use \"true\" or \"false\")")),
+            },
+            Kind::Uuid if super::identity::is_uuid(text) => {
+                Ok(Atom::Uuid(text.to_ascii_lowercase()))
+            }
+            Kind::Uuid => Err(format!("\"{text}\" is not a valid UUID")),
+        }
+    }
+}
+
+fn out_of_range(number: i64, min: i64, max: i64) -> String {
+    format!("constraint violation: {number} is not in the valid range {min} to {max} (inclusive)")
+}
+
+/// Characters that end a word that is not quoted.
+const DELIMITERS: &str = ":=, []{}!<>";
+
+struct Scanner<'a> {
+    whole: &'a str,
+    rest: &'a str,
+    /// What is being read, for messages.
+    of: &'static str,
+}
+
+impl Scanner<'_> {
+    /// `[` item, item ... `]`, the brackets optional.
+    fn list<T>(
+        &mut self,
+        open: char,
+        close: char,
+        item: impl Fn(&mut Self) -> Result<T, String>,
+    ) -> Result<Vec<T>, String> {
+        let mut items = Vec::new();
+        self.skip_blanks();
+        let bracketed = self.take(open);
+        loop {
+            self.rest = self.rest.trim_start_matches([' ', ',']);
+            if bracketed && self.take(close) {
+                break;
+            }
+            if self.rest.is_empty() {
+                if bracketed {
+                    return Err(format!("{}: missing \"{close}\" at end of data", self.whole));
+                }
+                break;
+            }
+            items.push(item(self)?);
+        }
+        self.skip_blanks();
+        if self.rest.is_empty() { Ok(items) } else { Err(self.unexpected()) }
+    }
+
+    /// A word or a JSON string, and whether it was the latter.
+    fn word(&mut self) -> Result<(String, bool), String> {
+        if self.rest.starts_with('"') {
+            let mut strings = serde_json::Deserializer::from_str(self.rest).into_iter::<String>();
+            let text = match strings.next() {
+                Some(Ok(text)) => text,
+                _ => return Err(format!("{}: missing \" at the end of a string", self.whole)),
+            };
+            self.rest = self.rest.get(strings.byte_offset()..).unwrap_or_default();
+            return Ok((text, true));
+        }
+        let end = self.rest.find(|c| DELIMITERS.contains(c)).unwrap_or(self.rest.len());
+        if end == 0 {
+            return Err(self.unexpected());
+        }
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        Ok((word.to_owned(), false))
+    }
+
+    /// One atom, or for integers all those of a range.
+    fn atoms(&mut self, kind: Kind) -> Result<Vec<Atom>, String> {
+        let (word, quoted) = self.word()?;
+        if let (Kind::Integer(min, max), false) = (kind, quoted)
+            && let Some((from, to)) = range(&word)
+        {
+            if from > to {
+                return Err(format!(
+                    "\"{word}\" is not a valid range. Range end cannot be before start."
+                ));
+            }
+            if let Some(outside) = [from, to].into_iter().find(|end| !(min..=max).contains(end)) {
+                return Err(out_of_range(outside, min, max));
+            }
+            // No range may build a set larger than a column of VLANs needs.
+            if to.abs_diff(from) > 4095 {
+                return Err(format!("\"{word}\" holds more than 4096 integers"));
+            }
+            return Ok((from..=to).map(Atom::Integer).collect());
+        }
+        Ok(vec![kind.atom(&word, quoted)?])
+    }
+
+    fn pair(&mut self, kind: Kind) -> Result<(String, Atom), String> {
+        let (key, _) = self.word()?;
+        if !self.take('=') {
+            let near = self.rest.chars().next().map_or("the end".into(), |c| format!("\"{c}\""));
+            return Err(format!("{}: syntax error at {near} expecting \"=\"", self.whole));
+        }
+        let (word, quoted) = self.word()?;
+        Ok((key, kind.atom(&word, quoted)?))
+    }
+
+    fn take(&mut self, wanted: char) -> bool {
+        match self.rest.strip_prefix(wanted) {
+            Some(rest) => {
+                self.rest = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn skip_blanks(&mut self) {
+        self.rest = self.rest.trim_start_matches(' ');
+    }
+
+    fn unexpected(&self) -> String {
+        match self.rest.chars().next() {
+            Some(c) => format!("{}: unexpected \"{c}\" parsing {}", self.whole, self.of),
+            None => format!("{}: unexpected end parsing {}", self.whole, self.of),
+        }
+    }
+}
+
+/// `10-20`; a leading minus belongs to the number.
+fn range(word: &str) -> Option<(i64, i64)> {
+    let middle = word.get(1..)?.find('-')? + 1;
+    let (from, to) = word.split_at(middle);
+    Some((from.parse().ok()?, to.get(1..)?.parse().ok()?))
+}
+
+/// The text forms of a map's pairs, as a map of strings.
+pub fn string_map(value: Value) -> BTreeMap<String, String> {
+    value.pairs().into_iter().map(|(key, atom)| (key, atom.bare())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAG: Type = Type::new(Kind::Integer(0, 4095), Shape::Optional);
+    const TRUNKS: Type = Type::new(Kind::Integer(0, 4095), Shape::Set);
+    const NAME: Type = Type::new(Kind::String, Shape::One);
+    const IDS: Type = Type::new(Kind::String, Shape::Map);
+    const CABLE: Type = Type::new(Kind::Bool, Shape::One);
+
+    fn shown(of: Type, text: &str) -> String {
+        match of.parse(text) {
+            Ok(value) => value.to_string(),
+            Err(message) => format!("ERR {message}"),
+        }
+    }
+
+    #[test]
+    fn what_people_type_is_understood() {
+        for (of, text, expected) in [
+            (TAG, "10", "10"),
+            (TAG, "[10]", "10"),
+            (TAG, "[]", "[]"),
+            (TRUNKS, "10,20", "[10, 20]"),
+            (TRUNKS, "[20, 10 5]", "[5, 10, 20]"),
+            (TRUNKS, "1-3,9", "[1, 2, 3, 9]"),
+            (TRUNKS, "5,5", "[5]"),
+            (NAME, "a.b", "a.b"),
+            (NAME, "\"a b\"", "\"a b\""),
+            (NAME, "\"\"", "\"\""),
+            (NAME, "/tmp/x", "\"/tmp/x\""),
+            (IDS, "a=b,c=d", "{a=b, c=d}"),
+            (IDS, "{a=\"b,c\", d=e f=7}", "{a=\"b,c\", d=e, f=\"7\"}"),
+            (IDS, "{}", "{}"),
+            (CABLE, "true", "true"),
+            (CABLE, "off", "false"),
+        ] {
+            assert_eq!(shown(of, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (of, text, part) in [
+            (TAG, "5000", "5000 is not in the valid range 0 to 4095 (inclusive)"),
+            (TAG, "-1", "-1 is not in the valid range"),
+            (TAG, "abc", "\"abc\" is not a valid integer or range"),
+            (TAG, "1,2", "2 value(s) specified but the maximum number is 1"),
+            (TAG, "99999999999999999999", "is not a valid integer"),
+            (TRUNKS, "[5,10", "missing \"]\" at end of data"),
+            (TRUNKS, "5}", "unexpected \"}\" parsing set of integers"),
+            (TRUNKS, "5-1", "Range end cannot be before start"),
+            (TRUNKS, "1-9000000000000000000", "9000000000000000000 is not in the valid range"),
+            (NAME, "a,b", "2 value(s) specified"),
+            (NAME, "[]", "exactly one value"),
+            (NAME, "\"a", "missing \" at the end"),
+            (IDS, "a", "a: syntax error at the end expecting \"=\""),
+            (IDS, "a=b=c", "unexpected \"=\""),
+            (CABLE, "maybe", "not a valid boolean"),
+        ] {
+            let shown = shown(of, text);
+            assert!(shown.starts_with("ERR ") && shown.contains(part), "{text}: {shown}");
+        }
+    }
+
+    #[test]
+    fn an_atom_is_taken_whole() {
+        assert_eq!(IDS.parse_atom("x,y=z").unwrap(), Atom::String("x,y=z".into()));
+        assert_eq!(IDS.parse_atom("\"x y\"").unwrap(), Atom::String("x y".into()));
+        assert!(IDS.parse_atom("\"x").is_err());
+        assert!(TAG.parse_atom("\"1\"").is_err());
+    }
+}
