@@ -9,12 +9,14 @@
 //!   and whoever keeps the pointer keeps the map alive.
 #![allow(unsafe_code)]
 
+mod copy;
 mod device;
 mod driver;
 mod error;
 mod memory;
 mod ring;
 mod segment;
+mod sigbus;
 
 pub use device::{RxQueue, TxBurst, TxQueue};
 pub use driver::{

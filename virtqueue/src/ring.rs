@@ -1,7 +1,16 @@
-//! The parts of a split virtqueue and what both sides must agree on.
+//! The parts of a split virtqueue in shared memory (virtio 1.2, section 2.7).
+//!
+//! [`RawRing`] is three checked pointers and the accessors of each field. Its memory belongs to the
+//! other side too: every accessor reads or writes a field exactly once. Indices, which order the
+//! rest, are atomics; all else is plain words whose visibility an index decides. A reference to an
+//! atomic is the only kind that is ever formed there, for the standard library has atomic access
+//! in no other form, and an atomic expects to be changed under it.
 
+use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
+use crate::error::RingError;
 use crate::memory::GuestMemory;
 
 /// Bytes of the virtio-net header in front of each frame (`struct virtio_net_hdr_v1`; virtio 1.2,
@@ -10,6 +19,18 @@ pub const HEADER_LEN: usize = 12;
 
 /// Most frames that are handled in one pass.
 pub const MAX_BURST: usize = 64;
+
+/// Largest queue size of a split virtqueue.
+pub(crate) const MAX_SIZE: u16 = 32768;
+
+/// VIRTQ_DESC_F_NEXT: the chain goes on at `next`.
+pub(crate) const DESC_NEXT: u16 = 1;
+/// VIRTQ_DESC_F_WRITE: the buffer is the device's to write.
+pub(crate) const DESC_WRITE: u16 = 2;
+/// VIRTQ_DESC_F_INDIRECT: the buffer is a table of descriptors.
+pub(crate) const DESC_INDIRECT: u16 = 4;
+/// VIRTQ_AVAIL_F_NO_INTERRUPT and VIRTQ_USED_F_NO_NOTIFY.
+pub(crate) const NO_NOTIFICATION: u16 = 1;
 
 /// The negotiated features that change how a ring works.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -25,7 +46,7 @@ pub struct RingFeatures {
 }
 
 /// Where a ring is and how far it has got.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RingSetup {
     /// Queue size: a power of two from 2 to 32768.
     pub size: u16,
@@ -41,4 +62,299 @@ pub struct RingSetup {
     pub features: RingFeatures,
     /// The frontend's memory.
     pub memory: Arc<GuestMemory>,
+}
+
+/// Bytes of each part of a ring of `size`: descriptor table, available ring, used ring. The latter
+/// two end with an event index if EVENT_IDX is negotiated.
+pub(crate) fn part_sizes(size: u16, event_idx: bool) -> [u32; 3] {
+    let (size, event) = (u32::from(size), 2 * u32::from(event_idx));
+    [16 * size, 4 + 2 * size + event, 4 + 8 * size + event]
+}
+
+/// Whether a split virtqueue can have this size.
+pub(crate) fn check_size(size: u16) -> Result<(), RingError> {
+    let valid = size.is_power_of_two() && (2..=MAX_SIZE).contains(&size);
+    valid.then_some(()).ok_or(RingError::QueueSize(size))
+}
+
+/// A descriptor, read: what the table says now matters no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Descriptor {
+    pub(crate) addr: u64,
+    pub(crate) len: u32,
+    pub(crate) flags: u16,
+    pub(crate) next: u16,
+}
+
+impl Descriptor {
+    #[inline(always)]
+    fn from_words(addr: u64, rest: u64) -> Descriptor {
+        let rest = u64::from_le(rest);
+        Descriptor {
+            addr: u64::from_le(addr),
+            len: rest as u32,
+            flags: (rest >> 32) as u16,
+            next: (rest >> 48) as u16,
+        }
+    }
+
+    /// Reads the descriptor at `at`, each word once.
+    ///
+    /// # Safety
+    /// 16 bytes are readable there.
+    #[inline(always)]
+    pub(crate) unsafe fn read(at: *const u8) -> Descriptor {
+        // SAFETY: 16 readable bytes; both words are aligned.
+        unsafe {
+            if at.addr() % 8 == 0 {
+                let words = at.cast::<u64>();
+                return Descriptor::from_words(words.read_volatile(), words.add(1).read_volatile());
+            }
+        }
+        // An indirect table may lie anywhere.
+        let mut bytes = [0u8; 16];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            // SAFETY: i < 16 readable bytes.
+            *byte = unsafe { at.add(i).read_volatile() };
+        }
+        let words = u128::from_ne_bytes(bytes);
+        let (low, high) = (words as u64, (words >> 64) as u64);
+        if cfg!(target_endian = "little") {
+            Descriptor::from_words(low, high)
+        } else {
+            Descriptor::from_words(high, low)
+        }
+    }
+
+    /// Writes the descriptor at `at`.
+    ///
+    /// # Safety
+    /// 16 bytes are writable there, aligned to 8.
+    #[inline(always)]
+    pub(crate) unsafe fn write(self, at: *mut u8) {
+        let rest = u64::from(self.len) | u64::from(self.flags) << 32 | u64::from(self.next) << 48;
+        // SAFETY: as the caller promises.
+        unsafe {
+            at.cast::<u64>().write(self.addr.to_le());
+            at.cast::<u64>().add(1).write(rest.to_le());
+        }
+    }
+}
+
+/// Checked pointers to the parts of one ring. Whoever holds it keeps the memory mapped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawRing {
+    desc: *mut u8,
+    avail: *mut u8,
+    used: *mut u8,
+    size: u16,
+}
+
+impl RawRing {
+    /// Resolves a ring in the frontend's memory.
+    pub(crate) fn resolve(setup: &RingSetup) -> Result<RawRing, RingError> {
+        check_size(setup.size)?;
+        let [desc_len, avail_len, used_len] = part_sizes(setup.size, setup.features.event_idx);
+        let part = |address: u64, len: u32, align: u64| {
+            if address % align != 0 {
+                return Err(RingError::Misaligned(address));
+            }
+            setup.memory.user_range(address, len).ok_or(RingError::RingAddress(address))
+        };
+        // Regions are page-aligned in both address spaces, so an aligned address gives an aligned
+        // pointer.
+        Ok(RawRing {
+            desc: part(setup.desc, desc_len, 16)?,
+            avail: part(setup.avail, avail_len, 2)?,
+            used: part(setup.used, used_len, 4)?,
+            size: setup.size,
+        })
+    }
+
+    /// A ring at known places.
+    ///
+    /// # Safety
+    /// The parts are mapped, writable and aligned as in [`Self::resolve`] for as long as the value
+    /// and its copies are used; `size` is valid.
+    pub(crate) unsafe fn at(desc: *mut u8, avail: *mut u8, used: *mut u8, size: u16) -> RawRing {
+        RawRing { desc, avail, used, size }
+    }
+
+    #[inline(always)]
+    pub(crate) fn size(&self) -> u16 {
+        self.size
+    }
+
+    /// The descriptor table.
+    #[inline(always)]
+    pub(crate) fn desc(&self) -> *mut u8 {
+        self.desc
+    }
+
+    /// Reads a descriptor of the table; `index` must be below the size.
+    #[inline(always)]
+    pub(crate) fn read_desc(&self, index: u16) -> Descriptor {
+        debug_assert!(index < self.size);
+        // SAFETY: index < size descriptors of 16 bytes.
+        unsafe { Descriptor::read(self.desc.add(16 * usize::from(index & (self.size - 1)))) }
+    }
+
+    /// Writes a descriptor of the table; `index` must be below the size.
+    #[inline(always)]
+    pub(crate) fn write_desc(&self, index: u16, descriptor: Descriptor) {
+        debug_assert!(index < self.size);
+        // SAFETY: index < size descriptors of 16 bytes; the table is aligned to 16.
+        unsafe { descriptor.write(self.desc.add(16 * usize::from(index & (self.size - 1)))) }
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u16) -> usize {
+        usize::from(index & (self.size - 1))
+    }
+
+    /// Offset of the available ring's event index (`used_event`).
+    #[inline(always)]
+    fn avail_end(&self) -> usize {
+        4 + 2 * usize::from(self.size)
+    }
+
+    /// Offset of the used ring's event index (`avail_event`).
+    #[inline(always)]
+    fn used_end(&self) -> usize {
+        4 + 8 * usize::from(self.size)
+    }
+
+    /// Reads the head at free-running index `index` of the available ring.
+    #[inline(always)]
+    pub(crate) fn read_head(&self, index: u16) -> u16 {
+        // SAFETY: a slot is below the size; entries are aligned to 2.
+        let head =
+            unsafe { self.avail.add(4 + 2 * self.slot(index)).cast::<u16>().read_volatile() };
+        u16::from_le(head)
+    }
+
+    /// Writes the head at free-running index `index` of the available ring.
+    #[inline(always)]
+    pub(crate) fn write_head(&self, index: u16, head: u16) {
+        // SAFETY: as for read_head.
+        unsafe { self.avail.add(4 + 2 * self.slot(index)).cast::<u16>().write(head.to_le()) }
+    }
+
+    /// Reads the used element (id, length) at free-running index `index`.
+    #[inline(always)]
+    pub(crate) fn read_used(&self, index: u16) -> (u32, u32) {
+        // SAFETY: a slot is below the size; elements are aligned to 4.
+        unsafe {
+            let at = self.used.add(4 + 8 * self.slot(index)).cast::<u32>();
+            (u32::from_le(at.read_volatile()), u32::from_le(at.add(1).read_volatile()))
+        }
+    }
+
+    /// Writes the used element at free-running index `index`.
+    #[inline(always)]
+    pub(crate) fn write_used(&self, index: u16, id: u16, len: u32) {
+        let element = u64::from(id) | u64::from(len) << 32;
+        // SAFETY: a slot is below the size; elements are aligned to 4 only, hence unaligned.
+        unsafe {
+            let at = self.used.add(4 + 8 * self.slot(index)).cast::<u64>();
+            ptr::write_unaligned(at, element.to_le());
+        }
+    }
+
+    /// An index or flag field of the ring.
+    ///
+    /// # Safety
+    /// `at` is in the available or used ring and aligned to 2; the reference must not outlive the
+    /// mapping.
+    #[inline(always)]
+    unsafe fn field<'a>(at: *mut u8) -> &'a AtomicU16 {
+        // SAFETY: mapped and aligned as the caller promises; both sides of a ring access these
+        // fields as single aligned words.
+        unsafe { AtomicU16::from_ptr(at.cast()) }
+    }
+
+    #[inline(always)]
+    fn load(at: *mut u8, order: Ordering) -> u16 {
+        // SAFETY: only called below, with fields of the two rings.
+        u16::from_le(unsafe { Self::field(at) }.load(order))
+    }
+
+    #[inline(always)]
+    fn store(at: *mut u8, value: u16, order: Ordering) {
+        // SAFETY: only called below, with fields of the two rings.
+        unsafe { Self::field(at) }.store(value.to_le(), order);
+    }
+
+    /// `avail.flags`
+    #[inline(always)]
+    pub(crate) fn avail_flags(&self) -> u16 {
+        Self::load(self.avail, Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_avail_flags(&self, flags: u16) {
+        Self::store(self.avail, flags, Ordering::Relaxed);
+    }
+
+    /// `avail.idx`; what the driver wrote before it is visible after.
+    #[inline(always)]
+    pub(crate) fn avail_idx(&self) -> u16 {
+        Self::load(self.avail.wrapping_add(2), Ordering::Acquire)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_avail_idx(&self, index: u16) {
+        Self::store(self.avail.wrapping_add(2), index, Ordering::Release);
+    }
+
+    /// `used_event`: the driver wants a call once the used index passes it.
+    #[inline(always)]
+    pub(crate) fn used_event(&self) -> u16 {
+        Self::load(self.avail.wrapping_add(self.avail_end()), Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_used_event(&self, index: u16) {
+        Self::store(self.avail.wrapping_add(self.avail_end()), index, Ordering::Relaxed);
+    }
+
+    /// `used.flags`
+    #[inline(always)]
+    pub(crate) fn used_flags(&self) -> u16 {
+        Self::load(self.used, Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_used_flags(&self, flags: u16) {
+        Self::store(self.used, flags, Ordering::Relaxed);
+    }
+
+    /// `used.idx`; what the device wrote before it is visible after.
+    #[inline(always)]
+    pub(crate) fn used_idx(&self) -> u16 {
+        Self::load(self.used.wrapping_add(2), Ordering::Acquire)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_used_idx(&self, index: u16) {
+        Self::store(self.used.wrapping_add(2), index, Ordering::Release);
+    }
+
+    /// `avail_event`: the device wants a kick once the available index passes it.
+    #[inline(always)]
+    pub(crate) fn avail_event(&self) -> u16 {
+        Self::load(self.used.wrapping_add(self.used_end()), Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_avail_event(&self, index: u16) {
+        Self::store(self.used.wrapping_add(self.used_end()), index, Ordering::Relaxed);
+    }
+}
+
+/// Whether the step of an index from `old` to `new` passed the one that the other side waits for
+/// (`vring_need_event`; virtio 1.2, sections 2.7.7.1 and 2.7.10.1).
+#[inline(always)]
+pub(crate) fn passed(event: u16, new: u16, old: u16) -> bool {
+    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }

@@ -64,7 +64,7 @@ impl<'a> Segment<'a> {
         let n = self.len.min(to.len());
         // SAFETY: n bytes are readable at ptr and writable in `to`; a guest's memory never overlaps
         // a Rust slice, and a segment made from a slice cannot overlap a `&mut` one.
-        unsafe { std::ptr::copy_nonoverlapping(self.ptr, to.as_mut_ptr(), n) };
+        unsafe { crate::copy::copy(self.ptr, to.as_mut_ptr(), n) };
         n
     }
 }

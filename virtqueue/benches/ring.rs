@@ -1,0 +1,162 @@
+//! Cost of a frame through our rings, driver and device on one thread: what each step takes, in
+//! nanoseconds and time-stamp cycles, as the minimum and median of many bursts.
+//!
+//! `cargo bench -p trama-virtqueue`. One thread has no cache misses between driver and device; what
+//! is measured is the instructions. Other load on the machine shows in the median, not the minimum.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use trama_virtqueue::{
+    ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, MAX_BURST,
+    RingFeatures, RxQueue, TxBurst, TxQueue,
+};
+
+const ROUNDS: usize = 20_000;
+const STEPS: [&str; 8] =
+    ["send", "publish", "fetch", "push", "complete", "publish", "discard", "refill"];
+
+/// The time-stamp counter, or nanoseconds where there is none.
+fn cycles() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: reading the counter has no effect.
+    #[allow(unsafe_code)]
+    unsafe {
+        use std::arch::x86_64::{_mm_lfence, _rdtsc};
+        _mm_lfence();
+        let now = _rdtsc();
+        _mm_lfence();
+        now
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+    }
+}
+
+/// Cycles of each step of each round.
+struct Samples {
+    steps: [Vec<u64>; STEPS.len()],
+}
+
+impl Samples {
+    fn new() -> Samples {
+        Samples { steps: std::array::from_fn(|_| Vec::with_capacity(ROUNDS)) }
+    }
+
+    /// Minimum and median of each step.
+    fn summary(&mut self) -> Vec<(u64, u64)> {
+        self.steps
+            .iter_mut()
+            .map(|step| {
+                step.sort_unstable();
+                (step[0], step[step.len() / 2])
+            })
+            .collect()
+    }
+}
+
+struct Case {
+    name: &'static str,
+    len: usize,
+    burst: usize,
+    shape: ChainShape,
+    features: RingFeatures,
+}
+
+fn run(case: &Case, cycle_ns: f64) {
+    let options =
+        DriverOptions { size: 1024, features: case.features, shape: case.shape, buffer_size: 2048 };
+    let memory = DriverMemory::new(2 * options.memory_size()).unwrap();
+    let mut driver_tx = DriverTx::new(&memory, options).unwrap();
+    let mut driver_rx = DriverRx::new(&memory, options).unwrap();
+    let mut tx = TxQueue::new(driver_tx.setup(memory.map())).unwrap();
+    let mut rx = RxQueue::new(driver_rx.setup(memory.map())).unwrap();
+    let mut burst = TxBurst::new();
+    let frame: Vec<u8> = (0..case.len).map(|i| i as u8).collect();
+    driver_rx.refill();
+    tx.disarm();
+
+    let mut samples = Samples::new();
+    for _ in 0..ROUNDS {
+        let mut marks = [0; STEPS.len() + 1];
+        marks[0] = cycles();
+        for _ in 0..case.burst {
+            driver_tx.send(&[0; HEADER_LEN], &[&frame]).unwrap();
+        }
+        marks[1] = cycles();
+        black_box(driver_tx.publish());
+        marks[2] = cycles();
+        assert_eq!(tx.fetch(&mut burst, case.burst).unwrap(), case.burst);
+        marks[3] = cycles();
+        for i in 0..burst.len() {
+            rx.push(burst.header(i), burst.head(i), burst.body(i)).unwrap();
+        }
+        marks[4] = cycles();
+        tx.complete(&burst);
+        marks[5] = cycles();
+        black_box((tx.publish(), rx.publish()));
+        marks[6] = cycles();
+        assert_eq!(driver_rx.discard(case.burst).unwrap(), case.burst);
+        assert_eq!(driver_tx.reclaim().unwrap(), case.burst);
+        marks[7] = cycles();
+        driver_rx.refill();
+        marks[8] = cycles();
+        for (step, pair) in samples.steps.iter_mut().zip(marks.windows(2)) {
+            step.push(pair[1] - pair[0]);
+        }
+    }
+
+    let per_frame = |cycles: u64| cycles as f64 / case.burst as f64;
+    let summary = samples.summary();
+    // Fetch, push, complete and publish are the device's.
+    let device = summary[2..6].iter().fold((0, 0), |sum, step| (sum.0 + step.0, sum.1 + step.1));
+    print!(
+        "{:<26} {:>5} {:>5} | {:>6.1} {:>6.1} | {:>6.1} {:>6.1} |",
+        case.name,
+        case.len,
+        case.burst,
+        per_frame(device.0),
+        per_frame(device.1),
+        per_frame(device.0) * cycle_ns,
+        per_frame(device.1) * cycle_ns,
+    );
+    for (step, (_, median)) in STEPS.iter().zip(&summary) {
+        print!(" {step} {:.1}", per_frame(*median));
+    }
+    println!();
+}
+
+/// Nanoseconds of one cycle of the counter.
+fn calibrate() -> f64 {
+    let (start, first) = (Instant::now(), cycles());
+    while start.elapsed().as_millis() < 50 {}
+    start.elapsed().as_nanos() as f64 / (cycles() - first) as f64
+}
+
+fn main() {
+    let cycle_ns = calibrate();
+    let none = RingFeatures::default();
+    let mergeable = RingFeatures { mergeable: true, ..none };
+    let modern = RingFeatures { event_idx: true, indirect: true, mergeable: true, in_order: false };
+    let in_order = RingFeatures { in_order: true, ..mergeable };
+    let case = |name, len, shape, features| Case { name, len, burst: MAX_BURST, shape, features };
+    let cases = [
+        case("one descriptor", 60, ChainShape::Single, none),
+        case("one descriptor, mergeable", 60, ChainShape::Single, mergeable),
+        case("one descriptor, in order", 60, ChainShape::Single, in_order),
+        case("one descriptor, event idx", 60, ChainShape::Single, modern),
+        case("header apart", 60, ChainShape::HeaderSplit, none),
+        case("indirect, header apart", 60, ChainShape::Indirect(2), modern),
+        case("one descriptor, in order", 590, ChainShape::Single, in_order),
+        case("one descriptor, in order", 1514, ChainShape::Single, in_order),
+        Case { burst: 1, ..case("one descriptor, in order", 60, ChainShape::Single, in_order) },
+        Case { burst: 8, ..case("one descriptor, in order", 60, ChainShape::Single, in_order) },
+    ];
+    println!("device side per frame: minimum and median; then the median of each step in cycles");
+    println!("{:<26} bytes burst |     cycles    |      ns       |", "chains");
+    for case in &cases {
+        run(case, cycle_ns);
+    }
+}

@@ -1,0 +1,171 @@
+//! Device side of a split virtqueue, in bursts.
+//!
+//! [`DeviceRing`] is what both directions share: how far the ring has been taken and used, the
+//! cached available index (loaded again only when it runs out), the cached region of the last
+//! address, and the notification protocol. [`TxQueue`] reads frames into a [`TxBurst`], [`RxQueue`]
+//! writes frames. A ring whose driver broke its rules stays broken until it is set up anew.
+
+mod burst;
+mod chain;
+mod rx;
+mod tx;
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+pub use burst::TxBurst;
+pub use rx::RxQueue;
+pub use tx::TxQueue;
+
+use crate::error::RingError;
+use crate::memory::{GuestMemory, Window};
+use crate::ring::{NO_NOTIFICATION, RawRing, RingSetup, passed};
+
+/// State common to both directions.
+struct DeviceRing {
+    raw: RawRing,
+    /// Available index to take next.
+    next: u16,
+    /// `avail.idx` when last looked at.
+    seen: u16,
+    /// Used index to write next; the driver sees it at the next publish.
+    used: u16,
+    /// Used index that the driver sees.
+    published: u16,
+    /// The driver has had its first notification decision. What happened to the ring before us is
+    /// unknown, so the first one under EVENT_IDX is always a call.
+    decided: bool,
+    /// Whether kicks are wanted.
+    armed: bool,
+    broken: Option<RingError>,
+    /// The region of the last guest address.
+    window: Window,
+    setup: RingSetup,
+}
+
+// SAFETY: the pointers are into memory that `setup.memory` keeps mapped, whose access is by atomics
+// and copies; a ring has one owner at a time.
+unsafe impl Send for DeviceRing {}
+
+impl DeviceRing {
+    fn new(setup: RingSetup) -> Result<DeviceRing, RingError> {
+        Ok(DeviceRing {
+            raw: RawRing::resolve(&setup)?,
+            next: setup.next,
+            seen: setup.next,
+            used: setup.next,
+            published: setup.next,
+            decided: false,
+            armed: true,
+            broken: None,
+            window: Window::EMPTY,
+            setup,
+        })
+    }
+
+    fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingError> {
+        let setup = RingSetup { memory, ..self.setup.clone() };
+        self.raw = RawRing::resolve(&setup)?;
+        self.setup = setup;
+        self.window = Window::EMPTY;
+        Ok(())
+    }
+
+    /// Chains that wait, by the index last seen.
+    #[inline(always)]
+    fn waiting(&self) -> u16 {
+        self.seen.wrapping_sub(self.next)
+    }
+
+    /// Looks at the available index; returns the chains that wait.
+    #[inline(always)]
+    fn look(&mut self) -> Result<u16, RingError> {
+        if let Some(error) = self.broken {
+            return Err(error);
+        }
+        let seen = self.raw.avail_idx();
+        let waiting = seen.wrapping_sub(self.next);
+        if waiting > self.raw.size() {
+            return Err(self.breaks(RingError::AvailJump));
+        }
+        self.seen = seen;
+        if self.setup.memory.is_lost() {
+            return Err(self.breaks(RingError::MemoryLost));
+        }
+        Ok(waiting)
+    }
+
+    /// Marks the ring broken for good.
+    #[cold]
+    fn breaks(&mut self, error: RingError) -> RingError {
+        self.broken = Some(error);
+        // Nothing waits on a broken ring: whoever looks for more finds the error.
+        self.seen = self.next;
+        error
+    }
+
+    /// The head at available index `index`, checked.
+    #[inline(always)]
+    fn head(&mut self, index: u16) -> Result<u16, RingError> {
+        let head = self.raw.read_head(index);
+        if head >= self.raw.size() {
+            return Err(self.breaks(RingError::HeadOutOfRange));
+        }
+        Ok(head)
+    }
+
+    /// The pointer to a guest buffer that lies in one region.
+    #[inline(always)]
+    fn translate(&mut self, address: u64, len: u32) -> Option<*mut u8> {
+        if let Some(ptr) = self.window.range(address, len) {
+            return Some(ptr);
+        }
+        self.window = self.setup.memory.guest_window(address)?;
+        self.window.range(address, len)
+    }
+
+    /// Makes completions visible and decides whether the driver wants to be called.
+    fn publish(&mut self) -> bool {
+        if self.used == self.published {
+            return false;
+        }
+        self.raw.set_used_idx(self.used);
+        let old = std::mem::replace(&mut self.published, self.used);
+        // The driver stores its wish and then looks at the index; we do it the other way round. The
+        // fence makes sure that one of the two sees the other's store.
+        fence(Ordering::SeqCst);
+        if self.setup.features.event_idx {
+            let first = !std::mem::replace(&mut self.decided, true);
+            first || passed(self.raw.used_event(), self.used, old)
+        } else {
+            self.raw.avail_flags() & NO_NOTIFICATION == 0
+        }
+    }
+
+    /// Says that no kicks are wanted.
+    fn disarm(&mut self) {
+        if !std::mem::replace(&mut self.armed, false) {
+            return;
+        }
+        if self.setup.features.event_idx {
+            // An index that was passed already is passed again only after 65536 more chains.
+            self.raw.set_avail_event(self.next.wrapping_sub(1));
+            self.raw.set_used_flags(0);
+        } else {
+            self.raw.set_used_flags(NO_NOTIFICATION);
+        }
+    }
+
+    /// Says that the next chain wants a kick; true: it is there already (or the ring is broken,
+    /// which the next fetch tells).
+    fn arm(&mut self) -> bool {
+        self.armed = true;
+        if self.setup.features.event_idx {
+            self.raw.set_avail_event(self.next);
+        }
+        self.raw.set_used_flags(0);
+        // As in publish: our wish before our look.
+        fence(Ordering::SeqCst);
+        !matches!(self.look(), Ok(0))
+    }
+}

@@ -1,0 +1,211 @@
+//! Putting frames on a ring that the driver receives on.
+
+use std::sync::Arc;
+
+use super::DeviceRing;
+use super::chain::{Direction, More};
+use crate::copy::{copy, copy_header};
+use crate::error::{PushError, RingError};
+use crate::memory::GuestMemory;
+use crate::ring::{DESC_WRITE, HEADER_LEN, RingSetup};
+use crate::segment::Segment;
+
+/// Most runs of bytes that one frame is spread over: 64 KiB in 64-byte buffers.
+const MAX_RUNS: usize = 1024;
+
+/// Device side of a ring that the driver receives on: we write. No kicks are ever wanted on it.
+///
+/// Any number of [`push`](Self::push), then one [`publish`](Self::publish).
+pub struct RxQueue {
+    ring: DeviceRing,
+    /// Where the frame in hand goes if it takes more than one descriptor.
+    runs: Vec<(*mut u8, usize)>,
+}
+
+// SAFETY: the runs are pointers into memory that the ring keeps mapped, and mean nothing between
+// calls.
+unsafe impl Send for RxQueue {}
+
+impl RxQueue {
+    /// A queue over the ring, with kicks disarmed.
+    pub fn new(setup: RingSetup) -> Result<RxQueue, RingError> {
+        let mut ring = DeviceRing::new(setup)?;
+        ring.disarm();
+        Ok(RxQueue { ring, runs: Vec::with_capacity(MAX_RUNS) })
+    }
+
+    /// Copies one frame: header (whose num_buffers is filled in here), head, body. It takes one
+    /// chain, or with mergeable buffers as many as it fills. All or nothing: on `Full` and
+    /// `TooLarge` the ring is as it was. A malformed chain breaks the ring.
+    #[inline]
+    pub fn push(
+        &mut self,
+        header: &[u8; HEADER_LEN],
+        head: &[u8],
+        body: &[Segment<'_>],
+    ) -> Result<(), PushError> {
+        let ring = &mut self.ring;
+        if ring.waiting() == 0 && ring.look().map_err(PushError::Broken)? == 0 {
+            return Err(PushError::Full);
+        }
+        let total = HEADER_LEN + head.len() + body.iter().map(Segment::len).sum::<usize>();
+        let id = ring.head(ring.next).map_err(PushError::Broken)?;
+        let desc = ring.raw.read_desc(id);
+        if desc.flags == DESC_WRITE
+            && desc.len as usize >= total
+            && let Some(at) = ring.translate(desc.addr, desc.len)
+        {
+            // SAFETY: at least total bytes are writable at `at`.
+            unsafe {
+                copy_header(with_buffers(header, 1), at);
+                let mut at = at.add(HEADER_LEN);
+                copy(head.as_ptr(), at, head.len());
+                at = at.add(head.len());
+                for segment in body {
+                    copy(segment.as_ptr(), at, segment.len());
+                    at = at.add(segment.len());
+                }
+            }
+            ring.raw.write_used(ring.used, id, total as u32);
+            ring.next = ring.next.wrapping_add(1);
+            ring.used = ring.used.wrapping_add(1);
+            return Ok(());
+        }
+        self.push_spread(header, head, body, total)
+    }
+
+    /// Puts a frame into more than one descriptor.
+    fn push_spread(
+        &mut self,
+        header: &[u8; HEADER_LEN],
+        head: &[u8],
+        body: &[Segment<'_>],
+        total: usize,
+    ) -> Result<(), PushError> {
+        let chains = self.plan(total)?;
+        let header = with_buffers(header, chains);
+        let mut spread = Spread { runs: self.runs.iter(), at: std::ptr::null_mut(), room: 0 };
+        // SAFETY: the plan has room for total bytes, which is what is put.
+        unsafe {
+            spread.put((&header[..]).into());
+            spread.put(head.into());
+            body.iter().for_each(|segment| spread.put(*segment));
+        }
+        self.ring.next = self.ring.next.wrapping_add(chains);
+        self.ring.used = self.ring.used.wrapping_add(chains);
+        Ok(())
+    }
+
+    /// Finds room for `total` bytes and writes the used elements for it, which the driver does not
+    /// see before they are published. Returns the number of chains.
+    fn plan(&mut self, total: usize) -> Result<u16, PushError> {
+        self.runs.clear();
+        let (mut chains, mut room) = (0u16, 0);
+        while room < total {
+            if chains == self.ring.waiting()
+                && self.ring.look().map_err(PushError::Broken)? == chains
+            {
+                let whole_ring = chains == self.ring.raw.size();
+                return Err(if whole_ring { PushError::TooLarge } else { PushError::Full });
+            }
+            if chains > 0 && !self.ring.setup.features.mergeable {
+                return Err(PushError::TooLarge);
+            }
+            let id =
+                self.ring.head(self.ring.next.wrapping_add(chains)).map_err(PushError::Broken)?;
+            let gain = self.plan_chain(id, total - room)?;
+            self.ring.raw.write_used(self.ring.used.wrapping_add(chains), id, gain as u32);
+            room += gain;
+            chains += 1;
+        }
+        Ok(chains)
+    }
+
+    /// Adds the runs of one chain to the plan, up to `need` bytes; returns how many it found.
+    fn plan_chain(&mut self, id: u16, need: usize) -> Result<usize, PushError> {
+        let (runs, mut found, mut full) = (&mut self.runs, 0, false);
+        let walked = self.ring.walk(id, Direction::ToDriver, |ptr, len| {
+            full = runs.len() == MAX_RUNS;
+            if full {
+                return Ok(More::No);
+            }
+            let len = len.min(need - found);
+            runs.push((ptr, len));
+            found += len;
+            Ok(if found == need { More::No } else { More::Yes })
+        });
+        match walked {
+            Err(error) => Err(PushError::Broken(self.ring.breaks(error))),
+            Ok(()) if full => Err(PushError::TooLarge),
+            // Each buffer must hold a header at least (virtio 1.2, section 5.1.6.3.1); a driver that
+            // posts empty ones would have us walk the ring for nothing.
+            Ok(()) if found < HEADER_LEN.min(need) => {
+                Err(PushError::Broken(self.ring.breaks(RingError::HeaderTooShort)))
+            }
+            Ok(()) => Ok(found),
+        }
+    }
+
+    /// Looks at the available index again; `push` does it itself when it runs out of buffers.
+    pub fn refresh(&mut self) {
+        // An error is remembered, and told by the next push.
+        let _ = self.ring.look();
+    }
+
+    /// Makes the frames visible (one release store); true: the driver wants a call.
+    #[inline]
+    pub fn publish(&mut self) -> bool {
+        self.ring.publish()
+    }
+
+    /// Index to resume at (vhost-user GET_VRING_BASE).
+    pub fn next(&self) -> u16 {
+        self.ring.next
+    }
+
+    /// Moves the ring to a new memory map. On error the old one stays.
+    pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingError> {
+        self.ring.set_memory(memory)
+    }
+
+    /// Whether the memory vanished under the ring.
+    pub fn memory_lost(&self) -> bool {
+        self.ring.setup.memory.is_lost()
+    }
+}
+
+/// The header with its last field, num_buffers, set. It is 1 without mergeable buffers too.
+#[inline(always)]
+fn with_buffers(header: &[u8; HEADER_LEN], chains: u16) -> [u8; HEADER_LEN] {
+    let mut header = *header;
+    [header[10], header[11]] = chains.to_le_bytes();
+    header
+}
+
+/// Writes bytes one after another over runs of guest memory.
+struct Spread<'a> {
+    runs: std::slice::Iter<'a, (*mut u8, usize)>,
+    at: *mut u8,
+    room: usize,
+}
+
+impl Spread<'_> {
+    /// # Safety
+    /// Each run is as many writable bytes as it says. Bytes beyond the last run are not written.
+    unsafe fn put(&mut self, mut from: Segment<'_>) {
+        while !from.is_empty() {
+            if self.room == 0 {
+                let Some(&(at, room)) = self.runs.next() else { return };
+                (self.at, self.room) = (at, room);
+            }
+            let (part, rest) = from.split_at(self.room);
+            // SAFETY: part is no longer than the room at `at`.
+            unsafe {
+                copy(part.as_ptr(), self.at, part.len());
+                self.at = self.at.add(part.len());
+            }
+            self.room -= part.len();
+            from = rest;
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Taking frames from a ring that the driver transmits on.
+
+use std::sync::Arc;
+
+use super::DeviceRing;
+use super::burst::TxBurst;
+use super::chain::{Direction, More};
+use crate::error::RingError;
+use crate::memory::GuestMemory;
+use crate::ring::{DESC_NEXT, HEADER_LEN, MAX_BURST, RingSetup};
+
+/// Device side of a ring that the driver transmits on: we read.
+///
+/// One burst is [`fetch`](Self::fetch), [`complete`](Self::complete) and, for one or more bursts,
+/// [`publish`](Self::publish).
+pub struct TxQueue {
+    ring: DeviceRing,
+}
+
+/// What became of one chain.
+enum Taken {
+    Entered,
+    /// The burst has no room for its segments; it stays on the ring.
+    NoRoom,
+}
+
+impl TxQueue {
+    /// A queue over the ring. Nothing of the ring is touched before the first call.
+    pub fn new(setup: RingSetup) -> Result<TxQueue, RingError> {
+        Ok(TxQueue { ring: DeviceRing::new(setup)? })
+    }
+
+    /// How many chains wait (one acquire load). An error means that the ring is broken for good.
+    #[inline]
+    pub fn pending(&mut self) -> Result<u16, RingError> {
+        self.ring.look()
+    }
+
+    /// Takes up to `max` chains, and at most [`MAX_BURST`], into `burst`, which is cleared first;
+    /// returns their number. A malformed chain becomes an entry whose `error` is set. An error here
+    /// means that the ring is broken for good, and nothing was taken.
+    pub fn fetch(&mut self, burst: &mut TxBurst, max: usize) -> Result<usize, RingError> {
+        let waiting = match self.ring.look() {
+            Ok(waiting) if waiting > 0 => usize::from(waiting),
+            other => {
+                burst.clear();
+                return other.map(usize::from);
+            }
+        };
+        burst.begin(&self.ring.setup.memory);
+        let start = self.ring.next;
+        let want = waiting.min(max).min(MAX_BURST);
+        while burst.len() < want {
+            match self.take_one(start.wrapping_add(burst.len() as u16), burst) {
+                Ok(Taken::Entered) => {}
+                Ok(Taken::NoRoom) => break,
+                Err(error) => {
+                    burst.clear();
+                    return Err(error);
+                }
+            }
+        }
+        burst.gather();
+        self.ring.next = start.wrapping_add(burst.len() as u16);
+        Ok(burst.len())
+    }
+
+    /// Enters the chain at available index `index` into the burst. Two forms are served at once:
+    /// header and frame in one descriptor, or in one each.
+    #[inline(always)]
+    fn take_one(&mut self, index: u16, burst: &mut TxBurst) -> Result<Taken, RingError> {
+        const HEADER: u32 = HEADER_LEN as u32;
+        let ring = &mut self.ring;
+        let head = ring.head(index)?;
+        let desc = ring.raw.read_desc(head);
+        if desc.flags == 0 && desc.len >= HEADER {
+            if let Some(ptr) = ring.translate(desc.addr, desc.len) {
+                burst.push(head, ptr, ptr.wrapping_add(HEADER_LEN), desc.len - HEADER);
+                return Ok(Taken::Entered);
+            }
+        } else if desc.flags == DESC_NEXT && desc.len == HEADER && desc.next < ring.raw.size() {
+            let data = ring.raw.read_desc(desc.next);
+            if data.flags == 0
+                && data.len <= u32::MAX - HEADER
+                && let Some(header) = ring.translate(desc.addr, HEADER)
+                && let Some(frame) = ring.translate(data.addr, data.len)
+            {
+                burst.push(head, header, frame, data.len);
+                return Ok(Taken::Entered);
+            }
+        }
+        self.take_any(head, burst)
+    }
+
+    /// Enters a chain of any form.
+    fn take_any(&mut self, head: u16, burst: &mut TxBurst) -> Result<Taken, RingError> {
+        let first = burst.segments_len();
+        let result = self.ring.walk(head, Direction::FromDriver, |ptr, len| {
+            // SAFETY: the walk gives runs of bytes in the ring's memory, which the burst holds.
+            match unsafe { burst.push_segment(ptr, len) } {
+                true => Ok(More::Yes),
+                false => Err(RingError::ChainTooLarge),
+            }
+        });
+        let result = result.and_then(|()| burst.push_segments(head, first));
+        match result {
+            Ok(()) => return Ok(Taken::Entered),
+            Err(RingError::ChainTooLong) => return Err(self.ring.breaks(RingError::ChainTooLong)),
+            // Others' segments are in the way: it may fit in the next burst.
+            Err(RingError::ChainTooLarge) if first > 0 => {
+                burst.drop_segments(first);
+                return Ok(Taken::NoRoom);
+            }
+            Err(error) => {
+                burst.drop_segments(first);
+                burst.push_error(head, error);
+            }
+        }
+        Ok(Taken::Entered)
+    }
+
+    /// Puts the burst's chains, in order, on the used ring; not yet visible. With IN_ORDER one
+    /// element that names the last chain stands for all (virtio 1.2, section 2.7.9).
+    #[inline]
+    pub fn complete(&mut self, burst: &TxBurst) {
+        let (count, used) = (burst.len(), self.ring.used);
+        if self.ring.setup.features.in_order {
+            if let Some(last) = count.checked_sub(1) {
+                self.ring.raw.write_used(used, burst.id(last), 0);
+            }
+        } else {
+            for i in 0..count {
+                self.ring.raw.write_used(used.wrapping_add(i as u16), burst.id(i), 0);
+            }
+        }
+        self.ring.used = used.wrapping_add(count as u16);
+    }
+
+    /// Makes completions visible (one release store); true: the driver wants a call.
+    #[inline]
+    pub fn publish(&mut self) -> bool {
+        self.ring.publish()
+    }
+
+    /// Says that no kicks are wanted.
+    pub fn disarm(&mut self) {
+        self.ring.disarm();
+    }
+
+    /// Says that a kick is wanted for the next chain; true: something waits already, and maybe no
+    /// kick will come for it.
+    pub fn arm(&mut self) -> bool {
+        self.ring.arm()
+    }
+
+    /// Index to resume at (vhost-user GET_VRING_BASE). All that was fetched must be completed.
+    pub fn next(&self) -> u16 {
+        self.ring.next
+    }
+
+    /// Moves the ring to a new memory map. On error the old one stays.
+    pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingError> {
+        self.ring.set_memory(memory)
+    }
+
+    /// Whether the memory vanished under the ring.
+    pub fn memory_lost(&self) -> bool {
+        self.ring.setup.memory.is_lost()
+    }
+}

@@ -1,0 +1,100 @@
+//! Shared memory of a driver: a sealed memfd that holds rings and buffers.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::DriverError;
+use crate::error::MemoryError;
+use crate::memory::{GuestMemory, RegionSpec};
+
+const PAGE: usize = 4096;
+const NAME: &CStr = c"trama-driver";
+
+/// Where the memory lies in the two address spaces that its device is told of. Any addresses do;
+/// they differ so that a device that takes one for the other finds nothing there.
+const GUEST_BASE: u64 = 0x1_0000_0000;
+const USER_BASE: u64 = 0x7e00_0000_0000;
+
+/// Shared memory (a memfd, sealed against shrinking) that holds driver queues and their buffers.
+pub struct DriverMemory {
+    map: Arc<GuestMemory>,
+    size: usize,
+    taken: AtomicUsize,
+}
+
+/// A piece of the memory, by all its addresses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) ptr: *mut u8,
+    pub(super) guest: u64,
+    pub(super) user: u64,
+}
+
+impl DriverMemory {
+    /// Memory of at least `size` bytes, zeroed.
+    pub fn new(size: usize) -> Result<Arc<DriverMemory>, DriverError> {
+        let size = size.max(1).next_multiple_of(PAGE);
+        let spec = RegionSpec {
+            guest_phys: GUEST_BASE,
+            user_addr: USER_BASE,
+            size: size as u64,
+            file_offset: 0,
+            file: Arc::new(sealed_memfd(size as u64)?),
+        };
+        let map = GuestMemory::map(vec![spec])?;
+        Ok(Arc::new(DriverMemory { map, size, taken: AtomicUsize::new(0) }))
+    }
+
+    /// The region to tell the device of.
+    pub fn spec(&self) -> RegionSpec {
+        self.map.specs()[0].clone()
+    }
+
+    /// The memory as a device in this process may use it.
+    pub fn map(&self) -> Arc<GuestMemory> {
+        self.map.clone()
+    }
+
+    /// Takes `size` bytes, aligned to a page, for good.
+    pub(super) fn take(&self, size: usize) -> Result<Piece, DriverError> {
+        let needed = size.next_multiple_of(PAGE);
+        let offset = self
+            .taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
+                taken.checked_add(needed).filter(|end| *end <= self.size)
+            })
+            .map_err(|taken| DriverError::OutOfMemory { free: self.size - taken, needed })?;
+        let user = USER_BASE + offset as u64;
+        let ptr = self.map.user_range(user, 1).ok_or(DriverError::Options("it is empty"))?;
+        Ok(Piece { ptr, guest: GUEST_BASE + offset as u64, user })
+    }
+}
+
+impl From<MemoryError> for DriverError {
+    fn from(error: MemoryError) -> Self {
+        DriverError::System(io::Error::other(error))
+    }
+}
+
+/// A memfd that can change its size no more.
+fn sealed_memfd(size: u64) -> io::Result<File> {
+    // SAFETY: the name is a C string; the descriptor, if any, is new and ours.
+    let file = unsafe {
+        let fd = libc::memfd_create(NAME.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        File::from_raw_fd(fd)
+    };
+    file.set_len(size)?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: fcntl on a descriptor that we own, with an integer argument.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(file)
+}

@@ -1,0 +1,388 @@
+//! Driver side of a split virtqueue, in memory of our own: for gateways, tests and benchmarks.
+//!
+//! A queue is divided into *chains*, each with descriptors and a buffer of its own for good; a
+//! chain is either free or with the device. [`ChainShape`] says how a chain's bytes, which are one
+//! piece of memory, are laid out over its descriptors. Free chains are reused first in, first out,
+//! which is the order that IN_ORDER asks for.
+
+mod memory;
+mod rx;
+mod tx;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use thiserror::Error;
+
+pub use memory::DriverMemory;
+pub use rx::DriverRx;
+pub use tx::DriverTx;
+
+use crate::memory::GuestMemory;
+use crate::ring::{
+    DESC_INDIRECT, DESC_NEXT, Descriptor, HEADER_LEN, NO_NOTIFICATION, RawRing, RingFeatures,
+    RingSetup, check_size, part_sizes, passed,
+};
+use memory::Piece;
+
+/// How a driver lays a frame out over descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainShape {
+    /// Header and frame in one descriptor.
+    Single,
+    /// The header in a descriptor of its own, the frame in a second.
+    HeaderSplit,
+    /// The header in a descriptor of its own, the frame over up to `n - 1` more.
+    Pieces(u16),
+    /// As `Pieces`, in an indirect table. `Indirect(1)` has header and frame in its one descriptor.
+    Indirect(u16),
+}
+
+impl ChainShape {
+    /// Descriptors of one chain.
+    fn descriptors(self) -> u16 {
+        match self {
+            ChainShape::Single => 1,
+            ChainShape::HeaderSplit => 2,
+            ChainShape::Pieces(n) | ChainShape::Indirect(n) => n,
+        }
+    }
+
+    /// Entries of the ring's own table that one chain takes.
+    fn stride(self) -> u16 {
+        match self {
+            ChainShape::Indirect(_) => 1,
+            _ => self.descriptors(),
+        }
+    }
+}
+
+/// Choices of one driver queue.
+#[derive(Clone, Copy, Debug)]
+pub struct DriverOptions {
+    /// Queue size: a power of two from 2 to 32768.
+    pub size: u16,
+    /// What was negotiated.
+    pub features: RingFeatures,
+    /// Layout of each chain.
+    pub shape: ChainShape,
+    /// Bytes of one chain's buffer, header included.
+    pub buffer_size: usize,
+}
+
+impl DriverOptions {
+    /// Bytes of [`DriverMemory`] that one queue takes.
+    pub fn memory_size(&self) -> usize {
+        let parts = part_sizes(self.size, true).map(|size| size as usize);
+        let sizes = [parts[0], parts[1], parts[2], self.tables_size(), self.buffers_size()];
+        sizes.iter().map(|size| size.next_multiple_of(4096)).sum()
+    }
+
+    fn chains(&self) -> u16 {
+        self.size / self.shape.stride().max(1)
+    }
+
+    /// Buffers start at cache lines.
+    fn buffer_stride(&self) -> usize {
+        self.buffer_size.next_multiple_of(64)
+    }
+
+    fn buffers_size(&self) -> usize {
+        usize::from(self.chains()) * self.buffer_stride()
+    }
+
+    fn tables_size(&self) -> usize {
+        match self.shape {
+            ChainShape::Indirect(n) => 16 * usize::from(n) * usize::from(self.chains()),
+            _ => 0,
+        }
+    }
+
+    fn check(&self) -> Result<(), DriverError> {
+        check_size(self.size)
+            .map_err(|_| DriverError::Options("its size is not a power of two from 2 to 32768"))?;
+        let wrong = if self.shape.stride() == 0 || self.shape.descriptors() == 0 {
+            "a chain needs a descriptor"
+        } else if self.chains() == 0 {
+            "a chain has more descriptors than the queue"
+        } else if matches!(self.shape, ChainShape::Indirect(_)) && !self.features.indirect {
+            "indirect chains need the indirect feature"
+        } else if self.features.in_order && self.size % self.shape.stride() != 0 {
+            "in order, a chain's descriptors must divide the queue size"
+        } else if self.buffer_size <= HEADER_LEN || self.buffer_size > 1 << 20 {
+            "its buffers are not from 13 bytes to 1 MiB"
+        } else {
+            return Ok(());
+        };
+        Err(DriverError::Options(wrong))
+    }
+}
+
+/// What goes wrong on the driver's side.
+#[derive(Debug, Error)]
+pub enum DriverError {
+    /// The options contradict each other.
+    #[error("driver queue: {0}")]
+    Options(&'static str),
+    /// The memory has no room left for the queue.
+    #[error("driver memory has {free} bytes left, the queue needs {needed}")]
+    OutOfMemory {
+        /// Bytes left.
+        free: usize,
+        /// Bytes needed.
+        needed: usize,
+    },
+    /// All chains are with the device: reclaim and try again.
+    #[error("all chains are with the device")]
+    Full,
+    /// The frame is larger than a chain's buffer.
+    #[error("frame of {0} bytes is larger than a chain's buffer")]
+    TooLarge(usize),
+    /// The device broke the ring's rules.
+    #[error("the device {0}")]
+    Device(&'static str),
+    /// A system call failed.
+    #[error("driver memory: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Where the parts of a ring are, as frontend-virtual addresses (vhost-user SET_VRING_ADDR).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingAddresses {
+    /// Descriptor table.
+    pub desc: u64,
+    /// Available ring.
+    pub avail: u64,
+    /// Used ring.
+    pub used: u64,
+}
+
+/// State common to both directions.
+struct DriverRing {
+    raw: RawRing,
+    options: DriverOptions,
+    addresses: RingAddresses,
+    tables: Piece,
+    buffers: Piece,
+    /// Available index to write next; the device sees it at the next publish.
+    next: u16,
+    /// Available index that the device sees.
+    published: u16,
+    /// Used index to read next.
+    used: u16,
+    /// `used.idx` when last looked at.
+    seen: u16,
+    /// Chains in the order in which they were posted, by available index; those between `used` and
+    /// `next` are with the device.
+    posted: Box<[u16]>,
+    /// Whether a chain is with the device.
+    busy: Box<[bool]>,
+    /// Free chains: a queue of as many entries as the ring, by two free-running indices.
+    free: Box<[u16]>,
+    free_first: u16,
+    free_last: u16,
+    /// Keeps the pointers above valid.
+    _memory: Arc<DriverMemory>,
+}
+
+// SAFETY: the pointers are into memory that `_memory` keeps mapped; a queue has one owner at a time.
+unsafe impl Send for DriverRing {}
+
+impl DriverRing {
+    fn new(memory: &Arc<DriverMemory>, options: DriverOptions) -> Result<Self, DriverError> {
+        options.check()?;
+        let [desc, avail, used] = part_sizes(options.size, true).map(|size| size as usize);
+        let (desc, avail, used) = (memory.take(desc)?, memory.take(avail)?, memory.take(used)?);
+        let tables = memory.take(options.tables_size().max(1))?;
+        let buffers = memory.take(options.buffers_size())?;
+        let (chains, size) = (options.chains(), usize::from(options.size));
+        Ok(DriverRing {
+            // SAFETY: three page-aligned pieces of the sizes that the ring takes, kept mapped by
+            // `_memory`; the size was checked.
+            raw: unsafe { RawRing::at(desc.ptr, avail.ptr, used.ptr, options.size) },
+            options,
+            addresses: RingAddresses { desc: desc.user, avail: avail.user, used: used.user },
+            tables,
+            buffers,
+            next: 0,
+            published: 0,
+            used: 0,
+            seen: 0,
+            posted: vec![0; size].into(),
+            busy: vec![false; usize::from(chains)].into(),
+            free: (0..options.size).collect(),
+            free_first: 0,
+            free_last: chains,
+            _memory: memory.clone(),
+        })
+    }
+
+    fn setup(&self, memory: Arc<GuestMemory>) -> RingSetup {
+        let RingAddresses { desc, avail, used } = self.addresses;
+        let DriverOptions { size, features, .. } = self.options;
+        RingSetup { size, desc, avail, used, next: self.used, features, memory }
+    }
+
+    #[inline(always)]
+    fn entry(&self, index: u16) -> usize {
+        usize::from(index & (self.options.size - 1))
+    }
+
+    /// Chains that are free.
+    #[inline(always)]
+    fn free(&self) -> u16 {
+        self.free_last.wrapping_sub(self.free_first)
+    }
+
+    /// The chain's buffer.
+    #[inline(always)]
+    fn buffer(&self, chain: u16) -> *mut u8 {
+        // SAFETY: buffers_size covers every chain.
+        unsafe { self.buffers.ptr.add(usize::from(chain) * self.options.buffer_stride()) }
+    }
+
+    /// Takes a free chain.
+    #[inline(always)]
+    fn pop_free(&mut self) -> Option<u16> {
+        if self.free() == 0 {
+            return None;
+        }
+        let chain = self.free[self.entry(self.free_first)];
+        self.free_first = self.free_first.wrapping_add(1);
+        Some(chain)
+    }
+
+    #[inline(always)]
+    fn push_free(&mut self, chain: u16) {
+        let entry = self.entry(self.free_last);
+        self.free[entry] = chain;
+        self.free_last = self.free_last.wrapping_add(1);
+        self.busy[usize::from(chain)] = false;
+    }
+
+    /// Puts a chain on the available ring; the device sees it after `publish`.
+    #[inline(always)]
+    fn post(&mut self, chain: u16) {
+        let entry = self.entry(self.next);
+        self.posted[entry] = chain;
+        self.busy[usize::from(chain)] = true;
+        self.raw.write_head(self.next, chain * self.options.shape.stride());
+        self.next = self.next.wrapping_add(1);
+    }
+
+    /// Describes the first `len` bytes of the chain's buffer, header included.
+    #[inline(always)]
+    fn describe(&mut self, chain: u16, len: usize, flags: u16) {
+        let addr = self.buffers.guest + (usize::from(chain) * self.options.buffer_stride()) as u64;
+        if self.options.shape == ChainShape::Single {
+            self.raw.write_desc(chain, Descriptor { addr, len: len as u32, flags, next: 0 });
+        } else {
+            self.describe_pieces(chain, addr, len, flags);
+        }
+    }
+
+    fn describe_pieces(&mut self, chain: u16, addr: u64, len: usize, flags: u16) {
+        let per_chain = self.options.shape.descriptors();
+        let indirect = matches!(self.options.shape, ChainShape::Indirect(_));
+        // Index of the chain's first descriptor in the table that its links refer to.
+        let base = if indirect { 0 } else { chain * per_chain };
+        let table = 16 * usize::from(per_chain) * usize::from(chain);
+        let mut done = 0;
+        let mut count = 0;
+        while done < len {
+            let piece = self.piece(count).min(len - done);
+            let more = if done + piece < len { DESC_NEXT } else { 0 };
+            let desc = Descriptor {
+                addr: addr + done as u64,
+                len: piece as u32,
+                flags: flags | more,
+                next: if more == 0 { 0 } else { base + count + 1 },
+            };
+            if indirect {
+                // SAFETY: tables_size covers every chain's table; it is aligned to 16.
+                unsafe { desc.write(self.tables.ptr.add(table + 16 * usize::from(count))) };
+            } else {
+                self.raw.write_desc(base + count, desc);
+            }
+            done += piece;
+            count += 1;
+        }
+        if indirect {
+            let addr = self.tables.guest + table as u64;
+            let len = 16 * u32::from(count);
+            self.raw.write_desc(chain, Descriptor { addr, len, flags: DESC_INDIRECT, next: 0 });
+        }
+    }
+
+    /// Bytes of a chain's `index`th descriptor.
+    fn piece(&self, index: u16) -> usize {
+        match (self.options.shape.descriptors(), index) {
+            (1, _) => self.options.buffer_size,
+            (_, 0) => HEADER_LEN,
+            (n, _) => (self.options.buffer_size - HEADER_LEN).div_ceil(usize::from(n - 1)),
+        }
+    }
+
+    /// Makes posted chains available; true: the device wants a kick.
+    #[inline]
+    fn publish(&mut self) -> bool {
+        if self.next == self.published {
+            return false;
+        }
+        self.raw.set_avail_idx(self.next);
+        let old = std::mem::replace(&mut self.published, self.next);
+        // The device stores its wish and then looks at the index; we do it the other way round. The
+        // fence makes sure that one of the two sees the other's store.
+        fence(Ordering::SeqCst);
+        if self.options.features.event_idx {
+            passed(self.raw.avail_event(), self.next, old)
+        } else {
+            self.raw.used_flags() & NO_NOTIFICATION == 0
+        }
+    }
+
+    /// Looks at the used index; returns how many chains were used and not yet taken back.
+    #[inline(always)]
+    fn look(&mut self) -> Result<u16, DriverError> {
+        self.seen = self.raw.used_idx();
+        let waiting = self.seen.wrapping_sub(self.used);
+        if waiting > self.published.wrapping_sub(self.used) {
+            return Err(DriverError::Device("used chains that it was not given"));
+        }
+        Ok(waiting)
+    }
+
+    /// The chain that a used element names, which must be with the device.
+    #[inline(always)]
+    fn chain(&self, id: u32) -> Result<u16, DriverError> {
+        let stride = u32::from(self.options.shape.stride());
+        let (chain, rest) = match stride {
+            1 => (id, 0),
+            _ => (id / stride, id % stride),
+        };
+        match self.busy.get(chain as usize) {
+            Some(true) if rest == 0 => Ok(chain as u16),
+            _ => Err(DriverError::Device("used a chain that it does not have")),
+        }
+    }
+
+    fn disarm(&mut self) {
+        if self.options.features.event_idx {
+            self.raw.set_used_event(self.used.wrapping_sub(1));
+        } else {
+            self.raw.set_avail_flags(NO_NOTIFICATION);
+        }
+    }
+
+    fn arm(&mut self) -> bool {
+        if self.options.features.event_idx {
+            self.raw.set_used_event(self.used);
+        } else {
+            self.raw.set_avail_flags(0);
+        }
+        // As in publish: our wish before our look.
+        fence(Ordering::SeqCst);
+        self.raw.used_idx() != self.used
+    }
+}

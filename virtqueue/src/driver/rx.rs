@@ -1,0 +1,121 @@
+//! Driver side of a receive ring.
+
+use std::sync::Arc;
+
+use super::{DriverError, DriverMemory, DriverOptions, DriverRing, RingAddresses};
+use crate::copy::copy;
+use crate::memory::GuestMemory;
+use crate::ring::{DESC_WRITE, HEADER_LEN, RingSetup};
+
+/// Driver side of a receive ring: [`refill`](Self::refill) gives buffers, [`recv`](Self::recv)
+/// takes frames.
+pub struct DriverRx {
+    ring: DriverRing,
+}
+
+impl DriverRx {
+    /// Lays a ring out in `memory`. The device has no buffers before the first `refill`.
+    pub fn new(memory: &Arc<DriverMemory>, options: DriverOptions) -> Result<Self, DriverError> {
+        let mut ring = DriverRing::new(memory, options)?;
+        for chain in 0..options.chains() {
+            ring.describe(chain, options.buffer_size, DESC_WRITE);
+        }
+        Ok(DriverRx { ring })
+    }
+
+    /// Where the ring is.
+    pub fn addresses(&self) -> RingAddresses {
+        self.ring.addresses
+    }
+
+    /// What a device needs to run the ring in `memory`, a map of [`DriverMemory::spec`].
+    pub fn setup(&self, memory: Arc<GuestMemory>) -> RingSetup {
+        self.ring.setup(memory)
+    }
+
+    /// Gives all free buffers to the device; true: it wants a kick.
+    pub fn refill(&mut self) -> bool {
+        while let Some(chain) = self.ring.pop_free() {
+            self.ring.post(chain);
+        }
+        self.ring.publish()
+    }
+
+    /// Takes one received frame into `frame` (cleared first) and returns its header; `None` if
+    /// there is none.
+    pub fn recv(&mut self, frame: &mut Vec<u8>) -> Result<Option<[u8; HEADER_LEN]>, DriverError> {
+        frame.clear();
+        self.take(|bytes, len| {
+            frame.reserve(len);
+            // SAFETY: len bytes are readable at `bytes`, and reserved after the vector's end.
+            unsafe {
+                copy(bytes, frame.as_mut_ptr().add(frame.len()), len);
+                frame.set_len(frame.len() + len);
+            }
+        })
+    }
+
+    /// Takes up to `max` received frames without looking at their bytes; returns their number.
+    pub fn discard(&mut self, max: usize) -> Result<usize, DriverError> {
+        let mut count = 0;
+        while count < max && self.take(|_, _| ())?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Takes one frame, whose bytes it hands on piece by piece.
+    #[inline(always)]
+    fn take(
+        &mut self,
+        mut piece: impl FnMut(*const u8, usize),
+    ) -> Result<Option<[u8; HEADER_LEN]>, DriverError> {
+        let ring = &mut self.ring;
+        if ring.used == ring.seen && ring.look()? == 0 {
+            return Ok(None);
+        }
+        let (buffer, len) = Self::next_buffer(ring)?;
+        let len =
+            len.checked_sub(HEADER_LEN).ok_or(DriverError::Device("wrote less than a header"))?;
+        // SAFETY: a buffer is longer than a header.
+        let header = unsafe { buffer.cast::<[u8; HEADER_LEN]>().read_volatile() };
+        piece(buffer.wrapping_add(HEADER_LEN), len);
+        let buffers = u16::from_le_bytes([header[10], header[11]]);
+        if ring.options.features.mergeable && buffers != 1 {
+            let more = buffers.checked_sub(1).unwrap_or(u16::MAX);
+            if more > ring.seen.wrapping_sub(ring.used) && more > ring.look()? {
+                return Err(DriverError::Device("published a frame in part"));
+            }
+            for _ in 0..more {
+                let (buffer, len) = Self::next_buffer(ring)?;
+                piece(buffer, len);
+            }
+        }
+        Ok(Some(header))
+    }
+
+    /// Takes the next used chain: its buffer and the bytes written there. The buffer stays as it is
+    /// until the next `refill`.
+    #[inline(always)]
+    fn next_buffer(ring: &mut DriverRing) -> Result<(*const u8, usize), DriverError> {
+        let (id, len) = ring.raw.read_used(ring.used);
+        let chain = ring.chain(id)?;
+        let len = len as usize;
+        if len > ring.options.buffer_size {
+            return Err(DriverError::Device("wrote more than a buffer holds"));
+        }
+        ring.push_free(chain);
+        ring.used = ring.used.wrapping_add(1);
+        Ok((ring.buffer(chain).cast_const(), len))
+    }
+
+    /// No calls wanted.
+    pub fn disarm(&mut self) {
+        self.ring.disarm();
+    }
+
+    /// Calls wanted; true: a frame is waiting already.
+    pub fn arm(&mut self) -> bool {
+        self.ring.arm()
+    }
+}

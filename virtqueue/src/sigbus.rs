@@ -1,0 +1,180 @@
+//! Surviving a frontend that truncates the file behind its memory.
+//!
+//! Touching a mapped page past the end of its file raises SIGBUS, and a frontend can shrink its
+//! file at any time: without a guard one guest kills the switch. Every guest mapping is entered in
+//! a static table. The handler looks the faulting address up there, maps zero pages over the whole
+//! mapping, marks the entry lost, and returns: the access that faulted runs again and reads zeros.
+//! Faults anywhere else go to the handler that was installed before.
+//!
+//! A signal handler may neither lock nor allocate, so the table is a fixed array of atomics. An
+//! entry is written by the one who claimed it: `start` before `end`; and cleared `end` first. The
+//! handler reads `end`, `start`, `end` again: equal, non-zero ends mean that it saw one whole entry.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// Most mappings guarded at once in this process.
+pub(crate) const SLOTS: usize = 4096;
+
+struct Slot {
+    claimed: AtomicBool,
+    lost: AtomicBool,
+    start: AtomicUsize,
+    end: AtomicUsize,
+}
+
+static TABLE: [Slot; SLOTS] = [const {
+    Slot {
+        claimed: AtomicBool::new(false),
+        lost: AtomicBool::new(false),
+        start: AtomicUsize::new(0),
+        end: AtomicUsize::new(0),
+    }
+}; SLOTS];
+
+/// Mappings lost since the process began: while it is zero nobody need look at the table.
+static LOSSES: AtomicU64 = AtomicU64::new(0);
+
+/// Who handled SIGBUS before us, or why we could not be installed (an errno).
+static PREVIOUS: OnceLock<Result<libc::sigaction, i32>> = OnceLock::new();
+
+/// Installs the handler that survives a frontend that truncates its memory. Idempotent; mapping
+/// memory does it too.
+pub fn install_sigbus_guard() -> io::Result<()> {
+    match PREVIOUS.get_or_init(install) {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(io::Error::from_raw_os_error(*errno)),
+    }
+}
+
+fn install() -> Result<libc::sigaction, i32> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    let mut previous = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: both are valid for `sigaction` as zeroed memory with the fields set that matter; the
+    // handler has the three-argument form that SA_SIGINFO asks for, and SA_ONSTACK leaves the
+    // standard library's own handler, to which we pass foreign faults, its alternate stack.
+    unsafe {
+        let fields = &mut *action.as_mut_ptr();
+        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
+        fields.sa_sigaction = handler as usize;
+        fields.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        libc::sigemptyset(&mut fields.sa_mask);
+        // A fault between this call and the end of `get_or_init` finds no previous handler and is
+        // passed to the default one: that is what would have happened without us.
+        if libc::sigaction(libc::SIGBUS, action.as_ptr(), previous.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL));
+        }
+        Ok(previous.assume_init())
+    }
+}
+
+/// An entry of the table: guards one mapping until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    slot: usize,
+}
+
+impl Guard {
+    /// Guards `len` bytes at `start`, a whole mapping; none if the table is full.
+    pub(crate) fn new(start: usize, len: usize) -> Option<Guard> {
+        let slot = TABLE.iter().position(|slot| {
+            slot.claimed.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        })?;
+        TABLE[slot].lost.store(false, Ordering::Relaxed);
+        TABLE[slot].start.store(start, Ordering::Release);
+        TABLE[slot].end.store(start + len, Ordering::Release);
+        Some(Guard { slot })
+    }
+
+    /// Whether the mapping was replaced by zero pages.
+    #[inline]
+    pub(crate) fn is_lost(&self) -> bool {
+        LOSSES.load(Ordering::Relaxed) != 0 && TABLE[self.slot].lost.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether any mapping of this process was ever lost.
+#[inline]
+pub(crate) fn any_lost() -> bool {
+    LOSSES.load(Ordering::Relaxed) != 0
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let slot = &TABLE[self.slot];
+        slot.end.store(0, Ordering::Release);
+        slot.start.store(0, Ordering::Release);
+        slot.claimed.store(false, Ordering::Release);
+    }
+}
+
+/// The slot and mapping that hold `address`.
+fn find(address: usize) -> Option<(&'static Slot, usize, usize)> {
+    TABLE.iter().find_map(|slot| {
+        let end = slot.end.load(Ordering::Acquire);
+        let start = slot.start.load(Ordering::Acquire);
+        let whole = end != 0 && slot.end.load(Ordering::Acquire) == end;
+        (whole && (start..end).contains(&address)).then_some((slot, start, end - start))
+    })
+}
+
+extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a valid siginfo; the fault address is meant only when si_code says
+    // that the kernel raised the signal (positive), which is checked first.
+    let address = unsafe { if (*info).si_code > 0 { (*info).si_addr() as usize } else { 0 } };
+    if address != 0
+        && let Some((slot, start, len)) = find(address)
+        && replace(start, len)
+    {
+        slot.lost.store(true, Ordering::Relaxed);
+        LOSSES.fetch_add(1, Ordering::Release);
+        return;
+    }
+    pass_on(signal, info, context);
+}
+
+/// Maps zero pages over a mapping of ours.
+fn replace(start: usize, len: usize) -> bool {
+    // SAFETY: start and len are those of a mapping that its owner keeps for as long as its entry
+    // stands, and the thread that faulted in it is inside its use; replacing its pages in place
+    // leaves every pointer valid. errno is the interrupted code's and is put back.
+    unsafe {
+        let errno = *libc::__errno_location();
+        let at = libc::mmap(
+            start as *mut libc::c_void,
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
+            -1,
+            0,
+        );
+        *libc::__errno_location() = errno;
+        at != libc::MAP_FAILED
+    }
+}
+
+/// Hands a fault that is not ours to whoever handled it before.
+fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    type WithInfo = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+    type Plain = extern "C" fn(libc::c_int);
+    let previous = match PREVIOUS.get() {
+        Some(Ok(previous)) => (previous.sa_sigaction, previous.sa_flags),
+        _ => (libc::SIG_DFL, 0),
+    };
+    // SAFETY: the address is one that the kernel would have called with these arguments, in the
+    // form that its flags say. Without such a handler the default action is restored: the access
+    // faults again and the process ends, as it would have without us.
+    unsafe {
+        match previous {
+            (libc::SIG_DFL | libc::SIG_IGN, _) => {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            (address, flags) if flags & libc::SA_SIGINFO != 0 => {
+                std::mem::transmute::<usize, WithInfo>(address)(signal, info, context);
+            }
+            (address, _) => std::mem::transmute::<usize, Plain>(address)(signal),
+        }
+    }
+}
