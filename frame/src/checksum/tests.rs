@@ -43,7 +43,7 @@ fn all_ones_never_overflow() {
 
 #[test]
 fn fold_keeps_the_residue() {
-    for value in [0, 1, 0xffff, 0x1_0000, 0x1_ffff, 0xffff_0000, 0xffff_ffff, u64::MAX] {
+    for value in [0, 1, 0xffff, 0x1_0000, 0x1_ffff, 0xffff_ffff, 0x1_0000_ffff_ffff, u64::MAX] {
         let folded = u64::from(fold64(value));
         assert_eq!(folded % 0xffff, value % 0xffff, "{value:x}");
         assert_eq!(folded == 0, value == 0, "{value:x}");

@@ -92,6 +92,12 @@ fn checksum_bounds() {
         };
         assert_eq!(refusal(header, frame), expected, "{start} {offset}");
     }
+    // So far out that a shift would not be exact.
+    let large = vec![0; 1 << 17];
+    for (csum_start, expected) in [(u16::MAX - 4, None), (u16::MAX - 3, out)] {
+        let header = VnetHeader { flags: NEEDS_CSUM, csum_start, ..VnetHeader::default() };
+        assert_eq!(refusal(header, &large), expected, "{csum_start}");
+    }
     let header = VnetHeader { flags: NEEDS_CSUM, ..VnetHeader::default() };
     assert_eq!(refusal(header, &[0; 13]), Some(HeaderError::HeadersTruncated));
     assert_eq!(refusal(header, &tagged[..17]), Some(HeaderError::HeadersTruncated));
@@ -172,6 +178,28 @@ fn frame_fields_that_lie() {
     }
     // Don't-fragment and the reserved bit are no fragment.
     assert_eq!(patch(&tcp4, 20, 0xc0), None);
+}
+
+/// An IPv4 header of 16 bytes with all the rest made to agree with it.
+#[test]
+fn short_ipv4_header_that_hangs_together() {
+    let mut flow = Flow::tcp(false);
+    if let FlowTransport::Tcp(tcp) = &mut flow.transport {
+        // Stands where a TCP header that begins 4 bytes early has data offset and flags.
+        tcp.acknowledgement = 0x5010_0000;
+    }
+    let (mut frame, header) = flow.large(&[0; 3000], 1000);
+    frame[14] = 0x44;
+    let header = VnetHeader { csum_start: 30, ..header };
+    assert_eq!(refusal(header, &frame), Some(HeaderError::ProtocolMismatch));
+}
+
+#[test]
+fn head_longer_than_the_frame_is_said_to_be() {
+    let (frame, header) = Flow::tcp(true).large(&[0; 3000], 1000);
+    for len in 0..74 {
+        assert!(validate(&mut header.clone(), &frame[..PRIVATE_HEAD], len).is_err(), "{len}");
+    }
 }
 
 #[test]
