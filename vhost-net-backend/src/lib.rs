@@ -9,13 +9,21 @@
 //! The session never touches a ring or a frame. Whatever a frontend sends, at worst its own
 //! connection is closed with a reason; the session then goes on with the next one.
 
+mod connection;
 pub mod features;
+mod handler;
+mod memory_table;
+mod requests;
 mod rings;
 mod session;
+mod socket;
+mod status;
 mod switch_port;
+mod vring;
+mod wire;
 
 pub use rings::{RingFds, Rings, RingsError};
-pub use session::{
-    Role, Session, SessionError, SessionHandle, SessionOptions, SessionState, SessionStatus,
-};
+pub use session::{Role, Session, SessionError, SessionHandle, SessionOptions};
+pub use socket::SocketError;
+pub use status::{SessionState, SessionStatus};
 pub use switch_port::SwitchPort;

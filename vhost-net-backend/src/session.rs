@@ -1,9 +1,36 @@
 //! A session: one thread that keeps a frontend connected.
+//!
+//! As server it listens, serves one frontend to its end, and listens again; a frontend that comes
+//! meanwhile waits in the listener's queue. As client it looks for the frontend's socket, slower
+//! and slower up to once a second. Everything that ends a connection is logged with its reason and
+//! kept in the status. Stopping wakes the thread wherever it waits: the stop event ends a poll,
+//! shutting the socket down ends a read or a write.
 
-use std::path::PathBuf;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use crate::connection::{End, serve};
 use crate::features;
+use crate::handler::Handler;
 use crate::rings::Rings;
+use crate::socket::{self, SocketError, SocketFile};
+use crate::status::{Control, SessionStatus};
+
+/// First pause of a client that finds no frontend; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Longest pause.
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// A session's thread holds a request and its answer, at most 4 KiB each, and no deep calls.
+const STACK: usize = 256 * 1024;
+/// The vhost-user protocol numbers rings with eight bits where it passes their descriptors.
+const MAX_QUEUE_PAIRS: u16 = 128;
 
 /// Who makes the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,95 +59,232 @@ pub struct SessionOptions {
 impl SessionOptions {
     /// One pair of rings, 1500 bytes, all features.
     pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
-        SessionOptions {
-            path: path.into(),
-            role,
-            queue_pairs: 1,
-            mtu: 1500,
-            features: features::ALL,
-        }
+        let path = path.into();
+        SessionOptions { path, role, queue_pairs: 1, mtu: 1500, features: features::ALL }
     }
 }
 
 /// Why a session could not be started; says where and what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {}
-
-/// What a session is doing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SessionState {
-    /// Waits for a frontend to connect.
-    Listening,
-    /// Looks for a frontend that listens.
-    Connecting,
-    /// Has a frontend.
-    Connected,
-    /// Has ended.
-    Stopped,
-}
-
-/// A session at one moment.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SessionStatus {
-    /// What it does.
-    pub state: SessionState,
-    /// Why the last connection ended, or why none comes about, unless it was a plain disconnect.
-    pub last_error: Option<String>,
-    /// How many connections there have been.
-    pub connects: u64,
-    /// What the driver has acknowledged; 0 without a driver.
-    pub features: u64,
-    /// Pairs of rings of which both run.
-    pub queue_pairs_active: u16,
+pub enum SessionError {
+    /// The socket cannot be made.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// A number of queue pairs that the protocol cannot express.
+    #[error("{0} queue pairs: a vhost-user port has 1 to {MAX_QUEUE_PAIRS}")]
+    QueuePairs(u16),
+    /// No descriptor or no thread left.
+    #[error("cannot start a session thread: {0}")]
+    System(#[from] io::Error),
 }
 
 /// A running session. Dropping it stops it.
+#[derive(Debug)]
 pub struct Session {
-    handle: SessionHandle,
+    control: Arc<Control>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Looks at a session and closes its connection; usable from any thread.
-#[derive(Clone)]
-pub struct SessionHandle {}
+#[derive(Clone, Debug)]
+pub struct SessionHandle {
+    control: Arc<Control>,
+}
 
 impl Session {
     /// Starts a session.
     ///
     /// # Errors
-    /// The socket cannot be made.
+    /// The socket cannot be made, or the system is out of descriptors or threads.
     pub fn spawn(options: SessionOptions, rings: impl Rings) -> Result<Session, SessionError> {
-        let _ = (options, rings);
-        Ok(Session { handle: SessionHandle {} })
+        let SessionOptions { path, role, queue_pairs, mtu, features } = options;
+        if !(1..=MAX_QUEUE_PAIRS).contains(&queue_pairs) {
+            return Err(SessionError::QueuePairs(queue_pairs));
+        }
+        let socket = match role {
+            Role::Server => Some(socket::listen(&path)?),
+            Role::Client => {
+                socket::check_path(&path)?;
+                None
+            }
+        };
+        let stop =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
+        let control = Arc::new(Control::new(stop.try_clone()?, role));
+        let handler = Handler::new(rings, features, queue_pairs, mtu);
+        let worker = Worker {
+            path,
+            control: control.clone(),
+            handler: Arc::new(Mutex::new(handler)),
+            stop,
+            last: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("vhost-user".into())
+            .stack_size(STACK)
+            .spawn(move || worker.run(socket))?;
+        Ok(Session { control, thread: Some(thread) })
     }
 
     /// The session at this moment.
     pub fn status(&self) -> SessionStatus {
-        self.handle.status()
+        self.control.status()
     }
 
     /// A handle that outlives this value's borrow.
     pub fn handle(&self) -> SessionHandle {
-        self.handle.clone()
+        SessionHandle { control: self.control.clone() }
     }
 
-    /// Closes the connection, ends the thread and removes the socket file that it made.
-    pub fn stop(self) {}
+    /// Closes the connection, ends the thread and removes the socket file that it made. When it
+    /// returns, the port's [`Rings::disconnected`] has been called.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.control.stop();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a vhost-user session thread has panicked");
+        }
+    }
 }
 
 impl SessionHandle {
     /// The session at this moment.
     pub fn status(&self) -> SessionStatus {
-        SessionStatus {
-            state: SessionState::Stopped,
-            last_error: None,
-            connects: 0,
-            features: 0,
-            queue_pairs_active: 0,
-        }
+        self.control.status()
     }
 
     /// Closes the connection, if there is one; the frontend sees a disconnect and may come back.
     pub fn kick_out(&self, reason: &str) {
-        let _ = reason;
+        self.control.kick_out(reason);
     }
+}
+
+/// What the thread owns.
+struct Worker<R: Rings> {
+    path: PathBuf,
+    control: Arc<Control>,
+    handler: Arc<Mutex<Handler<R>>>,
+    stop: OwnedFd,
+    /// The last failure that was logged as a warning, and when.
+    last: Option<(String, Instant)>,
+}
+
+impl<R: Rings> Worker<R> {
+    fn run(mut self, socket: Option<(UnixListener, SocketFile)>) {
+        match &socket {
+            Some((listener, _file)) => self.listen(listener),
+            None => self.connect(),
+        }
+        self.control.ended();
+    }
+
+    fn listen(&mut self, listener: &UnixListener) {
+        tracing::info!(socket = %self.path.display(), "listening for a vhost-user frontend");
+        while self.wait(Some(listener), None) {
+            match listener.accept() {
+                Ok((stream, _)) => self.serve(stream),
+                Err(error) if is_transient(&error) => {}
+                Err(error) => {
+                    self.failed(&format!("cannot accept a connection: {error}"));
+                    self.wait(None, Some(LAST_PAUSE));
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self) {
+        let mut pause = FIRST_PAUSE;
+        while !self.control.is_stopping() {
+            let since = Instant::now();
+            match socket::try_connect(&self.path) {
+                Ok(stream) => self.serve(stream),
+                Err(error) => self.failed(&explain_connect(&self.path, &error)),
+            }
+            if since.elapsed() >= LAST_PAUSE {
+                pause = FIRST_PAUSE;
+            }
+            self.wait(None, Some(pause));
+            pause = LAST_PAUSE.min(pause * 2);
+        }
+    }
+
+    /// Waits for a connection or for the time to pass; false: the session is to stop.
+    fn wait(&self, listener: Option<&UnixListener>, timeout: Option<Duration>) -> bool {
+        let mut fds = vec![PollFd::new(&self.stop, PollFlags::IN)];
+        fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
+        let timeout = timeout.map(|pause| Timespec {
+            tv_sec: pause.as_secs() as i64,
+            tv_nsec: pause.subsec_nanos().into(),
+        });
+        // An error is a signal, or memory that will come back: the caller asks again.
+        let _ = poll(&mut fds, timeout.as_ref());
+        !self.control.is_stopping()
+    }
+
+    fn serve(&mut self, stream: std::os::unix::net::UnixStream) {
+        let socket = self.path.display().to_string();
+        match self.control.connected(&stream) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return self.failed(&format!("cannot serve a connection: {error}")),
+        }
+        let peer = rustix::net::sockopt::socket_peercred(&stream);
+        let pid = peer.map_or(0, |peer| peer.pid.as_raw_nonzero().get());
+        tracing::info!(socket, pid, "frontend connected");
+        let control = self.control.clone();
+        let end = serve(stream, &self.handler, self.stop.as_fd(), |handler| {
+            let complaint = handler.take_complaint();
+            if let Some(complaint) = &complaint {
+                tracing::warn!(socket, "{complaint}");
+            }
+            control.progress(handler.acknowledged, handler.active_pairs(), complaint);
+        });
+        let kicked = self.control.disconnected();
+        match (kicked, end) {
+            (_, End::Stopped) => {}
+            (Some(reason), _) | (None, End::Failed(reason)) => self.failed(&reason),
+            (None, End::Closed) => tracing::info!(socket, "frontend disconnected"),
+        }
+    }
+
+    /// Notes a failure. The same one again within a second is not worth a second warning.
+    fn failed(&mut self, reason: &str) {
+        let socket = self.path.display();
+        self.control.failed(reason);
+        match &mut self.last {
+            Some((last, at)) if last == reason && at.elapsed() < 2 * LAST_PAUSE => {
+                *at = Instant::now();
+                tracing::debug!(%socket, "{reason}");
+            }
+            _ => {
+                tracing::warn!(%socket, "{reason}");
+                self.last = Some((reason.to_owned(), Instant::now()));
+            }
+        }
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
+    matches!(error.kind(), ConnectionAborted | Interrupted | WouldBlock)
+}
+
+fn explain_connect(path: &Path, error: &io::Error) -> String {
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => "the frontend has not made its socket yet".into(),
+        io::ErrorKind::ConnectionRefused => "no frontend listens on the socket".into(),
+        io::ErrorKind::PermissionDenied => {
+            "no permission to connect: change the socket's owner or mode".into()
+        }
+        io::ErrorKind::WouldBlock => "the frontend does not accept connections".into(),
+        _ => error.to_string(),
+    };
+    format!("{}: {why}", path.display())
 }

@@ -1,0 +1,52 @@
+//! The frontend's memory table: from messages to regions, and whether it is shared at all.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use trama_virtqueue::RegionSpec;
+use vhost::vhost_user::message::VhostUserMemoryRegion;
+
+/// Regions that one frontend may add. Each holds a descriptor and a mapping of ours; the VMMs
+/// seen use fewer than ten, and one more for each hot-plugged memory module.
+pub(crate) const MAX_REGIONS: usize = 64;
+
+/// What to do about memory that we cannot see.
+pub(crate) const REMEDY: &str = "give the guest shared memory \
+     (QEMU: -object memory-backend-memfd,id=mem,size=...,share=on -numa node,memdev=mem)";
+
+/// A region with the file that came with it.
+pub(crate) fn region(message: &VhostUserMemoryRegion, file: File) -> RegionSpec {
+    // Received without close-on-exec. Cannot fail on a descriptor that is open.
+    let _ = fcntl_setfd(&file, FdFlags::CLOEXEC);
+    RegionSpec {
+        guest_phys: message.guest_phys_addr,
+        user_addr: message.user_addr,
+        size: message.memory_size,
+        file_offset: message.mmap_offset,
+        file: Arc::new(file),
+    }
+}
+
+/// Whether the region is the one that the message names (the file does not count).
+pub(crate) fn is_same(spec: &RegionSpec, message: &VhostUserMemoryRegion) -> bool {
+    (spec.guest_phys, spec.user_addr, spec.size)
+        == (message.guest_phys_addr, message.user_addr, message.memory_size)
+}
+
+/// Whether the start of every region reads as zeros. A guest that has come as far as its network
+/// driver has written there (real-mode vectors, boot parameters, a heap); if nothing arrived in
+/// the file, the VMM has mapped it privately and the guest writes to copies that nobody else sees.
+pub(crate) fn looks_private(regions: &[RegionSpec]) -> bool {
+    const LOOK: u64 = 64 * 1024;
+    let mut page = [0; 4096];
+    regions.iter().all(|region| {
+        (0..region.size.min(LOOK)).step_by(page.len()).all(|offset| {
+            match region.file.read_at(&mut page, region.file_offset + offset) {
+                Ok(n) => page[..n].iter().all(|&byte| byte == 0),
+                Err(_) => false,
+            }
+        })
+    })
+}

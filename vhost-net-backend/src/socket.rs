@@ -1,0 +1,117 @@
+//! The Unix socket: made without disturbing what may be there, removed only if it is ours.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+/// Bytes that fit in `sun_path` with its terminating zero.
+const MAX_PATH: usize = 107;
+
+/// Why a socket cannot be made; says where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// The path does not fit in a socket address.
+    #[error("{}: the path has {} bytes, a socket's may have {MAX_PATH}; choose a shorter one",
+        .0.display(), .0.as_os_str().len())]
+    TooLong(PathBuf),
+    /// Something else is there.
+    #[error("{}: there is a file that is not a socket; remove it or choose another path",
+        .0.display())]
+    NotASocket(PathBuf),
+    /// Another process listens there.
+    #[error("{}: another process listens on this socket; stop it or choose another path",
+        .0.display())]
+    InUse(PathBuf),
+    /// The directory does not exist.
+    #[error("{}: the directory does not exist; make it first", .0.display())]
+    NoDirectory(PathBuf),
+    /// No permission.
+    #[error("{}: no permission to make a socket there; change the directory's owner or mode",
+        .0.display())]
+    Permission(PathBuf),
+    /// Anything else.
+    #[error("{}: {error}", path.display())]
+    System {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// A socket file that this process made. Dropping it removes the file if it is still the same.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.identity) {
+            // The directory may have lost our permission meanwhile; then the file stays.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Checks what can be checked before there is anything to connect to.
+pub(crate) fn check_path(path: &Path) -> Result<(), SocketError> {
+    if path.as_os_str().as_bytes().len() > MAX_PATH {
+        return Err(SocketError::TooLong(path.into()));
+    }
+    Ok(())
+}
+
+/// Listens on `path`. A socket file that nobody listens on any more is replaced.
+pub(crate) fn listen(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
+    check_path(path)?;
+    let explain = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => SocketError::NoDirectory(path.into()),
+        io::ErrorKind::PermissionDenied => SocketError::Permission(path.into()),
+        io::ErrorKind::AddrInUse => SocketError::InUse(path.into()),
+        _ => SocketError::System { path: path.into(), error },
+    };
+    remove_stale(path).map_err(explain)??;
+    let listener = UnixListener::bind(path).map_err(explain)?;
+    let made = fs::symlink_metadata(path).map_err(explain)?;
+    let file = SocketFile { path: path.into(), identity: (made.dev(), made.ino()) };
+    listener.set_nonblocking(true).map_err(explain)?;
+    Ok((listener, file))
+}
+
+/// Removes a socket file that refuses connections.
+fn remove_stale(path: &Path) -> io::Result<Result<(), SocketError>> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(())),
+        Err(error) => return Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Ok(Err(SocketError::NotASocket(path.into())));
+        }
+        Ok(_) => {}
+    }
+    match try_connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+        Ok(_) | Err(_) => return Ok(Err(SocketError::InUse(path.into()))),
+    }
+    Ok(Ok(()))
+}
+
+/// Connects without waiting: a listener whose queue is full is an error.
+pub(crate) fn try_connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket: OwnedFd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}

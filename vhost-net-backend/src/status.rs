@@ -1,0 +1,158 @@
+//! What a session shows of itself to other threads, and how they reach its thread.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::session::Role;
+
+/// What a session is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SessionState {
+    /// Waits for a frontend to connect.
+    Listening,
+    /// Looks for a frontend that listens.
+    Connecting,
+    /// Has a frontend.
+    Connected,
+    /// Has ended.
+    Stopped,
+}
+
+/// A session at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionStatus {
+    /// What it does.
+    pub state: SessionState,
+    /// What was wrong last: why a connection ended or none came about, or what the operator
+    /// should look at although it works. Cleared when a connection is made.
+    pub last_error: Option<String>,
+    /// How many connections there have been.
+    pub connects: u64,
+    /// What the driver has acknowledged; 0 without a driver.
+    pub features: u64,
+    /// Pairs of rings of which both run.
+    pub queue_pairs_active: u16,
+}
+
+/// The part of a session that its thread shares with others.
+#[derive(Debug)]
+pub(crate) struct Control {
+    /// Wakes the thread out of a poll.
+    wake: OwnedFd,
+    idle: SessionState,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    stopping: bool,
+    /// The connection's socket, to shut it down under the thread.
+    stream: Option<UnixStream>,
+    /// Why somebody else closed the connection.
+    kicked: Option<String>,
+    status: SessionStatus,
+}
+
+impl Control {
+    pub fn new(wake: OwnedFd, role: Role) -> Control {
+        let idle = match role {
+            Role::Server => SessionState::Listening,
+            Role::Client => SessionState::Connecting,
+        };
+        let status = SessionStatus {
+            state: idle,
+            last_error: None,
+            connects: 0,
+            features: 0,
+            queue_pairs_active: 0,
+        };
+        let inner = Inner { stopping: false, stream: None, kicked: None, status };
+        Control { wake, idle, inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn status(&self) -> SessionStatus {
+        self.lock().status.clone()
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
+    /// Makes the thread end, wherever it waits.
+    pub fn stop(&self) {
+        let mut inner = self.lock();
+        inner.stopping = true;
+        inner.shut_down();
+        // Fails only when the counter is full: then it is readable already.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Closes the connection, if there is one.
+    pub fn kick_out(&self, reason: &str) {
+        let mut inner = self.lock();
+        if inner.stream.is_some() {
+            inner.kicked.get_or_insert_with(|| reason.to_owned());
+            inner.shut_down();
+        }
+    }
+
+    /// The thread has a connection; false: it is to stop instead.
+    pub fn connected(&self, stream: &UnixStream) -> io::Result<bool> {
+        let own = stream.try_clone()?;
+        let mut inner = self.lock();
+        if inner.stopping {
+            return Ok(false);
+        }
+        inner.stream = Some(own);
+        inner.status.state = SessionState::Connected;
+        inner.status.last_error = None;
+        inner.status.connects += 1;
+        Ok(true)
+    }
+
+    /// The frontend got on by one request.
+    pub fn progress(&self, features: Option<u64>, active_pairs: u16, complaint: Option<String>) {
+        let mut inner = self.lock();
+        inner.status.features = features.unwrap_or(0);
+        inner.status.queue_pairs_active = active_pairs;
+        if complaint.is_some() {
+            inner.status.last_error = complaint;
+        }
+    }
+
+    /// The connection has ended; says why if it was somebody else's doing.
+    pub fn disconnected(&self) -> Option<String> {
+        let mut inner = self.lock();
+        inner.stream = None;
+        inner.status.state = self.idle;
+        inner.status.features = 0;
+        inner.status.queue_pairs_active = 0;
+        inner.kicked.take()
+    }
+
+    /// Something went wrong.
+    pub fn failed(&self, reason: &str) {
+        self.lock().status.last_error = Some(reason.to_owned());
+    }
+
+    /// The thread ends.
+    pub fn ended(&self) {
+        self.lock().status.state = SessionState::Stopped;
+    }
+}
+
+impl Inner {
+    fn shut_down(&self) {
+        if let Some(stream) = &self.stream {
+            // Fails when the frontend has gone already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}

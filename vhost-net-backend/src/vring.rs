@@ -1,0 +1,109 @@
+//! What the frontend has said about one ring, and when that is enough to start it.
+//!
+//! The protocol lets frontends say things in any order: some send the kick descriptor before they
+//! enable the ring, some after; some never write the kick. So a ring starts with whatever
+//! completes the set: size, addresses, kick descriptor seen, enabled. Its call descriptor may
+//! follow while it runs.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, readlink};
+use rustix::io::{FdFlags, fcntl_setfd};
+use trama_virtqueue::{GuestMemory, RegionSpec, RingFeatures, RingSetup};
+
+use crate::rings::RingFds;
+
+/// Where the parts of a ring are, as addresses of the frontend's own address space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Addresses {
+    pub desc: u64,
+    pub avail: u64,
+    pub used: u64,
+}
+
+/// One ring as the frontend described it.
+#[derive(Default)]
+pub(crate) struct Vring {
+    pub size: Option<u16>,
+    pub addresses: Option<Addresses>,
+    /// Where it (re)starts.
+    pub next: u16,
+    /// The outer option: whether SET_VRING_KICK came, which is the frontend's "start".
+    pub kick: Option<Option<OwnedFd>>,
+    pub call: Option<OwnedFd>,
+    pub enabled: bool,
+    pub running: bool,
+}
+
+impl Vring {
+    /// What the port needs to run the ring; none while something is missing.
+    pub fn setup(&self, features: RingFeatures, memory: &Arc<GuestMemory>) -> Option<RingSetup> {
+        self.kick.as_ref()?;
+        let Addresses { desc, avail, used } = self.addresses?;
+        let memory = memory.clone();
+        Some(RingSetup { size: self.size?, desc, avail, used, next: self.next, features, memory })
+    }
+
+    /// The port's own copies of the notification descriptors.
+    pub fn fds(&self) -> io::Result<RingFds> {
+        Ok(RingFds {
+            kick: duplicate(self.kick.as_ref().and_then(Option::as_ref))?,
+            call: self.own_call()?,
+        })
+    }
+
+    /// A copy of the call descriptor.
+    pub fn own_call(&self) -> io::Result<Option<OwnedFd>> {
+        duplicate(self.call.as_ref())
+    }
+
+    /// Calls the driver; it finds nothing new, or what an earlier call was for.
+    pub fn call_once(&self) {
+        if let Some(call) = &self.call {
+            // Fails when the counter is full: then the driver has calls enough.
+            let _ = rustix::io::write(call, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Whether each part of the ring lies in one of the regions (virtio 1.2, section 2.7: 16
+    /// bytes a descriptor, 2 an available entry, 8 a used one, 6 more for each of the two rings).
+    pub fn lies_in(&self, regions: &[RegionSpec]) -> bool {
+        let (Some(Addresses { desc, avail, used }), Some(size)) = (self.addresses, self.size)
+        else {
+            return false;
+        };
+        let size = u64::from(size);
+        [(desc, 16 * size), (avail, 6 + 2 * size), (used, 6 + 8 * size)].iter().all(|&(at, len)| {
+            regions.iter().any(|region| {
+                at.checked_sub(region.user_addr)
+                    .is_some_and(|offset| offset <= region.size && len <= region.size - offset)
+            })
+        })
+    }
+}
+
+fn duplicate(fd: Option<&OwnedFd>) -> io::Result<Option<OwnedFd>> {
+    fd.map(OwnedFd::try_clone).transpose()
+}
+
+/// Takes a notification descriptor from the frontend: it must be an eventfd, because the worker
+/// waits on one and writes the other, and neither may ever block it.
+///
+/// # Errors
+/// It is something else.
+pub(crate) fn notifier(file: File) -> io::Result<OwnedFd> {
+    let fd = OwnedFd::from(file);
+    // Without /proc there is no telling; the worker's own calls then show it.
+    if let Ok(target) = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())
+        && target.as_bytes() != b"anon_inode:[eventfd]"
+    {
+        let found = target.to_string_lossy();
+        return Err(io::Error::other(format!("the descriptor is {found}, not an eventfd")));
+    }
+    fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
+    fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
+    Ok(fd)
+}
