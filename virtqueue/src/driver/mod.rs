@@ -92,10 +92,11 @@ impl DriverOptions {
         usize::from(self.chains()) * self.buffer_stride()
     }
 
+    /// Without tables still a byte, for a piece of memory is never empty.
     fn tables_size(&self) -> usize {
         match self.shape {
             ChainShape::Indirect(n) => 16 * usize::from(n) * usize::from(self.chains()),
-            _ => 0,
+            _ => 1,
         }
     }
 
@@ -194,7 +195,7 @@ impl DriverRing {
         options.check()?;
         let [desc, avail, used] = part_sizes(options.size, true).map(|size| size as usize);
         let (desc, avail, used) = (memory.take(desc)?, memory.take(avail)?, memory.take(used)?);
-        let tables = memory.take(options.tables_size().max(1))?;
+        let tables = memory.take(options.tables_size())?;
         let buffers = memory.take(options.buffers_size())?;
         let (chains, size) = (options.chains(), usize::from(options.size));
         Ok(DriverRing {
