@@ -160,7 +160,7 @@ impl Cutter {
         let sequence = self.sequence.wrapping_add(place.offset as u32);
         tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
         tcp[13] = self.flags & !place.withheld_flags();
-        let own = checksum::sum(&tcp[4..8]) + checksum::sum(&tcp[12..14]);
+        let own = (sequence >> 16) + (sequence & 0xffff) + u32::from(be16(tcp, 12));
         put16(tcp, 16, !fold(sum + own));
     }
 }

@@ -11,15 +11,9 @@ fn slow_sum(data: &[u8]) -> u16 {
     total as u16
 }
 
-/// The sum by every path that the public one may take on some machine.
-fn all_ways(data: &[u8]) -> Vec<u16> {
-    let mut sums = vec![sum_scalar(data)];
-    #[cfg(target_arch = "x86_64")]
-    {
-        sums.push(simd::sum_baseline(data));
-        sums.push(sum_wide(data));
-    }
-    sums.into_iter().map(|native| u16::from_be(fold64(native))).collect()
+/// The sum as every machine and every length computes it.
+fn all_ways(data: &[u8]) -> [u16; 2] {
+    [sum_words(data), sum_wide(data)].map(|native| u16::from_be(fold64(native)))
 }
 
 #[test]
@@ -30,11 +24,11 @@ fn example_of_rfc_1071() {
     assert_eq!(internet(&[]), 0xffff);
 }
 
-/// The most that lanes and blocks have to hold, at every rest length.
+/// The most that a sum has to hold, at every length of the tail.
 #[test]
 fn all_ones_never_overflow() {
-    let ones = vec![0xff; 3 * 64 * 1024 + 65];
-    for len in (0..300).chain(64 * 1024 - 40..64 * 1024 + 40).chain(ones.len() - 70..ones.len()) {
+    let ones = vec![0xff; 1 << 17];
+    for len in (0..300).chain(ones.len() - 70..ones.len()) {
         for sum in all_ways(&ones[..len]) {
             assert_eq!(sum, slow_sum(&ones[..len]), "{len}");
         }
