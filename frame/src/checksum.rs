@@ -1,7 +1,7 @@
 //! The Internet checksum (RFC 1071) and its completion in software.
 //!
 //! The sum is computed in the machine's byte order over words as wide as the machine's and
-//! swapped at the end, which one's complement arithmetic allows. From [`SIMD_FROM`] bytes on
+//! swapped at the end, which one's complement arithmetic allows. From `SIMD_FROM` bytes on
 //! the processor is asked for AVX2, see the module below.
 //!
 //! A *partial sum* is a `u32` that stands for a 16-bit one's complement sum of big-endian
