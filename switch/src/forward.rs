@@ -1,1 +1,368 @@
 //! The second pass of a burst: what becomes of each frame.
+//!
+//! Every frame is judged by private bytes alone, its header and its first bytes, which are also
+//! what is delivered: a sender that rewrites its buffers meanwhile changes only its own payload.
+//! In this order: chain intact, Ethernet header whole, size, virtio-net header true, VLAN
+//! allowed, address not reserved; then the source is learned and the destination looked up. The
+//! result is a [`Plan`]: sets of frames (one bit each) by the port that they leave by.
+
+use trama_frame::ethernet::{self, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet};
+use trama_frame::vnet::{self, LEN as HEADER, VnetHeader};
+use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
+use trama_virtqueue::{MAX_BURST, RingError, Segment, TxBurst};
+
+use crate::counters::PortCounters;
+use crate::drop_reason::DropReason;
+use crate::mac_table::{Learned, MacTable, PortIndex};
+use crate::time::Time;
+use crate::vlan::VlanMode;
+
+/// The longest frame that is carried: the largest IP packet behind a header with one tag.
+pub(crate) const MAX_FRAME: usize = 65_535 + ethernet::MIN_HEADER + ethernet::TAG_LEN;
+
+/// A burst of frames to be switched, wherever it came from.
+pub(crate) trait Source {
+    /// Frames.
+    fn len(&self) -> usize;
+    /// The virtio-net header of frame `i`.
+    fn header(&self, i: usize) -> [u8; HEADER];
+    /// Its first bytes, private: at least 64, at least [`vnet::PRIVATE_HEAD`] if its header is
+    /// not plain, all if it is shorter; never more than [`vnet::PRIVATE_HEAD`].
+    fn head(&self, i: usize) -> &[u8];
+    /// All its bytes, without the header.
+    fn frame_len(&self, i: usize) -> usize;
+    /// Calls `f` with what comes after the head.
+    fn with_body<R>(&self, i: usize, f: impl FnOnce(&[Segment<'_>]) -> R) -> R;
+    /// What is wrong with it, if it is no frame at all.
+    fn error(&self, i: usize) -> Option<RingError>;
+}
+
+impl Source for TxBurst {
+    #[inline]
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn header(&self, i: usize) -> [u8; HEADER] {
+        *self.header(i)
+    }
+
+    #[inline]
+    fn head(&self, i: usize) -> &[u8] {
+        self.head(i)
+    }
+
+    #[inline]
+    fn frame_len(&self, i: usize) -> usize {
+        self.frame_len(i)
+    }
+
+    #[inline]
+    fn with_body<R>(&self, i: usize, f: impl FnOnce(&[Segment<'_>]) -> R) -> R {
+        f(self.body(i))
+    }
+
+    #[inline]
+    fn error(&self, i: usize) -> Option<RingError> {
+        self.error(i)
+    }
+}
+
+/// A set of frames of one burst: bit i is frame i.
+pub(crate) type FrameSet = u64;
+const _: () = assert!(MAX_BURST <= FrameSet::BITS as usize);
+
+/// The members of a set in ascending order, which is the order of arrival.
+#[inline]
+pub(crate) fn members(mut set: FrameSet) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        if set == 0 {
+            return None;
+        }
+        let i = set.trailing_zeros() as usize;
+        set &= set - 1;
+        Some(i)
+    })
+}
+
+/// What delivery must know of a frame beyond its bytes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Verdict {
+    /// Its virtio-net header, true.
+    pub header: VnetHeader,
+    /// What its receiver must take unfinished to get it as it is.
+    pub needs: Offloads,
+    pub vlan: VlanId,
+    /// Its outermost tag.
+    pub tag: Option<VlanTag>,
+}
+
+/// What becomes of the frames of a burst.
+pub(crate) struct Plan {
+    pub verdicts: [Verdict; MAX_BURST],
+    unicast: [(PortIndex, FrameSet); MAX_BURST],
+    ports: usize,
+    /// Frames for every member of their VLAN.
+    pub flood: FrameSet,
+    tally: Tally,
+}
+
+impl Plan {
+    pub(crate) fn new() -> Plan {
+        Plan {
+            verdicts: [Verdict::default(); MAX_BURST],
+            unicast: [(PortIndex(0), 0); MAX_BURST],
+            ports: 0,
+            flood: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// The ports that have frames for them alone, with these frames.
+    pub(crate) fn unicast(&self) -> &[(PortIndex, FrameSet)] {
+        &self.unicast[..self.ports]
+    }
+
+    /// The frames for `port` alone.
+    pub(crate) fn unicast_of(&self, port: PortIndex) -> FrameSet {
+        self.unicast().iter().find(|(other, _)| *other == port).map_or(0, |(_, frames)| *frames)
+    }
+
+    /// Adds a frame for `port`. Bursts mostly go to one port, or back and forth between few.
+    #[inline]
+    fn add(&mut self, port: PortIndex, frame: FrameSet) {
+        for (other, frames) in &mut self.unicast[..self.ports] {
+            if *other == port {
+                *frames |= frame;
+                return;
+            }
+        }
+        self.unicast[self.ports] = (port, frame);
+        self.ports += 1;
+    }
+
+    /// Counts the burst at the port it came from; `lost` are the frames of its flood that no
+    /// other port carried.
+    pub(crate) fn count<S: Source>(&self, source: &S, lost: FrameSet, counters: &PortCounters) {
+        let Tally { mut frames, mut bytes, mut large } = self.tally;
+        if lost != 0 {
+            for i in members(lost) {
+                frames -= 1;
+                bytes -= source.frame_len(i) as u64;
+                large -= u64::from(self.verdicts[i].header.is_gso());
+            }
+            counters.drop(DropReason::NoMember, u64::from(lost.count_ones()));
+        }
+        counters.rx_frames.add(frames);
+        counters.rx_bytes.add(bytes);
+        if large != 0 {
+            counters.rx_gso_frames.add(large);
+        }
+        let flooded = self.flood & !lost;
+        if flooded != 0 {
+            counters.flooded_frames.add(u64::from(flooded.count_ones()));
+        }
+    }
+}
+
+/// Where a burst comes in.
+pub(crate) struct Ingress<'a> {
+    pub port: PortIndex,
+    pub vlan: &'a VlanMode,
+    pub mtu: u16,
+    pub counters: &'a PortCounters,
+}
+
+/// What a burst adds to its port's counters, in the end.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    frames: u64,
+    bytes: u64,
+    large: u64,
+}
+
+/// Judges a burst, learns its sources, looks its destinations up. Drops are counted here, the
+/// rest by [`Plan::count`].
+pub(crate) fn classify<S: Source>(
+    source: &S,
+    ingress: &Ingress<'_>,
+    table: &mut MacTable,
+    plan: &mut Plan,
+    now: Time,
+) {
+    plan.ports = 0;
+    plan.flood = 0;
+    let mut tally = Tally::default();
+    let mut cache = Cache::default();
+    for i in 0..source.len().min(MAX_BURST) {
+        match judge(source, i, ingress, &mut plan.verdicts[i]) {
+            Ok(ethernet) => {
+                let vlan = plan.verdicts[i].vlan;
+                match cache.route(table, vlan, &ethernet, ingress.port, now) {
+                    Route::Flood => plan.flood |= 1 << i,
+                    Route::Port(port) if port == ingress.port => {
+                        ingress.counters.drop(DropReason::Hairpin, 1);
+                        continue;
+                    }
+                    Route::Port(port) => plan.add(port, 1 << i),
+                }
+                tally.frames += 1;
+                tally.bytes += source.frame_len(i) as u64;
+                tally.large += u64::from(plan.verdicts[i].header.is_gso());
+            }
+            Err(reason) => ingress.counters.drop(reason, 1),
+        }
+    }
+    plan.tally = tally;
+}
+
+/// Everything about a frame that does not depend on what was learned.
+#[inline]
+fn judge<S: Source>(
+    source: &S,
+    i: usize,
+    ingress: &Ingress<'_>,
+    verdict: &mut Verdict,
+) -> Result<Ethernet, DropReason> {
+    if source.error(i).is_some() {
+        return Err(DropReason::ChainMalformed);
+    }
+    let head = source.head(i);
+    let len = source.frame_len(i);
+    let ethernet = ethernet::parse(head).ok_or(DropReason::Runt)?;
+    if len > MAX_FRAME {
+        return Err(DropReason::Giant);
+    }
+    verdict.header = VnetHeader::from_bytes(&source.header(i));
+    verdict.needs =
+        vnet::validate(&mut verdict.header, head, len).map_err(|_| DropReason::HeaderMalformed)?;
+    let largest = if verdict.header.is_gso() {
+        usize::from(verdict.header.hdr_len) + usize::from(verdict.header.gso_size)
+    } else {
+        len
+    };
+    if largest > ethernet.header_len() + usize::from(ingress.mtu) {
+        return Err(DropReason::MtuExceeded);
+    }
+    verdict.vlan = ingress.vlan.ingress(ethernet.tag)?;
+    verdict.tag = ethernet.tag;
+    if ethernet.dst.is_reserved_group() {
+        return Err(DropReason::ReservedMulticast);
+    }
+    Ok(ethernet)
+}
+
+/// Where a frame goes.
+#[derive(Clone, Copy)]
+enum Route {
+    Port(PortIndex),
+    Flood,
+}
+
+/// The last source and destination of the burst: neighbours in a burst mostly share them. It
+/// lives no longer than the burst, and no other burst changes the table meanwhile.
+#[derive(Default)]
+struct Cache {
+    source: Option<(VlanId, MacAddr)>,
+    destination: Option<(VlanId, MacAddr, Route)>,
+}
+
+impl Cache {
+    #[inline]
+    fn route(
+        &mut self,
+        table: &mut MacTable,
+        vlan: VlanId,
+        ethernet: &Ethernet,
+        ingress: PortIndex,
+        now: Time,
+    ) -> Route {
+        self.learn(table, vlan, ethernet.src, ingress, now);
+        match self.destination {
+            Some((v, dst, route)) if v == vlan && dst == ethernet.dst => route,
+            _ => {
+                let route = look_up(table, vlan, ethernet.dst, now);
+                self.destination = Some((vlan, ethernet.dst, route));
+                route
+            }
+        }
+    }
+
+    #[inline]
+    fn learn(
+        &mut self,
+        table: &mut MacTable,
+        vlan: VlanId,
+        src: MacAddr,
+        ingress: PortIndex,
+        now: Time,
+    ) {
+        if self.source == Some((vlan, src)) {
+            return;
+        }
+        if table.learn(vlan, src, ingress, now) != Learned::Known {
+            self.destination = None;
+        }
+        self.source = Some((vlan, src));
+    }
+}
+
+fn look_up(table: &MacTable, vlan: VlanId, dst: MacAddr, now: Time) -> Route {
+    if dst.is_multicast() {
+        return Route::Flood;
+    }
+    table.lookup(vlan, dst, now).map_or(Route::Flood, Route::Port)
+}
+
+/// A number that is the same for all frames of a flow: spreads flows over receive rings. Not
+/// keyed: it decides nothing but which of its own rings a driver finds a frame in.
+pub(crate) fn flow_hash(head: &[u8]) -> u32 {
+    let Some(ethernet) = ethernet::parse(head) else { return 0 };
+    let mut network = ethernet.header_len();
+    let mut ethertype = ethernet.ethertype;
+    if matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ) {
+        network += ethernet::TAG_LEN;
+        let inner = head.get(network - 2..network).and_then(|b| b.first_chunk());
+        ethertype = inner.map_or(0, |bytes| u16::from_be_bytes(*bytes));
+    }
+    let at = |offset: usize, len: usize| head.get(network + offset..network + offset + len);
+    let mut hash = Fnv::new();
+    hash.add(&ethernet.dst.0);
+    hash.add(&ethernet.src.0);
+    match ethertype {
+        ethernet::ETHERTYPE_IPV4 => {
+            hash.add(at(12, 8).unwrap_or(&[]));
+            // Ports only of whole packets: later fragments have none, and belong together.
+            let whole = at(6, 2).is_some_and(|b| b[0] & 0x3f == 0 && b[1] == 0);
+            let length = at(0, 1).map_or(0, |b| usize::from(b[0] & 0xf) * 4);
+            let protocol = at(9, 1).map_or(0, |b| b[0]);
+            if whole && matches!(protocol, 6 | 17) {
+                hash.add(at(length, 4).unwrap_or(&[]));
+            }
+        }
+        ethernet::ETHERTYPE_IPV6 => {
+            hash.add(at(8, 32).unwrap_or(&[]));
+            if at(6, 1).is_some_and(|b| matches!(b[0], 6 | 17)) {
+                hash.add(at(40, 4).unwrap_or(&[]));
+            }
+        }
+        _ => {}
+    }
+    hash.0
+}
+
+/// Fowler–Noll–Vo 1a, 32 bits.
+struct Fnv(u32);
+
+impl Fnv {
+    fn new() -> Fnv {
+        Fnv(0x811c_9dc5)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        }
+    }
+}

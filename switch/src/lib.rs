@@ -18,12 +18,14 @@ pub mod worker;
 
 pub use counters::{PortCounters, WorkerCounters};
 pub use drop_reason::DropReason;
-pub use engine::{Engine, EngineError, NetworkId, NetworkSettings, PortFault, PortId, PortSettings};
+pub use engine::{
+    Engine, EngineError, NetworkId, NetworkSettings, PortFault, PortId, PortSettings,
+};
 pub use mac_table::{FdbEntry, MacTable, PortIndex};
+pub use ports::Device;
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
 pub use ports::tap::{Tap, TapError, TapOptions};
 pub use ports::vhost::{RingFds, VhostDevice};
-pub use ports::Device;
 pub use time::Time;
 pub use vlan::{Egress, VlanMode, VlanSet};
 pub use worker::{Spin, WorkerGone, WorkerHandle, WorkerOptions};

@@ -1,9 +1,26 @@
-//! What can be plugged into a port.
+//! What can be plugged into a port, and what every port has whatever is plugged in.
+//!
+//! A port is *active* (the engine looks at it every round, its driver need not kick) or *armed*
+//! (it costs nothing; a kick or a readable descriptor makes it active again).
 
 pub mod dummy;
+pub(crate) mod pool;
 pub mod tap;
 pub mod vhost;
 
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use trama_frame::Offloads;
+use trama_virtqueue::Segment;
+
+use crate::counters::PortCounters;
+use crate::drop_reason::DropReason;
+use crate::engine::{PortFault, PortId, PortSettings};
+use crate::time::Time;
 use dummy::DummyDevice;
 use tap::Tap;
 use vhost::VhostDevice;
@@ -14,6 +31,211 @@ pub enum Device {
     Vhost(VhostDevice),
     /// A Linux TAP device.
     Tap(Tap),
-    /// A queue pair of this process, for tests and injection.
+    /// A pair of queues of this process, for tests and injection.
     Dummy(DummyDevice),
+}
+
+impl Device {
+    /// Has the descriptors of a newly added device wake the worker.
+    pub(crate) fn watch(&mut self, watcher: &Watcher) -> io::Result<()> {
+        match self {
+            Device::Vhost(_) => Ok(()),
+            Device::Tap(tap) => tap.watch(watcher),
+            Device::Dummy(dummy) => dummy.watch(watcher),
+        }
+    }
+
+    /// Shows the cable's state to who can see it: the host, on a TAP. A kernel without the
+    /// request (before 5.0) shows the link up; the switch drops the frames all the same.
+    pub(crate) fn set_cable(&self, plugged: bool) {
+        if let Device::Tap(tap) = self {
+            let _ = tap.set_carrier(plugged);
+        }
+    }
+
+    /// Makes what was put into the device visible; returns how many calls it took.
+    pub(crate) fn flush(&mut self) -> u64 {
+        match self {
+            Device::Vhost(vhost) => vhost.flush(),
+            Device::Tap(_) | Device::Dummy(_) => 0,
+        }
+    }
+
+    /// Asks to be woken. False: something waits already, or nothing can wake the worker.
+    pub(crate) fn arm(&mut self) -> bool {
+        match self {
+            Device::Vhost(vhost) => vhost.arm(),
+            // Their descriptors are edge-triggered and were found empty: what comes is an edge.
+            Device::Tap(_) | Device::Dummy(_) => true,
+        }
+    }
+
+    /// No wake-up is needed any more.
+    pub(crate) fn disarm(&mut self) {
+        if let Device::Vhost(vhost) = self {
+            vhost.disarm();
+        }
+    }
+
+    /// Whether it can be given frames at all.
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        match self {
+            Device::Vhost(vhost) => vhost.is_ready(),
+            Device::Tap(tap) => !tap.is_gone(),
+            Device::Dummy(_) => true,
+        }
+    }
+
+    pub(crate) fn fault(&self) -> Option<PortFault> {
+        match self {
+            Device::Vhost(vhost) => vhost.fault(),
+            Device::Tap(tap) => tap.is_gone().then_some(PortFault::DeviceGone),
+            Device::Dummy(_) => None,
+        }
+    }
+}
+
+/// A place that takes finished frames.
+pub(crate) trait Sink {
+    /// Hands over one frame: its virtio-net header, its first bytes, the rest.
+    fn put(
+        &mut self,
+        header: &[u8; trama_frame::vnet::LEN],
+        head: &[u8],
+        body: &[Segment<'_>],
+    ) -> Result<(), DropReason>;
+}
+
+/// One port of an engine.
+pub(crate) struct Port {
+    pub id: PortId,
+    pub settings: PortSettings,
+    pub counters: Arc<PortCounters>,
+    pub device: Device,
+    /// What the port's receiver takes unfinished.
+    pub offloads: Offloads,
+    /// Slot of its network, if it is plugged into one.
+    pub network: Option<usize>,
+    /// On the engine's list of active ports.
+    pub active: bool,
+    /// When it last sent something.
+    pub last_moved: Time,
+    /// Was given frames that are not visible yet.
+    pub touched: bool,
+    /// What broke it; it neither sends nor receives until it is started anew.
+    pub fault: Option<PortFault>,
+    /// The fault was not asked for yet.
+    pub fault_is_news: bool,
+    /// Written when it breaks.
+    pub fault_event: Option<OwnedFd>,
+}
+
+impl Port {
+    pub(crate) fn new(
+        id: PortId,
+        settings: PortSettings,
+        counters: Arc<PortCounters>,
+        device: Device,
+    ) -> Port {
+        let offloads = match &device {
+            // Nothing until the driver has said what it takes.
+            Device::Vhost(_) => Offloads::NONE,
+            Device::Tap(tap) => tap.offloads(),
+            Device::Dummy(dummy) => dummy.offloads(),
+        };
+        Port {
+            id,
+            settings,
+            counters,
+            device,
+            offloads,
+            network: None,
+            active: false,
+            last_moved: Time::ZERO,
+            touched: false,
+            fault: None,
+            fault_is_news: false,
+            fault_event: None,
+        }
+    }
+
+    /// Counts `n` frames dropped here for `reason`.
+    pub(crate) fn count_drops(&self, reason: DropReason, n: u64) {
+        PortCounters::drop(&self.counters, reason, n);
+    }
+
+    /// Forgets a fault: the device was set up anew.
+    pub(crate) fn forget_fault(&mut self) {
+        self.fault = None;
+        self.fault_is_news = false;
+    }
+
+    /// Records a fault of the device, if there is a new one.
+    pub(crate) fn note_fault(&mut self) {
+        if self.fault.is_some() {
+            return;
+        }
+        let Some(fault) = self.device.fault() else { return };
+        self.fault = Some(fault);
+        self.fault_is_news = true;
+        if let Device::Vhost(vhost) = &mut self.device {
+            vhost.drop_rings();
+        }
+        if let Some(event) = &self.fault_event {
+            signal(event.as_fd());
+        }
+    }
+}
+
+/// Registers descriptors of one port with the worker's epoll; does nothing without a worker.
+#[derive(Clone)]
+pub(crate) struct Watcher {
+    pub registry: Option<Arc<Registry>>,
+    pub token: Token,
+}
+
+impl Watcher {
+    /// Reports each new readiness of `fd` (edge-triggered) until the result is dropped.
+    pub(crate) fn watch(&self, fd: OwnedFd) -> io::Result<Watched> {
+        if let Some(registry) = &self.registry {
+            registry.register(&mut SourceFd(&fd.as_raw_fd()), self.token, Interest::READABLE)?;
+        }
+        Ok(Watched { fd, registry: self.registry.clone() })
+    }
+}
+
+/// A descriptor that epoll reports. Closing ours alone would not end that: the other side holds
+/// the same open file, and epoll reports files.
+pub(crate) struct Watched {
+    fd: OwnedFd,
+    registry: Option<Arc<Registry>>,
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(registry) = &self.registry {
+            // It can only fail if the descriptor is not registered, which is what is wanted.
+            let _ = registry.deregister(&mut SourceFd(&self.fd.as_raw_fd()));
+        }
+    }
+}
+
+/// Adds one to an eventfd. A full counter (EAGAIN) is a notification already under way, and any
+/// other failure is the loss of whoever gave us something that is not an eventfd.
+pub(crate) fn signal(event: BorrowedFd<'_>) {
+    let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+}
+
+/// Keeps a descriptor of another process from blocking the worker on a full counter.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd)?;
+    rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)?;
+    Ok(())
 }

@@ -1,14 +1,40 @@
 //! A Linux TAP device as a port.
+//!
+//! One system call moves one frame; that is the kernel's interface. Large frames make up for it:
+//! the device speaks the same virtio-net header as a guest (`IFF_VNET_HDR`, 12 bytes), so a
+//! 64 KiB segment passes whole. A frame is written with one `writev` from its private header and
+//! head and the sender's own memory, without a copy of ours.
+//!
+//! A device that is down or full refuses frames one by one (counted); a device that was deleted
+//! is a fault of this port alone.
+#![allow(unsafe_code)]
 
+mod setup;
+
+use std::io;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
-use trama_frame::mac::MacAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use trama_frame::vnet::LEN as HEADER;
+use trama_frame::{MacAddr, Offloads};
+use trama_virtqueue::Segment;
+
+use super::pool::PoolBurst;
+use super::{Sink, Watched, Watcher};
+use crate::drop_reason::DropReason;
+pub use setup::TapError;
+
+/// Most pieces that one `writev` takes (`UIO_MAXIOV`).
+const MAX_PIECES: usize = 1024;
 
 /// How a TAP device is made.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TapOptions {
     /// Its name (1 to 15 bytes).
     pub ifname: String,
-    /// The named network namespace (below `/run/netns`) it is created in; none: ours.
+    /// The named network namespace (below `/run/netns`) that it is created in; none: ours.
     pub netns: Option<String>,
     /// Addresses with prefix lengths for the host's side.
     pub address: Vec<(IpAddr, u8)>,
@@ -21,23 +47,129 @@ pub struct TapOptions {
     pub vnet_header: bool,
 }
 
-/// Why a TAP device could not be made: names the device, the failed step and the remedy.
-#[derive(Debug, thiserror::Error)]
-pub enum TapError {}
-
-/// An open TAP device. It is not persistent: it is gone when this is dropped.
-pub struct Tap {}
+/// An open TAP device. Unless it existed before, it is gone when this is dropped.
+pub struct Tap {
+    fd: OwnedFd,
+    /// What the kernel takes unfinished; nothing if there is no header to say it in.
+    offloads: Offloads,
+    vnet_header: bool,
+    gone: bool,
+    watched: Option<Watched>,
+}
 
 impl Tap {
-    /// Creates (or attaches to) the device and sets it up.
+    /// Creates the device, or attaches to a persistent one of that name, and sets it up.
     pub fn open(options: &TapOptions) -> Result<Tap, TapError> {
-        let _ = options;
-        Ok(Tap {})
+        setup::open(options)
     }
 
     /// Link up or down as the interface shows it (`TUNSETCARRIER`).
-    pub fn set_carrier(&self, up: bool) -> Result<(), TapError> {
-        let _ = up;
+    pub fn set_carrier(&self, up: bool) -> io::Result<()> {
+        let up = libc::c_int::from(up);
+        // SAFETY: the request reads one int at the address, which lives until it returns.
+        let done = unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::TUNSETCARRIER, &raw const up) };
+        if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    pub(crate) fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    pub(crate) fn watch(&mut self, watcher: &Watcher) -> io::Result<()> {
+        self.watched = Some(watcher.watch(self.fd.try_clone()?)?);
         Ok(())
+    }
+
+    /// Reads up to `max` frames into `burst`; returns how many.
+    pub(crate) fn fetch(&mut self, burst: &mut PoolBurst, max: usize) -> usize {
+        let mut taken = 0;
+        // Frames that end within the header do not exist; were there any, they would count too.
+        for _ in 0..max {
+            if burst.is_full() {
+                break;
+            }
+            let buffer = burst.buffer();
+            let prefix = if self.vnet_header { 0 } else { HEADER };
+            buffer[..prefix].fill(0);
+            match rustix::io::read(&self.fd, &mut buffer[prefix..]) {
+                Ok(len) if prefix + len > HEADER => {
+                    burst.commit(prefix + len - HEADER);
+                    taken += 1;
+                }
+                Ok(_) => {}
+                Err(Errno::BADFD) => {
+                    self.gone = true;
+                    break;
+                }
+                // AGAIN: empty. IO: the interface is down. Either way the next frame is an edge.
+                Err(_) => break,
+            }
+        }
+        taken
+    }
+}
+
+impl Sink for Tap {
+    fn put(
+        &mut self,
+        header: &[u8; HEADER],
+        head: &[u8],
+        body: &[Segment<'_>],
+    ) -> Result<(), DropReason> {
+        let mut pieces = Pieces::new();
+        if self.vnet_header {
+            pieces.add(Segment::from(&header[..]))?;
+        }
+        pieces.add(Segment::from(head))?;
+        body.iter().try_for_each(|segment| pieces.add(*segment))?;
+        // SAFETY: the first `len` pieces are initialised, and each is readable as long as the
+        // segment it came from, which outlives this call. The kernel copies out of them; that a
+        // guest may write them meanwhile is nothing to Rust, which holds no reference to them.
+        let written = unsafe {
+            libc::writev(self.fd.as_fd().as_raw_fd(), pieces.as_ptr(), pieces.len as libc::c_int)
+        };
+        if written >= 0 {
+            return Ok(());
+        }
+        match io::Error::last_os_error().raw_os_error() {
+            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Err(DropReason::EgressFull),
+            Some(libc::EBADFD) => {
+                self.gone = true;
+                Err(DropReason::DeviceError)
+            }
+            _ => Err(DropReason::DeviceError),
+        }
+    }
+}
+
+/// The pieces of one frame for `writev`. Only those added are ever initialised.
+struct Pieces<'a> {
+    list: [MaybeUninit<libc::iovec>; MAX_PIECES],
+    len: usize,
+    segments: std::marker::PhantomData<Segment<'a>>,
+}
+
+impl<'a> Pieces<'a> {
+    fn new() -> Self {
+        let list = [const { MaybeUninit::uninit() }; MAX_PIECES];
+        Pieces { list, len: 0, segments: std::marker::PhantomData }
+    }
+
+    fn add(&mut self, segment: Segment<'a>) -> Result<(), DropReason> {
+        let place = self.list.get_mut(self.len).ok_or(DropReason::EgressTooLarge)?;
+        place.write(libc::iovec {
+            iov_base: segment.as_ptr().cast_mut().cast(),
+            iov_len: segment.len(),
+        });
+        self.len += 1;
+        Ok(())
+    }
+
+    fn as_ptr(&self) -> *const libc::iovec {
+        self.list.as_ptr().cast()
     }
 }

@@ -1,0 +1,127 @@
+//! What control says to an engine and hears from it: names, settings, errors, faults.
+
+use std::fmt;
+use std::time::Duration;
+
+use trama_virtqueue::RingError;
+
+use crate::vlan::VlanMode;
+
+/// Names a network of an engine for as long as it lives; never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NetworkId(pub(crate) u32);
+
+/// Names a port of an engine for as long as it lives; never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PortId(pub(crate) u32);
+
+/// What a network is told about itself.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NetworkSettings {
+    /// Its name, for messages.
+    pub name: String,
+    /// The largest layer-3 packet, in bytes.
+    pub mtu: u16,
+    /// How many addresses the MAC table holds.
+    pub mac_table_size: usize,
+    /// How long an address is remembered after it was last seen.
+    pub mac_aging: Duration,
+}
+
+/// What a port is told about itself; all of it can change while it carries traffic.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PortSettings {
+    /// Its name, for messages.
+    pub name: String,
+    /// The network it is plugged into; none: not attached, nothing passes.
+    pub network: Option<NetworkId>,
+    /// Its VLANs.
+    pub vlan: VlanMode,
+    /// Whether the cable is in.
+    pub cable: bool,
+}
+
+/// Why the engine refused a request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The port does not exist (any more).
+    #[error("port {} does not exist in this worker", .0.0)]
+    NoSuchPort(PortId),
+    /// The network does not exist (any more).
+    #[error("network {} does not exist in this worker", .0.0)]
+    NoSuchNetwork(NetworkId),
+    /// No room for another port.
+    #[error("a worker holds at most {0} ports")]
+    TooManyPorts(usize),
+    /// A ring operation on a port that has no rings.
+    #[error("the port has no rings: it is not a vhost-user port")]
+    NotVhost,
+    /// A ring index beyond the device's queue pairs.
+    #[error("ring {index} is beyond the device's {rings} rings")]
+    NoSuchRing {
+        /// The index asked for.
+        index: usize,
+        /// How many the device has.
+        rings: usize,
+    },
+    /// The ring is not started.
+    #[error("ring {0} is not started")]
+    NotStarted(usize),
+    /// The ring cannot be used as set up.
+    #[error("ring {index}: {error}")]
+    Ring {
+        /// Which ring.
+        index: usize,
+        /// What is wrong with it.
+        error: RingError,
+    },
+    /// A device cannot be waited for.
+    #[error("the device cannot be waited for: {0}")]
+    Watch(std::io::Error),
+    /// A descriptor cannot be waited for.
+    #[error(
+        "the kick descriptor of ring {index} cannot be waited for: {error}; it must be an eventfd"
+    )]
+    Kick {
+        /// Which ring.
+        index: usize,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A descriptor cannot be written without waiting.
+    #[error("the call descriptor of ring {index} cannot be used: {error}; it must be an eventfd")]
+    Call {
+        /// Which ring.
+        index: usize,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+/// Why a port stopped working until it is started anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum PortFault {
+    /// The driver broke the rules of a ring.
+    Ring {
+        /// Which ring.
+        index: usize,
+        /// Which rule.
+        error: RingError,
+    },
+    /// A page of the driver's memory vanished.
+    MemoryLost,
+    /// The device was deleted.
+    DeviceGone,
+}
+
+impl fmt::Display for PortFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PortFault::Ring { index, error } => write!(f, "ring {index}: {error}"),
+            PortFault::MemoryLost => write!(f, "{}", RingError::MemoryLost),
+            PortFault::DeviceGone => f.write_str("the device was deleted"),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A burst in buffers of our own: what devices are read into that do not share memory.
+
+use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD};
+use trama_virtqueue::{MAX_BURST, RingError, Segment};
+
+use crate::forward::{MAX_FRAME, Source};
+
+/// Room for a virtio-net header and the largest frame; a multiple of a cache line that is not a
+/// multiple of a page, so that the beginnings of the buffers do not share one cache set.
+const STRIDE: usize = (HEADER + MAX_FRAME).next_multiple_of(4096) + 64;
+
+/// Up to [`MAX_BURST`] frames, each in its own buffer.
+pub(crate) struct PoolBurst {
+    bytes: Box<[u8]>,
+    /// Bytes of each frame, without the header.
+    lens: [u32; MAX_BURST],
+    len: usize,
+}
+
+impl PoolBurst {
+    /// An empty burst. Its memory becomes real only as far as frames use it.
+    pub(crate) fn new() -> PoolBurst {
+        PoolBurst {
+            bytes: vec![0; STRIDE * MAX_BURST].into_boxed_slice(),
+            lens: [0; MAX_BURST],
+            len: 0,
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == MAX_BURST
+    }
+
+    /// The next free buffer: header, then frame.
+    pub(crate) fn buffer(&mut self) -> &mut [u8] {
+        let start = self.len * STRIDE;
+        &mut self.bytes[start..start + HEADER + MAX_FRAME]
+    }
+
+    /// Appends the frame of `frame_len` bytes that was written into [`PoolBurst::buffer`].
+    pub(crate) fn commit(&mut self, frame_len: usize) {
+        debug_assert!(frame_len <= MAX_FRAME);
+        self.lens[self.len] = frame_len as u32;
+        self.len += 1;
+    }
+
+    fn frame(&self, i: usize) -> &[u8] {
+        let start = i * STRIDE + HEADER;
+        &self.bytes[start..start + self.lens[i] as usize]
+    }
+}
+
+impl Source for PoolBurst {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn header(&self, i: usize) -> [u8; HEADER] {
+        let mut header = [0; HEADER];
+        header.copy_from_slice(&self.bytes[i * STRIDE..i * STRIDE + HEADER]);
+        header
+    }
+
+    fn head(&self, i: usize) -> &[u8] {
+        let frame = self.frame(i);
+        &frame[..frame.len().min(PRIVATE_HEAD)]
+    }
+
+    fn frame_len(&self, i: usize) -> usize {
+        self.lens[i] as usize
+    }
+
+    fn with_body<R>(&self, i: usize, f: impl FnOnce(&[Segment<'_>]) -> R) -> R {
+        let frame = self.frame(i);
+        if frame.len() <= PRIVATE_HEAD {
+            return f(&[]);
+        }
+        f(&[Segment::from(&frame[PRIVATE_HEAD..])])
+    }
+
+    fn error(&self, _: usize) -> Option<RingError> {
+        None
+    }
+}

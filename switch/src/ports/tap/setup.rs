@@ -1,0 +1,325 @@
+//! Making a TAP device: `/dev/net/tun`, then the interface's own settings by ioctl.
+//!
+//! All of it happens in the namespace that the device belongs to, on a thread that enters it and
+//! ends; the descriptor works from everywhere.
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::raw::{c_int, c_short, c_ulong};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use trama_frame::vnet::LEN as HEADER;
+use trama_frame::{MacAddr, Offloads};
+
+use super::{Tap, TapOptions};
+
+/// Where the kernel's TAP driver is.
+const DRIVER: &str = "/dev/net/tun";
+/// Where named network namespaces are.
+const NAMESPACES: &str = "/run/netns";
+/// Longest name of an interface.
+const MAX_NAME: usize = libc::IFNAMSIZ - 1;
+
+/// Why a TAP device could not be made: names the device, the failed step and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("TAP device {ifname}: {step}: {error}{}", suffix(.remedy))]
+pub struct TapError {
+    ifname: String,
+    step: String,
+    error: io::Error,
+    remedy: &'static str,
+}
+
+fn suffix(remedy: &str) -> String {
+    if remedy.is_empty() { String::new() } else { format!("; {remedy}") }
+}
+
+impl TapError {
+    /// What the system answered.
+    pub fn io_error(&self) -> &io::Error {
+        &self.error
+    }
+}
+
+/// A failed step, before the device's name is added.
+struct Failure {
+    step: String,
+    error: io::Error,
+    remedy: &'static str,
+}
+
+impl Failure {
+    fn new(step: impl Into<String>, error: impl Into<io::Error>, remedy: &'static str) -> Failure {
+        Failure { step: step.into(), error: error.into(), remedy }
+    }
+}
+
+const NEEDS_ADMIN: &str = "run with CAP_NET_ADMIN, or make the device beforehand with `ip tuntap \
+                           add` for this user";
+
+/// Makes the device that `options` describe.
+pub(super) fn open(options: &TapOptions) -> Result<Tap, TapError> {
+    let made = match &options.netns {
+        None => make(options),
+        Some(netns) => in_namespace(netns, || make(options)),
+    };
+    made.map_err(|Failure { step, error, remedy }| TapError {
+        ifname: options.ifname.clone(),
+        step,
+        error,
+        remedy,
+    })
+}
+
+/// Runs `make` on a thread of its own inside a named network namespace.
+fn in_namespace<R: Send>(
+    netns: &str,
+    make: impl FnOnce() -> Result<R, Failure> + Send,
+) -> Result<R, Failure> {
+    if netns.is_empty() || netns.contains('/') || netns.starts_with('.') {
+        let error = io::Error::from(io::ErrorKind::InvalidInput);
+        return Err(Failure::new(
+            format!("network namespace {netns:?}"),
+            error,
+            "give the name alone, as `ip netns list` shows it",
+        ));
+    }
+    let path = format!("{NAMESPACES}/{netns}");
+    let namespace = File::open(&path).map_err(|error| {
+        let step = format!("open network namespace {path}");
+        Failure::new(step, error, "make it first with `ip netns add`")
+    })?;
+    let enter_and_make = || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).map_err(
+            |error| {
+                let step = format!("enter network namespace {netns}");
+                Failure::new(step, error, "run with CAP_SYS_ADMIN")
+            },
+        )?;
+        make()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("netns".into())
+            .spawn_scoped(scope, enter_and_make)
+            .map_err(|error| Failure::new("start a thread", error, ""))?;
+        let panicked = || Failure::new("set up", io::Error::other("the thread panicked"), "");
+        thread.join().unwrap_or_else(|_| Err(panicked()))
+    })
+}
+
+fn make(options: &TapOptions) -> Result<Tap, Failure> {
+    check_name(&options.ifname)?;
+    let fd =
+        rustix::fs::open(DRIVER, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| {
+                Failure::new(
+                    format!("open {DRIVER}"),
+                    error,
+                    "load the kernel module tun and allow access",
+                )
+            })?;
+    attach(&fd, options)?;
+    let offloads = if options.vnet_header { enable_offloads(&fd)? } else { disable_offloads(&fd)? };
+    configure(options)?;
+    let vnet_header = options.vnet_header;
+    Ok(Tap { fd, offloads, vnet_header, gone: false, watched: None })
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let bad_byte = |b: u8| b == b'/' || b == b':' || b == b'%' || !b.is_ascii_graphic();
+    if name.is_empty()
+        || name.len() > MAX_NAME
+        || name.starts_with('.')
+        || name.bytes().any(bad_byte)
+    {
+        let error = io::Error::from(io::ErrorKind::InvalidInput);
+        let remedy = "a name has 1 to 15 printable ASCII bytes without '/', ':' and '%'";
+        return Err(Failure::new("name", error, remedy));
+    }
+    Ok(())
+}
+
+fn attach(fd: &OwnedFd, options: &TapOptions) -> Result<(), Failure> {
+    let header = if options.vnet_header { libc::IFF_VNET_HDR } else { 0 };
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | header;
+    let mut request = request(&options.ifname);
+    request.ifr_ifru.ifru_flags = flags as c_short;
+    ioctl(fd, libc::TUNSETIFF, &mut request).map_err(|error| {
+        let remedy = match error.raw_os_error() {
+            Some(libc::EPERM) => NEEDS_ADMIN,
+            Some(libc::EBUSY) => "the name is taken by a device in use; choose another",
+            Some(libc::EINVAL) => "the name is taken by another kind of interface; choose another",
+            _ => "",
+        };
+        Failure::new("create (TUNSETIFF)", error, remedy)
+    })
+}
+
+/// Has the device carry virtio-net headers and large frames; returns what the kernel takes.
+fn enable_offloads(fd: &OwnedFd) -> Result<Offloads, Failure> {
+    let mut size = HEADER as c_int;
+    ioctl(fd, libc::TUNSETVNETHDRSZ, &mut size)
+        .map_err(|error| Failure::new("set the header size (TUNSETVNETHDRSZ)", error, ""))?;
+    let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+    // Kernels before 6.2 refuse the UDP bits.
+    if set_offload(fd, tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6).is_ok() {
+        return Ok(Offloads::ALL);
+    }
+    set_offload(fd, tcp)
+        .map_err(|error| Failure::new("enable offloads (TUNSETOFFLOAD)", error, ""))?;
+    Ok(Offloads::ALL - Offloads::USO)
+}
+
+/// Without a header nobody could tell what is unfinished, yet the kernel would send such frames
+/// if an earlier user of a persistent device had asked for them.
+fn disable_offloads(fd: &OwnedFd) -> Result<Offloads, Failure> {
+    set_offload(fd, 0)
+        .map_err(|error| Failure::new("disable offloads (TUNSETOFFLOAD)", error, ""))?;
+    Ok(Offloads::NONE)
+}
+
+fn set_offload(fd: &OwnedFd, flags: u32) -> io::Result<()> {
+    // SAFETY: the argument of this request is a number, not an address.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD, c_ulong::from(flags)) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Hardware address, MTU, addresses, up.
+fn configure(options: &TapOptions) -> Result<(), Failure> {
+    let name = &options.ifname;
+    let fail = |step: &str, error: io::Error| {
+        let denied = error.raw_os_error() == Some(libc::EPERM);
+        Failure::new(step, error, if denied { NEEDS_ADMIN } else { "" })
+    };
+    let inet = open_socket(AddressFamily::INET).map_err(|e| fail("open a socket", e))?;
+    if let Some(mac) = options.mac {
+        set_mac(&inet, name, mac).map_err(|e| fail(&format!("set hardware address {mac}"), e))?;
+    }
+    set_mtu(&inet, name, options.mtu).map_err(|e| fail(&format!("set MTU {}", options.mtu), e))?;
+    let mut aliases = 0;
+    for (address, prefix) in &options.address {
+        let step = format!("add address {address}/{prefix}");
+        match address {
+            IpAddr::V4(address) => {
+                add_ipv4(&inet, name, aliases, *address, *prefix).map_err(|e| fail(&step, e))?;
+                aliases += 1;
+            }
+            IpAddr::V6(address) => {
+                add_ipv6(&inet, name, *address, *prefix).map_err(|e| fail(&step, e))?;
+            }
+        }
+    }
+    set_up(&inet, name).map_err(|e| fail("set up", e))
+}
+
+fn open_socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    Ok(socket(family, SocketType::DGRAM, None)?)
+}
+
+fn set_mac(inet: &OwnedFd, name: &str, mac: MacAddr) -> io::Result<()> {
+    let mut request = request(name);
+    let mut address = libc::sockaddr { sa_family: libc::ARPHRD_ETHER, sa_data: [0; 14] };
+    for (to, from) in address.sa_data.iter_mut().zip(mac.0) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_hwaddr = address;
+    ioctl(inet, libc::SIOCSIFHWADDR, &mut request)
+}
+
+/// Leaves an MTU that is right already alone: an unprivileged user may attach to a device, but
+/// not change it.
+fn set_mtu(inet: &OwnedFd, name: &str, mtu: u16) -> io::Result<()> {
+    let mut request = request(name);
+    ioctl(inet, libc::SIOCGIFMTU, &mut request)?;
+    // SAFETY: the request that succeeded wrote this field.
+    if unsafe { request.ifr_ifru.ifru_mtu } == c_int::from(mtu) {
+        return Ok(());
+    }
+    request.ifr_ifru.ifru_mtu = c_int::from(mtu);
+    ioctl(inet, libc::SIOCSIFMTU, &mut request)
+}
+
+/// The first IPv4 address is the interface's, each further one needs an alias (`name:1`).
+fn add_ipv4(
+    inet: &OwnedFd,
+    name: &str,
+    alias: usize,
+    address: Ipv4Addr,
+    prefix: u8,
+) -> io::Result<()> {
+    let label = if alias == 0 { name.to_owned() } else { format!("{name}:{alias}") };
+    if prefix > 32 || label.len() > MAX_NAME {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut request = request(&label);
+    request.ifr_ifru.ifru_addr = ipv4_sockaddr(address);
+    ioctl(inet, libc::SIOCSIFADDR, &mut request)?;
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    request.ifr_ifru.ifru_netmask = ipv4_sockaddr(Ipv4Addr::from_bits(mask));
+    ioctl(inet, libc::SIOCSIFNETMASK, &mut request)
+}
+
+/// A `struct sockaddr_in` in the shape in which a `struct ifreq` holds it.
+fn ipv4_sockaddr(address: Ipv4Addr) -> libc::sockaddr {
+    let mut general =
+        libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: [0; 14] };
+    // Two bytes of port come first.
+    for (to, from) in general.sa_data[2..].iter_mut().zip(address.octets()) {
+        *to = from as libc::c_char;
+    }
+    general
+}
+
+fn add_ipv6(inet: &OwnedFd, name: &str, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
+    if prefix > 128 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let index = rustix::net::netdevice::name_to_index(inet, name)?;
+    let inet6 = open_socket(AddressFamily::INET6)?;
+    let mut request = libc::in6_ifreq {
+        ifr6_addr: libc::in6_addr { s6_addr: address.octets() },
+        ifr6_prefixlen: u32::from(prefix),
+        ifr6_ifindex: index as c_int,
+    };
+    match ioctl(&inet6, libc::SIOCSIFADDR, &mut request) {
+        // A persistent device may have it from before.
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        result => result,
+    }
+}
+
+fn set_up(inet: &OwnedFd, name: &str) -> io::Result<()> {
+    let mut request = request(name);
+    ioctl(inet, libc::SIOCGIFFLAGS, &mut request)?;
+    let up = libc::IFF_UP as c_short;
+    // SAFETY: the request that succeeded wrote this field.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    if flags & up != 0 {
+        return Ok(());
+    }
+    request.ifr_ifru.ifru_flags = flags | up;
+    ioctl(inet, libc::SIOCSIFFLAGS, &mut request)
+}
+
+/// A `struct ifreq` that names an interface; the name was checked to fit.
+fn request(name: &str) -> libc::ifreq {
+    // SAFETY: all zeroes is a valid value of every member of the union.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().take(MAX_NAME).zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request
+}
+
+/// An ioctl whose argument is the address of a `T`, which must be what `code` takes.
+fn ioctl<T>(fd: &OwnedFd, code: c_ulong, argument: &mut T) -> io::Result<()> {
+    // SAFETY: every caller in this file passes the structure that the request is defined with,
+    // and it lives until the call returns.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), code, argument as *mut T) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
