@@ -43,6 +43,7 @@ pub struct Engine {
     /// Where descriptors are registered that wake the worker; none: every port stays active.
     registry: Option<Arc<Registry>>,
     counters: Arc<WorkerCounters>,
+    /// The last burst from a ring; holds its memory until it is cleared or used again.
     rings: TxBurst,
     pool: PoolBurst,
     stage: Stage,
@@ -252,6 +253,7 @@ impl Engine {
         let slot = self.port_slot(id)?;
         let index = PortIndex(slot as u16);
         self.join(index, None);
+        self.rings.clear();
         self.active.retain(|active| *active != index);
         self.ports[slot] = None;
         Ok(())
@@ -290,6 +292,7 @@ impl Engine {
         port: PortId,
         memory: Arc<GuestMemory>,
     ) -> Result<(), EngineError> {
+        self.rings.clear();
         self.vhost_mut(port)?.set_memory(&memory)
     }
 
@@ -311,14 +314,11 @@ impl Engine {
     }
 
     /// Replaces the call descriptor of a started ring; a ring that is not started gets its own
-    /// with [`Engine::start_ring`].
-    pub fn set_call(
-        &mut self,
-        port: PortId,
-        index: usize,
-        call: Option<OwnedFd>,
-    ) -> Result<(), EngineError> {
-        self.vhost_mut(port)?.set_call(index, call)
+    /// with [`Engine::start_ring`], so there is nothing to do for it.
+    pub fn set_call(&mut self, port: PortId, index: usize, call: Option<OwnedFd>) {
+        if let Ok(vhost) = self.vhost_mut(port) {
+            vhost.set_call(index, call);
+        }
     }
 
     /// Replaces the kick descriptor of a started ring.
@@ -339,12 +339,14 @@ impl Engine {
     /// Stops a ring and says at which index it resumes. Between two bursts nothing is under way,
     /// so that is also the driver's used index.
     pub fn stop_ring(&mut self, port: PortId, index: usize) -> Result<u16, EngineError> {
+        self.rings.clear();
         self.vhost_mut(port)?.stop(index)
     }
 
     /// The frontend is gone: drops all rings, forgets the port's addresses and its fault.
     pub fn detach(&mut self, port: PortId) {
         let Ok(slot) = self.port_slot(port) else { return };
+        self.rings.clear();
         if let Ok(vhost) = self.vhost_mut(port) {
             vhost.detach();
         }

@@ -142,20 +142,16 @@ impl VhostDevice {
     }
 
     /// Replaces a started ring's call descriptor.
-    pub(crate) fn set_call(
-        &mut self,
-        index: usize,
-        call: Option<OwnedFd>,
-    ) -> Result<(), EngineError> {
-        self.check_index(index)?;
-        let call = checked_call(index, call)?;
-        let place = if index % 2 == 0 {
-            self.receive[index / 2].as_mut().map(|ring| &mut ring.call)
-        } else {
-            self.transmit[index / 2].as_mut().map(|ring| &mut ring.call)
-        };
-        *place.ok_or(EngineError::NotStarted(index))? = call;
-        Ok(())
+    pub(crate) fn set_call(&mut self, index: usize, call: Option<OwnedFd>) {
+        let Ok(call) = checked_call(index, call) else { return };
+        let pair = index / 2;
+        if index % 2 == 0 {
+            if let Some(Some(ring)) = self.receive.get_mut(pair) {
+                ring.call = call;
+            }
+        } else if let Some(Some(ring)) = self.transmit.get_mut(pair) {
+            ring.call = call;
+        }
     }
 
     /// Replaces a started ring's kick descriptor. Kicks of receive rings are never waited for.

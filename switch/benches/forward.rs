@@ -1,0 +1,143 @@
+//! What a frame costs the worker: vhost port to vhost port, known unicast, both drivers in this
+//! process on this thread.
+//!
+//! The driver's own work is timed by itself, around each call, and left out; so are the caches
+//! that two cores would fight over. Each figure is the median of the rounds. Cycles are those of
+//! the time-stamp counter.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::time::Instant;
+
+use support::*;
+use trama_switch::{Engine, Time, VlanMode};
+use trama_virtqueue::RingFeatures;
+
+/// Frames handed over before the switch has its turn.
+const BATCH: usize = 256;
+const ROUNDS: usize = 20_000;
+
+fn ticks() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has a time-stamp counter, and reading it does nothing else.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::arch::x86_64::_rdtsc()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    0
+}
+
+struct Case {
+    name: &'static str,
+    len: usize,
+    vlans: (VlanMode, VlanMode),
+    features: RingFeatures,
+    /// Destinations and sources that take turns.
+    stations: u8,
+}
+
+fn run(case: &Case) {
+    let mut engine = Engine::new(1);
+    let lab = network(&mut engine, 1500);
+    let options = driver_options(1024, case.features);
+    let mut a = Guest::add(&mut engine, port(lab, case.vlans.0.clone()), options, options);
+    let mut b = Guest::add(&mut engine, port(lab, case.vlans.1.clone()), options, options);
+    let mut clock = 0;
+    let mut step = |engine: &mut Engine| {
+        // Each round is later than any hold-off.
+        clock += 20_000;
+        while engine.poll(Time(clock)) {}
+    };
+    for station in 0..case.stations {
+        b.send(&PLAIN, &frame(mac(200), mac(100 + station), case.len));
+        step(&mut engine);
+    }
+    a.frames();
+    let frames: Vec<Vec<u8>> = (0..case.stations)
+        .map(|station| frame(mac(100 + station), mac(station), case.len))
+        .collect();
+    let (mut nanos, mut cycles, mut driver_nanos) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        a.tx.reclaim().unwrap();
+        for i in 0..BATCH {
+            a.tx.send(&PLAIN, &[&frames[i % frames.len()]]).unwrap();
+        }
+        a.tx.publish();
+        let start = Instant::now();
+        let start_ticks = ticks();
+        step(&mut engine);
+        let end_ticks = ticks();
+        let end = Instant::now();
+        assert_eq!(b.rx.discard(BATCH).unwrap(), BATCH);
+        b.rx.refill();
+        driver_nanos.push((start - begin + end.elapsed()).as_nanos() as u64);
+        nanos.push((end - start).as_nanos() as u64);
+        cycles.push(end_ticks - start_ticks);
+    }
+    println!(
+        "{:44} {:7.1} ns {:7.1} cycles a frame   (driver, both ends: {:.1} ns)",
+        case.name,
+        median(nanos),
+        median(cycles),
+        median(driver_nanos)
+    );
+}
+
+fn median(mut values: Vec<u64>) -> f64 {
+    values.sort_unstable();
+    values[values.len() / 2] as f64 / BATCH as f64
+}
+
+fn main() {
+    let in_order = RingFeatures { in_order: true, mergeable: true, ..Default::default() };
+    let event_idx =
+        RingFeatures { event_idx: true, indirect: true, mergeable: true, ..Default::default() };
+    let plain = RingFeatures { mergeable: true, ..Default::default() };
+    let trunks = || (trunk(), trunk());
+    let cases = [
+        Case { name: "60 B", len: 60, vlans: trunks(), features: plain, stations: 1 },
+        Case { name: "60 B, in order", len: 60, vlans: trunks(), features: in_order, stations: 1 },
+        Case {
+            name: "60 B, event index",
+            len: 60,
+            vlans: trunks(),
+            features: event_idx,
+            stations: 1,
+        },
+        Case {
+            name: "60 B, in order, 50 stations each side",
+            len: 60,
+            vlans: trunks(),
+            features: in_order,
+            stations: 50,
+        },
+        Case {
+            name: "60 B, in order, access to access",
+            len: 60,
+            vlans: (access(10), access(10)),
+            features: in_order,
+            stations: 1,
+        },
+        Case {
+            name: "60 B, in order, access to trunk (tag pushed)",
+            len: 60,
+            vlans: (access(10), trunk()),
+            features: in_order,
+            stations: 1,
+        },
+        Case { name: "1500 B", len: 1500, vlans: trunks(), features: plain, stations: 1 },
+        Case {
+            name: "1500 B, in order",
+            len: 1500,
+            vlans: trunks(),
+            features: in_order,
+            stations: 1,
+        },
+    ];
+    for case in &cases {
+        run(case);
+    }
+}

@@ -1,0 +1,146 @@
+//! What the tests and the benchmark of the switch share: networks, dummy stations, guests whose
+//! driver side runs in this process, and frames.
+#![allow(dead_code, missing_docs)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use trama_frame::{MacAddr, Offloads, VlanId, VlanTag, VnetHeader};
+use trama_switch::ports::dummy::dummy_with_offloads;
+use trama_switch::{
+    Captured, Device, DummyHandle, Engine, NetworkId, NetworkSettings, PortCounters, PortId,
+    PortSettings, RingFds, VhostDevice, VlanMode, VlanSet,
+};
+use trama_virtqueue::{
+    ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures,
+};
+
+pub const PLAIN: [u8; HEADER_LEN] = [0; HEADER_LEN];
+
+pub fn network(engine: &mut Engine, mtu: u16) -> NetworkId {
+    engine.add_network(NetworkSettings {
+        name: "lab".into(),
+        mtu,
+        mac_table_size: 8192,
+        mac_aging: Duration::from_secs(300),
+    })
+}
+
+pub fn vid(vlan: u16) -> VlanId {
+    VlanId::new(vlan).unwrap()
+}
+
+pub fn access(vlan: u16) -> VlanMode {
+    VlanMode::Access { tag: vid(vlan) }
+}
+
+pub fn trunk() -> VlanMode {
+    VlanMode::Trunk { trunks: VlanSet::all() }
+}
+
+pub fn port(network: NetworkId, vlan: VlanMode) -> PortSettings {
+    PortSettings { name: "port".into(), network: Some(network), vlan, cable: true }
+}
+
+/// A locally administered station address.
+pub fn mac(station: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, station])
+}
+
+/// A frame of `len` bytes with a recognisable payload.
+pub fn frame(dst: MacAddr, src: MacAddr, len: usize) -> Vec<u8> {
+    let mut bytes = [&dst.0[..], &src.0[..], &[0x88, 0xb5]].concat();
+    bytes.extend((bytes.len()..len).map(|i| (i * 31 + i / 256) as u8));
+    bytes
+}
+
+/// The same with a tag.
+pub fn tagged(tag: VlanTag, untagged: &[u8]) -> Vec<u8> {
+    let (tpid, tci) = (tag.tpid.to_be_bytes(), tag.tci.to_be_bytes());
+    [&untagged[..12], &tpid[..], &tci[..], &untagged[12..]].concat()
+}
+
+pub fn c_tag(tci: u16) -> VlanTag {
+    VlanTag { tpid: 0x8100, tci }
+}
+
+/// A dummy port and both its ends.
+pub struct Station {
+    pub id: PortId,
+    pub handle: DummyHandle,
+    pub counters: Arc<PortCounters>,
+}
+
+impl Station {
+    pub fn add(engine: &mut Engine, settings: PortSettings, offloads: Offloads) -> Station {
+        let (device, handle) = dummy_with_offloads(1024, offloads);
+        let (id, counters) = engine.add_port(settings, Device::Dummy(device)).unwrap();
+        Station { id, handle, counters }
+    }
+
+    pub fn send(&self, bytes: &[u8]) {
+        self.handle.inject(VnetHeader::default(), bytes).unwrap();
+    }
+
+    pub fn frames(&self) -> Vec<Vec<u8>> {
+        self.handle.captured().into_iter().map(|Captured { bytes, .. }| bytes).collect()
+    }
+}
+
+/// A vhost port and the driver of a guest on it.
+pub struct Guest {
+    pub id: PortId,
+    pub counters: Arc<PortCounters>,
+    pub tx: DriverTx,
+    pub rx: DriverRx,
+    pub memory: Arc<DriverMemory>,
+}
+
+pub fn driver_options(size: u16, features: RingFeatures) -> DriverOptions {
+    DriverOptions { size, features, shape: ChainShape::Single, buffer_size: HEADER_LEN + 1600 }
+}
+
+impl Guest {
+    pub fn add(
+        engine: &mut Engine,
+        settings: PortSettings,
+        tx_options: DriverOptions,
+        rx_options: DriverOptions,
+    ) -> Guest {
+        let device = Device::Vhost(VhostDevice::new(1));
+        let (id, counters) = engine.add_port(settings, device).unwrap();
+        let size = tx_options.memory_size() + rx_options.memory_size();
+        let memory = DriverMemory::new(size).unwrap();
+        let tx = DriverTx::new(&memory, tx_options).unwrap();
+        let rx = DriverRx::new(&memory, rx_options).unwrap();
+        let mut guest = Guest { id, counters, tx, rx, memory };
+        guest.start(engine);
+        guest
+    }
+
+    /// Starts both rings, without descriptors: the engine looks, the driver looks.
+    pub fn start(&mut self, engine: &mut Engine) {
+        let map = self.memory.map();
+        let rx = self.rx.setup(map.clone());
+        engine.start_ring(self.id, 0, rx, RingFds::default()).unwrap();
+        engine.start_ring(self.id, 1, self.tx.setup(map), RingFds::default()).unwrap();
+        self.rx.refill();
+    }
+
+    pub fn send(&mut self, header: &[u8; HEADER_LEN], bytes: &[u8]) {
+        self.tx.reclaim().unwrap();
+        self.tx.send(header, &[bytes]).unwrap();
+        self.tx.publish();
+    }
+
+    /// All frames that have arrived, with their headers.
+    pub fn frames(&mut self) -> Vec<(VnetHeader, Vec<u8>)> {
+        let mut frames = Vec::new();
+        let mut bytes = Vec::new();
+        while let Some(header) = self.rx.recv(&mut bytes).unwrap() {
+            frames.push((VnetHeader::from_bytes(&header), bytes.clone()));
+        }
+        self.rx.refill();
+        frames
+    }
+}
