@@ -246,18 +246,27 @@ impl<R: Rings> Worker<R> {
             }
             control.progress(handler.acknowledged, handler.active_pairs(), complaint);
         });
-        let kicked = self.control.disconnected();
-        match (kicked, end) {
-            (_, End::Stopped) => {}
-            (Some(reason), _) | (None, End::Failed(reason)) => self.failed(&reason),
-            (None, End::Closed) => tracing::info!(socket, "frontend disconnected"),
+        let (stopped, failure) = match end {
+            End::Stopped => (true, None),
+            End::Closed => (false, None),
+            End::Failed(reason) => (false, Some(reason)),
+        };
+        match self.control.disconnected(failure) {
+            Some(reason) => self.report(&reason),
+            None if !stopped => tracing::info!(socket, "frontend disconnected"),
+            None => {}
         }
     }
 
-    /// Notes a failure. The same one again within a second is not worth a second warning.
+    /// Notes that no connection came about.
     fn failed(&mut self, reason: &str) {
-        let socket = self.path.display();
         self.control.failed(reason);
+        self.report(reason);
+    }
+
+    /// Logs a failure. The same one again soon after is not worth a second warning.
+    fn report(&mut self, reason: &str) {
+        let socket = self.path.display();
         match &mut self.last {
             Some((last, at)) if last == reason && at.elapsed() < 2 * LAST_PAUSE => {
                 *at = Instant::now();

@@ -127,17 +127,22 @@ impl Control {
         }
     }
 
-    /// The connection has ended; says why if it was somebody else's doing.
-    pub fn disconnected(&self) -> Option<String> {
+    /// The connection has ended, by a failure or not; returns the failure to report, which is
+    /// somebody else's reason if there was one.
+    pub fn disconnected(&self, failure: Option<String>) -> Option<String> {
         let mut inner = self.lock();
         inner.stream = None;
         inner.status.state = self.idle;
         inner.status.features = 0;
         inner.status.queue_pairs_active = 0;
-        inner.kicked.take()
+        let failure = inner.kicked.take().or(failure);
+        if failure.is_some() {
+            inner.status.last_error.clone_from(&failure);
+        }
+        failure
     }
 
-    /// Something went wrong.
+    /// No connection came about.
     pub fn failed(&self, reason: &str) {
         self.lock().status.last_error = Some(reason.to_owned());
     }

@@ -1,0 +1,202 @@
+//! One virtual machine's network card on one TAP device, without a switch around it.
+//!
+//! It is the same worker that drives whole networks, with two ports: what the guest sends comes
+//! out of the TAP device and the other way round, VLAN tags and unfinished segments included.
+//! It runs in the foreground until SIGTERM or SIGINT, and takes its TAP device and its socket
+//! away with it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use trama_switch::{
+    Device, Engine, EngineError, NetworkSettings, PortId, PortSettings, Spin, Tap, TapOptions,
+    VhostDevice, VlanMode, VlanSet, WorkerHandle, WorkerOptions,
+};
+use trama_vhost_net_backend::{Role, Session, SessionOptions, SwitchPort};
+
+/// Connects one vhost-user frontend (QEMU, cloud-hypervisor, DPDK) to one TAP device.
+#[derive(Parser, Debug)]
+#[command(name = "trama-vhost-net", version)]
+struct Arguments {
+    /// The vhost-user socket
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// Who makes the connection: we listen (server), or the frontend does (client)
+    #[arg(long, value_enum, default_value = "server")]
+    role: RoleName,
+    /// The TAP device; made here unless it exists
+    #[arg(long, value_name = "NAME")]
+    tap: String,
+    /// The named network namespace that the TAP device goes into
+    #[arg(long, value_name = "NAME")]
+    netns: Option<String>,
+    /// An address for the TAP device, with its prefix length; may be given several times
+    #[arg(long, value_name = "CIDR", value_parser = parse_cidr)]
+    address: Vec<(IpAddr, u8)>,
+    /// The largest packet in bytes, without the Ethernet header
+    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(68..=65_520))]
+    mtu: u16,
+    /// Pairs of queues that the guest may use
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=128))]
+    queues: u16,
+    /// How long to look for more after the last frame before sleeping: never, always, or a time
+    #[arg(long, default_value = "20us", value_name = "TIME", value_parser = parse_spin)]
+    spin: Spin,
+}
+
+#[derive(Clone, Copy, ValueEnum, Debug)]
+enum RoleName {
+    Server,
+    Client,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    // First, so that no signal is missed while the rest is set up.
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let tap = Tap::open(&TapOptions {
+        ifname: arguments.tap.clone(),
+        netns: arguments.netns,
+        address: arguments.address,
+        mtu: arguments.mtu,
+        mac: None,
+        vnet_header: true,
+    })?;
+    let (worker, thread) = start_worker(arguments.spin)?;
+    let (mtu, queues) = (arguments.mtu, arguments.queues);
+    let port = worker.call(move |engine, _| connect(engine, mtu, queues, tap))??;
+    let role = match arguments.role {
+        RoleName::Server => Role::Server,
+        RoleName::Client => Role::Client,
+    };
+    let options =
+        SessionOptions { queue_pairs: queues, mtu, ..SessionOptions::new(&arguments.socket, role) };
+    let session = Session::spawn(options, SwitchPort::new(worker.clone(), port)?)?;
+    tracing::info!(tap = arguments.tap, socket = %arguments.socket.display(), "ready");
+
+    let signal = signals.forever().next();
+    tracing::info!(signal, "ending");
+    session.stop();
+    worker.stop();
+    thread.join().map_err(|_| "the worker thread panicked")?;
+    Ok(())
+}
+
+fn start_worker(spin: Spin) -> std::io::Result<(WorkerHandle, JoinHandle<()>)> {
+    use std::hash::{BuildHasher, RandomState};
+    // The standard library's hash keys are the process's random numbers.
+    let seed = RandomState::new().hash_one(0);
+    WorkerHandle::spawn(WorkerOptions { spin, name: "worker".into(), seed })
+}
+
+/// The network of two: returns the guest's port.
+fn connect(
+    engine: &mut Engine,
+    mtu: u16,
+    queue_pairs: u16,
+    tap: Tap,
+) -> Result<PortId, EngineError> {
+    let network = engine.add_network(NetworkSettings {
+        name: "vhost-net".into(),
+        mtu,
+        mac_table_size: 8192,
+        mac_aging: Duration::from_secs(300),
+    });
+    let port = |name: &str| PortSettings {
+        name: name.into(),
+        network: Some(network),
+        vlan: VlanMode::Trunk { trunks: VlanSet::all() },
+        cable: true,
+    };
+    engine.add_port(port("tap"), Device::Tap(tap))?;
+    let (guest, _) =
+        engine.add_port(port("guest"), Device::Vhost(VhostDevice::new(queue_pairs)))?;
+    Ok(guest)
+}
+
+fn parse_cidr(text: &str) -> Result<(IpAddr, u8), String> {
+    let (address, prefix) = text.split_once('/').ok_or("an address looks like 192.0.2.1/24")?;
+    let address: IpAddr = address.parse().map_err(|_| format!("{address} is no IP address"))?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    match prefix.parse() {
+        Ok(prefix) if prefix <= longest => Ok((address, prefix)),
+        _ => Err(format!("the prefix length of {address} is 0 to {longest}")),
+    }
+}
+
+fn parse_spin(text: &str) -> Result<Spin, String> {
+    match text {
+        "never" | "0" => return Ok(Spin::Never),
+        "always" => return Ok(Spin::Always),
+        _ => {}
+    }
+    let units = [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)];
+    let nanos = units.into_iter().find_map(|(unit, nanos)| {
+        let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        number.checked_mul(nanos)
+    });
+    match nanos {
+        Some(0) => Ok(Spin::Never),
+        Some(nanos) => Ok(Spin::For(Duration::from_nanos(nanos))),
+        None => Err("give never, always, or a time like 20us".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_need_a_prefix_that_fits() {
+        assert_eq!(parse_cidr("10.0.0.1/24"), Ok((IpAddr::from([10, 0, 0, 1]), 24)));
+        assert_eq!(parse_cidr("::1/128").unwrap().1, 128);
+        for wrong in ["10.0.0.1", "10.0.0.1/33", "10.0.0/8", "::1/129", "10.0.0.1/-1", "/", ""] {
+            assert!(parse_cidr(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn spin_is_a_word_or_a_time() {
+        let cases = [
+            ("never", Spin::Never),
+            ("0us", Spin::Never),
+            ("always", Spin::Always),
+            ("20us", Spin::For(Duration::from_micros(20))),
+            ("1 ms", Spin::For(Duration::from_millis(1))),
+            ("2s", Spin::For(Duration::from_secs(2))),
+        ];
+        for (text, spin) in cases {
+            assert_eq!(parse_spin(text), Ok(spin), "{text}");
+        }
+        for wrong in ["", "20", "us", "-1us", "99999999999999999999s", "18446744073709551615s"] {
+            assert!(parse_spin(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! What a session makes of the orders in which frontends say things.
+
+mod support;
+
+use std::os::fd::AsFd;
+
+use support::*;
+use trama_vhost_net_backend::features::{self, VHOST_USER_PROTOCOL_FEATURES};
+use trama_vhost_net_backend::{Role, Session, SessionOptions, SessionState};
+
+struct Setting {
+    rings: MockRings,
+    session: Session,
+    peer: Peer,
+    memory: Memory,
+    dir: tempfile::TempDir,
+}
+
+/// A session with a frontend connected; `change` adjusts its options.
+fn setting(change: impl FnOnce(&mut SessionOptions)) -> Setting {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("port.sock");
+    let mut options = SessionOptions::new(&path, Role::Server);
+    change(&mut options);
+    let rings = MockRings::new();
+    let session = Session::spawn(options, rings.clone()).unwrap();
+    let peer = Peer::connect(&path);
+    rings.log();
+    Setting { rings, session, peer, memory: Memory::new(0, 0x7f00_0000_0000, 1 << 20), dir }
+}
+
+fn error(session: &Session) -> String {
+    eventually("the connection ends", || session.status().state == SessionState::Listening);
+    session.status().last_error.expect("a reason is kept")
+}
+
+/// What the operator is told while the connection goes on.
+fn complaint(session: &Session) -> String {
+    eventually("the complaint is shown", || session.status().last_error.is_some());
+    assert_eq!(session.status().state, SessionState::Connected);
+    session.status().last_error.unwrap()
+}
+
+#[test]
+fn a_ring_starts_when_enabled_after_its_kick() {
+    // The order of DPDK's virtio-user. The kick is never written.
+    let s = setting(|_| ());
+    s.peer.set_up(&s.memory);
+    for ring in [0, 1] {
+        s.peer.describe_ring(ring, &s.memory, &event());
+    }
+    assert!(s.rings.running().is_empty(), "disabled rings do not run");
+    s.peer.vring(SET_VRING_ENABLE, 0, 1);
+    assert_eq!(s.rings.running(), [0]);
+    assert_eq!(s.session.status().queue_pairs_active, 0);
+    s.peer.vring(SET_VRING_ENABLE, 1, 1);
+    assert_eq!(s.rings.running(), [0, 1]);
+    eventually("a pair is active", || s.session.status().queue_pairs_active == 1);
+    let told = s.rings.told();
+    let setup = &told.running[&1].0;
+    assert_eq!((setup.size, setup.next), (256, 0));
+    assert_eq!((setup.desc, setup.avail), (0x7f00_0000_4000, 0x7f00_0000_5000));
+    assert_eq!(setup.used, 0x7f00_0000_6000);
+    assert!(setup.features.event_idx && setup.features.in_order && setup.features.mergeable);
+}
+
+#[test]
+fn a_ring_starts_by_its_kick_when_enabled_before() {
+    // The order of QEMU, which enables before it even acknowledges features.
+    let s = setting(|_| ());
+    let offered = s.peer.greet();
+    s.peer.vring(SET_VRING_ENABLE, 0, 1);
+    s.peer.do_tell(SET_FEATURES, &offered.to_ne_bytes(), &[]);
+    s.peer.do_tell(SET_MEM_TABLE, &s.memory.table(), &[s.memory.file.as_fd()]);
+    s.peer.describe_ring(0, &s.memory, &event());
+    assert_eq!(s.rings.running(), [0]);
+}
+
+#[test]
+fn rings_are_enabled_from_the_start_without_protocol_features() {
+    let s = setting(|_| ());
+    let offered = s.peer.ask(GET_FEATURES, &[]);
+    let plain = offered & !VHOST_USER_PROTOCOL_FEATURES;
+    assert!(s.peer.send(SET_FEATURES, 1, &plain.to_ne_bytes(), &[]));
+    assert!(s.peer.send(SET_MEM_TABLE, 1, &s.memory.table(), &[s.memory.file.as_fd()]));
+    assert!(s.peer.send(SET_VRING_NUM, 1, &state(0, 256), &[]));
+    assert!(s.peer.send(SET_VRING_ADDR, 1, &s.memory.ring(0), &[]));
+    assert!(s.peer.send(SET_VRING_KICK, 1, &words(&[0]), &[event().as_fd()]));
+    eventually("the ring starts", || s.rings.running() == [0]);
+}
+
+#[test]
+fn a_frontend_without_kick_descriptor_is_served() {
+    let s = setting(|_| ());
+    s.peer.set_up(&s.memory);
+    s.peer.vring(SET_VRING_NUM, 0, 64);
+    s.peer.do_tell(SET_VRING_ADDR, &s.memory.ring(0), &[]);
+    s.peer.vring(SET_VRING_ENABLE, 0, 1);
+    assert!(s.rings.running().is_empty());
+    s.peer.do_tell(SET_VRING_KICK, &words(&[0x100]), &[]);
+    assert!(s.rings.told().running[&0].1.kick.is_none());
+}
+
+#[test]
+fn the_index_survives_disable_and_is_what_get_vring_base_answers() {
+    let s = setting(|_| ());
+    s.peer.set_up(&s.memory);
+    s.peer.describe_ring(1, &s.memory, &event());
+    s.peer.vring(SET_VRING_ENABLE, 1, 1);
+    s.rings.told().used = 65_535;
+    s.peer.vring(SET_VRING_ENABLE, 1, 0);
+    s.peer.vring(SET_VRING_ENABLE, 1, 1);
+    s.rings.told().used = 10;
+    s.peer.vring(SET_VRING_ENABLE, 1, 0);
+    assert_eq!(s.peer.base(1), 9);
+    let log = s.rings.log().join(", ");
+    assert!(log.ends_with("start 1 at 0, stop 1, start 1 at 65535, stop 1"), "{log}");
+    s.peer.vring(SET_VRING_ENABLE, 1, 1);
+    assert!(s.rings.running().is_empty(), "GET_VRING_BASE stops until the next kick descriptor");
+    s.peer.vring_fd(SET_VRING_KICK, 1, &event());
+    assert_eq!(s.rings.log(), ["start 1 at 9"]);
+    // This one runs when it is asked.
+    s.rings.told().used = 1;
+    assert_eq!(s.peer.base(1), 10);
+    assert_eq!(s.rings.log(), ["stop 1"]);
+}
+
+#[test]
+fn a_call_descriptor_is_replaced_under_the_running_ring_and_called_once() {
+    let s = setting(|_| ());
+    let (first, second) = (event(), event());
+    s.peer.set_up(&s.memory);
+    s.peer.vring_fd(SET_VRING_CALL, 0, &first);
+    s.peer.describe_ring(0, &s.memory, &event());
+    s.peer.vring(SET_VRING_ENABLE, 0, 1);
+    s.rings.log();
+    s.peer.vring_fd(SET_VRING_CALL, 0, &second);
+    assert_eq!(s.rings.log(), ["call 0"]);
+    assert_eq!((count(&first), count(&second)), (0, 1));
+    let call = s.rings.told().running[&0].1.call.as_ref().unwrap().try_clone().unwrap();
+    rustix::io::write(&call, &1u64.to_ne_bytes()).unwrap();
+    assert_eq!(count(&second), 1);
+    s.peer.do_tell(SET_VRING_CALL, &words(&[0x100]), &[]);
+    assert!(s.rings.told().running[&0].1.call.is_none());
+    s.peer.vring_fd(SET_VRING_KICK, 0, &event());
+    assert_eq!(s.rings.log(), ["call 0", "kick 0"]);
+}
+
+#[test]
+fn memory_is_swapped_under_running_rings() {
+    let s = setting(|_| ());
+    s.peer.set_up(&s.memory);
+    s.peer.describe_ring(0, &s.memory, &event());
+    s.peer.vring(SET_VRING_ENABLE, 0, 1);
+    s.rings.log();
+    s.peer.do_tell(SET_MEM_TABLE, &s.memory.table(), &[s.memory.file.as_fd()]);
+    assert_eq!(s.rings.log(), ["memory 1"], "the ring goes on");
+
+    // A table without the ring's memory: it waits, and goes on when the memory is back.
+    s.rings.told().used = 3;
+    let other = Memory::new(1 << 32, 0x6000_0000_0000, 1 << 16);
+    s.peer.do_tell(SET_MEM_TABLE, &other.table(), &[other.file.as_fd()]);
+    assert_eq!(s.rings.log(), ["stop 0", "memory 1"]);
+    s.peer.do_tell(ADD_MEM_REG, &s.memory.single(), &[s.memory.file.as_fd()]);
+    assert_eq!(s.rings.log(), ["memory 2", "start 0 at 3"]);
+    s.peer.do_tell(REM_MEM_REG, &other.single(), &[]);
+    assert_eq!(s.rings.log(), ["memory 1"]);
+    s.peer.do_tell(REM_MEM_REG, &s.memory.single(), &[s.memory.file.as_fd()]);
+    assert_eq!(s.rings.log(), ["stop 0"]);
+    s.peer.do_tell(ADD_MEM_REG, &s.memory.single(), &[s.memory.file.as_fd()]);
+    assert_eq!(s.rings.log(), ["memory 1", "start 0 at 6"]);
+    assert!(!s.peer.tell(REM_MEM_REG, &other.single(), &[]));
+    assert!(error(&s.session).contains("no such memory region at 0x100000000"));
+}
+
+#[test]
+fn features_set_again_restart_the_rings() {
+    let s = setting(|_| ());
+    s.peer.set_up(&s.memory);
+    s.peer.describe_ring(0, &s.memory, &event());
+    s.peer.vring(SET_VRING_ENABLE, 0, 1);
+    s.rings.told().used = 7;
+    let fewer = features::ALL & !features::IN_ORDER & !features::NET_F_MQ;
+    s.peer.do_tell(SET_FEATURES, &fewer.to_ne_bytes(), &[]);
+    assert!(s.rings.log().join(", ").ends_with("start 0 at 0, stop 0, features, start 0 at 7"));
+    assert!(!s.rings.told().running[&0].0.features.in_order);
+    eventually("the status shows it", || s.session.status().features == fewer);
+}
+
+#[test]
+fn reset_owner_disables_all_rings() {
+    let s = setting(|_| ());
+    s.peer.set_up(&s.memory);
+    s.peer.describe_ring(0, &s.memory, &event());
+    s.peer.vring(SET_VRING_ENABLE, 0, 1);
+    s.peer.do_tell(RESET_OWNER, &[], &[]);
+    assert!(s.rings.running().is_empty());
+    s.peer.describe_ring(0, &s.memory, &event());
+    s.peer.vring(SET_VRING_ENABLE, 0, 1);
+    assert_eq!(s.rings.running(), [0]);
+}
+
+#[test]
+fn the_offer_depends_on_the_options_alone() {
+    let s = setting(|_| ());
+    assert_eq!(s.peer.greet(), features::ALL & !features::NET_F_MQ);
+    assert_eq!(s.peer.ask(GET_MAX_MEM_SLOTS, &[]), 64);
+    drop(s.peer);
+    assert_eq!(Peer::connect(&s.dir.path().join("port.sock")).greet(), s_features(1));
+
+    let s = setting(|options| options.queue_pairs = 4);
+    assert_eq!(s.peer.greet(), features::ALL);
+    assert_eq!(s.peer.ask(GET_QUEUE_NUM, &[]), 8);
+    s.peer.vring(SET_VRING_NUM, 7, 256);
+    assert!(!s.peer.tell(SET_VRING_NUM, &state(8, 256), &[]));
+    assert!(error(&s.session).contains("ring 8 does not exist, there are 8"));
+
+    let s = setting(|options| options.features = !features::IN_ORDER);
+    assert_eq!(s.peer.greet() & features::IN_ORDER, 0);
+}
+
+fn s_features(queue_pairs: u16) -> u64 {
+    features::offered(features::ALL, queue_pairs)
+}
+
+#[test]
+fn an_mtu_above_the_networks_is_refused_and_the_session_goes_on() {
+    let s = setting(|options| options.mtu = 1500);
+    s.peer.greet();
+    assert!(s.peer.tell(NET_SET_MTU, &words(&[1500]), &[]));
+    assert!(!s.peer.tell(NET_SET_MTU, &words(&[1501]), &[]));
+    assert!(s.peer.tell(SET_OWNER, &[], &[]));
+    let told = complaint(&s.session);
+    assert!(told.contains("MTU of 1501"), "{told}");
+}
+
+#[test]
+fn memory_that_is_not_shared_is_named_with_its_remedy() {
+    // Nothing that the guest wrote arrives in the file.
+    let s = setting(|_| ());
+    s.peer.set_up(&s.memory);
+    s.peer.describe_ring(0, &s.memory, &event());
+    s.peer.vring(SET_VRING_ENABLE, 0, 1);
+    let told = complaint(&s.session);
+    assert!(told.contains("share=on"), "{told}");
+    assert_eq!(s.rings.running(), [0], "it is only a suspicion");
+
+    // No descriptor, and one of something that is not memory.
+    for wrong in [vec![], vec![event()]] {
+        let s = setting(|_| ());
+        s.peer.greet();
+        let fds: Vec<_> = wrong.iter().map(AsFd::as_fd).collect();
+        assert!(!s.peer.tell(SET_MEM_TABLE, &s.memory.table(), &fds));
+        let error = error(&s.session);
+        assert!(error.contains("SET_MEM_TABLE") && error.contains("share=on"), "{error}");
+    }
+}
+
+#[test]
+fn wrong_requests_end_the_connection_with_their_name_and_reason() {
+    let file = Memory::new(0, 0, 4096).file;
+    type Act<'a> = &'a dyn Fn(&Peer, &Memory);
+    let cases: [(Act, &str); 9] = [
+        (&|p, _| drop(p.send(99, 1, &[], &[])), "unknown request 99 (0 bytes): it is malformed"),
+        (&|p, _| drop(p.send(SET_OWNER, 2, &[], &[])), "SET_OWNER (0 bytes): it is malformed"),
+        (&|p, _| drop(p.send(SET_FEATURES, 1, &[0; 4], &[])), "SET_FEATURES (4 bytes): it is mal"),
+        (&|p, _| drop(p.send(SET_FEATURES, 1, &words(&[1 << 34]), &[])), "0x400000000 were ack"),
+        (&|p, _| drop(p.send(SET_PROTOCOL_FEATURES, 1, &words(&[2]), &[])), "0x2 were ack"),
+        (&|p, _| drop(p.send(SET_VRING_NUM, 1, &state(0, 65_536), &[])), "65536 entries"),
+        (&|p, _| drop(p.send(SET_VRING_BASE, 1, &state(0, 65_536), &[])), "base 65536"),
+        (
+            &|p, _| drop(p.send(SET_VRING_KICK, 1, &words(&[0]), &[file.as_fd()])),
+            "ring 0: the descriptor is /memfd:guest (deleted), not an eventfd",
+        ),
+        (
+            &|p, memory| {
+                p.greet();
+                let legacy = VHOST_USER_PROTOCOL_FEATURES;
+                p.do_tell(SET_FEATURES, &legacy.to_ne_bytes(), &[]);
+                p.do_tell(SET_MEM_TABLE, &memory.table(), &[memory.file.as_fd()]);
+                p.describe_ring(0, memory, &event());
+                p.send(SET_VRING_ENABLE, 1, &state(0, 1), &[]);
+            },
+            "VIRTIO_F_VERSION_1",
+        ),
+    ];
+    for (act, expected) in cases {
+        let s = setting(|_| ());
+        act(&s.peer, &s.memory);
+        assert!(s.peer.is_closed());
+        let error = error(&s.session);
+        assert!(error.contains(expected), "expected {expected:?} in {error:?}");
+        assert_eq!(s.session.status().features, 0);
+        // The next one is served.
+        Peer::connect(&s.dir.path().join("port.sock")).greet();
+    }
+}
+
+#[test]
+fn broken_rings_and_kick_out_close_the_connection() {
+    let s = setting(|_| ());
+    s.peer.set_up(&s.memory);
+    s.rings.break_now("the driver broke ring 0");
+    assert!(s.peer.is_closed());
+    assert_eq!(error(&s.session), "the driver broke ring 0");
+    assert!(s.rings.told().memory.is_none());
+
+    let peer = Peer::connect(&s.dir.path().join("port.sock"));
+    peer.greet();
+    s.session.handle().kick_out("removed from the network");
+    assert!(peer.is_closed());
+    assert_eq!(error(&s.session), "removed from the network");
+    let peer = Peer::connect(&s.dir.path().join("port.sock"));
+    peer.greet();
+    let status = s.session.status();
+    assert_eq!((status.last_error, status.connects), (None, 3));
+}
