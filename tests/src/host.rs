@@ -1,6 +1,5 @@
 //! What tests ask of any host, be it a guest or a namespace: run a command, ping, measure, listen.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::process::{unique, wait_until};
@@ -82,7 +81,7 @@ pub trait Host {
 
     /// Runs an iperf3 client with `options` and gives its JSON report.
     #[track_caller]
-    fn iperf(&self, server: IpAddr, port: u16, options: &str) -> serde_json::Value {
+    fn iperf(&self, server: &str, port: u16, options: &str) -> serde_json::Value {
         let command = format!("iperf3 -J -c {server} -p {port} {options}");
         let answer = self.try_run_for(&command, Duration::from_secs(90));
         let report: serde_json::Value = serde_json::from_str(&answer.text)
@@ -98,7 +97,7 @@ pub trait Host {
 
     /// Bytes that arrived at the receiving end of one iperf3 TCP run.
     #[track_caller]
-    fn iperf_received(&self, server: IpAddr, port: u16, options: &str) -> u64 {
+    fn iperf_received(&self, server: &str, port: u16, options: &str) -> u64 {
         let report = self.iperf(server, port, options);
         report["end"]["sum_received"]["bytes"].as_u64().expect("bytes in iperf3's report")
     }
@@ -197,5 +196,51 @@ impl CaptureResult {
                 .any(|sign| line.contains(sign))
         };
         self.text.lines().filter(wrong).collect()
+    }
+}
+
+/// A steady row of echo requests that runs while the test does something else.
+pub struct Pinging<'a> {
+    host: &'a dyn Host,
+    file: String,
+    pid: u32,
+}
+
+impl<'a> Pinging<'a> {
+    /// Starts to ask `address`, every `interval` seconds, which must answer already.
+    #[track_caller]
+    pub fn start(host: &'a dyn Host, address: &str, interval: f32) -> Pinging<'a> {
+        host.wait_for_ping(address, Duration::from_secs(20));
+        let file = format!("{}/pinging-{}", host.scratch(), unique());
+        let command = format!("ping -q -i {interval} {address} >{file} 2>&1 </dev/null & echo $!");
+        let pid = host.run(&command).trim().parse().expect("ping's process id");
+        Pinging { host, file, pid }
+    }
+
+    /// Ends it: how many were sent, and how many were answered.
+    #[track_caller]
+    pub fn stop(self) -> (u32, u32) {
+        self.host.run(&format!("kill -INT {}", self.pid));
+        let report = wait_until("ping ends", Duration::from_secs(10), || {
+            let text = self.host.run(&format!("cat {}", self.file));
+            text.contains("packet loss").then_some(text)
+        });
+        let counts = report.lines().find(|line| line.contains("transmitted")).expect("found above");
+        let mut numbers = counts.split(", ").map(|part| {
+            let number = part.split_whitespace().next().and_then(|number| number.parse().ok());
+            number.unwrap_or_else(|| panic!("ping said: {counts}"))
+        });
+        let (sent, answered) = (numbers.next(), numbers.next());
+        sent.zip(answered).unwrap_or_else(|| panic!("ping said: {counts}"))
+    }
+
+    /// Ends it, and checks that all but the one that may be on its way were answered.
+    #[track_caller]
+    pub fn stop_without_loss(self, at_least: u32) {
+        let name = self.host.name().to_owned();
+        let (sent, answered) = self.stop();
+        println!("{name}: {sent} echo requests, {answered} answers");
+        assert!(sent >= at_least, "{name}: only {sent} echo requests");
+        assert!(answered + 1 >= sent, "{name}: {} of {sent} echo requests lost", sent - answered);
     }
 }

@@ -1,7 +1,7 @@
 //! Support code for the system tests under `tests/tests`.
 //!
 //! A test builds a small world out of real parts: the built [`Tramad`], [`Guest`]s in QEMU,
-//! [`Netns`] hosts on TAPs, and [`RawTap`]s for frames byte by byte. Every
+//! [`Netns`] hosts on TAPs, DPDK's [`Testpmd`], and [`RawTap`]s for frames byte by byte. Every
 //! part ends with the value that stands for it, and with the test's process if that is killed:
 //! children ask the kernel for it, and namespaces, which nobody owns, are swept by the next test
 //! that makes one.
@@ -11,14 +11,18 @@
 
 pub mod guest;
 pub mod host;
+pub mod model;
 pub mod netns;
 pub mod process;
 pub mod raw_tap;
+pub mod sim;
+pub mod testpmd;
 pub mod tramad;
 
 pub use guest::{Guest, GuestOptions, Nic};
-pub use host::{Answer, Capture, Host};
+pub use host::{Answer, Capture, Host, Pinging};
 pub use netns::Netns;
 pub use process::{Process, wait_until};
 pub use raw_tap::RawTap;
+pub use testpmd::Testpmd;
 pub use tramad::Tramad;

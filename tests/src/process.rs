@@ -48,25 +48,33 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`; standard output (unless the caller took it as a pipe by `piped`) and
-    /// standard error go to `log`.
+    /// Starts `command` with nothing to read; what it writes goes to `log`.
     pub fn spawn(name: &str, command: Command, log: &Path) -> Process {
-        Process::start(name, command, log, false)
+        Process::start(name, command, log, Stdio::null(), None)
     }
 
-    /// Like [`Process::spawn`], with pipes to standard input and output.
+    /// Starts `command` with a pipe to its standard input; what it writes goes to `log`.
+    pub fn spawn_commanded(name: &str, command: Command, log: &Path) -> Process {
+        Process::start(name, command, log, Stdio::piped(), None)
+    }
+
+    /// Starts `command` with pipes to standard input and output; its errors go to `log`.
     pub fn spawn_piped(name: &str, command: Command, log: &Path) -> Process {
-        Process::start(name, command, log, true)
+        Process::start(name, command, log, Stdio::piped(), Some(Stdio::piped()))
     }
 
-    fn start(name: &str, mut command: Command, log: &Path, piped: bool) -> Process {
+    fn start(
+        name: &str,
+        mut command: Command,
+        log: &Path,
+        input: Stdio,
+        output: Option<Stdio>,
+    ) -> Process {
         let file = File::options().create(true).append(true).open(log).expect("log file");
-        if piped {
-            command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        } else {
-            command.stdin(Stdio::null()).stdout(file.try_clone().expect("log file"));
-        }
+        let output = output.unwrap_or_else(|| file.try_clone().expect("log file").into());
         let child = command
+            .stdin(input)
+            .stdout(output)
             .stderr(file)
             .process_group(0)
             .spawn()

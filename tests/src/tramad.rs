@@ -16,6 +16,10 @@ use crate::process::{Process, tied_command, wait_until};
 /// Metrics as scraped: name with labels to value.
 pub type Metrics = BTreeMap<String, f64>;
 
+/// The `[daemon]` table of a test.
+const DAEMON: &str = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\
+                      metrics = \"127.0.0.1:{metrics}\"\n\n";
+
 /// A running `tramad` on a configuration of its own; dropping it kills the daemon.
 pub struct Tramad {
     process: Process,
@@ -24,18 +28,19 @@ pub struct Tramad {
 }
 
 impl Tramad {
-    /// Starts the daemon and waits until it answers. In `configuration`, which has networks and
-    /// ports only, `{dir}` stands for a fresh directory.
+    /// Starts the daemon and waits until it answers. In `configuration`, `{dir}` stands for a
+    /// fresh directory and `{metrics}` for a free port; without a `[daemon]` table it gets one.
     #[track_caller]
     pub fn start(configuration: &str) -> Tramad {
         let dir = tempfile::tempdir().expect("temporary directory");
         let metrics = free_port();
-        let path = dir.path().display();
-        let text = format!(
-            "[daemon]\ncontrol = \"{path}/control.sock\"\nstate = \"{path}/state\"\n\
-             metrics = \"127.0.0.1:{metrics}\"\n\n{}",
-            configuration.replace("{dir}", &path.to_string())
-        );
+        let mut text = configuration.to_owned();
+        if !text.contains("[daemon]") {
+            text.insert_str(0, DAEMON);
+        }
+        let text = text
+            .replace("{dir}", &dir.path().display().to_string())
+            .replace("{metrics}", &metrics.to_string());
         std::fs::create_dir(dir.path().join("state")).expect("state directory");
         std::fs::write(dir.path().join("trama.toml"), text).expect("configuration file");
         let process = launch(dir.path());
@@ -79,6 +84,13 @@ impl Tramad {
         let log = self.log();
         assert!(answer.status == 0, "tramactl {line}: {}\ntramad's log:\n{log}", answer.text);
         answer.text
+    }
+
+    /// One of a port's counters, as `tramactl` gives it.
+    #[track_caller]
+    pub fn statistic(&self, port: &str, name: &str) -> u64 {
+        let text = self.ctl(&format!("get Interface {port} statistics:{name}"));
+        text.trim().parse().unwrap_or_else(|_| panic!("statistics:{name} of {port} is {text}"))
     }
 
     /// The address that Prometheus would scrape.
@@ -145,9 +157,16 @@ impl Tramad {
 
     /// Asks the daemon to end, and checks that it does so cleanly.
     #[track_caller]
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        self.stop_and_look(|_| {});
+    }
+
+    /// Like [`Tramad::stop`]; then `look` may see what it left in its directory.
+    #[track_caller]
+    pub fn stop_and_look(mut self, look: impl FnOnce(&Path)) {
         let status = self.process.end(Signal::TERM, Duration::from_secs(10));
         assert!(status.success(), "tramad ended with {status}; its log:\n{}", self.log());
+        look(self.dir.path());
     }
 
     #[track_caller]

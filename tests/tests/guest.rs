@@ -1,5 +1,9 @@
 //! The test guest itself, without a network: what the other tests stand on.
-#![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "nobody calls a test; one that cannot go on panics"
+)]
 
 use std::time::Duration;
 

@@ -1,0 +1,109 @@
+//! DPDK's testpmd with virtio-user devices: a vhost-user frontend that nobody here wrote.
+//!
+//! It runs without huge pages (a memfd of small ones is as shareable), so it needs no preparation
+//! of the machine and leaves nothing behind when it is killed.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::process::{Process, tied_command, unique, wait_until};
+
+/// A testpmd with two devices, which forwards what the one receives out of the other.
+pub struct Testpmd {
+    process: Process,
+    _dir: TempDir,
+}
+
+/// What a device has counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Frames received.
+    pub received: u64,
+    /// Frames sent.
+    pub sent: u64,
+}
+
+impl Testpmd {
+    /// Addresses of the two devices.
+    pub const MACS: [&str; 2] = ["52:54:00:00:0d:00", "52:54:00:00:0d:01"];
+
+    /// Starts testpmd with two devices on `sockets`, each with these properties of
+    /// `net_virtio_user`, such as `queue_size=256,mrg_rxbuf=0` or `server=1`.
+    #[track_caller]
+    pub fn start(sockets: [&Path; 2], properties: &str) -> Testpmd {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let mut command = tied_command("dpdk-testpmd");
+        command.args(["--no-huge", "--no-pci", "--single-file-segments", "-m", "256"]);
+        command.args(["-l", "0,1", "--log-level", "warning"]);
+        command.args(["--file-prefix", &format!("trama-{}-{}", std::process::id(), unique())]);
+        for (index, socket) in sockets.iter().enumerate() {
+            let (path, mac) = (socket.display(), Self::MACS[index]);
+            let device = format!("net_virtio_user{index},path={path},mac={mac},{properties}");
+            command.args(["--vdev", &device]);
+        }
+        command.args(["--", "-i", "--nb-cores=1", "--total-num-mbufs=16384"]);
+        command.args(["--txd=1024", "--rxd=1024", "--forward-mode=mac"]);
+        for (index, peer) in Self::MACS.iter().rev().enumerate() {
+            command.arg(format!("--eth-peer={index},{peer}"));
+        }
+        // Answers come through a file: nobody has to read a pipe in time.
+        let answers = dir.path().join("testpmd.log");
+        command.env("XDG_RUNTIME_DIR", dir.path());
+        let mut process = Process::spawn_commanded("testpmd", command, &answers);
+        process.wait_for_log("testpmd> ", Duration::from_secs(40));
+        Testpmd { process, _dir: dir }
+    }
+
+    /// Gives testpmd one command.
+    #[track_caller]
+    pub fn tell(&mut self, command: &str) {
+        let input = self.process.child().stdin.as_mut().expect("piped");
+        writeln!(input, "{command}").expect("write to testpmd");
+    }
+
+    /// Puts `bursts` of 32 frames on the way in each direction; they circulate until `stop`.
+    #[track_caller]
+    pub fn start_circulation(&mut self, bursts: u32) {
+        self.tell(&format!("start tx_first {bursts}"));
+    }
+
+    /// What each device has counted.
+    #[track_caller]
+    pub fn counted(&mut self) -> [Counted; 2] {
+        let before = self.process.log().len();
+        self.tell("show port stats all");
+        wait_until("testpmd shows its counters", Duration::from_secs(10), || {
+            let log = self.process.log();
+            let answer = log.get(before..)?;
+            let values = |name: &str| -> Vec<u64> {
+                answer
+                    .split(name)
+                    .skip(1)
+                    .filter_map(|rest| rest.split_whitespace().next()?.parse().ok())
+                    .collect()
+            };
+            let (received, sent) = (values("RX-packets:"), values("TX-packets:"));
+            // The second device's throughput line ends the answer.
+            let complete = answer.matches("Tx-bps:").count() == 2 && sent.len() == 2;
+            complete.then(|| [0, 1].map(|i| Counted { received: received[i], sent: sent[i] }))
+        })
+    }
+
+    /// Waits until each device has received `more` frames than it has now.
+    #[track_caller]
+    pub fn wait_for_traffic(&mut self, more: u64, limit: Duration) {
+        let before = self.counted();
+        wait_until(&format!("testpmd receives {more} more frames"), limit, || {
+            let now = self.counted();
+            (0..2).all(|i| now[i].received >= before[i].received + more).then_some(())
+        });
+    }
+
+    /// Kills testpmd as `kill -9` does.
+    pub fn kill(mut self) {
+        self.process.end(rustix::process::Signal::KILL, Duration::from_secs(10));
+    }
+}

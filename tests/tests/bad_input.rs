@@ -1,0 +1,126 @@
+//! What a user gets wrong: a clear message that says what to do, and nothing else disturbed.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "nobody calls a test; one that cannot go on panics"
+)]
+
+use std::time::Duration;
+
+use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Pinging, Tramad};
+
+fn configuration(left: &Netns, right: &Netns) -> String {
+    let mut text = "[[network]]\nname = \"lab\"\n\n[[port]]\nname = \"guest\"\nnetwork = \"lab\"\n\
+                    type = \"vhost-user\"\npath = \"{dir}/guest.sock\"\n"
+        .to_owned();
+    for (name, netns, number) in [("left", left, 1), ("right", right, 2)] {
+        text += &format!(
+            "\n[[port]]\nname = \"{name}\"\nnetwork = \"lab\"\ntype = \"tap\"\nifname = \"{name}\"\n\
+             netns = \"{}\"\naddress = \"10.1.0.{number}/24\"\n",
+            netns.name()
+        );
+    }
+    text
+}
+
+#[test]
+fn a_guest_without_shared_memory_is_told_what_it_lacks() {
+    let (left, right) = (Netns::new("left"), Netns::new("right"));
+    let mut tramad = Tramad::start(&configuration(&left, &right));
+    let bystanders = Pinging::start(&left, "10.1.0.2", 0.01);
+
+    let nic = Nic::connecting(tramad.path("guest.sock"), "52:54:00:00:00:01");
+    let options =
+        GuestOptions { shared_memory: false, ..GuestOptions::new("guest", [nic.clone()]) };
+    let mut guest = Guest::launch(&options);
+    // QEMU may refuse by itself, and may not: either way someone says it.
+    let said = trama_tests::wait_until("someone says it", Duration::from_secs(60), || {
+        let text = tramad.log() + &guest.qemu_log();
+        (text.contains("share=on") || !guest.is_running()).then_some(text)
+    });
+    assert!(said.contains("share=on") || said.contains("vhost"), "{said}");
+    drop(guest);
+
+    // The port is as good as new.
+    let guest = Guest::boot("guest", nic);
+    guest.address("10.1.0.3/24");
+    guest.wait_for_ping("10.1.0.1", Duration::from_secs(20));
+    bystanders.stop_without_loss(100);
+    assert!(tramad.is_running());
+    tramad.stop();
+}
+
+#[test]
+fn refused_edits_change_nothing() {
+    let (left, right) = (Netns::new("left"), Netns::new("right"));
+    let tramad = Tramad::start(&configuration(&left, &right));
+    let bystanders = Pinging::start(&left, "10.1.0.2", 0.01);
+    let before = (tramad.configuration(), tramad.ctl("show"));
+
+    // Wrong commands: what is wrong is named.
+    for (line, expected) in [
+        ("add-port nowhere p1", "nowhere"),
+        ("set Port guest tag=5000", "4095"),
+        ("set Port nobody tag=1", "nobody"),
+        ("set Port guest colour=blue", "colour"),
+        ("del-port lab nobody", "nobody"),
+        ("add-br lab", "lab"),
+        ("add-port lab p1 -- set Interface p1 type=carrier-pigeon", "carrier-pigeon"),
+        ("add-br net1 -- add-port lab left", "left"),
+        ("no-such-command", "no-such-command"),
+    ] {
+        let answer = tramad.try_ctl(&line.split_whitespace().collect::<Vec<_>>());
+        assert_ne!(answer.status, 0, "tramactl {line}: {}", answer.text);
+        assert!(answer.text.contains(expected), "tramactl {line}: {}", answer.text);
+        assert_eq!((tramad.configuration(), tramad.ctl("show")), before, "tramactl {line}");
+    }
+
+    // Wrong files: place and key are named, and nothing of the file is applied.
+    let good = before.0.clone();
+    for (addition, expected) in [
+        ("[[network]]\nname = \"lab\"\n", "lab"),
+        ("[[port]]\nname = \"p\"\nnetwork = \"lab\"\ntype = \"tap\"\ntagg = 3\n", "tagg"),
+        ("[[port]]\nname = \"p\"\nnetwork = \"nowhere\"\ntype = \"tap\"\n", "nowhere"),
+        ("[[port]]\nname = \"p\"\nnetwork = \"lab\"\ntype = \"tap\"\ntag = \"ten\"\n", "tag"),
+        ("[[network]\n", ""),
+    ] {
+        let line = good.lines().count() + 2;
+        tramad.write_configuration(&format!("{good}\n{addition}"));
+        let answer = tramad.try_ctl(&["reload"]);
+        assert_ne!(answer.status, 0, "{addition}");
+        assert!(answer.text.contains(expected), "{addition}: {}", answer.text);
+        let place =
+            (line..line + 6).any(|line| answer.text.contains(&format!("trama.toml:{line}:")));
+        assert!(place, "{addition}: no line from {line} on in: {}", answer.text);
+        tramad.write_configuration(&good);
+        assert_eq!(tramad.ctl("show"), before.1, "{addition}");
+    }
+    tramad.ctl("reload");
+    bystanders.stop_without_loss(50);
+    tramad.stop();
+}
+
+#[test]
+fn a_path_that_cannot_be_a_socket_stops_only_its_port() {
+    let (left, right) = (Netns::new("left"), Netns::new("right"));
+    let text = configuration(&left, &right)
+        + "\n[[port]]\nname = \"lost\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
+           path = \"{dir}/no/such/directory/lost.sock\"\n";
+    let tramad = Tramad::start(&text);
+    left.wait_for_ping("10.1.0.2", Duration::from_secs(20));
+    let log = tramad.log();
+    assert!(log.contains("no/such/directory"), "{log}");
+    let error = tramad.ctl("get Interface lost error");
+    assert!(error.contains("no/such/directory"), "{error}");
+
+    // A file that is not ours to remove.
+    let file = tramad.path("precious");
+    std::fs::write(&file, "precious").unwrap();
+    let path = format!("options:path={}", file.display());
+    let words = ["add-port", "lab", "p1", "--", "set", "Interface", "p1", "type=vhost-user", &path];
+    let answer = tramad.try_ctl(&words);
+    assert_eq!(answer.status, 65, "{}", answer.text);
+    assert!(answer.text.contains("precious"), "{}", answer.text);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    tramad.stop();
+}

@@ -1,0 +1,86 @@
+//! Either end is killed and comes back: traffic resumes by itself, and who is not concerned
+//! loses nothing.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "nobody calls a test; one that cannot go on panics"
+)]
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use trama_tests::{Guest, Host, Netns, Nic, Pinging, Tramad};
+
+const SERVED: &str = "52:54:00:00:00:01";
+const SERVING: &str = "52:54:00:00:00:02";
+const RESUME: Duration = Duration::from_secs(30);
+
+fn configuration(left: &Netns, right: &Netns) -> String {
+    let mut text = "[[network]]\nname = \"lab\"\n".to_owned();
+    for (name, role) in [("served", "server"), ("serving", "client")] {
+        text += &format!(
+            "\n[[port]]\nname = \"{name}\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
+             path = \"{{dir}}/{name}.sock\"\nrole = \"{role}\"\n"
+        );
+    }
+    for (name, netns, number) in [("left", left, 101), ("right", right, 102)] {
+        text += &format!(
+            "\n[[port]]\nname = \"{name}\"\nnetwork = \"lab\"\ntype = \"tap\"\n\
+             ifname = \"{name}\"\nnetns = \"{}\"\naddress = \"10.1.0.{number}/24\"\n",
+            netns.name()
+        );
+    }
+    text
+}
+
+#[test]
+fn traffic_resumes_after_either_end_was_killed() {
+    let (left, right) = (Netns::new("left"), Netns::new("right"));
+    let mut tramad = Tramad::start(&configuration(&left, &right));
+    let served_nic = Nic::connecting(tramad.path("served.sock"), SERVED);
+    let serving_nic = Nic::listening(tramad.path("serving.sock"), SERVING);
+    let served = Guest::boot("served", served_nic.clone());
+    let serving = Guest::boot("serving", serving_nic.clone());
+    served.address("10.1.0.1/24");
+    serving.address("10.1.0.2/24");
+
+    let bystanders = Pinging::start(&left, "10.1.0.102", 0.01);
+
+    // A guest reboots: its rings end and begin again over the same connection.
+    let other_guest = Pinging::start(&serving, "10.1.0.101", 0.05);
+    served.reset();
+    served.address("10.1.0.1/24");
+    serving.wait_for_ping("10.1.0.1", RESUME);
+    left.wait_for_ping("10.1.0.1", RESUME);
+
+    // QEMU is killed; another connects to the socket that we listen on.
+    served.kill();
+    let served = Guest::boot("served", served_nic);
+    served.address("10.1.0.1/24");
+    left.wait_for_ping("10.1.0.1", RESUME);
+    other_guest.stop_without_loss(50);
+
+    // The same with the guest that listens: we connect again.
+    let other_guest = Pinging::start(&served, "10.1.0.101", 0.05);
+    serving.kill();
+    let serving = Guest::boot("serving", serving_nic);
+    serving.address("10.1.0.2/24");
+    left.wait_for_ping("10.1.0.2", RESUME);
+    other_guest.stop_without_loss(50);
+    bystanders.stop_without_loss(500);
+
+    // The daemon is killed. Its TAPs go with it; the guests keep running, and nobody helps them.
+    for signal in [Signal::KILL, Signal::TERM] {
+        tramad.restart(signal);
+        served.wait_for_ping("10.1.0.2", RESUME);
+        serving.wait_for_ping("10.1.0.101", RESUME);
+        left.wait_for_ping("10.1.0.1", RESUME);
+    }
+    assert!(tramad.path("served.sock").exists());
+    let configuration = tramad.configuration();
+    tramad.stop_and_look(|dir| {
+        assert!(!dir.join("served.sock").exists(), "a clean end leaves its socket behind");
+        assert!(!dir.join("control.sock").exists(), "a clean end leaves its socket behind");
+        assert_eq!(std::fs::read_to_string(dir.join("trama.toml")).unwrap(), configuration);
+    });
+}
