@@ -1,2 +1,90 @@
-//! `tramactl`, the control command.
-fn main() {}
+//! `tramactl`, the control command: `ovs-vsctl` for trama.
+//!
+//! It reads the command line, has the daemon carry out the commands as one transaction, and
+//! prints the answer as the user likes it. What commands there are and what they do is the
+//! daemon's business; only completions and the manual page are made here.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod client;
+mod render;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap_complete::Shell;
+use client::Failed;
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(std::env::args_os().collect()) {
+        Ok(invocation) => invocation,
+        Err(error) => {
+            // Standard output for help, standard error for mistakes; a closed pipe is no news.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match local(&invocation.commands) {
+        Some(local) => local.map(|text| (text, 0)),
+        None => remote(&invocation),
+    };
+    match result {
+        Ok((text, exit)) => print(&text, exit),
+        Err(Failed { message, exit }) => {
+            message.lines().for_each(|line| eprintln!("tramactl: {line}"));
+            ExitCode::from(exit)
+        }
+    }
+}
+
+fn print(text: &[u8], exit: u8) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::from(exit),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(exit),
+        Err(error) => {
+            eprintln!("tramactl: standard output: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn remote(invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), Failed> {
+    let response = client::transact(invocation)?;
+    for (port, reason) in &response.not_running {
+        eprintln!("tramactl: port {port} is stored but does not run: {reason}");
+    }
+    if invocation.dry_run {
+        response.steps.iter().for_each(|step| eprintln!("tramactl: would {step}"));
+    }
+    Ok((render::render(&response.results, invocation.style).into_bytes(), response.exit))
+}
+
+/// The commands that need no daemon.
+fn local(commands: &[Vec<String>]) -> Option<Result<Vec<u8>, Failed>> {
+    let [words] = commands else { return None };
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["help"] => Some(Ok(cli::documented().render_help().to_string().into_bytes())),
+        ["man"] => {
+            let mut page = Vec::new();
+            let rendered = clap_mangen::Man::new(cli::documented()).render(&mut page);
+            Some(rendered.map(|()| page).map_err(|error| error.to_string().into()))
+        }
+        ["completions", shell] => Some(match shell.parse::<Shell>() {
+            Ok(shell) => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut cli::documented(), "tramactl", &mut script);
+                Ok(script)
+            }
+            Err(_) => Err(format!(
+                "no completions for \"{shell}\"; there are bash, elvish, fish, powershell, zsh"
+            )
+            .into()),
+        }),
+        ["completions", ..] => Some(Err("'completions' takes one shell: bash, elvish, fish, \
+                                         powershell or zsh"
+            .to_owned()
+            .into())),
+        _ => None,
+    }
+}

@@ -1,0 +1,246 @@
+//! The command line: global options, options of the first command, commands parted by `--`.
+//!
+//! As with `ovs-vsctl`, options of a command stand before its name, so those of the first command
+//! stand among the global ones. clap reads that far; what begins with the first command is cut at
+//! each `--` and left to the daemon, whose command table is also where the help comes from.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use trama_daemon::ctl::table::{COMMANDS, CommandOption};
+
+use crate::render::{Data, Format, Style};
+
+/// Where `tramad` listens if nobody says otherwise.
+const DEFAULT_SOCKET: &str = "/run/trama/control.sock";
+
+/// Commands that need no daemon: name, argument, what it does.
+const LOCAL: [(&str, Option<&str>, &str); 2] = [
+    ("completions", Some("SHELL"), "Print completions for bash, elvish, fish, powershell or zsh"),
+    ("man", None, "Print the manual page, for man -l -"),
+];
+
+/// What the user asks for.
+pub struct Invocation {
+    /// The daemon's control socket.
+    pub socket: PathBuf,
+    /// How long to wait for an answer.
+    pub timeout: Duration,
+    /// How answers look.
+    pub style: Style,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Leave the configuration file alone.
+    pub no_save: bool,
+    /// The commands, each with its options in front.
+    pub commands: Vec<Vec<String>>,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// It makes no sense, or asks for help.
+pub fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
+    let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
+    let (first, rest) = args.split_at(end);
+    let matches = base()
+        .allow_external_subcommands(true)
+        .external_subcommand_value_parser(value_parser!(String))
+        .try_get_matches_from(first)?;
+    let mut commands = vec![first_command(&matches)];
+    for word in rest {
+        // Nothing stands between the parts but `--` itself.
+        if word == "--" {
+            commands.push(Vec::new());
+        } else if let Some(last) = commands.last_mut() {
+            last.push(word.to_string_lossy().into_owned());
+        }
+    }
+    join_leading_options(&mut commands, &matches);
+    commands.retain(|words| !words.is_empty());
+    Ok(Invocation {
+        socket: socket(&matches),
+        timeout: Duration::from_secs(matches.get_one("timeout").copied().unwrap_or(30)),
+        style: style(&matches),
+        dry_run: matches.get_flag("dry-run"),
+        no_save: matches.get_flag("no-save"),
+        commands,
+    })
+}
+
+fn socket(matches: &ArgMatches) -> PathBuf {
+    let stated = matches.get_one::<PathBuf>("socket").cloned();
+    let from_environment = || std::env::var_os("TRAMA_SOCKET").filter(|path| !path.is_empty());
+    stated.or_else(|| from_environment().map(PathBuf::from)).unwrap_or(DEFAULT_SOCKET.into())
+}
+
+fn style(matches: &ArgMatches) -> Style {
+    let bare = matches.get_flag("bare");
+    let word = |id: &str| matches.get_one::<String>(id).map(String::as_str);
+    Style {
+        format: match word("format") {
+            Some("table") => Some(Format::Table),
+            Some("json") => Some(Format::Json),
+            Some("list") => Some(Format::List),
+            _ if bare => Some(Format::List),
+            _ => None,
+        },
+        data: match word("data") {
+            Some("bare") => Data::Bare,
+            Some("json") => Data::Json,
+            Some("string") => Data::Text,
+            _ if bare => Data::Bare,
+            _ => Data::Text,
+        },
+        headings: !bare && !matches.get_flag("no-headings"),
+        oneline: matches.get_flag("oneline"),
+    }
+}
+
+/// The words of the command that clap stopped at.
+fn first_command(matches: &ArgMatches) -> Vec<String> {
+    let Some((name, arguments)) = matches.subcommand() else { return Vec::new() };
+    let arguments = arguments.get_many::<String>("").into_iter().flatten();
+    std::iter::once(name.to_owned()).chain(arguments.cloned()).collect()
+}
+
+/// Puts the options that stood among the global ones in front of the first command.
+fn join_leading_options(commands: &mut Vec<Vec<String>>, matches: &ArgMatches) {
+    let mut words = Vec::new();
+    for option in command_options() {
+        let id = option.name.trim_start_matches('-');
+        if option.value.is_some() {
+            let value = matches.get_one::<String>(id);
+            words.extend(value.map(|value| format!("{}={value}", option.name)));
+        } else if matches.get_flag(id) {
+            words.push(option.name.to_owned());
+        }
+    }
+    if words.is_empty() {
+        return;
+    }
+    match commands.iter_mut().find(|command| !command.is_empty()) {
+        Some(command) => {
+            command.splice(0..0, words);
+        }
+        None => commands.push(words),
+    }
+}
+
+/// The options of all commands, each once.
+fn command_options() -> Vec<&'static CommandOption> {
+    let mut options: Vec<&CommandOption> = Vec::new();
+    for option in COMMANDS.iter().flat_map(|command| command.options) {
+        if options.iter().all(|known| known.name != option.name) {
+            options.push(option);
+        }
+    }
+    options
+}
+
+fn base() -> Command {
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    let mut command = Command::new("tramactl")
+        .about("Shows and changes the virtual networks of a running tramad")
+        .version(env!("CARGO_PKG_VERSION"))
+        .override_usage("tramactl [OPTIONS] COMMAND [ARGUMENT]... [-- COMMAND [ARGUMENT]...]...")
+        .after_help(commands_help())
+        .disable_help_subcommand(true)
+        .infer_long_args(true)
+        .arg(
+            option("socket", "PATH", "Where tramad listens [env: TRAMA_SOCKET] [default: /run/trama/control.sock]")
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(
+            option("format", "FORMAT", "How tables look [default: as the command has it]")
+                .short('f')
+                .value_parser(PossibleValuesParser::new(["table", "json", "list"])),
+        )
+        .arg(
+            option("data", "FORM", "How values look in tables and lists [default: string]")
+                .short('d')
+                .value_parser(PossibleValuesParser::new(["string", "bare", "json"])),
+        )
+        .arg(flag("no-headings", "Leave out the names of columns"))
+        .arg(flag("bare", "For scripts: --format=list --data=bare --no-headings"))
+        .arg(flag("oneline", "Print each command's text in one line, \\n for each line end"))
+        .arg(flag("dry-run", "Change nothing; print the steps that would be taken to standard error"))
+        .arg(flag("no-save", "Leave the configuration file alone; the change ends with the daemon"))
+        .arg(
+            option("timeout", "SECONDS", "How long to wait for the daemon's answer [default: 30]")
+                .short('t')
+                .value_parser(value_parser!(u64).range(1..=86_400)),
+        );
+    for option in command_options() {
+        let id = option.name.trim_start_matches('-');
+        let takers: Vec<_> = COMMANDS
+            .iter()
+            .filter(|command| command.options.iter().any(|known| known.name == option.name))
+            .map(|command| command.name)
+            .collect();
+        let mut arg = Arg::new(id)
+            .long(id)
+            .help(format!("{} ({})", option.summary, takers.join(", ")))
+            .help_heading("Options of commands, before the command's name");
+        arg = match option.value {
+            Some(value) => arg.value_name(value),
+            None => arg.action(ArgAction::SetTrue),
+        };
+        command = command.arg(arg);
+    }
+    command
+}
+
+/// The command table as text.
+fn commands_help() -> String {
+    let mut text = String::from(
+        "Commands, joined by -- into one transaction (all or nothing); a bridge is a network:\n",
+    );
+    for command in &COMMANDS {
+        text.push_str(&format!("  {}\n          {}\n", command.usage(), command.summary));
+    }
+    for (name, argument, summary) in LOCAL {
+        let usage = [name, argument.unwrap_or("")].join(" ");
+        text.push_str(&format!("  {}\n          {summary}\n", usage.trim_end()));
+    }
+    text.push_str(
+        "\nExit status: 0 done, 1 refused (nothing has changed), 2 br-exists: no such bridge, 65 \
+         stored, but some port does not run.",
+    );
+    text
+}
+
+/// The command line with every command spelled out, for completions and the manual page.
+pub fn documented() -> Command {
+    let mut all = base();
+    for command in &COMMANDS {
+        let mut sub = Command::new(command.name).about(command.summary);
+        if !command.arguments.is_empty() {
+            let arg = Arg::new("arguments").value_name(command.arguments).num_args(0..);
+            sub = sub.arg(arg).override_usage(command.usage());
+        }
+        all = all.subcommand(sub);
+    }
+    for (name, argument, summary) in LOCAL {
+        let mut sub = Command::new(name).about(summary);
+        if let Some(argument) = argument {
+            let shells = ["bash", "elvish", "fish", "powershell", "zsh"];
+            sub = sub.arg(
+                Arg::new("shell")
+                    .value_name(argument)
+                    .required(true)
+                    .value_parser(PossibleValuesParser::new(shells)),
+            );
+        }
+        all = all.subcommand(sub);
+    }
+    all
+}

@@ -1,0 +1,124 @@
+//! One request to the daemon over its Unix socket, and its answer.
+
+use std::io;
+use std::path::Path;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request as HttpRequest, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use trama_daemon::api::types::{Refusal, Request, Response, VERSION};
+
+use crate::cli::Invocation;
+
+/// Why there is no result: a message for people, and the exit status.
+pub struct Failed {
+    /// Empty where the exit status says it all.
+    pub message: String,
+    /// The exit status.
+    pub exit: u8,
+}
+
+impl From<String> for Failed {
+    fn from(message: String) -> Failed {
+        Failed { message, exit: 1 }
+    }
+}
+
+/// Has the daemon carry out the transaction.
+///
+/// # Errors
+/// There is no daemon, it does not answer in time, or it refuses.
+pub fn transact(invocation: &Invocation) -> Result<Response, Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot wait for answers: {error}"))?;
+    runtime.block_on(async {
+        match tokio::time::timeout(invocation.timeout, exchange(invocation)).await {
+            Ok(result) => result,
+            Err(_) => Err(format!(
+                "no answer from {} within {} s; whether the transaction was carried out is not \
+                 known (tramactl show tells); -t SECONDS waits longer",
+                invocation.socket.display(),
+                invocation.timeout.as_secs()
+            )
+            .into()),
+        }
+    })
+}
+
+async fn exchange(invocation: &Invocation) -> Result<Response, Failed> {
+    let socket = invocation.socket.as_path();
+    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, &error))?;
+    let lost = |error: &dyn std::fmt::Display| {
+        format!("the connection to {} broke: {error}; see the daemon's log", socket.display())
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| lost(&error))?;
+    // Its errors reach the request, too.
+    let driver = tokio::spawn(connection);
+    let response =
+        sender.send_request(request(invocation)?).await.map_err(|error| lost(&error))?;
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(|error| lost(&error))?.to_bytes();
+    driver.abort();
+    read_answer(socket, status, &body)
+}
+
+fn request(invocation: &Invocation) -> Result<HttpRequest<Full<Bytes>>, String> {
+    let request = Request {
+        version: VERSION,
+        commands: invocation.commands.clone(),
+        dry_run: invocation.dry_run,
+        no_save: invocation.no_save,
+    };
+    let body = serde_json::to_vec(&request).map_err(|error| error.to_string())?;
+    HttpRequest::builder()
+        .method(Method::POST)
+        .uri(format!("/v{VERSION}/transaction"))
+        .header(header::HOST, "tramad")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| error.to_string())
+}
+
+fn read_answer(socket: &Path, status: StatusCode, body: &[u8]) -> Result<Response, Failed> {
+    if status.is_success() {
+        return serde_json::from_slice(body).map_err(|error| {
+            format!(
+                "the answer of {} is not understood ({error}); is tramad of another version than \
+                 this tramactl {}?",
+                socket.display(),
+                env!("CARGO_PKG_VERSION")
+            )
+            .into()
+        });
+    }
+    match serde_json::from_slice::<Refusal>(body) {
+        Ok(Refusal { error, exit }) => Err(Failed { message: error, exit }),
+        Err(_) => Err(format!(
+            "{} answers {status}; is it the control socket of tramad?",
+            socket.display()
+        )
+        .into()),
+    }
+}
+
+fn unreachable(socket: &Path, error: &io::Error) -> Failed {
+    let path = socket.display();
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "run this as root or as a member of the socket's group".to_owned()
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "is tramad running? Start it with: tramad --config /etc/trama/trama.toml; if it \
+             listens elsewhere, say --socket PATH or set TRAMA_SOCKET"
+                .to_owned()
+        }
+        _ => "name the control socket of tramad with --socket PATH".to_owned(),
+    };
+    format!("cannot reach tramad at {path}: {error}; {remedy}").into()
+}

@@ -1,0 +1,163 @@
+//! Answers as text: tables, lists and JSON as `ovs-vsctl` prints them.
+
+use serde_json::json;
+use trama_daemon::api::types::{Form, Output};
+use trama_daemon::ctl::value::Value;
+
+/// How tables look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A line for each record under underlined headings.
+    Table,
+    /// A line for each value, a blank line between records.
+    List,
+    /// One line of JSON for each table, values as in RFC 7047.
+    Json,
+}
+
+/// How values look in tables and lists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// `[10, 20]`, `{a="b c"}`.
+    Text,
+    /// `10 20`, `a=b c`.
+    Bare,
+    /// RFC 7047.
+    Json,
+}
+
+/// How answers look.
+#[derive(Clone, Copy)]
+pub struct Style {
+    /// `None` = as the command has it.
+    pub format: Option<Format>,
+    /// How values look.
+    pub data: Data,
+    /// Whether columns are named.
+    pub headings: bool,
+    /// Whether a command's text stays in one line.
+    pub oneline: bool,
+}
+
+/// The text that stands for all answers of a transaction.
+pub fn render(results: &[Output], style: Style) -> String {
+    let mut text = String::new();
+    let mut tables = 0;
+    for result in results {
+        match result {
+            Output::Text { lines } if style.oneline => {
+                let escaped: Vec<_> = lines.iter().map(|line| line.replace('\\', "\\\\")).collect();
+                text.push_str(&escaped.join("\\n"));
+                text.push('\n');
+            }
+            Output::Text { lines } => lines.iter().for_each(|line| push_line(&mut text, line)),
+            Output::Table { headings, rows, form } => {
+                let format = style.format.or(match form {
+                    Form::List => Some(Format::List),
+                    Form::Table => Some(Format::Table),
+                    Form::Fixed { .. } => None,
+                });
+                if tables > 0 && format != Some(Format::Json) {
+                    text.push('\n');
+                }
+                tables += 1;
+                match (format, form) {
+                    (Some(Format::Json), _) => push_json(&mut text, headings, rows),
+                    (Some(Format::List), _) => push_list(&mut text, headings, rows, style),
+                    (None, Form::Fixed { widths }) => {
+                        push_fixed(&mut text, headings, rows, widths, style);
+                    }
+                    _ => push_table(&mut text, headings, rows, style),
+                }
+            }
+        }
+    }
+    text
+}
+
+fn push_line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+fn cell(value: &Value, data: Data) -> String {
+    match data {
+        Data::Text => value.to_string(),
+        Data::Bare => value.bare(),
+        Data::Json => value.to_json().to_string(),
+    }
+}
+
+fn push_json(text: &mut String, headings: &[String], rows: &[Vec<Value>]) {
+    let rows: Vec<Vec<_>> =
+        rows.iter().map(|row| row.iter().map(Value::to_json).collect()).collect();
+    push_line(text, &json!({ "headings": headings, "data": rows }).to_string());
+}
+
+fn push_list(text: &mut String, headings: &[String], rows: &[Vec<Value>], style: Style) {
+    for (index, row) in rows.iter().enumerate() {
+        if index > 0 {
+            text.push('\n');
+        }
+        for (heading, value) in headings.iter().zip(row) {
+            let value = cell(value, style.data);
+            if style.headings {
+                push_line(text, &format!("{heading:<20}: {value}"));
+            } else {
+                push_line(text, &value);
+            }
+        }
+    }
+}
+
+fn push_table(text: &mut String, headings: &[String], rows: &[Vec<Value>], style: Style) {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|value| cell(value, style.data)).collect()).collect();
+    let mut lines: Vec<&[String]> = rows.iter().map(Vec::as_slice).collect();
+    if style.headings {
+        lines.insert(0, headings);
+    }
+    let columns = headings.len();
+    let cells = |column: usize| lines.iter().filter_map(move |line| line.get(column));
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| cells(column).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+    if style.headings {
+        lines.insert(1, &rule);
+    }
+    for line in lines {
+        let mut joined = String::new();
+        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            if column + 1 < columns {
+                joined.push_str(&format!("{cell:<width$} "));
+            } else {
+                joined.push_str(cell);
+            }
+        }
+        push_line(text, &joined);
+    }
+}
+
+/// Columns two blanks apart, of at least the given widths (negative = to the left).
+fn push_fixed(
+    text: &mut String,
+    headings: &[String],
+    rows: &[Vec<Value>],
+    widths: &[i8],
+    style: Style,
+) {
+    let line = |cells: Vec<String>| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| {
+            let least = usize::from(width.unsigned_abs());
+            if *width < 0 { format!("{cell:<least$}") } else { format!("{cell:>least$}") }
+        });
+        padded.collect::<Vec<_>>().join("  ")
+    };
+    if style.headings {
+        push_line(text, &line(headings.to_vec()));
+    }
+    for row in rows {
+        push_line(text, &line(row.iter().map(Value::bare).collect()));
+    }
+}
