@@ -1,8 +1,7 @@
 //! Ethernet frames as values and byte rewrites: MAC addresses, VLAN tags, the virtio-net
 //! header, checksums and software segmentation.
 //!
-//! This is a leaf crate: it does no I/O, allocates only where a function says so, and knows
-//! neither ports nor queues.
+//! This is a leaf crate: it does no I/O, allocates nothing, and knows neither ports nor queues.
 
 pub mod checksum;
 pub mod ethernet;
