@@ -1,1 +1,351 @@
-//! Executes steps on the workers.
+//! Executes steps: what runs on the workers, and how it gets there.
+//!
+//! A [`Machine`] owns the workers, the vhost-user sessions and what is known of each network and
+//! port in them. A step that fails for one port (its socket exists, its TAP cannot be made)
+//! leaves that port out with a reason, and the rest goes on; [`Machine::retry`] tries again.
+//! Everything reaches a worker as a job between two bursts, so that no other port notices.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use trama_switch::counters::PortCounters;
+use trama_switch::{
+    Device, Engine, NetworkId, NetworkSettings, PortFault, PortId, PortSettings, Tap, TapOptions, Time,
+    VhostDevice, WorkerHandle, WorkerOptions,
+};
+use trama_vhost_net_backend::{Session, SessionOptions, SwitchPort};
+
+use crate::config::model::{Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser};
+use crate::convert;
+use crate::plan::Step;
+
+/// MTU of the device of a port that is not attached.
+const UNATTACHED_MTU: u16 = 1500;
+
+/// Everything that runs.
+pub struct Machine {
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) networks: HashMap<String, RunningNetwork>,
+    pub(crate) ports: HashMap<String, RunningPort>,
+    /// Ports that are stored but do not run, and why.
+    pub(crate) failed: BTreeMap<String, String>,
+    /// An eventfd that is written when a device vanishes or a port could not start.
+    faults: Arc<OwnedFd>,
+}
+
+pub(crate) struct Worker {
+    pub(crate) handle: WorkerHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+pub(crate) struct RunningNetwork {
+    pub(crate) worker: usize,
+    pub(crate) id: NetworkId,
+    mtu: u16,
+}
+
+pub(crate) struct RunningPort {
+    pub(crate) worker: usize,
+    pub(crate) id: PortId,
+    pub(crate) counters: Arc<PortCounters>,
+    settings: PortSettings,
+    /// The device's own hardware address, where it can be read.
+    pub(crate) mac: Option<String>,
+    /// The session of a vhost-user port.
+    pub(crate) session: Option<Session>,
+}
+
+impl Machine {
+    /// Starts the workers, with nothing on them.
+    ///
+    /// # Errors
+    /// A thread or an eventfd could not be made.
+    pub fn start(daemon: &DaemonConfig) -> io::Result<Machine> {
+        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "trama");
+        let mut workers = Vec::with_capacity(daemon.workers);
+        for index in 0..daemon.workers {
+            let spin = convert::spin(daemon.spin);
+            let name = format!("worker{index}");
+            let options = WorkerOptions { spin, name, seed: seed.wrapping_add(index as u64) };
+            let (handle, thread) = WorkerHandle::spawn(options)?;
+            workers.push(Worker { handle, thread: Some(thread) });
+        }
+        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+        let faults = Arc::new(rustix::event::eventfd(0, flags)?);
+        Ok(Machine {
+            workers,
+            networks: HashMap::new(),
+            ports: HashMap::new(),
+            failed: BTreeMap::new(),
+            faults,
+        })
+    }
+
+    /// Executes steps in order; `wanted` is the configuration that they lead to.
+    pub fn apply(&mut self, steps: &[Step], wanted: &Config) {
+        for step in steps {
+            tracing::info!("{step}");
+            match step {
+                Step::RemovePort { name } => self.remove_port(name),
+                Step::AddNetwork { network } => self.add_network(network),
+                Step::SetNetwork { network, .. } => self.set_network(network, wanted),
+                Step::SetPort { port, .. } => self.set_port(port),
+                Step::RemoveNetwork { name } => self.remove_network(name),
+                Step::AddPort { port } => self.add_port(port),
+                Step::NeedsRestart { .. } => {}
+            }
+        }
+    }
+
+    /// Tries again to start the ports that do not run. True if one does now.
+    pub fn retry(&mut self, config: &Config) -> bool {
+        let names: Vec<String> = self.failed.keys().cloned().collect();
+        for name in &names {
+            match config.port(name) {
+                Some(port) => self.add_port(port),
+                None => drop(self.failed.remove(name)),
+            }
+        }
+        self.failed.len() < names.len()
+    }
+
+    /// The eventfd that becomes readable when [`Machine::take_faults`] has something to do.
+    pub fn fault_event(&self) -> Arc<OwnedFd> {
+        self.faults.clone()
+    }
+
+    /// Takes ports whose device vanished out of the running ones.
+    pub fn take_faults(&mut self) {
+        let _ = rustix::io::read(&*self.faults, &mut [0; 8]);
+        for index in 0..self.workers.len() {
+            let Ok(broken) = self.on_worker(index, |engine, _| engine.broken_ports()) else { continue };
+            for (id, fault) in broken {
+                // Broken rings are the session's business: it drops its frontend and goes on.
+                let gone = fault == PortFault::DeviceGone;
+                let port = self.ports.iter().find(|(_, p)| p.worker == index && p.id == id);
+                let Some(name) = port.map(|(name, _)| name.clone()).filter(|_| gone) else { continue };
+                self.remove_port(&name);
+                self.fail(&name, "its device was deleted");
+            }
+        }
+    }
+
+    /// Ends the sessions, removes every device, ends the workers.
+    pub fn stop(&mut self) {
+        let names: Vec<String> = self.ports.keys().cloned().collect();
+        names.iter().for_each(|name| self.remove_port(name));
+        for worker in &mut self.workers {
+            worker.handle.stop();
+            if let Some(thread) = worker.thread.take()
+                && thread.join().is_err()
+            {
+                tracing::error!("a worker ended by a panic");
+            }
+        }
+    }
+
+    /// Runs a job on a worker between two bursts.
+    pub(crate) fn on_worker<R: Send + 'static>(
+        &self,
+        worker: usize,
+        job: impl FnOnce(&mut Engine, Time) -> R + Send + 'static,
+    ) -> Result<R, String> {
+        self.workers[worker].handle.call(job).map_err(|e| e.to_string())
+    }
+
+    fn fail(&mut self, name: &str, reason: impl Display) {
+        let reason = reason.to_string();
+        if self.failed.get(name) != Some(&reason) {
+            tracing::warn!("port {name} is not running: {reason}");
+        }
+        self.failed.insert(name.to_owned(), reason);
+        // Wakes whoever tries again later; a counter that is full has done so already.
+        let _ = rustix::io::write(&*self.faults, &1u64.to_ne_bytes());
+    }
+
+    fn add_network(&mut self, network: &Network) {
+        let load = |worker: &usize| self.networks.values().filter(|n| n.worker == *worker).count();
+        let worker = (0..self.workers.len()).min_by_key(load).unwrap_or(0);
+        let settings = convert::network(network);
+        match self.on_worker(worker, move |engine, _| engine.add_network(settings)) {
+            Ok(id) => {
+                let running = RunningNetwork { worker, id, mtu: network.mtu };
+                self.networks.insert(network.name.clone(), running);
+            }
+            Err(error) => tracing::error!("network {}: {error}", network.name),
+        }
+    }
+
+    fn set_network(&mut self, network: &Network, wanted: &Config) {
+        let Some(running) = self.networks.get_mut(&network.name) else { return };
+        let (worker, id) = (running.worker, running.id);
+        let mtu_changed = std::mem::replace(&mut running.mtu, network.mtu) != network.mtu;
+        let settings: NetworkSettings = convert::network(network);
+        match self.on_worker(worker, move |engine, _| engine.set_network(id, settings)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("network {}: {error}", network.name),
+            Err(error) => tracing::error!("network {}: {error}", network.name),
+        }
+        if mtu_changed {
+            let on_it = |port: &&Port| port.network.as_deref() == Some(network.name.as_str());
+            for port in wanted.ports.iter().filter(on_it) {
+                tracing::warn!(
+                    "port {}: its device keeps the MTU that it was made with",
+                    port.name
+                );
+            }
+        }
+    }
+
+    fn remove_network(&mut self, name: &str) {
+        let Some(network) = self.networks.remove(name) else { return };
+        let removed = self.on_worker(network.worker, move |e, _| e.remove_network(network.id));
+        if let Ok(Err(error)) = removed {
+            tracing::error!("network {name}: {error}");
+        }
+    }
+
+    fn add_port(&mut self, port: &Port) {
+        match self.start_port(port) {
+            Ok(running) => {
+                if self.failed.remove(&port.name).is_some() {
+                    tracing::info!("port {} runs now", port.name);
+                }
+                self.ports.insert(port.name.clone(), running);
+            }
+            Err(reason) => self.fail(&port.name, reason),
+        }
+    }
+
+    /// Where a port belongs: its worker, its settings, and the MTU of its device.
+    fn place(&self, port: &Port) -> Result<(usize, PortSettings, u16), String> {
+        let network = match &port.network {
+            None => None,
+            Some(name) => {
+                let running = self.networks.get(name);
+                Some(running.ok_or_else(|| format!("network {name} does not run"))?)
+            }
+        };
+        let settings = convert::port(port, network.map(|network| network.id));
+        let worker = network.map_or(0, |network| network.worker);
+        Ok((worker, settings, network.map_or(UNATTACHED_MTU, |network| network.mtu)))
+    }
+
+    fn start_port(&self, port: &Port) -> Result<RunningPort, String> {
+        let (worker, settings, mtu) = self.place(port)?;
+        let device = match &port.interface {
+            Interface::VhostUser(device) => Device::Vhost(VhostDevice::new(device.queues)),
+            Interface::Tap(device) => Device::Tap(open_tap(device, mtu)?),
+        };
+        let wanted = settings.clone();
+        let added = self.on_worker(worker, move |engine, _| engine.add_port(wanted, device))?;
+        let (id, counters) = added.map_err(|error| error.to_string())?;
+        let mac = match &port.interface {
+            Interface::Tap(TapConfig { ifname, netns: None, .. }) => hardware_address(ifname),
+            _ => None,
+        };
+        let running = RunningPort { worker, id, counters, settings, mac, session: None };
+        let connected = match &port.interface {
+            Interface::VhostUser(device) => self.start_session(worker, id, device, mtu).map(Some),
+            Interface::Tap(_) => self.watch_tap(worker, id).map(|()| None),
+        };
+        match connected {
+            Ok(session) => Ok(RunningPort { session, ..running }),
+            Err(reason) => {
+                self.drop_port(running);
+                Err(reason)
+            }
+        }
+    }
+
+    fn start_session(
+        &self,
+        worker: usize,
+        id: PortId,
+        device: &VhostUser,
+        mtu: u16,
+    ) -> Result<Session, String> {
+        let handle = self.workers[worker].handle.clone();
+        let rings = SwitchPort::new(handle, id).map_err(|error| error.to_string())?;
+        let options = SessionOptions {
+            queue_pairs: device.queues,
+            mtu,
+            ..SessionOptions::new(&device.path, convert::role(device.role))
+        };
+        Session::spawn(options, rings).map_err(|error| error.to_string())
+    }
+
+    fn watch_tap(&self, worker: usize, id: PortId) -> Result<(), String> {
+        let event = self.faults.try_clone().map_err(|error| error.to_string())?;
+        self.on_worker(worker, move |engine, _| engine.set_fault_event(id, Some(event)))?
+            .map_err(|error| error.to_string())
+    }
+
+    fn set_port(&mut self, port: &Port) {
+        let Some(running) = self.ports.get(&port.name) else { return self.add_port(port) };
+        let (worker, settings, _) = match self.place(port) {
+            Ok(place) => place,
+            Err(reason) => {
+                self.remove_port(&port.name);
+                return self.fail(&port.name, reason);
+            }
+        };
+        if settings == running.settings && worker == running.worker {
+            return;
+        }
+        if worker != running.worker {
+            // A network lives on one worker, and a device cannot leave its worker.
+            self.remove_port(&port.name);
+            return self.add_port(port);
+        }
+        let (id, wanted) = (running.id, settings.clone());
+        match self.on_worker(worker, move |engine, _| engine.set_port(id, wanted)) {
+            Ok(Ok(())) => {
+                if let Some(running) = self.ports.get_mut(&port.name) {
+                    running.settings = settings;
+                }
+            }
+            Ok(Err(error)) => self.fail(&port.name, error),
+            Err(error) => self.fail(&port.name, error),
+        }
+    }
+
+    fn remove_port(&mut self, name: &str) {
+        self.failed.remove(name);
+        if let Some(port) = self.ports.remove(name) {
+            self.drop_port(port);
+        }
+    }
+
+    fn drop_port(&self, port: RunningPort) {
+        if let Some(session) = port.session {
+            session.stop();
+        }
+        let removed = self.on_worker(port.worker, move |engine, _| engine.remove_port(port.id));
+        if let Ok(Err(error)) = removed {
+            tracing::error!("port {}: {error}", port.settings.name);
+        }
+    }
+}
+
+fn open_tap(device: &TapConfig, mtu: u16) -> Result<Tap, String> {
+    let options = TapOptions {
+        ifname: device.ifname.clone(),
+        netns: device.netns.clone(),
+        address: device.address.clone(),
+        mtu,
+        mac: None,
+        vnet_header: true,
+    };
+    Tap::open(&options).map_err(|error| error.to_string())
+}
+
+/// The hardware address of a device in our own network namespace.
+fn hardware_address(ifname: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/sys/class/net/{ifname}/address")).ok()?;
+    Some(text.trim().to_owned())
+}

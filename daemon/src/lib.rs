@@ -9,8 +9,11 @@
 pub mod api;
 pub mod apply;
 pub mod config;
+mod convert;
 pub mod ctl;
 pub mod metrics;
+pub mod notify;
 pub mod plan;
+pub mod socket;
 pub mod state;
 pub mod status;

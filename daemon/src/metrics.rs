@@ -1,9 +1,207 @@
 //! The Prometheus text that a scrape answers with.
+//!
+//! Nothing is counted for it: a scrape reads the counters that the workers keep anyway, with
+//! relaxed loads, and the text is made on the control thread. Names are part of the contract
+//! with users. A port's counters start at zero when its device is made anew, which Prometheus
+//! takes for the restart of a counter.
+
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
 
 use crate::state::Daemon;
+use crate::status::{PortStatus, Status};
+
+/// What a counter of a port is called, what it is, and where it is found.
+type PortCounter = (&'static str, &'static str, fn(&PortStatus) -> u64);
+
+/// Counters labelled by network and port.
+const PORT_COUNTERS: [PortCounter; 9] = [
+    ("trama_port_rx_frames_total", "Frames that entered the switch from the port.", |p| {
+        p.counters.rx_frames
+    }),
+    ("trama_port_rx_bytes_total", "Bytes that entered the switch from the port.", |p| {
+        p.counters.rx_bytes
+    }),
+    ("trama_port_tx_frames_total", "Frames that the port was given.", |p| p.counters.tx_frames),
+    ("trama_port_tx_bytes_total", "Bytes that the port was given.", |p| p.counters.tx_bytes),
+    ("trama_port_rx_gso_frames_total", "Frames beyond the MTU, to be cut later, from it.", |p| {
+        p.counters.other("rx_gso_frames")
+    }),
+    ("trama_port_tx_gso_frames_total", "Frames beyond the MTU that it was given whole.", |p| {
+        p.counters.other("tx_gso_frames")
+    }),
+    ("trama_port_software_gso_frames_total", "Frames cut in software for the port.", |p| {
+        p.counters.other("software_gso_frames")
+    }),
+    ("trama_port_software_checksum_frames_total", "Checksums made in software for it.", |p| {
+        p.counters.other("software_checksum_frames")
+    }),
+    ("trama_port_flooded_frames_total", "Frames from it that went to all of their VLAN.", |p| {
+        p.counters.other("flooded_frames")
+    }),
+];
+
+/// Counters of vhost-user ports, labelled by port.
+const VHOST_COUNTERS: [PortCounter; 3] = [
+    ("trama_vhost_kicks_total", "Times the driver woke the switch.", |p| p.counters.other("kicks")),
+    ("trama_vhost_calls_total", "Times the switch woke the driver.", |p| p.counters.other("calls")),
+    ("trama_vhost_connects_total", "Connections of the frontend.", |p| {
+        p.vhost.as_ref().map_or(0, |session| session.connects)
+    }),
+];
 
 /// The metrics as they are now, in the Prometheus text format.
 pub fn render(daemon: &Daemon) -> String {
-    let _ = daemon;
-    String::new()
+    text(&daemon.status()).unwrap_or_else(|error| {
+        tracing::error!("metrics: {error}");
+        String::new()
+    })
+}
+
+fn text(status: &Status) -> prometheus::Result<String> {
+    let mut families = ports(status)?;
+    families.extend(networks_and_workers(status)?);
+    let mut text = String::new();
+    families.retain(|family| !family.get_metric().is_empty());
+    TextEncoder::new().encode_utf8(&families, &mut text)?;
+    Ok(text)
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    IntCounterVec::new(Opts::new(name, help), labels)
+}
+
+fn gauges(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    IntGaugeVec::new(Opts::new(name, help), labels)
+}
+
+fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
+    let mut families = Vec::new();
+    let of = |port: &PortStatus| [port.network.clone().unwrap_or_default(), port.name.clone()];
+    for (name, help, value) in PORT_COUNTERS {
+        let family = counters(name, help, &["network", "port"])?;
+        for port in &status.ports {
+            family.with_label_values(&of(port)).inc_by(value(port));
+        }
+        families.extend(family.collect());
+    }
+    let help = "Frames dropped, by reason; those on the way out count at the port out.";
+    let drops = counters("trama_port_drops_total", help, &["network", "port", "reason"])?;
+    let running = gauges("trama_port_running", "1 if the port runs.", &["network", "port"])?;
+    let link = gauges("trama_port_link", "1 if frames can pass the port.", &["network", "port"])?;
+    for port in &status.ports {
+        let [network, name] = of(port);
+        for (reason, count) in &port.counters.drops {
+            drops.with_label_values(&[&network, &name, *reason]).inc_by(*count);
+        }
+        running.with_label_values(&of(port)).set(i64::from(port.not_running.is_none()));
+        link.with_label_values(&of(port)).set(i64::from(port.link));
+    }
+    families.extend(drops.collect());
+    families.extend(running.collect());
+    families.extend(link.collect());
+    for (name, help, value) in VHOST_COUNTERS {
+        let family = counters(name, help, &["port"])?;
+        for port in status.ports.iter().filter(|port| port.vhost.is_some()) {
+            family.with_label_values(&[&port.name]).inc_by(value(port));
+        }
+        families.extend(family.collect());
+    }
+    Ok(families)
+}
+
+fn networks_and_workers(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
+    let entries = gauges("trama_mac_entries", "MAC addresses that are known.", &["network"])?;
+    for network in &status.networks {
+        let count = i64::try_from(network.mac_entries).unwrap_or(i64::MAX);
+        entries.with_label_values(&[&network.name]).set(count);
+    }
+    let help = "Time that the worker was awake.";
+    let busy = CounterVec::new(Opts::new("trama_worker_busy_seconds_total", help), &["worker"])?;
+    let wakeups =
+        counters("trama_worker_wakeups_total", "Times the worker woke.", &["worker"])?;
+    let bursts =
+        counters("trama_worker_bursts_total", "Bursts of frames taken.", &["worker"])?;
+    for worker in &status.workers {
+        let label = [worker.worker.to_string()];
+        busy.with_label_values(&label).inc_by(worker.busy.as_secs_f64());
+        wakeups.with_label_values(&label).inc_by(worker.wakeups);
+        bursts.with_label_values(&label).inc_by(worker.bursts);
+    }
+    let build = gauges("trama_build_info", "1; the labels tell the build.", &["version"])?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    let mut families = entries.collect();
+    families.extend(busy.collect());
+    families.extend(wakeups.collect());
+    families.extend(bursts.collect());
+    families.extend(build.collect());
+    Ok(families)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::status::{NetworkStatus, PortCounts, VhostStatus, WorkerStatus};
+
+    fn port(name: &str, network: Option<&str>, vhost: bool) -> PortStatus {
+        let counters = PortCounts {
+            rx_frames: 7,
+            drops: vec![("runt", 2), ("hairpin", 0)],
+            others: vec![("kicks", 3)],
+            ..PortCounts::default()
+        };
+        let session = VhostStatus {
+            state: "connected",
+            last_error: None,
+            connects: 5,
+            features: 0,
+            queue_pairs: 1,
+        };
+        PortStatus {
+            name: name.into(),
+            network: network.map(Into::into),
+            not_running: (!vhost).then(|| "busy".into()),
+            link: vhost,
+            vhost: vhost.then_some(session),
+            mac: None,
+            counters,
+        }
+    }
+
+    #[test]
+    fn the_text_has_the_names_of_the_contract() {
+        let status = Status {
+            networks: vec![NetworkStatus { name: "lab".into(), worker: 0, mac_entries: 4 }],
+            ports: vec![port("vm1", Some("lab"), true), port("t\"1", None, false)],
+            workers: vec![WorkerStatus {
+                worker: 0,
+                busy: Duration::from_millis(1500),
+                wakeups: 9,
+                bursts: 10,
+            }],
+            needs_restart: Vec::new(),
+        };
+        let text = text(&status).unwrap();
+        for line in [
+            r#"trama_port_rx_frames_total{network="lab",port="vm1"} 7"#,
+            r#"trama_port_rx_frames_total{network="",port="t\"1"} 7"#,
+            r#"trama_port_drops_total{network="lab",port="vm1",reason="runt"} 2"#,
+            r#"trama_port_drops_total{network="lab",port="vm1",reason="hairpin"} 0"#,
+            r#"trama_mac_entries{network="lab"} 4"#,
+            r#"trama_worker_busy_seconds_total{worker="0"} 1.5"#,
+            r#"trama_worker_wakeups_total{worker="0"} 9"#,
+            r#"trama_vhost_kicks_total{port="vm1"} 3"#,
+            r#"trama_vhost_connects_total{port="vm1"} 5"#,
+            r#"trama_port_running{network="",port="t\"1"} 0"#,
+            concat!("trama_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "# TYPE trama_worker_busy_seconds_total counter",
+            "# HELP trama_mac_entries MAC addresses that are known.",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is missing in\n{text}");
+        }
+        assert_eq!(text.matches("trama_vhost_calls_total{").count(), 1, "vhost-user ports only");
+    }
 }

@@ -1,8 +1,13 @@
 //! From (running, wanted) to the smallest list of steps.
+//!
+//! A pure function of two configurations: start-up plans from an empty one, `reload` and
+//! `tramactl` from the one in force. A port or network that is the same on both sides appears in
+//! no step, and so cannot notice; a port whose device is the same keeps it, whatever else
+//! changes. The order of tables has no meaning.
 
 use std::fmt;
 
-use crate::config::model::{Config, Network, Port};
+use crate::config::model::{Config, DaemonConfig, Network, Port};
 
 /// One step from the running configuration towards the wanted one.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -49,6 +54,16 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The port that the step is about, if it leaves one.
+    pub fn port(&self) -> Option<&str> {
+        match self {
+            Self::SetPort { port, .. } | Self::AddPort { port } => Some(&port.name),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -70,7 +85,103 @@ impl fmt::Display for Step {
 }
 
 /// The steps that lead from `running` to `wanted`, in the order to take them.
+///
+/// What goes comes first, so that a socket or device can pass to another port; ports leave a
+/// network before it goes, and networks appear before their ports.
 pub fn plan(running: &Config, wanted: &Config) -> Vec<Step> {
-    let _ = (running, wanted);
-    Vec::new()
+    let mut steps = removed_ports(running, wanted);
+    steps.extend(networks(running, wanted));
+    steps.extend(kept_ports(running, wanted));
+    let gone = running.networks.iter().filter(|old| wanted.network(&old.name).is_none());
+    steps.extend(gone.map(|old| Step::RemoveNetwork { name: old.name.clone() }));
+    steps.extend(added_ports(running, wanted));
+    let keys = daemon_keys(&running.daemon, &wanted.daemon);
+    if !keys.is_empty() {
+        steps.push(Step::NeedsRestart { keys });
+    }
+    steps
+}
+
+/// Ports that go, or whose device must be made anew.
+fn removed_ports(running: &Config, wanted: &Config) -> Vec<Step> {
+    let goes =
+        |old: &&Port| wanted.port(&old.name).is_none_or(|new| new.interface != old.interface);
+    let names = running.ports.iter().filter(goes).map(|port| port.name.clone());
+    names.map(|name| Step::RemovePort { name }).collect()
+}
+
+/// Ports that appear, or whose device must be made anew.
+fn added_ports(running: &Config, wanted: &Config) -> Vec<Step> {
+    let comes =
+        |new: &&Port| running.port(&new.name).is_none_or(|old| old.interface != new.interface);
+    wanted.ports.iter().filter(comes).map(|port| Step::AddPort { port: port.clone() }).collect()
+}
+
+/// Networks that appear or change.
+fn networks(running: &Config, wanted: &Config) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for network in &wanted.networks {
+        let step = match running.network(&network.name) {
+            None => Step::AddNetwork { network: network.clone() },
+            Some(old) => {
+                let keys = network_keys(old, network);
+                if keys.is_empty() {
+                    continue;
+                }
+                Step::SetNetwork { network: network.clone(), keys }
+            }
+        };
+        steps.push(step);
+    }
+    steps
+}
+
+/// Ports that change while their device stays.
+fn kept_ports(running: &Config, wanted: &Config) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for port in &wanted.ports {
+        let Some(old) = running.port(&port.name) else { continue };
+        let keys = port_keys(old, port);
+        if old.interface == port.interface && !keys.is_empty() {
+            steps.push(Step::SetPort { port: port.clone(), keys });
+        }
+    }
+    steps
+}
+
+/// The keys of those pairs whose two sides differ.
+fn differing(pairs: &[(&'static str, bool)]) -> Vec<&'static str> {
+    pairs.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
+}
+
+/// The keys of `[daemon]` that differ.
+pub fn daemon_keys(a: &DaemonConfig, b: &DaemonConfig) -> Vec<&'static str> {
+    differing(&[
+        ("control", a.control != b.control),
+        ("state", a.state != b.state),
+        ("metrics", a.metrics != b.metrics),
+        ("workers", a.workers != b.workers),
+        ("spin", a.spin != b.spin),
+    ])
+}
+
+fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
+    differing(&[
+        ("mode", a.mode != b.mode),
+        ("mtu", a.mtu != b.mtu),
+        ("mac-table-size", a.mac_table_size != b.mac_table_size),
+        ("mac-aging", a.mac_aging != b.mac_aging),
+        ("external-ids", a.external_ids != b.external_ids),
+    ])
+}
+
+fn port_keys(a: &Port, b: &Port) -> Vec<&'static str> {
+    differing(&[
+        ("network", a.network != b.network),
+        ("tag", a.vlan.tag != b.vlan.tag),
+        ("trunks", a.vlan.trunks != b.vlan.trunks),
+        ("vlan-mode", a.vlan.mode != b.vlan.mode),
+        ("cable", a.cable != b.cable),
+        ("external-ids", a.external_ids != b.external_ids),
+    ])
 }

@@ -3,12 +3,14 @@
 //! Whoever changes something calls [`Daemon::transact`] or [`Daemon::reload`]; both go through
 //! the same validation, plan and application, under one lock that the data path never takes.
 
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::model::Config;
-use crate::config::{Diagnostic, Problem};
-use crate::plan::Step;
+use crate::apply::Machine;
+use crate::config::model::{Config, DaemonConfig};
+use crate::config::{Diagnostic, Problem, parse, save, validate};
+use crate::plan::{Step, daemon_keys, plan};
 use crate::status::{FdbRow, Status};
 
 /// How a transaction is carried out.
@@ -53,7 +55,7 @@ fn join_lines<T: ToString>(items: &[T]) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration file could not be read.
-    #[error("{}: {error}", file.display())]
+    #[error("{}: {error}; name a configuration with --config FILE", file.display())]
     Read {
         /// The file.
         file: PathBuf,
@@ -71,11 +73,15 @@ pub enum StartError {
 /// The running daemon. Shared as `Arc<Daemon>`.
 pub struct Daemon {
     file: PathBuf,
+    /// `[daemon]` as it was at start: what is in force until the next.
+    started_with: DaemonConfig,
+    fault_event: Arc<OwnedFd>,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     config: Config,
+    machine: Machine,
 }
 
 impl Daemon {
@@ -85,11 +91,32 @@ impl Daemon {
     /// # Errors
     /// Nothing runs.
     pub fn start(file: PathBuf) -> Result<Arc<Daemon>, StartError> {
-        let text = std::fs::read_to_string(&file)
-            .map_err(|error| StartError::Read { file: file.clone(), error })?;
-        let config = crate::config::parse(&text, &file.display().to_string())
-            .map_err(StartError::Invalid)?;
-        Ok(Arc::new(Daemon { file, inner: Mutex::new(Inner { config }) }))
+        let config = Self::read(&file)?;
+        Self::start_with(file, config)
+    }
+
+    /// Reads and validates a configuration file, and starts nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read, or everything that is wrong with it.
+    pub fn read(file: &Path) -> Result<Config, StartError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| StartError::Read { file: file.to_owned(), error })?;
+        parse(&text, &file.display().to_string()).map_err(StartError::Invalid)
+    }
+
+    /// As [`Daemon::start`], with what [`Daemon::read`] has read from `file`.
+    ///
+    /// # Errors
+    /// Nothing runs.
+    pub fn start_with(file: PathBuf, config: Config) -> Result<Arc<Daemon>, StartError> {
+        let mut machine = Machine::start(&config.daemon).map_err(StartError::Worker)?;
+        let started_with = config.daemon.clone();
+        let empty = Config { daemon: config.daemon.clone(), ..Config::default() };
+        machine.apply(&plan(&empty, &config), &config);
+        let fault_event = machine.fault_event();
+        let inner = Mutex::new(Inner { config, machine });
+        Ok(Arc::new(Daemon { file, started_with, fault_event, inner }))
     }
 
     /// A snapshot of the configuration in force.
@@ -97,8 +124,13 @@ impl Daemon {
         self.lock().config.clone()
     }
 
+    /// `[daemon]` as it was at start.
+    pub fn started_with(&self) -> &DaemonConfig {
+        &self.started_with
+    }
+
     /// The configuration file.
-    pub fn file(&self) -> &PathBuf {
+    pub fn file(&self) -> &Path {
         &self.file
     }
 
@@ -115,43 +147,112 @@ impl Daemon {
         let mut inner = self.lock();
         let mut draft = inner.config.clone();
         let result = edit(&mut draft).map_err(TransactError::Edit)?;
-        let problems = crate::config::validate(&draft);
+        let problems = validate(&draft);
         if !problems.is_empty() {
             return Err(TransactError::Invalid(problems));
         }
-        let steps = crate::plan::plan(&inner.config, &draft);
-        if !options.dry_run {
-            inner.config = draft;
+        let steps = plan(&inner.config, &draft);
+        let mut not_running = Vec::new();
+        if !options.dry_run && draft != inner.config {
+            if options.save {
+                save(&self.file, &inner.config, &draft).map_err(TransactError::Save)?;
+            }
+            not_running = inner.change_to(draft, &steps);
         }
-        Ok(Committed { result, steps, not_running: Vec::new() })
+        Ok(Committed { result, steps, not_running })
     }
 
-    /// Reads the configuration file again and applies its difference.
+    /// Reads the configuration file again, applies its difference, and tries again to start the
+    /// ports that do not run.
     ///
     /// # Errors
     /// Everything that is wrong with the file; nothing has changed.
     pub fn reload(&self) -> Result<Committed<()>, Vec<Diagnostic>> {
-        Ok(Committed { result: (), steps: Vec::new(), not_running: Vec::new() })
+        let config = Self::read(&self.file).map_err(|error| error.diagnostics(&self.file))?;
+        let mut inner = self.lock();
+        let steps = plan(&inner.config, &config);
+        inner.change_to(config, &steps);
+        inner.retry();
+        let not_running = inner.machine.failed.clone().into_iter().collect();
+        Ok(Committed { result: (), steps, not_running })
+    }
+
+    /// Whether every port that is stored runs.
+    pub fn is_whole(&self) -> bool {
+        self.lock().machine.failed.is_empty()
+    }
+
+    /// Tries again to start the ports that do not run.
+    pub fn retry(&self) {
+        self.lock().retry();
+    }
+
+    /// Becomes readable when a device vanished or a port could not start; answer by [`Daemon::take_faults`].
+    pub fn fault_event(&self) -> Arc<OwnedFd> {
+        self.fault_event.clone()
+    }
+
+    /// Notes which ports' devices vanished.
+    pub fn take_faults(&self) {
+        self.lock().machine.take_faults();
+    }
+
+    /// Ends everything that runs and removes what it made: sockets and devices.
+    pub fn stop(&self) {
+        self.lock().machine.stop();
     }
 
     /// What runs, now.
     pub fn status(&self) -> Status {
-        Status::default()
+        let inner = self.lock();
+        let needs_restart = daemon_keys(&self.started_with, &inner.config.daemon);
+        inner.machine.status(&inner.config, needs_restart)
     }
 
     /// The learnt MAC addresses of a network; `None` if there is no such network.
     pub fn fdb(&self, network: &str) -> Option<Vec<FdbRow>> {
-        let _ = network;
-        Some(Vec::new())
+        self.lock().machine.fdb(network)
     }
 
     /// Forgets the learnt MAC addresses of one network, or of all. False: no such network.
     pub fn fdb_flush(&self, network: Option<&str>) -> bool {
-        let _ = network;
-        true
+        self.lock().machine.fdb_flush(network)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Takes the steps and makes `config` the one in force; returns the ports among those
+    /// touched that do not run, and why.
+    fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<(String, String)> {
+        self.machine.apply(steps, &config);
+        self.config = config;
+        let touched = steps.iter().filter_map(Step::port);
+        let failed = |name: &str| Some((name.to_owned(), self.machine.failed.get(name)?.clone()));
+        touched.filter_map(failed).collect()
+    }
+
+    fn retry(&mut self) {
+        let Self { config, machine } = self;
+        machine.retry(config);
+    }
+}
+
+impl StartError {
+    fn diagnostics(self, file: &Path) -> Vec<Diagnostic> {
+        match self {
+            Self::Invalid(diagnostics) => diagnostics,
+            Self::Read { error, .. } | Self::Worker(error) => vec![Diagnostic {
+                file: file.display().to_string(),
+                line: 1,
+                column: 1,
+                key: String::new(),
+                message: format!("cannot be read: {error}"),
+                remedy: "put it there, readable for the daemon".to_owned(),
+            }],
+        }
     }
 }

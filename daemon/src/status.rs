@@ -1,8 +1,15 @@
 //! What the running daemon reports about itself, as plain values.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use trama_switch::counters::PortSnapshot;
+use trama_switch::{DropReason, PortId};
+use trama_vhost_net_backend::SessionState;
+
+use crate::apply::{Machine, RunningPort};
+use crate::config::model::{Config, Port};
 
 /// A snapshot of everything that runs.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -92,6 +99,11 @@ pub struct PortCounts {
 }
 
 impl PortCounts {
+    /// One of the other counters; 0 if there is none of that name.
+    pub fn other(&self, name: &str) -> u64 {
+        self.others.iter().find(|(other, _)| *other == name).map_or(0, |(_, count)| *count)
+    }
+
     /// All drops together.
     pub fn dropped(&self) -> u64 {
         self.drops.iter().map(|(_, count)| count).sum()
@@ -124,4 +136,123 @@ pub struct FdbRow {
     pub mac: String,
     /// Time since a frame from it was last seen.
     pub age: Duration,
+}
+
+impl Machine {
+    /// Everything that runs of `config`.
+    pub(crate) fn status(&self, config: &Config, needs_restart: Vec<&'static str>) -> Status {
+        let mut networks = Vec::with_capacity(config.networks.len());
+        for network in &config.networks {
+            let Some(running) = self.networks.get(&network.name) else { continue };
+            let id = running.id;
+            let entries = self.on_worker(running.worker, move |engine, now| engine.fdb(id, now).len());
+            networks.push(NetworkStatus {
+                name: network.name.clone(),
+                worker: running.worker,
+                mac_entries: entries.unwrap_or_default(),
+            });
+        }
+        let ports = config.ports.iter().map(|port| self.port_status(port)).collect();
+        let workers = self.workers.iter().enumerate().map(|(worker, running)| {
+            let counters = running.handle.counters().snapshot();
+            WorkerStatus {
+                worker,
+                busy: Duration::from_nanos(counters.busy_nanos),
+                wakeups: counters.wakeups,
+                bursts: counters.bursts,
+            }
+        });
+        Status { networks, ports, workers: workers.collect(), needs_restart }
+    }
+
+    fn port_status(&self, port: &Port) -> PortStatus {
+        let running = self.ports.get(&port.name);
+        let vhost = running.and_then(vhost_status);
+        let has_peer = vhost.as_ref().is_none_or(|session| session.queue_pairs > 0);
+        PortStatus {
+            name: port.name.clone(),
+            network: port.network.clone(),
+            not_running: self.failed.get(&port.name).cloned(),
+            link: running.is_some() && has_peer && port.cable && port.network.is_some(),
+            vhost,
+            mac: running.and_then(|running| running.mac.clone()),
+            counters: running.map(|port| counts(&port.counters.snapshot())).unwrap_or_default(),
+        }
+    }
+
+    /// The learnt addresses of a network, sorted; `None` if there is no such network.
+    pub(crate) fn fdb(&self, network: &str) -> Option<Vec<FdbRow>> {
+        let running = self.networks.get(network)?;
+        let id = running.id;
+        let entries = self.on_worker(running.worker, move |engine, now| engine.fdb(id, now));
+        let names: HashMap<PortId, &String> = self
+            .ports
+            .iter()
+            .filter(|(_, port)| port.worker == running.worker)
+            .map(|(name, port)| (port.id, name))
+            .collect();
+        let row = |(id, entry): (PortId, trama_switch::FdbEntry)| {
+            Some(FdbRow {
+                network: network.to_owned(),
+                port: (*names.get(&id)?).clone(),
+                vlan: entry.vlan.get(),
+                mac: entry.mac.to_string(),
+                age: entry.age,
+            })
+        };
+        let mut rows: Vec<FdbRow> = entries.unwrap_or_default().into_iter().filter_map(row).collect();
+        rows.sort_by(|a, b| (a.vlan, &a.mac).cmp(&(b.vlan, &b.mac)));
+        Some(rows)
+    }
+
+    /// Forgets the learnt addresses of one network, or of all. False: no such network.
+    pub(crate) fn fdb_flush(&self, network: Option<&str>) -> bool {
+        match network {
+            Some(name) => {
+                let Some(running) = self.networks.get(name) else { return false };
+                let id = running.id;
+                let flushed = self.on_worker(running.worker, move |e, _| e.flush_fdb(Some(id)));
+                flushed.is_ok()
+            }
+            None => {
+                let flush = |worker| self.on_worker(worker, |engine, _| engine.flush_fdb(None));
+                (0..self.workers.len()).all(|worker| flush(worker).is_ok())
+            }
+        }
+    }
+}
+
+fn vhost_status(port: &RunningPort) -> Option<VhostStatus> {
+    let status = port.session.as_ref()?.status();
+    Some(VhostStatus {
+        state: match status.state {
+            SessionState::Listening => "listening",
+            SessionState::Connecting => "connecting",
+            SessionState::Connected => "connected",
+            SessionState::Stopped => "stopped",
+        },
+        last_error: status.last_error,
+        connects: status.connects,
+        features: status.features,
+        queue_pairs: status.queue_pairs_active,
+    })
+}
+
+fn counts(counters: &PortSnapshot) -> PortCounts {
+    PortCounts {
+        rx_frames: counters.rx_frames,
+        rx_bytes: counters.rx_bytes,
+        tx_frames: counters.tx_frames,
+        tx_bytes: counters.tx_bytes,
+        drops: DropReason::ALL.iter().map(|r| (r.name(), counters.dropped(*r))).collect(),
+        others: vec![
+            ("rx_gso_frames", counters.rx_gso_frames),
+            ("tx_gso_frames", counters.tx_gso_frames),
+            ("software_gso_frames", counters.software_gso_frames),
+            ("software_checksum_frames", counters.software_checksum_frames),
+            ("flooded_frames", counters.flooded_frames),
+            ("kicks", counters.kicks),
+            ("calls", counters.calls),
+        ],
+    }
 }

@@ -11,6 +11,7 @@ mod edit;
 #[cfg(test)]
 mod edit_tests;
 mod fields;
+mod file;
 pub mod model;
 mod parse;
 mod reader;
@@ -18,6 +19,7 @@ pub mod units;
 mod validate;
 
 pub use edit::edit;
+pub use file::save;
 pub use parse::parse;
 pub use validate::{Place, Problem, validate};
 

@@ -1,0 +1,111 @@
+//! The control socket: made where nobody listens, and removed at the end.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// Whoever may write the socket may do everything: its owner and group.
+const MODE: u32 = 0o660;
+
+/// The listening control socket. Dropping it removes its file.
+pub struct ControlSocket {
+    path: PathBuf,
+    /// Device and inode of our file: another daemon's is not ours to remove.
+    identity: (u64, u64),
+}
+
+impl ControlSocket {
+    /// Makes the socket, and its directory where that is missing. The socket of a daemon that
+    /// has died is replaced.
+    ///
+    /// # Errors
+    /// What is in the way, and what to do.
+    pub fn bind(path: &Path) -> Result<(Self, UnixListener), String> {
+        let shown = path.display();
+        if let Some(directory) = path.parent() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(directory)
+                .map_err(|error| format!("{}: cannot be made: {error}", directory.display()))?;
+        }
+        remove_stale(path)?;
+        let error = |error: io::Error| {
+            format!("{shown}: {error}; set another path as daemon.control, or run as its owner")
+        };
+        let listener = UnixListener::bind(path).map_err(error)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(error)?;
+        listener.set_nonblocking(true).map_err(error)?;
+        let metadata = fs::symlink_metadata(path).map_err(error)?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok((Self { path: path.to_owned(), identity }, listener))
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!("{}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Removes a socket that nobody listens on; refuses everything else that is there.
+fn remove_stale(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(format!("{shown}: {error}")),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(format!("{shown}: is there and not a socket; move it away"));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(format!("{shown}: another tramad listens there; stop it first")),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|error| format!("{shown}: {error}"))
+        }
+        Err(error) => Err(format!("{shown}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_socket_is_refused_and_a_dead_one_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/control.sock");
+        let (socket, listener) = ControlSocket::bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+        let refused = ControlSocket::bind(&path).err().unwrap();
+        assert!(refused.contains("another tramad listens there; stop it first"), "{refused}");
+        drop(listener);
+        let (second, _listener) = ControlSocket::bind(&path).unwrap();
+        drop(socket);
+        assert!(path.exists(), "a dead daemon's guard removes nobody else's socket");
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        fs::write(&path, "precious").unwrap();
+        let refused = ControlSocket::bind(&path).err().unwrap();
+        assert!(refused.contains("is there and not a socket; move it away"), "{refused}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        fs::remove_file(&path).unwrap();
+        let blocked = path.join("deeper/control.sock");
+        fs::write(&path, "").unwrap();
+        let refused = ControlSocket::bind(&blocked).err().unwrap();
+        assert!(refused.contains("cannot be made"), "{refused}");
+    }
+}
