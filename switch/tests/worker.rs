@@ -1,0 +1,184 @@
+//! The worker's thread: requests, panics, sleep and waking.
+
+mod support;
+
+use std::os::fd::OwnedFd;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+use support::*;
+use trama_frame::{MacAddr, Offloads};
+use trama_switch::{NetworkId, RingFds, Spin, WorkerGone, WorkerHandle, WorkerOptions};
+use trama_virtqueue::RingFeatures;
+
+struct Running {
+    worker: WorkerHandle,
+    thread: Option<JoinHandle<()>>,
+    network: NetworkId,
+}
+
+impl Running {
+    fn new(spin: Spin) -> Running {
+        let options = WorkerOptions { spin, name: "worker".into(), seed: 5 };
+        let (worker, thread) = WorkerHandle::spawn(options).unwrap();
+        let network = worker.call(|engine, _| network(engine, 1500)).unwrap();
+        Running { worker, thread: Some(thread), network }
+    }
+
+    fn station(&self) -> Station {
+        let settings = port(self.network, trunk());
+        self.worker.call(move |engine, _| Station::add(engine, settings, Offloads::ALL)).unwrap()
+    }
+
+    fn wakeups(&self) -> u64 {
+        self.worker.counters().snapshot().wakeups
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.worker.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// Waits for a condition, not for a time.
+fn until(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "it does not happen");
+        std::thread::yield_now();
+    }
+}
+
+/// Waits until the worker sleeps: then it wakes for nothing but us.
+fn until_asleep(running: &Running) {
+    until(|| {
+        let before = running.wakeups();
+        // The request itself is one waking, if the worker slept.
+        running.worker.call(|_, _| ()).unwrap();
+        running.wakeups() == before + 1
+    });
+}
+
+#[test]
+fn frames_pass_whatever_the_spin() {
+    for spin in [Spin::Never, Spin::For(Duration::from_micros(50)), Spin::Always] {
+        let running = Running::new(spin);
+        let (a, b) = (running.station(), running.station());
+        for round in 0..50 {
+            let bytes = frame(MacAddr::BROADCAST, mac(1), 60 + round);
+            a.send(&bytes);
+            let mut got = Vec::new();
+            until(|| {
+                got.append(&mut b.frames());
+                !got.is_empty()
+            });
+            assert_eq!(got, [bytes], "{spin:?}");
+        }
+    }
+}
+
+#[test]
+fn many_silent_ports_sleep_and_any_of_them_wakes_the_worker() {
+    let running = Running::new(Spin::For(Duration::from_micros(20)));
+    let stations: Vec<Station> = (0..128).map(|_| running.station()).collect();
+    until_asleep(&running);
+    let asleep = running.wakeups();
+    let busy = running.worker.counters().snapshot().busy_nanos;
+    assert_eq!((asleep, busy), (running.wakeups(), busy), "asleep is asleep");
+    for from in [0, 77, 127] {
+        stations[from].send(&frame(MacAddr::BROADCAST, mac(1), 60));
+        let to = (from + 1) % 128;
+        until(|| !stations[to].frames().is_empty());
+    }
+    assert!(running.wakeups() > asleep);
+}
+
+#[test]
+fn a_kick_wakes_the_worker_and_the_driver_is_called() {
+    let running = Running::new(Spin::Never);
+    let settings = [port(running.network, trunk()), port(running.network, trunk())];
+    let event = || eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+    let (kick, call) = (event(), event());
+    let clone = |fd: &OwnedFd| fd.try_clone().unwrap();
+    let (worker_kick, worker_call) = (clone(&kick), clone(&call));
+    let (mut a, mut b) = running
+        .worker
+        .call(move |engine, _| {
+            let features = RingFeatures { event_idx: true, ..RingFeatures::default() };
+            let options = driver_options(256, features);
+            let [first, second] = settings;
+            let a = Guest::add(engine, first, options, options);
+            let b = Guest::add(engine, second, options, options);
+            engine.set_kick(a.id, 1, Some(worker_kick)).unwrap();
+            // A port whose ring has no kick would be polled.
+            engine.stop_ring(b.id, 1).unwrap();
+            engine.set_call(b.id, 0, Some(worker_call));
+            (a, b)
+        })
+        .unwrap();
+    let mut received = 0;
+    for sent in 1..=200 {
+        b.rx.arm();
+        a.tx.reclaim().unwrap();
+        a.tx.send(&PLAIN, &[&frame(mac(2), mac(1), 60)]).unwrap();
+        if a.tx.publish() {
+            rustix::io::write(&kick, &1u64.to_ne_bytes()).unwrap();
+        }
+        until(|| {
+            received += b.frames().len();
+            received == sent
+        });
+    }
+    assert!(a.counters.snapshot().kicks > 0, "the driver was asked to kick");
+    assert!(b.counters.snapshot().calls > 0, "and was called");
+    assert!(rustix::io::read(&call, &mut [0; 8]).is_ok());
+    until_asleep(&running);
+    // A frontend may close its end, or stop its rings, while the worker sleeps.
+    drop(kick);
+    let (id, other) = (a.id, b.id);
+    running
+        .worker
+        .call(move |engine, _| {
+            engine.detach(id);
+            engine.remove_port(other).unwrap();
+        })
+        .unwrap();
+    until_asleep(&running);
+    drop(RingFds::default());
+}
+
+#[test]
+fn a_panicking_request_fails_alone() {
+    let running = Running::new(Spin::Never);
+    let failed = running.worker.call(|_, _| panic!("a request that panics"));
+    assert_eq!(failed, Err::<(), _>(WorkerGone));
+    assert_eq!(running.worker.call(|_, _| 42), Ok(42));
+}
+
+#[test]
+fn requests_to_a_stopped_worker_fail() {
+    let running = Running::new(Spin::Always);
+    let worker = running.worker.clone();
+    drop(running);
+    assert_eq!(worker.call(|_, _| ()), Err(WorkerGone));
+}
+
+#[test]
+fn requests_from_many_threads_all_have_their_answer() {
+    let running = Running::new(Spin::Never);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let worker = &running.worker;
+            scope.spawn(move || {
+                for i in 0..200 {
+                    assert_eq!(worker.call(move |_, _| thread * 1000 + i), Ok(thread * 1000 + i));
+                }
+            });
+        }
+    });
+}
