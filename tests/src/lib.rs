@@ -11,7 +11,7 @@
 
 pub mod guest;
 pub mod host;
-pub mod model;
+mod model;
 pub mod netns;
 pub mod process;
 pub mod raw_tap;

@@ -1,0 +1,297 @@
+//! What an `internal` network with VLANs does to frames, told as simply as possible.
+//!
+//! This is the specification that the simulation holds the switch to. It knows nothing of bursts,
+//! rings, hashes or offsets: one frame at a time, in lists and maps that are searched from end to
+//! end. Where a full MAC table must give up an entry, several choices are right; the model checks
+//! that the switch's choice is one of them and follows it.
+
+use std::collections::BTreeMap;
+
+use trama_frame::{MacAddr, Offloads, VlanId, VlanTag, VnetHeader};
+use trama_switch::counters::PortSnapshot;
+use trama_switch::{Captured, DropReason, VlanMode, VlanSet};
+
+use crate::sim::frames::{Frame, Work};
+
+/// VLAN and address.
+pub type Key = (u16, MacAddr);
+/// Learned addresses: on which port, and when last seen.
+pub type Fdb = BTreeMap<Key, (usize, u64)>;
+
+/// One network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Largest packet.
+    pub mtu: usize,
+    /// Most addresses.
+    pub capacity: usize,
+    /// An address not seen for longer than this is forgotten.
+    pub aging: u64,
+    /// What was learned; what is too old stays here until something removes it, because it may
+    /// still take up room in the switch.
+    pub learned: Fdb,
+}
+
+/// One port.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Its network, if it has one.
+    pub network: Option<usize>,
+    /// Its VLANs.
+    pub vlan: VlanMode,
+    /// Whether the cable is in.
+    pub cable: bool,
+    /// What its receiver takes unfinished.
+    pub offloads: Offloads,
+    /// Frames that fit its queue.
+    pub room: usize,
+    /// Frames in its queue.
+    pub queue: Vec<Captured>,
+    /// What it should have counted.
+    pub counters: PortSnapshot,
+}
+
+/// All networks and ports, and the clock.
+#[derive(Default)]
+pub struct Model {
+    /// Networks by number.
+    pub networks: Vec<Option<Network>>,
+    /// Ports by number.
+    pub ports: Vec<Option<Port>>,
+    /// The time, in the MAC table's ticks.
+    pub now: u64,
+    /// Entries given up for others so far.
+    pub evictions: u64,
+    /// Frames for a learned port so far.
+    pub unicast: u64,
+    /// Addresses that changed their port so far.
+    pub moves: u64,
+}
+
+impl Network {
+    fn is_live(&self, seen: u64, now: u64) -> bool {
+        now - seen <= self.aging
+    }
+
+    /// The addresses that are known at `now`.
+    pub fn live(&self, now: u64) -> Fdb {
+        let live = self.learned.iter().filter(|(_, (_, seen))| self.is_live(*seen, now));
+        live.map(|(key, entry)| (*key, *entry)).collect()
+    }
+
+    /// Drops what the switch dropped to stay within its capacity, if it was right to; says
+    /// whether there was something.
+    fn follow_eviction(&mut self, newcomer: Key, port: usize, observed: &Fdb, now: u64) -> bool {
+        let live = self.live(now);
+        let gone: Vec<Key> =
+            live.keys().filter(|key| !observed.contains_key(key)).copied().collect();
+        let [gone] = gone[..] else {
+            assert!(gone.is_empty(), "one newcomer cost several entries: {gone:?}");
+            return false;
+        };
+        assert!(!live.contains_key(&newcomer), "{newcomer:?} was known and still cost {gone:?}");
+        assert!(self.learned.len() >= self.capacity, "{gone:?} evicted although there was room");
+        let held = |of: usize| self.learned.values().filter(|(port, _)| *port == of).count();
+        let loser = live[&gone].0;
+        for (other, _) in live.values() {
+            let holds = live.values().filter(|(port, _)| port == other).count();
+            assert!(
+                held(loser) >= holds,
+                "{newcomer:?} on port {port} evicted {gone:?} of port {loser}, but port {other} \
+                 holds {holds} entries"
+            );
+        }
+        self.learned.remove(&gone);
+        true
+    }
+}
+
+fn lists(trunks: &VlanSet, vid: u16) -> bool {
+    trunks.is_all() || trunks.iter().any(|listed| listed.get() == vid)
+}
+
+/// Whether a port is a member of a VLAN.
+fn carries(mode: &VlanMode, vid: u16) -> bool {
+    match mode {
+        VlanMode::Access { tag } => tag.get() == vid,
+        VlanMode::Trunk { trunks } => lists(trunks, vid),
+        VlanMode::NativeTagged { tag, trunks } | VlanMode::NativeUntagged { tag, trunks } => {
+            tag.get() == vid || (vid != 0 && lists(trunks, vid))
+        }
+    }
+}
+
+/// The VLAN of a frame that arrives with this VID (0: none).
+fn arrives_in(mode: &VlanMode, vid: u16) -> Option<u16> {
+    let vlan = match (mode, vid) {
+        (VlanMode::Access { .. }, 1..) => return None,
+        (VlanMode::Trunk { .. }, 0) => 0,
+        (VlanMode::Access { tag }, 0)
+        | (VlanMode::NativeTagged { tag, .. } | VlanMode::NativeUntagged { tag, .. }, 0) => {
+            tag.get()
+        }
+        (_, vid) => vid,
+    };
+    carries(mode, vlan).then_some(vlan)
+}
+
+/// Whether a frame of this VLAN leaves with a tag.
+fn leaves_tagged(mode: &VlanMode, vlan: u16) -> bool {
+    match mode {
+        VlanMode::Access { .. } => false,
+        VlanMode::NativeUntagged { tag, .. } if tag.get() == vlan => false,
+        _ => vlan != 0,
+    }
+}
+
+impl Model {
+    /// A frame enters by `from`. `observed`: what the switch knows after that, if the MAC table
+    /// may be full.
+    pub fn send(&mut self, from: usize, frame: &Frame, observed: Option<&Fdb>) {
+        match self.route(from, frame, observed) {
+            Ok((vlan, to)) => {
+                let is_flood = self.destination(from, vlan, frame.dst).is_none();
+                self.unicast += u64::from(!is_flood);
+                let port = self.ports[from].as_mut().unwrap();
+                port.counters.rx_frames += 1;
+                port.counters.rx_bytes += frame.bytes().len() as u64;
+                port.counters.rx_gso_frames += u64::from(frame.header().is_gso());
+                port.counters.flooded_frames += u64::from(is_flood);
+                for to in to {
+                    self.ports[to].as_mut().unwrap().receive(frame.clone(), vlan);
+                }
+            }
+            Err(reason) => {
+                self.ports[from].as_mut().unwrap().counters.drops[reason as usize] += 1;
+            }
+        }
+    }
+
+    /// The frame's VLAN and the ports it goes to.
+    fn route(
+        &mut self,
+        from: usize,
+        frame: &Frame,
+        observed: Option<&Fdb>,
+    ) -> Result<(u16, Vec<usize>), DropReason> {
+        let port = self.ports[from].as_ref().unwrap();
+        if !port.cable {
+            return Err(DropReason::CableOut);
+        }
+        let network = port.network.ok_or(DropReason::NotAttached)?;
+        match &frame.work {
+            Work::Runt(_) => return Err(DropReason::Runt),
+            Work::Malformed(_) => return Err(DropReason::HeaderMalformed),
+            Work::Cutting(_) if frame.tags.len() > 1 => return Err(DropReason::HeaderMalformed),
+            _ => {}
+        }
+        if frame.packet_len() > self.networks[network].as_ref().unwrap().mtu {
+            return Err(DropReason::MtuExceeded);
+        }
+        let vid = frame.tags.first().map_or(0, |tag| tag.vid().get());
+        let vlan = arrives_in(&port.vlan, vid).ok_or(DropReason::VlanNotAllowed)?;
+        if frame.dst.to_string().starts_with("01:80:c2:00:00:0") {
+            return Err(DropReason::ReservedMulticast);
+        }
+        self.learn(network, (vlan, frame.src), from, observed);
+        let members: Vec<usize> = match self.destination(from, vlan, frame.dst) {
+            Some(to) if to == from => return Err(DropReason::Hairpin),
+            Some(to) => vec![to],
+            None => (0..self.ports.len()).filter(|port| *port != from).collect(),
+        };
+        let is_member = |to: &usize| {
+            self.ports[*to]
+                .as_ref()
+                .is_some_and(|port| port.network == Some(network) && carries(&port.vlan, vlan))
+        };
+        let members: Vec<usize> = members.into_iter().filter(is_member).collect();
+        if members.is_empty() { Err(DropReason::NoMember) } else { Ok((vlan, members)) }
+    }
+
+    fn learn(&mut self, network: usize, key: Key, port: usize, observed: Option<&Fdb>) {
+        let now = self.now;
+        let network = self.networks[network].as_mut().unwrap();
+        if key.1.is_multicast() {
+            return;
+        }
+        if let Some(observed) = observed {
+            self.evictions += u64::from(network.follow_eviction(key, port, observed, now));
+        }
+        let old = network.learned.insert(key, (port, now));
+        self.moves +=
+            u64::from(old.is_some_and(|(on, seen)| on != port && network.is_live(seen, now)));
+    }
+
+    /// The one port where `dst` is; none: everywhere.
+    fn destination(&self, from: usize, vlan: u16, dst: MacAddr) -> Option<usize> {
+        let network = self.ports[from].as_ref().unwrap().network.unwrap();
+        let network = self.networks[network].as_ref().unwrap();
+        let (port, seen) = network.learned.get(&(vlan, dst))?;
+        network.is_live(*seen, self.now).then_some(*port)
+    }
+
+    /// Forgets what was learned on a port.
+    pub fn flush_port(&mut self, port: usize) {
+        for network in self.networks.iter_mut().flatten() {
+            network.learned.retain(|_, (on, _)| *on != port);
+        }
+    }
+}
+
+impl Port {
+    /// A frame leaves the switch here.
+    fn receive(&mut self, mut frame: Frame, vlan: u16) {
+        if !self.cable {
+            self.counters.drops[DropReason::EgressDown as usize] += 1;
+            return;
+        }
+        self.retag(&mut frame, vlan);
+        if self.offloads.contains(frame.needs()) {
+            let mut header = frame.header();
+            if !self.offloads.contains(Offloads::CSUM) {
+                header.flags &= !2;
+            }
+            self.queue_up(header, frame.with_rest(&frame.rest));
+            return;
+        }
+        match &frame.work {
+            Work::Cutting(large) => {
+                self.counters.software_gso_frames += 1;
+                for rest in &large.done {
+                    self.queue_up(VnetHeader::default(), frame.with_rest(rest));
+                }
+            }
+            Work::Checksum { done, .. } => {
+                self.counters.software_checksum_frames += 1;
+                self.queue_up(VnetHeader::default(), frame.with_rest(done));
+            }
+            _ => unreachable!("a complete frame needs no offload"),
+        }
+    }
+
+    /// Makes the outermost tag that of the VLAN, or removes it. A tag that is rewritten keeps its
+    /// kind and priority, not its drop eligibility.
+    fn retag(&self, frame: &mut Frame, vlan: u16) {
+        let old = (!frame.tags.is_empty()).then(|| frame.tags.remove(0));
+        if !leaves_tagged(&self.vlan, vlan) {
+            return;
+        }
+        let tag = match old {
+            Some(tag) if tag.vid().get() == vlan => tag,
+            Some(tag) => VlanTag { tpid: tag.tpid, tci: u16::from(tag.pcp()) << 13 | vlan },
+            None => VlanTag { tpid: 0x8100, tci: VlanId::new(vlan).unwrap().get() },
+        };
+        frame.tags.insert(0, tag);
+    }
+
+    fn queue_up(&mut self, header: VnetHeader, bytes: Vec<u8>) {
+        if self.queue.len() >= self.room {
+            self.counters.drops[DropReason::EgressFull as usize] += 1;
+            return;
+        }
+        self.counters.tx_frames += 1;
+        self.counters.tx_bytes += bytes.len() as u64;
+        self.counters.tx_gso_frames += u64::from(header.is_gso());
+        self.queue.push(Captured { header, bytes });
+    }
+}

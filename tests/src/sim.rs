@@ -1,0 +1,459 @@
+//! The switch on a virtual clock: seeded traffic, faults and commands, held against the
+//! [model](crate::model) after every step.
+//!
+//! A simulation is a list of [steps](steps::Step) drawn from a seed. Each is done to a real
+//! [`Engine`] with dummy ports and to the model; then the frames that came out (every byte, in
+//! order), every counter of every port and the learned addresses must be the same. Nothing reads
+//! a clock or a random source, so a seed that fails once always fails. Before it is reported, the
+//! steps that are not needed for the failure are left out.
+
+pub(crate) mod frames;
+mod rng;
+mod steps;
+
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use trama_frame::VnetHeader;
+use trama_switch::counters::PortSnapshot;
+use trama_switch::ports::dummy::dummy_with_offloads;
+use trama_switch::{
+    Captured, Device, DropReason, DummyHandle, Engine, MacTable, NetworkId, NetworkSettings,
+    PortCounters, PortId, PortSettings, Time,
+};
+
+use crate::model::{self, Fdb, Model};
+use frames::Frame;
+use rng::Rng;
+use steps::{NETWORKS, PORTS, Step};
+
+/// Rounds after which an engine that still moves frames is stuck.
+const MAX_ROUNDS: usize = 1000;
+
+/// What a simulation came across: a check that finds nothing must at least have looked.
+#[derive(Default, Debug)]
+pub struct Coverage {
+    /// Sums over all ports.
+    pub counters: PortSnapshot,
+    /// Entries that full MAC tables gave up.
+    pub evictions: u64,
+    /// Frames that went to the one port where their destination was learned.
+    pub unicast: u64,
+    /// Addresses that were seen on another port than before.
+    pub moves: u64,
+}
+
+impl Coverage {
+    fn add(&mut self, counters: &PortSnapshot) {
+        let sum = &mut self.counters;
+        for (sum, drops) in sum.drops.iter_mut().zip(counters.drops) {
+            *sum += drops;
+        }
+        for (sum, value) in [
+            (&mut sum.rx_frames, counters.rx_frames),
+            (&mut sum.tx_frames, counters.tx_frames),
+            (&mut sum.tx_gso_frames, counters.tx_gso_frames),
+            (&mut sum.software_gso_frames, counters.software_gso_frames),
+            (&mut sum.software_checksum_frames, counters.software_checksum_frames),
+            (&mut sum.flooded_frames, counters.flooded_frames),
+        ] {
+            *sum += value;
+        }
+    }
+}
+
+/// The steps of a seed.
+fn steps_of(seed: u64, count: usize) -> Vec<Step> {
+    let mut rng = Rng::new(seed);
+    let mut steps = steps::opening(&mut rng);
+    steps.extend((0..count).map(|_| steps::random(&mut rng)));
+    steps
+}
+
+/// Does the steps to engine and model. `Err`: the step at which they differ, and how.
+fn run(seed: u64, steps: &[Step], coverage: &mut Coverage) -> Result<(), (usize, String)> {
+    let mut world = World::new(seed);
+    for (index, step) in steps.iter().enumerate() {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            world.apply(step);
+            world.compare();
+        }));
+        outcome.map_err(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            (index, text.unwrap_or_default())
+        })?;
+    }
+    world.removed.extend(world.model.ports.iter().flatten().map(|port| port.counters));
+    world.removed.iter().for_each(|counters| coverage.add(counters));
+    coverage.evictions += world.model.evictions;
+    coverage.unicast += world.model.unicast;
+    coverage.moves += world.model.moves;
+    Ok(())
+}
+
+/// Leaves out what the failure does not need: ever smaller pieces, as long as a failure remains.
+fn shrink(seed: u64, mut steps: Vec<Step>) -> Vec<Step> {
+    let fails =
+        |steps: &[Step]| run(seed, steps, &mut Coverage::default()).err().map(|(index, _)| index);
+    let mut piece = steps.len() / 2;
+    while piece > 0 {
+        let mut at = 0;
+        while at < steps.len() {
+            let end = (at + piece).min(steps.len());
+            let rest: Vec<Step> = [&steps[..at], &steps[end..]].concat();
+            match fails(&rest) {
+                Some(last) => steps = rest[..=last].to_vec(),
+                None => at += piece,
+            }
+        }
+        piece /= 2;
+    }
+    steps
+}
+
+/// Runs `count` steps of a seed; `Err`: what to print about its failure.
+pub fn check(seed: u64, count: usize, coverage: &mut Coverage) -> Result<(), String> {
+    let mut steps = steps_of(seed, count);
+    let Err((failed, _)) = run(seed, &steps, coverage) else { return Ok(()) };
+    steps.truncate(failed + 1);
+    // Each attempt to leave something out fails by panicking; only the last word counts.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let kept = shrink(seed, steps);
+    let difference = run(seed, &kept, coverage).err().map_or_else(String::new, |(_, text)| text);
+    std::panic::set_hook(hook);
+    let mut report = format!(
+        "switch and model differ. Replay with\n  TRAMA_SIM_SEED={seed} cargo nextest run \
+         -p trama-tests --test simulation\nThe steps it takes (of {}):\n",
+        failed + 1
+    );
+    for step in &kept {
+        let _ = writeln!(report, "    {step:?}");
+    }
+    Err(report + &difference)
+}
+
+/// A port of the engine.
+struct Port {
+    id: PortId,
+    handle: DummyHandle,
+    counters: Arc<PortCounters>,
+    settings: PortSettings,
+    stalled: bool,
+}
+
+/// An engine and the model of it.
+struct World {
+    engine: Engine,
+    model: Model,
+    networks: Vec<Option<NetworkId>>,
+    ports: Vec<Option<Port>>,
+    /// For the parts of headers that mean nothing.
+    noise: Rng,
+    rounds: u64,
+    /// What ports had counted when they were removed.
+    removed: Vec<PortSnapshot>,
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut model = Model::default();
+        model.networks.resize(NETWORKS, None);
+        model.ports.resize(PORTS, None);
+        World {
+            engine: Engine::new(seed),
+            model,
+            networks: vec![None; NETWORKS],
+            ports: (0..PORTS).map(|_| None).collect(),
+            noise: Rng::new(seed ^ 0x006e_6f69_7365),
+            rounds: 0,
+            removed: Vec::new(),
+        }
+    }
+
+    /// Whole ticks, so that ages are exact, and within them a little progress with each round.
+    fn now(&self) -> Time {
+        Time((self.model.now * MacTable::TICK.as_nanos() as u64) + self.rounds * 1000)
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Send { port, frames } => self.send(*port, frames),
+            Step::Wait { ticks } => {
+                self.model.now += ticks;
+                if *ticks > 0 {
+                    self.rounds = 0;
+                }
+            }
+            Step::SetNetwork { network, mtu, capacity, aging } => {
+                self.set_network(*network, *mtu, *capacity, *aging);
+            }
+            Step::RemoveNetwork { network } => self.remove_network(*network),
+            Step::Flush { network } => self.flush(*network),
+            Step::Add { port, .. } if self.ports[*port].is_none() => self.add(step),
+            Step::Add { .. } => {}
+            Step::Stall { port, stalled } => {
+                if let Some(port) = &mut self.ports[*port] {
+                    port.stalled = *stalled;
+                }
+            }
+            Step::Remove { port }
+            | Step::SetVlan { port, .. }
+            | Step::Move { port, .. }
+            | Step::Cable { port, .. }
+            | Step::Detach { port }
+            | Step::SetOffloads { port, .. } => {
+                if self.ports[*port].is_some() {
+                    self.change(*port, step);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, step: &Step) {
+        let Step::Add { port, network, vlan, offloads, room } = step else { return };
+        let settings = PortSettings {
+            name: format!("port{port}"),
+            network: network.and_then(|network| self.networks[network]),
+            vlan: vlan.clone(),
+            cable: true,
+        };
+        let (device, handle) = dummy_with_offloads(*room, *offloads);
+        let added = self.engine.add_port(settings.clone(), Device::Dummy(device));
+        let (id, counters) = added.unwrap();
+        self.ports[*port] = Some(Port { id, handle, counters, settings, stalled: false });
+        self.model.ports[*port] = Some(model::Port {
+            network: network.filter(|network| self.networks[*network].is_some()),
+            vlan: vlan.clone(),
+            cable: true,
+            offloads: *offloads,
+            room: *room,
+            queue: Vec::new(),
+            counters: Default::default(),
+        });
+    }
+
+    /// A change of one port that is there.
+    fn change(&mut self, index: usize, step: &Step) {
+        let port = self.ports[index].as_mut().unwrap();
+        let expected = self.model.ports[index].as_mut().unwrap();
+        let flushes = match step {
+            Step::SetVlan { vlan, .. } => {
+                port.settings.vlan = vlan.clone();
+                std::mem::replace(&mut expected.vlan, vlan.clone()) != *vlan
+            }
+            Step::Move { network, .. } => {
+                let network = network.filter(|network| self.networks[*network].is_some());
+                port.settings.network = network.and_then(|network| self.networks[network]);
+                std::mem::replace(&mut expected.network, network) != network
+            }
+            Step::Cable { is_in, .. } => {
+                port.settings.cable = *is_in;
+                expected.cable = *is_in;
+                false
+            }
+            Step::SetOffloads { offloads, .. } => {
+                self.engine.set_offloads(port.id, *offloads);
+                expected.offloads = *offloads;
+                return;
+            }
+            Step::Detach { .. } => {
+                self.engine.detach(port.id);
+                self.model.flush_port(index);
+                return;
+            }
+            _ => {
+                self.engine.remove_port(port.id).unwrap();
+                self.ports[index] = None;
+                self.removed.extend(self.model.ports[index].take().map(|port| port.counters));
+                self.model.flush_port(index);
+                return;
+            }
+        };
+        self.engine.set_port(port.id, port.settings.clone()).unwrap();
+        if flushes {
+            self.model.flush_port(index);
+        }
+    }
+
+    fn set_network(&mut self, index: usize, mtu: u16, capacity: usize, aging: u64) {
+        let settings = NetworkSettings {
+            name: format!("network{index}"),
+            mtu,
+            mac_table_size: capacity,
+            mac_aging: MacTable::TICK * u32::try_from(aging).unwrap(),
+        };
+        let Some(id) = self.networks[index] else {
+            self.networks[index] = Some(self.engine.add_network(settings));
+            let mtu = usize::from(mtu);
+            let learned = Fdb::new();
+            self.model.networks[index] = Some(model::Network { mtu, capacity, aging, learned });
+            return;
+        };
+        let now = self.model.now;
+        let before = self.model.networks[index].as_ref().unwrap().live(now);
+        self.engine.set_network(id, settings).unwrap();
+        let observed = self.observed(index);
+        let network = self.model.networks[index].as_mut().unwrap();
+        (network.mtu, network.capacity, network.aging) = (usize::from(mtu), capacity, aging);
+        if network.learned.len() <= capacity {
+            let lost = |key| before.contains_key(key) && !observed.contains_key(key);
+            assert!(!network.live(now).keys().any(lost), "an address that fits was lost");
+        }
+        // Whom a smaller table gives up, and what a longer ageing time brings back, is its choice.
+        let is_dead = |seen: u64| now - seen > aging;
+        network.learned.retain(|key, (_, seen)| observed.contains_key(key) || is_dead(*seen));
+    }
+
+    fn remove_network(&mut self, index: usize) {
+        let Some(id) = self.networks[index].take() else { return };
+        self.engine.remove_network(id).unwrap();
+        self.model.networks[index] = None;
+        for port in self.model.ports.iter_mut().flatten() {
+            port.network = port.network.filter(|network| *network != index);
+        }
+        for port in self.ports.iter_mut().flatten() {
+            port.settings.network = port.settings.network.filter(|network| *network != id);
+        }
+    }
+
+    fn flush(&mut self, network: Option<usize>) {
+        match network {
+            Some(network) => {
+                let Some(id) = self.networks[network] else { return };
+                self.engine.flush_fdb(Some(id));
+                self.model.networks[network].as_mut().unwrap().learned.clear();
+            }
+            None => {
+                self.engine.flush_fdb(None);
+                self.model.networks.iter_mut().flatten().for_each(|n| n.learned.clear());
+            }
+        }
+    }
+
+    /// Frames arrive in one go; one by one where the MAC table may be full, because there the
+    /// model must see what the switch gave up.
+    fn send(&mut self, index: usize, frames: &[Frame]) {
+        let Some(port) = &self.ports[index] else { return };
+        let handle = port.handle.clone();
+        let network = self.model.ports[index].as_ref().unwrap().network;
+        let may_be_full = network.is_some_and(|network| {
+            let network = self.model.networks[network].as_ref().unwrap();
+            network.learned.len() + frames.len() > network.capacity
+        });
+        let room = self.model.ports[index].as_ref().unwrap().room;
+        for frames in frames.chunks(if may_be_full { 1 } else { room }) {
+            for frame in frames {
+                let header = self.noisy(frame.header());
+                handle.inject(header, &frame.bytes()).unwrap();
+            }
+            self.settle();
+            let observed = may_be_full.then(|| self.observed(network.unwrap()));
+            frames.iter().for_each(|frame| self.model.send(index, frame, observed.as_ref()));
+        }
+    }
+
+    /// The header as a careless sender fills it in: what means nothing is anything.
+    fn noisy(&mut self, mut header: VnetHeader) -> VnetHeader {
+        if self.noise.chance(1, 2) {
+            return header;
+        }
+        let mut any = || self.noise.next() as u16;
+        header.num_buffers = any();
+        header.hdr_len = any();
+        header.flags |= any() as u8 & 0xfc;
+        if header.gso_type == 0 {
+            header.gso_size = any();
+        }
+        if header.flags & 1 == 0 && header.gso_type == 0 {
+            (header.csum_start, header.csum_offset) = (any(), any());
+        }
+        header
+    }
+
+    /// Lets the engine work until it is done.
+    fn settle(&mut self) {
+        for _ in 0..MAX_ROUNDS {
+            self.rounds += 1;
+            if !self.engine.poll(self.now()) {
+                return;
+            }
+        }
+        panic!("the engine still moves frames after {MAX_ROUNDS} rounds");
+    }
+
+    /// What the switch has learned on a network.
+    fn observed(&self, network: usize) -> Fdb {
+        let Some(id) = self.networks[network] else { return Fdb::new() };
+        let entries = self.engine.fdb(id, self.now());
+        let fdb: Fdb = entries
+            .iter()
+            .map(|(port, entry)| {
+                let is_it = |place: &Option<Port>| place.as_ref().is_some_and(|p| p.id == *port);
+                let port = self.ports.iter().position(is_it).expect("a learned port exists");
+                let age = entry.age.as_nanos() / MacTable::TICK.as_nanos();
+                ((entry.vlan.get(), entry.mac), (port, self.model.now - age as u64))
+            })
+            .collect();
+        assert_eq!(fdb.len(), entries.len(), "an address is listed twice");
+        fdb
+    }
+
+    /// Everything that can be seen of the engine must be as the model has it.
+    fn compare(&mut self) {
+        for network in 0..NETWORKS {
+            let expected = self.model.networks[network].as_ref();
+            let expected = expected.map_or_else(Fdb::new, |network| network.live(self.model.now));
+            assert_eq!(
+                self.observed(network),
+                expected,
+                "addresses of network {network} (switch, model)"
+            );
+        }
+        for index in 0..PORTS {
+            let (Some(port), Some(expected)) = (&self.ports[index], &mut self.model.ports[index])
+            else {
+                continue;
+            };
+            compare_counters(index, &port.counters.snapshot(), &expected.counters);
+            if !port.stalled {
+                let got = port.handle.captured();
+                compare_frames(index, &got, &std::mem::take(&mut expected.queue));
+            }
+        }
+    }
+}
+
+fn compare_counters(port: usize, got: &PortSnapshot, expected: &PortSnapshot) {
+    for reason in DropReason::ALL {
+        let dropped = [got, expected].map(|counters| counters.dropped(*reason));
+        let name = reason.name();
+        assert_eq!(dropped[0], dropped[1], "{name} drops at port {port} (switch, model)");
+    }
+    assert_eq!(got, expected, "counters of port {port} (switch, model)");
+}
+
+fn compare_frames(port: usize, got: &[Captured], expected: &[Captured]) {
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+        assert_eq!(
+            got.header, expected.header,
+            "header of frame {index} at port {port} (switch, model)"
+        );
+        if got.bytes != expected.bytes {
+            let differ = got.bytes.iter().zip(&expected.bytes).position(|(a, b)| a != b);
+            let from = differ.unwrap_or(0);
+            let show = |bytes: &[u8]| format!("{:02x?}", &bytes[from..bytes.len().min(from + 24)]);
+            panic!(
+                "frame {index} at port {port} differs from byte {from}: switch {} ({} bytes), \
+                 model {} ({} bytes)",
+                show(&got.bytes),
+                got.bytes.len(),
+                show(&expected.bytes),
+                expected.bytes.len()
+            );
+        }
+    }
+    assert_eq!(got.len(), expected.len(), "frames out of port {port} (switch, model)");
+}

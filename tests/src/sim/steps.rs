@@ -1,0 +1,220 @@
+//! What may happen in a simulation, drawn at random: traffic, faults, commands.
+
+use std::fmt;
+
+use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
+use trama_switch::{VlanMode, VlanSet};
+
+use super::frames::{Frame, LONGEST, Work, large, malformed, plain, unfinished};
+use super::rng::Rng;
+
+/// Places for ports.
+pub const PORTS: usize = 6;
+/// Places for networks.
+pub const NETWORKS: usize = 2;
+/// Addresses that stations have; few enough to meet again.
+const STATIONS: usize = 2 * PORTS;
+
+/// One thing that happens. Ports and networks are places, which may be empty: then nothing does.
+/// So a simulation can leave steps out and the rest still makes sense.
+#[derive(Clone)]
+pub enum Step {
+    /// Frames arrive in one go.
+    Send { port: usize, frames: Vec<Frame> },
+    /// Time passes, in ticks of the MAC table.
+    Wait { ticks: u64 },
+    /// A port is plugged in where there was none.
+    Add { port: usize, network: Option<usize>, vlan: VlanMode, offloads: Offloads, room: usize },
+    /// A port is removed.
+    Remove { port: usize },
+    /// A port's VLANs change.
+    SetVlan { port: usize, vlan: VlanMode },
+    /// A port moves to another network, or to none.
+    Move { port: usize, network: Option<usize> },
+    /// A cable is put in or pulled out.
+    Cable { port: usize, is_in: bool },
+    /// A port's frontend goes away (and comes back at once).
+    Detach { port: usize },
+    /// A receiver negotiates other offloads.
+    SetOffloads { port: usize, offloads: Offloads },
+    /// A receiver stops taking frames, or takes them again.
+    Stall { port: usize, stalled: bool },
+    /// A network comes into being where there was none, or has its limits changed.
+    SetNetwork { network: usize, mtu: u16, capacity: usize, aging: u64 },
+    /// A network is removed.
+    RemoveNetwork { network: usize },
+    /// Addresses are forgotten, of one network or of all.
+    Flush { network: Option<usize> },
+}
+
+/// The first steps: two networks, all ports in place.
+pub fn opening(rng: &mut Rng) -> Vec<Step> {
+    let networks = (0..NETWORKS).map(|network| {
+        let capacity = if network == 0 { 8192 } else { 6 };
+        Step::SetNetwork { network, mtu: 1500, capacity, aging: 1000 }
+    });
+    let mut steps: Vec<Step> = networks.collect();
+    for port in 0..PORTS {
+        steps.push(add(rng, port));
+    }
+    steps
+}
+
+/// Something that happens.
+pub fn random(rng: &mut Rng) -> Step {
+    let port = rng.below(PORTS);
+    match rng.below(100) {
+        0..75 => {
+            let count = if rng.chance(1, 10) { 1 + rng.below(40) } else { 1 + rng.below(4) };
+            Step::Send { port, frames: (0..count).map(|_| frame(rng, port)).collect() }
+        }
+        75..80 => Step::Wait { ticks: rng.pick(&[0, 1, 1, 1, 5, 50, 300, 1001]) },
+        80..84 => Step::SetVlan { port, vlan: vlan_mode(rng) },
+        84..85 => Step::Move { port, network: place(rng) },
+        85..88 => Step::Cable { port, is_in: rng.chance(4, 5) },
+        88..89 => Step::Detach { port },
+        89..91 => Step::SetOffloads { port, offloads: offloads(rng) },
+        91..93 => Step::Stall { port, stalled: rng.chance(1, 3) },
+        93..94 => Step::Remove { port },
+        94..97 => add(rng, port),
+        97..99 => Step::SetNetwork {
+            network: rng.below(NETWORKS),
+            mtu: rng.pick(&[576, 1500, 1500, 9000]),
+            capacity: rng.pick(&[1, 2, 6, 12, 8192]),
+            aging: rng.pick(&[1, 100, 1000]),
+        },
+        _ if rng.chance(1, 5) => Step::RemoveNetwork { network: rng.below(NETWORKS) },
+        _ => Step::Flush { network: place(rng) },
+    }
+}
+
+fn add(rng: &mut Rng, port: usize) -> Step {
+    let room = rng.pick(&[256, 256, 3]);
+    Step::Add { port, network: place(rng), vlan: vlan_mode(rng), offloads: offloads(rng), room }
+}
+
+fn place(rng: &mut Rng) -> Option<usize> {
+    // Mostly the first, so that there is somebody to talk to.
+    match rng.below(20) {
+        0 => None,
+        1..6 => Some(1),
+        _ => Some(0),
+    }
+}
+
+fn offloads(rng: &mut Rng) -> Offloads {
+    rng.pick(&[
+        Offloads::ALL,
+        Offloads::ALL,
+        Offloads::NONE,
+        Offloads::CSUM,
+        Offloads::CSUM | Offloads::TSO4,
+        Offloads::CSUM | Offloads::TSO4 | Offloads::TSO6 | Offloads::ECN,
+        Offloads::CSUM | Offloads::USO,
+    ])
+}
+
+fn vid(rng: &mut Rng) -> VlanId {
+    VlanId::new(rng.pick(&[0, 10, 10, 10, 10, 10, 10, 20, 20, 4095])).unwrap()
+}
+
+fn vlan_mode(rng: &mut Rng) -> VlanMode {
+    let listed = rng.pick(&[0, 0, 0, 2, 3]);
+    let trunks: VlanSet = (0..listed).map(|_| vid(rng)).collect();
+    let tag = vid(rng);
+    match rng.below(4) {
+        0 => VlanMode::Access { tag },
+        1 => VlanMode::Trunk { trunks },
+        2 => VlanMode::NativeTagged { tag, trunks },
+        _ => VlanMode::NativeUntagged { tag, trunks },
+    }
+}
+
+/// A unicast address: one of the few stations, seldom of a crowd.
+fn station(rng: &mut Rng) -> MacAddr {
+    let crowd = if rng.chance(1, 30) { 1000 } else { STATIONS };
+    MacAddr::from_u64(0x0200_0000_0000 + rng.below(crowd) as u64)
+}
+
+fn tag(rng: &mut Rng) -> VlanTag {
+    let tci = vid(rng).get() | (rng.next() as u16 & 0xf000);
+    VlanTag { tpid: rng.pick(&[0x8100, 0x8100, 0x8100, 0x88a8]), tci }
+}
+
+/// A frame of any kind, good or bad, that `port` sends.
+fn frame(rng: &mut Rng, port: usize) -> Frame {
+    let dst = match rng.below(40) {
+        0..7 => MacAddr::BROADCAST,
+        7..9 => MacAddr([0x33, 0x33, 0, 0, 0, rng.below(4) as u8]),
+        9 => MacAddr([0x01, 0x80, 0xc2, 0, 0, rng.below(18) as u8]),
+        _ => station(rng),
+    };
+    let src = match rng.below(50) {
+        0 => MacAddr([0x33, 0x33, 0, 0, 0, 1]),
+        1..10 => station(rng),
+        // Most stations stay where they are.
+        _ => MacAddr::from_u64(0x0200_0000_0000 + (port + PORTS * rng.below(2)) as u64),
+    };
+    let tags = match rng.below(20) {
+        0..13 => 0,
+        13..19 => 1,
+        _ => 2,
+    };
+    let tags: Vec<VlanTag> = (0..tags).map(|_| tag(rng)).collect();
+    let (rest, work) = match rng.below(40) {
+        0..3 => {
+            // Sizes at which something changes: padding, heads, MTUs, the longest packets.
+            let sizes = [0, 46, 52, 53, 110, 576, 577, 1496, 1500, 1501, 9000, 9001, 65_535];
+            let len = rng.pick(&sizes);
+            plain(rng, len)
+        }
+        3..8 => {
+            let len = rng.below(1600);
+            unfinished(rng, len)
+        }
+        8..13 => large(rng),
+        13..15 => malformed(rng, &tags),
+        15..16 => {
+            let header = if tags.is_empty() { 14 } else { 18 };
+            (plain(rng, 50).0, Work::Runt(rng.below(header)))
+        }
+        _ => {
+            let len = rng.below(200);
+            plain(rng, len)
+        }
+    };
+    let mut frame = Frame { dst, src, tags, rest, work };
+    while frame.bytes().len() > LONGEST {
+        frame.tags.pop();
+    }
+    frame
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Send { port, frames } => {
+                write!(f, "port {port} sends")?;
+                frames.iter().try_for_each(|frame| write!(f, "\n        {frame:?}"))
+            }
+            Step::Wait { ticks } => write!(f, "{ticks} ticks pass"),
+            Step::Add { port, network, vlan, offloads, room } => write!(
+                f,
+                "add port {port} to network {network:?}: {vlan:?}, {offloads:?}, room for {room}"
+            ),
+            Step::Remove { port } => write!(f, "remove port {port}"),
+            Step::SetVlan { port, vlan } => write!(f, "set port {port}: {vlan:?}"),
+            Step::Move { port, network } => write!(f, "move port {port} to network {network:?}"),
+            Step::Cable { port, is_in } => write!(f, "set port {port}: cable {is_in}"),
+            Step::Detach { port } => write!(f, "detach port {port}"),
+            Step::SetOffloads { port, offloads } => write!(f, "set port {port}: {offloads:?}"),
+            Step::Stall { port, stalled } => write!(f, "port {port} stalled: {stalled}"),
+            Step::SetNetwork { network, mtu, capacity, aging } => write!(
+                f,
+                "set network {network}: mtu {mtu}, {capacity} addresses, ageing {aging} ticks"
+            ),
+            Step::RemoveNetwork { network } => write!(f, "remove network {network}"),
+            Step::Flush { network } => write!(f, "flush network {network:?}"),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The switch against its model, for many seeds. `TRAMA_SIM_SEEDS=N` tries more of them,
+//! `TRAMA_SIM_SEED=N` replays one, `TRAMA_SIM_STEPS=N` makes each longer or shorter.
+
+use trama_switch::DropReason;
+use trama_tests::sim::{self, Coverage};
+
+fn number(variable: &str) -> Option<u64> {
+    let value = std::env::var(variable).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable}={value}: a number is needed")))
+}
+
+#[test]
+fn the_switch_does_what_the_model_does() {
+    let steps = number("TRAMA_SIM_STEPS").unwrap_or(300) as usize;
+    let seeds = match number("TRAMA_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("TRAMA_SIM_SEEDS").unwrap_or(300),
+    };
+    for seed in seeds {
+        if let Err(report) = sim::check(seed, steps, &mut Coverage::default()) {
+            panic!("{report}");
+        }
+    }
+}
+
+/// The simulation is worth what it meets: every way to drop a frame that a dummy port can meet,
+/// and everything that may happen to a delivered one.
+#[test]
+fn the_simulation_meets_everything() {
+    let mut coverage = Coverage::default();
+    for seed in 1000..1020 {
+        sim::check(seed, 300, &mut coverage).unwrap_or_else(|report| panic!("{report}"));
+    }
+    println!("{coverage:?}");
+    // These need rings, a TAP, or a frame that no dummy port takes.
+    let elsewhere = [
+        DropReason::Giant,
+        DropReason::ChainMalformed,
+        DropReason::EgressNotReady,
+        DropReason::EgressTooLarge,
+        DropReason::OffloadFailed,
+        DropReason::DeviceError,
+    ];
+    for reason in DropReason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {
+        let met = coverage.counters.dropped(*reason);
+        assert!(met >= 10, "{} only {met} times", reason.name());
+    }
+    let counters = &coverage.counters;
+    for (what, met) in [
+        ("unicast", coverage.unicast),
+        ("moves", coverage.moves),
+        ("evictions", coverage.evictions),
+        ("flooded frames", counters.flooded_frames),
+        ("large frames delivered whole", counters.tx_gso_frames),
+        ("large frames cut", counters.software_gso_frames),
+        ("checksums finished", counters.software_checksum_frames),
+    ] {
+        assert!(met >= 50, "{what} only {met} times");
+    }
+}
