@@ -1,0 +1,110 @@
+//! Moving frames allocates nothing: counted by the allocator itself, on the thread that polls.
+#![allow(unsafe_code)]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use support::*;
+use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM};
+use trama_frame::{MacAddr, VnetHeader};
+use trama_switch::{Engine, NetworkId, Time, VlanMode};
+use trama_virtqueue::{ChainShape, DriverOptions, HEADER_LEN, RingFeatures};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Polls to rest; returns the allocator's calls meanwhile.
+fn allocations(engine: &mut Engine, clock: &mut u64) -> u64 {
+    let before = ALLOCATIONS.get();
+    *clock += 1_000_000;
+    while engine.poll(Time(*clock)) {
+        *clock += 1_000_000;
+    }
+    ALLOCATIONS.get() - before
+}
+
+fn guest(engine: &mut Engine, network: NetworkId, vlan: VlanMode, shape: ChainShape) -> Guest {
+    let features =
+        RingFeatures { event_idx: true, indirect: true, mergeable: true, in_order: false };
+    let buffer_size = HEADER_LEN + if shape == ChainShape::Single { 1600 } else { 65_600 };
+    let rx = DriverOptions { size: 1024, features, shape: ChainShape::Single, buffer_size };
+    let tx = DriverOptions { size: 1024, features, shape, buffer_size: HEADER_LEN + 65_600 };
+    Guest::add(engine, port(network, vlan), tx, rx)
+}
+
+#[test]
+fn the_allocator_is_counted() {
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(ALLOCATIONS.get() - before, 2);
+}
+
+#[test]
+fn moving_frames_allocates_nothing() {
+    let mut engine = Engine::new(9);
+    let network = network(&mut engine, 1500);
+    let mut a = guest(&mut engine, network, trunk(), ChainShape::Indirect(18));
+    let mut b = guest(&mut engine, network, access(10), ChainShape::Single);
+    let mut c = guest(&mut engine, network, trunk(), ChainShape::HeaderSplit);
+    let mut clock = 0;
+    let mut large = frame(MacAddr::BROADCAST, mac(1), 54 + 30_000);
+    large[12..14].copy_from_slice(&[0x08, 0x00]);
+    large[14..24].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6]);
+    large[16..18].copy_from_slice(&30_040u16.to_be_bytes());
+    large[46..48].copy_from_slice(&[0x50, 0x10]);
+    let cut = VnetHeader {
+        flags: NEEDS_CSUM,
+        gso_type: GSO_TCPV4,
+        hdr_len: 54,
+        gso_size: 1448,
+        csum_start: 34,
+        csum_offset: 16,
+        num_buffers: 0,
+    };
+    for round in 0..300u32 {
+        for i in 0..8u32 {
+            // New stations, stations that move from port to port, unknown and known ones, bad frames.
+            let station = MacAddr::from_u64(0x0200_0000_0000 | u64::from(round * 8 + i) % 20_000);
+            let moving = MacAddr::from_u64(0x0200_0100_0000 | u64::from(i));
+            a.send(&PLAIN, &frame(moving, station, 60 + i as usize));
+            a.send(&PLAIN, &tagged(c_tag(10), &frame(moving, station, 1000)));
+            b.send(&PLAIN, &frame(station, moving, 700));
+            c.send(&PLAIN, &frame(MacAddr::BROADCAST, moving, 300));
+            c.send(&[0xff; HEADER_LEN], &frame(MacAddr::BROADCAST, moving, 300));
+        }
+        a.send(&cut.to_bytes(), &large);
+        let header = VnetHeader { csum_start: 38, hdr_len: 58, ..cut };
+        a.send(&header.to_bytes(), &tagged(c_tag(10), &large));
+        assert_eq!(allocations(&mut engine, &mut clock), 0, "round {round}");
+        for guest in [&mut a, &mut b, &mut c] {
+            guest.rx.discard(1024).unwrap();
+            guest.rx.refill();
+        }
+    }
+    let (b, c) = (b.counters.snapshot(), c.counters.snapshot());
+    assert!(b.software_gso_frames == 300 && c.software_gso_frames == 600, "{b:?} {c:?}");
+    assert!(c.tx_frames > 10_000, "{c:?}");
+}
