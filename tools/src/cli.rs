@@ -156,8 +156,12 @@ fn base() -> Command {
         .disable_help_subcommand(true)
         .infer_long_args(true)
         .arg(
-            option("socket", "PATH", "Where tramad listens [env: TRAMA_SOCKET] [default: /run/trama/control.sock]")
-                .value_parser(value_parser!(PathBuf)),
+            option(
+                "socket",
+                "PATH",
+                "Where tramad listens [env: TRAMA_SOCKET] [default: /run/trama/control.sock]",
+            )
+            .value_parser(value_parser!(PathBuf)),
         )
         .arg(
             option("format", "FORMAT", "How tables look [default: as the command has it]")
@@ -172,7 +176,10 @@ fn base() -> Command {
         .arg(flag("no-headings", "Leave out the names of columns"))
         .arg(flag("bare", "For scripts: --format=list --data=bare --no-headings"))
         .arg(flag("oneline", "Print each command's text in one line, \\n for each line end"))
-        .arg(flag("dry-run", "Change nothing; print the steps that would be taken to standard error"))
+        .arg(flag(
+            "dry-run",
+            "Change nothing; print the steps that would be taken to standard error",
+        ))
         .arg(flag("no-save", "Leave the configuration file alone; the change ends with the daemon"))
         .arg(
             option("timeout", "SECONDS", "How long to wait for the daemon's answer [default: 30]")

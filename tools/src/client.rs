@@ -60,8 +60,7 @@ async fn exchange(invocation: &Invocation) -> Result<Response, Failed> {
         .map_err(|error| lost(&error))?;
     // Its errors reach the request, too.
     let driver = tokio::spawn(connection);
-    let response =
-        sender.send_request(request(invocation)?).await.map_err(|error| lost(&error))?;
+    let response = sender.send_request(request(invocation)?).await.map_err(|error| lost(&error))?;
     let status = response.status();
     let body = response.into_body().collect().await.map_err(|error| lost(&error))?.to_bytes();
     driver.abort();

@@ -84,10 +84,8 @@ fn metrics_router(api: Arc<Api>) -> Router {
 async fn scrape(State(api): State<Arc<Api>>) -> HttpResponse {
     let render = move || metrics::render(&api.daemon);
     match tokio::task::spawn_blocking(render).await {
-        Ok(text) => {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
-                .into_response()
-        }
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+            .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
@@ -202,7 +200,8 @@ impl Api {
             let lines: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
             Failure::from(lines.join("\n"))
         })?;
-        Ok(respond(vec![Output::none()], &committed.steps, committed.not_running))
+        let lines = committed.steps.iter().map(ToString::to_string).collect();
+        Ok(respond(vec![Output::Text { lines }], &committed.steps, committed.not_running))
     }
 
     fn snapshot(&self, calls: &[Call]) -> Snapshot {

@@ -83,9 +83,10 @@ fn parse_one(words: &[String]) -> Result<Call, Failure> {
 
 /// Whether some command has this option with a value (`--columns=`).
 fn takes_value(option: &str) -> bool {
-    COMMANDS.iter().flat_map(|command| command.options).any(|known| {
-        known.name == option && known.value.is_some()
-    })
+    COMMANDS
+        .iter()
+        .flat_map(|command| command.options)
+        .any(|known| known.name == option && known.value.is_some())
 }
 
 fn needs_value(option: &str) -> Failure {

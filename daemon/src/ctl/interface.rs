@@ -93,7 +93,11 @@ impl Reader<'_> {
             Some("server") => Some(Role::Server),
             Some("client") => Some(Role::Client),
             Some(other) => {
-                return Err(self.problem("role", other, "use server (we listen) or client (we connect)"));
+                return Err(self.problem(
+                    "role",
+                    other,
+                    "use server (we listen) or client (we connect)",
+                ));
             }
         };
         // Open vSwitch's name for a path that we connect to.
@@ -212,7 +216,8 @@ mod tests {
             netns: Some("h1".into()),
             address: vec![("10.1.0.1".parse().unwrap(), 24), ("fd00::1".parse().unwrap(), 64)],
         });
-        for interface in [vhost("/a b,c", Role::Client, 4), vhost("/x", Role::Server, 1), tap("t"), full]
+        for interface in
+            [vhost("/a b,c", Role::Client, 4), vhost("/x", Role::Server, 1), tap("t"), full]
         {
             let (kind, options) = describe(&interface);
             assert_eq!(resolve("p", &kind, options), Ok(interface));

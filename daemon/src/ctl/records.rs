@@ -92,10 +92,9 @@ pub fn set_one(
     let (place, rest) = Place::split(setting);
     let column = find_column(table, place.column)?;
     let Some(text) = rest.strip_prefix('=').filter(|text| !text.is_empty()) else {
-        return Err(format!(
-            "{setting}: argument does not end in \"=\" followed by a value."
-        )
-        .into());
+        return Err(
+            format!("{setting}: argument does not end in \"=\" followed by a value.").into()
+        );
     };
     let value = match place.key()? {
         None => column.of.parse(text)?,
@@ -219,11 +218,10 @@ fn write(
 ) -> Result<(), Failure> {
     match column.write {
         Some(write) => Ok(write(&mut context.draft, record, value)?),
-        None => Err(format!(
-            "cannot modify read-only column {} in table {}",
-            column.name, table.name
-        )
-        .into()),
+        None => {
+            Err(format!("cannot modify read-only column {} in table {}", column.name, table.name)
+                .into())
+        }
     }
 }
 
@@ -283,8 +281,10 @@ fn find_record(
         )
         .into()),
         [] => Err(format!("no row \"{text}\" in table {}", table.name).into()),
-        _ => Err(format!("\"{text}\" begins the _uuid of several rows in table {}", table.name)
-            .into()),
+        _ => {
+            Err(format!("\"{text}\" begins the _uuid of several rows in table {}", table.name)
+                .into())
+        }
     }
 }
 

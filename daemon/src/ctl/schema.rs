@@ -162,9 +162,7 @@ static PORT: [Column; 9] = [
             let tag = view.draft.port(name).and_then(|port| port.vlan.tag);
             Value::optional(tag.map(|tag| u64::from(tag).into()))
         },
-        |draft, name, value| {
-            edit_port(draft, name, |port| port.vlan.tag = integers(&value).next())
-        },
+        |draft, name, value| edit_port(draft, name, |port| port.vlan.tag = integers(&value).next()),
     ),
     free(
         "trunks",
@@ -347,9 +345,9 @@ fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), S
     }
     if let Some(text) = map.remove(AGING) {
         let seconds = text.parse().ok().map(Duration::from_secs);
-        mac_aging = seconds.or_else(|| units::parse_duration(&text)).ok_or_else(|| {
-            format!("other_config:{AGING}=\"{text}\" is not a number of seconds")
-        })?;
+        mac_aging = seconds
+            .or_else(|| units::parse_duration(&text))
+            .ok_or_else(|| format!("other_config:{AGING}=\"{text}\" is not a number of seconds"))?;
     }
     if let Some(key) = map.keys().next() {
         return Err(format!("Bridge has no other_config:{key}; it knows {AGING}, {TABLE_SIZE}"));

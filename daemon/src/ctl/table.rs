@@ -84,30 +84,154 @@ macro_rules! command {
 pub static COMMANDS: [Command; 24] = [
     command!("show", 0, 0, [], "", show::show, "Print an overview"),
     command!("add-br", 1, 3, [MAY_EXIST], "BRIDGE", bridges::add_br, "Add a network"),
-    command!("del-br", 1, 1, [IF_EXISTS], "BRIDGE", bridges::del_br, "Remove a network with its ports"),
+    command!(
+        "del-br",
+        1,
+        1,
+        [IF_EXISTS],
+        "BRIDGE",
+        bridges::del_br,
+        "Remove a network with its ports"
+    ),
     command!("list-br", 0, 0, [], "", bridges::list_br, "Print the names of all networks"),
-    command!("br-exists", 1, 1, [], "BRIDGE", bridges::br_exists, "Exit 2 if there is no such network"),
-    command!("add-port", 2, ANY, [MAY_EXIST], "BRIDGE PORT [COLUMN[:KEY]=VALUE]...", bridges::add_port,
-        "Add a port to a network: a TAP of its name until its Interface is given a type"),
+    command!(
+        "br-exists",
+        1,
+        1,
+        [],
+        "BRIDGE",
+        bridges::br_exists,
+        "Exit 2 if there is no such network"
+    ),
+    command!(
+        "add-port",
+        2,
+        ANY,
+        [MAY_EXIST],
+        "BRIDGE PORT [COLUMN[:KEY]=VALUE]...",
+        bridges::add_port,
+        "Add a port to a network: a TAP of its name until its Interface is given a type"
+    ),
     command!("del-port", 1, 2, [IF_EXISTS], "[BRIDGE] PORT", bridges::del_port, "Remove a port"),
-    command!("list-ports", 1, 1, [], "BRIDGE", bridges::list_ports, "Print the names of a network's ports"),
-    command!("port-to-br", 1, 1, [], "PORT", bridges::port_to_br, "Print the network that a port is on"),
-    command!("list-ifaces", 1, 1, [], "BRIDGE", bridges::list_ports, "Print the names of a network's interfaces"),
-    command!("iface-to-br", 1, 1, [], "INTERFACE", bridges::iface_to_br, "Print the network that an interface is on"),
+    command!(
+        "list-ports",
+        1,
+        1,
+        [],
+        "BRIDGE",
+        bridges::list_ports,
+        "Print the names of a network's ports"
+    ),
+    command!(
+        "port-to-br",
+        1,
+        1,
+        [],
+        "PORT",
+        bridges::port_to_br,
+        "Print the network that a port is on"
+    ),
+    command!(
+        "list-ifaces",
+        1,
+        1,
+        [],
+        "BRIDGE",
+        bridges::list_ports,
+        "Print the names of a network's interfaces"
+    ),
+    command!(
+        "iface-to-br",
+        1,
+        1,
+        [],
+        "INTERFACE",
+        bridges::iface_to_br,
+        "Print the network that an interface is on"
+    ),
     command!("link", 2, 2, [], "PORT up|down", bridges::link, "Plug a port's cable in, or pull it"),
-    command!("list", 1, ANY, [IF_EXISTS, COLUMNS], "TABLE [RECORD]...", records::list, "Print records"),
-    command!("find", 1, ANY, [COLUMNS], "TABLE [COLUMN[:KEY]=VALUE]...", records::find,
-        "Print the records that fulfil all conditions"),
-    command!("get", 2, ANY, [IF_EXISTS], "TABLE RECORD [COLUMN[:KEY]]...", records::get, "Print values of a record"),
-    command!("set", 3, ANY, [IF_EXISTS], "TABLE RECORD COLUMN[:KEY]=VALUE...", records::set, "Set values of a record"),
-    command!("add", 4, ANY, [IF_EXISTS], "TABLE RECORD COLUMN [KEY=]VALUE...", records::add,
-        "Add values to a set or map"),
-    command!("remove", 4, ANY, [IF_EXISTS], "TABLE RECORD COLUMN KEY|VALUE|KEY=VALUE...", records::remove,
-        "Remove values from a set or map"),
-    command!("clear", 3, ANY, [IF_EXISTS], "TABLE RECORD COLUMN...", records::clear, "Empty columns"),
+    command!(
+        "list",
+        1,
+        ANY,
+        [IF_EXISTS, COLUMNS],
+        "TABLE [RECORD]...",
+        records::list,
+        "Print records"
+    ),
+    command!(
+        "find",
+        1,
+        ANY,
+        [COLUMNS],
+        "TABLE [COLUMN[:KEY]=VALUE]...",
+        records::find,
+        "Print the records that fulfil all conditions"
+    ),
+    command!(
+        "get",
+        2,
+        ANY,
+        [IF_EXISTS],
+        "TABLE RECORD [COLUMN[:KEY]]...",
+        records::get,
+        "Print values of a record"
+    ),
+    command!(
+        "set",
+        3,
+        ANY,
+        [IF_EXISTS],
+        "TABLE RECORD COLUMN[:KEY]=VALUE...",
+        records::set,
+        "Set values of a record"
+    ),
+    command!(
+        "add",
+        4,
+        ANY,
+        [IF_EXISTS],
+        "TABLE RECORD COLUMN [KEY=]VALUE...",
+        records::add,
+        "Add values to a set or map"
+    ),
+    command!(
+        "remove",
+        4,
+        ANY,
+        [IF_EXISTS],
+        "TABLE RECORD COLUMN KEY|VALUE|KEY=VALUE...",
+        records::remove,
+        "Remove values from a set or map"
+    ),
+    command!(
+        "clear",
+        3,
+        ANY,
+        [IF_EXISTS],
+        "TABLE RECORD COLUMN...",
+        records::clear,
+        "Empty columns"
+    ),
     command!(FDB_SHOW, 0, 1, [NAMES], "[BRIDGE]", live::fdb_show, "Print learnt MAC addresses"),
     command!("fdb/flush", 0, 1, [], "[BRIDGE]", live::fdb_flush, "Forget learnt MAC addresses"),
-    command!("counters", 0, 1, [], "[PORT]", live::counters, "Print frames, bytes and drops by reason"),
-    command!(RELOAD, 0, 0, [], "", live::reload, "Apply what has changed in the configuration file"),
+    command!(
+        "counters",
+        0,
+        1,
+        [],
+        "[PORT]",
+        live::counters,
+        "Print frames, bytes and drops by reason"
+    ),
+    command!(
+        RELOAD,
+        0,
+        0,
+        [],
+        "",
+        live::reload,
+        "Apply what has changed in the configuration file, and print it"
+    ),
     command!("version", 0, 0, [], "", live::version, "Print the daemon's version"),
 ];

@@ -1,1 +1,397 @@
-//! placeholder
+//! The commands on draft configurations, without a daemon.
+
+use std::time::Duration;
+
+use super::value::{Atom, Value};
+use super::*;
+use crate::api::types::Form;
+use crate::config::model::{Interface, Role, VhostUser, VlanMode};
+use crate::status::{NetworkStatus, PortCounts, PortStatus, VhostStatus};
+
+/// Cuts `line` into commands at ` -- ` and into words at blanks.
+fn commands(line: &str) -> Vec<Vec<String>> {
+    let words = |command: &str| command.split_whitespace().map(str::to_owned).collect();
+    line.split(" -- ").map(words).collect()
+}
+
+/// Runs `line` over `config`, with `snapshot` for what runs.
+fn run_with(config: &Config, snapshot: &Snapshot, line: &str) -> Result<Outcome, Failure> {
+    run(&parse(&commands(line))?, config.clone(), snapshot)
+}
+
+fn edit(config: &Config, line: &str) -> Config {
+    match run_with(config, &Snapshot::default(), line) {
+        Ok(outcome) => outcome.config,
+        Err(failure) => panic!("{line}: {failure}"),
+    }
+}
+
+fn refused(config: &Config, line: &str) -> String {
+    let failure = run_with(config, &Snapshot::default(), line).expect_err(line);
+    assert_eq!(failure.exit, 1, "{line}");
+    failure.message
+}
+
+/// The lines of the last command of `line`.
+fn said(config: &Config, snapshot: &Snapshot, line: &str) -> String {
+    match run_with(config, snapshot, line).unwrap().results.pop() {
+        Some(Output::Text { lines }) => lines.join("\n"),
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+/// The rows of the last command of `line`, in bare text.
+fn rows(config: &Config, snapshot: &Snapshot, line: &str) -> Vec<String> {
+    match run_with(config, snapshot, line).unwrap().results.pop() {
+        Some(Output::Table { rows, .. }) => rows
+            .iter()
+            .map(|row| row.iter().map(Value::bare).collect::<Vec<_>>().join("|"))
+            .collect(),
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn lab() -> Config {
+    edit(&Config::default(), "add-br lab -- add-port lab vm1 tag=10 -- add-port lab vm2")
+}
+
+fn vhost(config: &Config, port: &str) -> VhostUser {
+    match &config.port(port).unwrap().interface {
+        Interface::VhostUser(vhost) => vhost.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn running() -> Snapshot {
+    let port = |name: &str, not_running: Option<&str>| PortStatus {
+        name: name.into(),
+        network: Some("lab".into()),
+        not_running: not_running.map(str::to_owned),
+        link: not_running.is_none(),
+        vhost: None,
+        mac: None,
+        counters: PortCounts {
+            rx_frames: 3,
+            rx_bytes: 180,
+            tx_frames: 2,
+            tx_bytes: 120,
+            drops: vec![("ring_full", 4), ("vlan_not_member", 0)],
+            others: vec![("kicks", 7)],
+        },
+    };
+    let mut vm1 = port("vm1", None);
+    vm1.vhost = Some(VhostStatus {
+        state: "connected",
+        last_error: None,
+        connects: 2,
+        features: 0x1_0000_0000,
+        queue_pairs: 1,
+    });
+    let mut vm2 = port("vm2", Some("no such directory"));
+    vm2.mac = Some("52:54:00:00:00:02".into());
+    let fdb = |network: &str, port: &str, vlan, mac: &str| FdbRow {
+        network: network.into(),
+        port: port.into(),
+        vlan,
+        mac: mac.into(),
+        age: Duration::from_millis(2900),
+    };
+    Snapshot {
+        status: Status {
+            networks: vec![NetworkStatus { name: "lab".into(), worker: 0, mac_entries: 2 }],
+            ports: vec![vm1, vm2],
+            ..Status::default()
+        },
+        fdb: vec![
+            fdb("lab", "vm1", 10, "52:54:00:00:00:01"),
+            fdb("zoo", "ape", 0, "52:54:00:00:00:03"),
+        ],
+        numbers: BTreeMap::from([("vm1".into(), 1), ("vm2".into(), 2)]),
+    }
+}
+
+#[test]
+fn a_port_gets_its_type_later_in_the_transaction() {
+    let expected = VhostUser { path: "/x".into(), role: Role::Client, queues: 2 };
+    for order in [
+        "type=vhost-user options:path=/x options:role=client options:queues=2",
+        "options:path=/x options:queues=2 options:role=client type=vhost-user",
+    ] {
+        let config = edit(&lab(), &format!("add-port lab vm3 tag=7 -- set Interface vm3 {order}"));
+        assert_eq!(vhost(&config, "vm3"), expected);
+        assert_eq!(config.port("vm3").unwrap().vlan.tag, Some(7));
+    }
+    let config = edit(
+        &lab(),
+        "set Interface vm1 type=dpdkvhostuserclient options:vhost-server-path=/x options:n_rxq=2",
+    );
+    assert_eq!(vhost(&config, "vm1"), expected);
+    assert_eq!(
+        said(&config, &running(), "get Interface vm1 type options"),
+        "vhost-user\n{path=\"/x\", queues=\"2\", role=client}"
+    );
+}
+
+#[test]
+fn an_interface_that_makes_no_sense_at_the_end_refuses_the_transaction() {
+    let message = refused(&lab(), "add-br new -- set Interface vm1 type=vhost-user");
+    assert!(message.contains("needs options:path"), "{message}");
+    let message = refused(&lab(), "set Interface vm1 options:colour=red");
+    assert!(message.contains("knows ifname, netns, address"), "{message}");
+}
+
+#[test]
+fn a_port_can_be_detached_and_attached() {
+    let config = edit(&lab(), "clear Port vm1 network");
+    assert_eq!(config.port("vm1").unwrap().network, None);
+    assert_eq!(config.port("vm1").unwrap().vlan.tag, Some(10), "its settings stay");
+    assert_eq!(said(&config, &running(), "list-ports lab"), "vm2");
+    assert!(refused(&config, "port-to-br vm1").contains("not attached"));
+    assert!(refused(&config, "add-port lab vm1").contains("not attached"));
+    assert!(refused(&config, "--may-exist add-port lab vm1").contains("set Port vm1 network=lab"));
+    assert_eq!(edit(&config, "set Port vm1 network=lab"), lab());
+    assert_eq!(refused(&config, "set Port vm1 network=zoo"), "no bridge named zoo");
+    assert!(edit(&config, "del-port vm1").port("vm1").is_none());
+}
+
+#[test]
+fn del_br_takes_its_ports_along_and_no_others() {
+    let config = edit(&lab(), "add-br zoo -- add-port zoo ape -- clear Port vm2 network");
+    let config = edit(&config, "del-br lab");
+    let names: Vec<_> = config.ports.iter().map(|port| port.name.as_str()).collect();
+    assert_eq!(names, ["vm2", "ape"]);
+}
+
+#[test]
+fn br_exists_answers_with_its_exit_status_alone() {
+    let failure = run_with(&lab(), &running(), "list-br -- br-exists zoo").unwrap_err();
+    assert_eq!(failure, Failure { message: String::new(), exit: 2 });
+    assert!(run_with(&lab(), &running(), "br-exists lab").is_ok());
+}
+
+#[test]
+fn vlan_settings() {
+    let config = edit(&lab(), "set Port vm2 vlan_mode=native-untagged tag=4 trunks=5,7-9");
+    let vlan = &config.port("vm2").unwrap().vlan;
+    assert_eq!(vlan.mode, Some(VlanMode::NativeUntagged));
+    assert_eq!((vlan.tag, vlan.trunks.as_slice()), (Some(4), &[5, 7, 8, 9][..]));
+    let config = edit(&config, "clear Port vm2 tag trunks vlan_mode");
+    assert_eq!(config, lab());
+}
+
+#[test]
+fn settings_of_a_bridge() {
+    let config = edit(
+        &lab(),
+        "set Bridge lab mtu=9000 other_config:mac-aging-time=60 other_config:mac-table-size=2048 \
+         external_ids:owner=me mode=internal",
+    );
+    let network = config.network("lab").unwrap();
+    assert_eq!((network.mtu, network.mac_table_size), (9000, 2048));
+    assert_eq!(network.mac_aging, Duration::from_secs(60));
+    assert_eq!(said(&config, &running(), "get Interface vm1 mtu"), "9000");
+    let config = edit(&config, "clear Bridge lab other_config external_ids -- set br lab mtu=1500");
+    assert_eq!(config, lab());
+    for (line, part) in [
+        ("set Bridge lab mtu=20", "not in the valid range 68 to 65521"),
+        ("set Bridge lab mode=nat", "not one of the allowed values ([internal])"),
+        ("set Bridge lab other_config:stp=1", "it knows mac-aging-time, mac-table-size"),
+        ("set Bridge lab other_config:mac-aging-time=soon", "number of seconds"),
+        ("clear Bridge lab mtu", "not allowed to be empty"),
+        ("remove Bridge lab mtu 1500", "would put 0 values in column mtu"),
+        ("add Bridge lab mtu 1400", "would put 2 values in column mtu"),
+        ("clear Bridge lab ports", "read-only column ports"),
+    ] {
+        let message = refused(&lab(), line);
+        assert!(message.contains(part), "{line}: {message}");
+    }
+}
+
+#[test]
+fn aging_that_is_no_whole_number_of_seconds_survives_other_edits() {
+    let mut config = lab();
+    config.networks[0].mac_aging = Duration::from_millis(1500);
+    assert_eq!(said(&config, &running(), "get br lab other_config:mac-aging-time"), "\"1500ms\"");
+    let edited = edit(&config, "set Bridge lab other_config:mac-table-size=64");
+    assert_eq!(edited.networks[0].mac_aging, Duration::from_millis(1500));
+}
+
+#[test]
+fn what_runs_is_shown_in_interface() {
+    let (config, snapshot) = (edit(&lab(), "link vm2 down"), running());
+    let line = "get Interface vm1 ofport link_state admin_state error mac_in_use status";
+    assert_eq!(
+        said(&config, &snapshot, line),
+        "1\nup\nup\n[]\n[]\n\
+         {connects=\"2\", features=\"0x100000000\", queue_pairs=\"1\", state=connected}"
+    );
+    let line = "get Interface vm2 link_state admin_state error mac_in_use statistics";
+    assert_eq!(
+        said(&config, &snapshot, line),
+        "down\ndown\n\"no such directory\"\n\"52:54:00:00:00:02\"\n\
+         {dropped=4, kicks=7, rx_bytes=180, rx_packets=3, tx_bytes=120, tx_packets=2}"
+    );
+    assert_eq!(
+        rows(&config, &snapshot, "--columns=name find Interface statistics:kicks>6 error!=[]"),
+        ["vm2"]
+    );
+    // Ports that are in the draft only run nowhere yet.
+    let line = "add-port lab new -- get Interface new ofport link_state statistics";
+    assert_eq!(said(&config, &snapshot, line), "[]\n[]\n{}");
+}
+
+#[test]
+fn records_are_found_by_name_identity_and_beginning() {
+    let (config, snapshot) = (lab(), running());
+    let uuid = said(&config, &snapshot, "get Port vm1 _uuid");
+    assert_eq!(said(&config, &snapshot, &format!("get Port {uuid} name")), "vm1");
+    assert_eq!(said(&config, &snapshot, &format!("get Port {} name", &uuid[..8])), "vm1");
+    assert!(refused(&config, &format!("get Port {} name", &uuid[..3])).contains("no row"));
+    assert_eq!(said(&config, &snapshot, "get Bridge lab ports").matches('-').count(), 8);
+    assert_eq!(
+        rows(&config, &snapshot, &format!("--columns=name find Port _uuid={uuid}")),
+        ["vm1"]
+    );
+}
+
+#[test]
+fn show_lists_networks_ports_and_what_is_not_attached() {
+    let config = edit(
+        &lab(),
+        "add-br a.b -- add-port lab x -- clear Port x network -- link vm1 down -- set Interface \
+         vm1 type=vhost-user options:path=/x",
+    );
+    let lines = said(&config, &running(), "show");
+    let expected = "
+    Bridge a.b
+    Bridge lab
+        Port vm1
+            tag: 10
+            cable: false
+            Interface vm1
+                type: vhost-user
+                options: {path=\"/x\", queues=\"1\", role=server}
+        Port vm2
+            Interface vm2
+                type: tap
+                options: {ifname=vm2}
+                error: \"no such directory\"
+    Not attached
+        Port x
+            Interface x
+                type: tap
+                options: {ifname=x}
+    trama_version:";
+    let (_, after_uuid) = lines.split_at(36);
+    assert!(after_uuid.starts_with(expected), "{lines}");
+}
+
+#[test]
+fn learnt_addresses_by_number_or_name() {
+    let (config, snapshot) = (edit(&lab(), "add-br zoo -- add-port zoo ape"), running());
+    assert_eq!(rows(&config, &snapshot, "fdb/show lab"), ["1|10|52:54:00:00:00:01|2"]);
+    assert_eq!(
+        rows(&config, &snapshot, "--names fdb/show"),
+        ["vm1|10|52:54:00:00:00:01|2", "ape|0|52:54:00:00:00:03|2"]
+    );
+    assert_eq!(refused(&config, "fdb/show nowhere"), "no bridge named nowhere");
+    let outcome = run_with(&config, &snapshot, "fdb/flush lab -- fdb/flush").unwrap();
+    assert_eq!(outcome.after, [After::FlushFdb(Some("lab".into())), After::FlushFdb(None)]);
+    assert_eq!(outcome.config, config);
+    assert_eq!(refused(&config, "fdb/flush nowhere"), "no bridge named nowhere");
+}
+
+#[test]
+fn counters_of_all_ports_and_of_one() {
+    let (config, snapshot) = (lab(), running());
+    let all = rows(&config, &snapshot, "counters");
+    assert_eq!(all, ["vm1|lab|3|180|2|120|4|ring_full=4", "vm2|lab|3|180|2|120|4|ring_full=4"]);
+    let outcome = run_with(&config, &snapshot, "counters vm1").unwrap();
+    let Output::Table { headings, rows, form } = &outcome.results[0] else { panic!() };
+    assert_eq!((form, headings.last().unwrap().as_str()), (&Form::List, "kicks"));
+    assert_eq!(rows[0].last(), Some(&Value::One(Atom::Integer(7))));
+    assert_eq!(refused(&config, "counters nope"), "no port named nope");
+    assert!(refused(&config, "counters vm1").contains("does not run"));
+}
+
+#[test]
+fn a_command_line_that_is_wrong_says_how() {
+    for (line, expected) in [
+        ("dance", "unknown command 'dance'; use --help for help"),
+        ("--columns=a", "missing command name (use --help for help)"),
+        ("--columns", "option '--columns' needs a value"),
+        ("--columns list-br", "missing command name (use --help for help)"),
+        ("--if-exists=1 del-br x", "option '--if-exists' takes no value"),
+        ("--may-exist list-br", "'list-br' command has no '--may-exist' option"),
+        ("list-br x", "'list-br' command takes at most 0 arguments"),
+        ("del-br", "'del-br' command requires at least 1 arguments: [--if-exists] del-br BRIDGE"),
+        ("link vm1 sideways", "link is \"up\" or \"down\", not \"sideways\""),
+        (
+            "add-br fake lab 10",
+            "there are no fake bridges; give the ports of a VLAN its tag \
+          instead: add-port lab PORT tag=10",
+        ),
+        ("reload -- list-br", "reload stands alone: it reads the whole configuration file"),
+        (
+            "list port --columns=name",
+            "no row \"--columns=name\" in table Port (note that options \
+          must precede command names)",
+        ),
+        ("get port vm1 external_ids:", "external_ids: missing key after \":\""),
+    ] {
+        assert_eq!(refused(&lab(), line), expected, "{line}");
+    }
+    assert!(parse(&[]).is_err());
+    assert!(parse(&[vec![]]).is_err());
+}
+
+#[test]
+fn nothing_that_is_typed_makes_a_command_panic() {
+    let pieces = [
+        "",
+        "=",
+        ":",
+        "[",
+        "]",
+        "{",
+        "}",
+        "{=}",
+        "\"",
+        "\"a",
+        "a",
+        "vm1",
+        "lab",
+        "Port",
+        "tag",
+        "tag=",
+        "tag=1",
+        "external_ids",
+        "external_ids:",
+        "external_ids:\"",
+        "external_ids:a=",
+        "options=",
+        "é",
+        "--",
+        "--columns=é",
+        "trunks=1-4095",
+        "trunks{in}1-9",
+        "type=\"",
+        "\u{0}",
+    ];
+    let names: Vec<_> = table::COMMANDS.iter().map(|command| command.name).collect();
+    // A fixed walk through many combinations; the constant is an arbitrary odd number.
+    let mut state = 1_u64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    for _ in 0..20_000 {
+        let mut words = vec![names[next(names.len())].to_owned()];
+        for _ in 0..next(6) {
+            words.push(pieces[next(pieces.len())].to_owned());
+        }
+        if let Ok(calls) = parse(&[words]) {
+            let _ = run(&calls, lab(), &running());
+        }
+    }
+}

@@ -58,7 +58,9 @@ impl Type {
     pub fn parse(&self, text: &str) -> Result<Value, String> {
         let mut scanner = Scanner { whole: text, rest: text, of: self.describe() };
         if self.shape == Shape::Map {
-            return Ok(Value::Map(scanner.list('{', '}', |s| s.pair(self.kind))?.into_iter().collect()));
+            return Ok(Value::Map(
+                scanner.list('{', '}', |s| s.pair(self.kind))?.into_iter().collect(),
+            ));
         }
         let atoms = scanner.list('[', ']', |s| s.atoms(self.kind))?;
         let atoms: BTreeSet<Atom> = atoms.into_iter().flatten().collect();
@@ -71,9 +73,7 @@ impl Type {
     /// Gives atoms the column's shape; the number of atoms if it is not a number that fits.
     pub fn shaped(&self, mut atoms: BTreeSet<Atom>) -> Result<Value, usize> {
         match (self.shape, atoms.len()) {
-            (Shape::One | Shape::Optional, 1) => {
-                atoms.pop_first().map(Value::One).ok_or(0)
-            }
+            (Shape::One | Shape::Optional, 1) => atoms.pop_first().map(Value::One).ok_or(0),
             (Shape::Optional, 0) | (Shape::Set, _) => Ok(Value::Set(atoms)),
             (_, count) => Err(count),
         }

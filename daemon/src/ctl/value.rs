@@ -57,7 +57,9 @@ impl Value {
 
     /// A map of counts.
     pub fn counts<K: Into<String>>(counts: impl IntoIterator<Item = (K, u64)>) -> Value {
-        Value::Map(counts.into_iter().map(|(name, count)| (name.into(), Atom::from(count))).collect())
+        Value::Map(
+            counts.into_iter().map(|(name, count)| (name.into(), Atom::from(count))).collect(),
+        )
     }
 
     /// How many atoms, or pairs of a map, it holds.
