@@ -3,6 +3,7 @@
 //!
 //! `cargo bench -p trama-virtqueue`. One thread has no cache misses between driver and device; what
 //! is measured is the instructions. Other load on the machine shows in the median, not the minimum.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -317,3 +317,102 @@ impl Drop for Pages {
 unsafe impl Send for Pages {}
 // SAFETY: as for Send.
 unsafe impl Sync for Pages {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(len: u64) -> Arc<File> {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(len).unwrap();
+        Arc::new(file)
+    }
+
+    fn spec(guest_phys: u64, user_addr: u64, size: u64, file: &Arc<File>) -> RegionSpec {
+        RegionSpec { guest_phys, user_addr, size, file_offset: 0, file: file.clone() }
+    }
+
+    fn refused(specs: Vec<RegionSpec>) -> String {
+        GuestMemory::map(specs).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn bad_tables_are_refused_with_the_reason() {
+        let file = file(0x4000);
+        let good = spec(0x10000, 0x90000, 0x4000, &file);
+        let with = |change: fn(&mut RegionSpec)| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            refused(vec![bad])
+        };
+        assert!(refused(vec![]).contains("empty"));
+        assert!(with(|r| r.guest_phys += 1).contains("guest address 0x10001 is not"));
+        assert!(with(|r| r.user_addr += 8).contains("frontend address 0x90008"));
+        assert!(with(|r| r.size = 0).contains("size 0x0"));
+        assert!(with(|r| r.size = 0x3800).contains("size 0x3800"));
+        assert!(with(|r| r.file_offset = 2).contains("file offset 0x2"));
+        assert!(with(|r| r.guest_phys = 0u64.wrapping_sub(0x2000)).contains("wraps"));
+        assert!(with(|r| r.user_addr = 0u64.wrapping_sub(0x2000)).contains("wraps"));
+        assert!(with(|r| r.file_offset = i64::MAX as u64 & !0xfff).contains("wraps"));
+        assert!(
+            with(|r| r.size = 0x5000).contains("needs 20480 bytes of its file, which has 16384")
+        );
+        assert!(with(|r| r.file_offset = 0x1000).contains("needs 20480"));
+        let socket = std::os::unix::net::UnixStream::pair().unwrap().0;
+        let socket = Arc::new(File::from(std::os::fd::OwnedFd::from(socket)));
+        assert!(refused(vec![spec(0, 0, 0x1000, &socket)]).contains("share=on"));
+        let overlap = refused(vec![good.clone(), spec(0x13000, 0x80000, 0x1000, &file)]);
+        assert!(overlap.contains("guest-physical address 0x13000"), "{overlap}");
+        let overlap = refused(vec![good.clone(), spec(0x1000, 0x8f000, 0x2000, &file)]);
+        assert!(overlap.contains("frontend-virtual address 0x90000"), "{overlap}");
+        assert!(GuestMemory::map(vec![good]).is_ok());
+    }
+
+    #[test]
+    fn each_address_space_has_its_own_table() {
+        let file = file(0x4000);
+        let mut low = spec(0x10000, 0x90000, 0x1000, &file);
+        low.file_offset = 0x3000;
+        let high = spec(0x11000, 0x50000, 0x2000, &file);
+        let memory = GuestMemory::map(vec![high, low]).unwrap();
+        let guest = |at| memory.guest_window(at).and_then(|window| window.at(at));
+        let (low, room) = guest(0x10000).unwrap();
+        assert_eq!(room, 0x1000);
+        assert_eq!(memory.user_range(0x90000, 0x1000), Some(low));
+        assert_eq!(memory.user_range(0x90000, 0x1001), None);
+        assert_eq!(memory.user_range(0x10000, 1), None);
+        let (high, room) = guest(0x12fff).unwrap();
+        assert_eq!(room, 1);
+        assert_eq!(memory.user_range(0x51fff, 1), Some(high));
+        for outside in [0, 0xffff, 0x13000, 0x50000, 0x90000, u64::MAX] {
+            assert!(guest(outside).is_none(), "{outside:#x}");
+        }
+        let window = memory.guest_window(0x10000).unwrap();
+        assert!(window.range(0x10000, 0x1000).is_some());
+        for (at, len) in [(0x10000, 0x1001), (0x10fff, 2), (0xffff, 1), (0x11000, 0)] {
+            assert!(window.range(at, len).is_none(), "{at:#x} {len}");
+        }
+    }
+
+    #[test]
+    fn regions_that_stay_are_not_mapped_again() {
+        let (one, two) = (file(0x2000), file(0x2000));
+        let first = spec(0, 0, 0x2000, &one);
+        let old = GuestMemory::map(vec![first.clone()]).unwrap();
+        // The same file by another descriptor, as every SET_MEM_TABLE brings one.
+        let again = Arc::new(one.try_clone().unwrap());
+        let moved = spec(0x8000, 0x4000, 0x2000, &again);
+        let new = GuestMemory::map_from(&old, vec![moved, spec(0, 0, 0x2000, &two)]).unwrap();
+        assert!(Arc::ptr_eq(&old.mappings[0], &new.mappings[0]));
+        assert!(!Arc::ptr_eq(&old.mappings[0], &new.mappings[1]));
+        let at = |memory: &GuestMemory, address| memory.user_range(address, 1).unwrap();
+        assert_eq!(at(&old, 0), at(&new, 0x4000));
+        drop(old);
+        // SAFETY: both maps hold the address.
+        assert_eq!(unsafe { at(&new, 0x4000).read_volatile() }, 0);
+        assert!(!Arc::ptr_eq(
+            &GuestMemory::map(vec![first]).unwrap().mappings[0],
+            &new.mappings[0]
+        ));
+    }
+}

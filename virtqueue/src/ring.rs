@@ -106,7 +106,7 @@ impl Descriptor {
     pub(crate) unsafe fn read(at: *const u8) -> Descriptor {
         // SAFETY: 16 readable bytes; both words are aligned.
         unsafe {
-            if at.addr() % 8 == 0 {
+            if at.addr().is_multiple_of(8) {
                 let words = at.cast::<u64>();
                 return Descriptor::from_words(words.read_volatile(), words.add(1).read_volatile());
             }
@@ -156,7 +156,7 @@ impl RawRing {
         check_size(setup.size)?;
         let [desc_len, avail_len, used_len] = part_sizes(setup.size, setup.features.event_idx);
         let part = |address: u64, len: u32, align: u64| {
-            if address % align != 0 {
+            if !address.is_multiple_of(align) {
                 return Err(RingError::Misaligned(address));
             }
             setup.memory.user_range(address, len).ok_or(RingError::RingAddress(address))

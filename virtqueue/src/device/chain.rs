@@ -83,7 +83,7 @@ impl DeviceRing {
         }
         let count = desc.len / 16;
         let limit = MAX_INDIRECT.max(u32::from(self.raw.size()));
-        if count == 0 || desc.len % 16 != 0 || count > limit {
+        if count == 0 || !desc.len.is_multiple_of(16) || count > limit {
             return Err(RingError::IndirectLength);
         }
         let table = self.translate(desc.addr, desc.len).ok_or(RingError::BadAddress)?;

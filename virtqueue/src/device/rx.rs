@@ -102,14 +102,14 @@ impl RxQueue {
         self.runs.clear();
         let (mut chains, mut room) = (0u16, 0);
         while room < total {
+            if chains > 0 && !self.ring.setup.features.mergeable {
+                return Err(PushError::TooLarge);
+            }
             if chains == self.ring.waiting()
                 && self.ring.look().map_err(PushError::Broken)? == chains
             {
                 let whole_ring = chains == self.ring.raw.size();
                 return Err(if whole_ring { PushError::TooLarge } else { PushError::Full });
-            }
-            if chains > 0 && !self.ring.setup.features.mergeable {
-                return Err(PushError::TooLarge);
             }
             let id =
                 self.ring.head(self.ring.next.wrapping_add(chains)).map_err(PushError::Broken)?;

@@ -109,7 +109,7 @@ impl DriverOptions {
             "a chain has more descriptors than the queue"
         } else if matches!(self.shape, ChainShape::Indirect(_)) && !self.features.indirect {
             "indirect chains need the indirect feature"
-        } else if self.features.in_order && self.size % self.shape.stride() != 0 {
+        } else if self.features.in_order && !self.size.is_multiple_of(self.shape.stride()) {
             "in order, a chain's descriptors must divide the queue size"
         } else if self.buffer_size <= HEADER_LEN || self.buffer_size > 1 << 20 {
             "its buffers are not from 13 bytes to 1 MiB"

@@ -1,0 +1,170 @@
+//! Driver and device on two threads that sleep whenever the protocol lets them: a kick or a call
+//! that is lost shows as a sleeper whom nobody wakes.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use trama_virtqueue::{
+    ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures, RxQueue,
+    TxBurst, TxQueue,
+};
+
+/// Frames of each run; there are four.
+const FRAMES: u64 = 1_000_000;
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What an eventfd is to the real ends.
+#[derive(Default)]
+struct Event {
+    raised: Mutex<bool>,
+    changed: Condvar,
+    waits: AtomicUsize,
+}
+
+impl Event {
+    fn raise(&self) {
+        *self.raised.lock().unwrap() = true;
+        self.changed.notify_one();
+    }
+
+    fn wait(&self, who: &str) {
+        let until = Instant::now() + DEADLINE;
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        let mut raised = self.raised.lock().unwrap();
+        while !*raised {
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "the {who} sleeps and nobody wakes it");
+            raised = self.changed.wait_timeout(raised, left).unwrap().0;
+        }
+        *raised = false;
+    }
+}
+
+/// Pseudo-random sizes of batches.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) % end
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    kick: Event,
+    call: Event,
+}
+
+/// Echoes frames until it has taken them all; returns how many found no buffer.
+fn device(mut tx: TxQueue, mut rx: RxQueue, shared: &Shared) -> u64 {
+    let mut burst = TxBurst::new();
+    let (mut taken, mut dropped, mut random) = (0, 0, Random(7));
+    tx.disarm();
+    while taken < FRAMES {
+        let fetched = tx.fetch(&mut burst, 1 + random.below(64) as usize).unwrap();
+        if fetched == 0 {
+            if !tx.arm() {
+                shared.kick.wait("device");
+            }
+            tx.disarm();
+            continue;
+        }
+        for i in 0..fetched {
+            let expected = (taken + i as u64).to_le_bytes();
+            assert_eq!(burst.head(i)[14..22], expected);
+            dropped += u64::from(rx.push(burst.header(i), burst.head(i), burst.body(i)).is_err());
+        }
+        taken += fetched as u64;
+        tx.complete(&burst);
+        // Not `||`: both are to be published.
+        if rx.publish() | tx.publish() {
+            shared.call.raise();
+        }
+    }
+    dropped
+}
+
+/// Sends all frames and takes what comes back; returns how many did.
+fn driver(mut tx: DriverTx, mut rx: DriverRx, shared: &Shared) -> u64 {
+    let (mut sent, mut received, mut last, mut random) = (0u64, 0, None, Random(11));
+    let mut frame = Vec::new();
+    rx.refill();
+    while sent < FRAMES || tx.free() < TX_SIZE {
+        tx.reclaim().unwrap();
+        for _ in 0..random.below(40).min(FRAMES - sent) {
+            let number = sent.to_le_bytes();
+            if tx.send(&[0; HEADER_LEN], &[&[0xff; 14], &number, &[0; 38]]).is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        if tx.publish() {
+            shared.kick.raise();
+        }
+        while rx.recv(&mut frame).unwrap().is_some() {
+            let number = u64::from_le_bytes(frame[14..22].try_into().unwrap());
+            assert!(last < Some(number), "{last:?} before {number}");
+            last = Some(number);
+            received += 1;
+        }
+        rx.refill();
+        let idle = tx.free() == 0 || sent == FRAMES;
+        if idle && tx.free() < TX_SIZE {
+            // Not `||`: both are to be armed.
+            if !(tx.arm() | rx.arm()) {
+                shared.call.wait("driver");
+            }
+            tx.disarm();
+            rx.disarm();
+        }
+    }
+    while rx.recv(&mut frame).unwrap().is_some() {
+        received += 1;
+    }
+    received
+}
+
+const TX_SIZE: usize = 64;
+
+fn run(event_idx: bool, in_order: bool) {
+    let features = RingFeatures { event_idx, in_order, ..RingFeatures::default() };
+    let size = TX_SIZE as u16;
+    let options = DriverOptions { size, features, shape: ChainShape::Single, buffer_size: 128 };
+    let memory = DriverMemory::new(2 * options.memory_size()).unwrap();
+    let driver_tx = DriverTx::new(&memory, options).unwrap();
+    let driver_rx = DriverRx::new(&memory, options).unwrap();
+    let tx = TxQueue::new(driver_tx.setup(memory.map())).unwrap();
+    let rx = RxQueue::new(driver_rx.setup(memory.map())).unwrap();
+    let shared = Arc::new(Shared::default());
+    let other = shared.clone();
+    let device = thread::spawn(move || device(tx, rx, &other));
+    let received = driver(driver_tx, driver_rx, &shared);
+    let dropped = device.join().unwrap();
+    assert_eq!(received + dropped, FRAMES);
+    let waits = |event: &Event| event.waits.load(Ordering::Relaxed);
+    let slept = (waits(&shared.kick), waits(&shared.call));
+    assert!(received > 0 && slept.0 > 100 && slept.1 > 100, "{received} {slept:?}");
+}
+
+#[test]
+fn nobody_sleeps_for_ever_by_flag() {
+    run(false, false);
+}
+
+#[test]
+fn nobody_sleeps_for_ever_by_flag_in_order() {
+    run(false, true);
+}
+
+#[test]
+fn nobody_sleeps_for_ever_by_index() {
+    run(true, false);
+}
+
+#[test]
+fn nobody_sleeps_for_ever_by_index_in_order() {
+    run(true, true);
+}

@@ -1,0 +1,16 @@
+//! Tests of the rings against independent models, in one program to be linked once.
+//!
+//! - `image`: a guest's memory built by hand, for our rings and for the oracle's;
+//! - `differential`: random rings, valid and malformed, beside the `virtio-queue` crate;
+//! - `exhaustive`: every chain of a small ring, every split of the header;
+//! - `round_trip`: our driver side and device side against each other;
+//! - `kicks`: two threads that sleep and must never miss a notification;
+//! - `race`: a driver that rewrites everything while it is read.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod differential;
+mod exhaustive;
+mod image;
+mod kicks;
+mod race;
+mod round_trip;
