@@ -1,1 +1,186 @@
-//! placeholder
+//! The API as any HTTP client sees it, over a real socket.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+
+use serde_json::{Value as Json, json};
+use tokio::sync::oneshot;
+
+use super::*;
+
+/// A daemon without networks, and its API on a socket and on TCP.
+struct Served {
+    _dir: tempfile::TempDir,
+    socket: PathBuf,
+    tcp: std::net::SocketAddr,
+    daemon: Arc<Daemon>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Served {
+    fn start() -> Served {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("trama.toml");
+        std::fs::write(&file, "").unwrap();
+        let daemon = Daemon::start(file).unwrap();
+        let socket = dir.path().join("control.sock");
+        let unix = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        unix.set_nonblocking(true).unwrap();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let address = tcp.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = Arc::clone(&daemon);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let unix = UnixListener::from_std(unix)?;
+                let tcp = TcpListener::from_std(tcp)?;
+                let shutdown = async {
+                    let _ = stopped.await;
+                };
+                serve(served, unix, Some(tcp), shutdown).await
+            })
+        });
+        Served { _dir: dir, socket, tcp: address, daemon, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn request(&self, head: &str, body: &str) -> (u16, String) {
+        ask(UnixStream::connect(&self.socket).unwrap(), head, body)
+    }
+
+    /// Posts a transaction; status and JSON of the answer.
+    fn post(&self, body: &str) -> (u16, Json) {
+        let (status, body) = self.request("POST /v1/transaction", body);
+        (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("{body}")))
+    }
+
+    fn refusal(&self, body: &str) -> (u16, String) {
+        let (status, json) = self.post(body);
+        assert_eq!(json["exit"], 1);
+        (status, json["error"].as_str().unwrap().to_owned())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().map(|thread| thread.join().unwrap());
+        self.daemon.stop();
+        assert!(matches!(ended, Some(Ok(()))), "{ended:?}");
+    }
+}
+
+fn ask(mut stream: impl Read + Write, head: &str, body: &str) -> (u16, String) {
+    let length = body.len();
+    let request = format!(
+        "{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    // The server may refuse a large body before it has read it.
+    let _ = stream.write_all(request.as_bytes());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}"));
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn a_transaction_answers_with_data() {
+    let api = Served::start();
+    let commands =
+        json!([["add-br", "lab"], ["--columns=name,mtu", "list", "bridge"], ["list-br"]]);
+    let (status, answer) = api.post(&json!({ "commands": commands, "version": 1 }).to_string());
+    assert_eq!(status, 200);
+    assert_eq!(
+        answer,
+        json!({
+            "results": [
+                { "kind": "text", "lines": [] },
+                { "kind": "table", "headings": ["name", "mtu"], "rows": [["lab", 1500]],
+                  "form": { "form": "list" } },
+                { "kind": "text", "lines": ["lab"] },
+            ],
+            "exit": 0,
+            "not_running": [],
+            "steps": ["add network lab"],
+        })
+    );
+    assert!(api.daemon.config().network("lab").is_some());
+}
+
+#[test]
+fn refusals_say_why_and_change_nothing() {
+    let api = Served::start();
+    let before = api.daemon.config();
+    for (body, expected, part) in [
+        ("", 400, "not understood"),
+        ("[]", 400, "not understood"),
+        ("{}", 400, "missing field `commands`"),
+        (r#"{"commands": [["add-br", "lab"]], "comands": 1}"#, 400, "unknown field `comands`"),
+        (r#"{"commands": [["add-br", 7]]}"#, 400, "commands[0][1]: invalid type: integer"),
+        (r#"{"commands": [["add-br", "lab"]]} {}"#, 400, "trailing characters"),
+        (r#"{"commands": [["add-br", "lab"]], "version": 2}"#, 400, "speaks version 2"),
+        (r#"{"version": 2, "other": "shape"}"#, 400, "use the tramactl that came with it"),
+        (r#"{"commands": []}"#, 422, "missing command name"),
+        (r#"{"commands": [["add-br", "lab"], ["dance"]]}"#, 422, "unknown command 'dance'"),
+        (r#"{"commands": [["add-br", ""]]}"#, 422, "name"),
+    ] {
+        let (status, error) = api.refusal(body);
+        assert_eq!(status, expected, "{body}: {error}");
+        assert!(error.contains(part), "{body}: {error}");
+        assert_eq!(api.daemon.config(), before, "{body}");
+    }
+    let large = format!(r#"{{"commands": [["add-br", "{}"]]}}"#, "x".repeat(MAX_BODY));
+    let (status, error) = api.refusal(&large);
+    assert!(status == 413 && error.contains("split the transaction"), "{error}");
+}
+
+#[test]
+fn paths_of_other_versions_and_methods_are_explained() {
+    let api = Served::start();
+    for head in ["POST /v2/transaction", "GET /v1/transaction", "GET /", "DELETE /metrics"] {
+        let (status, body) = api.request(head, "");
+        assert_eq!(status, 404, "{head}");
+        let body: Json = serde_json::from_str(&body).unwrap();
+        let error = body["error"].as_str().unwrap();
+        assert!(error.contains(head) && error.contains("version 1 of the API"), "{error}");
+    }
+}
+
+#[test]
+fn tcp_serves_the_metrics_and_nothing_else() {
+    let api = Served::start();
+    let connect = || std::net::TcpStream::connect(api.tcp).unwrap();
+    let (status, text) = ask(connect(), "GET /metrics", "");
+    assert!(status == 200 && text.contains("trama_build_info"), "{text}");
+    assert_eq!(api.request("GET /metrics", "").0, 200);
+    let add = r#"{"commands": [["add-br", "lab"]]}"#;
+    assert_eq!(ask(connect(), "POST /v1/transaction", add).0, 404);
+    assert!(api.daemon.config().networks.is_empty());
+}
+
+#[test]
+fn numbers_of_ports_are_never_given_twice() {
+    let status = |names: &[&str]| {
+        let ports = names.iter().map(|name| status::PortStatus {
+            name: (*name).to_owned(),
+            network: None,
+            not_running: None,
+            link: false,
+            vhost: None,
+            mac: None,
+            counters: status::PortCounts::default(),
+        });
+        status::Status { ports: ports.collect(), ..status::Status::default() }
+    };
+    let mut numbers = Numbers::default();
+    numbers.update(&status(&["b", "a"]));
+    numbers.update(&status(&["a"]));
+    numbers.update(&status(&["c", "a", "b"]));
+    let expected = [("a", 2), ("b", 4), ("c", 3)].map(|(name, number)| (name.to_owned(), number));
+    assert_eq!(numbers.by_name, BTreeMap::from(expected));
+}

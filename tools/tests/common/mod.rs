@@ -1,6 +1,8 @@
 //! A daemon in this process, with a configuration in a directory of its own, and `tramactl` to
 //! talk to it.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -64,6 +66,7 @@ pub fn words(line: &str) -> Vec<String> {
 /// A running daemon. It ends with the value.
 pub struct Served {
     dir: TempDir,
+    daemon: Arc<Daemon>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -75,7 +78,8 @@ impl Served {
         let file = dir.path().join("trama.toml");
         let config = config.replace("{dir}", &dir.path().display().to_string());
         std::fs::write(&file, config).unwrap();
-        let daemon: Arc<Daemon> = Daemon::start(file).unwrap();
+        let daemon = Daemon::start(file).unwrap_or_else(|error| panic!("{error}"));
+        let served = Arc::clone(&daemon);
         let (stop, stopped) = oneshot::channel::<()>();
         let socket =
             std::os::unix::net::UnixListener::bind(dir.path().join("control.sock")).unwrap();
@@ -88,10 +92,10 @@ impl Served {
                 let shutdown = async {
                     let _ = stopped.await;
                 };
-                trama_daemon::api::serve(daemon, socket, None, shutdown).await.unwrap();
+                trama_daemon::api::serve(served, socket, None, shutdown).await.unwrap();
             });
         });
-        Served { dir, stop: Some(stop), thread: Some(thread) }
+        Served { dir, daemon, stop: Some(stop), thread: Some(thread) }
     }
 
     /// The directory of its files.
@@ -139,5 +143,6 @@ impl Drop for Served {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        self.daemon.stop();
     }
 }
