@@ -197,17 +197,17 @@ fn explain(header: Option<Header>, error: Error) -> End {
             End::Failed(reason) => reason,
             end => return end,
         },
-        Error::PartialMessage => PARTIAL.into(),
-        Error::InvalidMessage => "it is malformed or out of order".into(),
-        Error::SocketRetry(_) => "it came with too many descriptors, or at the wrong place".into(),
         Error::ReqHandlerError(error) => error.to_string(),
+        Error::PartialMessage => PARTIAL.into(),
+        Error::SocketRetry(_) => "it came with too many descriptors, or at the wrong place".into(),
+        // What the crate says when regions came without their descriptors.
+        Error::InvalidMessage | Error::InvalidParam
+            if header.is_some_and(|h| h.brings_memory()) =>
+        {
+            format!("it is malformed, or some memory came without a descriptor; {REMEDY}")
+        }
+        Error::InvalidMessage => "it is malformed or out of order".into(),
         other => other.to_string(),
     };
-    let remedy = match header {
-        Some(header) if header.brings_memory() && !why.contains("share=on") => {
-            format!("; {REMEDY}")
-        }
-        _ => String::new(),
-    };
-    End::Failed(format!("{what}: {why}{remedy}"))
+    End::Failed(format!("{what}: {why}"))
 }

@@ -52,6 +52,9 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         let accepted = features::acknowledge(self.offered, acknowledged).or_else(|unknown| {
             refuse(format_args!("the features {unknown:#x} were acknowledged but never offered"))
         })?;
+        if self.acknowledged == Some(accepted) {
+            return Ok(());
+        }
         for index in 0..self.vrings.len() {
             self.pause(index)?;
         }
@@ -99,6 +102,7 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         Ok(MAX_REGIONS as u64)
     }
 
+    /// QEMU 7 with several queue pairs sends each region once for each pair.
     fn add_mem_region(
         &mut self,
         message: &VhostUserSingleMemoryRegion,
@@ -106,6 +110,7 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         _postcopy_listening: Option<bool>,
     ) -> Result<Option<u64>> {
         let mut regions = self.regions();
+        regions.retain(|region| !memory_table::is_same(region, message));
         if regions.len() >= MAX_REGIONS {
             return refuse(format_args!("more than {MAX_REGIONS} memory regions"));
         }
@@ -114,16 +119,12 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         Ok(None)
     }
 
+    /// And so it removes them: all but the first time there is nothing to do.
     fn remove_mem_region(&mut self, message: &VhostUserSingleMemoryRegion) -> Result<()> {
         let mut regions = self.regions();
-        match regions.iter().position(|region| memory_table::is_same(region, message)) {
-            Some(position) => drop(regions.remove(position)),
-            None => {
-                let at = message.guest_phys_addr;
-                return refuse(format_args!("there is no such memory region at {at:#x}"));
-            }
-        }
-        self.replace_memory(regions)
+        let before = regions.len();
+        regions.retain(|region| !memory_table::is_same(region, message));
+        if regions.len() == before { Ok(()) } else { self.replace_memory(regions) }
     }
 
     /// A frontend that sets up a running ring anew has abandoned it without asking where it was.

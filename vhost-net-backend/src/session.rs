@@ -8,8 +8,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -205,7 +205,7 @@ impl<R: Rings> Worker<R> {
             let since = Instant::now();
             match socket::try_connect(&self.path) {
                 Ok(stream) => self.serve(stream),
-                Err(error) => self.failed(&explain_connect(&self.path, &error)),
+                Err(error) => self.failed(&explain_connect(&error)),
             }
             if since.elapsed() >= LAST_PAUSE {
                 pause = FIRST_PAUSE;
@@ -228,7 +228,7 @@ impl<R: Rings> Worker<R> {
         !self.control.is_stopping()
     }
 
-    fn serve(&mut self, stream: std::os::unix::net::UnixStream) {
+    fn serve(&mut self, stream: UnixStream) {
         let socket = self.path.display().to_string();
         match self.control.connected(&stream) {
             Ok(true) => {}
@@ -237,7 +237,11 @@ impl<R: Rings> Worker<R> {
         }
         let peer = rustix::net::sockopt::socket_peercred(&stream);
         let pid = peer.map_or(0, |peer| peer.pid.as_raw_nonzero().get());
-        tracing::info!(socket, pid, "frontend connected");
+        if self.failed_lately() {
+            tracing::debug!(socket, pid, "frontend connected");
+        } else {
+            tracing::info!(socket, pid, "frontend connected");
+        }
         let control = self.control.clone();
         let end = serve(stream, &self.handler, self.stop.as_fd(), |handler| {
             let complaint = handler.take_complaint();
@@ -267,16 +271,17 @@ impl<R: Rings> Worker<R> {
     /// Logs a failure. The same one again soon after is not worth a second warning.
     fn report(&mut self, reason: &str) {
         let socket = self.path.display();
-        match &mut self.last {
-            Some((last, at)) if last == reason && at.elapsed() < 2 * LAST_PAUSE => {
-                *at = Instant::now();
-                tracing::debug!(%socket, "{reason}");
-            }
-            _ => {
-                tracing::warn!(%socket, "{reason}");
-                self.last = Some((reason.to_owned(), Instant::now()));
-            }
+        if self.failed_lately() && self.last.as_ref().is_some_and(|(last, _)| last == reason) {
+            tracing::debug!(%socket, "{reason}");
+        } else {
+            tracing::warn!(%socket, "{reason}");
         }
+        self.last = Some((reason.to_owned(), Instant::now()));
+    }
+
+    /// Whether this is the next attempt after a failure.
+    fn failed_lately(&self) -> bool {
+        self.last.as_ref().is_some_and(|(_, at)| at.elapsed() < 2 * LAST_PAUSE)
     }
 }
 
@@ -285,15 +290,14 @@ fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | Interrupted | WouldBlock)
 }
 
-fn explain_connect(path: &Path, error: &io::Error) -> String {
-    let why = match error.kind() {
+fn explain_connect(error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::NotFound => "the frontend has not made its socket yet".into(),
         io::ErrorKind::ConnectionRefused => "no frontend listens on the socket".into(),
         io::ErrorKind::PermissionDenied => {
             "no permission to connect: change the socket's owner or mode".into()
         }
         io::ErrorKind::WouldBlock => "the frontend does not accept connections".into(),
-        _ => error.to_string(),
-    };
-    format!("{}: {why}", path.display())
+        _ => format!("cannot connect: {error}"),
+    }
 }
