@@ -11,7 +11,7 @@ use trama_frame::{MacAddr, Offloads, VlanId, VlanTag, VnetHeader};
 use trama_switch::counters::PortSnapshot;
 use trama_switch::{Captured, DropReason, VlanMode, VlanSet};
 
-use crate::sim::frames::{Frame, Work};
+use crate::sim::frames::{Frame, LONGEST, Work};
 
 /// VLAN and address.
 pub type Key = (u16, MacAddr);
@@ -32,6 +32,22 @@ pub struct Network {
     pub learned: Fdb,
 }
 
+/// Where a port's receiver keeps frames that it has not looked at.
+#[derive(Clone, Copy, Debug)]
+pub enum Room {
+    /// In a queue of so many.
+    Frames(usize),
+    /// In buffers on a ring.
+    Buffers {
+        /// How many there are.
+        count: usize,
+        /// Bytes in each; the virtio-net header takes the first twelve of a frame.
+        size: usize,
+        /// Whether a frame may take several.
+        mergeable: bool,
+    },
+}
+
 /// One port.
 #[derive(Clone, Debug)]
 pub struct Port {
@@ -43,8 +59,10 @@ pub struct Port {
     pub cable: bool,
     /// What its receiver takes unfinished.
     pub offloads: Offloads,
-    /// Frames that fit its queue.
-    pub room: usize,
+    /// What it has for frames.
+    pub room: Room,
+    /// Whether its receiver takes any.
+    pub ready: bool,
     /// Frames in its queue.
     pub queue: Vec<Captured>,
     /// What it should have counted.
@@ -181,6 +199,7 @@ impl Model {
         let network = port.network.ok_or(DropReason::NotAttached)?;
         match &frame.work {
             Work::Runt(_) => return Err(DropReason::Runt),
+            _ if frame.bytes().len() > LONGEST => return Err(DropReason::Giant),
             Work::Malformed(_) => return Err(DropReason::HeaderMalformed),
             Work::Cutting(_) if frame.tags.len() > 1 => return Err(DropReason::HeaderMalformed),
             _ => {}
@@ -245,6 +264,10 @@ impl Port {
             self.counters.drops[DropReason::EgressDown as usize] += 1;
             return;
         }
+        if !self.ready {
+            self.counters.drops[DropReason::EgressNotReady as usize] += 1;
+            return;
+        }
         self.retag(&mut frame, vlan);
         if self.offloads.contains(frame.needs()) {
             let mut header = frame.header();
@@ -284,14 +307,36 @@ impl Port {
         frame.tags.insert(0, tag);
     }
 
-    fn queue_up(&mut self, header: VnetHeader, bytes: Vec<u8>) {
-        if self.queue.len() >= self.room {
-            self.counters.drops[DropReason::EgressFull as usize] += 1;
-            return;
+    fn queue_up(&mut self, mut header: VnetHeader, bytes: Vec<u8>) {
+        match self.buffers(bytes.len()) {
+            Ok(buffers) => header.num_buffers = buffers,
+            Err(reason) => {
+                self.counters.drops[reason as usize] += 1;
+                return;
+            }
         }
         self.counters.tx_frames += 1;
         self.counters.tx_bytes += bytes.len() as u64;
         self.counters.tx_gso_frames += u64::from(header.is_gso());
         self.queue.push(Captured { header, bytes });
+    }
+
+    /// How many buffers a frame of `len` bytes takes now; 0 in a queue of frames.
+    fn buffers(&self, len: usize) -> Result<u16, DropReason> {
+        let (count, needed) = match self.room {
+            Room::Frames(count) if self.queue.len() < count => return Ok(0),
+            Room::Frames(_) => return Err(DropReason::EgressFull),
+            Room::Buffers { count, size, mergeable: true } => (count, (12 + len).div_ceil(size)),
+            Room::Buffers { count, size, .. } if 12 + len <= size => (count, 1),
+            Room::Buffers { count, .. } => (count, usize::MAX),
+        };
+        let taken: usize = self.queue.iter().map(|f| usize::from(f.header.num_buffers)).sum();
+        match count - taken {
+            0 => Err(DropReason::EgressFull),
+            free if needed <= free => Ok(needed as u16),
+            // A frame may be too large for one buffer, or for all there are.
+            free if needed == usize::MAX || free == count => Err(DropReason::EgressTooLarge),
+            _ => Err(DropReason::EgressFull),
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! steps that are not needed for the failure are left out.
 
 pub(crate) mod frames;
+mod plug;
 mod rng;
 mod steps;
 
@@ -17,19 +18,21 @@ use std::sync::Arc;
 
 use trama_frame::VnetHeader;
 use trama_switch::counters::PortSnapshot;
-use trama_switch::ports::dummy::dummy_with_offloads;
 use trama_switch::{
-    Captured, Device, DropReason, DummyHandle, Engine, MacTable, NetworkId, NetworkSettings,
-    PortCounters, PortId, PortSettings, Time,
+    Captured, DropReason, Engine, MacTable, NetworkId, NetworkSettings, PortCounters, PortId,
+    PortSettings, Time,
 };
 
-use crate::model::{self, Fdb, Model};
+use crate::model::{self, Fdb, Model, Room};
 use frames::Frame;
+use plug::{Plug, PlugKind};
 use rng::Rng;
 use steps::{NETWORKS, PORTS, Step};
 
 /// Rounds after which an engine that still moves frames is stuck.
 const MAX_ROUNDS: usize = 1000;
+/// Rounds, of a microsecond each, that an engine may hold back frames to serve them together.
+const HOLD_ROUNDS: usize = 20;
 
 /// What a simulation came across: a check that finds nothing must at least have looked.
 #[derive(Default, Debug)]
@@ -93,10 +96,10 @@ fn run(seed: u64, steps: &[Step], coverage: &mut Coverage) -> Result<(), (usize,
     Ok(())
 }
 
-/// Leaves out what the failure does not need: ever smaller pieces, as long as a failure remains.
+/// Leaves out what the failure does not need: ever smaller pieces, then single frames, as long as
+/// a failure remains.
 fn shrink(seed: u64, mut steps: Vec<Step>) -> Vec<Step> {
-    let fails =
-        |steps: &[Step]| run(seed, steps, &mut Coverage::default()).err().map(|(index, _)| index);
+    let fails = |steps: &[Step]| run(seed, steps, &mut Coverage::default()).err();
     let mut piece = steps.len() / 2;
     while piece > 0 {
         let mut at = 0;
@@ -104,11 +107,21 @@ fn shrink(seed: u64, mut steps: Vec<Step>) -> Vec<Step> {
             let end = (at + piece).min(steps.len());
             let rest: Vec<Step> = [&steps[..at], &steps[end..]].concat();
             match fails(&rest) {
-                Some(last) => steps = rest[..=last].to_vec(),
+                Some((last, _)) => steps = rest[..=last].to_vec(),
                 None => at += piece,
             }
         }
         piece /= 2;
+    }
+    for at in 0..steps.len() {
+        let mut index = 0;
+        while let Some(fewer) = steps[at].without_frame(index) {
+            let kept = std::mem::replace(&mut steps[at], fewer);
+            if fails(&steps).is_none() {
+                steps[at] = kept;
+                index += 1;
+            }
+        }
     }
     steps
 }
@@ -124,10 +137,10 @@ pub fn check(seed: u64, count: usize, coverage: &mut Coverage) -> Result<(), Str
     let kept = shrink(seed, steps);
     let difference = run(seed, &kept, coverage).err().map_or_else(String::new, |(_, text)| text);
     std::panic::set_hook(hook);
+    let drawn = (failed + 1).saturating_sub(steps_of(seed, 0).len());
     let mut report = format!(
-        "switch and model differ. Replay with\n  TRAMA_SIM_SEED={seed} cargo nextest run \
-         -p trama-tests --test simulation\nThe steps it takes (of {}):\n",
-        failed + 1
+        "switch and model differ. Replay with\n  TRAMA_SIM_SEED={seed} TRAMA_SIM_STEPS={drawn} \
+         cargo nextest run -p trama-tests --test simulation\nThe steps it takes:\n"
     );
     for step in &kept {
         let _ = writeln!(report, "    {step:?}");
@@ -138,7 +151,7 @@ pub fn check(seed: u64, count: usize, coverage: &mut Coverage) -> Result<(), Str
 /// A port of the engine.
 struct Port {
     id: PortId,
-    handle: DummyHandle,
+    plug: Plug,
     counters: Arc<PortCounters>,
     settings: PortSettings,
     stalled: bool,
@@ -204,6 +217,7 @@ impl World {
             | Step::Move { port, .. }
             | Step::Cable { port, .. }
             | Step::Detach { port }
+            | Step::Rings { port, .. }
             | Step::SetOffloads { port, .. } => {
                 if self.ports[*port].is_some() {
                     self.change(*port, step);
@@ -213,23 +227,31 @@ impl World {
     }
 
     fn add(&mut self, step: &Step) {
-        let Step::Add { port, network, vlan, offloads, room } = step else { return };
+        let Step::Add { port, network, vlan, offloads, plug } = step else { return };
         let settings = PortSettings {
             name: format!("port{port}"),
             network: network.and_then(|network| self.networks[network]),
             vlan: vlan.clone(),
             cable: true,
         };
-        let (device, handle) = dummy_with_offloads(*room, *offloads);
-        let added = self.engine.add_port(settings.clone(), Device::Dummy(device));
-        let (id, counters) = added.unwrap();
-        self.ports[*port] = Some(Port { id, handle, counters, settings, stalled: false });
+        let room = match *plug {
+            PlugKind::Queues(count) => Room::Frames(count),
+            PlugKind::Guest { buffers, buffer_size: size, features, .. } => {
+                Room::Buffers { count: usize::from(buffers), size, mergeable: features.mergeable }
+            }
+        };
+        let (device, mut plug) = plug.build(*offloads);
+        let (id, counters) = self.engine.add_port(settings.clone(), device).unwrap();
+        self.engine.set_offloads(id, *offloads);
+        plug.start(&mut self.engine, id);
+        self.ports[*port] = Some(Port { id, plug, counters, settings, stalled: false });
         self.model.ports[*port] = Some(model::Port {
             network: network.filter(|network| self.networks[*network].is_some()),
             vlan: vlan.clone(),
             cable: true,
             offloads: *offloads,
-            room: *room,
+            room,
+            ready: true,
             queue: Vec::new(),
             counters: Default::default(),
         });
@@ -259,8 +281,21 @@ impl World {
                 expected.offloads = *offloads;
                 return;
             }
+            Step::Rings { run, .. } => {
+                if *run {
+                    port.plug.start(&mut self.engine, port.id);
+                } else {
+                    port.plug.stop(&mut self.engine, port.id);
+                }
+                expected.ready = *run || matches!(expected.room, Room::Frames(_));
+                return;
+            }
             Step::Detach { .. } => {
+                port.plug.stop(&mut self.engine, port.id);
                 self.engine.detach(port.id);
+                if expected.ready {
+                    port.plug.start(&mut self.engine, port.id);
+                }
                 self.model.flush_port(index);
                 return;
             }
@@ -336,20 +371,27 @@ impl World {
     /// Frames arrive in one go; one by one where the MAC table may be full, because there the
     /// model must see what the switch gave up.
     fn send(&mut self, index: usize, frames: &[Frame]) {
-        let Some(port) = &self.ports[index] else { return };
-        let handle = port.handle.clone();
-        let network = self.model.ports[index].as_ref().unwrap().network;
+        let Some(expected) = &self.model.ports[index] else { return };
+        if !expected.ready {
+            return;
+        }
+        let network = expected.network;
         let may_be_full = network.is_some_and(|network| {
             let network = self.model.networks[network].as_ref().unwrap();
             network.learned.len() + frames.len() > network.capacity
         });
-        let room = self.model.ports[index].as_ref().unwrap().room;
+        let plug = &self.ports[index].as_ref().unwrap().plug;
+        let (room, longest) = (plug.room(), plug.longest());
+        let can_send = |frame: &&Frame| frame.bytes().len() <= longest;
+        let frames: Vec<Frame> = frames.iter().filter(can_send).cloned().collect();
         for frames in frames.chunks(if may_be_full { 1 } else { room }) {
             for frame in frames {
                 let header = self.noisy(frame.header());
-                handle.inject(header, &frame.bytes()).unwrap();
+                let port = self.ports[index].as_mut().unwrap();
+                port.plug.send(header, &frame.bytes());
             }
             self.settle();
+            self.ports[index].as_mut().unwrap().plug.reclaim(frames.len());
             let observed = may_be_full.then(|| self.observed(network.unwrap()));
             frames.iter().for_each(|frame| self.model.send(index, frame, observed.as_ref()));
         }
@@ -373,11 +415,14 @@ impl World {
         header
     }
 
-    /// Lets the engine work until it is done.
+    /// Lets the engine work until it is done: nothing moves for longer than it holds back frames
+    /// under load.
     fn settle(&mut self) {
+        let mut quiet = 0;
         for _ in 0..MAX_ROUNDS {
             self.rounds += 1;
-            if !self.engine.poll(self.now()) {
+            quiet = if self.engine.poll(self.now()) { 0 } else { quiet + 1 };
+            if quiet > HOLD_ROUNDS {
                 return;
             }
         }
@@ -413,13 +458,14 @@ impl World {
             );
         }
         for index in 0..PORTS {
-            let (Some(port), Some(expected)) = (&self.ports[index], &mut self.model.ports[index])
+            let (Some(port), Some(expected)) =
+                (&mut self.ports[index], &mut self.model.ports[index])
             else {
                 continue;
             };
             compare_counters(index, &port.counters.snapshot(), &expected.counters);
             if !port.stalled {
-                let got = port.handle.captured();
+                let got = port.plug.receive();
                 compare_frames(index, &got, &std::mem::take(&mut expected.queue));
             }
         }

@@ -67,7 +67,7 @@ pub struct Large {
     pub done: Vec<Vec<u8>>,
 }
 
-/// Longest frame that a dummy port takes: an IP packet of 65535 bytes and a tagged header.
+/// Longest frame that the switch carries: an IP packet of 65535 bytes and a tagged header.
 pub const LONGEST: usize = 65_553;
 const ADDRESSES: usize = 12;
 

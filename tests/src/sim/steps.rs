@@ -4,8 +4,10 @@ use std::fmt;
 
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
 use trama_switch::{VlanMode, VlanSet};
+use trama_virtqueue::{ChainShape, HEADER_LEN, RingFeatures};
 
 use super::frames::{Frame, LONGEST, Work, large, malformed, plain, unfinished};
+use super::plug::PlugKind;
 use super::rng::Rng;
 
 /// Places for ports.
@@ -24,7 +26,7 @@ pub enum Step {
     /// Time passes, in ticks of the MAC table.
     Wait { ticks: u64 },
     /// A port is plugged in where there was none.
-    Add { port: usize, network: Option<usize>, vlan: VlanMode, offloads: Offloads, room: usize },
+    Add { port: usize, network: Option<usize>, vlan: VlanMode, offloads: Offloads, plug: PlugKind },
     /// A port is removed.
     Remove { port: usize },
     /// A port's VLANs change.
@@ -37,6 +39,8 @@ pub enum Step {
     Detach { port: usize },
     /// A receiver negotiates other offloads.
     SetOffloads { port: usize, offloads: Offloads },
+    /// A guest's driver stops its rings, or starts them again.
+    Rings { port: usize, run: bool },
     /// A receiver stops taking frames, or takes them again.
     Stall { port: usize, stalled: bool },
     /// A network comes into being where there was none, or has its limits changed.
@@ -75,8 +79,9 @@ pub fn random(rng: &mut Rng) -> Step {
         88..89 => Step::Detach { port },
         89..91 => Step::SetOffloads { port, offloads: offloads(rng) },
         91..93 => Step::Stall { port, stalled: rng.chance(1, 3) },
-        93..94 => Step::Remove { port },
-        94..97 => add(rng, port),
+        93..95 => Step::Rings { port, run: rng.chance(3, 4) },
+        95..96 => Step::Remove { port },
+        96..97 => add(rng, port),
         97..99 => Step::SetNetwork {
             network: rng.below(NETWORKS),
             mtu: rng.pick(&[576, 1500, 1500, 9000]),
@@ -89,8 +94,34 @@ pub fn random(rng: &mut Rng) -> Step {
 }
 
 fn add(rng: &mut Rng, port: usize) -> Step {
-    let room = rng.pick(&[256, 256, 3]);
-    Step::Add { port, network: place(rng), vlan: vlan_mode(rng), offloads: offloads(rng), room }
+    let (network, vlan, offloads, plug) = (place(rng), vlan_mode(rng), offloads(rng), plug(rng));
+    Step::Add { port, network, vlan, offloads, plug }
+}
+
+fn plug(rng: &mut Rng) -> PlugKind {
+    if rng.chance(1, 2) {
+        return PlugKind::Queues(rng.pick(&[256, 256, 3]));
+    }
+    let shape = rng.pick(&[
+        ChainShape::Single,
+        ChainShape::HeaderSplit,
+        ChainShape::Pieces(4),
+        ChainShape::Indirect(1),
+        ChainShape::Indirect(5),
+    ]);
+    let features = RingFeatures {
+        event_idx: rng.chance(1, 2),
+        indirect: true,
+        in_order: rng.chance(1, 2),
+        mergeable: rng.chance(2, 3),
+    };
+    // Too small for large frames, or for many, or large enough for all.
+    let (buffers, buffer_size) = if features.mergeable {
+        rng.pick(&[(256, 1536), (256, 1536), (8, 300)])
+    } else {
+        rng.pick(&[(64, HEADER_LEN + LONGEST + 4), (128, 1600), (4, 1600)])
+    };
+    PlugKind::Guest { shape, features, buffers, buffer_size }
 }
 
 fn place(rng: &mut Rng) -> Option<usize> {
@@ -164,7 +195,8 @@ fn frame(rng: &mut Rng, port: usize) -> Frame {
     let (rest, work) = match rng.below(40) {
         0..3 => {
             // Sizes at which something changes: padding, heads, MTUs, the longest packets.
-            let sizes = [0, 46, 52, 53, 110, 576, 577, 1496, 1500, 1501, 9000, 9001, 65_535];
+            let sizes =
+                [0, 46, 52, 53, 110, 576, 577, 1496, 1500, 1501, 9000, 9001, 65_535, 66_000];
             let len = rng.pick(&sizes);
             plain(rng, len)
         }
@@ -183,11 +215,20 @@ fn frame(rng: &mut Rng, port: usize) -> Frame {
             plain(rng, len)
         }
     };
-    let mut frame = Frame { dst, src, tags, rest, work };
-    while frame.bytes().len() > LONGEST {
-        frame.tags.pop();
+    Frame { dst, src, tags, rest, work }
+}
+
+impl Step {
+    /// The same with one of several frames less.
+    pub fn without_frame(&self, index: usize) -> Option<Step> {
+        let Step::Send { port, frames } = self else { return None };
+        if frames.len() < 2 || index >= frames.len() {
+            return None;
+        }
+        let mut frames = frames.clone();
+        frames.remove(index);
+        Some(Step::Send { port: *port, frames })
     }
-    frame
 }
 
 impl fmt::Debug for Step {
@@ -198,9 +239,9 @@ impl fmt::Debug for Step {
                 frames.iter().try_for_each(|frame| write!(f, "\n        {frame:?}"))
             }
             Step::Wait { ticks } => write!(f, "{ticks} ticks pass"),
-            Step::Add { port, network, vlan, offloads, room } => write!(
+            Step::Add { port, network, vlan, offloads, plug } => write!(
                 f,
-                "add port {port} to network {network:?}: {vlan:?}, {offloads:?}, room for {room}"
+                "add port {port} to network {network:?}: {vlan:?}, {offloads:?}, {plug:?}"
             ),
             Step::Remove { port } => write!(f, "remove port {port}"),
             Step::SetVlan { port, vlan } => write!(f, "set port {port}: {vlan:?}"),
@@ -208,6 +249,7 @@ impl fmt::Debug for Step {
             Step::Cable { port, is_in } => write!(f, "set port {port}: cable {is_in}"),
             Step::Detach { port } => write!(f, "detach port {port}"),
             Step::SetOffloads { port, offloads } => write!(f, "set port {port}: {offloads:?}"),
+            Step::Rings { port, run } => write!(f, "port {port} runs its rings: {run}"),
             Step::Stall { port, stalled } => write!(f, "port {port} stalled: {stalled}"),
             Step::SetNetwork { network, mtu, capacity, aging } => write!(
                 f,

@@ -1,0 +1,152 @@
+//! What is plugged into a simulated port: a pair of queues, or a guest whose driver and rings are
+//! real and whose memory is this process's.
+
+use std::sync::Arc;
+
+use trama_frame::VnetHeader;
+use trama_switch::ports::dummy::dummy_with_offloads;
+use trama_switch::{Captured, Device, DummyHandle, Engine, PortId, RingFds, VhostDevice};
+use trama_virtqueue::{
+    ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures,
+};
+
+use super::frames::LONGEST;
+
+/// Longest frame that a guest's driver sends: longer than any that the switch carries.
+const LONGEST_SENT: usize = 66_100;
+
+/// The kinds of plugs.
+#[derive(Clone, Copy, Debug)]
+pub enum PlugKind {
+    /// Queues with room for so many frames each.
+    Queues(usize),
+    /// A guest.
+    Guest {
+        /// How its driver lays out the frames it sends.
+        shape: ChainShape,
+        /// What it negotiated for its rings.
+        features: RingFeatures,
+        /// How many receive buffers it gives.
+        buffers: u16,
+        /// How long they are.
+        buffer_size: usize,
+    },
+}
+
+/// The outside of a port.
+pub enum Plug {
+    /// A pair of queues, with room for so many frames.
+    Queues(DummyHandle, usize),
+    /// A guest.
+    Guest(Box<Guest>),
+}
+
+/// The driver side of a port with rings.
+pub struct Guest {
+    memory: Arc<DriverMemory>,
+    tx: DriverTx,
+    rx: DriverRx,
+    /// Where the rings resume while they are stopped, receive and transmit.
+    stopped_at: Option<[u16; 2]>,
+}
+
+impl PlugKind {
+    /// The device for the engine, and its outside.
+    pub fn build(self, offloads: trama_frame::Offloads) -> (Device, Plug) {
+        match self {
+            PlugKind::Queues(room) => {
+                let (device, handle) = dummy_with_offloads(room, offloads);
+                (Device::Dummy(device), Plug::Queues(handle, room))
+            }
+            PlugKind::Guest { shape, features, buffers, buffer_size } => {
+                let tx = DriverOptions {
+                    size: 64,
+                    features,
+                    shape,
+                    buffer_size: HEADER_LEN + LONGEST_SENT,
+                };
+                let shape = ChainShape::Single;
+                let rx = DriverOptions { size: buffers, features, shape, buffer_size };
+                let memory = DriverMemory::new(tx.memory_size() + rx.memory_size()).unwrap();
+                let tx = DriverTx::new(&memory, tx).unwrap();
+                let mut rx = DriverRx::new(&memory, rx).unwrap();
+                rx.refill();
+                let guest = Guest { memory, tx, rx, stopped_at: Some([0, 0]) };
+                (Device::Vhost(VhostDevice::new(1)), Plug::Guest(Box::new(guest)))
+            }
+        }
+    }
+}
+
+impl Plug {
+    /// How many frames it can send in one go.
+    pub fn room(&self) -> usize {
+        match self {
+            Plug::Queues(_, room) => *room,
+            Plug::Guest(guest) => guest.tx.free(),
+        }
+    }
+
+    /// The longest frame it can send.
+    pub fn longest(&self) -> usize {
+        match self {
+            Plug::Queues(..) => LONGEST,
+            Plug::Guest(_) => LONGEST_SENT,
+        }
+    }
+
+    /// Queues a frame to be sent.
+    pub fn send(&mut self, header: VnetHeader, bytes: &[u8]) {
+        match self {
+            Plug::Queues(handle, _) => handle.inject(header, bytes).unwrap(),
+            Plug::Guest(guest) => {
+                guest.tx.send(&header.to_bytes(), &[bytes]).unwrap();
+                guest.tx.publish();
+            }
+        }
+    }
+
+    /// Takes back the buffers of what was sent; none may be missing.
+    pub fn reclaim(&mut self, sent: usize) {
+        if let Plug::Guest(guest) = self {
+            assert_eq!(guest.tx.reclaim().unwrap(), sent, "transmit chains that came back");
+        }
+    }
+
+    /// Takes all frames that arrived.
+    pub fn receive(&mut self) -> Vec<Captured> {
+        match self {
+            Plug::Queues(handle, _) => handle.captured(),
+            Plug::Guest(guest) => {
+                let (mut frames, mut bytes) = (Vec::new(), Vec::new());
+                while let Some(header) = guest.rx.recv(&mut bytes).unwrap() {
+                    let header = VnetHeader::from_bytes(&header);
+                    frames.push(Captured { header, bytes: std::mem::take(&mut bytes) });
+                }
+                guest.rx.refill();
+                frames
+            }
+        }
+    }
+
+    /// Starts the rings, if there are any and they are stopped.
+    pub fn start(&mut self, engine: &mut Engine, port: PortId) {
+        let Plug::Guest(guest) = self else { return };
+        let Some(next) = guest.stopped_at.take() else { return };
+        let map = guest.memory.map();
+        for (index, mut setup) in
+            [guest.rx.setup(map.clone()), guest.tx.setup(map)].into_iter().enumerate()
+        {
+            setup.next = next[index];
+            engine.start_ring(port, index, setup, RingFds::default()).unwrap();
+        }
+    }
+
+    /// Stops the rings, if there are any and they run.
+    pub fn stop(&mut self, engine: &mut Engine, port: PortId) {
+        let Plug::Guest(guest) = self else { return };
+        if guest.stopped_at.is_none() {
+            guest.stopped_at = Some([0, 1].map(|index| engine.stop_ring(port, index).unwrap()));
+        }
+    }
+}
