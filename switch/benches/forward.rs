@@ -4,6 +4,7 @@
 //! The driver's own work is timed by itself, around each call, and left out; so are the caches
 //! that two cores would fight over. Each figure is the median of the rounds. Cycles are those of
 //! the time-stamp counter.
+#![allow(clippy::unwrap_used, reason = "a benchmark")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

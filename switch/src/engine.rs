@@ -248,15 +248,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes a port and drops its device.
-    pub fn remove_port(&mut self, id: PortId) -> Result<(), EngineError> {
+    /// Removes a port and hands out its device, for the caller to drop: closing a TAP or letting
+    /// go of a guest's memory can take milliseconds, which others' frames need not wait for.
+    pub fn remove_port(&mut self, id: PortId) -> Result<Device, EngineError> {
         let slot = self.port_slot(id)?;
         let index = PortIndex(slot as u16);
         self.join(index, None);
         self.rings.clear();
         self.active.retain(|active| *active != index);
-        self.ports[slot] = None;
-        Ok(())
+        let port = self.ports[slot].take().ok_or(EngineError::NoSuchPort(id))?;
+        Ok(port.device)
     }
 
     /// The addresses that a network has learned.

@@ -167,8 +167,7 @@ impl Worker {
                     self.take_events(Some(Duration::ZERO));
                 }
             } else {
-                self.take_events(None);
-                self.counters.wakeups.add(1);
+                self.sleep();
                 now = self.now();
                 kicks_checked = now;
             }
@@ -183,6 +182,15 @@ impl Worker {
     fn run_jobs(&mut self, now: Time) {
         for job in self.queue.try_iter().take(REQUESTS_PER_ROUND) {
             let _ = catch_unwind(AssertUnwindSafe(|| job(&mut self.engine, now)));
+        }
+    }
+
+    /// Waits for an event, unless requests wait already, whose waking may have been used up by
+    /// those before them. One that is handed in after this look comes with a waking of its own.
+    fn sleep(&mut self) {
+        if self.queue.is_empty() {
+            self.take_events(None);
+            self.counters.wakeups.add(1);
         }
     }
 

@@ -1,5 +1,6 @@
 //! TAP ports against the kernel's own network stack, each test in namespaces of its own that
 //! vanish with their threads. Without the right to make them the tests say so and pass.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod support;
 

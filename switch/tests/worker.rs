@@ -1,15 +1,18 @@
 //! The worker's thread: requests, panics, sleep and waking.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod support;
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use support::*;
 use trama_frame::{MacAddr, Offloads};
-use trama_switch::{NetworkId, RingFds, Spin, WorkerGone, WorkerHandle, WorkerOptions};
+use trama_switch::{NetworkId, Spin, WorkerGone, WorkerHandle, WorkerOptions};
 use trama_virtqueue::RingFeatures;
 
 struct Running {
@@ -148,11 +151,10 @@ fn a_kick_wakes_the_worker_and_the_driver_is_called() {
         .worker
         .call(move |engine, _| {
             engine.detach(id);
-            engine.remove_port(other).unwrap();
+            engine.remove_port(other).map(drop).unwrap();
         })
         .unwrap();
     until_asleep(&running);
-    drop(RingFds::default());
 }
 
 #[test]
@@ -174,14 +176,21 @@ fn requests_to_a_stopped_worker_fail() {
 #[test]
 fn requests_from_many_threads_all_have_their_answer() {
     let running = Running::new(Spin::Never);
-    std::thread::scope(|scope| {
-        for thread in 0..4 {
+    for _ in 0..20 {
+        // While one request holds the worker up, many more than it takes at once queue behind.
+        let (release, released) = mpsc::channel();
+        let handed_in = &AtomicUsize::new(0);
+        std::thread::scope(|scope| {
             let worker = &running.worker;
-            scope.spawn(move || {
-                for i in 0..200 {
-                    assert_eq!(worker.call(move |_, _| thread * 1000 + i), Ok(thread * 1000 + i));
-                }
-            });
-        }
-    });
+            scope.spawn(move || worker.call(move |_, _| released.recv().unwrap()).unwrap());
+            for i in 0..40 {
+                scope.spawn(move || {
+                    handed_in.fetch_add(1, Ordering::SeqCst);
+                    assert_eq!(worker.call(move |_, _| i), Ok(i));
+                });
+            }
+            until(|| handed_in.load(Ordering::SeqCst) == 40);
+            release.send(()).unwrap();
+        });
+    }
 }

@@ -18,9 +18,6 @@ use crate::time::Time;
 
 /// Most bursts of one ring in a row before the next has its turn.
 const BURSTS_PER_TURN: usize = 4;
-/// Frames per burst from a device that is read frame by frame: a burst of 64 KiB frames then
-/// stays within a level-2 cache.
-const POOL_BURST: usize = 16;
 
 /// What a look at a port found.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -162,18 +159,18 @@ impl Engine {
         for _ in 0..BURSTS_PER_TURN {
             self.pool.clear();
             let Some(port) = self.ports[usize::from(index.0)].as_mut() else { break };
-            let taken = match &mut port.device {
-                Device::Tap(tap) => tap.fetch(&mut self.pool, POOL_BURST),
-                Device::Dummy(dummy) => dummy.fetch(&mut self.pool, POOL_BURST),
-                Device::Vhost(_) => 0,
-            };
-            if taken == 0 {
+            match &mut port.device {
+                Device::Tap(tap) => tap.fetch(&mut self.pool),
+                Device::Dummy(dummy) => dummy.fetch(&mut self.pool),
+                Device::Vhost(_) => {}
+            }
+            if self.pool.len() == 0 {
                 break;
             }
             turn = Turn::Moved;
             self.counters.bursts.add(1);
             self.stage.switch(&mut self.ports, &mut self.networks, &self.pool, index, now);
-            if taken < POOL_BURST {
+            if !self.pool.is_full() {
                 break;
             }
         }

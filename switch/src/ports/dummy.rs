@@ -101,17 +101,14 @@ impl DummyDevice {
     }
 
     /// Fills `burst` with what was injected.
-    pub(crate) fn fetch(&mut self, burst: &mut PoolBurst, max: usize) -> usize {
-        let mut taken = 0;
-        while taken < max && !burst.is_full() {
+    pub(crate) fn fetch(&mut self, burst: &mut PoolBurst) {
+        while !burst.is_full() {
             let Ok(frame) = self.injected.try_recv() else { break };
             let buffer = burst.buffer();
             buffer[..HEADER].copy_from_slice(&frame.header.to_bytes());
             buffer[HEADER..HEADER + frame.bytes.len()].copy_from_slice(&frame.bytes);
             burst.commit(frame.bytes.len());
-            taken += 1;
         }
-        taken
     }
 }
 

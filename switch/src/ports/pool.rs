@@ -1,7 +1,7 @@
 //! A burst in buffers of our own: what devices are read into that do not share memory.
 
 use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD};
-use trama_virtqueue::{MAX_BURST, RingError, Segment};
+use trama_virtqueue::{RingError, Segment};
 
 use crate::forward::{MAX_FRAME, Source};
 
@@ -9,11 +9,15 @@ use crate::forward::{MAX_FRAME, Source};
 /// multiple of a page, so that the beginnings of the buffers do not share one cache set.
 const STRIDE: usize = (HEADER + MAX_FRAME).next_multiple_of(4096) + 64;
 
-/// Up to [`MAX_BURST`] frames, each in its own buffer.
+/// Frames per burst from a device that is read frame by frame: a burst of 64 KiB frames then
+/// stays within a level-2 cache.
+pub(crate) const POOL_BURST: usize = 16;
+
+/// Up to [`POOL_BURST`] frames, each in its own buffer.
 pub(crate) struct PoolBurst {
     bytes: Box<[u8]>,
     /// Bytes of each frame, without the header.
-    lens: [u32; MAX_BURST],
+    lens: [u32; POOL_BURST],
     len: usize,
 }
 
@@ -21,8 +25,8 @@ impl PoolBurst {
     /// An empty burst. Its memory becomes real only as far as frames use it.
     pub(crate) fn new() -> PoolBurst {
         PoolBurst {
-            bytes: vec![0; STRIDE * MAX_BURST].into_boxed_slice(),
-            lens: [0; MAX_BURST],
+            bytes: vec![0; STRIDE * POOL_BURST].into_boxed_slice(),
+            lens: [0; POOL_BURST],
             len: 0,
         }
     }
@@ -32,7 +36,7 @@ impl PoolBurst {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.len == MAX_BURST
+        self.len == POOL_BURST
     }
 
     /// The next free buffer: header, then frame.

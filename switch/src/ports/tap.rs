@@ -84,23 +84,15 @@ impl Tap {
         Ok(())
     }
 
-    /// Reads up to `max` frames into `burst`; returns how many.
-    pub(crate) fn fetch(&mut self, burst: &mut PoolBurst, max: usize) -> usize {
-        let mut taken = 0;
-        // Frames that end within the header do not exist; were there any, they would count too.
-        for _ in 0..max {
-            if burst.is_full() {
-                break;
-            }
+    /// Fills `burst` with frames.
+    pub(crate) fn fetch(&mut self, burst: &mut PoolBurst) {
+        let prefix = if self.vnet_header { 0 } else { HEADER };
+        while !burst.is_full() {
             let buffer = burst.buffer();
-            let prefix = if self.vnet_header { 0 } else { HEADER };
             buffer[..prefix].fill(0);
             match rustix::io::read(&self.fd, &mut buffer[prefix..]) {
-                Ok(len) if prefix + len > HEADER => {
-                    burst.commit(prefix + len - HEADER);
-                    taken += 1;
-                }
-                Ok(_) => {}
+                // What ends within the header counts as a runt.
+                Ok(len) => burst.commit((prefix + len).saturating_sub(HEADER)),
                 Err(Errno::BADFD) => {
                     self.gone = true;
                     break;
@@ -109,7 +101,6 @@ impl Tap {
                 Err(_) => break,
             }
         }
-        taken
     }
 }
 

@@ -59,6 +59,9 @@ struct Transmit {
     queue: TxQueue,
     call: Option<OwnedFd>,
     kick: Option<Watched>,
+    /// Chains that are worth serving under load: no more than half of the ring, so that the
+    /// driver always has the other half to fill.
+    enough: u16,
     /// The last visit found load.
     loaded: bool,
     last_served: Time,
@@ -103,11 +106,12 @@ impl VhostDevice {
         let ring_error = |error| EngineError::Ring { index, error };
         let kick_error = |error| EngineError::Kick { index, error };
         let call = checked_call(index, fds.call)?;
-        if index % 2 == 0 {
+        if is_receive(index) {
             let queue = RxQueue::new(setup).map_err(ring_error)?;
             self.receive[index / 2] = Some(Receive { queue, call, touched: false });
             self.recount();
         } else {
+            let enough = HOLD_CHAINS.min(setup.size / 2);
             let mut queue = TxQueue::new(setup).map_err(ring_error)?;
             queue.disarm();
             // The old ring's registration must go before the same descriptor comes again.
@@ -115,7 +119,7 @@ impl VhostDevice {
             let kick = fds.kick.map(|fd| watcher.watch(fd)).transpose().map_err(kick_error)?;
             let last_served = Time::ZERO;
             self.transmit[index / 2] =
-                Some(Transmit { queue, call, kick, loaded: false, last_served });
+                Some(Transmit { queue, call, kick, enough, loaded: false, last_served });
         }
         self.fault = None;
         Ok(())
@@ -125,7 +129,7 @@ impl VhostDevice {
     pub(crate) fn stop(&mut self, index: usize) -> Result<u16, EngineError> {
         self.check_index(index)?;
         let not_started = EngineError::NotStarted(index);
-        if index % 2 == 0 {
+        if is_receive(index) {
             let ring = self.receive[index / 2].take().ok_or(not_started)?;
             self.recount();
             Ok(ring.queue.next())
@@ -145,7 +149,7 @@ impl VhostDevice {
     pub(crate) fn set_call(&mut self, index: usize, call: Option<OwnedFd>) {
         let Ok(call) = checked_call(index, call) else { return };
         let pair = index / 2;
-        if index % 2 == 0 {
+        if is_receive(index) {
             if let Some(Some(ring)) = self.receive.get_mut(pair) {
                 ring.call = call;
             }
@@ -162,7 +166,7 @@ impl VhostDevice {
         watcher: &Watcher,
     ) -> Result<(), EngineError> {
         self.check_index(index)?;
-        if index % 2 == 0 {
+        if is_receive(index) {
             return Ok(());
         }
         let ring = self.transmit[index / 2].as_mut().ok_or(EngineError::NotStarted(index))?;
@@ -230,7 +234,7 @@ impl VhostDevice {
             Ok(0) => Look::Empty,
             Ok(waiting) => {
                 let waited = now.0.saturating_sub(ring.last_served.0);
-                let hold = ring.loaded && waiting < HOLD_CHAINS && waited < HOLD_NANOS;
+                let hold = ring.loaded && waiting < ring.enough && waited < HOLD_NANOS;
                 if hold { Look::Hold } else { Look::Serve }
             }
             Err(error) => {
@@ -340,6 +344,11 @@ impl Sink for VhostDevice {
             }
         }
     }
+}
+
+/// Which of a pair ring `index` of a virtio-net device is (virtio 1.2, section 5.1.2).
+fn is_receive(index: usize) -> bool {
+    index & 1 == 0
 }
 
 /// Calls the driver if it wants a call and can be called; returns the calls made.
