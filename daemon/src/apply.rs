@@ -7,19 +7,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use trama_switch::counters::PortCounters;
 use trama_switch::{
-    Device, Engine, NetworkId, NetworkSettings, PortFault, PortId, PortSettings, Tap, TapOptions, Time,
-    VhostDevice, WorkerHandle, WorkerOptions,
+    Device, Engine, NetworkId, NetworkSettings, PortFault, PortId, PortSettings, Tap, TapOptions,
+    Time, VhostDevice, WorkerHandle, WorkerOptions,
 };
 use trama_vhost_net_backend::{Session, SessionOptions, SwitchPort};
 
-use crate::config::model::{Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser};
+use crate::config::model::{
+    Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
+};
 use crate::convert;
 use crate::plan::Step;
 
@@ -33,8 +35,8 @@ pub struct Machine {
     pub(crate) ports: HashMap<String, RunningPort>,
     /// Ports that are stored but do not run, and why.
     pub(crate) failed: BTreeMap<String, String>,
-    /// An eventfd that is written when a device vanishes or a port could not start.
-    faults: Arc<OwnedFd>,
+    /// Is written to when a device vanishes or a port could not start.
+    faults: UnixStream,
 }
 
 pub(crate) struct Worker {
@@ -60,11 +62,12 @@ pub(crate) struct RunningPort {
 }
 
 impl Machine {
-    /// Starts the workers, with nothing on them.
+    /// Starts the workers, with nothing on them. The stream becomes readable when
+    /// [`Machine::take_faults`] or [`Machine::retry`] has something to do.
     ///
     /// # Errors
-    /// A thread or an eventfd could not be made.
-    pub fn start(daemon: &DaemonConfig) -> io::Result<Machine> {
+    /// A thread or a pair of sockets could not be made.
+    pub fn start(daemon: &DaemonConfig) -> io::Result<(Machine, UnixStream)> {
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "trama");
         let mut workers = Vec::with_capacity(daemon.workers);
         for index in 0..daemon.workers {
@@ -74,15 +77,12 @@ impl Machine {
             let (handle, thread) = WorkerHandle::spawn(options)?;
             workers.push(Worker { handle, thread: Some(thread) });
         }
-        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
-        let faults = Arc::new(rustix::event::eventfd(0, flags)?);
-        Ok(Machine {
-            workers,
-            networks: HashMap::new(),
-            ports: HashMap::new(),
-            failed: BTreeMap::new(),
-            faults,
-        })
+        // Not an eventfd: registering a bare descriptor with the runtime takes `unsafe`.
+        let (faults, event) = UnixStream::pair()?;
+        faults.set_nonblocking(true)?;
+        event.set_nonblocking(true)?;
+        let (networks, ports, failed) = (HashMap::new(), HashMap::new(), BTreeMap::new());
+        Ok((Machine { workers, networks, ports, failed, faults }, event))
     }
 
     /// Executes steps in order; `wanted` is the configuration that they lead to.
@@ -113,21 +113,19 @@ impl Machine {
         self.failed.len() < names.len()
     }
 
-    /// The eventfd that becomes readable when [`Machine::take_faults`] has something to do.
-    pub fn fault_event(&self) -> Arc<OwnedFd> {
-        self.faults.clone()
-    }
-
     /// Takes ports whose device vanished out of the running ones.
     pub fn take_faults(&mut self) {
-        let _ = rustix::io::read(&*self.faults, &mut [0; 8]);
         for index in 0..self.workers.len() {
-            let Ok(broken) = self.on_worker(index, |engine, _| engine.broken_ports()) else { continue };
+            let Ok(broken) = self.on_worker(index, |engine, _| engine.broken_ports()) else {
+                continue;
+            };
             for (id, fault) in broken {
                 // Broken rings are the session's business: it drops its frontend and goes on.
                 let gone = fault == PortFault::DeviceGone;
                 let port = self.ports.iter().find(|(_, p)| p.worker == index && p.id == id);
-                let Some(name) = port.map(|(name, _)| name.clone()).filter(|_| gone) else { continue };
+                let Some(name) = port.map(|(name, _)| name.clone()).filter(|_| gone) else {
+                    continue;
+                };
                 self.remove_port(&name);
                 self.fail(&name, "its device was deleted");
             }
@@ -163,8 +161,8 @@ impl Machine {
             tracing::warn!("port {name} is not running: {reason}");
         }
         self.failed.insert(name.to_owned(), reason);
-        // Wakes whoever tries again later; a counter that is full has done so already.
-        let _ = rustix::io::write(&*self.faults, &1u64.to_ne_bytes());
+        // Wakes whoever tries again later; a buffer that is full has done so already.
+        let _ = (&self.faults).write(&[1]);
     }
 
     fn add_network(&mut self, network: &Network) {
@@ -281,7 +279,7 @@ impl Machine {
 
     fn watch_tap(&self, worker: usize, id: PortId) -> Result<(), String> {
         let event = self.faults.try_clone().map_err(|error| error.to_string())?;
-        self.on_worker(worker, move |engine, _| engine.set_fault_event(id, Some(event)))?
+        self.on_worker(worker, move |engine, _| engine.set_fault_event(id, Some(event.into())))?
             .map_err(|error| error.to_string())
     }
 

@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use trama_daemon::config::model::Config;
@@ -200,10 +199,12 @@ fn reload(daemon: &Daemon) {
 /// Looks after ports that do not run: notices vanished devices, and tries again now and then.
 /// Sleeps while all is well.
 async fn tend(daemon: Arc<Daemon>) {
-    let event = daemon.fault_event();
-    let Ok(event) = AsyncFd::register(event) else {
-        tracing::error!("vanished devices cannot be noticed");
-        return;
+    let event = match daemon.fault_event().and_then(UnixStream::from_std) {
+        Ok(event) => event,
+        Err(error) => {
+            tracing::error!("vanished devices will not be noticed: {error}");
+            return;
+        }
     };
     loop {
         let retry = async {
@@ -213,11 +214,9 @@ async fn tend(daemon: Arc<Daemon>) {
             }
         };
         tokio::select! {
-            ready = event.readable() => {
+            _ = event.readable() => {
+                while event.try_read(&mut [0; 256]).is_ok_and(|length| length > 0) {}
                 daemon.take_faults();
-                if let Ok(mut ready) = ready {
-                    ready.clear_ready();
-                }
             }
             () = retry => daemon.retry(),
         }

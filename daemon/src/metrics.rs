@@ -119,10 +119,8 @@ fn networks_and_workers(status: &Status) -> prometheus::Result<Vec<MetricFamily>
     }
     let help = "Time that the worker was awake.";
     let busy = CounterVec::new(Opts::new("trama_worker_busy_seconds_total", help), &["worker"])?;
-    let wakeups =
-        counters("trama_worker_wakeups_total", "Times the worker woke.", &["worker"])?;
-    let bursts =
-        counters("trama_worker_bursts_total", "Bursts of frames taken.", &["worker"])?;
+    let wakeups = counters("trama_worker_wakeups_total", "Times the worker woke.", &["worker"])?;
+    let bursts = counters("trama_worker_bursts_total", "Bursts of frames taken.", &["worker"])?;
     for worker in &status.workers {
         let label = [worker.worker.to_string()];
         busy.with_label_values(&label).inc_by(worker.busy.as_secs_f64());

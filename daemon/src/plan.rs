@@ -185,3 +185,126 @@ fn port_keys(a: &Port, b: &Port) -> Vec<&'static str> {
         ("external-ids", a.external_ids != b.external_ids),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::arbitrary;
+    use crate::config::model::Interface;
+
+    /// What runs, as plain values; every step checks that it may be taken.
+    #[derive(Debug, Default, PartialEq)]
+    struct Model {
+        networks: BTreeMap<String, Network>,
+        ports: BTreeMap<String, Port>,
+    }
+
+    impl Model {
+        fn of(config: &Config) -> Self {
+            Self {
+                networks: config.networks.iter().map(|n| (n.name.clone(), n.clone())).collect(),
+                ports: config.ports.iter().map(|p| (p.name.clone(), p.clone())).collect(),
+            }
+        }
+
+        fn take(&mut self, step: &Step) {
+            match step.clone() {
+                Step::RemovePort { name } => assert!(self.ports.remove(&name).is_some()),
+                Step::AddNetwork { network } => {
+                    assert!(self.networks.insert(network.name.clone(), network).is_none());
+                }
+                Step::SetNetwork { network, keys } => {
+                    assert!(!keys.is_empty());
+                    let old = self.networks.insert(network.name.clone(), network.clone());
+                    assert!(old.is_some_and(|old| old != network));
+                }
+                Step::SetPort { port, keys } => {
+                    assert!(!keys.is_empty());
+                    self.check_network(&port);
+                    let old = self.ports.insert(port.name.clone(), port.clone()).unwrap();
+                    assert_eq!(old.interface, port.interface, "a device is never made anew live");
+                    assert_ne!(old, port);
+                }
+                Step::RemoveNetwork { name } => {
+                    assert!(self.networks.remove(&name).is_some());
+                    assert!(self.ports.values().all(|port| port.network != Some(name.clone())));
+                }
+                Step::AddPort { port } => {
+                    self.check_network(&port);
+                    let free = self.ports.values().all(|other| clash(other, &port).is_none());
+                    assert!(free, "its socket or device is still in use");
+                    assert!(self.ports.insert(port.name.clone(), port).is_none());
+                }
+                Step::NeedsRestart { keys } => assert!(!keys.is_empty()),
+            }
+        }
+
+        fn check_network(&self, port: &Port) {
+            assert!(port.network.as_ref().is_none_or(|name| self.networks.contains_key(name)));
+        }
+    }
+
+    fn clash<'a>(a: &'a Port, b: &Port) -> Option<&'a str> {
+        (a.interface == b.interface).then_some(a.name.as_str())
+    }
+
+    proptest! {
+        #[test]
+        fn the_plan_leads_to_what_is_wanted(a in arbitrary::config(), b in arbitrary::config()) {
+            let mut model = Model::of(&a);
+            let steps = plan(&a, &b);
+            steps.iter().for_each(|step| model.take(step));
+            prop_assert_eq!(model, Model::of(&b));
+            let restart = steps.iter().any(|step| matches!(step, Step::NeedsRestart { .. }));
+            prop_assert_eq!(restart, a.daemon != b.daemon);
+            for port in a.ports.iter().filter(|port| b.ports.contains(port)) {
+                let named = |step: &Step| match step {
+                    Step::RemovePort { name } => *name == port.name,
+                    step => step.port() == Some(&port.name),
+                };
+                prop_assert!(!steps.iter().any(named), "{} is the same on both sides", port.name);
+            }
+        }
+
+        #[test]
+        fn what_runs_already_needs_no_steps(a in arbitrary::config()) {
+            let mut turned = a.clone();
+            turned.ports.reverse();
+            turned.networks.reverse();
+            prop_assert_eq!(plan(&a, &turned), vec![]);
+        }
+    }
+
+    #[test]
+    fn the_smallest_list_of_steps() {
+        let text = "[[network]]\nname = \"a\"\n[[port]]\nname = \"t\"\ntype = \"tap\"\n";
+        let from = crate::config::parse(text, "").unwrap();
+        let shown = |edit: fn(&mut Config)| {
+            let mut to = from.clone();
+            edit(&mut to);
+            let steps: Vec<String> = plan(&from, &to).iter().map(ToString::to_string).collect();
+            steps.join(" / ")
+        };
+        assert_eq!(shown(|c| c.ports[0].cable = false), "set port t: cable");
+        assert_eq!(shown(|c| c.ports[0].vlan.tag = Some(3)), "set port t: tag");
+        assert_eq!(
+            shown(|c| {
+                c.networks[0].name = "b".into();
+                c.ports[0].network = Some("b".into());
+            }),
+            "add network b / set port t: network / remove network a"
+        );
+        assert_eq!(
+            shown(|c| match &mut c.ports[0].interface {
+                Interface::Tap(tap) => tap.ifname = "u".into(),
+                Interface::VhostUser(_) => unreachable!("it is a tap"),
+            }),
+            "remove port t / add port t"
+        );
+        assert_eq!(shown(|c| c.daemon.workers = 2), "restart needed for daemon.workers");
+    }
+}

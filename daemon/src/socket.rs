@@ -12,8 +12,16 @@ const MODE: u32 = 0o660;
 /// The listening control socket. Dropping it removes its file.
 pub struct ControlSocket {
     path: PathBuf,
-    /// Device and inode of our file: another daemon's is not ours to remove.
-    identity: (u64, u64),
+    /// Our file: another daemon's is not ours to remove.
+    identity: Identity,
+}
+
+/// Device, inode and time of change: inode numbers alone are soon used again.
+type Identity = (u64, u64, i64, i64);
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
 impl ControlSocket {
@@ -38,16 +46,14 @@ impl ControlSocket {
         let listener = UnixListener::bind(path).map_err(error)?;
         fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(error)?;
         listener.set_nonblocking(true).map_err(error)?;
-        let metadata = fs::symlink_metadata(path).map_err(error)?;
-        let identity = (metadata.dev(), metadata.ino());
+        let identity = identity(path).map_err(error)?;
         Ok((Self { path: path.to_owned(), identity }, listener))
     }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        let ours = identity(&self.path).is_ok_and(|found| found == self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!("{}: {error}", self.path.display());
         }

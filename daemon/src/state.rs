@@ -3,7 +3,8 @@
 //! Whoever changes something calls [`Daemon::transact`] or [`Daemon::reload`]; both go through
 //! the same validation, plan and application, under one lock that the data path never takes.
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -60,14 +61,14 @@ pub enum StartError {
         /// The file.
         file: PathBuf,
         /// What the system said.
-        error: std::io::Error,
+        error: io::Error,
     },
     /// The configuration breaks a rule.
     #[error("{}", join_lines(.0))]
     Invalid(Vec<Diagnostic>),
     /// A worker thread could not be made.
     #[error("worker thread: {0}")]
-    Worker(std::io::Error),
+    Worker(io::Error),
 }
 
 /// The running daemon. Shared as `Arc<Daemon>`.
@@ -75,7 +76,7 @@ pub struct Daemon {
     file: PathBuf,
     /// `[daemon]` as it was at start: what is in force until the next.
     started_with: DaemonConfig,
-    fault_event: Arc<OwnedFd>,
+    fault_event: UnixStream,
     inner: Mutex<Inner>,
 }
 
@@ -110,11 +111,11 @@ impl Daemon {
     /// # Errors
     /// Nothing runs.
     pub fn start_with(file: PathBuf, config: Config) -> Result<Arc<Daemon>, StartError> {
-        let mut machine = Machine::start(&config.daemon).map_err(StartError::Worker)?;
+        let (mut machine, fault_event) =
+            Machine::start(&config.daemon).map_err(StartError::Worker)?;
         let started_with = config.daemon.clone();
         let empty = Config { daemon: config.daemon.clone(), ..Config::default() };
         machine.apply(&plan(&empty, &config), &config);
-        let fault_event = machine.fault_event();
         let inner = Mutex::new(Inner { config, machine });
         Ok(Arc::new(Daemon { file, started_with, fault_event, inner }))
     }
@@ -187,9 +188,13 @@ impl Daemon {
         self.lock().retry();
     }
 
-    /// Becomes readable when a device vanished or a port could not start; answer by [`Daemon::take_faults`].
-    pub fn fault_event(&self) -> Arc<OwnedFd> {
-        self.fault_event.clone()
+    /// Becomes readable when a device vanished or a port could not start: empty it, and call
+    /// [`Daemon::take_faults`].
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn fault_event(&self) -> io::Result<UnixStream> {
+        self.fault_event.try_clone()
     }
 
     /// Notes which ports' devices vanished.

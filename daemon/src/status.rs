@@ -145,7 +145,8 @@ impl Machine {
         for network in &config.networks {
             let Some(running) = self.networks.get(&network.name) else { continue };
             let id = running.id;
-            let entries = self.on_worker(running.worker, move |engine, now| engine.fdb(id, now).len());
+            let entries =
+                self.on_worker(running.worker, move |engine, now| engine.fdb(id, now).len());
             networks.push(NetworkStatus {
                 name: network.name.clone(),
                 worker: running.worker,
@@ -200,7 +201,8 @@ impl Machine {
                 age: entry.age,
             })
         };
-        let mut rows: Vec<FdbRow> = entries.unwrap_or_default().into_iter().filter_map(row).collect();
+        let mut rows: Vec<FdbRow> =
+            entries.unwrap_or_default().into_iter().filter_map(row).collect();
         rows.sort_by(|a, b| (a.vlan, &a.mac).cmp(&(b.vlan, &b.mac)));
         Some(rows)
     }

@@ -51,7 +51,7 @@ fn networks() -> impl Strategy<Value = Vec<Network>> {
             mac_table_size: size,
             mac_aging: Duration::from_secs(aging),
             external_ids: ids,
-            ..Network::new(String::from(name as String))
+            ..Network::new(name as String)
         };
         map.into_iter().map(network).collect()
     })

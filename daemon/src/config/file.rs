@@ -22,8 +22,9 @@ pub fn save(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
     let check = |text: &str, when: &str| match parse(text, &name) {
         Ok(_) => Ok(()),
         Err(faults) => {
-            let first = faults.first().map(ToString::to_string).unwrap_or_default();
-            Err(format!("{first}\n{shown} was changed by hand and {when}; mend it first"))
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            let faults = faults.join("\n");
+            Err(format!("{faults}\n{shown} was changed by hand and {when}; mend it first"))
         }
     };
     check(&text, "has a fault")?;

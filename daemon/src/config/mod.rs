@@ -14,6 +14,8 @@ mod fields;
 mod file;
 pub mod model;
 mod parse;
+#[cfg(test)]
+mod parse_tests;
 mod reader;
 pub mod units;
 mod validate;
@@ -57,20 +59,25 @@ fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (closest.0 <= limit).then_some(closest.1)
 }
 
-/// Edit distance (Levenshtein): insertions, removals and replacements from `a` to `b`.
+/// Edit distance: insertions, removals, replacements and swaps of neighbours from `a` to `b`.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            table[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replaced = table[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let moved = replaced.min(table[i - 1][j] + 1).min(table[i][j - 1] + 1);
+                match i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    true => moved.min(table[i - 2][j - 2] + 1),
+                    false => moved,
+                }
+            };
         }
     }
-    row[b.len()]
+    table[a.len()][b.len()]
 }
 
 /// `key: message; remedy`, leaving out what is empty.

@@ -174,13 +174,10 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     }
 
     /// An integer, or a string of a number and a unit.
-    pub fn size<T: TryFrom<u64>>(&mut self, key: &'static str) -> Option<T>
-    where
-        T: TryFrom<i64>,
-    {
+    pub fn size<T: TryFrom<u64> + TryFrom<i64>>(&mut self, key: &'static str) -> Option<T> {
         let value = self.get(key)?;
         let DeValue::String(text) = value.get_ref() else { return self.as_integer(key, value) };
-        let size = parse_size(text).and_then(|size| T::try_from(size).ok());
+        let size = parse_size(text).and_then(|size: u64| T::try_from(size).ok());
         if size.is_none() {
             let remedy = r#"use a number such as 8192 or "8Ki""#;
             self.fault(key, value.span().start, format!("{text:?} is not a size"), remedy);

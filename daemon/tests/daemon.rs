@@ -1,0 +1,306 @@
+//! The running daemon with real workers and vhost-user sockets in a temporary directory: what
+//! needs no privileges.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+use std::fs;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use trama_daemon::config::model::{Config, Interface, Network, VlanMode};
+use trama_daemon::config::parse;
+use trama_daemon::plan::Step;
+use trama_daemon::state::{Committed, Daemon, TransactError, TransactOptions};
+
+const SAVE: TransactOptions = TransactOptions { dry_run: false, save: true };
+
+/// A daemon on a temporary directory, which is ended and removed whatever happens.
+struct Lab {
+    directory: tempfile::TempDir,
+    daemon: Arc<Daemon>,
+}
+
+impl Lab {
+    /// `@` in the text stands for the directory.
+    fn start(text: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("lab.toml");
+        fs::write(&file, text.replace('@', &directory.path().display().to_string())).unwrap();
+        let daemon = Daemon::start(file).unwrap_or_else(|error| panic!("{error}"));
+        Self { directory, daemon }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.daemon.file()).unwrap()
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut Config)) -> Committed<()> {
+        let edit = |config: &mut Config| {
+            edit(config);
+            Ok::<(), String>(())
+        };
+        let done = self.daemon.transact(SAVE, edit).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(parse(&self.text(), "saved").unwrap(), self.daemon.config());
+        done
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.daemon.stop();
+    }
+}
+
+/// Waits until something is so, for at most 10 s.
+#[track_caller]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within 10 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+const TWO_PORTS: &str = r#"# A lab.
+[daemon]
+control = "@/control.sock"
+
+[[network]]
+name = "lab"
+
+# The first.
+[[port]]
+name = "vm1"
+network = "lab"
+type = "vhost-user"
+path = "@/vm1.sock"
+tag = 10 # students
+
+[[port]]
+name = "vm2"
+network = "lab"
+type = "vhost-user"
+path = "@/vm2.sock"
+role = "client"
+"#;
+
+fn steps(done: &Committed<()>) -> Vec<String> {
+    done.steps.iter().map(Step::to_string).collect()
+}
+
+fn inode(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::symlink_metadata(path).unwrap().ino()
+}
+
+#[test]
+fn what_the_file_says_runs() {
+    let lab = Lab::start(TWO_PORTS);
+    let status = lab.daemon.status();
+    assert_eq!(status.networks.len(), 1);
+    assert_eq!(status.networks[0].mac_entries, 0);
+    let vm1 = status.port("vm1").unwrap();
+    assert_eq!(vm1.not_running, None);
+    assert_eq!(vm1.vhost.as_ref().unwrap().state, "listening");
+    assert!(!vm1.link, "nobody is connected");
+    assert_eq!(status.port("vm2").unwrap().vhost.as_ref().unwrap().state, "connecting");
+    assert_eq!(lab.daemon.fdb("lab").unwrap().len(), 0);
+    assert!(lab.daemon.fdb("elsewhere").is_none());
+    assert!(lab.daemon.fdb_flush(Some("lab")) && lab.daemon.fdb_flush(None));
+    assert!(!lab.daemon.fdb_flush(Some("elsewhere")));
+    UnixStream::connect(lab.path("vm1.sock")).unwrap();
+    lab.daemon.stop();
+    assert!(!lab.path("vm1.sock").exists(), "the socket goes with the daemon");
+}
+
+#[test]
+fn a_client_port_connects_when_its_peer_appears() {
+    let lab = Lab::start(TWO_PORTS);
+    let listener = UnixListener::bind(lab.path("vm2.sock")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut peer = None;
+    wait_until("vm2 connects", || {
+        peer = listener.accept().ok();
+        peer.is_some()
+    });
+}
+
+#[test]
+fn live_changes_keep_the_socket_and_the_comments() {
+    let lab = Lab::start(TWO_PORTS);
+    let before = inode(&lab.path("vm1.sock"));
+    let peer = UnixStream::connect(lab.path("vm1.sock")).unwrap();
+    let connects = || lab.daemon.status().port("vm1").unwrap().vhost.as_ref().unwrap().connects;
+    wait_until("vm1 is connected", || connects() == 1);
+    let text = lab.text();
+    let done = lab.change(|config| config.ports[0].vlan.tag = Some(20));
+    assert_eq!(steps(&done), ["set port vm1: tag"]);
+    assert_eq!(lab.text(), text.replace("tag = 10", "tag = 20"));
+    let done = lab.change(|config| {
+        config.networks.push(Network::new("other"));
+        config.ports[0].network = Some("other".into());
+        config.ports[0].vlan.mode = Some(VlanMode::NativeTagged);
+        config.ports[0].cable = false;
+    });
+    assert_eq!(steps(&done), ["add network other", "set port vm1: network, vlan-mode, cable"]);
+    let done = lab.change(|config| {
+        config.ports[0].network = None;
+        config.networks.pop();
+    });
+    assert_eq!(steps(&done), ["set port vm1: network", "remove network other"]);
+    assert_eq!(inode(&lab.path("vm1.sock")), before, "the port was never made anew");
+    assert_eq!(connects(), 1, "and its peer never noticed");
+    assert!(lab.text().contains("# A lab.") && lab.text().contains("# The first."));
+    drop(peer);
+}
+
+#[test]
+fn nothing_changes_when_anything_is_wrong() {
+    let lab = Lab::start(TWO_PORTS);
+    let (config, text) = (lab.daemon.config(), lab.text());
+    let unchanged = || {
+        assert_eq!(lab.daemon.config(), config);
+        assert_eq!(lab.text(), text);
+    };
+    let refuse = |_: &mut Config| Err::<(), _>("no");
+    assert!(matches!(lab.daemon.transact(SAVE, refuse), Err(TransactError::Edit("no"))));
+    unchanged();
+    let invalid = |config: &mut Config| {
+        config.ports[0].vlan.tag = Some(5000);
+        config.ports[1].network = Some("lob".into());
+        Ok::<(), String>(())
+    };
+    let error = lab.daemon.transact(SAVE, invalid).unwrap_err().to_string();
+    let wanted = "port.vm1.tag: 5000 is not a VLAN; use 0 to 4095\n\
+                  port.vm2.network: there is no network \"lob\"; did you mean \"lab\"?";
+    assert_eq!(error, wanted);
+    unchanged();
+    let dry = TransactOptions { dry_run: true, save: true };
+    let clear = |config: &mut Config| {
+        config.ports.clear();
+        Ok::<(), String>(())
+    };
+    let done = lab.daemon.transact(dry, clear).unwrap();
+    assert_eq!(steps(&done), ["remove port vm1", "remove port vm2"]);
+    unchanged();
+    assert!(lab.path("vm1.sock").exists());
+
+    fs::write(lab.daemon.file(), text.replace("tag = 10", "tagg = 10")).unwrap();
+    let faults = lab.daemon.reload().unwrap_err();
+    assert_eq!(faults.len(), 1);
+    let shown = faults[0].to_string();
+    assert!(shown.ends_with("lab.toml:14:1: port.vm1.tagg: unknown key; did you mean \"tag\"?"));
+    let error = lab.daemon.transact(SAVE, clear).unwrap_err().to_string();
+    assert!(error.contains("was changed by hand and has a fault"), "{error}");
+    assert_eq!(lab.daemon.config(), config);
+    fs::remove_file(lab.daemon.file()).unwrap();
+    let shown = lab.daemon.reload().unwrap_err()[0].to_string();
+    assert!(shown.contains("cannot be read: No such file"), "{shown}");
+}
+
+#[test]
+fn without_save_the_file_stays_as_it_is() {
+    let lab = Lab::start(TWO_PORTS);
+    let text = lab.text();
+    let options = TransactOptions { dry_run: false, save: false };
+    let edit = |config: &mut Config| {
+        config.ports.pop();
+        Ok::<(), String>(())
+    };
+    lab.daemon.transact(options, edit).unwrap();
+    assert_eq!((lab.text(), lab.daemon.config().ports.len()), (text, 1));
+    let done = lab.daemon.reload().unwrap();
+    assert_eq!(steps(&done), ["add port vm2"]);
+}
+
+#[test]
+fn a_port_that_cannot_be_made_is_stored_and_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = directory.path().join("taken.sock");
+    fs::write(&taken, "not a socket").unwrap();
+    let lab = Lab::start(TWO_PORTS);
+    let done = lab.change(|config| match &mut config.ports[1].interface {
+        Interface::VhostUser(device) => {
+            device.path.clone_from(&taken);
+            device.role = trama_daemon::config::model::Role::Server;
+        }
+        Interface::Tap(_) => unreachable!("it is vhost-user"),
+    });
+    assert_eq!(steps(&done), ["remove port vm2", "add port vm2"]);
+    assert_eq!(done.not_running.len(), 1);
+    let (name, reason) = &done.not_running[0];
+    assert_eq!(name, "vm2");
+    assert!(reason.contains("taken.sock"), "{reason}");
+    let reported = lab.daemon.status().port("vm2").unwrap().not_running.clone();
+    assert_eq!(reported.as_ref(), Some(reason));
+    assert_eq!(lab.daemon.status().port("vm1").unwrap().not_running, None);
+    assert!(!lab.daemon.is_whole());
+
+    lab.daemon.retry();
+    assert!(!lab.daemon.is_whole(), "it is still in the way");
+    fs::remove_file(&taken).unwrap();
+    lab.daemon.retry();
+    assert!(lab.daemon.is_whole());
+    assert!(UnixStream::connect(&taken).is_ok());
+}
+
+#[test]
+fn sockets_can_be_swapped() {
+    let lab = Lab::start(&TWO_PORTS.replace("role = \"client\"\n", ""));
+    let done = lab.change(|config| {
+        let (first, second) = config.ports.split_at_mut(1);
+        std::mem::swap(&mut first[0].interface, &mut second[0].interface);
+    });
+    assert_eq!(done.not_running, []);
+    assert!(lab.daemon.is_whole());
+}
+
+#[test]
+fn changes_of_the_daemon_itself_wait_for_a_restart() {
+    let lab = Lab::start(TWO_PORTS);
+    let text = lab.text().replace("[daemon]\n", "[daemon]\nworkers = 2\nspin = \"always\"\n");
+    fs::write(lab.daemon.file(), text).unwrap();
+    let done = lab.daemon.reload().unwrap();
+    assert_eq!(steps(&done), ["restart needed for daemon.workers, daemon.spin"]);
+    assert_eq!(lab.daemon.status().needs_restart, ["workers", "spin"]);
+    assert_eq!(lab.daemon.status().workers.len(), 1);
+}
+
+#[test]
+fn networks_spread_over_workers_and_ports_follow() {
+    let text = TWO_PORTS.replace("[daemon]\n", "[daemon]\nworkers = 2\n");
+    let lab = Lab::start(&text);
+    lab.change(|config| config.networks.push(Network::new("other")));
+    let status = lab.daemon.status();
+    let workers: Vec<usize> = status.networks.iter().map(|network| network.worker).collect();
+    assert_eq!(workers, [0, 1]);
+    let done = lab.change(|config| config.ports[0].network = Some("other".into()));
+    assert_eq!(steps(&done), ["set port vm1: network"]);
+    assert!(lab.daemon.is_whole());
+    assert!(UnixStream::connect(lab.path("vm1.sock")).is_ok());
+}
+
+#[test]
+fn a_hundred_ports_start_and_end() {
+    let mut text = String::from("[[network]]\nname = \"lab\"\n");
+    for index in 0..100 {
+        text.push_str(&format!(
+            "[[port]]\nname = \"vm{index}\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
+             path = \"@/{index}.sock\"\n"
+        ));
+    }
+    let begun = Instant::now();
+    let lab = Lab::start(&text);
+    println!("100 ports started after {:?}", begun.elapsed());
+    assert!(lab.daemon.is_whole());
+    lab.change(|config| config.ports.truncate(1));
+    assert!(lab.path("0.sock").exists() && !lab.path("1.sock").exists());
+    let begun = Instant::now();
+    lab.daemon.stop();
+    println!("ended after {:?}", begun.elapsed());
+}
