@@ -8,7 +8,11 @@ use std::ptr;
 
 use crate::ring::HEADER_LEN;
 
-type Wide = [u64; 2];
+/// 16 bytes that travel in one register.
+#[cfg(target_arch = "x86_64")]
+type Wide = std::arch::x86_64::__m128i;
+#[cfg(not(target_arch = "x86_64"))]
+type Wide = u128;
 
 /// Copies `len` bytes.
 ///

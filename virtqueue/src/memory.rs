@@ -144,7 +144,12 @@ impl GuestMemory {
     /// as zeros; its user must close the port.
     #[inline]
     pub fn is_lost(&self) -> bool {
-        sigbus::any_lost() && self.mappings.iter().any(|mapping| mapping.guard.is_lost())
+        sigbus::any_lost() && self.any_mapping_lost()
+    }
+
+    #[cold]
+    fn any_mapping_lost(&self) -> bool {
+        self.mappings.iter().any(|mapping| mapping.guard.is_lost())
     }
 
     /// The window that holds a guest-physical address.

@@ -89,9 +89,8 @@ impl Guard {
     }
 
     /// Whether the mapping was replaced by zero pages.
-    #[inline]
     pub(crate) fn is_lost(&self) -> bool {
-        LOSSES.load(Ordering::Relaxed) != 0 && TABLE[self.slot].lost.load(Ordering::Relaxed)
+        TABLE[self.slot].lost.load(Ordering::Relaxed)
     }
 }
 

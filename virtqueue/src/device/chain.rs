@@ -50,7 +50,7 @@ impl DeviceRing {
                 return Err(RingError::ChainTooLong);
             }
             // SAFETY: the table has table_len descriptors, index is below.
-            let desc = unsafe { Descriptor::read(table.add(16 * index as usize)) };
+            let desc = unsafe { Descriptor::read_unaligned(table.add(16 * index as usize)) };
             if desc.flags & DESC_INDIRECT != 0 {
                 if indirect || desc.flags & DESC_NEXT != 0 {
                     return Err(RingError::NestedIndirect);

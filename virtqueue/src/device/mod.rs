@@ -19,19 +19,19 @@ pub use tx::TxQueue;
 
 use crate::error::RingError;
 use crate::memory::{GuestMemory, Window};
-use crate::ring::{NO_NOTIFICATION, RawRing, RingSetup, passed};
+use crate::ring::{Index, NO_NOTIFICATION, RawRing, RingSetup, passed};
 
 /// State common to both directions.
 struct DeviceRing {
     raw: RawRing,
     /// Available index to take next.
-    next: u16,
+    next: Index,
     /// `avail.idx` when last looked at.
-    seen: u16,
+    seen: Index,
     /// Used index to write next; the driver sees it at the next publish.
-    used: u16,
+    used: Index,
     /// Used index that the driver sees.
-    published: u16,
+    published: Index,
     /// The driver has had its first notification decision. What happened to the ring before us is
     /// unknown, so the first one under EVENT_IDX is always a call.
     decided: bool,
@@ -49,12 +49,13 @@ unsafe impl Send for DeviceRing {}
 
 impl DeviceRing {
     fn new(setup: RingSetup) -> Result<DeviceRing, RingError> {
+        let start = Index::new(setup.next);
         Ok(DeviceRing {
             raw: RawRing::resolve(&setup)?,
-            next: setup.next,
-            seen: setup.next,
-            used: setup.next,
-            published: setup.next,
+            next: start,
+            seen: start,
+            used: start,
+            published: start,
             decided: false,
             armed: true,
             broken: None,
@@ -74,7 +75,7 @@ impl DeviceRing {
     /// Chains that wait, by the index last seen.
     #[inline(always)]
     fn waiting(&self) -> u16 {
-        self.seen.wrapping_sub(self.next)
+        self.seen.since(self.next)
     }
 
     /// Looks at the available index; returns the chains that wait.
@@ -83,8 +84,8 @@ impl DeviceRing {
         if let Some(error) = self.broken {
             return Err(error);
         }
-        let seen = self.raw.avail_idx();
-        let waiting = seen.wrapping_sub(self.next);
+        let seen = Index::new(self.raw.avail_idx());
+        let waiting = seen.since(self.next);
         if waiting > self.raw.size() {
             return Err(self.breaks(RingError::AvailJump));
         }
@@ -117,9 +118,12 @@ impl DeviceRing {
     /// The pointer to a guest buffer that lies in one region.
     #[inline(always)]
     fn translate(&mut self, address: u64, len: u32) -> Option<*mut u8> {
-        if let Some(ptr) = self.window.range(address, len) {
-            return Some(ptr);
-        }
+        self.window.range(address, len).or_else(|| self.translate_elsewhere(address, len))
+    }
+
+    /// As `translate`, for an address that is not in the region of the last one.
+    #[cold]
+    fn translate_elsewhere(&mut self, address: u64, len: u32) -> Option<*mut u8> {
         self.window = self.setup.memory.guest_window(address)?;
         self.window.range(address, len)
     }
@@ -129,14 +133,14 @@ impl DeviceRing {
         if self.used == self.published {
             return false;
         }
-        self.raw.set_used_idx(self.used);
+        self.raw.set_used_idx(self.used.get());
         let old = std::mem::replace(&mut self.published, self.used);
         // The driver stores its wish and then looks at the index; we do it the other way round. The
         // fence makes sure that one of the two sees the other's store.
         fence(Ordering::SeqCst);
         if self.setup.features.event_idx {
             let first = !std::mem::replace(&mut self.decided, true);
-            first || passed(self.raw.used_event(), self.used, old)
+            first || passed(self.raw.used_event(), self.used.get(), old.get())
         } else {
             self.raw.avail_flags() & NO_NOTIFICATION == 0
         }
@@ -149,7 +153,7 @@ impl DeviceRing {
         }
         if self.setup.features.event_idx {
             // An index that was passed already is passed again only after 65536 more chains.
-            self.raw.set_avail_event(self.next.wrapping_sub(1));
+            self.raw.set_avail_event(self.next.get().wrapping_sub(1));
             self.raw.set_used_flags(0);
         } else {
             self.raw.set_used_flags(NO_NOTIFICATION);
@@ -161,7 +165,7 @@ impl DeviceRing {
     fn arm(&mut self) -> bool {
         self.armed = true;
         if self.setup.features.event_idx {
-            self.raw.set_avail_event(self.next);
+            self.raw.set_avail_event(self.next.get());
         }
         self.raw.set_used_flags(0);
         // As in publish: our wish before our look.

@@ -49,7 +49,7 @@ impl RxQueue {
             return Err(PushError::Full);
         }
         let total = HEADER_LEN + head.len() + body.iter().map(Segment::len).sum::<usize>();
-        let id = ring.head(ring.next).map_err(PushError::Broken)?;
+        let id = ring.head(ring.next.get()).map_err(PushError::Broken)?;
         let desc = ring.raw.read_desc(id);
         if desc.flags == DESC_WRITE
             && desc.len as usize >= total
@@ -66,9 +66,9 @@ impl RxQueue {
                     at = at.add(segment.len());
                 }
             }
-            ring.raw.write_used(ring.used, id, total as u32);
-            ring.next = ring.next.wrapping_add(1);
-            ring.used = ring.used.wrapping_add(1);
+            ring.raw.write_used(ring.used.get(), id, total as u32);
+            ring.next.advance(1);
+            ring.used.advance(1);
             return Ok(());
         }
         self.push_spread(header, head, body, total)
@@ -91,8 +91,8 @@ impl RxQueue {
             spread.put(head.into());
             body.iter().for_each(|segment| spread.put(*segment));
         }
-        self.ring.next = self.ring.next.wrapping_add(chains);
-        self.ring.used = self.ring.used.wrapping_add(chains);
+        self.ring.next.advance(chains);
+        self.ring.used.advance(chains);
         Ok(())
     }
 
@@ -111,10 +111,12 @@ impl RxQueue {
                 let whole_ring = chains == self.ring.raw.size();
                 return Err(if whole_ring { PushError::TooLarge } else { PushError::Full });
             }
-            let id =
-                self.ring.head(self.ring.next.wrapping_add(chains)).map_err(PushError::Broken)?;
+            let id = self
+                .ring
+                .head(self.ring.next.get().wrapping_add(chains))
+                .map_err(PushError::Broken)?;
             let gain = self.plan_chain(id, total - room)?;
-            self.ring.raw.write_used(self.ring.used.wrapping_add(chains), id, gain as u32);
+            self.ring.raw.write_used(self.ring.used.get().wrapping_add(chains), id, gain as u32);
             room += gain;
             chains += 1;
         }
@@ -160,7 +162,7 @@ impl RxQueue {
 
     /// Index to resume at (vhost-user GET_VRING_BASE).
     pub fn next(&self) -> u16 {
-        self.ring.next
+        self.ring.next.get()
     }
 
     /// Moves the ring to a new memory map. On error the old one stays.

@@ -48,7 +48,7 @@ impl TxQueue {
             }
         };
         burst.begin(&self.ring.setup.memory);
-        let start = self.ring.next;
+        let start = self.ring.next.get();
         let want = waiting.min(max).min(MAX_BURST);
         while burst.len() < want {
             match self.take_one(start.wrapping_add(burst.len() as u16), burst) {
@@ -61,7 +61,7 @@ impl TxQueue {
             }
         }
         burst.gather();
-        self.ring.next = start.wrapping_add(burst.len() as u16);
+        self.ring.next.advance(burst.len() as u16);
         Ok(burst.len())
     }
 
@@ -92,7 +92,8 @@ impl TxQueue {
         self.take_any(head, burst)
     }
 
-    /// Enters a chain of any form.
+    /// Enters a chain of any form. Out of line: the loop over the common forms stays small.
+    #[inline(never)]
     fn take_any(&mut self, head: u16, burst: &mut TxBurst) -> Result<Taken, RingError> {
         let first = burst.segments_len();
         let result = self.ring.walk(head, Direction::FromDriver, |ptr, len| {
@@ -123,7 +124,7 @@ impl TxQueue {
     /// element that names the last chain stands for all (virtio 1.2, section 2.7.9).
     #[inline]
     pub fn complete(&mut self, burst: &TxBurst) {
-        let (count, used) = (burst.len(), self.ring.used);
+        let (count, used) = (burst.len(), self.ring.used.get());
         if self.ring.setup.features.in_order {
             if let Some(last) = count.checked_sub(1) {
                 self.ring.raw.write_used(used, burst.id(last), 0);
@@ -133,7 +134,7 @@ impl TxQueue {
                 self.ring.raw.write_used(used.wrapping_add(i as u16), burst.id(i), 0);
             }
         }
-        self.ring.used = used.wrapping_add(count as u16);
+        self.ring.used.advance(count as u16);
     }
 
     /// Makes completions visible (one release store); true: the driver wants a call.
@@ -155,7 +156,7 @@ impl TxQueue {
 
     /// Index to resume at (vhost-user GET_VRING_BASE). All that was fetched must be completed.
     pub fn next(&self) -> u16 {
-        self.ring.next
+        self.ring.next.get()
     }
 
     /// Moves the ring to a new memory map. On error the old one stays.

@@ -21,8 +21,8 @@ pub use tx::DriverTx;
 
 use crate::memory::GuestMemory;
 use crate::ring::{
-    DESC_INDIRECT, DESC_NEXT, Descriptor, HEADER_LEN, NO_NOTIFICATION, RawRing, RingFeatures,
-    RingSetup, check_size, part_sizes, passed,
+    DESC_INDIRECT, DESC_NEXT, Descriptor, HEADER_LEN, Index, NO_NOTIFICATION, RawRing,
+    RingFeatures, RingSetup, check_size, part_sizes, passed,
 };
 use memory::Piece;
 
@@ -167,13 +167,13 @@ struct DriverRing {
     tables: Piece,
     buffers: Piece,
     /// Available index to write next; the device sees it at the next publish.
-    next: u16,
+    next: Index,
     /// Available index that the device sees.
-    published: u16,
+    published: Index,
     /// Used index to read next.
-    used: u16,
+    used: Index,
     /// `used.idx` when last looked at.
-    seen: u16,
+    seen: Index,
     /// Chains in the order in which they were posted, by available index; those between `used` and
     /// `next` are with the device.
     posted: Box<[u16]>,
@@ -181,8 +181,8 @@ struct DriverRing {
     busy: Box<[bool]>,
     /// Free chains: a queue of as many entries as the ring, by two free-running indices.
     free: Box<[u16]>,
-    free_first: u16,
-    free_last: u16,
+    free_first: Index,
+    free_last: Index,
     /// Keeps the pointers above valid.
     _memory: Arc<DriverMemory>,
 }
@@ -206,15 +206,15 @@ impl DriverRing {
             addresses: RingAddresses { desc: desc.user, avail: avail.user, used: used.user },
             tables,
             buffers,
-            next: 0,
-            published: 0,
-            used: 0,
-            seen: 0,
+            next: Index::new(0),
+            published: Index::new(0),
+            used: Index::new(0),
+            seen: Index::new(0),
             posted: vec![0; size].into(),
             busy: vec![false; usize::from(chains)].into(),
             free: (0..options.size).collect(),
-            free_first: 0,
-            free_last: chains,
+            free_first: Index::new(0),
+            free_last: Index::new(chains),
             _memory: memory.clone(),
         })
     }
@@ -222,18 +222,18 @@ impl DriverRing {
     fn setup(&self, memory: Arc<GuestMemory>) -> RingSetup {
         let RingAddresses { desc, avail, used } = self.addresses;
         let DriverOptions { size, features, .. } = self.options;
-        RingSetup { size, desc, avail, used, next: self.used, features, memory }
+        RingSetup { size, desc, avail, used, next: self.used.get(), features, memory }
     }
 
     #[inline(always)]
-    fn entry(&self, index: u16) -> usize {
-        usize::from(index & (self.options.size - 1))
+    fn entry(&self, index: Index) -> usize {
+        usize::from(index.get() & (self.options.size - 1))
     }
 
     /// Chains that are free.
     #[inline(always)]
     fn free(&self) -> u16 {
-        self.free_last.wrapping_sub(self.free_first)
+        self.free_last.since(self.free_first)
     }
 
     /// The chain's buffer.
@@ -250,7 +250,7 @@ impl DriverRing {
             return None;
         }
         let chain = self.free[self.entry(self.free_first)];
-        self.free_first = self.free_first.wrapping_add(1);
+        self.free_first.advance(1);
         Some(chain)
     }
 
@@ -258,7 +258,7 @@ impl DriverRing {
     fn push_free(&mut self, chain: u16) {
         let entry = self.entry(self.free_last);
         self.free[entry] = chain;
-        self.free_last = self.free_last.wrapping_add(1);
+        self.free_last.advance(1);
         self.busy[usize::from(chain)] = false;
     }
 
@@ -268,8 +268,8 @@ impl DriverRing {
         let entry = self.entry(self.next);
         self.posted[entry] = chain;
         self.busy[usize::from(chain)] = true;
-        self.raw.write_head(self.next, chain * self.options.shape.stride());
-        self.next = self.next.wrapping_add(1);
+        self.raw.write_head(self.next.get(), chain * self.options.shape.stride());
+        self.next.advance(1);
     }
 
     /// Describes the first `len` bytes of the chain's buffer, header included.
@@ -331,13 +331,13 @@ impl DriverRing {
         if self.next == self.published {
             return false;
         }
-        self.raw.set_avail_idx(self.next);
+        self.raw.set_avail_idx(self.next.get());
         let old = std::mem::replace(&mut self.published, self.next);
         // The device stores its wish and then looks at the index; we do it the other way round. The
         // fence makes sure that one of the two sees the other's store.
         fence(Ordering::SeqCst);
         if self.options.features.event_idx {
-            passed(self.raw.avail_event(), self.next, old)
+            passed(self.raw.avail_event(), self.next.get(), old.get())
         } else {
             self.raw.used_flags() & NO_NOTIFICATION == 0
         }
@@ -346,9 +346,9 @@ impl DriverRing {
     /// Looks at the used index; returns how many chains were used and not yet taken back.
     #[inline(always)]
     fn look(&mut self) -> Result<u16, DriverError> {
-        self.seen = self.raw.used_idx();
-        let waiting = self.seen.wrapping_sub(self.used);
-        if waiting > self.published.wrapping_sub(self.used) {
+        self.seen = Index::new(self.raw.used_idx());
+        let waiting = self.seen.since(self.used);
+        if waiting > self.published.since(self.used) {
             return Err(DriverError::Device("used chains that it was not given"));
         }
         Ok(waiting)
@@ -370,7 +370,7 @@ impl DriverRing {
 
     fn disarm(&mut self) {
         if self.options.features.event_idx {
-            self.raw.set_used_event(self.used.wrapping_sub(1));
+            self.raw.set_used_event(self.used.get().wrapping_sub(1));
         } else {
             self.raw.set_avail_flags(NO_NOTIFICATION);
         }
@@ -378,12 +378,12 @@ impl DriverRing {
 
     fn arm(&mut self) -> bool {
         if self.options.features.event_idx {
-            self.raw.set_used_event(self.used);
+            self.raw.set_used_event(self.used.get());
         } else {
             self.raw.set_avail_flags(0);
         }
         // As in publish: our wish before our look.
         fence(Ordering::SeqCst);
-        self.raw.used_idx() != self.used
+        self.raw.used_idx() != self.used.get()
     }
 }

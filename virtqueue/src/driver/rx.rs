@@ -83,7 +83,7 @@ impl DriverRx {
         let buffers = u16::from_le_bytes([header[10], header[11]]);
         if ring.options.features.mergeable && buffers != 1 {
             let more = buffers.checked_sub(1).unwrap_or(u16::MAX);
-            if more > ring.seen.wrapping_sub(ring.used) && more > ring.look()? {
+            if more > ring.seen.since(ring.used) && more > ring.look()? {
                 return Err(DriverError::Device("published a frame in part"));
             }
             for _ in 0..more {
@@ -98,14 +98,14 @@ impl DriverRx {
     /// until the next `refill`.
     #[inline(always)]
     fn next_buffer(ring: &mut DriverRing) -> Result<(*const u8, usize), DriverError> {
-        let (id, len) = ring.raw.read_used(ring.used);
+        let (id, len) = ring.raw.read_used(ring.used.get());
         let chain = ring.chain(id)?;
         let len = len as usize;
         if len > ring.options.buffer_size {
             return Err(DriverError::Device("wrote more than a buffer holds"));
         }
         ring.push_free(chain);
-        ring.used = ring.used.wrapping_add(1);
+        ring.used.advance(1);
         Ok((ring.buffer(chain).cast_const(), len))
     }
 

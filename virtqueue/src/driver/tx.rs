@@ -62,13 +62,13 @@ impl DriverTx {
     pub fn reclaim(&mut self) -> Result<usize, DriverError> {
         let waiting = self.ring.look()?;
         while self.ring.used != self.ring.seen {
-            let (id, _) = self.ring.raw.read_used(self.ring.used);
+            let (id, _) = self.ring.raw.read_used(self.ring.used.get());
             let last = self.ring.chain(id)?;
             if self.ring.options.features.in_order {
                 self.reclaim_to(last)?;
             } else {
                 self.ring.push_free(last);
-                self.ring.used = self.ring.used.wrapping_add(1);
+                self.ring.used.advance(1);
             }
         }
         Ok(usize::from(waiting))
@@ -83,7 +83,7 @@ impl DriverTx {
             }
             let chain = self.ring.posted[self.ring.entry(self.ring.used)];
             self.ring.push_free(chain);
-            self.ring.used = self.ring.used.wrapping_add(1);
+            self.ring.used.advance(1);
             if chain == last {
                 return Ok(());
             }
