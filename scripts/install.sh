@@ -11,7 +11,7 @@ set -f      # the lists below hold patterns that only `have` expands
 # What each group needs, as PROGRAM:PACKAGE, or FILE:PACKAGE with an absolute path or pattern.
 # A package is installed only if what it is wanted for is absent.
 build="cc:gcc make:make git:git"
-guests="ip:iproute2 qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod xz:xz-utils \
+guests="ip:iproute2 cpio:cpio depmod:kmod xz:xz-utils \
     zstd:zstd iperf3:iperf3 tcpdump:tcpdump ethtool:ethtool flock:util-linux setpriv:util-linux \
     ping:iputils-ping /usr/lib/ipxe/qemu/pxe-virtio.rom:ipxe-qemu"
 testpmd="dpdk-testpmd:dpdk-dev \
@@ -61,17 +61,37 @@ install_packages() {
         exit 1
     fi
     refresh_index
-    # A machine may carry a newer qemu-utils (backports) than the qemu-system-x86 it offers, and
-    # both must be of one version: then the release's own are taken together.
-    if [[ " ${missing[*]} " == *" qemu-system-x86 "* ]] &&
-        ! apt --simulate --no-install-recommends install qemu-system-x86 >/dev/null 2>&1; then
-        local release
-        release=$(. /etc/os-release && echo "$VERSION_CODENAME")
-        missing=("${missing[@]/%qemu-system-x86/qemu-system-x86/$release}"
-            "qemu-system-common/$release" "qemu-system-data/$release" "qemu-utils/$release")
-    fi
     say "system packages: ${missing[*]}"
-    apt install --no-install-recommends --allow-downgrades "${missing[@]}" >/dev/null
+    apt install --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# QEMU 7, Debian 12's, crashes when a vhost-user device uses MSI-X and there is no KVM.
+install_qemu() {
+    local found candidate release
+    found=$(qemu-system-x86_64 --version 2>/dev/null | sed -n '1s/[^0-9]*\([0-9]*\).*/\1/p')
+    [ "${found:-0}" -lt 8 ] || return 0
+    refresh_index
+    candidate=$(apt-cache policy qemu-system-x86 | sed -n 's/ *Candidate: //p')
+    local target=()
+    if dpkg --compare-versions "$candidate" lt 1:8; then
+        release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+        add_backports "$release"
+        target=(-t "$release-backports")
+    fi
+    say "system packages: qemu-system-x86 ${target[*]}"
+    apt install --no-install-recommends "${target[@]}" qemu-system-x86 >/dev/null
+}
+
+# Debian's suite of newer packages for this release. Nothing comes from it unasked.
+add_backports() {
+    local release=$1 list=/etc/apt/sources.list.d/trama-backports.list site
+    apt-cache policy | grep -q "n=$release-backports" && return 0
+    site=$(apt-get indextargets --format '$(SITE) $(RELEASE)' 'Created-By: Packages' |
+        awk -v release="$release" '$2 == release { print $1; exit }')
+    say "adding the suite $release-backports of $site in $list"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
+        "$site $release-backports main" | as_root tee "$list" >/dev/null
+    apt update
 }
 
 install_tools() {
@@ -95,5 +115,6 @@ for group in "${@:-build}"; do
         exit 2
     fi
     install_packages ${needs[$group]}
+    case $group in demo | test) install_qemu ;; esac
     install_tools ${tools[$group]:-}
 done
