@@ -15,9 +15,8 @@ use clap::{Parser, ValueEnum};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use trama_daemon::config::model::Config;
+use trama_daemon::config::model::{Config, Interface, Role, Tap, VhostUser, Vlan};
 use trama_daemon::notify::Notifier;
-use trama_daemon::plan::plan;
 use trama_daemon::socket::ControlSocket;
 use trama_daemon::state::Daemon;
 use trama_daemon::{api, config};
@@ -74,7 +73,7 @@ fn check(file: &Path) -> ExitCode {
     };
     match config::parse(&text, &name) {
         Ok(config) => {
-            plan(&Config::default(), &config).iter().for_each(|step| println!("{step}"));
+            describe(&config);
             ExitCode::SUCCESS
         }
         Err(faults) => {
@@ -82,6 +81,45 @@ fn check(file: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// One line for each thing that would be built.
+fn describe(config: &Config) {
+    for network in &config.networks {
+        println!("network {}: internal, MTU {}", network.name, network.mtu);
+    }
+    for port in &config.ports {
+        let device = match &port.interface {
+            Interface::VhostUser(VhostUser { path, role: Role::Server, .. }) => {
+                format!("vhost-user, listens on {}", path.display())
+            }
+            Interface::VhostUser(VhostUser { path, role: Role::Client, .. }) => {
+                format!("vhost-user, connects to {}", path.display())
+            }
+            Interface::Tap(Tap { ifname, netns: None, .. }) => format!("TAP {ifname}"),
+            Interface::Tap(Tap { ifname, netns: Some(netns), .. }) => {
+                format!("TAP {ifname} in namespace {netns}")
+            }
+        };
+        let place = match &port.network {
+            Some(network) => format!("on {network}, {}", vlans(&port.vlan)),
+            None => "not attached".to_owned(),
+        };
+        println!("port {}: {device}; {place}", port.name);
+    }
+}
+
+/// The VLANs of a port in a few words.
+fn vlans(vlan: &Vlan) -> String {
+    let mut words = vlan.mode_or_default().name().to_owned();
+    if let Some(tag) = vlan.tag {
+        words.push_str(&format!(", VLAN {tag}"));
+    }
+    if !vlan.trunks.is_empty() {
+        let trunks: Vec<String> = vlan.trunks.iter().map(u16::to_string).collect();
+        words.push_str(&format!(", trunks {}", trunks.join(" ")));
+    }
+    words
 }
 
 fn start_log(format: LogFormat) {

@@ -102,6 +102,12 @@ pub fn plan(running: &Config, wanted: &Config) -> Vec<Step> {
     steps
 }
 
+/// The steps that build `wanted` from nothing, in a daemon that starts with its settings.
+pub fn plan_start(wanted: &Config) -> Vec<Step> {
+    let nothing = Config { daemon: wanted.daemon.clone(), ..Config::default() };
+    plan(&nothing, wanted)
+}
+
 /// Ports that go, or whose device must be made anew.
 fn removed_ports(running: &Config, wanted: &Config) -> Vec<Step> {
     let goes =

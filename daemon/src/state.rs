@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::apply::Machine;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, parse, save, validate};
-use crate::plan::{Step, daemon_keys, plan};
+use crate::plan::{Step, daemon_keys, plan, plan_start};
 use crate::status::{FdbRow, Status};
 
 /// How a transaction is carried out.
@@ -114,8 +114,7 @@ impl Daemon {
         let (mut machine, fault_event) =
             Machine::start(&config.daemon).map_err(StartError::Worker)?;
         let started_with = config.daemon.clone();
-        let empty = Config { daemon: config.daemon.clone(), ..Config::default() };
-        machine.apply(&plan(&empty, &config), &config);
+        machine.apply(&plan_start(&config), &config);
         let inner = Mutex::new(Inner { config, machine });
         Ok(Arc::new(Daemon { file, started_with, fault_event, inner }))
     }

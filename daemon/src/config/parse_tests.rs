@@ -274,10 +274,11 @@ fn bad_paths_and_devices() {
            use at most 107"],
     );
     let devices = [("sixteen-bytes-xx", "is longer than 15 bytes"), ("", "is empty")];
-    let remedy = "use 1 to 15 characters without spaces, '/', ':' and '%'";
+    let remedy = "use 1 to 15 ASCII characters without spaces, '/', ':' and '%'";
     for (name, fault) in devices.into_iter().chain([
         ("tap%d", "has characters that a device's name cannot have"),
-        ("..", "is not a name"),
+        ("..", "begins with a dot"),
+        ("té", "has characters that a device's name cannot have"),
     ]) {
         let wanted = format!("lab.toml:4:10: port.t1.ifname: \"{name}\" {fault}; {remedy}");
         refused_in_tap(&format!("ifname = \"{name}\""), &[&wanted]);

@@ -232,7 +232,7 @@ impl Check {
     fn tap(&mut self, device: &Tap, claims: &mut Claims) {
         if let Some(fault) = ifname_fault(&device.ifname) {
             let message = format!("{:?} {fault}", device.ifname);
-            let remedy = "use 1 to 15 characters without spaces, '/', ':' and '%'";
+            let remedy = "use 1 to 15 ASCII characters without spaces, '/', ':' and '%'";
             self.problem("ifname", message, remedy);
         } else {
             let key = (device.netns.clone(), device.ifname.clone());
@@ -248,7 +248,7 @@ impl Check {
             }
         }
         if let Some(netns) = device.netns.as_deref()
-            && (netns.is_empty() || netns == "." || netns == ".." || netns.contains('/'))
+            && (netns.is_empty() || netns.starts_with('.') || netns.contains('/'))
         {
             let remedy = "use a name as `ip netns list` shows it";
             self.problem("netns", format!("{netns:?} is not a name"), remedy);
@@ -316,9 +316,9 @@ fn ifname_fault(name: &str) -> Option<&'static str> {
         Some("is empty")
     } else if name.len() > MAX_IFNAME {
         Some("is longer than 15 bytes")
-    } else if name == "." || name == ".." {
-        Some("is not a name")
-    } else if name.chars().any(|c| c.is_whitespace() || c.is_control() || "/:%".contains(c)) {
+    } else if name.starts_with('.') {
+        Some("begins with a dot")
+    } else if name.bytes().any(|byte| !byte.is_ascii_graphic() || b"/:%".contains(&byte)) {
         Some("has characters that a device's name cannot have")
     } else {
         None

@@ -1,0 +1,232 @@
+//! The program itself: `--check`, start, signals, and a clean end.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const LAB: &str = r#"[daemon]
+control = "@/run/control.sock"
+
+[[network]]
+name = "lab"
+
+[[port]]
+name = "vm1"
+network = "lab"
+type = "vhost-user"
+path = "@/vm1.sock"
+"#;
+
+/// A configuration in a temporary directory; `@` in the text stands for the directory.
+fn lab(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("lab.toml");
+    write(&file, text, directory.path());
+    (directory, file)
+}
+
+fn write(file: &Path, text: &str, directory: &Path) {
+    fs::write(file, text.replace('@', &directory.display().to_string())).unwrap();
+}
+
+fn tramad(file: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tramad"));
+    command.arg("--config").arg(file).env_remove("TRAMA_LOG").env_remove("NOTIFY_SOCKET");
+    command
+}
+
+/// A running daemon; killed if the test ends before it does.
+struct Running {
+    child: Child,
+    log: BufReader<ChildStderr>,
+}
+
+impl Running {
+    /// Starts it and waits for its readiness message.
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut running = Self { child, log };
+        running.wait_for("ready after");
+        running
+    }
+
+    /// Reads the log up to a line with this text.
+    #[track_caller]
+    fn wait_for(&mut self, text: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            let length = self.log.read_line(&mut line).unwrap();
+            seen.push_str(&line);
+            assert!(length > 0, "{text:?} never came:\n{seen}");
+            if line.contains(text) {
+                return seen;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Ends it by SIGTERM and expects a clean end.
+    fn end(mut self) {
+        self.signal(Signal::TERM);
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{rest}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn check_says_what_would_be_built_or_what_is_wrong() {
+    let (directory, file) = lab(LAB);
+    let output = tramad(&file).arg("--check").output().unwrap();
+    assert!(output.status.success());
+    let wanted = "network lab: internal, MTU 1500\n\
+                  port vm1: vhost-user, listens on @/vm1.sock; on lab, trunk\n";
+    let wanted = wanted.replace('@', &directory.path().display().to_string());
+    assert_eq!(text(&output).0, wanted);
+    assert!(!directory.path().join("vm1.sock").exists(), "it only checks");
+
+    write(&file, &LAB.replace("name = \"vm1\"", "tag = 5000"), directory.path());
+    let output = tramad(&file).arg("--check").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let shown = file.display();
+    let wanted = format!(
+        "{shown}:7:1: port[0].name: is missing; give the port a name\n\
+         {shown}:8:7: port[0].tag: 5000 is not a VLAN; use 0 to 4095\n"
+    );
+    assert_eq!(text(&output), (String::new(), wanted.clone()));
+    let output = tramad(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "it does not start, either");
+    assert!(wanted.lines().all(|line| text(&output).1.contains(line)));
+
+    let missing = directory.path().join("missing.toml");
+    let output = tramad(&missing).arg("--check").output().unwrap();
+    let wanted = "No such file or directory (os error 2); name a configuration with --config FILE";
+    assert!(text(&output).1.contains(wanted), "{}", text(&output).1);
+}
+
+#[test]
+fn it_serves_and_ends_cleanly() {
+    let (directory, file) = lab(LAB);
+    let running = Running::start(tramad(&file));
+    let control = directory.path().join("run/control.sock");
+    assert_eq!(fs::metadata(&control).unwrap().permissions().mode() & 0o777, 0o660);
+    let mut stream = UnixStream::connect(&control).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\ntrama_mac_entries{network=\"lab\"} 0\n"), "{answer}");
+
+    let second = tramad(&file).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let wanted = "another tramad listens there; stop it first";
+    assert!(text(&second).1.contains(wanted), "{}", text(&second).1);
+    assert!(UnixStream::connect(directory.path().join("vm1.sock")).is_ok(), "undisturbed");
+
+    running.end();
+    assert!(!control.exists() && !directory.path().join("vm1.sock").exists());
+}
+
+#[test]
+fn a_killed_daemon_leaves_nothing_in_the_way_of_the_next() {
+    let (directory, file) = lab(LAB);
+    let mut first = Running::start(tramad(&file));
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+    assert!(directory.path().join("vm1.sock").exists());
+    let second = Running::start(tramad(&file));
+    assert!(UnixStream::connect(directory.path().join("vm1.sock")).is_ok());
+    second.end();
+}
+
+#[test]
+fn hangup_applies_the_difference_of_the_file() {
+    let (directory, file) = lab(LAB);
+    let mut running = Running::start(tramad(&file));
+    let more =
+        format!("{LAB}tag = 7\n{}", LAB[LAB.find("[[port]]").unwrap()..].replace("vm1", "vm2"));
+    write(&file, &more, directory.path());
+    running.signal(Signal::HUP);
+    let log = running.wait_for("reloaded: 2 steps");
+    assert!(log.contains("set port vm1: tag") && log.contains("add port vm2"), "{log}");
+    assert!(directory.path().join("vm2.sock").exists());
+    write(&file, &more.replace("tag = 7", "tag = \"7\""), directory.path());
+    running.signal(Signal::HUP);
+    let log = running.wait_for("not reloaded: nothing has changed");
+    assert!(log.contains("port.vm1.tag: is a string, not an integer"), "{log}");
+    running.end();
+}
+
+#[test]
+fn a_port_that_could_not_start_is_tried_again_by_itself() {
+    let (directory, file) = lab(LAB);
+    let blocked = directory.path().join("vm1.sock");
+    fs::write(&blocked, "in the way").unwrap();
+    let mut command = tramad(&file);
+    command.stderr(Stdio::piped());
+    let mut running = Running::start(command);
+    fs::remove_file(&blocked).unwrap();
+    running.wait_for("port vm1 runs now");
+    running.end();
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let (directory, file) = lab(LAB);
+    let path = directory.path().join("notify.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let next = || {
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let mut command = tramad(&file);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "20000");
+    let running = Running::start(command);
+    assert_eq!(next(), "READY=1");
+    assert_eq!((next(), next()), ("WATCHDOG=1".to_owned(), "WATCHDOG=1".to_owned()));
+    running.end();
+    let last = std::iter::repeat_with(next).take(1000).find(|state| state != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
+}
+
+#[test]
+fn the_log_can_be_json() {
+    let (_directory, file) = lab(LAB);
+    let mut command = tramad(&file);
+    command.args(["--log-format", "json"]).env("TRAMA_LOG", "info");
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    let mut running = Running { child, log };
+    let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(value["fields"]["message"], "add network lab", "{line}");
+    running.wait_for("ready after");
+    running.end();
+}
