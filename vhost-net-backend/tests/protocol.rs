@@ -292,17 +292,17 @@ fn memory_that_is_not_shared_is_named_with_its_remedy() {
 #[test]
 fn wrong_requests_end_the_connection_with_their_name_and_reason() {
     let file = Memory::new(0, 0, 4096).file;
-    type Act<'a> = &'a dyn Fn(&Peer, &Memory);
+    type Act<'a> = &'a dyn Fn(&Peer, &Memory) -> bool;
     let cases: [(Act, &str); 9] = [
-        (&|p, _| drop(p.send(99, 1, &[], &[])), "unknown request 99 (0 bytes): it is malformed"),
-        (&|p, _| drop(p.send(SET_OWNER, 2, &[], &[])), "SET_OWNER (0 bytes): it is malformed"),
-        (&|p, _| drop(p.send(SET_FEATURES, 1, &[0; 4], &[])), "SET_FEATURES (4 bytes): it is mal"),
-        (&|p, _| drop(p.send(SET_FEATURES, 1, &words(&[1 << 34]), &[])), "0x400000000 were ack"),
-        (&|p, _| drop(p.send(SET_PROTOCOL_FEATURES, 1, &words(&[2]), &[])), "0x2 were ack"),
-        (&|p, _| drop(p.send(SET_VRING_NUM, 1, &state(0, 65_536), &[])), "65536 entries"),
-        (&|p, _| drop(p.send(SET_VRING_BASE, 1, &state(0, 65_536), &[])), "base 65536"),
+        (&|p, _| p.send(99, 1, &[], &[]), "unknown request 99 (0 bytes): it is malformed"),
+        (&|p, _| p.send(SET_OWNER, 2, &[], &[]), "SET_OWNER (0 bytes): it is malformed"),
+        (&|p, _| p.send(SET_FEATURES, 1, &[0; 4], &[]), "SET_FEATURES (4 bytes): it is mal"),
+        (&|p, _| p.send(SET_FEATURES, 1, &words(&[1 << 34]), &[]), "0x400000000 were ack"),
+        (&|p, _| p.send(SET_PROTOCOL_FEATURES, 1, &words(&[2]), &[]), "0x2 were ack"),
+        (&|p, _| p.send(SET_VRING_NUM, 1, &state(0, 65_536), &[]), "65536 entries"),
+        (&|p, _| p.send(SET_VRING_BASE, 1, &state(0, 65_536), &[]), "base 65536"),
         (
-            &|p, _| drop(p.send(SET_VRING_KICK, 1, &words(&[0]), &[file.as_fd()])),
+            &|p, _| p.send(SET_VRING_KICK, 1, &words(&[0]), &[file.as_fd()]),
             "ring 0: the descriptor is /memfd:guest (deleted), not an eventfd",
         ),
         (
@@ -312,14 +312,14 @@ fn wrong_requests_end_the_connection_with_their_name_and_reason() {
                 p.do_tell(SET_FEATURES, &legacy.to_ne_bytes(), &[]);
                 p.do_tell(SET_MEM_TABLE, &memory.table(), &[memory.file.as_fd()]);
                 p.describe_ring(0, memory, &event());
-                p.send(SET_VRING_ENABLE, 1, &state(0, 1), &[]);
+                p.send(SET_VRING_ENABLE, 1, &state(0, 1), &[])
             },
             "VIRTIO_F_VERSION_1",
         ),
     ];
     for (act, expected) in cases {
         let s = setting(|_| ());
-        act(&s.peer, &s.memory);
+        assert!(act(&s.peer, &s.memory));
         assert!(s.peer.is_closed());
         let error = error(&s.session);
         assert!(error.contains(expected), "expected {expected:?} in {error:?}");

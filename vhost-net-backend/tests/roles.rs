@@ -1,0 +1,210 @@
+//! Sessions that come and go: both roles, sockets that are in the way, and stopping at any moment.
+
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use support::*;
+use trama_vhost_net_backend::{
+    Role, Session, SessionError, SessionOptions, SessionState, SocketError,
+};
+
+fn spawn(path: &Path, role: Role) -> Result<(Session, MockRings), SessionError> {
+    let rings = MockRings::new();
+    let session = Session::spawn(SessionOptions::new(path, role), rings.clone())?;
+    Ok((session, rings))
+}
+
+/// Stops the session; fails if that takes ten seconds.
+fn stops(session: Session, when: &str) {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        session.stop();
+        sender.send(()).unwrap();
+    });
+    assert!(receiver.recv_timeout(Duration::from_secs(10)).is_ok(), "does not stop {when}");
+}
+
+#[test]
+fn a_server_listens_again_after_each_disconnect() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let (session, rings) = spawn(&path, Role::Server).unwrap();
+    let waiting = rings.told().disconnects;
+    for round in 1..=20 {
+        let peer = Peer::connect(&path);
+        peer.greet();
+        assert_eq!(session.status().state, SessionState::Connected);
+        drop(peer);
+        eventually("the disconnect is noticed", || rings.told().disconnects == waiting + round);
+    }
+    eventually("it listens", || session.status().state == SessionState::Listening);
+    assert_eq!((session.status().connects, session.status().last_error), (20, None));
+}
+
+#[test]
+fn a_client_reconnects_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let (session, _) = spawn(&path, Role::Client).unwrap();
+    eventually("it says that nobody is there", || session.status().last_error.is_some());
+    assert_eq!(session.status().state, SessionState::Connecting);
+    for round in 1..=3 {
+        let listener = UnixListener::bind(&path).unwrap();
+        for _ in 0..2 {
+            Peer::new(listener.accept().unwrap().0).greet();
+        }
+        drop(listener);
+        let connects = || session.status().connects;
+        eventually("both connections were counted", || connects() >= 2 * round);
+        // Refused for a while before the file goes, too.
+        eventually("it tries", || session.status().last_error.is_some());
+        fs::remove_file(&path).unwrap();
+    }
+    stops(session, "while it looks for a frontend");
+}
+
+#[test]
+fn stopping_works_wherever_the_thread_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let half = message(SET_FEATURES, 1, &[0; 8]);
+    let cases: [(&str, &[u8]); 4] = [
+        ("between requests", &[]),
+        ("in the middle of a header", &half[..5]),
+        ("before a body", &half[..12]),
+        // One of the requests that the session takes off the socket by itself.
+        ("in the middle of an early enable", &message(SET_VRING_ENABLE, 1, &[0; 8])[..15]),
+    ];
+    stops(spawn(&path, Role::Server).unwrap().0, "while it listens");
+    for (when, bytes) in cases {
+        let (session, rings) = spawn(&path, Role::Server).unwrap();
+        let peer = Peer::connect(&path);
+        peer.greet();
+        assert!(peer.send_raw(bytes, &[]));
+        let handle = session.handle();
+        stops(session, when);
+        assert!(peer.is_closed());
+        assert_eq!(handle.status().state, SessionState::Stopped);
+        assert!(rings.told().memory.is_none());
+        assert!(!path.exists(), "the socket file is left behind");
+    }
+}
+
+#[test]
+fn stopping_works_while_the_frontend_reads_no_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let (session, _) = spawn(&path, Role::Server).unwrap();
+    let peer = Peer::connect(&path);
+    peer.greet();
+    // Until both directions are full: then the session sits in its write.
+    peer.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let ask = message(GET_FEATURES, 1, &[]);
+    while peer.send_raw(&ask, &[]) {}
+    stops(session, "while it writes");
+}
+
+#[test]
+fn half_a_message_holds_up_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (dir.path().join("1"), dir.path().join("2"));
+    let (first, _) = spawn(&one, Role::Server).unwrap();
+    let (_second, _) = spawn(&other, Role::Server).unwrap();
+    let stuck = Peer::connect(&one);
+    assert!(stuck.send_raw(&[1, 0, 0], &[]));
+    Peer::connect(&other).greet();
+    drop(stuck);
+    eventually("the broken message is reported", || {
+        first.status().last_error.is_some_and(|e| e.contains("in the middle"))
+    });
+    Peer::connect(&one).greet();
+}
+
+#[test]
+fn a_stale_socket_is_replaced_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let refused = |path: &Path| match spawn(path, Role::Server) {
+        Err(SessionError::Socket(error)) => error,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("{} was taken", path.display()),
+    };
+
+    drop(UnixListener::bind(&path).unwrap());
+    let (session, _) = spawn(&path, Role::Server).unwrap();
+    Peer::connect(&path).greet();
+
+    // A second one does not take it away from the first.
+    let error = refused(&path);
+    assert!(matches!(error, SocketError::InUse(_)), "{error}");
+    assert!(error.to_string().contains(path.to_str().unwrap()));
+    Peer::connect(&path).greet();
+
+    // Somebody else's socket in the place of ours survives our end.
+    fs::remove_file(&path).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    stops(session, "without its file");
+    assert!(path.exists());
+
+    let file = dir.path().join("file");
+    fs::write(&file, "precious").unwrap();
+    assert!(matches!(refused(&file), SocketError::NotASocket(_)));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    assert!(matches!(refused(&link), SocketError::NotASocket(_)));
+
+    let nowhere = dir.path().join("no/such/directory");
+    assert!(matches!(refused(&nowhere), SocketError::NoDirectory(_)));
+    let long = dir.path().join("x".repeat(108));
+    assert!(refused(&long).to_string().contains("a socket's may have 107"));
+    let longest = dir.path().join("x".repeat(106 - dir.path().as_os_str().len()));
+    assert_eq!(longest.as_os_str().len(), 107);
+    spawn(&longest, Role::Server).unwrap();
+    assert!(matches!(
+        spawn(&long, Role::Client),
+        Err(SessionError::Socket(SocketError::TooLong(_)))
+    ));
+}
+
+#[test]
+fn queue_pairs_have_limits() {
+    let dir = tempfile::tempdir().unwrap();
+    for (queue_pairs, ok) in [(0, false), (1, true), (128, true), (129, false)] {
+        let options = SessionOptions::new(dir.path().join("s"), Role::Server);
+        let options = SessionOptions { queue_pairs, ..options };
+        assert_eq!(Session::spawn(options, MockRings::new()).is_ok(), ok, "{queue_pairs}");
+    }
+}
+
+/// A frontend that listens but never accepts must not hold the client in `connect`.
+#[test]
+fn a_client_stops_although_the_listener_does_not_accept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut queue = Vec::new();
+    let full = rustix::net::SocketFlags::NONBLOCK;
+    loop {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket_with};
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, full, None).unwrap();
+        if connect(&socket, &SocketAddrUnix::new(&path).unwrap()).is_err() {
+            break;
+        }
+        queue.push(socket);
+    }
+    let (session, _) = spawn(&path, Role::Client).unwrap();
+    eventually("it finds the queue full", || {
+        session.status().last_error.is_some_and(|e| e.contains("does not accept"))
+    });
+    stops(session, "before a listener with a full queue");
+    let (mut first, _): (UnixStream, _) = listener.accept().unwrap();
+    drop(queue);
+    assert_eq!(first.read(&mut [0]).unwrap(), 0);
+}

@@ -1,0 +1,351 @@
+//! Frames from one frontend to another: the `vhost` crate's frontend and the driver side of our
+//! rings, through sessions and a running worker.
+
+mod support;
+
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use support::eventually;
+use trama_frame::vnet::VnetHeader;
+use trama_switch::{
+    Device, DummyHandle, NetworkSettings, PortId, PortSettings, Spin, VhostDevice, VlanMode,
+    VlanSet, WorkerHandle, WorkerOptions, dummy,
+};
+use trama_vhost_net_backend::{Role, Session, SessionOptions, SwitchPort, features};
+use trama_virtqueue::{ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, RingFeatures};
+use vhost::vhost_user::message::VhostUserHeaderFlag;
+use vhost::vhost_user::{Frontend, VhostUserFrontend};
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+const SIZE: u16 = 256;
+
+/// A worker with one network.
+struct Switch {
+    worker: WorkerHandle,
+    thread: Option<JoinHandle<()>>,
+    network: trama_switch::NetworkId,
+    dir: tempfile::TempDir,
+}
+
+impl Switch {
+    fn new() -> Switch {
+        let options = WorkerOptions { spin: Spin::Never, name: "worker".into(), seed: 1 };
+        let (worker, thread) = WorkerHandle::spawn(options).unwrap();
+        let settings = NetworkSettings {
+            name: "test".into(),
+            mtu: 1500,
+            mac_table_size: 64,
+            mac_aging: Duration::from_secs(300),
+        };
+        let network = worker.call(|engine, _| engine.add_network(settings)).unwrap();
+        Switch { worker, thread: Some(thread), network, dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn port(&self, name: &str, device: Device) -> PortId {
+        let settings = PortSettings {
+            name: name.into(),
+            network: Some(self.network),
+            vlan: VlanMode::Trunk { trunks: VlanSet::all() },
+            cable: true,
+        };
+        self.worker.call(|engine, _| engine.add_port(settings, device)).unwrap().unwrap().0
+    }
+
+    fn dummy(&self) -> DummyHandle {
+        let (device, handle) = dummy(64);
+        self.port("dummy", Device::Dummy(device));
+        handle
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn session(&self, name: &str, role: Role, queue_pairs: u16) -> Session {
+        let port = self.port(name, Device::Vhost(VhostDevice::new(queue_pairs)));
+        let rings = SwitchPort::new(self.worker.clone(), port).unwrap();
+        let options = SessionOptions::new(self.path(name), role);
+        Session::spawn(SessionOptions { queue_pairs, ..options }, rings).unwrap()
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        self.worker.stop();
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// A guest's network card: the frontend, and a driver on its rings.
+struct Card {
+    frontend: Frontend,
+    memory: Arc<DriverMemory>,
+    rx: Vec<DriverRx>,
+    tx: Vec<DriverTx>,
+    kicks: Vec<EventFd>,
+    calls: Vec<EventFd>,
+}
+
+impl Card {
+    /// Connects, takes what is offered within `mask`, and starts `pairs` pairs of rings.
+    fn plug(stream: UnixStream, mask: u64, pairs: usize) -> Card {
+        let mut frontend = Frontend::from_stream(stream, 2 * pairs as u64);
+        frontend.set_owner().unwrap();
+        let taken = frontend.get_features().unwrap() & mask;
+        let protocol = frontend.get_protocol_features().unwrap();
+        frontend.set_protocol_features(protocol).unwrap();
+        frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+        if pairs > 1 {
+            assert!(frontend.get_queue_num().unwrap() >= 2 * pairs as u64);
+        }
+        frontend.set_features(taken).unwrap();
+        let options = DriverOptions {
+            size: SIZE,
+            features: features::ring_features(taken),
+            shape: ChainShape::Single,
+            buffer_size: 2048,
+        };
+        let memory = DriverMemory::new(2 * pairs * options.memory_size()).unwrap();
+        let spec = memory.spec();
+        let region = VhostUserMemoryRegionInfo {
+            guest_phys_addr: spec.guest_phys,
+            memory_size: spec.size,
+            userspace_addr: spec.user_addr,
+            mmap_offset: spec.file_offset,
+            mmap_handle: spec.file.as_raw_fd(),
+        };
+        frontend.set_mem_table(&[region]).unwrap();
+        let events = || (0..2 * pairs).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
+        let (rx, tx) = (0..pairs)
+            .map(|_| {
+                let rx = DriverRx::new(&memory, options).unwrap();
+                (rx, DriverTx::new(&memory, options).unwrap())
+            })
+            .unzip();
+        let mut card = Card { frontend, memory, rx, tx, kicks: events(), calls: events() };
+        for rx in &mut card.rx {
+            rx.refill();
+        }
+        for ring in 0..2 * pairs {
+            card.start(ring, 0);
+        }
+        card
+    }
+
+    fn start(&mut self, ring: usize, base: u16) {
+        let pair = ring / 2;
+        let at = if ring % 2 == 0 { self.rx[pair].addresses() } else { self.tx[pair].addresses() };
+        let data = VringConfigData {
+            queue_max_size: SIZE,
+            queue_size: SIZE,
+            flags: 0,
+            desc_table_addr: at.desc,
+            used_ring_addr: at.used,
+            avail_ring_addr: at.avail,
+            log_addr: None,
+        };
+        self.frontend.set_vring_num(ring, SIZE).unwrap();
+        self.frontend.set_vring_base(ring, base).unwrap();
+        self.frontend.set_vring_addr(ring, &data).unwrap();
+        self.frontend.set_vring_call(ring, &self.calls[ring]).unwrap();
+        self.frontend.set_vring_kick(ring, &self.kicks[ring]).unwrap();
+        self.frontend.set_vring_enable(ring, true).unwrap();
+    }
+
+    fn send(&mut self, pair: usize, frame: &[u8]) {
+        self.tx[pair].reclaim().unwrap();
+        self.tx[pair].send(&VnetHeader::default().to_bytes(), &[frame]).unwrap();
+        if self.tx[pair].publish() {
+            self.kicks[2 * pair + 1].write(1).unwrap();
+        }
+    }
+
+    /// The next frame that arrives on any pair.
+    fn receive(&mut self) -> Vec<u8> {
+        let mut frame = Vec::new();
+        eventually("a frame arrives", || {
+            self.rx.iter_mut().any(|rx| rx.recv(&mut frame).unwrap().is_some())
+        });
+        for rx in &mut self.rx {
+            // The worker looks for buffers when it has a frame; it wants no kick for them.
+            rx.refill();
+        }
+        frame
+    }
+}
+
+fn connect(path: &Path) -> UnixStream {
+    let mut stream = None;
+    eventually("the session accepts", || {
+        stream = UnixStream::connect(path).ok();
+        stream.is_some()
+    });
+    stream.unwrap()
+}
+
+/// A frame of 100 bytes from one station to another (0xff: broadcast).
+fn frame(to: u8, from: u8, number: u32) -> Vec<u8> {
+    let mut bytes = vec![0; 100];
+    bytes[..6].copy_from_slice(if to == 0xff { &[0xff; 6] } else { &[2, 0, 0, 0, 0, 0] });
+    bytes[5] = to;
+    bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, from]);
+    bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
+    bytes[14..18].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn frames_pass_between_frontends_of_both_roles() {
+    let switch = Switch::new();
+    let all = features::ALL;
+    for mask in [all, all & !features::IN_ORDER, all & !features::RING_EVENT_IDX, {
+        features::VERSION_1 | features::VHOST_USER_PROTOCOL_FEATURES
+    }] {
+        let _server = switch.session("server", Role::Server, 1);
+        let listener = UnixListener::bind(switch.path("client")).unwrap();
+        let _client = switch.session("client", Role::Client, 1);
+        let mut a = Card::plug(connect(&switch.path("server")), mask, 1);
+        let mut b = Card::plug(listener.accept().unwrap().0, mask, 1);
+        a.send(0, &frame(0xff, 1, 0));
+        assert_eq!(b.receive(), frame(0xff, 1, 0));
+        // More than fit in a ring at once, both ways.
+        for number in 1..=300 {
+            b.send(0, &frame(1, 2, number));
+            assert_eq!(a.receive(), frame(1, 2, number));
+            a.send(0, &frame(2, 1, number));
+            assert_eq!(b.receive(), frame(2, 1, number));
+        }
+        std::fs::remove_file(switch.path("client")).unwrap();
+    }
+}
+
+#[test]
+fn rings_resume_where_they_were() {
+    let switch = Switch::new();
+    let dummy = switch.dummy();
+    let session = switch.session("s", Role::Server, 1);
+    let mut card = Card::plug(connect(&switch.path("s")), features::ALL, 1);
+    let mut number = 0;
+    let mut exchange = |card: &mut Card| {
+        for _ in 0..300 {
+            number += 1;
+            card.send(0, &frame(0xff, 1, number));
+            let mut captured = Vec::new();
+            eventually("the frame comes out", || {
+                captured.extend(dummy.captured());
+                !captured.is_empty()
+            });
+            assert_eq!(captured.len(), 1);
+            assert_eq!(captured[0].bytes, frame(0xff, 1, number));
+            dummy.inject(VnetHeader::default(), &frame(1, 9, number)).unwrap();
+            assert_eq!(card.receive(), frame(1, 9, number));
+        }
+    };
+    exchange(&mut card);
+    // As a guest's reset or a migration does it.
+    for ring in 0..2 {
+        let base = card.frontend.get_vring_base(ring).unwrap();
+        assert_eq!(base, 300);
+        card.start(ring, base as u16);
+    }
+    exchange(&mut card);
+    // As QEMU does when the guest uses fewer queues.
+    for ring in 0..2 {
+        card.frontend.set_vring_enable(ring, false).unwrap();
+        card.frontend.set_vring_enable(ring, true).unwrap();
+    }
+    exchange(&mut card);
+    // The frontend stays, the connection does not: it goes on at its used index.
+    session.handle().kick_out("test");
+    let Card { memory, rx, tx, kicks, calls, .. } = card;
+    let mut frontend = Frontend::from_stream(connect(&switch.path("s")), 2);
+    frontend.set_owner().unwrap();
+    let taken = frontend.get_features().unwrap();
+    let protocol = frontend.get_protocol_features().unwrap();
+    frontend.set_protocol_features(protocol).unwrap();
+    frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+    frontend.set_features(taken).unwrap();
+    let spec = memory.spec();
+    frontend
+        .add_mem_region(&VhostUserMemoryRegionInfo {
+            guest_phys_addr: spec.guest_phys,
+            memory_size: spec.size,
+            userspace_addr: spec.user_addr,
+            mmap_offset: spec.file_offset,
+            mmap_handle: spec.file.as_raw_fd(),
+        })
+        .unwrap();
+    let mut card = Card { frontend, memory, rx, tx, kicks, calls };
+    for ring in 0..2 {
+        card.start(ring, 900);
+    }
+    exchange(&mut card);
+}
+
+#[test]
+fn several_queue_pairs_carry_frames() {
+    let switch = Switch::new();
+    let dummy = switch.dummy();
+    let session = switch.session("s", Role::Server, 4);
+    let mut card = Card::plug(connect(&switch.path("s")), features::ALL, 4);
+    eventually("all pairs run", || session.status().queue_pairs_active == 4);
+    for pair in 0..4 {
+        card.send(pair, &frame(0xff, 1, pair as u32));
+        let mut captured = Vec::new();
+        eventually("the frame comes out", || {
+            captured.extend(dummy.captured());
+            !captured.is_empty()
+        });
+        assert_eq!(captured[0].bytes, frame(0xff, 1, pair as u32));
+        dummy.inject(VnetHeader::default(), &frame(1, 9, 5)).unwrap();
+        assert_eq!(card.receive(), frame(1, 9, 5));
+    }
+}
+
+#[test]
+fn a_driver_that_breaks_its_ring_is_disconnected_and_may_come_back() {
+    let switch = Switch::new();
+    let dummy = switch.dummy();
+    let session = switch.session("s", Role::Server, 1);
+    let card = Card::plug(connect(&switch.path("s")), features::ALL, 1);
+    // The available index jumps far past the ring.
+    use std::os::unix::fs::FileExt;
+    let spec = card.memory.spec();
+    let avail = card.tx[0].addresses().avail - spec.user_addr;
+    spec.file.write_all_at(&40_000u16.to_le_bytes(), spec.file_offset + avail + 2).unwrap();
+    card.kicks[1].write(1).unwrap();
+    eventually("the connection is closed", || {
+        session.status().last_error.is_some_and(|error| error.contains("driver broke ring 1"))
+    });
+    assert!(card.frontend.get_features().is_err());
+    drop(card);
+    let mut card = Card::plug(connect(&switch.path("s")), features::ALL, 1);
+    card.send(0, &frame(0xff, 1, 1));
+    eventually("it works again", || !dummy.captured().is_empty());
+}
+
+#[test]
+fn what_the_driver_takes_becomes_offloads() {
+    use trama_frame::offload::Offloads;
+    let none = features::VERSION_1;
+    let csum = none | features::NET_F_GUEST_CSUM;
+    let tso4 = features::NET_F_GUEST_TSO4;
+    let ecn = features::NET_F_GUEST_ECN;
+    assert_eq!(features::offloads(none), Offloads::NONE);
+    assert_eq!(features::offloads(none | tso4 | ecn), Offloads::NONE, "TSO needs CSUM");
+    assert_eq!(features::offloads(csum | ecn), Offloads::CSUM, "ECN needs TSO");
+    assert_eq!(features::offloads(csum | tso4 | ecn), {
+        Offloads::CSUM | Offloads::TSO4 | Offloads::ECN
+    });
+    let six = features::NET_F_GUEST_TSO6;
+    assert_eq!(features::offloads(csum | six), Offloads::CSUM | Offloads::TSO6);
+    let some = features::ring_features(features::RING_EVENT_IDX | features::NET_F_MRG_RXBUF);
+    let (event_idx, mergeable) = (true, true);
+    assert_eq!(some, RingFeatures { event_idx, mergeable, ..RingFeatures::default() });
+}
