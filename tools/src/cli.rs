@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use trama_daemon::ctl::table::{COMMANDS, CommandOption};
 
@@ -56,7 +57,10 @@ pub fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
         if word == "--" {
             commands.push(Vec::new());
         } else if let Some(last) = commands.last_mut() {
-            last.push(word.to_string_lossy().into_owned());
+            let word = word.to_str().ok_or_else(|| {
+                clap::Error::raw(ErrorKind::InvalidUtf8, "an argument is not valid UTF-8\n")
+            })?;
+            last.push(word.to_owned());
         }
     }
     join_leading_options(&mut commands, &matches);
@@ -141,7 +145,8 @@ fn command_options() -> Vec<&'static CommandOption> {
     options
 }
 
-fn base() -> Command {
+/// The command line as far as clap reads it; its help has the command table.
+pub fn base() -> Command {
     let flag = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
     };
@@ -155,6 +160,7 @@ fn base() -> Command {
         .after_help(commands_help())
         .disable_help_subcommand(true)
         .infer_long_args(true)
+        .args_override_self(true)
         .arg(
             option(
                 "socket",
@@ -225,7 +231,7 @@ fn commands_help() -> String {
     text
 }
 
-/// The command line with every command spelled out, for completions and the manual page.
+/// The command line with every command spelled out, for completions.
 pub fn documented() -> Command {
     let mut all = base();
     for command in &COMMANDS {

@@ -64,10 +64,10 @@ fn remote(invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), Failed> {
 fn local(commands: &[Vec<String>]) -> Option<Result<Vec<u8>, Failed>> {
     let [words] = commands else { return None };
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["help"] => Some(Ok(cli::documented().render_help().to_string().into_bytes())),
+        ["help"] => Some(Ok(cli::base().render_help().to_string().into_bytes())),
         ["man"] => {
             let mut page = Vec::new();
-            let rendered = clap_mangen::Man::new(cli::documented()).render(&mut page);
+            let rendered = clap_mangen::Man::new(cli::base()).render(&mut page);
             Some(rendered.map(|()| page).map_err(|error| error.to_string().into()))
         }
         ["completions", shell] => Some(match shell.parse::<Shell>() {

@@ -161,3 +161,59 @@ fn push_fixed(
         push_line(text, &line(row.iter().map(Value::bare).collect()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use trama_daemon::ctl::value::Atom;
+
+    use super::*;
+
+    const PLAIN: Style = Style { format: None, data: Data::Text, headings: true, oneline: false };
+
+    fn number(number: i64) -> Value {
+        Value::One(Atom::Integer(number))
+    }
+
+    fn table(form: Form, rows: Vec<Vec<Value>>) -> Output {
+        let headings = ["port", "VLAN", "MAC", "Age"].map(str::to_owned).to_vec();
+        Output::Table { headings, rows, form }
+    }
+
+    #[test]
+    fn learnt_addresses_stand_where_ovs_appctl_puts_them() {
+        let row = |port: Value, vlan, age| {
+            vec![port, number(vlan), Value::string("52:54:00:00:00:01"), number(age)]
+        };
+        let rows = vec![row(number(1), 10, 3), row(Value::string("longname"), 4095, 1000)];
+        let fdb = table(Form::Fixed { widths: vec![5, 4, -17, 3] }, rows);
+        assert_eq!(
+            render(std::slice::from_ref(&fdb), PLAIN),
+            " port  VLAN  MAC                Age\n    1    10  52:54:00:00:00:01    3\n\
+             longname  4095  52:54:00:00:00:01  1000\n"
+        );
+        let listed = render(&[fdb], Style { format: Some(Format::Table), ..PLAIN });
+        assert!(listed.contains("\n-------- ---- "), "{listed}");
+    }
+
+    #[test]
+    fn tables_are_parted_by_a_blank_line_and_json_is_not() {
+        let empty = || table(Form::Table, vec![]);
+        let results = [empty(), Output::line("between"), empty()];
+        let heading = "port VLAN MAC Age\n---- ---- --- ---\n";
+        assert_eq!(render(&results, PLAIN), format!("{heading}between\n\n{heading}"));
+        let json = "{\"data\":[],\"headings\":[\"port\",\"VLAN\",\"MAC\",\"Age\"]}\n";
+        let style = Style { format: Some(Format::Json), ..PLAIN };
+        assert_eq!(render(&results, style), format!("{json}between\n{json}"));
+        let style = Style { headings: false, ..PLAIN };
+        assert_eq!(render(&results, style), "between\n\n");
+    }
+
+    #[test]
+    fn one_line_for_each_command_even_if_it_says_nothing() {
+        let lines = vec!["a\\b".to_owned(), "c".to_owned()];
+        let results = [Output::Text { lines }, Output::none(), Output::line("d")];
+        let style = Style { oneline: true, ..PLAIN };
+        assert_eq!(render(&results, style), "a\\\\b\\nc\n\nd\n");
+        assert_eq!(render(&results, PLAIN), "a\\b\nc\nd\n");
+    }
+}

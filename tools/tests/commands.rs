@@ -177,6 +177,11 @@ fn changes_are_saved_in_place_unless_told_otherwise() {
     assert!(saved.starts_with("# our lab\n") && saved.contains("[[port]]            # the first"));
     assert!(saved.contains("tag = 20") && !saved.contains("tag = 10"), "{saved}");
 
+    lab.ok("set Port vm1 external_ids:owner='\"a b\"' -- set Bridge lab mtu=9000");
+    assert!(lab.file().contains("mtu = 9000") && lab.file().contains("a b"), "{}", lab.file());
+    lab.ok("clear Port vm1 external_ids -- set Bridge lab mtu=1500");
+    let saved = lab.file();
+
     lab.ok("--no-save set Port vm1 tag=30");
     assert_eq!(lab.file(), saved);
     assert_eq!(lab.ok("get Port vm1 tag"), "30\n");

@@ -5,6 +5,7 @@
 //! (`--no-wait`). Both start empty. Three things differ by design and are evened out before the
 //! comparison: Open vSwitch has a local port for each bridge and lists records in no order, and
 //! identities of records differ.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod common;
 
@@ -176,13 +177,17 @@ impl Ovs {
             .arg(format!("--remote=punix:{}", dir.path().join("db.sock").display()))
             .arg(format!("--unixctl={}", dir.path().join("ctl").display()))
             .arg("--verbose=off")
+            // It ends with this command, and the command with our end of the pipe: whatever
+            // becomes of the test.
+            .arg("--run=cat")
+            .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
         let ovs = Ovs { dir, server };
         let deadline = Instant::now() + Duration::from_secs(20);
         while !ovs.dir.path().join("db.sock").exists() {
             assert!(Instant::now() < deadline, "ovsdb-server does not listen");
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(ovs.vsctl("init").exit, 0);
         ovs

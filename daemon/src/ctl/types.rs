@@ -263,6 +263,9 @@ pub fn string_map(value: Value) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::{btree_map, btree_set};
+    use proptest::prelude::*;
+
     use super::*;
 
     const TAG: Type = Type::new(Kind::Integer(0, 4095), Shape::Optional);
@@ -332,5 +335,36 @@ mod tests {
         assert_eq!(IDS.parse_atom("\"x y\"").unwrap(), Atom::String("x y".into()));
         assert!(IDS.parse_atom("\"x").is_err());
         assert!(TAG.parse_atom("\"1\"").is_err());
+    }
+
+    proptest! {
+        /// What is printed can be typed again, quotes, brackets, commas and all.
+        #[test]
+        fn printed_values_are_read_back(
+            map in btree_map(".*", ".*".prop_map(Atom::String), 0..4),
+            trunks in btree_set((0_i64..=4095).prop_map(Atom::Integer), 0..20),
+            name in ".*",
+        ) {
+            for (of, value) in [
+                (IDS, Value::Map(map)),
+                (TRUNKS, Value::Set(trunks)),
+                (NAME, Value::string(name)),
+            ] {
+                prop_assert_eq!(of.parse(&value.to_string()), Ok(value));
+            }
+        }
+
+        /// Nothing that can be typed panics or makes a huge set.
+        #[test]
+        fn any_text_is_read_or_refused(text in ".*", near in "[\\[{]?[-0-9a,=\" \\]}]*") {
+            for of in [TAG, TRUNKS, NAME, IDS, CABLE] {
+                for text in [&text, &near] {
+                    let _ = of.parse_atom(text);
+                    if let Ok(value) = of.parse(text) {
+                        prop_assert!(value.len() <= 4096 * text.len());
+                    }
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,11 @@
 //! A daemon in this process, with a configuration in a directory of its own, and `tramactl` to
 //! talk to it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper that fails is a test that fails"
+)]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::path::{Path, PathBuf};
