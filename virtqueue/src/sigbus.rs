@@ -125,11 +125,13 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     let address = unsafe { if (*info).si_code > 0 { (*info).si_addr() as usize } else { 0 } };
     if address != 0
         && let Some((slot, start, len)) = find(address)
-        && replace(start, len)
     {
-        slot.lost.store(true, Ordering::Relaxed);
-        LOSSES.fetch_add(1, Ordering::Release);
-        return;
+        // Before the pages change: whoever reads a zero of ours then also finds out why.
+        slot.lost.store(true, Ordering::SeqCst);
+        LOSSES.fetch_add(1, Ordering::SeqCst);
+        if replace(start, len) {
+            return;
+        }
     }
     pass_on(signal, info, context);
 }

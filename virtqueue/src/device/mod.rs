@@ -86,13 +86,14 @@ impl DeviceRing {
         }
         let seen = Index::new(self.raw.avail_idx());
         let waiting = seen.since(self.next);
+        // After the load, which may be what found the memory gone.
+        if self.setup.memory.is_lost() {
+            return Err(self.breaks(RingError::MemoryLost));
+        }
         if waiting > self.raw.size() {
             return Err(self.breaks(RingError::AvailJump));
         }
         self.seen = seen;
-        if self.setup.memory.is_lost() {
-            return Err(self.breaks(RingError::MemoryLost));
-        }
         Ok(waiting)
     }
 

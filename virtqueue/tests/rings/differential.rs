@@ -96,9 +96,9 @@ fn ring(own: u16) -> impl Strategy<Value = Ring> {
         let size = 1u16 << log;
         let table: Vec<_> = (0..size).map(|i| outer(i, size, own)).collect();
         let tables: Vec<_> = (0..32).map(|i| inner(i % 8, own)).collect();
-        let head = prop_oneof![60 => 0..size, 1 => any::<u16>()];
+        let head = prop_oneof![80 => 0..size, 1 => any::<u16>(), 1 => Just(size)];
         let heads = prop::collection::vec(head, 0..=usize::from(size));
-        let jump = prop_oneof![30 => Just(0u16), 1 => any::<u16>()];
+        let jump = prop_oneof![30 => Just(0u16), 1 => any::<u16>(), 1 => 1..3u16];
         (table, tables, heads, jump).prop_map(move |(table, tables, heads, jump)| Ring {
             size,
             next,

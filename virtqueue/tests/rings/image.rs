@@ -144,10 +144,6 @@ impl Image {
         self.write(A + AVAIL + 4 + 2 * u64::from(self.size), &index.to_le_bytes());
     }
 
-    pub fn avail_idx(&self) -> u16 {
-        self.read_u16(A + AVAIL + 2)
-    }
-
     pub fn used_idx(&self) -> u16 {
         self.read_u16(A + USED + 2)
     }
