@@ -179,7 +179,7 @@ impl MacTable {
             capacity,
             max_age: max_age(aging),
             hand: 0,
-            // Under its own seed the hash of the seed would be the same for all seeds.
+            // By a hasher other than the one it serves, so that the two secrets are unrelated.
             secret: FixedState::default().hash_one(seed),
             hasher: FixedState::with_seed(seed),
         }

@@ -290,6 +290,24 @@ fn two_floods_share_the_table() {
     table.check();
 }
 
+#[test]
+fn a_port_that_holds_as_many_as_any_displaces_its_own() {
+    let mut table = MacTable::new(30, AGING, 7);
+    for number in 0..30 {
+        table.learn(vlan(1), mac(number), PortIndex((number % 3) as u16), Time(0));
+    }
+    let mut next = 100..;
+    for port in [0, 1, 2, 1, 0].map(PortIndex) {
+        let newcomer = mac(next.next().unwrap());
+        assert_eq!(table.learn(vlan(1), newcomer, port, Time(0)), Learned::Evicted(port));
+    }
+    assert_eq!(
+        table.learn(vlan(1), mac(999), PortIndex(3), Time(0)),
+        Learned::Evicted(PortIndex(0))
+    );
+    table.check();
+}
+
 /// Patterns that a guest may send without knowing the seed. Returns the share of entries that are
 /// not in the first of their two buckets: the second cache line of a look-up.
 fn second_lines(addresses: impl Iterator<Item = MacAddr>, capacity: usize, seed: u64) -> f64 {
@@ -319,6 +337,7 @@ fn chosen_addresses_do_not_collide() {
         }
         // Keys that collide under another seed of the same hash.
         let other = MacTable::new(8192, AGING, seed + 1000);
+        assert_ne!(other.secret, MacTable::new(1, AGING, seed).secret);
         let same = (0..).map(scattered).filter(|address| other.homes(key(vlan(1), *address)).0 < 8);
         let chosen = 1.0 + second_lines(same, 1000, seed);
         assert!(chosen < 1.5 * random, "another seed's collisions: {chosen} lines");
