@@ -1,7 +1,7 @@
 //! Driver and device on two threads that sleep whenever the protocol lets them: a kick or a call
 //! that is lost shows as a sleeper whom nobody wakes.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -147,6 +147,87 @@ fn run(event_idx: bool, in_order: bool) {
     let waits = |event: &Event| event.waits.load(Ordering::Relaxed);
     let slept = (waits(&shared.kick), waits(&shared.call));
     assert!(received > 0 && slept.0 > 100 && slept.1 > 100, "{received} {slept:?}");
+}
+
+/// A notification without a lock or a system call around it, which would order the memory accesses
+/// that the protocol must order by itself.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Flag {
+    fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn wait(&self, who: &str) {
+        let mut deadline = None;
+        for round in 1u64.. {
+            if self.0.swap(false, Ordering::Relaxed) {
+                return;
+            }
+            std::hint::spin_loop();
+            if round % 512 == 0 {
+                let until = *deadline.get_or_insert_with(|| Instant::now() + DEADLINE);
+                assert!(Instant::now() < until, "the {who} waits and nobody tells it");
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+/// One frame at a time, both sides armed each time: every arming races with a publishing.
+fn ping_pong(event_idx: bool) {
+    const TURNS: usize = 100_000;
+    let features = RingFeatures { event_idx, ..RingFeatures::default() };
+    let options = DriverOptions { size: 4, features, shape: ChainShape::Single, buffer_size: 128 };
+    let memory = DriverMemory::new(options.memory_size()).unwrap();
+    let mut driver = DriverTx::new(&memory, options).unwrap();
+    let mut tx = TxQueue::new(driver.setup(memory.map())).unwrap();
+    let flags = Arc::new((Flag::default(), Flag::default()));
+    let other = flags.clone();
+    let device = thread::spawn(move || {
+        let (mut burst, mut taken) = (TxBurst::new(), 0);
+        while taken < TURNS {
+            tx.disarm();
+            let fetched = tx.fetch(&mut burst, 64).unwrap();
+            if fetched == 0 && !tx.arm() {
+                other.0.wait("device");
+            }
+            taken += fetched;
+            tx.complete(&burst);
+            if tx.publish() {
+                other.1.raise();
+            }
+        }
+    });
+    let (mut random, mut done) = (Random(3), 0);
+    for _ in 0..TURNS {
+        // So that each side meets the other at every point of its way.
+        (0..random.below(100)).for_each(|_| std::hint::spin_loop());
+        driver.send(&[0; HEADER_LEN], &[&[0; 60]]).unwrap();
+        if driver.publish() {
+            flags.0.raise();
+        }
+        loop {
+            driver.disarm();
+            let reclaimed = driver.reclaim().unwrap();
+            if reclaimed > 0 {
+                done += reclaimed;
+                break;
+            }
+            if !driver.arm() {
+                flags.1.wait("driver");
+            }
+        }
+    }
+    device.join().unwrap();
+    assert_eq!(done, TURNS);
+}
+
+#[test]
+fn every_arming_races_with_a_publishing() {
+    ping_pong(false);
+    ping_pong(true);
 }
 
 #[test]
