@@ -110,11 +110,11 @@ pub fn offloads(acknowledged: u64) -> Offloads {
     let mut taken = Offloads::CSUM;
     for (bit, offload) in [(NET_F_GUEST_TSO4, Offloads::TSO4), (NET_F_GUEST_TSO6, Offloads::TSO6)] {
         if acknowledged & bit != 0 {
-            taken = taken | offload;
+            taken |= offload;
         }
     }
     if taken != Offloads::CSUM && acknowledged & NET_F_GUEST_ECN != 0 {
-        taken = taken | Offloads::ECN;
+        taken |= Offloads::ECN;
     }
     taken
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 use trama_switch::{Engine, EngineError, PortFault, PortId, WorkerHandle};
-use trama_virtqueue::{GuestMemory, RingSetup};
+use trama_virtqueue::{GuestMemory, RingError, RingSetup};
 
 use crate::features;
 use crate::rings::{RingFds, Rings, RingsError};
@@ -92,9 +92,10 @@ impl Rings for SwitchPort {
     fn broken(&mut self) -> Option<String> {
         let fault = self.call(|engine, port| Ok(engine.port_fault(port))).ok()??;
         Some(match fault {
-            PortFault::Ring { index, error } => format!("the driver broke ring {index}: {error}"),
-            PortFault::MemoryLost => "the frontend took its memory away while it was in use".into(),
-            other => format!("the port failed: {other:?}"),
+            PortFault::MemoryLost | PortFault::Ring { error: RingError::MemoryLost, .. } => {
+                "the frontend took its memory away while it was in use".into()
+            }
+            fault => format!("the driver broke the rules of its rings: {fault}"),
         })
     }
 }

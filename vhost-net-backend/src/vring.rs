@@ -107,3 +107,41 @@ pub(crate) fn notifier(file: File) -> io::Result<OwnedFd> {
     fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
     Ok(fd)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(user_addr: u64, size: u64) -> RegionSpec {
+        let file = Arc::new(File::open("/dev/null").unwrap());
+        RegionSpec { guest_phys: 0, user_addr, size, file_offset: 0, file }
+    }
+
+    #[test]
+    fn each_part_of_a_ring_lies_in_one_region() {
+        let (desc, avail, used) = (0x10_0000, 0x10_1000, 0x10_2000);
+        let mut vring = Vring { size: Some(256), ..Vring::default() };
+        assert!(!vring.lies_in(&[region(0, u64::MAX)]), "without addresses");
+        vring.addresses = Some(Addresses { desc, avail, used });
+        let end = used + 6 + 8 * 256 - desc;
+        assert!(vring.lies_in(&[region(0, 0x1000), region(desc, end)]));
+        assert!(!vring.lies_in(&[region(desc, end - 1)]));
+        assert!(!vring.lies_in(&[region(desc + 1, end)]));
+        assert!(vring.lies_in(&[region(used, 0x1000), region(desc, 0x2000)]), "in different ones");
+        assert!(!vring.lies_in(&[region(desc, 0x800), region(desc + 0x800, end)]), "across two");
+        assert!(!vring.lies_in(&[]));
+        vring.addresses = Some(Addresses { desc: u64::MAX - 15, avail, used });
+        assert!(!vring.lies_in(&[region(desc, end)]));
+    }
+
+    #[test]
+    fn a_notifier_is_an_eventfd_and_never_blocks() {
+        use rustix::event::{EventfdFlags, eventfd};
+        let event = eventfd(0, EventfdFlags::empty()).unwrap();
+        let fd = notifier(File::from(event)).unwrap();
+        assert!(fcntl_getfl(&fd).unwrap().contains(OFlags::NONBLOCK));
+        assert!(rustix::io::fcntl_getfd(&fd).unwrap().contains(FdFlags::CLOEXEC));
+        let (pipe, _) = rustix::pipe::pipe().unwrap();
+        assert!(notifier(File::from(pipe)).unwrap_err().to_string().contains("not an eventfd"));
+    }
+}

@@ -1,5 +1,6 @@
 //! Frames from one frontend to another: the `vhost` crate's frontend and the driver side of our
 //! rings, through sessions and a running worker.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use support::eventually;
+use support::{Memory, Peer, SET_VRING_ENABLE, event, eventually};
 use trama_frame::vnet::VnetHeader;
 use trama_switch::{
     Device, DummyHandle, NetworkSettings, PortId, PortSettings, Spin, VhostDevice, VlanMode,
@@ -140,7 +141,11 @@ impl Card {
 
     fn start(&mut self, ring: usize, base: u16) {
         let pair = ring / 2;
-        let at = if ring % 2 == 0 { self.rx[pair].addresses() } else { self.tx[pair].addresses() };
+        let at = if ring.is_multiple_of(2) {
+            self.rx[pair].addresses()
+        } else {
+            self.tx[pair].addresses()
+        };
         let data = VringConfigData {
             queue_max_size: SIZE,
             queue_size: SIZE,
@@ -321,13 +326,41 @@ fn a_driver_that_breaks_its_ring_is_disconnected_and_may_come_back() {
     spec.file.write_all_at(&40_000u16.to_le_bytes(), spec.file_offset + avail + 2).unwrap();
     card.kicks[1].write(1).unwrap();
     eventually("the connection is closed", || {
-        session.status().last_error.is_some_and(|error| error.contains("driver broke ring 1"))
+        session
+            .status()
+            .last_error
+            .is_some_and(|error| error.contains("ring 1: the available index jumped"))
     });
     assert!(card.frontend.get_features().is_err());
     drop(card);
     let mut card = Card::plug(connect(&switch.path("s")), features::ALL, 1);
     card.send(0, &frame(0xff, 1, 1));
     eventually("it works again", || !dummy.captured().is_empty());
+}
+
+#[test]
+fn a_frontend_that_takes_its_memory_away_loses_its_connection_only() {
+    let switch = Switch::new();
+    let dummy = switch.dummy();
+    let session = switch.session("s", Role::Server, 1);
+    let other = switch.session("other", Role::Server, 1);
+    let memory = Memory::new(0, 0x7f00_0000_0000, 1 << 20);
+    let peer = Peer::connect(&switch.path("s"));
+    peer.set_up(&memory);
+    for ring in 0..2 {
+        peer.describe_ring(ring, &memory, &event());
+        peer.vring(SET_VRING_ENABLE, ring, 1);
+    }
+    let mut neighbour = Card::plug(connect(&switch.path("other")), features::ALL, 1);
+    memory.file.set_len(0).unwrap();
+    dummy.inject(VnetHeader::default(), &frame(0xff, 9, 1)).unwrap();
+    assert_eq!(neighbour.receive(), frame(0xff, 9, 1));
+    eventually("the connection is closed", || {
+        session.status().last_error.is_some_and(|error| error.contains("took its memory away"))
+    });
+    neighbour.send(0, &frame(0xff, 2, 2));
+    eventually("the neighbour's frame comes out", || !dummy.captured().is_empty());
+    assert_eq!(other.status().last_error, None);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Both ends of a session under test: rings that only note what they are told, and a frontend
 //! that sends any bytes it likes.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
