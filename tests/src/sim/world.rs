@@ -1,0 +1,389 @@
+//! An engine and the model of it, side by side.
+
+use std::sync::Arc;
+
+use trama_frame::VnetHeader;
+use trama_switch::counters::PortSnapshot;
+use trama_switch::{
+    Captured, DropReason, Engine, MacTable, NetworkId, NetworkSettings, PortCounters, PortId,
+    PortSettings, Time,
+};
+
+use super::Coverage;
+use super::frames::Frame;
+use super::plug::{Plug, PlugKind};
+use super::rng::Rng;
+use super::steps::{NETWORKS, PORTS, Step};
+use crate::model::{self, Fdb, Model, Room};
+
+/// Rounds after which an engine that still moves frames is stuck.
+const MAX_ROUNDS: usize = 1000;
+/// Rounds, of a microsecond each, that an engine may hold back frames to serve them together.
+const HOLD_ROUNDS: usize = 20;
+
+/// A port of the engine.
+struct Port {
+    id: PortId,
+    plug: Plug,
+    counters: Arc<PortCounters>,
+    settings: PortSettings,
+    stalled: bool,
+}
+
+/// An engine and the model of it.
+pub struct World {
+    engine: Engine,
+    model: Model,
+    networks: Vec<Option<NetworkId>>,
+    ports: Vec<Option<Port>>,
+    /// For the parts of headers that mean nothing.
+    noise: Rng,
+    rounds: u64,
+    /// What ports had counted when they were removed.
+    removed: Vec<PortSnapshot>,
+}
+
+impl World {
+    /// An engine without networks and ports, keyed with `seed`.
+    pub fn new(seed: u64) -> World {
+        let mut model = Model::default();
+        model.networks.resize(NETWORKS, None);
+        model.ports.resize(PORTS, None);
+        World {
+            engine: Engine::new(seed),
+            model,
+            networks: vec![None; NETWORKS],
+            ports: (0..PORTS).map(|_| None).collect(),
+            noise: Rng::new(seed ^ 0x006e_6f69_7365),
+            rounds: 0,
+            removed: Vec::new(),
+        }
+    }
+
+    /// Whole ticks, so that ages are exact, and within them a little progress with each round.
+    fn now(&self) -> Time {
+        Time((self.model.now * MacTable::TICK.as_nanos() as u64) + self.rounds * 1000)
+    }
+
+    /// Does a step to both.
+    pub fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Send { port, frames } => self.send(*port, frames),
+            Step::Wait { ticks } => {
+                self.model.now += ticks;
+                if *ticks > 0 {
+                    self.rounds = 0;
+                }
+            }
+            Step::SetNetwork { network, mtu, capacity, aging } => {
+                self.set_network(*network, *mtu, *capacity, *aging);
+            }
+            Step::RemoveNetwork { network } => self.remove_network(*network),
+            Step::Flush { network } => self.flush(*network),
+            Step::Add { port, .. } if self.ports[*port].is_none() => self.add(step),
+            Step::Add { .. } => {}
+            Step::Stall { port, stalled } => {
+                if let Some(port) = &mut self.ports[*port] {
+                    port.stalled = *stalled;
+                }
+            }
+            Step::Remove { port }
+            | Step::SetVlan { port, .. }
+            | Step::Move { port, .. }
+            | Step::Cable { port, .. }
+            | Step::Detach { port }
+            | Step::Rings { port, .. }
+            | Step::SetOffloads { port, .. } => {
+                if self.ports[*port].is_some() {
+                    self.change(*port, step);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, step: &Step) {
+        let Step::Add { port, network, vlan, offloads, plug } = step else { return };
+        let settings = PortSettings {
+            name: format!("port{port}"),
+            network: network.and_then(|network| self.networks[network]),
+            vlan: vlan.clone(),
+            cable: true,
+        };
+        let room = match *plug {
+            PlugKind::Queues(count) => Room::Frames(count),
+            PlugKind::Guest { buffers, buffer_size: size, features, .. } => {
+                Room::Buffers { count: usize::from(buffers), size, mergeable: features.mergeable }
+            }
+        };
+        let (device, mut plug) = plug.build(*offloads);
+        let (id, counters) = self.engine.add_port(settings.clone(), device).unwrap();
+        self.engine.set_offloads(id, *offloads);
+        plug.start(&mut self.engine, id);
+        self.ports[*port] = Some(Port { id, plug, counters, settings, stalled: false });
+        self.model.ports[*port] = Some(model::Port {
+            network: network.filter(|network| self.networks[*network].is_some()),
+            vlan: vlan.clone(),
+            cable: true,
+            offloads: *offloads,
+            room,
+            ready: true,
+            queue: Vec::new(),
+            counters: Default::default(),
+        });
+    }
+
+    /// A change of one port that is there.
+    fn change(&mut self, index: usize, step: &Step) {
+        let port = self.ports[index].as_mut().unwrap();
+        let expected = self.model.ports[index].as_mut().unwrap();
+        let flushes = match step {
+            Step::SetVlan { vlan, .. } => {
+                port.settings.vlan = vlan.clone();
+                std::mem::replace(&mut expected.vlan, vlan.clone()) != *vlan
+            }
+            Step::Move { network, .. } => {
+                let network = network.filter(|network| self.networks[*network].is_some());
+                port.settings.network = network.and_then(|network| self.networks[network]);
+                std::mem::replace(&mut expected.network, network) != network
+            }
+            Step::Cable { is_in, .. } => {
+                port.settings.cable = *is_in;
+                expected.cable = *is_in;
+                false
+            }
+            Step::SetOffloads { offloads, .. } => {
+                self.engine.set_offloads(port.id, *offloads);
+                expected.offloads = *offloads;
+                return;
+            }
+            Step::Rings { run, .. } => {
+                if *run {
+                    port.plug.start(&mut self.engine, port.id);
+                } else {
+                    port.plug.stop(&mut self.engine, port.id);
+                }
+                expected.ready = *run || matches!(expected.room, Room::Frames(_));
+                return;
+            }
+            Step::Detach { .. } => {
+                port.plug.stop(&mut self.engine, port.id);
+                self.engine.detach(port.id);
+                if expected.ready {
+                    port.plug.start(&mut self.engine, port.id);
+                }
+                self.model.flush_port(index);
+                return;
+            }
+            _ => {
+                self.engine.remove_port(port.id).unwrap();
+                self.ports[index] = None;
+                self.removed.extend(self.model.ports[index].take().map(|port| port.counters));
+                self.model.flush_port(index);
+                return;
+            }
+        };
+        self.engine.set_port(port.id, port.settings.clone()).unwrap();
+        if flushes {
+            self.model.flush_port(index);
+        }
+    }
+
+    fn set_network(&mut self, index: usize, mtu: u16, capacity: usize, aging: u64) {
+        let settings = NetworkSettings {
+            name: format!("network{index}"),
+            mtu,
+            mac_table_size: capacity,
+            mac_aging: MacTable::TICK * u32::try_from(aging).unwrap(),
+        };
+        let Some(id) = self.networks[index] else {
+            self.networks[index] = Some(self.engine.add_network(settings));
+            let mtu = usize::from(mtu);
+            let learned = Fdb::new();
+            self.model.networks[index] = Some(model::Network { mtu, capacity, aging, learned });
+            return;
+        };
+        let now = self.model.now;
+        let before = self.model.networks[index].as_ref().unwrap().live(now);
+        self.engine.set_network(id, settings).unwrap();
+        let observed = self.observed(index);
+        let network = self.model.networks[index].as_mut().unwrap();
+        (network.mtu, network.capacity, network.aging) = (usize::from(mtu), capacity, aging);
+        if network.learned.len() <= capacity {
+            let lost = |key| before.contains_key(key) && !observed.contains_key(key);
+            assert!(!network.live(now).keys().any(lost), "an address that fits was lost");
+        }
+        // Whom a smaller table gives up, and what a longer ageing time brings back, is its choice.
+        let is_dead = |seen: u64| now - seen > aging;
+        network.learned.retain(|key, (_, seen)| observed.contains_key(key) || is_dead(*seen));
+    }
+
+    fn remove_network(&mut self, index: usize) {
+        let Some(id) = self.networks[index].take() else { return };
+        self.engine.remove_network(id).unwrap();
+        self.model.networks[index] = None;
+        for port in self.model.ports.iter_mut().flatten() {
+            port.network = port.network.filter(|network| *network != index);
+        }
+        for port in self.ports.iter_mut().flatten() {
+            port.settings.network = port.settings.network.filter(|network| *network != id);
+        }
+    }
+
+    fn flush(&mut self, network: Option<usize>) {
+        match network {
+            Some(network) => {
+                let Some(id) = self.networks[network] else { return };
+                self.engine.flush_fdb(Some(id));
+                self.model.networks[network].as_mut().unwrap().learned.clear();
+            }
+            None => {
+                self.engine.flush_fdb(None);
+                self.model.networks.iter_mut().flatten().for_each(|n| n.learned.clear());
+            }
+        }
+    }
+
+    /// Frames arrive in one go; one by one where the MAC table may be full, because there the
+    /// model must see what the switch gave up.
+    fn send(&mut self, index: usize, frames: &[Frame]) {
+        let Some(expected) = &self.model.ports[index] else { return };
+        if !expected.ready {
+            return;
+        }
+        let network = expected.network;
+        let may_be_full = network.is_some_and(|network| {
+            let network = self.model.networks[network].as_ref().unwrap();
+            network.learned.len() + frames.len() > network.capacity
+        });
+        let plug = &self.ports[index].as_ref().unwrap().plug;
+        let (room, longest) = (plug.room(), plug.longest());
+        let can_send = |frame: &&Frame| frame.bytes().len() <= longest;
+        let frames: Vec<Frame> = frames.iter().filter(can_send).cloned().collect();
+        for frames in frames.chunks(if may_be_full { 1 } else { room }) {
+            for frame in frames {
+                let header = self.noisy(frame.header());
+                let port = self.ports[index].as_mut().unwrap();
+                port.plug.send(header, &frame.bytes());
+            }
+            self.settle();
+            self.ports[index].as_mut().unwrap().plug.reclaim(frames.len());
+            let observed = may_be_full.then(|| self.observed(network.unwrap()));
+            frames.iter().for_each(|frame| self.model.send(index, frame, observed.as_ref()));
+        }
+    }
+
+    /// The header as a careless sender fills it in: what means nothing is anything.
+    fn noisy(&mut self, mut header: VnetHeader) -> VnetHeader {
+        if self.noise.chance(1, 2) {
+            return header;
+        }
+        let mut any = || self.noise.next() as u16;
+        header.num_buffers = any();
+        header.hdr_len = any();
+        header.flags |= any() as u8 & 0xfc;
+        if header.gso_type == 0 {
+            header.gso_size = any();
+        }
+        if header.flags & 1 == 0 && header.gso_type == 0 {
+            (header.csum_start, header.csum_offset) = (any(), any());
+        }
+        header
+    }
+
+    /// Lets the engine work until it is done: nothing moves for longer than it holds back frames
+    /// under load.
+    fn settle(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..MAX_ROUNDS {
+            self.rounds += 1;
+            quiet = if self.engine.poll(self.now()) { 0 } else { quiet + 1 };
+            if quiet > HOLD_ROUNDS {
+                return;
+            }
+        }
+        panic!("the engine still moves frames after {MAX_ROUNDS} rounds");
+    }
+
+    /// What the switch has learned on a network.
+    fn observed(&self, network: usize) -> Fdb {
+        let Some(id) = self.networks[network] else { return Fdb::new() };
+        let entries = self.engine.fdb(id, self.now());
+        let fdb: Fdb = entries
+            .iter()
+            .map(|(port, entry)| {
+                let is_it = |place: &Option<Port>| place.as_ref().is_some_and(|p| p.id == *port);
+                let port = self.ports.iter().position(is_it).expect("a learned port exists");
+                let age = entry.age.as_nanos() / MacTable::TICK.as_nanos();
+                ((entry.vlan.get(), entry.mac), (port, self.model.now - age as u64))
+            })
+            .collect();
+        assert_eq!(fdb.len(), entries.len(), "an address is listed twice");
+        fdb
+    }
+
+    /// Adds what was met so far.
+    pub fn add_to(mut self, coverage: &mut Coverage) {
+        self.removed.extend(self.model.ports.iter().flatten().map(|port| port.counters));
+        self.removed.iter().for_each(|counters| coverage.add(counters));
+        coverage.evictions += self.model.evictions;
+        coverage.unicast += self.model.unicast;
+        coverage.moves += self.model.moves;
+    }
+
+    /// Everything that can be seen of the engine must be as the model has it.
+    pub fn compare(&mut self) {
+        for network in 0..NETWORKS {
+            let expected = self.model.networks[network].as_ref();
+            let expected = expected.map_or_else(Fdb::new, |network| network.live(self.model.now));
+            assert_eq!(
+                self.observed(network),
+                expected,
+                "addresses of network {network} (switch, model)"
+            );
+        }
+        for index in 0..PORTS {
+            let (Some(port), Some(expected)) =
+                (&mut self.ports[index], &mut self.model.ports[index])
+            else {
+                continue;
+            };
+            compare_counters(index, &port.counters.snapshot(), &expected.counters);
+            if !port.stalled {
+                let got = port.plug.receive();
+                compare_frames(index, &got, &std::mem::take(&mut expected.queue));
+            }
+        }
+    }
+}
+
+fn compare_counters(port: usize, got: &PortSnapshot, expected: &PortSnapshot) {
+    for reason in DropReason::ALL {
+        let dropped = [got, expected].map(|counters| counters.dropped(*reason));
+        let name = reason.name();
+        assert_eq!(dropped[0], dropped[1], "{name} drops at port {port} (switch, model)");
+    }
+    assert_eq!(got, expected, "counters of port {port} (switch, model)");
+}
+
+fn compare_frames(port: usize, got: &[Captured], expected: &[Captured]) {
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+        assert_eq!(
+            got.header, expected.header,
+            "header of frame {index} at port {port} (switch, model)"
+        );
+        if got.bytes != expected.bytes {
+            let differ = got.bytes.iter().zip(&expected.bytes).position(|(a, b)| a != b);
+            let from = differ.unwrap_or(0);
+            let show = |bytes: &[u8]| format!("{:02x?}", &bytes[from..bytes.len().min(from + 24)]);
+            panic!(
+                "frame {index} at port {port} differs from byte {from}: switch {} ({} bytes), \
+                 model {} ({} bytes)",
+                show(&got.bytes),
+                got.bytes.len(),
+                show(&expected.bytes),
+                expected.bytes.len()
+            );
+        }
+    }
+    assert_eq!(got.len(), expected.len(), "frames out of port {port} (switch, model)");
+}
