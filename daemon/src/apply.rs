@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use trama_frame::MacAddr;
 use trama_switch::counters::PortCounters;
 use trama_switch::{
     Device, Engine, NetworkId, NetworkSettings, PortFault, PortId, PortSettings, Tap, TapOptions,
@@ -55,8 +56,8 @@ pub(crate) struct RunningPort {
     pub(crate) id: PortId,
     pub(crate) counters: Arc<PortCounters>,
     settings: PortSettings,
-    /// The device's own hardware address, where it can be read.
-    pub(crate) mac: Option<String>,
+    /// The hardware address of a TAP device.
+    pub(crate) mac: Option<MacAddr>,
     /// The session of a vhost-user port.
     pub(crate) session: Option<Session>,
 }
@@ -243,8 +244,8 @@ impl Machine {
         let added = self.on_worker(worker, move |engine, _| engine.add_port(wanted, device))?;
         let (id, counters) = added.map_err(|error| error.to_string())?;
         let mac = match &port.interface {
-            Interface::Tap(TapConfig { ifname, netns: None, .. }) => hardware_address(ifname),
-            _ => None,
+            Interface::VhostUser(_) => None,
+            Interface::Tap(device) => Some(hardware_address(device)),
         };
         let running = RunningPort { worker, id, counters, settings, mac, session: None };
         let connected = match &port.interface {
@@ -330,20 +331,32 @@ impl Machine {
     }
 }
 
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 fn open_tap(device: &TapConfig, mtu: u16) -> Result<Tap, String> {
     let options = TapOptions {
         ifname: device.ifname.clone(),
         netns: device.netns.clone(),
         address: device.address.clone(),
         mtu,
-        mac: None,
+        mac: Some(convert::tap_mac(&convert::machine_id(), device)),
         vnet_header: true,
     };
     Tap::open(&options).map_err(|error| error.to_string())
 }
 
-/// The hardware address of a device in our own network namespace.
-fn hardware_address(ifname: &str) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/sys/class/net/{ifname}/address")).ok()?;
-    Some(text.trim().to_owned())
+/// The hardware address of a TAP device: as the system shows it, which may be that of an earlier
+/// maker, or, in a namespace that we do not see, as we made it.
+fn hardware_address(device: &TapConfig) -> MacAddr {
+    let shown = || {
+        let path = format!("/sys/class/net/{}/address", device.ifname);
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    let ours = device.netns.is_none();
+    let shown = if ours { shown() } else { None };
+    shown.unwrap_or_else(|| convert::tap_mac(&convert::machine_id(), device))
 }

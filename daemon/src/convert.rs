@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use trama_frame::VlanId;
+use trama_frame::{MacAddr, VlanId};
 use trama_switch as switch;
 use trama_vhost_net_backend as vhost;
 
-use crate::config::model::{Network, Port, Role, Spin, Vlan, VlanMode};
+use crate::config::model::{Network, Port, Role, Spin, Tap, Vlan, VlanMode};
 
 pub fn spin(spin: Spin) -> switch::Spin {
     match spin {
@@ -41,6 +41,25 @@ pub fn port(port: &Port, network: Option<switch::NetworkId>) -> switch::PortSett
     }
 }
 
+/// A hardware address for a TAP device that is the same after every restart, so that the
+/// neighbours' ARP caches stay right: made of the machine's identity and the device's names.
+/// `machine` is any text that other machines do not have.
+pub fn tap_mac(machine: &str, tap: &Tap) -> MacAddr {
+    let names = format!("{machine}/{}/{}", tap.netns.as_deref().unwrap_or_default(), tap.ifname);
+    let digest = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, names.as_bytes());
+    let [first, b, c, d, e, f, ..] = *digest.as_bytes();
+    // Locally administered, unicast (IEEE 802, section 8.2).
+    MacAddr([first & 0xfc | 0x02, b, c, d, e, f])
+}
+
+/// The machine's identity as far as it has one.
+pub fn machine_id() -> String {
+    ["/etc/machine-id", "/proc/sys/kernel/hostname"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok().filter(|id| !id.trim().is_empty()))
+        .unwrap_or_default()
+}
+
 pub fn vlan(vlan: &Vlan) -> switch::VlanMode {
     // Validation lets no other value through; "none" is where Open vSwitch puts them, too.
     let id = |vlan: u16| VlanId::new(vlan).unwrap_or(VlanId::NONE);
@@ -54,5 +73,25 @@ pub fn vlan(vlan: &Vlan) -> switch::VlanMode {
         VlanMode::Trunk => switch::VlanMode::Trunk { trunks: trunks() },
         VlanMode::NativeTagged => switch::VlanMode::NativeTagged { tag, trunks: trunks() },
         VlanMode::NativeUntagged => switch::VlanMode::NativeUntagged { tag, trunks: trunks() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taps_address_is_stable_and_its_own() {
+        let tap = |ifname: &str, netns: Option<&str>| Tap {
+            ifname: ifname.into(),
+            netns: netns.map(str::to_owned),
+            address: Vec::new(),
+        };
+        let mac = tap_mac("here", &tap("host1", None));
+        assert_eq!(mac, tap_mac("here", &tap("host1", None)));
+        assert_ne!(mac, tap_mac("there", &tap("host1", None)));
+        assert_ne!(mac, tap_mac("here", &tap("host2", None)));
+        assert_ne!(mac, tap_mac("here", &tap("host1", Some("h1"))));
+        assert_eq!(mac.0[0] & 3, 2, "locally administered, unicast");
     }
 }

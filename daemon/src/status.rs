@@ -176,7 +176,7 @@ impl Machine {
             not_running: self.failed.get(&port.name).cloned(),
             link: running.is_some() && has_peer && port.cable && port.network.is_some(),
             vhost,
-            mac: running.and_then(|running| running.mac.clone()),
+            mac: running.and_then(|running| running.mac).map(|mac| mac.to_string()),
             counters: running.map(|port| counts(&port.counters.snapshot())).unwrap_or_default(),
         }
     }
