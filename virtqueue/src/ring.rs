@@ -64,6 +64,22 @@ pub struct RingSetup {
     pub memory: Arc<GuestMemory>,
 }
 
+impl RingSetup {
+    /// The same ring, to go on from the used index that its memory holds.
+    ///
+    /// After a device side died, its frontend may not know how far it came: DPDK's virtio-user
+    /// says 0. Completion is in order, so the used index alone tells what is done; where the two
+    /// agree, as they do after a clean stop, nothing changes. A driver that lies here garbles its
+    /// own ring. An unusable setup stays as it is, for the ring's constructor to refuse.
+    #[must_use]
+    pub fn resumed_from_used(mut self) -> RingSetup {
+        if let Ok(raw) = RawRing::resolve(&self) {
+            self.next = raw.used_idx();
+        }
+        self
+    }
+}
+
 /// Bytes of each part of a ring of `size`: descriptor table, available ring, used ring. The latter
 /// two end with an event index if EVENT_IDX is negotiated.
 pub(crate) fn part_sizes(size: u16, event_idx: bool) -> [u32; 3] {

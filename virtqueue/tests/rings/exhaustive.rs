@@ -185,6 +185,26 @@ fn indirect_tables_have_a_length() {
     assert_eq!(error(16 * 1024, false), Some(RingError::IndirectNotNegotiated));
 }
 
+#[test]
+fn a_table_does_not_refer_to_another() {
+    let image = Image::new(2);
+    let mut burst = TxBurst::new();
+    let indirect = |addr| Desc { addr, len: 16, flags: INDIRECT, next: 0 };
+    image.write(TABLES + 16, &Desc { addr: C, len: 80, flags: 0, next: 0 }.bytes());
+    image.set_desc(0, indirect(TABLES));
+    image.set_avail(0, &[0]);
+    for (inner, expected) in [
+        (Desc { addr: C, len: 80, flags: 0, next: 0 }, None),
+        (indirect(TABLES + 16), Some(RingError::NestedIndirect)),
+        (indirect(TABLES), Some(RingError::NestedIndirect)),
+    ] {
+        image.write(TABLES, &inner.bytes());
+        let mut queue = TxQueue::new(image.setup(0, FEATURES)).unwrap();
+        assert_eq!(queue.fetch(&mut burst, 1), Ok(1));
+        assert_eq!(burst.error(0), expected);
+    }
+}
+
 /// One way to cut the header's 12 bytes: bit `i` of `cuts` cuts after byte `i + 1`.
 fn pieces(cuts: u32) -> Vec<u32> {
     let mut pieces = vec![];

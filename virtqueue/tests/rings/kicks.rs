@@ -186,10 +186,12 @@ fn ping_pong(event_idx: bool) {
     let flags = Arc::new((Flag::default(), Flag::default()));
     let other = flags.clone();
     let device = thread::spawn(move || {
-        let (mut burst, mut taken) = (TxBurst::new(), 0);
+        let (mut burst, mut taken, mut random) = (TxBurst::new(), 0, Random(5));
         while taken < TURNS {
             tx.disarm();
             let fetched = tx.fetch(&mut burst, 64).unwrap();
+            // So that each side meets the other at every point of its way.
+            (0..random.below(12)).for_each(|_| std::hint::spin_loop());
             if fetched == 0 && !tx.arm() {
                 other.0.wait("device");
             }
@@ -202,8 +204,7 @@ fn ping_pong(event_idx: bool) {
     });
     let (mut random, mut done) = (Random(3), 0);
     for _ in 0..TURNS {
-        // So that each side meets the other at every point of its way.
-        (0..random.below(100)).for_each(|_| std::hint::spin_loop());
+        (0..random.below(12)).for_each(|_| std::hint::spin_loop());
         driver.send(&[0; HEADER_LEN], &[&[0; 60]]).unwrap();
         if driver.publish() {
             flags.0.raise();
