@@ -177,7 +177,7 @@ impl Flag {
 
 /// One frame at a time, both sides armed each time: every arming races with a publishing.
 fn ping_pong(event_idx: bool) {
-    const TURNS: usize = 100_000;
+    const TURNS: usize = 50_000;
     let features = RingFeatures { event_idx, ..RingFeatures::default() };
     let options = DriverOptions { size: 4, features, shape: ChainShape::Single, buffer_size: 128 };
     let memory = DriverMemory::new(options.memory_size()).unwrap();
