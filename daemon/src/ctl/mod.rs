@@ -1,7 +1,7 @@
 //! The commands of `tramactl`, as `ovs-vsctl` users know them, over a draft of the configuration.
 //!
 //! A transaction is a list of commands. [`parse`] looks each up in the one [`table::COMMANDS`]
-//! and checks options and arity; [`run`] lets them edit one [`draft::Draft`] in order, each
+//! and checks options and arity; [`run`] lets them edit one `Draft` in order, each
 //! seeing what those before it did. Whether the outcome is valid, and what of the running switch
 //! changes, is decided afterwards and as a whole. What a command shows of the running switch is
 //! what ran when the transaction began ([`Snapshot`]); what it does to it beside the

@@ -3,7 +3,7 @@
 //!
 //! Three notations meet here. *Text* (`[10, 20]`, `{a=b}`) is what people type and read; *bare*
 //! (`10 20`) is text for scripts; *JSON* is that of RFC 7047, section 5.1, and also what travels
-//! between `tramad` and `tramactl`. What a column accepts is the business of [`super::types`].
+//! between `tramad` and `tramactl`. What a column accepts is the business of `types`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
