@@ -168,8 +168,10 @@ impl Daemon {
     /// # Errors
     /// Everything that is wrong with the file; nothing has changed.
     pub fn reload(&self) -> Result<Committed<()>, Vec<Diagnostic>> {
-        let config = Self::read(&self.file).map_err(|error| error.diagnostics(&self.file))?;
+        // Locked first: a transaction that saves meanwhile must not be taken back by what was read
+        // before it.
         let mut inner = self.lock();
+        let config = Self::read(&self.file).map_err(|error| error.diagnostics(&self.file))?;
         let steps = plan(&inner.config, &config);
         inner.change_to(config, &steps);
         inner.retry();
