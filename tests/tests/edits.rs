@@ -138,6 +138,9 @@ fn edit(tramad: &Tramad, model: &mut Model, random: &mut Random) -> String {
         }
         2 | 3 => {
             let tag = random.tag();
+            if !port.trunks.is_empty() {
+                return refused(tramad, &format!("set Port {name} tag={tag}"));
+            }
             port.tag = Some(tag);
             ctl(tramad, format!("set Port {name} tag={tag}"))
         }
@@ -147,6 +150,9 @@ fn edit(tramad: &Tramad, model: &mut Model, random: &mut Random) -> String {
         }
         5 => {
             let trunk = random.tag();
+            if port.tag.is_some() {
+                return refused(tramad, &format!("add Port {name} trunks {trunk}"));
+            }
             port.trunks.insert(trunk);
             ctl(tramad, format!("add Port {name} trunks {trunk}"))
         }
@@ -172,6 +178,14 @@ fn edit_network(tramad: &Tramad, model: &mut Model, random: &mut Random) -> Stri
 fn ctl(tramad: &Tramad, line: String) -> String {
     tramad.ctl(&line);
     line
+}
+
+/// An access port has no trunks: such an edit must change nothing.
+fn refused(tramad: &Tramad, line: &str) -> String {
+    let answer = tramad.try_ctl(&line.split_whitespace().collect::<Vec<_>>());
+    assert_ne!(answer.status, 0, "tramactl {line}");
+    assert!(answer.text.contains("trunks"), "tramactl {line}: {}", answer.text);
+    format!("{line}, which was refused")
 }
 
 fn add(tramad: &Tramad, name: &str, port: &Port) -> String {

@@ -149,6 +149,8 @@ impl<R: Rings> Handler<R> {
                 ));
             }
         }
+        // Frontends differ in whether SET_VRING_BASE knows how far a backend came that died.
+        let setup = setup.resumed_from_used();
         self.rings.start(index, setup, fds).or_else(|error| refuse_ring(index, error))?;
         self.vrings[index].running = true;
         Ok(())

@@ -40,7 +40,8 @@ pub struct TapOptions {
     pub address: Vec<(IpAddr, u8)>,
     /// The interface's MTU in bytes.
     pub mtu: u16,
-    /// The interface's hardware address; none: the kernel draws one.
+    /// The interface's hardware address; none: the kernel draws one. A persistent device keeps
+    /// its own.
     pub mac: Option<MacAddr>,
     /// Whether frames carry a virtio-net header, so that large segments and checksums pass
     /// through unfinished. True unless something cannot take it.

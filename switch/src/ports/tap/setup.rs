@@ -125,7 +125,7 @@ fn make(options: &TapOptions) -> Result<Tap, Failure> {
             })?;
     attach(&fd, options)?;
     let offloads = if options.vnet_header { enable_offloads(&fd)? } else { disable_offloads(&fd)? };
-    configure(options)?;
+    configure(options, is_persistent(&fd)?)?;
     let vnet_header = options.vnet_header;
     Ok(Tap { fd, offloads, vnet_header, gone: false, watched: None })
 }
@@ -189,15 +189,25 @@ fn set_offload(fd: &OwnedFd, flags: u32) -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Hardware address, MTU, addresses, up.
-fn configure(options: &TapOptions) -> Result<(), Failure> {
+/// Whether the device was there before us and stays after us.
+fn is_persistent(fd: &OwnedFd) -> Result<bool, Failure> {
+    let mut request = request("");
+    ioctl(fd, libc::TUNGETIFF, &mut request)
+        .map_err(|error| Failure::new("look at the device (TUNGETIFF)", error, ""))?;
+    // SAFETY: the request that succeeded wrote this field.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(c_int::from(flags) & libc::IFF_PERSIST != 0)
+}
+
+/// Hardware address, MTU, addresses, up. A persistent device keeps its hardware address.
+fn configure(options: &TapOptions, persistent: bool) -> Result<(), Failure> {
     let name = &options.ifname;
     let fail = |step: &str, error: io::Error| {
         let denied = error.raw_os_error() == Some(libc::EPERM);
         Failure::new(step, error, if denied { NEEDS_ADMIN } else { "" })
     };
     let inet = open_socket(AddressFamily::INET).map_err(|e| fail("open a socket", e))?;
-    if let Some(mac) = options.mac {
+    if let Some(mac) = options.mac.filter(|_| !persistent) {
         set_mac(&inet, name, mac).map_err(|e| fail(&format!("set hardware address {mac}"), e))?;
     }
     set_mtu(&inet, name, options.mtu).map_err(|e| fail(&format!("set MTU {}", options.mtu), e))?;
