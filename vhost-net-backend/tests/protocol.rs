@@ -4,6 +4,7 @@
 mod support;
 
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 
 use support::*;
 use trama_vhost_net_backend::features::{self, VHOST_USER_PROTOCOL_FEATURES};
@@ -124,6 +125,17 @@ fn the_index_survives_disable_and_is_what_get_vring_base_answers() {
     s.rings.told().used = 1;
     assert_eq!(s.peer.base(1), 10);
     assert_eq!(s.rings.log(), ["stop 1"]);
+}
+
+#[test]
+fn a_ring_goes_on_at_its_used_index_whatever_the_frontend_says() {
+    // DPDK's virtio-user says 0 to a backend that was started anew under it.
+    let s = setting(|_| ());
+    s.peer.set_up(&s.memory);
+    s.memory.file.write_all_at(&77u16.to_le_bytes(), 0x2002).unwrap();
+    s.peer.describe_ring(0, &s.memory, &event());
+    s.peer.vring(SET_VRING_ENABLE, 0, 1);
+    assert_eq!(s.rings.told().running[&0].0.next, 77);
 }
 
 #[test]

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{IoSlice, Read};
+use std::io::{ErrorKind, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,7 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use trama_vhost_net_backend::{RingFds, Rings, RingsError};
-use trama_virtqueue::{GuestMemory, RingSetup};
+use trama_virtqueue::{GuestMemory, RegionSpec, RingSetup};
 
 pub const GET_FEATURES: u32 = 1;
 pub const SET_FEATURES: u32 = 2;
@@ -127,7 +128,9 @@ impl Rings for MockRings {
         let mut told = self.told();
         let (setup, _) = told.running.remove(&index).expect("stopped a ring that does not run");
         told.log.push(format!("stop {index}"));
-        Ok(setup.next.wrapping_add(told.used))
+        let next = setup.next.wrapping_add(told.used);
+        set_used(&setup, next);
+        Ok(next)
     }
 
     fn set_call(&mut self, index: usize, call: Option<OwnedFd>) -> Result<(), RingsError> {
@@ -158,6 +161,16 @@ impl Rings for MockRings {
 
     fn broken(&mut self) -> Option<String> {
         self.told().broken.take()
+    }
+}
+
+/// Writes the ring's used index, as a device does, if the ring lies in its memory.
+fn set_used(setup: &RingSetup, index: u16) {
+    let offset = |region: &RegionSpec| setup.used.wrapping_sub(region.user_addr);
+    let mut regions = setup.memory.specs().iter();
+    if let Some(region) = regions.find(|region| offset(region) < region.size - 4) {
+        let at = region.file_offset + offset(region) + 2;
+        region.file.write_all_at(&index.to_le_bytes(), at).unwrap();
     }
 }
 
@@ -262,7 +275,11 @@ impl Peer {
 
     /// Whether the session closes the connection.
     pub fn is_closed(&self) -> bool {
-        matches!((&self.stream).read(&mut [0; 1]), Ok(0))
+        // Reset: it had not read all that was sent.
+        match (&self.stream).read(&mut [0; 1]) {
+            Ok(n) => n == 0,
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        }
     }
 }
 
