@@ -17,7 +17,7 @@ const PLAIN_HEAD: usize = 64;
 const OFFLOAD_HEAD: usize = 128;
 
 /// Most segments of one burst, beyond one for each frame: 64 frames of 64 KiB in 1 KiB buffers.
-const MAX_SEGMENTS: usize = 4096;
+pub(super) const MAX_SEGMENTS: usize = 4096;
 
 #[repr(C, align(64))]
 struct Frame {
@@ -123,7 +123,8 @@ impl TxBurst {
         &frame.head[..usize::from(frame.head_len)]
     }
 
-    /// Bytes of the frame without the virtio-net header.
+    /// Bytes of the frame without the virtio-net header. The ring bounds it by 32 bits only: check it
+    /// against the largest frame before the body is copied anywhere.
     #[inline]
     pub fn frame_len(&self, i: usize) -> usize {
         self.frames[..self.len][i].len as usize

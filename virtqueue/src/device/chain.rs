@@ -1,15 +1,17 @@
 //! Walking one descriptor chain, whatever its form (virtio 1.2, section 2.7.5).
 //!
 //! The fast paths of the queues serve the chains that drivers commonly make; this serves the rest
-//! and finds every fault. Its work is bounded by the ring's size plus one indirect table.
+//! and finds every fault. Its work is bounded for each chain by the ring's size plus one indirect
+//! table, and for all chains of a burst or frame together by a budget: nothing keeps a hostile driver
+//! from naming one long chain by every head.
 
 use super::DeviceRing;
 use crate::error::RingError;
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor};
 
 /// Most descriptors of an indirect table. The specification's bound is the queue size, which Linux
-/// passes on small queues: its tables depend on the frame's fragments, not on the ring.
-const MAX_INDIRECT: u32 = 1024;
+/// passes on small queues: its tables depend on the frame's fragments (at most 47), not on the ring.
+const MAX_INDIRECT: u32 = 256;
 
 /// Who may write the chain's buffers.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,11 +30,13 @@ pub(super) enum More {
 
 impl DeviceRing {
     /// Hands each run of bytes of the chain at `head` to `segment`, in order, until it has enough. A
-    /// buffer that crosses regions comes in several runs; an empty one in none.
+    /// buffer that crosses regions comes in several runs; an empty one in none. Each descriptor read
+    /// is taken off the budget, and one too many is [`RingError::ChainTooLong`].
     pub(super) fn walk(
         &mut self,
         head: u16,
         direction: Direction,
+        budget: &mut usize,
         mut segment: impl FnMut(*mut u8, usize) -> Result<More, RingError>,
     ) -> Result<(), RingError> {
         let mut table = self.raw.desc().cast_const();
@@ -49,6 +53,7 @@ impl DeviceRing {
             if taken > table_len {
                 return Err(RingError::ChainTooLong);
             }
+            *budget = budget.checked_sub(1).ok_or(RingError::ChainTooLong)?;
             // SAFETY: the table has table_len descriptors, index is below.
             let desc = unsafe { Descriptor::read_unaligned(table.add(16 * index as usize)) };
             if desc.flags & DESC_INDIRECT != 0 {
@@ -82,8 +87,7 @@ impl DeviceRing {
             return Err(RingError::IndirectNotNegotiated);
         }
         let count = desc.len / 16;
-        let limit = MAX_INDIRECT.max(u32::from(self.raw.size()));
-        if count == 0 || !desc.len.is_multiple_of(16) || count > limit {
+        if count == 0 || !desc.len.is_multiple_of(16) || count > MAX_INDIRECT {
             return Err(RingError::IndirectLength);
         }
         let table = self.translate(desc.addr, desc.len).ok_or(RingError::BadAddress)?;

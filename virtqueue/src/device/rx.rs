@@ -101,6 +101,10 @@ impl RxQueue {
     fn plan(&mut self, total: usize) -> Result<u16, PushError> {
         self.runs.clear();
         let (mut chains, mut room) = (0u16, 0);
+        // One descriptor for each run, of a byte at least, and one that finds no room any more; the
+        // walk of each chain adds one that may refer to an indirect table. Only chains with empty
+        // buffers need more.
+        let mut budget = total.min(MAX_RUNS) + 1;
         while room < total {
             if chains > 0 && !self.ring.setup.features.mergeable {
                 return Err(PushError::TooLarge);
@@ -115,7 +119,8 @@ impl RxQueue {
                 .ring
                 .head(self.ring.next.get().wrapping_add(chains))
                 .map_err(PushError::Broken)?;
-            let gain = self.plan_chain(id, total - room)?;
+            budget += 1;
+            let gain = self.plan_chain(id, total - room, &mut budget)?;
             self.ring.raw.write_used(self.ring.used.get().wrapping_add(chains), id, gain as u32);
             room += gain;
             chains += 1;
@@ -124,9 +129,9 @@ impl RxQueue {
     }
 
     /// Adds the runs of one chain to the plan, up to `need` bytes; returns how many it found.
-    fn plan_chain(&mut self, id: u16, need: usize) -> Result<usize, PushError> {
+    fn plan_chain(&mut self, id: u16, need: usize, budget: &mut usize) -> Result<usize, PushError> {
         let (runs, mut found, mut full) = (&mut self.runs, 0, false);
-        let walked = self.ring.walk(id, Direction::ToDriver, |ptr, len| {
+        let walked = self.ring.walk(id, Direction::ToDriver, budget, |ptr, len| {
             full = runs.len() == MAX_RUNS;
             if full {
                 return Ok(More::No);

@@ -3,11 +3,16 @@
 use std::sync::Arc;
 
 use super::DeviceRing;
-use super::burst::TxBurst;
+use super::burst::{MAX_SEGMENTS, TxBurst};
 use super::chain::{Direction, More};
 use crate::error::RingError;
 use crate::memory::GuestMemory;
 use crate::ring::{DESC_NEXT, HEADER_LEN, MAX_BURST, RingSetup};
+
+/// Most descriptors that one burst reads outside the fast path: one for each segment, one that finds
+/// no room any more, and one for each chain that refers to its indirect table. Only chains with empty
+/// buffers, or that share their descriptors, need more.
+const MAX_DESCRIPTORS: usize = MAX_SEGMENTS + 1 + MAX_BURST;
 
 /// Device side of a ring that the driver transmits on: we read.
 ///
@@ -50,8 +55,9 @@ impl TxQueue {
         burst.begin(&self.ring.setup.memory);
         let start = self.ring.next.get();
         let want = waiting.min(max).min(MAX_BURST);
+        let mut budget = MAX_DESCRIPTORS;
         while burst.len() < want {
-            match self.take_one(start.wrapping_add(burst.len() as u16), burst) {
+            match self.take_one(start.wrapping_add(burst.len() as u16), burst, &mut budget) {
                 Ok(Taken::Entered) => {}
                 Ok(Taken::NoRoom) => break,
                 Err(error) => {
@@ -68,7 +74,12 @@ impl TxQueue {
     /// Enters the chain at available index `index` into the burst. Two forms are served at once:
     /// header and frame in one descriptor, or in one each.
     #[inline(always)]
-    fn take_one(&mut self, index: u16, burst: &mut TxBurst) -> Result<Taken, RingError> {
+    fn take_one(
+        &mut self,
+        index: u16,
+        burst: &mut TxBurst,
+        budget: &mut usize,
+    ) -> Result<Taken, RingError> {
         const HEADER: u32 = HEADER_LEN as u32;
         let ring = &mut self.ring;
         let head = ring.head(index)?;
@@ -89,14 +100,19 @@ impl TxQueue {
                 return Ok(Taken::Entered);
             }
         }
-        self.take_any(head, burst)
+        self.take_any(head, burst, budget)
     }
 
     /// Enters a chain of any form. Out of line: the loop over the common forms stays small.
     #[inline(never)]
-    fn take_any(&mut self, head: u16, burst: &mut TxBurst) -> Result<Taken, RingError> {
+    fn take_any(
+        &mut self,
+        head: u16,
+        burst: &mut TxBurst,
+        budget: &mut usize,
+    ) -> Result<Taken, RingError> {
         let first = burst.segments_len();
-        let result = self.ring.walk(head, Direction::FromDriver, |ptr, len| {
+        let result = self.ring.walk(head, Direction::FromDriver, budget, |ptr, len| {
             // SAFETY: the walk gives runs of bytes in the ring's memory, which the burst holds.
             match unsafe { burst.push_segment(ptr, len) } {
                 true => Ok(More::Yes),

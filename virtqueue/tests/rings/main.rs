@@ -1,6 +1,7 @@
 //! Tests of the rings against independent models, in one program to be linked once.
 //!
 //! - `image`: a guest's memory built by hand, for our rings and for the oracle's;
+//! - `budget`: chains that are legal one by one and too long together;
 //! - `differential`: random rings, valid and malformed, beside the `virtio-queue` crate;
 //! - `exhaustive`: every chain of a small ring, every split of the header;
 //! - `round_trip`: our driver side and device side against each other;
@@ -8,6 +9,7 @@
 //! - `race`: a driver that rewrites everything while it is read.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod budget;
 mod differential;
 mod exhaustive;
 mod image;
