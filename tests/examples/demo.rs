@@ -2,6 +2,7 @@
 //! running `tramad`, shows who talks to whom, and prints what the switch has seen. Any step that
 //! does not work ends it with an error.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Tramad};
@@ -85,16 +86,26 @@ fn main() {
     print!("{}", tramad.ctl("counters"));
 
     tramad.stop();
+    drop((vm1, vm2, stranger, host));
     println!();
     done("tramad ended cleanly; machines, namespace and files are gone");
 }
 
 fn title(text: &str) {
-    println!("\n\x1b[1m{text}\x1b[0m");
+    println!("\n{}", styled(text, "1"));
 }
 
 fn done(text: &str) {
-    println!("  \x1b[32m✓\x1b[0m {text}");
+    println!("  {} {text}", styled("✓", "32"));
+}
+
+/// The text in bold or colour, where that shows.
+fn styled(text: &str, style: &str) -> String {
+    if std::io::stdout().is_terminal() {
+        format!("\x1b[{style}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
 }
 
 fn kernel(guest: &Guest) -> String {
