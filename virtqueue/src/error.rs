@@ -37,6 +37,14 @@ pub enum MemoryError {
         /// First address claimed twice.
         address: u64,
     },
+    /// All regions together are larger than a frontend's memory may be.
+    #[error("the memory regions have {total} bytes together; a frontend may share {limit}")]
+    TooLarge {
+        /// Bytes of all regions.
+        total: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The file ends before the region does.
     #[error(
         "memory region at guest address {guest_phys:#x} needs {needed} bytes of its file, which \
@@ -50,12 +58,13 @@ pub enum MemoryError {
         /// Bytes that it has.
         actual: u64,
     },
-    /// The region's descriptor is not of a file that can be shared.
+    /// The region's descriptor is not of a file in tmpfs (as memfds are) or hugetlbfs.
     #[error(
-        "memory region at guest address {guest_phys:#x}: its descriptor is not a file; give the \
-         guest shared memory (QEMU: -object memory-backend-memfd,share=on)"
+        "memory region at guest address {guest_phys:#x}: its descriptor is not of shared memory \
+         (memfd, tmpfs, or hugetlbfs); give the guest shared memory (QEMU: -object \
+         memory-backend-memfd,share=on)"
     )]
-    NotAFile {
+    NotSharedMemory {
         /// The region's guest-physical address.
         guest_phys: u64,
     },

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -17,6 +18,10 @@ use crate::sigbus::{self, Guard};
 pub use crate::sigbus::install_sigbus_guard;
 
 const PAGE: u64 = 4096;
+
+/// Most bytes of one frontend's table. Sparse files cost a frontend nothing, but our address space
+/// (128 TiB) is everyone's.
+const MAX_TOTAL: u64 = 8 << 40;
 
 /// One region of the frontend's memory table (vhost-user SET_MEM_TABLE, ADD_MEM_REG). Addresses,
 /// size and offset are whole 4 KiB pages.
@@ -124,6 +129,7 @@ impl GuestMemory {
             return Err(MemoryError::NoRegions);
         }
         specs.iter().try_for_each(check_region)?;
+        check_total(&specs)?;
         check_overlap(&specs, Space::Guest)?;
         check_overlap(&specs, Space::User)?;
         let mappings = specs
@@ -205,6 +211,29 @@ fn check_region(spec: &RegionSpec) -> Result<(), MemoryError> {
     Ok(())
 }
 
+fn check_total(specs: &[RegionSpec]) -> Result<(), MemoryError> {
+    let total = specs.iter().fold(0, |sum: u64, spec| sum.saturating_add(spec.size));
+    if total > MAX_TOTAL {
+        return Err(MemoryError::TooLarge { total, limit: MAX_TOTAL });
+    }
+    Ok(())
+}
+
+/// Whether the file is memory: of tmpfs, which also memfds and `/dev/shm` are, or of hugetlbfs. A
+/// page of any other file system may have to be fetched, and one of FUSE or of a network waits for
+/// someone: a frontend could have us sleep at every access.
+fn is_shared_memory(file: &File) -> io::Result<bool> {
+    let mut stat = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: fstatfs writes the one structure that it is given; all its fields may be zero.
+    let stat = unsafe {
+        if libc::fstatfs(file.as_raw_fd(), stat.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stat.assume_init()
+    };
+    Ok([libc::TMPFS_MAGIC, libc::HUGETLBFS_MAGIC].contains(&stat.f_type))
+}
+
 fn check_overlap(specs: &[RegionSpec], space: Space) -> Result<(), MemoryError> {
     let mut ranges: Vec<_> =
         specs.iter().map(|spec| (space.start(spec), space.start(spec) + spec.size)).collect();
@@ -232,8 +261,10 @@ impl Mapping {
         let guest_phys = spec.guest_phys;
         let system = |call, error| MemoryError::System { guest_phys, call, error };
         let file = spec.file.metadata().map_err(|error| system("fstat", error))?;
-        if !file.is_file() {
-            return Err(MemoryError::NotAFile { guest_phys });
+        // Devices are files of a tmpfs too.
+        let shared = is_shared_memory(&spec.file).map_err(|error| system("fstatfs", error))?;
+        if !file.is_file() || !shared {
+            return Err(MemoryError::NotSharedMemory { guest_phys });
         }
         let needed = spec.file_offset + spec.size;
         if file.len() < needed {
@@ -328,7 +359,7 @@ mod tests {
     use super::*;
 
     fn file(len: u64) -> Arc<File> {
-        let file = tempfile::tempfile().unwrap();
+        let file = tempfile::tempfile_in("/dev/shm").unwrap();
         file.set_len(len).unwrap();
         Arc::new(file)
     }
@@ -363,14 +394,34 @@ mod tests {
             with(|r| r.size = 0x5000).contains("needs 20480 bytes of its file, which has 16384")
         );
         assert!(with(|r| r.file_offset = 0x1000).contains("needs 20480"));
-        let socket = std::os::unix::net::UnixStream::pair().unwrap().0;
-        let socket = Arc::new(File::from(std::os::fd::OwnedFd::from(socket)));
-        assert!(refused(vec![spec(0, 0, 0x1000, &socket)]).contains("share=on"));
         let overlap = refused(vec![good.clone(), spec(0x13000, 0x80000, 0x1000, &file)]);
         assert!(overlap.contains("guest-physical address 0x13000"), "{overlap}");
         let overlap = refused(vec![good.clone(), spec(0x1000, 0x8f000, 0x2000, &file)]);
         assert!(overlap.contains("frontend-virtual address 0x90000"), "{overlap}");
         assert!(GuestMemory::map(vec![good]).is_ok());
+    }
+
+    #[test]
+    fn only_memory_is_memory() {
+        let socket = std::os::unix::net::UnixStream::pair().unwrap().0;
+        let socket = File::from(std::os::fd::OwnedFd::from(socket));
+        // A device among files that are memory, and a file that is none.
+        let [device, procfs] =
+            ["/dev/zero", "/proc/self/status"].map(|path| File::open(path).unwrap());
+        for file in [socket, device, procfs].map(Arc::new) {
+            let refused = refused(vec![spec(0, 0, 0x1000, &file)]);
+            assert!(refused.contains("memory-backend-memfd,share=on"), "{file:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_frontend_cannot_use_up_the_address_space() {
+        let file = file(4 << 40);
+        let (one, two) = (spec(0, 0, 4 << 40, &file), spec(4 << 40, 4 << 40, 4 << 40, &file));
+        let more = spec(8 << 40, 8 << 40, 0x1000, &file);
+        assert!(GuestMemory::map(vec![one.clone(), two.clone()]).is_ok());
+        let refused = refused(vec![one, two, more]);
+        assert!(refused.contains("8796093026304 bytes"), "{refused}");
     }
 
     #[test]

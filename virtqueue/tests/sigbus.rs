@@ -26,7 +26,7 @@ struct Frontend {
 
 impl Frontend {
     fn new() -> Frontend {
-        let file = Arc::new(tempfile::tempfile().unwrap());
+        let file = Arc::new(tempfile::tempfile_in("/dev/shm").unwrap());
         file.set_len(SIZE).unwrap();
         file.write_all_at(&256u16.to_le_bytes(), 0x1002).unwrap();
         for i in 0..256u64 {

@@ -36,7 +36,7 @@ fn faults_elsewhere_go_to_the_previous_handler() {
         action.sa_sigaction = handler as usize;
         action.sa_flags = libc::SA_SIGINFO;
         assert_eq!(libc::sigaction(libc::SIGBUS, &action, ptr::null_mut()), 0);
-        let guest = Arc::new(tempfile::tempfile().unwrap());
+        let guest = Arc::new(tempfile::tempfile_in("/dev/shm").unwrap());
         guest.set_len(4096).unwrap();
         let spec = RegionSpec {
             guest_phys: 0,
