@@ -4,6 +4,7 @@
 //! gets delivered, so that a guest which rewrites its buffers meanwhile changes its payload only.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use crate::copy::{copy, copy_small, prefetch};
 use crate::error::RingError;
@@ -244,6 +245,9 @@ impl TxBurst {
             unsafe {
                 let low = entry.header_at.cast::<u64>().read_unaligned();
                 let high = entry.header_at.add(8).cast::<u32>().read_unaligned();
+                // The header decides: it may not be read again for that. (A volatile read of 12 bytes
+                // at any address would be one of each byte.)
+                compiler_fence(Ordering::SeqCst);
                 entry.header[..8].copy_from_slice(&low.to_ne_bytes());
                 entry.header[8..].copy_from_slice(&high.to_ne_bytes());
                 let head_len = len.min(entry.head_limit());
@@ -263,7 +267,7 @@ impl TxBurst {
             }
         }
         // From here on the copies count: the compiler may not look at the originals again.
-        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+        compiler_fence(Ordering::SeqCst);
     }
 }
 
