@@ -97,9 +97,11 @@ impl DeviceRing {
         Ok(waiting)
     }
 
-    /// Marks the ring broken for good.
+    /// Marks the ring broken for good. Where memory is lost, what was read of it is no one's fault.
     #[cold]
     fn breaks(&mut self, error: RingError) -> RingError {
+        let lost = self.setup.memory.is_lost();
+        let error = if lost { RingError::MemoryLost } else { error };
         self.broken = Some(error);
         // Nothing waits on a broken ring: whoever looks for more finds the error.
         self.seen = self.next;
