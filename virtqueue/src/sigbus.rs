@@ -2,14 +2,19 @@
 //!
 //! Touching a mapped page past the end of its file raises SIGBUS, and a frontend can shrink its
 //! file at any time: without a guard one guest kills the switch. Every guest mapping is entered in
-//! a static table. The handler looks the faulting address up there, maps zero pages over the whole
-//! mapping, marks the entry lost, and returns: the access that faulted runs again and reads zeros.
+//! a static table. The handler looks the faulting address up there, marks the entry lost, maps zero
+//! pages over the whole mapping, and returns: the access that faulted runs again and reads zeros.
+//! The zero pages are a sparse memfd's: private ones would all count at once against the limits
+//! on our memory (strict overcommit, RLIMIT_DATA), and pages replaced one by one would cost a burst
+//! thousands of faults.
 //! Faults anywhere else go to the handler that was installed before.
 //!
 //! A signal handler may neither lock nor allocate, so the table is a fixed array of atomics. An
-//! entry is written by the one who claimed it: `start` before `end`; and cleared `end` first. The
-//! handler reads `end`, `start`, `end` again: equal, non-zero ends mean that it saw one whole entry.
+//! entry is written by the one who claimed it: a new `generation`, then `start`, then `end`; and
+//! cleared `end` first. The handler reads generation and end, start, end and generation again: a
+//! non-zero end that stayed within one generation means that it saw one whole entry.
 
+use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
@@ -18,21 +23,60 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// Most mappings guarded at once in this process.
 pub(crate) const SLOTS: usize = 4096;
 
+/// What the zero pages are called in `/proc/self/maps`.
+const NAME: &CStr = c"lost-guest-memory";
+
 struct Slot {
     claimed: AtomicBool,
     lost: AtomicBool,
+    /// Mappings that were ever entered here.
+    generation: AtomicUsize,
     start: AtomicUsize,
     end: AtomicUsize,
 }
 
-static TABLE: [Slot; SLOTS] = [const {
-    Slot {
-        claimed: AtomicBool::new(false),
-        lost: AtomicBool::new(false),
-        start: AtomicUsize::new(0),
-        end: AtomicUsize::new(0),
+impl Slot {
+    const fn new() -> Slot {
+        Slot {
+            claimed: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+            generation: AtomicUsize::new(0),
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+        }
     }
-}; SLOTS];
+
+    /// Enters a mapping. For whoever claimed the slot.
+    fn enter(&self, start: usize, end: usize) {
+        self.lost.store(false, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Release);
+        self.start.store(start, Ordering::Release);
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// Takes the mapping out.
+    fn clear(&self) {
+        self.end.store(0, Ordering::Release);
+        self.start.store(0, Ordering::Release);
+    }
+
+    /// Start and end of the mapping, if there is one and it stayed while it was read. `between` is
+    /// called after each load, for tests to change the entry there.
+    #[inline(always)]
+    fn read(&self, mut between: impl FnMut()) -> Option<(usize, usize)> {
+        let mut load = |field: &AtomicUsize| {
+            let value = field.load(Ordering::Acquire);
+            between();
+            value
+        };
+        let (generation, end) = (load(&self.generation), load(&self.end));
+        let start = load(&self.start);
+        let stayed = load(&self.end) == end && load(&self.generation) == generation;
+        (end != 0 && stayed).then_some((start, end))
+    }
+}
+
+static TABLE: [Slot; SLOTS] = [const { Slot::new() }; SLOTS];
 
 /// Mappings lost since the process began: while it is zero nobody need look at the table.
 static LOSSES: AtomicU64 = AtomicU64::new(0);
@@ -82,9 +126,7 @@ impl Guard {
         let slot = TABLE.iter().position(|slot| {
             slot.claimed.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         })?;
-        TABLE[slot].lost.store(false, Ordering::Relaxed);
-        TABLE[slot].start.store(start, Ordering::Release);
-        TABLE[slot].end.store(start + len, Ordering::Release);
+        TABLE[slot].enter(start, start + len);
         Some(Guard { slot })
     }
 
@@ -103,8 +145,7 @@ pub(crate) fn any_lost() -> bool {
 impl Drop for Guard {
     fn drop(&mut self) {
         let slot = &TABLE[self.slot];
-        slot.end.store(0, Ordering::Release);
-        slot.start.store(0, Ordering::Release);
+        slot.clear();
         slot.claimed.store(false, Ordering::Release);
     }
 }
@@ -112,10 +153,8 @@ impl Drop for Guard {
 /// The slot and mapping that hold `address`.
 fn find(address: usize) -> Option<(&'static Slot, usize, usize)> {
     TABLE.iter().find_map(|slot| {
-        let end = slot.end.load(Ordering::Acquire);
-        let start = slot.start.load(Ordering::Acquire);
-        let whole = end != 0 && slot.end.load(Ordering::Acquire) == end;
-        (whole && (start..end).contains(&address)).then_some((slot, start, end - start))
+        let (start, end) = slot.read(|| {})?;
+        (start..end).contains(&address).then_some((slot, start, end - start))
     })
 }
 
@@ -140,17 +179,28 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
 fn replace(start: usize, len: usize) -> bool {
     // SAFETY: start and len are those of a mapping that its owner keeps for as long as its entry
     // stands, and the thread that faulted in it is inside its use; replacing its pages in place
-    // leaves every pointer valid. errno is the interrupted code's and is put back.
+    // leaves every pointer valid. All calls are plain system calls, which a handler may make. errno is
+    // the interrupted code's and is put back.
     unsafe {
         let errno = *libc::__errno_location();
+        let fd = libc::memfd_create(NAME.as_ptr(), libc::MFD_CLOEXEC);
+        // Out of descriptors: private pages are better than none.
+        let kind = if fd >= 0 && libc::ftruncate(fd, len as libc::off_t) == 0 {
+            libc::MAP_SHARED
+        } else {
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS
+        };
         let at = libc::mmap(
             start as *mut libc::c_void,
             len,
             libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
-            -1,
+            kind | libc::MAP_FIXED | libc::MAP_NORESERVE,
+            fd,
             0,
         );
+        if fd >= 0 {
+            libc::close(fd);
+        }
         *libc::__errno_location() = errno;
         at != libc::MAP_FAILED
     }
@@ -176,6 +226,34 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
                 std::mem::transmute::<usize, WithInfo>(address)(signal, info, context);
             }
             (address, _) => std::mem::transmute::<usize, Plain>(address)(signal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mapping goes and another comes at any two moments while the entry is read: it is the one, or
+    /// the other, or none.
+    #[test]
+    fn no_entry_is_made_of_two() {
+        let (old, new) = ((0x2000, 0x8000), (0x6000, 0x8000));
+        for (gone, come) in (0..4).flat_map(|gone| (gone..5).map(move |come| (gone, come))) {
+            let slot = Slot::new();
+            slot.enter(old.0, old.1);
+            let mut moment = 0;
+            let read = slot.read(|| {
+                if moment == gone {
+                    slot.clear();
+                }
+                if moment == come {
+                    slot.enter(new.0, new.1);
+                }
+                moment += 1;
+            });
+            let right = read.is_none_or(|entry| entry == old || entry == new);
+            assert!(right, "{gone} {come}: {read:x?}");
         }
     }
 }

@@ -26,8 +26,12 @@ struct Frontend {
 
 impl Frontend {
     fn new() -> Frontend {
+        Self::with_size(SIZE)
+    }
+
+    fn with_size(size: u64) -> Frontend {
         let file = Arc::new(tempfile::tempfile_in("/dev/shm").unwrap());
-        file.set_len(SIZE).unwrap();
+        file.set_len(size).unwrap();
         file.write_all_at(&256u16.to_le_bytes(), 0x1002).unwrap();
         for i in 0..256u64 {
             let mut desc = (GUEST + 0x2_0000 + i * 2048).to_le_bytes().to_vec();
@@ -35,7 +39,7 @@ impl Frontend {
             file.write_all_at(&desc, i * 16).unwrap();
             file.write_all_at(&(i as u16).to_le_bytes(), 0x1000 + 4 + 2 * i).unwrap();
         }
-        let (guest_phys, user_addr, size) = (GUEST, USER, SIZE);
+        let (guest_phys, user_addr) = (GUEST, USER);
         let spec = RegionSpec { guest_phys, user_addr, size, file_offset: 0, file: file.clone() };
         Frontend { file, memory: GuestMemory::map(vec![spec]).unwrap() }
     }
@@ -109,6 +113,32 @@ fn a_receive_ring_finds_its_memory_lost() {
     victim.file.set_len(0x1000).unwrap();
     assert_eq!(queue.push(&[0; 12], &[0; 60], &[]), Err(PushError::Broken(RingError::MemoryLost)));
     assert!(queue.memory_lost());
+}
+
+#[test]
+fn zeros_of_lost_memory_are_not_held_against_the_driver() {
+    let victim = Frontend::new();
+    let mut queue = RxQueue::new(RingSetup { desc: USER + 0x8000, ..victim.setup() }).unwrap();
+    victim.file.set_len(0x8000).unwrap();
+    // The available ring is there as ever; its descriptors, read for the first time, are not.
+    assert_eq!(queue.push(&[0; 12], &[0; 60], &[]), Err(PushError::Broken(RingError::MemoryLost)));
+}
+
+/// Bytes of private writable memory: what RLIMIT_DATA and strict overcommit count.
+fn private_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn lost_memory_does_not_become_our_own() {
+    let victim = Frontend::with_size(64 << 30);
+    let before = private_bytes();
+    victim.file.set_len(0).unwrap();
+    let mut queue = TxQueue::new(victim.setup()).unwrap();
+    assert_eq!(queue.pending(), Err(RingError::MemoryLost));
+    assert!(private_bytes() < before + (1 << 30));
 }
 
 #[test]
