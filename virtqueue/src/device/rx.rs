@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::DeviceRing;
 use super::chain::{Direction, More};
-use crate::copy::{copy, copy_header};
+use crate::copy::{copy, copy_header, prefetch, prefetch_write};
 use crate::error::{PushError, RingError};
 use crate::memory::GuestMemory;
 use crate::ring::{DESC_WRITE, HEADER_LEN, RingSetup};
@@ -12,6 +12,12 @@ use crate::segment::Segment;
 
 /// Most runs of bytes that one frame is spread over: 64 KiB in 64-byte buffers.
 const MAX_RUNS: usize = 1024;
+
+/// How many buffers ahead the lines of a buffer are asked for. The driver's core had them last, and
+/// the header is compared before it is written: waiting for both was two thirds of a frame's time.
+/// With testpmd on the other core, 60-byte frames took 67 ns of worker each without looking ahead,
+/// 54 at 4 buffers, 48 at 8 and at 16.
+const AHEAD: u16 = 8;
 
 /// Device side of a ring that the driver receives on: we write. No kicks are ever wanted on it.
 ///
@@ -48,6 +54,7 @@ impl RxQueue {
         if ring.waiting() == 0 && ring.look().map_err(PushError::Broken)? == 0 {
             return Err(PushError::Full);
         }
+        ring.look_ahead();
         let total = HEADER_LEN + head.len() + body.iter().map(Segment::len).sum::<usize>();
         let id = ring.head(ring.next.get()).map_err(PushError::Broken)?;
         let desc = ring.raw.read_desc(id);
@@ -178,6 +185,25 @@ impl RxQueue {
     /// Whether the memory vanished under the ring.
     pub fn memory_lost(&self) -> bool {
         self.ring.setup.memory.is_lost()
+    }
+}
+
+impl DeviceRing {
+    /// Asks for the lines that a frame soon to come begins in. What is read here decides nothing
+    /// else: the entry and the descriptor are read again, and checked, when it is their turn.
+    #[inline(always)]
+    fn look_ahead(&self) {
+        if self.waiting() <= AHEAD {
+            return;
+        }
+        let id = self.raw.read_head(self.next.get().wrapping_add(AHEAD));
+        if id >= self.raw.size() {
+            return;
+        }
+        if let Some((at, _)) = self.window.at(self.raw.read_desc(id).addr) {
+            prefetch(at);
+            prefetch_write(at.wrapping_add(HEADER_LEN));
+        }
     }
 }
 
