@@ -4,6 +4,7 @@
 //! (it costs nothing; a kick or a readable descriptor makes it active again).
 
 pub mod dummy;
+pub(crate) mod hold_off;
 pub(crate) mod pool;
 pub mod tap;
 pub mod vhost;

@@ -11,20 +11,12 @@ use std::sync::Arc;
 use trama_frame::vnet::LEN as HEADER;
 use trama_virtqueue::{GuestMemory, PushError, RingSetup, RxQueue, Segment, TxBurst, TxQueue};
 
+use super::hold_off::HoldOff;
 use super::{Sink, Watched, Watcher, set_nonblocking, signal};
 use crate::drop_reason::DropReason;
 use crate::engine::{EngineError, PortFault};
 use crate::forward::flow_hash;
 use crate::time::Time;
-
-/// Under load a transmit ring is served when it holds this many chains ...
-const HOLD_CHAINS: u16 = 256;
-/// ... or this long after it was last served. Serving a ring at each new frame puts driver and
-/// switch in lock-step on the same cache lines; both values come from a prototype that moved 18
-/// million frames a second without holding off and 25 with it.
-const HOLD_NANOS: u64 = 10_000;
-/// A visit that found at least this many chains is load. Below it nothing is ever held back.
-const LOAD_CHAINS: usize = 32;
 
 /// The notification descriptors of one ring.
 #[derive(Debug, Default)]
@@ -59,12 +51,7 @@ struct Transmit {
     queue: TxQueue,
     call: Option<OwnedFd>,
     kick: Option<Watched>,
-    /// Chains that are worth serving under load: no more than half of the ring, so that the
-    /// driver always has the other half to fill.
-    enough: u16,
-    /// The last visit found load.
-    loaded: bool,
-    last_served: Time,
+    hold_off: HoldOff,
 }
 
 /// What a look at a transmit ring says.
@@ -111,15 +98,13 @@ impl VhostDevice {
             self.receive[index / 2] = Some(Receive { queue, call, touched: false });
             self.recount();
         } else {
-            let enough = HOLD_CHAINS.min(setup.size / 2);
+            let hold_off = HoldOff::new(setup.size);
             let mut queue = TxQueue::new(setup).map_err(ring_error)?;
             queue.disarm();
             // The old ring's registration must go before the same descriptor comes again.
             self.transmit[index / 2] = None;
             let kick = fds.kick.map(|fd| watcher.watch(fd)).transpose().map_err(kick_error)?;
-            let last_served = Time::ZERO;
-            self.transmit[index / 2] =
-                Some(Transmit { queue, call, kick, enough, loaded: false, last_served });
+            self.transmit[index / 2] = Some(Transmit { queue, call, kick, hold_off });
         }
         self.fault = None;
         Ok(())
@@ -232,11 +217,8 @@ impl VhostDevice {
         }
         match ring.queue.pending() {
             Ok(0) => Look::Empty,
-            Ok(waiting) => {
-                let waited = now.0.saturating_sub(ring.last_served.0);
-                let hold = ring.loaded && waiting < ring.enough && waited < HOLD_NANOS;
-                if hold { Look::Hold } else { Look::Serve }
-            }
+            Ok(waiting) if ring.hold_off.holds(waiting, now) => Look::Hold,
+            Ok(_) => Look::Serve,
             Err(error) => {
                 self.fault = Some(PortFault::Ring { index: 2 * pair + 1, error });
                 Look::Empty
@@ -266,8 +248,7 @@ impl VhostDevice {
     /// Ends a visit that took `taken` chains; returns the calls made (0 or 1).
     pub(crate) fn finish(&mut self, pair: usize, taken: usize, now: Time) -> u64 {
         let Some(ring) = &mut self.transmit[pair] else { return 0 };
-        ring.loaded = taken >= LOAD_CHAINS;
-        ring.last_served = now;
+        ring.hold_off.served(taken, now);
         notify(ring.queue.publish(), &ring.call)
     }
 

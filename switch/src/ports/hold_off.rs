@@ -1,0 +1,120 @@
+//! When a transmit ring is served: at once, or, under load, when enough has gathered.
+//!
+//! Serving a ring the moment something appears puts driver and switch in lock-step on the same
+//! cache lines: each waits for the other's last store instead of working through a batch. So after
+//! a turn that found a full burst, the next one waits until a good part of the ring is filled,
+//! the driver pauses, or time is up. A ring that never holds a full burst is never held back: at
+//! low rates nothing is added to a frame's way.
+//!
+//! Measured with testpmd forwarding between two ports of 1024 entries, 60-byte frames, variants
+//! taking turns within a run: no hold-off 11.2 Mpps; at most 10 µs 11.1; 20 µs 11.9; 30 µs 15.9;
+//! 40 µs 16.6. Letting go when the driver pauses costs nothing at 8 µs (16.8), some at 4 µs (14.2)
+//! and everything at 2 µs (10.9), for testpmd itself alternates between its two ports.
+
+use trama_virtqueue::MAX_BURST;
+
+use crate::time::Time;
+
+/// Chains that are enough, unless half of the ring is fewer.
+const ENOUGH: u16 = 256;
+/// Longest wait since the ring was last served, in nanoseconds.
+const LONGEST: u64 = 40_000;
+/// A driver that adds nothing for so many nanoseconds has paused.
+const PAUSE: u64 = 8_000;
+
+/// The state of one ring.
+pub(crate) struct HoldOff {
+    enough: u16,
+    /// The last turn found a full burst.
+    loaded: bool,
+    served: Time,
+    /// Chains seen waiting, and when they became so many.
+    waiting: u16,
+    grown: Time,
+}
+
+impl HoldOff {
+    /// For a ring of `size` entries, half of which always stay free for the driver to fill.
+    pub(crate) fn new(size: u16) -> HoldOff {
+        HoldOff {
+            enough: ENOUGH.min(size / 2),
+            loaded: false,
+            served: Time::ZERO,
+            waiting: 0,
+            grown: Time::ZERO,
+        }
+    }
+
+    /// Whether a ring on which `waiting` chains (at least one) wait is better served later.
+    #[inline]
+    pub(crate) fn holds(&mut self, waiting: u16, now: Time) -> bool {
+        if !self.loaded || waiting >= self.enough {
+            return false;
+        }
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            self.grown = now;
+        }
+        let since = |then: Time| now.0.saturating_sub(then.0);
+        since(self.served) < LONGEST && since(self.grown) < PAUSE
+    }
+
+    /// The ring was served and `taken` chains were found.
+    #[inline]
+    pub(crate) fn served(&mut self, taken: usize, now: Time) {
+        self.loaded = taken >= MAX_BURST;
+        self.served = now;
+        self.waiting = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded(size: u16) -> HoldOff {
+        let mut hold = HoldOff::new(size);
+        hold.served(MAX_BURST, Time(0));
+        hold
+    }
+
+    #[test]
+    fn nothing_waits_at_low_rates() {
+        let mut hold = HoldOff::new(1024);
+        assert!(!hold.holds(1, Time(0)));
+        hold.served(MAX_BURST - 1, Time(0));
+        assert!(!hold.holds(1, Time(1)));
+    }
+
+    #[test]
+    fn under_load_a_batch_gathers_until_it_is_enough() {
+        let mut hold = loaded(1024);
+        assert!(hold.holds(1, Time(100)));
+        assert!(hold.holds(255, Time(200)));
+        assert!(!hold.holds(256, Time(300)));
+        assert!(!loaded(64).holds(32, Time(100)), "half of a small ring");
+    }
+
+    #[test]
+    fn a_driver_that_pauses_is_served() {
+        let mut hold = loaded(1024);
+        assert!(hold.holds(10, Time(5_000)));
+        assert!(hold.holds(10, Time(5_000 + PAUSE - 1)));
+        assert!(!hold.holds(10, Time(5_000 + PAUSE)));
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_longest() {
+        let mut hold = loaded(1024);
+        let steps = (1..=250).take_while(|i| hold.holds(*i, Time(u64::from(*i) * 1000)));
+        assert_eq!(steps.count(), 39);
+    }
+
+    #[test]
+    fn the_end_of_load_ends_the_waiting() {
+        let mut hold = loaded(1024);
+        assert!(hold.holds(3, Time(1000)));
+        hold.served(3, Time(9000));
+        assert!(!hold.holds(1, Time(9001)));
+    }
+}
