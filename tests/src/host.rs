@@ -83,16 +83,18 @@ pub trait Host {
     #[track_caller]
     fn iperf(&self, server: &str, port: u16, options: &str) -> serde_json::Value {
         let command = format!("iperf3 -J -c {server} -p {port} {options}");
-        let answer = self.try_run_for(&command, Duration::from_secs(90));
-        let report: serde_json::Value = serde_json::from_str(&answer.text)
-            .unwrap_or_else(|_| panic!("{}: `{command}` said:\n{}", self.name(), answer.text));
-        assert!(
-            answer.status == 0 && report.get("error").is_none(),
-            "{}: `{command}` failed: {}",
-            self.name(),
-            report["error"]
-        );
-        report
+        // The server closes its door for a moment between two runs.
+        wait_until("iperf3's server takes a run", Duration::from_secs(20), || {
+            let answer = self.try_run_for(&command, Duration::from_secs(90));
+            let report: serde_json::Value = serde_json::from_str(&answer.text)
+                .unwrap_or_else(|_| panic!("{}: `{command}` said:\n{}", self.name(), answer.text));
+            let error = report["error"].as_str().unwrap_or_default().to_owned();
+            let at_the_door =
+                ["unable to connect", "server is busy"].iter().any(|words| error.contains(words));
+            let failed = !at_the_door && (answer.status != 0 || !error.is_empty());
+            assert!(!failed, "{}: `{command}` failed: {error}", self.name());
+            (!at_the_door).then_some(report)
+        })
     }
 
     /// Bytes that arrived at the receiving end of one iperf3 TCP run.
