@@ -120,7 +120,7 @@ counters! {
     WorkerCounters /
     /// The values of [`WorkerCounters`] at one time.
     WorkerSnapshot {
-        /// Nanoseconds spent awake.
+        /// Nanoseconds spent in rounds that moved frames; looking in vain does not count.
         busy_nanos,
         /// Times the worker woke from sleep.
         wakeups,
