@@ -96,7 +96,7 @@ fn refused_edits_change_nothing() {
         assert_eq!(tramad.ctl("show"), before.1, "{addition}");
     }
     tramad.ctl("reload");
-    bystanders.stop_without_loss(5);
+    bystanders.stop_without_loss(1);
     tramad.stop();
 }
 
