@@ -7,7 +7,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$(dirname "$here")/.cache/guest
-modules="virtio_pci virtio_net 8021q"
+modules="virtio_pci virtio_console virtio_net 8021q"
 programs="iperf3 tcpdump ethtool"
 
 mkdir -p "$cache"

@@ -73,7 +73,7 @@ fn main() {
 
     title("VLAN 20 hears nothing of it");
     let heard = heard_by_stranger.stop();
-    assert_eq!(heard.frames, 0, "the stranger heard:\n{}", heard.text);
+    assert_eq!(heard.frames, 0, "the stranger heard:\n{}", heard.excerpt);
     done("tcpdump on stranger: 0 frames");
     assert!(!stranger.pings("10.1.0.1", 2), "the stranger reaches vm1");
     done("stranger pings 10.1.0.1: no answer, as it should be");

@@ -1,5 +1,5 @@
 //! A real guest: QEMU without hardware acceleration, the distribution's kernel, and an agent on
-//! the serial line that runs what it is told (`scripts/guest-init`).
+//! a virtio-serial port that runs what it is told (`scripts/guest-init`).
 //!
 //! A guest boots in about three seconds. Kernel and initramfs come from
 //! `scripts/guest-image.sh`, which keeps what it has built once.
@@ -90,7 +90,7 @@ pub struct Guest {
     dir: TempDir,
 }
 
-/// The agent's serial line.
+/// The agent's port.
 struct Line {
     to: ChildStdin,
     from: Receiver<String>,
@@ -130,13 +130,13 @@ impl Guest {
     /// Waits until the agent says that it is ready, after the start or after a reset.
     #[track_caller]
     pub fn wait_until_ready(&self) {
-        let guard = self.line.lock().expect("serial line");
-        let line = guard.as_ref().expect("serial line");
+        let guard = self.line.lock().expect("agent's port");
+        let line = guard.as_ref().expect("agent's port");
         let deadline = Instant::now() + BOOT_LIMIT;
         loop {
             match line.from.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(text) if text.ends_with("!ready") => return,
-                Ok(_) => {} // firmware and boot loader share the line
+                Ok(_) => {} // the answer to a command that a reset cut off
                 Err(_) => panic!(
                     "{} did not boot\nQEMU: {}\nkernel: {}",
                     self.name,
@@ -239,11 +239,11 @@ impl Host for Guest {
 
     fn try_run_for(&self, command: &str, limit: Duration) -> Answer {
         assert!(!command.contains('\n'), "the agent takes one line");
-        let mut guard = self.line.lock().expect("serial line");
-        let line = guard.as_mut().expect("serial line");
+        let mut guard = self.line.lock().expect("agent's port");
+        let line = guard.as_mut().expect("agent's port");
         line.next += 1;
         let end = format!("={} ", line.next);
-        writeln!(line.to, "{} {command}", line.next).expect("write to the serial line");
+        writeln!(line.to, "{} {command}", line.next).expect("write to the agent's port");
         let deadline = Instant::now() + limit;
         let mut text = String::new();
         loop {
@@ -295,7 +295,8 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
     let share = if options.shared_memory { "on" } else { "off" };
     command.args(["-object", &format!("memory-backend-memfd,id=memory,size=192M,share={share}")]);
     command.args(["-numa", "node,memdev=memory"]);
-    command.args(["-chardev", "stdio,id=agent,signal=off", "-serial", "chardev:agent"]);
+    command.args(["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"]);
+    command.args(["-device", "virtserialport,chardev=agent"]);
     command.args(["-serial", &format!("file:{}", dir.join("kernel.log").display())]);
     command.args(["-qmp", &format!("unix:{},server=on,wait=off", dir.join("monitor").display())]);
     for (index, nic) in options.nics.iter().enumerate() {
@@ -319,7 +320,7 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
         // What a test guest need not spend its boot on.
         command.args([
             "-append",
-            "console=ttyS1 quiet panic=-1 mitigations=off nokaslr cryptomgr.notests",
+            "console=ttyS0 quiet panic=-1 mitigations=off nokaslr cryptomgr.notests",
         ]);
     }
     command

@@ -125,9 +125,9 @@ fn guests_and_a_host_talk_and_another_vlan_hears_nothing() {
     }
 
     let stranger_heard = at_stranger.stop();
-    assert_eq!(stranger_heard.frames, 0, "{}", stranger_heard.text);
+    assert_eq!(stranger_heard.frames, 0, "{}", stranger_heard.excerpt);
     let other_host_heard = at_other_host.stop();
-    assert_eq!(other_host_heard.frames, 0, "{}", other_host_heard.text);
+    assert_eq!(other_host_heard.frames, 0, "{}", other_host_heard.excerpt);
     assert!(!stranger.pings("10.1.0.1", 2), "VLAN 20 reaches VLAN 10");
     // The captures could hear: within VLAN 20 there is a world too.
     assert!(stranger.pings("10.1.0.101", 5), "VLAN 20 does not work");
