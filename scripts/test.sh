@@ -34,6 +34,9 @@ fi
 step "programs"
 cargo build --quiet --workspace --bins --locked
 
+step "examples in the documentation"
+cargo test --workspace --doc --quiet --locked
+
 step "tests"
 scope=(--workspace)
 if [ "$(id -u)" != 0 ]; then
@@ -41,6 +44,3 @@ if [ "$(id -u)" != 0 ]; then
     scope+=(--exclude trama-tests)
 fi
 cargo nextest run "${scope[@]}" --locked
-
-step "examples in the documentation"
-cargo test --workspace --doc --quiet --locked
