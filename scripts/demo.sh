@@ -18,10 +18,12 @@ TMPDIR=$(mktemp -d)
 export TMPDIR
 demo=
 clean() {
+    set +e
     trap '' INT TERM
     # The demonstration's children die with it; namespaces have no owner.
     if [ -n "$demo" ]; then
-        kill "$demo" 2>/dev/null && wait "$demo" 2>/dev/null
+        kill "$demo" 2>/dev/null
+        wait "$demo" 2>/dev/null
         for path in /run/netns/trama-t"$demo"-*; do
             [ -e "$path" ] && ip netns del "$(basename "$path")"
         done
