@@ -11,7 +11,7 @@ use std::time::Duration;
 use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Tramad};
 
 #[test]
-fn ipxe_is_heard_and_hears() {
+fn ipxe_is_heard() {
     let host = Netns::new("host");
     let tramad = Tramad::start(&format!(
         r#"
