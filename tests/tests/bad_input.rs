@@ -45,7 +45,7 @@ fn a_guest_without_shared_memory_is_told_what_it_lacks() {
     let guest = Guest::boot("guest", nic);
     guest.address("10.1.0.3/24");
     guest.wait_for_ping("10.1.0.1", Duration::from_secs(20));
-    bystanders.stop_without_loss(100);
+    bystanders.stop_without_loss(20);
     assert!(tramad.is_running());
     tramad.stop();
 }

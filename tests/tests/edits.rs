@@ -83,7 +83,7 @@ fn random_edits_leave_others_alone() {
     }
 
     for flow in flows {
-        flow.stop_without_loss(50);
+        flow.stop_without_loss(20);
     }
     for port in ["left", "right", "guest"] {
         let drops = tramad.ctl(&format!("get Interface {port} statistics:dropped"));

@@ -58,7 +58,7 @@ fn traffic_resumes_after_either_end_was_killed() {
     let served = Guest::boot("served", served_nic);
     served.address("10.1.0.1/24");
     left.wait_for_ping("10.1.0.1", RESUME);
-    other_guest.stop_without_loss(50);
+    other_guest.stop_without_loss(10);
 
     // The same with the guest that listens: we connect again.
     let other_guest = Pinging::start(&served, "10.1.0.101", 0.05);
@@ -66,8 +66,8 @@ fn traffic_resumes_after_either_end_was_killed() {
     let serving = Guest::boot("serving", serving_nic);
     serving.address("10.1.0.2/24");
     left.wait_for_ping("10.1.0.2", RESUME);
-    other_guest.stop_without_loss(50);
-    bystanders.stop_without_loss(500);
+    other_guest.stop_without_loss(10);
+    bystanders.stop_without_loss(100);
 
     // The daemon is killed. Its TAPs go with it; the guests keep running, and nobody helps them.
     for signal in [Signal::KILL, Signal::TERM] {
