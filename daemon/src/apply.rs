@@ -76,6 +76,13 @@ impl Machine {
             let name = format!("worker{index}");
             let options = WorkerOptions { spin, name, seed: seed.wrapping_add(index as u64) };
             let (handle, thread) = WorkerHandle::spawn(options)?;
+            if let Ok(Err(error)) = handle.call(|engine, _| engine.set_up_calls()) {
+                tracing::warn!(
+                    "asynchronous I/O is not to be had ({error}): a hostile VMM could make a call \
+                     to its guest block, and all ports with it; allow io_setup(2) and \
+                     io_submit(2), or raise fs.aio-max-nr"
+                );
+            }
             workers.push(Worker { handle, thread: Some(thread) });
         }
         // Not an eventfd: registering a bare descriptor with the runtime takes `unsafe`.

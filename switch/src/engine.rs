@@ -20,6 +20,7 @@ use crate::counters::{PortCounters, WorkerCounters};
 use crate::delivery::Scratch;
 use crate::forward::Plan;
 use crate::mac_table::{FdbEntry, MacTable, PortIndex};
+use crate::ports::calls::Calls;
 use crate::ports::pool::PoolBurst;
 use crate::ports::vhost::{RingFds, VhostDevice};
 use crate::ports::{Device, Port, Watcher};
@@ -63,6 +64,7 @@ struct Stage {
     scratch: Scratch,
     /// Ports with frames that are not visible yet.
     touched: Vec<PortIndex>,
+    calls: Calls,
 }
 
 impl Engine {
@@ -79,7 +81,12 @@ impl Engine {
             counters: Arc::default(),
             rings: TxBurst::new(),
             pool: PoolBurst::new(),
-            stage: Stage { plan: Plan::new(), scratch: Scratch::new(), touched: Vec::new() },
+            stage: Stage {
+                plan: Plan::new(),
+                scratch: Scratch::new(),
+                touched: Vec::new(),
+                calls: Calls::new(),
+            },
         }
     }
 
@@ -88,6 +95,16 @@ impl Engine {
     pub(crate) fn attach(&mut self, registry: Registry, spin: Option<Duration>) {
         self.registry = Some(Arc::new(registry));
         self.spin = spin;
+    }
+
+    /// Readies calls to drivers that no frontend can make block.
+    ///
+    /// # Errors
+    /// What the kernel says of io_setup(2): it was built without it, a sandbox forbids it, or
+    /// `/proc/sys/fs/aio-max-nr` is reached. Calls are then plain writes, which a hostile frontend
+    /// can make block.
+    pub fn set_up_calls(&mut self) -> std::io::Result<()> {
+        self.stage.calls.set_up()
     }
 
     pub(crate) fn counters(&self) -> Arc<WorkerCounters> {
@@ -314,11 +331,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Replaces the call descriptor of a started ring; a ring that is not started gets its own
-    /// with [`Engine::start_ring`], so there is nothing to do for it.
+    /// Replaces the call descriptor of a started ring and calls by it; a ring that is not started
+    /// gets its own with [`Engine::start_ring`], so there is nothing to do for it.
     pub fn set_call(&mut self, port: PortId, index: usize, call: Option<OwnedFd>) {
-        if let Ok(vhost) = self.vhost_mut(port) {
-            vhost.set_call(index, call);
+        let Ok(slot) = self.port_slot(port) else { return };
+        if let Some(Port { device: Device::Vhost(vhost), .. }) = &mut self.ports[slot] {
+            vhost.set_call(index, call, &mut self.stage.calls);
+            self.stage.calls.make();
         }
     }
 

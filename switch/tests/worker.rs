@@ -158,6 +158,37 @@ fn a_kick_wakes_the_worker_and_the_driver_is_called() {
 }
 
 #[test]
+fn a_call_that_would_block_stalls_nobody() {
+    let running = Running::new(Spin::Never);
+    // What a hostile frontend makes of it: the counter is full, and `O_NONBLOCK` is clear.
+    let full = eventfd(0, EventfdFlags::empty()).unwrap();
+    rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    let (call, settings) = (full.try_clone().unwrap(), port(running.network, trunk()));
+    let (a, b) = (running.station(), running.station());
+    let add = move |engine: &mut trama_switch::Engine, _| {
+        let options = driver_options(256, RingFeatures::default());
+        let guest = Guest::add(engine, settings, options, options);
+        engine.set_call(guest.id, 0, Some(call));
+        guest
+    };
+    let (worker, (tell, told)) = (running.worker.clone(), mpsc::channel());
+    std::thread::spawn(move || tell.send(Box::new(worker.call(add).unwrap())));
+    let patience = Duration::from_secs(10);
+    let answered = told.recv_timeout(patience).and_then(|mut hostile| {
+        hostile.rx.arm();
+        a.send(&frame(MacAddr::BROADCAST, mac(1), 60));
+        until(|| !b.frames().is_empty());
+        until(|| hostile.frames().len() == 1);
+        let (worker, (tell, told)) = (running.worker.clone(), mpsc::channel());
+        std::thread::spawn(move || tell.send(worker.call(|_, _| true).unwrap()));
+        told.recv_timeout(patience)
+    });
+    // Whatever happened, this frees a worker that blocked, so that the test ends.
+    rustix::io::read(&full, &mut [0; 8]).unwrap();
+    assert_eq!(answered, Ok(true), "the worker waits for room in the counter");
+}
+
+#[test]
 fn a_panicking_request_fails_alone() {
     let running = Running::new(Spin::Never);
     let failed = running.worker.call(|_, _| panic!("a request that panics"));

@@ -191,8 +191,6 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         if self.vrings[index].running {
             let own = self.vrings[index].own_call().or_else(|e| refuse_ring(index, e))?;
             self.rings.set_call(index, own).or_else(|e| refuse_ring(index, e))?;
-            // A call just made through the old descriptor may have gone unseen.
-            self.vrings[index].call_once();
         }
         Ok(())
     }

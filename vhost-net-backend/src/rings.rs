@@ -36,7 +36,8 @@ pub trait Rings: Send + 'static {
     fn start(&mut self, index: usize, setup: RingSetup, fds: RingFds) -> Result<(), RingsError>;
     /// Stops a started ring and says at which index it resumes.
     fn stop(&mut self, index: usize) -> Result<u16, RingsError>;
-    /// Replaces the call descriptor of a started ring.
+    /// Replaces the call descriptor of a started ring and calls by it: a call just made through the
+    /// old one may have gone unseen.
     fn set_call(&mut self, index: usize, call: Option<OwnedFd>) -> Result<(), RingsError>;
     /// Replaces the kick descriptor of a started ring.
     fn set_kick(&mut self, index: usize, kick: Option<OwnedFd>) -> Result<(), RingsError>;

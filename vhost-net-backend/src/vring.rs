@@ -60,14 +60,6 @@ impl Vring {
         duplicate(self.call.as_ref())
     }
 
-    /// Calls the driver; it finds nothing new, or what an earlier call was for.
-    pub fn call_once(&self) {
-        if let Some(call) = &self.call {
-            // Fails when the counter is full: then the driver has calls enough.
-            let _ = rustix::io::write(call, &1u64.to_ne_bytes());
-        }
-    }
-
     /// Whether each part of the ring lies in one of the regions (virtio 1.2, section 2.7: 16
     /// bytes a descriptor, 2 an available entry, 8 a used one, 6 more for each of the two rings).
     pub fn lies_in(&self, regions: &[RegionSpec]) -> bool {
@@ -90,13 +82,13 @@ fn duplicate(fd: Option<&OwnedFd>) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Takes a notification descriptor from the frontend: it must be an eventfd, because the worker
-/// waits on one and writes the other, and neither may ever block it.
+/// waits on one and signals the other, and neither may ever block it.
 ///
 /// # Errors
 /// It is something else.
 pub(crate) fn notifier(file: File) -> io::Result<OwnedFd> {
     let fd = OwnedFd::from(file);
-    // Without /proc there is no telling; the worker's own calls then show it.
+    // Without /proc there is no telling; no call will then reach the driver.
     if let Ok(target) = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())
         && target.as_bytes() != b"anon_inode:[eventfd]"
     {

@@ -139,7 +139,7 @@ fn a_ring_goes_on_at_its_used_index_whatever_the_frontend_says() {
 }
 
 #[test]
-fn a_call_descriptor_is_replaced_under_the_running_ring_and_called_once() {
+fn a_call_descriptor_is_replaced_under_the_running_ring() {
     let s = setting(|_| ());
     let (first, second) = (event(), event());
     s.peer.set_up(&s.memory);
@@ -149,10 +149,9 @@ fn a_call_descriptor_is_replaced_under_the_running_ring_and_called_once() {
     s.rings.log();
     s.peer.vring_fd(SET_VRING_CALL, 0, &second);
     assert_eq!(s.rings.log(), ["call 0"]);
-    assert_eq!((count(&first), count(&second)), (0, 1));
     let call = s.rings.told().running[&0].1.call.as_ref().unwrap().try_clone().unwrap();
     rustix::io::write(&call, &1u64.to_ne_bytes()).unwrap();
-    assert_eq!(count(&second), 1);
+    assert_eq!((count(&first), count(&second)), (0, 1));
     s.peer.do_tell(SET_VRING_CALL, &words(&[0x100]), &[]);
     assert!(s.rings.told().running[&0].1.call.is_none());
     s.peer.vring_fd(SET_VRING_KICK, 0, &event());

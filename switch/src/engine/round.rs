@@ -149,9 +149,10 @@ impl Engine {
         if let Some(Some(port)) = self.ports.get_mut(usize::from(index.0))
             && let Device::Vhost(vhost) = &mut port.device
         {
-            let calls = vhost.finish(pair, total, now);
+            let calls = vhost.finish(pair, total, now, &mut self.stage.calls);
             port.counters.calls.add(calls);
         }
+        self.stage.calls.make();
     }
 
     fn turn_of_pool(&mut self, index: PortIndex, now: Time) -> Turn {
@@ -175,6 +176,7 @@ impl Engine {
             }
         }
         self.stage.flush(&mut self.ports);
+        self.stage.calls.make();
         turn
     }
 }
@@ -261,12 +263,12 @@ impl Stage {
         carried
     }
 
-    /// Pass 5 at the receivers.
+    /// Pass 5 at the receivers. The calls are added, not made yet.
     fn flush(&mut self, ports: &mut [Option<Port>]) {
         for index in self.touched.drain(..) {
             if let Some(port) = &mut ports[usize::from(index.0)] {
                 port.touched = false;
-                let calls = port.device.flush();
+                let calls = port.device.flush(&mut self.calls);
                 if calls != 0 {
                     port.counters.calls.add(calls);
                 }

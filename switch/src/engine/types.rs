@@ -89,14 +89,6 @@ pub enum EngineError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// A descriptor cannot be written without waiting.
-    #[error("the call descriptor of ring {index} cannot be used: {error}; it must be an eventfd")]
-    Call {
-        /// Which ring.
-        index: usize,
-        /// What the system said.
-        error: std::io::Error,
-    },
 }
 
 /// Why a port stopped working until it is started anew.

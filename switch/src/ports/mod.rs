@@ -3,6 +3,7 @@
 //! A port is *active* (the engine looks at it every round, its driver need not kick) or *armed*
 //! (it costs nothing; a kick or a readable descriptor makes it active again).
 
+pub(crate) mod calls;
 pub mod dummy;
 pub(crate) mod hold_off;
 pub(crate) mod pool;
@@ -22,6 +23,7 @@ use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
 use crate::engine::{PortFault, PortId, PortSettings};
 use crate::time::Time;
+use calls::Calls;
 use dummy::DummyDevice;
 use tap::Tap;
 use vhost::VhostDevice;
@@ -54,10 +56,10 @@ impl Device {
         }
     }
 
-    /// Makes what was put into the device visible; returns how many calls it took.
-    pub(crate) fn flush(&mut self) -> u64 {
+    /// Makes what was put into the device visible; returns how many calls it added.
+    pub(crate) fn flush(&mut self, calls: &mut Calls) -> u64 {
         match self {
-            Device::Vhost(vhost) => vhost.flush(),
+            Device::Vhost(vhost) => vhost.flush(calls),
             Device::Tap(_) | Device::Dummy(_) => 0,
         }
     }
@@ -228,15 +230,7 @@ impl Drop for Watched {
     }
 }
 
-/// Adds one to an eventfd. A full counter (EAGAIN) is a notification already under way, and any
-/// other failure is the loss of whoever gave us something that is not an eventfd.
+/// Adds one to an eventfd of ours. A full counter (EAGAIN) is a notification under way already.
 pub(crate) fn signal(event: BorrowedFd<'_>) {
     let _ = rustix::io::write(event, &1u64.to_ne_bytes());
-}
-
-/// Keeps a descriptor of another process from blocking the worker on a full counter.
-pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let flags = rustix::fs::fcntl_getfl(fd)?;
-    rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)?;
-    Ok(())
 }

@@ -4,15 +4,15 @@
 //! a *receive* ring we write. The halves are kept apart, so that they could live on two workers.
 //! A ring that breaks the rules takes all rings of its port with it and nobody else's.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use trama_frame::vnet::LEN as HEADER;
 use trama_virtqueue::{GuestMemory, PushError, RingSetup, RxQueue, Segment, TxBurst, TxQueue};
 
+use super::calls::Calls;
 use super::hold_off::HoldOff;
-use super::{Sink, Watched, Watcher, set_nonblocking, signal};
+use super::{Sink, Watched, Watcher};
 use crate::drop_reason::DropReason;
 use crate::engine::{EngineError, PortFault};
 use crate::forward::flow_hash;
@@ -34,8 +34,6 @@ pub struct VhostDevice {
     /// Receive rings that are started, by index into `receive`.
     started: Vec<u16>,
     fault: Option<PortFault>,
-    /// Calls made since they were last reported.
-    calls: u64,
 }
 
 /// A ring we write.
@@ -44,6 +42,8 @@ struct Receive {
     call: Option<OwnedFd>,
     /// Holds frames that are not visible yet.
     touched: bool,
+    /// Made frames visible that its driver is still to be told of.
+    owes_call: bool,
 }
 
 /// A ring we read.
@@ -72,7 +72,6 @@ impl VhostDevice {
             transmit: (0..pairs).map(|_| None).collect(),
             started: Vec::with_capacity(pairs),
             fault: None,
-            calls: 0,
         }
     }
 
@@ -92,10 +91,11 @@ impl VhostDevice {
         self.check_index(index)?;
         let ring_error = |error| EngineError::Ring { index, error };
         let kick_error = |error| EngineError::Kick { index, error };
-        let call = checked_call(index, fds.call)?;
+        let call = fds.call;
         if is_receive(index) {
             let queue = RxQueue::new(setup).map_err(ring_error)?;
-            self.receive[index / 2] = Some(Receive { queue, call, touched: false });
+            self.receive[index / 2] =
+                Some(Receive { queue, call, touched: false, owes_call: false });
             self.recount();
         } else {
             let hold_off = HoldOff::new(setup.size);
@@ -130,16 +130,18 @@ impl VhostDevice {
         self.started.extend(rings.filter(|(_, ring)| ring.is_some()).map(|(i, _)| i as u16));
     }
 
-    /// Replaces a started ring's call descriptor.
-    pub(crate) fn set_call(&mut self, index: usize, call: Option<OwnedFd>) {
-        let Ok(call) = checked_call(index, call) else { return };
+    /// Replaces a started ring's call descriptor, and calls by it: a call just made through the
+    /// old one may have gone unseen.
+    pub(crate) fn set_call(&mut self, index: usize, call: Option<OwnedFd>, calls: &mut Calls) {
         let pair = index / 2;
-        if is_receive(index) {
-            if let Some(Some(ring)) = self.receive.get_mut(pair) {
-                ring.call = call;
-            }
-        } else if let Some(Some(ring)) = self.transmit.get_mut(pair) {
-            ring.call = call;
+        let place = if is_receive(index) {
+            self.receive.get_mut(pair).and_then(Option::as_mut).map(|ring| &mut ring.call)
+        } else {
+            self.transmit.get_mut(pair).and_then(Option::as_mut).map(|ring| &mut ring.call)
+        };
+        if let Some(place) = place {
+            *place = call;
+            notify(true, place, calls);
         }
     }
 
@@ -245,28 +247,35 @@ impl VhostDevice {
         }
     }
 
-    /// Ends a visit that took `taken` chains; returns the calls made (0 or 1).
-    pub(crate) fn finish(&mut self, pair: usize, taken: usize, now: Time) -> u64 {
+    /// Ends a visit that took `taken` chains; returns the calls added (0 or 1).
+    pub(crate) fn finish(
+        &mut self,
+        pair: usize,
+        taken: usize,
+        now: Time,
+        calls: &mut Calls,
+    ) -> u64 {
         let Some(ring) = &mut self.transmit[pair] else { return 0 };
         ring.hold_off.served(taken, now);
-        notify(ring.queue.publish(), &ring.call)
+        notify(ring.queue.publish(), &ring.call, calls)
     }
 
-    /// Publishes the receive rings that were written; returns the calls made.
-    pub(crate) fn flush(&mut self) -> u64 {
-        let mut calls = std::mem::take(&mut self.calls);
+    /// Publishes the receive rings that were written; returns the calls added.
+    pub(crate) fn flush(&mut self, calls: &mut Calls) -> u64 {
+        let mut added = 0;
         for pair in &self.started {
             if let Some(ring) = &mut self.receive[usize::from(*pair)]
-                && ring.touched
+                && (ring.touched || ring.owes_call)
             {
                 ring.touched = false;
-                calls += notify(ring.queue.publish(), &ring.call);
+                let owed = std::mem::take(&mut ring.owes_call);
+                added += notify(ring.queue.publish() | owed, &ring.call, calls);
                 if ring.queue.memory_lost() {
                     self.fault = Some(PortFault::MemoryLost);
                 }
             }
         }
-        calls
+        added
     }
 
     /// Asks for kicks on all transmit rings; false, and no kicks, if a ring is not empty or has
@@ -305,7 +314,7 @@ impl Sink for VhostDevice {
             // The driver may be asleep with a full ring of frames that it was not told of.
             Err(PushError::Full) if ring.touched => {
                 ring.touched = false;
-                self.calls += notify(ring.queue.publish(), &ring.call);
+                ring.owes_call |= ring.queue.publish();
                 ring.queue.refresh();
                 ring.queue.push(header, head, body)
             }
@@ -332,21 +341,13 @@ fn is_receive(index: usize) -> bool {
     index & 1 == 0
 }
 
-/// Calls the driver if it wants a call and can be called; returns the calls made.
-fn notify(wanted: bool, call: &Option<OwnedFd>) -> u64 {
+/// Adds a call to the driver if it wants one and can be called; returns the calls added.
+fn notify(wanted: bool, call: &Option<OwnedFd>, calls: &mut Calls) -> u64 {
     match call {
         Some(event) if wanted => {
-            signal(event.as_fd());
+            calls.add(event.as_fd());
             1
         }
         _ => 0,
     }
-}
-
-fn checked_call(index: usize, call: Option<OwnedFd>) -> Result<Option<OwnedFd>, EngineError> {
-    if let Some(fd) = &call {
-        let set: io::Result<()> = set_nonblocking(fd.as_fd());
-        set.map_err(|error| EngineError::Call { index, error })?;
-    }
-    Ok(call)
 }

@@ -1,0 +1,275 @@
+//! Calls to drivers that cannot block the worker, whatever the other side does to its eventfd.
+//!
+//! A call adds one to an eventfd that the frontend made and shares. A plain write is not safe: the
+//! frontend can clear `O_NONBLOCK`, which belongs to the shared open file and not to us, and fill
+//! the counter; the write then sleeps until somebody reads. No test before the write helps, as
+//! the frontend can act between the two.
+//!
+//! The kernel's own way to add to an eventfd never sleeps: a full counter stays full. Asynchronous
+//! I/O uses it to report that a request is done (`IOCB_FLAG_RESFD`, io_submit(2)). So a call is a
+//! read of zero bytes that reports to the driver's eventfd; it is done when the submission
+//! returns. All calls of a turn are one system call.
+//!
+//! Measured (Zen 4, Linux 6.18): 270 ns for a plain write, 740 ns for one call this way, 450 ns for
+//! each of sixteen.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::zeroed;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ptr::null_mut;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+/// Most calls that one submission makes.
+const BATCH: usize = 32;
+/// Requests that may be done but not yet collected.
+const UNCOLLECTED: usize = 4 * BATCH;
+/// `IOCB_CMD_PREAD` and `IOCB_FLAG_RESFD` of `linux/aio_abi.h`.
+const PREAD: u16 = 0;
+const RESFD: u32 = 1;
+
+/// The calls that a turn has to make.
+pub(crate) struct Calls {
+    way: Way,
+    /// Each is open until the next [`Calls::make`].
+    due: Vec<RawFd>,
+}
+
+enum Way {
+    /// Nobody was called yet.
+    Unknown,
+    Context(Context),
+    Write,
+}
+
+impl Calls {
+    pub(crate) fn new() -> Calls {
+        Calls { way: Way::Unknown, due: Vec::with_capacity(BATCH) }
+    }
+
+    /// Notes a call. The descriptor must stay open until [`Calls::make`]; if it does not, the
+    /// call goes nowhere or to another eventfd of this process, which bears it.
+    pub(crate) fn add(&mut self, event: BorrowedFd<'_>) {
+        if self.due.len() == BATCH {
+            self.make();
+        }
+        self.due.push(event.as_raw_fd());
+    }
+
+    /// Makes the calls noted.
+    #[inline]
+    pub(crate) fn make(&mut self) {
+        if !self.due.is_empty() {
+            self.make_some();
+        }
+    }
+
+    /// Readies the way that never blocks; an error is what the kernel says of io_setup(2). Calls
+    /// are then plain writes.
+    pub(crate) fn set_up(&mut self) -> io::Result<()> {
+        if let Way::Unknown = self.way {
+            self.way = Way::Write;
+            self.way = Way::Context(Context::new()?);
+        }
+        Ok(())
+    }
+
+    fn make_some(&mut self) {
+        let _ = self.set_up();
+        match &mut self.way {
+            Way::Context(context) => context.signal(&self.due),
+            Way::Unknown | Way::Write => self.due.iter().for_each(|&fd| write(fd)),
+        }
+        self.due.clear();
+    }
+}
+
+/// Adds one by a plain write. A full counter is a call under way already.
+fn write(fd: RawFd) {
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: `one` is readable for its length; a descriptor closed meanwhile is EBADF.
+    let _ = unsafe { libc::write(fd, one.as_ptr().cast(), one.len()) };
+}
+
+/// An asynchronous I/O context (io_setup(2)).
+struct Context {
+    id: libc::c_ulong,
+    /// What the requests read nothing of.
+    empty: OwnedFd,
+    /// Requests done and not yet collected.
+    done: usize,
+}
+
+impl Context {
+    fn new() -> io::Result<Context> {
+        let empty = memfd_create("trama-calls", MemfdFlags::CLOEXEC)?;
+        let mut id: libc::c_ulong = 0;
+        // SAFETY: the kernel writes the context's id to `id`, which is zero as it must be.
+        let done = unsafe { libc::syscall(libc::SYS_io_setup, UNCOLLECTED + BATCH, &raw mut id) };
+        if done < 0 { Err(io::Error::last_os_error()) } else { Ok(Context { id, empty, done: 0 }) }
+    }
+
+    /// Adds one to each of at most [`BATCH`] eventfds.
+    fn signal(&mut self, events: &[RawFd]) {
+        let mut requests = [const { None }; BATCH];
+        let mut pointers = [null_mut(); BATCH];
+        for ((&event, request), pointer) in events.iter().zip(&mut requests).zip(&mut pointers) {
+            *pointer = request.insert(self.request(event));
+        }
+        let mut rest = &mut pointers[..events.len().min(BATCH)];
+        // Every step makes at least one call, or gives one up.
+        while !rest.is_empty() {
+            if self.done >= UNCOLLECTED {
+                self.collect();
+            }
+            let submitted = self.submit(rest).unwrap_or_else(|error| {
+                // Not an eventfd: that driver cannot be called. But out of memory is no reason.
+                if error.raw_os_error() == Some(libc::EAGAIN) {
+                    // SAFETY: the pointers are those to `requests`, which outlive this loop.
+                    write(unsafe { (*rest[0]).aio_resfd } as RawFd);
+                }
+                1
+            });
+            rest = &mut rest[submitted..];
+        }
+    }
+
+    /// A read of zero bytes that reports to `event`.
+    fn request(&self, event: RawFd) -> libc::iocb {
+        // SAFETY: a C structure of integers, for which zero is a value.
+        let mut request: libc::iocb = unsafe { zeroed() };
+        request.aio_fildes = self.empty.as_raw_fd() as u32;
+        request.aio_lio_opcode = PREAD;
+        request.aio_flags = RESFD;
+        request.aio_resfd = event as u32;
+        request
+    }
+
+    /// How many of `requests` were taken, in order; an error is about the first.
+    fn submit(&mut self, requests: &mut [*mut libc::iocb]) -> io::Result<usize> {
+        let count = requests.len() as libc::c_long;
+        // SAFETY: `requests` are `count` pointers to requests that live until this returns; the
+        // kernel copies them. They read zero bytes, so that no buffer is touched, ever.
+        let taken =
+            unsafe { libc::syscall(libc::SYS_io_submit, self.id, count, requests.as_mut_ptr()) };
+        if taken <= 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.done += taken as usize;
+        Ok(taken as usize)
+    }
+
+    /// Makes room in the context for further requests.
+    fn collect(&mut self) {
+        // SAFETY: a C structure of integers, for which zero is a value.
+        let mut events: [IoEvent; UNCOLLECTED + BATCH] = unsafe { zeroed() };
+        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `events` has room for as many as are asked for. None is waited for.
+        let _ = unsafe {
+            libc::syscall(
+                libc::SYS_io_getevents,
+                self.id,
+                0 as libc::c_long,
+                events.len() as libc::c_long,
+                events.as_mut_ptr(),
+                &raw const at_once,
+            )
+        };
+        self.done = 0;
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // Takes some 30 ms: the kernel waits until all processors have seen it go.
+        // SAFETY: the id is this context's and is not used again. Every request is done.
+        unsafe { libc::syscall(libc::SYS_io_destroy, self.id) };
+    }
+}
+
+/// `struct io_event` of `linux/aio_abi.h`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct IoEvent {
+    data: u64,
+    obj: u64,
+    res: i64,
+    res2: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    fn event(value: u64, flags: EventfdFlags) -> OwnedFd {
+        let event = eventfd(0, flags).unwrap();
+        if value > 0 {
+            rustix::io::write(&event, &value.to_ne_bytes()).unwrap();
+        }
+        event
+    }
+
+    fn count(event: &OwnedFd) -> u64 {
+        let mut value = [0; 8];
+        match rustix::io::read(event, &mut value) {
+            Ok(_) => u64::from_ne_bytes(value),
+            Err(_) => 0,
+        }
+    }
+
+    #[test]
+    fn each_call_adds_one_however_many_there_are() {
+        let events: Vec<OwnedFd> = (0..3).map(|_| event(0, EventfdFlags::NONBLOCK)).collect();
+        let mut calls = Calls::new();
+        for turn in 0..500 {
+            for event in &events[..1 + turn % 3] {
+                calls.add(event.as_fd());
+            }
+            calls.make();
+        }
+        assert_eq!(events.iter().map(count).collect::<Vec<_>>(), [500, 333, 166]);
+        for _ in 0..1000 {
+            calls.add(events[0].as_fd());
+        }
+        calls.make();
+        assert_eq!(count(&events[0]), 1000, "more than a batch at once");
+    }
+
+    #[test]
+    fn a_full_counter_that_blocks_does_not_block_us() {
+        Calls::new().set_up().expect("this kernel has asynchronous I/O");
+        let (done, is_done) = channel();
+        let full = event(u64::MAX - 1, EventfdFlags::empty());
+        let next = event(0, EventfdFlags::NONBLOCK);
+        let others = [full.try_clone().unwrap(), next.try_clone().unwrap()];
+        std::thread::spawn(move || {
+            let mut calls = Calls::new();
+            others.iter().for_each(|event| calls.add(event.as_fd()));
+            calls.make();
+            done.send(()).unwrap();
+        });
+        let blocked = is_done.recv_timeout(Duration::from_secs(10)).is_err();
+        assert!(count(&full) >= u64::MAX - 1, "empties it, and ends the thread in any case");
+        assert!(!blocked, "the call waited for room in the counter");
+        assert_eq!(count(&next), 1);
+    }
+
+    #[test]
+    fn what_is_no_eventfd_is_passed_over() {
+        let (reader, writer) = io::pipe().unwrap();
+        let good = event(0, EventfdFlags::NONBLOCK);
+        let mut calls = Calls::new();
+        for fd in [writer.as_fd(), good.as_fd(), reader.as_fd(), good.as_fd()] {
+            calls.add(fd);
+        }
+        calls.make();
+        assert_eq!(count(&good), 2);
+    }
+}
