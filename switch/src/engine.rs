@@ -5,6 +5,7 @@
 //! ([`NetworkId`], [`PortId`]) are never used twice, so a late request meets nothing instead of a
 //! stranger.
 
+mod batching;
 mod round;
 mod types;
 
@@ -25,6 +26,8 @@ use crate::ports::pool::PoolBurst;
 use crate::ports::vhost::{RingFds, VhostDevice};
 use crate::ports::{Device, Port, Watcher};
 use crate::time::Time;
+use batching::Batching;
+pub(crate) use batching::LOAD;
 pub use types::{EngineError, NetworkId, NetworkSettings, PortFault, PortId, PortSettings};
 
 /// Most ports of one worker.
@@ -48,6 +51,7 @@ pub struct Engine {
     rings: TxBurst,
     pool: PoolBurst,
     stage: Stage,
+    batching: Batching,
 }
 
 /// A network and who is on it.
@@ -87,6 +91,7 @@ impl Engine {
                 touched: Vec::new(),
                 calls: Calls::new(),
             },
+            batching: Batching::new(),
         }
     }
 

@@ -33,6 +33,7 @@ impl Engine {
     pub fn poll(&mut self, now: Time) -> bool {
         let mut moved = false;
         let mut place = 0;
+        self.batching.tick(now);
         // Each step either passes a port or removes it.
         while let Some(index) = self.active.get(place).copied() {
             match self.turn(index, now) {
@@ -114,7 +115,7 @@ impl Engine {
         let mut turn = Turn::Silent;
         for pair in 0..pairs {
             let Some(vhost) = vhost(&mut self.ports, index) else { return turn };
-            match vhost.look(pair, now) {
+            match vhost.look(pair, now, self.batching.may_hold()) {
                 Look::Empty => {}
                 Look::Hold if turn == Turn::Silent => turn = Turn::Held,
                 Look::Hold => {}
@@ -145,6 +146,7 @@ impl Engine {
                 break;
             }
         }
+        self.batching.served(total);
         self.stage.flush(&mut self.ports);
         if let Some(Some(port)) = self.ports.get_mut(usize::from(index.0))
             && let Device::Vhost(vhost) = &mut port.device

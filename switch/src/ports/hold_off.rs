@@ -4,17 +4,16 @@
 //! cache lines: each waits for the other's last store instead of working through a batch. So after
 //! a turn that found many chains, the next one waits until a good part of the ring is filled, the
 //! driver pauses, or time is up. A ring that holds few is never held back: at low rates nothing is
-//! added to a frame's way.
+//! added to a frame's way. Under load, `engine::batching` decides whether holding pays at all.
 //!
 //! Measured with testpmd forwarding between two ports of 1024 entries, 60-byte frames, variants
 //! taking turns within a run: no hold-off 11.2 Mpps; at most 10 µs 11.1; 20 µs 11.9; 30 µs 15.9;
 //! 40 µs 16.6. Letting go when the driver pauses costs nothing at 8 µs (16.8), some at 4 µs (14.2)
 //! and everything at 2 µs (10.9), for testpmd itself alternates between its two ports.
 
+use crate::engine::LOAD;
 use crate::time::Time;
 
-/// Chains found in one turn that are load: a burst as network drivers send them.
-const LOAD: usize = 32;
 /// Chains that are enough, unless half of the ring is fewer.
 const ENOUGH: u16 = 256;
 /// Longest wait since the ring was last served, in nanoseconds.

@@ -211,7 +211,7 @@ impl VhostDevice {
     }
 
     /// Looks at transmit ring `pair` at the start of a visit.
-    pub(crate) fn look(&mut self, pair: usize, now: Time) -> Look {
+    pub(crate) fn look(&mut self, pair: usize, now: Time, may_hold: bool) -> Look {
         let Some(ring) = &mut self.transmit[pair] else { return Look::Empty };
         if ring.queue.memory_lost() {
             self.fault = Some(PortFault::MemoryLost);
@@ -219,7 +219,7 @@ impl VhostDevice {
         }
         match ring.queue.pending() {
             Ok(0) => Look::Empty,
-            Ok(waiting) if ring.hold_off.holds(waiting, now) => Look::Hold,
+            Ok(waiting) if may_hold && ring.hold_off.holds(waiting, now) => Look::Hold,
             Ok(_) => Look::Serve,
             Err(error) => {
                 self.fault = Some(PortFault::Ring { index: 2 * pair + 1, error });

@@ -1,0 +1,205 @@
+//! Whether rings under load are held back (see [`crate::ports::hold_off`]): tried now and then, kept
+//! only while it pays.
+//!
+//! Held rings move up to twice the frames when the drivers send as fast as their frames come
+//! back, and only add delay when the drivers send at a pace of their own. The two cannot be told
+//! apart by looking, so the engine tries: under load it compares, now and then, a short time of
+//! one way with a short time of the other. Holding is kept if it moves clearly more; three trials
+//! in a row must agree before anything changes. Trials are a few milliseconds apart while things
+//! change and a fifth of a second later on, so that they touch less than 0.5 % of the frames: the
+//! 99th percentile of the delay stays that of the better way.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// A turn that takes so many chains off a ring is load: a burst as network drivers send them.
+pub(crate) const LOAD: usize = 32;
+/// How long each way is measured, after it had [`SETTLE`] to show its effect.
+const MEASURE: Duration = Duration::from_micros(500);
+const SETTLE: Duration = Duration::from_micros(200);
+/// Shortest and longest time between trials; it doubles while nothing changes.
+const REST: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(200)];
+/// Trials in a row that must agree.
+const AGREE: u8 = 3;
+/// What holding must move, in percent of what not holding moves, to be taken up and to be kept.
+/// Measured with testpmd at 60 bytes: around 200. Drivers with a pace of their own: 100.
+const TAKE_UP: u64 = 115;
+const KEEP: u64 = 108;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Rest,
+    /// The way in force is measured.
+    Present,
+    /// The other way has begun.
+    Settle,
+    /// The other way is measured.
+    Other,
+}
+
+/// The trials of one engine.
+pub(crate) struct Batching {
+    /// The way in force between trials.
+    holds: bool,
+    phase: Phase,
+    until: Time,
+    rest: Duration,
+    /// Chains taken in this phase, and what the way in force took in its own.
+    taken: u64,
+    present: u64,
+    /// A turn of this phase was load.
+    loaded: bool,
+    agreed: u8,
+}
+
+impl Batching {
+    pub(crate) fn new() -> Batching {
+        Batching {
+            holds: false,
+            phase: Phase::Rest,
+            until: Time::ZERO,
+            rest: REST[0],
+            taken: 0,
+            present: 0,
+            loaded: false,
+            agreed: 0,
+        }
+    }
+
+    /// Whether a loaded ring may be held back now.
+    #[inline]
+    pub(crate) fn may_hold(&self) -> bool {
+        self.holds != matches!(self.phase, Phase::Settle | Phase::Other)
+    }
+
+    /// A turn took `taken` chains off a ring.
+    #[inline]
+    pub(crate) fn served(&mut self, taken: usize) {
+        self.taken += taken as u64;
+        self.loaded |= taken >= LOAD;
+    }
+
+    /// Time passes.
+    #[inline]
+    pub(crate) fn tick(&mut self, now: Time) {
+        if now >= self.until {
+            self.next(now);
+        }
+    }
+
+    #[cold]
+    fn next(&mut self, now: Time) {
+        let taken = std::mem::take(&mut self.taken);
+        let loaded = std::mem::take(&mut self.loaded);
+        let (phase, length) = match self.phase {
+            Phase::Rest if loaded => (Phase::Present, MEASURE),
+            Phase::Rest => (Phase::Rest, self.calm()),
+            Phase::Present => {
+                self.present = taken;
+                (Phase::Settle, SETTLE)
+            }
+            Phase::Settle => (Phase::Other, MEASURE),
+            Phase::Other => (Phase::Rest, self.judge(taken)),
+        };
+        self.phase = phase;
+        self.until = now + length;
+    }
+
+    /// No load: the next begins without holding, and is tried soon.
+    fn calm(&mut self) -> Duration {
+        self.holds = false;
+        self.agreed = 0;
+        self.rest = REST[0];
+        self.rest
+    }
+
+    /// The end of a trial; how long to rest.
+    fn judge(&mut self, other: u64) -> Duration {
+        let changes = if self.holds {
+            self.present * 100 < other * KEEP
+        } else {
+            other * 100 >= self.present * TAKE_UP
+        };
+        if !changes {
+            self.agreed = 0;
+            self.rest = (2 * self.rest).min(REST[1]);
+            return self.rest;
+        }
+        self.agreed += 1;
+        if self.agreed == AGREE {
+            self.holds = !self.holds;
+            self.agreed = 0;
+            self.rest = REST[0];
+        }
+        REST[0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Drives `batching` for `millis` with a turn every 5 µs that takes what `rate` says of
+    /// whether rings are held; the share of time, in percent, in which they were.
+    fn drive(batching: &mut Batching, from: u64, millis: u64, rate: impl Fn(bool) -> usize) -> u64 {
+        let steps = millis * 200;
+        let mut held = 0;
+        for step in 0..steps {
+            batching.tick(Time(from + step * 5_000));
+            held += u64::from(batching.may_hold());
+            batching.served(rate(batching.may_hold()));
+        }
+        held * 100 / steps
+    }
+
+    #[test]
+    fn drivers_that_wait_for_their_frames_are_held_soon() {
+        let mut batching = Batching::new();
+        let gains = |held: bool| if held { 80 } else { 40 };
+        drive(&mut batching, 0, 10, gains);
+        assert!(drive(&mut batching, 10_000_000, 1000, gains) >= 99);
+    }
+
+    #[test]
+    fn drivers_with_a_pace_of_their_own_are_not_held() {
+        let mut batching = Batching::new();
+        drive(&mut batching, 0, 500, |_| 40);
+        assert_eq!(drive(&mut batching, 500_000_000, 2000, |_| 40), 0);
+    }
+
+    #[test]
+    fn holding_ends_when_it_no_longer_pays() {
+        let mut batching = Batching::new();
+        drive(&mut batching, 0, 10, |held| if held { 80 } else { 40 });
+        assert!(batching.may_hold());
+        drive(&mut batching, 10_000_000, 800, |_| 40);
+        assert_eq!(drive(&mut batching, 810_000_000, 2000, |_| 40), 0);
+    }
+
+    #[test]
+    fn the_end_of_load_ends_holding_and_trials() {
+        let mut batching = Batching::new();
+        drive(&mut batching, 0, 10, |held| if held { 80 } else { 40 });
+        drive(&mut batching, 10_000_000, 400, |_| 3);
+        assert!(!batching.may_hold());
+        assert_eq!(drive(&mut batching, 410_000_000, 500, |_| 3), 0);
+        assert_eq!(batching.phase, Phase::Rest);
+    }
+
+    #[test]
+    fn one_trial_that_was_disturbed_changes_nothing() {
+        let mut batching = Batching::new();
+        drive(&mut batching, 0, 300, |_| 40);
+        let mut spoilt = 0;
+        for step in 0..400_000u64 {
+            batching.tick(Time(300_000_000 + step * 5_000));
+            // The machine is elsewhere during two trials' present way.
+            let is_spoilt = batching.phase == Phase::Present && spoilt < 200;
+            spoilt += u64::from(is_spoilt);
+            batching.served(if is_spoilt { 10 } else { 40 });
+            assert!(!batching.holds);
+        }
+        assert_eq!(spoilt, 200);
+    }
+}
