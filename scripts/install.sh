@@ -68,7 +68,9 @@ install_packages() {
 # QEMU 7, Debian 12's, crashes when a vhost-user device uses MSI-X and there is no KVM.
 install_qemu() {
     local found candidate release
-    found=$(qemu-system-x86_64 --version 2>/dev/null | sed -n '1s/[^0-9]*\([0-9]*\).*/\1/p')
+    if have qemu-system-x86_64; then
+        found=$(qemu-system-x86_64 --version | sed -n '1s/[^0-9]*\([0-9]*\).*/\1/p')
+    fi
     [ "${found:-0}" -lt 8 ] || return 0
     refresh_index
     candidate=$(apt-cache policy qemu-system-x86 | sed -n 's/ *Candidate: //p')
