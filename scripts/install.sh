@@ -21,7 +21,7 @@ declare -A needs=(
     [build]="$build"
     [demo]="$build $guests"
     [test]="$build $guests $testpmd ovs-vsctl:openvswitch-switch \
-        prometheus:prometheus curl:curl"
+        prometheus:prometheus curl:curl dnsmasq:dnsmasq-base"
     [bench]="$build $testpmd ip:iproute2 iperf3:iperf3 ethtool:ethtool \
         ovs-vsctl:openvswitch-switch \
         /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk:openvswitch-switch-dpdk"

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::host::{Answer, Host};
-use crate::process::{Process, tied_command, wait_until};
+use crate::process::{POLL, Process, tied_command, wait_until};
 
 /// How long a guest may take to boot on a machine that is busy with other tests.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
@@ -138,10 +138,10 @@ impl Guest {
                 Ok(text) if text.ends_with("!ready") => return,
                 Ok(_) => {} // the answer to a command that a reset cut off
                 Err(_) => panic!(
-                    "{} did not boot\nQEMU: {}\nkernel: {}",
+                    "{} did not boot\nQEMU: {}\nconsole: {}",
                     self.name,
                     self.qemu.log(),
-                    self.kernel_log()
+                    self.console()
                 ),
             }
         }
@@ -196,9 +196,25 @@ impl Guest {
         self.qemu.log()
     }
 
-    /// What the guest's kernel has said.
-    pub fn kernel_log(&self) -> String {
-        std::fs::read(self.dir.path().join("kernel.log"))
+    /// Waits until the guest's console shows `text`.
+    #[track_caller]
+    pub fn wait_for_console(&self, text: &str, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while !self.console().contains(text) {
+            assert!(
+                Instant::now() < deadline,
+                "{}: no \"{text}\" after {limit:?}\nQEMU: {}\nconsole: {}",
+                self.name,
+                self.qemu.log(),
+                self.console()
+            );
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// What the guest's console shows: its kernel's messages, or iPXE's.
+    pub fn console(&self) -> String {
+        std::fs::read(self.dir.path().join("console.log"))
             .map(|b| String::from_utf8_lossy(&b).into_owned())
             .unwrap_or_default()
     }
@@ -290,14 +306,17 @@ fn read_lines(from: ChildStdout) -> Receiver<String> {
 fn command_line(options: &GuestOptions, dir: &Path) -> Command {
     let mut command = tied_command("qemu-system-x86_64");
     command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
-    command.args(["-machine", "q35,usb=off,vmport=off,sata=off,hpet=off,smm=off"]);
+    // Without graphics the firmware's screen, and so iPXE's, is the serial line.
+    let screen = if options.network_boot { ",graphics=off" } else { "" };
+    let machine = format!("q35,usb=off,vmport=off,sata=off,hpet=off,smm=off{screen}");
+    command.args(["-machine", &machine]);
     command.args(["-accel", "tcg", "-cpu", "max", "-m", "192M"]);
     let share = if options.shared_memory { "on" } else { "off" };
     command.args(["-object", &format!("memory-backend-memfd,id=memory,size=192M,share={share}")]);
     command.args(["-numa", "node,memdev=memory"]);
     command.args(["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"]);
     command.args(["-device", "virtserialport,chardev=agent"]);
-    command.args(["-serial", &format!("file:{}", dir.join("kernel.log").display())]);
+    command.args(["-serial", &format!("file:{}", dir.join("console.log").display())]);
     command.args(["-qmp", &format!("unix:{},server=on,wait=off", dir.join("monitor").display())]);
     for (index, nic) in options.nics.iter().enumerate() {
         let side = if nic.listens { "server=on,wait=off" } else { "reconnect=1" };

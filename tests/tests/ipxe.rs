@@ -1,52 +1,97 @@
-//! iPXE's virtio driver, the second one of the field: a guest that boots from the network asks
-//! for an address by DHCP broadcasts, and a host on the same network hears them.
+//! iPXE's virtio driver, the second one of the field, in both directions: a guest that boots from
+//! the network gets its address by DHCP and its programs by TFTP from a host on the same network.
+//!
+//! What iPXE shows on its console can only come from frames that it received: the second script
+//! was named by the first, and its last line stands behind more frames than a ring has entries.
 #![allow(
     missing_docs,
     clippy::expect_used,
     reason = "nobody calls a test; one that cannot go on panics"
 )]
 
+use std::fs::write;
+use std::path::Path;
 use std::time::Duration;
 
-use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Tramad};
+use tempfile::tempdir;
+use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Process, Tramad};
+
+/// QEMU's default queue size, and the payload of a full TFTP frame as iPXE asks for it.
+const RING: usize = 256;
+const BLOCK: usize = 1432;
+
+/// The role of each port, and the address of its guest.
+const ROLES: [(&str, &str); 2] = [("server", "52:54:00:00:00:09"), ("client", "52:54:00:00:00:0a")];
 
 #[test]
-fn ipxe_is_heard() {
+fn ipxe_boots_from_a_host_on_the_network() {
     let host = Netns::new("host");
-    let tramad = Tramad::start(&format!(
-        r#"
-[[network]]
-name = "lab"
-
-[[port]]
-name = "pxe"
-network = "lab"
-type = "vhost-user"
-path = "{{dir}}/pxe.sock"
-role = "server"
-tag = 10
-
-[[port]]
-name = "host"
-network = "lab"
-type = "tap"
-ifname = "host"
-netns = "{}"
-address = "10.1.0.100/24"
-tag = 10
-"#,
+    let mut configuration = format!(
+        "[[network]]\nname = \"lab\"\n\n[[port]]\nname = \"host\"\nnetwork = \"lab\"\n\
+         type = \"tap\"\nifname = \"host\"\nnetns = \"{}\"\naddress = \"10.1.0.100/24\"\n\
+         tag = 10\n",
         host.name()
-    ));
-    let capture = host.capture("host", "udp port 67");
-    let nic = Nic::connecting(tramad.path("pxe.sock"), "52:54:00:00:00:09");
-    let options = GuestOptions { network_boot: true, ..GuestOptions::new("pxe", [nic]) };
-    let _guest = Guest::start(&options);
-    let limit = Duration::from_secs(60);
-    let text =
-        capture.wait_for("a DHCP request", limit, |text| text.contains("BOOTP/DHCP, Request"));
-    assert!(text.contains("52:54:00:00:00:09"), "{text}");
+    );
+    for (role, _) in ROLES {
+        configuration += &format!(
+            "\n[[port]]\nname = \"{role}\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
+             path = \"{{dir}}/{role}.sock\"\nrole = \"{role}\"\ntag = 10\n"
+        );
+    }
+    let tramad = Tramad::start(&configuration);
+    let dir = tempdir().expect("temporary directory");
+    let server = boot_server(&host, dir.path());
+    let capture = host.capture("host", "inbound and udp");
+
+    let guests = ROLES.map(|(role, mac)| {
+        let socket = tramad.path(&format!("{role}.sock"));
+        let end = if role == "server" { Nic::connecting } else { Nic::listening };
+        let nic = end(socket, mac);
+        Guest::launch(&GuestOptions { network_boot: true, ..GuestOptions::new(role, [nic]) })
+    });
+    for (guest, (role, mac)) in guests.iter().zip(ROLES) {
+        let limit = Duration::from_secs(60);
+        guest.wait_for_console(&format!("second script heard by {mac} at 10.1.0."), limit);
+        assert!(tramad.ctl("fdb/show lab").contains(mac));
+        assert!(tramad.statistic(role, "tx_packets") > RING as u64, "{role}: the ring went round");
+    }
+    // What the guests sent was whole, too: each block of the second script acknowledged.
+    capture.wait_for("the acknowledgements", Duration::from_secs(10), |text| {
+        text.matches("[udp sum ok]").count() > 2 * RING
+    });
     let seen = capture.stop();
     assert_eq!(seen.wrong_checksums, 0, "{}", seen.excerpt);
-    assert!(tramad.ctl("fdb/show lab").contains("52:54:00:00:00:09"));
+    for (_, mac) in ROLES {
+        for word in ["DHCPDISCOVER", "DHCPOFFER", "DHCPREQUEST", "DHCPACK"] {
+            let log = server.log();
+            let said = log.lines().any(|line| line.contains(word) && line.contains(mac));
+            assert!(said, "no {word} of {mac} in:\n{log}");
+        }
+    }
     tramad.stop();
+}
+
+/// dnsmasq as the host's DHCP and TFTP server, with two scripts to boot, the second a large one.
+fn boot_server(host: &Netns, dir: &Path) -> Process {
+    let tftp = dir.join("tftp");
+    std::fs::create_dir(&tftp).expect("TFTP directory");
+    write(tftp.join("first.ipxe"), "#!ipxe\nchain second.ipxe\n").expect("script");
+    let comment = format!("# {}\n", "-".repeat(97));
+    let filling = comment.repeat((RING + 50) * BLOCK / comment.len());
+    let last = "echo second script heard by ${net0/mac} at ${net0/ip}\nshell\n";
+    write(tftp.join("second.ipxe"), format!("#!ipxe\n{filling}{last}")).expect("script");
+
+    host.run("echo 0 >/proc/sys/net/ipv6/conf/host/disable_ipv6");
+    host.run("ip address add fd00::1/64 dev host nodad");
+    let mut command = host.command("dnsmasq");
+    command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0"]);
+    command.args(["--log-facility=-", "--log-dhcp", "--pid-file", "--leasefile-ro", "--no-ping"]);
+    command.args(["--interface=host", "--bind-interfaces", "--dhcp-range=10.1.0.50,10.1.0.99"]);
+    command.args(["--dhcp-boot=first.ipxe", "--enable-tftp"]);
+    // A router advertisement saves iPXE a quarter of a minute of waiting for one.
+    command.args(["--enable-ra", "--dhcp-range=fd00::,ra-only"]);
+    command.arg(format!("--tftp-root={}", tftp.display()));
+    let mut server = Process::spawn("dnsmasq", command, &dir.join("dnsmasq.log"));
+    server.wait_for_log("TFTP root is", Duration::from_secs(10));
+    server
 }
