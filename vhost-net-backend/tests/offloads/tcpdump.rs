@@ -1,0 +1,72 @@
+//! tcpdump as the judge of checksums.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A capture file in the making (the classic pcap format), and how many frames it holds.
+pub struct Judge {
+    what: String,
+    dir: TempDir,
+    file: BufWriter<File>,
+    frames: usize,
+}
+
+/// A tcpdump that reads the capture.
+pub struct Running {
+    what: String,
+    dir: TempDir,
+    child: Child,
+    frames: usize,
+}
+
+impl Judge {
+    pub fn new(what: &str) -> Judge {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = BufWriter::new(File::create(dir.path().join("pcap")).unwrap());
+        // Magic number, version 2.4, time zone, accuracy, longest record, Ethernet.
+        for field in [0xa1b2_c3d4u32, 4 << 16 | 2, 0, 0, 1 << 18, 1] {
+            file.write_all(&field.to_le_bytes()).unwrap();
+        }
+        Judge { what: what.to_owned(), dir, file, frames: 0 }
+    }
+
+    pub fn add(&mut self, frame: &[u8]) {
+        let len = frame.len() as u32;
+        for field in [0, 0, len, len] {
+            self.file.write_all(&field.to_le_bytes()).unwrap();
+        }
+        self.file.write_all(frame).unwrap();
+        self.frames += 1;
+    }
+
+    pub fn start(mut self) -> Running {
+        self.file.flush().unwrap();
+        // By standard input: where it runs as another user, it need not find the file.
+        let child = Command::new("tcpdump")
+            .args(["-nn", "-vv", "-S", "-t", "-r", "-"])
+            .stdin(File::open(self.dir.path().join("pcap")).unwrap())
+            .stdout(File::create(self.dir.path().join("text")).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("tcpdump: {error}; run scripts/install.sh test"));
+        Running { what: self.what, dir: self.dir, child, frames: self.frames }
+    }
+}
+
+impl Running {
+    /// Every frame is whole, and its checksums are right; returns how many there were.
+    pub fn verdict(mut self) -> usize {
+        assert!(self.child.wait().unwrap().success(), "{}: tcpdump failed", self.what);
+        let text = std::fs::read_to_string(self.dir.path().join("text")).unwrap();
+        let bad = ["incorrect", " bad ", "[bad ", "no cksum", "truncated", "[|", "invalid"];
+        if let Some(line) = text.lines().find(|line| bad.iter().any(|word| line.contains(word))) {
+            panic!("tcpdump at {}: {line}", self.what);
+        }
+        let right = text.matches("(correct)").count() + text.matches("[udp sum ok]").count();
+        assert_eq!(right, self.frames, "frames with a right checksum at {}", self.what);
+        self.frames
+    }
+}
