@@ -129,8 +129,9 @@ pub struct Capture<'a> {
 }
 
 impl<'a> Capture<'a> {
+    /// Starts tcpdump on a host's `interface` and waits until it listens.
     #[track_caller]
-    fn start(host: &'a dyn Host, interface: &str, filter: &str) -> Capture<'a> {
+    pub fn start(host: &'a dyn Host, interface: &str, filter: &str) -> Capture<'a> {
         let file = format!("{}/capture-{}", host.scratch(), unique());
         // -p: a host that merely listens on its own; promiscuity is the switch's to test.
         let command = format!(
