@@ -20,7 +20,8 @@ mod sigbus;
 
 pub use device::{RxQueue, TxBurst, TxQueue};
 pub use driver::{
-    ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, RingAddresses,
+    ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, Queued, Received,
+    RingAddresses,
 };
 pub use error::{MemoryError, PushError, RingError};
 pub use memory::{GuestMemory, RegionSpec, install_sigbus_guard};

@@ -16,8 +16,8 @@ use std::sync::atomic::{Ordering, fence};
 use thiserror::Error;
 
 pub use memory::DriverMemory;
-pub use rx::DriverRx;
-pub use tx::DriverTx;
+pub use rx::{DriverRx, Received};
+pub use tx::{DriverTx, Queued};
 
 use crate::memory::GuestMemory;
 use crate::ring::{
@@ -25,6 +25,14 @@ use crate::ring::{
     RingFeatures, RingSetup, check_size, part_sizes, passed,
 };
 use memory::Piece;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// Where a buffer starts in its first cache line: its frame then starts at the next one. A frame of
+/// 64 bytes is one line, and the line of the header, which seldom changes, stays with both sides.
+const BUFFER_START: usize = LINE - HEADER_LEN;
+/// How many buffers ahead the line of a frame is asked for, which the device's core had last.
+const AHEAD: u16 = 8;
 
 /// How a driver lays a frame out over descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +91,10 @@ impl DriverOptions {
         self.size / self.shape.stride().max(1)
     }
 
-    /// Buffers start at cache lines.
+    /// Bytes from one buffer to the next: an odd number of cache lines, for with a power of two all
+    /// frames would begin in the same few sets of a cache.
     fn buffer_stride(&self) -> usize {
-        self.buffer_size.next_multiple_of(64)
+        ((BUFFER_START + self.buffer_size).div_ceil(LINE) | 1) * LINE
     }
 
     fn buffers_size(&self) -> usize {
@@ -166,6 +175,8 @@ struct DriverRing {
     addresses: RingAddresses,
     tables: Piece,
     buffers: Piece,
+    /// Bytes from one buffer to the next.
+    stride: usize,
     /// Available index to write next; the device sees it at the next publish.
     next: Index,
     /// Available index that the device sees.
@@ -175,10 +186,13 @@ struct DriverRing {
     /// `used.idx` when last looked at.
     seen: Index,
     /// Chains in the order in which they were posted, by available index; those between `used` and
-    /// `next` are with the device.
+    /// `next` are with the device. It is what the available ring says, in memory of our own: both
+    /// begin as zeros.
     posted: Box<[u16]>,
     /// Whether a chain is with the device.
     busy: Box<[bool]>,
+    /// How many bytes of its buffer each chain's descriptors describe; 0: none yet.
+    described: Box<[u32]>,
     /// Free chains: a queue of as many entries as the ring, by two free-running indices.
     free: Box<[u16]>,
     free_first: Index,
@@ -206,12 +220,14 @@ impl DriverRing {
             addresses: RingAddresses { desc: desc.user, avail: avail.user, used: used.user },
             tables,
             buffers,
+            stride: options.buffer_stride(),
             next: Index::new(0),
             published: Index::new(0),
             used: Index::new(0),
             seen: Index::new(0),
             posted: vec![0; size].into(),
             busy: vec![false; usize::from(chains)].into(),
+            described: vec![0; usize::from(chains)].into(),
             free: (0..options.size).collect(),
             free_first: Index::new(0),
             free_last: Index::new(chains),
@@ -236,11 +252,25 @@ impl DriverRing {
         self.free_last.since(self.free_first)
     }
 
+    /// Where the chain's buffer starts in `buffers`.
+    #[inline(always)]
+    fn buffer_offset(&self, chain: u16) -> usize {
+        usize::from(chain) * self.stride + BUFFER_START
+    }
+
     /// The chain's buffer.
     #[inline(always)]
     fn buffer(&self, chain: u16) -> *mut u8 {
         // SAFETY: buffers_size covers every chain.
-        unsafe { self.buffers.ptr.add(usize::from(chain) * self.options.buffer_stride()) }
+        unsafe { self.buffers.ptr.add(self.buffer_offset(chain)) }
+    }
+
+    /// The free chain that is taken `steps` after the next one.
+    #[inline(always)]
+    fn free_ahead(&self, steps: u16) -> Option<u16> {
+        let mut index = self.free_first;
+        index.advance(steps);
+        (self.free() > steps).then(|| self.free[self.entry(index)])
     }
 
     /// Takes a free chain.
@@ -262,20 +292,29 @@ impl DriverRing {
         self.busy[usize::from(chain)] = false;
     }
 
-    /// Puts a chain on the available ring; the device sees it after `publish`.
+    /// Puts a chain on the available ring; the device sees it after `publish`. Chains come round in
+    /// the order in which they went: nearly always the entry says already what it is to say, and a
+    /// line that is not written stays with the device's core too.
     #[inline(always)]
     fn post(&mut self, chain: u16) {
         let entry = self.entry(self.next);
-        self.posted[entry] = chain;
         self.busy[usize::from(chain)] = true;
-        self.raw.write_head(self.next.get(), chain * self.options.shape.stride());
+        if self.posted[entry] != chain {
+            self.posted[entry] = chain;
+            self.raw.write_head(self.next.get(), chain * self.options.shape.stride());
+        }
         self.next.advance(1);
     }
 
     /// Describes the first `len` bytes of the chain's buffer, header included.
     #[inline(always)]
     fn describe(&mut self, chain: u16, len: usize, flags: u16) {
-        let addr = self.buffers.guest + (usize::from(chain) * self.options.buffer_stride()) as u64;
+        // As in post. A ring has buffers of one direction, so the length says it all.
+        let described = &mut self.described[usize::from(chain)];
+        if std::mem::replace(described, len as u32) == len as u32 {
+            return;
+        }
+        let addr = self.buffers.guest + self.buffer_offset(chain) as u64;
         if self.options.shape == ChainShape::Single {
             self.raw.write_desc(chain, Descriptor { addr, len: len as u32, flags, next: 0 });
         } else {
@@ -354,14 +393,27 @@ impl DriverRing {
         Ok(waiting)
     }
 
+    /// The chain that the element at used index `index` would name, for a look ahead.
+    #[inline(always)]
+    fn likely_chain(&self, index: Index) -> Option<u16> {
+        let (id, _) = self.raw.read_used(index.get());
+        let (chain, _) = self.split_id(id);
+        ((chain as usize) < self.busy.len()).then_some(chain as u16)
+    }
+
+    /// The chain of a descriptor, and which of the chain's descriptors it is.
+    #[inline(always)]
+    fn split_id(&self, id: u32) -> (u32, u32) {
+        match u32::from(self.options.shape.stride()) {
+            1 => (id, 0),
+            stride => (id / stride, id % stride),
+        }
+    }
+
     /// The chain that a used element names, which must be with the device.
     #[inline(always)]
     fn chain(&self, id: u32) -> Result<u16, DriverError> {
-        let stride = u32::from(self.options.shape.stride());
-        let (chain, rest) = match stride {
-            1 => (id, 0),
-            _ => (id / stride, id % stride),
-        };
+        let (chain, rest) = self.split_id(id);
         match self.busy.get(chain as usize) {
             Some(true) if rest == 0 => Ok(chain as u16),
             _ => Err(DriverError::Device("used a chain that it does not have")),

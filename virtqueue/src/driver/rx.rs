@@ -1,9 +1,10 @@
 //! Driver side of a receive ring.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{DriverError, DriverMemory, DriverOptions, DriverRing, RingAddresses};
-use crate::copy::copy;
+use super::{AHEAD, DriverError, DriverMemory, DriverOptions, DriverRing, RingAddresses};
+use crate::copy::{copy, prefetch};
 use crate::memory::GuestMemory;
 use crate::ring::{DESC_WRITE, HEADER_LEN, RingSetup};
 
@@ -64,6 +65,51 @@ impl DriverRx {
         Ok(count)
     }
 
+    /// Looks at the ring once and hands each frame found there, `max` at most, to `frame`, which
+    /// reads of it what it wants: nothing is copied. Returns their number.
+    #[inline]
+    pub fn recv_each(
+        &mut self,
+        max: usize,
+        mut frame: impl FnMut(&Received<'_>),
+    ) -> Result<usize, DriverError> {
+        if self.ring.used == self.ring.seen {
+            self.ring.look()?;
+        }
+        let mut count = 0;
+        while count < max && self.ring.used != self.ring.seen {
+            self.look_ahead();
+            let (mut first, mut len) = (None, 0);
+            let header = self.take(|bytes, n| {
+                first.get_or_insert((bytes, n));
+                len += n;
+            })?;
+            let (Some(header), Some((at, readable))) = (header, first) else { break };
+            frame(&Received { header, at, readable, len, _ring: PhantomData });
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Asks for the line that a frame soon to come begins in. What is read here decides nothing
+    /// else: the element is read again, and checked, when it is its turn.
+    #[inline(always)]
+    fn look_ahead(&self) {
+        let ring = &self.ring;
+        if ring.seen.since(ring.used) > AHEAD {
+            let mut index = ring.used;
+            index.advance(AHEAD);
+            if let Some(chain) = ring.likely_chain(index) {
+                prefetch(ring.buffer(chain).wrapping_add(HEADER_LEN));
+            }
+        }
+    }
+
+    /// Buffers that the device does not have, and that `refill` would give it.
+    pub fn free(&self) -> usize {
+        usize::from(self.ring.free())
+    }
+
     /// Takes one frame, whose bytes it hands on piece by piece.
     #[inline(always)]
     fn take(
@@ -117,5 +163,38 @@ impl DriverRx {
     /// Calls wanted; true: a frame is waiting already.
     pub fn arm(&mut self) -> bool {
         self.ring.arm()
+    }
+}
+
+/// A received frame in its buffers, which the device has given back.
+pub struct Received<'a> {
+    header: [u8; HEADER_LEN],
+    at: *const u8,
+    /// Bytes of the frame in the first buffer.
+    readable: usize,
+    len: usize,
+    _ring: PhantomData<&'a DriverRx>,
+}
+
+impl Received<'_> {
+    /// The virtio-net header.
+    pub fn header(&self) -> &[u8; HEADER_LEN] {
+        &self.header
+    }
+
+    /// Bytes of the frame.
+    #[inline(always)]
+    pub fn frame_len(&self) -> usize {
+        self.len
+    }
+
+    /// The `N` bytes at `offset`; none unless all of them are in the frame's first buffer.
+    #[inline(always)]
+    pub fn get<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let end = offset.checked_add(N)?;
+        // SAFETY: `readable` bytes are readable at `at`. What a faulty device may still write there
+        // is read as bytes and nothing else.
+        (end <= self.readable)
+            .then(|| unsafe { self.at.add(offset).cast::<[u8; N]>().read_unaligned() })
     }
 }

@@ -1,9 +1,10 @@
 //! Driver side of a transmit ring.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{DriverError, DriverMemory, DriverOptions, DriverRing, RingAddresses};
-use crate::copy::{copy, copy_header};
+use super::{AHEAD, DriverError, DriverMemory, DriverOptions, DriverRing, RingAddresses};
+use crate::copy::{copy, copy_header, prefetch_write};
 use crate::memory::GuestMemory;
 use crate::ring::{HEADER_LEN, RingSetup};
 
@@ -49,6 +50,44 @@ impl DriverTx {
         }
         self.ring.describe(chain, HEADER_LEN + len, 0);
         self.ring.post(chain);
+        Ok(())
+    }
+
+    /// Fills every buffer with one and the same frame, for [`send_again`](Self::send_again). The
+    /// device must have completed, and `reclaim` taken back, all that was sent.
+    pub fn prepare(&mut self, header: &[u8; HEADER_LEN], frame: &[u8]) -> Result<(), DriverError> {
+        if frame.len() > self.ring.options.buffer_size - HEADER_LEN {
+            return Err(DriverError::TooLarge(frame.len()));
+        }
+        let chains = self.ring.options.chains();
+        if self.ring.free() != chains {
+            return Err(DriverError::Options("buffers are prepared while the device has none"));
+        }
+        for chain in 0..chains {
+            let at = self.ring.buffer(chain);
+            // SAFETY: the buffer has room for header and frame.
+            unsafe {
+                copy_header(*header, at);
+                copy(frame.as_ptr(), at.add(HEADER_LEN), frame.len());
+            }
+            self.ring.describe(chain, HEADER_LEN + frame.len(), 0);
+        }
+        Ok(())
+    }
+
+    /// Queues once more the frame that the next free buffer holds (see [`prepare`](Self::prepare)),
+    /// after `change` has made of it what is to differ: a frame costs what is written of it.
+    #[inline(always)]
+    pub fn send_again(&mut self, change: impl FnOnce(&mut Queued<'_>)) -> Result<(), DriverError> {
+        let ring = &mut self.ring;
+        let chain = ring.pop_free().ok_or(DriverError::Full)?;
+        if let Some(ahead) = ring.free_ahead(AHEAD) {
+            prefetch_write(ring.buffer(ahead).wrapping_add(HEADER_LEN));
+        }
+        let len = (ring.described[usize::from(chain)] as usize).saturating_sub(HEADER_LEN);
+        let at = ring.buffer(chain).wrapping_add(HEADER_LEN);
+        change(&mut Queued { at, len, _ring: PhantomData });
+        ring.post(chain);
         Ok(())
     }
 
@@ -103,5 +142,25 @@ impl DriverTx {
     /// Calls wanted; true: there is something to reclaim already.
     pub fn arm(&mut self) -> bool {
         self.ring.arm()
+    }
+}
+
+/// A frame in its buffer, on its way to the device.
+pub struct Queued<'a> {
+    at: *mut u8,
+    len: usize,
+    _ring: PhantomData<&'a mut DriverTx>,
+}
+
+impl Queued<'_> {
+    /// Overwrites the `N` bytes at `offset`.
+    ///
+    /// # Panics
+    /// They are not all within the frame.
+    #[inline(always)]
+    pub fn put<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) {
+        assert!(N <= self.len && offset <= self.len - N, "{offset} + {N} of {}", self.len);
+        // SAFETY: len bytes are writable at `at`, a buffer that the device does not have.
+        unsafe { self.at.add(offset).cast::<[u8; N]>().write_unaligned(bytes) };
     }
 }

@@ -5,6 +5,7 @@
 //! - `differential`: random rings, valid and malformed, beside the `virtio-queue` crate;
 //! - `exhaustive`: every chain of a small ring, every split of the header;
 //! - `round_trip`: our driver side and device side against each other;
+//! - `reuse`: frames sent again from their buffers, and looked at in theirs;
 //! - `kicks`: two threads that sleep and must never miss a notification;
 //! - `race`: a driver that rewrites everything while it is read.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -15,4 +16,5 @@ mod exhaustive;
 mod image;
 mod kicks;
 mod race;
+mod reuse;
 mod round_trip;
