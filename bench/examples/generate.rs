@@ -1,0 +1,212 @@
+//! The traffic generator by itself: one load on one switch, or the null device that takes a switch's
+//! place.
+//!
+//! ```sh
+//! generate null-device --sockets a.sock,b.sock &
+//! generate load --sockets a.sock,b.sock --size 64 --direction both --seconds 2
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use trama_bench::generator::{
+    Direction, Error, Goal, Group, Limits, Load, NullDevice, Options, Outcome, Result, pin_to,
+    search,
+};
+use trama_vhost_net_backend::Role;
+
+/// Puts a load on a vhost-user switch.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Generates one load and prints what came of it.
+    Load(LoadArguments),
+    /// Looks for the highest rates without loss and with 0.5 % of it.
+    Search(LoadArguments),
+    /// Copies frames between pairs of sockets, until it is ended.
+    NullDevice {
+        /// The sockets; each pair is joined.
+        #[arg(long, value_delimiter = ',', required = true)]
+        sockets: Vec<PathBuf>,
+        /// Connect to the frontend instead of listening.
+        #[arg(long)]
+        client: bool,
+        /// The core to run on.
+        #[arg(long, default_value_t = 0)]
+        core: usize,
+        /// Serve each ring at once: less latency, fewer frames.
+        #[arg(long)]
+        at_once: bool,
+    },
+}
+
+#[derive(Args)]
+struct LoadArguments {
+    /// The sockets of the switch's ports.
+    #[arg(long, value_delimiter = ',', required = true)]
+    sockets: Vec<PathBuf>,
+    /// Listen on the sockets; the switch connects.
+    #[arg(long)]
+    server: bool,
+    /// Bytes of a frame without its frame check sequence.
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+    /// Who sends to whom.
+    #[arg(long, value_enum, default_value = "both")]
+    direction: DirectionName,
+    /// Frames a second of all ports together; as many as possible by default.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How long.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// VLANs of the ports' frames, 0 for none.
+    #[arg(long, value_delimiter = ',')]
+    vlans: Vec<u16>,
+    /// Source addresses of each port.
+    #[arg(long, default_value_t = 1)]
+    sources: u32,
+    /// Addresses of each port that are sent to.
+    #[arg(long, default_value_t = 1)]
+    destinations: u32,
+    /// All ports use the same source addresses.
+    #[arg(long)]
+    moving: bool,
+    /// Large TCP segments with so much payload in each.
+    #[arg(long)]
+    gso: Option<u16>,
+    /// Entries of a ring.
+    #[arg(long, default_value_t = 1024)]
+    queue_size: u16,
+    /// Wait for the device's calls instead of polling.
+    #[arg(long)]
+    sleeping: bool,
+    /// The core to run on.
+    #[arg(long, default_value_t = 1)]
+    core: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DirectionName {
+    Uni,
+    Both,
+    Mesh,
+    FanIn,
+    FanOut,
+    Flood,
+}
+
+impl LoadArguments {
+    fn load(&self) -> Load {
+        let direction = match self.direction {
+            DirectionName::Uni => Direction::Uni,
+            DirectionName::Both => Direction::Both,
+            DirectionName::Mesh => Direction::Mesh,
+            DirectionName::FanIn => Direction::FanIn,
+            DirectionName::FanOut => Direction::FanOut,
+            DirectionName::Flood => Direction::Flood,
+        };
+        Load {
+            rate: self.rate,
+            duration: Duration::from_secs_f64(self.seconds),
+            vlans: self.vlans.iter().map(|vlan| Some(*vlan).filter(|id| *id != 0)).collect(),
+            sources: self.sources,
+            destinations: self.destinations,
+            moving: self.moving,
+            gso: self.gso,
+            ..Load::new(self.size, direction)
+        }
+    }
+
+    fn connect(&self, load: &Load) -> Result<Group> {
+        pin_to(self.core)?;
+        let options = Options {
+            queue_size: self.queue_size,
+            largest_frame: self.size.max(1522),
+            offloads: self.gso.is_some(),
+            server_role: self.server,
+            sleeping: self.sleeping,
+            ..Options::default()
+        };
+        let mut group = Group::connect(&self.sockets, options)?;
+        group.learn(load)?;
+        Ok(group)
+    }
+}
+
+fn print(outcome: &Outcome) {
+    println!(
+        "{:.3} Mpps for {:.3} s: {} offered, {} sent, {} received, {} lost ({:.4} %)",
+        outcome.rate() / 1e6,
+        outcome.seconds,
+        outcome.offered,
+        outcome.sent,
+        outcome.received,
+        outcome.lost,
+        100.0 * outcome.loss_ratio(),
+    );
+    println!(
+        "{} duplicates, {} reordered, {} strays, {} sent late",
+        outcome.duplicates, outcome.reordered, outcome.strays, outcome.late
+    );
+    for percentile in [50.0, 90.0, 99.0, 99.9, 100.0] {
+        if let Some(nanos) = outcome.latency(percentile) {
+            println!("latency p{percentile}: {:.1} us", nanos as f64 / 1e3);
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Load(arguments) => {
+            let load = arguments.load();
+            print(&arguments.connect(&load)?.run(&load)?);
+        }
+        Command::Search(arguments) => {
+            let load = arguments.load();
+            let mut group = arguments.connect(&load)?;
+            let most = group.run(&Load { rate: None, ..load.clone() })?;
+            let limits = Limits { min: 1000.0, max: 1.2 * most.rate() };
+            let goals = [Goal::new(0.0), Goal::new(0.005)];
+            let results = search(&goals, limits, |rate, duration| {
+                let outcome = group.run(&Load { rate: Some(rate), duration, ..load.clone() })?;
+                eprintln!(
+                    "{:.3} Mpps, {duration:?}: {:.4} % lost",
+                    rate / 1e6,
+                    100.0 * outcome.loss_ratio()
+                );
+                Ok::<_, Error>(outcome.loss_ratio())
+            })?;
+            println!("at most {:.3} Mpps", most.rate() / 1e6);
+            for (goal, result) in goals.iter().zip(results) {
+                println!("loss ratio {}: {result:?}", goal.loss_ratio);
+            }
+        }
+        Command::NullDevice { sockets, client, core, at_once } => {
+            let role = if *client { Role::Client } else { Role::Server };
+            let _device = NullDevice::start(sockets, role, Some(*core), !at_once)?;
+            println!("ready");
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("generate: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

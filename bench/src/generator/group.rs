@@ -1,0 +1,423 @@
+//! Ports that act together: one thread, one clock.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use trama_virtqueue::DriverError;
+
+use super::clock::{Clock, nanos};
+use super::frame::{FLOOD, Reader, Stamp, Station, Template};
+use super::load::{Direction, Load, Outcome};
+use super::port::{Meeting, Options, Port};
+use super::schedule::Schedule;
+use super::tally::Tally;
+use super::waiter::Waiter;
+use super::{Error, Result};
+
+/// Frames that a port sends before another has its turn.
+const BURST: usize = 64;
+/// Frames that a port receives before another has its turn.
+const RECEIVED: usize = 256;
+/// What a frame may be late before it is counted as such, in nanoseconds.
+const LATE: u64 = 10_000;
+/// How long frames that were due at the end may wait for room in a ring that is just being emptied.
+const GRACE: u64 = 100_000;
+/// A turn that takes so long is one in which the system had this thread wait: what was due then may be
+/// sent so much later, for that is no fault of the switch.
+const HICCUP: u64 = 1_000_000;
+/// After the last frame was sent, the path is empty when nothing came for so long, ...
+const QUIET: u64 = 250_000_000;
+/// ... or, if all that was expected has come, for so long, ...
+const QUIET_AFTER_ALL: u64 = 2_000_000;
+/// ... and at the latest after this time (RFC 2544, section 23).
+const DRAIN: u64 = 2_000_000_000;
+/// How long a given number of frames may take.
+const COUNTED: u64 = 10_000_000_000;
+/// How long a switch may take until it carries frames.
+const LEARNING: Duration = Duration::from_secs(20);
+
+/// Ports on one switch.
+pub struct Group {
+    ports: Vec<Port>,
+    waiter: Option<Waiter>,
+    options: Options,
+    /// Tells the frames of one run from others'.
+    run: u16,
+}
+
+impl Group {
+    /// Plugs a port into each of `sockets`.
+    ///
+    /// # Errors
+    /// A backend does not come within 20 seconds, or does not offer what is needed.
+    pub fn connect<P: AsRef<Path>>(sockets: &[P], options: Options) -> Result<Group> {
+        // All sockets first: a backend may want them in any order.
+        let meetings = sockets
+            .iter()
+            .map(|path| Meeting::arrange(path.as_ref(), options.server_role))
+            .collect::<Result<Vec<_>>>()?;
+        let ports =
+            meetings.iter().map(|meeting| meeting.start(&options)).collect::<Result<Vec<_>>>()?;
+        let waiter = options.sleeping.then(|| Waiter::new(&ports)).transpose()?;
+        Ok(Group { ports, waiter, options, run: std::process::id() as u16 })
+    }
+
+    /// Has the switch learn where the stations of `load` are, and waits until it carries frames
+    /// wherever the load will go.
+    ///
+    /// # Errors
+    /// Nothing comes through on one of the ways within 20 seconds.
+    pub fn learn(&mut self, load: &Load) -> Result<()> {
+        let stations = load.sources.max(load.destinations);
+        let announce =
+            Load { direction: Direction::Flood, rate: None, sources: stations, ..load.clone() };
+        let deadline = Instant::now() + LEARNING;
+        loop {
+            self.send_counted(&announce, u64::from(stations))?;
+            let tally = self.send_counted(load, u64::from(stations))?;
+            match self.first_silent(load, &tally)? {
+                None => break,
+                Some((from, to)) if Instant::now() > deadline => {
+                    return Err(Error::NotCarried(format!(
+                        "nothing came from port {from} to port {to}"
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        // What was flooded or looked up slowly while the switch learned, it now knows.
+        self.send_counted(load, u64::from(stations)).map(|_| ())
+    }
+
+    /// Puts `load` on the switch, to its end.
+    ///
+    /// # Errors
+    /// The load does not fit the ports, or the device breaks the rules of a ring.
+    pub fn run(&mut self, load: &Load) -> Result<Outcome> {
+        let routes = load.routes(self.ports.len())?;
+        let end = nanos(load.duration);
+        let count = routes.len() as f64;
+        let mut senders = routes
+            .into_iter()
+            .enumerate()
+            .map(|(i, (port, targets))| {
+                let schedule = match load.rate {
+                    // Senders take turns, they do not all send at once.
+                    Some(rate) => Schedule::paced(rate / count, i as f64 / count, end),
+                    None => Schedule::Unpaced { end },
+                };
+                Sender::new(load, port, targets, schedule)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let tally = self.transfer(load, &mut senders, end.saturating_add(GRACE))?;
+        Ok(outcome(load, &senders, tally, self.ports.len(), end))
+    }
+
+    /// `count` frames on each way of `load`, as fast as they go.
+    fn send_counted(&mut self, load: &Load, count: u64) -> Result<Tally> {
+        let mut senders = load
+            .routes(self.ports.len())?
+            .into_iter()
+            .map(|(port, targets)| {
+                let left = count * targets.len() as u64;
+                Sender::new(load, port, targets, Schedule::Counted { left })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let unpaced = Load { rate: None, ..load.clone() };
+        self.transfer(&unpaced, &mut senders, COUNTED)
+    }
+
+    /// The first way of `load` on which nothing arrived.
+    fn first_silent(&self, load: &Load, tally: &Tally) -> Result<Option<(usize, usize)>> {
+        let ports = self.ports.len();
+        let ways = load.routes(ports)?.into_iter().flat_map(|(from, targets)| {
+            targets
+                .into_iter()
+                .flat_map(move |to| receivers(from, to, ports).map(move |to| (from, to)))
+        });
+        Ok({ ways }.find(|(from, to)| !tally.has_heard(*to, *from)))
+    }
+
+    /// Sends until the senders are done or time is up, and receives until the path is empty.
+    fn transfer(&mut self, load: &Load, senders: &mut [Sender], limit: u64) -> Result<Tally> {
+        self.prepare(load, senders)?;
+        self.run = self.run.wrapping_add(1);
+        let reader = Reader::new(load);
+        let mut tally = Tally::new(self.run, self.ports.len(), load.rate.is_some());
+        let clock = Clock::start();
+        let mut deadline = Deadline::new(limit);
+        loop {
+            let now = clock.now();
+            let mut no_room = false;
+            for sender in &mut *senders {
+                let port = sender.port;
+                let sent = sender.send(&mut self.ports[port], self.run, now);
+                no_room |= sent.map_err(|error| Error::Ring { port, error })?;
+            }
+            let due = senders.iter().filter_map(|sender| sender.schedule.next(now)).min();
+            let behind = due.is_some_and(|time| time <= now);
+            if due.is_none() || deadline.has_passed(now, behind && !no_room) {
+                break;
+            }
+            match &self.waiter {
+                None => self.receive_all(&mut tally, reader, clock)?,
+                Some(_) => {
+                    let wait = due.map_or(0, |time| time.saturating_sub(now));
+                    self.receive_called(&mut tally, reader, clock, wait)?;
+                }
+            }
+        }
+        let sent: u64 = senders.iter().map(|sender| sender.sent).sum();
+        self.drain(&mut tally, sent * copies(load, self.ports.len()), reader, clock)?;
+        Ok(tally)
+    }
+
+    /// Receives what is still on its way.
+    fn drain(
+        &mut self,
+        tally: &mut Tally,
+        expected: u64,
+        reader: Reader,
+        clock: Clock,
+    ) -> Result<()> {
+        let begin = clock.now();
+        loop {
+            let now = clock.now();
+            let quiet = if tally.received < expected { QUIET } else { QUIET_AFTER_ALL };
+            if now > tally.last.max(begin) + quiet || now > begin + DRAIN {
+                return Ok(());
+            }
+            match &self.waiter {
+                None => self.receive_all(tally, reader, clock)?,
+                Some(_) => self.receive_called(tally, reader, clock, quiet)?,
+            }
+        }
+    }
+
+    /// Fills the senders' buffers, once all are back from earlier runs.
+    fn prepare(&mut self, load: &Load, senders: &[Sender]) -> Result<()> {
+        if load.gso.is_some() && !self.options.offloads {
+            let reason = "large segments need ports that were connected with offloads";
+            return Err(Error::Load(reason.into()));
+        }
+        let deadline = Instant::now() + Duration::from_nanos(DRAIN);
+        for sender in senders {
+            let index = sender.port;
+            let ring = |error| Error::Ring { port: index, error };
+            let port = &mut self.ports[index];
+            if !port.settle(self.options.queue_size, deadline).map_err(ring)? {
+                let reason = format!("port {index}'s frames of an earlier run are still with it");
+                return Err(Error::NotCarried(reason));
+            }
+            port.tx.prepare(&sender.template.header, &sender.template.bytes).map_err(ring)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn receive_all(&mut self, tally: &mut Tally, reader: Reader, clock: Clock) -> Result<()> {
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            receive(port, index, tally, reader, clock)
+                .map_err(|error| Error::Ring { port: index, error })?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a port is called or `nanos` have nearly passed, and receives at those called.
+    fn receive_called(
+        &mut self,
+        tally: &mut Tally,
+        reader: Reader,
+        clock: Clock,
+        nanos: u64,
+    ) -> Result<()> {
+        let Some(waiter) = &mut self.waiter else { return Ok(()) };
+        for index in waiter.wait(nanos)? {
+            let port = &mut self.ports[index];
+            port.rx.disarm();
+            loop {
+                let ring = |error| Error::Ring { port: index, error };
+                let count = receive(port, index, tally, reader, clock).map_err(ring)?;
+                if count == 0 && !port.rx.arm() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One look at a port's receive ring; returns the number of frames.
+#[inline]
+fn receive(
+    port: &mut Port,
+    index: usize,
+    tally: &mut Tally,
+    reader: Reader,
+    clock: Clock,
+) -> std::result::Result<usize, DriverError> {
+    // Read after the look at the ring that found the frames: none is dated before it arrived.
+    let mut now = None;
+    let count = port.rx.recv_each(RECEIVED, |frame| {
+        let now = *now.get_or_insert_with(|| clock.now());
+        if let Some(stamp) = reader.read(frame) {
+            tally.take(index, stamp, now);
+        }
+    })?;
+    if count > 0 {
+        port.refill();
+    }
+    Ok(count)
+}
+
+/// The ports that a frame from `from` to `target` is to reach.
+fn receivers(from: usize, target: u16, ports: usize) -> impl Iterator<Item = usize> {
+    (0..ports).filter(move |to| match target {
+        FLOOD => *to != from,
+        target => *to == usize::from(target),
+    })
+}
+
+/// How often a frame of `load` is to arrive.
+fn copies(load: &Load, ports: usize) -> u64 {
+    if load.direction == Direction::Flood { ports as u64 - 1 } else { 1 }
+}
+
+/// Until when frames that are due may still be sent.
+struct Deadline {
+    limit: u64,
+    /// The turn before this one.
+    before: u64,
+    /// How long the thread had to wait since all that was due, or that found room, had been sent.
+    excused: u64,
+}
+
+impl Deadline {
+    fn new(limit: u64) -> Deadline {
+        Deadline { limit, before: 0, excused: 0 }
+    }
+
+    /// Whether time is up in the turn of `now`, which left something unsent for want of time or not.
+    #[inline]
+    fn has_passed(&mut self, now: u64, behind: bool) -> bool {
+        let turn = now - self.before;
+        self.before = now;
+        if !behind {
+            self.excused = 0;
+        } else if turn >= HICCUP {
+            self.excused += turn;
+        }
+        now >= self.limit + self.excused
+    }
+}
+
+fn outcome(load: &Load, senders: &[Sender], tally: Tally, ports: usize, end: u64) -> Outcome {
+    let sum = |of: fn(&Sender) -> u64| senders.iter().map(of).sum::<u64>();
+    let sent = sum(|sender| sender.sent);
+    let offered = sent + sum(|sender| sender.schedule.left());
+    let expected = offered * copies(load, ports);
+    Outcome {
+        offered,
+        sent,
+        expected,
+        received: tally.received,
+        lost: expected.saturating_sub(tally.received),
+        duplicates: tally.duplicates,
+        reordered: tally.reordered,
+        strays: tally.strays,
+        late: sum(|sender| sender.late),
+        seconds: tally.last.max(end) as f64 / 1e9,
+        latency: tally.latency,
+    }
+}
+
+/// What one port sends.
+struct Sender {
+    port: usize,
+    template: Template,
+    schedule: Schedule,
+    targets: Vec<u16>,
+    /// The next sequence number for each target.
+    sequences: Vec<u32>,
+    /// Whose turn it is.
+    target: usize,
+    source: u32,
+    destination: u32,
+    sources: u32,
+    destinations: u32,
+    moving: bool,
+    sent: u64,
+    late: u64,
+}
+
+impl Sender {
+    fn new(load: &Load, port: usize, targets: Vec<u16>, schedule: Schedule) -> Result<Sender> {
+        Ok(Sender {
+            port,
+            template: Template::new(load, load.vlan(port))?,
+            schedule,
+            sequences: vec![0; targets.len()],
+            targets,
+            target: 0,
+            source: 0,
+            destination: 0,
+            sources: load.sources,
+            destinations: load.destinations,
+            moving: load.moving,
+            sent: 0,
+            late: 0,
+        })
+    }
+
+    /// Sends what is due, one burst at most; true: the ring had no room for so many.
+    #[inline]
+    fn send(
+        &mut self,
+        port: &mut Port,
+        run: u16,
+        now: u64,
+    ) -> std::result::Result<bool, DriverError> {
+        if port.tx.free() < BURST {
+            port.tx.reclaim()?;
+        }
+        let room = port.tx.free().min(BURST);
+        let mut count = 0;
+        while count < room
+            && let Some(time) = self.schedule.take(now)
+        {
+            let (to, from, stamp) = self.next(run, time);
+            port.tx.send_again(|frame| self.template.fill(frame, to, from, stamp))?;
+            self.late += u64::from(now - time > LATE);
+            count += 1;
+        }
+        if count > 0 {
+            self.sent += count as u64;
+            port.publish();
+        }
+        Ok(count == room && room < BURST)
+    }
+
+    /// Addresses and stamp of the next frame. Targets take turns, and at each round the stations do.
+    #[inline(always)]
+    fn next(&mut self, run: u16, time: u64) -> (Station, Station, Stamp) {
+        let target = self.targets[self.target];
+        let sequence = self.sequences[self.target];
+        self.sequences[self.target] = sequence.wrapping_add(1);
+        let to = match target {
+            FLOOD => Station::NOBODY,
+            owner => Station { owner, number: self.destination },
+        };
+        let from = match self.moving {
+            true => Station::moving(self.source),
+            false => Station { owner: self.port as u16, number: self.source },
+        };
+        self.target += 1;
+        if self.target == self.targets.len() {
+            self.target = 0;
+            self.source = if self.source + 1 == self.sources { 0 } else { self.source + 1 };
+            self.destination =
+                if self.destination + 1 == self.destinations { 0 } else { self.destination + 1 };
+        }
+        (to, from, Stamp { run, origin: self.port as u16, target, sequence, time })
+    }
+}

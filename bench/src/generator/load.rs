@@ -1,0 +1,190 @@
+//! What is asked of a group of ports, and what came of it.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::frame::FLOOD;
+use super::{Error, Result};
+
+/// Who sends to whom. Ports are numbered as their sockets were given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Each even port to the odd one after it.
+    Uni,
+    /// Each even port and the odd one after it to each other.
+    Both,
+    /// Every port to every other, in turn.
+    Mesh,
+    /// All others to port 0.
+    FanIn,
+    /// Port 0 to all others, in turn.
+    FanOut,
+    /// Every port to an address that nobody has: all others are to receive each frame.
+    Flood,
+}
+
+/// What to put on a switch.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Bytes of a frame as it is sent, with its tag, if any, and without the frame check sequence,
+    /// which a ring does not carry: 60 at least, 64 with a tag.
+    pub size: usize,
+    /// Who sends to whom.
+    pub direction: Direction,
+    /// Frames a second of all senders together, on an open-loop schedule; none: as many as the rings
+    /// take.
+    pub rate: Option<f64>,
+    /// How long to send.
+    pub duration: Duration,
+    /// The VLAN whose tag the frames of each port carry; ports beyond the list send untagged.
+    pub vlans: Vec<Option<u16>>,
+    /// Stations (source addresses) of each port, which take turns.
+    pub sources: u32,
+    /// Stations of each port that are sent to, in turn.
+    pub destinations: u32,
+    /// All ports send from the same source addresses, so that these move all the time.
+    pub moving: bool,
+    /// Payload of a segment: the frames are large TCP segments that a device is to cut. All ports
+    /// must have been connected with `offloads`.
+    pub gso: Option<u16>,
+}
+
+impl Load {
+    /// Frames of `size` bytes, known unicast from one station a port to another, for one second.
+    pub fn new(size: usize, direction: Direction) -> Load {
+        Load {
+            size,
+            direction,
+            rate: None,
+            duration: Duration::from_secs(1),
+            vlans: Vec::new(),
+            sources: 1,
+            destinations: 1,
+            moving: false,
+            gso: None,
+        }
+    }
+
+    /// The tag of a port's frames.
+    pub(super) fn vlan(&self, port: usize) -> Option<u16> {
+        self.vlans.get(port).copied().flatten()
+    }
+
+    /// Who sends, and to which ports, among `ports`.
+    pub(super) fn routes(&self, ports: usize) -> Result<Vec<(usize, Vec<u16>)>> {
+        let wrong = match self.direction {
+            _ if ports < 2 => "it takes two ports",
+            Direction::Uni | Direction::Both if ports % 2 == 1 => {
+                "ports are paired; one is left over"
+            }
+            _ if self.rate.is_some_and(|rate| !(1.0..=1e9).contains(&rate)) => {
+                "the rate is not from 1 to 1,000,000,000 frames a second"
+            }
+            _ if self.duration > Duration::from_secs(3600) => "it takes more than an hour",
+            _ if self.sources.min(self.destinations) == 0 => "a port has one station at least",
+            _ if self.sources.max(self.destinations) > 1 << 24 => {
+                "a port has 2^24 stations at most"
+            }
+            _ => return Ok(self.direction.routes(ports)),
+        };
+        Err(Error::Load(wrong.into()))
+    }
+}
+
+impl Direction {
+    fn routes(self, ports: usize) -> Vec<(usize, Vec<u16>)> {
+        let all = || 0..ports;
+        let others = |port| all().filter(move |to| *to != port).map(|to| to as u16).collect();
+        match self {
+            Direction::Uni => all().step_by(2).map(|port| (port, vec![port as u16 + 1])).collect(),
+            Direction::Both => all().map(|port| (port, vec![port as u16 ^ 1])).collect(),
+            Direction::Mesh => all().map(|port| (port, others(port))).collect(),
+            Direction::FanIn => all().skip(1).map(|port| (port, vec![0])).collect(),
+            Direction::FanOut => vec![(0, others(0))],
+            Direction::Flood => all().map(|port| (port, vec![FLOOD])).collect(),
+        }
+    }
+}
+
+/// What came of a load.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Frames that were to be sent: by the schedule, or without one those that the rings took.
+    pub offered: u64,
+    /// Frames that the rings took.
+    pub sent: u64,
+    /// Frames that were to arrive: those offered, each as often as it has receivers.
+    pub expected: u64,
+    /// Frames that arrived where they were to, each counted once.
+    pub received: u64,
+    /// Frames that never came, those included that found no room to be sent in time.
+    pub lost: u64,
+    /// Frames that came once more (or so late that this could not be told: behind 1024 others).
+    pub duplicates: u64,
+    /// Frames that came after one sent later; they are received too.
+    pub reordered: u64,
+    /// Frames at ports that they were not meant for: flooded although their address is known.
+    pub strays: u64,
+    /// Frames that were sent more than 10 µs after they were due. Latency includes that time.
+    pub late: u64,
+    /// From the first frame's time to the last arrival, at least as long as was sent.
+    pub seconds: f64,
+    /// Nanoseconds from the scheduled time to the arrival; none without a schedule.
+    pub latency: Option<Histogram<u64>>,
+}
+
+impl Outcome {
+    /// Frames received a second.
+    pub fn rate(&self) -> f64 {
+        self.received as f64 / self.seconds
+    }
+
+    /// The part of the expected frames that was lost.
+    pub fn loss_ratio(&self) -> f64 {
+        self.lost as f64 / self.expected.max(1) as f64
+    }
+
+    /// Latency in nanoseconds below which `percentile` (0 to 100) of the frames stay; 100 is the
+    /// maximum. Lost frames have none.
+    pub fn latency(&self, percentile: f64) -> Option<u64> {
+        self.latency.as_ref().map(|histogram| histogram.value_at_percentile(percentile))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(direction: Direction, ports: usize) -> Vec<(usize, Vec<u16>)> {
+        Load::new(60, direction).routes(ports).unwrap()
+    }
+
+    #[test]
+    fn directions_name_senders_and_targets() {
+        assert_eq!(routes(Direction::Uni, 4), [(0, vec![1]), (2, vec![3])]);
+        let both = [(0, vec![1]), (1, vec![0]), (2, vec![3]), (3, vec![2])];
+        assert_eq!(routes(Direction::Both, 4), both);
+        assert_eq!(routes(Direction::Mesh, 3), [(0, vec![1, 2]), (1, vec![0, 2]), (2, vec![0, 1])]);
+        assert_eq!(routes(Direction::FanIn, 3), [(1, vec![0]), (2, vec![0])]);
+        assert_eq!(routes(Direction::FanOut, 3), [(0, vec![1, 2])]);
+        assert_eq!(routes(Direction::Flood, 2), [(0, vec![FLOOD]), (1, vec![FLOOD])]);
+    }
+
+    #[test]
+    fn loads_that_make_no_sense_are_refused() {
+        let load = Load::new(60, Direction::Both);
+        let refused = |load: &Load, ports, reason: &str| {
+            let error = load.routes(ports).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        };
+        refused(&load, 1, "two ports");
+        refused(&load, 3, "left over");
+        for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            refused(&Load { rate: Some(rate), ..load.clone() }, 2, "the rate");
+        }
+        refused(&Load { sources: 0, ..load.clone() }, 2, "one station");
+        refused(&Load { destinations: (1 << 24) + 1, ..load.clone() }, 2, "2^24");
+        refused(&Load { duration: Duration::MAX, ..load.clone() }, 2, "an hour");
+    }
+}

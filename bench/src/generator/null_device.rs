@@ -1,0 +1,315 @@
+//! A backend that does as little as a backend can: what arrives on one port of a pair is copied to
+//! the other.
+//!
+//! It looks nothing up, knows no VLAN and no offload, and counts nothing. What is left costs
+//! something still: a chain is read and checked, its frame copied once from the one frontend's memory
+//! to the other's (they share none, so there is no way around that), two used elements are written,
+//! and under load it holds back, as a switch would, until a batch has gathered. No switch with the
+//! same rings can do less, so what a generator reaches here is its ceiling.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use trama_vhost_net_backend::{RingFds, Rings, RingsError, Role, Session, SessionOptions};
+use trama_virtqueue::{GuestMemory, MAX_BURST, RingSetup, RxQueue, TxBurst, TxQueue};
+
+use super::clock::Clock;
+use super::{Error, Result, pin_to};
+
+/// Chains of one turn that are load, and those that are then worth waiting for.
+const LOAD: usize = 32;
+const ENOUGH: u16 = 256;
+/// Longest wait for them since the ring was last served, in nanoseconds.
+const LONGEST: u64 = 20_000;
+/// Frames handed on before the next ring has its turn.
+const TURN: usize = 512;
+
+/// A running null device. Dropping it ends it.
+pub struct NullDevice {
+    sessions: Vec<Session>,
+    jobs: Sender<Job>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A change of the rings, made between two turns.
+type Job = Box<dyn FnOnce(&mut [Port]) + Send>;
+
+impl NullDevice {
+    /// Serves `sockets`, whose number is even: the first and the second are a pair, and so on. `role`
+    /// says who listens. The thread that moves frames polls; it is pinned to `core`, if one is given.
+    /// With `hold_off` it waits under load until a batch has gathered: more frames, later.
+    ///
+    /// # Errors
+    /// A socket cannot be made, or the thread cannot be started or pinned.
+    pub fn start<P: AsRef<Path>>(
+        sockets: &[P],
+        role: Role,
+        core: Option<usize>,
+        hold_off: bool,
+    ) -> Result<NullDevice> {
+        if !sockets.len().is_multiple_of(2) {
+            return Err(Error::NullDevice("its ports are pairs; one is left over".into()));
+        }
+        let (jobs, queue) = channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, ports) = (stop.clone(), sockets.len());
+        let (report, pinned) = channel();
+        let thread = std::thread::Builder::new().name("null-device".into()).spawn(move || {
+            // Whoever started it waits for the report.
+            let _ = report.send(core.map_or(Ok(()), pin_to));
+            let ports = (0..ports).map(|_| Port::new(hold_off)).collect();
+            run(ports, &queue, &stopped);
+        })?;
+        let mut device = NullDevice { sessions: Vec::new(), jobs, stop, thread: Some(thread) };
+        pinned.recv().map_err(|_| Error::NullDevice("its thread ended".into()))??;
+        for (port, path) in sockets.iter().enumerate() {
+            let rings = PortRings { port, jobs: device.jobs.clone() };
+            let session = Session::spawn(SessionOptions::new(path.as_ref(), role), rings);
+            let session = session.map_err(|error| Error::NullDevice(error.to_string()))?;
+            device.sessions.push(session);
+        }
+        Ok(device)
+    }
+
+    /// Has the device stand still for `time`: what a generator must not overlook.
+    #[cfg(test)]
+    pub(super) fn stall(&self, time: std::time::Duration) {
+        let _ = self.jobs.send(Box::new(move |_| std::thread::sleep(time)));
+    }
+}
+
+impl Drop for NullDevice {
+    fn drop(&mut self) {
+        // Sessions first: their last requests are still answered.
+        self.sessions.clear();
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            // It ends without a word if it panicked; nothing is left to be done then.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The rings of a frontend.
+#[derive(Default)]
+struct Port {
+    receive: Option<(RxQueue, Option<OwnedFd>)>,
+    transmit: Option<(TxQueue, Option<OwnedFd>)>,
+    hold_off: bool,
+    /// Chains that are enough under load.
+    enough: u16,
+    loaded: bool,
+    served: u64,
+}
+
+impl Port {
+    fn new(hold_off: bool) -> Port {
+        Port { hold_off, ..Port::default() }
+    }
+
+    /// Whether the transmit ring is to be served.
+    #[inline]
+    fn is_ready(&mut self, clock: Clock) -> bool {
+        let Some((ring, _)) = &mut self.transmit else { return false };
+        match ring.pending() {
+            Ok(0) => false,
+            Ok(waiting) if self.hold_off && self.loaded && waiting < self.enough => {
+                clock.now() - self.served >= LONGEST
+            }
+            Ok(_) => true,
+            // A broken ring stays silent until its frontend sets it up anew.
+            Err(_) => false,
+        }
+    }
+
+    fn start(
+        &mut self,
+        index: usize,
+        setup: RingSetup,
+        call: Option<OwnedFd>,
+    ) -> std::result::Result<(), RingsError> {
+        if index == 0 {
+            let ring = RxQueue::new(setup).map_err(RingsError::new)?;
+            self.receive = Some((ring, call));
+        } else {
+            self.enough = ENOUGH.min(setup.size / 2);
+            let mut ring = TxQueue::new(setup).map_err(RingsError::new)?;
+            ring.disarm();
+            self.transmit = Some((ring, call));
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, index: usize) -> u16 {
+        match index {
+            0 => self.receive.take().map_or(0, |(ring, _)| ring.next()),
+            _ => self.transmit.take().map_or(0, |(ring, _)| ring.next()),
+        }
+    }
+
+    fn call(&mut self, index: usize) -> Option<&mut Option<OwnedFd>> {
+        match index {
+            0 => self.receive.as_mut().map(|(_, call)| call),
+            _ => self.transmit.as_mut().map(|(_, call)| call),
+        }
+    }
+
+    fn set_memory(&mut self, memory: &Arc<GuestMemory>) -> std::result::Result<(), RingsError> {
+        if let Some((ring, _)) = &mut self.receive {
+            ring.set_memory(memory.clone()).map_err(RingsError::new)?;
+        }
+        if let Some((ring, _)) = &mut self.transmit {
+            ring.set_memory(memory.clone()).map_err(RingsError::new)?;
+        }
+        Ok(())
+    }
+}
+
+fn run(mut ports: Vec<Port>, jobs: &Receiver<Job>, stop: &AtomicBool) {
+    let (clock, mut burst) = (Clock::start(), TxBurst::new());
+    while !stop.load(Ordering::Acquire) {
+        for job in jobs.try_iter() {
+            job(&mut ports);
+        }
+        let mut idle = true;
+        for pair in ports.chunks_exact_mut(2) {
+            for _ in 0..2 {
+                let [from, to] = pair else { continue };
+                if from.is_ready(clock) {
+                    idle = false;
+                    forward(from, to, &mut burst);
+                    from.served = clock.now();
+                }
+                pair.swap(0, 1);
+            }
+        }
+        if idle {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Hands on what waits on a ring; what finds no room is dropped.
+fn forward(from: &mut Port, to: &mut Port, burst: &mut TxBurst) {
+    let Some((transmit, call)) = &mut from.transmit else { return };
+    let mut taken = 0;
+    while taken < TURN
+        && let Ok(count) = transmit.fetch(burst, MAX_BURST)
+        && count > 0
+    {
+        if let Some((receive, _)) = &mut to.receive {
+            for i in 0..count {
+                // Full, or broken: either way the frame is gone, and the generator counts it.
+                let _ = receive.push(burst.header(i), burst.head(i), burst.body(i));
+            }
+        }
+        transmit.complete(burst);
+        taken += count;
+    }
+    from.loaded = taken >= LOAD;
+    if transmit.publish() {
+        signal(call.as_ref());
+    }
+    if let Some((receive, call)) = &mut to.receive
+        && receive.publish()
+    {
+        signal(call.as_ref());
+    }
+}
+
+fn signal(event: Option<&OwnedFd>) {
+    if let Some(event) = event {
+        // A full counter is readable already.
+        let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+    }
+}
+
+/// What a session changes, on the device's thread.
+struct PortRings {
+    port: usize,
+    jobs: Sender<Job>,
+}
+
+impl PortRings {
+    fn call<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Port) -> R + Send + 'static,
+    ) -> std::result::Result<R, RingsError> {
+        let gone = || RingsError::new("the null device has ended");
+        let (answer, answered) = channel();
+        let port = self.port;
+        let job: Job = Box::new(move |ports| {
+            // The caller waits below.
+            let _ = answer.send(job(&mut ports[port]));
+        });
+        self.jobs.send(job).map_err(|_| gone())?;
+        answered.recv().map_err(|_| gone())
+    }
+
+    fn set_event(
+        &self,
+        index: usize,
+        event: Option<OwnedFd>,
+    ) -> std::result::Result<(), RingsError> {
+        if let Some(event) = &event {
+            let nonblocking = rustix::io::ioctl_fionbio(event.as_fd(), true);
+            nonblocking.map_err(RingsError::new)?;
+        }
+        self.call(move |port| {
+            if let Some(call) = port.call(index) {
+                *call = event;
+            }
+        })
+    }
+}
+
+impl Rings for PortRings {
+    fn set_features(&mut self, _features: u64) -> std::result::Result<(), RingsError> {
+        Ok(())
+    }
+
+    fn set_memory(&mut self, memory: Arc<GuestMemory>) -> std::result::Result<(), RingsError> {
+        self.call(move |port| port.set_memory(&memory))?
+    }
+
+    fn start(
+        &mut self,
+        index: usize,
+        setup: RingSetup,
+        fds: RingFds,
+    ) -> std::result::Result<(), RingsError> {
+        self.call(move |port| port.start(index, setup, None))??;
+        self.set_event(index, fds.call)
+    }
+
+    fn stop(&mut self, index: usize) -> std::result::Result<u16, RingsError> {
+        self.call(move |port| port.stop(index))
+    }
+
+    fn set_call(
+        &mut self,
+        index: usize,
+        call: Option<OwnedFd>,
+    ) -> std::result::Result<(), RingsError> {
+        self.set_event(index, call)
+    }
+
+    /// It polls.
+    fn set_kick(
+        &mut self,
+        _index: usize,
+        _kick: Option<OwnedFd>,
+    ) -> std::result::Result<(), RingsError> {
+        Ok(())
+    }
+
+    fn disconnected(&mut self) {
+        // A device that has ended has dropped its rings.
+        let _ = self.call(|port| (port.receive, port.transmit) = (None, None));
+    }
+}

@@ -1,0 +1,244 @@
+//! What arrived: sequence numbers and latencies.
+
+use hdrhistogram::Histogram;
+
+use super::frame::{FLOOD, Stamp};
+
+/// Sequence numbers up to this far behind the newest are told apart. In flight are at most the
+/// rings and a burst; a switch that keeps the order of frames needs none of it.
+const WINDOW: u32 = 1024;
+/// Latencies are told to three digits, up to a minute.
+const LONGEST: u64 = 60_000_000_000;
+
+/// What a sequence number says of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Arrival {
+    /// Newer than all before.
+    Newest,
+    /// Sent before one that has arrived already.
+    Late,
+    /// Came before, or too late to tell.
+    Again,
+}
+
+/// The frames from one port to another.
+#[derive(Clone, Debug, Default)]
+struct Stream {
+    /// One more than the newest sequence number.
+    next: u32,
+    /// Which of the newest [`WINDOW`] have arrived, by sequence number.
+    seen: [u64; WINDOW as usize / 64],
+}
+
+impl Stream {
+    #[inline(always)]
+    fn accept(&mut self, sequence: u32) -> Arrival {
+        let arrival = if sequence == self.next {
+            self.next = sequence.wrapping_add(1);
+            Arrival::Newest
+        } else {
+            self.jump(sequence)
+        };
+        if arrival != Arrival::Again {
+            let (word, bit) = place(sequence);
+            self.seen[word] |= bit;
+        }
+        arrival
+    }
+
+    /// A number that is not the next one.
+    #[cold]
+    fn jump(&mut self, sequence: u32) -> Arrival {
+        let ahead = sequence.wrapping_sub(self.next);
+        if ahead < 1 << 31 {
+            for missing in 0..ahead.min(WINDOW) {
+                let (word, bit) = place(self.next.wrapping_add(missing));
+                self.seen[word] &= !bit;
+            }
+            if ahead >= WINDOW {
+                self.seen = [0; WINDOW as usize / 64];
+            }
+            self.next = sequence.wrapping_add(1);
+            return Arrival::Newest;
+        }
+        let behind = self.next.wrapping_sub(sequence);
+        let (word, bit) = place(sequence);
+        match behind > WINDOW || self.seen[word] & bit != 0 {
+            true => Arrival::Again,
+            false => Arrival::Late,
+        }
+    }
+}
+
+#[inline(always)]
+fn place(sequence: u32) -> (usize, u64) {
+    let at = sequence % WINDOW;
+    ((at / 64) as usize, 1 << (at % 64))
+}
+
+/// All that arrived in one run.
+pub(super) struct Tally {
+    run: u16,
+    ports: usize,
+    /// By receiver and origin.
+    streams: Vec<Stream>,
+    pub(super) received: u64,
+    pub(super) duplicates: u64,
+    pub(super) reordered: u64,
+    pub(super) strays: u64,
+    /// When the last frame arrived.
+    pub(super) last: u64,
+    pub(super) latency: Option<Histogram<u64>>,
+}
+
+impl Tally {
+    /// Of `run`, between `ports`; with or without latencies.
+    pub(super) fn new(run: u16, ports: usize, with_latency: bool) -> Tally {
+        Tally {
+            run,
+            ports,
+            streams: vec![Stream::default(); ports * ports],
+            received: 0,
+            duplicates: 0,
+            reordered: 0,
+            strays: 0,
+            last: 0,
+            // The bounds are valid ones.
+            latency: with_latency.then(|| Histogram::new_with_bounds(1, LONGEST, 3).ok()).flatten(),
+        }
+    }
+
+    /// A frame arrived at `port`.
+    #[inline(always)]
+    pub(super) fn take(&mut self, port: usize, stamp: Stamp, now: u64) {
+        let origin = usize::from(stamp.origin);
+        if stamp.run != self.run || origin >= self.ports {
+            return;
+        }
+        let meant = usize::from(stamp.target) == port || stamp.target == FLOOD && origin != port;
+        if !meant {
+            self.strays += 1;
+            return;
+        }
+        match self.streams[port * self.ports + origin].accept(stamp.sequence) {
+            Arrival::Newest => {}
+            Arrival::Late => self.reordered += 1,
+            Arrival::Again => {
+                self.duplicates += 1;
+                return;
+            }
+        }
+        self.received += 1;
+        self.last = now;
+        if let Some(latency) = &mut self.latency {
+            latency.saturating_record(now.saturating_sub(stamp.time));
+        }
+    }
+
+    /// Whether anything came from `origin` to `port`.
+    pub(super) fn has_heard(&self, port: usize, origin: usize) -> bool {
+        self.streams[port * self.ports + origin].next > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::generator::schedule::Schedule;
+
+    fn stamp(sequence: u32) -> Stamp {
+        Stamp { run: 3, origin: 0, target: 1, sequence, time: 0 }
+    }
+
+    fn arrive(sequences: impl IntoIterator<Item = u32>) -> (u64, u64, u64) {
+        let mut tally = Tally::new(3, 2, false);
+        sequences.into_iter().for_each(|sequence| tally.take(1, stamp(sequence), 0));
+        (tally.received, tally.reordered, tally.duplicates)
+    }
+
+    #[test]
+    fn order_gaps_and_repetitions_are_told_apart() {
+        assert_eq!(arrive(0..5000), (5000, 0, 0));
+        assert_eq!(arrive([0, 1, 5, 6]), (4, 0, 0), "a gap");
+        assert_eq!(arrive([0, 2, 1, 3]), (4, 1, 0), "one overtaken");
+        assert_eq!(arrive([0, 1, 1, 2, 0, 2]), (3, 0, 3), "repetitions");
+        assert_eq!(arrive([1, 0, 0]), (2, 1, 1), "the first one late, and again");
+        let jump = [0, 100_000, 99_999, 100_000 - WINDOW, 100_001 - WINDOW, 99_999];
+        assert_eq!(arrive(jump), (4, 2, 2), "the window's edge");
+        // A gap as long as the window leaves nothing of what was there before.
+        assert_eq!(arrive((0..10).chain([WINDOW + 9, 10, 1030])), (13, 2, 0));
+    }
+
+    #[test]
+    fn only_frames_of_this_run_count_and_only_where_they_belong() {
+        let mut tally = Tally::new(3, 3, false);
+        tally.take(1, Stamp { run: 2, ..stamp(0) }, 0);
+        tally.take(1, Stamp { origin: 3, ..stamp(0) }, 0);
+        assert_eq!((tally.received, tally.strays), (0, 0));
+        tally.take(2, stamp(0), 0);
+        tally.take(0, Stamp { target: FLOOD, ..stamp(0) }, 0);
+        assert_eq!((tally.received, tally.strays), (0, 2), "elsewhere, and back at its sender");
+        for port in [1, 2] {
+            tally.take(port, Stamp { target: FLOOD, ..stamp(0) }, 0);
+        }
+        assert_eq!((tally.received, tally.duplicates), (2, 0), "one copy for each receiver");
+        assert!(tally.has_heard(1, 0) && !tally.has_heard(0, 1));
+    }
+
+    proptest! {
+        /// Any path that loses, repeats and delays frames, against a set of what has arrived.
+        #[test]
+        fn every_path_is_accounted_for(
+            moves in prop::collection::vec((0..40u32, 0..10u8), 1..2000),
+        ) {
+            let mut arrived = Vec::new();
+            for (sequence, (delay, fate)) in moves.iter().enumerate() {
+                let copies = match fate { 0 => 0, 1 => 2, _ => 1 };
+                arrived.extend((0..copies).map(|_| (sequence as u32 + delay, sequence as u32)));
+            }
+            arrived.sort();
+            let order: Vec<u32> = arrived.iter().map(|(_, sequence)| *sequence).collect();
+            let (mut seen, mut late) = (std::collections::BTreeSet::new(), 0);
+            for sequence in &order {
+                let overtaken = seen.last().is_some_and(|newest| newest > sequence);
+                late += u64::from(seen.insert(*sequence) && overtaken);
+            }
+            let unique = seen.len() as u64;
+            prop_assert_eq!(arrive(order.clone()), (unique, late, order.len() as u64 - unique));
+        }
+    }
+
+    /// A device that takes 1 µs a frame stands still for 100 ms of a second. The generator's ring
+    /// holds 256 frames: most of those that were due could not even be sent. A generator that dates
+    /// frames when it sends them would find 256 slow ones in a million.
+    #[test]
+    fn a_stall_shows_in_the_percentiles() {
+        const RATE: f64 = 500_000.0;
+        let mut schedule = Schedule::paced(RATE, 0.0, 1_000_000_000);
+        let mut tally = Tally::new(3, 2, true);
+        let (mut ring, mut sequence) = (std::collections::VecDeque::new(), 0);
+        for now in (0..1_300_000_000u64).step_by(1000) {
+            while ring.len() < 256
+                && let Some(time) = schedule.take(now)
+            {
+                ring.push_back(Stamp { time, ..stamp(sequence) });
+                sequence += 1;
+            }
+            let stalls = (400_000_000..500_000_000).contains(&now);
+            if !stalls && let Some(stamp) = ring.pop_front() {
+                tally.take(1, stamp, now);
+            }
+        }
+        assert_eq!((tally.received, tally.reordered), (500_000, 0));
+        let latency = tally.latency.unwrap();
+        let at = |percentile| latency.value_at_percentile(percentile);
+        // 50,000 frames were due in the stall and as many while the device caught up, at twice the
+        // rate: a fifth of all waited, 50 ms on average.
+        assert!(at(50.0) <= 2_000, "{}", at(50.0));
+        assert!((45_000_000..=55_000_000).contains(&at(90.0)), "{}", at(90.0));
+        assert!((90_000_000..=96_000_000).contains(&at(99.0)), "{}", at(99.0));
+        assert!((99_000_000..=101_000_000).contains(&at(100.0)), "{}", at(100.0));
+    }
+}
