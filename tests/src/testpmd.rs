@@ -5,7 +5,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -70,10 +70,24 @@ impl Testpmd {
         writeln!(input, "{command}").expect("write to testpmd");
     }
 
-    /// Puts `bursts` of 32 frames on the way in each direction; they circulate until `stop`.
+    /// Puts `bursts` of 32 frames on the way in each direction, which circulate until `stop`, and
+    /// waits until each device has received `more` frames. Begins anew every other second: first
+    /// frames that meet a ring that is not there yet are gone for good.
     #[track_caller]
-    pub fn start_circulation(&mut self, bursts: u32) {
-        self.tell(&format!("start tx_first {bursts}"));
+    pub fn circulate(&mut self, bursts: u32, more: u64, limit: Duration) {
+        wait_until(&format!("testpmd receives {more} more frames"), limit, || {
+            let before = self.counted();
+            self.tell(&format!("start tx_first {bursts}"));
+            let patience = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < patience {
+                let now = self.counted();
+                if (0..2).all(|i| now[i].received >= before[i].received + more) {
+                    return Some(());
+                }
+            }
+            self.tell("stop");
+            None
+        });
     }
 
     /// What each device has counted.
@@ -98,16 +112,6 @@ impl Testpmd {
             let complete = answer.matches("Tx-bps:").count() == 2;
             complete.then(|| [0, 1].map(|i| Counted { received: received[i], sent: sent[i] }))
         })
-    }
-
-    /// Waits until each device has received `more` frames than it has now.
-    #[track_caller]
-    pub fn wait_for_traffic(&mut self, more: u64, limit: Duration) {
-        let before = self.counted();
-        wait_until(&format!("testpmd receives {more} more frames"), limit, || {
-            let now = self.counted();
-            (0..2).all(|i| now[i].received >= before[i].received + more).then_some(())
-        });
     }
 
     /// Kills testpmd as `kill -9` does.

@@ -51,8 +51,7 @@ fn frames_circulate_with_every_shape_of_ring() {
                 let properties =
                     format!("queue_size={size},mrg_rxbuf={mergeable},in_order={in_order}");
                 let mut testpmd = start(&tramad, &properties);
-                testpmd.start_circulation(4);
-                testpmd.wait_for_traffic(TRAFFIC, LIMIT);
+                testpmd.circulate(4, TRAFFIC, LIMIT);
                 println!("{properties}: {:?}", testpmd.counted());
                 testpmd.kill();
                 assert_eq!(unexpected_drops(&tramad), Vec::<String>::new(), "{properties}");
@@ -66,8 +65,7 @@ fn frames_circulate_with_every_shape_of_ring() {
 fn frames_circulate_when_we_connect() {
     let tramad = Tramad::start(&configuration("client"));
     let mut testpmd = start(&tramad, "queue_size=1024,server=1");
-    testpmd.start_circulation(4);
-    testpmd.wait_for_traffic(TRAFFIC, LIMIT);
+    testpmd.circulate(4, TRAFFIC, LIMIT);
     testpmd.kill();
     assert_eq!(unexpected_drops(&tramad), Vec::<String>::new());
     tramad.stop();
@@ -78,19 +76,16 @@ fn either_end_may_be_killed() {
     // testpmd listens, so that it outlives the daemon and takes the new one's connections.
     let mut tramad = Tramad::start(&configuration("client"));
     let mut testpmd = start(&tramad, "queue_size=256,server=1");
-    testpmd.start_circulation(4);
-    testpmd.wait_for_traffic(TRAFFIC, LIMIT);
+    testpmd.circulate(4, TRAFFIC, LIMIT);
 
     tramad.restart(Signal::KILL);
     // Frames that were in the daemon's hands may be gone for good: send new ones.
     testpmd.tell("stop");
-    testpmd.start_circulation(4);
-    testpmd.wait_for_traffic(TRAFFIC, LIMIT);
+    testpmd.circulate(4, TRAFFIC, LIMIT);
 
     testpmd.kill();
     let mut testpmd = start(&tramad, "queue_size=256,server=1");
-    testpmd.start_circulation(4);
-    testpmd.wait_for_traffic(TRAFFIC, LIMIT);
+    testpmd.circulate(4, TRAFFIC, LIMIT);
     testpmd.kill();
     tramad.stop();
 }
