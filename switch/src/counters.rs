@@ -129,6 +129,16 @@ counters! {
     }
 }
 
+counters! {
+    /// What a network took of its worker's time, on whichever worker it was.
+    NetworkCounters /
+    /// The values of [`NetworkCounters`] at one time.
+    NetworkSnapshot {
+        /// Nanoseconds spent in rounds that moved its frames.
+        busy_nanos,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

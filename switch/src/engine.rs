@@ -6,67 +6,68 @@
 //! stranger.
 
 mod batching;
+mod moves;
+mod network;
+mod rings;
 mod round;
 mod types;
 
-use std::os::fd::OwnedFd;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::{Registry, Token};
 use trama_frame::Offloads;
-use trama_virtqueue::{GuestMemory, RingSetup, TxBurst};
+use trama_virtqueue::TxBurst;
 
 use crate::counters::{PortCounters, WorkerCounters};
 use crate::delivery::Scratch;
 use crate::forward::Plan;
-use crate::mac_table::{FdbEntry, MacTable, PortIndex};
+use crate::mac_table::{FdbEntry, PortIndex};
 use crate::ports::calls::Calls;
 use crate::ports::pool::PoolBurst;
-use crate::ports::vhost::{RingFds, VhostDevice};
-use crate::ports::{Device, Port, Watcher};
+use crate::ports::vhost::VhostDevice;
+use crate::ports::{Device, Doorbell, Port, Watcher};
 use crate::time::Time;
-use batching::Batching;
 pub(crate) use batching::LOAD;
+pub use moves::DetachedPort;
+pub(crate) use network::Names;
+pub use network::Network;
 pub use types::{EngineError, NetworkId, NetworkSettings, PortFault, PortId, PortSettings};
 
-/// Most ports of one worker.
-const MAX_PORTS: usize = 4096;
+/// Slot of the place where ports are that are not attached.
+const UNATTACHED: usize = 0;
 
 /// One worker's state.
 pub struct Engine {
-    seed: u64,
-    next_id: u32,
+    names: Arc<Names>,
     networks: Vec<Option<Network>>,
-    /// A port's place here is its [`PortIndex`], which is used again after it is removed.
-    ports: Vec<Option<Port>>,
-    /// Ports to look at each round.
-    active: Vec<PortIndex>,
+    /// Slots of the networks with ports to look at each round.
+    awake: Vec<usize>,
+    places: HashMap<PortId, Place>,
     /// How long a silent port stays active; none: for ever.
     spin: Option<Duration>,
-    /// Where descriptors are registered that wake the worker; none: every port stays active.
-    registry: Option<Arc<Registry>>,
+    /// Wakes the worker; unless it can, every port stays active.
+    doorbell: Doorbell,
     counters: Arc<WorkerCounters>,
     /// The last burst from a ring; holds its memory until it is cleared or used again.
     rings: TxBurst,
     pool: PoolBurst,
     stage: Stage,
-    batching: Batching,
 }
 
-/// A network and who is on it.
-struct Network {
-    id: NetworkId,
-    settings: NetworkSettings,
-    table: MacTable,
-    members: Vec<PortIndex>,
+/// Where a port is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// Its network's slot.
+    slot: usize,
+    index: PortIndex,
 }
 
 /// What a burst needs on its way, beside its source.
 struct Stage {
     plan: Plan,
     scratch: Scratch,
-    /// Ports with frames that are not visible yet.
+    /// Ports of the burst's network with frames that are not visible yet.
     touched: Vec<PortIndex>,
     calls: Calls,
 }
@@ -74,14 +75,22 @@ struct Stage {
 impl Engine {
     /// An engine without networks and ports. `seed` keys its hashes.
     pub fn new(seed: u64) -> Engine {
+        Engine::with_names(Arc::new(Names::new(seed)))
+    }
+
+    /// Another engine without networks and ports, between which and this one they can move.
+    pub fn sibling(&self) -> Engine {
+        Engine::with_names(Arc::clone(&self.names))
+    }
+
+    pub(crate) fn with_names(names: Arc<Names>) -> Engine {
         Engine {
-            seed,
-            next_id: 1,
-            networks: Vec::new(),
-            ports: Vec::new(),
-            active: Vec::new(),
+            names,
+            networks: vec![Some(Network::unattached())],
+            awake: Vec::new(),
+            places: HashMap::new(),
             spin: None,
-            registry: None,
+            doorbell: Doorbell::default(),
             counters: Arc::default(),
             rings: TxBurst::new(),
             pool: PoolBurst::new(),
@@ -91,14 +100,13 @@ impl Engine {
                 touched: Vec::new(),
                 calls: Calls::new(),
             },
-            batching: Batching::new(),
         }
     }
 
-    /// Puts the engine on a worker: ports fall silent after `spin` (none: never) and wake it
-    /// through `registry`.
-    pub(crate) fn attach(&mut self, registry: Registry, spin: Option<Duration>) {
-        self.registry = Some(Arc::new(registry));
+    /// Puts the engine on a worker: ports fall silent after `spin` (none: never) and ring
+    /// `doorbell` to wake it.
+    pub(crate) fn attach(&mut self, doorbell: Doorbell, spin: Option<Duration>) {
+        self.doorbell = doorbell;
         self.spin = spin;
     }
 
@@ -116,28 +124,17 @@ impl Engine {
         Arc::clone(&self.counters)
     }
 
-    fn new_id(&mut self) -> u32 {
-        let id = self.next_id;
-        self.next_id += 1;
-        id
-    }
-
-    /// Adds a network.
+    /// Adds a network. Making a large MAC table takes long: a worker is better given a network
+    /// that was made elsewhere, with [`Engine::take_network`].
     pub fn add_network(&mut self, settings: NetworkSettings) -> NetworkId {
-        let id = NetworkId(self.new_id());
-        let seed = self.seed ^ u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut table = MacTable::new(settings.mac_table_size, settings.mac_aging, seed);
-        table.reserve_ports(self.ports.len());
-        let network = Network { id, settings, table, members: Vec::new() };
-        match self.networks.iter_mut().find(|slot| slot.is_none()) {
-            Some(slot) => *slot = Some(network),
-            None => self.networks.push(Some(network)),
-        }
+        let (id, network) = self.names.network(settings);
+        self.take_network(network, Time::ZERO);
         id
     }
 
     fn network_slot(&self, id: NetworkId) -> Result<usize, EngineError> {
-        let is_it = |slot: &Option<Network>| slot.as_ref().is_some_and(|network| network.id == id);
+        let is_it =
+            |slot: &Option<Network>| slot.as_ref().is_some_and(|network| network.id == Some(id));
         self.networks.iter().position(is_it).ok_or(EngineError::NoSuchNetwork(id))
     }
 
@@ -146,27 +143,29 @@ impl Engine {
         self.networks[slot].as_mut().ok_or(EngineError::NoSuchNetwork(id))
     }
 
-    /// Changes a network in place; what it has learned stays.
+    /// Changes a network in place, see [`Network::set`].
     pub fn set_network(
         &mut self,
         id: NetworkId,
         settings: NetworkSettings,
     ) -> Result<(), EngineError> {
-        let network = self.network_mut(id)?;
-        network.table.set_limits(settings.mac_table_size, settings.mac_aging);
-        network.settings = settings;
+        self.network_mut(id)?.set(settings);
         Ok(())
     }
 
-    /// Removes a network; its ports become not attached.
-    pub fn remove_network(&mut self, id: NetworkId) -> Result<(), EngineError> {
+    /// Removes a network; its ports become not attached. What is left of it is for the caller to
+    /// drop: giving a large MAC table back takes long.
+    pub fn remove_network(&mut self, id: NetworkId) -> Result<Network, EngineError> {
         let slot = self.network_slot(id)?;
-        self.networks[slot] = None;
-        for port in self.ports.iter_mut().flatten().filter(|port| port.network == Some(slot)) {
-            port.network = None;
+        let on_it = |(id, place): (&PortId, &Place)| (place.slot == slot).then_some(*id);
+        let mut ports: Vec<PortId> = self.places.iter().filter_map(on_it).collect();
+        ports.sort_unstable();
+        for id in ports {
+            let mut port = self.pull_port(id)?;
             port.settings.network = None;
+            self.place_port(UNATTACHED, port, Time::ZERO)?;
         }
-        Ok(())
+        self.give_network(id, &Doorbell::default())
     }
 
     /// Adds a port with its device.
@@ -175,51 +174,69 @@ impl Engine {
         settings: PortSettings,
         mut device: Device,
     ) -> Result<(PortId, Arc<PortCounters>), EngineError> {
-        let network = settings.network.map(|id| self.network_slot(id)).transpose()?;
-        let free = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
-        if free >= MAX_PORTS {
-            return Err(EngineError::TooManyPorts(MAX_PORTS));
-        }
-        device.watch(&self.watcher(free)).map_err(EngineError::Watch)?;
+        let slot = self.slot_for(&settings)?;
+        let id = self.names.port();
+        device.watch(&self.watcher(id)).map_err(EngineError::Watch)?;
         if !settings.cable {
             device.set_cable(false);
         }
-        let id = PortId(self.new_id());
+        if let Device::Vhost(vhost) = &mut device {
+            vhost.set_seed(self.names.seed);
+        }
         let counters = Arc::<PortCounters>::default();
         let port = Port::new(id, settings, Arc::clone(&counters), device);
-        if free == self.ports.len() {
-            self.ports.push(None);
-        }
-        self.ports[free] = Some(port);
-        self.reserve();
-        let index = PortIndex(free as u16);
-        self.join(index, network);
-        self.activate(index, Time::ZERO);
+        self.place_port(slot, port, Time::ZERO)?;
         Ok((id, counters))
     }
 
-    /// Nothing that depends on the number of ports grows while frames move.
-    fn reserve(&mut self) {
-        let ports = self.ports.len();
+    /// The slot of the network that a port with these settings is on.
+    fn slot_for(&self, settings: &PortSettings) -> Result<usize, EngineError> {
+        settings.network.map_or(Ok(UNATTACHED), |id| self.network_slot(id))
+    }
+
+    /// Puts a port that is nowhere on the network in `slot`; where that has no room, it is gone.
+    fn place_port(&mut self, slot: usize, port: Port, now: Time) -> Result<(), EngineError> {
+        let id = port.id;
+        let Some(network) = self.networks[slot].as_mut() else {
+            return Err(EngineError::NoSuchPort(id));
+        };
+        let index = network.join(port)?;
+        let ports = network.ports.len();
         self.stage.touched.reserve(ports);
-        self.active.reserve(ports);
-        for network in self.networks.iter_mut().flatten() {
-            network.table.reserve_ports(ports);
-        }
+        let place = Place { slot, index };
+        self.places.insert(id, place);
+        self.activate(place, now);
+        Ok(())
     }
 
-    fn watcher(&self, slot: usize) -> Watcher {
-        Watcher { registry: self.registry.clone(), token: Token(slot) }
+    /// Takes a port out; its addresses are forgotten.
+    fn pull_port(&mut self, id: PortId) -> Result<Port, EngineError> {
+        let Place { slot, index } = self.place(id)?;
+        self.rings.clear();
+        self.places.remove(&id);
+        let network = self.networks[slot].as_mut();
+        network.and_then(|network| network.leave(index)).ok_or(EngineError::NoSuchPort(id))
     }
 
-    fn port_slot(&self, id: PortId) -> Result<usize, EngineError> {
-        let is_it = |slot: &Option<Port>| slot.as_ref().is_some_and(|port| port.id == id);
-        self.ports.iter().position(is_it).ok_or(EngineError::NoSuchPort(id))
+    fn watcher(&self, port: PortId) -> Watcher {
+        Watcher { doorbell: self.doorbell.clone(), port }
+    }
+
+    fn place(&self, id: PortId) -> Result<Place, EngineError> {
+        self.places.get(&id).copied().ok_or(EngineError::NoSuchPort(id))
+    }
+
+    fn port(&self, id: PortId) -> Option<&Port> {
+        let Place { slot, index } = self.place(id).ok()?;
+        self.networks[slot].as_ref()?.ports[usize::from(index.0)].as_ref()
     }
 
     fn port_mut(&mut self, id: PortId) -> Result<&mut Port, EngineError> {
-        let slot = self.port_slot(id)?;
-        self.ports[slot].as_mut().ok_or(EngineError::NoSuchPort(id))
+        let Place { slot, index } = self.place(id)?;
+        let network = self.networks[slot].as_mut();
+        network
+            .and_then(|network| network.ports[usize::from(index.0)].as_mut())
+            .ok_or(EngineError::NoSuchPort(id))
     }
 
     fn vhost_mut(&mut self, id: PortId) -> Result<&mut VhostDevice, EngineError> {
@@ -229,43 +246,32 @@ impl Engine {
         }
     }
 
-    /// Moves a port onto a network (or off all of them).
-    fn join(&mut self, index: PortIndex, network: Option<usize>) {
-        let Some(port) = self.ports[usize::from(index.0)].as_mut() else { return };
-        let old = std::mem::replace(&mut port.network, network);
-        if let Some(old) = old.and_then(|slot| self.networks[slot].as_mut()) {
-            old.members.retain(|member| *member != index);
-            old.table.flush_port(index);
-        }
-        if let Some(new) = network.and_then(|slot| self.networks[slot].as_mut()) {
-            new.members.push(index);
-        }
-    }
-
     /// Forgets the addresses learned on a port.
-    fn flush_port(&mut self, slot: usize) {
-        let network = self.ports[slot].as_ref().and_then(|port| port.network);
-        if let Some(network) = network.and_then(|network| self.networks[network].as_mut()) {
-            network.table.flush_port(PortIndex(slot as u16));
+    fn flush_port(&mut self, place: Place) {
+        if let Some(network) = self.networks[place.slot].as_mut() {
+            network.table.flush_port(place.index);
         }
     }
 
     /// Changes a port in place. Another network or other VLANs make it forget its addresses.
     pub fn set_port(&mut self, id: PortId, settings: PortSettings) -> Result<(), EngineError> {
-        let slot = self.port_slot(id)?;
-        let network = settings.network.map(|id| self.network_slot(id)).transpose()?;
+        let slot = self.slot_for(&settings)?;
+        let place = self.place(id)?;
+        if slot != place.slot {
+            self.networks[slot].as_ref().map_or(Ok(()), Network::check_room)?;
+        }
         let port = self.port_mut(id)?;
         if port.settings.cable != settings.cable {
             port.device.set_cable(settings.cable);
         }
         let other_vlans = port.settings.vlan != settings.vlan;
-        let other_network = port.network != network;
         port.settings = settings;
-        if other_vlans {
-            self.flush_port(slot);
+        if slot != place.slot {
+            let port = self.pull_port(id)?;
+            return self.place_port(slot, port, Time::ZERO);
         }
-        if other_network {
-            self.join(PortIndex(slot as u16), network);
+        if other_vlans {
+            self.flush_port(place);
         }
         Ok(())
     }
@@ -273,13 +279,7 @@ impl Engine {
     /// Removes a port and hands out its device, for the caller to drop: closing a TAP or letting
     /// go of a guest's memory can take milliseconds, which others' frames need not wait for.
     pub fn remove_port(&mut self, id: PortId) -> Result<Device, EngineError> {
-        let slot = self.port_slot(id)?;
-        let index = PortIndex(slot as u16);
-        self.join(index, None);
-        self.rings.clear();
-        self.active.retain(|active| *active != index);
-        let port = self.ports[slot].take().ok_or(EngineError::NoSuchPort(id))?;
-        Ok(port.device)
+        Ok(self.pull_port(id)?.device)
     }
 
     /// The addresses that a network has learned.
@@ -287,7 +287,7 @@ impl Engine {
         let Ok(slot) = self.network_slot(network) else { return Vec::new() };
         let Some(network) = &self.networks[slot] else { return Vec::new() };
         let with_id = |entry: FdbEntry| {
-            let port = self.ports.get(usize::from(entry.port.0))?.as_ref()?;
+            let port = network.ports.get(usize::from(entry.port.0))?.as_ref()?;
             Some((port.id, entry))
         };
         network.table.entries(now).into_iter().filter_map(with_id).collect()
@@ -296,7 +296,7 @@ impl Engine {
     /// Forgets the learned addresses of one network or of all.
     pub fn flush_fdb(&mut self, network: Option<NetworkId>) {
         for each in self.networks.iter_mut().flatten() {
-            if network.is_none_or(|id| id == each.id) {
+            if network.is_none() || network == each.id {
                 each.table.flush();
             }
         }
@@ -309,81 +309,10 @@ impl Engine {
         }
     }
 
-    /// Gives the port's rings a new memory map.
-    pub fn set_memory(
-        &mut self,
-        port: PortId,
-        memory: Arc<GuestMemory>,
-    ) -> Result<(), EngineError> {
-        self.rings.clear();
-        self.vhost_mut(port)?.set_memory(&memory)
-    }
-
-    /// Starts ring `index` (2n: the driver's receive ring, 2n + 1: its transmit ring). The port
-    /// is looked at from now on, kicked or not, and an earlier fault of it is forgotten.
-    pub fn start_ring(
-        &mut self,
-        port: PortId,
-        index: usize,
-        setup: RingSetup,
-        fds: RingFds,
-    ) -> Result<(), EngineError> {
-        let slot = self.port_slot(port)?;
-        let watcher = self.watcher(slot);
-        self.vhost_mut(port)?.start(index, setup, fds, &watcher)?;
-        self.port_mut(port)?.forget_fault();
-        self.activate(PortIndex(slot as u16), Time::ZERO);
-        Ok(())
-    }
-
-    /// Replaces the call descriptor of a started ring and calls by it; a ring that is not started
-    /// gets its own with [`Engine::start_ring`], so there is nothing to do for it.
-    pub fn set_call(&mut self, port: PortId, index: usize, call: Option<OwnedFd>) {
-        let Ok(slot) = self.port_slot(port) else { return };
-        if let Some(Port { device: Device::Vhost(vhost), .. }) = &mut self.ports[slot] {
-            vhost.set_call(index, call, &mut self.stage.calls);
-            self.stage.calls.make();
-        }
-    }
-
-    /// Replaces the kick descriptor of a started ring.
-    pub fn set_kick(
-        &mut self,
-        port: PortId,
-        index: usize,
-        kick: Option<OwnedFd>,
-    ) -> Result<(), EngineError> {
-        let slot = self.port_slot(port)?;
-        let watcher = self.watcher(slot);
-        self.vhost_mut(port)?.set_kick(index, kick, &watcher)?;
-        // It may have been kicked through the old one.
-        self.activate(PortIndex(slot as u16), Time::ZERO);
-        Ok(())
-    }
-
-    /// Stops a ring and says at which index it resumes. Between two bursts nothing is under way,
-    /// so that is also the driver's used index.
-    pub fn stop_ring(&mut self, port: PortId, index: usize) -> Result<u16, EngineError> {
-        self.rings.clear();
-        self.vhost_mut(port)?.stop(index)
-    }
-
-    /// The frontend is gone: drops all rings, forgets the port's addresses and its fault.
-    pub fn detach(&mut self, port: PortId) {
-        let Ok(slot) = self.port_slot(port) else { return };
-        self.rings.clear();
-        if let Ok(vhost) = self.vhost_mut(port) {
-            vhost.detach();
-        }
-        if let Ok(port) = self.port_mut(port) {
-            port.forget_fault();
-        }
-        self.flush_port(slot);
-    }
-
     /// The ports that broke since this was last asked.
     pub fn broken_ports(&mut self) -> Vec<(PortId, PortFault)> {
-        let news = self.ports.iter_mut().flatten().filter(|port| port.fault_is_news);
+        let ports = self.networks.iter_mut().flatten().flat_map(|network| &mut network.ports);
+        let news = ports.flatten().filter(|port| port.fault_is_news);
         news.filter_map(|port| {
             port.fault_is_news = false;
             port.fault.map(|fault| (port.id, fault))
@@ -393,17 +322,6 @@ impl Engine {
 
     /// What is wrong with a port, until one of its rings is started anew or it is detached.
     pub fn port_fault(&self, port: PortId) -> Option<PortFault> {
-        let slot = self.port_slot(port).ok()?;
-        self.ports[slot].as_ref()?.fault
-    }
-
-    /// An eventfd that is written when the port breaks, so that nobody needs to ask in turn.
-    pub fn set_fault_event(
-        &mut self,
-        port: PortId,
-        event: Option<OwnedFd>,
-    ) -> Result<(), EngineError> {
-        self.port_mut(port)?.fault_event = event;
-        Ok(())
+        self.port(port)?.fault
     }
 }

@@ -6,7 +6,7 @@
 //! allowed, address not reserved; then the source is learned and the destination looked up. The
 //! result is a [`Plan`]: sets of frames (one bit each) by the port that they leave by.
 
-use trama_frame::ethernet::{self, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet};
+use trama_frame::ethernet::{self, Ethernet};
 use trama_frame::vnet::{self, LEN as HEADER, VnetHeader};
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
 use trama_virtqueue::{MAX_BURST, RingError, Segment, TxBurst};
@@ -313,56 +313,4 @@ fn look_up(table: &MacTable, vlan: VlanId, dst: MacAddr, now: Time) -> Route {
         return Route::Flood;
     }
     table.lookup(vlan, dst, now).map_or(Route::Flood, Route::Port)
-}
-
-/// A number that is the same for all frames of a flow: spreads flows over receive rings. Not
-/// keyed: it decides nothing but which of its own rings a driver finds a frame in.
-pub(crate) fn flow_hash(head: &[u8]) -> u32 {
-    let Some(ethernet) = ethernet::parse(head) else { return 0 };
-    let mut network = ethernet.header_len();
-    let mut ethertype = ethernet.ethertype;
-    if matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ) {
-        network += ethernet::TAG_LEN;
-        let inner = head.get(network - 2..network).and_then(|b| b.first_chunk());
-        ethertype = inner.map_or(0, |bytes| u16::from_be_bytes(*bytes));
-    }
-    let at = |offset: usize, len: usize| head.get(network + offset..network + offset + len);
-    let mut hash = Fnv::new();
-    hash.add(&ethernet.dst.0);
-    hash.add(&ethernet.src.0);
-    match ethertype {
-        ethernet::ETHERTYPE_IPV4 => {
-            hash.add(at(12, 8).unwrap_or(&[]));
-            // Ports only of whole packets: later fragments have none, and belong together.
-            let whole = at(6, 2).is_some_and(|b| b[0] & 0x3f == 0 && b[1] == 0);
-            let length = at(0, 1).map_or(0, |b| usize::from(b[0] & 0xf) * 4);
-            let protocol = at(9, 1).map_or(0, |b| b[0]);
-            if whole && matches!(protocol, 6 | 17) {
-                hash.add(at(length, 4).unwrap_or(&[]));
-            }
-        }
-        ethernet::ETHERTYPE_IPV6 => {
-            hash.add(at(8, 32).unwrap_or(&[]));
-            if at(6, 1).is_some_and(|b| matches!(b[0], 6 | 17)) {
-                hash.add(at(40, 4).unwrap_or(&[]));
-            }
-        }
-        _ => {}
-    }
-    hash.0
-}
-
-/// Fowler–Noll–Vo 1a, 32 bits.
-struct Fnv(u32);
-
-impl Fnv {
-    fn new() -> Fnv {
-        Fnv(0x811c_9dc5)
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        }
-    }
 }

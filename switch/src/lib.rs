@@ -9,6 +9,7 @@ pub mod counters;
 mod delivery;
 pub mod drop_reason;
 pub mod engine;
+mod flow;
 mod forward;
 pub mod mac_table;
 pub mod ports;
@@ -16,16 +17,17 @@ pub mod time;
 pub mod vlan;
 pub mod worker;
 
-pub use counters::{PortCounters, WorkerCounters};
+pub use counters::{NetworkCounters, PortCounters, WorkerCounters};
 pub use drop_reason::DropReason;
 pub use engine::{
-    Engine, EngineError, NetworkId, NetworkSettings, PortFault, PortId, PortSettings,
+    DetachedPort, Engine, EngineError, Network, NetworkId, NetworkSettings, PortFault, PortId,
+    PortSettings,
 };
 pub use mac_table::{FdbEntry, MacTable, PortIndex};
-pub use ports::Device;
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
 pub use ports::tap::{Tap, TapError, TapOptions};
 pub use ports::vhost::{RingFds, VhostDevice};
+pub use ports::{Device, Doorbell};
 pub use time::Time;
 pub use vlan::{Egress, VlanMode, VlanSet};
-pub use worker::{Spin, WorkerGone, WorkerHandle, WorkerOptions};
+pub use worker::{MoveError, Spin, WorkerGone, WorkerGroup, WorkerHandle, WorkerOptions};

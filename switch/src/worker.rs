@@ -5,6 +5,7 @@
 //! sleep. While some ports are active, kicks of the armed others are looked for now and then.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::counters::WorkerCounters;
-use crate::engine::Engine;
+use crate::engine::{
+    Engine, EngineError, Names, Network, NetworkId, NetworkSettings, PortId, PortSettings,
+};
+use crate::ports::{Doorbell, signal};
 use crate::time::Time;
 
 /// Requests that wait at most; further callers wait to hand theirs in.
@@ -26,7 +30,7 @@ const REQUESTS_PER_ROUND: usize = 8;
 const KICK_CHECK: Duration = Duration::from_micros(20);
 /// Readiness events taken at once.
 const EVENTS: usize = 128;
-/// The waker's token; ports have theirs by index.
+/// The waker's token; ports have theirs by name.
 const WAKER: Token = Token(usize::MAX);
 
 /// How long a worker looks at silent ports before it sleeps.
@@ -56,6 +60,25 @@ pub struct WorkerOptions {
 #[error("the data plane's worker has ended, or the request failed inside it")]
 pub struct WorkerGone;
 
+/// Why a network or port did not move. Unless a worker has ended, it is where it was.
+#[derive(Debug, thiserror::Error)]
+pub enum MoveError {
+    /// It does not exist (any more), or cannot be waited for there.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// One of the two workers has ended.
+    #[error(transparent)]
+    Gone(#[from] WorkerGone),
+}
+
+/// Workers between which networks and ports move: they share a clock, and names that are never
+/// used twice.
+#[derive(Clone)]
+pub struct WorkerGroup {
+    names: Arc<Names>,
+    started: Instant,
+}
+
 /// A request, to be run between two rounds.
 type Job = Box<dyn FnOnce(&mut Engine, Time) + Send>;
 
@@ -67,25 +90,49 @@ pub struct WorkerHandle {
     waker: Arc<Waker>,
     stop: Arc<AtomicBool>,
     counters: Arc<WorkerCounters>,
+    doorbell: Doorbell,
 }
 
-impl WorkerHandle {
-    /// Starts a worker thread with an empty engine.
-    pub fn spawn(options: WorkerOptions) -> io::Result<(WorkerHandle, JoinHandle<()>)> {
+impl WorkerGroup {
+    /// A group without workers. `seed` keys the hashes and must be unknown to guests.
+    pub fn new(seed: u64) -> WorkerGroup {
+        WorkerGroup { names: Arc::new(Names::new(seed)), started: Instant::now() }
+    }
+
+    /// A network without ports, for a worker of this group to take in. Making its MAC table may
+    /// take long; the workers do not wait for it.
+    pub fn network(&self, settings: NetworkSettings) -> (NetworkId, Network) {
+        self.names.network(settings)
+    }
+
+    /// Starts a worker thread with an empty engine. `load` is written each time the worker was
+    /// busy for most of a second (see [`LoadWatch`]).
+    pub fn spawn(
+        &self,
+        spin: Spin,
+        name: String,
+        load: Option<OwnedFd>,
+    ) -> io::Result<(WorkerHandle, JoinHandle<()>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (jobs, queue) = bounded(REQUESTS);
         let stop = Arc::new(AtomicBool::new(false));
-        let mut engine = Engine::new(options.seed);
-        let spin = match options.spin {
+        let mut engine = Engine::with_names(Arc::clone(&self.names));
+        let doorbell = Doorbell::new(poll.registry().try_clone()?);
+        let silence = match spin {
             Spin::Never => Some(Duration::ZERO),
             Spin::For(duration) => Some(duration),
             Spin::Always => None,
         };
-        engine.attach(poll.registry().try_clone()?, spin);
+        engine.attach(doorbell.clone(), silence);
         let counters = engine.counters();
-        let handle =
-            WorkerHandle { jobs, waker, stop: Arc::clone(&stop), counters: Arc::clone(&counters) };
+        let handle = WorkerHandle {
+            jobs,
+            waker,
+            stop: Arc::clone(&stop),
+            counters: Arc::clone(&counters),
+            doorbell,
+        };
         let worker = Worker {
             engine,
             poll,
@@ -93,11 +140,57 @@ impl WorkerHandle {
             queue,
             stop,
             counters,
-            started: Instant::now(),
-            never_sleeps: options.spin == Spin::Always,
+            started: self.started,
+            never_sleeps: spin == Spin::Always,
+            load: load.map(LoadWatch::new),
         };
-        let thread = std::thread::Builder::new().name(options.name).spawn(|| worker.run())?;
+        let thread = std::thread::Builder::new().name(name).spawn(|| worker.run())?;
         Ok((handle, thread))
+    }
+}
+
+impl WorkerHandle {
+    /// Starts a worker thread with an empty engine, in a group of its own.
+    pub fn spawn(options: WorkerOptions) -> io::Result<(WorkerHandle, JoinHandle<()>)> {
+        let WorkerOptions { spin, name, seed } = options;
+        WorkerGroup::new(seed).spawn(spin, name, None)
+    }
+
+    /// Has this worker take a network in.
+    pub fn take_network(&self, network: Network) -> Result<(), WorkerGone> {
+        self.call(|engine, now| engine.take_network(network, now))
+    }
+
+    /// Moves a network to another worker of the group, with its ports, what waits in their rings,
+    /// its addresses and its counters; `on_the_way` sees it while neither worker has it. Nothing
+    /// is lost: what arrives meanwhile waits where it is.
+    pub fn move_network(
+        &self,
+        id: NetworkId,
+        to: &WorkerHandle,
+        on_the_way: impl FnOnce(&mut Network),
+    ) -> Result<(), MoveError> {
+        let doorbell = to.doorbell.clone();
+        let mut network = self.call(move |engine, _| engine.give_network(id, &doorbell))??;
+        on_the_way(&mut network);
+        Ok(to.take_network(network)?)
+    }
+
+    /// Moves a port to another worker of the group, with what waits in its rings and its counters,
+    /// and plugs it in there.
+    pub fn move_port(
+        &self,
+        id: PortId,
+        to: &WorkerHandle,
+        settings: PortSettings,
+    ) -> Result<(), MoveError> {
+        let doorbell = to.doorbell.clone();
+        let port = self.call(move |engine, _| engine.give_port(id, &doorbell))??;
+        to.call(move |engine, now| {
+            engine.take_port(port, now)?;
+            engine.set_port(id, settings)
+        })??;
+        Ok(())
     }
 
     /// Runs `job` on the worker between two bursts and waits for its answer. Everything that
@@ -144,6 +237,37 @@ struct Worker {
     counters: Arc<WorkerCounters>,
     started: Instant,
     never_sleeps: bool,
+    load: Option<LoadWatch>,
+}
+
+/// Says when its worker is loaded: was busy for more than [`LoadWatch::SHARE`] of a
+/// [`LoadWatch::WINDOW`]. So nobody needs to ask an idle worker how it is.
+struct LoadWatch {
+    event: OwnedFd,
+    begin: Time,
+    busy_before: u64,
+}
+
+impl LoadWatch {
+    const WINDOW: Duration = Duration::from_secs(1);
+    /// In hundredths.
+    const SHARE: u64 = 80;
+
+    fn new(event: OwnedFd) -> LoadWatch {
+        LoadWatch { event, begin: Time::ZERO, busy_before: 0 }
+    }
+
+    /// At `now` the worker had been busy for `busy` nanoseconds altogether.
+    fn look(&mut self, now: Time, busy: u64) {
+        let window = now.saturating_sub(self.begin);
+        if window < Self::WINDOW {
+            return;
+        }
+        if u128::from(busy - self.busy_before) * 100 > window.as_nanos() * u128::from(Self::SHARE) {
+            signal(self.event.as_fd());
+        }
+        (self.begin, self.busy_before) = (now, busy);
+    }
 }
 
 impl Worker {
@@ -153,13 +277,14 @@ impl Worker {
         while !self.stop.load(Ordering::Acquire) {
             self.run_jobs(now);
             if self.engine.has_active() || self.never_sleeps {
-                if self.engine.poll(now) {
-                    let after = self.now();
-                    self.counters.busy_nanos.add(after.0 - now.0);
-                    now = after;
-                } else {
+                let started = self.started;
+                let (moved, done) = self.engine.round(now, || since(started));
+                now = if self.engine.has_active() { done } else { since(started) };
+                if !moved {
                     std::hint::spin_loop();
-                    now = self.now();
+                }
+                if let Some(load) = &mut self.load {
+                    load.look(now, self.counters.busy_nanos.get());
                 }
                 let is_due = now.saturating_sub(kicks_checked) >= KICK_CHECK;
                 if is_due && self.engine.has_armed() {
@@ -175,7 +300,7 @@ impl Worker {
     }
 
     fn now(&self) -> Time {
-        Time(self.started.elapsed().as_nanos() as u64)
+        since(self.started)
     }
 
     /// A request that panics fails alone: its caller hears of it, the frames go on.
@@ -201,10 +326,12 @@ impl Worker {
             return;
         }
         let now = self.now();
-        for event in &self.events {
-            if event.token() != WAKER {
-                self.engine.ready(event.token().0, now);
-            }
+        for event in self.events.iter().filter(|event| event.token() != WAKER) {
+            self.engine.ready(PortId(event.token().0 as u64), now);
         }
     }
+}
+
+fn since(started: Instant) -> Time {
+    Time(started.elapsed().as_nanos() as u64)
 }

@@ -3,7 +3,7 @@
 //!
 //! Held rings move up to twice the frames when the drivers send as fast as their frames come
 //! back, and only add delay when the drivers send at a pace of their own. The two cannot be told
-//! apart by looking, so the engine tries: under load it compares, now and then, a short time of
+//! apart by looking, so each network tries: under load it compares, now and then, a short time of
 //! one way with a short time of the other. Holding is kept if it moves clearly more; three trials
 //! in a row must agree before anything changes. Trials are a few milliseconds apart while things
 //! change and a fifth of a second later on, so that they touch less than 0.5 % of the frames: the
@@ -38,7 +38,7 @@ enum Phase {
     Other,
 }
 
-/// The trials of one engine.
+/// The trials of one network.
 pub(crate) struct Batching {
     /// The way in force between trials.
     holds: bool,

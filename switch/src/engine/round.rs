@@ -1,17 +1,22 @@
-//! One round of an engine: every active port has its turn, a bounded one.
+//! One round of an engine: it visits every network with active ports, each of which has its turn,
+//! a bounded one.
 //!
 //! A turn fetches a burst (pass 1), judges and sorts it (2, `forward`), delivers it port by port
 //! (3, `delivery`), puts it back to its sender in order (4), and, when the turn ends, makes it
 //! all visible and calls whoever wants a call, once a ring (5). A port that is silent for the
 //! spin time asks for a kick, looks once more, and leaves the list.
 
-use trama_virtqueue::MAX_BURST;
+use std::time::Duration;
 
-use super::{Engine, Network, Stage};
+use trama_virtqueue::{MAX_BURST, TxBurst};
+
+use super::{Engine, Network, Place, PortId, Stage};
+use crate::counters::WorkerCounters;
 use crate::delivery::deliver;
 use crate::drop_reason::DropReason;
 use crate::forward::{FrameSet, Ingress, Source, classify};
 use crate::mac_table::PortIndex;
+use crate::ports::pool::PoolBurst;
 use crate::ports::vhost::{Look, VhostDevice};
 use crate::ports::{Device, Port};
 use crate::time::Time;
@@ -31,14 +36,102 @@ enum Turn {
 impl Engine {
     /// One round over the active ports; true: something moved.
     pub fn poll(&mut self, now: Time) -> bool {
+        self.round(now, || now).0
+    }
+
+    /// The same, with the time each network took; also returns when the last one was done.
+    pub(crate) fn round(&mut self, mut now: Time, clock: impl Fn() -> Time) -> (bool, Time) {
         let mut moved = false;
         let mut place = 0;
-        self.batching.tick(now);
+        // Each step either passes a network or removes it.
+        while let Some(slot) = self.awake.get(place).copied() {
+            let has_moved = self.poll_network(slot, now);
+            let done = clock();
+            let Some(network) = &mut self.networks[slot] else { return (moved, now) };
+            if has_moved {
+                moved = true;
+                let nanos = done.0.saturating_sub(now.0);
+                network.counters.busy_nanos.add(nanos);
+                self.counters.busy_nanos.add(nanos);
+            }
+            now = done;
+            if network.active.is_empty() {
+                network.awake = false;
+                self.awake.swap_remove(place);
+            } else {
+                place += 1;
+            }
+        }
+        (moved, now)
+    }
+
+    /// A turn for each active port of a network; true: something moved.
+    fn poll_network(&mut self, slot: usize, now: Time) -> bool {
+        let Some(network) = self.networks[slot].as_mut() else { return false };
+        let spin = self.spin.filter(|_| self.doorbell.rings());
+        let Engine { counters, rings, pool, stage, .. } = self;
+        Visit { network, counters, rings, pool, stage, spin }.run(now)
+    }
+
+    /// Whether any port must be looked at.
+    pub(crate) fn has_active(&self) -> bool {
+        !self.awake.is_empty()
+    }
+
+    /// Whether any port waits for a wake-up.
+    pub(crate) fn has_armed(&self) -> bool {
+        let active = |slot: &usize| self.networks[*slot].as_ref().map_or(0, |n| n.active.len());
+        self.awake.iter().map(active).sum::<usize>() < self.places.len()
+    }
+
+    /// A descriptor of a port became ready.
+    pub(crate) fn ready(&mut self, id: PortId, now: Time) {
+        if let Ok(place) = self.place(id)
+            && let Some(port) = self.port(id)
+        {
+            port.counters.kicks.add(1);
+            self.activate(place, now);
+        }
+    }
+
+    /// Puts a port on the list of those that are looked at.
+    pub(super) fn activate(&mut self, place: Place, now: Time) {
+        let Some(network) = self.networks[place.slot].as_mut() else { return };
+        let Some(Some(port)) = network.ports.get_mut(usize::from(place.index.0)) else { return };
+        port.last_moved = port.last_moved.max(now);
+        if !port.active {
+            port.active = true;
+            port.device.disarm();
+            network.active.push(place.index);
+        }
+        if !network.awake {
+            network.awake = true;
+            self.awake.push(place.slot);
+        }
+    }
+}
+
+/// An engine's visit to one of its networks.
+struct Visit<'a> {
+    network: &'a mut Network,
+    counters: &'a WorkerCounters,
+    rings: &'a mut TxBurst,
+    pool: &'a mut PoolBurst,
+    stage: &'a mut Stage,
+    /// How long a silent port stays active; none: for ever.
+    spin: Option<Duration>,
+}
+
+impl Visit<'_> {
+    fn run(&mut self, now: Time) -> bool {
+        let mut moved = false;
+        let mut place = 0;
+        self.network.batching.tick(now);
         // Each step either passes a port or removes it.
-        while let Some(index) = self.active.get(place).copied() {
+        while let Some(index) = self.network.active.get(place).copied() {
             match self.turn(index, now) {
                 Turn::Silent if self.retire(index, now) => {
-                    self.active.swap_remove(place);
+                    self.network.active.swap_remove(place);
                     continue;
                 }
                 Turn::Silent | Turn::Held => {}
@@ -49,40 +142,14 @@ impl Engine {
         moved
     }
 
-    /// Whether any port must be looked at.
-    pub(crate) fn has_active(&self) -> bool {
-        !self.active.is_empty()
-    }
-
-    /// Whether any port waits for a wake-up.
-    pub(crate) fn has_armed(&self) -> bool {
-        // A removed port's slot counts as armed: at worst a look at epoll that finds nothing.
-        self.active.len() < self.ports.len()
-    }
-
-    /// A descriptor of the port in `slot` became ready.
-    pub(crate) fn ready(&mut self, slot: usize, now: Time) {
-        if let Some(Some(port)) = self.ports.get(slot) {
-            port.counters.kicks.add(1);
-            self.activate(PortIndex(slot as u16), now);
-        }
-    }
-
-    /// Puts a port on the list of those that are looked at.
-    pub(super) fn activate(&mut self, index: PortIndex, now: Time) {
-        let Some(port) = self.ports[usize::from(index.0)].as_mut() else { return };
-        port.last_moved = port.last_moved.max(now);
-        if !port.active {
-            port.active = true;
-            port.device.disarm();
-            self.active.push(index);
-        }
+    fn port(&mut self, index: PortIndex) -> Option<&mut Port> {
+        self.network.ports[usize::from(index.0)].as_mut()
     }
 
     /// Takes a silent port off the list if it was silent for long enough and can wake us.
     fn retire(&mut self, index: PortIndex, now: Time) -> bool {
-        let (Some(spin), Some(_)) = (self.spin, &self.registry) else { return false };
-        let Some(port) = self.ports[usize::from(index.0)].as_mut() else { return true };
+        let Some(spin) = self.spin else { return false };
+        let Some(port) = self.port(index) else { return true };
         let is_long = now.saturating_sub(port.last_moved) >= spin;
         if port.fault.is_some() || (is_long && port.device.arm()) {
             port.active = false;
@@ -91,7 +158,7 @@ impl Engine {
     }
 
     fn turn(&mut self, index: PortIndex, now: Time) -> Turn {
-        let Some(port) = self.ports[usize::from(index.0)].as_mut() else { return Turn::Silent };
+        let Some(port) = self.port(index) else { return Turn::Silent };
         if port.fault.is_some() {
             return Turn::Silent;
         }
@@ -102,7 +169,7 @@ impl Engine {
             }
             Device::Tap(_) | Device::Dummy(_) => self.turn_of_pool(index, now),
         };
-        if let Some(port) = self.ports[usize::from(index.0)].as_mut() {
+        if let Some(port) = self.port(index) {
             port.note_fault();
             if turn == Turn::Moved {
                 port.last_moved = now;
@@ -114,8 +181,9 @@ impl Engine {
     fn turn_of_rings(&mut self, index: PortIndex, pairs: usize, now: Time) -> Turn {
         let mut turn = Turn::Silent;
         for pair in 0..pairs {
-            let Some(vhost) = vhost(&mut self.ports, index) else { return turn };
-            match vhost.look(pair, now, self.batching.may_hold()) {
+            let may_hold = self.network.batching.may_hold();
+            let Some(vhost) = vhost(&mut self.network.ports, index) else { return turn };
+            match vhost.look(pair, now, may_hold) {
                 Look::Empty => {}
                 Look::Hold if turn == Turn::Silent => turn = Turn::Held,
                 Look::Hold => {}
@@ -131,24 +199,24 @@ impl Engine {
     fn serve_ring(&mut self, index: PortIndex, pair: usize, now: Time) {
         let mut total = 0;
         for _ in 0..BURSTS_PER_TURN {
-            let Some(device) = vhost(&mut self.ports, index) else { return };
-            let taken = device.fetch(pair, &mut self.rings, MAX_BURST);
+            let Some(device) = vhost(&mut self.network.ports, index) else { return };
+            let taken = device.fetch(pair, self.rings, MAX_BURST);
             if taken == 0 {
                 break;
             }
             self.counters.bursts.add(1);
-            self.stage.switch(&mut self.ports, &mut self.networks, &self.rings, index, now);
-            if let Some(device) = vhost(&mut self.ports, index) {
-                device.complete(pair, &self.rings);
+            self.stage.switch(self.network, self.rings, index, now);
+            if let Some(device) = vhost(&mut self.network.ports, index) {
+                device.complete(pair, self.rings);
             }
             total += taken;
             if taken < MAX_BURST {
                 break;
             }
         }
-        self.batching.served(total);
-        self.stage.flush(&mut self.ports);
-        if let Some(Some(port)) = self.ports.get_mut(usize::from(index.0))
+        self.network.batching.served(total);
+        self.stage.flush(&mut self.network.ports);
+        if let Some(Some(port)) = self.network.ports.get_mut(usize::from(index.0))
             && let Device::Vhost(vhost) = &mut port.device
         {
             let calls = vhost.finish(pair, total, now, &mut self.stage.calls);
@@ -161,10 +229,10 @@ impl Engine {
         let mut turn = Turn::Silent;
         for _ in 0..BURSTS_PER_TURN {
             self.pool.clear();
-            let Some(port) = self.ports[usize::from(index.0)].as_mut() else { break };
+            let Some(port) = self.network.ports[usize::from(index.0)].as_mut() else { break };
             match &mut port.device {
-                Device::Tap(tap) => tap.fetch(&mut self.pool),
-                Device::Dummy(dummy) => dummy.fetch(&mut self.pool),
+                Device::Tap(tap) => tap.fetch(self.pool),
+                Device::Dummy(dummy) => dummy.fetch(self.pool),
                 Device::Vhost(_) => {}
             }
             if self.pool.len() == 0 {
@@ -172,12 +240,12 @@ impl Engine {
             }
             turn = Turn::Moved;
             self.counters.bursts.add(1);
-            self.stage.switch(&mut self.ports, &mut self.networks, &self.pool, index, now);
+            self.stage.switch(self.network, self.pool, index, now);
             if !self.pool.is_full() {
                 break;
             }
         }
-        self.stage.flush(&mut self.ports);
+        self.stage.flush(&mut self.network.ports);
         self.stage.calls.make();
         turn
     }
@@ -195,30 +263,29 @@ impl Stage {
     /// Passes 2 and 3 over a burst from port `ingress`.
     fn switch<S: Source>(
         &mut self,
-        ports: &mut [Option<Port>],
-        networks: &mut [Option<Network>],
+        network: &mut Network,
         source: &S,
         ingress: PortIndex,
         now: Time,
     ) {
+        let Network { id, settings, table, ports, .. } = network;
         let Some(port) = &ports[usize::from(ingress.0)] else { return };
         if !port.settings.cable {
             port.count_drops(DropReason::CableOut, source.len() as u64);
             return;
         }
-        let network = port.network.and_then(|slot| networks[slot].as_mut());
-        let Some(network) = network else {
+        if id.is_none() {
             port.count_drops(DropReason::NotAttached, source.len() as u64);
             return;
-        };
+        }
         let at = Ingress {
             port: ingress,
             vlan: &port.settings.vlan,
-            mtu: network.settings.mtu,
+            mtu: settings.mtu,
             counters: &port.counters,
         };
-        classify(source, &at, &mut network.table, &mut self.plan, now);
-        let lost = self.deliver(ports, network, source, ingress);
+        classify(source, &at, table, &mut self.plan, now);
+        let lost = self.deliver(ports, source, ingress);
         if let Some(port) = &ports[usize::from(ingress.0)] {
             self.plan.count(source, lost, &port.counters);
         }
@@ -229,7 +296,6 @@ impl Stage {
     fn deliver<S: Source>(
         &mut self,
         ports: &mut [Option<Port>],
-        network: &Network,
         source: &S,
         ingress: PortIndex,
     ) -> FrameSet {
@@ -241,9 +307,10 @@ impl Stage {
             return 0;
         }
         let mut reached = 0;
-        for member in network.members.iter().filter(|member| **member != ingress) {
-            let frames = self.plan.flood | self.plan.unicast_of(*member);
-            reached |= self.deliver_to(ports, source, *member, frames);
+        let everyone = (0..ports.len()).map(|index| PortIndex(index as u16));
+        for port in everyone.filter(|port| *port != ingress) {
+            let frames = self.plan.flood | self.plan.unicast_of(port);
+            reached |= self.deliver_to(ports, source, port, frames);
         }
         self.plan.flood & !reached
     }

@@ -7,13 +7,13 @@ use trama_virtqueue::RingError;
 
 use crate::vlan::VlanMode;
 
-/// Names a network of an engine for as long as it lives; never used again.
+/// Names a network for as long as it lives, wherever it is; never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct NetworkId(pub(crate) u32);
+pub struct NetworkId(pub(crate) u64);
 
-/// Names a port of an engine for as long as it lives; never used again.
+/// Names a port for as long as it lives, wherever it is; never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct PortId(pub(crate) u32);
+pub struct PortId(pub(crate) u64);
 
 /// What a network is told about itself.
 #[derive(Clone, PartialEq, Debug)]
@@ -52,7 +52,7 @@ pub enum EngineError {
     #[error("network {} does not exist in this worker", .0.0)]
     NoSuchNetwork(NetworkId),
     /// No room for another port.
-    #[error("a worker holds at most {0} ports")]
+    #[error("a network holds at most {0} ports")]
     TooManyPorts(usize),
     /// A ring operation on a port that has no rings.
     #[error("the port has no rings: it is not a vhost-user port")]

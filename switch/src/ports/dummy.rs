@@ -25,7 +25,7 @@ pub struct DummyDevice {
     offloads: Offloads,
     /// Written by [`DummyHandle::inject`], once the device is on a worker.
     event: Arc<OnceLock<OwnedFd>>,
-    watched: Option<Watched>,
+    pub(super) watched: Option<Watched>,
 }
 
 /// The outside half of a dummy port; usable from any thread.
@@ -89,7 +89,7 @@ impl DummyDevice {
     }
 
     pub(crate) fn watch(&mut self, watcher: &Watcher) -> io::Result<()> {
-        if watcher.registry.is_none() {
+        if !watcher.doorbell.rings() {
             return Ok(());
         }
         let ours = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;

@@ -48,6 +48,15 @@ impl Device {
         }
     }
 
+    /// Its descriptors that wake the worker.
+    pub(crate) fn watched(&mut self) -> Vec<&mut Watched> {
+        match self {
+            Device::Vhost(vhost) => vhost.watched(),
+            Device::Tap(tap) => tap.watched.iter_mut().collect(),
+            Device::Dummy(dummy) => dummy.watched.iter_mut().collect(),
+        }
+    }
+
     /// Shows the cable's state to who can see it: the host, on a TAP. A kernel without the
     /// request (before 5.0) shows the link up; the switch drops the frames all the same.
     pub(crate) fn set_cable(&self, plugged: bool) {
@@ -118,9 +127,7 @@ pub(crate) struct Port {
     pub device: Device,
     /// What the port's receiver takes unfinished.
     pub offloads: Offloads,
-    /// Slot of its network, if it is plugged into one.
-    pub network: Option<usize>,
-    /// On the engine's list of active ports.
+    /// On its network's list of active ports.
     pub active: bool,
     /// When it last sent something.
     pub last_moved: Time,
@@ -153,7 +160,6 @@ impl Port {
             counters,
             device,
             offloads,
-            network: None,
             active: false,
             last_moved: Time::ZERO,
             touched: false,
@@ -191,20 +197,57 @@ impl Port {
     }
 }
 
-/// Registers descriptors of one port with the worker's epoll; does nothing without a worker.
+/// Where descriptors are registered that wake a worker; nowhere by default.
+#[derive(Clone, Default)]
+pub struct Doorbell(Option<Arc<Registry>>);
+
+impl Doorbell {
+    pub(crate) fn new(registry: Registry) -> Doorbell {
+        Doorbell(Some(Arc::new(registry)))
+    }
+
+    /// Whether it wakes anybody.
+    pub(crate) fn rings(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn is(&self, other: &Doorbell) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
+    fn register(&self, fd: &OwnedFd, token: Token) -> io::Result<()> {
+        match &self.0 {
+            Some(registry) => {
+                registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn deregister(&self, fd: &OwnedFd) {
+        if let Some(registry) = &self.0 {
+            // It can only fail if the descriptor is not registered, which is what is wanted.
+            let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        }
+    }
+}
+
+/// Registers descriptors of one port at its worker's doorbell.
 #[derive(Clone)]
 pub(crate) struct Watcher {
-    pub registry: Option<Arc<Registry>>,
-    pub token: Token,
+    pub doorbell: Doorbell,
+    pub port: PortId,
 }
 
 impl Watcher {
     /// Reports each new readiness of `fd` (edge-triggered) until the result is dropped.
     pub(crate) fn watch(&self, fd: OwnedFd) -> io::Result<Watched> {
-        if let Some(registry) = &self.registry {
-            registry.register(&mut SourceFd(&fd.as_raw_fd()), self.token, Interest::READABLE)?;
-        }
-        Ok(Watched { fd, registry: self.registry.clone() })
+        let token = Token(self.port.0 as usize);
+        self.doorbell.register(&fd, token)?;
+        Ok(Watched { fd, token, doorbell: self.doorbell.clone() })
     }
 }
 
@@ -212,7 +255,26 @@ impl Watcher {
 /// the same open file, and epoll reports files.
 pub(crate) struct Watched {
     fd: OwnedFd,
-    registry: Option<Arc<Registry>>,
+    token: Token,
+    doorbell: Doorbell,
+}
+
+impl Watched {
+    /// Has descriptors ring another doorbell. On an error all ring the one they did.
+    pub(crate) fn move_all(mut watched: Vec<&mut Watched>, to: &Doorbell) -> io::Result<()> {
+        watched.retain(|each| !each.doorbell.is(to));
+        for (done, each) in watched.iter().enumerate() {
+            if let Err(error) = to.register(&each.fd, each.token) {
+                watched[..done].iter().for_each(|each| to.deregister(&each.fd));
+                return Err(error);
+            }
+        }
+        for each in watched {
+            let old = std::mem::replace(&mut each.doorbell, to.clone());
+            old.deregister(&each.fd);
+        }
+        Ok(())
+    }
 }
 
 impl AsFd for Watched {
@@ -223,10 +285,7 @@ impl AsFd for Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        if let Some(registry) = &self.registry {
-            // It can only fail if the descriptor is not registered, which is what is wanted.
-            let _ = registry.deregister(&mut SourceFd(&self.fd.as_raw_fd()));
-        }
+        self.doorbell.deregister(&self.fd);
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Tap {
     offloads: Offloads,
     vnet_header: bool,
     gone: bool,
-    watched: Option<Watched>,
+    pub(super) watched: Option<Watched>,
 }
 
 impl Tap {

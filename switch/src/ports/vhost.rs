@@ -15,7 +15,7 @@ use super::hold_off::HoldOff;
 use super::{Sink, Watched, Watcher};
 use crate::drop_reason::DropReason;
 use crate::engine::{EngineError, PortFault};
-use crate::forward::flow_hash;
+use crate::flow::FlowHasher;
 use crate::time::Time;
 
 /// The notification descriptors of one ring.
@@ -34,6 +34,8 @@ pub struct VhostDevice {
     /// Receive rings that are started, by index into `receive`.
     started: Vec<u16>,
     fault: Option<PortFault>,
+    /// Spreads flows over the receive rings.
+    flows: FlowHasher,
 }
 
 /// A ring we write.
@@ -72,7 +74,13 @@ impl VhostDevice {
             transmit: (0..pairs).map(|_| None).collect(),
             started: Vec::with_capacity(pairs),
             fault: None,
+            flows: FlowHasher::default(),
         }
+    }
+
+    /// Keys the hash that spreads flows over the receive rings.
+    pub(crate) fn set_seed(&mut self, seed: u64) {
+        self.flows = FlowHasher::new(seed);
     }
 
     fn check_index(&self, index: usize) -> Result<(), EngineError> {
@@ -200,6 +208,11 @@ impl VhostDevice {
         self.fault
     }
 
+    /// The kick descriptors.
+    pub(crate) fn watched(&mut self) -> Vec<&mut Watched> {
+        self.transmit.iter_mut().flatten().filter_map(|ring| ring.kick.as_mut()).collect()
+    }
+
     /// Whether frames can be put on a receive ring.
     pub(crate) fn is_ready(&self) -> bool {
         !self.started.is_empty() && self.fault.is_none()
@@ -305,7 +318,7 @@ impl Sink for VhostDevice {
         let pair = match self.started[..] {
             [only] => only,
             [] => return Err(DropReason::EgressNotReady),
-            ref several => several[flow_hash(head) as usize % several.len()],
+            ref several => several[self.flows.pick(head, several.len())],
         };
         let Some(ring) = &mut self.receive[usize::from(pair)] else {
             return Err(DropReason::EgressNotReady);

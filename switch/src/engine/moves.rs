@@ -1,0 +1,61 @@
+//! Networks and ports leave an engine and enter another.
+//!
+//! Between two bursts nothing is under way, so what leaves is whole: rings with all that waits in
+//! them, learned addresses, counters. Its descriptors wake the other worker from before it leaves
+//! this one, and every port is looked at when it arrives; so no kick is lost, and peers notice
+//! nothing but the time in between.
+
+use super::network::Network;
+use super::{Engine, EngineError, NetworkId, Place, PortId, UNATTACHED};
+use crate::mac_table::PortIndex;
+use crate::ports::{Doorbell, Port, Watched};
+use crate::time::Time;
+
+/// A port that is in no engine.
+pub struct DetachedPort(Port);
+
+impl Engine {
+    /// Takes a network in, new or from another engine.
+    pub fn take_network(&mut self, network: Network, now: Time) {
+        let slot = self.networks.iter().position(Option::is_none).unwrap_or(self.networks.len());
+        if slot == self.networks.len() {
+            self.networks.push(None);
+            self.awake.reserve(self.networks.len());
+        }
+        self.stage.touched.reserve(network.ports.len());
+        let ports = network.ports.iter().enumerate();
+        let ids: Vec<_> = ports.filter_map(|(i, port)| Some((i, port.as_ref()?.id))).collect();
+        self.networks[slot] = Some(Network { awake: false, ..network });
+        for (index, id) in ids {
+            let place = Place { slot, index: PortIndex(index as u16) };
+            self.places.insert(id, place);
+            self.activate(place, now);
+        }
+    }
+
+    /// Lets a network go to the engine whose worker `to` wakes. On an error nothing has changed.
+    pub fn give_network(&mut self, id: NetworkId, to: &Doorbell) -> Result<Network, EngineError> {
+        let slot = self.network_slot(id)?;
+        let network = self.network_mut(id)?;
+        let devices = network.ports.iter_mut().flatten().map(|port| &mut port.device);
+        let watched: Vec<&mut Watched> = devices.flat_map(|device| device.watched()).collect();
+        Watched::move_all(watched, to).map_err(EngineError::Watch)?;
+        self.rings.clear();
+        let network = self.networks[slot].take().ok_or(EngineError::NoSuchNetwork(id))?;
+        self.awake.retain(|awake| *awake != slot);
+        self.places.retain(|_, place| place.slot != slot);
+        Ok(network)
+    }
+
+    /// Takes a port in from another engine. It is not attached until [`Engine::set_port`].
+    pub fn take_port(&mut self, port: DetachedPort, now: Time) -> Result<(), EngineError> {
+        self.place_port(UNATTACHED, port.0, now)
+    }
+
+    /// Lets a port go to the engine whose worker `to` wakes. On an error nothing has changed.
+    pub fn give_port(&mut self, id: PortId, to: &Doorbell) -> Result<DetachedPort, EngineError> {
+        let watched = self.port_mut(id)?.device.watched();
+        Watched::move_all(watched, to).map_err(EngineError::Watch)?;
+        self.pull_port(id).map(DetachedPort)
+    }
+}

@@ -1,0 +1,96 @@
+//! What a vhost-user session does to the rings of its port.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use trama_virtqueue::{GuestMemory, RingSetup};
+
+use super::{Engine, EngineError, Place, PortId};
+use crate::ports::vhost::RingFds;
+use crate::ports::{Device, Port};
+use crate::time::Time;
+
+impl Engine {
+    /// Gives the port's rings a new memory map.
+    pub fn set_memory(
+        &mut self,
+        port: PortId,
+        memory: Arc<GuestMemory>,
+    ) -> Result<(), EngineError> {
+        self.rings.clear();
+        self.vhost_mut(port)?.set_memory(&memory)
+    }
+
+    /// Starts ring `index` (2n: the driver's receive ring, 2n + 1: its transmit ring). The port
+    /// is looked at from now on, kicked or not, and an earlier fault of it is forgotten.
+    pub fn start_ring(
+        &mut self,
+        port: PortId,
+        index: usize,
+        setup: RingSetup,
+        fds: RingFds,
+    ) -> Result<(), EngineError> {
+        let watcher = self.watcher(port);
+        self.vhost_mut(port)?.start(index, setup, fds, &watcher)?;
+        self.port_mut(port)?.forget_fault();
+        self.activate(self.place(port)?, Time::ZERO);
+        Ok(())
+    }
+
+    /// Replaces the call descriptor of a started ring and calls by it; a ring that is not started
+    /// gets its own with [`Engine::start_ring`], so there is nothing to do for it.
+    pub fn set_call(&mut self, port: PortId, index: usize, call: Option<OwnedFd>) {
+        let Ok(Place { slot, index: place }) = self.place(port) else { return };
+        if let Some(network) = &mut self.networks[slot]
+            && let Some(Port { device: Device::Vhost(vhost), .. }) =
+                &mut network.ports[usize::from(place.0)]
+        {
+            vhost.set_call(index, call, &mut self.stage.calls);
+            self.stage.calls.make();
+        }
+    }
+
+    /// Replaces the kick descriptor of a started ring.
+    pub fn set_kick(
+        &mut self,
+        port: PortId,
+        index: usize,
+        kick: Option<OwnedFd>,
+    ) -> Result<(), EngineError> {
+        let watcher = self.watcher(port);
+        self.vhost_mut(port)?.set_kick(index, kick, &watcher)?;
+        // It may have been kicked through the old one.
+        self.activate(self.place(port)?, Time::ZERO);
+        Ok(())
+    }
+
+    /// Stops a ring and says at which index it resumes. Between two bursts nothing is under way,
+    /// so that is also the driver's used index.
+    pub fn stop_ring(&mut self, port: PortId, index: usize) -> Result<u16, EngineError> {
+        self.rings.clear();
+        self.vhost_mut(port)?.stop(index)
+    }
+
+    /// The frontend is gone: drops all rings, forgets the port's addresses and its fault.
+    pub fn detach(&mut self, port: PortId) {
+        let Ok(place) = self.place(port) else { return };
+        self.rings.clear();
+        if let Ok(vhost) = self.vhost_mut(port) {
+            vhost.detach();
+        }
+        if let Ok(port) = self.port_mut(port) {
+            port.forget_fault();
+        }
+        self.flush_port(place);
+    }
+
+    /// An eventfd that is written when the port breaks, so that nobody needs to ask in turn.
+    pub fn set_fault_event(
+        &mut self,
+        port: PortId,
+        event: Option<OwnedFd>,
+    ) -> Result<(), EngineError> {
+        self.port_mut(port)?.fault_event = event;
+        Ok(())
+    }
+}
