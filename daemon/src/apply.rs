@@ -13,12 +13,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use trama_frame::MacAddr;
-use trama_switch::counters::PortCounters;
+use trama_switch::counters::{NetworkCounters, PortCounters};
 use trama_switch::{
     Device, Engine, NetworkId, NetworkSettings, PortFault, PortId, PortSettings, Tap, TapOptions,
-    Time, VhostDevice, WorkerHandle, WorkerOptions,
+    Time, VhostDevice, WorkerGroup, WorkerHandle,
 };
-use trama_vhost_net_backend::{Session, SessionOptions, SwitchPort};
+use trama_vhost_net_backend::{PortPlace, Session, SessionOptions, SwitchPort};
+
+use crate::balance::Balancer;
 
 use crate::config::model::{
     Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
@@ -36,8 +38,10 @@ pub struct Machine {
     pub(crate) ports: HashMap<String, RunningPort>,
     /// Ports that are stored but do not run, and why.
     pub(crate) failed: BTreeMap<String, String>,
-    /// Is written to when a device vanishes or a port could not start.
-    faults: UnixStream,
+    group: WorkerGroup,
+    pub(crate) balancer: Balancer,
+    /// Is written to when a device vanishes, a port could not start or a worker is loaded.
+    event: UnixStream,
 }
 
 pub(crate) struct Worker {
@@ -48,34 +52,43 @@ pub(crate) struct Worker {
 pub(crate) struct RunningNetwork {
     pub(crate) worker: usize,
     pub(crate) id: NetworkId,
-    mtu: u16,
+    pub(crate) counters: Arc<NetworkCounters>,
+    settings: NetworkSettings,
 }
 
 pub(crate) struct RunningPort {
     pub(crate) worker: usize,
     pub(crate) id: PortId,
     pub(crate) counters: Arc<PortCounters>,
-    settings: PortSettings,
+    pub(crate) settings: PortSettings,
     /// The hardware address of a TAP device.
     pub(crate) mac: Option<MacAddr>,
     /// The session of a vhost-user port.
     pub(crate) session: Option<Session>,
+    /// Where its session finds it.
+    pub(crate) place: Option<PortPlace>,
 }
 
 impl Machine {
     /// Starts the workers, with nothing on them. The stream becomes readable when
-    /// [`Machine::take_faults`] or [`Machine::retry`] has something to do.
+    /// [`Machine::take_faults`], [`Machine::retry`] or [`Machine::balance`] has something to do.
     ///
     /// # Errors
     /// A thread or a pair of sockets could not be made.
     pub fn start(daemon: &DaemonConfig) -> io::Result<(Machine, UnixStream)> {
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "trama");
+        let group = WorkerGroup::new(seed);
+        // Not an eventfd: registering a bare descriptor with the runtime takes `unsafe`.
+        let (event, readable) = UnixStream::pair()?;
+        event.set_nonblocking(true)?;
+        readable.set_nonblocking(true)?;
         let mut workers = Vec::with_capacity(daemon.workers);
         for index in 0..daemon.workers {
+            // One alone has nobody to share its load with.
+            let load = (daemon.workers > 1).then(|| event.try_clone()).transpose()?;
             let spin = convert::spin(daemon.spin);
-            let name = format!("worker{index}");
-            let options = WorkerOptions { spin, name, seed: seed.wrapping_add(index as u64) };
-            let (handle, thread) = WorkerHandle::spawn(options)?;
+            let (handle, thread) =
+                group.spawn(spin, format!("worker{index}"), load.map(Into::into))?;
             if let Ok(Err(error)) = handle.call(|engine, _| engine.set_up_calls()) {
                 tracing::warn!(
                     "asynchronous I/O is not to be had ({error}): a hostile VMM could make a call \
@@ -85,12 +98,16 @@ impl Machine {
             }
             workers.push(Worker { handle, thread: Some(thread) });
         }
-        // Not an eventfd: registering a bare descriptor with the runtime takes `unsafe`.
-        let (faults, event) = UnixStream::pair()?;
-        faults.set_nonblocking(true)?;
-        event.set_nonblocking(true)?;
-        let (networks, ports, failed) = (HashMap::new(), HashMap::new(), BTreeMap::new());
-        Ok((Machine { workers, networks, ports, failed, faults }, event))
+        let machine = Machine {
+            workers,
+            networks: HashMap::new(),
+            ports: HashMap::new(),
+            failed: BTreeMap::new(),
+            group,
+            balancer: Balancer::default(),
+            event,
+        };
+        Ok((machine, readable))
     }
 
     /// Executes steps in order; `wanted` is the configuration that they lead to.
@@ -99,7 +116,7 @@ impl Machine {
             tracing::info!("{step}");
             match step {
                 Step::RemovePort { name } => self.remove_port(name),
-                Step::AddNetwork { network } => self.add_network(network),
+                Step::AddNetwork { network } => self.add_network(network, wanted),
                 Step::SetNetwork { network, .. } => self.set_network(network, wanted),
                 Step::SetPort { port, .. } => self.set_port(port),
                 Step::RemoveNetwork { name } => self.remove_network(name),
@@ -130,7 +147,7 @@ impl Machine {
             for (id, fault) in broken {
                 // Broken rings are the session's business: it drops its frontend and goes on.
                 let gone = fault == PortFault::DeviceGone;
-                let port = self.ports.iter().find(|(_, p)| p.worker == index && p.id == id);
+                let port = self.ports.iter().find(|(_, port)| port.id == id);
                 let Some(name) = port.map(|(name, _)| name.clone()).filter(|_| gone) else {
                     continue;
                 };
@@ -170,31 +187,51 @@ impl Machine {
         }
         self.failed.insert(name.to_owned(), reason);
         // Wakes whoever tries again later; a buffer that is full has done so already.
-        let _ = (&self.faults).write(&[1]);
+        let _ = (&self.event).write(&[1]);
     }
 
-    fn add_network(&mut self, network: &Network) {
-        let load = |worker: &usize| self.networks.values().filter(|n| n.worker == *worker).count();
-        let worker = (0..self.workers.len()).min_by_key(load).unwrap_or(0);
+    fn add_network(&mut self, network: &Network, wanted: &Config) {
         let settings = convert::network(network);
-        match self.on_worker(worker, move |engine, _| engine.add_network(settings)) {
-            Ok(id) => {
-                let running = RunningNetwork { worker, id, mtu: network.mtu };
+        let worker = self.least_loaded(wanted);
+        let (id, value) = self.group.network(settings.clone());
+        let counters = value.counters();
+        match self.workers[worker].handle.take_network(value) {
+            Ok(()) => {
+                let running = RunningNetwork { worker, id, counters, settings };
                 self.networks.insert(network.name.clone(), running);
             }
             Err(error) => tracing::error!("network {}: {error}", network.name),
         }
     }
 
+    /// The worker for another network: before there is traffic to measure, each port counts as
+    /// much as any other.
+    fn least_loaded(&self, wanted: &Config) -> usize {
+        let ports = |name: &str| {
+            wanted.ports.iter().filter(|port| port.network.as_deref() == Some(name)).count()
+        };
+        let load = |worker: &usize| -> usize {
+            let on_it = self.networks.iter().filter(|(_, network)| network.worker == *worker);
+            on_it.map(|(name, _)| 1 + ports(name)).sum()
+        };
+        (0..self.workers.len()).min_by_key(load).unwrap_or(0)
+    }
+
     fn set_network(&mut self, network: &Network, wanted: &Config) {
         let Some(running) = self.networks.get_mut(&network.name) else { return };
         let (worker, id) = (running.worker, running.id);
-        let mtu_changed = std::mem::replace(&mut running.mtu, network.mtu) != network.mtu;
-        let settings: NetworkSettings = convert::network(network);
-        match self.on_worker(worker, move |engine, _| engine.set_network(id, settings)) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!("network {}: {error}", network.name),
-            Err(error) => tracing::error!("network {}: {error}", network.name),
+        let settings = convert::network(network);
+        let old = std::mem::replace(&mut running.settings, settings.clone());
+        let mtu_changed = old.mtu != settings.mtu;
+        let done = if old.mac_table_size == settings.mac_table_size {
+            let set = self.on_worker(worker, move |engine, _| engine.set_network(id, settings));
+            set.and_then(|done| done.map_err(|error| error.to_string()))
+        } else {
+            // The entries are moved to the new table here, while the worker serves its others.
+            self.carry(&network.name, worker, |value| value.set(settings))
+        };
+        if let Err(error) = done {
+            tracing::error!("network {}: {error}", network.name);
         }
         if mtu_changed {
             let on_it = |port: &&Port| port.network.as_deref() == Some(network.name.as_str());
@@ -209,7 +246,9 @@ impl Machine {
 
     fn remove_network(&mut self, name: &str) {
         let Some(network) = self.networks.remove(name) else { return };
-        let removed = self.on_worker(network.worker, move |e, _| e.remove_network(network.id));
+        // What is left of it comes back with the answer and is freed here.
+        let id = network.id;
+        let removed = self.on_worker(network.worker, move |engine, _| engine.remove_network(id));
         if let Ok(Err(error)) = removed {
             tracing::error!("network {name}: {error}");
         }
@@ -238,7 +277,7 @@ impl Machine {
         };
         let settings = convert::port(port, network.map(|network| network.id));
         let worker = network.map_or(0, |network| network.worker);
-        Ok((worker, settings, network.map_or(UNATTACHED_MTU, |network| network.mtu)))
+        Ok((worker, settings, network.map_or(UNATTACHED_MTU, |network| network.settings.mtu)))
     }
 
     fn start_port(&self, port: &Port) -> Result<RunningPort, String> {
@@ -254,13 +293,14 @@ impl Machine {
             Interface::VhostUser(_) => None,
             Interface::Tap(device) => Some(hardware_address(device)),
         };
-        let running = RunningPort { worker, id, counters, settings, mac, session: None };
+        let (session, place) = (None, None);
+        let mut running = RunningPort { worker, id, counters, settings, mac, session, place };
         let connected = match &port.interface {
-            Interface::VhostUser(device) => self.start_session(worker, id, device, mtu).map(Some),
-            Interface::Tap(_) => self.watch_tap(worker, id).map(|()| None),
+            Interface::VhostUser(device) => self.start_session(&mut running, device, mtu),
+            Interface::Tap(_) => self.watch_tap(worker, id),
         };
         match connected {
-            Ok(session) => Ok(RunningPort { session, ..running }),
+            Ok(()) => Ok(running),
             Err(reason) => {
                 self.drop_port(running);
                 Err(reason)
@@ -270,23 +310,25 @@ impl Machine {
 
     fn start_session(
         &self,
-        worker: usize,
-        id: PortId,
+        port: &mut RunningPort,
         device: &VhostUser,
         mtu: u16,
-    ) -> Result<Session, String> {
-        let handle = self.workers[worker].handle.clone();
-        let rings = SwitchPort::new(handle, id).map_err(|error| error.to_string())?;
+    ) -> Result<(), String> {
+        let handle = self.workers[port.worker].handle.clone();
+        let rings = SwitchPort::new(handle, port.id).map_err(|error| error.to_string())?;
+        let place = rings.place();
         let options = SessionOptions {
             queue_pairs: device.queues,
             mtu,
             ..SessionOptions::new(&device.path, convert::role(device.role))
         };
-        Session::spawn(options, rings).map_err(|error| error.to_string())
+        let session = Session::spawn(options, rings).map_err(|error| error.to_string())?;
+        (port.session, port.place) = (Some(session), Some(place));
+        Ok(())
     }
 
     fn watch_tap(&self, worker: usize, id: PortId) -> Result<(), String> {
-        let event = self.faults.try_clone().map_err(|error| error.to_string())?;
+        let event = self.event.try_clone().map_err(|error| error.to_string())?;
         self.on_worker(worker, move |engine, _| engine.set_fault_event(id, Some(event.into())))?
             .map_err(|error| error.to_string())
     }
@@ -303,13 +345,12 @@ impl Machine {
         if settings == running.settings && worker == running.worker {
             return;
         }
-        if worker != running.worker {
-            // A network lives on one worker, and a device cannot leave its worker.
-            self.remove_port(&port.name);
-            return self.add_port(port);
-        }
-        let (id, wanted) = (running.id, settings.clone());
-        match self.on_worker(worker, move |engine, _| engine.set_port(id, wanted)) {
+        let (from, id, wanted) = (running.worker, running.id, settings.clone());
+        let done = match worker == from {
+            true => self.on_worker(worker, move |engine, _| engine.set_port(id, wanted)),
+            false => self.carry_port(&port.name, worker, wanted),
+        };
+        match done {
             Ok(Ok(())) => {
                 if let Some(running) = self.ports.get_mut(&port.name) {
                     running.settings = settings;

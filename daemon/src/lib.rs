@@ -8,10 +8,12 @@
 
 pub mod api;
 pub mod apply;
+mod balance;
 pub mod config;
 mod convert;
 pub mod ctl;
 pub mod metrics;
+mod moves;
 pub mod notify;
 pub mod plan;
 pub mod socket;

@@ -234,13 +234,13 @@ fn reload(daemon: &Daemon) {
     }
 }
 
-/// Looks after ports that do not run: notices vanished devices, and tries again now and then.
-/// Sleeps while all is well.
+/// Looks after ports that do not run (notices vanished devices, and tries again now and then) and
+/// after loaded workers. Sleeps while all is well.
 async fn tend(daemon: Arc<Daemon>) {
-    let event = match daemon.fault_event().and_then(UnixStream::from_std) {
+    let event = match daemon.event().and_then(UnixStream::from_std) {
         Ok(event) => event,
         Err(error) => {
-            tracing::error!("vanished devices will not be noticed: {error}");
+            tracing::error!("vanished devices and load will not be noticed: {error}");
             return;
         }
     };
@@ -254,7 +254,7 @@ async fn tend(daemon: Arc<Daemon>) {
         tokio::select! {
             _ = event.readable() => {
                 while event.try_read(&mut [0; 256]).is_ok_and(|length| length > 0) {}
-                daemon.take_faults();
+                daemon.tend();
             }
             () = retry => daemon.retry(),
         }

@@ -117,7 +117,16 @@ fn networks_and_workers(status: &Status) -> prometheus::Result<Vec<MetricFamily>
         let count = i64::try_from(network.mac_entries).unwrap_or(i64::MAX);
         entries.with_label_values(&[&network.name]).set(count);
     }
-    let help = "Time that the worker was awake.";
+    let place = gauges("trama_network_worker", "Number of the worker it is on.", &["network"])?;
+    let help = "Time that workers spent on its frames.";
+    let spent = Opts::new("trama_network_busy_seconds_total", help);
+    let spent = CounterVec::new(spent, &["network"])?;
+    for network in &status.networks {
+        let label = [network.name.as_str()];
+        place.with_label_values(&label).set(i64::try_from(network.worker).unwrap_or(i64::MAX));
+        spent.with_label_values(&label).inc_by(network.busy.as_secs_f64());
+    }
+    let help = "Time that the worker spent on frames.";
     let busy = CounterVec::new(Opts::new("trama_worker_busy_seconds_total", help), &["worker"])?;
     let wakeups = counters("trama_worker_wakeups_total", "Times the worker woke.", &["worker"])?;
     let bursts = counters("trama_worker_bursts_total", "Bursts of frames taken.", &["worker"])?;
@@ -130,6 +139,8 @@ fn networks_and_workers(status: &Status) -> prometheus::Result<Vec<MetricFamily>
     let build = gauges("trama_build_info", "1; the labels tell the build.", &["version"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     let mut families = entries.collect();
+    families.extend(place.collect());
+    families.extend(spent.collect());
     families.extend(busy.collect());
     families.extend(wakeups.collect());
     families.extend(bursts.collect());
@@ -172,7 +183,12 @@ mod tests {
     #[test]
     fn the_text_has_the_names_of_the_contract() {
         let status = Status {
-            networks: vec![NetworkStatus { name: "lab".into(), worker: 0, mac_entries: 4 }],
+            networks: vec![NetworkStatus {
+                name: "lab".into(),
+                worker: 1,
+                mac_entries: 4,
+                busy: Duration::from_millis(250),
+            }],
             ports: vec![port("vm1", Some("lab"), true), port("t\"1", None, false)],
             workers: vec![WorkerStatus {
                 worker: 0,
@@ -189,6 +205,8 @@ mod tests {
             r#"trama_port_drops_total{network="lab",port="vm1",reason="runt"} 2"#,
             r#"trama_port_drops_total{network="lab",port="vm1",reason="hairpin"} 0"#,
             r#"trama_mac_entries{network="lab"} 4"#,
+            r#"trama_network_worker{network="lab"} 1"#,
+            r#"trama_network_busy_seconds_total{network="lab"} 0.25"#,
             r#"trama_worker_busy_seconds_total{worker="0"} 1.5"#,
             r#"trama_worker_wakeups_total{worker="0"} 9"#,
             r#"trama_vhost_kicks_total{port="vm1"} 3"#,

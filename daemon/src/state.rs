@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::apply::Machine;
 use crate::config::model::{Config, DaemonConfig};
@@ -76,7 +77,8 @@ pub struct Daemon {
     file: PathBuf,
     /// `[daemon]` as it was at start: what is in force until the next.
     started_with: DaemonConfig,
-    fault_event: UnixStream,
+    begun: Instant,
+    event: UnixStream,
     inner: Mutex<Inner>,
 }
 
@@ -111,12 +113,12 @@ impl Daemon {
     /// # Errors
     /// Nothing runs.
     pub fn start_with(file: PathBuf, config: Config) -> Result<Arc<Daemon>, StartError> {
-        let (mut machine, fault_event) =
-            Machine::start(&config.daemon).map_err(StartError::Worker)?;
+        let (mut machine, event) = Machine::start(&config.daemon).map_err(StartError::Worker)?;
         let started_with = config.daemon.clone();
         machine.apply(&plan_start(&config), &config);
         let inner = Mutex::new(Inner { config, machine });
-        Ok(Arc::new(Daemon { file, started_with, fault_event, inner }))
+        let begun = Instant::now();
+        Ok(Arc::new(Daemon { file, started_with, begun, event, inner }))
     }
 
     /// A snapshot of the configuration in force.
@@ -189,18 +191,29 @@ impl Daemon {
         self.lock().retry();
     }
 
-    /// Becomes readable when a device vanished or a port could not start: empty it, and call
-    /// [`Daemon::take_faults`].
+    /// Becomes readable when a device vanished, a port could not start or a worker is loaded:
+    /// empty it, and call [`Daemon::tend`].
     ///
     /// # Errors
     /// Out of descriptors.
-    pub fn fault_event(&self) -> io::Result<UnixStream> {
-        self.fault_event.try_clone()
+    pub fn event(&self) -> io::Result<UnixStream> {
+        self.event.try_clone()
     }
 
-    /// Notes which ports' devices vanished.
-    pub fn take_faults(&self) {
-        self.lock().machine.take_faults();
+    /// Notes which ports' devices vanished, and moves a network off a loaded worker if that evens
+    /// things out.
+    pub fn tend(&self) {
+        let mut inner = self.lock();
+        inner.machine.take_faults();
+        inner.machine.balance(self.begun);
+    }
+
+    /// Moves a network to a worker, with its ports and all they hold; its peers do not notice.
+    ///
+    /// # Errors
+    /// There is no such network or worker; nothing has changed.
+    pub fn move_network(&self, network: &str, worker: usize) -> Result<(), String> {
+        self.lock().machine.carry(network, worker, |_| {})
     }
 
     /// Ends everything that runs and removes what it made: sockets and devices.

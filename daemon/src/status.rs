@@ -45,6 +45,8 @@ pub struct NetworkStatus {
     pub worker: usize,
     /// MAC addresses it knows now.
     pub mac_entries: usize,
+    /// Time that workers spent on its frames.
+    pub busy: Duration,
 }
 
 /// One port as it runs.
@@ -151,6 +153,7 @@ impl Machine {
                 name: network.name.clone(),
                 worker: running.worker,
                 mac_entries: entries.unwrap_or_default(),
+                busy: Duration::from_nanos(running.counters.snapshot().busy_nanos),
             });
         }
         let ports = config.ports.iter().map(|port| self.port_status(port)).collect();
@@ -186,12 +189,8 @@ impl Machine {
         let running = self.networks.get(network)?;
         let id = running.id;
         let entries = self.on_worker(running.worker, move |engine, now| engine.fdb(id, now));
-        let names: HashMap<PortId, &String> = self
-            .ports
-            .iter()
-            .filter(|(_, port)| port.worker == running.worker)
-            .map(|(name, port)| (port.id, name))
-            .collect();
+        let names: HashMap<PortId, &String> =
+            self.ports.iter().map(|(name, port)| (port.id, name)).collect();
         let row = |(id, entry): (PortId, trama_switch::FdbEntry)| {
             Some(FdbRow {
                 network: network.to_owned(),

@@ -304,3 +304,74 @@ fn a_hundred_ports_start_and_end() {
     lab.daemon.stop();
     println!("ended after {:?}", begun.elapsed());
 }
+
+const TWO_WORKERS: &str = r#"[daemon]
+control = "@/control.sock"
+workers = 2
+
+[[network]]
+name = "large"
+
+[[network]]
+name = "small"
+
+[[network]]
+name = "second"
+
+[[port]]
+name = "vm1"
+network = "large"
+type = "vhost-user"
+path = "@/vm1.sock"
+
+[[port]]
+name = "vm2"
+network = "large"
+type = "vhost-user"
+path = "@/vm2.sock"
+
+[[port]]
+name = "vm3"
+network = "small"
+type = "vhost-user"
+path = "@/vm3.sock"
+"#;
+
+fn workers(lab: &Lab) -> Vec<(String, usize)> {
+    lab.daemon.status().networks.into_iter().map(|n| (n.name, n.worker)).collect()
+}
+
+#[test]
+fn networks_are_spread_by_their_ports_and_move_with_them() {
+    let lab = Lab::start(TWO_WORKERS);
+    let at = |name: &str, worker| (name.to_owned(), worker);
+    assert_eq!(workers(&lab), [at("large", 0), at("small", 1), at("second", 1)]);
+    let socket = inode(&lab.path("vm1.sock"));
+    let peer = UnixStream::connect(lab.path("vm1.sock")).unwrap();
+    let connects = || {
+        let status = lab.daemon.status();
+        let vhost = status.port("vm1").unwrap().vhost.clone().unwrap();
+        (vhost.state, vhost.connects)
+    };
+    wait_until("the frontend is there", || connects() == ("connected", 1));
+    for worker in [1, 0, 0, 1] {
+        lab.daemon.move_network("large", worker).unwrap();
+        assert_eq!(workers(&lab)[0], at("large", worker));
+    }
+    assert!(lab.daemon.move_network("large", 2).is_err() && workers(&lab)[0].1 == 1);
+    assert!(lab.daemon.move_network("none", 0).is_err());
+    // Another network on another worker is a move, too.
+    lab.daemon.move_network("small", 0).unwrap();
+    let done = lab.change(|config| config.ports[0].network = Some("small".into()));
+    assert_eq!(steps(&done), ["set port vm1: network"]);
+    lab.change(|config| config.networks[1].mac_table_size = 1 << 20);
+    assert_eq!(connects(), ("connected", 1), "the frontend did not notice");
+    assert_eq!(inode(&lab.path("vm1.sock")), socket);
+    // The session finds its port: what it does when the frontend goes reaches the worker.
+    drop(peer);
+    wait_until("the frontend is gone", || connects() == ("listening", 1));
+    lab.change(|config| drop(config.ports.remove(0)));
+    lab.change(|config| config.ports.iter_mut().for_each(|port| port.network = None));
+    lab.change(|config| config.networks.clear());
+    assert!(lab.daemon.is_whole());
+}

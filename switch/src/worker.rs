@@ -28,6 +28,10 @@ const REQUESTS: usize = 64;
 const REQUESTS_PER_ROUND: usize = 8;
 /// How often a busy worker looks for kicks of armed ports: a system call of about 0.3 µs.
 const KICK_CHECK: Duration = Duration::from_micros(20);
+/// How long a worker watches its load before it says something.
+pub const LOAD_WINDOW: Duration = Duration::from_secs(1);
+/// A worker is loaded if it moves frames for so many hundredths of the time.
+pub const LOADED_PERCENT: u64 = 80;
 /// Readiness events taken at once.
 const EVENTS: usize = 128;
 /// The waker's token; ports have theirs by name.
@@ -106,7 +110,7 @@ impl WorkerGroup {
     }
 
     /// Starts a worker thread with an empty engine. `load` is written each time the worker was
-    /// busy for most of a second (see [`LoadWatch`]).
+    /// busy for [`LOADED_PERCENT`] of a [`LOAD_WINDOW`].
     pub fn spawn(
         &self,
         spin: Spin,
@@ -177,20 +181,19 @@ impl WorkerHandle {
     }
 
     /// Moves a port to another worker of the group, with what waits in its rings and its counters,
-    /// and plugs it in there.
+    /// and plugs it in there. The inner error: it has moved, but is not attached.
     pub fn move_port(
         &self,
         id: PortId,
         to: &WorkerHandle,
         settings: PortSettings,
-    ) -> Result<(), MoveError> {
+    ) -> Result<Result<(), EngineError>, MoveError> {
         let doorbell = to.doorbell.clone();
         let port = self.call(move |engine, _| engine.give_port(id, &doorbell))??;
-        to.call(move |engine, now| {
+        Ok(to.call(move |engine, now| {
             engine.take_port(port, now)?;
             engine.set_port(id, settings)
-        })??;
-        Ok(())
+        })?)
     }
 
     /// Runs `job` on the worker between two bursts and waits for its answer. Everything that
@@ -240,8 +243,7 @@ struct Worker {
     load: Option<LoadWatch>,
 }
 
-/// Says when its worker is loaded: was busy for more than [`LoadWatch::SHARE`] of a
-/// [`LoadWatch::WINDOW`]. So nobody needs to ask an idle worker how it is.
+/// Says when its worker is loaded. So nobody needs to ask an idle worker how it is.
 struct LoadWatch {
     event: OwnedFd,
     begin: Time,
@@ -249,10 +251,6 @@ struct LoadWatch {
 }
 
 impl LoadWatch {
-    const WINDOW: Duration = Duration::from_secs(1);
-    /// In hundredths.
-    const SHARE: u64 = 80;
-
     fn new(event: OwnedFd) -> LoadWatch {
         LoadWatch { event, begin: Time::ZERO, busy_before: 0 }
     }
@@ -260,10 +258,12 @@ impl LoadWatch {
     /// At `now` the worker had been busy for `busy` nanoseconds altogether.
     fn look(&mut self, now: Time, busy: u64) {
         let window = now.saturating_sub(self.begin);
-        if window < Self::WINDOW {
+        if window < LOAD_WINDOW {
             return;
         }
-        if u128::from(busy - self.busy_before) * 100 > window.as_nanos() * u128::from(Self::SHARE) {
+        if u128::from(busy - self.busy_before) * 100
+            > window.as_nanos() * u128::from(LOADED_PERCENT)
+        {
             signal(self.event.as_fd());
         }
         (self.begin, self.busy_before) = (now, busy);

@@ -244,7 +244,7 @@ fn a_port_moves_between_workers_and_errors_leave_it_where_it_is() {
     let joined = there
         .call(move |engine, _| Station::add(engine, port(to, trunk()), Offloads::ALL))
         .unwrap();
-    here.move_port(a.id, &there, port(to, trunk())).unwrap();
+    here.move_port(a.id, &there, port(to, trunk())).unwrap().unwrap();
     send(&mut a, &kick, 1, 9, 1);
     until(|| joined.frames().len() == 1);
     let missing = here.move_port(a.id, &there, port(to, trunk()));

@@ -32,12 +32,15 @@ pub struct Nic {
     pub mac: String,
     /// More properties of `virtio-net-pci`, such as `csum=off`.
     pub properties: String,
+    /// Pairs of queues; the guest has as many processors as its devices have at most.
+    pub queues: u16,
 }
 
 impl Nic {
     /// QEMU connects to a backend that listens on `socket`.
     pub fn connecting(socket: impl Into<PathBuf>, mac: &str) -> Nic {
-        Nic { socket: socket.into(), listens: false, mac: mac.into(), properties: String::new() }
+        let (socket, mac, properties) = (socket.into(), mac.into(), String::new());
+        Nic { socket, listens: false, mac, properties, queues: 1 }
     }
 
     /// QEMU listens on `socket` and waits for the backend.
@@ -48,6 +51,12 @@ impl Nic {
     /// The same device with more properties, separated by commas.
     pub fn with(mut self, properties: &str) -> Nic {
         self.properties = properties.to_owned();
+        self
+    }
+
+    /// The same device with so many pairs of queues.
+    pub fn with_queues(mut self, queues: u16) -> Nic {
+        self.queues = queues;
         self
     }
 
@@ -311,6 +320,8 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
     let machine = format!("q35,usb=off,vmport=off,sata=off,hpet=off,smm=off{screen}");
     command.args(["-machine", &machine]);
     command.args(["-accel", "tcg", "-cpu", "max", "-m", "192M"]);
+    let processors = options.nics.iter().map(|nic| nic.queues).max().unwrap_or(1);
+    command.args(["-smp", &processors.to_string()]);
     let share = if options.shared_memory { "on" } else { "off" };
     command.args(["-object", &format!("memory-backend-memfd,id=memory,size=192M,share={share}")]);
     command.args(["-numa", "node,memdev=memory"]);
@@ -324,9 +335,15 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
             "-chardev",
             &format!("socket,id=c{index},path={},{side}", nic.socket.display()),
         ]);
-        command.args(["-netdev", &format!("vhost-user,id=n{index},chardev=c{index}")]);
+        let queues = nic.queues;
+        let backend = format!("vhost-user,id=n{index},chardev=c{index},queues={queues}");
+        command.args(["-netdev", &backend]);
         let mut device = format!("virtio-net-pci,netdev=n{index},mac={}", nic.mac);
         device += if options.network_boot { ",bootindex=1" } else { ",romfile=" };
+        if queues > 1 {
+            // An interrupt for each ring, one for the control queue, one for configuration.
+            device += &format!(",mq=on,vectors={}", 2 * queues + 2);
+        }
         if !nic.properties.is_empty() {
             device += &format!(",{}", nic.properties);
         }

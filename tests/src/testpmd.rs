@@ -31,7 +31,8 @@ impl Testpmd {
     pub const MACS: [&str; 2] = ["52:54:00:00:0d:00", "52:54:00:00:0d:01"];
 
     /// Starts testpmd with two devices on `sockets`, each with these properties of
-    /// `net_virtio_user`, such as `queue_size=256,mrg_rxbuf=0` or `server=1`.
+    /// `net_virtio_user`, such as `queue_size=256,mrg_rxbuf=0` or `server=1`. Pairs of queues are
+    /// given there as `queues=2`; frames of many flows then use them all.
     #[track_caller]
     pub fn start(sockets: [&Path; 2], properties: &str) -> Testpmd {
         let dir = tempfile::tempdir().expect("temporary directory");
@@ -52,6 +53,11 @@ impl Testpmd {
         }
         command.args(["--", "-i", "--nb-cores=1", "--total-num-mbufs=16384"]);
         command.args(["--txd=1024", "--rxd=1024", "--forward-mode=mac"]);
+        if let Some((_, queues)) = properties.split_once("queues=") {
+            let count = queues.split(',').next().unwrap_or_default();
+            command.args([&format!("--rxq={count}"), &format!("--txq={count}")]);
+            command.arg("--txonly-multi-flow");
+        }
         for (index, peer) in Self::MACS.iter().rev().enumerate() {
             command.arg(format!("--eth-peer={index},{peer}"));
         }
@@ -111,6 +117,27 @@ impl Testpmd {
             // The second device's throughput line ends the answer.
             let complete = answer.matches("Tx-bps:").count() == 2;
             complete.then(|| [0, 1].map(|i| Counted { received: received[i], sent: sent[i] }))
+        })
+    }
+
+    /// The frames that each queue of both devices has received or sent, as `direction` says ("rx"
+    /// or "tx"), in the order of devices and queues.
+    #[track_caller]
+    pub fn counted_by_queue(&mut self, direction: &str) -> Vec<u64> {
+        let before = self.process.log().len();
+        self.tell("show port xstats all");
+        wait_until("testpmd shows its queues", Duration::from_secs(10), || {
+            let log = self.process.log();
+            let answer = log.get(before..)?;
+            // The prompt after both devices' answers.
+            let answer = answer.get(answer.find("statistics for port 1")?..).map(|_| answer)?;
+            answer.ends_with("testpmd> ").then_some(())?;
+            let of_queue = |line: &str| -> Option<u64> {
+                let (name, value) = line.trim().split_once(": ")?;
+                let queue = name.strip_prefix(direction)?.strip_prefix("_q")?;
+                queue.strip_suffix("_good_packets").and_then(|_| value.parse().ok())
+            };
+            Some(answer.lines().filter_map(of_queue).collect())
         })
     }
 

@@ -26,4 +26,4 @@ pub use rings::{RingFds, Rings, RingsError};
 pub use session::{Role, Session, SessionError, SessionHandle, SessionOptions};
 pub use socket::SocketError;
 pub use status::{SessionState, SessionStatus};
-pub use switch_port::SwitchPort;
+pub use switch_port::{PortPlace, SwitchPort};

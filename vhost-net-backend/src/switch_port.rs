@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use trama_switch::{Engine, EngineError, PortFault, PortId, WorkerHandle};
@@ -11,9 +11,21 @@ use trama_virtqueue::{GuestMemory, RingError, RingSetup};
 use crate::features;
 use crate::rings::{RingFds, Rings, RingsError};
 
+/// Which worker a port lives on. Whoever moves the port holds it meanwhile, so that its session's
+/// requests wait for the move and then go to the right worker.
+#[derive(Clone)]
+pub struct PortPlace(Arc<Mutex<WorkerHandle>>);
+
+impl PortPlace {
+    /// Its worker, for as long as the result is held; a mover puts the new one there.
+    pub fn hold(&self) -> MutexGuard<'_, WorkerHandle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A vhost-user port of a worker. Every request runs on the worker between two bursts.
 pub struct SwitchPort {
-    worker: WorkerHandle,
+    place: PortPlace,
     port: PortId,
     fault: OwnedFd,
 }
@@ -30,7 +42,12 @@ impl SwitchPort {
             .call(move |engine, _| engine.set_fault_event(port, Some(event)))
             .map_err(io::Error::other)?
             .map_err(io::Error::other)?;
-        Ok(SwitchPort { worker, port, fault })
+        Ok(SwitchPort { place: PortPlace(Arc::new(Mutex::new(worker))), port, fault })
+    }
+
+    /// Where the port is, for whoever moves it.
+    pub fn place(&self) -> PortPlace {
+        self.place.clone()
     }
 
     fn call<R: Send + 'static>(
@@ -38,7 +55,8 @@ impl SwitchPort {
         job: impl FnOnce(&mut Engine, PortId) -> Result<R, EngineError> + Send + 'static,
     ) -> Result<R, RingsError> {
         let port = self.port;
-        self.worker
+        self.place
+            .hold()
             .call(move |engine, _| job(engine, port))
             .map_err(RingsError::new)?
             .map_err(RingsError::new)

@@ -98,7 +98,12 @@ fn running() -> Snapshot {
     };
     Snapshot {
         status: Status {
-            networks: vec![NetworkStatus { name: "lab".into(), worker: 0, mac_entries: 2 }],
+            networks: vec![NetworkStatus {
+                name: "lab".into(),
+                worker: 0,
+                mac_entries: 2,
+                busy: Duration::ZERO,
+            }],
             ports: vec![vm1, vm2],
             ..Status::default()
         },

@@ -49,6 +49,8 @@ pub enum Step {
     RemoveNetwork { network: usize },
     /// Addresses are forgotten, of one network or of all.
     Flush { network: Option<usize> },
+    /// All networks and ports move to another engine.
+    Migrate,
 }
 
 /// The first steps: two networks, all ports in place.
@@ -88,6 +90,7 @@ pub fn random(rng: &mut Rng) -> Step {
             capacity: rng.pick(&[1, 2, 6, 12, 8192]),
             aging: rng.pick(&[1, 100, 1000]),
         },
+        _ if rng.chance(1, 3) => Step::Migrate,
         _ if rng.chance(1, 5) => Step::RemoveNetwork { network: rng.below(NETWORKS) },
         _ => Step::Flush { network: place(rng) },
     }
@@ -257,6 +260,7 @@ impl fmt::Debug for Step {
             ),
             Step::RemoveNetwork { network } => write!(f, "remove network {network}"),
             Step::Flush { network } => write!(f, "flush network {network:?}"),
+            Step::Migrate => write!(f, "move everything to another engine"),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use trama_frame::VnetHeader;
 use trama_switch::counters::PortSnapshot;
 use trama_switch::{
-    Captured, DropReason, Engine, MacTable, NetworkId, NetworkSettings, PortCounters, PortId,
-    PortSettings, Time,
+    Captured, Doorbell, DropReason, Engine, MacTable, NetworkId, NetworkSettings, PortCounters,
+    PortId, PortSettings, Time,
 };
 
 use super::Coverage;
@@ -80,6 +80,7 @@ impl World {
             }
             Step::RemoveNetwork { network } => self.remove_network(*network),
             Step::Flush { network } => self.flush(*network),
+            Step::Migrate => self.migrate(),
             Step::Add { port, .. } if self.ports[*port].is_none() => self.add(step),
             Step::Add { .. } => {}
             Step::Stall { port, stalled } => {
@@ -227,6 +228,21 @@ impl World {
         for port in self.ports.iter_mut().flatten() {
             port.settings.network = port.settings.network.filter(|network| *network != id);
         }
+    }
+
+    /// Each network moves as a whole, each port that is on none by itself; nobody may notice.
+    fn migrate(&mut self) {
+        let mut there = self.engine.sibling();
+        for id in self.networks.iter().flatten() {
+            let network = self.engine.give_network(*id, &Doorbell::default()).unwrap();
+            there.take_network(network, self.now());
+        }
+        for port in self.ports.iter().flatten().filter(|port| port.settings.network.is_none()) {
+            let moving = self.engine.give_port(port.id, &Doorbell::default()).unwrap();
+            there.take_port(moving, self.now()).unwrap();
+        }
+        self.engine = there;
+        self.settle();
     }
 
     fn flush(&mut self, network: Option<usize>) {

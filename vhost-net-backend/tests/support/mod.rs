@@ -2,6 +2,8 @@
 //! that sends any bytes it likes.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod card;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, IoSlice, Read};
@@ -11,8 +13,9 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+pub use card::eventually;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -44,15 +47,6 @@ pub const PROTOCOL_MTU: u64 = 1 << 4;
 pub const MEM_SLOTS: u64 = 1 << 15;
 
 const NEED_REPLY: u32 = 1 << 3;
-
-/// Waits until `condition` holds, for ten seconds at most.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(Instant::now() < deadline, "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 /// What the rings under test were told.
 #[derive(Default)]

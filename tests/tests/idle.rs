@@ -1,0 +1,129 @@
+//! What a daemon costs that has nothing to do: silent ports wake nobody and take little memory.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "nobody calls a test; one that cannot go on panics"
+)]
+
+#[path = "../../vhost-net-backend/tests/support/card.rs"]
+mod card;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use card::{Card, connect};
+use trama_tests::{Tramad, wait_until};
+use trama_vhost_net_backend::features;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A daemon on two workers with so many vhost-user ports on two networks.
+fn tramad(ports: usize) -> Tramad {
+    let mut text = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\
+                    workers = 2\n[[network]]\nname = \"even\"\n[[network]]\nname = \"odd\"\n"
+        .to_owned();
+    for port in 0..ports {
+        let network = ["even", "odd"][port % 2];
+        text += &format!(
+            "[[port]]\nname = \"p{port}\"\nnetwork = \"{network}\"\ntype = \"vhost-user\"\n\
+             path = \"{{dir}}/p{port}.sock\"\n"
+        );
+    }
+    Tramad::start(&text)
+}
+
+/// A frame of a guest that has just started: its address is learned, everybody hears it.
+fn hello(station: usize) -> Vec<u8> {
+    let mut bytes = vec![0xff; 60];
+    bytes[6..12].copy_from_slice(&[2, 0, 0, 0, (station >> 8) as u8, station as u8]);
+    bytes
+}
+
+/// Attaches a guest to each port and has each speak once.
+fn attach(tramad: &Tramad, ports: std::ops::Range<usize>) -> Vec<Card> {
+    let plug = |port: usize| {
+        let stream = connect(&tramad.path(&format!("p{port}.sock")));
+        let mut card = Card::plug(stream, features::ALL, 1);
+        card.send(0, &hello(port));
+        card
+    };
+    ports.map(plug).collect()
+}
+
+/// Times that each thread has gone to sleep or was made to wait so far.
+fn switches(tramad: &Tramad) -> BTreeMap<String, u64> {
+    let threads = fs::read_dir(format!("/proc/{}/task", tramad.id())).unwrap();
+    let of_thread = |path: std::path::PathBuf| {
+        let status = fs::read_to_string(path.join("status")).unwrap();
+        let name = status.lines().next().unwrap_or_default().to_owned();
+        let voluntary = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"));
+        (format!("{name} {}", path.display()), voluntary.unwrap().trim().parse().unwrap())
+    };
+    threads.map(|thread| of_thread(thread.unwrap().path())).collect()
+}
+
+#[test]
+fn a_hundred_silent_guests_wake_nobody() {
+    let tramad = tramad(100);
+    let cards = attach(&tramad, 0..100);
+    let mut before = BTreeMap::new();
+    wait_until("all threads are asleep", LIMIT, || {
+        // Time passes: that is what is looked at.
+        std::thread::sleep(Duration::from_millis(200));
+        let now = switches(&tramad);
+        let settled = now == before;
+        before = now;
+        settled.then_some(())
+    });
+    assert!(before.len() > 100, "{} threads", before.len());
+    std::thread::sleep(Duration::from_secs(2));
+    let after = switches(&tramad);
+    assert_eq!(after, before, "somebody woke although nothing happened");
+    assert_eq!(cards.len(), 100);
+    drop(cards);
+    tramad.stop();
+}
+
+/// Bytes of memory that are the daemon's: without program text that others share, and without
+/// the guests' memory, which is theirs.
+fn memory(tramad: &Tramad) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/smaps", tramad.id())).unwrap();
+    let (mut total, mut counts) = (0, true);
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or_default();
+        if !first.ends_with(':') {
+            counts = !line.contains("memfd:");
+        } else if first == "Pss:" && counts {
+            let kib: u64 = words.next().and_then(|value| value.parse().ok()).unwrap();
+            total += kib * 1024;
+        }
+    }
+    total
+}
+
+/// Memory of a daemon on whose ports, so many, guests have been attached and heard.
+fn memory_with(ports: usize) -> u64 {
+    let tramad = tramad(ports);
+    let cards = attach(&tramad, 0..ports);
+    wait_until("all are heard", LIMIT, || {
+        let heard = |network| tramad.ctl(&format!("fdb/show {network}")).lines().count() - 1;
+        (heard("even") + heard("odd") == ports).then_some(())
+    });
+    let memory = memory(&tramad);
+    drop(cards);
+    tramad.stop();
+    memory
+}
+
+/// The bounds are those of the release build; this one has larger code.
+#[test]
+fn a_daemon_and_its_ports_take_little_memory() {
+    let few = memory_with(2);
+    let each = memory_with(102).saturating_sub(few) / 100;
+    println!("with 2 ports: {few} bytes; for each further one: {each}");
+    assert!(few < 12 << 20, "{few} bytes with 2 ports");
+    assert!(each < 96 << 10, "{each} bytes for each further port");
+}

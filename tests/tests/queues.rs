@@ -1,0 +1,109 @@
+//! Several queue pairs a port: a real guest and testpmd use all that are enabled, in both
+//! directions, also after their number has changed.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "nobody calls a test; one that cannot go on panics"
+)]
+
+use std::time::Duration;
+
+use trama_tests::{Guest, Host, Netns, Nic, Testpmd, Tramad, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(40);
+
+fn vhost_port(name: &str) -> String {
+    format!(
+        "\n[[port]]\nname = \"{name}\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
+         path = \"{{dir}}/{name}.sock\"\nqueues = 2\n"
+    )
+}
+
+/// Waits until a port's driver uses so many pairs.
+#[track_caller]
+fn wait_for_pairs(tramad: &Tramad, port: &str, pairs: u16) {
+    wait_until(&format!("{port} uses {pairs} queue pairs"), LIMIT, || {
+        let shown = tramad.ctl(&format!("get Interface {port} status:queue_pairs"));
+        (shown.trim().trim_matches('"') == pairs.to_string()).then_some(())
+    });
+}
+
+/// Frames that passed each queue of a guest's eth0: received and sent, by queue.
+fn by_queue(guest: &Guest) -> [[u64; 2]; 2] {
+    let text = guest.run("ethtool -S eth0");
+    let value = |direction: &str, queue: usize| -> u64 {
+        let names =
+            [format!("{direction}_queue_{queue}_packets:"), format!("{direction}{queue}_packets:")];
+        let line = text
+            .lines()
+            .find_map(|line| names.iter().find_map(|name| line.trim().strip_prefix(name.as_str())));
+        line.and_then(|value| value.trim().parse().ok()).expect("a counter of each queue")
+    };
+    ["rx", "tx"].map(|direction| [0, 1].map(|queue| value(direction, queue)))
+}
+
+#[test]
+fn a_guest_uses_as_many_queue_pairs_as_it_likes() {
+    let host = Netns::new("host");
+    let configuration = format!(
+        "[[network]]\nname = \"lab\"\n{}\n[[port]]\nname = \"host\"\nnetwork = \"lab\"\n\
+         type = \"tap\"\nifname = \"host\"\nnetns = \"{}\"\naddress = \"10.1.0.100/24\"\n",
+        vhost_port("vm"),
+        host.name()
+    );
+    let tramad = Tramad::start(&configuration);
+    let nic = Nic::connecting(tramad.path("vm.sock"), "52:54:00:00:00:01").with_queues(2);
+    let guest = Guest::boot("vm", nic);
+    guest.address("10.1.0.1/24");
+    guest.wait_for_ping("10.1.0.100", LIMIT);
+    host.start_iperf_server(5201);
+    for pairs in [2, 1, 2] {
+        // Fails if it is so already.
+        guest.try_run(&format!("ethtool -L eth0 combined {pairs}"));
+        let shown = guest.run("ethtool -l eth0");
+        let current = format!("Combined:\t{pairs}");
+        assert!(shown.trim_end().ends_with(&current) || shown.contains(&current), "{shown}");
+        wait_for_pairs(&tramad, "vm", pairs);
+        let before = by_queue(&guest);
+        // Sixteen connections: that all hash alike happens once in 65536 runs. One process on
+        // each processor sends: a driver chooses the queue by the processor.
+        for options in ["-t 1 -P 16 -R", "-t 1 -P 16"] {
+            let bytes = guest.iperf_received("10.1.0.100", 5201, options);
+            assert!(bytes > 1_000_000, "{pairs} pairs, {options}: only {bytes} bytes");
+        }
+        for processor in ["1", "2"] {
+            guest.run(&format!("taskset {processor} ping -q -c 20 -i 0.01 10.1.0.100"));
+        }
+        let after = by_queue(&guest);
+        println!("{pairs} pairs: {before:?} to {after:?}");
+        for direction in 0..2 {
+            let passed = [0, 1].map(|queue| after[direction][queue] - before[direction][queue]);
+            assert!(passed[0] >= 20, "queue 0 is not used: {passed:?}");
+            assert_eq!(passed[1] >= 20, pairs == 2, "queue 1 with {pairs} pairs: {passed:?}");
+        }
+    }
+    assert_eq!(tramad.metric("trama_vhost_connects_total", &["vm"]), 1);
+    tramad.stop();
+}
+
+#[test]
+fn testpmd_finds_its_flows_on_all_queues() {
+    let text =
+        format!("[[network]]\nname = \"lab\"\n{}{}", vhost_port("left"), vhost_port("right"));
+    let tramad = Tramad::start(&text);
+    let sockets = [tramad.path("left.sock"), tramad.path("right.sock")];
+    let mut testpmd =
+        Testpmd::start([&sockets[0], &sockets[1]], "queue_size=256,queues=2,mrg_rxbuf=1");
+    testpmd.circulate(8, 20_000, LIMIT);
+    for port in ["left", "right"] {
+        wait_for_pairs(&tramad, port, 2);
+    }
+    for direction in ["rx", "tx"] {
+        let counted = testpmd.counted_by_queue(direction);
+        println!("{direction}: {counted:?}");
+        assert_eq!(counted.len(), 4, "two devices with two queues each");
+        assert!(counted.iter().all(|frames| *frames >= 100), "{direction}: {counted:?}");
+    }
+    testpmd.kill();
+    tramad.stop();
+}

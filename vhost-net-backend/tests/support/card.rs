@@ -1,0 +1,143 @@
+//! A guest's network card as a frontend in this process: the `vhost` crate speaks the protocol,
+//! the driver side of our rings the rest.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use trama_frame::vnet::VnetHeader;
+use trama_vhost_net_backend::features;
+use trama_virtqueue::{ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx};
+use vhost::vhost_user::message::VhostUserHeaderFlag;
+use vhost::vhost_user::{Frontend, VhostUserFrontend};
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+/// Entries of each ring.
+pub const SIZE: u16 = 256;
+
+/// Waits until `condition` holds, for ten seconds at most.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A guest's network card: the frontend, and a driver on its rings.
+pub struct Card {
+    pub frontend: Frontend,
+    pub memory: Arc<DriverMemory>,
+    pub rx: Vec<DriverRx>,
+    pub tx: Vec<DriverTx>,
+    pub kicks: Vec<EventFd>,
+    pub calls: Vec<EventFd>,
+}
+
+impl Card {
+    /// Connects, takes what is offered within `mask`, and starts `pairs` pairs of rings.
+    pub fn plug(stream: UnixStream, mask: u64, pairs: usize) -> Card {
+        let mut frontend = Frontend::from_stream(stream, 2 * pairs as u64);
+        frontend.set_owner().unwrap();
+        let taken = frontend.get_features().unwrap() & mask;
+        let protocol = frontend.get_protocol_features().unwrap();
+        frontend.set_protocol_features(protocol).unwrap();
+        frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+        if pairs > 1 {
+            assert!(frontend.get_queue_num().unwrap() >= 2 * pairs as u64);
+        }
+        frontend.set_features(taken).unwrap();
+        let options = DriverOptions {
+            size: SIZE,
+            features: features::ring_features(taken),
+            shape: ChainShape::Single,
+            buffer_size: 2048,
+        };
+        let memory = DriverMemory::new(2 * pairs * options.memory_size()).unwrap();
+        let spec = memory.spec();
+        let region = VhostUserMemoryRegionInfo {
+            guest_phys_addr: spec.guest_phys,
+            memory_size: spec.size,
+            userspace_addr: spec.user_addr,
+            mmap_offset: spec.file_offset,
+            mmap_handle: spec.file.as_raw_fd(),
+        };
+        frontend.set_mem_table(&[region]).unwrap();
+        let events = || (0..2 * pairs).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
+        let (rx, tx) = (0..pairs)
+            .map(|_| {
+                let rx = DriverRx::new(&memory, options).unwrap();
+                (rx, DriverTx::new(&memory, options).unwrap())
+            })
+            .unzip();
+        let mut card = Card { frontend, memory, rx, tx, kicks: events(), calls: events() };
+        for rx in &mut card.rx {
+            rx.refill();
+        }
+        for ring in 0..2 * pairs {
+            card.start(ring, 0);
+        }
+        card
+    }
+
+    /// Starts a ring at an index.
+    pub fn start(&mut self, ring: usize, base: u16) {
+        let pair = ring / 2;
+        let at = if ring.is_multiple_of(2) {
+            self.rx[pair].addresses()
+        } else {
+            self.tx[pair].addresses()
+        };
+        let data = VringConfigData {
+            queue_max_size: SIZE,
+            queue_size: SIZE,
+            flags: 0,
+            desc_table_addr: at.desc,
+            used_ring_addr: at.used,
+            avail_ring_addr: at.avail,
+            log_addr: None,
+        };
+        self.frontend.set_vring_num(ring, SIZE).unwrap();
+        self.frontend.set_vring_base(ring, base).unwrap();
+        self.frontend.set_vring_addr(ring, &data).unwrap();
+        self.frontend.set_vring_call(ring, &self.calls[ring]).unwrap();
+        self.frontend.set_vring_kick(ring, &self.kicks[ring]).unwrap();
+        self.frontend.set_vring_enable(ring, true).unwrap();
+    }
+
+    /// Sends a frame with a plain header.
+    pub fn send(&mut self, pair: usize, frame: &[u8]) {
+        self.tx[pair].reclaim().unwrap();
+        self.tx[pair].send(&VnetHeader::default().to_bytes(), &[frame]).unwrap();
+        if self.tx[pair].publish() {
+            self.kicks[2 * pair + 1].write(1).unwrap();
+        }
+    }
+
+    /// The next frame that arrives on any pair.
+    pub fn receive(&mut self) -> Vec<u8> {
+        let mut frame = Vec::new();
+        eventually("a frame arrives", || {
+            self.rx.iter_mut().any(|rx| rx.recv(&mut frame).unwrap().is_some())
+        });
+        for rx in &mut self.rx {
+            // The worker looks for buffers when it has a frame; it wants no kick for them.
+            rx.refill();
+        }
+        frame
+    }
+}
+
+/// Connects to a session that may not listen yet.
+pub fn connect(path: &Path) -> UnixStream {
+    let mut stream = None;
+    eventually("the session accepts", || {
+        stream = UnixStream::connect(path).ok();
+        stream.is_some()
+    });
+    stream.unwrap()
+}
