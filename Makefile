@@ -1,10 +1,11 @@
 # The commands that matter; each is a script that installs what it needs and says so first.
-.PHONY: help build demo test bench guest-image clean
+.PHONY: help build demo test gates gates-accept bench guest-image clean
 
 help:
 	@echo "make build   the release programs, in target/release"
 	@echo "make demo    two virtual machines and a host talk through trama (root)"
 	@echo "make test    every check and test (root for namespaces and TAPs)"
+	@echo "make gates   instructions a frame, against the committed baseline (part of make test)"
 	@echo "make bench   the published figures, peers beside us (root)"
 
 build:
@@ -16,6 +17,12 @@ demo:
 
 test:
 	scripts/test.sh
+
+gates:
+	scripts/gates.sh
+
+gates-accept:
+	scripts/gates.sh --accept
 
 bench:
 	scripts/bench.sh

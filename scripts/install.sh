@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what trama's commands need and this machine lacks; says it before doing it.
 #
-#   scripts/install.sh [build] [test] [demo] [bench]     (default: build)
+#   scripts/install.sh [build] [test] [demo] [bench] [gates]     (default: build)
 #
 # System packages come from the distribution by apt-get, Rust tools by cargo. Nothing is touched
 # that is already there, so a second run only looks.
@@ -22,6 +22,7 @@ declare -A needs=(
     [demo]="$build $guests"
     [test]="$build $guests $testpmd ovs-vsctl:openvswitch-switch \
         prometheus:prometheus curl:curl dnsmasq:dnsmasq-base"
+    [gates]="valgrind:valgrind"
     [bench]="$build $testpmd ip:iproute2 iperf3:iperf3 ethtool:ethtool \
         ovs-vsctl:openvswitch-switch \
         /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk:openvswitch-switch-dpdk"

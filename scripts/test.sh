@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 step() { printf '\n== %s\n' "$*"; }
 
 step "tools"
-scripts/install.sh build test
+scripts/install.sh build test gates
 scripts/guest-image.sh >/dev/null
 
 step "formatting"
@@ -44,3 +44,6 @@ if [ "$(id -u)" != 0 ]; then
     scope+=(--exclude trama-tests)
 fi
 cargo nextest run "${scope[@]}" --locked
+
+step "instructions a frame"
+scripts/gates.sh

@@ -109,3 +109,17 @@ fn moving_frames_allocates_nothing() {
     assert!(b.software_gso_frames == 300 && c.software_gso_frames == 600, "{b:?} {c:?}");
     assert!(c.tx_frames > 10_000, "{c:?}");
 }
+
+#[test]
+fn no_path_allocates() {
+    for (name, path) in paths::ALL {
+        let mut path = path();
+        for round in 0..20 {
+            path.feed();
+            let before = ALLOCATIONS.get();
+            path.run();
+            assert_eq!(ALLOCATIONS.get() - before, 0, "{name}, round {round}");
+            path.drain();
+        }
+    }
+}

@@ -64,6 +64,13 @@ impl Tap {
         setup::open(options)
     }
 
+    /// A TAP that is none: any non-blocking descriptor that moves one frame behind its virtio-net
+    /// header at a time, such as a SOCK_SEQPACKET socket. Measures the switch without the kernel.
+    #[doc(hidden)]
+    pub fn over(fd: OwnedFd) -> Tap {
+        Tap { fd, offloads: Offloads::ALL, vnet_header: true, gone: false, watched: None }
+    }
+
     /// Link up or down as the interface shows it (`TUNSETCARRIER`).
     pub fn set_carrier(&self, up: bool) -> io::Result<()> {
         let up = libc::c_int::from(up);

@@ -2,6 +2,8 @@
 //! driver side runs in this process, and frames.
 #![allow(dead_code, missing_docs)]
 
+pub mod paths;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,0 +1,342 @@
+//! The main ways of a frame through the switch, each as a piece of work that can be repeated: what
+//! is held to counts of instructions and of allocations.
+//!
+//! One round is [`Path::feed`] (a driver hands frames over), [`Path::run`] (the switch's part, the
+//! one that is counted) and [`Path::drain`] (the receivers' drivers take every frame).
+
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM};
+use trama_frame::{MacAddr, Offloads, VnetHeader};
+use trama_switch::{Device, Engine, NetworkId, PortSettings, Tap, Time, VlanMode};
+use trama_virtqueue::{
+    ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, MAX_BURST,
+    RingFeatures, RxQueue, TxBurst, TxQueue,
+};
+
+use super::{Guest, PLAIN, access, c_tag, driver_options, frame, mac, network, port, tagged, trunk};
+
+/// One way through the switch.
+pub trait Path {
+    /// Hands a round's frames over; returns their number.
+    fn feed(&mut self) -> usize;
+    /// The switch's part.
+    fn run(&mut self);
+    /// Takes what arrived, which must be all of it.
+    fn drain(&mut self);
+}
+
+/// A path's name, which also stands in the baseline of instruction counts, and how it is set up.
+pub type Named = (&'static str, fn() -> Box<dyn Path>);
+
+/// All of them.
+pub const ALL: [Named; 12] = [
+    ("ring-alone-60B", || Box::new(Ring::new())),
+    ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
+    ("unicast-60B-vlan-push", || unicast(access(10), trunk(), small())),
+    ("unicast-60B-vlan-pop", || unicast(trunk(), access(10), tagged(c_tag(10), &small()))),
+    ("unicast-60B-header-apart", header_apart),
+    ("unicast-1514B", || unicast(access(10), access(10), frame(mac(2), mac(1), 1514))),
+    ("flood-60B-to-8", flood),
+    ("learn-60B-every-source-new", learn),
+    ("gso-64KiB-passed-through", || gso(Offloads::ALL, 1)),
+    ("gso-64KiB-cut-in-software", || gso(Offloads::NONE, 46)),
+    ("tap-to-vhost-60B", || over_tap(End::tap, End::guest)),
+    ("vhost-to-tap-60B", || over_tap(End::guest, End::tap)),
+];
+
+/// What Linux drivers negotiate.
+const FEATURES: RingFeatures =
+    RingFeatures { event_idx: true, indirect: true, mergeable: true, in_order: false };
+/// All that one turn of a ring takes: four full bursts.
+const BATCH: usize = 256;
+/// Few enough to fit a socket's buffer.
+const TAP_BATCH: usize = 64;
+/// Longer than any hold-off, in nanoseconds.
+const ROUND: u64 = 100_000;
+
+/// The commonest frame: 64 bytes less the checksum field.
+fn small() -> Vec<u8> {
+    frame(mac(2), mac(1), 60)
+}
+
+/// What a station says to be known.
+fn hello() -> Vec<u8> {
+    frame(MacAddr::BROADCAST, mac(2), 60)
+}
+
+fn options() -> DriverOptions {
+    driver_options(1024, FEATURES)
+}
+
+/// Adds a port in VLAN 10 and returns its far side.
+type MakeEnd = fn(&mut Engine, NetworkId) -> End;
+
+/// Who sends or receives.
+enum End {
+    Guest(Box<Guest>),
+    /// The far side of what the switch takes for a TAP.
+    Tap(OwnedFd),
+}
+
+impl End {
+    fn guest(engine: &mut Engine, network: NetworkId) -> End {
+        End::guest_of(engine, port(network, access(10)), options(), options())
+    }
+
+    fn guest_of(
+        engine: &mut Engine,
+        settings: PortSettings,
+        tx: DriverOptions,
+        rx: DriverOptions,
+    ) -> End {
+        End::Guest(Box::new(Guest::add(engine, settings, tx, rx)))
+    }
+
+    /// A TAP without a kernel: a pair of sockets that keeps frames apart.
+    fn tap(engine: &mut Engine, network: NetworkId) -> End {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let (ours, theirs) = pair.unwrap();
+        engine.add_port(port(network, access(10)), Device::Tap(Tap::over(theirs))).unwrap();
+        End::Tap(ours)
+    }
+
+    fn send(&mut self, header: &[u8; HEADER_LEN], bytes: &[u8]) {
+        match self {
+            End::Guest(guest) => guest.tx.send(header, &[bytes]).unwrap(),
+            End::Tap(socket) => {
+                let whole = [&header[..], bytes].concat();
+                assert_eq!(rustix::net::send(socket, &whole, SendFlags::empty()), Ok(whole.len()));
+            }
+        }
+    }
+
+    /// Has the switch see what was sent.
+    fn publish(&mut self) {
+        if let End::Guest(guest) = self {
+            guest.tx.publish();
+            guest.tx.reclaim().unwrap();
+        }
+    }
+
+    /// Takes `count` frames, which must be all.
+    fn take(&mut self, count: usize) {
+        match self {
+            End::Guest(guest) => {
+                assert_eq!(guest.rx.discard(count + 1).unwrap(), count);
+                guest.rx.refill();
+            }
+            End::Tap(socket) => {
+                let mut room = [0; 2048];
+                let mut take = || rustix::net::recv(&*socket, &mut room, RecvFlags::empty());
+                assert!((0..count).all(|_| take().is_ok()));
+                assert!(take().is_err());
+            }
+        }
+    }
+}
+
+/// A switch, one sender, and its receivers.
+struct Switch {
+    engine: Engine,
+    clock: u64,
+    sender: End,
+    receivers: Vec<End>,
+    header: [u8; HEADER_LEN],
+    frame: Vec<u8>,
+    /// Frames of one round, and how many each receiver gets for each.
+    batch: usize,
+    copies: usize,
+    /// The number of the last new source, if each frame has its own.
+    fresh: Option<u64>,
+}
+
+impl Switch {
+    /// Has the receiver's station known by its `hello`, and that taken away again.
+    fn teach(mut self, hello: &[u8]) -> Box<dyn Path> {
+        self.receivers[0].send(&PLAIN, hello);
+        self.receivers[0].publish();
+        self.run();
+        self.sender.take(1);
+        self.receivers[0].publish();
+        Box::new(self)
+    }
+}
+
+impl Path for Switch {
+    fn feed(&mut self) -> usize {
+        for _ in 0..self.batch {
+            if let Some(number) = &mut self.fresh {
+                *number += 1;
+                let source = MacAddr::from_u64(0x0200_0100_0000 + *number);
+                self.frame[6..12].copy_from_slice(&source.0);
+            }
+            self.sender.send(&self.header, &self.frame);
+        }
+        self.sender.publish();
+        self.batch
+    }
+
+    fn run(&mut self) {
+        self.clock += ROUND;
+        while self.engine.poll(Time(self.clock)) {}
+    }
+
+    fn drain(&mut self) {
+        for receiver in &mut self.receivers {
+            receiver.take(self.batch * self.copies);
+        }
+        self.sender.publish();
+    }
+}
+
+/// Puts a sender and its receivers together.
+fn switch(engine: Engine, sender: End, receivers: Vec<End>, frame: Vec<u8>) -> Switch {
+    Switch {
+        engine,
+        clock: 0,
+        sender,
+        receivers,
+        header: PLAIN,
+        frame,
+        batch: BATCH,
+        copies: 1,
+        fresh: None,
+    }
+}
+
+fn lab() -> (Engine, NetworkId) {
+    let mut engine = Engine::new(1);
+    let lab = network(&mut engine, 1500);
+    (engine, lab)
+}
+
+/// One station to another that is known, in VLAN 10.
+fn unicast(from: VlanMode, to: VlanMode, frame: Vec<u8>) -> Box<dyn Path> {
+    unicast_in(ChainShape::Single, from, to, frame)
+}
+
+fn unicast_in(shape: ChainShape, from: VlanMode, to: VlanMode, frame: Vec<u8>) -> Box<dyn Path> {
+    let (mut engine, lab) = lab();
+    let tags = to == trunk();
+    let options = DriverOptions { shape, ..driver_options(1024, FEATURES) };
+    let sender = End::guest_of(&mut engine, port(lab, from), options, options);
+    let receiver = End::guest_of(&mut engine, port(lab, to), options, options);
+    let hello = if tags { tagged(c_tag(10), &hello()) } else { hello() };
+    switch(engine, sender, vec![receiver], frame).teach(&hello)
+}
+
+/// As drivers do that take the header for a message of its own.
+fn header_apart() -> Box<dyn Path> {
+    unicast_in(ChainShape::HeaderSplit, access(10), access(10), small())
+}
+
+fn flood() -> Box<dyn Path> {
+    let (mut engine, lab) = lab();
+    let sender = End::guest(&mut engine, lab);
+    let receivers = (0..8).map(|_| End::guest(&mut engine, lab)).collect();
+    let frame = frame(MacAddr::BROADCAST, mac(1), 60);
+    Box::new(switch(engine, sender, receivers, frame))
+}
+
+fn learn() -> Box<dyn Path> {
+    let (mut engine, lab) = lab();
+    let sender = End::guest(&mut engine, lab);
+    let receiver = End::guest(&mut engine, lab);
+    let switch = switch(engine, sender, vec![receiver], small());
+    Switch { fresh: Some(0), ..switch }.teach(&hello())
+}
+
+/// Frames of 64 KiB in 18 descriptors, to a receiver with many small buffers.
+fn gso(offloads: Offloads, copies: usize) -> Box<dyn Path> {
+    let (mut engine, lab) = lab();
+    let shape = ChainShape::Indirect(18);
+    let tx = DriverOptions { shape, buffer_size: HEADER_LEN + 65_600, ..options() };
+    let sender = End::guest_of(&mut engine, port(lab, access(10)), tx, options());
+    let receiver = End::guest(&mut engine, lab);
+    if let End::Guest(guest) = &receiver {
+        engine.set_offloads(guest.id, offloads);
+    }
+    let (header, frame) = large_segment();
+    let switch = switch(engine, sender, vec![receiver], frame);
+    Switch { header, batch: 16, copies, ..switch }.teach(&hello())
+}
+
+/// One TCP segment of the largest size, to be cut into pieces of 1448 bytes.
+fn large_segment() -> ([u8; HEADER_LEN], Vec<u8>) {
+    const PACKET: u16 = 65_535;
+    let mut bytes = frame(mac(2), mac(1), 14 + usize::from(PACKET));
+    bytes[12..14].copy_from_slice(&[0x08, 0x00]);
+    bytes[14..24].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6]);
+    bytes[16..18].copy_from_slice(&PACKET.to_be_bytes());
+    bytes[46..48].copy_from_slice(&[0x50, 0x10]);
+    let header = VnetHeader {
+        flags: NEEDS_CSUM,
+        gso_type: GSO_TCPV4,
+        hdr_len: 54,
+        gso_size: 1448,
+        csum_start: 34,
+        csum_offset: 16,
+        num_buffers: 0,
+    };
+    (header.to_bytes(), bytes)
+}
+
+fn over_tap(sender: MakeEnd, receiver: MakeEnd) -> Box<dyn Path> {
+    let (mut engine, lab) = lab();
+    let sender = sender(&mut engine, lab);
+    let receiver = receiver(&mut engine, lab);
+    let switch = switch(engine, sender, vec![receiver], small());
+    Switch { batch: TAP_BATCH, ..switch }.teach(&hello())
+}
+
+/// Two rings without a switch: frames from one to the other.
+struct Ring {
+    driver_tx: DriverTx,
+    driver_rx: DriverRx,
+    tx: TxQueue,
+    rx: RxQueue,
+    burst: TxBurst,
+}
+
+impl Ring {
+    fn new() -> Ring {
+        let memory = DriverMemory::new(2 * options().memory_size()).unwrap();
+        let driver_tx = DriverTx::new(&memory, options()).unwrap();
+        let mut driver_rx = DriverRx::new(&memory, options()).unwrap();
+        let tx = TxQueue::new(driver_tx.setup(memory.map())).unwrap();
+        let rx = RxQueue::new(driver_rx.setup(memory.map())).unwrap();
+        driver_rx.refill();
+        Ring { driver_tx, driver_rx, tx, rx, burst: TxBurst::new() }
+    }
+}
+
+impl Path for Ring {
+    fn feed(&mut self) -> usize {
+        let frame = small();
+        for _ in 0..MAX_BURST {
+            self.driver_tx.send(&PLAIN, &[&frame]).unwrap();
+        }
+        self.driver_tx.publish();
+        MAX_BURST
+    }
+
+    fn run(&mut self) {
+        let Ring { tx, rx, burst, .. } = self;
+        tx.fetch(burst, MAX_BURST).unwrap();
+        for i in 0..burst.len() {
+            rx.push(burst.header(i), burst.head(i), burst.body(i)).unwrap();
+        }
+        tx.complete(burst);
+        tx.publish();
+        rx.publish();
+    }
+
+    fn drain(&mut self) {
+        assert_eq!(self.driver_rx.discard(MAX_BURST + 1).unwrap(), MAX_BURST);
+        self.driver_rx.refill();
+        assert_eq!(self.driver_tx.reclaim().unwrap(), MAX_BURST);
+    }
+}
