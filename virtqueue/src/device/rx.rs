@@ -17,12 +17,13 @@ const MAX_RUNS: usize = 1024;
 /// the header is compared before it is written: waiting for both was two thirds of a frame's time.
 /// With testpmd on the other core, 60-byte frames took 67 ns of worker each without looking ahead,
 /// 54 at 4 buffers, 48 at 8 and at 16.
-const AHEAD: u16 = 8;
+pub(crate) const LOOK_AHEAD: u16 = 8;
 
 /// Device side of a ring that the driver receives on: we write. No kicks are ever wanted on it.
 ///
-/// Any number of [`push`](Self::push), then one [`publish`](Self::publish).
-pub struct RxQueue {
+/// Any number of [`push`](Self::push), then one [`publish`](Self::publish). `AHEAD` is a parameter
+/// for the benchmark that compares its values; 0 is not to look ahead.
+pub struct RxQueue<const AHEAD: u16 = LOOK_AHEAD> {
     ring: DeviceRing,
     /// Where the frame in hand goes if it takes more than one descriptor.
     runs: Vec<(*mut u8, usize)>,
@@ -30,11 +31,18 @@ pub struct RxQueue {
 
 // SAFETY: the runs are pointers into memory that the ring keeps mapped, and mean nothing between
 // calls.
-unsafe impl Send for RxQueue {}
+unsafe impl<const AHEAD: u16> Send for RxQueue<AHEAD> {}
 
 impl RxQueue {
     /// A queue over the ring, with kicks disarmed.
     pub fn new(setup: RingSetup) -> Result<RxQueue, RingError> {
+        Self::looking_ahead(setup)
+    }
+}
+
+impl<const AHEAD: u16> RxQueue<AHEAD> {
+    /// As [`RxQueue::new`], with another `AHEAD`.
+    pub fn looking_ahead(setup: RingSetup) -> Result<Self, RingError> {
         let mut ring = DeviceRing::new(setup)?;
         ring.disarm();
         Ok(RxQueue { ring, runs: Vec::with_capacity(MAX_RUNS) })
@@ -54,7 +62,7 @@ impl RxQueue {
         if ring.waiting() == 0 && ring.look().map_err(PushError::Broken)? == 0 {
             return Err(PushError::Full);
         }
-        ring.look_ahead();
+        ring.look_ahead(AHEAD);
         let total = HEADER_LEN + head.len() + body.iter().map(Segment::len).sum::<usize>();
         let id = ring.head(ring.next.get()).map_err(PushError::Broken)?;
         let desc = ring.raw.read_desc(id);
@@ -192,11 +200,11 @@ impl DeviceRing {
     /// Asks for the lines that a frame soon to come begins in. What is read here decides nothing
     /// else: the entry and the descriptor are read again, and checked, when it is their turn.
     #[inline(always)]
-    fn look_ahead(&self) {
-        if self.waiting() <= AHEAD {
+    fn look_ahead(&self, ahead: u16) {
+        if ahead == 0 || self.waiting() <= ahead {
             return;
         }
-        let id = self.raw.read_head(self.next.get().wrapping_add(AHEAD));
+        let id = self.raw.read_head(self.next.get().wrapping_add(ahead));
         if id >= self.raw.size() {
             return;
         }

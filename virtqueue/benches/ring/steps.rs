@@ -1,40 +1,21 @@
 //! Cost of a frame through our rings, driver and device on one thread: what each step takes, in
 //! nanoseconds and time-stamp cycles, as the minimum and median of many bursts.
 //!
-//! `cargo bench -p trama-virtqueue`. One thread has no cache misses between driver and device; what
-//! is measured is the instructions. Other load on the machine shows in the median, not the minimum.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! One thread has no cache misses between driver and device; what is measured is the instructions.
+//! Other load on the machine shows in the median, not the minimum.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, MAX_BURST,
     RingFeatures, RxQueue, TxBurst, TxQueue,
 };
 
+use crate::{IN_ORDER, MERGEABLE, MODERN, PLAIN, calibrate, cycles};
+
 const ROUNDS: usize = 20_000;
 const STEPS: [&str; 8] =
     ["send", "publish", "fetch", "push", "complete", "publish", "discard", "refill"];
-
-/// The time-stamp counter, or nanoseconds where there is none.
-fn cycles() -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: reading the counter has no effect.
-    #[allow(unsafe_code)]
-    unsafe {
-        use std::arch::x86_64::{_mm_lfence, _rdtsc};
-        _mm_lfence();
-        let now = _rdtsc();
-        _mm_lfence();
-        now
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-        START.get_or_init(Instant::now).elapsed().as_nanos() as u64
-    }
-}
 
 /// Cycles of each step of each round.
 struct Samples {
@@ -129,31 +110,20 @@ fn run(case: &Case, cycle_ns: f64) {
     println!();
 }
 
-/// Nanoseconds of one cycle of the counter.
-fn calibrate() -> f64 {
-    let (start, first) = (Instant::now(), cycles());
-    while start.elapsed().as_millis() < 50 {}
-    start.elapsed().as_nanos() as f64 / (cycles() - first) as f64
-}
-
-fn main() {
+pub fn run_all() {
     let cycle_ns = calibrate();
-    let none = RingFeatures::default();
-    let mergeable = RingFeatures { mergeable: true, ..none };
-    let modern = RingFeatures { event_idx: true, indirect: true, mergeable: true, in_order: false };
-    let in_order = RingFeatures { in_order: true, ..mergeable };
     let case = |name, len, shape, features| Case { name, len, burst: MAX_BURST, shape, features };
     let cases = [
-        case("one descriptor", 60, ChainShape::Single, none),
-        case("one descriptor, mergeable", 60, ChainShape::Single, mergeable),
-        case("one descriptor, in order", 60, ChainShape::Single, in_order),
-        case("one descriptor, event idx", 60, ChainShape::Single, modern),
-        case("header apart", 60, ChainShape::HeaderSplit, none),
-        case("indirect, header apart", 60, ChainShape::Indirect(2), modern),
-        case("one descriptor, in order", 590, ChainShape::Single, in_order),
-        case("one descriptor, in order", 1514, ChainShape::Single, in_order),
-        Case { burst: 1, ..case("one descriptor, in order", 60, ChainShape::Single, in_order) },
-        Case { burst: 8, ..case("one descriptor, in order", 60, ChainShape::Single, in_order) },
+        case("one descriptor", 60, ChainShape::Single, PLAIN),
+        case("one descriptor, mergeable", 60, ChainShape::Single, MERGEABLE),
+        case("one descriptor, in order", 60, ChainShape::Single, IN_ORDER),
+        case("one descriptor, event idx", 60, ChainShape::Single, MODERN),
+        case("header apart", 60, ChainShape::HeaderSplit, PLAIN),
+        case("indirect, header apart", 60, ChainShape::Indirect(2), MODERN),
+        case("one descriptor, in order", 590, ChainShape::Single, IN_ORDER),
+        case("one descriptor, in order", 1514, ChainShape::Single, IN_ORDER),
+        Case { burst: 1, ..case("one descriptor, in order", 60, ChainShape::Single, IN_ORDER) },
+        Case { burst: 8, ..case("one descriptor, in order", 60, ChainShape::Single, IN_ORDER) },
     ];
     println!("device side per frame: minimum and median; then the median of each step in cycles");
     println!("{:<26} bytes burst |     cycles    |      ns       |", "chains");
