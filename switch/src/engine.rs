@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trama_frame::Offloads;
-use trama_virtqueue::TxBurst;
+use trama_virtqueue::{MAX_BURST, TxBurst};
 
 use crate::counters::{PortCounters, WorkerCounters};
 use crate::delivery::Scratch;
@@ -40,6 +40,8 @@ const UNATTACHED: usize = 0;
 /// One worker's state.
 pub struct Engine {
     names: Arc<Names>,
+    /// Most frames of one burst from a ring.
+    burst: usize,
     networks: Vec<Option<Network>>,
     /// Slots of the networks with ports to look at each round.
     awake: Vec<usize>,
@@ -78,6 +80,13 @@ impl Engine {
         Engine::with_names(Arc::new(Names::new(seed)))
     }
 
+    /// As [`Engine::new`], with bursts of at most `burst` frames from a ring (1 to [`MAX_BURST`]):
+    /// for the benchmark that compares sizes.
+    #[doc(hidden)]
+    pub fn with_burst(seed: u64, burst: usize) -> Engine {
+        Engine { burst: burst.clamp(1, MAX_BURST), ..Engine::new(seed) }
+    }
+
     /// Another engine without networks and ports, between which and this one they can move.
     pub fn sibling(&self) -> Engine {
         Engine::with_names(Arc::clone(&self.names))
@@ -86,6 +95,7 @@ impl Engine {
     pub(crate) fn with_names(names: Arc<Names>) -> Engine {
         Engine {
             names,
+            burst: MAX_BURST,
             networks: vec![Some(Network::unattached())],
             awake: Vec::new(),
             places: HashMap::new(),

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use trama_virtqueue::{MAX_BURST, TxBurst};
+use trama_virtqueue::TxBurst;
 
 use super::{Engine, Network, Place, PortId, Stage};
 use crate::counters::WorkerCounters;
@@ -69,8 +69,8 @@ impl Engine {
     fn poll_network(&mut self, slot: usize, now: Time) -> bool {
         let Some(network) = self.networks[slot].as_mut() else { return false };
         let spin = self.spin.filter(|_| self.doorbell.rings());
-        let Engine { counters, rings, pool, stage, .. } = self;
-        Visit { network, counters, rings, pool, stage, spin }.run(now)
+        let Engine { counters, rings, pool, stage, burst, .. } = self;
+        Visit { network, counters, rings, pool, stage, burst: *burst, spin }.run(now)
     }
 
     /// Whether any port must be looked at.
@@ -118,6 +118,8 @@ struct Visit<'a> {
     rings: &'a mut TxBurst,
     pool: &'a mut PoolBurst,
     stage: &'a mut Stage,
+    /// Most frames of one burst from a ring.
+    burst: usize,
     /// How long a silent port stays active; none: for ever.
     spin: Option<Duration>,
 }
@@ -200,7 +202,7 @@ impl Visit<'_> {
         let mut total = 0;
         for _ in 0..BURSTS_PER_TURN {
             let Some(device) = vhost(&mut self.network.ports, index) else { return };
-            let taken = device.fetch(pair, self.rings, MAX_BURST);
+            let taken = device.fetch(pair, self.rings, self.burst);
             if taken == 0 {
                 break;
             }
@@ -210,7 +212,7 @@ impl Visit<'_> {
                 device.complete(pair, self.rings);
             }
             total += taken;
-            if taken < MAX_BURST {
+            if taken < self.burst {
                 break;
             }
         }

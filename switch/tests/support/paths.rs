@@ -15,7 +15,9 @@ use trama_virtqueue::{
     RingFeatures, RxQueue, TxBurst, TxQueue,
 };
 
-use super::{Guest, PLAIN, access, c_tag, driver_options, frame, mac, network, port, tagged, trunk};
+use super::{
+    Guest, PLAIN, access, c_tag, driver_options, frame, mac, network, port, tagged, trunk,
+};
 
 /// One way through the switch.
 pub trait Path {

@@ -284,7 +284,9 @@ fn run(case: &Case, direction: Direction, len: usize) {
 }
 
 pub fn run_all() {
-    println!("\nOur ring beside virtio-queue, bursts of {BURST}: cycles a frame, medians of rounds");
+    println!(
+        "\nOur ring beside virtio-queue, bursts of {BURST}: cycles a frame, medians of rounds"
+    );
     println!("in brackets what nine in ten rounds lie between; the ratio is to the faster use");
     println!(
         "{:<15} {:<8} {:>5} | {:<21} | {:>6} {:>6} | theirs / ours",

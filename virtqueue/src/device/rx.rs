@@ -7,7 +7,7 @@ use super::chain::{Direction, More};
 use crate::copy::{copy, copy_header, prefetch, prefetch_write};
 use crate::error::{PushError, RingError};
 use crate::memory::GuestMemory;
-use crate::ring::{DESC_WRITE, HEADER_LEN, RingSetup};
+use crate::ring::{DESC_NEXT, DESC_WRITE, HEADER_LEN, RingSetup};
 use crate::segment::Segment;
 
 /// Most runs of bytes that one frame is spread over: 64 KiB in 64-byte buffers.
@@ -86,7 +86,37 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
             ring.used.advance(1);
             return Ok(());
         }
-        self.push_spread(header, head, body, total)
+        self.push_other(header, head, body, total)
+    }
+
+    /// Puts a frame into a chain of another form. Out of line, so that the common form stays short.
+    #[inline(never)]
+    fn push_other(
+        &mut self,
+        header: &[u8; HEADER_LEN],
+        head: &[u8],
+        body: &[Segment<'_>],
+        total: usize,
+    ) -> Result<(), PushError> {
+        let ring = &mut self.ring;
+        let id = ring.head(ring.next.get()).map_err(PushError::Broken)?;
+        let Some((header_at, mut at)) = ring.apart(id, total - HEADER_LEN) else {
+            return self.push_spread(header, head, body, total);
+        };
+        // SAFETY: a header is writable at `header_at` and the rest of total at `at`.
+        unsafe {
+            copy_header(with_buffers(header, 1), header_at);
+            copy(head.as_ptr(), at, head.len());
+            at = at.add(head.len());
+            for segment in body {
+                copy(segment.as_ptr(), at, segment.len());
+                at = at.add(segment.len());
+            }
+        }
+        ring.raw.write_used(ring.used.get(), id, total as u32);
+        ring.next.advance(1);
+        ring.used.advance(1);
+        Ok(())
     }
 
     /// Puts a frame into more than one descriptor.
@@ -197,6 +227,23 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
 }
 
 impl DeviceRing {
+    /// Where header and frame go if the chain at `id` has a descriptor for the header alone and room
+    /// for all `len` bytes of the frame in the next; what follows is not needed. So do drivers lay
+    /// their buffers out that know neither mergeable buffers nor VIRTIO_F_ANY_LAYOUT.
+    #[inline(always)]
+    fn apart(&mut self, id: u16, len: usize) -> Option<(*mut u8, *mut u8)> {
+        let first = self.raw.read_desc(id);
+        let is_header = first.flags == DESC_WRITE | DESC_NEXT && first.len as usize == HEADER_LEN;
+        if !is_header || first.next >= self.raw.size() {
+            return None;
+        }
+        let data = self.raw.read_desc(first.next);
+        if data.flags & !DESC_NEXT != DESC_WRITE || (data.len as usize) < len {
+            return None;
+        }
+        Some((self.translate(first.addr, first.len)?, self.translate(data.addr, data.len)?))
+    }
+
     /// Asks for the lines that a frame soon to come begins in. What is read here decides nothing
     /// else: the entry and the descriptor are read again, and checked, when it is their turn.
     #[inline(always)]
