@@ -69,15 +69,17 @@ impl Lab {
 
     fn guest(&mut self) -> Guest {
         let options =
-            DriverOptions { buffer_size: HEADER_LEN + 244, ..driver_options(512, FEATURES) };
+            DriverOptions { buffer_size: HEADER_LEN + 244, ..driver_options(256, FEATURES) };
         Guest::add(&mut self.engine, port(self.network, access(10)), options, options)
     }
 
-    /// The switch's part of a round; the cycles it took. Later than any hold-off.
+    /// The switch's part of a round; the cycles it took. Each look is later than any hold-off.
     fn poll(&mut self) -> u64 {
-        self.clock += 100_000;
         let start = ticks();
-        while self.engine.poll(Time(self.clock)) {}
+        self.clock += 100_000;
+        while self.engine.poll(Time(self.clock)) {
+            self.clock += 100_000;
+        }
         ticks() - start
     }
 }

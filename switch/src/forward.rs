@@ -8,12 +8,12 @@
 
 use trama_frame::ethernet::{self, Ethernet};
 use trama_frame::vnet::{self, LEN as HEADER, VnetHeader};
-use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
+use trama_frame::{Offloads, VlanId, VlanTag};
 use trama_virtqueue::{MAX_BURST, RingError, Segment, TxBurst};
 
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
-use crate::mac_table::{Learned, MacTable, PortIndex};
+use crate::mac_table::{Address, MacTable, PortIndex};
 use crate::time::Time;
 use crate::vlan::VlanMode;
 
@@ -98,9 +98,19 @@ pub(crate) struct Verdict {
     pub tag: Option<VlanTag>,
 }
 
+/// Neighbours of a burst that share VLAN, source and destination, as most do: learned once and looked
+/// up once.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    frames: FrameSet,
+    source: Address,
+    destination: Address,
+}
+
 /// What becomes of the frames of a burst.
 pub(crate) struct Plan {
     pub verdicts: [Verdict; MAX_BURST],
+    runs: [Run; MAX_BURST],
     unicast: [(PortIndex, FrameSet); MAX_BURST],
     ports: usize,
     /// Frames for every member of their VLAN.
@@ -112,6 +122,7 @@ impl Plan {
     pub(crate) fn new() -> Plan {
         Plan {
             verdicts: [Verdict::default(); MAX_BURST],
+            runs: [Run::default(); MAX_BURST],
             unicast: [(PortIndex(0), 0); MAX_BURST],
             ports: 0,
             flood: 0,
@@ -129,35 +140,31 @@ impl Plan {
         self.unicast().iter().find(|(other, _)| *other == port).map_or(0, |(_, frames)| *frames)
     }
 
-    /// Adds a frame for `port`. Bursts mostly go to one port, or back and forth between few.
+    /// Adds frames for `port`. Bursts mostly go to one port, or back and forth between few.
     #[inline]
-    fn add(&mut self, port: PortIndex, frame: FrameSet) {
+    fn add(&mut self, port: PortIndex, more: FrameSet) {
         for (other, frames) in &mut self.unicast[..self.ports] {
             if *other == port {
-                *frames |= frame;
+                *frames |= more;
                 return;
             }
         }
-        self.unicast[self.ports] = (port, frame);
+        self.unicast[self.ports] = (port, more);
         self.ports += 1;
     }
 
     /// Counts the burst at the port it came from; `lost` are the frames of its flood that no
     /// other port carried.
     pub(crate) fn count<S: Source>(&self, source: &S, lost: FrameSet, counters: &PortCounters) {
-        let Tally { mut frames, mut bytes, mut large } = self.tally;
+        let mut tally = self.tally;
         if lost != 0 {
-            for i in members(lost) {
-                frames -= 1;
-                bytes -= source.frame_len(i) as u64;
-                large -= u64::from(self.verdicts[i].header.is_gso());
-            }
+            tally.remove(source, &self.verdicts, lost);
             counters.drop(DropReason::NoMember, u64::from(lost.count_ones()));
         }
-        counters.rx_frames.add(frames);
-        counters.rx_bytes.add(bytes);
-        if large != 0 {
-            counters.rx_gso_frames.add(large);
+        counters.rx_frames.add(tally.frames);
+        counters.rx_bytes.add(tally.bytes);
+        if tally.large != 0 {
+            counters.rx_gso_frames.add(tally.large);
         }
         let flooded = self.flood & !lost;
         if flooded != 0 {
@@ -182,6 +189,18 @@ struct Tally {
     large: u64,
 }
 
+impl Tally {
+    /// Takes frames out again that go nowhere.
+    #[cold]
+    fn remove<S: Source>(&mut self, source: &S, verdicts: &[Verdict; MAX_BURST], lost: FrameSet) {
+        for i in members(lost) {
+            self.frames -= 1;
+            self.bytes -= source.frame_len(i) as u64;
+            self.large -= u64::from(verdicts[i].header.is_gso());
+        }
+    }
+}
+
 /// Judges a burst, learns its sources, looks its destinations up. Drops are counted here, the
 /// rest by [`Plan::count`].
 pub(crate) fn classify<S: Source>(
@@ -193,28 +212,60 @@ pub(crate) fn classify<S: Source>(
 ) {
     plan.ports = 0;
     plan.flood = 0;
-    let mut tally = Tally::default();
-    let mut cache = Cache::default();
-    for i in 0..source.len().min(MAX_BURST) {
-        match judge(source, i, ingress, &mut plan.verdicts[i]) {
-            Ok(ethernet) => {
-                let vlan = plan.verdicts[i].vlan;
-                match cache.route(table, vlan, &ethernet, ingress.port, now) {
-                    Route::Flood => plan.flood |= 1 << i,
-                    Route::Port(port) if port == ingress.port => {
-                        ingress.counters.drop(DropReason::Hairpin, 1);
-                        continue;
-                    }
-                    Route::Port(port) => plan.add(port, 1 << i),
-                }
-                tally.frames += 1;
-                tally.bytes += source.frame_len(i) as u64;
-                tally.large += u64::from(plan.verdicts[i].header.is_gso());
+    let runs = judge_all(source, ingress, table, plan);
+    for place in 0..runs {
+        let Run { frames, source: from, destination } = plan.runs[place];
+        table.learn_at(from, ingress.port, now);
+        match look_up(table, destination, now) {
+            Route::Flood => plan.flood |= frames,
+            Route::Port(port) if port == ingress.port => {
+                plan.tally.remove(source, &plan.verdicts, frames);
+                ingress.counters.drop(DropReason::Hairpin, u64::from(frames.count_ones()));
             }
-            Err(reason) => ingress.counters.drop(reason, 1),
+            Route::Port(port) => plan.add(port, frames),
         }
     }
+}
+
+/// Judges each frame by itself and counts the good ones; returns how many runs they make. The table
+/// is asked for all their lines here, so that no look-up waits for its own.
+fn judge_all<S: Source>(
+    source: &S,
+    ingress: &Ingress<'_>,
+    table: &MacTable,
+    plan: &mut Plan,
+) -> usize {
+    let mut tally = Tally::default();
+    let mut runs = 0;
+    let (mut from, mut to) = (Address::default(), Address::default());
+    for i in 0..source.len().min(MAX_BURST) {
+        let verdict = &mut plan.verdicts[i];
+        let ethernet = match judge(source, i, ingress, verdict) {
+            Ok(ethernet) => ethernet,
+            Err(reason) => {
+                ingress.counters.drop(reason, 1);
+                continue;
+            }
+        };
+        tally.frames += 1;
+        tally.bytes += source.frame_len(i) as u64;
+        tally.large += u64::from(verdict.header.is_gso());
+        let same_source = from.is(verdict.vlan, ethernet.src);
+        let same_destination = to.is(verdict.vlan, ethernet.dst);
+        if !same_source || !same_destination {
+            if !same_source {
+                from = table.address(verdict.vlan, ethernet.src);
+            }
+            if !same_destination {
+                to = table.address(verdict.vlan, ethernet.dst);
+            }
+            plan.runs[runs] = Run { frames: 0, source: from, destination: to };
+            runs += 1;
+        }
+        plan.runs[runs - 1].frames |= 1 << i;
+    }
     plan.tally = tally;
+    runs
 }
 
 /// Everything about a frame that does not depend on what was learned.
@@ -260,57 +311,9 @@ enum Route {
     Flood,
 }
 
-/// The last source and destination of the burst: neighbours in a burst mostly share them. It
-/// lives no longer than the burst, and no other burst changes the table meanwhile.
-#[derive(Default)]
-struct Cache {
-    source: Option<(VlanId, MacAddr)>,
-    destination: Option<(VlanId, MacAddr, Route)>,
-}
-
-impl Cache {
-    #[inline]
-    fn route(
-        &mut self,
-        table: &mut MacTable,
-        vlan: VlanId,
-        ethernet: &Ethernet,
-        ingress: PortIndex,
-        now: Time,
-    ) -> Route {
-        self.learn(table, vlan, ethernet.src, ingress, now);
-        match self.destination {
-            Some((v, dst, route)) if v == vlan && dst == ethernet.dst => route,
-            _ => {
-                let route = look_up(table, vlan, ethernet.dst, now);
-                self.destination = Some((vlan, ethernet.dst, route));
-                route
-            }
-        }
-    }
-
-    #[inline]
-    fn learn(
-        &mut self,
-        table: &mut MacTable,
-        vlan: VlanId,
-        src: MacAddr,
-        ingress: PortIndex,
-        now: Time,
-    ) {
-        if self.source == Some((vlan, src)) {
-            return;
-        }
-        if table.learn(vlan, src, ingress, now) != Learned::Known {
-            self.destination = None;
-        }
-        self.source = Some((vlan, src));
-    }
-}
-
-fn look_up(table: &MacTable, vlan: VlanId, dst: MacAddr, now: Time) -> Route {
-    if dst.is_multicast() {
+fn look_up(table: &MacTable, destination: Address, now: Time) -> Route {
+    if destination.is_group() {
         return Route::Flood;
     }
-    table.lookup(vlan, dst, now).map_or(Route::Flood, Route::Port)
+    table.lookup_at(destination, now).map_or(Route::Flood, Route::Port)
 }

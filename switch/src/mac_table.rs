@@ -18,16 +18,19 @@
 //! Nothing allocates but the constructor, [`MacTable::set_limits`] and
 //! [`MacTable::reserve_ports`].
 
+mod bucket;
+
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
 use trama_frame::{MacAddr, VlanId};
+use trama_virtqueue::{in_huge_pages, prefetch};
 
 use crate::time::Time;
+pub(crate) use bucket::Address;
+use bucket::{Bucket, Slot, Value, WAYS, key};
 
-/// Entries per bucket: keys and values fill one cache line.
-const WAYS: usize = 4;
 /// Share of a bucket that a full table uses on average: three quarters keeps the search for room
 /// short, at 21 bytes an entry.
 const FILL: usize = 3;
@@ -77,60 +80,8 @@ pub enum Learned {
     Ignored,
 }
 
-/// Port, generation and tick of an entry in one word.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(transparent)]
-struct Value(u64);
-
-impl Value {
-    fn new(port: PortIndex, generation: u16, tick: u32) -> Value {
-        Value(u64::from(port.0) << 48 | u64::from(generation) << 32 | u64::from(tick))
-    }
-
-    fn port(self) -> PortIndex {
-        PortIndex((self.0 >> 48) as u16)
-    }
-
-    fn generation(self) -> u16 {
-        (self.0 >> 32) as u16
-    }
-
-    fn tick(self) -> u32 {
-        self.0 as u32
-    }
-}
-
-/// A key has this bit, so that an empty slot, zero, equals none.
-const OCCUPIED: u64 = 1 << 63;
-
-fn key(vlan: VlanId, mac: MacAddr) -> u64 {
-    OCCUPIED | u64::from(vlan.get()) << 48 | mac.to_u64()
-}
-
 fn tick(now: Time) -> u32 {
     u32::try_from(now.0 >> TICK_SHIFT).unwrap_or(u32::MAX)
-}
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Bucket {
-    keys: [u64; WAYS],
-    values: [Value; WAYS],
-}
-
-impl Bucket {
-    const EMPTY: Bucket = Bucket { keys: [0; WAYS], values: [Value(0); WAYS] };
-
-    #[inline]
-    fn way(&self, key: u64) -> Option<usize> {
-        self.keys.iter().position(|k| *k == key)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Slot {
-    bucket: usize,
-    way: usize,
 }
 
 /// What the table keeps of each port.
@@ -173,7 +124,7 @@ impl MacTable {
         let capacity = capacity.clamp(1, MAX_CAPACITY);
         let buckets = capacity.div_ceil(FILL).max(MIN_BUCKETS);
         MacTable {
-            buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(),
+            buckets: in_huge_pages(Bucket::EMPTY, buckets),
             ports: vec![PortState::default(); INITIAL_PORTS],
             held: 0,
             capacity,
@@ -201,7 +152,7 @@ impl MacTable {
             return;
         }
         let count = capacity.div_ceil(FILL).max(MIN_BUCKETS);
-        let buckets = vec![Bucket::EMPTY; count].into_boxed_slice();
+        let buckets = in_huge_pages(Bucket::EMPTY, count);
         let old = std::mem::replace(&mut self.buckets, buckets);
         let counted: Vec<(u64, Value)> = old
             .iter()
@@ -213,34 +164,55 @@ impl MacTable {
         (self.capacity, self.held, self.hand) = (capacity, 0, 0);
         self.ports.iter_mut().for_each(|port| port.entries = 0);
         for (key, value) in counted {
-            self.insert(key, value, now);
+            self.insert(Address { key, hash: self.hash(key) }, value, now);
         }
     }
 
     /// The port that `mac` was last seen on in `vlan`, unless that was too long ago.
-    #[inline]
     pub fn lookup(&self, vlan: VlanId, mac: MacAddr, now: Time) -> Option<PortIndex> {
-        let value = self.value(self.find(key(vlan, mac))?);
-        self.is_live(value, tick(now)).then(|| value.port())
+        self.lookup_at(self.address(vlan, mac), now)
     }
 
     /// Notes that `mac` sent a frame of `vlan` from `port`. Writes nothing when that is known and
     /// was noted in this tick.
-    #[inline]
     pub fn learn(&mut self, vlan: VlanId, mac: MacAddr, port: PortIndex, now: Time) -> Learned {
-        if mac.is_multicast() {
+        self.learn_at(self.address(vlan, mac), port, now)
+    }
+
+    /// Hashes an address that will be looked up or learned, and asks for the line it may be in.
+    #[inline]
+    pub(crate) fn address(&self, vlan: VlanId, mac: MacAddr) -> Address {
+        let key = key(vlan, mac);
+        let hash = self.hash(key);
+        let homes = self.homes(hash);
+        prefetch(&raw const self.buckets[homes.0]);
+        prefetch(&raw const self.buckets[homes.1]);
+        Address { key, hash }
+    }
+
+    /// As [`MacTable::lookup`].
+    #[inline]
+    pub(crate) fn lookup_at(&self, address: Address, now: Time) -> Option<PortIndex> {
+        let value = self.value(self.find(address)?);
+        self.is_live(value, tick(now)).then(|| value.port())
+    }
+
+    /// As [`MacTable::learn`].
+    #[inline]
+    pub(crate) fn learn_at(&mut self, address: Address, port: PortIndex, now: Time) -> Learned {
+        if address.is_group() {
             return Learned::Ignored;
         }
         let index = usize::from(port.0);
         if index >= self.ports.len() {
             self.reserve_ports(index + 1);
         }
-        let (key, tick) = (key(vlan, mac), tick(now));
+        let tick = tick(now);
         let value = Value::new(port, self.ports[index].generation, tick);
-        match self.find(key) {
+        match self.find(address) {
             Some(slot) if self.value(slot) == value => Learned::Known,
-            Some(slot) => self.update(slot, key, value, tick),
-            None => self.insert(key, value, tick),
+            Some(slot) => self.update(slot, address, value, tick),
+            None => self.insert(address, value, tick),
         }
     }
 
@@ -289,20 +261,24 @@ impl MacTable {
             .filter(move |(key, value)| *key != 0 && self.is_live(*value, now))
     }
 
-    /// The two buckets that may hold `key`.
     #[inline]
-    fn homes(&self, key: u64) -> (usize, usize) {
+    fn hash(&self, key: u64) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write_u64(key);
         hasher.write_u64(self.secret);
-        let hash = hasher.finish();
+        hasher.finish()
+    }
+
+    /// The two buckets that may hold a key of this hash.
+    #[inline]
+    fn homes(&self, hash: u64) -> (usize, usize) {
         let scale = |half: u64| ((half * self.buckets.len() as u64) >> 32) as usize;
         (scale(hash >> 32), scale(hash & 0xffff_ffff))
     }
 
     #[inline]
-    fn find(&self, key: u64) -> Option<Slot> {
-        let (first, second) = self.homes(key);
+    fn find(&self, Address { key, hash }: Address) -> Option<Slot> {
+        let (first, second) = self.homes(hash);
         if let Some(way) = self.buckets[first].way(key) {
             return Some(Slot { bucket: first, way });
         }
@@ -326,11 +302,11 @@ impl MacTable {
     }
 
     /// Learns a key that the table has, with another value.
-    fn update(&mut self, slot: Slot, key: u64, value: Value, now: u32) -> Learned {
+    fn update(&mut self, slot: Slot, address: Address, value: Value, now: u32) -> Learned {
         let old = self.value(slot);
         if !self.is_counted(old) {
             self.clear(slot);
-            return self.insert(key, value, now);
+            return self.insert(address, value, now);
         }
         self.buckets[slot.bucket].values[slot.way] = value;
         self.ports[usize::from(old.port().0)].entries -= 1;
@@ -344,18 +320,18 @@ impl MacTable {
 
     /// Adds a key that the table has not.
     #[cold]
-    fn insert(&mut self, key: u64, value: Value, now: u32) -> Learned {
+    fn insert(&mut self, address: Address, value: Value, now: u32) -> Learned {
         let mut evicted = None;
         if self.held >= self.capacity {
             evicted = self.make_room(value.port(), now);
         }
-        let slot = self.vacate(key, now).unwrap_or_else(|| {
-            let slot = self.largest_of_homes(key);
+        let slot = self.vacate(address, now).unwrap_or_else(|| {
+            let slot = self.largest_of_homes(address);
             evicted = Some(self.value(slot).port());
             self.clear(slot);
             slot
         });
-        self.buckets[slot.bucket].keys[slot.way] = key;
+        self.buckets[slot.bucket].keys[slot.way] = address.key;
         self.buckets[slot.bucket].values[slot.way] = value;
         self.ports[usize::from(value.port().0)].entries += 1;
         self.held += 1;
@@ -436,9 +412,9 @@ impl MacTable {
         self.ports[usize::from(self.value(slot).port().0)].entries
     }
 
-    /// The slot among `key`'s own whose port holds the most entries.
-    fn largest_of_homes(&self, key: u64) -> Slot {
-        let (first, second) = self.homes(key);
+    /// The slot among an address's own whose port holds the most entries.
+    fn largest_of_homes(&self, address: Address) -> Slot {
+        let (first, second) = self.homes(address.hash);
         let ways = |bucket| (0..WAYS).map(move |way| Slot { bucket, way });
         ways(first)
             .chain(ways(second))
@@ -446,9 +422,9 @@ impl MacTable {
             .unwrap_or(Slot { bucket: first, way: 0 })
     }
 
-    /// A slot in one of `key`'s buckets, emptied by moving other entries along if it must be.
+    /// A slot in one of an address's buckets, emptied by moving other entries along if it must be.
     /// Breadth first, at most [`SEARCH`] buckets; `None` if none of them has room.
-    fn vacate(&mut self, key: u64, now: u32) -> Option<Slot> {
+    fn vacate(&mut self, address: Address, now: u32) -> Option<Slot> {
         /// A bucket to which the entry in `way` of the bucket of step `from` may move.
         #[derive(Clone, Copy, Default)]
         struct Step {
@@ -456,7 +432,7 @@ impl MacTable {
             from: usize,
             way: usize,
         }
-        let (first, second) = self.homes(key);
+        let (first, second) = self.homes(address.hash);
         let mut steps = [Step::default(); SEARCH];
         (steps[0].bucket, steps[1].bucket) = (first, second);
         let mut len = 2;
@@ -475,7 +451,7 @@ impl MacTable {
             }
             for way in 0..WAYS {
                 if len < SEARCH {
-                    let (one, other) = self.homes(self.buckets[bucket].keys[way]);
+                    let (one, other) = self.homes(self.hash(self.buckets[bucket].keys[way]));
                     let elsewhere = if one == bucket { other } else { one };
                     steps[len] = Step { bucket: elsewhere, from: at, way };
                     len += 1;

@@ -140,7 +140,7 @@ pub(crate) unsafe fn copy_header(header: [u8; HEADER_LEN], to: *mut u8) {
 
 /// Asks for the cache line at `address`, which need not be mapped.
 #[inline(always)]
-pub(crate) fn prefetch(address: *const u8) {
+pub fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch touches no memory that a program can observe, whatever the address.
     unsafe {

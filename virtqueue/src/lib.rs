@@ -13,17 +13,20 @@ mod copy;
 mod device;
 mod driver;
 mod error;
+mod huge_pages;
 mod memory;
 mod ring;
 mod segment;
 mod sigbus;
 
+pub use copy::prefetch;
 pub use device::{RxQueue, TxBurst, TxQueue};
 pub use driver::{
     ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, Queued, Received,
     RingAddresses,
 };
 pub use error::{MemoryError, PushError, RingError};
+pub use huge_pages::in_huge_pages;
 pub use memory::{GuestMemory, RegionSpec, install_sigbus_guard};
 pub use ring::{HEADER_LEN, MAX_BURST, RingFeatures, RingSetup};
 pub use segment::Segment;

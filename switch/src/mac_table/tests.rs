@@ -38,7 +38,7 @@ impl MacTable {
                     continue;
                 }
                 assert!(seen.insert(key), "a key is in the table twice");
-                let (first, second) = self.homes(key);
+                let (first, second) = self.homes(self.hash(key));
                 assert!(index == first || index == second, "an entry is where none looks for it");
                 if self.is_counted(value) {
                     per_port[usize::from(value.port().0)] += 1;
@@ -319,7 +319,11 @@ fn second_lines(addresses: impl Iterator<Item = MacAddr>, capacity: usize, seed:
     assert_eq!(table.len(Time(0)), capacity, "the pattern has too few addresses");
     let mut second = 0;
     for (index, bucket) in table.buckets.iter().enumerate() {
-        second += bucket.keys.iter().filter(|k| **k != 0 && table.homes(**k).0 != index).count();
+        second += bucket
+            .keys
+            .iter()
+            .filter(|k| **k != 0 && table.homes(table.hash(**k)).0 != index)
+            .count();
     }
     second as f64 / capacity as f64
 }
@@ -338,7 +342,9 @@ fn chosen_addresses_do_not_collide() {
         // Keys that collide under another seed of the same hash.
         let other = MacTable::new(8192, AGING, seed + 1000);
         assert_ne!(other.secret, MacTable::new(1, AGING, seed).secret);
-        let same = (0..).map(scattered).filter(|address| other.homes(key(vlan(1), *address)).0 < 8);
+        let same = (0..)
+            .map(scattered)
+            .filter(|address| other.homes(other.hash(key(vlan(1), *address))).0 < 8);
         let chosen = 1.0 + second_lines(same, 1000, seed);
         assert!(chosen < 1.5 * random, "another seed's collisions: {chosen} lines");
     }
