@@ -146,13 +146,15 @@ impl Machine {
         let mut networks = Vec::with_capacity(config.networks.len());
         for network in &config.networks {
             let Some(running) = self.networks.get(&network.name) else { continue };
-            let id = running.id;
-            let entries =
-                self.on_worker(running.worker, move |engine, now| engine.fdb(id, now).len());
+            let (id, worker) = (running.id, running.worker);
+            let part = |part| {
+                let count = self.on_worker(worker, move |e, now| e.count_macs(id, part, now));
+                count.ok().flatten()
+            };
             networks.push(NetworkStatus {
                 name: network.name.clone(),
-                worker: running.worker,
-                mac_entries: entries.unwrap_or_default(),
+                worker,
+                mac_entries: (0..).map_while(part).sum(),
                 busy: Duration::from_nanos(running.counters.snapshot().busy_nanos),
             });
         }

@@ -303,6 +303,14 @@ impl Engine {
         network.table.entries(now).into_iter().filter_map(with_id).collect()
     }
 
+    /// How many addresses a network has learned, in one part of its table, from part 0 on; `None`:
+    /// there is no such part, or no such network. Parts of one table are requests of their own, so
+    /// that frames move between them.
+    pub fn count_macs(&self, network: NetworkId, part: usize, now: Time) -> Option<usize> {
+        let slot = self.network_slot(network).ok()?;
+        self.networks[slot].as_ref()?.table.len_of_part(part, now)
+    }
+
     /// Forgets the learned addresses of one network or of all.
     pub fn flush_fdb(&mut self, network: Option<NetworkId>) {
         for each in self.networks.iter_mut().flatten() {

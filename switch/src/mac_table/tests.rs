@@ -13,6 +13,11 @@ fn vlan(id: u16) -> VlanId {
     VlanId::new(id).unwrap()
 }
 
+/// The sum of all parts.
+fn len(table: &MacTable, now: Time) -> usize {
+    (0..).map_while(|part| table.len_of_part(part, now)).sum()
+}
+
 /// A locally administered unicast address.
 fn mac(number: u64) -> MacAddr {
     MacAddr::from_u64(0x0200_0000_0000 + number)
@@ -110,7 +115,7 @@ impl Model {
 fn listing(table: &MacTable, now: Time) -> HashMap<(u16, u64), (u16, u64)> {
     let entries = table.entries(now);
     assert!(entries.is_sorted_by_key(|entry| (entry.vlan, entry.mac)));
-    assert_eq!(entries.len(), table.len(now));
+    assert_eq!(entries.len(), len(table, now));
     let tick = |age: Duration| (age.as_nanos() >> TICK_SHIFT) as u64;
     entries
         .iter()
@@ -204,7 +209,7 @@ fn an_entry_is_forgotten_after_the_ageing_time() {
     assert_eq!(table.lookup(vlan(1), mac(1), start + AGING), Some(PortIndex(3)));
     let late = start + AGING + MacTable::TICK * 2;
     assert_eq!(table.lookup(vlan(1), mac(1), late), None);
-    assert_eq!((table.len(late), table.entries(late)), (0, vec![]));
+    assert_eq!((len(&table, late), table.entries(late)), (0, vec![]));
     assert_eq!(table.learn(vlan(1), mac(1), PortIndex(3), late), Learned::New);
     // Another sighting keeps it.
     assert_eq!(table.learn(vlan(1), mac(1), PortIndex(3), late + AGING), Learned::Known);
@@ -223,7 +228,7 @@ fn vlans_are_apart_and_group_addresses_are_not_learned() {
     assert_eq!(table.learn(vlan(1), group, PortIndex(1), Time(0)), Learned::Ignored);
     assert_eq!(table.learn(vlan(0), MacAddr::ZERO, PortIndex(1), Time(0)), Learned::New);
     assert_eq!(table.lookup(vlan(0), MacAddr::ZERO, Time(0)), Some(PortIndex(1)));
-    assert_eq!(table.len(Time(0)), 3);
+    assert_eq!(len(&table, Time(0)), 3);
 }
 
 #[test]
@@ -272,7 +277,7 @@ fn a_flood_does_not_evict_the_neighbours() {
         }
     }
     assert_eq!((table.buckets.len(), table.ports.capacity()), size);
-    assert_eq!(table.len(Time(0)), 8192);
+    assert_eq!(len(&table, Time(0)), 8192);
     table.check();
 }
 
@@ -316,7 +321,7 @@ fn second_lines(addresses: impl Iterator<Item = MacAddr>, capacity: usize, seed:
         let learned = table.learn(vlan(1), address, PortIndex(1), Time(0));
         assert_eq!(learned, Learned::New, "{address}: room was not found");
     }
-    assert_eq!(table.len(Time(0)), capacity, "the pattern has too few addresses");
+    assert_eq!(len(&table, Time(0)), capacity, "the pattern has too few addresses");
     let mut second = 0;
     for (index, bucket) in table.buckets.iter().enumerate() {
         second += bucket
@@ -365,7 +370,7 @@ fn a_million_entries() {
     }
     table.flush_port(PortIndex(7));
     let of_port_7 = (1 << 20) / 500 + 1;
-    assert_eq!(table.len(Time(0)), (1 << 20) - of_port_7);
+    assert_eq!(len(&table, Time(0)), (1 << 20) - of_port_7);
     table.check();
 }
 

@@ -1,1 +1,336 @@
-pub fn run_all() {}
+//! The ring's constants and choices, each beside what was not chosen. What came of it is in
+//! docs/performance.md.
+//!
+//! A frame goes from a transmit ring to a receive ring. *Alone*: drivers and device take turns on
+//! one thread, cycles of the device. *Two cores*: the drivers have a thread of their own, frames a
+//! second; now the lines travel. Each trial runs in blocks that take turns with the others'.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use trama_virtqueue::{
+    ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, MAX_BURST, PushError,
+    RingFeatures, RxQueue, Segment, TxBurst, TxQueue,
+};
+
+use crate::{IN_ORDER, MERGEABLE, MODERN, Summary, cycles};
+
+const BLOCKS: usize = 7;
+/// Frames of one block alone.
+const FRAMES: usize = 100_000;
+/// Of one block on two cores.
+const BLOCK: Duration = Duration::from_millis(150);
+/// Frames handed over before the device has its turn.
+const BATCH: usize = 256;
+/// As many as DPDK's buffer pools hold by default or more: out of every cache but the last.
+const COLD_POOL: usize = 4096;
+const BUFFER: usize = 2048;
+
+/// How a frame gets from ring to ring.
+#[derive(Clone, Copy)]
+enum Copies {
+    /// From the sender's memory to the receiver's.
+    Once,
+    /// By way of a pool of so many buffers.
+    Pool(usize),
+}
+
+/// What varies.
+#[derive(Clone, Copy)]
+struct Trial {
+    name: &'static str,
+    len: usize,
+    features: RingFeatures,
+    /// Most frames fetched at once.
+    burst: usize,
+    copies: Copies,
+    size: u16,
+}
+
+const BASE: Trial = Trial {
+    name: "",
+    len: 60,
+    features: IN_ORDER,
+    burst: MAX_BURST,
+    copies: Copies::Once,
+    size: 1024,
+};
+
+/// The device: one ring to the other.
+struct Device<const AHEAD: u16> {
+    tx: TxQueue,
+    rx: RxQueue<AHEAD>,
+    burst: TxBurst,
+    trial: Trial,
+    pool: Vec<u8>,
+    next: usize,
+}
+
+impl<const AHEAD: u16> Device<AHEAD> {
+    /// Moves what waits; returns how many frames that were.
+    fn serve(&mut self) -> usize {
+        let mut moved = 0;
+        loop {
+            let taken = self.tx.fetch(&mut self.burst, self.trial.burst).unwrap();
+            (0..taken).for_each(|i| self.push(i));
+            self.tx.complete(&self.burst);
+            moved += taken;
+            if taken < self.trial.burst {
+                break;
+            }
+        }
+        if moved > 0 {
+            black_box((self.tx.publish(), self.rx.publish()));
+        }
+        moved
+    }
+
+    fn push(&mut self, i: usize) {
+        let Device { rx, burst, pool, .. } = self;
+        let result = match self.trial.copies {
+            Copies::Once => rx.push(burst.header(i), burst.head(i), burst.body(i)),
+            Copies::Pool(buffers) => {
+                self.next = (self.next + 1) % buffers;
+                let buffer = &mut pool[self.next * BUFFER..][..BUFFER];
+                let mut len = 0;
+                for piece in std::iter::once(&Segment::from(burst.head(i))).chain(burst.body(i)) {
+                    len += piece.copy_to(&mut buffer[len..]);
+                }
+                rx.push(burst.header(i), &buffer[..len], &[])
+            }
+        };
+        // On two cores the receiver may be late: the frame is lost, as in a switch.
+        assert!(matches!(result, Ok(()) | Err(PushError::Full)));
+    }
+}
+
+/// Both drivers.
+struct Drivers {
+    tx: DriverTx,
+    rx: DriverRx,
+    frame: Vec<u8>,
+}
+
+impl Drivers {
+    /// Sends up to a batch, takes back all that came; returns how many frames came.
+    fn turn(&mut self) -> usize {
+        let came = self.rx.discard(usize::MAX).unwrap();
+        if came > 0 {
+            self.rx.refill();
+        }
+        self.tx.reclaim().unwrap();
+        let room = self.tx.free().min(BATCH);
+        (0..room).for_each(|_| self.tx.send(&[0; HEADER_LEN], &[&self.frame]).unwrap());
+        self.tx.publish();
+        came
+    }
+}
+
+fn set_up<const AHEAD: u16>(trial: Trial) -> (Drivers, Device<AHEAD>) {
+    let Trial { size, features, len, .. } = trial;
+    let options = DriverOptions { size, features, shape: ChainShape::Single, buffer_size: BUFFER };
+    let memory = DriverMemory::new(2 * options.memory_size()).unwrap();
+    let driver_tx = DriverTx::new(&memory, options).unwrap();
+    let mut driver_rx = DriverRx::new(&memory, options).unwrap();
+    driver_rx.refill();
+    let mut tx = TxQueue::new(driver_tx.setup(memory.map())).unwrap();
+    tx.disarm();
+    let rx = RxQueue::looking_ahead(driver_rx.setup(memory.map())).unwrap();
+    let buffers = match trial.copies {
+        Copies::Once => 0,
+        Copies::Pool(buffers) => buffers,
+    };
+    let device =
+        Device { tx, rx, burst: TxBurst::new(), trial, pool: vec![0; buffers * BUFFER], next: 0 };
+    (Drivers { tx: driver_tx, rx: driver_rx, frame: vec![7; len] }, device)
+}
+
+/// Cycles of the device for a frame: the median of a block's batches.
+fn alone<const AHEAD: u16>(trial: Trial) -> f64 {
+    let (mut drivers, mut device) = set_up::<AHEAD>(trial);
+    let mut samples = Vec::new();
+    for round in 0..FRAMES / BATCH {
+        drivers.turn();
+        let start = cycles();
+        let moved = device.serve();
+        let taken = cycles() - start;
+        if round > FRAMES / BATCH / 4 {
+            samples.push(taken as f64 / moved as f64);
+        }
+    }
+    Summary::of(samples).median
+}
+
+/// Millions of frames a second that arrive in a block.
+fn two_cores<const AHEAD: u16>(trial: Trial) -> f64 {
+    let (mut drivers, mut device) = set_up::<AHEAD>(trial);
+    let stop = Arc::new(AtomicBool::new(false));
+    let came = Arc::new(AtomicU64::new(0));
+    let driver = {
+        let (stop, came) = (stop.clone(), came.clone());
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                came.fetch_add(drivers.turn() as u64, Ordering::Relaxed);
+            }
+        })
+    };
+    let start = Instant::now();
+    while start.elapsed() < BLOCK {
+        (0..16).for_each(|_| {
+            device.serve();
+        });
+    }
+    let rate = came.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64() / 1e6;
+    stop.store(true, Ordering::Relaxed);
+    driver.join().unwrap();
+    rate
+}
+
+/// A trial and the two ways of running it, for one distance of looking ahead.
+type Entry = (Trial, fn(Trial) -> f64, fn(Trial) -> f64);
+
+fn with<const AHEAD: u16>(trial: Trial) -> Entry {
+    (trial, alone::<AHEAD>, two_cores::<AHEAD>)
+}
+
+fn compare(title: &str, entries: &[Entry]) {
+    let mut samples = vec![(Vec::new(), Vec::new()); entries.len()];
+    for _ in 0..BLOCKS {
+        for ((trial, alone, two_cores), (cycles, rates)) in entries.iter().zip(&mut samples) {
+            cycles.push(alone(*trial));
+            rates.push(two_cores(*trial));
+        }
+    }
+    println!("\n{title:30} alone, cycles a frame    two cores, Mpps (range)");
+    for ((trial, ..), (cycles, rates)) in entries.iter().zip(samples) {
+        let (cycles, rates) = (Summary::of(cycles), Summary::of(rates));
+        println!(
+            "{:30} {:8.1}               {:8.2} ({:.2}-{:.2})",
+            trial.name, cycles.median, rates.median, rates.low, rates.high
+        );
+    }
+}
+
+/// What to do when the receiver's ring is full.
+#[derive(Clone, Copy)]
+enum WhenFull {
+    Drop,
+    /// Publish what the receiver has not been shown yet, look again, try once more.
+    TryAgain,
+}
+
+/// Two senders, one receiver on another core: millions of frames a second that arrive, and the share
+/// of those sent.
+fn fan_in(when_full: WhenFull) -> (f64, f64) {
+    let trial = Trial { size: 256, ..BASE };
+    let (mut one, mut device) = set_up::<8>(trial);
+    let (mut two, other) = set_up::<8>(trial);
+    let mut queues = [device.tx, other.tx];
+    let stop = Arc::new(AtomicBool::new(false));
+    let came = Arc::new(AtomicU64::new(0));
+    let receiver = {
+        let (stop, came) = (stop.clone(), came.clone());
+        let mut rx = one.rx;
+        std::thread::spawn(move || {
+            let mut frame = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let mut count = 0;
+                while rx.recv(&mut frame).unwrap().is_some() {
+                    count += 1;
+                }
+                rx.refill();
+                came.fetch_add(count, Ordering::Relaxed);
+            }
+        })
+    };
+    let mut sent = 0;
+    let start = Instant::now();
+    while start.elapsed() < BLOCK {
+        for (queue, driver) in queues.iter_mut().zip([&mut one.tx, &mut two.tx]) {
+            driver.reclaim().unwrap();
+            (0..128).for_each(|_| driver.send(&[0; HEADER_LEN], &[&two.frame]).unwrap());
+            driver.publish();
+            while queue.fetch(&mut device.burst, MAX_BURST).unwrap() > 0 {
+                let burst = &device.burst;
+                for i in 0..burst.len() {
+                    sent += 1;
+                    let push =
+                        |rx: &mut RxQueue| rx.push(burst.header(i), burst.head(i), burst.body(i));
+                    if push(&mut device.rx).is_err() && matches!(when_full, WhenFull::TryAgain) {
+                        device.rx.publish();
+                        let _ = push(&mut device.rx);
+                    }
+                }
+                queue.complete(burst);
+            }
+            black_box((queue.publish(), device.rx.publish()));
+        }
+    }
+    let arrived = came.load(Ordering::Relaxed) as f64;
+    let rate = arrived / start.elapsed().as_secs_f64() / 1e6;
+    stop.store(true, Ordering::Relaxed);
+    receiver.join().unwrap();
+    (rate, arrived / f64::from(sent))
+}
+
+fn compare_fan_in() {
+    let policies =
+        [("drop at once", WhenFull::Drop), ("show, look, try again", WhenFull::TryAgain)];
+    let mut samples = [const { (Vec::new(), Vec::new()) }; 2];
+    for _ in 0..BLOCKS {
+        for ((_, policy), (rates, shares)) in policies.iter().zip(&mut samples) {
+            let (rate, share) = fan_in(*policy);
+            rates.push(rate);
+            shares.push(share);
+        }
+    }
+    println!("\n{:30} arrived, Mpps (range)    share of what was sent", "two senders, ring full");
+    for ((name, _), (rates, shares)) in policies.iter().zip(samples) {
+        let (rates, shares) = (Summary::of(rates), Summary::of(shares));
+        println!(
+            "{name:30} {:6.2} ({:.2}-{:.2})       {:.3}",
+            rates.median, rates.low, rates.high, shares.median
+        );
+    }
+}
+
+pub fn run_all() {
+    let trial = |name| Trial { name, ..BASE };
+    compare(
+        "buffers looked ahead",
+        &[
+            with::<0>(trial("none")),
+            with::<2>(trial("2")),
+            with::<4>(trial("4")),
+            with::<8>(trial("8 (chosen)")),
+            with::<16>(trial("16")),
+        ],
+    );
+    let burst = |name, burst| with::<8>(Trial { burst, ..trial(name) });
+    let bursts = [burst("8", 8), burst("16", 16), burst("32", 32), burst("64 (chosen)", 64)];
+    compare("frames of a burst", &bursts);
+    let features = |name, features| with::<8>(Trial { features, ..trial(name) });
+    compare(
+        "features",
+        &[
+            features("mergeable buffers only", MERGEABLE),
+            features("EVENT_IDX", MODERN),
+            features("IN_ORDER", IN_ORDER),
+            features("IN_ORDER, EVENT_IDX", RingFeatures { event_idx: true, ..IN_ORDER }),
+        ],
+    );
+    for (title, len) in [("copies, 60 bytes", 60), ("copies, 1514 bytes", 1514)] {
+        let copies = |name, copies| with::<8>(Trial { copies, len, ..trial(name) });
+        compare(
+            title,
+            &[
+                copies("one (chosen)", Copies::Once),
+                copies("two, one hot buffer", Copies::Pool(1)),
+                copies("two, pool of 4096", Copies::Pool(COLD_POOL)),
+            ],
+        );
+    }
+    compare_fan_in();
+}
