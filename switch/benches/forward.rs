@@ -19,17 +19,6 @@ use trama_virtqueue::RingFeatures;
 const BATCH: usize = 256;
 const ROUNDS: usize = 20_000;
 
-fn ticks() -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 processor has a time-stamp counter, and reading it does nothing else.
-    #[allow(unsafe_code)]
-    unsafe {
-        std::arch::x86_64::_rdtsc()
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    0
-}
-
 struct Case {
     name: &'static str,
     len: usize,

@@ -20,20 +20,10 @@ const BLOCKS: usize = 7;
 /// Rounds are counted in frames, so that all sizes work equally long.
 const FRAMES_PER_BLOCK: usize = 300_000;
 const BATCH: usize = 256;
+/// Of all pairs together: however many there are, the guests' memory takes the same room in caches.
+const RING_ENTRIES: usize = 8192;
 const FEATURES: RingFeatures =
     RingFeatures { event_idx: false, indirect: false, in_order: true, mergeable: true };
-
-/// The time-stamp counter.
-fn ticks() -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 processor has a time-stamp counter, and reading it does nothing else.
-    #[allow(unsafe_code)]
-    unsafe {
-        std::arch::x86_64::_rdtsc()
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    0
-}
 
 /// One row of a table.
 struct Trial {
@@ -67,9 +57,9 @@ impl Lab {
         Lab { engine, network, clock: 0 }
     }
 
-    fn guest(&mut self) -> Guest {
+    fn guest(&mut self, size: u16) -> Guest {
         let options =
-            DriverOptions { buffer_size: HEADER_LEN + 244, ..driver_options(256, FEATURES) };
+            DriverOptions { buffer_size: HEADER_LEN + 116, ..driver_options(size, FEATURES) };
         Guest::add(&mut self.engine, port(self.network, access(10)), options, options)
     }
 
@@ -91,7 +81,8 @@ fn station(side: u64, pair: usize, number: u32) -> MacAddr {
 
 impl Trial {
     fn new(name: String, mut lab: Lab, pairs: usize, batch: usize, stations: u32) -> Trial {
-        let pairs = (0..pairs).map(|_| (lab.guest(), lab.guest())).collect();
+        let size = (RING_ENTRIES / pairs) as u16;
+        let pairs = (0..pairs).map(|_| (lab.guest(size), lab.guest(size))).collect();
         let blocks = Vec::new();
         let mut trial = Trial { name, lab, pairs, batch, stations, random: 1, blocks };
         trial.introduce();
@@ -203,10 +194,12 @@ fn main() {
             |ports: usize| Trial::new(format!("{ports} ports, all busy"), lab(), ports / 2, 64, 1);
         compare("ports", [2, 8, 32, 128, 256].map(busy).into());
         let silent = |ports: usize| {
-            let mut trial = Trial::new(format!("{ports} ports, 2 busy"), lab(), 1, BATCH, 1);
-            // Without a worker nothing wakes the engine, so it looks at the silent ones too.
+            let mut trial =
+                Trial::new(format!("{ports} ports, 2 busy, all polled"), lab(), 1, BATCH, 1);
+            // Without a worker nothing wakes the engine, so it looks at the silent ones too, as one
+            // does that only polls.
             for _ in 2..ports {
-                drop(trial.lab.guest());
+                drop(trial.lab.guest(64));
             }
             trial
         };

@@ -44,6 +44,18 @@ pub fn port(network: NetworkId, vlan: VlanMode) -> PortSettings {
     PortSettings { name: "port".into(), network: Some(network), vlan, cable: true }
 }
 
+/// The time-stamp counter.
+pub fn ticks() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has a time-stamp counter, and reading it does nothing else.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::arch::x86_64::_rdtsc()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    0
+}
+
 /// A locally administered station address.
 pub fn mac(station: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, station])
