@@ -20,6 +20,9 @@ use crate::vlan::VlanMode;
 /// The longest frame that is carried: the largest IP packet behind a header with one tag.
 pub(crate) const MAX_FRAME: usize = 65_535 + ethernet::MIN_HEADER + ethernet::TAG_LEN;
 
+/// How many runs ahead the second lines of a large MAC table are asked for.
+const AHEAD: usize = 8;
+
 /// A burst of frames to be switched, wherever it came from.
 pub(crate) trait Source {
     /// Frames.
@@ -213,7 +216,13 @@ pub(crate) fn classify<S: Source>(
     plan.ports = 0;
     plan.flood = 0;
     let runs = judge_all(source, ingress, table, plan);
+    let is_large = table.is_large();
     for place in 0..runs {
+        if is_large && place + AHEAD < runs {
+            let Run { source, destination, .. } = plan.runs[place + AHEAD];
+            table.look_ahead(source);
+            table.look_ahead(destination);
+        }
         let Run { frames, source: from, destination } = plan.runs[place];
         table.learn_at(from, ingress.port, now);
         match look_up(table, destination, now) {
