@@ -25,6 +25,9 @@ const LIMIT: f64 = 0.02;
 const WARM_UP: usize = 8;
 const ROUNDS: usize = 16;
 
+/// The line of the baseline that names the tools.
+const MADE_WITH: &str = "# Made with ";
+
 type Counts = BTreeMap<String, f64>;
 
 fn main() -> ExitCode {
@@ -133,10 +136,8 @@ fn baseline() -> Result<Counts, String> {
 fn accept() -> Result<(), String> {
     let counts = count_all()?;
     let mut text = format!(
-        "# Instructions a frame, written by scripts/gates.sh --accept with {}.\n\
-         # The gate allows {} % either way.\n",
-        tools(),
-        LIMIT * 100.0
+        "# Instructions a frame, written by scripts/gates.sh --accept.\n{MADE_WITH}{}\n",
+        tools()
     );
     for (name, _) in paths::ALL {
         text += &format!("{name:28} {:.1}\n", counts[name]);
@@ -177,13 +178,15 @@ fn check() -> Result<(), String> {
     if failed == 0 {
         return Ok(());
     }
-    let made_with = read(&baseline_file())?.lines().next().unwrap_or_default().to_string();
+    let text = read(&baseline_file())?;
+    let before = text.lines().find_map(|line| line.strip_prefix(MADE_WITH)).unwrap_or_default();
     Err(format!(
-        "{failed} paths are not within {} % of the baseline.\n\
-         If that is meant (or the tools are others: these are {};\n\
-         {made_with}), accept it with `make gates-accept` and commit the file.\n\
+        "{failed} paths are not within {} % of {}.\n\
+         If that is meant, or if the tools are others, accept it with `make gates-accept` and commit \
+         the file.\n  tools of the baseline: {before}\n  tools now:             {}\n\
          Where the instructions go: callgrind_annotate {}",
         LIMIT * 100.0,
+        baseline_file().display(),
         tools(),
         out_file("PATH").display()
     ))
