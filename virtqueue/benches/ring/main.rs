@@ -47,7 +47,8 @@ fn calibrate() -> f64 {
     start.elapsed().as_nanos() as f64 / (cycles() - first) as f64
 }
 
-/// Median, and the bounds that one in twenty lies below and one in twenty above.
+/// Median, and the bounds that one in twenty lies below and one in twenty above; no numbers, where
+/// nothing was measured.
 struct Summary {
     median: f64,
     low: f64,
@@ -57,7 +58,8 @@ struct Summary {
 impl Summary {
     fn of(mut values: Vec<f64>) -> Summary {
         values.sort_unstable_by(f64::total_cmp);
-        let at = |share: f64| values[((values.len() - 1) as f64 * share) as usize];
+        let last = values.len().saturating_sub(1) as f64;
+        let at = |share: f64| values.get((last * share) as usize).copied().unwrap_or(f64::NAN);
         Summary { median: at(0.5), low: at(0.05), high: at(0.95) }
     }
 }
