@@ -220,7 +220,14 @@ fn settings() -> trama_switch::NetworkSettings {
 fn addresses_go_with_their_port_and_with_time() {
     let mut lab = Lab::new(&[trunk(), trunk(), trunk()]);
     lab.send(1, &frame(mac(9), mac(2), 60));
-    let known = |lab: &Lab| lab.engine.fdb(lab.network, Time(lab.clock)).len();
+    let known = |lab: &Lab| {
+        let now = Time(lab.clock);
+        let listed = lab.engine.fdb(lab.network, now).len();
+        // A table of 8192 has one part.
+        assert_eq!(lab.engine.count_macs(lab.network, 0, now), Some(listed));
+        assert_eq!(lab.engine.count_macs(lab.network, 1, now), None);
+        listed
+    };
     assert_eq!(known(&lab), 1);
     assert_eq!(lab.engine.fdb(lab.network, Time(lab.clock))[0].0, lab.stations[1].id);
     lab.set(1, |settings| settings.vlan = access(0));
