@@ -35,6 +35,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
+        _ if !cfg!(target_feature = "avx2") => {
+            Err("built for another processor than the baseline: run scripts/gates.sh".into())
+        }
         [] => check(),
         ["--accept"] => accept(),
         ["--path", name] => work(name),
