@@ -121,7 +121,7 @@ mod tests {
         let moved = |name: &str, from, to| Some((name.to_owned(), from, to));
         assert_eq!(chosen(&[("a", 0, 50), ("b", 0, 45)], 2), moved("b", 0, 1));
         assert_eq!(chosen(&[("a", 0, 60), ("b", 0, 30), ("c", 1, 20)], 2), moved("b", 0, 1));
-        assert_eq!(chosen(&[("a", 0, 60), ("b", 0, 30), ("c", 1, 20)], 3), moved("a", 0, 2));
+        assert_eq!(chosen(&[("a", 0, 60), ("b", 0, 30), ("c", 1, 20)], 3), moved("b", 0, 2));
     }
 
     #[test]

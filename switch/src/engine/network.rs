@@ -64,7 +64,7 @@ impl Network {
     }
 
     /// Changes its settings; what it has learned stays. Another size of the MAC table moves every
-    /// entry: a tenth of a second for a million of them.
+    /// entry, which takes long when there are many.
     pub fn set(&mut self, settings: NetworkSettings) {
         self.table.set_limits(settings.mac_table_size, settings.mac_aging);
         self.settings = settings;
