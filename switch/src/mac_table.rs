@@ -53,7 +53,7 @@ const INITIAL_PORTS: usize = 64;
 /// The unit of ages, as a power of two of nanoseconds: 268 ms. 32 bits of it are 36 years.
 const TICK_SHIFT: u32 = 28;
 
-/// The number of a port within its worker.
+/// The number of a port within its network.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortIndex(pub u16);
 
