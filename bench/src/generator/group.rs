@@ -404,12 +404,12 @@ impl Sender {
         let sequence = self.sequences[self.target];
         self.sequences[self.target] = sequence.wrapping_add(1);
         let to = match target {
-            FLOOD => Station::NOBODY,
-            owner => Station { owner, number: self.destination },
+            FLOOD => Station::nobody(),
+            owner => Station::of(owner, self.destination),
         };
         let from = match self.moving {
             true => Station::moving(self.source),
-            false => Station { owner: self.port as u16, number: self.source },
+            false => Station::of(self.port as u16, self.source),
         };
         self.target += 1;
         if self.target == self.targets.len() {

@@ -178,20 +178,24 @@ fn run(mut ports: Vec<Port>, jobs: &Receiver<Job>, stop: &AtomicBool) {
         }
         let mut idle = true;
         for pair in ports.chunks_exact_mut(2) {
-            for _ in 0..2 {
-                let [from, to] = pair else { continue };
-                if from.is_ready(clock) {
-                    idle = false;
-                    forward(from, to, &mut burst);
-                    from.served = clock.now();
-                }
-                pair.swap(0, 1);
-            }
+            let [a, b] = pair else { continue };
+            idle &= !serve(a, b, &mut burst, clock) & !serve(b, a, &mut burst, clock);
         }
         if idle {
             std::hint::spin_loop();
         }
     }
+}
+
+/// Gives a ring its turn; true: there was something to do.
+#[inline]
+fn serve(from: &mut Port, to: &mut Port, burst: &mut TxBurst, clock: Clock) -> bool {
+    let ready = from.is_ready(clock);
+    if ready {
+        forward(from, to, burst);
+        from.served = clock.now();
+    }
+    ready
 }
 
 /// Hands on what waits on a ring; what finds no room is dropped.

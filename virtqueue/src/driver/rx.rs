@@ -123,8 +123,8 @@ impl DriverRx {
         let (buffer, len) = Self::next_buffer(ring)?;
         let len =
             len.checked_sub(HEADER_LEN).ok_or(DriverError::Device("wrote less than a header"))?;
-        // SAFETY: a buffer is longer than a header.
-        let header = unsafe { buffer.cast::<[u8; HEADER_LEN]>().read_volatile() };
+        // SAFETY: a buffer is longer than a header, and the device has given it back.
+        let header = unsafe { buffer.cast::<[u8; HEADER_LEN]>().read_unaligned() };
         piece(buffer.wrapping_add(HEADER_LEN), len);
         let buffers = u16::from_le_bytes([header[10], header[11]]);
         if ring.options.features.mergeable && buffers != 1 {
