@@ -114,7 +114,7 @@ impl Template {
     pub(super) fn new(load: &Load, vlan: Option<u16>) -> Result<Template> {
         let tag = if vlan.is_some() { TAG } else { 0 };
         let stamp_at = stamp_offset(load) + tag;
-        let smallest = SMALLEST.max(stamp_at + STAMP);
+        let smallest = (SMALLEST + tag).max(stamp_at + STAMP);
         // The IPv4 length field bounds what follows the Ethernet header.
         let largest = ETHERNET + tag + usize::from(u16::MAX);
         if !(smallest..=largest).contains(&load.size) {

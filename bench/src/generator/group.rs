@@ -33,7 +33,8 @@ const QUIET_AFTER_ALL: u64 = 2_000_000;
 const DRAIN: u64 = 2_000_000_000;
 /// How long a given number of frames may take.
 const COUNTED: u64 = 10_000_000_000;
-/// How long a switch may take until it carries frames.
+/// How long a switch may take until it carries frames; some poll a port only a while after they
+/// said that it is ready.
 const LEARNING: Duration = Duration::from_secs(20);
 
 /// Ports on one switch.
@@ -200,13 +201,13 @@ impl Group {
             let reason = "large segments need ports that were connected with offloads";
             return Err(Error::Load(reason.into()));
         }
-        let deadline = Instant::now() + Duration::from_nanos(DRAIN);
+        let deadline = Instant::now() + LEARNING;
         for sender in senders {
             let index = sender.port;
             let ring = |error| Error::Ring { port: index, error };
             let port = &mut self.ports[index];
             if !port.settle(self.options.queue_size, deadline).map_err(ring)? {
-                let reason = format!("port {index}'s frames of an earlier run are still with it");
+                let reason = format!("it does not give back what port {index} sent");
                 return Err(Error::NotCarried(reason));
             }
             port.tx.prepare(&sender.template.header, &sender.template.bytes).map_err(ring)?;

@@ -122,7 +122,8 @@ pub struct Outcome {
     pub lost: u64,
     /// Frames that came once more (or so late that this could not be told: behind 1024 others).
     pub duplicates: u64,
-    /// Frames that came after one sent later; they are received too.
+    /// Frames that came after one that the same port sent later; they are received too. Frames of
+    /// different stations may overtake each other: Open vSwitch sorts each burst by flow.
     pub reordered: u64,
     /// Frames at ports that they were not meant for: flooded although their address is known.
     pub strays: u64,

@@ -240,8 +240,13 @@ impl Meeting {
         if !server_role {
             return Ok(Meeting::Connect(path.into()));
         }
+        // One that nobody listens on was left behind by a generator that was killed.
+        let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        if UnixStream::connect(path).is_err_and(refused) {
+            std::fs::remove_file(path)?;
+        }
         let listener = UnixListener::bind(path).map_err(|error| {
-            let reason = format!("cannot listen there: {error}");
+            let reason = format!("cannot listen there: {error}; remove it or choose another path");
             Error::Socket { path: path.into(), reason }
         })?;
         listener.set_nonblocking(true)?;

@@ -116,6 +116,8 @@ fn the_null_device_delivers_exactly() {
     let ways = [(false, Role::Server), (true, Role::Server), (true, Role::Client)];
     for (hold_off, role) in ways {
         let sockets = sockets(4);
+        // What a process that was killed left behind is in nobody's way.
+        drop(std::os::unix::net::UnixListener::bind(&sockets.paths[0]).unwrap());
         let device = NullDevice::start(&sockets.paths, role, None, hold_off).unwrap();
         let server_role = role == Role::Client;
         let mut group =
@@ -252,6 +254,9 @@ fn what_cannot_be_done_is_said() {
     let odd_size = Options { queue_size: 100, ..options() };
     let size = Group::connect(&sockets.paths, odd_size).err().unwrap().to_string();
     assert!(size.contains("not a power of two"), "{size}");
+    let listening = Options { server_role: true, ..options() };
+    let taken = Group::connect(&sockets.paths, listening).err().unwrap().to_string();
+    assert!(taken.contains("cannot listen there"), "{taken}");
     let mut group = Group::connect(&sockets.paths, options()).unwrap();
     let load = Load::new(60, Direction::Both);
     let mut refused = |load: Load, reason: &str| {
