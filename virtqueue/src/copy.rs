@@ -152,20 +152,13 @@ pub fn prefetch<T>(address: *const T) {
 }
 
 /// Asks for the cache line at `address`, which need not be mapped, in order to write to it.
-///
-/// In assembly: unless it is told that the processor has PREFETCHW, the compiler makes a read
-/// prefetch of the intrinsic, and the first store then goes to the other core once more. Processors
-/// of this architecture that lack the instruction take it as one that does nothing.
 #[inline(always)]
 pub(crate) fn prefetch_write(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: as for prefetch.
     unsafe {
-        std::arch::asm!(
-            "prefetchw [{}]",
-            in(reg) address,
-            options(nostack, preserves_flags, readonly)
-        );
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        _mm_prefetch(address.cast(), _MM_HINT_ET0);
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

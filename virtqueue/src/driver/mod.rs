@@ -31,7 +31,7 @@ const LINE: usize = 64;
 /// Where a buffer starts in its first cache line: its frame then starts at the next one. A frame of
 /// 64 bytes is one line, and the line of the header, which seldom changes, stays with both sides.
 const BUFFER_START: usize = LINE - HEADER_LEN;
-/// How many buffers ahead the line of a frame is asked for, which the device's core had last.
+/// How many received frames ahead the line of a frame is asked for, which the device's core had last.
 const AHEAD: u16 = 8;
 
 /// How a driver lays a frame out over descriptors.
@@ -263,14 +263,6 @@ impl DriverRing {
     fn buffer(&self, chain: u16) -> *mut u8 {
         // SAFETY: buffers_size covers every chain.
         unsafe { self.buffers.ptr.add(self.buffer_offset(chain)) }
-    }
-
-    /// The free chain that is taken `steps` after the next one.
-    #[inline(always)]
-    fn free_ahead(&self, steps: u16) -> Option<u16> {
-        let mut index = self.free_first;
-        index.advance(steps);
-        (self.free() > steps).then(|| self.free[self.entry(index)])
     }
 
     /// Takes a free chain.

@@ -3,8 +3,8 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{AHEAD, DriverError, DriverMemory, DriverOptions, DriverRing, RingAddresses};
-use crate::copy::{copy, copy_header, prefetch_write};
+use super::{DriverError, DriverMemory, DriverOptions, DriverRing, RingAddresses};
+use crate::copy::{copy, copy_header};
 use crate::memory::GuestMemory;
 use crate::ring::{HEADER_LEN, RingSetup};
 
@@ -81,9 +81,6 @@ impl DriverTx {
     pub fn send_again(&mut self, change: impl FnOnce(&mut Queued<'_>)) -> Result<(), DriverError> {
         let ring = &mut self.ring;
         let chain = ring.pop_free().ok_or(DriverError::Full)?;
-        if let Some(ahead) = ring.free_ahead(AHEAD) {
-            prefetch_write(ring.buffer(ahead).wrapping_add(HEADER_LEN));
-        }
         let len = (ring.described[usize::from(chain)] as usize).saturating_sub(HEADER_LEN);
         let at = ring.buffer(chain).wrapping_add(HEADER_LEN);
         change(&mut Queued { at, len, _ring: PhantomData });
