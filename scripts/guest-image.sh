@@ -1,23 +1,28 @@
 #!/bin/sh
+# Usage: guest-image.sh [KERNEL]
+#
 # Builds the test guests' kernel and initramfs and prints the directory that holds them.
 #
-# The kernel is the distribution's cloud kernel, unpacked and not installed; the initramfs is
+# The kernel is the distribution's cloud kernel, unpacked and not installed, or that of the package
+# KERNEL: linux-image-amd64 also knows hardware that QEMU emulates (e1000). The initramfs is
 # busybox with iperf3, tcpdump, ethtool and the network modules around scripts/guest-init.
 # The result is kept under .cache/guest, named after what went into it: a second run only looks.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$(dirname "$here")/.cache/guest
 modules="virtio_pci virtio_console virtio_net 8021q"
+package=${1:-linux-image-cloud-amd64}
+case $package in *cloud*) ;; *) modules="$modules e1000" ;; esac
 programs="iperf3 tcpdump ethtool"
 
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9                                     # several tests may ask at once: one builds
 
-kernel=$(apt-cache depends linux-image-cloud-amd64 |
+kernel=$(apt-cache depends "$package" |
     sed -n 's/.*Depends: \(linux-image-[^ ]*\).*/\1/p' | head -n 1)
 if [ -z "$kernel" ]; then
-    echo "guest-image: no package linux-image-cloud-amd64; run scripts/install.sh test" >&2
+    echo "guest-image: no package $package; run scripts/install.sh test" >&2
     exit 1
 fi
 paths=$(for program in $programs; do command -v "$program" || echo "missing:$program"; done)

@@ -23,9 +23,10 @@ declare -A needs=(
     [test]="$build $guests $testpmd ovs-vsctl:openvswitch-switch \
         prometheus:prometheus curl:curl dnsmasq:dnsmasq-base"
     [gates]="valgrind:valgrind"
-    [bench]="$build $testpmd ip:iproute2 iperf3:iperf3 ethtool:ethtool \
+    [bench]="$build $guests $testpmd \
         ovs-vsctl:openvswitch-switch \
-        /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk:openvswitch-switch-dpdk"
+        /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk:openvswitch-switch-dpdk \
+        vde_switch:vde2 /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core"
 )
 declare -A tools=( [test]="cargo-nextest cargo-deny" )
 
@@ -118,6 +119,6 @@ for group in "${@:-build}"; do
         exit 2
     fi
     install_packages ${needs[$group]}
-    case $group in demo | test) install_qemu ;; esac
+    case $group in bench | demo | test) install_qemu ;; esac
     install_tools ${tools[$group]:-}
 done

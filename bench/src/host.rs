@@ -1,32 +1,79 @@
-//! What a measurement borrows from the host, and gives back when dropped: hugepages and namespaces.
+//! What a measurement borrows from the host, and gives back.
+//!
+//! [`isolate`] puts the whole benchmark into a mount and a network namespace of its own, so that
+//! devices, bridges, named namespaces and mounts go with its last process, however that ends. Only
+//! the number of reserved hugepages is the machine's; [`Hugepages`] gives them back when dropped.
 
+use std::env;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::process::{Result, run};
+use crate::process::{Result, run, this_program};
 
 const NR_HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
+/// Set in the environment of a benchmark that is isolated already.
+const ISOLATED: &str = "TRAMA_BENCH_ISOLATED";
+
+/// Whether [`isolate`] has been passed.
+pub fn is_isolated() -> bool {
+    env::var_os(ISOLATED).is_some()
+}
+
+/// Starts this program anew, isolated and on the load core; returns in the isolated one.
+pub fn isolate(core: usize) -> Result<()> {
+    if !is_isolated() {
+        let error = Command::new("unshare")
+            .args(["--mount", "--net", "--propagation", "private", "--"])
+            .args(["taskset", "-c", &core.to_string()])
+            .arg(this_program()?)
+            .args(env::args_os().skip(1))
+            .env(ISOLATED, "yes")
+            .exec();
+        return Err(format!("unshare cannot be started: {error}"));
+    }
+    // `ip netns` keeps its names here: on a mount of our own they are nobody else's.
+    let names = "/run/netns";
+    fs::create_dir_all(names).map_err(|e| format!("{names}: {e}"))?;
+    run("mount", &["-t", "tmpfs", "none", names])?;
+    run("ip", &["link", "set", "lo", "up"])?;
+    silence_ipv6("/proc/sys/net/ipv6/conf")
+}
+
+/// Addresses that a kernel makes up for itself send frames that nobody asked for.
+fn silence_ipv6(conf: &str) -> Result<()> {
+    for which in ["all", "default"] {
+        let path = format!("{conf}/{which}/disable_ipv6");
+        if Path::new(&path).exists() {
+            fs::write(&path, "1").map_err(|e| format!("{path}: {e}"))?;
+        }
+    }
+    Ok(())
+}
 
 /// 2 MiB pages reserved for DPDK, and a mount of their file system.
 pub struct Hugepages {
-    before: String,
+    pages: usize,
     mount: PathBuf,
 }
 
 impl Hugepages {
-    /// Reserves `pages` and mounts them below `dir`.
+    /// Reserves `pages` beside those in use and mounts them below `dir`.
     pub fn reserve(pages: usize, dir: &Path) -> Result<Self> {
-        let before =
-            fs::read_to_string(NR_HUGEPAGES).map_err(|e| format!("{NR_HUGEPAGES}: {e}"))?;
-        let mount = dir.join("huge");
-        let this = Self { before, mount };
-        fs::write(NR_HUGEPAGES, pages.to_string()).map_err(|e| format!("{NR_HUGEPAGES}: {e}"))?;
-        let got = fs::read_to_string(NR_HUGEPAGES).unwrap_or_default();
-        if got.trim().parse::<usize>().unwrap_or(0) < pages {
-            return Err(format!("{pages} hugepages wanted, {} had; free some memory", got.trim()));
+        let before = nr_hugepages()?;
+        let this = Self { pages, mount: dir.join("huge") };
+        set_nr_hugepages(before + pages)?;
+        let had = nr_hugepages()?;
+        if had < before + pages {
+            return Err(format!(
+                "{pages} hugepages of 2 MiB are needed and the kernel had only {}; \
+                 free some memory, or `echo 1 > /proc/sys/vm/compact_memory`",
+                had - before.min(had)
+            ));
         }
         fs::create_dir_all(&this.mount).map_err(|e| format!("{}: {e}", this.mount.display()))?;
-        run("mount", &["-t", "hugetlbfs", "none", &this.mount.to_string_lossy()])?;
+        run("mount", &["-t", "hugetlbfs", "none", &this.mount()])?;
         Ok(this)
     }
 
@@ -39,27 +86,46 @@ impl Hugepages {
 impl Drop for Hugepages {
     fn drop(&mut self) {
         let _ = run("umount", &[&self.mount()]);
-        let _ = fs::write(NR_HUGEPAGES, self.before.trim());
+        // What others have reserved meanwhile stays theirs.
+        let _ = nr_hugepages().and_then(|now| set_nr_hugepages(now.saturating_sub(self.pages)));
     }
 }
 
-/// A named network namespace of this run.
+fn nr_hugepages() -> Result<usize> {
+    let text = fs::read_to_string(NR_HUGEPAGES).map_err(|e| format!("{NR_HUGEPAGES}: {e}"))?;
+    text.trim().parse().map_err(|e| format!("{NR_HUGEPAGES}: {e}"))
+}
+
+fn set_nr_hugepages(number: usize) -> Result<()> {
+    fs::write(NR_HUGEPAGES, number.to_string()).map_err(|e| format!("{NR_HUGEPAGES}: {e}"))
+}
+
+/// A host: a named network namespace of this run.
 pub struct Namespace(pub String);
 
 impl Namespace {
-    /// Makes the namespace `bench-<pid>-<suffix>`.
-    pub fn new(suffix: &str) -> Result<Self> {
-        let name = format!("bench-{}-{suffix}", std::process::id());
-        run("ip", &["netns", "add", &name])?;
-        let this = Self(name);
+    /// Makes the host with this number. Its address is [`Namespace::address`].
+    pub fn new(number: usize) -> Result<Self> {
+        let this = Self(format!("host{number}"));
+        run("ip", &["netns", "add", &this.0])?;
         run("ip", &["-n", &this.0, "link", "set", "lo", "up"])?;
+        for which in ["all", "default"] {
+            let key = format!("net.ipv6.conf.{which}.disable_ipv6=1");
+            run("ip", &["netns", "exec", &this.0, "sysctl", "-qe", &key])?;
+        }
         Ok(this)
     }
 
-    /// Gives `device`, which is in the namespace, an address and sets it up.
-    pub fn configure(&self, device: &str, address: &str) -> Result<()> {
+    /// The address of host `number`, without its prefix of 24 bits.
+    pub fn address(number: usize) -> String {
+        format!("10.77.0.{}", number + 1)
+    }
+
+    /// Gives `device`, which is in the namespace, an address and an MTU and sets it up.
+    pub fn configure(&self, device: &str, address: &str, mtu: u32) -> Result<()> {
         run("ip", &["-n", &self.0, "addr", "add", address, "dev", device])?;
-        run("ip", &["-n", &self.0, "link", "set", device, "up"]).map(|_| ())
+        run("ip", &["-n", &self.0, "link", "set", device, "mtu", &mtu.to_string(), "up"])
+            .map(|_| ())
     }
 
     /// Moves a device of this namespace in.
@@ -71,5 +137,33 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = run("ip", &["netns", "del", &self.0]);
+    }
+}
+
+/// A device of this run, deleted when dropped.
+pub struct Link(pub String);
+
+impl Link {
+    /// Adds the device `name` of this kind and sets it up.
+    pub fn add(name: &str, kind: &[&str]) -> Result<Self> {
+        run("ip", &[&["link", "add", name], kind].concat())?;
+        Self(name.to_owned()).up()
+    }
+
+    /// Adds a TAP that some program will open, and sets it up.
+    pub fn add_tap(name: &str) -> Result<Self> {
+        run("ip", &["tuntap", "add", name, "mode", "tap"])?;
+        Self(name.to_owned()).up()
+    }
+
+    fn up(self) -> Result<Self> {
+        run("ip", &["link", "set", &self.0, "up"])?;
+        Ok(self)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let _ = run("ip", &["link", "del", &self.0]);
     }
 }

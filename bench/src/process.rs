@@ -1,15 +1,68 @@
 //! Child processes that cannot outlive the benchmark: each dies with this process (`setpriv
-//! --pdeathsig`) and with the value that owns it.
+//! --pdeathsig`) and with the value that owns it. Whatever waits, waits with a limit and ends
+//! when the benchmark is interrupted.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// What went wrong, as a sentence for the person who reads the report.
 pub type Result<T> = std::result::Result<T, String>;
 
-/// A running program; killed and reaped when dropped.
+/// How often a wait looks whether it is over.
+const POLL: Duration = Duration::from_millis(20);
+/// How many of a program's last lines an error quotes.
+const QUOTED_LINES: usize = 5;
+
+static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// From now on SIGINT and SIGTERM end the measurement in the orderly way.
+pub fn watch_for_interrupts() -> Result<()> {
+    let flag = INTERRUPTED.get_or_init(Arc::default);
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(flag))
+            .map_err(|e| format!("cannot watch for signals: {e}"))?;
+    }
+    Ok(())
+}
+
+/// Whether the user wants the benchmark to end.
+pub fn interrupted() -> bool {
+    INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+}
+
+/// Lets `time` pass, unless the benchmark is interrupted.
+pub fn pause(time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    while !interrupted() {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(POLL));
+    }
+    Err("interrupted".into())
+}
+
+/// Asks `look` until it says yes; an error that names `what` after `limit`.
+pub fn wait_until(what: &str, limit: Duration, mut look: impl FnMut() -> bool) -> Result<()> {
+    let end = Instant::now() + limit;
+    while !look() {
+        if Instant::now() > end {
+            return Err(format!("{what}: not after {limit:?}"));
+        }
+        pause(POLL)?;
+    }
+    Ok(())
+}
+
+/// A running program; ended and reaped when dropped.
 pub struct Process {
     name: String,
     child: Child,
@@ -18,24 +71,24 @@ pub struct Process {
     seen: Vec<String>,
 }
 
+/// The path of this program, which also is some of its own helpers.
+pub fn this_program() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|e| format!("this program's path: {e}"))
+}
+
 /// A command line that begins with the core it is pinned to.
-pub fn pinned(core: usize, program: &str) -> Command {
+pub fn pinned(core: usize, program: impl AsRef<Path>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "taskset", "-c", &core.to_string(), program]);
+    command.args(["--pdeathsig", "KILL", "taskset", "-c", &core.to_string()]);
+    command.arg(program.as_ref());
     command
 }
 
-/// A command line on any core.
+/// A command line that may use every core, and places its own threads.
 pub fn unpinned(program: &str) -> Command {
+    let cores = format!("0-{}", crate::machine::cores().saturating_sub(1));
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", program]);
-    command
-}
-
-/// testpmd, which would otherwise keep its answers in a buffer: its output is a pipe here.
-pub fn testpmd() -> Command {
-    let mut command = unpinned("stdbuf");
-    command.args(["-oL", "dpdk-testpmd"]);
+    command.args(["--pdeathsig", "KILL", "taskset", "-c", &cores, program]);
     command
 }
 
@@ -49,7 +102,7 @@ impl Process {
             .spawn()
             .map_err(|e| format!("{name} cannot be started: {e}"))?;
         let (sender, lines) = channel();
-        let outputs: [Option<Box<dyn std::io::Read + Send>>; 2] = [
+        let outputs: [Option<Box<dyn Read + Send>>; 2] = [
             child.stdout.take().map(|s| Box::new(s) as _),
             child.stderr.take().map(|s| Box::new(s) as _),
         ];
@@ -68,6 +121,11 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, stdin, lines, seen: Vec::new() })
     }
 
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Writes one line to the program.
     pub fn say(&mut self, line: &str) -> Result<()> {
         let stdin = self.stdin.as_mut().ok_or_else(|| format!("{} takes no input", self.name))?;
@@ -76,24 +134,50 @@ impl Process {
 
     /// The first line that contains `text`, waiting at most `limit` for it.
     pub fn wait_for(&mut self, text: &str, limit: Duration) -> Result<String> {
-        let deadline = Instant::now() + limit;
+        let end = Instant::now() + limit;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    let found = line.contains(text);
-                    self.seen.push(line.clone());
-                    if found {
-                        return Ok(line);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    let tail = self.seen.iter().rev().take(5).rev().cloned().collect::<Vec<_>>();
+            match self.next_line(end)? {
+                Some(line) if line.contains(text) => return Ok(line),
+                Some(_) => {}
+                None => {
+                    let tail = self.seen.len().saturating_sub(QUOTED_LINES);
+                    let tail = self.seen[tail..].join(" | ");
                     return Err(format!(
-                        "{} never said \"{text}\"; its last lines: {}",
-                        self.name,
-                        tail.join(" | ")
+                        "{} never said \"{text}\"; its last lines: {tail}",
+                        self.name
                     ));
                 }
+            }
+        }
+    }
+
+    /// What the program writes until it ends, waiting at most `limit`; an error if it ends badly.
+    pub fn finish(mut self, limit: Duration) -> Result<String> {
+        self.stdin = None;
+        let end = Instant::now() + limit;
+        while self.next_line(end)?.is_some() {}
+        let ended = |this: &mut Self| matches!(this.child.try_wait(), Ok(Some(_)));
+        wait_until(&format!("{}'s end", self.name), limit, || ended(&mut self))?;
+        let text = self.seen.join("\n");
+        match self.child.wait() {
+            Ok(status) if status.success() => Ok(text),
+            _ => Err(format!("{} failed: {}", self.name, text.trim())),
+        }
+    }
+
+    /// The next line; none if the program has ended or `end` has come.
+    fn next_line(&mut self, end: Instant) -> Result<Option<String>> {
+        loop {
+            if interrupted() {
+                return Err("interrupted".into());
+            }
+            match self.lines.recv_timeout(POLL) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    return Ok(Some(line));
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() < end => {}
+                Err(_) => return Ok(None),
             }
         }
     }
@@ -110,14 +194,14 @@ impl Drop for Process {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(POLL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Runs a command to its end; its standard output, or a sentence with its standard error.
+/// Runs a command that ends soon; its standard output, or a sentence with its standard error.
 pub fn run(program: &str, args: &[&str]) -> Result<String> {
     let output = Command::new(program)
         .args(args)

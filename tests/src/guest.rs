@@ -4,12 +4,13 @@
 //! A guest boots in about three seconds. Kernel and initramfs come from
 //! `scripts/guest-image.sh`, which keeps what it has built once.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command};
+use std::sync::{Mutex, PoisonError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -21,10 +22,12 @@ use crate::process::{POLL, Process, tied_command, wait_until};
 /// How long a guest may take to boot on a machine that is busy with other tests.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
-/// One virtio-net device of a guest on a vhost-user socket.
+/// One network device of a guest: virtio-net on a vhost-user socket, or an emulated one on a TAP.
 #[derive(Clone, Debug)]
 pub struct Nic {
-    /// The socket's path.
+    /// QEMU's name of the device.
+    pub model: String,
+    /// The socket's path, or the TAP's name.
     pub socket: PathBuf,
     /// Whether QEMU listens on the path and the backend connects.
     pub listens: bool,
@@ -39,8 +42,19 @@ pub struct Nic {
 impl Nic {
     /// QEMU connects to a backend that listens on `socket`.
     pub fn connecting(socket: impl Into<PathBuf>, mac: &str) -> Nic {
-        let (socket, mac, properties) = (socket.into(), mac.into(), String::new());
-        Nic { socket, listens: false, mac, properties, queues: 1 }
+        Nic {
+            model: VIRTIO.into(),
+            socket: socket.into(),
+            listens: false,
+            mac: mac.into(),
+            properties: String::new(),
+            queues: 1,
+        }
+    }
+
+    /// An emulated device (`e1000`, …) on a TAP that is there already.
+    pub fn emulated(model: &str, tap: &str, mac: &str) -> Nic {
+        Nic { model: model.into(), ..Nic::connecting(tap, mac) }
     }
 
     /// QEMU listens on `socket` and waits for the backend.
@@ -66,6 +80,13 @@ impl Nic {
         mrg_rxbuf=off";
 }
 
+/// The model whose other end is a vhost-user socket.
+const VIRTIO: &str = "virtio-net-pci";
+
+const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
+/// The package of a kernel with drivers of emulated devices. It takes longer to fetch and to boot.
+pub const FULL_KERNEL: &str = "linux-image-amd64";
+
 /// How to start a [`Guest`].
 #[derive(Clone, Debug)]
 pub struct GuestOptions {
@@ -77,6 +98,8 @@ pub struct GuestOptions {
     pub shared_memory: bool,
     /// Whether the device's ROM boots in place of the kernel: no agent then, only iPXE.
     pub network_boot: bool,
+    /// The package of its kernel; one for clouds has no drivers of emulated devices.
+    pub kernel: &'static str,
 }
 
 impl GuestOptions {
@@ -87,6 +110,7 @@ impl GuestOptions {
             nics: nics.into_iter().collect(),
             shared_memory: true,
             network_boot: false,
+            kernel: CLOUD_KERNEL,
         }
     }
 }
@@ -331,14 +355,16 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
     command.args(["-qmp", &format!("unix:{},server=on,wait=off", dir.join("monitor").display())]);
     for (index, nic) in options.nics.iter().enumerate() {
         let side = if nic.listens { "server=on,wait=off" } else { "reconnect=1" };
-        command.args([
-            "-chardev",
-            &format!("socket,id=c{index},path={},{side}", nic.socket.display()),
-        ]);
-        let queues = nic.queues;
-        let backend = format!("vhost-user,id=n{index},chardev=c{index},queues={queues}");
-        command.args(["-netdev", &backend]);
-        let mut device = format!("virtio-net-pci,netdev=n{index},mac={}", nic.mac);
+        let (path, queues) = (nic.socket.display(), nic.queues);
+        if nic.model == VIRTIO {
+            command.args(["-chardev", &format!("socket,id=c{index},path={path},{side}")]);
+            let backend = format!("vhost-user,id=n{index},chardev=c{index},queues={queues}");
+            command.args(["-netdev", &backend]);
+        } else {
+            let tap = format!("tap,id=n{index},ifname={path},script=no,downscript=no");
+            command.args(["-netdev", &tap]);
+        }
+        let mut device = format!("{},netdev=n{index},mac={}", nic.model, nic.mac);
         device += if options.network_boot { ",bootindex=1" } else { ",romfile=" };
         if queues > 1 {
             // An interrupt for each ring, one for the control queue, one for configuration.
@@ -350,7 +376,7 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
         command.args(["-device", &device]);
     }
     if !options.network_boot {
-        let image = image();
+        let image = image(options.kernel);
         command.arg("-kernel").arg(image.join("vmlinuz"));
         command.arg("-initrd").arg(image.join("initramfs"));
         // What a test guest need not spend its boot on.
@@ -364,17 +390,18 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
     command
 }
 
-/// The directory with kernel and initramfs.
+/// The directory with kernel and initramfs; built, which needs the network, unless it is there.
 #[track_caller]
-fn image() -> PathBuf {
-    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
-    IMAGE.get_or_init(build_image).clone()
+pub fn image(kernel: &'static str) -> PathBuf {
+    static IMAGES: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut images = IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    images.entry(kernel).or_insert_with(|| build_image(kernel)).clone()
 }
 
 #[track_caller]
-fn build_image() -> PathBuf {
+fn build_image(kernel: &str) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/guest-image.sh");
-    let output = Command::new(&script).output().expect("scripts/guest-image.sh");
+    let output = Command::new(&script).arg(kernel).output().expect("scripts/guest-image.sh");
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "scripts/guest-image.sh: {complaint}");
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())

@@ -19,7 +19,7 @@ pub mod sim;
 pub mod testpmd;
 pub mod tramad;
 
-pub use guest::{Guest, GuestOptions, Nic};
+pub use guest::{FULL_KERNEL, Guest, GuestOptions, Nic};
 pub use host::{Answer, Capture, Host, Pinging};
 pub use netns::Netns;
 pub use process::{Process, wait_until};

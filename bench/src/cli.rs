@@ -1,0 +1,231 @@
+//! The command line.
+//!
+//! Exit status: 0 all was done; 1 something could not be measured, or, of `compare`, got worse;
+//! 2 the command line is wrong or nothing could be done.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::process::{self, Result};
+use crate::report::Report;
+use crate::run::Plan;
+use crate::scenario::{SCENARIOS, Scenario};
+use crate::{compare, host, load, machine, peers, plot, report, run};
+
+/// Measures trama beside its peers, in turn, and prints medians and ratios.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure. Root is needed for namespaces and hugepages.
+    Run(RunOptions),
+    /// Name the scenarios and the peers.
+    List,
+    /// Say what has changed between two reports; exit status 1 if something got worse.
+    Compare {
+        /// The earlier report.
+        before: PathBuf,
+        /// The later report.
+        after: PathBuf,
+    },
+    /// Draw a report's plots as SVG and PNG.
+    Plot {
+        /// The report.
+        report: PathBuf,
+        /// The folder for the plots.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// The peer of that name, as a process of its own.
+    #[command(name = peers::virtio_queue::COMMAND, hide = true)]
+    VirtioQueuePeer { first: PathBuf, second: PathBuf },
+    /// The datagram generator, as a process of its own.
+    #[command(name = load::BLAST_COMMAND, hide = true)]
+    Blast { to: String, seconds: u64 },
+}
+
+#[derive(clap::Args)]
+struct RunOptions {
+    /// Scenarios or groups of them, as `list` names them; all by default.
+    scenarios: Vec<String>,
+    /// Only these take part, by the names of `list`; separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Rounds; each measures every peer once.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Seconds a measurement takes, beside its start and end.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// Where to write the report as JSON.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// The folder for plots as SVG and PNG.
+    #[arg(long)]
+    plots: Option<PathBuf>,
+    /// The folder of `tramad` and `tramactl`; that of this program by default.
+    #[arg(long)]
+    bin: Option<PathBuf>,
+}
+
+/// Carries the command out.
+pub fn main(options: Options) -> ExitCode {
+    let done = match options.command {
+        Command::Run(options) => measure(&options),
+        Command::List => {
+            print!("{}", list());
+            Ok(true)
+        }
+        Command::Compare { before, after } => compare(&before, &after),
+        Command::Plot { report, out } => Report::read(&report).and_then(|r| draw(&r, &out)),
+        Command::VirtioQueuePeer { first, second } => {
+            peers::virtio_queue::serve([first, second]).map(|()| true)
+        }
+        Command::Blast { to, seconds } => load::blast(&to, seconds).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("trama-bench: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn measure(options: &RunOptions) -> Result<bool> {
+    let (scenarios, mut problems) = chosen(&options.scenarios);
+    problems.extend(unknown_peers(&options.peers, &scenarios));
+    if !host::is_isolated() {
+        // Said at once, not only after the hour that the rest may take.
+        problems.iter().for_each(|problem| eprintln!("trama-bench: {problem}"));
+    }
+    if scenarios.is_empty() {
+        return Err("nothing left to measure".into());
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err("namespaces and hugepages need root; run as root".into());
+    }
+    if machine::cores() < 2 {
+        return Err("two cores are needed: one for the switch, one for the load".into());
+    }
+    let bin = match &options.bin {
+        Some(bin) => bin.clone(),
+        None => own_folder()?,
+    };
+    if !bin.join("tramad").exists() {
+        let bin = bin.display();
+        return Err(format!("no tramad in {bin}; `cargo build --release --bins`, or give --bin"));
+    }
+    let bin = bin.canonicalize().map_err(|e| format!("{}: {e}", bin.display()))?;
+    // What fails is an error in the report, and told there.
+    std::panic::set_hook(Box::new(|_| {}));
+    if !host::is_isolated() {
+        scenarios.iter().for_each(|scenario| scenario.load.prepare());
+    }
+    host::isolate(peers::LOAD_CORE)?;
+    process::watch_for_interrupts()?;
+    let dir = tempfile::Builder::new().prefix("trama-bench-").tempdir();
+    let dir = dir.map_err(|e| format!("no temporary folder: {e}"))?;
+    let (rounds, seconds) = (options.rounds, options.seconds);
+    let plan = Plan { scenarios, entrants: options.peers.clone(), rounds, seconds, bin };
+    let mut report = run::run(&plan, dir.path());
+    problems.append(&mut report.problems);
+    report.problems = problems;
+    print!("{}", report::table(&report));
+    if let Some(out) = &options.out {
+        report.write(out)?;
+    }
+    if let Some(folder) = &options.plots {
+        draw(&report, folder)?;
+    }
+    Ok(report.is_complete())
+}
+
+fn own_folder() -> Result<PathBuf> {
+    let program = process::this_program()?;
+    program.parent().map(Path::to_owned).ok_or_else(|| "give --bin".into())
+}
+
+/// The scenarios that these words mean, and a sentence for each word that means none.
+fn chosen(words: &[String]) -> (Vec<&'static Scenario>, Vec<String>) {
+    let meant = |s: &&Scenario| words.is_empty() || words.iter().any(|word| s.is_meant_by(word));
+    let unknown = |word: &&String| !SCENARIOS.iter().any(|s| s.is_meant_by(word));
+    let problem = |word| format!("there is no scenario \"{word}\"; `trama-bench list` names them");
+    (SCENARIOS.iter().filter(meant).collect(), words.iter().filter(unknown).map(problem).collect())
+}
+
+/// A sentence for each name that takes part in none of the scenarios.
+fn unknown_peers(names: &[String], scenarios: &[&Scenario]) -> Vec<String> {
+    let takes_part = |name: &String| {
+        scenarios.iter().flat_map(|s| s.entrants).any(|entrant| entrant.label == name)
+    };
+    let problem = |name| {
+        format!("no peer \"{name}\" takes part in these scenarios; `trama-bench list` names them")
+    };
+    names.iter().filter(|name| !takes_part(name)).map(problem).collect()
+}
+
+fn list() -> String {
+    let mut text = String::from("scenarios\n");
+    for s in SCENARIOS {
+        let who: Vec<_> = s.entrants.iter().map(|entrant| entrant.label).collect();
+        let who = who.join(", ");
+        text += &format!("  {:<22} {} ({}): {who}\n", s.name, s.title, s.unit.name);
+    }
+    text += "\npeers\n";
+    for peer in peers::ALL {
+        text += &format!("  {:<22} {}\n", peer.name, peer.about);
+    }
+    text
+}
+
+fn compare(before: &Path, after: &Path) -> Result<bool> {
+    let comparisons = compare::compare(&Report::read(before)?, &Report::read(after)?);
+    if comparisons.is_empty() {
+        return Err("the two reports have no figure in common".into());
+    }
+    print!("{}", compare::table(&comparisons));
+    Ok(comparisons.iter().all(|c| c.change != compare::Change::Worse))
+}
+
+fn draw(report: &Report, folder: &Path) -> Result<bool> {
+    let written = plot::plot(report, folder)?;
+    println!("{} plots in {}", written.len(), folder.display());
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn unknown_words_are_named_and_the_rest_is_chosen() {
+        let (scenarios, problems) = chosen(&["tap-ping".into(), "nonsense".into()]);
+        assert_eq!(scenarios.len(), 1);
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].contains("nonsense"));
+        let problems = unknown_peers(&["trama".into(), "vpp".into()], &scenarios);
+        assert!(problems.len() == 1 && problems[0].contains("vpp"));
+    }
+
+    #[test]
+    fn the_list_names_everything() {
+        let text = list();
+        assert!(SCENARIOS.iter().all(|s| text.contains(s.name)));
+        assert!(peers::ALL.iter().all(|p| text.contains(p.about)));
+    }
+}

@@ -1,0 +1,73 @@
+//! What the daemon costs beside moving frames: idle, in memory, at its start.
+
+use std::time::Duration;
+
+use super::{Context, Measured};
+use crate::process::{Result, pause, run};
+use crate::usage::{Usage, Window, own_memory, voluntary_switches};
+
+/// After its start the daemon finishes what it has to do, and new devices greet their networks.
+const SETTLE: Duration = Duration::from_secs(3);
+/// How long silence is listened to.
+const IDLE: Duration = Duration::from_secs(10);
+/// Ports that are added to see what one costs.
+const FURTHER_PORTS: usize = 100;
+
+/// The share of a core that silent ports cost.
+pub fn idle_cpu(context: &Context) -> Result<Measured> {
+    let (usage, _) = idle(context)?;
+    Ok(Measured::of(usage.cores.unwrap_or_default(), usage))
+}
+
+/// Wake-ups a second with silent ports.
+pub fn idle_wakeups(context: &Context) -> Result<Measured> {
+    let (usage, wakeups) = idle(context)?;
+    Ok(Measured::of(wakeups as f64 / usage.seconds, usage))
+}
+
+fn idle(context: &Context) -> Result<(Usage, u64)> {
+    let pid = daemon(context)?;
+    pause(SETTLE)?;
+    let pids = [pid];
+    let before = voluntary_switches(pid);
+    let window = Window::open(&pids);
+    pause(IDLE)?;
+    Ok((window.close(), voluntary_switches(pid) - before))
+}
+
+/// Bytes of the daemon's memory without its guests'.
+pub fn memory(context: &Context) -> Result<Measured> {
+    pause(SETTLE)?;
+    Ok(Measured::of(bytes(daemon(context)?)?, Usage::default()))
+}
+
+/// Bytes that each further TAP adds.
+pub fn memory_per_port(context: &Context) -> Result<Measured> {
+    let pid = daemon(context)?;
+    let before = memory(context)?.value;
+    let ports = (0..FURTHER_PORTS).map(|i| format!("f{i}")).collect::<Vec<_>>();
+    let program = context.bin.join("tramactl");
+    let socket = context.dir.join("control.sock");
+    let (program, socket) = (program.to_string_lossy(), socket.to_string_lossy());
+    let mut args = vec!["--no-save", "--socket", &socket];
+    for port in &ports {
+        args.extend(["--", "add-port", "bench", port, "--", "set", "Interface", port, "type=tap"]);
+    }
+    run(&program, &args)?;
+    pause(SETTLE)?;
+    Ok(Measured::of((bytes(pid)? - before) / FURTHER_PORTS as f64, Usage::default()))
+}
+
+/// Seconds until the daemon said that it is ready.
+pub fn ready(context: &Context) -> Result<Measured> {
+    let time = context.switch.ready_after.ok_or("this switch does not say when it is ready")?;
+    Ok(Measured::of(time.as_secs_f64(), Usage::default()))
+}
+
+fn daemon(context: &Context) -> Result<u32> {
+    context.switch.pids().first().copied().ok_or_else(|| "this switch has no process".into())
+}
+
+fn bytes(pid: u32) -> Result<f64> {
+    own_memory(pid).map(|n| n as f64).ok_or_else(|| format!("no /proc/{pid}/smaps_rollup"))
+}

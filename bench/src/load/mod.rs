@@ -1,0 +1,137 @@
+//! What the switches are given to do, and what is measured of it.
+//!
+//! To add one: a variant of [`Load`] with its line in [`Load::measure`], and scenarios that name it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::peers::{Program, Switch, TESTPMD};
+use crate::process::Result;
+use crate::usage::Usage;
+
+mod flood;
+mod footprint;
+mod guest;
+mod iperf;
+mod ping;
+mod testpmd;
+
+pub use flood::{COMMAND as BLAST_COMMAND, blast};
+
+/// A kind of work.
+#[derive(Clone, Copy, Debug)]
+pub enum Load {
+    /// testpmd's ports in pairs; frames of so many bytes circulate as known unicast both ways.
+    Circulate {
+        /// Bytes of a frame, without the checksum.
+        bytes: usize,
+    },
+    /// testpmd's flowgen: every frame is flooded and its source was elsewhere a burst ago.
+    FloodMove {
+        /// Bytes of a frame, without the checksum.
+        bytes: usize,
+    },
+    /// One TCP stream from each of the other hosts to the first one.
+    TcpFanIn,
+    /// One TCP stream from the first host to each of the other ones.
+    TcpFanOut,
+    /// Flood ping from the first host to the second.
+    Ping,
+    /// Broadcast datagrams from the first host; what arrives at all others is counted.
+    Broadcast,
+    /// One TCP stream from a virtual machine on the first port to the host on the second.
+    GuestTcp,
+    /// The processor that silent ports cost.
+    IdleCpu,
+    /// How often the switch wakes up for silent ports.
+    IdleWakeups,
+    /// The switch's memory.
+    Memory,
+    /// What each further port adds to it.
+    MemoryPerPort,
+    /// How long the switch takes to start.
+    Ready,
+}
+
+/// What a load finds where it runs.
+pub struct Context<'a> {
+    /// The running switch.
+    pub switch: &'a Switch,
+    /// The folder of `tramad` and `tramactl`.
+    pub bin: &'a Path,
+    /// The switch's folder.
+    pub dir: &'a Path,
+    /// The hugepages' mount; empty where there is none.
+    pub huge: &'a str,
+    /// How long to measure, in seconds.
+    pub seconds: u64,
+}
+
+/// What was measured in one round.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// The figure, in the base unit: frames, bits, seconds, bytes.
+    pub value: f64,
+    /// More that is worth keeping, by name with unit.
+    pub details: BTreeMap<String, f64>,
+    /// What it cost meanwhile.
+    pub usage: Usage,
+    /// What the generator would have reached with a switch that costs nothing, where the load
+    /// itself can tell.
+    pub ceiling: Option<f64>,
+}
+
+impl Measured {
+    /// A figure without more.
+    fn of(value: f64, usage: Usage) -> Self {
+        Self { value, usage, ..Self::default() }
+    }
+}
+
+const IPERF: Program = Program::new("iperf3", "iperf3");
+const PING: Program = Program::new("ping", "iputils-ping");
+const QEMU: Program = Program::new("qemu-system-x86_64", "qemu-system-x86");
+
+impl Load {
+    /// The programs it needs.
+    pub fn programs(self) -> &'static [Program] {
+        match self {
+            Self::Circulate { .. } | Self::FloodMove { .. } => &[TESTPMD],
+            Self::TcpFanIn | Self::TcpFanOut => &[IPERF],
+            Self::GuestTcp => &[IPERF, QEMU],
+            Self::Ping => &[PING],
+            _ => &[],
+        }
+    }
+
+    /// Whether it needs hugepages.
+    pub fn hugepages(self) -> bool {
+        matches!(self, Self::Circulate { .. } | Self::FloodMove { .. })
+    }
+
+    /// Fetches what it needs from the network, which is out of reach while it is measured. What
+    /// fails here fails again, and is told, there.
+    pub fn prepare(self) {
+        if matches!(self, Self::GuestTcp) {
+            let _ = std::panic::catch_unwind(guest::fetch_image);
+        }
+    }
+
+    /// Does the work once.
+    pub fn measure(self, context: &Context) -> Result<Measured> {
+        match self {
+            Self::Circulate { bytes } => testpmd::circulate(context, bytes),
+            Self::FloodMove { bytes } => testpmd::flood_and_move(context, bytes),
+            Self::TcpFanIn => iperf::fan_in(context),
+            Self::TcpFanOut => iperf::fan_out(context),
+            Self::Ping => ping::flood(context),
+            Self::Broadcast => flood::broadcast(context),
+            Self::GuestTcp => guest::tcp(context),
+            Self::IdleCpu => footprint::idle_cpu(context),
+            Self::IdleWakeups => footprint::idle_wakeups(context),
+            Self::Memory => footprint::memory(context),
+            Self::MemoryPerPort => footprint::memory_per_port(context),
+            Self::Ready => footprint::ready(context),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! DPDK's testpmd with virtio-user ports: a generator that nobody here wrote.
+
+use std::time::Duration;
+
+use super::{Context, Measured};
+use crate::peers::{End, LOAD_CORE, SWITCH_CORE};
+use crate::process::{Process, Result, pause, unpinned};
+use crate::usage::Window;
+
+const START: Duration = Duration::from_secs(30);
+/// How often the circulation is started anew if a first frame was lost while the ports connected.
+const ATTEMPTS: usize = 8;
+/// Room for a frame of 9000 bytes and DPDK's own; the default holds 2048.
+const JUMBO_BUFFER: &str = "--mbuf-size=9728";
+
+/// Twelve bursts each way circulate between each pair of ports as known unicast (`mac` mode: each
+/// port sends to the other's address). The figure is frames a second, all ports together.
+pub fn circulate(context: &Context, bytes: usize) -> Result<Measured> {
+    let mut testpmd = start(context, "mac", bytes)?;
+    for _ in 0..ATTEMPTS {
+        testpmd.say("start tx_first 12")?;
+        if all_receive(context, &mut testpmd)? {
+            return measure(context, testpmd);
+        }
+        testpmd.say("stop")?;
+    }
+    Err("no frames came through in both directions".into())
+}
+
+/// Every port sends what no port has asked for, from addresses that another port had a burst ago:
+/// all is flooded, every source moves. The figure is frames a second that arrive.
+pub fn flood_and_move(context: &Context, bytes: usize) -> Result<Measured> {
+    let mut testpmd = start(context, "flowgen", bytes)?;
+    testpmd.say("start")?;
+    for _ in 0..ATTEMPTS {
+        if all_receive(context, &mut testpmd)? {
+            return measure(context, testpmd);
+        }
+    }
+    Err("no frames came through to every port".into())
+}
+
+fn start(context: &Context, mode: &str, bytes: usize) -> Result<Process> {
+    // Its output is a pipe here, which it would otherwise fill before it writes.
+    let mut command = unpinned("stdbuf");
+    command.args(["-oL", "dpdk-testpmd", "-l", &format!("{SWITCH_CORE},{LOAD_CORE}")]);
+    command.args(["--main-lcore", &SWITCH_CORE.to_string(), "--no-pci", "--single-file-segments"]);
+    command.args(["-m", "512", "--huge-dir", context.huge, "--file-prefix", "bench-load"]);
+    let mut ports = 0;
+    for end in &context.switch.ends {
+        let End::Vhost { socket, frontend_listens } = end else {
+            return Err("testpmd joins vhost-user ports only".into());
+        };
+        command.arg(format!(
+            "--vdev=net_virtio_user{ports},mac={},path={},queue_size=1024,server={}",
+            mac(ports),
+            socket.display(),
+            u8::from(*frontend_listens)
+        ));
+        ports += 1;
+    }
+    command.args(["--", "-i", &format!("--forward-mode={mode}"), "--nb-cores=1", "--no-mlockall"]);
+    command.args(["--txd=1024", "--rxd=1024"]);
+    // Enough for each port's two full rings and what circulates. With its default pool of some
+    // 155,000 buffers the generator falls, in some runs, into walking all of them: each frame is
+    // then cold memory at both ends, and 5 to 6 Mpps is what the generator can do.
+    command.args([&format!("--total-num-mbufs={}", 3072 * ports), "--mbcache=512"]);
+    if bytes > 2000 {
+        command.arg(JUMBO_BUFFER);
+    }
+    for port in 0..ports {
+        command.arg(format!("--eth-peer={port},{}", mac(port ^ 1)));
+    }
+    let mut testpmd = Process::spawn("dpdk-testpmd (generator)", command)?;
+    testpmd.wait_for("Checking link statuses", START)?;
+    testpmd.say(&format!("set txpkts {bytes}"))?;
+    Ok(testpmd)
+}
+
+fn mac(port: usize) -> String {
+    format!("52:54:00:00:00:{:02x}", port + 1)
+}
+
+fn all_receive(context: &Context, testpmd: &mut Process) -> Result<bool> {
+    rates(context, testpmd)?;
+    pause(Duration::from_millis(700))?;
+    Ok(rates(context, testpmd)?.iter().all(|&rate| rate > 0.0))
+}
+
+fn measure(context: &Context, mut testpmd: Process) -> Result<Measured> {
+    let pids = context.switch.pids();
+    rates(context, &mut testpmd)?;
+    let window = Window::open(&pids);
+    pause(Duration::from_secs(context.seconds))?;
+    let usage = window.close();
+    let rate = rates(context, &mut testpmd)?;
+    testpmd.say("quit")?;
+    Ok(Measured::of(rate.iter().sum(), usage))
+}
+
+/// What each port received a second since this was last asked.
+fn rates(context: &Context, testpmd: &mut Process) -> Result<Vec<f64>> {
+    testpmd.say("show port stats all")?;
+    let mut rate = || {
+        let line = testpmd.wait_for("Rx-pps:", Duration::from_secs(5))?;
+        let value = line.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+        value.ok_or_else(|| format!("testpmd's statistics changed their form: {line}"))
+    };
+    context.switch.ends.iter().map(|_| rate()).collect()
+}

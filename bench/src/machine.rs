@@ -1,0 +1,68 @@
+//! The machine of a run, and what was installed on it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::peers::Program;
+use crate::process::run;
+
+/// What a reader of figures has to know of the machine.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Machine {
+    /// The processor's name for itself.
+    pub cpu: String,
+    /// How many cores there are.
+    pub cores: usize,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Whether the processor says that there is a hypervisor.
+    pub virtual_machine: bool,
+    /// Versions of trama and of the programs that took part, by name.
+    pub versions: BTreeMap<String, String>,
+}
+
+impl Machine {
+    /// This machine, with the versions of `tramad` in `bin` and of `programs`.
+    pub fn here<'a>(bin: &Path, programs: impl Iterator<Item = &'a Program>) -> Self {
+        let cpu = read("/proc/cpuinfo");
+        let field = |name: &str| cpu.lines().find(|line| line.starts_with(name));
+        let value = |line: &str| line.split(':').nth(1).unwrap_or("").trim().to_owned();
+        let memory = read("/proc/meminfo");
+        let mut versions: BTreeMap<String, String> = programs
+            .filter_map(|program| Some((program.name.to_owned(), version(program)?)))
+            .collect();
+        let tramad = run(&bin.join("tramad").to_string_lossy(), &["--version"]);
+        versions.extend(tramad.map(|text| ("tramad".to_owned(), text.trim().to_owned())));
+        Self {
+            cpu: field("model name").map(value).unwrap_or_default(),
+            cores: cores(),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            memory_mib: memory
+                .split_whitespace()
+                .nth(1)
+                .and_then(|word| word.parse::<u64>().ok())
+                .map_or(0, |kib| kib / 1024),
+            virtual_machine: field("flags").is_some_and(|line| line.contains(" hypervisor")),
+            versions,
+        }
+    }
+}
+
+/// The version of a program's package: not every program tells its own.
+fn version(program: &Program) -> Option<String> {
+    run("dpkg-query", &["-W", "-f", "${Version}", program.package]).ok()
+}
+
+/// How many cores the machine has, whatever this program is pinned to.
+pub fn cores() -> usize {
+    let is_core = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
+    read("/proc/stat").lines().filter(is_core).count()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}

@@ -1,0 +1,43 @@
+//! DPDK's own forwarder, which looks nothing up: what moving a frame between vhost devices costs there.
+
+use super::{End, LOAD_CORE, Peer, Port, Program, START, SWITCH_CORE, Setup, Switch};
+use crate::process::{Process, Result, unpinned};
+
+/// testpmd, of which the generator is another instance.
+pub const TESTPMD: Program = Program::new("dpdk-testpmd", "dpdk-dev");
+
+/// See the module.
+pub const DPDK_IO: Peer = Peer {
+    name: "dpdk-io",
+    about: "DPDK testpmd, io forwarding between pairs of vhost devices: no look-up",
+    programs: &[TESTPMD],
+    hugepages: true,
+    start,
+};
+
+fn start(setup: &Setup) -> Result<Switch> {
+    if !setup.all(Port::Vhost) || setup.ports.len() % 2 == 1 {
+        return setup.refuse(&DPDK_IO);
+    }
+    // Its output is a pipe here, which it would otherwise fill before it writes.
+    let mut command = unpinned("stdbuf");
+    command.args(["-oL", "dpdk-testpmd", "-l", &format!("{SWITCH_CORE},{LOAD_CORE}")]);
+    command.args(["--main-lcore", &LOAD_CORE.to_string(), "--no-pci", "-m", "512"]);
+    command.args(["--huge-dir", setup.huge, "--file-prefix", "bench-io"]);
+    let mut ends = Vec::new();
+    for number in 0..setup.ports.len() {
+        let socket = setup.socket(number);
+        command.arg(format!("--vdev=net_vhost{number},iface={}", socket.display()));
+        ends.push(End::Vhost { socket, frontend_listens: false });
+    }
+    command.args(["--", "-i", "--forward-mode=io", "--nb-cores=1", "--no-mlockall"]);
+    command.args(["--txd=1024", "--rxd=1024"]);
+    if setup.mtu > 1500 {
+        // In whole buffers: with a chain of them for a frame it would be slower.
+        command.args(["--mbuf-size=9728", "--total-num-mbufs=24576"]);
+    }
+    let mut forwarder = Process::spawn("dpdk-testpmd (io)", command)?;
+    forwarder.wait_for("Checking link statuses", START)?;
+    forwarder.say("start")?;
+    Ok(Switch::of(vec![forwarder], ends))
+}

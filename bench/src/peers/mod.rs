@@ -1,0 +1,198 @@
+//! The switches that are compared, each started alone on the switch core. All of them end with the
+//! [`Switch`] that stands for them.
+//!
+//! To add one: a function from [`Setup`] to [`Switch`], a [`Peer`] that names it, a line in [`ALL`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::host::{Link, Namespace};
+use crate::process::{Process, Result};
+
+mod bridge;
+mod direct;
+mod dpdk;
+mod ovs;
+mod trama;
+mod vde;
+pub mod virtio_queue;
+
+pub use bridge::LINUX_BRIDGE;
+pub use direct::DIRECT;
+pub use dpdk::{DPDK_IO, TESTPMD};
+pub use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
+pub use trama::TRAMA;
+pub use vde::VDE;
+pub use virtio_queue::VIRTIO_QUEUE;
+
+/// The core that the switch has for itself.
+pub const SWITCH_CORE: usize = 0;
+/// The core of generator and sink, and of the benchmark itself.
+pub const LOAD_CORE: usize = 1;
+
+/// How long a peer may take to be ready.
+const START: Duration = Duration::from_secs(30);
+
+/// Every peer that the command line knows.
+pub const ALL: [&Peer; 9] = [
+    &TRAMA,
+    &OVS_DPDK,
+    &OVS_USERSPACE,
+    &OVS_USERSPACE_TSO,
+    &DPDK_IO,
+    &VIRTIO_QUEUE,
+    &VDE,
+    &LINUX_BRIDGE,
+    &DIRECT,
+];
+
+/// A kind of switch.
+pub struct Peer {
+    /// What it is called on the command line and in reports.
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// The programs it consists of.
+    pub programs: &'static [Program],
+    /// Whether it needs hugepages.
+    pub hugepages: bool,
+    /// Starts one.
+    pub start: fn(&Setup) -> Result<Switch>,
+}
+
+/// A program that something here needs.
+pub struct Program {
+    /// Its name, or its path.
+    pub name: &'static str,
+    /// The distribution's package that holds it.
+    pub package: &'static str,
+}
+
+impl Program {
+    /// A program, by its name or path, and its package.
+    pub const fn new(name: &'static str, package: &'static str) -> Self {
+        Self { name, package }
+    }
+
+    /// Whether it is on this machine.
+    pub fn is_installed(&self) -> bool {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        // An absolute name replaces the folder that it is joined to.
+        std::env::split_paths(&path).any(|folder| folder.join(self.name).exists())
+    }
+}
+
+/// What plugs into a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// A vhost-user frontend.
+    Vhost,
+    /// A host in a namespace of its own.
+    Host,
+    /// A device in the benchmark's own namespace, which other programs join.
+    Tap,
+}
+
+/// What trama is asked for beside its ports. Other peers have none of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Twist {
+    /// The first port is an access port of a VLAN and the others are trunks.
+    pub vlan: bool,
+    /// So many more ports where nothing ever moves.
+    pub silent_ports: usize,
+    /// Whether workers poll for ever and never sleep.
+    pub polls: bool,
+}
+
+/// What a peer is to be started with.
+pub struct Setup<'a> {
+    /// The folder of `tramad`.
+    pub bin: &'a Path,
+    /// A folder for sockets and the like.
+    pub dir: &'a Path,
+    /// The hugepages' mount; empty where there is none.
+    pub huge: &'a str,
+    /// The ports it has to have.
+    pub ports: &'a [Port],
+    /// The largest layer-3 packet.
+    pub mtu: u32,
+    /// What trama is asked for beside.
+    pub twist: Twist,
+}
+
+impl Setup<'_> {
+    /// The socket of port `number`.
+    pub fn socket(&self, number: usize) -> PathBuf {
+        self.dir.join(format!("v{number}.sock"))
+    }
+
+    /// The error of a peer that knows no port of this kind.
+    fn refuse<T>(&self, peer: &Peer) -> Result<T> {
+        Err(format!("{} cannot join ports of the kinds {:?}", peer.name, self.ports))
+    }
+
+    /// Whether all ports are of one kind.
+    fn all(&self, kind: Port) -> bool {
+        self.ports.iter().all(|&port| port == kind)
+    }
+}
+
+/// The far end of a port.
+pub enum End {
+    /// A vhost-user socket.
+    Vhost {
+        /// Its path.
+        socket: PathBuf,
+        /// Whether the frontend has to listen on it.
+        frontend_listens: bool,
+    },
+    /// A host that has its address.
+    Host(Namespace),
+    /// The name of a device in the benchmark's namespace.
+    Tap(String),
+}
+
+/// A running switch. Its processes end before its devices and namespaces go.
+pub struct Switch {
+    /// Its own processes; the processor time of these is its cost.
+    pub running: Vec<Process>,
+    /// One end for each port that was asked for.
+    pub ends: Vec<End>,
+    /// From its start until it said that it is ready, where it says so.
+    pub ready_after: Option<Duration>,
+    /// Devices of the benchmark's namespace that go with it.
+    _links: Vec<Link>,
+}
+
+impl Switch {
+    /// A switch that runs as these processes.
+    fn of(running: Vec<Process>, ends: Vec<End>) -> Self {
+        Self { running, ends, ready_after: None, _links: Vec::new() }
+    }
+
+    /// The hosts among its ends.
+    pub fn hosts(&self) -> Vec<&Namespace> {
+        let ends = self.ends.iter();
+        ends.filter_map(|end| if let End::Host(host) = end { Some(host) } else { None }).collect()
+    }
+
+    /// The process ids.
+    pub fn pids(&self) -> Vec<u32> {
+        self.running.iter().map(Process::id).collect()
+    }
+}
+
+/// A host for every port, each with a device that `plug(number, host)` has put in, by its name.
+fn hosts_with(
+    setup: &Setup,
+    mut plug: impl FnMut(usize, &Namespace) -> Result<String>,
+) -> Result<Vec<End>> {
+    let mut ends = Vec::new();
+    for number in 0..setup.ports.len() {
+        let host = Namespace::new(number)?;
+        let device = plug(number, &host)?;
+        host.configure(&device, &format!("{}/24", Namespace::address(number)), setup.mtu)?;
+        ends.push(End::Host(host));
+    }
+    Ok(ends)
+}

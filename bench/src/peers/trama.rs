@@ -1,0 +1,75 @@
+//! trama: `tramad` with any mixture of ports in one network.
+
+use std::fmt::Write;
+use std::fs;
+use std::time::Instant;
+
+use super::{End, Peer, Port, START, SWITCH_CORE, Setup, Switch};
+use crate::host::Namespace;
+use crate::process::{Process, Result, pinned};
+
+/// See the module.
+pub const TRAMA: Peer =
+    Peer { name: "trama", about: "tramad, one worker", programs: &[], hugepages: false, start };
+
+/// The VLAN of [`super::Twist::vlan`].
+pub const VLAN: u16 = 10;
+
+fn start(setup: &Setup) -> Result<Switch> {
+    let dir = setup.dir.display();
+    let spin = if setup.twist.polls { "spin = \"always\"\n" } else { "" };
+    let mut config = format!(
+        "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n{spin}\n\
+         [[network]]\nname = \"bench\"\nmode = \"internal\"\nmtu = {}\n",
+        setup.mtu
+    );
+    let mut ends = Vec::new();
+    for (number, &port) in setup.ports.iter().enumerate() {
+        ends.push(add_port(&mut config, setup, number, port)?);
+    }
+    for number in 0..setup.twist.silent_ports {
+        let _ = write!(
+            config,
+            "\n[[port]]\nname = \"silent{number}\"\nnetwork = \"bench\"\ntype = \"tap\"\n"
+        );
+    }
+    let path = setup.dir.join("trama.toml");
+    fs::write(&path, config).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut command = pinned(SWITCH_CORE, setup.bin.join("tramad"));
+    command.arg("--config").arg(&path);
+    let begin = Instant::now();
+    let mut daemon = Process::spawn("tramad", command)?;
+    daemon.wait_for("ready", START)?;
+    let ready_after = Some(begin.elapsed());
+    Ok(Switch { ready_after, ..Switch::of(vec![daemon], ends) })
+}
+
+fn add_port(config: &mut String, setup: &Setup, number: usize, port: Port) -> Result<End> {
+    let _ = write!(config, "\n[[port]]\nname = \"p{number}\"\nnetwork = \"bench\"\n");
+    if setup.twist.vlan {
+        let rule = if number == 0 { format!("tag = {VLAN}") } else { format!("trunks = [{VLAN}]") };
+        let _ = writeln!(config, "{rule}");
+    }
+    let (rest, end) = match port {
+        Port::Vhost => {
+            let socket = setup.socket(number);
+            let rest = format!("type = \"vhost-user\"\npath = \"{}\"\n", socket.display());
+            (rest, End::Vhost { socket, frontend_listens: false })
+        }
+        Port::Host => {
+            let host = Namespace::new(number)?;
+            let rest = format!(
+                "type = \"tap\"\nifname = \"eth0\"\nnetns = \"{}\"\naddress = \"{}/24\"\n",
+                host.0,
+                Namespace::address(number)
+            );
+            (rest, End::Host(host))
+        }
+        Port::Tap => {
+            let name = format!("tap{number}");
+            (format!("type = \"tap\"\nifname = \"{name}\"\n"), End::Tap(name))
+        }
+    };
+    config.push_str(&rest);
+    Ok(end)
+}

@@ -1,0 +1,33 @@
+//! VDE's switch with a TAP for each host.
+
+use super::{Peer, Port, Program, START, SWITCH_CORE, Setup, Switch, hosts_with};
+use crate::process::{Process, Result, pinned, run, wait_until};
+
+/// See the module.
+pub const VDE: Peer = Peer {
+    name: "vde",
+    about: "vde_switch with TAPs",
+    programs: &[Program::new("vde_switch", "vde2")],
+    hugepages: false,
+    start,
+};
+
+fn start(setup: &Setup) -> Result<Switch> {
+    if !setup.all(Port::Host) {
+        return setup.refuse(&VDE);
+    }
+    let mut command = pinned(SWITCH_CORE, "vde_switch");
+    command.arg("--sock").arg(setup.dir.join("vde"));
+    for number in 0..setup.ports.len() {
+        command.args(["--tap", &format!("tap{number}")]);
+    }
+    let switch = Process::spawn("vde_switch", command)?;
+    let ends = hosts_with(setup, |number, host| {
+        let tap = format!("tap{number}");
+        let is_there = || run("ip", &["link", "show", &tap]).is_ok();
+        wait_until(&format!("vde_switch made {tap}"), START, is_there)?;
+        host.adopt(&tap)?;
+        Ok(tap)
+    })?;
+    Ok(Switch::of(vec![switch], ends))
+}

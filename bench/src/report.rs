@@ -1,0 +1,475 @@
+//! The report: what is written as JSON, and the table that people see.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Machine;
+use crate::process::Result;
+use crate::scenario::Better;
+use crate::stats::{Estimate, estimate, median};
+
+/// A change that older programs would misread counts this up.
+const FORMAT: u32 = 1;
+/// A figure that is within this share of the generator's ceiling measures the generator.
+const BOUND: f64 = 0.2;
+/// A switch that waited longer for its core was disturbed by other work on the machine.
+const DISTURBED: f64 = 0.05;
+/// A round in which a larger share of a core was stolen is no pair for a ratio.
+pub const STEAL_LIMIT: f64 = 0.02;
+
+/// Everything one run found out.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of this form.
+    pub format: u32,
+    /// When the run began.
+    pub date: String,
+    /// Where it ran.
+    pub machine: Machine,
+    /// How it measured.
+    pub method: Method,
+    /// What was asked for and could not be done, as sentences.
+    pub problems: Vec<String>,
+    /// What was measured.
+    pub scenarios: Vec<ScenarioReport>,
+}
+
+/// The parameters of a run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Method {
+    /// How often each entrant was measured, in turn with the others.
+    pub rounds: u16,
+    /// Seconds of each measurement.
+    pub seconds: u64,
+    /// The switch's core.
+    pub switch_core: usize,
+    /// The core of generator and sink.
+    pub load_core: usize,
+    /// Rounds with a larger share of stolen time are left out of ratios.
+    pub steal_limit: f64,
+    /// Figures within this share of the ceiling are the generator's.
+    pub bound: f64,
+}
+
+impl Method {
+    /// The parameters of a run of this program.
+    pub fn new(rounds: u16, seconds: u64, switch_core: usize, load_core: usize) -> Self {
+        Self { rounds, seconds, switch_core, load_core, steal_limit: STEAL_LIMIT, bound: BOUND }
+    }
+}
+
+/// One scenario's figures.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ScenarioReport {
+    /// Its name on the command line.
+    pub name: String,
+    /// What it is.
+    pub title: String,
+    /// The unit of all its values.
+    pub unit: String,
+    /// Which values are the better ones.
+    pub better: Better,
+    /// What the first row's median has to reach.
+    pub target: Option<f64>,
+    /// The generator without a switch, where that can be measured.
+    pub ceiling: Option<Row>,
+    /// Ours first.
+    pub rows: Vec<Row>,
+}
+
+/// One entrant's figures.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Row {
+    /// Its name.
+    pub peer: String,
+    /// One entry a round; none where the measurement failed.
+    pub rounds: Vec<Option<Sample>>,
+    /// Why measurements failed, each sentence once.
+    pub errors: Vec<String>,
+    /// The median with its interval.
+    pub value: Option<Estimate>,
+    /// Median of the nanoseconds of the switch's processes for each frame.
+    pub cpu_nanos_per_frame: Option<f64>,
+    /// Median of the cores that the switch's processes kept busy.
+    pub cpu_cores: Option<f64>,
+    /// Median of the share of time that they waited for one.
+    pub cpu_waited: Option<f64>,
+    /// Whether the figure is the generator's and so not this switch's.
+    pub generator_bound: bool,
+    /// The first row's figure divided by this one's.
+    pub ratio: Option<Ratio>,
+}
+
+/// One measurement.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Sample {
+    /// In the scenario's unit.
+    pub value: f64,
+    /// More figures, by name with unit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, f64>,
+    /// Cores that the switch's processes kept busy.
+    pub cpu_cores: Option<f64>,
+    /// The same for each frame, in nanoseconds.
+    pub cpu_nanos_per_frame: Option<f64>,
+    /// The share of time that the switch's processes waited for a core.
+    pub cpu_waited: Option<f64>,
+    /// The largest share of stolen time of any core.
+    pub steal: f64,
+    /// What the generator could have done in this round, in the scenario's unit.
+    pub ceiling: Option<f64>,
+}
+
+/// The first entrant beside another one.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ratio {
+    /// The median of the rounds' ratios with its interval.
+    #[serde(flatten)]
+    pub estimate: Estimate,
+    /// How many rounds it is made of.
+    pub pairs: usize,
+    /// How many rounds were left out because time was stolen.
+    pub discarded: usize,
+    /// What the ratio is known for.
+    pub says: Says,
+    /// What it has to reach.
+    pub target: Option<f64>,
+}
+
+/// What a ratio says, given that figures may be the generator's and not the switch's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Says {
+    /// Both figures are their switches' own.
+    Exactly,
+    /// Ours is the generator's: we are at least that good.
+    AtLeastAsGood,
+    /// The other's is the generator's: we are at most that good.
+    AtMostAsGood,
+    /// Both are the generator's.
+    Nothing,
+}
+
+impl Report {
+    /// A report without scenarios.
+    pub fn new(date: String, machine: Machine, method: Method) -> Self {
+        Self { format: FORMAT, date, machine, method, problems: Vec::new(), scenarios: Vec::new() }
+    }
+
+    /// Reads a report from a file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let at = |e: String| format!("{}: {e}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|e| at(e.to_string()))?;
+        let report: Self = serde_json::from_str(&text)
+            .map_err(|e| at(format!("not a report of this program: {e}")))?;
+        if report.format != FORMAT {
+            let told = format!("format {}, this program reads {FORMAT}", report.format);
+            return Err(at(told + "; measure again"));
+        }
+        Ok(report)
+    }
+
+    /// Writes it to a file.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let at = |e: String| format!("{}: {e}", path.display());
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|e| at(e.to_string()))?;
+        }
+        let text = serde_json::to_string_pretty(self).map_err(|e| at(e.to_string()))?;
+        std::fs::write(path, text + "\n").map_err(|e| at(e.to_string()))
+    }
+
+    /// Whether all that was asked for was measured.
+    pub fn is_complete(&self) -> bool {
+        let rows = self.scenarios.iter().flat_map(|s| s.rows.iter().chain(&s.ceiling));
+        self.problems.is_empty() && rows.into_iter().all(|row| row.errors.is_empty())
+    }
+}
+
+impl ScenarioReport {
+    /// Fills in what follows from the samples: medians, ratios, what is the generator's.
+    pub fn conclude(&mut self, targets: &[Option<f64>]) {
+        if let Some(ceiling) = &mut self.ceiling {
+            ceiling.conclude(None);
+        }
+        let ceiling = self.ceiling.as_ref().and_then(|row| row.value).map(|value| value.median);
+        for row in &mut self.rows {
+            row.conclude(ceiling.map(|limit| (limit, self.better)));
+            row.generator_bound |= row.is_bound_by_its_own_ceiling(self.better);
+        }
+        let Some((first, others)) = self.rows.split_first_mut() else { return };
+        for (row, &target) in others.iter_mut().zip(targets) {
+            row.ratio = ratio(first, row, target);
+        }
+    }
+}
+
+impl Row {
+    /// A row without samples.
+    pub fn new(peer: &str) -> Self {
+        Self { peer: peer.to_owned(), ..Self::default() }
+    }
+
+    /// Adds a round.
+    pub fn push(&mut self, sample: Result<Sample>) {
+        match sample {
+            Ok(sample) => self.rounds.push(Some(sample)),
+            Err(error) => {
+                self.rounds.push(None);
+                if !self.errors.contains(&error) {
+                    self.errors.push(error);
+                }
+            }
+        }
+    }
+
+    fn samples(&self) -> impl Iterator<Item = &Sample> {
+        self.rounds.iter().flatten()
+    }
+
+    fn conclude(&mut self, ceiling: Option<(f64, Better)>) {
+        let all = |pick: fn(&Sample) -> Option<f64>| self.samples().filter_map(pick).collect();
+        let values: Vec<f64> = all(|s| Some(s.value));
+        let cores: Vec<f64> = all(|s| s.cpu_cores);
+        let waited: Vec<f64> = all(|s| s.cpu_waited);
+        let nanos: Vec<f64> = all(|s| s.cpu_nanos_per_frame);
+        self.value = estimate(&values);
+        self.cpu_cores = median(&cores);
+        self.cpu_waited = median(&waited);
+        self.cpu_nanos_per_frame = median(&nanos);
+        self.generator_bound = match (self.value, ceiling) {
+            (Some(value), Some((limit, better))) => is_bound(value.median, limit, better),
+            _ => false,
+        };
+    }
+
+    fn is_bound_by_its_own_ceiling(&self, better: Better) -> bool {
+        let bound = |s: &Sample| s.ceiling.is_some_and(|limit| is_bound(s.value, limit, better));
+        let all = self.samples().count();
+        all > 0 && self.samples().filter(|s| bound(s)).count() * 2 > all
+    }
+}
+
+/// Whether a value is so close to what the generator can do that it says nothing of the switch.
+fn is_bound(value: f64, ceiling: f64, better: Better) -> bool {
+    match better {
+        Better::Higher => value >= ceiling * (1.0 - BOUND),
+        Better::Lower => value <= ceiling / (1.0 - BOUND),
+    }
+}
+
+fn ratio(ours: &Row, theirs: &Row, target: Option<f64>) -> Option<Ratio> {
+    let pairs: Vec<(&Sample, &Sample)> = ours
+        .rounds
+        .iter()
+        .zip(&theirs.rounds)
+        .filter_map(|(a, b)| Some((a.as_ref()?, b.as_ref()?)))
+        .filter(|(_, b)| b.value > 0.0)
+        .collect();
+    let quiet = |(a, b): &&(&Sample, &Sample)| a.steal.max(b.steal) <= STEAL_LIMIT;
+    let kept: Vec<f64> = pairs.iter().filter(quiet).map(|(a, b)| a.value / b.value).collect();
+    let says = match (ours.generator_bound, theirs.generator_bound) {
+        (false, false) => Says::Exactly,
+        (true, false) => Says::AtLeastAsGood,
+        (false, true) => Says::AtMostAsGood,
+        (true, true) => Says::Nothing,
+    };
+    let discarded = pairs.len() - kept.len();
+    Some(Ratio { estimate: estimate(&kept)?, pairs: kept.len(), discarded, says, target })
+}
+
+/// The report as a table for people.
+pub fn table(report: &Report) -> String {
+    let mut text = String::new();
+    for scenario in &report.scenarios {
+        table_of(scenario, &mut text);
+    }
+    for problem in &report.problems {
+        let _ = writeln!(text, "\nnot measured: {problem}");
+    }
+    text
+}
+
+fn table_of(scenario: &ScenarioReport, text: &mut String) {
+    let (name, title, unit) = (&scenario.name, &scenario.title, &scenario.unit);
+    let _ = writeln!(text, "\n{name}: {title} ({unit})");
+    let first = scenario.rows.first().map_or("", |row| &row.peer);
+    for row in &scenario.rows {
+        let figure = row.value.map_or("-".into(), |value| number(value.median));
+        let cost = match (row.cpu_nanos_per_frame, row.cpu_cores) {
+            (Some(nanos), _) => format!("{nanos:.0} ns/frame"),
+            (None, Some(cores)) => format!("{:.0} % core", cores * 100.0),
+            _ => String::new(),
+        };
+        let ratio = row.ratio.as_ref().map(|r| sentence(first, row, r, scenario.better));
+        let mut notes: Vec<String> = ratio.into_iter().collect();
+        if row.generator_bound {
+            notes.push("generator-bound: no figure of the switch".into());
+        }
+        if let Some(share) = row.cpu_waited.filter(|&share| share > DISTURBED) {
+            notes.push(format!("waited {:.0} % of the time for its core", share * 100.0));
+        }
+        if let (Some(target), Some(value), true) = (scenario.target, row.value, row.peer == first) {
+            notes.push(verdict(value.median, target, scenario.better));
+        }
+        let line = format!("  {:<18} {figure:>9}  {cost:>13}  {}", row.peer, notes.join("; "));
+        let _ = writeln!(text, "{}", line.trim_end());
+        for error in &row.errors {
+            let _ = writeln!(text, "    could not be measured: {error}");
+        }
+    }
+    if let Some(row) = &scenario.ceiling {
+        let figure = row.value.map_or("-".into(), |value| number(value.median));
+        let _ = writeln!(text, "  {:<18} {figure:>9}  the generator's ceiling", row.peer);
+        for error in &row.errors {
+            let _ = writeln!(text, "    could not be measured: {error}");
+        }
+    }
+}
+
+fn sentence(first: &str, row: &Row, ratio: &Ratio, better: Better) -> String {
+    if ratio.says == Says::Nothing {
+        return format!("{first}/{}: both are the generator's, no ratio", row.peer);
+    }
+    let at_least = (ratio.says == Says::AtLeastAsGood) == (better == Better::Higher);
+    let sign = match ratio.says {
+        Says::Exactly => "",
+        _ if at_least => ">= ",
+        _ => "<= ",
+    };
+    let Estimate { median, low, high, confidence } = ratio.estimate;
+    let mut text = format!(
+        "{first}/{}: {sign}{median:.2} ({low:.2} to {high:.2}, {:.0} %)",
+        row.peer,
+        confidence * 100.0
+    );
+    if ratio.discarded > 0 {
+        let _ = write!(text, ", {} rounds with stolen time left out", ratio.discarded);
+    }
+    if let Some(target) = ratio.target {
+        let _ = write!(text, ", {}", verdict(median, target, better));
+    }
+    text
+}
+
+fn verdict(value: f64, target: f64, better: Better) -> String {
+    let (word, reached) = match better {
+        Better::Higher => ("at least", value >= target),
+        Better::Lower => ("at most", value <= target),
+    };
+    format!("{word} {target} wanted: {}", if reached { "reached" } else { "MISSED" })
+}
+
+/// Three significant digits or so.
+fn number(value: f64) -> String {
+    match value.abs() {
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        v if v >= 0.1 || v == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    fn row(peer: &str, values: &[f64]) -> Row {
+        let mut row = Row::new(peer);
+        values.iter().for_each(|&value| row.push(Ok(Sample { value, ..Sample::default() })));
+        row
+    }
+
+    /// A report with one scenario of two rows, ours first.
+    pub fn report(better: Better, ours: &[f64], theirs: &[f64]) -> Report {
+        let method = Method::new(ours.len() as u16, 1, 0, 1);
+        let mut report = Report::new("2026-01-01T00:00:00Z".into(), Machine::default(), method);
+        let mut scenario = ScenarioReport {
+            name: "s".into(),
+            title: "a scenario".into(),
+            unit: "Mpps".into(),
+            better,
+            target: None,
+            ceiling: None,
+            rows: vec![row("trama", ours), row("other", theirs)],
+        };
+        scenario.conclude(&[Some(1.5)]);
+        report.scenarios.push(scenario);
+        report
+    }
+
+    #[test]
+    fn ratios_pair_rounds_skip_failed_ones_and_discard_stolen_ones() {
+        let mut report = report(Better::Higher, &[2.0, 9.0, 4.0, 8.0], &[1.0, 3.0, 1.0, 0.0]);
+        let scenario = &mut report.scenarios[0];
+        scenario.rows[0].rounds[1] = None;
+        scenario.rows[1].rounds[2].as_mut().unwrap().steal = 0.5;
+        scenario.conclude(&[None]);
+        let ratio = scenario.rows[1].ratio.as_ref().unwrap();
+        assert_eq!((ratio.estimate.median, ratio.pairs, ratio.discarded), (2.0, 1, 1));
+    }
+
+    #[test]
+    fn a_figure_near_the_ceiling_is_the_generators() {
+        let mut report = report(Better::Higher, &[8.5, 8.5, 8.5], &[7.5, 7.5, 7.5]);
+        let scenario = &mut report.scenarios[0];
+        scenario.ceiling = Some(row("direct", &[10.0, 10.0, 10.0]));
+        scenario.conclude(&[None]);
+        assert!(scenario.rows[0].generator_bound && !scenario.rows[1].generator_bound);
+        assert_eq!(scenario.rows[1].ratio.as_ref().unwrap().says, Says::AtLeastAsGood);
+        let text = table(&report);
+        assert!(text.contains("generator-bound") && text.contains(">= 1.13"), "{text}");
+    }
+
+    #[test]
+    fn a_time_near_the_floor_is_the_generators_too() {
+        assert!(is_bound(11.0, 10.0, Better::Lower));
+        assert!(!is_bound(13.0, 10.0, Better::Lower));
+        assert!(!is_bound(7.9, 10.0, Better::Higher));
+    }
+
+    #[test]
+    fn a_load_that_knows_its_ceiling_is_believed() {
+        let mut report = report(Better::Higher, &[8.5, 8.5, 1.0], &[1.0, 1.0, 1.0]);
+        let scenario = &mut report.scenarios[0];
+        for sample in scenario.rows[0].rounds.iter_mut().flatten() {
+            sample.ceiling = Some(9.0);
+        }
+        scenario.conclude(&[None]);
+        assert!(scenario.rows[0].generator_bound, "two of three rounds were bound");
+    }
+
+    #[test]
+    fn a_report_survives_being_written_and_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/r.json");
+        let mut written = report(Better::Lower, &[1.0, 2.0], &[3.0, 4.0]);
+        written.scenarios[0].rows[0].push(Err("it broke".into()));
+        written.write(&path).unwrap();
+        let read = Report::read(&path).unwrap();
+        assert_eq!(table(&read), table(&written));
+        assert!(!read.is_complete() && table(&read).contains("could not be measured: it broke"));
+    }
+
+    #[test]
+    fn files_that_are_no_report_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.json");
+        std::fs::write(&path, "[]").unwrap();
+        assert!(Report::read(&path).unwrap_err().contains("r.json: not a report"));
+        let mut other = report(Better::Higher, &[1.0], &[1.0]);
+        other.format = 99;
+        other.write(&path).unwrap();
+        assert!(Report::read(&path).unwrap_err().contains("format 99"));
+    }
+
+    #[test]
+    fn targets_are_judged_in_the_right_direction() {
+        assert!(verdict(1.6, 1.5, Better::Higher).ends_with("reached"));
+        assert!(verdict(1.6, 1.5, Better::Lower).ends_with("MISSED"));
+        assert!(table(&report(Better::Higher, &[1.4], &[1.0])).contains("MISSED"));
+    }
+}

@@ -1,0 +1,205 @@
+//! Carries scenarios out: in every round each entrant once, in turn, and the ceiling with them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::host::Hugepages;
+use crate::load::{Context, Load, Measured};
+use crate::machine::Machine;
+use crate::peers::{LOAD_CORE, Peer, Port, Program, SWITCH_CORE, Setup, Twist};
+use crate::process::{Result, interrupted};
+use crate::report::{Method, Report, Row, Sample, ScenarioReport};
+use crate::scenario::{Entrant, Scenario};
+
+/// 2 MiB pages for the generator (512 MiB), a DPDK switch (512 MiB) and their rings.
+const HUGEPAGES: usize = 768;
+/// An entrant that failed so often in a row is left alone.
+const FAILURES: usize = 2;
+
+/// What a run is asked for.
+pub struct Plan {
+    /// What is measured.
+    pub scenarios: Vec<&'static Scenario>,
+    /// The labels of those that take part; all if empty.
+    pub entrants: Vec<String>,
+    /// How often each is measured.
+    pub rounds: u16,
+    /// How long, in seconds.
+    pub seconds: u64,
+    /// The folder of `tramad`.
+    pub bin: PathBuf,
+}
+
+impl Plan {
+    fn entrants_of(&self, scenario: &Scenario) -> impl Iterator<Item = &'static Entrant> {
+        let wanted = |e: &&Entrant| self.entrants.is_empty() || self.has(e);
+        scenario.entrants.iter().filter(wanted).collect::<Vec<_>>().into_iter()
+    }
+
+    fn has(&self, entrant: &Entrant) -> bool {
+        self.entrants.iter().any(|name| name == entrant.label)
+    }
+
+    /// How many measurements these are.
+    fn steps(&self) -> u64 {
+        let of = |s: &&Scenario| self.entrants_of(s).count() + usize::from(s.ceiling.is_some());
+        self.scenarios.iter().map(of).sum::<usize>() as u64 * u64::from(self.rounds)
+    }
+}
+
+/// A plan on its way.
+struct Run<'a> {
+    plan: &'a Plan,
+    dir: &'a Path,
+    /// Where hugepages are mounted, or why there are none.
+    huge: Result<String>,
+    bar: ProgressBar,
+}
+
+/// One switch under one load.
+#[derive(Clone, Copy)]
+struct Task {
+    peer: &'static Peer,
+    twist: Twist,
+    ports: &'static [Port],
+    scenario: &'static Scenario,
+}
+
+/// Carries the plan out. What fails is in the report; the rest runs.
+pub fn run(plan: &Plan, dir: &Path) -> Report {
+    let programs = plan.scenarios.iter().flat_map(|s| {
+        let peers = s.entrants.iter().flat_map(|entrant| entrant.peer.programs);
+        s.load.programs().iter().chain(peers)
+    });
+    let machine = Machine::here(&plan.bin, programs);
+    let method = Method::new(plan.rounds, plan.seconds, SWITCH_CORE, LOAD_CORE);
+    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    let mut report = Report::new(now, machine, method);
+    let needs = |s: &&Scenario| plan.entrants_of(s).any(|e| s.load.hugepages() || e.peer.hugepages);
+    let pages = match plan.scenarios.iter().any(needs) {
+        true => Hugepages::reserve(HUGEPAGES, dir),
+        false => Err("no hugepages were reserved".into()),
+    };
+    let huge = pages.as_ref().map(Hugepages::mount).map_err(Clone::clone);
+    let run = Run { plan, dir, huge, bar: progress(plan.steps()) };
+    for scenario in &plan.scenarios {
+        if interrupted() {
+            report.problems.push("interrupted: the rest of what was asked for".into());
+            break;
+        }
+        report.scenarios.extend(run.scenario(scenario));
+    }
+    run.bar.finish_and_clear();
+    report
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(steps: u64) -> ProgressBar {
+    let bar = ProgressBar::new(steps);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} eta {eta} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+impl Run<'_> {
+    fn scenario(&self, scenario: &'static Scenario) -> Option<ScenarioReport> {
+        let entrants: Vec<_> = self.plan.entrants_of(scenario).collect();
+        let mut rows: Vec<Row> = entrants.iter().map(|e| Row::new(e.label)).collect();
+        let task = |e: &Entrant| Task {
+            peer: e.peer,
+            twist: e.twist,
+            ports: scenario.ports_of(e),
+            scenario,
+        };
+        let mut ceiling = scenario.ceiling.map(|peer| (peer, Row::new(peer.name)));
+        for round in 1..=self.plan.rounds {
+            for (row, entrant) in rows.iter_mut().zip(&entrants) {
+                self.round(row, round, task(entrant));
+            }
+            if let Some((peer, row)) = &mut ceiling {
+                let (twist, ports) = (Twist::default(), scenario.ports);
+                self.round(row, round, Task { peer, twist, ports, scenario });
+            }
+        }
+        let targets: Vec<_> = entrants.iter().skip(1).map(|e| e.target).collect();
+        let mut report = ScenarioReport {
+            name: scenario.name.into(),
+            title: scenario.title.into(),
+            unit: scenario.unit.name.into(),
+            better: scenario.unit.better,
+            target: scenario.target,
+            ceiling: ceiling.map(|(_, row)| row),
+            rows,
+        };
+        report.conclude(&targets);
+        (!report.rows.is_empty()).then_some(report)
+    }
+
+    /// Measures once, unless that is known to fail.
+    fn round(&self, row: &mut Row, round: u16, task: Task) {
+        self.bar.set_message(format!("{} round {round}: {}", task.scenario.name, row.peer));
+        let failed = row.rounds.iter().rev().take_while(|sample| sample.is_none()).count();
+        if failed < FAILURES && !interrupted() {
+            row.push(self.possible(task).and_then(|()| self.caught(task)));
+        } else {
+            row.rounds.push(None);
+        }
+        self.bar.inc(1);
+    }
+
+    /// Whether everything is there that the task needs.
+    fn possible(&self, task: Task) -> Result<()> {
+        let needed = task.peer.programs.iter().chain(task.scenario.load.programs());
+        let missing = |program: &&Program| !program.is_installed();
+        if let Some(Program { name, package }) = needed.into_iter().find(missing) {
+            return Err(format!(
+                "{name} is missing; install the package {package}, or run scripts/install.sh bench"
+            ));
+        }
+        Ok(())
+    }
+
+    /// As [`Run::measure`]; a panic of the system tests' support code is an error here.
+    fn caught(&self, task: Task) -> Result<Sample> {
+        catch_unwind(AssertUnwindSafe(|| self.measure(task))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied());
+            Err(text.unwrap_or("the measurement failed").trim().replace('\n', " | "))
+        })
+    }
+
+    fn measure(&self, task: Task) -> Result<Sample> {
+        let Task { peer, twist, ports, scenario } = task;
+        let load: Load = scenario.load;
+        let huge = match &self.huge {
+            Ok(mount) => mount,
+            Err(error) if peer.hugepages || load.hugepages() => return Err(error.clone()),
+            Err(_) => "",
+        };
+        let place = tempfile::tempdir_in(self.dir).map_err(|e| format!("temporary folder: {e}"))?;
+        let (bin, dir) = (self.plan.bin.as_path(), place.path());
+        let switch = (peer.start)(&Setup { bin, dir, huge, ports, mtu: scenario.mtu, twist })?;
+        let seconds = self.plan.seconds;
+        let measured = load.measure(&Context { switch: &switch, bin, dir, huge, seconds })?;
+        Ok(sample(scenario, measured))
+    }
+}
+
+/// A measurement in the scenario's unit.
+fn sample(scenario: &Scenario, measured: Measured) -> Sample {
+    let unit = &scenario.unit;
+    let cores = measured.usage.cores;
+    let frames = if unit.frames { measured.value } else { 0.0 };
+    Sample {
+        value: measured.value / unit.scale,
+        details: measured.details,
+        cpu_cores: cores,
+        cpu_nanos_per_frame: cores.filter(|_| frames > 0.0).map(|cores| cores * 1e9 / frames),
+        cpu_waited: measured.usage.waited,
+        steal: measured.usage.steal,
+        ceiling: measured.ceiling.map(|ceiling| ceiling / unit.scale),
+    }
+}
