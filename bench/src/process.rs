@@ -76,19 +76,26 @@ pub fn this_program() -> Result<PathBuf> {
     std::env::current_exe().map_err(|e| format!("this program's path: {e}"))
 }
 
+/// A command that is killed when this process ends. It keeps its process id: the wrapper
+/// replaces itself.
+fn tied(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program.as_ref());
+    command
+}
+
 /// A command line that begins with the core it is pinned to.
 pub fn pinned(core: usize, program: impl AsRef<Path>) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "taskset", "-c", &core.to_string()]);
-    command.arg(program.as_ref());
+    let mut command = tied("taskset");
+    command.args(["-c", &core.to_string()]).arg(program.as_ref());
     command
 }
 
 /// A command line that may use every core, and places its own threads.
 pub fn unpinned(program: &str) -> Command {
     let cores = format!("0-{}", crate::machine::cores().saturating_sub(1));
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "taskset", "-c", &cores, program]);
+    let mut command = tied("taskset");
+    command.args(["-c", &cores, program]);
     command
 }
 
@@ -203,7 +210,7 @@ impl Drop for Process {
 
 /// Runs a command that ends soon; its standard output, or a sentence with its standard error.
 pub fn run(program: &str, args: &[&str]) -> Result<String> {
-    let output = Command::new(program)
+    let output = tied(program)
         .args(args)
         .stdin(Stdio::null())
         .output()

@@ -260,11 +260,7 @@ pub const SCENARIOS: &[Scenario] = &[
         ports: &[Port::Vhost, Port::Host],
         entrants: &[
             beside(&TRAMA),
-            Entrant {
-                label: "e1000",
-                ports: Some(&[Port::Tap, Port::Host]),
-                ..against(&TRAMA, 5.0)
-            },
+            Entrant { label: "e1000", ports: Some(&[Port::Tap, Port::Host]), ..beside(&TRAMA) },
         ],
         ceiling: None,
         ..hosts(
