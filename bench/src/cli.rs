@@ -46,6 +46,9 @@ enum Command {
     /// The peer of that name, as a process of its own.
     #[command(name = peers::virtio_queue::COMMAND, hide = true)]
     VirtioQueuePeer { first: PathBuf, second: PathBuf },
+    /// The peer of that name, as a process of its own.
+    #[command(name = peers::null::COMMAND, hide = true)]
+    NullDevice { sockets: Vec<PathBuf> },
     /// The datagram generator, as a process of its own.
     #[command(name = load::BLAST_COMMAND, hide = true)]
     Blast { to: String, seconds: u64 },
@@ -88,6 +91,7 @@ pub fn main(options: Options) -> ExitCode {
         Command::VirtioQueuePeer { first, second } => {
             peers::virtio_queue::serve([first, second]).map(|()| true)
         }
+        Command::NullDevice { sockets } => peers::null::serve(&sockets).map(|()| true),
         Command::Blast { to, seconds } => load::blast(&to, seconds).map(|()| true),
     };
     match done {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::host::Hugepages;
-use crate::load::{Context, Load, Measured};
+use crate::load::{Context, Load, Measured, silent_drivers};
 use crate::machine::Machine;
 use crate::peers::{LOAD_CORE, Peer, Port, Program, SWITCH_CORE, Setup, Twist};
 use crate::process::{Result, interrupted};
@@ -183,8 +183,10 @@ impl Run<'_> {
         let place = tempfile::tempdir_in(self.dir).map_err(|e| format!("temporary folder: {e}"))?;
         let (bin, dir) = (self.plan.bin.as_path(), place.path());
         let switch = (peer.start)(&Setup { bin, dir, huge, ports, mtu: scenario.mtu, twist })?;
+        let _drivers = silent_drivers(&switch.silent)?;
         let seconds = self.plan.seconds;
-        let measured = load.measure(&Context { switch: &switch, bin, dir, huge, seconds })?;
+        let context = Context { switch: &switch, twist, bin, dir, huge, seconds };
+        let measured = load.measure(&context)?;
         Ok(sample(scenario, measured))
     }
 }

@@ -5,10 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use trama_bench::generator::Direction;
+
 use crate::load::Load;
 use crate::peers::{
-    DIRECT, DPDK_IO, LINUX_BRIDGE, OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO, Peer, Port, TRAMA,
-    Twist, VDE, VIRTIO_QUEUE,
+    DIRECT, DPDK_IO, LINUX_BRIDGE, NULL_DEVICE, OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO, Peer,
+    Port, TRAMA, Twist, VDE, VIRTIO_QUEUE,
 };
 
 /// One thing that is measured.
@@ -77,6 +79,7 @@ const MILLISECONDS: Unit = lower("ms", 1e-3);
 const PERCENT: Unit = lower("% of a core", 1e-2);
 const A_SECOND: Unit = lower("a second", 1.0);
 const MIB: Unit = lower("MiB", 1_048_576.0);
+const BYTES: Unit = lower("bytes", 1.0);
 const KIB: Unit = lower("KiB", 1024.0);
 
 const fn lower(name: &'static str, scale: f64) -> Unit {
@@ -95,13 +98,21 @@ const fn against(peer: &'static Peer, target: f64) -> Entrant {
     Entrant { target: Some(target), ..beside(peer) }
 }
 
-const PLAIN: Twist = Twist { vlan: false, silent_ports: 0, polls: false };
+const PLAIN: Twist = Twist { vlan: false, silent_ports: 0, macs: 0, polls: false };
 const WITH_126_PORTS: Twist = Twist { silent_ports: 126, ..PLAIN };
+const VLAN: Twist = Twist { vlan: true, ..PLAIN };
+const POLLING: Twist = Twist { polls: true, ..PLAIN };
+const WITH_1K_MACS: Twist = Twist { macs: 1000, ..PLAIN };
+const WITH_1M_MACS: Twist = Twist { macs: 1_000_000, ..PLAIN };
 const WITH_100_PORTS: Twist = Twist { silent_ports: 100, ..PLAIN };
 
 const VHOST: [Port; 8] = [Port::Vhost; 8];
 const HOSTS: [Port; 9] = [Port::Host; 9];
 
+const LATENCY_PEERS: &[Entrant] =
+    &[beside(&TRAMA), us("trama-polling", POLLING), against(&DPDK_IO, 1.5), beside(&OVS_DPDK)];
+const LATENCY_PEERS_90: &[Entrant] =
+    &[beside(&TRAMA), us("trama-polling", POLLING), beside(&DPDK_IO), beside(&OVS_DPDK)];
 const US: &[Entrant] = &[beside(&TRAMA)];
 const VHOST_PEERS: &[Entrant] = &[beside(&TRAMA), beside(&OVS_DPDK), beside(&DPDK_IO)];
 
@@ -115,8 +126,38 @@ const fn circulation(name: &'static str, title: &'static str, bytes: usize) -> S
         mtu: 1500,
         load: Load::Circulate { bytes },
         entrants: VHOST_PEERS,
-        ceiling: None,
+        ceiling: Some(&NULL_DEVICE),
         target: None,
+    }
+}
+
+/// Our own generator on the first `ports` vhost-user ports.
+const fn driven(
+    name: &'static str,
+    title: &'static str,
+    ports: usize,
+    direction: Direction,
+) -> Scenario {
+    Scenario {
+        ports: VHOST.split_at(ports).0,
+        load: Load::Driven { bytes: 64, direction },
+        entrants: VHOST_PEERS,
+        ..circulation(name, title, 64)
+    }
+}
+
+/// Latency at a share of each one's own loss-free rate.
+const fn latency(
+    name: &'static str,
+    title: &'static str,
+    percent: u8,
+    entrants: &'static [Entrant],
+) -> Scenario {
+    Scenario {
+        unit: MICROSECONDS,
+        load: Load::Latency { bytes: 64, percent },
+        entrants,
+        ..circulation(name, title, 64)
     }
 }
 
@@ -203,21 +244,59 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         ports: VHOST.split_at(4).0,
-        ..circulation("vhost-nxn", "four vhost-user ports in pairs, 64 B", 64)
+        ..circulation("vhost-pairs", "four vhost-user ports in pairs, 64 B", 64)
     },
     Scenario {
         ports: &VHOST,
         load: Load::FloodMove { bytes: 64 },
         entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
+        ceiling: None,
         ..circulation("vhost-flood8", "eight vhost-user ports, all flooded to seven, 64 B", 64)
     },
     Scenario {
-        entrants: &[
-            Entrant { label: "trama-128-ports", ..us("trama", WITH_126_PORTS) },
-            against(&TRAMA, 0.9),
-        ],
+        entrants: &[us("trama-128-ports", WITH_126_PORTS), against(&TRAMA, 0.9)],
         ..circulation("vhost-ports", "vhost-user <-> vhost-user, 128 ports beside 2, 64 B", 64)
     },
+    driven("vhost-uni", "vhost-user -> vhost-user, one way, 64 B", 2, Direction::Uni),
+    Scenario {
+        entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
+        ceiling: None,
+        ..driven("vhost-nxn", "four vhost-user ports, each to all others, 64 B", 4, Direction::Mesh)
+    },
+    Scenario {
+        entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
+        ceiling: None,
+        ..driven("vhost-fan-in", "two vhost-user ports -> one, 64 B", 3, Direction::FanIn)
+    },
+    Scenario {
+        entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
+        ceiling: None,
+        ..driven("vhost-fan-out", "one vhost-user port -> four, 64 B", 5, Direction::FanOut)
+    },
+    Scenario {
+        entrants: &[us("trama-vlan", VLAN), against(&TRAMA, 0.95)],
+        ..driven("vhost-vlan", "VLAN access <-> trunk beside untagged, 64 B", 2, Direction::Both)
+    },
+    Scenario {
+        entrants: &[
+            us("trama-1M-macs", WITH_1M_MACS),
+            Entrant { target: Some(0.7), ..us("trama-1k-macs", WITH_1K_MACS) },
+        ],
+        ..driven("vhost-macs", "1M MAC addresses beside 1k, 64 B", 2, Direction::Both)
+    },
+    Scenario {
+        unit: GBPS,
+        load: Load::LargeSegments,
+        entrants: US,
+        ..driven("vhost-gso", "vhost-user -> vhost-user, 64 KiB segments", 2, Direction::Uni)
+    },
+    Scenario {
+        load: Load::LossFree { bytes: 64 },
+        ..circulation("vhost-loss-free", "highest rate without loss, both ways, 64 B", 64)
+    },
+    latency("vhost-latency-10", "latency p99 at 10 % load, 64 B", 10, LATENCY_PEERS),
+    latency("vhost-latency-50", "latency p99 at 50 % load, 64 B", 50, LATENCY_PEERS),
+    latency("vhost-latency-90", "latency p99 at 90 % load, 64 B", 90, LATENCY_PEERS_90),
     Scenario {
         entrants: &[
             beside(&TRAMA),
@@ -287,11 +366,21 @@ pub const SCENARIOS: &[Scenario] = &[
     footprint("footprint-memory", "memory of the daemon, 2 ports", Load::Memory, MIB, 12.0),
     footprint("footprint-port", "memory of a further port", Load::MemoryPerPort, KIB, 96.0),
     Scenario {
+        ports: VHOST.split_at(2).0,
+        ..footprint(
+            "footprint-mac",
+            "memory of a MAC address, 1M of them",
+            Load::MemoryPerMac,
+            BYTES,
+            24.0,
+        )
+    },
+    Scenario {
         ports: &[],
         entrants: &[us("trama", WITH_100_PORTS)],
         ..footprint(
             "footprint-ready",
-            "ready after start, 100 TAPs",
+            "ready after start, 50 TAPs and 50 vhost-user ports",
             Load::Ready,
             MILLISECONDS,
             100.0,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Measured};
+use super::{Context, Measured, driven};
 use crate::process::{Result, pause, run};
 use crate::usage::{Usage, Window, own_memory, voluntary_switches};
 
@@ -12,6 +12,8 @@ const SETTLE: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(10);
 /// Ports that are added to see what one costs.
 const FURTHER_PORTS: usize = 100;
+/// Addresses that are added to see what one costs.
+const MACS: u32 = 1 << 20;
 
 /// The share of a core that silent ports cost.
 pub fn idle_cpu(context: &Context) -> Result<Measured> {
@@ -46,16 +48,30 @@ pub fn memory_per_port(context: &Context) -> Result<Measured> {
     let pid = daemon(context)?;
     let before = memory(context)?.value;
     let ports = (0..FURTHER_PORTS).map(|i| format!("f{i}")).collect::<Vec<_>>();
+    let add = |port| ["--", "add-port", "bench", port, "--", "set", "Interface", port, "type=tap"];
+    let arguments: Vec<_> = ports.iter().flat_map(|port| add(port.as_str())).skip(1).collect();
+    tramactl(context, &arguments)?;
+    pause(SETTLE)?;
+    Ok(Measured::of((bytes(pid)? - before) / FURTHER_PORTS as f64, Usage::default()))
+}
+
+/// Bytes that each address adds to a daemon that had a small table and is given a large one.
+pub fn memory_per_mac(context: &Context) -> Result<Measured> {
+    let pid = daemon(context)?;
+    let before = memory(context)?.value;
+    let size = format!("other_config:mac-table-size={MACS}");
+    tramactl(context, &["set", "Bridge", "bench", &size])?;
+    // One address fewer on each port than would fill the table: none is to push another out.
+    driven::teach(context, MACS / 2 - 1)?;
+    pause(SETTLE)?;
+    Ok(Measured::of((bytes(pid)? - before) / f64::from(MACS), Usage::default()))
+}
+
+fn tramactl(context: &Context, arguments: &[&str]) -> Result<String> {
     let program = context.bin.join("tramactl");
     let socket = context.dir.join("control.sock");
     let (program, socket) = (program.to_string_lossy(), socket.to_string_lossy());
-    let mut args = vec!["--no-save", "--socket", &socket];
-    for port in &ports {
-        args.extend(["--", "add-port", "bench", port, "--", "set", "Interface", port, "type=tap"]);
-    }
-    run(&program, &args)?;
-    pause(SETTLE)?;
-    Ok(Measured::of((bytes(pid)? - before) / FURTHER_PORTS as f64, Usage::default()))
+    run(&program, &[&["--no-save", "--socket", &socket, "--"], arguments].concat())
 }
 
 /// Seconds until the daemon said that it is ready.

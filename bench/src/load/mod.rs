@@ -5,10 +5,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::peers::{Program, Switch, TESTPMD};
+use trama_bench::generator::Direction;
+
+use crate::peers::{Program, Switch, TESTPMD, Twist};
 use crate::process::Result;
 use crate::usage::Usage;
 
+mod driven;
 mod flood;
 mod footprint;
 mod guest;
@@ -16,6 +19,7 @@ mod iperf;
 mod ping;
 mod testpmd;
 
+pub use driven::silent_drivers;
 pub use flood::{COMMAND as BLAST_COMMAND, blast};
 
 /// A kind of work.
@@ -30,6 +34,27 @@ pub enum Load {
     FloodMove {
         /// Bytes of a frame, without the checksum.
         bytes: usize,
+    },
+    /// Our own generator flat out.
+    Driven {
+        /// Bytes of a frame, without the checksum.
+        bytes: usize,
+        /// Who sends to whom.
+        direction: Direction,
+    },
+    /// Our own generator with frames of 64 KiB, from the first port to the second.
+    LargeSegments,
+    /// The highest rate without loss, both ways.
+    LossFree {
+        /// Bytes of a frame, without the checksum.
+        bytes: usize,
+    },
+    /// Latency both ways.
+    Latency {
+        /// Bytes of a frame, without the checksum.
+        bytes: usize,
+        /// Of the loss-free rate.
+        percent: u8,
     },
     /// One TCP stream from each of the other hosts to the first one.
     TcpFanIn,
@@ -49,6 +74,8 @@ pub enum Load {
     Memory,
     /// What each further port adds to it.
     MemoryPerPort,
+    /// What each address adds to it.
+    MemoryPerMac,
     /// How long the switch takes to start.
     Ready,
 }
@@ -57,6 +84,8 @@ pub enum Load {
 pub struct Context<'a> {
     /// The running switch.
     pub switch: &'a Switch,
+    /// What is asked of trama beside.
+    pub twist: Twist,
     /// The folder of `tramad` and `tramactl`.
     pub bin: &'a Path,
     /// The switch's folder.
@@ -122,6 +151,10 @@ impl Load {
         match self {
             Self::Circulate { bytes } => testpmd::circulate(context, bytes),
             Self::FloodMove { bytes } => testpmd::flood_and_move(context, bytes),
+            Self::Driven { bytes, direction } => driven::flat_out(context, bytes, direction),
+            Self::LargeSegments => driven::large_segments(context),
+            Self::LossFree { bytes } => driven::loss_free(context, bytes),
+            Self::Latency { bytes, percent } => driven::latency(context, bytes, percent),
             Self::TcpFanIn => iperf::fan_in(context),
             Self::TcpFanOut => iperf::fan_out(context),
             Self::Ping => ping::flood(context),
@@ -131,6 +164,7 @@ impl Load {
             Self::IdleWakeups => footprint::idle_wakeups(context),
             Self::Memory => footprint::memory(context),
             Self::MemoryPerPort => footprint::memory_per_port(context),
+            Self::MemoryPerMac => footprint::memory_per_mac(context),
             Self::Ready => footprint::ready(context),
         }
     }

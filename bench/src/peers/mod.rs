@@ -12,6 +12,7 @@ use crate::process::{Process, Result};
 mod bridge;
 mod direct;
 mod dpdk;
+pub mod null;
 mod ovs;
 mod trama;
 mod vde;
@@ -20,8 +21,9 @@ pub mod virtio_queue;
 pub use bridge::LINUX_BRIDGE;
 pub use direct::DIRECT;
 pub use dpdk::{DPDK_IO, TESTPMD};
+pub use null::NULL_DEVICE;
 pub use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
-pub use trama::TRAMA;
+pub use trama::{TRAMA, VLAN as TRUNK_VLAN};
 pub use vde::VDE;
 pub use virtio_queue::VIRTIO_QUEUE;
 
@@ -34,7 +36,7 @@ pub const LOAD_CORE: usize = 1;
 const START: Duration = Duration::from_secs(30);
 
 /// Every peer that the command line knows.
-pub const ALL: [&Peer; 9] = [
+pub const ALL: [&Peer; 10] = [
     &TRAMA,
     &OVS_DPDK,
     &OVS_USERSPACE,
@@ -44,6 +46,7 @@ pub const ALL: [&Peer; 9] = [
     &VDE,
     &LINUX_BRIDGE,
     &DIRECT,
+    &NULL_DEVICE,
 ];
 
 /// A kind of switch.
@@ -98,8 +101,10 @@ pub enum Port {
 pub struct Twist {
     /// The first port is an access port of a VLAN and the others are trunks.
     pub vlan: bool,
-    /// So many more ports where nothing ever moves.
+    /// So many more ports where nothing ever moves: TAPs, and vhost-user ports with a driver.
     pub silent_ports: usize,
+    /// How many addresses there are, all ports together.
+    pub macs: u32,
     /// Whether workers poll for ever and never sleep.
     pub polls: bool,
 }
@@ -160,6 +165,8 @@ pub struct Switch {
     pub ends: Vec<End>,
     /// From its start until it said that it is ready, where it says so.
     pub ready_after: Option<Duration>,
+    /// Sockets of silent ports that drivers have to join.
+    pub silent: Vec<PathBuf>,
     /// Devices of the benchmark's namespace that go with it.
     _links: Vec<Link>,
 }
@@ -167,7 +174,7 @@ pub struct Switch {
 impl Switch {
     /// A switch that runs as these processes.
     fn of(running: Vec<Process>, ends: Vec<End>) -> Self {
-        Self { running, ends, ready_after: None, _links: Vec::new() }
+        Self { running, ends, ready_after: None, silent: Vec::new(), _links: Vec::new() }
     }
 
     /// The hosts among its ends.

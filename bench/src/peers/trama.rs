@@ -12,6 +12,8 @@ use crate::process::{Process, Result, pinned};
 pub const TRAMA: Peer =
     Peer { name: "trama", about: "tramad, one worker", programs: &[], hugepages: false, start };
 
+/// The size of a MAC table that holds what most networks have; also the default.
+const DEFAULT_MACS: u32 = 8192;
 /// The VLAN of [`super::Twist::vlan`].
 pub const VLAN: u16 = 10;
 
@@ -20,18 +22,25 @@ fn start(setup: &Setup) -> Result<Switch> {
     let spin = if setup.twist.polls { "spin = \"always\"\n" } else { "" };
     let mut config = format!(
         "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n{spin}\n\
-         [[network]]\nname = \"bench\"\nmode = \"internal\"\nmtu = {}\n",
-        setup.mtu
+         [[network]]\nname = \"bench\"\nmode = \"internal\"\nmtu = {}\n\
+         mac-table-size = {}\n",
+        setup.mtu,
+        setup.twist.macs.max(DEFAULT_MACS).next_power_of_two(),
     );
     let mut ends = Vec::new();
     for (number, &port) in setup.ports.iter().enumerate() {
         ends.push(add_port(&mut config, setup, number, port)?);
     }
+    let mut silent = Vec::new();
     for number in 0..setup.twist.silent_ports {
-        let _ = write!(
-            config,
-            "\n[[port]]\nname = \"silent{number}\"\nnetwork = \"bench\"\ntype = \"tap\"\n"
-        );
+        let _ = write!(config, "\n[[port]]\nname = \"silent{number}\"\nnetwork = \"bench\"\n");
+        if number % 2 == 0 {
+            config.push_str("type = \"tap\"\n");
+            continue;
+        }
+        let socket = setup.dir.join(format!("silent{number}.sock"));
+        let _ = writeln!(config, "type = \"vhost-user\"\npath = \"{}\"", socket.display());
+        silent.push(socket);
     }
     let path = setup.dir.join("trama.toml");
     fs::write(&path, config).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -41,7 +50,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     let mut daemon = Process::spawn("tramad", command)?;
     daemon.wait_for("ready", START)?;
     let ready_after = Some(begin.elapsed());
-    Ok(Switch { ready_after, ..Switch::of(vec![daemon], ends) })
+    Ok(Switch { ready_after, silent, ..Switch::of(vec![daemon], ends) })
 }
 
 fn add_port(config: &mut String, setup: &Setup, number: usize, port: Port) -> Result<End> {

@@ -1,0 +1,177 @@
+//! Our own generator, the driver side of vhost-user ports: what testpmd cannot do. One thread, on the
+//! load core, sends and receives.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use trama_bench::generator::{
+    Direction, Error, Goal, Group, Limits, Load, Options, Outcome, search,
+};
+
+use super::{Context, Measured};
+use crate::peers::{End, TRUNK_VLAN};
+use crate::process::{Result, interrupted};
+use crate::usage::{Usage, Window};
+
+/// Payload of a large frame's segments, as TCP has it with an MTU of 1500.
+const SEGMENT: u16 = 1448;
+/// A frame of 64 KiB, as large as IPv4 lets it be.
+const LARGE_FRAME: usize = 65_549;
+/// The search's lowest rate, in frames a second.
+const SLOWEST: f64 = 1000.0;
+/// How far above what comes through of an overload the loss-free rate is looked for.
+const ROOM: f64 = 1.2;
+
+/// As fast as the rings take it. The figure is frames a second that arrive.
+pub fn flat_out(context: &Context, bytes: usize, direction: Direction) -> Result<Measured> {
+    let load = load(context, bytes, direction);
+    let (outcome, usage) = connect(context, &load)?.run(context, &load)?;
+    Ok(measured(outcome.rate(), &outcome, usage))
+}
+
+/// Frames of 64 KiB that leave their segmentation to who needs it. The figure is bits a second.
+pub fn large_segments(context: &Context) -> Result<Measured> {
+    let load = Load { gso: Some(SEGMENT), ..load(context, LARGE_FRAME, Direction::Uni) };
+    let (outcome, usage) = connect(context, &load)?.run(context, &load)?;
+    Ok(measured(outcome.rate() * LARGE_FRAME as f64 * 8.0, &outcome, usage))
+}
+
+/// The figure is the highest rate without loss, in frames a second (MLRsearch).
+pub fn loss_free(context: &Context, bytes: usize) -> Result<Measured> {
+    let load = load(context, bytes, Direction::Both);
+    let mut group = connect(context, &load)?;
+    let pids = context.switch.pids();
+    let window = Window::open(&pids);
+    let goals = [Goal::new(0.0), Goal::new(0.005)];
+    let found = group.search(context, &load, &goals)?;
+    let usage = window.close();
+    let rates = found.iter().map(|(rate, _)| *rate);
+    let [none, little] = rates.collect::<Vec<_>>()[..] else { return Err("no rates".into()) };
+    let value = none.ok_or_else(|| format!("even {SLOWEST} frames a second are not all there"))?;
+    let details = little.map(|rate| ("half_percent_loss_fps".to_owned(), rate));
+    // The switch was offered more and less: processor time for a frame would mean nothing.
+    let usage = Usage { cores: None, waited: None, ..usage };
+    let is_generators = found[0].1;
+    let ceiling = is_generators.then_some(value);
+    Ok(Measured { value, details: details.into_iter().collect(), usage, ceiling })
+}
+
+/// The figure is the 99th percentile of the time from a frame's scheduled start to its arrival, in
+/// seconds, at a share of the switch's own loss-free rate.
+pub fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured> {
+    let load = load(context, bytes, Direction::Both);
+    let mut group = connect(context, &load)?;
+    // Roughly is enough here: trials of 0.2 s, bounds within 5 %.
+    let short = Duration::from_millis(200);
+    let goal = Goal { width: 0.05, final_trial: short, duration_sum: 2 * short, ..Goal::new(0.0) };
+    let highest = group.search(context, &load, &[goal])?[0].0;
+    let highest = highest.ok_or("no rate without loss was found")?;
+    let load = Load { rate: Some(highest * f64::from(percent) / 100.0), ..load };
+    let (outcome, usage) = group.run(context, &load)?;
+    let at = |percentile| outcome.latency(percentile).map(|nanos| nanos as f64 / 1e9);
+    let value = at(99.0).ok_or("no frame arrived")?;
+    let mut measured = measured(value, &outcome, usage);
+    for (name, percentile) in [("p50_us", 50.0), ("p99.9_us", 99.9), ("max_us", 100.0)] {
+        measured.details.extend(at(percentile).map(|seconds| (name.to_owned(), seconds * 1e6)));
+    }
+    measured.details.insert("offered_fps".into(), outcome.offered as f64 / outcome.seconds);
+    Ok(measured)
+}
+
+/// Has the switch learn `stations` addresses on each of its ports.
+pub fn teach(context: &Context, stations: u32) -> Result<()> {
+    let load =
+        Load { sources: stations, destinations: stations, ..load(context, 60, Direction::Both) };
+    connect(context, &load).map(|_| ())
+}
+
+/// Drivers that have set up their rings and are then silent for as long as the value lives.
+pub fn silent_drivers(sockets: &[PathBuf]) -> Result<Option<Group>> {
+    if sockets.is_empty() {
+        return Ok(None);
+    }
+    Group::connect(sockets, Options { queue_size: 256, ..Options::default() })
+        .map(Some)
+        .map_err(told)
+}
+
+/// The load that the context's twist asks for: with addresses, and with tags on all ports but the
+/// first.
+fn load(context: &Context, bytes: usize, direction: Direction) -> Load {
+    let stations = (context.twist.macs / 2).max(1);
+    let tags = |port| (context.twist.vlan && port > 0).then_some(TRUNK_VLAN);
+    Load {
+        duration: Duration::from_secs(context.seconds),
+        vlans: (0..context.switch.ends.len()).map(tags).collect(),
+        sources: stations,
+        destinations: stations,
+        ..Load::new(bytes, direction)
+    }
+}
+
+/// Ports on the switch under test that it knows.
+struct Plugged(Group);
+
+fn connect(context: &Context, load: &Load) -> Result<Plugged> {
+    let (mut sockets, mut listens) = (Vec::new(), false);
+    for end in &context.switch.ends {
+        let End::Vhost { socket, frontend_listens } = end else {
+            return Err("this generator joins vhost-user ports only".into());
+        };
+        sockets.push(socket);
+        listens = *frontend_listens;
+    }
+    let options = Options {
+        largest_frame: load.size.max(1522),
+        offloads: load.gso.is_some(),
+        server_role: listens,
+        ..Options::default()
+    };
+    let mut group = Group::connect(&sockets, options).map_err(told)?;
+    group.learn(load).map_err(told)?;
+    Ok(Plugged(group))
+}
+
+impl Plugged {
+    fn run(&mut self, context: &Context, load: &Load) -> Result<(Outcome, Usage)> {
+        let pids = context.switch.pids();
+        let window = Window::open(&pids);
+        let outcome = self.0.run(load).map_err(told)?;
+        Ok((outcome, window.close()))
+    }
+
+    /// For each goal the rate that keeps it, and whether the generator could do no more.
+    fn search(
+        &mut self,
+        context: &Context,
+        load: &Load,
+        goals: &[Goal],
+    ) -> Result<Vec<(Option<f64>, bool)>> {
+        let most = self.run(context, load)?.0.rate();
+        let limits = Limits { min: SLOWEST, max: (most * ROOM).max(2.0 * SLOWEST) };
+        let group = &mut self.0;
+        let results = search(goals, limits, |rate, duration| {
+            if interrupted() {
+                return Err("interrupted".to_owned());
+            }
+            let load = Load { rate: Some(rate), duration, ..load.clone() };
+            group.run(&load).map(|outcome| outcome.loss_ratio()).map_err(told)
+        })?;
+        Ok(results.iter().map(|r| (r.throughput, r.upper.is_none())).collect())
+    }
+}
+
+fn measured(value: f64, outcome: &Outcome, usage: Usage) -> Measured {
+    let details = [
+        ("loss_ratio", outcome.loss_ratio()),
+        ("reordered", outcome.reordered as f64),
+        ("duplicates", outcome.duplicates as f64),
+        ("strays", outcome.strays as f64),
+    ];
+    let details = details.map(|(name, value)| (name.to_owned(), value)).into();
+    Measured { value, details, usage, ceiling: None }
+}
+
+fn told(error: Error) -> String {
+    error.to_string()
+}
