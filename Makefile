@@ -25,7 +25,7 @@ gates-accept:
 	scripts/gates.sh --accept
 
 bench:
-	scripts/bench.sh
+	scripts/bench.sh $(ARGS)
 
 guest-image:
 	scripts/guest-image.sh
