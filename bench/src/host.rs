@@ -33,10 +33,12 @@ pub fn isolate(core: usize) -> Result<()> {
             .exec();
         return Err(format!("unshare cannot be started: {error}"));
     }
-    // `ip netns` keeps its names here: on a mount of our own they are nobody else's.
-    let names = "/run/netns";
-    fs::create_dir_all(names).map_err(|e| format!("{names}: {e}"))?;
-    run("mount", &["-t", "tmpfs", "none", names])?;
+    // `ip netns` keeps its names, and DPDK its locks, here: on mounts of our own they are nobody
+    // else's.
+    for folder in ["/run/netns", "/run/dpdk"] {
+        fs::create_dir_all(folder).map_err(|e| format!("{folder}: {e}"))?;
+        run("mount", &["-t", "tmpfs", "none", folder])?;
+    }
     run("ip", &["link", "set", "lo", "up"])?;
     silence_ipv6("/proc/sys/net/ipv6/conf")
 }

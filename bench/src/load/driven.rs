@@ -2,7 +2,7 @@
 //! load core, sends and receives.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trama_bench::generator::{
     Direction, Error, Goal, Group, Limits, Load, Options, Outcome, search,
@@ -21,6 +21,10 @@ const LARGE_FRAME: usize = 65_549;
 const SLOWEST: f64 = 1000.0;
 /// How far above what comes through of an overload the loss-free rate is looked for.
 const ROOM: f64 = 1.2;
+/// How long a switch may take until it carries frames.
+const START: Duration = Duration::from_secs(20);
+/// A search ends in half a minute where the machine is quiet; where it is not, it may never.
+const SEARCH_LIMIT: Duration = Duration::from_secs(120);
 
 /// As fast as the rings take it. The figure is frames a second that arrive.
 pub fn flat_out(context: &Context, bytes: usize, direction: Direction) -> Result<Measured> {
@@ -78,11 +82,12 @@ pub fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured>
     Ok(measured)
 }
 
-/// Has the switch learn `stations` addresses on each of its ports.
-pub fn teach(context: &Context, stations: u32) -> Result<()> {
+/// Has the switch learn `stations` addresses on each of its ports, which it may forget when the value
+/// is dropped.
+pub fn teach(context: &Context, stations: u32) -> Result<Plugged> {
     let load =
         Load { sources: stations, destinations: stations, ..load(context, 60, Direction::Both) };
-    connect(context, &load).map(|_| ())
+    connect(context, &load)
 }
 
 /// Drivers that have set up their rings and are then silent for as long as the value lives.
@@ -110,7 +115,7 @@ fn load(context: &Context, bytes: usize, direction: Direction) -> Load {
 }
 
 /// Ports on the switch under test that it knows.
-struct Plugged(Group);
+pub struct Plugged(Group);
 
 fn connect(context: &Context, load: &Load) -> Result<Plugged> {
     let (mut sockets, mut listens) = (Vec::new(), false);
@@ -128,8 +133,14 @@ fn connect(context: &Context, load: &Load) -> Result<Plugged> {
         ..Options::default()
     };
     let mut group = Group::connect(&sockets, options).map_err(told)?;
-    group.learn(load).map_err(told)?;
-    Ok(Plugged(group))
+    let end = Instant::now() + START;
+    loop {
+        match group.learn(load) {
+            // A switch that takes its time to look at a new port's ring holds what is in it.
+            Err(Error::NotCarried(_)) if Instant::now() < end && !interrupted() => {}
+            learnt => return learnt.map(|()| Plugged(group)).map_err(told),
+        }
+    }
 }
 
 impl Plugged {
@@ -150,9 +161,15 @@ impl Plugged {
         let most = self.run(context, load)?.0.rate();
         let limits = Limits { min: SLOWEST, max: (most * ROOM).max(2.0 * SLOWEST) };
         let group = &mut self.0;
+        let end = Instant::now() + SEARCH_LIMIT;
         let results = search(goals, limits, |rate, duration| {
             if interrupted() {
                 return Err("interrupted".to_owned());
+            }
+            if Instant::now() > end {
+                return Err(format!(
+                    "no loss-free rate was found in {SEARCH_LIMIT:?}: too much else runs here"
+                ));
             }
             let load = Load { rate: Some(rate), duration, ..load.clone() };
             group.run(&load).map(|outcome| outcome.loss_ratio()).map_err(told)
