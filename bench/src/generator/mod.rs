@@ -7,7 +7,7 @@
 //! sent. Latency counts from there: a switch that stalls delays frames that then cannot be sent,
 //! and they count for what they are (no coordinated omission).
 //!
-//! [`search`] looks for the highest rates that keep a loss ratio (MLRsearch, RFC 9971).
+//! [`search()`] looks for the highest rates that keep a loss ratio (MLRsearch, RFC 9971).
 //! [`NullDevice`] is a backend that only copies: what the generator reaches with it is the ceiling
 //! of any figure that was measured by it, and its latency there is the floor.
 
