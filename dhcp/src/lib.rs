@@ -1,4 +1,20 @@
-//! DHCP server as a pure state machine: packet and time in, packet out. It does no I/O.
-//!
-//! Nothing is here yet: networks have no services in this version.
+//! DHCPv4 server, router advertisements and stateless DHCPv6 as pure state machines: packet and
+//! time in; answers, events and the next deadline out. Nothing here does I/O or reads a clock.
 #![forbid(unsafe_code)]
+
+pub mod config;
+mod drop_reason;
+mod leases;
+pub mod name;
+pub mod prefix;
+pub mod server;
+pub mod store;
+#[cfg(test)]
+mod testing;
+mod time;
+pub mod wire;
+
+pub use drop_reason::{DropCounters, DropReason};
+pub use leases::{Binding, ClientKey, State};
+pub use server::PortId;
+pub use time::Time;

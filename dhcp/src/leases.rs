@@ -1,0 +1,379 @@
+//! The table of bindings and its indices.
+//!
+//! A binding is an address with its state and its client. Every look-up that an exchange needs
+//! has an index, so its cost does not grow with the number of leases: by address and by client
+//! (hash), by deadline, the longest unused per subnet and per port, the oldest offer per port
+//! (ordered), and the addresses that nobody ever had (a bitmap, see [`pool`]).
+//!
+//! There is one way to change a binding: [`LeaseTable::take`] it out, which removes it from all
+//! indices, and [`LeaseTable::put`] it back.
+
+mod bitset;
+pub mod pool;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+
+use foldhash::quality::FixedState;
+use trama_frame::MacAddr;
+
+use crate::name::HostName;
+use crate::wire::Request;
+use crate::{PortId, Time};
+use pool::Pool;
+
+/// What tells one client from another, comparable and storable: a tag and octets.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ClientKey(pub(crate) Box<[u8]>);
+
+impl ClientKey {
+    /// Longest key in octets: the tag, a client identifier, a hardware address.
+    pub const MAX_LEN: usize = 1 + 255 + 6;
+
+    /// A client known by its hardware address.
+    pub fn from_mac(mac: MacAddr) -> ClientKey {
+        ClientKey([&[0], &mac.0[..]].concat().into())
+    }
+
+    /// A client known by its identifier (option 61).
+    pub fn from_id(id: &[u8]) -> ClientKey {
+        ClientKey([&[1], id].concat().into())
+    }
+
+    /// A client whose identifier another client uses already: told apart by hardware address too.
+    pub fn from_id_and_mac(id: &[u8], mac: MacAddr) -> ClientKey {
+        ClientKey([&[2], &mac.0[..], id].concat().into())
+    }
+}
+
+/// What an address is in use for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum State {
+    /// Asked for; not offered until the host has looked for another user of it.
+    Probing,
+    /// Offered and held for the client.
+    Offered,
+    /// Leased.
+    Bound,
+    /// Free, but remembered for the client that had it last.
+    Idle,
+    /// Used by someone who has no lease.
+    Quarantined,
+}
+
+/// An address that is not fresh.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Binding {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The subnet's place in the configuration.
+    pub subnet: usize,
+    /// What it is in use for.
+    pub state: State,
+    /// When the state ends; for `Idle`, when it began.
+    pub until: Time,
+    /// The client; `None` in quarantine.
+    pub key: Option<ClientKey>,
+    /// The client's hardware address.
+    pub mac: MacAddr,
+    /// The port that the address is charged to.
+    pub port: PortId,
+    /// The client's name.
+    pub name: Option<HostName>,
+    /// Whether the client had a lease on the address before this offer.
+    pub known: bool,
+    /// What to answer when probing ends.
+    pub pending: Option<Box<Request>>,
+}
+
+/// Where an ordered index files a binding: by group, then time, then address.
+type Filed<Group> = BTreeSet<(Group, Time, Ipv4Addr)>;
+
+/// How many addresses a port occupies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Footprint {
+    /// In any state.
+    pub addresses: u32,
+    /// Probing or offered.
+    pub offers: u32,
+}
+
+/// All bindings of a server, and the fresh addresses of its subnets.
+#[derive(Debug)]
+pub struct LeaseTable {
+    pools: Vec<Pool>,
+    bindings: HashMap<Ipv4Addr, Binding, FixedState>,
+    by_client: HashMap<ClientKey, Ipv4Addr, FixedState>,
+    by_name: HashMap<HostName, Ipv4Addr, FixedState>,
+    deadlines: Filed<()>,
+    idle: Filed<usize>,
+    idle_of_port: Filed<(PortId, usize)>,
+    offers_of_port: Filed<(PortId, usize)>,
+    footprints: HashMap<PortId, Footprint, FixedState>,
+    bound: usize,
+}
+
+impl LeaseTable {
+    /// An empty table. The hash is seeded: clients choose their identifiers.
+    pub fn new(pools: Vec<Pool>, seed: u64) -> LeaseTable {
+        let hasher = FixedState::with_seed(seed);
+        LeaseTable {
+            pools,
+            bindings: HashMap::with_hasher(hasher.clone()),
+            by_client: HashMap::with_hasher(hasher.clone()),
+            by_name: HashMap::with_hasher(hasher.clone()),
+            deadlines: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            idle_of_port: BTreeSet::new(),
+            offers_of_port: BTreeSet::new(),
+            footprints: HashMap::with_hasher(hasher),
+            bound: 0,
+        }
+    }
+
+    /// The binding of an address that is not fresh.
+    pub fn get(&self, address: Ipv4Addr) -> Option<&Binding> {
+        self.bindings.get(&address)
+    }
+
+    /// The one binding of a client.
+    pub fn of_client(&self, key: &ClientKey) -> Option<&Binding> {
+        self.bindings.get(self.by_client.get(key)?)
+    }
+
+    /// The leased address with this name.
+    pub fn address_of(&self, name: &HostName) -> Option<Ipv4Addr> {
+        self.by_name.get(name).copied()
+    }
+
+    /// All bindings, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Binding> {
+        self.bindings.values()
+    }
+
+    /// How many leases are in force.
+    pub fn bound(&self) -> usize {
+        self.bound
+    }
+
+    /// The pool of a subnet.
+    pub fn pool(&self, subnet: usize) -> &Pool {
+        &self.pools[subnet]
+    }
+
+    /// What a port occupies.
+    pub fn footprint(&self, port: PortId) -> Footprint {
+        self.footprints.get(&port).copied().unwrap_or_default()
+    }
+
+    /// The earliest end of a state.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.deadlines.first().map(|(_, until, _)| *until)
+    }
+
+    /// A binding whose state has ended by `now`.
+    pub fn due(&self, now: Time) -> Option<Ipv4Addr> {
+        self.deadlines.first().filter(|(_, until, _)| *until <= now).map(|filed| filed.2)
+    }
+
+    /// The address of a subnet that has been idle for longest.
+    pub fn oldest_idle(&self, subnet: usize) -> Option<Ipv4Addr> {
+        first_of(&self.idle, subnet)
+    }
+
+    /// The address of a subnet that has been idle for longest since a client of `port` had it.
+    pub fn oldest_idle_of(&self, port: PortId, subnet: usize) -> Option<Ipv4Addr> {
+        first_of(&self.idle_of_port, (port, subnet))
+    }
+
+    /// The oldest offer to a client of `port`.
+    pub fn oldest_offer_of(&self, port: PortId, subnet: usize) -> Option<Ipv4Addr> {
+        first_of(&self.offers_of_port, (port, subnet))
+    }
+
+    /// Takes a binding out. Its address is fresh until a binding is put back.
+    pub fn take(&mut self, address: Ipv4Addr) -> Option<Binding> {
+        let binding = self.bindings.remove(&address)?;
+        self.pools[binding.subnet].release(address);
+        if let Some(key) = &binding.key {
+            self.by_client.remove(key);
+        }
+        self.index(&binding, false);
+        Some(binding)
+    }
+
+    /// Puts a binding in, in place of what its address and its client had before.
+    pub fn put(&mut self, binding: Binding) {
+        self.take(binding.address);
+        if let Some(key) = &binding.key {
+            if let Some(other) = self.by_client.get(key).copied() {
+                self.take(other);
+            }
+            self.by_client.insert(key.clone(), binding.address);
+        }
+        self.pools[binding.subnet].claim(binding.address);
+        self.index(&binding, true);
+        self.bindings.insert(binding.address, binding);
+    }
+
+    fn index(&mut self, binding: &Binding, add: bool) {
+        let Binding { address, subnet, until, port, .. } = *binding;
+        let footprint = self.footprints.entry(port).or_default();
+        step(&mut footprint.addresses, add);
+        match binding.state {
+            State::Idle => {
+                file(&mut self.idle, (subnet, until, address), add);
+                file(&mut self.idle_of_port, ((port, subnet), until, address), add);
+            }
+            State::Probing | State::Offered => {
+                step(&mut footprint.offers, add);
+                file(&mut self.offers_of_port, ((port, subnet), until, address), add);
+            }
+            State::Bound => {
+                self.bound = if add { self.bound + 1 } else { self.bound - 1 };
+                self.index_name(binding, add);
+            }
+            State::Quarantined => {}
+        }
+        if binding.state != State::Idle {
+            file(&mut self.deadlines, ((), until, address), add);
+        }
+        if self.footprints.get(&port) == Some(&Footprint::default()) {
+            self.footprints.remove(&port);
+        }
+    }
+
+    /// The first lease with a name keeps it.
+    fn index_name(&mut self, binding: &Binding, add: bool) {
+        let Some(name) = &binding.name else { return };
+        if add {
+            self.by_name.entry(name.clone()).or_insert(binding.address);
+        } else if self.by_name.get(name) == Some(&binding.address) {
+            self.by_name.remove(name);
+        }
+    }
+}
+
+fn first_of<Group: Ord + Copy>(index: &Filed<Group>, group: Group) -> Option<Ipv4Addr> {
+    let first = index.range((group, Time(0), Ipv4Addr::UNSPECIFIED)..).next()?;
+    (first.0 == group).then_some(first.2)
+}
+
+fn file<Group: Ord>(index: &mut Filed<Group>, entry: (Group, Time, Ipv4Addr), add: bool) {
+    if add {
+        index.insert(entry);
+    } else {
+        index.remove(&entry);
+    }
+}
+
+fn step(count: &mut u32, up: bool) {
+    *count = if up { *count + 1 } else { *count - 1 };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::ip;
+    use proptest::prelude::*;
+
+    fn table() -> LeaseTable {
+        LeaseTable::new(vec![Pool::new(&[ip("10.0.2.0")..=ip("10.0.2.31")], &[])], 7)
+    }
+
+    fn binding(last: u8, client: u8, state: State, port: u64, until: u64) -> Binding {
+        let mac = MacAddr([2, 0, 0, 0, 0, client]);
+        Binding {
+            address: Ipv4Addr::new(10, 0, 2, last),
+            subnet: 0,
+            state,
+            until: Time(until),
+            key: (state != State::Quarantined).then(|| ClientKey::from_mac(mac)),
+            mac,
+            port: PortId(port),
+            name: HostName::from_client(format!("vm{}", client % 4).as_bytes()),
+            known: false,
+            pending: None,
+        }
+    }
+
+    /// Every index says what a look at all bindings says.
+    fn check(table: &LeaseTable) {
+        let all: Vec<&Binding> = table.iter().collect();
+        let of = |state: State| all.iter().filter(move |b| b.state == state);
+        let is_offer = |b: &&&Binding| matches!(b.state, State::Probing | State::Offered);
+        assert_eq!(table.bound(), of(State::Bound).count());
+        assert_eq!(
+            table.next_deadline(),
+            all.iter().filter(|b| b.state != State::Idle).map(|b| b.until).min()
+        );
+        let oldest = of(State::Idle).map(|b| (b.until, b.address)).min();
+        assert_eq!(table.oldest_idle(0), oldest.map(|b| b.1));
+        for port in (0..3).map(PortId) {
+            let mine = || all.iter().filter(move |b| b.port == port);
+            let offers = mine().filter(is_offer).map(|b| (b.until, b.address)).min();
+            assert_eq!(table.oldest_offer_of(port, 0), offers.map(|b| b.1));
+            let idle = mine().filter(|b| b.state == State::Idle).map(|b| (b.until, b.address));
+            assert_eq!(table.oldest_idle_of(port, 0), idle.min().map(|b| b.1));
+            let footprint = Footprint {
+                addresses: mine().count() as u32,
+                offers: mine().filter(is_offer).count() as u32,
+            };
+            assert_eq!(table.footprint(port), footprint);
+        }
+        for binding in &all {
+            if let Some(key) = &binding.key {
+                assert_eq!(table.of_client(key), Some(*binding));
+            }
+            assert!(!table.pool(0).is_fresh(binding.address));
+        }
+        assert_eq!(table.by_client.len(), all.iter().filter(|b| b.key.is_some()).count());
+        assert_eq!(table.pool(0).fresh(), 32 - all.len());
+        for (name, address) in &table.by_name {
+            let holder = table.get(*address).unwrap();
+            assert_eq!((holder.state, holder.name.as_ref()), (State::Bound, Some(name)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn indices_agree_with_the_bindings(
+            steps in prop::collection::vec((0..32u8, 0..12u8, 0..6u8, 0..3u64, 0..9u64), 0..80),
+        ) {
+            let mut table = table();
+            for (last, client, action, port, until) in steps {
+                let states = [
+                    State::Probing, State::Offered, State::Bound, State::Idle, State::Quarantined,
+                ];
+                match states.get(usize::from(action)) {
+                    Some(state) => table.put(binding(last, client, *state, port, until)),
+                    None => drop(table.take(Ipv4Addr::new(10, 0, 2, last))),
+                }
+                check(&table);
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_lease_with_a_name_keeps_it() {
+        let mut table = table();
+        let name: HostName = "vm1".parse().unwrap();
+        table.put(binding(1, 1, State::Bound, 0, 5));
+        table.put(binding(2, 5, State::Bound, 0, 5));
+        assert_eq!(table.address_of(&name), Some(ip("10.0.2.1")));
+        table.take(ip("10.0.2.1"));
+        assert_eq!(table.address_of(&name), None);
+    }
+
+    #[test]
+    fn keys_of_different_kinds_differ() {
+        let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+        let keys = [
+            ClientKey::from_mac(mac),
+            ClientKey::from_id(&mac.0),
+            ClientKey::from_id_and_mac(&[], mac),
+        ];
+        assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
+        assert_eq!(ClientKey::from_id_and_mac(&[0; 255], mac).0.len(), ClientKey::MAX_LEN);
+    }
+}

@@ -1,0 +1,134 @@
+//! The addresses of a subnet that may be leased, and which of them nobody ever had.
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+
+use super::bitset::BitSet;
+
+/// A run of leasable addresses and the index of its first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Run {
+    first: u32,
+    last: u32,
+    base: usize,
+}
+
+/// The leasable addresses of a subnet, numbered from zero over all its ranges.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pool {
+    runs: Vec<Run>,
+    leasable: BitSet,
+    fresh: BitSet,
+    total: usize,
+}
+
+impl Pool {
+    /// The addresses of `ranges`, which do not overlap, without those in `except`.
+    pub fn new(ranges: &[RangeInclusive<Ipv4Addr>], except: &[Ipv4Addr]) -> Pool {
+        let (mut runs, mut total) = (Vec::new(), 0);
+        for range in ranges {
+            let (first, last) = (range.start().to_bits(), range.end().to_bits());
+            runs.push(Run { first, last, base: total });
+            total += (last - first) as usize + 1;
+        }
+        let mut leasable = BitSet::new(total);
+        (0..total).for_each(|index| leasable.insert(index));
+        let mut pool = Pool { runs, fresh: leasable.clone(), leasable, total };
+        for address in except {
+            if let Some(index) = pool.index(*address) {
+                pool.leasable.remove(index);
+                pool.fresh.remove(index);
+            }
+        }
+        pool
+    }
+
+    /// How many addresses may be leased.
+    pub fn size(&self) -> usize {
+        self.leasable.count()
+    }
+
+    /// How many addresses are fresh: leasable, and no binding remembers them.
+    #[cfg(test)]
+    pub fn fresh(&self) -> usize {
+        self.fresh.count()
+    }
+
+    /// Whether the address may be leased to any client.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        self.index(address).is_some_and(|index| self.leasable.contains(index))
+    }
+
+    /// Whether the address is fresh.
+    pub fn is_fresh(&self, address: Ipv4Addr) -> bool {
+        self.index(address).is_some_and(|index| self.fresh.contains(index))
+    }
+
+    /// The fresh address at or after the place that `hash` picks, from the beginning again after
+    /// the end: the same for the same client as long as nobody else has it.
+    pub fn pick(&self, hash: u64) -> Option<Ipv4Addr> {
+        let start = hash.checked_rem(self.total as u64)? as usize;
+        let index = self.fresh.next(start).or_else(|| self.fresh.next(0))?;
+        self.address(index)
+    }
+
+    /// The address is fresh no more. Addresses that are not leasable are ignored.
+    pub fn claim(&mut self, address: Ipv4Addr) {
+        if let Some(index) = self.index(address) {
+            self.fresh.remove(index);
+        }
+    }
+
+    /// The address is fresh again. Addresses that are not leasable are ignored.
+    pub fn release(&mut self, address: Ipv4Addr) {
+        if let Some(index) = self.index(address).filter(|index| self.leasable.contains(*index)) {
+            self.fresh.insert(index);
+        }
+    }
+
+    fn index(&self, address: Ipv4Addr) -> Option<usize> {
+        let bits = address.to_bits();
+        let run = self.runs.iter().find(|run| (run.first..=run.last).contains(&bits))?;
+        Some(run.base + (bits - run.first) as usize)
+    }
+
+    fn address(&self, index: usize) -> Option<Ipv4Addr> {
+        let run = self.runs.iter().rev().find(|run| run.base <= index)?;
+        Some(Ipv4Addr::from_bits(run.first + (index - run.base) as u32))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::ip;
+
+    #[test]
+    fn every_leasable_address_is_picked_once() {
+        let ranges = [ip("10.0.2.250")..=ip("10.0.3.5"), ip("10.0.2.10")..=ip("10.0.2.19")];
+        let except = [ip("10.0.3.0"), ip("10.0.2.10"), ip("10.0.2.9")];
+        let mut pool = Pool::new(&ranges, &except);
+        assert_eq!((pool.size(), pool.fresh()), (20, 20));
+        let mut picked = Vec::new();
+        while let Some(address) = pool.pick(1_000_003 * picked.len() as u64) {
+            assert!(pool.is_fresh(address) && pool.contains(address));
+            pool.claim(address);
+            assert!(!pool.is_fresh(address) && pool.contains(address));
+            picked.push(address);
+        }
+        picked.sort();
+        let mut expected: Vec<Ipv4Addr> = (11..20).map(|n| Ipv4Addr::new(10, 0, 2, n)).collect();
+        expected.extend((250..=255).map(|n| Ipv4Addr::new(10, 0, 2, n)));
+        expected.extend((1..=5).map(|n| Ipv4Addr::new(10, 0, 3, n)));
+        assert_eq!(picked, expected);
+        pool.release(ip("10.0.3.0"));
+        assert_eq!(pool.fresh(), 0);
+        pool.release(ip("10.0.3.5"));
+        assert_eq!(pool.pick(0), Some(ip("10.0.3.5")));
+    }
+
+    #[test]
+    fn an_empty_pool_has_nothing() {
+        assert_eq!(Pool::new(&[], &[]).pick(3), None);
+    }
+}

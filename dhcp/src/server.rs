@@ -1,0 +1,319 @@
+//! The DHCPv4 server as a state machine (RFC 2131).
+//!
+//! **In**: a client's datagram with the port that it came from ([`Server::handle`]), the passing
+//! of time ([`Server::poll`], due at [`Server::next_deadline`]), and the host's word that an
+//! address is in use ([`Server::in_use`]). **Out**: an [`Outcome`], which collects over as many
+//! calls as the caller likes:
+//!
+//! 1. `replies` may be sent at once.
+//! 2. `records` are appended to the lease store and made durable, one write and one sync for all
+//!    of them; then `confirmed` may be sent. These are the ACKs: a lease that a client knows of is
+//!    a lease that survives a crash. If the write fails, `confirmed` is dropped; clients ask again.
+//! 3. `events` tell the host what happened. [`Event::Probe`] asks it to look for another user of
+//!    an address (ARP); silence until the deadline means that there is none.
+//!
+//! An address goes through `Probing` (fresh ones only), `Offered`, `Bound`, then `Idle`, in which
+//! it is remembered for its client and given to another only when nothing else is left.
+//!
+//! **Fairness.** Every address that is not fresh is charged to a port: whoever leased, was offered,
+//! declined it or claimed it in answer to a probe. A port at its limit gets its own oldest idle or
+//! offered address again instead of a fresh one, and so cannot exhaust the pool for the others.
+
+mod address;
+mod discover;
+mod identity;
+mod output;
+mod release;
+mod reply;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::net::Ipv4Addr;
+
+use foldhash::quality::FixedState;
+use trama_frame::MacAddr;
+
+use crate::config::{ClientMatch, Config, ConfigError};
+use crate::leases::pool::Pool;
+use crate::leases::{Binding, LeaseTable, State};
+use crate::name::HostName;
+use crate::store::{LeaseRecord, Record};
+use crate::wire::{MessageType, Request};
+use crate::{DropReason, Time};
+use identity::Client;
+pub use output::{Counters, Destination, End, Event, Outcome, Received, Reply};
+
+/// Where a packet entered, for limits and to tell clients apart. The number is the caller's; it
+/// must stay the same as long as the lease store is kept (the hash of the port's name will do).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PortId(pub u64);
+
+/// A DHCPv4 server.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    reserved_for: HashMap<(usize, ClientMatch), usize>,
+    reserved_names: HashMap<HostName, Ipv4Addr>,
+    leases: LeaseTable,
+    hasher: FixedState,
+    now: Time,
+    counters: Counters,
+}
+
+impl Server {
+    /// A server without leases.
+    ///
+    /// # Errors
+    /// The configuration contradicts itself.
+    pub fn new(config: Config) -> Result<Server, ConfigError> {
+        config.check()?;
+        let mut reserved_for = HashMap::new();
+        let mut reserved_names = HashMap::new();
+        for (index, reservation) in config.reservations.iter().enumerate() {
+            if let Some(subnet) = config.subnet_of(reservation.address) {
+                reserved_for.insert((subnet, identity::canonical(&reservation.client)), index);
+            }
+            if let Some(name) = &reservation.name {
+                reserved_names.insert(name.clone(), reservation.address);
+            }
+        }
+        let pools = config.subnets.iter().map(|subnet| {
+            let reserved = config.reservations.iter().map(|reservation| reservation.address);
+            let except: Vec<Ipv4Addr> = subnet.own_addresses().chain(reserved).collect();
+            Pool::new(&subnet.ranges, &except)
+        });
+        let leases = LeaseTable::new(pools.collect(), config.seed);
+        let hasher = FixedState::with_seed(config.seed);
+        Ok(Server {
+            reserved_for,
+            reserved_names,
+            leases,
+            hasher,
+            now: Time(0),
+            counters: Counters::default(),
+            config,
+        })
+    }
+
+    /// Takes over a record of the lease store, oldest first, before the first packet. A lease
+    /// outside all subnets is forgotten.
+    pub fn restore(&mut self, now: Time, record: Record) {
+        self.now = self.now.max(now);
+        match record {
+            Record::Freed(address) => drop(self.leases.take(address)),
+            Record::Lease(lease) => {
+                let Some(subnet) = self.config.subnet_of(lease.address) else { return };
+                let bound = lease.until > self.now;
+                self.leases.put(Binding {
+                    address: lease.address,
+                    subnet,
+                    state: if bound { State::Bound } else { State::Idle },
+                    until: lease.until,
+                    key: Some(lease.key),
+                    mac: lease.mac,
+                    port: lease.port,
+                    name: lease.name,
+                    known: true,
+                    pending: None,
+                });
+            }
+        }
+    }
+
+    /// Changes the configuration and keeps every lease that lies in a subnet of the new one.
+    /// Clients of leases that it no longer allows are refused when they renew. Offers are
+    /// forgotten.
+    ///
+    /// # Errors
+    /// The configuration contradicts itself; the server goes on with the one that it has.
+    pub fn reconfigure(&mut self, now: Time, config: Config) -> Result<(), ConfigError> {
+        let mut next = Server::new(config)?;
+        next.counters = self.counters.clone();
+        for record in self.lease_records() {
+            next.restore(self.now.max(now), Record::Lease(record));
+        }
+        *self = next;
+        Ok(())
+    }
+
+    /// Every lease in force or remembered, as the lease store keeps it, encoded: what
+    /// [`crate::store::Journal::compact`] writes.
+    pub fn snapshot(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for record in self.lease_records() {
+            Record::Lease(record).emit(&mut bytes);
+        }
+        bytes
+    }
+
+    fn lease_records(&self) -> impl Iterator<Item = LeaseRecord> + '_ {
+        let kept = |binding: &&Binding| match binding.state {
+            State::Bound | State::Idle => true,
+            State::Offered => binding.known,
+            State::Probing | State::Quarantined => false,
+        };
+        self.leases.iter().filter(kept).filter_map(|binding| {
+            let until = match binding.state {
+                State::Offered => self.now,
+                _ => binding.until,
+            };
+            Some(LeaseRecord {
+                address: binding.address,
+                until,
+                port: binding.port,
+                mac: binding.mac,
+                key: binding.key.clone()?,
+                name: binding.name.clone(),
+            })
+        })
+    }
+
+    /// All addresses that are not fresh, in no order.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.leases.iter()
+    }
+
+    /// How many leases are in force.
+    pub fn bound(&self) -> usize {
+        self.leases.bound()
+    }
+
+    /// How many addresses the ranges of a subnet hold, reserved ones not counted.
+    pub fn pool_size(&self, subnet: usize) -> usize {
+        self.leases.pool(subnet).size()
+    }
+
+    /// The leased address of the client with this name.
+    pub fn address_of(&self, name: &HostName) -> Option<Ipv4Addr> {
+        self.leases.address_of(name)
+    }
+
+    /// What was received, sent and dropped.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// When [`Server::poll`] has something to do next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.leases.next_deadline()
+    }
+
+    /// Answers the payload of a UDP datagram to the server's port.
+    ///
+    /// # Errors
+    /// Why it is not answered, which is counted too.
+    pub fn handle(
+        &mut self,
+        now: Time,
+        received: &Received<'_>,
+        out: &mut Outcome,
+    ) -> Result<(), DropReason> {
+        self.poll(now, out);
+        let result = self.dispatch(received, out);
+        if let Err(reason) = result {
+            self.counters.drops.count(reason);
+        }
+        result
+    }
+
+    fn dispatch(&mut self, received: &Received<'_>, out: &mut Outcome) -> Result<(), DropReason> {
+        let request = Request::parse(received.payload)?;
+        self.counters.count_received(request.kind);
+        let client = self.identify(&request, received)?;
+        match request.kind {
+            MessageType::Discover => self.discover(&client, out),
+            MessageType::Request => self.request(&client, out),
+            MessageType::Decline => self.decline(&client, out),
+            MessageType::Release => self.release(&client, out),
+            MessageType::Inform => self.inform(&client, received.source, out),
+            MessageType::Offer | MessageType::Ack | MessageType::Nak => {
+                Err(DropReason::NotARequest)
+            }
+        }
+    }
+
+    /// Lets time pass: sends offers whose probe ended in silence, ends offers and leases.
+    pub fn poll(&mut self, now: Time, out: &mut Outcome) {
+        self.now = self.now.max(now);
+        while let Some(mut binding) =
+            self.leases.due(self.now).and_then(|address| self.leases.take(address))
+        {
+            match binding.state {
+                State::Probing => self.probe_ended(binding, out),
+                State::Offered if binding.known => {
+                    (binding.state, binding.until) = (State::Idle, self.now);
+                    self.leases.put(binding);
+                }
+                State::Bound => {
+                    out.events.push(Event::Ended {
+                        address: binding.address,
+                        mac: binding.mac,
+                        port: binding.port,
+                        how: End::Expired,
+                    });
+                    binding.state = State::Idle;
+                    self.leases.put(binding);
+                }
+                State::Offered | State::Quarantined | State::Idle => {}
+            }
+        }
+    }
+
+    /// The host saw `user` on `port` answer for an address that it was asked to probe. The client
+    /// gets another address, unless it is the client itself who answered, or `port` claims more
+    /// addresses than a port may have.
+    pub fn in_use(
+        &mut self,
+        now: Time,
+        address: Ipv4Addr,
+        user: MacAddr,
+        port: PortId,
+        out: &mut Outcome,
+    ) {
+        self.poll(now, out);
+        let Some(binding) = self.leases.get(address) else { return };
+        let believed = self.leases.footprint(port).addresses < self.config.limits.addresses;
+        if binding.state != State::Probing || binding.mac == user || !believed {
+            return;
+        }
+        let Some(binding) = self.leases.take(address) else { return };
+        let client_port = binding.port;
+        out.events.push(Event::Conflict { address, user, port });
+        let pending = binding.pending.clone();
+        self.quarantine(Binding { mac: user, port, ..binding });
+        if let Some(request) = pending {
+            let result = self
+                .identify_from(&request, client_port, false)
+                .and_then(|client| self.discover(&client, out));
+            if let Err(reason) = result {
+                self.counters.drops.count(reason);
+            }
+        }
+    }
+
+    /// Keeps an address from everyone for a while.
+    fn quarantine(&mut self, binding: Binding) {
+        self.leases.put(Binding {
+            state: State::Quarantined,
+            until: self.now + self.config.quarantine,
+            key: None,
+            name: None,
+            known: false,
+            pending: None,
+            ..binding
+        });
+    }
+
+    /// A number that is the same for the same client in every run.
+    fn hash(&self, client: &Client<'_>) -> u64 {
+        self.hasher.hash_one(&client.key)
+    }
+}

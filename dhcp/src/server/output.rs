@@ -1,0 +1,166 @@
+//! What goes into the server and what comes out of it.
+
+use std::net::Ipv4Addr;
+
+use trama_frame::MacAddr;
+
+use super::PortId;
+use crate::name::HostName;
+use crate::wire::MessageType;
+use crate::{DropCounters, Time};
+
+/// A datagram to the server's port and where it came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Received<'a> {
+    /// The port that it entered by.
+    pub port: PortId,
+    /// Source address of the IP packet.
+    pub source: Ipv4Addr,
+    /// Whether it was sent to the server's own address rather than to all.
+    pub unicast: bool,
+    /// Payload of the datagram.
+    pub payload: &'a [u8],
+}
+
+/// Where an answer goes (RFC 2131, 4.1). It is sent from the server's port.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Destination {
+    /// A relay agent: this address, the server's port.
+    Relay(Ipv4Addr),
+    /// `255.255.255.255`, the client's port, every station of the link.
+    Broadcast,
+    /// A client of the link: this address, the client's port, this station. Not to be resolved:
+    /// the client does not answer for the address yet.
+    Client(Ipv4Addr, MacAddr),
+    /// A client on another link: this address, the client's port, by the way that routing says.
+    Routed(Ipv4Addr),
+}
+
+/// An answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reply {
+    /// Source address.
+    pub from: Ipv4Addr,
+    /// Destination.
+    pub to: Destination,
+    /// The port that the request came from.
+    pub port: PortId,
+    /// What it says.
+    pub kind: MessageType,
+    /// Payload of the datagram.
+    pub payload: Vec<u8>,
+}
+
+/// How a lease ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum End {
+    /// Its time was over.
+    Expired,
+    /// The client gave it back.
+    Released,
+    /// The client found another user of the address.
+    Declined,
+}
+
+/// What the host should know or do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Look for another user of the address on the server's link (ARP, RFC 5227) and report one
+    /// with [`super::Server::in_use`] before the deadline.
+    Probe {
+        /// The address.
+        address: Ipv4Addr,
+        /// When silence counts as none.
+        until: Time,
+    },
+    /// A lease began or was extended. It is in force once its record is durable.
+    Leased {
+        /// The address.
+        address: Ipv4Addr,
+        /// The client's hardware address.
+        mac: MacAddr,
+        /// The client's port.
+        port: PortId,
+        /// The client's name.
+        name: Option<HostName>,
+        /// When the lease ends.
+        until: Time,
+        /// Whether the client had the lease before.
+        renewed: bool,
+    },
+    /// A lease ended.
+    Ended {
+        /// The address.
+        address: Ipv4Addr,
+        /// The client's hardware address.
+        mac: MacAddr,
+        /// The client's port.
+        port: PortId,
+        /// How.
+        how: End,
+    },
+    /// Someone without a lease uses an address of the pool, which is left alone for a while.
+    Conflict {
+        /// The address.
+        address: Ipv4Addr,
+        /// The user's hardware address.
+        user: MacAddr,
+        /// The user's port.
+        port: PortId,
+    },
+}
+
+/// What is to be done after one or more calls; see [`super::Server`]'s module for the order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Outcome {
+    /// Answers that may go at once.
+    pub replies: Vec<Reply>,
+    /// Records for the lease store ([`crate::store`]), encoded.
+    pub records: Vec<u8>,
+    /// Answers that may go once `records` are durable.
+    pub confirmed: Vec<Reply>,
+    /// What the host should know or do.
+    pub events: Vec<Event>,
+}
+
+impl Outcome {
+    /// Empties it for another round and keeps its memory.
+    pub fn clear(&mut self) {
+        self.replies.clear();
+        self.records.clear();
+        self.confirmed.clear();
+        self.events.clear();
+    }
+}
+
+/// Message types are numbered from 1 to 8.
+const KINDS: usize = 9;
+
+/// What was received, sent and dropped.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    received: [u64; KINDS],
+    sent: [u64; KINDS],
+    /// Requests that were not answered, by reason.
+    pub drops: DropCounters,
+}
+
+impl Counters {
+    /// Well-formed requests of this type.
+    pub fn received(&self, kind: MessageType) -> u64 {
+        self.received[kind as usize]
+    }
+
+    /// Answers of this type.
+    pub fn sent(&self, kind: MessageType) -> u64 {
+        self.sent[kind as usize]
+    }
+
+    pub(super) fn count_received(&mut self, kind: MessageType) {
+        self.received[kind as usize] += 1;
+    }
+
+    pub(super) fn count_sent(&mut self, kind: MessageType) {
+        self.sent[kind as usize] += 1;
+    }
+}

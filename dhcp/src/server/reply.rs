@@ -1,0 +1,271 @@
+//! What an answer says and where it goes (RFC 2131, 4.1 and 4.3.1, table 3).
+//!
+//! First come the options without which the answer is none, then the parameters in the order in
+//! which the client lists them (RFC 2132, 9.8), so that what does not fit is what the client cares
+//! least about. Two orders are not the client's: the subnet mask goes before the router (RFC 2132,
+//! 3.3), and static routes too (RFC 3442).
+
+use std::net::Ipv4Addr;
+
+use super::identity::Client;
+use super::{Destination, Reply, Server};
+use crate::config::{Boot, Settings, Subnet};
+use crate::name;
+use crate::prefix::{Prefix, Route, emit_routes};
+use crate::wire::options::code;
+use crate::wire::{Header, MessageType, Request, Writer};
+
+/// What a client that lists no parameters is told.
+const UNASKED: &[u8] = &[
+    code::ROUTER,
+    code::DNS,
+    code::DOMAIN,
+    code::BROADCAST,
+    code::MTU,
+    code::NTP,
+    code::TFTP_SERVER,
+    code::BOOT_FILE,
+];
+
+impl Server {
+    /// An OFFER or ACK of an address.
+    pub(super) fn give(&self, client: &Client<'_>, kind: MessageType, address: Ipv4Addr) -> Reply {
+        let request = client.request;
+        let lease = self.lease_time(client);
+        let mut writer = self.begin(client, kind, request.ciaddr, address);
+        writer.put(code::LEASE_TIME, &lease.to_be_bytes());
+        writer.put(code::RENEWAL_TIME, &(lease / 2).to_be_bytes());
+        // 7/8 of a 32-bit number fits in 32 bits.
+        let rebinding = (u64::from(lease) * 7 / 8) as u32;
+        writer.put(code::REBINDING_TIME, &rebinding.to_be_bytes());
+        if kind == MessageType::Ack && request.kind == MessageType::Discover {
+            writer.put(code::RAPID_COMMIT, &[]);
+        }
+        self.put_fqdn(client, &mut writer);
+        self.put_parameters(client, &mut writer);
+        // A client that extends its lease answers for its address (RFC 2131, 4.1).
+        let extends = kind == MessageType::Ack && !request.ciaddr.is_unspecified();
+        let to = match () {
+            () if !request.giaddr.is_unspecified() => Destination::Relay(request.giaddr),
+            () if extends && client.subnet != 0 => Destination::Routed(request.ciaddr),
+            () if extends => Destination::Client(request.ciaddr, request.mac),
+            () if request.broadcast => Destination::Broadcast,
+            () => Destination::Client(address, request.mac),
+        };
+        self.reply(client, kind, to, writer)
+    }
+
+    /// The answer to an INFORM: no address and no lease (RFC 2131, 4.3.5).
+    pub(super) fn inform_ack(&self, client: &Client<'_>, address: Ipv4Addr) -> Reply {
+        let request = client.request;
+        let nothing = Ipv4Addr::UNSPECIFIED;
+        let mut writer = self.begin(client, MessageType::Ack, request.ciaddr, nothing);
+        self.put_parameters(client, &mut writer);
+        let to = match () {
+            () if !request.giaddr.is_unspecified() => Destination::Relay(request.giaddr),
+            () if client.subnet != 0 => Destination::Routed(address),
+            () => Destination::Client(address, request.mac),
+        };
+        self.reply(client, MessageType::Ack, to, writer)
+    }
+
+    /// A refusal. Through a relay it is broadcast on the client's link (RFC 2131, 4.3.2).
+    pub(super) fn nak(&self, client: &Client<'_>, why: &str) -> Reply {
+        let request = client.request;
+        let header = Header { broadcast: true, ..header(request) };
+        let mut writer = Writer::new(&header, request.max_len, request.relay_info.as_deref());
+        self.put_kind(client, MessageType::Nak, &mut writer);
+        writer.put(code::MESSAGE, why.as_bytes());
+        let relayed = !request.giaddr.is_unspecified();
+        let to = if relayed { Destination::Relay(request.giaddr) } else { Destination::Broadcast };
+        self.reply(client, MessageType::Nak, to, writer)
+    }
+
+    fn reply(
+        &self,
+        client: &Client<'_>,
+        kind: MessageType,
+        to: Destination,
+        writer: Writer,
+    ) -> Reply {
+        let from = self.subnet(client).server;
+        Reply { from, to, port: client.port, kind, payload: writer.finish() }
+    }
+
+    fn subnet(&self, client: &Client<'_>) -> &Subnet {
+        &self.config.subnets[client.subnet]
+    }
+
+    fn begin(
+        &self,
+        client: &Client<'_>,
+        kind: MessageType,
+        ciaddr: Ipv4Addr,
+        yiaddr: Ipv4Addr,
+    ) -> Writer {
+        let request = client.request;
+        let boot = self.subnet(client).settings.boot.as_ref();
+        let file = boot.and_then(|boot| boot_file(boot, request));
+        let boot = boot.filter(|_| file.is_some());
+        let header = Header {
+            ciaddr,
+            yiaddr,
+            siaddr: boot.map_or(Ipv4Addr::UNSPECIFIED, |boot| boot.server),
+            sname: boot.map_or("", |boot| &boot.server_name),
+            file: file.unwrap_or(""),
+            ..header(request)
+        };
+        let mut writer = Writer::new(&header, request.max_len, request.relay_info.as_deref());
+        self.put_kind(client, kind, &mut writer);
+        writer
+    }
+
+    /// What every answer has: its type, the server, and the client's identifiers echoed
+    /// (RFC 6842; RFC 4578, 2.3).
+    fn put_kind(&self, client: &Client<'_>, kind: MessageType, writer: &mut Writer) {
+        writer.put(code::MESSAGE_TYPE, &[kind as u8]);
+        writer.put(code::SERVER_ID, &self.subnet(client).server.octets());
+        if let Some(id) = &client.request.client_id {
+            writer.put(code::CLIENT_ID, id);
+        }
+        if let Some(id) = &client.request.machine_id {
+            writer.put(code::MACHINE_ID, id);
+        }
+    }
+
+    /// The name under which the client is known (RFC 4702, 3.2 and 4).
+    fn put_fqdn(&self, client: &Client<'_>, writer: &mut Writer) {
+        let (Some(flags), Some(name)) = (client.request.fqdn_flags, self.name_for(client)) else {
+            return;
+        };
+        let domain = self.subnet(client).settings.domain.as_ref();
+        let full = domain.map_or(name.to_string(), |domain| format!("{name}.{domain}"));
+        let mut value = vec![flags, 255, 255];
+        match full.parse::<name::DomainName>() {
+            Ok(full) if flags & crate::wire::request::FQDN_E != 0 => full.emit(&mut value),
+            _ => value.extend_from_slice(full.as_bytes()),
+        }
+        writer.put(code::CLIENT_FQDN, &value);
+    }
+
+    fn put_parameters(&self, client: &Client<'_>, writer: &mut Writer) {
+        let request = client.request;
+        let subnet = self.subnet(client);
+        let mut done = [false; 256];
+        let mut put = |code: u8| {
+            if !std::mem::replace(&mut done[usize::from(code)], true) {
+                self.put_parameter(client, subnet, code, writer);
+            }
+        };
+        if request.wants(code::SUBNET_MASK) {
+            put(code::SUBNET_MASK);
+        }
+        for code in request.parameters.as_deref().unwrap_or(UNASKED) {
+            if *code == code::ROUTER
+                && request.parameters.is_some()
+                && request.wants(code::STATIC_ROUTES)
+            {
+                put(code::STATIC_ROUTES);
+            }
+            put(*code);
+        }
+    }
+
+    fn put_parameter(&self, client: &Client<'_>, subnet: &Subnet, code: u8, writer: &mut Writer) {
+        let settings = &subnet.settings;
+        match code {
+            code::SUBNET_MASK => {
+                writer.put(code, &subnet.prefix.mask().octets());
+            }
+            code::BROADCAST => {
+                writer.put(code, &subnet.prefix.last().octets());
+            }
+            code::ROUTER => {
+                writer.put_addresses(code, &settings.routers);
+            }
+            code::DNS => {
+                writer.put_addresses(code, &settings.dns);
+            }
+            code::NTP => {
+                writer.put_addresses(code, &settings.ntp);
+            }
+            code::STATIC_ROUTES => put_present(writer, code, &static_routes(settings)),
+            code::DOMAIN_SEARCH => {
+                put_present(writer, code, &name::emit_compressed(&settings.search));
+            }
+            code::HOST_NAME => {
+                let name = self.reservation(client).and_then(|reserved| reserved.name.as_ref());
+                put_present(writer, code, name.map_or("", |name| name.as_str()).as_bytes());
+            }
+            code::DOMAIN => {
+                let domain = settings.domain.as_ref().map_or("", |domain| domain.as_str());
+                put_present(writer, code, domain.as_bytes());
+            }
+            code::MTU => {
+                if let Some(mtu) = settings.mtu {
+                    writer.put(code, &mtu.to_be_bytes());
+                }
+            }
+            code::TFTP_SERVER | code::BOOT_FILE => {
+                if let Some(boot) = &settings.boot {
+                    put_boot(writer, code, boot, client.request);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn header(request: &Request) -> Header<'static> {
+    Header {
+        xid: request.xid,
+        broadcast: request.broadcast,
+        ciaddr: Ipv4Addr::UNSPECIFIED,
+        yiaddr: Ipv4Addr::UNSPECIFIED,
+        siaddr: Ipv4Addr::UNSPECIFIED,
+        giaddr: request.giaddr,
+        mac: request.mac,
+        sname: "",
+        file: "",
+    }
+}
+
+fn put_present(writer: &mut Writer, code: u8, value: &[u8]) {
+    if !value.is_empty() {
+        writer.put(code, value);
+    }
+}
+
+/// The static routes, and the default route that clients then look for among them.
+fn static_routes(settings: &Settings) -> Vec<u8> {
+    if settings.routes.is_empty() {
+        return Vec::new();
+    }
+    let everywhere = Prefix::new(Ipv4Addr::UNSPECIFIED, 0);
+    let has_default = settings.routes.iter().any(|route| Some(route.to) == everywhere);
+    let mut routes = settings.routes.clone();
+    if let (Some(to), Some(via), false) = (everywhere, settings.routers.first(), has_default) {
+        routes.push(Route { to, via: *via });
+    }
+    emit_routes(&routes)
+}
+
+/// The boot file for this client.
+fn boot_file<'a>(boot: &'a Boot, request: &Request) -> Option<&'a str> {
+    let suits = |file: &&crate::config::BootFile| {
+        file.ipxe.is_none_or(|ipxe| ipxe == request.ipxe)
+            && file.architecture.is_none_or(|arch| Some(arch) == request.architecture)
+    };
+    boot.files.iter().find(suits).map(|file| file.name.as_str())
+}
+
+fn put_boot(writer: &mut Writer, code: u8, boot: &Boot, request: &Request) {
+    let Some(file) = boot_file(boot, request) else { return };
+    if code == code::BOOT_FILE {
+        put_present(writer, code, file.as_bytes());
+    } else if boot.server_name.is_empty() {
+        writer.put(code, boot.server.to_string().as_bytes());
+    } else {
+        writer.put(code, boot.server_name.as_bytes());
+    }
+}

@@ -1,0 +1,150 @@
+//! REQUEST: commit a lease or refuse it (RFC 2131, 4.3.2).
+//!
+//! | the client is | server id | requested address | `ciaddr` |
+//! |---|---|---|---|
+//! | SELECTING | the chosen server | the offered address | – |
+//! | INIT-REBOOT | – | its former address | – |
+//! | RENEWING, REBINDING | – | – | its address |
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::identity::Client;
+use super::{Event, Outcome, Server};
+use crate::DropReason;
+use crate::leases::{Binding, State};
+use crate::name::HostName;
+use crate::store::{LeaseRecord, Record};
+use crate::wire::MessageType;
+
+impl Server {
+    pub(super) fn request(
+        &mut self,
+        client: &Client<'_>,
+        out: &mut Outcome,
+    ) -> Result<(), DropReason> {
+        let request = client.request;
+        if request.server_id.is_some_and(|id| !self.is_me(id)) {
+            self.withdraw_offer(client);
+            return Err(DropReason::OtherServer);
+        }
+        let has_address = !request.ciaddr.is_unspecified();
+        let wanted = if has_address { Some(request.ciaddr) } else { request.requested };
+        let wanted = wanted.ok_or(DropReason::MessageType)?;
+        if !self.config.subnets[client.subnet].prefix.contains(wanted) {
+            return self.refuse(client, "the address belongs to another subnet", out);
+        }
+        let own = self.leases.of_client(&client.key);
+        match own.map(|binding| (binding.address, binding.state)) {
+            Some((address, State::Probing)) if address == wanted => Err(DropReason::Probing),
+            Some((address, _)) if address == wanted => {
+                if !self.is_allowed(client, wanted) {
+                    return self.refuse(client, "the address is not for this client", out);
+                }
+                self.commit(client, wanted, out);
+                Ok(())
+            }
+            Some((_, State::Bound | State::Offered | State::Probing)) => {
+                self.refuse(client, "the client has another address", out)
+            }
+            _ => self.request_unknown(client, wanted, has_address, out),
+        }
+    }
+
+    /// A request for an address of which nothing is known under the client's key: its offer was
+    /// forgotten, or its lease is another server's or lost.
+    fn request_unknown(
+        &mut self,
+        client: &Client<'_>,
+        wanted: Ipv4Addr,
+        has_address: bool,
+        out: &mut Outcome,
+    ) -> Result<(), DropReason> {
+        let selecting = client.request.server_id.is_some();
+        if !selecting && !self.config.authoritative {
+            return Err(DropReason::UnknownClient);
+        }
+        // A client that uses the address, or was offered it, may keep it if nobody else has it.
+        // One that restarts might find someone else there: it is to ask again.
+        if (selecting || has_address) && self.may_adopt(client, wanted) {
+            self.commit(client, wanted, out);
+            return Ok(());
+        }
+        self.refuse(client, "the address is not available", out)
+    }
+
+    /// Whether this server is known by that identifier.
+    pub(super) fn is_me(&self, id: Ipv4Addr) -> bool {
+        self.config.subnets.iter().any(|subnet| subnet.server == id)
+    }
+
+    fn withdraw_offer(&mut self, client: &Client<'_>) {
+        let Some(own) = self.leases.of_client(&client.key) else { return };
+        if !matches!(own.state, State::Offered | State::Probing) {
+            return;
+        }
+        if let Some(mut binding) = self.leases.take(own.address).filter(|binding| binding.known) {
+            (binding.state, binding.until, binding.pending) = (State::Idle, self.now, None);
+            self.leases.put(binding);
+        }
+    }
+
+    /// Leases the address: the record first, the ACK when that is durable.
+    pub(super) fn commit(&mut self, client: &Client<'_>, address: Ipv4Addr, out: &mut Outcome) {
+        let seconds = self.lease_time(client);
+        let until = self.now + Duration::from_secs(seconds.into());
+        let name = self.name_for(client);
+        let before = self.leases.get(address);
+        let renewed = before.is_some_and(|binding| {
+            binding.state == State::Bound && binding.key.as_ref() == Some(&client.key)
+        });
+        let (mac, port) = (client.request.mac, client.port);
+        let key = client.key.clone();
+        let lease = LeaseRecord { address, until, port, mac, key, name: name.clone() };
+        Record::Lease(lease).emit(&mut out.records);
+        self.leases.put(Binding {
+            address,
+            subnet: client.subnet,
+            state: State::Bound,
+            until,
+            key: Some(client.key.clone()),
+            mac,
+            port,
+            name: name.clone(),
+            known: true,
+            pending: None,
+        });
+        out.events.push(Event::Leased { address, mac, port, name, until, renewed });
+        let reply = self.give(client, MessageType::Ack, address);
+        self.counters.count_sent(MessageType::Ack);
+        out.confirmed.push(reply);
+    }
+
+    /// The lease time in seconds: what the client asks for, within the limits.
+    pub(super) fn lease_time(&self, client: &Client<'_>) -> u32 {
+        let times = self.config.subnets[client.subnet].lease;
+        client.request.lease_time.unwrap_or(times.default).clamp(times.min, times.max)
+    }
+
+    /// The reserved name, else the client's own unless it is reserved for another.
+    pub(super) fn name_for(&self, client: &Client<'_>) -> Option<HostName> {
+        if let Some(name) = self.reservation(client).and_then(|reserved| reserved.name.clone()) {
+            return Some(name);
+        }
+        let name = client.request.host_name.as_ref()?;
+        (!self.reserved_names.contains_key(name)).then(|| name.clone())
+    }
+
+    /// Refuses with a NAK that says why.
+    fn refuse(
+        &mut self,
+        client: &Client<'_>,
+        why: &str,
+        out: &mut Outcome,
+    ) -> Result<(), DropReason> {
+        let reply = self.nak(client, why);
+        self.counters.count_sent(MessageType::Nak);
+        out.replies.push(reply);
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! One test per rule, RFC 2131 unless said otherwise.
+
+mod exchange;
+mod fairness;
+mod model;
+mod options;
+mod probe;
+mod relay;
+mod scale;
