@@ -89,7 +89,7 @@ pub struct Binding {
 /// Where an ordered index files a binding: by group, then time, then address.
 type Filed<Group> = BTreeSet<(Group, Time, Ipv4Addr)>;
 
-/// How many addresses a port occupies.
+/// How many addresses of the pools a port occupies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Footprint {
     /// In any state.
@@ -103,7 +103,8 @@ pub struct Footprint {
 pub struct LeaseTable {
     pools: Vec<Pool>,
     bindings: HashMap<Ipv4Addr, Binding, FixedState>,
-    by_client: HashMap<ClientKey, Ipv4Addr, FixedState>,
+    /// One index per subnet: a client that moves keeps its lease on the old one until it ends.
+    by_client: Vec<HashMap<ClientKey, Ipv4Addr, FixedState>>,
     by_name: HashMap<HostName, Ipv4Addr, FixedState>,
     deadlines: Filed<()>,
     idle: Filed<usize>,
@@ -118,9 +119,9 @@ impl LeaseTable {
     pub fn new(pools: Vec<Pool>, seed: u64) -> LeaseTable {
         let hasher = FixedState::with_seed(seed);
         LeaseTable {
+            by_client: pools.iter().map(|_| HashMap::with_hasher(hasher.clone())).collect(),
             pools,
             bindings: HashMap::with_hasher(hasher.clone()),
-            by_client: HashMap::with_hasher(hasher.clone()),
             by_name: HashMap::with_hasher(hasher.clone()),
             deadlines: BTreeSet::new(),
             idle: BTreeSet::new(),
@@ -136,9 +137,9 @@ impl LeaseTable {
         self.bindings.get(&address)
     }
 
-    /// The one binding of a client.
-    pub fn of_client(&self, key: &ClientKey) -> Option<&Binding> {
-        self.bindings.get(self.by_client.get(key)?)
+    /// The one binding of a client on a subnet.
+    pub fn of_client(&self, subnet: usize, key: &ClientKey) -> Option<&Binding> {
+        self.bindings.get(self.by_client[subnet].get(key)?)
     }
 
     /// The leased address with this name.
@@ -196,20 +197,20 @@ impl LeaseTable {
         let binding = self.bindings.remove(&address)?;
         self.pools[binding.subnet].release(address);
         if let Some(key) = &binding.key {
-            self.by_client.remove(key);
+            self.by_client[binding.subnet].remove(key);
         }
         self.index(&binding, false);
         Some(binding)
     }
 
-    /// Puts a binding in, in place of what its address and its client had before.
+    /// Puts a binding in, in place of what its address had before, and its client on its subnet.
     pub fn put(&mut self, binding: Binding) {
         self.take(binding.address);
         if let Some(key) = &binding.key {
-            if let Some(other) = self.by_client.get(key).copied() {
+            if let Some(other) = self.by_client[binding.subnet].get(key).copied() {
                 self.take(other);
             }
-            self.by_client.insert(key.clone(), binding.address);
+            self.by_client[binding.subnet].insert(key.clone(), binding.address);
         }
         self.pools[binding.subnet].claim(binding.address);
         self.index(&binding, true);
@@ -217,6 +218,20 @@ impl LeaseTable {
     }
 
     fn index(&mut self, binding: &Binding, add: bool) {
+        if binding.state == State::Bound {
+            self.bound = if add { self.bound + 1 } else { self.bound - 1 };
+            self.index_name(binding, add);
+        }
+        if binding.state != State::Idle {
+            file(&mut self.deadlines, ((), binding.until, binding.address), add);
+        }
+        // A reserved address is nobody else's: it is not charged, and not there to be reused.
+        if self.pools[binding.subnet].contains(binding.address) {
+            self.index_shared(binding, add);
+        }
+    }
+
+    fn index_shared(&mut self, binding: &Binding, add: bool) {
         let Binding { address, subnet, until, port, .. } = *binding;
         let footprint = self.footprints.entry(port).or_default();
         step(&mut footprint.addresses, add);
@@ -229,14 +244,7 @@ impl LeaseTable {
                 step(&mut footprint.offers, add);
                 file(&mut self.offers_of_port, ((port, subnet), until, address), add);
             }
-            State::Bound => {
-                self.bound = if add { self.bound + 1 } else { self.bound - 1 };
-                self.index_name(binding, add);
-            }
-            State::Quarantined => {}
-        }
-        if binding.state != State::Idle {
-            file(&mut self.deadlines, ((), until, address), add);
+            State::Bound | State::Quarantined => {}
         }
         if self.footprints.get(&port) == Some(&Footprint::default()) {
             self.footprints.remove(&port);
@@ -323,11 +331,11 @@ mod tests {
         }
         for binding in &all {
             if let Some(key) = &binding.key {
-                assert_eq!(table.of_client(key), Some(*binding));
+                assert_eq!(table.of_client(0, key), Some(*binding));
             }
             assert!(!table.pool(0).is_fresh(binding.address));
         }
-        assert_eq!(table.by_client.len(), all.iter().filter(|b| b.key.is_some()).count());
+        assert_eq!(table.by_client[0].len(), all.iter().filter(|b| b.key.is_some()).count());
         assert_eq!(table.pool(0).fresh(), 32 - all.len());
         for (name, address) in &table.by_name {
             let holder = table.get(*address).unwrap();

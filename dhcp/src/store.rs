@@ -130,9 +130,7 @@ impl<D: Disk> Journal<D> {
         let (records, whole) = Record::parse_all(body);
         let lost = body.len() - whole;
         if lost == 0 {
-            // What lies in the file may still be on its way to the disk, if the last process died
-            // between its write and its sync.
-            journal.disk.sync(JOURNAL).map_err(failed("sync", JOURNAL))?;
+            // What is not yet on the disk goes there with the next append: a sync is for the file.
             journal.length = bytes.len();
             journal.compacted = bytes.len();
             return Ok((journal, records, Found::Whole));

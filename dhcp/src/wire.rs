@@ -8,6 +8,8 @@
 pub mod options;
 pub mod packet;
 pub mod request;
+#[cfg(test)]
+mod tests;
 pub mod writer;
 
 pub use options::Options;

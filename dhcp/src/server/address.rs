@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::identity::Client;
 use super::{PortId, Server};
-use crate::leases::State;
+use crate::leases::{Binding, State};
 use crate::{DropReason, Time};
 
 /// An address for an offer.
@@ -34,9 +34,9 @@ impl Server {
         {
             return Ok(Choice { address, probe: self.probe_of(client, address) });
         }
-        if let Some(own) = self.leases.of_client(&client.key)
-            && own.subnet == client.subnet
+        if let Some(own) = self.own(client)
             && self.is_allowed(client, own.address)
+            && self.may_keep(client, own)
         {
             return Ok(Choice { address: own.address, probe: self.probe_of(client, own.address) });
         }
@@ -50,6 +50,20 @@ impl Server {
             .or_else(|| self.leases.oldest_idle(client.subnet))
             .map(|address| Choice { address, probe: Probe::Needed })
             .ok_or(DropReason::PoolFull)
+    }
+
+    /// What the client has or had.
+    pub(super) fn own(&self, client: &Client<'_>) -> Option<&Binding> {
+        self.leases.of_client(client.subnet, &client.key)
+    }
+
+    /// Whether the client's own binding is its to go on with. A lease always is; a remembered
+    /// address that was charged to another port needs room at this one.
+    pub(super) fn may_keep(&self, client: &Client<'_>, own: &Binding) -> bool {
+        own.state == State::Bound
+            || own.port == client.port
+            || client.reserved.is_some()
+            || !self.is_port_full(client.port)
     }
 
     /// Whether clients of this port must do with what the port occupies.

@@ -16,6 +16,10 @@ impl Server {
         out: &mut Outcome,
     ) -> Result<(), DropReason> {
         let choice = self.choose(client)?;
+        if self.has_lease(client) {
+            self.offer(client, choice.address, out);
+            return Ok(());
+        }
         // Only the server's own link can be probed; a relay's client checks for itself.
         let probe = self.config.probe.filter(|_| client.subnet == 0);
         match (probe, choice.probe) {
@@ -51,16 +55,19 @@ impl Server {
         if client.request.rapid_commit && self.config.rapid_commit {
             return self.commit(client, address, out);
         }
-        let leased = self.leases.get(address).is_some_and(|binding| {
-            binding.state == State::Bound && binding.key.as_ref() == Some(&client.key)
-        });
-        if !leased {
+        if !self.has_lease(client) {
             let until = self.now + self.config.offer_hold;
             self.hold(client, address, State::Offered, until);
         }
         let reply = self.give(client, MessageType::Offer, address);
         self.counters.count_sent(MessageType::Offer);
         out.replies.push(reply);
+    }
+
+    /// A lease stays in force until the client requests what it is offered now. That is its own
+    /// address, or the one reserved for it; neither need be held.
+    fn has_lease(&self, client: &Client<'_>) -> bool {
+        self.own(client).is_some_and(|binding| binding.state == State::Bound)
     }
 
     /// Keeps an address for a client that has no lease on it.

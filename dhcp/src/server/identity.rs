@@ -82,7 +82,9 @@ impl Server {
         {
             let twin = ClientKey::from_id_and_mac(id, mac);
             key = ClientKey::from_id(id);
-            if self.leases.of_client(&twin).is_some() || self.is_elsewhere(&key, mac, port) {
+            if self.leases.of_client(subnet, &twin).is_some()
+                || self.is_elsewhere(subnet, &key, mac, port)
+            {
                 key = twin;
             } else if let Some(index) = reserved(ClientMatch::Id(id.clone())) {
                 return (key, Some(index));
@@ -95,8 +97,8 @@ impl Server {
     }
 
     /// Whether another machine holds an address under this key.
-    fn is_elsewhere(&self, key: &ClientKey, mac: MacAddr, port: PortId) -> bool {
-        let holder = self.leases.of_client(key);
+    fn is_elsewhere(&self, subnet: usize, key: &ClientKey, mac: MacAddr, port: PortId) -> bool {
+        let holder = self.leases.of_client(subnet, key);
         holder.is_some_and(|binding| {
             binding.state != State::Idle && binding.mac != mac && binding.port != port
         })

@@ -60,7 +60,7 @@ impl Server {
         if client.request.server_id.is_some_and(|id| !self.is_me(id)) {
             return Err(DropReason::OtherServer);
         }
-        let held = self.leases.of_client(&client.key).is_some_and(|own| {
+        let held = self.own(client).is_some_and(|own| {
             let in_use = matches!(own.state, State::Offered | State::Bound);
             own.address == address && own.port == client.port && in_use
         });

@@ -34,13 +34,19 @@ impl Server {
         if !self.config.subnets[client.subnet].prefix.contains(wanted) {
             return self.refuse(client, "the address belongs to another subnet", out);
         }
-        let own = self.leases.of_client(&client.key);
+        let own = self.own(client);
+        let keep = own.is_some_and(|own| self.may_keep(client, own));
         match own.map(|binding| (binding.address, binding.state)) {
             Some((address, State::Probing)) if address == wanted => Err(DropReason::Probing),
             Some((address, _)) if address == wanted => {
-                if !self.is_allowed(client, wanted) {
+                if !keep || !self.is_allowed(client, wanted) {
                     return self.refuse(client, "the address is not for this client", out);
                 }
+                self.commit(client, wanted, out);
+                Ok(())
+            }
+            // It was offered its reserved address in place of the one that it has.
+            Some((_, State::Bound)) if self.is_reserved(client, wanted) => {
                 self.commit(client, wanted, out);
                 Ok(())
             }
@@ -78,8 +84,14 @@ impl Server {
         self.config.subnets.iter().any(|subnet| subnet.server == id)
     }
 
+    /// Whether the address is reserved for the client, and free.
+    fn is_reserved(&self, client: &Client<'_>, address: Ipv4Addr) -> bool {
+        client.reserved.is_some_and(|(reserved, _)| reserved == address)
+            && self.is_free_for(client, address)
+    }
+
     fn withdraw_offer(&mut self, client: &Client<'_>) {
-        let Some(own) = self.leases.of_client(&client.key) else { return };
+        let Some(own) = self.own(client) else { return };
         if !matches!(own.state, State::Offered | State::Probing) {
             return;
         }

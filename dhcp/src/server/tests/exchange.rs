@@ -138,6 +138,9 @@ fn selecting_what_was_not_offered_is_refused() {
     bench.expect(Offer, &discover(1).requested(ip("10.0.2.15")));
     let reply = bench.one(&request(1).requested(ip("10.0.2.16")).server("10.0.2.1"));
     assert_eq!((reply.kind, reply.to), (Nak, Destination::Broadcast));
+    // What is offered to one is not for another, asked for in any way.
+    bench.expect(Nak, &request(3).requested(ip("10.0.2.15")).server("10.0.2.1"));
+    bench.expect(Nak, &request(3).ciaddr(ip("10.0.2.15")));
     bench.lease_as(&discover(2).requested(ip("10.0.2.16")));
     bench.expect(Nak, &request(3).requested(ip("10.0.2.16")).server("10.0.2.1"));
     bench.expect(Nak, &request(3).requested(ip("10.0.2.99")).server("10.0.2.1"));
