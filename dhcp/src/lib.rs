@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod dhcp6;
 mod drop_reason;
 mod leases;
 pub mod name;
 pub mod prefix;
+pub mod ra;
 pub mod server;
 pub mod store;
 #[cfg(test)]

@@ -1,0 +1,121 @@
+//! Serves DHCPv4 in the current network namespace, to try real clients against the crate.
+//!
+//! `serve 10.7.0.1 FOLDER [BOOTFILE]`: subnet /24, pool .50 to .99, leases in FOLDER. Answers go
+//! out as broadcast, since a plain UDP socket cannot name a station that has no address yet; the
+//! probe is off, since it cannot send ARP either. The gateway process does both properly.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use trama_dhcp::config::{Boot, BootFile, Config, LeaseTimes, Settings, Subnet};
+use trama_dhcp::prefix::{Prefix, Route};
+use trama_dhcp::server::{Destination, Outcome, Received, Server};
+use trama_dhcp::store::{Disk, Journal};
+use trama_dhcp::wire::{CLIENT_PORT, SERVER_PORT};
+use trama_dhcp::{PortId, Time};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// A real folder.
+struct Folder(PathBuf);
+
+impl Disk for Folder {
+    fn read(&mut self, file: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.0.join(file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+    fn create(&mut self, file: &str) -> io::Result<()> {
+        File::create(self.0.join(file)).map(drop)
+    }
+    fn append(&mut self, file: &str, bytes: &[u8]) -> io::Result<()> {
+        OpenOptions::new().append(true).open(self.0.join(file))?.write_all(bytes)
+    }
+    fn sync(&mut self, file: &str) -> io::Result<()> {
+        File::open(self.0.join(file))?.sync_data()
+    }
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))
+    }
+    fn sync_folder(&mut self) -> io::Result<()> {
+        File::open(&self.0)?.sync_all()
+    }
+}
+
+fn config(server: Ipv4Addr, boot_file: Option<String>) -> Result<Config, Failure> {
+    let prefix = Prefix::new(server, 24).ok_or("prefix")?;
+    let host = |last: u8| Ipv4Addr::from_bits(prefix.first().to_bits() + u32::from(last));
+    let files = boot_file.map(|name| BootFile { architecture: None, ipxe: None, name });
+    let route = Prefix::new([10, 99, 0, 0].into(), 16).ok_or("prefix")?;
+    let settings = Settings {
+        routers: vec![server],
+        dns: vec![server],
+        domain: "lab.example".parse().ok(),
+        search: vec!["lab.example".parse()?, "example".parse()?],
+        mtu: Some(1400),
+        ntp: vec![server],
+        routes: vec![Route { to: route, via: host(9) }],
+        boot: files.map(|file| Boot { server, server_name: String::new(), files: vec![file] }),
+    };
+    let subnet = Subnet {
+        prefix,
+        server,
+        ranges: vec![host(50)..=host(99)],
+        lease: LeaseTimes { default: 600, min: 60, max: 3600 },
+        settings,
+    };
+    Ok(Config { subnets: vec![subnet], probe: None, ..Config::default() })
+}
+
+fn now() -> Result<Time, Failure> {
+    Ok(Time(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis().try_into()?))
+}
+
+fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args().skip(1);
+    let usage = "usage: serve ADDRESS FOLDER [BOOTFILE]";
+    let address: Ipv4Addr = arguments.next().ok_or(usage)?.parse()?;
+    let folder = Folder(arguments.next().ok_or(usage)?.into());
+    let mut server = Server::new(config(address, arguments.next())?)?;
+    let (mut journal, records, found) = Journal::open(folder)?;
+    println!("{found}; {} records", records.len());
+    for record in records {
+        server.restore(now()?, record);
+    }
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SERVER_PORT))?;
+    socket.set_broadcast(true)?;
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let (mut buffer, mut out) = ([0; 9000], Outcome::default());
+    loop {
+        out.clear();
+        match socket.recv_from(&mut buffer) {
+            Ok((length, SocketAddr::V4(from))) => {
+                let payload = &buffer[..length];
+                let unicast = !from.ip().is_unspecified();
+                let received = Received { port: PortId(1), source: *from.ip(), unicast, payload };
+                if let Err(reason) = server.handle(now()?, &received, &mut out) {
+                    println!("{from}: {}", reason.describe());
+                }
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                server.poll(now()?, &mut out);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        journal.append(&out.records)?;
+        out.events.iter().for_each(|event| println!("{event:?}"));
+        for reply in out.replies.iter().chain(&out.confirmed) {
+            println!("{:?} to {:?}", reply.kind, reply.to);
+            let to = match reply.to {
+                Destination::Relay(relay) => (relay, SERVER_PORT),
+                _ => (Ipv4Addr::BROADCAST, CLIENT_PORT),
+            };
+            socket.send_to(&reply.payload, to)?;
+        }
+    }
+}
