@@ -7,6 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +31,9 @@ impl Disk for Folder {
         }
     }
     fn create(&mut self, file: &str) -> io::Result<()> {
-        File::create(self.0.join(file)).map(drop)
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(self.0.join(file)).map(drop)
     }
     fn append(&mut self, file: &str, bytes: &[u8]) -> io::Result<()> {
         OpenOptions::new().append(true).open(self.0.join(file))?.write_all(bytes)

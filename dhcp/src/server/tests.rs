@@ -1,5 +1,6 @@
 //! One test per rule, RFC 2131 unless said otherwise.
 
+mod clients;
 mod exchange;
 mod fairness;
 mod model;
