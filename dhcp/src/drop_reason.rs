@@ -55,7 +55,7 @@ drop_reasons! {
     TooManyHops "too_many_hops"
         "The message went through more than 16 relays: look for a loop of relay agents."
     UnknownSubnet "unknown_subnet"
-        "The relay agent's address lies in no subnet that is served: add the subnet, or remove the relay."
+        "The client's address, or its relay agent's, lies in no subnet that is served there: add the subnet, or remove the relay."
     OtherServer "other_server"
         "The client chose another server: look for a second DHCP server if there should be none."
     NotHolder "not_holder"

@@ -29,7 +29,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::net::Ipv4Addr;
 
@@ -56,6 +56,7 @@ pub struct PortId(pub u64);
 pub struct Server {
     config: Config,
     reserved_for: HashMap<(usize, ClientMatch), usize>,
+    reserved_at: HashSet<Ipv4Addr>,
     reserved_names: HashMap<HostName, Ipv4Addr>,
     leases: LeaseTable,
     hasher: FixedState,
@@ -71,11 +72,13 @@ impl Server {
     pub fn new(config: Config) -> Result<Server, ConfigError> {
         config.check()?;
         let mut reserved_for = HashMap::new();
+        let mut reserved_at = HashSet::new();
         let mut reserved_names = HashMap::new();
         for (index, reservation) in config.reservations.iter().enumerate() {
             if let Some(subnet) = config.subnet_of(reservation.address) {
                 reserved_for.insert((subnet, identity::canonical(&reservation.client)), index);
             }
+            reserved_at.insert(reservation.address);
             if let Some(name) = &reservation.name {
                 reserved_names.insert(name.clone(), reservation.address);
             }
@@ -89,6 +92,7 @@ impl Server {
         let hasher = FixedState::with_seed(config.seed);
         Ok(Server {
             reserved_for,
+            reserved_at,
             reserved_names,
             leases,
             hasher,
@@ -99,7 +103,7 @@ impl Server {
     }
 
     /// Takes over a record of the lease store, oldest first, before the first packet. A lease
-    /// outside all subnets is forgotten.
+    /// outside all subnets is forgotten, and one that ended where nothing is leased any more.
     pub fn restore(&mut self, now: Time, record: Record) {
         self.now = self.now.max(now);
         match record {
@@ -107,6 +111,11 @@ impl Server {
             Record::Lease(lease) => {
                 let Some(subnet) = self.config.subnet_of(lease.address) else { return };
                 let bound = lease.until > self.now;
+                let leasable = self.leases.pool(subnet).contains(lease.address)
+                    || self.reserved_at.contains(&lease.address);
+                if !bound && !leasable {
+                    return;
+                }
                 self.leases.put(Binding {
                     address: lease.address,
                     subnet,

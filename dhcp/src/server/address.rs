@@ -21,7 +21,7 @@ pub(super) enum Probe {
     Needed,
     /// A look is under way, until then.
     Running(Time),
-    /// The address is the client's own, or somebody has just looked.
+    /// The address is the client's own or reserved, or somebody has just looked.
     Done,
 }
 
@@ -32,13 +32,16 @@ impl Server {
         if let Some((address, _)) = client.reserved
             && self.is_free_for(client, address)
         {
-            return Ok(Choice { address, probe: self.probe_of(client, address) });
+            // The administrator vouches for it. A probe would only let a neighbour claim it.
+            return Ok(Choice { address, probe: Probe::Done });
         }
         if let Some(own) = self.own(client)
             && self.is_allowed(client, own.address)
             && self.may_keep(client, own)
         {
-            return Ok(Choice { address: own.address, probe: self.probe_of(client, own.address) });
+            let probing = own.state == State::Probing;
+            let probe = if probing { Probe::Running(own.until) } else { Probe::Done };
+            return Ok(Choice { address: own.address, probe });
         }
         if self.is_port_full(client.port) {
             return self.reuse(client.port, client.subnet);
@@ -87,16 +90,6 @@ impl Server {
             _ => Probe::Done,
         };
         Ok(Choice { address, probe })
-    }
-
-    fn probe_of(&self, client: &Client<'_>, address: Ipv4Addr) -> Probe {
-        match self.leases.get(address) {
-            Some(binding) if binding.key.as_ref() == Some(&client.key) => match binding.state {
-                State::Probing => Probe::Running(binding.until),
-                _ => Probe::Done,
-            },
-            _ => Probe::Needed,
-        }
     }
 
     /// Whether the configuration lets the client have the address: its reserved one alone where

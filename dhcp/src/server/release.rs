@@ -77,8 +77,12 @@ impl Server {
     ) -> Result<(), DropReason> {
         let ciaddr = client.request.ciaddr;
         let address = if ciaddr.is_unspecified() { source } else { ciaddr };
-        if address.is_unspecified() || address.is_broadcast() || address.is_multicast() {
+        if address.is_unspecified() {
             return Err(DropReason::MessageType);
+        }
+        // An answer to anywhere else would be a packet that a guest has the server send.
+        if !self.config.subnets[client.subnet].prefix.is_host(address) {
+            return Err(DropReason::UnknownSubnet);
         }
         let reply = self.inform_ack(client, address);
         self.counters.count_sent(MessageType::Ack);

@@ -302,6 +302,10 @@ fn inform_is_told_everything_but_an_address() {
     let lazy = Ask { source: ip("10.0.2.201"), ..Ask::new(Inform, 1) };
     assert_eq!(bench.one(&lazy).to, Destination::Client(ip("10.0.2.201"), mac(1)));
     assert_eq!(bench.send(&Ask::new(Inform, 1)), Err(DropReason::MessageType));
+    for elsewhere in ["192.0.2.1", "10.0.2.255", "224.0.0.1"] {
+        let ask = Ask::new(Inform, 1).ciaddr(ip(elsewhere));
+        assert_eq!(bench.send(&ask), Err(DropReason::UnknownSubnet), "{elsewhere}");
+    }
     assert_eq!(bench.server.bindings().count(), 0);
 }
 
@@ -423,6 +427,24 @@ fn a_server_takes_its_leases_over() {
         assert_eq!(second.expect(Ack, &request(client).ciaddr(*address)), *address);
     }
     assert!(!leases.contains(&second.lease(9)));
+}
+
+#[test]
+fn leases_outside_the_new_ranges_run_out_and_are_forgotten() {
+    let mut bench = bench();
+    let address = bench.lease_as(&discover(1).requested(ip("10.0.2.11")));
+    let mut config = lab();
+    config.subnets[0].ranges = vec![ip("10.0.2.100")..=ip("10.0.2.109")];
+    bench.server.reconfigure(bench.now, config.clone()).unwrap();
+    assert_eq!(bench.server.bound(), 1);
+    bench.expect(Nak, &request(1).ciaddr(address));
+    bench.wait_secs(3601);
+    bench.server.reconfigure(bench.now, config).unwrap();
+    assert_eq!(bench.server.bindings().count(), 0);
+    let mut broken = lab();
+    broken.subnets.clear();
+    assert!(bench.server.reconfigure(bench.now, broken).is_err());
+    assert_eq!(bench.server.config().subnets.len(), 1);
 }
 
 #[test]

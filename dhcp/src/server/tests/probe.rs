@@ -155,3 +155,16 @@ fn a_declined_offer_is_quarantined_too() {
     let binding = bench.server.bindings().next().unwrap();
     assert_eq!((binding.state, binding.until), (State::Quarantined, Time(bench.now.0 + 600_000)));
 }
+
+#[test]
+fn reserved_addresses_are_offered_at_once() {
+    let mut config = lab();
+    config.probe = Some(PROBE);
+    config.reservations = vec![crate::config::Reservation {
+        client: crate::config::ClientMatch::Mac(mac(1)),
+        address: ip("10.0.2.77"),
+        name: None,
+    }];
+    let mut bench = Bench::new(config);
+    assert_eq!(bench.expect(Offer, &discover(1)), ip("10.0.2.77"));
+}
