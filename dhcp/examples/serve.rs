@@ -1,7 +1,7 @@
 //! Serves DHCPv4 in the current network namespace, to try real clients against the crate.
 //!
-//! `serve 10.7.0.1 FOLDER [BOOTFILE]`: subnet /24, pool .50 to .99, leases in FOLDER. Answers go
-//! out as broadcast, since a plain UDP socket cannot name a station that has no address yet; the
+//! `serve 10.7.0.1 FOLDER [BOOTFILE]`: subnet /16 with a pool of 65,000 addresses, leases in
+//! FOLDER. Answers go out as broadcast, since a plain UDP socket cannot name a station that has no address yet; the
 //! probe is off, since it cannot send ARP either. The gateway process does both properly.
 
 use std::fs::{self, File, OpenOptions};
@@ -11,12 +11,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use trama_dhcp::config::{Boot, BootFile, Config, LeaseTimes, Settings, Subnet};
+use trama_dhcp::config::{Boot, BootFile, Config, LeaseTimes, Limits, Settings, Subnet};
 use trama_dhcp::prefix::{Prefix, Route};
 use trama_dhcp::server::{Destination, Outcome, Received, Server};
 use trama_dhcp::store::{Disk, Journal};
 use trama_dhcp::wire::{CLIENT_PORT, SERVER_PORT};
 use trama_dhcp::{PortId, Time};
+
+const POOL: u32 = 65_000;
+/// Datagrams that share one write to the lease store.
+const BATCH: usize = 256;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -50,8 +54,8 @@ impl Disk for Folder {
 }
 
 fn config(server: Ipv4Addr, boot_file: Option<String>) -> Result<Config, Failure> {
-    let prefix = Prefix::new(server, 24).ok_or("prefix")?;
-    let host = |last: u8| Ipv4Addr::from_bits(prefix.first().to_bits() + u32::from(last));
+    let prefix = Prefix::new(server, 16).ok_or("prefix")?;
+    let host = |number: u32| Ipv4Addr::from_bits(prefix.first().to_bits() + number);
     let files = boot_file.map(|name| BootFile { architecture: None, ipxe: None, name });
     let route = Prefix::new([10, 99, 0, 0].into(), 16).ok_or("prefix")?;
     let settings = Settings {
@@ -67,11 +71,12 @@ fn config(server: Ipv4Addr, boot_file: Option<String>) -> Result<Config, Failure
     let subnet = Subnet {
         prefix,
         server,
-        ranges: vec![host(50)..=host(99)],
+        ranges: vec![host(256)..=host(256 + POOL - 1)],
         lease: LeaseTimes { default: 600, min: 60, max: 3600 },
         settings,
     };
-    Ok(Config { subnets: vec![subnet], probe: None, ..Config::default() })
+    let limits = Limits { addresses: POOL, offers: POOL };
+    Ok(Config { subnets: vec![subnet], probe: None, limits, ..Config::default() })
 }
 
 fn now() -> Result<Time, Failure> {
@@ -92,28 +97,15 @@ fn main() -> Result<(), Failure> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SERVER_PORT))?;
     socket.set_broadcast(true)?;
     socket.set_read_timeout(Some(Duration::from_millis(200)))?;
-    let (mut buffer, mut out) = ([0; 9000], Outcome::default());
+    let mut out = Outcome::default();
     loop {
         out.clear();
-        match socket.recv_from(&mut buffer) {
-            Ok((length, SocketAddr::V4(from))) => {
-                let payload = &buffer[..length];
-                let unicast = !from.ip().is_unspecified();
-                let received = Received { port: PortId(1), source: *from.ip(), unicast, payload };
-                if let Err(reason) = server.handle(now()?, &received, &mut out) {
-                    println!("{from}: {}", reason.describe());
-                }
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                server.poll(now()?, &mut out);
-            }
-            Err(error) => return Err(error.into()),
-        }
+        serve_batch(&socket, &mut server, &mut out)?;
         journal.append(&out.records)?;
-        out.events.iter().for_each(|event| println!("{event:?}"));
+        if journal.wants_compaction() {
+            journal.compact(&server.snapshot())?;
+        }
         for reply in out.replies.iter().chain(&out.confirmed) {
-            println!("{:?} to {:?}", reply.kind, reply.to);
             let to = match reply.to {
                 Destination::Relay(relay) => (relay, SERVER_PORT),
                 _ => (Ipv4Addr::BROADCAST, CLIENT_PORT),
@@ -121,4 +113,28 @@ fn main() -> Result<(), Failure> {
             socket.send_to(&reply.payload, to)?;
         }
     }
+}
+
+/// Answers what has come, and waits for it a while if nothing has.
+fn serve_batch(socket: &UdpSocket, server: &mut Server, out: &mut Outcome) -> Result<(), Failure> {
+    let mut buffer = [0; 9000];
+    socket.set_nonblocking(false)?;
+    for _ in 0..BATCH {
+        match socket.recv_from(&mut buffer) {
+            Ok((length, SocketAddr::V4(from))) => {
+                let payload = &buffer[..length];
+                let unicast = !from.ip().is_unspecified();
+                let received = Received { port: PortId(1), source: *from.ip(), unicast, payload };
+                if let Err(reason) = server.handle(now()?, &received, out) {
+                    eprintln!("{from}: {}", reason.describe());
+                }
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error.into()),
+        }
+        socket.set_nonblocking(true)?;
+    }
+    server.poll(now()?, out);
+    Ok(())
 }

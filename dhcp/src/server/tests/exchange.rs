@@ -370,6 +370,9 @@ fn reservations_by_hardware_address_and_by_identifier() {
     }
     assert_eq!(bench.send(&discover(20)), Err(DropReason::PoolFull));
     assert_eq!(bench.server.address_of(&"db".parse().unwrap()), Some(ip("10.0.2.12")));
+    // Nor when its client has left and nothing else is idle.
+    bench.send(&Ask::new(Release, 1).ciaddr(ip("10.0.2.12"))).unwrap();
+    assert_eq!(bench.send(&discover(20)), Err(DropReason::PoolFull));
 }
 
 #[test]
