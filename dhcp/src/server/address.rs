@@ -69,6 +69,17 @@ impl Server {
             || !self.is_port_full(client.port)
     }
 
+    /// The port that a lease is charged to: the client's; but a lease that comes from another port
+    /// stays charged there if this one has its share. Two ports could else pass leases on and on.
+    pub(super) fn charged_port(&self, client: &Client<'_>, address: Ipv4Addr) -> PortId {
+        let own = self.own(client).filter(|own| own.address == address);
+        let full = self.leases.footprint(client.port).addresses >= self.config.limits.addresses;
+        match own {
+            Some(own) if own.port != client.port && full => own.port,
+            _ => client.port,
+        }
+    }
+
     /// Whether clients of this port must do with what the port occupies.
     pub(super) fn is_port_full(&self, port: PortId) -> bool {
         let footprint = self.leases.footprint(port);

@@ -110,7 +110,7 @@ impl Server {
         let renewed = before.is_some_and(|binding| {
             binding.state == State::Bound && binding.key.as_ref() == Some(&client.key)
         });
-        let (mac, port) = (client.request.mac, client.port);
+        let (mac, port) = (client.request.mac, self.charged_port(client, address));
         let key = client.key.clone();
         let lease = LeaseRecord { address, until, port, mac, key, name: name.clone() };
         Record::Lease(lease).emit(&mut out.records);

@@ -3,11 +3,12 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use trama_frame::MacAddr;
 
 use crate::config::{Config, Limits};
 use crate::testing::{Ask, Bench, discover, ip, lab, mac};
-use crate::wire::MessageType::{Ack, Decline, Nak, Offer, Release, Request};
+use crate::wire::MessageType::{Ack, Decline, Discover, Nak, Offer, Release, Request};
 use crate::{DropReason, PortId, State};
 
 /// Twenty addresses, four ports' worth of five.
@@ -132,4 +133,64 @@ fn reservations_do_not_depend_on_the_ports_share() {
         bench.lease_as(&stranger(number));
     }
     assert_eq!(bench.lease_as(&discover(1).port(66)), ip("10.0.2.77"));
+}
+
+#[derive(Clone, Debug)]
+struct Try {
+    port: u64,
+    client: u8,
+    kind: u8,
+    last: u8,
+    rapid: bool,
+    millis: u64,
+}
+
+fn tries() -> impl Strategy<Value = Vec<Try>> {
+    let one = (66..69u64, 0..30u8, 0..7u8, 8..32u8, any::<bool>(), 0..200u64).prop_map(
+        |(port, client, kind, last, rapid, millis)| Try { port, client, kind, last, rapid, millis },
+    );
+    prop::collection::vec(one, 0..150)
+}
+
+/// Anything a guest can send, with any hardware address on any of its ports.
+fn attempt(bench: &mut Bench, attempt: &Try) {
+    let address = Ipv4Addr::new(10, 0, 2, attempt.last);
+    let held = bench.server.bindings().find(|binding| binding.mac == mac(attempt.client));
+    let held = held.map_or(address, |binding| binding.address);
+    let ask = |kind| Ask::new(kind, attempt.client).port(attempt.port);
+    let message = match attempt.kind {
+        0 | 1 => ask(Discover).requested(address),
+        2 => ask(Request).requested(held).server("10.0.2.1"),
+        3 => ask(Request).ciaddr(held),
+        4 => ask(Release).ciaddr(held),
+        5 => ask(Decline).requested(held),
+        _ => {
+            let (now, port) = (bench.now, PortId(attempt.port));
+            return bench.server.in_use(now, address, mac(200), port, &mut bench.out);
+        }
+    };
+    let message = if attempt.rapid { message.option(80, &[]) } else { message };
+    let _ = bench.send(&message);
+    bench.wait(Duration::from_millis(attempt.millis));
+}
+
+proptest! {
+    /// Three colluding ports, whatever they do, leave the fourth its share.
+    #[test]
+    fn nothing_takes_a_ports_share(tries in tries(), probe: bool) {
+        let probe = probe.then_some(Duration::from_millis(300));
+        let mut bench = Bench::new(Config { probe, ..config() });
+        tries.iter().for_each(|one| attempt(&mut bench, one));
+        for client in 101..106 {
+            bench.out.clear();
+            let ask = discover(client).port(1).option(80, &[]);
+            let _ = bench.send(&ask);
+            let leases = |bench: &Bench| {
+                bench.out.confirmed.iter().filter(|reply| reply.port == PortId(1)).count()
+            };
+            let at_once = leases(&bench);
+            bench.wait(Duration::from_millis(300));
+            prop_assert_eq!(at_once + leases(&bench), 1);
+        }
+    }
 }
