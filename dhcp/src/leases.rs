@@ -83,7 +83,7 @@ pub struct Binding {
     /// Whether the client had a lease on the address before this offer.
     pub known: bool,
     /// What to answer when probing ends.
-    pub pending: Option<Box<Request>>,
+    pub(crate) pending: Option<Box<Request>>,
 }
 
 /// Where an ordered index files a binding: by group, then time, then address.

@@ -122,6 +122,42 @@ fn malformed_messages_have_their_reason() {
     assert_eq!(refused(1, &[(1, &CLIENT), (3, &[0; 11])]), OptionLength);
 }
 
+/// Recorded from unmodified clients, with the type of the answer.
+const RECORDED: &[(&str, u8, &str)] = &[
+    (
+        "systemd-networkd 252, INFORMATION-REQUEST",
+        7,
+        "0bff74410006000a0017001f0020003800530001000e00020000ab110033bdebf95e192c000800020000",
+    ),
+    (
+        "dhclient 4.4.3-P1 -S, INFORMATION-REQUEST",
+        7,
+        "0b7b23c60001000a00030001525400aa000100060008001700180027001f000800020000",
+    ),
+    (
+        "dhclient 4.4.3-P1, SOLICIT",
+        2,
+        "01f5b1d70001000e0001000132943402525400aa000100060008001700180027001f00080002000000030\
+         00c00aa000100000e1000001518",
+    ),
+];
+
+#[test]
+fn recorded_clients_are_answered() {
+    for (name, kind, text) in RECORDED {
+        let octet = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..text.len()).step_by(2).map(octet).collect();
+        let reply = server().handle(&bytes).unwrap_or_else(|reason| panic!("{name}: {reason:?}"));
+        let (question, reply) =
+            (Question::parse(&bytes).unwrap(), Question::parse(&reply).unwrap());
+        assert_eq!((reply.kind, reply.transaction), (*kind, question.transaction), "{name}");
+        assert_eq!(reply.get(code::CLIENT_ID), question.get(code::CLIENT_ID), "{name}");
+        assert!(reply.get(code::DNS).is_some(), "{name}");
+        assert_eq!(reply.get(code::DOMAINS).is_some(), question.wants(code::DOMAINS), "{name}");
+        assert_eq!(reply.associations().count(), question.associations().count(), "{name}");
+    }
+}
+
 proptest! {
     #[test]
     fn answers_are_bounded_and_well_formed(

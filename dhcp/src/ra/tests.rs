@@ -96,6 +96,14 @@ fn solicitations_are_checked() {
     assert_eq!(check_solicitation(none, ALL_ROUTERS, 255, &bytes), Err(OptionLength));
 }
 
+#[test]
+fn linux_solicits_correctly() {
+    // Recorded from Linux 6.18, from and to these addresses.
+    let source = "fe80::5054:ff:feaa:1".parse().unwrap();
+    let bytes = [0x85, 0, 0xd9, 0x2f, 0, 0, 0, 0, 1, 1, 0x52, 0x54, 0, 0xaa, 0, 1];
+    assert_eq!(check_solicitation(source, ALL_ROUTERS, 255, &bytes), Ok(()));
+}
+
 /// Every time until `end` at which something is sent, and where to.
 fn run(router: &mut Router, end: Time) -> Vec<(Time, Vec<Ipv6Addr>)> {
     let mut sent = Vec::new();
