@@ -82,9 +82,12 @@ impl Server {
         {
             let twin = ClientKey::from_id_and_mac(id, mac);
             key = ClientKey::from_id(id);
-            if self.leases.of_client(subnet, &twin).is_some()
-                || self.is_elsewhere(subnet, &key, mac, port)
-            {
+            let mine = self
+                .leases
+                .of_client(subnet, &key)
+                .is_some_and(|binding| binding.state == State::Bound && binding.mac == mac);
+            let has_twin = self.leases.of_client(subnet, &twin).is_some();
+            if !mine && (has_twin || self.is_elsewhere(subnet, &key, mac, port)) {
                 key = twin;
             } else if let Some(index) = reserved(ClientMatch::Id(id.clone())) {
                 return (key, Some(index));
