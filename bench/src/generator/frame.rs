@@ -50,9 +50,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// As two words that are stored whole. Fields that are stored one by one and then loaded together
-    /// have the load wait until all earlier stores, to lines that the device's core holds, are done:
-    /// with that, nine tenths of the generator's time were spent here.
+    /// As two words, stored and loaded whole: a load that spans several stores waits for them.
     #[inline(always)]
     fn to_words(self) -> [u64; 2] {
         let ports = u64::from(self.origin) << 48 | u64::from(self.target) << 32;
