@@ -26,6 +26,7 @@ use crate::config::model::{
     Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
 };
 use crate::convert;
+use crate::gateway::Gateway;
 use crate::plan::Step;
 
 /// MTU of the device of a port that is not attached.
@@ -54,6 +55,8 @@ pub(crate) struct RunningNetwork {
     pub(crate) id: NetworkId,
     pub(crate) counters: Arc<NetworkCounters>,
     settings: NetworkSettings,
+    /// Its gateway's process, if it has one.
+    pub(crate) gateway: Option<Gateway>,
 }
 
 pub(crate) struct RunningPort {
@@ -161,6 +164,8 @@ impl Machine {
     pub fn stop(&mut self) {
         let names: Vec<String> = self.ports.keys().cloned().collect();
         names.iter().for_each(|name| self.remove_port(name));
+        let gateways = self.networks.values_mut().filter_map(|network| network.gateway.take());
+        gateways.for_each(Gateway::stop);
         for worker in &mut self.workers {
             worker.handle.stop();
             if let Some(thread) = worker.thread.take()
@@ -197,8 +202,9 @@ impl Machine {
         let counters = value.counters();
         match self.workers[worker].handle.take_network(value) {
             Ok(()) => {
-                let running = RunningNetwork { worker, id, counters, settings };
+                let running = RunningNetwork { worker, id, counters, settings, gateway: None };
                 self.networks.insert(network.name.clone(), running);
+                self.set_gateway(network);
             }
             Err(error) => tracing::error!("network {}: {error}", network.name),
         }
@@ -233,6 +239,7 @@ impl Machine {
         if let Err(error) = done {
             tracing::error!("network {}: {error}", network.name);
         }
+        self.set_gateway(network);
         if mtu_changed {
             let on_it = |port: &&Port| port.network.as_deref() == Some(network.name.as_str());
             for port in wanted.ports.iter().filter(on_it) {
@@ -244,8 +251,34 @@ impl Machine {
         }
     }
 
+    /// Starts, changes or ends a network's gateway, as its settings have it.
+    fn set_gateway(&mut self, network: &Network) {
+        let Some(running) = self.networks.get_mut(&network.name) else { return };
+        let wanted = convert::gateway(network);
+        match (running.gateway.take(), wanted) {
+            (Some(gateway), Some(config)) => {
+                gateway.configure(config);
+                running.gateway = Some(gateway);
+            }
+            (Some(gateway), None) => gateway.stop(),
+            (None, Some(config)) => {
+                let place = (self.workers[running.worker].handle.clone(), running.id);
+                match Gateway::start(&network.name, place, config) {
+                    Ok(gateway) => running.gateway = Some(gateway),
+                    Err(error) => {
+                        tracing::error!("network {}: no gateway: {error}", network.name);
+                    }
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
     fn remove_network(&mut self, name: &str) {
-        let Some(network) = self.networks.remove(name) else { return };
+        let Some(mut network) = self.networks.remove(name) else { return };
+        if let Some(gateway) = network.gateway.take() {
+            gateway.stop();
+        }
         // What is left of it comes back with the answer and is freed here.
         let id = network.id;
         let removed = self.on_worker(network.worker, move |engine, _| engine.remove_network(id));

@@ -1,5 +1,6 @@
 //! Configuration values as the data plane's own types.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use trama_frame::{MacAddr, VlanId};
@@ -7,6 +8,7 @@ use trama_switch as switch;
 use trama_vhost_net_backend as vhost;
 
 use crate::config::model::{Network, Port, Role, Spin, Tap, Vlan, VlanMode};
+use crate::config::subnet;
 
 pub fn spin(spin: Spin) -> switch::Spin {
     match spin {
@@ -45,11 +47,37 @@ pub fn port(port: &Port, network: Option<switch::NetworkId>) -> switch::PortSett
 /// neighbours' ARP caches stay right: made of the machine's identity and the device's names.
 /// `machine` is any text that other machines do not have.
 pub fn tap_mac(machine: &str, tap: &Tap) -> MacAddr {
-    let names = format!("{machine}/{}/{}", tap.netns.as_deref().unwrap_or_default(), tap.ifname);
+    let netns = tap.netns.as_deref().unwrap_or_default();
+    stable_mac(&format!("{machine}/{netns}/{}", tap.ifname))
+}
+
+/// As [`tap_mac`], for the gateway of a network. No TAP device has such a name.
+pub fn gateway_mac(machine: &str, network: &str) -> MacAddr {
+    stable_mac(&format!("{machine}//gateway/{network}"))
+}
+
+fn stable_mac(names: &str) -> MacAddr {
     let digest = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, names.as_bytes());
     let [first, b, c, d, e, f, ..] = *digest.as_bytes();
     // Locally administered, unicast (IEEE 802, section 8.2).
     MacAddr([first & 0xfc | 0x02, b, c, d, e, f])
+}
+
+/// What a network's gateway is to be; `None` if it has none.
+pub fn gateway(network: &Network) -> Option<trama_nat::Config> {
+    if network.subnet.is_empty() {
+        return None;
+    }
+    let mac = gateway_mac(&machine_id(), &network.name).0;
+    let mut config = trama_nat::Config { mac, mtu: network.mtu, ipv4: None, ipv6: None };
+    for subnet in &network.subnet {
+        let prefix = subnet.1;
+        match subnet::gateway(subnet) {
+            IpAddr::V4(address) => config.ipv4 = Some(trama_nat::Subnet4 { address, prefix }),
+            IpAddr::V6(address) => config.ipv6 = Some(trama_nat::Subnet6 { address, prefix }),
+        }
+    }
+    Some(config)
 }
 
 /// The machine's identity as far as it has one.

@@ -12,6 +12,7 @@ mod balance;
 pub mod config;
 mod convert;
 pub mod ctl;
+pub mod gateway;
 pub mod metrics;
 mod moves;
 pub mod notify;

@@ -38,6 +38,16 @@ struct Options {
     /// "warn" or "trama_daemon=debug".
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    #[command(subcommand)]
+    command: Option<Part>,
+}
+
+/// What the program can be beside the daemon.
+#[derive(clap::Subcommand)]
+enum Part {
+    /// The gateway of a network; only a daemon starts it.
+    #[command(hide = true)]
+    Gateway,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -48,6 +58,9 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(Part::Gateway) = options.command {
+        return gateway();
+    }
     if options.check {
         return check(&options.config);
     }
@@ -56,6 +69,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             message.lines().for_each(|line| tracing::error!("{line}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn gateway() -> ExitCode {
+    match trama_nat::process::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
@@ -86,7 +109,9 @@ fn check(file: &Path) -> ExitCode {
 /// One line for each thing that would be built.
 fn describe(config: &Config) {
     for network in &config.networks {
-        println!("network {}: internal, MTU {}", network.name, network.mtu);
+        let subnets = network.subnet.iter().map(|(ip, prefix)| format!(", {ip}/{prefix}"));
+        let subnets: String = subnets.collect();
+        println!("network {}: internal, MTU {}{subnets}", network.name, network.mtu);
     }
     for port in &config.ports {
         let device = match &port.interface {

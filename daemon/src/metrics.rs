@@ -62,6 +62,7 @@ pub fn render(daemon: &Daemon) -> String {
 fn text(status: &Status) -> prometheus::Result<String> {
     let mut families = ports(status)?;
     families.extend(networks_and_workers(status)?);
+    families.extend(gateways(status)?);
     let mut text = String::new();
     families.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_utf8(&families, &mut text)?;
@@ -148,11 +149,38 @@ fn networks_and_workers(status: &Status) -> prometheus::Result<Vec<MetricFamily>
     Ok(families)
 }
 
+fn gateways(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
+    let up = gauges("trama_gateway_up", "1 if the gateway answers.", &["network"])?;
+    let help = "Times that the gateway's process was replaced.";
+    let restarts = counters("trama_gateway_restarts_total", help, &["network"])?;
+    let help = "Frames that the gateway's process took (rx) and sent (tx).";
+    let frames = counters("trama_gateway_frames_total", help, &["network", "direction"])?;
+    let help = "Frames that the gateway's process refused, by reason.";
+    let drops = counters("trama_gateway_drops_total", help, &["network", "reason"])?;
+    for network in &status.networks {
+        let Some(gateway) = &network.gateway else { continue };
+        let name = network.name.as_str();
+        up.with_label_values(&[name]).set(i64::from(gateway.process.is_some()));
+        restarts.with_label_values(&[name]).inc_by(gateway.restarts);
+        frames.with_label_values(&[name, "rx"]).inc_by(gateway.counters.received);
+        frames.with_label_values(&[name, "tx"]).inc_by(gateway.counters.sent);
+        for (reason, count) in &gateway.counters.drops {
+            drops.with_label_values(&[name, reason.as_str()]).inc_by(*count);
+        }
+    }
+    let mut families = up.collect();
+    families.extend(restarts.collect());
+    families.extend(frames.collect());
+    families.extend(drops.collect());
+    Ok(families)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::gateway::GatewayStatus;
     use crate::status::{NetworkStatus, PortCounts, VhostStatus, WorkerStatus};
 
     fn port(name: &str, network: Option<&str>, vhost: bool) -> PortStatus {
@@ -182,12 +210,16 @@ mod tests {
 
     #[test]
     fn the_text_has_the_names_of_the_contract() {
+        let mut gateway = GatewayStatus { process: Some(9), restarts: 2, ..Default::default() };
+        gateway.counters.received = 8;
+        gateway.counters.drops.insert("bad_arp".into(), 3);
         let status = Status {
             networks: vec![NetworkStatus {
                 name: "lab".into(),
                 worker: 1,
                 mac_entries: 4,
                 busy: Duration::from_millis(250),
+                gateway: Some(gateway),
             }],
             ports: vec![port("vm1", Some("lab"), true), port("t\"1", None, false)],
             workers: vec![WorkerStatus {
@@ -207,6 +239,10 @@ mod tests {
             r#"trama_mac_entries{network="lab"} 4"#,
             r#"trama_network_worker{network="lab"} 1"#,
             r#"trama_network_busy_seconds_total{network="lab"} 0.25"#,
+            r#"trama_gateway_up{network="lab"} 1"#,
+            r#"trama_gateway_restarts_total{network="lab"} 2"#,
+            r#"trama_gateway_frames_total{direction="rx",network="lab"} 8"#,
+            r#"trama_gateway_drops_total{network="lab",reason="bad_arp"} 3"#,
             r#"trama_worker_busy_seconds_total{worker="0"} 1.5"#,
             r#"trama_worker_wakeups_total{worker="0"} 9"#,
             r#"trama_vhost_kicks_total{port="vm1"} 3"#,

@@ -43,7 +43,9 @@ impl Machine {
         let new = self.workers.get(to).ok_or_else(|| format!("no worker {to}"))?;
         let on_it = |port: &&mut crate::apply::RunningPort| port.settings.network == Some(id);
         let mut ports: Vec<_> = self.ports.values_mut().filter(on_it).collect();
-        let places: Vec<PortPlace> = ports.iter().filter_map(|port| port.place.clone()).collect();
+        let places = ports.iter().filter_map(|port| port.place.clone());
+        let gateway = network.gateway.as_ref().map(|gateway| gateway.place().clone());
+        let places: Vec<PortPlace> = places.chain(gateway).collect();
         let mut held: Vec<_> = places.iter().map(PortPlace::hold).collect();
         let moved = self.workers[from].handle.move_network(id, &new.handle, on_the_way);
         moved.map_err(|error| error.to_string())?;

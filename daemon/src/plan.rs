@@ -177,6 +177,7 @@ fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
         ("mtu", a.mtu != b.mtu),
         ("mac-table-size", a.mac_table_size != b.mac_table_size),
         ("mac-aging", a.mac_aging != b.mac_aging),
+        ("subnet", a.subnet != b.subnet),
         ("external-ids", a.external_ids != b.external_ids),
     ])
 }

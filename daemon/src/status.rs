@@ -10,6 +10,7 @@ use trama_vhost_net_backend::SessionState;
 
 use crate::apply::{Machine, RunningPort};
 use crate::config::model::{Config, Port};
+use crate::gateway::{Gateway, GatewayStatus};
 
 /// A snapshot of everything that runs.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -47,6 +48,8 @@ pub struct NetworkStatus {
     pub mac_entries: usize,
     /// Time that workers spent on its frames.
     pub busy: Duration,
+    /// Its gateway, if it has one.
+    pub gateway: Option<GatewayStatus>,
 }
 
 /// One port as it runs.
@@ -156,6 +159,7 @@ impl Machine {
                 worker,
                 mac_entries: (0..).map_while(part).sum(),
                 busy: Duration::from_nanos(running.counters.snapshot().busy_nanos),
+                gateway: running.gateway.as_ref().map(Gateway::status),
             });
         }
         let ports = config.ports.iter().map(|port| self.port_status(port)).collect();
@@ -191,12 +195,13 @@ impl Machine {
         let running = self.networks.get(network)?;
         let id = running.id;
         let entries = self.on_worker(running.worker, move |engine, now| engine.fdb(id, now));
-        let names: HashMap<PortId, &String> =
-            self.ports.iter().map(|(name, port)| (port.id, name)).collect();
+        let mut names: HashMap<PortId, &str> =
+            self.ports.iter().map(|(name, port)| (port.id, name.as_str())).collect();
+        names.extend(running.gateway.as_ref().map(|gateway| (gateway.port(), "gateway")));
         let row = |(id, entry): (PortId, trama_switch::FdbEntry)| {
             Some(FdbRow {
                 network: network.to_owned(),
-                port: (*names.get(&id)?).clone(),
+                port: (*names.get(&id)?).to_owned(),
                 vlan: entry.vlan.get(),
                 mac: entry.mac.to_string(),
                 age: entry.age,

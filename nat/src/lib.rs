@@ -1,4 +1,27 @@
-//! The gateway of a network: user-mode NAT, DNS and port forwards over host sockets.
+//! The gateway of a network: an engine that answers on the gateway's addresses, and the process
+//! that runs it.
 //!
-//! Nothing is here yet: the modes `nat` and `nat-network` are refused by the configuration.
+//! The gateway is a station on its network like any other. [`Gateway`] is its engine: a frame and
+//! the time go in, frames and questions to the host's servers come out; it has no thread, clock or
+//! socket, so an embedder or a simulation can drive it as well. [`process`] puts it at the driver
+//! side of a ring pair ([`link`]) in a process of its own, which a daemon commands over a
+//! [`control`] channel.
 #![forbid(unsafe_code)]
+
+mod config;
+pub mod control;
+
+mod drop_reason;
+mod gateway;
+mod ip;
+pub mod link;
+mod neighbour;
+mod packet;
+pub mod process;
+
+#[cfg(test)]
+mod testing;
+
+pub use config::{Config, Subnet4, Subnet6};
+pub use drop_reason::{Counters, DropReason};
+pub use gateway::{Gateway, Output, PortId};

@@ -46,12 +46,22 @@ fn ids() -> impl Strategy<Value = BTreeMap<String, String>> {
 fn networks() -> impl Strategy<Value = Vec<Network>> {
     let settings = (68u16..9000, 16usize..100_000, 1u64..86_400, ids());
     btree_map("n[0-4]", settings, 0..5).prop_map(|map| {
-        let network = |(name, (mtu, size, aging, ids))| Network {
+        let network = |(name, (mtu, size, aging, ids)): (String, (u16, usize, u64, _))| Network {
+            // Some have a gateway, each with a range of its own.
+            subnet: match mtu % 3 {
+                0 => Vec::new(),
+                kinds => {
+                    let number = name.as_bytes()[1];
+                    let v4 = (IpAddr::from([10, 7, number, 0]), 24);
+                    let v6 = ([0xfd00, 0, 0, number.into(), 0, 0, 0, 0].into(), 64);
+                    [v4, v6][..usize::from(kinds)].to_vec()
+                }
+            },
             mtu,
             mac_table_size: size,
             mac_aging: Duration::from_secs(aging),
             external_ids: ids,
-            ..Network::new(name as String)
+            ..Network::new(name)
         };
         map.into_iter().map(network).collect()
     })

@@ -1,6 +1,7 @@
 //! The values of a configuration as the keys of its file.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use toml_edit::{Array, InlineTable, Value};
 
@@ -63,6 +64,7 @@ pub fn network_fields(network: &Network) -> Vec<Field> {
         Field::new("mtu", i64::from(network.mtu), network.mtu == default.mtu),
         Field::new("mac-table-size", number(size), size == default.mac_table_size),
         Field::new("mac-aging", format_duration(aging), aging == default.mac_aging),
+        Field::optional("subnet", addresses(&network.subnet)),
         map_field("external-ids", &network.external_ids),
     ]
 }
@@ -85,16 +87,10 @@ pub fn port_fields(port: &Port) -> Vec<Field> {
             fields.push(Field::new("queues", i64::from(device.queues), device.queues == 1));
         }
         Interface::Tap(device) => {
-            let mut addresses = device.address.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
-            let address = match device.address.len() {
-                0 => None,
-                1 => addresses.next().map(Value::from),
-                _ => Some(Value::Array(Array::from_iter(addresses))),
-            };
             fields.push(Field::new("type", "tap", false));
             fields.push(Field::new("ifname", device.ifname.as_str(), false));
             fields.push(Field::optional("netns", device.netns.as_deref()));
-            fields.push(Field::optional("address", address));
+            fields.push(Field::optional("address", addresses(&device.address)));
         }
     }
     let trunks = &port.vlan.trunks;
@@ -107,6 +103,16 @@ pub fn port_fields(port: &Port) -> Vec<Field> {
         map_field("external-ids", &port.external_ids),
     ]);
     fields
+}
+
+/// One address with its prefix length as a string, several as a list.
+fn addresses(list: &[(IpAddr, u8)]) -> Option<Value> {
+    let mut texts = list.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
+    match list.len() {
+        0 => None,
+        1 => texts.next().map(Value::from),
+        _ => Some(Value::Array(Array::from_iter(texts))),
+    }
 }
 
 fn map_field(key: &'static str, map: &BTreeMap<String, String>) -> Field {

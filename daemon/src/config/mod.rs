@@ -17,6 +17,7 @@ mod parse;
 #[cfg(test)]
 mod parse_tests;
 mod reader;
+pub mod subnet;
 pub mod units;
 mod validate;
 

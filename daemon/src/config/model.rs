@@ -79,6 +79,9 @@ pub struct Network {
     pub mac_table_size: usize,
     /// How long a silent MAC address is remembered.
     pub mac_aging: Duration,
+    /// Its subnets, at most one of each IP version; with one, the network has a gateway, whose
+    /// address is the first of it.
+    pub subnet: Vec<(IpAddr, u8)>,
     /// Free-form notes of management software; trama does not read them.
     pub external_ids: BTreeMap<String, String>,
 }
@@ -92,6 +95,7 @@ impl Network {
             mtu: 1500,
             mac_table_size: 8192,
             mac_aging: Duration::from_secs(300),
+            subnet: Vec::new(),
             external_ids: BTreeMap::new(),
         }
     }

@@ -20,15 +20,15 @@ use super::units::parse_duration;
 use super::validate::{Place, table_path, validate};
 
 const DAEMON_KEYS: [&str; 5] = ["control", "state", "metrics", "workers", "spin"];
-const NETWORK_KEYS: [&str; 6] =
-    ["name", "mode", "mtu", "mac-table-size", "mac-aging", "external-ids"];
+const NETWORK_KEYS: [&str; 7] =
+    ["name", "mode", "mtu", "mac-table-size", "mac-aging", "subnet", "external-ids"];
 const PORT_KEYS: [&str; 8] =
     ["name", "network", "type", "cable", "tag", "trunks", "vlan-mode", "external-ids"];
 const VHOST_KEYS: [&str; 3] = ["path", "role", "queues"];
 const TAP_KEYS: [&str; 3] = ["ifname", "netns", "address"];
 /// Words of the configuration's contract that this version does not have.
 const ABSENT_MODES: [&str; 4] = ["host-only", "nat", "nat-network", "bridged"];
-const ABSENT_NETWORK_KEYS: [&str; 4] = ["subnet", "forward", "dhcp", "uplink"];
+const ABSENT_NETWORK_KEYS: [&str; 3] = ["forward", "dhcp", "uplink"];
 
 /// Reads a configuration; `file` is the name that diagnostics bear.
 ///
@@ -176,6 +176,7 @@ fn read_network(reader: &mut Reader<'_, '_, '_>) -> Network {
         mtu: reader.size("mtu").unwrap_or(default.mtu),
         mac_table_size: reader.size("mac-table-size").unwrap_or(default.mac_table_size),
         mac_aging: reader.duration("mac-aging").unwrap_or(default.mac_aging),
+        subnet: read_addresses(reader, "subnet"),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
     }
 }
@@ -272,18 +273,23 @@ fn read_vhost_user(reader: &mut Reader<'_, '_, '_>, certain: bool) -> VhostUser 
 }
 
 fn read_tap(reader: &mut Reader<'_, '_, '_>, name: &str) -> Tap {
-    let mut address = Vec::new();
-    for (offset, text) in reader.strings("address").unwrap_or_default() {
-        match parse_address(&text) {
-            Ok(pair) => address.push(pair),
-            Err((message, remedy)) => reader.fault("address", offset, message, remedy),
-        }
-    }
     Tap {
         ifname: reader.string("ifname").unwrap_or_else(|| name.to_owned()),
         netns: reader.string("netns"),
-        address,
+        address: read_addresses(reader, "address"),
     }
+}
+
+/// One address with its prefix length, or a list of such.
+fn read_addresses(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Vec<(IpAddr, u8)> {
+    let mut addresses = Vec::new();
+    for (offset, text) in reader.strings(key).unwrap_or_default() {
+        match parse_address(&text) {
+            Ok(pair) => addresses.push(pair),
+            Err((message, remedy)) => reader.fault(key, offset, message, remedy),
+        }
+    }
+    addresses
 }
 
 /// An address with its prefix length: `10.1.0.1/24`.

@@ -75,8 +75,6 @@ fn words_of_later_versions() {
         &[
             "lab.toml:3:8: network.n.mode: this version does not have mode \"nat-network\"; \
              use \"internal\", and a port of type \"tap\" to reach the host or beyond",
-            "lab.toml:4:1: network.n.subnet: belongs to a mode that this version does not have; \
-             remove it",
             "lab.toml:5:10: network.n.dhcp: belongs to a mode that this version does not have; \
              remove it",
         ],
@@ -85,6 +83,30 @@ fn words_of_later_versions() {
         "promiscuous = \"deny\"",
         &["lab.toml:4:1: port.vm1.promiscuous: this version does not have promiscuous ports; \
            remove it; ports behave as with \"deny\""],
+    );
+}
+
+#[test]
+fn subnets() {
+    let config =
+        parse("[[network]]\nname = \"n\"\nsubnet = [\"10.0.2.0/24\", \"fd00::/64\"]\n", "");
+    let subnet = &config.unwrap().networks[0].subnet;
+    assert_eq!(*subnet, [([10, 0, 2, 0].into(), 24), ([0xfd00, 0, 0, 0, 0, 0, 0, 0].into(), 64)]);
+    refused(
+        "[[network]]\nname = \"a\"\nsubnet = [\"10.0.2.0/24\", \"10.0.3.0/24\"]\n\
+         [[network]]\nname = \"b\"\nsubnet = \"10.0.0.0/16\"\n\
+         [[network]]\nname = \"c\"\nsubnet = \"10.9.2.1/24\"\n\
+         [[network]]\nname = \"d\"\nsubnet = \"10.8.2.0\"\n",
+        &[
+            "lab.toml:3:10: network.a.subnet: 10.0.3.0/24 is the second of its IP version; \
+             keep one IPv4 and one IPv6 subnet at most",
+            "lab.toml:6:10: network.b.subnet: 10.0.0.0/16 overlaps that of a; \
+             give each network a range of its own",
+            "lab.toml:9:10: network.c.subnet: 10.9.2.1/24 is an address within a subnet; \
+             write the subnet: 10.9.2.0/24",
+            "lab.toml:12:10: network.d.subnet: \"10.8.2.0\" has no prefix; \
+             add its length, as in 10.1.0.1/24",
+        ],
     );
 }
 

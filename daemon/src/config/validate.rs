@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::model::{
     Config, DaemonConfig, Interface, Network, Port, Spin, Tap, VhostUser, VlanMode,
 };
+use super::subnet;
 
 /// Longest path of a Unix socket: `sun_path` is 108 bytes with its final zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -75,6 +76,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check.enter(Place::Network(index), &network.name);
         check.name("network", &network.name, &mut names);
         check.network(network);
+        check.subnets(network, &config.networks[..index]);
     }
     let mut names = HashMap::new();
     let mut claims = Claims::default();
@@ -158,6 +160,26 @@ impl Check {
         }
         if !MAC_AGING.contains(&network.mac_aging) {
             self.problem("mac-aging", "is out of range", r#"use "1s" to "24h""#);
+        }
+    }
+
+    /// The subnets of a network, beside those of the networks before it.
+    fn subnets(&mut self, network: &Network, earlier: &[Network]) {
+        for (index, subnet) in network.subnet.iter().enumerate() {
+            if let Err((message, remedy)) = subnet::check(subnet) {
+                self.problem("subnet", message, remedy);
+            }
+            let (address, prefix) = subnet;
+            let same_kind = |(other, _): &&(IpAddr, u8)| other.is_ipv4() == address.is_ipv4();
+            if network.subnet[..index].iter().any(|other| same_kind(&other)) {
+                let message = format!("{address}/{prefix} is the second of its IP version");
+                self.problem("subnet", message, "keep one IPv4 and one IPv6 subnet at most");
+            }
+            let meets = |other: &&Network| other.subnet.iter().any(|o| subnet::overlap(o, subnet));
+            if let Some(other) = earlier.iter().find(meets) {
+                let message = format!("{address}/{prefix} overlaps that of {}", other.name);
+                self.problem("subnet", message, "give each network a range of its own");
+            }
         }
     }
 

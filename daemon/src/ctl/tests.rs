@@ -103,6 +103,7 @@ fn running() -> Snapshot {
                 worker: 0,
                 mac_entries: 2,
                 busy: Duration::ZERO,
+                gateway: None,
             }],
             ports: vec![vm1, vm2],
             ..Status::default()

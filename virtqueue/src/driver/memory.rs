@@ -38,15 +38,30 @@ impl DriverMemory {
     /// Memory of at least `size` bytes, zeroed.
     pub fn new(size: usize) -> Result<Arc<DriverMemory>, DriverError> {
         let size = size.max(1).next_multiple_of(PAGE);
+        Self::of(sealed_memfd(size as u64)?, size)
+    }
+
+    fn of(file: File, size: usize) -> Result<Arc<DriverMemory>, DriverError> {
         let spec = RegionSpec {
             guest_phys: GUEST_BASE,
             user_addr: USER_BASE,
             size: size as u64,
             file_offset: 0,
-            file: Arc::new(sealed_memfd(size as u64)?),
+            file: Arc::new(file),
         };
         let map = GuestMemory::map(vec![spec])?;
         Ok(Arc::new(DriverMemory { map, size, taken: AtomicUsize::new(0) }))
+    }
+
+    /// Memory that another process has made with [`DriverMemory::new`] and shares with us. Queues laid
+    /// out in the same order lie at the same places for both.
+    ///
+    /// # Errors
+    /// The file cannot be mapped.
+    pub fn open(file: File) -> Result<Arc<DriverMemory>, DriverError> {
+        let size = file.metadata()?.len();
+        let size = usize::try_from(size).map_err(|_| DriverError::Options("it is too large"))?;
+        Self::of(file, size)
     }
 
     /// The region to tell the device of.

@@ -1,0 +1,85 @@
+//! The gateways of the networks: one process each, on a switch port of its own.
+//!
+//! The port stays while its process comes and goes: other ports see a station that is silent for a
+//! moment. [`supervisor`] keeps a process running; here is what a configuration makes of it.
+
+mod supervisor;
+
+use trama_switch::{Device, NetworkId, PortId, PortSettings, VhostDevice, VlanMode, WorkerHandle};
+use trama_vhost_net_backend::{PortPlace, SwitchPort};
+
+pub use supervisor::{GatewayStatus, Program, Supervisor};
+
+/// A network's running gateway.
+pub(crate) struct Gateway {
+    /// Its worker, which changes as the network moves.
+    place: PortPlace,
+    port: PortId,
+    supervisor: Supervisor,
+}
+
+impl Gateway {
+    /// Plugs a gateway into a network and starts its process.
+    pub(crate) fn start(
+        network: &str,
+        place: (WorkerHandle, NetworkId),
+        config: trama_nat::Config,
+    ) -> Result<Gateway, String> {
+        let (worker, id) = place;
+        let settings = PortSettings {
+            name: format!("{network}'s gateway"),
+            network: Some(id),
+            // Untagged, as guests on ports that say nothing of VLANs are.
+            vlan: VlanMode::Access { tag: trama_frame::VlanId::NONE },
+            cable: true,
+        };
+        let device = Device::Vhost(VhostDevice::new(1));
+        let port = worker
+            .call(move |engine, _| engine.add_port(settings, device))
+            .map_err(|error| error.to_string())?
+            .map(|(port, _)| port)
+            .map_err(|error| error.to_string())?;
+        let started = SwitchPort::new(worker.clone(), port).and_then(|rings| {
+            let place = rings.place();
+            Ok((place, Supervisor::start(network, Program::itself(), rings, config)?))
+        });
+        match started {
+            Ok((place, supervisor)) => Ok(Gateway { place, port, supervisor }),
+            Err(error) => {
+                remove_port(&worker, port);
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// Gives the process new settings.
+    pub(crate) fn configure(&self, config: trama_nat::Config) {
+        self.supervisor.configure(config);
+    }
+
+    /// Where its port is, for whoever moves it.
+    pub(crate) fn place(&self) -> &PortPlace {
+        &self.place
+    }
+
+    /// Its port of the switch.
+    pub(crate) fn port(&self) -> PortId {
+        self.port
+    }
+
+    /// How it fares.
+    pub(crate) fn status(&self) -> GatewayStatus {
+        self.supervisor.status()
+    }
+
+    /// Ends the process and unplugs it.
+    pub(crate) fn stop(self) {
+        self.supervisor.stop();
+        remove_port(&self.place.hold(), self.port);
+    }
+}
+
+fn remove_port(worker: &WorkerHandle, port: PortId) {
+    // A worker that has ended has no ports. The device is dropped here, not on the worker.
+    drop(worker.call(move |engine, _| engine.remove_port(port)));
+}

@@ -1,0 +1,342 @@
+//! Keeps one gateway process running.
+//!
+//! A thread wires a cable, starts the process, and waits until the process ends, its rings break,
+//! or it is told to stop. A process that ends is replaced: after 100 ms at first, after longer
+//! pauses (up to 5 s) if it keeps ending. Every process gets a new cable, so nothing that a dead
+//! one left in its memory is ever looked at.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fd::OwnedFd;
+use trama_nat::Config;
+use trama_nat::control::{Channel, Command as Message, Report, Status, send_end};
+use trama_nat::link::{self, Layout};
+use trama_vhost_net_backend::{RingFds, Rings, SwitchPort};
+
+/// Pause before a gateway that ended is started again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The pause doubles with each end, up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A gateway that ran for so long has not failed because of what it is.
+const STABLE: Duration = Duration::from_secs(10);
+/// How long a gateway may take to end once it is told to.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What to start as the gateway process.
+#[derive(Clone, Debug)]
+pub struct Program(PathBuf);
+
+impl Program {
+    /// The running program itself: whatever file it was started from, be that replaced or gone.
+    pub fn itself() -> Program {
+        Program("/proc/self/exe".into())
+    }
+
+    /// Another program that understands the command `gateway`.
+    pub fn at(path: impl Into<PathBuf>) -> Program {
+        Program(path.into())
+    }
+}
+
+/// How a gateway fares.
+#[derive(Clone, PartialEq, Eq, Default, Debug, serde::Serialize)]
+pub struct GatewayStatus {
+    /// The process that runs and answers, if one does.
+    pub process: Option<u32>,
+    /// How often a process had to be replaced.
+    pub restarts: u64,
+    /// What the process counted; begins anew with each one.
+    pub counters: Status,
+    /// Why the last one ended, if one did.
+    pub last_error: Option<String>,
+}
+
+enum Order {
+    Configure(Config),
+    Stop,
+}
+
+/// Keeps one gateway process running, on a thread of its own.
+pub struct Supervisor {
+    orders: Sender<Order>,
+    /// Wakes the thread for an order.
+    wake: OwnedFd,
+    status: Arc<Mutex<GatewayStatus>>,
+    thread: JoinHandle<()>,
+}
+
+impl Supervisor {
+    /// Starts the gateway of `network` at `port`.
+    ///
+    /// # Errors
+    /// No thread or no eventfd could be made. That the process cannot be started is no error: it
+    /// is tried again.
+    pub fn start(
+        network: &str,
+        program: Program,
+        port: SwitchPort,
+        config: Config,
+    ) -> io::Result<Supervisor> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let (orders, receiver) = channel();
+        let status = Arc::<Mutex<GatewayStatus>>::default();
+        let keeper = Keeper {
+            network: network.to_owned(),
+            program,
+            port,
+            config,
+            orders: receiver,
+            wake: wake.try_clone()?,
+            status: status.clone(),
+        };
+        let name = format!("gateway {network}");
+        let thread = std::thread::Builder::new().name(name).spawn(|| keeper.run())?;
+        Ok(Supervisor { orders, wake, status, thread })
+    }
+
+    /// Gives the process new settings, and its successors.
+    pub fn configure(&self, config: Config) {
+        self.order(Order::Configure(config));
+    }
+
+    /// How it fares.
+    pub fn status(&self) -> GatewayStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the process and waits for its end.
+    pub fn stop(self) {
+        self.order(Order::Stop);
+        if self.thread.join().is_err() {
+            tracing::error!("a gateway's keeper ended by a panic");
+        }
+    }
+
+    fn order(&self, order: Order) {
+        // The thread lives until it is told to stop, and a full counter wakes as well.
+        let _ = self.orders.send(order);
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+/// What the thread owns.
+struct Keeper {
+    network: String,
+    program: Program,
+    port: SwitchPort,
+    config: Config,
+    orders: Receiver<Order>,
+    wake: OwnedFd,
+    status: Arc<Mutex<GatewayStatus>>,
+}
+
+/// Why a process does not run any more.
+enum End {
+    Stopped,
+    Failed(String),
+    /// Its cable does not suit the new settings.
+    Outgrown,
+}
+
+/// A running process.
+struct Running {
+    child: Child,
+    channel: Channel,
+}
+
+impl Keeper {
+    fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let began = Instant::now();
+            let end = self.live();
+            self.port.disconnected();
+            match end {
+                End::Stopped => return,
+                End::Outgrown => continue,
+                End::Failed(reason) => {
+                    let network = &self.network;
+                    tracing::warn!("network {network}: gateway: {reason}; starts again");
+                    self.note(|status| {
+                        status.process = None;
+                        status.restarts += 1;
+                        status.last_error = Some(reason);
+                    });
+                }
+            }
+            if began.elapsed() >= STABLE {
+                pause = FIRST_PAUSE;
+            }
+            if self.pause(pause) {
+                return;
+            }
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut GatewayStatus)) {
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// One process's life, from start to end.
+    fn live(&mut self) -> End {
+        match self.launch() {
+            Err(error) => End::Failed(format!("cannot be started: {error}")),
+            Ok(mut running) => {
+                let end = self.watch(&mut running);
+                match bury(running, &end) {
+                    Some(status) if matches!(end, End::Failed(_)) => match end {
+                        End::Failed(reason) => End::Failed(format!("{reason} ({status})")),
+                        other => other,
+                    },
+                    _ => end,
+                }
+            }
+        }
+    }
+
+    /// Plugs a new cable in and starts a process at its other end.
+    fn launch(&mut self) -> io::Result<Running> {
+        let layout = Layout::for_mtu(self.config.mtu);
+        let (host, guest) = link::wire(layout).map_err(io::Error::other)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let [receive, transmit] = host.rings;
+        let receive_fds = RingFds { kick: None, call: Some(host.call) };
+        let transmit_fds = RingFds { kick: Some(host.kick), call: None };
+        self.port.set_memory(host.memory).map_err(io::Error::other)?;
+        self.port.start(0, receive, receive_fds).map_err(io::Error::other)?;
+        self.port.start(1, transmit, transmit_fds).map_err(io::Error::other)?;
+        send_end(&ours, &guest)?;
+        let mut channel = Channel::new(ours)?;
+        channel.send(&Message::Start { layout, config: self.config.clone() })?;
+        // A group of its own: a terminal's interrupt is for the daemon, which ends it in order.
+        let child = Command::new(&self.program.0)
+            .arg0("tramad")
+            .arg("gateway")
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        Ok(Running { child, channel })
+    }
+
+    /// Waits until the process ends or is to end, and does what comes up meanwhile.
+    fn watch(&mut self, running: &mut Running) -> End {
+        loop {
+            let mut flags = PollFlags::IN;
+            if running.channel.is_behind() {
+                flags |= PollFlags::OUT;
+            }
+            let fault = self.port.fault_event();
+            let mut waiting = vec![
+                PollFd::new(&running.channel, flags),
+                PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN),
+            ];
+            waiting.extend(fault.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            match poll(&mut waiting, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return End::Failed(error.to_string()),
+            }
+            if let Some(end) = self.obey(Some(&mut running.channel)) {
+                return end;
+            }
+            if let Some(fault) = self.port.broken() {
+                return End::Failed(fault);
+            }
+            if let Err(reason) = self.hear(running) {
+                return End::Failed(reason);
+            }
+        }
+    }
+
+    /// Carries out the orders that have come. `Some`: the process is to end.
+    fn obey(&mut self, mut channel: Option<&mut Channel>) -> Option<End> {
+        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        let mut end = None;
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Stop => return Some(End::Stopped),
+                Order::Configure(config) => {
+                    let fits = Layout::for_mtu(config.mtu) == Layout::for_mtu(self.config.mtu);
+                    self.config = config;
+                    if !fits {
+                        end = Some(End::Outgrown);
+                    } else if let Some(channel) = channel.as_deref_mut() {
+                        // That it is gone shows when it is read from.
+                        let _ = channel.send(&Message::Configure(self.config.clone()));
+                    }
+                }
+            }
+        }
+        end
+    }
+
+    /// Takes what the process reports; an error is its end.
+    fn hear(&mut self, running: &mut Running) -> Result<(), String> {
+        running.channel.flush().map_err(|error| error.to_string())?;
+        let reports = running.channel.receive::<Report>().map_err(|error| error.to_string())?;
+        for report in reports.ok_or("its process ended")? {
+            match report {
+                Report::Ready => {
+                    let id = running.child.id();
+                    tracing::info!("network {}: gateway runs as process {id}", self.network);
+                    self.note(|status| {
+                        status.process = Some(id);
+                        status.counters = Status::default();
+                    });
+                }
+                Report::Status(counters) => self.note(|status| status.counters = counters),
+                Report::Warning(text) => {
+                    tracing::warn!("network {}: gateway: {text}", self.network);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits before the next try, unless told to stop: true.
+    fn pause(&mut self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(limit) = Timespec::try_from(left) else { return false };
+            let _ = poll(&mut [PollFd::new(&self.wake, PollFlags::IN)], Some(&limit));
+            if let Some(End::Stopped) = self.obey(None) {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+        }
+    }
+}
+
+/// Sees to it that a process has ended; says how.
+fn bury(running: Running, end: &End) -> Option<String> {
+    let Running { mut child, channel } = running;
+    if !matches!(end, End::Failed(_)) {
+        // It ends when its channel does. Its own half closes with it.
+        let stream = channel.into_stream();
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.set_nonblocking(false);
+        let _ = stream.set_read_timeout(Some(GRACE));
+        let until = Instant::now() + GRACE;
+        let mut reports = [0; 4096];
+        while Instant::now() < until
+            && io::Read::read(&mut &stream, &mut reports).is_ok_and(|length| length > 0)
+        {}
+    }
+    let _ = child.kill();
+    child.wait().ok().map(|status| status.to_string())
+}

@@ -1,0 +1,98 @@
+//! What a gateway is told.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+use trama_frame::MacAddr;
+
+/// A gateway's settings; all of them can change while it runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Config {
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// The network's largest layer-3 packet in bytes.
+    pub mtu: u16,
+    /// Its IPv4 address and subnet.
+    pub ipv4: Option<Subnet4>,
+    /// Its IPv6 address and subnet. A link-local address comes of itself.
+    pub ipv6: Option<Subnet6>,
+}
+
+impl Config {
+    /// The hardware address.
+    pub fn mac(&self) -> MacAddr {
+        MacAddr(self.mac)
+    }
+
+    /// The link-local address that follows from the hardware address (RFC 4291, appendix A).
+    pub fn link_local(&self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.mac;
+        let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+        Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
+    }
+}
+
+/// An IPv4 address with its subnet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Subnet4 {
+    /// The gateway's own address.
+    pub address: Ipv4Addr,
+    /// Length of the subnet's prefix, 0 to 32.
+    pub prefix: u8,
+}
+
+impl Subnet4 {
+    /// Whether `address` may be a host of the subnet: inside, and neither its first address nor
+    /// its broadcast address.
+    pub fn is_host(&self, address: Ipv4Addr) -> bool {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+        let (own, other) = (self.address.to_bits(), address.to_bits());
+        let host = other & !mask;
+        let edge = self.prefix < 31 && (host == 0 || host == !mask);
+        own & mask == other & mask && !edge && !address.is_multicast() && !address.is_loopback()
+    }
+}
+
+/// An IPv6 address with its subnet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Subnet6 {
+    /// The gateway's own address.
+    pub address: Ipv6Addr,
+    /// Length of the subnet's prefix, 0 to 128.
+    pub prefix: u8,
+}
+
+impl Subnet6 {
+    /// Whether `address` is a unicast address of the subnet.
+    pub fn is_host(&self, address: Ipv6Addr) -> bool {
+        let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+        let special = address.is_multicast() || address.is_loopback() || address.is_unspecified();
+        !special && self.address.to_bits() & mask == address.to_bits() & mask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_a_subnet_are_those_inside_without_its_edges() {
+        let subnet = Subnet4 { address: Ipv4Addr::new(10, 0, 2, 1), prefix: 24 };
+        let host = |last| subnet.is_host(Ipv4Addr::new(10, 0, 2, last));
+        assert!(host(2) && host(254));
+        assert!(!host(0) && !host(255));
+        assert!(!subnet.is_host(Ipv4Addr::new(10, 0, 3, 2)));
+        let pair = Subnet4 { prefix: 31, ..subnet };
+        assert!(pair.is_host(Ipv4Addr::new(10, 0, 2, 0)), "RFC 3021");
+        let all = Subnet4 { prefix: 0, ..subnet };
+        assert!(all.is_host(Ipv4Addr::new(1, 2, 3, 4)));
+        assert!(!all.is_host(Ipv4Addr::new(224, 0, 0, 1)) && !all.is_host(Ipv4Addr::LOCALHOST));
+    }
+
+    #[test]
+    fn the_link_local_address_is_made_of_the_hardware_address() {
+        let mac = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+        let config = Config { mac, mtu: 1500, ipv4: None, ipv6: None };
+        assert_eq!(config.link_local().to_string(), "fe80::5054:ff:fe12:3456");
+    }
+}

@@ -1,0 +1,251 @@
+//! What a daemon and its gateway process say to each other: one JSON value a line, over a pair of
+//! Unix sockets. The first message carries the descriptors of the cable ([`send_end`]).
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::link::{GuestEnd, Layout};
+
+/// Longest line, so that a peer gone mad costs no more than this.
+const MAX_LINE: usize = 1 << 20;
+
+/// From the daemon.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// Comes first, behind the descriptors.
+    Start {
+        /// How the rings lie in the memory that was passed.
+        layout: Layout,
+        /// What to be.
+        config: Config,
+    },
+    /// New settings.
+    Configure(Config),
+}
+
+/// From the gateway.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Report {
+    /// The services answer.
+    Ready,
+    /// The counters have changed; at most one a second.
+    Status(Status),
+    /// For the log.
+    Warning(String),
+}
+
+/// What a gateway did since it started.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Frames taken from the switch.
+    pub received: u64,
+    /// Frames given to the switch.
+    pub sent: u64,
+    /// Frames refused, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// Passes the gateway's end of the cable.
+///
+/// # Errors
+/// The other side is gone.
+pub fn send_end(stream: &UnixStream, end: &GuestEnd) -> io::Result<()> {
+    let fds = [end.memory.as_fd(), end.kick.as_fd(), end.call.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::Error::other("no room for the descriptors"));
+    }
+    sendmsg(stream, &[IoSlice::new(b"\n")], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Takes the gateway's end of the cable; waits for it.
+///
+/// # Errors
+/// What comes is something else.
+pub fn receive_end(stream: &UnixStream) -> io::Result<GuestEnd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, flags)?;
+    let mut fds = ancillary.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<OwnedFd>>(),
+        _ => Vec::new(),
+    });
+    match (fds.next(), fds.next(), fds.next()) {
+        (Some(memory), Some(kick), Some(call)) => Ok(GuestEnd { memory, kick, call }),
+        _ => Err(io::Error::other("no descriptors came; only tramad starts a gateway")),
+    }
+}
+
+/// One end of the channel. Never blocks.
+pub struct Channel {
+    stream: UnixStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+impl Channel {
+    /// Takes over a stream.
+    ///
+    /// # Errors
+    /// It cannot be made non-blocking.
+    pub fn new(stream: UnixStream) -> io::Result<Channel> {
+        stream.set_nonblocking(true)?;
+        Ok(Channel { stream, input: Vec::new(), output: Vec::new() })
+    }
+
+    /// The stream itself.
+    pub fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
+    /// Queues a message and sends what the socket takes; [`Channel::flush`] sends the rest. A
+    /// message is dropped if the other side has not read a megabyte of earlier ones.
+    ///
+    /// # Errors
+    /// The other side is gone.
+    pub fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
+        if self.output.len() < MAX_LINE {
+            serde_json::to_writer(&mut self.output, message)?;
+            self.output.push(b'\n');
+        }
+        self.flush()
+    }
+
+    /// Sends what is queued, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// The other side is gone.
+    pub fn flush(&mut self) -> io::Result<()> {
+        while !self.output.is_empty() {
+            match (&self.stream).write(&self.output) {
+                Ok(sent) => drop(self.output.drain(..sent)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something is queued that the socket did not take.
+    pub fn is_behind(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// What has come, at most a megabyte at a time; `None`: the other side is gone.
+    ///
+    /// # Errors
+    /// What came is no message.
+    pub fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<Vec<T>>> {
+        let mut open = true;
+        let mut room = [0; 4096];
+        while self.input.len() < MAX_LINE {
+            match (&self.stream).read(&mut room) {
+                Ok(0) => {
+                    open = false;
+                    break;
+                }
+                Ok(length) => self.input.extend_from_slice(&room[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    open = false;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let complete = self.input.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        if complete == 0 && self.input.len() >= MAX_LINE {
+            return Err(io::Error::other("a message is longer than a megabyte"));
+        }
+        let lines: Vec<u8> = self.input.drain(..complete).collect();
+        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let messages: Vec<T> = lines.map(serde_json::from_slice).collect::<Result<_, _>>()?;
+        Ok((open || !messages.is_empty()).then_some(messages))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::lab;
+
+    fn pair() -> (UnixStream, UnixStream) {
+        UnixStream::pair().unwrap()
+    }
+
+    #[test]
+    fn messages_arrive_whole_and_in_order() {
+        let (daemon, gateway) = pair();
+        let (mut daemon, mut gateway) =
+            (Channel::new(daemon).unwrap(), Channel::new(gateway).unwrap());
+        assert_eq!(gateway.receive::<Command>().unwrap(), Some(vec![]));
+        let sent: Vec<Command> =
+            (0..2000).map(|mtu| Command::Configure(Config { mtu, ..lab() })).collect();
+        let mut received = Vec::new();
+        for message in &sent {
+            daemon.send(message).unwrap();
+            if daemon.is_behind() {
+                received.extend(gateway.receive::<Command>().unwrap().unwrap());
+            }
+        }
+        while daemon.is_behind() || received.len() < sent.len() {
+            daemon.flush().unwrap();
+            received.extend(gateway.receive::<Command>().unwrap().unwrap());
+        }
+        assert_eq!(received, sent);
+        drop(daemon);
+        assert_eq!(gateway.receive::<Command>().unwrap(), None);
+    }
+
+    #[test]
+    fn garbage_and_endless_lines_are_errors() {
+        let (mut wild, gateway) = pair();
+        let mut gateway = Channel::new(gateway).unwrap();
+        wild.write_all(b"{\"fly\":1}\n").unwrap();
+        assert!(gateway.receive::<Command>().is_err());
+        wild.set_nonblocking(true).unwrap();
+        let refused = (0..10_000).any(|_| {
+            let _ = wild.write(&[b'x'; 4096]);
+            gateway.receive::<Command>().is_err()
+        });
+        assert!(refused);
+    }
+
+    #[test]
+    fn the_cable_passes_and_nothing_else_is_taken_for_it() {
+        let (daemon, gateway) = pair();
+        let (_, end) = crate::link::wire(Layout::for_mtu(1500)).unwrap();
+        send_end(&daemon, &end).unwrap();
+        assert!(
+            crate::link::Link::attach(Layout::for_mtu(1500), receive_end(&gateway).unwrap())
+                .is_ok()
+        );
+        (&daemon).write_all(b"\n").unwrap();
+        assert!(receive_end(&gateway).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! Why a frame got no answer. The reason is the enum, the counter and the metric's label in one.
+
+use std::collections::BTreeMap;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)+) => {
+        /// Why the gateway refused a frame, or what came of it.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum DropReason {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl DropReason {
+            /// All of them.
+            pub const ALL: &[DropReason] = &[$(DropReason::$name,)+];
+
+            /// As metrics spell it.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(DropReason::$name => $label,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Shorter than an Ethernet header, or from a group address.
+    BadEthernet = "bad_ethernet",
+    /// For another station; the switch floods what it does not know yet.
+    OtherStation = "other_station",
+    /// Neither ARP nor IPv4 nor IPv6.
+    UnknownEthertype = "unknown_ethertype",
+    /// Not an Ethernet/IPv4 request or reply, or its sender is not who sent the frame.
+    BadArp = "bad_arp",
+    /// Broken header, wrong checksum, or shorter than it says.
+    BadIp = "bad_ip",
+    /// A fragment: what the gateway offers fits in one packet.
+    Fragment = "fragment",
+    /// The sender's address is none of the network.
+    ForeignSource = "foreign_source",
+    /// For an address that the gateway does not have.
+    OtherAddress = "other_address",
+    /// Neither ICMP nor UDP.
+    UnknownProtocol = "unknown_protocol",
+    /// Malformed ICMP or neighbour discovery, or one that breaks its rules.
+    BadIcmp = "bad_icmp",
+    /// Well-formed ICMP that asks nothing of a gateway.
+    IcmpUnanswered = "icmp_unanswered",
+    /// Malformed UDP.
+    BadUdp = "bad_udp",
+    /// UDP for a port on which nothing is offered.
+    ClosedPort = "closed_port",
+    /// The answer does not fit into the network's MTU.
+    TooLong = "too_long",
+    /// The ring to the switch has no room for the answer.
+    RingFull = "ring_full",
+}
+
+/// What a gateway did so far.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Counters {
+    /// Frames taken from the switch.
+    pub received: u64,
+    /// Frames given to the switch.
+    pub sent: u64,
+    drops: Vec<u64>,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters { received: 0, sent: 0, drops: vec![0; DropReason::ALL.len()] }
+    }
+}
+
+impl Counters {
+    /// Counts one drop.
+    pub fn drop(&mut self, reason: DropReason) {
+        self.drops[reason as usize] += 1;
+    }
+
+    /// Drops for one reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize]
+    }
+
+    /// Drops by label, without those that did not happen.
+    pub fn drops(&self) -> BTreeMap<String, u64> {
+        let counted = DropReason::ALL.iter().zip(&self.drops).filter(|(_, count)| **count > 0);
+        counted.map(|(reason, count)| (reason.label().to_owned(), *count)).collect()
+    }
+}

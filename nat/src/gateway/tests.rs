@@ -1,0 +1,317 @@
+//! What the engine answers, what it refuses and why, and that no bytes make it panic.
+
+use proptest::prelude::*;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet,
+    Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags,
+    NdiscRepr,
+};
+
+use super::*;
+use crate::packet::{checksums, frame, ip_frame, udp_frame};
+use crate::testing::*;
+
+const NOW: Duration = Duration::ZERO;
+const PORT: PortId = PortId(1);
+
+/// What `bytes` are answered with, or why they are not.
+fn handle(gateway: &mut Gateway, bytes: &[u8]) -> Result<Vec<u8>, DropReason> {
+    let mut out = Output::default();
+    let before = gateway.counters().clone();
+    gateway.handle(NOW, PORT, bytes, &mut out);
+    match out.frames.pop() {
+        Some(frame) => {
+            assert!(out.frames.is_empty(), "one frame in, two out");
+            assert_eq!(before.drops(), gateway.counters().drops());
+            Ok(frame)
+        }
+        None => {
+            let grew = |reason: &&DropReason| {
+                gateway.counters().dropped(**reason) > before.dropped(**reason)
+            };
+            Err(*DropReason::ALL.iter().find(grew).expect("a drop has a reason"))
+        }
+    }
+}
+
+fn answer(bytes: &[u8]) -> Result<Vec<u8>, DropReason> {
+    handle(&mut Gateway::new(lab()), bytes)
+}
+
+fn arp(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+    let request = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Request,
+        source_hardware_addr: EthernetAddress(GUEST.0),
+        source_protocol_addr: sender.into(),
+        target_hardware_addr: EthernetAddress([0; 6]),
+        target_protocol_addr: target.into(),
+    };
+    frame(GUEST, MacAddr::BROADCAST, EthernetProtocol::Arp, request.buffer_len(), |bytes| {
+        request.emit(&mut ArpPacket::new_unchecked(bytes));
+    })
+}
+
+#[test]
+fn a_request_for_our_address_gets_an_arp_reply() {
+    for sender in [GUEST4.octets(), [0; 4]] {
+        let reply = answer(&arp(sender, GATEWAY4.octets())).unwrap();
+        assert_eq!(reply.len(), 60);
+        assert!(reply[42..].iter().all(|byte| *byte == 0), "padding leaks");
+        let reply = EthernetFrame::new_checked(&reply[..]).unwrap();
+        assert_eq!((reply.dst_addr().0, reply.src_addr().0), (GUEST.0, GATEWAY.0));
+        let reply = ArpRepr::parse(&ArpPacket::new_checked(reply.payload()).unwrap()).unwrap();
+        let wanted = ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Reply,
+            source_hardware_addr: EthernetAddress(GATEWAY.0),
+            source_protocol_addr: GATEWAY4,
+            target_hardware_addr: EthernetAddress(GUEST.0),
+            target_protocol_addr: sender.into(),
+        };
+        assert_eq!(reply, wanted);
+    }
+}
+
+#[test]
+fn other_arp_is_refused() {
+    use DropReason::*;
+    assert_eq!(answer(&arp(GUEST4.octets(), [10, 0, 2, 9])), Err(OtherAddress));
+    assert_eq!(answer(&arp([192, 168, 0, 1], GATEWAY4.octets())), Err(ForeignSource));
+    let mut forged = arp(GUEST4.octets(), GATEWAY4.octets());
+    forged[27] ^= 1;
+    assert_eq!(answer(&forged), Err(BadArp), "the sender is not who sent the frame");
+    let whole = arp(GUEST4.octets(), GATEWAY4.octets());
+    assert_eq!(answer(&whole[..41]), Err(BadArp));
+    let mut gateway = Gateway::new(Config { ipv4: None, ..lab() });
+    assert_eq!(handle(&mut gateway, &whole), Err(OtherAddress));
+}
+
+#[test]
+fn echo_is_answered_with_the_same_data() {
+    for len in [0, 1, 56, 1400] {
+        let data: Vec<u8> = (0..len).map(|byte| byte as u8).collect();
+        let reply = answer(&ping(GUEST4.into(), GATEWAY4.into(), &data)).unwrap();
+        let reply = EthernetFrame::new_checked(&reply[..]).unwrap();
+        assert_eq!((reply.dst_addr().0, reply.src_addr().0), (GUEST.0, GATEWAY.0));
+        let packet = Ipv4Packet::new_checked(reply.payload()).unwrap();
+        let header = Ipv4Repr::parse(&packet, &checksums()).unwrap();
+        assert_eq!((header.src_addr, header.dst_addr), (GATEWAY4, GUEST4));
+        let echo = Icmpv4Packet::new_checked(packet.payload()).unwrap();
+        let wanted = Icmpv4Repr::EchoReply { ident: 7, seq_no: 9, data: &data };
+        assert_eq!(Icmpv4Repr::parse(&echo, &checksums()), Ok(wanted));
+
+        for own in [GATEWAY6, lab().link_local()] {
+            let reply = answer(&ping(GUEST6.into(), own.into(), &data)).unwrap();
+            let reply = EthernetFrame::new_checked(&reply[..]).unwrap();
+            let packet = Ipv6Packet::new_checked(reply.payload()).unwrap();
+            let header = Ipv6Repr::parse(&packet).unwrap();
+            assert_eq!((header.src_addr, header.dst_addr), (own, GUEST6));
+            let echo = Icmpv6Packet::new_checked(packet.payload()).unwrap();
+            let wanted = Icmpv6Repr::EchoReply { ident: 7, seq_no: 9, data: &data };
+            assert_eq!(Icmpv6Repr::parse(&own, &GUEST6, &echo, &checksums()), Ok(wanted));
+        }
+    }
+}
+
+#[test]
+fn echo_for_others_or_from_strangers_is_not_answered() {
+    use DropReason::*;
+    let outside = [8, 8, 8, 8].into();
+    assert_eq!(answer(&ping(GUEST4.into(), outside, b"x")), Err(OtherAddress));
+    assert_eq!(answer(&ping(outside, GATEWAY4.into(), b"x")), Err(ForeignSource));
+    assert_eq!(answer(&ping(GATEWAY4.into(), GATEWAY4.into(), b"x")), Err(ForeignSource));
+    let broadcast = [10, 0, 2, 255].into();
+    assert_eq!(answer(&ping(broadcast, GATEWAY4.into(), b"x")), Err(ForeignSource));
+    assert_eq!(answer(&ping(GUEST4.into(), broadcast, b"x")), Err(OtherAddress));
+    let stranger = "2001:db8::1".parse().unwrap();
+    assert_eq!(answer(&ping(stranger, GATEWAY6.into(), b"x")), Err(ForeignSource));
+    assert_eq!(answer(&ping(GUEST6.into(), stranger, b"x")), Err(OtherAddress));
+    let loopback = "::1".parse().unwrap();
+    assert_eq!(answer(&ping(loopback, GATEWAY6.into(), b"x")), Err(ForeignSource));
+}
+
+#[test]
+fn broken_packets_are_refused_by_what_is_broken() {
+    use DropReason::*;
+    let whole = ping(GUEST4.into(), GATEWAY4.into(), &[5; 60]);
+    let changed = |at: usize, value: u8| {
+        let mut frame = whole.clone();
+        frame[at] = value;
+        answer(&frame)
+    };
+    assert_eq!(changed(20, 0x20), Err(Fragment), "more fragments");
+    assert_eq!(changed(22, 1), Err(BadIp), "header checksum");
+    assert_eq!(changed(14, 0x65), Err(BadIp), "version");
+    assert_eq!(changed(14, 0x4f), Err(BadIp), "header length");
+    assert_eq!(changed(50, 99), Err(BadIcmp), "checksum of the message");
+    assert_eq!(changed(5, 99), Err(OtherStation));
+    assert_eq!(changed(6, 1), Err(BadEthernet), "sent by a group");
+    assert_eq!(changed(12, 0x88), Err(UnknownEthertype));
+    assert_eq!(answer(&whole[..13]), Err(BadEthernet));
+    assert_eq!(answer(&whole[..33]), Err(BadIp));
+    let mut to_all = whole.clone();
+    to_all[..6].fill(0xff);
+    assert_eq!(answer(&to_all), Err(OtherAddress), "a unicast packet in a broadcast frame");
+    let tcp = ip_frame(
+        (GUEST, GATEWAY),
+        (GUEST4.into(), GATEWAY4.into()),
+        (IpProtocol::Tcp, 64),
+        20,
+        |_| (),
+    );
+    assert_eq!(answer(&tcp.unwrap()), Err(UnknownProtocol));
+}
+
+#[test]
+fn udp_that_nobody_waits_for_is_counted() {
+    use DropReason::*;
+    let send = |source: u16, payload: &[u8]| {
+        let (from, to) = ((GUEST4.into(), source), (GATEWAY4.into(), 9));
+        udp_frame((GUEST, GATEWAY), from, to, payload).unwrap()
+    };
+    assert_eq!(answer(&send(1000, b"x")), Err(ClosedPort));
+    assert_eq!(answer(&send(0, b"x")), Err(BadUdp));
+    let mut wrong = send(1000, b"xyz");
+    wrong[43] ^= 1;
+    assert_eq!(answer(&wrong), Err(BadUdp), "checksum");
+}
+
+/// A neighbour solicitation, with the hop limit that it is sent with.
+fn solicit(source: &str, destination: &str, target: &str, hop_limit: u8, named: bool) -> Vec<u8> {
+    let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+    let message = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit {
+        target_addr: target.parse().unwrap(),
+        lladdr: named.then(|| EthernetAddress(GUEST.0).into()),
+    });
+    let to = MacAddr([0x33, 0x33, 0xff, 0, 0, 1]);
+    let kind = (IpProtocol::Icmpv6, hop_limit);
+    let ips = (source, destination);
+    let (source, destination) = match ips {
+        (std::net::IpAddr::V6(a), std::net::IpAddr::V6(b)) => (a, b),
+        _ => unreachable!(),
+    };
+    ip_frame((GUEST, to), ips, kind, message.buffer_len(), |bytes| {
+        let mut packet = Icmpv6Packet::new_unchecked(bytes);
+        message.emit(&source, &destination, &mut packet, &checksums());
+    })
+    .unwrap()
+}
+
+fn advert(frame: &[u8]) -> (MacAddr, std::net::Ipv6Addr, NdiscNeighborFlags) {
+    let frame = EthernetFrame::new_checked(frame).unwrap();
+    let packet = Ipv6Packet::new_checked(frame.payload()).unwrap();
+    let header = Ipv6Repr::parse(&packet).unwrap();
+    assert_eq!(header.hop_limit, 255);
+    let message = Icmpv6Packet::new_checked(packet.payload()).unwrap();
+    let message =
+        Icmpv6Repr::parse(&header.src_addr, &header.dst_addr, &message, &checksums()).unwrap();
+    let Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { flags, target_addr, lladdr }) = message
+    else {
+        panic!("{message:?}")
+    };
+    assert_eq!(target_addr, header.src_addr);
+    assert_eq!(lladdr, Some(EthernetAddress(GATEWAY.0).into()));
+    (MacAddr(frame.dst_addr().0), header.dst_addr, flags)
+}
+
+#[test]
+fn neighbours_are_told_where_we_are() {
+    let group = "ff02::1:ff00:1";
+    let reply = answer(&solicit("fd00::f", group, "fd00::1", 255, true)).unwrap();
+    let (to, destination, flags) = advert(&reply);
+    assert_eq!((to, destination), (GUEST, GUEST6));
+    assert!(flags.contains(NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE));
+    let reply = answer(&solicit("::", group, "fd00::1", 255, false)).unwrap();
+    let (to, destination, flags) = advert(&reply);
+    assert_eq!((to.0[0], destination.to_string().as_str()), (0x33, "ff02::1"));
+    assert!(!flags.contains(NdiscNeighborFlags::SOLICITED));
+}
+
+#[test]
+fn solicitations_that_break_a_rule_are_refused() {
+    use DropReason::*;
+    let group = "ff02::1:ff00:1";
+    let refused = |frame: Vec<u8>| answer(&frame).unwrap_err();
+    assert_eq!(refused(solicit("fd00::f", group, "fd00::1", 254, true)), BadIcmp);
+    assert_eq!(refused(solicit("::", group, "fd00::1", 255, true)), BadIcmp);
+    assert_eq!(refused(solicit("fd00::f", group, "fd00::2:1", 255, true)), OtherAddress);
+    assert_eq!(refused(solicit("fd00::f", group, "ff02::1", 255, true)), BadIcmp);
+    assert_eq!(refused(solicit("2001:db8::1", group, "fd00::1", 255, true)), ForeignSource);
+}
+
+/// Well-formed frames to start from.
+fn seeds() -> Vec<Vec<u8>> {
+    let udp = |port| {
+        let (from, to) = ((GUEST4.into(), 1000), (GATEWAY4.into(), port));
+        udp_frame((GUEST, GATEWAY), from, to, &[1; 40]).unwrap()
+    };
+    vec![
+        arp(GUEST4.octets(), GATEWAY4.octets()),
+        ping(GUEST4.into(), GATEWAY4.into(), &[3; 20]),
+        ping(GUEST6.into(), GATEWAY6.into(), &[3; 20]),
+        solicit("fd00::f", "ff02::1:ff00:1", "fd00::1", 255, true),
+        udp(53),
+        udp(69),
+    ]
+}
+
+proptest! {
+    /// Frames that are nearly right reach deeper than random ones. Checksums are mended, so that
+    /// they do not stop what is changed behind them.
+    #[test]
+    fn no_frame_makes_it_panic_or_answer_more_than_it_got(
+        seed in 0..6usize,
+        changes in prop::collection::vec((0..120usize, any::<u8>()), 0..6),
+        cut in 0..140usize,
+        tail in prop::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let mut bytes = seeds().swap_remove(seed);
+        for (at, value) in changes {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+        }
+        mend_checksums(&mut bytes);
+        bytes.truncate(cut.max(14));
+        bytes.extend(tail);
+        let mut gateway = Gateway::new(lab());
+        let mut out = Output::default();
+        gateway.handle(NOW, PORT, &bytes, &mut out);
+        prop_assert!(out.frames.len() <= 1);
+        for frame in &out.frames {
+            prop_assert!(frame.len() <= bytes.len().max(90), "{} from {}", frame.len(), bytes.len());
+        }
+        let counters = gateway.counters();
+        let drops: u64 = counters.drops().values().sum();
+        prop_assert_eq!(counters.received, counters.sent + drops);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = answer(&bytes);
+    }
+}
+
+fn mend_checksums(bytes: &mut [u8]) {
+    let Ok(mut frame) = EthernetFrame::new_checked(&mut *bytes) else { return };
+    match frame.ethertype() {
+        EthernetProtocol::Ipv4 => {
+            let Ok(mut packet) = Ipv4Packet::new_checked(frame.payload_mut()) else { return };
+            packet.fill_checksum();
+            if packet.next_header() == IpProtocol::Icmp
+                && let Ok(mut message) = Icmpv4Packet::new_checked(packet.payload_mut())
+            {
+                message.fill_checksum();
+            }
+        }
+        EthernetProtocol::Ipv6 => {
+            let Ok(mut packet) = Ipv6Packet::new_checked(frame.payload_mut()) else { return };
+            let (source, destination) = (packet.src_addr(), packet.dst_addr());
+            if packet.next_header() == IpProtocol::Icmpv6
+                && let Ok(mut message) = Icmpv6Packet::new_checked(packet.payload_mut())
+            {
+                message.fill_checksum(&source, &destination);
+            }
+        }
+        _ => {}
+    }
+}

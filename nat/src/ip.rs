@@ -1,0 +1,187 @@
+//! IP packets for the gateway: strict checks first, then echo (RFC 792, RFC 4443).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use smoltcp::wire::{
+    EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr,
+    IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, NdiscRepr, UdpPacket, UdpRepr,
+};
+use trama_frame::MacAddr;
+
+use crate::config::Config;
+use crate::drop_reason::DropReason;
+use crate::neighbour::{Solicitation, advertise};
+use crate::packet::{HOP_LIMIT, checksums, ip_frame};
+
+/// A checked packet that is for us.
+pub(crate) struct Packet<'a> {
+    from: MacAddr,
+    source: IpAddr,
+    destination: IpAddr,
+    hop_limit: u8,
+    protocol: IpProtocol,
+    payload: &'a [u8],
+}
+
+/// Checks what can be checked without looking into the payload.
+pub(crate) fn parse<'a>(
+    config: &Config,
+    from: MacAddr,
+    to: MacAddr,
+    frame: &EthernetFrame<&'a [u8]>,
+) -> Result<Packet<'a>, DropReason> {
+    let packet = match frame.ethertype() {
+        EthernetProtocol::Ipv4 => parse4(config, from, frame.payload())?,
+        _ => parse6(config, from, frame.payload())?,
+    };
+    // A unicast packet in a group frame is a trick (RFC 1122, 3.3.6, and RFC 8021 for IPv6).
+    if to.is_multicast() && !packet.destination.is_multicast() {
+        return Err(DropReason::OtherAddress);
+    }
+    Ok(packet)
+}
+
+fn parse4<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<'a>, DropReason> {
+    let packet = Ipv4Packet::new_checked(bytes).map_err(|_| DropReason::BadIp)?;
+    if packet.more_frags() || packet.frag_offset() != 0 {
+        return Err(DropReason::Fragment);
+    }
+    let header = Ipv4Repr::parse(&packet, &checksums()).map_err(|_| DropReason::BadIp)?;
+    let subnet = config.ipv4.ok_or(DropReason::OtherAddress)?;
+    if !subnet.is_host(header.src_addr) || header.src_addr == subnet.address {
+        return Err(DropReason::ForeignSource);
+    }
+    if header.dst_addr != subnet.address {
+        return Err(DropReason::OtherAddress);
+    }
+    Ok(Packet {
+        from,
+        source: header.src_addr.into(),
+        destination: header.dst_addr.into(),
+        hop_limit: header.hop_limit,
+        protocol: header.next_header,
+        payload: packet.payload(),
+    })
+}
+
+fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<'a>, DropReason> {
+    let packet = Ipv6Packet::new_checked(bytes).map_err(|_| DropReason::BadIp)?;
+    let header = Ipv6Repr::parse(&packet).map_err(|_| DropReason::BadIp)?;
+    let (source, destination) = (header.src_addr, header.dst_addr);
+    let subnet = config.ipv6.ok_or(DropReason::OtherAddress)?;
+    let own = [subnet.address, config.link_local()];
+    let near = source.is_unicast_link_local() || subnet.is_host(source);
+    // The unspecified address asks whether an address is free.
+    if (!near && !source.is_unspecified()) || own.contains(&source) {
+        return Err(DropReason::ForeignSource);
+    }
+    if !own.iter().any(|ours| *ours == destination || solicited_node(*ours) == destination) {
+        return Err(DropReason::OtherAddress);
+    }
+    Ok(Packet {
+        from,
+        source: source.into(),
+        destination: destination.into(),
+        hop_limit: header.hop_limit,
+        protocol: header.next_header,
+        payload: packet.payload(),
+    })
+}
+
+/// The group in which the owner of an address listens for solicitations (RFC 4291, 2.7.1).
+fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b] = address.segments();
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | a & 0xff, b)
+}
+
+/// The frame that answers the packet.
+pub(crate) fn answer(config: &Config, packet: &Packet<'_>) -> Result<Vec<u8>, DropReason> {
+    match (packet.protocol, packet.source, packet.destination) {
+        (IpProtocol::Icmp, IpAddr::V4(source), IpAddr::V4(destination)) => {
+            echo4(config, packet, source, destination)
+        }
+        (IpProtocol::Icmpv6, IpAddr::V6(source), IpAddr::V6(destination)) => {
+            icmp6(config, packet, source, destination)
+        }
+        (IpProtocol::Udp, ..) => {
+            udp(packet)?;
+            Err(DropReason::ClosedPort)
+        }
+        _ => Err(DropReason::UnknownProtocol),
+    }
+}
+
+fn echo4(
+    config: &Config,
+    packet: &Packet<'_>,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+) -> Result<Vec<u8>, DropReason> {
+    let message = Icmpv4Packet::new_checked(packet.payload).map_err(|_| DropReason::BadIcmp)?;
+    let message = Icmpv4Repr::parse(&message, &checksums()).map_err(|_| DropReason::BadIcmp)?;
+    let Icmpv4Repr::EchoRequest { ident, seq_no, data } = message else {
+        return Err(DropReason::IcmpUnanswered);
+    };
+    let reply = Icmpv4Repr::EchoReply { ident, seq_no, data };
+    let (macs, ips) = ((config.mac(), packet.from), (destination.into(), source.into()));
+    ip_frame(macs, ips, (IpProtocol::Icmp, HOP_LIMIT), reply.buffer_len(), |bytes| {
+        reply.emit(&mut Icmpv4Packet::new_unchecked(bytes), &checksums());
+    })
+    .ok_or(DropReason::BadIcmp)
+}
+
+fn icmp6(
+    config: &Config,
+    packet: &Packet<'_>,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+) -> Result<Vec<u8>, DropReason> {
+    let message = Icmpv6Packet::new_checked(packet.payload).map_err(|_| DropReason::BadIcmp)?;
+    let code = message.msg_code();
+    let message = Icmpv6Repr::parse(&source, &destination, &message, &checksums())
+        .map_err(|_| DropReason::BadIcmp)?;
+    match message {
+        Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr: target, lladdr }) => {
+            if code != 0 {
+                return Err(DropReason::BadIcmp);
+            }
+            let Packet { from, hop_limit, .. } = *packet;
+            let has_source_link_layer = lladdr.is_some();
+            let asked = Solicitation {
+                from,
+                source,
+                destination,
+                hop_limit,
+                target,
+                has_source_link_layer,
+            };
+            advertise(config, &asked)
+        }
+        // A group or nobody cannot be the two ends of an echo.
+        Icmpv6Repr::EchoRequest { .. } if destination.is_multicast() || source.is_unspecified() => {
+            Err(DropReason::BadIcmp)
+        }
+        Icmpv6Repr::EchoRequest { ident, seq_no, data } => {
+            let reply = Icmpv6Repr::EchoReply { ident, seq_no, data };
+            let (macs, ips) = ((config.mac(), packet.from), (destination.into(), source.into()));
+            ip_frame(macs, ips, (IpProtocol::Icmpv6, HOP_LIMIT), reply.buffer_len(), |bytes| {
+                let mut packet = Icmpv6Packet::new_unchecked(bytes);
+                reply.emit(&destination, &source, &mut packet, &checksums());
+            })
+            .ok_or(DropReason::BadIcmp)
+        }
+        _ => Err(DropReason::IcmpUnanswered),
+    }
+}
+
+/// The ports of a UDP datagram, its payload, and nothing that does not belong to it.
+fn udp<'a>(packet: &Packet<'a>) -> Result<(UdpRepr, &'a [u8]), DropReason> {
+    let datagram = UdpPacket::new_checked(packet.payload).map_err(|_| DropReason::BadUdp)?;
+    let (source, destination) = (packet.source.into(), packet.destination.into());
+    let ports = UdpRepr::parse(&datagram, &source, &destination, &checksums())
+        .map_err(|_| DropReason::BadUdp)?;
+    if ports.src_port == 0 || packet.source.is_unspecified() || packet.destination.is_multicast() {
+        return Err(DropReason::BadUdp);
+    }
+    Ok((ports, datagram.payload()))
+}

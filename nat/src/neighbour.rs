@@ -1,0 +1,96 @@
+//! Answers to "who has this address?": ARP (RFC 826) and neighbour solicitation (RFC 4861).
+
+use std::net::Ipv6Addr;
+
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpProtocol,
+    NdiscNeighborFlags, NdiscRepr,
+};
+use trama_frame::MacAddr;
+
+use crate::config::Config;
+use crate::drop_reason::DropReason;
+use crate::packet::{checksums, ethernet_address, frame, ip_frame};
+
+/// Hop limit of neighbour discovery: no router lets it through (RFC 4861, 7.1.1).
+const ONE_LINK: u8 = 255;
+/// All nodes of the link (RFC 4291, 2.7.1), and the group of stations behind it.
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
+
+/// The answer to an ARP request for our address. A probe (sender 0.0.0.0, RFC 5227) is one, too.
+pub(crate) fn arp(config: &Config, from: MacAddr, payload: &[u8]) -> Result<Vec<u8>, DropReason> {
+    let packet = ArpPacket::new_checked(payload).map_err(|_| DropReason::BadArp)?;
+    let ArpRepr::EthernetIpv4 {
+        operation,
+        source_hardware_addr: sender,
+        source_protocol_addr: sender_ip,
+        target_protocol_addr: target,
+        ..
+    } = ArpRepr::parse(&packet).map_err(|_| DropReason::BadArp)?
+    else {
+        return Err(DropReason::BadArp);
+    };
+    let subnet = config.ipv4.ok_or(DropReason::OtherAddress)?;
+    if sender.0 != from.0 {
+        return Err(DropReason::BadArp);
+    }
+    if !sender_ip.is_unspecified() && !subnet.is_host(sender_ip) {
+        return Err(DropReason::ForeignSource);
+    }
+    if operation != ArpOperation::Request || target != subnet.address {
+        return Err(DropReason::OtherAddress);
+    }
+    let reply = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Reply,
+        source_hardware_addr: ethernet_address(config.mac()),
+        source_protocol_addr: subnet.address,
+        target_hardware_addr: sender,
+        target_protocol_addr: sender_ip,
+    };
+    Ok(frame(config.mac(), from, EthernetProtocol::Arp, reply.buffer_len(), |bytes| {
+        reply.emit(&mut ArpPacket::new_unchecked(bytes));
+    }))
+}
+
+/// A neighbour solicitation, as the IP layer found it.
+pub(crate) struct Solicitation {
+    pub from: MacAddr,
+    pub source: Ipv6Addr,
+    pub destination: Ipv6Addr,
+    pub hop_limit: u8,
+    pub target: Ipv6Addr,
+    pub has_source_link_layer: bool,
+}
+
+/// The advertisement that answers a solicitation for one of our addresses.
+pub(crate) fn advertise(config: &Config, asked: &Solicitation) -> Result<Vec<u8>, DropReason> {
+    // What RFC 4861, 7.1.1, has a receiver check.
+    let probe = asked.source.is_unspecified();
+    let to_group = asked.destination.is_multicast();
+    let breaks_rules = asked.hop_limit != ONE_LINK
+        || asked.target.is_multicast()
+        || (probe && (!to_group || asked.has_source_link_layer));
+    if breaks_rules {
+        return Err(DropReason::BadIcmp);
+    }
+    let ours = |address| Some(address) == config.ipv6.map(|subnet| subnet.address);
+    if !ours(asked.target) && asked.target != config.link_local() {
+        return Err(DropReason::OtherAddress);
+    }
+    let (to, destination) =
+        if probe { (ALL_NODES_MAC, ALL_NODES) } else { (asked.from, asked.source) };
+    let solicited = if probe { NdiscNeighborFlags::empty() } else { NdiscNeighborFlags::SOLICITED };
+    let advert = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
+        flags: solicited | NdiscNeighborFlags::OVERRIDE | NdiscNeighborFlags::ROUTER,
+        target_addr: asked.target,
+        lladdr: Some(ethernet_address(config.mac()).into()),
+    });
+    let ips = (asked.target.into(), destination.into());
+    let kind = (IpProtocol::Icmpv6, ONE_LINK);
+    ip_frame((config.mac(), to), ips, kind, advert.buffer_len(), |bytes| {
+        let mut packet = Icmpv6Packet::new_unchecked(bytes);
+        advert.emit(&asked.target, &destination, &mut packet, &checksums());
+    })
+    .ok_or(DropReason::BadIcmp)
+}

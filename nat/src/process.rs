@@ -1,0 +1,250 @@
+//! The gateway's process: an engine, its cable, its channel to the daemon, and one loop around
+//! them.
+//!
+//! The daemon starts it with its end of the channel as standard input. It ends when the channel
+//! does, on SIGTERM, and with the thread that started it, whatever way that goes. It has given up
+//! every privilege before the first frame.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+use trama_virtqueue::DriverError;
+
+use crate::control::{Channel, Command, Report, Status, receive_end};
+use crate::drop_reason::DropReason;
+use crate::gateway::{Gateway, Output, PortId};
+use crate::link::Link;
+
+const CABLE: Token = Token(0);
+const CONTROL: Token = Token(1);
+const TERMINATE: Token = Token(2);
+
+/// Frames taken before answers are sent and everything else has its turn.
+const BATCH: usize = 64;
+/// Shortest time between two reports of the counters.
+const REPORT: Duration = Duration::from_secs(1);
+
+/// Why a gateway process ends before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// A system call failed, or the daemon sent something else than it should.
+    #[error("gateway: {0}")]
+    System(#[from] io::Error),
+    /// The cable broke.
+    #[error("gateway's cable: {0}")]
+    Cable(#[from] DriverError),
+}
+
+/// Is a gateway until the daemon ends it; standard input is the channel.
+///
+/// # Errors
+/// It cannot go on. The daemon starts another one.
+pub fn run() -> Result<(), ProcessError> {
+    // The channel's end says the same, but only to a process that still reads it.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
+    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut process = Process::start(stream)?;
+    drop_privileges()?;
+    process.channel.send(&Report::Ready)?;
+    let ended = process.serve();
+    if let Err(error) = &ended {
+        // Whoever reads it knows which gateway it was.
+        let _ = process.channel.send(&Report::Warning(error.to_string()));
+    }
+    ended
+}
+
+/// Nothing here needs a privilege: host sockets are connected, not raw or on low ports.
+fn drop_privileges() -> io::Result<()> {
+    set_no_new_privs(true)?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    set_capabilities(None, sets)?;
+    Ok(())
+}
+
+struct Process {
+    poll: Poll,
+    link: Link,
+    gateway: Gateway,
+    channel: Channel,
+    /// Becomes readable on SIGTERM.
+    _terminate: UnixStream,
+    started: Instant,
+    frame: Vec<u8>,
+    out: Output,
+    reported: Status,
+    /// When the next report may go out.
+    report_at: Duration,
+}
+
+impl Process {
+    /// Takes the cable and the first settings, for which it waits.
+    fn start(stream: UnixStream) -> Result<Process, ProcessError> {
+        let end = receive_end(&stream)?;
+        let mut channel = Channel::new(stream)?;
+        let poll = Poll::new()?;
+        watch(poll.registry(), &channel, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
+        let (terminate, signalled) = UnixStream::pair()?;
+        terminate.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, signalled)?;
+        watch(poll.registry(), &terminate, TERMINATE, Interest::READABLE)?;
+        let (layout, config) = first_command(&mut channel)?;
+        let link = Link::attach(layout, end)?;
+        watch(poll.registry(), &link.event(), CABLE, Interest::READABLE)?;
+        Ok(Process {
+            poll,
+            link,
+            gateway: Gateway::new(config),
+            channel,
+            _terminate: terminate,
+            started: Instant::now(),
+            frame: Vec::new(),
+            out: Output::default(),
+            reported: Status::default(),
+            report_at: Duration::ZERO,
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn serve(&mut self) -> Result<(), ProcessError> {
+        let mut events = Events::with_capacity(64);
+        loop {
+            let more = self.frames()?;
+            self.report()?;
+            let limit = if more { Some(Duration::ZERO) } else { self.deadline() };
+            match self.poll.poll(&mut events, limit) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            for event in &events {
+                match event.token() {
+                    CONTROL if !self.control()? => return Ok(()),
+                    TERMINATE => return Ok(()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Until when the loop may sleep.
+    fn deadline(&self) -> Option<Duration> {
+        let report = (self.status() != self.reported).then_some(self.report_at);
+        report.map(|at| at.saturating_sub(self.now()))
+    }
+
+    /// Takes a batch of frames and answers them. True: more are waiting.
+    fn frames(&mut self) -> Result<bool, ProcessError> {
+        self.link.disarm();
+        let now = self.now();
+        let mut taken = 0;
+        while taken < BATCH && self.link.receive(&mut self.frame)? {
+            let port = sender(&self.frame);
+            self.gateway.handle(now, port, &self.frame, &mut self.out);
+            taken += 1;
+        }
+        self.link.refill();
+        self.send()?;
+        Ok(taken == BATCH || self.link.arm())
+    }
+
+    /// Does what the engine wants done.
+    fn send(&mut self) -> Result<(), ProcessError> {
+        for frame in self.out.frames.drain(..) {
+            match self.link.send(&frame) {
+                Ok(()) => {}
+                Err(DriverError::Full) => self.gateway.count_drop(DropReason::RingFull),
+                Err(DriverError::TooLarge(_)) => self.gateway.count_drop(DropReason::TooLong),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.link.flush();
+        Ok(())
+    }
+
+    /// Does what the daemon says. False: it is gone.
+    fn control(&mut self) -> Result<bool, ProcessError> {
+        self.channel.flush()?;
+        let Some(commands) = self.channel.receive::<Command>()? else { return Ok(false) };
+        for command in commands {
+            match command {
+                Command::Start { .. } => return Err(io::Error::other("started twice").into()),
+                Command::Configure(config) => self.gateway.reconfigure(config),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Tells the daemon the counters now and then, if they have changed.
+    fn report(&mut self) -> Result<(), ProcessError> {
+        if self.now() < self.report_at {
+            return Ok(());
+        }
+        let status = self.status();
+        if status != self.reported {
+            self.channel.send(&Report::Status(status.clone()))?;
+            self.reported = status;
+            self.report_at = self.now() + REPORT;
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let counters = self.gateway.counters();
+        Status { received: counters.received, sent: counters.sent, drops: counters.drops() }
+    }
+}
+
+/// Waits for the first command.
+fn first_command(
+    channel: &mut Channel,
+) -> Result<(crate::link::Layout, crate::Config), ProcessError> {
+    loop {
+        let wanted = rustix::event::PollFlags::IN;
+        let mut waiting = [rustix::event::PollFd::new(&*channel, wanted)];
+        rustix::event::poll(&mut waiting, None).map_err(io::Error::from)?;
+        let Some(commands) = channel.receive::<Command>()? else {
+            return Err(io::Error::other("the daemon left before it said what to be").into());
+        };
+        let mut commands = commands.into_iter();
+        match commands.next() {
+            Some(Command::Start { layout, config }) => {
+                let mut latest = commands.filter_map(|command| match command {
+                    Command::Configure(config) => Some(config),
+                    Command::Start { .. } => None,
+                });
+                return Ok((layout, latest.next_back().unwrap_or(config)));
+            }
+            Some(_) => return Err(io::Error::other("not started").into()),
+            None => {}
+        }
+    }
+}
+
+/// Who sent a frame, by its source address.
+fn sender(frame: &[u8]) -> PortId {
+    let mut bytes = [0; 8];
+    if let Some(source) = frame.get(6..12) {
+        bytes[2..].copy_from_slice(source);
+    }
+    PortId(u64::from_be_bytes(bytes))
+}
+
+/// Reports each new readiness of `source`.
+fn watch(
+    registry: &Registry,
+    source: &impl AsFd,
+    token: Token,
+    interest: Interest,
+) -> io::Result<()> {
+    registry.register(&mut SourceFd(&source.as_fd().as_raw_fd()), token, interest)
+}

@@ -1,0 +1,48 @@
+//! Frames for this crate's tests.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol};
+use trama_frame::MacAddr;
+
+use crate::packet::{checksums, ip_frame};
+use crate::{Config, Subnet4, Subnet6};
+
+pub const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+pub const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
+pub const GUEST4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+pub const GUEST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 15);
+
+pub fn lab() -> Config {
+    Config {
+        mac: GATEWAY.0,
+        mtu: 1500,
+        ipv4: Some(Subnet4 { address: GATEWAY4, prefix: 24 }),
+        ipv6: Some(Subnet6 { address: GATEWAY6, prefix: 64 }),
+    }
+}
+
+/// The guest's echo request to `to`.
+pub fn ping(from: IpAddr, to: IpAddr, data: &[u8]) -> Vec<u8> {
+    let macs = (GUEST, GATEWAY);
+    let frame = match (from, to) {
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let request = Icmpv6Repr::EchoRequest { ident: 7, seq_no: 9, data };
+            let kind = (IpProtocol::Icmpv6, 64);
+            ip_frame(macs, (from, to), kind, request.buffer_len(), |bytes| {
+                let mut packet = Icmpv6Packet::new_unchecked(bytes);
+                request.emit(&source, &destination, &mut packet, &checksums());
+            })
+        }
+        _ => {
+            let request = Icmpv4Repr::EchoRequest { ident: 7, seq_no: 9, data };
+            let kind = (IpProtocol::Icmp, 64);
+            ip_frame(macs, (from, to), kind, request.buffer_len(), |bytes| {
+                request.emit(&mut Icmpv4Packet::new_unchecked(bytes), &checksums());
+            })
+        }
+    };
+    frame.unwrap()
+}
