@@ -21,7 +21,7 @@ declare -A needs=(
     [build]="$build"
     [demo]="$build $guests"
     [test]="$build $guests $testpmd ovs-vsctl:openvswitch-switch \
-        prometheus:prometheus curl:curl dnsmasq:dnsmasq-base"
+        prometheus:prometheus curl:curl dnsmasq:dnsmasq-base busybox:busybox"
     [gates]="valgrind:valgrind"
     [bench]="$build $guests $testpmd \
         ovs-vsctl:openvswitch-switch \

@@ -178,6 +178,7 @@ fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
         ("mac-table-size", a.mac_table_size != b.mac_table_size),
         ("mac-aging", a.mac_aging != b.mac_aging),
         ("subnet", a.subnet != b.subnet),
+        ("hosts", a.hosts != b.hosts),
         ("external-ids", a.external_ids != b.external_ids),
     ])
 }

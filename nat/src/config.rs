@@ -1,6 +1,6 @@
 //! What a gateway is told.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use trama_frame::MacAddr;
@@ -16,6 +16,8 @@ pub struct Config {
     pub ipv4: Option<Subnet4>,
     /// Its IPv6 address and subnet. A link-local address comes of itself.
     pub ipv6: Option<Subnet6>,
+    /// Names that DNS knows beside those of the host's resolvers, and their addresses.
+    pub hosts: Vec<(String, IpAddr)>,
 }
 
 impl Config {
@@ -92,7 +94,7 @@ mod tests {
     #[test]
     fn the_link_local_address_is_made_of_the_hardware_address() {
         let mac = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
-        let config = Config { mac, mtu: 1500, ipv4: None, ipv6: None };
+        let config = Config { mac, mtu: 1500, ipv4: None, ipv6: None, hosts: Vec::new() };
         assert_eq!(config.link_local().to_string(), "fe80::5054:ff:fe12:3456");
     }
 }

@@ -51,6 +51,12 @@ reasons! {
     BadUdp = "bad_udp",
     /// UDP for a port on which nothing is offered.
     ClosedPort = "closed_port",
+    /// Not a DNS question.
+    BadDns = "bad_dns",
+    /// The sender, or all together, have too many DNS questions waiting.
+    DnsLimit = "dns_limit",
+    /// A DNS server sent what answers no question.
+    DnsUnasked = "dns_unasked",
     /// The answer does not fit into the network's MTU.
     TooLong = "too_long",
     /// The ring to the switch has no room for the answer.

@@ -8,41 +8,72 @@
 //! in is at most one frame out, but for what a service sends by the clock; so nobody gets more
 //! out of the gateway than he puts in.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use smoltcp::wire::{EthernetFrame, EthernetProtocol};
+use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol};
 use trama_frame::MacAddr;
 
 use crate::config::Config;
+use crate::dns;
+use crate::dns::forwarder::{Forwarder, Replies, Upstream};
 use crate::drop_reason::{Counters, DropReason};
+use crate::packet::{udp_frame, udp_overhead};
 use crate::{ip, neighbour};
 
 /// Who sent a frame, for limits: whatever tells one sender from another and is hard to change.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortId(pub u64);
 
+/// Where numbers come from that nobody may guess; a simulation gives its own.
+pub type Random = Box<dyn FnMut() -> u64 + Send>;
+
+/// The two ends of a UDP exchange, and whom it is charged to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Client {
+    pub port: PortId,
+    pub mac: MacAddr,
+    /// The client's address and UDP port.
+    pub remote: (IpAddr, u16),
+    /// Ours.
+    pub local: (IpAddr, u16),
+    /// The longest payload that fits into one packet.
+    pub room: usize,
+}
+
 /// What the engine wants done; collects over as many calls as the caller likes.
 #[derive(Default, Debug)]
 pub struct Output {
     /// Frames for the switch.
     pub frames: Vec<Vec<u8>>,
+    /// What is wanted of the sockets to DNS servers, in this order.
+    pub upstream: Vec<Upstream>,
 }
 
 /// A gateway's engine.
 pub struct Gateway {
     pub(crate) config: Config,
     counters: Counters,
+    dns: Forwarder,
+    random: Random,
 }
 
 impl Gateway {
     /// A gateway with these settings.
-    pub fn new(config: Config) -> Gateway {
-        Gateway { config, counters: Counters::default() }
+    pub fn new(config: Config, random: Random) -> Gateway {
+        let dns = Forwarder::new(&config);
+        Gateway { config, counters: Counters::default(), dns, random }
     }
 
     /// Changes the settings and keeps what is under way.
     pub fn reconfigure(&mut self, config: Config) {
+        self.dns.reconfigure(&config);
         self.config = config;
+    }
+
+    /// The DNS servers to forward questions to from now on.
+    pub fn set_servers(&mut self, servers: Vec<SocketAddr>) {
+        self.dns.set_servers(servers);
     }
 
     /// The settings.
@@ -70,10 +101,55 @@ impl Gateway {
         self.counters.sent += (out.frames.len() - before) as u64;
     }
 
+    /// Takes a datagram that a DNS server sent to a slot's socket.
+    pub fn server_answered(&mut self, now: Duration, slot: usize, bytes: &[u8], out: &mut Output) {
+        let Gateway { dns, random, counters, .. } = self;
+        match dns.answer(now, slot, bytes, random, &mut out.upstream) {
+            Ok(reply) => self.reply(reply.into_iter().collect(), out),
+            Err(reason) => counters.drop(reason),
+        }
+    }
+
+    /// The server that was asked through a slot's socket cannot be reached.
+    pub fn server_failed(&mut self, now: Duration, slot: usize, out: &mut Output) {
+        let reply = self.dns.failed(now, slot, &mut self.random, &mut out.upstream);
+        self.reply(reply.into_iter().collect(), out);
+    }
+
+    /// Does what is due.
+    pub fn poll(&mut self, now: Duration, out: &mut Output) {
+        let replies = self.dns.poll(now, &mut self.random, &mut out.upstream);
+        self.reply(replies, out);
+    }
+
+    /// When [`Gateway::poll`] has something to do next.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.dns.deadline()
+    }
+
+    fn reply(&mut self, replies: Replies, out: &mut Output) {
+        for (client, payload) in replies {
+            match self.send(&client, &payload, out) {
+                Ok(()) => self.counters.sent += 1,
+                Err(reason) => self.counters.drop(reason),
+            }
+        }
+    }
+
+    fn send(&self, to: &Client, payload: &[u8], out: &mut Output) -> Result<(), DropReason> {
+        if payload.len() > to.room {
+            return Err(DropReason::TooLong);
+        }
+        let macs = (self.config.mac(), to.mac);
+        let frame = udp_frame(macs, to.local, to.remote, payload);
+        out.frames.push(frame.ok_or(DropReason::BadUdp)?);
+        Ok(())
+    }
+
     fn receive(
         &mut self,
-        _now: Duration,
-        _port: PortId,
+        now: Duration,
+        port: PortId,
         bytes: &[u8],
         out: &mut Output,
     ) -> Result<(), DropReason> {
@@ -88,14 +164,44 @@ impl Gateway {
         match frame.ethertype() {
             EthernetProtocol::Arp => {
                 out.frames.push(neighbour::arp(&self.config, from, frame.payload())?);
+                Ok(())
             }
             EthernetProtocol::Ipv4 | EthernetProtocol::Ipv6 => {
                 let packet = ip::parse(&self.config, from, to, &frame)?;
+                if packet.protocol == IpProtocol::Udp {
+                    return self.datagram(now, port, &packet, out);
+                }
                 out.frames.push(ip::answer(&self.config, &packet)?);
+                Ok(())
             }
-            EthernetProtocol::Unknown(_) => return Err(DropReason::UnknownEthertype),
+            EthernetProtocol::Unknown(_) => Err(DropReason::UnknownEthertype),
         }
-        Ok(())
+    }
+
+    /// Hands a datagram to the service that it is for. What has no answer yet may have one later.
+    fn datagram(
+        &mut self,
+        now: Duration,
+        port: PortId,
+        packet: &ip::Packet<'_>,
+        out: &mut Output,
+    ) -> Result<(), DropReason> {
+        let (ports, payload) = ip::udp(packet)?;
+        let client = Client {
+            port,
+            mac: packet.from,
+            remote: (packet.source, ports.src_port),
+            local: (packet.destination, ports.dst_port),
+            room: usize::from(self.config.mtu).saturating_sub(udp_overhead(packet.source)),
+        };
+        let reply = match ports.dst_port {
+            dns::PORT => {
+                let Gateway { config, random, dns, .. } = self;
+                dns.query(now, config, random, (client, payload), &mut out.upstream)?
+            }
+            _ => return Err(DropReason::ClosedPort),
+        };
+        reply.map_or(Ok(()), |payload| self.send(&client, &payload, out))
     }
 }
 

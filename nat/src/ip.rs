@@ -15,11 +15,11 @@ use crate::packet::{HOP_LIMIT, checksums, ip_frame};
 
 /// A checked packet that is for us.
 pub(crate) struct Packet<'a> {
-    from: MacAddr,
-    source: IpAddr,
-    destination: IpAddr,
+    pub from: MacAddr,
+    pub source: IpAddr,
+    pub destination: IpAddr,
     hop_limit: u8,
-    protocol: IpProtocol,
+    pub protocol: IpProtocol,
     payload: &'a [u8],
 }
 
@@ -94,7 +94,7 @@ fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | a & 0xff, b)
 }
 
-/// The frame that answers the packet.
+/// The frame that answers a packet that is no datagram.
 pub(crate) fn answer(config: &Config, packet: &Packet<'_>) -> Result<Vec<u8>, DropReason> {
     match (packet.protocol, packet.source, packet.destination) {
         (IpProtocol::Icmp, IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -102,10 +102,6 @@ pub(crate) fn answer(config: &Config, packet: &Packet<'_>) -> Result<Vec<u8>, Dr
         }
         (IpProtocol::Icmpv6, IpAddr::V6(source), IpAddr::V6(destination)) => {
             icmp6(config, packet, source, destination)
-        }
-        (IpProtocol::Udp, ..) => {
-            udp(packet)?;
-            Err(DropReason::ClosedPort)
         }
         _ => Err(DropReason::UnknownProtocol),
     }
@@ -175,7 +171,7 @@ fn icmp6(
 }
 
 /// The ports of a UDP datagram, its payload, and nothing that does not belong to it.
-fn udp<'a>(packet: &Packet<'a>) -> Result<(UdpRepr, &'a [u8]), DropReason> {
+pub(crate) fn udp<'a>(packet: &Packet<'a>) -> Result<(UdpRepr, &'a [u8]), DropReason> {
     let datagram = UdpPacket::new_checked(packet.payload).map_err(|_| DropReason::BadUdp)?;
     let (source, destination) = (packet.source.into(), packet.destination.into());
     let ports = UdpRepr::parse(&datagram, &source, &destination, &checksums())

@@ -11,6 +11,7 @@
 mod config;
 pub mod control;
 
+mod dns;
 mod drop_reason;
 mod gateway;
 mod ip;
@@ -23,5 +24,6 @@ pub mod process;
 mod testing;
 
 pub use config::{Config, Subnet4, Subnet6};
+pub use dns::forwarder::Upstream;
 pub use drop_reason::{Counters, DropReason};
-pub use gateway::{Gateway, Output, PortId};
+pub use gateway::{Gateway, Output, PortId, Random};

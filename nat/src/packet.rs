@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ETHERNET_HEADER_LEN, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
-    IpProtocol, IpRepr, Ipv4Repr, Ipv6Repr, UDP_HEADER_LEN, UdpPacket, UdpRepr,
+    IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, IpRepr, Ipv4Repr, Ipv6Repr, UDP_HEADER_LEN,
+    UdpPacket, UdpRepr,
 };
 use trama_frame::MacAddr;
 
@@ -82,8 +83,12 @@ fn ip_repr(
     }
 }
 
+/// Bytes of IP and UDP header before a datagram's payload.
+pub(crate) fn udp_overhead(address: IpAddr) -> usize {
+    UDP_HEADER_LEN + if address.is_ipv4() { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN }
+}
+
 /// A UDP datagram in a frame; `None` if the two addresses are not of one kind.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the services to come"))]
 pub(crate) fn udp_frame(
     macs: (MacAddr, MacAddr),
     (src, src_port): (IpAddr, u16),

@@ -17,6 +17,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new
 use trama_virtqueue::DriverError;
 
 use crate::control::{Channel, Command, Report, Status, receive_end};
+use crate::dns::resolvers::Resolvers;
+use crate::dns::sockets::Sockets;
 use crate::drop_reason::DropReason;
 use crate::gateway::{Gateway, Output, PortId};
 use crate::link::Link;
@@ -24,9 +26,14 @@ use crate::link::Link;
 const CABLE: Token = Token(0);
 const CONTROL: Token = Token(1);
 const TERMINATE: Token = Token(2);
+const RESOLVERS: Token = Token(3);
+/// Sockets to DNS servers have this token and those that follow.
+const SERVERS: usize = 4;
 
 /// Frames taken before answers are sent and everything else has its turn.
 const BATCH: usize = 64;
+/// Datagrams taken from one DNS server's socket before everything else has its turn.
+const ANSWERS: usize = 16;
 /// Shortest time between two reports of the counters.
 const REPORT: Duration = Duration::from_secs(1);
 
@@ -76,6 +83,8 @@ struct Process {
     channel: Channel,
     /// Becomes readable on SIGTERM.
     _terminate: UnixStream,
+    resolvers: Resolvers,
+    sockets: Sockets,
     started: Instant,
     frame: Vec<u8>,
     out: Output,
@@ -98,12 +107,18 @@ impl Process {
         let (layout, config) = first_command(&mut channel)?;
         let link = Link::attach(layout, end)?;
         watch(poll.registry(), &link.event(), CABLE, Interest::READABLE)?;
+        let resolvers = Resolvers::of_host()?;
+        watch(poll.registry(), &resolvers, RESOLVERS, Interest::READABLE)?;
+        let mut gateway = Gateway::new(config, Box::new(random));
+        gateway.set_servers(resolvers.servers().to_vec());
         Ok(Process {
             poll,
             link,
-            gateway: Gateway::new(config),
+            gateway,
             channel,
             _terminate: terminate,
+            resolvers,
+            sockets: Sockets::new(SERVERS),
             started: Instant::now(),
             frame: Vec::new(),
             out: Output::default(),
@@ -120,6 +135,8 @@ impl Process {
         let mut events = Events::with_capacity(64);
         loop {
             let more = self.frames()?;
+            self.gateway.poll(self.now(), &mut self.out);
+            self.act()?;
             self.report()?;
             let limit = if more { Some(Duration::ZERO) } else { self.deadline() };
             match self.poll.poll(&mut events, limit) {
@@ -130,7 +147,8 @@ impl Process {
                 match event.token() {
                     CONTROL if !self.control()? => return Ok(()),
                     TERMINATE => return Ok(()),
-                    _ => {}
+                    RESOLVERS => self.follow_resolvers(),
+                    token => self.answers(token),
                 }
             }
         }
@@ -139,7 +157,46 @@ impl Process {
     /// Until when the loop may sleep.
     fn deadline(&self) -> Option<Duration> {
         let report = (self.status() != self.reported).then_some(self.report_at);
-        report.map(|at| at.saturating_sub(self.now()))
+        let next = report.into_iter().chain(self.gateway.deadline()).min();
+        next.map(|at| at.saturating_sub(self.now()))
+    }
+
+    fn follow_resolvers(&mut self) {
+        if self.resolvers.refresh() {
+            self.gateway.set_servers(self.resolvers.servers().to_vec());
+        }
+    }
+
+    /// Takes what a DNS server has sent.
+    fn answers(&mut self, token: Token) {
+        let Some(slot) = self.sockets.slot(token) else { return };
+        let now = self.now();
+        // Beyond that, the rest waits until the question is asked elsewhere: it is a flood.
+        for _ in 0..ANSWERS {
+            match self.sockets.receive(slot) {
+                Ok(Some(bytes)) => self.gateway.server_answered(now, slot, bytes, &mut self.out),
+                Ok(None) => return,
+                Err(()) => return self.gateway.server_failed(now, slot, &mut self.out),
+            }
+            if self.carry_out() {
+                return;
+            }
+        }
+    }
+
+    /// Has the sockets do what the engine wants. True: something was wanted.
+    fn carry_out(&mut self) -> bool {
+        let mut any = false;
+        // A server that cannot be asked makes the engine ask the next one, a few times.
+        while !self.out.upstream.is_empty() {
+            any = true;
+            for wanted in std::mem::take(&mut self.out.upstream) {
+                if let Err(slot) = self.sockets.carry_out(self.poll.registry(), wanted) {
+                    self.gateway.server_failed(self.now(), slot, &mut self.out);
+                }
+            }
+        }
+        any
     }
 
     /// Takes a batch of frames and answers them. True: more are waiting.
@@ -153,12 +210,13 @@ impl Process {
             taken += 1;
         }
         self.link.refill();
-        self.send()?;
+        self.act()?;
         Ok(taken == BATCH || self.link.arm())
     }
 
     /// Does what the engine wants done.
-    fn send(&mut self) -> Result<(), ProcessError> {
+    fn act(&mut self) -> Result<(), ProcessError> {
+        self.carry_out();
         for frame in self.out.frames.drain(..) {
             match self.link.send(&frame) {
                 Ok(()) => {}
@@ -237,6 +295,14 @@ fn sender(frame: &[u8]) -> PortId {
         bytes[2..].copy_from_slice(source);
     }
     PortId(u64::from_be_bytes(bytes))
+}
+
+/// A number that nobody can guess.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without it ids repeat, and the port of each question's socket is what protects it.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    u64::from_ne_bytes(bytes)
 }
 
 /// Reports each new readiness of `source`.

@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol};
 use trama_frame::MacAddr;
 
+use crate::gateway::Client;
 use crate::packet::{checksums, ip_frame};
-use crate::{Config, Subnet4, Subnet6};
+use crate::{Config, PortId, Random, Subnet4, Subnet6};
 
 pub const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 pub const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -21,7 +22,23 @@ pub fn lab() -> Config {
         mtu: 1500,
         ipv4: Some(Subnet4 { address: GATEWAY4, prefix: 24 }),
         ipv6: Some(Subnet6 { address: GATEWAY6, prefix: 64 }),
+        hosts: Vec::new(),
     }
+}
+
+/// Numbers that are the same in every run.
+pub fn random() -> Random {
+    let mut state = 1u64;
+    Box::new(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state >> 16
+    })
+}
+
+/// A client of some service at switch port `port`.
+pub fn client(port: u64) -> Client {
+    let (remote, local) = ((GUEST4.into(), 4000), (GATEWAY4.into(), 53));
+    Client { port: PortId(port), mac: GUEST, remote, local, room: 200 }
 }
 
 /// The guest's echo request to `to`.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::host::Answer;
+use crate::host::{Answer, Host};
+use crate::netns::Netns;
 use crate::process::{Process, tied_command, wait_until};
 
 /// Metrics as scraped: name with labels to value.
@@ -25,6 +26,8 @@ pub struct Tramad {
     process: Process,
     dir: TempDir,
     metrics: u16,
+    /// The namespace that it runs in, if not the test's own.
+    inside: Option<String>,
 }
 
 impl Tramad {
@@ -32,6 +35,18 @@ impl Tramad {
     /// fresh directory and `{metrics}` for a free port; without a `[daemon]` table it gets one.
     #[track_caller]
     pub fn start(configuration: &str) -> Tramad {
+        Tramad::start_at(None, configuration)
+    }
+
+    /// Starts the daemon in a namespace, where an `/etc` of its own has these DNS servers in its
+    /// `resolv.conf` and nothing else. Its metrics cannot be had from outside.
+    #[track_caller]
+    pub fn start_inside(netns: &Netns, resolvers: &[&str], configuration: &str) -> Tramad {
+        Tramad::start_at(Some((netns, resolvers)), configuration)
+    }
+
+    #[track_caller]
+    fn start_at(place: Option<(&Netns, &[&str])>, configuration: &str) -> Tramad {
         let dir = tempfile::tempdir().expect("temporary directory");
         let metrics = free_port();
         let mut text = configuration.to_owned();
@@ -43,10 +58,21 @@ impl Tramad {
             .replace("{metrics}", &metrics.to_string());
         std::fs::create_dir(dir.path().join("state")).expect("state directory");
         std::fs::write(dir.path().join("trama.toml"), text).expect("configuration file");
-        let process = launch(dir.path());
-        let mut tramad = Tramad { process, dir, metrics };
+        std::fs::create_dir(dir.path().join("etc")).expect("its own /etc");
+        if let Some((_, resolvers)) = place {
+            write_resolvers(dir.path(), resolvers);
+        }
+        let inside = place.map(|(netns, _)| netns.name().to_owned());
+        let process = launch(dir.path(), inside.as_deref());
+        let mut tramad = Tramad { process, dir, metrics, inside };
         tramad.wait_until_ready();
         tramad
+    }
+
+    /// Replaces the `resolv.conf` of a daemon that was started inside a namespace, by a rename as
+    /// system tools do.
+    pub fn set_resolvers(&self, resolvers: &[&str]) {
+        write_resolvers(self.dir.path(), resolvers);
     }
 
     /// A path in the daemon's directory, where its sockets are.
@@ -151,7 +177,7 @@ impl Tramad {
     #[track_caller]
     pub fn restart(&mut self, signal: Signal) {
         self.process.end(signal, Duration::from_secs(10));
-        self.process = launch(self.dir.path());
+        self.process = launch(self.dir.path(), self.inside.as_deref());
         self.wait_until_ready();
     }
 
@@ -202,9 +228,26 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("local address").port()
 }
 
+fn write_resolvers(dir: &Path, resolvers: &[&str]) {
+    let lines: String = resolvers.iter().map(|server| format!("nameserver {server}\n")).collect();
+    let (new, file) = (dir.join("etc/resolv.conf.new"), dir.join("etc/resolv.conf"));
+    std::fs::write(&new, lines).expect("resolv.conf");
+    std::fs::rename(new, file).expect("resolv.conf");
+}
+
 #[track_caller]
-fn launch(dir: &Path) -> Process {
-    let mut command = tied_command(binary("tramad"));
+fn launch(dir: &Path, inside: Option<&str>) -> Process {
+    let mut command = match inside {
+        None => tied_command(binary("tramad")),
+        Some(netns) => {
+            // `ip netns exec` makes a mount namespace, which hides this mount from others.
+            let script = format!("mount --bind {}/etc /etc && exec \"$@\"", dir.display());
+            let mut command = tied_command("ip");
+            command.args(["netns", "exec", netns, "sh", "-c", &script, "sh"]);
+            command.arg(binary("tramad"));
+            command
+        }
+    };
     command.arg("--config").arg(dir.join("trama.toml"));
     Process::spawn("tramad", command, &dir.join("tramad.log"))
 }

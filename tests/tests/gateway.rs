@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use trama_tests::{Host, Netns, Pinging, Tramad, wait_until};
+use trama_tests::{Host, Netns, Pinging, Process, Tramad, wait_until};
 
 const GATEWAY: &str = "10.1.0.1";
 const GATEWAY6: &str = "fd00:1::1";
@@ -124,4 +124,61 @@ fn a_gateway_comes_changes_and_goes_with_the_configuration() {
     tramad.restart(Signal::KILL);
     wait_until("the orphan ends", MOMENT, || (!exists(second)).then_some(()));
     left.wait_for_ping(GATEWAY, MOMENT);
+}
+
+/// A DNS server of the host, at an address of its own, for which `one.test` is `answer`.
+fn dns_server(host: &Netns, dir: &Path, address: &str, answer: &str) -> Process {
+    host.run(&format!("ip address add {address}/32 dev lo"));
+    let mut command = host.command("dnsmasq");
+    command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file"]);
+    command.args(["--log-facility=-", "--bind-interfaces", "--no-resolv", "--no-hosts"]);
+    command.arg(format!("--listen-address={address}"));
+    command.arg(format!("--address=/one.test/{answer}"));
+    let mut server = Process::spawn("dnsmasq", command, &dir.join(format!("{address}.log")));
+    server.wait_for_log("started", MOMENT);
+    server
+}
+
+/// What busybox's nslookup finds out about `name`, after the lines about the server itself.
+fn look_up(host: &Netns, name: &str) -> String {
+    let text = host.try_run(&format!("busybox nslookup {name} {GATEWAY}")).text;
+    text.split_once("\n\n").map(|(_, answer)| answer.to_owned()).unwrap_or_default()
+}
+
+#[test]
+fn dns_follows_the_hosts_resolvers() {
+    let (left, right, host) = (Netns::new("left"), Netns::new("right"), Netns::new("host"));
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let _first = dns_server(&host, dir.path(), "192.0.2.1", "198.51.100.1");
+    let _second = dns_server(&host, dir.path(), "192.0.2.2", "198.51.100.2");
+    let hosts = "hosts = { vm1 = \"10.1.0.101\" }";
+    let text = configuration(&left, &right, hosts);
+    let tramad = Tramad::start_inside(&host, &["192.0.2.1"], &text);
+    let gateway = gateway_after(&tramad, 0);
+    left.wait_for_ping(GATEWAY, MOMENT);
+
+    wait_until("the name resolves", MOMENT, || {
+        look_up(&left, "one.test").contains("198.51.100.1").then_some(())
+    });
+    assert!(look_up(&left, "vm1").contains("10.1.0.101"));
+    assert!(look_up(&left, "10.1.0.101").contains("vm1"));
+    assert!(!look_up(&left, "none.test").contains("198.51"), "a name that is not there");
+
+    tramad.set_resolvers(&["192.0.2.2"]);
+    let changed = Instant::now();
+    wait_until("the change is followed", MOMENT, || {
+        look_up(&left, "one.test").contains("198.51.100.2").then_some(())
+    });
+    println!("the change was followed within {:?}", changed.elapsed());
+
+    // Nothing answers at the first address: the next server is asked.
+    tramad.set_resolvers(&["192.0.2.77", "192.0.2.1"]);
+    wait_until("the next server is asked", MOMENT, || {
+        look_up(&right, "one.test").contains("198.51.100.1").then_some(())
+    });
+    kill_process(gateway, Signal::KILL).expect("kill the gateway");
+    wait_until("the name resolves again", MOMENT, || {
+        look_up(&left, "one.test").contains("198.51.100.1").then_some(())
+    });
+    tramad.stop();
 }

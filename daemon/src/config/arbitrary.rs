@@ -58,6 +58,11 @@ fn networks() -> impl Strategy<Value = Vec<Network>> {
                 }
             },
             mtu,
+            hosts: if mtu % 3 == 2 {
+                [("web".into(), [10, 7, 0, 1].into())].into()
+            } else {
+                [].into()
+            },
             mac_table_size: size,
             mac_aging: Duration::from_secs(aging),
             external_ids: ids,

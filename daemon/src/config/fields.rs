@@ -65,6 +65,7 @@ pub fn network_fields(network: &Network) -> Vec<Field> {
         Field::new("mac-table-size", number(size), size == default.mac_table_size),
         Field::new("mac-aging", format_duration(aging), aging == default.mac_aging),
         Field::optional("subnet", addresses(&network.subnet)),
+        map_field("hosts", &network.hosts),
         map_field("external-ids", &network.external_ids),
     ]
 }
@@ -115,9 +116,9 @@ fn addresses(list: &[(IpAddr, u8)]) -> Option<Value> {
     }
 }
 
-fn map_field(key: &'static str, map: &BTreeMap<String, String>) -> Field {
+fn map_field(key: &'static str, map: &BTreeMap<String, impl ToString>) -> Field {
     let table: InlineTable =
-        map.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        map.iter().map(|(key, value)| (key.as_str(), value.to_string())).collect();
     Field::optional(key, (!map.is_empty()).then_some(table))
 }
 

@@ -82,6 +82,8 @@ pub struct Network {
     /// Its subnets, at most one of each IP version; with one, the network has a gateway, whose
     /// address is the first of it.
     pub subnet: Vec<(IpAddr, u8)>,
+    /// Names that its gateway's DNS knows beside those of the host's resolvers.
+    pub hosts: BTreeMap<String, IpAddr>,
     /// Free-form notes of management software; trama does not read them.
     pub external_ids: BTreeMap<String, String>,
 }
@@ -96,6 +98,7 @@ impl Network {
             mac_table_size: 8192,
             mac_aging: Duration::from_secs(300),
             subnet: Vec::new(),
+            hosts: BTreeMap::new(),
             external_ids: BTreeMap::new(),
         }
     }

@@ -5,6 +5,7 @@
 //! whole. Faults of one pass do not hide those of the next, with one exception: text that is
 //! not TOML is not read further, as guesses about what was meant would only mislead.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use toml::Spanned;
@@ -20,8 +21,8 @@ use super::units::parse_duration;
 use super::validate::{Place, table_path, validate};
 
 const DAEMON_KEYS: [&str; 5] = ["control", "state", "metrics", "workers", "spin"];
-const NETWORK_KEYS: [&str; 7] =
-    ["name", "mode", "mtu", "mac-table-size", "mac-aging", "subnet", "external-ids"];
+const NETWORK_KEYS: [&str; 8] =
+    ["name", "mode", "mtu", "mac-table-size", "mac-aging", "subnet", "hosts", "external-ids"];
 const PORT_KEYS: [&str; 8] =
     ["name", "network", "type", "cable", "tag", "trunks", "vlan-mode", "external-ids"];
 const VHOST_KEYS: [&str; 3] = ["path", "role", "queues"];
@@ -177,6 +178,7 @@ fn read_network(reader: &mut Reader<'_, '_, '_>) -> Network {
         mac_table_size: reader.size("mac-table-size").unwrap_or(default.mac_table_size),
         mac_aging: reader.duration("mac-aging").unwrap_or(default.mac_aging),
         subnet: read_addresses(reader, "subnet"),
+        hosts: read_hosts(reader),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
     }
 }
@@ -278,6 +280,19 @@ fn read_tap(reader: &mut Reader<'_, '_, '_>, name: &str) -> Tap {
         netns: reader.string("netns"),
         address: read_addresses(reader, "address"),
     }
+}
+
+/// A table of names and their addresses.
+fn read_hosts(reader: &mut Reader<'_, '_, '_>) -> BTreeMap<String, IpAddr> {
+    let mut hosts = BTreeMap::new();
+    for (name, text) in reader.map("hosts").unwrap_or_default() {
+        let address = reader.converted("hosts", text.parse().ok(), || {
+            let remedy = r#"write it as in hosts = { web = "10.1.0.7" }"#;
+            (format!("{text:?} of {name} is not an address"), remedy.to_owned())
+        });
+        hosts.extend(address.map(|address| (name, address)));
+    }
+    hosts
 }
 
 /// One address with its prefix length, or a list of such.

@@ -87,6 +87,27 @@ fn words_of_later_versions() {
 }
 
 #[test]
+fn hosts() {
+    let text =
+        "[[network]]\nname = \"n\"\nsubnet = \"10.0.2.0/24\"\nhosts = { web = \"10.0.2.7\" }\n";
+    let config = parse(text, "").unwrap();
+    assert_eq!(config.networks[0].hosts, [("web".into(), [10, 0, 2, 7].into())].into());
+    refused(
+        "[[network]]\nname = \"a\"\nhosts = { web = \"10.0.2.7\" }\n\
+         [[network]]\nname = \"b\"\nsubnet = \"10.0.0.0/16\"\nhosts = { \"a b\" = \"10.0.2.7\" }\n\
+         [[network]]\nname = \"c\"\nsubnet = \"10.1.0.0/16\"\nhosts = { a = \"10.0.2\" }\n",
+        &[
+            "lab.toml:3:9: network.a.hosts: only a network with a gateway answers names; \
+             add subnet, or remove hosts",
+            "lab.toml:7:9: network.b.hosts: \"a b\" is not a host's name; \
+             use labels of 1 to 63 letters, digits, '-' and '_', joined by dots",
+            "lab.toml:11:9: network.c.hosts: \"10.0.2\" of a is not an address; \
+             write it as in hosts = { web = \"10.1.0.7\" }",
+        ],
+    );
+}
+
+#[test]
 fn subnets() {
     let config =
         parse("[[network]]\nname = \"n\"\nsubnet = [\"10.0.2.0/24\", \"fd00::/64\"]\n", "");

@@ -77,6 +77,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check.name("network", &network.name, &mut names);
         check.network(network);
         check.subnets(network, &config.networks[..index]);
+        check.hosts(network);
     }
     let mut names = HashMap::new();
     let mut claims = Claims::default();
@@ -160,6 +161,18 @@ impl Check {
         }
         if !MAC_AGING.contains(&network.mac_aging) {
             self.problem("mac-aging", "is out of range", r#"use "1s" to "24h""#);
+        }
+    }
+
+    /// The names that a network's DNS is to know.
+    fn hosts(&mut self, network: &Network) {
+        if network.subnet.is_empty() && !network.hosts.is_empty() {
+            let remedy = "add subnet, or remove hosts";
+            self.problem("hosts", "only a network with a gateway answers names", remedy);
+        }
+        if let Some(name) = network.hosts.keys().find(|name| !is_host_name(name)) {
+            let remedy = "use labels of 1 to 63 letters, digits, '-' and '_', joined by dots";
+            self.problem("hosts", format!("{name:?} is not a host's name"), remedy);
         }
     }
 
@@ -330,6 +343,13 @@ impl Check {
 
 fn quoted(path: &Path) -> String {
     format!("{:?}", path.to_string_lossy())
+}
+
+/// Whether DNS can carry the name, and hosts do have such (RFC 952, RFC 1123, 2.1).
+fn is_host_name(name: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    name.len() <= 253
+        && name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(good))
 }
 
 /// Why the kernel would refuse this as a device's name.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet,
     Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags,
-    NdiscRepr,
+    NdiscRepr, UdpPacket,
 };
 
 use super::*;
@@ -35,7 +35,7 @@ fn handle(gateway: &mut Gateway, bytes: &[u8]) -> Result<Vec<u8>, DropReason> {
 }
 
 fn answer(bytes: &[u8]) -> Result<Vec<u8>, DropReason> {
-    handle(&mut Gateway::new(lab()), bytes)
+    handle(&mut Gateway::new(lab(), random()), bytes)
 }
 
 fn arp(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
@@ -81,7 +81,7 @@ fn other_arp_is_refused() {
     assert_eq!(answer(&forged), Err(BadArp), "the sender is not who sent the frame");
     let whole = arp(GUEST4.octets(), GATEWAY4.octets());
     assert_eq!(answer(&whole[..41]), Err(BadArp));
-    let mut gateway = Gateway::new(Config { ipv4: None, ..lab() });
+    let mut gateway = Gateway::new(Config { ipv4: None, ..lab() }, random());
     assert_eq!(handle(&mut gateway, &whole), Err(OtherAddress));
 }
 
@@ -186,7 +186,7 @@ fn solicit(source: &str, destination: &str, target: &str, hop_limit: u8, named: 
     let kind = (IpProtocol::Icmpv6, hop_limit);
     let ips = (source, destination);
     let (source, destination) = match ips {
-        (std::net::IpAddr::V6(a), std::net::IpAddr::V6(b)) => (a, b),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a, b),
         _ => unreachable!(),
     };
     ip_frame((GUEST, to), ips, kind, message.buffer_len(), |bytes| {
@@ -238,19 +238,41 @@ fn solicitations_that_break_a_rule_are_refused() {
     assert_eq!(refused(solicit("2001:db8::1", group, "fd00::1", 255, true)), ForeignSource);
 }
 
+fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
+    let (from, to) = ((GUEST4.into(), 1000), (GATEWAY4.into(), port));
+    udp_frame((GUEST, GATEWAY), from, to, payload).unwrap()
+}
+
+/// A DNS question (RFC 1035, 4.1) for the addresses of a.bc.
+const QUESTION: &[u8] = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x02bc\0\0\x01\0\x01";
+
+#[test]
+fn a_question_is_forwarded_and_its_answer_delivered() {
+    let mut gateway = Gateway::new(lab(), random());
+    gateway.set_servers(vec![([192, 0, 2, 1], 53).into()]);
+    let mut out = Output::default();
+    gateway.handle(NOW, PORT, &udp(53, QUESTION), &mut out);
+    assert!(out.frames.is_empty() && gateway.counters().drops().is_empty());
+    let Some(Upstream::Ask { slot, message, .. }) = out.upstream.pop() else { panic!("{out:?}") };
+    let mut answer = message;
+    answer[2] |= 0x80;
+    gateway.server_answered(NOW, slot, &answer, &mut out);
+    let mut wanted = QUESTION.to_vec();
+    wanted[2] |= 0x80;
+    let macs = (GATEWAY, GUEST);
+    let frame = udp_frame(macs, (GATEWAY4.into(), 53), (GUEST4.into(), 1000), &wanted);
+    assert_eq!(out.frames, [frame.unwrap()]);
+}
+
 /// Well-formed frames to start from.
 fn seeds() -> Vec<Vec<u8>> {
-    let udp = |port| {
-        let (from, to) = ((GUEST4.into(), 1000), (GATEWAY4.into(), port));
-        udp_frame((GUEST, GATEWAY), from, to, &[1; 40]).unwrap()
-    };
     vec![
         arp(GUEST4.octets(), GATEWAY4.octets()),
         ping(GUEST4.into(), GATEWAY4.into(), &[3; 20]),
         ping(GUEST6.into(), GATEWAY6.into(), &[3; 20]),
         solicit("fd00::f", "ff02::1:ff00:1", "fd00::1", 255, true),
-        udp(53),
-        udp(69),
+        udp(53, QUESTION),
+        udp(69, b"\0\x01boot/file\0octet\0blksize\x001400\0"),
     ]
 }
 
@@ -273,7 +295,8 @@ proptest! {
         mend_checksums(&mut bytes);
         bytes.truncate(cut.max(14));
         bytes.extend(tail);
-        let mut gateway = Gateway::new(lab());
+        let mut gateway = Gateway::new(lab(), random());
+        gateway.set_servers(vec![([192, 0, 2, 1], 53).into()]);
         let mut out = Output::default();
         gateway.handle(NOW, PORT, &bytes, &mut out);
         prop_assert!(out.frames.len() <= 1);
@@ -282,7 +305,8 @@ proptest! {
         }
         let counters = gateway.counters();
         let drops: u64 = counters.drops().values().sum();
-        prop_assert_eq!(counters.received, counters.sent + drops);
+        let asked = out.upstream.len() as u64;
+        prop_assert_eq!(counters.received, counters.sent + drops + asked);
     }
 
     #[test]
@@ -301,6 +325,12 @@ fn mend_checksums(bytes: &mut [u8]) {
                 && let Ok(mut message) = Icmpv4Packet::new_checked(packet.payload_mut())
             {
                 message.fill_checksum();
+            }
+            let (source, destination) = (packet.src_addr().into(), packet.dst_addr().into());
+            if packet.next_header() == IpProtocol::Udp
+                && let Ok(mut datagram) = UdpPacket::new_checked(packet.payload_mut())
+            {
+                datagram.fill_checksum(&source, &destination);
             }
         }
         EthernetProtocol::Ipv6 => {

@@ -1,0 +1,15 @@
+//! DNS for guests: a forwarder to the host's resolvers, and the names of the network itself.
+//!
+//! [`forwarder`] decides, [`message`] reads what it must of a message, [`names`] answers what the
+//! network knows itself, [`resolvers`] follows the host's `resolv.conf`, [`sockets`] speaks with
+//! its servers. Nothing is cached, so there is nothing to poison: an answer goes to the one who
+//! asked and is forgotten.
+
+pub(crate) mod forwarder;
+mod message;
+mod names;
+pub(crate) mod resolvers;
+pub(crate) mod sockets;
+
+/// Where DNS servers listen.
+pub(crate) const PORT: u16 = 53;
