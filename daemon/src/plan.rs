@@ -179,6 +179,7 @@ fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
         ("mac-aging", a.mac_aging != b.mac_aging),
         ("subnet", a.subnet != b.subnet),
         ("hosts", a.hosts != b.hosts),
+        ("tftp", a.tftp != b.tftp),
         ("external-ids", a.external_ids != b.external_ids),
     ])
 }

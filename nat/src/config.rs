@@ -1,6 +1,7 @@
 //! What a gateway is told.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use trama_frame::MacAddr;
@@ -18,6 +19,8 @@ pub struct Config {
     pub ipv6: Option<Subnet6>,
     /// Names that DNS knows beside those of the host's resolvers, and their addresses.
     pub hosts: Vec<(String, IpAddr)>,
+    /// The folder below which TFTP serves files; none: no TFTP.
+    pub tftp: Option<PathBuf>,
 }
 
 impl Config {
@@ -94,7 +97,8 @@ mod tests {
     #[test]
     fn the_link_local_address_is_made_of_the_hardware_address() {
         let mac = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
-        let config = Config { mac, mtu: 1500, ipv4: None, ipv6: None, hosts: Vec::new() };
+        let config =
+            Config { mac, mtu: 1500, ipv4: None, ipv6: None, hosts: Vec::new(), tftp: None };
         assert_eq!(config.link_local().to_string(), "fe80::5054:ff:fe12:3456");
     }
 }

@@ -57,6 +57,10 @@ reasons! {
     DnsLimit = "dns_limit",
     /// A DNS server sent what answers no question.
     DnsUnasked = "dns_unasked",
+    /// Not a TFTP packet that a server takes.
+    BadTftp = "bad_tftp",
+    /// The sender, or all together, have too many TFTP transfers under way.
+    TftpLimit = "tftp_limit",
     /// The answer does not fit into the network's MTU.
     TooLong = "too_long",
     /// The ring to the switch has no room for the answer.

@@ -5,8 +5,7 @@
 //! 3. IP packets for the gateway are checked and handed to ICMP and to the UDP services (`ip`).
 //!
 //! The gateway keeps no table of neighbours: an answer goes to the station that asked. One frame
-//! in is at most one frame out, but for what a service sends by the clock; so nobody gets more
-//! out of the gateway than he puts in.
+//! in is at most one frame out, but for a TFTP transfer's window and what is sent by the clock.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -19,7 +18,7 @@ use crate::dns;
 use crate::dns::forwarder::{Forwarder, Replies, Upstream};
 use crate::drop_reason::{Counters, DropReason};
 use crate::packet::{udp_frame, udp_overhead};
-use crate::{ip, neighbour};
+use crate::{ip, neighbour, tftp};
 
 /// Who sent a frame, for limits: whatever tells one sender from another and is hard to change.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -55,20 +54,40 @@ pub struct Gateway {
     pub(crate) config: Config,
     counters: Counters,
     dns: Forwarder,
+    tftp: tftp::Server,
     random: Random,
+    warnings: Vec<String>,
 }
 
 impl Gateway {
     /// A gateway with these settings.
     pub fn new(config: Config, random: Random) -> Gateway {
-        let dns = Forwarder::new(&config);
-        Gateway { config, counters: Counters::default(), dns, random }
+        let (counters, dns) = (Counters::default(), Forwarder::new(&config));
+        let (tftp, warnings) = (tftp::Server::default(), Vec::new());
+        let mut gateway = Gateway { config, counters, dns, tftp, random, warnings };
+        gateway.open_folder();
+        gateway
+    }
+
+    fn open_folder(&mut self) {
+        let folder = self.config.tftp.as_deref();
+        if let (Err(error), Some(folder)) = (self.tftp.set_root(folder), folder) {
+            let folder = folder.display();
+            let remedy = "make the folder readable for the daemon's user, then reload";
+            self.warnings.push(format!("no TFTP: {folder}: {error}; {remedy}"));
+        }
+    }
+
+    /// What somebody should be told of; each once.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Changes the settings and keeps what is under way.
     pub fn reconfigure(&mut self, config: Config) {
         self.dns.reconfigure(&config);
         self.config = config;
+        self.open_folder();
     }
 
     /// The DNS servers to forward questions to from now on.
@@ -118,13 +137,14 @@ impl Gateway {
 
     /// Does what is due.
     pub fn poll(&mut self, now: Duration, out: &mut Output) {
-        let replies = self.dns.poll(now, &mut self.random, &mut out.upstream);
+        let mut replies = self.dns.poll(now, &mut self.random, &mut out.upstream);
+        self.tftp.poll(now, &mut replies);
         self.reply(replies, out);
     }
 
     /// When [`Gateway::poll`] has something to do next.
     pub fn deadline(&self) -> Option<Duration> {
-        self.dns.deadline()
+        self.dns.deadline().into_iter().chain(self.tftp.deadline()).min()
     }
 
     fn reply(&mut self, replies: Replies, out: &mut Output) {
@@ -198,6 +218,11 @@ impl Gateway {
             dns::PORT => {
                 let Gateway { config, random, dns, .. } = self;
                 dns.query(now, config, random, (client, payload), &mut out.upstream)?
+            }
+            port if self.tftp.listens(port) => {
+                let mut packets = Replies::new();
+                self.tftp.handle(now, &mut self.random, (client, payload), &mut packets)?;
+                return packets.iter().try_for_each(|(to, packet)| self.send(to, packet, out));
             }
             _ => return Err(DropReason::ClosedPort),
         };

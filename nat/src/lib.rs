@@ -22,6 +22,7 @@ pub mod process;
 
 #[cfg(test)]
 mod testing;
+mod tftp;
 
 pub use config::{Config, Subnet4, Subnet6};
 pub use dns::forwarder::Upstream;

@@ -59,6 +59,7 @@ pub fn run() -> Result<(), ProcessError> {
     let mut process = Process::start(stream)?;
     drop_privileges()?;
     process.channel.send(&Report::Ready)?;
+    process.warn()?;
     let ended = process.serve();
     if let Err(error) = &ended {
         // Whoever reads it knows which gateway it was.
@@ -239,7 +240,16 @@ impl Process {
                 Command::Configure(config) => self.gateway.reconfigure(config),
             }
         }
+        self.warn()?;
         Ok(true)
+    }
+
+    /// Has the daemon log what it should.
+    fn warn(&mut self) -> io::Result<()> {
+        for warning in self.gateway.take_warnings() {
+            self.channel.send(&Report::Warning(warning))?;
+        }
+        Ok(())
     }
 
     /// Tells the daemon the counters now and then, if they have changed.

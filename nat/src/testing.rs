@@ -23,6 +23,7 @@ pub fn lab() -> Config {
         ipv4: Some(Subnet4 { address: GATEWAY4, prefix: 24 }),
         ipv6: Some(Subnet6 { address: GATEWAY6, prefix: 64 }),
         hosts: Vec::new(),
+        tftp: None,
     }
 }
 

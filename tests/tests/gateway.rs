@@ -126,6 +126,32 @@ fn a_gateway_comes_changes_and_goes_with_the_configuration() {
     left.wait_for_ping(GATEWAY, MOMENT);
 }
 
+#[test]
+fn tftp_serves_boot_files() {
+    let (left, right) = (Netns::new("left"), Netns::new("right"));
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let content: Vec<u8> =
+        (0..300_000u32).flat_map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+    std::fs::write(folder.path().join("boot.img"), &content).expect("boot file");
+    let key = format!("tftp = \"{}\"", folder.path().display());
+    let tramad = Tramad::start(&configuration(&left, &right, &key));
+    gateway_after(&tramad, 0);
+    left.wait_for_ping(GATEWAY, MOMENT);
+    let got = format!("{}/got", left.scratch());
+    for command in [
+        format!("busybox tftp -g -r boot.img -l {got} {GATEWAY}"),
+        format!("busybox tftp -g -b 1400 -r boot.img -l {got} {GATEWAY}"),
+        format!("curl -s -o {got} tftp://{GATEWAY}/boot.img"),
+        format!("curl -s -o {got} --tftp-blksize 1024 'tftp://[{GATEWAY6}]/boot.img'"),
+    ] {
+        left.run(&command);
+        assert!(std::fs::read(&got).expect("fetched file") == content, "{command}");
+        std::fs::remove_file(&got).expect("fetched file");
+    }
+    assert_ne!(left.try_run(&format!("curl -s tftp://{GATEWAY}/none")).status, 0);
+    tramad.stop();
+}
+
 /// A DNS server of the host, at an address of its own, for which `one.test` is `answer`.
 fn dns_server(host: &Netns, dir: &Path, address: &str, answer: &str) -> Process {
     host.run(&format!("ip address add {address}/32 dev lo"));

@@ -63,6 +63,7 @@ fn networks() -> impl Strategy<Value = Vec<Network>> {
             } else {
                 [].into()
             },
+            tftp: (mtu % 3 == 1).then(|| "/srv/tftp".into()),
             mac_table_size: size,
             mac_aging: Duration::from_secs(aging),
             external_ids: ids,

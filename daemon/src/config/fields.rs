@@ -66,6 +66,7 @@ pub fn network_fields(network: &Network) -> Vec<Field> {
         Field::new("mac-aging", format_duration(aging), aging == default.mac_aging),
         Field::optional("subnet", addresses(&network.subnet)),
         map_field("hosts", &network.hosts),
+        Field::optional("tftp", network.tftp.as_deref().map(path)),
         map_field("external-ids", &network.external_ids),
     ]
 }

@@ -84,6 +84,8 @@ pub struct Network {
     pub subnet: Vec<(IpAddr, u8)>,
     /// Names that its gateway's DNS knows beside those of the host's resolvers.
     pub hosts: BTreeMap<String, IpAddr>,
+    /// The folder below which its gateway serves files by TFTP; `None` = none.
+    pub tftp: Option<PathBuf>,
     /// Free-form notes of management software; trama does not read them.
     pub external_ids: BTreeMap<String, String>,
 }
@@ -99,6 +101,7 @@ impl Network {
             mac_aging: Duration::from_secs(300),
             subnet: Vec::new(),
             hosts: BTreeMap::new(),
+            tftp: None,
             external_ids: BTreeMap::new(),
         }
     }

@@ -21,8 +21,17 @@ use super::units::parse_duration;
 use super::validate::{Place, table_path, validate};
 
 const DAEMON_KEYS: [&str; 5] = ["control", "state", "metrics", "workers", "spin"];
-const NETWORK_KEYS: [&str; 8] =
-    ["name", "mode", "mtu", "mac-table-size", "mac-aging", "subnet", "hosts", "external-ids"];
+const NETWORK_KEYS: [&str; 9] = [
+    "name",
+    "mode",
+    "mtu",
+    "mac-table-size",
+    "mac-aging",
+    "subnet",
+    "hosts",
+    "tftp",
+    "external-ids",
+];
 const PORT_KEYS: [&str; 8] =
     ["name", "network", "type", "cable", "tag", "trunks", "vlan-mode", "external-ids"];
 const VHOST_KEYS: [&str; 3] = ["path", "role", "queues"];
@@ -179,6 +188,7 @@ fn read_network(reader: &mut Reader<'_, '_, '_>) -> Network {
         mac_aging: reader.duration("mac-aging").unwrap_or(default.mac_aging),
         subnet: read_addresses(reader, "subnet"),
         hosts: read_hosts(reader),
+        tftp: reader.string("tftp").map(Into::into),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
     }
 }

@@ -108,6 +108,21 @@ fn hosts() {
 }
 
 #[test]
+fn tftp() {
+    let text = "[[network]]\nname = \"n\"\nsubnet = \"10.0.2.0/24\"\ntftp = \"/srv/tftp\"\n";
+    let config = parse(text, "").unwrap();
+    assert_eq!(config.networks[0].tftp.as_deref(), Some("/srv/tftp".as_ref()));
+    refused(
+        "[[network]]\nname = \"a\"\ntftp = \"srv\"\n",
+        &[
+            "lab.toml:3:8: network.a.tftp: only a network with a gateway has TFTP; \
+             add subnet, or remove tftp",
+            "lab.toml:3:8: network.a.tftp: \"srv\" is not an absolute path; start it with /",
+        ],
+    );
+}
+
+#[test]
 fn subnets() {
     let config =
         parse("[[network]]\nname = \"n\"\nsubnet = [\"10.0.2.0/24\", \"fd00::/64\"]\n", "");

@@ -78,6 +78,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check.network(network);
         check.subnets(network, &config.networks[..index]);
         check.hosts(network);
+        check.tftp(network);
     }
     let mut names = HashMap::new();
     let mut claims = Claims::default();
@@ -161,6 +162,22 @@ impl Check {
         }
         if !MAC_AGING.contains(&network.mac_aging) {
             self.problem("mac-aging", "is out of range", r#"use "1s" to "24h""#);
+        }
+    }
+
+    /// The folder that a network's TFTP server is to serve.
+    fn tftp(&mut self, network: &Network) {
+        let Some(folder) = &network.tftp else { return };
+        if network.subnet.is_empty() {
+            self.problem(
+                "tftp",
+                "only a network with a gateway has TFTP",
+                "add subnet, or remove tftp",
+            );
+        }
+        if !folder.is_absolute() {
+            let message = format!("{} is not an absolute path", quoted(folder));
+            self.problem("tftp", message, "start it with /");
         }
     }
 

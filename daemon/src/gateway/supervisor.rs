@@ -251,6 +251,10 @@ impl Keeper {
             if let Some(end) = self.obey(Some(&mut running.channel)) {
                 return end;
             }
+            if let Some(event) = self.port.fault_event() {
+                // Emptied, or what a dead process broke would wake us for ever.
+                let _ = rustix::io::read(event, &mut [0; 8]);
+            }
             if let Some(fault) = self.port.broken() {
                 return End::Failed(fault);
             }

@@ -264,6 +264,25 @@ fn a_question_is_forwarded_and_its_answer_delivered() {
     assert_eq!(out.frames, [frame.unwrap()]);
 }
 
+#[test]
+fn a_file_is_served_from_the_folder_of_the_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("boot"), "#!ipxe a script longer than padding").unwrap();
+    let tftp = Some(folder.path().to_owned());
+    let mut gateway = Gateway::new(Config { tftp, ..lab() }, random());
+    let request = udp(69, b"\0\x01boot\0octet\0");
+    let reply = handle(&mut gateway, &request).unwrap();
+    assert!(reply.ends_with(b"\0\x03\0\x01#!ipxe a script longer than padding"), "{reply:?}");
+    let mut out = Output::default();
+    let due = gateway.deadline().unwrap();
+    gateway.poll(due, &mut out);
+    assert_eq!(out.frames, [reply], "not sent again");
+
+    gateway.reconfigure(Config { tftp: Some(folder.path().join("boot")), ..lab() });
+    assert_eq!(gateway.take_warnings().len(), 1, "a file is no folder");
+    assert_eq!(handle(&mut gateway, &request), Err(DropReason::ClosedPort));
+}
+
 /// Well-formed frames to start from.
 fn seeds() -> Vec<Vec<u8>> {
     vec![
