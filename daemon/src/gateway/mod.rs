@@ -1,7 +1,7 @@
 //! The gateways of the networks: one process each, on a switch port of its own.
 //!
 //! The port stays while its process comes and goes: other ports see a station that is silent for a
-//! moment. [`supervisor`] keeps a process running; here is what a configuration makes of it.
+//! moment. [`Supervisor`] keeps a process running; here is what a configuration makes of it.
 
 mod supervisor;
 

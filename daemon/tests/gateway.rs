@@ -1,0 +1,123 @@
+//! A gateway's keeper, around programs that behave and programs that do not.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+use std::time::{Duration, Instant};
+
+use trama_daemon::gateway::{GatewayStatus, Program, Supervisor};
+use trama_nat::{Config, Subnet4};
+use trama_switch::{
+    Device, NetworkSettings, PortSettings, Spin, VhostDevice, VlanMode, WorkerHandle, WorkerOptions,
+};
+use trama_vhost_net_backend::SwitchPort;
+
+fn config(mtu: u16) -> Config {
+    let ipv4 = Some(Subnet4 { address: [10, 0, 2, 1].into(), prefix: 24 });
+    Config { mac: [2, 0, 0, 0, 0, 1], mtu, ipv4, ipv6: None, hosts: Vec::new(), tftp: None }
+}
+
+/// A worker with one network and a free port on it.
+struct Lab {
+    worker: WorkerHandle,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let options = WorkerOptions { spin: Spin::Never, name: "test".into(), seed: 1 };
+        let (worker, thread) = WorkerHandle::spawn(options).unwrap();
+        Lab { worker, thread: Some(thread) }
+    }
+
+    fn start(&self, program: Program) -> Supervisor {
+        let add = |engine: &mut trama_switch::Engine, _| {
+            let network = engine.add_network(NetworkSettings {
+                name: "lab".into(),
+                mtu: 1500,
+                mac_table_size: 64,
+                mac_aging: Duration::from_secs(300),
+            });
+            let vlan = VlanMode::Access { tag: trama_frame::VlanId::NONE };
+            let settings =
+                PortSettings { name: "gateway".into(), network: Some(network), vlan, cable: true };
+            engine.add_port(settings, Device::Vhost(VhostDevice::new(1))).unwrap().0
+        };
+        let port = SwitchPort::new(self.worker.clone(), self.worker.call(add).unwrap()).unwrap();
+        Supervisor::start("lab", program, port, config(1500)).unwrap()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.worker.stop();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn wait_for(keeper: &Supervisor, what: impl Fn(&GatewayStatus) -> bool) -> GatewayStatus {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let status = keeper.status();
+        if what(&status) {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "{status:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn programs_that_end_are_tried_again_after_longer_and_longer_pauses() {
+    let lab = Lab::new();
+    let began = Instant::now();
+    let keeper = lab.start(Program::at("/bin/false"));
+    let status = wait_for(&keeper, |status| status.restarts >= 4);
+    // 100, 200 and 400 ms lie before the fourth.
+    assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
+    assert!(status.last_error.unwrap().contains("ended"));
+    assert_eq!(status.process, None);
+    keeper.stop();
+
+    let keeper = lab.start(Program::at("/none/such"));
+    let status = wait_for(&keeper, |status| status.restarts >= 1);
+    assert!(status.last_error.unwrap().contains("cannot be started"));
+    keeper.stop();
+}
+
+#[test]
+fn another_mtu_makes_another_process_without_a_pause() {
+    let lab = Lab::new();
+    let keeper = lab.start(Program::at(env!("CARGO_BIN_EXE_tramad")));
+    let first = wait_for(&keeper, |status| status.process.is_some()).process;
+    keeper.configure(config(9000));
+    let status = wait_for(&keeper, |status| status.process != first);
+    assert_eq!(status.restarts, 0, "that is no failure");
+    let second = status.process.unwrap();
+    keeper.stop();
+    assert!(!std::path::Path::new(&format!("/proc/{second}")).exists());
+}
+
+#[test]
+fn a_program_that_does_not_end_is_ended() {
+    let lab = Lab::new();
+    let dir = tempfile::tempdir().unwrap();
+    let (script, pid) = (dir.path().join("deaf"), dir.path().join("pid"));
+    let text = format!("#!/bin/sh\necho $$ >{}\nexec /bin/sleep 1000\n", pid.display());
+    std::fs::write(&script, text).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).unwrap();
+    let keeper = lab.start(Program::at(script));
+    let id = wait_for_file(&pid);
+    keeper.stop();
+    assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
+}
+
+fn wait_for_file(path: &std::path::Path) -> u32 {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(id) = std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse().ok()) {
+            return id;
+        }
+        assert!(Instant::now() < deadline, "the program did not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
