@@ -189,6 +189,10 @@ mod tests {
         fs::write(lab.path("other/b"), "nameserver 192.0.2.5").unwrap();
         fs::rename(lab.path("other/b"), lab.path("other/a")).unwrap();
         assert_eq!(lab.after_change(), ["192.0.2.5"], "the link's target was replaced");
+        fs::remove_file(lab.path("other/a")).unwrap();
+        assert!(lab.after_change().is_empty(), "the link points nowhere");
+        fs::write(lab.path("other/a"), "nameserver 192.0.2.9").unwrap();
+        assert_eq!(lab.after_change(), ["192.0.2.9"], "the target is there again");
         fs::remove_file(lab.path("etc/resolv.conf")).unwrap();
         assert!(lab.after_change().is_empty());
         fs::write(lab.path("etc/resolv.conf"), "nameserver 192.0.2.6").unwrap();
