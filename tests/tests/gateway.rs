@@ -70,7 +70,8 @@ fn the_gateway_answers_and_its_death_disturbs_nobody() {
 
     let flaps = left.run("cat /sys/class/net/left/carrier_changes");
     let bystanders = Pinging::start(&left, "10.1.0.102", 0.01);
-    let load = Pinging::start(&right, GATEWAY, 0.01);
+    // Load on the gateway while it is killed; it ends with the namespace.
+    right.run(&format!("ping -q -i 0.01 {GATEWAY} >/dev/null 2>&1 </dev/null &"));
     for round in 1..=3 {
         let killed = Instant::now();
         kill_process(gateway, Signal::KILL).expect("kill the gateway");
@@ -79,12 +80,10 @@ fn the_gateway_answers_and_its_death_disturbs_nobody() {
         println!("service is back after {:?}", killed.elapsed());
     }
     bystanders.stop_without_loss(20);
-    let (sent, answered) = load.stop();
-    assert!(answered > 0 && answered <= sent, "{answered} of {sent}");
     assert_eq!(left.run("cat /sys/class/net/left/carrier_changes"), flaps);
     assert_eq!(tramad.metric("trama_gateway_restarts_total", &["network=\"lab\""]), 3);
     wait_until("the counters come", MOMENT, || {
-        (tramad.metric("trama_gateway_frames_total", &["direction=\"tx\""]) > 0).then_some(())
+        (tramad.metric("trama_gateway_frames_total", &["direction=\"tx\""]) > 100).then_some(())
     });
 
     tramad.stop();
