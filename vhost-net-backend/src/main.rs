@@ -46,7 +46,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=128))]
     queues: u16,
     /// How long to look for more after the last frame before sleeping: never, always, or a time
-    #[arg(long, default_value = "20us", value_name = "TIME", value_parser = parse_spin)]
+    #[arg(long, default_value = "60us", value_name = "TIME", value_parser = parse_spin)]
     spin: Spin,
 }
 
