@@ -21,7 +21,7 @@ declare -A needs=(
     [build]="$build"
     [demo]="$build $guests"
     [test]="$build $guests $testpmd ovs-vsctl:openvswitch-switch \
-        prometheus:prometheus curl:curl dnsmasq:dnsmasq-base busybox:busybox"
+        prometheus:prometheus curl:curl dnsmasq:dnsmasq-base busybox:busybox nft:nftables"
     [gates]="valgrind:valgrind"
     [bench]="$build $guests $testpmd \
         ovs-vsctl:openvswitch-switch \

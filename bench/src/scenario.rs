@@ -98,10 +98,12 @@ const fn against(peer: &'static Peer, target: f64) -> Entrant {
     Entrant { target: Some(target), ..beside(peer) }
 }
 
-const PLAIN: Twist = Twist { vlan: false, silent_ports: 0, macs: 0, polls: false };
+const PLAIN: Twist =
+    Twist { vlan: false, silent_ports: 0, macs: 0, polls: false, hears_all: false };
 const WITH_126_PORTS: Twist = Twist { silent_ports: 126, ..PLAIN };
 const VLAN: Twist = Twist { vlan: true, ..PLAIN };
 const POLLING: Twist = Twist { polls: true, ..PLAIN };
+const HEARING_ALL: Twist = Twist { hears_all: true, ..PLAIN };
 const WITH_1K_MACS: Twist = Twist { macs: 1000, ..PLAIN };
 const WITH_1M_MACS: Twist = Twist { macs: 1_000_000, ..PLAIN };
 const WITH_100_PORTS: Twist = Twist { silent_ports: 100, ..PLAIN };
@@ -235,7 +237,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         load: Load::FloodMove { bytes: 64 },
-        entrants: &[beside(&TRAMA), against(&OVS_DPDK, 2.5), beside(&DPDK_IO)],
+        entrants: &[us("trama", HEARING_ALL), against(&OVS_DPDK, 2.5), beside(&DPDK_IO)],
         ..circulation(
             "vhost-flood-move",
             "vhost-user <-> vhost-user, all flooded and sources moving, 64 B",
@@ -249,7 +251,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         ports: &VHOST,
         load: Load::FloodMove { bytes: 64 },
-        entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
+        entrants: &[us("trama", HEARING_ALL), beside(&OVS_DPDK)],
         ceiling: None,
         ..circulation("vhost-flood8", "eight vhost-user ports, all flooded to seven, 64 B", 64)
     },

@@ -15,8 +15,8 @@ use std::thread::JoinHandle;
 use trama_frame::MacAddr;
 use trama_switch::counters::{NetworkCounters, PortCounters};
 use trama_switch::{
-    Device, Engine, NetworkId, NetworkSettings, PortFault, PortId, PortSettings, Tap, TapOptions,
-    Time, VhostDevice, WorkerGroup, WorkerHandle,
+    Device, Engine, NetworkId, PortFault, PortId, PortSettings, Tap, TapOptions, Time, Uplink,
+    VhostDevice, WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net_backend::{PortPlace, Session, SessionOptions, SwitchPort};
 
@@ -25,9 +25,9 @@ use crate::balance::Balancer;
 use crate::config::model::{
     Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
 };
-use crate::convert;
 use crate::gateway::Gateway;
 use crate::plan::Step;
+use crate::{convert, host};
 
 /// MTU of the device of a port that is not attached.
 const UNATTACHED_MTU: u16 = 1500;
@@ -54,7 +54,7 @@ pub(crate) struct RunningNetwork {
     pub(crate) worker: usize,
     pub(crate) id: NetworkId,
     pub(crate) counters: Arc<NetworkCounters>,
-    settings: NetworkSettings,
+    config: Network,
     /// Its gateway's process, if it has one.
     pub(crate) gateway: Option<Gateway>,
 }
@@ -133,8 +133,8 @@ impl Machine {
     pub fn retry(&mut self, config: &Config) -> bool {
         let names: Vec<String> = self.failed.keys().cloned().collect();
         for name in &names {
-            match config.port(name) {
-                Some(port) => self.add_port(port),
+            match config.all_ports().find(|port| port.name == *name) {
+                Some(port) => self.add_port(&port),
                 None => drop(self.failed.remove(name)),
             }
         }
@@ -149,13 +149,13 @@ impl Machine {
             };
             for (id, fault) in broken {
                 // Broken rings are the session's business: it drops its frontend and goes on.
-                let gone = fault == PortFault::DeviceGone;
+                let gone = matches!(fault, PortFault::DeviceGone | PortFault::UplinkGone);
                 let port = self.ports.iter().find(|(_, port)| port.id == id);
                 let Some(name) = port.map(|(name, _)| name.clone()).filter(|_| gone) else {
                     continue;
                 };
                 self.remove_port(&name);
-                self.fail(&name, "its device was deleted");
+                self.fail(&name, fault);
             }
         }
     }
@@ -198,11 +198,12 @@ impl Machine {
     fn add_network(&mut self, network: &Network, wanted: &Config) {
         let settings = convert::network(network);
         let worker = self.least_loaded(wanted);
-        let (id, value) = self.group.network(settings.clone());
+        let (id, value) = self.group.network(settings);
         let counters = value.counters();
         match self.workers[worker].handle.take_network(value) {
             Ok(()) => {
-                let running = RunningNetwork { worker, id, counters, settings, gateway: None };
+                let config = network.clone();
+                let running = RunningNetwork { worker, id, counters, config, gateway: None };
                 self.networks.insert(network.name.clone(), running);
                 self.set_gateway(network);
             }
@@ -214,7 +215,7 @@ impl Machine {
     /// much as any other.
     fn least_loaded(&self, wanted: &Config) -> usize {
         let ports = |name: &str| {
-            wanted.ports.iter().filter(|port| port.network.as_deref() == Some(name)).count()
+            wanted.all_ports().filter(|port| port.network.as_deref() == Some(name)).count()
         };
         let load = |worker: &usize| -> usize {
             let on_it = self.networks.iter().filter(|(_, network)| network.worker == *worker);
@@ -227,9 +228,8 @@ impl Machine {
         let Some(running) = self.networks.get_mut(&network.name) else { return };
         let (worker, id) = (running.worker, running.id);
         let settings = convert::network(network);
-        let old = std::mem::replace(&mut running.settings, settings.clone());
-        let mtu_changed = old.mtu != settings.mtu;
-        let done = if old.mac_table_size == settings.mac_table_size {
+        let old = std::mem::replace(&mut running.config, network.clone());
+        let done = if old.mac_table_size == network.mac_table_size {
             let set = self.on_worker(worker, move |engine, _| engine.set_network(id, settings));
             set.and_then(|done| done.map_err(|error| error.to_string()))
         } else {
@@ -240,7 +240,7 @@ impl Machine {
             tracing::error!("network {}: {error}", network.name);
         }
         self.set_gateway(network);
-        if mtu_changed {
+        if old.mtu != network.mtu {
             let on_it = |port: &&Port| port.network.as_deref() == Some(network.name.as_str());
             for port in wanted.ports.iter().filter(on_it) {
                 tracing::warn!(
@@ -310,27 +310,44 @@ impl Machine {
         };
         let settings = convert::port(port, network.map(|network| network.id));
         let worker = network.map_or(0, |network| network.worker);
-        Ok((worker, settings, network.map_or(UNATTACHED_MTU, |network| network.settings.mtu)))
+        Ok((worker, settings, network.map_or(UNATTACHED_MTU, |network| network.config.mtu)))
+    }
+
+    /// A host-only network takes no addresses that the host reaches elsewhere already.
+    fn check_routes(&self, port: &Port) -> Result<(), String> {
+        let network = port.network.as_ref().filter(|_| port.own);
+        match network.and_then(|name| self.networks.get(name)) {
+            Some(network) => host::check(&network.config),
+            None => Ok(()),
+        }
     }
 
     fn start_port(&self, port: &Port) -> Result<RunningPort, String> {
         let (worker, settings, mtu) = self.place(port)?;
         let device = match &port.interface {
             Interface::VhostUser(device) => Device::Vhost(VhostDevice::new(device.queues)),
-            Interface::Tap(device) => Device::Tap(open_tap(device, mtu)?),
+            Interface::Tap(device) => {
+                self.check_routes(port)?;
+                Device::Tap(open_tap(device, port.mac, mtu)?)
+            }
+            Interface::Uplink(device) => {
+                Device::Uplink(Box::new(join_uplink(&device.ifname, &port.name, mtu)?))
+            }
         };
         let wanted = settings.clone();
         let added = self.on_worker(worker, move |engine, _| engine.add_port(wanted, device))?;
         let (id, counters) = added.map_err(|error| error.to_string())?;
         let mac = match &port.interface {
-            Interface::VhostUser(_) => None,
-            Interface::Tap(device) => Some(hardware_address(device)),
+            Interface::VhostUser(_) | Interface::Uplink(_) => None,
+            Interface::Tap(device) => Some(hardware_address(device, port.mac)),
         };
         let (session, place) = (None, None);
         let mut running = RunningPort { worker, id, counters, settings, mac, session, place };
         let connected = match &port.interface {
-            Interface::VhostUser(device) => self.start_session(&mut running, device, mtu),
-            Interface::Tap(_) => self.watch_tap(worker, id),
+            Interface::VhostUser(device) => {
+                self.start_session(&mut running, device, mtu, port.cable)
+            }
+            Interface::Tap(_) | Interface::Uplink(_) => self.watch(worker, id),
         };
         match connected {
             Ok(()) => Ok(running),
@@ -346,6 +363,7 @@ impl Machine {
         port: &mut RunningPort,
         device: &VhostUser,
         mtu: u16,
+        cable: bool,
     ) -> Result<(), String> {
         let handle = self.workers[port.worker].handle.clone();
         let rings = SwitchPort::new(handle, port.id).map_err(|error| error.to_string())?;
@@ -353,6 +371,7 @@ impl Machine {
         let options = SessionOptions {
             queue_pairs: device.queues,
             mtu,
+            cable,
             ..SessionOptions::new(&device.path, convert::role(device.role))
         };
         let session = Session::spawn(options, rings).map_err(|error| error.to_string())?;
@@ -360,7 +379,7 @@ impl Machine {
         Ok(())
     }
 
-    fn watch_tap(&self, worker: usize, id: PortId) -> Result<(), String> {
+    fn watch(&self, worker: usize, id: PortId) -> Result<(), String> {
         let event = self.event.try_clone().map_err(|error| error.to_string())?;
         self.on_worker(worker, move |engine, _| engine.set_fault_event(id, Some(event.into())))?
             .map_err(|error| error.to_string())
@@ -386,7 +405,12 @@ impl Machine {
         match done {
             Ok(Ok(())) => {
                 if let Some(running) = self.ports.get_mut(&port.name) {
-                    running.settings = settings;
+                    let old = std::mem::replace(&mut running.settings, settings);
+                    if let Some(session) =
+                        running.session.as_ref().filter(|_| old.cable != port.cable)
+                    {
+                        session.set_cable(port.cable);
+                    }
                 }
             }
             Ok(Err(error)) => self.fail(&port.name, error),
@@ -418,26 +442,38 @@ impl Drop for Machine {
     }
 }
 
-fn open_tap(device: &TapConfig, mtu: u16) -> Result<Tap, String> {
+fn open_tap(device: &TapConfig, mac: Option<MacAddr>, mtu: u16) -> Result<Tap, String> {
     let options = TapOptions {
         ifname: device.ifname.clone(),
         netns: device.netns.clone(),
         address: device.address.clone(),
         mtu,
-        mac: Some(convert::tap_mac(&convert::machine_id(), device)),
+        mac: Some(mac.unwrap_or_else(|| convert::tap_mac(&convert::machine_id(), device))),
         vnet_header: true,
     };
     Tap::open(&options).map_err(|error| error.to_string())
 }
 
+/// Joins the uplink of a network. That its host cannot be reached is no reason not to.
+fn join_uplink(ifname: &str, network: &str, mtu: u16) -> Result<Uplink, String> {
+    let uplink = Uplink::open(ifname, mtu).map_err(|error| error.to_string())?;
+    if let Some(fault) = uplink.to_host_fault() {
+        tracing::warn!(
+            "network {network}: its machines do not reach this host by {ifname}: {fault}"
+        );
+    }
+    Ok(uplink)
+}
+
 /// The hardware address of a TAP device: as the system shows it, which may be that of an earlier
 /// maker, or, in a namespace that we do not see, as we made it.
-fn hardware_address(device: &TapConfig) -> MacAddr {
+fn hardware_address(device: &TapConfig, wanted: Option<MacAddr>) -> MacAddr {
     let shown = || {
         let path = format!("/sys/class/net/{}/address", device.ifname);
         std::fs::read_to_string(path).ok()?.trim().parse().ok()
     };
     let ours = device.netns.is_none();
     let shown = if ours { shown() } else { None };
-    shown.unwrap_or_else(|| convert::tap_mac(&convert::machine_id(), device))
+    let made = || convert::tap_mac(&convert::machine_id(), device);
+    shown.or(wanted).unwrap_or_else(made)
 }

@@ -7,7 +7,9 @@ use trama_frame::{MacAddr, VlanId};
 use trama_switch as switch;
 use trama_vhost_net_backend as vhost;
 
-use crate::config::model::{Network, Port, Role, Spin, Tap, Vlan, VlanMode};
+use crate::config::model::{
+    Interface, Network, Port, Promiscuous, Role, Spin, Tap, Vlan, VlanMode,
+};
 use crate::config::subnet;
 
 pub fn spin(spin: Spin) -> switch::Spin {
@@ -40,6 +42,26 @@ pub fn port(port: &Port, network: Option<switch::NetworkId>) -> switch::PortSett
         network,
         vlan: vlan(&port.vlan),
         cable: port.cable,
+        filter: switch::PortFilter {
+            promiscuous: match port.promiscuous {
+                Promiscuous::Deny => switch::Promiscuous::Deny,
+                Promiscuous::AllowVms => switch::Promiscuous::AllowVms,
+                Promiscuous::AllowAll => switch::Promiscuous::AllowAll,
+            },
+            station: station(port),
+            is_outside: port.own,
+            refuses_forged: !port.spoof,
+        },
+    }
+}
+
+/// Who is behind a port: a guest is one machine; a TAP may lead to a bridge, unless its address is
+/// stated, and so may an uplink.
+fn station(port: &Port) -> switch::Station {
+    match (port.mac, &port.interface) {
+        (Some(mac), _) => switch::Station::Known(mac),
+        (None, Interface::VhostUser(_)) => switch::Station::Learned,
+        (None, Interface::Tap(_) | Interface::Uplink(_)) => switch::Station::Many,
     }
 }
 
@@ -65,7 +87,7 @@ fn stable_mac(names: &str) -> MacAddr {
 
 /// What a network's gateway is to be; `None` if it has none.
 pub fn gateway(network: &Network) -> Option<trama_nat::Config> {
-    if network.subnet.is_empty() {
+    if !network.has_gateway() {
         return None;
     }
     let mac = gateway_mac(&machine_id(), &network.name).0;
@@ -74,7 +96,7 @@ pub fn gateway(network: &Network) -> Option<trama_nat::Config> {
     let mut config = trama_nat::Config { mac, mtu, ipv4: None, ipv6: None, hosts, tftp };
     for subnet in &network.subnet {
         let prefix = subnet.1;
-        match subnet::gateway(subnet) {
+        match subnet::first_host(subnet) {
             IpAddr::V4(address) => config.ipv4 = Some(trama_nat::Subnet4 { address, prefix }),
             IpAddr::V6(address) => config.ipv6 = Some(trama_nat::Subnet6 { address, prefix }),
         }

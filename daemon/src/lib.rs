@@ -13,6 +13,7 @@ pub mod config;
 mod convert;
 pub mod ctl;
 pub mod gateway;
+pub mod host;
 pub mod metrics;
 mod moves;
 pub mod notify;

@@ -15,11 +15,11 @@ use clap::{Parser, ValueEnum};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use trama_daemon::config::model::{Config, Interface, Role, Tap, VhostUser, Vlan};
+use trama_daemon::config::model::{Config, Interface, Role, Tap, Uplink, VhostUser, Vlan};
 use trama_daemon::notify::Notifier;
 use trama_daemon::socket::ControlSocket;
 use trama_daemon::state::Daemon;
-use trama_daemon::{api, config};
+use trama_daemon::{api, config, host};
 
 /// How often ports that do not run are tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -94,7 +94,7 @@ fn check(file: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match config::parse(&text, &name) {
+    match config::parse_on(&text, &name, host::problems) {
         Ok(config) => {
             describe(&config);
             ExitCode::SUCCESS
@@ -109,9 +109,14 @@ fn check(file: &Path) -> ExitCode {
 /// One line for each thing that would be built.
 fn describe(config: &Config) {
     for network in &config.networks {
-        let subnets = network.subnet.iter().map(|(ip, prefix)| format!(", {ip}/{prefix}"));
-        let subnets: String = subnets.collect();
-        println!("network {}: internal, MTU {}{subnets}", network.name, network.mtu);
+        let mut words = format!("{}, MTU {}", network.mode.name(), network.mtu);
+        for (address, prefix) in network.subnets() {
+            words.push_str(&format!(", {address}/{prefix}"));
+        }
+        if let Some(uplink) = &network.uplink {
+            words.push_str(&format!(", uplink {uplink}"));
+        }
+        println!("network {}: {words}", network.name);
     }
     for port in &config.ports {
         let device = match &port.interface {
@@ -125,6 +130,7 @@ fn describe(config: &Config) {
             Interface::Tap(Tap { ifname, netns: Some(netns), .. }) => {
                 format!("TAP {ifname} in namespace {netns}")
             }
+            Interface::Uplink(Uplink { ifname }) => format!("uplink {ifname}"),
         };
         let place = match &port.network {
             Some(network) => format!("on {network}, {}", vlans(&port.vlan)),

@@ -3,8 +3,10 @@
 //! A pure function of two configurations: start-up plans from an empty one, `reload` and
 //! `tramactl` from the one in force. A port or network that is the same on both sides appears in
 //! no step, and so cannot notice; a port whose device is the same keeps it, whatever else
-//! changes. The order of tables has no meaning.
+//! changes. The port that a network brings along is a port like any other. The order of tables has
+//! no meaning.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::config::model::{Config, DaemonConfig, Network, Port};
@@ -110,17 +112,25 @@ pub fn plan_start(wanted: &Config) -> Vec<Step> {
 
 /// Ports that go, or whose device must be made anew.
 fn removed_ports(running: &Config, wanted: &Config) -> Vec<Step> {
-    let goes =
-        |old: &&Port| wanted.port(&old.name).is_none_or(|new| new.interface != old.interface);
-    let names = running.ports.iter().filter(goes).map(|port| port.name.clone());
-    names.map(|name| Step::RemovePort { name }).collect()
+    let stays = |old: &Port| named(wanted, &old.name).is_some_and(|new| same_device(old, &new));
+    let goes = running.all_ports().filter(|old| !stays(old));
+    goes.map(|old| Step::RemovePort { name: old.name.clone() }).collect()
 }
 
 /// Ports that appear, or whose device must be made anew.
 fn added_ports(running: &Config, wanted: &Config) -> Vec<Step> {
-    let comes =
-        |new: &&Port| running.port(&new.name).is_none_or(|old| old.interface != new.interface);
-    wanted.ports.iter().filter(comes).map(|port| Step::AddPort { port: port.clone() }).collect()
+    let is_there = |new: &Port| named(running, &new.name).is_some_and(|old| same_device(&old, new));
+    let comes = wanted.all_ports().filter(|new| !is_there(new));
+    comes.map(|port| Step::AddPort { port: port.into_owned() }).collect()
+}
+
+fn named<'a>(config: &'a Config, name: &str) -> Option<Cow<'a, Port>> {
+    config.all_ports().find(|port| port.name == name)
+}
+
+/// Whether the device can stay when `old` becomes `new`.
+fn same_device(old: &Port, new: &Port) -> bool {
+    old.interface == new.interface && old.own == new.own
 }
 
 /// Networks that appear or change.
@@ -145,11 +155,11 @@ fn networks(running: &Config, wanted: &Config) -> Vec<Step> {
 /// Ports that change while their device stays.
 fn kept_ports(running: &Config, wanted: &Config) -> Vec<Step> {
     let mut steps = Vec::new();
-    for port in &wanted.ports {
-        let Some(old) = running.port(&port.name) else { continue };
-        let keys = port_keys(old, port);
-        if old.interface == port.interface && !keys.is_empty() {
-            steps.push(Step::SetPort { port: port.clone(), keys });
+    for port in wanted.all_ports() {
+        let Some(old) = named(running, &port.name) else { continue };
+        let keys = port_keys(&old, &port);
+        if same_device(&old, &port) && !keys.is_empty() {
+            steps.push(Step::SetPort { port: port.into_owned(), keys });
         }
     }
     steps
@@ -174,10 +184,11 @@ pub fn daemon_keys(a: &DaemonConfig, b: &DaemonConfig) -> Vec<&'static str> {
 fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
     differing(&[
         ("mode", a.mode != b.mode),
+        ("subnet", a.subnet != b.subnet),
+        ("uplink", a.uplink != b.uplink),
         ("mtu", a.mtu != b.mtu),
         ("mac-table-size", a.mac_table_size != b.mac_table_size),
         ("mac-aging", a.mac_aging != b.mac_aging),
-        ("subnet", a.subnet != b.subnet),
         ("hosts", a.hosts != b.hosts),
         ("tftp", a.tftp != b.tftp),
         ("external-ids", a.external_ids != b.external_ids),
@@ -191,6 +202,9 @@ fn port_keys(a: &Port, b: &Port) -> Vec<&'static str> {
         ("trunks", a.vlan.trunks != b.vlan.trunks),
         ("vlan-mode", a.vlan.mode != b.vlan.mode),
         ("cable", a.cable != b.cable),
+        ("promiscuous", a.promiscuous != b.promiscuous),
+        ("mac", a.mac != b.mac),
+        ("spoof", a.spoof != b.spoof),
         ("external-ids", a.external_ids != b.external_ids),
     ])
 }
@@ -216,7 +230,7 @@ mod tests {
         fn of(config: &Config) -> Self {
             Self {
                 networks: config.networks.iter().map(|n| (n.name.clone(), n.clone())).collect(),
-                ports: config.ports.iter().map(|p| (p.name.clone(), p.clone())).collect(),
+                ports: config.all_ports().map(|p| (p.name.clone(), p.into_owned())).collect(),
             }
         }
 
@@ -270,7 +284,7 @@ mod tests {
             prop_assert_eq!(model, Model::of(&b));
             let restart = steps.iter().any(|step| matches!(step, Step::NeedsRestart { .. }));
             prop_assert_eq!(restart, a.daemon != b.daemon);
-            for port in a.ports.iter().filter(|port| b.ports.contains(port)) {
+            for port in a.all_ports().filter(|port| b.all_ports().any(|other| other == *port)) {
                 let named = |step: &Step| match step {
                     Step::RemovePort { name } => *name == port.name,
                     step => step.port() == Some(&port.name),
@@ -310,7 +324,7 @@ mod tests {
         assert_eq!(
             shown(|c| match &mut c.ports[0].interface {
                 Interface::Tap(tap) => tap.ifname = "u".into(),
-                Interface::VhostUser(_) => unreachable!("it is a tap"),
+                _ => unreachable!("it is a tap"),
             }),
             "remove port t / add port t"
         );

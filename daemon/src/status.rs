@@ -162,7 +162,7 @@ impl Machine {
                 gateway: running.gateway.as_ref().map(Gateway::status),
             });
         }
-        let ports = config.ports.iter().map(|port| self.port_status(port)).collect();
+        let ports = config.all_ports().map(|port| self.port_status(&port)).collect();
         let workers = self.workers.iter().enumerate().map(|(worker, running)| {
             let counters = running.handle.counters().snapshot();
             WorkerStatus {
@@ -237,6 +237,7 @@ fn vhost_status(port: &RunningPort) -> Option<VhostStatus> {
             SessionState::Listening => "listening",
             SessionState::Connecting => "connecting",
             SessionState::Connected => "connected",
+            SessionState::Unplugged => "unplugged",
             SessionState::Stopped => "stopped",
         },
         last_error: status.last_error,

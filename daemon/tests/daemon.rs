@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use trama_daemon::config::model::{Config, Interface, Network, VlanMode};
+use trama_daemon::config::model::{Config, Interface, Network, Promiscuous, VlanMode};
 use trama_daemon::config::parse;
 use trama_daemon::plan::Step;
 use trama_daemon::state::{Committed, Daemon, TransactError, TransactOptions};
@@ -145,9 +145,12 @@ fn live_changes_keep_the_socket_and_the_comments() {
         config.networks.push(Network::new("other"));
         config.ports[0].network = Some("other".into());
         config.ports[0].vlan.mode = Some(VlanMode::NativeTagged);
-        config.ports[0].cable = false;
+        config.ports[0].promiscuous = Promiscuous::AllowAll;
     });
-    assert_eq!(steps(&done), ["add network other", "set port vm1: network, vlan-mode, cable"]);
+    assert_eq!(
+        steps(&done),
+        ["add network other", "set port vm1: network, vlan-mode, promiscuous"]
+    );
     let done = lab.change(|config| {
         config.ports[0].network = None;
         config.networks.pop();
@@ -156,6 +159,12 @@ fn live_changes_keep_the_socket_and_the_comments() {
     assert_eq!(inode(&lab.path("vm1.sock")), before, "the port was never made anew");
     assert_eq!(connects(), 1, "and its peer never noticed");
     assert!(lab.text().contains("# A lab.") && lab.text().contains("# The first."));
+
+    let done = lab.change(|config| config.ports[0].cable = false);
+    assert_eq!(steps(&done), ["set port vm1: cable"]);
+    wait_until("the socket is gone", || !lab.path("vm1.sock").exists());
+    lab.change(|config| config.ports[0].cable = true);
+    wait_until("the socket is back", || lab.path("vm1.sock").exists());
     drop(peer);
 }
 
@@ -229,7 +238,7 @@ fn a_port_that_cannot_be_made_is_stored_and_tried_again() {
             device.path.clone_from(&taken);
             device.role = trama_daemon::config::model::Role::Server;
         }
-        Interface::Tap(_) => unreachable!("it is vhost-user"),
+        _ => unreachable!("it is vhost-user"),
     });
     assert_eq!(steps(&done), ["remove port vm2", "add port vm2"]);
     assert_eq!(done.not_running.len(), 1);

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use trama_daemon::gateway::{GatewayStatus, Program, Supervisor};
 use trama_nat::{Config, Subnet4};
 use trama_switch::{
-    Device, NetworkSettings, PortSettings, Spin, VhostDevice, VlanMode, WorkerHandle, WorkerOptions,
+    Device, NetworkSettings, PortFilter, PortSettings, Spin, VhostDevice, VlanMode, WorkerHandle,
+    WorkerOptions,
 };
 use trama_vhost_net_backend::SwitchPort;
 
@@ -37,8 +38,13 @@ impl Lab {
                 mac_aging: Duration::from_secs(300),
             });
             let vlan = VlanMode::Access { tag: trama_frame::VlanId::NONE };
-            let settings =
-                PortSettings { name: "gateway".into(), network: Some(network), vlan, cable: true };
+            let settings = PortSettings {
+                name: "gateway".into(),
+                network: Some(network),
+                vlan,
+                cable: true,
+                filter: PortFilter::default(),
+            };
             engine.add_port(settings, Device::Vhost(VhostDevice::new(1))).unwrap().0
         };
         let port = SwitchPort::new(self.worker.clone(), self.worker.call(add).unwrap()).unwrap();

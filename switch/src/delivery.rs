@@ -96,9 +96,15 @@ pub(crate) fn deliver<S: Source>(
     match &mut port.device {
         Device::Vhost(vhost) => batch.deliver(carried, tagged, vhost, scratch),
         Device::Tap(tap) => batch.deliver(carried, tagged, tap, scratch),
+        Device::Uplink(uplink) => batch.deliver(carried, tagged, &mut **uplink, scratch),
         Device::Dummy(dummy) => batch.deliver(carried, tagged, dummy, scratch),
     }
     carried
+}
+
+/// Those of `frames` whose VLAN the port carries.
+pub(crate) fn carried_of(plan: &Plan, frames: FrameSet, port: &Port) -> FrameSet {
+    by_vlan(plan, frames, port).0
 }
 
 /// Those of `frames` whose VLAN the port carries, and those of them that leave tagged.
@@ -172,6 +178,13 @@ impl<S: Source> Batch<'_, S> {
                 Ok(()) => tally.add(self.source.frame_len(i), header.is_gso()),
                 Err(reason) => self.counters.drop(reason, 1),
             }
+        }
+        let unsent = sink.finish();
+        if unsent.frames != 0 {
+            unsent.count(self.counters);
+            tally.frames -= unsent.frames;
+            tally.bytes -= unsent.bytes;
+            tally.large -= unsent.large;
         }
         self.counters.tx_frames.add(tally.frames);
         self.counters.tx_bytes.add(tally.bytes);

@@ -24,6 +24,7 @@ use crate::delivery::Scratch;
 use crate::forward::Plan;
 use crate::mac_table::{FdbEntry, PortIndex};
 use crate::ports::calls::Calls;
+use crate::ports::packet::SlotBurst;
 use crate::ports::pool::PoolBurst;
 use crate::ports::vhost::VhostDevice;
 use crate::ports::{Device, Doorbell, Port, Watcher};
@@ -32,7 +33,10 @@ pub(crate) use batching::LOAD;
 pub use moves::DetachedPort;
 pub(crate) use network::Names;
 pub use network::Network;
-pub use types::{EngineError, NetworkId, NetworkSettings, PortFault, PortId, PortSettings};
+pub use types::{
+    EngineError, NetworkId, NetworkSettings, PortFault, PortFilter, PortId, PortSettings,
+    Promiscuous, Station,
+};
 
 /// Slot of the place where ports are that are not attached.
 const UNATTACHED: usize = 0;
@@ -54,6 +58,7 @@ pub struct Engine {
     /// The last burst from a ring; holds its memory until it is cleared or used again.
     rings: TxBurst,
     pool: PoolBurst,
+    slots: SlotBurst,
     stage: Stage,
 }
 
@@ -104,6 +109,7 @@ impl Engine {
             counters: Arc::default(),
             rings: TxBurst::new(),
             pool: PoolBurst::new(),
+            slots: SlotBurst::new(),
             stage: Stage {
                 plan: Plan::new(),
                 scratch: Scratch::new(),
@@ -223,6 +229,7 @@ impl Engine {
     fn pull_port(&mut self, id: PortId) -> Result<Port, EngineError> {
         let Place { slot, index } = self.place(id)?;
         self.rings.clear();
+        self.slots.clear();
         self.places.remove(&id);
         let network = self.networks[slot].as_mut();
         network.and_then(|network| network.leave(index)).ok_or(EngineError::NoSuchPort(id))
@@ -252,7 +259,7 @@ impl Engine {
     fn vhost_mut(&mut self, id: PortId) -> Result<&mut VhostDevice, EngineError> {
         match &mut self.port_mut(id)?.device {
             Device::Vhost(vhost) => Ok(vhost),
-            Device::Tap(_) | Device::Dummy(_) => Err(EngineError::NotVhost),
+            _ => Err(EngineError::NotVhost),
         }
     }
 
@@ -263,7 +270,8 @@ impl Engine {
         }
     }
 
-    /// Changes a port in place. Another network or other VLANs make it forget its addresses.
+    /// Changes a port in place. Another network, other VLANs and a pulled cable make it forget its
+    /// addresses.
     pub fn set_port(&mut self, id: PortId, settings: PortSettings) -> Result<(), EngineError> {
         let slot = self.slot_for(&settings)?;
         let place = self.place(id)?;
@@ -274,14 +282,21 @@ impl Engine {
         if port.settings.cable != settings.cable {
             port.device.set_cable(settings.cable);
         }
+        let is_pulled = port.settings.cable && !settings.cable;
         let other_vlans = port.settings.vlan != settings.vlan;
         port.settings = settings;
+        if is_pulled {
+            port.own = None;
+        }
         if slot != place.slot {
             let port = self.pull_port(id)?;
             return self.place_port(slot, port, Time::ZERO);
         }
-        if other_vlans {
+        if other_vlans || is_pulled {
             self.flush_port(place);
+        }
+        if let Some(network) = self.networks[slot].as_mut() {
+            network.look_for_listeners();
         }
         Ok(())
     }

@@ -3,12 +3,13 @@
 //! Every frame is judged by private bytes alone, its header and its first bytes, which are also
 //! what is delivered: a sender that rewrites its buffers meanwhile changes only its own payload.
 //! In this order: chain intact, Ethernet header whole, size, virtio-net header true, VLAN
-//! allowed, address not reserved; then the source is learned and the destination looked up. The
-//! result is a [`Plan`]: sets of frames (one bit each) by the port that they leave by.
+//! allowed, address not reserved, source not forged; then the source is learned and the destination
+//! looked up. The result is a [`Plan`]: sets of frames (one bit each) by the port that they leave
+//! by.
 
 use trama_frame::ethernet::{self, Ethernet};
 use trama_frame::vnet::{self, LEN as HEADER, VnetHeader};
-use trama_frame::{Offloads, VlanId, VlanTag};
+use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
 use trama_virtqueue::{MAX_BURST, RingError, Segment, TxBurst};
 
 use crate::counters::PortCounters;
@@ -118,6 +119,8 @@ pub(crate) struct Plan {
     ports: usize,
     /// Frames for every member of their VLAN.
     pub flood: FrameSet,
+    /// Those of them that are for one machine, and nobody has learned where it is.
+    pub unknown: FrameSet,
     tally: Tally,
 }
 
@@ -129,6 +132,7 @@ impl Plan {
             unicast: [(PortIndex(0), 0); MAX_BURST],
             ports: 0,
             flood: 0,
+            unknown: 0,
             tally: Tally::default(),
         }
     }
@@ -141,6 +145,11 @@ impl Plan {
     /// The frames for `port` alone.
     pub(crate) fn unicast_of(&self, port: PortIndex) -> FrameSet {
         self.unicast().iter().find(|(other, _)| *other == port).map_or(0, |(_, frames)| *frames)
+    }
+
+    /// The frames for one port each.
+    pub(crate) fn known(&self) -> FrameSet {
+        self.unicast().iter().fold(0, |all, (_, frames)| all | frames)
     }
 
     /// Adds frames for `port`. Bursts mostly go to one port, or back and forth between few.
@@ -156,13 +165,21 @@ impl Plan {
         self.ports += 1;
     }
 
-    /// Counts the burst at the port it came from; `lost` are the frames of its flood that no
-    /// other port carried.
-    pub(crate) fn count<S: Source>(&self, source: &S, lost: FrameSet, counters: &PortCounters) {
+    /// Counts the burst at the port it came from. Of the frames of its flood, those not `reached`
+    /// went nowhere; `withheld` are those whose VLAN another port carries.
+    pub(crate) fn count<S: Source>(
+        &self,
+        source: &S,
+        reached: FrameSet,
+        withheld: FrameSet,
+        counters: &PortCounters,
+    ) {
+        let lost = self.flood & !reached;
         let mut tally = self.tally;
         if lost != 0 {
             tally.remove(source, &self.verdicts, lost);
-            counters.drop(DropReason::NoMember, u64::from(lost.count_ones()));
+            counters.drop(DropReason::NoMember, u64::from((lost & !withheld).count_ones()));
+            counters.drop(DropReason::UnknownUnicast, u64::from((lost & withheld).count_ones()));
         }
         counters.rx_frames.add(tally.frames);
         counters.rx_bytes.add(tally.bytes);
@@ -181,6 +198,8 @@ pub(crate) struct Ingress<'a> {
     pub port: PortIndex,
     pub vlan: &'a VlanMode,
     pub mtu: u16,
+    /// The one source that its frames may have.
+    pub only_source: Option<MacAddr>,
     pub counters: &'a PortCounters,
 }
 
@@ -215,6 +234,7 @@ pub(crate) fn classify<S: Source>(
 ) {
     plan.ports = 0;
     plan.flood = 0;
+    plan.unknown = 0;
     let runs = judge_all(source, ingress, table, plan);
     let is_large = table.is_large();
     for place in 0..runs {
@@ -226,7 +246,11 @@ pub(crate) fn classify<S: Source>(
         let Run { frames, source: from, destination } = plan.runs[place];
         table.learn_at(from, ingress.port, now);
         match look_up(table, destination, now) {
-            Route::Flood => plan.flood |= frames,
+            Route::Group => plan.flood |= frames,
+            Route::Unknown => {
+                plan.flood |= frames;
+                plan.unknown |= frames;
+            }
             Route::Port(port) if port == ingress.port => {
                 plan.tally.remove(source, &plan.verdicts, frames);
                 ingress.counters.drop(DropReason::Hairpin, u64::from(frames.count_ones()));
@@ -310,6 +334,9 @@ fn judge<S: Source>(
     if ethernet.dst.is_reserved_group() {
         return Err(DropReason::ReservedMulticast);
     }
+    if ingress.only_source.is_some_and(|mac| mac != ethernet.src) {
+        return Err(DropReason::SourceForged);
+    }
     Ok(ethernet)
 }
 
@@ -317,12 +344,14 @@ fn judge<S: Source>(
 #[derive(Clone, Copy)]
 enum Route {
     Port(PortIndex),
-    Flood,
+    Group,
+    /// To one machine, and nobody has learned where it is.
+    Unknown,
 }
 
 fn look_up(table: &MacTable, destination: Address, now: Time) -> Route {
     if destination.is_group() {
-        return Route::Flood;
+        return Route::Group;
     }
-    table.lookup_at(destination, now).map_or(Route::Flood, Route::Port)
+    table.lookup_at(destination, now).map_or(Route::Unknown, Route::Port)
 }

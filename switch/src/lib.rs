@@ -9,6 +9,7 @@ pub mod counters;
 mod delivery;
 pub mod drop_reason;
 pub mod engine;
+mod filter;
 mod flow;
 mod forward;
 pub mod mac_table;
@@ -20,11 +21,12 @@ pub mod worker;
 pub use counters::{NetworkCounters, PortCounters, WorkerCounters};
 pub use drop_reason::DropReason;
 pub use engine::{
-    DetachedPort, Engine, EngineError, Network, NetworkId, NetworkSettings, PortFault, PortId,
-    PortSettings,
+    DetachedPort, Engine, EngineError, Network, NetworkId, NetworkSettings, PortFault, PortFilter,
+    PortId, PortSettings, Promiscuous, Station,
 };
 pub use mac_table::{FdbEntry, MacTable, PortIndex};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
+pub use ports::packet::{Uplink, UplinkError};
 pub use ports::tap::{Tap, TapError, TapOptions};
 pub use ports::vhost::{RingFds, VhostDevice};
 pub use ports::{Device, Doorbell};

@@ -1,4 +1,4 @@
-//! What an `internal` network with VLANs does to frames, told as simply as possible.
+//! What a network with VLANs does to frames, told as simply as possible.
 //!
 //! This is the specification that the simulation holds the switch to. It knows nothing of bursts,
 //! rings, hashes or offsets: one frame at a time, in lists and maps that are searched from end to
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag, VnetHeader};
 use trama_switch::counters::PortSnapshot;
-use trama_switch::{Captured, DropReason, VlanMode, VlanSet};
+use trama_switch::{Captured, DropReason, PortFilter, Promiscuous, Station, VlanMode, VlanSet};
 
 use crate::sim::frames::{Frame, LONGEST, Work};
 
@@ -57,6 +57,10 @@ pub struct Port {
     pub vlan: VlanMode,
     /// Whether the cable is in.
     pub cable: bool,
+    /// What it may hear and send.
+    pub filter: PortFilter,
+    /// The first source address that it sent from since it was plugged in.
+    pub own: Option<MacAddr>,
     /// What its receiver takes unfinished.
     pub offloads: Offloads,
     /// What it has for frames.
@@ -212,19 +216,52 @@ impl Model {
         if frame.dst.to_string().starts_with("01:80:c2:00:00:0") {
             return Err(DropReason::ReservedMulticast);
         }
+        let filter = port.filter;
+        if matches!(filter.station, Station::Known(mac) if filter.refuses_forged && mac != frame.src)
+        {
+            return Err(DropReason::SourceForged);
+        }
         self.learn(network, (vlan, frame.src), from, observed);
-        let members: Vec<usize> = match self.destination(from, vlan, frame.dst) {
-            Some(to) if to == from => return Err(DropReason::Hairpin),
-            Some(to) => vec![to],
-            None => (0..self.ports.len()).filter(|port| *port != from).collect(),
-        };
+        let destination = self.destination(from, vlan, frame.dst);
+        if destination == Some(from) {
+            return Err(DropReason::Hairpin);
+        }
+        let port = self.ports[from].as_mut().unwrap();
+        if port.own.is_none() && !frame.src.is_multicast() {
+            port.own = Some(frame.src);
+        }
         let is_member = |to: &usize| {
-            self.ports[*to]
-                .as_ref()
-                .is_some_and(|port| port.network == Some(network) && carries(&port.vlan, vlan))
+            let port = self.ports[*to].as_ref();
+            *to != from
+                && port.is_some_and(|p| p.network == Some(network) && carries(&p.vlan, vlan))
         };
-        let members: Vec<usize> = members.into_iter().filter(is_member).collect();
-        if members.is_empty() { Err(DropReason::NoMember) } else { Ok((vlan, members)) }
+        let members: Vec<usize> = (0..self.ports.len()).filter(is_member).collect();
+        let is_there = destination.is_none_or(|to| members.contains(&to));
+        if members.is_empty() || !is_there {
+            return Err(DropReason::NoMember);
+        }
+        let hears = |to: &usize| self.hears(*to, from, destination, frame.dst);
+        let heard: Vec<usize> = members.into_iter().filter(hears).collect();
+        if heard.is_empty() { Err(DropReason::UnknownUnicast) } else { Ok((vlan, heard)) }
+    }
+
+    /// Whether a member of the frame's VLAN is to get it.
+    fn hears(&self, to: usize, from: usize, destination: Option<usize>, dst: MacAddr) -> bool {
+        let is_outside = |port: usize| self.ports[port].as_ref().unwrap().filter.is_outside;
+        let port = self.ports[to].as_ref().unwrap();
+        let is_for_it = match (destination, port.filter.station) {
+            _ if dst.is_multicast() => true,
+            (Some(destination), _) => destination == to,
+            (None, Station::Many) => true,
+            (None, Station::Known(mac)) => mac == dst,
+            (None, Station::Learned) => port.own.is_none_or(|own| own == dst),
+        };
+        let is_among_machines = !is_outside(from) && !destination.is_some_and(is_outside);
+        match port.filter.promiscuous {
+            Promiscuous::Deny => is_for_it,
+            Promiscuous::AllowVms => is_for_it || is_among_machines,
+            Promiscuous::AllowAll => true,
+        }
     }
 
     fn learn(&mut self, network: usize, key: Key, port: usize, observed: Option<&Fdb>) {

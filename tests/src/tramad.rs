@@ -27,7 +27,7 @@ pub struct Tramad {
     dir: TempDir,
     metrics: u16,
     /// The namespace that it runs in, if not the test's own.
-    inside: Option<String>,
+    netns: Option<String>,
 }
 
 impl Tramad {
@@ -35,18 +35,24 @@ impl Tramad {
     /// fresh directory and `{metrics}` for a free port; without a `[daemon]` table it gets one.
     #[track_caller]
     pub fn start(configuration: &str) -> Tramad {
-        Tramad::start_at(None, configuration)
+        Tramad::start_on(None, None, configuration)
     }
 
-    /// Starts the daemon in a namespace, where an `/etc` of its own has these DNS servers in its
-    /// `resolv.conf` and nothing else. Its metrics cannot be had from outside.
+    /// As [`Tramad::start`], with a namespace for its host; its metrics can only be had there.
+    #[track_caller]
+    pub fn start_in(host: &Netns, configuration: &str) -> Tramad {
+        Tramad::start_on(Some(host), None, configuration)
+    }
+
+    /// As [`Tramad::start_in`], where an `/etc` of its own has these DNS servers in its
+    /// `resolv.conf` and nothing else.
     #[track_caller]
     pub fn start_inside(netns: &Netns, resolvers: &[&str], configuration: &str) -> Tramad {
-        Tramad::start_at(Some((netns, resolvers)), configuration)
+        Tramad::start_on(Some(netns), Some(resolvers), configuration)
     }
 
     #[track_caller]
-    fn start_at(place: Option<(&Netns, &[&str])>, configuration: &str) -> Tramad {
+    fn start_on(netns: Option<&Netns>, resolvers: Option<&[&str]>, configuration: &str) -> Tramad {
         let dir = tempfile::tempdir().expect("temporary directory");
         let metrics = free_port();
         let mut text = configuration.to_owned();
@@ -58,13 +64,13 @@ impl Tramad {
             .replace("{metrics}", &metrics.to_string());
         std::fs::create_dir(dir.path().join("state")).expect("state directory");
         std::fs::write(dir.path().join("trama.toml"), text).expect("configuration file");
-        std::fs::create_dir(dir.path().join("etc")).expect("its own /etc");
-        if let Some((_, resolvers)) = place {
+        if let Some(resolvers) = resolvers {
+            std::fs::create_dir(dir.path().join("etc")).expect("its own /etc");
             write_resolvers(dir.path(), resolvers);
         }
-        let inside = place.map(|(netns, _)| netns.name().to_owned());
-        let process = launch(dir.path(), inside.as_deref());
-        let mut tramad = Tramad { process, dir, metrics, inside };
+        let netns = netns.map(|netns| netns.name().to_owned());
+        let process = launch(dir.path(), netns.as_deref());
+        let mut tramad = Tramad { process, dir, metrics, netns };
         tramad.wait_until_ready();
         tramad
     }
@@ -177,7 +183,7 @@ impl Tramad {
     #[track_caller]
     pub fn restart(&mut self, signal: Signal) {
         self.process.end(signal, Duration::from_secs(10));
-        self.process = launch(self.dir.path(), self.inside.as_deref());
+        self.process = launch(self.dir.path(), self.netns.as_deref());
         self.wait_until_ready();
     }
 
@@ -236,14 +242,17 @@ fn write_resolvers(dir: &Path, resolvers: &[&str]) {
 }
 
 #[track_caller]
-fn launch(dir: &Path, inside: Option<&str>) -> Process {
-    let mut command = match inside {
+fn launch(dir: &Path, netns: Option<&str>) -> Process {
+    let mut command = match netns {
         None => tied_command(binary("tramad")),
         Some(netns) => {
-            // `ip netns exec` makes a mount namespace, which hides this mount from others.
-            let script = format!("mount --bind {}/etc /etc && exec \"$@\"", dir.display());
             let mut command = tied_command("ip");
-            command.args(["netns", "exec", netns, "sh", "-c", &script, "sh"]);
+            command.args(["netns", "exec", netns]);
+            if dir.join("etc").exists() {
+                // `ip netns exec` makes a mount namespace, which hides this mount from others.
+                let script = format!("mount --bind {}/etc /etc && exec \"$@\"", dir.display());
+                command.args(["sh", "-c", &script, "sh"]);
+            }
             command.arg(binary("tramad"));
             command
         }

@@ -34,6 +34,42 @@ fn configuration(left: &Netns, right: &Netns) -> String {
 }
 
 #[test]
+fn a_guest_sees_its_cable_pulled_and_plugged_in() {
+    let (left, right) = (Netns::new("left"), Netns::new("right"));
+    let mut tramad = Tramad::start(&configuration(&left, &right));
+    let served = Guest::boot("served", Nic::connecting(tramad.path("served.sock"), SERVED));
+    let serving = Guest::boot("serving", Nic::listening(tramad.path("serving.sock"), SERVING));
+    served.address("10.1.0.1/24");
+    serving.address("10.1.0.2/24");
+    served.wait_for_ping("10.1.0.2", RESUME);
+    let bystanders = Pinging::start(&left, "10.1.0.102", 0.01);
+    for (port, guest, address) in
+        [("served", &served, "10.1.0.1"), ("serving", &serving, "10.1.0.2")]
+    {
+        left.wait_for_ping(address, RESUME);
+        let mac = if port == "served" { SERVED } else { SERVING };
+        assert!(tramad.ctl("fdb/show lab").contains(mac));
+        tramad.ctl(&format!("link {port} down"));
+        assert!(!tramad.ctl("fdb/show lab").contains(mac), "its addresses are remembered");
+        guest.wait_for_link("eth0", false);
+        assert!(!left.pings(address, 2), "{port} answers without a cable");
+        tramad.ctl(&format!("link {port} up"));
+        guest.wait_for_link("eth0", true);
+        left.wait_for_ping(address, RESUME);
+    }
+    // A TAP shows it by its carrier.
+    let carrier = || left.run("cat /sys/class/net/left/carrier").trim().to_owned();
+    bystanders.stop_without_loss(100);
+    tramad.ctl("link left down");
+    assert_eq!(carrier(), "0");
+    tramad.ctl("link left up");
+    assert_eq!(carrier(), "1");
+    left.wait_for_ping("10.1.0.1", RESUME);
+    assert!(tramad.is_running());
+    tramad.stop();
+}
+
+#[test]
 fn traffic_resumes_after_either_end_was_killed() {
     let (left, right) = (Netns::new("left"), Netns::new("right"));
     let mut tramad = Tramad::start(&configuration(&left, &right));

@@ -128,6 +128,7 @@ fn connect(
         network: Some(network),
         vlan: VlanMode::Trunk { trunks: VlanSet::all() },
         cable: true,
+        filter: Default::default(),
     };
     engine.add_port(port("tap"), Device::Tap(tap))?;
     let (guest, _) =

@@ -54,13 +54,16 @@ pub struct SessionOptions {
     pub mtu: u16,
     /// What may be offered, a mask of [`features::ALL`].
     pub features: u64,
+    /// Whether the cable is in; see [`Session::set_cable`].
+    pub cable: bool,
 }
 
 impl SessionOptions {
     /// One pair of rings, 1500 bytes, all features.
     pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
         let path = path.into();
-        SessionOptions { path, role, queue_pairs: 1, mtu: 1500, features: features::ALL }
+        let features = features::ALL;
+        SessionOptions { path, role, queue_pairs: 1, mtu: 1500, features, cable: true }
     }
 }
 
@@ -97,20 +100,20 @@ impl Session {
     /// # Errors
     /// The socket cannot be made, or the system is out of descriptors or threads.
     pub fn spawn(options: SessionOptions, rings: impl Rings) -> Result<Session, SessionError> {
-        let SessionOptions { path, role, queue_pairs, mtu, features } = options;
+        let SessionOptions { path, role, queue_pairs, mtu, features, cable } = options;
         if !(1..=MAX_QUEUE_PAIRS).contains(&queue_pairs) {
             return Err(SessionError::QueuePairs(queue_pairs));
         }
         let socket = match role {
-            Role::Server => Some(socket::listen(&path)?),
-            Role::Client => {
+            Role::Server if cable => Some(socket::listen(&path)?),
+            Role::Server | Role::Client => {
                 socket::check_path(&path)?;
                 None
             }
         };
         let stop =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
-        let control = Arc::new(Control::new(stop.try_clone()?, role));
+        let control = Arc::new(Control::new(stop.try_clone()?, role, cable));
         let handler = Handler::new(rings, features, queue_pairs, mtu);
         let worker = Worker {
             path,
@@ -122,7 +125,7 @@ impl Session {
         let thread = std::thread::Builder::new()
             .name("vhost-user".into())
             .stack_size(STACK)
-            .spawn(move || worker.run(socket))?;
+            .spawn(move || worker.run(role, socket))?;
         Ok(Session { control, thread: Some(thread) })
     }
 
@@ -134,6 +137,14 @@ impl Session {
     /// A handle that outlives this value's borrow.
     pub fn handle(&self) -> SessionHandle {
         SessionHandle { control: self.control.clone() }
+    }
+
+    /// Pulls the cable or plugs it in. A guest sees only what its VMM shows it, and a VMM takes the
+    /// link down when its backend goes away: so without a cable the connection is closed and none
+    /// is made. A server takes its socket away meanwhile; a frontend that connected and was not
+    /// served would hang.
+    pub fn set_cable(&self, plugged: bool) {
+        self.control.set_cable(plugged);
     }
 
     /// Closes the connection, ends the thread and removes the socket file that it made. When it
@@ -177,17 +188,32 @@ struct Worker<R: Rings> {
 }
 
 impl<R: Rings> Worker<R> {
-    fn run(mut self, socket: Option<(UnixListener, SocketFile)>) {
-        match &socket {
-            Some((listener, _file)) => self.listen(listener),
-            None => self.connect(),
+    fn run(mut self, role: Role, mut socket: Option<(UnixListener, SocketFile)>) {
+        while !self.control.is_stopping() {
+            if self.control.is_unplugged() {
+                socket = None;
+                self.wait(None, None);
+                continue;
+            }
+            match (role, &socket) {
+                (Role::Client, _) => self.connect(),
+                (Role::Server, Some((listener, _file))) => self.listen(listener),
+                (Role::Server, None) => match socket::listen(&self.path) {
+                    Ok(made) => socket = Some(made),
+                    Err(error) => {
+                        self.failed(&error.to_string());
+                        self.wait(None, Some(LAST_PAUSE));
+                    }
+                },
+            }
         }
+        drop(socket);
         self.control.ended();
     }
 
     fn listen(&mut self, listener: &UnixListener) {
         tracing::info!(socket = %self.path.display(), "listening for a vhost-user frontend");
-        while self.wait(Some(listener), None) {
+        while self.wait(Some(listener), None) && !self.control.is_unplugged() {
             match listener.accept() {
                 Ok((stream, _)) => self.serve(stream),
                 Err(error) if is_transient(&error) => {}
@@ -201,7 +227,7 @@ impl<R: Rings> Worker<R> {
 
     fn connect(&mut self) {
         let mut pause = FIRST_PAUSE;
-        while !self.control.is_stopping() {
+        while !self.control.is_stopping() && !self.control.is_unplugged() {
             let since = Instant::now();
             match socket::try_connect(&self.path) {
                 Ok(stream) => self.serve(stream),

@@ -17,6 +17,8 @@ pub enum SessionState {
     Connecting,
     /// Has a frontend.
     Connected,
+    /// Neither: the cable is out.
+    Unplugged,
     /// Has ended.
     Stopped,
 }
@@ -49,6 +51,8 @@ pub(crate) struct Control {
 #[derive(Debug)]
 struct Inner {
     stopping: bool,
+    /// No frontend is to be had.
+    unplugged: bool,
     /// The connection's socket, to shut it down under the thread.
     stream: Option<UnixStream>,
     /// Why somebody else closed the connection.
@@ -57,19 +61,20 @@ struct Inner {
 }
 
 impl Control {
-    pub fn new(wake: OwnedFd, role: Role) -> Control {
+    pub fn new(wake: OwnedFd, role: Role, cable: bool) -> Control {
         let idle = match role {
             Role::Server => SessionState::Listening,
             Role::Client => SessionState::Connecting,
         };
         let status = SessionStatus {
-            state: idle,
+            state: if cable { idle } else { SessionState::Unplugged },
             last_error: None,
             connects: 0,
             features: 0,
             queue_pairs_active: 0,
         };
-        let inner = Inner { stopping: false, stream: None, kicked: None, status };
+        let unplugged = !cable;
+        let inner = Inner { stopping: false, unplugged, stream: None, kicked: None, status };
         Control { wake, idle, inner: Mutex::new(inner) }
     }
 
@@ -90,8 +95,39 @@ impl Control {
         let mut inner = self.lock();
         inner.stopping = true;
         inner.shut_down();
+        self.wake();
+    }
+
+    /// Makes the thread look at what it is to do, wherever it waits.
+    fn wake(&self) {
         // Fails only when the counter is full: then it is readable already.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Pulls the cable, which closes the connection, or plugs it in.
+    pub fn set_cable(&self, plugged: bool) {
+        let mut inner = self.lock();
+        if inner.unplugged != plugged {
+            return;
+        }
+        inner.unplugged = !plugged;
+        if plugged {
+            inner.status.state = self.idle;
+        } else {
+            inner.status.state = SessionState::Unplugged;
+            inner.shut_down();
+        }
+        self.wake();
+    }
+
+    /// Whether the cable is out; what woke the thread is then known to it.
+    pub fn is_unplugged(&self) -> bool {
+        let inner = self.lock();
+        if !inner.stopping {
+            // Fails when nothing woke it. Under the lock, or a later change would be missed.
+            let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        }
+        inner.unplugged
     }
 
     /// Closes the connection, if there is one.
@@ -107,7 +143,7 @@ impl Control {
     pub fn connected(&self, stream: &UnixStream) -> io::Result<bool> {
         let own = stream.try_clone()?;
         let mut inner = self.lock();
-        if inner.stopping {
+        if inner.stopping || inner.unplugged {
             return Ok(false);
         }
         inner.stream = Some(own);
@@ -132,7 +168,7 @@ impl Control {
     pub fn disconnected(&self, failure: Option<String>) -> Option<String> {
         let mut inner = self.lock();
         inner.stream = None;
-        inner.status.state = self.idle;
+        inner.status.state = if inner.unplugged { SessionState::Unplugged } else { self.idle };
         inner.status.features = 0;
         inner.status.queue_pairs_active = 0;
         let failure = inner.kicked.take().or(failure);

@@ -209,3 +209,41 @@ fn a_client_stops_although_the_listener_does_not_accept() {
     drop(queue);
     assert_eq!(first.read(&mut [0]).unwrap(), 0);
 }
+
+#[test]
+fn without_a_cable_there_is_no_connection_in_either_role() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let (session, rings) = spawn(&path, Role::Server).unwrap();
+    for round in 1..=20 {
+        let mut peer = Peer::connect(&path);
+        peer.greet();
+        let before = rings.told().disconnects;
+        session.set_cable(false);
+        eventually("the peer is hung up on", || {
+            peer.stream.read(&mut [0; 1]).is_ok_and(|n| n == 0)
+        });
+        eventually("the port is told", || rings.told().disconnects > before);
+        eventually("nobody can connect", || UnixStream::connect(&path).is_err());
+        assert_eq!(session.status().state, SessionState::Unplugged);
+        session.set_cable(true);
+        eventually("it listens again", || UnixStream::connect(&path).is_ok());
+        assert!(session.status().connects >= round);
+    }
+    session.set_cable(false);
+    stops(session, "without a cable");
+
+    let path = dir.path().join("c");
+    let listener = UnixListener::bind(&path).unwrap();
+    let options = SessionOptions { cable: false, ..SessionOptions::new(&path, Role::Client) };
+    let session = Session::spawn(options, MockRings::new()).unwrap();
+    assert_eq!(session.status().state, SessionState::Unplugged);
+    for round in 1..=20 {
+        session.set_cable(true);
+        let (mut stream, _) = listener.accept().unwrap();
+        eventually("it is connected", || session.status().connects == round);
+        session.set_cable(false);
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "it is hung up on");
+    }
+    stops(session, "without a cable");
+}

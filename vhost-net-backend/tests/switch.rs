@@ -51,6 +51,7 @@ impl Switch {
             network: Some(self.network),
             vlan: VlanMode::Trunk { trunks: VlanSet::all() },
             cable: true,
+            filter: Default::default(),
         };
         self.worker.call(|engine, _| engine.add_port(settings, device)).unwrap().unwrap().0
     }

@@ -78,6 +78,7 @@ impl Switch {
                 network: Some(network),
                 vlan,
                 cable: true,
+                filter: Default::default(),
             };
             let device = Device::Vhost(VhostDevice::new(1));
             let added = worker.call(|engine, _| engine.add_port(port, device)).unwrap();

@@ -107,6 +107,8 @@ pub struct Twist {
     pub macs: u32,
     /// Whether workers poll for ever and never sleep.
     pub polls: bool,
+    /// Whether every port hears what is for others, so that there is somebody to flood to.
+    pub hears_all: bool,
 }
 
 /// What a peer is to be started with.

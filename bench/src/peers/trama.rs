@@ -55,6 +55,9 @@ fn start(setup: &Setup) -> Result<Switch> {
 
 fn add_port(config: &mut String, setup: &Setup, number: usize, port: Port) -> Result<End> {
     let _ = write!(config, "\n[[port]]\nname = \"p{number}\"\nnetwork = \"bench\"\n");
+    if setup.twist.hears_all {
+        config.push_str("promiscuous = \"allow-all\"\n");
+    }
     if setup.twist.vlan {
         let rule = if number == 0 { format!("tag = {VLAN}") } else { format!("trunks = [{VLAN}]") };
         let _ = writeln!(config, "{rule}");

@@ -8,8 +8,10 @@ use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
 
 use super::model::{
-    Config, DaemonConfig, Interface, Network, Port, Role, Spin, Tap, VhostUser, Vlan, VlanMode,
+    Config, DaemonConfig, Interface, Mode, Network, Port, Role, Spin, Tap, VhostUser, Vlan,
+    VlanMode,
 };
+use super::subnet::Subnet;
 
 /// A configuration that [`validate`](super::validate) finds nothing wrong with. Names come from
 /// a small pool, so that two configurations have many in common.
@@ -45,32 +47,48 @@ fn ids() -> impl Strategy<Value = BTreeMap<String, String>> {
 
 fn networks() -> impl Strategy<Value = Vec<Network>> {
     let settings = (68u16..9000, 16usize..100_000, 1u64..86_400, ids());
+    let settings = (settings, mode());
     btree_map("n[0-4]", settings, 0..5).prop_map(|map| {
-        let network = |(name, (mtu, size, aging, ids)): (String, (u16, usize, u64, _))| Network {
-            // Some have a gateway, each with a range of its own.
-            subnet: match mtu % 3 {
-                0 => Vec::new(),
-                kinds => {
-                    let number = name.as_bytes()[1];
-                    let v4 = (IpAddr::from([10, 7, number, 0]), 24);
-                    let v6 = ([0xfd00, 0, 0, number.into(), 0, 0, 0, 0].into(), 64);
-                    [v4, v6][..usize::from(kinds)].to_vec()
-                }
-            },
-            mtu,
-            hosts: if mtu % 3 == 2 {
-                [("web".into(), [10, 7, 0, 1].into())].into()
-            } else {
-                [].into()
-            },
-            tftp: (mtu % 3 == 1).then(|| "/srv/tftp".into()),
-            mac_table_size: size,
-            mac_aging: Duration::from_secs(aging),
-            external_ids: ids,
-            ..Network::new(name)
-        };
-        map.into_iter().map(network).collect()
+        let network =
+            |(number, (name, ((mtu, size, aging, ids), mode))): (usize, (String, _))| Network {
+                mode,
+                subnet: subnets(mode, number, mtu),
+                uplink: (mode == Mode::Bridged).then(|| format!("eth{number}")),
+                mtu,
+                mac_table_size: size,
+                mac_aging: Duration::from_secs(aging),
+                external_ids: ids,
+                ..Network::new(name)
+            };
+        map.into_iter().enumerate().map(network).map(with_services).collect()
     })
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    prop_oneof![Just(Mode::Internal), Just(Mode::HostOnly), Just(Mode::Bridged)]
+}
+
+/// Each network has ranges of its own; one that is internal may have none, one or two, and `any`
+/// says which.
+fn subnets(mode: Mode, number: usize, any: u16) -> Vec<Subnet> {
+    let number = number as u8;
+    let v4 = (IpAddr::from([10, 1, number, 0]), 24);
+    let v6 = (IpAddr::from([0xfd00, 0, 0, number.into(), 0, 0, 0, 0]), 64);
+    let least = match mode {
+        Mode::Bridged => return Vec::new(),
+        // Two of them cannot have the same default.
+        Mode::HostOnly => 1,
+        Mode::Internal => 0,
+    };
+    [v4, v6][..usize::from(any % 3).max(least)].to_vec()
+}
+
+/// What a gateway is to do, where there is one.
+fn with_services(network: Network) -> Network {
+    let has_gateway = network.has_gateway();
+    let hosts = has_gateway.then(|| ("web".to_owned(), IpAddr::from([10, 1, 0, 7])));
+    let tftp = (has_gateway && network.mtu % 3 == 1).then(|| "/srv/tftp".into());
+    Network { hosts: hosts.into_iter().collect(), tftp, ..network }
 }
 
 fn ports(networks: Vec<String>) -> impl Strategy<Value = Vec<Port>> {
@@ -83,9 +101,8 @@ fn ports(networks: Vec<String>) -> impl Strategy<Value = Vec<Port>> {
                 network,
                 vlan,
                 cable,
-                interface: interface(&name, kind, queues, addresses),
                 external_ids: ids,
-                name,
+                ..Port::new(&name, interface(&name, kind, queues, addresses))
             };
         map.into_iter().map(port).collect()
     })

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use toml_edit::{Array, InlineTable, Value};
 
-use super::model::{DaemonConfig, Interface, Mode, Network, Port, Role, Spin};
+use super::model::{DaemonConfig, Interface, Network, Port, Promiscuous, Role, Spin};
 use super::units::format_duration;
 
 /// One key of a table and its value.
@@ -53,18 +53,16 @@ pub fn daemon_fields(daemon: &DaemonConfig) -> Vec<Field> {
 /// The keys of a `[[network]]`.
 pub fn network_fields(network: &Network) -> Vec<Field> {
     let default = Network::new(String::new());
-    let mode = match network.mode {
-        Mode::Internal => "internal",
-    };
     let size = network.mac_table_size;
     let aging = network.mac_aging;
     vec![
         Field::new("name", network.name.as_str(), false),
-        Field::new("mode", mode, false),
+        Field::new("mode", network.mode.name(), false),
+        Field::optional("subnet", one_or_list(&network.subnet)),
+        Field::optional("uplink", network.uplink.as_deref()),
         Field::new("mtu", i64::from(network.mtu), network.mtu == default.mtu),
         Field::new("mac-table-size", number(size), size == default.mac_table_size),
         Field::new("mac-aging", format_duration(aging), aging == default.mac_aging),
-        Field::optional("subnet", addresses(&network.subnet)),
         map_field("hosts", &network.hosts),
         Field::optional("tftp", network.tftp.as_deref().map(path)),
         map_field("external-ids", &network.external_ids),
@@ -92,8 +90,10 @@ pub fn port_fields(port: &Port) -> Vec<Field> {
             fields.push(Field::new("type", "tap", false));
             fields.push(Field::new("ifname", device.ifname.as_str(), false));
             fields.push(Field::optional("netns", device.netns.as_deref()));
-            fields.push(Field::optional("address", addresses(&device.address)));
+            fields.push(Field::optional("address", one_or_list(&device.address)));
         }
+        // No table stands for it.
+        Interface::Uplink(_) => {}
     }
     let trunks = &port.vlan.trunks;
     let list = Array::from_iter(trunks.iter().map(|vlan| i64::from(*vlan)));
@@ -102,15 +102,18 @@ pub fn port_fields(port: &Port) -> Vec<Field> {
         Field::optional("trunks", (!trunks.is_empty()).then_some(list)),
         Field::optional("vlan-mode", port.vlan.mode.map(|mode| mode.name())),
         Field::new("cable", port.cable, port.cable),
+        Field::new("promiscuous", port.promiscuous.name(), port.promiscuous == Promiscuous::Deny),
+        Field::optional("mac", port.mac.map(|mac| mac.to_string())),
+        Field::new("spoof", if port.spoof { "allow" } else { "deny" }, port.spoof),
         map_field("external-ids", &port.external_ids),
     ]);
     fields
 }
 
-/// One address with its prefix length as a string, several as a list.
-fn addresses(list: &[(IpAddr, u8)]) -> Option<Value> {
-    let mut texts = list.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
-    match list.len() {
+/// Addresses with their prefix lengths: none, one as a string, several as a list.
+fn one_or_list(addresses: &[(IpAddr, u8)]) -> Option<Value> {
+    let mut texts = addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
+    match addresses.len() {
         0 => None,
         1 => texts.next().map(Value::from),
         _ => Some(Value::Array(Array::from_iter(texts))),

@@ -12,6 +12,7 @@ mod edit;
 mod edit_tests;
 mod fields;
 mod file;
+mod mode;
 pub mod model;
 mod parse;
 #[cfg(test)]
@@ -23,7 +24,7 @@ mod validate;
 
 pub use edit::edit;
 pub use file::save;
-pub use parse::parse;
+pub use parse::{parse, parse_on};
 pub use validate::{Place, Problem, validate};
 
 /// Something wrong in a configuration file: where, what, and what to do.

@@ -3,12 +3,16 @@
 //! Everything that decides (validation, planning, the commands of `tramactl`) works on these
 //! values; only `parse` and `edit` know that they come from TOML.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use trama_frame::MacAddr;
+
+use super::subnet::{self, Subnet};
 
 /// The whole configuration. Names are unique per kind; order is that of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -30,6 +34,12 @@ impl Config {
     /// The port of this name.
     pub fn port(&self, name: &str) -> Option<&Port> {
         self.ports.iter().find(|port| port.name == name)
+    }
+
+    /// The ports of the file and, after them, those that networks bring along.
+    pub fn all_ports(&self) -> impl Iterator<Item = Cow<'_, Port>> {
+        let own = self.networks.iter().filter_map(Network::own_port);
+        self.ports.iter().map(Cow::Borrowed).chain(own.map(Cow::Owned))
     }
 }
 
@@ -64,6 +74,24 @@ pub enum Spin {
 pub enum Mode {
     /// Ports talk to each other and to nobody else.
     Internal,
+    /// And to the host, by an interface of it that bears the network's name.
+    HostOnly,
+    /// And to whatever is behind an interface of the host, and to the host.
+    Bridged,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Internal, Self::HostOnly, Self::Bridged];
+
+    /// As it is spelled in files and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::HostOnly => "host-only",
+            Self::Bridged => "bridged",
+        }
+    }
 }
 
 /// One layer-2 domain; a *bridge* in the OVS-like commands.
@@ -73,15 +101,18 @@ pub struct Network {
     pub name: String,
     /// What it offers beside the switch.
     pub mode: Mode,
+    /// Its subnets as they are written, at most one of each IP version. The first address of each
+    /// belongs to the gateway of an internal network, to the host on a host-only one.
+    /// [`Network::subnets`] are those in force.
+    pub subnet: Vec<Subnet>,
+    /// The host's interface that `bridged` joins.
+    pub uplink: Option<String>,
     /// Largest layer-3 packet in bytes (68..=65521).
     pub mtu: u16,
     /// Most MAC addresses that are remembered.
     pub mac_table_size: usize,
     /// How long a silent MAC address is remembered.
     pub mac_aging: Duration,
-    /// Its subnets, at most one of each IP version; with one, the network has a gateway, whose
-    /// address is the first of it.
-    pub subnet: Vec<(IpAddr, u8)>,
     /// Names that its gateway's DNS knows beside those of the host's resolvers.
     pub hosts: BTreeMap<String, IpAddr>,
     /// The folder below which its gateway serves files by TFTP; `None` = none.
@@ -96,16 +127,52 @@ impl Network {
         Self {
             name: name.into(),
             mode: Mode::Internal,
+            subnet: Vec::new(),
+            uplink: None,
             mtu: 1500,
             mac_table_size: 8192,
             mac_aging: Duration::from_secs(300),
-            subnet: Vec::new(),
             hosts: BTreeMap::new(),
             tftp: None,
             external_ids: BTreeMap::new(),
         }
     }
+
+    /// The subnets in force: a host-only network has one even if none is written.
+    pub fn subnets(&self) -> &[Subnet] {
+        match self.mode {
+            Mode::HostOnly if self.subnet.is_empty() => &DEFAULT_HOST_ONLY,
+            _ => &self.subnet,
+        }
+    }
+
+    /// Whether a gateway of ours is on it.
+    pub fn has_gateway(&self) -> bool {
+        self.mode == Mode::Internal && !self.subnet.is_empty()
+    }
+
+    /// The port that the network brings along, named as itself: the host's interface of a
+    /// host-only network, the uplink of a bridged one.
+    pub fn own_port(&self) -> Option<Port> {
+        let interface = match self.mode {
+            Mode::Internal => return None,
+            Mode::HostOnly => {
+                let first = |subnet: &Subnet| (subnet::first_host(subnet), subnet.1);
+                let address = self.subnets().iter().map(first).collect();
+                Interface::Tap(Tap { ifname: self.name.clone(), netns: None, address })
+            }
+            Mode::Bridged => Interface::Uplink(Uplink { ifname: self.uplink.clone()? }),
+        };
+        Some(Port {
+            network: Some(self.name.clone()),
+            own: true,
+            ..Port::new(&self.name, interface)
+        })
+    }
 }
+
+/// VirtualBox's choice.
+const DEFAULT_HOST_ONLY: [Subnet; 1] = [(IpAddr::V4(Ipv4Addr::new(192, 168, 56, 0)), 24)];
 
 /// A place on a network where something plugs in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -118,10 +185,68 @@ pub struct Port {
     pub vlan: Vlan,
     /// Whether the cable is plugged in.
     pub cable: bool,
+    /// Whose frames it receives beside its own.
+    pub promiscuous: Promiscuous,
+    /// The hardware address of the machine behind it.
+    #[serde(serialize_with = "as_text")]
+    pub mac: Option<MacAddr>,
+    /// Whether that machine may send as others.
+    pub spoof: bool,
     /// What plugs in.
     pub interface: Interface,
+    /// Whether it comes with its network, whose name it bears; no `[[port]]` stands for it.
+    #[serde(skip)]
+    pub own: bool,
     /// Free-form notes of management software; trama does not read them.
     pub external_ids: BTreeMap<String, String>,
+}
+
+impl Port {
+    /// A port with the settings that a file need not state, not attached.
+    pub fn new(name: impl Into<String>, interface: Interface) -> Self {
+        Self {
+            name: name.into(),
+            network: None,
+            vlan: Vlan::default(),
+            cable: true,
+            promiscuous: Promiscuous::Deny,
+            mac: None,
+            spoof: true,
+            interface,
+            own: false,
+            external_ids: BTreeMap::new(),
+        }
+    }
+}
+
+fn as_text<S: Serializer>(mac: &Option<MacAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    mac.map(|mac| mac.to_string()).serialize(serializer)
+}
+
+/// Whose frames a port receives beside its own; VirtualBox's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Promiscuous {
+    /// Nobody's.
+    Deny,
+    /// Those that machines of the network send each other.
+    AllowVms,
+    /// All of the network, also those of the host and the LAN.
+    AllowAll,
+}
+
+impl Promiscuous {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Deny, Self::AllowVms, Self::AllowAll];
+
+    /// As it is spelled in files and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::AllowVms => "allow-vms",
+            Self::AllowAll => "allow-all",
+        }
+    }
 }
 
 /// VLAN settings as they are written; the mode that follows from them is `mode_or_default`.
@@ -180,6 +305,15 @@ pub enum Interface {
     VhostUser(VhostUser),
     /// A TAP device of the kernel.
     Tap(Tap),
+    /// An interface of the host that was there before us; only networks bring one along.
+    Uplink(Uplink),
+}
+
+/// An interface of the host that a network joins.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Uplink {
+    /// Its name.
+    pub ifname: String,
 }
 
 /// A vhost-user socket.

@@ -10,41 +10,66 @@ use std::net::IpAddr;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use trama_frame::MacAddr;
 
 use super::Diagnostic;
 use super::model::{
-    Config, DaemonConfig, Interface, Mode, Network, Port, Role, Spin, Tap, VhostUser, Vlan,
-    VlanMode,
+    Config, DaemonConfig, Interface, Mode, Network, Port, Promiscuous, Role, Spin, Tap, VhostUser,
+    Vlan, VlanMode,
 };
 use super::reader::{Reader, Report, type_name};
 use super::units::parse_duration;
-use super::validate::{Place, table_path, validate};
+use super::validate::{Place, Problem, table_path, validate};
 
 const DAEMON_KEYS: [&str; 5] = ["control", "state", "metrics", "workers", "spin"];
-const NETWORK_KEYS: [&str; 9] = [
+const NETWORK_KEYS: [&str; 10] = [
     "name",
     "mode",
+    "subnet",
+    "uplink",
     "mtu",
     "mac-table-size",
     "mac-aging",
-    "subnet",
     "hosts",
     "tftp",
     "external-ids",
 ];
-const PORT_KEYS: [&str; 8] =
-    ["name", "network", "type", "cable", "tag", "trunks", "vlan-mode", "external-ids"];
+const PORT_KEYS: [&str; 11] = [
+    "name",
+    "network",
+    "type",
+    "cable",
+    "promiscuous",
+    "mac",
+    "spoof",
+    "tag",
+    "trunks",
+    "vlan-mode",
+    "external-ids",
+];
 const VHOST_KEYS: [&str; 3] = ["path", "role", "queues"];
 const TAP_KEYS: [&str; 3] = ["ifname", "netns", "address"];
 /// Words of the configuration's contract that this version does not have.
-const ABSENT_MODES: [&str; 4] = ["host-only", "nat", "nat-network", "bridged"];
-const ABSENT_NETWORK_KEYS: [&str; 3] = ["forward", "dhcp", "uplink"];
+const ABSENT_MODES: [&str; 2] = ["nat", "nat-network"];
+const ABSENT_NETWORK_KEYS: [&str; 2] = ["forward", "dhcp"];
 
 /// Reads a configuration; `file` is the name that diagnostics bear.
 ///
 /// # Errors
 /// Everything that is wrong with the text, in its order.
 pub fn parse(text: &str, file: &str) -> Result<Config, Vec<Diagnostic>> {
+    parse_on(text, file, |_| Vec::new())
+}
+
+/// As [`parse`], with further problems that `look` finds in a configuration, such as its host's.
+///
+/// # Errors
+/// Everything that is wrong with the text, in its order.
+pub fn parse_on(
+    text: &str,
+    file: &str,
+    look: impl FnOnce(&Config) -> Vec<Problem>,
+) -> Result<Config, Vec<Diagnostic>> {
     let mut report = Report::new(text, file);
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in errors {
@@ -57,6 +82,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Vec<Diagnostic>> {
     }
     let config = read_document(document.get_ref(), &mut report);
     report.add_problems(validate(&config));
+    report.add_problems(look(&config));
     if report.is_clean() { Ok(config) } else { Err(report.finish()) }
 }
 
@@ -183,10 +209,11 @@ fn read_network(reader: &mut Reader<'_, '_, '_>) -> Network {
     Network {
         name: reader.string("name").unwrap_or_default(),
         mode: read_mode(reader),
+        subnet: read_addresses(reader, "subnet"),
+        uplink: reader.string("uplink"),
         mtu: reader.size("mtu").unwrap_or(default.mtu),
         mac_table_size: reader.size("mac-table-size").unwrap_or(default.mac_table_size),
         mac_aging: reader.duration("mac-aging").unwrap_or(default.mac_aging),
-        subnet: read_addresses(reader, "subnet"),
         hosts: read_hosts(reader),
         tftp: reader.string("tftp").map(Into::into),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
@@ -196,15 +223,24 @@ fn read_network(reader: &mut Reader<'_, '_, '_>) -> Network {
 fn read_mode(reader: &mut Reader<'_, '_, '_>) -> Mode {
     let Some(text) = reader.string("mode") else { return Mode::Internal };
     let absent = ABSENT_MODES.contains(&text.as_str());
-    let mode = (text == "internal").then_some(Mode::Internal);
+    let mode = Mode::ALL.into_iter().find(|mode| mode.name() == text);
     let mode = reader.converted("mode", mode, || {
         if absent {
-            let remedy = r#"use "internal", and a port of type "tap" to reach the host or beyond"#;
+            let remedy = r#"use "host-only" to reach the host, "bridged" to reach beyond"#;
             (format!("this version does not have mode {text:?}"), remedy.to_owned())
         } else {
-            (format!("{text:?} is not known"), r#"use "internal""#.to_owned())
+            let known = Mode::ALL.map(Mode::name);
+            let remedy = match super::nearest(&text, &known) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("use one of: {}", known.join(", ")),
+            };
+            (format!("{text:?} is not known"), remedy)
         }
     });
+    if mode.is_none() {
+        // Which mode they belong to is not known.
+        ["subnet", "uplink", "hosts", "tftp"].iter().for_each(|key| reader.mark_broken(key));
+    }
     mode.unwrap_or(Mode::Internal)
 }
 
@@ -213,6 +249,11 @@ fn read_port(reader: &mut Reader<'_, '_, '_>) -> Port {
     let kind = read_kind(reader);
     refuse_unknown_port_keys(reader, kind);
     let modes = VlanMode::ALL.map(|mode| (mode.name(), mode));
+    let promiscuous = Promiscuous::ALL.map(|word| (word.name(), word));
+    let interface = match kind {
+        Some(Kind::Tap) => Interface::Tap(read_tap(reader, &name)),
+        _ => Interface::VhostUser(read_vhost_user(reader, kind.is_some())),
+    };
     Port {
         network: reader.string("network"),
         vlan: Vlan {
@@ -221,13 +262,19 @@ fn read_port(reader: &mut Reader<'_, '_, '_>) -> Port {
             mode: reader.word("vlan-mode", &modes),
         },
         cable: reader.boolean("cable").unwrap_or(true),
-        interface: match kind {
-            Some(Kind::Tap) => Interface::Tap(read_tap(reader, &name)),
-            _ => Interface::VhostUser(read_vhost_user(reader, kind.is_some())),
-        },
+        promiscuous: reader.word("promiscuous", &promiscuous).unwrap_or(Promiscuous::Deny),
+        mac: read_mac(reader),
+        spoof: reader.word("spoof", &[("allow", true), ("deny", false)]).unwrap_or(true),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
-        name,
+        ..Port::new(name, interface)
     }
+}
+
+fn read_mac(reader: &mut Reader<'_, '_, '_>) -> Option<MacAddr> {
+    let text = reader.string("mac")?;
+    reader.converted("mac", text.parse().ok(), || {
+        (format!("{text:?} is not a MAC address"), "write it as 52:54:00:12:34:56".to_owned())
+    })
 }
 
 /// What plugs into a port.
@@ -261,9 +308,6 @@ fn refuse_unknown_port_keys(reader: &mut Reader<'_, '_, '_>, kind: Option<Kind>)
         if foreign.contains(&key) {
             let message = format!("belongs to ports of type {other:?}");
             Some((message, format!("remove it, or set type = {other:?}")))
-        } else if key == "promiscuous" {
-            let message = "this version does not have promiscuous ports".to_owned();
-            Some((message, r#"remove it; ports behave as with "deny""#.to_owned()))
         } else {
             None
         }

@@ -57,7 +57,7 @@ fn unknown_keys() {
         "speed = 10",
         &[
             "lab.toml:4:1: port.vm1.speed: unknown key; remove it; known here: name, network, type, \
-           cable, tag, trunks, vlan-mode, external-ids, path, role, queues",
+           cable, promiscuous, mac, spoof, tag, trunks, vlan-mode, external-ids, path, role, queues",
         ],
     );
     refused_in_port(
@@ -74,15 +74,95 @@ fn words_of_later_versions() {
          [network.dhcp]\nlease = \"12h\"\n",
         &[
             "lab.toml:3:8: network.n.mode: this version does not have mode \"nat-network\"; \
-             use \"internal\", and a port of type \"tap\" to reach the host or beyond",
+             use \"host-only\" to reach the host, \"bridged\" to reach beyond",
             "lab.toml:5:10: network.n.dhcp: belongs to a mode that this version does not have; \
              remove it",
         ],
     );
+}
+
+#[test]
+fn modes_and_what_belongs_to_them() {
+    refused(
+        "[[network]]\nname = \"n\"\nmode = \"brigded\"\nuplink = \"eth0\"\n[[network]]\nname = \"m\"\n\
+         subnet = \"10.0.0.0/24\"\nuplink = \"eth0\"\n",
+        &[
+            "lab.toml:3:8: network.n.mode: \"brigded\" is not known; did you mean \"bridged\"?",
+            "lab.toml:8:10: network.m.uplink: belongs to networks of mode \"bridged\"; \
+             remove it, or set mode = \"bridged\"",
+        ],
+    );
+    refused(
+        "[[network]]\nname = \"a\"\nmode = \"bridged\"\n\
+         [[network]]\nname = \"b\"\nmode = \"bridged\"\nuplink = \"eth 0\"\n\
+         [[network]]\nname = \"c\"\nmode = \"bridged\"\nuplink = \"eth0\"\n\
+         [[network]]\nname = \"d\"\nmode = \"bridged\"\nuplink = \"eth0\"\n\
+         [[port]]\nname = \"c\"\ntype = \"tap\"\n",
+        &[
+            "lab.toml:1:1: network.a.uplink: is missing; add uplink = \"eth0\", an interface as \
+             `ip link` shows it",
+            "lab.toml:7:10: network.b.uplink: \"eth 0\" has characters that a device's name cannot \
+             have; use 1 to 15 ASCII characters without spaces, '/', ':' and '%'",
+            "lab.toml:15:10: network.d.uplink: \"eth0\" is the uplink of network c already; put the \
+             ports of both on one network",
+            "lab.toml:17:8: port.c.name: \"c\" is the name of the network's own port; \
+             rename one of them",
+        ],
+    );
+}
+
+#[test]
+fn networks_of_the_host() {
+    refused(
+        "[[network]]\nname = \"a-name-of-16-bytes\"\nmode = \"host-only\"\n",
+        &["lab.toml:2:8: network.a-name-of-16-bytes.name: \"a-name-of-16-bytes\" is longer than \
+             15 bytes, and the host's interface bears it; use 1 to 15 ASCII characters without \
+             spaces, '/', ':' and '%'"],
+    );
+    let two_defaults = "[[network]]\nname = \"a\"\nmode = \"host-only\"\n\
+                        [[network]]\nname = \"b\"\nmode = \"host-only\"\n\
+                        [[port]]\nname = \"t\"\ntype = \"tap\"\nifname = \"a\"\n";
+    refused(
+        two_defaults,
+        &[
+            "lab.toml:4:1: network.b.subnet: 192.168.56.0/24 overlaps 192.168.56.0/24 of network a; \
+             give each network a subnet of its own",
+            "lab.toml:10:10: port.t.ifname: \"a\" is taken by network.a; give each port its own device",
+        ],
+    );
+}
+
+#[test]
+fn who_a_port_is_and_what_it_hears() {
     refused_in_port(
-        "promiscuous = \"deny\"",
-        &["lab.toml:4:1: port.vm1.promiscuous: this version does not have promiscuous ports; \
-           remove it; ports behave as with \"deny\""],
+        "promiscuous = \"allow\"\nmac = \"52:54\"\nspoof = \"no\"",
+        &[
+            "lab.toml:4:15: port.vm1.promiscuous: \"allow\" is not known; use one of: deny, \
+             allow-vms, allow-all",
+            "lab.toml:5:7: port.vm1.mac: \"52:54\" is not a MAC address; write it as \
+             52:54:00:12:34:56",
+            "lab.toml:6:9: port.vm1.spoof: \"no\" is not known; use one of: allow, deny",
+        ],
+    );
+    refused_in_port(
+        "spoof = \"deny\"",
+        &["lab.toml:4:9: port.vm1.spoof: \"deny\" needs the port's address; add mac, the one \
+           address that it may send from"],
+    );
+    refused_in_port(
+        "mac = \"01:00:00:00:00:00\"",
+        &["lab.toml:4:7: port.vm1.mac: 01:00:00:00:00:00 is not an address of one machine; \
+           use a unicast one, such as 52:54:00:12:34:56"],
+    );
+    let tap = |name| {
+        format!("[[port]]\nname = \"{name}\"\ntype = \"tap\"\nmac = \"52:54:00:00:00:01\"\n")
+    };
+    refused(
+        &[tap("a"), tap("b")].concat(),
+        &[
+            "lab.toml:8:7: port.b.mac: 52:54:00:00:00:01 is taken by port.a.mac on the same network; \
+           give each port its own",
+        ],
     );
 }
 
@@ -124,24 +204,70 @@ fn tftp() {
 
 #[test]
 fn subnets() {
-    let config =
-        parse("[[network]]\nname = \"n\"\nsubnet = [\"10.0.2.0/24\", \"fd00::/64\"]\n", "");
-    let subnet = &config.unwrap().networks[0].subnet;
-    assert_eq!(*subnet, [([10, 0, 2, 0].into(), 24), ([0xfd00, 0, 0, 0, 0, 0, 0, 0].into(), 64)]);
+    for mode in ["internal", "host-only"] {
+        let network = |name: &str, subnet: &str| {
+            format!("[[network]]\nname = \"{name}\"\nmode = \"{mode}\"\nsubnet = {subnet}\n")
+        };
+        let config = parse(&network("n", "[\"10.0.2.0/24\", \"fd00::/64\"]"), "").unwrap();
+        let subnet = &config.networks[0].subnet;
+        assert_eq!(
+            *subnet,
+            [([10, 0, 2, 0].into(), 24), ([0xfd00, 0, 0, 0, 0, 0, 0, 0].into(), 64)]
+        );
+        assert_eq!(config.networks[0].has_gateway(), mode == "internal");
+        let text = [
+            network("a", "[\"10.0.2.0/24\", \"10.0.3.0/24\"]"),
+            network("b", "[\"10.0.0.0/16\", \"fd00:1::/64\"]"),
+            network("c", "[\"10.9.2.1/24\", \"fd00:1::/64\"]"),
+            network("d", "\"10.8.2.0\""),
+            network("e", "[\"10.9.0.0/31\", \"fd00::/48\"]"),
+        ];
+        let fault = |line, name: &str, rest: &str| {
+            format!("lab.toml:{line}:10: network.{name}.subnet: {rest}")
+        };
+        let own = "give each network a subnet of its own";
+        let wanted = [
+            fault(
+                4,
+                "a",
+                "10.0.3.0/24 is the second of its IP version; \
+                 keep one IPv4 and one IPv6 subnet at most",
+            ),
+            fault(8, "b", &format!("10.0.0.0/16 overlaps 10.0.2.0/24 of network a; {own}")),
+            fault(
+                12,
+                "c",
+                "10.9.2.1/24 is an address within a subnet; write the subnet: 10.9.2.0/24",
+            ),
+            fault(12, "c", &format!("fd00:1::/64 overlaps fd00:1::/64 of network b; {own}")),
+            fault(16, "d", "\"10.8.2.0\" has no prefix; add its length, as in 10.1.0.1/24"),
+            fault(20, "e", "/31 is no length for a network's subnet; use /8 to /30"),
+            fault(20, "e", "/48 is no length for a network's subnet; use /64"),
+        ];
+        refused(&text.concat(), &wanted.each_ref().map(String::as_str));
+    }
+    // Where the mode differs, the meaning is the same.
     refused(
-        "[[network]]\nname = \"a\"\nsubnet = [\"10.0.2.0/24\", \"10.0.3.0/24\"]\n\
-         [[network]]\nname = \"b\"\nsubnet = \"10.0.0.0/16\"\n\
-         [[network]]\nname = \"c\"\nsubnet = \"10.9.2.1/24\"\n\
-         [[network]]\nname = \"d\"\nsubnet = \"10.8.2.0\"\n",
+        "[[network]]\nname = \"a\"\nsubnet = \"192.168.0.0/16\"\n\
+         [[network]]\nname = \"b\"\nmode = \"host-only\"\n",
+        &["lab.toml:4:1: network.b.subnet: 192.168.56.0/24 overlaps 192.168.0.0/16 of network a; \
+           give each network a subnet of its own"],
+    );
+}
+
+#[test]
+fn what_needs_a_gateway() {
+    refused(
+        "[[network]]\nname = \"a\"\nmode = \"host-only\"\nhosts = { web = \"192.168.56.7\" }\n\
+         [[network]]\nname = \"b\"\nmode = \"bridged\"\nuplink = \"eth0\"\n\
+         subnet = \"10.1.0.0/24\"\ntftp = \"/srv/tftp\"\n",
         &[
-            "lab.toml:3:10: network.a.subnet: 10.0.3.0/24 is the second of its IP version; \
-             keep one IPv4 and one IPv6 subnet at most",
-            "lab.toml:6:10: network.b.subnet: 10.0.0.0/16 overlaps that of a; \
-             give each network a range of its own",
-            "lab.toml:9:10: network.c.subnet: 10.9.2.1/24 is an address within a subnet; \
-             write the subnet: 10.9.2.0/24",
-            "lab.toml:12:10: network.d.subnet: \"10.8.2.0\" has no prefix; \
-             add its length, as in 10.1.0.1/24",
+            "lab.toml:4:9: network.a.hosts: only a network with a gateway answers names; \
+             remove hosts, or set mode = \"internal\" with a subnet",
+            "lab.toml:9:10: network.b.subnet: a bridged network has the addresses of its LAN; \
+             remove it, or set mode = \"internal\" or \"host-only\"",
+            "lab.toml:10:8: network.b.tftp: only a network with a gateway has TFTP; \
+             remove tftp, or set mode = \"internal\" with a subnet",
         ],
     );
 }

@@ -1,8 +1,9 @@
-//! Subnets as a network's key `subnet` has them: the network's address and its prefix length.
+//! Subnets as a network's key `subnet` has them, whatever its mode.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-type Subnet = (IpAddr, u8);
+/// The address of the subnet itself, and its prefix length.
+pub type Subnet = (IpAddr, u8);
 type Fault = (String, String);
 
 /// Whether a subnet can be a network's: message and remedy if not.
@@ -12,7 +13,7 @@ type Fault = (String, String);
 pub fn check(subnet: &Subnet) -> Result<(), Fault> {
     let (address, prefix) = *subnet;
     let (good, lengths) = match address {
-        // At least the gateway and one guest; at most a class A network.
+        // At least the gateway or host and one guest; at most a class A network.
         IpAddr::V4(_) => ((8..=30).contains(&prefix), "use /8 to /30"),
         // Guests make up their own half of the address (RFC 4291, 2.5.1).
         IpAddr::V6(_) => (prefix == 64, "use /64"),
@@ -44,8 +45,8 @@ pub fn overlap(a: &Subnet, b: &Subnet) -> bool {
     a.0.is_ipv4() == b.0.is_ipv4() && first(&(a.0, prefix)) == first(&(b.0, prefix))
 }
 
-/// The gateway's address: the first that a host can have.
-pub fn gateway(subnet: &Subnet) -> IpAddr {
+/// The first address that a host can have.
+pub fn first_host(subnet: &Subnet) -> IpAddr {
     match first(subnet) {
         IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() | 1).into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() | 1).into(),
@@ -113,9 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn the_gateway_has_the_first_address() {
-        assert_eq!(gateway(&subnet("10.0.2.0/24")).to_string(), "10.0.2.1");
-        assert_eq!(gateway(&subnet("192.168.56.4/30")).to_string(), "192.168.56.5");
-        assert_eq!(gateway(&subnet("fd00:2::/64")).to_string(), "fd00:2::1");
+    fn the_first_host_is_not_the_subnet_itself() {
+        assert_eq!(first_host(&subnet("10.0.2.0/24")).to_string(), "10.0.2.1");
+        assert_eq!(first_host(&subnet("192.168.56.4/30")).to_string(), "192.168.56.5");
+        assert_eq!(first_host(&subnet("fd00:2::/64")).to_string(), "fd00:2::1");
     }
 }

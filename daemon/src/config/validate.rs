@@ -10,10 +10,11 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use trama_frame::MacAddr;
+
 use super::model::{
-    Config, DaemonConfig, Interface, Network, Port, Spin, Tap, VhostUser, VlanMode,
+    Config, DaemonConfig, Interface, Mode, Network, Port, Spin, Tap, VhostUser, VlanMode,
 };
-use super::subnet;
 
 /// Longest path of a Unix socket: `sun_path` is 108 bytes with its final zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -76,13 +77,15 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check.enter(Place::Network(index), &network.name);
         check.name("network", &network.name, &mut names);
         check.network(network);
-        check.subnets(network, &config.networks[..index]);
-        check.hosts(network);
-        check.tftp(network);
+        check.mode(network, &config.networks[..index]);
     }
     let mut names = HashMap::new();
     let mut claims = Claims::default();
     claims.sockets.insert(config.daemon.control.clone(), "daemon.control".to_owned());
+    for network in config.networks.iter().filter(|network| network.mode == Mode::HostOnly) {
+        let owner = format!("network.{}", network.name);
+        claims.devices.insert((None, network.name.clone()), owner);
+    }
     for (index, port) in config.ports.iter().enumerate() {
         check.enter(Place::Port(index), &port.name);
         check.name("port", &port.name, &mut names);
@@ -106,9 +109,10 @@ pub(super) fn table_path(place: Place, name: &str) -> String {
 struct Claims {
     sockets: HashMap<std::path::PathBuf, String>,
     devices: HashMap<(Option<String>, String), String>,
+    addresses: HashMap<(Option<String>, MacAddr), String>,
 }
 
-struct Check {
+pub(super) struct Check {
     place: Place,
     path: String,
     problems: Vec<Problem>,
@@ -120,7 +124,7 @@ impl Check {
         self.place = place;
     }
 
-    fn problem(
+    pub(super) fn problem(
         &mut self,
         key: &'static str,
         message: impl Into<String>,
@@ -165,55 +169,11 @@ impl Check {
         }
     }
 
-    /// The folder that a network's TFTP server is to serve.
-    fn tftp(&mut self, network: &Network) {
-        let Some(folder) = &network.tftp else { return };
-        if network.subnet.is_empty() {
-            self.problem(
-                "tftp",
-                "only a network with a gateway has TFTP",
-                "add subnet, or remove tftp",
-            );
-        }
-        if !folder.is_absolute() {
-            let message = format!("{} is not an absolute path", quoted(folder));
-            self.problem("tftp", message, "start it with /");
-        }
-    }
-
-    /// The names that a network's DNS is to know.
-    fn hosts(&mut self, network: &Network) {
-        if network.subnet.is_empty() && !network.hosts.is_empty() {
-            let remedy = "add subnet, or remove hosts";
-            self.problem("hosts", "only a network with a gateway answers names", remedy);
-        }
-        if let Some(name) = network.hosts.keys().find(|name| !is_host_name(name)) {
-            let remedy = "use labels of 1 to 63 letters, digits, '-' and '_', joined by dots";
-            self.problem("hosts", format!("{name:?} is not a host's name"), remedy);
-        }
-    }
-
-    /// The subnets of a network, beside those of the networks before it.
-    fn subnets(&mut self, network: &Network, earlier: &[Network]) {
-        for (index, subnet) in network.subnet.iter().enumerate() {
-            if let Err((message, remedy)) = subnet::check(subnet) {
-                self.problem("subnet", message, remedy);
-            }
-            let (address, prefix) = subnet;
-            let same_kind = |(other, _): &&(IpAddr, u8)| other.is_ipv4() == address.is_ipv4();
-            if network.subnet[..index].iter().any(|other| same_kind(&other)) {
-                let message = format!("{address}/{prefix} is the second of its IP version");
-                self.problem("subnet", message, "keep one IPv4 and one IPv6 subnet at most");
-            }
-            let meets = |other: &&Network| other.subnet.iter().any(|o| subnet::overlap(o, subnet));
-            if let Some(other) = earlier.iter().find(meets) {
-                let message = format!("{address}/{prefix} overlaps that of {}", other.name);
-                self.problem("subnet", message, "give each network a range of its own");
-            }
-        }
-    }
-
     fn port(&mut self, port: &Port, config: &Config, claims: &mut Claims) {
+        if config.network(&port.name).is_some_and(|network| network.own_port().is_some()) {
+            let message = format!("{:?} is the name of the network's own port", port.name);
+            self.problem("name", message, "rename one of them");
+        }
         if let Some(name) = &port.network
             && !config.networks.iter().any(|network| network.name == *name)
         {
@@ -225,9 +185,11 @@ impl Check {
             self.problem("network", format!("there is no network {name:?}"), remedy);
         }
         self.vlan(port);
+        self.address(port, claims);
         match &port.interface {
             Interface::VhostUser(device) => self.vhost_user(device, claims),
             Interface::Tap(device) => self.tap(device, claims),
+            Interface::Uplink(_) => {}
         }
     }
 
@@ -262,6 +224,26 @@ impl Check {
         }
     }
 
+    fn address(&mut self, port: &Port, claims: &mut Claims) {
+        let Some(mac) = port.mac else {
+            if !port.spoof {
+                let remedy = "add mac, the one address that it may send from";
+                self.problem("spoof", r#""deny" needs the port's address"#, remedy);
+            }
+            return;
+        };
+        if mac.is_multicast() || mac.is_zero() {
+            let remedy = "use a unicast one, such as 52:54:00:12:34:56";
+            self.problem("mac", format!("{mac} is not an address of one machine"), remedy);
+        }
+        // One machine may have a leg in each of two networks, not two in one.
+        if let Some(other) = claims.addresses.insert((port.network.clone(), mac), self.path.clone())
+        {
+            let message = format!("{mac} is taken by {other}.mac on the same network");
+            self.problem("mac", message, "give each port its own");
+        }
+    }
+
     fn vhost_user(&mut self, device: &VhostUser, claims: &mut Claims) {
         if self.socket_path("path", &device.path) {
             let claim = claims.sockets.get(&device.path).cloned();
@@ -284,8 +266,7 @@ impl Check {
     fn tap(&mut self, device: &Tap, claims: &mut Claims) {
         if let Some(fault) = ifname_fault(&device.ifname) {
             let message = format!("{:?} {fault}", device.ifname);
-            let remedy = "use 1 to 15 ASCII characters without spaces, '/', ':' and '%'";
-            self.problem("ifname", message, remedy);
+            self.problem("ifname", message, super::mode::IFNAME_REMEDY);
         } else {
             let key = (device.netns.clone(), device.ifname.clone());
             match claims.devices.get(&key).cloned() {
@@ -358,19 +339,12 @@ impl Check {
     }
 }
 
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     format!("{:?}", path.to_string_lossy())
 }
 
-/// Whether DNS can carry the name, and hosts do have such (RFC 952, RFC 1123, 2.1).
-fn is_host_name(name: &str) -> bool {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    name.len() <= 253
-        && name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(good))
-}
-
 /// Why the kernel would refuse this as a device's name.
-fn ifname_fault(name: &str) -> Option<&'static str> {
+pub(super) fn ifname_fault(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("is empty")
     } else if name.len() > MAX_IFNAME {

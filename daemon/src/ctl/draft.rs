@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::Failure;
 use super::interface::{Options, describe, resolve};
-use crate::config::model::{Config, Interface, Network, Port, Tap, Vlan};
+use crate::config::model::{Config, Interface, Network, Port, Tap};
 
 /// A configuration under edit.
 pub struct Draft {
@@ -86,14 +86,8 @@ impl Draft {
     /// Adds a port on `network`: until its interface is given a type, a TAP of the port's name.
     pub fn add_port(&mut self, network: &str, name: &str) {
         let tap = Tap { ifname: name.to_owned(), netns: None, address: Vec::new() };
-        self.config.ports.push(Port {
-            name: name.to_owned(),
-            network: Some(network.to_owned()),
-            vlan: Vlan::default(),
-            cable: true,
-            interface: Interface::Tap(tap),
-            external_ids: BTreeMap::new(),
-        });
+        let port = Port::new(name, Interface::Tap(tap));
+        self.config.ports.push(Port { network: Some(network.to_owned()), ..port });
     }
 
     /// Removes a port.

@@ -37,6 +37,8 @@ pub fn describe(interface: &Interface) -> (String, Options) {
             }
             "tap"
         }
+        // Not to be seen in these tables.
+        Interface::Uplink(_) => "",
     };
     (kind.to_owned(), options)
 }
@@ -168,7 +170,8 @@ impl Reader<'_> {
     }
 }
 
-fn parse_address(text: &str) -> Option<(IpAddr, u8)> {
+/// An address, or a subnet, with its prefix length.
+pub fn parse_address(text: &str) -> Option<(IpAddr, u8)> {
     let (ip, prefix) = text.split_once('/')?;
     let ip: IpAddr = ip.parse().ok()?;
     let prefix: u8 = prefix.parse().ok()?;

@@ -2,18 +2,20 @@
 //!
 //! A bridge is a network of the configuration. A port and its interface are two views of one
 //! port of the configuration, with the same name. Columns that Open vSwitch has too bear its
-//! names and mean the same; the others are `network` and `cable` of Port, `mode` and `mtu` of
-//! Bridge.
+//! names and mean the same; the others are `network`, `cable`, `promiscuous` and
+//! `spoof` of Port, `mode`, `mtu`, `subnet`
+//! and `uplink` of Bridge.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::draft::Draft;
 use super::identity;
+use super::interface::parse_address;
 use super::types::{Kind, Shape, Type, string_map};
 use super::value::{Atom, Value};
 use super::{Snapshot, live};
-use crate::config::model::{Mode, Network, VlanMode};
+use crate::config::model::{Mode, Network, Promiscuous, VlanMode};
 use crate::config::units;
 
 /// What a column is read from.
@@ -74,7 +76,10 @@ const UUID: Type = Type::new(Kind::Uuid, Shape::One);
 const UUIDS: Type = Type::new(Kind::Uuid, Shape::Set);
 const BOOL: Type = Type::new(Kind::Bool, Shape::One);
 const MTU: Type = Type::new(Kind::Integer(68, 65521), Shape::One);
-const MODE: Type = Type::new(Kind::Enum(&["internal"]), Shape::One);
+const MODE: Type = Type::new(Kind::Enum(&["bridged", "host-only", "internal"]), Shape::One);
+const STRING_SET: Type = Type::new(Kind::String, Shape::Set);
+const PROMISCUOUS: Type = Type::new(Kind::Enum(&["allow-all", "allow-vms", "deny"]), Shape::One);
+const SPOOF: Type = Type::new(Kind::Enum(&["allow", "deny"]), Shape::One);
 const TAG: Type = Type::new(Kind::Integer(0, 4095), Shape::Optional);
 const TRUNKS: Type = Type::new(Kind::Integer(0, 4095), Shape::Set);
 const VLAN_MODE: Type = Type::new(
@@ -90,7 +95,7 @@ const fn free(name: &'static str, of: Type, read: Read, write: Write) -> Column 
     Column { name, of, read, write: Some(write) }
 }
 
-static BRIDGE: [Column; 7] = [
+static BRIDGE: [Column; 9] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Bridge", name)),
     free(
         "external_ids",
@@ -98,8 +103,16 @@ static BRIDGE: [Column; 7] = [
         |view, name| on_network(view, name, |network| Value::strings(&network.external_ids)),
         |draft, name, value| edit_network(draft, name, |it| it.external_ids = string_map(value)),
     ),
-    // The only mode there is: it can be stated, and stays what it is.
-    free("mode", MODE, |view, name| on_network(view, name, mode), |_, _, _| Ok(())),
+    free(
+        "mode",
+        MODE,
+        |view, name| on_network(view, name, |network| Value::string(network.mode.name())),
+        |draft, name, value| {
+            let word = words(&value).next();
+            let mode = Mode::ALL.into_iter().find(|mode| Some(mode.name()) == word.as_deref());
+            edit_network(draft, name, |network| network.mode = mode.unwrap_or(network.mode))
+        },
+    ),
     free(
         "mtu",
         MTU,
@@ -120,9 +133,40 @@ static BRIDGE: [Column; 7] = [
         let ports = view.draft.ports_of(name);
         Value::Set(ports.into_iter().map(|port| Atom::Uuid(identity::of("Port", port))).collect())
     }),
+    free(
+        "subnet",
+        STRING_SET,
+        |view, name| {
+            on_network(view, name, |network| {
+                let texts = network.subnets().iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
+                Value::Set(texts.map(Atom::String).collect())
+            })
+        },
+        |draft, name, value| {
+            let subnet = words(&value).map(|text| parse_address(&text).ok_or(text));
+            let subnet: Result<Vec<_>, String> = subnet.collect();
+            let subnet = subnet.map_err(|text| {
+                format!("{text:?} is not a subnet; write it as 192.168.56.0/24 or fd00:56::/64")
+            })?;
+            edit_network(draft, name, |network| network.subnet = subnet)
+        },
+    ),
+    free(
+        "uplink",
+        STRING_OR_NONE,
+        |view, name| {
+            on_network(view, name, |network| {
+                Value::optional(network.uplink.clone().map(Atom::String))
+            })
+        },
+        |draft, name, value| {
+            let uplink = words(&value).next();
+            edit_network(draft, name, |network| network.uplink = uplink)
+        },
+    ),
 ];
 
-static PORT: [Column; 9] = [
+static PORT: [Column; 12] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Port", name)),
     free(
         "cable",
@@ -137,6 +181,21 @@ static PORT: [Column; 9] = [
     fixed("interfaces", UUIDS, |_, name| {
         Value::Set(BTreeSet::from([Atom::Uuid(identity::of("Interface", name))]))
     }),
+    free(
+        "mac",
+        STRING_OR_NONE,
+        |view, name| {
+            let mac = view.draft.port(name).and_then(|port| port.mac);
+            Value::optional(mac.map(|mac| Atom::String(mac.to_string())))
+        },
+        |draft, name, value| {
+            let mac = words(&value).next().map(|text| text.parse().map_err(|_| text));
+            let mac = mac.transpose().map_err(|text| {
+                format!("\"{text}\" is not a MAC address; write it as \"52:54:00:12:34:56\"")
+            })?;
+            edit_port(draft, name, |port| port.mac = mac)
+        },
+    ),
     fixed("name", STRING, |_, name| Value::string(name)),
     free(
         "network",
@@ -153,6 +212,31 @@ static PORT: [Column; 9] = [
                 return Err(no_bridge(network));
             }
             edit_port(draft, name, |port| port.network = network)
+        },
+    ),
+    free(
+        "promiscuous",
+        PROMISCUOUS,
+        |view, name| {
+            let port = view.draft.port(name);
+            Value::string(port.map_or("", |port| port.promiscuous.name()))
+        },
+        |draft, name, value| {
+            let word = words(&value).next();
+            let known = Promiscuous::ALL.into_iter().find(|it| Some(it.name()) == word.as_deref());
+            edit_port(draft, name, |port| port.promiscuous = known.unwrap_or(port.promiscuous))
+        },
+    ),
+    free(
+        "spoof",
+        SPOOF,
+        |view, name| {
+            let is_allowed = view.draft.port(name).is_none_or(|port| port.spoof);
+            Value::string(if is_allowed { "allow" } else { "deny" })
+        },
+        |draft, name, value| {
+            let is_allowed = words(&value).next().as_deref() == Some("allow");
+            edit_port(draft, name, |port| port.spoof = is_allowed)
         },
     ),
     free(
@@ -308,12 +392,6 @@ fn external_ids(view: View<'_>, name: &str) -> Value {
 
 fn set_external_ids(draft: &mut Draft, name: &str, value: Value) -> Result<(), String> {
     edit_port(draft, name, |port| port.external_ids = string_map(value))
-}
-
-fn mode(network: &Network) -> Value {
-    match network.mode {
-        Mode::Internal => Value::string("internal"),
-    }
 }
 
 const TABLE_SIZE: &str = "mac-table-size";

@@ -5,6 +5,7 @@ use super::types::Shape;
 use super::value::{Value, quoted};
 use super::{Call, Context, Failure, identity};
 use crate::api::types::Output;
+use crate::config::model::Mode;
 
 /// What of a port is worth a line, if it is set.
 const OF_PORT: [&str; 3] = ["tag", "trunks", "vlan_mode"];
@@ -17,6 +18,7 @@ pub fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     let mut lines = vec![identity::of("Trama", "")];
     for bridge in (bridges.records)(view.draft) {
         lines.push(format!("    Bridge {}", quoted(&bridge)));
+        show_own_port(view, &bridge, &mut lines);
         for port in view.draft.ports_of(&bridge) {
             show_port(view, port, &mut lines);
         }
@@ -31,6 +33,24 @@ pub fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     }
     lines.push(format!("    trama_version: {}", quoted(env!("CARGO_PKG_VERSION"))));
     Ok(Output::Text { lines })
+}
+
+/// What a network has beside its ports, as Open vSwitch shows a bridge's local port.
+fn show_own_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
+    let Some(network) = view.draft.network(bridge) else { return };
+    if network.mode != Mode::Internal {
+        lines.push(format!("        mode: {}", network.mode.name()));
+    }
+    for (address, prefix) in network.subnets() {
+        lines.push(format!("        subnet: \"{address}/{prefix}\""));
+    }
+    if let Some(uplink) = &network.uplink {
+        lines.push(format!("        uplink: {}", quoted(uplink)));
+    }
+    let port = network.own_port().and_then(|port| view.snapshot.status.port(&port.name));
+    if let Some(error) = port.and_then(|port| port.not_running.as_ref()) {
+        lines.push(format!("        error: {}", quoted(error)));
+    }
 }
 
 fn show_port(view: View<'_>, name: &str, lines: &mut Vec<String>) {

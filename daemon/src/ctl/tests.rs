@@ -200,7 +200,10 @@ fn settings_of_a_bridge() {
     assert_eq!(config, lab());
     for (line, part) in [
         ("set Bridge lab mtu=20", "not in the valid range 68 to 65521"),
-        ("set Bridge lab mode=nat", "not one of the allowed values ([internal])"),
+        (
+            "set Bridge lab mode=nat",
+            "not one of the allowed values ([bridged, host-only, internal])",
+        ),
         ("set Bridge lab other_config:stp=1", "it knows mac-aging-time, mac-table-size"),
         ("set Bridge lab other_config:mac-aging-time=soon", "number of seconds"),
         ("clear Bridge lab mtu", "not allowed to be empty"),

@@ -5,7 +5,11 @@
 
 mod supervisor;
 
-use trama_switch::{Device, NetworkId, PortId, PortSettings, VhostDevice, VlanMode, WorkerHandle};
+use trama_frame::VlanId;
+use trama_switch::{
+    Device, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Station, VhostDevice,
+    VlanMode, WorkerHandle,
+};
 use trama_vhost_net_backend::{PortPlace, SwitchPort};
 
 pub use supervisor::{GatewayStatus, Program, Supervisor};
@@ -30,8 +34,15 @@ impl Gateway {
             name: format!("{network}'s gateway"),
             network: Some(id),
             // Untagged, as guests on ports that say nothing of VLANs are.
-            vlan: VlanMode::Access { tag: trama_frame::VlanId::NONE },
+            vlan: VlanMode::Access { tag: VlanId::NONE },
             cable: true,
+            filter: PortFilter {
+                promiscuous: Promiscuous::Deny,
+                station: Station::Known(config.mac()),
+                // It is none of the network's machines.
+                is_outside: true,
+                refuses_forged: true,
+            },
         };
         let device = Device::Vhost(VhostDevice::new(1));
         let port = worker

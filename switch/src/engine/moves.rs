@@ -41,6 +41,7 @@ impl Engine {
         let watched: Vec<&mut Watched> = devices.flat_map(|device| device.watched()).collect();
         Watched::move_all(watched, to).map_err(EngineError::Watch)?;
         self.rings.clear();
+        self.slots.clear();
         let network = self.networks[slot].take().ok_or(EngineError::NoSuchNetwork(id))?;
         self.awake.retain(|awake| *awake != slot);
         self.places.retain(|_, place| place.slot != slot);

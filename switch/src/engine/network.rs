@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::batching::Batching;
-use super::types::{EngineError, NetworkId, NetworkSettings, PortId};
+use super::types::{EngineError, NetworkId, NetworkSettings, PortId, Promiscuous};
 use crate::counters::NetworkCounters;
 use crate::mac_table::{MacTable, PortIndex};
 use crate::ports::Port;
@@ -24,6 +24,8 @@ pub struct Network {
     pub(super) table: MacTable,
     /// A port's place here is its [`PortIndex`], which is used again after it has left.
     pub(super) ports: Vec<Option<Port>>,
+    /// Whether some port hears others' frames.
+    pub(super) has_listeners: bool,
     /// Ports to look at each round.
     pub(super) active: Vec<PortIndex>,
     /// On the engine's list of networks with active ports.
@@ -40,6 +42,7 @@ impl Network {
             settings,
             table,
             ports: Vec::new(),
+            has_listeners: false,
             active: Vec::new(),
             awake: false,
             batching: Batching::new(),
@@ -81,6 +84,7 @@ impl Network {
         // Nothing that depends on the number of ports grows while frames move.
         self.active.reserve(self.ports.len());
         self.table.reserve_ports(self.ports.len());
+        self.look_for_listeners();
         Ok(PortIndex(free as u16))
     }
 
@@ -96,7 +100,16 @@ impl Network {
     pub(super) fn leave(&mut self, index: PortIndex) -> Option<Port> {
         self.table.flush_port(index);
         self.active.retain(|active| *active != index);
-        self.ports.get_mut(usize::from(index.0))?.take()
+        let port = self.ports.get_mut(usize::from(index.0))?.take();
+        self.look_for_listeners();
+        port
+    }
+
+    /// Notes whether a port hears others' frames, after ports or their settings have changed.
+    pub(super) fn look_for_listeners(&mut self) {
+        let mut ports = self.ports.iter().flatten();
+        self.has_listeners =
+            ports.any(|port| port.settings.filter.promiscuous != Promiscuous::Deny);
     }
 }
 

@@ -80,6 +80,7 @@ impl Engine {
         }
         if let Ok(port) = self.port_mut(port) {
             port.forget_fault();
+            port.own = None;
         }
         self.flush_port(place);
     }

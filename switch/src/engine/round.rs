@@ -12,10 +12,12 @@ use trama_virtqueue::TxBurst;
 
 use super::{Engine, Network, Place, PortId, Stage};
 use crate::counters::WorkerCounters;
-use crate::delivery::deliver;
+use crate::delivery::{carried_of, deliver};
 use crate::drop_reason::DropReason;
+use crate::filter::{Audience, first_source};
 use crate::forward::{FrameSet, Ingress, Source, classify};
 use crate::mac_table::PortIndex;
+use crate::ports::packet::{SlotBurst, Uplink};
 use crate::ports::pool::PoolBurst;
 use crate::ports::vhost::{Look, VhostDevice};
 use crate::ports::{Device, Port};
@@ -69,8 +71,8 @@ impl Engine {
     fn poll_network(&mut self, slot: usize, now: Time) -> bool {
         let Some(network) = self.networks[slot].as_mut() else { return false };
         let spin = self.spin.filter(|_| self.doorbell.rings());
-        let Engine { counters, rings, pool, stage, burst, .. } = self;
-        Visit { network, counters, rings, pool, stage, burst: *burst, spin }.run(now)
+        let Engine { counters, rings, pool, slots, stage, burst, .. } = self;
+        Visit { network, counters, rings, pool, slots, stage, burst: *burst, spin }.run(now)
     }
 
     /// Whether any port must be looked at.
@@ -117,6 +119,7 @@ struct Visit<'a> {
     counters: &'a WorkerCounters,
     rings: &'a mut TxBurst,
     pool: &'a mut PoolBurst,
+    slots: &'a mut SlotBurst,
     stage: &'a mut Stage,
     /// Most frames of one burst from a ring.
     burst: usize,
@@ -169,6 +172,7 @@ impl Visit<'_> {
                 let pairs = vhost.pairs();
                 self.turn_of_rings(index, pairs, now)
             }
+            Device::Uplink(_) => self.turn_of_slots(index, now),
             Device::Tap(_) | Device::Dummy(_) => self.turn_of_pool(index, now),
         };
         if let Some(port) = self.port(index) {
@@ -235,7 +239,7 @@ impl Visit<'_> {
             match &mut port.device {
                 Device::Tap(tap) => tap.fetch(self.pool),
                 Device::Dummy(dummy) => dummy.fetch(self.pool),
-                Device::Vhost(_) => {}
+                Device::Vhost(_) | Device::Uplink(_) => {}
             }
             if self.pool.len() == 0 {
                 break;
@@ -251,13 +255,45 @@ impl Visit<'_> {
         self.stage.calls.make();
         turn
     }
+
+    fn turn_of_slots(&mut self, index: PortIndex, now: Time) -> Turn {
+        let mut turn = Turn::Silent;
+        for _ in 0..BURSTS_PER_TURN {
+            let Some(device) = uplink(&mut self.network.ports, index) else { break };
+            device.fetch(self.slots);
+            if self.slots.is_empty() {
+                break;
+            }
+            turn = Turn::Moved;
+            self.counters.bursts.add(1);
+            self.stage.switch(self.network, self.slots, index, now);
+            let was_full = self.slots.is_full();
+            if let Some(device) = uplink(&mut self.network.ports, index) {
+                device.release(self.slots);
+            }
+            if !was_full {
+                break;
+            }
+        }
+        self.stage.flush(&mut self.network.ports);
+        self.stage.calls.make();
+        turn
+    }
 }
 
 #[inline]
 fn vhost(ports: &mut [Option<Port>], index: PortIndex) -> Option<&mut VhostDevice> {
     match &mut ports[usize::from(index.0)].as_mut()?.device {
         Device::Vhost(vhost) => Some(vhost),
-        Device::Tap(_) | Device::Dummy(_) => None,
+        _ => None,
+    }
+}
+
+#[inline]
+fn uplink(ports: &mut [Option<Port>], index: PortIndex) -> Option<&mut Uplink> {
+    match &mut ports[usize::from(index.0)].as_mut()?.device {
+        Device::Uplink(uplink) => Some(uplink),
+        _ => None,
     }
 }
 
@@ -270,7 +306,7 @@ impl Stage {
         ingress: PortIndex,
         now: Time,
     ) {
-        let Network { id, settings, table, ports, .. } = network;
+        let Network { id, settings, table, ports, has_listeners, .. } = network;
         let Some(port) = &ports[usize::from(ingress.0)] else { return };
         if !port.settings.cable {
             port.count_drops(DropReason::CableOut, source.len() as u64);
@@ -284,37 +320,48 @@ impl Stage {
             port: ingress,
             vlan: &port.settings.vlan,
             mtu: settings.mtu,
+            only_source: port.settings.filter.only_source(),
             counters: &port.counters,
         };
         classify(source, &at, table, &mut self.plan, now);
-        let lost = self.deliver(ports, source, ingress);
-        if let Some(port) = &ports[usize::from(ingress.0)] {
-            self.plan.count(source, lost, &port.counters);
+        let (reached, withheld) = self.deliver(ports, *has_listeners, source, ingress);
+        if let Some(port) = &mut ports[usize::from(ingress.0)] {
+            self.plan.count(source, reached, withheld, &port.counters);
+            if port.own.is_none() {
+                port.own = first_source(source, &self.plan);
+            }
         }
     }
 
     /// Pass 3: each port gets what is for it, in order of arrival. Returns the frames of the
-    /// flood whose VLAN no other port carries.
+    /// flood that went somewhere, and those that some port carries but is not to hear.
     fn deliver<S: Source>(
         &mut self,
         ports: &mut [Option<Port>],
+        has_listeners: bool,
         source: &S,
         ingress: PortIndex,
-    ) -> FrameSet {
-        if self.plan.flood == 0 {
+    ) -> (FrameSet, FrameSet) {
+        if self.plan.flood == 0 && !has_listeners {
             for place in 0..self.plan.unicast().len() {
                 let (port, frames) = self.plan.unicast()[place];
                 self.deliver_to(ports, source, port, frames);
             }
-            return 0;
+            return (0, 0);
         }
-        let mut reached = 0;
+        let audience = Audience::new(&self.plan, ports, ingress);
+        let (mut reached, mut withheld) = (0, 0);
         let everyone = (0..ports.len()).map(|index| PortIndex(index as u16));
-        for port in everyone.filter(|port| *port != ingress) {
-            let frames = self.plan.flood | self.plan.unicast_of(port);
-            reached |= self.deliver_to(ports, source, port, frames);
+        for index in everyone.filter(|index| *index != ingress) {
+            let Some(port) = &ports[usize::from(index.0)] else { continue };
+            let due = audience.due(source, port) | self.plan.unicast_of(index);
+            let kept_back = self.plan.flood & !due;
+            if kept_back != 0 {
+                withheld |= carried_of(&self.plan, kept_back, port);
+            }
+            reached |= self.deliver_to(ports, source, index, due);
         }
-        self.plan.flood & !reached
+        (reached, withheld)
     }
 
     #[inline]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use trama_frame::MacAddr;
 use trama_virtqueue::RingError;
 
 use crate::vlan::VlanMode;
@@ -39,6 +40,55 @@ pub struct PortSettings {
     pub vlan: VlanMode,
     /// Whether the cable is in.
     pub cable: bool,
+    /// What it may receive and send.
+    pub filter: PortFilter,
+}
+
+/// What a port may receive beside what is for it, and as whom it may send.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PortFilter {
+    /// Whose frames it receives beside its own.
+    pub promiscuous: Promiscuous,
+    /// Who is behind it.
+    pub station: Station,
+    /// Whether it leads out of the network's own machines: to the host, to a LAN.
+    pub is_outside: bool,
+    /// Whether a frame with another source than [`Station::Known`] is dropped.
+    pub refuses_forged: bool,
+}
+
+impl PortFilter {
+    /// The one source that the port's frames may have, if they may not have any.
+    pub(crate) fn only_source(&self) -> Option<MacAddr> {
+        match self.station {
+            Station::Known(mac) if self.refuses_forged => Some(mac),
+            _ => None,
+        }
+    }
+}
+
+/// Whose frames a port receives beside its own, with the meaning that VirtualBox gives the words.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Promiscuous {
+    /// Nobody's: what is for it, broadcast and multicast.
+    #[default]
+    Deny,
+    /// What machines of the network send each other, too.
+    AllowVms,
+    /// All frames of the network.
+    AllowAll,
+}
+
+/// Who is behind a port, and so which frames to an address that nobody has learned are for it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Station {
+    /// Anybody: all such frames.
+    #[default]
+    Many,
+    /// One machine, whose address is the source of its first frame: until then all, then its own.
+    Learned,
+    /// One machine with this address: its own.
+    Known(MacAddr),
 }
 
 /// Why the engine refused a request.
@@ -106,6 +156,8 @@ pub enum PortFault {
     MemoryLost,
     /// The device was deleted.
     DeviceGone,
+    /// The interface that was joined is down or was deleted.
+    UplinkGone,
 }
 
 impl fmt::Display for PortFault {
@@ -114,6 +166,7 @@ impl fmt::Display for PortFault {
             PortFault::Ring { index, error } => write!(f, "ring {index}: {error}"),
             PortFault::MemoryLost => write!(f, "{}", RingError::MemoryLost),
             PortFault::DeviceGone => f.write_str("the device was deleted"),
+            PortFault::UplinkGone => f.write_str("the uplink is down or was deleted"),
         }
     }
 }

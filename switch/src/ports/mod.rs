@@ -6,6 +6,7 @@
 pub(crate) mod calls;
 pub mod dummy;
 pub(crate) mod hold_off;
+pub mod packet;
 pub(crate) mod pool;
 pub mod tap;
 pub mod vhost;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use trama_frame::Offloads;
+use trama_frame::{MacAddr, Offloads};
 use trama_virtqueue::Segment;
 
 use crate::counters::PortCounters;
@@ -25,6 +26,7 @@ use crate::engine::{PortFault, PortId, PortSettings};
 use crate::time::Time;
 use calls::Calls;
 use dummy::DummyDevice;
+use packet::Uplink;
 use tap::Tap;
 use vhost::VhostDevice;
 
@@ -34,6 +36,8 @@ pub enum Device {
     Vhost(VhostDevice),
     /// A Linux TAP device.
     Tap(Tap),
+    /// An interface of the host that is there without us.
+    Uplink(Box<Uplink>),
     /// A pair of queues of this process, for tests and injection.
     Dummy(DummyDevice),
 }
@@ -44,6 +48,7 @@ impl Device {
         match self {
             Device::Vhost(_) => Ok(()),
             Device::Tap(tap) => tap.watch(watcher),
+            Device::Uplink(uplink) => uplink.watch(watcher),
             Device::Dummy(dummy) => dummy.watch(watcher),
         }
     }
@@ -53,6 +58,7 @@ impl Device {
         match self {
             Device::Vhost(vhost) => vhost.watched(),
             Device::Tap(tap) => tap.watched.iter_mut().collect(),
+            Device::Uplink(uplink) => uplink.watched.iter_mut().collect(),
             Device::Dummy(dummy) => dummy.watched.iter_mut().collect(),
         }
     }
@@ -69,7 +75,7 @@ impl Device {
     pub(crate) fn flush(&mut self, calls: &mut Calls) -> u64 {
         match self {
             Device::Vhost(vhost) => vhost.flush(calls),
-            Device::Tap(_) | Device::Dummy(_) => 0,
+            Device::Tap(_) | Device::Uplink(_) | Device::Dummy(_) => 0,
         }
     }
 
@@ -77,6 +83,7 @@ impl Device {
     pub(crate) fn arm(&mut self) -> bool {
         match self {
             Device::Vhost(vhost) => vhost.arm(),
+            Device::Uplink(uplink) => uplink.arm(),
             // Their descriptors are edge-triggered and were found empty: what comes is an edge.
             Device::Tap(_) | Device::Dummy(_) => true,
         }
@@ -95,6 +102,7 @@ impl Device {
         match self {
             Device::Vhost(vhost) => vhost.is_ready(),
             Device::Tap(tap) => !tap.is_gone(),
+            Device::Uplink(uplink) => !uplink.is_gone(),
             Device::Dummy(_) => true,
         }
     }
@@ -103,20 +111,59 @@ impl Device {
         match self {
             Device::Vhost(vhost) => vhost.fault(),
             Device::Tap(tap) => tap.is_gone().then_some(PortFault::DeviceGone),
+            Device::Uplink(uplink) => uplink.is_gone().then_some(PortFault::UplinkGone),
             Device::Dummy(_) => None,
         }
     }
 }
 
+/// Frames that were taken but could not be sent, by the reasons that there are for that.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Unsent {
+    pub frames: u64,
+    pub bytes: u64,
+    pub large: u64,
+    pub full: u64,
+    pub too_large: u64,
+    pub refused: u64,
+}
+
+impl Unsent {
+    pub(crate) fn add(&mut self, reason: DropReason, len: usize, is_large: bool) {
+        self.frames += 1;
+        self.bytes += len as u64;
+        self.large += u64::from(is_large);
+        match reason {
+            DropReason::EgressFull => self.full += 1,
+            DropReason::EgressTooLarge => self.too_large += 1,
+            _ => self.refused += 1,
+        }
+    }
+
+    /// Counts the reasons.
+    pub(crate) fn count(&self, counters: &PortCounters) {
+        counters.drop(DropReason::EgressFull, self.full);
+        counters.drop(DropReason::EgressTooLarge, self.too_large);
+        counters.drop(DropReason::DeviceError, self.refused);
+    }
+}
+
 /// A place that takes finished frames.
 pub(crate) trait Sink {
-    /// Hands over one frame: its virtio-net header, its first bytes, the rest.
+    /// Hands over one frame: its virtio-net header, its first bytes, the rest. The bytes of the
+    /// rest stay where they are until [`Sink::finish`].
     fn put(
         &mut self,
         header: &[u8; trama_frame::vnet::LEN],
         head: &[u8],
         body: &[Segment<'_>],
     ) -> Result<(), DropReason>;
+
+    /// The frames of the burst were all handed over; says which of those that were taken could
+    /// not be sent after all.
+    fn finish(&mut self) -> Unsent {
+        Unsent::default()
+    }
 }
 
 /// One port of an engine.
@@ -127,6 +174,8 @@ pub(crate) struct Port {
     pub device: Device,
     /// What the port's receiver takes unfinished.
     pub offloads: Offloads,
+    /// The first source address that it sent from since it was plugged in.
+    pub own: Option<MacAddr>,
     /// On its network's list of active ports.
     pub active: bool,
     /// When it last sent something.
@@ -152,6 +201,7 @@ impl Port {
             // Nothing until the driver has said what it takes.
             Device::Vhost(_) => Offloads::NONE,
             Device::Tap(tap) => tap.offloads(),
+            Device::Uplink(uplink) => uplink.offloads(),
             Device::Dummy(dummy) => dummy.offloads(),
         };
         Port {
@@ -160,6 +210,7 @@ impl Port {
             counters,
             device,
             offloads,
+            own: None,
             active: false,
             last_moved: Time::ZERO,
             touched: false,

@@ -9,7 +9,7 @@
 //! is a fault of this port alone.
 #![allow(unsafe_code)]
 
-mod setup;
+pub(super) mod setup;
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -41,7 +41,13 @@ pub fn trunk() -> VlanMode {
 }
 
 pub fn port(network: NetworkId, vlan: VlanMode) -> PortSettings {
-    PortSettings { name: "port".into(), network: Some(network), vlan, cable: true }
+    PortSettings {
+        name: "port".into(),
+        network: Some(network),
+        vlan,
+        cable: true,
+        filter: Default::default(),
+    }
 }
 
 /// The time-stamp counter.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
-use trama_switch::{VlanMode, VlanSet};
+use trama_switch::{PortFilter, Promiscuous, Station, VlanMode, VlanSet};
 use trama_virtqueue::{ChainShape, HEADER_LEN, RingFeatures};
 
 use super::frames::{Frame, LONGEST, Work, large, malformed, plain, unfinished};
@@ -35,6 +35,8 @@ pub enum Step {
     Move { port: usize, network: Option<usize> },
     /// A cable is put in or pulled out.
     Cable { port: usize, is_in: bool },
+    /// What a port may hear and send changes.
+    SetFilter { port: usize, filter: PortFilter },
     /// A port's frontend goes away (and comes back at once).
     Detach { port: usize },
     /// A receiver negotiates other offloads.
@@ -70,10 +72,11 @@ pub fn opening(rng: &mut Rng) -> Vec<Step> {
 pub fn random(rng: &mut Rng) -> Step {
     let port = rng.below(PORTS);
     match rng.below(100) {
-        0..75 => {
+        0..72 => {
             let count = if rng.chance(1, 10) { 1 + rng.below(40) } else { 1 + rng.below(4) };
             Step::Send { port, frames: (0..count).map(|_| frame(rng, port)).collect() }
         }
+        72..75 => Step::SetFilter { port, filter: filter(rng) },
         75..80 => Step::Wait { ticks: rng.pick(&[0, 1, 1, 1, 5, 50, 300, 1001]) },
         80..84 => Step::SetVlan { port, vlan: vlan_mode(rng) },
         84..85 => Step::Move { port, network: place(rng) },
@@ -99,6 +102,24 @@ pub fn random(rng: &mut Rng) -> Step {
 fn add(rng: &mut Rng, port: usize) -> Step {
     let (network, vlan, offloads, plug) = (place(rng), vlan_mode(rng), offloads(rng), plug(rng));
     Step::Add { port, network, vlan, offloads, plug }
+}
+
+fn filter(rng: &mut Rng) -> PortFilter {
+    let (learned, many) = (Station::Learned, Station::Many);
+    PortFilter {
+        promiscuous: rng.pick(&[
+            Promiscuous::Deny,
+            Promiscuous::Deny,
+            Promiscuous::AllowVms,
+            Promiscuous::AllowAll,
+        ]),
+        station: match rng.below(3) {
+            0 => Station::Known(station(rng)),
+            _ => rng.pick(&[learned, learned, many]),
+        },
+        is_outside: rng.chance(1, 4),
+        refuses_forged: rng.chance(1, 3),
+    }
 }
 
 fn plug(rng: &mut Rng) -> PlugKind {
@@ -250,6 +271,7 @@ impl fmt::Debug for Step {
             Step::SetVlan { port, vlan } => write!(f, "set port {port}: {vlan:?}"),
             Step::Move { port, network } => write!(f, "move port {port} to network {network:?}"),
             Step::Cable { port, is_in } => write!(f, "set port {port}: cable {is_in}"),
+            Step::SetFilter { port, filter } => write!(f, "set port {port}: {filter:?}"),
             Step::Detach { port } => write!(f, "detach port {port}"),
             Step::SetOffloads { port, offloads } => write!(f, "set port {port}: {offloads:?}"),
             Step::Rings { port, run } => write!(f, "port {port} runs its rings: {run}"),

@@ -6,7 +6,7 @@ use trama_frame::VnetHeader;
 use trama_switch::counters::PortSnapshot;
 use trama_switch::{
     Captured, Doorbell, DropReason, Engine, MacTable, NetworkId, NetworkSettings, PortCounters,
-    PortId, PortSettings, Time,
+    PortFilter, PortId, PortSettings, Time,
 };
 
 use super::Coverage;
@@ -92,6 +92,7 @@ impl World {
             | Step::SetVlan { port, .. }
             | Step::Move { port, .. }
             | Step::Cable { port, .. }
+            | Step::SetFilter { port, .. }
             | Step::Detach { port }
             | Step::Rings { port, .. }
             | Step::SetOffloads { port, .. } => {
@@ -109,6 +110,7 @@ impl World {
             network: network.and_then(|network| self.networks[network]),
             vlan: vlan.clone(),
             cable: true,
+            filter: PortFilter::default(),
         };
         let room = match *plug {
             PlugKind::Queues(count) => Room::Frames(count),
@@ -125,6 +127,8 @@ impl World {
             network: network.filter(|network| self.networks[*network].is_some()),
             vlan: vlan.clone(),
             cable: true,
+            filter: PortFilter::default(),
+            own: None,
             offloads: *offloads,
             room,
             ready: true,
@@ -149,7 +153,13 @@ impl World {
             }
             Step::Cable { is_in, .. } => {
                 port.settings.cable = *is_in;
-                expected.cable = *is_in;
+                let is_pulled = std::mem::replace(&mut expected.cable, *is_in) && !is_in;
+                expected.own = expected.own.filter(|_| !is_pulled);
+                is_pulled
+            }
+            Step::SetFilter { filter, .. } => {
+                port.settings.filter = *filter;
+                expected.filter = *filter;
                 false
             }
             Step::SetOffloads { offloads, .. } => {
@@ -172,6 +182,7 @@ impl World {
                 if expected.ready {
                     port.plug.start(&mut self.engine, port.id);
                 }
+                expected.own = None;
                 self.model.flush_port(index);
                 return;
             }

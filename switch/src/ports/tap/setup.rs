@@ -317,7 +317,7 @@ fn set_up(inet: &OwnedFd, name: &str) -> io::Result<()> {
 }
 
 /// A `struct ifreq` that names an interface; the name was checked to fit.
-fn request(name: &str) -> libc::ifreq {
+pub(in crate::ports) fn request(name: &str) -> libc::ifreq {
     // SAFETY: all zeroes is a valid value of every member of the union.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().take(MAX_NAME).zip(name.bytes()) {
@@ -327,8 +327,8 @@ fn request(name: &str) -> libc::ifreq {
 }
 
 /// An ioctl whose argument is the address of a `T`, which must be what `code` takes.
-fn ioctl<T>(fd: &OwnedFd, code: c_ulong, argument: &mut T) -> io::Result<()> {
-    // SAFETY: every caller in this file passes the structure that the request is defined with,
+pub(in crate::ports) fn ioctl<T>(fd: &OwnedFd, code: c_ulong, argument: &mut T) -> io::Result<()> {
+    // SAFETY: every caller passes the structure that the request is defined with,
     // and it lives until the call returns.
     let done = unsafe { libc::ioctl(fd.as_raw_fd(), code, argument as *mut T) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -1,0 +1,127 @@
+//! What a network's mode needs: the host-only network a name that an interface can have, the
+//! bridged one its uplink; and each key where it means something.
+
+use super::model::{Mode, Network};
+use super::subnet::{self, Subnet};
+use super::validate::{Check, ifname_fault, quoted};
+
+/// What to do about a name that no interface can have.
+pub(super) const IFNAME_REMEDY: &str =
+    "use 1 to 15 ASCII characters without spaces, '/', ':' and '%'";
+
+impl Check {
+    /// The keys that belong to the network's mode; `earlier` are the networks before it.
+    pub(super) fn mode(&mut self, network: &Network, earlier: &[Network]) {
+        match network.mode {
+            Mode::HostOnly => self.host_only(network),
+            Mode::Bridged => self.bridged(network, earlier),
+            Mode::Internal => {}
+        }
+        if network.mode != Mode::Bridged && network.uplink.is_some() {
+            let message = "belongs to networks of mode \"bridged\"";
+            self.problem("uplink", message, "remove it, or set mode = \"bridged\"");
+        }
+        self.subnets(network, earlier);
+        self.hosts(network);
+        self.tftp(network);
+    }
+
+    fn host_only(&mut self, network: &Network) {
+        if let Some(fault) = ifname_fault(&network.name) {
+            let message = format!("{:?} {fault}, and the host's interface bears it", network.name);
+            self.problem("name", message, IFNAME_REMEDY);
+        }
+    }
+
+    fn bridged(&mut self, network: &Network, earlier: &[Network]) {
+        if !network.subnet.is_empty() {
+            let message = "a bridged network has the addresses of its LAN";
+            let remedy = r#"remove it, or set mode = "internal" or "host-only""#;
+            self.problem("subnet", message, remedy);
+        }
+        let Some(uplink) = &network.uplink else {
+            let remedy = r#"add uplink = "eth0", an interface as `ip link` shows it"#;
+            self.problem("uplink", "is missing", remedy);
+            return;
+        };
+        if let Some(fault) = ifname_fault(uplink) {
+            self.problem("uplink", format!("{uplink:?} {fault}"), IFNAME_REMEDY);
+        }
+        if let Some(other) = earlier.iter().find(|other| other.uplink.as_ref() == Some(uplink)) {
+            let message = format!("{uplink:?} is the uplink of network {} already", other.name);
+            self.problem("uplink", message, "put the ports of both on one network");
+        }
+    }
+
+    /// The subnets in force, beside those of the networks before it.
+    fn subnets(&mut self, network: &Network, earlier: &[Network]) {
+        if network.mode == Mode::Bridged {
+            return;
+        }
+        let subnets = network.subnets();
+        for (index, subnet) in subnets.iter().enumerate() {
+            if let Err((message, remedy)) = subnet::check(subnet) {
+                self.problem("subnet", message, remedy);
+                continue;
+            }
+            let (address, prefix) = subnet;
+            let same_kind = |(other, _): &Subnet| other.is_ipv4() == address.is_ipv4();
+            if subnets[..index].iter().any(same_kind) {
+                let message = format!("{address}/{prefix} is the second of its IP version");
+                self.problem("subnet", message, "keep one IPv4 and one IPv6 subnet at most");
+            }
+            let others = earlier.iter().filter(|other| other.mode != Mode::Bridged);
+            let mut taken = others.flat_map(|other| {
+                other.subnets().iter().map(|subnet| (other.name.as_str(), subnet))
+            });
+            let twin = taken.find(|(_, other)| subnet::overlap(other, subnet));
+            if let Some((name, (other, length))) = twin {
+                let message =
+                    format!("{address}/{prefix} overlaps {other}/{length} of network {name}");
+                self.problem("subnet", message, "give each network a subnet of its own");
+            }
+        }
+    }
+
+    /// The names that the DNS of the network's gateway is to know.
+    fn hosts(&mut self, network: &Network) {
+        if !network.hosts.is_empty() && !network.has_gateway() {
+            let message = "only a network with a gateway answers names";
+            self.problem("hosts", message, gateway_remedy(network, "hosts"));
+        }
+        if let Some(name) = network.hosts.keys().find(|name| !is_host_name(name)) {
+            let remedy = "use labels of 1 to 63 letters, digits, '-' and '_', joined by dots";
+            self.problem("hosts", format!("{name:?} is not a host's name"), remedy);
+        }
+    }
+
+    /// The folder that the TFTP server of the network's gateway is to serve.
+    fn tftp(&mut self, network: &Network) {
+        let Some(folder) = &network.tftp else { return };
+        if !network.has_gateway() {
+            let message = "only a network with a gateway has TFTP";
+            self.problem("tftp", message, gateway_remedy(network, "tftp"));
+        }
+        if !folder.is_absolute() {
+            let message = format!("{} is not an absolute path", quoted(folder));
+            self.problem("tftp", message, "start it with /");
+        }
+    }
+}
+
+/// What to do about a key that needs a gateway, where there is none.
+fn gateway_remedy(network: &Network, key: &str) -> String {
+    match network.mode {
+        Mode::Internal => format!("add subnet, or remove {key}"),
+        Mode::HostOnly | Mode::Bridged => {
+            format!("remove {key}, or set mode = \"internal\" with a subnet")
+        }
+    }
+}
+
+/// Whether DNS can carry the name, and hosts do have such (RFC 952, RFC 1123, 2.1).
+fn is_host_name(name: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    name.len() <= 253
+        && name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(good))
+}

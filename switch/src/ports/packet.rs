@@ -1,0 +1,125 @@
+//! An interface of the host as a port: the uplink of a bridged network.
+//!
+//! A packet socket hears everything that the interface hears, and what the host itself sends by
+//! it, and sends in its place. Frames come in a ring that the kernel fills (TPACKET_V2, whose
+//! slots hold the largest frames whole; version 3 would wait for a block to fill) and go from their
+//! slot straight into the receiver's memory. They leave from the sender's memory, a burst with one
+//! system call. Both ways carry the virtio-net header, so that large segments and unfinished
+//! checksums pass as they are.
+//!
+//! The socket cannot hand frames to the interface's own host: `to_host` does that.
+#![allow(unsafe_code)]
+
+mod burst;
+mod outbox;
+mod setup;
+mod to_host;
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use trama_frame::vnet::LEN as HEADER;
+use trama_frame::{MacAddr, Offloads};
+use trama_virtqueue::Segment;
+
+use super::{Sink, Unsent, Watched, Watcher};
+use crate::drop_reason::DropReason;
+use burst::Ring;
+pub(crate) use burst::SlotBurst;
+use outbox::Outbox;
+pub use setup::UplinkError;
+use to_host::ToHost;
+
+/// How often a port that never sleeps looks whether its interface is still there.
+const LOOKS: u32 = 1 << 16;
+
+/// A joined interface. It is as it was before when this is dropped.
+pub struct Uplink {
+    fd: OwnedFd,
+    ring: Ring,
+    outbox: Outbox,
+    offloads: Offloads,
+    mac: MacAddr,
+    /// Hands frames to the interface's host; why not, if it cannot.
+    to_host: Result<ToHost, String>,
+    /// The interface is down or was deleted.
+    gone: bool,
+    idle_looks: u32,
+    pub(super) watched: Option<Watched>,
+}
+
+impl Uplink {
+    /// Joins the interface of this name, which must be up, and carry packets of `mtu` bytes.
+    ///
+    /// # Errors
+    /// There is no such interface, it cannot be used, or the rights to do so are missing.
+    pub fn open(ifname: &str, mtu: u16) -> Result<Uplink, UplinkError> {
+        setup::open(ifname, mtu)
+    }
+
+    /// The interface's own hardware address.
+    pub fn mac(&self) -> MacAddr {
+        self.mac
+    }
+
+    /// Why no frames reach the interface's own host, if they do not.
+    pub fn to_host_fault(&self) -> Option<&str> {
+        self.to_host.as_ref().err().map(String::as_str)
+    }
+
+    pub(crate) fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    pub(crate) fn watch(&mut self, watcher: &Watcher) -> io::Result<()> {
+        self.watched = Some(watcher.watch(self.fd.try_clone()?)?);
+        Ok(())
+    }
+
+    /// Looks whether the interface went away meanwhile; false: it did.
+    pub(crate) fn arm(&mut self) -> bool {
+        self.idle_looks = 0;
+        // The kernel leaves the error when the interface goes down or away.
+        if !matches!(rustix::net::sockopt::socket_error(&self.fd), Ok(Ok(()))) {
+            self.gone = true;
+        }
+        !self.gone
+    }
+
+    /// Fills `burst` with frames, which stay where they are until [`Uplink::release`].
+    pub(crate) fn fetch(&mut self, burst: &mut SlotBurst) {
+        self.ring.fetch(burst);
+        if burst.is_empty() {
+            self.idle_looks += 1;
+            if self.idle_looks == LOOKS {
+                self.arm();
+            }
+        }
+    }
+
+    /// Gives the slots of a burst back to the kernel.
+    pub(crate) fn release(&mut self, burst: &mut SlotBurst) {
+        self.ring.release(burst);
+    }
+}
+
+impl Sink for Uplink {
+    fn put(
+        &mut self,
+        header: &[u8; HEADER],
+        head: &[u8],
+        body: &[Segment<'_>],
+    ) -> Result<(), DropReason> {
+        self.outbox.put(self.fd.as_raw_fd(), header, head, body)
+    }
+
+    fn finish(&mut self) -> Unsent {
+        let unsent = self.outbox.send(self.fd.as_raw_fd());
+        self.gone |= self.outbox.is_gone();
+        unsent
+    }
+}

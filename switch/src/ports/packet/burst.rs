@@ -1,0 +1,304 @@
+//! The receive ring, and a burst of frames in its slots.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use trama_frame::ethernet::{ETHERTYPE_VLAN, MIN_HEADER, TAG_LEN};
+use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD, VnetHeader};
+use trama_virtqueue::{MAX_BURST, RingError, Segment};
+
+use crate::forward::{MAX_FRAME, Source};
+
+/// Bytes of a slot: the kernel's header, a virtio-net header, the largest frame.
+pub(super) const SLOT: usize = (MAX_FRAME + 256).next_multiple_of(64);
+/// Bytes of a piece of contiguous memory that slots are cut from.
+pub(super) const BLOCK: usize = 1 << 20;
+/// Slots of a block.
+pub(super) const PER_BLOCK: usize = BLOCK / SLOT;
+/// Blocks of a ring: 480 slots, a millisecond of small frames.
+pub(super) const BLOCKS: usize = 32;
+const SLOTS: usize = BLOCKS * PER_BLOCK;
+/// Bytes of the virtio-net header before each frame: without the number of buffers, even where
+/// the socket was told otherwise.
+const RING_HEADER: usize = 10;
+/// Two addresses, which stand before a tag.
+const ADDRESSES: usize = 12;
+
+/// The memory of a ring, which the kernel writes.
+pub(super) struct Mapping(NonNull<u8>);
+
+// SAFETY: it is an address and nothing else; who reads or writes what, and when, is settled slot by
+// slot with the kernel.
+unsafe impl Send for Mapping {}
+// SAFETY: as for Send.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// # Safety
+    /// `at` is where the `BLOCKS * BLOCK` bytes of a packet socket's ring are mapped, for the
+    /// result to unmap.
+    pub(super) unsafe fn new(at: NonNull<u8>) -> Mapping {
+        Mapping(at)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: whoever reads slots holds the mapping, so nobody does any more.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), BLOCKS * BLOCK) };
+    }
+}
+
+/// The receive ring and how far it was read.
+pub(super) struct Ring {
+    mapping: Arc<Mapping>,
+    next: usize,
+}
+
+impl Ring {
+    pub(super) fn new(mapping: Mapping) -> Ring {
+        Ring { mapping: Arc::new(mapping), next: 0 }
+    }
+
+    fn slot(&self, index: usize) -> NonNull<u8> {
+        let index = index % SLOTS;
+        let offset = index / PER_BLOCK * BLOCK + index % PER_BLOCK * SLOT;
+        // SAFETY: index < SLOTS, so the slot lies within the mapping.
+        unsafe { self.mapping.0.add(offset) }
+    }
+
+    /// The first word of a slot says whose it is.
+    fn owner(&self, index: usize) -> &AtomicU32 {
+        // SAFETY: it is mapped, aligned to 64, and only ever accessed atomically by both sides.
+        unsafe { AtomicU32::from_ptr(self.slot(index).as_ptr().cast()) }
+    }
+
+    pub(super) fn fetch(&self, burst: &mut SlotBurst) {
+        while burst.len < MAX_BURST {
+            let index = self.next + burst.len;
+            let status = self.owner(index).load(Ordering::Acquire);
+            if status & libc::TP_STATUS_USER == 0 {
+                break;
+            }
+            // SAFETY: the kernel has filled the slot and leaves it alone until it is released.
+            let entry = unsafe { Entry::read(self.slot(index)) };
+            burst.entries[burst.len] = entry;
+            burst.len += 1;
+        }
+        if burst.len > 0 {
+            burst.mapping = Some(Arc::clone(&self.mapping));
+        }
+    }
+
+    pub(super) fn release(&mut self, burst: &mut SlotBurst) {
+        for index in self.next..self.next + burst.len {
+            self.owner(index).store(libc::TP_STATUS_KERNEL, Ordering::Release);
+        }
+        self.next = (self.next + burst.len) % SLOTS;
+        burst.len = 0;
+    }
+}
+
+/// A frame in its slot.
+#[derive(Clone, Copy)]
+struct Entry {
+    header: [u8; HEADER],
+    at: *const u8,
+    /// Bytes that are there.
+    len: usize,
+    /// Whether it had more.
+    is_cut: bool,
+}
+
+impl Entry {
+    const NONE: Entry = Entry { header: [0; HEADER], at: std::ptr::null(), len: 0, is_cut: false };
+
+    /// # Safety
+    /// The slot is ours.
+    unsafe fn read(slot: NonNull<u8>) -> Entry {
+        // SAFETY: each slot begins with this structure, which the kernel has filled in.
+        let about = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
+        let (start, len) = (usize::from(about.tp_mac), about.tp_snaplen as usize);
+        if start < size_of::<libc::tpacket2_hdr>() + HEADER + TAG_LEN || start + len > SLOT {
+            return Entry::NONE;
+        }
+        let mut header = [0; HEADER];
+        // SAFETY: the kernel puts the header right before the frame; both lie within the slot, as
+        // was checked.
+        let at = unsafe {
+            let at = slot.add(start);
+            at.sub(RING_HEADER)
+                .copy_to_nonoverlapping(NonNull::from(&mut header).cast(), RING_HEADER);
+            at
+        };
+        let is_cut = about.tp_snaplen < about.tp_len;
+        let entry = Entry { header, at: at.as_ptr(), len, is_cut };
+        let has_tag = about.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
+        if !has_tag || len < ADDRESSES {
+            return entry;
+        }
+        let tpid = match about.tp_status & libc::TP_STATUS_VLAN_TPID_VALID {
+            0 => ETHERTYPE_VLAN,
+            _ => about.tp_vlan_tpid,
+        };
+        // SAFETY: the slot is ours.
+        unsafe { entry.with_tag(at, tpid, about.tp_vlan_tci) }
+    }
+
+    /// Puts back the tag that the kernel has taken out of the frame. The virtio-net header, which
+    /// was read, makes room for it.
+    ///
+    /// # Safety
+    /// `at` is where the frame is, in a slot of ours.
+    unsafe fn with_tag(self, at: NonNull<u8>, tpid: u16, tci: u16) -> Entry {
+        let [t0, t1] = tpid.to_be_bytes();
+        let [v0, v1] = tci.to_be_bytes();
+        let tag = [t0, t1, v0, v1];
+        // SAFETY: the slot is ours, and nobody writes it now.
+        let frame = unsafe { std::slice::from_raw_parts(at.as_ptr(), self.len) };
+        let is_counted = counts_tag(&self.header, frame);
+        // SAFETY: there are HEADER + TAG_LEN bytes before the frame and ADDRESSES in it.
+        let at = unsafe {
+            let to = at.sub(TAG_LEN);
+            to.copy_from(at, ADDRESSES);
+            to.add(ADDRESSES).copy_from_nonoverlapping(NonNull::from(&tag).cast(), TAG_LEN);
+            to
+        };
+        let mut header = VnetHeader::from_bytes(&self.header);
+        if !is_counted {
+            header.shift(TAG_LEN as i16);
+        }
+        Entry { header: header.to_bytes(), at: at.as_ptr(), len: self.len + TAG_LEN, ..self }
+    }
+}
+
+/// Whether the header counts the tag that is not in the frame: kernels differ.
+fn counts_tag(header: &[u8; HEADER], frame: &[u8]) -> bool {
+    let start = usize::from(VnetHeader::from_bytes(header).csum_start);
+    let network = start.saturating_sub(MIN_HEADER + TAG_LEN);
+    match frame.get(ADDRESSES..=MIN_HEADER) {
+        Some([0x08, 0x00, first]) => network == usize::from(first & 0xf) * 4,
+        // Its header and each extension are multiples of 8.
+        Some([0x86, 0xdd, _]) => network >= 40 && network.is_multiple_of(8),
+        _ => false,
+    }
+}
+
+/// Frames in slots of a ring. They stay valid until the slots are released.
+pub(crate) struct SlotBurst {
+    entries: [Entry; MAX_BURST],
+    len: usize,
+    /// Keeps the slots mapped.
+    mapping: Option<Arc<Mapping>>,
+}
+
+// SAFETY: the addresses point into the mapping that it holds.
+unsafe impl Send for SlotBurst {}
+
+impl SlotBurst {
+    pub(crate) fn new() -> SlotBurst {
+        SlotBurst { entries: [Entry::NONE; MAX_BURST], len: 0, mapping: None }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == MAX_BURST
+    }
+
+    /// Lets go of the ring.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+        self.mapping = None;
+    }
+
+    fn frame(&self, i: usize) -> &[u8] {
+        let entry = &self.entries[..self.len][i];
+        if entry.at.is_null() {
+            return &[];
+        }
+        // SAFETY: the slot is ours and mapped as long as the burst has it, and nobody writes it.
+        unsafe { std::slice::from_raw_parts(entry.at, entry.len) }
+    }
+}
+
+impl Source for SlotBurst {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn header(&self, i: usize) -> [u8; HEADER] {
+        self.entries[i].header
+    }
+
+    fn head(&self, i: usize) -> &[u8] {
+        let frame = self.frame(i);
+        &frame[..frame.len().min(PRIVATE_HEAD)]
+    }
+
+    fn frame_len(&self, i: usize) -> usize {
+        // What did not fit into a slot is longer than any frame may be.
+        if self.entries[i].is_cut { MAX_FRAME + 1 } else { self.entries[i].len }
+    }
+
+    fn with_body<R>(&self, i: usize, f: impl FnOnce(&[Segment<'_>]) -> R) -> R {
+        match self.frame(i).get(PRIVATE_HEAD..) {
+            Some(rest) if !rest.is_empty() => f(&[Segment::from(rest)]),
+            _ => f(&[]),
+        }
+    }
+
+    fn error(&self, _: usize) -> Option<RingError> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first bytes of a frame without its tag, and a header that points to the TCP header.
+    fn counted(ethertype: u16, first: u8, csum_start: usize) -> bool {
+        let mut frame = [0; 64];
+        frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        frame[14] = first;
+        let header = VnetHeader { csum_start: csum_start as u16, ..VnetHeader::default() };
+        counts_tag(&header.to_bytes(), &frame)
+    }
+
+    #[test]
+    fn a_header_that_counts_the_tag_is_told_from_one_that_does_not() {
+        for words in 5..=15u8 {
+            let ihl = usize::from(words) * 4;
+            assert!(!counted(0x0800, 0x40 | words, 14 + ihl), "{words}");
+            assert!(counted(0x0800, 0x40 | words, 18 + ihl), "{words}");
+        }
+        for extension in [0, 8, 16, 24] {
+            assert!(!counted(0x86dd, 0x60, 54 + extension), "{extension}");
+            assert!(counted(0x86dd, 0x60, 58 + extension), "{extension}");
+        }
+        assert!(!counted(0x0800, 0x45, 0), "no checksum");
+        assert!(!counted(0x88b5, 0x45, 38), "neither IPv4 nor IPv6");
+    }
+
+    #[test]
+    fn a_tag_is_put_back_before_the_type() {
+        let mut slot = [0u8; 256];
+        let frame: Vec<u8> = (0..60).collect();
+        slot[128..188].copy_from_slice(&frame);
+        let at = NonNull::new(slot.as_mut_ptr()).unwrap();
+        // SAFETY: the slot has 256 bytes.
+        let at = unsafe { at.add(128) };
+        let header = [0; HEADER];
+        let entry = Entry { header, at: at.as_ptr(), len: 60, is_cut: false };
+        // SAFETY: the slot is ours.
+        let tagged = unsafe { entry.with_tag(at, 0x88a8, 0xe007) };
+        // SAFETY: those bytes lie within the slot.
+        let got = unsafe { std::slice::from_raw_parts(tagged.at, tagged.len) };
+        let wanted = [&frame[..12], &[0x88, 0xa8, 0xe0, 0x07], &frame[12..]].concat();
+        assert_eq!(got, wanted);
+    }
+}

@@ -1,0 +1,152 @@
+//! Frames on their way out: gathered while a burst is delivered, sent with one system call.
+
+use std::io;
+use std::os::raw::c_int;
+
+use trama_frame::ethernet::TAG_LEN;
+use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD, VnetHeader};
+use trama_virtqueue::{MAX_BURST, Segment};
+
+use crate::drop_reason::DropReason;
+use crate::ports::Unsent;
+
+/// Most pieces that the frames of one call are in, and that one frame may be in (`UIO_MAXIOV`).
+const PIECES: usize = 1024;
+
+/// The beginning of a frame, copied: it may be gone before the frame is sent.
+#[derive(Clone, Copy)]
+struct Start {
+    header: [u8; HEADER],
+    head: [u8; PRIVATE_HEAD + TAG_LEN],
+}
+
+/// A frame that waits.
+#[derive(Clone, Copy)]
+struct Waiting {
+    len: usize,
+    is_large: bool,
+}
+
+/// Frames that wait to be sent.
+pub(super) struct Outbox {
+    starts: Box<[Start]>,
+    pieces: Vec<libc::iovec>,
+    messages: Vec<libc::mmsghdr>,
+    frames: Vec<Waiting>,
+    /// Bytes of a virtio-net header as the kernel reads it.
+    header: usize,
+    /// What could not be sent so far.
+    unsent: Unsent,
+    gone: bool,
+}
+
+// SAFETY: its addresses are of its own memory or, until `send`, of frames that its thread delivers.
+unsafe impl Send for Outbox {}
+
+impl Outbox {
+    pub(super) fn new(header: usize) -> Outbox {
+        let start = Start { header: [0; HEADER], head: [0; PRIVATE_HEAD + TAG_LEN] };
+        Outbox {
+            starts: vec![start; MAX_BURST].into_boxed_slice(),
+            pieces: Vec::with_capacity(PIECES),
+            messages: Vec::with_capacity(MAX_BURST),
+            frames: Vec::with_capacity(MAX_BURST),
+            header,
+            unsent: Unsent::default(),
+            gone: false,
+        }
+    }
+
+    /// Whether the interface was down or away when something was sent.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Adds a frame; sends what is there if it finds no room. The bytes of `body` must stay where
+    /// they are until [`Outbox::send`].
+    pub(super) fn put(
+        &mut self,
+        socket: c_int,
+        header: &[u8; HEADER],
+        head: &[u8],
+        body: &[Segment<'_>],
+    ) -> Result<(), DropReason> {
+        let needed = body.len() + 2;
+        if needed > PIECES {
+            return Err(DropReason::EgressTooLarge);
+        }
+        if self.frames.len() == MAX_BURST || self.pieces.len() + needed > PIECES {
+            self.send_some(socket);
+        }
+        let start = &mut self.starts[self.frames.len()];
+        start.header = *header;
+        let first = self.pieces.len();
+        self.pieces.push(piece(start.header.as_ptr(), self.header));
+        let is_short = head.len() <= start.head.len();
+        if is_short {
+            start.head[..head.len()].copy_from_slice(head);
+            self.pieces.push(piece(start.head.as_ptr(), head.len()));
+        } else {
+            // Software has finished it in memory that the next frame will be finished in.
+            self.pieces.push(piece(head.as_ptr(), head.len()));
+        }
+        self.pieces.extend(body.iter().map(|segment| piece(segment.as_ptr(), segment.len())));
+        let len = head.len() + body.iter().map(Segment::len).sum::<usize>();
+        let is_large = VnetHeader::from_bytes(header).is_gso();
+        self.frames.push(Waiting { len, is_large });
+        // SAFETY: all zeroes is a valid message without anything.
+        let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+        // Room was made above: the pieces never move.
+        message.msg_hdr.msg_iov = self.pieces[first..].as_mut_ptr();
+        message.msg_hdr.msg_iovlen = needed;
+        self.messages.push(message);
+        if !is_short {
+            self.send_some(socket);
+        }
+        Ok(())
+    }
+
+    /// Sends what waits; says what could not be sent since the last call.
+    pub(super) fn send(&mut self, socket: c_int) -> Unsent {
+        self.send_some(socket);
+        std::mem::take(&mut self.unsent)
+    }
+
+    fn send_some(&mut self, socket: c_int) {
+        let mut done = 0;
+        // Each round sends a frame or gives one up.
+        while done < self.messages.len() {
+            let rest = &mut self.messages[done..];
+            // SAFETY: each message names pieces of ours, and each piece bytes that are readable:
+            // our own copies, and segments that outlive the delivery of their burst.
+            let sent = unsafe {
+                libc::sendmmsg(socket, rest.as_mut_ptr(), rest.len() as u32, libc::MSG_DONTWAIT)
+            };
+            if sent > 0 {
+                done += sent as usize;
+                continue;
+            }
+            let error = io::Error::last_os_error().raw_os_error().unwrap_or_default();
+            let (reason, given_up) = match error {
+                libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => (DropReason::EgressFull, rest.len()),
+                libc::ENETDOWN | libc::ENXIO | libc::ENODEV => {
+                    self.gone = true;
+                    (DropReason::DeviceError, rest.len())
+                }
+                libc::EMSGSIZE => (DropReason::EgressTooLarge, 1),
+                _ => (DropReason::DeviceError, 1),
+            };
+            for frame in &self.frames[done..done + given_up] {
+                self.unsent.add(reason, frame.len, frame.is_large);
+            }
+            done += given_up;
+        }
+        self.messages.clear();
+        self.frames.clear();
+        self.pieces.clear();
+    }
+}
+
+fn piece(at: *const u8, len: usize) -> libc::iovec {
+    libc::iovec { iov_base: at.cast_mut().cast(), iov_len: len }
+}

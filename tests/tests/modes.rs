@@ -1,0 +1,413 @@
+//! The network modes: who reaches whom, over IPv4 and IPv6, and that the host is as before.
+//!
+//! The host is a namespace that tramad runs in; the LAN is another, behind a veth pair; the
+//! machines are guests' stand-ins: namespaces on TAPs, which the switch treats alike.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "nobody calls a test; one that cannot go on panics"
+)]
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use trama_tests::{Host, Netns, RawTap, Tramad, wait_until};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A namespace whose interfaces may have IPv6 addresses.
+fn namespace(label: &str) -> Netns {
+    let netns = Netns::new(label);
+    netns.run(
+        "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 \
+               /proc/sys/net/ipv6/conf/default/disable_ipv6; \
+         echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad",
+    );
+    netns
+}
+
+/// Everything of a host that a user could have set up, as text.
+fn state(host: &Netns) -> String {
+    host.run(
+        "ip -o addr | sed 's/valid_lft.*//'; ip -o link; ip route show table all; ip -6 route show table all; ip rule; \
+         ip -6 rule; nft list ruleset; tc qdisc show; tc filter show",
+    )
+}
+
+/// An example of ours, with sockets in the test's directory, and more ports.
+fn example(text: &str, ports: &str) -> String {
+    format!("{}{ports}", text.replace("/run/trama", "{dir}"))
+}
+
+const INTERNAL: &str = include_str!("../../examples/internal.toml");
+const HOST_ONLY: &str = include_str!("../../examples/host-only.toml");
+const BRIDGED: &str = include_str!("../../examples/bridged.toml");
+
+/// The `[[port]]` of a machine: a TAP in its namespace.
+fn machine(netns: &Netns, name: &str, network: &str, addresses: [&str; 2]) -> String {
+    format!(
+        "\n[[port]]\nname = \"{name}\"\nnetwork = \"{network}\"\ntype = \"tap\"\nnetns = \"{}\"\n\
+         address = {addresses:?}\n",
+        netns.name()
+    )
+}
+
+/// Whether one reaches the other, over IPv4 and IPv6 alike.
+#[track_caller]
+fn assert_reaches(from: &Netns, to: [&str; 2], wanted: bool) {
+    for address in to {
+        if wanted {
+            from.wait_for_ping(address, SOON);
+        } else {
+            assert!(!from.pings(address, 2), "{} reaches {address}", from.name());
+        }
+    }
+}
+
+const VM1: [&str; 2] = ["192.168.56.11", "fd00:56::11"];
+const VM2: [&str; 2] = ["192.168.56.12", "fd00:56::12"];
+const VM1_ADDRESSES: [&str; 2] = ["192.168.56.11/24", "fd00:56::11/64"];
+const VM2_ADDRESSES: [&str; 2] = ["192.168.56.12/24", "fd00:56::12/64"];
+const HOST: [&str; 2] = ["192.168.56.1", "fd00:56::1"];
+
+#[test]
+fn a_host_only_network_joins_the_host_and_leaves_no_trace() {
+    let [host, vm1, vm2] = ["host", "vm1", "vm2"].map(namespace);
+    host.run(
+        "nft add table inet t && nft add chain inet t c && ip route add 203.0.113.0/24 dev lo",
+    );
+    let before = state(&host);
+    let configuration = example(
+        HOST_ONLY,
+        &[
+            machine(&vm1, "vm1", "vboxnet0", VM1_ADDRESSES),
+            machine(&vm2, "vm2", "vboxnet0", VM2_ADDRESSES),
+        ]
+        .concat(),
+    );
+    let mut tramad = Tramad::start_in(&host, &configuration);
+    assert_reaches(&vm1, HOST, true);
+    assert_reaches(&host, VM1, true);
+    assert_reaches(&vm1, VM2, true);
+    assert_reaches(&vm2, VM1, true);
+    // A host behind the host answers nobody here: there is no way out.
+    let lan = namespace("lan");
+    host.run(&format!("ip link add out type veth peer name in netns {}", lan.name()));
+    host.run("ip addr add 198.51.100.1/24 dev out; ip link set out up");
+    lan.run("ip addr add 198.51.100.2/24 dev in; ip link set in up; ip route add default via 198.51.100.1");
+    lan.wait_for_ping("198.51.100.1", SOON);
+    vm1.run("ip route add default via 192.168.56.1");
+    assert!(!vm1.pings("198.51.100.2", 2), "a way to the LAN");
+    assert!(!lan.pings(VM1[0], 2), "a way from the LAN");
+    host.run("ip link del out");
+
+    // A port without a network reaches nobody, and comes back.
+    tramad.ctl("clear Port vm2 network");
+    assert_reaches(&vm1, VM2, false);
+    tramad.ctl("set Port vm2 network=vboxnet0");
+    assert_reaches(&vm1, VM2, true);
+
+    // Without the network's mode the interface is gone, and the machines do not notice.
+    tramad.ctl("clear Bridge vboxnet0 subnet -- set Bridge vboxnet0 mode=internal");
+    assert_eq!(state(&host), before);
+    assert_reaches(&vm1, VM2, true);
+    assert_reaches(&vm1, HOST, false);
+    tramad.ctl("set Bridge vboxnet0 mode=host-only subnet=192.168.56.0/24,\"fd00:56::/64\"");
+    assert_reaches(&vm1, HOST, true);
+
+    // It ends: by itself, and killed.
+    tramad.restart(Signal::KILL);
+    assert_reaches(&vm1, HOST, true);
+    tramad.signal(Signal::KILL);
+    wait_until("the interface is gone", SOON, || (state(&host) == before).then_some(()));
+    drop(tramad);
+    let tramad = Tramad::start_in(&host, &configuration);
+    tramad.stop();
+    assert_eq!(state(&host), before);
+}
+
+#[test]
+fn a_host_only_network_that_the_host_has_no_room_for_waits() {
+    let [host, vm1] = ["host", "vm1"].map(namespace);
+    host.run("ip link add vboxnet0 type bridge; ip link add over type bridge");
+    host.run("ip addr add 192.168.56.77/16 dev over; ip link set over up");
+    let configuration = format!(
+        "[[network]]\nname = \"vboxnet0\"\nmode = \"host-only\"\n\
+         [[network]]\nname = \"lab\"\n{}",
+        machine(&vm1, "vm1", "lab", VM1_ADDRESSES),
+    );
+    let mut tramad = Tramad::start_in(&host, &configuration);
+    let overlap = "192.168.56.0/24 overlaps the host's route 192.168.0.0/16 dev over; choose \
+                   another subnet";
+    tramad.wait_for_log(overlap, SOON);
+    assert!(tramad.ctl("show").contains(overlap), "{}", tramad.ctl("show"));
+    let check = host.try_run(&format!(
+        "{} --check --config {}",
+        trama_tests::tramad::binary("tramad").display(),
+        tramad.path("trama.toml").display()
+    ));
+    assert_eq!(check.status, 1);
+    assert!(
+        check.text.contains(&format!(":6:1: network.vboxnet0.subnet: {overlap}")),
+        "{}",
+        check.text
+    );
+
+    host.run("ip link del over");
+    let taken = tramad.try_ctl(&["set", "Bridge", "vboxnet0", "subnet=192.168.57.0/24"]);
+    assert_eq!(taken.status, 65, "{}", taken.text);
+    assert!(
+        taken.text.contains("the name is taken by another kind of interface"),
+        "{}",
+        taken.text
+    );
+    host.run("ip link del vboxnet0");
+    tramad.wait_for_log("port vboxnet0 runs now", SOON);
+    host.run("ip -o addr show dev vboxnet0 | grep -q 192.168.57.1/24");
+    tramad.stop();
+}
+
+const LAN: [&str; 2] = ["192.168.56.3", "fd00:56::3"];
+
+/// A host with an uplink into a LAN with one neighbour; the host's own address is on the uplink.
+fn host_on_a_lan() -> [Netns; 2] {
+    let [host, lan] = ["host", "lan"].map(namespace);
+    host.run(&format!("ip link add eth0 type veth peer name in netns {}", lan.name()));
+    host.run("ip addr add 192.168.56.1/24 dev eth0; ip addr add fd00:56::1/64 dev eth0; ip link set eth0 up");
+    lan.run(
+        "ip addr add 192.168.56.3/24 dev in; ip addr add fd00:56::3/64 dev in; ip link set in up",
+    );
+    host.run("nft add table inet t && nft add chain inet t c");
+    host.wait_for_ping(LAN[0], SOON);
+    host.wait_for_ping(LAN[1], SOON);
+    [host, lan]
+}
+
+#[test]
+fn a_bridged_network_joins_the_lan_and_the_host_and_changes_neither() {
+    let [host, lan] = host_on_a_lan();
+    let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
+    let (before, before_at_lan) = (state(&host), state(&lan));
+    let mut tramad = Tramad::start_in(
+        &host,
+        &example(
+            BRIDGED,
+            &[
+                machine(&vm1, "vm1", "office", VM1_ADDRESSES),
+                machine(&vm2, "vm2", "office", VM2_ADDRESSES),
+            ]
+            .concat(),
+        ),
+    );
+    assert!(!tramad.log().contains("do not reach this host"), "{}", tramad.log());
+    for (from, to) in [
+        (&vm1, HOST),
+        (&host, VM1),
+        (&vm1, VM2),
+        (&vm2, VM1),
+        (&vm1, LAN),
+        (&lan, VM1),
+        (&vm2, HOST),
+    ] {
+        assert_reaches(from, to, true);
+    }
+    assert_reaches(&host, LAN, true);
+    assert_reaches(&lan, HOST, true);
+    for pair in [(&vm1, LAN[0]), (&vm1, HOST[0]), (&host, VM2[0]), (&lan, VM2[0])] {
+        assert_eq!(pair.0.ping_losses(pair.1, 10), 0, "{} to {}", pair.0.name(), pair.1);
+    }
+    assert_eq!(state(&host), before, "while it runs");
+
+    // TCP both ways with large segments, to the LAN and to the host.
+    lan.start_iperf_server(5201);
+    host.start_iperf_server(5201);
+    for (server, options) in [
+        (LAN[0], "-t 2"),
+        (LAN[0], "-t 2 -R"),
+        (HOST[0], "-t 2"),
+        (HOST[0], "-t 2 -R"),
+        (LAN[1], "-t 1"),
+        (LAN[1], "-t 1 -R"),
+    ] {
+        let bytes = vm1.iperf_received(server, 5201, options);
+        println!("vm1, {server} {options}: {} MB", bytes / 1_000_000);
+        assert!(bytes > 10_000_000, "{server} {options}: only {bytes} bytes");
+    }
+    let a_frame = tramad.statistic("vm1", "tx_bytes") / tramad.statistic("vm1", "tx_packets");
+    println!("{a_frame} bytes a frame to vm1");
+    assert_eq!(tramad.statistic("vm1", "software_gso_frames"), 0);
+    assert!(tramad.statistic("vm1", "tx_gso_frames") > 100);
+
+    // A network that leaves its worker and comes back takes its uplink along.
+    tramad.ctl("set Bridge office other_config:mac-table-size=1024");
+    assert_reaches(&vm1, LAN, true);
+    assert_reaches(&lan, VM2, true);
+
+    // Between modes and back, while another port of the network does not notice.
+    tramad.ctl("add-br lab -- set Port vm2 network=lab");
+    assert_reaches(&vm1, LAN, true);
+    tramad.ctl("clear Bridge office uplink -- set Bridge office mode=internal");
+    assert_reaches(&vm1, LAN, false);
+    assert_reaches(&vm1, HOST, false);
+    assert_reaches(&lan, VM1, false);
+    tramad.ctl("set Bridge office mode=bridged uplink=eth0");
+    assert_reaches(&vm1, LAN, true);
+    assert_reaches(&vm1, HOST, true);
+
+    tramad.restart(Signal::KILL);
+    assert_reaches(&vm1, HOST, true);
+    tramad.stop();
+    assert_eq!((state(&host), state(&lan)), (before, before_at_lan));
+    host.run("ip -d link show eth0 | grep -q 'promiscuity 0'");
+}
+
+#[test]
+fn an_uplink_that_is_missing_down_or_goes_away_comes_back() {
+    let host = namespace("host");
+    let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
+    let mut tramad = Tramad::start_in(
+        &host,
+        &example(
+            BRIDGED,
+            &[
+                machine(&vm1, "vm1", "office", VM1_ADDRESSES),
+                machine(&vm2, "vm2", "office", VM2_ADDRESSES),
+            ]
+            .concat(),
+        ),
+    );
+    tramad.wait_for_log("uplink eth0: look for it: No such device", SOON);
+    assert_reaches(&vm1, VM2, true);
+    let lan = namespace("lan");
+    let plug = || {
+        host.run(&format!("ip link add eth0 type veth peer name in netns {}", lan.name()));
+        lan.run("ip link set in address 52:54:00:00:00:fe");
+        lan.run("ip addr add 192.168.56.3/24 dev in; ip addr add fd00:56::3/64 dev in; ip link set in up");
+    };
+    plug();
+    tramad.wait_for_log("it is down; `ip link set eth0 up`", SOON);
+    host.run("ip link set eth0 up");
+    assert_reaches(&vm1, LAN, true);
+
+    host.run("ip link set eth0 down");
+    tramad.wait_for_log("the uplink is down or was deleted", SOON);
+    assert!(tramad.ctl("show").contains("error:"), "{}", tramad.ctl("show"));
+    assert_reaches(&vm1, VM2, true);
+    host.run("ip link set eth0 up");
+    assert_reaches(&vm1, LAN, true);
+
+    host.run("ip link del eth0");
+    assert_reaches(&vm1, VM2, true);
+    plug();
+    host.run("ip link set eth0 mtu 1400; ip link set eth0 up");
+    tramad.wait_for_log("its MTU is 1400, the network's 1500; give the network mtu = 1400", SOON);
+    host.run("ip link set eth0 mtu 1500");
+    assert_reaches(&vm1, LAN, true);
+    tramad.stop();
+}
+
+#[test]
+fn an_internal_network_reaches_nothing_but_itself() {
+    let [host, lan] = host_on_a_lan();
+    let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
+    let before = state(&host);
+    let machines =
+        [machine(&vm1, "vm1", "lab", VM1_ADDRESSES), machine(&vm2, "vm2", "lab", VM2_ADDRESSES)];
+    let tramad = Tramad::start_in(&host, &example(INTERNAL, &machines.concat()));
+    assert_reaches(&vm1, VM2, true);
+    assert_reaches(&vm2, VM1, true);
+    for (from, to) in [(&vm1, HOST), (&vm1, LAN), (&host, VM1), (&lan, VM1)] {
+        assert_reaches(from, to, false);
+    }
+    assert_eq!(state(&host), before);
+
+    // Not attached, and with the cable out: nobody.
+    tramad.ctl("clear Port vm2 network");
+    assert_reaches(&vm1, VM2, false);
+    tramad.ctl("set Port vm2 network=lab");
+    assert_reaches(&vm1, VM2, true);
+    tramad.ctl("link vm2 down");
+    assert_reaches(&vm1, VM2, false);
+    tramad.ctl("link vm2 up");
+    assert_reaches(&vm1, VM2, true);
+
+    // A forged source goes nowhere.
+    let mac = vm1.run("cat /sys/class/net/vm1/address").trim().to_owned();
+    tramad.ctl(&format!("set Port vm1 mac=\"{mac}\" spoof=deny"));
+    assert_reaches(&vm1, VM2, true);
+    vm1.run("ip link set vm1 address 52:54:00:99:99:99; ip neigh flush all");
+    assert!(!vm1.pings(VM2[0], 2), "from a forged address");
+    assert!(!tramad.ctl("fdb/show lab").contains("52:54:00:99:99:99"));
+    let drops = tramad.ctl("counters vm1");
+    assert!(drops.contains("source_forged"), "{drops}");
+    tramad.ctl("set Port vm1 spoof=allow");
+    assert_reaches(&vm1, VM2, true);
+    tramad.stop();
+}
+
+#[test]
+fn who_hears_what_others_say() {
+    let [host, vm1, vm2, listener] = ["host", "vm1", "vm2", "ear"].map(namespace);
+    let machines = [
+        machine(&vm1, "vm1", "vboxnet0", VM1_ADDRESSES),
+        machine(&vm2, "vm2", "vboxnet0", VM2_ADDRESSES),
+        machine(&listener, "ear", "vboxnet0", ["192.168.56.13/24", "fd00:56::13/64"]),
+    ];
+    let tramad = Tramad::start_in(&host, &example(HOST_ONLY, &machines.concat()));
+    assert_reaches(&vm1, VM2, true);
+    assert_reaches(&vm1, HOST, true);
+    for (promiscuous, hears_vms, hears_host) in
+        [("deny", false, false), ("allow-vms", true, false), ("allow-all", true, true)]
+    {
+        tramad.ctl(&format!("set Port ear promiscuous={promiscuous}"));
+        for (what, to, heard) in
+            [("machines", VM2[0], hears_vms), ("the host", HOST[0], hears_host)]
+        {
+            let ear = listener.capture("ear", &format!("icmp and host {to}"));
+            vm1.wait_for_ping(to, SOON);
+            if heard {
+                ear.wait_for("an echo reply", SOON, |text| text.contains("echo reply"));
+            }
+            let frames = ear.stop().frames;
+            assert_eq!(
+                frames > 0,
+                heard,
+                "{promiscuous}: {frames} frames between a machine and {what}"
+            );
+        }
+    }
+    tramad.stop();
+}
+
+/// An ARP request for 10.7.0.2 in VLAN 7 with priority 3.
+fn tagged_request() -> Vec<u8> {
+    let source = [0x52, 0x54, 0, 0, 0, 0xfe];
+    let mut frame = vec![0xff; 6];
+    frame.extend(source);
+    frame.extend([0x81, 0x00, 0x60, 0x07, 0x08, 0x06]);
+    frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(source);
+    frame.extend([10, 7, 0, 3]);
+    frame.extend([0; 6]);
+    frame.extend([10, 7, 0, 2]);
+    frame.resize(64, 0);
+    frame
+}
+
+#[test]
+fn vlans_of_the_lan_are_those_of_the_network() {
+    let [host, lan] = host_on_a_lan();
+    let vm = namespace("vm");
+    let port = machine(&vm, "vm", "office", ["10.7.0.2/24", "fd00:7::2/64"]) + "tag = 7\n";
+    let tramad = Tramad::start_in(&host, &example(BRIDGED, &port));
+    let wire = RawTap::bridge(&lan, "in");
+    let reply = wait_until("the machine answers", SOON, || {
+        wire.send(&tagged_request());
+        wire.receive(Duration::from_millis(100), |frame| {
+            frame.get(16..22) == Some(&[0x08, 0x06, 0, 1, 8, 0]) && frame[25] == 2
+        })
+    });
+    assert_eq!(reply[12..16], [0x81, 0x00, 0x00, 0x07], "its tag");
+    assert_eq!(reply[32..36], [10, 7, 0, 2], "who answers");
+    tramad.stop();
+}
