@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use trama_tests::{Host, Netns, RawTap, Tramad, wait_until};
+use trama_tests::{Host, Netns, Pinging, RawTap, Tramad, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -124,6 +124,40 @@ fn a_host_only_network_joins_the_host_and_leaves_no_trace() {
     let tramad = Tramad::start_in(&host, &configuration);
     tramad.stop();
     assert_eq!(state(&host), before);
+}
+
+#[test]
+fn a_subnets_first_address_passes_from_the_gateway_to_the_host_and_back() {
+    let [host, vm1, vm2] = ["host", "vm1", "vm2"].map(namespace);
+    let before = state(&host);
+    let configuration = example(
+        &HOST_ONLY.replace("host-only", "internal"),
+        &[
+            machine(&vm1, "vm1", "vboxnet0", VM1_ADDRESSES),
+            machine(&vm2, "vm2", "vboxnet0", VM2_ADDRESSES),
+        ]
+        .concat(),
+    );
+    let tramad = Tramad::start_in(&host, &configuration);
+    assert_reaches(&vm1, HOST, true);
+    assert_eq!(state(&host), before, "the gateway is no interface of the host");
+    let bystanders = Pinging::start(&vm1, VM2[0], 0.01);
+
+    tramad.ctl("set Bridge vboxnet0 mode=host-only");
+    vm1.run("ip neigh flush to 192.168.56.1; ip -6 neigh flush to fd00:56::1");
+    assert_reaches(&host, VM1, true);
+    assert_reaches(&vm1, HOST, true);
+    assert!(!tramad.ctl("fdb/show vboxnet0").contains("gateway"));
+    let refused = tramad.try_ctl(&["set", "Bridge", "vboxnet0", "subnet=\"fd00:56::/48\""]);
+    assert_eq!(refused.status, 1, "{}", refused.text);
+    assert!(refused.text.contains("use /64"), "{}", refused.text);
+
+    tramad.ctl("set Bridge vboxnet0 mode=internal");
+    vm1.run("ip neigh flush to 192.168.56.1; ip -6 neigh flush to fd00:56::1");
+    assert_eq!(state(&host), before);
+    assert_reaches(&vm1, HOST, true);
+    bystanders.stop_without_loss(5);
+    tramad.stop();
 }
 
 #[test]

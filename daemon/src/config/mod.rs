@@ -24,6 +24,7 @@ mod validate;
 
 pub use edit::edit;
 pub use file::save;
+pub(crate) use parse::parse_address;
 pub use parse::{parse, parse_on};
 pub use validate::{Place, Problem, validate};
 

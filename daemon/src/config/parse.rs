@@ -361,8 +361,8 @@ fn read_addresses(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Vec<(Ip
     addresses
 }
 
-/// An address with its prefix length: `10.1.0.1/24`.
-fn parse_address(text: &str) -> Result<(IpAddr, u8), (String, &'static str)> {
+/// An address, or a subnet, with its prefix length: `10.1.0.1/24`.
+pub(crate) fn parse_address(text: &str) -> Result<(IpAddr, u8), (String, &'static str)> {
     let Some((address, prefix)) = text.split_once('/') else {
         let remedy = "add its length, as in 10.1.0.1/24";
         return Err(match text.parse::<IpAddr>() {

