@@ -165,6 +165,31 @@ impl Plan {
         self.ports += 1;
     }
 
+    /// Drops the runs from other sources than `only`; returns how many are left. A pass of its own,
+    /// so that it costs nothing where any source may be.
+    #[cold]
+    fn refuse_forged<S: Source>(
+        &mut self,
+        source: &S,
+        only: MacAddr,
+        runs: usize,
+        counters: &PortCounters,
+    ) -> usize {
+        let mut kept = 0;
+        for place in 0..runs {
+            let run = self.runs[place];
+            let vlan = self.verdicts[run.frames.trailing_zeros() as usize].vlan;
+            if run.source.is(vlan, only) {
+                self.runs[kept] = run;
+                kept += 1;
+            } else {
+                self.tally.remove(source, &self.verdicts, run.frames);
+                counters.drop(DropReason::SourceForged, u64::from(run.frames.count_ones()));
+            }
+        }
+        kept
+    }
+
     /// Counts the burst at the port it came from. Of the frames of its flood, those not `reached`
     /// went nowhere; `withheld` are those whose VLAN another port carries.
     pub(crate) fn count<S: Source>(
@@ -235,7 +260,10 @@ pub(crate) fn classify<S: Source>(
     plan.ports = 0;
     plan.flood = 0;
     plan.unknown = 0;
-    let runs = judge_all(source, ingress, table, plan);
+    let mut runs = judge_all(source, ingress, table, plan);
+    if let Some(mac) = ingress.only_source {
+        runs = plan.refuse_forged(source, mac, runs, ingress.counters);
+    }
     let is_large = table.is_large();
     for place in 0..runs {
         if is_large && place + AHEAD < runs {
@@ -333,9 +361,6 @@ fn judge<S: Source>(
     verdict.tag = ethernet.tag;
     if ethernet.dst.is_reserved_group() {
         return Err(DropReason::ReservedMulticast);
-    }
-    if ingress.only_source.is_some_and(|mac| mac != ethernet.src) {
-        return Err(DropReason::SourceForged);
     }
     Ok(ethernet)
 }
