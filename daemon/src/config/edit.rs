@@ -185,11 +185,19 @@ fn remove_table(document: &mut DocumentMut, kind: &str, name: &str) -> Result<()
     if kept.is_empty() {
         return Ok(());
     }
+    let is_empty = positions(document.as_table()).is_empty();
     match removed.position().and_then(|position| table_after(document.as_table_mut(), position)) {
         Some(next) => {
             let old = next.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or("\n");
             let joined = join_comments(&kept, old);
             next.decor_mut().set_prefix(joined);
+        }
+        // Nothing that the file had is left: what stands above it all stays there, whatever is new.
+        None if is_empty => {
+            let root = document.as_table_mut().decor_mut();
+            let old = root.prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
+            let joined = format!("{old}{kept}\n");
+            root.set_prefix(joined);
         }
         None => {
             let old = document.trailing().as_str().unwrap_or_default();

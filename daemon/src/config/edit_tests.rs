@@ -149,6 +149,16 @@ fn a_removed_table_leaves_the_comments_of_others() {
 }
 
 #[test]
+fn what_stands_above_all_stays_there_when_all_tables_go() {
+    let only = "# Made by hand.\n\n# the lab\n[[network]]\nname = \"lab\"\n# The end.\n";
+    let text = edited(only, |config| {
+        config.daemon.workers = 2;
+        config.networks.clear();
+    });
+    assert_eq!(text, "# Made by hand.\n\n[daemon]\nworkers = 2\n# The end.\n");
+}
+
+#[test]
 fn changes_that_others_made_meanwhile_stay() {
     let from = parse(LAB, "lab.toml").unwrap();
     let mut to = from.clone();
