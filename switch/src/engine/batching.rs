@@ -1,7 +1,7 @@
 //! Whether rings under load are held back (see [`crate::ports::hold_off`]): tried now and then, kept
 //! only while it pays.
 //!
-//! Held rings move up to twice the frames when the drivers send as fast as their frames come
+//! Held rings move half as many frames again when the drivers send as fast as their frames come
 //! back, and only add delay when the drivers send at a pace of their own. The two cannot be told
 //! apart by looking, so each network tries: under load it compares, now and then, a short time of
 //! one way with a short time of the other. Holding is kept if it moves clearly more; three trials
@@ -23,7 +23,8 @@ const REST: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(200
 /// Trials in a row that must agree.
 const AGREE: u8 = 3;
 /// What holding must move, in percent of what not holding moves, to be taken up and to be kept.
-/// Measured with testpmd at 60 bytes: around 200. Drivers with a pace of their own: 100.
+/// With testpmd at 60 bytes holding moved 16.6 Mpps and not holding 11.2; drivers with a pace of their
+/// own move the same.
 const TAKE_UP: u64 = 115;
 const KEEP: u64 = 108;
 

@@ -228,7 +228,7 @@ impl Visit<'_> {
             let calls = vhost.finish(pair, total, now, &mut self.stage.calls);
             port.counters.calls.add(calls);
         }
-        self.stage.calls.make();
+        self.stage.settle(&mut self.network.ports);
     }
 
     fn turn_of_pool(&mut self, index: PortIndex, now: Time) -> Turn {
@@ -252,7 +252,7 @@ impl Visit<'_> {
             }
         }
         self.stage.flush(&mut self.network.ports);
-        self.stage.calls.make();
+        self.stage.settle(&mut self.network.ports);
         turn
     }
 
@@ -276,7 +276,7 @@ impl Visit<'_> {
             }
         }
         self.stage.flush(&mut self.network.ports);
-        self.stage.calls.make();
+        self.stage.settle(&mut self.network.ports);
         turn
     }
 }
@@ -381,15 +381,25 @@ impl Stage {
         carried
     }
 
-    /// Pass 5 at the receivers. The calls are added, not made yet.
+    /// Pass 5 at the receivers. The calls are noted, not made yet.
     fn flush(&mut self, ports: &mut [Option<Port>]) {
-        for index in self.touched.drain(..) {
+        for index in &self.touched {
             if let Some(port) = &mut ports[usize::from(index.0)] {
-                port.touched = false;
                 let calls = port.device.flush(&mut self.calls);
                 if calls != 0 {
                     port.counters.calls.add(calls);
                 }
+            }
+        }
+    }
+
+    /// The end of a turn: makes the calls, and only then lets go of receivers that broke, with the
+    /// descriptors to call them by.
+    fn settle(&mut self, ports: &mut [Option<Port>]) {
+        self.calls.make();
+        for index in self.touched.drain(..) {
+            if let Some(port) = &mut ports[usize::from(index.0)] {
+                port.touched = false;
                 port.note_fault();
             }
         }

@@ -48,8 +48,8 @@ impl Calls {
         Calls { way: Way::Unknown, due: Vec::with_capacity(BATCH) }
     }
 
-    /// Notes a call. The descriptor must stay open until [`Calls::make`]; if it does not, the
-    /// call goes nowhere or to another eventfd of this process, which bears it.
+    /// Notes a call. The descriptor must stay open until [`Calls::make`]: a turn drops no ring
+    /// between the two.
     pub(crate) fn add(&mut self, event: BorrowedFd<'_>) {
         if self.due.len() == BATCH {
             self.make();
@@ -95,8 +95,10 @@ fn write(fd: RawFd) {
 /// An asynchronous I/O context (io_setup(2)).
 struct Context {
     id: libc::c_ulong,
+    /// Reads of zero bytes, ready but for the eventfd that each reports to.
+    requests: Box<[libc::iocb; BATCH]>,
     /// What the requests read nothing of.
-    empty: OwnedFd,
+    _empty: OwnedFd,
     /// Requests done and not yet collected.
     done: usize,
 }
@@ -104,60 +106,58 @@ struct Context {
 impl Context {
     fn new() -> io::Result<Context> {
         let empty = memfd_create("trama-calls", MemfdFlags::CLOEXEC)?;
+        // SAFETY: a C structure of integers, for which zero is a value.
+        let mut request: libc::iocb = unsafe { zeroed() };
+        request.aio_fildes = empty.as_raw_fd() as u32;
+        request.aio_lio_opcode = PREAD;
+        request.aio_flags = RESFD;
         let mut id: libc::c_ulong = 0;
         // SAFETY: the kernel writes the context's id to `id`, which is zero as it must be.
         let done = unsafe { libc::syscall(libc::SYS_io_setup, UNCOLLECTED + BATCH, &raw mut id) };
-        if done < 0 { Err(io::Error::last_os_error()) } else { Ok(Context { id, empty, done: 0 }) }
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Context { id, requests: Box::new([request; BATCH]), _empty: empty, done: 0 })
     }
 
     /// Adds one to each of at most [`BATCH`] eventfds.
     fn signal(&mut self, events: &[RawFd]) {
-        let mut requests = [const { None }; BATCH];
         let mut pointers = [null_mut(); BATCH];
-        for ((&event, request), pointer) in events.iter().zip(&mut requests).zip(&mut pointers) {
-            *pointer = request.insert(self.request(event));
+        for ((request, &event), pointer) in self.requests.iter_mut().zip(events).zip(&mut pointers)
+        {
+            request.aio_resfd = event as u32;
+            *pointer = &raw mut *request;
         }
-        let mut rest = &mut pointers[..events.len().min(BATCH)];
+        let mut made = 0;
         // Every step makes at least one call, or gives one up.
-        while !rest.is_empty() {
+        while made < events.len() {
             if self.done >= UNCOLLECTED {
                 self.collect();
             }
-            let submitted = self.submit(rest).unwrap_or_else(|error| {
-                // Not an eventfd: that driver cannot be called. But out of memory is no reason.
-                if error.raw_os_error() == Some(libc::EAGAIN) {
-                    // SAFETY: the pointers are those to `requests`, which outlive this loop.
-                    write(unsafe { (*rest[0]).aio_resfd } as RawFd);
+            match self.submit(&mut pointers[made..events.len()]) {
+                Ok(taken) => {
+                    self.done += taken;
+                    made += taken;
                 }
-                1
-            });
-            rest = &mut rest[submitted..];
+                Err(error) => {
+                    // Not an eventfd: that driver cannot be called. But want of memory is no reason.
+                    if error.raw_os_error() == Some(libc::EAGAIN) {
+                        write(events[made]);
+                    }
+                    made += 1;
+                }
+            }
         }
-    }
-
-    /// A read of zero bytes that reports to `event`.
-    fn request(&self, event: RawFd) -> libc::iocb {
-        // SAFETY: a C structure of integers, for which zero is a value.
-        let mut request: libc::iocb = unsafe { zeroed() };
-        request.aio_fildes = self.empty.as_raw_fd() as u32;
-        request.aio_lio_opcode = PREAD;
-        request.aio_flags = RESFD;
-        request.aio_resfd = event as u32;
-        request
     }
 
     /// How many of `requests` were taken, in order; an error is about the first.
-    fn submit(&mut self, requests: &mut [*mut libc::iocb]) -> io::Result<usize> {
+    fn submit(&self, requests: &mut [*mut libc::iocb]) -> io::Result<usize> {
         let count = requests.len() as libc::c_long;
-        // SAFETY: `requests` are `count` pointers to requests that live until this returns; the
-        // kernel copies them. They read zero bytes, so that no buffer is touched, ever.
+        // SAFETY: `requests` are `count` pointers to requests of this context; the kernel copies
+        // them before this returns. They read zero bytes, so that no buffer is touched, ever.
         let taken =
             unsafe { libc::syscall(libc::SYS_io_submit, self.id, count, requests.as_mut_ptr()) };
-        if taken <= 0 {
-            return Err(io::Error::last_os_error());
-        }
-        self.done += taken as usize;
-        Ok(taken as usize)
+        usize::try_from(taken).ok().filter(|taken| *taken > 0).ok_or_else(io::Error::last_os_error)
     }
 
     /// Makes room in the context for further requests.

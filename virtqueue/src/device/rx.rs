@@ -70,17 +70,8 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
             && desc.len as usize >= total
             && let Some(at) = ring.translate(desc.addr, desc.len)
         {
-            // SAFETY: at least total bytes are writable at `at`.
-            unsafe {
-                copy_header(with_buffers(header, 1), at);
-                let mut at = at.add(HEADER_LEN);
-                copy(head.as_ptr(), at, head.len());
-                at = at.add(head.len());
-                for segment in body {
-                    copy(segment.as_ptr(), at, segment.len());
-                    at = at.add(segment.len());
-                }
-            }
+            // SAFETY: at least total bytes are writable at `at`, the header's and the frame's.
+            unsafe { copy_frame(header, head, body, at, at.add(HEADER_LEN)) };
             ring.raw.write_used(ring.used.get(), id, total as u32);
             ring.next.advance(1);
             ring.used.advance(1);
@@ -100,19 +91,11 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
     ) -> Result<(), PushError> {
         let ring = &mut self.ring;
         let id = ring.head(ring.next.get()).map_err(PushError::Broken)?;
-        let Some((header_at, mut at)) = ring.apart(id, total - HEADER_LEN) else {
+        let Some((header_at, at)) = ring.apart(id, total - HEADER_LEN) else {
             return self.push_spread(header, head, body, total);
         };
         // SAFETY: a header is writable at `header_at` and the rest of total at `at`.
-        unsafe {
-            copy_header(with_buffers(header, 1), header_at);
-            copy(head.as_ptr(), at, head.len());
-            at = at.add(head.len());
-            for segment in body {
-                copy(segment.as_ptr(), at, segment.len());
-                at = at.add(segment.len());
-            }
-        }
+        unsafe { copy_frame(header, head, body, header_at, at) };
         ring.raw.write_used(ring.used.get(), id, total as u32);
         ring.next.advance(1);
         ring.used.advance(1);
@@ -268,6 +251,30 @@ fn with_buffers(header: &[u8; HEADER_LEN], chains: u16) -> [u8; HEADER_LEN] {
     let mut header = *header;
     [header[10], header[11]] = chains.to_le_bytes();
     header
+}
+
+/// Writes a frame that one chain takes: its header at `header_at`, the rest in one piece at `at`.
+///
+/// # Safety
+/// [`HEADER_LEN`] bytes are writable at `header_at`, and as many as head and body have at `at`.
+#[inline(always)]
+unsafe fn copy_frame(
+    header: &[u8; HEADER_LEN],
+    head: &[u8],
+    body: &[Segment<'_>],
+    header_at: *mut u8,
+    mut at: *mut u8,
+) {
+    // SAFETY: the caller's promise; each step stays within what is left of it.
+    unsafe {
+        copy_header(with_buffers(header, 1), header_at);
+        copy(head.as_ptr(), at, head.len());
+        at = at.add(head.len());
+        for segment in body {
+            copy(segment.as_ptr(), at, segment.len());
+            at = at.add(segment.len());
+        }
+    }
 }
 
 /// Writes bytes one after another over runs of guest memory.
