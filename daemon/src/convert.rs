@@ -52,6 +52,8 @@ pub fn port(port: &Port, network: Option<switch::NetworkId>) -> switch::PortSett
             is_outside: port.own,
             refuses_forged: !port.spoof,
         },
+        mark: 0,
+        is_told_marks: false,
     }
 }
 
@@ -93,7 +95,7 @@ pub fn gateway(network: &Network) -> Option<trama_nat::Config> {
     let mac = gateway_mac(&machine_id(), &network.name).0;
     let hosts = network.hosts.iter().map(|(name, address)| (name.clone(), *address)).collect();
     let (mtu, tftp) = (network.mtu, network.tftp.clone());
-    let mut config = trama_nat::Config { mac, mtu, ipv4: None, ipv6: None, hosts, tftp };
+    let mut config = trama_nat::Config { mac, mtu, ipv4: None, ipv6: None, hosts, tftp, nat: None };
     for subnet in &network.subnet {
         let prefix = subnet.1;
         match subnet::first_host(subnet) {

@@ -13,7 +13,15 @@ use trama_vhost_net_backend::SwitchPort;
 
 fn config(mtu: u16) -> Config {
     let ipv4 = Some(Subnet4 { address: [10, 0, 2, 1].into(), prefix: 24 });
-    Config { mac: [2, 0, 0, 0, 0, 1], mtu, ipv4, ipv6: None, hosts: Vec::new(), tftp: None }
+    Config {
+        mac: [2, 0, 0, 0, 0, 1],
+        mtu,
+        ipv4,
+        ipv6: None,
+        hosts: Vec::new(),
+        tftp: None,
+        nat: None,
+    }
 }
 
 /// A worker with one network and a free port on it.
@@ -44,6 +52,8 @@ impl Lab {
                 vlan,
                 cable: true,
                 filter: PortFilter::default(),
+                mark: 0,
+                is_told_marks: false,
             };
             engine.add_port(settings, Device::Vhost(VhostDevice::new(1))).unwrap().0
         };

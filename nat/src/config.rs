@@ -1,6 +1,6 @@
 //! What a gateway is told.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,55 @@ pub struct Config {
     pub hosts: Vec<(String, IpAddr)>,
     /// The folder below which TFTP serves files; none: no TFTP.
     pub tftp: Option<PathBuf>,
+    /// The way to other networks, through sockets of the host; none: there is none.
+    pub nat: Option<NatConfig>,
+}
+
+/// How a network's machines reach others, and who reaches them.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct NatConfig {
+    /// Ports of the host that lead to machines of the network.
+    pub forwards: Vec<Forward>,
+    /// What of the host's loopback its machines reach; nothing else of it.
+    pub loopback: Vec<LoopbackMap>,
+}
+
+/// A transport protocol that has ports.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// RFC 9293.
+    Tcp,
+    /// RFC 768.
+    Udp,
+}
+
+/// A range of the host's ports that leads to a machine of the network.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Forward {
+    /// Its name, unique in the network.
+    pub name: String,
+    /// Of which protocol.
+    pub transport: Transport,
+    /// Where the host listens; the port is the first of the range.
+    pub host: SocketAddr,
+    /// Where it leads; the port is the first of the range.
+    pub guest: SocketAddr,
+    /// Ports in the range, at least 1.
+    pub count: u16,
+    /// Whether the machine sees the gateway's address in place of the client's own.
+    pub hides_client: bool,
+}
+
+/// An address and port of the network behind which a service of the host's loopback is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LoopbackMap {
+    /// Of which protocol.
+    pub transport: Transport,
+    /// What machines connect to, an address of the gateway.
+    pub guest: SocketAddr,
+    /// Where it leads.
+    pub host: SocketAddr,
 }
 
 impl Config {
@@ -97,8 +146,15 @@ mod tests {
     #[test]
     fn the_link_local_address_is_made_of_the_hardware_address() {
         let mac = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
-        let config =
-            Config { mac, mtu: 1500, ipv4: None, ipv6: None, hosts: Vec::new(), tftp: None };
+        let config = Config {
+            mac,
+            mtu: 1500,
+            ipv4: None,
+            ipv6: None,
+            hosts: Vec::new(),
+            tftp: None,
+            nat: None,
+        };
         assert_eq!(config.link_local().to_string(), "fe80::5054:ff:fe12:3456");
     }
 }

@@ -19,12 +19,14 @@ pub mod link;
 mod neighbour;
 mod packet;
 pub mod process;
+#[allow(dead_code)]
+mod router;
 
 #[cfg(test)]
 mod testing;
 mod tftp;
 
-pub use config::{Config, Subnet4, Subnet6};
+pub use config::{Config, Forward, LoopbackMap, NatConfig, Subnet4, Subnet6, Transport};
 pub use dns::forwarder::Upstream;
 pub use drop_reason::{Counters, DropReason};
 pub use gateway::{Gateway, Output, PortId, Random};

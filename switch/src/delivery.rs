@@ -6,7 +6,7 @@
 //! is done in software first, in preallocated scratch; that is the one case of a second copy.
 
 use trama_frame::ethernet::{self, ETHERTYPE_VLAN, TAG_LEN};
-use trama_frame::vnet::{DATA_VALID, PRIVATE_HEAD, VnetHeader};
+use trama_frame::vnet::{DATA_VALID, LEN as HEADER_LEN, PRIVATE_HEAD, VnetHeader};
 use trama_frame::{Offloads, VlanTag, checksum, gso};
 use trama_virtqueue::Segment;
 
@@ -92,7 +92,8 @@ pub(crate) fn deliver<S: Source>(
     }
     port.touched = true;
     scratch.segments_left = SEGMENT_BUDGET;
-    let batch = Batch { source, plan, offloads: port.offloads, counters: &port.counters };
+    let mark = if port.settings.is_told_marks { plan.mark } else { 0 };
+    let batch = Batch { source, plan, offloads: port.offloads, mark, counters: &port.counters };
     match &mut port.device {
         Device::Vhost(vhost) => batch.deliver(carried, tagged, vhost, scratch),
         Device::Tap(tap) => batch.deliver(carried, tagged, tap, scratch),
@@ -153,6 +154,8 @@ struct Batch<'a, S> {
     source: &'a S,
     plan: &'a Plan,
     offloads: Offloads,
+    /// What the device is told of where the frames came from; 0: nothing.
+    mark: u16,
     counters: &'a PortCounters,
 }
 
@@ -174,7 +177,7 @@ impl<S: Source> Batch<'_, S> {
             }
             let header = self.header_for(verdict);
             let head = self.source.head(i);
-            match self.source.with_body(i, |body| sink.put(&header.to_bytes(), head, body)) {
+            match self.source.with_body(i, |body| sink.put(&self.on_ring(header), head, body)) {
                 Ok(()) => tally.add(self.source.frame_len(i), header.is_gso()),
                 Err(reason) => self.counters.drop(reason, 1),
             }
@@ -204,6 +207,15 @@ impl<S: Source> Batch<'_, S> {
         header
     }
 
+    /// The header's form on the ring, with the mark for a device that is told it.
+    #[inline]
+    fn on_ring(&self, mut header: VnetHeader) -> [u8; HEADER_LEN] {
+        if self.mark != 0 {
+            header.hdr_len = self.mark;
+        }
+        header.to_bytes()
+    }
+
     /// Delivers a frame that cannot go as it came: another tag, or work for software.
     fn rework<K: Sink>(
         &self,
@@ -220,7 +232,7 @@ impl<S: Source> Batch<'_, S> {
         let result = self.source.with_body(i, |body| {
             if self.offloads.contains(verdict.needs) {
                 let len = head.len() + body.iter().map(Segment::len).sum::<usize>();
-                sink.put(&header.to_bytes(), head, body)?;
+                sink.put(&self.on_ring(header), head, body)?;
                 tally.add(len, header.is_gso());
                 return Ok(());
             }
@@ -248,7 +260,7 @@ impl<S: Source> Batch<'_, S> {
         sink: &mut K,
         tally: &mut Tally,
     ) -> Result<(), DropReason> {
-        let plain = VnetHeader::default().to_bytes();
+        let plain = self.on_ring(VnetHeader::default());
         let emit = |segment: &[u8]| match sink.put(&plain, segment, &[]) {
             Ok(()) => tally.add(segment.len(), false),
             Err(reason) => self.counters.drop(reason, 1),
@@ -267,7 +279,7 @@ impl<S: Source> Batch<'_, S> {
     ) -> Result<(), DropReason> {
         checksum::complete(frame, &mut header);
         self.counters.software_checksum_frames.add(1);
-        sink.put(&VnetHeader::default().to_bytes(), frame, &[])?;
+        sink.put(&self.on_ring(VnetHeader::default()), frame, &[])?;
         tally.add(frame.len(), false);
         Ok(())
     }

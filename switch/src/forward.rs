@@ -121,6 +121,8 @@ pub(crate) struct Plan {
     pub flood: FrameSet,
     /// Those of them that are for one machine, and nobody has learned where it is.
     pub unknown: FrameSet,
+    /// The mark of the port that the burst came by.
+    pub mark: u16,
     tally: Tally,
 }
 
@@ -133,6 +135,7 @@ impl Plan {
             ports: 0,
             flood: 0,
             unknown: 0,
+            mark: 0,
             tally: Tally::default(),
         }
     }

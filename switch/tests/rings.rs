@@ -11,7 +11,8 @@ use support::*;
 use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM};
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::{
-    Device, DropReason, Engine, EngineError, NetworkId, PortFault, RingFds, Time, VhostDevice,
+    Device, DropReason, Engine, EngineError, NetworkId, PortFault, PortSettings, RingFds, Time,
+    VhostDevice,
 };
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures,
@@ -80,17 +81,8 @@ fn every_shape_of_chain_carries_every_length() {
     }
 }
 
-#[test]
-fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
-    let mut lab = Lab::new();
-    let big = DriverOptions {
-        buffer_size: HEADER_LEN + 65_536,
-        ..options(ChainShape::Indirect(20), MERGEABLE)
-    };
-    let small = options(ChainShape::Single, MERGEABLE);
-    let mut a = Guest::add(&mut lab.engine, port(lab.network, trunk()), big, small);
-    let mut b = lab.guest(small);
-    lab.engine.set_offloads(b.id, Offloads::CSUM | Offloads::TSO4);
+/// 60 KB of TCP from station 1 to station 2, and the header that says so.
+fn large_frame() -> (VnetHeader, Vec<u8>) {
     let mut bytes = frame(mac(2), mac(1), 54 + 60_000);
     bytes[12..14].copy_from_slice(&[0x08, 0x00]);
     bytes[14..24].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6]);
@@ -105,6 +97,21 @@ fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
         csum_offset: 16,
         num_buffers: 0,
     };
+    (header, bytes)
+}
+
+#[test]
+fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
+    let mut lab = Lab::new();
+    let big = DriverOptions {
+        buffer_size: HEADER_LEN + 65_536,
+        ..options(ChainShape::Indirect(20), MERGEABLE)
+    };
+    let small = options(ChainShape::Single, MERGEABLE);
+    let mut a = Guest::add(&mut lab.engine, port(lab.network, trunk()), big, small);
+    let mut b = lab.guest(small);
+    lab.engine.set_offloads(b.id, Offloads::CSUM | Offloads::TSO4);
+    let (header, bytes) = large_frame();
     a.send(&header.to_bytes(), &bytes);
     lab.settle();
     let got = b.frames();
@@ -121,6 +128,44 @@ fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
     assert_eq!(got.len(), 42);
     assert!(got.iter().all(|(header, bytes)| header.is_plain() && bytes.len() <= 1502));
     assert_eq!(b.counters.snapshot().software_gso_frames, 1);
+}
+
+#[test]
+fn a_device_that_asks_is_told_the_port_that_a_frame_came_by() {
+    let mut lab = Lab::new();
+    let big = DriverOptions {
+        buffer_size: HEADER_LEN + 65_536,
+        ..options(ChainShape::Single, MERGEABLE)
+    };
+    let small = options(ChainShape::Single, MERGEABLE);
+    let marked = |mark| PortSettings { mark, ..port(lab.network, trunk()) };
+    let told = PortSettings { is_told_marks: true, ..port(lab.network, trunk()) };
+    let [first, second] = [marked(7), marked(0xff09)];
+    let mut first = Guest::add(&mut lab.engine, first, big, small);
+    let mut second = Guest::add(&mut lab.engine, second, big, small);
+    let mut curious = Guest::add(&mut lab.engine, told, small, big);
+    let mut other = lab.guest(small);
+    let all = frame(MacAddr::BROADCAST, mac(1), 60);
+    first.send(&PLAIN, &all);
+    second.send(&PLAIN, &frame(MacAddr::BROADCAST, mac(3), 60));
+    other.send(&PLAIN, &frame(MacAddr::BROADCAST, mac(4), 60));
+    lab.settle();
+    let marks = |frames: Vec<(VnetHeader, Vec<u8>)>| -> Vec<u16> {
+        frames.iter().map(|(header, _)| header.hdr_len).collect()
+    };
+    assert_eq!(marks(curious.frames()), [7, 0xff09, 0], "a port without a mark has none");
+    assert_eq!(marks(other.frames()), [0, 0], "nobody else is told");
+    let (header, bytes) = large_frame();
+    lab.engine.set_offloads(curious.id, Offloads::CSUM | Offloads::TSO4);
+    first.send(&header.to_bytes(), &bytes);
+    lab.settle();
+    let got = curious.frames();
+    let [(whole, _)] = &got[..] else { panic!("{} frames", got.len()) };
+    assert_eq!(*whole, VnetHeader { hdr_len: 7, num_buffers: 1, ..header });
+    lab.engine.set_offloads(curious.id, Offloads::NONE);
+    first.send(&header.to_bytes(), &bytes);
+    lab.settle();
+    assert_eq!(marks(curious.frames()), [7; 42], "what software cuts, too");
 }
 
 #[test]

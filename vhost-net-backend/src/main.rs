@@ -129,6 +129,8 @@ fn connect(
         vlan: VlanMode::Trunk { trunks: VlanSet::all() },
         cable: true,
         filter: Default::default(),
+        mark: 0,
+        is_told_marks: false,
     };
     engine.add_port(port("tap"), Device::Tap(tap))?;
     let (guest, _) =

@@ -52,6 +52,8 @@ impl Switch {
             vlan: VlanMode::Trunk { trunks: VlanSet::all() },
             cable: true,
             filter: Default::default(),
+            mark: 0,
+            is_told_marks: false,
         };
         self.worker.call(|engine, _| engine.add_port(settings, device)).unwrap().unwrap().0
     }

@@ -79,6 +79,8 @@ impl Switch {
                 vlan,
                 cable: true,
                 filter: Default::default(),
+                mark: 0,
+                is_told_marks: false,
             };
             let device = Device::Vhost(VhostDevice::new(1));
             let added = worker.call(|engine, _| engine.add_port(port, device)).unwrap();

@@ -43,6 +43,8 @@ impl Gateway {
                 is_outside: true,
                 refuses_forged: true,
             },
+            mark: 0,
+            is_told_marks: true,
         };
         let device = Device::Vhost(VhostDevice::new(1));
         let port = worker

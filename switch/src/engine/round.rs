@@ -323,6 +323,7 @@ impl Stage {
             only_source: port.settings.filter.only_source(),
             counters: &port.counters,
         };
+        self.plan.mark = port.settings.mark;
         classify(source, &at, table, &mut self.plan, now);
         let (reached, withheld) = self.deliver(ports, *has_listeners, source, ingress);
         if let Some(port) = &mut ports[usize::from(ingress.0)] {

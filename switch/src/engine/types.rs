@@ -42,6 +42,11 @@ pub struct PortSettings {
     pub cable: bool,
     /// What it may receive and send.
     pub filter: PortFilter,
+    /// A number for receivers that want to know by which port a frame came; 0 if it has none.
+    pub mark: u16,
+    /// Whether each frame's header tells the device behind the port the mark of the port that the
+    /// frame came by, in `hdr_len`. Not for virtio drivers, to which the field means something else.
+    pub is_told_marks: bool,
 }
 
 /// What a port may receive beside what is for it, and as whom it may send.

@@ -47,6 +47,8 @@ pub fn port(network: NetworkId, vlan: VlanMode) -> PortSettings {
         vlan,
         cable: true,
         filter: Default::default(),
+        mark: 0,
+        is_told_marks: false,
     }
 }
 

@@ -110,6 +110,8 @@ impl World {
             network: network.and_then(|network| self.networks[network]),
             vlan: vlan.clone(),
             cable: true,
+            mark: 0,
+            is_told_marks: false,
             filter: PortFilter::default(),
         };
         let room = match *plug {
