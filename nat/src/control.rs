@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::link::{GuestEnd, Layout};
+use crate::question::{Answer, Question};
 
 /// Longest line, so that a peer gone mad costs no more than this.
 const MAX_LINE: usize = 1 << 20;
@@ -33,6 +34,13 @@ pub enum Command {
     },
     /// New settings.
     Configure(Config),
+    /// A question, which is answered in parts that bear its number.
+    Ask {
+        /// Tells its answer from others.
+        id: u64,
+        /// What is wanted.
+        question: Question,
+    },
 }
 
 /// From the gateway.
@@ -45,6 +53,15 @@ pub enum Report {
     Status(Status),
     /// For the log.
     Warning(String),
+    /// A part of an answer; the rows follow those of the part before.
+    Answer {
+        /// The question's number.
+        id: u64,
+        /// Some rows.
+        part: Answer,
+        /// Whether the answer is complete with it.
+        last: bool,
+    },
 }
 
 /// What a gateway did since it started.

@@ -19,6 +19,7 @@ pub mod link;
 mod neighbour;
 mod packet;
 pub mod process;
+pub mod question;
 #[allow(dead_code)]
 mod router;
 

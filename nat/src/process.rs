@@ -22,6 +22,7 @@ use crate::dns::sockets::Sockets;
 use crate::drop_reason::DropReason;
 use crate::gateway::{Gateway, Output, PortId};
 use crate::link::Link;
+use crate::question::{Answer, Question, Questions};
 
 const CABLE: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -86,6 +87,7 @@ struct Process {
     _terminate: UnixStream,
     resolvers: Resolvers,
     sockets: Sockets,
+    questions: Questions,
     started: Instant,
     frame: Vec<u8>,
     out: Output,
@@ -120,6 +122,7 @@ impl Process {
             _terminate: terminate,
             resolvers,
             sockets: Sockets::new(SERVERS),
+            questions: Questions::default(),
             started: Instant::now(),
             frame: Vec::new(),
             out: Output::default(),
@@ -139,7 +142,8 @@ impl Process {
             self.gateway.poll(self.now(), &mut self.out);
             self.act()?;
             self.report()?;
-            let limit = if more { Some(Duration::ZERO) } else { self.deadline() };
+            let asked = self.questions.send(&mut self.channel, |it| look_up(&self.gateway, it))?;
+            let limit = if more || asked { Some(Duration::ZERO) } else { self.deadline() };
             match self.poll.poll(&mut events, limit) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
@@ -238,6 +242,7 @@ impl Process {
             match command {
                 Command::Start { .. } => return Err(io::Error::other("started twice").into()),
                 Command::Configure(config) => self.gateway.reconfigure(config),
+                Command::Ask { id, question } => self.questions.ask(id, question),
             }
         }
         self.warn()?;
@@ -272,6 +277,13 @@ impl Process {
     }
 }
 
+/// The answer to a question.
+fn look_up(_gateway: &Gateway, question: Question) -> Answer {
+    match question {
+        Question::Leases => Answer::Leases(Vec::new()),
+    }
+}
+
 /// Waits for the first command.
 fn first_command(
     channel: &mut Channel,
@@ -288,7 +300,7 @@ fn first_command(
             Some(Command::Start { layout, config }) => {
                 let mut latest = commands.filter_map(|command| match command {
                     Command::Configure(config) => Some(config),
-                    Command::Start { .. } => None,
+                    Command::Start { .. } | Command::Ask { .. } => None,
                 });
                 return Ok((layout, latest.next_back().unwrap_or(config)));
             }
