@@ -308,9 +308,20 @@ impl Machine {
                 Some(running.ok_or_else(|| format!("network {name} does not run"))?)
             }
         };
-        let settings = convert::port(port, network.map(|network| network.id));
+        let settings =
+            convert::port(port, network.map(|network| network.id), self.mark(&port.name));
         let worker = network.map_or(0, |network| network.worker);
         Ok((worker, settings, network.map_or(UNATTACHED_MTU, |network| network.config.mtu)))
+    }
+
+    /// The mark of a port, for as long as it runs.
+    fn mark(&self, name: &str) -> u16 {
+        match self.ports.get(name) {
+            Some(running) => running.settings.mark,
+            None => convert::mark(name, |mark| {
+                self.ports.values().any(|running| running.settings.mark == mark)
+            }),
+        }
     }
 
     /// A host-only network takes no addresses that the host reaches elsewhere already.

@@ -36,7 +36,17 @@ pub fn network(network: &Network) -> switch::NetworkSettings {
     }
 }
 
-pub fn port(port: &Port, network: Option<switch::NetworkId>) -> switch::PortSettings {
+/// A mark for a port: never 0, not one that is taken, and after a restart the same, as what was
+/// charged to the port is stored with it. 0 only if all are taken.
+pub fn mark(port: &str, is_taken: impl Fn(u16) -> bool) -> u16 {
+    let digest = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, port.as_bytes());
+    let [high, low, ..] = *digest.as_bytes();
+    let first = u16::from_be_bytes([high, low]);
+    let tries = (0..=u16::MAX).map(|step| first.wrapping_add(step));
+    tries.into_iter().find(|mark| *mark != 0 && !is_taken(*mark)).unwrap_or(0)
+}
+
+pub fn port(port: &Port, network: Option<switch::NetworkId>, mark: u16) -> switch::PortSettings {
     switch::PortSettings {
         name: port.name.clone(),
         network,
@@ -52,7 +62,7 @@ pub fn port(port: &Port, network: Option<switch::NetworkId>) -> switch::PortSett
             is_outside: port.own,
             refuses_forged: !port.spoof,
         },
-        mark: 0,
+        mark,
         is_told_marks: false,
     }
 }
@@ -133,6 +143,17 @@ pub fn vlan(vlan: &Vlan) -> switch::VlanMode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ports_mark_is_stable_and_its_own() {
+        let mark_of = |name: &str| mark(name, |_| false);
+        assert_eq!(mark_of("vm1"), mark_of("vm1"));
+        assert_ne!(mark_of("vm1"), mark_of("vm2"));
+        let first = mark_of("vm1");
+        assert_eq!(mark("vm1", |taken| taken == first), first.wrapping_add(1));
+        assert_eq!(mark("vm1", |taken| taken != u16::MAX), u16::MAX);
+        assert_eq!(mark("vm1", |taken| taken != 0), 0);
+    }
 
     #[test]
     fn a_taps_address_is_stable_and_its_own() {

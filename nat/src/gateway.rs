@@ -20,7 +20,7 @@ use crate::drop_reason::{Counters, DropReason};
 use crate::packet::{udp_frame, udp_overhead};
 use crate::{ip, neighbour, tftp};
 
-/// Who sent a frame, for limits: whatever tells one sender from another and is hard to change.
+/// Who sent a frame, for limits: the mark of the switch port that it came by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortId(pub u64);
 

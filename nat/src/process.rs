@@ -209,8 +209,10 @@ impl Process {
         self.link.disarm();
         let now = self.now();
         let mut taken = 0;
-        while taken < BATCH && self.link.receive(&mut self.frame)? {
-            let port = sender(&self.frame);
+        while taken < BATCH
+            && let Some(mark) = self.link.receive(&mut self.frame)?
+        {
+            let port = PortId(mark.into());
             self.gateway.handle(now, port, &self.frame, &mut self.out);
             taken += 1;
         }
@@ -308,15 +310,6 @@ fn first_command(
             None => {}
         }
     }
-}
-
-/// Who sent a frame, by its source address.
-fn sender(frame: &[u8]) -> PortId {
-    let mut bytes = [0; 8];
-    if let Some(source) = frame.get(6..12) {
-        bytes[2..].copy_from_slice(source);
-    }
-    PortId(u64::from_be_bytes(bytes))
 }
 
 /// A number that nobody can guess.
