@@ -21,6 +21,7 @@ fn config(mtu: u16) -> Config {
         ipv6: None,
         hosts: Vec::new(),
         tftp: None,
+        dhcp: None,
         nat: None,
     }
 }

@@ -73,6 +73,23 @@ pub struct Status {
     pub sent: u64,
     /// Frames refused, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// The DHCP server, if there is one.
+    pub dhcp: Option<DhcpStatus>,
+}
+
+/// What a gateway's DHCP server did since it started.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct DhcpStatus {
+    /// Leases in force.
+    pub leases: usize,
+    /// Addresses of its ranges.
+    pub pool: usize,
+    /// Clients' messages, by type.
+    pub received: BTreeMap<String, u64>,
+    /// Its own messages, by type.
+    pub sent: BTreeMap<String, u64>,
+    /// Messages that it did not answer, by reason.
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// Passes the gateway's end of the cable.

@@ -8,13 +8,16 @@
 //! [`control`] channel.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod config;
 pub mod control;
+mod dhcp;
 
 mod dns;
 mod drop_reason;
 mod gateway;
 mod ip;
+mod leases;
 pub mod link;
 mod neighbour;
 mod packet;
@@ -28,6 +31,7 @@ mod testing;
 mod tftp;
 
 pub use config::{Config, Forward, LoopbackMap, NatConfig, Subnet4, Subnet6, Transport};
+pub use dhcp::Dhcp;
 pub use dns::forwarder::Upstream;
 pub use drop_reason::{Counters, DropReason};
 pub use gateway::{Gateway, Output, PortId, Random};

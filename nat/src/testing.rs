@@ -24,6 +24,7 @@ pub fn lab() -> Config {
         ipv6: Some(Subnet6 { address: GATEWAY6, prefix: 64 }),
         hosts: Vec::new(),
         tftp: None,
+        dhcp: None,
         nat: None,
     }
 }
