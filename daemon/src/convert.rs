@@ -1,16 +1,17 @@
 //! Configuration values as the data plane's own types.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use trama_frame::{MacAddr, VlanId};
 use trama_switch as switch;
 use trama_vhost_net_backend as vhost;
 
+use crate::config::dhcp;
 use crate::config::model::{
     Interface, Network, Port, Promiscuous, Role, Spin, Tap, Vlan, VlanMode,
 };
-use crate::config::subnet;
 
 pub fn spin(spin: Spin) -> switch::Spin {
     match spin {
@@ -97,22 +98,40 @@ fn stable_mac(names: &str) -> MacAddr {
     MacAddr([first & 0xfc | 0x02, b, c, d, e, f])
 }
 
-/// What a network's gateway is to be; `None` if it has none.
-pub fn gateway(network: &Network) -> Option<trama_nat::Config> {
+/// What a network's gateway is to be; `None` if it has none. `state` is the daemon's folder.
+pub fn gateway(network: &Network, state: &Path) -> Option<trama_nat::Config> {
+    let machine = machine_id();
+    let mac = gateway_mac(&machine, &network.name).0;
+    // In front of the name, so that no name leads elsewhere.
+    let folder = state.join(format!("leases-{}", network.name));
+    let name = format!("{machine}//leases/{}", network.name);
+    let digest = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes());
+    gateway_at(network, mac, &folder, digest.as_u64_pair().0)
+}
+
+/// As [`gateway`], with what depends on the machine.
+pub fn gateway_at(
+    network: &Network,
+    mac: [u8; 6],
+    leases: &Path,
+    seed: u64,
+) -> Option<trama_nat::Config> {
     if !network.has_gateway() {
         return None;
     }
-    let mac = gateway_mac(&machine_id(), &network.name).0;
     let hosts = network.hosts.iter().map(|(name, address)| (name.clone(), *address)).collect();
     let (mtu, tftp) = (network.mtu, network.tftp.clone());
-    let mut config = trama_nat::Config { mac, mtu, ipv4: None, ipv6: None, hosts, tftp, nat: None };
-    for subnet in &network.subnet {
+    let (ipv4, ipv6, dhcp, nat) = (None, None, None, None);
+    let mut config = trama_nat::Config { mac, mtu, ipv4, ipv6, hosts, tftp, dhcp, nat };
+    for subnet in network.subnets() {
         let prefix = subnet.1;
-        match subnet::first_host(subnet) {
+        match dhcp::gateway_address(network.mode, subnet) {
             IpAddr::V4(address) => config.ipv4 = Some(trama_nat::Subnet4 { address, prefix }),
             IpAddr::V6(address) => config.ipv6 = Some(trama_nat::Subnet6 { address, prefix }),
         }
     }
+    config.dhcp =
+        network.dhcp().map(|settings| dhcp::for_gateway(&settings, config.ipv4, leases, seed));
     Some(config)
 }
 

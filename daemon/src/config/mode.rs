@@ -113,9 +113,8 @@ impl Check {
 fn gateway_remedy(network: &Network, key: &str) -> String {
     match network.mode {
         Mode::Internal => format!("add subnet, or remove {key}"),
-        Mode::HostOnly | Mode::Bridged => {
-            format!("remove {key}, or set mode = \"internal\" with a subnet")
-        }
+        Mode::HostOnly => format!("remove dhcp = false, or remove {key}"),
+        Mode::Bridged => format!("remove {key}, or set mode = \"internal\" with a subnet"),
     }
 }
 

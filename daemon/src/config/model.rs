@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use trama_frame::MacAddr;
 
+use super::dhcp::DhcpSetting;
 use super::subnet::{self, Subnet};
 
 /// The whole configuration. Names are unique per kind; order is that of the file.
@@ -117,6 +118,8 @@ pub struct Network {
     pub hosts: BTreeMap<String, IpAddr>,
     /// The folder below which its gateway serves files by TFTP; `None` = none.
     pub tftp: Option<PathBuf>,
+    /// How its machines are told their addresses; [`Network::dhcp`] is what is in force.
+    pub dhcp: DhcpSetting,
     /// Free-form notes of management software; trama does not read them.
     pub external_ids: BTreeMap<String, String>,
 }
@@ -134,6 +137,7 @@ impl Network {
             mac_aging: Duration::from_secs(300),
             hosts: BTreeMap::new(),
             tftp: None,
+            dhcp: DhcpSetting::default(),
             external_ids: BTreeMap::new(),
         }
     }
@@ -148,7 +152,11 @@ impl Network {
 
     /// Whether a gateway of ours is on it.
     pub fn has_gateway(&self) -> bool {
-        self.mode == Mode::Internal && !self.subnet.is_empty()
+        match self.mode {
+            Mode::Internal => !self.subnet.is_empty(),
+            Mode::HostOnly => self.dhcp().is_some(),
+            Mode::Bridged => false,
+        }
     }
 
     /// The port that the network brings along, named as itself: the host's interface of a

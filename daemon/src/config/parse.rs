@@ -22,7 +22,7 @@ use super::units::parse_duration;
 use super::validate::{Place, Problem, table_path, validate};
 
 const DAEMON_KEYS: [&str; 5] = ["control", "state", "metrics", "workers", "spin"];
-const NETWORK_KEYS: [&str; 10] = [
+const NETWORK_KEYS: [&str; 11] = [
     "name",
     "mode",
     "subnet",
@@ -32,6 +32,7 @@ const NETWORK_KEYS: [&str; 10] = [
     "mac-aging",
     "hosts",
     "tftp",
+    "dhcp",
     "external-ids",
 ];
 const PORT_KEYS: [&str; 11] = [
@@ -51,7 +52,7 @@ const VHOST_KEYS: [&str; 3] = ["path", "role", "queues"];
 const TAP_KEYS: [&str; 3] = ["ifname", "netns", "address"];
 /// Words of the configuration's contract that this version does not have.
 const ABSENT_MODES: [&str; 2] = ["nat", "nat-network"];
-const ABSENT_NETWORK_KEYS: [&str; 2] = ["forward", "dhcp"];
+const ABSENT_NETWORK_KEYS: [&str; 1] = ["forward"];
 
 /// Reads a configuration; `file` is the name that diagnostics bear.
 ///
@@ -114,7 +115,7 @@ fn read_document<'d>(document: &'d DeTable<'d>, report: &mut Report<'_>) -> Conf
                     let place = Place::Network(index);
                     let path = table_path(place, name_of(table));
                     let mut reader = Reader::new(report, table, start, place, path);
-                    config.networks.push(read_network(&mut reader));
+                    config.networks.push(read_network(&mut reader, index));
                 }
             }
             "port" => {
@@ -198,7 +199,7 @@ fn read_daemon(reader: &mut Reader<'_, '_, '_>) -> DaemonConfig {
     }
 }
 
-fn read_network(reader: &mut Reader<'_, '_, '_>) -> Network {
+fn read_network(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
     reader.refuse_unknown(&NETWORK_KEYS, |key| {
         ABSENT_NETWORK_KEYS.contains(&key).then(|| {
             let message = "belongs to a mode that this version does not have";
@@ -216,6 +217,7 @@ fn read_network(reader: &mut Reader<'_, '_, '_>) -> Network {
         mac_aging: reader.duration("mac-aging").unwrap_or(default.mac_aging),
         hosts: read_hosts(reader),
         tftp: reader.string("tftp").map(Into::into),
+        dhcp: super::dhcp_file::read(reader, index),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
     }
 }
@@ -239,7 +241,9 @@ fn read_mode(reader: &mut Reader<'_, '_, '_>) -> Mode {
     });
     if mode.is_none() {
         // Which mode they belong to is not known.
-        ["subnet", "uplink", "hosts", "tftp"].iter().for_each(|key| reader.mark_broken(key));
+        ["subnet", "uplink", "hosts", "tftp", "dhcp"]
+            .iter()
+            .for_each(|key| reader.mark_broken(key));
     }
     mode.unwrap_or(Mode::Internal)
 }

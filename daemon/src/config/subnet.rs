@@ -47,9 +47,14 @@ pub fn overlap(a: &Subnet, b: &Subnet) -> bool {
 
 /// The first address that a host can have.
 pub fn first_host(subnet: &Subnet) -> IpAddr {
+    host(subnet, 1)
+}
+
+/// The address with this number; it must lie in the subnet.
+pub fn host(subnet: &Subnet, number: u8) -> IpAddr {
     match first(subnet) {
-        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() | 1).into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() | 1).into(),
+        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() | u32::from(number)).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() | u128::from(number)).into(),
     }
 }
 

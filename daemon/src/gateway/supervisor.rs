@@ -65,7 +65,7 @@ pub struct GatewayStatus {
 }
 
 enum Order {
-    Configure(Config),
+    Configure(Box<Config>),
     Ask(Inquiry),
     Stop,
 }
@@ -110,7 +110,7 @@ impl Supervisor {
 
     /// Gives the process new settings, and its successors.
     pub fn configure(&self, config: Config) {
-        self.order(Order::Configure(config));
+        self.order(Order::Configure(Box::new(config)));
     }
 
     /// Puts a question; [`Pending::wait`] has the answer.
@@ -285,7 +285,7 @@ impl Keeper {
                 Order::Stop => return Some(End::Stopped),
                 Order::Configure(config) => {
                     let fits = Layout::for_mtu(config.mtu) == Layout::for_mtu(self.config.mtu);
-                    self.config = config;
+                    self.config = *config;
                     if !fits {
                         end = Some(End::Outgrown);
                     } else if let Some(running) = running.as_deref_mut() {
