@@ -168,7 +168,33 @@ fn gateways(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
             drops.with_label_values(&[name, reason.as_str()]).inc_by(*count);
         }
     }
+    let help = "Leases that the gateway's DHCP server has in force.";
+    let leases = gauges("trama_dhcp_leases", help, &["network"])?;
+    let help = "Addresses in the ranges of the gateway's DHCP server.";
+    let pool = gauges("trama_dhcp_pool", help, &["network"])?;
+    let help = "DHCP messages of clients (rx) and of the gateway (tx), by type.";
+    let messages = counters("trama_dhcp_messages_total", help, &["network", "direction", "type"])?;
+    let help = "DHCP messages that were not answered, by reason.";
+    let refused = counters("trama_dhcp_refused_total", help, &["network", "reason"])?;
+    for network in &status.networks {
+        let dhcp = network.gateway.as_ref().and_then(|gateway| gateway.counters.dhcp.as_ref());
+        let (Some(dhcp), name) = (dhcp, network.name.as_str()) else { continue };
+        leases.with_label_values(&[name]).set(i64::try_from(dhcp.leases).unwrap_or(i64::MAX));
+        pool.with_label_values(&[name]).set(i64::try_from(dhcp.pool).unwrap_or(i64::MAX));
+        for (direction, by_type) in [("rx", &dhcp.received), ("tx", &dhcp.sent)] {
+            for (kind, count) in by_type {
+                messages.with_label_values(&[name, direction, kind.as_str()]).inc_by(*count);
+            }
+        }
+        for (reason, count) in &dhcp.refused {
+            refused.with_label_values(&[name, reason.as_str()]).inc_by(*count);
+        }
+    }
     let mut families = up.collect();
+    families.extend(leases.collect());
+    families.extend(pool.collect());
+    families.extend(messages.collect());
+    families.extend(refused.collect());
     families.extend(restarts.collect());
     families.extend(frames.collect());
     families.extend(drops.collect());
@@ -204,6 +230,7 @@ mod tests {
             link: vhost,
             vhost: vhost.then_some(session),
             mac: None,
+            mark: 0,
             counters,
         }
     }
@@ -213,6 +240,13 @@ mod tests {
         let mut gateway = GatewayStatus { process: Some(9), restarts: 2, ..Default::default() };
         gateway.counters.received = 8;
         gateway.counters.drops.insert("bad_arp".into(), 3);
+        gateway.counters.dhcp = Some(trama_nat::control::DhcpStatus {
+            leases: 5,
+            pool: 154,
+            received: [("discover".into(), 6)].into(),
+            sent: [("offer".into(), 7)].into(),
+            refused: [("port_full".into(), 8)].into(),
+        });
         let status = Status {
             networks: vec![NetworkStatus {
                 name: "lab".into(),
@@ -243,6 +277,11 @@ mod tests {
             r#"trama_gateway_restarts_total{network="lab"} 2"#,
             r#"trama_gateway_frames_total{direction="rx",network="lab"} 8"#,
             r#"trama_gateway_drops_total{network="lab",reason="bad_arp"} 3"#,
+            r#"trama_dhcp_leases{network="lab"} 5"#,
+            r#"trama_dhcp_pool{network="lab"} 154"#,
+            r#"trama_dhcp_messages_total{direction="rx",network="lab",type="discover"} 6"#,
+            r#"trama_dhcp_messages_total{direction="tx",network="lab",type="offer"} 7"#,
+            r#"trama_dhcp_refused_total{network="lab",reason="port_full"} 8"#,
             r#"trama_worker_busy_seconds_total{worker="0"} 1.5"#,
             r#"trama_worker_wakeups_total{worker="0"} 9"#,
             r#"trama_vhost_kicks_total{port="vm1"} 3"#,

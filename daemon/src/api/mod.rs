@@ -169,7 +169,7 @@ impl Api {
         {
             return self.reload(request);
         }
-        let snapshot = self.snapshot(&calls);
+        let snapshot = self.snapshot(&calls)?;
         let options = TransactOptions { dry_run: request.dry_run, save: !request.no_save };
         let committed = self.daemon.transact(options, |config| {
             let outcome = ctl::run(&calls, config.clone(), &snapshot)?;
@@ -204,7 +204,7 @@ impl Api {
         Ok(respond(vec![Output::Text { lines }], &committed.steps, committed.not_running))
     }
 
-    fn snapshot(&self, calls: &[Call]) -> Snapshot {
+    fn snapshot(&self, calls: &[Call]) -> Result<Snapshot, Failure> {
         let status = self.daemon.status();
         let mut fdb = Vec::new();
         if calls.iter().any(|call| call.command.name == ctl::table::FDB_SHOW) {
@@ -212,9 +212,19 @@ impl Api {
                 fdb.extend(self.daemon.fdb(&network.name).unwrap_or_default());
             }
         }
+        let mut leases = Vec::new();
+        if let Some(call) = calls.iter().find(|call| call.command.name == ctl::table::LEASES) {
+            let wanted = |name: &String| call.args.first().is_none_or(|wanted| wanted == name);
+            let config = self.daemon.config();
+            let networks = config.networks.iter().filter(|network| network.dhcp().is_some());
+            for name in networks.map(|network| &network.name).filter(|name| wanted(name)) {
+                let row = |row| status::Lease { network: name.clone(), row };
+                leases.extend(self.daemon.ask(name)?.into_iter().map(row));
+            }
+        }
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         numbers.update(&status);
-        Snapshot { status, fdb, numbers: numbers.by_name.clone() }
+        Ok(Snapshot { status, fdb, leases, numbers: numbers.by_name.clone() })
     }
 }
 

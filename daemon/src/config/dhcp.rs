@@ -14,6 +14,7 @@ use trama_dhcp::name::DomainName;
 use trama_dhcp::prefix::Route;
 
 use super::model::{Mode, Network};
+use super::subnet::{self, Subnet};
 use super::validate::{Check, Place};
 
 /// The key `dhcp` of a network.
@@ -189,6 +190,9 @@ impl Check {
             let remedy = r#"add subnet = "10.1.0.0/24", or remove dhcp"#;
             return self.problem("dhcp", "there is no subnet to take addresses from", remedy);
         }
+        if network.subnets().iter().any(|subnet| subnet::check(subnet).is_err()) {
+            return;
+        }
         if let Some(bad) =
             dhcp.boot_file.keys().find(|key| !BOOT_CLIENTS.iter().any(|(name, ..)| name == key))
         {
@@ -275,13 +279,13 @@ impl Check {
 
 /// The gateway's address of a subnet: its first host address; on a host-only network, where the
 /// host itself has that, the hundredth, as in VirtualBox, or the second of a small one.
-pub fn gateway_address(mode: Mode, subnet: &super::subnet::Subnet) -> IpAddr {
+pub fn gateway_address(mode: Mode, subnet: &Subnet) -> IpAddr {
     let number = match (mode, subnet.1) {
         (Mode::HostOnly, 25..=32) => 2,
         (Mode::HostOnly, _) => 100,
         _ => 1,
     };
-    super::subnet::host(subnet, number)
+    subnet::host(subnet, number)
 }
 
 #[cfg(test)]

@@ -71,11 +71,11 @@ fn unknown_keys() {
 fn words_of_later_versions() {
     refused(
         "[[network]]\nname = \"n\"\nmode = \"nat-network\"\nsubnet = \"10.0.2.0/24\"\n\
-         [network.dhcp]\nlease = \"12h\"\n",
+         [network.forward]\nname = \"web\"\n",
         &[
             "lab.toml:3:8: network.n.mode: this version does not have mode \"nat-network\"; \
              use \"host-only\" to reach the host, \"bridged\" to reach beyond",
-            "lab.toml:5:10: network.n.dhcp: belongs to a mode that this version does not have; \
+            "lab.toml:5:10: network.n.forward: belongs to a mode that this version does not have; \
              remove it",
         ],
     );
@@ -214,7 +214,7 @@ fn subnets() {
             *subnet,
             [([10, 0, 2, 0].into(), 24), ([0xfd00, 0, 0, 0, 0, 0, 0, 0].into(), 64)]
         );
-        assert_eq!(config.networks[0].has_gateway(), mode == "internal");
+        assert!(config.networks[0].has_gateway());
         let text = [
             network("a", "[\"10.0.2.0/24\", \"10.0.3.0/24\"]"),
             network("b", "[\"10.0.0.0/16\", \"fd00:1::/64\"]"),
@@ -258,15 +258,15 @@ fn subnets() {
 #[test]
 fn what_needs_a_gateway() {
     refused(
-        "[[network]]\nname = \"a\"\nmode = \"host-only\"\nhosts = { web = \"192.168.56.7\" }\n\
+        "[[network]]\nname = \"a\"\nmode = \"host-only\"\nhosts = { web = \"192.168.56.7\" }\ndhcp = false\n\
          [[network]]\nname = \"b\"\nmode = \"bridged\"\nuplink = \"eth0\"\n\
          subnet = \"10.1.0.0/24\"\ntftp = \"/srv/tftp\"\n",
         &[
             "lab.toml:4:9: network.a.hosts: only a network with a gateway answers names; \
-             remove hosts, or set mode = \"internal\" with a subnet",
-            "lab.toml:9:10: network.b.subnet: a bridged network has the addresses of its LAN; \
+             remove dhcp = false, or remove hosts",
+            "lab.toml:10:10: network.b.subnet: a bridged network has the addresses of its LAN; \
              remove it, or set mode = \"internal\" or \"host-only\"",
-            "lab.toml:10:8: network.b.tftp: only a network with a gateway has TFTP; \
+            "lab.toml:11:8: network.b.tftp: only a network with a gateway has TFTP; \
              remove tftp, or set mode = \"internal\" with a subnet",
         ],
     );
@@ -534,4 +534,172 @@ proptest! {
     fn random_configurations_are_valid(config in arbitrary::config()) {
         prop_assert_eq!(super::validate(&config), vec![]);
     }
+}
+
+const DHCP: &str = r#"
+[[network]]
+name = "lab"
+subnet = "10.1.0.0/24"
+[network.dhcp]
+range = ["10.1.0.50-10.1.0.99", "10.1.0.150 - 10.1.0.199"]
+lease = "12h"
+lease-max = "24h"
+domain = "lab.example"
+search = "example"
+dns = ["10.1.0.1", "10.1.0.2"]
+router = "10.1.0.2"
+ntp = "10.1.0.2"
+routes = { "10.9.0.0/16" = "10.1.0.3" }
+boot-file = { ipxe = "menu.ipxe", uefi = "ipxe.efi", bios = "undionly.kpxe" }
+leases-per-port = 64
+ipv6 = false
+[[network.dhcp.reservation]]
+mac = "52:54:00:12:34:56"
+address = "10.1.0.7"
+name = "web"
+[[network.dhcp.reservation]]
+id = "01:AB"
+address = "10.1.0.60"
+"#;
+
+#[test]
+fn dhcp_is_read_and_reaches_the_gateway() {
+    let config = parse(DHCP, "lab.toml").unwrap();
+    let network = &config.networks[0];
+    let gateway = crate::convert::gateway(network, std::path::Path::new("/state")).unwrap();
+    let dhcp = gateway.dhcp.as_ref().unwrap();
+    assert_eq!(dhcp.folder.to_str(), Some("/state/leases-lab"));
+    assert_eq!((dhcp.limits.addresses, dhcp.limits.offers, dhcp.ipv6), (64, 16, false));
+    let boot = dhcp.boot.as_ref().unwrap();
+    assert_eq!(boot.server.to_string(), "10.1.0.1", "the gateway itself");
+    let files: Vec<_> =
+        boot.files.iter().map(|it| (it.ipxe, it.architecture, it.name.as_str())).collect();
+    assert_eq!(
+        files,
+        [
+            (Some(true), None, "menu.ipxe"),
+            (None, Some(0), "undionly.kpxe"),
+            (None, Some(7), "ipxe.efi"),
+            (None, Some(9), "ipxe.efi"),
+        ]
+    );
+    let server = gateway.dhcp_server().unwrap();
+    assert_eq!(server.check(), Ok(()));
+    let subnet = &server.subnets[0];
+    assert_eq!((subnet.ranges.len(), subnet.lease.default, subnet.lease.min), (2, 43_200, 120));
+    assert_eq!(subnet.settings.dns.len(), 2);
+    assert_eq!(server.reservations.len(), 2);
+}
+
+#[test]
+fn who_has_dhcp_without_saying_so() {
+    let gateway = |keys: &str| {
+        let text = format!("[[network]]\nname = \"lab\"\n{keys}\n");
+        let network = parse(&text, "lab.toml").unwrap().networks.remove(0);
+        crate::convert::gateway(&network, std::path::Path::new("/state"))
+    };
+    let host_only = gateway("mode = \"host-only\"").unwrap();
+    assert_eq!(host_only.ipv4.unwrap().address.to_string(), "192.168.56.100");
+    let dhcp = host_only.dhcp.unwrap();
+    assert_eq!(dhcp.ranges[0].start().to_string(), "192.168.56.101");
+    assert_eq!(dhcp.router, None, "there is no way out");
+    assert!(gateway("mode = \"host-only\"\ndhcp = false").is_none());
+    assert!(gateway("subnet = \"10.1.0.0/24\"").unwrap().dhcp.is_none());
+    assert!(gateway("subnet = \"10.1.0.0/24\"\ndhcp = true").unwrap().dhcp.is_some());
+    assert!(gateway("mode = \"bridged\"\nuplink = \"eth0\"").is_none());
+}
+
+#[test]
+fn bad_dhcp() {
+    let refused_dhcp = |keys: &str, wanted: &[&str]| {
+        let text = format!(
+            "[[network]]\nname = \"lab\"\nsubnet = \"10.1.0.0/24\"\n[network.dhcp]\n{keys}\n"
+        );
+        refused(&text, wanted);
+    };
+    refused_dhcp(
+        "rang = 1\nlease = \"long\"\nrange = \"10.1.0.50\"",
+        &[
+            "lab.toml:5:1: network.lab.dhcp.rang: unknown key; did you mean \"range\"?",
+            "lab.toml:6:9: network.lab.dhcp.lease: \"long\" is not a time; \
+             use a whole number and a unit: \"20us\", \"300s\", \"12h\"",
+            "lab.toml:7:9: network.lab.dhcp.range: \"10.1.0.50\" is not a range; \
+             write it as in 10.1.0.50-10.1.0.99",
+        ],
+    );
+    refused_dhcp(
+        "lease = \"1h\"\nrange = \"10.2.0.50-10.2.0.99\"",
+        &["lab.toml:6:9: network.lab.dhcp.range: range 10.2.0.50-10.2.0.99 is not a range of \
+           host addresses of 10.1.0.0/24; choose one inside"],
+    );
+    refused_dhcp(
+        "range = [\"10.1.0.50-10.1.0.99\", \"10.1.0.90-10.1.0.110\"]",
+        &["lab.toml:5:9: network.lab.dhcp.range: range 10.1.0.90-10.1.0.110 overlaps another \
+           range of its subnet; join them"],
+    );
+    refused_dhcp(
+        "lease = \"10s\"",
+        &["lab.toml:5:9: network.lab.dhcp.lease: lease times of 10.1.0.0/24 are not \
+           60 <= min <= default <= max < 4294967295 seconds; change them"],
+    );
+    refused_dhcp(
+        "leases-per-port = 0\nboot-file = { mac = \"x\" }",
+        &[
+            "lab.toml:5:19: network.lab.dhcp.leases-per-port: a port may take no address or no \
+             offer; raise both limits to 1 or more",
+            "lab.toml:6:13: network.lab.dhcp.boot-file: \"mac\" is no kind of client; \
+             use ipxe, bios, uefi, arm64, any",
+        ],
+    );
+    for prefix in [31, 32, 33, 255] {
+        refused(
+            &format!("[[network]]\nname = \"a\"\nsubnet = \"10.1.0.0/{prefix}\"\ndhcp = true\n"),
+            &[&format!(
+                "lab.toml:3:10: network.a.subnet: /{prefix} is no length for a network's subnet; \
+                 use /8 to /30"
+            )],
+        );
+    }
+    let of = |address: &str, mac: u8| {
+        format!(
+            "[[network.dhcp.reservation]]\nmac = \"52:54:00:00:00:0{mac}\"\n\
+             address = \"{address}\"\n"
+        )
+    };
+    refused_dhcp(
+        &(of("10.1.0.7", 1) + &of("10.1.0.7", 2)),
+        &["lab.toml:10:11: network.lab.dhcp.reservation[1].address: address 10.1.0.7 is reserved \
+           twice; remove one reservation"],
+    );
+    refused_dhcp(
+        &(of("10.1.0.7", 1) + &of("10.1.0.8", 1)),
+        &["lab.toml:9:7: network.lab.dhcp.reservation[1].mac: the client of reserved address \
+           10.1.0.8 has another reservation in that subnet; remove one"],
+    );
+    refused_dhcp(
+        &of("10.2.0.7", 1),
+        &["lab.toml:7:11: network.lab.dhcp.reservation[0].address: reserved address 10.2.0.7 is \
+           no host address of any subnet; choose one inside"],
+    );
+    refused_dhcp(
+        "[[network.dhcp.reservation]]\naddress = \"10.1.0.7\"\n[[network.dhcp.reservation]]\n\
+         mac = \"52:54:00:00:00:01\"\n",
+        &[
+            "lab.toml:5:1: network.lab.dhcp.reservation[0].mac: is missing; write either mac or id",
+            "lab.toml:7:1: network.lab.dhcp.reservation[1].address: is missing; \
+             add the address to reserve",
+        ],
+    );
+    refused(
+        "[[network]]\nname = \"a\"\ndhcp = true\n[[network]]\nname = \"b\"\nmode = \"bridged\"\n\
+         uplink = \"eth0\"\ndhcp = true\n[[network]]\nname = \"c\"\ndhcp = 1\n",
+        &[
+            "lab.toml:3:8: network.a.dhcp: there is no subnet to take addresses from; \
+             add subnet = \"10.1.0.0/24\", or remove dhcp",
+            "lab.toml:8:8: network.b.dhcp: the machines of a bridged network ask the DHCP server \
+             of its LAN; remove it",
+            "lab.toml:11:8: network.c.dhcp: is an integer, not true, false or a table; \
+             write true, false or a table",
+        ],
+    );
 }

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 use crate::api::types::Output;
 use crate::config::model::Config;
-use crate::status::{FdbRow, Status};
+use crate::status::{FdbRow, Lease, Status};
 
 pub use call::{Call, parse};
 use draft::Draft;
@@ -63,6 +63,8 @@ pub struct Snapshot {
     pub status: Status,
     /// Learnt MAC addresses of all networks; filled in only if a command shows them.
     pub fdb: Vec<FdbRow>,
+    /// Leases of the networks that lease addresses; filled in only if a command shows them.
+    pub leases: Vec<Lease>,
     /// The number of each port (`ofport`): unique, and kept as long as the daemon runs.
     pub numbers: BTreeMap<String, u32>,
 }

@@ -64,6 +64,9 @@ pub const RELOAD: &str = "reload";
 /// The name of the command that shows learnt MAC addresses.
 pub const FDB_SHOW: &str = "fdb/show";
 
+/// The name of the command that shows DHCP leases.
+pub const LEASES: &str = "leases";
+
 const ANY: usize = usize::MAX;
 
 macro_rules! command {
@@ -81,7 +84,7 @@ macro_rules! command {
 }
 
 /// Every command, in the order in which help shows them.
-pub static COMMANDS: [Command; 24] = [
+pub static COMMANDS: [Command; 25] = [
     command!("show", 0, 0, [], "", show::show, "Print an overview"),
     command!("add-br", 1, 3, [MAY_EXIST], "BRIDGE", bridges::add_br, "Add a network"),
     command!(
@@ -215,6 +218,15 @@ pub static COMMANDS: [Command; 24] = [
     ),
     command!(FDB_SHOW, 0, 1, [NAMES], "[BRIDGE]", live::fdb_show, "Print learnt MAC addresses"),
     command!("fdb/flush", 0, 1, [], "[BRIDGE]", live::fdb_flush, "Forget learnt MAC addresses"),
+    command!(
+        LEASES,
+        0,
+        1,
+        [],
+        "[BRIDGE]",
+        live::leases,
+        "Print the addresses that DHCP clients have, had or are offered"
+    ),
     command!(
         "counters",
         0,
