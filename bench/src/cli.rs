@@ -52,6 +52,17 @@ enum Command {
     /// The datagram generator, as a process of its own.
     #[command(name = load::BLAST_COMMAND, hide = true)]
     Blast { to: String, seconds: u64 },
+    /// Writes to who connects, as a process of its own.
+    #[command(name = load::SOURCE_COMMAND, hide = true)]
+    StreamSource { address: String },
+    /// Drops what comes and tells the rate, as a process of its own.
+    #[command(name = load::SINK_COMMAND, hide = true)]
+    StreamSink {
+        address: String,
+        seconds: u64,
+        #[arg(long)]
+        connect: bool,
+    },
 }
 
 #[derive(clap::Args)]
@@ -93,6 +104,10 @@ pub fn main(options: Options) -> ExitCode {
         }
         Command::NullDevice { sockets } => peers::null::serve(&sockets).map(|()| true),
         Command::Blast { to, seconds } => load::blast(&to, seconds).map(|()| true),
+        Command::StreamSource { address } => load::source(&address).map(|()| true),
+        Command::StreamSink { address, seconds, connect } => {
+            load::sink(&address, seconds, connect).map(|()| true)
+        }
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -21,6 +21,7 @@ mod null_device;
 mod port;
 mod schedule;
 mod search;
+mod stream;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -33,3 +34,4 @@ pub use load::{Direction, Load, Outcome};
 pub use null_device::NullDevice;
 pub use port::Options;
 pub use search::{Goal, GoalResult, Limits, search};
+pub use stream::{TcpEnd, TcpStream};
