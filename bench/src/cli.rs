@@ -14,6 +14,10 @@ use crate::run::Plan;
 use crate::scenario::{SCENARIOS, Scenario};
 use crate::{compare, host, load, machine, peers, plot, report, run};
 
+/// What `run` does unless it is told otherwise.
+const ROUNDS: u16 = 3;
+const SECONDS: u64 = 3;
+
 /// Measures trama beside its peers, in turn, and prints medians and ratios.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
@@ -48,7 +52,11 @@ enum Command {
     VirtioQueuePeer { first: PathBuf, second: PathBuf },
     /// The peer of that name, as a process of its own.
     #[command(name = peers::null::COMMAND, hide = true)]
-    NullDevice { sockets: Vec<PathBuf> },
+    NullDevice {
+        sockets: Vec<PathBuf>,
+        #[arg(long)]
+        by_address: bool,
+    },
     /// The datagram generator, as a process of its own.
     #[command(name = load::BLAST_COMMAND, hide = true)]
     Blast { to: String, seconds: u64 },
@@ -73,10 +81,10 @@ struct RunOptions {
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
     /// Rounds; each measures every peer once.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
     /// Seconds a measurement takes, beside its start and end.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=60))]
+    #[arg(long, default_value_t = SECONDS, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
     /// Where to write the report as JSON.
     #[arg(long)]
@@ -102,7 +110,9 @@ pub fn main(options: Options) -> ExitCode {
         Command::VirtioQueuePeer { first, second } => {
             peers::virtio_queue::serve([first, second]).map(|()| true)
         }
-        Command::NullDevice { sockets } => peers::null::serve(&sockets).map(|()| true),
+        Command::NullDevice { sockets, by_address } => {
+            peers::null::serve(&sockets, by_address).map(|()| true)
+        }
         Command::Blast { to, seconds } => load::blast(&to, seconds).map(|()| true),
         Command::StreamSource { address } => load::source(&address).map(|()| true),
         Command::StreamSink { address, seconds, connect } => {
@@ -199,6 +209,11 @@ fn list() -> String {
         let who = who.join(", ");
         text += &format!("  {:<22} {} ({}): {who}\n", s.name, s.title, s.unit.name);
     }
+    let round: u64 = SCENARIOS.iter().map(|s| s.round_takes(SECONDS)).sum();
+    let minutes = (round * u64::from(ROUNDS)).div_ceil(60);
+    text += &format!(
+        "  all of them take about {minutes} minutes with {ROUNDS} rounds of {SECONDS} seconds\n"
+    );
     text += "\npeers\n";
     for peer in peers::ALL {
         text += &format!("  {:<22} {}\n", peer.name, peer.about);

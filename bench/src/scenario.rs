@@ -9,8 +9,8 @@ use trama_bench::generator::Direction;
 
 use crate::load::Load;
 use crate::peers::{
-    DIRECT, DPDK_IO, LINUX_BRIDGE, NULL_DEVICE, OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO, Peer,
-    Port, TRAMA, Twist, VDE, VIRTIO_QUEUE,
+    DIRECT, DPDK_IO, LINUX_BRIDGE, NULL_DEVICE, NULL_DEVICE_BY_ADDRESS, OVS_DPDK, OVS_USERSPACE,
+    OVS_USERSPACE_TSO, Peer, Port, TRAMA, Twist, VDE, VIRTIO_QUEUE,
 };
 
 /// One thing that is measured.
@@ -275,17 +275,17 @@ pub const SCENARIOS: &[Scenario] = &[
     driven("vhost-uni", "vhost-user -> vhost-user, one way, 64 B", 2, Direction::Uni),
     Scenario {
         entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
-        ceiling: None,
+        ceiling: Some(&NULL_DEVICE_BY_ADDRESS),
         ..driven("vhost-nxn", "four vhost-user ports, each to all others, 64 B", 4, Direction::Mesh)
     },
     Scenario {
         entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
-        ceiling: None,
+        ceiling: Some(&NULL_DEVICE_BY_ADDRESS),
         ..driven("vhost-fan-in", "two vhost-user ports -> one, 64 B", 3, Direction::FanIn)
     },
     Scenario {
         entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
-        ceiling: None,
+        ceiling: Some(&NULL_DEVICE_BY_ADDRESS),
         ..driven("vhost-fan-out", "one vhost-user port -> four, 64 B", 5, Direction::FanOut)
     },
     Scenario {
@@ -447,6 +447,12 @@ impl Scenario {
     /// The first word of its name.
     pub fn group(&self) -> &'static str {
         self.name.split('-').next().unwrap_or(self.name)
+    }
+
+    /// Roughly the seconds that one round takes, each measurement being of so many.
+    pub fn round_takes(&self, seconds: u64) -> u64 {
+        let measurements = self.entrants.len() + usize::from(self.ceiling.is_some());
+        measurements as u64 * (self.load.overhead() + seconds)
     }
 
     /// The ports of one of its entrants.

@@ -142,6 +142,16 @@ impl Load {
         matches!(self, Self::Circulate { .. } | Self::FloodMove { .. })
     }
 
+    /// Roughly the seconds that start, end and search take, beside the measurement.
+    pub fn overhead(self) -> u64 {
+        match self {
+            Self::LossFree { .. } => 60,
+            Self::Latency { .. } | Self::GuestTcp => 20,
+            Self::IdleCpu | Self::IdleWakeups => 12,
+            _ => 5,
+        }
+    }
+
     /// Fetches what it needs from the network, which is out of reach while it is measured. What
     /// fails here fails again, and is told, there.
     pub fn prepare(self) {

@@ -21,7 +21,7 @@ pub mod virtio_queue;
 pub use bridge::LINUX_BRIDGE;
 pub use direct::DIRECT;
 pub use dpdk::{DPDK_IO, TESTPMD};
-pub use null::NULL_DEVICE;
+pub use null::{NULL_DEVICE, NULL_DEVICE_BY_ADDRESS};
 pub use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
 pub use trama::{TRAMA, VLAN as TRUNK_VLAN};
 pub use vde::VDE;
@@ -36,7 +36,7 @@ pub const LOAD_CORE: usize = 1;
 const START: Duration = Duration::from_secs(30);
 
 /// Every peer that the command line knows.
-pub const ALL: [&Peer; 10] = [
+pub const ALL: [&Peer; 11] = [
     &TRAMA,
     &OVS_DPDK,
     &OVS_USERSPACE,
@@ -47,6 +47,7 @@ pub const ALL: [&Peer; 10] = [
     &LINUX_BRIDGE,
     &DIRECT,
     &NULL_DEVICE,
+    &NULL_DEVICE_BY_ADDRESS,
 ];
 
 /// A kind of switch.
