@@ -130,8 +130,9 @@ pub fn main(options: Options) -> ExitCode {
 }
 
 fn measure(options: &RunOptions) -> Result<bool> {
-    let (scenarios, mut problems) = chosen(&options.scenarios);
+    let (mut scenarios, mut problems) = chosen(&options.scenarios);
     problems.extend(unknown_peers(&options.peers, &scenarios));
+    scenarios.retain(|scenario| is_done_by(scenario, &options.peers));
     if !host::is_isolated() {
         // Said at once, not only after the hour that the rest may take.
         problems.iter().for_each(|problem| eprintln!("trama-bench: {problem}"));
@@ -189,6 +190,12 @@ fn chosen(words: &[String]) -> (Vec<&'static Scenario>, Vec<String>) {
     let unknown = |word: &&String| !SCENARIOS.iter().any(|s| s.is_meant_by(word));
     let problem = |word| format!("there is no scenario \"{word}\"; `trama-bench list` names them");
     (SCENARIOS.iter().filter(meant).collect(), words.iter().filter(unknown).map(problem).collect())
+}
+
+/// Whether one of those named does it; all are if none is.
+fn is_done_by(scenario: &Scenario, names: &[String]) -> bool {
+    let is_named = |label| names.is_empty() || names.iter().any(|name| name == label);
+    scenario.entrants.iter().any(|entrant| is_named(entrant.label))
 }
 
 /// A sentence for each name that takes part in none of the scenarios.
@@ -254,6 +261,8 @@ mod tests {
         assert!(problems[0].contains("nonsense"));
         let problems = unknown_peers(&["trama".into(), "vpp".into()], &scenarios);
         assert!(problems.len() == 1 && problems[0].contains("vpp"));
+        assert!(is_done_by(scenarios[0], &[]) && is_done_by(scenarios[0], &["vde".into()]));
+        assert!(!is_done_by(scenarios[0], &["vpp".into()]), "a ceiling alone is no measurement");
     }
 
     #[test]

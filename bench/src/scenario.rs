@@ -390,6 +390,20 @@ pub const SCENARIOS: &[Scenario] = &[
         )
     },
     Scenario {
+        ports: &[Port::Vhost, Port::Beyond],
+        entrants: &[
+            beside(&TRAMA),
+            Entrant { ports: Some(&[Port::Machine, Port::Beyond]), ..beside(&LINUX_BRIDGE) },
+        ],
+        ceiling: None,
+        ..hosts(
+            "guest-bridged-tcp",
+            "virtual machine (TCG) -> uplink, one TCP stream: mode bridged beside a bridged TAP",
+            2,
+            Load::GuestTcp,
+        )
+    },
+    Scenario {
         entrants: &[us("trama", WITH_100_PORTS)],
         ..footprint("footprint-cpu", "idle, 100 silent ports", Load::IdleCpu, PERCENT, 0.2)
     },
