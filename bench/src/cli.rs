@@ -16,7 +16,7 @@ use crate::{compare, host, load, machine, peers, plot, report, run};
 
 /// What `run` does unless it is told otherwise.
 const ROUNDS: u16 = 3;
-const SECONDS: u64 = 3;
+const SECONDS: u64 = 2;
 
 /// Measures trama beside its peers, in turn, and prints medians and ratios.
 #[derive(Parser)]

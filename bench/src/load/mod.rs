@@ -145,10 +145,10 @@ impl Load {
     /// Roughly the seconds that start, end and search take, beside the measurement.
     pub fn overhead(self) -> u64 {
         match self {
-            Self::LossFree { .. } => 60,
-            Self::Latency { .. } | Self::GuestTcp => 20,
+            Self::LossFree { .. } => 40,
+            Self::Latency { .. } | Self::GuestTcp => 15,
             Self::IdleCpu | Self::IdleWakeups => 12,
-            _ => 5,
+            _ => 4,
         }
     }
 
