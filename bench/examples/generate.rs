@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trama_bench::generator::{
-    Direction, Error, Goal, Group, Limits, Load, NullDevice, Options, Outcome, Result, pin_to,
-    search,
+    Crossing, Direction, Error, Goal, Group, Limits, Load, NullDevice, Options, Outcome, Result,
+    pin_to, search,
 };
 use trama_vhost_net_backend::Role;
 
@@ -191,7 +191,7 @@ fn run(command: &Command) -> Result<()> {
         }
         Command::NullDevice { sockets, client, core, at_once } => {
             let role = if *client { Role::Client } else { Role::Server };
-            let _device = NullDevice::start(sockets, role, Some(*core), !at_once)?;
+            let _device = NullDevice::start(sockets, Crossing::Pairs, role, Some(*core), !at_once)?;
             println!("ready");
             loop {
                 std::thread::park();

@@ -14,6 +14,10 @@ use crate::run::Plan;
 use crate::scenario::{SCENARIOS, Scenario};
 use crate::{compare, host, load, machine, peers, plot, report, run};
 
+/// What `run` does unless it is told otherwise.
+const ROUNDS: u16 = 3;
+const SECONDS: u64 = 2;
+
 /// Measures trama beside its peers, in turn, and prints medians and ratios.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
@@ -48,10 +52,25 @@ enum Command {
     VirtioQueuePeer { first: PathBuf, second: PathBuf },
     /// The peer of that name, as a process of its own.
     #[command(name = peers::null::COMMAND, hide = true)]
-    NullDevice { sockets: Vec<PathBuf> },
+    NullDevice {
+        sockets: Vec<PathBuf>,
+        #[arg(long)]
+        by_address: bool,
+    },
     /// The datagram generator, as a process of its own.
     #[command(name = load::BLAST_COMMAND, hide = true)]
     Blast { to: String, seconds: u64 },
+    /// Writes to who connects, as a process of its own.
+    #[command(name = load::SOURCE_COMMAND, hide = true)]
+    StreamSource { address: String },
+    /// Drops what comes and tells the rate, as a process of its own.
+    #[command(name = load::SINK_COMMAND, hide = true)]
+    StreamSink {
+        address: String,
+        seconds: u64,
+        #[arg(long)]
+        connect: bool,
+    },
 }
 
 #[derive(clap::Args)]
@@ -62,10 +81,10 @@ struct RunOptions {
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
     /// Rounds; each measures every peer once.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
     /// Seconds a measurement takes, beside its start and end.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=60))]
+    #[arg(long, default_value_t = SECONDS, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
     /// Where to write the report as JSON.
     #[arg(long)]
@@ -91,8 +110,14 @@ pub fn main(options: Options) -> ExitCode {
         Command::VirtioQueuePeer { first, second } => {
             peers::virtio_queue::serve([first, second]).map(|()| true)
         }
-        Command::NullDevice { sockets } => peers::null::serve(&sockets).map(|()| true),
+        Command::NullDevice { sockets, by_address } => {
+            peers::null::serve(&sockets, by_address).map(|()| true)
+        }
         Command::Blast { to, seconds } => load::blast(&to, seconds).map(|()| true),
+        Command::StreamSource { address } => load::source(&address).map(|()| true),
+        Command::StreamSink { address, seconds, connect } => {
+            load::sink(&address, seconds, connect).map(|()| true)
+        }
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -105,8 +130,9 @@ pub fn main(options: Options) -> ExitCode {
 }
 
 fn measure(options: &RunOptions) -> Result<bool> {
-    let (scenarios, mut problems) = chosen(&options.scenarios);
+    let (mut scenarios, mut problems) = chosen(&options.scenarios);
     problems.extend(unknown_peers(&options.peers, &scenarios));
+    scenarios.retain(|scenario| is_done_by(scenario, &options.peers));
     if !host::is_isolated() {
         // Said at once, not only after the hour that the rest may take.
         problems.iter().for_each(|problem| eprintln!("trama-bench: {problem}"));
@@ -166,6 +192,12 @@ fn chosen(words: &[String]) -> (Vec<&'static Scenario>, Vec<String>) {
     (SCENARIOS.iter().filter(meant).collect(), words.iter().filter(unknown).map(problem).collect())
 }
 
+/// Whether one of those named does it; all are if none is.
+fn is_done_by(scenario: &Scenario, names: &[String]) -> bool {
+    let is_named = |label| names.is_empty() || names.iter().any(|name| name == label);
+    scenario.entrants.iter().any(|entrant| is_named(entrant.label))
+}
+
 /// A sentence for each name that takes part in none of the scenarios.
 fn unknown_peers(names: &[String], scenarios: &[&Scenario]) -> Vec<String> {
     let takes_part = |name: &String| {
@@ -184,6 +216,11 @@ fn list() -> String {
         let who = who.join(", ");
         text += &format!("  {:<22} {} ({}): {who}\n", s.name, s.title, s.unit.name);
     }
+    let round: u64 = SCENARIOS.iter().map(|s| s.round_takes(SECONDS)).sum();
+    let minutes = (round * u64::from(ROUNDS)).div_ceil(60);
+    text += &format!(
+        "  all of them take about {minutes} minutes with {ROUNDS} rounds of {SECONDS} seconds\n"
+    );
     text += "\npeers\n";
     for peer in peers::ALL {
         text += &format!("  {:<22} {}\n", peer.name, peer.about);
@@ -224,6 +261,8 @@ mod tests {
         assert!(problems[0].contains("nonsense"));
         let problems = unknown_peers(&["trama".into(), "vpp".into()], &scenarios);
         assert!(problems.len() == 1 && problems[0].contains("vpp"));
+        assert!(is_done_by(scenarios[0], &[]) && is_done_by(scenarios[0], &["vde".into()]));
+        assert!(!is_done_by(scenarios[0], &["vpp".into()]), "a ceiling alone is no measurement");
     }
 
     #[test]

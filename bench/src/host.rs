@@ -64,14 +64,14 @@ impl Hugepages {
     /// Reserves `pages` beside those in use and mounts them below `dir`.
     pub fn reserve(pages: usize, dir: &Path) -> Result<Self> {
         let before = nr_hugepages()?;
-        let this = Self { pages, mount: dir.join("huge") };
         set_nr_hugepages(before + pages)?;
-        let had = nr_hugepages()?;
-        if had < before + pages {
+        // What the kernel did not have must not be given back.
+        let got = nr_hugepages()?.saturating_sub(before);
+        let this = Self { pages: got, mount: dir.join("huge") };
+        if got < pages {
             return Err(format!(
-                "{pages} hugepages of 2 MiB are needed and the kernel had only {}; \
-                 free some memory, or `echo 1 > /proc/sys/vm/compact_memory`",
-                had - before.min(had)
+                "{pages} hugepages of 2 MiB are needed and the kernel had only {got}; \
+                 free some memory, or `echo 1 > /proc/sys/vm/compact_memory`"
             ));
         }
         fs::create_dir_all(&this.mount).map_err(|e| format!("{}: {e}", this.mount.display()))?;

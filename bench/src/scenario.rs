@@ -9,8 +9,8 @@ use trama_bench::generator::Direction;
 
 use crate::load::Load;
 use crate::peers::{
-    DIRECT, DPDK_IO, LINUX_BRIDGE, NULL_DEVICE, OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO, Peer,
-    Port, TRAMA, Twist, VDE, VIRTIO_QUEUE,
+    DIRECT, DPDK_IO, LINUX_BRIDGE, NULL_DEVICE, NULL_DEVICE_BY_ADDRESS, OVS_DPDK, OVS_USERSPACE,
+    OVS_USERSPACE_TSO, Peer, Port, TRAMA, Twist, VDE, VIRTIO_QUEUE,
 };
 
 /// One thing that is measured.
@@ -115,6 +115,9 @@ const LATENCY_PEERS: &[Entrant] =
     &[beside(&TRAMA), us("trama-polling", POLLING), against(&DPDK_IO, 1.5), beside(&OVS_DPDK)];
 const LATENCY_PEERS_90: &[Entrant] =
     &[beside(&TRAMA), us("trama-polling", POLLING), beside(&DPDK_IO), beside(&OVS_DPDK)];
+/// The kernel's bridge has no vhost-user port: there, hosts have both ends.
+const STREAM_PEERS: &[Entrant] =
+    &[beside(&TRAMA), Entrant { ports: Some(HOSTS.split_at(2).0), ..against(&LINUX_BRIDGE, 1.25) }];
 const US: &[Entrant] = &[beside(&TRAMA)];
 const VHOST_PEERS: &[Entrant] = &[beside(&TRAMA), beside(&OVS_DPDK), beside(&DPDK_IO)];
 
@@ -176,6 +179,16 @@ const fn hosts(name: &'static str, title: &'static str, ports: usize, load: Load
         ceiling: Some(&DIRECT),
         target: None,
     }
+}
+
+/// A TCP stream between our driver side and a host, beside one between two hosts on the kernel's
+/// bridge.
+const fn driver_stream(
+    name: &'static str,
+    title: &'static str,
+    ports: &'static [Port],
+) -> Scenario {
+    Scenario { ports, entrants: STREAM_PEERS, ceiling: None, ..hosts(name, title, 2, Load::Stream) }
 }
 
 /// Our own cost, with a target in its unit.
@@ -262,17 +275,17 @@ pub const SCENARIOS: &[Scenario] = &[
     driven("vhost-uni", "vhost-user -> vhost-user, one way, 64 B", 2, Direction::Uni),
     Scenario {
         entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
-        ceiling: None,
+        ceiling: Some(&NULL_DEVICE_BY_ADDRESS),
         ..driven("vhost-nxn", "four vhost-user ports, each to all others, 64 B", 4, Direction::Mesh)
     },
     Scenario {
         entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
-        ceiling: None,
+        ceiling: Some(&NULL_DEVICE_BY_ADDRESS),
         ..driven("vhost-fan-in", "two vhost-user ports -> one, 64 B", 3, Direction::FanIn)
     },
     Scenario {
         entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
-        ceiling: None,
+        ceiling: Some(&NULL_DEVICE_BY_ADDRESS),
         ..driven("vhost-fan-out", "one vhost-user port -> four, 64 B", 5, Direction::FanOut)
     },
     Scenario {
@@ -292,13 +305,38 @@ pub const SCENARIOS: &[Scenario] = &[
         entrants: US,
         ..driven("vhost-gso", "vhost-user -> vhost-user, 64 KiB segments", 2, Direction::Uni)
     },
+    driver_stream(
+        "vhost-tap-tcp",
+        "vhost-user -> TAP, one TCP stream, 64 KiB segments",
+        &[Port::Vhost, Port::Host],
+    ),
+    driver_stream(
+        "vhost-tcp-from-tap",
+        "TAP -> vhost-user, one TCP stream, 64 KiB segments",
+        &[Port::Host, Port::Vhost],
+    ),
     Scenario {
         load: Load::LossFree { bytes: 64 },
         ..circulation("vhost-loss-free", "highest rate without loss, both ways, 64 B", 64)
     },
-    latency("vhost-latency-10", "latency p99 at 10 % load, 64 B", 10, LATENCY_PEERS),
-    latency("vhost-latency-50", "latency p99 at 50 % load, 64 B", 50, LATENCY_PEERS),
-    latency("vhost-latency-90", "latency p99 at 90 % load, 64 B", 90, LATENCY_PEERS_90),
+    latency(
+        "vhost-latency-10",
+        "latency at 10 % load, 64 B: p99 of the median 10 ms",
+        10,
+        LATENCY_PEERS,
+    ),
+    latency(
+        "vhost-latency-50",
+        "latency at 50 % load, 64 B: p99 of the median 10 ms",
+        50,
+        LATENCY_PEERS,
+    ),
+    latency(
+        "vhost-latency-90",
+        "latency at 90 % load, 64 B: p99 of the median 10 ms",
+        90,
+        LATENCY_PEERS_90,
+    ),
     Scenario {
         entrants: &[
             beside(&TRAMA),
@@ -347,6 +385,20 @@ pub const SCENARIOS: &[Scenario] = &[
         ..hosts(
             "guest-tap-tcp",
             "virtual machine (TCG) -> TAP, one TCP stream: virtio beside e1000",
+            2,
+            Load::GuestTcp,
+        )
+    },
+    Scenario {
+        ports: &[Port::Vhost, Port::Beyond],
+        entrants: &[
+            beside(&TRAMA),
+            Entrant { ports: Some(&[Port::Machine, Port::Beyond]), ..beside(&LINUX_BRIDGE) },
+        ],
+        ceiling: None,
+        ..hosts(
+            "guest-bridged-tcp",
+            "virtual machine (TCG) -> uplink, one TCP stream: mode bridged beside a bridged TAP",
             2,
             Load::GuestTcp,
         )
@@ -409,6 +461,12 @@ impl Scenario {
     /// The first word of its name.
     pub fn group(&self) -> &'static str {
         self.name.split('-').next().unwrap_or(self.name)
+    }
+
+    /// Roughly the seconds that one round takes, each measurement being of so many.
+    pub fn round_takes(&self, seconds: u64) -> u64 {
+        let measurements = self.entrants.len() + usize::from(self.ceiling.is_some());
+        measurements as u64 * (self.load.overhead() + seconds)
     }
 
     /// The ports of one of its entrants.

@@ -82,6 +82,15 @@ impl Station {
         Station(0x02 << 40 | u64::from(owner) << 24 | u64::from(number))
     }
 
+    /// The port whose station a frame that begins so is for; one that no group has, if it is for none.
+    #[inline(always)]
+    pub(super) fn owner(head: &[u8]) -> usize {
+        match head {
+            [_, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])),
+            _ => usize::from(NOBODY),
+        }
+    }
+
     /// A station that is nowhere.
     #[inline(always)]
     pub(super) fn nobody() -> Station {

@@ -313,6 +313,8 @@ impl Deadline {
 }
 
 fn outcome(load: &Load, senders: &[Sender], tally: Tally, ports: usize, end: u64) -> Outcome {
+    let (latency, mut window_p99) = tally.latency.map(|found| (found.all, found.windows)).unzip();
+    window_p99.iter_mut().for_each(|windows: &mut Vec<u64>| windows.sort_unstable());
     let sum = |of: fn(&Sender) -> u64| senders.iter().map(of).sum::<u64>();
     let sent = sum(|sender| sender.sent);
     let offered = sent + sum(|sender| sender.schedule.left());
@@ -328,7 +330,8 @@ fn outcome(load: &Load, senders: &[Sender], tally: Tally, ports: usize, end: u64
         strays: tally.strays,
         late: sum(|sender| sender.late),
         seconds: tally.last.max(end) as f64 / 1e9,
-        latency: tally.latency,
+        latency,
+        window_p99: window_p99.unwrap_or_default(),
     }
 }
 

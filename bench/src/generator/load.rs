@@ -133,6 +133,9 @@ pub struct Outcome {
     pub seconds: f64,
     /// Nanoseconds from the scheduled time to the arrival; none without a schedule.
     pub latency: Option<Histogram<u64>>,
+    /// The 99th percentile of each 10 ms, in nanoseconds, ascending; of those in which 100 frames
+    /// arrived or more.
+    pub window_p99: Vec<u64>,
 }
 
 impl Outcome {
@@ -150,6 +153,12 @@ impl Outcome {
     /// maximum. Lost frames have none.
     pub fn latency(&self, percentile: f64) -> Option<u64> {
         self.latency.as_ref().map(|histogram| histogram.value_at_percentile(percentile))
+    }
+
+    /// The 99th percentile of the median 10 ms, in nanoseconds: a pause of the machine spoils the
+    /// windows that it touches and no others.
+    pub fn median_window_p99(&self) -> Option<u64> {
+        self.window_p99.get(self.window_p99.len() / 2).copied()
     }
 }
 

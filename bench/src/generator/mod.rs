@@ -21,6 +21,7 @@ mod null_device;
 mod port;
 mod schedule;
 mod search;
+mod stream;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use cpu::pin_to;
 pub use error::{Error, Result};
 pub use group::Group;
 pub use load::{Direction, Load, Outcome};
-pub use null_device::NullDevice;
+pub use null_device::{Crossing, NullDevice};
 pub use port::Options;
 pub use search::{Goal, GoalResult, Limits, search};
+pub use stream::{TcpEnd, TcpStream};

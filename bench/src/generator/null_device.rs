@@ -1,5 +1,5 @@
-//! A backend that does as little as a backend can: what arrives on one port of a pair is copied to
-//! the other.
+//! A backend that does as little as a backend can: what arrives on one port is copied to another, the
+//! second of a pair or the one whose number is in the destination address.
 //!
 //! It looks nothing up, knows no VLAN and no offload, and counts nothing. What is left costs
 //! something still: a chain is read and checked, its frame copied once from the one frontend's memory
@@ -18,6 +18,7 @@ use trama_vhost_net_backend::{RingFds, Rings, RingsError, Role, Session, Session
 use trama_virtqueue::{GuestMemory, MAX_BURST, RingSetup, RxQueue, TxBurst, TxQueue};
 
 use super::clock::Clock;
+use super::frame::Station;
 use super::{Error, Result, pin_to};
 
 /// Chains of one turn that are load, and those that are then worth waiting for.
@@ -28,6 +29,15 @@ const LONGEST: u64 = 20_000;
 /// Frames handed on before the next ring has its turn.
 const TURN: usize = 512;
 
+/// To which port a frame is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crossing {
+    /// The other one of its pair: the first and the second port are one, and so on.
+    Pairs,
+    /// The one whose number the generator wrote into the destination address: nothing is looked up.
+    ByAddress,
+}
+
 /// A running null device. Dropping it ends it.
 pub struct NullDevice {
     sessions: Vec<Session>,
@@ -36,23 +46,30 @@ pub struct NullDevice {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A set of ports: bit i is port i.
+type PortSet = u64;
+
 /// A change of the rings, made between two turns.
 type Job = Box<dyn FnOnce(&mut [Port]) + Send>;
 
 impl NullDevice {
-    /// Serves `sockets`, whose number is even: the first and the second are a pair, and so on. `role`
-    /// says who listens. The thread that moves frames polls; it is pinned to `core`, if one is given.
-    /// With `hold_off` it waits under load until a batch has gathered: more frames, later.
+    /// Serves `sockets`, at most 64. `role` says who listens. The thread that moves frames polls; it
+    /// is pinned to `core`, if one is given. With `hold_off` it waits under load until a batch has
+    /// gathered: more frames, later.
     ///
     /// # Errors
-    /// A socket cannot be made, or the thread cannot be started or pinned.
+    /// One of a pair is missing, a socket cannot be made, or the thread cannot be started or pinned.
     pub fn start<P: AsRef<Path>>(
         sockets: &[P],
+        crossing: Crossing,
         role: Role,
         core: Option<usize>,
         hold_off: bool,
     ) -> Result<NullDevice> {
-        if !sockets.len().is_multiple_of(2) {
+        if sockets.len() > PortSet::BITS as usize {
+            return Err(Error::NullDevice(format!("it has at most {} ports", PortSet::BITS)));
+        }
+        if crossing == Crossing::Pairs && !sockets.len().is_multiple_of(2) {
             return Err(Error::NullDevice("its ports are pairs; one is left over".into()));
         }
         let (jobs, queue) = channel();
@@ -63,7 +80,7 @@ impl NullDevice {
             // Whoever started it waits for the report.
             let _ = report.send(core.map_or(Ok(()), pin_to));
             let ports = (0..ports).map(|_| Port::new(hold_off)).collect();
-            run(ports, &queue, &stopped);
+            run(ports, crossing, &queue, &stopped);
         })?;
         let mut device = NullDevice { sessions: Vec::new(), jobs, stop, thread: Some(thread) };
         pinned.recv().map_err(|_| Error::NullDevice("its thread ended".into()))??;
@@ -76,10 +93,16 @@ impl NullDevice {
         Ok(device)
     }
 
-    /// Has the device stand still for `time`: what a generator must not overlook.
+    /// Has the device stand still for `time`, from before this returns: what a generator must not
+    /// overlook.
     #[cfg(test)]
     pub(super) fn stall(&self, time: std::time::Duration) {
-        let _ = self.jobs.send(Box::new(move |_| std::thread::sleep(time)));
+        let (begins, begun) = channel();
+        let _ = self.jobs.send(Box::new(move |_| {
+            let _ = begins.send(());
+            std::thread::sleep(time);
+        }));
+        let _ = begun.recv();
     }
 }
 
@@ -170,16 +193,19 @@ impl Port {
     }
 }
 
-fn run(mut ports: Vec<Port>, jobs: &Receiver<Job>, stop: &AtomicBool) {
+fn run(mut ports: Vec<Port>, crossing: Crossing, jobs: &Receiver<Job>, stop: &AtomicBool) {
     let (clock, mut burst) = (Clock::start(), TxBurst::new());
     while !stop.load(Ordering::Acquire) {
         for job in jobs.try_iter() {
             job(&mut ports);
         }
         let mut idle = true;
-        for pair in ports.chunks_exact_mut(2) {
-            let [a, b] = pair else { continue };
-            idle &= !serve(a, b, &mut burst, clock) & !serve(b, a, &mut burst, clock);
+        for from in 0..ports.len() {
+            if ports[from].is_ready(clock) {
+                forward(&mut ports, from, crossing, &mut burst);
+                ports[from].served = clock.now();
+                idle = false;
+            }
         }
         if idle {
             std::hint::spin_loop();
@@ -187,42 +213,42 @@ fn run(mut ports: Vec<Port>, jobs: &Receiver<Job>, stop: &AtomicBool) {
     }
 }
 
-/// Gives a ring its turn; true: there was something to do.
-#[inline]
-fn serve(from: &mut Port, to: &mut Port, burst: &mut TxBurst, clock: Clock) -> bool {
-    let ready = from.is_ready(clock);
-    if ready {
-        forward(from, to, burst);
-        from.served = clock.now();
-    }
-    ready
-}
-
 /// Hands on what waits on a ring; what finds no room is dropped.
-fn forward(from: &mut Port, to: &mut Port, burst: &mut TxBurst) {
-    let Some((transmit, call)) = &mut from.transmit else { return };
-    let mut taken = 0;
+fn forward(ports: &mut [Port], from: usize, crossing: Crossing, burst: &mut TxBurst) {
+    let Some((mut transmit, call)) = ports[from].transmit.take() else { return };
+    let (mut taken, mut touched): (usize, PortSet) = (0, 0);
     while taken < TURN
         && let Ok(count) = transmit.fetch(burst, MAX_BURST)
         && count > 0
     {
-        if let Some((receive, _)) = &mut to.receive {
-            for i in 0..count {
+        for i in 0..count {
+            let head = burst.head(i);
+            let to = match crossing {
+                Crossing::Pairs => from ^ 1,
+                Crossing::ByAddress => Station::owner(head),
+            };
+            if let Some(Port { receive: Some((receive, _)), .. }) = ports.get_mut(to) {
                 // Full, or broken: either way the frame is gone, and the generator counts it.
-                let _ = receive.push(burst.header(i), burst.head(i), burst.body(i));
+                let _ = receive.push(burst.header(i), head, burst.body(i));
+                touched |= 1 << to;
             }
         }
         transmit.complete(burst);
         taken += count;
     }
-    from.loaded = taken >= LOAD;
+    ports[from].loaded = taken >= LOAD;
     if transmit.publish() {
         signal(call.as_ref());
     }
-    if let Some((receive, call)) = &mut to.receive
-        && receive.publish()
-    {
-        signal(call.as_ref());
+    ports[from].transmit = Some((transmit, call));
+    while touched != 0 {
+        let to = touched.trailing_zeros() as usize;
+        touched &= touched - 1;
+        if let Some((receive, call)) = &mut ports[to].receive
+            && receive.publish()
+        {
+            signal(call.as_ref());
+        }
     }
 }
 

@@ -10,6 +10,11 @@ const WINDOW: u32 = 1024;
 /// Latencies are told to three digits, up to a minute.
 const LONGEST: u64 = 60_000_000_000;
 
+/// A window of latencies, in nanoseconds: many fit between two pauses of the machine.
+const LATENCY_WINDOW: u64 = 10_000_000;
+/// A window with fewer frames has no 99th percentile.
+const FEWEST: u64 = 100;
+
 /// What a sequence number says of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Arrival {
@@ -76,6 +81,47 @@ fn place(sequence: u32) -> (usize, u64) {
     ((at / 64) as usize, 1 << (at % 64))
 }
 
+/// Latencies of a run, and the 99th percentile of each of its windows.
+pub(super) struct Latencies {
+    pub(super) all: Histogram<u64>,
+    /// Of the frames that arrived in the present window, to two digits: it is read and emptied in a
+    /// microsecond.
+    window: Histogram<u64>,
+    window_end: u64,
+    pub(super) windows: Vec<u64>,
+}
+
+impl Latencies {
+    fn new() -> Option<Latencies> {
+        // The bounds are valid ones.
+        let histogram = |digits| Histogram::new_with_bounds(1, LONGEST, digits).ok();
+        Some(Latencies {
+            all: histogram(3)?,
+            window: histogram(2)?,
+            window_end: LATENCY_WINDOW,
+            windows: Vec::with_capacity(1024),
+        })
+    }
+
+    #[inline(always)]
+    fn record(&mut self, now: u64, latency: u64) {
+        if now >= self.window_end {
+            self.close_window();
+            self.window_end = now - now % LATENCY_WINDOW + LATENCY_WINDOW;
+        }
+        self.all.saturating_record(latency);
+        self.window.saturating_record(latency);
+    }
+
+    #[cold]
+    fn close_window(&mut self) {
+        if self.window.len() >= FEWEST {
+            self.windows.push(self.window.value_at_quantile(0.99));
+        }
+        self.window.reset();
+    }
+}
+
 /// All that arrived in one run.
 pub(super) struct Tally {
     run: u16,
@@ -88,7 +134,7 @@ pub(super) struct Tally {
     pub(super) strays: u64,
     /// When the last frame arrived.
     pub(super) last: u64,
-    pub(super) latency: Option<Histogram<u64>>,
+    pub(super) latency: Option<Latencies>,
 }
 
 impl Tally {
@@ -103,8 +149,7 @@ impl Tally {
             reordered: 0,
             strays: 0,
             last: 0,
-            // The bounds are valid ones.
-            latency: with_latency.then(|| Histogram::new_with_bounds(1, LONGEST, 3).ok()).flatten(),
+            latency: with_latency.then(Latencies::new).flatten(),
         }
     }
 
@@ -131,7 +176,7 @@ impl Tally {
         self.received += 1;
         self.last = now;
         if let Some(latency) = &mut self.latency {
-            latency.saturating_record(now.saturating_sub(stamp.time));
+            latency.record(now, now.saturating_sub(stamp.time));
         }
     }
 
@@ -232,7 +277,8 @@ mod tests {
             }
         }
         assert_eq!((tally.received, tally.reordered), (500_000, 0));
-        let latency = tally.latency.unwrap();
+        let latencies = tally.latency.unwrap();
+        let latency = &latencies.all;
         let at = |percentile| latency.value_at_percentile(percentile);
         // 50,000 frames were due in the stall and as many while the device caught up, at twice the
         // rate: a fifth of all waited, 50 ms on average.
@@ -240,5 +286,12 @@ mod tests {
         assert!((45_000_000..=55_000_000).contains(&at(90.0)), "{}", at(90.0));
         assert!((90_000_000..=96_000_000).contains(&at(99.0)), "{}", at(99.0));
         assert!((99_000_000..=101_000_000).contains(&at(100.0)), "{}", at(100.0));
+        // Windows of 10 ms: a tenth of a second stood still, and as much was caught up in. The frame
+        // that opens a window closes the one before, so the last one is not among them.
+        let mut windows = latencies.windows;
+        assert_eq!(windows.len(), 89, "none in the stall, and none of what follows the end");
+        windows.sort_unstable();
+        assert!(windows[windows.len() / 2] <= 2_000, "{windows:?}");
+        assert_eq!(windows.iter().filter(|p99| **p99 > 1_000_000).count(), 10, "{windows:?}");
     }
 }

@@ -121,7 +121,8 @@ fn the_null_device_delivers_exactly() {
         let sockets = sockets(4);
         // What a process that was killed left behind is in nobody's way.
         drop(std::os::unix::net::UnixListener::bind(&sockets.paths[0]).unwrap());
-        let device = NullDevice::start(&sockets.paths, role, None, hold_off).unwrap();
+        let device =
+            NullDevice::start(&sockets.paths, Crossing::Pairs, role, None, hold_off).unwrap();
         let server_role = role == Role::Client;
         let mut group =
             Group::connect(&sockets.paths, Options { server_role, ..options() }).unwrap();
@@ -213,23 +214,25 @@ fn a_sleeping_group_is_woken_by_a_sleeping_switch() {
 fn a_stalled_device_shows_in_the_percentiles() {
     const STALL: Duration = Duration::from_millis(100);
     let sockets = sockets(2);
-    let device = NullDevice::start(&sockets.paths, Role::Server, None, true).unwrap();
+    let device =
+        NullDevice::start(&sockets.paths, Crossing::Pairs, Role::Server, None, true).unwrap();
     let mut group = Group::connect(&sockets.paths, options()).unwrap();
     let load = paced(60, Direction::Uni);
     group.learn(&load).unwrap();
-    // It begins with the run, whose first half it takes.
+    // It begins shortly before the run, whose first half it takes.
     device.stall(STALL);
     let outcome = group.run(&load).unwrap();
     assert_exact(&outcome, &load, 1);
     let at = |percentile| Duration::from_nanos(outcome.latency(percentile).unwrap());
-    assert!(at(100.0) > STALL * 9 / 10, "{:?}", at(100.0));
-    assert!(at(75.0) > STALL / 4, "a quarter of all frames waited longer: {:?}", at(75.0));
+    assert!(at(100.0) > STALL / 2, "{:?}", at(100.0));
+    assert!(at(75.0) > STALL / 8, "a quarter of all frames waited longer: {:?}", at(75.0));
 }
 
 #[test]
 fn a_switch_that_does_not_keep_up_loses() {
     let sockets = sockets(2);
-    let device = NullDevice::start(&sockets.paths, Role::Server, None, true).unwrap();
+    let device =
+        NullDevice::start(&sockets.paths, Crossing::Pairs, Role::Server, None, true).unwrap();
     let small = Options { queue_size: 64, ..options() };
     let mut group = Group::connect(&sockets.paths, small).unwrap();
     let load = paced(60, Direction::Uni);
@@ -248,12 +251,27 @@ fn a_switch_that_does_not_keep_up_loses() {
 }
 
 #[test]
+fn a_null_device_by_address_serves_any_number_of_ports() {
+    let sockets = sockets(3);
+    let _device =
+        NullDevice::start(&sockets.paths, Crossing::ByAddress, Role::Server, None, true).unwrap();
+    let mut group = Group::connect(&sockets.paths, options()).unwrap();
+    for direction in [Direction::Mesh, Direction::FanIn, Direction::FanOut] {
+        let load = paced(60, direction);
+        group.learn(&load).unwrap();
+        assert_exact(&group.run(&load).unwrap(), &load, 1);
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     let none = sockets(1);
-    let odd = NullDevice::start(&none.paths, Role::Server, None, true).err().unwrap();
+    let odd =
+        NullDevice::start(&none.paths, Crossing::Pairs, Role::Server, None, true).err().unwrap();
     assert!(odd.to_string().contains("one is left over"), "{odd}");
     let sockets = sockets(2);
-    let _device = NullDevice::start(&sockets.paths, Role::Server, None, true).unwrap();
+    let _device =
+        NullDevice::start(&sockets.paths, Crossing::Pairs, Role::Server, None, true).unwrap();
     let odd_size = Options { queue_size: 100, ..options() };
     let size = Group::connect(&sockets.paths, odd_size).err().unwrap().to_string();
     assert!(size.contains("not a power of two"), "{size}");

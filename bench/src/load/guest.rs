@@ -12,14 +12,17 @@ use crate::process::{Result, run};
 use crate::usage::Window;
 
 const MAC: &str = "52:54:00:00:00:01";
+/// A virtio device that QEMU serves itself.
+const VIRTIO_ON_TAP: &str = "virtio-net-pci-non-transitional";
 /// The machine's own TAP, and the bridge from it to the switch's.
 const MACHINE_TAP: &str = "machine0";
 const BRIDGE: &str = "joint";
 
 /// One TCP stream from the machine to the host. The figure is bits a second.
 ///
-/// On a vhost-user port the machine has a virtio device. On a TAP it has an emulated e1000, whose
-/// own TAP is bridged to the switch's: both are the kernel's ends.
+/// On a vhost-user port the machine has a virtio device, and on a TAP that is its own one whose rings
+/// QEMU serves. On a TAP of the switch's it has an emulated e1000, whose own TAP is bridged to that
+/// one: both are the kernel's ends.
 pub fn tcp(context: &Context) -> Result<Measured> {
     let [port, End::Host(host)] = &context.switch.ends[..] else {
         return Err("a port for a machine and a host are needed".into());
@@ -27,6 +30,7 @@ pub fn tcp(context: &Context) -> Result<Measured> {
     let (nic, _links) = match port {
         End::Vhost { socket, frontend_listens: false } => (Nic::connecting(socket, MAC), None),
         End::Vhost { socket, .. } => (Nic::listening(socket, MAC), None),
+        End::Machine(tap) => (Nic::emulated(VIRTIO_ON_TAP, tap, MAC), None),
         End::Tap(tap) => (Nic::emulated("e1000", MACHINE_TAP, MAC), Some(bridge(tap)?)),
         End::Host(_) => return Err("a machine is no namespace's host".into()),
     };

@@ -17,10 +17,12 @@ mod footprint;
 mod guest;
 mod iperf;
 mod ping;
+mod stream;
 mod testpmd;
 
 pub use driven::silent_drivers;
 pub use flood::{COMMAND as BLAST_COMMAND, blast};
+pub use stream::{SINK_COMMAND, SOURCE_COMMAND, sink, source};
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +62,8 @@ pub enum Load {
     TcpFanIn,
     /// One TCP stream from the first host to each of the other ones.
     TcpFanOut,
+    /// One TCP stream from the first port to the second, of which one may be a vhost-user port.
+    Stream,
     /// Flood ping from the first host to the second.
     Ping,
     /// Broadcast datagrams from the first host; what arrives at all others is counted.
@@ -128,7 +132,7 @@ impl Load {
             Self::Circulate { .. } | Self::FloodMove { .. } => &[TESTPMD],
             Self::TcpFanIn | Self::TcpFanOut => &[IPERF],
             Self::GuestTcp => &[IPERF, QEMU],
-            Self::Ping => &[PING],
+            Self::Ping | Self::Stream => &[PING],
             _ => &[],
         }
     }
@@ -136,6 +140,16 @@ impl Load {
     /// Whether it needs hugepages.
     pub fn hugepages(self) -> bool {
         matches!(self, Self::Circulate { .. } | Self::FloodMove { .. })
+    }
+
+    /// Roughly the seconds that start, end and search take, beside the measurement.
+    pub fn overhead(self) -> u64 {
+        match self {
+            Self::LossFree { .. } => 40,
+            Self::Latency { .. } | Self::GuestTcp => 15,
+            Self::IdleCpu | Self::IdleWakeups => 12,
+            _ => 4,
+        }
     }
 
     /// Fetches what it needs from the network, which is out of reach while it is measured. What
@@ -157,6 +171,7 @@ impl Load {
             Self::Latency { bytes, percent } => driven::latency(context, bytes, percent),
             Self::TcpFanIn => iperf::fan_in(context),
             Self::TcpFanOut => iperf::fan_out(context),
+            Self::Stream => stream::tcp(context),
             Self::Ping => ping::flood(context),
             Self::Broadcast => flood::broadcast(context),
             Self::GuestTcp => guest::tcp(context),

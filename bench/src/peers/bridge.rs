@@ -1,6 +1,6 @@
 //! The kernel's bridge, with a veth pair for each host.
 
-use super::{Peer, Port, Program, Setup, Switch, hosts_with};
+use super::{End, Peer, Port, Program, Setup, Switch, host_behind};
 use crate::host::Link;
 use crate::process::{Result, run};
 
@@ -13,18 +13,24 @@ pub const LINUX_BRIDGE: Peer = Peer {
     start,
 };
 
+const BRIDGE: &str = "bridge0";
+
 fn start(setup: &Setup) -> Result<Switch> {
-    if !setup.all(Port::Host) {
-        return setup.refuse(&LINUX_BRIDGE);
+    let mut links = vec![Link::add(BRIDGE, &["type", "bridge"])?];
+    let mut ends = Vec::new();
+    for (number, port) in setup.ports.iter().enumerate() {
+        let device = format!("port{number}");
+        let (link, end) = match port {
+            Port::Host | Port::Beyond => {
+                let (link, host) = host_behind(&device, number, setup.mtu)?;
+                (link, End::Host(host))
+            }
+            Port::Machine => (Link::add_tap(&device)?, End::Machine(device.clone())),
+            Port::Vhost | Port::Tap => return setup.refuse(&LINUX_BRIDGE),
+        };
+        links.push(link);
+        ends.push(end);
+        run("ip", &["link", "set", &device, "master", BRIDGE])?;
     }
-    let mut links = vec![Link::add("bridge0", &["type", "bridge"])?];
-    let mtu = setup.mtu.to_string();
-    let ends = hosts_with(setup, |number, host| {
-        let outer = format!("veth{number}");
-        let kind = ["mtu", &mtu, "type", "veth", "peer", "name", "eth0", "netns", &host.0];
-        links.push(Link::add(&outer, &kind)?);
-        run("ip", &["link", "set", &outer, "master", "bridge0"])?;
-        Ok("eth0".into())
-    })?;
     Ok(Switch { _links: links, ..Switch::of(Vec::new(), ends) })
 }

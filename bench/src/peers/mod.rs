@@ -21,7 +21,7 @@ pub mod virtio_queue;
 pub use bridge::LINUX_BRIDGE;
 pub use direct::DIRECT;
 pub use dpdk::{DPDK_IO, TESTPMD};
-pub use null::NULL_DEVICE;
+pub use null::{NULL_DEVICE, NULL_DEVICE_BY_ADDRESS};
 pub use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
 pub use trama::{TRAMA, VLAN as TRUNK_VLAN};
 pub use vde::VDE;
@@ -36,7 +36,7 @@ pub const LOAD_CORE: usize = 1;
 const START: Duration = Duration::from_secs(30);
 
 /// Every peer that the command line knows.
-pub const ALL: [&Peer; 10] = [
+pub const ALL: [&Peer; 11] = [
     &TRAMA,
     &OVS_DPDK,
     &OVS_USERSPACE,
@@ -47,6 +47,7 @@ pub const ALL: [&Peer; 10] = [
     &LINUX_BRIDGE,
     &DIRECT,
     &NULL_DEVICE,
+    &NULL_DEVICE_BY_ADDRESS,
 ];
 
 /// A kind of switch.
@@ -94,6 +95,10 @@ pub enum Port {
     Host,
     /// A device in the benchmark's own namespace, which other programs join.
     Tap,
+    /// A TAP for a virtual machine to open.
+    Machine,
+    /// A host in a namespace of its own behind an interface of the benchmark's namespace, the uplink.
+    Beyond,
 }
 
 /// What trama is asked for beside its ports. Other peers have none of it.
@@ -157,6 +162,8 @@ pub enum End {
     Host(Namespace),
     /// The name of a device in the benchmark's namespace.
     Tap(String),
+    /// The name of a TAP that a virtual machine can open.
+    Machine(String),
 }
 
 /// A running switch. Its processes end before its devices and namespaces go.
@@ -189,6 +196,16 @@ impl Switch {
     pub fn pids(&self) -> Vec<u32> {
         self.running.iter().map(Process::id).collect()
     }
+}
+
+/// A host with this number behind a veth pair, whose near end is the benchmark's and goes with the link.
+fn host_behind(uplink: &str, number: usize, mtu: u32) -> Result<(Link, Namespace)> {
+    let host = Namespace::new(number)?;
+    let length = mtu.to_string();
+    let kind = ["mtu", &length, "type", "veth", "peer", "name", "eth0", "netns", &host.0];
+    let link = Link::add(uplink, &kind)?;
+    host.configure("eth0", &format!("{}/24", Namespace::address(number)), mtu)?;
+    Ok((link, host))
 }
 
 /// A host for every port, each with a device that `plug(number, host)` has put in, by its name.

@@ -1,9 +1,9 @@
-//! The null device: a vhost-user backend that copies frames between pairs of ports and does nothing
-//! else. What a generator reaches with it is the generator's ceiling.
+//! The null device: a vhost-user backend that copies frames from port to port and does nothing else.
+//! What a generator reaches with it is the generator's ceiling.
 
 use std::path::PathBuf;
 
-use trama_bench::generator::NullDevice;
+use trama_bench::generator::{Crossing, NullDevice};
 use trama_vhost_net_backend::Role;
 
 use super::{End, Peer, Port, START, SWITCH_CORE, Setup, Switch};
@@ -15,19 +15,31 @@ pub const NULL_DEVICE: Peer = Peer {
     about: "no switch: frames are copied between pairs of vhost-user ports, the generator's ceiling",
     programs: &[],
     hugepages: false,
-    start,
+    start: |setup| start(setup, &NULL_DEVICE, Crossing::Pairs),
+};
+
+/// For our own generator, whose addresses hold the number of their port.
+pub const NULL_DEVICE_BY_ADDRESS: Peer = Peer {
+    name: "null-device-by-address",
+    about: "no switch: frames are copied to the vhost-user port that their address names",
+    start: |setup| start(setup, &NULL_DEVICE_BY_ADDRESS, Crossing::ByAddress),
+    ..NULL_DEVICE
 };
 
 /// The hidden command that [`serve`]s.
 pub const COMMAND: &str = "null-device";
 
-fn start(setup: &Setup) -> Result<Switch> {
-    if !setup.all(Port::Vhost) || setup.ports.len() % 2 == 1 {
-        return setup.refuse(&NULL_DEVICE);
+fn start(setup: &Setup, peer: &Peer, crossing: Crossing) -> Result<Switch> {
+    let is_paired = setup.ports.len().is_multiple_of(2);
+    if !setup.all(Port::Vhost) || (crossing == Crossing::Pairs && !is_paired) {
+        return setup.refuse(peer);
     }
     let sockets: Vec<_> = (0..setup.ports.len()).map(|number| setup.socket(number)).collect();
     let mut command = pinned(SWITCH_CORE, this_program()?);
     command.arg(COMMAND).args(&sockets);
+    if crossing == Crossing::ByAddress {
+        command.arg("--by-address");
+    }
     let mut device = Process::spawn("the null device", command)?;
     device.wait_for("ready", START)?;
     let end = |socket| End::Vhost { socket, frontend_listens: false };
@@ -35,8 +47,9 @@ fn start(setup: &Setup) -> Result<Switch> {
 }
 
 /// Serves the sockets until the process is ended.
-pub fn serve(sockets: &[PathBuf]) -> Result<()> {
-    let _device = NullDevice::start(sockets, Role::Server, Some(SWITCH_CORE), true)
+pub fn serve(sockets: &[PathBuf], by_address: bool) -> Result<()> {
+    let crossing = if by_address { Crossing::ByAddress } else { Crossing::Pairs };
+    let _device = NullDevice::start(sockets, crossing, Role::Server, Some(SWITCH_CORE), true)
         .map_err(|e| e.to_string())?;
     println!("ready");
     loop {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::time::Instant;
 
-use super::{End, Peer, Port, START, SWITCH_CORE, Setup, Switch};
+use super::{End, Peer, Port, START, SWITCH_CORE, Setup, Switch, host_behind};
 use crate::host::Namespace;
 use crate::process::{Process, Result, pinned};
 
@@ -14,6 +14,8 @@ pub const TRAMA: Peer =
 
 /// The size of a MAC table that holds what most networks have; also the default.
 const DEFAULT_MACS: u32 = 8192;
+/// The interface that a bridged network joins.
+const UPLINK: &str = "uplink0";
 /// The VLAN of [`super::Twist::vlan`].
 pub const VLAN: u16 = 10;
 
@@ -22,14 +24,21 @@ fn start(setup: &Setup) -> Result<Switch> {
     let spin = if setup.twist.polls { "spin = \"always\"\n" } else { "" };
     let mut config = format!(
         "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n{spin}\n\
-         [[network]]\nname = \"bench\"\nmode = \"internal\"\nmtu = {}\n\
-         mac-table-size = {}\n",
+         [[network]]\nname = \"bench\"\nmtu = {}\nmac-table-size = {}\n",
         setup.mtu,
         setup.twist.macs.max(DEFAULT_MACS).next_power_of_two(),
     );
-    let mut ends = Vec::new();
+    let (mut ends, mut links) = (Vec::new(), Vec::new());
+    if let Some(number) = setup.ports.iter().position(|&port| port == Port::Beyond) {
+        let _ = writeln!(config, "mode = \"bridged\"\nuplink = \"{UPLINK}\"");
+        let (link, host) = host_behind(UPLINK, number, setup.mtu)?;
+        links.push(link);
+        ends.push(End::Host(host));
+    }
     for (number, &port) in setup.ports.iter().enumerate() {
-        ends.push(add_port(&mut config, setup, number, port)?);
+        if port != Port::Beyond {
+            ends.insert(number, add_port(&mut config, setup, number, port)?);
+        }
     }
     let mut silent = Vec::new();
     for number in 0..setup.twist.silent_ports {
@@ -50,7 +59,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     let mut daemon = Process::spawn("tramad", command)?;
     daemon.wait_for("ready", START)?;
     let ready_after = Some(begin.elapsed());
-    Ok(Switch { ready_after, silent, ..Switch::of(vec![daemon], ends) })
+    Ok(Switch { ready_after, silent, _links: links, ..Switch::of(vec![daemon], ends) })
 }
 
 fn add_port(config: &mut String, setup: &Setup, number: usize, port: Port) -> Result<End> {
@@ -81,6 +90,7 @@ fn add_port(config: &mut String, setup: &Setup, number: usize, port: Port) -> Re
             let name = format!("tap{number}");
             (format!("type = \"tap\"\nifname = \"{name}\"\n"), End::Tap(name))
         }
+        Port::Machine | Port::Beyond => return setup.refuse(&TRAMA),
     };
     config.push_str(&rest);
     Ok(end)

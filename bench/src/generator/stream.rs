@@ -1,0 +1,381 @@
+//! One TCP connection whose near end is the driver side of a vhost-user port: what a virtual machine
+//! with segmentation offload puts on its rings, without the machine.
+//!
+//! The far end is a host's own TCP. Ours keeps to RFC 9293 as far as one bulk transfer goes:
+//! handshake, the scaled window (RFC 7323), cumulative acknowledgements, retransmission of all from
+//! the first byte that is missing, after three duplicates or a timeout. It has no congestion
+//! control: the far end's window bounds what is on its way, and the path is one switch. The payload is
+//! zeroes, so nothing need be copied or kept.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use etherparse::{PacketBuilder, TcpOptionElement, TcpSlice};
+use trama_frame::checksum;
+use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM, VnetHeader};
+use trama_virtqueue::{DriverError, Received};
+
+use super::port::{Meeting, Options, Port};
+use super::waiter::Waiter;
+use super::{Error, Result};
+
+/// Payload of a packet at an MTU of 1500, and how many of them a frame of 64 KiB is for.
+const SEGMENT: u16 = 1460;
+const SEGMENTS: u16 = 44;
+const PAYLOAD: u32 = SEGMENT as u32 * SEGMENTS as u32;
+/// Ethernet, IPv4 and TCP header, none with options.
+const HEADERS: usize = 14 + 20 + 20;
+const TCP_AT: usize = 14 + 20;
+const SEQUENCE_AT: usize = TCP_AT + 4;
+const CHECKSUM_AT: usize = TCP_AT + 16;
+/// Frames of 64 KiB on the sender's ring: 4 MiB, about what a socket has on its way.
+const SEND_RING: u16 = 64;
+/// Buffers of the receiver's ring: 2 MiB, twice what its window lets come.
+const RECEIVE_RING: u16 = 1024;
+const WINDOW_SCALE: u8 = 7;
+const WINDOW: u16 = (1 << 20 >> WINDOW_SCALE) as u16;
+/// Frames that are received before others are sent.
+const BURST: usize = 64;
+/// What is on its way is lost if nothing of it was acknowledged for so long; a SYN, too, is repeated.
+const TIMEOUT: Duration = Duration::from_millis(200);
+const DUPLICATES: u32 = 3;
+/// The longest sleep, in nanoseconds: time passes even if nothing comes.
+const NAP: u64 = 1_000_000;
+/// How long the far end may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const FIN: u8 = 0x01;
+const ACK: u8 = 0x10;
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpEnd {
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Its IPv4 address.
+    pub address: Ipv4Addr,
+    /// Its TCP port.
+    pub port: u16,
+}
+
+/// A connection, for one bulk transfer either way.
+pub struct TcpStream {
+    port: Port,
+    waiter: Waiter,
+    near: TcpEnd,
+    far: TcpEnd,
+    /// The next byte to send, and the first that is not acknowledged.
+    next: u32,
+    acknowledged: u32,
+    duplicates: u32,
+    /// What the far end takes from `acknowledged` on, and the shift of its window field.
+    window: u32,
+    scale: u8,
+    /// The next byte to come.
+    expected: u32,
+    /// The far end has closed the connection.
+    closed: bool,
+}
+
+/// What is read of a segment.
+struct Segment {
+    sequence: u32,
+    acknowledges: u32,
+    flags: u8,
+    window: u16,
+    payload: u32,
+}
+
+impl Segment {
+    /// The segment in a frame; none if it is not one from `far` to `near`.
+    fn read(frame: &Received<'_>, near: &TcpEnd, far: &TcpEnd) -> Option<Segment> {
+        let is_tcp = frame.get(12)? == [8, 0, 0x45] && frame.get(23)? == [6];
+        let ports = [far.port.to_be_bytes(), near.port.to_be_bytes()];
+        if !is_tcp || [frame.get(TCP_AT)?, frame.get(TCP_AT + 2)?] != ports {
+            return None;
+        }
+        let number = |at| frame.get(at).map(u32::from_be_bytes);
+        let [offset, flags] = frame.get(TCP_AT + 12)?;
+        let headers = 20 + u32::from(offset >> 4) * 4;
+        Some(Segment {
+            sequence: number(SEQUENCE_AT)?,
+            acknowledges: number(SEQUENCE_AT + 4)?,
+            flags,
+            window: u16::from_be_bytes(frame.get(TCP_AT + 14)?),
+            payload: u32::from(u16::from_be_bytes(frame.get(16)?)).checked_sub(headers)?,
+        })
+    }
+}
+
+fn broken(error: DriverError) -> Error {
+    Error::Ring { port: 0, error }
+}
+
+impl TcpStream {
+    /// Connects `near`, which is plugged into the vhost-user `socket`, to `far` to send to it
+    /// (`sends`) or to receive.
+    ///
+    /// # Errors
+    /// The backend does not come, offers no segmentation offload, or nobody listens at `far`.
+    pub fn connect(
+        socket: &Path,
+        server_role: bool,
+        [near, far]: [TcpEnd; 2],
+        sends: bool,
+    ) -> Result<TcpStream> {
+        let mut options =
+            Options { offloads: true, sleeping: true, server_role, ..Options::default() };
+        if sends {
+            options.queue_size = SEND_RING;
+            options.largest_frame = HEADERS + PAYLOAD as usize;
+        } else {
+            options.queue_size = RECEIVE_RING;
+        }
+        let port = Meeting::arrange(socket, server_role)?.start(&options)?;
+        let waiter = Waiter::new(std::slice::from_ref(&port))?;
+        let mut stream = TcpStream {
+            port,
+            waiter,
+            near,
+            far,
+            next: 1,
+            acknowledged: 1,
+            duplicates: 0,
+            window: 0,
+            scale: 0,
+            expected: 0,
+            closed: false,
+        };
+        stream.shake_hands()?;
+        if sends {
+            stream.prepare()?;
+        }
+        Ok(stream)
+    }
+
+    /// Sends SYNs until one is answered, and acknowledges the answer.
+    fn shake_hands(&mut self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        let mut frame = Vec::new();
+        while Instant::now() < end {
+            self.send_control(SYN)?;
+            self.wait(TIMEOUT.as_nanos() as u64)?;
+            while self.port.rx.recv(&mut frame).map_err(broken)?.is_some() {
+                if self.take_answer(&frame) {
+                    self.port.refill();
+                    return self.send_control(ACK);
+                }
+            }
+            self.port.refill();
+        }
+        let TcpEnd { address, port, .. } = self.far;
+        Err(Error::NotCarried(format!("nobody answered at {address}, TCP port {port}")))
+    }
+
+    /// Whether this frame is the answer to our SYN.
+    fn take_answer(&mut self, frame: &[u8]) -> bool {
+        let Some(Ok(tcp)) = frame.get(TCP_AT..).map(TcpSlice::from_slice) else { return false };
+        let is_answer = frame.starts_with(&self.near.mac)
+            && frame.get(23) == Some(&6)
+            && (tcp.syn() && tcp.ack())
+            && (tcp.source_port(), tcp.acknowledgment_number()) == (self.far.port, self.next);
+        if is_answer {
+            let options = tcp.options_iterator();
+            self.scale = options
+                .filter_map(|option| match option {
+                    Ok(TcpOptionElement::WindowScale(scale)) => Some(scale.min(14)),
+                    _ => None,
+                })
+                .next()
+                .unwrap_or(0);
+            self.window = tcp.window_size().into();
+            self.expected = tcp.sequence_number().wrapping_add(1);
+        }
+        is_answer
+    }
+
+    /// A segment without payload: SYN, or the acknowledgement of what came so far.
+    fn send_control(&mut self, flags: u8) -> Result<()> {
+        let (near, far) = (self.near, self.far);
+        let packet = PacketBuilder::ethernet2(near.mac, far.mac).ipv4(
+            near.address.octets(),
+            far.address.octets(),
+            64,
+        );
+        // A SYN's number is the one in front of the first byte's.
+        let (sequence, window) =
+            if flags == SYN { (self.next - 1, u16::MAX) } else { (self.next, WINDOW) };
+        let packet = packet.tcp(near.port, far.port, sequence, window);
+        let mut bytes = Vec::with_capacity(128);
+        let built = if flags == SYN {
+            let options = [
+                TcpOptionElement::MaximumSegmentSize(SEGMENT),
+                TcpOptionElement::Noop,
+                TcpOptionElement::WindowScale(WINDOW_SCALE),
+            ];
+            packet.syn().options(&options).map(|packet| packet.write(&mut bytes, &[]))
+        } else {
+            Ok(packet.ack(self.expected).write(&mut bytes, &[]))
+        };
+        if !matches!(built, Ok(Ok(()))) {
+            return Err(Error::Load("a TCP header could not be built".into()));
+        }
+        self.port.tx.reclaim().map_err(broken)?;
+        self.port.tx.send(&VnetHeader::default().to_bytes(), &[&bytes]).map_err(broken)?;
+        self.port.publish();
+        Ok(())
+    }
+
+    /// Fills the ring's buffers with large segments, of which only the number will change.
+    fn prepare(&mut self) -> Result<()> {
+        let (near, far) = (self.near, self.far);
+        let mut frame = Vec::with_capacity(HEADERS + PAYLOAD as usize);
+        PacketBuilder::ethernet2(near.mac, far.mac)
+            .ipv4(near.address.octets(), far.address.octets(), 64)
+            .tcp(near.port, far.port, self.next, WINDOW)
+            .ack(self.expected)
+            .write(&mut frame, &[0; PAYLOAD as usize])
+            .map_err(|error| Error::Load(error.to_string()))?;
+        // The pseudo-header's sum (virtio 1.2, section 5.1.6.2): the receiver completes it.
+        let length = (PAYLOAD as u16 + 20).to_be_bytes();
+        let pseudo = [&near.address.octets()[..], &far.address.octets(), &[0, 6], &length].concat();
+        let sum = checksum::fold(checksum::sum(&pseudo)).to_be_bytes();
+        frame[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&sum);
+        let header = VnetHeader {
+            flags: NEEDS_CSUM,
+            gso_type: GSO_TCPV4,
+            hdr_len: HEADERS as u16,
+            gso_size: SEGMENT,
+            csum_start: TCP_AT as u16,
+            csum_offset: (CHECKSUM_AT - TCP_AT) as u16,
+            num_buffers: 0,
+        };
+        if !self.port.settle(SEND_RING, Instant::now() + PATIENCE).map_err(broken)? {
+            return Err(Error::NotCarried("it does not give back what was sent".into()));
+        }
+        self.port.tx.prepare(&header.to_bytes(), &frame).map_err(broken)
+    }
+
+    /// Sends for `time` or until the far end closes the connection, which has to be one that
+    /// sends. Returns the bytes that were acknowledged meanwhile.
+    ///
+    /// # Errors
+    /// The device breaks the rules of a ring.
+    pub fn send(&mut self, time: Duration) -> Result<u64> {
+        let mut total = 0;
+        let end = Instant::now() + time;
+        let mut progress = Instant::now();
+        while !self.closed {
+            let now = Instant::now();
+            let before = self.acknowledged;
+            let received = self.receive_each(|stream, segment| stream.take_ack(&segment))?;
+            let gain = self.acknowledged.wrapping_sub(before);
+            total += u64::from(gain);
+            if gain > 0 || self.next == self.acknowledged {
+                progress = now;
+            }
+            if self.duplicates == DUPLICATES || now > progress + TIMEOUT {
+                (self.next, progress) = (self.acknowledged, now);
+                // What was sent before still makes duplicates: they are no news.
+                self.duplicates = DUPLICATES + 1;
+            }
+            if now > end {
+                break;
+            }
+            if self.fill_window()? + received == 0 {
+                self.wait(NAP)?;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Sends what the window and the ring take; returns the number of frames.
+    fn fill_window(&mut self) -> Result<usize> {
+        let mut sent = 0;
+        self.port.tx.reclaim().map_err(broken)?;
+        while self.port.tx.free() > 0
+            && self.next.wrapping_sub(self.acknowledged) + PAYLOAD <= self.window
+        {
+            let sequence = self.next.to_be_bytes();
+            self.port.tx.send_again(|frame| frame.put(SEQUENCE_AT, sequence)).map_err(broken)?;
+            self.next = self.next.wrapping_add(PAYLOAD);
+            sent += 1;
+        }
+        if sent > 0 {
+            self.port.publish();
+        }
+        Ok(sent)
+    }
+
+    fn take_ack(&mut self, segment: &Segment) {
+        self.closed |= segment.flags & (RST | FIN) != 0;
+        let gain = segment.acknowledges.wrapping_sub(self.acknowledged);
+        let window = u32::from(segment.window) << self.scale;
+        if gain == 0 && window == self.window && segment.payload == 0 {
+            self.duplicates += 1;
+        } else if gain < 1 << 31 {
+            self.acknowledged = segment.acknowledges;
+            self.duplicates = 0;
+            // After going back, more may be acknowledged than was sent again.
+            if self.next.wrapping_sub(self.acknowledged) >= 1 << 31 {
+                self.next = self.acknowledged;
+            }
+            self.window = window;
+        }
+    }
+
+    /// Receives for `time` or until the far end closes the connection. Returns the bytes that came in
+    /// order meanwhile.
+    ///
+    /// # Errors
+    /// The device breaks the rules of a ring.
+    pub fn receive(&mut self, time: Duration) -> Result<u64> {
+        let mut total = 0;
+        let end = Instant::now() + time;
+        while !self.closed && Instant::now() < end {
+            let before = self.expected;
+            let mut data = false;
+            let received = self.receive_each(|stream, segment| {
+                stream.closed |= segment.flags & (RST | FIN) != 0;
+                data |= segment.payload > 0;
+                if segment.sequence == stream.expected {
+                    stream.expected = stream.expected.wrapping_add(segment.payload);
+                }
+            })?;
+            total += u64::from(self.expected.wrapping_sub(before));
+            if data {
+                // Also for what was out of order: that is how the sender learns of the gap.
+                self.send_control(ACK)?;
+            }
+            if received == 0 {
+                self.wait(NAP)?;
+            }
+        }
+        Ok(total)
+    }
+
+    /// One look at the ring: `take` gets each segment of this connection. Returns the number of frames.
+    fn receive_each(&mut self, mut take: impl FnMut(&mut Self, Segment)) -> Result<usize> {
+        let (near, far) = (self.near, self.far);
+        let mut segments = Vec::with_capacity(BURST);
+        let rx = &mut self.port.rx;
+        let count = rx
+            .recv_each(BURST, |frame| segments.extend(Segment::read(frame, &near, &far)))
+            .map_err(broken)?;
+        self.port.refill();
+        segments.into_iter().for_each(|segment| take(self, segment));
+        Ok(count)
+    }
+
+    /// Sleeps until a frame comes, or about `nanos`.
+    fn wait(&mut self, nanos: u64) -> Result<()> {
+        if !self.port.rx.arm() {
+            let _ = self.waiter.wait(nanos)?.count();
+        }
+        self.port.rx.disarm();
+        Ok(())
+    }
+}
