@@ -39,6 +39,10 @@ const SERVERS: usize = 5;
 const BATCH: usize = 64;
 /// Datagrams taken from one DNS server's socket before everything else has its turn.
 const ANSWERS: usize = 16;
+/// Frames that wait for room on the ring; beyond that they are dropped.
+const BACKLOG: usize = 4096;
+/// When a full ring is looked at again: the switch empties it in far less.
+const RING_PAUSE: Duration = Duration::from_millis(1);
 /// Shortest time between two reports of the counters.
 const REPORT: Duration = Duration::from_secs(1);
 
@@ -202,6 +206,9 @@ impl Process {
 
     /// Until when the loop may sleep.
     fn deadline(&self) -> Option<Duration> {
+        if !self.out.frames.is_empty() {
+            return Some(RING_PAUSE);
+        }
         let report = self.has_news().then_some(self.report_at);
         let next = report.into_iter().chain(self.gateway.deadline()).min();
         next.map(|at| at.saturating_sub(self.now()))
@@ -269,14 +276,19 @@ impl Process {
         if let Some(store) = &mut self.store {
             store.carry_out(now, || gateway.lease_snapshot(), &mut self.out);
         }
-        for frame in self.out.frames.drain(..) {
-            match self.link.send(&frame) {
+        let (mut done, all) = (0, self.out.frames.len());
+        for frame in &self.out.frames {
+            match self.link.send(frame) {
                 Ok(()) => {}
+                // The rest waits for the next turn.
+                Err(DriverError::Full) if all - done <= BACKLOG => break,
                 Err(DriverError::Full) => self.gateway.count_drop(DropReason::RingFull),
                 Err(DriverError::TooLarge(_)) => self.gateway.count_drop(DropReason::TooLong),
                 Err(error) => return Err(error.into()),
             }
+            done += 1;
         }
+        self.out.frames.drain(..done);
         self.link.flush();
         Ok(())
     }
