@@ -18,10 +18,10 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new
 use trama_virtqueue::DriverError;
 
 use crate::clock::Clock;
-use crate::control::{Channel, Command, Report, Status, receive_end};
+use crate::control::{Channel, Command, Report, receive_end};
 use crate::dns::resolvers::Resolvers;
 use crate::dns::sockets::Sockets;
-use crate::drop_reason::DropReason;
+use crate::drop_reason::{Counters, DropReason};
 use crate::gateway::{Gateway, Output, PortId};
 use crate::leases::Store;
 use crate::link::Link;
@@ -39,6 +39,10 @@ const SERVERS: usize = 5;
 const BATCH: usize = 64;
 /// Datagrams taken from one DNS server's socket before everything else has its turn.
 const ANSWERS: usize = 16;
+/// Frames that wait for room on the ring; beyond that they are dropped.
+const BACKLOG: usize = 4096;
+/// When a full ring is looked at again: the switch empties it in far less.
+const RING_PAUSE: Duration = Duration::from_millis(1);
 /// Shortest time between two reports of the counters.
 const REPORT: Duration = Duration::from_secs(1);
 
@@ -97,7 +101,8 @@ struct Process {
     clock: Clock,
     frame: Vec<u8>,
     out: Output,
-    reported: Status,
+    /// The counters and the number of leases that the daemon knows.
+    reported: (Counters, usize),
     /// When the next report may go out.
     report_at: Duration,
 }
@@ -136,7 +141,7 @@ impl Process {
             clock,
             frame: Vec::new(),
             out: Output::default(),
-            reported: Status::default(),
+            reported: (Counters::default(), 0),
             report_at: Duration::ZERO,
         };
         process.open_store();
@@ -201,7 +206,10 @@ impl Process {
 
     /// Until when the loop may sleep.
     fn deadline(&self) -> Option<Duration> {
-        let report = (self.gateway.status() != self.reported).then_some(self.report_at);
+        if !self.out.frames.is_empty() {
+            return Some(RING_PAUSE);
+        }
+        let report = self.has_news().then_some(self.report_at);
         let next = report.into_iter().chain(self.gateway.deadline()).min();
         next.map(|at| at.saturating_sub(self.now()))
     }
@@ -268,14 +276,19 @@ impl Process {
         if let Some(store) = &mut self.store {
             store.carry_out(now, || gateway.lease_snapshot(), &mut self.out);
         }
-        for frame in self.out.frames.drain(..) {
-            match self.link.send(&frame) {
+        let (mut done, all) = (0, self.out.frames.len());
+        for frame in &self.out.frames {
+            match self.link.send(frame) {
                 Ok(()) => {}
+                // The rest waits for the next turn.
+                Err(DriverError::Full) if all - done <= BACKLOG => break,
                 Err(DriverError::Full) => self.gateway.count_drop(DropReason::RingFull),
                 Err(DriverError::TooLarge(_)) => self.gateway.count_drop(DropReason::TooLong),
                 Err(error) => return Err(error.into()),
             }
+            done += 1;
         }
+        self.out.frames.drain(..done);
         self.link.flush();
         Ok(())
     }
@@ -308,16 +321,18 @@ impl Process {
 
     /// Tells the daemon the counters now and then, if they have changed.
     fn report(&mut self) -> Result<(), ProcessError> {
-        if self.now() < self.report_at {
-            return Ok(());
-        }
-        let status = self.gateway.status();
-        if status != self.reported {
-            self.channel.send(&Report::Status(status.clone()))?;
-            self.reported = status;
+        if self.now() >= self.report_at && self.has_news() {
+            self.channel.send(&Report::Status(self.gateway.status()))?;
+            self.reported = (self.gateway.counters().clone(), self.gateway.leases_in_force());
             self.report_at = self.now() + REPORT;
         }
         Ok(())
+    }
+
+    /// Whether the daemon has yet to hear of something; asked at every turn.
+    fn has_news(&self) -> bool {
+        let (counters, leases) = &self.reported;
+        self.gateway.counters() != counters || self.gateway.leases_in_force() != *leases
     }
 }
 
