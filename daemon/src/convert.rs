@@ -95,7 +95,16 @@ pub fn gateway(network: &Network) -> Option<trama_nat::Config> {
     let mac = gateway_mac(&machine_id(), &network.name).0;
     let hosts = network.hosts.iter().map(|(name, address)| (name.clone(), *address)).collect();
     let (mtu, tftp) = (network.mtu, network.tftp.clone());
-    let mut config = trama_nat::Config { mac, mtu, ipv4: None, ipv6: None, hosts, tftp, nat: None };
+    let mut config = trama_nat::Config {
+        mac,
+        mtu,
+        ipv4: None,
+        ipv6: None,
+        apart: Vec::new(),
+        hosts,
+        tftp,
+        nat: None,
+    };
     for subnet in &network.subnet {
         let prefix = subnet.1;
         match subnet::first_host(subnet) {

@@ -18,6 +18,7 @@ fn config(mtu: u16) -> Config {
         mtu,
         ipv4,
         ipv6: None,
+        apart: Vec::new(),
         hosts: Vec::new(),
         tftp: None,
         nat: None,

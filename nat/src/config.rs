@@ -17,12 +17,25 @@ pub struct Config {
     pub ipv4: Option<Subnet4>,
     /// Its IPv6 address and subnet. A link-local address comes of itself.
     pub ipv6: Option<Subnet6>,
+    /// Further addresses of its subnets, each for one service. A service that has some is offered
+    /// at them alone, the others at the gateway's own addresses.
+    pub apart: Vec<(IpAddr, Service)>,
     /// Names that DNS knows beside those of the host's resolvers, and their addresses.
     pub hosts: Vec<(String, IpAddr)>,
     /// The folder below which TFTP serves files; none: no TFTP.
     pub tftp: Option<PathBuf>,
     /// The way to other networks, through sockets of the host; none: there is none.
     pub nat: Option<NatConfig>,
+}
+
+/// What a gateway offers to those who ask for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// Names to addresses.
+    Dns,
+    /// Boot files.
+    Tftp,
 }
 
 /// How a network's machines reach others, and who reaches them.
@@ -51,7 +64,8 @@ pub struct Forward {
     pub name: String,
     /// Of which protocol.
     pub transport: Transport,
-    /// Where the host listens; the port is the first of the range.
+    /// Where the host listens; the port is the first of the range. `[::]` is all its addresses, of
+    /// both IP versions as far as it has them.
     pub host: SocketAddr,
     /// Where it leads; the port is the first of the range.
     pub guest: SocketAddr,
@@ -83,6 +97,30 @@ impl Config {
         let [a, b, c, d, e, f] = self.mac;
         let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
         Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
+    }
+
+    /// Whether the gateway has this address.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.is_main(address) || self.apart.iter().any(|(own, _)| *own == address)
+    }
+
+    /// Whether a service is offered at an address of the gateway.
+    pub fn offers(&self, service: Service, address: IpAddr) -> bool {
+        let mut apart = self.apart.iter().filter(|(_, of)| *of == service).peekable();
+        match apart.peek() {
+            Some(_) => apart.any(|(own, _)| *own == address),
+            None => self.is_main(address),
+        }
+    }
+
+    fn is_main(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.ipv4.is_some_and(|subnet| subnet.address == address),
+            IpAddr::V6(address) => {
+                self.ipv6.is_some_and(|subnet| subnet.address == address)
+                    || address == self.link_local()
+            }
+        }
     }
 }
 
@@ -151,6 +189,7 @@ mod tests {
             mtu: 1500,
             ipv4: None,
             ipv6: None,
+            apart: Vec::new(),
             hosts: Vec::new(),
             tftp: None,
             nat: None,

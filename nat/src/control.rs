@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -56,6 +57,34 @@ pub struct Status {
     pub sent: u64,
     /// Frames refused, by reason.
     pub drops: BTreeMap<String, u64>,
+}
+
+/// A forward as it fares.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ForwardStatus {
+    /// The name of the forward.
+    pub name: String,
+    /// Why one of its ports is not listened on; it is tried again. `None`: all are.
+    pub pending: Option<String>,
+}
+
+/// A flow as it is now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FlowRow {
+    /// `tcp`, `udp` or `icmp`.
+    pub protocol: String,
+    /// The network's machine; of ICMP echo, the port is its identifier.
+    pub guest: SocketAddr,
+    /// The other end, as the machine sees it; of ICMP echo, the port is 0.
+    pub remote: SocketAddr,
+    /// How far it has come, such as `established`; empty where there is nothing to tell.
+    pub state: String,
+    /// Bytes of payload that the machine sent.
+    pub sent: u64,
+    /// Bytes of payload that the machine got.
+    pub received: u64,
+    /// Seconds since anything was sent either way.
+    pub idle: u64,
 }
 
 /// Passes the gateway's end of the cable.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol};
 use trama_frame::MacAddr;
 
-use crate::config::Config;
+use crate::config::{Config, Service};
 use crate::dns;
 use crate::dns::forwarder::{Forwarder, Replies, Upstream};
 use crate::drop_reason::{Counters, DropReason};
@@ -214,12 +214,13 @@ impl Gateway {
             local: (packet.destination, ports.dst_port),
             room: usize::from(self.config.mtu).saturating_sub(udp_overhead(packet.source)),
         };
+        let offers = |service| self.config.offers(service, packet.destination);
         let reply = match ports.dst_port {
-            dns::PORT => {
+            dns::PORT if offers(Service::Dns) => {
                 let Gateway { config, random, dns, .. } = self;
                 dns.query(now, config, random, (client, payload), &mut out.upstream)?
             }
-            port if self.tftp.listens(port) => {
+            port if self.tftp.listens(port) && offers(Service::Tftp) => {
                 let mut packets = Replies::new();
                 self.tftp.handle(now, &mut self.random, (client, payload), &mut packets)?;
                 return packets.iter().try_for_each(|(to, packet)| self.send(to, packet, out));

@@ -48,10 +48,10 @@ fn parse4<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
     }
     let header = Ipv4Repr::parse(&packet, &checksums()).map_err(|_| DropReason::BadIp)?;
     let subnet = config.ipv4.ok_or(DropReason::OtherAddress)?;
-    if !subnet.is_host(header.src_addr) || header.src_addr == subnet.address {
+    if !subnet.is_host(header.src_addr) || config.has(header.src_addr.into()) {
         return Err(DropReason::ForeignSource);
     }
-    if header.dst_addr != subnet.address {
+    if !config.has(header.dst_addr.into()) {
         return Err(DropReason::OtherAddress);
     }
     Ok(Packet {
@@ -69,13 +69,12 @@ fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
     let header = Ipv6Repr::parse(&packet).map_err(|_| DropReason::BadIp)?;
     let (source, destination) = (header.src_addr, header.dst_addr);
     let subnet = config.ipv6.ok_or(DropReason::OtherAddress)?;
-    let own = [subnet.address, config.link_local()];
     let near = source.is_unicast_link_local() || subnet.is_host(source);
     // The unspecified address asks whether an address is free.
-    if (!near && !source.is_unspecified()) || own.contains(&source) {
+    if (!near && !source.is_unspecified()) || config.has(source.into()) {
         return Err(DropReason::ForeignSource);
     }
-    if !own.iter().any(|ours| *ours == destination || solicited_node(*ours) == destination) {
+    if !config.has(destination.into()) && !is_solicited_node(config, destination) {
         return Err(DropReason::OtherAddress);
     }
     Ok(Packet {
@@ -86,6 +85,17 @@ fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
         protocol: header.next_header,
         payload: packet.payload(),
     })
+}
+
+/// Whether this is the group of one of our addresses.
+fn is_solicited_node(config: &Config, group: Ipv6Addr) -> bool {
+    let main = config.ipv6.map(|subnet| subnet.address);
+    let apart = config.apart.iter().filter_map(|(address, _)| match address {
+        IpAddr::V6(address) => Some(*address),
+        IpAddr::V4(_) => None,
+    });
+    let mut own = apart.chain(main).chain([config.link_local()]);
+    own.any(|address| solicited_node(address) == group)
 }
 
 /// The group in which the owner of an address listens for solicitations (RFC 4291, 2.7.1).

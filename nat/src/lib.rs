@@ -26,7 +26,7 @@ mod router;
 mod testing;
 mod tftp;
 
-pub use config::{Config, Forward, LoopbackMap, NatConfig, Subnet4, Subnet6, Transport};
+pub use config::{Config, Forward, LoopbackMap, NatConfig, Service, Subnet4, Subnet6, Transport};
 pub use dns::forwarder::Upstream;
 pub use drop_reason::{Counters, DropReason};
 pub use gateway::{Gateway, Output, PortId, Random};

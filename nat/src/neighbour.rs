@@ -38,13 +38,13 @@ pub(crate) fn arp(config: &Config, from: MacAddr, payload: &[u8]) -> Result<Vec<
     if !sender_ip.is_unspecified() && !subnet.is_host(sender_ip) {
         return Err(DropReason::ForeignSource);
     }
-    if operation != ArpOperation::Request || target != subnet.address {
+    if operation != ArpOperation::Request || !config.has(target.into()) {
         return Err(DropReason::OtherAddress);
     }
     let reply = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Reply,
         source_hardware_addr: ethernet_address(config.mac()),
-        source_protocol_addr: subnet.address,
+        source_protocol_addr: target,
         target_hardware_addr: sender,
         target_protocol_addr: sender_ip,
     };
@@ -74,8 +74,7 @@ pub(crate) fn advertise(config: &Config, asked: &Solicitation) -> Result<Vec<u8>
     if breaks_rules {
         return Err(DropReason::BadIcmp);
     }
-    let ours = |address| Some(address) == config.ipv6.map(|subnet| subnet.address);
-    if !ours(asked.target) && asked.target != config.link_local() {
+    if !config.has(asked.target.into()) {
         return Err(DropReason::OtherAddress);
     }
     let (to, destination) =
