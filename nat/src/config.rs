@@ -57,6 +57,16 @@ pub enum Transport {
     Udp,
 }
 
+impl Transport {
+    /// As it is spelled.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        }
+    }
+}
+
 /// A range of the host's ports that leads to a machine of the network.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Forward {

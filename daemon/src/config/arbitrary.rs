@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
+use trama_nat::Transport;
 
 use super::model::{
     Config, DaemonConfig, Interface, Mode, Network, Port, Role, Spin, Tap, VhostUser, Vlan,
     VlanMode,
 };
-use super::subnet::Subnet;
+use super::rule::Rule;
+use super::subnet::{self, Subnet};
 
 /// A configuration that [`validate`](super::validate) finds nothing wrong with. Names come from
 /// a small pool, so that two configurations have many in common.
 pub fn config() -> impl Strategy<Value = Config> {
     (daemon(), networks()).prop_flat_map(|(daemon, networks)| {
-        let names: Vec<String> = networks.iter().map(|network| network.name.clone()).collect();
+        let names = networks.iter().map(|network| (network.name.clone(), network.mode)).collect();
         (Just(daemon), Just(networks), ports(names)).prop_map(|(daemon, networks, ports)| Config {
             daemon,
             networks,
@@ -65,7 +67,7 @@ fn networks() -> impl Strategy<Value = Vec<Network>> {
 }
 
 fn mode() -> impl Strategy<Value = Mode> {
-    prop_oneof![Just(Mode::Internal), Just(Mode::HostOnly), Just(Mode::Bridged)]
+    proptest::sample::select(Mode::ALL.to_vec())
 }
 
 /// Each network has ranges of its own; one that is internal may have none, one or two, and `any`
@@ -77,8 +79,8 @@ fn subnets(mode: Mode, number: usize, any: u16) -> Vec<Subnet> {
     let least = match mode {
         Mode::Bridged => return Vec::new(),
         // Two of them cannot have the same default.
-        Mode::HostOnly => 1,
-        Mode::Internal => 0,
+        Mode::HostOnly | Mode::NatNetwork => 1,
+        Mode::Internal | Mode::Nat => 0,
     };
     [v4, v6][..usize::from(any % 3).max(least)].to_vec()
 }
@@ -88,23 +90,54 @@ fn with_services(network: Network) -> Network {
     let has_gateway = network.has_gateway();
     let hosts = has_gateway.then(|| ("web".to_owned(), IpAddr::from([10, 1, 0, 7])));
     let tftp = (has_gateway && network.mtu % 3 == 1).then(|| "/srv/tftp".into());
-    Network { hosts: hosts.into_iter().collect(), tftp, ..network }
+    let subnet = network.subnets().first().copied();
+    let is_shared = network.mode == Mode::NatNetwork;
+    let forward = subnet.filter(|_| is_shared).map(|subnet| Rule {
+        guest: Some(subnet::nth(&subnet, 20)),
+        as_gateway: network.mtu % 2 == 1,
+        ..rule(3000 + network.mtu)
+    });
+    let loopback = network.has_nat().then(|| rule(5432));
+    let mut services = Network { hosts: hosts.into_iter().collect(), tftp, ..network };
+    services.forward.extend(forward);
+    services.loopback.extend(loopback);
+    services
 }
 
-fn ports(networks: Vec<String>) -> impl Strategy<Value = Vec<Port>> {
+fn rule(port: u16) -> Rule {
+    Rule {
+        name: format!("rule {port}"),
+        transport: if port % 2 == 0 { Transport::Tcp } else { Transport::Udp },
+        host: None,
+        host_port: port,
+        guest: None,
+        guest_port: port,
+        count: 1,
+        as_gateway: false,
+    }
+}
+
+fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
     let network = proptest::option::of(0..networks.len().max(1))
         .prop_map(move |index| index.and_then(|index| networks.get(index).cloned()));
     let settings = (network, vlan(), any::<bool>(), 0u8..4, 1u16..5, 0u8..3, ids());
     btree_map("p[0-7]", settings, 0..8).prop_map(|map| {
-        let port =
-            |(name, (network, vlan, cable, kind, queues, addresses, ids)): (String, _)| Port {
-                network,
+        let port = |(number, (name, (network, vlan, cable, kind, queues, addresses, ids))): (
+            usize,
+            (String, (Option<(String, Mode)>, _, _, _, _, _, _)),
+        )| {
+            let is_alone = network.as_ref().is_some_and(|(_, mode)| *mode == Mode::Nat);
+            let own_port = 2000 + number as u16;
+            Port {
+                network: network.map(|(name, _)| name),
                 vlan,
                 cable,
+                forward: is_alone.then(|| rule(own_port)).into_iter().collect(),
                 external_ids: ids,
                 ..Port::new(&name, interface(&name, kind, queues, addresses))
-            };
-        map.into_iter().map(port).collect()
+            }
+        };
+        map.into_iter().enumerate().map(port).collect()
     })
 }
 

@@ -196,16 +196,28 @@ fn settings_of_a_bridge() {
     assert_eq!((network.mtu, network.mac_table_size), (9000, 2048));
     assert_eq!(network.mac_aging, Duration::from_secs(60));
     assert_eq!(said(&config, &running(), "get Interface vm1 mtu"), "9000");
+    let rules = "set Bridge lab forward=\":tcp:[]:80:[10.0.2.9]:81\" loopback=\"db,tcp,,5432,,5432\" \
+                 -- set Port vm1 forward=\"ssh,tcp,,22,,22\"";
+    let config = edit(&config, rules);
+    assert_eq!(
+        said(&config, &running(), "get br lab forward loopback -- get Port vm1 forward"),
+        "[\"ssh,tcp,,22,,22\"]"
+    );
+    assert_eq!(config.network("lab").unwrap().forward[0].to_string(), ",tcp,,80,10.0.2.9,81");
+    assert_eq!(config.network("lab").unwrap().loopback[0].label(), "db");
+    let config = edit(&config, "clear Bridge lab forward loopback -- clear Port vm1 forward");
     let config = edit(&config, "clear Bridge lab other_config external_ids -- set br lab mtu=1500");
     assert_eq!(config, lab());
     for (line, part) in [
         ("set Bridge lab mtu=20", "not in the valid range 68 to 65521"),
         (
-            "set Bridge lab mode=nat",
-            "not one of the allowed values ([bridged, host-only, internal])",
+            "set Bridge lab mode=natted",
+            "not one of the allowed values ([bridged, host-only, internal, nat, nat-network])",
         ),
         ("set Bridge lab other_config:stp=1", "it knows mac-aging-time, mac-table-size"),
         ("set Bridge lab other_config:mac-aging-time=soon", "number of seconds"),
+        ("set Bridge lab forward=\"a,tcp\"", "\"a,tcp\" has 2 of 6 fields"),
+        ("set Port vm1 forward=\"a,tcp,,0,,1\"", "host port: \"0\" is not a port; use 1 to"),
         ("clear Bridge lab mtu", "not allowed to be empty"),
         ("remove Bridge lab mtu 1500", "would put 0 values in column mtu"),
         ("add Bridge lab mtu 1400", "would put 2 values in column mtu"),
