@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -40,6 +41,8 @@ pub struct Machine {
     /// Ports that are stored but do not run, and why.
     pub(crate) failed: BTreeMap<String, String>,
     group: WorkerGroup,
+    /// The folder for what must survive a restart.
+    state: PathBuf,
     pub(crate) balancer: Balancer,
     /// Is written to when a device vanishes, a port could not start or a worker is loaded.
     event: UnixStream,
@@ -107,6 +110,7 @@ impl Machine {
             ports: HashMap::new(),
             failed: BTreeMap::new(),
             group,
+            state: daemon.state.clone(),
             balancer: Balancer::default(),
             event,
         };
@@ -253,8 +257,8 @@ impl Machine {
 
     /// Starts, changes or ends a network's gateway, as its settings have it.
     fn set_gateway(&mut self, network: &Network) {
+        let wanted = convert::gateway(network, &self.state);
         let Some(running) = self.networks.get_mut(&network.name) else { return };
-        let wanted = convert::gateway(network);
         match (running.gateway.take(), wanted) {
             (Some(gateway), Some(config)) => {
                 gateway.configure(config);
@@ -308,9 +312,20 @@ impl Machine {
                 Some(running.ok_or_else(|| format!("network {name} does not run"))?)
             }
         };
-        let settings = convert::port(port, network.map(|network| network.id));
+        let settings =
+            convert::port(port, network.map(|network| network.id), self.mark(&port.name));
         let worker = network.map_or(0, |network| network.worker);
         Ok((worker, settings, network.map_or(UNATTACHED_MTU, |network| network.config.mtu)))
+    }
+
+    /// The mark of a port, for as long as it runs.
+    fn mark(&self, name: &str) -> u16 {
+        match self.ports.get(name) {
+            Some(running) => running.settings.mark,
+            None => convert::mark(name, |mark| {
+                self.ports.values().any(|running| running.settings.mark == mark)
+            }),
+        }
     }
 
     /// A host-only network takes no addresses that the host reaches elsewhere already.

@@ -1,6 +1,7 @@
 //! Configuration values as the data plane's own types.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::time::Duration;
 
 use trama_frame::{MacAddr, VlanId};
@@ -8,6 +9,7 @@ use trama_nat::{Forward, LoopbackMap, NatConfig, Service};
 use trama_switch as switch;
 use trama_vhost_net_backend as vhost;
 
+use crate::config::dhcp;
 use crate::config::model::{
     Interface, Network, Port, Promiscuous, Role, Spin, Tap, Vlan, VlanMode,
 };
@@ -38,7 +40,17 @@ pub fn network(network: &Network) -> switch::NetworkSettings {
     }
 }
 
-pub fn port(port: &Port, network: Option<switch::NetworkId>) -> switch::PortSettings {
+/// A mark for a port: never 0, not one that is taken, and after a restart the same, as what was
+/// charged to the port is stored with it. 0 only if all are taken.
+pub fn mark(port: &str, is_taken: impl Fn(u16) -> bool) -> u16 {
+    let digest = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, port.as_bytes());
+    let [high, low, ..] = *digest.as_bytes();
+    let first = u16::from_be_bytes([high, low]);
+    let tries = (0..=u16::MAX).map(|step| first.wrapping_add(step));
+    tries.into_iter().find(|mark| *mark != 0 && !is_taken(*mark)).unwrap_or(0)
+}
+
+pub fn port(port: &Port, network: Option<switch::NetworkId>, mark: u16) -> switch::PortSettings {
     switch::PortSettings {
         name: port.name.clone(),
         network,
@@ -54,7 +66,7 @@ pub fn port(port: &Port, network: Option<switch::NetworkId>) -> switch::PortSett
             is_outside: port.own,
             refuses_forged: !port.spoof,
         },
-        mark: 0,
+        mark,
         is_told_marks: false,
     }
 }
@@ -89,17 +101,32 @@ fn stable_mac(names: &str) -> MacAddr {
     MacAddr([first & 0xfc | 0x02, b, c, d, e, f])
 }
 
-/// What a network's gateway is to be; `None` if it has none.
-pub fn gateway(network: &Network) -> Option<trama_nat::Config> {
+/// What a network's gateway is to be; `None` if it has none. `state` is the daemon's folder.
+pub fn gateway(network: &Network, state: &Path) -> Option<trama_nat::Config> {
+    let machine = machine_id();
+    let mac = gateway_mac(&machine, &network.name).0;
+    // In front of the name, so that no name leads elsewhere.
+    let folder = state.join(format!("leases-{}", network.name));
+    let name = format!("{machine}//leases/{}", network.name);
+    let digest = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes());
+    gateway_at(network, mac, &folder, digest.as_u64_pair().0)
+}
+
+/// As [`gateway`], with what depends on the machine.
+pub fn gateway_at(
+    network: &Network,
+    mac: [u8; 6],
+    leases: &Path,
+    seed: u64,
+) -> Option<trama_nat::Config> {
     if !network.has_gateway() {
         return None;
     }
-    let mac = gateway_mac(&machine_id(), &network.name).0;
     let hosts = network.hosts.iter().map(|(name, address)| (name.clone(), *address)).collect();
     let (mtu, tftp) = (network.mtu, network.tftp.clone());
     let nat = network.has_nat().then(|| nat(network));
-    let mut config =
-        trama_nat::Config { mac, mtu, ipv4: None, ipv6: None, apart: Vec::new(), hosts, tftp, nat };
+    let (ipv4, ipv6, dhcp, apart) = (None, None, None, Vec::new());
+    let mut config = trama_nat::Config { mac, mtu, ipv4, ipv6, apart, hosts, tftp, dhcp, nat };
     for subnet in &network.subnets() {
         let (prefix, places) = (subnet.1, network.places(subnet));
         match places.gateway {
@@ -110,6 +137,8 @@ pub fn gateway(network: &Network) -> Option<trama_nat::Config> {
         let apart = services.into_iter().filter(|(address, _)| *address != places.gateway);
         config.apart.extend(apart);
     }
+    config.dhcp =
+        network.dhcp().map(|settings| dhcp::for_gateway(network, &settings, leases, seed));
     Some(config)
 }
 
@@ -171,6 +200,17 @@ pub fn vlan(vlan: &Vlan) -> switch::VlanMode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ports_mark_is_stable_and_its_own() {
+        let mark_of = |name: &str| mark(name, |_| false);
+        assert_eq!(mark_of("vm1"), mark_of("vm1"));
+        assert_ne!(mark_of("vm1"), mark_of("vm2"));
+        let first = mark_of("vm1");
+        assert_eq!(mark("vm1", |taken| taken == first), first.wrapping_add(1));
+        assert_eq!(mark("vm1", |taken| taken != u16::MAX), u16::MAX);
+        assert_eq!(mark("vm1", |taken| taken != 0), 0);
+    }
 
     #[test]
     fn a_taps_address_is_stable_and_its_own() {

@@ -168,7 +168,23 @@ fn gateways(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
             drops.with_label_values(&[name, reason.as_str()]).inc_by(*count);
         }
     }
+    let flows = gauges("trama_nat_flows", "Flows through the NAT.", &["network", "protocol"])?;
+    let help = "Forwards, by whether they listen or are pending.";
+    let forwards = gauges("trama_nat_forwards", help, &["network", "state"])?;
+    for network in &status.networks {
+        let nat = network.gateway.as_ref().and_then(|gateway| gateway.counters.nat.as_ref());
+        let (Some(nat), name) = (nat, network.name.as_str()) else { continue };
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for (protocol, count) in &nat.flows {
+            flows.with_label_values(&[name, protocol.as_str()]).set(number(*count));
+        }
+        for (state, count) in [("listening", nat.listening), ("pending", nat.pending)] {
+            forwards.with_label_values(&[name, state]).set(number(count));
+        }
+    }
     let mut families = up.collect();
+    families.extend(flows.collect());
+    families.extend(forwards.collect());
     families.extend(restarts.collect());
     families.extend(frames.collect());
     families.extend(drops.collect());
@@ -213,6 +229,11 @@ mod tests {
         let mut gateway = GatewayStatus { process: Some(9), restarts: 2, ..Default::default() };
         gateway.counters.received = 8;
         gateway.counters.drops.insert("bad_arp".into(), 3);
+        gateway.counters.nat = Some(trama_nat::control::NatStatus {
+            flows: [("tcp".into(), 6)].into(),
+            listening: 2,
+            pending: 1,
+        });
         let status = Status {
             networks: vec![NetworkStatus {
                 name: "lab".into(),
@@ -243,6 +264,9 @@ mod tests {
             r#"trama_gateway_restarts_total{network="lab"} 2"#,
             r#"trama_gateway_frames_total{direction="rx",network="lab"} 8"#,
             r#"trama_gateway_drops_total{network="lab",reason="bad_arp"} 3"#,
+            r#"trama_nat_flows{network="lab",protocol="tcp"} 6"#,
+            r#"trama_nat_forwards{network="lab",state="listening"} 2"#,
+            r#"trama_nat_forwards{network="lab",state="pending"} 1"#,
             r#"trama_worker_busy_seconds_total{worker="0"} 1.5"#,
             r#"trama_worker_wakeups_total{worker="0"} 9"#,
             r#"trama_vhost_kicks_total{port="vm1"} 3"#,

@@ -193,6 +193,7 @@ fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
         ("mac-aging", a.mac_aging != b.mac_aging),
         ("hosts", a.hosts != b.hosts),
         ("tftp", a.tftp != b.tftp),
+        ("dhcp", a.dhcp != b.dhcp),
         ("forward", a.forward != b.forward),
         ("loopback", a.loopback != b.loopback),
         ("external-ids", a.external_ids != b.external_ids),

@@ -7,13 +7,18 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use trama_nat::question::Row;
 
 use crate::apply::Machine;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, parse, save, validate};
 use crate::plan::{Step, daemon_keys, plan, plan_start};
 use crate::status::{FdbRow, Status};
+
+/// How long a gateway may take to answer a question; 65,000 rows take a fraction of that.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// How a transaction is carried out.
 #[derive(Clone, Copy, Debug)]
@@ -236,6 +241,22 @@ impl Daemon {
     /// Forgets the learnt MAC addresses of one network, or of all. False: no such network.
     pub fn fdb_flush(&self, network: Option<&str>) -> bool {
         self.lock().machine.fdb_flush(network)
+    }
+
+    /// Asks the gateway of a network; blocks for up to [`ANSWER`].
+    ///
+    /// # Errors
+    /// There is no such network, it has no gateway, or that does not answer.
+    pub fn ask<R: Row>(&self, network: &str) -> Result<Vec<R>, String> {
+        let pending = {
+            let inner = self.lock();
+            let running = inner.machine.networks.get(network);
+            let running = running.ok_or_else(|| format!("there is no network {network:?}"))?;
+            let gateway = running.gateway.as_ref();
+            gateway.ok_or_else(|| format!("network {network} has no gateway"))?.ask()
+        };
+        // Not locked any more: others need not wait with us.
+        pending.wait(ANSWER).map_err(|error| format!("network {network}: {error}"))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use trama_daemon::gateway::{GatewayStatus, Program, Supervisor};
+use trama_daemon::gateway::{AskError, GatewayStatus, Program, Supervisor};
+use trama_nat::question::LeaseRow;
 use trama_nat::{Config, Subnet4};
 use trama_switch::{
     Device, NetworkSettings, PortFilter, PortSettings, Spin, VhostDevice, VlanMode, WorkerHandle,
@@ -21,6 +22,7 @@ fn config(mtu: u16) -> Config {
         apart: Vec::new(),
         hosts: Vec::new(),
         tftp: None,
+        dhcp: None,
         nat: None,
     }
 }
@@ -137,4 +139,25 @@ fn wait_for_file(path: &std::path::Path) -> u32 {
         assert!(Instant::now() < deadline, "the program did not start");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn a_question_is_answered_while_a_process_runs_and_refused_when_none_does() {
+    let lab = Lab::new();
+    let keeper = lab.start(Program::at(env!("CARGO_BIN_EXE_tramad")));
+    let first = wait_for(&keeper, |status| status.process.is_some()).process.unwrap();
+    let limit = Duration::from_secs(20);
+    assert_eq!(keeper.ask::<LeaseRow>().wait(limit), Ok(Vec::new()));
+    let pid = rustix::process::Pid::from_raw(first as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let late = Duration::from_millis(20);
+    assert_eq!(keeper.ask::<LeaseRow>().wait(late), Err(AskError::Late(late)));
+    let pending = keeper.ask::<LeaseRow>();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(pending.wait(limit), Err(AskError::Gone));
+    keeper.stop();
+
+    let keeper = lab.start(Program::at("/none/such"));
+    assert_eq!(keeper.ask::<LeaseRow>().wait(limit), Err(AskError::Gone));
+    keeper.stop();
 }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use trama_frame::MacAddr;
 
 use crate::name::{DomainName, HostName};
@@ -62,7 +63,7 @@ impl Default for Config {
 
 /// How much one port may take from the pool. A pool with at least `addresses` × ports addresses
 /// always has one for a port that is within its share, whatever the others do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Limits {
     /// Addresses that a port's clients may occupy together: leased, remembered, offered, declined
     /// or claimed in answer to a probe.
@@ -94,7 +95,7 @@ pub struct Subnet {
 }
 
 /// Lease times in seconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LeaseTimes {
     /// For clients that ask for none.
     pub default: u32,
@@ -133,7 +134,7 @@ pub struct Settings {
 }
 
 /// Where to boot from.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Boot {
     /// The TFTP server's address (`siaddr`).
     pub server: Ipv4Addr,
@@ -144,7 +145,7 @@ pub struct Boot {
 }
 
 /// A boot file and the clients that it is for.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BootFile {
     /// Only for this architecture (RFC 4578, 2.1; 0 is BIOS, 7 is x86-64 UEFI).
     pub architecture: Option<u16>,
@@ -155,7 +156,7 @@ pub struct BootFile {
 }
 
 /// A client that always gets the same address.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reservation {
     /// The client.
     pub client: ClientMatch,
@@ -166,9 +167,11 @@ pub struct Reservation {
 }
 
 /// By what a reservation knows its client.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ClientMatch {
     /// Hardware address.
+    #[serde(with = "text")]
     Mac(MacAddr),
     /// Client identifier, all octets of option 61.
     Id(Vec<u8>),
@@ -317,6 +320,20 @@ impl Subnet {
     /// routers'.
     pub(crate) fn own_addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
         self.settings.routers.iter().copied().chain([self.server])
+    }
+}
+
+/// A hardware address as people write it.
+mod text {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use trama_frame::MacAddr;
+
+    pub fn serialize<S: Serializer>(mac: &MacAddr, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(mac)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacAddr, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Longest label (RFC 1035, 2.3.4).
 const MAX_LABEL: usize = 63;
 /// Longest name in text, without the root's dot (RFC 1035, 2.3.4).
@@ -25,12 +27,35 @@ const MAX_OFFSET: u16 = 0x3fff;
 pub struct ParseNameError;
 
 /// A domain name such as `lab.example`, in lower case, without the final dot.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct DomainName(Box<str>);
 
 /// A name of one label, such as `vm1`, in lower case.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct HostName(Box<str>);
+
+macro_rules! is_text {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = ParseNameError;
+
+            fn try_from(text: String) -> Result<$name, ParseNameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.into()
+            }
+        }
+    };
+}
+
+is_text!(DomainName);
+is_text!(HostName);
 
 impl DomainName {
     /// The name as text.

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use serde::{Deserialize, Serialize};
+
 /// An IPv4 network such as `10.0.2.0/24`; the bits behind the length are zero.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Prefix {
     network: u32,
     length: u8,
@@ -62,7 +64,7 @@ impl fmt::Display for Prefix {
 }
 
 /// A static route for clients.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Route {
     /// The destination network.
     pub to: Prefix,

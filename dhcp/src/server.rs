@@ -185,6 +185,11 @@ impl Server {
         self.leases.iter()
     }
 
+    /// What an address is in use for; `None` if it is fresh, or nobody's to lease.
+    pub fn binding(&self, address: Ipv4Addr) -> Option<&Binding> {
+        self.leases.get(address)
+    }
+
     /// How many leases are in force.
     pub fn bound(&self) -> usize {
         self.leases.bound()

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use trama_frame::MacAddr;
 
+use crate::dhcp::Dhcp;
+
 /// A gateway's settings; all of them can change while it runs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Config {
@@ -24,6 +26,8 @@ pub struct Config {
     pub hosts: Vec<(String, IpAddr)>,
     /// The folder below which TFTP serves files; none: no TFTP.
     pub tftp: Option<PathBuf>,
+    /// How machines are told their addresses; none: they are not.
+    pub dhcp: Option<Dhcp>,
     /// The way to other networks, through sockets of the host; none: there is none.
     pub nat: Option<NatConfig>,
 }
@@ -111,7 +115,12 @@ impl Config {
 
     /// Whether the gateway has this address.
     pub fn has(&self, address: IpAddr) -> bool {
-        self.is_main(address) || self.apart.iter().any(|(own, _)| *own == address)
+        self.is_main(address) || self.is_apart(address)
+    }
+
+    /// Whether the gateway has this address for one service.
+    pub fn is_apart(&self, address: IpAddr) -> bool {
+        self.apart.iter().any(|(own, _)| *own == address)
     }
 
     /// Whether a service is offered at an address of the gateway.
@@ -121,6 +130,14 @@ impl Config {
             Some(_) => apart.any(|(own, _)| *own == address),
             None => self.is_main(address),
         }
+    }
+
+    /// Where DNS answers over IPv6, if it is not the gateway's own address.
+    pub fn dns6(&self) -> Option<Ipv6Addr> {
+        self.apart.iter().find_map(|entry| match entry {
+            (IpAddr::V6(address), Service::Dns) => Some(*address),
+            _ => None,
+        })
     }
 
     fn is_main(&self, address: IpAddr) -> bool {
@@ -144,6 +161,12 @@ pub struct Subnet4 {
 }
 
 impl Subnet4 {
+    /// Whether `address` is the subnet's broadcast address.
+    pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
+        let host = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+        self.prefix < 31 && address.to_bits() == self.address.to_bits() | host
+    }
+
     /// Whether `address` may be a host of the subnet: inside, and neither its first address nor
     /// its broadcast address.
     pub fn is_host(&self, address: Ipv4Addr) -> bool {
@@ -183,6 +206,8 @@ mod tests {
         let host = |last| subnet.is_host(Ipv4Addr::new(10, 0, 2, last));
         assert!(host(2) && host(254));
         assert!(!host(0) && !host(255));
+        assert!(subnet.is_broadcast(Ipv4Addr::new(10, 0, 2, 255)));
+        assert!(!subnet.is_broadcast(Ipv4Addr::new(10, 0, 3, 255)));
         assert!(!subnet.is_host(Ipv4Addr::new(10, 0, 3, 2)));
         let pair = Subnet4 { prefix: 31, ..subnet };
         assert!(pair.is_host(Ipv4Addr::new(10, 0, 2, 0)), "RFC 3021");
@@ -202,6 +227,7 @@ mod tests {
             apart: Vec::new(),
             hosts: Vec::new(),
             tftp: None,
+            dhcp: None,
             nat: None,
         };
         assert_eq!(config.link_local().to_string(), "fe80::5054:ff:fe12:3456");

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::link::{GuestEnd, Layout};
+use crate::question::{Answer, Question};
 
 /// Longest line, so that a peer gone mad costs no more than this.
 const MAX_LINE: usize = 1 << 20;
@@ -34,6 +35,13 @@ pub enum Command {
     },
     /// New settings.
     Configure(Config),
+    /// A question, which is answered in parts that bear its number.
+    Ask {
+        /// Tells its answer from others.
+        id: u64,
+        /// What is wanted.
+        question: Question,
+    },
 }
 
 /// From the gateway.
@@ -46,6 +54,15 @@ pub enum Report {
     Status(Status),
     /// For the log.
     Warning(String),
+    /// A part of an answer; the rows follow those of the part before.
+    Answer {
+        /// The question's number.
+        id: u64,
+        /// Some rows.
+        part: Answer,
+        /// Whether the answer is complete with it.
+        last: bool,
+    },
 }
 
 /// What a gateway did since it started.
@@ -57,6 +74,36 @@ pub struct Status {
     pub sent: u64,
     /// Frames refused, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// The DHCP server, if there is one.
+    pub dhcp: Option<DhcpStatus>,
+    /// The way to other networks, if there is one.
+    pub nat: Option<NatStatus>,
+}
+
+/// What passes a gateway's NAT now.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct NatStatus {
+    /// Flows by protocol, as [`FlowRow::protocol`] spells it.
+    pub flows: BTreeMap<String, u64>,
+    /// Forwards that listen.
+    pub listening: u64,
+    /// Forwards that do not, and are tried again.
+    pub pending: u64,
+}
+
+/// What a gateway's DHCP server did since it started.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct DhcpStatus {
+    /// Leases in force.
+    pub leases: usize,
+    /// Addresses of its ranges.
+    pub pool: usize,
+    /// Clients' messages, by type.
+    pub received: BTreeMap<String, u64>,
+    /// Its own messages, by type.
+    pub sent: BTreeMap<String, u64>,
+    /// Messages that it did not answer, by reason.
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// A forward as it fares.

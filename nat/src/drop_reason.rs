@@ -61,6 +61,10 @@ reasons! {
     BadTftp = "bad_tftp",
     /// The sender, or all together, have too many TFTP transfers under way.
     TftpLimit = "tftp_limit",
+    /// The DHCP server does not answer it; its own counters say why.
+    DhcpRefused = "dhcp_refused",
+    /// What it asks for is under way already.
+    Throttled = "throttled",
     /// The answer does not fit into the network's MTU.
     TooLong = "too_long",
     /// The ring to the switch has no room for the answer.

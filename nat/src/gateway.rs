@@ -3,6 +3,7 @@
 //! 1. A frame that is for another station, or is no frame, is refused at once.
 //! 2. ARP and neighbour discovery are answered for the gateway's own addresses (`neighbour`).
 //! 3. IP packets for the gateway are checked and handed to ICMP and to the UDP services (`ip`).
+//! 4. Machines are given their addresses (`dhcp`).
 //!
 //! The gateway keeps no table of neighbours: an answer goes to the station that asked. One frame
 //! in is at most one frame out, but for a TFTP transfer's window and what is sent by the clock.
@@ -11,16 +12,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol};
+use trama_dhcp::Time;
+use trama_dhcp::dhcp6;
+use trama_dhcp::store::Record;
+use trama_dhcp::wire::SERVER_PORT;
 use trama_frame::MacAddr;
 
 use crate::config::{Config, Service};
+use crate::control::Status;
+use crate::dhcp::{Advertiser, Leases, Request};
 use crate::dns;
 use crate::dns::forwarder::{Forwarder, Replies, Upstream};
 use crate::drop_reason::{Counters, DropReason};
 use crate::packet::{udp_frame, udp_overhead};
+use crate::question::LeaseRow;
 use crate::{ip, neighbour, tftp};
 
-/// Who sent a frame, for limits: whatever tells one sender from another and is hard to change.
+/// Who sent a frame, for limits: the mark of the switch port that it came by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortId(pub u64);
 
@@ -47,6 +55,10 @@ pub struct Output {
     pub frames: Vec<Vec<u8>>,
     /// What is wanted of the sockets to DNS servers, in this order.
     pub upstream: Vec<Upstream>,
+    /// Records for the lease store.
+    pub records: Vec<u8>,
+    /// Frames that may go once the records are durable; if that fails, they are dropped.
+    pub confirmed: Vec<Vec<u8>>,
 }
 
 /// A gateway's engine.
@@ -55,6 +67,10 @@ pub struct Gateway {
     counters: Counters,
     dns: Forwarder,
     tftp: tftp::Server,
+    leases: Option<Leases>,
+    advertiser: Option<Advertiser>,
+    /// The advertiser has yet to hear of the settings.
+    advertiser_is_stale: bool,
     random: Random,
     warnings: Vec<String>,
 }
@@ -63,8 +79,17 @@ impl Gateway {
     /// A gateway with these settings.
     pub fn new(config: Config, random: Random) -> Gateway {
         let (counters, dns) = (Counters::default(), Forwarder::new(&config));
-        let (tftp, warnings) = (tftp::Server::default(), Vec::new());
-        let mut gateway = Gateway { config, counters, dns, tftp, random, warnings };
+        let mut gateway = Gateway {
+            config,
+            counters,
+            dns,
+            tftp: tftp::Server::default(),
+            leases: None,
+            advertiser: None,
+            advertiser_is_stale: true,
+            random,
+            warnings: Vec::new(),
+        };
         gateway.open_folder();
         gateway
     }
@@ -80,7 +105,30 @@ impl Gateway {
 
     /// What somebody should be told of; each once.
     pub fn take_warnings(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.warnings)
+        let leases = self.leases.as_mut().map(Leases::take_warnings).unwrap_or_default();
+        self.warnings.drain(..).chain(leases).collect()
+    }
+
+    /// Begins to lease addresses, where the settings have any to lease: `epoch` is what the wall
+    /// clock showed when `now` was zero, `records` come from the lease store. What the store is to
+    /// keep comes out as [`Output::records`].
+    pub fn open_leases(&mut self, now: Duration, epoch: Time, records: Vec<Record>) {
+        self.leases = Leases::open(now, epoch, &self.config, records);
+    }
+
+    /// All leases, for a lease store that is compacted.
+    pub fn lease_snapshot(&self) -> Vec<u8> {
+        self.leases.as_ref().map(Leases::snapshot).unwrap_or_default()
+    }
+
+    /// All addresses that clients have, had or are offered.
+    pub fn lease_rows(&self) -> Vec<LeaseRow> {
+        self.leases.as_ref().map(Leases::rows).unwrap_or_default()
+    }
+
+    /// Notes what somebody should be told of.
+    pub(crate) fn warn(&mut self, text: String) {
+        self.warnings.push(text);
     }
 
     /// Changes the settings and keeps what is under way.
@@ -88,6 +136,11 @@ impl Gateway {
         self.dns.reconfigure(&config);
         self.config = config;
         self.open_folder();
+        self.advertiser_is_stale = true;
+        let Gateway { leases, config, .. } = self;
+        if leases.as_mut().is_some_and(|leases| !leases.reconfigure(config)) {
+            *leases = None;
+        }
     }
 
     /// The DNS servers to forward questions to from now on.
@@ -105,6 +158,13 @@ impl Gateway {
         &self.counters
     }
 
+    /// All of that, for a report.
+    pub fn status(&self) -> Status {
+        let Counters { received, sent, .. } = self.counters;
+        let dhcp = self.leases.as_ref().map(Leases::status);
+        Status { received, sent, drops: self.counters.drops(), dhcp, nat: None }
+    }
+
     /// Counts a drop that the caller had to make.
     pub fn count_drop(&mut self, reason: DropReason) {
         self.counters.drop(reason);
@@ -112,12 +172,12 @@ impl Gateway {
 
     /// Takes one frame, from its destination address on, that came from `port`.
     pub fn handle(&mut self, now: Duration, port: PortId, frame: &[u8], out: &mut Output) {
-        let before = out.frames.len();
+        let before = out.frames.len() + out.confirmed.len();
         self.counters.received += 1;
         if let Err(reason) = self.receive(now, port, frame, out) {
             self.counters.drop(reason);
         }
-        self.counters.sent += (out.frames.len() - before) as u64;
+        self.counters.sent += (out.frames.len() + out.confirmed.len() - before) as u64;
     }
 
     /// Takes a datagram that a DNS server sent to a slot's socket.
@@ -140,11 +200,31 @@ impl Gateway {
         let mut replies = self.dns.poll(now, &mut self.random, &mut out.upstream);
         self.tftp.poll(now, &mut replies);
         self.reply(replies, out);
+        let before = out.frames.len() + out.confirmed.len();
+        if let Some(leases) = &mut self.leases {
+            leases.poll(now, &self.config, out);
+        }
+        self.advertise(now, out);
+        self.counters.sent += (out.frames.len() + out.confirmed.len() - before) as u64;
+    }
+
+    fn advertise(&mut self, now: Duration, out: &mut Output) {
+        let Gateway { advertiser, config, random, .. } = self;
+        if std::mem::take(&mut self.advertiser_is_stale) {
+            let is_kept = advertiser.as_mut().is_some_and(|it| it.reconfigure(now, config));
+            if !is_kept {
+                *advertiser = Advertiser::new(now, config, random());
+            }
+        }
+        let due = advertiser.as_mut().map(|advertiser| advertiser.poll(now, config));
+        out.frames.extend(due.into_iter().flatten());
     }
 
     /// When [`Gateway::poll`] has something to do next.
     pub fn deadline(&self) -> Option<Duration> {
-        self.dns.deadline().into_iter().chain(self.tftp.deadline()).min()
+        let leases = self.leases.as_ref().and_then(Leases::deadline);
+        let advertiser = self.advertiser.as_ref().map(Advertiser::deadline);
+        [self.dns.deadline(), self.tftp.deadline(), leases, advertiser].into_iter().flatten().min()
     }
 
     fn reply(&mut self, replies: Replies, out: &mut Output) {
@@ -183,13 +263,21 @@ impl Gateway {
         }
         match frame.ethertype() {
             EthernetProtocol::Arp => {
-                out.frames.push(neighbour::arp(&self.config, from, frame.payload())?);
+                let asked = neighbour::parse_arp(&self.config, from, frame.payload())?;
+                if let Some(leases) = &mut self.leases {
+                    leases.seen(now, &self.config, (asked.sender, from), port.0, out);
+                }
+                out.frames.push(neighbour::arp(&self.config, from, &asked)?);
                 Ok(())
             }
             EthernetProtocol::Ipv4 | EthernetProtocol::Ipv6 => {
                 let packet = ip::parse(&self.config, from, to, &frame)?;
                 if packet.protocol == IpProtocol::Udp {
                     return self.datagram(now, port, &packet, out);
+                }
+                if packet.is_router_solicitation() {
+                    let advertiser = self.advertiser.as_mut();
+                    return advertiser.ok_or(DropReason::IcmpUnanswered)?.solicited(now, &packet);
                 }
                 out.frames.push(ip::answer(&self.config, &packet)?);
                 Ok(())
@@ -207,6 +295,15 @@ impl Gateway {
         out: &mut Output,
     ) -> Result<(), DropReason> {
         let (ports, payload) = ip::udp(packet)?;
+        let is_apart = self.config.is_apart(packet.destination);
+        if let (SERVER_PORT, IpAddr::V4(source), false) = (ports.dst_port, packet.source, is_apart)
+        {
+            let leases = self.leases.as_mut().ok_or(DropReason::ClosedPort)?;
+            let own = self.config.ipv4.map(|own| IpAddr::V4(own.address));
+            let unicast = Some(packet.destination) == own;
+            let request = Request { port: port.0, from: packet.from, source, unicast, payload };
+            return leases.handle(now, &self.config, &request, out);
+        }
         let client = Client {
             port,
             mac: packet.from,
@@ -217,8 +314,15 @@ impl Gateway {
         let offers = |service| self.config.offers(service, packet.destination);
         let reply = match ports.dst_port {
             dns::PORT if offers(Service::Dns) => {
-                let Gateway { config, random, dns, .. } = self;
-                dns.query(now, config, random, (client, payload), &mut out.upstream)?
+                let Gateway { config, random, dns, leases, .. } = self;
+                let known = (&*config, leases.as_ref());
+                dns.query(now, known, random, (client, payload), &mut out.upstream)?
+            }
+            dhcp6::SERVER_PORT if packet.source.is_ipv6() && !is_apart => {
+                let advertiser = self.advertiser.as_ref().ok_or(DropReason::ClosedPort)?;
+                // Asked as one of a group, we answer as ourselves.
+                let local = (self.config.link_local().into(), dhcp6::SERVER_PORT);
+                return self.send(&Client { local, ..client }, &advertiser.dhcp6(payload)?, out);
             }
             port if self.tftp.listens(port) && offers(Service::Tftp) => {
                 let mut packets = Replies::new();

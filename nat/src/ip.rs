@@ -18,9 +18,36 @@ pub(crate) struct Packet<'a> {
     pub from: MacAddr,
     pub source: IpAddr,
     pub destination: IpAddr,
-    hop_limit: u8,
+    pub hop_limit: u8,
     pub protocol: IpProtocol,
-    payload: &'a [u8],
+    pub payload: &'a [u8],
+}
+
+/// All routers of the link, and all DHCPv6 servers (RFC 4291, 2.7.1; RFC 8415, 7.1).
+const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+const ALL_DHCP_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+
+impl Packet<'_> {
+    /// Whether it asks for a router advertisement.
+    pub fn is_router_solicitation(&self) -> bool {
+        self.protocol == IpProtocol::Icmpv6 && self.payload.first() == Some(&133)
+    }
+
+    /// Whether it is for the port of a DHCPv4 server. Who sends there has no address yet and knows
+    /// none of ours, or sends from another link.
+    fn is_dhcp(&self) -> bool {
+        self.source.is_ipv4() && self.destination_port() == Some(trama_dhcp::wire::SERVER_PORT)
+    }
+
+    /// Whether it may be for one of our groups: DHCPv6 servers have one, other services none.
+    fn is_dhcp6(&self) -> bool {
+        self.source.is_ipv6() && self.destination_port() == Some(trama_dhcp::dhcp6::SERVER_PORT)
+    }
+
+    fn destination_port(&self) -> Option<u16> {
+        let port = self.payload.get(2..4).filter(|_| self.protocol == IpProtocol::Udp)?;
+        Some(u16::from_be_bytes([port[0], port[1]]))
+    }
 }
 
 /// Checks what can be checked without looking into the payload.
@@ -35,7 +62,7 @@ pub(crate) fn parse<'a>(
         _ => parse6(config, from, frame.payload())?,
     };
     // A unicast packet in a group frame is a trick (RFC 1122, 3.3.6, and RFC 8021 for IPv6).
-    if to.is_multicast() && !packet.destination.is_multicast() {
+    if to.is_multicast() && !packet.destination.is_multicast() && !packet.is_dhcp() {
         return Err(DropReason::OtherAddress);
     }
     Ok(packet)
@@ -48,20 +75,26 @@ fn parse4<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
     }
     let header = Ipv4Repr::parse(&packet, &checksums()).map_err(|_| DropReason::BadIp)?;
     let subnet = config.ipv4.ok_or(DropReason::OtherAddress)?;
-    if !subnet.is_host(header.src_addr) || config.has(header.src_addr.into()) {
-        return Err(DropReason::ForeignSource);
-    }
-    if !config.has(header.dst_addr.into()) {
-        return Err(DropReason::OtherAddress);
-    }
-    Ok(Packet {
+    let (source, destination) = (header.src_addr, header.dst_addr);
+    let packet = Packet {
         from,
-        source: header.src_addr.into(),
-        destination: header.dst_addr.into(),
+        source: source.into(),
+        destination: destination.into(),
         hop_limit: header.hop_limit,
         protocol: header.next_header,
         payload: packet.payload(),
-    })
+    };
+    let is_dhcp = packet.is_dhcp();
+    let is_one = !source.is_multicast() && !source.is_broadcast() && !source.is_loopback();
+    let is_near = if is_dhcp { is_one } else { subnet.is_host(source) };
+    if !is_near || config.has(source.into()) {
+        return Err(DropReason::ForeignSource);
+    }
+    let to_all = destination.is_broadcast() || subnet.is_broadcast(destination);
+    if !config.has(destination.into()) && !(is_dhcp && to_all) {
+        return Err(DropReason::OtherAddress);
+    }
+    Ok(packet)
 }
 
 fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<'a>, DropReason> {
@@ -74,17 +107,21 @@ fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
     if (!near && !source.is_unspecified()) || config.has(source.into()) {
         return Err(DropReason::ForeignSource);
     }
-    if !config.has(destination.into()) && !is_solicited_node(config, destination) {
-        return Err(DropReason::OtherAddress);
-    }
-    Ok(Packet {
+    let ours = config.has(destination.into()) || is_solicited_node(config, destination);
+    let packet = Packet {
         from,
         source: source.into(),
         destination: destination.into(),
         hop_limit: header.hop_limit,
         protocol: header.next_header,
         payload: packet.payload(),
-    })
+    };
+    let to_routers = destination == ALL_ROUTERS && packet.is_router_solicitation();
+    let to_servers = destination == ALL_DHCP_SERVERS && packet.is_dhcp6();
+    if !ours && !to_routers && !to_servers {
+        return Err(DropReason::OtherAddress);
+    }
+    Ok(packet)
 }
 
 /// Whether this is the group of one of our addresses.
@@ -186,7 +223,9 @@ pub(crate) fn udp<'a>(packet: &Packet<'a>) -> Result<(UdpRepr, &'a [u8]), DropRe
     let (source, destination) = (packet.source.into(), packet.destination.into());
     let ports = UdpRepr::parse(&datagram, &source, &destination, &checksums())
         .map_err(|_| DropReason::BadUdp)?;
-    if ports.src_port == 0 || packet.source.is_unspecified() || packet.destination.is_multicast() {
+    let from_nobody = packet.source.is_unspecified() && !packet.is_dhcp();
+    let to_group = packet.destination.is_multicast() && !packet.is_dhcp6();
+    if ports.src_port == 0 || from_nobody || to_group {
         return Err(DropReason::BadUdp);
     }
     Ok((ports, datagram.payload()))

@@ -8,17 +8,21 @@
 //! [`control`] channel.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod config;
 pub mod control;
+mod dhcp;
 
 mod dns;
 mod drop_reason;
 mod gateway;
 mod ip;
+mod leases;
 pub mod link;
 mod neighbour;
 mod packet;
 pub mod process;
+pub mod question;
 #[allow(dead_code)]
 mod router;
 
@@ -27,6 +31,7 @@ mod testing;
 mod tftp;
 
 pub use config::{Config, Forward, LoopbackMap, NatConfig, Service, Subnet4, Subnet6, Transport};
+pub use dhcp::Dhcp;
 pub use dns::forwarder::Upstream;
 pub use drop_reason::{Counters, DropReason};
 pub use gateway::{Gateway, Output, PortId, Random};

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 use serde::{Deserialize, Serialize};
+use trama_frame::VnetHeader;
 use trama_virtqueue::{
     ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, GuestMemory,
     RingFeatures, RingSetup,
@@ -123,12 +124,14 @@ impl Link {
         self.call.as_fd()
     }
 
-    /// Takes one frame into `frame`; false if there is none.
+    /// Takes one frame into `frame`; none if there is none. Returns the mark of the switch port
+    /// that it came by, which the switch tells in `hdr_len`; 0: that has none.
     ///
     /// # Errors
     /// The switch broke the ring's rules.
-    pub fn receive(&mut self, frame: &mut Vec<u8>) -> Result<bool, DriverError> {
-        Ok(self.receive.recv(frame)?.is_some())
+    pub fn receive(&mut self, frame: &mut Vec<u8>) -> Result<Option<u16>, DriverError> {
+        let header = self.receive.recv(frame)?;
+        Ok(header.map(|header| VnetHeader::from_bytes(&header).hdr_len))
     }
 
     /// Gives the buffers of frames taken back to the switch.

@@ -1,6 +1,6 @@
 //! Answers to "who has this address?": ARP (RFC 826) and neighbour solicitation (RFC 4861).
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpProtocol,
@@ -13,18 +13,26 @@ use crate::drop_reason::DropReason;
 use crate::packet::{checksums, ethernet_address, frame, ip_frame};
 
 /// Hop limit of neighbour discovery: no router lets it through (RFC 4861, 7.1.1).
-const ONE_LINK: u8 = 255;
+pub(crate) const ONE_LINK: u8 = 255;
 /// All nodes of the link (RFC 4291, 2.7.1), and the group of stations behind it.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
+pub(crate) const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
 
-/// The answer to an ARP request for our address. A probe (sender 0.0.0.0, RFC 5227) is one, too.
-pub(crate) fn arp(config: &Config, from: MacAddr, payload: &[u8]) -> Result<Vec<u8>, DropReason> {
+/// What a station said by ARP.
+pub(crate) struct Arp {
+    operation: ArpOperation,
+    /// The address that it claims; 0.0.0.0: none (a probe, RFC 5227).
+    pub sender: Ipv4Addr,
+    target: Ipv4Addr,
+}
+
+/// Checks an ARP packet.
+pub(crate) fn parse_arp(config: &Config, from: MacAddr, payload: &[u8]) -> Result<Arp, DropReason> {
     let packet = ArpPacket::new_checked(payload).map_err(|_| DropReason::BadArp)?;
     let ArpRepr::EthernetIpv4 {
         operation,
-        source_hardware_addr: sender,
-        source_protocol_addr: sender_ip,
+        source_hardware_addr: station,
+        source_protocol_addr: sender,
         target_protocol_addr: target,
         ..
     } = ArpRepr::parse(&packet).map_err(|_| DropReason::BadArp)?
@@ -32,12 +40,18 @@ pub(crate) fn arp(config: &Config, from: MacAddr, payload: &[u8]) -> Result<Vec<
         return Err(DropReason::BadArp);
     };
     let subnet = config.ipv4.ok_or(DropReason::OtherAddress)?;
-    if sender.0 != from.0 {
+    if station.0 != from.0 {
         return Err(DropReason::BadArp);
     }
-    if !sender_ip.is_unspecified() && !subnet.is_host(sender_ip) {
+    if !sender.is_unspecified() && !subnet.is_host(sender) {
         return Err(DropReason::ForeignSource);
     }
+    Ok(Arp { operation, sender, target })
+}
+
+/// The answer to an ARP request for our address; a probe is one, too.
+pub(crate) fn arp(config: &Config, from: MacAddr, asked: &Arp) -> Result<Vec<u8>, DropReason> {
+    let Arp { operation, sender, target } = *asked;
     if operation != ArpOperation::Request || !config.has(target.into()) {
         return Err(DropReason::OtherAddress);
     }
@@ -45,8 +59,8 @@ pub(crate) fn arp(config: &Config, from: MacAddr, payload: &[u8]) -> Result<Vec<
         operation: ArpOperation::Reply,
         source_hardware_addr: ethernet_address(config.mac()),
         source_protocol_addr: target,
-        target_hardware_addr: sender,
-        target_protocol_addr: sender_ip,
+        target_hardware_addr: ethernet_address(from),
+        target_protocol_addr: sender,
     };
     Ok(frame(config.mac(), from, EthernetProtocol::Arp, reply.buffer_len(), |bytes| {
         reply.emit(&mut ArpPacket::new_unchecked(bytes));

@@ -8,27 +8,32 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
 use trama_virtqueue::DriverError;
 
+use crate::clock::Clock;
 use crate::control::{Channel, Command, Report, Status, receive_end};
 use crate::dns::resolvers::Resolvers;
 use crate::dns::sockets::Sockets;
 use crate::drop_reason::DropReason;
 use crate::gateway::{Gateway, Output, PortId};
+use crate::leases::Store;
 use crate::link::Link;
+use crate::question::{Answer, Question, Questions};
 
 const CABLE: Token = Token(0);
 const CONTROL: Token = Token(1);
 const TERMINATE: Token = Token(2);
 const RESOLVERS: Token = Token(3);
+const WRITTEN: Token = Token(4);
 /// Sockets to DNS servers have this token and those that follow.
-const SERVERS: usize = 4;
+const SERVERS: usize = 5;
 
 /// Frames taken before answers are sent and everything else has its turn.
 const BATCH: usize = 64;
@@ -59,7 +64,6 @@ pub fn run() -> Result<(), ProcessError> {
     let mut process = Process::start(stream)?;
     drop_privileges()?;
     process.channel.send(&Report::Ready)?;
-    process.warn()?;
     let ended = process.serve();
     if let Err(error) = &ended {
         // Whoever reads it knows which gateway it was.
@@ -86,7 +90,11 @@ struct Process {
     _terminate: UnixStream,
     resolvers: Resolvers,
     sockets: Sockets,
-    started: Instant,
+    questions: Questions,
+    store: Option<Store>,
+    /// Wakes the loop when the store has written something.
+    written: Arc<Waker>,
+    clock: Clock,
     frame: Vec<u8>,
     out: Output,
     reported: Status,
@@ -110,9 +118,11 @@ impl Process {
         watch(poll.registry(), &link.event(), CABLE, Interest::READABLE)?;
         let resolvers = Resolvers::of_host()?;
         watch(poll.registry(), &resolvers, RESOLVERS, Interest::READABLE)?;
+        let clock = Clock::start();
         let mut gateway = Gateway::new(config, Box::new(random));
         gateway.set_servers(resolvers.servers().to_vec());
-        Ok(Process {
+        let written = Arc::new(Waker::new(poll.registry(), WRITTEN)?);
+        let mut process = Process {
             poll,
             link,
             gateway,
@@ -120,16 +130,44 @@ impl Process {
             _terminate: terminate,
             resolvers,
             sockets: Sockets::new(SERVERS),
-            started: Instant::now(),
+            questions: Questions::default(),
+            store: None,
+            written,
+            clock,
             frame: Vec::new(),
             out: Output::default(),
             reported: Status::default(),
             report_at: Duration::ZERO,
-        })
+        };
+        process.open_store();
+        Ok(process)
+    }
+
+    /// Opens the lease store, if the settings have one and it is not open.
+    fn open_store(&mut self) {
+        let config = self.gateway.config();
+        let Some(folder) = config.dhcp.as_ref().filter(|_| config.ipv4.is_some()) else {
+            self.store = None;
+            return;
+        };
+        if self.store.is_some() {
+            return;
+        }
+        match Store::open(&folder.folder, self.written.clone()) {
+            Ok((store, records)) => {
+                self.gateway.open_leases(self.now(), self.clock.epoch(), records);
+                self.store = Some(store);
+            }
+            Err(error) => self.gateway.warn(format!(
+                "no DHCP: {}: {error}; make the folder writable for the daemon's user, or set \
+                 another as daemon.state, then reload",
+                folder.folder.display()
+            )),
+        }
     }
 
     fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.clock.now()
     }
 
     fn serve(&mut self) -> Result<(), ProcessError> {
@@ -139,7 +177,9 @@ impl Process {
             self.gateway.poll(self.now(), &mut self.out);
             self.act()?;
             self.report()?;
-            let limit = if more { Some(Duration::ZERO) } else { self.deadline() };
+            self.warn()?;
+            let asked = self.questions.send(&mut self.channel, |it| look_up(&self.gateway, it))?;
+            let limit = if more || asked { Some(Duration::ZERO) } else { self.deadline() };
             match self.poll.poll(&mut events, limit) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
@@ -149,6 +189,8 @@ impl Process {
                     CONTROL if !self.control()? => return Ok(()),
                     TERMINATE => return Ok(()),
                     RESOLVERS => self.follow_resolvers(),
+                    // What is done is taken on the way.
+                    WRITTEN => {}
                     token => self.answers(token),
                 }
             }
@@ -157,7 +199,7 @@ impl Process {
 
     /// Until when the loop may sleep.
     fn deadline(&self) -> Option<Duration> {
-        let report = (self.status() != self.reported).then_some(self.report_at);
+        let report = (self.gateway.status() != self.reported).then_some(self.report_at);
         let next = report.into_iter().chain(self.gateway.deadline()).min();
         next.map(|at| at.saturating_sub(self.now()))
     }
@@ -205,8 +247,10 @@ impl Process {
         self.link.disarm();
         let now = self.now();
         let mut taken = 0;
-        while taken < BATCH && self.link.receive(&mut self.frame)? {
-            let port = sender(&self.frame);
+        while taken < BATCH
+            && let Some(mark) = self.link.receive(&mut self.frame)?
+        {
+            let port = PortId(mark.into());
             self.gateway.handle(now, port, &self.frame, &mut self.out);
             taken += 1;
         }
@@ -218,6 +262,10 @@ impl Process {
     /// Does what the engine wants done.
     fn act(&mut self) -> Result<(), ProcessError> {
         self.carry_out();
+        let (now, gateway) = (self.now(), &self.gateway);
+        if let Some(store) = &mut self.store {
+            store.carry_out(now, || gateway.lease_snapshot(), &mut self.out);
+        }
         for frame in self.out.frames.drain(..) {
             match self.link.send(&frame) {
                 Ok(()) => {}
@@ -237,16 +285,20 @@ impl Process {
         for command in commands {
             match command {
                 Command::Start { .. } => return Err(io::Error::other("started twice").into()),
-                Command::Configure(config) => self.gateway.reconfigure(config),
+                Command::Configure(config) => {
+                    self.gateway.reconfigure(config);
+                    self.open_store();
+                }
+                Command::Ask { id, question } => self.questions.ask(id, question),
             }
         }
-        self.warn()?;
         Ok(true)
     }
 
     /// Has the daemon log what it should.
     fn warn(&mut self) -> io::Result<()> {
-        for warning in self.gateway.take_warnings() {
+        let store = self.store.as_mut().map(Store::take_warnings).unwrap_or_default();
+        for warning in self.gateway.take_warnings().into_iter().chain(store) {
             self.channel.send(&Report::Warning(warning))?;
         }
         Ok(())
@@ -257,7 +309,7 @@ impl Process {
         if self.now() < self.report_at {
             return Ok(());
         }
-        let status = self.status();
+        let status = self.gateway.status();
         if status != self.reported {
             self.channel.send(&Report::Status(status.clone()))?;
             self.reported = status;
@@ -265,10 +317,15 @@ impl Process {
         }
         Ok(())
     }
+}
 
-    fn status(&self) -> Status {
-        let counters = self.gateway.counters();
-        Status { received: counters.received, sent: counters.sent, drops: counters.drops() }
+/// The answer to a question.
+fn look_up(gateway: &Gateway, question: Question) -> Answer {
+    match question {
+        Question::Leases => Answer::Leases(gateway.lease_rows()),
+        // The router's, which has none yet.
+        Question::Forwards => Answer::Forwards(Vec::new()),
+        Question::Flows => Answer::Flows(Vec::new()),
     }
 }
 
@@ -288,7 +345,7 @@ fn first_command(
             Some(Command::Start { layout, config }) => {
                 let mut latest = commands.filter_map(|command| match command {
                     Command::Configure(config) => Some(config),
-                    Command::Start { .. } => None,
+                    Command::Start { .. } | Command::Ask { .. } => None,
                 });
                 return Ok((layout, latest.next_back().unwrap_or(config)));
             }
@@ -296,15 +353,6 @@ fn first_command(
             None => {}
         }
     }
-}
-
-/// Who sent a frame, by its source address.
-fn sender(frame: &[u8]) -> PortId {
-    let mut bytes = [0; 8];
-    if let Some(source) = frame.get(6..12) {
-        bytes[2..].copy_from_slice(source);
-    }
-    PortId(u64::from_be_bytes(bytes))
 }
 
 /// A number that nobody can guess.

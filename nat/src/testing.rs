@@ -25,6 +25,7 @@ pub fn lab() -> Config {
         apart: Vec::new(),
         hosts: Vec::new(),
         tftp: None,
+        dhcp: None,
         nat: None,
     }
 }

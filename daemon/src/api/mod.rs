@@ -22,7 +22,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response as HttpResponse};
 use axum::routing::{get, post};
 use tokio::net::{TcpListener, UnixListener};
+use trama_nat::control::FlowRow;
 
+use crate::config::model::Network;
+use crate::config::nat::is_part_of;
 use crate::ctl::{self, After, Call, Failure, Snapshot};
 use crate::state::{Daemon, TransactError, TransactOptions};
 use crate::{metrics, status};
@@ -169,7 +172,7 @@ impl Api {
         {
             return self.reload(request);
         }
-        let snapshot = self.snapshot(&calls);
+        let snapshot = self.snapshot(&calls)?;
         let options = TransactOptions { dry_run: request.dry_run, save: !request.no_save };
         let committed = self.daemon.transact(options, |config| {
             let outcome = ctl::run(&calls, config.clone(), &snapshot)?;
@@ -204,7 +207,7 @@ impl Api {
         Ok(respond(vec![Output::Text { lines }], &committed.steps, committed.not_running))
     }
 
-    fn snapshot(&self, calls: &[Call]) -> Snapshot {
+    fn snapshot(&self, calls: &[Call]) -> Result<Snapshot, Failure> {
         let status = self.daemon.status();
         let mut fdb = Vec::new();
         if calls.iter().any(|call| call.command.name == ctl::table::FDB_SHOW) {
@@ -212,9 +215,30 @@ impl Api {
                 fdb.extend(self.daemon.fdb(&network.name).unwrap_or_default());
             }
         }
+        let (mut forwards, mut flows) = (BTreeMap::new(), Vec::new());
+        let lists = |call: &Call| {
+            call.command.name == ctl::table::FORWARD && call.arg(0) == ctl::forward::LIST
+        };
+        if calls.iter().any(lists) {
+            let answer = |name: String| (name.clone(), self.daemon.ask(&name));
+            forwards = self.networks_with_nat().map(answer).collect();
+        }
+        if let Some(call) = calls.iter().find(|call| call.command.name == ctl::table::FLOWS) {
+            let wanted = |name: &String| call.args.first().is_none_or(|it| is_part_of(name, it));
+            for name in self.networks_with_nat().filter(wanted) {
+                let rows = self.daemon.ask::<FlowRow>(&name)?;
+                flows.extend(rows.into_iter().map(|row| (name.clone(), row)));
+            }
+        }
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         numbers.update(&status);
-        Snapshot { status, fdb, numbers: numbers.by_name.clone() }
+        Ok(Snapshot { status, fdb, forwards, flows, numbers: numbers.by_name.clone() })
+    }
+
+    /// The networks with NAT as they run.
+    fn networks_with_nat(&self) -> impl Iterator<Item = String> {
+        let networks = self.daemon.config().laid_out().networks.into_iter();
+        networks.filter(Network::has_nat).map(|network| network.name)
     }
 }
 

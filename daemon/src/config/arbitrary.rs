@@ -93,7 +93,7 @@ fn with_services(network: Network) -> Network {
     let subnet = network.subnets().first().copied();
     let is_shared = network.mode == Mode::NatNetwork;
     let forward = subnet.filter(|_| is_shared).map(|subnet| Rule {
-        guest: Some(subnet::nth(&subnet, 20)),
+        guest: Some(subnet::host(&subnet, 20)),
         as_gateway: network.mtu % 2 == 1,
         ..rule(3000 + network.mtu)
     });

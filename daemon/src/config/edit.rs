@@ -194,7 +194,7 @@ fn write_map(item: &mut Item, wanted: &InlineTable) {
     }
     for (key, value) in wanted {
         match table.get_mut(key) {
-            Some(old) if old.as_str() == value.as_str() => {}
+            Some(old) if old.to_string().trim() == value.to_string().trim() => {}
             Some(old) => write_value(old, value),
             None => {
                 table.insert(key, Item::Value(value.clone()));

@@ -200,7 +200,8 @@ fn rules_that_stay_stay_as_they_are_written() {
     let web = "  \"web, tcp, , 8080, 10.0.2.15, 80\",\n";
     assert_eq!(changed(|network| drop(network.forward.remove(1))), text.replace(web, ""));
     let more = changed(|network| {
-        let other = super::rule::Rule { host_port: 9, ..network.forward[0].clone() };
+        let other =
+            super::rule::Rule { name: "x".into(), host_port: 9, ..network.forward[0].clone() };
         network.forward.push(other);
     });
     assert!(

@@ -66,6 +66,7 @@ pub fn network_fields(network: &Network) -> Vec<Field> {
         Field::new("mac-aging", format_duration(aging), aging == default.mac_aging),
         map_field("hosts", &network.hosts),
         Field::optional("tftp", network.tftp.as_deref().map(path)),
+        Field::optional("dhcp", super::dhcp_file::value(&network.dhcp)),
         Field::optional("forward", rules(&network.forward)),
         Field::optional("loopback", rules(&network.loopback)),
         map_field("external-ids", &network.external_ids),

@@ -7,6 +7,8 @@ use std::fmt;
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+pub mod dhcp;
+mod dhcp_file;
 mod edit;
 #[cfg(test)]
 mod edit_tests;

@@ -123,9 +123,8 @@ fn is_claimed(network: &Network, subnet: &Subnet) -> bool {
 fn gateway_remedy(network: &Network, key: &str) -> String {
     match network.mode {
         Mode::Internal => format!("add subnet, or remove {key}"),
-        _ => {
-            format!("remove {key}, or set mode = \"internal\" with a subnet")
-        }
+        Mode::HostOnly => format!("remove dhcp = false, or remove {key}"),
+        _ => format!("remove {key}, or set mode = \"internal\" with a subnet"),
     }
 }
 

@@ -12,8 +12,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use trama_frame::MacAddr;
 
+use super::dhcp::DhcpSetting;
 use super::rule::Rule;
-use super::subnet::Subnet;
+use super::subnet::{self, Subnet};
 
 /// The whole configuration. Names are unique per kind; order is that of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -124,6 +125,8 @@ pub struct Network {
     pub hosts: BTreeMap<String, IpAddr>,
     /// The folder below which its gateway serves files by TFTP; `None` = none.
     pub tftp: Option<PathBuf>,
+    /// How its machines are told their addresses; [`Network::dhcp`] is what is in force.
+    pub dhcp: DhcpSetting,
     /// Ports of the host that lead to its machines.
     pub forward: Vec<Rule>,
     /// Ports of its gateway that lead to the host's loopback.
@@ -145,6 +148,7 @@ impl Network {
             mac_aging: Duration::from_secs(300),
             hosts: BTreeMap::new(),
             tftp: None,
+            dhcp: DhcpSetting::default(),
             forward: Vec::new(),
             loopback: Vec::new(),
             external_ids: BTreeMap::new(),
@@ -162,7 +166,12 @@ impl Network {
 
     /// Whether a gateway of ours is on it.
     pub fn has_gateway(&self) -> bool {
-        self.has_nat() || (self.mode == Mode::Internal && !self.subnet.is_empty())
+        match self.mode {
+            Mode::Internal => !self.subnet.is_empty(),
+            Mode::HostOnly => self.dhcp().is_some(),
+            Mode::Bridged => false,
+            Mode::Nat | Mode::NatNetwork => true,
+        }
     }
 
     /// The port that the network brings along, named as itself: the host's interface of a
@@ -171,7 +180,7 @@ impl Network {
         let interface = match self.mode {
             Mode::Internal | Mode::Nat | Mode::NatNetwork => return None,
             Mode::HostOnly => {
-                let first = |subnet: &Subnet| (self.places(subnet).gateway, subnet.1);
+                let first = |subnet: &Subnet| (subnet::first_host(subnet), subnet.1);
                 let address = self.subnets().iter().map(first).collect();
                 Interface::Tap(Tap { ifname: self.name.clone(), netns: None, address })
             }

@@ -15,10 +15,11 @@ pub const DEFAULT_SUBNET: Subnet = (IpAddr::V4(Ipv4Addr::new(10, 0, 2, 0)), 24);
 /// The longest prefix with room for the host numbers below.
 const LONGEST_PREFIX: u8 = 27;
 /// Who is who on a network of mode `nat`, as VirtualBox has it.
-const GATEWAY: u16 = 2;
-const DNS: u16 = 3;
-const TFTP: u16 = 4;
-const GUEST: u16 = 15;
+const GATEWAY: u8 = 2;
+const DNS: u8 = 3;
+const TFTP: u8 = 4;
+/// The machine of a network of mode `nat`: the number of its address.
+pub const GUEST: u8 = 15;
 /// Ports of the services at a gateway's address.
 const DNS_PORT: u16 = 53;
 const TFTP_PORT: u16 = 69;
@@ -38,14 +39,20 @@ pub struct Places {
 impl Network {
     /// Whose which address of one of its subnets is.
     pub fn places(&self, subnet: &Subnet) -> Places {
+        let place = |number| subnet::host(subnet, number);
+        let gateway = match (self.mode, subnet.1) {
+            (Mode::Nat, _) => place(GATEWAY),
+            // The host itself has the first. VirtualBox's choice, or the second of a small subnet.
+            (Mode::HostOnly, 25..=32) => place(2),
+            (Mode::HostOnly, _) => place(100),
+            _ => place(1),
+        };
         if self.mode != Mode::Nat {
-            let gateway = subnet::first_host(subnet);
             return Places { gateway, dns: gateway, tftp: gateway, guest: None };
         }
-        let place = |number| subnet::nth(subnet, number);
         // Machines make up their own IPv6 addresses.
         let guest = subnet.0.is_ipv4().then(|| place(GUEST));
-        Places { gateway: place(GATEWAY), dns: place(DNS), tftp: place(TFTP), guest }
+        Places { gateway, dns: place(DNS), tftp: place(TFTP), guest }
     }
 
     /// Whether its machines reach other networks through sockets of the host.
@@ -334,13 +341,19 @@ mod tests {
     #[test]
     fn a_gateway_is_told_what_virtualbox_users_expect() {
         let running = parse(TWO, "").unwrap().laid_out();
-        let config = crate::convert::gateway(&running.networks[0]).unwrap();
+        let config = crate::convert::gateway(&running.networks[0], "/".as_ref()).unwrap();
         let subnet = config.ipv4.unwrap();
         assert_eq!((subnet.address.to_string(), subnet.prefix), ("10.0.2.2".into(), 24));
         assert_eq!(config.ipv6.unwrap().address.to_string(), "fd17:625c:f037:2::2");
         let apart: Vec<_> = config.apart.iter().map(|(address, _)| address.to_string()).collect();
         let wanted = ["10.0.2.3", "10.0.2.4", "fd17:625c:f037:2::3", "fd17:625c:f037:2::4"];
         assert_eq!(apart, wanted);
+        let dhcp = config.dhcp.unwrap();
+        assert_eq!(dhcp.ranges, [[10, 0, 2, 15].into()..=[10, 0, 2, 30].into()]);
+        assert_eq!(
+            (dhcp.router, dhcp.dns),
+            (Some([10, 0, 2, 2].into()), vec![[10, 0, 2, 3].into()])
+        );
         let nat = config.nat.unwrap();
         let ends: Vec<_> = nat
             .forwards
@@ -363,6 +376,18 @@ mod tests {
             (map.guest, map.host),
             ("10.0.2.2:5432".parse().unwrap(), "127.0.0.1:5432".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn the_gateway_leaves_the_first_address_to_the_host() {
+        let at = |mode, subnet: &str| {
+            let subnet = crate::config::parse_address(subnet).unwrap();
+            Network { mode, ..Network::new("n") }.places(&subnet).gateway.to_string()
+        };
+        assert_eq!(at(Mode::HostOnly, "192.168.56.0/24"), "192.168.56.100");
+        assert_eq!(at(Mode::HostOnly, "192.168.56.16/28"), "192.168.56.18");
+        assert_eq!(at(Mode::HostOnly, "fd00:56::/64"), "fd00:56::64");
+        assert_eq!(at(Mode::Internal, "10.1.0.0/24"), "10.1.0.1");
     }
 
     #[test]

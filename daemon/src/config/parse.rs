@@ -23,7 +23,7 @@ use super::units::parse_duration;
 use super::validate::{Place, Problem, table_path, validate};
 
 const DAEMON_KEYS: [&str; 5] = ["control", "state", "metrics", "workers", "spin"];
-const NETWORK_KEYS: [&str; 12] = [
+const NETWORK_KEYS: [&str; 13] = [
     "name",
     "mode",
     "subnet",
@@ -33,6 +33,7 @@ const NETWORK_KEYS: [&str; 12] = [
     "mac-aging",
     "hosts",
     "tftp",
+    "dhcp",
     "forward",
     "loopback",
     "external-ids",
@@ -53,8 +54,6 @@ const PORT_KEYS: [&str; 12] = [
 ];
 const VHOST_KEYS: [&str; 3] = ["path", "role", "queues"];
 const TAP_KEYS: [&str; 3] = ["ifname", "netns", "address"];
-/// Words of the configuration's contract that this version does not have.
-const ABSENT_NETWORK_KEYS: [&str; 1] = ["dhcp"];
 
 /// Reads a configuration; `file` is the name that diagnostics bear.
 ///
@@ -117,7 +116,7 @@ fn read_document<'d>(document: &'d DeTable<'d>, report: &mut Report<'_>) -> Conf
                     let place = Place::Network(index);
                     let path = table_path(place, name_of(table));
                     let mut reader = Reader::new(report, table, start, place, path);
-                    config.networks.push(read_network(&mut reader));
+                    config.networks.push(read_network(&mut reader, index));
                 }
             }
             "port" => {
@@ -201,13 +200,8 @@ fn read_daemon(reader: &mut Reader<'_, '_, '_>) -> DaemonConfig {
     }
 }
 
-fn read_network(reader: &mut Reader<'_, '_, '_>) -> Network {
-    reader.refuse_unknown(&NETWORK_KEYS, |key| {
-        ABSENT_NETWORK_KEYS.contains(&key).then(|| {
-            let message = "belongs to a mode that this version does not have";
-            (message.to_owned(), "remove it".to_owned())
-        })
-    });
+fn read_network(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
+    reader.refuse_unknown(&NETWORK_KEYS, |_| None);
     let default = Network::new(String::new());
     Network {
         name: reader.string("name").unwrap_or_default(),
@@ -219,6 +213,7 @@ fn read_network(reader: &mut Reader<'_, '_, '_>) -> Network {
         mac_aging: reader.duration("mac-aging").unwrap_or(default.mac_aging),
         hosts: read_hosts(reader),
         tftp: reader.string("tftp").map(Into::into),
+        dhcp: super::dhcp_file::read(reader, index),
         forward: read_rules(reader, "forward"),
         loopback: read_rules(reader, "loopback"),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
@@ -233,7 +228,7 @@ fn read_mode(reader: &mut Reader<'_, '_, '_>) -> Mode {
     let mode = reader.word("mode", &modes);
     if mode.is_none() {
         // Which mode they belong to is not known.
-        ["subnet", "uplink", "hosts", "tftp", "forward", "loopback"]
+        ["subnet", "uplink", "hosts", "tftp", "dhcp", "forward", "loopback"]
             .iter()
             .for_each(|key| reader.mark_broken(key));
     }

@@ -112,6 +112,12 @@ pub struct Reader<'r, 't, 'd> {
     path: String,
 }
 
+/// What [`Reader::switch_or_table`] finds.
+pub enum SwitchOrTable<'r, 't, 'd> {
+    Switch(bool),
+    Table(Reader<'r, 't, 'd>),
+}
+
 impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     pub fn new(
         report: &'r mut Report<'t>,
@@ -255,6 +261,57 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
             }
         }
         Some(pairs)
+    }
+
+    pub fn is_string(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::String(_)))
+    }
+
+    /// A table within this one, or true or false in its place.
+    pub fn switch_or_table(
+        &mut self,
+        key: &'static str,
+        place: Place,
+    ) -> Option<SwitchOrTable<'_, 't, 'd>> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(value) => Some(SwitchOrTable::Switch(*value)),
+            DeValue::Table(table) => {
+                let path = format!("{}.{key}", self.path);
+                let start = value.span().start;
+                let table = Reader::new(self.report, table, start, place, path);
+                Some(SwitchOrTable::Table(table))
+            }
+            other => self.wrong_type(key, value.span().start, other, "true, false or a table"),
+        }
+    }
+
+    /// What `read` makes of each of a list of tables.
+    pub fn each_table<T>(
+        &mut self,
+        key: &'static str,
+        place: impl Fn(usize) -> Place,
+        read: impl Fn(&mut Reader<'_, 't, 'd>) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            let start = value.span().start;
+            self.wrong_type::<()>(key, start, value.get_ref(), "a list of tables");
+            return Vec::new();
+        };
+        let items: &'d [Spanned<DeValue<'d>>] = items;
+        let mut found = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let start = item.span().start;
+            let DeValue::Table(table) = item.get_ref() else {
+                self.wrong_type::<()>(key, start, item.get_ref(), "a table");
+                continue;
+            };
+            let path = format!("{}.{key}[{index}]", self.path);
+            let mut reader = Reader::new(self.report, table, start, place(index), path);
+            found.extend(read(&mut reader));
+        }
+        found
     }
 
     /// `value`, or, if it is `None`, notes the fault at the key's value.

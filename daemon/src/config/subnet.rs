@@ -47,11 +47,11 @@ pub fn overlap(a: &Subnet, b: &Subnet) -> bool {
 
 /// The first address that a host can have.
 pub fn first_host(subnet: &Subnet) -> IpAddr {
-    nth(subnet, 1)
+    host(subnet, 1)
 }
 
-/// The address with this number in the subnet, which must have room for it.
-pub fn nth(subnet: &Subnet, number: u16) -> IpAddr {
+/// The address with this number; it must lie in the subnet.
+pub fn host(subnet: &Subnet, number: u8) -> IpAddr {
     match first(subnet) {
         IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() | u32::from(number)).into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() | u128::from(number)).into(),
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(first_host(&subnet("10.0.2.0/24")).to_string(), "10.0.2.1");
         assert_eq!(first_host(&subnet("192.168.56.4/30")).to_string(), "192.168.56.5");
         assert_eq!(first_host(&subnet("fd00:2::/64")).to_string(), "fd00:2::1");
-        assert_eq!(nth(&subnet("10.0.2.0/24"), 15).to_string(), "10.0.2.15");
+        assert_eq!(host(&subnet("10.0.2.0/24"), 15).to_string(), "10.0.2.15");
     }
 
     #[test]

@@ -44,6 +44,10 @@ pub enum Place {
     Daemon,
     /// `networks[i]`.
     Network(usize),
+    /// `networks[i].dhcp`.
+    Dhcp(usize),
+    /// `networks[i].dhcp.reservations[j]`.
+    Reservation(usize, usize),
     /// `ports[i]`.
     Port(usize),
 }
@@ -81,6 +85,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check.network(network);
         check.mode(network, &config.networks[..index]);
         check.nat(network, config, &mut listeners);
+        check.dhcp(index, network);
     }
     let mut names = HashMap::new();
     let mut claims = Claims::default();
@@ -103,6 +108,10 @@ pub(super) fn table_path(place: Place, name: &str) -> String {
     let (kind, index) = match place {
         Place::Daemon => return "daemon".to_owned(),
         Place::Network(index) => ("network", index),
+        Place::Dhcp(index) => return table_path(Place::Network(index), name) + ".dhcp",
+        Place::Reservation(index, number) => {
+            return table_path(Place::Dhcp(index), name) + &format!(".reservation[{number}]");
+        }
         Place::Port(index) => ("port", index),
     };
     if name.is_empty() { format!("{kind}[{index}]") } else { format!("{kind}.{name}") }
@@ -123,7 +132,7 @@ pub(super) struct Check {
 }
 
 impl Check {
-    fn enter(&mut self, place: Place, name: &str) {
+    pub(super) fn enter(&mut self, place: Place, name: &str) {
         self.path = table_path(place, name);
         self.place = place;
     }

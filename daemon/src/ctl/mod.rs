@@ -11,6 +11,7 @@ mod bridges;
 mod call;
 mod condition;
 mod draft;
+pub mod forward;
 mod identity;
 mod interface;
 mod live;
@@ -25,6 +26,8 @@ pub mod value;
 mod tests;
 
 use std::collections::BTreeMap;
+
+use trama_nat::control::FlowRow;
 
 use crate::api::types::Output;
 use crate::config::model::Config;
@@ -63,6 +66,11 @@ pub struct Snapshot {
     pub status: Status,
     /// Learnt MAC addresses of all networks; filled in only if a command shows them.
     pub fdb: Vec<FdbRow>,
+    /// What gateways say of their forwards, by the networks that run; filled in only if a command
+    /// shows them.
+    pub forwards: BTreeMap<String, forward::Answer>,
+    /// Flows of the networks that run; filled in only if a command shows them.
+    pub flows: Vec<(String, FlowRow)>,
     /// The number of each port (`ofport`): unique, and kept as long as the daemon runs.
     pub numbers: BTreeMap<String, u32>,
 }

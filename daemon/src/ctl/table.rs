@@ -2,7 +2,7 @@
 //!
 //! `tramactl` derives its help, man page and completions from it, and `tramad` its behaviour.
 
-use super::{Call, Context, Failure, bridges, live, records, show};
+use super::{Call, Context, Failure, bridges, forward, live, records, show};
 use crate::api::types::Output;
 
 /// A command of `tramactl` that the daemon carries out.
@@ -64,6 +64,12 @@ pub const RELOAD: &str = "reload";
 /// The name of the command that shows learnt MAC addresses.
 pub const FDB_SHOW: &str = "fdb/show";
 
+/// The name of the command that shows and changes forwards.
+pub const FORWARD: &str = "forward";
+
+/// The name of the command that shows flows.
+pub const FLOWS: &str = "flows";
+
 const ANY: usize = usize::MAX;
 
 macro_rules! command {
@@ -81,7 +87,7 @@ macro_rules! command {
 }
 
 /// Every command, in the order in which help shows them.
-pub static COMMANDS: [Command; 24] = [
+pub static COMMANDS: [Command; 26] = [
     command!("show", 0, 0, [], "", show::show, "Print an overview"),
     command!("add-br", 1, 3, [MAY_EXIST], "BRIDGE", bridges::add_br, "Add a network"),
     command!(
@@ -215,6 +221,16 @@ pub static COMMANDS: [Command; 24] = [
     ),
     command!(FDB_SHOW, 0, 1, [NAMES], "[BRIDGE]", live::fdb_show, "Print learnt MAC addresses"),
     command!("fdb/flush", 0, 1, [], "[BRIDGE]", live::fdb_flush, "Forget learnt MAC addresses"),
+    command!(
+        FORWARD,
+        1,
+        3,
+        [],
+        "add NETWORK|PORT RULE | del NETWORK|PORT NAME | list [NETWORK|PORT]",
+        forward::forward,
+        "Add, remove or print ports of the host that lead to machines"
+    ),
+    command!(FLOWS, 0, 1, [], "[BRIDGE]", forward::flows, "Print what passes the gateways' NAT"),
     command!(
         "counters",
         0,

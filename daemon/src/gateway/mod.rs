@@ -3,15 +3,18 @@
 //! The port stays while its process comes and goes: other ports see a station that is silent for a
 //! moment. [`Supervisor`] keeps a process running; here is what a configuration makes of it.
 
+mod asked;
 mod supervisor;
 
 use trama_frame::VlanId;
+use trama_nat::question::Row;
 use trama_switch::{
     Device, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Station, VhostDevice,
     VlanMode, WorkerHandle,
 };
 use trama_vhost_net_backend::{PortPlace, SwitchPort};
 
+pub use asked::{AskError, Pending};
 pub use supervisor::{GatewayStatus, Program, Supervisor};
 
 /// A network's running gateway.
@@ -83,6 +86,11 @@ impl Gateway {
     /// How it fares.
     pub(crate) fn status(&self) -> GatewayStatus {
         self.supervisor.status()
+    }
+
+    /// Puts a question to its process.
+    pub(crate) fn ask<R: Row>(&self) -> Pending<R> {
+        self.supervisor.ask()
     }
 
     /// Ends the process and unplugs it.

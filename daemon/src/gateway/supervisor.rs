@@ -21,7 +21,10 @@ use rustix::fd::OwnedFd;
 use trama_nat::Config;
 use trama_nat::control::{Channel, Command as Message, Report, Status, send_end};
 use trama_nat::link::{self, Layout};
+use trama_nat::question::Row;
 use trama_vhost_net_backend::{RingFds, Rings, SwitchPort};
+
+use super::asked::{Asked, Inquiry, Pending};
 
 /// Pause before a gateway that ended is started again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -62,7 +65,8 @@ pub struct GatewayStatus {
 }
 
 enum Order {
-    Configure(Config),
+    Configure(Box<Config>),
+    Ask(Inquiry),
     Stop,
 }
 
@@ -106,7 +110,14 @@ impl Supervisor {
 
     /// Gives the process new settings, and its successors.
     pub fn configure(&self, config: Config) {
-        self.order(Order::Configure(config));
+        self.order(Order::Configure(Box::new(config)));
+    }
+
+    /// Puts a question; [`Pending::wait`] has the answer.
+    pub fn ask<R: Row>(&self) -> Pending<R> {
+        let (inquiry, pending) = Inquiry::new();
+        self.order(Order::Ask(inquiry));
+        pending
     }
 
     /// How it fares.
@@ -152,6 +163,7 @@ enum End {
 struct Running {
     child: Child,
     channel: Channel,
+    asked: Asked,
 }
 
 impl Keeper {
@@ -228,7 +240,7 @@ impl Keeper {
             .stdout(Stdio::null())
             .process_group(0)
             .spawn()?;
-        Ok(Running { child, channel })
+        Ok(Running { child, channel, asked: Asked::default() })
     }
 
     /// Waits until the process ends or is to end, and does what comes up meanwhile.
@@ -248,7 +260,7 @@ impl Keeper {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return End::Failed(error.to_string()),
             }
-            if let Some(end) = self.obey(Some(&mut running.channel)) {
+            if let Some(end) = self.obey(Some(running)) {
                 return end;
             }
             if let Some(event) = self.port.fault_event() {
@@ -265,7 +277,7 @@ impl Keeper {
     }
 
     /// Carries out the orders that have come. `Some`: the process is to end.
-    fn obey(&mut self, mut channel: Option<&mut Channel>) -> Option<End> {
+    fn obey(&mut self, mut running: Option<&mut Running>) -> Option<End> {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         let mut end = None;
         while let Ok(order) = self.orders.try_recv() {
@@ -273,12 +285,18 @@ impl Keeper {
                 Order::Stop => return Some(End::Stopped),
                 Order::Configure(config) => {
                     let fits = Layout::for_mtu(config.mtu) == Layout::for_mtu(self.config.mtu);
-                    self.config = config;
+                    self.config = *config;
                     if !fits {
                         end = Some(End::Outgrown);
-                    } else if let Some(channel) = channel.as_deref_mut() {
+                    } else if let Some(running) = running.as_deref_mut() {
                         // That it is gone shows when it is read from.
-                        let _ = channel.send(&Message::Configure(self.config.clone()));
+                        let _ = running.channel.send(&Message::Configure(self.config.clone()));
+                    }
+                }
+                // With no process, the inquiry is dropped, and whoever asked is told.
+                Order::Ask(inquiry) => {
+                    if let Some(Running { channel, asked, .. }) = running.as_deref_mut() {
+                        asked.put(inquiry, channel);
                     }
                 }
             }
@@ -304,6 +322,7 @@ impl Keeper {
                 Report::Warning(text) => {
                     tracing::warn!("network {}: gateway: {text}", self.network);
                 }
+                Report::Answer { id, part, last } => running.asked.answered(id, part, last),
             }
         }
         Ok(())
@@ -328,7 +347,7 @@ impl Keeper {
 
 /// Sees to it that a process has ended; says how.
 fn bury(running: Running, end: &End) -> Option<String> {
-    let Running { mut child, channel } = running;
+    let Running { mut child, channel, .. } = running;
     if !matches!(end, End::Failed(_)) {
         // It ends when its channel does. Its own half closes with it.
         let stream = channel.into_stream();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::message::{Message, NOT_IMPLEMENTED, REFUSED, SERVER_FAILURE};
 use super::names::Names;
 use crate::config::Config;
+use crate::dhcp::Leases;
 use crate::drop_reason::DropReason;
 use crate::gateway::{Client, PortId, Random};
 
@@ -83,7 +84,7 @@ impl Forwarder {
     pub fn query(
         &mut self,
         now: Duration,
-        config: &Config,
+        known: (&Config, Option<&Leases>),
         random: &mut Random,
         (client, bytes): (Client, &[u8]),
         upstream: &mut Vec<Upstream>,
@@ -96,7 +97,7 @@ impl Forwarder {
         if !question.is_standard() {
             return Ok(Some(question.reply(NOT_IMPLEMENTED)));
         }
-        if let Some(answer) = self.names.answer(config, &question) {
+        if let Some(answer) = self.names.answer(known, &question) {
             return Ok(Some(answer));
         }
         if self.servers.is_empty() {
@@ -262,7 +263,7 @@ mod tests {
 
         fn ask(&mut self, port: u64, bytes: &[u8]) -> Result<Option<Vec<u8>>, DropReason> {
             let Lab { forwarder, random, upstream } = self;
-            forwarder.query(T0, &lab(), random, (client(port), bytes), upstream)
+            forwarder.query(T0, (&lab(), None), random, (client(port), bytes), upstream)
         }
 
         /// The last question that went out.

@@ -1,0 +1,94 @@
+//! Questions to a gateway process, and who waits for their answers.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use trama_nat::control::{Channel, Command};
+use trama_nat::question::{Answer, Question, Row};
+
+/// Questions that a gateway may owe an answer to; whoever asks beyond that is refused.
+const MOST: usize = 64;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AskError {
+    /// It did not come in time.
+    #[error("its gateway did not answer within {0:?}; ask again")]
+    Late(Duration),
+    /// No process runs, it ended meanwhile, or it owes too many answers.
+    #[error("its gateway does not answer; tramactl show says whether it runs, ask again when so")]
+    Gone,
+}
+
+/// A question on its way to the process.
+pub(super) struct Inquiry {
+    question: Question,
+    parts: Sender<(Answer, bool)>,
+}
+
+impl Inquiry {
+    pub fn new<R: Row>() -> (Inquiry, Pending<R>) {
+        let (parts, receiver) = channel();
+        (Inquiry { question: R::QUESTION, parts }, Pending { parts: receiver, row: PhantomData })
+    }
+}
+
+/// An answer that is still to come.
+pub struct Pending<R> {
+    parts: Receiver<(Answer, bool)>,
+    row: PhantomData<R>,
+}
+
+impl<R: Row> Pending<R> {
+    /// Waits for the answer, at most `limit`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn wait(self, limit: Duration) -> Result<Vec<R>, AskError> {
+        let until = Instant::now() + limit;
+        let mut rows = Vec::new();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let (part, last) = self.parts.recv_timeout(left).map_err(|error| match error {
+                RecvTimeoutError::Timeout => AskError::Late(limit),
+                RecvTimeoutError::Disconnected => AskError::Gone,
+            })?;
+            rows.extend(R::of(part));
+            if last {
+                return Ok(rows);
+            }
+        }
+    }
+}
+
+/// What one process was asked and has not answered. Dropped with it: whoever waits is told.
+#[derive(Default)]
+pub(super) struct Asked {
+    last: u64,
+    waiting: HashMap<u64, Sender<(Answer, bool)>>,
+}
+
+impl Asked {
+    pub fn put(&mut self, inquiry: Inquiry, channel: &mut Channel) {
+        if self.waiting.len() >= MOST {
+            return;
+        }
+        self.last += 1;
+        let Inquiry { question, parts } = inquiry;
+        self.waiting.insert(self.last, parts);
+        // That it is gone shows when it is read from.
+        let _ = channel.send(&Command::Ask { id: self.last, question });
+    }
+
+    pub fn answered(&mut self, id: u64, part: Answer, last: bool) {
+        if let Some(parts) = self.waiting.get(&id) {
+            // Who does not wait any more does not want it.
+            let _ = parts.send((part, last));
+        }
+        if last {
+            self.waiting.remove(&id);
+        }
+    }
+}

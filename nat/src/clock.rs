@@ -1,0 +1,36 @@
+//! The process's time: it passes while the machine sleeps, and nobody sets it.
+
+use std::time::{Duration, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
+use trama_dhcp::Time;
+
+/// A clock that began at zero.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    began: Duration,
+    epoch: Time,
+}
+
+impl Clock {
+    pub fn start() -> Clock {
+        // A wall clock before 1970 is not set; leases then count from there.
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Clock { began: boot_time(), epoch: Time(0) + wall }
+    }
+
+    /// Since the start.
+    pub fn now(&self) -> Duration {
+        boot_time().saturating_sub(self.began)
+    }
+
+    /// What the wall clock showed at the start.
+    pub fn epoch(&self) -> Time {
+        self.epoch
+    }
+}
+
+fn boot_time() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::try_from(time).unwrap_or_default()
+}

@@ -1,0 +1,136 @@
+//! The gateway's IPv6 subnet made known: router advertisements (RFC 4861) and stateless DHCPv6.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use smoltcp::wire::IpProtocol;
+use trama_dhcp::dhcp6::{Dhcp6, Settings6};
+use trama_dhcp::ra::{ALL_NODES, Advertisement, PrefixInformation, Router, check_solicitation};
+use trama_dhcp::{DropReason as Refusal, Time};
+use trama_frame::MacAddr;
+
+use crate::config::Config;
+use crate::drop_reason::DropReason;
+use crate::ip::Packet;
+use crate::neighbour::{ALL_NODES_MAC, ONE_LINK};
+use crate::packet::ip_frame;
+
+/// Longest time between advertisements, for how long a router counts on them (RFC 4861, 6.2.1).
+const INTERVAL: Duration = Duration::from_secs(600);
+const ROUTER_LIFETIME: u16 = 1800;
+/// For how long a prefix holds, and addresses made of it are preferred (RFC 4861, 6.2.1).
+const VALID: u32 = 30 * 86_400;
+const PREFERRED: u32 = 7 * 86_400;
+/// After how many seconds DHCPv6 clients ask again.
+const REFRESH: u32 = 86_400;
+
+/// Tells the network's machines of their IPv6 subnet.
+pub(crate) struct Advertiser {
+    router: Router,
+    says: Advertisement,
+    dhcp6: Dhcp6,
+    /// The stations of solicitations that wait for their answer.
+    stations: HashMap<Ipv6Addr, MacAddr>,
+}
+
+impl Advertiser {
+    /// `None`: there is nothing to advertise.
+    pub fn new(now: Duration, config: &Config, seed: u64) -> Option<Advertiser> {
+        let (says, dhcp6) = settings(config)?;
+        let router = Router::new(time(now), INTERVAL, seed);
+        Some(Advertiser { router, says, dhcp6, stations: HashMap::new() })
+    }
+
+    /// Changes what is said. False: there is nothing any more.
+    pub fn reconfigure(&mut self, now: Duration, config: &Config) -> bool {
+        let Some((says, dhcp6)) = settings(config) else { return false };
+        if says != self.says {
+            self.router.changed(time(now));
+        }
+        (self.says, self.dhcp6) = (says, dhcp6);
+        true
+    }
+
+    /// Takes a router solicitation.
+    pub fn solicited(&mut self, now: Duration, packet: &Packet<'_>) -> Result<(), DropReason> {
+        let (IpAddr::V6(source), IpAddr::V6(destination)) = (packet.source, packet.destination)
+        else {
+            return Err(DropReason::BadIcmp);
+        };
+        check_solicitation(source, destination, packet.hop_limit, packet.payload)
+            .map_err(|_| DropReason::BadIcmp)?;
+        match self.router.solicited(time(now), source) {
+            Ok(()) if source.is_unspecified() => {}
+            // One of those that wait; no more than may wait are kept.
+            Ok(()) => drop(self.stations.insert(source, packet.from)),
+            Err(Refusal::Throttled) => return Err(DropReason::Throttled),
+            Err(_) => return Err(DropReason::BadIcmp),
+        }
+        Ok(())
+    }
+
+    /// The answer to a DHCPv6 message.
+    pub fn dhcp6(&self, payload: &[u8]) -> Result<Vec<u8>, DropReason> {
+        self.dhcp6.handle(payload).map_err(|_| DropReason::DhcpRefused)
+    }
+
+    /// The advertisements that are due.
+    pub fn poll(&mut self, now: Duration, config: &Config) -> Vec<Vec<u8>> {
+        let due = self.router.poll(time(now));
+        let source = config.link_local();
+        let emit = |to: Ipv6Addr| {
+            let mac = match to {
+                ALL_NODES => {
+                    self.stations.clear();
+                    ALL_NODES_MAC
+                }
+                // More waited than are kept apart: all are told in time.
+                to => self.stations.remove(&to)?,
+            };
+            let message = self.says.emit(source, to);
+            let (macs, ips) = ((config.mac(), mac), (source.into(), to.into()));
+            let fill = |bytes: &mut [u8]| bytes.copy_from_slice(&message);
+            ip_frame(macs, ips, (IpProtocol::Icmpv6, ONE_LINK), message.len(), fill)
+        };
+        due.into_iter().filter_map(emit).collect()
+    }
+
+    /// When [`Advertiser::poll`] has something to do next.
+    pub fn deadline(&self) -> Duration {
+        self.router.next_deadline().saturating_sub(Time(0))
+    }
+}
+
+/// Nothing outlives the process, so its own time will do.
+fn time(now: Duration) -> Time {
+    Time(0) + now
+}
+
+fn settings(config: &Config) -> Option<(Advertisement, Dhcp6)> {
+    let (dhcp, own) = (config.dhcp.as_ref().filter(|dhcp| dhcp.ipv6)?, config.ipv6?);
+    let prefix = PrefixInformation {
+        prefix: own.address,
+        length: own.prefix,
+        on_link: true,
+        // Only interface identifiers of 64 bits are made (RFC 4862, 5.5.3).
+        autonomous: own.prefix == 64,
+        valid: VALID,
+        preferred: PREFERRED,
+    };
+    let says = Advertisement {
+        hop_limit: 64,
+        managed: false,
+        other: true,
+        lifetime: if config.nat.is_some() { ROUTER_LIFETIME } else { 0 },
+        prefixes: vec![prefix],
+        mtu: (config.mtu >= 1280).then_some(config.mtu.into()),
+        dns: vec![config.dns6().unwrap_or(own.address)],
+        search: dhcp.search.clone(),
+        dns_lifetime: ROUTER_LIFETIME.into(),
+        mac: config.mac(),
+    };
+    let (dns, search) = (says.dns.clone(), says.search.clone());
+    let told = Settings6 { dns, search, ntp: Vec::new(), refresh: REFRESH };
+    Some((says, Dhcp6::new(config.mac(), told)))
+}

@@ -1,0 +1,269 @@
+//! DHCPv4, router advertisements and stateless DHCPv6 at the gateway: the state machines of
+//! `trama_dhcp`, with frames around what they read and say.
+//!
+//! Nothing here touches a disk. A lease's record goes out as [`Output::records`], the frame that
+//! tells the client of it as [`Output::confirmed`]; whoever runs the engine sends the latter when
+//! the former is durable.
+
+mod ipv6;
+mod settings;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetProtocol};
+use trama_dhcp::server::{Destination, Event, Outcome, Received, Reply, Server};
+use trama_dhcp::store::Record;
+use trama_dhcp::wire::{CLIENT_PORT, MessageType, SERVER_PORT};
+use trama_dhcp::{DropReason as Refusal, PortId, State, Time};
+use trama_frame::MacAddr;
+
+use crate::config::Config;
+use crate::control::DhcpStatus;
+use crate::drop_reason::DropReason;
+use crate::gateway::Output;
+use crate::packet::{ethernet_address, frame, udp_frame, udp_overhead};
+use crate::question::{LeaseRow, LeaseState};
+pub(crate) use ipv6::Advertiser;
+pub use settings::Dhcp;
+
+/// ARP probes for an address, and the time between them (RFC 5227, with the patience of a switch).
+const PROBES: u32 = 3;
+const PROBE_INTERVAL: Duration = Duration::from_millis(90);
+/// Relay agents whose station is remembered.
+const RELAYS: usize = 64;
+
+/// A datagram to the server's port, and who sent it.
+pub(crate) struct Request<'a> {
+    pub port: u64,
+    pub from: MacAddr,
+    pub source: Ipv4Addr,
+    /// Whether it was sent to the server's own address.
+    pub unicast: bool,
+    pub payload: &'a [u8],
+}
+
+/// An address that another user is looked for.
+struct Probe {
+    address: Ipv4Addr,
+    /// When it is asked for again.
+    due: Duration,
+    left: u32,
+}
+
+/// The DHCPv4 server.
+pub(crate) struct Leases {
+    server: Server,
+    /// The wall clock's reading when the engine's time was zero.
+    epoch: Time,
+    outcome: Outcome,
+    /// In the order of their times.
+    probes: VecDeque<Probe>,
+    /// The stations that relay agents, and clients on other links, sent by.
+    relays: HashMap<Ipv4Addr, MacAddr>,
+    warnings: Vec<String>,
+}
+
+impl Leases {
+    /// A server with the leases of `records`; `None` if the settings have none, or contradict
+    /// themselves, which whoever made them has checked.
+    pub fn open(
+        now: Duration,
+        epoch: Time,
+        config: &Config,
+        records: Vec<Record>,
+    ) -> Option<Leases> {
+        let mut server = Server::new(config.dhcp_server()?).ok()?;
+        records.into_iter().for_each(|record| server.restore(epoch + now, record));
+        Some(Leases {
+            server,
+            epoch,
+            outcome: Outcome::default(),
+            probes: VecDeque::new(),
+            relays: HashMap::new(),
+            warnings: Vec::new(),
+        })
+    }
+
+    /// Changes the settings and keeps the leases. False: there is nothing to serve any more.
+    pub fn reconfigure(&mut self, config: &Config) -> bool {
+        let wanted = config.dhcp_server();
+        // The server's own time is later than this one, and it goes by the later.
+        wanted.is_some_and(|wanted| self.server.reconfigure(Time(0), wanted).is_ok())
+    }
+
+    /// Takes a client's datagram.
+    pub fn handle(
+        &mut self,
+        now: Duration,
+        config: &Config,
+        request: &Request<'_>,
+        out: &mut Output,
+    ) -> Result<(), DropReason> {
+        if !request.source.is_unspecified() {
+            if self.relays.len() >= RELAYS {
+                self.relays.clear();
+            }
+            self.relays.insert(request.source, request.from);
+        }
+        let Request { source, unicast, payload, .. } = *request;
+        let received = Received { port: PortId(request.port), source, unicast, payload };
+        let handled = self.server.handle(self.epoch + now, &received, &mut self.outcome);
+        self.carry_out(now, config, out);
+        handled.map_err(|_| DropReason::DhcpRefused)
+    }
+
+    /// A station said that an address is its own.
+    pub fn seen(
+        &mut self,
+        now: Duration,
+        config: &Config,
+        (address, user): (Ipv4Addr, MacAddr),
+        port: u64,
+        out: &mut Output,
+    ) {
+        let time = self.epoch + now;
+        self.server.in_use(time, address, user, PortId(port), &mut self.outcome);
+        self.carry_out(now, config, out);
+    }
+
+    /// Does what is due.
+    pub fn poll(&mut self, now: Duration, config: &Config, out: &mut Output) {
+        self.server.poll(self.epoch + now, &mut self.outcome);
+        while let Some(mut probe) = self.probes.pop_front_if(|probe| probe.due <= now) {
+            out.frames.push(arp_probe(config, probe.address));
+            probe.left -= 1;
+            if probe.left > 0 {
+                probe.due = now + PROBE_INTERVAL;
+                self.probes.push_back(probe);
+            }
+        }
+        self.carry_out(now, config, out);
+    }
+
+    /// When [`Leases::poll`] has something to do next.
+    pub fn deadline(&self) -> Option<Duration> {
+        let server = self.server.next_deadline().map(|due| due.saturating_sub(self.epoch));
+        server.into_iter().chain(self.probes.front().map(|probe| probe.due)).min()
+    }
+
+    fn carry_out(&mut self, now: Duration, config: &Config, out: &mut Output) {
+        let mut outcome = std::mem::take(&mut self.outcome);
+        for event in outcome.events.drain(..) {
+            match event {
+                Event::Probe { address, .. } => {
+                    out.frames.push(arp_probe(config, address));
+                    let (due, left) = (now + PROBE_INTERVAL, PROBES - 1);
+                    self.probes.push_back(Probe { address, due, left });
+                }
+                Event::Conflict { address, user, .. } => self.warnings.push(format!(
+                    "{address} is used by {user}, which has no lease of it: it is left alone for a \
+                     while; give that machine a reservation, or move the range"
+                )),
+                // Tables and counters tell of these.
+                Event::Leased { .. } | Event::Ended { .. } => {}
+            }
+        }
+        out.frames.extend(outcome.replies.drain(..).filter_map(|it| self.reply(config, it)));
+        out.records.append(&mut outcome.records);
+        out.confirmed.extend(outcome.confirmed.drain(..).filter_map(|it| self.reply(config, it)));
+        self.outcome = outcome;
+    }
+
+    /// The frame of an answer; none if it does not fit, or leads nowhere.
+    fn reply(&self, config: &Config, reply: Reply) -> Option<Vec<u8>> {
+        let station = |address| self.relays.get(&address).copied();
+        let (mac, address, port) = match reply.to {
+            Destination::Relay(relay) => (station(relay)?, relay, SERVER_PORT),
+            Destination::Broadcast => (MacAddr([0xff; 6]), Ipv4Addr::BROADCAST, CLIENT_PORT),
+            Destination::Client(address, mac) => (mac, address, CLIENT_PORT),
+            Destination::Routed(address) => (station(address)?, address, CLIENT_PORT),
+        };
+        let from = reply.from.into();
+        if udp_overhead(from) + reply.payload.len() > usize::from(config.mtu) {
+            return None;
+        }
+        let ends = ((from, SERVER_PORT), (address.into(), port));
+        udp_frame((config.mac(), mac), ends.0, ends.1, &reply.payload)
+    }
+
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// All leases, as the store keeps them.
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.server.snapshot()
+    }
+
+    pub fn status(&self) -> DhcpStatus {
+        let counters = self.server.counters();
+        let by_kind = |count: &dyn Fn(MessageType) -> u64| {
+            let kinds = (1..=8).filter_map(MessageType::from_number);
+            let counted = kinds.map(|kind| (format!("{kind:?}").to_lowercase(), count(kind)));
+            counted.filter(|(_, count)| *count > 0).collect()
+        };
+        let refused = Refusal::ALL.iter().map(|it| (it.name().to_owned(), counters.drops.get(*it)));
+        DhcpStatus {
+            leases: self.server.bound(),
+            pool: self.server.pool_size(0),
+            received: by_kind(&|kind| counters.received(kind)),
+            sent: by_kind(&|kind| counters.sent(kind)),
+            refused: refused.filter(|(_, count)| *count > 0).collect(),
+        }
+    }
+
+    /// The leased address of a name of the network, with its domain or without.
+    pub fn address_of(&self, config: &Config, name: &str) -> Option<Ipv4Addr> {
+        let (host, domain) = name.split_once('.').unwrap_or((name, ""));
+        let own = config.dhcp.as_ref()?.domain.as_ref().map_or("", |domain| domain.as_str());
+        let is_own = domain.is_empty() || domain == own;
+        self.server.address_of(&host.parse().ok().filter(|_| is_own)?)
+    }
+
+    /// The name of the client that has leased an address, with the network's domain.
+    pub fn name_of(&self, config: &Config, address: Ipv4Addr) -> Option<String> {
+        let binding = self.server.binding(address).filter(|it| it.state == State::Bound)?;
+        let host = binding.name.as_ref()?.as_str();
+        match &config.dhcp.as_ref()?.domain {
+            Some(domain) => Some(format!("{host}.{}", domain.as_str())),
+            None => Some(host.to_owned()),
+        }
+    }
+
+    /// The table, by address.
+    pub fn rows(&self) -> Vec<LeaseRow> {
+        let row = |binding: &trama_dhcp::Binding| LeaseRow {
+            address: binding.address,
+            state: match binding.state {
+                State::Probing | State::Offered => LeaseState::Offered,
+                State::Bound => LeaseState::Bound,
+                State::Idle => LeaseState::Idle,
+                State::Quarantined => LeaseState::Conflict,
+            },
+            mac: binding.mac.0,
+            name: binding.name.as_ref().map(|name| name.as_str().to_owned()),
+            port: binding.port.0,
+            until: binding.until.0 / 1000,
+        };
+        let mut rows: Vec<LeaseRow> = self.server.bindings().map(row).collect();
+        rows.sort_unstable_by_key(|row| row.address);
+        rows
+    }
+}
+
+/// Asks whether anybody has an address, without claiming it (RFC 5227, 2.1.1).
+fn arp_probe(config: &Config, address: Ipv4Addr) -> Vec<u8> {
+    let probe = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Request,
+        source_hardware_addr: ethernet_address(config.mac()),
+        source_protocol_addr: Ipv4Addr::UNSPECIFIED,
+        target_hardware_addr: ethernet_address(MacAddr([0; 6])),
+        target_protocol_addr: address,
+    };
+    let everyone = MacAddr([0xff; 6]);
+    frame(config.mac(), everyone, EthernetProtocol::Arp, probe.buffer_len(), |bytes| {
+        probe.emit(&mut ArpPacket::new_unchecked(bytes));
+    })
+}
