@@ -115,7 +115,7 @@ fn machines_of_a_nat_network_meet_behind_one_gateway() {
     let machines = [("vm1", &vm1), ("vm2", &vm2)];
     let tramad = Tramad::start_in(&host, &example(NAT_NETWORK, "natnet", &machines));
     let addresses = machines.map(|(name, machine)| leased(machine, name));
-    assert_eq!(addresses, ["10.0.2.15", "10.0.2.16"]);
+    assert_ne!(addresses[0], addresses[1]);
     for ((name, machine), address) in machines.iter().zip(&addresses) {
         machine.run(&format!("ip addr add {address}/24 dev {name}"));
         // The network's own prefix is advertised, and its router the default one.

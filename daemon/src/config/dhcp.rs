@@ -90,9 +90,6 @@ impl Default for Dhcp {
     }
 }
 
-/// Addresses that the one machine of a `nat` network may have; VirtualBox's choice.
-const NAT_POOL: u32 = 16;
-
 /// The client that a boot file is for if it is written as a string: any.
 pub const ANY_CLIENT: &str = "any";
 /// Kinds of clients that have boot files, the more particular first: whether it is iPXE, and the
@@ -121,8 +118,7 @@ impl Network {
 
 /// The range of a subnet that is leased if none is written: all from the 101st address on, as
 /// VirtualBox has it; of a subnet smaller than /24, all behind the gateway's address. Behind a NAT
-/// all from the one on that a machine of mode `nat` has; there is but one, which may ask as several
-/// clients: firmware, boot loader, system.
+/// all from the one on that the machine of mode `nat` has, there that one alone.
 fn default_range(network: &Network, subnet: &Subnet) -> Option<RangeInclusive<Ipv4Addr>> {
     let places = network.places(subnet);
     let (IpAddr::V4(first), IpAddr::V4(gateway)) = (super::subnet::host(subnet, 0), places.gateway)
@@ -135,7 +131,7 @@ fn default_range(network: &Network, subnet: &Subnet) -> Option<RangeInclusive<Ip
         (_, 255..) => subnet + 101,
         _ => gateway.to_bits() + 1,
     };
-    let most = if network.mode == Mode::Nat { NAT_POOL } else { MAX_POOL as u32 };
+    let most = if network.mode == Mode::Nat { 1 } else { MAX_POOL as u32 };
     let last = (subnet + hosts - 1).min(first.saturating_add(most - 1));
     // A /30 has no address for anybody else.
     (first <= last).then(|| Ipv4Addr::from_bits(first)..=Ipv4Addr::from_bits(last))
@@ -158,6 +154,7 @@ pub fn for_gateway(network: &Network, dhcp: &Dhcp, folder: &Path, seed: u64) -> 
     trama_nat::Dhcp {
         folder: folder.to_owned(),
         seed,
+        alone: network.mode == Mode::Nat,
         ranges,
         lease: LeaseTimes {
             default: seconds(dhcp.lease),
@@ -308,8 +305,8 @@ mod tests {
         assert_eq!(internal("10.0.0.0/8"), "10.0.0.101-10.16.0.100");
         assert_eq!(internal("10.1.0.16/28"), "10.1.0.18-10.1.0.30");
         assert_eq!(range(Mode::HostOnly, "10.1.0.0/30"), "");
-        assert_eq!(range(Mode::Nat, "10.0.2.0/24"), "10.0.2.15-10.0.2.30");
-        assert_eq!(range(Mode::Nat, "10.0.2.32/27"), "10.0.2.47-10.0.2.62");
+        assert_eq!(range(Mode::Nat, "10.0.2.0/24"), "10.0.2.15-10.0.2.15");
+        assert_eq!(range(Mode::Nat, "10.0.2.32/27"), "10.0.2.47-10.0.2.47");
         assert_eq!(range(Mode::NatNetwork, "10.0.2.0/24"), "10.0.2.15-10.0.2.254");
         assert_eq!(range(Mode::NatNetwork, "10.0.2.0/28"), "10.0.2.2-10.0.2.14");
     }

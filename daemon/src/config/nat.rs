@@ -349,7 +349,7 @@ mod tests {
         let wanted = ["10.0.2.3", "10.0.2.4", "fd17:625c:f037:2::3", "fd17:625c:f037:2::4"];
         assert_eq!(apart, wanted);
         let dhcp = config.dhcp.unwrap();
-        assert_eq!(dhcp.ranges, [[10, 0, 2, 15].into()..=[10, 0, 2, 30].into()]);
+        assert_eq!(dhcp.ranges, [[10, 0, 2, 15].into()..=[10, 0, 2, 15].into()]);
         assert_eq!(
             (dhcp.router, dhcp.dns),
             (Some([10, 0, 2, 2].into()), vec![[10, 0, 2, 3].into()])
