@@ -21,7 +21,8 @@ declare -A needs=(
     [build]="$build"
     [demo]="$build $guests"
     [test]="$build $guests $testpmd ovs-vsctl:openvswitch-switch \
-        prometheus:prometheus curl:curl dnsmasq:dnsmasq-base busybox:busybox nft:nftables"
+        prometheus:prometheus curl:curl dnsmasq:dnsmasq-base busybox:busybox nft:nftables \
+        dhclient:isc-dhcp-client dhcpcd:dhcpcd-base perfdhcp:kea-admin"
     [gates]="valgrind:valgrind"
     [bench]="$build $guests $testpmd \
         ovs-vsctl:openvswitch-switch \

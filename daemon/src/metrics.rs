@@ -168,6 +168,28 @@ fn gateways(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
             drops.with_label_values(&[name, reason.as_str()]).inc_by(*count);
         }
     }
+    let help = "Leases that the gateway's DHCP server has in force.";
+    let leases = gauges("trama_dhcp_leases", help, &["network"])?;
+    let help = "Addresses in the ranges of the gateway's DHCP server.";
+    let pool = gauges("trama_dhcp_pool", help, &["network"])?;
+    let help = "DHCP messages of clients (rx) and of the gateway (tx), by type.";
+    let messages = counters("trama_dhcp_messages_total", help, &["network", "direction", "type"])?;
+    let help = "DHCP messages that were not answered, by reason.";
+    let refused = counters("trama_dhcp_refused_total", help, &["network", "reason"])?;
+    for network in &status.networks {
+        let dhcp = network.gateway.as_ref().and_then(|gateway| gateway.counters.dhcp.as_ref());
+        let (Some(dhcp), name) = (dhcp, network.name.as_str()) else { continue };
+        leases.with_label_values(&[name]).set(i64::try_from(dhcp.leases).unwrap_or(i64::MAX));
+        pool.with_label_values(&[name]).set(i64::try_from(dhcp.pool).unwrap_or(i64::MAX));
+        for (direction, by_type) in [("rx", &dhcp.received), ("tx", &dhcp.sent)] {
+            for (kind, count) in by_type {
+                messages.with_label_values(&[name, direction, kind.as_str()]).inc_by(*count);
+            }
+        }
+        for (reason, count) in &dhcp.refused {
+            refused.with_label_values(&[name, reason.as_str()]).inc_by(*count);
+        }
+    }
     let flows = gauges("trama_nat_flows", "Flows through the NAT.", &["network", "protocol"])?;
     let help = "Forwards, by whether they listen or are pending.";
     let forwards = gauges("trama_nat_forwards", help, &["network", "state"])?;
@@ -183,6 +205,10 @@ fn gateways(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
         }
     }
     let mut families = up.collect();
+    families.extend(leases.collect());
+    families.extend(pool.collect());
+    families.extend(messages.collect());
+    families.extend(refused.collect());
     families.extend(flows.collect());
     families.extend(forwards.collect());
     families.extend(restarts.collect());
@@ -220,6 +246,7 @@ mod tests {
             link: vhost,
             vhost: vhost.then_some(session),
             mac: None,
+            mark: 0,
             counters,
         }
     }
@@ -229,6 +256,13 @@ mod tests {
         let mut gateway = GatewayStatus { process: Some(9), restarts: 2, ..Default::default() };
         gateway.counters.received = 8;
         gateway.counters.drops.insert("bad_arp".into(), 3);
+        gateway.counters.dhcp = Some(trama_nat::control::DhcpStatus {
+            leases: 5,
+            pool: 154,
+            received: [("discover".into(), 6)].into(),
+            sent: [("offer".into(), 7)].into(),
+            refused: [("port_full".into(), 8)].into(),
+        });
         gateway.counters.nat = Some(trama_nat::control::NatStatus {
             flows: [("tcp".into(), 6)].into(),
             listening: 2,
@@ -264,6 +298,11 @@ mod tests {
             r#"trama_gateway_restarts_total{network="lab"} 2"#,
             r#"trama_gateway_frames_total{direction="rx",network="lab"} 8"#,
             r#"trama_gateway_drops_total{network="lab",reason="bad_arp"} 3"#,
+            r#"trama_dhcp_leases{network="lab"} 5"#,
+            r#"trama_dhcp_pool{network="lab"} 154"#,
+            r#"trama_dhcp_messages_total{direction="rx",network="lab",type="discover"} 6"#,
+            r#"trama_dhcp_messages_total{direction="tx",network="lab",type="offer"} 7"#,
+            r#"trama_dhcp_refused_total{network="lab",reason="port_full"} 8"#,
             r#"trama_nat_flows{network="lab",protocol="tcp"} 6"#,
             r#"trama_nat_forwards{network="lab",state="listening"} 2"#,
             r#"trama_nat_forwards{network="lab",state="pending"} 1"#,

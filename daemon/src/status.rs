@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use trama_nat::question::LeaseRow;
 use trama_switch::counters::PortSnapshot;
 use trama_switch::{DropReason, PortId};
 use trama_vhost_net_backend::SessionState;
@@ -68,8 +69,19 @@ pub struct PortStatus {
     pub vhost: Option<VhostStatus>,
     /// The device's own MAC address, where we know it (TAP).
     pub mac: Option<String>,
+    /// The number by which its network's gateway knows it; 0 if it does not run.
+    pub mark: u16,
     /// Frames, bytes and drops since the port's device was made.
     pub counters: PortCounts,
+}
+
+/// An address of a network that a DHCP client has, had or is offered.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// The network.
+    pub network: String,
+    /// What its gateway says of it.
+    pub row: LeaseRow,
 }
 
 /// The state of a vhost-user session.
@@ -188,6 +200,7 @@ impl Machine {
             link: running.is_some() && has_peer && port.cable && port.network.is_some(),
             vhost,
             mac: running.and_then(|running| running.mac).map(|mac| mac.to_string()),
+            mark: running.map_or(0, |port| port.settings.mark),
             counters: running.map(|port| counts(&port.counters.snapshot())).unwrap_or_default(),
         }
     }

@@ -122,8 +122,8 @@ impl Gateway {
     }
 
     /// All addresses that clients have, had or are offered.
-    pub fn lease_rows(&self) -> Vec<LeaseRow> {
-        self.leases.as_ref().map(Leases::rows).unwrap_or_default()
+    pub fn lease_rows(&self, now: Duration) -> Vec<LeaseRow> {
+        self.leases.as_ref().map(|leases| leases.rows(now)).unwrap_or_default()
     }
 
     /// Notes what somebody should be told of.

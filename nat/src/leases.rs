@@ -14,13 +14,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use mio::Waker;
-use rustix::fs::{Mode, OFlags, fsync, open, openat, renameat};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fsync, open, openat, renameat};
 use trama_dhcp::store::{Disk, Found, Journal, Record, StoreError};
 
 use crate::gateway::Output;
 
 /// Time before a store that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often a folder that another process has locked is looked at, and the pause in between.
+const LOCK_TRIES: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Frames that may wait for a write; clients of those beyond ask again.
 const WAITING: usize = 4096;
 
@@ -33,7 +36,17 @@ impl Folder {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        Ok(Folder(open(path, flags, Mode::empty())?))
+        let folder = open(path, flags, Mode::empty())?;
+        // Another gateway's, which may be about to end with its daemon.
+        let mut tries = LOCK_TRIES;
+        while let Err(error) = flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            tries -= 1;
+            if tries == 0 {
+                return Err(io::Error::new(error.kind(), "another gateway keeps its leases there"));
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        Ok(Folder(folder))
     }
 
     fn file(&self, name: &str, flags: OFlags) -> io::Result<File> {
@@ -205,5 +218,96 @@ fn write(
         if done.send(Done { frames, failed, wants_compaction }).is_err() || waker.wake().is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use mio::{Events, Poll, Token};
+    use trama_dhcp::store::{JOURNAL, Record};
+
+    use super::*;
+
+    struct Bench {
+        poll: Poll,
+        store: Store,
+    }
+
+    impl Bench {
+        fn open(folder: &Path) -> (Bench, Vec<Record>) {
+            let poll = Poll::new().unwrap();
+            let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+            let (store, records) = Store::open(folder, waker).unwrap();
+            (Bench { poll, store }, records)
+        }
+
+        /// Has a record stored; the frames that may go then.
+        fn store(&mut self, now: Duration, number: u8) -> usize {
+            let mut out = Output::default();
+            freed(number).emit(&mut out.records);
+            out.confirmed.push(vec![number]);
+            self.store.carry_out(now, || snapshot(number), &mut out);
+            assert!(out.frames.is_empty() && out.records.is_empty() && out.confirmed.is_empty());
+            let until = Instant::now() + Duration::from_secs(20);
+            while self.store.is_busy {
+                assert!(Instant::now() < until, "the store does not answer");
+                let limit = Some(Duration::from_secs(1));
+                self.poll.poll(&mut Events::with_capacity(4), limit).unwrap();
+                self.store.carry_out(now, || snapshot(number), &mut out);
+            }
+            out.frames.len()
+        }
+    }
+
+    fn freed(number: u8) -> Record {
+        Record::Freed([10, 0, 2, number].into())
+    }
+
+    fn snapshot(number: u8) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        (0..=number).for_each(|number| freed(number).emit(&mut bytes));
+        bytes
+    }
+
+    #[test]
+    fn what_was_confirmed_is_there_the_next_time_and_the_folder_is_ours_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/leases-lab");
+        let (mut bench, records) = Bench::open(&folder);
+        assert!(records.is_empty());
+        assert_eq!((bench.store(Duration::ZERO, 0), bench.store(Duration::ZERO, 1)), (1, 1));
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &std::fs::metadata(folder.join(JOURNAL)).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600);
+        let error = Folder::open(&folder).err().unwrap();
+        assert!(error.to_string().contains("another gateway"), "{error}");
+        drop(bench);
+        let (_, records) = Bench::open(&folder);
+        assert_eq!(records, [freed(0), freed(1)]);
+    }
+
+    #[test]
+    fn a_failed_write_confirms_nothing_warns_once_and_is_made_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut bench, _) = Bench::open(dir.path());
+        let journal = dir.path().join(JOURNAL);
+        // A folder in its place cannot be written, whatever one's rights.
+        std::fs::remove_file(&journal).unwrap();
+        std::fs::create_dir(&journal).unwrap();
+        assert_eq!(bench.store(Duration::ZERO, 0), 0);
+        let warnings = bench.store.take_warnings();
+        assert!(warnings[0].contains("no client gets a lease"), "{warnings:?}");
+        // Not even tried.
+        assert_eq!(bench.store(RETRY / 2, 1), 0);
+        assert_eq!(bench.store(RETRY, 2), 0);
+        assert!(bench.store.take_warnings().is_empty());
+        std::fs::remove_dir(&journal).unwrap();
+        assert_eq!(bench.store(RETRY * 2, 3), 1);
+        drop(bench);
+        let (_, records) = Bench::open(dir.path());
+        assert_eq!(records.len(), 4, "the snapshot made good what was lost");
     }
 }

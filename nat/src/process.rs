@@ -178,7 +178,9 @@ impl Process {
             self.act()?;
             self.report()?;
             self.warn()?;
-            let asked = self.questions.send(&mut self.channel, |it| look_up(&self.gateway, it))?;
+            let now = self.now();
+            let look_up = |question| look_up(&self.gateway, now, question);
+            let asked = self.questions.send(&mut self.channel, look_up)?;
             let limit = if more || asked { Some(Duration::ZERO) } else { self.deadline() };
             match self.poll.poll(&mut events, limit) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -320,9 +322,9 @@ impl Process {
 }
 
 /// The answer to a question.
-fn look_up(gateway: &Gateway, question: Question) -> Answer {
+fn look_up(gateway: &Gateway, now: Duration, question: Question) -> Answer {
     match question {
-        Question::Leases => Answer::Leases(gateway.lease_rows()),
+        Question::Leases => Answer::Leases(gateway.lease_rows(now)),
         // The router's, which has none yet.
         Question::Forwards => Answer::Forwards(Vec::new()),
         Question::Flows => Answer::Flows(Vec::new()),

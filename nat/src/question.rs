@@ -87,8 +87,8 @@ pub struct LeaseRow {
     pub name: Option<String>,
     /// The mark of the switch port that it is charged to.
     pub port: u64,
-    /// When the state ends, or, for [`LeaseState::Idle`], began: seconds since 1970.
-    pub until: u64,
+    /// Seconds until the state ends; [`LeaseState::Idle`] does not.
+    pub left: Option<u64>,
 }
 
 /// What an address is in use for.
@@ -153,7 +153,7 @@ mod tests {
             mac: [2, 0, 0, 0, 0, 1],
             name: Some("n".repeat(63)),
             port: 7,
-            until: 1 << 40,
+            left: Some(3600),
         };
         (0..count).map(row).collect()
     }

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol};
+use smoltcp::wire::{
+    EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr,
+    IpProtocol, Ipv4Packet, Ipv6Packet, UdpPacket,
+};
 use trama_frame::MacAddr;
 
 use crate::gateway::Client;
@@ -66,4 +69,42 @@ pub fn ping(from: IpAddr, to: IpAddr, data: &[u8]) -> Vec<u8> {
         }
     };
     frame.unwrap()
+}
+
+/// Makes checksums right, so that they do not stop what is wrong behind them.
+pub fn mend_checksums(bytes: &mut [u8]) {
+    let Ok(mut frame) = EthernetFrame::new_checked(&mut *bytes) else { return };
+    match frame.ethertype() {
+        EthernetProtocol::Ipv4 => {
+            let Ok(mut packet) = Ipv4Packet::new_checked(frame.payload_mut()) else { return };
+            packet.fill_checksum();
+            if packet.next_header() == IpProtocol::Icmp
+                && let Ok(mut message) = Icmpv4Packet::new_checked(packet.payload_mut())
+            {
+                message.fill_checksum();
+            }
+            let (source, destination) = (packet.src_addr().into(), packet.dst_addr().into());
+            if packet.next_header() == IpProtocol::Udp
+                && let Ok(mut datagram) = UdpPacket::new_checked(packet.payload_mut())
+            {
+                datagram.fill_checksum(&source, &destination);
+            }
+        }
+        EthernetProtocol::Ipv6 => {
+            let Ok(mut packet) = Ipv6Packet::new_checked(frame.payload_mut()) else { return };
+            let (source, destination) = (packet.src_addr(), packet.dst_addr());
+            if packet.next_header() == IpProtocol::Icmpv6
+                && let Ok(mut message) = Icmpv6Packet::new_checked(packet.payload_mut())
+            {
+                message.fill_checksum(&source, &destination);
+            }
+            let (source, destination) = (source.into(), destination.into());
+            if packet.next_header() == IpProtocol::Udp
+                && let Ok(mut datagram) = UdpPacket::new_checked(packet.payload_mut())
+            {
+                datagram.fill_checksum(&source, &destination);
+            }
+        }
+        _ => {}
+    }
 }

@@ -173,6 +173,7 @@ fn numbers_of_ports_are_never_given_twice() {
             link: false,
             vhost: None,
             mac: None,
+            mark: 0,
             counters: status::PortCounts::default(),
         });
         status::Status { ports: ports.collect(), ..status::Status::default() }

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
+use trama_dhcp::config::{ClientMatch, Reservation};
+use trama_dhcp::prefix::{Prefix, Route};
+use trama_frame::MacAddr;
 use trama_nat::Transport;
 
+use super::dhcp::{Dhcp, DhcpSetting};
 use super::model::{
     Config, DaemonConfig, Interface, Mode, Network, Port, Role, Spin, Tap, VhostUser, Vlan,
     VlanMode,
@@ -90,6 +94,16 @@ fn with_services(network: Network) -> Network {
     let has_gateway = network.has_gateway();
     let hosts = has_gateway.then(|| ("web".to_owned(), IpAddr::from([10, 1, 0, 7])));
     let tftp = (has_gateway && network.mtu % 3 == 1).then(|| "/srv/tftp".into());
+    let dhcp = match network.mtu % 4 {
+        0 if has_gateway => DhcpSetting::On(Box::default()),
+        1 if has_gateway && network.subnets()[0].0.is_ipv4() => {
+            DhcpSetting::On(Box::new(dhcp(&network)))
+        }
+        // The others' hosts and folder need no DHCP, but a host-only network's gateway is there
+        // for it alone.
+        2 if network.mode != Mode::HostOnly => DhcpSetting::Off,
+        _ => DhcpSetting::ByMode,
+    };
     let subnet = network.subnets().first().copied();
     let is_shared = network.mode == Mode::NatNetwork;
     let forward = subnet.filter(|_| is_shared).map(|subnet| Rule {
@@ -98,10 +112,48 @@ fn with_services(network: Network) -> Network {
         ..rule(3000 + network.mtu)
     });
     let loopback = network.has_nat().then(|| rule(5432));
-    let mut services = Network { hosts: hosts.into_iter().collect(), tftp, ..network };
-    services.forward.extend(forward);
-    services.loopback.extend(loopback);
-    services
+    Network {
+        hosts: hosts.into_iter().collect(),
+        tftp,
+        dhcp,
+        forward: forward.into_iter().collect(),
+        loopback: loopback.into_iter().collect(),
+        ..network
+    }
+}
+
+/// Every key, each with another value than it has without being there.
+fn dhcp(network: &Network) -> Dhcp {
+    let IpAddr::V4(subnet) = network.subnets()[0].0 else { return Dhcp::default() };
+    let host = |number: u32| Ipv4Addr::from_bits(subnet.to_bits() + number);
+    let mac = MacAddr([2, 0, 0, 0, 0, 9]);
+    let route = Prefix::new([10, 99, 0, 0].into(), 16).map(|to| Route { to, via: host(9) });
+    Dhcp {
+        range: vec![host(50)..=host(60), host(70)..=host(80)],
+        lease: Duration::from_secs(7200),
+        lease_min: Duration::from_secs(60),
+        lease_max: Duration::from_secs(8000),
+        domain: "lab.example".parse().ok(),
+        search: ["lab.example", "example"].iter().filter_map(|name| name.parse().ok()).collect(),
+        dns: Some(Vec::new()),
+        router: Some(host(1)),
+        ntp: vec![host(2), host(3)],
+        routes: route.into_iter().collect(),
+        boot_server: Some(host(4)),
+        boot_file: [("any", "a b"), ("ipxe", "menu.ipxe")]
+            .map(|(client, file)| (client.to_owned(), file.to_owned()))
+            .into(),
+        leases_per_port: 8,
+        ipv6: false,
+        reservations: vec![
+            Reservation {
+                client: ClientMatch::Mac(mac),
+                address: host(55),
+                name: "web".parse().ok(),
+            },
+            Reservation { client: ClientMatch::Id(vec![1, 0xff]), address: host(5), name: None },
+        ],
+    }
 }
 
 fn rule(port: u16) -> Rule {

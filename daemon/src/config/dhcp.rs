@@ -15,7 +15,7 @@ use trama_dhcp::prefix::Route;
 
 use super::model::{Mode, Network};
 use super::nat::{GUEST, Places};
-use super::subnet::Subnet;
+use super::subnet::{self, Subnet};
 use super::validate::{Check, Place};
 
 /// The key `dhcp` of a network.
@@ -121,8 +121,7 @@ impl Network {
 /// all from the one on that the machine of mode `nat` has, there that one alone.
 fn default_range(network: &Network, subnet: &Subnet) -> Option<RangeInclusive<Ipv4Addr>> {
     let places = network.places(subnet);
-    let (IpAddr::V4(first), IpAddr::V4(gateway)) = (super::subnet::host(subnet, 0), places.gateway)
-    else {
+    let (IpAddr::V4(first), IpAddr::V4(gateway)) = (subnet::host(subnet, 0), places.gateway) else {
         return None;
     };
     let (subnet, hosts) = (first.to_bits(), u32::MAX >> subnet.1);
@@ -202,6 +201,9 @@ impl Check {
         if network.subnets().is_empty() {
             let remedy = r#"add subnet = "10.1.0.0/24", or remove dhcp"#;
             return self.problem("dhcp", "there is no subnet to take addresses from", remedy);
+        }
+        if network.subnets().iter().any(|subnet| subnet::check(subnet).is_err()) {
+            return;
         }
         if let Some(bad) =
             dhcp.boot_file.keys().find(|key| !BOOT_CLIENTS.iter().any(|(name, ..)| name == key))

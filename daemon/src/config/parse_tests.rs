@@ -663,3 +663,171 @@ proptest! {
         prop_assert_eq!(super::validate(&config), vec![]);
     }
 }
+
+const DHCP: &str = r#"
+[[network]]
+name = "lab"
+subnet = "10.1.0.0/24"
+[network.dhcp]
+range = ["10.1.0.50-10.1.0.99", "10.1.0.150 - 10.1.0.199"]
+lease = "12h"
+lease-max = "24h"
+domain = "lab.example"
+search = "example"
+dns = ["10.1.0.1", "10.1.0.2"]
+router = "10.1.0.2"
+ntp = "10.1.0.2"
+routes = { "10.9.0.0/16" = "10.1.0.3" }
+boot-file = { ipxe = "menu.ipxe", uefi = "ipxe.efi", bios = "undionly.kpxe" }
+leases-per-port = 64
+ipv6 = false
+[[network.dhcp.reservation]]
+mac = "52:54:00:12:34:56"
+address = "10.1.0.7"
+name = "web"
+[[network.dhcp.reservation]]
+id = "01:AB"
+address = "10.1.0.60"
+"#;
+
+#[test]
+fn dhcp_is_read_and_reaches_the_gateway() {
+    let config = parse(DHCP, "lab.toml").unwrap();
+    let network = &config.networks[0];
+    let gateway = crate::convert::gateway(network, std::path::Path::new("/state")).unwrap();
+    let dhcp = gateway.dhcp.as_ref().unwrap();
+    assert_eq!(dhcp.folder.to_str(), Some("/state/leases-lab"));
+    assert_eq!((dhcp.limits.addresses, dhcp.limits.offers, dhcp.ipv6), (64, 16, false));
+    let boot = dhcp.boot.as_ref().unwrap();
+    assert_eq!(boot.server.to_string(), "10.1.0.1", "the gateway itself");
+    let files: Vec<_> =
+        boot.files.iter().map(|it| (it.ipxe, it.architecture, it.name.as_str())).collect();
+    assert_eq!(
+        files,
+        [
+            (Some(true), None, "menu.ipxe"),
+            (None, Some(0), "undionly.kpxe"),
+            (None, Some(7), "ipxe.efi"),
+            (None, Some(9), "ipxe.efi"),
+        ]
+    );
+    let server = gateway.dhcp_server().unwrap();
+    assert_eq!(server.check(), Ok(()));
+    let subnet = &server.subnets[0];
+    assert_eq!((subnet.ranges.len(), subnet.lease.default, subnet.lease.min), (2, 43_200, 120));
+    assert_eq!(subnet.settings.dns.len(), 2);
+    assert_eq!(server.reservations.len(), 2);
+}
+
+#[test]
+fn who_has_dhcp_without_saying_so() {
+    let gateway = |keys: &str| {
+        let text = format!("[[network]]\nname = \"lab\"\n{keys}\n");
+        let network = parse(&text, "lab.toml").unwrap().networks.remove(0);
+        crate::convert::gateway(&network, std::path::Path::new("/state"))
+    };
+    let host_only = gateway("mode = \"host-only\"").unwrap();
+    assert_eq!(host_only.ipv4.unwrap().address.to_string(), "192.168.56.100");
+    let dhcp = host_only.dhcp.unwrap();
+    assert_eq!(dhcp.ranges[0].start().to_string(), "192.168.56.101");
+    assert_eq!(dhcp.router, None, "there is no way out");
+    assert!(gateway("mode = \"host-only\"\ndhcp = false").is_none());
+    assert!(gateway("subnet = \"10.1.0.0/24\"").unwrap().dhcp.is_none());
+    assert!(gateway("subnet = \"10.1.0.0/24\"\ndhcp = true").unwrap().dhcp.is_some());
+    assert!(gateway("mode = \"bridged\"\nuplink = \"eth0\"").is_none());
+}
+
+#[test]
+fn bad_dhcp() {
+    let refused_dhcp = |keys: &str, wanted: &[&str]| {
+        let text = format!(
+            "[[network]]\nname = \"lab\"\nsubnet = \"10.1.0.0/24\"\n[network.dhcp]\n{keys}\n"
+        );
+        refused(&text, wanted);
+    };
+    refused_dhcp(
+        "rang = 1\nlease = \"long\"\nrange = \"10.1.0.50\"",
+        &[
+            "lab.toml:5:1: network.lab.dhcp.rang: unknown key; did you mean \"range\"?",
+            "lab.toml:6:9: network.lab.dhcp.lease: \"long\" is not a time; \
+             use a whole number and a unit: \"20us\", \"300s\", \"12h\"",
+            "lab.toml:7:9: network.lab.dhcp.range: \"10.1.0.50\" is not a range; \
+             write it as in 10.1.0.50-10.1.0.99",
+        ],
+    );
+    refused_dhcp(
+        "lease = \"1h\"\nrange = \"10.2.0.50-10.2.0.99\"",
+        &["lab.toml:6:9: network.lab.dhcp.range: range 10.2.0.50-10.2.0.99 is not a range of \
+           host addresses of 10.1.0.0/24; choose one inside"],
+    );
+    refused_dhcp(
+        "range = [\"10.1.0.50-10.1.0.99\", \"10.1.0.90-10.1.0.110\"]",
+        &["lab.toml:5:9: network.lab.dhcp.range: range 10.1.0.90-10.1.0.110 overlaps another \
+           range of its subnet; join them"],
+    );
+    refused_dhcp(
+        "lease = \"10s\"",
+        &["lab.toml:5:9: network.lab.dhcp.lease: lease times of 10.1.0.0/24 are not \
+           60 <= min <= default <= max < 4294967295 seconds; change them"],
+    );
+    refused_dhcp(
+        "leases-per-port = 0\nboot-file = { mac = \"x\" }",
+        &[
+            "lab.toml:5:19: network.lab.dhcp.leases-per-port: a port may take no address or no \
+             offer; raise both limits to 1 or more",
+            "lab.toml:6:13: network.lab.dhcp.boot-file: \"mac\" is no kind of client; \
+             use ipxe, bios, uefi, arm64, any",
+        ],
+    );
+    for prefix in [31, 32, 33, 255] {
+        refused(
+            &format!("[[network]]\nname = \"a\"\nsubnet = \"10.1.0.0/{prefix}\"\ndhcp = true\n"),
+            &[&format!(
+                "lab.toml:3:10: network.a.subnet: /{prefix} is no length for a network's subnet; \
+                 use /8 to /30"
+            )],
+        );
+    }
+    let of = |address: &str, mac: u8| {
+        format!(
+            "[[network.dhcp.reservation]]\nmac = \"52:54:00:00:00:0{mac}\"\n\
+             address = \"{address}\"\n"
+        )
+    };
+    refused_dhcp(
+        &(of("10.1.0.7", 1) + &of("10.1.0.7", 2)),
+        &["lab.toml:10:11: network.lab.dhcp.reservation[1].address: address 10.1.0.7 is reserved \
+           twice; remove one reservation"],
+    );
+    refused_dhcp(
+        &(of("10.1.0.7", 1) + &of("10.1.0.8", 1)),
+        &["lab.toml:9:7: network.lab.dhcp.reservation[1].mac: the client of reserved address \
+           10.1.0.8 has another reservation in that subnet; remove one"],
+    );
+    refused_dhcp(
+        &of("10.2.0.7", 1),
+        &["lab.toml:7:11: network.lab.dhcp.reservation[0].address: reserved address 10.2.0.7 is \
+           no host address of any subnet; choose one inside"],
+    );
+    refused_dhcp(
+        "[[network.dhcp.reservation]]\naddress = \"10.1.0.7\"\n[[network.dhcp.reservation]]\n\
+         mac = \"52:54:00:00:00:01\"\n",
+        &[
+            "lab.toml:5:1: network.lab.dhcp.reservation[0].mac: is missing; write either mac or id",
+            "lab.toml:7:1: network.lab.dhcp.reservation[1].address: is missing; \
+             add the address to reserve",
+        ],
+    );
+    refused(
+        "[[network]]\nname = \"a\"\ndhcp = true\n[[network]]\nname = \"b\"\nmode = \"bridged\"\n\
+         uplink = \"eth0\"\ndhcp = true\n[[network]]\nname = \"c\"\ndhcp = 1\n",
+        &[
+            "lab.toml:3:8: network.a.dhcp: there is no subnet to take addresses from; \
+             add subnet = \"10.1.0.0/24\", or remove dhcp",
+            "lab.toml:8:8: network.b.dhcp: the machines of a bridged network ask the DHCP server \
+             of its LAN; remove it",
+            "lab.toml:11:8: network.c.dhcp: is an integer, not true, false or a table; \
+             write true, false or a table",
+        ],
+    );
+}

@@ -1,11 +1,15 @@
 //! What runs: learnt addresses, counters, sessions, versions.
 
+use trama_frame::MacAddr;
+use trama_nat::question::LeaseState;
+
 use super::bridges::no_port;
 use super::schema::no_bridge;
 use super::value::{Atom, Value};
 use super::{After, Call, Context, Failure};
 use crate::api::types::{Form, Output};
-use crate::status::PortStatus;
+use crate::config::nat::is_part_of;
+use crate::status::{Lease, PortStatus};
 
 pub fn fdb_show(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let bridge = bridge_argument(context, call)?;
@@ -33,6 +37,44 @@ pub fn fdb_flush(context: &mut Context<'_>, call: &Call) -> Result<Output, Failu
     let bridge = bridge_argument(context, call)?;
     context.after.push(After::FlushFdb(bridge));
     Ok(Output::line("table successfully flushed"))
+}
+
+pub fn leases(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let bridge = bridge_argument(context, call)?;
+    if let Some(bridge) = &bridge
+        && context.draft.network(bridge).is_none_or(|network| network.dhcp().is_none())
+    {
+        let message = format!("network {bridge} leases no addresses; it has no dhcp");
+        return Err(message.into());
+    }
+    let wanted = |network: &str| bridge.as_deref().is_none_or(|bridge| is_part_of(network, bridge));
+    let ports = &context.snapshot.status.ports;
+    let port = |mark: u64| ports.iter().find(|port| mark != 0 && u64::from(port.mark) == mark);
+    let rows = context.snapshot.leases.iter().filter(|lease| wanted(&lease.network));
+    let rows = rows.map(|Lease { network, row }| {
+        let state = match row.state {
+            LeaseState::Bound => "bound",
+            LeaseState::Offered => "offered",
+            LeaseState::Idle => "idle",
+            LeaseState::Conflict => "conflict",
+        };
+        vec![
+            Value::string(network),
+            Value::string(row.address.to_string()),
+            Value::string(state),
+            Value::string(MacAddr(row.mac).to_string()),
+            Value::optional(row.name.clone().map(Atom::String)),
+            Value::optional(port(row.port).map(|port| Atom::String(port.name.clone()))),
+            Value::optional(row.left.map(Atom::from)),
+        ]
+    });
+    Ok(Output::Table {
+        headings: ["network", "address", "state", "mac", "name", "port", "seconds_left"]
+            .map(str::to_owned)
+            .to_vec(),
+        rows: rows.collect(),
+        form: Form::Table,
+    })
 }
 
 pub fn counters(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {

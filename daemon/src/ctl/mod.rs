@@ -31,7 +31,7 @@ use trama_nat::control::FlowRow;
 
 use crate::api::types::Output;
 use crate::config::model::Config;
-use crate::status::{FdbRow, Status};
+use crate::status::{FdbRow, Lease, Status};
 
 pub use call::{Call, parse};
 use draft::Draft;
@@ -66,6 +66,8 @@ pub struct Snapshot {
     pub status: Status,
     /// Learnt MAC addresses of all networks; filled in only if a command shows them.
     pub fdb: Vec<FdbRow>,
+    /// Leases of the networks that lease addresses; filled in only if a command shows them.
+    pub leases: Vec<Lease>,
     /// What gateways say of their forwards, by the networks that run; filled in only if a command
     /// shows them.
     pub forwards: BTreeMap<String, forward::Answer>,

@@ -64,6 +64,8 @@ pub const RELOAD: &str = "reload";
 /// The name of the command that shows learnt MAC addresses.
 pub const FDB_SHOW: &str = "fdb/show";
 
+/// The name of the command that shows DHCP leases.
+pub const LEASES: &str = "leases";
 /// The name of the command that shows and changes forwards.
 pub const FORWARD: &str = "forward";
 
@@ -87,7 +89,7 @@ macro_rules! command {
 }
 
 /// Every command, in the order in which help shows them.
-pub static COMMANDS: [Command; 26] = [
+pub static COMMANDS: [Command; 27] = [
     command!("show", 0, 0, [], "", show::show, "Print an overview"),
     command!("add-br", 1, 3, [MAY_EXIST], "BRIDGE", bridges::add_br, "Add a network"),
     command!(
@@ -221,6 +223,15 @@ pub static COMMANDS: [Command; 26] = [
     ),
     command!(FDB_SHOW, 0, 1, [NAMES], "[BRIDGE]", live::fdb_show, "Print learnt MAC addresses"),
     command!("fdb/flush", 0, 1, [], "[BRIDGE]", live::fdb_flush, "Forget learnt MAC addresses"),
+    command!(
+        LEASES,
+        0,
+        1,
+        [],
+        "[BRIDGE]",
+        live::leases,
+        "Print the addresses that DHCP clients have, had or are offered"
+    ),
     command!(
         FORWARD,
         1,

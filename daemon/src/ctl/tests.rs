@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use trama_nat::question::{LeaseRow, LeaseState};
+
 use super::value::{Atom, Value};
 use super::*;
 use crate::api::types::Form;
+use crate::config::dhcp::DhcpSetting;
 use crate::config::model::{Interface, Role, VhostUser, VlanMode};
 use crate::status::{NetworkStatus, PortCounts, PortStatus, VhostStatus};
 
@@ -70,6 +73,7 @@ fn running() -> Snapshot {
         link: not_running.is_none(),
         vhost: None,
         mac: None,
+        mark: 0,
         counters: PortCounts {
             rx_frames: 3,
             rx_bytes: 180,
@@ -112,6 +116,7 @@ fn running() -> Snapshot {
             fdb("lab", "vm1", 10, "52:54:00:00:00:01"),
             fdb("zoo", "ape", 0, "52:54:00:00:00:03"),
         ],
+        leases: Vec::new(),
         numbers: BTreeMap::from([("vm1".into(), 1), ("vm2".into(), 2)]),
         forwards: BTreeMap::new(),
         flows: Vec::new(),
@@ -430,6 +435,41 @@ fn flows_of_all_networks_and_of_one() {
     assert_eq!(listed("flows out"), [a]);
     assert_eq!(listed("flows out/a"), [a]);
     assert_eq!(listed("flows shared"), [shared]);
+}
+
+#[test]
+fn leases_name_the_port_that_they_are_charged_to() {
+    let mut config = lab();
+    config.networks[0].subnet = vec![("10.1.0.0".parse().unwrap(), 24)];
+    assert_eq!(refused(&config, "leases lab"), "network lab leases no addresses; it has no dhcp");
+    config.networks[0].dhcp = DhcpSetting::On(Box::default());
+    let lease = |last, state, port, left| Lease {
+        network: "lab".into(),
+        row: LeaseRow {
+            address: [10, 1, 0, last].into(),
+            state,
+            mac: [2, 0, 0, 0, 0, last],
+            name: (port == 5).then(|| "web".into()),
+            port,
+            left,
+        },
+    };
+    let mut snapshot = running();
+    snapshot.status.ports[0].mark = 5;
+    snapshot.leases = vec![
+        lease(7, LeaseState::Bound, 5, Some(60)),
+        // Of a port that is gone; of one that has no mark.
+        lease(8, LeaseState::Idle, 6, None),
+        lease(9, LeaseState::Conflict, 0, Some(9)),
+    ];
+    let expected = [
+        "lab|10.1.0.7|bound|02:00:00:00:00:07|web|vm1|60",
+        "lab|10.1.0.8|idle|02:00:00:00:00:08|||",
+        "lab|10.1.0.9|conflict|02:00:00:00:00:09|||9",
+    ];
+    assert_eq!(rows(&config, &snapshot, "leases lab"), expected);
+    assert_eq!(rows(&config, &snapshot, "leases"), expected);
+    assert_eq!(refused(&config, "leases nowhere"), "no bridge named nowhere");
 }
 
 #[test]

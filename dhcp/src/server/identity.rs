@@ -98,7 +98,6 @@ impl Server {
             }
         }
         match reserved(ClientMatch::Mac(mac)) {
-            Some(index) if self.config.alone => (key, Some(index)),
             Some(index) => (ClientKey::from_mac(mac), Some(index)),
             None => (key, None),
         }

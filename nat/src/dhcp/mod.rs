@@ -7,6 +7,8 @@
 
 mod ipv6;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -132,6 +134,10 @@ impl Leases {
     pub fn poll(&mut self, now: Duration, config: &Config, out: &mut Output) {
         self.server.poll(self.epoch + now, &mut self.outcome);
         while let Some(mut probe) = self.probes.pop_front_if(|probe| probe.due <= now) {
+            let state = self.server.binding(probe.address).map(|binding| binding.state);
+            if state != Some(State::Probing) {
+                continue;
+            }
             out.frames.push(arp_probe(config, probe.address));
             probe.left -= 1;
             if probe.left > 0 {
@@ -233,7 +239,8 @@ impl Leases {
     }
 
     /// The table, by address.
-    pub fn rows(&self) -> Vec<LeaseRow> {
+    pub fn rows(&self, now: Duration) -> Vec<LeaseRow> {
+        let now = self.epoch + now;
         let row = |binding: &trama_dhcp::Binding| LeaseRow {
             address: binding.address,
             state: match binding.state {
@@ -245,7 +252,8 @@ impl Leases {
             mac: binding.mac.0,
             name: binding.name.as_ref().map(|name| name.as_str().to_owned()),
             port: binding.port.0,
-            until: binding.until.0 / 1000,
+            left: (binding.state != State::Idle)
+                .then(|| binding.until.saturating_sub(now).as_secs()),
         };
         let mut rows: Vec<LeaseRow> = self.server.bindings().map(row).collect();
         rows.sort_unstable_by_key(|row| row.address);
