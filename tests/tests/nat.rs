@@ -105,7 +105,8 @@ fn machines_of_mode_nat_have_the_same_addresses_and_do_not_meet() {
     assert!(tramad.configuration().contains("\",udp,,5000-5001,,6000-6001,as-gateway\""));
     let clash = tramad.try_ctl(&["forward", "add", "vm1", "x,udp,127.0.0.1,5001,,1"]);
     assert_eq!(clash.status, 1);
-    assert!(clash.text.contains("port 5001 of the host is taken by rule udp-5000 of port.vm2"));
+    let wanted = "udp-5000: port 5001 of the host is taken by rule x of port.vm1";
+    assert!(clash.text.contains(wanted), "{}", clash.text);
     tramad.ctl("forward del vm2 udp-5000");
     assert!(!tramad.configuration().contains("5000-5001"));
     assert_eq!(tramad.ctl("--no-headings flows"), "");
