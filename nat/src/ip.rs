@@ -91,7 +91,8 @@ fn parse4<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
         return Err(DropReason::ForeignSource);
     }
     let to_all = destination.is_broadcast() || subnet.is_broadcast(destination);
-    if !config.has(destination.into()) && !(is_dhcp && to_all) {
+    let is_taken = config.has(destination.into()) || (is_dhcp && to_all);
+    if !is_taken {
         return Err(DropReason::OtherAddress);
     }
     Ok(packet)

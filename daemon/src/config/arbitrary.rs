@@ -108,7 +108,7 @@ fn with_services(network: Network) -> Network {
     let is_shared = network.mode == Mode::NatNetwork;
     let forward = subnet.filter(|_| is_shared).map(|subnet| Rule {
         guest: Some(subnet::host(&subnet, 20)),
-        as_gateway: network.mtu % 2 == 1,
+        as_gateway: network.mtu.is_multiple_of(2),
         ..rule(3000 + network.mtu)
     });
     let loopback = network.has_nat().then(|| rule(5432));
@@ -159,7 +159,7 @@ fn dhcp(network: &Network) -> Dhcp {
 fn rule(port: u16) -> Rule {
     Rule {
         name: format!("rule {port}"),
-        transport: if port % 2 == 0 { Transport::Tcp } else { Transport::Udp },
+        transport: if port.is_multiple_of(2) { Transport::Tcp } else { Transport::Udp },
         host: None,
         host_port: port,
         guest: None,
@@ -174,12 +174,10 @@ fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
         .prop_map(move |index| index.and_then(|index| networks.get(index).cloned()));
     let settings = (network, vlan(), any::<bool>(), 0u8..4, 1u16..5, 0u8..3, ids());
     btree_map("p[0-7]", settings, 0..8).prop_map(|map| {
-        let port = |(number, (name, (network, vlan, cable, kind, queues, addresses, ids))): (
-            usize,
-            (String, (Option<(String, Mode)>, _, _, _, _, _, _)),
-        )| {
+        let ports = map.into_iter().zip(2000..);
+        let ports = ports.map(|((name, settings), own_port)| {
+            let (network, vlan, cable, kind, queues, addresses, ids) = settings;
             let is_alone = network.as_ref().is_some_and(|(_, mode)| *mode == Mode::Nat);
-            let own_port = 2000 + number as u16;
             Port {
                 network: network.map(|(name, _)| name),
                 vlan,
@@ -188,8 +186,8 @@ fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
                 external_ids: ids,
                 ..Port::new(&name, interface(&name, kind, queues, addresses))
             }
-        };
-        map.into_iter().enumerate().map(port).collect()
+        });
+        ports.collect()
     })
 }
 

@@ -140,7 +140,7 @@ impl Check {
         for (key, rules) in [("forward", &network.forward), ("loopback", &network.loopback)] {
             if !rules.is_empty() && !network.has_nat() {
                 let message = r#"belongs to networks of mode "nat" and "nat-network""#;
-                self.problem(key, message, format!("remove it, or set mode = \"nat-network\""));
+                self.problem(key, message, r#"remove it, or set mode = "nat-network""#);
                 return;
             }
         }
