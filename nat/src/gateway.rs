@@ -121,6 +121,11 @@ impl Gateway {
         self.leases.as_ref().map(Leases::snapshot).unwrap_or_default()
     }
 
+    /// How many leases are in force.
+    pub(crate) fn leases_in_force(&self) -> usize {
+        self.leases.as_ref().map_or(0, Leases::in_force)
+    }
+
     /// All addresses that clients have, had or are offered.
     pub fn lease_rows(&self, now: Duration) -> Vec<LeaseRow> {
         self.leases.as_ref().map(|leases| leases.rows(now)).unwrap_or_default()

@@ -18,10 +18,10 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new
 use trama_virtqueue::DriverError;
 
 use crate::clock::Clock;
-use crate::control::{Channel, Command, Report, Status, receive_end};
+use crate::control::{Channel, Command, Report, receive_end};
 use crate::dns::resolvers::Resolvers;
 use crate::dns::sockets::Sockets;
-use crate::drop_reason::DropReason;
+use crate::drop_reason::{Counters, DropReason};
 use crate::gateway::{Gateway, Output, PortId};
 use crate::leases::Store;
 use crate::link::Link;
@@ -97,7 +97,8 @@ struct Process {
     clock: Clock,
     frame: Vec<u8>,
     out: Output,
-    reported: Status,
+    /// The counters and the number of leases that the daemon knows.
+    reported: (Counters, usize),
     /// When the next report may go out.
     report_at: Duration,
 }
@@ -136,7 +137,7 @@ impl Process {
             clock,
             frame: Vec::new(),
             out: Output::default(),
-            reported: Status::default(),
+            reported: (Counters::default(), 0),
             report_at: Duration::ZERO,
         };
         process.open_store();
@@ -201,7 +202,7 @@ impl Process {
 
     /// Until when the loop may sleep.
     fn deadline(&self) -> Option<Duration> {
-        let report = (self.gateway.status() != self.reported).then_some(self.report_at);
+        let report = self.has_news().then_some(self.report_at);
         let next = report.into_iter().chain(self.gateway.deadline()).min();
         next.map(|at| at.saturating_sub(self.now()))
     }
@@ -308,16 +309,18 @@ impl Process {
 
     /// Tells the daemon the counters now and then, if they have changed.
     fn report(&mut self) -> Result<(), ProcessError> {
-        if self.now() < self.report_at {
-            return Ok(());
-        }
-        let status = self.gateway.status();
-        if status != self.reported {
-            self.channel.send(&Report::Status(status.clone()))?;
-            self.reported = status;
+        if self.now() >= self.report_at && self.has_news() {
+            self.channel.send(&Report::Status(self.gateway.status()))?;
+            self.reported = (self.gateway.counters().clone(), self.gateway.leases_in_force());
             self.report_at = self.now() + REPORT;
         }
         Ok(())
+    }
+
+    /// Whether the daemon has yet to hear of something; asked at every turn.
+    fn has_news(&self) -> bool {
+        let (counters, leases) = &self.reported;
+        self.gateway.counters() != counters || self.gateway.leases_in_force() != *leases
     }
 }
 
