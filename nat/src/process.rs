@@ -340,6 +340,9 @@ impl Process {
 fn look_up(gateway: &Gateway, now: Duration, question: Question) -> Answer {
     match question {
         Question::Leases => Answer::Leases(gateway.lease_rows(now)),
+        // The router's, which has none yet.
+        Question::Forwards => Answer::Forwards(Vec::new()),
+        Question::Flows => Answer::Flows(Vec::new()),
     }
 }
 
