@@ -170,11 +170,18 @@ impl Subnet4 {
     /// Whether `address` may be a host of the subnet: inside, and neither its first address nor
     /// its broadcast address.
     pub fn is_host(&self, address: Ipv4Addr) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-        let (own, other) = (self.address.to_bits(), address.to_bits());
-        let host = other & !mask;
-        let edge = self.prefix < 31 && (host == 0 || host == !mask);
-        own & mask == other & mask && !edge && !address.is_multicast() && !address.is_loopback()
+        let host = address.to_bits() & !self.mask();
+        let edge = self.prefix < 31 && (host == 0 || host == !self.mask());
+        self.contains(address) && !edge && !address.is_multicast() && !address.is_loopback()
+    }
+
+    /// Whether `address` is inside, its edges included.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        (self.address.to_bits() ^ address.to_bits()) & self.mask() == 0
+    }
+
+    fn mask(&self) -> u32 {
+        u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
     }
 }
 
@@ -190,9 +197,14 @@ pub struct Subnet6 {
 impl Subnet6 {
     /// Whether `address` is a unicast address of the subnet.
     pub fn is_host(&self, address: Ipv6Addr) -> bool {
-        let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
         let special = address.is_multicast() || address.is_loopback() || address.is_unspecified();
-        !special && self.address.to_bits() & mask == address.to_bits() & mask
+        !special && self.contains(address)
+    }
+
+    /// Whether `address` is inside.
+    pub fn contains(&self, address: Ipv6Addr) -> bool {
+        let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+        (self.address.to_bits() ^ address.to_bits()) & mask == 0
     }
 }
 

@@ -122,8 +122,9 @@ pub struct FlowRow {
     pub protocol: String,
     /// The network's machine; of ICMP echo, the port is its identifier.
     pub guest: SocketAddr,
-    /// The other end, as the machine sees it; of ICMP echo, the port is 0.
-    pub remote: SocketAddr,
+    /// The other end, as the machine sees it; `None` for UDP and ICMP, where one flow may lead to
+    /// several.
+    pub remote: Option<SocketAddr>,
     /// How far it has come, such as `established`; empty where there is nothing to tell.
     pub state: String,
     /// Bytes of payload that the machine sent.
@@ -315,11 +316,10 @@ mod tests {
     #[test]
     fn the_cable_passes_and_nothing_else_is_taken_for_it() {
         let (daemon, gateway) = pair();
-        let (_, end) = crate::link::wire(Layout::for_mtu(1500)).unwrap();
+        let (_, end) = crate::link::wire(Layout::of(&lab())).unwrap();
         send_end(&daemon, &end).unwrap();
         assert!(
-            crate::link::Link::attach(Layout::for_mtu(1500), receive_end(&gateway).unwrap())
-                .is_ok()
+            crate::link::Link::attach(Layout::of(&lab()), receive_end(&gateway).unwrap()).is_ok()
         );
         (&daemon).write_all(b"\n").unwrap();
         assert!(receive_end(&gateway).is_err());

@@ -170,6 +170,11 @@ impl Gateway {
         Status { received, sent, drops: self.counters.drops(), dhcp, nat: None }
     }
 
+    /// What a router works with: the settings, the counters, and numbers that nobody guesses.
+    pub(crate) fn for_router(&mut self) -> (&Config, &mut Counters, &mut Random) {
+        (&self.config, &mut self.counters, &mut self.random)
+    }
+
     /// Counts a drop that the caller had to make.
     pub fn count_drop(&mut self, reason: DropReason) {
         self.counters.drop(reason);

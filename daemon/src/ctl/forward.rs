@@ -138,7 +138,7 @@ pub(super) fn flows(context: &mut Context<'_>, call: &Call) -> Result<Output, Fa
             Value::string(network),
             Value::string(&row.protocol),
             Value::string(row.guest.to_string()),
-            Value::string(row.remote.to_string()),
+            Value::string(row.remote.map(|remote| remote.to_string()).unwrap_or_default()),
             Value::string(&row.state),
             Value::One(row.sent.into()),
             Value::One(row.received.into()),
