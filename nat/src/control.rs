@@ -135,13 +135,14 @@ pub struct FlowRow {
     pub idle: u64,
 }
 
-/// Passes the gateway's end of the cable.
+/// Passes the gateway's end of the cable, and the file that its successor gets as well: the book of
+/// its flows.
 ///
 /// # Errors
 /// The other side is gone.
-pub fn send_end(stream: &UnixStream, end: &GuestEnd) -> io::Result<()> {
-    let fds = [end.memory.as_fd(), end.kick.as_fd(), end.call.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+pub fn send_end(stream: &UnixStream, end: &GuestEnd, book: BorrowedFd<'_>) -> io::Result<()> {
+    let fds = [end.memory.as_fd(), end.kick.as_fd(), end.call.as_fd(), book];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
         return Err(io::Error::other("no room for the descriptors"));
@@ -150,12 +151,12 @@ pub fn send_end(stream: &UnixStream, end: &GuestEnd) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the gateway's end of the cable; waits for it.
+/// Takes what [`send_end`] passes; waits for it.
 ///
 /// # Errors
 /// What comes is something else.
-pub fn receive_end(stream: &UnixStream) -> io::Result<GuestEnd> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+pub fn receive_end(stream: &UnixStream) -> io::Result<(GuestEnd, OwnedFd)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let flags = RecvFlags::CMSG_CLOEXEC;
@@ -164,8 +165,10 @@ pub fn receive_end(stream: &UnixStream) -> io::Result<GuestEnd> {
         RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<OwnedFd>>(),
         _ => Vec::new(),
     });
-    match (fds.next(), fds.next(), fds.next()) {
-        (Some(memory), Some(kick), Some(call)) => Ok(GuestEnd { memory, kick, call }),
+    match (fds.next(), fds.next(), fds.next(), fds.next()) {
+        (Some(memory), Some(kick), Some(call), Some(book)) => {
+            Ok((GuestEnd { memory, kick, call }, book))
+        }
         _ => Err(io::Error::other("no descriptors came; only tramad starts a gateway")),
     }
 }
@@ -317,9 +320,9 @@ mod tests {
     fn the_cable_passes_and_nothing_else_is_taken_for_it() {
         let (daemon, gateway) = pair();
         let (_, end) = crate::link::wire(Layout::of(&lab())).unwrap();
-        send_end(&daemon, &end).unwrap();
+        send_end(&daemon, &end, daemon.as_fd()).unwrap();
         assert!(
-            crate::link::Link::attach(Layout::of(&lab()), receive_end(&gateway).unwrap()).is_ok()
+            crate::link::Link::attach(Layout::of(&lab()), receive_end(&gateway).unwrap().0).is_ok()
         );
         (&daemon).write_all(b"\n").unwrap();
         assert!(receive_end(&gateway).is_err());

@@ -133,7 +133,7 @@ struct Reported {
 impl Process {
     /// Takes the cable and the first settings, for which it waits.
     fn start(stream: UnixStream) -> Result<Process, ProcessError> {
-        let end = receive_end(&stream)?;
+        let (end, book) = receive_end(&stream)?;
         let mut channel = Channel::new(stream)?;
         let poll = Poll::new()?;
         watch(poll.registry(), &channel, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
@@ -151,6 +151,7 @@ impl Process {
         gateway.set_servers(resolvers.servers().to_vec());
         let mut router = Router::default();
         router.set_resolver(resolvers.servers().first().copied());
+        router.keep_book(book.into())?;
         let written = Arc::new(Waker::new(poll.registry(), WRITTEN)?);
         let mut process = Process {
             poll,

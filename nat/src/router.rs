@@ -20,6 +20,8 @@ mod test_world;
 mod turns;
 mod udp;
 
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -112,6 +114,14 @@ impl Router {
     /// Follows the settings, at first and whenever they have changed.
     pub(crate) fn configure(&mut self, context: &Context<'_>) {
         self.forwards.configure(context);
+    }
+
+    /// Keeps the book of TCP flows in a file that outlives the process.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn keep_book(&mut self, file: File) -> io::Result<()> {
+        self.tcp.keep_book(file)
     }
 
     /// The host's first DNS server, to which DNS over TCP goes on.

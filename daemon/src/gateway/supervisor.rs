@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
+use rustix::fs::{MemfdFlags, memfd_create};
 use trama_nat::Config;
 use trama_nat::control::{Channel, Command as Message, Report, Status, send_end};
 use trama_nat::link::{self, Layout};
@@ -101,6 +102,7 @@ impl Supervisor {
             config,
             orders: receiver,
             wake: wake.try_clone()?,
+            book: memfd_create("trama-flows", MemfdFlags::CLOEXEC)?,
             status: status.clone(),
         };
         let name = format!("gateway {network}");
@@ -148,6 +150,8 @@ struct Keeper {
     config: Config,
     orders: Receiver<Order>,
     wake: OwnedFd,
+    /// Where each process writes what its successor should know.
+    book: OwnedFd,
     status: Arc<Mutex<GatewayStatus>>,
 }
 
@@ -230,7 +234,7 @@ impl Keeper {
         self.port.set_offloads(layout.offloads()).map_err(io::Error::other)?;
         self.port.start(0, receive, receive_fds).map_err(io::Error::other)?;
         self.port.start(1, transmit, transmit_fds).map_err(io::Error::other)?;
-        send_end(&ours, &guest)?;
+        send_end(&ours, &guest, self.book.as_fd())?;
         let mut channel = Channel::new(ours)?;
         channel.send(&Message::Start { layout, config: self.config.clone() })?;
         // A group of its own: a terminal's interrupt is for the daemon, which ends it in order.

@@ -13,6 +13,7 @@ mod engine;
 mod flow;
 #[cfg(test)]
 mod flow_tests;
+mod ledger;
 mod ports;
 mod receiver;
 mod segment;
@@ -22,6 +23,7 @@ mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -42,6 +44,7 @@ use crate::gateway::PortId;
 use connection::Connection;
 use engine::Engine;
 use flow::{Flow, Turn};
+use ledger::Ledger;
 use ports::Ports;
 use segment::{Outgoing, Route, Segment, Seq};
 
@@ -67,6 +70,9 @@ pub(crate) struct Flows {
     failures: Vec<Failure>,
     scratch: Vec<u8>,
     is_blocked: bool,
+    ledger: Ledger,
+    /// Flows of a process that has died, whose machines have yet to hear of it.
+    orphans: Vec<Route>,
     /// The DNS server that continues flows to the gateway's own.
     pub(super) resolver: Option<SocketAddr>,
 }
@@ -205,6 +211,27 @@ impl Flows {
         route.send(context, &Outgoing::refusal(&segment))
     }
 
+    /// Keeps the book of flows in this file, and has machines hear that those in it have ended.
+    ///
+    /// # Errors
+    /// It cannot be read. Machines that only receive do not hear of it.
+    pub(super) fn keep_book(&mut self, file: File) -> io::Result<()> {
+        (self.ledger, self.orphans) = Ledger::open(file)?;
+        Ok(())
+    }
+
+    /// Tells machines that flows have ended, as far as there is room on the cable.
+    fn tell_orphans(&mut self, context: &mut Context<'_>) {
+        while context.cable.room() > 0
+            && let Some(route) = self.orphans.pop()
+        {
+            let astray = Outgoing { ack: Some(Seq(0)), ..Outgoing::default() };
+            if let Err(reason) = route.send(context, &astray) {
+                context.counters.drop(reason);
+            }
+        }
+    }
+
     /// How many flows there are.
     pub(super) fn len(&self) -> usize {
         self.table.len()
@@ -241,6 +268,9 @@ impl Flows {
                 (self.flows.len() - 1) as u32
             }
         };
+        if let Some(flow) = &self.flows[number as usize] {
+            self.ledger.enter(number, &flow.route);
+        }
         self.table.insert(key, number);
         number
     }
@@ -248,6 +278,7 @@ impl Flows {
     fn remove(&mut self, number: u32) {
         let Some(flow) = self.flows[number as usize].take() else { return };
         self.table.remove(&(flow.route.guest, flow.route.remote));
+        self.ledger.strike(number);
         self.ports.ended(flow.port, flow.syn.is_some(), flow.kept);
         self.free.push(number);
     }
@@ -303,7 +334,8 @@ impl Flows {
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) {
         self.expire(context.now);
-        self.is_blocked = false;
+        self.tell_orphans(context);
+        self.is_blocked = !self.orphans.is_empty();
         for _ in 0..self.ports.queued() {
             if context.cable.room() == 0 {
                 self.is_blocked = true;

@@ -1,0 +1,411 @@
+//! The NAT modes with real traffic: who reaches whom, and that what a machine's user runs works.
+//!
+//! The host is a namespace that tramad runs in. A router stands between it and a server, by a link
+//! with a smaller MTU. The machines are guests' stand-ins: namespaces on TAPs.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "nobody calls a test; one that cannot go on panics"
+)]
+
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use trama_tests::{Host, Netns, Tramad, wait_until};
+
+const SOON: Duration = Duration::from_secs(20);
+const SERVER: [&str; 2] = ["198.51.100.2", "fd00:51::2"];
+const HOST: [&str; 2] = ["203.0.113.1", "fd00:13::1"];
+const NETWORK: &str = "[[network]]\nname = \"home\"\nmode = \"nat-network\"\n\
+                       subnet = [\"10.7.0.0/24\", \"fd00:7::/64\"]\n";
+const GATEWAY: [&str; 2] = ["10.7.0.1", "fd00:7::1"];
+const VM1: [&str; 2] = ["10.7.0.11", "fd00:7::11"];
+const VM2: [&str; 2] = ["10.7.0.12", "fd00:7::12"];
+
+/// A namespace whose interfaces may have IPv6 addresses, and whose users may ping.
+fn namespace(label: &str) -> Netns {
+    let netns = Netns::new(label);
+    netns.run(
+        "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 \
+               /proc/sys/net/ipv6/conf/default/disable_ipv6; \
+         echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad; \
+         echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range",
+    );
+    netns
+}
+
+/// Host, router and server in a row; the last link carries packets of up to 1300 bytes.
+fn world() -> [Netns; 3] {
+    let [host, router, server] = ["host", "router", "server"].map(namespace);
+    host.run(&format!("ip link add eth0 type veth peer name in netns {}", router.name()));
+    router.run(&format!("ip link add out type veth peer name eth0 netns {}", server.name()));
+    router.run("echo 1 | tee /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding");
+    let set = |netns: &Netns, device: &str, addresses: [&str; 2], mtu: u16| {
+        for address in addresses {
+            netns.run(&format!("ip addr add {address} dev {device}"));
+        }
+        netns.run(&format!("ip link set {device} mtu {mtu} up"));
+    };
+    set(&host, "eth0", ["203.0.113.1/24", "fd00:13::1/64"], 1500);
+    set(&router, "in", ["203.0.113.2/24", "fd00:13::2/64"], 1500);
+    set(&router, "out", ["198.51.100.1/24", "fd00:51::1/64"], 1300);
+    set(&server, "eth0", ["198.51.100.2/24", "fd00:51::2/64"], 1300);
+    host.run("ip route add default via 203.0.113.2; ip -6 route add default via fd00:13::2");
+    server.run("ip route add default via 198.51.100.1; ip -6 route add default via fd00:51::1");
+    SERVER.iter().for_each(|address| host.wait_for_ping(address, SOON));
+    [host, router, server]
+}
+
+/// The `[[port]]` of a machine: a TAP in its namespace.
+fn machine(netns: &Netns, name: &str, addresses: &[&str]) -> String {
+    let address: Vec<String> = addresses
+        .iter()
+        .map(|address| format!("{address}/{}", if address.contains(':') { 64 } else { 24 }))
+        .collect();
+    format!(
+        "\n[[port]]\nname = \"{name}\"\nnetwork = \"home\"\ntype = \"tap\"\nnetns = \"{}\"\n\
+         ifname = \"eth0\"\naddress = {address:?}\n",
+        netns.name()
+    )
+}
+
+/// Sends what is not on the link through the gateway.
+fn route(vm: &Netns, gateway: [&str; 2]) {
+    for address in gateway {
+        let command = format!("ip route replace default via {address} dev eth0");
+        wait_until("the interface takes a route", SOON, || {
+            (vm.try_run(&command).status == 0).then_some(())
+        });
+        vm.wait_for_ping(address, SOON);
+    }
+}
+
+#[track_caller]
+fn assert_reaches(from: &Netns, to: [&str; 2], wanted: bool) {
+    for address in to {
+        if wanted {
+            from.wait_for_ping(address, SOON);
+        } else {
+            assert!(!from.pings(address, 2), "{} reaches {address}", from.name());
+        }
+    }
+}
+
+/// A URL's host part.
+fn in_url(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+}
+
+/// Serves a folder by HTTP; the log of requests is in `httpd.log` of its scratch directory.
+fn serve(host: &Netns, port: u16, folder: &Path) {
+    let (folder, log) = (folder.display(), host.scratch());
+    host.run(&format!(
+        "busybox httpd -f -v -p '[::]:{port}' -h {folder} >{log}/httpd.log 2>&1 </dev/null &"
+    ));
+    let listening = format!("grep -qs ':{port:04X} 0*:0000 0A' /proc/net/tcp6");
+    wait_until("the server listens", SOON, || (host.try_run(&listening).status == 0).then_some(()));
+}
+
+fn fetch(from: &Netns, address: &str, port: u16, file: &str) -> (i32, String) {
+    let url = format!("http://{}:{port}/{file}", in_url(address));
+    let answer = from.try_run_for(&format!("curl -s -S --max-time 20 {url}"), 2 * SOON);
+    (answer.status, answer.text)
+}
+
+/// A folder with a page that says `text`.
+fn page(text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("temporary directory");
+    fs::write(folder.path().join("page"), text).expect("page");
+    folder
+}
+
+/// The gateway process that the daemon started last.
+fn gateway(tramad: &Tramad) -> Pid {
+    let log = tramad.log();
+    let last = log.rsplit("gateway runs as process ").next().unwrap_or_default();
+    let id = last.split_whitespace().next().and_then(|id| id.parse().ok());
+    id.and_then(Pid::from_raw).expect("a gateway runs")
+}
+
+fn state(host: &Netns) -> String {
+    host.run(
+        "ip -o addr | sed 's/valid_lft.*//'; ip -o link; ip route show table all; \
+         ip -6 route show table all; ip rule; ip -6 rule; nft list ruleset; tc qdisc show",
+    )
+}
+
+#[test]
+fn a_nat_network_reaches_out_and_is_reached_by_forwards_alone() {
+    let [host, router, server] = world();
+    let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
+    let before = state(&host);
+    let forwards =
+        "forward = [\"web,tcp,,8080,10.7.0.11,80\", \"near,tcp,127.0.0.1,8081,10.7.0.12,80\"]\n";
+    let ports = [machine(&vm1, "vm1", &VM1), machine(&vm2, "vm2", &VM2)].concat();
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{forwards}{ports}"));
+    let (of_server, of_host, of_vm1, of_vm2) =
+        (page("server"), page("host"), page("vm1"), page("vm2"));
+    route(&vm1, GATEWAY);
+    route(&vm2, GATEWAY);
+    serve(&server, 80, of_server.path());
+    serve(&host, 80, of_host.path());
+    serve(&vm1, 80, of_vm1.path());
+    serve(&vm2, 80, of_vm2.path());
+
+    // Machine to machine, to the host, to the world.
+    assert_reaches(&vm1, VM2, true);
+    assert_reaches(&vm2, VM1, true);
+    assert_reaches(&vm1, HOST, true);
+    assert_reaches(&vm2, SERVER, true);
+    for (address, text) in [(SERVER, "server"), (HOST, "host"), (VM2, "vm2")] {
+        for address in address {
+            assert_eq!(fetch(&vm1, address, 80, "page"), (0, text.into()), "{address}");
+        }
+    }
+    // The host's loopback is not the machine's business, whatever it calls it.
+    for address in GATEWAY {
+        assert_ne!(fetch(&vm1, address, 80, "page").0, 0, "{address}");
+    }
+    // To the machines: by forwards alone, whatever others think of routes.
+    router.run(
+        "ip route add 10.7.0.0/24 via 203.0.113.1; ip -6 route add fd00:7::/64 via fd00:13::1",
+    );
+    assert_reaches(&server, VM1, false);
+    assert_reaches(&host, VM1, false);
+    assert_eq!(fetch(&server, HOST[0], 8080, "page"), (0, "vm1".into()));
+    assert_eq!(fetch(&host, "127.0.0.1", 8081, "page"), (0, "vm2".into()));
+    assert_ne!(fetch(&server, HOST[0], 8081, "page").0, 0, "that is for the host alone");
+    let log = fs::read_to_string(Path::new(vm1.scratch()).join("httpd.log")).expect("log");
+    assert!(log.contains(SERVER[0]), "the machine sees the client:\n{log}");
+
+    // Live, and refused where it cannot be.
+    tramad.ctl("forward add home more,tcp,,8090,10.7.0.12,80");
+    assert_eq!(fetch(&server, HOST[0], 8090, "page"), (0, "vm2".into()));
+    tramad.ctl("forward add home taken,tcp,,80,10.7.0.12,80");
+    let listed = tramad.ctl("forward list home");
+    assert!(listed.lines().any(|l| l.contains("taken") && l.contains("pending")), "{listed}");
+    tramad.ctl("forward del home more");
+    assert_ne!(fetch(&server, HOST[0], 8090, "page").0, 0);
+
+    tramad.stop();
+    let after = state(&host);
+    assert_eq!(after, before, "the host is as before");
+}
+
+#[test]
+fn machines_of_mode_nat_are_alone_and_alike() {
+    let [host, _router, server] = world();
+    let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
+    let text = "[[network]]\nname = \"home\"\nmode = \"nat\"\n";
+    let address = ["10.0.2.15"];
+    let forward = |port: u16| format!("forward = [\"web,tcp,,{port},,80\"]\n");
+    let ports = [
+        machine(&vm1, "vm1", &address) + &forward(8001),
+        machine(&vm2, "vm2", &address) + &forward(8002),
+    ];
+    let tramad = Tramad::start_in(&host, &format!("{text}{}", ports.concat()));
+    let (of_server, of_vm1, of_vm2) = (page("server"), page("vm1"), page("vm2"));
+    serve(&server, 80, of_server.path());
+    for (vm, folder) in [(&vm1, &of_vm1), (&vm2, &of_vm2)] {
+        wait_until("the interface takes a route", SOON, || {
+            (vm.try_run("ip route replace default via 10.0.2.2 dev eth0").status == 0).then_some(())
+        });
+        for service in ["10.0.2.2", "10.0.2.3", "10.0.2.4"] {
+            vm.wait_for_ping(service, SOON);
+        }
+        serve(vm, 80, folder.path());
+        assert_eq!(fetch(vm, SERVER[0], 80, "page"), (0, "server".into()));
+        assert!(vm.pings(HOST[0], 5));
+    }
+    // Neither sees the other, though they share the network's name.
+    vm2.run("ip addr add 10.0.2.16/24 dev eth0");
+    assert!(!vm1.pings("10.0.2.16", 3), "machines of mode nat reach each other");
+    assert_eq!(fetch(&server, HOST[0], 8001, "page"), (0, "vm1".into()));
+    assert_eq!(fetch(&server, HOST[0], 8002, "page"), (0, "vm2".into()));
+    tramad.stop();
+}
+
+/// A file that is nowhere like itself, and its checksum.
+fn large_file(folder: &Path, bytes: usize) -> String {
+    let path = folder.join("large");
+    let mut file = std::io::BufWriter::new(fs::File::create(&path).expect("large file"));
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..bytes / 8 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        file.write_all(&state.to_le_bytes()).expect("large file");
+    }
+    drop(file);
+    checksum(&path)
+}
+
+fn checksum(path: &Path) -> String {
+    let output = std::process::Command::new("cksum").arg(path).output().expect("cksum");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_gibibyte_arrives_exact_both_ways() {
+    let [host, _router, server] = world();
+    let vm = namespace("vm");
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let wanted = large_file(folder.path(), 1 << 30);
+    serve(&server, 80, folder.path());
+    route(&vm, GATEWAY);
+    let began = Instant::now();
+    let url = format!("http://{}/large", SERVER[0]);
+    let got = vm.try_run_for(&format!("curl -s -S {url} | cksum"), Duration::from_secs(120)).text;
+    println!("down: {:.1} Gb/s", 8.59 / began.elapsed().as_secs_f64());
+    assert_eq!(got.trim(), wanted);
+    let sum = format!("{}/sum", server.scratch());
+    // With an end of its own input the server would end the connection.
+    server.run(&format!("sleep 1000 | busybox nc -l -p 9000 | cksum >{sum} &"));
+    wait_until("the server listens", SOON, || {
+        (server.try_run("grep -qs ':2328 0*:0000 0A' /proc/net/tcp /proc/net/tcp6").status == 0)
+            .then_some(())
+    });
+    let began = Instant::now();
+    let path = folder.path().join("large");
+    let send = format!("busybox nc {} 9000 <{}", SERVER[0], path.display());
+    assert_eq!(vm.try_run_for(&send, Duration::from_secs(120)).status, 0);
+    println!("up: {:.1} Gb/s", 8.59 / began.elapsed().as_secs_f64());
+    wait_until("the checksum is there", SOON, || {
+        fs::read_to_string(&sum).ok().filter(|text| text.trim() == wanted)
+    });
+    tramad.stop();
+}
+
+#[test]
+fn ping_traceroute_and_path_mtu_tell_the_truth() {
+    let [host, _router, server] = world();
+    let vm = namespace("vm");
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
+    route(&vm, GATEWAY);
+    assert_eq!(vm.ping_losses(SERVER[0], 10), 0);
+    assert_eq!(vm.ping_losses(SERVER[1], 10), 0);
+    assert!(!vm.pings("198.51.100.77", 2), "an answer for a host that is not there");
+    for kind in ["", "-I"] {
+        let hops = vm.run(&format!("busybox traceroute {kind} -n -q 2 -w 2 -m 6 {}", SERVER[0]));
+        let hop = |number: usize| hops.lines().nth(number).unwrap_or_default().to_owned();
+        assert!(hop(1).contains(GATEWAY[0]), "{kind}\n{hops}");
+        assert!(hop(2).contains("203.0.113.2"), "{kind}\n{hops}");
+        assert!(hop(3).contains(SERVER[0]), "{kind}\n{hops}");
+    }
+    let told = vm.try_run(&format!("ping -c 3 -i 0.3 -W 1 -M do -s 1400 {}", SERVER[0])).text;
+    assert!(told.contains("mtu=1300") || told.contains("mtu = 1300"), "{told}");
+    tramad.stop();
+}
+
+#[test]
+fn everyday_tools_work() {
+    let [host, _router, server] = world();
+    let vm = namespace("vm");
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let path = folder.path().display().to_string();
+    server.run(&format!(
+        "cd {path} && git init -q -b main work && cd work && echo text >file && git add file && \
+         git -c user.name=a -c user.email=a@b commit -q -m first && \
+         git clone -q --bare . ../repo.git && cd ../repo.git && git update-server-info && \
+         mkdir ../apt && : >../apt/Packages && \
+         printf 'Origin: test\\nMD5Sum:\\nSHA256:\\n %s 0 Packages\\n' \
+         $(sha256sum ../apt/Packages | cut -d' ' -f1) >../apt/Release"
+    ));
+    serve(&server, 80, folder.path());
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
+    route(&vm, GATEWAY);
+    let scratch = vm.scratch();
+    for (number, address) in SERVER.iter().map(|address| in_url(address)).enumerate() {
+        vm.run(&format!("git clone -q http://{address}/repo.git {scratch}/clone{number}"));
+        vm.run(&format!("grep -q text {scratch}/clone{number}/file"));
+    }
+    let dirs = format!("{scratch}/apt");
+    vm.run(&format!(
+        "mkdir -p {dirs}/lists/partial {dirs}/cache/archives/partial && \
+         echo 'deb [trusted=yes] http://{}/apt ./' >{dirs}/sources.list && \
+         apt-get update -o APT::Sandbox::User=root -o Dir::Etc::sourcelist={dirs}/sources.list \
+         -o Dir::Etc::sourceparts=- -o Dir::State::lists={dirs}/lists -o Dir::Cache={dirs}/cache \
+         -o Acquire::http::Proxy=false --error-on=any",
+        SERVER[0]
+    ));
+    tramad.stop();
+}
+
+/// The ports of `address` that take a connection from a namespace.
+fn open_ports(from: &Netns, address: &str) -> Vec<u16> {
+    let (path, address) = (from.path(), address.to_owned());
+    let scan = move || {
+        let namespace = fs::File::open(path).expect("namespace");
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), kind)
+            .expect("enter the namespace");
+        let is_open = |port: &u16| {
+            let to = SocketAddr::new(address.parse().expect("address"), *port);
+            TcpStream::connect_timeout(&to, Duration::from_millis(500)).is_ok()
+        };
+        (1..=u16::MAX).filter(is_open).collect()
+    };
+    std::thread::spawn(scan).join().expect("scan")
+}
+
+#[test]
+fn a_scan_of_the_gateway_finds_only_what_is_configured() {
+    let [host, _router, _server] = world();
+    let vm = namespace("vm");
+    let loopback = "loopback = [\"near,tcp,127.0.0.1,7000,10.7.0.1,7001\"]\n";
+    let text = format!("{NETWORK}{loopback}{}", machine(&vm, "vm", &VM1));
+    let tramad = Tramad::start_inside(&host, &[], &text);
+    let of_host = page("loopback");
+    serve(&host, 7000, of_host.path());
+    route(&vm, GATEWAY);
+    assert_eq!(fetch(&vm, GATEWAY[0], 7001, "page"), (0, "loopback".into()));
+    // DNS over TCP would be there if the host knew a server.
+    assert_eq!(open_ports(&vm, GATEWAY[0]), [7001]);
+    for address in ["127.0.0.1", "169.254.169.254"] {
+        vm.run(&format!("ip route replace {address}/32 via {} || true", GATEWAY[0]));
+        assert_ne!(fetch(&vm, address, 7000, "page").0, 0, "{address}");
+    }
+    tramad.stop();
+}
+
+#[test]
+fn a_gateway_that_is_killed_hangs_nobody() {
+    let [host, _router, server] = world();
+    let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
+    let ports = [machine(&vm1, "vm1", &VM1), machine(&vm2, "vm2", &VM2)].concat();
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{ports}"));
+    let folder = page("server");
+    fs::File::create(folder.path().join("endless"))
+        .and_then(|file| file.set_len(1 << 40))
+        .expect("sparse file");
+    serve(&server, 80, folder.path());
+    route(&vm1, GATEWAY);
+    let bystanders = trama_tests::Pinging::start(&vm1, VM2[0], 0.01);
+    let status = format!("{}/status", vm1.scratch());
+    let url = format!("http://{}/endless", SERVER[0]);
+    vm1.run(&format!(
+        "(curl -s -o /dev/null --max-time 60 {url}; echo $? >{status}) </dev/null >/dev/null 2>&1 &"
+    ));
+    wait_until("the download runs", SOON, || {
+        (tramad.statistic("vm1", "tx_bytes") > 10_000_000).then_some(())
+    });
+    kill_process(gateway(&tramad), Signal::KILL).expect("kill the gateway");
+    let killed = Instant::now();
+    wait_until("new connections are made", SOON, || {
+        (fetch(&vm1, SERVER[0], 80, "page") == (0, "server".into())).then_some(())
+    });
+    println!("new connections after {:?}", killed.elapsed());
+    let status = wait_until("the old connection ends", SOON, || {
+        fs::read_to_string(&status).ok().filter(|text| text.ends_with('\n'))
+    });
+    assert_eq!(status.trim(), "56", "curl saw a reset");
+    bystanders.stop_without_loss(20);
+    tramad.stop();
+}
