@@ -54,6 +54,17 @@ fn silence_ipv6(conf: &str) -> Result<()> {
     Ok(())
 }
 
+/// Has a host's connections, or those of the benchmark's own namespace, use nearly all port numbers:
+/// a number that was in use rests for a minute.
+pub fn use_many_ports(host: Option<&Namespace>) -> Result<()> {
+    let set = ["sysctl", "-q", "net.ipv4.ip_local_port_range=1024 65535"];
+    match host {
+        Some(host) => run("ip", &[&["netns", "exec", &host.0], &set[..]].concat()),
+        None => run(set[0], &set[1..]),
+    }
+    .map(|_| ())
+}
+
 /// 2 MiB pages reserved for DPDK, and a mount of their file system.
 pub struct Hugepages {
     pages: usize,
@@ -128,6 +139,11 @@ impl Namespace {
         run("ip", &["-n", &self.0, "addr", "add", address, "dev", device])?;
         run("ip", &["-n", &self.0, "link", "set", device, "mtu", &mtu.to_string(), "up"])
             .map(|_| ())
+    }
+
+    /// The file that stands for it.
+    pub fn path(&self) -> String {
+        format!("/run/netns/{}", self.0)
     }
 
     /// Moves a device of this namespace in.

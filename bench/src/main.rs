@@ -12,6 +12,8 @@ use clap::Parser;
 
 mod cli;
 mod compare;
+mod delay;
+mod helper;
 mod host;
 mod load;
 mod machine;

@@ -74,6 +74,9 @@ pub struct ScenarioReport {
     pub better: Better,
     /// What the first row's median has to reach.
     pub target: Option<f64>,
+    /// Whether ratios are to the best round of each other row.
+    #[serde(default)]
+    pub against_best: bool,
     /// The generator without a switch, where that can be measured.
     pub ceiling: Option<Row>,
     /// Ours first.
@@ -202,7 +205,7 @@ impl ScenarioReport {
         }
         let Some((first, others)) = self.rows.split_first_mut() else { return };
         for (row, &target) in others.iter_mut().zip(targets) {
-            row.ratio = ratio(first, row, target);
+            row.ratio = ratio(first, row, target, self.against_best.then_some(self.better));
         }
     }
 }
@@ -261,7 +264,23 @@ fn is_bound(value: f64, ceiling: f64, better: Better) -> bool {
     }
 }
 
-fn ratio(ours: &Row, theirs: &Row, target: Option<f64>) -> Option<Ratio> {
+/// The best value of a row's quiet rounds.
+fn best(row: &Row, better: Better) -> Option<f64> {
+    let values = row.samples().filter(|s| s.steal <= STEAL_LIMIT).map(|s| s.value);
+    match better {
+        Better::Higher => values.reduce(f64::max),
+        Better::Lower => values.reduce(f64::min),
+    }
+}
+
+/// Round by round, or all of ours to their best one.
+fn ratio(
+    ours: &Row,
+    theirs: &Row,
+    target: Option<f64>,
+    against_best: Option<Better>,
+) -> Option<Ratio> {
+    let best = against_best.and_then(|better| best(theirs, better));
     let pairs: Vec<(&Sample, &Sample)> = ours
         .rounds
         .iter()
@@ -270,7 +289,8 @@ fn ratio(ours: &Row, theirs: &Row, target: Option<f64>) -> Option<Ratio> {
         .filter(|(_, b)| b.value > 0.0)
         .collect();
     let quiet = |(a, b): &&(&Sample, &Sample)| a.steal.max(b.steal) <= STEAL_LIMIT;
-    let kept: Vec<f64> = pairs.iter().filter(quiet).map(|(a, b)| a.value / b.value).collect();
+    let kept: Vec<f64> =
+        pairs.iter().filter(quiet).map(|(a, b)| a.value / best.unwrap_or(b.value)).collect();
     let says = match (ours.generator_bound, theirs.generator_bound) {
         (false, false) => Says::Exactly,
         (true, false) => Says::AtLeastAsGood,
@@ -304,7 +324,7 @@ fn table_of(scenario: &ScenarioReport, text: &mut String) {
             (None, Some(cores)) => format!("{:.0} % core", cores * 100.0),
             _ => String::new(),
         };
-        let ratio = row.ratio.as_ref().map(|r| sentence(first, row, r, scenario.better));
+        let ratio = row.ratio.as_ref().map(|r| sentence(first, row, r, scenario));
         let mut notes: Vec<String> = ratio.into_iter().collect();
         if row.generator_bound {
             notes.push("generator-bound: no figure of the switch".into());
@@ -330,7 +350,8 @@ fn table_of(scenario: &ScenarioReport, text: &mut String) {
     }
 }
 
-fn sentence(first: &str, row: &Row, ratio: &Ratio, better: Better) -> String {
+fn sentence(first: &str, row: &Row, ratio: &Ratio, scenario: &ScenarioReport) -> String {
+    let better = scenario.better;
     if ratio.says == Says::Nothing {
         return format!("{first}/{}: both are the generator's, no ratio", row.peer);
     }
@@ -341,8 +362,9 @@ fn sentence(first: &str, row: &Row, ratio: &Ratio, better: Better) -> String {
         _ => "<= ",
     };
     let Estimate { median, low, high, confidence } = ratio.estimate;
+    let which = if scenario.against_best { "'s best" } else { "" };
     let mut text = format!(
-        "{first}/{}: {sign}{median:.2} ({low:.2} to {high:.2}, {:.0} %)",
+        "{first}/{}{which}: {sign}{median:.2} ({low:.2} to {high:.2}, {:.0} %)",
         row.peer,
         confidence * 100.0
     );
@@ -393,6 +415,7 @@ pub mod tests {
             unit: "Mpps".into(),
             better,
             target: None,
+            against_best: false,
             ceiling: None,
             rows: vec![row("trama", ours), row("other", theirs)],
         };

@@ -1,8 +1,8 @@
 //! What a measurement cost while it ran: processor time of the switch, and time that the
 //! hypervisor gave to others.
 
-use std::fs;
 use std::time::Instant;
+use std::{fs, iter};
 
 /// Fields of a processor's line in `/proc/stat`, after its name: the eighth is steal.
 const STEAL_FIELD: usize = 7;
@@ -101,6 +101,19 @@ fn largest_steal(before: &[CoreTimes], after: &[CoreTimes]) -> f64 {
         b.steal.saturating_sub(a.steal) as f64 / all as f64
     };
     before.iter().zip(after).map(share).fold(0.0, f64::max)
+}
+
+/// A process and all that it has started, and those have started.
+pub fn family(pid: u32) -> Vec<u32> {
+    let children = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<u32> = children
+        .flat_map(|text| text.split_whitespace().filter_map(|w| w.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    iter::once(pid).chain(children.into_iter().flat_map(family)).collect()
 }
 
 /// How often the threads of a process have gone to sleep of themselves: each time needs a wake-up.

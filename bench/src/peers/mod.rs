@@ -6,12 +6,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::delay;
 use crate::host::{Link, Namespace};
 use crate::process::{Process, Result};
+use crate::usage::family;
 
 mod bridge;
+pub mod dhcp;
 mod direct;
 mod dpdk;
+mod nat;
 pub mod null;
 mod ovs;
 mod trama;
@@ -19,8 +23,10 @@ mod vde;
 pub mod virtio_queue;
 
 pub use bridge::LINUX_BRIDGE;
+pub use dhcp::{DNSMASQ, TRAMA_DHCP};
 pub use direct::DIRECT;
 pub use dpdk::{DPDK_IO, TESTPMD};
+pub use nat::{PASTA, SLIRP4NETNS, TRAMA_NAT};
 pub use null::{NULL_DEVICE, NULL_DEVICE_BY_ADDRESS};
 pub use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
 pub use trama::{TRAMA, VLAN as TRUNK_VLAN};
@@ -36,7 +42,7 @@ pub const LOAD_CORE: usize = 1;
 const START: Duration = Duration::from_secs(30);
 
 /// Every peer that the command line knows.
-pub const ALL: [&Peer; 11] = [
+pub const ALL: [&Peer; 16] = [
     &TRAMA,
     &OVS_DPDK,
     &OVS_USERSPACE,
@@ -48,6 +54,11 @@ pub const ALL: [&Peer; 11] = [
     &DIRECT,
     &NULL_DEVICE,
     &NULL_DEVICE_BY_ADDRESS,
+    &TRAMA_NAT,
+    &PASTA,
+    &SLIRP4NETNS,
+    &TRAMA_DHCP,
+    &DNSMASQ,
 ];
 
 /// A kind of switch.
@@ -99,6 +110,8 @@ pub enum Port {
     Machine,
     /// A host in a namespace of its own behind an interface of the benchmark's namespace, the uplink.
     Beyond,
+    /// As [`Port::Beyond`], with a round trip of ten milliseconds.
+    Afar,
 }
 
 /// What trama is asked for beside its ports. Other peers have none of it.
@@ -178,12 +191,21 @@ pub struct Switch {
     pub silent: Vec<PathBuf>,
     /// Devices of the benchmark's namespace that go with it.
     _links: Vec<Link>,
+    /// Processes that are not its own and go with it.
+    _helpers: Vec<Process>,
 }
 
 impl Switch {
     /// A switch that runs as these processes.
     fn of(running: Vec<Process>, ends: Vec<End>) -> Self {
-        Self { running, ends, ready_after: None, silent: Vec::new(), _links: Vec::new() }
+        Self {
+            running,
+            ends,
+            ready_after: None,
+            silent: Vec::new(),
+            _links: Vec::new(),
+            _helpers: Vec::new(),
+        }
     }
 
     /// The hosts among its ends.
@@ -192,9 +214,9 @@ impl Switch {
         ends.filter_map(|end| if let End::Host(host) = end { Some(host) } else { None }).collect()
     }
 
-    /// The process ids.
+    /// The process ids, those of the processes that its own have started too.
     pub fn pids(&self) -> Vec<u32> {
-        self.running.iter().map(Process::id).collect()
+        self.running.iter().flat_map(|process| family(process.id())).collect()
     }
 }
 
@@ -206,6 +228,16 @@ fn host_behind(uplink: &str, number: usize, mtu: u32) -> Result<(Link, Namespace
     let link = Link::add(uplink, &kind)?;
     host.configure("eth0", &format!("{}/24", Namespace::address(number)), mtu)?;
     Ok((link, host))
+}
+
+/// As [`host_behind`], by way of a long delay. The devices go with the process.
+fn host_afar(uplink: &str, number: usize, mtu: u32) -> Result<(Process, Namespace)> {
+    const FAR: &str = "far0";
+    let host = Namespace::new(number)?;
+    let relay = delay::start(uplink, FAR)?;
+    host.adopt(FAR)?;
+    host.configure(FAR, &format!("{}/24", Namespace::address(number)), mtu)?;
+    Ok((relay, host))
 }
 
 /// A host for every port, each with a device that `plug(number, host)` has put in, by its name.

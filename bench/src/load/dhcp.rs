@@ -1,0 +1,123 @@
+//! DHCP exchanges by perfdhcp: the highest rate at which not one fails.
+
+use std::time::Duration;
+
+use super::{Context, Measured};
+use crate::peers::{LOAD_CORE, dhcp::DEVICE};
+use crate::process::{Process, Result, pause, pinned};
+use crate::usage::{Usage, Window};
+
+/// Exchanges a second that are tried first.
+const FIRST: u32 = 64;
+/// The search ends when the rate that failed is at most so much higher than the one that did not.
+const PRECISION: f64 = 1.1;
+/// New clients that there are addresses for.
+const ADDRESSES: u32 = 60_000;
+/// Clients of a measurement of renewals.
+const RENEWING: u32 = 200;
+/// For the answers that are under way at the end of a try, and for a server that is still busy with
+/// what it was asked in one that failed.
+const REST: Duration = Duration::from_secs(1);
+/// perfdhcp cannot send more if it sends less than so much of what it was told to.
+const FULL: f64 = 0.95;
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// One try.
+struct Try {
+    /// Exchanges a second that were begun.
+    rate: f64,
+    /// Messages without an answer.
+    failed: f64,
+    /// Whether perfdhcp could do no more.
+    is_generators: bool,
+    usage: Usage,
+}
+
+/// The figure is exchanges a second: of four messages with new clients, or renewals, of two messages,
+/// beside as many whole exchanges with known clients.
+pub fn measure(context: &Context, renew: bool) -> Result<Measured> {
+    let mut search = Search { best: None, refused: None };
+    let (mut rate, mut used) = (Some(FIRST), 0);
+    while let Some(next) = rate {
+        let clients = if renew { RENEWING } else { next * context.seconds as u32 + 1 };
+        let first_client = if renew { 0 } else { used };
+        used += clients;
+        if !renew && used > ADDRESSES {
+            break;
+        }
+        let found = attempt(context, next, renew, first_client, clients)?;
+        if found.failed > 0.0 {
+            pause(REST)?;
+        }
+        rate = search.next(next, found);
+    }
+    let best = search.best.ok_or("an exchange failed at every rate")?;
+    let ceiling = best.is_generators.then_some(best.rate);
+    Ok(Measured { ceiling, ..Measured::of(best.rate, best.usage) })
+}
+
+/// What is known of the highest rate.
+struct Search {
+    best: Option<Try>,
+    /// The lowest rate at which something failed.
+    refused: Option<u32>,
+}
+
+impl Search {
+    /// The rate to try after this one.
+    fn next(&mut self, rate: u32, found: Try) -> Option<u32> {
+        if found.failed > 0.0 {
+            self.refused = Some(rate);
+        } else {
+            self.best = Some(found);
+        }
+        let next = match (&self.best, self.refused) {
+            (Some(best), _) if best.is_generators => return None,
+            (Some(_), None) => rate * 2,
+            (None, _) => rate / 2,
+            (Some(best), Some(high)) => {
+                let high = f64::from(high);
+                if high < best.rate * PRECISION {
+                    return None;
+                }
+                (best.rate * high).sqrt().ceil() as u32
+            }
+        };
+        (next > 0).then_some(next)
+    }
+}
+
+/// Exchanges at this rate, by clients from that number on.
+fn attempt(context: &Context, rate: u32, renew: bool, first: u32, clients: u32) -> Result<Try> {
+    let [client] = context.switch.hosts()[..] else {
+        return Err("one host is needed, which stands for all clients".into());
+    };
+    let [_, a, b, c] = first.to_be_bytes();
+    let (rate_text, base) = (rate.to_string(), format!("mac=02:00:00:{a:02x}:{b:02x}:{c:02x}"));
+    let mut command = pinned(LOAD_CORE, "ip");
+    command.args(["netns", "exec", &client.0, "perfdhcp", "-4", "-l", DEVICE, "-b", &base]);
+    command.args(["-r", &rate_text, "-R", &clients.to_string()]);
+    command.args(["-p", &context.seconds.to_string(), "-W", &REST.as_micros().to_string()]);
+    if renew {
+        command.args(["-f", &rate_text]);
+    }
+    let pids = context.switch.pids();
+    let window = Window::open(&pids);
+    let process = Process::spawn("perfdhcp", command)?;
+    // Its status is bad also when an exchange failed, and its figures are in the text in any case.
+    let (Ok(text) | Err(text)) = process.finish(Duration::from_secs(context.seconds) + LIMIT);
+    let usage = window.close();
+    let sums = |name| sums(&text, name);
+    let (Some(&begun), failed) = (sums("sent packets:").first(), sums("drops:")) else {
+        return Err(text);
+    };
+    let begun = begun / context.seconds as f64;
+    let is_generators = begun < f64::from(rate) * FULL;
+    Ok(Try { rate: begun, failed: failed.iter().sum(), is_generators, usage })
+}
+
+/// The figures of this name in perfdhcp's report, one for each kind of exchange.
+fn sums(text: &str, name: &str) -> Vec<f64> {
+    let figures = text.lines().filter_map(|line| line.trim().strip_prefix(name));
+    figures.filter_map(|figure| figure.trim().parse().ok()).collect()
+}
