@@ -16,8 +16,8 @@ pub const COMMAND: &str = "delay";
 const DELAY: Duration = Duration::from_millis(5);
 /// Frames on the way, and in the queue of a TAP: the kernel sends a whole window at once.
 const QUEUE: usize = 20_000;
-/// Larger than any frame of a TAP without offloads.
-const LARGEST: usize = 10_000;
+/// Larger than any frame.
+const LARGEST: usize = 65_600;
 const START: Duration = Duration::from_secs(10);
 
 /// A held frame and when it is to go on.

@@ -11,6 +11,8 @@ use crate::usage::{Usage, Window};
 const FIRST: u32 = 64;
 /// The search ends when the rate that failed is at most so much higher than the one that did not.
 const PRECISION: f64 = 1.1;
+/// A rate has failed when it did so often: other work on the machine fails an exchange now and then.
+const CHANCES: u8 = 2;
 /// New clients that there are addresses for.
 const ADDRESSES: u32 = 60_000;
 /// Clients of a measurement of renewals.
@@ -28,7 +30,7 @@ struct Try {
     rate: f64,
     /// Messages without an answer.
     failed: f64,
-    /// Whether perfdhcp could do no more.
+    /// Whether perfdhcp could do no more, or had no more clients.
     is_generators: bool,
     usage: Usage,
 }
@@ -40,20 +42,30 @@ pub fn measure(context: &Context, renew: bool) -> Result<Measured> {
     let (mut rate, mut used) = (Some(FIRST), 0);
     while let Some(next) = rate {
         let clients = if renew { RENEWING } else { next * context.seconds as u32 + 1 };
-        let first_client = if renew { 0 } else { used };
-        used += clients;
-        if !renew && used > ADDRESSES {
-            break;
-        }
-        let found = attempt(context, next, renew, first_client, clients)?;
-        if found.failed > 0.0 {
+        let mut failed = 0;
+        rate = loop {
+            let first_client = if renew { 0 } else { used };
+            if first_client + clients > ADDRESSES {
+                search.end_by_generator();
+                break None;
+            }
+            used += clients;
+            let found = attempt(context, next, renew, first_client, clients)?;
+            if found.failed == 0.0 {
+                break search.after(next, Some(found));
+            }
             pause(REST)?;
-        }
-        rate = search.next(next, found);
+            failed += 1;
+            if failed == CHANCES {
+                break search.after(next, None);
+            }
+        };
     }
     let best = search.best.ok_or("an exchange failed at every rate")?;
     let ceiling = best.is_generators.then_some(best.rate);
-    Ok(Measured { ceiling, ..Measured::of(best.rate, best.usage) })
+    let refused = search.refused.map(|rate| ("failed_at_per_second".to_owned(), f64::from(rate)));
+    let details = refused.into_iter().collect();
+    Ok(Measured { ceiling, details, ..Measured::of(best.rate, best.usage) })
 }
 
 /// What is known of the highest rate.
@@ -64,12 +76,18 @@ struct Search {
 }
 
 impl Search {
-    /// The rate to try after this one.
-    fn next(&mut self, rate: u32, found: Try) -> Option<u32> {
-        if found.failed > 0.0 {
-            self.refused = Some(rate);
-        } else {
-            self.best = Some(found);
+    /// There are no more clients: what was reached is at least what the server can do.
+    fn end_by_generator(&mut self) {
+        if let Some(best) = &mut self.best {
+            best.is_generators = true;
+        }
+    }
+
+    /// The rate to try after this one, which was held or was not.
+    fn after(&mut self, rate: u32, held: Option<Try>) -> Option<u32> {
+        match held {
+            Some(held) => self.best = Some(held),
+            None => self.refused = Some(rate),
         }
         let next = match (&self.best, self.refused) {
             (Some(best), _) if best.is_generators => return None,

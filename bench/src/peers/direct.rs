@@ -1,7 +1,7 @@
 //! No switch at all: a veth pair from the first host to each other one. What a generator reaches
 //! over it is the generator's ceiling.
 
-use super::{End, Peer, Port, Program, Setup, Switch, host_afar};
+use super::{End, LONG_WAY_MTU, Peer, Port, Program, Setup, Switch, host_afar};
 use crate::host::{Namespace, use_many_ports};
 use crate::process::{Result, run};
 
@@ -15,21 +15,24 @@ pub const DIRECT: Peer = Peer {
 };
 
 fn start(setup: &Setup) -> Result<Switch> {
-    let hub = Namespace::new(0)?;
-    let (mut others, mut helpers) = (Vec::new(), Vec::new());
+    let (hub, mut others, mut helpers) = (Namespace::new(0)?, Vec::new(), Vec::new());
     for (number, port) in setup.ports.iter().enumerate().skip(1) {
         let (near, address) = (format!("veth{number}"), Namespace::address(number));
-        let host = match port {
-            Port::Host | Port::Beyond => by_veth(&hub, &near, number, setup.mtu)?,
-            Port::Afar => {
-                let (relay, host) = host_afar(&near, number, setup.mtu)?;
+        // A long way to the hub is one to the others.
+        let (host, mtu) = match (setup.ports[0], port) {
+            (Port::Host, Port::Host | Port::Beyond) => {
+                (by_veth(&hub, &near, number, setup.mtu)?, setup.mtu)
+            }
+            (Port::Host, Port::Afar) | (Port::Afar, Port::Beyond) => {
+                let mtu = if *port == Port::Afar { LONG_WAY_MTU } else { setup.mtu };
+                let (relay, host) = host_afar(&near, number, mtu)?;
                 hub.adopt(&near)?;
                 helpers.push(relay);
-                host
+                (host, mtu)
             }
             _ => return setup.refuse(&DIRECT),
         };
-        hub.configure(&near, &format!("{}/32", Namespace::address(0)), setup.mtu)?;
+        hub.configure(&near, &format!("{}/32", Namespace::address(0)), mtu)?;
         run("ip", &["-n", &hub.0, "route", "add", &address, "dev", &near])?;
         others.push(End::Host(host));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::delay;
 use crate::host::{Link, Namespace};
-use crate::process::{Process, Result};
+use crate::process::{Process, Result, run};
 use crate::usage::family;
 
 mod bridge;
@@ -38,6 +38,9 @@ pub const SWITCH_CORE: usize = 0;
 /// The core of generator and sink, and of the benchmark itself.
 pub const LOAD_CORE: usize = 1;
 
+/// The MTU of the way to a server that is [`Port::Afar`]: packets of nearly 64 KiB, in place of the
+/// segmentation that the kernel leaves to a device. Else the relay would be what is measured.
+const LONG_WAY_MTU: u32 = 65_000;
 /// How long a peer may take to be ready.
 const START: Duration = Duration::from_secs(30);
 
@@ -110,7 +113,7 @@ pub enum Port {
     Machine,
     /// A host in a namespace of its own behind an interface of the benchmark's namespace, the uplink.
     Beyond,
-    /// As [`Port::Beyond`], with a round trip of ten milliseconds.
+    /// A host in a namespace of its own with a round trip of ten milliseconds to it.
     Afar,
 }
 
@@ -189,6 +192,8 @@ pub struct Switch {
     pub ready_after: Option<Duration>,
     /// Sockets of silent ports that drivers have to join.
     pub silent: Vec<PathBuf>,
+    /// Namespaces between it and its ends.
+    _namespaces: Vec<Namespace>,
     /// Devices of the benchmark's namespace that go with it.
     _links: Vec<Link>,
     /// Processes that are not its own and go with it.
@@ -203,6 +208,7 @@ impl Switch {
             ends,
             ready_after: None,
             silent: Vec::new(),
+            _namespaces: Vec::new(),
             _links: Vec::new(),
             _helpers: Vec::new(),
         }
@@ -235,6 +241,7 @@ fn host_afar(uplink: &str, number: usize, mtu: u32) -> Result<(Process, Namespac
     const FAR: &str = "far0";
     let host = Namespace::new(number)?;
     let relay = delay::start(uplink, FAR)?;
+    run("ip", &["link", "set", uplink, "mtu", &mtu.to_string()])?;
     host.adopt(FAR)?;
     host.configure(FAR, &format!("{}/24", Namespace::address(number)), mtu)?;
     Ok((relay, host))

@@ -3,7 +3,11 @@
 
 use std::fs;
 
-use super::{End, Peer, Port, Program, START, SWITCH_CORE, Setup, Switch, host_afar, host_behind};
+use super::{
+    End, LONG_WAY_MTU, Peer, Port, Program, START, SWITCH_CORE, Setup, Switch, host_afar,
+    host_behind,
+};
+use crate::delay;
 use crate::host::{Link, Namespace, use_many_ports};
 use crate::process::{Process, Result, pinned, run, wait_until};
 
@@ -34,31 +38,44 @@ pub const SLIRP4NETNS: Peer = Peer {
 
 /// The near end of the way to the server.
 const UPLINK: &str = "uplink0";
-/// The host's device.
+/// The NAT's device.
 const DEVICE: &str = "eth0";
+/// The ends of the client's long way, and what joins the near one to the NAT's device.
+const NEAR: &str = "near1";
+const FAR: &str = "far1";
+const BRIDGE: &str = "bridge1";
+const CLIENT: &str = "10.0.2.15/24";
 /// What pasta and slirp4netns call the gateway.
 const GATEWAY: &str = "10.0.2.2";
 
 /// What all NATs find.
 struct World {
     client: Namespace,
+    /// The other end of the client's long way, if it has one: there the NAT plugs in.
+    entrance: Option<Namespace>,
     server: Namespace,
+    mtu: u32,
     links: Vec<Link>,
     helpers: Vec<Process>,
 }
 
 impl World {
     fn new(setup: &Setup, peer: &Peer) -> Result<Self> {
-        let client = Namespace::new(0)?;
         let (mut links, mut helpers) = (Vec::new(), Vec::new());
+        let entrance = match setup.ports {
+            [Port::Host, _] => None,
+            [Port::Afar, _] => Some(Namespace::new(2)?),
+            _ => return setup.refuse(peer),
+        };
+        let client = Namespace::new(0)?;
         let server = match setup.ports {
-            [Port::Host, Port::Beyond] => {
+            [_, Port::Beyond] => {
                 let (link, server) = host_behind(UPLINK, 1, setup.mtu)?;
                 links.push(link);
                 server
             }
-            [Port::Host, Port::Afar] => {
-                let (relay, server) = host_afar(UPLINK, 1, setup.mtu)?;
+            [_, Port::Afar] => {
+                let (relay, server) = host_afar(UPLINK, 1, LONG_WAY_MTU)?;
                 helpers.push(relay);
                 server
             }
@@ -69,20 +86,49 @@ impl World {
         run("ip", &["tcp_metrics", "flush"])?;
         use_many_ports(None)?;
         use_many_ports(Some(&client))?;
-        Ok(Self { client, server, links, helpers })
+        Ok(Self { client, entrance, server, mtu: setup.mtu, links, helpers })
     }
 
-    /// Waits until the NAT has given the client its way out.
-    fn wait_for_route(&self) -> Result<()> {
-        let routes = || run("ip", &["-n", &self.client.0, "route", "show", "default"]);
-        let has_route = || routes().is_ok_and(|text| !text.trim().is_empty());
-        wait_until("the NAT's default route", START, has_route)
+    /// Where the NAT's device is to be.
+    fn place(&self) -> &Namespace {
+        self.entrance.as_ref().unwrap_or(&self.client)
     }
 
-    fn behind(self, nat: Process) -> Switch {
-        let ends = vec![End::Host(self.client), End::Host(self.server)];
-        Switch { _links: self.links, _helpers: self.helpers, ..Switch::of(vec![nat], ends) }
+    /// Gives the client its address and its way out by the device of this NAT.
+    fn behind(mut self, nat: Process, gateway: &str) -> Result<Switch> {
+        let place = self.place();
+        let is_there = || run("ip", &["-n", &place.0, "link", "show", DEVICE]).is_ok();
+        wait_until("the NAT's device", START, is_there)?;
+        let device = match &self.entrance {
+            None => DEVICE,
+            Some(entrance) => {
+                self.helpers.push(lengthen(entrance, &self.client, self.mtu)?);
+                FAR
+            }
+        };
+        self.client.configure(device, CLIENT, self.mtu)?;
+        let route = ["route", "add", "default", "via", gateway];
+        run("ip", &[&["-n", &self.client.0], &route[..]].concat())?;
+        let mut switch =
+            Switch::of(vec![nat], vec![End::Host(self.client), End::Host(self.server)]);
+        switch._namespaces.extend(self.entrance);
+        Ok(Switch { _links: self.links, _helpers: self.helpers, ..switch })
     }
+}
+
+/// Joins the NAT's device at the entrance to a device of the client's by a long way.
+fn lengthen(entrance: &Namespace, client: &Namespace, mtu: u32) -> Result<Process> {
+    let relay = delay::start(NEAR, FAR)?;
+    entrance.adopt(NEAR)?;
+    client.adopt(FAR)?;
+    let inside = ["-n", &entrance.0, "link"];
+    run("ip", &[&inside[..], &["add", BRIDGE, "type", "bridge"]].concat())?;
+    for device in [DEVICE, NEAR] {
+        let set = ["set", device, "mtu", &mtu.to_string(), "master", BRIDGE, "up"];
+        run("ip", &[&inside[..], &set].concat())?;
+    }
+    run("ip", &[&inside[..], &["set", BRIDGE, "up"]].concat())?;
+    Ok(relay)
 }
 
 fn start_trama(setup: &Setup) -> Result<Switch> {
@@ -92,41 +138,36 @@ fn start_trama(setup: &Setup) -> Result<Switch> {
         "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\n\
          [[network]]\nname = \"bench\"\nmode = \"nat-network\"\ndhcp = false\nmtu = {}\n\n\
          [[port]]\nname = \"client\"\nnetwork = \"bench\"\ntype = \"tap\"\nifname = \"{DEVICE}\"\n\
-         netns = \"{}\"\naddress = \"10.0.2.15/24\"\n",
-        setup.mtu, world.client.0
+         netns = \"{}\"\n",
+        setup.mtu,
+        world.place().0
     );
     fs::write(&path, config).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut command = pinned(SWITCH_CORE, setup.bin.join("tramad"));
     command.arg("--config").arg(&path);
     let mut daemon = Process::spawn("tramad", command)?;
     daemon.wait_for("ready", START)?;
-    let route = ["route", "add", "default", "via", "10.0.2.1"];
-    run("ip", &[&["-n", &world.client.0], &route[..]].concat())?;
-    Ok(world.behind(daemon))
+    world.behind(daemon, "10.0.2.1")
 }
 
 fn start_pasta(setup: &Setup) -> Result<Switch> {
     let world = World::new(setup, &PASTA)?;
     let mut command = pinned(SWITCH_CORE, "pasta");
-    command.args(["--foreground", "--stderr", "--config-net", "--ipv4-only", "--no-map-gw"]);
+    command.args(["--foreground", "--stderr", "--ipv4-only", "--no-map-gw"]);
     command.args(["--interface", UPLINK, "--ns-ifname", DEVICE, "--mtu", &setup.mtu.to_string()]);
     command.args(["--address", "10.0.2.15", "--netmask", "24", "--gateway", GATEWAY]);
     for ports in ["--tcp-ports", "--udp-ports", "--tcp-ns", "--udp-ns"] {
         command.args([ports, "none"]);
     }
     // Otherwise it becomes nobody, who may not enter the namespace.
-    command.args(["--runas", "0", "--netns-only", "--netns", &world.client.path()]);
-    let nat = Process::spawn("pasta", command)?;
-    world.wait_for_route()?;
-    Ok(world.behind(nat))
+    command.args(["--runas", "0", "--netns-only", "--netns", &world.place().path()]);
+    world.behind(Process::spawn("pasta", command)?, GATEWAY)
 }
 
 fn start_slirp4netns(setup: &Setup) -> Result<Switch> {
     let world = World::new(setup, &SLIRP4NETNS)?;
     let mut command = pinned(SWITCH_CORE, "slirp4netns");
-    command.args(["--configure", "--disable-host-loopback", "--mtu", &setup.mtu.to_string()]);
-    command.args(["--netns-type", "path", &world.client.path(), DEVICE]);
-    let nat = Process::spawn("slirp4netns", command)?;
-    world.wait_for_route()?;
-    Ok(world.behind(nat))
+    command.args(["--disable-host-loopback", "--mtu", &setup.mtu.to_string()]);
+    command.args(["--netns-type", "path", &world.place().path(), DEVICE]);
+    world.behind(Process::spawn("slirp4netns", command)?, GATEWAY)
 }
