@@ -1,10 +1,11 @@
 //! Configuration values as the data plane's own types.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
 use trama_frame::{MacAddr, VlanId};
+use trama_nat::{Forward, LoopbackMap, NatConfig, Service};
 use trama_switch as switch;
 use trama_vhost_net_backend as vhost;
 
@@ -12,6 +13,8 @@ use crate::config::dhcp;
 use crate::config::model::{
     Interface, Network, Port, Promiscuous, Role, Spin, Tap, Vlan, VlanMode,
 };
+use crate::config::nat;
+use crate::config::rule::Rule;
 
 pub fn spin(spin: Spin) -> switch::Spin {
     match spin {
@@ -121,18 +124,53 @@ pub fn gateway_at(
     }
     let hosts = network.hosts.iter().map(|(name, address)| (name.clone(), *address)).collect();
     let (mtu, tftp) = (network.mtu, network.tftp.clone());
-    let (ipv4, ipv6, dhcp, nat) = (None, None, None, None);
-    let mut config = trama_nat::Config { mac, mtu, ipv4, ipv6, hosts, tftp, dhcp, nat };
-    for subnet in network.subnets() {
-        let prefix = subnet.1;
-        match dhcp::gateway_address(network.mode, subnet) {
+    let nat = network.has_nat().then(|| nat(network));
+    let (ipv4, ipv6, dhcp, apart) = (None, None, None, Vec::new());
+    let mut config = trama_nat::Config { mac, mtu, ipv4, ipv6, apart, hosts, tftp, dhcp, nat };
+    for subnet in &network.subnets() {
+        let (prefix, places) = (subnet.1, network.places(subnet));
+        match places.gateway {
             IpAddr::V4(address) => config.ipv4 = Some(trama_nat::Subnet4 { address, prefix }),
             IpAddr::V6(address) => config.ipv6 = Some(trama_nat::Subnet6 { address, prefix }),
         }
+        let services = [(places.dns, Service::Dns), (places.tftp, Service::Tftp)];
+        let apart = services.into_iter().filter(|(address, _)| *address != places.gateway);
+        config.apart.extend(apart);
     }
     config.dhcp =
-        network.dhcp().map(|settings| dhcp::for_gateway(&settings, config.ipv4, leases, seed));
+        network.dhcp().map(|settings| dhcp::for_gateway(network, &settings, leases, seed));
     Some(config)
+}
+
+/// The way out of a network, and the ways in.
+fn nat(network: &Network) -> NatConfig {
+    let forward = |rule: &Rule| {
+        let guest = nat::forward_guest(rule, network)?;
+        Some(Forward {
+            name: rule.label(),
+            transport: rule.transport,
+            host: (rule.host.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), rule.host_port).into(),
+            guest: (guest, rule.guest_port).into(),
+            count: rule.count,
+            hides_client: rule.as_gateway,
+        })
+    };
+    let map = |rule: &Rule| {
+        let guest = nat::loopback_guest(rule, network)?;
+        let same_kind = match guest {
+            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+        };
+        Some(LoopbackMap {
+            transport: rule.transport,
+            guest: (guest, rule.guest_port).into(),
+            host: (rule.host.unwrap_or(same_kind), rule.host_port).into(),
+        })
+    };
+    NatConfig {
+        forwards: network.forward.iter().filter_map(forward).collect(),
+        loopback: network.loopback.iter().filter_map(map).collect(),
+    }
 }
 
 /// The machine's identity as far as it has one.

@@ -118,6 +118,13 @@ fn describe(config: &Config) {
         }
         println!("network {}: {words}", network.name);
     }
+    for network in &config.laid_out().networks {
+        for (kind, rules) in [("forward", &network.forward), ("loopback", &network.loopback)] {
+            for rule in rules {
+                println!("{kind} {} on {}: {rule}", rule.label(), network.name);
+            }
+        }
+    }
     for port in &config.ports {
         let device = match &port.interface {
             Interface::VhostUser(VhostUser { path, role: Role::Server, .. }) => {

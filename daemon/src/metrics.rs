@@ -190,11 +190,27 @@ fn gateways(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
             refused.with_label_values(&[name, reason.as_str()]).inc_by(*count);
         }
     }
+    let flows = gauges("trama_nat_flows", "Flows through the NAT.", &["network", "protocol"])?;
+    let help = "Forwards, by whether they listen or are pending.";
+    let forwards = gauges("trama_nat_forwards", help, &["network", "state"])?;
+    for network in &status.networks {
+        let nat = network.gateway.as_ref().and_then(|gateway| gateway.counters.nat.as_ref());
+        let (Some(nat), name) = (nat, network.name.as_str()) else { continue };
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for (protocol, count) in &nat.flows {
+            flows.with_label_values(&[name, protocol.as_str()]).set(number(*count));
+        }
+        for (state, count) in [("listening", nat.listening), ("pending", nat.pending)] {
+            forwards.with_label_values(&[name, state]).set(number(count));
+        }
+    }
     let mut families = up.collect();
     families.extend(leases.collect());
     families.extend(pool.collect());
     families.extend(messages.collect());
     families.extend(refused.collect());
+    families.extend(flows.collect());
+    families.extend(forwards.collect());
     families.extend(restarts.collect());
     families.extend(frames.collect());
     families.extend(drops.collect());
@@ -247,6 +263,11 @@ mod tests {
             sent: [("offer".into(), 7)].into(),
             refused: [("port_full".into(), 8)].into(),
         });
+        gateway.counters.nat = Some(trama_nat::control::NatStatus {
+            flows: [("tcp".into(), 6)].into(),
+            listening: 2,
+            pending: 1,
+        });
         let status = Status {
             networks: vec![NetworkStatus {
                 name: "lab".into(),
@@ -282,6 +303,9 @@ mod tests {
             r#"trama_dhcp_messages_total{direction="rx",network="lab",type="discover"} 6"#,
             r#"trama_dhcp_messages_total{direction="tx",network="lab",type="offer"} 7"#,
             r#"trama_dhcp_refused_total{network="lab",reason="port_full"} 8"#,
+            r#"trama_nat_flows{network="lab",protocol="tcp"} 6"#,
+            r#"trama_nat_forwards{network="lab",state="listening"} 2"#,
+            r#"trama_nat_forwards{network="lab",state="pending"} 1"#,
             r#"trama_worker_busy_seconds_total{worker="0"} 1.5"#,
             r#"trama_worker_wakeups_total{worker="0"} 9"#,
             r#"trama_vhost_kicks_total{port="vm1"} 3"#,

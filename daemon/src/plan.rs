@@ -3,7 +3,8 @@
 //! A pure function of two configurations: start-up plans from an empty one, `reload` and
 //! `tramactl` from the one in force. A port or network that is the same on both sides appears in
 //! no step, and so cannot notice; a port whose device is the same keeps it, whatever else
-//! changes. The port that a network brings along is a port like any other. The order of tables has
+//! changes. What is compared is what runs ([`Config::laid_out`]): a port that joins a network of
+//! mode `nat` brings a network of its own. The port that a network brings along is a port like any other. The order of tables has
 //! no meaning.
 
 use std::borrow::Cow;
@@ -91,6 +92,7 @@ impl fmt::Display for Step {
 /// What goes comes first, so that a socket or device can pass to another port; ports leave a
 /// network before it goes, and networks appear before their ports.
 pub fn plan(running: &Config, wanted: &Config) -> Vec<Step> {
+    let (running, wanted) = (&running.laid_out(), &wanted.laid_out());
     let mut steps = removed_ports(running, wanted);
     steps.extend(networks(running, wanted));
     steps.extend(kept_ports(running, wanted));
@@ -192,6 +194,8 @@ fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
         ("hosts", a.hosts != b.hosts),
         ("tftp", a.tftp != b.tftp),
         ("dhcp", a.dhcp != b.dhcp),
+        ("forward", a.forward != b.forward),
+        ("loopback", a.loopback != b.loopback),
         ("external-ids", a.external_ids != b.external_ids),
     ])
 }
@@ -229,6 +233,7 @@ mod tests {
 
     impl Model {
         fn of(config: &Config) -> Self {
+            let config = config.laid_out();
             Self {
                 networks: config.networks.iter().map(|n| (n.name.clone(), n.clone())).collect(),
                 ports: config.all_ports().map(|p| (p.name.clone(), p.into_owned())).collect(),
@@ -285,6 +290,7 @@ mod tests {
             prop_assert_eq!(model, Model::of(&b));
             let restart = steps.iter().any(|step| matches!(step, Step::NeedsRestart { .. }));
             prop_assert_eq!(restart, a.daemon != b.daemon);
+            let (a, b) = (a.laid_out(), b.laid_out());
             for port in a.all_ports().filter(|port| b.all_ports().any(|other| other == *port)) {
                 let named = |step: &Step| match step {
                     Step::RemovePort { name } => *name == port.name,

@@ -120,7 +120,7 @@ impl Daemon {
     pub fn start_with(file: PathBuf, config: Config) -> Result<Arc<Daemon>, StartError> {
         let (mut machine, event) = Machine::start(&config.daemon).map_err(StartError::Worker)?;
         let started_with = config.daemon.clone();
-        machine.apply(&plan_start(&config), &config);
+        machine.apply(&plan_start(&config), &config.laid_out());
         let inner = Mutex::new(Inner { config, machine });
         let begun = Instant::now();
         Ok(Arc::new(Daemon { file, started_with, begun, event, inner }))
@@ -268,7 +268,7 @@ impl Inner {
     /// Takes the steps and makes `config` the one in force; returns the ports among those
     /// touched that do not run, and why.
     fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<(String, String)> {
-        self.machine.apply(steps, &config);
+        self.machine.apply(steps, &config.laid_out());
         self.config = config;
         let touched = steps.iter().filter_map(Step::port);
         let failed = |name: &str| Some((name.to_owned(), self.machine.failed.get(name)?.clone()));
@@ -277,7 +277,7 @@ impl Inner {
 
     fn retry(&mut self) {
         let Self { config, machine } = self;
-        machine.retry(config);
+        machine.retry(&config.laid_out());
     }
 }
 

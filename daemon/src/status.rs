@@ -11,6 +11,7 @@ use trama_vhost_net_backend::SessionState;
 
 use crate::apply::{Machine, RunningPort};
 use crate::config::model::{Config, Port};
+use crate::config::nat::{is_part_of, written_name};
 use crate::gateway::{Gateway, GatewayStatus};
 
 /// A snapshot of everything that runs.
@@ -159,7 +160,8 @@ impl Machine {
     /// Everything that runs of `config`.
     pub(crate) fn status(&self, config: &Config, needs_restart: Vec<&'static str>) -> Status {
         let mut networks = Vec::with_capacity(config.networks.len());
-        for network in &config.networks {
+        // Ports are told of as they are written, networks as they run.
+        for network in &config.laid_out().networks {
             let Some(running) = self.networks.get(&network.name) else { continue };
             let (id, worker) = (running.id, running.worker);
             let part = |part| {
@@ -213,7 +215,7 @@ impl Machine {
         names.extend(running.gateway.as_ref().map(|gateway| (gateway.port(), "gateway")));
         let row = |(id, entry): (PortId, trama_switch::FdbEntry)| {
             Some(FdbRow {
-                network: network.to_owned(),
+                network: written_name(network).to_owned(),
                 port: (*names.get(&id)?).to_owned(),
                 vlan: entry.vlan.get(),
                 mac: entry.mac.to_string(),
@@ -230,10 +232,12 @@ impl Machine {
     pub(crate) fn fdb_flush(&self, network: Option<&str>) -> bool {
         match network {
             Some(name) => {
-                let Some(running) = self.networks.get(name) else { return false };
-                let id = running.id;
-                let flushed = self.on_worker(running.worker, move |e, _| e.flush_fdb(Some(id)));
-                flushed.is_ok()
+                let parts = self.networks.iter().filter(|(running, _)| is_part_of(running, name));
+                let flushed = parts.map(|(_, network)| {
+                    let id = network.id;
+                    self.on_worker(network.worker, move |e, _| e.flush_fdb(Some(id))).is_ok()
+                });
+                flushed.reduce(|all, one| all && one).unwrap_or(false)
             }
             None => {
                 let flush = |worker| self.on_worker(worker, |engine, _| engine.flush_fdb(None));

@@ -19,6 +19,7 @@ fn config(mtu: u16) -> Config {
         mtu,
         ipv4,
         ipv6: None,
+        apart: Vec::new(),
         hosts: Vec::new(),
         tftp: None,
         dhcp: None,

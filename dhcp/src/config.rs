@@ -37,6 +37,9 @@ pub struct Config {
     /// does not know is then corrected (or kept, if it is renewing and the address is free)
     /// instead of ignored.
     pub authoritative: bool,
+    /// Whether there is but one machine: whoever asks, under whatever name, is it, and gets the same
+    /// address. Firmware, boot loader and system of a machine need not agree on an identifier.
+    pub alone: bool,
     /// Whether an ACK may answer a DISCOVER that allows it (RFC 4039).
     pub rapid_commit: bool,
     /// Makes the hash of clients unpredictable. It must stay the same for as long as clients are
@@ -55,6 +58,7 @@ impl Default for Config {
             quarantine: Duration::from_secs(600),
             limits: Limits::default(),
             authoritative: true,
+            alone: false,
             rapid_commit: true,
             seed: 0,
         }

@@ -19,6 +19,9 @@ pub struct Config {
     pub ipv4: Option<Subnet4>,
     /// Its IPv6 address and subnet. A link-local address comes of itself.
     pub ipv6: Option<Subnet6>,
+    /// Further addresses of its subnets, each for one service. A service that has some is offered
+    /// at them alone, the others at the gateway's own addresses.
+    pub apart: Vec<(IpAddr, Service)>,
     /// Names that DNS knows beside those of the host's resolvers, and their addresses.
     pub hosts: Vec<(String, IpAddr)>,
     /// The folder below which TFTP serves files; none: no TFTP.
@@ -27,6 +30,16 @@ pub struct Config {
     pub dhcp: Option<Dhcp>,
     /// The way to other networks, through sockets of the host; none: there is none.
     pub nat: Option<NatConfig>,
+}
+
+/// What a gateway offers to those who ask for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// Names to addresses.
+    Dns,
+    /// Boot files.
+    Tftp,
 }
 
 /// How a network's machines reach others, and who reaches them.
@@ -48,6 +61,16 @@ pub enum Transport {
     Udp,
 }
 
+impl Transport {
+    /// As it is spelled.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        }
+    }
+}
+
 /// A range of the host's ports that leads to a machine of the network.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Forward {
@@ -55,7 +78,8 @@ pub struct Forward {
     pub name: String,
     /// Of which protocol.
     pub transport: Transport,
-    /// Where the host listens; the port is the first of the range.
+    /// Where the host listens; the port is the first of the range. `[::]` is all its addresses, of
+    /// both IP versions as far as it has them.
     pub host: SocketAddr,
     /// Where it leads; the port is the first of the range.
     pub guest: SocketAddr,
@@ -88,6 +112,43 @@ impl Config {
         let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
         Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
     }
+
+    /// Whether the gateway has this address.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.is_main(address) || self.is_apart(address)
+    }
+
+    /// Whether the gateway has this address for one service.
+    pub fn is_apart(&self, address: IpAddr) -> bool {
+        self.apart.iter().any(|(own, _)| *own == address)
+    }
+
+    /// Whether a service is offered at an address of the gateway.
+    pub fn offers(&self, service: Service, address: IpAddr) -> bool {
+        let mut apart = self.apart.iter().filter(|(_, of)| *of == service).peekable();
+        match apart.peek() {
+            Some(_) => apart.any(|(own, _)| *own == address),
+            None => self.is_main(address),
+        }
+    }
+
+    /// Where DNS answers over IPv6, if it is not the gateway's own address.
+    pub fn dns6(&self) -> Option<Ipv6Addr> {
+        self.apart.iter().find_map(|entry| match entry {
+            (IpAddr::V6(address), Service::Dns) => Some(*address),
+            _ => None,
+        })
+    }
+
+    fn is_main(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.ipv4.is_some_and(|subnet| subnet.address == address),
+            IpAddr::V6(address) => {
+                self.ipv6.is_some_and(|subnet| subnet.address == address)
+                    || address == self.link_local()
+            }
+        }
+    }
 }
 
 /// An IPv4 address with its subnet.
@@ -109,11 +170,18 @@ impl Subnet4 {
     /// Whether `address` may be a host of the subnet: inside, and neither its first address nor
     /// its broadcast address.
     pub fn is_host(&self, address: Ipv4Addr) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-        let (own, other) = (self.address.to_bits(), address.to_bits());
-        let host = other & !mask;
-        let edge = self.prefix < 31 && (host == 0 || host == !mask);
-        own & mask == other & mask && !edge && !address.is_multicast() && !address.is_loopback()
+        let host = address.to_bits() & !self.mask();
+        let edge = self.prefix < 31 && (host == 0 || host == !self.mask());
+        self.contains(address) && !edge && !address.is_multicast() && !address.is_loopback()
+    }
+
+    /// Whether `address` is inside, its edges included.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        (self.address.to_bits() ^ address.to_bits()) & self.mask() == 0
+    }
+
+    fn mask(&self) -> u32 {
+        u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
     }
 }
 
@@ -129,9 +197,14 @@ pub struct Subnet6 {
 impl Subnet6 {
     /// Whether `address` is a unicast address of the subnet.
     pub fn is_host(&self, address: Ipv6Addr) -> bool {
-        let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
         let special = address.is_multicast() || address.is_loopback() || address.is_unspecified();
-        !special && self.address.to_bits() & mask == address.to_bits() & mask
+        !special && self.contains(address)
+    }
+
+    /// Whether `address` is inside.
+    pub fn contains(&self, address: Ipv6Addr) -> bool {
+        let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+        (self.address.to_bits() ^ address.to_bits()) & mask == 0
     }
 }
 
@@ -163,6 +236,7 @@ mod tests {
             mtu: 1500,
             ipv4: None,
             ipv6: None,
+            apart: Vec::new(),
             hosts: Vec::new(),
             tftp: None,
             dhcp: None,

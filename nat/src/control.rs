@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -75,6 +76,19 @@ pub struct Status {
     pub drops: BTreeMap<String, u64>,
     /// The DHCP server, if there is one.
     pub dhcp: Option<DhcpStatus>,
+    /// The way to other networks, if there is one.
+    pub nat: Option<NatStatus>,
+}
+
+/// What passes a gateway's NAT now.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct NatStatus {
+    /// Flows by protocol, as [`FlowRow::protocol`] spells it.
+    pub flows: BTreeMap<String, u64>,
+    /// Forwards that listen.
+    pub listening: u64,
+    /// Forwards that do not, and are tried again.
+    pub pending: u64,
 }
 
 /// What a gateway's DHCP server did since it started.
@@ -90,6 +104,35 @@ pub struct DhcpStatus {
     pub sent: BTreeMap<String, u64>,
     /// Messages that it did not answer, by reason.
     pub refused: BTreeMap<String, u64>,
+}
+
+/// A forward as it fares.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ForwardStatus {
+    /// The name of the forward.
+    pub name: String,
+    /// Why one of its ports is not listened on; it is tried again. `None`: all are.
+    pub pending: Option<String>,
+}
+
+/// A flow as it is now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FlowRow {
+    /// `tcp`, `udp` or `icmp`.
+    pub protocol: String,
+    /// The network's machine; of ICMP echo, the port is its identifier.
+    pub guest: SocketAddr,
+    /// The other end, as the machine sees it; `None` for UDP and ICMP, where one flow may lead to
+    /// several.
+    pub remote: Option<SocketAddr>,
+    /// How far it has come, such as `established`; empty where there is nothing to tell.
+    pub state: String,
+    /// Bytes of payload that the machine sent.
+    pub sent: u64,
+    /// Bytes of payload that the machine got.
+    pub received: u64,
+    /// Seconds since anything was sent either way.
+    pub idle: u64,
 }
 
 /// Passes the gateway's end of the cable.
@@ -273,11 +316,10 @@ mod tests {
     #[test]
     fn the_cable_passes_and_nothing_else_is_taken_for_it() {
         let (daemon, gateway) = pair();
-        let (_, end) = crate::link::wire(Layout::for_mtu(1500)).unwrap();
+        let (_, end) = crate::link::wire(Layout::of(&lab())).unwrap();
         send_end(&daemon, &end).unwrap();
         assert!(
-            crate::link::Link::attach(Layout::for_mtu(1500), receive_end(&gateway).unwrap())
-                .is_ok()
+            crate::link::Link::attach(Layout::of(&lab()), receive_end(&gateway).unwrap()).is_ok()
         );
         (&daemon).write_all(b"\n").unwrap();
         assert!(receive_end(&gateway).is_err());

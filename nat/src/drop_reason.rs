@@ -37,6 +37,12 @@ reasons! {
     BadIp = "bad_ip",
     /// A fragment: what the gateway offers fits in one packet.
     Fragment = "fragment",
+    /// A fragment that cannot be one, or overlaps another one of its packet.
+    BadFragment = "bad_fragment",
+    /// The switch port, or all together, had too many packets in fragments under way.
+    FragmentLimit = "fragment_limit",
+    /// Fragments of a packet did not come in time.
+    FragmentTimeout = "fragment_timeout",
     /// The sender's address is none of the network.
     ForeignSource = "foreign_source",
     /// For an address that the gateway does not have.
@@ -67,8 +73,48 @@ reasons! {
     Throttled = "throttled",
     /// The answer does not fit into the network's MTU.
     TooLong = "too_long",
+    /// Malformed TCP.
+    BadTcp = "bad_tcp",
+    /// TCP of no flow; it was reset.
+    NoFlow = "no_flow",
+    /// The sender has as many flows, or as many that begin, as one may have.
+    FlowLimit = "flow_limit",
+    /// A client of a forward came, but no machine has the address that it leads to.
+    NoStation = "no_station",
+    /// The host has no descriptor left for another flow.
+    FileLimit = "file_limit",
+    /// The packet's hops ended at the gateway.
+    HopLimit = "hop_limit",
+    /// The host knows no way to the packet's destination.
+    Unreachable = "unreachable",
+    /// The sender may not reach the packet's destination.
+    Denied = "denied",
     /// The ring to the switch has no room for the answer.
     RingFull = "ring_full",
+    /// A flow ended before its time to make room: its switch port, or all together, had too many.
+    FlowEvicted = "flow_evicted",
+    /// The host takes no more for now: a socket's buffer is full.
+    HostBusy = "host_busy",
+    /// The host or the network reported what is nothing for a machine.
+    HostError = "host_error",
+    /// The host does not let this process ping.
+    PingForbidden = "ping_forbidden",
+    /// The switch port got as many ICMP errors as it may.
+    IcmpLimit = "icmp_limit",
+    /// A datagram from somebody to whom the machine has sent nothing.
+    UdpUnasked = "udp_unasked",
+    /// For the host's loopback, which only a loopback map opens.
+    PolicyLoopback = "policy_loopback",
+    /// For an address that stands for no machine, or hides another one.
+    PolicyReserved = "policy_reserved",
+    /// For an address that only has a meaning on one link.
+    PolicyLinkLocal = "policy_link_local",
+    /// For a service that tells a cloud machine its secrets.
+    PolicyMetadata = "policy_metadata",
+    /// For a group.
+    PolicyMulticast = "policy_multicast",
+    /// For everybody.
+    PolicyBroadcast = "policy_broadcast",
 }
 
 /// What a gateway did so far.

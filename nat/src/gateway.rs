@@ -18,7 +18,7 @@ use trama_dhcp::store::Record;
 use trama_dhcp::wire::SERVER_PORT;
 use trama_frame::MacAddr;
 
-use crate::config::Config;
+use crate::config::{Config, Service};
 use crate::control::Status;
 use crate::dhcp::{Advertiser, Leases, Request};
 use crate::dns;
@@ -121,6 +121,11 @@ impl Gateway {
         self.leases.as_ref().map(Leases::snapshot).unwrap_or_default()
     }
 
+    /// How many leases are in force.
+    pub(crate) fn leases_in_force(&self) -> usize {
+        self.leases.as_ref().map_or(0, Leases::in_force)
+    }
+
     /// All addresses that clients have, had or are offered.
     pub fn lease_rows(&self, now: Duration) -> Vec<LeaseRow> {
         self.leases.as_ref().map(|leases| leases.rows(now)).unwrap_or_default()
@@ -162,7 +167,12 @@ impl Gateway {
     pub fn status(&self) -> Status {
         let Counters { received, sent, .. } = self.counters;
         let dhcp = self.leases.as_ref().map(Leases::status);
-        Status { received, sent, drops: self.counters.drops(), dhcp }
+        Status { received, sent, drops: self.counters.drops(), dhcp, nat: None }
+    }
+
+    /// What a router works with: the settings, the counters, and numbers that nobody guesses.
+    pub(crate) fn for_router(&mut self) -> (&Config, &mut Counters, &mut Random) {
+        (&self.config, &mut self.counters, &mut self.random)
     }
 
     /// Counts a drop that the caller had to make.
@@ -295,7 +305,9 @@ impl Gateway {
         out: &mut Output,
     ) -> Result<(), DropReason> {
         let (ports, payload) = ip::udp(packet)?;
-        if let (SERVER_PORT, IpAddr::V4(source)) = (ports.dst_port, packet.source) {
+        let is_apart = self.config.is_apart(packet.destination);
+        if let (SERVER_PORT, IpAddr::V4(source), false) = (ports.dst_port, packet.source, is_apart)
+        {
             let leases = self.leases.as_mut().ok_or(DropReason::ClosedPort)?;
             let own = self.config.ipv4.map(|own| IpAddr::V4(own.address));
             let unicast = Some(packet.destination) == own;
@@ -309,19 +321,20 @@ impl Gateway {
             local: (packet.destination, ports.dst_port),
             room: usize::from(self.config.mtu).saturating_sub(udp_overhead(packet.source)),
         };
+        let offers = |service| self.config.offers(service, packet.destination);
         let reply = match ports.dst_port {
-            dns::PORT => {
+            dns::PORT if offers(Service::Dns) => {
                 let Gateway { config, random, dns, leases, .. } = self;
                 let known = (&*config, leases.as_ref());
                 dns.query(now, known, random, (client, payload), &mut out.upstream)?
             }
-            dhcp6::SERVER_PORT if packet.source.is_ipv6() => {
+            dhcp6::SERVER_PORT if packet.source.is_ipv6() && !is_apart => {
                 let advertiser = self.advertiser.as_ref().ok_or(DropReason::ClosedPort)?;
                 // Asked as one of a group, we answer as ourselves.
                 let local = (self.config.link_local().into(), dhcp6::SERVER_PORT);
                 return self.send(&Client { local, ..client }, &advertiser.dhcp6(payload)?, out);
             }
-            port if self.tftp.listens(port) => {
+            port if self.tftp.listens(port) && offers(Service::Tftp) => {
                 let mut packets = Replies::new();
                 self.tftp.handle(now, &mut self.random, (client, payload), &mut packets)?;
                 return packets.iter().try_for_each(|(to, packet)| self.send(to, packet, out));

@@ -87,11 +87,12 @@ fn parse4<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
     let is_dhcp = packet.is_dhcp();
     let is_one = !source.is_multicast() && !source.is_broadcast() && !source.is_loopback();
     let is_near = if is_dhcp { is_one } else { subnet.is_host(source) };
-    if !is_near || source == subnet.address {
+    if !is_near || config.has(source.into()) {
         return Err(DropReason::ForeignSource);
     }
     let to_all = destination.is_broadcast() || subnet.is_broadcast(destination);
-    if destination != subnet.address && !(is_dhcp && to_all) {
+    let is_taken = config.has(destination.into()) || (is_dhcp && to_all);
+    if !is_taken {
         return Err(DropReason::OtherAddress);
     }
     Ok(packet)
@@ -102,13 +103,12 @@ fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
     let header = Ipv6Repr::parse(&packet).map_err(|_| DropReason::BadIp)?;
     let (source, destination) = (header.src_addr, header.dst_addr);
     let subnet = config.ipv6.ok_or(DropReason::OtherAddress)?;
-    let own = [subnet.address, config.link_local()];
     let near = source.is_unicast_link_local() || subnet.is_host(source);
     // The unspecified address asks whether an address is free.
-    if (!near && !source.is_unspecified()) || own.contains(&source) {
+    if (!near && !source.is_unspecified()) || config.has(source.into()) {
         return Err(DropReason::ForeignSource);
     }
-    let ours = own.iter().any(|ours| *ours == destination || solicited_node(*ours) == destination);
+    let ours = config.has(destination.into()) || is_solicited_node(config, destination);
     let packet = Packet {
         from,
         source: source.into(),
@@ -123,6 +123,17 @@ fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
         return Err(DropReason::OtherAddress);
     }
     Ok(packet)
+}
+
+/// Whether this is the group of one of our addresses.
+fn is_solicited_node(config: &Config, group: Ipv6Addr) -> bool {
+    let main = config.ipv6.map(|subnet| subnet.address);
+    let apart = config.apart.iter().filter_map(|(address, _)| match address {
+        IpAddr::V6(address) => Some(*address),
+        IpAddr::V4(_) => None,
+    });
+    let mut own = apart.chain(main).chain([config.link_local()]);
+    own.any(|address| solicited_node(address) == group)
 }
 
 /// The group in which the owner of an address listens for solicitations (RFC 4291, 2.7.1).

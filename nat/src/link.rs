@@ -14,14 +14,21 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 use serde::{Deserialize, Serialize};
-use trama_frame::VnetHeader;
+use trama_frame::{Offloads, VnetHeader};
 use trama_virtqueue::{
     ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, GuestMemory,
     RingFeatures, RingSetup,
 };
 
-/// Descriptors of each ring.
+use crate::config::Config;
+use crate::drop_reason::DropReason;
+use crate::router::Cable;
+
+/// Descriptors of each ring, and of those that take large frames. A large frame is received over
+/// many buffers, so that small ones do not each take the room of a large one.
 const RING_SIZE: u16 = 256;
+const LARGE_RECEIVE: (u16, usize) = (512, 4096);
+const LARGE_TRANSMIT: (u16, usize) = (128, OVERHEAD + 65_535);
 /// What surrounds the layer-3 packet in a buffer: virtio-net header, Ethernet header, VLAN tag.
 const OVERHEAD: usize = 12 + 14 + 4;
 
@@ -30,24 +37,48 @@ const OVERHEAD: usize = 12 + 14 + 4;
 pub struct Layout {
     /// Bytes of one buffer.
     buffer_size: usize,
+    /// Frames may be large, and their checksums unfinished.
+    is_large: bool,
 }
 
 impl Layout {
-    /// For frames that carry packets of up to `mtu` bytes.
-    pub fn for_mtu(mtu: u16) -> Layout {
-        Layout { buffer_size: (OVERHEAD + usize::from(mtu)).next_multiple_of(64) }
+    /// For a gateway with these settings. One that leads to other networks moves much, and takes
+    /// frames as machines with a large-frame network card make them.
+    pub fn of(config: &Config) -> Layout {
+        let buffer_size = (OVERHEAD + usize::from(config.mtu)).next_multiple_of(64);
+        Layout { buffer_size, is_large: config.nat.is_some() }
     }
 
-    fn options(self) -> DriverOptions {
-        let features =
-            RingFeatures { event_idx: true, indirect: false, in_order: true, mergeable: false };
-        let buffer_size = self.buffer_size;
-        DriverOptions { size: RING_SIZE, features, shape: ChainShape::Single, buffer_size }
+    /// What frames for the gateway may leave to it.
+    pub fn offloads(self) -> Offloads {
+        match self.is_large {
+            true => Offloads::CSUM | Offloads::TSO4 | Offloads::TSO6 | Offloads::USO,
+            false => Offloads::NONE,
+        }
+    }
+
+    fn options(self, (size, buffer_size): (u16, usize), mergeable: bool) -> DriverOptions {
+        let features = RingFeatures { event_idx: true, indirect: false, in_order: true, mergeable };
+        DriverOptions { size, features, shape: ChainShape::Single, buffer_size }
+    }
+
+    fn receive(self) -> DriverOptions {
+        let small = (RING_SIZE, self.buffer_size);
+        self.options(if self.is_large { LARGE_RECEIVE } else { small }, self.is_large)
+    }
+
+    fn transmit(self) -> DriverOptions {
+        let small = (RING_SIZE, self.buffer_size);
+        self.options(if self.is_large { LARGE_TRANSMIT } else { small }, self.is_large)
+    }
+
+    fn memory_size(self) -> usize {
+        self.receive().memory_size() + self.transmit().memory_size()
     }
 
     /// Lays out both rings, always at the same places.
     fn rings(self, memory: &Arc<DriverMemory>) -> Result<(DriverRx, DriverTx), DriverError> {
-        Ok((DriverRx::new(memory, self.options())?, DriverTx::new(memory, self.options())?))
+        Ok((DriverRx::new(memory, self.receive())?, DriverTx::new(memory, self.transmit())?))
     }
 }
 
@@ -59,7 +90,7 @@ pub struct HostEnd {
     pub rings: [RingSetup; 2],
     /// The gateway writes it when it has sent something.
     pub kick: OwnedFd,
-    /// The switch writes it when the gateway has something to take.
+    /// The switch writes it when the gateway has something to take, or room again.
     pub call: OwnedFd,
 }
 
@@ -78,7 +109,7 @@ pub struct GuestEnd {
 /// # Errors
 /// Out of memory or descriptors.
 pub fn wire(layout: Layout) -> Result<(HostEnd, GuestEnd), DriverError> {
-    let memory = DriverMemory::new(2 * layout.options().memory_size())?;
+    let memory = DriverMemory::new(layout.memory_size())?;
     let (rx, tx) = layout.rings(&memory)?;
     let map = memory.map();
     let rings = [rx.setup(map.clone()), tx.setup(map.clone())];
@@ -103,6 +134,8 @@ pub struct Link {
     call: OwnedFd,
     /// Frames were queued that the switch does not see yet.
     unsent: bool,
+    /// What the switch did to the transmit ring, for [`Link::flush`] to tell.
+    fault: Option<DriverError>,
 }
 
 impl Link {
@@ -114,7 +147,8 @@ impl Link {
         let memory = DriverMemory::open(File::from(end.memory))?;
         let (receive, mut transmit) = layout.rings(&memory)?;
         transmit.disarm();
-        let mut link = Link { receive, transmit, kick: end.kick, call: end.call, unsent: false };
+        let (kick, call) = (end.kick, end.call);
+        let mut link = Link { receive, transmit, kick, call, unsent: false, fault: None };
         link.refill();
         Ok(link)
     }
@@ -124,14 +158,13 @@ impl Link {
         self.call.as_fd()
     }
 
-    /// Takes one frame into `frame`; none if there is none. Returns the mark of the switch port
-    /// that it came by, which the switch tells in `hdr_len`; 0: that has none.
+    /// Takes one frame into `frame`; `None` if there is none. The header's `hdr_len` is the mark of
+    /// the switch port that it came by; 0: that has none.
     ///
     /// # Errors
     /// The switch broke the ring's rules.
-    pub fn receive(&mut self, frame: &mut Vec<u8>) -> Result<Option<u16>, DriverError> {
-        let header = self.receive.recv(frame)?;
-        Ok(header.map(|header| VnetHeader::from_bytes(&header).hdr_len))
+    pub fn receive(&mut self, frame: &mut Vec<u8>) -> Result<Option<VnetHeader>, DriverError> {
+        Ok(self.receive.recv(frame)?.map(|header| VnetHeader::from_bytes(&header)))
     }
 
     /// Gives the buffers of frames taken back to the switch.
@@ -141,24 +174,53 @@ impl Link {
         }
     }
 
-    /// Queues a frame; the switch sees it after [`Link::flush`].
+    /// Queues a frame, the concatenation of `parts`; the switch sees it after [`Link::flush`].
     ///
     /// # Errors
     /// No room, or the frame is too long. It is not queued.
-    pub fn send(&mut self, frame: &[u8]) -> Result<(), DriverError> {
-        if self.transmit.free() == 0 {
-            self.transmit.reclaim()?;
+    pub fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason> {
+        if self.room() == 0 {
+            return Err(DropReason::RingFull);
         }
-        self.transmit.send(&[0; 12], &[frame])?;
-        self.unsent = true;
-        Ok(())
+        match self.transmit.send(&header.to_bytes(), parts) {
+            Ok(()) => {
+                self.unsent = true;
+                Ok(())
+            }
+            Err(DriverError::TooLarge(_)) => Err(DropReason::TooLong),
+            Err(_) => Err(DropReason::RingFull),
+        }
+    }
+
+    /// Frames that [`Link::send`] takes.
+    pub fn room(&mut self) -> usize {
+        if self.transmit.free() == 0
+            && let Err(error) = self.transmit.reclaim()
+        {
+            self.fault = Some(error);
+        }
+        self.transmit.free()
+    }
+
+    /// Asks to be woken when frames have left. True: some have already.
+    pub fn arm_room(&mut self) -> bool {
+        self.transmit.arm()
+    }
+
+    /// No wake-up is needed for frames that leave.
+    pub fn disarm_room(&mut self) {
+        self.transmit.disarm();
     }
 
     /// Shows the switch what was queued, and wakes it if it asked for that.
-    pub fn flush(&mut self) {
+    ///
+    /// # Errors
+    /// The switch broke the transmit ring's rules.
+    pub fn flush(&mut self) -> Result<(), DriverError> {
         if std::mem::take(&mut self.unsent) && self.transmit.publish() {
             self.knock();
         }
+        self.fault.take().map_or(Ok(()), Err)
     }
 
     /// Asks to be woken. True: frames are waiting already.
@@ -174,5 +236,15 @@ impl Link {
     fn knock(&self) {
         // A full counter is a knock under way already.
         let _ = rustix::io::write(&self.kick, &1u64.to_ne_bytes());
+    }
+}
+
+impl Cable for Link {
+    fn room(&mut self) -> usize {
+        Link::room(self)
+    }
+
+    fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason> {
+        Link::send(self, header, parts)
     }
 }

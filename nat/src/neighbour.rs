@@ -51,15 +51,14 @@ pub(crate) fn parse_arp(config: &Config, from: MacAddr, payload: &[u8]) -> Resul
 
 /// The answer to an ARP request for our address; a probe is one, too.
 pub(crate) fn arp(config: &Config, from: MacAddr, asked: &Arp) -> Result<Vec<u8>, DropReason> {
-    let subnet = config.ipv4.ok_or(DropReason::OtherAddress)?;
     let Arp { operation, sender, target } = *asked;
-    if operation != ArpOperation::Request || target != subnet.address {
+    if operation != ArpOperation::Request || !config.has(target.into()) {
         return Err(DropReason::OtherAddress);
     }
     let reply = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Reply,
         source_hardware_addr: ethernet_address(config.mac()),
-        source_protocol_addr: subnet.address,
+        source_protocol_addr: target,
         target_hardware_addr: ethernet_address(from),
         target_protocol_addr: sender,
     };
@@ -89,8 +88,7 @@ pub(crate) fn advertise(config: &Config, asked: &Solicitation) -> Result<Vec<u8>
     if breaks_rules {
         return Err(DropReason::BadIcmp);
     }
-    let ours = |address| Some(address) == config.ipv6.map(|subnet| subnet.address);
-    if !ours(asked.target) && asked.target != config.link_local() {
+    if !config.has(asked.target.into()) {
         return Err(DropReason::OtherAddress);
     }
     let (to, destination) =

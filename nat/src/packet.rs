@@ -11,11 +11,11 @@ use smoltcp::wire::{
 use trama_frame::MacAddr;
 
 /// Shortest Ethernet frame without its checksum (IEEE 802.3, 4A.4.2).
-const MIN_FRAME: usize = 60;
+pub(crate) const MIN_FRAME: usize = 60;
 /// Hop limit of what we send.
 pub(crate) const HOP_LIMIT: u8 = 64;
 
-/// All checksums are made and checked in software: the ring has no offloads.
+/// The services' checksums are made and checked in software.
 pub(crate) fn checksums() -> ChecksumCapabilities {
     ChecksumCapabilities::default()
 }

@@ -13,19 +13,24 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+use trama_frame::{VnetHeader, checksum};
 use trama_virtqueue::DriverError;
 
 use crate::clock::Clock;
 use crate::control::{Channel, Command, Report, Status, receive_end};
 use crate::dns::resolvers::Resolvers;
 use crate::dns::sockets::Sockets;
-use crate::drop_reason::DropReason;
+use crate::drop_reason::{Counters, DropReason};
 use crate::gateway::{Gateway, Output, PortId};
 use crate::leases::Store;
 use crate::link::Link;
 use crate::question::{Answer, Question, Questions};
+use crate::router::policy::Policy;
+use crate::router::{Context, Router};
 
 const CABLE: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -34,11 +39,15 @@ const RESOLVERS: Token = Token(3);
 const WRITTEN: Token = Token(4);
 /// Sockets to DNS servers have this token and those that follow.
 const SERVERS: usize = 5;
+/// Sockets of flows have tokens from here on.
+const FLOWS: usize = 1 << 32;
 
 /// Frames taken before answers are sent and everything else has its turn.
 const BATCH: usize = 64;
 /// Datagrams taken from one DNS server's socket before everything else has its turn.
 const ANSWERS: usize = 16;
+/// Frames that wait for room on the ring; beyond that they are dropped.
+const BACKLOG: usize = 4096;
 /// Shortest time between two reports of the counters.
 const REPORT: Duration = Duration::from_secs(1);
 
@@ -61,8 +70,10 @@ pub fn run() -> Result<(), ProcessError> {
     // The channel's end says the same, but only to a process that still reads it.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    raise_file_limit()?;
     let mut process = Process::start(stream)?;
     drop_privileges()?;
+    process.configure_router();
     process.channel.send(&Report::Ready)?;
     let ended = process.serve();
     if let Err(error) = &ended {
@@ -81,10 +92,19 @@ fn drop_privileges() -> io::Result<()> {
     Ok(())
 }
 
+/// Every flow is a descriptor: as many as the process may have without asking anybody.
+fn raise_file_limit() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    Ok(())
+}
+
 struct Process {
     poll: Poll,
     link: Link,
     gateway: Gateway,
+    router: Router,
+    policy: Policy,
     channel: Channel,
     /// Becomes readable on SIGTERM.
     _terminate: UnixStream,
@@ -97,9 +117,17 @@ struct Process {
     clock: Clock,
     frame: Vec<u8>,
     out: Output,
-    reported: Status,
+    reported: Reported,
     /// When the next report may go out.
     report_at: Duration,
+}
+
+/// What the daemon knows.
+#[derive(Default)]
+struct Reported {
+    counters: Counters,
+    leases: usize,
+    flows: [usize; 3],
 }
 
 impl Process {
@@ -121,11 +149,15 @@ impl Process {
         let clock = Clock::start();
         let mut gateway = Gateway::new(config, Box::new(random));
         gateway.set_servers(resolvers.servers().to_vec());
+        let mut router = Router::default();
+        router.set_resolver(resolvers.servers().first().copied());
         let written = Arc::new(Waker::new(poll.registry(), WRITTEN)?);
         let mut process = Process {
             poll,
             link,
             gateway,
+            router,
+            policy: Policy::default(),
             channel,
             _terminate: terminate,
             resolvers,
@@ -136,7 +168,7 @@ impl Process {
             clock,
             frame: Vec::new(),
             out: Output::default(),
-            reported: Status::default(),
+            reported: Reported::default(),
             report_at: Duration::ZERO,
         };
         process.open_store();
@@ -175,13 +207,14 @@ impl Process {
         loop {
             let more = self.frames()?;
             self.gateway.poll(self.now(), &mut self.out);
-            self.act()?;
-            self.report()?;
-            self.warn()?;
             let now = self.now();
-            let look_up = |question| look_up(&self.gateway, now, question);
-            let asked = self.questions.send(&mut self.channel, look_up)?;
-            let limit = if more || asked { Some(Duration::ZERO) } else { self.deadline() };
+            self.route(now, |router, context| router.poll(context));
+            self.act()?;
+            self.warn()?;
+            self.report()?;
+            let asked = self.answer_questions()?;
+            let at_once = more || asked || self.has_room_again();
+            let limit = if at_once { Some(Duration::ZERO) } else { self.deadline() };
             match self.poll.poll(&mut events, limit) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
@@ -193,6 +226,10 @@ impl Process {
                     RESOLVERS => self.follow_resolvers(),
                     // What is done is taken on the way.
                     WRITTEN => {}
+                    Token(FLOWS..) => {
+                        let now = self.now();
+                        self.route(now, |router, context| router.ready(event, context));
+                    }
                     token => self.answers(token),
                 }
             }
@@ -201,14 +238,16 @@ impl Process {
 
     /// Until when the loop may sleep.
     fn deadline(&self) -> Option<Duration> {
-        let report = (self.gateway.status() != self.reported).then_some(self.report_at);
-        let next = report.into_iter().chain(self.gateway.deadline()).min();
+        let report = self.has_news().then_some(self.report_at);
+        let services = [self.gateway.deadline(), self.router.deadline(self.now())];
+        let next = report.into_iter().chain(services.into_iter().flatten()).min();
         next.map(|at| at.saturating_sub(self.now()))
     }
 
     fn follow_resolvers(&mut self) {
         if self.resolvers.refresh() {
             self.gateway.set_servers(self.resolvers.servers().to_vec());
+            self.router.set_resolver(self.resolvers.servers().first().copied());
         }
     }
 
@@ -247,18 +286,61 @@ impl Process {
     /// Takes a batch of frames and answers them. True: more are waiting.
     fn frames(&mut self) -> Result<bool, ProcessError> {
         self.link.disarm();
+        self.link.disarm_room();
         let now = self.now();
         let mut taken = 0;
+        let mut frame = std::mem::take(&mut self.frame);
         while taken < BATCH
-            && let Some(mark) = self.link.receive(&mut self.frame)?
+            && let Some(header) = self.link.receive(&mut frame)?
         {
-            let port = PortId(mark.into());
-            self.gateway.handle(now, port, &self.frame, &mut self.out);
+            self.take(now, header, &mut frame);
             taken += 1;
         }
+        self.frame = frame;
         self.link.refill();
         self.act()?;
         Ok(taken == BATCH || self.link.arm())
+    }
+
+    /// Hands a frame to the router or, if it stays in the network, to the gateway's services.
+    fn take(&mut self, now: Duration, mut header: VnetHeader, frame: &mut [u8]) {
+        // The switch has put the mark of the port there.
+        let port = PortId(std::mem::take(&mut header.hdr_len).into());
+        let leads_out = self.gateway.config().nat.is_some();
+        if leads_out
+            && self.route(now, |router, context| router.receive(port, header, frame, context))
+        {
+            return;
+        }
+        checksum::complete(frame, &mut header);
+        self.gateway.handle(now, port, frame, &mut self.out);
+    }
+
+    fn configure_router(&mut self) {
+        let now = self.now();
+        self.route(now, |router, context| router.configure(context));
+    }
+
+    /// Has the router do something.
+    fn route<R>(
+        &mut self,
+        now: Duration,
+        job: impl FnOnce(&mut Router, &mut Context<'_>) -> R,
+    ) -> R {
+        let (config, counters, random) = self.gateway.for_router();
+        let registry = self.poll.registry();
+        let (policy, cable) = (&self.policy, &mut self.link);
+        job(
+            &mut self.router,
+            &mut Context { now, config, policy, registry, cable, counters, random },
+        )
+    }
+
+    /// Whether what waits for room on the ring to the switch can go on at once; if not, the loop
+    /// will be woken.
+    fn has_room_again(&mut self) -> bool {
+        let waits = self.router.is_blocked() || !self.out.frames.is_empty();
+        waits && (self.link.room() > 0 || self.link.arm_room())
     }
 
     /// Does what the engine wants done.
@@ -268,16 +350,18 @@ impl Process {
         if let Some(store) = &mut self.store {
             store.carry_out(now, || gateway.lease_snapshot(), &mut self.out);
         }
-        for frame in self.out.frames.drain(..) {
-            match self.link.send(&frame) {
+        let (mut done, all) = (0, self.out.frames.len());
+        for frame in &self.out.frames {
+            match self.link.send(&VnetHeader::default(), &[frame]) {
                 Ok(()) => {}
-                Err(DriverError::Full) => self.gateway.count_drop(DropReason::RingFull),
-                Err(DriverError::TooLarge(_)) => self.gateway.count_drop(DropReason::TooLong),
-                Err(error) => return Err(error.into()),
+                // The rest waits for room.
+                Err(DropReason::RingFull) if all - done <= BACKLOG => break,
+                Err(reason) => self.gateway.count_drop(reason),
             }
+            done += 1;
         }
-        self.link.flush();
-        Ok(())
+        self.out.frames.drain(..done);
+        Ok(self.link.flush()?)
     }
 
     /// Does what the daemon says. False: it is gone.
@@ -290,6 +374,7 @@ impl Process {
                 Command::Configure(config) => {
                     self.gateway.reconfigure(config);
                     self.open_store();
+                    self.configure_router();
                 }
                 Command::Ask { id, question } => self.questions.ask(id, question),
             }
@@ -297,10 +382,22 @@ impl Process {
         Ok(true)
     }
 
+    /// Answers what the daemon has asked. True: there is more to answer.
+    fn answer_questions(&mut self) -> io::Result<bool> {
+        let Process { gateway, router, questions, channel, clock, .. } = self;
+        let now = clock.now();
+        questions.send(channel, |question| match question {
+            Question::Leases => Answer::Leases(gateway.lease_rows(now)),
+            Question::Forwards => Answer::Forwards(router.forward_rows(gateway.config())),
+            Question::Flows => Answer::Flows(router.flow_rows(now)),
+        })
+    }
+
     /// Has the daemon log what it should.
     fn warn(&mut self) -> io::Result<()> {
         let store = self.store.as_mut().map(Store::take_warnings).unwrap_or_default();
-        for warning in self.gateway.take_warnings().into_iter().chain(store) {
+        let warnings = self.gateway.take_warnings().into_iter().chain(store);
+        for warning in warnings.chain(self.router.take_warnings()) {
             self.channel.send(&Report::Warning(warning))?;
         }
         Ok(())
@@ -308,23 +405,25 @@ impl Process {
 
     /// Tells the daemon the counters now and then, if they have changed.
     fn report(&mut self) -> Result<(), ProcessError> {
-        if self.now() < self.report_at {
-            return Ok(());
-        }
-        let status = self.gateway.status();
-        if status != self.reported {
-            self.channel.send(&Report::Status(status.clone()))?;
-            self.reported = status;
+        if self.now() >= self.report_at && self.has_news() {
+            let nat = self.router.status(self.gateway.config());
+            self.channel.send(&Report::Status(Status { nat, ..self.gateway.status() }))?;
+            self.reported = Reported {
+                counters: self.gateway.counters().clone(),
+                leases: self.gateway.leases_in_force(),
+                flows: self.router.census(),
+            };
             self.report_at = self.now() + REPORT;
         }
         Ok(())
     }
-}
 
-/// The answer to a question.
-fn look_up(gateway: &Gateway, now: Duration, question: Question) -> Answer {
-    match question {
-        Question::Leases => Answer::Leases(gateway.lease_rows(now)),
+    /// Whether the daemon has yet to hear of something; asked at every turn.
+    fn has_news(&self) -> bool {
+        let Reported { counters, leases, flows } = &self.reported;
+        self.gateway.counters() != counters
+            || self.gateway.leases_in_force() != *leases
+            || self.router.census() != *flows
     }
 }
 

@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::{Channel, Report};
+use crate::control::{Channel, FlowRow, ForwardStatus, Report};
 
 /// Most rows in one part. Each has less than a kilobyte, a line may have a megabyte.
 const PART: usize = 256;
@@ -58,7 +58,6 @@ macro_rules! questions {
             fn of(answer: Answer) -> Vec<$row> {
                 match answer {
                     Answer::$name(rows) => rows,
-                    #[allow(unreachable_patterns, reason = "there may be but one question")]
                     _ => Vec::new(),
                 }
             }
@@ -69,6 +68,10 @@ macro_rules! questions {
 questions! {
     /// Addresses that DHCP clients have, had or are offered.
     Leases(LeaseRow),
+    /// How forwards fare.
+    Forwards(ForwardStatus),
+    /// Flows of the router.
+    Flows(FlowRow),
 }
 
 /// An address that a DHCP client has, had or is offered.

@@ -5,12 +5,22 @@
 //! one address outside. A flow ends here, and goes on through a socket of the host ([`tcp`],
 //! [`udp`], [`icmp`]). Where it may lead says [`policy`]; what a packet is says [`inbound`].
 
+mod flow_table;
+mod forward;
+mod host_socket;
 mod icmp;
 pub(crate) mod inbound;
+mod neighbours;
+mod outbound;
 pub(crate) mod policy;
+mod reassembly;
 mod tcp;
+#[cfg(test)]
+mod test_world;
+mod turns;
 mod udp;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -19,15 +29,19 @@ use smoltcp::wire::IpProtocol;
 use trama_frame::VnetHeader;
 
 use crate::config::Config;
+use crate::control::{FlowRow, ForwardStatus, NatStatus};
 use crate::drop_reason::{Counters, DropReason};
-use crate::gateway::Random;
-use inbound::Inbound;
+use crate::gateway::{PortId, Random};
+use forward::Forwards;
+use inbound::{Arrival, Inbound};
+use neighbours::Neighbours;
 use policy::Policy;
+use reassembly::Reassembly;
 
 /// The way to the network's machines.
 pub(crate) trait Cable {
     /// Frames that [`Cable::send`] takes before there is no room.
-    fn room(&self) -> usize;
+    fn room(&mut self) -> usize;
 
     /// Queues a frame, the concatenation of `parts`.
     ///
@@ -46,6 +60,15 @@ pub(crate) struct Context<'a> {
     pub cable: &'a mut dyn Cable,
     pub counters: &'a mut Counters,
     pub random: &'a mut Random,
+}
+
+impl Context<'_> {
+    /// Sends a frame to one of the network's machines, and counts it.
+    pub(crate) fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason> {
+        self.cable.send(header, parts)?;
+        self.counters.sent += 1;
+        Ok(())
+    }
 }
 
 /// Whose socket a token stands for.
@@ -80,20 +103,122 @@ pub(crate) struct Router {
     tcp: tcp::Flows,
     udp: udp::Flows,
     icmp: icmp::Flows,
+    reassembly: Reassembly,
+    forwards: Forwards,
+    neighbours: Neighbours,
 }
 
 impl Router {
-    /// Takes a packet for another network.
-    pub(crate) fn handle(&mut self, packet: &Inbound<'_>, context: &mut Context<'_>) {
-        let result = match packet.protocol {
+    /// Follows the settings, at first and whenever they have changed.
+    pub(crate) fn configure(&mut self, context: &Context<'_>) {
+        self.forwards.configure(context);
+    }
+
+    /// The host's first DNS server, to which DNS over TCP goes on.
+    pub(crate) fn set_resolver(&mut self, resolver: Option<SocketAddr>) {
+        self.tcp.resolver = resolver;
+    }
+
+    /// Takes a frame with a packet for another network. False: it is none; nothing happened.
+    pub(crate) fn receive(
+        &mut self,
+        port: PortId,
+        header: VnetHeader,
+        frame: &[u8],
+        context: &mut Context<'_>,
+    ) -> bool {
+        let result = match inbound::parse(context.config, port, header, frame) {
+            Ok(Arrival::Local) => {
+                let is_answer = self.neighbours.hear(port, frame, context);
+                if is_answer {
+                    self.udp.machine_found();
+                }
+                return is_answer;
+            }
+            Ok(Arrival::Packet(packet)) => self.handle(&packet, context),
+            Ok(Arrival::Fragment(part)) => self.reassemble(&part, context),
+            Err(reason) => Err(reason),
+        };
+        context.counters.received += 1;
+        if let Err(reason) = result {
+            context.counters.drop(reason);
+        }
+        true
+    }
+
+    /// Takes a whole packet for another network.
+    fn handle(
+        &mut self,
+        packet: &Inbound<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
+        // The hop to the host is a router's: what would not survive it, does not (RFC 1812, 5.3.1).
+        if packet.hop_limit <= 1 && !context.config.has(packet.destination) {
+            return self.icmp.time_exceeded(packet, context);
+        }
+        match packet.protocol {
             IpProtocol::Tcp => self.tcp.handle(packet, context),
             IpProtocol::Udp => self.udp.handle(packet, context),
             IpProtocol::Icmp | IpProtocol::Icmpv6 => self.icmp.handle(packet, context),
             _ => Err(DropReason::UnknownProtocol),
-        };
-        if let Err(reason) = result {
-            context.counters.drop(reason);
         }
+    }
+
+    /// Takes a part of a packet; the whole goes to [`Router::handle`].
+    fn reassemble(
+        &mut self,
+        part: &Inbound<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
+        let packet = self.reassembly.take(context.now, part, context.counters)?;
+        let Some(packet) = packet else { return Ok(()) };
+        let packet = reassembly::whole(&packet, part).ok_or(DropReason::BadFragment)?;
+        self.handle(&packet, context)
+    }
+
+    /// What somebody should be told of; each once.
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
+        let mut warnings = self.forwards.take_warnings();
+        warnings.extend(self.udp.take_warnings());
+        warnings.extend(self.icmp.take_warning());
+        warnings
+    }
+
+    /// All flows, for a report.
+    pub(crate) fn flow_rows(&self, now: Duration) -> Vec<FlowRow> {
+        self.tcp.rows(now).chain(self.udp.rows(now)).chain(self.icmp.rows(now)).collect()
+    }
+
+    /// How the settings' forwards fare.
+    pub(crate) fn forward_rows(&self, config: &Config) -> Vec<ForwardStatus> {
+        let rules = config.nat.iter().flat_map(|nat| &nat.forwards);
+        rules
+            .map(|rule| {
+                let mut pending = self.forwards.pending().chain(self.udp.pending());
+                let first = pending.find(|(name, _, _)| *name == rule.name);
+                let pending = first.map(|(_, host, reason)| format!("{host}: {reason}"));
+                ForwardStatus { name: rule.name.clone(), pending }
+            })
+            .collect()
+    }
+
+    /// How many flows there are: TCP, UDP, ICMP.
+    pub(crate) fn census(&self) -> [usize; 3] {
+        [self.tcp.len(), self.udp.len(), self.icmp.len()]
+    }
+
+    /// What passes, for a report.
+    pub(crate) fn status(&self, config: &Config) -> Option<NatStatus> {
+        config.nat.as_ref()?;
+        let forwards = self.forward_rows(config);
+        let pending = forwards.iter().filter(|forward| forward.pending.is_some()).count() as u64;
+        let names = ["tcp", "udp", "icmp"].map(str::to_owned);
+        let counts = self.census().map(|count| count as u64);
+        Some(NatStatus {
+            flows: names.into_iter().zip(counts).collect(),
+            listening: forwards.len() as u64 - pending,
+            pending,
+        })
     }
 
     /// A socket of the host is ready.
@@ -102,19 +227,37 @@ impl Router {
             Some((Kind::Tcp, number)) => self.tcp.ready(number, event, context),
             Some((Kind::Udp, number)) => self.udp.ready(number, event, context),
             Some((Kind::Icmp, number)) => self.icmp.ready(number, event, context),
-            Some((Kind::Forward, _)) | None => {}
+            Some((Kind::Forward, number)) => self.forwards.ready(number),
+            None => {}
         }
     }
 
     /// Does what is due, and what waited for room on the cable.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) {
+        self.forwards.poll(&mut self.neighbours, &mut self.tcp, context);
         self.tcp.poll(context);
-        self.udp.poll(context);
+        for failure in self.tcp.take_failures() {
+            let packet = Inbound::kept(failure.port, failure.mac, &failure.packet);
+            let answered =
+                packet.and_then(|packet| self.icmp.unreachable(&packet, &failure.error, context));
+            if let Err(reason) = answered {
+                context.counters.drop(reason);
+            }
+        }
+        self.udp.poll(&mut self.neighbours, context);
         self.icmp.poll(context);
+        self.reassembly.poll(context.now, context.counters);
+    }
+
+    /// Whether flows wait for room on the cable.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.tcp.is_blocked() || self.udp.is_blocked || self.icmp.is_blocked
     }
 
     /// When [`Router::poll`] has something to do next.
-    pub(crate) fn deadline(&self) -> Option<Duration> {
-        [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline()].into_iter().flatten().min()
+    pub(crate) fn deadline(&self, now: Duration) -> Option<Duration> {
+        let flows = [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline()];
+        let others = [self.forwards.deadline(now), self.reassembly.deadline()];
+        flows.into_iter().chain(others).flatten().min()
     }
 }

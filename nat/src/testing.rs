@@ -25,6 +25,7 @@ pub fn lab() -> Config {
         mtu: 1500,
         ipv4: Some(Subnet4 { address: GATEWAY4, prefix: 24 }),
         ipv6: Some(Subnet6 { address: GATEWAY6, prefix: 64 }),
+        apart: Vec::new(),
         hosts: Vec::new(),
         tftp: None,
         dhcp: None,

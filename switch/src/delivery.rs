@@ -92,7 +92,7 @@ pub(crate) fn deliver<S: Source>(
     }
     port.touched = true;
     scratch.segments_left = SEGMENT_BUDGET;
-    let mark = if port.settings.is_told_marks { plan.mark } else { 0 };
+    let mark = port.settings.is_told_marks.then_some(plan.mark);
     let batch = Batch { source, plan, offloads: port.offloads, mark, counters: &port.counters };
     match &mut port.device {
         Device::Vhost(vhost) => batch.deliver(carried, tagged, vhost, scratch),
@@ -154,8 +154,8 @@ struct Batch<'a, S> {
     source: &'a S,
     plan: &'a Plan,
     offloads: Offloads,
-    /// What the device is told of where the frames came from; 0: nothing.
-    mark: u16,
+    /// What the device is told of where the frames came from.
+    mark: Option<u16>,
     counters: &'a PortCounters,
 }
 
@@ -210,8 +210,8 @@ impl<S: Source> Batch<'_, S> {
     /// The header's form on the ring, with the mark for a device that is told it.
     #[inline]
     fn on_ring(&self, mut header: VnetHeader) -> [u8; HEADER_LEN] {
-        if self.mark != 0 {
-            header.hdr_len = self.mark;
+        if let Some(mark) = self.mark {
+            header.hdr_len = mark;
         }
         header.to_bytes()
     }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
+use trama_frame::Offloads;
 use trama_switch::{Engine, EngineError, PortFault, PortId, WorkerHandle};
 use trama_virtqueue::{GuestMemory, RingError, RingSetup};
 
@@ -50,6 +51,17 @@ impl SwitchPort {
         self.place.clone()
     }
 
+    /// Which unfinished frames the rings' driver takes.
+    ///
+    /// # Errors
+    /// The port or its worker is gone.
+    pub fn set_offloads(&self, offloads: Offloads) -> Result<(), RingsError> {
+        self.call(move |engine, port| {
+            engine.set_offloads(port, offloads);
+            Ok(())
+        })
+    }
+
     fn call<R: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Engine, PortId) -> Result<R, EngineError> + Send + 'static,
@@ -65,11 +77,7 @@ impl SwitchPort {
 
 impl Rings for SwitchPort {
     fn set_features(&mut self, features: u64) -> Result<(), RingsError> {
-        let offloads = features::offloads(features);
-        self.call(move |engine, port| {
-            engine.set_offloads(port, offloads);
-            Ok(())
-        })
+        self.set_offloads(features::offloads(features))
     }
 
     fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingsError> {

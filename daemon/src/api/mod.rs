@@ -22,7 +22,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response as HttpResponse};
 use axum::routing::{get, post};
 use tokio::net::{TcpListener, UnixListener};
+use trama_nat::control::FlowRow;
 
+use crate::config::model::Network;
+use crate::config::nat::is_part_of;
 use crate::ctl::{self, After, Call, Failure, Snapshot};
 use crate::state::{Daemon, TransactError, TransactOptions};
 use crate::{metrics, status};
@@ -212,19 +215,40 @@ impl Api {
                 fdb.extend(self.daemon.fdb(&network.name).unwrap_or_default());
             }
         }
-        let mut leases = Vec::new();
+        let (mut forwards, mut flows, mut leases) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let lists = |call: &Call| {
+            call.command.name == ctl::table::FORWARD && call.arg(0) == ctl::forward::LIST
+        };
+        if calls.iter().any(lists) {
+            let answer = |name: String| (name.clone(), self.daemon.ask(&name));
+            forwards = self.networks_with(Network::has_nat).map(answer).collect();
+        }
+        let wanted = |call: &Call, name: &str| {
+            call.args.first().is_none_or(|wanted| is_part_of(name, wanted))
+        };
+        if let Some(call) = calls.iter().find(|call| call.command.name == ctl::table::FLOWS) {
+            for name in self.networks_with(Network::has_nat).filter(|name| wanted(call, name)) {
+                let rows = self.daemon.ask::<FlowRow>(&name)?;
+                flows.extend(rows.into_iter().map(|row| (name.clone(), row)));
+            }
+        }
         if let Some(call) = calls.iter().find(|call| call.command.name == ctl::table::LEASES) {
-            let wanted = |name: &String| call.args.first().is_none_or(|wanted| wanted == name);
-            let config = self.daemon.config();
-            let networks = config.networks.iter().filter(|network| network.dhcp().is_some());
-            for name in networks.map(|network| &network.name).filter(|name| wanted(name)) {
+            let networks = self.networks_with(|network| network.dhcp().is_some());
+            for name in networks.filter(|name| wanted(call, name)) {
                 let row = |row| status::Lease { network: name.clone(), row };
-                leases.extend(self.daemon.ask(name)?.into_iter().map(row));
+                leases.extend(self.daemon.ask(&name)?.into_iter().map(row));
             }
         }
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         numbers.update(&status);
-        Ok(Snapshot { status, fdb, leases, numbers: numbers.by_name.clone() })
+        let numbers = numbers.by_name.clone();
+        Ok(Snapshot { status, fdb, leases, forwards, flows, numbers })
+    }
+
+    /// The names of the networks of this kind, as they run.
+    fn networks_with(&self, is_one: impl Fn(&Network) -> bool) -> impl Iterator<Item = String> {
+        let networks = self.daemon.config().laid_out().networks.into_iter();
+        networks.filter(move |network| is_one(network)).map(|network| network.name)
     }
 }
 

@@ -6,23 +6,24 @@ use std::time::Duration;
 
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
-
 use trama_dhcp::config::{ClientMatch, Reservation};
 use trama_dhcp::prefix::{Prefix, Route};
 use trama_frame::MacAddr;
+use trama_nat::Transport;
 
 use super::dhcp::{Dhcp, DhcpSetting};
 use super::model::{
     Config, DaemonConfig, Interface, Mode, Network, Port, Role, Spin, Tap, VhostUser, Vlan,
     VlanMode,
 };
-use super::subnet::Subnet;
+use super::rule::Rule;
+use super::subnet::{self, Subnet};
 
 /// A configuration that [`validate`](super::validate) finds nothing wrong with. Names come from
 /// a small pool, so that two configurations have many in common.
 pub fn config() -> impl Strategy<Value = Config> {
     (daemon(), networks()).prop_flat_map(|(daemon, networks)| {
-        let names: Vec<String> = networks.iter().map(|network| network.name.clone()).collect();
+        let names = networks.iter().map(|network| (network.name.clone(), network.mode)).collect();
         (Just(daemon), Just(networks), ports(names)).prop_map(|(daemon, networks, ports)| Config {
             daemon,
             networks,
@@ -70,7 +71,7 @@ fn networks() -> impl Strategy<Value = Vec<Network>> {
 }
 
 fn mode() -> impl Strategy<Value = Mode> {
-    prop_oneof![Just(Mode::Internal), Just(Mode::HostOnly), Just(Mode::Bridged)]
+    proptest::sample::select(Mode::ALL.to_vec())
 }
 
 /// Each network has ranges of its own; one that is internal may have none, one or two, and `any`
@@ -82,8 +83,8 @@ fn subnets(mode: Mode, number: usize, any: u16) -> Vec<Subnet> {
     let least = match mode {
         Mode::Bridged => return Vec::new(),
         // Two of them cannot have the same default.
-        Mode::HostOnly => 1,
-        Mode::Internal => 0,
+        Mode::HostOnly | Mode::NatNetwork => 1,
+        Mode::Internal | Mode::Nat => 0,
     };
     [v4, v6][..usize::from(any % 3).max(least)].to_vec()
 }
@@ -103,7 +104,22 @@ fn with_services(network: Network) -> Network {
         2 if network.mode != Mode::HostOnly => DhcpSetting::Off,
         _ => DhcpSetting::ByMode,
     };
-    Network { hosts: hosts.into_iter().collect(), tftp, dhcp, ..network }
+    let subnet = network.subnets().first().copied();
+    let is_shared = network.mode == Mode::NatNetwork;
+    let forward = subnet.filter(|_| is_shared).map(|subnet| Rule {
+        guest: Some(subnet::host(&subnet, 20)),
+        as_gateway: network.mtu.is_multiple_of(2),
+        ..rule(3000 + network.mtu)
+    });
+    let loopback = network.has_nat().then(|| rule(5432));
+    Network {
+        hosts: hosts.into_iter().collect(),
+        tftp,
+        dhcp,
+        forward: forward.into_iter().collect(),
+        loopback: loopback.into_iter().collect(),
+        ..network
+    }
 }
 
 /// Every key, each with another value than it has without being there.
@@ -140,20 +156,38 @@ fn dhcp(network: &Network) -> Dhcp {
     }
 }
 
-fn ports(networks: Vec<String>) -> impl Strategy<Value = Vec<Port>> {
+fn rule(port: u16) -> Rule {
+    Rule {
+        name: format!("rule {port}"),
+        transport: if port.is_multiple_of(2) { Transport::Tcp } else { Transport::Udp },
+        host: None,
+        host_port: port,
+        guest: None,
+        guest_port: port,
+        count: 1,
+        as_gateway: false,
+    }
+}
+
+fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
     let network = proptest::option::of(0..networks.len().max(1))
         .prop_map(move |index| index.and_then(|index| networks.get(index).cloned()));
     let settings = (network, vlan(), any::<bool>(), 0u8..4, 1u16..5, 0u8..3, ids());
     btree_map("p[0-7]", settings, 0..8).prop_map(|map| {
-        let port =
-            |(name, (network, vlan, cable, kind, queues, addresses, ids)): (String, _)| Port {
-                network,
+        let ports = map.into_iter().zip(2000..);
+        let ports = ports.map(|((name, settings), own_port)| {
+            let (network, vlan, cable, kind, queues, addresses, ids) = settings;
+            let is_alone = network.as_ref().is_some_and(|(_, mode)| *mode == Mode::Nat);
+            Port {
+                network: network.map(|(name, _)| name),
                 vlan,
                 cable,
+                forward: is_alone.then(|| rule(own_port)).into_iter().collect(),
                 external_ids: ids,
                 ..Port::new(&name, interface(&name, kind, queues, addresses))
-            };
-        map.into_iter().map(port).collect()
+            }
+        });
+        ports.collect()
     })
 }
 

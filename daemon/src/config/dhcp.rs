@@ -14,6 +14,7 @@ use trama_dhcp::name::DomainName;
 use trama_dhcp::prefix::Route;
 
 use super::model::{Mode, Network};
+use super::nat::{GUEST, Places};
 use super::subnet::{self, Subnet};
 use super::validate::{Check, Place};
 
@@ -47,7 +48,7 @@ pub struct Dhcp {
     pub search: Vec<DomainName>,
     /// DNS servers; `None` = the gateway.
     pub dns: Option<Vec<Ipv4Addr>>,
-    /// The default router; `None` = none, as a network without NAT has no way out.
+    /// The default router; `None` = the gateway, if it leads anywhere.
     pub router: Option<Ipv4Addr>,
     /// NTP servers.
     pub ntp: Vec<Ipv4Addr>,
@@ -107,41 +108,52 @@ impl Network {
         match (&self.dhcp, self.mode) {
             (DhcpSetting::On(dhcp), _) => Some((**dhcp).clone()),
             // As VirtualBox has it.
-            (DhcpSetting::ByMode, Mode::HostOnly) => Some(Dhcp::default()),
+            (DhcpSetting::ByMode, Mode::HostOnly | Mode::Nat | Mode::NatNetwork) => {
+                Some(Dhcp::default())
+            }
             (DhcpSetting::ByMode | DhcpSetting::Off, _) => None,
         }
     }
 }
 
 /// The range of a subnet that is leased if none is written: all from the 101st address on, as
-/// VirtualBox has it; of a subnet smaller than /24, all behind the gateway's address.
-pub fn default_range(gateway: Ipv4Addr, prefix: u8) -> RangeInclusive<Ipv4Addr> {
-    let hosts = u32::MAX >> prefix;
-    let subnet = gateway.to_bits() & !hosts;
-    let first = if prefix <= 24 { subnet + 101 } else { gateway.to_bits() + 1 };
-    let last = (subnet + hosts - 1).min(first.saturating_add(MAX_POOL as u32 - 1));
-    Ipv4Addr::from_bits(first)..=Ipv4Addr::from_bits(last)
+/// VirtualBox has it; of a subnet smaller than /24, all behind the gateway's address. Behind a NAT
+/// all from the one on that the machine of mode `nat` has, there that one alone.
+fn default_range(network: &Network, subnet: &Subnet) -> Option<RangeInclusive<Ipv4Addr>> {
+    let places = network.places(subnet);
+    let (IpAddr::V4(first), IpAddr::V4(gateway)) = (subnet::host(subnet, 0), places.gateway) else {
+        return None;
+    };
+    let (subnet, hosts) = (first.to_bits(), u32::MAX >> subnet.1);
+    let first = match (network.mode, hosts) {
+        (Mode::Nat | Mode::NatNetwork, 31..) => subnet + u32::from(GUEST),
+        (_, 255..) => subnet + 101,
+        _ => gateway.to_bits() + 1,
+    };
+    let most = if network.mode == Mode::Nat { 1 } else { MAX_POOL as u32 };
+    let last = (subnet + hosts - 1).min(first.saturating_add(most - 1));
+    // A /30 has no address for anybody else.
+    (first <= last).then(|| Ipv4Addr::from_bits(first)..=Ipv4Addr::from_bits(last))
 }
 
-/// The settings as the gateway takes them, at its own IPv4 address.
-pub fn for_gateway(
-    dhcp: &Dhcp,
-    own: Option<trama_nat::Subnet4>,
-    folder: &Path,
-    seed: u64,
-) -> trama_nat::Dhcp {
+/// The settings as the network's gateway takes them.
+pub fn for_gateway(network: &Network, dhcp: &Dhcp, folder: &Path, seed: u64) -> trama_nat::Dhcp {
     let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-    let address = own.map(|own| own.address);
-    let default = || own.map(|own| default_range(own.address, own.prefix));
+    let subnet = network.subnets().into_iter().find(|(address, _)| address.is_ipv4());
+    let places = subnet.map(|subnet| network.places(&subnet));
+    let place = |choose: fn(&Places) -> IpAddr| match places.as_ref().map(choose) {
+        Some(IpAddr::V4(address)) => Some(address),
+        _ => None,
+    };
     let ranges = match dhcp.range.as_slice() {
-        // A /30 has no address for anybody else.
-        [] => default().filter(|range| !range.is_empty()).into_iter().collect(),
+        [] => subnet.and_then(|subnet| default_range(network, &subnet)).into_iter().collect(),
         some => some.to_vec(),
     };
     let limits = Limits::default();
     trama_nat::Dhcp {
         folder: folder.to_owned(),
         seed,
+        alone: network.mode == Mode::Nat,
         ranges,
         lease: LeaseTimes {
             default: seconds(dhcp.lease),
@@ -149,13 +161,13 @@ pub fn for_gateway(
             max: seconds(dhcp.lease_max),
         },
         reservations: dhcp.reservations.clone(),
-        router: dhcp.router,
-        dns: dhcp.dns.clone().unwrap_or_else(|| address.into_iter().collect()),
+        router: dhcp.router.or_else(|| place(|it| it.gateway).filter(|_| network.has_nat())),
+        dns: dhcp.dns.clone().unwrap_or_else(|| place(|it| it.dns).into_iter().collect()),
         domain: dhcp.domain.clone(),
         search: dhcp.search.clone(),
         ntp: dhcp.ntp.clone(),
         routes: dhcp.routes.clone(),
-        boot: boot(dhcp, address),
+        boot: boot(dhcp, place(|it| it.tftp)),
         limits: Limits {
             addresses: dhcp.leases_per_port,
             offers: limits.offers.max(dhcp.leases_per_port / 4).min(dhcp.leases_per_port),
@@ -164,8 +176,8 @@ pub fn for_gateway(
     }
 }
 
-fn boot(dhcp: &Dhcp, gateway: Option<Ipv4Addr>) -> Option<Boot> {
-    let server = dhcp.boot_server.or(gateway).filter(|_| !dhcp.boot_file.is_empty())?;
+fn boot(dhcp: &Dhcp, tftp: Option<Ipv4Addr>) -> Option<Boot> {
+    let server = dhcp.boot_server.or(tftp).filter(|_| !dhcp.boot_file.is_empty())?;
     let mut files = Vec::new();
     for (client, ipxe, architectures) in BOOT_CLIENTS {
         let Some(name) = dhcp.boot_file.get(client) else { continue };
@@ -277,43 +289,27 @@ impl Check {
     }
 }
 
-/// The gateway's address of a subnet: its first host address; on a host-only network, where the
-/// host itself has that, the hundredth, as in VirtualBox, or the second of a small one.
-pub fn gateway_address(mode: Mode, subnet: &Subnet) -> IpAddr {
-    let number = match (mode, subnet.1) {
-        (Mode::HostOnly, 25..=32) => 2,
-        (Mode::HostOnly, _) => 100,
-        _ => 1,
-    };
-    subnet::host(subnet, number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_default_range_leaves_the_gateway_out() {
-        let range = |gateway: [u8; 4], prefix| {
-            let range = default_range(gateway.into(), prefix);
-            (!range.is_empty()).then(|| format!("{}-{}", range.start(), range.end()))
-        };
-        assert_eq!(range([192, 168, 56, 100], 24).unwrap(), "192.168.56.101-192.168.56.254");
-        assert_eq!(range([10, 1, 0, 1], 16).unwrap(), "10.1.0.101-10.1.255.254");
-        assert_eq!(range([10, 0, 0, 1], 8).unwrap(), "10.0.0.101-10.16.0.100");
-        assert_eq!(range([10, 1, 0, 17], 28).unwrap(), "10.1.0.18-10.1.0.30");
-        assert_eq!(range([10, 1, 0, 2], 30), None);
-    }
-
-    #[test]
-    fn the_gateway_leaves_the_first_address_to_the_host() {
-        let at = |mode, subnet: &str| {
+        let range = |mode, subnet: &str| {
             let subnet = super::super::parse_address(subnet).unwrap();
-            gateway_address(mode, &subnet).to_string()
+            let network = Network { mode, ..Network::new("n") };
+            let range = default_range(&network, &subnet);
+            range.map(|range| format!("{}-{}", range.start(), range.end())).unwrap_or_default()
         };
-        assert_eq!(at(Mode::HostOnly, "192.168.56.0/24"), "192.168.56.100");
-        assert_eq!(at(Mode::HostOnly, "192.168.56.16/28"), "192.168.56.18");
-        assert_eq!(at(Mode::HostOnly, "fd00:56::/64"), "fd00:56::64");
-        assert_eq!(at(Mode::Internal, "10.1.0.0/24"), "10.1.0.1");
+        let internal = |subnet| range(Mode::Internal, subnet);
+        assert_eq!(range(Mode::HostOnly, "192.168.56.0/24"), "192.168.56.101-192.168.56.254");
+        assert_eq!(internal("10.1.0.0/16"), "10.1.0.101-10.1.255.254");
+        assert_eq!(internal("10.0.0.0/8"), "10.0.0.101-10.16.0.100");
+        assert_eq!(internal("10.1.0.16/28"), "10.1.0.18-10.1.0.30");
+        assert_eq!(range(Mode::HostOnly, "10.1.0.0/30"), "");
+        assert_eq!(range(Mode::Nat, "10.0.2.0/24"), "10.0.2.15-10.0.2.15");
+        assert_eq!(range(Mode::Nat, "10.0.2.32/27"), "10.0.2.47-10.0.2.47");
+        assert_eq!(range(Mode::NatNetwork, "10.0.2.0/24"), "10.0.2.15-10.0.2.254");
+        assert_eq!(range(Mode::NatNetwork, "10.0.2.0/28"), "10.0.2.2-10.0.2.14");
     }
 }

@@ -9,6 +9,7 @@ use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
 use super::fields::{Field, daemon_fields, network_fields, port_fields};
 use super::model::Config;
+use super::rule::Rule;
 
 /// `text` with the differences between `from` and `to` carried over.
 ///
@@ -130,6 +131,7 @@ fn write_fields(table: &mut dyn TableLike, fields: &[Field]) {
             (Some(item), Value::InlineTable(wanted)) if item.is_table_like() => {
                 write_map(item, wanted);
             }
+            (Some(item), Value::Array(wanted)) if item.is_array() => write_list(item, wanted),
             (Some(item), _) => write_value(item, value),
             (None, _) if field.is_default => {}
             (None, _) => {
@@ -150,6 +152,33 @@ fn write_value(item: &mut Item, value: &Value) {
         *value.decor_mut() = decor;
     }
     *item = Item::Value(value);
+}
+
+/// Makes a list equal to `wanted`. What is wanted and there already stays as it is written.
+fn write_list(item: &mut Item, wanted: &Array) {
+    let Some(list) = item.as_array_mut() else { return };
+    let meaning = |value: &Value| match value.as_str() {
+        Some(text) => Rule::parse(text).map_or(text.to_owned(), |rule| rule.to_string()),
+        None => value.to_string().trim().to_owned(),
+    };
+    let wanted: Vec<(String, &Value)> = wanted.iter().map(|it| (meaning(it), it)).collect();
+    let count = wanted.len();
+    list.retain(|old| wanted.iter().any(|(text, _)| *text == meaning(old)));
+    for (index, (text, value)) in wanted.into_iter().enumerate() {
+        let found = list.iter().skip(index).position(|old| meaning(old) == text);
+        match found {
+            Some(0) => {}
+            Some(later) => {
+                let moved = list.remove(index + later);
+                list.insert_formatted(index, moved);
+            }
+            None => list.insert(index, value.clone()),
+        }
+    }
+    // What was there twice.
+    while list.len() > count {
+        list.remove(count);
+    }
 }
 
 /// Makes a table of strings equal to `wanted`, entry by entry.

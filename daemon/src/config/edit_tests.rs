@@ -182,3 +182,34 @@ fn line_ends_and_inline_lists_are_understood() {
     let inline = "network = [{ name = \"a\" }, { name = \"b\" }]\n";
     edited(inline, |config| config.networks[1].mtu = 9000);
 }
+
+#[test]
+fn rules_that_stay_stay_as_they_are_written() {
+    let text = "[[network]]\nname = \"n\"\nmode = \"nat-network\"\nforward = [\n  \
+                \"ssh:tcp:[]:2222:[10.0.2.15]:22\",\n  \
+                \"web, tcp, , 8080, 10.0.2.15, 80\",\n  \
+                # names\n  \"dns,udp,,5353,10.0.2.15,53\",\n]\n";
+    let from = parse(text, "").unwrap();
+    let changed = |change: fn(&mut Network)| {
+        let mut to = from.clone();
+        change(&mut to.networks[0]);
+        let edited = edit(text, &from, &to).unwrap();
+        assert_eq!(parse(&edited, "").unwrap(), to, "{edited}");
+        edited
+    };
+    let web = "  \"web, tcp, , 8080, 10.0.2.15, 80\",\n";
+    assert_eq!(changed(|network| drop(network.forward.remove(1))), text.replace(web, ""));
+    let more = changed(|network| {
+        let other =
+            super::rule::Rule { name: "x".into(), host_port: 9, ..network.forward[0].clone() };
+        network.forward.push(other);
+    });
+    assert!(
+        more.starts_with(text.strip_suffix("]\n").unwrap().trim_end_matches([',', '\n'])),
+        "{more}"
+    );
+    let turned = changed(|network| network.forward.reverse());
+    assert!(turned.contains("web, tcp, , 8080") && turned.contains("ssh:tcp:[]"), "{turned}");
+    let none = changed(|network| network.forward.clear());
+    assert!(!none.contains("forward"), "{none}");
+}

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use toml_edit::{Array, InlineTable, Value};
 
 use super::model::{DaemonConfig, Interface, Network, Port, Promiscuous, Role, Spin};
+use super::rule::Rule;
 use super::units::format_duration;
 
 /// One key of a table and its value.
@@ -66,6 +67,8 @@ pub fn network_fields(network: &Network) -> Vec<Field> {
         map_field("hosts", &network.hosts),
         Field::optional("tftp", network.tftp.as_deref().map(path)),
         Field::optional("dhcp", super::dhcp_file::value(&network.dhcp)),
+        Field::optional("forward", rules(&network.forward)),
+        Field::optional("loopback", rules(&network.loopback)),
         map_field("external-ids", &network.external_ids),
     ]
 }
@@ -106,6 +109,7 @@ pub fn port_fields(port: &Port) -> Vec<Field> {
         Field::new("promiscuous", port.promiscuous.name(), port.promiscuous == Promiscuous::Deny),
         Field::optional("mac", port.mac.map(|mac| mac.to_string())),
         Field::new("spoof", if port.spoof { "allow" } else { "deny" }, port.spoof),
+        Field::optional("forward", rules(&port.forward)),
         map_field("external-ids", &port.external_ids),
     ]);
     fields
@@ -119,6 +123,11 @@ fn one_or_list(addresses: &[(IpAddr, u8)]) -> Option<Value> {
         1 => texts.next().map(Value::from),
         _ => Some(Value::Array(Array::from_iter(texts))),
     }
+}
+
+fn rules(rules: &[Rule]) -> Option<Value> {
+    let texts = rules.iter().map(ToString::to_string);
+    (!rules.is_empty()).then(|| Value::Array(Array::from_iter(texts)))
 }
 
 fn map_field(key: &'static str, map: &BTreeMap<String, impl ToString>) -> Field {

@@ -16,10 +16,12 @@ mod fields;
 mod file;
 mod mode;
 pub mod model;
+pub mod nat;
 mod parse;
 #[cfg(test)]
 mod parse_tests;
 mod reader;
+pub mod rule;
 pub mod subnet;
 pub mod units;
 mod validate;

@@ -15,7 +15,7 @@ impl Check {
         match network.mode {
             Mode::HostOnly => self.host_only(network),
             Mode::Bridged => self.bridged(network, earlier),
-            Mode::Internal => {}
+            Mode::Internal | Mode::Nat | Mode::NatNetwork => {}
         }
         if network.mode != Mode::Bridged && network.uplink.is_some() {
             let message = "belongs to networks of mode \"bridged\"";
@@ -70,9 +70,12 @@ impl Check {
                 let message = format!("{address}/{prefix} is the second of its IP version");
                 self.problem("subnet", message, "keep one IPv4 and one IPv6 subnet at most");
             }
-            let others = earlier.iter().filter(|other| other.mode != Mode::Bridged);
-            let mut taken = others.flat_map(|other| {
-                other.subnets().iter().map(|subnet| (other.name.as_str(), subnet))
+            if !is_claimed(network, subnet) {
+                continue;
+            }
+            let mut taken = earlier.iter().flat_map(|other| {
+                let claimed = other.subnets().into_iter().filter(|it| is_claimed(other, it));
+                claimed.map(|subnet| (other.name.as_str(), subnet))
             });
             let twin = taken.find(|(_, other)| subnet::overlap(other, subnet));
             if let Some((name, (other, length))) = twin {
@@ -109,12 +112,19 @@ impl Check {
     }
 }
 
+/// Whether no other network may have addresses of a network's subnet. On one of mode `nat` all
+/// machines have the same; an IPv6 subnet that nobody wrote is seen nowhere else.
+fn is_claimed(network: &Network, subnet: &Subnet) -> bool {
+    let is_known = subnet.0.is_ipv4() || network.subnet.contains(subnet);
+    is_known && !matches!(network.mode, Mode::Bridged | Mode::Nat)
+}
+
 /// What to do about a key that needs a gateway, where there is none.
 fn gateway_remedy(network: &Network, key: &str) -> String {
     match network.mode {
         Mode::Internal => format!("add subnet, or remove {key}"),
         Mode::HostOnly => format!("remove dhcp = false, or remove {key}"),
-        Mode::Bridged => format!("remove {key}, or set mode = \"internal\" with a subnet"),
+        _ => format!("remove {key}, or set mode = \"internal\" with a subnet"),
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 use trama_frame::MacAddr;
 
 use super::dhcp::DhcpSetting;
+use super::rule::Rule;
 use super::subnet::{self, Subnet};
 
 /// The whole configuration. Names are unique per kind; order is that of the file.
@@ -79,11 +80,16 @@ pub enum Mode {
     HostOnly,
     /// And to whatever is behind an interface of the host, and to the host.
     Bridged,
+    /// Each port alone with a gateway of its own, through which it reaches what the host does.
+    Nat,
+    /// Ports talk to each other, and reach what the host does through a gateway.
+    NatNetwork,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Internal, Self::HostOnly, Self::Bridged];
+    pub const ALL: [Self; 5] =
+        [Self::Internal, Self::HostOnly, Self::Bridged, Self::Nat, Self::NatNetwork];
 
     /// As it is spelled in files and commands.
     pub fn name(self) -> &'static str {
@@ -91,6 +97,8 @@ impl Mode {
             Self::Internal => "internal",
             Self::HostOnly => "host-only",
             Self::Bridged => "bridged",
+            Self::Nat => "nat",
+            Self::NatNetwork => "nat-network",
         }
     }
 }
@@ -102,9 +110,8 @@ pub struct Network {
     pub name: String,
     /// What it offers beside the switch.
     pub mode: Mode,
-    /// Its subnets as they are written, at most one of each IP version. The first address of each
-    /// belongs to the gateway of an internal network, to the host on a host-only one.
-    /// [`Network::subnets`] are those in force.
+    /// Its subnets as they are written, at most one of each IP version. [`Network::subnets`] are
+    /// those in force, [`Network::places`] says whose which address is.
     pub subnet: Vec<Subnet>,
     /// The host's interface that `bridged` joins.
     pub uplink: Option<String>,
@@ -120,6 +127,10 @@ pub struct Network {
     pub tftp: Option<PathBuf>,
     /// How its machines are told their addresses; [`Network::dhcp`] is what is in force.
     pub dhcp: DhcpSetting,
+    /// Ports of the host that lead to its machines.
+    pub forward: Vec<Rule>,
+    /// Ports of its gateway that lead to the host's loopback.
+    pub loopback: Vec<Rule>,
     /// Free-form notes of management software; trama does not read them.
     pub external_ids: BTreeMap<String, String>,
 }
@@ -138,15 +149,18 @@ impl Network {
             hosts: BTreeMap::new(),
             tftp: None,
             dhcp: DhcpSetting::default(),
+            forward: Vec::new(),
+            loopback: Vec::new(),
             external_ids: BTreeMap::new(),
         }
     }
 
-    /// The subnets in force: a host-only network has one even if none is written.
-    pub fn subnets(&self) -> &[Subnet] {
+    /// The subnets in force: some modes have them even if none is written.
+    pub fn subnets(&self) -> Vec<Subnet> {
         match self.mode {
-            Mode::HostOnly if self.subnet.is_empty() => &DEFAULT_HOST_ONLY,
-            _ => &self.subnet,
+            Mode::HostOnly if self.subnet.is_empty() => vec![DEFAULT_HOST_ONLY],
+            Mode::Nat | Mode::NatNetwork => self.nat_subnets(),
+            _ => self.subnet.clone(),
         }
     }
 
@@ -156,6 +170,7 @@ impl Network {
             Mode::Internal => !self.subnet.is_empty(),
             Mode::HostOnly => self.dhcp().is_some(),
             Mode::Bridged => false,
+            Mode::Nat | Mode::NatNetwork => true,
         }
     }
 
@@ -163,7 +178,7 @@ impl Network {
     /// host-only network, the uplink of a bridged one.
     pub fn own_port(&self) -> Option<Port> {
         let interface = match self.mode {
-            Mode::Internal => return None,
+            Mode::Internal | Mode::Nat | Mode::NatNetwork => return None,
             Mode::HostOnly => {
                 let first = |subnet: &Subnet| (subnet::first_host(subnet), subnet.1);
                 let address = self.subnets().iter().map(first).collect();
@@ -180,7 +195,7 @@ impl Network {
 }
 
 /// VirtualBox's choice.
-const DEFAULT_HOST_ONLY: [Subnet; 1] = [(IpAddr::V4(Ipv4Addr::new(192, 168, 56, 0)), 24)];
+const DEFAULT_HOST_ONLY: Subnet = (IpAddr::V4(Ipv4Addr::new(192, 168, 56, 0)), 24);
 
 /// A place on a network where something plugs in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -205,6 +220,8 @@ pub struct Port {
     /// Whether it comes with its network, whose name it bears; no `[[port]]` stands for it.
     #[serde(skip)]
     pub own: bool,
+    /// Ports of the host that lead to the machine, on a network of mode `nat`.
+    pub forward: Vec<Rule>,
     /// Free-form notes of management software; trama does not read them.
     pub external_ids: BTreeMap<String, String>,
 }
@@ -222,6 +239,7 @@ impl Port {
             spoof: true,
             interface,
             own: false,
+            forward: Vec::new(),
             external_ids: BTreeMap::new(),
         }
     }

@@ -18,11 +18,12 @@ use super::model::{
     Vlan, VlanMode,
 };
 use super::reader::{Reader, Report, type_name};
+use super::rule::Rule;
 use super::units::parse_duration;
 use super::validate::{Place, Problem, table_path, validate};
 
 const DAEMON_KEYS: [&str; 5] = ["control", "state", "metrics", "workers", "spin"];
-const NETWORK_KEYS: [&str; 11] = [
+const NETWORK_KEYS: [&str; 13] = [
     "name",
     "mode",
     "subnet",
@@ -33,9 +34,11 @@ const NETWORK_KEYS: [&str; 11] = [
     "hosts",
     "tftp",
     "dhcp",
+    "forward",
+    "loopback",
     "external-ids",
 ];
-const PORT_KEYS: [&str; 11] = [
+const PORT_KEYS: [&str; 12] = [
     "name",
     "network",
     "type",
@@ -46,13 +49,11 @@ const PORT_KEYS: [&str; 11] = [
     "tag",
     "trunks",
     "vlan-mode",
+    "forward",
     "external-ids",
 ];
 const VHOST_KEYS: [&str; 3] = ["path", "role", "queues"];
 const TAP_KEYS: [&str; 3] = ["ifname", "netns", "address"];
-/// Words of the configuration's contract that this version does not have.
-const ABSENT_MODES: [&str; 2] = ["nat", "nat-network"];
-const ABSENT_NETWORK_KEYS: [&str; 1] = ["forward"];
 
 /// Reads a configuration; `file` is the name that diagnostics bear.
 ///
@@ -200,12 +201,7 @@ fn read_daemon(reader: &mut Reader<'_, '_, '_>) -> DaemonConfig {
 }
 
 fn read_network(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
-    reader.refuse_unknown(&NETWORK_KEYS, |key| {
-        ABSENT_NETWORK_KEYS.contains(&key).then(|| {
-            let message = "belongs to a mode that this version does not have";
-            (message.to_owned(), "remove it".to_owned())
-        })
-    });
+    reader.refuse_unknown(&NETWORK_KEYS, |_| None);
     let default = Network::new(String::new());
     Network {
         name: reader.string("name").unwrap_or_default(),
@@ -218,30 +214,21 @@ fn read_network(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
         hosts: read_hosts(reader),
         tftp: reader.string("tftp").map(Into::into),
         dhcp: super::dhcp_file::read(reader, index),
+        forward: read_rules(reader, "forward"),
+        loopback: read_rules(reader, "loopback"),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
     }
 }
 
 fn read_mode(reader: &mut Reader<'_, '_, '_>) -> Mode {
-    let Some(text) = reader.string("mode") else { return Mode::Internal };
-    let absent = ABSENT_MODES.contains(&text.as_str());
-    let mode = Mode::ALL.into_iter().find(|mode| mode.name() == text);
-    let mode = reader.converted("mode", mode, || {
-        if absent {
-            let remedy = r#"use "host-only" to reach the host, "bridged" to reach beyond"#;
-            (format!("this version does not have mode {text:?}"), remedy.to_owned())
-        } else {
-            let known = Mode::ALL.map(Mode::name);
-            let remedy = match super::nearest(&text, &known) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => format!("use one of: {}", known.join(", ")),
-            };
-            (format!("{text:?} is not known"), remedy)
-        }
-    });
+    if !reader.has("mode") {
+        return Mode::Internal;
+    }
+    let modes = Mode::ALL.map(|mode| (mode.name(), mode));
+    let mode = reader.word("mode", &modes);
     if mode.is_none() {
         // Which mode they belong to is not known.
-        ["subnet", "uplink", "hosts", "tftp", "dhcp"]
+        ["subnet", "uplink", "hosts", "tftp", "dhcp", "forward", "loopback"]
             .iter()
             .for_each(|key| reader.mark_broken(key));
     }
@@ -269,6 +256,7 @@ fn read_port(reader: &mut Reader<'_, '_, '_>) -> Port {
         promiscuous: reader.word("promiscuous", &promiscuous).unwrap_or(Promiscuous::Deny),
         mac: read_mac(reader),
         spoof: reader.word("spoof", &[("allow", true), ("deny", false)]).unwrap_or(true),
+        forward: read_rules(reader, "forward"),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
         ..Port::new(name, interface)
     }
@@ -338,6 +326,18 @@ fn read_tap(reader: &mut Reader<'_, '_, '_>, name: &str) -> Tap {
         netns: reader.string("netns"),
         address: read_addresses(reader, "address"),
     }
+}
+
+/// One rule, or a list of such.
+fn read_rules(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for (offset, text) in reader.strings(key).unwrap_or_default() {
+        match Rule::parse(&text) {
+            Ok(rule) => rules.push(rule),
+            Err((message, remedy)) => reader.fault(key, offset, message, remedy),
+        }
+    }
+    rules
 }
 
 /// A table of names and their addresses.

@@ -57,7 +57,7 @@ fn unknown_keys() {
         "speed = 10",
         &[
             "lab.toml:4:1: port.vm1.speed: unknown key; remove it; known here: name, network, type, \
-           cable, promiscuous, mac, spoof, tag, trunks, vlan-mode, external-ids, path, role, queues",
+           cable, promiscuous, mac, spoof, tag, trunks, vlan-mode, forward, external-ids, path, role, queues",
         ],
     );
     refused_in_port(
@@ -67,17 +67,138 @@ fn unknown_keys() {
     );
 }
 
+/// As [`refused`], of a network of mode `nat-network` with these lines, which begin at line 4.
+#[track_caller]
+fn refused_in_nat_network(lines: &str, wanted: &[&str]) {
+    refused(&format!("[[network]]\nname = \"n\"\nmode = \"nat-network\"\n{lines}\n"), wanted);
+}
+
+/// A `[[port]]` of type tap on the network `n`; four lines, then these.
+fn tap(name: &str, lines: &str) -> String {
+    format!("[[port]]\nname = \"{name}\"\ntype = \"tap\"\nnetwork = \"n\"\n{lines}\n")
+}
+
 #[test]
-fn words_of_later_versions() {
-    refused(
-        "[[network]]\nname = \"n\"\nmode = \"nat-network\"\nsubnet = \"10.0.2.0/24\"\n\
-         [network.forward]\nname = \"web\"\n",
+fn forwards_that_lead_nowhere() {
+    refused_in_nat_network(
+        "forward = [\"a,tcp,,1,10.0.2.15,1\", \"b,tcp,,0,,1\"]\nloopback = \"c\"",
         &[
-            "lab.toml:3:8: network.n.mode: this version does not have mode \"nat-network\"; \
-             use \"host-only\" to reach the host, \"bridged\" to reach beyond",
-            "lab.toml:5:10: network.n.forward: belongs to a mode that this version does not have; \
-             remove it",
+            "lab.toml:4:36: network.n.forward: \"b,tcp,,0,,1\": host port: \"0\" is not a port; \
+             use 1 to 65535, or a range as in 8000-8010",
+            "lab.toml:5:12: network.n.loopback: \"c\" has 1 of 6 fields; \
+             write it as in \"ssh,tcp,127.0.0.1,2222,10.0.2.15,22\"",
         ],
+    );
+    refused_in_nat_network(
+        "forward = [\"a,tcp,,1,,1\", \"b,tcp,,2,10.0.3.15,2\", \"c,tcp,,3,10.0.2.1,3\", \
+         \"d,tcp,224.0.0.1,4,10.0.2.15,4\", \"e,tcp,,5,10.0.2.255,5\"]",
+        &[
+            "lab.toml:4:11: network.n.forward: a: which machine it leads to is not known; \
+             name the guest's address",
+            "lab.toml:4:11: network.n.forward: b: guest address 10.0.3.15 is not in the network's \
+             subnet; use an address in 10.0.2.0/24 or fd17:625c:f037:2::/64",
+            "lab.toml:4:11: network.n.forward: c: 10.0.2.1 is the gateway's; \
+             name a machine's address",
+            "lab.toml:4:11: network.n.forward: d: 224.0.0.1 is not an address of one host; \
+             use an address of the host, or leave it empty for all",
+            "lab.toml:4:11: network.n.forward: e: guest address 10.0.2.255 is not in the network's \
+             subnet; use an address in 10.0.2.0/24 or fd17:625c:f037:2::/64",
+        ],
+    );
+}
+
+#[test]
+fn forwards_that_clash() {
+    let text = "[[network]]\nname = \"n\"\nmode = \"nat\"\n[[network]]\nname = \"m\"\n\
+                mode = \"nat-network\"\nforward = \"web,tcp,,8000-8010,10.0.2.20,80-90\"\n";
+    let text = format!(
+        "{text}{}{}",
+        tap("a", "forward = [\"x,tcp,127.0.0.1,8010,,80\", \"x,udp,,8010,,80\"]"),
+        tap("b", "forward = [\":udp:[::1]:8010:[10.0.2.15]:80\"]")
+    );
+    refused(
+        &text,
+        &[
+            "lab.toml:12:11: port.a.forward: x: port 8010 of the host is taken by rule web of \
+             network.m; choose another port, or another host address",
+            "lab.toml:12:11: port.a.forward: there are two rules x; give each a name of its own",
+            "lab.toml:17:11: port.b.forward: udp-8010: port 8010 of the host is taken by rule x of \
+             port.a; choose another port, or another host address",
+        ],
+    );
+}
+
+#[test]
+fn forwards_where_none_can_be() {
+    let network = |mode: &str, lines: &str| {
+        format!("[[network]]\nname = \"n\"\nmode = \"{mode}\"\n{lines}\n")
+    };
+    let rule = "forward = [\"a,tcp,,1,,1\"]";
+    refused(
+        &network("internal", &format!("{rule}\nloopback = [\"b,tcp,,2,,2\"]")),
+        &["lab.toml:4:11: network.n.forward: belongs to networks of mode \"nat\" and \
+           \"nat-network\"; remove it, or set mode = \"nat-network\""],
+    );
+    refused(
+        &format!("{}{}{}", network("nat", rule), tap("a", ""), tap("b", "")),
+        &["lab.toml:4:11: network.n.forward: is for a network with one port, and this has 2; \
+           give each [[port]] a forward of its own"],
+    );
+    refused(
+        &format!("{}{}", network("nat-network", ""), tap("a", rule)),
+        &["lab.toml:9:11: port.a.forward: network n has one gateway for all its ports; \
+           move it to the [[network]]"],
+    );
+    refused_in_tap(
+        rule,
+        &["lab.toml:4:11: port.t1.forward: belongs to ports on a network of mode \"nat\"; \
+           remove it, or put the port on such a network"],
+    );
+    // Nothing is said of what depends on a mode that nobody knows.
+    refused(
+        &format!("{}{}", network("nta", ""), tap("a", rule)),
+        &["lab.toml:3:8: network.n.mode: \"nta\" is not known; did you mean \"nat\"?"],
+    );
+}
+
+#[test]
+fn loopback_maps() {
+    refused_in_nat_network(
+        "loopback = [\"a,tcp,192.168.0.1,1,,1\", \"b,tcp,,1-2,,1-2\", \"c,tcp,,3,10.0.2.2,3\", \
+         \"d,udp,,4,,53\", \"e,tcp,,5,,5\", \"f,tcp,::1,6,10.0.2.1,5\"]",
+        &[
+            "lab.toml:4:12: network.n.loopback: a: 192.168.0.1 is not a loopback address; \
+             use 127.0.0.1 or ::1, or leave it empty",
+            "lab.toml:4:12: network.n.loopback: b: a map is of one port, and has no options; \
+             write one for each port",
+            "lab.toml:4:12: network.n.loopback: c: guest address 10.0.2.2 is not the gateway's; \
+             use 10.0.2.1 or fd17:625c:f037:2::1, or leave it empty",
+            "lab.toml:4:12: network.n.loopback: d: guest port 53 is the gateway's own service; \
+             choose another guest port",
+            "lab.toml:4:12: network.n.loopback: f: another map has port 5 already; \
+             choose another guest port",
+        ],
+    );
+}
+
+#[test]
+fn subnets_of_nat() {
+    // Machines of mode nat are alone: all may have the same addresses.
+    let nat = |name: &str, lines: &str| {
+        format!("[[network]]\nname = \"{name}\"\nmode = \"nat\"\n{lines}\n")
+    };
+    let shared = |name: &str| format!("[[network]]\nname = \"{name}\"\nmode = \"nat-network\"\n");
+    let text = format!("{}{}{}", nat("a", ""), nat("b", ""), shared("c"));
+    assert!(parse(&text, "").is_ok());
+    refused(
+        &format!("{}{}", shared("c"), shared("d")),
+        &["lab.toml:4:1: network.d.subnet: 10.0.2.0/24 overlaps 10.0.2.0/24 of network c; \
+           give each network a subnet of its own"],
+    );
+    refused(
+        &nat("a", "subnet = \"10.0.2.0/28\""),
+        &["lab.toml:4:10: network.a.subnet: 10.0.2.0/28 has no room for the machine, host 15; \
+           use /24, or /8 to /27"],
     );
 }
 
@@ -508,12 +629,19 @@ fn columns_count_characters() {
 }
 
 #[test]
-fn the_shipped_example_is_valid() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/lab.toml");
-    let text = std::fs::read_to_string(file).expect("the example is there");
-    if let Err(faults) = parse(&text, "examples/lab.toml") {
-        panic!("{}", faults.iter().map(|f| format!("{f}\n")).collect::<String>());
+fn the_shipped_examples_are_valid() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let files = std::fs::read_dir(folder).expect("the examples are there");
+    let files = files.map(|file| file.expect("a file").path());
+    let mut known = 0;
+    for file in files.filter(|file| file.extension().is_some_and(|it| it == "toml")) {
+        let text = std::fs::read_to_string(&file).expect("the example is there");
+        if let Err(faults) = parse(&text, &file.display().to_string()) {
+            panic!("{}", faults.iter().map(|f| format!("{f}\n")).collect::<String>());
+        }
+        known += 1;
     }
+    assert!(known >= 5);
 }
 
 proptest! {

@@ -65,14 +65,14 @@ impl<'t> Report<'t> {
 
     /// Adds what validation found, except about keys whose values could not be read.
     pub fn add_problems(&mut self, problems: Vec<Problem>) {
-        let names_known = !self
-            .broken
-            .iter()
-            .any(|(place, key)| matches!(place, Place::Network(_)) && *key == "name");
+        let networks_known = !self.broken.iter().any(|(place, key)| {
+            matches!(place, Place::Network(_)) && ["name", "mode"].contains(key)
+        });
         for problem in problems {
             let at = (problem.place, problem.key);
-            let follows = matches!(problem.place, Place::Port(_)) && problem.key == "network";
-            if self.broken.contains(&at) || (follows && !names_known) {
+            let follows = matches!(problem.place, Place::Port(_))
+                && ["network", "forward"].contains(&problem.key);
+            if self.broken.contains(&at) || (follows && !networks_known) {
                 continue;
             }
             let table = self.tables.get(&problem.place).copied().unwrap_or_default();

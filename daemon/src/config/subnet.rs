@@ -58,6 +58,21 @@ pub fn host(subnet: &Subnet, number: u8) -> IpAddr {
     }
 }
 
+/// Whether an address can be a host's in the subnet: neither the subnet itself nor its broadcast
+/// address.
+pub fn is_host(subnet: &Subnet, address: IpAddr) -> bool {
+    let last = match first(subnet) {
+        IpAddr::V4(address) => {
+            let hosts = u32::MAX.checked_shr(u32::from(subnet.1)).unwrap_or(0);
+            Some(Ipv4Addr::from_bits(address.to_bits() | hosts).into())
+        }
+        IpAddr::V6(_) => None,
+    };
+    overlap(subnet, &(address, if address.is_ipv4() { 32 } else { 128 }))
+        && address != first(subnet)
+        && Some(address) != last
+}
+
 /// The address of the subnet itself.
 fn first((address, prefix): &Subnet) -> IpAddr {
     let prefix = u32::from(*prefix);
@@ -123,5 +138,15 @@ mod tests {
         assert_eq!(first_host(&subnet("10.0.2.0/24")).to_string(), "10.0.2.1");
         assert_eq!(first_host(&subnet("192.168.56.4/30")).to_string(), "192.168.56.5");
         assert_eq!(first_host(&subnet("fd00:2::/64")).to_string(), "fd00:2::1");
+        assert_eq!(host(&subnet("10.0.2.0/24"), 15).to_string(), "10.0.2.15");
+    }
+
+    #[test]
+    fn hosts_are_inside_and_not_at_the_edge() {
+        let is_in = |text, address: &str| is_host(&subnet(text), address.parse().unwrap());
+        assert!(is_in("10.0.2.0/24", "10.0.2.1") && is_in("10.0.2.0/24", "10.0.2.254"));
+        assert!(!is_in("10.0.2.0/24", "10.0.2.0") && !is_in("10.0.2.0/24", "10.0.2.255"));
+        assert!(!is_in("10.0.2.0/24", "10.0.3.1") && !is_in("10.0.2.0/24", "fd00::1"));
+        assert!(is_in("fd00::/64", "fd00::ffff:ffff:ffff:ffff") && !is_in("fd00::/64", "fd00::"));
     }
 }

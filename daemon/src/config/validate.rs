@@ -15,6 +15,7 @@ use trama_frame::MacAddr;
 use super::model::{
     Config, DaemonConfig, Interface, Mode, Network, Port, Spin, Tap, VhostUser, VlanMode,
 };
+use super::nat::Listeners;
 
 /// Longest path of a Unix socket: `sun_path` is 108 bytes with its final zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -77,11 +78,13 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     let mut check = Check { place: Place::Daemon, path: "daemon".to_owned(), problems: Vec::new() };
     check.daemon(&config.daemon);
     let mut names = HashMap::new();
+    let mut listeners = Listeners::default();
     for (index, network) in config.networks.iter().enumerate() {
         check.enter(Place::Network(index), &network.name);
         check.name("network", &network.name, &mut names);
         check.network(network);
         check.mode(network, &config.networks[..index]);
+        check.nat(network, config, &mut listeners);
         check.dhcp(index, network);
     }
     let mut names = HashMap::new();
@@ -95,6 +98,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check.enter(Place::Port(index), &port.name);
         check.name("port", &port.name, &mut names);
         check.port(port, config, &mut claims);
+        check.port_forwards(port, config, &mut listeners);
     }
     check.problems
 }
@@ -131,6 +135,11 @@ impl Check {
     pub(super) fn enter(&mut self, place: Place, name: &str) {
         self.path = table_path(place, name);
         self.place = place;
+    }
+
+    /// The table for people.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     pub(super) fn problem(

@@ -30,6 +30,11 @@ impl Draft {
         Draft { config, interfaces: BTreeMap::new() }
     }
 
+    /// The configuration as far as it has come.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The networks, in the file's order.
     pub fn networks(&self) -> &[Network] {
         &self.config.networks

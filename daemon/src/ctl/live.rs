@@ -8,6 +8,7 @@ use super::schema::no_bridge;
 use super::value::{Atom, Value};
 use super::{After, Call, Context, Failure};
 use crate::api::types::{Form, Output};
+use crate::config::nat::is_part_of;
 use crate::status::{Lease, PortStatus};
 
 pub fn fdb_show(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
@@ -46,7 +47,7 @@ pub fn leases(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure>
         let message = format!("network {bridge} leases no addresses; it has no dhcp");
         return Err(message.into());
     }
-    let wanted = |network: &str| bridge.as_deref().is_none_or(|bridge| bridge == network);
+    let wanted = |network: &str| bridge.as_deref().is_none_or(|bridge| is_part_of(network, bridge));
     let ports = &context.snapshot.status.ports;
     let port = |mark: u64| ports.iter().find(|port| mark != 0 && u64::from(port.mark) == mark);
     let rows = context.snapshot.leases.iter().filter(|lease| wanted(&lease.network));

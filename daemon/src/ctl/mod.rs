@@ -11,6 +11,7 @@ mod bridges;
 mod call;
 mod condition;
 mod draft;
+pub mod forward;
 mod identity;
 mod interface;
 mod live;
@@ -25,6 +26,8 @@ pub mod value;
 mod tests;
 
 use std::collections::BTreeMap;
+
+use trama_nat::control::FlowRow;
 
 use crate::api::types::Output;
 use crate::config::model::Config;
@@ -65,6 +68,11 @@ pub struct Snapshot {
     pub fdb: Vec<FdbRow>,
     /// Leases of the networks that lease addresses; filled in only if a command shows them.
     pub leases: Vec<Lease>,
+    /// What gateways say of their forwards, by the networks that run; filled in only if a command
+    /// shows them.
+    pub forwards: BTreeMap<String, forward::Answer>,
+    /// Flows of the networks that run; filled in only if a command shows them.
+    pub flows: Vec<(String, FlowRow)>,
     /// The number of each port (`ofport`): unique, and kept as long as the daemon runs.
     pub numbers: BTreeMap<String, u32>,
 }

@@ -15,6 +15,7 @@ use super::types::{Kind, Shape, Type, string_map};
 use super::value::{Atom, Value};
 use super::{Snapshot, live};
 use crate::config::model::{Mode, Network, Port, Promiscuous, VlanMode};
+use crate::config::rule::Rule;
 use crate::config::{self, units};
 
 /// What a column is read from.
@@ -75,7 +76,8 @@ const UUID: Type = Type::new(Kind::Uuid, Shape::One);
 const UUIDS: Type = Type::new(Kind::Uuid, Shape::Set);
 const BOOL: Type = Type::new(Kind::Bool, Shape::One);
 const MTU: Type = Type::new(Kind::Integer(68, 65521), Shape::One);
-const MODE: Type = Type::new(Kind::Enum(&["bridged", "host-only", "internal"]), Shape::One);
+const MODE: Type =
+    Type::new(Kind::Enum(&["bridged", "host-only", "internal", "nat", "nat-network"]), Shape::One);
 const STRING_SET: Type = Type::new(Kind::String, Shape::Set);
 const PROMISCUOUS: Type = Type::new(Kind::Enum(&["allow-all", "allow-vms", "deny"]), Shape::One);
 const SPOOF: Type = Type::new(Kind::Enum(&["allow", "deny"]), Shape::One);
@@ -94,13 +96,31 @@ const fn free(name: &'static str, of: Type, read: Read, write: Write) -> Column 
     Column { name, of, read, write: Some(write) }
 }
 
-static BRIDGE: [Column; 9] = [
+static BRIDGE: [Column; 11] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Bridge", name)),
     free(
         "external_ids",
         STRINGS,
         |view, name| on_network(view, name, |network| Value::strings(&network.external_ids)),
         |draft, name, value| edit_network(draft, name, |it| it.external_ids = string_map(value)),
+    ),
+    free(
+        "forward",
+        STRING_SET,
+        |view, name| on_network(view, name, |network| rules_of(&network.forward)),
+        |draft, name, value| {
+            let rules = rules(&value)?;
+            edit_network(draft, name, |network| network.forward = rules)
+        },
+    ),
+    free(
+        "loopback",
+        STRING_SET,
+        |view, name| on_network(view, name, |network| rules_of(&network.loopback)),
+        |draft, name, value| {
+            let rules = rules(&value)?;
+            edit_network(draft, name, |network| network.loopback = rules)
+        },
     ),
     free(
         "mode",
@@ -137,7 +157,8 @@ static BRIDGE: [Column; 9] = [
         STRING_SET,
         |view, name| {
             on_network(view, name, |network| {
-                let texts = network.subnets().iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
+                let subnets = network.subnets();
+                let texts = subnets.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
                 Value::Set(texts.map(Atom::String).collect())
             })
         },
@@ -165,7 +186,7 @@ static BRIDGE: [Column; 9] = [
     ),
 ];
 
-static PORT: [Column; 12] = [
+static PORT: [Column; 13] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Port", name)),
     free(
         "cable",
@@ -177,6 +198,15 @@ static PORT: [Column; 12] = [
         },
     ),
     free("external_ids", STRINGS, external_ids, set_external_ids),
+    free(
+        "forward",
+        STRING_SET,
+        |view, name| view.draft.port(name).map_or(Value::NOTHING, |port| rules_of(&port.forward)),
+        |draft, name, value| {
+            let rules = rules(&value)?;
+            edit_port(draft, name, |port| port.forward = rules)
+        },
+    ),
     fixed("interfaces", UUIDS, |_, name| {
         Value::Set(BTreeSet::from([Atom::Uuid(identity::of("Interface", name))]))
     }),
@@ -363,6 +393,15 @@ fn integers(value: &Value) -> impl Iterator<Item = u16> + use<> {
         Atom::Integer(number) => number.try_into().ok(),
         _ => None,
     })
+}
+
+fn rules_of(rules: &[Rule]) -> Value {
+    Value::Set(rules.iter().map(|rule| Atom::String(rule.to_string())).collect())
+}
+
+fn rules(value: &Value) -> Result<Vec<Rule>, String> {
+    let rules = words(value).map(|text| Rule::parse(&text));
+    rules.collect::<Result<_, _>>().map_err(|(message, remedy)| format!("{message}; {remedy}"))
 }
 
 fn on_network(view: View<'_>, name: &str, read: impl Fn(&Network) -> Value) -> Value {

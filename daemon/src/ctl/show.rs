@@ -8,7 +8,7 @@ use crate::api::types::Output;
 use crate::config::model::Mode;
 
 /// What of a port is worth a line, if it is set.
-const OF_PORT: [&str; 3] = ["tag", "trunks", "vlan_mode"];
+const OF_PORT: [&str; 4] = ["forward", "tag", "trunks", "vlan_mode"];
 /// What of an interface is worth a line, if it is set.
 const OF_INTERFACE: [&str; 3] = ["type", "options", "error"];
 
@@ -43,6 +43,9 @@ fn show_own_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
     }
     for (address, prefix) in network.subnets() {
         lines.push(format!("        subnet: \"{address}/{prefix}\""));
+    }
+    for rule in &network.forward {
+        lines.push(format!("        forward: {}", quoted(&rule.to_string())));
     }
     if let Some(uplink) = &network.uplink {
         lines.push(format!("        uplink: {}", quoted(uplink)));

@@ -2,7 +2,7 @@
 //!
 //! `tramactl` derives its help, man page and completions from it, and `tramad` its behaviour.
 
-use super::{Call, Context, Failure, bridges, live, records, show};
+use super::{Call, Context, Failure, bridges, forward, live, records, show};
 use crate::api::types::Output;
 
 /// A command of `tramactl` that the daemon carries out.
@@ -66,6 +66,11 @@ pub const FDB_SHOW: &str = "fdb/show";
 
 /// The name of the command that shows DHCP leases.
 pub const LEASES: &str = "leases";
+/// The name of the command that shows and changes forwards.
+pub const FORWARD: &str = "forward";
+
+/// The name of the command that shows flows.
+pub const FLOWS: &str = "flows";
 
 const ANY: usize = usize::MAX;
 
@@ -84,7 +89,7 @@ macro_rules! command {
 }
 
 /// Every command, in the order in which help shows them.
-pub static COMMANDS: [Command; 25] = [
+pub static COMMANDS: [Command; 27] = [
     command!("show", 0, 0, [], "", show::show, "Print an overview"),
     command!("add-br", 1, 3, [MAY_EXIST], "BRIDGE", bridges::add_br, "Add a network"),
     command!(
@@ -227,6 +232,16 @@ pub static COMMANDS: [Command; 25] = [
         live::leases,
         "Print the addresses that DHCP clients have, had or are offered"
     ),
+    command!(
+        FORWARD,
+        1,
+        3,
+        [],
+        "add NETWORK|PORT RULE | del NETWORK|PORT NAME | list [NETWORK|PORT]",
+        forward::forward,
+        "Add, remove or print ports of the host that lead to machines"
+    ),
+    command!(FLOWS, 0, 1, [], "[BRIDGE]", forward::flows, "Print what passes the gateways' NAT"),
     command!(
         "counters",
         0,

@@ -118,6 +118,8 @@ fn running() -> Snapshot {
         ],
         leases: Vec::new(),
         numbers: BTreeMap::from([("vm1".into(), 1), ("vm2".into(), 2)]),
+        forwards: BTreeMap::new(),
+        flows: Vec::new(),
     }
 }
 
@@ -201,16 +203,28 @@ fn settings_of_a_bridge() {
     assert_eq!((network.mtu, network.mac_table_size), (9000, 2048));
     assert_eq!(network.mac_aging, Duration::from_secs(60));
     assert_eq!(said(&config, &running(), "get Interface vm1 mtu"), "9000");
+    let rules = "set Bridge lab forward=\":tcp:[]:80:[10.0.2.9]:81\" loopback=\"db,tcp,,5432,,5432\" \
+                 -- set Port vm1 forward=\"ssh,tcp,,22,,22\"";
+    let config = edit(&config, rules);
+    assert_eq!(
+        said(&config, &running(), "get br lab forward loopback -- get Port vm1 forward"),
+        "[\"ssh,tcp,,22,,22\"]"
+    );
+    assert_eq!(config.network("lab").unwrap().forward[0].to_string(), ",tcp,,80,10.0.2.9,81");
+    assert_eq!(config.network("lab").unwrap().loopback[0].label(), "db");
+    let config = edit(&config, "clear Bridge lab forward loopback -- clear Port vm1 forward");
     let config = edit(&config, "clear Bridge lab other_config external_ids -- set br lab mtu=1500");
     assert_eq!(config, lab());
     for (line, part) in [
         ("set Bridge lab mtu=20", "not in the valid range 68 to 65521"),
         (
-            "set Bridge lab mode=nat",
-            "not one of the allowed values ([bridged, host-only, internal])",
+            "set Bridge lab mode=natted",
+            "not one of the allowed values ([bridged, host-only, internal, nat, nat-network])",
         ),
         ("set Bridge lab other_config:stp=1", "it knows mac-aging-time, mac-table-size"),
         ("set Bridge lab other_config:mac-aging-time=soon", "number of seconds"),
+        ("set Bridge lab forward=\"a,tcp\"", "\"a,tcp\" has 2 of 6 fields"),
+        ("set Port vm1 forward=\"a,tcp,,0,,1\"", "host port: \"0\" is not a port; use 1 to"),
         ("clear Bridge lab mtu", "not allowed to be empty"),
         ("remove Bridge lab mtu 1500", "would put 0 values in column mtu"),
         ("add Bridge lab mtu 1400", "would put 2 values in column mtu"),
@@ -313,6 +327,114 @@ fn learnt_addresses_by_number_or_name() {
     assert_eq!(outcome.after, [After::FlushFdb(Some("lab".into())), After::FlushFdb(None)]);
     assert_eq!(outcome.config, config);
     assert_eq!(refused(&config, "fdb/flush nowhere"), "no bridge named nowhere");
+}
+
+/// `out` is of mode `nat` with the ports `a` and `b`, `shared` of mode `nat-network`.
+fn natted() -> Config {
+    edit(
+        &Config::default(),
+        "add-br out -- set Bridge out mode=nat -- add-port out a -- add-port out b \
+         -- add-br shared -- set Bridge shared mode=nat-network",
+    )
+}
+
+#[test]
+fn forwards_are_added_and_removed_where_they_belong() {
+    let config = edit(
+        &natted(),
+        "forward add a ssh,tcp,127.0.0.1,2222,,22 -- forward add a :udp:[]:53:[]:53 \
+         -- forward add shared web,tcp,,8080,10.0.2.20,80",
+    );
+    let rules = |rules: &[crate::config::rule::Rule]| -> Vec<String> {
+        rules.iter().map(ToString::to_string).collect()
+    };
+    let of_a = |config: &Config| rules(&config.port("a").unwrap().forward);
+    assert_eq!(of_a(&config), ["ssh,tcp,127.0.0.1,2222,,22", ",udp,,53,,53"]);
+    let shared = &config.network("shared").unwrap().forward;
+    assert_eq!(rules(shared), ["web,tcp,,8080,10.0.2.20,80"]);
+    assert_eq!(crate::config::validate(&config), vec![]);
+
+    let fewer = edit(&config, "forward del a ssh");
+    assert_eq!(of_a(&fewer), [",udp,,53,,53"]);
+    assert!(of_a(&edit(&fewer, "forward del a udp-53")).is_empty());
+    assert!(of_a(&edit(&fewer, "forward del a :udp:[]:53:[]:53")).is_empty());
+    for (line, expected) in [
+        ("forward add a ssh,tcp", "\"ssh,tcp\" has 2 of 6 fields"),
+        ("forward add nowhere ,tcp,,1,,1", "no network or port named nowhere"),
+        ("forward del a web", "a has no forward \"web\"; forward list a shows those it has"),
+        ("forward list nowhere", "no network or port named nowhere"),
+        ("forward put a ,tcp,,1,,1", "'forward put' is not how it is used: forward add NETWORK"),
+        ("forward del a", "'forward del' is not how it is used"),
+        ("forward list a b", "'forward list' is not how it is used"),
+        ("flows nowhere", "no bridge named nowhere"),
+    ] {
+        let message = refused(&config, line);
+        assert!(message.starts_with(expected), "{line}: {message}");
+    }
+}
+
+#[test]
+fn forwards_are_listed_with_how_they_fare() {
+    use trama_nat::control::ForwardStatus;
+    let config = edit(
+        &natted(),
+        "forward add a ssh,tcp,127.0.0.1,2222,,22 -- forward add b ,tcp,::1,80-81,,90-91,as-gateway \
+         -- forward add shared web,tcp,,8080,10.0.2.20,80 -- forward add shared x,udp,,1,10.0.2.20,1",
+    );
+    let mut snapshot = running();
+    let status = |name: &str, pending: Option<&str>| ForwardStatus {
+        name: name.into(),
+        pending: pending.map(str::to_owned),
+    };
+    let refused = Err("its gateway does not answer".to_owned());
+    snapshot.forwards = BTreeMap::from([
+        ("out/a".into(), Ok(vec![status("ssh", None)])),
+        ("out/b".into(), refused),
+        ("shared".into(), Ok(vec![status("web", Some("port 8080 is in use"))])),
+    ]);
+    let [a, b, web, x] = [
+        "out/a|ssh|tcp|127.0.0.1:2222|10.0.2.15:22|as-itself|listening",
+        "out/b|tcp-80|tcp|[::1]:80-81|10.0.2.15:90-91|as-gateway|pending: its gateway does not answer",
+        "shared|web|tcp|*:8080|10.0.2.20:80|as-itself|pending: port 8080 is in use",
+        "shared|x|udp|*:1|10.0.2.20:1|as-itself|pending: its gateway does not know it yet",
+    ];
+    let listed = |line: &str| rows(&config, &snapshot, line);
+    assert_eq!(listed("forward list"), [a, b, web, x]);
+    assert_eq!(listed("forward list out"), [a, b]);
+    assert_eq!(listed("forward list b"), [b]);
+    assert_eq!(listed("forward list shared"), [web, x]);
+    let idle = edit(&natted(), "del-port a -- del-port b -- forward add out ,tcp,,1,,2");
+    assert_eq!(
+        rows(&idle, &snapshot, "forward list"),
+        ["out|tcp-1|tcp|*:1|10.0.2.15:2|as-itself|pending: no gateway runs for it"]
+    );
+}
+
+#[test]
+fn flows_of_all_networks_and_of_one() {
+    let flow = |network: &str, protocol: &str| {
+        let row = FlowRow {
+            protocol: protocol.into(),
+            guest: "10.0.2.15:4000".parse().unwrap(),
+            remote: "[2001:db8::1]:80".parse().ok(),
+            state: if protocol == "tcp" { "established".into() } else { String::new() },
+            sent: 1,
+            received: 2,
+            idle: 3,
+        };
+        (network.to_owned(), row)
+    };
+    let mut snapshot = running();
+    snapshot.flows = vec![flow("out/a", "tcp"), flow("shared", "udp")];
+    let [a, shared] = [
+        "out/a|tcp|10.0.2.15:4000|[2001:db8::1]:80|established|1|2|3",
+        "shared|udp|10.0.2.15:4000|[2001:db8::1]:80||1|2|3",
+    ];
+    let listed = |line: &str| rows(&natted(), &snapshot, line);
+    assert_eq!(listed("flows"), [a, shared]);
+    assert_eq!(listed("flows out"), [a]);
+    assert_eq!(listed("flows out/a"), [a]);
+    assert_eq!(listed("flows shared"), [shared]);
 }
 
 #[test]

@@ -219,13 +219,15 @@ impl Keeper {
 
     /// Plugs a new cable in and starts a process at its other end.
     fn launch(&mut self) -> io::Result<Running> {
-        let layout = Layout::for_mtu(self.config.mtu);
+        let layout = Layout::of(&self.config);
         let (host, guest) = link::wire(layout).map_err(io::Error::other)?;
         let (ours, theirs) = UnixStream::pair()?;
         let [receive, transmit] = host.rings;
+        let wake = host.call.try_clone()?;
         let receive_fds = RingFds { kick: None, call: Some(host.call) };
-        let transmit_fds = RingFds { kick: Some(host.kick), call: None };
+        let transmit_fds = RingFds { kick: Some(host.kick), call: Some(wake) };
         self.port.set_memory(host.memory).map_err(io::Error::other)?;
+        self.port.set_offloads(layout.offloads()).map_err(io::Error::other)?;
         self.port.start(0, receive, receive_fds).map_err(io::Error::other)?;
         self.port.start(1, transmit, transmit_fds).map_err(io::Error::other)?;
         send_end(&ours, &guest)?;
@@ -284,7 +286,7 @@ impl Keeper {
             match order {
                 Order::Stop => return Some(End::Stopped),
                 Order::Configure(config) => {
-                    let fits = Layout::for_mtu(config.mtu) == Layout::for_mtu(self.config.mtu);
+                    let fits = Layout::of(&config) == Layout::of(&self.config);
                     self.config = *config;
                     if !fits {
                         end = Some(End::Outgrown);

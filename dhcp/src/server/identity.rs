@@ -8,6 +8,8 @@
 //! - Copies of one disk image send the same identifier from different machines. While one of them
 //!   holds an address, another machine (another hardware address on another port) is told apart by
 //!   its hardware address as well. Nor can a guest so take another guest's lease over.
+//!
+//! Where there is but one machine (`Config::alone`), it is the client, whatever it says.
 
 use std::net::Ipv4Addr;
 
@@ -77,7 +79,9 @@ impl Server {
         let mac = request.mac;
         let reserved = |client| self.reserved_for.get(&(subnet, client)).copied();
         let mut key = ClientKey::from_mac(mac);
-        if let Some(id) = &request.client_id
+        if self.config.alone {
+            key = ClientKey::from_id(&[]);
+        } else if let Some(id) = &request.client_id
             && !is_hardware(id, mac)
         {
             let twin = ClientKey::from_id_and_mac(id, mac);

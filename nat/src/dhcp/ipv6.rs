@@ -125,7 +125,7 @@ fn settings(config: &Config) -> Option<(Advertisement, Dhcp6)> {
         lifetime: if config.nat.is_some() { ROUTER_LIFETIME } else { 0 },
         prefixes: vec![prefix],
         mtu: (config.mtu >= 1280).then_some(config.mtu.into()),
-        dns: vec![own.address],
+        dns: vec![config.dns6().unwrap_or(own.address)],
         search: dhcp.search.clone(),
         dns_lifetime: ROUTER_LIFETIME.into(),
         mac: config.mac(),

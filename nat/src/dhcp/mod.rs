@@ -203,6 +203,10 @@ impl Leases {
         self.server.snapshot()
     }
 
+    pub fn in_force(&self) -> usize {
+        self.server.bound()
+    }
+
     pub fn status(&self) -> DhcpStatus {
         let counters = self.server.counters();
         let by_kind = |count: &dyn Fn(MessageType) -> u64| {
@@ -212,7 +216,7 @@ impl Leases {
         };
         let refused = Refusal::ALL.iter().map(|it| (it.name().to_owned(), counters.drops.get(*it)));
         DhcpStatus {
-            leases: self.server.bound(),
+            leases: self.in_force(),
             pool: self.server.pool_size(0),
             received: by_kind(&|kind| counters.received(kind)),
             sent: by_kind(&|kind| counters.sent(kind)),

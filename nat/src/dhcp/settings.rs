@@ -19,6 +19,8 @@ pub struct Dhcp {
     pub folder: PathBuf,
     /// Which addresses clients get first; the same in every run, and not to be guessed.
     pub seed: u64,
+    /// Whether the network has but one machine, which is whoever asks.
+    pub alone: bool,
     /// Addresses to lease.
     pub ranges: Vec<RangeInclusive<Ipv4Addr>>,
     /// For how long, in seconds.
@@ -71,6 +73,9 @@ impl Config {
             reservations: dhcp.reservations.clone(),
             limits: dhcp.limits,
             seed: dhcp.seed,
+            alone: dhcp.alone,
+            // Nobody else is there to have an address already.
+            probe: config::Config::default().probe.filter(|_| !dhcp.alone),
             ..config::Config::default()
         })
     }

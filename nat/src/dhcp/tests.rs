@@ -31,6 +31,7 @@ fn settings() -> Config {
     let dhcp = Dhcp {
         folder: "/nowhere".into(),
         seed: 1,
+        alone: false,
         ranges: vec![Ipv4Addr::new(10, 0, 2, 101)..=Ipv4Addr::new(10, 0, 2, 254)],
         lease: LeaseTimes::default(),
         reservations: Vec::new(),

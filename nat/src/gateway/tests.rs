@@ -112,6 +112,72 @@ fn echo_is_answered_with_the_same_data() {
     }
 }
 
+/// A gateway as VirtualBox has them: DNS and TFTP have addresses of their own.
+fn apart() -> Config {
+    let address = |last: u8| IpAddr::from([10, 0, 2, last]);
+    let address6 = |last: u16| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last]);
+    let apart = vec![
+        (address(3), Service::Dns),
+        (address(4), Service::Tftp),
+        (address6(3), Service::Dns),
+        (address6(4), Service::Tftp),
+    ];
+    Config { apart, tftp: Some("/".into()), ..lab() }
+}
+
+#[test]
+fn addresses_apart_are_the_gateways_too() {
+    let reply = |bytes: &[u8]| handle(&mut Gateway::new(apart(), random()), bytes);
+    for last in [1, 3, 4] {
+        let (v4, v6) = ([10, 0, 2, last], [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)]);
+        let frame = reply(&arp(GUEST4.octets(), v4)).unwrap();
+        let packet = ArpPacket::new_checked(&frame[14..]).unwrap();
+        assert_eq!(packet.source_protocol_addr(), v4);
+        let frame = reply(&ping(GUEST4.into(), v4.into(), b"x")).unwrap();
+        assert_eq!(Ipv4Packet::new_checked(&frame[14..]).unwrap().src_addr().octets(), v4);
+        let frame = reply(&ping(GUEST6.into(), v6.into(), b"x")).unwrap();
+        assert_eq!(Ipv6Packet::new_checked(&frame[14..]).unwrap().src_addr().segments(), v6);
+        assert_eq!(reply(&ping(v4.into(), GATEWAY4.into(), b"x")), Err(DropReason::ForeignSource));
+        assert_eq!(reply(&ping(v6.into(), GATEWAY6.into(), b"x")), Err(DropReason::ForeignSource));
+    }
+    assert_eq!(reply(&arp(GUEST4.octets(), [10, 0, 2, 5])), Err(DropReason::OtherAddress));
+    let asked = solicit("fd00::f", "ff02::1:ff00:3", "fd00::3", 255, true);
+    assert!(reply(&asked).is_ok(), "who has the address of DNS?");
+    assert_eq!(answer(&asked), Err(DropReason::OtherAddress));
+}
+
+/// Every UDP port of every address of the gateway.
+#[test]
+fn a_scan_of_the_gateway_finds_each_service_where_it_is_said_to_be() {
+    let scan = |config: &Config, last: u8| -> Vec<(u16, bool)> {
+        let mut gateway = Gateway::new(config.clone(), random());
+        let macs = (GUEST, GATEWAY);
+        let mut open = Vec::new();
+        for v6 in [false, true] {
+            let (from, to) = match v6 {
+                false => (GUEST4.into(), IpAddr::from([10, 0, 2, last])),
+                true => (GUEST6.into(), [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)].into()),
+            };
+            // What a session of TFTP would listen on answers nobody who has none.
+            for port in 1..1024 {
+                let probe = udp_frame(macs, (from, 4000), (to, port), b"\0\x01probe").unwrap();
+                if handle(&mut gateway, &probe) != Err(DropReason::ClosedPort) {
+                    open.push((port, v6));
+                }
+            }
+        }
+        open
+    };
+    let at = |ports: &[u16]| -> Vec<(u16, bool)> {
+        [false, true].iter().flat_map(|v6| ports.iter().map(move |port| (*port, *v6))).collect()
+    };
+    assert_eq!(scan(&apart(), 1), []);
+    assert_eq!(scan(&apart(), 3), at(&[53]));
+    assert_eq!(scan(&apart(), 4), at(&[69]));
+    assert_eq!(scan(&Config { tftp: None, ..apart() }, 4), []);
+    assert_eq!(scan(&Config { apart: Vec::new(), ..apart() }, 1), at(&[53, 69]));
+}
+
 #[test]
 fn echo_for_others_or_from_strangers_is_not_answered() {
     use DropReason::*;

@@ -1,5 +1,167 @@
 //! What machines may reach through the gateway.
+//!
+//! They reach what the host reaches by its interfaces, the host's own addresses there included:
+//! it is a machine of its network like any other, and answers with what it offers on that network.
+//! They do not reach what the host keeps to itself (loopback), what only has a meaning on one link
+//! (link-local, multicast, broadcast; there the host's link is not theirs), and the metadata
+//! services that tell a cloud machine its secrets. A [`LoopbackMap`](crate::LoopbackMap) grants
+//! one port of loopback, and nothing beside it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::config::{Config, Transport};
+use crate::drop_reason::DropReason;
+
+/// Metadata services outside 169.254.0.0/16: of AWS and Google by IPv6, of Alibaba, of Azure.
+const METADATA: [IpAddr; 4] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+];
 
 /// Decides where flows may lead.
 #[derive(Default)]
 pub(crate) struct Policy {}
+
+impl Policy {
+    /// Where a flow to `guest` leads: there, or to the port of loopback that a map puts behind it.
+    ///
+    /// # Errors
+    /// It may not be reached.
+    pub(crate) fn target(
+        &self,
+        config: &Config,
+        transport: Transport,
+        guest: SocketAddr,
+    ) -> Result<SocketAddr, DropReason> {
+        match granted(config, transport, guest) {
+            Some(host) => Ok(host),
+            None => self.allows(config, guest.ip()).map(|()| guest),
+        }
+    }
+
+    /// Whether machines may reach an address outside.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn allows(&self, config: &Config, address: IpAddr) -> Result<(), DropReason> {
+        if is_inside(config, address) {
+            return Err(DropReason::OtherAddress);
+        }
+        if METADATA.contains(&address) {
+            return Err(DropReason::PolicyMetadata);
+        }
+        let refused = match address {
+            IpAddr::V4(address) => refuses4(address),
+            IpAddr::V6(address) => refuses6(address),
+        };
+        refused.map_or(Ok(()), Err)
+    }
+}
+
+/// The port of loopback that a map puts behind an address of the gateway.
+fn granted(config: &Config, transport: Transport, guest: SocketAddr) -> Option<SocketAddr> {
+    let maps = &config.nat.as_ref()?.loopback;
+    let map = maps.iter().find(|map| map.transport == transport && map.guest == guest)?;
+    Some(map.host)
+}
+
+/// Whether an address is of the network itself, its broadcast address included.
+fn is_inside(config: &Config, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => config.ipv4.is_some_and(|subnet| subnet.contains(address)),
+        IpAddr::V6(address) => config.ipv6.is_some_and(|subnet| subnet.contains(address)),
+    }
+}
+
+fn refuses4(address: Ipv4Addr) -> Option<DropReason> {
+    // RFC 6890, 2.2.2. The kernel takes 0.0.0.0 for loopback.
+    match address.octets() {
+        [0, ..] => Some(DropReason::PolicyReserved),
+        [127, ..] => Some(DropReason::PolicyLoopback),
+        [169, 254, 169, 254] => Some(DropReason::PolicyMetadata),
+        [169, 254, ..] => Some(DropReason::PolicyLinkLocal),
+        [224..=239, ..] => Some(DropReason::PolicyMulticast),
+        [255, 255, 255, 255] => Some(DropReason::PolicyBroadcast),
+        _ => None,
+    }
+}
+
+fn refuses6(address: Ipv6Addr) -> Option<DropReason> {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 1] => Some(DropReason::PolicyLoopback),
+        // The unspecified address, and IPv4 addresses in two disguises (RFC 4291, 2.5.5): the
+        // kernel would go to the address inside.
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..] => Some(DropReason::PolicyReserved),
+        [0xfe80..=0xfebf, ..] => Some(DropReason::PolicyLinkLocal),
+        [0xff00..=0xffff, ..] => Some(DropReason::PolicyMulticast),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LoopbackMap, NatConfig};
+    use crate::testing::{GATEWAY4, lab};
+
+    fn decide(address: &str) -> Result<(), DropReason> {
+        Policy::default().allows(&lab(), address.parse().unwrap())
+    }
+
+    #[test]
+    fn the_world_and_the_hosts_networks_are_open() {
+        for address in ["8.8.8.8", "192.168.1.7", "10.0.3.15", "100.100.100.199", "2001:db8::1"] {
+            assert_eq!(decide(address), Ok(()), "{address}");
+        }
+        assert_eq!(decide("fd00:1::1"), Ok(()), "another private network");
+    }
+
+    #[test]
+    fn what_is_the_hosts_own_or_only_of_a_link_is_closed() {
+        use DropReason::*;
+        let closed = [
+            ("127.0.0.1", PolicyLoopback),
+            ("127.255.255.254", PolicyLoopback),
+            ("::1", PolicyLoopback),
+            ("0.0.0.0", PolicyReserved),
+            ("0.1.2.3", PolicyReserved),
+            ("::", PolicyReserved),
+            ("::ffff:127.0.0.1", PolicyReserved),
+            ("::ffff:8.8.8.8", PolicyReserved),
+            ("::127.0.0.1", PolicyReserved),
+            ("169.254.1.1", PolicyLinkLocal),
+            ("fe80::1", PolicyLinkLocal),
+            ("febf::1", PolicyLinkLocal),
+            ("169.254.169.254", PolicyMetadata),
+            ("fd00:ec2::254", PolicyMetadata),
+            ("100.100.100.200", PolicyMetadata),
+            ("224.0.0.251", PolicyMulticast),
+            ("239.255.255.250", PolicyMulticast),
+            ("ff02::fb", PolicyMulticast),
+            ("255.255.255.255", PolicyBroadcast),
+            ("10.0.2.9", OtherAddress),
+            ("10.0.2.255", OtherAddress),
+            ("fd00::9", OtherAddress),
+        ];
+        for (address, reason) in closed {
+            assert_eq!(decide(address), Err(reason), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_map_grants_its_one_port() {
+        let guest = SocketAddr::new(GATEWAY4.into(), 5353);
+        let host = "127.0.0.1:53".parse().unwrap();
+        let map = LoopbackMap { transport: Transport::Udp, guest, host };
+        let nat = NatConfig { forwards: Vec::new(), loopback: vec![map] };
+        let config = Config { nat: Some(nat), ..lab() };
+        let target = |transport, guest| Policy::default().target(&config, transport, guest);
+        assert_eq!(target(Transport::Udp, guest), Ok(host));
+        assert_eq!(target(Transport::Tcp, guest), Err(DropReason::OtherAddress));
+        let beside = SocketAddr::new(GATEWAY4.into(), 5354);
+        assert_eq!(target(Transport::Udp, beside), Err(DropReason::OtherAddress));
+        assert_eq!(target(Transport::Udp, host), Err(DropReason::PolicyLoopback));
+    }
+}

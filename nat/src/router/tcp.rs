@@ -1,31 +1,382 @@
-//! TCP flows.
+//! TCP flows: each is a connection with a machine of the network ([`engine`]), continued by a
+//! socket of the host.
+//!
+//! A machine's SYN has the host connect; only when it has, or has been refused, is the machine
+//! answered. Then a flow is served in turns ([`flow`]): ports take turns, and the flows of each,
+//! so that neither a busy flow nor a machine with many starves others. A flow waits for its turn
+//! after a segment of the machine, an event of its socket, or its timer.
+//!
+//! What a port may have is bounded: flows, those of them that have not begun, and bytes that wait.
 
+mod connection;
+mod engine;
+mod flow;
+#[cfg(test)]
+mod flow_tests;
+mod ports;
+mod receiver;
+mod segment;
+mod sender;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use mio::Interest;
 use mio::event::Event;
+use mio::net::TcpStream;
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_nodelay};
+use trama_frame::MacAddr;
 
-use super::Context;
 use super::inbound::Inbound;
+use super::{Context, Kind};
+use crate::config::{Service, Transport};
+use crate::control::FlowRow;
+use crate::dns;
 use crate::drop_reason::DropReason;
+use crate::gateway::PortId;
+use connection::Connection;
+use engine::Engine;
+use flow::{Flow, Turn};
+use ports::Ports;
+use segment::{Outgoing, Route, Segment, Seq};
+
+/// A flow that the host refused to begin.
+pub(super) struct Failure {
+    pub port: PortId,
+    pub mac: MacAddr,
+    /// The machine's SYN.
+    pub packet: Box<[u8]>,
+    pub error: io::Error,
+}
 
 /// All of a network's TCP flows.
 #[derive(Default)]
-pub(crate) struct Flows {}
+pub(crate) struct Flows {
+    /// By the machine's end and the remote one.
+    table: HashMap<(SocketAddr, SocketAddr), u32>,
+    flows: Vec<Option<Box<Flow>>>,
+    free: Vec<u32>,
+    ports: Ports,
+    /// When flows are to be looked at. One whose flow says otherwise is out of date.
+    timers: BinaryHeap<Reverse<(Duration, u32)>>,
+    failures: Vec<Failure>,
+    scratch: Vec<u8>,
+    is_blocked: bool,
+    /// The DNS server that continues flows to the gateway's own.
+    pub(super) resolver: Option<SocketAddr>,
+}
 
 impl Flows {
     pub(super) fn handle(
         &mut self,
-        _packet: &Inbound<'_>,
-        _context: &mut Context<'_>,
+        packet: &Inbound<'_>,
+        context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        Err(DropReason::UnknownProtocol)
+        let segment = Segment::parse(packet)?;
+        let route = Route {
+            mac: packet.mac,
+            guest: SocketAddr::new(packet.source, segment.source),
+            remote: SocketAddr::new(packet.destination, segment.destination),
+        };
+        let begins = segment.syn && segment.ack.is_none() && !segment.rst;
+        if let Some(&number) = self.table.get(&(route.guest, route.remote)) {
+            let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };
+            if flow.route.mac != packet.mac {
+                return Err(DropReason::ForeignSource);
+            }
+            if !(begins && flow.is_closing()) {
+                flow.handle(context.now, &segment);
+                self.queue(number);
+                return Ok(());
+            }
+            self.remove(number);
+        }
+        match (begins, segment.rst) {
+            (true, _) => self.begin(packet, &segment, route, context),
+            (false, true) => Err(DropReason::NoFlow),
+            (false, false) => {
+                route.send(context, &Outgoing::refusal(&segment))?;
+                Err(DropReason::NoFlow)
+            }
+        }
     }
 
-    pub(super) fn ready(&mut self, _number: u32, _event: &Event, _context: &mut Context<'_>) {}
+    /// Has the host connect for a machine's SYN.
+    fn begin(
+        &mut self,
+        packet: &Inbound<'_>,
+        segment: &Segment<'_>,
+        route: Route,
+        context: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
+        let remote = route.remote;
+        let is_dns = remote.port() == dns::PORT && context.config.offers(Service::Dns, remote.ip());
+        let target = match self.resolver {
+            Some(resolver) if is_dns => Ok(resolver),
+            _ => context.policy.target(context.config, Transport::Tcp, route.remote),
+        };
+        let target = match target {
+            Ok(target) => target,
+            Err(reason) => {
+                route.send(context, &Outgoing::refusal(segment))?;
+                return Err(reason);
+            }
+        };
+        self.ports.admit(packet.port)?;
+        let stream = match TcpStream::connect(target) {
+            Ok(stream) => stream,
+            Err(error) => return self.refuse(packet, error, context),
+        };
+        let number = self.insert(Flow::new(context.now, packet.port, route, stream));
+        let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };
+        flow.syn = Some(packet.packet.into());
+        if let Err(error) = watch(flow, number, context) {
+            self.remove(number);
+            return self.refuse(packet, error, context);
+        }
+        Ok(())
+    }
 
-    pub(super) fn poll(&mut self, _context: &mut Context<'_>) {}
+    /// Begins a flow with a machine for a client of the host's.
+    pub(super) fn call(
+        &mut self,
+        port: PortId,
+        (mac, guest, remote): (MacAddr, SocketAddr, SocketAddr),
+        stream: TcpStream,
+        context: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
+        let route = Route { mac, guest, remote };
+        let mut flow = Flow::new(context.now, port, route, stream);
+        let refusal = match self.table.get(&(guest, remote)) {
+            Some(_) => Err(DropReason::FlowLimit),
+            None => self.ports.admit(port),
+        };
+        if let Err(reason) = refusal {
+            flow.reset_host();
+            return Err(reason);
+        }
+        let initial = Seq((context.random)() as u32);
+        flow.engine = Some(Connection::call(context.now, initial, own_mss(context, &route)));
+        let number = self.insert(flow);
+        self.ports.opened(port);
+        let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };
+        if watch(flow, number, context).is_err() {
+            flow.reset_host();
+            self.remove(number);
+            return Err(DropReason::FileLimit);
+        }
+        self.queue(number);
+        Ok(())
+    }
+
+    /// Tells a machine why its flow does not begin.
+    fn refuse(
+        &mut self,
+        packet: &Inbound<'_>,
+        error: io::Error,
+        context: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
+        use rustix::io::Errno;
+        match Errno::from_io_error(&error) {
+            // The machine tries again, and by then there may be one.
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                return Err(DropReason::FileLimit);
+            }
+            // As silent as the far end was.
+            Some(Errno::TIMEDOUT) => return Ok(()),
+            Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::ACCESS | Errno::PERM) => {
+                let (port, mac) = (packet.port, packet.mac);
+                self.failures.push(Failure { port, mac, packet: packet.packet.into(), error });
+                return Ok(());
+            }
+            _ => {}
+        }
+        let segment = Segment::parse(packet)?;
+        let route = Route {
+            mac: packet.mac,
+            guest: SocketAddr::new(packet.source, segment.source),
+            remote: SocketAddr::new(packet.destination, segment.destination),
+        };
+        route.send(context, &Outgoing::refusal(&segment))
+    }
+
+    /// How many flows there are.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn rows(&self, now: Duration) -> impl Iterator<Item = FlowRow> + '_ {
+        self.flows.iter().flatten().map(move |flow| FlowRow {
+            protocol: Transport::Tcp.name().to_owned(),
+            guest: flow.route.guest,
+            remote: Some(flow.route.remote),
+            state: flow.state().to_owned(),
+            sent: flow.sent,
+            received: flow.received,
+            idle: now.saturating_sub(flow.used).as_secs(),
+        })
+    }
+
+    /// What the host refused since this was last asked, of what ICMP should tell.
+    pub(super) fn take_failures(&mut self) -> Vec<Failure> {
+        std::mem::take(&mut self.failures)
+    }
+
+    fn insert(&mut self, flow: Flow) -> u32 {
+        let key = (flow.route.guest, flow.route.remote);
+        self.ports.began(flow.port);
+        let flow = Some(Box::new(flow));
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.flows[number as usize] = flow;
+                number
+            }
+            None => {
+                self.flows.push(flow);
+                (self.flows.len() - 1) as u32
+            }
+        };
+        self.table.insert(key, number);
+        number
+    }
+
+    fn remove(&mut self, number: u32) {
+        let Some(flow) = self.flows[number as usize].take() else { return };
+        self.table.remove(&(flow.route.guest, flow.route.remote));
+        self.ports.ended(flow.port, flow.syn.is_some(), flow.kept);
+        self.free.push(number);
+    }
+
+    /// Gives a flow a turn at its time.
+    fn queue(&mut self, number: u32) {
+        if let Some(flow) = &mut self.flows[number as usize]
+            && !std::mem::replace(&mut flow.is_queued, true)
+        {
+            self.ports.queue(flow.port, number);
+        }
+    }
+
+    pub(super) fn ready(&mut self, number: u32, event: &Event, context: &mut Context<'_>) {
+        let Some(Some(flow)) = self.flows.get_mut(number as usize) else { return };
+        // An error is found by whoever reads or writes.
+        flow.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        flow.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+        if flow.syn.is_some() {
+            self.connected(number, context);
+        }
+        self.queue(number);
+    }
+
+    /// The host has connected, or cannot.
+    fn connected(&mut self, number: u32, context: &mut Context<'_>) {
+        let Some(flow) = &mut self.flows[number as usize] else { return };
+        let Some(stream) = &flow.stream else { return };
+        let result = match stream.take_error() {
+            Ok(None) => stream.peer_addr().map(drop),
+            Ok(Some(error)) | Err(error) => Err(error),
+        };
+        match &result {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
+            _ => {}
+        }
+        let (port, mac) = (flow.port, flow.route.mac);
+        let Some(syn) = flow.syn.take() else { return };
+        self.ports.opened(port);
+        let Ok(packet) = Inbound::kept(port, mac, &syn) else { return };
+        if let Err(error) = result {
+            self.remove(number);
+            if let Err(reason) = self.refuse(&packet, error, context) {
+                context.counters.drop(reason);
+            }
+            return;
+        }
+        let Ok(segment) = Segment::parse(&packet) else { return };
+        let initial = Seq((context.random)() as u32);
+        let mss = own_mss(context, &flow.route);
+        flow.engine = Some(Connection::answer(context.now, &segment, initial, mss));
+    }
+
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) {
+        self.expire(context.now);
+        self.is_blocked = false;
+        for _ in 0..self.ports.queued() {
+            if context.cable.room() == 0 {
+                self.is_blocked = true;
+                return;
+            }
+            let Some(number) = self.ports.next() else { return };
+            self.serve(number, context);
+        }
+    }
+
+    fn serve(&mut self, number: u32, context: &mut Context<'_>) {
+        let Flows { flows, ports, scratch, timers, .. } = self;
+        let Some(flow) = &mut flows[number as usize] else { return };
+        flow.is_queued = false;
+        let turn = flow.serve(context, scratch, ports.is_rich(flow.port));
+        let Some(engine) = &flow.engine else { return };
+        let kept = engine.kept();
+        ports.charge(flow.port, std::mem::replace(&mut flow.kept, kept), kept);
+        if let Some(at) = engine.deadline()
+            && flow.timer.is_none_or(|timer| at < timer)
+        {
+            flow.timer = Some(at);
+            timers.push(Reverse((at, number)));
+        }
+        match turn {
+            Turn::Idle => {}
+            Turn::More => self.queue(number),
+            Turn::Over => self.remove(number),
+        }
+    }
+
+    /// Has flows whose time has come do what is due.
+    fn expire(&mut self, now: Duration) {
+        while let Some(Reverse((at, number))) = self.timers.peek().copied()
+            && at <= now
+        {
+            self.timers.pop();
+            let Some(flow) = &mut self.flows[number as usize] else { continue };
+            if flow.timer != Some(at) {
+                continue;
+            }
+            flow.timer = None;
+            let Some(engine) = &mut flow.engine else { continue };
+            engine.expire(now);
+            self.queue(number);
+        }
+    }
+
+    /// Whether flows wait for room on the cable.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
-        None
+        if self.ports.queued() > 0 && !self.is_blocked {
+            return Some(Duration::ZERO);
+        }
+        self.timers.peek().map(|Reverse((at, _))| *at)
     }
+}
+
+/// The segment that the network's packets hold.
+fn own_mss(context: &Context<'_>, route: &Route) -> u16 {
+    let mtu = usize::from(context.config.mtu);
+    mtu.saturating_sub(route.overhead()).max(64) as u16
+}
+
+/// Sets the socket of a flow up, and has its events reported.
+fn watch(flow: &mut Flow, number: u32, context: &Context<'_>) -> io::Result<()> {
+    let Some(stream) = &mut flow.stream else { return Ok(()) };
+    // Segments go on as they come. A dead peer shows, for flows live as long as they like.
+    set_tcp_nodelay(&*stream, true)?;
+    set_socket_keepalive(&*stream, true)?;
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    context.registry.register(stream, Kind::Tcp.token(number), interest)
 }

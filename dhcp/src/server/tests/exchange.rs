@@ -53,6 +53,23 @@ fn a_retransmitted_request_is_acknowledged_again_with_its_record() {
 }
 
 #[test]
+fn a_machine_alone_has_one_address_whoever_it_says_it_is() {
+    let mut config = lab();
+    config.alone = true;
+    let mut bench = Bench::new(config.clone());
+    let address = bench.lease(1);
+    assert_eq!(bench.lease(2), address, "another hardware address");
+    assert_eq!(bench.expect(Offer, &discover(1).id(b"\xffother")), address);
+    assert_eq!(bench.server.bound(), 1);
+    let reserved =
+        Reservation { client: ClientMatch::Mac(mac(7)), address: ip("10.0.2.200"), name: None };
+    config.reservations = vec![reserved];
+    let mut bench = Bench::new(config);
+    assert_eq!(bench.lease(7), ip("10.0.2.200"), "but what is reserved is reserved");
+    assert_eq!(bench.lease(8), address);
+}
+
+#[test]
 fn the_same_client_gets_the_same_address() {
     let mut bench = bench();
     let address = bench.lease(1);

@@ -1,0 +1,155 @@
+//! What leads in and out of networks with NAT: forwards, and the flows that pass.
+
+use trama_nat::control::{FlowRow, ForwardStatus};
+
+use super::schema::no_bridge;
+use super::value::Value;
+use super::{Call, Context, Failure};
+use crate::api::types::{Form, Output};
+use crate::config::model::{Config, Mode, Network};
+use crate::config::nat::{forward_guest, is_part_of, written_name};
+use crate::config::rule::Rule;
+
+/// What `forward` does.
+pub const LIST: &str = "list";
+const ADD: &str = "add";
+const DEL: &str = "del";
+
+pub(super) fn forward(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let (verb, place, rule) = (call.arg(0), call.arg(1), call.arg(2));
+    match (verb, call.args.len()) {
+        (ADD, 3) => add(context, place, rule),
+        (DEL, 3) => del(context, place, rule),
+        (LIST, 1 | 2) => list(context, call.args.get(1).map(String::as_str)),
+        _ => {
+            let usage = call.command.usage();
+            Err(format!("'forward {verb}' is not how it is used: {usage}").into())
+        }
+    }
+}
+
+fn add(context: &mut Context<'_>, place: &str, text: &str) -> Result<Output, Failure> {
+    let rule = Rule::parse(text).map_err(|(message, remedy)| format!("{message}; {remedy}"))?;
+    rules_of(context, place)?.push(rule);
+    Ok(Output::none())
+}
+
+/// Takes the rule away that is called so, or means the same.
+fn del(context: &mut Context<'_>, place: &str, text: &str) -> Result<Output, Failure> {
+    let meant = Rule::parse(text).ok();
+    let rules = rules_of(context, place)?;
+    let is_it = |rule: &Rule| rule.label() == text || meant.as_ref() == Some(rule);
+    let index = rules.iter().position(is_it).ok_or_else(|| {
+        format!("{place} has no forward {text:?}; forward list {place} shows those it has")
+    })?;
+    rules.remove(index);
+    Ok(Output::none())
+}
+
+/// The forwards of a port on a network of mode `nat`, or of a network.
+fn rules_of<'a>(context: &'a mut Context<'_>, place: &str) -> Result<&'a mut Vec<Rule>, Failure> {
+    let draft = &mut context.draft;
+    let network = draft.port(place).and_then(|port| port.network.clone());
+    let of_port = network.and_then(|name| draft.network(&name)).map(|network| network.mode);
+    let is_network = draft.network(place).is_some();
+    let rules = if of_port == Some(Mode::Nat) || !is_network {
+        draft.port_mut(place).map(|port| &mut port.forward)
+    } else {
+        draft.network_mut(place).map(|network| &mut network.forward)
+    };
+    rules.ok_or_else(|| format!("no network or port named {place}").into())
+}
+
+fn list(context: &mut Context<'_>, place: Option<&str>) -> Result<Output, Failure> {
+    let config = context.draft.config();
+    if let Some(place) =
+        place.filter(|it| config.network(it).is_none() && config.port(it).is_none())
+    {
+        return Err(format!("no network or port named {place}").into());
+    }
+    let wanted = |network: &Network| {
+        let port = network.name.split_once('/').map(|(_, port)| port);
+        place.is_none_or(|place| is_part_of(&network.name, place) || port == Some(place))
+    };
+    let running = with_idle(config);
+    let rows = running.iter().filter(|network| wanted(network)).flat_map(|network| {
+        let status = context.snapshot.forwards.get(&network.name);
+        network.forward.iter().map(move |rule| row(network, rule, status))
+    });
+    Ok(Output::Table {
+        headings: ["network", "name", "protocol", "host", "guest", "client", "status"]
+            .map(str::to_owned)
+            .to_vec(),
+        rows: rows.collect(),
+        form: Form::Table,
+    })
+}
+
+/// The networks that run and, of mode `nat`, those that have no port to run for.
+fn with_idle(config: &Config) -> Vec<Network> {
+    let mut networks = config.laid_out().networks;
+    let runs = |name: &str| networks.iter().any(|it| written_name(&it.name) == name);
+    let idle: Vec<_> = config.networks.iter().filter(|it| !runs(&it.name)).cloned().collect();
+    networks.extend(idle);
+    networks
+}
+
+/// What a gateway says of its forwards, or why it says nothing.
+pub type Answer = Result<Vec<ForwardStatus>, String>;
+
+fn row(network: &Network, rule: &Rule, answer: Option<&Answer>) -> Vec<Value> {
+    let status = match answer {
+        None => Some("no gateway runs for it".to_owned()),
+        Some(Err(error)) => Some(error.clone()),
+        Some(Ok(rows)) => match rows.iter().find(|row| row.name == rule.label()) {
+            None => Some("its gateway does not know it yet".to_owned()),
+            Some(row) => row.pending.clone(),
+        },
+    };
+    let ports = |first: u16| match rule.count {
+        1 => first.to_string(),
+        _ => format!("{first}-{}", first.saturating_add(rule.count - 1)),
+    };
+    let end = |address: Option<std::net::IpAddr>, port| match address {
+        Some(std::net::IpAddr::V6(address)) => format!("[{address}]:{}", ports(port)),
+        Some(address) => format!("{address}:{}", ports(port)),
+        None => format!("*:{}", ports(port)),
+    };
+    vec![
+        Value::string(&network.name),
+        Value::string(rule.label()),
+        Value::string(rule.transport.name()),
+        Value::string(end(rule.host, rule.host_port)),
+        Value::string(end(forward_guest(rule, network), rule.guest_port)),
+        Value::string(if rule.as_gateway { "as-gateway" } else { "as-itself" }),
+        Value::string(status.map_or("listening".to_owned(), |why| format!("pending: {why}"))),
+    ]
+}
+
+pub(super) fn flows(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let bridge = call.args.first();
+    if let Some(bridge) = bridge.filter(|it| context.draft.network(written_name(it)).is_none()) {
+        return Err(no_bridge(bridge).into());
+    }
+    let wanted = |network: &str| bridge.is_none_or(|bridge| is_part_of(network, bridge));
+    let rows = context.snapshot.flows.iter().filter(|(network, _)| wanted(network));
+    let rows = rows.map(|(network, row): &(String, FlowRow)| {
+        vec![
+            Value::string(network),
+            Value::string(&row.protocol),
+            Value::string(row.guest.to_string()),
+            Value::string(row.remote.map(|remote| remote.to_string()).unwrap_or_default()),
+            Value::string(&row.state),
+            Value::One(row.sent.into()),
+            Value::One(row.received.into()),
+            Value::One(row.idle.into()),
+        ]
+    });
+    Ok(Output::Table {
+        headings: ["network", "protocol", "guest", "remote", "state", "sent", "received", "idle"]
+            .map(str::to_owned)
+            .to_vec(),
+        rows: rows.collect(),
+        form: Form::Table,
+    })
+}

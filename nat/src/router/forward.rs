@@ -1,0 +1,258 @@
+//! Ports of the host that lead to machines of the network: their listeners, and clients that wait
+//! until the machine's station is known.
+//!
+//! A port that cannot be listened on is *pending*: it is tried again every few seconds.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use mio::Interest;
+use mio::net::{TcpListener, TcpStream};
+use rustix::net::sockopt::set_socket_linger;
+
+use super::inbound::is_machine;
+use super::neighbours::Neighbours;
+use super::tcp;
+use super::{Context, Kind};
+use crate::config::{Config, Forward, Transport};
+use crate::drop_reason::DropReason;
+
+/// Between two tries to listen.
+const PAUSE: Duration = Duration::from_secs(3);
+/// How long a client waits for a machine's station, how often it is looked for, and how many wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(100);
+const WAITING: usize = 256;
+/// Clients taken before everything else has its turn.
+const ACCEPTS: usize = 64;
+
+/// One port of a rule.
+struct Listener {
+    rule: Forward,
+    host: SocketAddr,
+    guest: SocketAddr,
+    /// Or why there is none.
+    socket: Result<TcpListener, String>,
+    /// More clients may wait than one turn took.
+    has_more: bool,
+}
+
+/// A client whose machine's station is asked for.
+struct Client {
+    stream: TcpStream,
+    guest: SocketAddr,
+    remote: SocketAddr,
+    until: Duration,
+}
+
+/// All forwards of TCP.
+#[derive(Default)]
+pub(crate) struct Forwards {
+    listeners: Vec<Listener>,
+    waiting: Vec<Client>,
+    /// When pending ports are tried again.
+    retry: Option<Duration>,
+    warnings: Vec<String>,
+}
+
+impl Forwards {
+    /// Listens on what the settings say. A port whose rule did not change does not notice.
+    pub(super) fn configure(&mut self, context: &Context<'_>) {
+        let mut old = std::mem::take(&mut self.listeners);
+        let forwards = context.config.nat.iter().flat_map(|nat| &nat.forwards);
+        for rule in forwards.filter(|rule| rule.transport == Transport::Tcp) {
+            for offset in 0..rule.count {
+                let (Some(host), Some(guest)) =
+                    (shift(rule.host, offset), shift(rule.guest, offset))
+                else {
+                    continue;
+                };
+                let same = |had: &Listener| had.host == host;
+                let socket = match old.iter().position(same).map(|at| old.swap_remove(at).socket) {
+                    Some(Ok(socket)) => Ok(socket),
+                    _ => Err(String::new()),
+                };
+                let rule = rule.clone();
+                self.listeners.push(Listener { rule, host, guest, socket, has_more: false });
+            }
+        }
+        // Closed before their ports are asked for again.
+        drop(old);
+        self.listen(context, true);
+    }
+
+    /// Opens what is not open. `is_new`: numbers of sockets may have changed.
+    fn listen(&mut self, context: &Context<'_>, is_new: bool) {
+        let mut pending = false;
+        for (number, listener) in self.listeners.iter_mut().enumerate() {
+            let token = Kind::Forward.token(number as u32);
+            match &mut listener.socket {
+                Ok(socket) if is_new => {
+                    if let Err(error) =
+                        context.registry.reregister(socket, token, Interest::READABLE)
+                    {
+                        listener.socket = Err(error.to_string());
+                    }
+                }
+                Ok(_) => {}
+                Err(known) => {
+                    let opened = TcpListener::bind(listener.host).and_then(|mut socket| {
+                        context.registry.register(&mut socket, token, Interest::READABLE)?;
+                        Ok(socket)
+                    });
+                    let socket = opened.map_err(|error| error.to_string());
+                    if let Err(reason) = &socket
+                        && reason != known
+                    {
+                        let (name, host) = (&listener.rule.name, listener.host);
+                        let text = "is tried again until the port is free";
+                        self.warnings.push(format!("forward {name}: {host}: {reason}; {text}"));
+                    }
+                    listener.socket = socket;
+                }
+            }
+            pending |= listener.socket.is_err();
+        }
+        self.retry = pending.then_some(context.now + PAUSE);
+    }
+
+    /// The ports that cannot be listened on: the rule's name, the port and the reason.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = (&str, SocketAddr, &str)> {
+        self.listeners.iter().filter_map(|listener| {
+            let reason = listener.socket.as_ref().err()?;
+            Some((&*listener.rule.name, listener.host, &**reason))
+        })
+    }
+
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Clients wait at a port.
+    pub(super) fn ready(&mut self, number: u32) {
+        if let Some(listener) = self.listeners.get_mut(number as usize) {
+            listener.has_more = true;
+        }
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        neighbours: &mut Neighbours,
+        flows: &mut tcp::Flows,
+        context: &mut Context<'_>,
+    ) {
+        if self.retry.is_some_and(|at| at <= context.now) {
+            self.listen(context, false);
+        }
+        for listener in &mut self.listeners {
+            accept(listener, &mut self.waiting, context);
+        }
+        for client in std::mem::take(&mut self.waiting) {
+            match neighbours.station(client.guest.ip(), context) {
+                Some((mac, port)) => {
+                    let route = (mac, client.guest, client.remote);
+                    if let Err(reason) = flows.call(port, route, client.stream, context) {
+                        context.counters.drop(reason);
+                    }
+                }
+                None if client.until > context.now => self.waiting.push(client),
+                None => {
+                    refuse(&client.stream);
+                    context.counters.drop(DropReason::NoStation);
+                }
+            }
+        }
+    }
+
+    pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
+        if self.listeners.iter().any(|listener| listener.has_more) {
+            return Some(now);
+        }
+        let look = (!self.waiting.is_empty()).then_some(now + LOOK);
+        look.into_iter().chain(self.retry).min()
+    }
+}
+
+/// Takes the clients of a port.
+fn accept(listener: &mut Listener, waiting: &mut Vec<Client>, context: &mut Context<'_>) {
+    let Ok(socket) = &listener.socket else { return };
+    if !listener.has_more {
+        return;
+    }
+    for _ in 0..ACCEPTS {
+        match socket.accept() {
+            Ok((stream, _)) if waiting.len() >= WAITING => {
+                refuse(&stream);
+                context.counters.drop(DropReason::FlowLimit);
+            }
+            Ok((stream, client)) => {
+                let (guest, hides) = (listener.guest, listener.rule.hides_client);
+                let Some(remote) = shown(context, client, guest, hides) else {
+                    refuse(&stream);
+                    continue;
+                };
+                let until = context.now + PATIENCE;
+                waiting.push(Client { stream, guest, remote, until });
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                listener.has_more = false;
+                return;
+            }
+            // The client has gone, or there is no descriptor: the next turn tries again.
+            Err(error) => {
+                let is_gone = error.kind() == ErrorKind::ConnectionAborted;
+                listener.has_more = is_gone;
+                if !is_gone {
+                    context.counters.drop(DropReason::FileLimit);
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Closes a client's connection by a reset.
+fn refuse(stream: &TcpStream) {
+    // One that cannot be reset is closed in order.
+    let _: io::Result<()> =
+        set_socket_linger(stream, Some(Duration::ZERO)).map_err(io::Error::from);
+}
+
+/// Whom the machine sees as its client: the client, or the gateway if it is to be hidden or if
+/// answers to it would not come back to us.
+fn shown(
+    context: &mut Context<'_>,
+    client: SocketAddr,
+    guest: SocketAddr,
+    hides: bool,
+) -> Option<SocketAddr> {
+    let address = client.ip().to_canonical();
+    if !hides && address.is_ipv4() == guest.is_ipv4() && is_outside(context.config, address) {
+        return Some(SocketAddr::new(address, client.port()));
+    }
+    let own: IpAddr = match guest {
+        SocketAddr::V4(_) => context.config.ipv4?.address.into(),
+        SocketAddr::V6(_) => context.config.ipv6?.address.into(),
+    };
+    // Clients of several addresses may have the same port.
+    let port = 1024 + ((context.random)() % (65_536 - 1024)) as u16;
+    Some(SocketAddr::new(own, port))
+}
+
+/// Whether a machine's answers to `address` go through its gateway.
+fn is_outside(config: &Config, address: IpAddr) -> bool {
+    let special = address.is_loopback() || address.is_unspecified() || address.is_multicast();
+    let near = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || config.ipv4.is_some_and(|net| net.contains(v4)),
+        IpAddr::V6(v6) => {
+            v6.is_unicast_link_local() || config.ipv6.is_some_and(|net| net.contains(v6))
+        }
+    };
+    !special && !near && !is_machine(config, address)
+}
+
+/// The `offset`th port from `first` on.
+fn shift(first: SocketAddr, offset: u16) -> Option<SocketAddr> {
+    Some(SocketAddr::new(first.ip(), first.port().checked_add(offset)?))
+}

@@ -1,0 +1,307 @@
+//! Datagram sockets of the host, UDP and ping: what is sent through them, what comes back, and the
+//! errors that the network reports.
+//!
+//! They are not connected: one socket serves all destinations of a flow. The kernel keeps each
+//! ICMP error in the socket's error queue (`IP_RECVERR`, ip(7)), with the router that sent it and
+//! the destination it is about, so nothing is lost by that.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr, UdpGroSegment};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage,
+    recvmmsg, recvmsg, sendmsg, setsockopt,
+};
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ip_ttl,
+    set_ipv6_mtu_discover, set_ipv6_unicast_hops, set_ipv6_v6only, set_socket_recv_buffer_size,
+};
+use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto, socket_with};
+
+/// Longest datagram, and longest train of them that the kernel puts together (udp(7), `UDP_GRO`).
+const MAX_DATAGRAM: usize = 65_535;
+/// Messages taken with one call. Sixteen trains are a thousand datagrams.
+pub(crate) const BATCH: usize = 16;
+/// Bytes that a busy socket asks for.
+const WIDE: usize = 4 << 20;
+/// What the kernel quotes of a packet that an error is about, and more.
+const MAX_QUOTE: usize = 1500;
+/// `ee_origin` of an error that came by ICMP, and by ICMPv6 (ip(7)).
+const BY_ICMP: [u8; 2] = [2, 3];
+
+/// A datagram socket of the host, which does not block.
+pub(crate) struct HostSocket {
+    fd: OwnedFd,
+    is_v6: bool,
+    /// What the kernel was last told of how to send.
+    manner: Option<Manner>,
+    is_wide: bool,
+}
+
+/// How packets are sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Manner {
+    /// Routers that they may pass, and the host that they reach; at least 1.
+    pub hop_limit: u8,
+    /// Whether they may be cut where the way is too narrow for them.
+    pub may_fragment: bool,
+}
+
+impl HostSocket {
+    /// A UDP socket; its port is chosen when it sends first.
+    ///
+    /// # Errors
+    /// Out of descriptors or memory, or the host does not have this version of IP.
+    pub fn udp(is_v6: bool) -> Result<HostSocket, Errno> {
+        let socket = HostSocket::new(is_v6, ipproto::UDP)?;
+        setsockopt(&socket.fd, UdpGroSegment, &true)?;
+        Ok(socket)
+    }
+
+    /// A socket for echo requests; the kernel chooses their identifier.
+    ///
+    /// # Errors
+    /// As for [`HostSocket::udp`]; `EACCES` where the host does not let this process ping.
+    pub fn ping(is_v6: bool) -> Result<HostSocket, Errno> {
+        HostSocket::new(is_v6, if is_v6 { ipproto::ICMPV6 } else { ipproto::ICMP })
+    }
+
+    fn new(is_v6: bool, protocol: Protocol) -> Result<HostSocket, Errno> {
+        let family = if is_v6 { AddressFamily::INET6 } else { AddressFamily::INET };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let fd = socket_with(family, SocketType::DGRAM, flags, Some(protocol)).map_err(errno)?;
+        if is_v6 {
+            setsockopt(&fd, Ipv6RecvErr, &true)?;
+        } else {
+            setsockopt(&fd, Ipv4RecvErr, &true)?;
+        }
+        Ok(HostSocket { fd, is_v6, manner: None, is_wide: false })
+    }
+
+    /// Binds it to an address of the host, for this version of IP alone; to `::`, for both.
+    ///
+    /// # Errors
+    /// The address is none of the host's, or taken.
+    pub fn bind(&self, address: SocketAddr) -> Result<(), Errno> {
+        if self.is_v6 {
+            set_ipv6_v6only(&self.fd, !address.ip().is_unspecified()).map_err(errno)?;
+        }
+        rustix::net::bind(&self.fd, &address).map_err(errno)
+    }
+
+    /// Takes datagrams from nobody else than `peer` from now on.
+    ///
+    /// # Errors
+    /// There is no way there.
+    pub fn connect(&self, peer: SocketAddr) -> Result<(), Errno> {
+        rustix::net::connect(&self.fd, &peer).map_err(errno)
+    }
+
+    /// Gives it as much room for what arrives as the host allows (`net.core.rmem_max`), because more
+    /// comes at a time than is taken.
+    pub fn widen(&mut self) {
+        if !self.is_wide {
+            self.is_wide = true;
+            // With less room, more is lost: that is all.
+            let _ = set_socket_recv_buffer_size(&self.fd, WIDE);
+        }
+    }
+
+    /// Sends a datagram; with `segment`, a train of datagrams of that many bytes each, of which the
+    /// last may be shorter.
+    ///
+    /// # Errors
+    /// It was not sent.
+    pub fn send(
+        &mut self,
+        to: SocketAddr,
+        manner: Manner,
+        parts: &[&[u8]],
+        segment: Option<u16>,
+    ) -> Result<(), Errno> {
+        self.set_manner(manner)?;
+        let mut slices = [IoSlice::new(&[]); 2];
+        let slices = &mut slices[..parts.len().min(2)];
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            *slice = IoSlice::new(part);
+        }
+        let train = segment.as_ref().map(ControlMessage::UdpGsoSegments);
+        let to = SockaddrStorage::from(to);
+        let send = || {
+            sendmsg(
+                self.fd.as_raw_fd(),
+                slices,
+                train.as_slice(),
+                MsgFlags::MSG_DONTWAIT,
+                Some(&to),
+            )
+        };
+        match send() {
+            // It may be the error of an earlier datagram, which is told once.
+            Err(error) if error != Errno::EAGAIN => send(),
+            result => result,
+        }
+        .map(drop)
+    }
+
+    fn set_manner(&mut self, manner: Manner) -> Result<(), Errno> {
+        let told = self.manner;
+        if told.map(|told| told.hop_limit) != Some(manner.hop_limit) {
+            let result = match self.is_v6 {
+                true => set_ipv6_unicast_hops(&self.fd, Some(manner.hop_limit)),
+                false => set_ip_ttl(&self.fd, manner.hop_limit.into()),
+            };
+            result.map_err(errno)?;
+        }
+        if told.map(|told| told.may_fragment) != Some(manner.may_fragment) {
+            let result = match (self.is_v6, manner.may_fragment) {
+                (true, true) => set_ipv6_mtu_discover(&self.fd, Ipv6PathMtuDiscovery::DONT),
+                (true, false) => set_ipv6_mtu_discover(&self.fd, Ipv6PathMtuDiscovery::DO),
+                (false, true) => set_ip_mtu_discover(&self.fd, Ipv4PathMtuDiscovery::DONT),
+                (false, false) => set_ip_mtu_discover(&self.fd, Ipv4PathMtuDiscovery::DO),
+            };
+            result.map_err(errno)?;
+        }
+        self.manner = Some(manner);
+        Ok(())
+    }
+}
+
+impl AsFd for HostSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// What came with one message: a datagram, or a train of datagrams of `segment` bytes each, of
+/// which the last may be shorter.
+pub(crate) struct Arrival<'a> {
+    pub from: SocketAddr,
+    pub bytes: &'a [u8],
+    pub segment: usize,
+}
+
+/// What the network, or the host, says about a packet that was sent.
+pub(crate) struct HostError<'a> {
+    /// Where the packet was sent; the port is 0 for an echo request.
+    pub destination: SocketAddr,
+    pub report: ErrorReport,
+    /// What stood in the packet behind its IP header (echo) or UDP header, or its beginning.
+    pub quoted: &'a [u8],
+}
+
+/// The report itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ErrorReport {
+    /// An ICMP error of the socket's version, from `from`.
+    Icmp { from: IpAddr, kind: u8, code: u8, info: u32 },
+    /// The way is too narrow for the packet: it takes at most `mtu` bytes.
+    TooBig { mtu: u32 },
+    /// Something else that the host itself found.
+    Local(Errno),
+}
+
+/// Room to receive into, for all sockets of a kind.
+pub(crate) struct Receiver {
+    room: Vec<u8>,
+}
+
+impl Default for Receiver {
+    fn default() -> Receiver {
+        // Zeroed memory of this size costs nothing before it is written.
+        Receiver { room: vec![0; BATCH * MAX_DATAGRAM] }
+    }
+}
+
+impl Receiver {
+    /// Takes what a socket has, at most `limit` messages and [`BATCH`]; how many there were.
+    ///
+    /// # Errors
+    /// `EAGAIN`: nothing is there. Others are told once, and are in the error queue as well.
+    pub fn receive(
+        &mut self,
+        socket: &HostSocket,
+        limit: usize,
+        mut each: impl FnMut(Arrival<'_>),
+    ) -> Result<usize, Errno> {
+        // Made anew each time: a call leaves the sizes that it found in them.
+        let control = nix::cmsg_space!(i32);
+        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(control));
+        let chunks = self.room.chunks_exact_mut(MAX_DATAGRAM).take(limit);
+        let mut rooms: Vec<_> = chunks.map(|chunk| [IoSliceMut::new(chunk)]).collect();
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let fd = socket.fd.as_raw_fd();
+        let mut count = 0;
+        for message in recvmmsg(fd, &mut headers, rooms.iter_mut(), flags, None)? {
+            count += 1;
+            let bytes = message.iovs().next().unwrap_or_default();
+            let Some(from) = address(&message) else { continue };
+            each(Arrival { from, bytes, segment: segment(&message).unwrap_or(bytes.len()) });
+        }
+        Ok(count)
+    }
+
+    /// Takes one error out of a socket's queue; `None` if there is none.
+    pub fn next_error(&mut self, socket: &HostSocket) -> Option<HostError<'_>> {
+        let mut control = nix::cmsg_space!([u8; 64]);
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        let (destination, report, length) = {
+            let mut room = [IoSliceMut::new(&mut self.room[..MAX_QUOTE])];
+            let fd = socket.fd.as_raw_fd();
+            let message: RecvMsg<'_, '_, SockaddrStorage> =
+                recvmsg(fd, &mut room, Some(&mut control), flags).ok()?;
+            let unspecified = match socket.is_v6 {
+                true => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+                false => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            };
+            let report = message.cmsgs().ok()?.find_map(|message| report(&message))?;
+            (address(&message).unwrap_or(unspecified), report, message.bytes)
+        };
+        Some(HostError { destination, report, quoted: &self.room[..length] })
+    }
+}
+
+fn address(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<SocketAddr> {
+    let address = message.address.as_ref()?;
+    let v4 = address.as_sockaddr_in().map(|from| SocketAddrV4::from(*from).into());
+    v4.or_else(|| address.as_sockaddr_in6().map(|from| SocketAddrV6::from(*from).into()))
+}
+
+/// Bytes of each datagram of a train.
+fn segment(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<usize> {
+    message.cmsgs().ok()?.find_map(|message| match message {
+        ControlMessageOwned::UdpGroSegments(bytes) => {
+            usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)
+        }
+        _ => None,
+    })
+}
+
+fn report(message: &ControlMessageOwned) -> Option<ErrorReport> {
+    let (error, from) = match message {
+        ControlMessageOwned::Ipv4RecvErr(error, from) => {
+            let from = from.map(|from| Ipv4Addr::from(from.sin_addr.s_addr.to_ne_bytes()).into());
+            (error, from)
+        }
+        ControlMessageOwned::Ipv6RecvErr(error, from) => {
+            (error, from.map(|from| Ipv6Addr::from(from.sin6_addr.s6_addr).into()))
+        }
+        _ => return None,
+    };
+    let from: Option<IpAddr> = from;
+    let (kind, code, info) = (error.ee_type, error.ee_code, error.ee_info);
+    Some(match (Errno::from_raw(error.ee_errno as i32), from) {
+        (_, Some(from)) if BY_ICMP.contains(&error.ee_origin) => {
+            ErrorReport::Icmp { from, kind, code, info }
+        }
+        (Errno::EMSGSIZE, _) => ErrorReport::TooBig { mtu: info },
+        (other, _) => ErrorReport::Local(other),
+    })
+}
+
+fn errno(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
+}

@@ -1,0 +1,218 @@
+//! Fragments of machines' packets, put together (RFC 791, 3.2; RFC 8200, 4.5), within limits.
+//!
+//! A packet whose fragments overlap is given up with all of its fragments, those included that
+//! are still to come (RFC 5722; for IPv4 as well: nobody sends such but to deceive). Only the exact
+//! repetition of a fragment is passed over. What is not whole after 30 s is dropped. A switch port
+//! that has too many packets under way loses its own oldest.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use smoltcp::wire::{IPV6_HEADER_LEN, IpProtocol, Ipv4Packet, Ipv6Packet};
+
+use super::flow_table::{FlowTable, Limits};
+use super::inbound::Inbound;
+use crate::drop_reason::{Counters, DropReason};
+use crate::gateway::PortId;
+
+/// Within the 60 s of RFC 8200, and as Linux does for IPv4.
+const LIFE: Duration = Duration::from_secs(30);
+/// Packets under way. Each takes at most 64 KiB, so a port 4 MiB and all together 32 MiB.
+const LIMITS: Limits = Limits { port: 64, total: 512 };
+/// Fragments of a packet: the longest one in packets of 576 bytes, which every host takes.
+const MAX_FRAGMENTS: usize = 128;
+const FRAGMENT_HEADER: usize = 8;
+
+/// What fragments of one packet have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    port: PortId,
+    source: IpAddr,
+    destination: IpAddr,
+    /// Of IPv4, where the numbers of two protocols may meet; 0 for IPv6.
+    protocol: u8,
+    id: u32,
+}
+
+/// A fragment, without what comes in front of it.
+#[derive(Clone, Copy)]
+struct Fragment<'a> {
+    offset: usize,
+    more: bool,
+    bytes: &'a [u8],
+    /// The headers that the whole gets if this is its first fragment.
+    head: &'a [u8],
+}
+
+/// What there is of a packet.
+#[derive(Default)]
+struct Partial {
+    head: Vec<u8>,
+    bytes: Vec<u8>,
+    /// Beginning and end of each fragment, in order.
+    ranges: Vec<(usize, usize)>,
+    filled: usize,
+    /// The length, once the last fragment is there.
+    total: Option<usize>,
+    /// Fragments overlapped: nothing comes of it any more.
+    is_given_up: bool,
+}
+
+/// Packets under way.
+pub(crate) struct Reassembly {
+    table: FlowTable<Key, Partial, 1>,
+}
+
+impl Default for Reassembly {
+    fn default() -> Reassembly {
+        Reassembly { table: FlowTable::new([LIFE], LIMITS) }
+    }
+}
+
+impl Reassembly {
+    /// Takes a fragment. The whole packet, if this one completes it: without a trace of the fragments
+    /// for IPv4, with the header of an only fragment for IPv6, which says that it was cut.
+    pub fn take(
+        &mut self,
+        now: Duration,
+        part: &Inbound<'_>,
+        counters: &mut Counters,
+    ) -> Result<Option<Vec<u8>>, DropReason> {
+        let (key, fragment) = read(part).ok_or(DropReason::BadFragment)?;
+        let number = match self.table.find(&key) {
+            Some(number) => number,
+            None => {
+                if let Some(number) = self.table.must_end(key.port) {
+                    self.table.remove(number);
+                    counters.drop(DropReason::FragmentLimit);
+                }
+                self.table.insert(now, key.port, key, Partial::default(), 0)
+            }
+        };
+        let Some(partial) = self.table.get_mut(number) else { return Ok(None) };
+        if !partial.add(&fragment)? {
+            return Ok(None);
+        }
+        let whole = self.table.remove(number).and_then(|(_, partial)| partial.whole());
+        whole.ok_or(DropReason::BadFragment).map(Some)
+    }
+
+    /// Drops what did not become whole in time.
+    pub fn poll(&mut self, now: Duration, counters: &mut Counters) {
+        while let Some(number) = self.table.expired(now) {
+            self.table.remove(number);
+            counters.drop(DropReason::FragmentTimeout);
+        }
+    }
+
+    /// When [`Reassembly::poll`] has something to do next.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.table.deadline()
+    }
+}
+
+impl Partial {
+    /// Adds a fragment. True: the packet is whole.
+    fn add(&mut self, fragment: &Fragment<'_>) -> Result<bool, DropReason> {
+        let (start, end) = (fragment.offset, fragment.offset + fragment.bytes.len());
+        if self.is_given_up {
+            return Err(DropReason::BadFragment);
+        }
+        let at = self.ranges.partition_point(|range| range.0 < start);
+        if self.ranges.get(at) == Some(&(start, end)) && self.bytes[start..end] == *fragment.bytes {
+            return Ok(false);
+        }
+        let before = at.checked_sub(1).map_or(0, |before| self.ranges[before].1);
+        let after = self.ranges.get(at).map_or(usize::MAX, |range| range.0);
+        let longest = self.ranges.last().map_or(0, |range| range.1);
+        let is_odd_end = match (self.total, fragment.more) {
+            (Some(total), true) => end > total,
+            (Some(_), false) => true,
+            (None, true) => false,
+            (None, false) => longest > end,
+        };
+        if start < before || end > after || is_odd_end || self.ranges.len() >= MAX_FRAGMENTS {
+            *self = Partial { is_given_up: true, ..Partial::default() };
+            return Err(DropReason::BadFragment);
+        }
+        self.ranges.insert(at, (start, end));
+        self.bytes.resize(self.bytes.len().max(end), 0);
+        self.bytes[start..end].copy_from_slice(fragment.bytes);
+        self.filled += fragment.bytes.len();
+        if start == 0 {
+            self.head = fragment.head.to_vec();
+        }
+        if !fragment.more {
+            self.total = Some(end);
+        }
+        Ok(self.total == Some(self.filled))
+    }
+
+    /// The packet.
+    fn whole(self) -> Option<Vec<u8>> {
+        let mut whole = self.head;
+        let head = whole.len();
+        whole.extend_from_slice(&self.bytes);
+        let total = u16::try_from(whole.len()).ok()?;
+        if whole.first()? >> 4 == 4 {
+            whole[6..8].fill(0);
+            let mut packet = Ipv4Packet::new_unchecked(&mut whole[..]);
+            packet.set_total_len(total);
+            packet.fill_checksum();
+        } else {
+            let field = head - FRAGMENT_HEADER + 2;
+            whole[field..field + 2].fill(0);
+            let length = total.checked_sub(IPV6_HEADER_LEN as u16)?;
+            Ipv6Packet::new_unchecked(&mut whole[..]).set_payload_len(length);
+        }
+        Some(whole)
+    }
+}
+
+/// Reads a fragment; `None`: it cannot be one.
+fn read<'a>(part: &Inbound<'a>) -> Option<(Key, Fragment<'a>)> {
+    let head = part.packet.len() - part.payload.len();
+    let (id, protocol, offset, more, head) = match part.source {
+        IpAddr::V4(_) => {
+            let packet = Ipv4Packet::new_unchecked(part.packet);
+            let (id, protocol) = (packet.ident().into(), packet.next_header().into());
+            (id, protocol, packet.frag_offset(), packet.more_frags(), head)
+        }
+        IpAddr::V6(_) => {
+            let [_, _, high, low, id @ ..] = *part.payload.first_chunk::<FRAGMENT_HEADER>()?;
+            let field = u16::from_be_bytes([high, low]);
+            (u32::from_be_bytes(id), 0, field & !7, field & 1 == 1, head + FRAGMENT_HEADER)
+        }
+    };
+    let (head, bytes) = part.packet.split_at_checked(head)?;
+    let offset = usize::from(offset);
+    let is_whole_words = bytes.len() % 8 == 0;
+    let fits = head.len() + offset + bytes.len() <= usize::from(u16::MAX);
+    if bytes.is_empty() || (more && !is_whole_words) || !fits {
+        return None;
+    }
+    let (port, source, destination) = (part.port, part.source, part.destination);
+    Some((Key { port, source, destination, protocol, id }, Fragment { offset, more, bytes, head }))
+}
+
+/// The packet that reassembly made of fragments, of which the last one was `last`.
+pub(crate) fn whole<'a>(packet: &'a [u8], last: &Inbound<'_>) -> Option<Inbound<'a>> {
+    let (protocol, hop_limit, head) = match last.source {
+        IpAddr::V4(_) => {
+            let header = Ipv4Packet::new_checked(packet).ok()?;
+            (header.next_header(), header.hop_limit(), header.header_len().into())
+        }
+        IpAddr::V6(_) => {
+            let header = Ipv6Packet::new_checked(packet).ok()?;
+            let next = IpProtocol::from(*packet.get(IPV6_HEADER_LEN)?);
+            (next, header.hop_limit(), IPV6_HEADER_LEN + FRAGMENT_HEADER)
+        }
+    };
+    let payload = packet.get(head..)?;
+    let offload = trama_frame::VnetHeader::default();
+    let Inbound { port, mac, source, destination, .. } = *last;
+    Some(Inbound { port, mac, source, destination, protocol, hop_limit, packet, payload, offload })
+}
+
+#[cfg(test)]
+mod tests;

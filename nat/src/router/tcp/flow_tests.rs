@@ -1,0 +1,160 @@
+//! Flows over real sockets of the loopback.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
+use smoltcp::wire::{IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
+use trama_frame::VnetHeader;
+use trama_frame::vnet::DATA_VALID;
+
+use super::super::policy::Policy;
+use super::super::{Cable, Context};
+use super::*;
+use crate::config::{Config, LoopbackMap, NatConfig};
+use crate::drop_reason::Counters;
+use crate::gateway::Random;
+use crate::packet::checksums;
+use crate::testing::{GATEWAY4, GUEST, GUEST4, lab, random};
+
+const PORT: u16 = 7000;
+
+struct Frames(Vec<Vec<u8>>);
+
+impl Cable for Frames {
+    fn room(&mut self) -> usize {
+        64
+    }
+
+    fn send(&mut self, _header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason> {
+        self.0.push(parts.concat());
+        Ok(())
+    }
+}
+
+struct World {
+    poll: Poll,
+    config: Config,
+    counters: Counters,
+    random: Random,
+    frames: Frames,
+    flows: Flows,
+}
+
+impl World {
+    /// A gateway whose port leads to `host`.
+    fn new(host: SocketAddr) -> World {
+        let guest = SocketAddr::new(GATEWAY4.into(), PORT);
+        let loopback = vec![LoopbackMap { transport: Transport::Tcp, guest, host }];
+        let nat = Some(NatConfig { loopback, ..NatConfig::default() });
+        World {
+            poll: Poll::new().unwrap(),
+            config: Config { nat, ..lab() },
+            counters: Counters::default(),
+            random: random(),
+            frames: Frames(Vec::new()),
+            flows: Flows::default(),
+        }
+    }
+
+    fn with<R>(&mut self, job: impl FnOnce(&mut Flows, &mut Context<'_>) -> R) -> R {
+        let World { poll, config, counters, random, frames, flows } = self;
+        let (policy, registry) = (&Policy::default(), poll.registry());
+        let now = Duration::from_secs(1);
+        job(flows, &mut Context { now, config, policy, registry, cable: frames, counters, random })
+    }
+
+    /// The machine's segment.
+    fn send(
+        &mut self,
+        control: TcpControl,
+        sequence: u32,
+        ack: Option<u32>,
+    ) -> Result<(), DropReason> {
+        let (source, destination) = (IpAddr::from(GUEST4), IpAddr::from(GATEWAY4));
+        let repr = TcpRepr {
+            src_port: 4000,
+            dst_port: PORT,
+            control,
+            seq_number: TcpSeqNumber(sequence as i32),
+            ack_number: ack.map(|ack| TcpSeqNumber(ack as i32)),
+            window_len: 1000,
+            window_scale: None,
+            max_seg_size: None,
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload: &[],
+        };
+        let frame = crate::packet::ip_frame(
+            (GUEST, lab().mac()),
+            (source, destination),
+            (IpProtocol::Tcp, 64),
+            repr.header_len(),
+            |bytes| {
+                let mut tcp = TcpPacket::new_unchecked(bytes);
+                repr.emit(&mut tcp, &source.into(), &destination.into(), &checksums());
+            },
+        )
+        .unwrap();
+        let packet = &frame[14..34 + repr.header_len()];
+        let mut packet = Inbound::kept(PortId(1), GUEST, packet).unwrap();
+        packet.offload.flags &= !DATA_VALID;
+        self.with(|flows, context| flows.handle(&packet, context))
+    }
+
+    /// What the machine hears next.
+    fn hear(&mut self) -> (TcpControl, u32, u32) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut events = Events::with_capacity(16);
+        while self.frames.0.is_empty() {
+            assert!(Instant::now() < deadline, "nothing comes");
+            self.poll.poll(&mut events, Some(Duration::from_millis(5))).unwrap();
+            for event in &events {
+                let (_, number) = Kind::of(event.token()).unwrap();
+                self.with(|flows, context| flows.ready(number, event, context));
+            }
+            self.with(|flows, context| flows.poll(context));
+        }
+        let frame = self.frames.0.remove(0);
+        let end = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+        let tcp = TcpPacket::new_checked(&frame[34..end]).unwrap();
+        let repr = TcpRepr::parse(&tcp, &GATEWAY4.into(), &GUEST4.into(), &checksums()).unwrap();
+        let ack = repr.ack_number.map_or(0, |ack| ack.0 as u32);
+        (repr.control, repr.seq_number.0 as u32, ack)
+    }
+}
+
+#[test]
+fn a_syn_on_a_tuple_that_still_closes_begins_anew() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    world.send(TcpControl::Syn, 100, None).unwrap();
+    let (control, ours, ack) = world.hear();
+    assert_eq!((control, ack), (TcpControl::Syn, 101));
+    world.send(TcpControl::None, 101, Some(ours.wrapping_add(1))).unwrap();
+    world.send(TcpControl::Fin, 101, Some(ours.wrapping_add(1))).unwrap();
+    assert_eq!(world.hear().2, 102);
+    drop(server.accept().unwrap());
+    assert_eq!(world.hear().0, TcpControl::Fin);
+    // Its acknowledgement is lost.
+    world.send(TcpControl::Syn, 5000, None).unwrap();
+    let (control, _, ack) = world.hear();
+    assert_eq!((control, ack), (TcpControl::Syn, 5001));
+    assert_eq!(world.flows.table.len(), 1);
+}
+
+#[test]
+fn what_the_host_refuses_is_refused_and_strays_are_reset() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    drop(server);
+    let mut world = World::new(address);
+    world.send(TcpControl::Syn, 100, None).unwrap();
+    let (control, _, ack) = world.hear();
+    assert_eq!((control, ack), (TcpControl::Rst, 101));
+    assert!(world.flows.table.is_empty());
+    assert_eq!(world.send(TcpControl::None, 7, Some(77)), Err(DropReason::NoFlow));
+    let (control, sequence, _) = world.hear();
+    assert_eq!((control, sequence), (TcpControl::Rst, 77));
+}

@@ -1,0 +1,502 @@
+//! The engine against scripted segments, and against itself over a link that loses, delays,
+//! repeats and reorders.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::connection::Connection;
+use super::engine::{Engine, State};
+use super::segment::{Control, Outgoing, Segment, Seq};
+
+const MSS: u16 = 1000;
+const LARGE: usize = 4 * MSS as usize;
+const T0: Duration = Duration::ZERO;
+const OURS: Seq = Seq(u32::MAX - 5);
+const THEIRS: Seq = Seq(u32::MAX - 3);
+
+/// A segment on its way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Sent {
+    sequence: Seq,
+    ack: Option<Seq>,
+    window: u16,
+    control: Control,
+    data: Vec<u8>,
+}
+
+impl Sent {
+    fn segment(&self) -> Segment<'_> {
+        let (mut mss, mut scale) = (None, None);
+        if let Control::Syn { mss: size, scale: shift } = self.control {
+            (mss, scale) = (Some(size), shift);
+        }
+        Segment {
+            source: 1,
+            destination: 2,
+            sequence: self.sequence,
+            ack: self.ack,
+            window: self.window,
+            syn: mss.is_some(),
+            fin: self.control == Control::Fin,
+            rst: self.control == Control::Rst,
+            mss,
+            scale,
+            payload: &self.data,
+        }
+    }
+}
+
+/// A connection and the host behind it.
+struct End {
+    tcp: Connection,
+    now: Duration,
+    /// What the host has taken, and how much more it takes.
+    heard: Vec<u8>,
+    takes: usize,
+}
+
+impl End {
+    fn new(tcp: Connection) -> End {
+        End { tcp, now: T0, heard: Vec::new(), takes: usize::MAX }
+    }
+
+    fn handle(&mut self, segment: &Segment<'_>) {
+        let End { tcp, now, heard, takes } = self;
+        tcp.handle(*now, segment, &mut |bytes| take(heard, takes, bytes));
+    }
+
+    fn drain(&mut self) -> bool {
+        let End { tcp, heard, takes, .. } = self;
+        tcp.drain(&mut |bytes| take(heard, takes, bytes))
+    }
+
+    /// What it sends now.
+    fn output(&mut self) -> Vec<Sent> {
+        let mut sent = Vec::new();
+        self.tcp.output(self.now, (LARGE, 100), &mut |segment| {
+            sent.push(owned(segment));
+            true
+        });
+        sent
+    }
+
+    /// Feeds it a segment and says what it sends.
+    fn ask(&mut self, segment: Segment<'_>) -> Vec<Sent> {
+        self.handle(&segment);
+        self.output()
+    }
+
+    /// Waits until it is in another state; how often.
+    fn waits_in(&mut self, state: State) -> usize {
+        let mut count = 0;
+        while self.tcp.state() == state && count < 100 {
+            self.wait();
+            count += 1;
+        }
+        count
+    }
+
+    /// Lets time pass to its deadline.
+    fn wait(&mut self) -> Vec<Sent> {
+        self.now = self.tcp.deadline().unwrap();
+        self.tcp.expire(self.now);
+        self.output()
+    }
+}
+
+fn take(heard: &mut Vec<u8>, takes: &mut usize, bytes: &[u8]) -> usize {
+    let count = bytes.len().min(*takes);
+    heard.extend(&bytes[..count]);
+    *takes -= count;
+    count
+}
+
+fn owned(segment: &Outgoing<'_>) -> Sent {
+    let Outgoing { sequence, ack, window, control, .. } = *segment;
+    Sent { sequence, ack, window, control, data: segment.parts.concat() }
+}
+
+fn syn() -> Segment<'static> {
+    Segment {
+        source: 1,
+        destination: 2,
+        sequence: THEIRS,
+        window: 60_000,
+        syn: true,
+        mss: Some(MSS),
+        scale: Some(2),
+        ..Segment::default()
+    }
+}
+
+/// A segment of the machine's `at`th byte on, with all of our first `acked` acknowledged.
+fn data(at: usize, bytes: &[u8], acked: usize) -> Segment<'_> {
+    Segment {
+        source: 1,
+        destination: 2,
+        sequence: THEIRS + 1 + at,
+        ack: Some(OURS + 1 + acked),
+        window: 16_000,
+        payload: bytes,
+        ..Segment::default()
+    }
+}
+
+fn fin(at: usize, acked: usize) -> Segment<'static> {
+    Segment { fin: true, ..data(at, &[], acked) }
+}
+
+/// An established connection.
+fn open() -> End {
+    let mut end = End::new(Connection::answer(T0, &syn(), OURS, 1460));
+    assert_eq!(end.output().len(), 1);
+    assert_eq!(end.ask(data(0, &[], 0)), []);
+    assert_eq!(end.tcp.state(), State::Open { ended: false });
+    end
+}
+
+#[test]
+fn a_syn_is_answered_until_the_answer_is_acknowledged() {
+    let mut end = End::new(Connection::answer(T0, &syn(), OURS, 1460));
+    let answers = end.output();
+    let [answer] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((answer.sequence, answer.ack), (OURS, Some(THEIRS + 1)));
+    assert!(matches!(answer.control, Control::Syn { mss: 1460, scale: Some(_) }));
+    assert_eq!(end.output(), [], "once is enough");
+    assert_eq!(end.ask(syn()), answers, "the machine asks again");
+    assert_eq!(end.wait(), answers, "nobody has heard it");
+    assert_eq!(end.tcp.state(), State::Opening);
+    end.ask(data(0, b"hello", 0));
+    assert_eq!(end.heard, b"hello", "data beside the acknowledgement");
+    let mut silent = End::new(Connection::answer(T0, &syn(), OURS, 1460));
+    silent.output();
+    assert!((5..20).contains(&silent.waits_in(State::Opening)), "it gives up in the end");
+}
+
+#[test]
+fn scales_are_used_only_if_both_offer_them() {
+    let mut plain = End::new(Connection::answer(T0, &Segment { scale: None, ..syn() }, OURS, 1460));
+    assert!(matches!(plain.output()[0].control, Control::Syn { scale: None, .. }));
+    plain.ask(Segment { window: 3000, ..data(0, &[], 0) });
+    plain.tcp.push(vec![7; 10_000]);
+    assert_eq!(plain.output().iter().map(|sent| sent.data.len()).sum::<usize>(), 3000);
+    let mut scaled = open();
+    scaled.ask(Segment { window: 750, ..data(0, &[], 0) });
+    scaled.tcp.push(vec![7; 10_000]);
+    assert_eq!(scaled.output().iter().map(|sent| sent.data.len()).sum::<usize>(), 3000);
+}
+
+#[test]
+fn large_segments_are_whole_ones() {
+    let mut end = open();
+    end.tcp.push(vec![1; 2500]);
+    end.tcp.push(vec![2; 2700]);
+    let lens: Vec<usize> = end.output().iter().map(|sent| sent.data.len()).collect();
+    assert_eq!(lens, [4000, 1200]);
+}
+
+#[test]
+fn either_side_may_close_first_and_still_receive() {
+    let mut end = open();
+    assert_eq!(end.ask(fin(0, 0))[0].ack, Some(THEIRS + 2));
+    assert_eq!(end.tcp.state(), State::Open { ended: true });
+    end.tcp.push(b"late".to_vec());
+    assert_eq!(end.output()[0].data, b"late");
+    end.ask(data(1, &[], 4));
+    end.tcp.finish();
+    let last = end.output();
+    assert_eq!((last[0].sequence, last[0].control), (OURS + 5, Control::Fin));
+    assert_eq!(end.tcp.state(), State::Closing { lingers: false });
+    assert_eq!(end.wait(), last, "a FIN that nobody heard");
+    end.ask(data(1, &[], 5));
+    assert_eq!(end.tcp.state(), State::Done);
+
+    let mut end = open();
+    end.tcp.finish();
+    assert_eq!(end.output()[0].control, Control::Fin);
+    assert_eq!(end.ask(data(0, b"more", 1))[0].ack, Some(THEIRS + 5));
+    assert_eq!(end.output(), []);
+    assert_eq!(end.ask(fin(4, 1))[0].ack, Some(THEIRS + 6));
+    assert_eq!(end.heard, b"more");
+    assert_eq!(end.tcp.state(), State::Closing { lingers: true });
+    assert_eq!(end.ask(fin(4, 1))[0].ack, Some(THEIRS + 6), "its acknowledgement was lost");
+    end.wait();
+    assert_eq!(end.tcp.state(), State::Done);
+}
+
+#[test]
+fn both_may_close_at_once() {
+    let mut end = open();
+    end.tcp.finish();
+    end.output();
+    assert_eq!(end.ask(fin(0, 0))[0].ack, Some(THEIRS + 2), "crossing FINs");
+    end.ask(data(1, &[], 1));
+    assert_eq!(end.tcp.state(), State::Closing { lingers: true });
+}
+
+#[test]
+fn only_a_reset_with_the_exact_number_ends_it() {
+    let rst = |at: usize| Segment { rst: true, ack: None, ..data(at, &[], 0) };
+    let mut end = open();
+    assert_eq!(end.ask(rst(70_000)), [], "outside the window");
+    assert_eq!(end.ask(rst(9)).len(), 1, "inside: the machine is asked (RFC 5961)");
+    assert_eq!(end.tcp.state(), State::Open { ended: false });
+    assert_eq!(end.ask(rst(0)), []);
+    assert_eq!(end.tcp.state(), State::Broken);
+}
+
+#[test]
+fn segments_outside_the_window_are_answered_and_change_nothing() {
+    let mut end = open();
+    for at in [200_000, usize::MAX - 5000] {
+        let sent = end.ask(data(at, b"wrong", 0));
+        assert_eq!(sent.iter().map(|sent| sent.ack).collect::<Vec<_>>(), [Some(THEIRS + 1)]);
+    }
+    assert_eq!(end.ask(data(0, b"wrong", 9)).len(), 1, "of what was never sent");
+    assert_eq!(end.ask(Segment { syn: true, ..data(5, &[], 0) }).len(), 1, "a forged SYN");
+    assert_eq!((end.tcp.state(), &end.heard[..]), (State::Open { ended: false }, &[][..]));
+}
+
+#[test]
+fn data_is_put_in_order_and_overlaps_are_cut() {
+    let bytes: Vec<u8> = (0..100).collect();
+    let mut end = open();
+    for (from, to) in [(50, 60), (40, 70), (90, 100), (65, 80), (10, 20)] {
+        end.handle(&data(from, &bytes[from..to], 0));
+    }
+    end.handle(&fin(100, 0));
+    assert_eq!(end.heard, b"");
+    end.handle(&data(0, &bytes[..45], 0));
+    assert_eq!(end.heard, bytes[..60], "of two that overlap, the later is cut");
+    end.handle(&data(30, &bytes[30..95], 0));
+    assert_eq!(end.heard, bytes);
+    assert_eq!(end.tcp.state(), State::Open { ended: true });
+}
+
+#[test]
+fn a_host_that_takes_nothing_closes_the_window_and_nothing_is_lost() {
+    let mut end = open();
+    end.takes = 10;
+    let bytes: Vec<u8> = (0..200_000).map(|at| (at % 251) as u8).collect();
+    let (mut at, mut window) = (0, 64_000);
+    while window > 0 {
+        let sent = end.ask(data(at, &bytes[at..at + 1000.min(window)], 0));
+        let ack = sent.last().unwrap();
+        at = (ack.ack.unwrap() - (THEIRS + 1)) as usize;
+        window = usize::from(ack.window) << 5;
+        assert!(at <= 70_000, "the window has an end");
+    }
+    assert_eq!(end.heard, bytes[..10]);
+    end.ask(data(at, b"probe", 0));
+    end.takes = usize::MAX;
+    end.drain();
+    let sent = end.output();
+    assert!(sent[0].window > 0, "the machine hears that there is room");
+    assert_eq!(end.heard, bytes[..at]);
+}
+
+#[test]
+fn a_shut_window_is_asked_for_as_long_as_it_takes() {
+    let mut end = open();
+    end.tcp.push(b"abc".to_vec());
+    end.ask(Segment { window: 0, ..data(0, &[], 0) });
+    for _ in 0..50 {
+        let probe = end.wait();
+        assert_eq!(probe.iter().map(|sent| &sent.data[..]).collect::<Vec<_>>(), [b"a"]);
+        assert_eq!(end.ask(Segment { window: 0, ..data(0, &[], 0) }), []);
+    }
+    let sent = end.ask(data(0, &[], 0));
+    assert_eq!(sent.iter().map(|sent| &sent.data[..]).collect::<Vec<_>>(), [b"abc"]);
+}
+
+#[test]
+fn three_duplicates_are_a_loss() {
+    let mut end = open();
+    end.tcp.push(vec![1; 10_000]);
+    let sent = end.output();
+    assert_eq!(sent[0].data.len(), LARGE);
+    for _ in 0..2 {
+        assert_eq!(end.ask(data(0, &[], 0)), []);
+    }
+    assert_eq!(end.ask(data(0, &[], 0))[0].sequence, OURS + 1, "at once, not by the timer");
+}
+
+#[test]
+fn a_machine_that_is_gone_is_noticed() {
+    let mut end = open();
+    end.tcp.push(b"abc".to_vec());
+    end.output();
+    assert!(end.waits_in(State::Open { ended: false }) < 20);
+    assert!(end.now > Duration::from_secs(100), "{:?}", end.now);
+
+    let mut idle = open();
+    let question = idle.wait();
+    assert_eq!((question[0].sequence, &question[0].data[..]), (OURS, &[][..]));
+    assert!(idle.now >= Duration::from_secs(7200));
+    idle.ask(data(0, &[], 0));
+    assert!(idle.tcp.deadline().unwrap() >= idle.now + Duration::from_secs(7200));
+    assert!(idle.waits_in(State::Open { ended: false }) < 20);
+}
+
+#[test]
+fn a_call_can_be_refused() {
+    let mut caller = End::new(Connection::call(T0, OURS, 1460));
+    assert!(matches!(caller.output()[0].control, Control::Syn { .. }));
+    let no = Segment { rst: true, ..data(0, &[], 0) };
+    caller.ask(Segment { ack: Some(OURS + 9), ..no.clone() });
+    assert_eq!(caller.tcp.state(), State::Opening, "a forged refusal");
+    caller.ask(no);
+    assert_eq!(caller.tcp.state(), State::Broken);
+}
+
+/// A link that loses, delays and repeats what a seed says.
+struct Link {
+    random: u64,
+    harm: u64,
+    /// On their way, by arrival; to whom.
+    flying: BTreeMap<(Duration, u64), (usize, Sent)>,
+    count: u64,
+}
+
+impl Link {
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.random >> 33
+    }
+
+    /// Sends the packets of a segment.
+    fn send(&mut self, now: Duration, to: usize, sent: &Sent) {
+        let pieces = sent.data.chunks(MSS.into()).map(<[u8]>::to_vec);
+        let pieces: Vec<Vec<u8>> =
+            if sent.data.is_empty() { vec![Vec::new()] } else { pieces.collect() };
+        let last = pieces.len() - 1;
+        for (index, data) in pieces.into_iter().enumerate() {
+            let sequence = sent.sequence + index * usize::from(MSS);
+            let control = if index == last { sent.control } else { Control::None };
+            let piece = Sent { sequence, control, data, ..sent.clone() };
+            let copies = match self.random() % 100 {
+                dice if dice < self.harm => 0,
+                dice if dice < self.harm + self.harm / 2 => 2,
+                _ => 1,
+            };
+            for _ in 0..copies {
+                let late = if self.random() % 100 < self.harm { self.random() % 20_000 } else { 0 };
+                let arrival = now + Duration::from_micros(5000 + late);
+                self.count += 1;
+                self.flying.insert((arrival, self.count), (to, piece.clone()));
+            }
+        }
+    }
+}
+
+/// Sends a stream each way and says how long it took.
+fn exchange(seed: u64, harm: u64, len: usize) -> Duration {
+    let stream =
+        |salt: usize| (0..len).map(|at| ((at * 31 + salt) % 251) as u8).collect::<Vec<_>>();
+    let streams = [stream(1), stream(2)];
+    let mut link = Link { random: seed, harm, flying: BTreeMap::new(), count: 0 };
+    let mut ends =
+        [End::new(Connection::call(T0, OURS, MSS)), End::new(Connection::call(T0, THEIRS, MSS))];
+    let mut called = false;
+    let mut pushed = [0, 0];
+    let mut now = T0;
+    for _ in 0..2_000_000 {
+        let mut waits = false;
+        for side in 0..2 {
+            if side == 1 && !called {
+                continue;
+            }
+            let end = &mut ends[side];
+            end.now = now;
+            end.takes = link.random() as usize % 5000;
+            let has_drained = end.drain();
+            waits |= !has_drained;
+            let room = end.tcp.room().min(len - pushed[side]);
+            if room > 0 {
+                let count = 1 + link.random() as usize % room.min(9000);
+                end.tcp.push(streams[side][pushed[side]..pushed[side] + count].to_vec());
+                pushed[side] += count;
+            } else if pushed[side] == len {
+                end.tcp.finish();
+            }
+            end.tcp.grow();
+            end.tcp.expire(now);
+            for sent in end.output() {
+                link.send(now, 1 - side, &sent);
+            }
+        }
+        let over =
+            |end: &End| matches!(end.tcp.state(), State::Closing { lingers: true } | State::Done);
+        if ends.iter().all(over) {
+            assert!(ends[0].heard == streams[1] && ends[1].heard == streams[0], "seed {seed}");
+            return now;
+        }
+        let timers = ends.iter().filter_map(|end| end.tcp.deadline()).min();
+        let next = link.flying.keys().next().map(|(at, _)| *at);
+        // A host that did not take all will take more soon.
+        let host = waits.then_some(now + Duration::from_millis(1));
+        let next = next.into_iter().chain(timers).chain(host).min().unwrap();
+        now = next.max(now + Duration::from_micros(100));
+        while let Some(entry) = link.flying.first_entry()
+            && entry.key().0 <= now
+        {
+            let (to, sent) = entry.remove();
+            if to == 1 && !called {
+                called = true;
+                ends[1] = End::new(Connection::answer(now, &sent.segment(), THEIRS, MSS));
+                continue;
+            }
+            ends[to].now = now;
+            ends[to].takes = link.random() as usize % 5000;
+            ends[to].handle(&sent.segment());
+        }
+        for end in &ends {
+            assert_ne!(end.tcp.state(), State::Broken, "seed {seed}: gave up at {now:?}");
+        }
+    }
+    panic!("seed {seed}: does not end; {:?} heard", ends.map(|end| end.heard.len()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn streams_arrive_exact_over_a_bad_link(seed: u64, harm in 0u64..20) {
+        exchange(seed, harm, 60_000);
+    }
+
+    #[test]
+    fn no_segment_makes_it_panic_or_invent_data(
+        script in prop::collection::vec((0u32..5000, 0u32..3000, 0u8..64, 0usize..3000, any::<u16>()), 1..60)
+    ) {
+        let mut end = open();
+        end.tcp.push(vec![3; 2000]);
+        let bytes = [9; 3000];
+        for (sequence, ack, flags, len, window) in script {
+            let is = |bit: u8| flags >> bit & 1 == 1;
+            end.ask(Segment {
+                sequence: Seq(THEIRS.0.wrapping_add(sequence)),
+                ack: (!is(0)).then_some(Seq(OURS.0.wrapping_add(ack))),
+                window,
+                syn: flags % 16 == 3,
+                fin: flags % 8 == 5,
+                rst: flags % 32 == 7,
+                payload: &bytes[..len],
+                ..data(0, &[], 0)
+            });
+            end.now += Duration::from_millis(u64::from(window) % 300);
+            end.tcp.expire(end.now);
+        }
+        prop_assert!(end.heard.iter().all(|byte| *byte == 9));
+        prop_assert!(end.tcp.kept() < 300_000);
+    }
+}
+
+#[test]
+fn a_long_stream_fills_a_clean_link() {
+    // 5 ms each way: a window of a megabyte moves 100 MB a second once it has grown.
+    let time = exchange(1, 0, 8 << 20);
+    assert!(time < Duration::from_secs(10), "{time:?}");
+}

@@ -1,0 +1,288 @@
+//! UDP ports of the host that lead to machines.
+//!
+//! Each port of a rule is a socket. Its clients' datagrams go to the machine from the client's own
+//! address; what the machine sends there goes out through the same socket. Where the machine cannot
+//! or is not to see that address (a client on the host's loopback, of the other version of IP, or a
+//! rule that hides it), it sees a port of the gateway that stands for this client.
+//!
+//! A port that cannot be bound is pending, with the reason, and is tried again. Datagrams for a
+//! machine whose hardware address is not known yet wait in the socket.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use mio::Interest;
+use mio::unix::SourceFd;
+use nix::errno::Errno;
+use trama_frame::MacAddr;
+
+use crate::config::{Config, Forward, Transport};
+use crate::gateway::PortId;
+use crate::router::flow_table::{FlowTable, Limits};
+use crate::router::host_socket::HostSocket;
+use crate::router::{Context, Kind};
+
+/// Numbers of these sockets' tokens begin here, behind those of flows.
+pub(super) const FIRST: u32 = 1 << 31;
+/// A client that is silent this long is forgotten.
+const LIFE: [Duration; 1] = [Duration::from_secs(180)];
+/// Clients of a port of the host, and of all of them.
+const LIMITS: Limits = Limits { port: 4096, total: 16_384 };
+/// When what could not be bound is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// Ports of the gateway that stand for clients: 32768 to 49151, beside those of its TFTP transfers.
+pub(crate) const STAND_INS: std::ops::RangeInclusive<u16> = 0x8000..=0xbfff;
+
+/// A port of the host.
+pub(super) struct Listener {
+    pub name: String,
+    pub host: SocketAddr,
+    pub guest: SocketAddr,
+    hides_client: bool,
+    /// Where the machine was when something came for it last.
+    pub mac: Option<MacAddr>,
+    /// The socket, or why there is none.
+    pub socket: Result<HostSocket, Errno>,
+}
+
+/// Somebody outside who sends to a port of the host.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Client {
+    listener: u32,
+    address: SocketAddr,
+}
+
+/// The ports of the host that lead to machines, and their clients.
+pub(super) struct Forwards {
+    /// What `listeners` were made of.
+    rules: Vec<Forward>,
+    listeners: Vec<Listener>,
+    /// The address that the machine sees of each client.
+    clients: FlowTable<Client, SocketAddr, 1>,
+    /// Clients by what the machine sees: its own address, theirs.
+    shown: HashMap<(SocketAddr, SocketAddr), Client, RandomState>,
+    retry: Option<Duration>,
+}
+
+impl Default for Forwards {
+    fn default() -> Forwards {
+        Forwards {
+            rules: Vec::new(),
+            listeners: Vec::new(),
+            clients: FlowTable::new(LIFE, LIMITS),
+            shown: HashMap::default(),
+            retry: None,
+        }
+    }
+}
+
+impl Forwards {
+    /// Follows the settings, forgets silent clients, and tries again what is pending. Warnings about
+    /// what cannot be bound, each once.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Vec<String> {
+        while let Some(number) = self.clients.expired(context.now) {
+            self.forget(number);
+        }
+        let rules = context.config.nat.as_ref().map_or(&[][..], |nat| &nat.forwards);
+        let mut warnings = Vec::new();
+        if !rules.iter().filter(|rule| rule.transport == Transport::Udp).eq(&self.rules) {
+            self.rebuild(rules, context, &mut warnings);
+        } else if self.retry.is_some_and(|at| at <= context.now) {
+            for (index, listener) in self.listeners.iter_mut().enumerate() {
+                if listener.socket.is_err() {
+                    listener.socket = bound(listener.host, index, context);
+                }
+            }
+            self.plan_retry(context.now);
+        }
+        warnings
+    }
+
+    /// When [`Forwards::poll`] has something to do next.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.clients.deadline().into_iter().chain(self.retry).min()
+    }
+
+    /// Ports that are pending, and why: the rule's name, the host's address, the reason.
+    pub fn pending(&self) -> impl Iterator<Item = (&str, SocketAddr, Errno)> {
+        self.listeners.iter().filter_map(|listener| {
+            let error = *listener.socket.as_ref().err()?;
+            Some((&listener.name[..], listener.host, error))
+        })
+    }
+
+    fn plan_retry(&mut self, now: Duration) {
+        let is_pending = self.pending().next().is_some();
+        self.retry = is_pending.then_some(now + RETRY);
+    }
+
+    /// Makes the listeners that the rules want; those that stay the same keep socket and clients.
+    fn rebuild(
+        &mut self,
+        rules: &[Forward],
+        context: &mut Context<'_>,
+        warnings: &mut Vec<String>,
+    ) {
+        self.rules =
+            rules.iter().filter(|rule| rule.transport == Transport::Udp).cloned().collect();
+        let mut old: HashMap<_, _> = self
+            .listeners
+            .drain(..)
+            .map(|old| ((old.host, old.guest, old.hides_client), old))
+            .collect();
+        // Clients are known by their listener's place, which changes.
+        (self.clients, self.shown) = (FlowTable::new(LIFE, LIMITS), HashMap::default());
+        for (rule, step) in
+            self.rules.iter().flat_map(|rule| (0..rule.count).map(move |n| (rule, n)))
+        {
+            let (Some(host), Some(guest)) = (later(rule.host, step), later(rule.guest, step))
+            else {
+                continue;
+            };
+            let kept =
+                old.remove(&(host, guest, rule.hides_client)).and_then(|old| old.socket.ok());
+            let index = self.listeners.len();
+            let socket = match kept {
+                Some(socket) => watched(socket, index, context),
+                None => Err(Errno::EAGAIN),
+            };
+            let (name, hides_client) = (rule.name.clone(), rule.hides_client);
+            self.listeners.push(Listener { name, host, guest, hides_client, mac: None, socket });
+        }
+        // What is not wanted any more gives its port back first.
+        drop(old);
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            if listener.socket.is_ok() {
+                continue;
+            }
+            listener.socket = bound(listener.host, index, context);
+            if let Err(error) = &listener.socket {
+                let Listener { name, host, .. } = listener;
+                let reason = error.desc();
+                warnings.push(format!(
+                    "forward {name:?} is pending: udp {host}: {reason}; it is tried again"
+                ));
+            }
+        }
+        self.plan_retry(context.now);
+    }
+
+    /// The port of the host with this token.
+    pub fn listener(&mut self, number: u32) -> Option<&mut Listener> {
+        self.listeners.get_mut(number.checked_sub(FIRST)? as usize)
+    }
+
+    /// The numbers of all ports of the host.
+    pub fn numbers(&self) -> std::ops::Range<u32> {
+        FIRST..FIRST + self.listeners.len() as u32
+    }
+
+    /// Where a machine's datagram goes if it is for a client: the port of the host, and the client.
+    pub fn client_of(
+        &mut self,
+        now: Duration,
+        guest: SocketAddr,
+        to: SocketAddr,
+    ) -> Option<(u32, SocketAddr)> {
+        if self.listeners.is_empty() {
+            return None;
+        }
+        let client = *self.shown.get(&(guest, to))?;
+        let number = self.clients.find(&client)?;
+        self.clients.touch(now, number, 0);
+        Some((FIRST + client.listener, client.address))
+    }
+
+    /// What the machine sees of a client that sends to the port of the host with this token.
+    pub fn show(
+        &mut self,
+        number: u32,
+        from: SocketAddr,
+        context: &mut Context<'_>,
+    ) -> Option<SocketAddr> {
+        let index = number.checked_sub(FIRST)?;
+        let listener = self.listeners.get(index as usize)?;
+        let (guest, hides_client) = (listener.guest, listener.hides_client);
+        let client = Client { listener: index, address: from };
+        if let Some(number) = self.clients.find(&client) {
+            self.clients.touch(context.now, number, 0);
+            return self.clients.get_mut(number).copied();
+        }
+        let real = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let is_visible = !hides_client
+            && !real.ip().is_loopback()
+            && real.is_ipv4() == guest.is_ipv4()
+            && !self.shown.contains_key(&(guest, real));
+        let shown = if is_visible { real } else { self.stand_in(guest, context)? };
+        let port = PortId(index.into());
+        if let Some(number) = self.clients.must_end(port) {
+            self.forget(number);
+        }
+        self.clients.insert(context.now, port, client, shown, 0);
+        self.shown.insert((guest, shown), client);
+        Some(shown)
+    }
+
+    /// What the machine sees of a client that has sent something.
+    pub fn shown(&mut self, number: u32, address: SocketAddr) -> Option<SocketAddr> {
+        let listener = number.checked_sub(FIRST)?;
+        let number = self.clients.find(&Client { listener, address })?;
+        self.clients.get_mut(number).copied()
+    }
+
+    /// A port of the gateway that stands for nobody yet.
+    fn stand_in(&self, guest: SocketAddr, context: &mut Context<'_>) -> Option<SocketAddr> {
+        let own = own_address(context.config, guest)?;
+        let start = (context.random)() as u16;
+        let ports = (0..=STAND_INS.end() - STAND_INS.start()).map(|step| {
+            let step = start.wrapping_add(step) & (STAND_INS.end() - STAND_INS.start());
+            SocketAddr::new(own, STAND_INS.start() + step)
+        });
+        ports.into_iter().find(|shown| !self.shown.contains_key(&(guest, *shown)))
+    }
+
+    fn forget(&mut self, number: u32) {
+        let Some((client, shown)) = self.clients.remove(number) else { return };
+        if let Some(listener) = self.listeners.get(client.listener as usize) {
+            self.shown.remove(&(listener.guest, shown));
+        }
+    }
+}
+
+/// The gateway's address of the version that a machine has.
+fn own_address(config: &Config, machine: SocketAddr) -> Option<IpAddr> {
+    match machine {
+        SocketAddr::V4(_) => config.ipv4.map(|subnet| subnet.address.into()),
+        SocketAddr::V6(_) => config.ipv6.map(|subnet| subnet.address.into()),
+    }
+}
+
+/// An address some ports later; `None`: there is no such port.
+fn later(address: SocketAddr, step: u16) -> Option<SocketAddr> {
+    Some(SocketAddr::new(address.ip(), address.port().checked_add(step)?))
+}
+
+/// A socket for a port of the host.
+fn bound(host: SocketAddr, index: usize, context: &Context<'_>) -> Result<HostSocket, Errno> {
+    let socket = HostSocket::udp(host.is_ipv6())?;
+    socket.bind(host)?;
+    watched(socket, index, context)
+}
+
+/// Has the socket's readiness told by the number of its listener.
+fn watched(socket: HostSocket, index: usize, context: &Context<'_>) -> Result<HostSocket, Errno> {
+    let fd = socket.as_fd().as_raw_fd();
+    let token = Kind::Udp.token(FIRST + index as u32);
+    let mut source = SourceFd(&fd);
+    let result = match context.registry.reregister(&mut source, token, Interest::READABLE) {
+        Err(_) => context.registry.register(&mut source, token, Interest::READABLE),
+        result => result,
+    };
+    result.map(|()| socket).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests;

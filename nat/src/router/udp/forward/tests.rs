@@ -1,0 +1,208 @@
+//! Clients of the host's ports on one side, a scripted machine that serves them on the other.
+
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+    Icmpv6Packet, Icmpv6Repr, IpProtocol, NdiscNeighborFlags, NdiscRepr,
+};
+
+use super::*;
+use crate::drop_reason::DropReason;
+use crate::packet::{checksums, frame, ip_frame};
+use crate::router::test_world::*;
+use crate::testing::{GATEWAY, GATEWAY4, GUEST, GUEST4, GUEST6};
+
+const WORLD4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+const WORLD6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+const SETUP: &str = "ip addr add 198.51.100.1/32 dev lo; ip addr add 2001:db8::1/128 dev lo nodad";
+
+/// A rule that leads port 5000 of `host` to port 4000 of the guest.
+fn rule(host: IpAddr, guest: IpAddr) -> Forward {
+    Forward {
+        name: "game".to_owned(),
+        transport: Transport::Udp,
+        host: SocketAddr::new(host, 5000),
+        guest: SocketAddr::new(guest, 4000),
+        count: 1,
+        hides_client: false,
+    }
+}
+
+fn world(rules: &[Forward]) -> World {
+    let mut world = World::new();
+    world.config.nat.as_mut().unwrap().forwards = rules.to_vec();
+    world.turn(Duration::ZERO);
+    world
+}
+
+/// The guest says where it is.
+fn announce(world: &mut World) {
+    let announcement = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Reply,
+        source_hardware_addr: EthernetAddress(GUEST.0),
+        source_protocol_addr: GUEST4,
+        target_hardware_addr: EthernetAddress(GATEWAY.0),
+        target_protocol_addr: GATEWAY4,
+    };
+    let length = announcement.buffer_len();
+    let frame = frame(GUEST, GATEWAY, EthernetProtocol::Arp, length, |bytes| {
+        announcement.emit(&mut ArpPacket::new_unchecked(bytes));
+    });
+    world.send(&[frame]);
+}
+
+fn client(address: IpAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((address, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket
+}
+
+fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut room = [0; 100];
+    let (length, from) = socket.recv_from(&mut room).expect("a datagram");
+    (room[..length].to_vec(), from)
+}
+
+#[test]
+fn the_machine_is_asked_for_and_sees_the_client() {
+    let name = "router::udp::forward::tests::the_machine_is_asked_for_and_sees_the_client";
+    if !is_isolated(name, SETUP) {
+        return;
+    }
+    let mut world = world(&[rule(WORLD4, GUEST4.into())]);
+    let (one, two) = (client(WORLD4), client(WORLD4));
+    one.send_to(b"hello", (WORLD4, 5000)).unwrap();
+    let question = world.frame();
+    let question = EthernetFrame::new_checked(&question[..]).unwrap();
+    assert_eq!(question.ethertype(), EthernetProtocol::Arp);
+    assert!(question.dst_addr().is_broadcast());
+    announce(&mut world);
+
+    let to = SocketAddr::new(GUEST4.into(), 4000);
+    assert_eq!(read_datagram(&world.frame()), (one.local_addr().unwrap(), to, b"hello".to_vec()));
+    two.send_to(b"me too", (WORLD4, 5000)).unwrap();
+    assert_eq!(read_datagram(&world.frame()), (two.local_addr().unwrap(), to, b"me too".to_vec()));
+
+    for socket in [&one, &two] {
+        world.send(&[datagram(socket.local_addr().unwrap(), 64, b"welcome")]);
+        assert_eq!(receive(socket), (b"welcome".to_vec(), SocketAddr::new(WORLD4, 5000)));
+    }
+    assert_eq!(world.counters.drops().len(), 0);
+    // A client that has gone is told to the machine.
+    let gone = one.local_addr().unwrap();
+    drop(one);
+    world.send(&[datagram(gone, 64, b"still there?")]);
+    assert_eq!(read_icmp(&world.frame()).kind, (3, 3));
+}
+
+#[test]
+fn a_client_that_the_machine_cannot_or_must_not_see_has_a_stand_in() {
+    let name = "router::udp::forward::tests::a_client_that_the_machine_cannot_or_must_not_see_has_a_stand_in";
+    if !is_isolated(name, SETUP) {
+        return;
+    }
+    let hidden = Forward { hides_client: true, ..rule(WORLD4, GUEST4.into()) };
+    let other_version = Forward { name: "six".to_owned(), ..rule(WORLD6, GUEST4.into()) };
+    let loopback = Ipv4Addr::LOCALHOST.into();
+    let local = Forward { name: "local".to_owned(), ..rule(loopback, GUEST4.into()) };
+    let mut world = world(&[hidden, other_version, local]);
+    let mut stand_ins = Vec::new();
+    client(WORLD4).send_to(b"where?", (WORLD4, 5000)).unwrap();
+    world.frame();
+    announce(&mut world);
+    world.frame();
+    for address in [WORLD4, WORLD6, loopback] {
+        let socket = client(address);
+        for word in [b"one", b"two"] {
+            socket.send_to(word, (address, 5000)).unwrap();
+            let (shown, to, said) = read_datagram(&world.frame());
+            assert_eq!((shown.ip(), to.port(), &said[..]), (GATEWAY4.into(), 4000, &word[..]));
+            stand_ins.push(shown);
+            world.send(&[datagram(shown, 64, b"welcome")]);
+            assert_eq!(receive(&socket), (b"welcome".to_vec(), SocketAddr::new(address, 5000)));
+        }
+    }
+    let (even, odd): (Vec<_>, Vec<_>) = stand_ins.chunks(2).map(|pair| (pair[0], pair[1])).unzip();
+    assert_eq!(even, odd, "the same one for the same client");
+    assert!(even[0] != even[1] && even[1] != even[2] && even[0] != even[2]);
+    // One that stands for nobody leads nowhere.
+    let nobody = STAND_INS.map(|port| SocketAddr::new(GATEWAY4.into(), port));
+    let nobody = nobody.into_iter().find(|shown| !even.contains(shown)).unwrap();
+    world.send(&[datagram(nobody, 64, b"anybody?")]);
+    assert_eq!(world.dropped(DropReason::OtherAddress), 1);
+}
+
+#[test]
+fn a_port_that_is_taken_is_pending_until_it_is_free() {
+    let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let holder = UdpSocket::bind((loopback, 0)).unwrap();
+    let host = holder.local_addr().unwrap();
+    let mut world = world(&[Forward { host, ..rule(loopback, GUEST4.into()) }]);
+    let warnings = world.router.take_warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("game") && warnings[0].contains("in use"), "{warnings:?}");
+    let pending = |world: &World| {
+        let pending = world.router.udp.forwards.pending();
+        pending.map(|(name, host, _)| (name.to_owned(), host)).collect::<Vec<_>>()
+    };
+    assert_eq!(pending(&world), [("game".to_owned(), host)]);
+    assert_eq!(world.router.deadline(world.now), Some(RETRY));
+    drop(holder);
+    world.now = RETRY;
+    world.turn(Duration::ZERO);
+    assert_eq!(pending(&world), []);
+    assert!(UdpSocket::bind(host).is_err(), "the gateway has it");
+    assert_eq!(world.router.take_warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn rules_change_while_others_go_on() {
+    let name = "router::udp::forward::tests::rules_change_while_others_go_on";
+    if !is_isolated(name, SETUP) {
+        return;
+    }
+    let range = Forward { count: 3, ..rule(WORLD6, GUEST6.into()) };
+    let mut world = world(std::slice::from_ref(&range));
+    let at = |port| SocketAddr::new(WORLD6, port);
+    assert!((5000..5003).all(|port| UdpSocket::bind(at(port)).is_err()));
+    UdpSocket::bind(at(5003)).unwrap();
+    let socket = client(WORLD6);
+    // What came before the change is there after it, by a socket that stays.
+    socket.send_to(b"early", at(5002)).unwrap();
+    let kept =
+        Forward { host: at(5002), guest: SocketAddr::new(GUEST6.into(), 4002), count: 1, ..range };
+    world.config.nat.as_mut().unwrap().forwards = vec![kept];
+    world.turn(Duration::ZERO);
+    assert!((5000..5002).all(|port| UdpSocket::bind(at(port)).is_ok()), "given back");
+    assert_eq!(read_icmp_target(&world.frame()), GUEST6, "solicited");
+    world.send(&[advertisement()]);
+    let (from, to, said) = read_datagram(&world.frame());
+    assert_eq!((from, to.port(), &said[..]), (socket.local_addr().unwrap(), 4002, &b"early"[..]));
+    world.config.nat = None;
+    world.turn(Duration::ZERO);
+    UdpSocket::bind(at(5002)).unwrap();
+}
+
+/// The guest's answer to a solicitation.
+fn advertisement() -> Vec<u8> {
+    let (guest, gateway) = (GUEST6, crate::testing::GATEWAY6);
+    let advertisement = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
+        flags: NdiscNeighborFlags::SOLICITED,
+        target_addr: guest,
+        lladdr: None,
+    });
+    let (ips, kind) = ((guest.into(), gateway.into()), (IpProtocol::Icmpv6, 255));
+    ip_frame((GUEST, GATEWAY), ips, kind, advertisement.buffer_len(), |bytes| {
+        let mut packet = Icmpv6Packet::new_unchecked(bytes);
+        advertisement.emit(&guest, &gateway, &mut packet, &checksums());
+    })
+    .unwrap()
+}
+
+/// The address that a neighbour solicitation asks for.
+fn read_icmp_target(frame: &[u8]) -> Ipv6Addr {
+    let message = read_icmp(frame);
+    assert_eq!(message.kind, (135, 0));
+    Ipv6Addr::from(*message.body.first_chunk::<16>().unwrap())
+}
