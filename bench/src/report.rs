@@ -425,6 +425,20 @@ pub mod tests {
     }
 
     #[test]
+    fn where_that_is_asked_for_ratios_are_to_the_others_best_round() {
+        let mut scenario =
+            report(Better::Higher, &[3.0, 4.0, 5.0], &[1.0, 2.0, 0.5]).scenarios.remove(0);
+        let median = |s: &ScenarioReport| s.rows[1].ratio.as_ref().map(|r| r.estimate.median);
+        assert_eq!(median(&scenario), Some(3.0));
+        scenario.against_best = true;
+        scenario.conclude(&[Some(1.5)]);
+        assert_eq!(median(&scenario), Some(2.0));
+        scenario.better = Better::Lower;
+        scenario.conclude(&[Some(1.5)]);
+        assert_eq!(median(&scenario), Some(8.0));
+    }
+
+    #[test]
     fn ratios_pair_rounds_skip_failed_ones_and_discard_stolen_ones() {
         let mut report = report(Better::Higher, &[2.0, 9.0, 4.0, 8.0], &[1.0, 3.0, 1.0, 0.0]);
         let scenario = &mut report.scenarios[0];

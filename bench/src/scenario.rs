@@ -94,8 +94,15 @@ const fn against(peer: &'static Peer, target: f64) -> Entrant {
     Entrant { target: Some(target), ..beside(peer) }
 }
 
-const PLAIN: Twist =
-    Twist { vlan: false, silent_ports: 0, macs: 0, polls: false, hears_all: false };
+const PLAIN: Twist = Twist {
+    vlan: false,
+    silent_ports: 0,
+    macs: 0,
+    polls: false,
+    apart: false,
+    small_window: false,
+    hears_all: false,
+};
 
 const HOSTS: [Port; 9] = [Port::Host; 9];
 

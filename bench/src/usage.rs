@@ -110,9 +110,10 @@ pub fn family(pid: u32) -> Vec<u32> {
         .flatten()
         .flatten()
         .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<u32> = children
-        .flat_map(|text| text.split_whitespace().filter_map(|w| w.parse().ok()).collect::<Vec<_>>())
-        .collect();
+    let numbers = |text: String| -> Vec<u32> {
+        text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    };
+    let children: Vec<u32> = children.flat_map(numbers).collect();
     iter::once(pid).chain(children.into_iter().flat_map(family)).collect()
 }
 
@@ -165,6 +166,15 @@ mod tests {
         assert!(window.close().cores.is_some_and(|cores| cores > 0.0));
         assert!(own_memory(pids[0]).is_some_and(|bytes| bytes > 100_000));
         assert_eq!(Window::open(&[]).close().cores, None);
+    }
+
+    #[test]
+    fn a_family_has_those_that_were_started() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let family = family(std::process::id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(family[0] == std::process::id() && family.contains(&child.id()), "{family:?}");
     }
 
     #[test]

@@ -89,19 +89,16 @@ impl Search {
             Some(held) => self.best = Some(held),
             None => self.refused = Some(rate),
         }
-        let next = match (&self.best, self.refused) {
-            (Some(best), _) if best.is_generators => return None,
-            (Some(_), None) => rate * 2,
-            (None, _) => rate / 2,
+        match (&self.best, self.refused) {
+            (Some(best), _) if best.is_generators => None,
+            (Some(_), None) => Some(rate * 2),
+            (None, _) => Some(rate / 2).filter(|&next| next > 0),
             (Some(best), Some(high)) => {
-                let high = f64::from(high);
-                if high < best.rate * PRECISION {
-                    return None;
-                }
-                (best.rate * high).sqrt().ceil() as u32
+                let next = (best.rate * f64::from(high)).sqrt().ceil() as u32;
+                let is_close = f64::from(high) < best.rate * PRECISION;
+                Some(next).filter(|&next| !is_close && next < high)
             }
-        };
-        (next > 0).then_some(next)
+        }
     }
 }
 
@@ -138,4 +135,41 @@ fn attempt(context: &Context, rate: u32, renew: bool, first: u32, clients: u32) 
 fn sums(text: &str, name: &str) -> Vec<f64> {
     let figures = text.lines().filter_map(|line| line.trim().strip_prefix(name));
     figures.filter_map(|figure| figure.trim().parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_perfdhcps_report() {
+        let text = "***Statistics for: DISCOVER-OFFER***\nsent packets: 999\nreceived packets: 346\n\
+                    drops: 653\ndrops ratio: 65.3654 %\n***Statistics for: REQUEST-ACK***\n\
+                    sent packets: 346\ndrops: 8\ndrops ratio: 2.312 %\n";
+        assert_eq!(sums(text, "sent packets:"), [999.0, 346.0]);
+        assert_eq!(sums(text, "drops:"), [653.0, 8.0]);
+    }
+
+    #[test]
+    fn the_search_ends_close_below_the_first_rate_that_fails() {
+        for limit in [3, 64, 1000, 7777] {
+            let mut search = Search { best: None, refused: None };
+            let (mut rate, mut tries) = (Some(FIRST), 0);
+            while let Some(next) = rate {
+                let held = Try {
+                    rate: f64::from(next),
+                    failed: 0.0,
+                    is_generators: false,
+                    usage: Usage::default(),
+                };
+                rate = search.after(next, (next <= limit).then_some(held));
+                tries += 1;
+                assert!(tries < 30, "{limit}");
+            }
+            let found = search.best.unwrap().rate;
+            let refused = f64::from(search.refused.unwrap());
+            assert!(found <= f64::from(limit) && f64::from(limit) < refused, "{limit}: {found}");
+            assert!(refused < found * PRECISION || refused - found <= 1.0, "{limit}: {found}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! over it is the generator's ceiling.
 
 use super::{End, LONG_WAY_MTU, Peer, Port, Program, Setup, Switch, host_afar};
-use crate::host::{Namespace, use_many_ports};
+use crate::host::Namespace;
 use crate::process::{Result, run};
 
 /// See the module.
@@ -36,7 +36,7 @@ fn start(setup: &Setup) -> Result<Switch> {
         run("ip", &["-n", &hub.0, "route", "add", &address, "dev", &near])?;
         others.push(End::Host(host));
     }
-    use_many_ports(Some(&hub))?;
+    hub.use_many_ports()?;
     others.insert(0, End::Host(hub));
     Ok(Switch { _helpers: helpers, ..Switch::of(Vec::new(), others) })
 }

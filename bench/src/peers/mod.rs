@@ -117,7 +117,7 @@ pub enum Port {
     Afar,
 }
 
-/// What trama is asked for beside its ports. Other peers have none of it.
+/// What trama, or its surroundings, are asked for beside the ports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Twist {
     /// The first port is an access port of a VLAN and the others are trunks.
@@ -128,6 +128,10 @@ pub struct Twist {
     pub macs: u32,
     /// Whether workers poll for ever and never sleep.
     pub polls: bool,
+    /// Whether the gateway has another core than the worker.
+    pub apart: bool,
+    /// Whether a host behind a NAT keeps few bytes under way.
+    pub small_window: bool,
     /// Whether every port hears what is for others, so that there is somebody to flood to.
     pub hears_all: bool,
 }

@@ -4,12 +4,13 @@
 use std::fs;
 
 use super::{
-    End, LONG_WAY_MTU, Peer, Port, Program, START, SWITCH_CORE, Setup, Switch, host_afar,
-    host_behind,
+    End, LOAD_CORE, LONG_WAY_MTU, Peer, Port, Program, START, SWITCH_CORE, Setup, Switch,
+    host_afar, host_behind,
 };
 use crate::delay;
 use crate::host::{Link, Namespace, use_many_ports};
 use crate::process::{Process, Result, pinned, run, wait_until};
+use crate::usage::family;
 
 /// trama's NAT.
 pub const TRAMA_NAT: Peer = Peer {
@@ -84,8 +85,11 @@ impl World {
         run("ip", &["addr", "add", &format!("{}/24", Namespace::address(253)), "dev", UPLINK])?;
         // What the kernel remembers of the last run would slow this one down.
         run("ip", &["tcp_metrics", "flush"])?;
-        use_many_ports(None)?;
-        use_many_ports(Some(&client))?;
+        use_many_ports()?;
+        client.use_many_ports()?;
+        if setup.twist.small_window {
+            client.set("net.ipv4.tcp_wmem=4096 65536 131072")?;
+        }
         Ok(Self { client, entrance, server, mtu: setup.mtu, links, helpers })
     }
 
@@ -147,6 +151,13 @@ fn start_trama(setup: &Setup) -> Result<Switch> {
     command.arg("--config").arg(&path);
     let mut daemon = Process::spawn("tramad", command)?;
     daemon.wait_for("ready", START)?;
+    if setup.twist.apart {
+        let has_gateway = || family(daemon.id()).len() > 1;
+        wait_until("the gateway process", START, has_gateway)?;
+        for pid in &family(daemon.id())[1..] {
+            run("taskset", &["-acp", &LOAD_CORE.to_string(), &pid.to_string()])?;
+        }
+    }
     world.behind(daemon, "10.0.2.1")
 }
 
