@@ -13,7 +13,7 @@ use crate::process::{self, Result};
 use crate::report::Report;
 use crate::run::Plan;
 use crate::scenario::{self, Scenario};
-use crate::{compare, host, machine, peers, plot, report, run};
+use crate::{compare, host, machine, peers, plot, run, table};
 
 /// What `run` does unless it is told otherwise.
 const ROUNDS: u16 = 3;
@@ -138,7 +138,7 @@ fn measure(options: &RunOptions) -> Result<bool> {
     let mut report = run::run(&plan, dir.path());
     problems.append(&mut report.problems);
     report.problems = problems;
-    print!("{}", report::table(&report));
+    print!("{}", table::table(&report));
     if let Some(out) = &options.out {
         report.write(out)?;
     }

@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod scenario;
 mod stats;
+mod table;
 mod usage;
 
 fn main() -> ExitCode {
