@@ -11,20 +11,22 @@ const TRAMA: Entrant = Entrant { label: "trama", ..beside(&TRAMA_NAT) };
 /// With the gateway on the load core: the two processes of ours have a core each, which no other has.
 const APART: Entrant =
     Entrant { label: "trama-apart", twist: Twist { apart: true, ..PLAIN }, ..TRAMA };
+/// pasta at its best: of a large window it drops what its socket has no room for, and all but stands
+/// still.
+const fn small_window(target: f64) -> Entrant {
+    let twist = Twist { small_window: true, ..PLAIN };
+    Entrant { label: "pasta-small-window", twist, ..against(&PASTA, target) }
+}
+
 /// For what has to be better than any other one's best.
 const RIVALS: &[Entrant] = &[TRAMA, APART, against(&PASTA, 1.5), against(&SLIRP4NETNS, 1.5)];
-/// The same for uploads: a pasta that is offered a large window drops what its socket has no room for,
-/// and all but stands still.
-const RIVALS_UP: &[Entrant] = &[
-    TRAMA,
-    APART,
-    against(&PASTA, 1.5),
-    Entrant { label: "pasta-small-window", twist: SMALL_WINDOW, ..against(&PASTA, 1.5) },
-    against(&SLIRP4NETNS, 1.5),
-];
-const SMALL_WINDOW: Twist = Twist { small_window: true, ..PLAIN };
+/// The same for uploads.
+const RIVALS_UP: &[Entrant] =
+    &[TRAMA, APART, against(&PASTA, 1.5), small_window(1.5), against(&SLIRP4NETNS, 1.5)];
 /// For what must not be worse than pasta's.
 const PEERS: &[Entrant] = &[TRAMA, against(&PASTA, 1.0), beside(&SLIRP4NETNS)];
+const PEERS_UP: &[Entrant] =
+    &[TRAMA, against(&PASTA, 1.0), small_window(1.0), beside(&SLIRP4NETNS)];
 const DISTANT: &[Entrant] = &[TRAMA, beside(&PASTA), against(&SLIRP4NETNS, 5.0)];
 const LEASING: &[Entrant] =
     &[Entrant { label: "trama", ..beside(&TRAMA_DHCP) }, against(&DNSMASQ, 1.0)];
@@ -75,11 +77,14 @@ pub const ALL: &[Scenario] = &[
     distant("nat-tcp-rtt10-down", "server -> host 10 ms from its NAT, one TCP stream", ONE_DOWN),
     to_afar("nat-tcp-far-up", "host behind NAT -> server 10 ms away, one TCP stream", ONE_UP),
     to_afar("nat-tcp-far-down", "server 10 ms away -> host behind NAT, one TCP stream", ONE_DOWN),
-    nat(
-        "nat-streams-up",
-        "host behind NAT -> server, 16 TCP streams",
-        Load::NatStreams { streams: 16, down: false },
-    ),
+    Scenario {
+        entrants: PEERS_UP,
+        ..nat(
+            "nat-streams-up",
+            "host behind NAT -> server, 16 TCP streams",
+            Load::NatStreams { streams: 16, down: false },
+        )
+    },
     nat(
         "nat-streams-down",
         "server -> host behind NAT, 16 TCP streams",
