@@ -27,7 +27,8 @@ declare -A needs=(
     [bench]="$build $guests $testpmd \
         ovs-vsctl:openvswitch-switch \
         /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk:openvswitch-switch-dpdk \
-        vde_switch:vde2 /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core"
+        vde_switch:vde2 /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core \
+        pasta:passt slirp4netns:slirp4netns perfdhcp:kea-admin dnsmasq:dnsmasq-base"
 )
 declare -A tools=( [test]="cargo-nextest cargo-deny" )
 

@@ -8,11 +8,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::helper::Helper;
 use crate::process::{self, Result};
 use crate::report::Report;
 use crate::run::Plan;
-use crate::scenario::{SCENARIOS, Scenario};
-use crate::{compare, host, load, machine, peers, plot, report, run};
+use crate::scenario::{self, Scenario};
+use crate::{compare, host, machine, peers, plot, run, table};
 
 /// What `run` does unless it is told otherwise.
 const ROUNDS: u16 = 3;
@@ -47,30 +48,8 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
-    /// The peer of that name, as a process of its own.
-    #[command(name = peers::virtio_queue::COMMAND, hide = true)]
-    VirtioQueuePeer { first: PathBuf, second: PathBuf },
-    /// The peer of that name, as a process of its own.
-    #[command(name = peers::null::COMMAND, hide = true)]
-    NullDevice {
-        sockets: Vec<PathBuf>,
-        #[arg(long)]
-        by_address: bool,
-    },
-    /// The datagram generator, as a process of its own.
-    #[command(name = load::BLAST_COMMAND, hide = true)]
-    Blast { to: String, seconds: u64 },
-    /// Writes to who connects, as a process of its own.
-    #[command(name = load::SOURCE_COMMAND, hide = true)]
-    StreamSource { address: String },
-    /// Drops what comes and tells the rate, as a process of its own.
-    #[command(name = load::SINK_COMMAND, hide = true)]
-    StreamSink {
-        address: String,
-        seconds: u64,
-        #[arg(long)]
-        connect: bool,
-    },
+    #[command(flatten)]
+    Helper(Helper),
 }
 
 #[derive(clap::Args)]
@@ -107,17 +86,7 @@ pub fn main(options: Options) -> ExitCode {
         }
         Command::Compare { before, after } => compare(&before, &after),
         Command::Plot { report, out } => Report::read(&report).and_then(|r| draw(&r, &out)),
-        Command::VirtioQueuePeer { first, second } => {
-            peers::virtio_queue::serve([first, second]).map(|()| true)
-        }
-        Command::NullDevice { sockets, by_address } => {
-            peers::null::serve(&sockets, by_address).map(|()| true)
-        }
-        Command::Blast { to, seconds } => load::blast(&to, seconds).map(|()| true),
-        Command::StreamSource { address } => load::source(&address).map(|()| true),
-        Command::StreamSink { address, seconds, connect } => {
-            load::sink(&address, seconds, connect).map(|()| true)
-        }
+        Command::Helper(helper) => helper.run().map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -169,7 +138,7 @@ fn measure(options: &RunOptions) -> Result<bool> {
     let mut report = run::run(&plan, dir.path());
     problems.append(&mut report.problems);
     report.problems = problems;
-    print!("{}", report::table(&report));
+    print!("{}", table::table(&report));
     if let Some(out) = &options.out {
         report.write(out)?;
     }
@@ -187,9 +156,9 @@ fn own_folder() -> Result<PathBuf> {
 /// The scenarios that these words mean, and a sentence for each word that means none.
 fn chosen(words: &[String]) -> (Vec<&'static Scenario>, Vec<String>) {
     let meant = |s: &&Scenario| words.is_empty() || words.iter().any(|word| s.is_meant_by(word));
-    let unknown = |word: &&String| !SCENARIOS.iter().any(|s| s.is_meant_by(word));
+    let unknown = |word: &&String| !scenario::all().any(|s| s.is_meant_by(word));
     let problem = |word| format!("there is no scenario \"{word}\"; `trama-bench list` names them");
-    (SCENARIOS.iter().filter(meant).collect(), words.iter().filter(unknown).map(problem).collect())
+    (scenario::all().filter(meant).collect(), words.iter().filter(unknown).map(problem).collect())
 }
 
 /// Whether one of those named does it; all are if none is.
@@ -211,12 +180,12 @@ fn unknown_peers(names: &[String], scenarios: &[&Scenario]) -> Vec<String> {
 
 fn list() -> String {
     let mut text = String::from("scenarios\n");
-    for s in SCENARIOS {
+    for s in scenario::all() {
         let who: Vec<_> = s.entrants.iter().map(|entrant| entrant.label).collect();
         let who = who.join(", ");
         text += &format!("  {:<22} {} ({}): {who}\n", s.name, s.title, s.unit.name);
     }
-    let round: u64 = SCENARIOS.iter().map(|s| s.round_takes(SECONDS)).sum();
+    let round: u64 = scenario::all().map(|s| s.round_takes(SECONDS)).sum();
     let minutes = (round * u64::from(ROUNDS)).div_ceil(60);
     text += &format!(
         "  all of them take about {minutes} minutes with {ROUNDS} rounds of {SECONDS} seconds\n"
@@ -268,7 +237,7 @@ mod tests {
     #[test]
     fn the_list_names_everything() {
         let text = list();
-        assert!(SCENARIOS.iter().all(|s| text.contains(s.name)));
+        assert!(scenario::all().all(|s| text.contains(s.name)));
         assert!(peers::ALL.iter().all(|p| text.contains(p.about)));
     }
 }

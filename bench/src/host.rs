@@ -10,11 +10,16 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::process::{Result, run, this_program};
 
 const NR_HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
 /// Set in the environment of a benchmark that is isolated already.
 const ISOLATED: &str = "TRAMA_BENCH_ISOLATED";
+
+/// For many short connections: a number that was in use rests for a minute.
+const MANY_PORTS: &str = "net.ipv4.ip_local_port_range=1024 65535";
 
 /// Whether [`isolate`] has been passed.
 pub fn is_isolated() -> bool {
@@ -40,7 +45,15 @@ pub fn isolate(core: usize) -> Result<()> {
         run("mount", &["-t", "tmpfs", "none", folder])?;
     }
     run("ip", &["link", "set", "lo", "up"])?;
+    allow_many_files()?;
     silence_ipv6("/proc/sys/net/ipv6/conf")
+}
+
+/// Thousands of connections at once, here and in what is started from here.
+fn allow_many_files() -> Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .map_err(|e| format!("the limit of open files: {e}"))
 }
 
 /// Addresses that a kernel makes up for itself send frames that nobody asked for.
@@ -52,6 +65,11 @@ fn silence_ipv6(conf: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Has connections of the benchmark's own namespace use nearly all port numbers.
+pub fn use_many_ports() -> Result<()> {
+    run("sysctl", &["-q", MANY_PORTS]).map(|_| ())
 }
 
 /// 2 MiB pages reserved for DPDK, and a mount of their file system.
@@ -128,6 +146,21 @@ impl Namespace {
         run("ip", &["-n", &self.0, "addr", "add", address, "dev", device])?;
         run("ip", &["-n", &self.0, "link", "set", device, "mtu", &mtu.to_string(), "up"])
             .map(|_| ())
+    }
+
+    /// The file that stands for it.
+    pub fn path(&self) -> String {
+        format!("/run/netns/{}", self.0)
+    }
+
+    /// Sets a `key=value` of sysctl.
+    pub fn set(&self, setting: &str) -> Result<()> {
+        run("ip", &["netns", "exec", &self.0, "sysctl", "-q", setting]).map(|_| ())
+    }
+
+    /// Has its connections use nearly all port numbers.
+    pub fn use_many_ports(&self) -> Result<()> {
+        self.set(MANY_PORTS)
     }
 
     /// Moves a device of this namespace in.

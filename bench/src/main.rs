@@ -12,6 +12,8 @@ use clap::Parser;
 
 mod cli;
 mod compare;
+mod delay;
+mod helper;
 mod host;
 mod load;
 mod machine;
@@ -22,6 +24,7 @@ mod report;
 mod run;
 mod scenario;
 mod stats;
+mod table;
 mod usage;
 
 fn main() -> ExitCode {

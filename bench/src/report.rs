@@ -1,7 +1,6 @@
-//! The report: what is written as JSON, and the table that people see.
+//! The report: what is written as JSON.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -15,8 +14,6 @@ use crate::stats::{Estimate, estimate, median};
 const FORMAT: u32 = 1;
 /// A figure that is within this share of the generator's ceiling measures the generator.
 const BOUND: f64 = 0.2;
-/// A switch that waited longer for its core was disturbed by other work on the machine.
-const DISTURBED: f64 = 0.05;
 /// A round in which a larger share of a core was stolen is no pair for a ratio.
 pub const STEAL_LIMIT: f64 = 0.02;
 
@@ -74,6 +71,9 @@ pub struct ScenarioReport {
     pub better: Better,
     /// What the first row's median has to reach.
     pub target: Option<f64>,
+    /// Whether ratios are to the best round of each other row.
+    #[serde(default)]
+    pub against_best: bool,
     /// The generator without a switch, where that can be measured.
     pub ceiling: Option<Row>,
     /// Ours first.
@@ -202,7 +202,7 @@ impl ScenarioReport {
         }
         let Some((first, others)) = self.rows.split_first_mut() else { return };
         for (row, &target) in others.iter_mut().zip(targets) {
-            row.ratio = ratio(first, row, target);
+            row.ratio = ratio(first, row, target, self.against_best.then_some(self.better));
         }
     }
 }
@@ -261,7 +261,23 @@ fn is_bound(value: f64, ceiling: f64, better: Better) -> bool {
     }
 }
 
-fn ratio(ours: &Row, theirs: &Row, target: Option<f64>) -> Option<Ratio> {
+/// The best value of a row's quiet rounds.
+fn best(row: &Row, better: Better) -> Option<f64> {
+    let values = row.samples().filter(|s| s.steal <= STEAL_LIMIT).map(|s| s.value);
+    match better {
+        Better::Higher => values.reduce(f64::max),
+        Better::Lower => values.reduce(f64::min),
+    }
+}
+
+/// Round by round, or all of ours to their best one.
+fn ratio(
+    ours: &Row,
+    theirs: &Row,
+    target: Option<f64>,
+    against_best: Option<Better>,
+) -> Option<Ratio> {
+    let best = against_best.and_then(|better| best(theirs, better));
     let pairs: Vec<(&Sample, &Sample)> = ours
         .rounds
         .iter()
@@ -270,7 +286,8 @@ fn ratio(ours: &Row, theirs: &Row, target: Option<f64>) -> Option<Ratio> {
         .filter(|(_, b)| b.value > 0.0)
         .collect();
     let quiet = |(a, b): &&(&Sample, &Sample)| a.steal.max(b.steal) <= STEAL_LIMIT;
-    let kept: Vec<f64> = pairs.iter().filter(quiet).map(|(a, b)| a.value / b.value).collect();
+    let kept: Vec<f64> =
+        pairs.iter().filter(quiet).map(|(a, b)| a.value / best.unwrap_or(b.value)).collect();
     let says = match (ours.generator_bound, theirs.generator_bound) {
         (false, false) => Says::Exactly,
         (true, false) => Says::AtLeastAsGood,
@@ -281,101 +298,10 @@ fn ratio(ours: &Row, theirs: &Row, target: Option<f64>) -> Option<Ratio> {
     Some(Ratio { estimate: estimate(&kept)?, pairs: kept.len(), discarded, says, target })
 }
 
-/// The report as a table for people.
-pub fn table(report: &Report) -> String {
-    let mut text = String::new();
-    for scenario in &report.scenarios {
-        table_of(scenario, &mut text);
-    }
-    for problem in &report.problems {
-        let _ = writeln!(text, "\nnot measured: {problem}");
-    }
-    text
-}
-
-fn table_of(scenario: &ScenarioReport, text: &mut String) {
-    let (name, title, unit) = (&scenario.name, &scenario.title, &scenario.unit);
-    let _ = writeln!(text, "\n{name}: {title} ({unit})");
-    let first = scenario.rows.first().map_or("", |row| &row.peer);
-    for row in &scenario.rows {
-        let figure = row.value.map_or("-".into(), |value| number(value.median));
-        let cost = match (row.cpu_nanos_per_frame, row.cpu_cores) {
-            (Some(nanos), _) => format!("{nanos:.0} ns/frame"),
-            (None, Some(cores)) => format!("{:.0} % core", cores * 100.0),
-            _ => String::new(),
-        };
-        let ratio = row.ratio.as_ref().map(|r| sentence(first, row, r, scenario.better));
-        let mut notes: Vec<String> = ratio.into_iter().collect();
-        if row.generator_bound {
-            notes.push("generator-bound: no figure of the switch".into());
-        }
-        if let Some(share) = row.cpu_waited.filter(|&share| share > DISTURBED) {
-            notes.push(format!("waited {:.0} % of the time for its core", share * 100.0));
-        }
-        if let (Some(target), Some(value), true) = (scenario.target, row.value, row.peer == first) {
-            notes.push(verdict(value.median, target, scenario.better));
-        }
-        let line = format!("  {:<18} {figure:>9}  {cost:>13}  {}", row.peer, notes.join("; "));
-        let _ = writeln!(text, "{}", line.trim_end());
-        for error in &row.errors {
-            let _ = writeln!(text, "    could not be measured: {error}");
-        }
-    }
-    if let Some(row) = &scenario.ceiling {
-        let figure = row.value.map_or("-".into(), |value| number(value.median));
-        let _ = writeln!(text, "  {:<18} {figure:>9}  the generator's ceiling", row.peer);
-        for error in &row.errors {
-            let _ = writeln!(text, "    could not be measured: {error}");
-        }
-    }
-}
-
-fn sentence(first: &str, row: &Row, ratio: &Ratio, better: Better) -> String {
-    if ratio.says == Says::Nothing {
-        return format!("{first}/{}: both are the generator's, no ratio", row.peer);
-    }
-    let at_least = (ratio.says == Says::AtLeastAsGood) == (better == Better::Higher);
-    let sign = match ratio.says {
-        Says::Exactly => "",
-        _ if at_least => ">= ",
-        _ => "<= ",
-    };
-    let Estimate { median, low, high, confidence } = ratio.estimate;
-    let mut text = format!(
-        "{first}/{}: {sign}{median:.2} ({low:.2} to {high:.2}, {:.0} %)",
-        row.peer,
-        confidence * 100.0
-    );
-    if ratio.discarded > 0 {
-        let _ = write!(text, ", {} rounds with stolen time left out", ratio.discarded);
-    }
-    if let Some(target) = ratio.target {
-        let _ = write!(text, ", {}", verdict(median, target, better));
-    }
-    text
-}
-
-fn verdict(value: f64, target: f64, better: Better) -> String {
-    let (word, reached) = match better {
-        Better::Higher => ("at least", value >= target),
-        Better::Lower => ("at most", value <= target),
-    };
-    format!("{word} {target} wanted: {}", if reached { "reached" } else { "MISSED" })
-}
-
-/// Three significant digits or so.
-fn number(value: f64) -> String {
-    match value.abs() {
-        v if v >= 100.0 => format!("{value:.0}"),
-        v if v >= 10.0 => format!("{value:.1}"),
-        v if v >= 0.1 || v == 0.0 => format!("{value:.2}"),
-        _ => format!("{value:.4}"),
-    }
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::table::table;
 
     fn row(peer: &str, values: &[f64]) -> Row {
         let mut row = Row::new(peer);
@@ -393,12 +319,27 @@ pub mod tests {
             unit: "Mpps".into(),
             better,
             target: None,
+            against_best: false,
             ceiling: None,
             rows: vec![row("trama", ours), row("other", theirs)],
         };
         scenario.conclude(&[Some(1.5)]);
         report.scenarios.push(scenario);
         report
+    }
+
+    #[test]
+    fn where_that_is_asked_for_ratios_are_to_the_others_best_round() {
+        let mut scenario =
+            report(Better::Higher, &[3.0, 4.0, 5.0], &[1.0, 2.0, 0.5]).scenarios.remove(0);
+        let median = |s: &ScenarioReport| s.rows[1].ratio.as_ref().map(|r| r.estimate.median);
+        assert_eq!(median(&scenario), Some(3.0));
+        scenario.against_best = true;
+        scenario.conclude(&[Some(1.5)]);
+        assert_eq!(median(&scenario), Some(2.0));
+        scenario.better = Better::Lower;
+        scenario.conclude(&[Some(1.5)]);
+        assert_eq!(median(&scenario), Some(8.0));
     }
 
     #[test]
@@ -464,12 +405,5 @@ pub mod tests {
         other.format = 99;
         other.write(&path).unwrap();
         assert!(Report::read(&path).unwrap_err().contains("format 99"));
-    }
-
-    #[test]
-    fn targets_are_judged_in_the_right_direction() {
-        assert!(verdict(1.6, 1.5, Better::Higher).ends_with("reached"));
-        assert!(verdict(1.6, 1.5, Better::Lower).ends_with("MISSED"));
-        assert!(table(&report(Better::Higher, &[1.4], &[1.0])).contains("MISSED"));
     }
 }

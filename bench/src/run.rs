@@ -132,6 +132,7 @@ impl Run<'_> {
             unit: scenario.unit.name.into(),
             better: scenario.unit.better,
             target: scenario.target,
+            against_best: scenario.against_best,
             ceiling: ceiling.map(|(_, row)| row),
             rows,
         };

@@ -1,8 +1,8 @@
 //! What a measurement cost while it ran: processor time of the switch, and time that the
 //! hypervisor gave to others.
 
-use std::fs;
 use std::time::Instant;
+use std::{fs, iter};
 
 /// Fields of a processor's line in `/proc/stat`, after its name: the eighth is steal.
 const STEAL_FIELD: usize = 7;
@@ -103,6 +103,20 @@ fn largest_steal(before: &[CoreTimes], after: &[CoreTimes]) -> f64 {
     before.iter().zip(after).map(share).fold(0.0, f64::max)
 }
 
+/// A process and all that it has started, and those have started.
+pub fn family(pid: u32) -> Vec<u32> {
+    let children = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let numbers = |text: String| -> Vec<u32> {
+        text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    };
+    let children: Vec<u32> = children.flat_map(numbers).collect();
+    iter::once(pid).chain(children.into_iter().flat_map(family)).collect()
+}
+
 /// How often the threads of a process have gone to sleep of themselves: each time needs a wake-up.
 pub fn voluntary_switches(pid: u32) -> u64 {
     fs::read_dir(format!("/proc/{pid}/task"))
@@ -152,6 +166,15 @@ mod tests {
         assert!(window.close().cores.is_some_and(|cores| cores > 0.0));
         assert!(own_memory(pids[0]).is_some_and(|bytes| bytes > 100_000));
         assert_eq!(Window::open(&[]).close().cores, None);
+    }
+
+    #[test]
+    fn a_family_has_those_that_were_started() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let family = family(std::process::id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(family[0] == std::process::id() && family.contains(&child.id()), "{family:?}");
     }
 
     #[test]

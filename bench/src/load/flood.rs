@@ -46,7 +46,7 @@ fn received(hosts: &[&Namespace]) -> Result<f64> {
 }
 
 /// Frames that a host's device sent ("tx", those its queue had no room for too) or received.
-fn counter(host: &Namespace, direction: &str) -> Result<f64> {
+pub fn counter(host: &Namespace, direction: &str) -> Result<f64> {
     let text = run("ip", &["-n", &host.0, "-s", "-j", "link"])?;
     let links: serde_json::Value =
         serde_json::from_str(&text).map_err(|e| format!("`ip -s -j link`: {e}"))?;

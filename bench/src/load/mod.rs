@@ -11,7 +11,10 @@ use crate::peers::{Program, Switch, TESTPMD, Twist};
 use crate::process::Result;
 use crate::usage::Usage;
 
+mod datagrams;
+mod dhcp;
 mod driven;
+mod echo;
 mod flood;
 mod footprint;
 mod guest;
@@ -20,9 +23,17 @@ mod ping;
 mod stream;
 mod testpmd;
 
+pub use datagrams::{
+    SINK_COMMAND as DATAGRAM_SINK_COMMAND, SOURCE_COMMAND as DATAGRAM_SOURCE_COMMAND,
+    sink as datagram_sink, source as datagram_source,
+};
 pub use driven::silent_drivers;
+pub use echo::{
+    CONNECT_COMMAND, REQUEST_COMMAND, SERVER_COMMAND as ECHO_COMMAND, connects, requests,
+    serve as echo,
+};
 pub use flood::{COMMAND as BLAST_COMMAND, blast};
-pub use stream::{SINK_COMMAND, SOURCE_COMMAND, sink, source};
+pub use stream::{SINK_COMMAND, SOURCE_COMMAND, Streams, sink, source};
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +75,27 @@ pub enum Load {
     TcpFanOut,
     /// One TCP stream from the first port to the second, of which one may be a vhost-user port.
     Stream,
+    /// TCP streams between a host behind a NAT and a server.
+    NatStreams {
+        /// How many at once.
+        streams: usize,
+        /// Whether it is the server that sends.
+        down: bool,
+    },
+    /// Short connections from a host behind a NAT: connect, 64 bytes there and back, close.
+    NatConnects,
+    /// One byte there and back on one connection from a host behind a NAT.
+    NatRequests,
+    /// Datagrams of so many bytes from a host behind a NAT, as fast as it can.
+    NatDatagrams {
+        /// Bytes of a datagram.
+        bytes: usize,
+    },
+    /// Whole DHCP exchanges, by clients that are new or, half of them, renew.
+    Dhcp {
+        /// Whether clients renew.
+        renew: bool,
+    },
     /// Flood ping from the first host to the second.
     Ping,
     /// Broadcast datagrams from the first host; what arrives at all others is counted.
@@ -123,6 +155,7 @@ impl Measured {
 
 const IPERF: Program = Program::new("iperf3", "iperf3");
 const PING: Program = Program::new("ping", "iputils-ping");
+const PERFDHCP: Program = Program::new("perfdhcp", "kea-admin");
 const QEMU: Program = Program::new("qemu-system-x86_64", "qemu-system-x86");
 
 impl Load {
@@ -133,6 +166,7 @@ impl Load {
             Self::TcpFanIn | Self::TcpFanOut => &[IPERF],
             Self::GuestTcp => &[IPERF, QEMU],
             Self::Ping | Self::Stream => &[PING],
+            Self::Dhcp { .. } => &[PERFDHCP],
             _ => &[],
         }
     }
@@ -145,7 +179,7 @@ impl Load {
     /// Roughly the seconds that start, end and search take, beside the measurement.
     pub fn overhead(self) -> u64 {
         match self {
-            Self::LossFree { .. } => 40,
+            Self::LossFree { .. } | Self::Dhcp { .. } => 40,
             Self::Latency { .. } | Self::GuestTcp => 15,
             Self::IdleCpu | Self::IdleWakeups => 12,
             _ => 4,
@@ -172,6 +206,11 @@ impl Load {
             Self::TcpFanIn => iperf::fan_in(context),
             Self::TcpFanOut => iperf::fan_out(context),
             Self::Stream => stream::tcp(context),
+            Self::NatStreams { streams, down } => stream::through_nat(context, streams, down),
+            Self::NatConnects => echo::measure_connects(context),
+            Self::NatRequests => echo::measure_requests(context),
+            Self::NatDatagrams { bytes } => datagrams::measure(context, bytes),
+            Self::Dhcp { renew } => dhcp::measure(context, renew),
             Self::Ping => ping::flood(context),
             Self::Broadcast => flood::broadcast(context),
             Self::GuestTcp => guest::tcp(context),

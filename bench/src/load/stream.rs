@@ -3,7 +3,8 @@
 //! receives has the kernel drop the bytes, so that nobody copies them out.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, recv, sockopt};
@@ -12,7 +13,7 @@ use trama_bench::generator::{TcpEnd, TcpStream as DriverStream};
 use super::{Context, Measured};
 use crate::host::Namespace;
 use crate::peers::{End, LOAD_CORE};
-use crate::process::{Process, Result, pinned, run, this_program};
+use crate::process::{Process, Result, pinned, run, this_program, wait_until};
 use crate::usage::Window;
 
 /// The hidden command that [`source`]s, and the one that [`sink`]s.
@@ -111,15 +112,37 @@ fn mac_of(host: &Namespace, device: &str) -> Result<[u8; 6]> {
     bytes.try_into().map_err(|_| format!("{device} in {} has no MAC address: {text}", host.0))
 }
 
+/// So many streams at once from the first host, behind a NAT, to the second, or `down` from there. It
+/// is the first that connects.
+pub fn through_nat(context: &Context, streams: usize, down: bool) -> Result<Measured> {
+    let [End::Host(client), End::Host(server)] = &context.switch.ends[..] else {
+        return Err("a host behind the NAT and a server are needed".into());
+    };
+    let (streams, seconds) = (format!("--streams={streams}"), context.seconds.to_string());
+    let server_at = at(1);
+    let sink = [SINK_COMMAND, &server_at, &seconds, &streams];
+    let source = [SOURCE_COMMAND, &server_at, &streams];
+    let connecting = |arguments: &[&str]| helper(client, &[arguments, &["--connect"]].concat());
+    let pids = context.switch.pids();
+    let window = Window::open(&pids);
+    let (_source, sink) = if down {
+        (start(server, &source)?, connecting(&sink)?)
+    } else {
+        let sink = start(server, &sink)?;
+        (connecting(&source)?, sink)
+    };
+    Ok(Measured::of(result(sink, context)?, window.close()))
+}
+
 /// One of the helpers below, in a host's namespace.
-fn helper(host: &Namespace, arguments: &[&str]) -> Result<Process> {
+pub fn helper(host: &Namespace, arguments: &[&str]) -> Result<Process> {
     let mut command = pinned(LOAD_CORE, "ip");
     command.args(["netns", "exec", &host.0]).arg(this_program()?).args(arguments);
     Process::spawn(arguments[0], command)
 }
 
 /// A helper that has said that it listens.
-fn start(host: &Namespace, arguments: &[&str]) -> Result<Process> {
+pub fn start(host: &Namespace, arguments: &[&str]) -> Result<Process> {
     let mut process = helper(host, arguments)?;
     process.wait_for("listening", START)?;
     Ok(process)
@@ -127,36 +150,86 @@ fn start(host: &Namespace, arguments: &[&str]) -> Result<Process> {
 
 /// The rate that a sink prints when it ends.
 fn result(sink: Process, context: &Context) -> Result<f64> {
-    let text = sink.finish(WARM_UP + Duration::from_secs(context.seconds) + START)?;
+    figures(sink, context).map(|[rate]| rate)
+}
+
+/// What a helper prints when it ends.
+pub fn figures<const N: usize>(helper: Process, context: &Context) -> Result<[f64; N]> {
+    let text = helper.finish(WARM_UP + Duration::from_secs(context.seconds) + START)?;
     let last = text.lines().last().unwrap_or_default();
-    last.parse().map_err(|_| format!("the sink told no rate: {text}"))
+    let figures: Vec<f64> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
+    figures.try_into().map_err(|_| format!("{N} figures were expected: {text}"))
 }
 
-/// Listens at `address` and writes to who comes until that one has had enough.
-pub fn source(address: &str) -> Result<()> {
-    let (mut stream, _) = listen(address)?.accept().map_err(|e| format!("{address}: {e}"))?;
+/// Which connections a helper has.
+#[derive(clap::Args)]
+pub struct Streams {
+    /// Where it connects to, or listens.
+    address: SocketAddr,
+    /// Whether it connects.
+    #[arg(long)]
+    connect: bool,
+    /// How many there are.
+    #[arg(long, default_value_t = 1)]
+    streams: usize,
+}
+
+impl Streams {
+    fn open(&self) -> Result<Vec<TcpStream>> {
+        if self.connect {
+            return (0..self.streams).map(|_| connect(self.address)).collect();
+        }
+        let listener = listen(self.address)?;
+        let accept = |_| listener.accept().map(|(stream, _)| stream);
+        let streams: std::io::Result<_> = (0..self.streams).map(accept).collect();
+        streams.map_err(|e| format!("{}: {e}", self.address))
+    }
+}
+
+/// Writes to each other end until that one has had enough.
+pub fn source(streams: &Streams) -> Result<()> {
     let piece = vec![0; PIECE];
-    while stream.write_all(&piece).is_ok() {}
+    thread::scope(|scope| {
+        for mut stream in streams.open()? {
+            let piece = &piece;
+            scope.spawn(move || while stream.write_all(piece).is_ok() {});
+        }
+        Ok(())
+    })
+}
+
+/// Receives for a while and prints the bits a second, all streams together.
+pub fn sink(streams: &Streams, seconds: u64) -> Result<()> {
+    let streams = streams.open()?;
+    let rates: Result<Vec<f64>> = thread::scope(|scope| {
+        let each = streams.iter().map(|stream| scope.spawn(move || received(stream, seconds)));
+        let threads: Vec<_> = each.collect();
+        let rate = |thread: ScopedJoinHandle<_>| thread.join().unwrap_or(Err("panicked".into()));
+        threads.into_iter().map(rate).collect()
+    });
+    println!("{}", rates?.iter().sum::<f64>());
     Ok(())
 }
 
-/// Receives for a while, from a source at `address` or from who comes there, and prints the bits a
-/// second.
-pub fn sink(address: &str, seconds: u64, connect: bool) -> Result<()> {
-    let told = |e: std::io::Error| format!("{address}: {e}");
-    let stream = if connect {
-        TcpStream::connect(address).map_err(told)?
-    } else {
-        listen(address)?.accept().map_err(told)?.0
-    };
-    discard(&stream, WARM_UP)?;
+/// Bits a second.
+fn received(stream: &TcpStream, seconds: u64) -> Result<f64> {
+    discard(stream, WARM_UP)?;
     let begin = Instant::now();
-    let bytes = discard(&stream, Duration::from_secs(seconds))?;
-    println!("{}", bytes as f64 * 8.0 / begin.elapsed().as_secs_f64());
-    Ok(())
+    let bytes = discard(stream, Duration::from_secs(seconds))?;
+    Ok(bytes as f64 * 8.0 / begin.elapsed().as_secs_f64())
 }
 
-fn listen(address: &str) -> Result<TcpListener> {
+/// Connects as soon as there is a way to `address`.
+pub fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let mut last = Err(format!("no way to {address}"));
+    wait_until(&format!("a connection to {address}"), START, || {
+        last = TcpStream::connect_timeout(&address, START).map_err(|e| format!("{address}: {e}"));
+        last.is_ok()
+    })?;
+    last
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener> {
     let listener = TcpListener::bind(address).map_err(|e| format!("{address}: {e}"))?;
     // A fixed one: how fast the kernel would enlarge it is not what is measured.
     sockopt::set_socket_recv_buffer_size_force(&listener, RECEIVE_BUFFER)

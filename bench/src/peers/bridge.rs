@@ -26,7 +26,7 @@ fn start(setup: &Setup) -> Result<Switch> {
                 (link, End::Host(host))
             }
             Port::Machine => (Link::add_tap(&device)?, End::Machine(device.clone())),
-            Port::Vhost | Port::Tap => return setup.refuse(&LINUX_BRIDGE),
+            Port::Vhost | Port::Tap | Port::Afar => return setup.refuse(&LINUX_BRIDGE),
         };
         links.push(link);
         ends.push(end);

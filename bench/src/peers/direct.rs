@@ -1,7 +1,7 @@
 //! No switch at all: a veth pair from the first host to each other one. What a generator reaches
 //! over it is the generator's ceiling.
 
-use super::{End, Peer, Port, Program, Setup, Switch};
+use super::{End, LONG_WAY_MTU, Peer, Port, Program, Setup, Switch, host_afar};
 use crate::host::Namespace;
 use crate::process::{Result, run};
 
@@ -15,21 +15,37 @@ pub const DIRECT: Peer = Peer {
 };
 
 fn start(setup: &Setup) -> Result<Switch> {
-    if !setup.all(Port::Host) {
-        return setup.refuse(&DIRECT);
-    }
-    let hub = Namespace::new(0)?;
-    let mut others = Vec::new();
-    for number in 1..setup.ports.len() {
-        let host = Namespace::new(number)?;
+    let (hub, mut others, mut helpers) = (Namespace::new(0)?, Vec::new(), Vec::new());
+    for (number, port) in setup.ports.iter().enumerate().skip(1) {
         let (near, address) = (format!("veth{number}"), Namespace::address(number));
-        let peer = ["type", "veth", "peer", "name", "eth0", "netns", &host.0];
-        run("ip", &[&["-n", &hub.0, "link", "add", &near], &peer[..]].concat())?;
-        hub.configure(&near, &format!("{}/32", Namespace::address(0)), setup.mtu)?;
+        // A long way to the hub is one to the others.
+        let (host, mtu) = match (setup.ports[0], port) {
+            (Port::Host, Port::Host | Port::Beyond) => {
+                (by_veth(&hub, &near, number, setup.mtu)?, setup.mtu)
+            }
+            (Port::Host, Port::Afar) | (Port::Afar, Port::Beyond) => {
+                let mtu = if *port == Port::Afar { LONG_WAY_MTU } else { setup.mtu };
+                let (relay, host) = host_afar(&near, number, mtu)?;
+                hub.adopt(&near)?;
+                helpers.push(relay);
+                (host, mtu)
+            }
+            _ => return setup.refuse(&DIRECT),
+        };
+        hub.configure(&near, &format!("{}/32", Namespace::address(0)), mtu)?;
         run("ip", &["-n", &hub.0, "route", "add", &address, "dev", &near])?;
-        host.configure("eth0", &format!("{address}/24"), setup.mtu)?;
         others.push(End::Host(host));
     }
+    hub.use_many_ports()?;
     others.insert(0, End::Host(hub));
-    Ok(Switch::of(Vec::new(), others))
+    Ok(Switch { _helpers: helpers, ..Switch::of(Vec::new(), others) })
+}
+
+/// A host with this number, joined to the hub by a veth pair.
+fn by_veth(hub: &Namespace, near: &str, number: usize, mtu: u32) -> Result<Namespace> {
+    let host = Namespace::new(number)?;
+    let peer = ["type", "veth", "peer", "name", "eth0", "netns", &host.0];
+    run("ip", &[&["-n", &hub.0, "link", "add", near], &peer[..]].concat())?;
+    host.configure("eth0", &format!("{}/24", Namespace::address(number)), mtu)?;
+    Ok(host)
 }

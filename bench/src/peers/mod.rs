@@ -6,12 +6,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::delay;
 use crate::host::{Link, Namespace};
-use crate::process::{Process, Result};
+use crate::process::{Process, Result, run};
+use crate::usage::family;
 
 mod bridge;
+pub mod dhcp;
 mod direct;
 mod dpdk;
+mod nat;
 pub mod null;
 mod ovs;
 mod trama;
@@ -19,8 +23,10 @@ mod vde;
 pub mod virtio_queue;
 
 pub use bridge::LINUX_BRIDGE;
+pub use dhcp::{DNSMASQ, TRAMA_DHCP};
 pub use direct::DIRECT;
 pub use dpdk::{DPDK_IO, TESTPMD};
+pub use nat::{PASTA, SLIRP4NETNS, TRAMA_NAT};
 pub use null::{NULL_DEVICE, NULL_DEVICE_BY_ADDRESS};
 pub use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
 pub use trama::{TRAMA, VLAN as TRUNK_VLAN};
@@ -32,11 +38,14 @@ pub const SWITCH_CORE: usize = 0;
 /// The core of generator and sink, and of the benchmark itself.
 pub const LOAD_CORE: usize = 1;
 
+/// The MTU of the way to a server that is [`Port::Afar`]: packets of nearly 64 KiB, in place of the
+/// segmentation that the kernel leaves to a device. Else the relay would be what is measured.
+const LONG_WAY_MTU: u32 = 65_000;
 /// How long a peer may take to be ready.
 const START: Duration = Duration::from_secs(30);
 
 /// Every peer that the command line knows.
-pub const ALL: [&Peer; 11] = [
+pub const ALL: [&Peer; 16] = [
     &TRAMA,
     &OVS_DPDK,
     &OVS_USERSPACE,
@@ -48,6 +57,11 @@ pub const ALL: [&Peer; 11] = [
     &DIRECT,
     &NULL_DEVICE,
     &NULL_DEVICE_BY_ADDRESS,
+    &TRAMA_NAT,
+    &PASTA,
+    &SLIRP4NETNS,
+    &TRAMA_DHCP,
+    &DNSMASQ,
 ];
 
 /// A kind of switch.
@@ -99,9 +113,11 @@ pub enum Port {
     Machine,
     /// A host in a namespace of its own behind an interface of the benchmark's namespace, the uplink.
     Beyond,
+    /// A host in a namespace of its own with a round trip of ten milliseconds to it.
+    Afar,
 }
 
-/// What trama is asked for beside its ports. Other peers have none of it.
+/// What trama, or its surroundings, are asked for beside the ports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Twist {
     /// The first port is an access port of a VLAN and the others are trunks.
@@ -112,6 +128,10 @@ pub struct Twist {
     pub macs: u32,
     /// Whether workers poll for ever and never sleep.
     pub polls: bool,
+    /// Whether the gateway has another core than the worker.
+    pub apart: bool,
+    /// Whether a host behind a NAT keeps few bytes under way.
+    pub small_window: bool,
     /// Whether every port hears what is for others, so that there is somebody to flood to.
     pub hears_all: bool,
 }
@@ -176,14 +196,26 @@ pub struct Switch {
     pub ready_after: Option<Duration>,
     /// Sockets of silent ports that drivers have to join.
     pub silent: Vec<PathBuf>,
+    /// Namespaces between it and its ends.
+    _namespaces: Vec<Namespace>,
     /// Devices of the benchmark's namespace that go with it.
     _links: Vec<Link>,
+    /// Processes that are not its own and go with it.
+    _helpers: Vec<Process>,
 }
 
 impl Switch {
     /// A switch that runs as these processes.
     fn of(running: Vec<Process>, ends: Vec<End>) -> Self {
-        Self { running, ends, ready_after: None, silent: Vec::new(), _links: Vec::new() }
+        Self {
+            running,
+            ends,
+            ready_after: None,
+            silent: Vec::new(),
+            _namespaces: Vec::new(),
+            _links: Vec::new(),
+            _helpers: Vec::new(),
+        }
     }
 
     /// The hosts among its ends.
@@ -192,9 +224,9 @@ impl Switch {
         ends.filter_map(|end| if let End::Host(host) = end { Some(host) } else { None }).collect()
     }
 
-    /// The process ids.
+    /// The process ids, those of the processes that its own have started too.
     pub fn pids(&self) -> Vec<u32> {
-        self.running.iter().map(Process::id).collect()
+        self.running.iter().flat_map(|process| family(process.id())).collect()
     }
 }
 
@@ -206,6 +238,17 @@ fn host_behind(uplink: &str, number: usize, mtu: u32) -> Result<(Link, Namespace
     let link = Link::add(uplink, &kind)?;
     host.configure("eth0", &format!("{}/24", Namespace::address(number)), mtu)?;
     Ok((link, host))
+}
+
+/// As [`host_behind`], by way of a long delay. The devices go with the process.
+fn host_afar(uplink: &str, number: usize, mtu: u32) -> Result<(Process, Namespace)> {
+    const FAR: &str = "far0";
+    let host = Namespace::new(number)?;
+    let relay = delay::start(uplink, FAR)?;
+    run("ip", &["link", "set", uplink, "mtu", &mtu.to_string()])?;
+    host.adopt(FAR)?;
+    host.configure(FAR, &format!("{}/24", Namespace::address(number)), mtu)?;
+    Ok((relay, host))
 }
 
 /// A host for every port, each with a device that `plug(number, host)` has put in, by its name.

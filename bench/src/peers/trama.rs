@@ -90,7 +90,7 @@ fn add_port(config: &mut String, setup: &Setup, number: usize, port: Port) -> Re
             let name = format!("tap{number}");
             (format!("type = \"tap\"\nifname = \"{name}\"\n"), End::Tap(name))
         }
-        Port::Machine | Port::Beyond => return setup.refuse(&TRAMA),
+        Port::Machine | Port::Beyond | Port::Afar => return setup.refuse(&TRAMA),
     };
     config.push_str(&rest);
     Ok(end)

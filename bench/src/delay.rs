@@ -1,0 +1,74 @@
+//! A long way between two TAPs: every frame is held for a while, in a process of its own.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tun_tap::{Iface, Mode};
+
+use crate::peers::LOAD_CORE;
+use crate::process::{Process, Result, pinned, run, this_program};
+
+/// The hidden command that [`relay`]s.
+pub const COMMAND: &str = "delay";
+
+/// How long a frame is held, in either direction.
+const DELAY: Duration = Duration::from_millis(5);
+/// Frames on the way, and in the queue of a TAP: the kernel sends a whole window at once.
+const QUEUE: usize = 20_000;
+/// Larger than any frame.
+const LARGEST: usize = 65_600;
+const START: Duration = Duration::from_secs(10);
+
+/// A held frame and when it is to go on.
+type Held = (Instant, Vec<u8>);
+
+/// Makes TAPs of these names in the benchmark's namespace and joins them by a long way. They go with
+/// the process.
+pub fn start(near: &str, far: &str) -> Result<Process> {
+    let mut command = pinned(LOAD_CORE, this_program()?);
+    command.args([COMMAND, near, far]);
+    let mut process = Process::spawn(COMMAND, command)?;
+    process.wait_for("ready", START)?;
+    for device in [near, far] {
+        run("ip", &["link", "set", device, "txqueuelen", &QUEUE.to_string(), "up"])?;
+    }
+    Ok(process)
+}
+
+/// What the process does.
+pub fn relay(near: &str, far: &str) -> Result<()> {
+    let open = |name: &str| {
+        Iface::without_packet_info(name, Mode::Tap).map_err(|e| format!("the TAP {name}: {e}"))
+    };
+    let (near, far) = (open(near)?, open(far)?);
+    println!("ready");
+    thread::scope(|scope| {
+        for (from, to) in [(&near, &far), (&far, &near)] {
+            let (sender, receiver) = sync_channel(QUEUE);
+            scope.spawn(move || take(from, &sender));
+            scope.spawn(move || pass_on(to, &receiver));
+        }
+    });
+    Ok(())
+}
+
+fn take(from: &Iface, way: &SyncSender<Held>) {
+    let mut buffer = vec![0; LARGEST];
+    while let Ok(length) = from.recv(&mut buffer) {
+        if way.send((Instant::now() + DELAY, buffer[..length].to_vec())).is_err() {
+            return;
+        }
+    }
+}
+
+fn pass_on(to: &Iface, way: &Receiver<Held>) {
+    while let Ok((due, frame)) = way.recv() {
+        let left = due.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            thread::sleep(left);
+        }
+        // A device that is down loses frames, as a cable would.
+        let _ = to.send(&frame);
+    }
+}

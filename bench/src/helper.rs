@@ -1,0 +1,77 @@
+//! The processes that a measurement consists of beside the switch: this program itself, by commands
+//! that `--help` does not show.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::process::Result;
+use crate::{delay, load, peers};
+
+/// One of them.
+#[derive(Subcommand)]
+pub enum Helper {
+    /// The peer of that name.
+    #[command(name = peers::virtio_queue::COMMAND, hide = true)]
+    VirtioQueuePeer { first: PathBuf, second: PathBuf },
+    /// The peer of that name.
+    #[command(name = peers::null::COMMAND, hide = true)]
+    NullDevice {
+        sockets: Vec<PathBuf>,
+        #[arg(long)]
+        by_address: bool,
+    },
+    /// The generator of broadcasts.
+    #[command(name = load::BLAST_COMMAND, hide = true)]
+    Blast { to: String, seconds: u64 },
+    /// Writes until nobody reads any more.
+    #[command(name = load::SOURCE_COMMAND, hide = true)]
+    StreamSource(load::Streams),
+    /// Drops what comes and tells the rate.
+    #[command(name = load::SINK_COMMAND, hide = true)]
+    StreamSink {
+        #[command(flatten)]
+        streams: load::Streams,
+        seconds: u64,
+    },
+    /// Answers every connection with what it says.
+    #[command(name = load::ECHO_COMMAND, hide = true)]
+    Echo { address: Ipv4Addr },
+    /// Many short connections.
+    #[command(name = load::CONNECT_COMMAND, hide = true)]
+    Connects { address: Ipv4Addr, seconds: u64 },
+    /// Requests on one connection.
+    #[command(name = load::REQUEST_COMMAND, hide = true)]
+    Requests { address: Ipv4Addr, seconds: u64 },
+    /// Sends datagrams.
+    #[command(name = load::DATAGRAM_SOURCE_COMMAND, hide = true)]
+    DatagramSource { to: SocketAddr, bytes: usize, seconds: u64 },
+    /// Counts datagrams.
+    #[command(name = load::DATAGRAM_SINK_COMMAND, hide = true)]
+    DatagramSink { at: SocketAddr, seconds: u64 },
+    /// The long way between two TAPs.
+    #[command(name = delay::COMMAND, hide = true)]
+    Delay { near: String, far: String },
+}
+
+impl Helper {
+    /// Is it, to the end.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Self::VirtioQueuePeer { first, second } => peers::virtio_queue::serve([first, second]),
+            Self::NullDevice { sockets, by_address } => peers::null::serve(&sockets, by_address),
+            Self::Blast { to, seconds } => load::blast(&to, seconds),
+            Self::StreamSource(streams) => load::source(&streams),
+            Self::StreamSink { streams, seconds } => load::sink(&streams, seconds),
+            Self::Echo { address } => load::echo(address),
+            Self::Connects { address, seconds } => load::connects(address, seconds),
+            Self::Requests { address, seconds } => load::requests(address, seconds),
+            Self::DatagramSource { to, bytes, seconds } => {
+                load::datagram_source(to, bytes, seconds)
+            }
+            Self::DatagramSink { at, seconds } => load::datagram_sink(at, seconds),
+            Self::Delay { near, far } => delay::relay(&near, &far),
+        }
+    }
+}

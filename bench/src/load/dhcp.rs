@@ -1,0 +1,175 @@
+//! DHCP exchanges by perfdhcp: the highest rate at which not one fails.
+
+use std::time::Duration;
+
+use super::{Context, Measured};
+use crate::peers::{LOAD_CORE, dhcp::DEVICE};
+use crate::process::{Process, Result, pause, pinned};
+use crate::usage::{Usage, Window};
+
+/// Exchanges a second that are tried first.
+const FIRST: u32 = 64;
+/// The search ends when the rate that failed is at most so much higher than the one that did not.
+const PRECISION: f64 = 1.1;
+/// A rate has failed when it did so often: other work on the machine fails an exchange now and then.
+const CHANCES: u8 = 2;
+/// New clients that there are addresses for.
+const ADDRESSES: u32 = 60_000;
+/// Clients of a measurement of renewals.
+const RENEWING: u32 = 200;
+/// For the answers that are under way at the end of a try, and for a server that is still busy with
+/// what it was asked in one that failed.
+const REST: Duration = Duration::from_secs(1);
+/// perfdhcp cannot send more if it sends less than so much of what it was told to.
+const FULL: f64 = 0.95;
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// One try.
+struct Try {
+    /// Exchanges a second that were begun.
+    rate: f64,
+    /// Messages without an answer.
+    failed: f64,
+    /// Whether perfdhcp could do no more, or had no more clients.
+    is_generators: bool,
+    usage: Usage,
+}
+
+/// The figure is exchanges a second: of four messages with new clients, or renewals, of two messages,
+/// beside as many whole exchanges with known clients.
+pub fn measure(context: &Context, renew: bool) -> Result<Measured> {
+    let mut search = Search { best: None, refused: None };
+    let (mut rate, mut used) = (Some(FIRST), 0);
+    while let Some(next) = rate {
+        let clients = if renew { RENEWING } else { next * context.seconds as u32 + 1 };
+        let mut failed = 0;
+        rate = loop {
+            let first_client = if renew { 0 } else { used };
+            if first_client + clients > ADDRESSES {
+                search.end_by_generator();
+                break None;
+            }
+            used += clients;
+            let found = attempt(context, next, renew, first_client, clients)?;
+            if found.failed == 0.0 {
+                break search.after(next, Some(found));
+            }
+            pause(REST)?;
+            failed += 1;
+            if failed == CHANCES {
+                break search.after(next, None);
+            }
+        };
+    }
+    let best = search.best.ok_or("an exchange failed at every rate")?;
+    let ceiling = best.is_generators.then_some(best.rate);
+    let refused = search.refused.map(|rate| ("failed_at_per_second".to_owned(), f64::from(rate)));
+    let details = refused.into_iter().collect();
+    Ok(Measured { ceiling, details, ..Measured::of(best.rate, best.usage) })
+}
+
+/// What is known of the highest rate.
+struct Search {
+    best: Option<Try>,
+    /// The lowest rate at which something failed.
+    refused: Option<u32>,
+}
+
+impl Search {
+    /// There are no more clients: what was reached is at least what the server can do.
+    fn end_by_generator(&mut self) {
+        if let Some(best) = &mut self.best {
+            best.is_generators = true;
+        }
+    }
+
+    /// The rate to try after this one, which was held or was not.
+    fn after(&mut self, rate: u32, held: Option<Try>) -> Option<u32> {
+        match held {
+            Some(held) => self.best = Some(held),
+            None => self.refused = Some(rate),
+        }
+        match (&self.best, self.refused) {
+            (Some(best), _) if best.is_generators => None,
+            (Some(_), None) => Some(rate * 2),
+            (None, _) => Some(rate / 2).filter(|&next| next > 0),
+            (Some(best), Some(high)) => {
+                let next = (best.rate * f64::from(high)).sqrt().ceil() as u32;
+                let is_close = f64::from(high) < best.rate * PRECISION;
+                Some(next).filter(|&next| !is_close && next < high)
+            }
+        }
+    }
+}
+
+/// Exchanges at this rate, by clients from that number on.
+fn attempt(context: &Context, rate: u32, renew: bool, first: u32, clients: u32) -> Result<Try> {
+    let [client] = context.switch.hosts()[..] else {
+        return Err("one host is needed, which stands for all clients".into());
+    };
+    let [_, a, b, c] = first.to_be_bytes();
+    let (rate_text, base) = (rate.to_string(), format!("mac=02:00:00:{a:02x}:{b:02x}:{c:02x}"));
+    let mut command = pinned(LOAD_CORE, "ip");
+    command.args(["netns", "exec", &client.0, "perfdhcp", "-4", "-l", DEVICE, "-b", &base]);
+    command.args(["-r", &rate_text, "-R", &clients.to_string()]);
+    command.args(["-p", &context.seconds.to_string(), "-W", &REST.as_micros().to_string()]);
+    if renew {
+        command.args(["-f", &rate_text]);
+    }
+    let pids = context.switch.pids();
+    let window = Window::open(&pids);
+    let process = Process::spawn("perfdhcp", command)?;
+    // Its status is bad also when an exchange failed, and its figures are in the text in any case.
+    let (Ok(text) | Err(text)) = process.finish(Duration::from_secs(context.seconds) + LIMIT);
+    let usage = window.close();
+    let sums = |name| sums(&text, name);
+    let (Some(&begun), failed) = (sums("sent packets:").first(), sums("drops:")) else {
+        return Err(text);
+    };
+    let begun = begun / context.seconds as f64;
+    let is_generators = begun < f64::from(rate) * FULL;
+    Ok(Try { rate: begun, failed: failed.iter().sum(), is_generators, usage })
+}
+
+/// The figures of this name in perfdhcp's report, one for each kind of exchange.
+fn sums(text: &str, name: &str) -> Vec<f64> {
+    let figures = text.lines().filter_map(|line| line.trim().strip_prefix(name));
+    figures.filter_map(|figure| figure.trim().parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_perfdhcps_report() {
+        let text = "***Statistics for: DISCOVER-OFFER***\nsent packets: 999\nreceived packets: 346\n\
+                    drops: 653\ndrops ratio: 65.3654 %\n***Statistics for: REQUEST-ACK***\n\
+                    sent packets: 346\ndrops: 8\ndrops ratio: 2.312 %\n";
+        assert_eq!(sums(text, "sent packets:"), [999.0, 346.0]);
+        assert_eq!(sums(text, "drops:"), [653.0, 8.0]);
+    }
+
+    #[test]
+    fn the_search_ends_close_below_the_first_rate_that_fails() {
+        for limit in [3, 64, 1000, 7777] {
+            let mut search = Search { best: None, refused: None };
+            let (mut rate, mut tries) = (Some(FIRST), 0);
+            while let Some(next) = rate {
+                let held = Try {
+                    rate: f64::from(next),
+                    failed: 0.0,
+                    is_generators: false,
+                    usage: Usage::default(),
+                };
+                rate = search.after(next, (next <= limit).then_some(held));
+                tries += 1;
+                assert!(tries < 30, "{limit}");
+            }
+            let found = search.best.unwrap().rate;
+            let refused = f64::from(search.refused.unwrap());
+            assert!(found <= f64::from(limit) && f64::from(limit) < refused, "{limit}: {found}");
+            assert!(refused < found * PRECISION || refused - found <= 1.0, "{limit}: {found}");
+        }
+    }
+}

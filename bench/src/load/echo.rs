@@ -1,0 +1,267 @@
+//! Short connections and short requests through a NAT. A server behind it answers each connection
+//! with what that says.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Registry, Token};
+
+use super::stream::{connect, figures, helper, start};
+use super::{Context, Measured};
+use crate::host::Namespace;
+use crate::peers::End;
+use crate::process::Result;
+use crate::usage::Window;
+
+/// The hidden command that [`serve`]s.
+pub const SERVER_COMMAND: &str = "echo-server";
+/// The one that [`connects`].
+pub const CONNECT_COMMAND: &str = "echo-connects";
+/// The one that [`requests`].
+pub const REQUEST_COMMAND: &str = "echo-requests";
+
+/// The first of the server's ports.
+const PORT: u16 = 5100;
+/// How many it has: a client's port rests for a minute after a connection, to one of them.
+const PORTS: u16 = 16;
+/// Connections at once.
+const PARALLEL: usize = 1000;
+/// What goes there and back on each.
+const MESSAGE: [u8; 64] = [0; 64];
+/// A connection that is not done by then has failed.
+const PATIENCE: Duration = Duration::from_secs(5);
+const WARM_UP: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(100);
+
+/// The figure is connections a second.
+pub fn measure_connects(context: &Context) -> Result<Measured> {
+    let ([rate, failed], measured) = measure(context, CONNECT_COMMAND)?;
+    let details = [("failed_per_second".to_owned(), failed)].into();
+    Ok(Measured { value: rate, details, ..measured })
+}
+
+/// The figure is round trips a second.
+pub fn measure_requests(context: &Context) -> Result<Measured> {
+    let ([rate], measured) = measure(context, REQUEST_COMMAND)?;
+    Ok(Measured { value: rate, ..measured })
+}
+
+/// The figures of one of the clients below, and what they cost.
+fn measure<const N: usize>(context: &Context, client: &str) -> Result<([f64; N], Measured)> {
+    let [End::Host(near), End::Host(far)] = &context.switch.ends[..] else {
+        return Err("a host behind the NAT and a server are needed".into());
+    };
+    let address = Namespace::address(1);
+    let _server = start(far, &[SERVER_COMMAND, &address])?;
+    let pids = context.switch.pids();
+    let window = Window::open(&pids);
+    let client = helper(near, &[client, &address, &context.seconds.to_string()])?;
+    let figures = figures(client, context)?;
+    Ok((figures, Measured { usage: window.close(), ..Measured::default() }))
+}
+
+fn port(number: usize) -> u16 {
+    PORT + (number % usize::from(PORTS)) as u16
+}
+
+fn told(error: std::io::Error) -> String {
+    format!("short connections: {error}")
+}
+
+/// Serves for ever.
+pub fn serve(address: Ipv4Addr) -> Result<()> {
+    let mut poll = Poll::new().map_err(told)?;
+    let mut listeners = Vec::new();
+    for number in 0..usize::from(PORTS) {
+        let mut listener = TcpListener::bind((address, port(number)).into()).map_err(told)?;
+        let registry = poll.registry();
+        registry.register(&mut listener, Token(number), Interest::READABLE).map_err(told)?;
+        listeners.push(listener);
+    }
+    println!("listening");
+    let (mut streams, mut next) = (HashMap::new(), listeners.len());
+    let mut events = Events::with_capacity(PARALLEL);
+    loop {
+        wait(&mut poll, &mut events)?;
+        for Token(number) in events.iter().map(mio::event::Event::token) {
+            if let Some(listener) = listeners.get(number) {
+                while let Ok((mut stream, _)) = listener.accept() {
+                    next += 1;
+                    let registry = poll.registry();
+                    registry
+                        .register(&mut stream, Token(next), Interest::READABLE)
+                        .map_err(told)?;
+                    streams.insert(next, stream);
+                }
+            } else if streams.get_mut(&number).is_some_and(|stream| !answer(stream)) {
+                streams.remove(&number);
+            }
+        }
+    }
+}
+
+/// Whether the connection goes on.
+fn answer(stream: &mut TcpStream) -> bool {
+    let mut buffer = MESSAGE;
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return false,
+            // So little always has room in the socket's buffer.
+            Ok(length) if stream.write_all(&buffer[..length]).is_err() => return false,
+            Ok(_) => {}
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+}
+
+fn wait(poll: &mut Poll, events: &mut Events) -> Result<()> {
+    match poll.poll(events, Some(TICK)) {
+        Err(error) if error.kind() != ErrorKind::Interrupted => Err(told(error)),
+        _ => Ok(()),
+    }
+}
+
+/// One of the connections that are under way.
+struct Connection {
+    stream: TcpStream,
+    begin: Instant,
+    is_sent: bool,
+    /// Bytes that are still to come back.
+    missing: usize,
+}
+
+/// What has become of a connection.
+enum Progress {
+    UnderWay,
+    Done,
+    Failed,
+}
+
+impl Connection {
+    fn start(to: SocketAddr, registry: &Registry, number: usize) -> std::io::Result<Self> {
+        let mut stream = TcpStream::connect(to)?;
+        registry.register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { stream, begin: Instant::now(), is_sent: false, missing: MESSAGE.len() })
+    }
+
+    fn go_on(&mut self) -> Progress {
+        if !self.is_sent {
+            match self.stream.write(&MESSAGE) {
+                Ok(length) => self.is_sent = length == MESSAGE.len(),
+                Err(error) => return waits(&error),
+            }
+        }
+        let mut buffer = MESSAGE;
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Progress::Failed,
+                Ok(length) => self.missing = self.missing.saturating_sub(length),
+                Err(error) => return waits(&error),
+            }
+            if self.missing == 0 {
+                return Progress::Done;
+            }
+        }
+    }
+}
+
+/// What an error means: there is nothing to do yet, or ever.
+fn waits(error: &std::io::Error) -> Progress {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::NotConnected => Progress::UnderWay,
+        _ => Progress::Failed,
+    }
+}
+
+/// Connects, sends, waits for the answer and closes, [`PARALLEL`] times at once. Prints how many were
+/// done in a second, and how many failed.
+pub fn connects(address: Ipv4Addr, seconds: u64) -> Result<()> {
+    drop(connect((address, PORT).into())?);
+    let mut clients = Clients::new(address)?;
+    clients.run(WARM_UP)?;
+    (clients.done, clients.failed) = (0, 0);
+    let begin = Instant::now();
+    clients.run(Duration::from_secs(seconds))?;
+    let each_second = |count: u32| f64::from(count) / begin.elapsed().as_secs_f64();
+    println!("{} {}", each_second(clients.done), each_second(clients.failed));
+    Ok(())
+}
+
+/// All connections at once, and how they ended.
+struct Clients {
+    address: Ipv4Addr,
+    poll: Poll,
+    connections: Vec<Option<Connection>>,
+    started: usize,
+    done: u32,
+    failed: u32,
+}
+
+impl Clients {
+    fn new(address: Ipv4Addr) -> Result<Self> {
+        let (poll, connections) = (Poll::new().map_err(told)?, (0..PARALLEL).map(|_| None));
+        let connections = connections.collect();
+        Ok(Self { address, poll, connections, started: 0, done: 0, failed: 0 })
+    }
+
+    fn run(&mut self, time: Duration) -> Result<()> {
+        let (end, mut events) = (Instant::now() + time, Events::with_capacity(PARALLEL));
+        let mut looked = None;
+        while Instant::now() < end {
+            if looked.is_none_or(|at: Instant| at.elapsed() > TICK) {
+                looked = Some(Instant::now());
+                (0..PARALLEL).for_each(|number| self.look_after(number));
+            }
+            wait(&mut self.poll, &mut events)?;
+            events.iter().for_each(|event| self.go_on(event.token().0));
+        }
+        Ok(())
+    }
+
+    /// Gives up what takes too long, and starts what could not be started.
+    fn look_after(&mut self, number: usize) {
+        match &self.connections[number] {
+            Some(connection) if connection.begin.elapsed() < PATIENCE => return,
+            Some(_) => self.failed += 1,
+            None => {}
+        }
+        self.restart(number);
+    }
+
+    fn go_on(&mut self, number: usize) {
+        match self.connections[number].as_mut().map(Connection::go_on) {
+            None | Some(Progress::UnderWay) => return,
+            Some(Progress::Done) => self.done += 1,
+            Some(Progress::Failed) => self.failed += 1,
+        }
+        self.restart(number);
+    }
+
+    fn restart(&mut self, number: usize) {
+        self.started += 1;
+        let to = (self.address, port(self.started)).into();
+        let new = Connection::start(to, self.poll.registry(), number);
+        self.failed += u32::from(new.is_err());
+        self.connections[number] = new.ok();
+    }
+}
+
+/// Sends a byte and waits for it, over and over. Prints the round trips a second.
+pub fn requests(address: Ipv4Addr, seconds: u64) -> Result<()> {
+    let mut stream = connect((address, PORT).into())?;
+    stream.set_nodelay(true).map_err(told)?;
+    let mut ask_for = |time: Duration| {
+        let (begin, mut count) = (Instant::now(), 0_u32);
+        while begin.elapsed() < time {
+            stream.write_all(&[0]).and_then(|()| stream.read_exact(&mut [0])).map_err(told)?;
+            count += 1;
+        }
+        Ok::<_, String>(f64::from(count) / begin.elapsed().as_secs_f64())
+    };
+    ask_for(WARM_UP)?;
+    println!("{}", ask_for(Duration::from_secs(seconds))?);
+    Ok(())
+}

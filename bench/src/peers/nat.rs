@@ -1,0 +1,184 @@
+//! NATs. The first port is a host behind the NAT; the second is a server that the benchmark's own
+//! namespace, where all of them run, reaches through a veth pair or from afar.
+
+use std::fs;
+
+use super::{
+    End, LOAD_CORE, LONG_WAY_MTU, Peer, Port, Program, START, SWITCH_CORE, Setup, Switch,
+    host_afar, host_behind,
+};
+use crate::delay;
+use crate::host::{Link, Namespace, use_many_ports};
+use crate::process::{Process, Result, pinned, run, wait_until};
+use crate::usage::family;
+
+/// trama's NAT.
+pub const TRAMA_NAT: Peer = Peer {
+    name: "trama-nat",
+    about: "tramad with a network of mode nat-network: its worker and its gateway on one core",
+    programs: &[],
+    hugepages: false,
+    start: start_trama,
+};
+/// The NAT of rootless Podman.
+pub const PASTA: Peer = Peer {
+    name: "pasta",
+    about: "pasta, of passt",
+    programs: &[Program::new("pasta", "passt")],
+    hugepages: false,
+    start: start_pasta,
+};
+/// The NAT of rootless containers that uses libslirp, as QEMU does.
+pub const SLIRP4NETNS: Peer = Peer {
+    name: "slirp4netns",
+    about: "slirp4netns, of libslirp",
+    programs: &[Program::new("slirp4netns", "slirp4netns")],
+    hugepages: false,
+    start: start_slirp4netns,
+};
+
+/// The near end of the way to the server.
+const UPLINK: &str = "uplink0";
+/// The NAT's device.
+const DEVICE: &str = "eth0";
+/// The ends of the client's long way, and what joins the near one to the NAT's device.
+const NEAR: &str = "near1";
+const FAR: &str = "far1";
+const BRIDGE: &str = "bridge1";
+const CLIENT: &str = "10.0.2.15/24";
+/// What pasta and slirp4netns call the gateway.
+const GATEWAY: &str = "10.0.2.2";
+
+/// What all NATs find.
+struct World {
+    client: Namespace,
+    /// The other end of the client's long way, if it has one: there the NAT plugs in.
+    entrance: Option<Namespace>,
+    server: Namespace,
+    mtu: u32,
+    links: Vec<Link>,
+    helpers: Vec<Process>,
+}
+
+impl World {
+    fn new(setup: &Setup, peer: &Peer) -> Result<Self> {
+        let (mut links, mut helpers) = (Vec::new(), Vec::new());
+        let entrance = match setup.ports {
+            [Port::Host, _] => None,
+            [Port::Afar, _] => Some(Namespace::new(2)?),
+            _ => return setup.refuse(peer),
+        };
+        let client = Namespace::new(0)?;
+        let server = match setup.ports {
+            [_, Port::Beyond] => {
+                let (link, server) = host_behind(UPLINK, 1, setup.mtu)?;
+                links.push(link);
+                server
+            }
+            [_, Port::Afar] => {
+                let (relay, server) = host_afar(UPLINK, 1, LONG_WAY_MTU)?;
+                helpers.push(relay);
+                server
+            }
+            _ => return setup.refuse(peer),
+        };
+        run("ip", &["addr", "add", &format!("{}/24", Namespace::address(253)), "dev", UPLINK])?;
+        // What the kernel remembers of the last run would slow this one down.
+        run("ip", &["tcp_metrics", "flush"])?;
+        use_many_ports()?;
+        client.use_many_ports()?;
+        if setup.twist.small_window {
+            client.set("net.ipv4.tcp_wmem=4096 65536 131072")?;
+        }
+        Ok(Self { client, entrance, server, mtu: setup.mtu, links, helpers })
+    }
+
+    /// Where the NAT's device is to be.
+    fn place(&self) -> &Namespace {
+        self.entrance.as_ref().unwrap_or(&self.client)
+    }
+
+    /// Gives the client its address and its way out by the device of this NAT.
+    fn behind(mut self, nat: Process, gateway: &str) -> Result<Switch> {
+        let place = self.place();
+        let is_there = || run("ip", &["-n", &place.0, "link", "show", DEVICE]).is_ok();
+        wait_until("the NAT's device", START, is_there)?;
+        let device = match &self.entrance {
+            None => DEVICE,
+            Some(entrance) => {
+                self.helpers.push(lengthen(entrance, &self.client, self.mtu)?);
+                FAR
+            }
+        };
+        self.client.configure(device, CLIENT, self.mtu)?;
+        let route = ["route", "add", "default", "via", gateway];
+        run("ip", &[&["-n", &self.client.0], &route[..]].concat())?;
+        let mut switch =
+            Switch::of(vec![nat], vec![End::Host(self.client), End::Host(self.server)]);
+        switch._namespaces.extend(self.entrance);
+        Ok(Switch { _links: self.links, _helpers: self.helpers, ..switch })
+    }
+}
+
+/// Joins the NAT's device at the entrance to a device of the client's by a long way.
+fn lengthen(entrance: &Namespace, client: &Namespace, mtu: u32) -> Result<Process> {
+    let relay = delay::start(NEAR, FAR)?;
+    entrance.adopt(NEAR)?;
+    client.adopt(FAR)?;
+    let inside = ["-n", &entrance.0, "link"];
+    run("ip", &[&inside[..], &["add", BRIDGE, "type", "bridge"]].concat())?;
+    for device in [DEVICE, NEAR] {
+        let set = ["set", device, "mtu", &mtu.to_string(), "master", BRIDGE, "up"];
+        run("ip", &[&inside[..], &set].concat())?;
+    }
+    run("ip", &[&inside[..], &["set", BRIDGE, "up"]].concat())?;
+    Ok(relay)
+}
+
+fn start_trama(setup: &Setup) -> Result<Switch> {
+    let world = World::new(setup, &TRAMA_NAT)?;
+    let (dir, path) = (setup.dir.display(), setup.dir.join("trama.toml"));
+    let config = format!(
+        "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\n\
+         [[network]]\nname = \"bench\"\nmode = \"nat-network\"\ndhcp = false\nmtu = {}\n\n\
+         [[port]]\nname = \"client\"\nnetwork = \"bench\"\ntype = \"tap\"\nifname = \"{DEVICE}\"\n\
+         netns = \"{}\"\n",
+        setup.mtu,
+        world.place().0
+    );
+    fs::write(&path, config).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut command = pinned(SWITCH_CORE, setup.bin.join("tramad"));
+    command.arg("--config").arg(&path);
+    let mut daemon = Process::spawn("tramad", command)?;
+    daemon.wait_for("ready", START)?;
+    if setup.twist.apart {
+        let has_gateway = || family(daemon.id()).len() > 1;
+        wait_until("the gateway process", START, has_gateway)?;
+        for pid in &family(daemon.id())[1..] {
+            run("taskset", &["-acp", &LOAD_CORE.to_string(), &pid.to_string()])?;
+        }
+    }
+    world.behind(daemon, "10.0.2.1")
+}
+
+fn start_pasta(setup: &Setup) -> Result<Switch> {
+    let world = World::new(setup, &PASTA)?;
+    let mut command = pinned(SWITCH_CORE, "pasta");
+    command.args(["--foreground", "--stderr", "--ipv4-only", "--no-map-gw"]);
+    command.args(["--interface", UPLINK, "--ns-ifname", DEVICE, "--mtu", &setup.mtu.to_string()]);
+    command.args(["--address", "10.0.2.15", "--netmask", "24", "--gateway", GATEWAY]);
+    for ports in ["--tcp-ports", "--udp-ports", "--tcp-ns", "--udp-ns"] {
+        command.args([ports, "none"]);
+    }
+    // Otherwise it becomes nobody, who may not enter the namespace.
+    command.args(["--runas", "0", "--netns-only", "--netns", &world.place().path()]);
+    world.behind(Process::spawn("pasta", command)?, GATEWAY)
+}
+
+fn start_slirp4netns(setup: &Setup) -> Result<Switch> {
+    let world = World::new(setup, &SLIRP4NETNS)?;
+    let mut command = pinned(SWITCH_CORE, "slirp4netns");
+    command.args(["--disable-host-loopback", "--mtu", &setup.mtu.to_string()]);
+    command.args(["--netns-type", "path", &world.place().path(), DEVICE]);
+    world.behind(Process::spawn("slirp4netns", command)?, GATEWAY)
+}

@@ -1,0 +1,87 @@
+//! What the daemon costs, alone.
+
+use super::{HOSTS, PLAIN, Scenario, US, Unit, lower, us};
+use crate::load::Load;
+use crate::peers::{Port, Twist};
+
+const MILLISECONDS: Unit = lower("ms", 1e-3);
+const PERCENT: Unit = lower("% of a core", 1e-2);
+const A_SECOND: Unit = lower("a second", 1.0);
+const MIB: Unit = lower("MiB", 1_048_576.0);
+const BYTES: Unit = lower("bytes", 1.0);
+const KIB: Unit = lower("KiB", 1024.0);
+
+const WITH_100_PORTS: Twist = Twist { silent_ports: 100, ..PLAIN };
+
+/// Our own cost, with a target in its unit.
+const fn footprint(
+    name: &'static str,
+    title: &'static str,
+    load: Load,
+    unit: Unit,
+    target: f64,
+) -> Scenario {
+    Scenario {
+        name,
+        title,
+        unit,
+        ports: HOSTS.split_at(2).0,
+        mtu: 1500,
+        load,
+        entrants: US,
+        against_best: false,
+        ceiling: None,
+        target: Some(target),
+    }
+}
+
+/// In the order of the report.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        entrants: &[us("trama", WITH_100_PORTS)],
+        ..footprint("footprint-cpu", "idle, 100 silent ports", Load::IdleCpu, PERCENT, 0.2)
+    },
+    Scenario {
+        entrants: &[us("trama", WITH_100_PORTS)],
+        ..footprint(
+            "footprint-wakeups",
+            "wake-ups, 100 silent ports",
+            Load::IdleWakeups,
+            A_SECOND,
+            0.0,
+        )
+    },
+    footprint("footprint-memory", "memory of the daemon, 2 ports", Load::Memory, MIB, 12.0),
+    footprint("footprint-port", "memory of a further port", Load::MemoryPerPort, KIB, 96.0),
+    Scenario {
+        ports: &[Port::Vhost; 2],
+        ..footprint(
+            "footprint-mac",
+            "memory of a MAC address, 1M of them",
+            Load::MemoryPerMac,
+            BYTES,
+            24.0,
+        )
+    },
+    Scenario {
+        ports: &[],
+        entrants: &[us("trama", WITH_100_PORTS)],
+        ..footprint(
+            "footprint-ready",
+            "ready after start, 50 TAPs and 50 vhost-user ports",
+            Load::Ready,
+            MILLISECONDS,
+            100.0,
+        )
+    },
+    Scenario {
+        ports: &[Port::Vhost; 100],
+        ..footprint(
+            "footprint-ready-vhost",
+            "ready after start, 100 vhost-user ports",
+            Load::Ready,
+            MILLISECONDS,
+            100.0,
+        )
+    },
+];
