@@ -22,7 +22,7 @@ declare -A needs=(
     [demo]="$build $guests"
     [test]="$build $guests $testpmd ovs-vsctl:openvswitch-switch \
         prometheus:prometheus curl:curl dnsmasq:dnsmasq-base busybox:busybox nft:nftables \
-        dhclient:isc-dhcp-client dhcpcd:dhcpcd-base perfdhcp:kea-admin"
+        dhclient:isc-dhcp-client dhcpcd:dhcpcd-base perfdhcp:kea-admin dhcpstarv:dhcpstarv"
     [gates]="valgrind:valgrind"
     [bench]="$build $guests $testpmd \
         ovs-vsctl:openvswitch-switch \

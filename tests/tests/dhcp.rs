@@ -144,6 +144,67 @@ fn clients_of_other_makers_get_leases() {
 }
 
 #[test]
+fn networkd_gets_a_lease() {
+    let netns = Netns::new("networkd");
+    let name = format!("n{}", std::process::id());
+    let tramad = Tramad::start(&configuration(&[(&netns, &name)]));
+    gateway(&tramad, None);
+    // Its files lie where the machine's own networkd has its: it gets a view of its own.
+    // Where /sys cannot be written to, it does not wait for udev.
+    let start = format!(
+        "mount -o remount,ro,bind /sys && mount -t tmpfs none /run/systemd && \
+         mount -t tmpfs none /etc/systemd/network && \
+         printf '[Match]\\nName={name}\\n[Network]\\nDHCP=ipv4\\n' >/etc/systemd/network/a.network && \
+         exec /lib/systemd/systemd-networkd"
+    );
+    let mut command = netns.command("unshare");
+    command.args(["--mount", "sh", "-c", &start]);
+    let _networkd = Process::spawn("networkd", command, &Path::new(netns.scratch()).join("log"));
+    wait_until("an address comes", SOON, || {
+        netns.run(&format!("ip -4 address show dev {name}")).contains("10.1.0.").then_some(())
+    });
+    let table = tramad.ctl("leases lab");
+    assert_eq!(table.matches("bound").count(), 1, "{table}");
+    tramad.stop();
+}
+
+#[test]
+fn a_linux_guest_keeps_its_address_when_it_renews_and_when_it_reboots() {
+    let (network, _) = DHCP.split_once("\n[[port]]").expect("the example has ports");
+    let (_, network) = network.split_once("[[network]]").expect("and a network");
+    let port = "\n[[port]]\nname = \"guest\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
+                path = \"{dir}/guest.sock\"\n";
+    let tramad = Tramad::start(&format!("[[network]]{network}{port}"));
+    gateway(&tramad, None);
+    let guest =
+        Guest::boot("dhcp", Nic::connecting(tramad.path("guest.sock"), "52:54:00:00:00:71"));
+    let acknowledged =
+        || tramad.metric("trama_dhcp_messages_total", &["network=\"lab\"", "type=\"ack\""]);
+    // The client stays; the script writes down what it is told.
+    let ask = "ip link set eth0 up; printf '#!/bin/sh\\n[ -n \"$ip\" ] && echo $1 $ip >>/tmp/told\\n' \
+               >/tmp/script; chmod +x /tmp/script; rm -f /tmp/told; \
+               udhcpc -i eth0 -p /tmp/pid -s /tmp/script -t 10 -T 1 >/dev/null 2>&1 </dev/null";
+    let told = |event: &str| {
+        wait_until(event, SOON, || {
+            let text = guest.try_run("cat /tmp/told").text;
+            let line = text.lines().rfind(|line| line.starts_with(event))?;
+            Some(line.rsplit(' ').next()?.trim().to_owned())
+        })
+    };
+    guest.run(ask);
+    let address = told("bound");
+    assert!(address.starts_with("10.1.0."), "{address}");
+    wait_until("the acknowledgement is counted", SOON, || (acknowledged() == 1).then_some(()));
+    guest.run("kill -USR1 $(cat /tmp/pid)");
+    assert_eq!(told("renew"), address);
+    wait_until("so is the renewal's", SOON, || (acknowledged() == 2).then_some(()));
+    guest.reset();
+    guest.run(ask);
+    assert_eq!(told("bound"), address);
+    tramad.stop();
+}
+
+#[test]
 fn a_port_that_takes_all_it_can_leaves_the_others_theirs() {
     let machines = ["flood", "guest"].map(Netns::new);
     let [flood, guest] = &machines;
@@ -154,6 +215,10 @@ fn a_port_that_takes_all_it_can_leaves_the_others_theirs() {
     let mut command = flood.command("perfdhcp");
     command.args(["-4", "-l", "flood", "-r", "3000", "-R", "100000", "-p", "20", "-W", "1"]);
     let flooding = Process::spawn("perfdhcp", command, &Path::new(flood.scratch()).join("log"));
+    // Made to take all there is.
+    let mut command = flood.command("dhcpstarv");
+    command.args(["-i", "flood"]);
+    let starving = Process::spawn("dhcpstarv", command, &Path::new(flood.scratch()).join("starv"));
     wait_until("the port has what it may have", SOON, || {
         let refused = tramad.metric("trama_dhcp_refused_total", &["reason=\"port_full\""])
             + tramad.metric("trama_dhcp_refused_total", &["reason=\"probing\""]);
@@ -166,7 +231,7 @@ fn a_port_that_takes_all_it_can_leaves_the_others_theirs() {
     let table = tramad.ctl("leases lab");
     let taken = table.lines().filter(|line| line.contains("flood")).count();
     assert!((1..=16).contains(&taken), "{taken} addresses:\n{table}");
-    drop(flooding);
+    drop((flooding, starving));
     tramad.stop();
 }
 

@@ -285,7 +285,7 @@ fn a_gibibyte_arrives_exact_both_ways() {
 
 #[test]
 fn ping_traceroute_and_path_mtu_tell_the_truth() {
-    let [host, _router, server] = world();
+    let [host, _router, _server] = world();
     let vm = namespace("vm");
     let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
     route(&vm, GATEWAY);
