@@ -13,6 +13,8 @@ mod engine;
 mod flow;
 #[cfg(test)]
 mod flow_tests;
+#[cfg(test)]
+mod peer_tests;
 mod ports;
 mod receiver;
 mod segment;
