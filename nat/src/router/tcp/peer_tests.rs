@@ -215,16 +215,21 @@ fn route() -> Route {
 }
 
 impl Ours {
-    fn handle(&mut self, now: Duration, frame: &[u8]) {
+    /// Takes a frame; what is sent at once, as to all segments of no flow: a reset.
+    fn handle(&mut self, now: Duration, frame: &[u8]) -> Vec<Vec<u8>> {
         let arrival = inbound::parse(&lab(), PortId(1), VnetHeader::default(), frame);
         let Ok(Arrival::Packet(packet)) = arrival else { panic!("not a packet") };
         let segment = Segment::parse(&packet).unwrap();
         assert_eq!((segment.source, segment.destination), (GUEST_PORT, REMOTE_PORT));
         let Ours { tcp, heard, takes, .. } = self;
         match tcp {
+            Some(tcp) if tcp.state() == State::Done => {
+                return if segment.rst { Vec::new() } else { frames(&Outgoing::refusal(&segment)) };
+            }
             None => *tcp = Some(Connection::answer(now, &segment, Seq(u32::MAX - 9000), 1460)),
             Some(tcp) => tcp.handle(now, &segment, &mut |bytes| take(heard, takes, bytes)),
         }
+        Vec::new()
     }
 
     /// As a flow's turn; what it sends, and whether the host is still to take something.
@@ -334,7 +339,9 @@ fn exchange(setting: Setting) -> Duration {
         while let Some((to_us, frame)) = link.arrived(now) {
             if to_us {
                 end.takes = link.dice() as usize % 5000;
-                end.handle(now, &frame);
+                for frame in end.handle(now, &frame) {
+                    link.send(now, false, &frame);
+                }
             } else {
                 machine.card.arrived.push_back(frame);
             }
@@ -371,7 +378,7 @@ impl Machine {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn streams_arrive_exact_at_another_tcp(
