@@ -136,12 +136,17 @@ fn raise_file_limit() {
     assert!(maximum.is_none_or(|maximum| maximum > FLOWS as u64 + 500), "{maximum:?} files");
 }
 
-/// Bytes of memory of its own that the gateway process has.
-fn gateway_memory(tramad: &Tramad) -> u64 {
+/// The id of the gateway process.
+fn gateway(tramad: &Tramad) -> String {
     let log = tramad.log();
     let last = log.rsplit("gateway runs as process ").next().unwrap_or_default();
-    let id = last.split_whitespace().next().unwrap_or_default();
-    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("gateway's status");
+    last.split_whitespace().next().expect("a gateway runs").to_owned()
+}
+
+/// Bytes of memory of its own that the gateway process has.
+fn gateway_memory(tramad: &Tramad) -> u64 {
+    let file = format!("/proc/{}/status", gateway(tramad));
+    let status = fs::read_to_string(file).expect("gateway's status");
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
     let number = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
     number.expect("a number") * 1024
@@ -370,6 +375,13 @@ fn forwards_follow_their_rules() {
     let greeter = greet(&vm2, 80, "two");
     assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "two");
     assert_eq!(greeter.join().expect("greeter").ip().to_canonical().to_string(), SERVER[0]);
+    // The client hidden: the machine sees its gateway.
+    let text = tramad.configuration();
+    tramad.write_configuration(&text.replace("8080,10.7.0.12,80", "8080,10.7.0.12,80,as-gateway"));
+    tramad.ctl("reload");
+    let greeter = greet(&vm2, 80, "hidden");
+    assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "hidden");
+    assert_eq!(greeter.join().expect("greeter").ip().to_canonical().to_string(), GATEWAY[0]);
     // A rule that is gone: nobody listens, and the machine hears nothing.
     let capture = vm2.capture("eth0", "tcp port 80");
     tramad.ctl("forward del home web");
@@ -385,6 +397,34 @@ fn forwards_follow_their_rules() {
     wait_until("the port is had", SOON, || (!pending()).then_some(()));
     let greeter = greet(&vm2, 80, "late");
     assert_eq!(ask(&server, &format!("{}:8300", HOST[0])), "late");
+    greeter.join().expect("greeter");
+    tramad.stop();
+}
+
+#[test]
+fn clients_that_found_no_descriptor_are_served_when_there_are_some() {
+    let [host, server] = world();
+    let vm = namespace("vm");
+    let forward = "forward = [\"web,tcp,,8080,10.7.0.11,80\"]\n";
+    let text = format!("{NETWORK}{forward}{}", machine(&vm, "vm", VM1));
+    let tramad = Tramad::start_in(&host, &text);
+    route(&vm);
+    let (id, greeter) = (gateway(&tramad), greet(&vm, 80, "at last"));
+    let limit = |count: &str| host.run(&format!("prlimit --pid {id} --nofile={count}:20000"));
+    limit("3");
+    let client = thread::scope(|scope| {
+        let client = scope.spawn(|| ask(&server, &format!("{}:8080", HOST[0])));
+        wait_until("the client is refused a descriptor", SOON, || {
+            let metrics = host.run(&format!("curl -s {}/metrics", tramad.metrics_address()));
+            let refused = metrics.lines().any(|line| {
+                line.contains("file_limit") && !line.ends_with(" 0") && !line.starts_with('#')
+            });
+            refused.then_some(())
+        });
+        limit("20000");
+        client.join().expect("client")
+    });
+    assert_eq!(client, "at last");
     greeter.join().expect("greeter");
     tramad.stop();
 }
