@@ -7,6 +7,8 @@
 
 mod flow_table;
 mod forward;
+#[cfg(test)]
+mod fuzz_tests;
 mod host_socket;
 mod icmp;
 pub(crate) mod inbound;

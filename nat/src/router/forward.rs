@@ -51,7 +51,7 @@ struct Client {
 pub(crate) struct Forwards {
     listeners: Vec<Listener>,
     waiting: Vec<Client>,
-    /// When pending ports are tried again.
+    /// When pending ports, and clients that there was no descriptor for, are tried again.
     retry: Option<Duration>,
     warnings: Vec<String>,
 }
@@ -144,9 +144,12 @@ impl Forwards {
     ) {
         if self.retry.is_some_and(|at| at <= context.now) {
             self.listen(context, false);
+            self.listeners.iter_mut().for_each(|it| it.has_more |= it.socket.is_ok());
         }
         for listener in &mut self.listeners {
-            accept(listener, &mut self.waiting, context);
+            if !accept(listener, &mut self.waiting, context) {
+                self.retry.get_or_insert(context.now + PAUSE);
+            }
         }
         for client in std::mem::take(&mut self.waiting) {
             match neighbours.station(client.guest.ip(), context) {
@@ -174,11 +177,11 @@ impl Forwards {
     }
 }
 
-/// Takes the clients of a port.
-fn accept(listener: &mut Listener, waiting: &mut Vec<Client>, context: &mut Context<'_>) {
-    let Ok(socket) = &listener.socket else { return };
+/// Takes the clients of a port. False: they wait until there are descriptors again.
+fn accept(listener: &mut Listener, waiting: &mut Vec<Client>, context: &mut Context<'_>) -> bool {
+    let Ok(socket) = &listener.socket else { return true };
     if !listener.has_more {
-        return;
+        return true;
     }
     for _ in 0..ACCEPTS {
         match socket.accept() {
@@ -197,19 +200,18 @@ fn accept(listener: &mut Listener, waiting: &mut Vec<Client>, context: &mut Cont
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 listener.has_more = false;
-                return;
+                return true;
             }
-            // The client has gone, or there is no descriptor: the next turn tries again.
-            Err(error) => {
-                let is_gone = error.kind() == ErrorKind::ConnectionAborted;
-                listener.has_more = is_gone;
-                if !is_gone {
-                    context.counters.drop(DropReason::FileLimit);
-                }
-                return;
+            // The client has gone: the next turn looks for others.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => return true,
+            Err(_) => {
+                listener.has_more = false;
+                context.counters.drop(DropReason::FileLimit);
+                return false;
             }
         }
     }
+    true
 }
 
 /// Closes a client's connection by a reset.

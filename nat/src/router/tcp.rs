@@ -14,6 +14,8 @@ mod flow;
 #[cfg(test)]
 mod flow_tests;
 mod ledger;
+#[cfg(test)]
+mod peer_tests;
 mod ports;
 mod receiver;
 mod segment;

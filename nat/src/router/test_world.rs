@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use etherparse::{NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket, TransportSlice};
 use mio::{Events, Poll};
-use trama_frame::{Offloads, VnetHeader, checksum, gso, vnet};
+use trama_frame::{VnetHeader, checksum, gso, vnet};
 
 use super::policy::Policy;
 use super::{Cable, Context, Router};
@@ -135,8 +135,8 @@ impl World {
 pub fn segments(header: &VnetHeader, frame: &[u8]) -> Vec<Vec<u8>> {
     let (mut header, mut frame) = (*header, frame.to_vec());
     let head = frame[..frame.len().min(vnet::PRIVATE_HEAD)].to_vec();
-    let needs = vnet::validate(&mut header, &head, frame.len()).expect("a valid large frame");
-    if needs.contains(Offloads::USO) {
+    vnet::validate(&mut header, &head, frame.len()).expect("a valid large frame");
+    if header.gso_type != vnet::GSO_NONE {
         let mut segments = Vec::new();
         let mut room = vec![0; frame.len()];
         let keep = |segment: &[u8]| segments.push(segment.to_vec());

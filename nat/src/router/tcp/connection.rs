@@ -128,7 +128,7 @@ impl Connection {
             return;
         }
         if segment.rst && segment.sequence == self.receiver.next {
-            self.state = Phase::Broken;
+            self.hear_reset();
             return;
         }
         let ack = match segment.ack {
@@ -154,6 +154,18 @@ impl Connection {
             self.receiver.take(segment, host);
         }
         self.settle(now);
+    }
+
+    /// A reset ends the connection, and what the host was still to have. Once both ends are
+    /// acknowledged there is nothing to break off: a machine that has forgotten the connection
+    /// answers what comes late, and the host still gets all (RFC 9293, 3.10.7.4, CLOSING on).
+    fn hear_reset(&mut self) {
+        let is_over = self.sender.is_finished() && self.receiver.is_finished;
+        match self.state {
+            Phase::Lingering => self.state = Phase::Done,
+            _ if is_over => {}
+            _ => self.state = Phase::Broken,
+        }
     }
 
     /// Ends the connection once both have said all.

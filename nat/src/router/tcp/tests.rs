@@ -248,6 +248,24 @@ fn only_a_reset_with_the_exact_number_ends_it() {
 }
 
 #[test]
+fn a_reset_after_both_ends_costs_the_host_nothing() {
+    let mut end = open();
+    end.takes = 1;
+    end.tcp.finish();
+    end.output();
+    end.ask(data(0, b"late", 1));
+    end.ask(fin(4, 1));
+    let rst = || Segment { rst: true, ack: None, ..data(5, &[], 1) };
+    assert_eq!(end.ask(rst()), []);
+    assert_eq!(end.tcp.state(), State::Open { ended: false });
+    end.takes = usize::MAX;
+    assert!(end.drain());
+    end.output();
+    end.ask(rst());
+    assert_eq!((&end.heard[..], end.tcp.state()), (&b"late"[..], State::Done));
+}
+
+#[test]
 fn segments_outside_the_window_are_answered_and_change_nothing() {
     let mut end = open();
     for at in [200_000, usize::MAX - 5000] {

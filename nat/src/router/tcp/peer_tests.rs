@@ -1,0 +1,402 @@
+//! Our TCP against another: smoltcp's, as a machine behind a link that loses, delays, repeats and
+//! reorders. Frames go the whole way: headers, checksums and large segments are as a machine
+//! without offloads sees them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use mio::Poll;
+use proptest::prelude::*;
+use smoltcp::iface::{Config as IfaceConfig, Interface, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State as PeerState};
+use smoltcp::time::Instant;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, EthernetRepr, IpCidr,
+    Ipv4Address,
+};
+use trama_frame::VnetHeader;
+
+use super::connection::Connection;
+use super::engine::{Engine, State};
+use super::segment::{Outgoing, Route, Segment, Seq};
+use crate::drop_reason::Counters;
+use crate::gateway::PortId;
+use crate::packet::ethernet_address;
+use crate::router::Context;
+use crate::router::inbound::{self, Arrival};
+use crate::router::policy::Policy;
+use crate::router::test_world::{Wire, segments};
+use crate::testing::{GATEWAY, GUEST, GUEST4, lab, random};
+
+const REMOTE: Ipv4Address = Ipv4Address::new(198, 51, 100, 7);
+const GUEST_PORT: u16 = 4000;
+const REMOTE_PORT: u16 = 80;
+const LARGE: usize = 40_000;
+
+/// What a run is made of.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    seed: u64,
+    /// Packets of a hundred that are lost, and that are late; half as many come twice.
+    harm: u64,
+    /// Bytes of the stream each way.
+    lens: [usize; 2],
+    /// The machine's buffers.
+    room: usize,
+    /// The machine opens the connection.
+    machine_calls: bool,
+}
+
+/// The machine's network card, with what the link brought and what it is to take.
+#[derive(Default)]
+struct Card {
+    arrived: VecDeque<Vec<u8>>,
+    sent: Vec<Vec<u8>>,
+}
+
+struct Arrived(Vec<u8>);
+struct Sending<'a>(&'a mut Vec<Vec<u8>>);
+
+impl RxToken for Arrived {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
+        take(&self.0)
+    }
+}
+
+impl TxToken for Sending<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
+        let mut frame = vec![0; len];
+        let result = write(&mut frame);
+        self.0.push(frame);
+        result
+    }
+}
+
+impl Device for Card {
+    type RxToken<'a> = Arrived;
+    type TxToken<'a> = Sending<'a>;
+
+    fn receive(&mut self, _: Instant) -> Option<(Arrived, Sending<'_>)> {
+        let frame = self.arrived.pop_front()?;
+        Some((Arrived(frame), Sending(&mut self.sent)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
+        Some(Sending(&mut self.sent))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        (capabilities.medium, capabilities.max_transmission_unit) = (Medium::Ethernet, 1514);
+        capabilities
+    }
+}
+
+/// The machine.
+struct Machine {
+    card: Card,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    handle: smoltcp::iface::SocketHandle,
+    heard: Vec<u8>,
+    said: usize,
+}
+
+fn instant(now: Duration) -> Instant {
+    Instant::from_micros(now.as_micros() as i64)
+}
+
+impl Machine {
+    fn new(setting: &Setting) -> Machine {
+        let mut card = Card::default();
+        let mut config = IfaceConfig::new(ethernet_address(GUEST).into());
+        config.random_seed = setting.seed;
+        let mut interface = Interface::new(config, &mut card, Instant::ZERO);
+        interface
+            .update_ip_addrs(|addresses| addresses.push(IpCidr::new(GUEST4.into(), 24)).unwrap());
+        interface.routes_mut().add_default_ipv4_route(Ipv4Address::new(10, 0, 2, 1)).unwrap();
+        let buffer = || SocketBuffer::new(vec![0; setting.room]);
+        let mut socket = Socket::new(buffer(), buffer());
+        if setting.machine_calls {
+            let to = (REMOTE, REMOTE_PORT);
+            socket.connect(interface.context(), to, GUEST_PORT).unwrap();
+        } else {
+            socket.listen(GUEST_PORT).unwrap();
+        }
+        let mut sockets = SocketSet::new(Vec::new());
+        let handle = sockets.add(socket);
+        Machine { card, interface, sockets, handle, heard: Vec::new(), said: 0 }
+    }
+
+    /// Reads and says some of what there is, and sends its frames; what the gateway answers itself
+    /// it has at once.
+    fn turn(&mut self, now: Duration, stream: &[u8], dice: u64) -> Vec<Vec<u8>> {
+        let now = instant(now);
+        self.interface.poll(now, &mut self.card, &mut self.sockets);
+        let socket = self.sockets.get_mut::<Socket<'_>>(self.handle);
+        let mut bytes = [0; 5000];
+        while !dice.is_multiple_of(4) && socket.can_recv() {
+            let count = socket.recv_slice(&mut bytes).unwrap();
+            self.heard.extend(&bytes[..count]);
+        }
+        if socket.can_send() && self.said < stream.len() {
+            let end = stream.len().min(self.said + 1 + dice as usize % 9000);
+            self.said += socket.send_slice(&stream[self.said..end]).unwrap();
+        }
+        // It sends an end only once it has been connected.
+        if self.said == stream.len()
+            && socket.may_send()
+            && socket.state() != PeerState::SynReceived
+        {
+            socket.close();
+        }
+        self.interface.poll(now, &mut self.card, &mut self.sockets);
+        let frames = std::mem::take(&mut self.card.sent);
+        let (asks, frames): (Vec<_>, Vec<_>) = frames.into_iter().partition(|frame| is_arp(frame));
+        self.card.arrived.extend(asks.iter().map(|frame| arp_answer(frame)));
+        frames
+    }
+
+    fn deadline(&mut self, now: Duration) -> Option<Duration> {
+        let at = self.interface.poll_at(instant(now), &self.sockets)?;
+        Some(Duration::from_micros(at.total_micros().max(0) as u64))
+    }
+
+    fn state(&self) -> PeerState {
+        self.sockets.get::<Socket<'_>>(self.handle).state()
+    }
+}
+
+fn is_arp(frame: &[u8]) -> bool {
+    EthernetFrame::new_checked(frame).unwrap().ethertype() == EthernetProtocol::Arp
+}
+
+fn arp_answer(frame: &[u8]) -> Vec<u8> {
+    let ask = ArpPacket::new_checked(EthernetFrame::new_checked(frame).unwrap().payload()).unwrap();
+    let ArpRepr::EthernetIpv4 {
+        source_hardware_addr,
+        source_protocol_addr,
+        target_protocol_addr,
+        ..
+    } = ArpRepr::parse(&ask).unwrap()
+    else {
+        panic!("a strange question")
+    };
+    let own = ethernet_address(GATEWAY);
+    let answer = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Reply,
+        source_hardware_addr: own,
+        source_protocol_addr: target_protocol_addr,
+        target_hardware_addr: source_hardware_addr,
+        target_protocol_addr: source_protocol_addr,
+    };
+    let ethernet = EthernetRepr {
+        src_addr: own,
+        dst_addr: source_hardware_addr,
+        ethertype: EthernetProtocol::Arp,
+    };
+    let mut bytes = vec![0; 14 + answer.buffer_len()];
+    ethernet.emit(&mut EthernetFrame::new_unchecked(&mut bytes[..]));
+    answer.emit(&mut ArpPacket::new_unchecked(&mut bytes[14..]));
+    bytes
+}
+
+/// Our end, and the host behind it.
+struct Ours {
+    tcp: Option<Connection>,
+    heard: Vec<u8>,
+    takes: usize,
+    said: usize,
+}
+
+fn route() -> Route {
+    Route { mac: GUEST, guest: (GUEST4, GUEST_PORT).into(), remote: (REMOTE, REMOTE_PORT).into() }
+}
+
+impl Ours {
+    /// Takes a frame; what is sent at once, as to all segments of no flow: a reset.
+    fn handle(&mut self, now: Duration, frame: &[u8]) -> Vec<Vec<u8>> {
+        let arrival = inbound::parse(&lab(), PortId(1), VnetHeader::default(), frame);
+        let Ok(Arrival::Packet(packet)) = arrival else { panic!("not a packet") };
+        let segment = Segment::parse(&packet).unwrap();
+        assert_eq!((segment.source, segment.destination), (GUEST_PORT, REMOTE_PORT));
+        let Ours { tcp, heard, takes, .. } = self;
+        match tcp {
+            Some(tcp) if tcp.state() == State::Done => {
+                return if segment.rst { Vec::new() } else { frames(&Outgoing::refusal(&segment)) };
+            }
+            None => *tcp = Some(Connection::answer(now, &segment, Seq(u32::MAX - 9000), 1460)),
+            Some(tcp) => tcp.handle(now, &segment, &mut |bytes| take(heard, takes, bytes)),
+        }
+        Vec::new()
+    }
+
+    /// As a flow's turn; what it sends, and whether the host is still to take something.
+    fn turn(&mut self, now: Duration, stream: &[u8], dice: u64) -> (Vec<Vec<u8>>, bool) {
+        let Ours { tcp: Some(tcp), heard, takes, said } = self else { return (Vec::new(), false) };
+        tcp.expire(now);
+        tcp.grow();
+        *takes = if dice.is_multiple_of(3) { 0 } else { dice as usize % 9000 };
+        let has_drained = tcp.drain(&mut |bytes| take(heard, takes, bytes));
+        let room = tcp.room().min(stream.len() - *said);
+        if room > 0 {
+            let count = 1 + dice as usize % room.min(30_000);
+            tcp.push(stream[*said..*said + count].to_vec());
+            *said += count;
+        }
+        if *said == stream.len() {
+            tcp.finish();
+        }
+        let mut sent = Vec::new();
+        tcp.output(now, (LARGE, 8), &mut |segment| {
+            sent.extend(frames(segment));
+            true
+        });
+        (sent, !has_drained)
+    }
+
+    fn is_over(&self) -> bool {
+        let state = self.tcp.as_ref().map(Engine::state);
+        assert_ne!(state, Some(State::Broken), "gave up");
+        matches!(state, Some(State::Closing { lingers: true } | State::Done))
+    }
+}
+
+fn take(heard: &mut Vec<u8>, takes: &mut usize, bytes: &[u8]) -> usize {
+    let count = bytes.len().min(*takes);
+    heard.extend(&bytes[..count]);
+    *takes -= count;
+    count
+}
+
+/// The frames of a segment.
+fn frames(segment: &Outgoing<'_>) -> Vec<Vec<u8>> {
+    let (poll, mut wire, mut random) = (Poll::new().unwrap(), Wire::default(), random());
+    let mut context = Context {
+        now: Duration::ZERO,
+        config: &lab(),
+        policy: &Policy::default(),
+        registry: poll.registry(),
+        cable: &mut wire,
+        counters: &mut Counters::default(),
+        random: &mut random,
+    };
+    route().send(&mut context, segment).unwrap();
+    wire.0.iter().flat_map(|(header, frame)| segments(header, frame)).collect()
+}
+
+/// Frames on their way, by arrival; whether to us.
+struct Link {
+    random: u64,
+    harm: u64,
+    flying: BTreeMap<(Duration, u64), (bool, Vec<u8>)>,
+    count: u64,
+}
+
+impl Link {
+    fn dice(&mut self) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.random >> 33
+    }
+
+    fn send(&mut self, now: Duration, to_us: bool, frame: &[u8]) {
+        let copies = match self.dice() % 100 {
+            dice if dice < self.harm => 0,
+            dice if dice < self.harm + self.harm / 2 => 2,
+            _ => 1,
+        };
+        for _ in 0..copies {
+            let late = if self.dice() % 100 < self.harm { self.dice() % 20_000 } else { 0 };
+            let arrival = now + Duration::from_micros(1000 + late);
+            self.count += 1;
+            self.flying.insert((arrival, self.count), (to_us, frame.to_vec()));
+        }
+    }
+
+    fn arrived(&mut self, now: Duration) -> Option<(bool, Vec<u8>)> {
+        let first = self.flying.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+}
+
+fn stream(len: usize, salt: u64) -> Vec<u8> {
+    let mut link = Link { random: salt, harm: 0, flying: BTreeMap::new(), count: 0 };
+    (0..len).map(|_| link.dice() as u8).collect()
+}
+
+/// Sends a stream each way; the time it took.
+fn exchange(setting: Setting) -> Duration {
+    let [ours, theirs] = [0, 1].map(|at| stream(setting.lens[at], setting.seed ^ at as u64));
+    let Setting { seed, harm, .. } = setting;
+    let mut link = Link { random: seed, harm, flying: BTreeMap::new(), count: 0 };
+    let mut machine = Machine::new(&setting);
+    let calls = || Connection::call(Duration::ZERO, Seq(u32::MAX - 9000), 1460);
+    let tcp = (!setting.machine_calls).then(calls);
+    let mut end = Ours { tcp, heard: Vec::new(), takes: 0, said: 0 };
+    let mut now = Duration::ZERO;
+    for _ in 0..1_000_000 {
+        while let Some((to_us, frame)) = link.arrived(now) {
+            if to_us {
+                end.takes = link.dice() as usize % 5000;
+                for frame in end.handle(now, &frame) {
+                    link.send(now, false, &frame);
+                }
+            } else {
+                machine.card.arrived.push_back(frame);
+            }
+        }
+        for frame in machine.turn(now, &theirs, link.dice()) {
+            link.send(now, true, &frame);
+        }
+        let (frames, waits) = end.turn(now, &ours, link.dice());
+        for frame in frames {
+            link.send(now, false, &frame);
+        }
+        let machine_is_over = matches!(machine.state(), PeerState::TimeWait | PeerState::Closed);
+        if end.is_over() && machine_is_over && !machine.has_unread() {
+            assert!(end.heard == theirs, "{setting:?}: the host heard something else");
+            assert!(machine.heard == ours, "{setting:?}: the machine heard something else");
+            return now;
+        }
+        let next = link.flying.keys().next().map(|(at, _)| *at);
+        let timers = end.tcp.as_ref().and_then(Engine::deadline);
+        // Who did not take all will take more soon.
+        let waits = waits || machine.has_unread() || machine.said < theirs.len();
+        let soon = waits.then_some(now + Duration::from_millis(1));
+        let next = next.into_iter().chain(timers).chain(machine.deadline(now)).chain(soon).min();
+        now = next.expect("something is to come").max(now + Duration::from_micros(100));
+        assert!(now < Duration::from_secs(3600), "{setting:?}: does not end");
+    }
+    panic!("{setting:?}: does not end: {} and {} heard", end.heard.len(), machine.heard.len());
+}
+
+impl Machine {
+    fn has_unread(&self) -> bool {
+        self.sockets.get::<Socket<'_>>(self.handle).can_recv()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn streams_arrive_exact_at_another_tcp(
+        seed: u64,
+        harm in 0u64..20,
+        lens in prop::array::uniform2(0usize..60_000),
+        room in 600usize..70_000,
+        machine_calls: bool,
+    ) {
+        exchange(Setting { seed, harm, lens, room, machine_calls });
+    }
+}
+
+#[test]
+fn another_tcp_is_served_without_a_pause() {
+    let lens = [8 << 20, 8 << 20];
+    let setting = Setting { seed: 1, harm: 0, lens, room: 60_000, machine_calls: true };
+    // A window of 60 kB each 2 ms, of which the machine takes a part at a time.
+    let time = exchange(setting);
+    assert!(time < Duration::from_secs(5), "{time:?}");
+}

@@ -1,0 +1,476 @@
+//! The NAT modes under scale and hostility: very many flows, a machine that does its worst beside
+//! one that works, forwards that change under traffic, DNS over TCP.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "nobody calls a test; one that cannot go on panics"
+)]
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use trama_tests::{Host, Netns, Process, Tramad, wait_until};
+
+const SOON: Duration = Duration::from_secs(20);
+const SERVER: [&str; 2] = ["203.0.113.2", "fd00:13::2"];
+const HOST: [&str; 2] = ["203.0.113.1", "fd00:13::1"];
+const NETWORK: &str = "[[network]]\nname = \"home\"\nmode = \"nat-network\"\n\
+                       subnet = [\"10.7.0.0/24\", \"fd00:7::/64\"]\n";
+const GATEWAY: [&str; 2] = ["10.7.0.1", "fd00:7::1"];
+const VM1: [&str; 2] = ["10.7.0.11", "fd00:7::11"];
+const VM2: [&str; 2] = ["10.7.0.12", "fd00:7::12"];
+/// Ports of the server: one that lets connections wait for ever, one that sends without end, one
+/// that reads.
+const PARKED: u16 = 9001;
+const SOURCE: u16 = 9002;
+const SINK: u16 = 9003;
+const FLOWS: usize = 10_000;
+
+fn namespace(label: &str) -> Netns {
+    let netns = Netns::new(label);
+    netns.run(
+        "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 \
+               /proc/sys/net/ipv6/conf/default/disable_ipv6; \
+         echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad; \
+         echo 16384 >/proc/sys/net/core/somaxconn",
+    );
+    netns
+}
+
+/// The host, and a server on its link.
+fn world() -> [Netns; 2] {
+    let [host, server] = ["host", "server"].map(namespace);
+    host.run(&format!("ip link add eth0 type veth peer name eth0 netns {}", server.name()));
+    for (netns, addresses) in [(&host, HOST), (&server, SERVER)] {
+        netns.run(&format!(
+            "ip addr add {}/24 dev eth0; ip addr add {}/64 dev eth0; ip link set eth0 up",
+            addresses[0], addresses[1]
+        ));
+    }
+    SERVER.iter().for_each(|address| host.wait_for_ping(address, SOON));
+    [host, server]
+}
+
+/// The `[[port]]` of a machine: a TAP in its namespace.
+fn machine(netns: &Netns, name: &str, addresses: [&str; 2]) -> String {
+    format!(
+        "\n[[port]]\nname = \"{name}\"\nnetwork = \"home\"\ntype = \"tap\"\nnetns = \"{}\"\n\
+         ifname = \"eth0\"\naddress = [\"{}/24\", \"{}/64\"]\n",
+        netns.name(),
+        addresses[0],
+        addresses[1]
+    )
+}
+
+fn route(vm: &Netns) {
+    for address in GATEWAY {
+        let command = format!("ip route replace default via {address} dev eth0");
+        wait_until("the interface takes a route", SOON, || {
+            (vm.try_run(&command).status == 0).then_some(())
+        });
+        vm.wait_for_ping(address, SOON);
+    }
+}
+
+/// Starts a thread that works inside a namespace.
+fn inside<T: Send + 'static>(
+    netns: &Netns,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
+    let path = netns.path();
+    thread::spawn(move || {
+        let namespace = File::open(path).expect("namespace");
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(namespace.as_fd(), kind).expect("enter the namespace");
+        job()
+    })
+}
+
+/// Listens in a namespace; as many connections may wait as it likes.
+fn listen(netns: &Netns, address: &str) -> TcpListener {
+    let address: SocketAddr = address.parse().expect("address");
+    let listener = inside(netns, move || {
+        let listener = TcpListener::bind(address).expect("listen");
+        rustix::net::listen(&listener, 16_384).expect("listen");
+        listener
+    });
+    listener.join().expect("listener")
+}
+
+/// Serves the ports of the server; the parked connections live as long as what is returned.
+fn serve(server: &Netns) -> TcpListener {
+    let source = listen(server, &format!("[::]:{SOURCE}"));
+    thread::spawn(move || {
+        for mut client in source.incoming().flatten() {
+            thread::spawn(move || while client.write_all(&[7; 65_536]).is_ok() {});
+        }
+    });
+    let sink = listen(server, &format!("[::]:{SINK}"));
+    thread::spawn(move || {
+        for mut client in sink.incoming().flatten() {
+            thread::spawn(move || {
+                let mut bytes = vec![0; 65_536];
+                while client.read(&mut bytes).is_ok_and(|count| count > 0) {}
+            });
+        }
+    });
+    listen(server, &format!("[::]:{PARKED}"))
+}
+
+fn at_server(port: u16) -> SocketAddr {
+    SocketAddr::new(SERVER[0].parse().expect("address"), port)
+}
+
+/// Lets this process have as many descriptors as it may.
+fn raise_file_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("file limit");
+    assert!(maximum.is_none_or(|maximum| maximum > FLOWS as u64 + 500), "{maximum:?} files");
+}
+
+/// The id of the gateway process.
+fn gateway(tramad: &Tramad) -> String {
+    let log = tramad.log();
+    let last = log.rsplit("gateway runs as process ").next().unwrap_or_default();
+    last.split_whitespace().next().expect("a gateway runs").to_owned()
+}
+
+/// Bytes of memory of its own that the gateway process has.
+fn gateway_memory(tramad: &Tramad) -> u64 {
+    let file = format!("/proc/{}/status", gateway(tramad));
+    let status = fs::read_to_string(file).expect("gateway's status");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
+    let number = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+    number.expect("a number") * 1024
+}
+
+#[test]
+fn ten_thousand_flows_are_cheap_and_cost_the_same() {
+    raise_file_limit();
+    let [host, server] = world();
+    let vm = namespace("vm");
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", VM1)));
+    let _parked = serve(&server);
+    route(&vm);
+    let connect = || TcpStream::connect_timeout(&at_server(PARKED), SOON).expect("connect");
+    let warm = inside(&vm, move || (0..100).map(|_| connect()).collect::<Vec<_>>());
+    let warm = warm.join().expect("connect");
+    let before = gateway_memory(&tramad);
+    let connecting = inside(&vm, move || {
+        let mut streams = Vec::with_capacity(FLOWS);
+        let tenths: Vec<Duration> = (0..10)
+            .map(|_| {
+                let began = Instant::now();
+                streams.extend((0..FLOWS / 10).map(|_| connect()));
+                began.elapsed() / (FLOWS as u32 / 10)
+            })
+            .collect();
+        (streams, tenths)
+    });
+    let (mut streams, tenths) = connecting.join().expect("connect");
+    println!("a flow takes, by tenths: {tenths:.1?}");
+    let cost = gateway_memory(&tramad).saturating_sub(before) / FLOWS as u64;
+    println!("an idle flow keeps {cost} bytes");
+    assert!(cost < 6 << 10, "an idle flow keeps {cost} bytes");
+    let flows = tramad.ctl("flows home");
+    assert!(flows.lines().filter(|line| line.contains("established")).count() >= FLOWS);
+    let (first, last) = tenths.split_at(5);
+    assert!(
+        last.iter().sum::<Duration>() < first.iter().sum::<Duration>() * 3,
+        "the later a flow, the dearer: {tenths:?}"
+    );
+    for stream in &mut streams {
+        stream.write_all(b"still here").expect("a flow that lives");
+    }
+    drop((warm, streams));
+    tramad.stop();
+}
+
+/// What a machine that works sees: the 50th and 99th of a hundred connects, and bytes a second.
+fn work(vm: &Netns) -> ([Duration; 2], f64) {
+    let job = inside(vm, || {
+        let mut times: Vec<Duration> = (0..300)
+            .map(|_| {
+                let began = Instant::now();
+                TcpStream::connect_timeout(&at_server(PARKED), SOON).expect("connect");
+                began.elapsed()
+            })
+            .collect();
+        times.sort();
+        assert!(times[299] < Duration::from_secs(1), "a connect took {:?}", times[299]);
+        let mut stream = TcpStream::connect_timeout(&at_server(SOURCE), SOON).expect("connect");
+        let (mut bytes, mut total, began) = (vec![0; 1 << 20], 0, Instant::now());
+        while began.elapsed() < Duration::from_secs(2) {
+            total += stream.read(&mut bytes).expect("read");
+        }
+        ([times[149], times[296]], total as f64 / began.elapsed().as_secs_f64())
+    });
+    job.join().expect("a machine that works")
+}
+
+/// What a hostile machine does, each until `over`.
+fn misbehave(vm: &Netns, over: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> {
+    let until = |job: fn(&mut Vec<TcpStream>, u64)| {
+        let over = over.clone();
+        inside(vm, move || {
+            let (mut kept, mut count) = (Vec::new(), 0);
+            while !over.load(Ordering::Relaxed) {
+                job(&mut kept, count);
+                count += 1;
+            }
+        })
+    };
+    vec![
+        // SYNs that nobody answers.
+        until(|_, count| {
+            let octets = [192, 0, 2, (count % 250) as u8];
+            let to = SocketAddr::from((octets, 1 + (count / 250 % 60_000) as u16));
+            let _ = TcpStream::connect_timeout(&to, Duration::from_micros(200));
+        }),
+        // Flows, as many as it gets.
+        until(|kept, _| match TcpStream::connect_timeout(&at_server(PARKED), SOON) {
+            Ok(stream) if kept.len() < 3000 => kept.push(stream),
+            Ok(_) => kept.clear(),
+            Err(_) => {}
+        }),
+        // Single bytes.
+        until(|kept, _| {
+            if kept.is_empty() {
+                let stream = TcpStream::connect_timeout(&at_server(SINK), SOON);
+                kept.extend(stream.inspect(|stream| stream.set_nodelay(true).expect("nodelay")));
+            }
+            if kept.iter().any(|mut stream| stream.write_all(b"x").is_err()) {
+                kept.clear();
+            }
+        }),
+        // Streams that it never reads.
+        until(|kept, _| {
+            if kept.len() < 100 {
+                kept.extend(TcpStream::connect_timeout(&at_server(SOURCE), SOON));
+            } else {
+                thread::sleep(Duration::from_millis(10));
+            }
+        }),
+    ]
+}
+
+#[test]
+fn a_hostile_machine_does_not_stop_another() {
+    raise_file_limit();
+    let [host, server] = world();
+    // What is sent there comes to nothing.
+    host.run("ip route add 192.0.2.0/24 via 203.0.113.2");
+    server.run("ip route add blackhole 192.0.2.0/24; echo 1 >/proc/sys/net/ipv4/ip_forward");
+    let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
+    let ports = [machine(&vm1, "vm1", VM1), machine(&vm2, "vm2", VM2)].concat();
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{ports}"));
+    let _parked = serve(&server);
+    route(&vm1);
+    route(&vm2);
+    let (alone, alone_rate) = work(&vm1);
+    let over = Arc::new(AtomicBool::new(false));
+    let hostile = misbehave(&vm2, &over);
+    wait_until("the hostile machine has flows", SOON, || {
+        (tramad.ctl("flows home").lines().count() > 500).then_some(())
+    });
+    let (beside, rate) = work(&vm1);
+    over.store(true, Ordering::Relaxed);
+    println!("connects, 50th and 99th of 100: alone {alone:?}, beside {beside:?}");
+    println!("Gb/s: alone {:.2}, beside {:.2}", alone_rate * 8e-9, rate * 8e-9);
+    assert!(rate > alone_rate / 20.0, "{rate} of {alone_rate} bytes a second");
+    hostile.into_iter().for_each(|job| job.join().expect("hostile"));
+    tramad.stop();
+}
+
+/// Says `text` to the first client of a machine's port, and tells who that was.
+fn greet(vm: &Netns, port: u16, text: &'static str) -> thread::JoinHandle<SocketAddr> {
+    let listener = listen(vm, &format!("[::]:{port}"));
+    thread::spawn(move || {
+        let (mut client, address) = listener.accept().expect("a client");
+        client.write_all(text.as_bytes()).expect("greet");
+        address
+    })
+}
+
+/// What a TCP server says; nothing if there is none.
+fn ask(from: &Netns, to: &str) -> String {
+    let to: SocketAddr = to.parse().expect("address");
+    let job = inside(from, move || {
+        let mut text = String::new();
+        let Ok(mut stream) = TcpStream::connect_timeout(&to, SOON) else { return text };
+        stream.set_read_timeout(Some(SOON)).expect("timeout");
+        let _ = stream.read_to_string(&mut text);
+        text
+    });
+    job.join().expect("a client")
+}
+
+#[test]
+fn forwards_follow_their_rules() {
+    let [host, server] = world();
+    let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
+    let forwards = "forward = [\"web,tcp,,8080,10.7.0.11,80\", \"six,tcp,::,8180,fd00:7::11,80\", \
+                    \"span,tcp,,8200-8209,10.7.0.11,8200-8209\", \"name,udp,,5300,10.7.0.11,5300\"]\n";
+    let ports = [machine(&vm1, "vm1", VM1), machine(&vm2, "vm2", VM2)].concat();
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{forwards}{ports}"));
+    route(&vm1);
+    route(&vm2);
+
+    // The machine sees the client, over both versions of IP.
+    for (at, to) in [format!("{}:8080", HOST[0]), format!("[{}]:8180", HOST[1])].iter().enumerate()
+    {
+        let greeter = greet(&vm1, 80, "one");
+        assert_eq!(ask(&server, to), "one", "{to}");
+        let client = greeter.join().expect("greeter").ip().to_canonical();
+        assert_eq!(client.to_string(), SERVER[at]);
+    }
+    // The last of a range.
+    let greeter = greet(&vm1, 8209, "last");
+    assert_eq!(ask(&server, &format!("{}:8209", HOST[0])), "last");
+    greeter.join().expect("greeter");
+
+    // A UDP port without an address takes both versions.
+    let echo = inside(&vm1, || UdpSocket::bind("0.0.0.0:5300").expect("bind")).join();
+    let echo = echo.expect("socket");
+    echo.set_read_timeout(Some(SOON)).expect("timeout");
+    for address in [format!("{}:5300", HOST[0]), format!("[{}]:5300", HOST[1])] {
+        let to: SocketAddr = address.parse().expect("address");
+        let client = inside(&server, move || {
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = UdpSocket::bind(any).expect("bind");
+            socket.set_read_timeout(Some(SOON)).expect("timeout");
+            socket.send_to(b"hello", to).expect("send");
+            socket
+        });
+        let client = client.join().expect("client");
+        let (count, from) =
+            echo.recv_from(&mut [0; 100]).unwrap_or_else(|e| panic!("{address}: {e}"));
+        echo.send_to(b"back", from).expect("answer");
+        assert_eq!(count, 5);
+        if to.is_ipv4() {
+            assert_eq!(
+                from,
+                SocketAddr::new(
+                    SERVER[0].parse().expect("ip"),
+                    client.local_addr().expect("local").port()
+                )
+            );
+        }
+        let (count, from) = client.recv_from(&mut [0; 100]).expect("an answer");
+        assert_eq!((count, from), (4, to));
+    }
+
+    // Another machine: new clients go there, and the rule's old port is theirs alone.
+    let text = tramad.configuration();
+    tramad.write_configuration(&text.replace("8080,10.7.0.11", "8080,10.7.0.12"));
+    tramad.ctl("reload");
+    let greeter = greet(&vm2, 80, "two");
+    assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "two");
+    assert_eq!(greeter.join().expect("greeter").ip().to_canonical().to_string(), SERVER[0]);
+    // The client hidden: the machine sees its gateway.
+    let text = tramad.configuration();
+    tramad.write_configuration(&text.replace("8080,10.7.0.12,80", "8080,10.7.0.12,80,as-gateway"));
+    tramad.ctl("reload");
+    let greeter = greet(&vm2, 80, "hidden");
+    assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "hidden");
+    assert_eq!(greeter.join().expect("greeter").ip().to_canonical().to_string(), GATEWAY[0]);
+    // A rule that is gone: nobody listens, and the machine hears nothing.
+    let capture = vm2.capture("eth0", "tcp port 80");
+    tramad.ctl("forward del home web");
+    assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "");
+    assert!(!capture.text().contains(".80:"), "{}", capture.text());
+
+    // Taken, then free.
+    let taken = listen(&host, "0.0.0.0:8300");
+    tramad.ctl("forward add home late,tcp,,8300,10.7.0.12,80");
+    let pending = || tramad.ctl("forward list home").lines().any(|l| l.contains("pending"));
+    assert!(pending());
+    drop(taken);
+    wait_until("the port is had", SOON, || (!pending()).then_some(()));
+    let greeter = greet(&vm2, 80, "late");
+    assert_eq!(ask(&server, &format!("{}:8300", HOST[0])), "late");
+    greeter.join().expect("greeter");
+    tramad.stop();
+}
+
+#[test]
+fn clients_that_found_no_descriptor_are_served_when_there_are_some() {
+    let [host, server] = world();
+    let vm = namespace("vm");
+    let forward = "forward = [\"web,tcp,,8080,10.7.0.11,80\"]\n";
+    let text = format!("{NETWORK}{forward}{}", machine(&vm, "vm", VM1));
+    let tramad = Tramad::start_in(&host, &text);
+    route(&vm);
+    let (id, greeter) = (gateway(&tramad), greet(&vm, 80, "at last"));
+    let limit = |count: &str| host.run(&format!("prlimit --pid {id} --nofile={count}:20000"));
+    limit("3");
+    let client = thread::scope(|scope| {
+        let client = scope.spawn(|| ask(&server, &format!("{}:8080", HOST[0])));
+        wait_until("the client is refused a descriptor", SOON, || {
+            let metrics = host.run(&format!("curl -s {}/metrics", tramad.metrics_address()));
+            let refused = metrics.lines().any(|line| {
+                line.contains("file_limit") && !line.ends_with(" 0") && !line.starts_with('#')
+            });
+            refused.then_some(())
+        });
+        limit("20000");
+        client.join().expect("client")
+    });
+    assert_eq!(client, "at last");
+    greeter.join().expect("greeter");
+    tramad.stop();
+}
+
+/// A DNS query for the IPv4 address of `one.test`, as TCP carries it (RFC 1035, 4.2.2).
+const QUERY: [u8; 28] = *b"\0\x1a\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03one\x04test\0\0\x01\0\x01";
+
+#[test]
+fn dns_is_answered_over_tcp() {
+    let [host, _server] = world();
+    let vm = namespace("vm");
+    host.run("ip address add 192.0.2.1/32 dev lo");
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut command = host.command("dnsmasq");
+    command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file"]);
+    command.args(["--log-facility=-", "--bind-interfaces", "--no-resolv", "--no-hosts"]);
+    command.args(["--listen-address=192.0.2.1", "--address=/one.test/198.51.100.99"]);
+    let mut dnsmasq = Process::spawn("dnsmasq", command, &dir.path().join("dnsmasq.log"));
+    dnsmasq.wait_for_log("started", SOON);
+    let text = format!("{NETWORK}{}", machine(&vm, "vm", VM1));
+    let tramad = Tramad::start_inside(&host, &["192.0.2.1"], &text);
+    route(&vm);
+    for gateway in [format!("{}:53", GATEWAY[0]), format!("[{}]:53", GATEWAY[1])] {
+        let to: SocketAddr = gateway.parse().expect("address");
+        let job = inside(&vm, move || {
+            let mut stream = TcpStream::connect_timeout(&to, SOON).expect("connect");
+            stream.set_read_timeout(Some(SOON)).expect("timeout");
+            // Two on one connection, of which the first comes in pieces.
+            for byte in QUERY {
+                stream.write_all(&[byte]).expect("ask");
+            }
+            stream.write_all(&QUERY).expect("ask");
+            (0..2).map(|_| answer(&mut stream)).collect::<Vec<_>>()
+        });
+        for answer in job.join().expect("a client") {
+            assert_eq!(answer[..2], QUERY[2..4], "{gateway}");
+            assert!(answer.ends_with(&[198, 51, 100, 99]), "{gateway}: {answer:?}");
+        }
+    }
+    tramad.stop();
+}
+
+fn answer(stream: &mut TcpStream) -> Vec<u8> {
+    let mut len = [0; 2];
+    stream.read_exact(&mut len).expect("an answer");
+    let mut answer = vec![0; u16::from_be_bytes(len).into()];
+    stream.read_exact(&mut answer).expect("an answer");
+    answer
+}
