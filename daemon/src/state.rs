@@ -243,7 +243,7 @@ impl Daemon {
         self.lock().machine.fdb_flush(network)
     }
 
-    /// Asks the gateway of a network; blocks for up to [`ANSWER`].
+    /// Asks the gateway of a network; blocks for up to five seconds.
     ///
     /// # Errors
     /// There is no such network, it has no gateway, or that does not answer.

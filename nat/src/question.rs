@@ -1,7 +1,7 @@
 //! What a daemon may ask its gateway: tables that are too large, or change too fast, to be reported
 //! unasked.
 //!
-//! To add one: its row, a line in [`questions!`], and an arm in `look_up` of
+//! To add one: its row, a line in `questions!`, and an arm in `answer_questions` of
 //! `process.rs`, which has the rows. `Supervisor::ask` of the daemon then takes it.
 
 use std::collections::VecDeque;

@@ -3,10 +3,14 @@
 //! Namespaces have names, which outlive a killed test. So the name holds the id of the process
 //! that made it, and whoever makes the next one removes those whose maker is gone.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
 use crate::host::{Answer, Host};
@@ -37,6 +41,32 @@ impl Netns {
         netns
     }
 
+    /// As [`Netns::new`], with interfaces that may have IPv6 addresses, and have them at once.
+    #[track_caller]
+    pub fn with_ipv6(label: &str) -> Netns {
+        let netns = Netns::new(label);
+        netns.run(
+            "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 \
+                   /proc/sys/net/ipv6/conf/default/disable_ipv6; \
+             echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad",
+        );
+        netns
+    }
+
+    /// Starts a thread that works inside. Sockets that it makes stay there.
+    pub fn inside<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let path = self.path();
+        std::thread::spawn(move || {
+            let namespace = File::open(path).expect("namespace");
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), kind).expect("enter the namespace");
+            job()
+        })
+    }
+
     /// A command that runs inside, killed with the test.
     pub fn command(&self, program: &str) -> Command {
         let mut command = tied_command("ip");
@@ -62,7 +92,7 @@ impl Host for Netns {
     fn try_run_for(&self, command: &str, limit: Duration) -> Answer {
         // What the command leaves in the background must not hold our pipe open: a file it is.
         let file = format!("{}/answer-{}", self.scratch(), unique());
-        let out = std::fs::File::create(&file).expect("answer file");
+        let out = File::create(&file).expect("answer file");
         let limit = format!("{}", limit.as_secs_f64());
         let status = self
             .command("timeout")

@@ -4,12 +4,10 @@
 //! (which knows nothing of VLANs unless told) joins that interface to a plain TAP whose end the
 //! test holds, so that what the test writes is what arrives, and the other way round.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tun_tap::{Iface, Mode};
 
 use crate::host::Host;
@@ -75,14 +73,9 @@ fn read_frames(tap: Arc<Iface>) -> Receiver<Vec<u8>> {
 /// Opens a TAP in a namespace. The descriptor stays with it, so a thread can go there and end.
 #[track_caller]
 fn open_inside(netns: &Netns, name: &str) -> Iface {
-    let path = netns.path();
     let name = name.to_owned();
-    let opener = std::thread::spawn(move || {
-        let space = std::fs::File::open(path).expect("namespace file");
-        move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))
-            .expect("enter the namespace");
-        Iface::without_packet_info(&name, Mode::Tap).expect("open a plain TAP")
-    });
+    let opener = netns
+        .inside(move || Iface::without_packet_info(&name, Mode::Tap).expect("open a plain TAP"));
     opener.join().expect("the TAP's opener")
 }
 

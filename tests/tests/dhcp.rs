@@ -237,11 +237,7 @@ fn a_port_that_takes_all_it_can_leaves_the_others_theirs() {
 
 #[test]
 fn a_namespace_makes_itself_an_address_of_the_advertised_prefix() {
-    let netns = Netns::new("slaac");
-    netns.run(
-        "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 \
-               /proc/sys/net/ipv6/conf/default/disable_ipv6",
-    );
+    let netns = Netns::with_ipv6("slaac");
     let tramad = Tramad::start(&configuration(&[(&netns, "slaac")]));
     gateway(&tramad, None);
     wait_until("an address comes", SOON, || {

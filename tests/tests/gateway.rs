@@ -22,10 +22,6 @@ fn configuration(left: &Netns, right: &Netns, keys: &str) -> String {
         "[[network]]\nname = \"lab\"\nsubnet = [\"10.1.0.0/24\", \"fd00:1::/64\"]\n{keys}\n"
     );
     for (name, netns, number) in [("left", left, 101), ("right", right, 102)] {
-        netns.run(
-            "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 \
-             /proc/sys/net/ipv6/conf/default/disable_ipv6",
-        );
         text += &format!(
             "\n[[port]]\nname = \"{name}\"\nnetwork = \"lab\"\ntype = \"tap\"\n\
              ifname = \"{name}\"\nnetns = \"{}\"\n\
@@ -56,7 +52,7 @@ fn exists(process: Pid) -> bool {
 
 #[test]
 fn the_gateway_answers_and_its_death_disturbs_nobody() {
-    let (left, right) = (Netns::new("left"), Netns::new("right"));
+    let (left, right) = (Netns::with_ipv6("left"), Netns::with_ipv6("right"));
     let tramad = Tramad::start(&configuration(&left, &right, ""));
     let mut gateway = gateway_after(&tramad, 0);
     for address in [GATEWAY, GATEWAY6] {
@@ -92,7 +88,7 @@ fn the_gateway_answers_and_its_death_disturbs_nobody() {
 
 #[test]
 fn a_gateway_comes_changes_and_goes_with_the_configuration() {
-    let (left, right) = (Netns::new("left"), Netns::new("right"));
+    let (left, right) = (Netns::with_ipv6("left"), Netns::with_ipv6("right"));
     let mut tramad = Tramad::start(&configuration(&left, &right, ""));
     let first = gateway_after(&tramad, 0);
     left.wait_for_ping(GATEWAY, MOMENT);
@@ -127,7 +123,7 @@ fn a_gateway_comes_changes_and_goes_with_the_configuration() {
 
 #[test]
 fn tftp_serves_boot_files() {
-    let (left, right) = (Netns::new("left"), Netns::new("right"));
+    let (left, right) = (Netns::with_ipv6("left"), Netns::with_ipv6("right"));
     let folder = tempfile::tempdir().expect("temporary directory");
     let content: Vec<u8> =
         (0..300_000u32).flat_map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
@@ -172,7 +168,8 @@ fn look_up(host: &Netns, name: &str) -> String {
 
 #[test]
 fn dns_follows_the_hosts_resolvers() {
-    let (left, right, host) = (Netns::new("left"), Netns::new("right"), Netns::new("host"));
+    let (left, right, host) =
+        (Netns::with_ipv6("left"), Netns::with_ipv6("right"), Netns::new("host"));
     let dir = tempfile::tempdir().expect("temporary directory");
     let _first = dns_server(&host, dir.path(), "192.0.2.1", "198.51.100.1");
     let _second = dns_server(&host, dir.path(), "192.0.2.2", "198.51.100.2");

@@ -15,17 +15,6 @@ use trama_tests::{Host, Netns, Pinging, RawTap, Tramad, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A namespace whose interfaces may have IPv6 addresses.
-fn namespace(label: &str) -> Netns {
-    let netns = Netns::new(label);
-    netns.run(
-        "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 \
-               /proc/sys/net/ipv6/conf/default/disable_ipv6; \
-         echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad",
-    );
-    netns
-}
-
 /// Everything of a host that a user could have set up, as text.
 fn state(host: &Netns) -> String {
     host.run(
@@ -74,7 +63,7 @@ const HOST: [&str; 2] = ["192.168.56.1", "fd00:56::1"];
 
 #[test]
 fn a_host_only_network_joins_the_host_and_leaves_no_trace() {
-    let [host, vm1, vm2] = ["host", "vm1", "vm2"].map(namespace);
+    let [host, vm1, vm2] = ["host", "vm1", "vm2"].map(Netns::with_ipv6);
     host.run(
         "nft add table inet t && nft add chain inet t c && ip route add 203.0.113.0/24 dev lo",
     );
@@ -93,7 +82,7 @@ fn a_host_only_network_joins_the_host_and_leaves_no_trace() {
     assert_reaches(&vm1, VM2, true);
     assert_reaches(&vm2, VM1, true);
     // A host behind the host answers nobody here: there is no way out.
-    let lan = namespace("lan");
+    let lan = Netns::with_ipv6("lan");
     host.run(&format!("ip link add out type veth peer name in netns {}", lan.name()));
     host.run("ip addr add 198.51.100.1/24 dev out; ip link set out up");
     lan.run("ip addr add 198.51.100.2/24 dev in; ip link set in up; ip route add default via 198.51.100.1");
@@ -130,7 +119,7 @@ fn a_host_only_network_joins_the_host_and_leaves_no_trace() {
 
 #[test]
 fn a_subnets_first_address_passes_from_the_gateway_to_the_host_and_back() {
-    let [host, vm1, vm2] = ["host", "vm1", "vm2"].map(namespace);
+    let [host, vm1, vm2] = ["host", "vm1", "vm2"].map(Netns::with_ipv6);
     let before = state(&host);
     let configuration = example(
         &HOST_ONLY.replace("host-only", "internal"),
@@ -164,7 +153,7 @@ fn a_subnets_first_address_passes_from_the_gateway_to_the_host_and_back() {
 
 #[test]
 fn a_host_only_network_that_the_host_has_no_room_for_waits() {
-    let [host, vm1] = ["host", "vm1"].map(namespace);
+    let [host, vm1] = ["host", "vm1"].map(Netns::with_ipv6);
     host.run("ip link add vboxnet0 type bridge; ip link add over type bridge");
     host.run("ip addr add 192.168.56.77/16 dev over; ip link set over up");
     let configuration = format!(
@@ -207,7 +196,7 @@ const LAN: [&str; 2] = ["192.168.56.3", "fd00:56::3"];
 
 /// A host with an uplink into a LAN with one neighbour; the host's own address is on the uplink.
 fn host_on_a_lan() -> [Netns; 2] {
-    let [host, lan] = ["host", "lan"].map(namespace);
+    let [host, lan] = ["host", "lan"].map(Netns::with_ipv6);
     host.run(&format!("ip link add eth0 type veth peer name in netns {}", lan.name()));
     host.run("ip addr add 192.168.56.1/24 dev eth0; ip addr add fd00:56::1/64 dev eth0; ip link set eth0 up");
     lan.run(
@@ -222,7 +211,7 @@ fn host_on_a_lan() -> [Netns; 2] {
 #[test]
 fn a_bridged_network_joins_the_lan_and_the_host_and_changes_neither() {
     let [host, lan] = host_on_a_lan();
-    let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
+    let [vm1, vm2] = ["vm1", "vm2"].map(Netns::with_ipv6);
     let (before, before_at_lan) = (state(&host), state(&lan));
     let mut tramad = Tramad::start_in(
         &host,
@@ -299,8 +288,8 @@ fn a_bridged_network_joins_the_lan_and_the_host_and_changes_neither() {
 
 #[test]
 fn an_uplink_that_is_missing_down_or_goes_away_comes_back() {
-    let host = namespace("host");
-    let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
+    let host = Netns::with_ipv6("host");
+    let [vm1, vm2] = ["vm1", "vm2"].map(Netns::with_ipv6);
     let mut tramad = Tramad::start_in(
         &host,
         &example(
@@ -314,7 +303,7 @@ fn an_uplink_that_is_missing_down_or_goes_away_comes_back() {
     );
     tramad.wait_for_log("uplink eth0: look for it: No such device", SOON);
     assert_reaches(&vm1, VM2, true);
-    let lan = namespace("lan");
+    let lan = Netns::with_ipv6("lan");
     let plug = || {
         host.run(&format!("ip link add eth0 type veth peer name in netns {}", lan.name()));
         lan.run("ip link set in address 52:54:00:00:00:fe");
@@ -345,7 +334,7 @@ fn an_uplink_that_is_missing_down_or_goes_away_comes_back() {
 #[test]
 fn an_internal_network_reaches_nothing_but_itself() {
     let [host, lan] = host_on_a_lan();
-    let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
+    let [vm1, vm2] = ["vm1", "vm2"].map(Netns::with_ipv6);
     let before = state(&host);
     let machines =
         [machine(&vm1, "vm1", "lab", VM1_ADDRESSES), machine(&vm2, "vm2", "lab", VM2_ADDRESSES)];
@@ -383,7 +372,7 @@ fn an_internal_network_reaches_nothing_but_itself() {
 
 #[test]
 fn who_hears_what_others_say() {
-    let [host, vm1, vm2, listener] = ["host", "vm1", "vm2", "ear"].map(namespace);
+    let [host, vm1, vm2, listener] = ["host", "vm1", "vm2", "ear"].map(Netns::with_ipv6);
     let machines = [
         machine(&vm1, "vm1", "vboxnet0", VM1_ADDRESSES),
         machine(&vm2, "vm2", "vboxnet0", VM2_ADDRESSES),
@@ -433,7 +422,7 @@ fn tagged_request() -> Vec<u8> {
 #[test]
 fn vlans_of_the_lan_are_those_of_the_network() {
     let [host, lan] = host_on_a_lan();
-    let vm = namespace("vm");
+    let vm = Netns::with_ipv6("vm");
     let port = machine(&vm, "vm", "office", ["10.7.0.2/24", "fd00:7::2/64"]) + "tag = 7\n";
     let tramad = Tramad::start_in(&host, &example(BRIDGED, &port));
     let wire = RawTap::bridge(&lan, "in");

@@ -21,17 +21,6 @@ const GATEWAYS: [&str; 6] = [
     "fd17:625c:f037:2::4",
 ];
 
-/// A namespace whose interfaces may have IPv6 addresses.
-fn namespace(label: &str) -> Netns {
-    let netns = Netns::new(label);
-    netns.run(
-        "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 \
-               /proc/sys/net/ipv6/conf/default/disable_ipv6; \
-         echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad",
-    );
-    netns
-}
-
 /// An example of ours, with sockets and state in the test's directory, and a port for each of
 /// these machines: a TAP in its namespace.
 fn example(text: &str, network: &str, machines: &[(&str, &Netns)]) -> String {
@@ -61,7 +50,7 @@ fn leased(machine: &Netns, name: &str) -> String {
 
 #[test]
 fn machines_of_mode_nat_have_the_same_addresses_and_do_not_meet() {
-    let [host, vm1, vm2] = ["host", "vm1", "vm2"].map(namespace);
+    let [host, vm1, vm2] = ["host", "vm1", "vm2"].map(Netns::with_ipv6);
     let tramad = Tramad::start_in(&host, &example(NAT, "out", &[("vm1", &vm1), ("vm2", &vm2)]));
     for (machine, name, other) in [(&vm1, "vm1", 51), (&vm2, "vm2", 52)] {
         assert_eq!(leased(machine, name), "10.0.2.15");
@@ -114,7 +103,7 @@ fn machines_of_mode_nat_have_the_same_addresses_and_do_not_meet() {
 
 #[test]
 fn machines_of_a_nat_network_meet_behind_one_gateway() {
-    let [host, vm1, vm2] = ["host", "vm1", "vm2"].map(namespace);
+    let [host, vm1, vm2] = ["host", "vm1", "vm2"].map(Netns::with_ipv6);
     let machines = [("vm1", &vm1), ("vm2", &vm2)];
     let tramad = Tramad::start_in(&host, &example(NAT_NETWORK, "natnet", &machines));
     let addresses = machines.map(|(name, machine)| leased(machine, name));

@@ -6,17 +6,15 @@
     reason = "nobody calls a test; one that cannot go on panics"
 )]
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use trama_tests::{Host, Netns, Process, Tramad, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -35,13 +33,8 @@ const SINK: u16 = 9003;
 const FLOWS: usize = 10_000;
 
 fn namespace(label: &str) -> Netns {
-    let netns = Netns::new(label);
-    netns.run(
-        "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 \
-               /proc/sys/net/ipv6/conf/default/disable_ipv6; \
-         echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad; \
-         echo 16384 >/proc/sys/net/core/somaxconn",
-    );
+    let netns = Netns::with_ipv6(label);
+    netns.run("echo 16384 >/proc/sys/net/core/somaxconn");
     netns
 }
 
@@ -80,24 +73,10 @@ fn route(vm: &Netns) {
     }
 }
 
-/// Starts a thread that works inside a namespace.
-fn inside<T: Send + 'static>(
-    netns: &Netns,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> thread::JoinHandle<T> {
-    let path = netns.path();
-    thread::spawn(move || {
-        let namespace = File::open(path).expect("namespace");
-        let kind = Some(LinkNameSpaceType::Network);
-        move_into_link_name_space(namespace.as_fd(), kind).expect("enter the namespace");
-        job()
-    })
-}
-
 /// Listens in a namespace; as many connections may wait as it likes.
 fn listen(netns: &Netns, address: &str) -> TcpListener {
     let address: SocketAddr = address.parse().expect("address");
-    let listener = inside(netns, move || {
+    let listener = netns.inside(move || {
         let listener = TcpListener::bind(address).expect("listen");
         rustix::net::listen(&listener, 16_384).expect("listen");
         listener
@@ -161,10 +140,10 @@ fn ten_thousand_flows_are_cheap_and_cost_the_same() {
     let _parked = serve(&server);
     route(&vm);
     let connect = || TcpStream::connect_timeout(&at_server(PARKED), SOON).expect("connect");
-    let warm = inside(&vm, move || (0..100).map(|_| connect()).collect::<Vec<_>>());
+    let warm = vm.inside(move || (0..100).map(|_| connect()).collect::<Vec<_>>());
     let warm = warm.join().expect("connect");
     let before = gateway_memory(&tramad);
-    let connecting = inside(&vm, move || {
+    let connecting = vm.inside(move || {
         let mut streams = Vec::with_capacity(FLOWS);
         let tenths: Vec<Duration> = (0..10)
             .map(|_| {
@@ -196,7 +175,7 @@ fn ten_thousand_flows_are_cheap_and_cost_the_same() {
 
 /// What a machine that works sees: the 50th and 99th of a hundred connects, and bytes a second.
 fn work(vm: &Netns) -> ([Duration; 2], f64) {
-    let job = inside(vm, || {
+    let job = vm.inside(|| {
         let mut times: Vec<Duration> = (0..300)
             .map(|_| {
                 let began = Instant::now();
@@ -220,7 +199,7 @@ fn work(vm: &Netns) -> ([Duration; 2], f64) {
 fn misbehave(vm: &Netns, over: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> {
     let until = |job: fn(&mut Vec<TcpStream>, u64)| {
         let over = over.clone();
-        inside(vm, move || {
+        vm.inside(move || {
             let (mut kept, mut count) = (Vec::new(), 0);
             while !over.load(Ordering::Relaxed) {
                 job(&mut kept, count);
@@ -303,7 +282,7 @@ fn greet(vm: &Netns, port: u16, text: &'static str) -> thread::JoinHandle<Socket
 /// What a TCP server says; nothing if there is none.
 fn ask(from: &Netns, to: &str) -> String {
     let to: SocketAddr = to.parse().expect("address");
-    let job = inside(from, move || {
+    let job = from.inside(move || {
         let mut text = String::new();
         let Ok(mut stream) = TcpStream::connect_timeout(&to, SOON) else { return text };
         stream.set_read_timeout(Some(SOON)).expect("timeout");
@@ -338,12 +317,12 @@ fn forwards_follow_their_rules() {
     greeter.join().expect("greeter");
 
     // A UDP port without an address takes both versions.
-    let echo = inside(&vm1, || UdpSocket::bind("0.0.0.0:5300").expect("bind")).join();
+    let echo = vm1.inside(|| UdpSocket::bind("0.0.0.0:5300").expect("bind")).join();
     let echo = echo.expect("socket");
     echo.set_read_timeout(Some(SOON)).expect("timeout");
     for address in [format!("{}:5300", HOST[0]), format!("[{}]:5300", HOST[1])] {
         let to: SocketAddr = address.parse().expect("address");
-        let client = inside(&server, move || {
+        let client = server.inside(move || {
             let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let socket = UdpSocket::bind(any).expect("bind");
             socket.set_read_timeout(Some(SOON)).expect("timeout");
@@ -449,7 +428,7 @@ fn dns_is_answered_over_tcp() {
     route(&vm);
     for gateway in [format!("{}:53", GATEWAY[0]), format!("[{}]:53", GATEWAY[1])] {
         let to: SocketAddr = gateway.parse().expect("address");
-        let job = inside(&vm, move || {
+        let job = vm.inside(move || {
             let mut stream = TcpStream::connect_timeout(&to, SOON).expect("connect");
             stream.set_read_timeout(Some(SOON)).expect("timeout");
             // Two on one connection, of which the first comes in pieces.

@@ -15,7 +15,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use trama_tests::{Host, Netns, Tramad, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -29,13 +28,8 @@ const VM2: [&str; 2] = ["10.7.0.12", "fd00:7::12"];
 
 /// A namespace whose interfaces may have IPv6 addresses, and whose users may ping.
 fn namespace(label: &str) -> Netns {
-    let netns = Netns::new(label);
-    netns.run(
-        "echo 0 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 \
-               /proc/sys/net/ipv6/conf/default/disable_ipv6; \
-         echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad; \
-         echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range",
-    );
+    let netns = Netns::with_ipv6(label);
+    netns.run("echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range");
     netns
 }
 
@@ -340,19 +334,15 @@ fn everyday_tools_work() {
 
 /// The ports of `address` that take a connection from a namespace.
 fn open_ports(from: &Netns, address: &str) -> Vec<u16> {
-    let (path, address) = (from.path(), address.to_owned());
+    let address = address.parse().expect("address");
     let scan = move || {
-        let namespace = fs::File::open(path).expect("namespace");
-        let kind = Some(LinkNameSpaceType::Network);
-        move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), kind)
-            .expect("enter the namespace");
         let is_open = |port: &u16| {
-            let to = SocketAddr::new(address.parse().expect("address"), *port);
+            let to = SocketAddr::new(address, *port);
             TcpStream::connect_timeout(&to, Duration::from_millis(500)).is_ok()
         };
         (1..=u16::MAX).filter(is_open).collect()
     };
-    std::thread::spawn(scan).join().expect("scan")
+    from.inside(scan).join().expect("scan")
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub enum DhcpSetting {
 /// What the table `[network.dhcp]` says.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Dhcp {
-    /// Addresses to lease; none: those of [`default_range`].
+    /// Addresses to lease; none: those that its subnet has by default.
     pub range: Vec<RangeInclusive<Ipv4Addr>>,
     /// How long a lease lasts, for clients that do not ask.
     pub lease: Duration,

@@ -50,6 +50,10 @@ use ledger::Ledger;
 use ports::Ports;
 use segment::{Outgoing, Route, Segment, Seq};
 
+/// Flows that have their turn before the ring is looked at again: with thousands waiting, a packet of
+/// another machine would wait for all of them.
+const TURNS: usize = 64;
+
 /// A flow that the host refused to begin.
 pub(super) struct Failure {
     pub port: PortId,
@@ -338,7 +342,7 @@ impl Flows {
         self.expire(context.now);
         self.tell_orphans(context);
         self.is_blocked = !self.orphans.is_empty();
-        for _ in 0..self.ports.queued() {
+        for _ in 0..self.ports.queued().min(TURNS) {
             if context.cable.room() == 0 {
                 self.is_blocked = true;
                 return;
