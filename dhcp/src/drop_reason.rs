@@ -1,41 +1,8 @@
 //! Why a packet was not answered: one enum that is also the index of the counters and the `reason`
 //! label of their metrics.
 
-/// Declares the reasons once: variant, label, and what a user should know and do about it.
-macro_rules! drop_reasons {
-    ($($variant:ident $name:literal $describe:literal)*) => {
-        /// Why a packet was not answered.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-        #[repr(u8)]
-        pub enum DropReason {
-            $(#[doc = $describe] $variant,)*
-        }
-
-        impl DropReason {
-            /// Every reason, in the order of the counters.
-            pub const ALL: &[DropReason] = &[$(DropReason::$variant),*];
-
-            /// How many reasons there are.
-            pub const COUNT: usize = DropReason::ALL.len();
-
-            /// The metric label, in snake case.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(DropReason::$variant => $name,)*
-                }
-            }
-
-            /// One line for people: what happened, and what to do about it.
-            pub fn describe(self) -> &'static str {
-                match self {
-                    $(DropReason::$variant => $describe,)*
-                }
-            }
-        }
-    };
-}
-
-drop_reasons! {
+trama_frame::drop_reasons! {
+    "Why a packet was not answered."
     TooShort "too_short"
         "The message ends inside its fixed header: the client is at fault."
     TooLong "too_long"

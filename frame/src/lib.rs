@@ -4,6 +4,7 @@
 //! This is a leaf crate: it does no I/O, allocates nothing, and knows neither ports nor queues.
 
 pub mod checksum;
+mod drop_reason;
 pub mod ethernet;
 pub mod gso;
 mod layout;

@@ -2,119 +2,98 @@
 
 use std::collections::BTreeMap;
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $label:literal,)+) => {
-        /// Why the gateway refused a frame, or what came of it.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum DropReason {
-            $($(#[$doc])* $name,)+
-        }
-
-        impl DropReason {
-            /// All of them.
-            pub const ALL: &[DropReason] = &[$(DropReason::$name,)+];
-
-            /// As metrics spell it.
-            pub const fn label(self) -> &'static str {
-                match self {
-                    $(DropReason::$name => $label,)+
-                }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// Shorter than an Ethernet header, or from a group address.
-    BadEthernet = "bad_ethernet",
-    /// For another station; the switch floods what it does not know yet.
-    OtherStation = "other_station",
-    /// Neither ARP nor IPv4 nor IPv6.
-    UnknownEthertype = "unknown_ethertype",
-    /// Not an Ethernet/IPv4 request or reply, or its sender is not who sent the frame.
-    BadArp = "bad_arp",
-    /// Broken header, wrong checksum, or shorter than it says.
-    BadIp = "bad_ip",
-    /// A fragment: what the gateway offers fits in one packet.
-    Fragment = "fragment",
-    /// A fragment that cannot be one, or overlaps another one of its packet.
-    BadFragment = "bad_fragment",
-    /// The switch port, or all together, had too many packets in fragments under way.
-    FragmentLimit = "fragment_limit",
-    /// Fragments of a packet did not come in time.
-    FragmentTimeout = "fragment_timeout",
-    /// The sender's address is none of the network.
-    ForeignSource = "foreign_source",
-    /// For an address that the gateway does not have.
-    OtherAddress = "other_address",
-    /// Neither ICMP nor UDP.
-    UnknownProtocol = "unknown_protocol",
-    /// Malformed ICMP or neighbour discovery, or one that breaks its rules.
-    BadIcmp = "bad_icmp",
-    /// Well-formed ICMP that asks nothing of a gateway.
-    IcmpUnanswered = "icmp_unanswered",
-    /// Malformed UDP.
-    BadUdp = "bad_udp",
-    /// UDP for a port on which nothing is offered.
-    ClosedPort = "closed_port",
-    /// Not a DNS question.
-    BadDns = "bad_dns",
-    /// The sender, or all together, have too many DNS questions waiting.
-    DnsLimit = "dns_limit",
-    /// A DNS server sent what answers no question.
-    DnsUnasked = "dns_unasked",
-    /// Not a TFTP packet that a server takes.
-    BadTftp = "bad_tftp",
-    /// The sender, or all together, have too many TFTP transfers under way.
-    TftpLimit = "tftp_limit",
-    /// The DHCP server does not answer it; its own counters say why.
-    DhcpRefused = "dhcp_refused",
-    /// What it asks for is under way already.
-    Throttled = "throttled",
-    /// The answer does not fit into the network's MTU.
-    TooLong = "too_long",
-    /// Malformed TCP.
-    BadTcp = "bad_tcp",
-    /// TCP of no flow; it was reset.
-    NoFlow = "no_flow",
-    /// The sender has as many flows, or as many that begin, as one may have.
-    FlowLimit = "flow_limit",
-    /// A client of a forward came, but no machine has the address that it leads to.
-    NoStation = "no_station",
-    /// The host has no descriptor left for another flow.
-    FileLimit = "file_limit",
-    /// The packet's hops ended at the gateway.
-    HopLimit = "hop_limit",
-    /// The host knows no way to the packet's destination.
-    Unreachable = "unreachable",
-    /// The sender may not reach the packet's destination.
-    Denied = "denied",
-    /// The ring to the switch has no room for the answer.
-    RingFull = "ring_full",
-    /// A flow ended before its time to make room: its switch port, or all together, had too many.
-    FlowEvicted = "flow_evicted",
-    /// The host takes no more for now: a socket's buffer is full.
-    HostBusy = "host_busy",
-    /// The host or the network reported what is nothing for a machine.
-    HostError = "host_error",
-    /// The host does not let this process ping.
-    PingForbidden = "ping_forbidden",
-    /// The switch port got as many ICMP errors as it may.
-    IcmpLimit = "icmp_limit",
-    /// A datagram from somebody to whom the machine has sent nothing.
-    UdpUnasked = "udp_unasked",
-    /// For the host's loopback, which only a loopback map opens.
-    PolicyLoopback = "policy_loopback",
-    /// For an address that stands for no machine, or hides another one.
-    PolicyReserved = "policy_reserved",
-    /// For an address that only has a meaning on one link.
-    PolicyLinkLocal = "policy_link_local",
-    /// For a service that tells a cloud machine its secrets.
-    PolicyMetadata = "policy_metadata",
-    /// For a group.
-    PolicyMulticast = "policy_multicast",
-    /// For everybody.
-    PolicyBroadcast = "policy_broadcast",
+trama_frame::drop_reasons! {
+    "Why the gateway refused a frame, or what came of it."
+    BadEthernet "bad_ethernet"
+        "Shorter than an Ethernet header, or from a group address."
+    OtherStation "other_station"
+        "For another station; the switch floods what it does not know yet."
+    UnknownEthertype "unknown_ethertype"
+        "Neither ARP nor IPv4 nor IPv6."
+    BadArp "bad_arp"
+        "Not an Ethernet/IPv4 request or reply, or its sender is not who sent the frame."
+    BadIp "bad_ip"
+        "Broken header, wrong checksum, or shorter than it says."
+    Fragment "fragment"
+        "A fragment: what the gateway offers fits in one packet."
+    BadFragment "bad_fragment"
+        "A fragment that cannot be one, or overlaps another one of its packet."
+    FragmentLimit "fragment_limit"
+        "The switch port, or all together, had too many packets in fragments under way."
+    FragmentTimeout "fragment_timeout"
+        "Fragments of a packet did not come in time."
+    ForeignSource "foreign_source"
+        "The sender's address is none of the network."
+    OtherAddress "other_address"
+        "For an address that the gateway does not have."
+    UnknownProtocol "unknown_protocol"
+        "Neither ICMP nor UDP."
+    BadIcmp "bad_icmp"
+        "Malformed ICMP or neighbour discovery, or one that breaks its rules."
+    IcmpUnanswered "icmp_unanswered"
+        "Well-formed ICMP that asks nothing of a gateway."
+    BadUdp "bad_udp"
+        "Malformed UDP."
+    ClosedPort "closed_port"
+        "UDP for a port on which nothing is offered."
+    BadDns "bad_dns"
+        "Not a DNS question."
+    DnsLimit "dns_limit"
+        "The sender, or all together, have too many DNS questions waiting."
+    DnsUnasked "dns_unasked"
+        "A DNS server sent what answers no question."
+    BadTftp "bad_tftp"
+        "Not a TFTP packet that a server takes."
+    TftpLimit "tftp_limit"
+        "The sender, or all together, have too many TFTP transfers under way."
+    DhcpRefused "dhcp_refused"
+        "The DHCP server does not answer it; its own counters say why."
+    Throttled "throttled"
+        "What it asks for is under way already."
+    TooLong "too_long"
+        "The answer does not fit into the network's MTU."
+    BadTcp "bad_tcp"
+        "Malformed TCP."
+    NoFlow "no_flow"
+        "TCP of no flow; it was reset."
+    FlowLimit "flow_limit"
+        "The sender has as many flows, or as many that begin, as one may have."
+    NoStation "no_station"
+        "A client of a forward came, but no machine has the address that it leads to."
+    FileLimit "file_limit"
+        "The host has no descriptor left for another flow."
+    HopLimit "hop_limit"
+        "The packet's hops ended at the gateway."
+    Unreachable "unreachable"
+        "The host knows no way to the packet's destination."
+    Denied "denied"
+        "The sender may not reach the packet's destination."
+    RingFull "ring_full"
+        "The ring to the switch has no room for the answer."
+    FlowEvicted "flow_evicted"
+        "A flow ended before its time to make room: its switch port, or all together, had too many."
+    HostBusy "host_busy"
+        "The host takes no more for now: a socket's buffer is full."
+    HostError "host_error"
+        "The host or the network reported what is nothing for a machine."
+    PingForbidden "ping_forbidden"
+        "The host does not let this process ping."
+    IcmpLimit "icmp_limit"
+        "The switch port got as many ICMP errors as it may."
+    UdpUnasked "udp_unasked"
+        "A datagram from somebody to whom the machine has sent nothing."
+    PolicyLoopback "policy_loopback"
+        "For the host's loopback, which only a loopback map opens."
+    PolicyReserved "policy_reserved"
+        "For an address that stands for no machine, or hides another one."
+    PolicyLinkLocal "policy_link_local"
+        "For an address that only has a meaning on one link."
+    PolicyMetadata "policy_metadata"
+        "For a service that tells a cloud machine its secrets."
+    PolicyMulticast "policy_multicast"
+        "For a group."
+    PolicyBroadcast "policy_broadcast"
+        "For everybody."
 }
 
 /// What a gateway did so far.
@@ -129,7 +108,7 @@ pub struct Counters {
 
 impl Default for Counters {
     fn default() -> Counters {
-        Counters { received: 0, sent: 0, drops: vec![0; DropReason::ALL.len()] }
+        Counters { received: 0, sent: 0, drops: vec![0; DropReason::COUNT] }
     }
 }
 
@@ -147,6 +126,6 @@ impl Counters {
     /// Drops by label, without those that did not happen.
     pub fn drops(&self) -> BTreeMap<String, u64> {
         let counted = DropReason::ALL.iter().zip(&self.drops).filter(|(_, count)| **count > 0);
-        counted.map(|(reason, count)| (reason.label().to_owned(), *count)).collect()
+        counted.map(|(reason, count)| (reason.name().to_owned(), *count)).collect()
     }
 }

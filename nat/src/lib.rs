@@ -23,7 +23,6 @@ mod neighbour;
 mod packet;
 pub mod process;
 pub mod question;
-#[allow(dead_code)]
 mod router;
 
 #[cfg(test)]

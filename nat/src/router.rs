@@ -42,6 +42,9 @@ use neighbours::Neighbours;
 use policy::Policy;
 use reassembly::Reassembly;
 
+/// When a port of the host that could not be bound is tried again.
+const RETRY: Duration = Duration::from_secs(3);
+
 /// The way to the network's machines.
 pub(crate) trait Cable {
     /// Frames that [`Cable::send`] takes before there is no room.

@@ -5,41 +5,8 @@
 //! with its sender, at the port it came from; what its receiver could not take at the port it was
 //! meant for.
 
-/// Declares the reasons once: variant, label, and what a user should know and do about it.
-macro_rules! drop_reasons {
-    ($($variant:ident $name:literal $describe:literal)*) => {
-        /// Why a frame was dropped.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-        #[repr(u8)]
-        pub enum DropReason {
-            $(#[doc = $describe] $variant,)*
-        }
-
-        impl DropReason {
-            /// Every reason, in the order of the counters.
-            pub const ALL: &[DropReason] = &[$(DropReason::$variant),*];
-
-            /// How many reasons there are.
-            pub const COUNT: usize = DropReason::ALL.len();
-
-            /// The metric label, in snake case.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(DropReason::$variant => $name,)*
-                }
-            }
-
-            /// One line for people: what happened, and what to do about it.
-            pub fn describe(self) -> &'static str {
-                match self {
-                    $(DropReason::$variant => $describe,)*
-                }
-            }
-        }
-    };
-}
-
-drop_reasons! {
+trama_frame::drop_reasons! {
+    "Why a frame was dropped."
     NotAttached "not_attached"
         "The port belongs to no network: set its network, or expect silence."
     CableOut "cable_out"

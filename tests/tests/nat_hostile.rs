@@ -235,6 +235,7 @@ fn misbehave(vm: &Netns, over: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> 
             if kept.len() < 100 {
                 kept.extend(TcpStream::connect_timeout(&at_server(SOURCE), SOON));
             } else {
+                // It has what it wants; all that is left is not to take the processor as well.
                 thread::sleep(Duration::from_millis(10));
             }
         }),

@@ -14,12 +14,10 @@ use rustix::net::sockopt::set_socket_linger;
 use super::inbound::is_machine;
 use super::neighbours::Neighbours;
 use super::tcp;
-use super::{Context, Kind};
+use super::{Context, Kind, RETRY};
 use crate::config::{Config, Forward, Transport};
 use crate::drop_reason::DropReason;
 
-/// Between two tries to listen.
-const PAUSE: Duration = Duration::from_secs(3);
 /// How long a client waits for a machine's station, how often it is looked for, and how many wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
@@ -114,7 +112,7 @@ impl Forwards {
             }
             pending |= listener.socket.is_err();
         }
-        self.retry = pending.then_some(context.now + PAUSE);
+        self.retry = pending.then_some(context.now + RETRY);
     }
 
     /// The ports that cannot be listened on: the rule's name, the port and the reason.
@@ -148,7 +146,7 @@ impl Forwards {
         }
         for listener in &mut self.listeners {
             if !accept(listener, &mut self.waiting, context) {
-                self.retry.get_or_insert(context.now + PAUSE);
+                self.retry.get_or_insert(context.now + RETRY);
             }
         }
         for client in std::mem::take(&mut self.waiting) {

@@ -317,14 +317,6 @@ impl Neighbour {
         let arguments = ["-t", &pid, "-n", "sh", "-e", "-c", script];
         assert!(Command::new("nsenter").args(arguments).status().unwrap().success(), "{script}");
     }
-
-    /// Starts a program in it that ends with its standard input.
-    pub fn start(&self, script: &str) -> Child {
-        let pid = self.pid().to_string();
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &pid, "-n", "sh", "-c", script]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
-    }
 }
 
 impl Drop for Neighbour {

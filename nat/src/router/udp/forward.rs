@@ -23,7 +23,7 @@ use crate::config::{Config, Forward, Transport};
 use crate::gateway::PortId;
 use crate::router::flow_table::{FlowTable, Limits};
 use crate::router::host_socket::HostSocket;
-use crate::router::{Context, Kind};
+use crate::router::{Context, Kind, RETRY};
 
 /// Numbers of these sockets' tokens begin here, behind those of flows.
 pub(super) const FIRST: u32 = 1 << 31;
@@ -31,8 +31,6 @@ pub(super) const FIRST: u32 = 1 << 31;
 const LIFE: [Duration; 1] = [Duration::from_secs(180)];
 /// Clients of a port of the host, and of all of them.
 const LIMITS: Limits = Limits { port: 4096, total: 16_384 };
-/// When what could not be bound is tried again.
-const RETRY: Duration = Duration::from_secs(5);
 /// Ports of the gateway that stand for clients: 32768 to 49151, beside those of its TFTP transfers.
 pub(crate) const STAND_INS: std::ops::RangeInclusive<u16> = 0x8000..=0xbfff;
 
