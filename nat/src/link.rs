@@ -25,9 +25,10 @@ use crate::drop_reason::DropReason;
 use crate::router::Cable;
 
 /// Descriptors of each ring, and of those that take large frames. A large frame is received over
-/// many buffers, so that small ones do not each take the room of a large one.
+/// many buffers, so that small ones do not each take the room of a large one; an odd number of 64
+/// bytes leaves no gap between them, so that it is read where it is.
 const RING_SIZE: u16 = 256;
-const LARGE_RECEIVE: (u16, usize) = (512, 4096);
+const LARGE_RECEIVE: (u16, usize) = (512, 65 * 64);
 const LARGE_TRANSMIT: (u16, usize) = (128, OVERHEAD + 65_535);
 /// What surrounds the layer-3 packet in a buffer: virtio-net header, Ethernet header, VLAN tag.
 const OVERHEAD: usize = 12 + 14 + 4;
@@ -129,13 +130,30 @@ pub fn wire(layout: Layout) -> Result<(HostEnd, GuestEnd), DriverError> {
 /// none, then [`Link::arm`]; if that says that frames came meanwhile, start over.
 pub struct Link {
     receive: DriverRx,
+    /// Where frames in pieces are put together.
+    spare: Vec<u8>,
+    call: OwnedFd,
+    outlet: Outlet,
+}
+
+/// The half of a [`Link`] that sends.
+pub struct Outlet {
     transmit: DriverTx,
     kick: OwnedFd,
-    call: OwnedFd,
     /// Frames were queued that the switch does not see yet.
     unsent: bool,
-    /// What the switch did to the transmit ring, for [`Link::flush`] to tell.
+    /// What the switch did to the transmit ring, for [`Outlet::flush`] to tell.
     fault: Option<DriverError>,
+}
+
+/// A frame from the switch.
+pub struct Arrived<'a> {
+    /// Its `hdr_len` is the mark of the switch port that it came by; 0: that has none.
+    pub header: VnetHeader,
+    /// The frame in the ring's memory.
+    pub frame: &'a [u8],
+    /// By which to answer.
+    pub outlet: &'a mut Outlet,
 }
 
 impl Link {
@@ -147,8 +165,8 @@ impl Link {
         let memory = DriverMemory::open(File::from(end.memory))?;
         let (receive, mut transmit) = layout.rings(&memory)?;
         transmit.disarm();
-        let (kick, call) = (end.kick, end.call);
-        let mut link = Link { receive, transmit, kick, call, unsent: false, fault: None };
+        let outlet = Outlet { transmit, kick: end.kick, unsent: false, fault: None };
+        let mut link = Link { receive, spare: Vec::new(), call: end.call, outlet };
         link.refill();
         Ok(link)
     }
@@ -158,23 +176,44 @@ impl Link {
         self.call.as_fd()
     }
 
-    /// Takes one frame into `frame`; `None` if there is none. The header's `hdr_len` is the mark of
-    /// the switch port that it came by; 0: that has none.
+    /// Takes one frame, which stays where it is until [`Link::refill`]; `None` if there is none.
     ///
     /// # Errors
     /// The switch broke the ring's rules.
-    pub fn receive(&mut self, frame: &mut Vec<u8>) -> Result<Option<VnetHeader>, DriverError> {
-        Ok(self.receive.recv(frame)?.map(|header| VnetHeader::from_bytes(&header)))
+    pub fn receive(&mut self) -> Result<Option<Arrived<'_>>, DriverError> {
+        let Link { receive, spare, outlet, .. } = self;
+        let received = receive.recv_in_place(spare)?;
+        Ok(received.map(|(header, frame)| {
+            let header = VnetHeader::from_bytes(&header);
+            Arrived { header, frame, outlet }
+        }))
     }
 
     /// Gives the buffers of frames taken back to the switch.
     pub fn refill(&mut self) {
         if self.receive.refill() {
-            self.knock();
+            self.outlet.knock();
         }
     }
 
-    /// Queues a frame, the concatenation of `parts`; the switch sees it after [`Link::flush`].
+    /// The half that sends.
+    pub fn outlet(&mut self) -> &mut Outlet {
+        &mut self.outlet
+    }
+
+    /// Asks to be woken. True: frames are waiting already.
+    pub fn arm(&mut self) -> bool {
+        self.receive.arm()
+    }
+
+    /// No wake-up is needed while frames are being taken.
+    pub fn disarm(&mut self) {
+        self.receive.disarm();
+    }
+}
+
+impl Outlet {
+    /// Queues a frame, the concatenation of `parts`; the switch sees it after [`Outlet::flush`].
     ///
     /// # Errors
     /// No room, or the frame is too long. It is not queued.
@@ -192,7 +231,7 @@ impl Link {
         }
     }
 
-    /// Frames that [`Link::send`] takes.
+    /// Frames that [`Outlet::send`] takes.
     pub fn room(&mut self) -> usize {
         if self.transmit.free() == 0
             && let Err(error) = self.transmit.reclaim()
@@ -223,28 +262,18 @@ impl Link {
         self.fault.take().map_or(Ok(()), Err)
     }
 
-    /// Asks to be woken. True: frames are waiting already.
-    pub fn arm(&mut self) -> bool {
-        self.receive.arm()
-    }
-
-    /// No wake-up is needed while frames are being taken.
-    pub fn disarm(&mut self) {
-        self.receive.disarm();
-    }
-
     fn knock(&self) {
         // A full counter is a knock under way already.
         let _ = rustix::io::write(&self.kick, &1u64.to_ne_bytes());
     }
 }
 
-impl Cable for Link {
+impl Cable for Outlet {
     fn room(&mut self) -> usize {
-        Link::room(self)
+        Outlet::room(self)
     }
 
     fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason> {
-        Link::send(self, header, parts)
+        Outlet::send(self, header, parts)
     }
 }

@@ -17,6 +17,7 @@ use rustix::process::{
     Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+use trama_frame::vnet::NEEDS_CSUM;
 use trama_frame::{VnetHeader, checksum};
 use trama_virtqueue::DriverError;
 
@@ -27,7 +28,7 @@ use crate::dns::sockets::Sockets;
 use crate::drop_reason::{Counters, DropReason};
 use crate::gateway::{Gateway, Output, PortId};
 use crate::leases::Store;
-use crate::link::Link;
+use crate::link::{Arrived, Link};
 use crate::question::{Answer, Question, Questions};
 use crate::router::policy::Policy;
 use crate::router::{Context, Router};
@@ -115,7 +116,6 @@ struct Process {
     /// Wakes the loop when the store has written something.
     written: Arc<Waker>,
     clock: Clock,
-    frame: Vec<u8>,
     out: Output,
     reported: Reported,
     /// When the next report may go out.
@@ -167,7 +167,6 @@ impl Process {
             store: None,
             written,
             clock,
-            frame: Vec::new(),
             out: Output::default(),
             reported: Reported::default(),
             report_at: Duration::ZERO,
@@ -287,34 +286,42 @@ impl Process {
     /// Takes a batch of frames and answers them. True: more are waiting.
     fn frames(&mut self) -> Result<bool, ProcessError> {
         self.link.disarm();
-        self.link.disarm_room();
+        self.link.outlet().disarm_room();
         let now = self.now();
         let mut taken = 0;
-        let mut frame = std::mem::take(&mut self.frame);
-        while taken < BATCH
-            && let Some(header) = self.link.receive(&mut frame)?
-        {
-            self.take(now, header, &mut frame);
+        while taken < BATCH && self.frame(now)? {
             taken += 1;
         }
-        self.frame = frame;
         self.link.refill();
         self.act()?;
         Ok(taken == BATCH || self.link.arm())
     }
 
-    /// Hands a frame to the router or, if it stays in the network, to the gateway's services.
-    fn take(&mut self, now: Duration, mut header: VnetHeader, frame: &mut [u8]) {
+    /// Takes a frame and hands it to the router or, if it stays in the network, to the gateway's
+    /// services. False: there is none.
+    fn frame(&mut self, now: Duration) -> Result<bool, DriverError> {
+        let Process { link, gateway, router, policy, poll, out, .. } = self;
+        let Some(Arrived { mut header, frame, outlet: cable }) = link.receive()? else {
+            return Ok(false);
+        };
         // The switch has put the mark of the port there.
         let port = PortId(std::mem::take(&mut header.hdr_len).into());
-        let leads_out = self.gateway.config().nat.is_some();
-        if leads_out
-            && self.route(now, |router, context| router.receive(port, header, frame, context))
-        {
-            return;
+        if gateway.config().nat.is_some() {
+            let (config, counters, random) = gateway.for_router();
+            let registry = poll.registry();
+            let context = &mut Context { now, config, policy, registry, cable, counters, random };
+            if router.receive(port, header, frame, context) {
+                return Ok(true);
+            }
         }
-        checksum::complete(frame, &mut header);
-        self.gateway.handle(now, port, frame, &mut self.out);
+        if header.flags & NEEDS_CSUM == 0 {
+            gateway.handle(now, port, frame, out);
+            return Ok(true);
+        }
+        let mut whole = frame.to_vec();
+        checksum::complete(&mut whole, &mut header);
+        gateway.handle(now, port, &whole, out);
+        Ok(true)
     }
 
     fn configure_router(&mut self) {
@@ -330,7 +337,7 @@ impl Process {
     ) -> R {
         let (config, counters, random) = self.gateway.for_router();
         let registry = self.poll.registry();
-        let (policy, cable) = (&self.policy, &mut self.link);
+        let (policy, cable) = (&self.policy, self.link.outlet());
         job(
             &mut self.router,
             &mut Context { now, config, policy, registry, cable, counters, random },
@@ -341,7 +348,8 @@ impl Process {
     /// will be woken.
     fn has_room_again(&mut self) -> bool {
         let waits = self.router.is_blocked() || !self.out.frames.is_empty();
-        waits && (self.link.room() > 0 || self.link.arm_room())
+        let outlet = self.link.outlet();
+        waits && (outlet.room() > 0 || outlet.arm_room())
     }
 
     /// Does what the engine wants done.
@@ -353,7 +361,7 @@ impl Process {
         }
         let (mut done, all) = (0, self.out.frames.len());
         for frame in &self.out.frames {
-            match self.link.send(&VnetHeader::default(), &[frame]) {
+            match self.link.outlet().send(&VnetHeader::default(), &[frame]) {
                 Ok(()) => {}
                 // The rest waits for room.
                 Err(DropReason::RingFull) if all - done <= BACKLOG => break,
@@ -362,7 +370,7 @@ impl Process {
             done += 1;
         }
         self.out.frames.drain(..done);
-        Ok(self.link.flush()?)
+        Ok(self.link.outlet().flush()?)
     }
 
     /// Does what the daemon says. False: it is gone.

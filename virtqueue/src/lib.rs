@@ -22,8 +22,8 @@ mod sigbus;
 pub use copy::prefetch;
 pub use device::{RxQueue, TxBurst, TxQueue};
 pub use driver::{
-    ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, Queued, Received,
-    RingAddresses,
+    ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, InPlace, Queued,
+    Received, RingAddresses,
 };
 pub use error::{MemoryError, PushError, RingError};
 pub use huge_pages::in_huge_pages;

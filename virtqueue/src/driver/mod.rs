@@ -16,7 +16,7 @@ use std::sync::atomic::{Ordering, fence};
 use thiserror::Error;
 
 pub use memory::DriverMemory;
-pub use rx::{DriverRx, Received};
+pub use rx::{DriverRx, InPlace, Received};
 pub use tx::{DriverTx, Queued};
 
 use crate::memory::GuestMemory;
@@ -28,8 +28,8 @@ use memory::Piece;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Where a buffer starts in its first cache line: its frame then starts at the next one. A frame of
-/// 64 bytes is one line, and the line of the header, which seldom changes, stays with both sides.
+/// Where buffers start in their first cache line: the frame of each then starts at the next one. A frame
+/// of 64 bytes is one line, and the line of the header, which seldom changes, stays with both sides.
 const BUFFER_START: usize = LINE - HEADER_LEN;
 /// How many received frames ahead the line of a frame is asked for, which the device's core had last.
 const AHEAD: u16 = 8;
@@ -75,7 +75,8 @@ pub struct DriverOptions {
     pub features: RingFeatures,
     /// Layout of each chain.
     pub shape: ChainShape,
-    /// Bytes of one chain's buffer, header included.
+    /// Bytes of one chain's buffer, header included. Buffers of an odd number of 64 bytes follow each
+    /// other without a gap, so that a frame over several can be read in place.
     pub buffer_size: usize,
 }
 
@@ -94,11 +95,11 @@ impl DriverOptions {
     /// Bytes from one buffer to the next: an odd number of cache lines, for with a power of two all
     /// frames would begin in the same few sets of a cache.
     fn buffer_stride(&self) -> usize {
-        ((BUFFER_START + self.buffer_size).div_ceil(LINE) | 1) * LINE
+        (self.buffer_size.div_ceil(LINE) | 1) * LINE
     }
 
     fn buffers_size(&self) -> usize {
-        usize::from(self.chains()) * self.buffer_stride()
+        BUFFER_START + usize::from(self.chains()) * self.buffer_stride()
     }
 
     /// Without tables still a byte, for a piece of memory is never empty.

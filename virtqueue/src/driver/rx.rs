@@ -8,6 +8,9 @@ use crate::copy::{copy, prefetch};
 use crate::memory::GuestMemory;
 use crate::ring::{DESC_WRITE, HEADER_LEN, RingSetup};
 
+/// The virtio-net header of a frame, and the frame.
+pub type InPlace<'a> = ([u8; HEADER_LEN], &'a [u8]);
+
 /// Driver side of a receive ring: [`refill`](Self::refill) gives buffers, [`recv`](Self::recv)
 /// takes frames.
 pub struct DriverRx {
@@ -46,14 +49,42 @@ impl DriverRx {
     /// there is none.
     pub fn recv(&mut self, frame: &mut Vec<u8>) -> Result<Option<[u8; HEADER_LEN]>, DriverError> {
         frame.clear();
-        self.take(|bytes, len| {
-            frame.reserve(len);
-            // SAFETY: len bytes are readable at `bytes`, and reserved after the vector's end.
-            unsafe {
-                copy(bytes, frame.as_mut_ptr().add(frame.len()), len);
-                frame.set_len(frame.len() + len);
+        // SAFETY: a chain that the device has given back, to its length.
+        self.take(|bytes, len| unsafe { append(frame, bytes, len) })
+    }
+
+    /// Takes one received frame and returns its header and its bytes, `None` if there is none. The bytes
+    /// are those in the ring's memory, or a copy in `spare` where they are not in one piece there.
+    pub fn recv_in_place<'a>(
+        &'a mut self,
+        spare: &'a mut Vec<u8>,
+    ) -> Result<Option<InPlace<'a>>, DriverError> {
+        spare.clear();
+        let (mut at, mut whole) = (std::ptr::null(), 0);
+        let header = self.take(|bytes, len| {
+            if whole == 0 {
+                at = bytes;
             }
-        })
+            if spare.is_empty() && bytes == at.wrapping_add(whole) {
+                whole += len;
+                return;
+            }
+            // SAFETY: chains that the device has given back, to their lengths.
+            unsafe {
+                if spare.is_empty() {
+                    append(spare, at, whole);
+                }
+                append(spare, bytes, len);
+            }
+        })?;
+        let Some(header) = header else { return Ok(None) };
+        if !spare.is_empty() || whole == 0 {
+            return Ok(Some((header, spare)));
+        }
+        // SAFETY: `whole` bytes from `at` on are those of chains that the device has given back, and
+        // gets again at the next `refill`, which the borrow of `self` keeps away. What a faulty device
+        // writes there meanwhile are other bytes, of which anything may be expected.
+        Ok(Some((header, unsafe { std::slice::from_raw_parts(at, whole) })))
     }
 
     /// Takes up to `max` received frames without looking at their bytes; returns their number.
@@ -163,6 +194,20 @@ impl DriverRx {
     /// Calls wanted; true: a frame is waiting already.
     pub fn arm(&mut self) -> bool {
         self.ring.arm()
+    }
+}
+
+/// Copies `len` bytes to the end of `frame`.
+///
+/// # Safety
+/// `len` bytes are readable at `bytes`.
+#[inline(always)]
+unsafe fn append(frame: &mut Vec<u8>, bytes: *const u8, len: usize) {
+    frame.reserve(len);
+    // SAFETY: as the caller promises; they are reserved after the vector's end.
+    unsafe {
+        copy(bytes, frame.as_mut_ptr().add(frame.len()), len);
+        frame.set_len(frame.len() + len);
     }
 }
 
