@@ -13,7 +13,7 @@ use crate::gateway::PortId;
 use crate::testing::mend_checksums;
 
 const NAME: &str = "router::fuzz_tests::no_packet_makes_it_panic_and_refusals_are_counted";
-const SETUP: &str = "ip addr add 198.51.100.1/32 dev lo; ip addr add 2001:db8::1/128 dev lo; \
+const SETUP: &str = "ip addr add 198.51.100.1/32 dev lo; ip addr add 2001:db8::1/128 dev lo nodad; \
                      echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range";
 const SERVERS: [&str; 2] = ["198.51.100.1:7000", "[2001:db8::1]:7000"];
 

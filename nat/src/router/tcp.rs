@@ -2,9 +2,10 @@
 //! socket of the host.
 //!
 //! A machine's SYN has the host connect; only when it has, or has been refused, is the machine
-//! answered. Then a flow is served in turns ([`flow`]): ports take turns, and the flows of each,
-//! so that neither a busy flow nor a machine with many starves others. A flow waits for its turn
-//! after a segment of the machine, an event of its socket, or its timer.
+//! answered. Flows are served in turns ([`flow`]), of which the first has the host connect: ports
+//! take turns, and the flows of each, so that neither a busy flow nor a machine with many starves
+//! others. A flow waits for its turn after a segment of the machine, an event of its socket, or its
+//! timer. What a segment costs at once is small: all that is dear is done in turns.
 //!
 //! What a port may have is bounded: flows, those of them that have not begun, and bytes that wait.
 
@@ -33,6 +34,7 @@ use std::time::Duration;
 use mio::Interest;
 use mio::event::Event;
 use mio::net::TcpStream;
+use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_nodelay};
 use trama_frame::MacAddr;
 
@@ -50,9 +52,10 @@ use ledger::Ledger;
 use ports::Ports;
 use segment::{Outgoing, Route, Segment, Seq};
 
-/// Flows that have their turn before the ring is looked at again: with thousands waiting, a packet of
-/// another machine would wait for all of them.
+/// Turns before the ring is looked at again: with thousands of flows waiting, a packet of another
+/// machine would wait for all of them. To connect takes as long as several turns.
 const TURNS: usize = 64;
+const CONNECT_TURNS: usize = 16;
 
 /// A flow that the host refused to begin.
 pub(super) struct Failure {
@@ -118,7 +121,7 @@ impl Flows {
         }
     }
 
-    /// Has the host connect for a machine's SYN.
+    /// Begins a flow for a machine's SYN.
     fn begin(
         &mut self,
         packet: &Inbound<'_>,
@@ -126,32 +129,50 @@ impl Flows {
         route: Route,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        let remote = route.remote;
-        let is_dns = remote.port() == dns::PORT && context.config.offers(Service::Dns, remote.ip());
-        let target = match self.resolver {
-            Some(resolver) if is_dns => Ok(resolver),
-            _ => context.policy.target(context.config, Transport::Tcp, route.remote),
-        };
-        let target = match target {
-            Ok(target) => target,
-            Err(reason) => {
-                route.send(context, &Outgoing::refusal(segment))?;
-                return Err(reason);
-            }
-        };
-        self.ports.admit(packet.port)?;
-        let stream = match TcpStream::connect(target) {
-            Ok(stream) => stream,
-            Err(error) => return self.refuse(packet, error, context),
-        };
-        let number = self.insert(Flow::new(context.now, packet.port, route, stream));
-        let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };
-        flow.syn = Some(packet.packet.into());
-        if let Err(error) = watch(flow, number, context) {
-            self.remove(number);
-            return self.refuse(packet, error, context);
+        if let Err(reason) = self.target(route.remote, context) {
+            route.send(context, &Outgoing::refusal(segment))?;
+            return Err(reason);
         }
+        self.ports.admit(packet.port)?;
+        let mut flow = Flow::new(context.now, packet.port, route);
+        flow.syn = Some(packet.packet.into());
+        let number = self.insert(flow);
+        self.queue(number);
         Ok(())
+    }
+
+    /// Where the host connects to for a machine's connection to `remote`.
+    fn target(&self, remote: SocketAddr, context: &Context<'_>) -> Result<SocketAddr, DropReason> {
+        let is_dns = remote.port() == dns::PORT && context.config.offers(Service::Dns, remote.ip());
+        match self.resolver {
+            Some(resolver) if is_dns => Ok(resolver),
+            _ => context.policy.target(context.config, Transport::Tcp, remote),
+        }
+    }
+
+    /// Has the host connect.
+    fn connect(&mut self, number: u32, context: &mut Context<'_>) {
+        let Some(remote) = self.flow(number).map(|flow| flow.route.remote) else { return };
+        let target = self.target(remote, context).map_err(|_| Errno::ACCESS.into());
+        let begun = target.and_then(TcpStream::connect).and_then(|stream| {
+            let flow = self.flow(number).ok_or(Errno::NOENT)?;
+            flow.stream = Some(stream);
+            watch(flow, number, context)
+        });
+        if let Err(error) = begun {
+            self.fail(number, error, context);
+        }
+    }
+
+    /// Ends a flow that the host cannot begin, and tells its machine.
+    fn fail(&mut self, number: u32, error: io::Error, context: &mut Context<'_>) {
+        let Some(flow) = self.remove(number) else { return };
+        let Some(syn) = &flow.syn else { return };
+        let told = Inbound::kept(flow.port, flow.route.mac, syn)
+            .and_then(|packet| self.refuse(&packet, error, context));
+        if let Err(reason) = told {
+            context.counters.drop(reason);
+        }
     }
 
     /// Begins a flow with a machine for a client of the host's.
@@ -163,7 +184,8 @@ impl Flows {
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let route = Route { mac, guest, remote };
-        let mut flow = Flow::new(context.now, port, route, stream);
+        let mut flow = Flow::new(context.now, port, route);
+        flow.stream = Some(stream);
         let refusal = match self.table.get(&(guest, remote)) {
             Some(_) => Err(DropReason::FlowLimit),
             None => self.ports.admit(port),
@@ -193,7 +215,6 @@ impl Flows {
         error: io::Error,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        use rustix::io::Errno;
         match Errno::from_io_error(&error) {
             // The machine tries again, and by then there may be one.
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -281,12 +302,17 @@ impl Flows {
         number
     }
 
-    fn remove(&mut self, number: u32) {
-        let Some(flow) = self.flows[number as usize].take() else { return };
+    fn remove(&mut self, number: u32) -> Option<Box<Flow>> {
+        let flow = self.flows[number as usize].take()?;
         self.table.remove(&(flow.route.guest, flow.route.remote));
         self.ledger.strike(number);
         self.ports.ended(flow.port, flow.syn.is_some(), flow.kept);
         self.free.push(number);
+        Some(flow)
+    }
+
+    fn flow(&mut self, number: u32) -> Option<&mut Flow> {
+        self.flows.get_mut(number as usize)?.as_deref_mut()
     }
 
     /// Gives a flow a turn at its time.
@@ -321,17 +347,13 @@ impl Flows {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
             _ => {}
         }
+        if let Err(error) = result {
+            return self.fail(number, error, context);
+        }
         let (port, mac) = (flow.port, flow.route.mac);
         let Some(syn) = flow.syn.take() else { return };
         self.ports.opened(port);
         let Ok(packet) = Inbound::kept(port, mac, &syn) else { return };
-        if let Err(error) = result {
-            self.remove(number);
-            if let Err(reason) = self.refuse(&packet, error, context) {
-                context.counters.drop(reason);
-            }
-            return;
-        }
         let Ok(segment) = Segment::parse(&packet) else { return };
         let initial = Seq((context.random)() as u32);
         let mss = own_mss(context, &flow.route);
@@ -342,20 +364,35 @@ impl Flows {
         self.expire(context.now);
         self.tell_orphans(context);
         self.is_blocked = !self.orphans.is_empty();
-        for _ in 0..self.ports.queued().min(TURNS) {
+        let mut left = TURNS;
+        for _ in 0..self.ports.queued() {
             if context.cable.room() == 0 {
                 self.is_blocked = true;
                 return;
             }
             let Some(number) = self.ports.next() else { return };
-            self.serve(number, context);
+            left = left.saturating_sub(self.turn(number, context));
+            if left == 0 {
+                return;
+            }
         }
+    }
+
+    /// Gives a flow its turn; how many turns it was worth.
+    fn turn(&mut self, number: u32, context: &mut Context<'_>) -> usize {
+        let Some(flow) = self.flow(number) else { return 0 };
+        flow.is_queued = false;
+        if flow.syn.is_some() && flow.stream.is_none() {
+            self.connect(number, context);
+            return CONNECT_TURNS;
+        }
+        self.serve(number, context);
+        1
     }
 
     fn serve(&mut self, number: u32, context: &mut Context<'_>) {
         let Flows { flows, ports, scratch, timers, .. } = self;
         let Some(flow) = &mut flows[number as usize] else { return };
-        flow.is_queued = false;
         let turn = flow.serve(context, scratch, ports.is_rich(flow.port));
         let Some(engine) = &flow.engine else { return };
         let kept = engine.kept();
@@ -369,7 +406,7 @@ impl Flows {
         match turn {
             Turn::Idle => {}
             Turn::More => self.queue(number),
-            Turn::Over => self.remove(number),
+            Turn::Over => drop(self.remove(number)),
         }
     }
 

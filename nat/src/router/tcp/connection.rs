@@ -360,7 +360,7 @@ impl Engine for Connection {
 
     fn grow(&mut self) {
         self.sender.grow();
-        self.receiver.grow();
+        self.receiver.grow(self.sender.largest());
     }
 
     fn kept(&self) -> usize {

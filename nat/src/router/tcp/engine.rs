@@ -7,8 +7,8 @@ use super::segment::{Outgoing, Segment};
 
 /// One connection with a machine of the network.
 pub(crate) trait Engine {
-    /// Takes a segment. Data whose turn it is goes to `host`, which says how much of it the host
-    /// has taken; the rest waits for [`Engine::drain`].
+    /// Takes a segment. Much data goes to `host`, which says how much of it the host has taken; the
+    /// rest, and a little, waits for [`Engine::drain`].
     fn handle(
         &mut self,
         now: Duration,

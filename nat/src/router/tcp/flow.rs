@@ -29,6 +29,7 @@ const WORTH_A_BUFFER: usize = 16 << 10;
 pub(super) struct Flow {
     pub route: Route,
     pub port: PortId,
+    /// The host's socket, from the flow's first turn on.
     pub stream: Option<TcpStream>,
     /// The machine's SYN as it came, until the host has connected.
     pub syn: Option<Box<[u8]>>,
@@ -63,11 +64,11 @@ pub(super) enum Turn {
 }
 
 impl Flow {
-    pub fn new(now: Duration, port: PortId, route: Route, stream: TcpStream) -> Flow {
+    pub fn new(now: Duration, port: PortId, route: Route) -> Flow {
         Flow {
             route,
             port,
-            stream: Some(stream),
+            stream: None,
             syn: None,
             engine: None,
             readable: false,
@@ -118,6 +119,7 @@ impl Flow {
         scratch: &mut Vec<u8>,
         is_rich: bool,
     ) -> Turn {
+        self.write_host();
         let Flow { engine: Some(engine), route, .. } = self else { return Turn::Idle };
         if is_rich {
             engine.grow();
@@ -127,7 +129,6 @@ impl Flow {
         let large = (SEGMENTS * mss).min((MAX_PACKET - route.overhead()) / mss * mss);
         let route = *route;
         let before = self.received;
-        self.write_host();
         let mut has_more = (is_rich || self.kept == 0) && self.read_host(scratch, large);
         if self.received != before {
             self.used = context.now;

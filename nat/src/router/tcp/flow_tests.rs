@@ -39,6 +39,8 @@ struct World {
     random: Random,
     frames: Frames,
     flows: Flows,
+    /// The switch port and the TCP port that the machine sends by.
+    from: (PortId, u16),
 }
 
 impl World {
@@ -54,11 +56,12 @@ impl World {
             random: random(),
             frames: Frames(Vec::new()),
             flows: Flows::default(),
+            from: (PortId(1), 4000),
         }
     }
 
     fn with<R>(&mut self, job: impl FnOnce(&mut Flows, &mut Context<'_>) -> R) -> R {
-        let World { poll, config, counters, random, frames, flows } = self;
+        let World { poll, config, counters, random, frames, flows, .. } = self;
         let (policy, registry) = (&Policy::default(), poll.registry());
         let now = Duration::from_secs(1);
         job(flows, &mut Context { now, config, policy, registry, cable: frames, counters, random })
@@ -73,7 +76,7 @@ impl World {
     ) -> Result<(), DropReason> {
         let (source, destination) = (IpAddr::from(GUEST4), IpAddr::from(GATEWAY4));
         let repr = TcpRepr {
-            src_port: 4000,
+            src_port: self.from.1,
             dst_port: PORT,
             control,
             seq_number: TcpSeqNumber(sequence as i32),
@@ -98,7 +101,7 @@ impl World {
         )
         .unwrap();
         let packet = &frame[14..34 + repr.header_len()];
-        let mut packet = Inbound::kept(PortId(1), GUEST, packet).unwrap();
+        let mut packet = Inbound::kept(self.from.0, GUEST, packet).unwrap();
         packet.offload.flags &= !DATA_VALID;
         self.with(|flows, context| flows.handle(&packet, context))
     }
@@ -157,4 +160,23 @@ fn what_the_host_refuses_is_refused_and_strays_are_reset() {
     assert_eq!(world.send(TcpControl::None, 7, Some(77)), Err(DropReason::NoFlow));
     let (control, sequence, _) = world.hear();
     assert_eq!((control, sequence), (TcpControl::Rst, 77));
+}
+
+/// Whoever asks for a thousand connections does not delay another's one by those.
+#[test]
+fn ports_take_turns_to_connect() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    let flood = (0..1000).map(|count| (PortId(1), 10_000 + count));
+    for from in flood.chain([(PortId(2), 4000)]) {
+        world.from = from;
+        world.send(TcpControl::Syn, 100, None).unwrap();
+    }
+    world.with(|flows, context| flows.poll(context));
+    let begun = |world: &World, port| {
+        let flows = world.flows.flows.iter().flatten();
+        flows.filter(|flow| flow.port == port && flow.stream.is_some()).count()
+    };
+    assert_eq!(begun(&world, PortId(2)), 1);
+    assert_eq!(begun(&world, PortId(1)), TURNS / CONNECT_TURNS - 1);
 }

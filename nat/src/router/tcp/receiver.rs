@@ -1,19 +1,21 @@
 //! The half of a connection that receives: window, order, and what the host has not taken yet.
 //!
-//! Data in order goes to the host at once, from the frame. Only what the host does not take waits
-//! here, as long as the window that the machine was promised.
+//! Much data in order goes to the host at once, from the frame. A little waits for the end of the
+//! turn, so that many small segments are one call of the host's; what the host does not take waits
+//! here, too, as long as the window that the machine was promised.
 
 use std::collections::VecDeque;
 
 use super::segment::{Segment, Seq};
 
-/// The window that a connection begins with, and the one that it grows to.
+/// The window that a connection begins with.
 const FIRST_WINDOW: usize = 64 << 10;
-const LARGEST_WINDOW: usize = 1 << 20;
+/// Bytes that are worth a call of the host's; to copy them would cost more.
+const WORTH_A_CALL: usize = 16 << 10;
 /// Pieces kept that came before their turn.
 const MAX_EARLY: usize = 64;
-/// The scale of our windows: shifts the largest one into 16 bits.
-pub(super) const SCALE: u8 = 5;
+/// The scale of our windows: shifts the largest one, of 4 MiB, into 16 bits.
+pub(super) const SCALE: u8 = 7;
 
 pub(super) struct Receiver {
     /// What comes next.
@@ -86,7 +88,8 @@ impl Receiver {
     }
 
     fn advance(&mut self, payload: &[u8], host: &mut dyn FnMut(&[u8]) -> usize) {
-        let taken = if self.held.is_empty() && !payload.is_empty() { host(payload) } else { 0 };
+        let goes_on = payload.len() >= WORTH_A_CALL && self.drain(host);
+        let taken = if goes_on { host(payload) } else { 0 };
         self.held.extend(&payload[taken..]);
         self.next = self.next + payload.len();
         self.taken += taken;
@@ -138,10 +141,10 @@ impl Receiver {
         self.held.len() + self.early.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     }
 
-    /// Doubles the window once the host has taken as much as it is.
-    pub fn grow(&mut self) {
+    /// Doubles the window once the host has taken as much as it is, up to `largest`.
+    pub fn grow(&mut self, largest: usize) {
         if self.taken >= self.limit && self.held.is_empty() {
-            self.limit = (self.limit * 2).min(LARGEST_WINDOW);
+            self.limit = (self.limit * 2).min(largest).max(self.limit);
             self.taken = 0;
         }
     }

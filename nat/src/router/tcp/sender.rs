@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use super::segment::{MAX_PARTS, Segment, Seq};
 
-/// Data that may be queued at first, and at most.
+/// Data that may be queued at first.
 const FIRST_LIMIT: usize = 128 << 10;
-const LARGEST_LIMIT: usize = 1 << 20;
+/// Data that may be under way, either way: so much is a gigabyte a second to a machine at hand, and
+/// what the rings to the switch hold. One that is farther than [`FAR`] is given more.
+const NEAR_LIMIT: usize = 1 << 20;
+const FAR_LIMIT: usize = 4 << 20;
+const FAR: Duration = Duration::from_millis(2);
 /// The congestion window at first, in segments (RFC 6928).
 const FIRST_BURST: usize = 10;
 const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -150,9 +154,15 @@ impl Sender {
     /// Doubles the limit once as much as it is was acknowledged.
     pub fn grow(&mut self) {
         if self.acked >= self.limit {
-            self.limit = (self.limit * 2).min(LARGEST_LIMIT);
+            self.limit = (self.limit * 2).min(self.largest()).max(self.limit);
             self.acked = 0;
         }
+    }
+
+    /// Bytes that may be under way at most.
+    pub fn largest(&self) -> usize {
+        let is_far = self.rtt.is_some_and(|(smooth, _)| smooth >= FAR);
+        if is_far { FAR_LIMIT } else { NEAR_LIMIT }
     }
 
     /// Whether all is acknowledged, the FIN too.
@@ -252,7 +262,7 @@ impl Sender {
             true => count,
             false => (mss * count / self.congestion).max(1),
         };
-        self.congestion = self.congestion.min(2 * LARGEST_LIMIT);
+        self.congestion = self.congestion.min(2 * FAR_LIMIT);
     }
 
     fn duplicate(&mut self, flight: usize) {
