@@ -9,12 +9,14 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
+use rustix::thread::gettid;
 use trama_tests::{Host, Netns, Process, Tramad, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -173,9 +175,13 @@ fn ten_thousand_flows_are_cheap_and_cost_the_same() {
     tramad.stop();
 }
 
-/// What a machine that works sees: the 50th and 99th of a hundred connects, and bytes a second.
+/// What a machine that works sees: the times that half and 99 of a hundred connects take, and bytes a
+/// second. It comes first on the processor: what it waits for is to be the NAT.
 fn work(vm: &Netns) -> ([Duration; 2], f64) {
     let job = vm.inside(|| {
+        let thread = gettid().as_raw_nonzero().to_string();
+        // Where that is forbidden, it waits for other threads, too.
+        let _ = Command::new("chrt").args(["--fifo", "--pid", "1", &thread]).status();
         let mut times: Vec<Duration> = (0..300)
             .map(|_| {
                 let began = Instant::now();
@@ -195,18 +201,38 @@ fn work(vm: &Netns) -> ([Duration; 2], f64) {
     job.join().expect("a machine that works")
 }
 
+/// Has a machine do something again and again until `over`, with the connections that it keeps and how
+/// often it did it. It has the processor's time that nobody else wants: what it takes from others is
+/// to be the gateway's.
+fn again(
+    vm: &Netns,
+    over: &Arc<AtomicBool>,
+    job: fn(&mut Vec<TcpStream>, u64),
+) -> thread::JoinHandle<()> {
+    let over = over.clone();
+    vm.inside(move || {
+        nice(19).expect("nice");
+        let (mut kept, mut count) = (Vec::new(), 0);
+        while !over.load(Ordering::Relaxed) {
+            job(&mut kept, count);
+            count += 1;
+        }
+    })
+}
+
+/// What a machine does that downloads and leaves others alone.
+fn download(vm: &Netns, over: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
+    again(vm, over, |kept, _| {
+        if kept.is_empty() {
+            kept.push(TcpStream::connect_timeout(&at_server(SOURCE), SOON).expect("connect"));
+        }
+        let _ = kept[0].read(&mut [0; 65_536]).expect("read");
+    })
+}
+
 /// What a hostile machine does, each until `over`.
 fn misbehave(vm: &Netns, over: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> {
-    let until = |job: fn(&mut Vec<TcpStream>, u64)| {
-        let over = over.clone();
-        vm.inside(move || {
-            let (mut kept, mut count) = (Vec::new(), 0);
-            while !over.load(Ordering::Relaxed) {
-                job(&mut kept, count);
-                count += 1;
-            }
-        })
-    };
+    let until = |job| again(vm, over, job);
     vec![
         // SYNs that nobody answers.
         until(|_, count| {
@@ -257,15 +283,23 @@ fn a_hostile_machine_does_not_stop_another() {
     route(&vm2);
     let (alone, alone_rate) = work(&vm1);
     let over = Arc::new(AtomicBool::new(false));
+    let polite = download(&vm2, &over);
+    let (shared, share) = work(&vm1);
+    over.store(true, Ordering::Relaxed);
+    polite.join().expect("polite");
+    let over = Arc::new(AtomicBool::new(false));
     let hostile = misbehave(&vm2, &over);
     wait_until("the hostile machine has flows", SOON, || {
         (tramad.ctl("flows home").lines().count() > 500).then_some(())
     });
     let (beside, rate) = work(&vm1);
     over.store(true, Ordering::Relaxed);
-    println!("connects, 50th and 99th of 100: alone {alone:?}, beside {beside:?}");
-    println!("Gb/s: alone {:.2}, beside {:.2}", alone_rate * 8e-9, rate * 8e-9);
-    assert!(rate > alone_rate / 20.0, "{rate} of {alone_rate} bytes a second");
+    println!(
+        "connects, 50th and 99th of 100: alone {alone:?}, beside a download {shared:?}, beside hostility {beside:?}"
+    );
+    let rates = [alone_rate, share, rate].map(|rate| rate * 8e-9);
+    println!("Gb/s: alone, beside a download, beside hostility: {rates:.2?}");
+    assert!(rate > share / 4.0, "{rate} of {share} bytes a second");
     hostile.into_iter().for_each(|job| job.join().expect("hostile"));
     tramad.stop();
 }

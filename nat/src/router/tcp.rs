@@ -54,8 +54,8 @@ use segment::{Outgoing, Route, Segment, Seq};
 
 /// Turns before the ring is looked at again: with thousands of flows waiting, a packet of another
 /// machine would wait for all of them. To connect takes as long as several turns.
-const TURNS: usize = 64;
-const CONNECT_TURNS: usize = 16;
+const TURNS: usize = 16;
+const CONNECT_TURNS: usize = 8;
 
 /// A flow that the host refused to begin.
 pub(super) struct Failure {
