@@ -37,6 +37,7 @@ use crate::control::{FlowRow, ForwardStatus, NatStatus};
 use crate::drop_reason::{Counters, DropReason};
 use crate::gateway::{PortId, Random};
 use forward::Forwards;
+use icmp::heard;
 use inbound::{Arrival, Inbound};
 use neighbours::Neighbours;
 use policy::Policy;
@@ -174,8 +175,19 @@ impl Router {
         match packet.protocol {
             IpProtocol::Tcp => self.tcp.handle(packet, context),
             IpProtocol::Udp => self.udp.handle(packet, context),
+            _ if heard::is_error(packet) => self.hear(packet, context),
             IpProtocol::Icmp | IpProtocol::Icmpv6 => self.icmp.handle(packet, context),
             _ => Err(DropReason::UnknownProtocol),
+        }
+    }
+
+    /// Has a flow draw the consequence of a machine's ICMP error.
+    fn hear(&mut self, packet: &Inbound<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
+        let heard = heard::read(packet)?;
+        match heard.protocol {
+            IpProtocol::Tcp => self.tcp.hear(&heard),
+            IpProtocol::Udp => self.udp.hear(&heard, context),
+            _ => Err(DropReason::IcmpUnmatched),
         }
     }
 

@@ -9,6 +9,7 @@ use trama_frame::{MacAddr, VnetHeader};
 use crate::config::{Config, Transport};
 use crate::drop_reason::DropReason;
 use crate::gateway::PortId;
+use crate::router::icmp::heard;
 use crate::router::udp::forward::STAND_INS;
 
 /// A checked packet: its IP header is well-formed, its source one of the network's machines, its
@@ -135,12 +136,13 @@ pub(crate) fn is_machine(config: &Config, address: IpAddr) -> bool {
 }
 
 /// Whether a packet stays in the network: for a group, for a neighbour, or for the gateway itself
-/// unless a flow may begin there. TCP is all the router's: the gateway has no other.
+/// unless a flow may be there. TCP is all the router's: the gateway has no other.
 fn is_local(config: &Config, packet: &Inbound<'_>, is_fragment: bool) -> bool {
     match packet.destination {
         own if config.has(own) => {
             let is_udp = packet.protocol == IpProtocol::Udp && !is_fragment;
-            packet.protocol != IpProtocol::Tcp && !(is_udp && is_mapped(config, packet))
+            let is_flows = is_udp && is_mapped(config, packet) || heard::is_error(packet);
+            packet.protocol != IpProtocol::Tcp && !is_flows
         }
         IpAddr::V4(to) => {
             to.is_multicast()

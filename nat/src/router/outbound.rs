@@ -73,15 +73,16 @@ impl Outbound {
     }
 
     /// Sends a packet with the payload `head` (of a whole number of 8 bytes) and `body` in
-    /// fragments.
+    /// fragments of at most `mtu` bytes.
     pub fn send_fragments(
         &self,
         context: &mut Context<'_>,
+        mtu: u16,
         (head, body): (&[u8], &[u8]),
     ) -> Result<(), DropReason> {
         let total = head.len() + body.len();
         let extra = if self.source.is_ipv4() { 0 } else { FRAGMENT_HEADER };
-        let step = usize::from(context.config.mtu).saturating_sub(self.ip_header() + extra) / 8 * 8;
+        let step = usize::from(mtu).saturating_sub(self.ip_header() + extra) / 8 * 8;
         if step <= head.len() || total > usize::from(u16::MAX) {
             return Err(DropReason::TooLong);
         }

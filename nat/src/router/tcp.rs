@@ -13,6 +13,7 @@ mod engine;
 mod flow;
 #[cfg(test)]
 mod flow_tests;
+mod heard;
 mod ledger;
 #[cfg(test)]
 mod peer_tests;
