@@ -5,6 +5,7 @@
 //! one address outside. A flow ends here, and goes on through a socket of the host ([`tcp`],
 //! [`udp`], [`icmp`]). Where it may lead says [`policy`]; what a packet is says [`inbound`].
 
+mod allowance;
 mod flow_table;
 mod forward;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod neighbours;
 mod outbound;
 pub(crate) mod policy;
 mod reassembly;
+mod reflect;
 mod tcp;
 #[cfg(test)]
 mod test_world;
@@ -42,6 +44,7 @@ use inbound::{Arrival, Inbound};
 use neighbours::Neighbours;
 use policy::Policy;
 use reassembly::Reassembly;
+use reflect::Reflector;
 
 /// When a port of the host that could not be bound is tried again.
 const RETRY: Duration = Duration::from_secs(3);
@@ -86,6 +89,7 @@ pub(crate) enum Kind {
     Udp,
     Icmp,
     Forward,
+    Reflect,
 }
 
 impl Kind {
@@ -98,7 +102,7 @@ impl Kind {
 
     /// What a token stands for; `None` if it is none of a flow.
     pub(crate) fn of(token: Token) -> Option<(Kind, u32)> {
-        let kind = [Kind::Tcp, Kind::Udp, Kind::Icmp, Kind::Forward]
+        let kind = [Kind::Tcp, Kind::Udp, Kind::Icmp, Kind::Forward, Kind::Reflect]
             .into_iter()
             .find(|kind| *kind as usize == token.0 >> Self::SHIFT)?;
         Some((kind, token.0 as u32))
@@ -114,12 +118,14 @@ pub(crate) struct Router {
     reassembly: Reassembly,
     forwards: Forwards,
     neighbours: Neighbours,
+    reflector: Reflector,
 }
 
 impl Router {
     /// Follows the settings, at first and whenever they have changed.
     pub(crate) fn configure(&mut self, context: &Context<'_>) {
         self.forwards.configure(context);
+        self.reflector.configure(context);
     }
 
     /// Keeps the book of TCP flows in a file that outlives the process.
@@ -153,6 +159,7 @@ impl Router {
             }
             Ok(Arrival::Packet(packet)) => self.handle(&packet, context),
             Ok(Arrival::Fragment(part)) => self.reassemble(&part, context),
+            Ok(Arrival::Group(packet)) => self.reflector.ask(&packet, context),
             Err(reason) => Err(reason),
         };
         context.counters.received += 1;
@@ -208,6 +215,7 @@ impl Router {
         let mut warnings = self.forwards.take_warnings();
         warnings.extend(self.udp.take_warnings());
         warnings.extend(self.icmp.take_warning());
+        warnings.extend(self.reflector.take_warnings());
         warnings
     }
 
@@ -255,6 +263,7 @@ impl Router {
             Some((Kind::Udp, number)) => self.udp.ready(number, event, context),
             Some((Kind::Icmp, number)) => self.icmp.ready(number, event, context),
             Some((Kind::Forward, number)) => self.forwards.ready(number),
+            Some((Kind::Reflect, number)) => self.reflector.ready(number),
             None => {}
         }
     }
@@ -273,18 +282,23 @@ impl Router {
         }
         self.udp.poll(&mut self.neighbours, context);
         self.icmp.poll(context);
+        self.reflector.poll(context);
         self.reassembly.poll(context.now, context.counters);
     }
 
     /// Whether flows wait for room on the cable.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.tcp.is_blocked() || self.udp.is_blocked || self.icmp.is_blocked
+        self.tcp.is_blocked()
+            || self.udp.is_blocked
+            || self.icmp.is_blocked
+            || self.reflector.is_blocked
     }
 
     /// When [`Router::poll`] has something to do next.
     pub(crate) fn deadline(&self, now: Duration) -> Option<Duration> {
         let flows = [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline()];
-        let others = [self.forwards.deadline(now), self.reassembly.deadline()];
+        let others =
+            [self.forwards.deadline(now), self.reassembly.deadline(), self.reflector.deadline()];
         flows.into_iter().chain(others).flatten().min()
     }
 }

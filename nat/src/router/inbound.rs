@@ -10,6 +10,7 @@ use crate::config::{Config, Transport};
 use crate::drop_reason::DropReason;
 use crate::gateway::PortId;
 use crate::router::icmp::heard;
+use crate::router::reflect;
 use crate::router::udp::forward::STAND_INS;
 
 /// A checked packet: its IP header is well-formed, its source one of the network's machines, its
@@ -61,6 +62,8 @@ pub(crate) enum Arrival<'a> {
     /// A part of one. Its protocol is that of the whole for IPv4, and unknown for IPv6, whose
     /// fragment header begins the payload.
     Fragment(Inbound<'a>),
+    /// A datagram for a group by which machines find what is on the host's links.
+    Group(Inbound<'a>),
 }
 
 /// Checks a frame for the gateway's station.
@@ -72,7 +75,9 @@ pub(crate) fn parse<'a>(
 ) -> Result<Arrival<'a>, DropReason> {
     let Ok(frame) = EthernetFrame::new_checked(bytes) else { return Ok(Arrival::Local) };
     let mac = MacAddr(frame.src_addr().0);
-    if frame.dst_addr().0 != config.mac || mac.is_multicast() || mac.is_zero() {
+    let is_group = frame.dst_addr().is_multicast() && reflect::is_on(config);
+    let is_ours = frame.dst_addr().0 == config.mac;
+    if !(is_ours || is_group) || mac.is_multicast() || mac.is_zero() {
         return Ok(Arrival::Local);
     }
     let (packet, is_fragment) = match frame.ethertype() {
@@ -81,6 +86,10 @@ pub(crate) fn parse<'a>(
         _ => return Ok(Arrival::Local),
     };
     let packet = Inbound { port, mac, offload, ..packet };
+    if is_group {
+        let is_asked = !is_fragment && reflect::is_for_group(config, &packet);
+        return Ok(if is_asked { Arrival::Group(packet) } else { Arrival::Local });
+    }
     if is_local(config, &packet, is_fragment) {
         return Ok(Arrival::Local);
     }

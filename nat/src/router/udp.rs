@@ -14,7 +14,7 @@ pub(crate) mod forward;
 mod heard;
 mod report;
 mod train;
-mod wire;
+pub(super) mod wire;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};

@@ -19,7 +19,7 @@ const CHECKSUM: u16 = 6;
 
 /// A machine's datagram, or a train of datagrams with `segment` bytes each, of which the last may be
 /// shorter.
-pub(super) struct Datagram<'a> {
+pub(crate) struct Datagram<'a> {
     pub from: u16,
     pub to: u16,
     pub payload: &'a [u8],
@@ -27,7 +27,7 @@ pub(super) struct Datagram<'a> {
 }
 
 /// Checks a datagram: ports, length, checksum.
-pub(super) fn datagram<'a>(packet: &Inbound<'a>) -> Result<Datagram<'a>, DropReason> {
+pub(crate) fn datagram<'a>(packet: &Inbound<'a>) -> Result<Datagram<'a>, DropReason> {
     let (head, rest) = packet.payload.split_first_chunk::<HEADER>().ok_or(DropReason::BadUdp)?;
     let [f0, f1, t0, t1, l0, l1, c0, c1] = *head;
     let (from, to) = (u16::from_be_bytes([f0, f1]), u16::from_be_bytes([t0, t1]));
@@ -93,13 +93,13 @@ pub(super) fn deliver(
 /// How a payload is sent: as a datagram, in fragments of this size if it is longer; or as a train
 /// of datagrams with this much payload each.
 #[derive(Clone, Copy)]
-enum Size {
+pub(crate) enum Size {
     Mtu(u16),
     Train(u16),
 }
 
 /// Sends a datagram, or a large frame with a train of them.
-fn send(
+pub(crate) fn send(
     out: &Outbound,
     ports: (u16, u16),
     payload: &[u8],
