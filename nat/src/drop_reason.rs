@@ -15,7 +15,7 @@ trama_frame::drop_reasons! {
     BadIp "bad_ip"
         "Broken header, wrong checksum, or shorter than it says."
     Fragment "fragment"
-        "A fragment: what the gateway offers fits in one packet."
+        "A fragment of a packet for a group, or for everybody."
     BadFragment "bad_fragment"
         "A fragment that cannot be one, or overlaps another one of its packet."
     FragmentLimit "fragment_limit"

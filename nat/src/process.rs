@@ -30,7 +30,7 @@ use crate::leases::Store;
 use crate::link::Link;
 use crate::question::{Answer, Question, Questions};
 use crate::router::policy::Policy;
-use crate::router::{Context, Router};
+use crate::router::{Context, Router, Taken};
 
 const CABLE: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -150,7 +150,6 @@ impl Process {
         let mut gateway = Gateway::new(config, Box::new(random));
         gateway.set_servers(resolvers.servers().to_vec());
         let mut router = Router::default();
-        router.set_resolver(resolvers.servers().first().copied());
         router.keep_book(book.into())?;
         let written = Arc::new(Waker::new(poll.registry(), WRITTEN)?);
         let mut process = Process {
@@ -210,6 +209,9 @@ impl Process {
             self.gateway.poll(self.now(), &mut self.out);
             let now = self.now();
             self.route(now, |router, context| router.poll(context));
+            for (client, question) in self.router.take_questions() {
+                self.gateway.ask(now, client, &question, &mut self.out);
+            }
             self.act()?;
             self.warn()?;
             self.report()?;
@@ -248,7 +250,6 @@ impl Process {
     fn follow_resolvers(&mut self) {
         if self.resolvers.refresh() {
             self.gateway.set_servers(self.resolvers.servers().to_vec());
-            self.router.set_resolver(self.resolvers.servers().first().copied());
         }
     }
 
@@ -307,14 +308,14 @@ impl Process {
     fn take(&mut self, now: Duration, mut header: VnetHeader, frame: &mut [u8]) {
         // The switch has put the mark of the port there.
         let port = PortId(std::mem::take(&mut header.hdr_len).into());
-        let leads_out = self.gateway.config().nat.is_some();
-        if leads_out
-            && self.route(now, |router, context| router.receive(port, header, frame, context))
-        {
-            return;
+        match self.route(now, |router, context| router.receive(port, header, frame, context)) {
+            Taken::Yes => {}
+            Taken::Local => {
+                checksum::complete(frame, &mut header);
+                self.gateway.handle(now, port, frame, &mut self.out);
+            }
+            Taken::Whole(frame) => self.gateway.handle(now, port, &frame, &mut self.out),
         }
-        checksum::complete(frame, &mut header);
-        self.gateway.handle(now, port, frame, &mut self.out);
     }
 
     fn configure_router(&mut self) {
@@ -347,6 +348,9 @@ impl Process {
     /// Does what the engine wants done.
     fn act(&mut self) -> Result<(), ProcessError> {
         self.carry_out();
+        for (stream, message) in self.out.streams.drain(..) {
+            self.router.answer(stream, message.as_deref());
+        }
         let (now, gateway) = (self.now(), &self.gateway);
         if let Some(store) = &mut self.store {
             store.carry_out(now, || gateway.lease_snapshot(), &mut self.out);

@@ -90,13 +90,24 @@ pub(crate) fn parse<'a>(
         let is_asked = !is_fragment && reflect::is_for_group(config, &packet);
         return Ok(if is_asked { Arrival::Group(packet) } else { Arrival::Local });
     }
-    if is_local(config, &packet, is_fragment) {
+    // What it is a part of shows in the whole.
+    if is_fragment && config.has(packet.destination) {
+        return Ok(Arrival::Fragment(packet));
+    }
+    if is_local(config, &packet) {
         return Ok(Arrival::Local);
     }
     if !is_machine(config, packet.source) {
         return Err(DropReason::ForeignSource);
     }
     Ok(if is_fragment { Arrival::Fragment(packet) } else { Arrival::Packet(packet) })
+}
+
+/// The IP packet in a frame, and whether it is a fragment; for tests that read what goes to machines.
+#[cfg(test)]
+pub(crate) fn read(frame: &[u8]) -> Result<(Inbound<'_>, bool), DropReason> {
+    let is_v4 = frame[12..14] == [8, 0];
+    if is_v4 { parse4(&frame[14..]) } else { parse6(&frame[14..]) }
 }
 
 /// A packet of which only the IP header is known yet.
@@ -144,12 +155,12 @@ pub(crate) fn is_machine(config: &Config, address: IpAddr) -> bool {
     inside && !config.has(address)
 }
 
-/// Whether a packet stays in the network: for a group, for a neighbour, or for the gateway itself
+/// Whether a whole packet stays in the network: for a group, for a neighbour, or for the gateway itself
 /// unless a flow may be there. TCP is all the router's: the gateway has no other.
-fn is_local(config: &Config, packet: &Inbound<'_>, is_fragment: bool) -> bool {
+pub(crate) fn is_local(config: &Config, packet: &Inbound<'_>) -> bool {
     match packet.destination {
         own if config.has(own) => {
-            let is_udp = packet.protocol == IpProtocol::Udp && !is_fragment;
+            let is_udp = packet.protocol == IpProtocol::Udp;
             let is_flows = is_udp && is_mapped(config, packet) || heard::is_error(packet);
             packet.protocol != IpProtocol::Tcp && !is_flows
         }

@@ -9,6 +9,7 @@
 //! What a port may have is bounded: flows, those of them that have not begun, and bytes that wait.
 
 mod connection;
+mod dns;
 mod engine;
 mod flow;
 #[cfg(test)]
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 use mio::Interest;
 use mio::event::Event;
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UnixStream};
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_nodelay};
 use trama_frame::MacAddr;
 
@@ -41,9 +42,9 @@ use super::inbound::Inbound;
 use super::{Context, Kind};
 use crate::config::{Service, Transport};
 use crate::control::FlowRow;
-use crate::dns;
+use crate::dns::PORT;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
+use crate::gateway::{Client, PortId};
 use connection::Connection;
 use engine::Engine;
 use flow::{Flow, Turn};
@@ -80,8 +81,8 @@ pub(crate) struct Flows {
     ledger: Ledger,
     /// Flows of a process that has died, whose machines have yet to hear of it.
     orphans: Vec<Route>,
-    /// The DNS server that continues flows to the gateway's own.
-    pub(super) resolver: Option<SocketAddr>,
+    /// Machines that have connected to the gateway's DNS, and the other ends of their flows.
+    pub(super) callers: Vec<(Client, UnixStream)>,
 }
 
 impl Flows {
@@ -128,11 +129,10 @@ impl Flows {
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let remote = route.remote;
-        let is_dns = remote.port() == dns::PORT && context.config.offers(Service::Dns, remote.ip());
-        let target = match self.resolver {
-            Some(resolver) if is_dns => Ok(resolver),
-            _ => context.policy.target(context.config, Transport::Tcp, route.remote),
-        };
+        if remote.port() == PORT && context.config.offers(Service::Dns, remote.ip()) {
+            return self.begin_dns(packet, segment, route, context);
+        }
+        let target = context.policy.target(context.config, Transport::Tcp, remote);
         let target = match target {
             Ok(target) => target,
             Err(reason) => {

@@ -5,6 +5,7 @@ use etherparse::{NetSlice, SlicedPacket};
 
 use super::*;
 use crate::Config;
+use crate::router::Taken;
 use crate::router::host_socket::Arrival;
 use crate::router::test_world::*;
 use crate::testing::{GATEWAY, GATEWAY4, GUEST4};
@@ -57,7 +58,9 @@ fn to_group(group: SocketAddr, from: u16, payload: &[u8]) -> Vec<u8> {
 fn is_local(config: &Config, frame: &[u8]) -> bool {
     let mut world = World::new();
     world.config = config.clone();
-    !world.with(|router, context| router.receive(PortId(1), Default::default(), frame, context))
+    let taken =
+        world.with(|router, context| router.receive(PortId(1), Default::default(), frame, context));
+    taken == Taken::Local
 }
 
 #[test]
