@@ -170,6 +170,7 @@ fn nat(network: &Network) -> NatConfig {
     NatConfig {
         forwards: network.forward.iter().filter_map(forward).collect(),
         loopback: network.loopback.iter().filter_map(map).collect(),
+        reflect: network.reflect.clone(),
     }
 }
 

@@ -196,6 +196,7 @@ fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
         ("dhcp", a.dhcp != b.dhcp),
         ("forward", a.forward != b.forward),
         ("loopback", a.loopback != b.loopback),
+        ("reflect", a.reflect != b.reflect),
         ("external-ids", a.external_ids != b.external_ids),
     ])
 }

@@ -49,6 +49,31 @@ pub struct NatConfig {
     pub forwards: Vec<Forward>,
     /// What of the host's loopback its machines reach; nothing else of it.
     pub loopback: Vec<LoopbackMap>,
+    /// By which protocols its machines find what is on the host's links.
+    pub reflect: Vec<Discovery>,
+}
+
+/// A protocol by which machines find others on their link.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Discovery {
+    /// Multicast DNS (RFC 6762).
+    Mdns,
+    /// The simple service discovery protocol (UPnP Device Architecture 2.0).
+    Ssdp,
+}
+
+impl Discovery {
+    /// All of them.
+    pub const ALL: [Discovery; 2] = [Discovery::Mdns, Discovery::Ssdp];
+
+    /// As it is spelled.
+    pub fn name(self) -> &'static str {
+        match self {
+            Discovery::Mdns => "mdns",
+            Discovery::Ssdp => "ssdp",
+        }
+    }
 }
 
 /// A transport protocol that has ports.

@@ -6,7 +6,8 @@
 //! 4. Machines are given their addresses (`dhcp`).
 //!
 //! The gateway keeps no table of neighbours: an answer goes to the station that asked. One frame
-//! in is at most one frame out, but for a TFTP transfer's window and what is sent by the clock.
+//! in is at most one frame out, but for a TFTP transfer's window, an answer in fragments, and what is
+//! sent by the clock.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::dns::forwarder::{Forwarder, Replies, Upstream};
 use crate::drop_reason::{Counters, DropReason};
 use crate::packet::{udp_frame, udp_overhead};
 use crate::question::LeaseRow;
+use crate::router::outbound::fragments;
 use crate::{ip, neighbour, tftp};
 
 /// Who sent a frame, for limits: the mark of the switch port that it came by.
@@ -44,8 +46,10 @@ pub(crate) struct Client {
     pub remote: (IpAddr, u16),
     /// Ours.
     pub local: (IpAddr, u16),
-    /// The longest payload that fits into one packet.
+    /// The longest payload that fits into one packet, or into a message of the stream.
     pub room: usize,
+    /// The stream by which it asks; `None`: datagrams.
+    pub stream: Option<u32>,
 }
 
 /// What the engine wants done; collects over as many calls as the caller likes.
@@ -55,6 +59,8 @@ pub struct Output {
     pub frames: Vec<Vec<u8>>,
     /// What is wanted of the sockets to DNS servers, in this order.
     pub upstream: Vec<Upstream>,
+    /// Answers for the streams by which questions came; `None`: the stream is to be closed.
+    pub streams: Vec<(u32, Option<Vec<u8>>)>,
     /// Records for the lease store.
     pub records: Vec<u8>,
     /// Frames that may go once the records are durable; if that fails, they are dropped.
@@ -190,7 +196,20 @@ impl Gateway {
         self.counters.sent += (out.frames.len() + out.confirmed.len() - before) as u64;
     }
 
-    /// Takes a datagram that a DNS server sent to a slot's socket.
+    /// Takes a DNS question that came by a stream, where its answer goes.
+    pub(crate) fn ask(&mut self, now: Duration, client: Client, bytes: &[u8], out: &mut Output) {
+        let Gateway { config, random, dns, leases, .. } = self;
+        let known = (&*config, leases.as_ref());
+        match dns.query(now, known, random, (client, bytes), &mut out.upstream) {
+            Ok(reply) => self.reply(reply.map(|reply| (client, reply)).into_iter().collect(), out),
+            Err(reason) => {
+                self.counters.drop(reason);
+                out.streams.extend(client.stream.map(|stream| (stream, None)));
+            }
+        }
+    }
+
+    /// Takes what a DNS server sent to a slot's socket.
     pub fn server_answered(&mut self, now: Duration, slot: usize, bytes: &[u8], out: &mut Output) {
         let Gateway { dns, random, counters, .. } = self;
         match dns.answer(now, slot, bytes, random, &mut out.upstream) {
@@ -239,6 +258,10 @@ impl Gateway {
 
     fn reply(&mut self, replies: Replies, out: &mut Output) {
         for (client, payload) in replies {
+            if let Some(stream) = client.stream {
+                out.streams.push((stream, Some(payload)));
+                continue;
+            }
             match self.send(&client, &payload, out) {
                 Ok(()) => self.counters.sent += 1,
                 Err(reason) => self.counters.drop(reason),
@@ -289,7 +312,9 @@ impl Gateway {
                     let advertiser = self.advertiser.as_mut();
                     return advertiser.ok_or(DropReason::IcmpUnanswered)?.solicited(now, &packet);
                 }
-                out.frames.push(ip::answer(&self.config, &packet)?);
+                let answer = ip::answer(&self.config, &packet)?;
+                let id = (self.random)() as u32;
+                out.frames.extend(fragments(answer, self.config.mtu, id)?);
                 Ok(())
             }
             EthernetProtocol::Unknown(_) => Err(DropReason::UnknownEthertype),
@@ -320,6 +345,7 @@ impl Gateway {
             remote: (packet.source, ports.src_port),
             local: (packet.destination, ports.dst_port),
             room: usize::from(self.config.mtu).saturating_sub(udp_overhead(packet.source)),
+            stream: None,
         };
         let offers = |service| self.config.offers(service, packet.destination);
         let reply = match ports.dst_port {

@@ -29,7 +29,9 @@ mod router;
 mod testing;
 mod tftp;
 
-pub use config::{Config, Forward, LoopbackMap, NatConfig, Service, Subnet4, Subnet6, Transport};
+pub use config::{
+    Config, Discovery, Forward, LoopbackMap, NatConfig, Service, Subnet4, Subnet6, Transport,
+};
 pub use dhcp::Dhcp;
 pub use dns::forwarder::Upstream;
 pub use drop_reason::{Counters, DropReason};

@@ -31,7 +31,7 @@ use crate::leases::Store;
 use crate::link::{Arrived, Link};
 use crate::question::{Answer, Question, Questions};
 use crate::router::policy::Policy;
-use crate::router::{Context, Router};
+use crate::router::{Context, Router, Taken};
 
 const CABLE: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -150,7 +150,6 @@ impl Process {
         let mut gateway = Gateway::new(config, Box::new(random));
         gateway.set_servers(resolvers.servers().to_vec());
         let mut router = Router::default();
-        router.set_resolver(resolvers.servers().first().copied());
         router.keep_book(book.into())?;
         let written = Arc::new(Waker::new(poll.registry(), WRITTEN)?);
         let mut process = Process {
@@ -209,6 +208,9 @@ impl Process {
             self.gateway.poll(self.now(), &mut self.out);
             let now = self.now();
             self.route(now, |router, context| router.poll(context));
+            for (client, question) in self.router.take_questions() {
+                self.gateway.ask(now, client, &question, &mut self.out);
+            }
             self.act()?;
             self.warn()?;
             self.report()?;
@@ -247,7 +249,6 @@ impl Process {
     fn follow_resolvers(&mut self) {
         if self.resolvers.refresh() {
             self.gateway.set_servers(self.resolvers.servers().to_vec());
-            self.router.set_resolver(self.resolvers.servers().first().copied());
         }
     }
 
@@ -306,21 +307,19 @@ impl Process {
         };
         // The switch has put the mark of the port there.
         let port = PortId(std::mem::take(&mut header.hdr_len).into());
-        if gateway.config().nat.is_some() {
-            let (config, counters, random) = gateway.for_router();
-            let registry = poll.registry();
-            let context = &mut Context { now, config, policy, registry, cable, counters, random };
-            if router.receive(port, header, frame, context) {
-                return Ok(true);
+        let (config, counters, random) = gateway.for_router();
+        let registry = poll.registry();
+        let context = &mut Context { now, config, policy, registry, cable, counters, random };
+        match router.receive(port, header, frame, context) {
+            Taken::Yes => {}
+            Taken::Local if header.flags & NEEDS_CSUM == 0 => gateway.handle(now, port, frame, out),
+            Taken::Local => {
+                let mut whole = frame.to_vec();
+                checksum::complete(&mut whole, &mut header);
+                gateway.handle(now, port, &whole, out);
             }
+            Taken::Whole(frame) => gateway.handle(now, port, &frame, out),
         }
-        if header.flags & NEEDS_CSUM == 0 {
-            gateway.handle(now, port, frame, out);
-            return Ok(true);
-        }
-        let mut whole = frame.to_vec();
-        checksum::complete(&mut whole, &mut header);
-        gateway.handle(now, port, &whole, out);
         Ok(true)
     }
 
@@ -355,6 +354,9 @@ impl Process {
     /// Does what the engine wants done.
     fn act(&mut self) -> Result<(), ProcessError> {
         self.carry_out();
+        for (stream, message) in self.out.streams.drain(..) {
+            self.router.answer(stream, message.as_deref());
+        }
         let (now, gateway) = (self.now(), &self.gateway);
         if let Some(store) = &mut self.store {
             store.carry_out(now, || gateway.lease_snapshot(), &mut self.out);

@@ -5,6 +5,7 @@
 //! one address outside. A flow ends here, and goes on through a socket of the host ([`tcp`],
 //! [`udp`], [`icmp`]). Where it may lead says [`policy`]; what a packet is says [`inbound`].
 
+mod allowance;
 mod flow_table;
 mod forward;
 #[cfg(test)]
@@ -13,9 +14,10 @@ mod host_socket;
 mod icmp;
 pub(crate) mod inbound;
 mod neighbours;
-mod outbound;
+pub(crate) mod outbound;
 pub(crate) mod policy;
 mod reassembly;
+mod reflect;
 mod tcp;
 #[cfg(test)]
 mod test_world;
@@ -24,7 +26,6 @@ mod udp;
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -34,13 +35,16 @@ use trama_frame::VnetHeader;
 
 use crate::config::Config;
 use crate::control::{FlowRow, ForwardStatus, NatStatus};
+use crate::dns::streams::Streams;
 use crate::drop_reason::{Counters, DropReason};
-use crate::gateway::{PortId, Random};
+use crate::gateway::{Client, PortId, Random};
 use forward::Forwards;
+use icmp::heard;
 use inbound::{Arrival, Inbound};
 use neighbours::Neighbours;
 use policy::Policy;
 use reassembly::Reassembly;
+use reflect::Reflector;
 
 /// When a port of the host that could not be bound is tried again.
 const RETRY: Duration = Duration::from_secs(3);
@@ -55,6 +59,17 @@ pub(crate) trait Cable {
     /// # Errors
     /// No room, or it is too long. It is not queued.
     fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason>;
+}
+
+/// What became of a frame.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Taken {
+    /// It was the router's.
+    Yes,
+    /// It is none of the router's; nothing happened.
+    Local,
+    /// It was the last fragment of this frame, which is none of the router's.
+    Whole(Vec<u8>),
 }
 
 /// What flows work with.
@@ -85,6 +100,8 @@ pub(crate) enum Kind {
     Udp,
     Icmp,
     Forward,
+    Reflect,
+    Dns,
 }
 
 impl Kind {
@@ -97,7 +114,7 @@ impl Kind {
 
     /// What a token stands for; `None` if it is none of a flow.
     pub(crate) fn of(token: Token) -> Option<(Kind, u32)> {
-        let kind = [Kind::Tcp, Kind::Udp, Kind::Icmp, Kind::Forward]
+        let kind = [Kind::Tcp, Kind::Udp, Kind::Icmp, Kind::Forward, Kind::Reflect, Kind::Dns]
             .into_iter()
             .find(|kind| *kind as usize == token.0 >> Self::SHIFT)?;
         Some((kind, token.0 as u32))
@@ -113,12 +130,16 @@ pub(crate) struct Router {
     reassembly: Reassembly,
     forwards: Forwards,
     neighbours: Neighbours,
+    reflector: Reflector,
+    /// Machines that ask the gateway's DNS over TCP.
+    streams: Streams,
 }
 
 impl Router {
     /// Follows the settings, at first and whenever they have changed.
     pub(crate) fn configure(&mut self, context: &Context<'_>) {
         self.forwards.configure(context);
+        self.reflector.configure(context);
     }
 
     /// Keeps the book of TCP flows in a file that outlives the process.
@@ -129,36 +150,50 @@ impl Router {
         self.tcp.keep_book(file)
     }
 
-    /// The host's first DNS server, to which DNS over TCP goes on.
-    pub(crate) fn set_resolver(&mut self, resolver: Option<SocketAddr>) {
-        self.tcp.resolver = resolver;
+    /// DNS questions that came over TCP.
+    pub(crate) fn take_questions(&mut self) -> Vec<(Client, Vec<u8>)> {
+        self.streams.take_questions()
     }
 
-    /// Takes a frame with a packet for another network. False: it is none; nothing happened.
+    /// Answers a DNS question by the stream by which it came; without an answer, closes that.
+    pub(crate) fn answer(&mut self, stream: u32, message: Option<&[u8]>) {
+        self.streams.answer(stream, message);
+    }
+
+    /// Takes a frame with a packet for another network, or a fragment for this one.
     pub(crate) fn receive(
         &mut self,
         port: PortId,
         header: VnetHeader,
         frame: &[u8],
         context: &mut Context<'_>,
-    ) -> bool {
-        let result = match inbound::parse(context.config, port, header, frame) {
-            Ok(Arrival::Local) => {
-                let is_answer = self.neighbours.hear(port, frame, context);
-                if is_answer {
-                    self.udp.machine_found();
-                }
-                return is_answer;
+    ) -> Taken {
+        let arrival = inbound::parse(context.config, port, header, frame);
+        // Where there is no way out, what is for the gateway is put together, and that is all.
+        let is_part =
+            matches!(&arrival, Ok(Arrival::Fragment(part)) if context.config.has(part.destination));
+        if context.config.nat.is_none() && !is_part {
+            return Taken::Local;
+        }
+        let result = match arrival {
+            Ok(Arrival::Local) if self.neighbours.hear(port, frame, context) => {
+                self.udp.machine_found();
+                return Taken::Yes;
             }
+            Ok(Arrival::Local) => return Taken::Local,
             Ok(Arrival::Packet(packet)) => self.handle(&packet, context),
-            Ok(Arrival::Fragment(part)) => self.reassemble(&part, context),
+            Ok(Arrival::Fragment(part)) => match self.reassemble(&part, context) {
+                Ok(Some(whole)) => return Taken::Whole(whole),
+                result => result.map(drop),
+            },
+            Ok(Arrival::Group(packet)) => self.reflector.ask(&packet, context),
             Err(reason) => Err(reason),
         };
         context.counters.received += 1;
         if let Err(reason) = result {
             context.counters.drop(reason);
         }
-        true
+        Taken::Yes
     }
 
     /// Takes a whole packet for another network.
@@ -174,21 +209,39 @@ impl Router {
         match packet.protocol {
             IpProtocol::Tcp => self.tcp.handle(packet, context),
             IpProtocol::Udp => self.udp.handle(packet, context),
+            _ if heard::is_error(packet) => self.hear(packet, context),
             IpProtocol::Icmp | IpProtocol::Icmpv6 => self.icmp.handle(packet, context),
             _ => Err(DropReason::UnknownProtocol),
         }
     }
 
-    /// Takes a part of a packet; the whole goes to [`Router::handle`].
+    /// Has a flow draw the consequence of a machine's ICMP error.
+    fn hear(&mut self, packet: &Inbound<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
+        let heard = heard::read(packet)?;
+        match heard.protocol {
+            IpProtocol::Tcp => self.tcp.hear(&heard),
+            IpProtocol::Udp => self.udp.hear(&heard, context),
+            _ => Err(DropReason::IcmpUnmatched),
+        }
+    }
+
+    /// Takes a part of a packet; the whole goes to [`Router::handle`], or is a frame for the gateway's
+    /// own services.
     fn reassemble(
         &mut self,
         part: &Inbound<'_>,
         context: &mut Context<'_>,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Option<Vec<u8>>, DropReason> {
         let packet = self.reassembly.take(context.now, part, context.counters)?;
-        let Some(packet) = packet else { return Ok(()) };
+        let Some(packet) = packet else { return Ok(None) };
         let packet = reassembly::whole(&packet, part).ok_or(DropReason::BadFragment)?;
-        self.handle(&packet, context)
+        if context.config.nat.is_none() || inbound::is_local(context.config, &packet) {
+            return Ok(Some(reassembly::frame(context.config.mac(), &packet)));
+        }
+        if !inbound::is_machine(context.config, packet.source) {
+            return Err(DropReason::ForeignSource);
+        }
+        self.handle(&packet, context).map(|()| None)
     }
 
     /// What somebody should be told of; each once.
@@ -196,6 +249,7 @@ impl Router {
         let mut warnings = self.forwards.take_warnings();
         warnings.extend(self.udp.take_warnings());
         warnings.extend(self.icmp.take_warning());
+        warnings.extend(self.reflector.take_warnings());
         warnings
     }
 
@@ -243,6 +297,8 @@ impl Router {
             Some((Kind::Udp, number)) => self.udp.ready(number, event, context),
             Some((Kind::Icmp, number)) => self.icmp.ready(number, event, context),
             Some((Kind::Forward, number)) => self.forwards.ready(number),
+            Some((Kind::Reflect, number)) => self.reflector.ready(number),
+            Some((Kind::Dns, number)) => self.streams.ready(number),
             None => {}
         }
     }
@@ -251,6 +307,7 @@ impl Router {
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) {
         self.forwards.poll(&mut self.neighbours, &mut self.tcp, context);
         self.tcp.poll(context);
+        self.serve_dns(context);
         for failure in self.tcp.take_failures() {
             let packet = Inbound::kept(failure.port, failure.mac, &failure.packet);
             let answered =
@@ -261,18 +318,39 @@ impl Router {
         }
         self.udp.poll(&mut self.neighbours, context);
         self.icmp.poll(context);
+        self.reflector.poll(context);
         self.reassembly.poll(context.now, context.counters);
+    }
+
+    /// Takes machines that have connected to the gateway's DNS; who is too many, is hung up on.
+    fn serve_dns(&mut self, context: &mut Context<'_>) {
+        for (client, socket) in std::mem::take(&mut self.tcp.callers) {
+            let token = |number| Kind::Dns.token(number);
+            let opened = self.streams.admit(client.port).and_then(|()| {
+                let opened =
+                    self.streams.open(context.now, context.registry, token, (client, socket));
+                opened.map_err(|_| DropReason::FileLimit)
+            });
+            if let Err(reason) = opened {
+                context.counters.drop(reason);
+            }
+        }
+        self.streams.poll(context.now);
     }
 
     /// Whether flows wait for room on the cable.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.tcp.is_blocked() || self.udp.is_blocked || self.icmp.is_blocked
+        self.tcp.is_blocked()
+            || self.udp.is_blocked
+            || self.icmp.is_blocked
+            || self.reflector.is_blocked
     }
 
     /// When [`Router::poll`] has something to do next.
     pub(crate) fn deadline(&self, now: Duration) -> Option<Duration> {
         let flows = [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline()];
         let others = [self.forwards.deadline(now), self.reassembly.deadline()];
-        flows.into_iter().chain(others).flatten().min()
+        let services = [self.reflector.deadline(), self.streams.deadline()];
+        flows.into_iter().chain(others).chain(services).flatten().min()
     }
 }

@@ -45,7 +45,7 @@ pub fn random() -> Random {
 /// A client of some service at switch port `port`.
 pub fn client(port: u64) -> Client {
     let (remote, local) = ((GUEST4.into(), 4000), (GATEWAY4.into(), 53));
-    Client { port: PortId(port), mac: GUEST, remote, local, room: 200 }
+    Client { port: PortId(port), mac: GUEST, remote, local, room: 200, stream: None }
 }
 
 /// The guest's echo request to `to`.

@@ -356,8 +356,8 @@ fn a_scan_of_the_gateway_finds_only_what_is_configured() {
     serve(&host, 7000, of_host.path());
     route(&vm, GATEWAY);
     assert_eq!(fetch(&vm, GATEWAY[0], 7001, "page"), (0, "loopback".into()));
-    // DNS over TCP would be there if the host knew a server.
-    assert_eq!(open_ports(&vm, GATEWAY[0]), [7001]);
+    // 53 is the gateway's DNS.
+    assert_eq!(open_ports(&vm, GATEWAY[0]), [53, 7001]);
     for address in ["127.0.0.1", "169.254.169.254"] {
         vm.run(&format!("ip route replace {address}/32 via {} || true", GATEWAY[0]));
         assert_ne!(fetch(&vm, address, 7000, "page").0, 0, "{address}");

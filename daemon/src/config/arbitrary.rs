@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use trama_dhcp::config::{ClientMatch, Reservation};
 use trama_dhcp::prefix::{Prefix, Route};
 use trama_frame::MacAddr;
-use trama_nat::Transport;
+use trama_nat::{Discovery, Transport};
 
 use super::dhcp::{Dhcp, DhcpSetting};
 use super::model::{
@@ -112,12 +112,15 @@ fn with_services(network: Network) -> Network {
         ..rule(3000 + network.mtu)
     });
     let loopback = network.has_nat().then(|| rule(5432));
+    let reflected = if network.has_nat() { usize::from(network.mtu % 3) } else { 0 };
+    let reflect = &Discovery::ALL[..reflected];
     Network {
         hosts: hosts.into_iter().collect(),
         tftp,
         dhcp,
         forward: forward.into_iter().collect(),
         loopback: loopback.into_iter().collect(),
+        reflect: reflect.to_vec(),
         ..network
     }
 }

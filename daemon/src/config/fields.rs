@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use toml_edit::{Array, InlineTable, Value};
+use trama_nat::Discovery;
 
 use super::model::{DaemonConfig, Interface, Network, Port, Promiscuous, Role, Spin};
 use super::rule::Rule;
@@ -69,6 +70,7 @@ pub fn network_fields(network: &Network) -> Vec<Field> {
         Field::optional("dhcp", super::dhcp_file::value(&network.dhcp)),
         Field::optional("forward", rules(&network.forward)),
         Field::optional("loopback", rules(&network.loopback)),
+        Field::optional("reflect", names(&network.reflect)),
         map_field("external-ids", &network.external_ids),
     ]
 }
@@ -128,6 +130,11 @@ fn one_or_list(addresses: &[(IpAddr, u8)]) -> Option<Value> {
 fn rules(rules: &[Rule]) -> Option<Value> {
     let texts = rules.iter().map(ToString::to_string);
     (!rules.is_empty()).then(|| Value::Array(Array::from_iter(texts)))
+}
+
+fn names(protocols: &[Discovery]) -> Option<Value> {
+    let names = protocols.iter().map(|protocol| protocol.name());
+    (!protocols.is_empty()).then(|| Value::Array(Array::from_iter(names)))
 }
 
 fn map_field(key: &'static str, map: &BTreeMap<String, impl ToString>) -> Field {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use trama_frame::MacAddr;
+use trama_nat::Discovery;
 
 use super::dhcp::DhcpSetting;
 use super::rule::Rule;
@@ -131,6 +132,8 @@ pub struct Network {
     pub forward: Vec<Rule>,
     /// Ports of its gateway that lead to the host's loopback.
     pub loopback: Vec<Rule>,
+    /// By which protocols its machines find what is on the host's links.
+    pub reflect: Vec<Discovery>,
     /// Free-form notes of management software; trama does not read them.
     pub external_ids: BTreeMap<String, String>,
 }
@@ -151,6 +154,7 @@ impl Network {
             dhcp: DhcpSetting::default(),
             forward: Vec::new(),
             loopback: Vec::new(),
+            reflect: Vec::new(),
             external_ids: BTreeMap::new(),
         }
     }

@@ -137,8 +137,13 @@ impl Check {
                 self.problem("subnet", message, format!("use /24, or /8 to /{LONGEST_PREFIX}"));
             }
         }
-        for (key, rules) in [("forward", &network.forward), ("loopback", &network.loopback)] {
-            if !rules.is_empty() && !network.has_nat() {
+        let keys = [
+            ("forward", !network.forward.is_empty()),
+            ("loopback", !network.loopback.is_empty()),
+            ("reflect", !network.reflect.is_empty()),
+        ];
+        for (key, is_set) in keys {
+            if is_set && !network.has_nat() {
                 let message = r#"belongs to networks of mode "nat" and "nat-network""#;
                 self.problem(key, message, r#"remove it, or set mode = "nat-network""#);
                 return;

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use trama_frame::MacAddr;
+use trama_nat::Discovery;
 
 use super::Diagnostic;
 use super::model::{
@@ -23,7 +24,7 @@ use super::units::parse_duration;
 use super::validate::{Place, Problem, table_path, validate};
 
 const DAEMON_KEYS: [&str; 5] = ["control", "state", "metrics", "workers", "spin"];
-const NETWORK_KEYS: [&str; 13] = [
+const NETWORK_KEYS: [&str; 14] = [
     "name",
     "mode",
     "subnet",
@@ -36,6 +37,7 @@ const NETWORK_KEYS: [&str; 13] = [
     "dhcp",
     "forward",
     "loopback",
+    "reflect",
     "external-ids",
 ];
 const PORT_KEYS: [&str; 12] = [
@@ -216,6 +218,7 @@ fn read_network(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
         dhcp: super::dhcp_file::read(reader, index),
         forward: read_rules(reader, "forward"),
         loopback: read_rules(reader, "loopback"),
+        reflect: read_reflect(reader),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
     }
 }
@@ -228,7 +231,7 @@ fn read_mode(reader: &mut Reader<'_, '_, '_>) -> Mode {
     let mode = reader.word("mode", &modes);
     if mode.is_none() {
         // Which mode they belong to is not known.
-        ["subnet", "uplink", "hosts", "tftp", "dhcp", "forward", "loopback"]
+        ["subnet", "uplink", "hosts", "tftp", "dhcp", "forward", "loopback", "reflect"]
             .iter()
             .for_each(|key| reader.mark_broken(key));
     }
@@ -329,6 +332,23 @@ fn read_tap(reader: &mut Reader<'_, '_, '_>, name: &str) -> Tap {
 }
 
 /// One rule, or a list of such.
+fn read_reflect(reader: &mut Reader<'_, '_, '_>) -> Vec<Discovery> {
+    let mut protocols = Vec::new();
+    for (offset, text) in reader.strings("reflect").unwrap_or_default() {
+        match Discovery::ALL.into_iter().find(|known| known.name() == text) {
+            Some(known) if protocols.contains(&known) => {
+                reader.fault("reflect", offset, format!("{text:?} is there twice"), "remove one");
+            }
+            Some(known) => protocols.push(known),
+            None => {
+                let remedy = r#"use "mdns", "ssdp", or both"#;
+                reader.fault("reflect", offset, format!("{text:?} is not known"), remedy);
+            }
+        }
+    }
+    protocols
+}
+
 fn read_rules(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Vec<Rule> {
     let mut rules = Vec::new();
     for (offset, text) in reader.strings(key).unwrap_or_default() {

@@ -9,6 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use trama_nat::Discovery;
+
 use super::draft::Draft;
 use super::identity;
 use super::types::{Kind, Shape, Type, string_map};
@@ -80,6 +82,7 @@ const MODE: Type =
     Type::new(Kind::Enum(&["bridged", "host-only", "internal", "nat", "nat-network"]), Shape::One);
 const STRING_SET: Type = Type::new(Kind::String, Shape::Set);
 const PROMISCUOUS: Type = Type::new(Kind::Enum(&["allow-all", "allow-vms", "deny"]), Shape::One);
+const REFLECT: Type = Type::new(Kind::Enum(&["mdns", "ssdp"]), Shape::Set);
 const SPOOF: Type = Type::new(Kind::Enum(&["allow", "deny"]), Shape::One);
 const TAG: Type = Type::new(Kind::Integer(0, 4095), Shape::Optional);
 const TRUNKS: Type = Type::new(Kind::Integer(0, 4095), Shape::Set);
@@ -96,7 +99,7 @@ const fn free(name: &'static str, of: Type, read: Read, write: Write) -> Column 
     Column { name, of, read, write: Some(write) }
 }
 
-static BRIDGE: [Column; 11] = [
+static BRIDGE: [Column; 12] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Bridge", name)),
     free(
         "external_ids",
@@ -152,6 +155,22 @@ static BRIDGE: [Column; 11] = [
         let ports = view.draft.ports_of(name);
         Value::Set(ports.into_iter().map(|port| Atom::Uuid(identity::of("Port", port))).collect())
     }),
+    free(
+        "reflect",
+        REFLECT,
+        |view, name| {
+            on_network(view, name, |network| {
+                let names = network.reflect.iter().map(|protocol| protocol.name().to_owned());
+                Value::Set(names.map(Atom::String).collect())
+            })
+        },
+        |draft, name, value| {
+            let wanted: Vec<String> = words(&value).collect();
+            let is_wanted = |it: &Discovery| wanted.iter().any(|name| name == it.name());
+            let reflect = Discovery::ALL.into_iter().filter(is_wanted).collect();
+            edit_network(draft, name, |network| network.reflect = reflect)
+        },
+    ),
     free(
         "subnet",
         STRING_SET,

@@ -20,6 +20,8 @@ const SLOTS: usize = 256;
 const SLOTS_OF_ONE: usize = 64;
 /// How long a server may take (clients give up after 5 s and more).
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// Questions for whole zones (RFC 1995, RFC 5936), which have many messages for an answer.
+const TRANSFERS: [u16; 2] = [251, 252];
 /// Most servers asked for one question.
 const TRIES: usize = 3;
 
@@ -34,6 +36,8 @@ pub enum Upstream {
         server: SocketAddr,
         /// The message.
         message: Vec<u8>,
+        /// Whether to ask over TCP, so that the answer is whole.
+        by_stream: bool,
     },
     /// Close the slot's socket.
     Close {
@@ -80,7 +84,7 @@ impl Forwarder {
         self.servers = servers;
     }
 
-    /// Takes a client's datagram.
+    /// Takes a client's question.
     pub fn query(
         &mut self,
         now: Duration,
@@ -94,7 +98,7 @@ impl Forwarder {
             // Never an answer to what may be an answer: two servers could go on for ever.
             return Err(DropReason::BadDns);
         }
-        if !question.is_standard() {
+        if !question.is_standard() || TRANSFERS.contains(&question.kind) {
             return Ok(Some(question.reply(NOT_IMPLEMENTED)));
         }
         if let Some(answer) = self.names.answer(known, &question) {
@@ -144,7 +148,8 @@ impl Forwarder {
         waiting.until = now + PATIENCE;
         waiting.id = random() as u16;
         waiting.message[..2].copy_from_slice(&waiting.id.to_be_bytes());
-        upstream.push(Upstream::Ask { slot, server, message: waiting.message.clone() });
+        let (message, by_stream) = (waiting.message.clone(), waiting.client.stream.is_some());
+        upstream.push(Upstream::Ask { slot, server, message, by_stream });
         true
     }
 
@@ -245,6 +250,7 @@ mod tests {
         forwarder: Forwarder,
         random: Random,
         upstream: Vec<Upstream>,
+        by_stream: bool,
     }
 
     impl Lab {
@@ -258,24 +264,31 @@ mod tests {
                 next += 1;
                 next
             });
-            Lab { forwarder, random, upstream: Vec::new() }
+            Lab { forwarder, random, upstream: Vec::new(), by_stream: false }
         }
 
         fn ask(&mut self, port: u64, bytes: &[u8]) -> Result<Option<Vec<u8>>, DropReason> {
-            let Lab { forwarder, random, upstream } = self;
-            forwarder.query(T0, (&lab(), None), random, (client(port), bytes), upstream)
+            self.ask_as(client(port), bytes)
+        }
+
+        fn ask_as(&mut self, who: Client, bytes: &[u8]) -> Result<Option<Vec<u8>>, DropReason> {
+            let Lab { forwarder, random, upstream, .. } = self;
+            forwarder.query(T0, (&lab(), None), random, (who, bytes), upstream)
         }
 
         /// The last question that went out.
         fn asked(&mut self) -> (usize, SocketAddr, Vec<u8>) {
             match self.upstream.pop().unwrap() {
-                Upstream::Ask { slot, server, message } => (slot, server, message),
+                Upstream::Ask { slot, server, message, by_stream } => {
+                    self.by_stream = by_stream;
+                    (slot, server, message)
+                }
                 other => panic!("{other:?}"),
             }
         }
 
         fn hear(&mut self, slot: usize, bytes: &[u8]) -> Result<Option<Vec<u8>>, DropReason> {
-            let Lab { forwarder, random, upstream } = self;
+            let Lab { forwarder, random, upstream, .. } = self;
             let reply = forwarder.answer(T0, slot, bytes, random, upstream)?;
             Ok(reply.map(|(_, bytes)| bytes))
         }
@@ -376,6 +389,27 @@ mod tests {
         let long = Message::parse(&message).unwrap().answer(&vec![vec![0; 4]; 100]);
         let reply = lab.hear(slot, &long).unwrap().unwrap();
         assert_eq!((reply.len(), reply[2] & 2), (message.len(), 2), "TC is not set");
+    }
+
+    #[test]
+    fn who_asks_by_a_stream_gets_the_whole_answer_by_one() {
+        let mut lab = Lab::new(&["192.0.2.1:53", "192.0.2.2:53"]);
+        let who = Client { stream: Some(3), room: 65_535, ..client(1) };
+        assert_eq!(lab.ask_as(who, &query(7, "example.org", TYPE_A)), Ok(None));
+        let (slot, _, message) = lab.asked();
+        assert!(lab.by_stream);
+        let refusal = Message::parse(&message).unwrap().reply(SERVER_FAILURE);
+        assert_eq!(lab.hear(slot, &refusal), Ok(None));
+        let (_, server, message) = lab.asked();
+        assert_eq!((server.to_string().as_str(), lab.by_stream), ("192.0.2.2:53", true));
+        let long = Message::parse(&message).unwrap().answer(&vec![vec![0; 4]; 1000]);
+        let reply = lab.hear(slot, &long).unwrap().unwrap();
+        assert_eq!((reply.len(), &reply[2..]), (long.len(), &long[2..]));
+        lab.ask(1, &query(7, "example.org", TYPE_A)).unwrap();
+        lab.asked();
+        assert!(!lab.by_stream);
+        let zone = lab.ask_as(who, &query(7, "example.org", 252)).unwrap().unwrap();
+        assert_eq!(Message::parse(&zone).unwrap().code(), NOT_IMPLEMENTED);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`forwarder`] decides, [`message`] reads what it must of a message, [`names`] answers what the
 //! network knows itself, [`resolvers`] follows the host's `resolv.conf`, [`sockets`] speaks with
-//! its servers. Nothing is cached, so there is nothing to poison: an answer goes to the one who
+//! its servers, [`streams`] with guests that ask over TCP. Nothing is cached, so there is nothing to poison: an answer goes to the one who
 //! asked and is forgotten.
 
 pub(crate) mod forwarder;
@@ -10,6 +10,8 @@ mod message;
 mod names;
 pub(crate) mod resolvers;
 pub(crate) mod sockets;
+mod stream;
+pub(crate) mod streams;
 
 /// Where DNS servers listen.
 pub(crate) const PORT: u16 = 53;

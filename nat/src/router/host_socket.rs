@@ -10,14 +10,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr, UdpGroSegment};
+use nix::sys::socket::sockopt::{BindToDevice, Ipv4RecvErr, Ipv6RecvErr, UdpGroSegment};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage,
     recvmmsg, recvmsg, sendmsg, setsockopt,
 };
 use rustix::net::sockopt::{
-    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ip_ttl,
-    set_ipv6_mtu_discover, set_ipv6_unicast_hops, set_ipv6_v6only, set_socket_recv_buffer_size,
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_add_membership_with_ifindex,
+    set_ip_mtu_discover, set_ip_multicast_if_with_ifindex, set_ip_multicast_ttl, set_ip_ttl,
+    set_ipv6_add_membership, set_ipv6_mtu_discover, set_ipv6_multicast_hops, set_ipv6_multicast_if,
+    set_ipv6_unicast_hops, set_ipv6_v6only, set_socket_recv_buffer_size, set_socket_reuseaddr,
 };
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto, socket_with};
 
@@ -67,6 +69,71 @@ impl HostSocket {
     /// As for [`HostSocket::udp`]; `EACCES` where the host does not let this process ping.
     pub fn ping(is_v6: bool) -> Result<HostSocket, Errno> {
         HostSocket::new(is_v6, if is_v6 { ipproto::ICMPV6 } else { ipproto::ICMP })
+    }
+
+    /// A UDP socket that takes datagrams one by one.
+    ///
+    /// # Errors
+    /// As for [`HostSocket::udp`].
+    pub fn single(is_v6: bool) -> Result<HostSocket, Errno> {
+        HostSocket::new(is_v6, ipproto::UDP)
+    }
+
+    /// A UDP socket that hears what is sent to a group on one link of the host, beside others that do,
+    /// and speaks to the group there. It is bound to the group's address: what is for the host's own
+    /// ones is not taken from anybody.
+    ///
+    /// # Errors
+    /// The link is gone, or somebody has the group's port for himself.
+    pub fn group(
+        group: SocketAddr,
+        hops: u8,
+        (index, name): (u32, &str),
+    ) -> Result<HostSocket, Errno> {
+        let socket = HostSocket::single(group.is_ipv6())?;
+        setsockopt(&socket.fd, BindToDevice, &name.into())?;
+        set_socket_reuseaddr(&socket.fd, true).map_err(errno)?;
+        socket.set_group_hops(hops)?;
+        match group {
+            SocketAddr::V4(group) => {
+                let any = Ipv4Addr::UNSPECIFIED;
+                rustix::net::bind(&socket.fd, &group).map_err(errno)?;
+                set_ip_add_membership_with_ifindex(&socket.fd, group.ip(), &any, index)
+            }
+            SocketAddr::V6(group) => {
+                set_ipv6_v6only(&socket.fd, true).map_err(errno)?;
+                let bound = SocketAddrV6::new(*group.ip(), group.port(), 0, index);
+                rustix::net::bind(&socket.fd, &bound).map_err(errno)?;
+                set_ipv6_add_membership(&socket.fd, group.ip(), index)
+            }
+        }
+        .map_err(errno)?;
+        Ok(socket)
+    }
+
+    /// How many routers what it sends to groups may pass, and one.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn set_group_hops(&self, hops: u8) -> Result<(), Errno> {
+        match self.is_v6 {
+            true => set_ipv6_multicast_hops(&self.fd, hops.into()),
+            false => set_ip_multicast_ttl(&self.fd, hops.into()),
+        }
+        .map_err(errno)
+    }
+
+    /// The link of the host on which it speaks to groups.
+    ///
+    /// # Errors
+    /// The link is gone.
+    pub fn set_group_link(&self, index: u32) -> Result<(), Errno> {
+        let any = Ipv4Addr::UNSPECIFIED;
+        match self.is_v6 {
+            true => set_ipv6_multicast_if(&self.fd, index),
+            false => set_ip_multicast_if_with_ifindex(&self.fd, &any, &any, index),
+        }
+        .map_err(errno)
     }
 
     fn new(is_v6: bool, protocol: Protocol) -> Result<HostSocket, Errno> {

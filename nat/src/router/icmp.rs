@@ -6,6 +6,7 @@
 //! (`net.ipv4.ping_group_range`), nothing is answered, and a warning says so.
 
 pub(crate) mod errors;
+pub(crate) mod heard;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -301,21 +302,26 @@ fn protocol(address: IpAddr) -> IpProtocol {
     if address.is_ipv4() { IpProtocol::Icmp } else { IpProtocol::Icmpv6 }
 }
 
-/// The header and the data of an echo request; nothing else has an answer from outside.
-fn echo_request<'a>(packet: &Inbound<'a>) -> Result<(&'a [u8; HEADER], &'a [u8]), DropReason> {
+/// The header of a message and what follows it, the checksum being right.
+fn message<'a>(packet: &Inbound<'a>) -> Result<(&'a [u8; HEADER], &'a [u8]), DropReason> {
     let message = packet.payload;
-    let (head, data) = message.split_first_chunk::<HEADER>().ok_or(DropReason::BadIcmp)?;
-    let (pseudo, request) = match packet.protocol {
-        IpProtocol::Icmp if packet.source.is_ipv4() => (0, 8),
+    let pseudo = match packet.protocol {
+        IpProtocol::Icmp if packet.source.is_ipv4() => 0,
         IpProtocol::Icmpv6 if packet.source.is_ipv6() => {
-            let (from, to) = (packet.source, packet.destination);
-            (pseudo_sum(from, to, packet.protocol, message.len()), 128)
+            pseudo_sum(packet.source, packet.destination, packet.protocol, message.len())
         }
         _ => return Err(DropReason::BadIcmp),
     };
     if !packet.offload.needs_csum() && checksum::fold(checksum::add(pseudo, message)) != 0xffff {
         return Err(DropReason::BadIcmp);
     }
+    message.split_first_chunk::<HEADER>().ok_or(DropReason::BadIcmp)
+}
+
+/// The header and the data of an echo request; nothing else has an answer from outside.
+fn echo_request<'a>(packet: &Inbound<'a>) -> Result<(&'a [u8; HEADER], &'a [u8]), DropReason> {
+    let (head, data) = message(packet)?;
+    let request = if packet.source.is_ipv4() { 8 } else { 128 };
     match head[..2] {
         [kind, 0] if kind == request => Ok((head, data)),
         _ => Err(DropReason::IcmpUnanswered),
@@ -343,7 +349,7 @@ fn reply(
     if out.fits(context.config.mtu, length) {
         out.send(context, &VnetHeader::default(), (&head, data))
     } else {
-        out.send_fragments(context, (&head, data))
+        out.send_fragments(context, context.config.mtu, (&head, data))
     }
 }
 

@@ -9,6 +9,8 @@ use trama_frame::{MacAddr, VnetHeader};
 use crate::config::{Config, Transport};
 use crate::drop_reason::DropReason;
 use crate::gateway::PortId;
+use crate::router::icmp::heard;
+use crate::router::reflect;
 use crate::router::udp::forward::STAND_INS;
 
 /// A checked packet: its IP header is well-formed, its source one of the network's machines, its
@@ -60,6 +62,8 @@ pub(crate) enum Arrival<'a> {
     /// A part of one. Its protocol is that of the whole for IPv4, and unknown for IPv6, whose
     /// fragment header begins the payload.
     Fragment(Inbound<'a>),
+    /// A datagram for a group by which machines find what is on the host's links.
+    Group(Inbound<'a>),
 }
 
 /// Checks a frame for the gateway's station.
@@ -71,7 +75,9 @@ pub(crate) fn parse<'a>(
 ) -> Result<Arrival<'a>, DropReason> {
     let Ok(frame) = EthernetFrame::new_checked(bytes) else { return Ok(Arrival::Local) };
     let mac = MacAddr(frame.src_addr().0);
-    if frame.dst_addr().0 != config.mac || mac.is_multicast() || mac.is_zero() {
+    let is_group = frame.dst_addr().is_multicast() && reflect::is_on(config);
+    let is_ours = frame.dst_addr().0 == config.mac;
+    if !(is_ours || is_group) || mac.is_multicast() || mac.is_zero() {
         return Ok(Arrival::Local);
     }
     let (packet, is_fragment) = match frame.ethertype() {
@@ -80,13 +86,28 @@ pub(crate) fn parse<'a>(
         _ => return Ok(Arrival::Local),
     };
     let packet = Inbound { port, mac, offload, ..packet };
-    if is_local(config, &packet, is_fragment) {
+    if is_group {
+        let is_asked = !is_fragment && reflect::is_for_group(config, &packet);
+        return Ok(if is_asked { Arrival::Group(packet) } else { Arrival::Local });
+    }
+    // What it is a part of shows in the whole.
+    if is_fragment && config.has(packet.destination) {
+        return Ok(Arrival::Fragment(packet));
+    }
+    if is_local(config, &packet) {
         return Ok(Arrival::Local);
     }
     if !is_machine(config, packet.source) {
         return Err(DropReason::ForeignSource);
     }
     Ok(if is_fragment { Arrival::Fragment(packet) } else { Arrival::Packet(packet) })
+}
+
+/// The IP packet in a frame, and whether it is a fragment; for tests that read what goes to machines.
+#[cfg(test)]
+pub(crate) fn read(frame: &[u8]) -> Result<(Inbound<'_>, bool), DropReason> {
+    let is_v4 = frame[12..14] == [8, 0];
+    if is_v4 { parse4(&frame[14..]) } else { parse6(&frame[14..]) }
 }
 
 /// A packet of which only the IP header is known yet.
@@ -134,13 +155,14 @@ pub(crate) fn is_machine(config: &Config, address: IpAddr) -> bool {
     inside && !config.has(address)
 }
 
-/// Whether a packet stays in the network: for a group, for a neighbour, or for the gateway itself
-/// unless a flow may begin there. TCP is all the router's: the gateway has no other.
-fn is_local(config: &Config, packet: &Inbound<'_>, is_fragment: bool) -> bool {
+/// Whether a whole packet stays in the network: for a group, for a neighbour, or for the gateway itself
+/// unless a flow may be there. TCP is all the router's: the gateway has no other.
+pub(crate) fn is_local(config: &Config, packet: &Inbound<'_>) -> bool {
     match packet.destination {
         own if config.has(own) => {
-            let is_udp = packet.protocol == IpProtocol::Udp && !is_fragment;
-            packet.protocol != IpProtocol::Tcp && !(is_udp && is_mapped(config, packet))
+            let is_udp = packet.protocol == IpProtocol::Udp;
+            let is_flows = is_udp && is_mapped(config, packet) || heard::is_error(packet);
+            packet.protocol != IpProtocol::Tcp && !is_flows
         }
         IpAddr::V4(to) => {
             to.is_multicast()

@@ -68,33 +68,46 @@ impl Outbound {
         (head, body): (&[u8], &[u8]),
     ) -> Result<(), DropReason> {
         let mut room = [0; MAX_HEAD];
-        let front = self.front(context, &mut room, head.len() + body.len(), None)?;
+        let own = context.config.mac();
+        let front = self.front(own, &mut room, head.len() + body.len(), None)?;
         send(context, offload, &[front, head, body])
     }
 
     /// Sends a packet with the payload `head` (of a whole number of 8 bytes) and `body` in
-    /// fragments.
+    /// fragments of at most `mtu` bytes.
     pub fn send_fragments(
         &self,
         context: &mut Context<'_>,
+        mtu: u16,
+        payload: (&[u8], &[u8]),
+    ) -> Result<(), DropReason> {
+        let (own, id) = (context.config.mac(), (context.random)() as u32);
+        self.cut(own, (mtu, id), payload, |parts| send(context, &VnetHeader::default(), parts))
+    }
+
+    /// Makes fragments of a packet, each of three parts, that come from `own`.
+    fn cut(
+        &self,
+        own: MacAddr,
+        (mtu, id): (u16, u32),
         (head, body): (&[u8], &[u8]),
+        mut each: impl FnMut(&[&[u8]; 3]) -> Result<(), DropReason>,
     ) -> Result<(), DropReason> {
         let total = head.len() + body.len();
         let extra = if self.source.is_ipv4() { 0 } else { FRAGMENT_HEADER };
-        let step = usize::from(context.config.mtu).saturating_sub(self.ip_header() + extra) / 8 * 8;
+        let step = usize::from(mtu).saturating_sub(self.ip_header() + extra) / 8 * 8;
         if step <= head.len() || total > usize::from(u16::MAX) {
             return Err(DropReason::TooLong);
         }
-        let id = (context.random)() as u32;
         for offset in (0..total).step_by(step) {
             let end = (offset + step).min(total);
             let part = Part { id, offset, more: end < total };
             let mut room = [0; MAX_HEAD];
-            let front = self.front(context, &mut room, end - offset, Some(part))?;
+            let front = self.front(own, &mut room, end - offset, Some(part))?;
             // The head is in the first fragment as a whole.
             let (head, from) = if offset == 0 { (head, 0) } else { (&[][..], offset - head.len()) };
             let body = &body[from..from + end - offset - head.len()];
-            send(context, &VnetHeader::default(), &[front, head, body])?;
+            each(&[front, head, body])?;
         }
         Ok(())
     }
@@ -102,7 +115,7 @@ impl Outbound {
     /// Writes the headers of Ethernet and IP in front of `length` bytes.
     fn front<'a>(
         &self,
-        context: &Context<'_>,
+        own: MacAddr,
         room: &'a mut [u8; MAX_HEAD],
         length: usize,
         part: Option<Part>,
@@ -154,13 +167,57 @@ impl Outbound {
             _ => return Err(DropReason::BadIp),
         };
         let header = EthernetRepr {
-            src_addr: ethernet_address(context.config.mac()),
+            src_addr: ethernet_address(own),
             dst_addr: ethernet_address(self.mac),
             ethertype,
         };
         header.emit(&mut EthernetFrame::new_unchecked(&mut room[..]));
         Ok(&room[..ETHERNET_HEADER_LEN + ip_header])
     }
+}
+
+/// A frame with an IP packet in fragments of at most `mtu` bytes, which bear `id`; as it is, if it is
+/// no longer.
+pub(crate) fn fragments(frame: Vec<u8>, mtu: u16, id: u32) -> Result<Vec<Vec<u8>>, DropReason> {
+    if frame.len() <= ETHERNET_HEADER_LEN + usize::from(mtu) {
+        return Ok(vec![frame]);
+    }
+    let ethernet = EthernetFrame::new_checked(&frame[..]).map_err(|_| DropReason::BadEthernet)?;
+    let mac = MacAddr(ethernet.dst_addr().0);
+    let (out, payload) = match ethernet.ethertype() {
+        EthernetProtocol::Ipv4 => {
+            let packet =
+                Ipv4Packet::new_checked(ethernet.payload()).map_err(|_| DropReason::BadIp)?;
+            let out = Outbound {
+                mac,
+                source: packet.src_addr().into(),
+                destination: packet.dst_addr().into(),
+                protocol: packet.next_header(),
+                hop_limit: packet.hop_limit(),
+            };
+            (out, packet.payload())
+        }
+        _ => {
+            let packet =
+                Ipv6Packet::new_checked(ethernet.payload()).map_err(|_| DropReason::BadIp)?;
+            let out = Outbound {
+                mac,
+                source: packet.src_addr().into(),
+                destination: packet.dst_addr().into(),
+                protocol: packet.next_header(),
+                hop_limit: packet.hop_limit(),
+            };
+            (out, packet.payload())
+        }
+    };
+    let mut frames = Vec::new();
+    out.cut(MacAddr(ethernet.src_addr().0), (mtu, id), (&[], payload), |parts| {
+        let mut fragment = parts.concat();
+        fragment.resize(fragment.len().max(MIN_FRAME), 0);
+        frames.push(fragment);
+        Ok(())
+    })?;
+    Ok(frames)
 }
 
 /// Sends a frame of three parts, padded to Ethernet's shortest.

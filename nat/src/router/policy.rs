@@ -155,7 +155,7 @@ mod tests {
         let guest = SocketAddr::new(GATEWAY4.into(), 5353);
         let host = "127.0.0.1:53".parse().unwrap();
         let map = LoopbackMap { transport: Transport::Udp, guest, host };
-        let nat = NatConfig { forwards: Vec::new(), loopback: vec![map] };
+        let nat = NatConfig { loopback: vec![map], ..NatConfig::default() };
         let config = Config { nat: Some(nat), ..lab() };
         let target = |transport, guest| Policy::default().target(&config, transport, guest);
         assert_eq!(target(Transport::Udp, guest), Ok(host));

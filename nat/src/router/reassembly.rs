@@ -8,7 +8,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use smoltcp::wire::{IPV6_HEADER_LEN, IpProtocol, Ipv4Packet, Ipv6Packet};
+use smoltcp::wire::{EthernetProtocol, IPV6_HEADER_LEN, IpProtocol, Ipv4Packet, Ipv6Packet};
+use trama_frame::MacAddr;
 
 use super::flow_table::{FlowTable, Limits};
 use super::inbound::Inbound;
@@ -212,6 +213,26 @@ pub(crate) fn whole<'a>(packet: &'a [u8], last: &Inbound<'_>) -> Option<Inbound<
     let offload = trama_frame::VnetHeader::default();
     let Inbound { port, mac, source, destination, .. } = *last;
     Some(Inbound { port, mac, source, destination, protocol, hop_limit, packet, payload, offload })
+}
+
+/// A frame with a packet that reassembly made, for the station `to`. Nothing in it says that it came
+/// in fragments.
+pub(crate) fn frame(to: MacAddr, whole: &Inbound<'_>) -> Vec<u8> {
+    let (ethertype, mut packet) = match whole.source {
+        IpAddr::V4(_) => (EthernetProtocol::Ipv4, whole.packet.to_vec()),
+        IpAddr::V6(_) => {
+            let mut packet = whole.packet[..IPV6_HEADER_LEN].to_vec();
+            packet.extend_from_slice(whole.payload);
+            (EthernetProtocol::Ipv6, packet)
+        }
+    };
+    if whole.source.is_ipv6() {
+        let mut header = Ipv6Packet::new_unchecked(&mut packet[..]);
+        header.set_next_header(whole.protocol);
+        header.set_payload_len(whole.payload.len() as u16);
+    }
+    let fill = |bytes: &mut [u8]| bytes.copy_from_slice(&packet);
+    crate::packet::frame(whole.mac, to, ethertype, packet.len(), fill)
 }
 
 #[cfg(test)]

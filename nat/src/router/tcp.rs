@@ -10,10 +10,12 @@
 //! What a port may have is bounded: flows, those of them that have not begun, and bytes that wait.
 
 mod connection;
+mod dns;
 mod engine;
 mod flow;
 #[cfg(test)]
 mod flow_tests;
+mod heard;
 mod ledger;
 #[cfg(test)]
 mod peer_tests;
@@ -33,7 +35,7 @@ use std::time::Duration;
 
 use mio::Interest;
 use mio::event::Event;
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UnixStream};
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_nodelay};
 use trama_frame::MacAddr;
@@ -42,9 +44,9 @@ use super::inbound::Inbound;
 use super::{Context, Kind};
 use crate::config::{Service, Transport};
 use crate::control::FlowRow;
-use crate::dns;
+use crate::dns::PORT;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
+use crate::gateway::{Client, PortId};
 use connection::Connection;
 use engine::Engine;
 use flow::{Flow, Turn};
@@ -82,8 +84,8 @@ pub(crate) struct Flows {
     ledger: Ledger,
     /// Flows of a process that has died, whose machines have yet to hear of it.
     orphans: Vec<Route>,
-    /// The DNS server that continues flows to the gateway's own.
-    pub(super) resolver: Option<SocketAddr>,
+    /// Machines that have connected to the gateway's DNS, and the other ends of their flows.
+    pub(super) callers: Vec<(Client, UnixStream)>,
 }
 
 impl Flows {
@@ -129,7 +131,11 @@ impl Flows {
         route: Route,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        if let Err(reason) = self.target(route.remote, context) {
+        let remote = route.remote;
+        if remote.port() == PORT && context.config.offers(Service::Dns, remote.ip()) {
+            return self.begin_dns(packet, segment, route, context);
+        }
+        if let Err(reason) = context.policy.target(context.config, Transport::Tcp, remote) {
             route.send(context, &Outgoing::refusal(segment))?;
             return Err(reason);
         }
@@ -141,24 +147,17 @@ impl Flows {
         Ok(())
     }
 
-    /// Where the host connects to for a machine's connection to `remote`.
-    fn target(&self, remote: SocketAddr, context: &Context<'_>) -> Result<SocketAddr, DropReason> {
-        let is_dns = remote.port() == dns::PORT && context.config.offers(Service::Dns, remote.ip());
-        match self.resolver {
-            Some(resolver) if is_dns => Ok(resolver),
-            _ => context.policy.target(context.config, Transport::Tcp, remote),
-        }
-    }
-
     /// Has the host connect.
     fn connect(&mut self, number: u32, context: &mut Context<'_>) {
         let Some(remote) = self.flow(number).map(|flow| flow.route.remote) else { return };
-        let target = self.target(remote, context).map_err(|_| Errno::ACCESS.into());
-        let begun = target.and_then(TcpStream::connect).and_then(|stream| {
-            let flow = self.flow(number).ok_or(Errno::NOENT)?;
-            flow.stream = Some(stream);
-            watch(flow, number, context)
-        });
+        let target = context.policy.target(context.config, Transport::Tcp, remote);
+        let begun = target.map_err(|_| Errno::ACCESS.into()).and_then(TcpStream::connect).and_then(
+            |stream| {
+                let flow = self.flow(number).ok_or(Errno::NOENT)?;
+                flow.stream = Some(stream);
+                watch(flow, number, context)
+            },
+        );
         if let Err(error) = begun {
             self.fail(number, error, context);
         }

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use etherparse::{NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket, TransportSlice};
 use mio::{Events, Poll};
+use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetProtocol};
 use trama_frame::{VnetHeader, checksum, gso, vnet};
 
 use super::policy::Policy;
 use super::{Cable, Context, Router};
 use crate::drop_reason::{Counters, DropReason};
 use crate::gateway::{PortId, Random};
-use crate::testing::{GATEWAY, GUEST, GUEST4, GUEST6, lab, random};
+use crate::testing::{GATEWAY, GATEWAY4, GUEST, GUEST4, GUEST6, lab, random};
 use crate::{Config, NatConfig};
 
 /// How long anything may take on a loaded machine.
@@ -188,6 +189,59 @@ pub fn echo(to: IpAddr, hops: u8, sequence: u16, data: &[u8]) -> Vec<u8> {
         IpAddr::V6(_) => step.icmpv6_echo_request(7, sequence).write(&mut frame, data).unwrap(),
     }
     frame
+}
+
+/// The guest's segment from its port 4000 without data. `ack`: none is a SYN, which offers segments
+/// of 1460 bytes.
+pub fn tcp(to: SocketAddr, sequence: u32, ack: Option<u32>) -> Vec<u8> {
+    let step = ip(guest_for(to.ip()), to.ip(), 64).tcp(4000, to.port(), sequence, 60_000);
+    let step = match ack {
+        Some(ack) => step.ack(ack),
+        None => {
+            step.syn().options(&[etherparse::TcpOptionElement::MaximumSegmentSize(1460)]).unwrap()
+        }
+    };
+    let mut frame = Vec::new();
+    step.write(&mut frame, &[]).unwrap();
+    frame
+}
+
+/// The guest's ICMP error about a frame that it got.
+pub fn complaint(about: &[u8], (kind, code): (u8, u8), rest: u32) -> Vec<u8> {
+    let packet = SlicedPacket::from_ethernet(about).unwrap();
+    let (from, to): (IpAddr, IpAddr) = match packet.net.as_ref().unwrap() {
+        NetSlice::Ipv4(ip) => {
+            (ip.header().source_addr().into(), ip.header().destination_addr().into())
+        }
+        NetSlice::Ipv6(ip) => {
+            (ip.header().source_addr().into(), ip.header().destination_addr().into())
+        }
+        other => panic!("{other:?}"),
+    };
+    let (step, rest) = (ip(to, from, 64), rest.to_be_bytes());
+    let quoted = &about[14..about.len().min(14 + 128)];
+    let mut frame = Vec::new();
+    match to {
+        IpAddr::V4(_) => step.icmpv4_raw(kind, code, rest).write(&mut frame, quoted).unwrap(),
+        IpAddr::V6(_) => step.icmpv6_raw(kind, code, rest).write(&mut frame, quoted).unwrap(),
+    }
+    frame
+}
+
+/// The guest says where it is, when it was asked for.
+pub fn announce(world: &mut World) {
+    let announcement = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Reply,
+        source_hardware_addr: EthernetAddress(GUEST.0),
+        source_protocol_addr: GUEST4,
+        target_hardware_addr: EthernetAddress(GATEWAY.0),
+        target_protocol_addr: GATEWAY4,
+    };
+    let length = announcement.buffer_len();
+    let frame = crate::packet::frame(GUEST, GATEWAY, EthernetProtocol::Arp, length, |bytes| {
+        announcement.emit(&mut ArpPacket::new_unchecked(bytes));
+    });
+    world.send(&[frame]);
 }
 
 /// Source, destination and payload of a datagram for a machine, whose checksums are right.

@@ -11,9 +11,10 @@
 //! kernel puts together on receipt goes to the machine as one large frame ([`wire`]).
 
 pub(crate) mod forward;
+mod heard;
 mod report;
 mod train;
-mod wire;
+pub(super) mod wire;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -78,6 +79,8 @@ struct Flow {
     /// Questions to DNS servers without an answer, if it has sent nothing else.
     questions: Option<u32>,
     is_answered: bool,
+    /// The longest packet that the way to the machine takes, as far as it has shown.
+    mtu: u16,
     /// Bytes of payload from the machine and to it.
     sent: u64,
     received: u64,
@@ -316,8 +319,16 @@ impl Flows {
             }
         };
         let fd = socket.as_fd().as_raw_fd();
-        let (mac, peers, questions) = (packet.mac, HashSet::default(), Some(0));
-        let flow = Flow { mac, socket, peers, questions, is_answered: false, sent: 0, received: 0 };
+        let flow = Flow {
+            mac: packet.mac,
+            socket,
+            peers: HashSet::default(),
+            questions: Some(0),
+            is_answered: false,
+            mtu: u16::MAX,
+            sent: 0,
+            received: 0,
+        };
         let number = self.table.insert(context.now, key.port, key, flow, DNS);
         let token = Kind::Udp.token(number);
         if context.registry.register(&mut SourceFd(&fd), token, Interest::READABLE).is_err() {
@@ -388,7 +399,7 @@ impl Flows {
     /// Passes on what came through a socket.
     fn serve(&mut self, number: u32, limit: usize, context: &mut Context<'_>) {
         let Some((key, _, flow)) = self.table.entry_mut(number) else { return };
-        let machine = Machine { mac: flow.mac, address: key.source };
+        let machine = Machine { mac: flow.mac, address: key.source, mtu: flow.mtu };
         let mapped = key.mapped;
         let Flow { peers, socket, received, .. } = flow;
         let mut answers = 0;
@@ -425,11 +436,11 @@ impl Flows {
         let Flows { forwards, receiver, turns, .. } = self;
         let Some(guest) = forwards.listener(number).map(|listener| listener.guest) else { return };
         // What cannot be delivered yet waits; the machine's answer gives it another turn.
-        let Some((mac, _)) = neighbours.station(guest.ip(), context) else { return };
-        let machine = Machine { mac, address: guest };
+        let Some(station) = neighbours.station(guest.ip(), context) else { return };
         // The socket is lent out, because whom it shows to the machine is of the same value.
         let Some(listener) = forwards.listener(number) else { return };
-        listener.mac = Some(mac);
+        listener.station = Some(station);
+        let machine = Machine { mac: station.0, address: guest, mtu: listener.mtu };
         let Ok(socket) = std::mem::replace(&mut listener.socket, Err(Errno::EBUSY)) else { return };
         let result = receiver.receive(&socket, limit, |arrival| {
             match forwards.show(number, arrival.from, context) {

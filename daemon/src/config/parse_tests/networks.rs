@@ -1,5 +1,7 @@
 //! What a `[[network]]` may say: its mode, addresses, NAT, DHCP.
 
+use trama_nat::Discovery;
+
 use super::*;
 
 fn refused_in_nat_network(lines: &str, wanted: &[&str]) {
@@ -111,6 +113,29 @@ fn loopback_maps() {
             "lab.toml:4:12: network.n.loopback: f: another map has port 5 already; \
              choose another guest port",
         ],
+    );
+}
+
+#[test]
+fn reflection() {
+    let network = |mode: &str, value: &str| {
+        format!("[[network]]\nname = \"n\"\nmode = \"{mode}\"\nreflect = {value}\n")
+    };
+    let config = parse(&network("nat", "\"mdns\""), "").unwrap();
+    assert_eq!(config.networks[0].reflect, [Discovery::Mdns]);
+    let config = parse(&network("nat-network", "[\"ssdp\", \"mdns\"]"), "").unwrap();
+    assert_eq!(config.networks[0].reflect, [Discovery::Ssdp, Discovery::Mdns]);
+    refused(
+        &network("nat-network", "[\"mdns\", \"llmnr\", \"mdns\"]"),
+        &[
+            "lab.toml:4:20: network.n.reflect: \"llmnr\" is not known; use \"mdns\", \"ssdp\", or both",
+            "lab.toml:4:29: network.n.reflect: \"mdns\" is there twice; remove one",
+        ],
+    );
+    refused(
+        &network("internal", "[\"mdns\"]"),
+        &["lab.toml:4:11: network.n.reflect: belongs to networks of mode \"nat\" and \
+           \"nat-network\"; remove it, or set mode = \"nat-network\""],
     );
 }
 

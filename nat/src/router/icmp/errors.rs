@@ -4,11 +4,9 @@
 //! Each quotes the machine's own packet, by which the machine finds the program that it concerns.
 //! They are limited by switch port, so that no machine can have the gateway flood another one.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
 use nix::errno::Errno;
 use smoltcp::wire::IpProtocol;
 use trama_frame::{MacAddr, VnetHeader, checksum};
@@ -18,6 +16,7 @@ use crate::drop_reason::DropReason;
 use crate::gateway::PortId;
 use crate::packet::HOP_LIMIT;
 use crate::router::Context;
+use crate::router::allowance::Allowances;
 use crate::router::host_socket::ErrorReport;
 use crate::router::inbound::Inbound;
 use crate::router::outbound::Outbound;
@@ -26,8 +25,6 @@ use crate::router::outbound::Outbound;
 /// (`icmp_msgs_burst`, `icmp_msgs_per_sec`).
 const BURST: u32 = 50;
 const REFILL: Duration = Duration::from_millis(1);
-/// Ports whose allowance is remembered; beyond that, all begin anew.
-const MAX_PORTS: usize = 4096;
 /// Longest packet with an error: every way takes it (RFC 1812, 4.3.2.3; RFC 4443, 2.4).
 const LONGEST4: usize = 576;
 const LONGEST6: usize = 1280;
@@ -88,14 +85,14 @@ impl Complaint {
 }
 
 /// Sends errors, not too many.
-#[derive(Default)]
 pub(crate) struct Errors {
-    allowances: HashMap<PortId, Allowance, RandomState>,
+    allowances: Allowances,
 }
 
-struct Allowance {
-    left: u32,
-    since: Duration,
+impl Default for Errors {
+    fn default() -> Errors {
+        Errors { allowances: Allowances::new(BURST, REFILL) }
+    }
 }
 
 impl Errors {
@@ -149,7 +146,7 @@ impl Errors {
         complaint: Complaint,
         packet: &[u8],
     ) -> Result<(), DropReason> {
-        if !self.allows(context.now, port) {
+        if !self.allowances.allows(context.now, port) {
             return Err(DropReason::IcmpLimit);
         }
         let (protocol, longest) = match destination {
@@ -169,30 +166,10 @@ impl Errors {
         head[2..4].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
         out.send(context, &VnetHeader::default(), (&head, quote))
     }
-
-    fn allows(&mut self, now: Duration, port: PortId) -> bool {
-        if self.allowances.len() >= MAX_PORTS && !self.allowances.contains_key(&port) {
-            self.allowances.clear();
-        }
-        let full = || Allowance { left: BURST, since: now };
-        let allowance = self.allowances.entry(port).or_insert_with(full);
-        let earned = now.saturating_sub(allowance.since).as_millis() / REFILL.as_millis();
-        if earned > 0 {
-            let earned = earned.min(BURST.into()) as u32;
-            (allowance.left, allowance.since) = ((allowance.left + earned).min(BURST), now);
-        }
-        match allowance.left.checked_sub(1) {
-            Some(left) => {
-                allowance.left = left;
-                true
-            }
-            None => false,
-        }
-    }
 }
 
 /// The gateway's address of the version that `peer` has.
-fn own_address(config: &Config, peer: IpAddr) -> Option<IpAddr> {
+pub(crate) fn own_address(config: &Config, peer: IpAddr) -> Option<IpAddr> {
     match peer {
         IpAddr::V4(_) => config.ipv4.map(|subnet| subnet.address.into()),
         IpAddr::V6(_) => config.ipv6.map(|subnet| subnet.address.into()),

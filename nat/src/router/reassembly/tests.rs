@@ -5,9 +5,13 @@ use std::net::UdpSocket;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::{LoopbackMap, Transport};
+use crate::router::Taken;
 use crate::router::inbound::{Arrival, parse};
+use crate::router::outbound::fragments as cut;
 use crate::router::test_world::*;
-use crate::testing::{GATEWAY, GUEST, lab};
+use crate::testing::{GATEWAY, GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, ping};
+use crate::{Gateway, Output};
 
 /// A fragment as a frame of the machine for an address outside.
 fn frame(is_v6: bool, id: u32, offset: usize, more: bool, bytes: &[u8]) -> Vec<u8> {
@@ -17,7 +21,7 @@ fn frame(is_v6: bool, id: u32, offset: usize, more: bool, bytes: &[u8]) -> Vec<u
         frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
         frame.extend((8 + bytes.len() as u16).to_be_bytes());
         frame.extend([44, 64]);
-        frame.extend(crate::testing::GUEST6.octets());
+        frame.extend(GUEST6.octets());
         frame.extend("2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
         frame.extend([17, 0]);
         frame.extend(field.to_be_bytes());
@@ -27,7 +31,7 @@ fn frame(is_v6: bool, id: u32, offset: usize, more: bool, bytes: &[u8]) -> Vec<u
             bytes.len() as u16,
             64,
             17.into(),
-            crate::testing::GUEST4.octets(),
+            GUEST4.octets(),
             [198, 51, 100, 1],
         )
         .unwrap();
@@ -203,5 +207,82 @@ fn a_datagram_in_fragments_goes_out_as_one() {
         let length = server.recv(&mut room).expect("the datagram");
         assert!(room[..length] == payload);
         assert_eq!(world.counters.drops().len(), 0);
+    }
+}
+
+#[test]
+fn what_is_for_the_gateway_itself_is_put_together_and_answered_in_cut() {
+    let data: Vec<u8> = (0..3000).map(|at| at as u8).collect();
+    let link_local = "fe80::15".parse().unwrap();
+    let pings: [(IpAddr, IpAddr); 3] = [
+        (GUEST4.into(), GATEWAY4.into()),
+        (GUEST6.into(), GATEWAY6.into()),
+        (IpAddr::V6(link_local), GATEWAY6.into()),
+    ];
+    // With a way out, and without.
+    for nat in [Some(crate::NatConfig::default()), None] {
+        for (guest, gateway) in pings {
+            let mut world = World::new();
+            world.config.nat = nat.clone();
+            let mut answering = Gateway::new(world.config.clone(), crate::testing::random());
+            let sent = cut(ping(guest, gateway, &data), 1500, 7).unwrap();
+            assert_eq!(sent.len(), 3);
+            let mut wholes = Vec::new();
+            for frame in &sent {
+                let taken = world.with(|router, context| {
+                    router.receive(PortId(1), Default::default(), frame, context)
+                });
+                match taken {
+                    Taken::Whole(frame) => wholes.push(frame),
+                    taken => assert_eq!(taken, Taken::Yes),
+                }
+            }
+            assert_eq!(wholes.len(), 1);
+            let mut out = Output::default();
+            answering.handle(Duration::ZERO, PortId(1), &wholes[0], &mut out);
+            assert_eq!(answering.counters().drops().len(), 0);
+            assert_eq!(out.frames.len(), 3, "{guest}");
+            let (mut answer, mut reassembly) = (None, Reassembly::default());
+            for frame in &out.frames {
+                assert!(frame.len() <= 14 + 1500);
+                let (packet, is_fragment) = crate::router::inbound::read(frame).unwrap();
+                assert!(is_fragment);
+                let whole = reassembly.take(Duration::ZERO, &packet, &mut Counters::default());
+                answer = whole.unwrap().map(|bytes| whole_payload(&bytes, &packet));
+            }
+            assert_eq!(&answer.expect("an answer")[8..], data);
+        }
+    }
+}
+
+fn whole_payload(bytes: &[u8], last: &Inbound<'_>) -> Vec<u8> {
+    whole(bytes, last).unwrap().payload.to_vec()
+}
+
+#[test]
+fn fragments_of_flows_behind_the_gateway_s_address_reach_them() {
+    let host = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let guest = (GATEWAY4, 5300).into();
+    let map = LoopbackMap { transport: Transport::Udp, guest, host: host.local_addr().unwrap() };
+    let mut world = World::new();
+    world.config.nat.as_mut().unwrap().loopback.push(map);
+    let mut whole = datagram(guest, 64, &[7; 4000]);
+    // As one that may be cut.
+    whole[20] = 0;
+    for frame in cut(whole, 1500, 9).unwrap() {
+        world.send(&[frame]);
+    }
+    host.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(host.recv(&mut [0; 5000]).unwrap(), 4000, "{:?}", world.counters.drops());
+    // A stranger's are counted, and come to nothing.
+    let stranger = "192.0.2.1".parse().unwrap();
+    for frame in cut(ping(stranger, GATEWAY4.into(), &[7; 2000]), 1500, 9).unwrap() {
+        let taken = world
+            .with(|router, context| router.receive(PortId(1), Default::default(), &frame, context));
+        if let Taken::Whole(frame) = taken {
+            let mut gateway = Gateway::new(world.config.clone(), crate::testing::random());
+            gateway.handle(Duration::ZERO, PortId(1), &frame, &mut Output::default());
+            assert_eq!(gateway.counters().dropped(DropReason::ForeignSource), 1);
+        }
     }
 }

@@ -292,6 +292,14 @@ impl Engine for Connection {
         self.sender.mss.into()
     }
 
+    fn is_on_its_way(&self, sequence: Seq) -> bool {
+        self.sender.is_on_its_way(sequence)
+    }
+
+    fn narrow(&mut self, size: u16) -> bool {
+        self.sender.narrow(size)
+    }
+
     fn push(&mut self, bytes: Vec<u8>) {
         self.sender.push(bytes);
     }

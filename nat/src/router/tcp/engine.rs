@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::segment::{Outgoing, Segment};
+use super::segment::{Outgoing, Segment, Seq};
 
 /// One connection with a machine of the network.
 pub(crate) trait Engine {
@@ -24,6 +24,12 @@ pub(crate) trait Engine {
 
     /// Most bytes of data in a segment of one packet.
     fn segment_size(&self) -> usize;
+
+    /// Whether what has this sequence number was sent and is not acknowledged.
+    fn is_on_its_way(&self, sequence: Seq) -> bool;
+
+    /// The way to the machine takes segments of `size` bytes of data at most. True: they were larger.
+    fn narrow(&mut self, size: u16) -> bool;
 
     /// Queues data for the machine.
     fn push(&mut self, bytes: Vec<u8>);

@@ -340,6 +340,24 @@ impl Sender {
         true
     }
 
+    /// Whether what has this sequence number was sent and is not acknowledged.
+    pub fn is_on_its_way(&self, sequence: Seq) -> bool {
+        sequence - self.unacked >= 0 && sequence - self.end < 0
+    }
+
+    /// The way takes segments of at most `mss` bytes. True: they were larger; what is on its way is
+    /// sent again at once, beginning slowly (RFC 1191, 6.4).
+    pub fn narrow(&mut self, mss: u16) -> bool {
+        if mss >= self.mss || !self.is_greeted() {
+            return false;
+        }
+        self.mss = mss;
+        self.congestion = FIRST_BURST * usize::from(mss);
+        (self.recover, self.resend, self.timing) = (None, false, None);
+        self.next = self.unacked;
+        true
+    }
+
     /// What to send now, up to `large` bytes at once.
     pub fn piece(&self, large: usize) -> Option<Piece> {
         if !self.is_greeted() || self.is_finished() {

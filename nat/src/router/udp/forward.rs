@@ -41,7 +41,9 @@ pub(super) struct Listener {
     pub guest: SocketAddr,
     hides_client: bool,
     /// Where the machine was when something came for it last.
-    pub mac: Option<MacAddr>,
+    pub station: Option<(MacAddr, PortId)>,
+    /// The longest packet that the way to the machine takes, as far as it has shown.
+    pub mtu: u16,
     /// The socket, or why there is none.
     pub socket: Result<HostSocket, Errno>,
 }
@@ -148,7 +150,8 @@ impl Forwards {
                 None => Err(Errno::EAGAIN),
             };
             let (name, hides_client) = (rule.name.clone(), rule.hides_client);
-            self.listeners.push(Listener { name, host, guest, hides_client, mac: None, socket });
+            let (station, mtu) = (None, u16::MAX);
+            self.listeners.push(Listener { name, host, guest, hides_client, station, mtu, socket });
         }
         // What is not wanted any more gives its port back first.
         drop(old);
@@ -222,6 +225,12 @@ impl Forwards {
         self.clients.insert(context.now, port, client, shown, 0);
         self.shown.insert((guest, shown), client);
         Some(shown)
+    }
+
+    /// The port of the host by which a machine is sent what a client of its has to say.
+    pub fn listener_of(&mut self, guest: SocketAddr, shown: SocketAddr) -> Option<&mut Listener> {
+        let client = self.shown.get(&(guest, shown))?;
+        self.listeners.get_mut(client.listener as usize)
     }
 
     /// What the machine sees of a client that has sent something.

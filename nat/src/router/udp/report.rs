@@ -77,7 +77,7 @@ impl Flows {
         let (to, from) = match number {
             forward::FIRST.. => {
                 let Some(listener) = self.forwards.listener(number) else { return };
-                let Some(mac) = listener.mac else { return };
+                let Some((mac, _)) = listener.station else { return };
                 ((PortId(number.into()), mac, listener.guest.ip()), listener.guest.port())
             }
             number => {

@@ -19,7 +19,7 @@ const CHECKSUM: u16 = 6;
 
 /// A machine's datagram, or a train of datagrams with `segment` bytes each, of which the last may be
 /// shorter.
-pub(super) struct Datagram<'a> {
+pub(crate) struct Datagram<'a> {
     pub from: u16,
     pub to: u16,
     pub payload: &'a [u8],
@@ -27,7 +27,7 @@ pub(super) struct Datagram<'a> {
 }
 
 /// Checks a datagram: ports, length, checksum.
-pub(super) fn datagram<'a>(packet: &Inbound<'a>) -> Result<Datagram<'a>, DropReason> {
+pub(crate) fn datagram<'a>(packet: &Inbound<'a>) -> Result<Datagram<'a>, DropReason> {
     let (head, rest) = packet.payload.split_first_chunk::<HEADER>().ok_or(DropReason::BadUdp)?;
     let [f0, f1, t0, t1, l0, l1, c0, c1] = *head;
     let (from, to) = (u16::from_be_bytes([f0, f1]), u16::from_be_bytes([t0, t1]));
@@ -53,6 +53,8 @@ pub(super) fn datagram<'a>(packet: &Inbound<'a>) -> Result<Datagram<'a>, DropRea
 pub(super) struct Machine {
     pub mac: MacAddr,
     pub address: SocketAddr,
+    /// The longest packet that the way to it takes, if the network does not take less.
+    pub mtu: u16,
 }
 
 /// Sends a machine what came for it, from `shown`. What does not get there is counted.
@@ -71,15 +73,16 @@ pub(super) fn deliver(
     };
     let ports = (shown.port(), machine.address.port());
     let segment = arrival.segment.max(1);
+    let mtu = machine.mtu.min(context.config.mtu);
     let is_train = segment < arrival.bytes.len()
-        && out.fits(context.config.mtu, HEADER + segment)
+        && out.fits(mtu, HEADER + segment)
         && out.fits(u16::MAX, HEADER + arrival.bytes.len());
     let result = if is_train {
-        send(&out, ports, arrival.bytes, segment as u16, context)
+        send(&out, ports, arrival.bytes, Size::Train(segment as u16), context)
     } else if arrival.bytes.is_empty() {
-        send(&out, ports, &[], 0, context)
+        send(&out, ports, &[], Size::Mtu(mtu), context)
     } else {
-        let each = |payload: &[u8]| send(&out, ports, payload, 0, context);
+        let each = |payload: &[u8]| send(&out, ports, payload, Size::Mtu(mtu), context);
         arrival.bytes.chunks(segment).try_for_each(each)
     };
     if let Err(reason) = result {
@@ -87,23 +90,33 @@ pub(super) fn deliver(
     }
 }
 
-/// Sends a datagram or, if `segment` is not 0, a large frame with a train of them.
-fn send(
+/// How a payload is sent: as a datagram, in fragments of this size if it is longer; or as a train
+/// of datagrams with this much payload each.
+#[derive(Clone, Copy)]
+pub(crate) enum Size {
+    Mtu(u16),
+    Train(u16),
+}
+
+/// Sends a datagram, or a large frame with a train of them.
+pub(crate) fn send(
     out: &Outbound,
     ports: (u16, u16),
     payload: &[u8],
-    segment: u16,
+    size: Size,
     context: &mut Context<'_>,
 ) -> Result<(), DropReason> {
     let length = HEADER + payload.len();
     let mut head = header(ports, length);
     let pseudo = out.pseudo_sum(length);
-    if segment == 0 && !out.fits(context.config.mtu, length) {
+    if let Size::Mtu(mtu) = size
+        && !out.fits(mtu, length)
+    {
         let sum = checksum::fold(checksum::add(checksum::add(pseudo, &head), payload));
         // Zero means "none".
         let sum = if sum == 0xffff { sum } else { !sum };
         head[6..].copy_from_slice(&sum.to_be_bytes());
-        return out.send_fragments(context, (&head, payload));
+        return out.send_fragments(context, mtu, (&head, payload));
     }
     // The machine, or the switch in its place, completes the checksum if somebody looks at it.
     head[6..].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
@@ -114,7 +127,7 @@ fn send(
         csum_offset: CHECKSUM,
         ..VnetHeader::default()
     };
-    if segment != 0 {
+    if let Size::Train(segment) = size {
         offload.gso_type = GSO_UDP_L4;
         offload.gso_size = segment;
         offload.hdr_len = start + HEADER as u16;

@@ -1,0 +1,284 @@
+//! Guests that ask over TCP (RFC 7766). Their connections end in flows like all others; what a flow has
+//! in place of a server's socket is one end of a pair, and here is the other: so it has the same limits,
+//! and a guest that does not read its answers is asked for no more questions.
+//!
+//! A question goes to the same [forwarder](super::forwarder) as those that come in datagrams.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
+
+use super::stream::{framed, take_message};
+use crate::drop_reason::DropReason;
+use crate::gateway::{Client, PortId};
+
+/// Streams there may be: of a switch port, and of all.
+const OF_ONE: usize = 32;
+const MOST: usize = 256;
+/// Questions of a stream that wait for their answers; it is not read before one has come.
+const WAITING: usize = 8;
+/// How long a stream may stay without a question.
+const IDLE: Duration = Duration::from_secs(10);
+const READ: usize = 4096;
+
+/// A stream.
+struct Stream {
+    client: Client,
+    socket: UnixStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    waiting: usize,
+    has_ended: bool,
+    used: Duration,
+}
+
+/// All streams of a network.
+#[derive(Default)]
+pub(crate) struct Streams {
+    streams: HashMap<u32, Stream, RandomState>,
+    next: u32,
+    /// Those that have something to read or to write.
+    ready: Vec<u32>,
+    questions: Vec<(Client, Vec<u8>)>,
+}
+
+impl Streams {
+    /// Whether a switch port may have another stream.
+    pub fn admit(&self, port: PortId) -> Result<(), DropReason> {
+        let count = self.streams.values().filter(|stream| stream.client.port == port).count();
+        if count >= OF_ONE || self.streams.len() >= MOST {
+            return Err(DropReason::DnsLimit);
+        }
+        Ok(())
+    }
+
+    /// Serves a client by a stream, whose token `token` makes of its number.
+    ///
+    /// # Errors
+    /// Its events cannot be had.
+    pub fn open(
+        &mut self,
+        now: Duration,
+        registry: &Registry,
+        token: impl Fn(u32) -> Token,
+        (client, mut socket): (Client, UnixStream),
+    ) -> io::Result<()> {
+        // An answer that is late must not meet another stream of the same number: by the time that
+        // one comes again, nothing of the old one is under way.
+        while self.streams.contains_key(&self.next) {
+            self.next = self.next.wrapping_add(1);
+        }
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        registry.register(&mut socket, token(number), Interest::READABLE | Interest::WRITABLE)?;
+        let client = Client { stream: Some(number), room: u16::MAX.into(), ..client };
+        let (input, output) = (Vec::new(), Vec::new());
+        let stream =
+            Stream { client, socket, input, output, waiting: 0, has_ended: false, used: now };
+        self.streams.insert(number, stream);
+        Ok(())
+    }
+
+    /// A stream may be read or written.
+    pub fn ready(&mut self, number: u32) {
+        self.ready.push(number);
+    }
+
+    /// Gives a stream an answer; without one, it is closed.
+    pub fn answer(&mut self, number: u32, message: Option<&[u8]>) {
+        match (self.streams.get_mut(&number), message) {
+            (Some(stream), Some(message)) => {
+                stream.output.extend(framed(message));
+                stream.waiting = stream.waiting.saturating_sub(1);
+                self.ready.push(number);
+            }
+            (Some(_), None) => drop(self.streams.remove(&number)),
+            (None, _) => {}
+        }
+    }
+
+    /// Reads and writes what can be, and closes what was idle for too long.
+    pub fn poll(&mut self, now: Duration) {
+        for number in std::mem::take(&mut self.ready) {
+            let Some(stream) = self.streams.get_mut(&number) else { continue };
+            if stream.go_on(now, &mut self.questions).is_err() {
+                self.streams.remove(&number);
+            }
+        }
+        self.streams.retain(|_, stream| stream.ends().is_none_or(|end| end > now));
+    }
+
+    /// What was asked.
+    pub fn take_questions(&mut self) -> Vec<(Client, Vec<u8>)> {
+        std::mem::take(&mut self.questions)
+    }
+
+    /// When [`Streams::poll`] has something to do next.
+    pub fn deadline(&self) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.streams.values().filter_map(Stream::ends).min()
+    }
+}
+
+impl Stream {
+    /// When it is closed if nothing happens.
+    fn ends(&self) -> Option<Duration> {
+        (self.waiting == 0).then_some(self.used + IDLE)
+    }
+
+    /// Writes answers, then reads questions as long as all was written. An error: it is over.
+    fn go_on(&mut self, now: Duration, questions: &mut Vec<(Client, Vec<u8>)>) -> io::Result<()> {
+        while !self.output.is_empty() {
+            match self.socket.write(&self.output) {
+                Ok(sent) => {
+                    self.output.drain(..sent);
+                    self.used = now;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        while self.waiting < WAITING {
+            if let Some(message) = take_message(&mut self.input) {
+                questions.push((self.client, message));
+                self.waiting += 1;
+                self.used = now;
+                continue;
+            }
+            let mut room = [0; READ];
+            match self.socket.read(&mut room) {
+                Ok(0) => {
+                    self.has_ended = true;
+                    break;
+                }
+                Ok(length) => self.input.extend_from_slice(&room[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        match self.has_ended && self.waiting == 0 {
+            true => Err(ErrorKind::UnexpectedEof.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::Poll;
+
+    use super::*;
+    use crate::testing::client;
+
+    const T0: Duration = Duration::ZERO;
+
+    struct Lab {
+        streams: Streams,
+        poll: Poll,
+        guest: UnixStream,
+    }
+
+    impl Lab {
+        fn new() -> Lab {
+            let (poll, (guest, ours)) = (Poll::new().unwrap(), UnixStream::pair().unwrap());
+            let mut streams = Streams::default();
+            let token = |number: u32| Token(number as usize);
+            streams.open(T0, poll.registry(), token, (client(1), ours)).unwrap();
+            Lab { streams, poll, guest }
+        }
+
+        /// What is asked by what the guest writes.
+        fn write(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+            self.guest.write_all(bytes).unwrap();
+            self.turn()
+        }
+
+        fn turn(&mut self) -> Vec<Vec<u8>> {
+            self.streams.ready(0);
+            self.streams.poll(T0);
+            self.streams.take_questions().into_iter().map(|(_, message)| message).collect()
+        }
+
+        /// What the guest reads: `None`, it is closed.
+        fn read(&mut self) -> Option<Vec<u8>> {
+            let mut all = Vec::new();
+            let mut room = [0; 65_536];
+            loop {
+                match self.guest.read(&mut room) {
+                    Ok(0) => return None,
+                    Ok(length) => all.extend_from_slice(&room[..length]),
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                        return Some(all);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn questions_come_in_pieces_and_behind_each_other() {
+        let mut lab = Lab::new();
+        assert_eq!(lab.write(b"\0"), [b""; 0]);
+        assert_eq!(lab.write(b"\x03on"), [b""; 0]);
+        assert_eq!(lab.write(b"e\0\x03two\0\0\0"), [&b"one"[..], b"two", b""]);
+        lab.streams.answer(0, Some(b"second"));
+        lab.streams.answer(0, Some(b"first"));
+        lab.streams.poll(T0);
+        assert_eq!(lab.read().unwrap(), b"\0\x06second\0\x05first");
+        // It ends, and still gets what it has asked for.
+        lab.guest.shutdown(std::net::Shutdown::Write).unwrap();
+        lab.turn();
+        lab.streams.answer(0, Some(b"third"));
+        lab.streams.poll(T0);
+        assert_eq!(lab.streams.streams.len(), 0);
+        let mut room = [0; 20];
+        assert_eq!(lab.guest.read(&mut room).unwrap(), 7);
+        assert_eq!(lab.read(), None);
+    }
+
+    #[test]
+    fn who_does_not_read_is_asked_for_no_more() {
+        let mut lab = Lab::new();
+        assert_eq!(lab.write(&b"\0\x01?".repeat(20)).len(), WAITING);
+        assert_eq!(lab.turn().len(), 0, "none is answered");
+        lab.streams.answer(0, Some(b"!"));
+        assert_eq!(lab.turn().len(), 1);
+        let (long, mut asked) = (vec![7; 65_535], 0);
+        for _ in 0..20 {
+            lab.streams.answer(0, Some(&long));
+            asked += lab.turn().len();
+        }
+        assert!(asked < 11, "the guest has room for all of it");
+        assert!(lab.read().unwrap().len() > 65_535);
+        lab.streams.answer(0, None);
+        assert_eq!(lab.read(), None, "it is closed");
+        lab.streams.answer(0, Some(b"late"));
+    }
+
+    #[test]
+    fn streams_are_limited_and_end_when_they_are_idle() {
+        let mut lab = Lab::new();
+        let mut others = Vec::new();
+        for _ in 1..OF_ONE {
+            lab.streams.admit(PortId(1)).unwrap();
+            let (other, ours) = UnixStream::pair().unwrap();
+            let token = |number: u32| Token(number as usize);
+            lab.streams.open(T0, lab.poll.registry(), token, (client(1), ours)).unwrap();
+            others.push(other);
+        }
+        assert_eq!(lab.streams.admit(PortId(1)), Err(DropReason::DnsLimit));
+        assert_eq!(lab.streams.admit(PortId(2)), Ok(()));
+        // One that waits for an answer is not idle.
+        lab.write(b"\0\x01?");
+        assert_eq!(lab.streams.deadline(), Some(IDLE));
+        lab.streams.poll(IDLE);
+        assert_eq!((lab.streams.streams.len(), lab.streams.deadline()), (1, None));
+    }
+}

@@ -1,0 +1,63 @@
+//! What of SSDP passes (UPnP Device Architecture 2.0, 1): the searches of machines, and the answers
+//! and announcements of devices.
+
+/// Longest message: one packet of most networks.
+const LONGEST: usize = 1472;
+const SEARCH: &str = "M-SEARCH * HTTP/1.1";
+const NOTIFY: &str = "NOTIFY * HTTP/1.1";
+const FOUND: &str = "HTTP/1.1 200";
+
+/// What a message is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// "Who is there?" (1.3.2)
+    Search,
+    /// The answer to that (1.3.3).
+    Found,
+    /// A device's announcement of itself (1.2).
+    Notify,
+    Malformed,
+}
+
+/// What a message is, by its first line and what its kind needs.
+pub(super) fn kind(bytes: &[u8]) -> Kind {
+    let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= LONGEST);
+    let Some((first, rest)) = text.and_then(|text| text.split_once("\r\n")) else {
+        return Kind::Malformed;
+    };
+    let has = |name: &str, value: &str| {
+        rest.split("\r\n").filter_map(|line| line.split_once(':')).any(|(field, said)| {
+            field.eq_ignore_ascii_case(name) && said.to_ascii_lowercase().contains(value)
+        })
+    };
+    match first {
+        SEARCH if has("MAN", "ssdp:discover") => Kind::Search,
+        NOTIFY if has("NTS", "ssdp:") => Kind::Notify,
+        found if found.starts_with(FOUND) && has("ST", "") => Kind::Found,
+        _ => Kind::Malformed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_known_by_its_first_line_and_its_fields() {
+        let kinds = [
+            ("M-SEARCH * HTTP/1.1\r\nMan: \"ssdp:discover\"\r\nST: ssdp:all\r\n\r\n", Kind::Search),
+            ("M-SEARCH * HTTP/1.1\r\nST: ssdp:all\r\n\r\n", Kind::Malformed),
+            ("NOTIFY * HTTP/1.1\r\nNTS:ssdp:alive\r\nNT: a\r\n\r\n", Kind::Notify),
+            ("NOTIFY /x HTTP/1.1\r\nNTS:ssdp:alive\r\nNT: a\r\n\r\n", Kind::Malformed),
+            ("HTTP/1.1 200 OK\r\nST: ssdp:all\r\nLOCATION: x\r\n\r\n", Kind::Found),
+            ("HTTP/1.1 404 Not Found\r\nST: ssdp:all\r\n\r\n", Kind::Malformed),
+            ("", Kind::Malformed),
+        ];
+        for (text, wanted) in kinds {
+            assert_eq!(kind(text.as_bytes()), wanted, "{text}");
+        }
+        let long = format!("{}{}", kinds[0].0, "x".repeat(LONGEST));
+        assert_eq!(kind(long.as_bytes()), Kind::Malformed);
+        assert_eq!(kind(b"\xff\xff\r\n"), Kind::Malformed);
+    }
+}
