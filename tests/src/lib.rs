@@ -12,6 +12,7 @@
 pub mod guest;
 pub mod host;
 mod model;
+pub mod nat;
 pub mod netns;
 pub mod process;
 pub mod raw_tap;
