@@ -11,6 +11,7 @@
 
 pub mod guest;
 pub mod host;
+pub mod impaired;
 mod model;
 pub mod nat;
 pub mod netns;
