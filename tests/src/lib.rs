@@ -17,6 +17,7 @@ pub mod nat;
 pub mod netns;
 pub mod process;
 pub mod raw_tap;
+pub mod script;
 pub mod sim;
 pub mod testpmd;
 pub mod tramad;
