@@ -19,6 +19,7 @@ pub mod process;
 pub mod raw_tap;
 pub mod script;
 pub mod sim;
+pub mod slope;
 pub mod testpmd;
 pub mod tramad;
 
