@@ -11,11 +11,15 @@
 
 pub mod guest;
 pub mod host;
+pub mod impaired;
 mod model;
+pub mod nat;
 pub mod netns;
 pub mod process;
 pub mod raw_tap;
+pub mod script;
 pub mod sim;
+pub mod slope;
 pub mod testpmd;
 pub mod tramad;
 

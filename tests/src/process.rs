@@ -8,7 +8,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit,
+};
 
 /// How often [`wait_until`] looks.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
@@ -30,6 +32,14 @@ pub fn wait_until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Opti
 pub fn unique() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Lets this process have as many descriptors as it may, which must be more than `count`.
+#[track_caller]
+pub fn raise_file_limit(count: u64) {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("file limit");
+    assert!(maximum.is_none_or(|maximum| maximum > count + 500), "{maximum:?} files");
 }
 
 /// A command that is killed when the thread that starts it ends, and so also when the test is

@@ -1,4 +1,4 @@
-//! Frames byte by byte at a TAP port, tags included.
+//! Frames byte by byte: at a TAP port, tags included, and at the interface of a namespace.
 //!
 //! The switch holds the one end of its TAP; the other is a network interface. A kernel bridge
 //! (which knows nothing of VLANs unless told) joins that interface to a plain TAP whose end the
@@ -16,8 +16,8 @@ use crate::process::unique;
 
 /// The test's end of a plain TAP in a namespace.
 pub struct RawTap {
-    tap: Arc<Iface>,
-    frames: Receiver<Vec<u8>>,
+    pub(crate) tap: Arc<Iface>,
+    pub(crate) frames: Receiver<Vec<u8>>,
 }
 
 impl RawTap {
@@ -26,12 +26,20 @@ impl RawTap {
     pub fn bridge(netns: &Netns, interface: &str) -> RawTap {
         let number = unique();
         let (plain, bridge) = (format!("plain{number}"), format!("br{number}"));
-        let tap = Arc::new(open_inside(netns, &plain));
+        let raw = RawTap::device(netns, &plain);
         netns.run(&format!(
             "ip link add {bridge} type bridge mcast_snooping 0 && \
              for i in {plain} {interface}; do ip link set $i up master {bridge} || exit; done && \
              ip link set {bridge} up"
         ));
+        raw
+    }
+
+    /// Makes a plain TAP that is an interface of the namespace. It knows no offloads, so that no
+    /// frame is larger than its MTU and every checksum is there.
+    #[track_caller]
+    pub fn device(netns: &Netns, name: &str) -> RawTap {
+        let tap = Arc::new(open_inside(netns, name));
         let frames = read_frames(tap.clone());
         RawTap { tap, frames }
     }

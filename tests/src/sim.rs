@@ -9,7 +9,7 @@
 
 pub(crate) mod frames;
 mod plug;
-mod rng;
+pub mod rng;
 mod steps;
 mod world;
 

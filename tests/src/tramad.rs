@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::host::{Answer, Host};
@@ -167,6 +167,21 @@ impl Tramad {
     /// The daemon's process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The gateway processes that the daemon has started, in their order.
+    pub fn gateways(&self) -> Vec<Pid> {
+        let log = self.log();
+        let ids = log.split("gateway runs as process ").skip(1);
+        let number = |text: &str| text.split_whitespace().next().and_then(|id| id.parse().ok());
+        ids.filter_map(number).filter_map(Pid::from_raw).collect()
+    }
+
+    /// Waits for the gateway process after the first `known` ones.
+    #[track_caller]
+    pub fn gateway_after(&self, known: usize) -> Pid {
+        let limit = Duration::from_secs(20);
+        wait_until("a gateway runs", limit, || self.gateways().get(known).copied())
     }
 
     /// Whether the daemon still runs.

@@ -8,11 +8,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use tempfile::tempdir;
+use trama_tests::nat::{SOON, tap_port};
 use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Process, Tramad, wait_until};
 
-const SOON: Duration = Duration::from_secs(20);
 const DHCP: &str = include_str!("../../examples/dhcp.toml");
 
 /// The network of the example, with a TAP without an address in each namespace.
@@ -21,11 +21,7 @@ fn configuration(machines: &[(&Netns, &str)]) -> String {
     let (_, network) = network.split_once("[[network]]").expect("and a network");
     let mut text = format!("[[network]]{network}");
     for (netns, name) in machines {
-        text += &format!(
-            "\n[[port]]\nname = \"{name}\"\nnetwork = \"lab\"\ntype = \"tap\"\n\
-             ifname = \"{name}\"\nnetns = \"{}\"\n",
-            netns.name()
-        );
+        text += &tap_port("lab", name, netns, &format!("ifname = \"{name}\""));
     }
     text
 }
@@ -56,21 +52,12 @@ fn udhcpc_wishing(netns: &Netns, interface: &str, wish: &str) -> String {
     netns.run(&format!("cut -d ' ' -f 1 {lease}")).trim().to_owned()
 }
 
-/// The id of the gateway process.
-fn gateway(tramad: &Tramad, than: Option<Pid>) -> Pid {
-    wait_until("a gateway runs", SOON, || {
-        let log = tramad.log();
-        let id = log.rsplit("gateway runs as process ").next()?.split_whitespace().next()?;
-        Pid::from_raw(id.parse().ok()?).filter(|id| Some(*id) != than)
-    })
-}
-
 #[test]
 fn a_client_keeps_its_address_whatever_dies() {
     let machines = ["left", "right"].map(Netns::new);
     let [left, right] = &machines;
     let mut tramad = Tramad::start(&configuration(&[(left, "left"), (right, "right")]));
-    let first = gateway(&tramad, None);
+    let first = tramad.gateway_after(0);
     let address = udhcpc(left, "left");
     assert!(address.starts_with("10.1.0."), "{address}");
     left.wait_for_ping("10.1.0.1", SOON);
@@ -78,7 +65,7 @@ fn a_client_keeps_its_address_whatever_dies() {
     assert_eq!(lease.trim(), format!("{address} 24 43200 lab.example 10.1.0.1"));
 
     kill_process(first, Signal::KILL).expect("kill the gateway");
-    gateway(&tramad, Some(first));
+    tramad.gateway_after(1);
     // The other wants it, who is not there to defend it: it is remembered.
     left.run("ip address flush dev left scope global");
     let other = udhcpc_wishing(right, "right", &address);
@@ -116,7 +103,7 @@ fn clients_of_other_makers_get_leases() {
     let names = [format!("i{}", std::process::id()), format!("m{}", std::process::id())];
     let [isc_name, marples_name] = &names;
     let tramad = Tramad::start(&configuration(&[(isc, isc_name), (marples, marples_name)]));
-    gateway(&tramad, None);
+    tramad.gateway_after(0);
     let files = isc.scratch();
     isc.run(&format!("touch {files}/leases; ip link set {isc_name} up"));
     // In the foreground, so that it ends with the test.
@@ -148,7 +135,7 @@ fn networkd_gets_a_lease() {
     let netns = Netns::new("networkd");
     let name = format!("n{}", std::process::id());
     let tramad = Tramad::start(&configuration(&[(&netns, &name)]));
-    gateway(&tramad, None);
+    tramad.gateway_after(0);
     // Its files lie where the machine's own networkd has its: it gets a view of its own.
     // Where /sys cannot be written to, it does not wait for udev.
     let start = format!(
@@ -175,7 +162,7 @@ fn a_linux_guest_keeps_its_address_when_it_renews_and_when_it_reboots() {
     let port = "\n[[port]]\nname = \"guest\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
                 path = \"{dir}/guest.sock\"\n";
     let tramad = Tramad::start(&format!("[[network]]{network}{port}"));
-    gateway(&tramad, None);
+    tramad.gateway_after(0);
     let guest =
         Guest::boot("dhcp", Nic::connecting(tramad.path("guest.sock"), "52:54:00:00:00:71"));
     let acknowledged =
@@ -209,7 +196,7 @@ fn a_port_that_takes_all_it_can_leaves_the_others_theirs() {
     let machines = ["flood", "guest"].map(Netns::new);
     let [flood, guest] = &machines;
     let tramad = Tramad::start(&configuration(&[(flood, "flood"), (guest, "guest")]));
-    gateway(&tramad, None);
+    tramad.gateway_after(0);
     // perfdhcp listens on an address; thousands of clients, each with an address of its own.
     flood.run("ip address add 10.1.0.9/24 dev flood");
     let mut command = flood.command("perfdhcp");
@@ -239,7 +226,7 @@ fn a_port_that_takes_all_it_can_leaves_the_others_theirs() {
 fn a_namespace_makes_itself_an_address_of_the_advertised_prefix() {
     let netns = Netns::with_ipv6("slaac");
     let tramad = Tramad::start(&configuration(&[(&netns, "slaac")]));
-    gateway(&tramad, None);
+    tramad.gateway_after(0);
     wait_until("an address comes", SOON, || {
         netns.run("ip -6 address show dev slaac scope global").contains("fd00:1::").then_some(())
     });

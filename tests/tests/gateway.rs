@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use trama_tests::nat::tap_port;
 use trama_tests::{Host, Netns, Pinging, Process, Tramad, wait_until};
 
 const GATEWAY: &str = "10.1.0.1";
@@ -22,28 +23,12 @@ fn configuration(left: &Netns, right: &Netns, keys: &str) -> String {
         "[[network]]\nname = \"lab\"\nsubnet = [\"10.1.0.0/24\", \"fd00:1::/64\"]\n{keys}\n"
     );
     for (name, netns, number) in [("left", left, 101), ("right", right, 102)] {
-        text += &format!(
-            "\n[[port]]\nname = \"{name}\"\nnetwork = \"lab\"\ntype = \"tap\"\n\
-             ifname = \"{name}\"\nnetns = \"{}\"\n\
-             address = [\"10.1.0.{number}/24\", \"fd00:1::{number}/64\"]\n",
-            netns.name()
+        let keys = format!(
+            "ifname = \"{name}\"\naddress = [\"10.1.0.{number}/24\", \"fd00:1::{number}/64\"]"
         );
+        text += &tap_port("lab", name, netns, &keys);
     }
     text
-}
-
-/// The ids of the gateway processes that the daemon has started, in their order.
-fn gateways(tramad: &Tramad) -> Vec<Pid> {
-    let log = tramad.log();
-    let ids = log.split("gateway runs as process ").skip(1);
-    let number = |text: &str| text.split_whitespace().next().and_then(|id| id.parse().ok());
-    ids.filter_map(number).filter_map(Pid::from_raw).collect()
-}
-
-/// Waits for the gateway process after the first `known` ones.
-#[track_caller]
-fn gateway_after(tramad: &Tramad, known: usize) -> Pid {
-    wait_until("a gateway runs", MOMENT, || gateways(tramad).get(known).copied())
 }
 
 fn exists(process: Pid) -> bool {
@@ -54,7 +39,7 @@ fn exists(process: Pid) -> bool {
 fn the_gateway_answers_and_its_death_disturbs_nobody() {
     let (left, right) = (Netns::with_ipv6("left"), Netns::with_ipv6("right"));
     let tramad = Tramad::start(&configuration(&left, &right, ""));
-    let mut gateway = gateway_after(&tramad, 0);
+    let mut gateway = tramad.gateway_after(0);
     for address in [GATEWAY, GATEWAY6] {
         left.wait_for_ping(address, MOMENT);
         right.wait_for_ping(address, MOMENT);
@@ -71,7 +56,7 @@ fn the_gateway_answers_and_its_death_disturbs_nobody() {
     for round in 1..=3 {
         let killed = Instant::now();
         kill_process(gateway, Signal::KILL).expect("kill the gateway");
-        gateway = gateway_after(&tramad, round);
+        gateway = tramad.gateway_after(round);
         left.wait_for_ping(GATEWAY, MOMENT);
         println!("service is back after {:?}", killed.elapsed());
     }
@@ -90,7 +75,7 @@ fn the_gateway_answers_and_its_death_disturbs_nobody() {
 fn a_gateway_comes_changes_and_goes_with_the_configuration() {
     let (left, right) = (Netns::with_ipv6("left"), Netns::with_ipv6("right"));
     let mut tramad = Tramad::start(&configuration(&left, &right, ""));
-    let first = gateway_after(&tramad, 0);
+    let first = tramad.gateway_after(0);
     left.wait_for_ping(GATEWAY, MOMENT);
     let bystanders = Pinging::start(&left, "10.1.0.102", 0.01);
     let text = tramad.configuration();
@@ -103,7 +88,7 @@ fn a_gateway_comes_changes_and_goes_with_the_configuration() {
     right.wait_for_ping("10.1.0.129", MOMENT);
     assert_ne!(right.try_run("ping -c 1 -W 1 10.1.0.1").status, 0, "the old address answers");
     assert!(exists(first));
-    assert_eq!(gateways(&tramad).len(), 1);
+    assert_eq!(tramad.gateways().len(), 1);
 
     // None at all.
     tramad.write_configuration(&text.replace("subnet", "# subnet"));
@@ -111,7 +96,7 @@ fn a_gateway_comes_changes_and_goes_with_the_configuration() {
     assert!(!exists(first), "a gateway without a network to serve");
     tramad.write_configuration(&text);
     tramad.ctl("reload");
-    let second = gateway_after(&tramad, 1);
+    let second = tramad.gateway_after(1);
     left.wait_for_ping(GATEWAY, MOMENT);
     bystanders.stop_without_loss(20);
 
@@ -130,7 +115,7 @@ fn tftp_serves_boot_files() {
     std::fs::write(folder.path().join("boot.img"), &content).expect("boot file");
     let key = format!("tftp = \"{}\"", folder.path().display());
     let tramad = Tramad::start(&configuration(&left, &right, &key));
-    gateway_after(&tramad, 0);
+    tramad.gateway_after(0);
     left.wait_for_ping(GATEWAY, MOMENT);
     let got = format!("{}/got", left.scratch());
     for command in [
@@ -176,7 +161,7 @@ fn dns_follows_the_hosts_resolvers() {
     let hosts = "hosts = { vm1 = \"10.1.0.101\" }";
     let text = configuration(&left, &right, hosts);
     let tramad = Tramad::start_inside(&host, &["192.0.2.1"], &text);
-    let gateway = gateway_after(&tramad, 0);
+    let gateway = tramad.gateway_after(0);
     left.wait_for_ping(GATEWAY, MOMENT);
 
     wait_until("the name resolves", MOMENT, || {

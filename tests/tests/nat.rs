@@ -4,11 +4,9 @@
 //! The host is a namespace that tramad runs in; machines are namespaces on TAPs.
 #![allow(missing_docs, reason = "nobody calls a test")]
 
-use std::time::Duration;
-
+use trama_tests::nat::{SOON, tap_port};
 use trama_tests::{Host, Netns, Pinging, Tramad, wait_until};
 
-const SOON: Duration = Duration::from_secs(20);
 const NAT: &str = include_str!("../../examples/nat.toml");
 const NAT_NETWORK: &str = include_str!("../../examples/nat-network.toml");
 /// The gateway, DNS and TFTP of a machine of mode `nat`.
@@ -25,13 +23,7 @@ const GATEWAYS: [&str; 6] = [
 /// these machines: a TAP in its namespace.
 fn example(text: &str, network: &str, machines: &[(&str, &Netns)]) -> String {
     let text = text.replace("/run/trama", "{dir}").replace("/var/lib/trama", "{dir}/state");
-    let port = |(name, netns): &(&str, &Netns)| {
-        format!(
-            "\n[[port]]\nname = \"{name}\"\nnetwork = \"{network}\"\ntype = \"tap\"\n\
-             netns = \"{}\"\n",
-            netns.name()
-        )
-    };
+    let port = |(name, netns): &(&str, &Netns)| tap_port(network, name, netns, "");
     text + &machines.iter().map(port).collect::<String>()
 }
 

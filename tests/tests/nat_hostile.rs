@@ -1,12 +1,11 @@
-//! The NAT modes under scale and hostility: very many flows, a machine that does its worst beside
-//! one that works, forwards that change under traffic, DNS over TCP.
+//! The NAT modes under hostility: a machine that does its worst beside one that works, forwards that
+//! change under traffic, DNS over TCP.
 #![allow(
     missing_docs,
     clippy::expect_used,
     reason = "nobody calls a test; one that cannot go on panics"
 )]
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -15,76 +14,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
+use rustix::process::nice;
 use rustix::thread::gettid;
+use trama_tests::nat::{
+    GATEWAY, HOST, NETWORK, NEXT as SERVER, SOON, VM1, VM2, at, host_and_server, listen, machine,
+    namespace, route,
+};
+use trama_tests::process::raise_file_limit;
 use trama_tests::{Host, Netns, Process, Tramad, wait_until};
 
-const SOON: Duration = Duration::from_secs(20);
-const SERVER: [&str; 2] = ["203.0.113.2", "fd00:13::2"];
-const HOST: [&str; 2] = ["203.0.113.1", "fd00:13::1"];
-const NETWORK: &str = "[[network]]\nname = \"home\"\nmode = \"nat-network\"\n\
-                       subnet = [\"10.7.0.0/24\", \"fd00:7::/64\"]\n";
-const GATEWAY: [&str; 2] = ["10.7.0.1", "fd00:7::1"];
-const VM1: [&str; 2] = ["10.7.0.11", "fd00:7::11"];
-const VM2: [&str; 2] = ["10.7.0.12", "fd00:7::12"];
 /// Ports of the server: one that lets connections wait for ever, one that sends without end, one
 /// that reads.
 const PARKED: u16 = 9001;
 const SOURCE: u16 = 9002;
 const SINK: u16 = 9003;
-const FLOWS: usize = 10_000;
-
-fn namespace(label: &str) -> Netns {
-    let netns = Netns::with_ipv6(label);
-    netns.run("echo 16384 >/proc/sys/net/core/somaxconn");
-    netns
-}
-
-/// The host, and a server on its link.
-fn world() -> [Netns; 2] {
-    let [host, server] = ["host", "server"].map(namespace);
-    host.run(&format!("ip link add eth0 type veth peer name eth0 netns {}", server.name()));
-    for (netns, addresses) in [(&host, HOST), (&server, SERVER)] {
-        netns.run(&format!(
-            "ip addr add {}/24 dev eth0; ip addr add {}/64 dev eth0; ip link set eth0 up",
-            addresses[0], addresses[1]
-        ));
-    }
-    SERVER.iter().for_each(|address| host.wait_for_ping(address, SOON));
-    [host, server]
-}
-
-/// The `[[port]]` of a machine: a TAP in its namespace.
-fn machine(netns: &Netns, name: &str, addresses: [&str; 2]) -> String {
-    format!(
-        "\n[[port]]\nname = \"{name}\"\nnetwork = \"home\"\ntype = \"tap\"\nnetns = \"{}\"\n\
-         ifname = \"eth0\"\naddress = [\"{}/24\", \"{}/64\"]\n",
-        netns.name(),
-        addresses[0],
-        addresses[1]
-    )
-}
-
-fn route(vm: &Netns) {
-    for address in GATEWAY {
-        let command = format!("ip route replace default via {address} dev eth0");
-        wait_until("the interface takes a route", SOON, || {
-            (vm.try_run(&command).status == 0).then_some(())
-        });
-        vm.wait_for_ping(address, SOON);
-    }
-}
-
-/// Listens in a namespace; as many connections may wait as it likes.
-fn listen(netns: &Netns, address: &str) -> TcpListener {
-    let address: SocketAddr = address.parse().expect("address");
-    let listener = netns.inside(move || {
-        let listener = TcpListener::bind(address).expect("listen");
-        rustix::net::listen(&listener, 16_384).expect("listen");
-        listener
-    });
-    listener.join().expect("listener")
-}
 
 /// Serves the ports of the server; the parked connections live as long as what is returned.
 fn serve(server: &Netns) -> TcpListener {
@@ -107,72 +50,7 @@ fn serve(server: &Netns) -> TcpListener {
 }
 
 fn at_server(port: u16) -> SocketAddr {
-    SocketAddr::new(SERVER[0].parse().expect("address"), port)
-}
-
-/// Lets this process have as many descriptors as it may.
-fn raise_file_limit() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("file limit");
-    assert!(maximum.is_none_or(|maximum| maximum > FLOWS as u64 + 500), "{maximum:?} files");
-}
-
-/// The id of the gateway process.
-fn gateway(tramad: &Tramad) -> String {
-    let log = tramad.log();
-    let last = log.rsplit("gateway runs as process ").next().unwrap_or_default();
-    last.split_whitespace().next().expect("a gateway runs").to_owned()
-}
-
-/// Bytes of memory of its own that the gateway process has.
-fn gateway_memory(tramad: &Tramad) -> u64 {
-    let file = format!("/proc/{}/status", gateway(tramad));
-    let status = fs::read_to_string(file).expect("gateway's status");
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
-    let number = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
-    number.expect("a number") * 1024
-}
-
-#[test]
-fn ten_thousand_flows_are_cheap_and_cost_the_same() {
-    raise_file_limit();
-    let [host, server] = world();
-    let vm = namespace("vm");
-    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", VM1)));
-    let _parked = serve(&server);
-    route(&vm);
-    let connect = || TcpStream::connect_timeout(&at_server(PARKED), SOON).expect("connect");
-    let warm = vm.inside(move || (0..100).map(|_| connect()).collect::<Vec<_>>());
-    let warm = warm.join().expect("connect");
-    let before = gateway_memory(&tramad);
-    let connecting = vm.inside(move || {
-        let mut streams = Vec::with_capacity(FLOWS);
-        let tenths: Vec<Duration> = (0..10)
-            .map(|_| {
-                let began = Instant::now();
-                streams.extend((0..FLOWS / 10).map(|_| connect()));
-                began.elapsed() / (FLOWS as u32 / 10)
-            })
-            .collect();
-        (streams, tenths)
-    });
-    let (mut streams, tenths) = connecting.join().expect("connect");
-    println!("a flow takes, by tenths: {tenths:.1?}");
-    let cost = gateway_memory(&tramad).saturating_sub(before) / FLOWS as u64;
-    println!("an idle flow keeps {cost} bytes");
-    assert!(cost < 6 << 10, "an idle flow keeps {cost} bytes");
-    let flows = tramad.ctl("flows home");
-    assert!(flows.lines().filter(|line| line.contains("established")).count() >= FLOWS);
-    let (first, last) = tenths.split_at(5);
-    assert!(
-        last.iter().sum::<Duration>() < first.iter().sum::<Duration>() * 3,
-        "the later a flow, the dearer: {tenths:?}"
-    );
-    for stream in &mut streams {
-        stream.write_all(b"still here").expect("a flow that lives");
-    }
-    drop((warm, streams));
-    tramad.stop();
+    at(SERVER[0], port)
 }
 
 /// What a machine that works sees: the times that half and 99 of a hundred connects take, and bytes a
@@ -270,17 +148,17 @@ fn misbehave(vm: &Netns, over: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> 
 
 #[test]
 fn a_hostile_machine_does_not_stop_another() {
-    raise_file_limit();
-    let [host, server] = world();
+    raise_file_limit(10_000);
+    let [host, server] = host_and_server();
     // What is sent there comes to nothing.
     host.run("ip route add 192.0.2.0/24 via 203.0.113.2");
     server.run("ip route add blackhole 192.0.2.0/24; echo 1 >/proc/sys/net/ipv4/ip_forward");
     let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
-    let ports = [machine(&vm1, "vm1", VM1), machine(&vm2, "vm2", VM2)].concat();
+    let ports = [machine(&vm1, "vm1", &VM1), machine(&vm2, "vm2", &VM2)].concat();
     let tramad = Tramad::start_in(&host, &format!("{NETWORK}{ports}"));
     let _parked = serve(&server);
-    route(&vm1);
-    route(&vm2);
+    route(&vm1, &GATEWAY);
+    route(&vm2, &GATEWAY);
     let (alone, alone_rate) = work(&vm1);
     let over = Arc::new(AtomicBool::new(false));
     let polite = download(&vm2, &over);
@@ -329,14 +207,14 @@ fn ask(from: &Netns, to: &str) -> String {
 
 #[test]
 fn forwards_follow_their_rules() {
-    let [host, server] = world();
+    let [host, server] = host_and_server();
     let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
     let forwards = "forward = [\"web,tcp,,8080,10.7.0.11,80\", \"six,tcp,::,8180,fd00:7::11,80\", \
                     \"span,tcp,,8200-8209,10.7.0.11,8200-8209\", \"name,udp,,5300,10.7.0.11,5300\"]\n";
-    let ports = [machine(&vm1, "vm1", VM1), machine(&vm2, "vm2", VM2)].concat();
+    let ports = [machine(&vm1, "vm1", &VM1), machine(&vm2, "vm2", &VM2)].concat();
     let tramad = Tramad::start_in(&host, &format!("{NETWORK}{forwards}{ports}"));
-    route(&vm1);
-    route(&vm2);
+    route(&vm1, &GATEWAY);
+    route(&vm2, &GATEWAY);
 
     // The machine sees the client, over both versions of IP.
     for (at, to) in [format!("{}:8080", HOST[0]), format!("[{}]:8180", HOST[1])].iter().enumerate()
@@ -417,13 +295,14 @@ fn forwards_follow_their_rules() {
 
 #[test]
 fn clients_that_found_no_descriptor_are_served_when_there_are_some() {
-    let [host, server] = world();
+    let [host, server] = host_and_server();
     let vm = namespace("vm");
     let forward = "forward = [\"web,tcp,,8080,10.7.0.11,80\"]\n";
-    let text = format!("{NETWORK}{forward}{}", machine(&vm, "vm", VM1));
+    let text = format!("{NETWORK}{forward}{}", machine(&vm, "vm", &VM1));
     let tramad = Tramad::start_in(&host, &text);
-    route(&vm);
-    let (id, greeter) = (gateway(&tramad), greet(&vm, 80, "at last"));
+    route(&vm, &GATEWAY);
+    let id = tramad.gateway_after(0).as_raw_nonzero();
+    let greeter = greet(&vm, 80, "at last");
     let limit = |count: &str| host.run(&format!("prlimit --pid {id} --nofile={count}:20000"));
     limit("3");
     let client = thread::scope(|scope| {
@@ -448,7 +327,7 @@ const QUERY: [u8; 28] = *b"\0\x1a\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03one\x04test
 
 #[test]
 fn dns_is_answered_over_tcp() {
-    let [host, _server] = world();
+    let [host, _server] = host_and_server();
     let vm = namespace("vm");
     host.run("ip address add 192.0.2.1/32 dev lo");
     let dir = tempfile::tempdir().expect("temporary directory");
@@ -458,9 +337,9 @@ fn dns_is_answered_over_tcp() {
     command.args(["--listen-address=192.0.2.1", "--address=/one.test/198.51.100.99"]);
     let mut dnsmasq = Process::spawn("dnsmasq", command, &dir.path().join("dnsmasq.log"));
     dnsmasq.wait_for_log("started", SOON);
-    let text = format!("{NETWORK}{}", machine(&vm, "vm", VM1));
+    let text = format!("{NETWORK}{}", machine(&vm, "vm", &VM1));
     let tramad = Tramad::start_inside(&host, &["192.0.2.1"], &text);
-    route(&vm);
+    route(&vm, &GATEWAY);
     for gateway in [format!("{}:53", GATEWAY[0]), format!("[{}]:53", GATEWAY[1])] {
         let to: SocketAddr = gateway.parse().expect("address");
         let job = vm.inside(move || {

@@ -10,73 +10,32 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use trama_tests::{Host, Netns, Tramad, wait_until};
+use rustix::process::{Signal, kill_process};
+use trama_tests::nat::{
+    GATEWAY, HOST, NETWORK, SOON, VM1, VM2, join, machine, namespace, route, set_up,
+};
+use trama_tests::{Host, Netns, Pinging, Tramad, wait_until};
 
-const SOON: Duration = Duration::from_secs(20);
 const SERVER: [&str; 2] = ["198.51.100.2", "fd00:51::2"];
-const HOST: [&str; 2] = ["203.0.113.1", "fd00:13::1"];
-const NETWORK: &str = "[[network]]\nname = \"home\"\nmode = \"nat-network\"\n\
-                       subnet = [\"10.7.0.0/24\", \"fd00:7::/64\"]\n";
-const GATEWAY: [&str; 2] = ["10.7.0.1", "fd00:7::1"];
-const VM1: [&str; 2] = ["10.7.0.11", "fd00:7::11"];
-const VM2: [&str; 2] = ["10.7.0.12", "fd00:7::12"];
-
-/// A namespace whose interfaces may have IPv6 addresses, and whose users may ping.
-fn namespace(label: &str) -> Netns {
-    let netns = Netns::with_ipv6(label);
-    netns.run("echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range");
-    netns
-}
 
 /// Host, router and server in a row; the last link carries packets of up to 1300 bytes.
 fn world() -> [Netns; 3] {
     let [host, router, server] = ["host", "router", "server"].map(namespace);
-    host.run(&format!("ip link add eth0 type veth peer name in netns {}", router.name()));
-    router.run(&format!("ip link add out type veth peer name eth0 netns {}", server.name()));
+    join(&host, "eth0", &router, "in");
+    router.run(&format!("ip link add out type veth peer eth0 netns {}", server.name()));
     router.run("echo 1 | tee /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding");
-    let set = |netns: &Netns, device: &str, addresses: [&str; 2], mtu: u16| {
-        for address in addresses {
-            netns.run(&format!("ip addr add {address} dev {device}"));
-        }
-        netns.run(&format!("ip link set {device} mtu {mtu} up"));
-    };
-    set(&host, "eth0", ["203.0.113.1/24", "fd00:13::1/64"], 1500);
-    set(&router, "in", ["203.0.113.2/24", "fd00:13::2/64"], 1500);
-    set(&router, "out", ["198.51.100.1/24", "fd00:51::1/64"], 1300);
-    set(&server, "eth0", ["198.51.100.2/24", "fd00:51::2/64"], 1300);
+    set_up(&router, "out", ["198.51.100.1", "fd00:51::1"]);
+    set_up(&server, "eth0", SERVER);
+    router.run("ip link set out mtu 1300");
+    server.run("ip link set eth0 mtu 1300");
     host.run("ip route add default via 203.0.113.2; ip -6 route add default via fd00:13::2");
     server.run("ip route add default via 198.51.100.1; ip -6 route add default via fd00:51::1");
     SERVER.iter().for_each(|address| host.wait_for_ping(address, SOON));
     [host, router, server]
-}
-
-/// The `[[port]]` of a machine: a TAP in its namespace.
-fn machine(netns: &Netns, name: &str, addresses: &[&str]) -> String {
-    let address: Vec<String> = addresses
-        .iter()
-        .map(|address| format!("{address}/{}", if address.contains(':') { 64 } else { 24 }))
-        .collect();
-    format!(
-        "\n[[port]]\nname = \"{name}\"\nnetwork = \"home\"\ntype = \"tap\"\nnetns = \"{}\"\n\
-         ifname = \"eth0\"\naddress = {address:?}\n",
-        netns.name()
-    )
-}
-
-/// Sends what is not on the link through the gateway.
-fn route(vm: &Netns, gateway: [&str; 2]) {
-    for address in gateway {
-        let command = format!("ip route replace default via {address} dev eth0");
-        wait_until("the interface takes a route", SOON, || {
-            (vm.try_run(&command).status == 0).then_some(())
-        });
-        vm.wait_for_ping(address, SOON);
-    }
 }
 
 #[track_caller]
@@ -118,14 +77,6 @@ fn page(text: &str) -> tempfile::TempDir {
     folder
 }
 
-/// The gateway process that the daemon started last.
-fn gateway(tramad: &Tramad) -> Pid {
-    let log = tramad.log();
-    let last = log.rsplit("gateway runs as process ").next().unwrap_or_default();
-    let id = last.split_whitespace().next().and_then(|id| id.parse().ok());
-    id.and_then(Pid::from_raw).expect("a gateway runs")
-}
-
 fn state(host: &Netns) -> String {
     host.run(
         "ip -o addr | sed 's/valid_lft.*//'; ip -o link; ip route show table all; \
@@ -144,8 +95,8 @@ fn a_nat_network_reaches_out_and_is_reached_by_forwards_alone() {
     let tramad = Tramad::start_in(&host, &format!("{NETWORK}{forwards}{ports}"));
     let (of_server, of_host, of_vm1, of_vm2) =
         (page("server"), page("host"), page("vm1"), page("vm2"));
-    route(&vm1, GATEWAY);
-    route(&vm2, GATEWAY);
+    route(&vm1, &GATEWAY);
+    route(&vm2, &GATEWAY);
     serve(&server, 80, of_server.path());
     serve(&host, 80, of_host.path());
     serve(&vm1, 80, of_vm1.path());
@@ -206,10 +157,8 @@ fn machines_of_mode_nat_are_alone_and_alike() {
     let (of_server, of_vm1, of_vm2) = (page("server"), page("vm1"), page("vm2"));
     serve(&server, 80, of_server.path());
     for (vm, folder) in [(&vm1, &of_vm1), (&vm2, &of_vm2)] {
-        wait_until("the interface takes a route", SOON, || {
-            (vm.try_run("ip route replace default via 10.0.2.2 dev eth0").status == 0).then_some(())
-        });
-        for service in ["10.0.2.2", "10.0.2.3", "10.0.2.4"] {
+        route(vm, &["10.0.2.2"]);
+        for service in ["10.0.2.3", "10.0.2.4"] {
             vm.wait_for_ping(service, SOON);
         }
         serve(vm, 80, folder.path());
@@ -253,7 +202,7 @@ fn a_gibibyte_arrives_exact_both_ways() {
     let folder = tempfile::tempdir().expect("temporary directory");
     let wanted = large_file(folder.path(), 1 << 30);
     serve(&server, 80, folder.path());
-    route(&vm, GATEWAY);
+    route(&vm, &GATEWAY);
     let began = Instant::now();
     let url = format!("http://{}/large", SERVER[0]);
     let got = vm.try_run_for(&format!("curl -s -S {url} | cksum"), Duration::from_secs(120)).text;
@@ -282,7 +231,7 @@ fn ping_traceroute_and_path_mtu_tell_the_truth() {
     let [host, _router, _server] = world();
     let vm = namespace("vm");
     let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
-    route(&vm, GATEWAY);
+    route(&vm, &GATEWAY);
     assert_eq!(vm.ping_losses(SERVER[0], 10), 0);
     assert_eq!(vm.ping_losses(SERVER[1], 10), 0);
     assert!(!vm.pings("198.51.100.77", 2), "an answer for a host that is not there");
@@ -314,7 +263,7 @@ fn everyday_tools_work() {
     ));
     serve(&server, 80, folder.path());
     let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
-    route(&vm, GATEWAY);
+    route(&vm, &GATEWAY);
     let scratch = vm.scratch();
     for (number, address) in SERVER.iter().map(|address| in_url(address)).enumerate() {
         vm.run(&format!("git clone -q http://{address}/repo.git {scratch}/clone{number}"));
@@ -334,7 +283,7 @@ fn everyday_tools_work() {
 
 /// The ports of `address` that take a connection from a namespace.
 fn open_ports(from: &Netns, address: &str) -> Vec<u16> {
-    let address = address.parse().expect("address");
+    let address: IpAddr = address.parse().expect("address");
     let scan = move || {
         let is_open = |port: &u16| {
             let to = SocketAddr::new(address, *port);
@@ -354,7 +303,7 @@ fn a_scan_of_the_gateway_finds_only_what_is_configured() {
     let tramad = Tramad::start_inside(&host, &[], &text);
     let of_host = page("loopback");
     serve(&host, 7000, of_host.path());
-    route(&vm, GATEWAY);
+    route(&vm, &GATEWAY);
     assert_eq!(fetch(&vm, GATEWAY[0], 7001, "page"), (0, "loopback".into()));
     // 53 is the gateway's DNS.
     assert_eq!(open_ports(&vm, GATEWAY[0]), [53, 7001]);
@@ -376,8 +325,8 @@ fn a_gateway_that_is_killed_hangs_nobody() {
         .and_then(|file| file.set_len(1 << 40))
         .expect("sparse file");
     serve(&server, 80, folder.path());
-    route(&vm1, GATEWAY);
-    let bystanders = trama_tests::Pinging::start(&vm1, VM2[0], 0.01);
+    route(&vm1, &GATEWAY);
+    let bystanders = Pinging::start(&vm1, VM2[0], 0.01);
     let status = format!("{}/status", vm1.scratch());
     let url = format!("http://{}/endless", SERVER[0]);
     vm1.run(&format!(
@@ -386,7 +335,7 @@ fn a_gateway_that_is_killed_hangs_nobody() {
     wait_until("the download runs", SOON, || {
         (tramad.statistic("vm1", "tx_bytes") > 10_000_000).then_some(())
     });
-    kill_process(gateway(&tramad), Signal::KILL).expect("kill the gateway");
+    kill_process(tramad.gateway_after(0), Signal::KILL).expect("kill the gateway");
     let killed = Instant::now();
     wait_until("new connections are made", SOON, || {
         (fetch(&vm1, SERVER[0], 80, "page") == (0, "server".into())).then_some(())

@@ -181,8 +181,8 @@ impl Flow {
         Flow {
             v6: rng.chance(1, 2),
             tcp: rng.chance(2, 3),
-            identification: rng.next() as u16,
-            sequence: rng.next() as u32,
+            identification: rng.bits() as u16,
+            sequence: rng.bits() as u32,
             cwr: rng.chance(1, 4),
             end: rng.chance(1, 2),
         }

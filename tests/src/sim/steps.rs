@@ -192,7 +192,7 @@ fn station(rng: &mut Rng) -> MacAddr {
 }
 
 fn tag(rng: &mut Rng) -> VlanTag {
-    let tci = vid(rng).get() | (rng.next() as u16 & 0xf000);
+    let tci = vid(rng).get() | (rng.bits() as u16 & 0xf000);
     VlanTag { tpid: rng.pick(&[0x8100, 0x8100, 0x8100, 0x88a8]), tci }
 }
 

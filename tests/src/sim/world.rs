@@ -306,7 +306,7 @@ impl World {
         if self.noise.chance(1, 2) {
             return header;
         }
-        let mut any = || self.noise.next() as u16;
+        let mut any = || self.noise.bits() as u16;
         header.num_buffers = any();
         header.hdr_len = any();
         header.flags |= any() as u8 & 0xfc;

@@ -31,6 +31,9 @@ pub(crate) struct Connection {
     scale: bool,
     own_mss: u16,
     owes_ack: bool,
+    /// What the machine acknowledged while there was nothing to acknowledge: it means another
+    /// connection, and a reset of that number ends it.
+    refused: Option<Seq>,
     /// We were the first to close.
     closed_first: bool,
     asks: bool,
@@ -75,6 +78,7 @@ impl Connection {
             scale: true,
             own_mss: mss,
             owes_ack: false,
+            refused: None,
             closed_first: false,
             asks: false,
             asked: 0,
@@ -108,6 +112,7 @@ impl Connection {
                 self.sender.next = self.sender.old() + 1;
                 self.state = Phase::Answering;
             }
+            (Some(false), false, _) => self.refused = segment.ack,
             _ => {}
         }
     }
@@ -139,11 +144,12 @@ impl Connection {
             None => return,
             Some(ack) => ack,
         };
-        if self.sender.acknowledge(now, segment, ack) == Verdict::TooNew {
-            self.owes_ack = true;
+        if self.state == Phase::Answering && ack != self.sender.old() + 2 {
+            self.refused = Some(ack);
             return;
         }
-        if !self.sender.is_greeted() {
+        if self.sender.acknowledge(now, segment, ack) == Verdict::TooNew {
+            self.owes_ack = true;
             return;
         }
         if self.state == Phase::Answering {
@@ -247,6 +253,16 @@ impl Connection {
         sent
     }
 
+    /// Resets what the machine takes this connection for.
+    fn refuse(&mut self, wire: &mut dyn FnMut(&Outgoing<'_>) -> bool) -> bool {
+        let Some(sequence) = self.refused else { return true };
+        let sent = wire(&Outgoing { sequence, control: Control::Rst, ..Outgoing::default() });
+        if sent {
+            self.refused = None;
+        }
+        sent
+    }
+
     fn send_reset(&mut self, wire: &mut dyn FnMut(&Outgoing<'_>) -> bool) -> bool {
         let (sequence, ack) = (self.sender.end, Some(self.receiver.next));
         let control = Control::Rst;
@@ -324,7 +340,8 @@ impl Engine for Connection {
             Phase::Done | Phase::Broken if !self.owes_ack => return true,
             Phase::Aborted => return self.send_reset(wire),
             Phase::Calling | Phase::Answering => {
-                return !self.sender.owes_syn() || self.send_syn(now, wire);
+                let has_said = !self.sender.owes_syn() || self.send_syn(now, wire);
+                return has_said && self.refuse(wire);
             }
             _ => {}
         }

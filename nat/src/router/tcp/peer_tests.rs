@@ -3,6 +3,7 @@
 //! without offloads sees them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use mio::Poll;
@@ -11,25 +12,23 @@ use smoltcp::iface::{Config as IfaceConfig, Interface, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State as PeerState};
 use smoltcp::time::Instant;
-use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, EthernetRepr, IpCidr,
-    Ipv4Address,
-};
+use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpCidr, IpProtocol, Ipv6Packet};
 use trama_frame::VnetHeader;
 
 use super::connection::Connection;
 use super::engine::{Engine, State};
 use super::segment::{Outgoing, Route, Segment, Seq};
 use crate::drop_reason::Counters;
-use crate::gateway::PortId;
+use crate::gateway::{Gateway, Output, PortId};
 use crate::packet::ethernet_address;
 use crate::router::Context;
 use crate::router::inbound::{self, Arrival};
 use crate::router::policy::Policy;
 use crate::router::test_world::{Wire, segments};
-use crate::testing::{GATEWAY, GUEST, GUEST4, lab, random};
+use crate::testing::{GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, random};
 
-const REMOTE: Ipv4Address = Ipv4Address::new(198, 51, 100, 7);
+const REMOTE4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
+const REMOTE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
 const GUEST_PORT: u16 = 4000;
 const REMOTE_PORT: u16 = 80;
 const LARGE: usize = 40_000;
@@ -46,6 +45,23 @@ struct Setting {
     room: usize,
     /// The machine opens the connection.
     machine_calls: bool,
+    is_v6: bool,
+}
+
+impl Setting {
+    /// Both ends, as the machine sees them.
+    fn route(&self) -> Route {
+        let (guest, remote) = match self.is_v6 {
+            false => (GUEST4.into(), REMOTE4),
+            true => (GUEST6.into(), REMOTE6),
+        };
+        let end = SocketAddr::new;
+        Route { mac: GUEST, guest: end(guest, GUEST_PORT), remote: end(remote, REMOTE_PORT) }
+    }
+
+    fn mss(&self) -> u16 {
+        1500 - self.route().overhead() as u16
+    }
 }
 
 /// The machine's network card, with what the link brought and what it is to take.
@@ -96,6 +112,7 @@ impl Device for Card {
 /// The machine.
 struct Machine {
     card: Card,
+    gateway: Gateway,
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: smoltcp::iface::SocketHandle,
@@ -113,26 +130,29 @@ impl Machine {
         let mut config = IfaceConfig::new(ethernet_address(GUEST).into());
         config.random_seed = setting.seed;
         let mut interface = Interface::new(config, &mut card, Instant::ZERO);
-        interface
-            .update_ip_addrs(|addresses| addresses.push(IpCidr::new(GUEST4.into(), 24)).unwrap());
-        interface.routes_mut().add_default_ipv4_route(Ipv4Address::new(10, 0, 2, 1)).unwrap();
+        interface.update_ip_addrs(|addresses| {
+            addresses.push(IpCidr::new(GUEST4.into(), 24)).unwrap();
+            addresses.push(IpCidr::new(GUEST6.into(), 64)).unwrap();
+        });
+        interface.routes_mut().add_default_ipv4_route(GATEWAY4).unwrap();
+        interface.routes_mut().add_default_ipv6_route(GATEWAY6).unwrap();
         let buffer = || SocketBuffer::new(vec![0; setting.room]);
         let mut socket = Socket::new(buffer(), buffer());
         if setting.machine_calls {
-            let to = (REMOTE, REMOTE_PORT);
-            socket.connect(interface.context(), to, GUEST_PORT).unwrap();
+            socket.connect(interface.context(), setting.route().remote, GUEST_PORT).unwrap();
         } else {
             socket.listen(GUEST_PORT).unwrap();
         }
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
-        Machine { card, interface, sockets, handle, heard: Vec::new(), said: 0 }
+        let gateway = Gateway::new(lab(), random());
+        Machine { card, gateway, interface, sockets, handle, heard: Vec::new(), said: 0 }
     }
 
     /// Reads and says some of what there is, and sends its frames; what the gateway answers itself
     /// it has at once.
-    fn turn(&mut self, now: Duration, stream: &[u8], dice: u64) -> Vec<Vec<u8>> {
-        let now = instant(now);
+    fn turn(&mut self, time: Duration, stream: &[u8], dice: u64) -> Vec<Vec<u8>> {
+        let now = instant(time);
         self.interface.poll(now, &mut self.card, &mut self.sockets);
         let socket = self.sockets.get_mut::<Socket<'_>>(self.handle);
         let mut bytes = [0; 5000];
@@ -153,8 +173,13 @@ impl Machine {
         }
         self.interface.poll(now, &mut self.card, &mut self.sockets);
         let frames = std::mem::take(&mut self.card.sent);
-        let (asks, frames): (Vec<_>, Vec<_>) = frames.into_iter().partition(|frame| is_arp(frame));
-        self.card.arrived.extend(asks.iter().map(|frame| arp_answer(frame)));
+        let (asks, frames): (Vec<_>, Vec<_>) =
+            frames.into_iter().partition(|frame| is_question(frame));
+        let mut out = Output::default();
+        for question in asks {
+            self.gateway.handle(time, PortId(1), &question, &mut out);
+        }
+        self.card.arrived.extend(out.frames);
         frames
     }
 
@@ -168,50 +193,25 @@ impl Machine {
     }
 }
 
-fn is_arp(frame: &[u8]) -> bool {
-    EthernetFrame::new_checked(frame).unwrap().ethertype() == EthernetProtocol::Arp
-}
-
-fn arp_answer(frame: &[u8]) -> Vec<u8> {
-    let ask = ArpPacket::new_checked(EthernetFrame::new_checked(frame).unwrap().payload()).unwrap();
-    let ArpRepr::EthernetIpv4 {
-        source_hardware_addr,
-        source_protocol_addr,
-        target_protocol_addr,
-        ..
-    } = ArpRepr::parse(&ask).unwrap()
-    else {
-        panic!("a strange question")
-    };
-    let own = ethernet_address(GATEWAY);
-    let answer = ArpRepr::EthernetIpv4 {
-        operation: ArpOperation::Reply,
-        source_hardware_addr: own,
-        source_protocol_addr: target_protocol_addr,
-        target_hardware_addr: source_hardware_addr,
-        target_protocol_addr: source_protocol_addr,
-    };
-    let ethernet = EthernetRepr {
-        src_addr: own,
-        dst_addr: source_hardware_addr,
-        ethertype: EthernetProtocol::Arp,
-    };
-    let mut bytes = vec![0; 14 + answer.buffer_len()];
-    ethernet.emit(&mut EthernetFrame::new_unchecked(&mut bytes[..]));
-    answer.emit(&mut ArpPacket::new_unchecked(&mut bytes[14..]));
-    bytes
+/// Whether a frame asks for a station, which the gateway's other half answers.
+fn is_question(frame: &[u8]) -> bool {
+    let frame = EthernetFrame::new_checked(frame).unwrap();
+    let icmp =
+        |packet| Ipv6Packet::new_checked(packet).unwrap().next_header() == IpProtocol::Icmpv6;
+    match frame.ethertype() {
+        EthernetProtocol::Arp => true,
+        EthernetProtocol::Ipv6 => icmp(frame.payload()),
+        _ => false,
+    }
 }
 
 /// Our end, and the host behind it.
 struct Ours {
+    setting: Setting,
     tcp: Option<Connection>,
     heard: Vec<u8>,
     takes: usize,
     said: usize,
-}
-
-fn route() -> Route {
-    Route { mac: GUEST, guest: (GUEST4, GUEST_PORT).into(), remote: (REMOTE, REMOTE_PORT).into() }
 }
 
 impl Ours {
@@ -221,12 +221,19 @@ impl Ours {
         let Ok(Arrival::Packet(packet)) = arrival else { panic!("not a packet") };
         let segment = Segment::parse(&packet).unwrap();
         assert_eq!((segment.source, segment.destination), (GUEST_PORT, REMOTE_PORT));
-        let Ours { tcp, heard, takes, .. } = self;
+        let Ours { setting, tcp, heard, takes, .. } = self;
         match tcp {
             Some(tcp) if tcp.state() == State::Done => {
-                return if segment.rst { Vec::new() } else { frames(&Outgoing::refusal(&segment)) };
+                return if segment.rst {
+                    Vec::new()
+                } else {
+                    frames(setting, &Outgoing::refusal(&segment))
+                };
             }
-            None => *tcp = Some(Connection::answer(now, &segment, Seq(u32::MAX - 9000), 1460)),
+            None => {
+                let initial = Seq(u32::MAX - 9000);
+                *tcp = Some(Connection::answer(now, &segment, initial, setting.mss()));
+            }
             Some(tcp) => tcp.handle(now, &segment, &mut |bytes| take(heard, takes, bytes)),
         }
         Vec::new()
@@ -234,7 +241,9 @@ impl Ours {
 
     /// As a flow's turn; what it sends, and whether the host is still to take something.
     fn turn(&mut self, now: Duration, stream: &[u8], dice: u64) -> (Vec<Vec<u8>>, bool) {
-        let Ours { tcp: Some(tcp), heard, takes, said } = self else { return (Vec::new(), false) };
+        let Ours { setting, tcp: Some(tcp), heard, takes, said } = self else {
+            return (Vec::new(), false);
+        };
         tcp.expire(now);
         tcp.grow();
         *takes = if dice.is_multiple_of(3) { 0 } else { dice as usize % 9000 };
@@ -250,7 +259,7 @@ impl Ours {
         }
         let mut sent = Vec::new();
         tcp.output(now, (LARGE, 8), &mut |segment| {
-            sent.extend(frames(segment));
+            sent.extend(frames(setting, segment));
             true
         });
         (sent, !has_drained)
@@ -271,7 +280,7 @@ fn take(heard: &mut Vec<u8>, takes: &mut usize, bytes: &[u8]) -> usize {
 }
 
 /// The frames of a segment.
-fn frames(segment: &Outgoing<'_>) -> Vec<Vec<u8>> {
+fn frames(setting: &Setting, segment: &Outgoing<'_>) -> Vec<Vec<u8>> {
     let (poll, mut wire, mut random) = (Poll::new().unwrap(), Wire::default(), random());
     let mut context = Context {
         now: Duration::ZERO,
@@ -282,7 +291,7 @@ fn frames(segment: &Outgoing<'_>) -> Vec<Vec<u8>> {
         counters: &mut Counters::default(),
         random: &mut random,
     };
-    route().send(&mut context, segment).unwrap();
+    setting.route().send(&mut context, segment).unwrap();
     wire.0.iter().flat_map(|(header, frame)| segments(header, frame)).collect()
 }
 
@@ -331,9 +340,9 @@ fn exchange(setting: Setting) -> Duration {
     let Setting { seed, harm, .. } = setting;
     let mut link = Link { random: seed, harm, flying: BTreeMap::new(), count: 0 };
     let mut machine = Machine::new(&setting);
-    let calls = || Connection::call(Duration::ZERO, Seq(u32::MAX - 9000), 1460);
+    let calls = || Connection::call(Duration::ZERO, Seq(u32::MAX - 9000), setting.mss());
     let tcp = (!setting.machine_calls).then(calls);
-    let mut end = Ours { tcp, heard: Vec::new(), takes: 0, said: 0 };
+    let mut end = Ours { setting, tcp, heard: Vec::new(), takes: 0, said: 0 };
     let mut now = Duration::ZERO;
     for _ in 0..1_000_000 {
         while let Some((to_us, frame)) = link.arrived(now) {
@@ -387,16 +396,19 @@ proptest! {
         lens in prop::array::uniform2(0usize..60_000),
         room in 600usize..70_000,
         machine_calls: bool,
+        is_v6: bool,
     ) {
-        exchange(Setting { seed, harm, lens, room, machine_calls });
+        exchange(Setting { seed, harm, lens, room, machine_calls, is_v6 });
     }
 }
 
 #[test]
 fn another_tcp_is_served_without_a_pause() {
     let lens = [8 << 20, 8 << 20];
-    let setting = Setting { seed: 1, harm: 0, lens, room: 60_000, machine_calls: true };
-    // A window of 60 kB each 2 ms, of which the machine takes a part at a time.
-    let time = exchange(setting);
-    assert!(time < Duration::from_secs(5), "{time:?}");
+    for is_v6 in [false, true] {
+        let setting = Setting { seed: 1, harm: 0, lens, room: 60_000, machine_calls: true, is_v6 };
+        // A window of 60 kB each 2 ms, of which the machine takes a part at a time.
+        let time = exchange(setting);
+        assert!(time < Duration::from_secs(5), "IPv6 {is_v6}: {time:?}");
+    }
 }

@@ -373,6 +373,23 @@ fn a_call_can_be_refused() {
     assert_eq!(caller.tcp.state(), State::Broken);
 }
 
+#[test]
+fn what_the_machine_takes_for_another_connection_is_reset() {
+    let callee = Connection::answer(T0, &syn(), OURS, 1460);
+    let caller = Connection::call(T0, OURS, 1460);
+    for mut end in [callee, caller].map(End::new) {
+        end.output();
+        for acked in [77, usize::MAX] {
+            let resets = end.ask(data(0, b"evil", acked));
+            let [reset] = &resets[..] else { panic!("{resets:?}") };
+            let wanted = (OURS + 1 + acked, None, Control::Rst);
+            assert_eq!((reset.sequence, reset.ack, reset.control), wanted);
+        }
+        assert_eq!((end.tcp.state(), end.heard.len()), (State::Opening, 0));
+        assert_eq!(end.output(), [], "once is enough");
+    }
+}
+
 /// A link that loses, delays and repeats what a seed says.
 struct Link {
     random: u64,

@@ -1,0 +1,125 @@
+//! Very many flows through the NAT: what one costs, in time and memory, and that the last costs what
+//! the first did.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "nobody calls a test; one that cannot go on panics"
+)]
+
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use trama_tests::nat::{
+    GATEWAY, NETWORK, NEXT as SERVER, SOON, VM1, at, host_and_server, listen, machine, namespace,
+    route,
+};
+use trama_tests::process::raise_file_limit;
+use trama_tests::slope::Slope;
+use trama_tests::{Netns, Tramad};
+
+const TCP_FLOWS: usize = 10_000;
+/// A port may have three eighths of the gateway's descriptors in UDP flows: 7500 of 20,000.
+const UDP_FLOWS: usize = 7_000;
+const PORT: u16 = 9001;
+/// The first port of the machine's that a UDP flow begins at.
+const FIRST: u16 = 20_000;
+
+/// Bytes of memory of its own that the gateway process has.
+fn gateway_memory(tramad: &Tramad) -> u64 {
+    let file = format!("/proc/{}/status", tramad.gateway_after(0).as_raw_nonzero());
+    let status = fs::read_to_string(file).expect("gateway's status");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
+    let number = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+    number.expect("a number") * 1024
+}
+
+/// The host, its server, and a machine behind the NAT.
+fn world() -> ([Netns; 3], Tramad) {
+    let [host, server] = host_and_server();
+    let vm = namespace("vm");
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
+    route(&vm, &GATEWAY);
+    ([host, server, vm], tramad)
+}
+
+/// Has a machine begin flows one after another; what each took, and what is left of each.
+fn begin<T: Send + 'static>(
+    vm: &Netns,
+    count: usize,
+    flow: impl Fn(usize) -> T + Send + 'static,
+) -> (Vec<Duration>, Vec<T>) {
+    let timed = move |number| {
+        let began = Instant::now();
+        let flow = flow(number);
+        (began.elapsed(), flow)
+    };
+    vm.inside(move || (0..count).map(timed).unzip()).join().expect("flows")
+}
+
+/// Work for each flow that there is would show: at 10 ns of it the last of 10,000 takes 0.1 ms more.
+#[track_caller]
+fn assert_flat(costs: &[Duration]) {
+    let slope = Slope::of(costs);
+    println!(
+        "a flow takes {:.1} us at first, {:+.2} us for each thousand that there are",
+        slope.first, slope.per_thousand
+    );
+    assert!(slope.growth < slope.first, "the later a flow, the dearer: {slope:?}");
+}
+
+#[test]
+fn ten_thousand_tcp_flows_are_cheap_and_cost_the_same() {
+    raise_file_limit(TCP_FLOWS as u64);
+    let ([_host, server, vm], tramad) = world();
+    let _parked = listen(&server, &format!("[::]:{PORT}"));
+    let connect = |_| TcpStream::connect_timeout(&at(SERVER[0], PORT), SOON).expect("connect");
+    let warm = vm.inside(move || (0..100).map(connect).collect::<Vec<_>>());
+    let warm = warm.join().expect("connect");
+    let before = gateway_memory(&tramad);
+    let (costs, mut streams) = begin(&vm, TCP_FLOWS, connect);
+    let kept = gateway_memory(&tramad).saturating_sub(before) / TCP_FLOWS as u64;
+    println!("an idle flow keeps {kept} bytes");
+    assert!(kept < 6 << 10, "an idle flow keeps {kept} bytes");
+    assert_flat(&costs);
+    let flows = tramad.ctl("flows home");
+    assert!(flows.lines().filter(|line| line.contains("established")).count() >= TCP_FLOWS);
+    for stream in &mut streams {
+        stream.write_all(b"still here").expect("a flow that lives");
+    }
+    drop((warm, streams));
+    tramad.stop();
+}
+
+/// Answers every datagram, until its namespace ends.
+fn echo(server: &Netns) {
+    let socket = server.inside(|| UdpSocket::bind(("0.0.0.0", PORT)).expect("bind"));
+    let socket = socket.join().expect("socket");
+    thread::spawn(move || {
+        let mut bytes = [0; 100];
+        while let Ok((count, from)) = socket.recv_from(&mut bytes) {
+            let _ = socket.send_to(&bytes[..count], from);
+        }
+    });
+}
+
+#[test]
+fn seven_thousand_udp_flows_cost_the_same() {
+    raise_file_limit(19_000);
+    let ([_host, server, vm], tramad) = world();
+    echo(&server);
+    let (costs, _) = begin(&vm, UDP_FLOWS, |number| {
+        let own = SocketAddr::from(([0, 0, 0, 0], FIRST + number as u16));
+        let socket = UdpSocket::bind(own).expect("bind");
+        socket.set_read_timeout(Some(SOON)).expect("timeout");
+        socket.send_to(b"hello", at(SERVER[0], PORT)).expect("send");
+        assert_eq!(socket.recv(&mut [0; 100]).expect("an answer"), 5);
+    });
+    assert_flat(&costs);
+    let flows = tramad.ctl("flows home");
+    let count = flows.lines().filter(|line| line.contains("udp")).count();
+    assert!(count >= UDP_FLOWS, "{count} flows");
+    tramad.stop();
+}
