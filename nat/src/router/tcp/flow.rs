@@ -128,7 +128,10 @@ impl Flow {
         let route = *route;
         let before = self.received;
         self.write_host();
-        let mut has_more = (is_rich || self.kept == 0) && self.read_host(scratch, large);
+        // Asked now: what is on the account may have left since the last turn, and then nothing
+        // would bring another one.
+        let keeps = self.engine.as_ref().is_some_and(|engine| engine.kept() > 0);
+        let mut has_more = (is_rich || !keeps) && self.read_host(scratch, large);
         if self.received != before {
             self.used = context.now;
         }

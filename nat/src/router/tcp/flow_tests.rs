@@ -1,5 +1,6 @@
 //! Flows over real sockets of the loopback.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,9 @@ struct World {
     random: Random,
     frames: Frames,
     flows: Flows,
+    now: Duration,
+    /// The machine's.
+    port: u16,
 }
 
 impl World {
@@ -54,13 +58,14 @@ impl World {
             random: random(),
             frames: Frames(Vec::new()),
             flows: Flows::default(),
+            now: Duration::from_secs(1),
+            port: 4000,
         }
     }
 
     fn with<R>(&mut self, job: impl FnOnce(&mut Flows, &mut Context<'_>) -> R) -> R {
-        let World { poll, config, counters, random, frames, flows } = self;
-        let (policy, registry) = (&Policy::default(), poll.registry());
-        let now = Duration::from_secs(1);
+        let World { poll, config, counters, random, frames, flows, now, .. } = self;
+        let (policy, registry, now) = (&Policy::default(), poll.registry(), *now);
         job(flows, &mut Context { now, config, policy, registry, cable: frames, counters, random })
     }
 
@@ -71,43 +76,48 @@ impl World {
         sequence: u32,
         ack: Option<u32>,
     ) -> Result<(), DropReason> {
-        let (source, destination) = (IpAddr::from(GUEST4), IpAddr::from(GATEWAY4));
+        self.send_data(control, sequence, ack, &[])
+    }
+
+    fn send_data(
+        &mut self,
+        control: TcpControl,
+        sequence: u32,
+        ack: Option<u32>,
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
         let repr = TcpRepr {
-            src_port: 4000,
-            dst_port: PORT,
+            src_port: self.port,
             control,
             seq_number: TcpSeqNumber(sequence as i32),
             ack_number: ack.map(|ack| TcpSeqNumber(ack as i32)),
-            window_len: 1000,
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
-            timestamp: None,
-            payload: &[],
+            ..syn(payload)
         };
-        let frame = crate::packet::ip_frame(
-            (GUEST, lab().mac()),
-            (source, destination),
-            (IpProtocol::Tcp, 64),
-            repr.header_len(),
-            |bytes| {
-                let mut tcp = TcpPacket::new_unchecked(bytes);
-                repr.emit(&mut tcp, &source.into(), &destination.into(), &checksums());
-            },
-        )
-        .unwrap();
-        let packet = &frame[14..34 + repr.header_len()];
+        let frame = self.frame(&repr);
+        let packet = &frame[14..34 + repr.buffer_len()];
         let mut packet = Inbound::kept(PortId(1), GUEST, packet).unwrap();
         packet.offload.flags &= !DATA_VALID;
         self.with(|flows, context| flows.handle(&packet, context))
     }
 
-    /// What the machine hears next.
-    fn hear(&mut self) -> (TcpControl, u32, u32) {
+    /// A segment of the machine in a frame.
+    fn frame(&self, repr: &TcpRepr<'_>) -> Vec<u8> {
+        let (source, destination) = (IpAddr::from(GUEST4), IpAddr::from(GATEWAY4));
+        let ends = ((GUEST, lab().mac()), (source, destination));
+        let kind = (IpProtocol::Tcp, 64);
+        let frame = crate::packet::ip_frame(ends.0, ends.1, kind, repr.buffer_len(), |bytes| {
+            let mut tcp = TcpPacket::new_unchecked(bytes);
+            repr.emit(&mut tcp, &source.into(), &destination.into(), &checksums());
+        });
+        frame.unwrap()
+    }
+
+    /// Takes turns until `done`.
+    #[track_caller]
+    fn until(&mut self, done: impl Fn(&World) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut events = Events::with_capacity(16);
-        while self.frames.0.is_empty() {
+        while !done(self) {
             assert!(Instant::now() < deadline, "nothing comes");
             self.poll.poll(&mut events, Some(Duration::from_millis(5))).unwrap();
             for event in &events {
@@ -116,12 +126,54 @@ impl World {
             }
             self.with(|flows, context| flows.poll(context));
         }
+    }
+
+    /// The data that the machine gets next.
+    #[track_caller]
+    fn data(&mut self) -> Vec<u8> {
+        self.until(|world| !world.frames.0.is_empty());
+        let frame = self.frames.0.remove(0);
+        frame[54..14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]))].to_vec()
+    }
+
+    /// Begins a flow, which the machine has agreed to; what our sequence numbers begin behind.
+    #[track_caller]
+    fn open(&mut self) -> u32 {
+        self.send(TcpControl::Syn, 100, None).unwrap();
+        let (control, ours, _) = self.hear();
+        assert_eq!(control, TcpControl::Syn);
+        self.send(TcpControl::None, 101, Some(ours.wrapping_add(1))).unwrap();
+        ours
+    }
+
+    /// What the machine hears next.
+    #[track_caller]
+    fn hear(&mut self) -> (TcpControl, u32, u32) {
+        self.until(|world| !world.frames.0.is_empty());
         let frame = self.frames.0.remove(0);
         let end = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
         let tcp = TcpPacket::new_checked(&frame[34..end]).unwrap();
         let repr = TcpRepr::parse(&tcp, &GATEWAY4.into(), &GUEST4.into(), &checksums()).unwrap();
         let ack = repr.ack_number.map_or(0, |ack| ack.0 as u32);
         (repr.control, repr.seq_number.0 as u32, ack)
+    }
+}
+
+/// A machine's SYN with data.
+fn syn(payload: &[u8]) -> TcpRepr<'_> {
+    TcpRepr {
+        src_port: 4000,
+        dst_port: PORT,
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(100),
+        ack_number: None,
+        window_len: 1000,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload,
     }
 }
 
@@ -157,4 +209,22 @@ fn what_the_host_refuses_is_refused_and_strays_are_reset() {
     assert_eq!(world.send(TcpControl::None, 7, Some(77)), Err(DropReason::NoFlow));
     let (control, sequence, _) = world.hear();
     assert_eq!((control, sequence), (TcpControl::Rst, 77));
+}
+
+#[test]
+fn a_flow_of_a_port_that_keeps_too_much_goes_on_once_its_machine_has_what_it_kept() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    let ours = world.open();
+    let mut host = server.accept().unwrap().0;
+    // Other flows of the port keep more than it may.
+    world.flows.ports.charge(PortId(1), 0, 1 << 40);
+    host.write_all(b"one").unwrap();
+    assert_eq!(world.data(), b"one");
+    host.write_all(b"two").unwrap();
+    world.until(|world| world.flows.flows[0].as_ref().is_some_and(|flow| flow.readable));
+    world.with(|flows, context| flows.poll(context));
+    assert!(world.frames.0.is_empty(), "it waits for the machine");
+    world.send(TcpControl::None, 101, Some(ours.wrapping_add(4))).unwrap();
+    assert_eq!(world.data(), b"two");
 }
