@@ -53,6 +53,8 @@ use segment::{Outgoing, Route, Segment, Seq};
 /// Flows that have their turn before the ring is looked at again: with thousands waiting, a packet of
 /// another machine would wait for all of them.
 const TURNS: usize = 64;
+/// Timers out of date that are kept, beside one for each flow.
+const STALE_TIMERS: usize = 1024;
 
 /// A flow that the host refused to begin.
 pub(super) struct Failure {
@@ -365,6 +367,11 @@ impl Flows {
         {
             flow.timer = Some(at);
             timers.push(Reverse((at, number)));
+            // Those out of date are of up to two hours ahead, and a busy flow leaves some a second.
+            if timers.len() > 2 * flows.len() + STALE_TIMERS {
+                let timer = |number: u32| flows[number as usize].as_ref()?.timer;
+                timers.retain(|Reverse((at, number))| timer(*number) == Some(*at));
+            }
         }
         match turn {
             Turn::Idle => {}

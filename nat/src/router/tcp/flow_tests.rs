@@ -228,3 +228,25 @@ fn a_flow_of_a_port_that_keeps_too_much_goes_on_once_its_machine_has_what_it_kep
     world.send(TcpControl::None, 101, Some(ours.wrapping_add(4))).unwrap();
     assert_eq!(world.data(), b"two");
 }
+
+#[test]
+fn a_flow_that_says_little_for_long_does_not_fill_the_timers() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    let mut acked = world.open().wrapping_add(1);
+    for _ in 0..5000 {
+        let engine = world.flows.flows[0].as_mut().and_then(|flow| flow.engine.as_mut());
+        engine.unwrap().push(vec![7]);
+        world.with(|flows, context| {
+            flows.queue(0);
+            flows.poll(context);
+        });
+        assert_eq!(world.data(), [7]);
+        acked = acked.wrapping_add(1);
+        world.send(TcpControl::None, 101, Some(acked)).unwrap();
+        world.with(|flows, context| flows.poll(context));
+        world.now += Duration::from_secs(1);
+        world.with(|flows, context| flows.poll(context));
+    }
+    assert!(world.flows.timers.len() < 2000, "{} timers of one flow", world.flows.timers.len());
+}
