@@ -128,6 +128,10 @@ impl Flows {
         route: Route,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
+        // It is kept until the host has connected, so nobody may make it long by fragments.
+        if packet.packet.len() > context.config.mtu.into() {
+            return Err(DropReason::BadTcp);
+        }
         let remote = route.remote;
         let is_dns = remote.port() == dns::PORT && context.config.offers(Service::Dns, remote.ip());
         let target = match self.resolver {

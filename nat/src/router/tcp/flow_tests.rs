@@ -250,3 +250,15 @@ fn a_flow_that_says_little_for_long_does_not_fill_the_timers() {
     }
     assert!(world.flows.timers.len() < 2000, "{} timers of one flow", world.flows.timers.len());
 }
+
+#[test]
+fn a_syn_that_is_longer_than_a_packet_is_refused() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    let long = vec![7; 60_000];
+    assert_eq!(world.send_data(TcpControl::Syn, 100, None, &long), Err(DropReason::BadTcp));
+    assert_eq!(world.flows.len(), 0);
+    world.send_data(TcpControl::Syn, 100, None, &long[..1000]).unwrap();
+    let (control, _, ack) = world.hear();
+    assert_eq!((control, ack), (TcpControl::Syn, 101));
+}
