@@ -330,7 +330,12 @@ impl Flows {
         let (port, mac) = (flow.port, flow.route.mac);
         let Some(syn) = flow.syn.take() else { return };
         self.ports.opened(port);
-        let Ok(packet) = Inbound::kept(port, mac, &syn) else { return };
+        let packet = Inbound::kept(port, mac, &syn);
+        let Ok((packet, segment)) =
+            packet.and_then(|it| Segment::parse(&it).map(|segment| (it, segment)))
+        else {
+            return self.remove(number);
+        };
         if let Err(error) = result {
             self.remove(number);
             if let Err(reason) = self.refuse(&packet, error, context) {
@@ -338,7 +343,6 @@ impl Flows {
             }
             return;
         }
-        let Ok(segment) = Segment::parse(&packet) else { return };
         let initial = Seq((context.random)() as u32);
         let mss = own_mss(context, &flow.route);
         flow.engine = Some(Connection::answer(context.now, &segment, initial, mss));

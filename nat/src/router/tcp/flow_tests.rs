@@ -16,7 +16,7 @@ use crate::config::{Config, LoopbackMap, NatConfig};
 use crate::drop_reason::Counters;
 use crate::gateway::Random;
 use crate::packet::checksums;
-use crate::testing::{GATEWAY4, GUEST, GUEST4, lab, random};
+use crate::testing::{GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, random};
 
 const PORT: u16 = 7000;
 
@@ -261,4 +261,29 @@ fn a_syn_that_is_longer_than_a_packet_is_refused() {
     world.send_data(TcpControl::Syn, 100, None, &long[..1000]).unwrap();
     let (control, _, ack) = world.hear();
     assert_eq!((control, ack), (TcpControl::Syn, 101));
+}
+
+#[test]
+fn a_syn_in_ipv6_fragments_begins_a_flow() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    let (source, destination) = (IpAddr::from(GUEST6), IpAddr::from(GATEWAY6));
+    let map = &mut world.config.nat.as_mut().unwrap().loopback[0];
+    map.guest.set_ip(destination);
+    let repr = syn(&[]);
+    let length = 8 + repr.buffer_len();
+    let ends = ((GUEST, lab().mac()), (source, destination));
+    let frame =
+        crate::packet::ip_frame(ends.0, ends.1, (IpProtocol::Ipv6Frag, 64), length, |bytes| {
+            bytes[0] = IpProtocol::Tcp.into();
+            let mut tcp = TcpPacket::new_unchecked(&mut bytes[8..]);
+            repr.emit(&mut tcp, &source.into(), &destination.into(), &checksums());
+        });
+    let frame = frame.unwrap();
+    let packet = &frame[14..54 + length];
+    let part = Inbound::kept(PortId(1), GUEST, packet).unwrap();
+    let whole = super::super::reassembly::whole(packet, &part).unwrap();
+    world.with(|flows, context| flows.handle(&whole, context)).unwrap();
+    world.until(|world| !world.frames.0.is_empty());
+    assert_eq!(world.frames.0[0][54 + 13] & 0x12, 0x12, "SYN and ACK");
 }
