@@ -207,7 +207,14 @@ impl Flows {
             }
             // As silent as the far end was.
             Some(Errno::TIMEDOUT) => return Ok(()),
-            Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::ACCESS | Errno::PERM) => {
+            Some(
+                Errno::HOSTUNREACH
+                | Errno::HOSTDOWN
+                | Errno::NETUNREACH
+                | Errno::NETDOWN
+                | Errno::ACCESS
+                | Errno::PERM,
+            ) => {
                 let (port, mac) = (packet.port, packet.mac);
                 self.failures.push(Failure { port, mac, packet: packet.packet.into(), error });
                 return Ok(());

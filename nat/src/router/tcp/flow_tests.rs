@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
+use nix::errno::Errno;
 use smoltcp::wire::{IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 use trama_frame::VnetHeader;
 use trama_frame::vnet::DATA_VALID;
@@ -286,4 +287,17 @@ fn a_syn_in_ipv6_fragments_begins_a_flow() {
     world.with(|flows, context| flows.handle(&whole, context)).unwrap();
     world.until(|world| !world.frames.0.is_empty());
     assert_eq!(world.frames.0[0][54 + 13] & 0x12, 0x12, "SYN and ACK");
+}
+
+#[test]
+fn a_host_without_its_interface_is_unreachable_and_does_not_refuse() {
+    let mut world = World::new("127.0.0.1:9".parse().unwrap());
+    for errno in [Errno::ENETDOWN, Errno::EHOSTDOWN, Errno::EHOSTUNREACH] {
+        let frame = world.frame(&syn(&[]));
+        let packet = Inbound::kept(PortId(1), GUEST, &frame[14..54]).unwrap();
+        let error = io::Error::from_raw_os_error(errno as i32);
+        world.with(|flows, context| flows.refuse(&packet, error, context)).unwrap();
+        assert_eq!(world.flows.take_failures().len(), 1, "{errno}");
+        assert!(world.frames.0.is_empty(), "{errno}");
+    }
 }
