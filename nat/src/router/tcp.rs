@@ -44,7 +44,7 @@ use crate::dns;
 use crate::drop_reason::DropReason;
 use crate::gateway::PortId;
 use connection::Connection;
-use engine::Engine;
+use engine::{Engine, State};
 use flow::{Flow, Turn};
 use ledger::Ledger;
 use ports::Ports;
@@ -145,7 +145,7 @@ impl Flows {
                 return Err(reason);
             }
         };
-        self.ports.admit(packet.port)?;
+        self.admit(packet.port)?;
         let stream = match TcpStream::connect(target) {
             Ok(stream) => stream,
             Err(error) => return self.refuse(packet, error, context),
@@ -160,6 +160,16 @@ impl Flows {
         Ok(())
     }
 
+    /// Whether a port may have another flow; those that only linger make room for it.
+    fn admit(&mut self, port: PortId) -> Result<(), DropReason> {
+        if self.ports.is_full(port)
+            && let Some(number) = self.ports.oldest_lingering(port)
+        {
+            self.remove(number);
+        }
+        self.ports.admit(port)
+    }
+
     /// Begins a flow with a machine for a client of the host's.
     pub(super) fn call(
         &mut self,
@@ -172,7 +182,7 @@ impl Flows {
         let mut flow = Flow::new(context.now, port, route, stream);
         let refusal = match self.table.get(&(guest, remote)) {
             Some(_) => Err(DropReason::FlowLimit),
-            None => self.ports.admit(port),
+            None => self.admit(port),
         };
         if let Err(reason) = refusal {
             flow.reset_host();
@@ -298,7 +308,7 @@ impl Flows {
         let Some(flow) = self.flows[number as usize].take() else { return };
         self.table.remove(&(flow.route.guest, flow.route.remote));
         self.ledger.strike(number);
-        self.ports.ended(flow.port, flow.syn.is_some(), flow.kept);
+        self.ports.ended(number, &flow);
         self.free.push(number);
     }
 
@@ -375,6 +385,10 @@ impl Flows {
         flow.is_queued = false;
         let turn = flow.serve(context, scratch, ports.is_rich(flow.port));
         let Some(engine) = &flow.engine else { return };
+        if flow.lingers.is_none() && engine.state() == (State::Closing { lingers: true }) {
+            flow.lingers = Some(context.now);
+            ports.lingers(flow.port, context.now, number);
+        }
         let kept = engine.kept();
         ports.charge(flow.port, std::mem::replace(&mut flow.kept, kept), kept);
         if let Some(at) = engine.deadline()

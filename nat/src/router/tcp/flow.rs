@@ -40,6 +40,8 @@ pub(super) struct Flow {
     write_ended: bool,
     /// Among those that wait for their turn.
     pub is_queued: bool,
+    /// Since when it is over, and only answers what comes late.
+    pub lingers: Option<Duration>,
     /// What is on the port's account.
     pub kept: usize,
     /// When it is looked at next, as the timers know it.
@@ -75,6 +77,7 @@ impl Flow {
             read_ended: false,
             write_ended: false,
             is_queued: false,
+            lingers: None,
             kept: 0,
             timer: None,
             sent: 0,

@@ -290,6 +290,26 @@ fn a_syn_in_ipv6_fragments_begins_a_flow() {
 }
 
 #[test]
+fn connections_that_only_linger_make_room_for_new_ones() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    world.flows.ports.most = 1;
+    let ours = world.open();
+    drop(server.accept().unwrap());
+    assert_eq!(world.hear().0, TcpControl::Fin);
+    let number = world.flows.flows.iter().position(Option::is_some).unwrap();
+    world.port = 4001;
+    assert_eq!(world.send(TcpControl::Syn, 100, None), Err(DropReason::FlowLimit), "one is open");
+    world.port = 4000;
+    world.send(TcpControl::Fin, 101, Some(ours.wrapping_add(2))).unwrap();
+    assert_eq!(world.hear().2, 102);
+    assert!(world.flows.flows[number].as_ref().is_some_and(|flow| flow.is_closing()));
+    world.port = 4001;
+    world.open();
+    assert_eq!(world.flows.len(), 1);
+}
+
+#[test]
 fn a_host_without_its_interface_is_unreachable_and_does_not_refuse() {
     let mut world = World::new("127.0.0.1:9".parse().unwrap());
     for errno in [Errno::ENETDOWN, Errno::EHOSTDOWN, Errno::EHOSTUNREACH] {
