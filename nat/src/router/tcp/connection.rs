@@ -31,6 +31,8 @@ pub(crate) struct Connection {
     scale: bool,
     own_mss: u16,
     owes_ack: bool,
+    /// An acknowledgement of what we have not sent, while we call; a reset answers it.
+    astray: Option<Seq>,
     /// We were the first to close.
     closed_first: bool,
     asks: bool,
@@ -75,6 +77,7 @@ impl Connection {
             scale: true,
             own_mss: mss,
             owes_ack: false,
+            astray: None,
             closed_first: false,
             asks: false,
             asked: 0,
@@ -108,6 +111,8 @@ impl Connection {
                 self.sender.next = self.sender.old() + 1;
                 self.state = Phase::Answering;
             }
+            // The machine takes it for a connection that we know nothing of.
+            (Some(false), false, _) => self.astray = segment.ack,
             _ => {}
         }
     }
@@ -316,6 +321,13 @@ impl Engine for Connection {
             Phase::Done | Phase::Broken if !self.owes_ack => return true,
             Phase::Aborted => return self.send_reset(wire),
             Phase::Calling | Phase::Answering => {
+                if let Some(sequence) = self.astray {
+                    let reset = Outgoing { sequence, control: Control::Rst, ..Outgoing::default() };
+                    if !wire(&reset) {
+                        return false;
+                    }
+                    self.astray = None;
+                }
                 return !self.sender.owes_syn() || self.send_syn(now, wire);
             }
             _ => {}
