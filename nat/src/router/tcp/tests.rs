@@ -382,6 +382,15 @@ fn a_machine_that_takes_a_call_for_an_older_connection_is_put_right() {
     assert_eq!(caller.wait(), call, "and it is called again");
 }
 
+#[test]
+fn crumbs_are_kept_and_sent_together() {
+    let mut end = open();
+    for _ in 0..100_000 {
+        end.tcp.push(vec![5]);
+    }
+    assert_eq!(end.output()[0].data.len(), LARGE, "a segment is not made of crumbs");
+}
+
 /// A link that loses, delays and repeats what a seed says.
 struct Link {
     random: u64,
