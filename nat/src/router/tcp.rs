@@ -170,6 +170,13 @@ impl Flows {
         self.ports.admit(port)
     }
 
+    /// Whether [`Flows::call`] may begin a flow between these ends: there is none, or it only lingers.
+    pub(super) fn may_call(&self, guest: SocketAddr, remote: SocketAddr) -> bool {
+        let number = self.table.get(&(guest, remote));
+        let flow = number.and_then(|number| self.flows[*number as usize].as_ref());
+        flow.is_none_or(|flow| flow.lingers.is_some())
+    }
+
     /// Begins a flow with a machine for a client of the host's.
     pub(super) fn call(
         &mut self,
@@ -180,9 +187,9 @@ impl Flows {
     ) -> Result<(), DropReason> {
         let route = Route { mac, guest, remote };
         let mut flow = Flow::new(context.now, port, route, stream);
-        let refusal = match self.table.get(&(guest, remote)) {
-            Some(_) => Err(DropReason::FlowLimit),
-            None => self.admit(port),
+        let refusal = match self.may_call(guest, remote) {
+            true => self.admit(port),
+            false => Err(DropReason::FlowLimit),
         };
         if let Err(reason) = refusal {
             flow.reset_host();
@@ -190,6 +197,9 @@ impl Flows {
         }
         let initial = Seq((context.random)() as u32);
         flow.engine = Some(Connection::call(context.now, initial, own_mss(context, &route)));
+        if let Some(&old) = self.table.get(&(guest, remote)) {
+            self.remove(old);
+        }
         let number = self.insert(flow);
         self.ports.opened(port);
         let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use etherparse::{NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket, TransportSlice};
 use mio::{Events, Poll};
+use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetProtocol};
 use trama_frame::{VnetHeader, checksum, gso, vnet};
 
 use super::policy::Policy;
 use super::{Cable, Context, Router};
 use crate::drop_reason::{Counters, DropReason};
 use crate::gateway::{PortId, Random};
-use crate::testing::{GATEWAY, GUEST, GUEST4, GUEST6, lab, random};
+use crate::testing::{GATEWAY, GATEWAY4, GUEST, GUEST4, GUEST6, lab, random};
 use crate::{Config, NatConfig};
 
 /// How long anything may take on a loaded machine.
@@ -43,7 +44,8 @@ pub struct World {
     pub now: Duration,
     poll: Poll,
     policy: Policy,
-    random: Random,
+    /// Where the router's random numbers come from.
+    pub random: Random,
 }
 
 impl World {
@@ -188,6 +190,22 @@ pub fn echo(to: IpAddr, hops: u8, sequence: u16, data: &[u8]) -> Vec<u8> {
         IpAddr::V6(_) => step.icmpv6_echo_request(7, sequence).write(&mut frame, data).unwrap(),
     }
     frame
+}
+
+/// The guest says where it is, when it was asked for.
+pub fn announce(world: &mut World) {
+    let announcement = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Reply,
+        source_hardware_addr: EthernetAddress(GUEST.0),
+        source_protocol_addr: GUEST4,
+        target_hardware_addr: EthernetAddress(GATEWAY.0),
+        target_protocol_addr: GATEWAY4,
+    };
+    let length = announcement.buffer_len();
+    let frame = crate::packet::frame(GUEST, GATEWAY, EthernetProtocol::Arp, length, |bytes| {
+        announcement.emit(&mut ArpPacket::new_unchecked(bytes));
+    });
+    world.send(&[frame]);
 }
 
 /// Source, destination and payload of a datagram for a machine, whose checksums are right.

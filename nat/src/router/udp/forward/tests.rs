@@ -3,13 +3,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
-    Icmpv6Packet, Icmpv6Repr, IpProtocol, NdiscNeighborFlags, NdiscRepr,
+    EthernetFrame, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpProtocol, NdiscNeighborFlags,
+    NdiscRepr,
 };
 
 use super::*;
 use crate::drop_reason::DropReason;
-use crate::packet::{checksums, frame, ip_frame};
+use crate::packet::{checksums, ip_frame};
 use crate::router::test_world::*;
 use crate::testing::{GATEWAY, GATEWAY4, GUEST, GUEST4, GUEST6};
 
@@ -34,22 +34,6 @@ fn world(rules: &[Forward]) -> World {
     world.config.nat.as_mut().unwrap().forwards = rules.to_vec();
     world.turn(Duration::ZERO);
     world
-}
-
-/// The guest says where it is.
-fn announce(world: &mut World) {
-    let announcement = ArpRepr::EthernetIpv4 {
-        operation: ArpOperation::Reply,
-        source_hardware_addr: EthernetAddress(GUEST.0),
-        source_protocol_addr: GUEST4,
-        target_hardware_addr: EthernetAddress(GATEWAY.0),
-        target_protocol_addr: GATEWAY4,
-    };
-    let length = announcement.buffer_len();
-    let frame = frame(GUEST, GATEWAY, EthernetProtocol::Arp, length, |bytes| {
-        announcement.emit(&mut ArpPacket::new_unchecked(bytes));
-    });
-    world.send(&[frame]);
 }
 
 fn client(address: IpAddr) -> UdpSocket {
