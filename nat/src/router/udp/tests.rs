@@ -161,6 +161,28 @@ fn a_large_frame_of_the_machine_is_cut_where_it_says() {
 }
 
 #[test]
+fn a_train_longer_than_any_network_card_makes_is_refused() {
+    let (socket, host) = server(Ipv4Addr::LOCALHOST.into());
+    let mut world = World::new();
+    let shown = SocketAddr::new(GATEWAY4.into(), 5300);
+    let map = LoopbackMap { transport: Transport::Udp, guest: shown, host };
+    world.config.nat.as_mut().unwrap().loopback.push(map);
+    let (flags, gso_type) = (trama_frame::vnet::NEEDS_CSUM, trama_frame::vnet::GSO_UDP_L4);
+    let header = VnetHeader { flags, gso_type, gso_size: 1, ..VnetHeader::default() };
+    let mut send = |count| {
+        let frame = datagram(shown, 64, &vec![7; count]);
+        world.with(|router, context| router.receive(PortId(1), header, &frame, context));
+        world.turn(Duration::ZERO);
+        world.dropped(DropReason::BadUdp)
+    };
+    assert_eq!(send(60_000), 1, "a frame of sixty thousand datagrams");
+    assert_eq!(send(128), 1);
+    for _ in 0..128 {
+        assert_eq!(receive(&socket).0, [7]);
+    }
+}
+
+#[test]
 fn what_the_kernel_puts_together_is_one_large_frame() {
     if !is_isolated("router::udp::tests::what_the_kernel_puts_together_is_one_large_frame", SETUP) {
         return;
