@@ -55,6 +55,8 @@ const DNS_PORT: u16 = 53;
 const MAX_FLOWS: usize = 65_536;
 /// Addresses that a flow may have spoken to; at one more it forgets them, and learns anew.
 const MAX_PEERS: usize = 4096;
+const ALL_PEERS: usize = 1 << 18;
+const MIN_PEERS: usize = 16;
 /// Turns of sockets before everything else has its own.
 const TURNS: usize = 32;
 /// Errors taken from a socket in a turn.
@@ -92,10 +94,10 @@ impl Flow {
         }
     }
 
-    /// Remembers what is sent where.
-    fn note(&mut self, target: SocketAddr, datagrams: u32) {
-        if self.peers.len() >= MAX_PEERS && !self.peers.contains(&target.ip()) {
-            self.peers.clear();
+    /// Remembers what is sent where; `most`: how many addresses at once.
+    fn note(&mut self, target: SocketAddr, datagrams: u32, most: usize) {
+        if self.peers.len() >= most && !self.peers.contains(&target.ip()) {
+            self.peers = HashSet::default();
         }
         self.peers.insert(target.ip());
         self.questions = match self.questions {
@@ -188,10 +190,12 @@ impl Flows {
             Some(number) => number,
             None => self.open(key, target, packet, context)?,
         };
+        let peers = (ALL_PEERS / self.table.len().max(1)).clamp(MIN_PEERS, MAX_PEERS);
         let Some(flow) = self.table.get_mut(number) else { return Err(DropReason::FileLimit) };
         flow.mac = packet.mac;
         flow.sent += datagram.payload.len() as u64;
-        flow.note(target, datagram.payload.len().div_ceil(datagram.segment.max(1)).max(1) as u32);
+        let count = datagram.payload.len().div_ceil(datagram.segment.max(1)).max(1);
+        flow.note(target, count as u32, peers);
         let class = flow.class();
         self.table.touch(context.now, number, class);
         self.load(Wagon { number, target, shown, manner }, &datagram, context);

@@ -369,6 +369,34 @@ fn a_port_with_too_many_flows_loses_its_own_oldest() {
     assert_eq!(read_datagram(&world.frame()).1.port(), 1);
 }
 
+#[test]
+fn the_more_flows_there_are_the_fewer_peers_has_each() {
+    let setup = "ip route add local 198.51.0.0/16 dev lo; ulimit -n 20000";
+    if !is_isolated("router::udp::tests::the_more_flows_there_are_the_fewer_peers_has_each", setup)
+    {
+        return;
+    }
+    let mut world = World::new();
+    world.router.udp = Flows::new(Limits { port: 5000, total: 5000 });
+    let speak = |world: &mut World, port, count: u8| {
+        (0..count).for_each(|number| {
+            let peer = SocketAddr::from(([198, 51, 7, number], 9));
+            world.send_from(1, &datagram_from(port, peer, 64, b"hello"));
+        });
+        let mut flows = world.router.udp.table.iter();
+        flows.find(|(key, ..)| key.source.port() == port).unwrap().1.peers.len()
+    };
+    assert_eq!(speak(&mut world, 1, 200), 200);
+    for port in 2..=4000 {
+        speak(&mut world, port, 1);
+    }
+    let most = ALL_PEERS / 4000;
+    assert!(speak(&mut world, 2, 200) <= most);
+    assert_eq!(speak(&mut world, 1, 201), 1, "it begins anew");
+    let peers: Vec<_> = world.router.udp.table.iter().map(|(_, flow, _)| &flow.peers).collect();
+    assert!(peers.iter().all(|peers| peers.capacity() <= 4 * most), "and gives its memory back");
+}
+
 /// Ports that machines send from, to each destination, and of how many the cost is compared.
 const MANY: usize = 12_500;
 const DESTINATIONS: usize = 4;
