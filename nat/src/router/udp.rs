@@ -53,7 +53,8 @@ const ANSWERED: usize = 2;
 const DNS_PORT: u16 = 53;
 /// Flows that there may be if the host has descriptors for them: each is a socket.
 const MAX_FLOWS: usize = 65_536;
-/// Addresses that a flow may have spoken to; at one more it forgets them, and learns anew.
+/// Addresses that a flow may have spoken to; at one more it forgets them, and learns anew. Where there
+/// are many flows, each has its part of what all may have, as long as that is not too few.
 const MAX_PEERS: usize = 4096;
 const ALL_PEERS: usize = 1 << 18;
 const MIN_PEERS: usize = 16;
@@ -427,7 +428,8 @@ impl Flows {
         context: &mut Context<'_>,
     ) {
         let Flows { forwards, receiver, turns, .. } = self;
-        let Some(guest) = forwards.listener(number).map(|listener| listener.guest) else { return };
+        let listener = forwards.listener(number).filter(|listener| listener.socket.is_ok());
+        let Some(guest) = listener.map(|listener| listener.guest) else { return };
         // What cannot be delivered yet waits; the machine's answer gives it another turn.
         let Some((mac, _)) = neighbours.station(guest.ip(), context) else { return };
         let machine = Machine { mac, address: guest };

@@ -131,6 +131,12 @@ fn a_port_that_is_taken_is_pending_until_it_is_free() {
         pending.map(|(name, host, _)| (name.to_owned(), host)).collect::<Vec<_>>()
     };
     assert_eq!(pending(&world), [("game".to_owned(), host)]);
+    // A machine that says where it is has all ports looked at.
+    world.router.udp.machine_found();
+    world.turn(Duration::ZERO);
+    announce(&mut world);
+    let reason = world.router.udp.forwards.pending().next().map(|(.., error)| error);
+    assert_eq!(reason, Some(Errno::EADDRINUSE));
     assert_eq!(world.router.deadline(world.now), Some(RETRY));
     drop(holder);
     world.now = RETRY;
