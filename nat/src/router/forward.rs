@@ -259,7 +259,7 @@ fn shown(client: &Client, flows: &tcp::Flows, context: &mut Context<'_>) -> Opti
 }
 
 /// Whether a machine's answers to `address` go through its gateway.
-fn is_outside(config: &Config, address: IpAddr) -> bool {
+pub(super) fn is_outside(config: &Config, address: IpAddr) -> bool {
     let special = address.is_loopback() || address.is_unspecified() || address.is_multicast();
     let near = match address {
         IpAddr::V4(v4) => v4.is_link_local() || config.ipv4.is_some_and(|net| net.contains(v4)),

@@ -22,6 +22,7 @@ use trama_frame::MacAddr;
 use crate::config::{Config, Forward, Transport};
 use crate::gateway::PortId;
 use crate::router::flow_table::{FlowTable, Limits};
+use crate::router::forward::is_outside;
 use crate::router::host_socket::HostSocket;
 use crate::router::{Context, Kind, RETRY};
 
@@ -211,7 +212,7 @@ impl Forwards {
         }
         let real = SocketAddr::new(from.ip().to_canonical(), from.port());
         let is_visible = !hides_client
-            && !real.ip().is_loopback()
+            && is_outside(context.config, real.ip())
             && real.is_ipv4() == guest.is_ipv4()
             && !self.shown.contains_key(&(guest, real));
         let shown = if is_visible { real } else { self.stand_in(guest, context)? };

@@ -118,6 +118,24 @@ fn a_client_that_the_machine_cannot_or_must_not_see_has_a_stand_in() {
 }
 
 #[test]
+fn a_client_with_an_address_of_the_machines_network_has_a_stand_in() {
+    let name = "router::udp::forward::tests::a_client_with_an_address_of_the_machines_network_has_a_stand_in";
+    if !is_isolated(name, &format!("{SETUP}; ip addr add 10.0.2.77/32 dev lo")) {
+        return;
+    }
+    let mut world = world(&[rule(WORLD4, GUEST4.into())]);
+    let socket = client(Ipv4Addr::new(10, 0, 2, 77).into());
+    socket.send_to(b"hello", (WORLD4, 5000)).unwrap();
+    world.frame();
+    announce(&mut world);
+    // The machine would look for that address on its own network.
+    let (shown, _, said) = read_datagram(&world.frame());
+    assert_eq!((shown.ip(), &said[..]), (GATEWAY4.into(), &b"hello"[..]));
+    world.send(&[datagram(shown, 64, b"welcome")]);
+    assert_eq!(receive(&socket), (b"welcome".to_vec(), SocketAddr::new(WORLD4, 5000)));
+}
+
+#[test]
 fn a_port_that_is_taken_is_pending_until_it_is_free() {
     let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
     let holder = UdpSocket::bind((loopback, 0)).unwrap();
