@@ -136,6 +136,30 @@ fn a_client_with_an_address_of_the_machines_network_has_a_stand_in() {
 }
 
 #[test]
+fn a_client_is_known_after_another_rule_has_come() {
+    let name = "router::udp::forward::tests::a_client_is_known_after_another_rule_has_come";
+    if !is_isolated(name, SETUP) {
+        return;
+    }
+    let stays = rule(WORLD4, GUEST4.into());
+    let mut world = world(std::slice::from_ref(&stays));
+    let socket = client(WORLD4);
+    socket.send_to(b"subscribe", (WORLD4, 5000)).unwrap();
+    world.frame();
+    announce(&mut world);
+    let (shown, ..) = read_datagram(&world.frame());
+    let mut comes = Forward { name: "new".to_owned(), ..rule(WORLD6, GUEST4.into()) };
+    comes.count = 3;
+    world.config.nat.as_mut().unwrap().forwards = vec![comes, stays];
+    world.turn(Duration::ZERO);
+    world.send(&[datagram(shown, 64, b"news")]);
+    assert_eq!(receive(&socket), (b"news".to_vec(), SocketAddr::new(WORLD4, 5000)));
+    world.config.nat.as_mut().unwrap().forwards.truncate(1);
+    world.turn(Duration::ZERO);
+    assert_eq!(world.router.udp.forwards.clients.len(), 0, "its rule is gone");
+}
+
+#[test]
 fn a_port_that_is_taken_is_pending_until_it_is_free() {
     let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
     let holder = UdpSocket::bind((loopback, 0)).unwrap();
