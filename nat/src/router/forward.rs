@@ -3,6 +3,7 @@
 //!
 //! A port that cannot be listened on is *pending*: it is tried again every few seconds.
 
+use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -18,10 +19,13 @@ use super::{Context, Kind, RETRY};
 use crate::config::{Config, Forward, Transport};
 use crate::drop_reason::DropReason;
 
-/// How long a client waits for a machine's station, how often it is looked for, and how many wait.
+/// How long a client waits for a machine's station, how often it is looked for, and how many wait for
+/// one machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
-const WAITING: usize = 256;
+const WAITING: usize = 64;
+/// The first port of the gateway from which a machine may see a client come.
+const FIRST_OWN: u16 = 1024;
 /// Clients taken before everything else has its turn.
 const ACCEPTS: usize = 64;
 
@@ -36,11 +40,14 @@ struct Listener {
     has_more: bool,
 }
 
-/// A client whose machine's station is asked for.
+/// Somebody who has connected to a port.
 struct Client {
     stream: TcpStream,
+    address: SocketAddr,
     guest: SocketAddr,
-    remote: SocketAddr,
+    /// Whether the machine sees the gateway in its place.
+    is_hidden: bool,
+    /// How long it waits for its machine's station.
     until: Duration,
 }
 
@@ -48,7 +55,8 @@ struct Client {
 #[derive(Default)]
 pub(crate) struct Forwards {
     listeners: Vec<Listener>,
-    waiting: Vec<Client>,
+    /// Clients whose machine's station is asked for, by machine.
+    waiting: HashMap<IpAddr, Vec<Client>>,
     /// When pending ports, and clients that there was no descriptor for, are tried again.
     retry: Option<Duration>,
     warnings: Vec<String>,
@@ -144,25 +152,43 @@ impl Forwards {
             self.listen(context, false);
             self.listeners.iter_mut().for_each(|it| it.has_more |= it.socket.is_ok());
         }
-        for listener in &mut self.listeners {
-            if !accept(listener, &mut self.waiting, context) {
+        for client in std::mem::take(&mut self.waiting).into_values().flatten() {
+            self.lead_on(client, neighbours, flows, context);
+        }
+        for index in 0..self.listeners.len() {
+            let (clients, are_all) = accept(&mut self.listeners[index], context);
+            if !are_all {
                 self.retry.get_or_insert(context.now + RETRY);
             }
-        }
-        for client in std::mem::take(&mut self.waiting) {
-            match neighbours.station(client.guest.ip(), context) {
-                Some((mac, port)) => {
-                    let route = (mac, client.guest, client.remote);
-                    if let Err(reason) = flows.call(port, route, client.stream, context) {
-                        context.counters.drop(reason);
-                    }
-                }
-                None if client.until > context.now => self.waiting.push(client),
-                None => {
-                    refuse(&client.stream);
-                    context.counters.drop(DropReason::NoStation);
-                }
+            for client in clients {
+                self.lead_on(client, neighbours, flows, context);
             }
+        }
+    }
+
+    /// Leads a client to its machine, or has it wait until it is known where that is.
+    fn lead_on(
+        &mut self,
+        client: Client,
+        neighbours: &mut Neighbours,
+        flows: &mut tcp::Flows,
+        context: &mut Context<'_>,
+    ) {
+        let machine = client.guest.ip();
+        let Some((mac, port)) = neighbours.station(machine, context) else {
+            let waiting = self.waiting.entry(machine).or_default();
+            let refusal = match waiting.len() < WAITING {
+                true if client.until > context.now => return waiting.push(client),
+                true => DropReason::NoStation,
+                false => DropReason::FlowLimit,
+            };
+            refuse(&client.stream);
+            return context.counters.drop(refusal);
+        };
+        let Some(remote) = shown(&client, flows, context) else { return refuse(&client.stream) };
+        let route = (mac, client.guest, remote);
+        if let Err(reason) = flows.call(port, route, client.stream, context) {
+            context.counters.drop(reason);
         }
     }
 
@@ -170,46 +196,36 @@ impl Forwards {
         if self.listeners.iter().any(|listener| listener.has_more) {
             return Some(now);
         }
-        let look = (!self.waiting.is_empty()).then_some(now + LOOK);
+        let waits = self.waiting.values().any(|clients| !clients.is_empty());
+        let look = waits.then_some(now + LOOK);
         look.into_iter().chain(self.retry).min()
     }
 }
 
-/// Takes the clients of a port. False: they wait until there are descriptors again.
-fn accept(listener: &mut Listener, waiting: &mut Vec<Client>, context: &mut Context<'_>) -> bool {
-    let Ok(socket) = &listener.socket else { return true };
-    if !listener.has_more {
-        return true;
-    }
-    for _ in 0..ACCEPTS {
+/// Takes clients of a port. False: others wait until there are descriptors again.
+fn accept(listener: &mut Listener, context: &mut Context<'_>) -> (Vec<Client>, bool) {
+    let mut clients = Vec::new();
+    let Ok(socket) = &listener.socket else { return (clients, true) };
+    while listener.has_more && clients.len() < ACCEPTS {
         match socket.accept() {
-            Ok((stream, _)) if waiting.len() >= WAITING => {
-                refuse(&stream);
-                context.counters.drop(DropReason::FlowLimit);
-            }
-            Ok((stream, client)) => {
-                let (guest, hides) = (listener.guest, listener.rule.hides_client);
-                let Some(remote) = shown(context, client, guest, hides) else {
-                    refuse(&stream);
-                    continue;
-                };
-                let until = context.now + PATIENCE;
-                waiting.push(Client { stream, guest, remote, until });
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                listener.has_more = false;
-                return true;
-            }
+            Ok((stream, address)) => clients.push(Client {
+                stream,
+                address,
+                guest: listener.guest,
+                is_hidden: listener.rule.hides_client,
+                until: context.now + PATIENCE,
+            }),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => listener.has_more = false,
             // The client has gone: the next turn looks for others.
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => return true,
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => break,
             Err(_) => {
                 listener.has_more = false;
                 context.counters.drop(DropReason::FileLimit);
-                return false;
+                return (clients, false);
             }
         }
     }
-    true
+    (clients, true)
 }
 
 /// Closes a client's connection by a reset.
@@ -219,29 +235,31 @@ fn refuse(stream: &TcpStream) {
         set_socket_linger(stream, Some(Duration::ZERO)).map_err(io::Error::from);
 }
 
-/// Whom the machine sees as its client: the client, or the gateway if it is to be hidden or if
-/// answers to it would not come back to us.
-fn shown(
-    context: &mut Context<'_>,
-    client: SocketAddr,
-    guest: SocketAddr,
-    hides: bool,
-) -> Option<SocketAddr> {
-    let address = client.ip().to_canonical();
-    if !hides && address.is_ipv4() == guest.is_ipv4() && is_outside(context.config, address) {
-        return Some(SocketAddr::new(address, client.port()));
+/// Whom the machine sees as its client: the client, or the gateway if it is to be hidden, if answers
+/// to it would not come back to us, or if another port has led it to the machine already.
+fn shown(client: &Client, flows: &tcp::Flows, context: &mut Context<'_>) -> Option<SocketAddr> {
+    let (guest, address) = (client.guest, client.address.ip().to_canonical());
+    let real = SocketAddr::new(address, client.address.port());
+    if !client.is_hidden
+        && address.is_ipv4() == guest.is_ipv4()
+        && is_outside(context.config, address)
+        && flows.may_call(guest, real)
+    {
+        return Some(real);
     }
     let own: IpAddr = match guest {
         SocketAddr::V4(_) => context.config.ipv4?.address.into(),
         SocketAddr::V6(_) => context.config.ipv6?.address.into(),
     };
-    // Clients of several addresses may have the same port.
-    let port = 1024 + ((context.random)() % (65_536 - 1024)) as u16;
-    Some(SocketAddr::new(own, port))
+    let (count, start) = (u64::from(u16::MAX - FIRST_OWN) + 1, (context.random)());
+    let port = |step| FIRST_OWN + (start.wrapping_add(step) % count) as u16;
+    (0..count)
+        .map(|step| SocketAddr::new(own, port(step)))
+        .find(|remote| flows.may_call(guest, *remote))
 }
 
 /// Whether a machine's answers to `address` go through its gateway.
-fn is_outside(config: &Config, address: IpAddr) -> bool {
+pub(super) fn is_outside(config: &Config, address: IpAddr) -> bool {
     let special = address.is_loopback() || address.is_unspecified() || address.is_multicast();
     let near = match address {
         IpAddr::V4(v4) => v4.is_link_local() || config.ipv4.is_some_and(|net| net.contains(v4)),
@@ -256,3 +274,6 @@ fn is_outside(config: &Config, address: IpAddr) -> bool {
 fn shift(first: SocketAddr, offset: u16) -> Option<SocketAddr> {
     Some(SocketAddr::new(first.ip(), first.port().checked_add(offset)?))
 }
+
+#[cfg(test)]
+mod tests;

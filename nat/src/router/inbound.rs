@@ -10,6 +10,7 @@ use crate::config::{Config, Transport};
 use crate::drop_reason::DropReason;
 use crate::gateway::PortId;
 use crate::router::icmp::heard;
+use crate::router::outbound::FRAGMENT_HEADER;
 use crate::router::reflect;
 use crate::router::udp::forward::STAND_INS;
 
@@ -47,7 +48,13 @@ impl<'a> Inbound<'a> {
     /// A packet that was kept since it was checked, for an answer that quotes it.
     pub fn kept(port: PortId, mac: MacAddr, packet: &'a [u8]) -> Result<Inbound<'a>, DropReason> {
         let is_v4 = packet.first().is_some_and(|byte| byte >> 4 == 4);
-        let (bare, _) = if is_v4 { parse4(packet)? } else { parse6(packet)? };
+        let (mut bare, is_fragment) = if is_v4 { parse4(packet)? } else { parse6(packet)? };
+        if let (true, Some((header, payload))) =
+            (is_fragment, bare.payload.split_first_chunk::<FRAGMENT_HEADER>())
+        {
+            // Reassembly has left the header of an only fragment in front of the payload.
+            (bare.protocol, bare.payload) = (header[0].into(), payload);
+        }
         let offload = VnetHeader { flags: DATA_VALID, ..VnetHeader::default() };
         Ok(Inbound { port, mac, offload, ..bare })
     }

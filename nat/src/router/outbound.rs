@@ -14,7 +14,7 @@ use crate::drop_reason::DropReason;
 use crate::packet::{MIN_FRAME, ethernet_address};
 
 /// Bytes of IPv6's fragment header (RFC 8200, 4.5).
-const FRAGMENT_HEADER: usize = 8;
+pub(super) const FRAGMENT_HEADER: usize = 8;
 /// The longest head of a frame here: Ethernet, IPv6, fragment header.
 const MAX_HEAD: usize = ETHERNET_HEADER_LEN + IPV6_HEADER_LEN + FRAGMENT_HEADER;
 /// "More fragments" in the field with the offset, of IPv4 and of IPv6.

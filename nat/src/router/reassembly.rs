@@ -13,6 +13,7 @@ use trama_frame::MacAddr;
 
 use super::flow_table::{FlowTable, Limits};
 use super::inbound::Inbound;
+use super::outbound::FRAGMENT_HEADER;
 use crate::drop_reason::{Counters, DropReason};
 use crate::gateway::PortId;
 
@@ -22,7 +23,6 @@ const LIFE: Duration = Duration::from_secs(30);
 const LIMITS: Limits = Limits { port: 64, total: 512 };
 /// Fragments of a packet: the longest one in packets of 576 bytes, which every host takes.
 const MAX_FRAGMENTS: usize = 128;
-const FRAGMENT_HEADER: usize = 8;
 
 /// What fragments of one packet have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

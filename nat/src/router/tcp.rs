@@ -48,7 +48,7 @@ use crate::dns::PORT;
 use crate::drop_reason::DropReason;
 use crate::gateway::{Client, PortId};
 use connection::Connection;
-use engine::Engine;
+use engine::{Engine, State};
 use flow::{Flow, Turn};
 use ledger::Ledger;
 use ports::Ports;
@@ -58,6 +58,8 @@ use segment::{Outgoing, Route, Segment, Seq};
 /// machine would wait for all of them. To connect takes as long as several turns.
 const TURNS: usize = 16;
 const CONNECT_TURNS: usize = 8;
+/// Timers out of date that are kept, beside one for each flow.
+const STALE_TIMERS: usize = 1024;
 
 /// A flow that the host refused to begin.
 pub(super) struct Failure {
@@ -131,6 +133,10 @@ impl Flows {
         route: Route,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
+        // It is kept until the host has connected, so nobody may make it long by fragments.
+        if packet.packet.len() > context.config.mtu.into() {
+            return Err(DropReason::BadTcp);
+        }
         let remote = route.remote;
         if remote.port() == PORT && context.config.offers(Service::Dns, remote.ip()) {
             return self.begin_dns(packet, segment, route, context);
@@ -139,7 +145,7 @@ impl Flows {
             route.send(context, &Outgoing::refusal(segment))?;
             return Err(reason);
         }
-        self.ports.admit(packet.port)?;
+        self.admit(packet.port)?;
         let mut flow = Flow::new(context.now, packet.port, route);
         flow.syn = Some(packet.packet.into());
         let number = self.insert(flow);
@@ -151,13 +157,12 @@ impl Flows {
     fn connect(&mut self, number: u32, context: &mut Context<'_>) {
         let Some(remote) = self.flow(number).map(|flow| flow.route.remote) else { return };
         let target = context.policy.target(context.config, Transport::Tcp, remote);
-        let begun = target.map_err(|_| Errno::ACCESS.into()).and_then(TcpStream::connect).and_then(
-            |stream| {
-                let flow = self.flow(number).ok_or(Errno::NOENT)?;
-                flow.stream = Some(stream);
-                watch(flow, number, context)
-            },
-        );
+        let stream = target.map_err(|_| Errno::ACCESS.into()).and_then(TcpStream::connect);
+        let begun = stream.and_then(|stream| {
+            let flow = self.flow(number).ok_or(Errno::NOENT)?;
+            flow.stream = Some(stream);
+            watch(flow, number, context)
+        });
         if let Err(error) = begun {
             self.fail(number, error, context);
         }
@@ -174,6 +179,23 @@ impl Flows {
         }
     }
 
+    /// Whether a port may have another flow; those that only linger make room for it.
+    fn admit(&mut self, port: PortId) -> Result<(), DropReason> {
+        if self.ports.is_full(port)
+            && let Some(number) = self.ports.oldest_lingering(port)
+        {
+            self.remove(number);
+        }
+        self.ports.admit(port)
+    }
+
+    /// Whether [`Flows::call`] may begin a flow between these ends: there is none, or it only lingers.
+    pub(super) fn may_call(&self, guest: SocketAddr, remote: SocketAddr) -> bool {
+        let number = self.table.get(&(guest, remote));
+        let flow = number.and_then(|number| self.flows[*number as usize].as_ref());
+        flow.is_none_or(|flow| flow.lingers.is_some())
+    }
+
     /// Begins a flow with a machine for a client of the host's.
     pub(super) fn call(
         &mut self,
@@ -185,9 +207,9 @@ impl Flows {
         let route = Route { mac, guest, remote };
         let mut flow = Flow::new(context.now, port, route);
         flow.stream = Some(stream);
-        let refusal = match self.table.get(&(guest, remote)) {
-            Some(_) => Err(DropReason::FlowLimit),
-            None => self.ports.admit(port),
+        let refusal = match self.may_call(guest, remote) {
+            true => self.admit(port),
+            false => Err(DropReason::FlowLimit),
         };
         if let Err(reason) = refusal {
             flow.reset_host();
@@ -195,6 +217,9 @@ impl Flows {
         }
         let initial = Seq((context.random)() as u32);
         flow.engine = Some(Connection::call(context.now, initial, own_mss(context, &route)));
+        if let Some(&old) = self.table.get(&(guest, remote)) {
+            self.remove(old);
+        }
         let number = self.insert(flow);
         self.ports.opened(port);
         let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };
@@ -221,7 +246,14 @@ impl Flows {
             }
             // As silent as the far end was.
             Some(Errno::TIMEDOUT) => return Ok(()),
-            Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::ACCESS | Errno::PERM) => {
+            Some(
+                Errno::HOSTUNREACH
+                | Errno::HOSTDOWN
+                | Errno::NETUNREACH
+                | Errno::NETDOWN
+                | Errno::ACCESS
+                | Errno::PERM,
+            ) => {
                 let (port, mac) = (packet.port, packet.mac);
                 self.failures.push(Failure { port, mac, packet: packet.packet.into(), error });
                 return Ok(());
@@ -305,7 +337,7 @@ impl Flows {
         let flow = self.flows[number as usize].take()?;
         self.table.remove(&(flow.route.guest, flow.route.remote));
         self.ledger.strike(number);
-        self.ports.ended(flow.port, flow.syn.is_some(), flow.kept);
+        self.ports.ended(number, &flow);
         self.free.push(number);
         Some(flow)
     }
@@ -352,8 +384,10 @@ impl Flows {
         let (port, mac) = (flow.port, flow.route.mac);
         let Some(syn) = flow.syn.take() else { return };
         self.ports.opened(port);
-        let Ok(packet) = Inbound::kept(port, mac, &syn) else { return };
-        let Ok(segment) = Segment::parse(&packet) else { return };
+        let packet = Inbound::kept(port, mac, &syn);
+        let Ok(segment) = packet.and_then(|packet| Segment::parse(&packet)) else {
+            return drop(self.remove(number));
+        };
         let initial = Seq((context.random)() as u32);
         let mss = own_mss(context, &flow.route);
         flow.engine = Some(Connection::answer(context.now, &segment, initial, mss));
@@ -394,6 +428,10 @@ impl Flows {
         let Some(flow) = &mut flows[number as usize] else { return };
         let turn = flow.serve(context, scratch, ports.is_rich(flow.port));
         let Some(engine) = &flow.engine else { return };
+        if flow.lingers.is_none() && engine.state() == (State::Closing { lingers: true }) {
+            flow.lingers = Some(context.now);
+            ports.lingers(flow.port, context.now, number);
+        }
         let kept = engine.kept();
         ports.charge(flow.port, std::mem::replace(&mut flow.kept, kept), kept);
         if let Some(at) = engine.deadline()
@@ -401,6 +439,11 @@ impl Flows {
         {
             flow.timer = Some(at);
             timers.push(Reverse((at, number)));
+            // Those out of date are of up to two hours ahead, and a busy flow leaves some a second.
+            if timers.len() > 2 * flows.len() + STALE_TIMERS {
+                let timer = |number: u32| flows[number as usize].as_ref()?.timer;
+                timers.retain(|Reverse((at, number))| timer(*number) == Some(*at));
+            }
         }
         match turn {
             Turn::Idle => {}

@@ -44,7 +44,8 @@ pub struct World {
     pub now: Duration,
     poll: Poll,
     policy: Policy,
-    random: Random,
+    /// Where the router's random numbers come from.
+    pub random: Random,
 }
 
 impl World {

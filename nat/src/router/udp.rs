@@ -54,8 +54,11 @@ const ANSWERED: usize = 2;
 const DNS_PORT: u16 = 53;
 /// Flows that there may be if the host has descriptors for them: each is a socket.
 const MAX_FLOWS: usize = 65_536;
-/// Addresses that a flow may have spoken to; at one more it forgets them, and learns anew.
+/// Addresses that a flow may have spoken to; at one more it forgets them, and learns anew. Where there
+/// are many flows, each has its part of what all may have, as long as that is not too few.
 const MAX_PEERS: usize = 4096;
+const ALL_PEERS: usize = 1 << 18;
+const MIN_PEERS: usize = 16;
 /// Turns of sockets before everything else has its own.
 const TURNS: usize = 32;
 /// Errors taken from a socket in a turn.
@@ -95,10 +98,10 @@ impl Flow {
         }
     }
 
-    /// Remembers what is sent where.
-    fn note(&mut self, target: SocketAddr, datagrams: u32) {
-        if self.peers.len() >= MAX_PEERS && !self.peers.contains(&target.ip()) {
-            self.peers.clear();
+    /// Remembers what is sent where; `most`: how many addresses at once.
+    fn note(&mut self, target: SocketAddr, datagrams: u32, most: usize) {
+        if self.peers.len() >= most && !self.peers.contains(&target.ip()) {
+            self.peers = HashSet::default();
         }
         self.peers.insert(target.ip());
         self.questions = match self.questions {
@@ -191,10 +194,12 @@ impl Flows {
             Some(number) => number,
             None => self.open(key, target, packet, context)?,
         };
+        let peers = (ALL_PEERS / self.table.len().max(1)).clamp(MIN_PEERS, MAX_PEERS);
         let Some(flow) = self.table.get_mut(number) else { return Err(DropReason::FileLimit) };
         flow.mac = packet.mac;
         flow.sent += datagram.payload.len() as u64;
-        flow.note(target, datagram.payload.len().div_ceil(datagram.segment.max(1)).max(1) as u32);
+        let count = datagram.payload.len().div_ceil(datagram.segment.max(1)).max(1);
+        flow.note(target, count as u32, peers);
         let class = flow.class();
         self.table.touch(context.now, number, class);
         self.load(Wagon { number, target, shown, manner }, &datagram, context);
@@ -434,7 +439,8 @@ impl Flows {
         context: &mut Context<'_>,
     ) {
         let Flows { forwards, receiver, turns, .. } = self;
-        let Some(guest) = forwards.listener(number).map(|listener| listener.guest) else { return };
+        let listener = forwards.listener(number).filter(|listener| listener.socket.is_ok());
+        let Some(guest) = listener.map(|listener| listener.guest) else { return };
         // What cannot be delivered yet waits; the machine's answer gives it another turn.
         let Some(station) = neighbours.station(guest.ip(), context) else { return };
         // The socket is lent out, because whom it shows to the machine is of the same value.

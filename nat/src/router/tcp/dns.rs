@@ -24,7 +24,7 @@ impl Flows {
         route: Route,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        self.ports.admit(packet.port)?;
+        self.admit(packet.port)?;
         let (far, near) = UnixStream::pair().map_err(|_| DropReason::FileLimit)?;
         let pair = [&far, &near];
         if pair.iter().any(|end| end.set_nonblocking(true).is_err()) {

@@ -41,6 +41,8 @@ pub(super) struct Flow {
     write_ended: bool,
     /// Among those that wait for their turn.
     pub is_queued: bool,
+    /// Since when it is over, and only answers what comes late.
+    pub lingers: Option<Duration>,
     /// What is on the port's account.
     pub kept: usize,
     /// When it is looked at next, as the timers know it.
@@ -76,6 +78,7 @@ impl Flow {
             read_ended: false,
             write_ended: false,
             is_queued: false,
+            lingers: None,
             kept: 0,
             timer: None,
             sent: 0,
@@ -129,7 +132,10 @@ impl Flow {
         let large = (SEGMENTS * mss).min((MAX_PACKET - route.overhead()) / mss * mss);
         let route = *route;
         let before = self.received;
-        let mut has_more = (is_rich || self.kept == 0) && self.read_host(scratch, large);
+        // Asked now: what is on the account may have left since the last turn, and then nothing
+        // would bring another one.
+        let keeps = self.engine.as_ref().is_some_and(|engine| engine.kept() > 0);
+        let mut has_more = (is_rich || !keeps) && self.read_host(scratch, large);
         if self.received != before {
             self.used = context.now;
         }

@@ -1,9 +1,11 @@
 //! Flows over real sockets of the loopback.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
+use nix::errno::Errno;
 use smoltcp::wire::{IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 use trama_frame::VnetHeader;
 use trama_frame::vnet::DATA_VALID;
@@ -15,7 +17,7 @@ use crate::config::{Config, LoopbackMap, NatConfig};
 use crate::drop_reason::Counters;
 use crate::gateway::Random;
 use crate::packet::checksums;
-use crate::testing::{GATEWAY4, GUEST, GUEST4, lab, random};
+use crate::testing::{GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, random};
 
 const PORT: u16 = 7000;
 
@@ -39,6 +41,7 @@ struct World {
     random: Random,
     frames: Frames,
     flows: Flows,
+    now: Duration,
     /// The switch port and the TCP port that the machine sends by.
     from: (PortId, u16),
 }
@@ -56,14 +59,14 @@ impl World {
             random: random(),
             frames: Frames(Vec::new()),
             flows: Flows::default(),
+            now: Duration::from_secs(1),
             from: (PortId(1), 4000),
         }
     }
 
     fn with<R>(&mut self, job: impl FnOnce(&mut Flows, &mut Context<'_>) -> R) -> R {
-        let World { poll, config, counters, random, frames, flows, .. } = self;
-        let (policy, registry) = (&Policy::default(), poll.registry());
-        let now = Duration::from_secs(1);
+        let World { poll, config, counters, random, frames, flows, now, .. } = self;
+        let (policy, registry, now) = (&Policy::default(), poll.registry(), *now);
         job(flows, &mut Context { now, config, policy, registry, cable: frames, counters, random })
     }
 
@@ -74,43 +77,48 @@ impl World {
         sequence: u32,
         ack: Option<u32>,
     ) -> Result<(), DropReason> {
-        let (source, destination) = (IpAddr::from(GUEST4), IpAddr::from(GATEWAY4));
+        self.send_data(control, sequence, ack, &[])
+    }
+
+    fn send_data(
+        &mut self,
+        control: TcpControl,
+        sequence: u32,
+        ack: Option<u32>,
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
         let repr = TcpRepr {
             src_port: self.from.1,
-            dst_port: PORT,
             control,
             seq_number: TcpSeqNumber(sequence as i32),
             ack_number: ack.map(|ack| TcpSeqNumber(ack as i32)),
-            window_len: 1000,
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
-            timestamp: None,
-            payload: &[],
+            ..syn(payload)
         };
-        let frame = crate::packet::ip_frame(
-            (GUEST, lab().mac()),
-            (source, destination),
-            (IpProtocol::Tcp, 64),
-            repr.header_len(),
-            |bytes| {
-                let mut tcp = TcpPacket::new_unchecked(bytes);
-                repr.emit(&mut tcp, &source.into(), &destination.into(), &checksums());
-            },
-        )
-        .unwrap();
-        let packet = &frame[14..34 + repr.header_len()];
+        let frame = self.frame(&repr);
+        let packet = &frame[14..34 + repr.buffer_len()];
         let mut packet = Inbound::kept(self.from.0, GUEST, packet).unwrap();
         packet.offload.flags &= !DATA_VALID;
         self.with(|flows, context| flows.handle(&packet, context))
     }
 
-    /// What the machine hears next.
-    fn hear(&mut self) -> (TcpControl, u32, u32) {
+    /// A segment of the machine in a frame.
+    fn frame(&self, repr: &TcpRepr<'_>) -> Vec<u8> {
+        let (source, destination) = (IpAddr::from(GUEST4), IpAddr::from(GATEWAY4));
+        let ends = ((GUEST, lab().mac()), (source, destination));
+        let kind = (IpProtocol::Tcp, 64);
+        let frame = crate::packet::ip_frame(ends.0, ends.1, kind, repr.buffer_len(), |bytes| {
+            let mut tcp = TcpPacket::new_unchecked(bytes);
+            repr.emit(&mut tcp, &source.into(), &destination.into(), &checksums());
+        });
+        frame.unwrap()
+    }
+
+    /// Takes turns until `done`.
+    #[track_caller]
+    fn until(&mut self, done: impl Fn(&World) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut events = Events::with_capacity(16);
-        while self.frames.0.is_empty() {
+        while !done(self) {
             assert!(Instant::now() < deadline, "nothing comes");
             self.poll.poll(&mut events, Some(Duration::from_millis(5))).unwrap();
             for event in &events {
@@ -119,12 +127,54 @@ impl World {
             }
             self.with(|flows, context| flows.poll(context));
         }
+    }
+
+    /// The data that the machine gets next.
+    #[track_caller]
+    fn data(&mut self) -> Vec<u8> {
+        self.until(|world| !world.frames.0.is_empty());
+        let frame = self.frames.0.remove(0);
+        frame[54..14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]))].to_vec()
+    }
+
+    /// Begins a flow, which the machine has agreed to; what our sequence numbers begin behind.
+    #[track_caller]
+    fn open(&mut self) -> u32 {
+        self.send(TcpControl::Syn, 100, None).unwrap();
+        let (control, ours, _) = self.hear();
+        assert_eq!(control, TcpControl::Syn);
+        self.send(TcpControl::None, 101, Some(ours.wrapping_add(1))).unwrap();
+        ours
+    }
+
+    /// What the machine hears next.
+    #[track_caller]
+    fn hear(&mut self) -> (TcpControl, u32, u32) {
+        self.until(|world| !world.frames.0.is_empty());
         let frame = self.frames.0.remove(0);
         let end = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
         let tcp = TcpPacket::new_checked(&frame[34..end]).unwrap();
         let repr = TcpRepr::parse(&tcp, &GATEWAY4.into(), &GUEST4.into(), &checksums()).unwrap();
         let ack = repr.ack_number.map_or(0, |ack| ack.0 as u32);
         (repr.control, repr.seq_number.0 as u32, ack)
+    }
+}
+
+/// A machine's SYN with data.
+fn syn(payload: &[u8]) -> TcpRepr<'_> {
+    TcpRepr {
+        src_port: 4000,
+        dst_port: PORT,
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(100),
+        ack_number: None,
+        window_len: 1000,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload,
     }
 }
 
@@ -179,4 +229,114 @@ fn ports_take_turns_to_connect() {
     };
     assert_eq!(begun(&world, PortId(2)), 1);
     assert_eq!(begun(&world, PortId(1)), TURNS / CONNECT_TURNS - 1);
+}
+
+#[test]
+fn a_flow_of_a_port_that_keeps_too_much_goes_on_once_its_machine_has_what_it_kept() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    let ours = world.open();
+    let mut host = server.accept().unwrap().0;
+    // Other flows of the port keep more than it may.
+    world.flows.ports.charge(PortId(1), 0, 1 << 40);
+    host.write_all(b"one").unwrap();
+    assert_eq!(world.data(), b"one");
+    host.write_all(b"two").unwrap();
+    world.until(|world| world.flows.flows[0].as_ref().is_some_and(|flow| flow.readable));
+    world.with(|flows, context| flows.poll(context));
+    assert!(world.frames.0.is_empty(), "it waits for the machine");
+    world.send(TcpControl::None, 101, Some(ours.wrapping_add(4))).unwrap();
+    assert_eq!(world.data(), b"two");
+}
+
+#[test]
+fn a_flow_that_says_little_for_long_does_not_fill_the_timers() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    let mut acked = world.open().wrapping_add(1);
+    for _ in 0..5000 {
+        let engine = world.flows.flows[0].as_mut().and_then(|flow| flow.engine.as_mut());
+        engine.unwrap().push(vec![7]);
+        world.with(|flows, context| {
+            flows.queue(0);
+            flows.poll(context);
+        });
+        assert_eq!(world.data(), [7]);
+        acked = acked.wrapping_add(1);
+        world.send(TcpControl::None, 101, Some(acked)).unwrap();
+        world.with(|flows, context| flows.poll(context));
+        world.now += Duration::from_secs(1);
+        world.with(|flows, context| flows.poll(context));
+    }
+    assert!(world.flows.timers.len() < 2000, "{} timers of one flow", world.flows.timers.len());
+}
+
+#[test]
+fn a_syn_that_is_longer_than_a_packet_is_refused() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    let long = vec![7; 60_000];
+    assert_eq!(world.send_data(TcpControl::Syn, 100, None, &long), Err(DropReason::BadTcp));
+    assert_eq!(world.flows.len(), 0);
+    world.send_data(TcpControl::Syn, 100, None, &long[..1000]).unwrap();
+    let (control, _, ack) = world.hear();
+    assert_eq!((control, ack), (TcpControl::Syn, 101));
+}
+
+#[test]
+fn a_syn_in_ipv6_fragments_begins_a_flow() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    let (source, destination) = (IpAddr::from(GUEST6), IpAddr::from(GATEWAY6));
+    let map = &mut world.config.nat.as_mut().unwrap().loopback[0];
+    map.guest.set_ip(destination);
+    let repr = syn(&[]);
+    let length = 8 + repr.buffer_len();
+    let ends = ((GUEST, lab().mac()), (source, destination));
+    let frame =
+        crate::packet::ip_frame(ends.0, ends.1, (IpProtocol::Ipv6Frag, 64), length, |bytes| {
+            bytes[0] = IpProtocol::Tcp.into();
+            let mut tcp = TcpPacket::new_unchecked(&mut bytes[8..]);
+            repr.emit(&mut tcp, &source.into(), &destination.into(), &checksums());
+        });
+    let frame = frame.unwrap();
+    let packet = &frame[14..54 + length];
+    let part = Inbound::kept(PortId(1), GUEST, packet).unwrap();
+    let whole = super::super::reassembly::whole(packet, &part).unwrap();
+    world.with(|flows, context| flows.handle(&whole, context)).unwrap();
+    world.until(|world| !world.frames.0.is_empty());
+    assert_eq!(world.frames.0[0][54 + 13] & 0x12, 0x12, "SYN and ACK");
+}
+
+#[test]
+fn connections_that_only_linger_make_room_for_new_ones() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    world.flows.ports.most = 1;
+    let ours = world.open();
+    drop(server.accept().unwrap());
+    assert_eq!(world.hear().0, TcpControl::Fin);
+    let number = world.flows.flows.iter().position(Option::is_some).unwrap();
+    world.from.1 = 4001;
+    assert_eq!(world.send(TcpControl::Syn, 100, None), Err(DropReason::FlowLimit), "one is open");
+    world.from.1 = 4000;
+    world.send(TcpControl::Fin, 101, Some(ours.wrapping_add(2))).unwrap();
+    assert_eq!(world.hear().2, 102);
+    assert!(world.flows.flows[number].as_ref().is_some_and(|flow| flow.is_closing()));
+    world.from.1 = 4001;
+    world.open();
+    assert_eq!(world.flows.len(), 1);
+}
+
+#[test]
+fn a_host_without_its_interface_is_unreachable_and_does_not_refuse() {
+    let mut world = World::new("127.0.0.1:9".parse().unwrap());
+    for errno in [Errno::ENETDOWN, Errno::EHOSTDOWN, Errno::EHOSTUNREACH] {
+        let frame = world.frame(&syn(&[]));
+        let packet = Inbound::kept(PortId(1), GUEST, &frame[14..54]).unwrap();
+        let error = io::Error::from_raw_os_error(errno as i32);
+        world.with(|flows, context| flows.refuse(&packet, error, context)).unwrap();
+        assert_eq!(world.flows.take_failures().len(), 1, "{errno}");
+        assert!(world.frames.0.is_empty(), "{errno}");
+    }
 }

@@ -17,6 +17,8 @@ use super::segment::Route;
 /// Bytes of a record: whether there is a flow, its station, and both ends as IPv6 address and port.
 const RECORD: usize = 1 + 6 + 2 * END;
 const END: usize = 16 + 2;
+/// What is read of a file: a million records, more than there are descriptors for.
+const LONGEST: u64 = (RECORD as u64) << 20;
 
 /// The file. Without one, nothing is remembered.
 #[derive(Default)]
@@ -25,7 +27,9 @@ pub(super) struct Ledger(Option<File>);
 impl Ledger {
     /// Takes over a file and gives the flows of the process before.
     pub fn open(file: File) -> io::Result<(Ledger, Vec<Route>)> {
-        let mut bytes = vec![0; file.metadata()?.len() as usize];
+        // Whoever has taken over the process before may have left anything.
+        let length = file.metadata()?.len().min(LONGEST);
+        let mut bytes = vec![0; length as usize];
         file.read_exact_at(&mut bytes, 0)?;
         file.set_len(0)?;
         let flows = bytes.chunks_exact(RECORD).filter_map(read).collect();
@@ -101,5 +105,12 @@ mod tests {
         ];
         assert_eq!(shown, wanted);
         assert!(Ledger::open(file).unwrap().1.is_empty(), "each is told once");
+    }
+    #[test]
+    fn a_book_that_was_blown_up_does_not_stop_the_next_process() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 43).unwrap();
+        assert!(Ledger::open(file.try_clone().unwrap()).unwrap().1.is_empty());
+        assert_eq!(file.metadata().unwrap().len(), 0);
     }
 }

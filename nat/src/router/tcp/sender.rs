@@ -13,6 +13,10 @@ const FIRST_LIMIT: usize = 128 << 10;
 const NEAR_LIMIT: usize = 1 << 20;
 const FAR_LIMIT: usize = 4 << 20;
 const FAR: Duration = Duration::from_millis(2);
+/// What is no longer is put to the piece before it, as long as that stays this short: a piece has a
+/// cost beside its bytes, and a segment has room for few.
+const CRUMB: usize = 2 << 10;
+const PIECE: usize = 16 << 10;
 /// The congestion window at first, in segments (RFC 6928).
 const FIRST_BURST: usize = 10;
 const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -146,9 +150,14 @@ impl Sender {
         self.queued
     }
 
-    pub fn push(&mut self, bytes: Vec<u8>) {
+    pub fn push(&mut self, mut bytes: Vec<u8>) {
         self.queued += bytes.len();
-        self.queue.push_back(bytes);
+        match self.queue.back_mut() {
+            Some(last) if bytes.len() <= CRUMB && last.len() + bytes.len() <= PIECE => {
+                last.append(&mut bytes);
+            }
+            _ => self.queue.push_back(bytes),
+        }
     }
 
     /// Doubles the limit once as much as it is was acknowledged.

@@ -390,6 +390,28 @@ fn what_the_machine_takes_for_another_connection_is_reset() {
     }
 }
 
+#[test]
+fn a_machine_that_takes_a_call_for_an_older_connection_is_put_right() {
+    let mut caller = End::new(Connection::call(T0, OURS, 1460));
+    let call = caller.output();
+    let old = Segment { ack: Some(OURS + 5000), ..data(0, &[], 0) };
+    let answer = caller.ask(old.clone());
+    let shown: Vec<_> = answer.iter().map(|sent| (sent.sequence, sent.control)).collect();
+    assert_eq!(shown, [(OURS + 5000, Control::Rst)], "RFC 9293, 3.10.7.3");
+    assert_eq!(caller.tcp.state(), State::Opening);
+    assert_eq!(caller.ask(Segment { rst: true, ..old }), [], "no reset answers a reset");
+    assert_eq!(caller.wait(), call, "and it is called again");
+}
+
+#[test]
+fn crumbs_are_kept_and_sent_together() {
+    let mut end = open();
+    for _ in 0..100_000 {
+        end.tcp.push(vec![5]);
+    }
+    assert_eq!(end.output()[0].data.len(), LARGE, "a segment is not made of crumbs");
+}
+
 /// A link that loses, delays and repeats what a seed says.
 struct Link {
     random: u64,

@@ -22,6 +22,7 @@ use trama_frame::MacAddr;
 use crate::config::{Config, Forward, Transport};
 use crate::gateway::PortId;
 use crate::router::flow_table::{FlowTable, Limits};
+use crate::router::forward::is_outside;
 use crate::router::host_socket::HostSocket;
 use crate::router::{Context, Kind, RETRY};
 
@@ -131,10 +132,11 @@ impl Forwards {
         let mut old: HashMap<_, _> = self
             .listeners
             .drain(..)
-            .map(|old| ((old.host, old.guest, old.hides_client), old))
+            .enumerate()
+            .map(|(place, old)| ((old.host, old.guest, old.hides_client), (place as u32, old)))
             .collect();
-        // Clients are known by their listener's place, which changes.
-        (self.clients, self.shown) = (FlowTable::new(LIFE, LIMITS), HashMap::default());
+        // Where those that stay go.
+        let mut places = HashMap::new();
         for (rule, step) in
             self.rules.iter().flat_map(|rule| (0..rule.count).map(move |n| (rule, n)))
         {
@@ -142,12 +144,13 @@ impl Forwards {
             else {
                 continue;
             };
-            let kept =
-                old.remove(&(host, guest, rule.hides_client)).and_then(|old| old.socket.ok());
             let index = self.listeners.len();
-            let socket = match kept {
-                Some(socket) => watched(socket, index, context),
-                None => Err(Errno::EAGAIN),
+            let socket = match old.remove(&(host, guest, rule.hides_client)) {
+                Some((place, Listener { socket: Ok(socket), .. })) => {
+                    places.insert(place, index as u32);
+                    watched(socket, index, context)
+                }
+                _ => Err(Errno::EAGAIN),
             };
             let (name, hides_client) = (rule.name.clone(), rule.hides_client);
             let (station, mtu) = (None, u16::MAX);
@@ -155,6 +158,7 @@ impl Forwards {
         }
         // What is not wanted any more gives its port back first.
         drop(old);
+        self.move_clients(&places);
         for (index, listener) in self.listeners.iter_mut().enumerate() {
             if listener.socket.is_ok() {
                 continue;
@@ -169,6 +173,25 @@ impl Forwards {
             }
         }
         self.plan_retry(context.now);
+    }
+
+    /// Has clients follow their listeners to other places, and forgets those of the others.
+    fn move_clients(&mut self, places: &HashMap<u32, u32>) {
+        let clients = std::mem::replace(&mut self.clients, FlowTable::new(LIFE, LIMITS));
+        self.shown.clear();
+        let mut clients: Vec<_> = clients
+            .iter()
+            .filter_map(|(client, shown, used)| {
+                Some((used, Client { listener: *places.get(&client.listener)?, ..*client }, *shown))
+            })
+            .collect();
+        // In the order in which they will be forgotten.
+        clients.sort_by_key(|(used, ..)| *used);
+        for (used, client, shown) in clients {
+            let guest = self.listeners[client.listener as usize].guest;
+            self.clients.insert(used, PortId(client.listener.into()), client, shown, 0);
+            self.shown.insert((guest, shown), client);
+        }
     }
 
     /// The port of the host with this token.
@@ -214,7 +237,7 @@ impl Forwards {
         }
         let real = SocketAddr::new(from.ip().to_canonical(), from.port());
         let is_visible = !hides_client
-            && !real.ip().is_loopback()
+            && is_outside(context.config, real.ip())
             && real.is_ipv4() == guest.is_ipv4()
             && !self.shown.contains_key(&(guest, real));
         let shown = if is_visible { real } else { self.stand_in(guest, context)? };

@@ -161,6 +161,28 @@ fn a_large_frame_of_the_machine_is_cut_where_it_says() {
 }
 
 #[test]
+fn a_train_longer_than_any_network_card_makes_is_refused() {
+    let (socket, host) = server(Ipv4Addr::LOCALHOST.into());
+    let mut world = World::new();
+    let shown = SocketAddr::new(GATEWAY4.into(), 5300);
+    let map = LoopbackMap { transport: Transport::Udp, guest: shown, host };
+    world.config.nat.as_mut().unwrap().loopback.push(map);
+    let (flags, gso_type) = (trama_frame::vnet::NEEDS_CSUM, trama_frame::vnet::GSO_UDP_L4);
+    let header = VnetHeader { flags, gso_type, gso_size: 1, ..VnetHeader::default() };
+    let mut send = |count| {
+        let frame = datagram(shown, 64, &vec![7; count]);
+        world.with(|router, context| router.receive(PortId(1), header, &frame, context));
+        world.turn(Duration::ZERO);
+        world.dropped(DropReason::BadUdp)
+    };
+    assert_eq!(send(60_000), 1, "a frame of sixty thousand datagrams");
+    assert_eq!(send(128), 1);
+    for _ in 0..128 {
+        assert_eq!(receive(&socket).0, [7]);
+    }
+}
+
+#[test]
 fn what_the_kernel_puts_together_is_one_large_frame() {
     if !is_isolated("router::udp::tests::what_the_kernel_puts_together_is_one_large_frame", SETUP) {
         return;
@@ -345,6 +367,34 @@ fn a_port_with_too_many_flows_loses_its_own_oldest() {
     }
     server.send_to(b"still here?", quiet).unwrap();
     assert_eq!(read_datagram(&world.frame()).1.port(), 1);
+}
+
+#[test]
+fn the_more_flows_there_are_the_fewer_peers_has_each() {
+    let setup = "ip route add local 198.51.0.0/16 dev lo; ulimit -n 20000";
+    if !is_isolated("router::udp::tests::the_more_flows_there_are_the_fewer_peers_has_each", setup)
+    {
+        return;
+    }
+    let mut world = World::new();
+    world.router.udp = Flows::new(Limits { port: 5000, total: 5000 });
+    let speak = |world: &mut World, port, count: u8| {
+        (0..count).for_each(|number| {
+            let peer = SocketAddr::from(([198, 51, 7, number], 9));
+            world.send_from(1, &datagram_from(port, peer, 64, b"hello"));
+        });
+        let mut flows = world.router.udp.table.iter();
+        flows.find(|(key, ..)| key.source.port() == port).unwrap().1.peers.len()
+    };
+    assert_eq!(speak(&mut world, 1, 200), 200);
+    for port in 2..=4000 {
+        speak(&mut world, port, 1);
+    }
+    let most = ALL_PEERS / 4000;
+    assert!(speak(&mut world, 2, 200) <= most);
+    assert_eq!(speak(&mut world, 1, 201), 1, "it begins anew");
+    let peers: Vec<_> = world.router.udp.table.iter().map(|(_, flow, _)| &flow.peers).collect();
+    assert!(peers.iter().all(|peers| peers.capacity() <= 4 * most), "and gives its memory back");
 }
 
 /// Ports that machines send from, to each destination, and of how many the cost is compared.

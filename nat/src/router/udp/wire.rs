@@ -17,6 +17,10 @@ const HEADER: usize = 8;
 /// Where the checksum is.
 const CHECKSUM: u16 = 6;
 
+/// Datagrams of a machine's train: what Linux makes at most (`UDP_MAX_SEGMENTS`). Each costs the host
+/// as much as a frame of its own would.
+const MAX_TRAIN: usize = 128;
+
 /// A machine's datagram, or a train of datagrams with `segment` bytes each, of which the last may be
 /// shorter.
 pub(crate) struct Datagram<'a> {
@@ -46,6 +50,9 @@ pub(crate) fn datagram<'a>(packet: &Inbound<'a>) -> Result<Datagram<'a>, DropRea
     }
     let is_train = packet.offload.gso_type == GSO_UDP_L4 && packet.offload.gso_size > 0;
     let segment = if is_train { packet.offload.gso_size.into() } else { payload.len() };
+    if segment > 0 && payload.len().div_ceil(segment) > MAX_TRAIN {
+        return Err(DropReason::BadUdp);
+    }
     Ok(Datagram { from, to, payload, segment })
 }
 

@@ -118,6 +118,48 @@ fn a_client_that_the_machine_cannot_or_must_not_see_has_a_stand_in() {
 }
 
 #[test]
+fn a_client_with_an_address_of_the_machines_network_has_a_stand_in() {
+    let name = "router::udp::forward::tests::a_client_with_an_address_of_the_machines_network_has_a_stand_in";
+    if !is_isolated(name, &format!("{SETUP}; ip addr add 10.0.2.77/32 dev lo")) {
+        return;
+    }
+    let mut world = world(&[rule(WORLD4, GUEST4.into())]);
+    let socket = client(Ipv4Addr::new(10, 0, 2, 77).into());
+    socket.send_to(b"hello", (WORLD4, 5000)).unwrap();
+    world.frame();
+    announce(&mut world);
+    // The machine would look for that address on its own network.
+    let (shown, _, said) = read_datagram(&world.frame());
+    assert_eq!((shown.ip(), &said[..]), (GATEWAY4.into(), &b"hello"[..]));
+    world.send(&[datagram(shown, 64, b"welcome")]);
+    assert_eq!(receive(&socket), (b"welcome".to_vec(), SocketAddr::new(WORLD4, 5000)));
+}
+
+#[test]
+fn a_client_is_known_after_another_rule_has_come() {
+    let name = "router::udp::forward::tests::a_client_is_known_after_another_rule_has_come";
+    if !is_isolated(name, SETUP) {
+        return;
+    }
+    let stays = rule(WORLD4, GUEST4.into());
+    let mut world = world(std::slice::from_ref(&stays));
+    let socket = client(WORLD4);
+    socket.send_to(b"subscribe", (WORLD4, 5000)).unwrap();
+    world.frame();
+    announce(&mut world);
+    let (shown, ..) = read_datagram(&world.frame());
+    let mut comes = Forward { name: "new".to_owned(), ..rule(WORLD6, GUEST4.into()) };
+    comes.count = 3;
+    world.config.nat.as_mut().unwrap().forwards = vec![comes, stays];
+    world.turn(Duration::ZERO);
+    world.send(&[datagram(shown, 64, b"news")]);
+    assert_eq!(receive(&socket), (b"news".to_vec(), SocketAddr::new(WORLD4, 5000)));
+    world.config.nat.as_mut().unwrap().forwards.truncate(1);
+    world.turn(Duration::ZERO);
+    assert_eq!(world.router.udp.forwards.clients.len(), 0, "its rule is gone");
+}
+
+#[test]
 fn a_port_that_is_taken_is_pending_until_it_is_free() {
     let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
     let holder = UdpSocket::bind((loopback, 0)).unwrap();
@@ -131,6 +173,12 @@ fn a_port_that_is_taken_is_pending_until_it_is_free() {
         pending.map(|(name, host, _)| (name.to_owned(), host)).collect::<Vec<_>>()
     };
     assert_eq!(pending(&world), [("game".to_owned(), host)]);
+    // A machine that says where it is has all ports looked at.
+    world.router.udp.machine_found();
+    world.turn(Duration::ZERO);
+    announce(&mut world);
+    let reason = world.router.udp.forwards.pending().next().map(|(.., error)| error);
+    assert_eq!(reason, Some(Errno::EADDRINUSE));
     assert_eq!(world.router.deadline(world.now), Some(RETRY));
     drop(holder);
     world.now = RETRY;
