@@ -29,6 +29,16 @@ const FOUND: &[u8] = b"HTTP/1.1 200 OK\r\nST: upnp:rootdevice\r\nUSN: uuid:1\r\n
 const ALIVE: &[u8] =
     b"NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nNT: upnp:rootdevice\r\nNTS: ssdp:alive\r\nUSN: uuid:1\r\n\r\n";
 
+/// What a machine announces of itself.
+const OWN_ALIVE: &[u8] =
+    b"NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nNT: upnp:rootdevice\r\nNTS: ssdp:alive\r\nUSN: uuid:2\r\n\r\n";
+
+fn own_answer() -> Vec<u8> {
+    let mut bytes = answer();
+    bytes[13..20].copy_from_slice(b"machine");
+    bytes
+}
+
 /// "Who is printer.local?" under an id.
 fn question(id: u16) -> Vec<u8> {
     [&id.to_be_bytes()[..], &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0], NAME, &[0, 1]].concat()
@@ -230,10 +240,10 @@ fn machines_find_what_is_on_the_hosts_link_where_the_network_says_so() {
         assert_eq!(alive[0], (ALIVE.to_vec(), of_device(1900)));
 
         // What the machine says of itself stays inside.
-        let boast = move || {
+        let boast = || {
             let (mdns, ssdp) = (join(MDNS4), join(SSDP));
-            mdns.send_to(&answer(), MDNS4).unwrap();
-            ssdp.send_to(ALIVE, SSDP).unwrap();
+            mdns.send_to(&own_answer(), MDNS4).unwrap();
+            ssdp.send_to(OWN_ALIVE, SSDP).unwrap();
         };
         vm.inside(boast).join().unwrap();
         echo(&vm);
@@ -245,7 +255,8 @@ fn machines_find_what_is_on_the_hosts_link_where_the_network_says_so() {
             line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or(0)
         };
         wait_until("both are counted", SOON, || (drops("\"reflect_withheld\"") == 2).then_some(()));
-        assert!(!device.has_heard(&answer()) && !device.has_heard(ALIVE), "{mode}: it got out");
+        let has_heard = device.has_heard(&own_answer()) || device.has_heard(OWN_ALIVE);
+        assert!(!has_heard, "{mode}: it got out");
         tramad.stop();
     }
 }

@@ -211,7 +211,7 @@ fn a_datagram_in_fragments_goes_out_as_one() {
 }
 
 #[test]
-fn what_is_for_the_gateway_itself_is_put_together_and_answered_in_cut() {
+fn what_is_for_the_gateway_itself_is_put_together_and_answered_in_fragments() {
     let data: Vec<u8> = (0..3000).map(|at| at as u8).collect();
     let link_local = "fe80::15".parse().unwrap();
     let pings: [(IpAddr, IpAddr); 3] = [
