@@ -87,8 +87,9 @@ pub struct Hugepages {
 impl Hugepages {
     /// Reserves `pages` beside those in use and mounts them below `dir`.
     pub fn reserve(pages: usize, dir: &Path) -> Result<Self> {
-        let before = nr_hugepages()?;
-        set_nr_hugepages(before + pages)?;
+        let cannot = |e| format!("hugepages cannot be reserved: {e}; DPDK needs {pages} of 2 MiB");
+        let before = nr_hugepages().map_err(cannot)?;
+        set_nr_hugepages(before + pages).map_err(cannot)?;
         // What the kernel did not have must not be given back.
         let got = nr_hugepages()?.saturating_sub(before);
         let this = Self { pages: got, mount: dir.join("huge") };
