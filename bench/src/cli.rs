@@ -13,7 +13,7 @@ use crate::process::{self, Result};
 use crate::report::Report;
 use crate::run::Plan;
 use crate::scenario::{self, Scenario};
-use crate::{compare, host, machine, peers, plot, run, table};
+use crate::{compare, host, machine, peers, plot, report, run, table};
 
 /// What `run` does unless it is told otherwise.
 const ROUNDS: u16 = 3;
@@ -112,8 +112,9 @@ fn measure(options: &RunOptions) -> Result<bool> {
     if !rustix::process::geteuid().is_root() {
         return Err("namespaces and hugepages need root; run as root".into());
     }
-    if machine::cores() < 2 {
-        return Err("two cores are needed: one for the switch, one for the load".into());
+    if !host::is_isolated() {
+        machine::require([peers::SWITCH_CORE, peers::LOAD_CORE])?;
+        check_places(options)?;
     }
     let bin = match &options.bin {
         Some(bin) => bin.clone(),
@@ -146,6 +147,12 @@ fn measure(options: &RunOptions) -> Result<bool> {
         draw(&report, folder)?;
     }
     Ok(report.is_complete())
+}
+
+/// Whether the results can be written, before an hour has gone into them.
+fn check_places(options: &RunOptions) -> Result<()> {
+    options.out.as_deref().map_or(Ok(()), report::check_place)?;
+    options.plots.as_deref().map_or(Ok(()), plot::check_place)
 }
 
 fn own_folder() -> Result<PathBuf> {

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use trama_bench::generator::Crossing;
 
 use crate::process::Result;
 use crate::{delay, load, peers};
@@ -18,9 +19,9 @@ pub enum Helper {
     /// The peer of that name.
     #[command(name = peers::null::COMMAND, hide = true)]
     NullDevice {
+        #[arg(value_parser = peers::null::crossing)]
+        crossing: Crossing,
         sockets: Vec<PathBuf>,
-        #[arg(long)]
-        by_address: bool,
     },
     /// The generator of broadcasts.
     #[command(name = load::BLAST_COMMAND, hide = true)]
@@ -44,6 +45,9 @@ pub enum Helper {
     /// Requests on one connection.
     #[command(name = load::REQUEST_COMMAND, hide = true)]
     Requests { address: Ipv4Addr, seconds: u64 },
+    /// Connections that stay open.
+    #[command(name = load::IDLE_COMMAND, hide = true)]
+    IdleConnections { address: Ipv4Addr, count: usize },
     /// Sends datagrams.
     #[command(name = load::DATAGRAM_SOURCE_COMMAND, hide = true)]
     DatagramSource { to: SocketAddr, bytes: usize, seconds: u64 },
@@ -60,13 +64,14 @@ impl Helper {
     pub fn run(self) -> Result<()> {
         match self {
             Self::VirtioQueuePeer { first, second } => peers::virtio_queue::serve([first, second]),
-            Self::NullDevice { sockets, by_address } => peers::null::serve(&sockets, by_address),
+            Self::NullDevice { crossing, sockets } => peers::null::serve(crossing, &sockets),
             Self::Blast { to, seconds } => load::blast(&to, seconds),
             Self::StreamSource(streams) => load::source(&streams),
             Self::StreamSink { streams, seconds } => load::sink(&streams, seconds),
             Self::Echo { address } => load::echo(address),
             Self::Connects { address, seconds } => load::connects(address, seconds),
             Self::Requests { address, seconds } => load::requests(address, seconds),
+            Self::IdleConnections { address, count } => load::hold(address, count),
             Self::DatagramSource { to, bytes, seconds } => {
                 load::datagram_source(to, bytes, seconds)
             }

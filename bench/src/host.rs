@@ -21,6 +21,10 @@ const ISOLATED: &str = "TRAMA_BENCH_ISOLATED";
 /// For many short connections: a number that was in use rests for a minute.
 const MANY_PORTS: &str = "net.ipv4.ip_local_port_range=1024 65535";
 
+/// The TCP of all hosts. Some machines prefer BBR, whose timers and not the switch then set the rate of
+/// a stream: twice as much passed without it. This one every kernel has and every namespace may choose.
+const RENO: &str = "net.ipv4.tcp_congestion_control=reno";
+
 /// Whether [`isolate`] has been passed.
 pub fn is_isolated() -> bool {
     env::var_os(ISOLATED).is_some()
@@ -45,6 +49,8 @@ pub fn isolate(core: usize) -> Result<()> {
         run("mount", &["-t", "tmpfs", "none", folder])?;
     }
     run("ip", &["link", "set", "lo", "up"])?;
+    // Of NATs, whose own connections begin here.
+    run("sysctl", &["-q", RENO])?;
     allow_many_files()?;
     silence_ipv6("/proc/sys/net/ipv6/conf")
 }
@@ -81,8 +87,9 @@ pub struct Hugepages {
 impl Hugepages {
     /// Reserves `pages` beside those in use and mounts them below `dir`.
     pub fn reserve(pages: usize, dir: &Path) -> Result<Self> {
-        let before = nr_hugepages()?;
-        set_nr_hugepages(before + pages)?;
+        let cannot = |e| format!("hugepages cannot be reserved: {e}; DPDK needs {pages} of 2 MiB");
+        let before = nr_hugepages().map_err(cannot)?;
+        set_nr_hugepages(before + pages).map_err(cannot)?;
         // What the kernel did not have must not be given back.
         let got = nr_hugepages()?.saturating_sub(before);
         let this = Self { pages: got, mount: dir.join("huge") };
@@ -133,6 +140,7 @@ impl Namespace {
             let key = format!("net.ipv6.conf.{which}.disable_ipv6=1");
             run("ip", &["netns", "exec", &this.0, "sysctl", "-qe", &key])?;
         }
+        this.set(RENO)?;
         Ok(this)
     }
 

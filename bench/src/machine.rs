@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
 use crate::peers::Program;
-use crate::process::run;
+use crate::process::{Result, run};
 
 /// What a reader of figures has to know of the machine.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -65,4 +66,29 @@ pub fn cores() -> usize {
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// An error unless this process may use these cores.
+pub fn require(cores: [usize; 2]) -> Result<()> {
+    let allowed = sched_getaffinity(None).map_err(|e| format!("sched_getaffinity: {e}"))?;
+    match cores.iter().all(|&core| allowed.is_set(core)) {
+        true => Ok(()),
+        false => Err(format!(
+            "cores {} and {} are needed, one for the switch and one for the load; this process may use {} \
+             core(s) and not both of these",
+            cores[0],
+            cores[1],
+            allowed.count()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_that_are_not_there_are_named() {
+        assert!(require([1000, 1001]).unwrap_err().contains("cores 1000 and 1001 are needed"));
+    }
 }

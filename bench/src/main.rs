@@ -13,6 +13,7 @@ use clap::Parser;
 mod cli;
 mod compare;
 mod delay;
+mod distance;
 mod helper;
 mod host;
 mod load;

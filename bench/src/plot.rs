@@ -32,8 +32,7 @@ struct Bar {
 
 /// Writes all plots of `report` into `folder`; their paths.
 pub fn plot(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
-    load_font()?;
-    fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    check_place(folder)?;
     let mut written = Vec::new();
     for scenario in &report.scenarios {
         let bars = bars_of(scenario);
@@ -45,6 +44,12 @@ pub fn plot(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
     let title = "trama / peer, as advantage (above 1 is better than the peer)";
     draw_both(folder, "ratios", title, &ratios, Some(1.0), &mut written)?;
     Ok(written)
+}
+
+/// Whether plots can be written there; the folder is made.
+pub fn check_place(folder: &Path) -> Result<()> {
+    load_font()?;
+    fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))
 }
 
 fn load_font() -> Result<()> {

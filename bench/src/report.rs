@@ -16,6 +16,8 @@ const FORMAT: u32 = 1;
 const BOUND: f64 = 0.2;
 /// A round in which a larger share of a core was stolen is no pair for a ratio.
 pub const STEAL_LIMIT: f64 = 0.02;
+/// Cores are apart when the way between them takes so many times as long as at its shortest.
+const APART: f64 = 2.0;
 
 /// Everything one run found out.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct Report {
     pub machine: Machine,
     /// How it measured.
     pub method: Method,
+    /// The shortest round trip of a cache line between the two cores that was seen, in nanoseconds.
+    #[serde(default)]
+    pub core_round_trip_ns: Option<f64>,
     /// What was asked for and could not be done, as sentences.
     pub problems: Vec<String>,
     /// What was measured.
@@ -119,6 +124,13 @@ pub struct Sample {
     pub cpu_waited: Option<f64>,
     /// The largest share of stolen time of any core.
     pub steal: f64,
+    /// The round trip of a cache line between the two cores before or after it, the longer one, in
+    /// nanoseconds.
+    #[serde(default)]
+    pub core_round_trip_ns: Option<f64>,
+    /// Whether that is so long that the figure can be compared with no other.
+    #[serde(default)]
+    pub cores_apart: bool,
     /// What the generator could have done in this round, in the scenario's unit.
     pub ceiling: Option<f64>,
 }
@@ -131,7 +143,7 @@ pub struct Ratio {
     pub estimate: Estimate,
     /// How many rounds it is made of.
     pub pairs: usize,
-    /// How many rounds were left out because time was stolen.
+    /// How many rounds were left out because time was stolen or the cores were apart.
     pub discarded: usize,
     /// What the ratio is known for.
     pub says: Says,
@@ -156,7 +168,15 @@ pub enum Says {
 impl Report {
     /// A report without scenarios.
     pub fn new(date: String, machine: Machine, method: Method) -> Self {
-        Self { format: FORMAT, date, machine, method, problems: Vec::new(), scenarios: Vec::new() }
+        Self {
+            format: FORMAT,
+            date,
+            machine,
+            method,
+            core_round_trip_ns: None,
+            problems: Vec::new(),
+            scenarios: Vec::new(),
+        }
     }
 
     /// Reads a report from a file.
@@ -175,9 +195,6 @@ impl Report {
     /// Writes it to a file.
     pub fn write(&self, path: &Path) -> Result<()> {
         let at = |e: String| format!("{}: {e}", path.display());
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|e| at(e.to_string()))?;
-        }
         let text = serde_json::to_string_pretty(self).map_err(|e| at(e.to_string()))?;
         std::fs::write(path, text + "\n").map_err(|e| at(e.to_string()))
     }
@@ -189,9 +206,23 @@ impl Report {
     }
 }
 
+/// Whether a report can be written there; its folder is made.
+pub fn check_place(path: &Path) -> Result<()> {
+    let at = |e: std::io::Error| format!("{}: {e}", path.display());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(at)?;
+    }
+    std::fs::File::options().append(true).create(true).open(path).map(|_| ()).map_err(at)
+}
+
 impl ScenarioReport {
-    /// Fills in what follows from the samples: medians, ratios, what is the generator's.
-    pub fn conclude(&mut self, targets: &[Option<f64>]) {
+    /// Fills in what follows from the samples: medians, ratios, what is the generator's. `nearest` is the
+    /// shortest way between the cores, in nanoseconds.
+    pub fn conclude(&mut self, targets: &[Option<f64>], nearest: Option<f64>) {
+        let rows = self.rows.iter_mut().chain(&mut self.ceiling);
+        for sample in rows.flat_map(|row| row.rounds.iter_mut().flatten()) {
+            sample.cores_apart = is_apart(sample.core_round_trip_ns, nearest);
+        }
         if let Some(ceiling) = &mut self.ceiling {
             ceiling.conclude(None);
         }
@@ -226,8 +257,16 @@ impl Row {
         }
     }
 
+    /// The samples that count: those with the cores near each other, if there are any.
     fn samples(&self) -> impl Iterator<Item = &Sample> {
-        self.rounds.iter().flatten()
+        let all_apart = self.rounds.iter().flatten().all(|s| s.cores_apart);
+        self.rounds.iter().flatten().filter(move |s| all_apart || !s.cores_apart)
+    }
+
+    /// In how many rounds the cores were apart, and how many there are.
+    pub fn apart(&self) -> (usize, usize) {
+        let all = self.rounds.iter().flatten();
+        (all.clone().filter(|s| s.cores_apart).count(), all.count())
     }
 
     fn conclude(&mut self, ceiling: Option<(f64, Better)>) {
@@ -253,6 +292,18 @@ impl Row {
     }
 }
 
+impl Sample {
+    /// Whether it can be compared with others.
+    fn is_quiet(&self) -> bool {
+        self.steal <= STEAL_LIMIT && !self.cores_apart
+    }
+}
+
+/// Whether cores with this way between them are farther apart than they need be.
+pub fn is_apart(way: Option<f64>, nearest: Option<f64>) -> bool {
+    way.zip(nearest).is_some_and(|(way, nearest)| way > nearest * APART)
+}
+
 /// Whether a value is so close to what the generator can do that it says nothing of the switch.
 fn is_bound(value: f64, ceiling: f64, better: Better) -> bool {
     match better {
@@ -263,7 +314,7 @@ fn is_bound(value: f64, ceiling: f64, better: Better) -> bool {
 
 /// The best value of a row's quiet rounds.
 fn best(row: &Row, better: Better) -> Option<f64> {
-    let values = row.samples().filter(|s| s.steal <= STEAL_LIMIT).map(|s| s.value);
+    let values = row.samples().filter(|s| s.is_quiet()).map(|s| s.value);
     match better {
         Better::Higher => values.reduce(f64::max),
         Better::Lower => values.reduce(f64::min),
@@ -285,7 +336,7 @@ fn ratio(
         .filter_map(|(a, b)| Some((a.as_ref()?, b.as_ref()?)))
         .filter(|(_, b)| b.value > 0.0)
         .collect();
-    let quiet = |(a, b): &&(&Sample, &Sample)| a.steal.max(b.steal) <= STEAL_LIMIT;
+    let quiet = |(a, b): &&(&Sample, &Sample)| a.is_quiet() && b.is_quiet();
     let kept: Vec<f64> =
         pairs.iter().filter(quiet).map(|(a, b)| a.value / best.unwrap_or(b.value)).collect();
     let says = match (ours.generator_bound, theirs.generator_bound) {
@@ -323,7 +374,7 @@ pub mod tests {
             ceiling: None,
             rows: vec![row("trama", ours), row("other", theirs)],
         };
-        scenario.conclude(&[Some(1.5)]);
+        scenario.conclude(&[Some(1.5)], None);
         report.scenarios.push(scenario);
         report
     }
@@ -335,10 +386,10 @@ pub mod tests {
         let median = |s: &ScenarioReport| s.rows[1].ratio.as_ref().map(|r| r.estimate.median);
         assert_eq!(median(&scenario), Some(3.0));
         scenario.against_best = true;
-        scenario.conclude(&[Some(1.5)]);
+        scenario.conclude(&[Some(1.5)], None);
         assert_eq!(median(&scenario), Some(2.0));
         scenario.better = Better::Lower;
-        scenario.conclude(&[Some(1.5)]);
+        scenario.conclude(&[Some(1.5)], None);
         assert_eq!(median(&scenario), Some(8.0));
     }
 
@@ -348,9 +399,33 @@ pub mod tests {
         let scenario = &mut report.scenarios[0];
         scenario.rows[0].rounds[1] = None;
         scenario.rows[1].rounds[2].as_mut().unwrap().steal = 0.5;
-        scenario.conclude(&[None]);
+        scenario.conclude(&[None], None);
         let ratio = scenario.rows[1].ratio.as_ref().unwrap();
         assert_eq!((ratio.estimate.median, ratio.pairs, ratio.discarded), (2.0, 1, 1));
+    }
+
+    #[test]
+    fn rounds_with_the_cores_apart_are_left_out_if_there_are_others() {
+        let mut report = report(Better::Higher, &[20.0, 7.0, 21.0], &[10.0, 4.0, 4.0]);
+        let ways = [[100.0, 490.0, 95.0], [150.0, 480.0, 480.0]];
+        for (row, ways) in report.scenarios[0].rows.iter_mut().zip(ways) {
+            for (sample, way) in row.rounds.iter_mut().flatten().zip(ways) {
+                sample.core_round_trip_ns = Some(way);
+            }
+        }
+        let mut concluded = |nearest| {
+            report.scenarios[0].conclude(&[None], Some(nearest));
+            let rows = &report.scenarios[0].rows;
+            let ratio = rows[1].ratio.as_ref().map(|r| (r.estimate.median, r.pairs, r.discarded));
+            (rows[0].value.unwrap().median, rows[0].apart(), ratio, table(&report))
+        };
+        let (value, apart, ratio, text) = concluded(95.0);
+        assert_eq!((value, apart, ratio), (20.5, (1, 3), Some((2.0, 1, 2))));
+        assert!(text.contains("cores apart in 1 of 3 rounds"), "{text}");
+        // Nothing but slow spells: there are figures, and no ratio.
+        let (value, apart, ratio, text) = concluded(40.0);
+        assert_eq!((value, apart, ratio), (20.0, (3, 3), None));
+        assert!(text.contains("no ratio: every round was disturbed"), "{text}");
     }
 
     #[test]
@@ -358,7 +433,7 @@ pub mod tests {
         let mut report = report(Better::Higher, &[8.5, 8.5, 8.5], &[7.5, 7.5, 7.5]);
         let scenario = &mut report.scenarios[0];
         scenario.ceiling = Some(row("direct", &[10.0, 10.0, 10.0]));
-        scenario.conclude(&[None]);
+        scenario.conclude(&[None], None);
         assert!(scenario.rows[0].generator_bound && !scenario.rows[1].generator_bound);
         assert_eq!(scenario.rows[1].ratio.as_ref().unwrap().says, Says::AtLeastAsGood);
         let text = table(&report);
@@ -379,7 +454,7 @@ pub mod tests {
         for sample in scenario.rows[0].rounds.iter_mut().flatten() {
             sample.ceiling = Some(9.0);
         }
-        scenario.conclude(&[None]);
+        scenario.conclude(&[None], None);
         assert!(scenario.rows[0].generator_bound, "two of three rounds were bound");
     }
 
@@ -389,6 +464,7 @@ pub mod tests {
         let path = folder.path().join("deep/r.json");
         let mut written = report(Better::Lower, &[1.0, 2.0], &[3.0, 4.0]);
         written.scenarios[0].rows[0].push(Err("it broke".into()));
+        check_place(&path).unwrap();
         written.write(&path).unwrap();
         let read = Report::read(&path).unwrap();
         assert_eq!(table(&read), table(&written));
@@ -400,6 +476,7 @@ pub mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.json");
         std::fs::write(&path, "[]").unwrap();
+        assert!(check_place(&path.join("r2.json")).unwrap_err().contains("r.json/r2.json"));
         assert!(Report::read(&path).unwrap_err().contains("r.json: not a report"));
         let mut other = report(Better::Higher, &[1.0], &[1.0]);
         other.format = 99;

@@ -1,22 +1,29 @@
 //! Carries scenarios out: in every round each entrant once, in turn, and the ceiling with them.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::distance::round_trip;
 use crate::host::Hugepages;
 use crate::load::{Context, Load, Measured, silent_drivers};
 use crate::machine::Machine;
 use crate::peers::{LOAD_CORE, Peer, Port, Program, SWITCH_CORE, Setup, Twist};
-use crate::process::{Result, interrupted};
-use crate::report::{Method, Report, Row, Sample, ScenarioReport};
+use crate::process::{Result, interrupted, pause};
+use crate::report::{Method, Report, Row, Sample, ScenarioReport, is_apart};
 use crate::scenario::{Entrant, Scenario};
 
 /// 2 MiB pages for the generator (512 MiB), a DPDK switch (512 MiB) and their rings.
 const HUGEPAGES: usize = 768;
 /// An entrant that failed so often in a row is left alone.
 const FAILURES: usize = 2;
+
+/// How long to wait for the cores to come near each other, and how often to look.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What a run is asked for.
 pub struct Plan {
@@ -55,6 +62,8 @@ struct Run<'a> {
     dir: &'a Path,
     /// Where hugepages are mounted, or why there are none.
     huge: Result<String>,
+    /// The shortest way between the two cores that was seen, in nanoseconds.
+    nearest: Cell<Option<f64>>,
     bar: ProgressBar,
 }
 
@@ -83,11 +92,16 @@ pub fn run(plan: &Plan, dir: &Path) -> Report {
         false => Err("no hugepages were reserved".into()),
     };
     let huge = pages.as_ref().map(Hugepages::mount).map_err(Clone::clone);
-    let run = Run { plan, dir, huge, bar: progress(plan.steps()) };
+    let run = Run { plan, dir, huge, nearest: Cell::new(None), bar: progress(plan.steps()) };
     for scenario in &plan.scenarios {
         if !interrupted() {
-            report.scenarios.extend(run.scenario(scenario));
+            report.scenarios.push(run.scenario(scenario));
         }
+    }
+    report.core_round_trip_ns = run.nearest.get();
+    for (scenario, measured) in plan.scenarios.iter().zip(&mut report.scenarios) {
+        let targets: Vec<_> = plan.entrants_of(scenario).skip(1).map(|e| e.target).collect();
+        measured.conclude(&targets, report.core_round_trip_ns);
     }
     if interrupted() {
         report.problems.push("what came after the interrupt".into());
@@ -106,7 +120,7 @@ fn progress(steps: u64) -> ProgressBar {
 }
 
 impl Run<'_> {
-    fn scenario(&self, scenario: &'static Scenario) -> Option<ScenarioReport> {
+    fn scenario(&self, scenario: &'static Scenario) -> ScenarioReport {
         let entrants: Vec<_> = self.plan.entrants_of(scenario).collect();
         let mut rows: Vec<Row> = entrants.iter().map(|e| Row::new(e.label)).collect();
         let task = |e: &Entrant| Task {
@@ -125,8 +139,7 @@ impl Run<'_> {
                 self.round(row, round, Task { peer, twist, ports, scenario });
             }
         }
-        let targets: Vec<_> = entrants.iter().skip(1).map(|e| e.target).collect();
-        let mut report = ScenarioReport {
+        ScenarioReport {
             name: scenario.name.into(),
             title: scenario.title.into(),
             unit: scenario.unit.name.into(),
@@ -135,9 +148,7 @@ impl Run<'_> {
             against_best: scenario.against_best,
             ceiling: ceiling.map(|(_, row)| row),
             rows,
-        };
-        report.conclude(&targets);
-        (!report.rows.is_empty()).then_some(report)
+        }
     }
 
     /// Measures once, unless that is known to fail.
@@ -181,6 +192,7 @@ impl Run<'_> {
             Err(error) if peer.hugepages || load.hugepages() => return Err(error.clone()),
             Err(_) => "",
         };
+        let before = self.come_near();
         let place = tempfile::tempdir_in(self.dir).map_err(|e| format!("temporary folder: {e}"))?;
         let (bin, dir) = (self.plan.bin.as_path(), place.path());
         let switch = (peer.start)(&Setup { bin, dir, huge, ports, mtu: scenario.mtu, twist })?;
@@ -188,7 +200,21 @@ impl Run<'_> {
         let seconds = self.plan.seconds;
         let context = Context { switch: &switch, twist, bin, dir, huge, seconds };
         let measured = load.measure(&context)?;
-        Ok(sample(scenario, measured))
+        let ways = before.into_iter().chain(round_trip(SWITCH_CORE));
+        Ok(Sample { core_round_trip_ns: ways.reduce(f64::max), ..sample(scenario, measured) })
+    }
+
+    /// Waits a while for the hypervisor to put the cores as near to each other as they have been in this
+    /// run. How far apart they are.
+    fn come_near(&self) -> Option<f64> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let way = round_trip(SWITCH_CORE);
+            self.nearest.set(self.nearest.get().into_iter().chain(way).reduce(f64::min));
+            if !is_apart(way, self.nearest.get()) || Instant::now() > end || pause(LOOK).is_err() {
+                return way;
+            }
+        }
     }
 }
 
@@ -205,5 +231,6 @@ fn sample(scenario: &Scenario, measured: Measured) -> Sample {
         cpu_waited: measured.usage.waited,
         steal: measured.usage.steal,
         ceiling: measured.ceiling.map(|ceiling| ceiling / unit.scale),
+        ..Sample::default()
     }
 }

@@ -100,6 +100,7 @@ const PLAIN: Twist = Twist {
     macs: 0,
     polls: false,
     apart: false,
+    idle_flows: 0,
     small_window: false,
     hears_all: false,
 };

@@ -25,6 +25,7 @@ fn table_of(scenario: &ScenarioReport, text: &mut String) {
     let (name, title, unit) = (&scenario.name, &scenario.title, &scenario.unit);
     let _ = writeln!(text, "\n{name}: {title} ({unit})");
     let first = scenario.rows.first().map_or("", |row| &row.peer);
+    let has_value = scenario.rows.first().is_some_and(|row| row.value.is_some());
     for row in &scenario.rows {
         let figure = row.value.map_or("-".into(), |value| number(value.median));
         let cost = match (row.cpu_nanos_per_frame, row.cpu_cores) {
@@ -32,13 +33,22 @@ fn table_of(scenario: &ScenarioReport, text: &mut String) {
             (None, Some(cores)) => format!("{:.0} % core", cores * 100.0),
             _ => String::new(),
         };
-        let ratio = row.ratio.as_ref().map(|r| sentence(first, row, r, scenario));
-        let mut notes: Vec<String> = ratio.into_iter().collect();
+        let mut notes = Vec::new();
+        match &row.ratio {
+            Some(ratio) => notes.push(sentence(first, row, ratio, scenario)),
+            None if row.peer != first && row.value.is_some() && has_value => {
+                notes.push("no ratio: every round was disturbed".into());
+            }
+            None => {}
+        }
         if row.generator_bound {
             notes.push("generator-bound: no figure of the switch".into());
         }
         if let Some(share) = row.cpu_waited.filter(|&share| share > DISTURBED) {
             notes.push(format!("waited {:.0} % of the time for its core", share * 100.0));
+        }
+        if let (apart @ 1.., all) = row.apart() {
+            notes.push(format!("cores apart in {apart} of {all} rounds"));
         }
         if let (Some(target), Some(value), true) = (scenario.target, row.value, row.peer == first) {
             notes.push(verdict(value.median, target, scenario.better));
@@ -77,7 +87,7 @@ fn sentence(first: &str, row: &Row, ratio: &Ratio, scenario: &ScenarioReport) ->
         confidence * 100.0
     );
     if ratio.discarded > 0 {
-        let _ = write!(text, ", {} rounds with stolen time left out", ratio.discarded);
+        let _ = write!(text, ", left out as disturbed: {}", ratio.discarded);
     }
     if let Some(target) = ratio.target {
         let _ = write!(text, ", {}", verdict(median, target, better));

@@ -25,6 +25,8 @@ const GRACE: u64 = 100_000;
 /// A turn that takes so long is one in which the system had this thread wait: what was due then may be
 /// sent so much later, for that is no fault of the switch.
 const HICCUP: u64 = 1_000_000;
+/// A turn that takes so long is a pause of the machine: on its own it takes some ten microseconds.
+const PAUSE: u64 = 100_000;
 /// After the last frame was sent, the path is empty when nothing came for so long, ...
 const QUIET: u64 = 250_000_000;
 /// ... or, if all that was expected has come, for so long, ...
@@ -110,8 +112,8 @@ impl Group {
                 Sender::new(load, port, targets, schedule)
             })
             .collect::<Result<Vec<_>>>()?;
-        let tally = self.transfer(load, &mut senders, end.saturating_add(GRACE))?;
-        Ok(outcome(load, &senders, tally, self.ports.len(), end))
+        let (tally, paused) = self.transfer(load, &mut senders, end.saturating_add(GRACE))?;
+        Ok(outcome(load, &senders, tally, self.ports.len(), end, paused))
     }
 
     /// `count` frames on each way of `load`, as fast as they go.
@@ -125,7 +127,7 @@ impl Group {
             })
             .collect::<Result<Vec<_>>>()?;
         let unpaced = Load { rate: None, ..load.clone() };
-        self.transfer(&unpaced, &mut senders, COUNTED)
+        self.transfer(&unpaced, &mut senders, COUNTED).map(|(tally, _)| tally)
     }
 
     /// The first way of `load` on which nothing arrived.
@@ -139,8 +141,14 @@ impl Group {
         Ok({ ways }.find(|(from, to)| !tally.has_heard(*to, *from)))
     }
 
-    /// Sends until the senders are done or time is up, and receives until the path is empty.
-    fn transfer(&mut self, load: &Load, senders: &mut [Sender], limit: u64) -> Result<Tally> {
+    /// Sends until the senders are done or time is up, and receives until the path is empty. Returns
+    /// with it the nanoseconds of the machine's pauses meanwhile.
+    fn transfer(
+        &mut self,
+        load: &Load,
+        senders: &mut [Sender],
+        limit: u64,
+    ) -> Result<(Tally, u64)> {
         self.prepare(load, senders)?;
         self.run = self.run.wrapping_add(1);
         let reader = Reader::new(load);
@@ -148,7 +156,7 @@ impl Group {
         let clock = Clock::start();
         let mut deadline = Deadline::new(limit);
         loop {
-            let now = clock.now();
+            let now = deadline.turn(clock.now());
             let mut no_room = false;
             for sender in &mut *senders {
                 let port = sender.port;
@@ -157,7 +165,7 @@ impl Group {
             }
             let due = senders.iter().filter_map(|sender| sender.schedule.next(now)).min();
             let behind = due.is_some_and(|time| time <= now);
-            if due.is_none() || deadline.has_passed(now, behind && !no_room) {
+            if due.is_none() || deadline.has_passed(behind && !no_room) {
                 break;
             }
             match &self.waiter {
@@ -170,7 +178,9 @@ impl Group {
         }
         let sent: u64 = senders.iter().map(|sender| sender.sent).sum();
         self.drain(&mut tally, sent * copies(load, self.ports.len()), reader, clock)?;
-        Ok(tally)
+        // A group that sleeps takes its time of itself.
+        let paused = if self.waiter.is_some() { 0 } else { deadline.paused };
+        Ok((tally, paused))
     }
 
     /// Receives what is still on its way.
@@ -287,32 +297,51 @@ fn copies(load: &Load, ports: usize) -> u64 {
 /// Until when frames that are due may still be sent.
 struct Deadline {
     limit: u64,
-    /// The turn before this one.
-    before: u64,
+    /// When this turn began, and how long the one before took.
+    now: u64,
+    took: u64,
     /// How long the thread had to wait since all that was due, or that found room, had been sent.
     excused: u64,
+    /// How long all pauses were together.
+    paused: u64,
 }
 
 impl Deadline {
     fn new(limit: u64) -> Deadline {
-        Deadline { limit, before: 0, excused: 0 }
+        Deadline { limit, now: 0, took: 0, excused: 0, paused: 0 }
     }
 
-    /// Whether time is up in the turn of `now`, which left something unsent for want of time or not.
+    /// Another turn begins.
     #[inline]
-    fn has_passed(&mut self, now: u64, behind: bool) -> bool {
-        let turn = now - self.before;
-        self.before = now;
+    fn turn(&mut self, now: u64) -> u64 {
+        self.took = now - self.now;
+        self.now = now;
+        if self.took >= PAUSE {
+            self.paused += self.took;
+        }
+        now
+    }
+
+    /// Whether time is up in this turn, which left something unsent for want of time or not.
+    #[inline]
+    fn has_passed(&mut self, behind: bool) -> bool {
         if !behind {
             self.excused = 0;
-        } else if turn >= HICCUP {
-            self.excused += turn;
+        } else if self.took >= HICCUP {
+            self.excused += self.took;
         }
-        now >= self.limit + self.excused
+        self.now >= self.limit + self.excused
     }
 }
 
-fn outcome(load: &Load, senders: &[Sender], tally: Tally, ports: usize, end: u64) -> Outcome {
+fn outcome(
+    load: &Load,
+    senders: &[Sender],
+    tally: Tally,
+    ports: usize,
+    end: u64,
+    paused: u64,
+) -> Outcome {
     let (latency, mut window_p99) = tally.latency.map(|found| (found.all, found.windows)).unzip();
     window_p99.iter_mut().for_each(|windows: &mut Vec<u64>| windows.sort_unstable());
     let sum = |of: fn(&Sender) -> u64| senders.iter().map(of).sum::<u64>();
@@ -329,6 +358,7 @@ fn outcome(load: &Load, senders: &[Sender], tally: Tally, ports: usize, end: u64
         reordered: tally.reordered,
         strays: tally.strays,
         late: sum(|sender| sender.late),
+        paused: paused as f64 / 1e9,
         seconds: tally.last.max(end) as f64 / 1e9,
         latency,
         window_p99: window_p99.unwrap_or_default(),
@@ -423,5 +453,24 @@ impl Sender {
                 if self.destination + 1 == self.destinations { 0 } else { self.destination + 1 };
         }
         (to, from, Stamp { run, origin: self.port as u16, target, sequence, time })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_summed_and_those_that_are_long_put_the_deadline_off() {
+        let mut deadline = Deadline::new(10 * HICCUP);
+        for now in [1_000, 1_000 + PAUSE, 9 * HICCUP, 9 * HICCUP + 10] {
+            deadline.turn(now);
+            assert!(!deadline.has_passed(true));
+        }
+        assert_eq!(deadline.paused, 9 * HICCUP - 1_000);
+        // The long one excuses what is late; nothing does once it has been made up for.
+        deadline.turn(11 * HICCUP);
+        assert!(!deadline.has_passed(true));
+        assert!(deadline.has_passed(false));
     }
 }

@@ -129,6 +129,8 @@ pub struct Outcome {
     pub strays: u64,
     /// Frames that were sent more than 10 µs after they were due. Latency includes that time.
     pub late: u64,
+    /// Seconds in which the system had a polling generator wait, in pauses of 0.1 ms and more.
+    pub paused: f64,
     /// From the first frame's time to the last arrival, at least as long as was sent.
     pub seconds: f64,
     /// Nanoseconds from the scheduled time to the arrival; none without a schedule.

@@ -1,5 +1,5 @@
 //! A backend that does as little as a backend can: what arrives on one port is copied to another, the
-//! second of a pair or the one whose number is in the destination address.
+//! second of a pair or the one whose number is in the destination address, or to all others.
 //!
 //! It looks nothing up, knows no VLAN and no offload, and counts nothing. What is left costs
 //! something still: a chain is read and checked, its frame copied once from the one frontend's memory
@@ -36,6 +36,22 @@ pub enum Crossing {
     Pairs,
     /// The one whose number the generator wrote into the destination address: nothing is looked up.
     ByAddress,
+    /// Every other one.
+    All,
+}
+
+impl Crossing {
+    /// Where a frame that begins with `head` goes, of so many ports.
+    #[inline(always)]
+    fn targets(self, from: usize, head: &[u8], ports: usize) -> PortSet {
+        let all = PortSet::MAX >> (PortSet::BITS as usize - ports);
+        let targets = match self {
+            Crossing::Pairs => 1 << (from ^ 1),
+            Crossing::ByAddress => 1_u64.checked_shl(Station::owner(head) as u32).unwrap_or(0),
+            Crossing::All => !(1 << from),
+        };
+        targets & all
+    }
 }
 
 /// A running null device. Dropping it ends it.
@@ -48,6 +64,16 @@ pub struct NullDevice {
 
 /// A set of ports: bit i is port i.
 type PortSet = u64;
+
+/// The ports of a set, ascending.
+#[inline(always)]
+fn members(mut set: PortSet) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let next = (set != 0).then(|| set.trailing_zeros() as usize);
+        set &= set.wrapping_sub(1);
+        next
+    })
+}
 
 /// A change of the rings, made between two turns.
 type Job = Box<dyn FnOnce(&mut [Port]) + Send>;
@@ -223,15 +249,14 @@ fn forward(ports: &mut [Port], from: usize, crossing: Crossing, burst: &mut TxBu
     {
         for i in 0..count {
             let head = burst.head(i);
-            let to = match crossing {
-                Crossing::Pairs => from ^ 1,
-                Crossing::ByAddress => Station::owner(head),
-            };
-            if let Some(Port { receive: Some((receive, _)), .. }) = ports.get_mut(to) {
-                // Full, or broken: either way the frame is gone, and the generator counts it.
-                let _ = receive.push(burst.header(i), head, burst.body(i));
-                touched |= 1 << to;
+            let targets = crossing.targets(from, head, ports.len());
+            for to in members(targets) {
+                if let Some((receive, _)) = &mut ports[to].receive {
+                    // Full, or broken: either way the frame is gone, and the generator counts it.
+                    let _ = receive.push(burst.header(i), head, burst.body(i));
+                }
             }
+            touched |= targets;
         }
         transmit.complete(burst);
         taken += count;
@@ -241,9 +266,7 @@ fn forward(ports: &mut [Port], from: usize, crossing: Crossing, burst: &mut TxBu
         signal(call.as_ref());
     }
     ports[from].transmit = Some((transmit, call));
-    while touched != 0 {
-        let to = touched.trailing_zeros() as usize;
-        touched &= touched - 1;
+    for to in members(touched) {
         if let Some((receive, call)) = &mut ports[to].receive
             && receive.publish()
         {

@@ -264,6 +264,17 @@ fn a_null_device_by_address_serves_any_number_of_ports() {
 }
 
 #[test]
+fn a_null_device_to_all_floods() {
+    let sockets = sockets(3);
+    let _device =
+        NullDevice::start(&sockets.paths, Crossing::All, Role::Server, None, true).unwrap();
+    let mut group = Group::connect(&sockets.paths, options()).unwrap();
+    let load = paced(60, Direction::Flood);
+    group.learn(&load).unwrap();
+    assert_exact(&group.run(&load).unwrap(), &load, 2);
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     let none = sockets(1);
     let odd =

@@ -63,7 +63,8 @@ fn measure<const N: usize>(context: &Context, client: &str) -> Result<([f64; N],
     Ok((figures, Measured { usage: window.close(), ..Measured::default() }))
 }
 
-fn port(number: usize) -> u16 {
+/// The server's port for connection `number`.
+pub fn port(number: usize) -> u16 {
     PORT + (number % usize::from(PORTS)) as u16
 }
 

@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use super::{Context, Measured, iperf::wait_for_reach};
+use super::{Context, Measured, wait_for_reach};
 use crate::host::Namespace;
 use crate::peers::LOAD_CORE;
 use crate::process::{Process, Result, pause, pinned, run, this_program};

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use trama_tests::{FULL_KERNEL, Guest, GuestOptions, Host, Nic};
 
-use super::{Context, Measured, iperf};
+use super::{Context, Measured, wait_for_reach};
 use crate::host::{Link, Namespace};
-use crate::peers::End;
-use crate::process::{Result, run};
+use crate::peers::{End, LOAD_CORE};
+use crate::process::{Process, Result, pinned, run};
 use crate::usage::Window;
 
 const MAC: &str = "52:54:00:00:00:01";
@@ -17,6 +18,7 @@ const VIRTIO_ON_TAP: &str = "virtio-net-pci-non-transitional";
 /// The machine's own TAP, and the bridge from it to the switch's.
 const MACHINE_TAP: &str = "machine0";
 const BRIDGE: &str = "joint";
+const START: Duration = Duration::from_secs(15);
 
 /// One TCP stream from the machine to the host. The figure is bits a second.
 ///
@@ -38,15 +40,36 @@ pub fn tcp(context: &Context) -> Result<Measured> {
     let options = GuestOptions { kernel: FULL_KERNEL, ..GuestOptions::new("bench", [nic]) };
     let guest = Guest::start(&options);
     guest.address(&format!("{}/24", Namespace::address(0)));
-    iperf::wait_for_reach(host, &Namespace::address(0))?;
-    let _server = iperf::serve(Some(host), 5201)?;
+    wait_for_reach(host, &Namespace::address(0))?;
+    let _server = serve(host)?;
     let pids = context.switch.pids();
     let window = Window::open(&pids);
     let seconds = context.seconds;
     let command = format!("iperf3 -J -t {seconds} -O 1 -c {}", Namespace::address(1));
     let answer = guest.try_run_for(&command, Duration::from_secs(seconds + 30));
     let usage = window.close();
-    Ok(Measured { usage, ..iperf::report(&answer.text)? })
+    Ok(Measured { usage, ..report(&answer.text)? })
+}
+
+/// iperf3's server for one run: it is what the machine's own system has.
+fn serve(host: &Namespace) -> Result<Process> {
+    let mut command = pinned(LOAD_CORE, "ip");
+    command.args(["netns", "exec", &host.0, "iperf3", "-s", "-1", "--forceflush"]);
+    let mut server = Process::spawn("iperf3 (server)", command)?;
+    server.wait_for("Server listening", START)?;
+    Ok(server)
+}
+
+/// The received rate in a client's JSON report.
+fn report(text: &str) -> Result<Measured> {
+    let report: Value = serde_json::from_str(text).map_err(|e| format!("iperf3's report: {e}"))?;
+    let end = &report["end"];
+    let value = end["sum_received"]["bits_per_second"]
+        .as_f64()
+        .ok_or_else(|| format!("iperf3's report names no received rate: {}", report["error"]))?;
+    let retransmits = end["sum_sent"]["retransmits"].as_f64().unwrap_or(0.0);
+    let details = [("retransmits".to_owned(), retransmits)].into();
+    Ok(Measured { value, details, ..Measured::default() })
 }
 
 /// Builds the machine's kernel and initramfs unless they are there.

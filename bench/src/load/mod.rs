@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use trama_bench::generator::Direction;
 
+use crate::host::Namespace;
 use crate::peers::{Program, Switch, TESTPMD, Twist};
-use crate::process::Result;
+use crate::process::{Result, pause, run};
 use crate::usage::Usage;
 
 mod datagrams;
@@ -18,7 +20,7 @@ mod echo;
 mod flood;
 mod footprint;
 mod guest;
-mod iperf;
+mod idle;
 mod ping;
 mod stream;
 mod testpmd;
@@ -33,6 +35,7 @@ pub use echo::{
     serve as echo,
 };
 pub use flood::{COMMAND as BLAST_COMMAND, blast};
+pub use idle::{COMMAND as IDLE_COMMAND, hold};
 pub use stream::{SINK_COMMAND, SOURCE_COMMAND, Streams, sink, source};
 
 /// A kind of work.
@@ -153,6 +156,21 @@ impl Measured {
     }
 }
 
+/// How often a host may find that another one cannot be reached yet.
+const ATTEMPTS: usize = 10;
+
+/// Waits until the host answers: ports of a bridge may still be learning.
+fn wait_for_reach(from: &Namespace, address: &str) -> Result<()> {
+    let ping = ["netns", "exec", &from.0, "ping", "-c", "1", "-W", "1", address];
+    for _ in 0..ATTEMPTS {
+        if run("ip", &ping).is_ok() {
+            return Ok(());
+        }
+        pause(Duration::from_millis(100))?;
+    }
+    Err(format!("{} cannot reach {address} through the switch", from.0))
+}
+
 const IPERF: Program = Program::new("iperf3", "iperf3");
 const PING: Program = Program::new("ping", "iputils-ping");
 const PERFDHCP: Program = Program::new("perfdhcp", "kea-admin");
@@ -163,9 +181,10 @@ impl Load {
     pub fn programs(self) -> &'static [Program] {
         match self {
             Self::Circulate { .. } | Self::FloodMove { .. } => &[TESTPMD],
-            Self::TcpFanIn | Self::TcpFanOut => &[IPERF],
-            Self::GuestTcp => &[IPERF, QEMU],
-            Self::Ping | Self::Stream => &[PING],
+            Self::GuestTcp => &[IPERF, PING, QEMU],
+            Self::Ping | Self::Broadcast | Self::TcpFanIn | Self::TcpFanOut | Self::Stream => {
+                &[PING]
+            }
             Self::Dhcp { .. } => &[PERFDHCP],
             _ => &[],
         }
@@ -203,8 +222,8 @@ impl Load {
             Self::LargeSegments => driven::large_segments(context),
             Self::LossFree { bytes } => driven::loss_free(context, bytes),
             Self::Latency { bytes, percent } => driven::latency(context, bytes, percent),
-            Self::TcpFanIn => iperf::fan_in(context),
-            Self::TcpFanOut => iperf::fan_out(context),
+            Self::TcpFanIn => stream::fan_in(context),
+            Self::TcpFanOut => stream::fan_out(context),
             Self::Stream => stream::tcp(context),
             Self::NatStreams { streams, down } => stream::through_nat(context, streams, down),
             Self::NatConnects => echo::measure_connects(context),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Measured, iperf::wait_for_reach};
+use super::{Context, Measured, wait_for_reach};
 use crate::host::Namespace;
 use crate::peers::LOAD_CORE;
 use crate::process::{Process, Result, pinned};

@@ -27,7 +27,7 @@ pub use dhcp::{DNSMASQ, TRAMA_DHCP};
 pub use direct::DIRECT;
 pub use dpdk::{DPDK_IO, TESTPMD};
 pub use nat::{PASTA, SLIRP4NETNS, TRAMA_NAT};
-pub use null::{NULL_DEVICE, NULL_DEVICE_BY_ADDRESS};
+pub use null::{NULL_DEVICE, NULL_DEVICE_BY_ADDRESS, NULL_DEVICE_TO_ALL};
 pub use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
 pub use trama::{TRAMA, VLAN as TRUNK_VLAN};
 pub use vde::VDE;
@@ -45,7 +45,7 @@ const LONG_WAY_MTU: u32 = 65_000;
 const START: Duration = Duration::from_secs(30);
 
 /// Every peer that the command line knows.
-pub const ALL: [&Peer; 16] = [
+pub const ALL: [&Peer; 17] = [
     &TRAMA,
     &OVS_DPDK,
     &OVS_USERSPACE,
@@ -57,6 +57,7 @@ pub const ALL: [&Peer; 16] = [
     &DIRECT,
     &NULL_DEVICE,
     &NULL_DEVICE_BY_ADDRESS,
+    &NULL_DEVICE_TO_ALL,
     &TRAMA_NAT,
     &PASTA,
     &SLIRP4NETNS,
@@ -130,6 +131,8 @@ pub struct Twist {
     pub polls: bool,
     /// Whether the gateway has another core than the worker.
     pub apart: bool,
+    /// So many open and silent TCP flows through the NAT beside those that are measured.
+    pub idle_flows: usize,
     /// Whether a host behind a NAT keeps few bytes under way.
     pub small_window: bool,
     /// Whether every port hears what is for others, so that there is somebody to flood to.

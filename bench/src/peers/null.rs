@@ -26,6 +26,18 @@ pub const NULL_DEVICE_BY_ADDRESS: Peer = Peer {
     ..NULL_DEVICE
 };
 
+/// For eight ports whose frames are all flooded.
+pub const NULL_DEVICE_TO_ALL: Peer = Peer {
+    name: "null-device-to-all",
+    about: "no switch: frames are copied to all other vhost-user ports",
+    start: |setup| start(setup, &NULL_DEVICE_TO_ALL, Crossing::All),
+    ..NULL_DEVICE
+};
+
+/// What the hidden command calls the ways of a frame.
+const CROSSINGS: [(&str, Crossing); 3] =
+    [("pairs", Crossing::Pairs), ("by-address", Crossing::ByAddress), ("to-all", Crossing::All)];
+
 /// The hidden command that [`serve`]s.
 pub const COMMAND: &str = "null-device";
 
@@ -36,19 +48,22 @@ fn start(setup: &Setup, peer: &Peer, crossing: Crossing) -> Result<Switch> {
     }
     let sockets: Vec<_> = (0..setup.ports.len()).map(|number| setup.socket(number)).collect();
     let mut command = pinned(SWITCH_CORE, this_program()?);
-    command.arg(COMMAND).args(&sockets);
-    if crossing == Crossing::ByAddress {
-        command.arg("--by-address");
-    }
+    let name = CROSSINGS.iter().find(|(_, known)| *known == crossing).map(|(name, _)| name);
+    command.arg(COMMAND).args(name).args(&sockets);
     let mut device = Process::spawn("the null device", command)?;
     device.wait_for("ready", START)?;
     let end = |socket| End::Vhost { socket, frontend_listens: false };
     Ok(Switch::of(vec![device], sockets.into_iter().map(end).collect()))
 }
 
+/// The way of this name.
+pub fn crossing(name: &str) -> Result<Crossing> {
+    let known = CROSSINGS.iter().find(|(known, _)| *known == name);
+    known.map(|(_, crossing)| *crossing).ok_or_else(|| "no such way".into())
+}
+
 /// Serves the sockets until the process is ended.
-pub fn serve(sockets: &[PathBuf], by_address: bool) -> Result<()> {
-    let crossing = if by_address { Crossing::ByAddress } else { Crossing::Pairs };
+pub fn serve(crossing: Crossing, sockets: &[PathBuf]) -> Result<()> {
     let _device = NullDevice::start(sockets, crossing, Role::Server, Some(SWITCH_CORE), true)
         .map_err(|e| e.to_string())?;
     println!("ready");

@@ -27,6 +27,15 @@ const RIVALS_UP: &[Entrant] =
 const PEERS: &[Entrant] = &[TRAMA, against(&PASTA, 1.0), beside(&SLIRP4NETNS)];
 const PEERS_UP: &[Entrant] =
     &[TRAMA, against(&PASTA, 1.0), small_window(1.0), beside(&SLIRP4NETNS)];
+/// trama beside itself.
+const IDLE: &[Entrant] = &[
+    Entrant {
+        label: "trama-10k-idle",
+        twist: Twist { idle_flows: 10_000, ..PLAIN },
+        ..beside(&TRAMA_NAT)
+    },
+    Entrant { label: "trama", ..against(&TRAMA_NAT, 0.95) },
+];
 const DISTANT: &[Entrant] = &[TRAMA, beside(&PASTA), against(&SLIRP4NETNS, 5.0)];
 const LEASING: &[Entrant] =
     &[Entrant { label: "trama", ..beside(&TRAMA_DHCP) }, against(&DNSMASQ, 1.0)];
@@ -90,6 +99,14 @@ pub const ALL: &[Scenario] = &[
         "server -> host behind NAT, 16 TCP streams",
         Load::NatStreams { streams: 16, down: true },
     ),
+    Scenario {
+        entrants: IDLE,
+        ..nat("nat-idle-up", "host behind NAT -> server, 10,000 idle flows beside none", ONE_UP)
+    },
+    Scenario {
+        entrants: IDLE,
+        ..nat("nat-idle-down", "server -> host behind NAT, 10,000 idle flows beside none", ONE_DOWN)
+    },
     Scenario {
         unit: EACH_SECOND,
         ..nat("nat-connect", "connect, 64 B there and back, close: 1000 at once", Load::NatConnects)

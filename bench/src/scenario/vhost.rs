@@ -7,8 +7,8 @@ use super::{
 };
 use crate::load::Load;
 use crate::peers::{
-    DPDK_IO, LINUX_BRIDGE, NULL_DEVICE, NULL_DEVICE_BY_ADDRESS, OVS_DPDK, Port, TRAMA, Twist,
-    VIRTIO_QUEUE,
+    DPDK_IO, LINUX_BRIDGE, NULL_DEVICE, NULL_DEVICE_BY_ADDRESS, NULL_DEVICE_TO_ALL, OVS_DPDK, Port,
+    TRAMA, Twist, VIRTIO_QUEUE,
 };
 
 const WITH_126_PORTS: Twist = Twist { silent_ports: 126, ..PLAIN };
@@ -138,7 +138,7 @@ pub const ALL: &[Scenario] = &[
         ports: &VHOST,
         load: Load::FloodMove { bytes: 64 },
         entrants: &[us("trama", HEARING_ALL), beside(&OVS_DPDK)],
-        ceiling: None,
+        ceiling: Some(&NULL_DEVICE_TO_ALL),
         ..circulation("vhost-flood8", "eight vhost-user ports, all flooded to seven, 64 B", 64)
     },
     Scenario {

@@ -1,0 +1,46 @@
+//! Flows through a NAT that stay open and silent while another one is measured.
+
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::Context;
+use super::echo::{SERVER_COMMAND, port};
+use super::stream::{connect, helper, start};
+use crate::host::Namespace;
+use crate::process::{Process, Result, pause};
+
+/// The hidden command that [`hold`]s.
+pub const COMMAND: &str = "idle-connections";
+/// What it says when all flows are open.
+const OPEN: &str = "open";
+/// How long that may take: with a slow NAT a few milliseconds each.
+const START: Duration = Duration::from_secs(60);
+
+/// As many connections from the client to the server as are wanted; each has carried a byte there and
+/// back. They last as long as the value.
+pub fn flows(context: &Context, client: &Namespace, server: &Namespace) -> Result<Vec<Process>> {
+    if context.twist.idle_flows == 0 {
+        return Ok(Vec::new());
+    }
+    let address = Namespace::address(1);
+    let server = start(server, &[SERVER_COMMAND, &address])?;
+    let mut client = helper(client, &[COMMAND, &address, &context.twist.idle_flows.to_string()])?;
+    client.wait_for(OPEN, START)?;
+    Ok(vec![client, server])
+}
+
+/// Opens the connections and keeps them.
+pub fn hold(address: Ipv4Addr, count: usize) -> Result<()> {
+    let open = |number| {
+        let mut stream = connect((address, port(number)).into())?;
+        let told = |e| format!("idle connection {number}: {e}");
+        stream.write_all(&[0]).and_then(|()| stream.read_exact(&mut [0])).map_err(told)?;
+        Ok(stream)
+    };
+    let _streams = (0..count).map(open).collect::<Result<Vec<_>>>()?;
+    println!("{OPEN}");
+    loop {
+        pause(START)?;
+    }
+}
