@@ -195,7 +195,8 @@ fn list() -> String {
     let round: u64 = scenario::all().map(|s| s.round_takes(SECONDS)).sum();
     let minutes = (round * u64::from(ROUNDS)).div_ceil(60);
     text += &format!(
-        "  all of them take about {minutes} minutes with {ROUNDS} rounds of {SECONDS} seconds\n"
+        "  all of them take about {minutes} minutes with {ROUNDS} rounds of {SECONDS} seconds, longer \
+         where the two cores come apart\n"
     );
     text += "\npeers\n";
     for peer in peers::ALL {

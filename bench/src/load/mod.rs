@@ -198,10 +198,12 @@ impl Load {
     /// Roughly the seconds that start, end and search take, beside the measurement.
     pub fn overhead(self) -> u64 {
         match self {
-            Self::LossFree { .. } | Self::Dhcp { .. } => 40,
-            Self::Latency { .. } | Self::GuestTcp => 15,
+            Self::LossFree { .. } | Self::Dhcp { .. } => 30,
+            Self::GuestTcp => 20,
+            Self::Latency { .. } => 15,
             Self::IdleCpu | Self::IdleWakeups => 12,
-            _ => 4,
+            Self::MemoryPerMac => 8,
+            _ => 3,
         }
     }
 
