@@ -38,9 +38,14 @@ fn world(rules: &[Forward]) -> World {
 
 /// The guest says where it is.
 fn announce(world: &mut World) {
+    announce_station(world, GUEST);
+}
+
+/// The guest says that it is at `station`.
+fn announce_station(world: &mut World, station: MacAddr) {
     let announcement = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Reply,
-        source_hardware_addr: EthernetAddress(GUEST.0),
+        source_hardware_addr: EthernetAddress(station.0),
         source_protocol_addr: GUEST4,
         target_hardware_addr: EthernetAddress(GATEWAY.0),
         target_protocol_addr: GATEWAY4,
@@ -77,6 +82,8 @@ fn the_machine_is_asked_for_and_sees_the_client() {
     let question = EthernetFrame::new_checked(&question[..]).unwrap();
     assert_eq!(question.ethertype(), EthernetProtocol::Arp);
     assert!(question.dst_addr().is_broadcast());
+    announce_station(&mut world, MacAddr([2, 0, 0, 0, 0, 9]));
+    assert!(world.wire.0.is_empty(), "who speaks for another is believed");
     announce(&mut world);
 
     let to = SocketAddr::new(GUEST4.into(), 4000);
