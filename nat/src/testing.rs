@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr,
-    IpProtocol, Ipv4Packet, Ipv6Packet, UdpPacket,
+    EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress,
+    IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket,
 };
 use trama_frame::MacAddr;
 
@@ -84,11 +84,7 @@ pub fn mend_checksums(bytes: &mut [u8]) {
                 message.fill_checksum();
             }
             let (source, destination) = (packet.src_addr().into(), packet.dst_addr().into());
-            if packet.next_header() == IpProtocol::Udp
-                && let Ok(mut datagram) = UdpPacket::new_checked(packet.payload_mut())
-            {
-                datagram.fill_checksum(&source, &destination);
-            }
+            mend_transport(packet.next_header(), (source, destination), packet.payload_mut());
         }
         EthernetProtocol::Ipv6 => {
             let Ok(mut packet) = Ipv6Packet::new_checked(frame.payload_mut()) else { return };
@@ -99,11 +95,22 @@ pub fn mend_checksums(bytes: &mut [u8]) {
                 message.fill_checksum(&source, &destination);
             }
             let (source, destination) = (source.into(), destination.into());
-            if packet.next_header() == IpProtocol::Udp
-                && let Ok(mut datagram) = UdpPacket::new_checked(packet.payload_mut())
-            {
-                datagram.fill_checksum(&source, &destination);
+            mend_transport(packet.next_header(), (source, destination), packet.payload_mut());
+        }
+        _ => {}
+    }
+}
+
+fn mend_transport(protocol: IpProtocol, (from, to): (IpAddress, IpAddress), bytes: &mut [u8]) {
+    match protocol {
+        IpProtocol::Udp => {
+            if let Ok(mut datagram) = UdpPacket::new_checked(bytes) {
+                datagram.fill_checksum(&from, &to);
             }
+        }
+        // Whatever it says of its header's length.
+        IpProtocol::Tcp if bytes.len() >= 18 => {
+            TcpPacket::new_unchecked(bytes).fill_checksum(&from, &to);
         }
         _ => {}
     }

@@ -1,38 +1,37 @@
 //! Whether something costs the more the more of it there is.
 
-use std::time::Duration;
-
-/// Parts of a row of costs, of each of which the cheapest counts: on a machine with other work, that
-/// is the one which nothing held up.
-const PARTS: usize = 100;
-
-/// A line through costs, by least squares, in microseconds.
+/// A line through costs, by least squares.
 #[derive(Clone, Copy, Debug)]
 pub struct Slope {
-    /// What the first cost.
+    /// What it costs at first.
     pub first: f64,
-    /// What each thousandth more cost more.
-    pub per_thousand: f64,
-    /// What the last cost more than the first.
+    /// What it costs more at last.
     pub growth: f64,
 }
 
+/// Parts of a row of costs of each of which the median counts: on a machine with other work, some
+/// are far off.
+const PARTS: usize = 10;
+
 impl Slope {
-    /// Of costs in their order, some hundreds at least.
-    pub fn of(costs: &[Duration]) -> Slope {
-        let micros = |cost: &Duration| cost.as_secs_f64() * 1e6;
-        let cheapest = |part: &[Duration]| part.iter().map(micros).fold(f64::MAX, f64::min);
-        let parts: Vec<f64> = costs.chunks(costs.len().div_ceil(PARTS)).map(cheapest).collect();
+    /// Of costs in their order, some for each of [`PARTS`].
+    pub fn of(costs: &[f64]) -> Slope {
+        let parts: Vec<f64> = costs.chunks(costs.len().div_ceil(PARTS)).map(median).collect();
         let count = parts.len() as f64;
-        let middle = (count - 1.0) / 2.0;
         let mean = parts.iter().sum::<f64>() / count;
-        let offsets = (0..parts.len()).map(|place| place as f64 - middle);
+        let offsets = (0..parts.len()).map(|place| place as f64 - (count - 1.0) / 2.0);
         let spread: f64 = offsets.clone().map(|offset| offset * offset).sum();
         let rise: f64 = offsets.zip(&parts).map(|(offset, cost)| offset * (cost - mean)).sum();
-        let growth = rise / spread * (count - 1.0);
-        let per_thousand = growth / costs.len() as f64 * 1000.0;
-        Slope { first: mean - growth / 2.0, per_thousand, growth }
+        // Over all of it, from before the first part's middle to behind the last one's.
+        let growth = rise / spread * count;
+        Slope { first: mean - growth / 2.0, growth }
     }
+}
+
+fn median(costs: &[f64]) -> f64 {
+    let mut sorted = costs.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
 }
 
 #[cfg(test)]
@@ -41,13 +40,12 @@ mod tests {
 
     #[test]
     fn a_line_is_found_among_delays() {
-        let cost = |number: u64| {
-            let delay = if number.is_multiple_of(3) { 1000 } else { 0 };
-            Duration::from_micros(50 + number / 100 + delay)
+        let cost = |number: u32| {
+            let delay = if number.is_multiple_of(3) { 1000.0 } else { 0.0 };
+            50.0 + f64::from(number) + delay
         };
-        let slope = Slope::of(&(0..10_000).map(cost).collect::<Vec<_>>());
-        assert!((49.0..51.0).contains(&slope.first), "{slope:?}");
-        assert!((9.9..10.1).contains(&slope.per_thousand), "{slope:?}");
-        assert!((98.0..101.0).contains(&slope.growth), "{slope:?}");
+        let slope = Slope::of(&(0..100).map(cost).collect::<Vec<_>>());
+        assert!((45.0..60.0).contains(&slope.first), "{slope:?}");
+        assert!((90.0..110.0).contains(&slope.growth), "{slope:?}");
     }
 }

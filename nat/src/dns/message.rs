@@ -215,6 +215,10 @@ mod tests {
         assert!(!read.answers(7, &Message::parse(&other).unwrap()));
         let same = query(7, "WEB.example", TYPE_A);
         assert!(read.answers(7, &Message::parse(&same).unwrap()));
+        // Types have no case: 65 (HTTPS) and 97 are "A" and "a".
+        let (upper, lower) = (query(7, "a.b", 65), query(7, "a.b", 97));
+        let reply = Message::parse(&lower).unwrap().reply(0);
+        assert!(!Message::parse(&reply).unwrap().answers(7, &Message::parse(&upper).unwrap()));
     }
 
     #[test]

@@ -80,11 +80,22 @@ impl Wrong {
                 *place = *byte;
             }
         }
+        frame.truncate(self.cut.unwrap_or(usize::MAX));
         if self.is_mended {
+            // So that neither stops what is wrong behind them.
+            mend_lengths(&mut frame);
             mend_checksums(&mut frame);
         }
-        frame.truncate(self.cut.unwrap_or(usize::MAX));
         frame
+    }
+}
+
+/// Has the IP header say how long its packet is.
+fn mend_lengths(frame: &mut [u8]) {
+    let (is_v6, len) = (frame.get(12) == Some(&0x86), frame.len());
+    let (at, headers) = if is_v6 { (18, 54) } else { (16, 14) };
+    if let (Some(place), Some(len)) = (frame.get_mut(at..at + 2), len.checked_sub(headers)) {
+        place.copy_from_slice(&(len as u16).to_be_bytes());
     }
 }
 

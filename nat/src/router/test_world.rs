@@ -231,9 +231,14 @@ pub fn complaint(about: &[u8], (kind, code): (u8, u8), rest: u32) -> Vec<u8> {
 
 /// The guest says where it is, when it was asked for.
 pub fn announce(world: &mut World) {
+    announce_station(world, GUEST);
+}
+
+/// The guest says that it is at `station`.
+pub fn announce_station(world: &mut World, station: MacAddr) {
     let announcement = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Reply,
-        source_hardware_addr: EthernetAddress(GUEST.0),
+        source_hardware_addr: EthernetAddress(station.0),
         source_protocol_addr: GUEST4,
         target_hardware_addr: EthernetAddress(GATEWAY.0),
         target_protocol_addr: GATEWAY4,

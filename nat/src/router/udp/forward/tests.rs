@@ -61,6 +61,8 @@ fn the_machine_is_asked_for_and_sees_the_client() {
     let question = EthernetFrame::new_checked(&question[..]).unwrap();
     assert_eq!(question.ethertype(), EthernetProtocol::Arp);
     assert!(question.dst_addr().is_broadcast());
+    announce_station(&mut world, MacAddr([2, 0, 0, 0, 0, 9]));
+    assert!(world.wire.0.is_empty(), "who speaks for another is believed");
     announce(&mut world);
 
     let to = SocketAddr::new(GUEST4.into(), 4000);
