@@ -141,7 +141,9 @@ impl Receiver {
     /// Doubles the window once the host has taken as much as it is.
     pub fn grow(&mut self) {
         if self.taken >= self.limit && self.held.is_empty() {
-            self.limit = (self.limit * 2).min(LARGEST_WINDOW);
+            // No larger than what can be said of it.
+            let largest = LARGEST_WINDOW.min(usize::from(u16::MAX) << self.scale);
+            self.limit = (self.limit * 2).min(largest);
             self.taken = 0;
         }
     }
