@@ -26,6 +26,8 @@ const LOCK_TRIES: u32 = 40;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Frames that may wait for a write; clients of those beyond ask again.
 const WAITING: usize = 4096;
+/// Bytes of records that may wait for a write; beyond them it writes all leases anew.
+const BACKLOG: usize = 1 << 20;
 
 /// A folder, held open: it is the same one whatever happens to its path.
 pub(crate) struct Folder(OwnedFd);
@@ -137,7 +139,11 @@ impl Store {
             Found::Nothing | Found::Whole => Vec::new(),
             found => vec![format!("{}: {found}", folder.display())],
         };
-        let store = Store {
+        Ok((Store::new(jobs, done, warnings), records))
+    }
+
+    fn new(jobs: Sender<Job>, done: Receiver<Done>, warnings: Vec<String>) -> Store {
+        Store {
             jobs,
             done,
             records: Vec::new(),
@@ -146,8 +152,7 @@ impl Store {
             wants_compaction: false,
             failed: None,
             warnings,
-        };
-        Ok((store, records))
+        }
     }
 
     /// Takes over what is to be stored and what waits for that; frames that may go now come back
@@ -164,6 +169,10 @@ impl Store {
         while let Ok(done) = self.done.try_recv() {
             self.finish(now, done, out);
         }
+        if self.records.len() > BACKLOG {
+            self.records.clear();
+            self.wants_compaction = true;
+        }
         if self.is_busy || (self.records.is_empty() && self.frames.is_empty()) {
             return;
         }
@@ -173,7 +182,7 @@ impl Store {
             self.frames.clear();
             return;
         }
-        let snapshot = self.wants_compaction.then(snapshot);
+        let snapshot = std::mem::take(&mut self.wants_compaction).then(snapshot);
         let (records, frames) =
             (std::mem::take(&mut self.records), std::mem::take(&mut self.frames));
         // The thread lives as long as this.
@@ -182,7 +191,7 @@ impl Store {
 
     fn finish(&mut self, now: Duration, done: Done, out: &mut Output) {
         self.is_busy = false;
-        self.wants_compaction = done.wants_compaction;
+        self.wants_compaction |= done.wants_compaction;
         out.frames.extend(done.frames);
         let was_failed = self.failed.take().is_some();
         if let Some(error) = done.failed {
@@ -309,5 +318,24 @@ mod tests {
         drop(bench);
         let (_, records) = Bench::open(dir.path());
         assert_eq!(records.len(), 4, "the snapshot made good what was lost");
+    }
+    #[test]
+    fn a_disk_that_hangs_does_not_fill_the_memory_and_is_told_all_in_the_end() {
+        let ((jobs, orders), (results, done)) = (channel(), channel());
+        let mut store = Store::new(jobs, done, Vec::new());
+        let mut out = Output::default();
+        for _ in 0..100_000 {
+            freed(1).emit(&mut out.records);
+            store.carry_out(Duration::ZERO, || panic!("too early"), &mut out);
+        }
+        assert!(store.records.len() <= BACKLOG, "{} bytes", store.records.len());
+        let first: Job = orders.try_recv().unwrap();
+        assert!(first.snapshot.is_none() && orders.try_recv().is_err(), "one job at a time");
+        let (frames, failed, wants_compaction) = (Vec::new(), None, false);
+        results.send(Done { frames, failed, wants_compaction }).unwrap();
+        freed(2).emit(&mut out.records);
+        store.carry_out(Duration::ZERO, || snapshot(2), &mut out);
+        let second: Job = orders.try_recv().unwrap();
+        assert_eq!(second.snapshot, Some(snapshot(2)), "what was left out is in there");
     }
 }

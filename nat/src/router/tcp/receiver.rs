@@ -144,6 +144,8 @@ impl Receiver {
     /// Doubles the window once the host has taken as much as it is, up to `largest`.
     pub fn grow(&mut self, largest: usize) {
         if self.taken >= self.limit && self.held.is_empty() {
+            // No larger than what can be said of it.
+            let largest = largest.min(usize::from(u16::MAX) << self.scale);
             self.limit = (self.limit * 2).min(largest).max(self.limit);
             self.taken = 0;
         }

@@ -192,6 +192,18 @@ fn scales_are_used_only_if_both_offer_them() {
 }
 
 #[test]
+fn a_window_that_cannot_be_said_is_no_news() {
+    let mut plain = End::new(Connection::answer(T0, &Segment { scale: None, ..syn() }, OURS, 1460));
+    plain.output();
+    plain.ask(data(0, &[], 0));
+    for at in (0..4_000_000).step_by(1000) {
+        plain.tcp.grow();
+        assert_eq!(plain.ask(data(at, &[7; 1000], 0)).len(), 1);
+        assert_eq!(plain.output(), [], "nothing has changed since");
+    }
+}
+
+#[test]
 fn large_segments_are_whole_ones() {
     let mut end = open();
     end.tcp.push(vec![1; 2500]);
