@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use etherparse::{NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket, TransportSlice};
 use mio::{Events, Poll};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetProtocol};
-use trama_frame::{VnetHeader, checksum, gso, vnet};
+use trama_frame::{MacAddr, VnetHeader, checksum, gso, vnet};
 
 use super::policy::Policy;
 use super::{Cable, Context, Router};

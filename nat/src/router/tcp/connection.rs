@@ -29,6 +29,8 @@ pub(crate) struct Connection {
     receiver: Receiver,
     /// Whether we offer, or have been offered, window scaling.
     scale: bool,
+    /// Both understand selective acknowledgements.
+    sack: bool,
     own_mss: u16,
     owes_ack: bool,
     /// What the machine acknowledged while there was nothing to acknowledge: it means another
@@ -76,6 +78,7 @@ impl Connection {
             sender: Sender::new(initial, mss),
             receiver: Receiver::new(Seq(0), None),
             scale: true,
+            sack: true,
             own_mss: mss,
             owes_ack: false,
             refused: None,
@@ -91,7 +94,7 @@ impl Connection {
         // would make a segment of each byte.
         self.sender.greet(syn, syn.mss.unwrap_or(536).max(64));
         self.receiver = Receiver::new(syn.sequence, syn.scale);
-        self.scale = syn.scale.is_some();
+        (self.scale, self.sack) = (syn.scale.is_some(), syn.sack);
     }
 
     /// RFC 9293, 3.10.7.3.
@@ -195,7 +198,11 @@ impl Connection {
             sequence: self.sender.next,
             ack: is_answer.then_some(self.receiver.next),
             window,
-            control: Control::Syn { mss: self.own_mss, scale: self.scale.then_some(SCALE) },
+            control: Control::Syn {
+                mss: self.own_mss,
+                scale: self.scale.then_some(SCALE),
+                sack: self.sack,
+            },
             ..Outgoing::default()
         };
         let sent = wire(&segment);
@@ -232,11 +239,13 @@ impl Connection {
             },
             parts: &parts[..count],
             mss: self.sender.mss,
+            ..Outgoing::default()
         };
         let sent = wire(&segment);
         if sent {
             self.sender.sent(now, piece);
-            self.owes_ack = false;
+            // What came early is told apart: with data there is no room for it.
+            self.owes_ack &= self.receiver.has_early();
         }
         Some(sent)
     }
@@ -246,7 +255,8 @@ impl Connection {
         let sequence = if self.asks { self.sender.old() } else { self.sender.end };
         let window = self.receiver.promise(false);
         let ack = Some(self.receiver.next);
-        let sent = wire(&Outgoing { sequence, ack, window, ..Outgoing::default() });
+        let islands = if self.sack { self.receiver.islands() } else { Default::default() };
+        let sent = wire(&Outgoing { sequence, ack, window, islands, ..Outgoing::default() });
         if sent {
             (self.owes_ack, self.asks) = (false, false);
         }

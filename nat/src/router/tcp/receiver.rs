@@ -12,8 +12,10 @@ use super::segment::{Segment, Seq};
 const FIRST_WINDOW: usize = 64 << 10;
 /// Bytes that are worth a call of the host's; to copy them would cost more.
 const WORTH_A_CALL: usize = 16 << 10;
-/// Pieces kept that came before their turn.
+/// Pieces kept that came before their turn, each with a gap before it or made up of crumbs.
 const MAX_EARLY: usize = 64;
+/// What a selective acknowledgement has room for (RFC 2018, 3).
+pub(super) type Islands = [Option<(Seq, Seq)>; 3];
 /// The scale of our windows: shifts the largest one, of 4 MiB, into 16 bits.
 pub(super) const SCALE: u8 = 7;
 
@@ -31,6 +33,8 @@ pub(super) struct Receiver {
     held: VecDeque<u8>,
     /// Ahead of their turn, by sequence number, not overlapping.
     early: Vec<(Seq, Vec<u8>)>,
+    /// Where the piece begins that came last of those.
+    newest: Seq,
     fin: Option<Seq>,
     /// The machine has sent everything.
     pub is_finished: bool,
@@ -48,6 +52,7 @@ impl Receiver {
             taken: 0,
             held: VecDeque::new(),
             early: Vec::new(),
+            newest: next,
             fin: None,
             is_finished: false,
         }
@@ -102,9 +107,45 @@ impl Receiver {
         let next = self.early.get(at).map_or(payload.len(), |(seq, _)| seq.since(first));
         let end = payload.len().min(next);
         // One that reaches over a later piece is cut at it: the rest comes again if it is missed.
-        if covered < end && self.early.len() < MAX_EARLY {
-            self.early.insert(at, (first + covered, payload[covered..end].to_vec()));
+        let Some(fresh) = payload.get(covered..end).filter(|fresh| !fresh.is_empty()) else {
+            return;
+        };
+        let start = first + covered;
+        let follows = before.is_some_and(|(seq, bytes)| *seq + bytes.len() == start);
+        if follows && let Some((seq, bytes)) = self.early.get_mut(at - 1) {
+            self.newest = *seq;
+            bytes.extend_from_slice(fresh);
+        } else if self.early.len() < MAX_EARLY {
+            self.newest = start;
+            self.early.insert(at, (start, fresh.to_vec()));
         }
+    }
+
+    /// Whether there is something that came before its turn.
+    pub fn has_early(&self) -> bool {
+        !self.early.is_empty()
+    }
+
+    /// From where to where there is data beyond what comes next: first where the last of it came, then
+    /// the farthest (RFC 2018, 4).
+    pub fn islands(&self) -> Islands {
+        let mut islands = Islands::default();
+        let mut all: Vec<(Seq, Seq)> = Vec::new();
+        for (first, bytes) in &self.early {
+            let end = *first + bytes.len();
+            match all.last_mut() {
+                Some(last) if last.1 == *first => last.1 = end,
+                _ => all.push((*first, end)),
+            }
+        }
+        let newest = all.iter().position(|(_, end)| *end - self.newest > 0);
+        let newest = newest.map(|at| all.remove(at));
+        for (place, island) in
+            islands.iter_mut().zip(newest.into_iter().chain(all.into_iter().rev()))
+        {
+            *place = Some(island);
+        }
+        islands
     }
 
     fn take_early(&mut self, host: &mut dyn FnMut(&[u8]) -> usize) {

@@ -13,6 +13,7 @@ use trama_frame::{MacAddr, VnetHeader, checksum};
 
 use super::super::Context;
 use super::super::inbound::Inbound;
+use super::receiver::Islands;
 use crate::drop_reason::DropReason;
 use crate::packet::{HOP_LIMIT, MIN_FRAME, ethernet_address};
 
@@ -66,6 +67,8 @@ pub(crate) struct Segment<'a> {
     /// Options of a SYN.
     pub mss: Option<u16>,
     pub scale: Option<u8>,
+    /// It understands selective acknowledgements.
+    pub sack: bool,
     pub payload: &'a [u8],
 }
 
@@ -105,6 +108,7 @@ impl<'a> Segment<'a> {
             match option {
                 TcpOption::EndOfList => return,
                 TcpOption::MaxSegmentSize(size) => self.mss = Some(size),
+                TcpOption::SackPermitted => self.sack = true,
                 // RFC 7323, 2.3.
                 TcpOption::WindowScale(shift) => self.scale = Some(shift.min(14)),
                 _ => {}
@@ -131,6 +135,7 @@ pub(crate) enum Control {
     Syn {
         mss: u16,
         scale: Option<u8>,
+        sack: bool,
     },
     Fin,
     Rst,
@@ -143,6 +148,8 @@ pub(crate) struct Outgoing<'a> {
     pub ack: Option<Seq>,
     pub window: u16,
     pub control: Control,
+    /// What is there beyond `ack`; of a segment without data.
+    pub islands: Islands,
     /// The data is the concatenation of these; more than `mss` bytes become several segments.
     pub parts: &'a [&'a [u8]],
     pub mss: u16,
@@ -280,14 +287,14 @@ fn put_checksum(headers: &mut [u8], transport: usize, sum: u16) {
 }
 
 fn tcp_repr(src_port: u16, dst_port: u16, segment: &Outgoing<'_>) -> TcpRepr<'static> {
-    let (mut max_seg_size, mut window_scale) = (None, None);
+    let (mut max_seg_size, mut window_scale, mut sack_permitted) = (None, None, false);
     let control = match segment.control {
         Control::None => TcpControl::None,
         Control::Push => TcpControl::Psh,
         Control::Fin => TcpControl::Fin,
         Control::Rst => TcpControl::Rst,
-        Control::Syn { mss, scale } => {
-            (max_seg_size, window_scale) = (Some(mss), scale);
+        Control::Syn { mss, scale, sack } => {
+            (max_seg_size, window_scale, sack_permitted) = (Some(mss), scale, sack);
             TcpControl::Syn
         }
     };
@@ -300,8 +307,8 @@ fn tcp_repr(src_port: u16, dst_port: u16, segment: &Outgoing<'_>) -> TcpRepr<'st
         window_len: segment.window,
         window_scale,
         max_seg_size,
-        sack_permitted: false,
-        sack_ranges: [None; 3],
+        sack_permitted,
+        sack_ranges: segment.islands.map(|island| island.map(|(from, to)| (from.0, to.0))),
         timestamp: None,
         payload: &[],
     }

@@ -29,9 +29,9 @@ struct Sent {
 
 impl Sent {
     fn segment(&self) -> Segment<'_> {
-        let (mut mss, mut scale) = (None, None);
-        if let Control::Syn { mss: size, scale: shift } = self.control {
-            (mss, scale) = (Some(size), shift);
+        let (mut mss, mut scale, mut sack) = (None, None, false);
+        if let Control::Syn { mss: size, scale: shift, sack: has_sack } = self.control {
+            (mss, scale, sack) = (Some(size), shift, has_sack);
         }
         Segment {
             source: 1,
@@ -44,6 +44,7 @@ impl Sent {
             rst: self.control == Control::Rst,
             mss,
             scale,
+            sack,
             payload: &self.data,
         }
     }
@@ -130,6 +131,7 @@ fn syn() -> Segment<'static> {
         syn: true,
         mss: Some(MSS),
         scale: Some(2),
+        sack: true,
         ..Segment::default()
     }
 }
@@ -166,7 +168,7 @@ fn a_syn_is_answered_until_the_answer_is_acknowledged() {
     let answers = end.output();
     let [answer] = &answers[..] else { panic!("{answers:?}") };
     assert_eq!((answer.sequence, answer.ack), (OURS, Some(THEIRS + 1)));
-    assert!(matches!(answer.control, Control::Syn { mss: 1460, scale: Some(_) }));
+    assert!(matches!(answer.control, Control::Syn { mss: 1460, scale: Some(_), sack: true }));
     assert_eq!(end.output(), [], "once is enough");
     assert_eq!(end.ask(syn()), answers, "the machine asks again");
     assert_eq!(end.wait(), answers, "nobody has heard it");
@@ -596,4 +598,52 @@ fn many_small_segments_are_one_call_and_a_large_one_goes_on_at_once() {
     assert!(end.tcp.drain(&mut host));
     assert_eq!(heard, bytes);
     assert!(calls <= 3, "{calls} calls");
+}
+
+/// What a connection says that it has beyond what comes next, in bytes of the machine's.
+fn islands(end: &mut End) -> Vec<(usize, usize)> {
+    let mut said = Vec::new();
+    end.tcp.output(T0, (LARGE, 100), &mut |segment| {
+        said.extend(segment.islands.iter().flatten().copied());
+        true
+    });
+    let place = |seq: Seq| seq.since(THEIRS + 1);
+    said.into_iter().map(|(from, to)| (place(from), place(to))).collect()
+}
+
+/// RFC 2018, 4: the newest first, then what was said last.
+#[test]
+fn what_came_early_is_told_apart() {
+    let mut end = open();
+    let bytes = [7; 100];
+    let mut hear = |at, wanted: &[(usize, usize)]| {
+        end.handle(&data(at, &bytes, 0));
+        assert_eq!(islands(&mut end), wanted, "after {at}");
+    };
+    hear(100, &[(100, 200)]);
+    hear(200, &[(100, 300)]);
+    hear(500, &[(500, 600), (100, 300)]);
+    hear(700, &[(700, 800), (500, 600), (100, 300)]);
+    hear(900, &[(900, 1000), (700, 800), (500, 600)]);
+    hear(400, &[(400, 600), (900, 1000), (700, 800)]);
+    hear(0, &[(400, 600), (900, 1000), (700, 800)]);
+    hear(300, &[(700, 800), (900, 1000)]);
+    let mut plain = End::new(Connection::answer(T0, &Segment { sack: false, ..syn() }, OURS, 1460));
+    assert!(matches!(plain.output()[0].control, Control::Syn { sack: false, .. }));
+    plain.handle(&data(0, &[], 0));
+    plain.handle(&data(100, &bytes, 0));
+    assert_eq!(islands(&mut plain), []);
+}
+
+/// One lost segment of a long flight is all that has to come again.
+#[test]
+fn all_that_follows_a_gap_is_kept() {
+    let mut end = open();
+    let bytes: Vec<u8> = (0..60_000).map(|at| (at % 251) as u8).collect();
+    for at in (100..60_000).step_by(100) {
+        end.handle(&data(at, &bytes[at..at + 100], 0));
+    }
+    assert!(end.heard.is_empty());
+    end.handle(&data(0, &bytes[..100], 0));
+    assert!(end.heard == bytes, "{} bytes were kept", end.heard.len());
 }
