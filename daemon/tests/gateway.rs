@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use trama_daemon::gateway::{AskError, GatewayStatus, Program, Supervisor};
+use trama_dhcp::config::{LeaseTimes, Limits};
 use trama_nat::question::LeaseRow;
-use trama_nat::{Config, Subnet4};
+use trama_nat::{Config, Dhcp, Subnet4};
 use trama_switch::{
     Device, NetworkSettings, PortFilter, PortSettings, Spin, VhostDevice, VlanMode, WorkerHandle,
     WorkerOptions,
@@ -41,6 +42,10 @@ impl Lab {
     }
 
     fn start(&self, program: Program) -> Supervisor {
+        self.start_as(program, config(1500))
+    }
+
+    fn start_as(&self, program: Program, config: Config) -> Supervisor {
         let add = |engine: &mut trama_switch::Engine, _| {
             let network = engine.add_network(NetworkSettings {
                 name: "lab".into(),
@@ -61,7 +66,7 @@ impl Lab {
             engine.add_port(settings, Device::Vhost(VhostDevice::new(1))).unwrap().0
         };
         let port = SwitchPort::new(self.worker.clone(), self.worker.call(add).unwrap()).unwrap();
-        Supervisor::start("lab", program, port, config(1500)).unwrap()
+        Supervisor::start("lab", program, port, config).unwrap()
     }
 }
 
@@ -159,5 +164,57 @@ fn a_question_is_answered_while_a_process_runs_and_refused_when_none_does() {
 
     let keeper = lab.start(Program::at("/none/such"));
     assert_eq!(keeper.ask::<LeaseRow>().wait(limit), Err(AskError::Gone));
+    keeper.stop();
+}
+
+/// The capabilities of each of a process's threads.
+fn capabilities(process: u32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of_task = |task: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap();
+        let wanted = ["Name", "CapPrm", "CapEff", "NoNewPrivs"];
+        let lines = status.lines().filter(|line| wanted.iter().any(|it| line.starts_with(it)));
+        lines.collect::<Vec<_>>().join(" ")
+    };
+    tasks.map(|task| of_task(task.unwrap())).collect()
+}
+
+#[test]
+fn no_thread_of_a_gateway_keeps_a_privilege() {
+    let lab = Lab::new();
+    let folder = tempfile::tempdir().unwrap();
+    let dhcp = Dhcp {
+        folder: folder.path().join("leases"),
+        seed: 1,
+        alone: false,
+        ranges: vec![[10, 0, 2, 101].into()..=[10, 0, 2, 254].into()],
+        lease: LeaseTimes::default(),
+        reservations: Vec::new(),
+        router: None,
+        dns: Vec::new(),
+        domain: None,
+        search: Vec::new(),
+        ntp: Vec::new(),
+        routes: Vec::new(),
+        boot: None,
+        limits: Limits::default(),
+        ipv6: false,
+    };
+    let program = Program::at(env!("CARGO_BIN_EXE_tramad"));
+    let keeper = lab.start_as(program, Config { dhcp: Some(dhcp), ..config(1500) });
+    let process = wait_for(&keeper, |status| status.process.is_some()).process.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let threads = capabilities(process);
+        assert!(threads.iter().any(|thread| thread.contains("leases")), "{threads:?}");
+        let is_bare = |thread: &String| {
+            thread.matches("0000000000000000").count() == 2 && thread.ends_with("NoNewPrivs:\t1")
+        };
+        if threads.iter().all(is_bare) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{threads:#?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     keeper.stop();
 }

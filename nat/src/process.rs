@@ -83,8 +83,9 @@ pub fn run() -> Result<(), ProcessError> {
     ended
 }
 
-/// Nothing here needs a privilege: host sockets are connected, not raw or on low ports.
-fn drop_privileges() -> io::Result<()> {
+/// Gives up what the calling thread may do more than others. Nothing here needs it: host sockets are
+/// connected, not raw or on low ports.
+pub(crate) fn drop_privileges() -> io::Result<()> {
     set_no_new_privs(true)?;
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
