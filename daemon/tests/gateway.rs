@@ -1,10 +1,14 @@
 //! A gateway's keeper, around programs that behave and programs that do not.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use trama_daemon::gateway::{AskError, GatewayStatus, Program, Supervisor};
 use trama_dhcp::config::{LeaseTimes, Limits};
+use trama_nat::control::{Channel, Command as Message, Report, send_end};
+use trama_nat::link::{self, Layout};
 use trama_nat::question::LeaseRow;
 use trama_nat::{Config, Dhcp, Subnet4};
 use trama_switch::{
@@ -217,4 +221,41 @@ fn no_thread_of_a_gateway_keeps_a_privilege() {
         std::thread::sleep(Duration::from_millis(5));
     }
     keeper.stop();
+}
+
+#[test]
+fn a_gateway_ends_with_its_channel_even_if_it_was_told_something_just_before() {
+    let layout = Layout::of(&config(1500));
+    let (_switch, end) = link::wire(layout).unwrap();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let book = rustix::fs::memfd_create("book", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    send_end(&ours, &end, book.as_fd()).unwrap();
+    let mut channel = Channel::new(ours).unwrap();
+    channel.send(&Message::Start { layout, config: config(1500) }).unwrap();
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_tramad"))
+        .arg("gateway")
+        .stdin(OwnedFd::from(theirs))
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !channel.receive::<Report>().unwrap().unwrap().contains(&Report::Ready) {
+        assert!(Instant::now() < deadline, "it does not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Both at once, as far as it can see.
+    let pid = rustix::process::Pid::from_child(&gateway);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    channel.send(&Message::Configure(config(1500))).unwrap();
+    drop(channel);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let ended = loop {
+        let ended = gateway.try_wait().unwrap();
+        if ended.is_some() || Instant::now() >= deadline {
+            break ended;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let _ = gateway.kill();
+    let _ = gateway.wait();
+    assert!(ended.expect("it does not end").success());
 }

@@ -366,22 +366,27 @@ impl Process {
         Ok(self.link.flush()?)
     }
 
-    /// Does what the daemon says. False: it is gone.
+    /// Does what the daemon says, until it has said all. False: it is gone.
     fn control(&mut self) -> Result<bool, ProcessError> {
         self.channel.flush()?;
-        let Some(commands) = self.channel.receive::<Command>()? else { return Ok(false) };
-        for command in commands {
-            match command {
-                Command::Start { .. } => return Err(io::Error::other("started twice").into()),
-                Command::Configure(config) => {
-                    self.gateway.reconfigure(config);
-                    self.open_store();
-                    self.configure_router();
+        loop {
+            let Some(commands) = self.channel.receive::<Command>()? else { return Ok(false) };
+            // Nobody says again that there was more, or that it is gone.
+            if commands.is_empty() {
+                return Ok(true);
+            }
+            for command in commands {
+                match command {
+                    Command::Start { .. } => return Err(io::Error::other("started twice").into()),
+                    Command::Configure(config) => {
+                        self.gateway.reconfigure(config);
+                        self.open_store();
+                        self.configure_router();
+                    }
+                    Command::Ask { id, question } => self.questions.ask(id, question),
                 }
-                Command::Ask { id, question } => self.questions.ask(id, question),
             }
         }
-        Ok(true)
     }
 
     /// Answers what the daemon has asked. True: there is more to answer.
