@@ -1,11 +1,16 @@
 //! A gateway's keeper, around programs that behave and programs that do not.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use trama_daemon::gateway::{AskError, GatewayStatus, Program, Supervisor};
+use trama_dhcp::config::{LeaseTimes, Limits};
+use trama_nat::control::{Channel, Command as Message, Report, send_end};
+use trama_nat::link::{self, Layout};
 use trama_nat::question::LeaseRow;
-use trama_nat::{Config, Subnet4};
+use trama_nat::{Config, Dhcp, Subnet4};
 use trama_switch::{
     Device, NetworkSettings, PortFilter, PortSettings, Spin, VhostDevice, VlanMode, WorkerHandle,
     WorkerOptions,
@@ -41,6 +46,10 @@ impl Lab {
     }
 
     fn start(&self, program: Program) -> Supervisor {
+        self.start_as(program, config(1500))
+    }
+
+    fn start_as(&self, program: Program, config: Config) -> Supervisor {
         let add = |engine: &mut trama_switch::Engine, _| {
             let network = engine.add_network(NetworkSettings {
                 name: "lab".into(),
@@ -61,7 +70,7 @@ impl Lab {
             engine.add_port(settings, Device::Vhost(VhostDevice::new(1))).unwrap().0
         };
         let port = SwitchPort::new(self.worker.clone(), self.worker.call(add).unwrap()).unwrap();
-        Supervisor::start("lab", program, port, config(1500)).unwrap()
+        Supervisor::start("lab", program, port, config).unwrap()
     }
 }
 
@@ -160,4 +169,93 @@ fn a_question_is_answered_while_a_process_runs_and_refused_when_none_does() {
     let keeper = lab.start(Program::at("/none/such"));
     assert_eq!(keeper.ask::<LeaseRow>().wait(limit), Err(AskError::Gone));
     keeper.stop();
+}
+
+/// The capabilities of each of a process's threads.
+fn capabilities(process: u32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of_task = |task: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap();
+        let wanted = ["Name", "CapPrm", "CapEff", "NoNewPrivs"];
+        let lines = status.lines().filter(|line| wanted.iter().any(|it| line.starts_with(it)));
+        lines.collect::<Vec<_>>().join(" ")
+    };
+    tasks.map(|task| of_task(task.unwrap())).collect()
+}
+
+#[test]
+fn no_thread_of_a_gateway_keeps_a_privilege() {
+    let lab = Lab::new();
+    let folder = tempfile::tempdir().unwrap();
+    let dhcp = Dhcp {
+        folder: folder.path().join("leases"),
+        seed: 1,
+        alone: false,
+        ranges: vec![[10, 0, 2, 101].into()..=[10, 0, 2, 254].into()],
+        lease: LeaseTimes::default(),
+        reservations: Vec::new(),
+        router: None,
+        dns: Vec::new(),
+        domain: None,
+        search: Vec::new(),
+        ntp: Vec::new(),
+        routes: Vec::new(),
+        boot: None,
+        limits: Limits::default(),
+        ipv6: false,
+    };
+    let program = Program::at(env!("CARGO_BIN_EXE_tramad"));
+    let keeper = lab.start_as(program, Config { dhcp: Some(dhcp), ..config(1500) });
+    let process = wait_for(&keeper, |status| status.process.is_some()).process.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let threads = capabilities(process);
+        assert!(threads.iter().any(|thread| thread.contains("leases")), "{threads:?}");
+        let is_bare = |thread: &String| {
+            thread.matches("0000000000000000").count() == 2 && thread.ends_with("NoNewPrivs:\t1")
+        };
+        if threads.iter().all(is_bare) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{threads:#?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    keeper.stop();
+}
+
+#[test]
+fn a_gateway_ends_with_its_channel_even_if_it_was_told_something_just_before() {
+    let layout = Layout::of(&config(1500));
+    let (_switch, end) = link::wire(layout).unwrap();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let book = rustix::fs::memfd_create("book", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    send_end(&ours, &end, book.as_fd()).unwrap();
+    let mut channel = Channel::new(ours).unwrap();
+    channel.send(&Message::Start { layout, config: config(1500) }).unwrap();
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_tramad"))
+        .arg("gateway")
+        .stdin(OwnedFd::from(theirs))
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !channel.receive::<Report>().unwrap().unwrap().contains(&Report::Ready) {
+        assert!(Instant::now() < deadline, "it does not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Both at once, as far as it can see.
+    let pid = rustix::process::Pid::from_child(&gateway);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    channel.send(&Message::Configure(config(1500))).unwrap();
+    drop(channel);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let ended = loop {
+        let ended = gateway.try_wait().unwrap();
+        if ended.is_some() || Instant::now() >= deadline {
+            break ended;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let _ = gateway.kill();
+    let _ = gateway.wait();
+    assert!(ended.expect("it does not end").success());
 }

@@ -18,6 +18,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, fsync, open, openat, renam
 use trama_dhcp::store::{Disk, Found, Journal, Record, StoreError};
 
 use crate::gateway::Output;
+use crate::process::drop_privileges;
 
 /// Time before a store that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -133,7 +134,13 @@ impl Store {
         let (journal, records, found) = Journal::open(Folder::open(folder)?)?;
         let (jobs, orders) = channel();
         let (results, done) = channel();
-        let work = move || write(journal, &orders, &results, &waker);
+        let work = move || {
+            // A thread has privileges of its own, and this one may be older than when the process's
+            // first gave its up.
+            if drop_privileges().is_ok() {
+                write(journal, &orders, &results, &waker);
+            }
+        };
         std::thread::Builder::new().name("leases".into()).spawn(work)?;
         let warnings = match found {
             Found::Nothing | Found::Whole => Vec::new(),

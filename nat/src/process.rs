@@ -84,8 +84,9 @@ pub fn run() -> Result<(), ProcessError> {
     ended
 }
 
-/// Nothing here needs a privilege: host sockets are connected, not raw or on low ports.
-fn drop_privileges() -> io::Result<()> {
+/// Gives up what the calling thread may do more than others. Nothing here needs it: host sockets are
+/// connected, not raw or on low ports.
+pub(crate) fn drop_privileges() -> io::Result<()> {
     set_no_new_privs(true)?;
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
@@ -375,22 +376,27 @@ impl Process {
         Ok(self.link.outlet().flush()?)
     }
 
-    /// Does what the daemon says. False: it is gone.
+    /// Does what the daemon says, until it has said all. False: it is gone.
     fn control(&mut self) -> Result<bool, ProcessError> {
         self.channel.flush()?;
-        let Some(commands) = self.channel.receive::<Command>()? else { return Ok(false) };
-        for command in commands {
-            match command {
-                Command::Start { .. } => return Err(io::Error::other("started twice").into()),
-                Command::Configure(config) => {
-                    self.gateway.reconfigure(config);
-                    self.open_store();
-                    self.configure_router();
+        loop {
+            let Some(commands) = self.channel.receive::<Command>()? else { return Ok(false) };
+            // Nobody says again that there was more, or that it is gone.
+            if commands.is_empty() {
+                return Ok(true);
+            }
+            for command in commands {
+                match command {
+                    Command::Start { .. } => return Err(io::Error::other("started twice").into()),
+                    Command::Configure(config) => {
+                        self.gateway.reconfigure(config);
+                        self.open_store();
+                        self.configure_router();
+                    }
+                    Command::Ask { id, question } => self.questions.ask(id, question),
                 }
-                Command::Ask { id, question } => self.questions.ask(id, question),
             }
         }
-        Ok(true)
     }
 
     /// Answers what the daemon has asked. True: there is more to answer.
