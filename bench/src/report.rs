@@ -293,9 +293,9 @@ impl Row {
 }
 
 impl Sample {
-    /// Whether it can be compared with others.
-    fn is_quiet(&self) -> bool {
-        self.steal <= STEAL_LIMIT && !self.cores_apart
+    /// Whether others had much of its processors' time.
+    fn is_stolen(&self) -> bool {
+        self.steal > STEAL_LIMIT
     }
 }
 
@@ -314,7 +314,7 @@ fn is_bound(value: f64, ceiling: f64, better: Better) -> bool {
 
 /// The best value of a row's quiet rounds.
 fn best(row: &Row, better: Better) -> Option<f64> {
-    let values = row.samples().filter(|s| s.is_quiet()).map(|s| s.value);
+    let values = row.samples().filter(|s| !s.is_stolen()).map(|s| s.value);
     match better {
         Better::Higher => values.reduce(f64::max),
         Better::Lower => values.reduce(f64::min),
@@ -336,9 +336,14 @@ fn ratio(
         .filter_map(|(a, b)| Some((a.as_ref()?, b.as_ref()?)))
         .filter(|(_, b)| b.value > 0.0)
         .collect();
-    let quiet = |(a, b): &&(&Sample, &Sample)| a.is_quiet() && b.is_quiet();
-    let kept: Vec<f64> =
-        pairs.iter().filter(quiet).map(|(a, b)| a.value / best.unwrap_or(b.value)).collect();
+    let alike = |apart: bool| -> Vec<f64> {
+        let counts = |s: &Sample| !s.is_stolen() && s.cores_apart == apart;
+        let counting = pairs.iter().filter(|(a, b)| counts(a) && counts(b));
+        counting.map(|(a, b)| a.value / best.unwrap_or(b.value)).collect()
+    };
+    // In a spell that lasts as long as the run, both had it.
+    let near = alike(false);
+    let kept = if near.is_empty() { alike(true) } else { near };
     let says = match (ours.generator_bound, theirs.generator_bound) {
         (false, false) => Says::Exactly,
         (true, false) => Says::AtLeastAsGood,
@@ -422,10 +427,10 @@ pub mod tests {
         let (value, apart, ratio, text) = concluded(95.0);
         assert_eq!((value, apart, ratio), (20.5, (1, 3), Some((2.0, 1, 2))));
         assert!(text.contains("cores apart in 1 of 3 rounds"), "{text}");
-        // Nothing but slow spells: there are figures, and no ratio.
+        // Nothing but a slow spell, of which both had as much.
         let (value, apart, ratio, text) = concluded(40.0);
-        assert_eq!((value, apart, ratio), (20.0, (3, 3), None));
-        assert!(text.contains("no ratio: every round was disturbed"), "{text}");
+        assert_eq!((value, apart, ratio), (20.0, (3, 3), Some((2.0, 3, 0))));
+        assert!(text.contains("cores apart in 3 of 3 rounds"), "{text}");
     }
 
     #[test]

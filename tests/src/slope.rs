@@ -14,7 +14,7 @@ pub struct Slope {
 const PARTS: usize = 10;
 
 impl Slope {
-    /// Of costs in their order, some for each of [`PARTS`].
+    /// Of costs in their order, some for each of the parts.
     pub fn of(costs: &[f64]) -> Slope {
         let parts: Vec<f64> = costs.chunks(costs.len().div_ceil(PARTS)).map(median).collect();
         let count = parts.len() as f64;

@@ -9,7 +9,7 @@ use super::flow::Flow;
 use crate::drop_reason::DropReason;
 use crate::gateway::PortId;
 
-/// Flows of one port, as far as a quarter of the process's descriptors suffices for them; and the
+/// Flows of one port, as far as three quarters of the process's descriptors suffice for them; and the
 /// part of them that the host may not have connected yet.
 const FLOWS: usize = 16_384;
 const OPENING_PART: usize = 4;
@@ -41,7 +41,7 @@ impl Default for Ports {
     fn default() -> Ports {
         let files = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files as usize);
         let (accounts, turns) = (HashMap::default(), VecDeque::default());
-        Ports { most: FLOWS.min(files / 4), accounts, turns, queued: 0 }
+        Ports { most: FLOWS.min(files / 4 * 3), accounts, turns, queued: 0 }
     }
 }
 
