@@ -17,7 +17,7 @@ const BOUND: f64 = 0.2;
 /// A round in which a larger share of a core was stolen is no pair for a ratio.
 pub const STEAL_LIMIT: f64 = 0.02;
 /// Cores are apart when the way between them takes so many times as long as at its shortest.
-const APART: f64 = 2.0;
+const APART: f64 = 3.0;
 
 /// Everything one run found out.
 #[derive(Debug, Serialize, Deserialize)]
