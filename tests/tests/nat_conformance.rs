@@ -13,7 +13,7 @@ use trama_tests::script::{Flow, Segment, Stage};
 
 /// The machine opens a flow; its windows are given in units of four bytes.
 const OPEN: &str = "> syn 0 win=4000 mss=1000 scale=2
-                    < syn 0 ack=1 scale=5
+                    < syn 0 ack=1 scale=7
                     host accepts
                     > 1 ack=1 win=4000";
 
@@ -81,7 +81,7 @@ fn machines_are_called_in_order() {
     let stage = Stage::set_up();
     for script in [
         "host calls
-         < syn 0 scale=5
+         < syn 0 scale=7
          > syn 0 ack=1 win=4000 mss=1000 scale=2
          < 1 ack=1
          host says hello
