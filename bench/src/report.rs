@@ -428,7 +428,7 @@ pub mod tests {
         assert_eq!((value, apart, ratio), (20.5, (1, 3), Some((2.0, 1, 2))));
         assert!(text.contains("cores apart in 1 of 3 rounds"), "{text}");
         // Nothing but a slow spell, of which both had as much.
-        let (value, apart, ratio, text) = concluded(40.0);
+        let (value, apart, ratio, text) = concluded(30.0);
         assert_eq!((value, apart, ratio), (20.0, (3, 3), Some((2.0, 3, 0))));
         assert!(text.contains("cores apart in 3 of 3 rounds"), "{text}");
     }
