@@ -143,6 +143,14 @@ impl Config {
         self.is_main(address) || self.is_apart(address)
     }
 
+    /// The gateway's main address of the version that `peer` has.
+    pub fn address_beside(&self, peer: IpAddr) -> Option<IpAddr> {
+        match peer {
+            IpAddr::V4(_) => self.ipv4.map(|subnet| subnet.address.into()),
+            IpAddr::V6(_) => self.ipv6.map(|subnet| subnet.address.into()),
+        }
+    }
+
     /// Whether the gateway has this address for one service.
     pub fn is_apart(&self, address: IpAddr) -> bool {
         self.apart.iter().any(|(own, _)| *own == address)

@@ -257,3 +257,15 @@ impl<'a> Pinging<'a> {
         );
     }
 }
+
+/// Sees that one reaches both addresses of another, of IPv4 and of IPv6, or neither.
+#[track_caller]
+pub fn assert_reaches(from: &impl Host, to: [&str; 2], wanted: bool) {
+    for address in to {
+        if wanted {
+            from.wait_for_ping(address, Duration::from_secs(20));
+        } else {
+            assert!(!from.pings(address, 2), "{} reaches {address}", from.name());
+        }
+    }
+}

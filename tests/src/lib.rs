@@ -24,7 +24,7 @@ pub mod testpmd;
 pub mod tramad;
 
 pub use guest::{FULL_KERNEL, Guest, GuestOptions, Nic};
-pub use host::{Answer, Capture, Host, Pinging};
+pub use host::{Answer, Capture, Host, Pinging, assert_reaches};
 pub use netns::Netns;
 pub use process::{Process, wait_until};
 pub use raw_tap::RawTap;

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use trama_tests::{Host, Netns, Pinging, RawTap, Tramad, wait_until};
+use trama_tests::{Host, Netns, Pinging, RawTap, Tramad, assert_reaches, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -41,18 +41,6 @@ fn machine(netns: &Netns, name: &str, network: &str, addresses: [&str; 2]) -> St
          address = {addresses:?}\n",
         netns.name()
     )
-}
-
-/// Whether one reaches the other, over IPv4 and IPv6 alike.
-#[track_caller]
-fn assert_reaches(from: &Netns, to: [&str; 2], wanted: bool) {
-    for address in to {
-        if wanted {
-            from.wait_for_ping(address, SOON);
-        } else {
-            assert!(!from.pings(address, 2), "{} reaches {address}", from.name());
-        }
-    }
 }
 
 const VM1: [&str; 2] = ["192.168.56.11", "fd00:56::11"];

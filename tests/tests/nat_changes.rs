@@ -15,14 +15,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use trama_tests::nat::{
+    GATEWAY, NETWORK, NEXT as NEAR, SOON, VM1, join, machine, namespace, route, set_up,
+};
 use trama_tests::{Host, Netns, Tramad, wait_until};
 
-const SOON: Duration = Duration::from_secs(20);
 const MOMENT: Duration = Duration::from_millis(500);
 const PORT: u16 = 7000;
-const NEAR: [&str; 2] = ["203.0.113.2", "fd00:13::2"];
 const FAR: [&str; 2] = ["198.51.100.2", "fd00:51::2"];
-const GATEWAY: [&str; 2] = ["10.7.0.1", "fd00:7::1"];
 
 fn address(text: &str) -> SocketAddr {
     SocketAddr::new(text.parse::<IpAddr>().expect("address"), PORT)
@@ -128,38 +128,16 @@ fn can_connect(vm: &Netns, server: &str) -> bool {
 
 /// The host, its two servers, and a machine behind it.
 fn world() -> ([Netns; 4], Tramad) {
-    let [host, near, far, vm] = ["host", "near", "far", "vm"].map(Netns::with_ipv6);
-    host.run(&format!("ip link add eth0 type veth peer name eth0 netns {}", near.name()));
+    let [host, near, far, vm] = ["host", "near", "far", "vm"].map(namespace);
+    join(&host, "eth0", &near, "eth0");
     host.run(&format!("ip link add eth1 type veth peer name eth0 netns {}", far.name()));
-    let set = |netns: &Netns, device: &str, addresses: [&str; 2]| {
-        let [v4, v6] = addresses;
-        netns.run(&format!(
-            "ip addr add {v4}/24 dev {device}; ip addr add {v6}/64 dev {device}; \
-             ip link set {device} up"
-        ));
-    };
-    set(&host, "eth0", ["203.0.113.1", "fd00:13::1"]);
-    set(&host, "eth1", ["198.51.100.1", "fd00:51::1"]);
-    set(&near, "eth0", NEAR);
-    set(&far, "eth0", FAR);
+    set_up(&host, "eth1", ["198.51.100.1", "fd00:51::1"]);
+    set_up(&far, "eth0", FAR);
     NEAR.iter().chain(&FAR).for_each(|address| host.wait_for_ping(address, SOON));
     echo(&near);
     echo(&far);
-    let text = format!(
-        "[[network]]\nname = \"home\"\nmode = \"nat-network\"\n\
-         subnet = [\"10.7.0.0/24\", \"fd00:7::/64\"]\n\n\
-         [[port]]\nname = \"vm\"\nnetwork = \"home\"\ntype = \"tap\"\nnetns = \"{}\"\n\
-         ifname = \"eth0\"\naddress = [\"10.7.0.15/24\", \"fd00:7::15/64\"]\n",
-        vm.name()
-    );
-    let tramad = Tramad::start_in(&host, &text);
-    for gateway in GATEWAY {
-        let route = format!("ip route replace default via {gateway} dev eth0");
-        wait_until("the interface takes a route", SOON, || {
-            (vm.try_run(&route).status == 0).then_some(())
-        });
-        vm.wait_for_ping(gateway, SOON);
-    }
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
+    route(&vm, &GATEWAY);
     ([host, near, far, vm], tramad)
 }
 
@@ -207,21 +185,14 @@ fn an_address_that_changes_ends_at_most_its_connections() {
     tramad.stop();
 }
 
-/// The gateway process that the daemon has started.
-fn gateway(tramad: &Tramad) -> Pid {
-    let log = tramad.log();
-    let last = log.rsplit("gateway runs as process ").next().unwrap_or_default();
-    let id = last.split_whitespace().next().and_then(|id| id.parse().ok());
-    id.and_then(Pid::from_raw).expect("a gateway runs")
-}
-
 #[test]
 fn a_suspended_host_goes_on_where_it_was() {
     let ([_host, _near, _far, vm], tramad) = world();
     let servers = [NEAR, FAR].concat();
     let mut flows: Vec<_> = servers.iter().map(|server| Flows::open(&vm, server)).collect();
     flows.iter_mut().for_each(Flows::go_on);
-    let (daemon, gateway) = (Pid::from_raw(tramad.id() as i32).expect("pid"), gateway(&tramad));
+    let (daemon, gateway) =
+        (Pid::from_raw(tramad.id() as i32).expect("pid"), tramad.gateway_after(0));
     for process in [daemon, gateway] {
         kill_process(process, Signal::STOP).expect("stop");
     }
@@ -240,6 +211,6 @@ fn a_suspended_host_goes_on_where_it_was() {
     for server in &servers {
         Flows::open(&vm, server).go_on();
     }
-    assert_eq!(self::gateway(&tramad), gateway, "another gateway has taken its place");
+    assert_eq!(tramad.gateways(), [gateway], "another gateway has taken its place");
     tramad.stop();
 }

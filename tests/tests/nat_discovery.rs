@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType};
+use trama_tests::nat::{NETWORK, SOON, machine, route};
 use trama_tests::{Host, Netns, Tramad, wait_until};
 
-const SOON: Duration = Duration::from_secs(20);
 const DEVICE: &str = "203.0.113.9";
 const MDNS4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 251)), 5353);
 const MDNS6: SocketAddr =
@@ -202,19 +202,10 @@ fn machines_find_what_is_on_the_hosts_link_where_the_network_says_so() {
         lan.run(&format!(
             "ip addr add {DEVICE}/24 dev eth0; ip link set eth0 up; ip route add 224.0.0.0/4 dev eth0"
         ));
-        let text = format!(
-            "[[network]]\nname = \"home\"\nmode = \"{mode}\"\n\
-             subnet = [\"10.7.0.0/24\", \"fd00:7::/64\"]\n\n\
-             [[port]]\nname = \"vm\"\nnetwork = \"home\"\ntype = \"tap\"\nnetns = \"{}\"\n\
-             ifname = \"eth0\"\naddress = [\"10.7.0.15/24\", \"fd00:7::15/64\"]\n",
-            vm.name()
-        );
+        let network = NETWORK.replace("nat-network", mode);
+        let text = format!("{network}{}", machine(&vm, "vm", &["10.7.0.15", "fd00:7::15"]));
         let tramad = Tramad::start_in(&host, &text);
-        wait_until("the interface takes a route", SOON, || {
-            let route = format!("ip route replace default via {gateway} dev eth0");
-            (vm.try_run(&route).status == 0).then_some(())
-        });
-        vm.wait_for_ping(gateway, SOON);
+        route(&vm, &[gateway]);
         host.wait_for_ping(DEVICE, SOON);
         let device = Device::start(&lan);
 

@@ -10,10 +10,9 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
+use trama_tests::nat::{GATEWAY, SOON, tap_port};
 use trama_tests::{Host, Netns, Process, Tramad, wait_until};
 
-const SOON: Duration = Duration::from_secs(20);
-const GATEWAY: [&str; 2] = ["10.7.0.1", "fd00:7::1"];
 const RESOLVER: &str = "192.0.2.1";
 const TYPE_A: u8 = 1;
 const TYPE_TXT: u8 = 16;
@@ -22,12 +21,10 @@ const TRUNCATED: u8 = 2;
 
 /// A network with a gateway, and a machine on it.
 fn network(mode: &str, keys: &str, vm: &Netns, address: &str) -> String {
+    let port = tap_port("home", "vm", vm, &format!("ifname = \"eth0\"\n{address}"));
     format!(
         "[[network]]\nname = \"home\"\nmode = \"{mode}\"\n\
-         subnet = [\"10.7.0.0/24\", \"fd00:7::/64\"]\n{keys}\n\
-         [[port]]\nname = \"vm\"\nnetwork = \"home\"\ntype = \"tap\"\nnetns = \"{}\"\n\
-         ifname = \"eth0\"\n{address}\n",
-        vm.name()
+         subnet = [\"10.7.0.0/24\", \"fd00:7::/64\"]\n{keys}\n{port}"
     )
 }
 

@@ -18,7 +18,7 @@ use rustix::process::{Signal, kill_process};
 use trama_tests::nat::{
     GATEWAY, HOST, NETWORK, SOON, VM1, VM2, join, machine, namespace, route, set_up,
 };
-use trama_tests::{Host, Netns, Pinging, Tramad, wait_until};
+use trama_tests::{Host, Netns, Pinging, Tramad, assert_reaches, wait_until};
 
 const SERVER: [&str; 2] = ["198.51.100.2", "fd00:51::2"];
 
@@ -36,17 +36,6 @@ fn world() -> [Netns; 3] {
     server.run("ip route add default via 198.51.100.1; ip -6 route add default via fd00:51::1");
     SERVER.iter().for_each(|address| host.wait_for_ping(address, SOON));
     [host, router, server]
-}
-
-#[track_caller]
-fn assert_reaches(from: &Netns, to: [&str; 2], wanted: bool) {
-    for address in to {
-        if wanted {
-            from.wait_for_ping(address, SOON);
-        } else {
-            assert!(!from.pings(address, 2), "{} reaches {address}", from.name());
-        }
-    }
 }
 
 /// A URL's host part.

@@ -247,10 +247,7 @@ fn shown(client: &Client, flows: &tcp::Flows, context: &mut Context<'_>) -> Opti
     {
         return Some(real);
     }
-    let own: IpAddr = match guest {
-        SocketAddr::V4(_) => context.config.ipv4?.address.into(),
-        SocketAddr::V6(_) => context.config.ipv6?.address.into(),
-    };
+    let own = context.config.address_beside(guest.ip())?;
     let (count, start) = (u64::from(u16::MAX - FIRST_OWN) + 1, (context.random)());
     let port = |step| FIRST_OWN + (start.wrapping_add(step) % count) as u16;
     (0..count)

@@ -184,32 +184,22 @@ pub(crate) fn fragments(frame: Vec<u8>, mtu: u16, id: u32) -> Result<Vec<Vec<u8>
     }
     let ethernet = EthernetFrame::new_checked(&frame[..]).map_err(|_| DropReason::BadEthernet)?;
     let mac = MacAddr(ethernet.dst_addr().0);
-    let (out, payload) = match ethernet.ethertype() {
+    let (ends, kind, payload) = match ethernet.ethertype() {
         EthernetProtocol::Ipv4 => {
-            let packet =
-                Ipv4Packet::new_checked(ethernet.payload()).map_err(|_| DropReason::BadIp)?;
-            let out = Outbound {
-                mac,
-                source: packet.src_addr().into(),
-                destination: packet.dst_addr().into(),
-                protocol: packet.next_header(),
-                hop_limit: packet.hop_limit(),
-            };
-            (out, packet.payload())
+            let packet = Ipv4Packet::new_checked(ethernet.payload());
+            let packet = packet.map_err(|_| DropReason::BadIp)?;
+            let ends: (IpAddr, IpAddr) = (packet.src_addr().into(), packet.dst_addr().into());
+            (ends, (packet.next_header(), packet.hop_limit()), packet.payload())
         }
         _ => {
-            let packet =
-                Ipv6Packet::new_checked(ethernet.payload()).map_err(|_| DropReason::BadIp)?;
-            let out = Outbound {
-                mac,
-                source: packet.src_addr().into(),
-                destination: packet.dst_addr().into(),
-                protocol: packet.next_header(),
-                hop_limit: packet.hop_limit(),
-            };
-            (out, packet.payload())
+            let packet = Ipv6Packet::new_checked(ethernet.payload());
+            let packet = packet.map_err(|_| DropReason::BadIp)?;
+            let ends = (packet.src_addr().into(), packet.dst_addr().into());
+            (ends, (packet.next_header(), packet.hop_limit()), packet.payload())
         }
     };
+    let ((source, destination), (protocol, hop_limit)) = (ends, kind);
+    let out = Outbound { mac, source, destination, protocol, hop_limit };
     let mut frames = Vec::new();
     out.cut(MacAddr(ethernet.src_addr().0), (mtu, id), (&[], payload), |parts| {
         let mut fragment = parts.concat();

@@ -54,7 +54,8 @@ impl DriverRx {
     }
 
     /// Takes one received frame and returns its header and its bytes, `None` if there is none. The bytes
-    /// are those in the ring's memory, or a copy in `spare` where they are not in one piece there.
+    /// are those in the ring's memory, or a copy in `spare` where they are not in one piece there. Only
+    /// for a device that is trusted to leave alone what it has given back.
     pub fn recv_in_place<'a>(
         &'a mut self,
         spare: &'a mut Vec<u8>,

@@ -11,7 +11,6 @@ use nix::errno::Errno;
 use smoltcp::wire::IpProtocol;
 use trama_frame::{MacAddr, VnetHeader, checksum};
 
-use crate::config::Config;
 use crate::drop_reason::DropReason;
 use crate::gateway::PortId;
 use crate::packet::HOP_LIMIT;
@@ -112,7 +111,7 @@ impl Errors {
         if is_error {
             return Err(DropReason::IcmpUnanswered);
         }
-        let from = own_address(context.config, packet.source).ok_or(DropReason::OtherAddress)?;
+        let from = context.config.address_beside(packet.source).ok_or(DropReason::OtherAddress)?;
         let to = (packet.port, packet.mac, packet.source);
         self.send(context, to, from, complaint, packet.packet)
     }
@@ -132,7 +131,7 @@ impl Errors {
         let from = match report {
             ErrorReport::Icmp { from, .. } if !from.is_loopback() => Some(from),
             // The host itself: to the machine that is the gateway.
-            _ => own_address(context.config, to.2),
+            _ => context.config.address_beside(to.2),
         };
         let packet = rebuilt(to.2, destination, protocol, payload).ok_or(DropReason::HostError)?;
         self.send(context, to, from.ok_or(DropReason::OtherAddress)?, complaint, &packet)
@@ -165,14 +164,6 @@ impl Errors {
         let sum = checksum::add(checksum::add(pseudo, &head), quote);
         head[2..4].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
         out.send(context, &VnetHeader::default(), (&head, quote))
-    }
-}
-
-/// The gateway's address of the version that `peer` has.
-pub(crate) fn own_address(config: &Config, peer: IpAddr) -> Option<IpAddr> {
-    match peer {
-        IpAddr::V4(_) => config.ipv4.map(|subnet| subnet.address.into()),
-        IpAddr::V6(_) => config.ipv6.map(|subnet| subnet.address.into()),
     }
 }
 

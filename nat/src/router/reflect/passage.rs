@@ -12,7 +12,6 @@ use crate::gateway::PortId;
 use crate::router::Context;
 use crate::router::allowance::Allowances;
 use crate::router::host_socket::Arrival;
-use crate::router::icmp::errors::own_address;
 use crate::router::outbound::Outbound;
 use crate::router::udp::wire::{self, Size};
 
@@ -76,7 +75,7 @@ pub(super) fn admit(
     match (service, from) {
         (Discovery::Ssdp, from) => Ok(from),
         (Discovery::Mdns, SocketAddr::V4(_)) => {
-            let own = own_address(context.config, from.ip()).ok_or(DropReason::OtherAddress)?;
+            let own = context.config.address_beside(from.ip()).ok_or(DropReason::OtherAddress)?;
             Ok(SocketAddr::new(own, MDNS4.port()))
         }
         (Discovery::Mdns, SocketAddr::V6(_)) => {

@@ -12,7 +12,7 @@ use super::segment::{Segment, Seq};
 const FIRST_WINDOW: usize = 64 << 10;
 /// Bytes that are worth a call of the host's; to copy them would cost more.
 const WORTH_A_CALL: usize = 16 << 10;
-/// Pieces kept that came before their turn, each with a gap before it or made up of crumbs.
+/// Pieces kept that came before their turn; what follows one is put to it.
 const MAX_EARLY: usize = 64;
 /// What a selective acknowledgement has room for (RFC 2018, 3).
 pub(super) type Islands = [Option<(Seq, Seq)>; 3];

@@ -9,7 +9,7 @@
 //! machine whose hardware address is not known yet wait in the socket.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use mio::unix::SourceFd;
 use nix::errno::Errno;
 use trama_frame::MacAddr;
 
-use crate::config::{Config, Forward, Transport};
+use crate::config::{Forward, Transport};
 use crate::gateway::PortId;
 use crate::router::flow_table::{FlowTable, Limits};
 use crate::router::forward::is_outside;
@@ -265,7 +265,7 @@ impl Forwards {
 
     /// A port of the gateway that stands for nobody yet.
     fn stand_in(&self, guest: SocketAddr, context: &mut Context<'_>) -> Option<SocketAddr> {
-        let own = own_address(context.config, guest)?;
+        let own = context.config.address_beside(guest.ip())?;
         let start = (context.random)() as u16;
         let ports = (0..=STAND_INS.end() - STAND_INS.start()).map(|step| {
             let step = start.wrapping_add(step) & (STAND_INS.end() - STAND_INS.start());
@@ -279,14 +279,6 @@ impl Forwards {
         if let Some(listener) = self.listeners.get(client.listener as usize) {
             self.shown.remove(&(listener.guest, shown));
         }
-    }
-}
-
-/// The gateway's address of the version that a machine has.
-fn own_address(config: &Config, machine: SocketAddr) -> Option<IpAddr> {
-    match machine {
-        SocketAddr::V4(_) => config.ipv4.map(|subnet| subnet.address.into()),
-        SocketAddr::V6(_) => config.ipv6.map(|subnet| subnet.address.into()),
     }
 }
 

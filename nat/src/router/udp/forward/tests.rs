@@ -1,6 +1,6 @@
 //! Clients of the host's ports on one side, a scripted machine that serves them on the other.
 
-use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpProtocol, NdiscNeighborFlags,
