@@ -28,7 +28,13 @@ pub enum Helper {
     Blast { to: String, seconds: u64 },
     /// Writes until nobody reads any more.
     #[command(name = load::SOURCE_COMMAND, hide = true)]
-    StreamSource(load::Streams),
+    StreamSource {
+        #[command(flatten)]
+        streams: load::Streams,
+        /// Bytes at once.
+        #[arg(long, default_value_t = load::PIECE)]
+        write: usize,
+    },
     /// Drops what comes and tells the rate.
     #[command(name = load::SINK_COMMAND, hide = true)]
     StreamSink {
@@ -50,7 +56,13 @@ pub enum Helper {
     IdleConnections { address: Ipv4Addr, count: usize },
     /// Sends datagrams.
     #[command(name = load::DATAGRAM_SOURCE_COMMAND, hide = true)]
-    DatagramSource { to: SocketAddr, bytes: usize, seconds: u64 },
+    DatagramSource {
+        to: SocketAddr,
+        bytes: usize,
+        seconds: u64,
+        #[arg(long)]
+        each_second: Option<u32>,
+    },
     /// Counts datagrams.
     #[command(name = load::DATAGRAM_SINK_COMMAND, hide = true)]
     DatagramSink { at: SocketAddr, seconds: u64 },
@@ -66,14 +78,14 @@ impl Helper {
             Self::VirtioQueuePeer { first, second } => peers::virtio_queue::serve([first, second]),
             Self::NullDevice { crossing, sockets } => peers::null::serve(crossing, &sockets),
             Self::Blast { to, seconds } => load::blast(&to, seconds),
-            Self::StreamSource(streams) => load::source(&streams),
+            Self::StreamSource { streams, write } => load::source(&streams, write),
             Self::StreamSink { streams, seconds } => load::sink(&streams, seconds),
             Self::Echo { address } => load::echo(address),
             Self::Connects { address, seconds } => load::connects(address, seconds),
             Self::Requests { address, seconds } => load::requests(address, seconds),
             Self::IdleConnections { address, count } => load::hold(address, count),
-            Self::DatagramSource { to, bytes, seconds } => {
-                load::datagram_source(to, bytes, seconds)
+            Self::DatagramSource { to, bytes, seconds, each_second } => {
+                load::datagram_source(to, bytes, seconds, each_second)
             }
             Self::DatagramSink { at, seconds } => load::datagram_sink(at, seconds),
             Self::Delay { near, far } => delay::relay(&near, &far),

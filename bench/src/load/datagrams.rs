@@ -1,6 +1,7 @@
-//! Datagrams through a NAT: its host sends as fast as it can, the server counts.
+//! Datagrams through a NAT: its host sends at a rate or as fast as it can, the server counts.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
@@ -24,12 +25,13 @@ const START: Duration = Duration::from_secs(20);
 const WARM_UP: Duration = Duration::from_secs(1);
 /// What the receiving socket may hold, in bytes.
 const RECEIVE_BUFFER: usize = 8 << 20;
-/// Datagrams between two looks at the clock.
+/// Datagrams at once, between two looks at the clock.
 const BATCH: u64 = 64;
 const LARGEST: usize = 65_536;
 
-/// The figure is bits a second of what was received; how much was lost is a detail.
-pub fn measure(context: &Context, bytes: usize) -> Result<Measured> {
+/// The figure is bits a second of what was received; how much was lost is a detail. Of so many
+/// datagrams `each_second`, the figure is the percentage that arrived.
+pub fn measure(context: &Context, bytes: usize, each_second: Option<u32>) -> Result<Measured> {
     let [End::Host(client), End::Host(server)] = &context.switch.ends[..] else {
         return Err("a host behind the NAT and a server are needed".into());
     };
@@ -37,7 +39,10 @@ pub fn measure(context: &Context, bytes: usize) -> Result<Measured> {
     let mut sink = start(server, &[SINK_COMMAND, &address, &context.seconds.to_string()])?;
     let limit = START + WARM_UP + Duration::from_secs(context.seconds);
     let limit = limit.as_secs().to_string();
-    let _source = helper(client, &[SOURCE_COMMAND, &address, &size, &limit])?;
+    let pace = each_second.map(|count| format!("--each-second={count}"));
+    let mut source = vec![SOURCE_COMMAND, &address, &size, &limit];
+    source.extend(pace.as_deref());
+    let _source = helper(client, &source)?;
     sink.wait_for("counting", START)?;
     let (pids, before) = (context.switch.pids(), counter(client, "tx")?);
     let window = Window::open(&pids);
@@ -46,21 +51,33 @@ pub fn measure(context: &Context, bytes: usize) -> Result<Measured> {
     let sent = (counter(client, "tx")? - before) / usage.seconds;
     let lost = (1.0 - rate / sent).max(0.0) * 100.0;
     let details = [("sent_per_second".to_owned(), sent), ("lost_percent".to_owned(), lost)].into();
-    Ok(Measured { value: rate * bytes as f64 * 8.0, details, usage, ceiling: None })
+    let value = if each_second.is_some() { 100.0 - lost } else { rate * bytes as f64 * 8.0 };
+    Ok(Measured { value, details, usage, ceiling: None })
 }
 
 /// Sends for so many seconds, unless it is ended.
-pub fn source(to: SocketAddr, bytes: usize, seconds: u64) -> Result<()> {
+pub fn source(to: SocketAddr, bytes: usize, seconds: u64, each_second: Option<u32>) -> Result<()> {
     let told = |e| format!("datagrams to {to}: {e}");
     let socket = UdpSocket::bind("0.0.0.0:0").map_err(told)?;
-    let (payload, end) = (vec![0; bytes], Instant::now() + Duration::from_secs(seconds));
+    let (payload, mut due) = (vec![0; bytes], Instant::now());
+    let (end, step) = (due + Duration::from_secs(seconds), each_second.map(step));
     while Instant::now() < end {
+        if let Some(step) = step {
+            // A pause of the machine is not made up for: what would come of that is a burst.
+            due = (due + step).max(Instant::now());
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
         for _ in 0..BATCH {
             // As long as there is no way, there is no harm in trying.
             let _ = socket.send_to(&payload, to);
         }
     }
     Ok(())
+}
+
+/// The time from one batch to the next.
+fn step(each_second: u32) -> Duration {
+    Duration::from_secs_f64(BATCH as f64 / f64::from(each_second))
 }
 
 /// Counts what comes, from the first one on, and prints the datagrams a second.

@@ -36,7 +36,7 @@ pub use echo::{
 };
 pub use flood::{COMMAND as BLAST_COMMAND, blast};
 pub use idle::{COMMAND as IDLE_COMMAND, hold};
-pub use stream::{SINK_COMMAND, SOURCE_COMMAND, Streams, sink, source};
+pub use stream::{PIECE, SINK_COMMAND, SOURCE_COMMAND, Streams, sink, source};
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +82,8 @@ pub enum Load {
     NatStreams {
         /// How many at once.
         streams: usize,
+        /// Bytes of a write.
+        write: usize,
         /// Whether it is the server that sends.
         down: bool,
     },
@@ -89,10 +91,12 @@ pub enum Load {
     NatConnects,
     /// One byte there and back on one connection from a host behind a NAT.
     NatRequests,
-    /// Datagrams of so many bytes from a host behind a NAT, as fast as it can.
+    /// Datagrams from a host behind a NAT.
     NatDatagrams {
         /// Bytes of a datagram.
         bytes: usize,
+        /// How many it sends; as fast as it can where that is not said.
+        each_second: Option<u32>,
     },
     /// Whole DHCP exchanges, by clients that are new or, half of them, renew.
     Dhcp {
@@ -227,10 +231,14 @@ impl Load {
             Self::TcpFanIn => stream::fan_in(context),
             Self::TcpFanOut => stream::fan_out(context),
             Self::Stream => stream::tcp(context),
-            Self::NatStreams { streams, down } => stream::through_nat(context, streams, down),
+            Self::NatStreams { streams, write, down } => {
+                stream::through_nat(context, streams, write, down)
+            }
             Self::NatConnects => echo::measure_connects(context),
             Self::NatRequests => echo::measure_requests(context),
-            Self::NatDatagrams { bytes } => datagrams::measure(context, bytes),
+            Self::NatDatagrams { bytes, each_second } => {
+                datagrams::measure(context, bytes, each_second)
+            }
             Self::Dhcp { renew } => dhcp::measure(context, renew),
             Self::Ping => ping::flood(context),
             Self::Broadcast => flood::broadcast(context),

@@ -36,8 +36,8 @@ const START: Duration = Duration::from_secs(20);
 const WARM_UP: Duration = Duration::from_secs(1);
 /// What a sink says when its figure begins.
 const COUNTING: &str = "counting";
-/// Bytes of one write, and of one read.
-const PIECE: usize = 256 << 10;
+/// Bytes of one write, unless it is said, and of one read.
+pub const PIECE: usize = 256 << 10;
 /// How long a receiver that has taken all waits before it looks again.
 const LOOK: Duration = Duration::from_micros(50);
 /// What a receiving socket may hold, in bytes.
@@ -159,17 +159,22 @@ fn mac_of(host: &Namespace, device: &str) -> Result<[u8; 6]> {
     bytes.try_into().map_err(|_| format!("{device} in {} has no MAC address: {text}", host.0))
 }
 
-/// So many streams at once from the first host, behind a NAT, to the second, or `down` from there. It
-/// is the first that connects.
-pub fn through_nat(context: &Context, streams: usize, down: bool) -> Result<Measured> {
+/// So many streams at once from the first host, behind a NAT, to the second, or `down` from there,
+/// written in pieces of so many bytes. It is the first that connects.
+pub fn through_nat(
+    context: &Context,
+    streams: usize,
+    write: usize,
+    down: bool,
+) -> Result<Measured> {
     let [End::Host(client), End::Host(server)] = &context.switch.ends[..] else {
         return Err("a host behind the NAT and a server are needed".into());
     };
     let _idle = idle::flows(context, client, server)?;
     let (streams, seconds) = (format!("--streams={streams}"), context.seconds.to_string());
-    let server_at = at(1);
+    let (server_at, write) = (at(1), format!("--write={write}"));
     let sink = [SINK_COMMAND, &server_at, &seconds, &streams];
-    let source = [SOURCE_COMMAND, &server_at, &streams];
+    let source = [SOURCE_COMMAND, &server_at, &streams, &write];
     let connecting = |arguments: &[&str]| helper(client, &[arguments, &["--connect"]].concat());
     let (_source, sink) = if down {
         (start(server, &source)?, connecting(&sink)?)
@@ -232,11 +237,13 @@ impl Streams {
     }
 }
 
-/// Writes to each other end until that one has had enough.
-pub fn source(streams: &Streams) -> Result<()> {
-    let piece = vec![0; PIECE];
+/// Writes so many bytes at once to each other end until that one has had enough.
+pub fn source(streams: &Streams, write: usize) -> Result<()> {
+    let piece = vec![0; write];
     thread::scope(|scope| {
         for mut stream in streams.open()? {
+            // What is written small is sent small.
+            stream.set_nodelay(true).map_err(|e| format!("TCP_NODELAY: {e}"))?;
             let piece = &piece;
             scope.spawn(move || while stream.write_all(piece).is_ok() {});
         }

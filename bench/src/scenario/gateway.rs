@@ -1,11 +1,11 @@
 //! NAT and DHCP.
 
 use super::{Better, Entrant, PLAIN, Scenario, Unit, against, beside, hosts};
-use crate::load::Load;
+use crate::load::{Load, PIECE};
 use crate::peers::{DNSMASQ, PASTA, Port, SLIRP4NETNS, TRAMA_DHCP, TRAMA_NAT, Twist};
 
-const EACH_SECOND: Unit =
-    Unit { name: "a second", scale: 1.0, better: Better::Higher, frames: false };
+const EACH_SECOND: Unit = higher("a second");
+const PERCENT: Unit = higher("%");
 
 const TRAMA: Entrant = Entrant { label: "trama", ..beside(&TRAMA_NAT) };
 /// With the gateway on the load core: the two processes of ours have a core each, which no other has.
@@ -40,8 +40,12 @@ const DISTANT: &[Entrant] = &[TRAMA, beside(&PASTA), against(&SLIRP4NETNS, 5.0)]
 const LEASING: &[Entrant] =
     &[Entrant { label: "trama", ..beside(&TRAMA_DHCP) }, against(&DNSMASQ, 1.0)];
 
-const ONE_UP: Load = Load::NatStreams { streams: 1, down: false };
-const ONE_DOWN: Load = Load::NatStreams { streams: 1, down: true };
+const ONE_UP: Load = Load::NatStreams { streams: 1, write: PIECE, down: false };
+const ONE_DOWN: Load = Load::NatStreams { streams: 1, write: PIECE, down: true };
+
+const fn higher(name: &'static str) -> Unit {
+    Unit { name, scale: 1.0, better: Better::Higher, frames: false }
+}
 
 /// A host behind a NAT, and a server.
 const fn nat(name: &'static str, title: &'static str, load: Load) -> Scenario {
@@ -91,14 +95,32 @@ pub const ALL: &[Scenario] = &[
         ..nat(
             "nat-streams-up",
             "host behind NAT -> server, 16 TCP streams",
-            Load::NatStreams { streams: 16, down: false },
+            Load::NatStreams { streams: 16, write: PIECE, down: false },
         )
     },
     nat(
         "nat-streams-down",
         "server -> host behind NAT, 16 TCP streams",
-        Load::NatStreams { streams: 16, down: true },
+        Load::NatStreams { streams: 16, write: PIECE, down: true },
     ),
+    // Without a NAT the sender itself does the receiver's work in the kernel, so that is no ceiling.
+    Scenario {
+        entrants: PEERS_UP,
+        ceiling: None,
+        ..nat(
+            "nat-writes-up",
+            "host behind NAT -> server, writes of 64 B, one TCP stream",
+            Load::NatStreams { streams: 1, write: 64, down: false },
+        )
+    },
+    Scenario {
+        ceiling: None,
+        ..nat(
+            "nat-writes-down",
+            "server -> host behind NAT, writes of 64 B, one TCP stream",
+            Load::NatStreams { streams: 1, write: 64, down: true },
+        )
+    },
     Scenario {
         entrants: IDLE,
         ..nat("nat-idle-up", "host behind NAT -> server, 10,000 idle flows beside none", ONE_UP)
@@ -115,13 +137,22 @@ pub const ALL: &[Scenario] = &[
         unit: EACH_SECOND,
         ..nat("nat-request", "1 B there and back on one connection", Load::NatRequests)
     },
-    // Without a NAT the sender itself does the receiver's work in the kernel, so that is no ceiling.
+    // The same holds for datagrams.
     Scenario {
         ceiling: None,
         ..nat(
             "nat-udp-1400",
             "host behind NAT -> server, datagrams of 1400 B received",
-            Load::NatDatagrams { bytes: 1400 },
+            Load::NatDatagrams { bytes: 1400, each_second: None },
+        )
+    },
+    Scenario {
+        unit: PERCENT,
+        ceiling: None,
+        ..nat(
+            "nat-udp-paced",
+            "host behind NAT -> server, datagrams of 1400 B, 100,000 a second: what arrives",
+            Load::NatDatagrams { bytes: 1400, each_second: Some(100_000) },
         )
     },
     dhcp("dhcp-fresh", "leases for new clients, none failed", false),

@@ -17,6 +17,7 @@ mod flow;
 mod flow_tests;
 mod heard;
 mod ledger;
+mod pace;
 #[cfg(test)]
 mod peer_tests;
 mod ports;
@@ -58,6 +59,8 @@ use segment::{Outgoing, Route, Segment, Seq};
 /// machine would wait for all of them. To connect takes as long as several turns.
 const TURNS: usize = 16;
 const CONNECT_TURNS: usize = 8;
+/// What is heard of a flow's socket, as it changes.
+const EVENTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// Timers out of date that are kept, beside one for each flow.
 const STALE_TIMERS: usize = 1024;
 
@@ -434,7 +437,11 @@ impl Flows {
         }
         let kept = engine.kept();
         ports.charge(flow.port, std::mem::replace(&mut flow.kept, kept), kept);
-        if let Some(at) = engine.deadline()
+        if flow.hears != flow.rests().is_none() {
+            flow.hears = !flow.hears;
+            heed(flow, number, context);
+        }
+        if let Some(at) = flow.deadline()
             && flow.timer.is_none_or(|timer| at < timer)
         {
             flow.timer = Some(at);
@@ -494,6 +501,14 @@ fn watch(flow: &mut Flow, number: u32, context: &Context<'_>) -> io::Result<()> 
     // Segments go on as they come. A dead peer shows, for flows live as long as they like.
     set_tcp_nodelay(&*stream, true)?;
     set_socket_keepalive(&*stream, true)?;
-    let interest = Interest::READABLE | Interest::WRITABLE;
-    context.registry.register(stream, Kind::Tcp.token(number), interest)
+    context.registry.register(stream, Kind::Tcp.token(number), EVENTS)
+}
+
+/// Has the events of a flow's socket say that it is readable, or not.
+fn heed(flow: &mut Flow, number: u32, context: &Context<'_>) {
+    let Some(stream) = &mut flow.stream else { return };
+    let interest = if flow.hears { EVENTS } else { Interest::WRITABLE };
+    let heeded = context.registry.reregister(stream, Kind::Tcp.token(number), interest);
+    // The kernel has no memory for what it had memory for: then events come as before.
+    flow.hears |= heeded.is_err();
 }

@@ -13,6 +13,7 @@ use rustix::net::{RecvFlags, recv};
 use super::super::Context;
 use super::connection::Connection;
 use super::engine::{Engine, State};
+use super::pace::Pace;
 use super::segment::{Outgoing, Route, Segment};
 use crate::gateway::PortId;
 
@@ -36,6 +37,9 @@ pub(super) struct Flow {
     pub engine: Option<Connection>,
     pub readable: bool,
     pub writable: bool,
+    pace: Pace,
+    /// Whether events say that the socket is readable.
+    pub hears: bool,
     /// The host sends no more, or has been told that we do not.
     read_ended: bool,
     write_ended: bool,
@@ -75,6 +79,8 @@ impl Flow {
             engine: None,
             readable: false,
             writable: false,
+            pace: Pace::default(),
+            hears: true,
             read_ended: false,
             write_ended: false,
             is_queued: false,
@@ -107,6 +113,9 @@ impl Flow {
     /// Takes a segment of the machine.
     pub fn handle(&mut self, now: Duration, segment: &Segment<'_>) {
         self.used = now;
+        if !segment.payload.is_empty() {
+            self.pace.hurry();
+        }
         let Flow { engine: Some(engine), stream, writable, sent, .. } = self else { return };
         let mut failed = false;
         engine.handle(now, segment, &mut |bytes| write(stream, writable, sent, &mut failed, bytes));
@@ -135,9 +144,16 @@ impl Flow {
         // Asked now: what is on the account may have left since the last turn, and then nothing
         // would bring another one.
         let keeps = self.engine.as_ref().is_some_and(|engine| engine.kept() > 0);
+        // No event says so while reading rests.
+        let has_rested = !self.hears && self.rests().is_none_or(|until| until <= context.now);
+        self.readable = has_rested || (self.hears && self.readable);
         let mut has_more = (is_rich || !keeps) && self.read_host(scratch, large);
-        if self.received != before {
+        let count = (self.received - before) as usize;
+        if count > 0 {
             self.used = context.now;
+        }
+        if count > 0 || has_rested {
+            self.pace.took(context.now, count);
         }
         let Some(engine) = &mut self.engine else { return Turn::Idle };
         let now = context.now;
@@ -156,6 +172,17 @@ impl Flow {
             _ if has_more => Turn::More,
             _ => Turn::Idle,
         }
+    }
+
+    /// Until when reading from the host rests.
+    pub fn rests(&self) -> Option<Duration> {
+        self.pace.rests()
+    }
+
+    /// When it needs a turn, whatever happens.
+    pub fn deadline(&self) -> Option<Duration> {
+        let due = self.engine.as_ref().and_then(Engine::deadline);
+        self.rests().into_iter().chain(due).min()
     }
 
     /// Gives the host what waits for it, and tells it of the machine's end.

@@ -340,3 +340,63 @@ fn a_host_without_its_interface_is_unreachable_and_does_not_refuse() {
         assert!(world.frames.0.is_empty(), "{errno}");
     }
 }
+
+/// A flow whose host has written little and often until reading rests: the host's end, the sequence
+/// number of its next byte, and the server, which goes on listening.
+fn resting() -> (World, std::net::TcpStream, u32, TcpListener) {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    let mut next = world.open().wrapping_add(1);
+    let mut host = server.accept().unwrap().0;
+    for _ in 0..100 {
+        if world.flows.flows[0].as_ref().unwrap().rests().is_some() {
+            return (world, host, next, server);
+        }
+        host.write_all(b"a").unwrap();
+        assert_eq!(world.data(), b"a");
+        next = next.wrapping_add(1);
+        world.send(TcpControl::None, 101, Some(next)).unwrap();
+        world.with(|flows, context| flows.poll(context));
+    }
+    panic!("it never rests");
+}
+
+#[test]
+fn what_a_host_writes_little_and_often_goes_on_in_one_piece() {
+    let (mut world, mut host, _, _server) = resting();
+    let pieces = [[1; 1000], [2; 1000]];
+    for piece in pieces {
+        host.write_all(&piece).unwrap();
+        // Acknowledgements and other turns do not end the rest.
+        world.with(|flows, context| {
+            flows.queue(0);
+            flows.poll(context);
+        });
+    }
+    assert!(world.frames.0.is_empty());
+    let due = world.flows.deadline().unwrap();
+    assert!(due <= world.now + Duration::from_millis(1));
+    world.now = due;
+    assert_eq!(world.data(), pieces.concat()[..536], "its machine takes no more at once");
+    assert_eq!(world.frames.0.len(), 0, "and it goes on as one large segment");
+}
+
+#[test]
+fn what_a_machine_asks_is_answered_though_reading_rests() {
+    let (mut world, mut host, next, _server) = resting();
+    host.write_all(b"b").unwrap();
+    world.send_data(TcpControl::Psh, 101, Some(next), b"?").unwrap();
+    assert_eq!(world.data(), b"b");
+    host.write_all(b"c").unwrap();
+    assert_eq!(world.data(), b"c", "events are heard again");
+}
+
+#[test]
+fn a_rest_with_nothing_to_read_ends_and_so_does_a_host() {
+    let (mut world, host, _, _server) = resting();
+    world.now = world.flows.deadline().unwrap();
+    world.with(|flows, context| flows.poll(context));
+    assert!(world.flows.deadline().unwrap() > world.now, "the loop may sleep");
+    drop(host);
+    assert_eq!(world.hear().0, TcpControl::Fin);
+}
