@@ -49,6 +49,8 @@ const BATCH: usize = 64;
 const ANSWERS: usize = 16;
 /// Frames that wait for room on the ring; beyond that they are dropped.
 const BACKLOG: usize = 4096;
+/// See [`keep_heap`].
+const HEAP_KEPT: usize = 4 << 20;
 /// Shortest time between two reports of the counters.
 const REPORT: Duration = Duration::from_secs(1);
 
@@ -72,6 +74,7 @@ pub fn run() -> Result<(), ProcessError> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     raise_file_limit()?;
+    keep_heap();
     let mut process = Process::start(stream)?;
     drop_privileges()?;
     process.configure_router();
@@ -99,6 +102,13 @@ fn raise_file_limit() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     Ok(())
+}
+
+/// Has the heap keep what was freed at its end, up to twice this size: a stream frees and takes as much
+/// many times a second, and to give it to the kernel each time costs a third of the rate. glibc keeps
+/// so much once a block of this size was freed (mallopt(3), `M_MMAP_THRESHOLD`).
+fn keep_heap() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(HEAP_KEPT)));
 }
 
 struct Process {

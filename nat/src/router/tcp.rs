@@ -56,9 +56,11 @@ use ports::Ports;
 use segment::{Outgoing, Route, Segment, Seq};
 
 /// Turns before the ring is looked at again: with thousands of flows waiting, a packet of another
-/// machine would wait for all of them. To connect takes as long as several turns.
+/// machine would wait for all of them. To connect takes as long as several turns, and so does to move
+/// many bytes.
 const TURNS: usize = 16;
 const CONNECT_TURNS: usize = 8;
+const TURN_BYTES: u64 = 16 << 10;
 /// What is heard of a flow's socket, as it changes.
 const EVENTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// Timers out of date that are kept, beside one for each flow.
@@ -422,15 +424,17 @@ impl Flows {
             self.connect(number, context);
             return CONNECT_TURNS;
         }
-        self.serve(number, context);
-        1
+        1 + (self.serve(number, context) / TURN_BYTES) as usize
     }
 
-    fn serve(&mut self, number: u32, context: &mut Context<'_>) {
+    /// Has a flow do what it can; how many bytes that moved between machine and host.
+    fn serve(&mut self, number: u32, context: &mut Context<'_>) -> u64 {
         let Flows { flows, ports, scratch, timers, .. } = self;
-        let Some(flow) = &mut flows[number as usize] else { return };
+        let Some(flow) = &mut flows[number as usize] else { return 0 };
+        let before = flow.sent + flow.received;
         let turn = flow.serve(context, scratch, ports.is_rich(flow.port));
-        let Some(engine) = &flow.engine else { return };
+        let moved = flow.sent + flow.received - before;
+        let Some(engine) = &flow.engine else { return moved };
         if flow.lingers.is_none() && engine.state() == (State::Closing { lingers: true }) {
             flow.lingers = Some(context.now);
             ports.lingers(flow.port, context.now, number);
@@ -457,6 +461,7 @@ impl Flows {
             Turn::More => self.queue(number),
             Turn::Over => drop(self.remove(number)),
         }
+        moved
     }
 
     /// Has flows whose time has come do what is due.

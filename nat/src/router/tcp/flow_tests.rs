@@ -231,6 +231,30 @@ fn ports_take_turns_to_connect() {
     assert_eq!(begun(&world, PortId(1)), TURNS / CONNECT_TURNS - 1);
 }
 
+/// A packet waits for few streams that move much, not for as many as there are.
+#[test]
+fn to_move_much_takes_as_long_as_several_turns() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(server.local_addr().unwrap());
+    let mut hosts = Vec::new();
+    for port in 4000..4008 {
+        world.from.1 = port;
+        world.open();
+        hosts.push(server.accept().unwrap().0);
+    }
+    for (number, host) in hosts.iter_mut().enumerate() {
+        host.write_all(&[7; 128 << 10]).unwrap();
+        world.with(|flows, _| {
+            flows.flows[number].as_mut().unwrap().readable = true;
+            flows.queue(number as u32);
+        });
+    }
+    let before: Vec<u64> = world.flows.flows.iter().flatten().map(|flow| flow.received).collect();
+    world.with(|flows, context| flows.poll(context));
+    let served = world.flows.flows.iter().flatten().zip(before);
+    assert_eq!(served.filter(|(flow, before)| flow.received > *before).count(), 3);
+}
+
 #[test]
 fn a_flow_of_a_port_that_keeps_too_much_goes_on_once_its_machine_has_what_it_kept() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();

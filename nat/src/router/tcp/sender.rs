@@ -74,6 +74,8 @@ pub(super) struct Sender {
     recover: Option<Seq>,
     resend: bool,
     rtt: Option<(Duration, Duration)>,
+    /// The shortest round trip seen: what is longer may be the time spent behind our own data.
+    shortest: Option<Duration>,
     timing: Option<(Seq, Duration)>,
     timeout: Duration,
     tries: u8,
@@ -105,6 +107,7 @@ impl Sender {
             recover: None,
             resend: false,
             rtt: None,
+            shortest: None,
             timing: None,
             timeout: FIRST_TIMEOUT,
             tries: 0,
@@ -170,7 +173,7 @@ impl Sender {
 
     /// Bytes that may be under way at most.
     pub fn largest(&self) -> usize {
-        let is_far = self.rtt.is_some_and(|(smooth, _)| smooth >= FAR);
+        let is_far = self.shortest.is_some_and(|time| time >= FAR);
         if is_far { FAR_LIMIT } else { NEAR_LIMIT }
     }
 
@@ -312,6 +315,7 @@ impl Sender {
         }
         self.timing = None;
         let sample = now.saturating_sub(sent);
+        self.shortest = self.shortest.into_iter().chain([sample]).min();
         let (smooth, deviation) = match self.rtt {
             None => (sample, sample / 2),
             Some((smooth, deviation)) => {

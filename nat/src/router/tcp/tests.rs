@@ -491,3 +491,27 @@ fn all_that_follows_a_gap_is_kept() {
     end.handle(&data(0, &bytes[..100], 0));
     assert!(end.heard == bytes, "{} bytes were kept", end.heard.len());
 }
+
+/// Most that may be under way to a machine that is `near` at first and then, behind much data, 5 ms off.
+fn most_under_way(near: Duration) -> usize {
+    let mut end = End::new(Connection::answer(T0, &syn(), OURS, 1460));
+    assert_eq!(end.output().len(), 1);
+    end.now += near;
+    end.ask(data(0, &[], 0));
+    let mut acked = 0;
+    for _ in 0..2000 {
+        end.tcp.push(vec![7; 8 * MSS as usize]);
+        acked += end.output().iter().map(|sent| sent.data.len()).sum::<usize>();
+        end.now += Duration::from_millis(5);
+        end.ask(data(0, &[], acked));
+        end.tcp.grow();
+    }
+    assert_eq!(end.tcp.kept(), 0);
+    end.tcp.room()
+}
+
+#[test]
+fn a_machine_that_waits_behind_its_own_data_is_not_far() {
+    assert_eq!(most_under_way(Duration::from_micros(100)), 1 << 20);
+    assert_eq!(most_under_way(Duration::from_millis(5)), 4 << 20);
+}
