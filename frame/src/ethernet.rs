@@ -1,9 +1,4 @@
-//! The Ethernet header: read once from the first bytes of a frame, and the VLAN tag pushed,
-//! popped or changed in place.
-//!
-//! A rewrite never moves the payload. The frame's first bytes lie in a private buffer with
-//! [`TAG_LEN`] bytes of room in front, and a push or pop moves the twelve address bytes only;
-//! the frame then starts 4 bytes earlier or later in that buffer.
+//! The Ethernet header, read once from the first bytes of a frame.
 
 use crate::{MacAddr, VlanTag};
 
@@ -19,9 +14,6 @@ pub const ETHERTYPE_QINQ: u16 = 0x88a8;
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
-
-/// Length of the two addresses, the part that a push or pop moves.
-const ADDRESSES: usize = 12;
 
 /// An Ethernet header with at most its outermost tag taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,44 +52,6 @@ pub fn parse(head: &[u8]) -> Option<Ethernet> {
     Some(Ethernet { dst, src, tag: Some(tag), ethertype: u16::from_be_bytes([e0, e1]) })
 }
 
-/// Puts `tag` behind the addresses of the frame that begins at `buf[start]`, as its new
-/// outermost tag. Returns the new start, `start - 4`.
-///
-/// # Panics
-/// If `start < 4` or fewer than 12 bytes of the frame lie in `buf`.
-#[inline]
-pub fn push_tag(buf: &mut [u8], start: usize, tag: VlanTag) -> usize {
-    let new_start = start - TAG_LEN;
-    buf.copy_within(start..start + ADDRESSES, new_start);
-    let at = new_start + ADDRESSES;
-    buf[at..at + 2].copy_from_slice(&tag.tpid.to_be_bytes());
-    buf[at + 2..at + 4].copy_from_slice(&tag.tci.to_be_bytes());
-    new_start
-}
-
-/// Removes the outermost tag of the frame that begins at `buf[start]`, which the caller knows
-/// to have one. Returns the new start, `start + 4`.
-///
-/// # Panics
-/// If fewer than 16 bytes of the frame lie in `buf`.
-#[inline]
-pub fn pop_tag(buf: &mut [u8], start: usize) -> usize {
-    let new_start = start + TAG_LEN;
-    buf.copy_within(start..start + ADDRESSES, new_start);
-    new_start
-}
-
-/// Replaces the TCI of the outermost tag of the frame that begins at `buf[start]`, which the
-/// caller knows to have one.
-///
-/// # Panics
-/// If fewer than 16 bytes of the frame lie in `buf`.
-#[inline]
-pub fn set_tci(buf: &mut [u8], start: usize, tci: u16) {
-    let at = start + MIN_HEADER;
-    buf[at..at + 2].copy_from_slice(&tci.to_be_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,43 +83,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn second_tag_is_left_as_ethertype() {
-        let mut buf = vec![0; 8];
-        buf.extend(untagged(b"payload"));
-        let start = push_tag(&mut buf, 8, VlanTag { tpid: ETHERTYPE_VLAN, tci: 5 });
-        let start = push_tag(&mut buf, start, VlanTag { tpid: ETHERTYPE_QINQ, tci: 9 });
-        assert_eq!(start, 0);
-        let header = parse(&buf).unwrap();
-        assert_eq!(header.tag, Some(VlanTag { tpid: ETHERTYPE_QINQ, tci: 9 }));
-        assert_eq!(header.ethertype, ETHERTYPE_VLAN);
-    }
-
     proptest! {
-        #[test]
-        fn push_set_pop(payload in proptest::collection::vec(any::<u8>(), 0..50), tci: u16, other: u16) {
-            let frame = untagged(&payload);
-            let mut buf = vec![0xee; TAG_LEN];
-            buf.extend_from_slice(&frame);
-            let tag = VlanTag { tpid: ETHERTYPE_VLAN, tci };
-
-            let start = push_tag(&mut buf, TAG_LEN, tag);
-            prop_assert_eq!(start, 0);
-            let mut expected = frame[..12].to_vec();
-            expected.extend_from_slice(&[0x81, 0x00]);
-            expected.extend_from_slice(&tci.to_be_bytes());
-            expected.extend_from_slice(&frame[12..]);
-            prop_assert_eq!(&buf, &expected);
-
-            set_tci(&mut buf, start, other);
-            let header = parse(&buf).unwrap();
-            prop_assert_eq!(header.tag, Some(VlanTag { tpid: ETHERTYPE_VLAN, tci: other }));
-            prop_assert_eq!(header.ethertype, ETHERTYPE_IPV4);
-
-            let start = pop_tag(&mut buf, start);
-            prop_assert_eq!(&buf[start..], &frame[..]);
-        }
-
         #[test]
         fn parse_agrees_with_etherparse(head in proptest::collection::vec(any::<u8>(), 0..40)) {
             let theirs = etherparse::Ethernet2HeaderSlice::from_slice(&head).ok();

@@ -10,6 +10,7 @@ pub mod gso;
 mod layout;
 pub mod mac;
 pub mod offload;
+pub mod retag;
 #[cfg(test)]
 mod testing;
 pub mod vlan;

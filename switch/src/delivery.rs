@@ -1,11 +1,13 @@
 //! The third pass of a burst: frames to the ports they leave by.
 //!
 //! A frame whose tag stays and whose receiver takes what it needs goes straight from the sender's
-//! memory to the receiver's: header and head from their private copy, the rest by segment. A tag
-//! is pushed, popped or changed on a private copy of the head. What a receiver did not negotiate
-//! is done in software first, in preallocated scratch; that is the one case of a second copy.
+//! memory to the receiver's: header and head from their private copy, the rest by segment. Where a tag
+//! is pushed, popped or changed, the addresses and what follows them are new, and the rest goes from
+//! where it is. What a receiver did not negotiate is done in software first, in preallocated scratch;
+//! that is the one case of a second copy of it all.
 
-use trama_frame::ethernet::{self, ETHERTYPE_VLAN, TAG_LEN};
+use trama_frame::ethernet::{ETHERTYPE_VLAN, TAG_LEN};
+use trama_frame::retag::Retagged;
 use trama_frame::vnet::{DATA_VALID, LEN as HEADER_LEN, PRIVATE_HEAD, VnetHeader};
 use trama_frame::{Offloads, VlanTag, checksum, gso};
 use trama_virtqueue::Segment;
@@ -22,7 +24,7 @@ const SEGMENT_BUDGET: usize = 4096;
 
 /// Buffers for frames that cannot go out as they came.
 pub(crate) struct Scratch {
-    /// Room for a tag, then a head.
+    /// A head with another tag.
     head: [u8; TAG_LEN + PRIVATE_HEAD],
     /// A whole frame, with room for a tag.
     frame: Box<[u8]>,
@@ -42,28 +44,16 @@ impl Scratch {
     }
 }
 
-/// What happens to a frame's tag.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Edit {
-    Keep,
-    Pop,
-    Push(VlanTag),
-    SetTci(u16),
-}
-
-impl Edit {
-    /// What makes a frame's outermost tag that of its VLAN (`tagged`), or none. The priority
-    /// survives, the drop eligible indicator does not survive a rewrite, as in Open vSwitch.
-    #[inline]
-    fn of(verdict: &Verdict, tagged: bool) -> Edit {
-        let vid = verdict.vlan;
-        match verdict.tag {
-            None if tagged => Edit::Push(VlanTag { tpid: ETHERTYPE_VLAN, tci: vid.get() }),
-            None => Edit::Keep,
-            Some(tag) if tagged && tag.vid() == vid => Edit::Keep,
-            Some(tag) if tagged => Edit::SetTci(u16::from(tag.pcp()) << 13 | vid.get()),
-            Some(_) => Edit::Pop,
-        }
+/// The outermost tag that a frame leaves with: that of its VLAN (`tagged`), or none. The priority
+/// survives, the drop eligible indicator does not survive a rewrite, as in Open vSwitch.
+#[inline]
+fn tag_of(verdict: &Verdict, tagged: bool) -> Option<VlanTag> {
+    let vid = verdict.vlan;
+    match verdict.tag {
+        _ if !tagged => None,
+        None => Some(VlanTag { tpid: ETHERTYPE_VLAN, tci: vid.get() }),
+        Some(tag) if tag.vid() == vid => Some(tag),
+        Some(tag) => Some(VlanTag { tci: u16::from(tag.pcp()) << 13 | vid.get(), ..tag }),
     }
 }
 
@@ -170,9 +160,13 @@ impl<S: Source> Batch<'_, S> {
         let mut tally = Tally::default();
         for i in members(frames) {
             let verdict = &self.plan.verdicts[i];
-            let edit = Edit::of(verdict, tagged & (1 << i) != 0);
-            if edit != Edit::Keep || !self.offloads.contains(verdict.needs) {
-                self.rework(i, edit, sink, scratch, &mut tally);
+            let tag = tag_of(verdict, tagged & (1 << i) != 0);
+            if !self.offloads.contains(verdict.needs) {
+                self.rework(i, tag, sink, scratch, &mut tally);
+                continue;
+            }
+            if tag != verdict.tag {
+                self.retag(i, tag, sink, scratch, &mut tally);
                 continue;
             }
             let header = self.header_for(verdict);
@@ -196,6 +190,16 @@ impl<S: Source> Batch<'_, S> {
         }
     }
 
+    /// A frame's head with this tag instead of its own, and the header that fits.
+    #[inline(always)]
+    fn retagged(&self, i: usize, tag: Option<VlanTag>) -> (Retagged<'_>, VnetHeader) {
+        let verdict = &self.plan.verdicts[i];
+        let head = Retagged::new(self.source.head(i), verdict.tag.is_some(), tag);
+        let mut header = self.header_for(verdict);
+        header.shift(head.growth());
+        (head, header)
+    }
+
     /// The header as this receiver may see it: without checksum offload it cannot be told that
     /// a checksum was verified.
     #[inline]
@@ -216,26 +220,48 @@ impl<S: Source> Batch<'_, S> {
         header.to_bytes()
     }
 
-    /// Delivers a frame that cannot go as it came: another tag, or work for software.
-    fn rework<K: Sink>(
+    /// Delivers a frame with another tag. To edit a copy of the head, and copy that, is fewer
+    /// instructions and takes longer, 59 to 60 ns instead of 57 between two cores: the second copy
+    /// waits for the small stores of the first.
+    #[inline]
+    fn retag<K: Sink>(
         &self,
         i: usize,
-        edit: Edit,
+        tag: Option<VlanTag>,
         sink: &mut K,
         scratch: &mut Scratch,
         tally: &mut Tally,
     ) {
-        let verdict = &self.plan.verdicts[i];
-        let mut header = self.header_for(verdict);
-        let Scratch { head, frame, segment, segments_left } = scratch;
-        let head = edit_head(head, self.source.head(i), edit, &mut header);
-        let result = self.source.with_body(i, |body| {
-            if self.offloads.contains(verdict.needs) {
-                let len = head.len() + body.iter().map(Segment::len).sum::<usize>();
-                sink.put(&self.on_ring(header), head, body)?;
-                tally.add(len, header.is_gso());
-                return Ok(());
+        let (head, header) = self.retagged(i, tag);
+        let in_pieces = !sink.reads_heads();
+        let put = |body: &[Segment<'_>]| {
+            let (header, rest) = (self.on_ring(header), Segment::from(head.rest()));
+            match *body {
+                [] if in_pieces => sink.put(&header, head.start(), &[rest]),
+                [only] if in_pieces => sink.put(&header, head.start(), &[rest, only]),
+                _ => sink.put(&header, head.write(&mut scratch.head), body),
             }
+        };
+        let len = self.source.frame_len(i).saturating_add_signed(head.growth().into());
+        match self.source.with_body(i, put) {
+            Ok(()) => tally.add(len, header.is_gso()),
+            Err(reason) => self.counters.drop(reason, 1),
+        }
+    }
+
+    /// Delivers a frame that software has to finish first.
+    fn rework<K: Sink>(
+        &self,
+        i: usize,
+        tag: Option<VlanTag>,
+        sink: &mut K,
+        scratch: &mut Scratch,
+        tally: &mut Tally,
+    ) {
+        let Scratch { head, frame, segment, segments_left } = scratch;
+        let (retagged, header) = self.retagged(i, tag);
+        let head = retagged.write(head);
+        let result = self.source.with_body(i, |body| {
             let frame = gather(frame, head, body);
             if header.is_gso() {
                 let wanted = header.segments(frame.len());
@@ -283,33 +309,6 @@ impl<S: Source> Batch<'_, S> {
         tally.add(frame.len(), false);
         Ok(())
     }
-}
-
-/// Copies a head to `room`, edits its tag, and has the header follow.
-fn edit_head<'a>(
-    room: &'a mut [u8; TAG_LEN + PRIVATE_HEAD],
-    head: &[u8],
-    edit: Edit,
-    header: &mut VnetHeader,
-) -> &'a [u8] {
-    let end = TAG_LEN + head.len();
-    room[TAG_LEN..end].copy_from_slice(head);
-    let start = match edit {
-        Edit::Keep => TAG_LEN,
-        Edit::SetTci(tci) => {
-            ethernet::set_tci(room, TAG_LEN, tci);
-            TAG_LEN
-        }
-        Edit::Push(tag) => {
-            header.shift(TAG_LEN as i16);
-            ethernet::push_tag(room, TAG_LEN, tag)
-        }
-        Edit::Pop => {
-            header.shift(-(TAG_LEN as i16));
-            ethernet::pop_tag(room, TAG_LEN)
-        }
-    };
-    &room[start..end]
 }
 
 /// Copies a frame into one piece. It was measured when it came in and is no longer than that.

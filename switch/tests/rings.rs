@@ -12,7 +12,7 @@ use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM};
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::{
     Device, DropReason, Engine, EngineError, NetworkId, PortFault, PortSettings, RingFds, Time,
-    VhostDevice,
+    VhostDevice, VlanMode,
 };
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures,
@@ -296,8 +296,16 @@ fn a_broken_ring_is_told_once_and_hurts_nobody_else() {
 
 #[test]
 fn flows_spread_over_queue_pairs_and_stay_in_theirs() {
+    spread_flows(trunk(), &[]);
+    // A tag is pushed on the way there, and popped on the way back.
+    spread_flows(access(10), &[0x81, 0, 0, 10]);
+}
+
+/// From a port of this mode to one that sees its frames with this tag, and back.
+fn spread_flows(mode: VlanMode, tag: &[u8]) {
     let mut lab = Lab::new();
     let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
+    lab.engine.set_port(a.id, port(lab.network, mode)).unwrap();
     let device = Device::Vhost(VhostDevice::new(4));
     let (id, _) = lab.engine.add_port(port(lab.network, trunk()), device).unwrap();
     let each = options(ChainShape::Single, MERGEABLE);
@@ -332,7 +340,8 @@ fn flows_spread_over_queue_pairs_and_stay_in_theirs() {
     assert!(got.iter().all(|count| *count >= 20), "{got:?}");
     // And all four transmit.
     for (_, tx) in &mut pairs {
-        tx.send(&PLAIN, &[&frame(mac(1), mac(9), 60)]).unwrap();
+        let bytes = frame(mac(1), mac(9), 60);
+        tx.send(&PLAIN, &[&bytes[..12], tag, &bytes[12..]]).unwrap();
         tx.publish();
     }
     lab.settle();

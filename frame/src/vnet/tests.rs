@@ -3,8 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checksum::complete;
-use crate::ethernet::{pop_tag, push_tag};
 use crate::gso::segment;
+use crate::retag::Retagged;
 use crate::testing::{Flow, FlowTransport};
 use crate::vlan::VlanTag;
 
@@ -335,17 +335,17 @@ proptest! {
             if only_csum { VnetHeader { gso_type: 0, gso_size: 0, hdr_len: 0, ..header } } else { header };
         let (before, needs) = check(header, &frame).unwrap();
 
-        let mut buf = vec![0; 4];
-        buf.extend_from_slice(&frame);
-        let start = push_tag(&mut buf, 4, VlanTag { tpid: 0x8100, tci: 7 });
+        let mut room = vec![0; frame.len() + 4];
+        let pushed = Retagged::new(&frame, false, Some(VlanTag { tpid: 0x8100, tci: 7 }));
         let mut shifted = before;
-        shifted.shift(4);
-        prop_assert_eq!(check(shifted, &buf[start..]), Ok((shifted, needs)));
+        shifted.shift(pushed.growth());
+        prop_assert_eq!(check(shifted, pushed.write(&mut room)), Ok((shifted, needs)));
 
-        let start = pop_tag(&mut buf, start);
-        shifted.shift(-4);
+        let popped = Retagged::new(&room, true, None);
+        shifted.shift(popped.growth());
         prop_assert_eq!(shifted, before);
-        prop_assert_eq!(check(shifted, &buf[start..]), Ok((before, needs)));
+        let mut room = vec![0; frame.len()];
+        prop_assert_eq!(popped.write(&mut room), &frame);
     }
 
     #[test]

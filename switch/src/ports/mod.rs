@@ -159,6 +159,11 @@ pub(crate) trait Sink {
         body: &[Segment<'_>],
     ) -> Result<(), DropReason>;
 
+    /// Whether it looks into heads, so that they have to be in one piece.
+    fn reads_heads(&self) -> bool {
+        false
+    }
+
     /// The frames of the burst were all handed over; says which of those that were taken could
     /// not be sent after all.
     fn finish(&mut self) -> Unsent {

@@ -309,6 +309,11 @@ impl VhostDevice {
 
 impl Sink for VhostDevice {
     #[inline]
+    fn reads_heads(&self) -> bool {
+        self.started.len() > 1
+    }
+
+    #[inline]
     fn put(
         &mut self,
         header: &[u8; HEADER],
