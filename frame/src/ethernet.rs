@@ -55,13 +55,8 @@ pub fn parse(head: &[u8]) -> Option<Ethernet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::untagged;
     use proptest::prelude::*;
-
-    fn untagged(payload: &[u8]) -> Vec<u8> {
-        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
-        frame.extend_from_slice(payload);
-        frame
-    }
 
     #[test]
     fn short_headers_are_none() {

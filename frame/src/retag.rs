@@ -70,13 +70,8 @@ impl<'a> Retagged<'a> {
 mod tests {
     use super::*;
     use crate::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_QINQ, ETHERTYPE_VLAN, parse};
+    use crate::testing::untagged;
     use proptest::prelude::*;
-
-    fn untagged(payload: &[u8]) -> Vec<u8> {
-        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
-        frame.extend_from_slice(payload);
-        frame
-    }
 
     fn retag(head: &[u8], is_tagged: bool, tag: Option<VlanTag>) -> Vec<u8> {
         let mut room = vec![0xee; head.len() + TAG_LEN];

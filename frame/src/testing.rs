@@ -240,3 +240,10 @@ fn any_tcp() -> impl Strategy<Value = FlowTcp> {
         },
     )
 }
+
+/// An IPv4 frame, by its EtherType, without a tag.
+pub fn untagged(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
+    frame.extend_from_slice(payload);
+    frame
+}

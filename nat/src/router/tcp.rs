@@ -441,10 +441,7 @@ impl Flows {
         }
         let kept = engine.kept();
         ports.charge(flow.port, std::mem::replace(&mut flow.kept, kept), kept);
-        if flow.hears != flow.rests().is_none() {
-            flow.hears = !flow.hears;
-            heed(flow, number, context);
-        }
+        heed(flow, number, context);
         if let Some(at) = flow.deadline()
             && flow.timer.is_none_or(|timer| at < timer)
         {
@@ -509,11 +506,13 @@ fn watch(flow: &mut Flow, number: u32, context: &Context<'_>) -> io::Result<()> 
     context.registry.register(stream, Kind::Tcp.token(number), EVENTS)
 }
 
-/// Has the events of a flow's socket say that it is readable, or not.
+/// Has the events of a flow's socket say that it is readable, unless reading rests.
 fn heed(flow: &mut Flow, number: u32, context: &Context<'_>) {
-    let Some(stream) = &mut flow.stream else { return };
-    let interest = if flow.hears { EVENTS } else { Interest::WRITABLE };
-    let heeded = context.registry.reregister(stream, Kind::Tcp.token(number), interest);
-    // The kernel has no memory for what it had memory for: then events come as before.
-    flow.hears |= heeded.is_err();
+    let hears = flow.rests().is_none();
+    let Some(stream) = flow.stream.as_mut().filter(|_| flow.hears != hears) else { return };
+    let interest = if hears { EVENTS } else { Interest::WRITABLE };
+    // Where that is refused, events come as before, and the next turn tries again.
+    if context.registry.reregister(stream, Kind::Tcp.token(number), interest).is_ok() {
+        flow.hears = hears;
+    }
 }

@@ -252,7 +252,9 @@ fn to_move_much_takes_as_long_as_several_turns() {
     let before: Vec<u64> = world.flows.flows.iter().flatten().map(|flow| flow.received).collect();
     world.with(|flows, context| flows.poll(context));
     let served = world.flows.flows.iter().flatten().zip(before);
-    assert_eq!(served.filter(|(flow, before)| flow.received > *before).count(), 3);
+    let count = served.filter(|(flow, before)| flow.received > *before).count();
+    // How many depends on how much of it each socket holds at first.
+    assert!((1..=4).contains(&count), "{count} of 8 at once");
 }
 
 #[test]
