@@ -221,8 +221,8 @@ impl<S: Source> Batch<'_, S> {
     }
 
     /// Delivers a frame with another tag. To edit a copy of the head, and copy that, is fewer
-    /// instructions and takes longer, 59 to 60 ns instead of 57 between two cores: the second copy
-    /// waits for the small stores of the first.
+    /// instructions and, between two cores, some 3 % slower (docs/performance.md): the second copy reads
+    /// again what small stores have just written.
     #[inline]
     fn retag<K: Sink>(
         &self,
