@@ -14,13 +14,20 @@ build="cc:gcc make:make git:git"
 guests="ip:iproute2 cpio:cpio depmod:kmod xz:xz-utils \
     zstd:zstd iperf3:iperf3 tcpdump:tcpdump ethtool:ethtool flock:util-linux setpriv:util-linux \
     ping:iputils-ping /usr/lib/ipxe/qemu/pxe-virtio.rom:ipxe-qemu"
+# Firmware that boots from the network, a second VMM's management, and tools of the field.
+peers="/usr/share/OVMF/OVMF_CODE_4M.fd:ovmf \
+    /usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi:grub-efi-amd64-bin \
+    /usr/lib/u-boot/qemu_arm64/u-boot.bin:u-boot-qemu \
+    /lib/systemd/system/libvirtd.service:libvirt-daemon-system virsh:libvirt-clients \
+    dig:bind9-dnsutils socat:socat \
+    /usr/lib/python3/dist-packages/scapy:python3-scapy"
 testpmd="dpdk-testpmd:dpdk-dev \
     /usr/lib/*/dpdk/pmds-*/librte_net_virtio.so:^librte-net-virtio[0-9.]*\$ \
     /usr/lib/*/dpdk/pmds-*/librte_net_vhost.so:^librte-net-vhost[0-9.]*\$"
 declare -A needs=(
     [build]="$build"
     [demo]="$build $guests"
-    [test]="$build $guests $testpmd ovs-vsctl:openvswitch-switch \
+    [test]="$build $guests $testpmd $peers ovs-vsctl:openvswitch-switch \
         prometheus:prometheus curl:curl dnsmasq:dnsmasq-base busybox:busybox nft:nftables \
         dhclient:isc-dhcp-client dhcpcd:dhcpcd-base perfdhcp:kea-admin dhcpstarv:dhcpstarv"
     [gates]="valgrind:valgrind"
@@ -70,22 +77,23 @@ install_packages() {
 }
 
 # QEMU 7, Debian 12's, crashes when a vhost-user device uses MSI-X and there is no KVM.
+# install_qemu PROGRAM PACKAGE
 install_qemu() {
     local found candidate release
-    if have qemu-system-x86_64; then
-        found=$(qemu-system-x86_64 --version | sed -n '1s/[^0-9]*\([0-9]*\).*/\1/p')
+    if have "$1"; then
+        found=$("$1" --version | sed -n '1s/[^0-9]*\([0-9]*\).*/\1/p')
     fi
     [ "${found:-0}" -lt 8 ] || return 0
     refresh_index
-    candidate=$(apt-cache policy qemu-system-x86 | sed -n 's/ *Candidate: //p')
+    candidate=$(apt-cache policy "$2" | sed -n 's/ *Candidate: //p')
     local target=()
     if dpkg --compare-versions "$candidate" lt 1:8; then
         release=$(. /etc/os-release && echo "$VERSION_CODENAME")
         add_backports "$release"
         target=(-t "$release-backports")
     fi
-    say "system packages: qemu-system-x86 ${target[*]}"
-    apt install --no-install-recommends "${target[@]}" qemu-system-x86 >/dev/null
+    say "system packages: $2 ${target[*]}"
+    apt install --no-install-recommends "${target[@]}" "$2" >/dev/null
 }
 
 # Debian's suite of newer packages for this release. Nothing comes from it unasked.
@@ -121,6 +129,7 @@ for group in "${@:-build}"; do
         exit 2
     fi
     install_packages ${needs[$group]}
-    case $group in bench | demo | test) install_qemu ;; esac
+    case $group in bench | demo | test) install_qemu qemu-system-x86_64 qemu-system-x86 ;; esac
+    case $group in test) install_qemu qemu-system-aarch64 qemu-system-arm ;; esac
     install_tools ${tools[$group]:-}
 done
