@@ -36,10 +36,9 @@ use crate::router::{Context, Router, Taken};
 const CABLE: Token = Token(0);
 const CONTROL: Token = Token(1);
 const TERMINATE: Token = Token(2);
-const RESOLVERS: Token = Token(3);
-const WRITTEN: Token = Token(4);
+const WRITTEN: Token = Token(3);
 /// Sockets to DNS servers have this token and those that follow.
-const SERVERS: usize = 5;
+const SERVERS: usize = 4;
 /// Sockets of flows have tokens from here on.
 const FLOWS: usize = 1 << 32;
 
@@ -155,9 +154,8 @@ impl Process {
         let (layout, config) = first_command(&mut channel)?;
         let link = Link::attach(layout, end)?;
         watch(poll.registry(), &link.event(), CABLE, Interest::READABLE)?;
-        let resolvers = Resolvers::of_host()?;
-        watch(poll.registry(), &resolvers, RESOLVERS, Interest::READABLE)?;
         let clock = Clock::start();
+        let resolvers = Resolvers::of_host(clock.now());
         let mut gateway = Gateway::new(config, Box::new(random));
         gateway.set_servers(resolvers.servers().to_vec());
         let mut router = Router::default();
@@ -215,6 +213,7 @@ impl Process {
     fn serve(&mut self) -> Result<(), ProcessError> {
         let mut events = Events::with_capacity(64);
         loop {
+            self.follow_resolvers();
             let more = self.frames()?;
             self.gateway.poll(self.now(), &mut self.out);
             let now = self.now();
@@ -236,7 +235,6 @@ impl Process {
                 match event.token() {
                     CONTROL if !self.control()? => return Ok(()),
                     TERMINATE => return Ok(()),
-                    RESOLVERS => self.follow_resolvers(),
                     // What is done is taken on the way.
                     WRITTEN => {}
                     Token(FLOWS..) => {
@@ -257,8 +255,9 @@ impl Process {
         next.map(|at| at.saturating_sub(self.now()))
     }
 
+    /// Hands on what has changed of the host's resolvers, before questions meet it.
     fn follow_resolvers(&mut self) {
-        if self.resolvers.refresh() {
+        if self.resolvers.follow(self.now()) {
             self.gateway.set_servers(self.resolvers.servers().to_vec());
         }
     }

@@ -5,7 +5,7 @@
 //! with that id and the same question, is its answer. A server that fails or is silent is followed
 //! by the next one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::message::{Message, NOT_IMPLEMENTED, REFUSED, SERVER_FAILURE};
@@ -231,11 +231,6 @@ impl Forwarder {
         reply[..2].copy_from_slice(&waiting.client_id.to_be_bytes());
         Some((waiting.client, reply))
     }
-}
-
-/// Whether a resolver is the host's own.
-pub(crate) fn is_loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! DNS for guests: a forwarder to the host's resolvers, and the names of the network itself.
 //!
 //! [`forwarder`] decides, [`message`] reads what it must of a message, [`names`] answers what the
-//! network knows itself, [`resolvers`] follows the host's `resolv.conf`, [`sockets`] speaks with
-//! its servers, [`streams`] with guests that ask over TCP. Nothing is cached, so there is nothing to poison: an answer goes to the one who
-//! asked and is forgotten.
+//! network knows itself, [`resolvers`] follows the host's `resolv.conf` ([`resolv_conf`] reads its
+//! text), [`sockets`] speaks with its servers, [`streams`] with guests that ask over TCP. Nothing is
+//! cached, so there is nothing to poison: an answer goes to the one who asked and is forgotten.
 
 pub(crate) mod forwarder;
 mod message;
 mod names;
+mod resolv_conf;
 pub(crate) mod resolvers;
 pub(crate) mod sockets;
 mod stream;
