@@ -23,7 +23,7 @@ use crate::config::{Config, Service};
 use crate::control::Status;
 use crate::dhcp::{Advertiser, Leases, Request};
 use crate::dns;
-use crate::dns::forwarder::{Forwarder, Replies, Upstream};
+use crate::dns::forwarder::{Forwarder, Refusal, Replies, Upstream};
 use crate::drop_reason::{Counters, DropReason};
 use crate::packet::{udp_frame, udp_overhead};
 use crate::question::LeaseRow;
@@ -154,7 +154,7 @@ impl Gateway {
         }
     }
 
-    /// The DNS servers to forward questions to from now on.
+    /// The DNS servers to forward questions to from now on; the first three count.
     pub fn set_servers(&mut self, servers: Vec<SocketAddr>) {
         self.dns.set_servers(servers);
     }
@@ -198,13 +198,31 @@ impl Gateway {
 
     /// Takes a DNS question that came by a stream, where its answer goes.
     pub(crate) fn ask(&mut self, now: Duration, client: Client, bytes: &[u8], out: &mut Output) {
-        let Gateway { config, random, dns, leases, .. } = self;
-        let known = (&*config, leases.as_ref());
-        match dns.query(now, known, random, (client, bytes), &mut out.upstream) {
+        match self.question(now, client, bytes, out) {
             Ok(reply) => self.reply(reply.map(|reply| (client, reply)).into_iter().collect(), out),
             Err(reason) => {
                 self.counters.drop(reason);
                 out.streams.extend(client.stream.map(|stream| (stream, None)));
+            }
+        }
+    }
+
+    /// Takes a DNS question; the answer, if it is there already.
+    fn question(
+        &mut self,
+        now: Duration,
+        client: Client,
+        bytes: &[u8],
+        out: &mut Output,
+    ) -> Result<Option<Vec<u8>>, DropReason> {
+        let Gateway { config, random, dns, leases, counters, .. } = self;
+        let known = (&*config, leases.as_ref());
+        match dns.query(now, known, random, (client, bytes), &mut out.upstream) {
+            Ok(reply) => Ok(reply),
+            Err(Refusal { reason, reply: None }) => Err(reason),
+            Err(Refusal { reason, reply }) => {
+                counters.drop(reason);
+                Ok(reply)
             }
         }
     }
@@ -349,11 +367,7 @@ impl Gateway {
         };
         let offers = |service| self.config.offers(service, packet.destination);
         let reply = match ports.dst_port {
-            dns::PORT if offers(Service::Dns) => {
-                let Gateway { config, random, dns, leases, .. } = self;
-                let known = (&*config, leases.as_ref());
-                dns.query(now, known, random, (client, payload), &mut out.upstream)?
-            }
+            dns::PORT if offers(Service::Dns) => self.question(now, client, payload, out)?,
             dhcp6::SERVER_PORT if packet.source.is_ipv6() && !is_apart => {
                 let advertiser = self.advertiser.as_ref().ok_or(DropReason::ClosedPort)?;
                 // Asked as one of a group, we answer as ourselves.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use rustix::io::Errno;
 use rustix::process::{
     Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
 };
@@ -46,6 +47,8 @@ const FLOWS: usize = 1 << 32;
 const BATCH: usize = 64;
 /// Datagrams taken from one DNS server's socket before everything else has its turn.
 const ANSWERS: usize = 16;
+/// Questions to DNS servers that are sent before everything else has its turn.
+const ASKS: usize = 16;
 /// Frames that wait for room on the ring; beyond that they are dropped.
 const BACKLOG: usize = 4096;
 /// See [`keep_heap`].
@@ -225,7 +228,8 @@ impl Process {
             self.warn()?;
             self.report()?;
             let asked = self.answer_questions()?;
-            let at_once = more || asked || self.has_room_again();
+            let has_asks = !self.out.upstream.is_empty();
+            let at_once = more || asked || has_asks || self.has_room_again();
             let limit = if at_once { Some(Duration::ZERO) } else { self.deadline() };
             match self.poll.poll(&mut events, limit) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -265,33 +269,35 @@ impl Process {
     /// Takes what a DNS server has sent.
     fn answers(&mut self, token: Token) {
         let Some(slot) = self.sockets.slot(token) else { return };
-        let now = self.now();
-        // Beyond that, the rest waits until the question is asked elsewhere: it is a flood.
+        let (now, wanted) = (self.now(), self.out.upstream.len());
+        // Beyond that, it is a flood.
         for _ in 0..ANSWERS {
             match self.sockets.receive(slot) {
                 Ok(Some(bytes)) => self.gateway.server_answered(now, slot, bytes, &mut self.out),
                 Ok(None) => return,
                 Err(()) => return self.gateway.server_failed(now, slot, &mut self.out),
             }
-            if self.carry_out() {
+            // The slot may be another's now.
+            if self.out.upstream.len() > wanted {
                 return;
             }
         }
     }
 
-    /// Has the sockets do what the engine wants. True: something was wanted.
-    fn carry_out(&mut self) -> bool {
-        let mut any = false;
-        // A server that cannot be asked makes the engine ask the next one, a few times.
-        while !self.out.upstream.is_empty() {
-            any = true;
-            for wanted in std::mem::take(&mut self.out.upstream) {
-                if let Err(slot) = self.sockets.carry_out(self.poll.registry(), wanted) {
-                    self.gateway.server_failed(self.now(), slot, &mut self.out);
-                }
+    /// Has the sockets do some of what the engine wants, in its order. To open a socket takes as long
+    /// as many frames, which would be lost meanwhile.
+    fn carry_out(&mut self) {
+        let some = self.out.upstream.len().min(ASKS);
+        for wanted in self.out.upstream.drain(..some).collect::<Vec<_>>() {
+            let Err((slot, error)) = self.sockets.carry_out(self.poll.registry(), wanted) else {
+                continue;
+            };
+            if [Some(Errno::MFILE), Some(Errno::NFILE)].contains(&Errno::from_io_error(&error)) {
+                self.gateway.count_drop(DropReason::FileLimit);
             }
+            // It asks the next one.
+            self.gateway.server_failed(self.now(), slot, &mut self.out);
         }
-        any
     }
 
     /// Takes a batch of frames and answers them. True: more are waiting.

@@ -326,11 +326,7 @@ impl Router {
     fn serve_dns(&mut self, context: &mut Context<'_>) {
         for (client, socket) in std::mem::take(&mut self.tcp.callers) {
             let token = |number| Kind::Dns.token(number);
-            let opened = self.streams.admit(client.port).and_then(|()| {
-                let opened =
-                    self.streams.open(context.now, context.registry, token, (client, socket));
-                opened.map_err(|_| DropReason::FileLimit)
-            });
+            let opened = self.streams.open(context.now, context.registry, token, (client, socket));
             if let Err(reason) = opened {
                 context.counters.drop(reason);
             }

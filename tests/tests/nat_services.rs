@@ -152,3 +152,205 @@ fn what_is_longer_than_a_packet_is_answered() {
         tramad.stop();
     }
 }
+
+/// A resolver of the host that answers every question for an address with 192.0.2.7 after some
+/// time, and knows no EDNS. It ends with the test.
+fn resolver(host: &Netns, address: SocketAddr, delay: Duration) {
+    let socket = host.inside(move || UdpSocket::bind(address).expect("port 53"));
+    let socket = socket.join().expect("a resolver");
+    let serve = move || {
+        let mut room = [0; 512];
+        loop {
+            let (length, from) = socket.recv_from(&mut room).expect("a question");
+            let (question, socket) = (room[..length].to_vec(), socket.try_clone().expect("socket"));
+            std::thread::spawn(move || {
+                std::thread::sleep(delay);
+                // The client may be gone.
+                let _ = socket.send_to(&plain_answer(&question), from);
+            });
+        }
+    };
+    std::thread::spawn(serve);
+}
+
+/// The answer of a server that knows no EDNS.
+fn plain_answer(question: &[u8]) -> Vec<u8> {
+    let end = 12 + question[12..].iter().position(|byte| *byte == 0).expect("a name") + 5;
+    let header = [0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+    let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7];
+    [&question[..2], &header, &question[12..end], &record].concat()
+}
+
+/// What dig says on a machine of the network.
+fn dig(vm: &Netns, arguments: &str) -> String {
+    vm.try_run(&format!("dig @{} {arguments}", GATEWAY[0])).text
+}
+
+/// Waits until dig has an answer from a resolver.
+#[track_caller]
+fn wait_for_answer(vm: &Netns, what: &str, address: &str) {
+    wait_until(what, SOON, || {
+        dig(vm, "+short +timeout=2 +tries=1 one.test").contains(address).then_some(())
+    });
+}
+
+#[test]
+fn resolvers_that_come_later_are_asked() {
+    let [host, vm] = ["host", "vm"].map(Netns::with_ipv6);
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let _server = dns_server(&host, dir.path());
+    let text = network("nat-network", "", &vm, "address = \"10.7.0.15/24\"");
+    let tramad = Tramad::start_inside(&host, &[], &text);
+    vm.wait_for_ping(GATEWAY[0], SOON);
+    assert!(dig(&vm, "+timeout=5 one.test").contains("status: SERVFAIL"));
+
+    // The link leads to another one in a folder that comes later.
+    let (file, later) = (tramad.path("etc/resolv.conf"), dir.path().join("later/on"));
+    std::fs::remove_file(&file).expect("resolv.conf");
+    std::os::unix::fs::symlink(later.join("a"), &file).expect("link");
+    assert!(dig(&vm, "+timeout=5 one.test").contains("status: SERVFAIL"));
+    std::fs::create_dir_all(&later).expect("folder");
+    std::os::unix::fs::symlink("b", later.join("a")).expect("link");
+    let text = format!("# Z\u{fc}rich \r\nnameserver {RESOLVER} # by hand\r\n");
+    let latin1: Vec<u8> = text.chars().map(|letter| letter as u8).collect();
+    std::fs::write(later.join("b"), &latin1).expect("resolv.conf");
+    wait_for_answer(&vm, "the file is there", "198.51.100.99");
+
+    // A resolver on a link that comes later.
+    std::fs::write(later.join("b"), "nameserver fe80::53%up0").expect("resolv.conf");
+    wait_until("no resolver is left", SOON, || {
+        dig(&vm, "+timeout=5 one.test").contains("status: SERVFAIL").then_some(())
+    });
+    host.run("ip link add up0 type veth peer name up1");
+    host.run("ip link set up0 up; ip link set up1 up; ip addr add fe80::53/64 dev up0 nodad");
+    let index = host.run("cat /sys/class/net/up0/ifindex");
+    let address = format!("[fe80::53%{}]:53", index.trim());
+    resolver(&host, address.parse().expect("address"), Duration::ZERO);
+    wait_for_answer(&vm, "the link is there", "192.0.2.7");
+
+    // The folder is made again.
+    std::fs::remove_dir_all(&later).expect("folder");
+    std::fs::create_dir_all(&later).expect("folder");
+    std::fs::write(later.join("a"), &latin1).expect("resolv.conf");
+    wait_for_answer(&vm, "the folder is there again", "198.51.100.99");
+
+    // A mount hides the file.
+    let (mounted, id) = (dir.path().join("mounted"), tramad.id());
+    std::fs::write(&mounted, "# none\n").expect("resolv.conf");
+    let mount = format!("mount --bind {} /etc/resolv.conf", mounted.display());
+    vm.run(&format!("nsenter --target {id} --mount {mount}"));
+    wait_until("the mount is seen", SOON, || {
+        dig(&vm, "+timeout=5 one.test").contains("status: SERVFAIL").then_some(())
+    });
+    tramad.stop();
+}
+
+#[test]
+fn a_slow_resolver_is_waited_for() {
+    let [host, vm] = ["host", "vm"].map(Netns::with_ipv6);
+    // The second one, which is asked meanwhile, answers when it is too late.
+    for (last, delay) in [(1, 2500), (2, 60_000)] {
+        host.run(&format!("ip address add 192.0.2.{last}/32 dev lo"));
+        let address = ([192, 0, 2, last], 53).into();
+        resolver(&host, address, Duration::from_millis(delay));
+    }
+    let text = network("internal", "", &vm, "address = \"10.7.0.15/24\"");
+    let tramad = Tramad::start_inside(&host, &[RESOLVER, "192.0.2.2"], &text);
+    vm.wait_for_ping(GATEWAY[0], SOON);
+    for edns in ["+noedns", "+edns=0"] {
+        let said = dig(&vm, &format!("+timeout=5 +tries=3 {edns} one.test"));
+        assert!(said.contains("status: NOERROR") && said.contains("192.0.2.7"), "{said}");
+        assert_eq!(said.contains("EDNS: version: 0"), edns == "+edns=0", "{said}");
+    }
+    tramad.stop();
+}
+
+#[test]
+fn a_burst_of_questions_is_answered() {
+    const COUNT: u16 = 150;
+    let [host, vm] = ["host", "vm"].map(Netns::with_ipv6);
+    host.run(&format!("ip address add {RESOLVER}/32 dev lo"));
+    let server = SocketAddr::new(RESOLVER.parse().expect("address"), 53);
+    resolver(&host, server, Duration::from_millis(150));
+    let text = network("nat-network", "", &vm, "address = \"10.7.0.15/24\"");
+    let tramad = Tramad::start_inside(&host, &[RESOLVER], &text);
+    vm.wait_for_ping(GATEWAY[0], SOON);
+    let to = SocketAddr::new(GATEWAY[0].parse().expect("address"), 53);
+    let job = vm.inside(move || {
+        let open = |_| {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("socket");
+            socket.connect(to).expect("connect");
+            socket.set_read_timeout(Some(SOON)).expect("timeout");
+            socket
+        };
+        let sockets: Vec<_> = (0..COUNT).map(open).collect();
+        for (number, socket) in sockets.iter().enumerate() {
+            socket.send(&question(&format!("n{number}.test"), TYPE_A)).expect("ask");
+        }
+        let answer = |socket: &UdpSocket| {
+            let mut room = [0; 512];
+            let length = socket.recv(&mut room).expect("an answer");
+            room[..length].ends_with(&[192, 0, 2, 7])
+        };
+        sockets.iter().filter(|socket| answer(socket)).count()
+    });
+    assert_eq!(job.join().expect("a client"), usize::from(COUNT));
+    tramad.stop();
+}
+
+#[test]
+fn edns_and_tcp_are_the_same_on_every_network() {
+    for mode in ["nat-network"] {
+        let [host, vm] = ["host", "vm"].map(Netns::with_ipv6);
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let _server = dns_server(&host, dir.path());
+        let text =
+            network(mode, "hosts = { web = \"10.7.0.20\" }", &vm, "address = \"10.7.0.15/24\"");
+        let tramad = Tramad::start_inside(&host, &[RESOLVER], &text);
+        let gateway = if mode == "host-only" { "10.7.0.100" } else { GATEWAY[0] };
+        vm.wait_for_ping(gateway, SOON);
+        let dig = |arguments: &str| {
+            vm.try_run(&format!("dig @{gateway} +timeout=5 +tries=3 {arguments}")).text
+        };
+        let says = [
+            ("web", "NOERROR", "10.7.0.20"),
+            ("web AAAA", "NOERROR", "ANSWER: 0"),
+            ("-x 10.7.0.20", "NOERROR", "web."),
+            ("-x 10.7.0.21", "NXDOMAIN", "ANSWER: 0"),
+            ("one.test", "NOERROR", "198.51.100.99"),
+            ("one.test +opcode=status", "NOTIMP", "ANSWER: 0"),
+            ("one.test AXFR +onesoa +comments", "", "; Transfer failed."),
+            // It does not fit in a datagram; dig asks again by TCP then.
+            ("long.test TXT", "NOERROR", "xxxx"),
+        ];
+        for (asked, status, answer) in says {
+            for by in ["", "+tcp"] {
+                let said = dig(&format!("{asked} {by}"));
+                assert!(said.contains(answer), "{mode}: {asked} {by}: {said}");
+                if !status.is_empty() {
+                    assert!(said.contains(&format!("status: {status},")), "{mode}: {said}");
+                    assert!(said.contains("EDNS: version: 0"), "{mode}: {asked} {by}: {said}");
+                    let plain = dig(&format!("{asked} {by} +noedns"));
+                    assert!(!plain.contains("EDNS: version"), "{mode}: {asked} {by}: {plain}");
+                }
+            }
+        }
+        let said = dig("web +edns=1 +noednsneg");
+        assert!(said.contains("status: BADVERS,") && said.contains("EDNS: version: 0"), "{said}");
+        assert!(dig("web +dnssec").contains("flags: do;"), "{mode}");
+        assert!(dig("web +ednsopt=65001:07").contains("10.7.0.20"), "{mode}");
+        tramad.set_resolvers(&[]);
+        wait_until("no resolver is left", SOON, || {
+            let said = dig("one.test");
+            (said.contains("status: SERVFAIL,") && said.contains("EDNS: version")).then_some(())
+        });
+        // Nothing else of the gateway or behind it is reached by TCP.
+        vm.run(&format!("ip route add default via {gateway}"));
+        for (to, port) in [(gateway, 80), (RESOLVER, 53)] {
+            let said = vm.try_run(&format!("timeout 1 dig @{to} -p {port} +tcp +tries=1 one.test"));
+            let is_open = mode == "nat-network" && to == RESOLVER;
+            assert_eq!(said.text.contains("NOERROR"), is_open, "{mode}: {to}: {}", said.text);
+        }
+        tramad.stop();
+    }
+}

@@ -1,6 +1,8 @@
-//! As much of a DNS message (RFC 1035, section 4) as a forwarder needs: header and question.
+//! As much of a DNS message (RFC 1035, section 4) as a forwarder needs: header, question and EDNS.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::edns::Edns;
 
 /// Header of a message.
 const HEADER: usize = 12;
@@ -12,13 +14,18 @@ const OPCODE: u16 = 0xf << 11;
 const TRUNCATED: u16 = 1 << 9;
 const RECURSION_WANTED: u16 = 1 << 8;
 const RECURSION_OFFERED: u16 = 1 << 7;
+const CHECKING_DISABLED: u16 = 1 << 4;
 const CODE: u16 = 0xf;
+/// Bits of a question that its answer repeats (RFC 1035, 4.1.1; RFC 4035, 3.1.6).
+const REPEATED: u16 = OPCODE | RECURSION_WANTED | CHECKING_DISABLED;
 
-/// Response codes (RFC 1035, 4.1.1).
+/// Response codes (RFC 1035, 4.1.1; RFC 6891, 9).
+pub(crate) const FORMAT_ERROR: u16 = 1;
 pub(crate) const SERVER_FAILURE: u16 = 2;
 pub(crate) const NAME_ERROR: u16 = 3;
 pub(crate) const NOT_IMPLEMENTED: u16 = 4;
 pub(crate) const REFUSED: u16 = 5;
+pub(crate) const BAD_VERSION: u16 = 16;
 
 /// Types and the class of records (RFC 1035, 3.2; RFC 3596).
 pub(crate) const TYPE_A: u16 = 1;
@@ -26,26 +33,27 @@ pub(crate) const TYPE_PTR: u16 = 12;
 pub(crate) const TYPE_AAAA: u16 = 28;
 pub(crate) const CLASS_IN: u16 = 1;
 
-/// The header and the one question of a message.
+/// The header, the one question and the EDNS of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Message<'a> {
     pub id: u16,
     flags: u16,
     counts: [u16; 3],
-    /// The question as it stands, name, type and class.
+    /// The question as it stands, name, type and class; empty if the message does not have one.
     question: &'a [u8],
     pub kind: u16,
     pub class: u16,
+    pub edns: Edns,
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
 }
 
 impl<'a> Message<'a> {
-    /// Reads a message with one question, whose name is not compressed. `None`: it is none.
+    /// Reads a message with one question, whose name is not compressed; `None` if it is another.
     pub fn parse(bytes: &'a [u8]) -> Option<Message<'a>> {
-        let counts = [word(bytes, 6)?, word(bytes, 8)?, word(bytes, 10)?];
+        let message = Self::header_of(bytes)?;
         if word(bytes, 4)? != 1 {
             return None;
         }
@@ -63,12 +71,30 @@ impl<'a> Message<'a> {
         }
         let (kind, class) = (word(bytes, at)?, word(bytes, at + 2)?);
         let question = bytes.get(HEADER..at + 4)?;
-        Some(Message { id: word(bytes, 0)?, flags: word(bytes, 2)?, counts, question, kind, class })
+        Some(Message { question, kind, class, ..message })
     }
 
-    /// Whether it asks and brings no records but what a question may come with (EDNS, TSIG).
-    pub fn is_query(&self) -> bool {
-        self.flags & (RESPONSE | TRUNCATED) == 0 && matches!(self.counts, [0, 0, 0..=2])
+    /// The header and EDNS of a message, whatever its questions are. `None`: it is too short.
+    pub fn header_of(bytes: &'a [u8]) -> Option<Message<'a>> {
+        let counts = [word(bytes, 6)?, word(bytes, 8)?, word(bytes, 10)?];
+        let skip = |at: usize, _| skip_name(bytes, at).map(|end| end + 4);
+        let records = (0..word(bytes, 4)?).try_fold(HEADER, skip).and_then(|at| bytes.get(at..));
+        let count = counts.iter().map(|count| usize::from(*count)).sum();
+        let edns = records.map_or_else(Edns::default, |records| Edns::parse(records, count));
+        let (id, flags) = (word(bytes, 0)?, word(bytes, 2)?);
+        Some(Message { id, flags, counts, question: &[], kind: 0, class: 0, edns })
+    }
+
+    /// Whether it says that it is an answer.
+    pub fn is_response(&self) -> bool {
+        self.flags & RESPONSE != 0
+    }
+
+    /// Whether it is not as a standard query has to be: it has not the one question (RFC 9619),
+    /// brings records other than those that come with a question (EDNS, TSIG), or breaks the rules
+    /// of EDNS.
+    pub fn is_malformed(&self) -> bool {
+        self.question.is_empty() || !matches!(self.counts, [0, 0, _]) || self.edns.is_malformed
     }
 
     /// Whether it is a standard query or the answer to one.
@@ -78,7 +104,7 @@ impl<'a> Message<'a> {
 
     /// Whether it is the answer to this question (names compare without case, RFC 4343).
     pub fn answers(&self, id: u16, asked: &Message<'_>) -> bool {
-        self.flags & RESPONSE != 0
+        self.is_response()
             && self.is_standard()
             && self.id == id
             && self.question.eq_ignore_ascii_case(asked.question)
@@ -86,7 +112,7 @@ impl<'a> Message<'a> {
             && self.class == asked.class
     }
 
-    /// The response code.
+    /// The lower four bits of the response code.
     pub fn code(&self) -> u16 {
         self.flags & CODE
     }
@@ -111,14 +137,43 @@ impl<'a> Message<'a> {
         Some(name)
     }
 
-    /// A reply without records.
+    /// A reply without records but for EDNS, which has the upper bits of the code.
     pub fn reply(&self, code: u16) -> Vec<u8> {
-        self.compose(code, 0, &[])
+        self.compose(code, 0, 0, &[])
     }
 
-    /// A reply that says that the whole answer is too long for a datagram.
-    pub fn truncated(&self, code: u16) -> Vec<u8> {
-        self.compose(TRUNCATED | code, 0, &[])
+    /// An answer with this question as its client gets it in at most `room` bytes: under the
+    /// client's id, with an OPT record if the client has sent one, and empty if it is too long (RFC
+    /// 2181, 9).
+    pub fn passed_on(&self, mut answer: Vec<u8>, room: usize) -> Vec<u8> {
+        let Some(read) = Message::parse(&answer) else { return self.reply(SERVER_FAILURE) };
+        let (code, has_opt) = (read.code(), read.edns.opt.is_some());
+        let records = read.counts[2];
+        // Nothing may follow a signature (RFC 8945, 5.1), and nothing can follow what is cut off.
+        if let (Some(opt), false) = (self.edns.opt, has_opt || self.edns.has_others)
+            && let (false, Some(count)) = (read.edns.is_malformed, records.checked_add(1))
+        {
+            answer[10..HEADER].copy_from_slice(&count.to_be_bytes());
+            answer.extend(opt.answer(0));
+        }
+        if answer.len() > room {
+            return self.compose(code, TRUNCATED, 0, &[]);
+        }
+        answer[..2].copy_from_slice(&self.id.to_be_bytes());
+        answer
+    }
+
+    /// The same question without EDNS; `None` if it has none, or a signature of the whole.
+    pub fn plain(&self) -> Option<Vec<u8>> {
+        if self.edns.opt.is_none() || self.edns.has_others {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(HEADER + self.question.len());
+        for value in [self.id, self.flags, 1, 0, 0, 0] {
+            bytes.extend(value.to_be_bytes());
+        }
+        bytes.extend(self.question);
+        Some(bytes)
     }
 
     /// A reply with one record for each of `data`. Their lifetime is zero: what they are made of
@@ -134,19 +189,45 @@ impl<'a> Message<'a> {
             records.extend((item.len() as u16).to_be_bytes());
             records.extend(item);
         }
-        self.compose(0, data.len() as u16, &records)
+        self.compose(0, 0, data.len() as u16, &records)
     }
 
-    fn compose(&self, bits: u16, answers: u16, records: &[u8]) -> Vec<u8> {
-        let flags = RESPONSE | RECURSION_OFFERED | self.flags & (OPCODE | RECURSION_WANTED) | bits;
+    fn compose(&self, code: u16, flag: u16, answers: u16, records: &[u8]) -> Vec<u8> {
+        let opt = self.edns.opt.map(|opt| opt.answer((code >> 4) as u8));
+        let flags = RESPONSE | RECURSION_OFFERED | self.flags & REPEATED | flag | (code & CODE);
         let mut bytes = Vec::with_capacity(HEADER + self.question.len() + records.len());
-        for value in [self.id, flags, 1, answers, 0, 0] {
+        let questions = u16::from(!self.question.is_empty());
+        for value in [self.id, flags, questions, answers, 0, opt.is_some().into()] {
             bytes.extend(value.to_be_bytes());
         }
         bytes.extend(self.question);
         bytes.extend(records);
+        bytes.extend(opt.into_iter().flatten());
         bytes
     }
+}
+
+/// Where a name that begins at `at` ends; it may be compressed.
+pub(super) fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *bytes.get(at)? {
+            0 => return Some(at + 1),
+            length @ 1..=63 => at += 1 + usize::from(length),
+            // A pointer ends it (RFC 1035, 4.1.4).
+            192.. => return Some(at + 2),
+            _ => return None,
+        }
+    }
+}
+
+/// Whether this is a server's complaint that it does not understand the question with this id, of
+/// which it repeats nothing else.
+pub(super) fn is_bare_refusal(bytes: &[u8], id: u16) -> bool {
+    let understood = |code| ![FORMAT_ERROR, NOT_IMPLEMENTED].contains(&code);
+    let header = Message::header_of(bytes).filter(|header| header.id == id);
+    header.is_some_and(|header| {
+        header.is_response() && word(bytes, 4) == Some(0) && !understood(header.code())
+    })
 }
 
 /// A name as it stands on the wire; `None` if it is no name.
@@ -182,6 +263,14 @@ pub(crate) fn reverse(name: &str) -> Option<IpAddr> {
     (count == 32).then(|| Ipv6Addr::from_bits(bits).into())
 }
 
+/// The same message with a record more, for tests.
+#[cfg(test)]
+pub(crate) fn with_opt(bytes: &[u8], record: &[u8]) -> Vec<u8> {
+    let mut bytes = [bytes, record].concat();
+    bytes[11] += 1;
+    bytes
+}
+
 /// A question of a client, for tests.
 #[cfg(test)]
 pub(crate) fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {
@@ -200,16 +289,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::dns::edns::opt;
 
     #[test]
     fn a_query_is_read_and_answered() {
         let bytes = query(7, "Web.Example", TYPE_A);
         let message = Message::parse(&bytes).unwrap();
-        assert!(message.is_query() && message.is_standard());
+        assert!(!message.is_response() && message.is_standard() && !message.is_malformed());
         assert_eq!(message.name().unwrap(), "web.example");
         let reply = message.answer(&[vec![10, 0, 2, 15]]);
         let read = Message::parse(&reply).unwrap();
-        assert!(!read.is_query() && read.answers(7, &message) && !read.answers(8, &message));
+        assert!(read.is_response() && read.answers(7, &message) && !read.answers(8, &message));
         assert_eq!(reply[reply.len() - 4..], [10, 0, 2, 15]);
         let other = query(7, "web.example", TYPE_AAAA);
         assert!(!read.answers(7, &Message::parse(&other).unwrap()));
@@ -230,14 +320,67 @@ mod tests {
         let changed = |at: usize, value: u8| {
             let mut bytes = whole.clone();
             bytes[at] = value;
-            Message::parse(&bytes).is_some_and(|message| message.is_query())
+            bytes
         };
-        assert!(!changed(2, 0x80), "a response");
-        assert!(!changed(5, 2), "two questions");
-        assert!(!changed(7, 1), "brings an answer");
-        assert!(!changed(12, 0xc0), "a compressed name");
+        let refused = [(5, 2, "two questions"), (5, 0, "none"), (12, 0xc0, "a compressed name")];
+        for (at, value, what) in refused {
+            assert_eq!(Message::parse(&changed(at, value)), None, "{what}");
+        }
+        assert!(Message::parse(&changed(2, 0x80)).unwrap().is_response());
+        for (at, what) in [(7, "an answer"), (9, "an authority"), (11, "a record cut off")] {
+            assert!(Message::parse(&changed(at, 1)).unwrap().is_malformed(), "{what}");
+        }
         let long = vec!["a".repeat(63); 4].join(".");
         assert_eq!(encode_name(&long), None);
+    }
+
+    #[test]
+    fn replies_have_an_opt_record_if_the_question_has() {
+        let bare = query(7, "a.b", TYPE_A);
+        assert_eq!(Message::parse(&bare).unwrap().reply(SERVER_FAILURE)[11], 0);
+        let asked = with_opt(&bare, &opt(1400, 0, true, &[]));
+        let question = Message::parse(&asked).unwrap();
+        assert_eq!(question.edns.room(), 1400);
+        for reply in [question.reply(NAME_ERROR), question.answer(&[vec![1, 2, 3, 4]])] {
+            let read = Message::parse(&reply).unwrap();
+            assert!(read.edns.opt.is_some() && reply[11] == 1, "{reply:?}");
+            // The upper bits of the code, the version, and the client's DO.
+            assert_eq!(reply[reply.len() - 6..], [0, 0, 0x80, 0, 0, 0]);
+        }
+        let reply = question.reply(BAD_VERSION);
+        assert_eq!((reply[3] & 0x1f, reply[reply.len() - 6]), (0, 1), "16 is 1 and 0");
+        // Without a question that could be read, EDNS is found all the same.
+        let mut none = [&asked[..12], &asked[bare.len()..]].concat();
+        none[5] = 0;
+        let reply = Message::header_of(&none).unwrap().reply(FORMAT_ERROR);
+        assert_eq!((reply.len(), reply[3] & 15, reply[5], reply[11]), (23, 1, 0, 1));
+    }
+
+    #[test]
+    fn an_answer_is_passed_on_as_its_client_can_take_it() {
+        let bare = query(7, "a.b", TYPE_A);
+        let asked = with_opt(&bare, &opt(1400, 0, false, &[]));
+        let (plain, edns) = (Message::parse(&bare).unwrap(), Message::parse(&asked).unwrap());
+        let answer = Message::parse(&query(9, "A.b", TYPE_A)).unwrap().answer(&[vec![1; 4]]);
+        let same = plain.passed_on(answer.clone(), 512);
+        assert_eq!((&same[..2], &same[2..]), (&[0, 7][..], &answer[2..]));
+        let with = edns.passed_on(answer.clone(), 512);
+        assert_eq!(with.len(), answer.len() + 11);
+        assert!(Message::parse(&with).unwrap().edns.opt.is_some());
+        assert_eq!(edns.passed_on(with.clone(), 512), with, "it has one already");
+        // It does not fit with the record.
+        let cut = edns.passed_on(answer.clone(), answer.len() + 10);
+        assert_eq!((cut.len(), cut[2] & 2, cut[7], cut[11]), (bare.len() + 11, 2, 0, 1));
+        let cut = plain.passed_on(answer.clone(), answer.len() - 1);
+        assert_eq!((cut.len(), cut[2] & 2, cut[11]), (bare.len(), 2, 0));
+        assert_eq!(edns.passed_on(answer[..12].to_vec(), 512)[3] & 15, 2, "no question in it");
+        assert_eq!(edns.plain().as_deref(), Some(&bare[..]));
+        assert_eq!(plain.plain(), None);
+        let tsig = [&[0, 0, 250, 0, 255][..], &[0; 6]].concat();
+        let signed = with_opt(&asked, &tsig);
+        let signed = Message::parse(&signed).unwrap();
+        assert!(!signed.is_malformed() && signed.plain().is_none());
+        assert_eq!(signed.passed_on(answer.clone(), 512).len(), answer.len(), "nothing behind it");
     }
 
     #[test]
@@ -256,6 +399,10 @@ mod tests {
             if let Some(message) = Message::parse(&bytes) {
                 let _ = message.name();
                 prop_assert!(message.reply(NAME_ERROR).len() <= bytes.len());
+                let _ = message.passed_on(bytes.clone(), 512);
+            }
+            if let Some(message) = Message::header_of(&bytes) {
+                prop_assert!(message.reply(FORMAT_ERROR).len() <= bytes.len());
             }
         }
     }

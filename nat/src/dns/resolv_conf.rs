@@ -122,7 +122,7 @@ mod tests {
             b"options retrans:1 frobnicate:9\nfoo bar\nsortlist 1.2.3.4\nnameserver 192.0.2.1",
             b"nameserver ::ffff:192.0.2.1\nnameserver 192.0.2.1",
             b"nameserver 192.0.2.1\nnameserver 192.0.2.1",
-            b"# nameserver 192.0.2.9\n;nameserver 192.0.2.9\nnameservers 192.0.2.9\nnameserver 192.0.2.1",
+            b"# nameserver 1.2.3.4\n;nameserver 1.2.3.4\nnameservers 1.2.3.4\nnameserver 192.0.2.1",
         ];
         for line in lines {
             assert_eq!(servers(line), ["192.0.2.1"], "{}", String::from_utf8_lossy(line));

@@ -1,9 +1,11 @@
-//! A socket for each question on its way: the system picks its port, at random, and connected as
-//! it is it takes what the server asked sends and nothing else.
+//! A socket for each server that a question is on its way to: the system picks its port, at random,
+//! and connected as it is it takes what the server asked sends and nothing else.
 
+use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use foldhash::fast::RandomState;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 
@@ -16,7 +18,7 @@ const MAX_MESSAGE: usize = 65_535;
 /// The sockets by slot. Slot n has token `first` + n.
 pub(crate) struct Sockets {
     first: usize,
-    sockets: Vec<Option<Socket>>,
+    sockets: HashMap<usize, Socket, RandomState>,
     room: Vec<u8>,
 }
 
@@ -34,7 +36,7 @@ struct Exchange {
 
 impl Sockets {
     pub fn new(first: usize) -> Sockets {
-        Sockets { first, sockets: Vec::new(), room: vec![0; MAX_MESSAGE] }
+        Sockets { first, sockets: HashMap::default(), room: vec![0; MAX_MESSAGE] }
     }
 
     /// The slot that an event is about.
@@ -42,39 +44,32 @@ impl Sockets {
         token.0.checked_sub(self.first)
     }
 
-    /// Does what the forwarder wants done. An error is about the slot's server.
-    pub fn carry_out(&mut self, registry: &Registry, wanted: Upstream) -> Result<(), usize> {
+    /// Does what the forwarder wants done. An error is about the server of a slot.
+    pub fn carry_out(
+        &mut self,
+        registry: &Registry,
+        wanted: Upstream,
+    ) -> Result<(), (usize, io::Error)> {
         match wanted {
-            Upstream::Close { slot } => {
-                self.close(slot);
-                Ok(())
-            }
+            // Which also ends its registration.
+            Upstream::Close { slot } => drop(self.sockets.remove(&slot)),
             Upstream::Ask { slot, server, message, by_stream } => {
-                self.close(slot);
                 let token = Token(self.first + slot);
-                let socket = match by_stream {
-                    true => Exchange::begin(registry, token, server, &message).map(Socket::Stream),
-                    false => datagrams(registry, token, server, &message).map(Socket::Datagrams),
+                let asked = match self.sockets.get(&slot) {
+                    Some(Socket::Datagrams(socket)) => socket.send(&message).map(drop),
+                    Some(Socket::Stream(_)) => Ok(()),
+                    None => open(registry, token, (server, by_stream), &message)
+                        .map(|socket| drop(self.sockets.insert(slot, socket))),
                 };
-                if self.sockets.len() <= slot {
-                    self.sockets.resize_with(slot + 1, || None);
-                }
-                self.sockets[slot] = Some(socket.map_err(|_| slot)?);
-                Ok(())
+                asked.map_err(|error| (slot, error))?;
             }
         }
-    }
-
-    /// Closes a socket, which also ends its registration.
-    fn close(&mut self, slot: usize) {
-        if let Some(socket) = self.sockets.get_mut(slot) {
-            *socket = None;
-        }
+        Ok(())
     }
 
     /// The next message for a slot; `Err`: its server cannot be reached.
     pub fn receive(&mut self, slot: usize) -> Result<Option<&[u8]>, ()> {
-        let Some(Some(socket)) = self.sockets.get_mut(slot) else { return Ok(None) };
+        let Some(socket) = self.sockets.get_mut(&slot) else { return Ok(None) };
         let result = match socket {
             Socket::Datagrams(socket) => socket.recv(&mut self.room),
             Socket::Stream(exchange) => exchange.go_on(&mut self.room),
@@ -85,6 +80,19 @@ impl Sockets {
             Err(_) => Err(()),
         }
     }
+}
+
+/// Opens a socket to a server and sends a question by it.
+fn open(
+    registry: &Registry,
+    token: Token,
+    (server, by_stream): (SocketAddr, bool),
+    message: &[u8],
+) -> io::Result<Socket> {
+    Ok(match by_stream {
+        true => Socket::Stream(Exchange::begin(registry, token, server, message)?),
+        false => Socket::Datagrams(datagrams(registry, token, server, message)?),
+    })
 }
 
 fn datagrams(

@@ -12,15 +12,16 @@ use foldhash::fast::RandomState;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
+use super::shares::Shares;
 use super::stream::{framed, take_message};
 use crate::drop_reason::DropReason;
-use crate::gateway::{Client, PortId};
+use crate::gateway::Client;
 
-/// Streams there may be: of a switch port, and of all.
-const OF_ONE: usize = 32;
-const MOST: usize = 256;
+/// Streams there may be, as far as an eighth of the process's descriptors suffices: each has two.
+const MOST: usize = 1024;
+const PART_OF_FILES: usize = 16;
 /// Questions of a stream that wait for their answers; it is not read before one has come.
-const WAITING: usize = 8;
+const WAITING: usize = 64;
 /// How long a stream may stay without a question.
 const IDLE: Duration = Duration::from_secs(10);
 const READ: usize = 4096;
@@ -37,36 +38,39 @@ struct Stream {
 }
 
 /// All streams of a network.
-#[derive(Default)]
 pub(crate) struct Streams {
     streams: HashMap<u32, Stream, RandomState>,
+    shares: Shares,
     next: u32,
     /// Those that have something to read or to write.
     ready: Vec<u32>,
     questions: Vec<(Client, Vec<u8>)>,
 }
 
-impl Streams {
-    /// Whether a switch port may have another stream.
-    pub fn admit(&self, port: PortId) -> Result<(), DropReason> {
-        let count = self.streams.values().filter(|stream| stream.client.port == port).count();
-        if count >= OF_ONE || self.streams.len() >= MOST {
-            return Err(DropReason::DnsLimit);
+impl Default for Streams {
+    fn default() -> Streams {
+        Streams {
+            streams: HashMap::default(),
+            shares: Shares::new(MOST, PART_OF_FILES),
+            next: 0,
+            ready: Vec::new(),
+            questions: Vec::new(),
         }
-        Ok(())
     }
+}
 
+impl Streams {
     /// Serves a client by a stream, whose token `token` makes of its number.
     ///
     /// # Errors
-    /// Its events cannot be had.
+    /// Its switch port has as many as it may, or its events cannot be had.
     pub fn open(
         &mut self,
         now: Duration,
         registry: &Registry,
         token: impl Fn(u32) -> Token,
         (client, mut socket): (Client, UnixStream),
-    ) -> io::Result<()> {
+    ) -> Result<(), DropReason> {
         // An answer that is late must not meet another stream of the same number: by the time that
         // one comes again, nothing of the old one is under way.
         while self.streams.contains_key(&self.next) {
@@ -74,7 +78,12 @@ impl Streams {
         }
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        registry.register(&mut socket, token(number), Interest::READABLE | Interest::WRITABLE)?;
+        registry
+            .register(&mut socket, token(number), Interest::READABLE | Interest::WRITABLE)
+            .map_err(|_| DropReason::FileLimit)?;
+        if !self.shares.take(client.port) {
+            return Err(DropReason::DnsLimit);
+        }
         let client = Client { stream: Some(number), room: u16::MAX.into(), ..client };
         let (input, output) = (Vec::new(), Vec::new());
         let stream =
@@ -96,7 +105,7 @@ impl Streams {
                 stream.waiting = stream.waiting.saturating_sub(1);
                 self.ready.push(number);
             }
-            (Some(_), None) => drop(self.streams.remove(&number)),
+            (Some(_), None) => self.close(number),
             (None, _) => {}
         }
     }
@@ -106,10 +115,23 @@ impl Streams {
         for number in std::mem::take(&mut self.ready) {
             let Some(stream) = self.streams.get_mut(&number) else { continue };
             if stream.go_on(now, &mut self.questions).is_err() {
-                self.streams.remove(&number);
+                self.close(number);
             }
         }
-        self.streams.retain(|_, stream| stream.ends().is_none_or(|end| end > now));
+        let shares = &mut self.shares;
+        self.streams.retain(|_, stream| {
+            let stays = stream.ends().is_none_or(|end| end > now);
+            if !stays {
+                shares.give_back(stream.client.port);
+            }
+            stays
+        });
+    }
+
+    fn close(&mut self, number: u32) {
+        if let Some(stream) = self.streams.remove(&number) {
+            self.shares.give_back(stream.client.port);
+        }
     }
 
     /// What was asked.
@@ -246,7 +268,7 @@ mod tests {
     #[test]
     fn who_does_not_read_is_asked_for_no_more() {
         let mut lab = Lab::new();
-        assert_eq!(lab.write(&b"\0\x01?".repeat(20)).len(), WAITING);
+        assert_eq!(lab.write(&b"\0\x01?".repeat(200)).len(), WAITING);
         assert_eq!(lab.turn().len(), 0, "none is answered");
         lab.streams.answer(0, Some(b"!"));
         assert_eq!(lab.turn().len(), 1);
@@ -265,20 +287,24 @@ mod tests {
     #[test]
     fn streams_are_limited_and_end_when_they_are_idle() {
         let mut lab = Lab::new();
+        lab.streams.shares = Shares::new(8, 1);
         let mut others = Vec::new();
-        for _ in 1..OF_ONE {
-            lab.streams.admit(PortId(1)).unwrap();
+        let mut open = |lab: &mut Lab, port| {
             let (other, ours) = UnixStream::pair().unwrap();
-            let token = |number: u32| Token(number as usize);
-            lab.streams.open(T0, lab.poll.registry(), token, (client(1), ours)).unwrap();
             others.push(other);
+            let token = |number: u32| Token(number as usize);
+            lab.streams.open(T0, lab.poll.registry(), token, (client(port), ours))
+        };
+        for port in [1, 1, 1, 1, 2, 2] {
+            assert_eq!(open(&mut lab, port), Ok(()));
         }
-        assert_eq!(lab.streams.admit(PortId(1)), Err(DropReason::DnsLimit));
-        assert_eq!(lab.streams.admit(PortId(2)), Ok(()));
+        assert_eq!(open(&mut lab, 1), Err(DropReason::DnsLimit));
+        assert_eq!(open(&mut lab, 3), Ok(()), "another port may have some");
         // One that waits for an answer is not idle.
         lab.write(b"\0\x01?");
         assert_eq!(lab.streams.deadline(), Some(IDLE));
         lab.streams.poll(IDLE);
         assert_eq!((lab.streams.streams.len(), lab.streams.deadline()), (1, None));
+        assert_eq!(open(&mut lab, 1), Ok(()), "they have made room");
     }
 }
