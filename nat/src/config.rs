@@ -165,6 +165,11 @@ impl Config {
         }
     }
 
+    /// Whether the cable to the switch takes large frames; a way to other networks moves much.
+    pub(crate) fn has_large_frames(&self) -> bool {
+        self.nat.is_some()
+    }
+
     /// Where DNS answers over IPv6, if it is not the gateway's own address.
     pub fn dns6(&self) -> Option<Ipv6Addr> {
         self.apart.iter().find_map(|entry| match entry {

@@ -47,7 +47,7 @@ impl Layout {
     /// frames as machines with a large-frame network card make them.
     pub fn of(config: &Config) -> Layout {
         let buffer_size = (OVERHEAD + usize::from(config.mtu)).next_multiple_of(64);
-        Layout { buffer_size, is_large: config.nat.is_some() }
+        Layout { buffer_size, is_large: config.has_large_frames() }
     }
 
     /// What frames for the gateway may leave to it.

@@ -21,6 +21,8 @@ mod reflect;
 mod tcp;
 #[cfg(test)]
 mod test_world;
+#[cfg(test)]
+mod tests;
 mod turns;
 mod udp;
 
@@ -169,10 +171,14 @@ impl Router {
         context: &mut Context<'_>,
     ) -> Taken {
         let arrival = inbound::parse(context.config, port, header, frame);
-        // Where there is no way out, what is for the gateway is put together, and that is all.
-        let is_part =
-            matches!(&arrival, Ok(Arrival::Fragment(part)) if context.config.has(part.destination));
-        if context.config.nat.is_none() && !is_part {
+        // Where there is no way out, what is for the gateway is put together and DNS is served by
+        // TCP, and that is all.
+        let is_own = match &arrival {
+            Ok(Arrival::Fragment(part)) => context.config.has(part.destination),
+            Ok(Arrival::Packet(packet)) => inbound::asks_dns(context.config, packet),
+            _ => false,
+        };
+        if context.config.nat.is_none() && !is_own {
             return Taken::Local;
         }
         let result = match arrival {
@@ -235,10 +241,11 @@ impl Router {
         let packet = self.reassembly.take(context.now, part, context.counters)?;
         let Some(packet) = packet else { return Ok(None) };
         let packet = reassembly::whole(&packet, part).ok_or(DropReason::BadFragment)?;
-        if context.config.nat.is_none() || inbound::is_local(context.config, &packet) {
+        let is_shut = context.config.nat.is_none() && !inbound::asks_dns(context.config, &packet);
+        if is_shut || inbound::is_local(context.config, &packet) {
             return Ok(Some(reassembly::frame(context.config.mac(), &packet)));
         }
-        if !inbound::is_machine(context.config, packet.source) {
+        if !inbound::may_send(context.config, &packet) {
             return Err(DropReason::ForeignSource);
         }
         self.handle(&packet, context).map(|()| None)

@@ -300,7 +300,7 @@ fn a_burst_of_questions_is_answered() {
 
 #[test]
 fn edns_and_tcp_are_the_same_on_every_network() {
-    for mode in ["nat-network"] {
+    for mode in ["nat-network", "internal", "host-only"] {
         let [host, vm] = ["host", "vm"].map(Netns::with_ipv6);
         let dir = tempfile::tempdir().expect("temporary directory");
         let _server = dns_server(&host, dir.path());

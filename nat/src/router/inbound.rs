@@ -6,7 +6,8 @@ use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv
 use trama_frame::vnet::DATA_VALID;
 use trama_frame::{MacAddr, VnetHeader};
 
-use crate::config::{Config, Transport};
+use crate::config::{Config, Service, Transport};
+use crate::dns;
 use crate::drop_reason::DropReason;
 use crate::gateway::PortId;
 use crate::router::icmp::heard;
@@ -104,7 +105,7 @@ pub(crate) fn parse<'a>(
     if is_local(config, &packet) {
         return Ok(Arrival::Local);
     }
-    if !is_machine(config, packet.source) {
+    if !may_send(config, &packet) {
         return Err(DropReason::ForeignSource);
     }
     Ok(if is_fragment { Arrival::Fragment(packet) } else { Arrival::Packet(packet) })
@@ -160,6 +161,21 @@ pub(crate) fn is_machine(config: &Config, address: IpAddr) -> bool {
         IpAddr::V6(address) => config.ipv6.is_some_and(|subnet| subnet.is_host(address)),
     };
     inside && !config.has(address)
+}
+
+/// Whether a whole packet is for the gateway's DNS by TCP, which networks without a way out have,
+/// too.
+pub(crate) fn asks_dns(config: &Config, packet: &Inbound<'_>) -> bool {
+    let port = packet.payload.get(2..4).filter(|_| packet.protocol == IpProtocol::Tcp);
+    port == Some(&dns::PORT.to_be_bytes()) && config.offers(Service::Dns, packet.destination)
+}
+
+/// Whether the sender of a whole packet is a machine of the network. DNS also answers one that has
+/// no address but that of its link.
+pub(crate) fn may_send(config: &Config, packet: &Inbound<'_>) -> bool {
+    let source = packet.source;
+    let is_near = matches!(source, IpAddr::V6(from) if from.is_unicast_link_local());
+    is_machine(config, source) || is_near && !config.has(source) && asks_dns(config, packet)
 }
 
 /// Whether a whole packet stays in the network: for a group, for a neighbour, or for the gateway itself

@@ -137,8 +137,9 @@ impl Flow {
             engine.grow();
         }
         let mss = engine.segment_size();
+        let segments = if context.config.has_large_frames() { SEGMENTS } else { 1 };
         // A large packet's length has 16 bits.
-        let large = (SEGMENTS * mss).min((MAX_PACKET - route.overhead()) / mss * mss);
+        let large = (segments * mss).min((MAX_PACKET - route.overhead()) / mss * mss);
         let route = *route;
         let before = self.received;
         // Asked now: what is on the account may have left since the last turn, and then nothing
