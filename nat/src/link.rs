@@ -59,7 +59,8 @@ impl Layout {
     }
 
     fn options(self, (size, buffer_size): (u16, usize), mergeable: bool) -> DriverOptions {
-        let features = RingFeatures { event_idx: true, indirect: false, in_order: true, mergeable };
+        let features =
+            RingFeatures { event_idx: true, in_order: true, mergeable, ..RingFeatures::default() };
         DriverOptions { size, features, shape: ChainShape::Single, buffer_size }
     }
 

@@ -24,8 +24,13 @@ const BATCH: usize = 256;
 const PAST_HOLD_OFF: u64 = 100_000;
 /// Of all pairs together: however many there are, the guests' memory takes the same room in caches.
 const RING_ENTRIES: usize = 8192;
-const FEATURES: RingFeatures =
-    RingFeatures { event_idx: false, indirect: false, in_order: true, mergeable: true };
+const FEATURES: RingFeatures = RingFeatures {
+    event_idx: false,
+    indirect: false,
+    in_order: true,
+    mergeable: true,
+    short_header: false,
+};
 
 /// One row of a table.
 struct Trial {

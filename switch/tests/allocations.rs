@@ -48,8 +48,13 @@ fn allocations(engine: &mut Engine, clock: &mut u64) -> u64 {
 }
 
 fn guest(engine: &mut Engine, network: NetworkId, vlan: VlanMode, shape: ChainShape) -> Guest {
-    let features =
-        RingFeatures { event_idx: true, indirect: true, mergeable: true, in_order: false };
+    let features = RingFeatures {
+        event_idx: true,
+        indirect: true,
+        mergeable: true,
+        in_order: false,
+        short_header: false,
+    };
     let buffer_size = HEADER_LEN + if shape == ChainShape::Single { 1600 } else { 65_600 };
     let rx = DriverOptions { size: 1024, features, shape: ChainShape::Single, buffer_size };
     let tx = DriverOptions { size: 1024, features, shape, buffer_size: HEADER_LEN + 65_600 };

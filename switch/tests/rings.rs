@@ -18,8 +18,16 @@ use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures,
 };
 
-const MERGEABLE: RingFeatures =
-    RingFeatures { event_idx: true, indirect: true, in_order: false, mergeable: true };
+const MERGEABLE: RingFeatures = RingFeatures {
+    event_idx: true,
+    indirect: true,
+    in_order: false,
+    mergeable: true,
+    short_header: false,
+};
+
+/// Drivers before virtio 1.0 without mergeable buffers.
+const SHORT: RingFeatures = RingFeatures { mergeable: false, short_header: true, ..MERGEABLE };
 
 /// An engine, a network, and a clock that passes every hold-off in a round.
 struct Lab {
@@ -64,6 +72,10 @@ fn every_shape_of_chain_carries_every_length() {
         (ChainShape::HeaderSplit, MERGEABLE),
         (ChainShape::Pieces(4), plain),
         (ChainShape::Indirect(3), MERGEABLE),
+        (ChainShape::Single, RingFeatures { mergeable: false, ..MERGEABLE }),
+        (ChainShape::Single, SHORT),
+        (ChainShape::HeaderSplit, SHORT),
+        (ChainShape::Indirect(3), RingFeatures { in_order: true, ..SHORT }),
     ];
     for (shape, features) in cases {
         let mut lab = Lab::new();
@@ -128,6 +140,45 @@ fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
     assert_eq!(got.len(), 42);
     assert!(got.iter().all(|(header, bytes)| header.is_plain() && bytes.len() <= 1502));
     assert_eq!(b.counters.snapshot().software_gso_frames, 1);
+}
+
+/// Drivers without mergeable buffers, of either header: one buffer holds a whole frame or the frame is
+/// dropped with its reason, and those behind it pass.
+#[test]
+fn a_frame_that_fits_no_buffer_is_dropped_and_holds_up_nothing() {
+    let long = RingFeatures { mergeable: false, ..MERGEABLE };
+    for (features, size) in [(long, 64), (SHORT, 64), (SHORT, 128), (SHORT, 256)] {
+        let mut lab = Lab::new();
+        let network = network(&mut lab.engine, 9000);
+        let large = options(ChainShape::Pieces(8), MERGEABLE);
+        let large = DriverOptions { buffer_size: HEADER_LEN + 65_536, ..large };
+        let firmware = DriverOptions {
+            size,
+            buffer_size: features.header_len() + 1514,
+            ..options(ChainShape::HeaderSplit, features)
+        };
+        let mut a = Guest::add(&mut lab.engine, port(network, trunk()), large, large);
+        let mut b = Guest::add(&mut lab.engine, port(network, trunk()), firmware, firmware);
+        for len in [1514, 1515, 9014, 1514] {
+            a.send(&PLAIN, &frame(mac(2), mac(1), len));
+        }
+        lab.settle();
+        let lens: Vec<_> = b.frames().iter().map(|(_, bytes)| bytes.len()).collect();
+        assert_eq!(lens, [1514, 1514], "{features:?}");
+        assert_eq!(b.counters.snapshot().dropped(DropReason::EgressTooLarge), 2);
+        // Two descriptors a frame; software cuts what the driver did not negotiate.
+        let (header, bytes) = large_frame();
+        a.send(&header.to_bytes(), &bytes);
+        lab.settle();
+        let got = b.frames();
+        assert_eq!(got.len(), 42.min(usize::from(size / 2)));
+        assert!(got.iter().all(|(header, _)| header.is_plain()));
+        let full = b.counters.snapshot().dropped(DropReason::EgressFull);
+        assert_eq!(got.len() as u64 + full, 42);
+        a.send(&PLAIN, &frame(mac(2), mac(1), 1514));
+        lab.settle();
+        assert_eq!(b.frames().len(), 1, "{features:?}");
+    }
 }
 
 #[test]

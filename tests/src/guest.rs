@@ -62,6 +62,12 @@ impl Nic {
         Nic { listens: true, ..Nic::connecting(socket, mac) }
     }
 
+    /// The same device of another model, such as `virtio-net-device`.
+    pub fn of_model(mut self, model: &str) -> Nic {
+        self.model = model.to_owned();
+        self
+    }
+
     /// The same device with more properties, separated by commas.
     pub fn with(mut self, properties: &str) -> Nic {
         self.properties = properties.to_owned();
@@ -80,8 +86,12 @@ impl Nic {
         mrg_rxbuf=off";
 }
 
-/// The model whose other end is a vhost-user socket.
+/// The models whose other end is a vhost-user socket begin so, and this one is the usual.
+const VIRTIO_MODELS: &str = "virtio-net-";
 const VIRTIO: &str = "virtio-net-pci";
+
+/// The guest's own UEFI firmware and the variables that it begins with (package ovmf).
+const UEFI: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
 
 const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
 /// The package of a kernel with drivers of emulated devices. It takes longer to fetch and to boot.
@@ -98,6 +108,8 @@ pub struct GuestOptions {
     pub shared_memory: bool,
     /// Whether the device's ROM boots in place of the kernel: no agent then, only iPXE.
     pub network_boot: bool,
+    /// Whether UEFI firmware boots from the network, by its own driver and not the ROM's.
+    pub uefi: bool,
     /// The package of its kernel; one for clouds has no drivers of emulated devices.
     pub kernel: &'static str,
 }
@@ -110,8 +122,14 @@ impl GuestOptions {
             nics: nics.into_iter().collect(),
             shared_memory: true,
             network_boot: false,
+            uefi: false,
             kernel: CLOUD_KERNEL,
         }
+    }
+
+    /// Whether QEMU loads the kernel, and not something from the network.
+    fn boots_kernel(&self) -> bool {
+        !self.network_boot && !self.uefi
     }
 }
 
@@ -141,7 +159,7 @@ impl Guest {
     #[track_caller]
     pub fn start(options: &GuestOptions) -> Guest {
         let guest = Guest::launch(options);
-        if !options.network_boot {
+        if options.boots_kernel() {
             guest.wait_until_ready();
         }
         guest
@@ -343,39 +361,27 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
     let screen = if options.network_boot { ",graphics=off" } else { "" };
     let machine = format!("q35,usb=off,vmport=off,sata=off,hpet=off,smm=off{screen}");
     command.args(["-machine", &machine]);
-    command.args(["-accel", "tcg", "-cpu", "max", "-m", "192M"]);
+    command.args(["-accel", "tcg", "-cpu", "max"]);
     let processors = options.nics.iter().map(|nic| nic.queues).max().unwrap_or(1);
     command.args(["-smp", &processors.to_string()]);
-    let share = if options.shared_memory { "on" } else { "off" };
-    command.args(["-object", &format!("memory-backend-memfd,id=memory,size=192M,share={share}")]);
-    command.args(["-numa", "node,memdev=memory"]);
+    let size = if options.uefi { "512M" } else { "192M" };
+    give_memory(&mut command, size, options.shared_memory);
+    if options.uefi {
+        flash(&mut command, dir);
+    }
     command.args(["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"]);
     command.args(["-device", "virtserialport,chardev=agent"]);
     command.args(["-serial", &format!("file:{}", dir.join("console.log").display())]);
     command.args(["-qmp", &format!("unix:{},server=on,wait=off", dir.join("monitor").display())]);
     for (index, nic) in options.nics.iter().enumerate() {
-        let side = if nic.listens { "server=on,wait=off" } else { "reconnect=1" };
-        let (path, queues) = (nic.socket.display(), nic.queues);
-        if nic.model == VIRTIO {
-            command.args(["-chardev", &format!("socket,id=c{index},path={path},{side}")]);
-            let backend = format!("vhost-user,id=n{index},chardev=c{index},queues={queues}");
-            command.args(["-netdev", &backend]);
-        } else {
-            let tap = format!("tap,id=n{index},ifname={path},script=no,downscript=no");
-            command.args(["-netdev", &tap]);
-        }
-        let mut device = format!("{},netdev=n{index},mac={}", nic.model, nic.mac);
-        device += if options.network_boot { ",bootindex=1" } else { ",romfile=" };
-        if queues > 1 {
-            // An interrupt for each ring, one for the control queue, one for configuration.
-            device += &format!(",mq=on,vectors={}", 2 * queues + 2);
-        }
-        if !nic.properties.is_empty() {
-            device += &format!(",{}", nic.properties);
-        }
-        command.args(["-device", &device]);
+        let boot = match (options.network_boot, options.uefi) {
+            (true, _) => "bootindex=1",
+            (_, true) => "bootindex=1,romfile=",
+            _ => "romfile=",
+        };
+        plug(&mut command, index, nic, boot);
     }
-    if !options.network_boot {
+    if options.boots_kernel() {
         let image = image(options.kernel);
         command.arg("-kernel").arg(image.join("vmlinuz"));
         command.arg("-initrd").arg(image.join("initramfs"));
@@ -388,6 +394,49 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
         ]);
     }
     command
+}
+
+/// Gives a machine memory, which its backends can share.
+pub(crate) fn give_memory(command: &mut Command, size: &str, is_shared: bool) {
+    let share = if is_shared { "on" } else { "off" };
+    let backend = format!("memory-backend-memfd,id=memory,size={size},share={share}");
+    command.args(["-m", size, "-object", &backend, "-numa", "node,memdev=memory"]);
+}
+
+/// Puts UEFI into a machine's flash, with variables of its own.
+fn flash(command: &mut Command, dir: &Path) {
+    let [code, fresh] = UEFI;
+    let variables = dir.join("variables.fd");
+    let copied = std::fs::copy(fresh, &variables);
+    copied.unwrap_or_else(|error| panic!("{fresh}: {error}; run scripts/install.sh test"));
+    let variables = format!("if=pflash,format=raw,file={}", variables.display());
+    let code = format!("if=pflash,format=raw,readonly=on,file={code}");
+    command.args(["-drive", &code, "-drive", &variables]);
+}
+
+/// Adds a device, with its other end, and with `boot` among its properties unless that is empty.
+pub(crate) fn plug(command: &mut Command, index: usize, nic: &Nic, boot: &str) {
+    let side = if nic.listens { "server=on,wait=off" } else { "reconnect=1" };
+    let (path, queues) = (nic.socket.display(), nic.queues);
+    if nic.model.starts_with(VIRTIO_MODELS) {
+        command.args(["-chardev", &format!("socket,id=c{index},path={path},{side}")]);
+        let backend = format!("vhost-user,id=n{index},chardev=c{index},queues={queues}");
+        command.args(["-netdev", &backend]);
+    } else {
+        let tap = format!("tap,id=n{index},ifname={path},script=no,downscript=no");
+        command.args(["-netdev", &tap]);
+    }
+    let mut device = format!("{},netdev=n{index},mac={}", nic.model, nic.mac);
+    if queues > 1 {
+        // An interrupt for each ring, one for the control queue, one for configuration.
+        device += &format!(",mq=on,vectors={}", 2 * queues + 2);
+    }
+    for more in [boot, &nic.properties] {
+        if !more.is_empty() {
+            device += &format!(",{more}");
+        }
+    }
+    command.args(["-device", &device]);
 }
 
 /// The directory with kernel and initramfs; built, which needs the network, unless it is there.

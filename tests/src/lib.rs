@@ -22,6 +22,7 @@ pub mod sim;
 pub mod slope;
 pub mod testpmd;
 pub mod tramad;
+pub mod uboot;
 
 pub use guest::{FULL_KERNEL, Guest, GuestOptions, Nic};
 pub use host::{Answer, Capture, Host, Pinging, assert_reaches};
@@ -30,3 +31,4 @@ pub use process::{Process, wait_until};
 pub use raw_tap::RawTap;
 pub use testpmd::Testpmd;
 pub use tramad::Tramad;
+pub use uboot::UBoot;

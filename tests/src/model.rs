@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag, VnetHeader};
 use trama_switch::counters::PortSnapshot;
 use trama_switch::{Captured, DropReason, PortFilter, Promiscuous, Station, VlanMode, VlanSet};
+use trama_virtqueue::RingFeatures;
 
 use crate::sim::frames::{Frame, LONGEST, Work};
 
@@ -41,10 +42,10 @@ pub enum Room {
     Buffers {
         /// How many there are.
         count: usize,
-        /// Bytes in each; the virtio-net header takes the first twelve of a frame.
+        /// Bytes in each, with the virtio-net header of a frame.
         size: usize,
-        /// Whether a frame may take several.
-        mergeable: bool,
+        /// Say how long the header is, and whether a frame may take several.
+        features: RingFeatures,
     },
 }
 
@@ -363,9 +364,13 @@ impl Port {
         let (count, needed) = match self.room {
             Room::Frames(count) if self.queue.len() < count => return Ok(0),
             Room::Frames(_) => return Err(DropReason::EgressFull),
-            Room::Buffers { count, size, mergeable: true } => (count, (12 + len).div_ceil(size)),
-            Room::Buffers { count, size, .. } if 12 + len <= size => (count, 1),
-            Room::Buffers { count, .. } => (count, usize::MAX),
+            Room::Buffers { count, size, features } if features.mergeable => {
+                (count, (12 + len).div_ceil(size))
+            }
+            Room::Buffers { count, size, features } => {
+                let header = if features.short_header { 10 } else { 12 };
+                (count, if header + len <= size { 1 } else { usize::MAX })
+            }
         };
         let taken: usize = self.queue.iter().map(|f| usize::from(f.header.num_buffers)).sum();
         match count - taken {

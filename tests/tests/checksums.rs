@@ -27,8 +27,10 @@ const KINDS: [(&str, &str, bool); 5] = [
         true,
     ),
     (
+        // Its driver is one of before virtio 1.0, with the short header.
         "sends-large",
-        "guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off",
+        "guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,\
+        mrg_rxbuf=off,disable-modern=on",
         false,
     ),
     (

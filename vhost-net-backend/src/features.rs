@@ -85,12 +85,6 @@ pub fn acknowledge(offered: u64, acknowledged: u64) -> Result<u64, u64> {
     }
 }
 
-/// Whether each frame has the 12-byte header in front. A driver before virtio 1.0 without
-/// mergeable buffers uses 10 bytes (virtio 1.2, section 5.1.6.1).
-pub fn has_long_header(acknowledged: u64) -> bool {
-    acknowledged & (VERSION_1 | NET_F_MRG_RXBUF) != 0
-}
-
 /// What the rings must know.
 pub fn ring_features(acknowledged: u64) -> RingFeatures {
     RingFeatures {
@@ -98,6 +92,7 @@ pub fn ring_features(acknowledged: u64) -> RingFeatures {
         indirect: acknowledged & RING_INDIRECT_DESC != 0,
         in_order: acknowledged & IN_ORDER != 0,
         mergeable: acknowledged & NET_F_MRG_RXBUF != 0,
+        short_header: acknowledged & (VERSION_1 | NET_F_MRG_RXBUF) == 0,
     }
 }
 

@@ -134,12 +134,6 @@ impl<R: Rings> Handler<R> {
         let Some(setup) = vring.setup(features::ring_features(acknowledged), memory) else {
             return Ok(());
         };
-        if !features::has_long_header(acknowledged) {
-            return refuse(
-                "the driver acknowledged neither VIRTIO_F_VERSION_1 nor VIRTIO_NET_F_MRG_RXBUF: \
-                 drivers before virtio 1.0 are not supported (QEMU: disable-legacy=on)",
-            );
-        }
         let fds = vring.fds().or_else(|error| refuse_ring(index, error))?;
         if !self.looked {
             self.looked = true;

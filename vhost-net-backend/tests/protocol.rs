@@ -305,7 +305,7 @@ fn memory_that_is_not_shared_is_named_with_its_remedy() {
 fn wrong_requests_end_the_connection_with_their_name_and_reason() {
     let file = Memory::new(0, 0, 4096).file;
     type Act<'a> = &'a dyn Fn(&Peer, &Memory) -> bool;
-    let cases: [(Act, &str); 9] = [
+    let cases: [(Act, &str); 8] = [
         (&|p, _| p.send(99, 1, &[], &[]), "unknown request 99 (0 bytes): it is malformed"),
         (&|p, _| p.send(SET_OWNER, 2, &[], &[]), "SET_OWNER (0 bytes): it is malformed"),
         (&|p, _| p.send(SET_FEATURES, 1, &[0; 4], &[]), "SET_FEATURES (4 bytes): it is mal"),
@@ -316,17 +316,6 @@ fn wrong_requests_end_the_connection_with_their_name_and_reason() {
         (
             &|p, _| p.send(SET_VRING_KICK, 1, &words(&[0]), &[file.as_fd()]),
             "ring 0: the descriptor is /memfd:guest (deleted), not an eventfd",
-        ),
-        (
-            &|p, memory| {
-                p.greet();
-                let legacy = VHOST_USER_PROTOCOL_FEATURES;
-                p.do_tell(SET_FEATURES, &legacy.to_ne_bytes(), &[]);
-                p.do_tell(SET_MEM_TABLE, &memory.table(), &[memory.file.as_fd()]);
-                p.describe_ring(0, memory, &event());
-                p.send(SET_VRING_ENABLE, 1, &state(0, 1), &[])
-            },
-            "VIRTIO_F_VERSION_1",
         ),
     ];
     for (act, expected) in cases {

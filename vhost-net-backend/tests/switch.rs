@@ -98,9 +98,15 @@ fn frame(to: u8, from: u8, number: u32) -> Vec<u8> {
 fn frames_pass_between_frontends_of_both_roles() {
     let switch = Switch::new();
     let all = features::ALL;
-    for mask in [all, all & !features::IN_ORDER, all & !features::RING_EVENT_IDX, {
-        features::VERSION_1 | features::VHOST_USER_PROTOCOL_FEATURES
-    }] {
+    for mask in [
+        all,
+        all & !features::IN_ORDER,
+        all & !features::RING_EVENT_IDX,
+        { features::VERSION_1 | features::VHOST_USER_PROTOCOL_FEATURES },
+        features::VHOST_USER_PROTOCOL_FEATURES,
+        features::RING_EVENT_IDX | features::RING_INDIRECT_DESC,
+        0,
+    ] {
         let _server = switch.session("server", Role::Server, 1);
         let listener = UnixListener::bind(switch.path("client")).unwrap();
         let _client = switch.session("client", Role::Client, 1);
@@ -157,7 +163,7 @@ fn rings_resume_where_they_were() {
     exchange(&mut card);
     // The frontend stays, the connection does not: it goes on at its used index.
     session.handle().kick_out("test");
-    let Card { memory, rx, tx, kicks, calls, .. } = card;
+    let Card { features, memory, rx, tx, kicks, calls, .. } = card;
     let mut frontend = Frontend::from_stream(connect(&switch.path("s")), 2);
     frontend.set_owner().unwrap();
     let taken = frontend.get_features().unwrap();
@@ -175,11 +181,49 @@ fn rings_resume_where_they_were() {
             mmap_handle: spec.file.as_raw_fd(),
         })
         .unwrap();
-    let mut card = Card { frontend, memory, rx, tx, kicks, calls };
+    let mut card = Card { frontend, features, memory, rx, tx, kicks, calls };
     for ring in 0..2 {
         card.start(ring, 900);
     }
     exchange(&mut card);
+}
+
+/// Firmware, boot loader and system drive one device in turn, with another header each time.
+#[test]
+fn drivers_replace_each_other_on_one_connection() {
+    let switch = Switch::new();
+    let dummy = switch.dummy();
+    let session = switch.session("s", Role::Server, 1);
+    let mut card = Card::plug(connect(&switch.path("s")), features::ALL, 1);
+    let protocol = features::VHOST_USER_PROTOCOL_FEATURES;
+    let takes_large = features::NET_F_GUEST_CSUM | features::NET_F_GUEST_TSO4;
+    for (driver, header_len) in [
+        (protocol, 10),
+        (protocol | features::VERSION_1, 12),
+        (protocol | features::NET_F_MRG_RXBUF, 12),
+        (protocol | takes_large, 10),
+        (features::ALL, 12),
+        // Without the protocol's features, too.
+        (features::VERSION_1, 12),
+        (features::RING_EVENT_IDX | features::IN_ORDER, 10),
+        (features::RING_INDIRECT_DESC, 10),
+    ] {
+        card.drive(driver, 1);
+        assert_eq!(features::ring_features(card.features).header_len(), header_len);
+        for number in 1..=300 {
+            card.send(0, &frame(0xff, 1, number));
+            let mut captured = Vec::new();
+            eventually("the frame comes out", || {
+                captured.extend(dummy.captured());
+                !captured.is_empty()
+            });
+            assert_eq!(captured[0].header, VnetHeader::default());
+            assert_eq!(captured[0].bytes, frame(0xff, 1, number), "{driver:#x}");
+            dummy.inject(VnetHeader::default(), &frame(1, 9, number)).unwrap();
+            assert_eq!(card.receive(), frame(1, 9, number), "{driver:#x}");
+        }
+    }
+    assert_eq!((session.status().connects, session.status().last_error), (1, None));
 }
 
 #[test]
@@ -270,4 +314,9 @@ fn what_the_driver_takes_becomes_offloads() {
     let some = features::ring_features(features::RING_EVENT_IDX | features::NET_F_MRG_RXBUF);
     let (event_idx, mergeable) = (true, true);
     assert_eq!(some, RingFeatures { event_idx, mergeable, ..RingFeatures::default() });
+    // Virtio 1.2, section 5.1.6.1.
+    let (modern, mergeable) = (features::VERSION_1, features::NET_F_MRG_RXBUF);
+    let lens = [0, modern, mergeable, modern | mergeable]
+        .map(|set| features::ring_features(set).header_len());
+    assert_eq!(lens, [10, 12, 12, 12]);
 }

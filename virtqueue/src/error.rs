@@ -128,7 +128,7 @@ pub enum RingError {
     /// A device-writable buffer to transmit from, or a read-only one to receive into.
     #[error("a buffer has the wrong direction")]
     WrongDirection,
-    /// The chain is shorter than the 12-byte header.
+    /// The chain is shorter than the header.
     #[error("a chain is shorter than the virtio-net header")]
     HeaderTooShort,
     /// The chain's bytes do not fit in 32 bits, or it has more segments than one burst may hold.

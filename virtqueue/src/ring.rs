@@ -17,6 +17,9 @@ use crate::memory::GuestMemory;
 /// section 5.1.6).
 pub const HEADER_LEN: usize = 12;
 
+/// Bytes of the header without its last field, `num_buffers` ([`RingFeatures::short_header`]).
+const SHORT_HEADER_LEN: usize = 10;
+
 /// Most frames that are handled in one pass.
 pub const MAX_BURST: usize = 64;
 
@@ -43,6 +46,16 @@ pub struct RingFeatures {
     pub in_order: bool,
     /// VIRTIO_NET_F_MRG_RXBUF: a received frame may fill several chains.
     pub mergeable: bool,
+    /// Neither VIRTIO_F_VERSION_1 nor VIRTIO_NET_F_MRG_RXBUF: headers have no `num_buffers` (virtio 1.2,
+    /// section 5.1.6.1). Without effect on a ring that is `mergeable`.
+    pub short_header: bool,
+}
+
+impl RingFeatures {
+    /// Bytes of the header in front of each frame: 12, or 10 if it is short.
+    pub const fn header_len(self) -> usize {
+        if self.short_header && !self.mergeable { SHORT_HEADER_LEN } else { HEADER_LEN }
+    }
 }
 
 /// Where a ring is and how far it has got.

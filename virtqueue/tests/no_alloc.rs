@@ -79,7 +79,8 @@ fn allocations(shape: ChainShape, features: RingFeatures, len: usize, rx_buffer:
 
 #[test]
 fn nothing_is_allocated_on_the_way() {
-    let features = RingFeatures { indirect: true, mergeable: true, ..RingFeatures::default() };
+    let mergeable = RingFeatures { indirect: true, mergeable: true, ..RingFeatures::default() };
+    let short = RingFeatures { mergeable: false, short_header: true, ..mergeable };
     for shape in [
         ChainShape::Single,
         ChainShape::HeaderSplit,
@@ -87,7 +88,14 @@ fn nothing_is_allocated_on_the_way() {
         ChainShape::Indirect(8),
     ] {
         for event_idx in [false, true] {
-            for (len, rx_buffer) in [(60, 1600), (1514, 1600), (8900, 1600), (8900, 9000)] {
+            for (features, len, rx_buffer) in [
+                (mergeable, 60, 1600),
+                (mergeable, 1514, 1600),
+                (mergeable, 8900, 1600),
+                (mergeable, 8900, 9000),
+                (short, 60, 1600),
+                (short, 8900, 9000),
+            ] {
                 let features = RingFeatures { event_idx, ..features };
                 let count = allocations(shape, features, len, rx_buffer);
                 assert_eq!(count, 0, "{shape:?}, {len} bytes into buffers of {rx_buffer}");

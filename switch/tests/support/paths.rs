@@ -49,8 +49,13 @@ pub const ALL: [Named; 12] = [
 ];
 
 /// What Linux drivers negotiate.
-const FEATURES: RingFeatures =
-    RingFeatures { event_idx: true, indirect: true, mergeable: true, in_order: false };
+const FEATURES: RingFeatures = RingFeatures {
+    event_idx: true,
+    indirect: true,
+    mergeable: true,
+    in_order: false,
+    short_header: false,
+};
 /// All that one turn of a ring takes: four full bursts.
 const BATCH: usize = 256;
 /// Few enough to fit a socket's buffer.

@@ -133,11 +133,13 @@ fn plug(rng: &mut Rng) -> PlugKind {
         ChainShape::Indirect(1),
         ChainShape::Indirect(5),
     ]);
+    let mergeable = rng.chance(2, 3);
     let features = RingFeatures {
         event_idx: rng.chance(1, 2),
         indirect: true,
         in_order: rng.chance(1, 2),
-        mergeable: rng.chance(2, 3),
+        mergeable,
+        short_header: !mergeable && rng.chance(1, 2),
     };
     // Too small for large frames, or for many, or large enough for all.
     let (buffers, buffer_size) = if features.mergeable {

@@ -117,7 +117,7 @@ impl World {
         let room = match *plug {
             PlugKind::Queues(count) => Room::Frames(count),
             PlugKind::Guest { buffers, buffer_size: size, features, .. } => {
-                Room::Buffers { count: usize::from(buffers), size, mergeable: features.mergeable }
+                Room::Buffers { count: usize::from(buffers), size, features }
             }
         };
         let (device, mut plug) = plug.build(*offloads);

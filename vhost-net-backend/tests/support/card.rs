@@ -31,6 +31,8 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// A guest's network card: the frontend, and a driver on its rings.
 pub struct Card {
     pub frontend: Frontend,
+    /// What the driver has acknowledged.
+    pub features: u64,
     pub memory: Arc<DriverMemory>,
     pub rx: Vec<DriverRx>,
     pub tx: Vec<DriverTx>,
@@ -43,22 +45,37 @@ impl Card {
     pub fn plug(stream: UnixStream, mask: u64, pairs: usize) -> Card {
         let mut frontend = Frontend::from_stream(stream, 2 * pairs as u64);
         frontend.set_owner().unwrap();
-        let taken = frontend.get_features().unwrap() & mask;
+        frontend.get_features().unwrap();
         let protocol = frontend.get_protocol_features().unwrap();
         frontend.set_protocol_features(protocol).unwrap();
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         if pairs > 1 {
             assert!(frontend.get_queue_num().unwrap() >= 2 * pairs as u64);
         }
-        frontend.set_features(taken).unwrap();
-        let options = DriverOptions {
-            size: SIZE,
-            features: features::ring_features(taken),
-            shape: ChainShape::Single,
-            buffer_size: 2048,
-        };
-        let memory = DriverMemory::new(2 * pairs * options.memory_size()).unwrap();
-        let spec = memory.spec();
+        let events = || (0..2 * pairs).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
+        let memory = DriverMemory::new(0).unwrap();
+        let (rx, tx) = (Vec::new(), Vec::new());
+        let (kicks, calls) = (events(), events());
+        let mut card = Card { frontend, features: 0, memory, rx, tx, kicks, calls };
+        card.drive(mask, pairs);
+        card
+    }
+
+    /// Gives the device to another driver, as a reset does: it takes what is offered within `mask`,
+    /// and its rings are new.
+    pub fn drive(&mut self, mask: u64, pairs: usize) {
+        for ring in 0..2 * self.rx.len() {
+            self.frontend.get_vring_base(ring).unwrap();
+        }
+        self.features = self.frontend.get_features().unwrap() & mask;
+        self.frontend.set_features(self.features).unwrap();
+        let features = features::ring_features(self.features);
+        // Drivers before virtio 1.0 have the header apart.
+        let is_modern = self.features & features::VERSION_1 != 0;
+        let shape = if is_modern { ChainShape::Single } else { ChainShape::HeaderSplit };
+        let options = DriverOptions { size: SIZE, features, shape, buffer_size: 2048 };
+        self.memory = DriverMemory::new(2 * pairs * options.memory_size()).unwrap();
+        let spec = self.memory.spec();
         let region = VhostUserMemoryRegionInfo {
             guest_phys_addr: spec.guest_phys,
             memory_size: spec.size,
@@ -66,22 +83,19 @@ impl Card {
             mmap_offset: spec.file_offset,
             mmap_handle: spec.file.as_raw_fd(),
         };
-        frontend.set_mem_table(&[region]).unwrap();
-        let events = || (0..2 * pairs).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
-        let (rx, tx) = (0..pairs)
+        self.frontend.set_mem_table(&[region]).unwrap();
+        (self.rx, self.tx) = (0..pairs)
             .map(|_| {
-                let rx = DriverRx::new(&memory, options).unwrap();
-                (rx, DriverTx::new(&memory, options).unwrap())
+                let rx = DriverRx::new(&self.memory, options).unwrap();
+                (rx, DriverTx::new(&self.memory, options).unwrap())
             })
             .unzip();
-        let mut card = Card { frontend, memory, rx, tx, kicks: events(), calls: events() };
-        for rx in &mut card.rx {
+        for rx in &mut self.rx {
             rx.refill();
         }
         for ring in 0..2 * pairs {
-            card.start(ring, 0);
+            self.start(ring, 0);
         }
-        card
     }
 
     /// Starts a ring at an index.
@@ -106,7 +120,10 @@ impl Card {
         self.frontend.set_vring_addr(ring, &data).unwrap();
         self.frontend.set_vring_call(ring, &self.calls[ring]).unwrap();
         self.frontend.set_vring_kick(ring, &self.kicks[ring]).unwrap();
-        self.frontend.set_vring_enable(ring, true).unwrap();
+        // Without the protocol's features, rings are enabled from the start.
+        if self.features & features::VHOST_USER_PROTOCOL_FEATURES != 0 {
+            self.frontend.set_vring_enable(ring, true).unwrap();
+        }
     }
 
     /// Sends a frame with a plain header.

@@ -14,8 +14,13 @@ use std::time::Instant;
 
 use trama_virtqueue::RingFeatures;
 
-const PLAIN: RingFeatures =
-    RingFeatures { event_idx: false, indirect: false, in_order: false, mergeable: false };
+const PLAIN: RingFeatures = RingFeatures {
+    event_idx: false,
+    indirect: false,
+    in_order: false,
+    mergeable: false,
+    short_header: false,
+};
 const MERGEABLE: RingFeatures = RingFeatures { mergeable: true, ..PLAIN };
 const IN_ORDER: RingFeatures = RingFeatures { in_order: true, ..MERGEABLE };
 /// What Linux drivers negotiate.

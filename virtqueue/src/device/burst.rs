@@ -110,7 +110,7 @@ impl TxBurst {
         self.memory = None;
     }
 
-    /// The frame's virtio-net header, a private copy.
+    /// The frame's virtio-net header, a private copy; zero where a short one ends.
     #[inline]
     pub fn header(&self, i: usize) -> &[u8; HEADER_LEN] {
         &self.frames[..self.len][i].header
@@ -214,14 +214,19 @@ impl TxBurst {
         room
     }
 
-    /// Enters a chain whose bytes are the segments from `first` on: takes header and head from
-    /// them, and leaves the rest as the body.
-    pub(super) fn push_segments(&mut self, id: u16, first: usize) -> Result<(), RingError> {
+    /// Enters a chain whose bytes are the segments from `first` on: takes header, of at most
+    /// [`HEADER_LEN`] bytes, and head from them, and leaves the rest as the body.
+    pub(super) fn push_segments(
+        &mut self,
+        id: u16,
+        first: usize,
+        header_len: usize,
+    ) -> Result<(), RingError> {
         let total: usize = self.segments[first..].iter().map(Segment::len).sum();
-        let len = total.checked_sub(HEADER_LEN).ok_or(RingError::HeaderTooShort)?;
+        let len = total.checked_sub(header_len).ok_or(RingError::HeaderTooShort)?;
         self.push_done(id);
         let entry = &mut self.frames[self.len - 1];
-        let after = take(&mut self.segments, first, &mut entry.header);
+        let after = take(&mut self.segments, first, &mut entry.header[..header_len]);
         let head_len = entry.head_limit().min(len);
         let after = take(&mut self.segments, after, &mut entry.head[..head_len]);
         entry.len = len as u32;

@@ -25,6 +25,10 @@ pub(crate) const LOOK_AHEAD: u16 = 8;
 /// for the benchmark that compares its values; 0 is not to look ahead.
 pub struct RxQueue<const AHEAD: u16 = LOOK_AHEAD> {
     ring: DeviceRing,
+    /// Flags of a descriptor that a frame goes straight into, but for DESC_NEXT. No descriptor has
+    /// them where headers are short: all frames then take the general path, and the direct one is
+    /// compiled for the long header, at no cost.
+    direct: u32,
     /// Where the frame in hand goes if it takes more than one descriptor.
     runs: Vec<(*mut u8, usize)>,
 }
@@ -45,12 +49,14 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
     pub fn looking_ahead(setup: RingSetup) -> Result<Self, RingError> {
         let mut ring = DeviceRing::new(setup)?;
         ring.disarm();
-        Ok(RxQueue { ring, runs: Vec::with_capacity(MAX_RUNS) })
+        let long = ring.setup.features.header_len() == HEADER_LEN;
+        let direct = if long { u32::from(DESC_WRITE) } else { u32::MAX };
+        Ok(RxQueue { ring, direct, runs: Vec::with_capacity(MAX_RUNS) })
     }
 
-    /// Copies one frame: header (whose num_buffers is filled in here), head, body. It takes one
-    /// chain, or with mergeable buffers as many as it fills. All or nothing: on `Full` and
-    /// `TooLarge` the ring is as it was. A malformed chain breaks the ring.
+    /// Copies one frame: header (whose num_buffers is filled in here, or left out where headers are
+    /// short), head, body. It takes one chain, or with mergeable buffers as many as it fills. All or
+    /// nothing: on `Full` and `TooLarge` the ring is as it was. A malformed chain breaks the ring.
     #[inline]
     pub fn push(
         &mut self,
@@ -66,7 +72,7 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
         let total = HEADER_LEN + head.len() + body.iter().map(Segment::len).sum::<usize>();
         let id = ring.head(ring.next.get()).map_err(PushError::Broken)?;
         let desc = ring.raw.read_desc(id);
-        if desc.flags == DESC_WRITE
+        if u32::from(desc.flags) == self.direct
             && desc.len as usize >= total
             && let Some(at) = ring.translate(desc.addr, desc.len)
         {
@@ -91,7 +97,7 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
     ) -> Result<(), PushError> {
         let ring = &mut self.ring;
         let id = ring.head(ring.next.get()).map_err(PushError::Broken)?;
-        let Some((header_at, at)) = ring.apart(id, total - HEADER_LEN) else {
+        let Some((header_at, at)) = ring.apart(id, self.direct, total - HEADER_LEN) else {
             return self.push_spread(header, head, body, total);
         };
         // SAFETY: a header is writable at `header_at` and the rest of total at `at`.
@@ -102,7 +108,7 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
         Ok(())
     }
 
-    /// Puts a frame into more than one descriptor.
+    /// Puts a frame into descriptors of any form. `total` counts a header that is not short.
     fn push_spread(
         &mut self,
         header: &[u8; HEADER_LEN],
@@ -110,12 +116,14 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
         body: &[Segment<'_>],
         total: usize,
     ) -> Result<(), PushError> {
+        let header_len = self.ring.setup.features.header_len();
+        let total = total - HEADER_LEN + header_len;
         let chains = self.plan(total)?;
         let header = with_buffers(header, chains);
         let mut spread = Spread { runs: self.runs.iter(), at: std::ptr::null_mut(), room: 0 };
         // SAFETY: the plan has room for total bytes, which is what is put.
         unsafe {
-            spread.put((&header[..]).into());
+            spread.put((&header[..header_len]).into());
             spread.put(head.into());
             body.iter().for_each(|segment| spread.put(*segment));
         }
@@ -159,6 +167,7 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
     /// Adds the runs of one chain to the plan, up to `need` bytes; returns how many it found.
     fn plan_chain(&mut self, id: u16, need: usize, budget: &mut usize) -> Result<usize, PushError> {
         let (runs, mut found, mut full) = (&mut self.runs, 0, false);
+        let least = self.ring.setup.features.header_len().min(need);
         let walked = self.ring.walk(id, Direction::ToDriver, budget, |ptr, len| {
             full = runs.len() == MAX_RUNS;
             if full {
@@ -174,7 +183,7 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
             Ok(()) if full => Err(PushError::TooLarge),
             // Each buffer must hold a header at least (virtio 1.2, section 5.1.6.3.1); a driver that
             // posts empty ones would have us walk the ring for nothing.
-            Ok(()) if found < HEADER_LEN.min(need) => {
+            Ok(()) if found < least => {
                 Err(PushError::Broken(self.ring.breaks(RingError::HeaderTooShort)))
             }
             Ok(()) => Ok(found),
@@ -212,16 +221,17 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
 impl DeviceRing {
     /// Where header and frame go if the chain at `id` has a descriptor for the header alone and room
     /// for all `len` bytes of the frame in the next; what follows is not needed. So do drivers lay
-    /// their buffers out that know neither mergeable buffers nor VIRTIO_F_ANY_LAYOUT.
+    /// their buffers out that know neither mergeable buffers nor VIRTIO_F_ANY_LAYOUT. `direct` is
+    /// [`RxQueue::direct`].
     #[inline(always)]
-    fn apart(&mut self, id: u16, len: usize) -> Option<(*mut u8, *mut u8)> {
+    fn apart(&mut self, id: u16, direct: u32, len: usize) -> Option<(*mut u8, *mut u8)> {
         let first = self.raw.read_desc(id);
         let is_header = first.flags == DESC_WRITE | DESC_NEXT && first.len as usize == HEADER_LEN;
         if !is_header || first.next >= self.raw.size() {
             return None;
         }
         let data = self.raw.read_desc(first.next);
-        if data.flags & !DESC_NEXT != DESC_WRITE || (data.len as usize) < len {
+        if u32::from(data.flags & !DESC_NEXT) != direct || (data.len as usize) < len {
             return None;
         }
         Some((self.translate(first.addr, first.len)?, self.translate(data.addr, data.len)?))

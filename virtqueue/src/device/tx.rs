@@ -53,36 +53,52 @@ impl TxQueue {
             }
         };
         burst.begin(&self.ring.setup.memory);
-        let start = self.ring.next.get();
         let want = waiting.min(max).min(MAX_BURST);
-        let mut budget = MAX_DESCRIPTORS;
-        while burst.len() < want {
-            match self.take_one(start.wrapping_add(burst.len() as u16), burst, &mut budget) {
-                Ok(Taken::Entered) => {}
-                Ok(Taken::NoRoom) => break,
-                Err(error) => {
-                    burst.clear();
-                    return Err(error);
-                }
-            }
+        // Chosen for the burst, so that the common header's length is known when this is compiled.
+        let taken = if self.ring.setup.features.header_len() == HEADER_LEN {
+            self.take(burst, want, |queue, head, burst, budget| queue.take_one(head, burst, budget))
+        } else {
+            self.take(burst, want, |queue, head, burst, budget| queue.take_any(head, burst, budget))
+        };
+        if let Err(error) = taken {
+            burst.clear();
+            return Err(error);
         }
         burst.gather();
         self.ring.next.advance(burst.len() as u16);
         Ok(burst.len())
     }
 
-    /// Enters the chain at available index `index` into the burst. Two forms are served at once:
-    /// header and frame in one descriptor, or in one each.
+    /// Enters chains by `take_one`, which is given their heads, until `burst` has `want`.
+    #[inline(always)]
+    fn take(
+        &mut self,
+        burst: &mut TxBurst,
+        want: usize,
+        take_one: impl Fn(&mut Self, u16, &mut TxBurst, &mut usize) -> Result<Taken, RingError>,
+    ) -> Result<(), RingError> {
+        let start = self.ring.next.get();
+        let mut budget = MAX_DESCRIPTORS;
+        while burst.len() < want {
+            let head = self.ring.head(start.wrapping_add(burst.len() as u16))?;
+            if let Taken::NoRoom = take_one(self, head, burst, &mut budget)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters the chain at `head` into the burst. Two forms are served at once: header and frame in
+    /// one descriptor, or in one each. The header is not short.
     #[inline(always)]
     fn take_one(
         &mut self,
-        index: u16,
+        head: u16,
         burst: &mut TxBurst,
         budget: &mut usize,
     ) -> Result<Taken, RingError> {
         const HEADER: u32 = HEADER_LEN as u32;
         let ring = &mut self.ring;
-        let head = ring.head(index)?;
         let desc = ring.raw.read_desc(head);
         if desc.flags == 0 && desc.len >= HEADER {
             if let Some(ptr) = ring.translate(desc.addr, desc.len) {
@@ -112,6 +128,7 @@ impl TxQueue {
         budget: &mut usize,
     ) -> Result<Taken, RingError> {
         let first = burst.segments_len();
+        let header_len = self.ring.setup.features.header_len();
         let result = self.ring.walk(head, Direction::FromDriver, budget, |ptr, len| {
             // SAFETY: the walk gives runs of bytes in the ring's memory, which the burst holds.
             match unsafe { burst.push_segment(ptr, len) } {
@@ -119,7 +136,7 @@ impl TxQueue {
                 false => Err(RingError::ChainTooLarge),
             }
         });
-        let result = result.and_then(|()| burst.push_segments(head, first));
+        let result = result.and_then(|()| burst.push_segments(head, first, header_len));
         match result {
             Ok(()) => return Ok(Taken::Entered),
             Err(RingError::ChainTooLong) => return Err(self.ring.breaks(RingError::ChainTooLong)),

@@ -121,6 +121,8 @@ impl DriverOptions {
             "indirect chains need the indirect feature"
         } else if self.features.in_order && !self.size.is_multiple_of(self.shape.stride()) {
             "in order, a chain's descriptors must divide the queue size"
+        } else if self.features.mergeable && self.features.short_header {
+            "mergeable buffers need the long header"
         } else if self.buffer_size <= HEADER_LEN || self.buffer_size > 1 << 20 {
             "its buffers are not from 13 bytes to 1 MiB"
         } else {
@@ -178,6 +180,9 @@ struct DriverRing {
     buffers: Piece,
     /// Bytes from one buffer to the next.
     stride: usize,
+    /// Bytes of the header in front of each frame. A buffer has room for more than the long one, so
+    /// that twelve bytes can be copied where ten are meant: those behind are the frame's.
+    header_len: usize,
     /// Available index to write next; the device sees it at the next publish.
     next: Index,
     /// Available index that the device sees.
@@ -222,6 +227,7 @@ impl DriverRing {
             tables,
             buffers,
             stride: options.buffer_stride(),
+            header_len: options.features.header_len(),
             next: Index::new(0),
             published: Index::new(0),
             used: Index::new(0),
@@ -352,8 +358,8 @@ impl DriverRing {
     fn piece(&self, index: u16) -> usize {
         match (self.options.shape.descriptors(), index) {
             (1, _) => self.options.buffer_size,
-            (_, 0) => HEADER_LEN,
-            (n, _) => (self.options.buffer_size - HEADER_LEN).div_ceil(usize::from(n - 1)),
+            (_, 0) => self.header_len,
+            (n, _) => (self.options.buffer_size - self.header_len).div_ceil(usize::from(n - 1)),
         }
     }
 

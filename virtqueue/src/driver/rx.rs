@@ -45,8 +45,8 @@ impl DriverRx {
         self.ring.publish()
     }
 
-    /// Takes one received frame into `frame` (cleared first) and returns its header; `None` if
-    /// there is none.
+    /// Takes one received frame into `frame` (cleared first) and returns its header, with the
+    /// num_buffers of 1 that a short one leaves out; `None` if there is none.
     pub fn recv(&mut self, frame: &mut Vec<u8>) -> Result<Option<[u8; HEADER_LEN]>, DriverError> {
         frame.clear();
         // SAFETY: a chain that the device has given back, to its length.
@@ -153,11 +153,15 @@ impl DriverRx {
             return Ok(None);
         }
         let (buffer, len) = Self::next_buffer(ring)?;
-        let len =
-            len.checked_sub(HEADER_LEN).ok_or(DriverError::Device("wrote less than a header"))?;
+        let len = len
+            .checked_sub(ring.header_len)
+            .ok_or(DriverError::Device("wrote less than a header"))?;
         // SAFETY: a buffer is longer than a header, and the device has given it back.
-        let header = unsafe { buffer.cast::<[u8; HEADER_LEN]>().read_unaligned() };
-        piece(buffer.wrapping_add(HEADER_LEN), len);
+        let mut header = unsafe { buffer.cast::<[u8; HEADER_LEN]>().read_unaligned() };
+        if ring.options.features.short_header {
+            header[ring.header_len..].copy_from_slice(&1u16.to_le_bytes());
+        }
+        piece(buffer.wrapping_add(ring.header_len), len);
         let buffers = u16::from_le_bytes([header[10], header[11]]);
         if ring.options.features.mergeable && buffers != 1 {
             let more = buffers.checked_sub(1).unwrap_or(u16::MAX);

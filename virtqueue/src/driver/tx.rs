@@ -30,11 +30,12 @@ impl DriverTx {
         self.ring.setup(memory)
     }
 
-    /// Queues one frame, the concatenation of `parts`; the device sees it after `publish`.
+    /// Queues one frame, the concatenation of `parts`; the device sees it after `publish`. Of a header
+    /// that is short, the last two bytes are left out.
     #[inline]
     pub fn send(&mut self, header: &[u8; HEADER_LEN], parts: &[&[u8]]) -> Result<(), DriverError> {
         let len = parts.iter().map(|part| part.len()).sum::<usize>();
-        if len > self.ring.options.buffer_size - HEADER_LEN {
+        if len > self.ring.options.buffer_size - self.ring.header_len {
             return Err(DriverError::TooLarge(len));
         }
         let chain = self.ring.pop_free().ok_or(DriverError::Full)?;
@@ -42,13 +43,13 @@ impl DriverTx {
         // SAFETY: the buffer has room for header and frame.
         unsafe {
             copy_header(*header, at);
-            at = at.add(HEADER_LEN);
+            at = at.add(self.ring.header_len);
             for part in parts {
                 copy(part.as_ptr(), at, part.len());
                 at = at.add(part.len());
             }
         }
-        self.ring.describe(chain, HEADER_LEN + len, 0);
+        self.ring.describe(chain, self.ring.header_len + len, 0);
         self.ring.post(chain);
         Ok(())
     }
@@ -56,7 +57,7 @@ impl DriverTx {
     /// Fills every buffer with one and the same frame, for [`send_again`](Self::send_again). The
     /// device must have completed, and `reclaim` taken back, all that was sent.
     pub fn prepare(&mut self, header: &[u8; HEADER_LEN], frame: &[u8]) -> Result<(), DriverError> {
-        if frame.len() > self.ring.options.buffer_size - HEADER_LEN {
+        if frame.len() > self.ring.options.buffer_size - self.ring.header_len {
             return Err(DriverError::TooLarge(frame.len()));
         }
         let chains = self.ring.options.chains();
@@ -68,9 +69,9 @@ impl DriverTx {
             // SAFETY: the buffer has room for header and frame.
             unsafe {
                 copy_header(*header, at);
-                copy(frame.as_ptr(), at.add(HEADER_LEN), frame.len());
+                copy(frame.as_ptr(), at.add(self.ring.header_len), frame.len());
             }
-            self.ring.describe(chain, HEADER_LEN + frame.len(), 0);
+            self.ring.describe(chain, self.ring.header_len + frame.len(), 0);
         }
         Ok(())
     }
@@ -81,8 +82,8 @@ impl DriverTx {
     pub fn send_again(&mut self, change: impl FnOnce(&mut Queued<'_>)) -> Result<(), DriverError> {
         let ring = &mut self.ring;
         let chain = ring.pop_free().ok_or(DriverError::Full)?;
-        let len = (ring.described[usize::from(chain)] as usize).saturating_sub(HEADER_LEN);
-        let at = ring.buffer(chain).wrapping_add(HEADER_LEN);
+        let len = (ring.described[usize::from(chain)] as usize).saturating_sub(ring.header_len);
+        let at = ring.buffer(chain).wrapping_add(ring.header_len);
         change(&mut Queued { at, len, _ring: PhantomData });
         ring.post(chain);
         Ok(())

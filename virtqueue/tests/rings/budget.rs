@@ -4,8 +4,13 @@
 use crate::image::{BUFFERS, Desc, INDIRECT, Image, NEXT, TABLES, WRITE};
 use trama_virtqueue::{HEADER_LEN, PushError, RingError, RingFeatures, RxQueue, TxBurst, TxQueue};
 
-const FEATURES: RingFeatures =
-    RingFeatures { event_idx: false, indirect: true, in_order: false, mergeable: true };
+const FEATURES: RingFeatures = RingFeatures {
+    event_idx: false,
+    indirect: true,
+    in_order: false,
+    mergeable: true,
+    short_header: false,
+};
 
 /// A ring whose every head names one chain of empty descriptors with one of `len` bytes at its end.
 fn shared_chain(descriptors: u16, len: u32, flags: u16) -> Image {

@@ -35,7 +35,8 @@ fn address() -> impl Strategy<Value = u64> {
 
 fn length() -> impl Strategy<Value = u32> {
     prop_oneof![
-        4 => Just(HEADER_LEN as u32),
+        3 => Just(HEADER_LEN as u32),
+        2 => Just(10),
         4 => 0..30u32,
         6 => 40..200u32,
         3 => 200..4000u32,
@@ -140,8 +141,8 @@ fn walk(chain: DescriptorChain<&GuestMemoryMmap>) -> Seen {
 }
 
 impl Seen {
-    /// The chain's bytes, if it is one that can be transmitted.
-    fn bytes(&self, memory: &GuestMemoryMmap) -> Option<Vec<u8>> {
+    /// The chain's bytes, if it is one that can be transmitted where a header has this many.
+    fn bytes(&self, memory: &GuestMemoryMmap, header_len: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![];
         for desc in &self.descs {
             if desc.is_write_only() || !Image::mapped(desc.addr().raw_value(), desc.len()) {
@@ -153,26 +154,29 @@ impl Seen {
                 memory.read_slice(&mut bytes[start..], desc.addr()).unwrap();
             }
         }
-        (self.whole && bytes.len() >= HEADER_LEN).then_some(bytes)
+        (self.whole && bytes.len() >= header_len).then_some(bytes)
     }
 }
 
-/// All bytes of a fetched chain.
-pub fn bytes_of(burst: &TxBurst, i: usize) -> Vec<u8> {
-    let mut bytes = burst.header(i).to_vec();
+/// All bytes of a fetched chain whose header has this many; those that a short one lacks are zeros.
+pub fn bytes_of(burst: &TxBurst, i: usize, header_len: usize) -> Vec<u8> {
+    let (header, lacking) = burst.header(i).split_at(header_len);
+    assert!(lacking.iter().all(|byte| *byte == 0), "{lacking:?}");
+    let mut bytes = header.to_vec();
     bytes.extend_from_slice(burst.head(i));
     for segment in burst.body(i) {
         let start = bytes.len();
         bytes.resize(start + segment.len(), 0);
         assert_eq!(segment.copy_to(&mut bytes[start..]), segment.len());
     }
-    assert_eq!(bytes.len(), HEADER_LEN + burst.frame_len(i));
+    assert_eq!(bytes.len(), header_len + burst.frame_len(i));
     bytes
 }
 
-fn check_transmit(ring: &Ring, max: usize) {
+fn check_transmit(ring: &Ring, max: usize, short_header: bool) {
     let image = ring.image();
-    let features = RingFeatures { indirect: true, ..RingFeatures::default() };
+    let features = RingFeatures { indirect: true, short_header, ..RingFeatures::default() };
+    let header_len = features.header_len();
     let mut ours = TxQueue::new(image.setup(ring.next, features)).unwrap();
     let memory = image.oracle_memory();
     let mut theirs = image.oracle_queue(ring.next, false);
@@ -188,7 +192,10 @@ fn check_transmit(ring: &Ring, max: usize) {
             let head = chain.head_index();
             let seen = walk(chain);
             match burst.error(i) {
-                None => assert_eq!(Some(bytes_of(&burst, i)), seen.bytes(&memory)),
+                None => {
+                    let ours = bytes_of(&burst, i, header_len);
+                    assert_eq!(Some(ours), seen.bytes(&memory, header_len));
+                }
                 Some(RingError::NestedIndirect) if seen.whole => {
                     let forbidden = |desc: &Desc| desc.flags & (INDIRECT | NEXT) == INDIRECT | NEXT;
                     assert!(ring.table.iter().any(forbidden));
@@ -197,7 +204,7 @@ fn check_transmit(ring: &Ring, max: usize) {
                     let long = |desc: &Desc| desc.flags & INDIRECT != 0 && desc.len > 16 * 256;
                     assert!(ring.table.iter().any(long));
                 }
-                Some(error) => assert_eq!(seen.bytes(&memory), None, "{error}"),
+                Some(error) => assert_eq!(seen.bytes(&memory, header_len), None, "{error}"),
             }
             theirs.add_used(&memory, head, 0).unwrap();
         }
@@ -234,7 +241,12 @@ fn check_broken(
 }
 
 /// Frames go to a ring of valid chains exactly where the oracle would write them.
-fn check_receive(sizes: &[Vec<u32>], frames: &[Vec<u8>], mergeable: bool, event: Option<u16>) {
+fn check_receive(
+    sizes: &[Vec<u32>],
+    frames: &[Vec<u8>],
+    buffers: RingFeatures,
+    event: Option<u16>,
+) {
     let image = Image::new(64);
     let next = 0xfff0;
     let (mut heads, mut index, mut at) = (vec![], 0u16, B - 0x1000);
@@ -250,7 +262,7 @@ fn check_receive(sizes: &[Vec<u32>], frames: &[Vec<u8>], mergeable: bool, event:
     image.set_avail(next, &heads);
     image.set_used_event(event.unwrap_or(0));
     let event_idx = event.is_some();
-    let features = RingFeatures { mergeable, event_idx, ..RingFeatures::default() };
+    let features = RingFeatures { event_idx, ..buffers };
     let mut ours = RxQueue::new(image.setup(next, features)).unwrap();
     let memory = image.oracle_memory();
     let mut theirs = image.oracle_queue(next, event_idx);
@@ -260,7 +272,7 @@ fn check_receive(sizes: &[Vec<u32>], frames: &[Vec<u8>], mergeable: bool, event:
         let (b1, b2) = body.split_at(body.len() / 2);
         let header = [i as u8; HEADER_LEN];
         let pushed = ours.push(&header, head, &[Segment::from(b1), Segment::from(b2)]);
-        let expected = push_oracle(&mut theirs, &memory, header, frame, mergeable);
+        let expected = push_oracle(&mut theirs, &memory, header, frame, features);
         assert_eq!(pushed, expected);
         let call = ours.publish();
         let wanted = pushed.is_ok() && theirs.needs_notification(&memory).unwrap();
@@ -291,9 +303,9 @@ fn push_oracle(
     memory: &GuestMemoryMmap,
     mut header: [u8; HEADER_LEN],
     frame: &[u8],
-    mergeable: bool,
+    features: RingFeatures,
 ) -> Result<(), PushError> {
-    let total = HEADER_LEN + frame.len();
+    let total = features.header_len() + frame.len();
     let all: Vec<_> = queue.iter(memory).unwrap().collect();
     queue.set_next_avail(queue.next_avail().wrapping_sub(all.len() as u16));
     if all.is_empty() {
@@ -305,7 +317,7 @@ fn push_oracle(
     let mut taken = 0;
     let mut left = total;
     while left > 0 {
-        if taken == 1 && !mergeable {
+        if taken == 1 && !features.mergeable {
             return Err(PushError::TooLarge);
         }
         let Some(chain) = all.get(taken) else {
@@ -315,7 +327,7 @@ fn push_oracle(
         taken += 1;
     }
     header[10..].copy_from_slice(&(taken as u16).to_le_bytes());
-    let mut bytes = [&header[..], frame].concat();
+    let mut bytes = [&header[..features.header_len()], frame].concat();
     for chain in &all[..taken] {
         let mut written = 0;
         for desc in chain.clone().writable() {
@@ -333,7 +345,7 @@ fn push_oracle(
 }
 
 /// Whatever a receive ring says, only its device-writable buffers and its used ring are written.
-fn check_receive_bounds(ring: &Ring, frames: &[usize], mergeable: bool) {
+fn check_receive_bounds(ring: &Ring, frames: &[usize], buffers: RingFeatures) {
     let image = ring.image();
     let before = image.dump();
     let mut allowed = vec![false; before.len()];
@@ -352,7 +364,7 @@ fn check_receive_bounds(ring: &Ring, frames: &[usize], mergeable: bool) {
     if ring.table.iter().any(|desc| desc.flags & INDIRECT != 0 && desc.addr % 2 == 1) {
         return;
     }
-    let features = RingFeatures { mergeable, indirect: true, ..RingFeatures::default() };
+    let features = RingFeatures { indirect: true, ..buffers };
     let mut ours = RxQueue::new(image.setup(ring.next, features)).unwrap();
     for len in frames {
         let frame = vec![0xee; *len];
@@ -368,21 +380,34 @@ fn check_receive_bounds(ring: &Ring, frames: &[usize], mergeable: bool) {
     }
 }
 
+/// Ways to receive: mergeable buffers, or one for each frame with either header.
+fn buffers() -> impl Strategy<Value = RingFeatures> {
+    (0..3u8).prop_map(|way| RingFeatures {
+        mergeable: way == 1,
+        short_header: way == 2,
+        ..RingFeatures::default()
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn transmit_sees_what_the_oracle_sees(ring in ring(0), max in 1..70usize) {
-        check_transmit(&ring, max);
+    fn transmit_sees_what_the_oracle_sees(
+        ring in ring(0),
+        max in 1..70usize,
+        short_header: bool,
+    ) {
+        check_transmit(&ring, max, short_header);
     }
 
     #[test]
     fn receive_writes_only_where_it_may(
         ring in ring(WRITE),
         frames in prop::collection::vec(0..3000usize, 1..8),
-        mergeable: bool,
+        buffers in buffers(),
     ) {
-        check_receive_bounds(&ring, &frames, mergeable);
+        check_receive_bounds(&ring, &frames, buffers);
     }
 }
 
@@ -404,10 +429,10 @@ proptest! {
         frames in prop::collection::vec(
             prop::collection::vec(any::<u8>(), 0..1200), 1..8,
         ),
-        mergeable: bool,
+        buffers in buffers(),
         event in prop::option::of(0xffe0..=0xffffu16),
     ) {
-        check_receive(&sizes, &frames, mergeable, event);
+        check_receive(&sizes, &frames, buffers, event);
     }
 
     /// Without EVENT_IDX the driver's flag decides, with it the index: both against the rule.

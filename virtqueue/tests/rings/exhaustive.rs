@@ -7,8 +7,16 @@ use trama_virtqueue::{
 use super::differential::bytes_of;
 use super::image::{C, Desc, INDIRECT, Image, NEXT, TABLES, WRITE};
 
-const FEATURES: RingFeatures =
-    RingFeatures { event_idx: false, indirect: true, in_order: false, mergeable: false };
+/// Rings with either header.
+const LONG: RingFeatures = RingFeatures {
+    event_idx: false,
+    indirect: true,
+    in_order: false,
+    mergeable: false,
+    short_header: false,
+};
+const SHORT: RingFeatures = RingFeatures { short_header: true, ..LONG };
+const BOTH: [(RingFeatures, usize); 2] = [(LONG, 12), (SHORT, 10)];
 
 /// What a chain is, by the specification.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,7 +28,7 @@ enum Chain {
     Endless,
 }
 
-/// Follows a chain from `table[index]`.
+/// Follows a chain from `table[index]`. `inner` is the indirect table, unless `table` is.
 fn model(image: &Image, table: &[Desc], inner: Option<&[Desc]>, mut index: usize) -> Chain {
     let mut bytes = vec![];
     for _ in 0..table.len() {
@@ -31,7 +39,7 @@ fn model(image: &Image, table: &[Desc], inner: Option<&[Desc]>, mut index: usize
                 return Chain::Malformed;
             };
             return match model(image, inner, None, 0) {
-                Chain::Bytes(rest) => finish([bytes, rest].concat()),
+                Chain::Bytes(rest) => Chain::Bytes([bytes, rest].concat()),
                 other => other,
             };
         }
@@ -42,16 +50,20 @@ fn model(image: &Image, table: &[Desc], inner: Option<&[Desc]>, mut index: usize
             bytes.extend(image.read(desc.addr, desc.len as usize));
         }
         if desc.flags & NEXT == 0 {
-            // A table's bytes are only part of a chain.
-            return if inner.is_some() { finish(bytes) } else { Chain::Bytes(bytes) };
+            return Chain::Bytes(bytes);
         }
         index = usize::from(desc.next);
     }
     if index < table.len() { Chain::Endless } else { Chain::Malformed }
 }
 
-fn finish(bytes: Vec<u8>) -> Chain {
-    if bytes.len() < HEADER_LEN { Chain::Malformed } else { Chain::Bytes(bytes) }
+/// The chain as the device must see it where a header has this many bytes.
+fn with_header(chain: &Chain, header_len: usize) -> Chain {
+    match chain {
+        Chain::Bytes(bytes) if bytes.len() >= header_len => Chain::Bytes(bytes.clone()),
+        Chain::Endless => Chain::Endless,
+        _ => Chain::Malformed,
+    }
 }
 
 /// What our device side makes of the chain at `head`.
@@ -64,7 +76,7 @@ fn fetch(setup: &RingSetup, burst: &mut TxBurst) -> Chain {
             assert!(burst.body(0).is_empty());
             Chain::Malformed
         }
-        Ok(1) => Chain::Bytes(bytes_of(burst, 0)),
+        Ok(1) => Chain::Bytes(bytes_of(burst, 0, setup.features.header_len())),
         Err(RingError::ChainTooLong) => {
             assert_eq!(queue.next(), setup.next);
             assert_eq!(queue.pending(), Err(RingError::ChainTooLong));
@@ -80,7 +92,7 @@ fn check_all(size: u16, choices: &[Desc], inner: &[Desc]) {
     for (i, desc) in inner.iter().enumerate() {
         image.write(TABLES + 16 * i as u64, &desc.bytes());
     }
-    let setup = image.setup(0, FEATURES);
+    let setups = BOTH.map(|(features, header_len)| (image.setup(0, features), header_len));
     let mut burst = TxBurst::new();
     let mut table = vec![Desc { flags: 0xffff, ..Desc::default() }; usize::from(size)];
     for case in 0..choices.len().pow(u32::from(size)) {
@@ -95,8 +107,11 @@ fn check_all(size: u16, choices: &[Desc], inner: &[Desc]) {
         }
         for head in 0..size {
             image.set_avail(0, &[head]);
-            let expected = model(&image, &table, Some(inner), usize::from(head));
-            assert_eq!(fetch(&setup, &mut burst), expected, "{table:?} from {head}");
+            let chain = model(&image, &table, Some(inner), usize::from(head));
+            for (setup, header_len) in &setups {
+                let expected = with_header(&chain, *header_len);
+                assert_eq!(fetch(setup, &mut burst), expected, "{table:?} from {head}");
+            }
         }
     }
 }
@@ -133,7 +148,7 @@ fn every_chain_of_two_descriptors() {
         inner((NEXT, 2), (0, 0)),
         inner((WRITE, 0), (0, 0)),
     ];
-    let choices = choices(2, &[0, 5, 12, 90], &[C, C - 3, u64::MAX]);
+    let choices = choices(2, &[0, 5, 10, 12, 90], &[C, C - 3, u64::MAX]);
     for table in tables {
         check_two(&choices, &table);
     }
@@ -172,8 +187,7 @@ fn indirect_tables_have_a_length() {
     let mut error = |len: u32, indirect: bool| {
         let desc = Desc { addr: TABLES + 0x1000, len, flags: INDIRECT, next: 0 };
         image.set_desc(0, desc);
-        let mut queue =
-            TxQueue::new(image.setup(0, RingFeatures { indirect, ..FEATURES })).unwrap();
+        let mut queue = TxQueue::new(image.setup(0, RingFeatures { indirect, ..LONG })).unwrap();
         assert_eq!(queue.fetch(&mut burst, 1), Ok(1));
         burst.error(0)
     };
@@ -199,18 +213,18 @@ fn a_table_does_not_refer_to_another() {
         (indirect(TABLES), Some(RingError::NestedIndirect)),
     ] {
         image.write(TABLES, &inner.bytes());
-        let mut queue = TxQueue::new(image.setup(0, FEATURES)).unwrap();
+        let mut queue = TxQueue::new(image.setup(0, LONG)).unwrap();
         assert_eq!(queue.fetch(&mut burst, 1), Ok(1));
         assert_eq!(burst.error(0), expected);
     }
 }
 
-/// One way to cut the header's 12 bytes: bit `i` of `cuts` cuts after byte `i + 1`.
-fn pieces(cuts: u32) -> Vec<u32> {
+/// One way to cut the header's bytes: bit `i` of `cuts` cuts after byte `i + 1`.
+fn pieces(header_len: usize, cuts: u32) -> Vec<u32> {
     let mut pieces = vec![];
     let mut start = 0;
-    for end in 1..=HEADER_LEN as u32 {
-        if end == HEADER_LEN as u32 || cuts >> (end - 1) & 1 == 1 {
+    for end in 1..=header_len as u32 {
+        if end == header_len as u32 || cuts >> (end - 1) & 1 == 1 {
             pieces.push(end - start);
             start = end;
         }
@@ -243,54 +257,71 @@ fn with_frame(mut lens: Vec<u32>, frame: u32, apart: bool) -> Vec<u32> {
 
 #[test]
 fn every_split_of_the_header() {
-    let image = Image::new(16);
-    let setup = image.setup(0, FEATURES);
-    let mut burst = TxBurst::new();
-    for cuts in 0..1 << (HEADER_LEN - 1) {
-        for apart in [true, false] {
-            let lens = with_frame(pieces(cuts), 60, apart);
-            let places = lay_out(&image, &lens, 0);
-            let mut queue = TxQueue::new(setup.clone()).unwrap();
-            assert_eq!(queue.fetch(&mut burst, 1), Ok(1));
-            assert_eq!(burst.error(0), None);
-            assert_eq!(burst.head(0).len(), 60);
-            let bytes: Vec<u8> = places.iter().map(|at| (at % 251) as u8).collect();
-            assert_eq!(bytes_of(&burst, 0), bytes, "{lens:?}");
-
-            let places = lay_out(&image, &lens, WRITE);
-            let near = || image.read(C, 0x400);
-            let before = near();
-            let mut queue = RxQueue::new(setup.clone()).unwrap();
-            let (mut header, frame) = ([0xa5; HEADER_LEN], [0x5a; 60]);
-            queue.push(&header, &frame[..30], &[frame[30..].into()]).unwrap();
-            [header[10], header[11]] = [1, 0];
-            let (mut after, written) = (near(), [&header[..], &frame].concat());
-            for (at, byte) in places.iter().map(|at| (at - C) as usize).zip(written) {
-                assert_eq!(after[at], byte, "{lens:?}");
-                after[at] = before[at];
+    for (features, header_len) in BOTH {
+        let image = Image::new(16);
+        let setup = image.setup(0, features);
+        for cuts in 0..1 << (header_len - 1) {
+            for apart in [true, false] {
+                let lens = with_frame(pieces(header_len, cuts), 60, apart);
+                check_fetch(&image, &setup, &lens);
+                check_push(&image, &setup, &lens);
             }
-            assert!(after == before, "{lens:?} wrote beside its buffers");
-            places.iter().for_each(|at| image.write(*at, &[(at % 251) as u8]));
         }
     }
+}
+
+/// A frame of 60 bytes in descriptors of these lengths is taken whole.
+fn check_fetch(image: &Image, setup: &RingSetup, lens: &[u32]) {
+    let mut burst = TxBurst::new();
+    let places = lay_out(image, lens, 0);
+    let mut queue = TxQueue::new(setup.clone()).unwrap();
+    assert_eq!(queue.fetch(&mut burst, 1), Ok(1));
+    assert_eq!(burst.error(0), None);
+    assert_eq!(burst.head(0).len(), 60);
+    let bytes: Vec<u8> = places.iter().map(|at| (at % 251) as u8).collect();
+    assert_eq!(bytes_of(&burst, 0, setup.features.header_len()), bytes, "{lens:?}");
+}
+
+/// A frame of 60 bytes fills descriptors of these lengths and nothing else; what a short header lacks
+/// is not written.
+fn check_push(image: &Image, setup: &RingSetup, lens: &[u32]) {
+    let places = lay_out(image, lens, WRITE);
+    let near = || image.read(C, 0x400);
+    let before = near();
+    let mut queue = RxQueue::new(setup.clone()).unwrap();
+    let (mut header, frame) = ([0xa5; HEADER_LEN], [0x5a; 60]);
+    queue.push(&header, &frame[..30], &[frame[30..].into()]).unwrap();
+    [header[10], header[11]] = [1, 0];
+    let header = &header[..setup.features.header_len()];
+    let (mut after, written) = (near(), [header, &frame].concat());
+    for (at, byte) in places.iter().map(|at| (at - C) as usize).zip(&written) {
+        assert_eq!(after[at], *byte, "{lens:?}");
+        after[at] = before[at];
+    }
+    assert!(after == before, "{lens:?} wrote beside its buffers");
+    queue.publish();
+    assert_eq!(image.used(0), (0, written.len() as u32), "{lens:?}");
+    places.iter().for_each(|at| image.write(*at, &[(at % 251) as u8]));
 }
 
 #[test]
 fn chains_shorter_than_the_header() {
     let image = Image::new(16);
-    let setup = image.setup(0, FEATURES);
     let mut burst = TxBurst::new();
-    for len in 0..HEADER_LEN as u32 {
-        for lens in [vec![len], vec![0, len], vec![len / 2, len - len / 2]] {
-            lay_out(&image, &lens, 0);
-            let mut queue = TxQueue::new(setup.clone()).unwrap();
-            assert_eq!(queue.fetch(&mut burst, 1), Ok(1));
-            assert_eq!(burst.error(0), Some(RingError::HeaderTooShort));
+    for (features, header_len) in BOTH {
+        let setup = image.setup(0, features);
+        for len in 0..header_len as u32 {
+            for lens in [vec![len], vec![0, len], vec![len / 2, len - len / 2]] {
+                lay_out(&image, &lens, 0);
+                let mut queue = TxQueue::new(setup.clone()).unwrap();
+                assert_eq!(queue.fetch(&mut burst, 1), Ok(1));
+                assert_eq!(burst.error(0), Some(RingError::HeaderTooShort));
 
-            lay_out(&image, &lens, WRITE);
-            let mut queue = RxQueue::new(setup.clone()).unwrap();
-            let broken = Err(PushError::Broken(RingError::HeaderTooShort));
-            assert_eq!(queue.push(&[0; HEADER_LEN], &[1; 60], &[]), broken);
+                lay_out(&image, &lens, WRITE);
+                let mut queue = RxQueue::new(setup.clone()).unwrap();
+                let broken = Err(PushError::Broken(RingError::HeaderTooShort));
+                assert_eq!(queue.push(&[0; HEADER_LEN], &[1; 60], &[]), broken);
+            }
         }
     }
 }
@@ -298,7 +329,7 @@ fn chains_shorter_than_the_header() {
 #[test]
 fn a_chain_that_can_never_hold_the_frame() {
     let image = Image::new(2);
-    let features = RingFeatures { mergeable: true, ..FEATURES };
+    let mergeable = RingFeatures { mergeable: true, ..LONG };
     let push = |features, frame: &[u8]| {
         RxQueue::new(image.setup(0, features)).unwrap().push(&[0; HEADER_LEN], frame, &[])
     };
@@ -306,11 +337,17 @@ fn a_chain_that_can_never_hold_the_frame() {
         image.set_desc(i, Desc { addr: C, len: 40, flags: WRITE, next: 0 });
     }
     image.set_avail(0, &[0]);
-    assert_eq!(push(FEATURES, &[0; 28]), Ok(()));
     // Without mergeable buffers the first chain decides, with them the ring's.
-    assert_eq!(push(FEATURES, &[0; 29]), Err(PushError::TooLarge));
-    assert_eq!(push(features, &[0; 29]), Err(PushError::Full));
+    for (features, header_len) in BOTH {
+        assert_eq!(push(features, &vec![0; 40 - header_len]), Ok(()));
+        assert_eq!(push(features, &vec![0; 41 - header_len]), Err(PushError::TooLarge));
+    }
+    assert_eq!(push(mergeable, &[0; 29]), Err(PushError::Full));
     image.set_avail(0, &[0, 1]);
-    assert_eq!(push(features, &[0; 68]), Ok(()));
-    assert_eq!(push(features, &[0; 69]), Err(PushError::TooLarge));
+    assert_eq!(push(mergeable, &[0; 68]), Ok(()));
+    assert_eq!(push(mergeable, &[0; 69]), Err(PushError::TooLarge));
+    // With mergeable buffers, num_buffers is always there.
+    let claimed = RingFeatures { short_header: true, ..mergeable };
+    assert_eq!(push(claimed, &[0; 68]), Ok(()));
+    assert_eq!(push(claimed, &[0; 69]), Err(PushError::TooLarge));
 }

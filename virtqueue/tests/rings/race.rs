@@ -123,8 +123,17 @@ fn beside_mutator(image: &Image, own: u16, mut device: impl FnMut()) {
 
 #[test]
 fn transmit_beside_a_hostile_driver() {
+    transmit_beside(RingFeatures { indirect: true, ..RingFeatures::default() });
+}
+
+#[test]
+fn transmit_of_short_headers_beside_a_hostile_driver() {
+    let short_header = true;
+    transmit_beside(RingFeatures { indirect: true, short_header, ..RingFeatures::default() });
+}
+
+fn transmit_beside(features: RingFeatures) {
     let image = Image::new(SIZE);
-    let features = RingFeatures { indirect: true, ..RingFeatures::default() };
     let mut setup = image.setup(0, features);
     let mut queue = TxQueue::new(setup.clone()).unwrap();
     let (mut burst, mut target) = (TxBurst::new(), vec![0u8; 1 << 20]);
@@ -156,8 +165,17 @@ fn transmit_beside_a_hostile_driver() {
 
 #[test]
 fn receive_beside_a_hostile_driver() {
+    receive_beside(RingFeatures { indirect: true, mergeable: true, ..RingFeatures::default() });
+}
+
+#[test]
+fn receive_of_short_headers_beside_a_hostile_driver() {
+    let short_header = true;
+    receive_beside(RingFeatures { indirect: true, short_header, ..RingFeatures::default() });
+}
+
+fn receive_beside(features: RingFeatures) {
     let image = Image::new(SIZE);
-    let features = RingFeatures { indirect: true, mergeable: true, ..RingFeatures::default() };
     let mut setup = image.setup(0, features);
     let mut queue = RxQueue::new(setup.clone()).unwrap();
     let (frame, mut len) = (vec![0x77u8; 3000], 0);

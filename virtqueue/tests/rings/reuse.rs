@@ -9,8 +9,13 @@ use trama_virtqueue::{
 };
 
 const SIZE: u16 = 16;
-const MERGEABLE: RingFeatures =
-    RingFeatures { event_idx: false, indirect: true, in_order: false, mergeable: true };
+const MERGEABLE: RingFeatures = RingFeatures {
+    event_idx: false,
+    indirect: true,
+    in_order: false,
+    mergeable: true,
+    short_header: false,
+};
 
 struct Path {
     driver_tx: DriverTx,
@@ -64,7 +69,9 @@ fn prepared_frames_differ_in_what_was_put() {
         ChainShape::Pieces(4),
         ChainShape::Indirect(3),
     ];
-    for (shape, features) in shapes.into_iter().flat_map(|s| [(s, MERGEABLE), (s, in_order)]) {
+    let short = RingFeatures { mergeable: false, short_header: true, ..MERGEABLE };
+    let all = [MERGEABLE, in_order, short];
+    for (shape, features) in shapes.into_iter().flat_map(|s| all.map(|features| (s, features))) {
         let mut path = Path::new(shape, features, 2048);
         // A shorter frame follows a longer one: descriptors change with it.
         for len in [1514, 60] {

@@ -19,9 +19,10 @@ fn options() -> impl Strategy<Value = DriverOptions> {
     ];
     // Buffers of 192 bytes follow each other without a gap.
     let buffer = prop_oneof![13..200usize, 200..4096usize, Just(192)];
-    (1..8u32, any::<(bool, bool, bool, bool)>(), shape, buffer)
-        .prop_map(|(log, (event_idx, indirect, in_order, mergeable), shape, buffer_size)| {
-            let features = RingFeatures { event_idx, indirect, in_order, mergeable };
+    (1..8u32, any::<(bool, bool, bool)>(), 0..3u8, shape, buffer)
+        .prop_map(|(log, (event_idx, indirect, in_order), header, shape, buffer_size)| {
+            let (mergeable, short_header) = (header == 1, header == 2);
+            let features = RingFeatures { event_idx, indirect, in_order, mergeable, short_header };
             DriverOptions { size: 1 << log, features, shape, buffer_size }
         })
         .prop_filter("options that a driver takes", |options| {
@@ -118,7 +119,7 @@ impl Pair {
             Err(DriverError::Full) => assert_eq!(free, 0),
             Err(DriverError::TooLarge(len)) => {
                 assert_eq!(len, frame.len());
-                assert!(len + HEADER_LEN > options.buffer_size);
+                assert!(len + options.features.header_len() > options.buffer_size);
             }
             Err(error) => panic!("{error}"),
         }
