@@ -19,7 +19,7 @@ use trama_switch::{
     Device, Engine, NetworkId, PortFault, PortId, PortSettings, Tap, TapOptions, Time, Uplink,
     VhostDevice, WorkerGroup, WorkerHandle,
 };
-use trama_vhost_net_backend::{PortPlace, Session, SessionOptions, SwitchPort};
+use trama_vhost_net_backend::{DeviceSettings, PortPlace, Session, SessionOptions, SwitchPort};
 
 use crate::balance::Balancer;
 
@@ -247,10 +247,14 @@ impl Machine {
         if old.mtu != network.mtu {
             let on_it = |port: &&Port| port.network.as_deref() == Some(network.name.as_str());
             for port in wanted.ports.iter().filter(on_it) {
-                tracing::warn!(
-                    "port {}: its device keeps the MTU that it was made with",
-                    port.name
-                );
+                let session = self.ports.get(&port.name).and_then(|port| port.session.as_ref());
+                match session {
+                    Some(session) => session.set_device(convert::device(port, network.mtu)),
+                    None => tracing::warn!(
+                        "port {}: its device keeps the MTU that it was made with",
+                        port.name
+                    ),
+                }
             }
         }
     }
@@ -360,7 +364,8 @@ impl Machine {
         let mut running = RunningPort { worker, id, counters, settings, mac, session, place };
         let connected = match &port.interface {
             Interface::VhostUser(device) => {
-                self.start_session(&mut running, device, mtu, port.cable)
+                let settings = convert::device(port, mtu);
+                self.start_session(&mut running, device, settings, port.cable)
             }
             Interface::Tap(_) | Interface::Uplink(_) => self.watch(worker, id),
         };
@@ -377,7 +382,7 @@ impl Machine {
         &self,
         port: &mut RunningPort,
         device: &VhostUser,
-        mtu: u16,
+        settings: DeviceSettings,
         cable: bool,
     ) -> Result<(), String> {
         let handle = self.workers[port.worker].handle.clone();
@@ -385,7 +390,7 @@ impl Machine {
         let place = rings.place();
         let options = SessionOptions {
             queue_pairs: device.queues,
-            mtu,
+            device: settings,
             cable,
             ..SessionOptions::new(&device.path, convert::role(device.role))
         };
@@ -402,7 +407,7 @@ impl Machine {
 
     fn set_port(&mut self, port: &Port) {
         let Some(running) = self.ports.get(&port.name) else { return self.add_port(port) };
-        let (worker, settings, _) = match self.place(port) {
+        let (worker, settings, mtu) = match self.place(port) {
             Ok(place) => place,
             Err(reason) => {
                 self.remove_port(&port.name);
@@ -421,10 +426,11 @@ impl Machine {
             Ok(Ok(())) => {
                 if let Some(running) = self.ports.get_mut(&port.name) {
                     let old = std::mem::replace(&mut running.settings, settings);
-                    if let Some(session) =
-                        running.session.as_ref().filter(|_| old.cable != port.cable)
-                    {
-                        session.set_cable(port.cable);
+                    if let Some(session) = &running.session {
+                        session.set_device(convert::device(port, mtu));
+                        if old.cable != port.cable {
+                            session.set_cable(port.cable);
+                        }
                     }
                 }
             }

@@ -31,6 +31,11 @@ pub fn role(role: Role) -> vhost::Role {
     }
 }
 
+/// What the VMM of a port's guest may read.
+pub fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
+    vhost::DeviceSettings { mtu, mac: port.mac }
+}
+
 pub fn network(network: &Network) -> switch::NetworkSettings {
     switch::NetworkSettings {
         name: network.name.clone(),

@@ -238,6 +238,8 @@ mod tests {
             connects: 5,
             features: 0,
             queue_pairs: 1,
+            peer: None,
+            waiting: Vec::new(),
         };
         PortStatus {
             name: name.into(),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use trama_nat::question::LeaseRow;
 use trama_switch::counters::PortSnapshot;
 use trama_switch::{DropReason, PortId};
-use trama_vhost_net_backend::SessionState;
+use trama_vhost_net_backend::{Peer, SessionState};
 
 use crate::apply::{Machine, RunningPort};
 use crate::config::model::{Config, Port};
@@ -97,6 +97,10 @@ pub struct VhostStatus {
     pub features: u64,
     /// Queue pairs in use.
     pub queue_pairs: u16,
+    /// The process that is connected, as `pid 4711 uid 1000`.
+    pub peer: Option<String>,
+    /// Those that have connected besides and wait for their turn.
+    pub waiting: Vec<String>,
 }
 
 /// Counters of a port; rx = frames that enter the switch from it.
@@ -261,6 +265,8 @@ fn vhost_status(port: &RunningPort) -> Option<VhostStatus> {
         connects: status.connects,
         features: status.features,
         queue_pairs: status.queue_pairs_active,
+        peer: status.peer.map(|peer| peer.to_string()),
+        waiting: status.waiting.iter().map(Peer::to_string).collect(),
     })
 }
 

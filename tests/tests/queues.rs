@@ -6,17 +6,73 @@
     reason = "nobody calls a test; one that cannot go on panics"
 )]
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
-use trama_tests::{Guest, Host, Netns, Nic, Testpmd, Tramad, wait_until};
+use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Testpmd, Tramad, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(40);
 
 fn vhost_port(name: &str) -> String {
+    vhost_port_of(name, 2)
+}
+
+fn vhost_port_of(name: &str, queues: u16) -> String {
     format!(
         "\n[[port]]\nname = \"{name}\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
-         path = \"{{dir}}/{name}.sock\"\nqueues = 2\n"
+         path = \"{{dir}}/{name}.sock\"\nqueues = {queues}\n"
     )
+}
+
+fn host_port(netns: &Netns) -> String {
+    format!(
+        "\n[[port]]\nname = \"host\"\nnetwork = \"lab\"\ntype = \"tap\"\nifname = \"host\"\n\
+         netns = \"{}\"\naddress = \"10.1.0.100/24\"\n",
+        netns.name()
+    )
+}
+
+/// QEMU's names of the features of a network device, by bit (virtio 1.2, section 5.1.3). It adds
+/// some that its backend did not offer; other VMMs do not.
+const PROPERTIES: [(u32, &str); 20] = [
+    (0, "csum"),
+    (1, "guest_csum"),
+    (2, "ctrl_guest_offloads"),
+    (7, "guest_tso4"),
+    (8, "guest_tso6"),
+    (9, "guest_ecn"),
+    (10, "guest_ufo"),
+    (11, "host_tso4"),
+    (12, "host_tso6"),
+    (13, "host_ecn"),
+    (14, "host_ufo"),
+    (15, "mrg_rxbuf"),
+    (16, "status"),
+    (17, "ctrl_vq"),
+    (18, "ctrl_rx"),
+    (19, "ctrl_vlan"),
+    (20, "ctrl_rx_extra"),
+    (21, "guest_announce"),
+    (22, "mq"),
+    (23, "ctrl_mac_addr"),
+];
+
+/// What is offered on a socket, as the properties of a device that has this and nothing else.
+fn offered(socket: &Path) -> String {
+    // GET_FEATURES, version 1, without a body.
+    let request = [1u32, 1, 0].map(u32::to_ne_bytes).concat();
+    let mut stream = UnixStream::connect(socket).expect("the port listens");
+    stream.write_all(&request).expect("a request");
+    let (mut header, mut offer) = ([0; 12], [0; 8]);
+    stream.read_exact(&mut header).expect("an answer");
+    stream.read_exact(&mut offer).expect("its body");
+    let offer = u64::from_ne_bytes(offer);
+    let property = |(bit, name): (u32, &str)| {
+        format!("{name}={}", if offer & 1 << bit == 0 { "off" } else { "on" })
+    };
+    PROPERTIES.map(property).join(",")
 }
 
 /// Waits until a port's driver uses so many pairs.
@@ -46,12 +102,8 @@ fn by_queue(guest: &Guest) -> [[u64; 2]; 2] {
 #[test]
 fn a_guest_uses_as_many_queue_pairs_as_it_likes() {
     let host = Netns::new("host");
-    let configuration = format!(
-        "[[network]]\nname = \"lab\"\n{}\n[[port]]\nname = \"host\"\nnetwork = \"lab\"\n\
-         type = \"tap\"\nifname = \"host\"\nnetns = \"{}\"\naddress = \"10.1.0.100/24\"\n",
-        vhost_port("vm"),
-        host.name()
-    );
+    let configuration =
+        format!("[[network]]\nname = \"lab\"\n{}{}", vhost_port("vm"), host_port(&host));
     let tramad = Tramad::start(&configuration);
     let nic = Nic::connecting(tramad.path("vm.sock"), "52:54:00:00:00:01").with_queues(2);
     let guest = Guest::boot("vm", nic);
@@ -85,6 +137,41 @@ fn a_guest_uses_as_many_queue_pairs_as_it_likes() {
         }
     }
     assert_eq!(tramad.metric("trama_vhost_connects_total", &["vm"]), 1);
+    tramad.stop();
+}
+
+#[test]
+fn a_vmm_that_adds_nothing_to_the_offer_gives_its_guest_all_queue_pairs() {
+    let host = Netns::new("host");
+    let counts = [2, 4];
+    let ports = counts.map(|pairs| vhost_port_of(&format!("vm{pairs}"), pairs)).join("");
+    let tramad =
+        Tramad::start(&format!("[[network]]\nname = \"lab\"\n{ports}{}", host_port(&host)));
+    for pairs in counts {
+        let (name, mac) = (format!("vm{pairs}"), format!("52:54:00:00:00:0{pairs}"));
+        let socket = tramad.path(&format!("{name}.sock"));
+        let nic = Nic::connecting(&socket, &mac).with_queues(pairs).with(&offered(&socket));
+        let guest = Guest::boot(&name, nic);
+        guest.address(&format!("10.1.0.{pairs}/24"));
+        guest.wait_for_ping("10.1.0.100", LIMIT);
+        guest.run(&format!("ethtool -L eth0 combined {pairs} || true"));
+        wait_for_pairs(&tramad, &name, pairs);
+        guest.wait_for_ping("10.1.0.100", LIMIT);
+    }
+    tramad.stop();
+}
+
+#[test]
+fn qemu_says_how_many_queues_it_may_ask_for_and_has_nothing_else_to_say() {
+    let tramad = Tramad::start(&format!("[[network]]\nname = \"lab\"\n{}", vhost_port("vm")));
+    let nic = Nic::connecting(tramad.path("vm.sock"), "52:54:00:00:00:01");
+    let guest = Guest::launch(&GuestOptions::new("greedy", [nic.clone().with_queues(4)]));
+    wait_until("QEMU says how many there are", LIMIT, || {
+        guest.qemu_log().contains("you are asking more queues than supported: 2").then_some(())
+    });
+    drop(guest);
+    let guest = Guest::boot("vm", nic.with_queues(2));
+    assert_eq!(guest.qemu_log().trim(), "", "it warns of what a backend offers needlessly");
     tramad.stop();
 }
 

@@ -1,22 +1,26 @@
 //! One connection, from accept to end.
 //!
-//! The thread waits on three descriptors: the socket, the session's stop event and the port's
-//! fault event. A message that has begun is read to its end; a frontend that stops in the middle
-//! holds up nothing but this thread, and shutting the socket down from another thread frees it.
+//! The thread waits on the socket, the session's stop event, the port's fault event, at first on a
+//! ring's kicks, and on others that want to be served. A message that has begun is read to its end;
+//! a frontend that stops in the middle holds up nothing but this thread, and shutting the socket
+//! down from another thread frees it.
+
+mod here;
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use vhost::vhost_user::message::FrontendReq;
-use vhost::vhost_user::{BackendReqHandler, Error, VhostUserBackendReqHandlerMut};
+use vhost::vhost_user::{BackendReqHandler, Error};
 
 use crate::handler::Handler;
 use crate::memory_table::REMEDY;
 use crate::rings::Rings;
-use crate::wire::{self, Header, Waiting};
+use crate::status::Peer;
+use crate::waiting::Waiting;
+use crate::wire::{self, Header, Message};
 
 /// Why a connection ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,22 +33,40 @@ pub(crate) enum End {
     Failed(String),
 }
 
+/// What the session is to know of a connection while it goes on.
+pub(crate) enum Report {
+    /// The frontend got on by one request.
+    Progress,
+    /// Something that the operator should know although the connection goes on; a whole sentence.
+    Complaint(String),
+    /// Something that is worth a line in the log alone.
+    Note(String),
+    /// Another frontend has come, or one that waited has gone.
+    Waiting {
+        /// The one that has come.
+        newcomer: Option<Peer>,
+        /// All that wait now.
+        all: Vec<Peer>,
+    },
+}
+
 type Shared<R> = Arc<Mutex<Handler<R>>>;
 
 fn lock<R>(handler: &Shared<R>) -> MutexGuard<'_, Handler<R>> {
     handler.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Serves one connection to its end and drops what the frontend brought. `progress` is called
-/// after each request.
+/// Serves one connection to its end and drops what the frontend brought. `report` is called
+/// whenever something has happened. Others may come meanwhile; they are let in to wait.
 pub(crate) fn serve<R: Rings>(
     stream: UnixStream,
     handler: &Shared<R>,
     stop: BorrowedFd<'_>,
-    mut progress: impl FnMut(&mut Handler<R>),
+    waiting: &mut Waiting<'_>,
+    mut report: impl FnMut(&mut Handler<R>, Report),
 ) -> End {
     let end = match Connection::new(stream, handler) {
-        Ok(mut connection) => connection.run(stop, &mut progress),
+        Ok(mut connection) => connection.run(stop, waiting, &mut report),
         Err(error) => End::Failed(format!("no descriptors left for the connection: {error}")),
     };
     lock(handler).forget();
@@ -57,41 +79,59 @@ struct Connection<'a, R: Rings> {
     requests: BackendReqHandler<Mutex<Handler<R>>>,
     /// The port's fault event.
     fault: Option<OwnedFd>,
+    /// What is still to be reported.
+    reports: Vec<Report>,
+    /// Requests whose refusal was reported, by number; those above 63 are one.
+    refused: u64,
 }
 
 impl<'a, R: Rings> Connection<'a, R> {
     fn new(stream: UnixStream, handler: &'a Shared<R>) -> io::Result<Connection<'a, R>> {
         let requests = BackendReqHandler::from_stream(stream.try_clone()?, handler.clone());
         let fault = lock(handler).rings.fault_event().map(|event| event.try_clone_to_owned());
-        Ok(Connection { stream, handler, requests, fault: fault.transpose()? })
+        let (fault, reports) = (fault.transpose()?, Vec::new());
+        Ok(Connection { stream, handler, requests, fault, reports, refused: 0 })
     }
 
-    fn run(&mut self, stop: BorrowedFd<'_>, progress: &mut impl FnMut(&mut Handler<R>)) -> End {
+    fn run(
+        &mut self,
+        stop: BorrowedFd<'_>,
+        waiting: &mut Waiting<'_>,
+        report: &mut impl FnMut(&mut Handler<R>, Report),
+    ) -> End {
         loop {
-            match self.wait(stop) {
-                Ok(Event::Stop) => return End::Stopped,
-                Ok(Event::Fault) => {
-                    if let Some(reason) = lock(self.handler).rings.broken() {
-                        return End::Failed(reason);
-                    }
-                }
-                Ok(Event::Request) => {
-                    if let Some(end) = self.request() {
-                        return end;
-                    }
-                    progress(&mut lock(self.handler));
-                }
+            let event = match self.wait(stop, waiting) {
+                Ok(event) => event,
                 Err(error) => return End::Failed(format!("cannot wait for the frontend: {error}")),
+            };
+            if let Some(end) = self.handle(event, waiting) {
+                return end;
+            }
+            for event in self.reports.drain(..) {
+                report(&mut lock(self.handler), event);
             }
         }
     }
 
-    fn wait(&self, stop: BorrowedFd<'_>) -> io::Result<Event> {
+    /// Waits for the first of what can happen.
+    fn wait(&self, stop: BorrowedFd<'_>, waiting: &Waiting<'_>) -> io::Result<Event> {
+        let handler = lock(self.handler);
+        let mut events = vec![Event::Stop, Event::Request];
         let mut fds = vec![
             PollFd::from_borrowed_fd(stop, PollFlags::IN),
             PollFd::new(&self.stream, PollFlags::IN),
         ];
-        fds.extend(self.fault.as_ref().map(|event| PollFd::new(event, PollFlags::IN)));
+        let others = [
+            (self.fault.as_ref().map(AsFd::as_fd), Event::Fault),
+            (handler.telling_kick(), Event::Kick),
+        ];
+        for (fd, event) in others {
+            if let Some(fd) = fd {
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+                events.push(event);
+            }
+        }
+        waiting.watch(&mut fds);
         loop {
             match poll(&mut fds, None) {
                 Ok(_) => break,
@@ -99,24 +139,55 @@ impl<'a, R: Rings> Connection<'a, R> {
                 Err(error) => return Err(error.into()),
             }
         }
-        if !fds[0].revents().is_empty() {
-            return Ok(Event::Stop);
+        let ready = |event: Event| {
+            let at = events.iter().position(|other| *other == event);
+            at.is_some_and(|at| !fds[at].revents().is_empty())
+        };
+        // A request may close the connection, so what else is to be known comes before it.
+        let order = [Event::Stop, Event::Fault, Event::Kick, Event::Request];
+        Ok(order.into_iter().find(|event| ready(*event)).unwrap_or(Event::Waiting))
+    }
+
+    /// `Some`: it was the end.
+    fn handle(&mut self, event: Event, waiting: &mut Waiting<'_>) -> Option<End> {
+        match event {
+            Event::Stop => return Some(End::Stopped),
+            Event::Fault => {
+                if let Some(event) = &self.fault {
+                    // Fails if it was read already.
+                    let _ = rustix::io::read(event, &mut [0; 8]);
+                }
+                return lock(self.handler).rings.broken().map(End::Failed);
+            }
+            Event::Kick => {
+                let complaint = lock(self.handler).kicked().err();
+                self.reports.extend(complaint.map(Report::Complaint));
+            }
+            Event::Request => {
+                let end = self.request();
+                self.reports.push(Report::Progress);
+                return end;
+            }
+            Event::Waiting => self.let_in(waiting),
         }
-        if let Some(event) = &self.fault
-            && !fds[2].revents().is_empty()
-        {
-            rustix::io::read(event, &mut [0; 8])?;
-            return Ok(Event::Fault);
-        }
-        Ok(Event::Request)
+        None
+    }
+
+    fn let_in(&mut self, waiting: &mut Waiting<'_>) {
+        let newcomer = waiting.look().unwrap_or_else(|error| {
+            waiting.pause();
+            self.reports.push(Report::Note(format!("cannot let another frontend wait: {error}")));
+            None
+        });
+        self.reports.push(Report::Waiting { newcomer, all: waiting.peers() });
     }
 
     /// Serves the request that waits; `Some`: it was the last.
     fn request(&mut self) -> Option<End> {
         let header = match wire::peek(&self.stream) {
-            Ok(Waiting::Message(header)) => Some(header),
-            Ok(Waiting::Part) => None,
-            Ok(Waiting::End) => return Some(End::Closed),
+            Ok(Message::Whole(header)) => Some(header),
+            Ok(Message::Part) => None,
+            Ok(Message::End) => return Some(End::Closed),
             Err(error) => return Some(lost(&error)),
         };
         let served = header.and_then(|header| self.serve_here(header));
@@ -130,54 +201,17 @@ impl<'a, R: Rings> Connection<'a, R> {
             Err(error) => Some(explain(header, error)),
         }
     }
-
-    /// Serves the two requests that the crate does not; `None`: it is another.
-    fn serve_here(&mut self, header: Header) -> Option<Result<(), Error>> {
-        let enable = FrontendReq::SET_VRING_ENABLE;
-        let mtu = FrontendReq::NET_SET_MTU;
-        if header.is_word(enable) && lock(self.handler).acknowledged.is_none() {
-            Some(self.enable_early(header))
-        } else if header.is_word(mtu) {
-            Some(self.set_mtu(header))
-        } else {
-            None
-        }
-    }
-
-    fn enable_early(&mut self, header: Header) -> Result<(), Error> {
-        let body = wire::take_word(&self.stream).map_err(Error::SocketError)?;
-        let [i0, i1, i2, i3, n0, n1, n2, n3] = body;
-        let index = u32::from_ne_bytes([i0, i1, i2, i3]);
-        let enable = match u32::from_ne_bytes([n0, n1, n2, n3]) {
-            0 => false,
-            1 => true,
-            _ => return Err(Error::InvalidParam),
-        };
-        let result = lock(self.handler).set_vring_enable(index, enable);
-        self.answer(header, FrontendReq::SET_VRING_ENABLE, result.is_ok())?;
-        result
-    }
-
-    fn set_mtu(&mut self, header: Header) -> Result<(), Error> {
-        let body = wire::take_word(&self.stream).map_err(Error::SocketError)?;
-        let accepted = lock(self.handler).accept_mtu(u64::from_ne_bytes(body))?;
-        self.answer(header, FrontendReq::NET_SET_MTU, accepted)
-    }
-
-    fn answer(&self, header: Header, request: FrontendReq, ok: bool) -> Result<(), Error> {
-        if header.needs_reply() && lock(self.handler).answers() {
-            wire::answer(&self.stream, request, ok).map_err(Error::SocketError)?;
-        }
-        Ok(())
-    }
 }
 
 const PARTIAL: &str = "the frontend stopped in the middle of it";
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Event {
     Stop,
     Fault,
+    Kick,
     Request,
+    Waiting,
 }
 
 fn lost(error: &io::Error) -> End {
@@ -207,6 +241,9 @@ fn explain(header: Option<Header>, error: Error) -> End {
             format!("it is malformed, or some memory came without a descriptor; {REMEDY}")
         }
         Error::InvalidMessage => "it is malformed or out of order".into(),
+        Error::InactiveOperation(feature) => {
+            format!("the VMM has not acknowledged its protocol feature, {feature:?}")
+        }
         other => other.to_string(),
     };
     End::Failed(format!("{what}: {why}"))

@@ -13,6 +13,8 @@ pub const NET_F_CSUM: u64 = 1;
 pub const NET_F_GUEST_CSUM: u64 = 1 << 1;
 /// The VMM may tell the driver an MTU.
 pub const NET_F_MTU: u64 = 1 << 3;
+/// The configuration has a MAC address.
+pub const NET_F_MAC: u64 = 1 << 5;
 /// The driver takes large TCPv4 segments.
 pub const NET_F_GUEST_TSO4: u64 = 1 << 7;
 /// The driver takes large TCPv6 segments.
@@ -27,8 +29,10 @@ pub const NET_F_HOST_TSO6: u64 = 1 << 12;
 pub const NET_F_HOST_ECN: u64 = 1 << 13;
 /// A received frame may fill several buffers.
 pub const NET_F_MRG_RXBUF: u64 = 1 << 15;
-/// The device's configuration has a link status (which the VMM keeps).
+/// The configuration has a link status.
 pub const NET_F_STATUS: u64 = 1 << 16;
+/// There is a control queue. The VMM serves it: no ring of it is ever described to us.
+pub const NET_F_CTRL_VQ: u64 = 1 << 17;
 /// More than one pair of rings.
 pub const NET_F_MQ: u64 = 1 << 22;
 /// Indirect descriptors.
@@ -46,6 +50,7 @@ pub const IN_ORDER: u64 = 1 << 35;
 pub const ALL: u64 = NET_F_CSUM
     | NET_F_GUEST_CSUM
     | NET_F_MTU
+    | NET_F_MAC
     | NET_F_GUEST_TSO4
     | NET_F_GUEST_TSO6
     | NET_F_GUEST_ECN
@@ -54,6 +59,7 @@ pub const ALL: u64 = NET_F_CSUM
     | NET_F_HOST_ECN
     | NET_F_MRG_RXBUF
     | NET_F_STATUS
+    | NET_F_CTRL_VQ
     | NET_F_MQ
     | RING_INDIRECT_DESC
     | RING_EVENT_IDX
@@ -63,14 +69,27 @@ pub const ALL: u64 = NET_F_CSUM
 
 /// Features that concern the driver and its VMM alone (MAC address, control queue and what goes
 /// over it, announcements). VMMs acknowledge them although no backend offered them.
-const VMM_ONLY: u64 = 1 << 5 | 1 << 16 | 0b0111_1111 << 17;
+const VMM_ONLY: u64 = NET_F_MAC | NET_F_STATUS | 0b0111_1111 << 17;
 
-/// What is offered to a frontend: `mask` (see [`ALL`]) without what one pair of rings excludes.
-/// The same for the same options, whenever asked: a frontend that reconnects has already promised
-/// its driver what it was offered the first time.
-pub fn offered(mask: u64, queue_pairs: u16) -> u64 {
-    let without = if queue_pairs > 1 { 0 } else { NET_F_MQ };
-    mask & ALL & !without
+/// What is offered to a frontend: `mask` (see [`ALL`]) without what the port cannot keep. The
+/// same for the same options, whenever asked: a frontend that reconnects has already promised its
+/// driver what it was offered the first time.
+///
+/// QEMU and DPDK's virtio-user add the features of the control queue themselves. Other VMMs give
+/// their driver no more than the backend's offer, so it must be a set that a driver can take:
+///
+/// - A driver refuses a device with MQ and without CTRL_VQ (virtio 1.2, section 5.1.3.1), so the
+///   two go together. cloud-hypervisor then serves the control queue itself.
+/// - With one pair nothing needs CTRL_VQ. crosvm would leave the queue to the backend.
+/// - What else goes over the control queue (CTRL_RX, CTRL_VLAN, CTRL_MAC_ADDR, GUEST_ANNOUNCE, …)
+///   is for the VMM to promise: cloud-hypervisor adds GUEST_ANNOUNCE, and asks for none of the
+///   others.
+/// - With MAC, VMMs that read our configuration take the address from there. An address of zeros
+///   would be worse than the VMM's own choice: so only if the port has one.
+pub fn offered(mask: u64, queue_pairs: u16, has_mac: bool) -> u64 {
+    let of_pairs = if queue_pairs > 1 { 0 } else { NET_F_MQ | NET_F_CTRL_VQ };
+    let of_mac = if has_mac { 0 } else { NET_F_MAC };
+    mask & ALL & !of_pairs & !of_mac
 }
 
 /// The acknowledged features as far as they concern us.

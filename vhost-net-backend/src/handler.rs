@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use trama_virtqueue::{GuestMemory, RegionSpec};
@@ -12,25 +13,34 @@ use vhost::vhost_user::message::VhostUserProtocolFeatures as Protocol;
 use vhost::vhost_user::{Error, Result};
 
 use crate::features;
-use crate::memory_table::{self, REMEDY};
+use crate::memory_table::REMEDY;
 use crate::rings::Rings;
+use crate::status::Control;
 use crate::vring::Vring;
+
+/// The ring whose kicks are looked at: the first receive ring, which every driver fills before
+/// anything can arrive. The switch waits for no kicks of receive rings.
+const LOOKED_AT: usize = 0;
 
 /// The device as one frontend sees it.
 pub(crate) struct Handler<R> {
     pub(crate) rings: R,
+    pub(crate) control: Arc<Control>,
     pub(crate) queue_pairs: u16,
-    mtu: u16,
-    pub(crate) offered: u64,
+    /// What may be offered.
+    mask: u64,
+    /// Whether SET_OWNER has come.
+    pub(crate) owned: bool,
+    /// Whether the frontend asked for our protocol features before SET_OWNER; `None` until it asks.
+    /// See [`Self::offer_protocol`].
+    asked_unowned: Option<bool>,
     /// What the driver acknowledged; none before SET_FEATURES.
     pub(crate) acknowledged: Option<u64>,
     pub(crate) protocol: Protocol,
     memory: Option<Arc<GuestMemory>>,
     pub(crate) vrings: Vec<Vring>,
-    /// Whether the memory has been looked at for [`memory_table::looks_private`].
-    looked: bool,
-    /// Something that the operator should know although the connection goes on.
-    complaint: Option<String>,
+    /// Whether the memory is known to be shared, or not to be.
+    pub(crate) looked: bool,
 }
 
 /// Ends the connection for this reason.
@@ -44,18 +54,19 @@ pub(crate) fn refuse_ring<T>(index: usize, reason: impl Display) -> Result<T> {
 }
 
 impl<R: Rings> Handler<R> {
-    pub fn new(rings: R, mask: u64, queue_pairs: u16, mtu: u16) -> Handler<R> {
+    pub fn new(rings: R, control: Arc<Control>, mask: u64, queue_pairs: u16) -> Handler<R> {
         let mut handler = Handler {
             rings,
+            control,
             queue_pairs,
-            mtu,
-            offered: features::offered(mask, queue_pairs),
+            mask,
+            owned: false,
+            asked_unowned: None,
             acknowledged: None,
             protocol: Protocol::empty(),
             memory: None,
             vrings: Vec::new(),
             looked: false,
-            complaint: None,
         };
         handler.forget();
         handler
@@ -64,18 +75,46 @@ impl<R: Rings> Handler<R> {
     /// Drops everything that the frontend said and brought.
     pub fn forget(&mut self) {
         self.rings.disconnected();
+        self.owned = false;
+        self.asked_unowned = None;
         self.acknowledged = None;
         self.protocol = Protocol::empty();
         self.memory = None;
         self.vrings = (0..2 * usize::from(self.queue_pairs)).map(|_| Vring::default()).collect();
         self.looked = false;
-        self.complaint = None;
+    }
+
+    /// The features that are offered now.
+    pub(crate) fn offered(&self) -> u64 {
+        features::offered(self.mask, self.queue_pairs, self.control.device().mac.is_some())
     }
 
     /// The protocol features that are implemented here; the `vhost` crate adds REPLY_ACK.
-    pub fn offered_protocol(&self) -> Protocol {
+    pub(crate) fn protocol_features(&self) -> Protocol {
         let several = if self.queue_pairs > 1 { Protocol::MQ } else { Protocol::empty() };
-        Protocol::CONFIGURE_MEM_SLOTS | Protocol::MTU | several
+        Protocol::CONFIGURE_MEM_SLOTS | Protocol::MTU | Protocol::CONFIG | several
+    }
+
+    /// Those that this frontend is offered, the same each time that it asks.
+    ///
+    /// QEMU keeps a network device's configuration itself, and warns at each start of a backend
+    /// that offers CONFIG. It asks for protocol features while it opens its backend, before
+    /// SET_OWNER; cloud-hypervisor and crosvm, which use CONFIG, send SET_OWNER first.
+    pub(crate) fn offer_protocol(&mut self) -> Protocol {
+        let asked_unowned = *self.asked_unowned.get_or_insert(!self.owned);
+        let withheld = if asked_unowned { Protocol::CONFIG } else { Protocol::empty() };
+        self.protocol_features() - withheld
+    }
+
+    /// The answer to GET_QUEUE_NUM. The protocol counts rings, and so do the VMMs that use the
+    /// `vhost` crate, which then refuses larger ring indices, and crosvm. QEMU takes it for the
+    /// pairs of a network device, compares it with `queues=` and names it in its message.
+    ///
+    /// Two marks tell QEMU from the others: it asks before SET_OWNER, and it acknowledges every
+    /// protocol feature that it knows, which includes MTU. libkrun has the first mark alone.
+    pub(crate) fn queue_num(&self) -> u64 {
+        let is_qemu = self.asked_unowned == Some(true) && self.protocol.contains(Protocol::MTU);
+        if is_qemu { self.queue_pairs.into() } else { self.vrings.len() as u64 }
     }
 
     /// Whether the frontend may ask for answers.
@@ -89,25 +128,20 @@ impl<R: Rings> Handler<R> {
         self.vrings.chunks(2).filter(running).count() as u16
     }
 
-    /// What the operator should know, once.
-    pub fn take_complaint(&mut self) -> Option<String> {
-        self.complaint.take()
-    }
-
     /// NET_SET_MTU: whether the guest may be told this MTU.
-    pub fn accept_mtu(&mut self, mtu: u64) -> Result<bool> {
-        if !self.protocol.contains(Protocol::MTU) {
-            return refuse("the MTU protocol feature was not acknowledged");
-        }
-        let accepted = mtu <= u64::from(self.mtu);
-        if !accepted {
-            self.complaint = Some(format!(
-                "the VMM wants to tell its guest an MTU of {mtu}, the network has {}: lower host_mtu \
-                 or raise the network's MTU",
-                self.mtu
+    ///
+    /// # Errors
+    /// It may not, and why.
+    pub fn accept_mtu(&mut self, mtu: u64) -> std::result::Result<(), String> {
+        let network = self.control.device().mtu;
+        if mtu > u64::from(network) {
+            return Err(format!(
+                "refused that the VMM tells its guest an MTU of {mtu}, as the network has \
+                 {network}: lower host_mtu or raise the network's MTU, then start the VM again"
             ));
         }
-        Ok(accepted)
+        self.control.tells_mtu(mtu);
+        Ok(())
     }
 
     pub(crate) fn index(&self, index: u32) -> Result<usize> {
@@ -135,19 +169,42 @@ impl<R: Rings> Handler<R> {
             return Ok(());
         };
         let fds = vring.fds().or_else(|error| refuse_ring(index, error))?;
-        if !self.looked {
-            self.looked = true;
-            if memory_table::looks_private(memory.specs()) {
-                self.complaint = Some(format!(
-                    "the guest's memory reads as zeros; if no packets pass, {REMEDY}"
-                ));
-            }
-        }
         // Frontends differ in whether SET_VRING_BASE knows how far a backend came that died.
         let setup = setup.resumed_from_used();
+        if index == LOOKED_AT {
+            self.vrings[index].drain_kicks();
+        }
         self.rings.start(index, setup, fds).or_else(|error| refuse_ring(index, error))?;
         self.vrings[index].running = true;
         Ok(())
+    }
+
+    /// The descriptor whose next kick shows whether the guest's memory is shared with us.
+    pub(crate) fn telling_kick(&self) -> Option<BorrowedFd<'_>> {
+        let vring = &self.vrings[LOOKED_AT];
+        let kick = vring.kick.as_ref().filter(|_| vring.running && !self.looked)?;
+        kick.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The ring of [`Self::telling_kick`] was kicked. Before its first kick a driver has written
+    /// the descriptors of a buffer and the ring's index. If no byte of them is to be seen here, the
+    /// VMM has mapped the memory privately, and the guest writes to copies of its own.
+    ///
+    /// # Errors
+    /// The memory is not shared.
+    pub(crate) fn kicked(&mut self) -> std::result::Result<(), String> {
+        self.looked = true;
+        let (Some(acknowledged), Some(memory)) = (self.acknowledged, &self.memory) else {
+            return Ok(());
+        };
+        let setup = self.vrings[LOOKED_AT].setup(features::ring_features(acknowledged), memory);
+        match setup.is_some_and(|setup| setup.is_blank()) {
+            true => Err(format!(
+                "the driver says that it has filled its receive ring, which reads as zeros here: \
+                 the guest's memory is not shared, no packets pass; {REMEDY}"
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Stops the ring if it runs; it stays wanted.

@@ -10,9 +10,11 @@
 //! connection is closed with a reason; the session then goes on with the next one.
 
 mod connection;
+mod device;
 pub mod features;
 mod handler;
 mod memory_table;
+mod refused;
 mod requests;
 mod rings;
 mod session;
@@ -20,10 +22,12 @@ mod socket;
 mod status;
 mod switch_port;
 mod vring;
+mod waiting;
 mod wire;
 
+pub use device::DeviceSettings;
 pub use rings::{RingFds, Rings, RingsError};
 pub use session::{Role, Session, SessionError, SessionHandle, SessionOptions};
 pub use socket::SocketError;
-pub use status::{SessionState, SessionStatus};
+pub use status::{Peer, SessionState, SessionStatus};
 pub use switch_port::{PortPlace, SwitchPort};

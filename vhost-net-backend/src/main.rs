@@ -18,7 +18,7 @@ use trama_switch::{
     Device, Engine, EngineError, NetworkSettings, PortId, PortSettings, Spin, Tap, TapOptions,
     VhostDevice, VlanMode, VlanSet, WorkerHandle, WorkerOptions,
 };
-use trama_vhost_net_backend::{Role, Session, SessionOptions, SwitchPort};
+use trama_vhost_net_backend::{DeviceSettings, Role, Session, SessionOptions, SwitchPort};
 
 /// Connects one vhost-user frontend (QEMU, cloud-hypervisor, DPDK) to one TAP device.
 #[derive(Parser, Debug)]
@@ -90,8 +90,12 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         RoleName::Server => Role::Server,
         RoleName::Client => Role::Client,
     };
-    let options =
-        SessionOptions { queue_pairs: queues, mtu, ..SessionOptions::new(&arguments.socket, role) };
+    let device = DeviceSettings { mtu, mac: None };
+    let options = SessionOptions {
+        queue_pairs: queues,
+        device,
+        ..SessionOptions::new(&arguments.socket, role)
+    };
     let session = Session::spawn(options, SwitchPort::new(worker.clone(), port)?)?;
     tracing::info!(tap = arguments.tap, socket = %arguments.socket.display(), "ready");
 

@@ -1,7 +1,6 @@
-//! The frontend's memory table: from messages to regions, and whether it is shared at all.
+//! The frontend's memory table: from messages to regions.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -33,20 +32,4 @@ pub(crate) fn region(message: &VhostUserMemoryRegion, file: File) -> RegionSpec 
 pub(crate) fn is_same(spec: &RegionSpec, message: &VhostUserMemoryRegion) -> bool {
     (spec.guest_phys, spec.user_addr, spec.size)
         == (message.guest_phys_addr, message.user_addr, message.memory_size)
-}
-
-/// Whether the start of every region reads as zeros. A guest that has come as far as its network
-/// driver has written there (real-mode vectors, boot parameters, a heap); if nothing arrived in
-/// the file, the VMM has mapped it privately and the guest writes to copies that nobody else sees.
-pub(crate) fn looks_private(regions: &[RegionSpec]) -> bool {
-    const LOOK: u64 = 64 * 1024;
-    let mut page = [0; 4096];
-    regions.iter().all(|region| {
-        (0..region.size.min(LOOK)).step_by(page.len()).all(|offset| {
-            match region.file.read_at(&mut page, region.file_offset + offset) {
-                Ok(n) => page[..n].iter().all(|&byte| byte == 0),
-                Err(_) => false,
-            }
-        })
-    })
 }

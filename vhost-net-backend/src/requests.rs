@@ -20,13 +20,14 @@ use crate::memory_table::{self, MAX_REGIONS};
 use crate::rings::Rings;
 use crate::vring::{self, Addresses};
 
-/// An answer to a request whose feature is not offered.
+/// For what [`crate::connection`] has answered already, or refused.
 fn not_offered<T>(request: &str) -> Result<T> {
     refuse(format_args!("{request} is not offered"))
 }
 
 impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
     fn set_owner(&mut self) -> Result<()> {
+        self.owned = true;
         Ok(())
     }
 
@@ -41,15 +42,15 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
     }
 
     fn reset_device(&mut self) -> Result<()> {
-        not_offered("RESET_DEVICE")
+        self.reset_owner()
     }
 
     fn get_features(&mut self) -> Result<u64> {
-        Ok(self.offered)
+        Ok(self.offered())
     }
 
     fn set_features(&mut self, acknowledged: u64) -> Result<()> {
-        let accepted = features::acknowledge(self.offered, acknowledged).or_else(|unknown| {
+        let accepted = features::acknowledge(self.offered(), acknowledged).or_else(|unknown| {
             refuse(format_args!("the features {unknown:#x} were acknowledged but never offered"))
         })?;
         if self.acknowledged == Some(accepted) {
@@ -64,12 +65,12 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
     }
 
     fn get_protocol_features(&mut self) -> Result<Protocol> {
-        Ok(self.offered_protocol())
+        Ok(self.offer_protocol())
     }
 
     fn set_protocol_features(&mut self, acknowledged: u64) -> Result<()> {
         // The crate itself adds REPLY_ACK to the offer.
-        let offered = self.offered_protocol() | Protocol::REPLY_ACK;
+        let offered = self.protocol_features() | Protocol::REPLY_ACK;
         match acknowledged & !offered.bits() {
             0 => self.protocol = Protocol::from_bits_truncate(acknowledged),
             unknown => {
@@ -81,10 +82,8 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         Ok(())
     }
 
-    /// In rings, as the protocol says and cloud-hypervisor counts. QEMU and DPDK take it for
-    /// pairs, and so might try more than there are; they then learn it from the ring's index.
     fn get_queue_num(&mut self) -> Result<u64> {
-        Ok(self.vrings.len() as u64)
+        Ok(self.queue_num())
     }
 
     fn set_mem_table(

@@ -1,10 +1,10 @@
 //! A session: one thread that keeps a frontend connected.
 //!
-//! As server it listens, serves one frontend to its end, and listens again; a frontend that comes
-//! meanwhile waits in the listener's queue. As client it looks for the frontend's socket, slower
-//! and slower up to once a second. Everything that ends a connection is logged with its reason and
-//! kept in the status. Stopping wakes the thread wherever it waits: the stop event ends a poll,
-//! shutting the socket down ends a read or a write.
+//! As server it listens, serves one frontend to its end, and then the next; one that comes
+//! meanwhile waits for its turn, which the log and the status say. As client it looks for the
+//! frontend's socket, slower and slower up to once a second. Everything that ends a connection is
+//! logged with its reason and kept in the status. Stopping wakes the thread wherever it waits: the
+//! stop event ends a poll, shutting the socket down ends a read or a write.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,17 +16,21 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use crate::connection::{End, serve};
+use crate::connection::{End, Report, serve};
+use crate::device::DeviceSettings;
 use crate::features;
 use crate::handler::Handler;
 use crate::rings::Rings;
 use crate::socket::{self, SocketError, SocketFile};
-use crate::status::{Control, SessionStatus};
+use crate::status::{Control, Peer, SessionStatus};
+use crate::waiting::Waiting;
 
 /// First pause of a client that finds no frontend; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// Least time between two warnings that a frontend has to wait.
+const NEWCOMERS_PAUSE: Duration = Duration::from_secs(10);
 /// A session's thread holds a request and its answer, at most 4 KiB each, and no deep calls.
 const STACK: usize = 256 * 1024;
 /// The vhost-user protocol numbers rings with eight bits where it passes their descriptors.
@@ -50,8 +54,9 @@ pub struct SessionOptions {
     pub role: Role,
     /// Pairs of rings that a frontend may use (1 to 128).
     pub queue_pairs: u16,
-    /// The largest MTU, in bytes, that a VMM may tell its guest.
-    pub mtu: u16,
+    /// What a frontend may read, and the largest MTU that a VMM may tell its guest; see
+    /// [`Session::set_device`].
+    pub device: DeviceSettings,
     /// What may be offered, a mask of [`features::ALL`].
     pub features: u64,
     /// Whether the cable is in; see [`Session::set_cable`].
@@ -59,11 +64,11 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
-    /// One pair of rings, 1500 bytes, all features.
+    /// One pair of rings, 1500 bytes, no address, all features.
     pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
         let path = path.into();
-        let features = features::ALL;
-        SessionOptions { path, role, queue_pairs: 1, mtu: 1500, features, cable: true }
+        let (features, device) = (features::ALL, DeviceSettings { mtu: 1500, mac: None });
+        SessionOptions { path, role, queue_pairs: 1, device, features, cable: true }
     }
 }
 
@@ -84,6 +89,7 @@ pub enum SessionError {
 /// A running session. Dropping it stops it.
 #[derive(Debug)]
 pub struct Session {
+    path: PathBuf,
     control: Arc<Control>,
     thread: Option<JoinHandle<()>>,
 }
@@ -100,7 +106,7 @@ impl Session {
     /// # Errors
     /// The socket cannot be made, or the system is out of descriptors or threads.
     pub fn spawn(options: SessionOptions, rings: impl Rings) -> Result<Session, SessionError> {
-        let SessionOptions { path, role, queue_pairs, mtu, features, cable } = options;
+        let SessionOptions { path, role, queue_pairs, device, features, cable } = options;
         if !(1..=MAX_QUEUE_PAIRS).contains(&queue_pairs) {
             return Err(SessionError::QueuePairs(queue_pairs));
         }
@@ -113,20 +119,21 @@ impl Session {
         };
         let stop =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
-        let control = Arc::new(Control::new(stop.try_clone()?, role, cable));
-        let handler = Handler::new(rings, features, queue_pairs, mtu);
+        let control = Arc::new(Control::new(stop.try_clone()?, role, cable, device));
+        let handler = Handler::new(rings, control.clone(), features, queue_pairs);
         let worker = Worker {
-            path,
+            path: path.clone(),
             control: control.clone(),
             handler: Arc::new(Mutex::new(handler)),
             stop,
             last: None,
+            last_newcomer: None,
         };
         let thread = std::thread::Builder::new()
             .name("vhost-user".into())
             .stack_size(STACK)
             .spawn(move || worker.run(role, socket))?;
-        Ok(Session { control, thread: Some(thread) })
+        Ok(Session { path, control, thread: Some(thread) })
     }
 
     /// The session at this moment.
@@ -145,6 +152,14 @@ impl Session {
     /// served would hang.
     pub fn set_cable(&self, plugged: bool) {
         self.control.set_cable(plugged);
+    }
+
+    /// Changes what a frontend may read. One that is connected has told its guest what it read
+    /// before; if its MTU is above the network's now, the log and the status say so.
+    pub fn set_device(&self, device: DeviceSettings) {
+        if let Some(complaint) = self.control.set_device(device) {
+            tracing::warn!(socket = %self.path.display(), "{complaint}");
+        }
     }
 
     /// Closes the connection, ends the thread and removes the socket file that it made. When it
@@ -185,6 +200,8 @@ struct Worker<R: Rings> {
     stop: OwnedFd,
     /// The last failure that was logged as a warning, and when.
     last: Option<(String, Instant)>,
+    /// When a frontend that has to wait was last logged as a warning.
+    last_newcomer: Option<Instant>,
 }
 
 impl<R: Rings> Worker<R> {
@@ -213,16 +230,20 @@ impl<R: Rings> Worker<R> {
 
     fn listen(&mut self, listener: &UnixListener) {
         tracing::info!(socket = %self.path.display(), "listening for a vhost-user frontend");
-        while self.wait(Some(listener), None) && !self.control.is_unplugged() {
-            match listener.accept() {
-                Ok((stream, _)) => self.serve(stream),
-                Err(error) if is_transient(&error) => {}
-                Err(error) => {
-                    self.failed(&format!("cannot accept a connection: {error}"));
-                    self.wait(None, Some(LAST_PAUSE));
-                }
+        let mut waiting = Waiting::new(Some(listener));
+        while !self.control.is_stopping() && !self.control.is_unplugged() {
+            if let Some(stream) = waiting.next() {
+                self.control.set_waiting(waiting.peers());
+                self.serve(stream, &mut waiting);
+                continue;
+            }
+            self.wait(Some(listener), None);
+            if let Err(error) = waiting.look() {
+                self.failed(&format!("cannot accept a connection: {error}"));
+                self.wait(None, Some(LAST_PAUSE));
             }
         }
+        self.control.set_waiting(Vec::new());
     }
 
     fn connect(&mut self) {
@@ -230,7 +251,7 @@ impl<R: Rings> Worker<R> {
         while !self.control.is_stopping() && !self.control.is_unplugged() {
             let since = Instant::now();
             match socket::try_connect(&self.path) {
-                Ok(stream) => self.serve(stream),
+                Ok(stream) => self.serve(stream, &mut Waiting::new(None)),
                 Err(error) => self.failed(&explain_connect(&error)),
             }
             if since.elapsed() >= LAST_PAUSE {
@@ -241,8 +262,8 @@ impl<R: Rings> Worker<R> {
         }
     }
 
-    /// Waits for a connection or for the time to pass; false: the session is to stop.
-    fn wait(&self, listener: Option<&UnixListener>, timeout: Option<Duration>) -> bool {
+    /// Waits for a connection, for the time to pass, or for the session to be told something.
+    fn wait(&self, listener: Option<&UnixListener>, timeout: Option<Duration>) {
         let mut fds = vec![PollFd::new(&self.stop, PollFlags::IN)];
         fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
         let timeout = timeout.map(|pause| Timespec {
@@ -251,31 +272,39 @@ impl<R: Rings> Worker<R> {
         });
         // An error is a signal, or memory that will come back: the caller asks again.
         let _ = poll(&mut fds, timeout.as_ref());
-        !self.control.is_stopping()
     }
 
-    fn serve(&mut self, stream: UnixStream) {
+    fn serve(&mut self, stream: UnixStream, waiting: &mut Waiting<'_>) {
         let socket = self.path.display().to_string();
-        match self.control.connected(&stream) {
+        let peer = Peer::of(&stream);
+        match self.control.connected(&stream, peer) {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => return self.failed(&format!("cannot serve a connection: {error}")),
         }
-        let peer = rustix::net::sockopt::socket_peercred(&stream);
-        let pid = peer.map_or(0, |peer| peer.pid.as_raw_nonzero().get());
+        let pid = peer.map_or(0, |peer| peer.pid);
+        let served = peer.map(|peer| peer.to_string()).unwrap_or_default();
         if self.failed_lately() {
             tracing::debug!(socket, pid, "frontend connected");
         } else {
             tracing::info!(socket, pid, "frontend connected");
         }
-        let control = self.control.clone();
-        let end = serve(stream, &self.handler, self.stop.as_fd(), |handler| {
-            let complaint = handler.take_complaint();
-            if let Some(complaint) = &complaint {
+        let (control, newcomers) = (&self.control, &mut self.last_newcomer);
+        let report = |handler: &mut Handler<R>, report| match report {
+            Report::Progress => control.progress(handler.acknowledged, handler.active_pairs()),
+            Report::Complaint(complaint) => {
                 tracing::warn!(socket, "{complaint}");
+                control.complain(complaint);
             }
-            control.progress(handler.acknowledged, handler.active_pairs(), complaint);
-        });
+            Report::Note(note) => tracing::info!(socket, "{note}"),
+            Report::Waiting { newcomer, all } => {
+                control.set_waiting(all);
+                if let Some(newcomer) = newcomer {
+                    announce(&socket, newcomer, &served, newcomers);
+                }
+            }
+        };
+        let end = serve(stream, &self.handler, self.stop.as_fd(), waiting, report);
         let (stopped, failure) = match end {
             End::Stopped => (true, None),
             End::Closed => (false, None),
@@ -311,9 +340,16 @@ impl<R: Rings> Worker<R> {
     }
 }
 
-fn is_transient(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
-    matches!(error.kind(), ConnectionAborted | Interrupted | WouldBlock)
+/// Logs a frontend that has to wait; many soon after another are not worth a warning each.
+fn announce(socket: &str, waits: Peer, served: &str, last: &mut Option<Instant>) {
+    let words = "another frontend waits: the port serves one at a time; end one of the two, or \
+                 give each a port of its own";
+    if last.is_some_and(|at| at.elapsed() < NEWCOMERS_PAUSE) {
+        tracing::debug!(socket, %waits, served, "{words}");
+    } else {
+        tracing::warn!(socket, %waits, served, "{words}");
+        *last = Some(Instant::now());
+    }
 }
 
 fn explain_connect(error: &io::Error) -> String {

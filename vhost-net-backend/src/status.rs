@@ -1,11 +1,13 @@
 //! What a session shows of itself to other threads, and how they reach its thread.
 
+use std::fmt;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::device::DeviceSettings;
 use crate::session::Role;
 
 /// What a session is doing.
@@ -37,6 +39,33 @@ pub struct SessionStatus {
     pub features: u64,
     /// Pairs of rings of which both run.
     pub queue_pairs_active: u16,
+    /// The frontend that is served.
+    pub peer: Option<Peer>,
+    /// Frontends that have connected while another is served, the next one first.
+    pub waiting: Vec<Peer>,
+}
+
+/// The process at the other end of a connection, as it was when it connected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Its process id.
+    pub pid: i32,
+    /// Its effective user id.
+    pub uid: u32,
+}
+
+impl Peer {
+    /// The process at the other end; `None` if the system does not say.
+    pub(crate) fn of(stream: &UnixStream) -> Option<Peer> {
+        let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
+        Some(Peer { pid: peer.pid.as_raw_nonzero().get(), uid: peer.uid.as_raw() })
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {} uid {}", self.pid, self.uid)
+    }
 }
 
 /// The part of a session that its thread shares with others.
@@ -57,11 +86,15 @@ struct Inner {
     stream: Option<UnixStream>,
     /// Why somebody else closed the connection.
     kicked: Option<String>,
+    /// What the frontend may read now.
+    device: DeviceSettings,
+    /// The MTU that the guest was told, as far as we know.
+    told_mtu: Option<u64>,
     status: SessionStatus,
 }
 
 impl Control {
-    pub fn new(wake: OwnedFd, role: Role, cable: bool) -> Control {
+    pub fn new(wake: OwnedFd, role: Role, cable: bool, device: DeviceSettings) -> Control {
         let idle = match role {
             Role::Server => SessionState::Listening,
             Role::Client => SessionState::Connecting,
@@ -72,9 +105,11 @@ impl Control {
             connects: 0,
             features: 0,
             queue_pairs_active: 0,
+            peer: None,
+            waiting: Vec::new(),
         };
-        let unplugged = !cable;
-        let inner = Inner { stopping: false, unplugged, stream: None, kicked: None, status };
+        let (unplugged, stream, kicked, told_mtu) = (!cable, None, None, None);
+        let inner = Inner { stopping: false, unplugged, stream, kicked, device, told_mtu, status };
         Control { wake, idle, inner: Mutex::new(inner) }
     }
 
@@ -140,7 +175,7 @@ impl Control {
     }
 
     /// The thread has a connection; false: it is to stop instead.
-    pub fn connected(&self, stream: &UnixStream) -> io::Result<bool> {
+    pub fn connected(&self, stream: &UnixStream, peer: Option<Peer>) -> io::Result<bool> {
         let own = stream.try_clone()?;
         let mut inner = self.lock();
         if inner.stopping || inner.unplugged {
@@ -150,17 +185,50 @@ impl Control {
         inner.status.state = SessionState::Connected;
         inner.status.last_error = None;
         inner.status.connects += 1;
+        inner.status.peer = peer;
         Ok(true)
     }
 
     /// The frontend got on by one request.
-    pub fn progress(&self, features: Option<u64>, active_pairs: u16, complaint: Option<String>) {
+    pub fn progress(&self, features: Option<u64>, active_pairs: u16) {
         let mut inner = self.lock();
         inner.status.features = features.unwrap_or(0);
         inner.status.queue_pairs_active = active_pairs;
-        if complaint.is_some() {
-            inner.status.last_error = complaint;
-        }
+    }
+
+    /// Something that the operator should know although the connection goes on.
+    pub fn complain(&self, complaint: String) {
+        self.lock().status.last_error = Some(complaint);
+    }
+
+    /// What a frontend may read now.
+    pub fn device(&self) -> DeviceSettings {
+        self.lock().device
+    }
+
+    /// Changes what a frontend may read; returns what the operator should know of its guest.
+    pub fn set_device(&self, device: DeviceSettings) -> Option<String> {
+        let mut inner = self.lock();
+        let old = std::mem::replace(&mut inner.device, device);
+        let told =
+            inner.told_mtu.filter(|told| device.mtu < old.mtu && *told > device.mtu.into())?;
+        let complaint = format!(
+            "the guest was told an MTU of {told}, the network has {} now and drops what is larger: \
+             lower the MTU in the guest, or lower host_mtu and start the VM again",
+            device.mtu
+        );
+        inner.status.last_error = Some(complaint.clone());
+        Some(complaint)
+    }
+
+    /// The guest is told this MTU.
+    pub fn tells_mtu(&self, mtu: u64) {
+        self.lock().told_mtu = Some(mtu);
+    }
+
+    /// Other frontends that wait for their turn.
+    pub fn set_waiting(&self, waiting: Vec<Peer>) {
+        self.lock().status.waiting = waiting;
     }
 
     /// The connection has ended, by a failure or not; returns the failure to report, which is
@@ -171,6 +239,8 @@ impl Control {
         inner.status.state = if inner.unplugged { SessionState::Unplugged } else { self.idle };
         inner.status.features = 0;
         inner.status.queue_pairs_active = 0;
+        inner.status.peer = None;
+        inner.told_mtu = None;
         let failure = inner.kicked.take().or(failure);
         if failure.is_some() {
             inner.status.last_error.clone_from(&failure);

@@ -55,6 +55,14 @@ impl Vring {
         })
     }
 
+    /// Takes the kicks that are older than the ring: QEMU's descriptors come with one.
+    pub fn drain_kicks(&self) {
+        if let Some(Some(kick)) = &self.kick {
+            // Fails when there is none; the descriptor never blocks.
+            let _ = rustix::io::read(kick, &mut [0; 8]);
+        }
+    }
+
     /// A copy of the call descriptor.
     pub fn own_call(&self) -> io::Result<Option<OwnedFd>> {
         duplicate(self.call.as_ref())

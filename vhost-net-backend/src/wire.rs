@@ -1,8 +1,7 @@
 //! Messages on the socket, looked at before the `vhost` crate takes them.
 //!
-//! Peeking gives the log the name of a request that fails, and lets two requests be served that
-//! the crate does not serve: NET_SET_MTU, and SET_VRING_ENABLE before SET_FEATURES, which QEMU
-//! sends for every ring pair when it starts.
+//! Peeking gives the log the name of a request that fails, and lets requests be served that the
+//! crate does not serve, or only in some states.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,6 +10,8 @@ use rustix::net::{RecvFlags, recv};
 use vhost::vhost_user::message::FrontendReq;
 
 const HEADER: usize = 12;
+/// Most bytes of a message's body, as the crate has it.
+const MAX_BODY: u32 = 4096;
 const VERSION: u32 = 1;
 const VERSION_MASK: u32 = 3;
 const REPLY: u32 = 1 << 2;
@@ -26,9 +27,9 @@ pub(crate) struct Header {
 
 /// What waits on the socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Waiting {
+pub(crate) enum Message {
     /// A message, or its first part.
-    Message(Header),
+    Whole(Header),
     /// Less than a header.
     Part,
     /// The frontend has closed the connection.
@@ -36,13 +37,13 @@ pub(crate) enum Waiting {
 }
 
 /// Looks at a readable socket without taking anything from it.
-pub(crate) fn peek(stream: &UnixStream) -> io::Result<Waiting> {
+pub(crate) fn peek(stream: &UnixStream) -> io::Result<Message> {
     let mut bytes = [0; HEADER];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     Ok(match recv(stream, &mut bytes[..], flags)?.0 {
-        0 => Waiting::End,
-        HEADER => Waiting::Message(Header::from_bytes(bytes)),
-        _ => Waiting::Part,
+        0 => Message::End,
+        HEADER => Message::Whole(Header::from_bytes(bytes)),
+        _ => Message::Part,
     })
 }
 
@@ -54,11 +55,24 @@ impl Header {
         Header { request: field(0), flags: field(4), size: field(8) }
     }
 
-    /// Whether this is a well-formed `request` with a body of eight bytes.
-    pub fn is_word(&self, request: FrontendReq) -> bool {
-        self.request == u32::from(request)
-            && self.flags & (VERSION_MASK | REPLY) == VERSION
-            && self.size == 8
+    /// Whether the message is one that a frontend may send, whatever its request.
+    pub fn is_well_formed(&self) -> bool {
+        self.flags & (VERSION_MASK | REPLY) == VERSION && self.size <= MAX_BODY
+    }
+
+    /// The request's name; `Err` holds the number of one that the protocol does not know.
+    pub fn request(&self) -> Result<FrontendReq, u32> {
+        FrontendReq::try_from(self.request).map_err(|()| self.request)
+    }
+
+    /// The request's number.
+    pub fn number(&self) -> u32 {
+        self.request
+    }
+
+    /// Bytes of its body.
+    pub fn size(&self) -> usize {
+        self.size as usize
     }
 
     /// Whether the frontend waits for an answer.
@@ -81,22 +95,24 @@ impl Header {
     }
 }
 
-/// Takes a message of eight bytes body, for which [`Header::is_word`] holds, off the socket.
+/// Takes a message for which [`Header::is_well_formed`] holds off the socket, and returns its body.
 /// Descriptors that came with it are closed by the kernel.
-pub(crate) fn take_word(mut stream: &UnixStream) -> io::Result<[u8; 8]> {
-    let mut message = [0; HEADER + 8];
-    stream.read_exact(&mut message)?;
-    let mut body = [0; 8];
-    body.copy_from_slice(&message[HEADER..]);
+pub(crate) fn take(mut stream: &UnixStream, header: Header) -> io::Result<Vec<u8>> {
+    stream.read_exact(&mut [0; HEADER])?;
+    let mut body = vec![0; header.size.min(MAX_BODY) as usize];
+    stream.read_exact(&mut body)?;
     Ok(body)
 }
 
-/// Answers a request: 0 for success, as REPLY_ACK has it.
-pub(crate) fn answer(mut stream: &UnixStream, request: FrontendReq, ok: bool) -> io::Result<()> {
-    let mut message = [0; HEADER + 8];
-    message[..4].copy_from_slice(&u32::from(request).to_ne_bytes());
-    message[4..8].copy_from_slice(&(VERSION | REPLY).to_ne_bytes());
-    message[8..12].copy_from_slice(&8u32.to_ne_bytes());
-    message[HEADER..].copy_from_slice(&u64::from(!ok).to_ne_bytes());
+/// Answers a request with a body of its own.
+pub(crate) fn reply(mut stream: &UnixStream, header: Header, body: &[u8]) -> io::Result<()> {
+    let fields = [header.request, VERSION | REPLY, body.len() as u32];
+    let mut message: Vec<u8> = fields.into_iter().flat_map(u32::to_ne_bytes).collect();
+    message.extend(body);
     stream.write_all(&message)
+}
+
+/// Acknowledges a request or not: 0 for success, as REPLY_ACK has it.
+pub(crate) fn acknowledge(stream: &UnixStream, header: Header, ok: bool) -> io::Result<()> {
+    reply(stream, header, &u64::from(!ok).to_ne_bytes())
 }

@@ -36,13 +36,6 @@ fn error(session: &Session) -> String {
     session.status().last_error.expect("a reason is kept")
 }
 
-/// What the operator is told while the connection goes on.
-fn complaint(session: &Session) -> String {
-    eventually("the complaint is shown", || session.status().last_error.is_some());
-    assert_eq!(session.status().state, SessionState::Connected);
-    session.status().last_error.unwrap()
-}
-
 #[test]
 fn a_ring_starts_when_enabled_after_its_kick() {
     // The order of DPDK's virtio-user. The kick is never written.
@@ -225,7 +218,7 @@ fn other_features_set_again_restart_the_rings() {
     s.peer.describe_ring(0, &s.memory, &event());
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
     s.rings.told().used = 7;
-    let fewer = features::ALL & !features::IN_ORDER & !features::NET_F_MQ;
+    let fewer = s_features(1) & !features::IN_ORDER;
     s.peer.do_tell(SET_FEATURES, &fewer.to_ne_bytes(), &[]);
     assert!(s.rings.log().join(", ").ends_with("start 0 at 0, stop 0, features, start 0 at 7"));
     assert!(!s.rings.told().running[&0].0.features.in_order);
@@ -248,14 +241,13 @@ fn reset_owner_disables_all_rings() {
 #[test]
 fn the_offer_depends_on_the_options_alone() {
     let s = setting(|_| ());
-    assert_eq!(s.peer.greet(), features::ALL & !features::NET_F_MQ);
+    assert_eq!(s.peer.greet(), s_features(1));
     assert_eq!(s.peer.ask(GET_MAX_MEM_SLOTS, &[]), 64);
     drop(s.peer);
     assert_eq!(Peer::connect(&s.dir.path().join("port.sock")).greet(), s_features(1));
 
     let s = setting(|options| options.queue_pairs = 4);
-    assert_eq!(s.peer.greet(), features::ALL);
-    assert_eq!(s.peer.ask(GET_QUEUE_NUM, &[]), 8);
+    assert_eq!(s.peer.greet(), s_features(4));
     s.peer.vring(SET_VRING_NUM, 7, 256);
     assert!(!s.peer.tell(SET_VRING_NUM, &state(8, 256), &[]));
     assert!(error(&s.session).contains("ring 8 does not exist, there are 8"));
@@ -265,31 +257,11 @@ fn the_offer_depends_on_the_options_alone() {
 }
 
 fn s_features(queue_pairs: u16) -> u64 {
-    features::offered(features::ALL, queue_pairs)
+    features::offered(features::ALL, queue_pairs, false)
 }
 
 #[test]
-fn an_mtu_above_the_networks_is_refused_and_the_session_goes_on() {
-    let s = setting(|options| options.mtu = 1500);
-    s.peer.greet();
-    assert!(s.peer.tell(NET_SET_MTU, &words(&[1500]), &[]));
-    assert!(!s.peer.tell(NET_SET_MTU, &words(&[1501]), &[]));
-    assert!(s.peer.tell(SET_OWNER, &[], &[]));
-    let told = complaint(&s.session);
-    assert!(told.contains("MTU of 1501"), "{told}");
-}
-
-#[test]
-fn memory_that_is_not_shared_is_named_with_its_remedy() {
-    // Nothing that the guest wrote arrives in the file.
-    let s = setting(|_| ());
-    s.peer.set_up(&s.memory);
-    s.peer.describe_ring(0, &s.memory, &event());
-    s.peer.vring(SET_VRING_ENABLE, 0, 1);
-    let told = complaint(&s.session);
-    assert!(told.contains("share=on"), "{told}");
-    assert_eq!(s.rings.running(), [0], "it is only a suspicion");
-
+fn memory_without_its_file_is_named_with_its_remedy() {
     // No descriptor, and one of something that is not memory.
     for wrong in [vec![], vec![event()]] {
         let s = setting(|_| ());
@@ -305,8 +277,7 @@ fn memory_that_is_not_shared_is_named_with_its_remedy() {
 fn wrong_requests_end_the_connection_with_their_name_and_reason() {
     let file = Memory::new(0, 0, 4096).file;
     type Act<'a> = &'a dyn Fn(&Peer, &Memory) -> bool;
-    let cases: [(Act, &str); 8] = [
-        (&|p, _| p.send(99, 1, &[], &[]), "unknown request 99 (0 bytes): it is malformed"),
+    let cases: [(Act, &str); 7] = [
         (&|p, _| p.send(SET_OWNER, 2, &[], &[]), "SET_OWNER (0 bytes): it is malformed"),
         (&|p, _| p.send(SET_FEATURES, 1, &[0; 4], &[]), "SET_FEATURES (4 bytes): it is mal"),
         (&|p, _| p.send(SET_FEATURES, 1, &words(&[1 << 34]), &[]), "0x400000000 were ack"),

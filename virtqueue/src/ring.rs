@@ -91,6 +91,16 @@ impl RingSetup {
         }
         self
     }
+
+    /// Whether the descriptors and the available ring read as zeros: no driver has made a buffer
+    /// available here yet. An unusable setup is not blank.
+    pub fn is_blank(&self) -> bool {
+        const NONE: Descriptor = Descriptor { addr: 0, len: 0, flags: 0, next: 0 };
+        RawRing::resolve(self).is_ok_and(|raw| {
+            let is_unused = |i| raw.read_desc(i) == NONE && raw.read_head(i) == 0;
+            raw.avail_idx() == 0 && (0..raw.size()).all(is_unused)
+        })
+    }
 }
 
 /// Bytes of each part of a ring of `size`: descriptor table, available ring, used ring. The latter

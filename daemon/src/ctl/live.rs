@@ -150,6 +150,13 @@ pub fn session(port: &PortStatus) -> Value {
         ("features", format!("{:#x}", vhost.features)),
         ("queue_pairs", vhost.queue_pairs.to_string()),
     ];
+    if let Some(peer) = &vhost.peer {
+        pairs.push(("peer", peer.clone()));
+    }
+    if !vhost.waiting.is_empty() {
+        pairs.push(("waiting", vhost.waiting.len().to_string()));
+        pairs.push(("waiting_peers", vhost.waiting.join(", ")));
+    }
     if let Some(error) = &vhost.last_error {
         pairs.push(("last_error", error.clone()));
     }

@@ -90,6 +90,8 @@ fn running() -> Snapshot {
         connects: 2,
         features: 0x1_0000_0000,
         queue_pairs: 1,
+        peer: Some("pid 4711 uid 1000".into()),
+        waiting: Vec::new(),
     });
     let mut vm2 = port("vm2", Some("no such directory"));
     vm2.mac = Some("52:54:00:00:00:02".into());

@@ -38,7 +38,9 @@ const OFFLOADS: [(u64, &str); 10] = [
 
 /// The other features: they change nothing in a frame.
 const OTHERS: u64 = NET_F_MTU
+    | NET_F_MAC
     | NET_F_STATUS
+    | NET_F_CTRL_VQ
     | NET_F_MQ
     | RING_INDIRECT_DESC
     | RING_EVENT_IDX
@@ -95,7 +97,7 @@ impl Lab {
         let mut engine = Engine::new(3);
         let network = network(&mut engine, 1500);
         let stations = sets.iter().zip(1..).map(|(&set, number)| {
-            let set = acknowledge(offered(ALL, 1), set).unwrap();
+            let set = acknowledge(offered(ALL, 1, false), set).unwrap();
             let (tx, rx) = (ring(set, HEADER_LEN + 8192), ring(set, receive_buffer(set)));
             let guest = Guest::add(&mut engine, port(network, trunk()), tx, rx);
             engine.set_offloads(guest.id, offloads(set));

@@ -38,12 +38,16 @@ pub const SET_PROTOCOL_FEATURES: u32 = 16;
 pub const GET_QUEUE_NUM: u32 = 17;
 pub const SET_VRING_ENABLE: u32 = 18;
 pub const NET_SET_MTU: u32 = 20;
+pub const GET_CONFIG: u32 = 24;
+pub const SET_CONFIG: u32 = 25;
+pub const RESET_DEVICE: u32 = 34;
 pub const GET_MAX_MEM_SLOTS: u32 = 36;
 pub const ADD_MEM_REG: u32 = 37;
 pub const REM_MEM_REG: u32 = 38;
 
 pub const REPLY_ACK: u64 = 1 << 3;
 pub const PROTOCOL_MTU: u64 = 1 << 4;
+pub const PROTOCOL_CONFIG: u64 = 1 << 9;
 pub const MEM_SLOTS: u64 = 1 << 15;
 
 const NEED_REPLY: u32 = 1 << 3;

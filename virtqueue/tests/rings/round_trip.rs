@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use trama_virtqueue::{
     ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, GuestMemory,
-    HEADER_LEN, PushError, RingFeatures, RxQueue, TxBurst, TxQueue,
+    HEADER_LEN, PushError, RingFeatures, RingSetup, RxQueue, TxBurst, TxQueue,
 };
 
 fn options() -> impl Strategy<Value = DriverOptions> {
@@ -243,4 +243,25 @@ fn frames_over_many_buffers_are_read_in_place() {
     }
     // Ten buffers a frame: the seventh goes over the end of 64.
     assert_eq!(copies, [false, false, false, false, false, false, true, false]);
+}
+
+#[test]
+fn a_ring_is_blank_until_its_driver_writes_to_it() {
+    let options = DriverOptions {
+        size: 64,
+        features: RingFeatures::default(),
+        shape: ChainShape::Single,
+        buffer_size: 256,
+    };
+    let [used, untouched] = [(); 2].map(|()| DriverMemory::new(options.memory_size()).unwrap());
+    let mut driver = DriverRx::new(&used, options).unwrap();
+    driver.refill();
+    let setup = driver.setup(used.map());
+    assert!(!setup.is_blank());
+    // The same ring in memory that the driver does not write to.
+    let private = RingSetup { memory: untouched.map(), ..setup.clone() };
+    assert_eq!(used.spec().user_addr, untouched.spec().user_addr);
+    assert!(private.is_blank());
+    let nowhere = RingSetup { desc: u64::MAX - 15, ..private };
+    assert!(!nowhere.is_blank(), "an unusable setup says nothing");
 }

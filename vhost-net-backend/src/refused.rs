@@ -1,0 +1,60 @@
+//! Requests that this backend does not serve, and how each is answered: a frontend must neither
+//! wait for an answer that never comes nor lose its connection for what it can do without.
+//!
+//! A frontend sends most of them only if their feature was offered, which it was not.
+
+use vhost::vhost_user::message::{FrontendReq, VhostUserShMemConfig};
+
+/// What becomes of a request that is not served. Whichever it is: if the frontend asked for an
+/// acknowledgement, it gets a negative one and the connection goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// All goes on without it.
+    Ignored,
+    /// It has an answer of its own, which here says that there is nothing.
+    Answered(Vec<u8>),
+    /// To go on as if it had been served would harm the guest: why, and what to do.
+    Harmful(&'static str),
+}
+
+const MIGRATION: &str =
+    "live migration is not supported: unplug the network device before, and plug it in after";
+const OTHER_DEVICE: &str =
+    "it belongs to another kind of device: this socket is a network device's, check its path";
+
+/// How a request with a body of `size` bytes is refused; `None`: it is served.
+pub(crate) fn refusal(request: Result<FrontendReq, u32>, size: usize) -> Option<Refusal> {
+    use FrontendReq as Req;
+    let word = |value: u64| Refusal::Answered(value.to_ne_bytes().to_vec());
+    let Ok(request) = request else { return Some(Refusal::Ignored) };
+    Some(match request {
+        Req::SEND_RARP
+        | Req::SET_BACKEND_REQ_FD
+        | Req::SET_INFLIGHT_FD
+        | Req::VRING_KICK
+        | Req::SET_STATUS => Refusal::Ignored,
+        Req::GET_STATUS => word(0),
+        // No memory for it: the frontend then tracks nothing.
+        Req::GET_INFLIGHT_FD => Refusal::Answered(vec![0; size]),
+        Req::GET_SHARED_OBJECT => Refusal::Answered(Vec::new()),
+        // An error, and no descriptor.
+        Req::SET_DEVICE_STATE_FD => word(0x101),
+        Req::CHECK_DEVICE_STATE => word(1),
+        Req::GET_SHMEM_CONFIG => Refusal::Answered(vec![0; size_of::<VhostUserShMemConfig>()]),
+        Req::SET_LOG_BASE
+        | Req::SET_LOG_FD
+        | Req::POSTCOPY_ADVISE
+        | Req::POSTCOPY_LISTEN
+        | Req::POSTCOPY_END => Refusal::Harmful(MIGRATION),
+        Req::IOTLB_MSG => Refusal::Harmful(
+            "a virtual IOMMU is not supported: start the device without (QEMU: iommu_platform=off)",
+        ),
+        Req::SET_VRING_ENDIAN => Refusal::Harmful(
+            "rings of the other byte order are not supported: use a driver of virtio 1.0",
+        ),
+        Req::CREATE_CRYPTO_SESSION | Req::CLOSE_CRYPTO_SESSION | Req::GPU_SET_SOCKET => {
+            Refusal::Harmful(OTHER_DEVICE)
+        }
+        _ => return None,
+    })
+}
