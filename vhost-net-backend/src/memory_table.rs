@@ -4,7 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use trama_virtqueue::RegionSpec;
 use vhost::vhost_user::message::VhostUserMemoryRegion;
 
@@ -35,18 +36,60 @@ pub(crate) fn is_same(spec: &RegionSpec, message: &VhostUserMemoryRegion) -> boo
         == (message.guest_phys_addr, message.user_addr, message.memory_size)
 }
 
-/// Whether the start of every region reads as zeros. A guest that has come as far as its network
-/// driver has written there (real-mode vectors, boot parameters, a heap); if nothing arrived in
-/// the file, the VMM has mapped it privately and the guest writes to copies that nobody else sees.
+/// Whether every region reads as zeros where its file has pages. A guest that has come as far as its
+/// network driver has written somewhere; if nothing arrived in the file, the VMM has mapped it
+/// privately and the guest writes to copies that no other process sees.
 pub(crate) fn looks_private(regions: &[RegionSpec]) -> bool {
-    const LOOK: u64 = 64 * 1024;
+    !regions.iter().any(holds_something)
+}
+
+/// Whether one of the region's first pages holds anything but zeros. Holes are skipped: UEFI leaves
+/// the first megabytes alone.
+fn holds_something(region: &RegionSpec) -> bool {
+    const LOOK: usize = 1024;
     let mut page = [0; 4096];
-    regions.iter().all(|region| {
-        (0..region.size.min(LOOK)).step_by(page.len()).all(|offset| {
-            match region.file.read_at(&mut page, region.file_offset + offset) {
-                Ok(n) => page[..n].iter().all(|&byte| byte == 0),
-                Err(_) => false,
-            }
-        })
-    })
+    let (mut at, end) = (region.file_offset, region.file_offset + region.size);
+    for _ in 0..LOOK {
+        // Moves the offset of a file that its owner has mapped and does not read.
+        at = match seek(&*region.file, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            Err(Errno::NXIO) => return false,
+            Err(_) => at,
+        };
+        match region.file.read_at(&mut page, at) {
+            _ if at >= end => return false,
+            Ok(n) if page[..n].iter().all(|&byte| byte == 0) => at += page.len() as u64,
+            _ => return true,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    #[test]
+    fn memory_is_shared_if_anything_was_written_to_it() {
+        let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(1 << 30).unwrap();
+        let (size, file) = (1 << 29, Arc::new(file));
+        let region = |file_offset| RegionSpec {
+            guest_phys: 0,
+            user_addr: 0,
+            size,
+            file_offset,
+            file: file.clone(),
+        };
+        let (low, high) = (region(0), region(size));
+        assert!(looks_private(&[low.clone(), high.clone()]));
+        // What a private mapping reads appears in the file, as zeros.
+        file.write_all_at(&[0; 4096], 0).unwrap();
+        assert!(looks_private(&[low.clone(), high.clone()]));
+        file.write_all_at(&[7], size + (200 << 20)).unwrap();
+        assert!(looks_private(std::slice::from_ref(&low)), "it is another region's");
+        assert!(!looks_private(&[low, high]));
+    }
 }
