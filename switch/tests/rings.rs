@@ -142,8 +142,8 @@ fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
     assert_eq!(b.counters.snapshot().software_gso_frames, 1);
 }
 
-/// Drivers without mergeable buffers, of either header: one buffer holds a whole frame or the frame is
-/// dropped with its reason, and those behind it pass.
+/// Drivers without mergeable buffers, of either header: one buffer holds a whole frame or the frame
+/// is dropped with its reason, and those behind it pass.
 #[test]
 fn a_frame_that_fits_no_buffer_is_dropped_and_holds_up_nothing() {
     let long = RingFeatures { mergeable: false, ..MERGEABLE };

@@ -1,6 +1,6 @@
 //! Firmware boots from trama's own DHCP and TFTP, by drivers of virtio-net that negotiate less than
-//! Linux's and follow one another on one connection: UEFI, which GRUB uses too and then leaves the device
-//! to Linux, and U-Boot.
+//! Linux's and follow one another on one connection: UEFI, whose driver GRUB uses too before Linux
+//! takes the device over, and U-Boot.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -20,8 +20,9 @@ use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Tramad, UBoot};
 const GRUB: &str = "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi";
 const MAC: &str = "52:54:00:00:09:01";
 
-/// From UEFI's start to GRUB's last word takes a minute, on a machine that is not busy.
-const FIRMWARE_LIMIT: Duration = Duration::from_secs(180);
+/// From UEFI's start to GRUB's last word takes a minute on a machine that is not busy. GRUB asks for
+/// 22,000 blocks one by one, each of which may wait for a processor.
+const FIRMWARE_LIMIT: Duration = Duration::from_secs(480);
 
 /// A network with a gateway that serves the boot files, a guest's port, and a host's.
 struct Lab {

@@ -46,8 +46,8 @@ pub struct RingFeatures {
     pub in_order: bool,
     /// VIRTIO_NET_F_MRG_RXBUF: a received frame may fill several chains.
     pub mergeable: bool,
-    /// Neither VIRTIO_F_VERSION_1 nor VIRTIO_NET_F_MRG_RXBUF: headers have no `num_buffers` (virtio 1.2,
-    /// section 5.1.6.1). Without effect on a ring that is `mergeable`.
+    /// Neither VIRTIO_F_VERSION_1 nor VIRTIO_NET_F_MRG_RXBUF: headers have no `num_buffers`
+    /// (virtio 1.2, section 5.1.6.1). Without effect on a ring that is `mergeable`.
     pub short_header: bool,
 }
 

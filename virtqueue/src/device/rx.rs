@@ -55,8 +55,9 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
     }
 
     /// Copies one frame: header (whose num_buffers is filled in here, or left out where headers are
-    /// short), head, body. It takes one chain, or with mergeable buffers as many as it fills. All or
-    /// nothing: on `Full` and `TooLarge` the ring is as it was. A malformed chain breaks the ring.
+    /// short), head, body. It takes one chain, or with mergeable buffers as many as it fills. All
+    /// or nothing: on `Full` and `TooLarge` the ring is as it was. A malformed chain breaks the
+    /// ring.
     #[inline]
     pub fn push(
         &mut self,

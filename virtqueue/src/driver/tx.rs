@@ -30,8 +30,8 @@ impl DriverTx {
         self.ring.setup(memory)
     }
 
-    /// Queues one frame, the concatenation of `parts`; the device sees it after `publish`. Of a header
-    /// that is short, the last two bytes are left out.
+    /// Queues one frame, the concatenation of `parts`; the device sees it after `publish`. Where
+    /// headers are short, the last two bytes of `header` are left out.
     #[inline]
     pub fn send(&mut self, header: &[u8; HEADER_LEN], parts: &[&[u8]]) -> Result<(), DriverError> {
         let len = parts.iter().map(|part| part.len()).sum::<usize>();

@@ -282,8 +282,8 @@ fn check_fetch(image: &Image, setup: &RingSetup, lens: &[u32]) {
     assert_eq!(bytes_of(&burst, 0, setup.features.header_len()), bytes, "{lens:?}");
 }
 
-/// A frame of 60 bytes fills descriptors of these lengths and nothing else; what a short header lacks
-/// is not written.
+/// A frame of 60 bytes fills descriptors of these lengths and nothing else; what a short header
+/// lacks is not written.
 fn check_push(image: &Image, setup: &RingSetup, lens: &[u32]) {
     let places = lay_out(image, lens, WRITE);
     let near = || image.read(C, 0x400);
