@@ -456,6 +456,12 @@ impl MacTable {
             way: usize,
         }
         let (first, second) = self.homes(address.hash);
+        // Mostly one of them has, and no search has to be set up.
+        let is_free = |bucket| self.reusable(bucket, now);
+        if let Some(slot) = is_free(first).or_else(|| is_free(second)) {
+            self.clear(slot);
+            return Some(slot);
+        }
         let mut steps = [Step::default(); SEARCH];
         (steps[0].bucket, steps[1].bucket) = (first, second);
         let mut len = 2;
