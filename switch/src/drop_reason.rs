@@ -40,7 +40,7 @@ trama_frame::drop_reasons! {
     EgressNotReady "egress_not_ready"
         "The receiver's driver has not started its ring: the guest is still booting or has no driver for the device."
     EgressTooLarge "egress_too_large"
-        "The receiver's buffers can never hold the frame: its driver needs mergeable buffers or a smaller MTU."
+        "The receiver can never take a frame of this length: its driver needs mergeable buffers, an uplink's interface a larger MTU, or the sender a smaller one."
     OffloadFailed "offload_failed"
         "The frame needs segmentation or a checksum that the receiver did not negotiate and software could not do: turn the sender's offloads off."
     DeviceError "device_error"

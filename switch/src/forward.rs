@@ -18,8 +18,9 @@ use crate::mac_table::{Address, MacTable, PortIndex};
 use crate::time::Time;
 use crate::vlan::VlanMode;
 
-/// The longest frame that is carried: the largest IP packet behind a header with one tag.
-pub(crate) const MAX_FRAME: usize = 65_535 + ethernet::MIN_HEADER + ethernet::TAG_LEN;
+/// The longest frame that is carried: the largest IP packet behind a header with all its tags.
+pub(crate) const MAX_FRAME: usize =
+    65_535 + ethernet::MIN_HEADER + ethernet::MAX_TAGS * ethernet::TAG_LEN;
 
 /// How many runs ahead the second lines of a large MAC table are asked for.
 const AHEAD: usize = 8;
@@ -357,7 +358,8 @@ fn judge<S: Source>(
     } else {
         len
     };
-    if largest > ethernet.header_len() + usize::from(ingress.mtu) {
+    let mtu = usize::from(ingress.mtu);
+    if largest > ethernet.header_len() + mtu && is_too_large(head, largest, mtu) {
         return Err(DropReason::MtuExceeded);
     }
     verdict.vlan = ingress.vlan.ingress(ethernet.tag)?;
@@ -366,6 +368,13 @@ fn judge<S: Source>(
         return Err(DropReason::ReservedMulticast);
     }
     Ok(ethernet)
+}
+
+/// Whether a frame of `len` bytes carries a packet beyond the MTU. No tag counts against it: VLAN
+/// devices that are stacked on each other each keep the MTU of the one below.
+#[cold]
+fn is_too_large(head: &[u8], len: usize, mtu: usize) -> bool {
+    ethernet::behind_tags(head).is_none_or(|(start, _)| len > start + mtu)
 }
 
 /// Where a frame goes.

@@ -11,7 +11,7 @@ use trama_frame::{MacAddr, Offloads, VlanId, VlanTag, VnetHeader};
 use trama_switch::counters::PortSnapshot;
 use trama_switch::{Captured, DropReason, PortFilter, Promiscuous, Station, VlanMode, VlanSet};
 
-use crate::sim::frames::{Frame, LONGEST, Work};
+use crate::sim::frames::{Frame, LONGEST, MAX_TAGS, Work};
 
 /// VLAN and address.
 pub type Key = (u16, MacAddr);
@@ -205,7 +205,9 @@ impl Model {
             Work::Runt(_) => return Err(DropReason::Runt),
             _ if frame.bytes().len() > LONGEST => return Err(DropReason::Giant),
             Work::Malformed(_) => return Err(DropReason::HeaderMalformed),
-            Work::Cutting(_) if frame.tags.len() > 1 => return Err(DropReason::HeaderMalformed),
+            Work::Cutting(_) if frame.tags.len() > MAX_TAGS => {
+                return Err(DropReason::HeaderMalformed);
+            }
             _ => {}
         }
         if frame.packet_len() > self.networks[network].as_ref().unwrap().mtu {
