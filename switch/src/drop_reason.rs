@@ -27,6 +27,8 @@ trama_frame::drop_reasons! {
         "The destination is link-local (01:80:c2:00:00:0x: spanning tree, LLDP), which no switch forwards: nothing to do."
     SourceForged "source_forged"
         "The source is not the port's `mac`: set the port's `spoof` to \"allow\" if its machine may send as others."
+    SourceInvalid "source_invalid"
+        "The source is no station's address but all zeros or a group's: give the sender's interface a unicast address."
     Hairpin "hairpin"
         "The destination was learned on the port that the frame came from: look for a bridge or duplicate MAC address behind it."
     NoMember "no_member"

@@ -1,5 +1,5 @@
 //! VLAN tags on the wire of real TAPs: what a trunk, a native trunk and an access port let in,
-//! and how frames leave them. Stacked VLAN devices of real guests.
+//! and how frames leave them. VLAN devices of real guests: stacked, and with addresses of their own.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use etherparse::{PacketBuilder, SlicedPacket, VlanSlice};
-use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, RawTap, Tramad, wait_until};
+use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Pinging, RawTap, Tramad, wait_until};
 
 /// The ports: name and the VLAN keys of their table.
 const PORTS: [(&str, &str); 4] = [
@@ -221,5 +221,56 @@ fn stacked_vlans_carry_full_packets_and_large_segments() {
             assert_eq!(tramad.metric("trama_port_drops_total", &labels), 0, "{port}: {reason}");
         }
     }
+    tramad.stop();
+}
+
+const FIRST: &str = "52:54:00:00:00:01";
+const SECOND: &str = "52:54:00:00:00:02";
+
+/// A guest whose VLAN device has an address of its own, as a bridge or a macvlan in it would.
+#[test]
+fn a_guest_is_reached_at_its_second_address_after_that_was_forgotten() {
+    let [near, far] = ["near", "far"].map(Netns::new);
+    let port = |name: &str, host: &Netns, address: &str| {
+        format!(
+            "[[port]]\nname = \"{name}\"\nnetwork = \"lab\"\ntype = \"tap\"\nifname = \"{name}\"\n\
+             netns = \"{}\"\naddress = \"{address}\"\n",
+            host.name()
+        )
+    };
+    let tramad = Tramad::start(&format!(
+        "[[network]]\nname = \"lab\"\nmac-aging = \"1s\"\n\
+         [[port]]\nname = \"guest\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
+         path = \"{{dir}}/guest.sock\"\nrole = \"server\"\n{}{}tag = 100\n",
+        port("near", &near, "10.0.0.100/24"),
+        port("far", &far, "10.1.0.100/24")
+    ));
+    let guest = Guest::boot("guest", Nic::connecting(tramad.path("guest.sock"), FIRST));
+    guest.address("10.0.0.1/24");
+    guest.run(&format!(
+        "ip link add link eth0 vlan100 type vlan id 100; ip link set vlan100 address {SECOND} up; \
+         ip addr add 10.1.0.1/24 dev vlan100"
+    ));
+    guest.wait_for_ping("10.1.0.100", Duration::from_secs(20));
+    assert!(tramad.ctl("fdb/show lab").contains(SECOND));
+    far.run(&format!("ip neigh replace 10.1.0.1 lladdr {SECOND} dev far nud permanent"));
+
+    let first = Pinging::start(&near, "10.0.0.1", 0.2);
+    wait_until("the second address is forgotten", Duration::from_secs(30), || {
+        (!tramad.ctl("fdb/show lab").contains(SECOND)).then_some(())
+    });
+    assert_eq!(far.ping_losses("10.1.0.1", 3), 0, "{}", tramad.ctl("counters"));
+    first.stop_without_loss(1);
+
+    // The guest takes another address and keeps to it: it hears no more what may be for others.
+    guest.run("ip link del vlan100; ip link set eth0 address 52:54:00:00:00:03");
+    near.run("ip neigh replace 10.0.0.55 lladdr 52:54:00:00:00:55 dev near nud permanent");
+    near.run("ip neigh flush to 10.0.0.1");
+    let withheld = ["port=\"near\"", "reason=\"unknown_unicast\""];
+    wait_until("what is for others is withheld from it", Duration::from_secs(30), || {
+        near.wait_for_ping("10.0.0.1", Duration::from_secs(20));
+        near.pings("10.0.0.55", 1);
+        (tramad.metric("trama_port_drops_total", &withheld) > 0).then_some(())
+    });
     tramad.stop();
 }

@@ -2,6 +2,7 @@
 //! and the software fallback for offloads.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod sources;
 #[path = "../support/mod.rs"]
 mod support;
 mod tags;

@@ -205,7 +205,7 @@ fn frame(rng: &mut Rng, port: usize) -> Frame {
         _ => station(rng),
     };
     let src = match rng.below(50) {
-        0 => MacAddr([0x33, 0x33, 0, 0, 0, 1]),
+        0 => rng.pick(&[MacAddr::ZERO, MacAddr([0x33, 0x33, 0, 0, 0, 1]), MacAddr::BROADCAST]),
         1..10 => station(rng),
         // Most stations stay where they are.
         _ => MacAddr::from_u64(0x0200_0000_0000 + (port + PORTS * rng.below(2)) as u64),
