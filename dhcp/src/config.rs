@@ -213,6 +213,8 @@ pub enum ConfigError {
     ClientTwice(Ipv4Addr),
     #[error("client identifier for {0} has not 2 to 255 octets: give the octets of option 61")]
     ClientId(Ipv4Addr),
+    #[error("MAC address for {0} is zero or a group's: give that of the client's interface")]
+    ClientMac(Ipv4Addr),
     #[error("name {0} is reserved twice: rename one")]
     NameTwice(HostName),
     #[error("MTU {0} of {1} is below 68 (RFC 2132): raise it")]
@@ -277,6 +279,11 @@ impl Config {
                 && !(2..=255).contains(&id.len())
             {
                 return Err(ConfigError::ClientId(*address));
+            }
+            if let ClientMatch::Mac(mac) = client
+                && (mac.is_multicast() || mac.is_zero())
+            {
+                return Err(ConfigError::ClientMac(*address));
             }
             if let Some(name) = name
                 && !names.insert((index, name))
@@ -408,7 +415,11 @@ mod tests {
         assert_eq!(twice, ClientTwice(ip("10.0.2.78")));
         let twice = errors(vec![inside.clone(), reserve("10.0.2.78", 2, "A")]);
         assert_eq!(twice, NameTwice("a".parse().unwrap()));
-        let short = Reservation { client: ClientMatch::Id(vec![1]), ..inside };
+        let short = Reservation { client: ClientMatch::Id(vec![1]), ..inside.clone() };
         assert_eq!(errors(vec![short]), ClientId(ip("10.0.2.77")));
+        for mac in [MacAddr::ZERO, MacAddr::BROADCAST, MacAddr([0x33, 0x33, 0, 0, 0, 1])] {
+            let nobody = Reservation { client: ClientMatch::Mac(mac), ..inside.clone() };
+            assert_eq!(errors(vec![nobody]), ClientMac(ip("10.0.2.77")));
+        }
     }
 }

@@ -6,6 +6,9 @@ use crate::{MacAddr, VlanTag};
 pub const MIN_HEADER: usize = 14;
 /// Length of a VLAN tag: TPID and TCI.
 pub const TAG_LEN: usize = 4;
+/// Most VLAN tags of one frame that are looked behind; as many as Linux does (`VLAN_MAX_DEPTH`).
+/// Further ones count as payload.
+pub const MAX_TAGS: usize = 8;
 /// TPID of a customer tag (C-tag), IEEE 802.1Q.
 pub const ETHERTYPE_VLAN: u16 = 0x8100;
 /// TPID of a service tag (S-tag), IEEE 802.1ad.
@@ -44,12 +47,33 @@ pub fn parse(head: &[u8]) -> Option<Ethernet> {
     let dst = MacAddr([d0, d1, d2, d3, d4, d5]);
     let src = MacAddr([s0, s1, s2, s3, s4, s5]);
     let first_type = u16::from_be_bytes([t0, t1]);
-    if first_type != ETHERTYPE_VLAN && first_type != ETHERTYPE_QINQ {
+    if !is_tag(first_type) {
         return Some(Ethernet { dst, src, tag: None, ethertype: first_type });
     }
     let [c0, c1, e0, e1] = *head[MIN_HEADER..].first_chunk()?;
     let tag = VlanTag { tpid: first_type, tci: u16::from_be_bytes([c0, c1]) };
     Some(Ethernet { dst, src, tag: Some(tag), ethertype: u16::from_be_bytes([e0, e1]) })
+}
+
+/// Whether this EtherType is the TPID of a VLAN tag.
+#[inline]
+const fn is_tag(ethertype: u16) -> bool {
+    matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ)
+}
+
+/// What the frame that begins with `head` carries behind its tags: where that begins, and its
+/// EtherType. Behind more than [`MAX_TAGS`] the EtherType is the next tag's TPID. `None`: `head`
+/// ends before.
+pub fn behind_tags(head: &[u8]) -> Option<(usize, u16)> {
+    let mut start = MIN_HEADER;
+    loop {
+        let field = head.get(start - 2..start)?.first_chunk()?;
+        let ethertype = u16::from_be_bytes(*field);
+        if !is_tag(ethertype) || start == MIN_HEADER + MAX_TAGS * TAG_LEN {
+            return Some((start, ethertype));
+        }
+        start += TAG_LEN;
+    }
 }
 
 #[cfg(test)]
@@ -75,6 +99,29 @@ mod tests {
             assert_eq!(header.tag, Some(VlanTag { tpid, tci: 0x2007 }));
             assert_eq!(header.ethertype, ETHERTYPE_IPV6);
             assert_eq!(header.header_len(), 18);
+        }
+    }
+
+    /// A frame with `count` tags of both kinds in turn, from its addresses to its payload.
+    fn stacked(count: usize) -> Vec<u8> {
+        let mut frame = untagged(b"payload");
+        let tags = (0..count).flat_map(|i| [[0x81, 0, 0, 7], [0x88, 0xa8, 0, 9]][i % 2]);
+        frame.splice(12..12, tags);
+        frame
+    }
+
+    #[test]
+    fn the_walk_ends_behind_the_tags_or_behind_the_most_there_may_be() {
+        for count in 0..=20 {
+            let frame = stacked(count);
+            let walked = count.min(MAX_TAGS);
+            let (start, ethertype) = behind_tags(&frame).unwrap();
+            assert_eq!(start, MIN_HEADER + walked * TAG_LEN, "{count}");
+            assert_eq!(ethertype == ETHERTYPE_IPV4, count <= MAX_TAGS, "{count}: {ethertype:x}");
+            for shown in 0..start {
+                assert_eq!(behind_tags(&frame[..shown]), None, "{count} tags, {shown} bytes");
+            }
+            assert_eq!(behind_tags(&frame[..start]), Some((start, ethertype)));
         }
     }
 

@@ -38,8 +38,8 @@ impl std::error::Error for GsoError {}
 /// Each segment is built in `scratch`, which must hold the headers and `gso_size` bytes, and
 /// is a complete frame that needs no offload: lengths, IPv4 identification and header checksum,
 /// TCP sequence number and flags, UDP length and the full transport checksum are its own. FIN
-/// and PSH stand on the last segment only, CWR on the first only (RFC 3168, 6.1.2). One VLAN
-/// tag, IPv4 options and TCP options are carried over as they are.
+/// and PSH stand on the last segment only, CWR on the first only (RFC 3168, 6.1.2). VLAN tags, IPv4
+/// options and TCP options are carried over as they are.
 ///
 /// The number of segments is up to the sender: see [`VnetHeader::segments`] for a limit.
 pub fn segment(

@@ -45,11 +45,11 @@ pub(crate) enum Transport {
 pub(crate) struct Layout {
     pub ip_version: Ip,
     pub protocol: Transport,
-    /// Start of the IP header: 14, or 18 behind a tag.
+    /// Start of the IP header: 14, and 4 for each VLAN tag.
     pub ip: usize,
     /// Start of the TCP or UDP header.
     pub transport: usize,
-    /// Start of the payload; at most 138.
+    /// Start of the payload; at most 166.
     pub payload: usize,
 }
 
@@ -62,12 +62,11 @@ impl Layout {
             return Err(HeaderError::GsoWithoutChecksum);
         }
         let head = &head[..head.len().min(len)];
-        let ethernet = ethernet::parse(head).ok_or(HeaderError::HeadersTruncated)?;
-        let ip = ethernet.header_len();
-        let ip_version = match ethernet.ethertype {
+        let (ip, ethertype) = ethernet::behind_tags(head).ok_or(HeaderError::HeadersTruncated)?;
+        let ip_version = match ethertype {
             ETHERTYPE_IPV4 => Ip::V4,
             ETHERTYPE_IPV6 => Ip::V6,
-            ETHERTYPE_VLAN | ETHERTYPE_QINQ => return Err(HeaderError::NestedTag),
+            ETHERTYPE_VLAN | ETHERTYPE_QINQ => return Err(HeaderError::TooManyTags),
             _ => return Err(HeaderError::ProtocolMismatch),
         };
         if wanted_ip.is_some_and(|wanted| wanted != ip_version) {

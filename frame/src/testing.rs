@@ -6,12 +6,14 @@ use etherparse::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::ethernet::MAX_TAGS;
 use crate::vnet::{GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader};
 
 /// The headers of a frame that may be large.
 #[derive(Clone, Debug)]
 pub struct Flow {
-    pub tag: Option<(u16, u16)>,
+    /// VLAN tags (TPID and TCI), outermost first.
+    pub tags: Vec<(u16, u16)>,
     pub is_v6: bool,
     pub addresses: [u8; 32],
     pub ports: (u16, u16),
@@ -59,7 +61,7 @@ impl Flow {
 
     pub fn udp(is_v6: bool) -> Flow {
         Flow {
-            tag: None,
+            tags: vec![],
             is_v6,
             addresses: std::array::from_fn(|index| index as u8 + 1),
             ports: (1234, 80),
@@ -74,20 +76,19 @@ impl Flow {
             1 => Just(FlowTransport::Udp),
             3 => any_tcp().prop_map(FlowTransport::Tcp),
         ];
-        let tag =
-            proptest::option::of((prop_oneof![Just(0x8100u16), Just(0x88a8u16)], any::<u16>()));
+        let tag = (prop_oneof![Just(0x8100u16), Just(0x88a8u16)], any::<u16>());
+        let tags = prop_oneof![3 => vec(tag.clone(), 0..=1), 2 => vec(tag, 2..=MAX_TAGS)];
         let words = vec(any::<[u8; 4]>(), 0..=10);
         let network = (any::<bool>(), any::<[u8; 32]>(), any::<(u16, u16)>(), any::<u16>(), words);
-        (tag, network, transport).prop_map(|(tag, network, transport)| {
+        (tags, network, transport).prop_map(|(tags, network, transport)| {
             let (is_v6, addresses, ports, identification, ip_options) = network;
-            Flow { tag, is_v6, addresses, ports, identification, ip_options, transport }
+            Flow { tags, is_v6, addresses, ports, identification, ip_options, transport }
         })
     }
 
     /// Offset of the TCP or UDP header.
     pub fn transport_at(&self) -> usize {
-        let ethernet = if self.tag.is_some() { 18 } else { 14 };
-        ethernet + if self.is_v6 { 40 } else { 20 + 4 * self.ip_options.len() }
+        14 + 4 * self.tags.len() + if self.is_v6 { 40 } else { 20 + 4 * self.ip_options.len() }
     }
 
     pub fn payload_at(&self) -> usize {
@@ -105,7 +106,7 @@ impl Flow {
     /// A frame with all lengths and checksums in place.
     pub fn frame(&self, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-        if let Some((tpid, tci)) = self.tag {
+        for (tpid, tci) in &self.tags {
             frame.extend_from_slice(&tpid.to_be_bytes());
             frame.extend_from_slice(&tci.to_be_bytes());
         }

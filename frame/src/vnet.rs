@@ -7,15 +7,16 @@
 
 use std::fmt;
 
-use crate::ethernet::{self, TAG_LEN};
+use crate::ethernet::{self, MAX_TAGS, MIN_HEADER, TAG_LEN};
 use crate::layout::Layout;
 use crate::offload::Offloads;
 
 /// Length of the header on a ring and on a TAP set to it.
 pub const LEN: usize = 12;
-/// First bytes of a frame that suffice to check any header that is accepted: one tag, an IPv4
-/// header with all its options (60) and the fixed part of TCP (20) end at 98.
+/// First bytes of a frame that suffice to check any header that is accepted: eight tags, an IPv4
+/// header with all its options (60) and the fixed part of TCP (20) end at 126.
 pub const PRIVATE_HEAD: usize = 128;
+const _: () = assert!(MIN_HEADER + MAX_TAGS * TAG_LEN + 60 + 20 <= PRIVATE_HEAD);
 
 /// Flag: the checksum is to be filled in, see `csum_start` and `csum_offset`.
 pub const NEEDS_CSUM: u8 = 1;
@@ -148,8 +149,8 @@ pub enum HeaderError {
     ProtocolMismatch,
     /// The IP or UDP length field does not agree with the length of the frame.
     LengthMismatch,
-    /// More than one VLAN tag before the IP header of a large frame.
-    NestedTag,
+    /// More than [`MAX_TAGS`] VLAN tags before the IP header of a large frame.
+    TooManyTags,
     /// IPv6 extension headers before the TCP or UDP header of a large frame.
     ExtensionHeaders,
     /// The large frame is a fragment.
@@ -170,7 +171,7 @@ impl HeaderError {
             Self::HeadersTruncated => "frame ends inside its headers",
             Self::ProtocolMismatch => "segmentation type does not match the frame's protocols",
             Self::LengthMismatch => "IP or UDP length of a large frame is not its length",
-            Self::NestedTag => "large frame with more than one VLAN tag",
+            Self::TooManyTags => "large frame with more than eight VLAN tags",
             Self::ExtensionHeaders => "large frame with IPv6 extension headers",
             Self::Fragment => "large frame is an IP fragment",
             Self::TcpFlags => "large frame with SYN, RST or URG",

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 use serde::{Deserialize, Serialize};
+use trama_frame::ethernet::{MAX_TAGS, MIN_HEADER, TAG_LEN};
 use trama_frame::{Offloads, VnetHeader};
 use trama_virtqueue::{
     ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, GuestMemory,
@@ -30,8 +31,8 @@ use crate::router::Cable;
 const RING_SIZE: u16 = 256;
 const LARGE_RECEIVE: (u16, usize) = (512, 65 * 64);
 const LARGE_TRANSMIT: (u16, usize) = (128, OVERHEAD + 65_535);
-/// What surrounds the layer-3 packet in a buffer: virtio-net header, Ethernet header, VLAN tag.
-const OVERHEAD: usize = 12 + 14 + 4;
+/// What surrounds the layer-3 packet in a buffer: virtio-net header, Ethernet header, VLAN tags.
+const OVERHEAD: usize = 12 + MIN_HEADER + MAX_TAGS * TAG_LEN;
 
 /// How the rings lie in their memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

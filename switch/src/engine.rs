@@ -28,6 +28,7 @@ use crate::ports::packet::SlotBurst;
 use crate::ports::pool::PoolBurst;
 use crate::ports::vhost::VhostDevice;
 use crate::ports::{Device, Doorbell, Port, Watcher};
+use crate::sources::Sources;
 use crate::time::Time;
 pub(crate) use batching::LOAD;
 pub use moves::DetachedPort;
@@ -286,7 +287,7 @@ impl Engine {
         let other_vlans = port.settings.vlan != settings.vlan;
         port.settings = settings;
         if is_pulled {
-            port.own = None;
+            port.sources = Sources::default();
         }
         if slot != place.slot {
             let port = self.pull_port(id)?;

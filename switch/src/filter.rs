@@ -4,7 +4,7 @@
 //! A port takes part in this only if a burst has something to flood, or if a port of the network
 //! hears others' frames; everything else has gone straight to its port before.
 
-use trama_frame::{MacAddr, ethernet};
+use trama_frame::MacAddr;
 
 use crate::engine::{Promiscuous, Station};
 use crate::forward::{FrameSet, Plan, Source, members};
@@ -55,20 +55,22 @@ impl Audience {
 
     /// The frames of unknown destination that may be for the machines behind a port.
     fn unknown_for<S: Source>(&self, source: &S, port: &Port) -> FrameSet {
-        let own = match (port.settings.filter.station, port.own) {
-            (Station::Known(mac), _) | (Station::Learned, Some(mac)) => mac,
-            (Station::Learned, None) | (Station::Many, _) => return self.unknown,
+        let filter = &port.settings.filter;
+        let stated = match filter.station {
+            Station::Many => return self.unknown,
+            Station::Known(mac) => Some(mac),
+            Station::Learned => None,
         };
-        let is_own = |i: &usize| source.head(*i).starts_with(&own.0);
+        // A guest that may send from one address only has shown no other.
+        let shown = filter.only_source().is_none().then_some(&port.sources);
+        if shown.is_some_and(|shown| shown.are_several() || (stated.is_none() && shown.are_none()))
+        {
+            return self.unknown;
+        }
+        let is_own = |i: &usize| {
+            let to = source.head(*i).first_chunk().copied().map(MacAddr);
+            to.is_some_and(|to| stated == Some(to) || shown.is_some_and(|shown| shown.have(to)))
+        };
         members(self.unknown).filter(is_own).fold(0, |all, i| all | 1 << i)
     }
-}
-
-/// The first source address of the frames that were switched, if it is a machine's.
-pub(crate) fn first_source<S: Source>(source: &S, plan: &Plan) -> Option<MacAddr> {
-    let sources = members(plan.flood | plan.known()).filter_map(|i| {
-        let parsed = ethernet::parse(source.head(i))?;
-        (!parsed.src.is_multicast()).then_some(parsed.src)
-    });
-    sources.take(1).next()
 }

@@ -3,9 +3,9 @@
 //! Every frame is judged by private bytes alone, its header and its first bytes, which are also
 //! what is delivered: a sender that rewrites its buffers meanwhile changes only its own payload.
 //! In this order: chain intact, Ethernet header whole, size, virtio-net header true, VLAN
-//! allowed, address not reserved, source not forged; then the source is learned and the destination
-//! looked up. The result is a [`Plan`]: sets of frames (one bit each) by the port that they leave
-//! by.
+//! allowed, address not reserved, source not forged; then the source is learned, if it is one
+//! station's address, and the destination looked up. The result is a [`Plan`]: sets of frames (one
+//! bit each) by the port that they leave by.
 
 use trama_frame::ethernet::{self, Ethernet};
 use trama_frame::vnet::{self, LEN as HEADER, VnetHeader};
@@ -14,12 +14,14 @@ use trama_virtqueue::{MAX_BURST, RingError, Segment, TxBurst};
 
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
-use crate::mac_table::{Address, MacTable, PortIndex};
+use crate::mac_table::{Address, Learned, MacTable, PortIndex};
+use crate::sources::Sources;
 use crate::time::Time;
 use crate::vlan::VlanMode;
 
-/// The longest frame that is carried: the largest IP packet behind a header with one tag.
-pub(crate) const MAX_FRAME: usize = 65_535 + ethernet::MIN_HEADER + ethernet::TAG_LEN;
+/// The longest frame that is carried: the largest IP packet behind a header with all its tags.
+pub(crate) const MAX_FRAME: usize =
+    65_535 + ethernet::MIN_HEADER + ethernet::MAX_TAGS * ethernet::TAG_LEN;
 
 /// How many runs ahead the second lines of a large MAC table are asked for.
 const AHEAD: usize = 8;
@@ -168,6 +170,19 @@ impl Plan {
         self.ports += 1;
     }
 
+    /// Drops frames that were counted as good.
+    #[cold]
+    fn refuse<S: Source>(
+        &mut self,
+        source: &S,
+        frames: FrameSet,
+        reason: DropReason,
+        counters: &PortCounters,
+    ) {
+        self.tally.remove(source, &self.verdicts, frames);
+        counters.drop(reason, u64::from(frames.count_ones()));
+    }
+
     /// Drops the runs from other sources than `only`; returns how many are left. A pass of its own,
     /// so that it costs nothing where any source may be.
     #[cold]
@@ -186,8 +201,7 @@ impl Plan {
                 self.runs[kept] = run;
                 kept += 1;
             } else {
-                self.tally.remove(source, &self.verdicts, run.frames);
-                counters.drop(DropReason::SourceForged, u64::from(run.frames.count_ones()));
+                self.refuse(source, run.frames, DropReason::SourceForged, counters);
             }
         }
         kept
@@ -228,6 +242,8 @@ pub(crate) struct Ingress<'a> {
     pub mtu: u16,
     /// The one source that its frames may have.
     pub only_source: Option<MacAddr>,
+    /// Those it was seen to have, where that matters.
+    pub sources: Option<&'a mut Sources>,
     pub counters: &'a PortCounters,
 }
 
@@ -255,7 +271,7 @@ impl Tally {
 /// rest by [`Plan::count`].
 pub(crate) fn classify<S: Source>(
     source: &S,
-    ingress: &Ingress<'_>,
+    ingress: &mut Ingress<'_>,
     table: &mut MacTable,
     plan: &mut Plan,
     now: Time,
@@ -275,7 +291,18 @@ pub(crate) fn classify<S: Source>(
             table.look_ahead(destination);
         }
         let Run { frames, source: from, destination } = plan.runs[place];
-        table.learn_at(from, ingress.port, now);
+        match table.learn_at(from, ingress.port, now) {
+            Learned::Known => {}
+            Learned::Ignored => {
+                plan.refuse(source, frames, DropReason::SourceInvalid, ingress.counters);
+                continue;
+            }
+            _ => {
+                if let Some(sources) = &mut ingress.sources {
+                    sources.note(from.mac(), now, table);
+                }
+            }
+        }
         match look_up(table, destination, now) {
             Route::Group => plan.flood |= frames,
             Route::Unknown => {
@@ -283,8 +310,7 @@ pub(crate) fn classify<S: Source>(
                 plan.unknown |= frames;
             }
             Route::Port(port) if port == ingress.port => {
-                plan.tally.remove(source, &plan.verdicts, frames);
-                ingress.counters.drop(DropReason::Hairpin, u64::from(frames.count_ones()));
+                plan.refuse(source, frames, DropReason::Hairpin, ingress.counters);
             }
             Route::Port(port) => plan.add(port, frames),
         }
@@ -357,7 +383,8 @@ fn judge<S: Source>(
     } else {
         len
     };
-    if largest > ethernet.header_len() + usize::from(ingress.mtu) {
+    let mtu = usize::from(ingress.mtu);
+    if largest > ethernet.header_len() + mtu && is_too_large(head, largest, mtu) {
         return Err(DropReason::MtuExceeded);
     }
     verdict.vlan = ingress.vlan.ingress(ethernet.tag)?;
@@ -366,6 +393,13 @@ fn judge<S: Source>(
         return Err(DropReason::ReservedMulticast);
     }
     Ok(ethernet)
+}
+
+/// Whether a frame of `len` bytes carries a packet beyond the MTU. No tag counts against it: VLAN
+/// devices that are stacked on each other each keep the MTU of the one below.
+#[cold]
+fn is_too_large(head: &[u8], len: usize, mtu: usize) -> bool {
+    ethernet::behind_tags(head).is_none_or(|(start, _)| len > start + mtu)
 }
 
 /// Where a frame goes.

@@ -14,6 +14,7 @@ mod flow;
 mod forward;
 pub mod mac_table;
 pub mod ports;
+mod sources;
 pub mod time;
 pub mod vlan;
 pub mod worker;

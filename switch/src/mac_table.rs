@@ -73,15 +73,17 @@ pub struct FdbEntry {
 /// What [`MacTable::learn`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Learned {
-    /// The address was there, on this port.
+    /// The address was there, on this port, and nothing was written.
     Known,
+    /// The address was there, on this port; its age begins again.
+    Refreshed,
     /// The address was not there.
     New,
     /// The address was on another port.
     Moved,
     /// The address was not there and the table was full: an entry of this port had to go.
     Evicted(PortIndex),
-    /// A group address is no station's: nothing was learned.
+    /// The address, zero or a group's, is no station's: nothing was learned.
     Ignored,
 }
 
@@ -217,9 +219,6 @@ impl MacTable {
     /// As [`MacTable::learn`].
     #[inline]
     pub(crate) fn learn_at(&mut self, address: Address, port: PortIndex, now: Time) -> Learned {
-        if address.is_group() {
-            return Learned::Ignored;
-        }
         let index = usize::from(port.0);
         if index >= self.ports.len() {
             self.reserve_ports(index + 1);
@@ -231,6 +230,11 @@ impl MacTable {
             Some(slot) => self.update(slot, address, value, tick),
             None => self.insert(address, value, tick),
         }
+    }
+
+    /// Whether what was so at `since` is beyond the ageing time at `now`.
+    pub(crate) fn is_beyond_age(&self, since: Time, now: Time) -> bool {
+        tick(now).saturating_sub(tick(since)) > self.max_age
     }
 
     /// Forgets everything.
@@ -335,15 +339,19 @@ impl MacTable {
         self.ports[usize::from(old.port().0)].entries -= 1;
         self.ports[usize::from(value.port().0)].entries += 1;
         match self.is_live(old, now) {
-            true if old.port() == value.port() => Learned::Known,
+            true if old.port() == value.port() => Learned::Refreshed,
             true => Learned::Moved,
             false => Learned::New,
         }
     }
 
-    /// Adds a key that the table has not.
+    /// Adds a key that the table has not. A table without those that are no station's makes every
+    /// attempt to learn one come here, where known addresses do not pay for the check.
     #[cold]
     fn insert(&mut self, address: Address, value: Value, now: u32) -> Learned {
+        if !address.is_station() {
+            return Learned::Ignored;
+        }
         let mut evicted = None;
         if self.held >= self.capacity {
             evicted = self.make_room(value.port(), now);
@@ -456,6 +464,12 @@ impl MacTable {
             way: usize,
         }
         let (first, second) = self.homes(address.hash);
+        // Mostly one of them has, and no search has to be set up.
+        let is_free = |bucket| self.reusable(bucket, now);
+        if let Some(slot) = is_free(first).or_else(|| is_free(second)) {
+            self.clear(slot);
+            return Some(slot);
+        }
         let mut steps = [Step::default(); SEARCH];
         (steps[0].bucket, steps[1].bucket) = (first, second);
         let mut len = 2;

@@ -12,7 +12,10 @@ use trama_switch::counters::PortSnapshot;
 use trama_switch::{Captured, DropReason, PortFilter, Promiscuous, Station, VlanMode, VlanSet};
 use trama_virtqueue::RingFeatures;
 
-use crate::sim::frames::{Frame, LONGEST, Work};
+use crate::sim::frames::{Frame, LONGEST, MAX_TAGS, Work};
+
+/// Most addresses remembered of one port.
+const MOST_SOURCES: usize = 8;
 
 /// VLAN and address.
 pub type Key = (u16, MacAddr);
@@ -60,8 +63,11 @@ pub struct Port {
     pub cable: bool,
     /// What it may hear and send.
     pub filter: PortFilter,
-    /// The first source address that it sent from since it was plugged in.
-    pub own: Option<MacAddr>,
+    /// The addresses that it sent from since it was plugged in, the latest last; not noted where
+    /// there may be many.
+    pub sources: Vec<MacAddr>,
+    /// When it last sent from another address than before, if it counts as having several.
+    pub changed: Option<u64>,
     /// What its receiver takes unfinished.
     pub offloads: Offloads,
     /// What it has for frames.
@@ -206,7 +212,9 @@ impl Model {
             Work::Runt(_) => return Err(DropReason::Runt),
             _ if frame.bytes().len() > LONGEST => return Err(DropReason::Giant),
             Work::Malformed(_) => return Err(DropReason::HeaderMalformed),
-            Work::Cutting(_) if frame.tags.len() > 1 => return Err(DropReason::HeaderMalformed),
+            Work::Cutting(_) if frame.tags.len() > MAX_TAGS => {
+                return Err(DropReason::HeaderMalformed);
+            }
             _ => {}
         }
         if frame.packet_len() > self.networks[network].as_ref().unwrap().mtu {
@@ -222,14 +230,13 @@ impl Model {
         {
             return Err(DropReason::SourceForged);
         }
+        if frame.src.is_multicast() || frame.src.is_zero() {
+            return Err(DropReason::SourceInvalid);
+        }
         self.learn(network, (vlan, frame.src), from, observed);
         let destination = self.destination(from, vlan, frame.dst);
         if destination == Some(from) {
             return Err(DropReason::Hairpin);
-        }
-        let port = self.ports[from].as_mut().unwrap();
-        if port.own.is_none() && !frame.src.is_multicast() {
-            port.own = Some(frame.src);
         }
         let is_member = |to: &usize| {
             let port = self.ports[*to].as_ref();
@@ -250,12 +257,10 @@ impl Model {
     fn hears(&self, to: usize, from: usize, destination: Option<usize>, dst: MacAddr) -> bool {
         let is_outside = |port: usize| self.ports[port].as_ref().unwrap().filter.is_outside;
         let port = self.ports[to].as_ref().unwrap();
-        let is_for_it = match (destination, port.filter.station) {
+        let is_for_it = match destination {
             _ if dst.is_multicast() => true,
-            (Some(destination), _) => destination == to,
-            (None, Station::Many) => true,
-            (None, Station::Known(mac)) => mac == dst,
-            (None, Station::Learned) => port.own.is_none_or(|own| own == dst),
+            Some(destination) => destination == to,
+            None => port.may_have(dst),
         };
         let is_among_machines = !is_outside(from) && !destination.is_some_and(is_outside);
         match port.filter.promiscuous {
@@ -268,15 +273,16 @@ impl Model {
     fn learn(&mut self, network: usize, key: Key, port: usize, observed: Option<&Fdb>) {
         let now = self.now;
         let network = self.networks[network].as_mut().unwrap();
-        if key.1.is_multicast() {
-            return;
-        }
         if let Some(observed) = observed {
             self.evictions += u64::from(network.follow_eviction(key, port, observed, now));
         }
         let old = network.learned.insert(key, (port, now));
         self.moves +=
             u64::from(old.is_some_and(|(on, seen)| on != port && network.is_live(seen, now)));
+        // What the table knew already is not noted again.
+        if old != Some((port, now)) {
+            self.ports[port].as_mut().unwrap().note(key.1, now, network.aging);
+        }
     }
 
     /// The one port where `dst` is; none: everywhere.
@@ -296,6 +302,42 @@ impl Model {
 }
 
 impl Port {
+    /// It sends from this address.
+    fn note(&mut self, mac: MacAddr, now: u64, aging: u64) {
+        if self.filter.station == Station::Many {
+            return;
+        }
+        let last = self.sources.last().copied();
+        if last == Some(mac) {
+            // It has kept to one address for long enough.
+            self.changed = self.changed.filter(|since| now - since <= aging);
+            return;
+        }
+        if last.is_some() {
+            self.changed = Some(now);
+        }
+        self.sources.retain(|source| *source != mac);
+        self.sources.push(mac);
+        self.sources.drain(..self.sources.len().saturating_sub(MOST_SOURCES));
+    }
+
+    /// Whether an address that was not learned may be behind it.
+    fn may_have(&self, mac: MacAddr) -> bool {
+        let has_shown = self.sources.contains(&mac);
+        match self.filter.station {
+            Station::Many => true,
+            Station::Known(own) if self.filter.refuses_forged => own == mac,
+            Station::Known(own) => own == mac || has_shown || self.changed.is_some(),
+            Station::Learned => self.sources.is_empty() || has_shown || self.changed.is_some(),
+        }
+    }
+
+    /// Its guest is gone, or may be.
+    pub fn forget_sources(&mut self) {
+        self.sources.clear();
+        self.changed = None;
+    }
+
     /// A frame leaves the switch here.
     fn receive(&mut self, mut frame: Frame, vlan: u16) {
         if !self.cable {

@@ -1,5 +1,5 @@
 //! VLAN tags on the wire of real TAPs: what a trunk, a native trunk and an access port let in,
-//! and how frames leave them.
+//! and how frames leave them. VLAN devices of real guests: stacked, and with addresses of their own.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use etherparse::{PacketBuilder, SlicedPacket, VlanSlice};
-use trama_tests::{Host, Netns, RawTap, Tramad, wait_until};
+use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Pinging, RawTap, Tramad, wait_until};
 
 /// The ports: name and the VLAN keys of their table.
 const PORTS: [(&str, &str); 4] = [
@@ -116,5 +116,161 @@ fn tags_enter_and_leave_as_the_modes_say() {
         );
         assert!(dropped >= count, "{port}: {dropped} drops, {count} frames were not allowed");
     }
+    tramad.stop();
+}
+
+/// Two guests, each with an interface on the network that they share and one on a network of its
+/// own, which a bridge of the host joins by TAPs.
+fn two_ways(host: &Netns) -> String {
+    let mut text = "[[network]]\nname = \"lab\"\n".to_owned();
+    for guest in ["a", "b"] {
+        text += &format!(
+            "[[network]]\nname = \"{guest}\"\n\
+             [[port]]\nname = \"tap-{guest}\"\nnetwork = \"{guest}\"\ntype = \"tap\"\n\
+             ifname = \"tap-{guest}\"\nnetns = \"{}\"\n",
+            host.name()
+        );
+        for (port, network) in [(format!("{guest}0"), "lab"), (format!("{guest}1"), guest)] {
+            text += &format!(
+                "[[port]]\nname = \"{port}\"\nnetwork = \"{network}\"\ntype = \"vhost-user\"\n\
+                 path = \"{{dir}}/{port}.sock\"\nrole = \"server\"\n"
+            );
+        }
+    }
+    text
+}
+
+/// What a guest stacks on an interface: the name that follows the interface's, what it stands on,
+/// its TPID and VLAN, and the subnet in which its number of tags is.
+const STACK: [(&str, &str, &str, u8, u8); 5] = [
+    ("v", "", "802.1q", 100, 1),
+    ("q", "v", "802.1q", 200, 2),
+    ("s", "", "802.1ad", 30, 3),
+    ("c", "s", "802.1q", 7, 4),
+    ("d", "c", "802.1q", 8, 5),
+];
+
+/// Stacks VLAN devices on both interfaces of a guest, each with the MTU of the one below.
+fn stack_vlans(guest: &Guest, number: u8) {
+    for interface in 0..2 {
+        let below = format!("eth{interface}");
+        let mut commands =
+            format!("ip link set {below} up; ip addr add 10.{interface}.0.{number}/24 dev {below}");
+        for (name, on, protocol, id, subnet) in STACK {
+            commands += &format!(
+                "; ip link add link {below}{on} name {below}{name} type vlan protocol {protocol} \
+                 id {id}; ip link set {below}{name} mtu 1500 up; \
+                 ip addr add 10.{interface}.{subnet}.{number}/24 dev {below}{name}"
+            );
+        }
+        guest.run(&commands);
+    }
+}
+
+#[test]
+fn stacked_vlans_carry_full_packets_and_large_segments() {
+    let host = Netns::new("host");
+    let tramad = Tramad::start(&two_ways(&host));
+    host.run("ip link add br0 type bridge; ip link set br0 up");
+    // The kernel's bridge lets two tags pass beyond its MTU, and there will be three.
+    host.run("for tap in tap-a tap-b; do ip link set $tap mtu 1504 master br0 up; done");
+    // Without offloads, but with buffers that a second tag fits into.
+    let plain = Nic::PLAIN.replace(",mrg_rxbuf=off", "");
+    let guest = |name: &str, number: u8, properties: &str| {
+        let nic = |at: u8| {
+            let path = tramad.path(&format!("{name}{at}.sock"));
+            Nic::connecting(path, &format!("52:54:00:00:0{at}:0{number}"))
+        };
+        GuestOptions::new(name, [nic(0), nic(1).with(properties)])
+    };
+    let guests = [guest("a", 1, ""), guest("b", 2, &plain)].map(|options| Guest::launch(&options));
+    guests.iter().for_each(Guest::wait_until_ready);
+    let [a, b] = &guests;
+    stack_vlans(a, 1);
+    stack_vlans(b, 2);
+    for interface in 0..2 {
+        for subnet in 0..=5 {
+            let to = format!("10.{interface}.{subnet}.2");
+            a.wait_for_ping(&to, Duration::from_secs(30));
+            // 1500 bytes of packet, whatever the tags; Linux forbids their fragmentation.
+            let full = format!("ping -c 1 -W 5 -s 1472 {to}");
+            assert_eq!(a.try_run(&full).status, 0, "{full}: {}", tramad.ctl("counters"));
+        }
+    }
+
+    b.start_iperf_server(5201);
+    for (interface, subnets) in [(0, &[1, 2, 4, 5][..]), (1, &[1, 2])] {
+        for direction in ["", "-R"] {
+            // What else the machine does meanwhile hits one run or the other.
+            let is_even = (0..4).any(|_| {
+                let rates = subnets.iter().map(|subnet| {
+                    let to = format!("10.{interface}.{subnet}.2");
+                    a.iperf_received(&to, 5201, &format!("-t 1 {direction}"))
+                });
+                let rates: Vec<u64> = rates.collect();
+                println!("eth{interface} {direction}, subnets {subnets:?}: {rates:?} bytes/s");
+                rates.iter().all(|rate| *rate > rates[0] / 3)
+            });
+            assert!(is_even, "eth{interface} {direction}: slower than a third of one tag's rate");
+        }
+    }
+    assert!(tramad.statistic("b1", "software_gso_frames") > 0);
+    for port in ["a0", "b0", "a1", "b1", "tap-a", "tap-b"] {
+        for reason in ["header_malformed", "mtu_exceeded", "egress_too_large", "offload_failed"] {
+            let labels = [&format!("port=\"{port}\"")[..], &format!("reason=\"{reason}\"")];
+            assert_eq!(tramad.metric("trama_port_drops_total", &labels), 0, "{port}: {reason}");
+        }
+    }
+    tramad.stop();
+}
+
+const FIRST: &str = "52:54:00:00:00:01";
+const SECOND: &str = "52:54:00:00:00:02";
+
+/// A guest whose VLAN device has an address of its own, as a bridge or a macvlan in it would.
+#[test]
+fn a_guest_is_reached_at_its_second_address_after_that_was_forgotten() {
+    let [near, far] = ["near", "far"].map(Netns::new);
+    let port = |name: &str, host: &Netns, address: &str| {
+        format!(
+            "[[port]]\nname = \"{name}\"\nnetwork = \"lab\"\ntype = \"tap\"\nifname = \"{name}\"\n\
+             netns = \"{}\"\naddress = \"{address}\"\n",
+            host.name()
+        )
+    };
+    let tramad = Tramad::start(&format!(
+        "[[network]]\nname = \"lab\"\nmac-aging = \"1s\"\n\
+         [[port]]\nname = \"guest\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
+         path = \"{{dir}}/guest.sock\"\nrole = \"server\"\n{}{}tag = 100\n",
+        port("near", &near, "10.0.0.100/24"),
+        port("far", &far, "10.1.0.100/24")
+    ));
+    let guest = Guest::boot("guest", Nic::connecting(tramad.path("guest.sock"), FIRST));
+    guest.address("10.0.0.1/24");
+    guest.run(&format!(
+        "ip link add link eth0 vlan100 type vlan id 100; ip link set vlan100 address {SECOND} up; \
+         ip addr add 10.1.0.1/24 dev vlan100"
+    ));
+    guest.wait_for_ping("10.1.0.100", Duration::from_secs(20));
+    assert!(tramad.ctl("fdb/show lab").contains(SECOND));
+    far.run(&format!("ip neigh replace 10.1.0.1 lladdr {SECOND} dev far nud permanent"));
+
+    let first = Pinging::start(&near, "10.0.0.1", 0.2);
+    wait_until("the second address is forgotten", Duration::from_secs(30), || {
+        (!tramad.ctl("fdb/show lab").contains(SECOND)).then_some(())
+    });
+    assert_eq!(far.ping_losses("10.1.0.1", 3), 0, "{}", tramad.ctl("counters"));
+    first.stop_without_loss(1);
+
+    // The guest takes another address and keeps to it: it hears no more what may be for others.
+    guest.run("ip link del vlan100; ip link set eth0 address 52:54:00:00:00:03");
+    near.run("ip neigh replace 10.0.0.55 lladdr 52:54:00:00:00:55 dev near nud permanent");
+    near.run("ip neigh flush to 10.0.0.1");
+    let withheld = ["port=\"near\"", "reason=\"unknown_unicast\""];
+    wait_until("what is for others is withheld from it", Duration::from_secs(30), || {
+        near.wait_for_ping("10.0.0.1", Duration::from_secs(20));
+        near.pings("10.0.0.55", 1);
+        (tramad.metric("trama_port_drops_total", &withheld) > 0).then_some(())
+    });
     tramad.stop();
 }

@@ -267,6 +267,7 @@ impl Check {
                 of_address(address, key)
             }
             ConfigError::ClientId(address) => of_address(address, "id"),
+            ConfigError::ClientMac(address) => of_address(address, "mac"),
             ConfigError::NameTwice(name) => {
                 (list.iter().rposition(|it| it.name.as_ref() == Some(name)), "name")
             }

@@ -39,6 +39,9 @@ fn check(flow: &Flow, payload: &[u8], gso_size: u16) {
     }
 }
 
+/// Most VLAN tags that etherparse looks behind.
+const ETHERPARSE_TAGS: usize = 3;
+
 /// A segment as a stranger sees it: it parses, carries no surplus byte, and its checksums hold.
 fn payload_by_etherparse(segment: &[u8]) -> Vec<u8> {
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};
@@ -172,6 +175,8 @@ proptest! {
         payload in vec(any::<u8>(), 1..6000),
         gso_size in 300u16..1500,
     ) {
+        let mut flow = flow;
+        flow.tags.truncate(ETHERPARSE_TAGS);
         let (frame, mut header) = flow.large(&payload, gso_size);
         validate(&mut header, &frame, frame.len()).unwrap();
         let joined: Vec<u8> =

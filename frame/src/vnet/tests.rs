@@ -152,10 +152,17 @@ fn frame_fields_that_lie() {
     };
     let (tcp4, tcp6, udp6) = (Flow::tcp(false), Flow::tcp(true), Flow::udp(true));
     let mut tagged = tcp4.clone();
-    tagged.tag = Some((0x88a8, 5));
+    tagged.tags = vec![(0x88a8, 5)];
+    let mut stacked = tcp4.clone();
+    stacked.tags = vec![(0x8100, 5); MAX_TAGS];
+    let behind = 14 + 4 * MAX_TAGS;
     for (flow, at, value, expected) in [
         (&tcp4, 12, 0x86, HeaderError::ProtocolMismatch), // EtherType 0x8600
-        (&tagged, 16, 0x81, HeaderError::NestedTag),
+        // A second tag, and behind it the IP header's first bytes as an EtherType.
+        (&tagged, 16, 0x81, HeaderError::ProtocolMismatch),
+        (&stacked, behind - 2, 0x81, HeaderError::TooManyTags),
+        (&stacked, behind, 0x44, HeaderError::ProtocolMismatch),
+        (&stacked, behind + 3, 0x01, HeaderError::LengthMismatch),
         (&tcp4, 14, 0x44, HeaderError::ProtocolMismatch), // IPv4 header of 16 bytes
         (&tcp4, 14, 0x65, HeaderError::ProtocolMismatch), // version 6 under IPv4's EtherType
         (&tcp4, 14, 0x4f, HeaderError::ProtocolMismatch), // zeros of the payload as TCP header
@@ -240,14 +247,14 @@ fn more_than_ip_can_say() {
 #[test]
 fn greatest_headers_fit_the_private_head() {
     let mut flow = Flow::tcp(false);
-    flow.tag = Some((0x8100, 1));
+    flow.tags = vec![(0x8100, 1); MAX_TAGS];
     flow.ip_options = vec![[1; 4]; 10];
     if let FlowTransport::Tcp(tcp) = &mut flow.transport {
         tcp.options = vec![[1; 4]; 10];
     }
     let (frame, header) = flow.large(&[0; 3000], 1000);
     assert_eq!(check(header, &frame), Ok((header, Offloads::TSO4 | Offloads::CSUM)));
-    assert_eq!(header.hdr_len, 138);
+    assert_eq!(header.hdr_len, 166);
 }
 
 /// What an accepted header promises: the fallbacks succeed and stay inside the frame.
@@ -329,7 +336,8 @@ proptest! {
         payload in vec(any::<u8>(), 1..1500),
         only_csum: bool,
     ) {
-        let flow = Flow { tag: None, ..flow };
+        let mut flow = flow;
+        flow.tags.truncate(MAX_TAGS - 1);
         let (frame, header) = flow.large(&payload, 500);
         let header =
             if only_csum { VnetHeader { gso_type: 0, gso_size: 0, hdr_len: 0, ..header } } else { header };

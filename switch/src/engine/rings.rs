@@ -8,6 +8,7 @@ use trama_virtqueue::{GuestMemory, RingSetup};
 use super::{Engine, EngineError, Place, PortId};
 use crate::ports::vhost::RingFds;
 use crate::ports::{Device, Port};
+use crate::sources::Sources;
 use crate::time::Time;
 
 impl Engine {
@@ -80,7 +81,7 @@ impl Engine {
         }
         if let Ok(port) = self.port_mut(port) {
             port.forget_fault();
-            port.own = None;
+            port.sources = Sources::default();
         }
         self.flush_port(place);
     }

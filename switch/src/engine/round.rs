@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use trama_virtqueue::TxBurst;
 
-use super::{Engine, Network, Place, PortId, Stage};
+use super::{Engine, Network, Place, PortId, Stage, Station};
 use crate::counters::WorkerCounters;
 use crate::delivery::{carried_of, deliver};
 use crate::drop_reason::DropReason;
-use crate::filter::{Audience, first_source};
+use crate::filter::Audience;
 use crate::forward::{FrameSet, Ingress, Source, classify};
 use crate::mac_table::PortIndex;
 use crate::ports::packet::{SlotBurst, Uplink};
@@ -307,7 +307,7 @@ impl Stage {
         now: Time,
     ) {
         let Network { id, settings, table, ports, has_listeners, .. } = network;
-        let Some(port) = &ports[usize::from(ingress.0)] else { return };
+        let Some(port) = &mut ports[usize::from(ingress.0)] else { return };
         if !port.settings.cable {
             port.count_drops(DropReason::CableOut, source.len() as u64);
             return;
@@ -316,21 +316,20 @@ impl Stage {
             port.count_drops(DropReason::NotAttached, source.len() as u64);
             return;
         }
-        let at = Ingress {
+        let filter = &port.settings.filter;
+        let mut at = Ingress {
             port: ingress,
             vlan: &port.settings.vlan,
             mtu: settings.mtu,
-            only_source: port.settings.filter.only_source(),
+            only_source: filter.only_source(),
+            sources: (filter.station != Station::Many).then_some(&mut port.sources),
             counters: &port.counters,
         };
         self.plan.mark = port.settings.mark;
-        classify(source, &at, table, &mut self.plan, now);
+        classify(source, &mut at, table, &mut self.plan, now);
         let (reached, withheld) = self.deliver(ports, *has_listeners, source, ingress);
-        if let Some(port) = &mut ports[usize::from(ingress.0)] {
+        if let Some(port) = &ports[usize::from(ingress.0)] {
             self.plan.count(source, reached, withheld, &port.counters);
-            if port.own.is_none() {
-                port.own = first_source(source, &self.plan);
-            }
         }
     }
 

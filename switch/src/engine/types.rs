@@ -90,9 +90,11 @@ pub enum Station {
     /// Anybody: all such frames.
     #[default]
     Many,
-    /// One machine, whose address is the source of its first frame: until then all, then its own.
+    /// A guest, whose addresses are those it sends from: those for them, and all before it has sent a
+    /// frame and while it sends from several.
     Learned,
-    /// One machine with this address: its own.
+    /// A guest with this address: those for it, and unless forged sources are refused also those for
+    /// the others that it sends from, and all while those are several.
     Known(MacAddr),
 }
 

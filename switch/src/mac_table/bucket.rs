@@ -65,10 +65,23 @@ impl Address {
     pub(crate) fn is_group(&self) -> bool {
         self.key & GROUP != 0
     }
+
+    /// Whether a station can have it: it is neither a group's nor zero.
+    #[inline]
+    pub(super) fn is_station(&self) -> bool {
+        !self.is_group() && self.key & MAC != 0
+    }
+
+    pub(crate) fn mac(&self) -> MacAddr {
+        MacAddr::from_u64(self.key)
+    }
 }
 
 /// The first bit of a MAC on the wire (IEEE 802, section 8.2), as it is in a key.
 const GROUP: u64 = 1 << 40;
+
+/// The bits of a MAC in a key.
+const MAC: u64 = (1 << 48) - 1;
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]

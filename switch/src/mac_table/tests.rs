@@ -105,7 +105,8 @@ impl Model {
 
     fn learn(&mut self, key: (u16, u64), port: u16) -> Learned {
         match self.entries.insert(key, (port, self.now)) {
-            Some((old, seen)) if self.is_live(seen) && old == port => Learned::Known,
+            Some((old, seen)) if old == port && seen == self.now => Learned::Known,
+            Some((old, seen)) if self.is_live(seen) && old == port => Learned::Refreshed,
             Some((_, seen)) if self.is_live(seen) => Learned::Moved,
             _ => Learned::New,
         }
@@ -212,12 +213,13 @@ fn an_entry_is_forgotten_after_the_ageing_time() {
     assert_eq!((len(&table, late), table.entries(late)), (0, vec![]));
     assert_eq!(table.learn(vlan(1), mac(1), PortIndex(3), late), Learned::New);
     // Another sighting keeps it.
+    assert_eq!(table.learn(vlan(1), mac(1), PortIndex(3), late + AGING), Learned::Refreshed);
     assert_eq!(table.learn(vlan(1), mac(1), PortIndex(3), late + AGING), Learned::Known);
     assert_eq!(table.lookup(vlan(1), mac(1), late + AGING + AGING), Some(PortIndex(3)));
 }
 
 #[test]
-fn vlans_are_apart_and_group_addresses_are_not_learned() {
+fn vlans_are_apart_and_what_is_no_stations_address_is_not_learned() {
     let mut table = MacTable::new(8192, AGING, 1);
     table.learn(vlan(1), mac(1), PortIndex(1), Time(0));
     table.learn(vlan(4095), mac(1), PortIndex(2), Time(0));
@@ -225,10 +227,17 @@ fn vlans_are_apart_and_group_addresses_are_not_learned() {
     assert_eq!(table.lookup(vlan(1), mac(1), Time(0)), Some(PortIndex(1)));
     assert_eq!(table.lookup(vlan(4095), mac(1), Time(0)), Some(PortIndex(2)));
     let group = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
-    assert_eq!(table.learn(vlan(1), group, PortIndex(1), Time(0)), Learned::Ignored);
-    assert_eq!(table.learn(vlan(0), MacAddr::ZERO, PortIndex(1), Time(0)), Learned::New);
-    assert_eq!(table.lookup(vlan(0), MacAddr::ZERO, Time(0)), Some(PortIndex(1)));
-    assert_eq!(len(&table, Time(0)), 3);
+    for address in [group, MacAddr([1, 0, 0, 0, 0, 0]), MacAddr::BROADCAST, MacAddr::ZERO] {
+        for vlan in [vlan(0), vlan(1), VlanId::MAX] {
+            assert_eq!(table.learn(vlan, address, PortIndex(1), Time(0)), Learned::Ignored);
+            assert_eq!(table.lookup(vlan, address, Time(0)), None);
+        }
+    }
+    assert_eq!(len(&table, Time(0)), 2);
+    // The addresses next to them are as good as any.
+    for address in [MacAddr([2, 0, 0, 0, 0, 0]), MacAddr([0, 0, 0, 0, 0, 1])] {
+        assert_eq!(table.learn(vlan(0), address, PortIndex(1), Time(0)), Learned::New);
+    }
 }
 
 #[test]

@@ -17,12 +17,13 @@ use std::sync::Arc;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use trama_frame::{MacAddr, Offloads};
+use trama_frame::Offloads;
 use trama_virtqueue::Segment;
 
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
 use crate::engine::{PortFault, PortId, PortSettings};
+use crate::sources::Sources;
 use crate::time::Time;
 use calls::Calls;
 use dummy::DummyDevice;
@@ -179,8 +180,8 @@ pub(crate) struct Port {
     pub device: Device,
     /// What the port's receiver takes unfinished.
     pub offloads: Offloads,
-    /// The first source address that it sent from since it was plugged in.
-    pub own: Option<MacAddr>,
+    /// The addresses that it sent from since it was plugged in; not noted where there may be many.
+    pub sources: Sources,
     /// On its network's list of active ports.
     pub active: bool,
     /// When it last sent something.
@@ -215,7 +216,7 @@ impl Port {
             counters,
             device,
             offloads,
-            own: None,
+            sources: Sources::default(),
             active: false,
             last_moved: Time::ZERO,
             touched: false,

@@ -67,8 +67,10 @@ pub struct Large {
     pub done: Vec<Vec<u8>>,
 }
 
-/// Longest frame that the switch carries: an IP packet of 65535 bytes and a tagged header.
-pub const LONGEST: usize = 65_553;
+/// Most VLAN tags that the switch looks behind.
+pub const MAX_TAGS: usize = 8;
+/// Longest frame that the switch carries: an IP packet of 65535 bytes and a header with all tags.
+pub const LONGEST: usize = 65_535 + 14 + 4 * MAX_TAGS;
 const ADDRESSES: usize = 12;
 
 impl Frame {
@@ -117,13 +119,13 @@ impl Frame {
         }
     }
 
-    /// Length of the packet that counts against the MTU: behind the first tag, and for a large
-    /// frame that of one segment.
+    /// Length of the packet that counts against the MTU: behind the tags, of which those beyond
+    /// the most count too, and for a large frame that of one segment.
     pub fn packet_len(&self) -> usize {
-        let inner_tags = 4 * self.tags.len().saturating_sub(1);
+        let further_tags = 4 * self.tags.len().saturating_sub(MAX_TAGS);
         match &self.work {
-            Work::Cutting(large) => inner_tags + large.payload - 2 + large.gso_size,
-            _ => inner_tags + self.rest.len() - 2,
+            Work::Cutting(large) => further_tags + large.payload - 2 + large.gso_size,
+            _ => further_tags + self.rest.len() - 2,
         }
     }
 

@@ -207,15 +207,17 @@ fn frame(rng: &mut Rng, port: usize) -> Frame {
         _ => station(rng),
     };
     let src = match rng.below(50) {
-        0 => MacAddr([0x33, 0x33, 0, 0, 0, 1]),
+        0 => rng.pick(&[MacAddr::ZERO, MacAddr([0x33, 0x33, 0, 0, 0, 1]), MacAddr::BROADCAST]),
         1..10 => station(rng),
         // Most stations stay where they are.
         _ => MacAddr::from_u64(0x0200_0000_0000 + (port + PORTS * rng.below(2)) as u64),
     };
-    let tags = match rng.below(20) {
-        0..13 => 0,
-        13..19 => 1,
-        _ => 2,
+    let tags = match rng.below(40) {
+        0..25 => 0,
+        25..36 => 1,
+        36..38 => 2,
+        // Up to as many as are looked behind, and beyond.
+        _ => rng.pick(&[3, 7, 8, 9, 12]),
     };
     let tags: Vec<VlanTag> = (0..tags).map(|_| tag(rng)).collect();
     let (rest, work) = match rng.below(40) {

@@ -130,7 +130,8 @@ impl World {
             vlan: vlan.clone(),
             cable: true,
             filter: PortFilter::default(),
-            own: None,
+            sources: Vec::new(),
+            changed: None,
             offloads: *offloads,
             room,
             ready: true,
@@ -156,7 +157,9 @@ impl World {
             Step::Cable { is_in, .. } => {
                 port.settings.cable = *is_in;
                 let is_pulled = std::mem::replace(&mut expected.cable, *is_in) && !is_in;
-                expected.own = expected.own.filter(|_| !is_pulled);
+                if is_pulled {
+                    expected.forget_sources();
+                }
                 is_pulled
             }
             Step::SetFilter { filter, .. } => {
@@ -184,7 +187,7 @@ impl World {
                 if expected.ready {
                     port.plug.start(&mut self.engine, port.id);
                 }
-                expected.own = None;
+                expected.forget_sources();
                 self.model.flush_port(index);
                 return;
             }

@@ -465,6 +465,15 @@ fn bad_dhcp() {
         &["lab.toml:9:7: network.lab.dhcp.reservation[1].mac: the client of reserved address \
            10.1.0.8 has another reservation in that subnet; remove one"],
     );
+    for mac in ["00:00:00:00:00:00", "33:33:00:00:00:01"] {
+        refused_dhcp(
+            &of("10.1.0.7", 1).replace("52:54:00:00:00:01", mac),
+            &[
+                "lab.toml:6:7: network.lab.dhcp.reservation[0].mac: MAC address for 10.1.0.7 is zero \
+               or a group's; give that of the client's interface",
+            ],
+        );
+    }
     refused_dhcp(
         &of("10.2.0.7", 1),
         &["lab.toml:7:11: network.lab.dhcp.reservation[0].address: reserved address 10.2.0.7 is \

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use trama_frame::ethernet::{ETHERTYPE_VLAN, MIN_HEADER, TAG_LEN};
+use trama_frame::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, TAG_LEN, behind_tags};
 use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD, VnetHeader};
 use trama_virtqueue::{MAX_BURST, RingError, Segment};
 
@@ -173,14 +173,16 @@ impl Entry {
     }
 }
 
-/// Whether the header counts the tag that is not in the frame: kernels differ.
+/// Whether the header counts the tag that is not in the frame: kernels differ. The frame may have
+/// further ones.
 fn counts_tag(header: &[u8; HEADER], frame: &[u8]) -> bool {
+    let Some((packet, ethertype)) = behind_tags(frame) else { return false };
     let start = usize::from(VnetHeader::from_bytes(header).csum_start);
-    let network = start.saturating_sub(MIN_HEADER + TAG_LEN);
-    match frame.get(ADDRESSES..=MIN_HEADER) {
-        Some([0x08, 0x00, first]) => network == usize::from(first & 0xf) * 4,
+    let network = start.saturating_sub(packet + TAG_LEN);
+    match (ethertype, frame.get(packet)) {
+        (ETHERTYPE_IPV4, Some(first)) => network == usize::from(first & 0xf) * 4,
         // Its header and each extension are multiples of 8.
-        Some([0x86, 0xdd, _]) => network >= 40 && network.is_multiple_of(8),
+        (ETHERTYPE_IPV6, Some(_)) => network >= 40 && network.is_multiple_of(8),
         _ => false,
     }
 }
@@ -260,13 +262,21 @@ impl Source for SlotBurst {
 mod tests {
     use super::*;
 
-    /// The first bytes of a frame without its tag, and a header that points to the TCP header.
+    /// The first bytes of a frame without its outermost tag, with one more and with none, and a
+    /// header that points to the TCP header, which is at `csum_start` without either.
     fn counted(ethertype: u16, first: u8, csum_start: usize) -> bool {
-        let mut frame = [0; 64];
-        frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
-        frame[14] = first;
+        let [of_one, of_two] = [&[][..], &[0x88, 0xa8, 0, 7]].map(|inner| {
+            let mut frame = [&[0; 12], inner, &ethertype.to_be_bytes(), &[first]].concat();
+            frame.resize(64, 0);
+            is_counted(&frame, csum_start + inner.len() * usize::from(csum_start != 0))
+        });
+        assert_eq!(of_one, of_two);
+        of_one
+    }
+
+    fn is_counted(frame: &[u8], csum_start: usize) -> bool {
         let header = VnetHeader { csum_start: csum_start as u16, ..VnetHeader::default() };
-        counts_tag(&header.to_bytes(), &frame)
+        counts_tag(&header.to_bytes(), frame)
     }
 
     #[test]

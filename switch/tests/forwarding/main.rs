@@ -2,9 +2,13 @@
 //! and the software fallback for offloads.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod sources;
+#[path = "../support/mod.rs"]
 mod support;
+mod tags;
 
 use support::*;
+use trama_frame::ethernet::behind_tags;
 use trama_frame::vnet::{DATA_VALID, GSO_TCPV4, NEEDS_CSUM};
 use trama_frame::{MacAddr, Offloads, VlanTag, VnetHeader, checksum};
 use trama_switch::{DropReason, Engine, NetworkId, PortSettings, Time, VlanMode, VlanSet};
@@ -287,9 +291,9 @@ fn wants_cutting() -> VnetHeader {
     VnetHeader { gso_type: GSO_TCPV4, gso_size: 1400, hdr_len: 54, ..wants_checksum() }
 }
 
-/// Whether the TCP checksum of a complete frame, which may have one tag, is right.
+/// Whether the TCP checksum of a complete frame, which may have tags, is right.
 fn tcp_checksum_ok(bytes: &[u8]) -> bool {
-    let ip = if bytes[12..14] == [0x81, 0x00] { 18 } else { 14 };
+    let ip = behind_tags(bytes).unwrap().0;
     let total = usize::from(u16::from_be_bytes([bytes[ip + 2], bytes[ip + 3]]));
     let length = ((total - 20) as u16).to_be_bytes();
     let pseudo = [&bytes[ip + 12..ip + 20], &[0, 6], &length];

@@ -1,0 +1,104 @@
+//! The addresses that ports send from: those that are none, and what a guest hears that has shown
+//! one or several.
+
+use trama_switch::{PortFilter, Promiscuous, Station as Behind};
+
+use super::*;
+
+#[test]
+fn a_source_that_is_no_stations_address_goes_nowhere() {
+    let mut lab = Lab::new(&[trunk(), trunk()]);
+    let group = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
+    for (count, source) in [MacAddr::ZERO, group, MacAddr::BROADCAST].into_iter().enumerate() {
+        for to in [mac(2), MacAddr::BROADCAST] {
+            assert!(nothing(&lab.send(0, &frame(to, source, 60))), "{source}");
+        }
+        assert!(nothing(&lab.send(0, &tagged(c_tag(7), &frame(mac(2), source, 60)))), "{source}");
+        assert_eq!(lab.dropped(0, DropReason::SourceInvalid), 3 * (count as u64 + 1));
+    }
+    assert!(lab.engine.fdb(lab.network, Time(lab.clock)).is_empty());
+    let counters = lab.stations[0].counters.snapshot();
+    assert_eq!((counters.rx_frames, counters.rx_bytes, counters.dropped_total()), (0, 0, 9));
+    // Good frames of the same burst pass.
+    let good = frame(mac(2), mac(1), 60);
+    lab.stations[0].send(&frame(mac(2), MacAddr::ZERO, 60));
+    assert_eq!(lab.send(0, &good)[1], [good]);
+}
+
+/// A lab whose port 1 has a filter.
+fn lab_with_one_guest(filter: PortFilter) -> Lab {
+    let mut lab = Lab::new(&[trunk(), trunk(), trunk()]);
+    lab.set(1, |settings| settings.filter = filter);
+    lab
+}
+
+/// Whether port 1 hears what port 0 sends to an address that was not learned.
+fn hears(lab: &mut Lab, to: MacAddr) -> bool {
+    let bytes = frame(to, mac(100), 60);
+    !lab.send(0, &bytes)[1].is_empty()
+}
+
+const LEARNED: PortFilter = PortFilter {
+    station: Behind::Learned,
+    promiscuous: Promiscuous::Deny,
+    is_outside: false,
+    refuses_forged: false,
+};
+
+fn wait(lab: &mut Lab, seconds: u64) {
+    lab.clock += seconds * 1_000_000_000;
+}
+
+#[test]
+fn a_guest_with_two_addresses_is_reached_at_both_after_they_were_forgotten() {
+    let mut lab = lab_with_one_guest(LEARNED);
+    assert!(hears(&mut lab, mac(77)), "it has not said what its address is");
+    lab.send(1, &frame(mac(9), mac(1), 60));
+    assert!(!hears(&mut lab, mac(77)) && !hears(&mut lab, mac(2)));
+    lab.send(1, &frame(mac(9), mac(2), 60));
+    assert!(hears(&mut lab, mac(77)), "it may be a bridge");
+    // The first goes on, the second falls silent.
+    for _ in 0..3 {
+        wait(&mut lab, 200);
+        lab.send(1, &frame(mac(9), mac(1), 60));
+    }
+    assert!(!hears(&mut lab, mac(77)), "one of its addresses only is in use");
+    assert!(hears(&mut lab, mac(2)), "it may be silent for long");
+    let known = lab.engine.fdb(lab.network, Time(lab.clock));
+    assert!(known.iter().all(|(_, entry)| entry.mac != mac(2)));
+    // A new guest is another one.
+    lab.engine.detach(lab.stations[1].id);
+    lab.send(1, &frame(mac(9), mac(3), 60));
+    assert!(!hears(&mut lab, mac(2)) && !hears(&mut lab, mac(77)) && hears(&mut lab, mac(3)));
+}
+
+#[test]
+fn an_address_that_took_the_place_of_another_leaves_no_open_ear() {
+    let mut lab = lab_with_one_guest(LEARNED);
+    lab.send(1, &frame(mac(9), mac(1), 60));
+    for _ in 0..4 {
+        wait(&mut lab, 100);
+        lab.send(1, &frame(mac(9), mac(2), 60));
+    }
+    assert!(hears(&mut lab, mac(77)), "not for long enough");
+    wait(&mut lab, 100);
+    lab.send(1, &frame(mac(9), mac(2), 60));
+    assert!(!hears(&mut lab, mac(77)));
+}
+
+#[test]
+fn a_stated_address_is_the_only_one_where_no_other_may_be_sent_from() {
+    let known = PortFilter { station: Behind::Known(mac(1)), ..LEARNED };
+    for refuses_forged in [true, false] {
+        let mut lab = lab_with_one_guest(PortFilter { refuses_forged, ..known });
+        assert!(!hears(&mut lab, mac(77)) && hears(&mut lab, mac(1)));
+        lab.send(1, &frame(mac(9), mac(1), 60));
+        assert!(!hears(&mut lab, mac(77)));
+        lab.send(1, &frame(mac(9), mac(2), 60));
+        assert_eq!(hears(&mut lab, mac(77)), !refuses_forged);
+        // From now on it may not: what it showed before counts no more.
+        lab.set(1, |settings| settings.filter = PortFilter { refuses_forged: true, ..known });
+        lab.engine.flush_fdb(None);
+        assert!(!hears(&mut lab, mac(77)) && !hears(&mut lab, mac(2)) && hears(&mut lab, mac(1)));
+    }
+}
