@@ -168,13 +168,58 @@ fn data_arrives_once_and_in_order() {
          < 1 ack=5
          host hears abc
          host hears end",
-        // Urgent data is data.
+        // Urgent data is data, wherever its end is said to be: inside, behind, nowhere.
         "> 1:abc ack=1 urg=2
          < 1 ack=4
          > 4:def ack=1
          < 1 ack=7
-         host hears abcdef",
+         > 7:g ack=1 urg=0
+         < 1 ack=8
+         > 8:hi ack=1 urg=9000
+         < 1 ack=10
+         > 10 ack=1 urg=1
+         > 10:jk ack=1
+         < 1 ack=12
+         host hears abcdefghijk",
+        // Out of order, too.
+        "> 4:def ack=1 urg=1
+         < 1 ack=1
+         > 1:abc ack=1 urg=3
+         < 1 ack=7
+         > fin 7 ack=1 urg=1
+         < 1 ack=8
+         host hears abcdef
+         host hears end",
     ]);
+}
+
+#[test]
+fn what_the_host_sends_urgently_is_data() {
+    let urgent = "host urges !
+                  < 1:! ack=1
+                  host says ab
+                  < 2:ab ack=1
+                  > 1 ack=4
+                  host urges c?
+                  < 4:c? ack=1
+                  host urges !
+                  < 6:! ack=1
+                  > 1:>!< ack=7 urg=2
+                  < 7 ack=4
+                  host hears >!<
+                  host ends
+                  < fin 7 ack=4";
+    let stage = Stage::set_up();
+    stage.play(&format!("{OPEN}\n{urgent}"));
+    // By a forward, too.
+    stage.play(&format!(
+        "host calls
+         < syn 0 scale=7
+         > syn 0 ack=1 win=4000 mss=1000 scale=2
+         < 1 ack=1
+         {urgent}"
+    ));
+    stage.end();
 }
 
 #[test]
