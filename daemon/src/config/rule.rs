@@ -336,7 +336,8 @@ mod tests {
     /// Any rule that can be written.
     fn any_rule() -> impl Strategy<Value = Rule> {
         let transport = prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)];
-        let addresses = (any::<Option<IpAddr>>(), any::<Option<IpAddr>>());
+        let address = || any::<Option<IpAddr>>().prop_map(|it| it.map(|it| it.to_canonical()));
+        let addresses = (address(), address());
         let ports = (1u16.., 1u16.., 1u16..=u16::MAX);
         ("[a-zé][a-zé ]{0,6}[a-z]|", transport, addresses, ports, any::<bool>()).prop_map(
             |(name, transport, (host, guest), (host_port, guest_port, count), as_gateway)| {
