@@ -154,7 +154,8 @@ fn nat(network: &Network) -> NatConfig {
         Some(Forward {
             name: rule.label(),
             transport: rule.transport,
-            host: (rule.host.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), rule.host_port).into(),
+            host: rule.host,
+            host_port: rule.host_port,
             guest: (guest, rule.guest_port).into(),
             count: rule.count,
             hides_client: rule.as_gateway,

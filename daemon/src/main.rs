@@ -5,13 +5,14 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
+use rustix::io::Errno;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -188,12 +189,20 @@ fn run(file: &Path) -> Result<(), String> {
 }
 
 fn bind_metrics(address: SocketAddr) -> Result<std::net::TcpListener, String> {
-    let bind = || {
+    let bind = |address: SocketAddr| -> io::Result<_> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     };
-    bind().map_err(|error: io::Error| {
+    let no_ipv6 = Some(Errno::AFNOSUPPORT.raw_os_error());
+    let bound = match bind(address) {
+        // All addresses of a host without IPv6 are those of IPv4.
+        Err(error) if error.raw_os_error() == no_ipv6 && address.ip() == Ipv6Addr::UNSPECIFIED => {
+            bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        result => result,
+    };
+    bound.map_err(|error: io::Error| {
         format!("{address}: {error}; set another address as daemon.metrics")
     })
 }

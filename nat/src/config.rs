@@ -103,9 +103,11 @@ pub struct Forward {
     pub name: String,
     /// Of which protocol.
     pub transport: Transport,
-    /// Where the host listens; the port is the first of the range. `[::]` is all its addresses, of
-    /// both IP versions as far as it has them.
-    pub host: SocketAddr,
+    /// Where the host listens. `None`: at all its addresses, of both versions of IP as far as it
+    /// has them; `0.0.0.0` and `::` are all addresses of their version alone.
+    pub host: Option<IpAddr>,
+    /// The first of the host's ports.
+    pub host_port: u16,
     /// Where it leads; the port is the first of the range.
     pub guest: SocketAddr,
     /// Ports in the range, at least 1.

@@ -69,7 +69,7 @@ trama_frame::drop_reasons! {
     HopLimit "hop_limit"
         "The packet's hops ended at the gateway."
     Unreachable "unreachable"
-        "The host knows no way to the packet's destination."
+        "The host knows no way to the packet's destination, or lost the address that it leaves from."
     Denied "denied"
         "The sender may not reach the packet's destination."
     RingFull "ring_full"

@@ -11,8 +11,10 @@ mod forward;
 #[cfg(test)]
 mod fuzz_tests;
 mod host_socket;
+mod host_stream;
 mod icmp;
 pub(crate) mod inbound;
+mod local_address;
 mod neighbours;
 pub(crate) mod outbound;
 pub(crate) mod policy;
@@ -40,7 +42,7 @@ use crate::control::{FlowRow, ForwardStatus, NatStatus};
 use crate::dns::streams::Streams;
 use crate::drop_reason::{Counters, DropReason};
 use crate::gateway::{Client, PortId, Random};
-use forward::Forwards;
+use forward::{Forwards, reason};
 use icmp::heard;
 use inbound::{Arrival, Inbound};
 use neighbours::Neighbours;
@@ -272,7 +274,7 @@ impl Router {
             .map(|rule| {
                 let mut pending = self.forwards.pending().chain(self.udp.pending());
                 let first = pending.find(|(name, _, _)| *name == rule.name);
-                let pending = first.map(|(_, host, reason)| format!("{host}: {reason}"));
+                let pending = first.map(|(_, host, error)| format!("{host}: {}", reason(error)));
                 ForwardStatus { name: rule.name.clone(), pending }
             })
             .collect()

@@ -6,8 +6,9 @@
 //! ```text
 //! > syn 0 win=1000 mss=1000 scale=2     the machine sends this
 //! < syn 0 ack=1 scale=5                 it receives this, and nothing before
-//! host accepts                          and says DATA, hears DATA, ends, hears end, hears reset,
-//!                                       resets, refuses (does not listen), calls (by a forward)
+//! host accepts                          and says DATA, urges DATA (urgently), hears DATA, ends,
+//!                                       hears end, hears reset, resets, refuses (does not
+//!                                       listen), calls (by a forward)
 //! > 1:hello ack=1 win=250
 //! < again 0 ack=6                       as `<`, though it has received it before
 //! ```
@@ -27,6 +28,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{SendFlags, send};
 
 use crate::host::Host;
 use crate::nat::{HOST, NETWORK, NEXT, SOON, VM1, at, host_and_server, listen, tap_port};
@@ -179,6 +181,10 @@ impl Flow<'_> {
             ("calls", "") => self.call(),
             ("refuses", "") => self.listener = None,
             ("says", text) => self.host().write_all(&data(text)).expect("say"),
+            ("urges", text) => {
+                let sent = send(self.host(), &data(text), SendFlags::OOB);
+                assert_eq!(sent, Ok(data(text).len()));
+            }
             ("hears", "end") => assert_eq!(self.host().read(&mut [0]).expect("end"), 0),
             ("hears", "reset") => {
                 let error = self.host().read(&mut [0]).expect_err("a reset");

@@ -21,6 +21,27 @@ pub type Metrics = BTreeMap<String, f64>;
 const DAEMON: &str = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\
                       metrics = \"127.0.0.1:{metrics}\"\n\n";
 
+/// Runs a program, and all that it starts, as on a host without IPv6: a filter of seccomp(2) refuses
+/// sockets of that family (10) with `EAFNOSUPPORT` (97). File name and Python text.
+const WITHOUT_IPV6: (&str, &str) = (
+    "without-ipv6.py",
+    r#"
+import ctypes, os, struct, sys
+SOCKET = {"x86_64": 41, "aarch64": 198}[os.uname().machine]
+LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
+NUMBER, FIRST_ARGUMENT, ERROR, ALLOW = 0, 16, 0x50000, 0x7FFF0000
+steps = [(LOAD, 0, 0, NUMBER), (EQUAL, 0, 3, SOCKET), (LOAD, 0, 0, FIRST_ARGUMENT),
+         (EQUAL, 0, 1, 10), (RETURN, 0, 0, ERROR | 97), (RETURN, 0, 0, ALLOW)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code)))
+PR_SET_SECCOMP, FILTER = 22, 2
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(PR_SET_SECCOMP, FILTER, program) != 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+os.execv(sys.argv[1], sys.argv[1:])
+"#,
+);
+
 /// A running `tramad` on a configuration of its own; dropping it kills the daemon.
 pub struct Tramad {
     process: Process,
@@ -35,24 +56,36 @@ impl Tramad {
     /// fresh directory and `{metrics}` for a free port; without a `[daemon]` table it gets one.
     #[track_caller]
     pub fn start(configuration: &str) -> Tramad {
-        Tramad::start_on(None, None, configuration)
+        Tramad::start_on(None, configuration, |_| {})
     }
 
     /// As [`Tramad::start`], with a namespace for its host; its metrics can only be had there.
     #[track_caller]
     pub fn start_in(host: &Netns, configuration: &str) -> Tramad {
-        Tramad::start_on(Some(host), None, configuration)
+        Tramad::start_on(Some(host), configuration, |_| {})
     }
 
     /// As [`Tramad::start_in`], where an `/etc` of its own has these DNS servers in its
     /// `resolv.conf` and nothing else.
     #[track_caller]
     pub fn start_inside(netns: &Netns, resolvers: &[&str], configuration: &str) -> Tramad {
-        Tramad::start_on(Some(netns), Some(resolvers), configuration)
+        Tramad::start_on(Some(netns), configuration, |dir| {
+            std::fs::create_dir(dir.join("etc")).expect("its own /etc");
+            write_resolvers(dir, resolvers);
+        })
     }
 
+    /// As [`Tramad::start_in`], as on a host that was booted without IPv6.
     #[track_caller]
-    fn start_on(netns: Option<&Netns>, resolvers: Option<&[&str]>, configuration: &str) -> Tramad {
+    pub fn start_without_ipv6(host: &Netns, configuration: &str) -> Tramad {
+        Tramad::start_on(Some(host), configuration, |dir| {
+            std::fs::write(dir.join(WITHOUT_IPV6.0), WITHOUT_IPV6.1).expect("a program");
+        })
+    }
+
+    /// `prepare` is given the daemon's directory before the daemon starts.
+    #[track_caller]
+    fn start_on(netns: Option<&Netns>, configuration: &str, prepare: impl FnOnce(&Path)) -> Tramad {
         let dir = tempfile::tempdir().expect("temporary directory");
         let metrics = free_port();
         let mut text = configuration.to_owned();
@@ -64,10 +97,7 @@ impl Tramad {
             .replace("{metrics}", &metrics.to_string());
         std::fs::create_dir(dir.path().join("state")).expect("state directory");
         std::fs::write(dir.path().join("trama.toml"), text).expect("configuration file");
-        if let Some(resolvers) = resolvers {
-            std::fs::create_dir(dir.path().join("etc")).expect("its own /etc");
-            write_resolvers(dir.path(), resolvers);
-        }
+        prepare(dir.path());
         let netns = netns.map(|netns| netns.name().to_owned());
         let process = launch(dir.path(), netns.as_deref());
         let mut tramad = Tramad { process, dir, metrics, netns };
@@ -267,6 +297,10 @@ fn launch(dir: &Path, netns: Option<&str>) -> Process {
                 // `ip netns exec` makes a mount namespace, which hides this mount from others.
                 let script = format!("mount --bind {}/etc /etc && exec \"$@\"", dir.display());
                 command.args(["sh", "-c", &script, "sh"]);
+            }
+            let without_ipv6 = dir.join(WITHOUT_IPV6.0);
+            if without_ipv6.exists() {
+                command.arg("python3").arg(without_ipv6);
             }
             command.arg(binary("tramad"));
             command

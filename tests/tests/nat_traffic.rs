@@ -10,13 +10,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 use trama_tests::nat::{
-    GATEWAY, HOST, NETWORK, SOON, VM1, VM2, join, machine, namespace, route, set_up,
+    GATEWAY, HOST, NETWORK, NEXT, SOON, VM1, VM2, at, host_and_server, join, machine, namespace,
+    route, set_up, tap_port,
 };
 use trama_tests::{Host, Netns, Pinging, Tramad, assert_reaches, wait_until};
 
@@ -335,5 +336,105 @@ fn a_gateway_that_is_killed_hangs_nobody() {
     });
     assert_eq!(status.trim(), "56", "curl saw a reset");
     bystanders.stop_without_loss(20);
+    tramad.stop();
+}
+
+/// What a machine of another network says by the host's port 8080, over IPv4 and IPv6.
+fn pages(from: &Netns) -> [(i32, String); 2] {
+    HOST.map(|address| fetch(from, address, 8080, "page"))
+}
+
+#[test]
+fn forwards_of_the_versions_of_ip_stand_side_by_side() {
+    let [host, server] = host_and_server();
+    let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
+    let other = "[[network]]\nname = \"other\"\nmode = \"nat-network\"\n\
+                 subnet = [\"10.8.0.0/24\", \"fd00:8::/64\"]\n\
+                 forward = \"six,tcp,[::],8080,[fd00:8::12],80\"\n";
+    let addresses = "ifname = \"eth0\"\naddress = [\"10.8.0.12/24\", \"fd00:8::12/64\"]";
+    let ports = [machine(&vm1, "vm1", &VM1), tap_port("other", "vm2", &vm2, addresses)].concat();
+    let home = format!("{NETWORK}forward = \"four,tcp,0.0.0.0,8080,10.7.0.11,80\"\n");
+    let tramad = Tramad::start_in(&host, &format!("{home}{other}{ports}"));
+    route(&vm1, &GATEWAY);
+    route(&vm2, &["10.8.0.1", "fd00:8::1"]);
+    let (of_vm1, of_vm2) = (page("vm1"), page("vm2"));
+    serve(&vm1, 80, of_vm1.path());
+    serve(&vm2, 80, of_vm2.path());
+    let [one, two] = ["vm1", "vm2"].map(|text| (0, text.to_owned()));
+    assert_eq!(pages(&server), [one.clone(), two.clone()]);
+
+    // What is taken is refused, with both names.
+    for address in ["", "0.0.0.0", "203.0.113.1"] {
+        let rule = format!("new,tcp,{address},8080,10.8.0.12,80");
+        let refused = tramad.try_ctl(&["forward", "add", "other", &rule]);
+        assert_ne!(refused.status, 0, "{rule}");
+        assert!(refused.text.contains("new") && refused.text.contains("four"), "{}", refused.text);
+    }
+    // Each goes and comes without the other, and one for both takes the place of the two.
+    let listening = |count: usize| {
+        wait_until("all listen", SOON, || {
+            let listed = tramad.ctl("forward list");
+            (listed.matches("listening").count() == count).then_some(())
+        });
+    };
+    tramad.ctl("forward del home four -- forward add other four,tcp,0.0.0.0,8080,10.8.0.12,80");
+    listening(2);
+    assert_eq!(pages(&server), [two.clone(), two.clone()]);
+    tramad.ctl("forward del other six -- forward add home six,tcp,::,8080,fd00:7::11,80");
+    listening(2);
+    assert_eq!(pages(&server), [two.clone(), one.clone()]);
+    tramad.ctl("forward del home six -- forward del other four");
+    tramad.ctl("forward add home all,tcp,,8080,10.7.0.11,80");
+    listening(1);
+    assert_eq!(pages(&server), [one.clone(), one]);
+    tramad.stop();
+}
+
+#[test]
+fn a_host_without_ipv6_does_what_ipv4_can() {
+    let [host, server] = host_and_server();
+    let vm = namespace("vm");
+    let daemon = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\
+                  metrics = \"[::]:{metrics}\"\n";
+    let forwards = "forward = [\"web,tcp,,8080,10.7.0.11,80\", \"say,udp,,5000,10.7.0.11,5000\", \
+                    \"six,tcp,::,8081,fd00:7::11,80\"]\n";
+    let text = format!("{daemon}{NETWORK}{forwards}{}", machine(&vm, "vm", &VM1[..1]));
+    let tramad = Tramad::start_without_ipv6(&host, &text);
+    route(&vm, &GATEWAY[..1]);
+    vm.run(&format!("ip addr add {}/64 dev eth0", VM1[1]));
+    route(&vm, &GATEWAY[1..]);
+    let (of_server, of_vm) = (page("server"), page("vm"));
+    serve(&server, 80, of_server.path());
+    serve(&vm, 80, of_vm.path());
+    assert_eq!(fetch(&vm, NEXT[0], 80, "page"), (0, "server".into()));
+    assert!(vm.pings(NEXT[0], 5));
+    assert_eq!(fetch(&server, HOST[0], 8080, "page"), (0, "vm".into()));
+    let answering = vm.inside(|| {
+        let socket = UdpSocket::bind("10.7.0.11:5000").expect("the machine's socket");
+        socket.set_read_timeout(Some(SOON)).expect("timeout");
+        let (_, from) = socket.recv_from(&mut [0; 9]).expect("a datagram");
+        socket.send_to(b"welcome", from).expect("answer");
+    });
+    let asking = server.inside(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a client's socket");
+        socket.set_read_timeout(Some(Duration::from_secs(1))).expect("timeout");
+        wait_until("an answer", SOON, || {
+            socket.send_to(b"hello", at(HOST[0], 5000)).expect("ask");
+            socket.recv(&mut [0; 9]).ok()
+        })
+    });
+    assert_eq!(asking.join().expect("a client"), 7);
+    answering.join().expect("the machine");
+    // What is for IPv6 says why it is not there.
+    let listed = tramad.ctl("forward list");
+    let of = |name: &str| listed.lines().find(|line| line.contains(name)).unwrap_or_default();
+    assert!(of("web").contains("listening") && of("say").contains("listening"), "{listed}");
+    let reason = "pending: [::]:8081: this host does not have that version of IP";
+    assert!(of("six").contains(reason), "{listed}");
+    let refused = vm.try_run(&format!("curl -s --max-time 20 http://[{}]/page", NEXT[1]));
+    assert_eq!(refused.status, 7, "refused at once: {}", refused.text);
+    let ping = vm.try_run(&format!("ping -c 1 -W 20 {}", NEXT[1]));
+    assert!(ping.text.contains("nreachable"), "{}", ping.text);
+    host.run(&format!("curl -s http://{}/metrics | grep trama_nat", tramad.metrics_address()));
     tramad.stop();
 }

@@ -245,6 +245,12 @@ fn forward_fault(rule: &Rule, network: &Network) -> Option<(String, String)> {
         let remedy = "use an address of the host, or leave it empty for all";
         return Some((format!("{host} is not an address of one host"), remedy.into()));
     }
+    if let Some(IpAddr::V6(host)) = rule.host
+        && host.is_unicast_link_local()
+    {
+        let remedy = "leave the host address empty: link-local ones are among all of the host's";
+        return Some((format!("{host} is on each of the host's links"), remedy.into()));
+    }
     let Some(guest) = forward_guest(rule, network) else {
         let remedy = "name the guest's address";
         return Some(("which machine it leads to is not known".into(), remedy.into()));
@@ -363,13 +369,13 @@ mod tests {
         let ends: Vec<_> = nat
             .forwards
             .iter()
-            .map(|it| (it.name.as_str(), it.host.to_string(), it.guest.to_string(), it.count))
+            .map(|it| (it.name.as_str(), it.host, it.host_port, it.guest.to_string(), it.count))
             .collect();
         assert_eq!(
             ends,
             [
-                ("ssh", "127.0.0.1:2222".into(), "10.0.2.15:22".into(), 1),
-                ("udp-5000", "[::]:5000".into(), "[fd17:625c:f037:2::9]:6000".into(), 2),
+                ("ssh", Some([127, 0, 0, 1].into()), 2222, "10.0.2.15:22".into(), 1),
+                ("udp-5000", None, 5000, "[fd17:625c:f037:2::9]:6000".into(), 2),
             ]
         );
         assert_eq!(

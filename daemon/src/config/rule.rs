@@ -33,7 +33,8 @@ pub struct Rule {
     pub name: String,
     /// Of which protocol.
     pub transport: Transport,
-    /// The host's address.
+    /// The host's address; `None`: of a forward all of both versions of IP, of a loopback map the
+    /// one of the guest's version.
     pub host: Option<IpAddr>,
     /// The first of the host's ports, at least 1.
     pub host_port: u16,
@@ -106,23 +107,21 @@ impl Rule {
         self.host_port.saturating_add(self.count - 1)
     }
 
-    /// Whether the two want the same port of the same address of the host.
+    /// Whether the two want the same port of the same address of the host. The versions of IP do not
+    /// share ports.
     pub fn clashes(&self, other: &Rule) -> bool {
         self.transport == other.transport
             && self.host_port <= other.last_host_port()
             && other.host_port <= self.last_host_port()
-            && (covers(self.host, other.host) || covers(other.host, self.host))
+            && overlap(self.host, other.host)
     }
 }
 
-/// Whether a listener on `wide` is one on `narrow`, too.
-fn covers(wide: Option<IpAddr>, narrow: Option<IpAddr>) -> bool {
-    match (wide, narrow) {
-        (None, _) => true,
-        (Some(wide), _) if wide.is_unspecified() && wide.is_ipv6() => true,
-        (Some(wide), Some(narrow)) => wide == narrow || (wide.is_unspecified() && narrow.is_ipv4()),
-        (Some(_), None) => false,
-    }
+/// Whether listeners on the two have an address of the host in common.
+fn overlap(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return true };
+    let is_all = one.is_unspecified() || other.is_unspecified();
+    one == other || (is_all && one.is_ipv4() == other.is_ipv4())
 }
 
 /// The fields of a rule, without the spaces around them.
@@ -157,13 +156,14 @@ fn parse_transport(text: &str) -> Result<Transport, Fault> {
     known.into_iter().find(|transport| transport.name() == text).ok_or_else(fault)
 }
 
-/// An address with or without brackets; none is none.
+/// An address with or without brackets; none is none. An IPv4 address that is written as an IPv6 one
+/// (RFC 4291, 2.5.5.2) is an IPv4 address: to the kernel it is.
 fn parse_host(text: &str) -> Result<Option<IpAddr>, Fault> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     if bare.is_empty() {
         return Ok(None);
     }
-    bare.parse().map(Some).map_err(|_| {
+    bare.parse().map(|it: IpAddr| Some(it.to_canonical())).map_err(|_| {
         let remedy = "write it as in 10.0.2.15 or [fd00::15], or leave it empty";
         (format!("{text:?} is not an address"), remedy.to_owned())
     })
@@ -317,18 +317,27 @@ mod tests {
         assert!(clash(",tcp,,80,,80", ",tcp,127.0.0.1,80,,81"));
         assert!(clash(",tcp,,80,,80", ",tcp,::1,80,,81"));
         assert!(clash(",tcp,0.0.0.0,80,,80", ",tcp,127.0.0.1,80,,81"));
-        assert!(clash(",tcp,::,80,,80", ",tcp,127.0.0.1,80,,81"), "both versions");
+        assert!(clash(",tcp,::,80,,80", ",tcp,::1,80,,81"));
+        assert!(clash(",tcp,,80,,80", ",tcp,::,80,,81") && clash(",tcp,,80,,80", ",tcp,,80,,81"));
+        assert!(clash(",tcp,0.0.0.0,80,,80", ",tcp,0.0.0.0,79-80,,81-82"));
+        assert!(clash(",tcp,::ffff:127.0.0.1,80,,80", ",tcp,127.0.0.1,80,,81"));
+        assert!(clash(",tcp,::ffff:0.0.0.0,80,,80", ",tcp,127.0.0.1,80,,81"));
         assert!(clash(",tcp,,80-90,,80-90", ",tcp,,90-95,,1-6"));
         assert!(!clash(",tcp,,80-89,,80-89", ",tcp,,90-95,,1-6"));
         assert!(!clash(",tcp,,80,,80", ",udp,,80,,80"));
         assert!(!clash(",tcp,127.0.0.1,80,,80", ",tcp,127.0.0.2,80,,80"));
         assert!(!clash(",tcp,0.0.0.0,80,,80", ",tcp,::1,80,,80"));
+        assert!(!clash(",tcp,::,80,,80", ",tcp,127.0.0.1,80,,81"));
+        assert!(!clash(",tcp,0.0.0.0,80,,80", ",tcp,::,80,,80"));
+        assert!(!clash(",udp,0.0.0.0,80-90,,80-90", ",udp,::,80-90,,80-90"));
+        assert!(!clash(",tcp,::ffff:0.0.0.0,80,,80", ",tcp,::,80,,81"));
     }
 
     /// Any rule that can be written.
     fn any_rule() -> impl Strategy<Value = Rule> {
         let transport = prop_oneof![Just(Transport::Tcp), Just(Transport::Udp)];
-        let addresses = (any::<Option<IpAddr>>(), any::<Option<IpAddr>>());
+        let address = || any::<Option<IpAddr>>().prop_map(|it| it.map(|it| it.to_canonical()));
+        let addresses = (address(), address());
         let ports = (1u16.., 1u16.., 1u16..=u16::MAX);
         ("[a-zé][a-zé ]{0,6}[a-z]|", transport, addresses, ports, any::<bool>()).prop_map(
             |(name, transport, (host, guest), (host_port, guest_port, count), as_gateway)| {

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};
+use nix::errno::Errno;
 use rustix::net::sockopt::set_socket_linger;
 
 use super::inbound::is_machine;
 use super::neighbours::Neighbours;
 use super::tcp;
-use super::{Context, Kind, RETRY};
+use super::{Context, Kind, RETRY, host_socket, host_stream};
 use crate::config::{Config, Forward, Transport};
 use crate::drop_reason::DropReason;
 
@@ -34,8 +35,8 @@ struct Listener {
     rule: Forward,
     host: SocketAddr,
     guest: SocketAddr,
-    /// Or why there is none.
-    socket: Result<TcpListener, String>,
+    /// The socket, or why there is none.
+    socket: Result<TcpListener, Errno>,
     /// More clients may wait than one turn took.
     has_more: bool,
 }
@@ -68,16 +69,11 @@ impl Forwards {
         let mut old = std::mem::take(&mut self.listeners);
         let forwards = context.config.nat.iter().flat_map(|nat| &nat.forwards);
         for rule in forwards.filter(|rule| rule.transport == Transport::Tcp) {
-            for offset in 0..rule.count {
-                let (Some(host), Some(guest)) =
-                    (shift(rule.host, offset), shift(rule.guest, offset))
-                else {
-                    continue;
-                };
+            for (host, guest) in ends(rule) {
                 let same = |had: &Listener| had.host == host;
                 let socket = match old.iter().position(same).map(|at| old.swap_remove(at).socket) {
                     Some(Ok(socket)) => Ok(socket),
-                    _ => Err(String::new()),
+                    _ => Err(Errno::EAGAIN),
                 };
                 let rule = rule.clone();
                 self.listeners.push(Listener { rule, host, guest, socket, has_more: false });
@@ -98,22 +94,21 @@ impl Forwards {
                     if let Err(error) =
                         context.registry.reregister(socket, token, Interest::READABLE)
                     {
-                        listener.socket = Err(error.to_string());
+                        listener.socket = Err(errno(&error));
                     }
                 }
                 Ok(_) => {}
                 Err(known) => {
-                    let opened = TcpListener::bind(listener.host).and_then(|mut socket| {
+                    let opened = host_stream::listen(listener.host).and_then(|mut socket| {
                         context.registry.register(&mut socket, token, Interest::READABLE)?;
                         Ok(socket)
                     });
-                    let socket = opened.map_err(|error| error.to_string());
-                    if let Err(reason) = &socket
-                        && reason != known
+                    let socket = opened.map_err(|error| errno(&error));
+                    if let Err(error) = &socket
+                        && error != known
                     {
-                        let (name, host) = (&listener.rule.name, listener.host);
-                        let text = "is tried again until the port is free";
-                        self.warnings.push(format!("forward {name}: {host}: {reason}; {text}"));
+                        let (name, port) = (&listener.rule.name, (Transport::Tcp, listener.host));
+                        self.warnings.push(warning(name, port, *error));
                     }
                     listener.socket = socket;
                 }
@@ -124,10 +119,10 @@ impl Forwards {
     }
 
     /// The ports that cannot be listened on: the rule's name, the port and the reason.
-    pub(crate) fn pending(&self) -> impl Iterator<Item = (&str, SocketAddr, &str)> {
+    pub(crate) fn pending(&self) -> impl Iterator<Item = (&str, SocketAddr, Errno)> {
         self.listeners.iter().filter_map(|listener| {
-            let reason = listener.socket.as_ref().err()?;
-            Some((&*listener.rule.name, listener.host, &**reason))
+            let error = *listener.socket.as_ref().err()?;
+            Some((&*listener.rule.name, listener.host, error))
         })
     }
 
@@ -238,7 +233,7 @@ fn refuse(stream: &TcpStream) {
 /// Whom the machine sees as its client: the client, or the gateway if it is to be hidden, if answers
 /// to it would not come back to us, or if another port has led it to the machine already.
 fn shown(client: &Client, flows: &tcp::Flows, context: &mut Context<'_>) -> Option<SocketAddr> {
-    let (guest, address) = (client.guest, client.address.ip().to_canonical());
+    let (guest, address) = (client.guest, client.address.ip());
     let real = SocketAddr::new(address, client.address.port());
     if !client.is_hidden
         && address.is_ipv4() == guest.is_ipv4()
@@ -267,9 +262,39 @@ pub(super) fn is_outside(config: &Config, address: IpAddr) -> bool {
     !special && !near && !is_machine(config, address)
 }
 
-/// The `offset`th port from `first` on.
-fn shift(first: SocketAddr, offset: u16) -> Option<SocketAddr> {
-    Some(SocketAddr::new(first.ip(), first.port().checked_add(offset)?))
+/// The ports that a rule joins: the host's, and the machine's.
+pub(super) fn ends(rule: &Forward) -> impl Iterator<Item = (SocketAddr, SocketAddr)> + '_ {
+    let hosts = rule.host.map_or_else(host_socket::wildcards, |host| vec![host]);
+    hosts.into_iter().flat_map(move |host| {
+        (0..rule.count).filter_map(move |offset| {
+            let port = rule.host_port.checked_add(offset)?;
+            let guest_port = rule.guest.port().checked_add(offset)?;
+            Some((SocketAddr::new(host, port), SocketAddr::new(rule.guest.ip(), guest_port)))
+        })
+    })
+}
+
+/// Why a port of the host cannot be listened on.
+pub(super) fn reason(error: Errno) -> &'static str {
+    match error {
+        Errno::EAFNOSUPPORT => "this host does not have that version of IP",
+        Errno::EADDRNOTAVAIL => "this host does not have that address",
+        error => error.desc(),
+    }
+}
+
+/// Says that a rule is pending.
+pub(super) fn warning(
+    name: &str,
+    (transport, host): (Transport, SocketAddr),
+    error: Errno,
+) -> String {
+    let (transport, reason) = (transport.name(), reason(error));
+    format!("forward {name:?} is pending: {transport} {host}: {reason}; it is tried again")
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }
 
 #[cfg(test)]

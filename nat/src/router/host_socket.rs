@@ -10,7 +10,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{BindToDevice, Ipv4RecvErr, Ipv6RecvErr, UdpGroSegment};
+use nix::libc::in6_pktinfo;
+use nix::sys::socket::sockopt::{
+    BindToDevice, Ipv4PacketInfo, Ipv4RecvErr, Ipv6RecvErr, Ipv6RecvPacketInfo, UdpGroSegment,
+};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage,
     recvmmsg, recvmsg, sendmsg, setsockopt,
@@ -22,6 +25,8 @@ use rustix::net::sockopt::{
     set_ipv6_unicast_hops, set_ipv6_v6only, set_socket_recv_buffer_size, set_socket_reuseaddr,
 };
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto, socket_with};
+
+use super::local_address::{LocalAddress, PacketInfo};
 
 /// Longest datagram, and longest train of them that the kernel puts together (udp(7), `UDP_GRO`).
 const MAX_DATAGRAM: usize = 65_535;
@@ -41,6 +46,19 @@ pub(crate) struct HostSocket {
     /// What the kernel was last told of how to send.
     manner: Option<Manner>,
     is_wide: bool,
+    /// Each datagram comes with the address of the host that it was sent to.
+    is_anywhere: bool,
+}
+
+/// The addresses that stand for all of the host's, one for each version of IP that it has. (If it has
+/// neither, both: to listen there says why that cannot be.)
+pub(super) fn wildcards() -> Vec<IpAddr> {
+    let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let is_had = |address: &IpAddr| {
+        !matches!(HostSocket::single(address.is_ipv6()), Err(Errno::EAFNOSUPPORT))
+    };
+    let had: Vec<IpAddr> = all.into_iter().filter(is_had).collect();
+    if had.is_empty() { all.to_vec() } else { had }
 }
 
 /// How packets are sent.
@@ -145,16 +163,23 @@ impl HostSocket {
         } else {
             setsockopt(&fd, Ipv4RecvErr, &true)?;
         }
-        Ok(HostSocket { fd, is_v6, manner: None, is_wide: false })
+        Ok(HostSocket { fd, is_v6, manner: None, is_wide: false, is_anywhere: false })
     }
 
-    /// Binds it to an address of the host, for this version of IP alone; to `::`, for both.
+    /// Binds it to an address of the host, or to all of them, for this version of IP alone.
     ///
     /// # Errors
     /// The address is none of the host's, or taken.
-    pub fn bind(&self, address: SocketAddr) -> Result<(), Errno> {
+    pub fn bind(&mut self, address: SocketAddr) -> Result<(), Errno> {
         if self.is_v6 {
-            set_ipv6_v6only(&self.fd, !address.ip().is_unspecified()).map_err(errno)?;
+            set_ipv6_v6only(&self.fd, true).map_err(errno)?;
+        }
+        self.is_anywhere = address.ip().is_unspecified();
+        if self.is_anywhere {
+            match self.is_v6 {
+                true => setsockopt(&self.fd, Ipv6RecvPacketInfo, &true)?,
+                false => setsockopt(&self.fd, Ipv4PacketInfo, &true)?,
+            }
         }
         rustix::net::bind(&self.fd, &address).map_err(errno)
     }
@@ -177,14 +202,14 @@ impl HostSocket {
         }
     }
 
-    /// Sends a datagram; with `segment`, a train of datagrams of that many bytes each, of which the
-    /// last may be shorter.
+    /// Sends a datagram to an address, from one of the host's if that is given; with `segment`, a
+    /// train of datagrams of that many bytes each, of which the last may be shorter.
     ///
     /// # Errors
     /// It was not sent.
     pub fn send(
         &mut self,
-        to: SocketAddr,
+        (to, from): (SocketAddr, Option<LocalAddress>),
         manner: Manner,
         parts: &[&[u8]],
         segment: Option<u16>,
@@ -195,17 +220,18 @@ impl HostSocket {
         for (slice, part) in slices.iter_mut().zip(parts) {
             *slice = IoSlice::new(part);
         }
+        let info = from.map(LocalAddress::packet_info);
+        let from = info.as_ref().map(PacketInfo::message);
         let train = segment.as_ref().map(ControlMessage::UdpGsoSegments);
-        let to = SockaddrStorage::from(to);
-        let send = || {
-            sendmsg(
-                self.fd.as_raw_fd(),
-                slices,
-                train.as_slice(),
-                MsgFlags::MSG_DONTWAIT,
-                Some(&to),
-            )
+        let control = match (from, train) {
+            (Some(from), Some(train)) => &[from, train][..],
+            (Some(from), None) => &[from],
+            (None, Some(train)) => &[train],
+            (None, None) => &[],
         };
+        let to = SockaddrStorage::from(to);
+        let send =
+            || sendmsg(self.fd.as_raw_fd(), slices, control, MsgFlags::MSG_DONTWAIT, Some(&to));
         match send() {
             // It may be the error of an earlier datagram, which is told once.
             Err(error) if error != Errno::EAGAIN => send(),
@@ -247,14 +273,28 @@ impl AsFd for HostSocket {
 /// which the last may be shorter.
 pub(crate) struct Arrival<'a> {
     pub from: SocketAddr,
+    /// Where it was sent, if the socket is bound to all addresses of the host.
+    pub local: Option<LocalAddress>,
     pub bytes: &'a [u8],
     pub segment: usize,
+}
+
+impl Arrival<'_> {
+    /// Takes what the kernel says of it.
+    fn note(&mut self, message: &ControlMessageOwned) {
+        match message {
+            ControlMessageOwned::UdpGroSegments(bytes @ 1..) => self.segment = *bytes as usize,
+            message => self.local = LocalAddress::read(message).or(self.local),
+        }
+    }
 }
 
 /// What the network, or the host, says about a packet that was sent.
 pub(crate) struct HostError<'a> {
     /// Where the packet was sent; the port is 0 for an echo request.
     pub destination: SocketAddr,
+    /// The address of the host that it left from, as [`Arrival::local`] has it.
+    pub local: Option<LocalAddress>,
     pub report: ErrorReport,
     /// What stood in the packet behind its IP header (echo) or UDP header, or its beginning.
     pub quoted: &'a [u8],
@@ -295,7 +335,10 @@ impl Receiver {
         mut each: impl FnMut(Arrival<'_>),
     ) -> Result<usize, Errno> {
         // Made anew each time: a call leaves the sizes that it found in them.
-        let control = nix::cmsg_space!(i32);
+        let control = match socket.is_anywhere {
+            true => nix::cmsg_space!(i32, in6_pktinfo),
+            false => nix::cmsg_space!(i32),
+        };
         let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(control));
         let chunks = self.room.chunks_exact_mut(MAX_DATAGRAM).take(limit);
         let mut rooms: Vec<_> = chunks.map(|chunk| [IoSliceMut::new(chunk)]).collect();
@@ -306,16 +349,18 @@ impl Receiver {
             count += 1;
             let bytes = message.iovs().next().unwrap_or_default();
             let Some(from) = address(&message) else { continue };
-            each(Arrival { from, bytes, segment: segment(&message).unwrap_or(bytes.len()) });
+            let mut arrival = Arrival { from, local: None, bytes, segment: bytes.len() };
+            message.cmsgs().into_iter().flatten().for_each(|control| arrival.note(&control));
+            each(arrival);
         }
         Ok(count)
     }
 
     /// Takes one error out of a socket's queue; `None` if there is none.
     pub fn next_error(&mut self, socket: &HostSocket) -> Option<HostError<'_>> {
-        let mut control = nix::cmsg_space!([u8; 64]);
+        let mut control = nix::cmsg_space!([u8; 64], in6_pktinfo);
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-        let (destination, report, length) = {
+        let (destination, local, report, length) = {
             let mut room = [IoSliceMut::new(&mut self.room[..MAX_QUOTE])];
             let fd = socket.fd.as_raw_fd();
             let message: RecvMsg<'_, '_, SockaddrStorage> =
@@ -325,9 +370,10 @@ impl Receiver {
                 false => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             };
             let report = message.cmsgs().ok()?.find_map(|message| report(&message))?;
-            (address(&message).unwrap_or(unspecified), report, message.bytes)
+            let local = message.cmsgs().ok()?.find_map(|message| LocalAddress::read(&message));
+            (address(&message).unwrap_or(unspecified), local, report, message.bytes)
         };
-        Some(HostError { destination, report, quoted: &self.room[..length] })
+        Some(HostError { destination, local, report, quoted: &self.room[..length] })
     }
 }
 
@@ -335,16 +381,6 @@ fn address(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<SocketAddr> {
     let address = message.address.as_ref()?;
     let v4 = address.as_sockaddr_in().map(|from| SocketAddrV4::from(*from).into());
     v4.or_else(|| address.as_sockaddr_in6().map(|from| SocketAddrV6::from(*from).into()))
-}
-
-/// Bytes of each datagram of a train.
-fn segment(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<usize> {
-    message.cmsgs().ok()?.find_map(|message| match message {
-        ControlMessageOwned::UdpGroSegments(bytes) => {
-            usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)
-        }
-        _ => None,
-    })
 }
 
 fn report(message: &ControlMessageOwned) -> Option<ErrorReport> {

@@ -109,7 +109,7 @@ impl Flows {
             may_fragment: packet.may_fragment(),
         };
         let to = SocketAddr::new(packet.destination, 0);
-        match flow.socket.send(to, manner, &[head, data], None) {
+        match flow.socket.send((to, None), manner, &[head, data], None) {
             Ok(()) => Ok(()),
             Err(Errno::EAGAIN | Errno::ENOBUFS) => Err(DropReason::HostBusy),
             Err(error) => {
@@ -226,7 +226,12 @@ impl Flows {
                 return Err(DropReason::PingForbidden);
             }
             Err(Errno::EMFILE | Errno::ENFILE) => return Err(DropReason::FileLimit),
-            Err(_) => return Err(DropReason::HostError),
+            Err(error) => {
+                let complaint = Complaint::refused(key.source.is_ipv6(), error);
+                return self
+                    .complain(packet, complaint, DropReason::HostError, context)
+                    .and(Err(DropReason::HostError));
+            }
         };
         self.forbidden = None;
         let fd = socket.as_fd().as_raw_fd();

@@ -195,7 +195,7 @@ impl Reflector {
         }
         let mut sent = false;
         for heard in self.groups.iter_mut().flatten().filter(|heard| heard.address == group) {
-            sent |= heard.socket.send(group, MANNER, &[&question], None).is_ok();
+            sent |= heard.socket.send((group, None), MANNER, &[&question], None).is_ok();
         }
         if sent { Ok(()) } else { Err(DropReason::Unreachable) }
     }
@@ -226,7 +226,8 @@ impl Reflector {
             }
             let socket = &mut search.socket;
             let there = socket.set_group_link(link.index);
-            is_sent |= there.and_then(|()| socket.send(group, MANNER, &[question], None)).is_ok();
+            is_sent |=
+                there.and_then(|()| socket.send((group, None), MANNER, &[question], None)).is_ok();
         }
         if is_sent { Ok(()) } else { Err(DropReason::Unreachable) }
     }
@@ -241,7 +242,10 @@ impl Reflector {
             self.searches.remove(number);
             context.counters.drop(DropReason::FlowEvicted);
         }
-        let socket = HostSocket::single(key.source.is_ipv6()).map_err(|_| DropReason::FileLimit)?;
+        let socket = HostSocket::single(key.source.is_ipv6()).map_err(|error| match error {
+            Errno::EAFNOSUPPORT => DropReason::Unreachable,
+            _ => DropReason::FileLimit,
+        })?;
         socket.set_group_hops(hops(key.service)).map_err(|_| DropReason::HostError)?;
         let fd = socket.as_fd().as_raw_fd();
         let number = self.searches.insert(context.now, key.port, key, Search { mac, socket }, 0);

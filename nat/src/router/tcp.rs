@@ -38,11 +38,10 @@ use mio::Interest;
 use mio::event::Event;
 use mio::net::{TcpStream, UnixStream};
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_socket_keepalive, set_tcp_nodelay};
 use trama_frame::MacAddr;
 
 use super::inbound::Inbound;
-use super::{Context, Kind};
+use super::{Context, Kind, host_stream};
 use crate::config::{Service, Transport};
 use crate::control::FlowRow;
 use crate::dns::PORT;
@@ -162,7 +161,7 @@ impl Flows {
     fn connect(&mut self, number: u32, context: &mut Context<'_>) {
         let Some(remote) = self.flow(number).map(|flow| flow.route.remote) else { return };
         let target = context.policy.target(context.config, Transport::Tcp, remote);
-        let stream = target.map_err(|_| Errno::ACCESS.into()).and_then(TcpStream::connect);
+        let stream = target.map_err(|_| Errno::ACCESS.into()).and_then(host_stream::connect);
         let begun = stream.and_then(|stream| {
             let flow = self.flow(number).ok_or(Errno::NOENT)?;
             flow.stream = Some(stream);
@@ -256,6 +255,7 @@ impl Flows {
                 | Errno::HOSTDOWN
                 | Errno::NETUNREACH
                 | Errno::NETDOWN
+                | Errno::AFNOSUPPORT
                 | Errno::ACCESS
                 | Errno::PERM,
             ) => {
@@ -497,12 +497,9 @@ fn own_mss(context: &Context<'_>, route: &Route) -> u16 {
     mtu.saturating_sub(route.overhead()).max(64) as u16
 }
 
-/// Sets the socket of a flow up, and has its events reported.
+/// Has the events of a flow's socket reported.
 fn watch(flow: &mut Flow, number: u32, context: &Context<'_>) -> io::Result<()> {
     let Some(stream) = &mut flow.stream else { return Ok(()) };
-    // Segments go on as they come. A dead peer shows, for flows live as long as they like.
-    set_tcp_nodelay(&*stream, true)?;
-    set_socket_keepalive(&*stream, true)?;
     context.registry.register(stream, Kind::Tcp.token(number), EVENTS)
 }
 

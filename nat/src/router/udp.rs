@@ -180,8 +180,9 @@ impl Flows {
             hop_limit: packet.hop_limit.saturating_sub(1).max(1),
             may_fragment: packet.may_fragment(),
         };
-        if let Some((number, target)) = self.forwards.client_of(context.now, guest, shown) {
-            self.load(Wagon { number, target, shown, manner }, &datagram, context);
+        if let Some((number, client)) = self.forwards.client_of(context.now, guest, shown) {
+            let (target, local) = (client.address, client.local);
+            self.load(Wagon { number, target, local, shown, manner }, &datagram, context);
             return Ok(());
         }
         let target = match context.policy.target(context.config, Transport::Udp, shown) {
@@ -202,7 +203,8 @@ impl Flows {
         flow.note(target, count as u32, peers);
         let class = flow.class();
         self.table.touch(context.now, number, class);
-        self.load(Wagon { number, target, shown, manner }, &datagram, context);
+        let wagon = Wagon { number, target, local: None, shown, manner };
+        self.load(wagon, &datagram, context);
         Ok(())
     }
 
@@ -261,8 +263,8 @@ impl Flows {
     }
 
     /// Ports of the host that cannot be bound: the rule's name, the address and the reason.
-    pub(super) fn pending(&self) -> impl Iterator<Item = (&str, SocketAddr, &str)> {
-        self.forwards.pending().map(|(name, host, error)| (name, host, error.desc()))
+    pub(super) fn pending(&self) -> impl Iterator<Item = (&str, SocketAddr, Errno)> {
+        self.forwards.pending()
     }
 
     pub(super) fn ready(&mut self, number: u32, _event: &Event, _context: &mut Context<'_>) {
@@ -376,7 +378,8 @@ impl Flows {
             && let Some(socket) = socket_of(&mut self.table, &mut self.forwards, wagon.number)
         {
             let whole = segment.is_some();
-            match socket.send(wagon.target, wagon.manner, &[train.bytes()], segment) {
+            let to = (wagon.target, wagon.local);
+            match socket.send(to, wagon.manner, &[train.bytes()], segment) {
                 Ok(()) => {}
                 // Too long for the way, or the way takes no trains: each has its own fate.
                 Err(error) if whole => {
@@ -396,7 +399,8 @@ impl Flows {
         let Some(socket) = socket_of(&mut self.table, &mut self.forwards, wagon.number) else {
             return;
         };
-        if let Err(error) = socket.send(wagon.target, wagon.manner, &[payload], None) {
+        let to = (wagon.target, wagon.local);
+        if let Err(error) = socket.send(to, wagon.manner, &[payload], None) {
             self.failed(wagon, payload, error, context);
         }
     }
@@ -449,7 +453,7 @@ impl Flows {
         let machine = Machine { mac: station.0, address: guest, mtu: listener.mtu };
         let Ok(socket) = std::mem::replace(&mut listener.socket, Err(Errno::EBUSY)) else { return };
         let result = receiver.receive(&socket, limit, |arrival| {
-            match forwards.show(number, arrival.from, context) {
+            match forwards.show(number, &arrival, context) {
                 Some(shown) => wire::deliver(&machine, shown, &arrival, context),
                 None => context.counters.drop(DropReason::FlowLimit),
             }

@@ -26,7 +26,8 @@ fn forwards_that_lead_nowhere() {
     );
     refused_in_nat_network(
         "forward = [\"a,tcp,,1,,1\", \"b,tcp,,2,10.0.3.15,2\", \"c,tcp,,3,10.0.2.1,3\", \
-         \"d,tcp,224.0.0.1,4,10.0.2.15,4\", \"e,tcp,,5,10.0.2.255,5\"]",
+         \"d,tcp,224.0.0.1,4,10.0.2.15,4\", \"e,tcp,,5,10.0.2.255,5\", \
+         \"f,udp,fe80::1,6,10.0.2.15,6\"]",
         &[
             "lab.toml:4:11: network.n.forward: a: which machine it leads to is not known; \
              name the guest's address",
@@ -38,6 +39,8 @@ fn forwards_that_lead_nowhere() {
              use an address of the host, or leave it empty for all",
             "lab.toml:4:11: network.n.forward: e: guest address 10.0.2.255 is not in the network's \
              subnet; use an address in 10.0.2.0/24 or fd17:625c:f037:2::/64",
+            "lab.toml:4:11: network.n.forward: f: fe80::1 is on each of the host's links; \
+             leave the host address empty: link-local ones are among all of the host's",
         ],
     );
 }
@@ -59,6 +62,25 @@ fn forwards_that_clash() {
             "lab.toml:12:11: port.a.forward: there are two rules x; give each a name of its own",
             "lab.toml:17:11: port.b.forward: udp-8010: port 8010 of the host is taken by rule x of \
              port.a; choose another port, or another host address",
+        ],
+    );
+}
+
+#[test]
+fn forwards_of_the_versions_of_ip_do_not_clash() {
+    let text = "[[network]]\nname = \"n\"\nmode = \"nat\"\n[[network]]\nname = \"m\"\n\
+                mode = \"nat-network\"\n";
+    let four =
+        "forward = [\"a,tcp,0.0.0.0,80,10.0.2.20,80\", \"b,udp,127.0.0.1,80,10.0.2.20,80\"]\n";
+    let six = "forward = [\"a,tcp,[::],80,,80\", \"b,udp,::,80,,80\", \"c,udp,127.0.0.2,80,,80\"]";
+    let both = format!("{text}{four}{}", tap("t", six));
+    assert!(parse(&both, "lab.toml").is_ok());
+    let third = both.replace("\"c,udp,127.0.0.2,80,,80\"", "\"c,udp,,80,,80\"");
+    refused(
+        &third,
+        &[
+            "lab.toml:12:11: port.t.forward: c: port 80 of the host is taken by rule b of network.m; \
+           choose another port, or another host address",
         ],
     );
 }

@@ -6,7 +6,7 @@ use smoltcp::wire::{EthernetFrame, EthernetProtocol, Ipv4Packet, TcpPacket};
 
 use super::*;
 use crate::router::test_world::*;
-use crate::testing::{GATEWAY4, GUEST4};
+use crate::testing::{GATEWAY4, GUEST4, GUEST6};
 
 const ABSENT: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 99);
 
@@ -21,7 +21,8 @@ fn world(machines: &[Ipv4Addr]) -> (World, Vec<SocketAddr>) {
     let rule = |(host, guest): (&SocketAddr, &Ipv4Addr)| Forward {
         name: format!("to-{guest}-{}", host.port()),
         transport: Transport::Tcp,
-        host: *host,
+        host: Some(host.ip()),
+        host_port: host.port(),
         guest: SocketAddr::new((*guest).into(), 80),
         count: 1,
         hides_client: false,
@@ -98,4 +99,84 @@ fn many_clients_at_many_ports_of_a_machine_that_is_there_all_come_in() {
     world.until("all calls", |world| callers(world).len() == 1 + 8 * 50);
     assert_eq!(world.counters.drops().len(), 0);
     drop((first, clients));
+}
+
+/// A rule that leads port 5000 of the host to a machine.
+fn rule(host: Option<&str>, guest: IpAddr) -> Forward {
+    Forward {
+        name: host.unwrap_or("all").to_owned(),
+        transport: Transport::Tcp,
+        host: host.map(|host| host.parse().unwrap()),
+        host_port: 5000,
+        guest: SocketAddr::new(guest, 80),
+        count: 1,
+        hides_client: true,
+    }
+}
+
+/// Follows these rules; which are pending, and why.
+fn follow(world: &mut World, rules: &[Forward]) -> Vec<(String, &'static str)> {
+    world.config.nat.as_mut().unwrap().forwards = rules.to_vec();
+    world.with(|router, context| router.configure(context));
+    let pending = world.router.forwards.pending();
+    pending.map(|(_, host, error)| (host.to_string(), reason(error))).collect()
+}
+
+/// The machines that a client at each address is led to: by whom the gateway asks for.
+#[track_caller]
+fn led_to(world: &mut World, address: &str) -> EthernetProtocol {
+    world.wire.0.clear();
+    world.router.neighbours = Neighbours::default();
+    let _client = Client::connect((address.parse::<IpAddr>().unwrap(), 5000)).unwrap();
+    world.until("a question for the machine", |world| !world.wire.0.is_empty());
+    world.router.forwards.waiting.clear();
+    EthernetFrame::new_checked(&world.wire.0[0].1[..]).unwrap().ethertype()
+}
+
+#[test]
+fn the_versions_of_ip_have_ports_of_their_own() {
+    let name = "router::forward::tests::the_versions_of_ip_have_ports_of_their_own";
+    if !is_isolated(name, "echo 1 >/proc/sys/net/ipv6/bindv6only") {
+        return;
+    }
+    let mut world = World::new();
+    let all = [rule(None, GUEST4.into())];
+    let four = rule(Some("0.0.0.0"), GUEST4.into());
+    let six = rule(Some("::"), GUEST6.into());
+    let near = [rule(Some("127.0.0.1"), GUEST4.into()), rule(Some("::1"), GUEST6.into())];
+    // In any order, and from any of them to any other.
+    let [one, two] = [[four.clone(), six.clone()], [six.clone(), four.clone()]];
+    let one_of_each = [near[0].clone(), six.clone()];
+    let orders: [&[Forward]; 8] = [&one, &all, &two, &near, &one_of_each, &all, &[], &one];
+    for rules in orders {
+        assert_eq!(follow(&mut world, rules), [], "{rules:?}");
+        let Some(first) = rules.first() else { continue };
+        assert_eq!(led_to(&mut world, "127.0.0.1"), EthernetProtocol::Arp);
+        let is_split = first.host.is_some();
+        let asked = if is_split { EthernetProtocol::Ipv6 } else { EthernetProtocol::Arp };
+        assert_eq!(led_to(&mut world, "::1"), asked, "{rules:?}");
+    }
+    // Alone, each is of its version alone.
+    for (rule, there, not_there) in [(&four, "127.0.0.1", "::1"), (&six, "::1", "127.0.0.1")] {
+        assert_eq!(follow(&mut world, std::slice::from_ref(rule)), []);
+        led_to(&mut world, there);
+        let other = SocketAddr::new(not_there.parse().unwrap(), 5000);
+        assert!(Client::connect(other).is_err(), "{not_there}");
+    }
+}
+
+#[test]
+fn a_host_without_ipv6_addresses_listens_for_ipv4() {
+    let name = "router::forward::tests::a_host_without_ipv6_addresses_listens_for_ipv4";
+    if !is_isolated(name, "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6") {
+        return;
+    }
+    let mut world = World::new();
+    assert_eq!(follow(&mut world, &[rule(None, GUEST4.into())]), []);
+    assert_eq!(led_to(&mut world, "127.0.0.1"), EthernetProtocol::Arp);
+    let pending = follow(&mut world, &[rule(Some("::1"), GUEST6.into())]);
+    let wanted = ("[::1]:5000".to_owned(), "this host does not have that address");
+    assert_eq!(pending, [wanted]);
+    let warnings = world.router.take_warnings();
+    assert!(warnings[0].contains("forward \"::1\" is pending: tcp [::1]:5000"), "{warnings:?}");
 }

@@ -55,7 +55,8 @@ impl Complaint {
     /// The host refused to send the packet. `None`: that says nothing about the destination.
     pub fn refused(is_v6: bool, error: Errno) -> Option<Complaint> {
         let (code4, code6) = match error {
-            Errno::ENETUNREACH | Errno::ENETDOWN => (0, 0),
+            // Without a version of IP there is no way to its addresses.
+            Errno::ENETUNREACH | Errno::ENETDOWN | Errno::EAFNOSUPPORT => (0, 0),
             Errno::EHOSTUNREACH | Errno::EHOSTDOWN => (1, 3),
             Errno::ECONNREFUSED => (3, 4),
             Errno::EACCES | Errno::EPERM => (13, 1),

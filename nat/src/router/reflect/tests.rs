@@ -77,7 +77,7 @@ fn questions_of_mdns_go_out_and_answers_come_in_to_the_group() {
         assert_eq!(asked.len(), 1);
         assert_eq!((&asked[0].0[..], asked[0].1.port()), (ASKED, 5353));
 
-        responder.send(group, MANNER, &[ANSWER], None).unwrap();
+        responder.send((group, None), MANNER, &[ANSWER], None).unwrap();
         let frame = world.frame();
         assert_eq!((&frame[..6], &frame[6..12]), (&group_mac(group.ip()).0[..], &GATEWAY.0[..]));
         let (from, to, payload) = read_datagram(&frame);
@@ -132,8 +132,8 @@ fn a_search_has_its_answers_come_to_the_port_that_it_came_from() {
     // A device announces itself.
     let mut world = world(&[Discovery::Ssdp]);
     let mut announcer = neighbour(SSDP4);
-    announcer.send(SSDP4, MANNER, &[SEARCH], None).unwrap();
-    announcer.send(SSDP4, MANNER, &[NOTIFY], None).unwrap();
+    announcer.send((SSDP4, None), MANNER, &[SEARCH], None).unwrap();
+    announcer.send((SSDP4, None), MANNER, &[NOTIFY], None).unwrap();
     assert_eq!(read_datagram(&world.frame()), (device, SSDP4, NOTIFY.to_vec()));
     assert_eq!(world.counters.drops().len(), 0, "others' searches are nothing");
 }

@@ -1,9 +1,12 @@
 //! UDP ports of the host that lead to machines.
 //!
-//! Each port of a rule is a socket. Its clients' datagrams go to the machine from the client's own
-//! address; what the machine sends there goes out through the same socket. Where the machine cannot
-//! or is not to see that address (a client on the host's loopback, of the other version of IP, or a
-//! rule that hides it), it sees a port of the gateway that stands for this client.
+//! Each port of a rule is a socket, or two where it is for all addresses of both versions of IP. Its
+//! clients' datagrams go to the machine from the client's own address; what the machine sends there
+//! goes out through the same socket, from the address of the host that the client has sent to. Where
+//! the machine cannot or is not to see the client's address (a client on the host's loopback, of the
+//! other version of IP, or a rule that hides it), it sees a port of the gateway that stands for this
+//! client. So it does if the client sends to a second address of the host from the same port: by what
+//! the machine answers to, the two are told from each other.
 //!
 //! A port that cannot be bound is pending, with the reason, and is tried again. Datagrams for a
 //! machine whose hardware address is not known yet wait in the socket.
@@ -22,8 +25,9 @@ use trama_frame::MacAddr;
 use crate::config::{Forward, Transport};
 use crate::gateway::PortId;
 use crate::router::flow_table::{FlowTable, Limits};
-use crate::router::forward::is_outside;
-use crate::router::host_socket::HostSocket;
+use crate::router::forward::{ends, is_outside, warning};
+use crate::router::host_socket::{Arrival, HostSocket};
+use crate::router::local_address::LocalAddress;
 use crate::router::{Context, Kind, RETRY};
 
 /// Numbers of these sockets' tokens begin here, behind those of flows.
@@ -51,9 +55,11 @@ pub(super) struct Listener {
 
 /// Somebody outside who sends to a port of the host.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Client {
+pub(super) struct Client {
     listener: u32,
-    address: SocketAddr,
+    pub address: SocketAddr,
+    /// Which of the host's addresses it sends to, if the port is one of all.
+    pub local: Option<LocalAddress>,
 }
 
 /// The ports of the host that lead to machines, and their clients.
@@ -137,13 +143,8 @@ impl Forwards {
             .collect();
         // Where those that stay go.
         let mut places = HashMap::new();
-        for (rule, step) in
-            self.rules.iter().flat_map(|rule| (0..rule.count).map(move |n| (rule, n)))
-        {
-            let (Some(host), Some(guest)) = (later(rule.host, step), later(rule.guest, step))
-            else {
-                continue;
-            };
+        let ends = self.rules.iter().flat_map(|rule| ends(rule).map(move |ends| (rule, ends)));
+        for (rule, (host, guest)) in ends {
             let index = self.listeners.len();
             let socket = match old.remove(&(host, guest, rule.hides_client)) {
                 Some((place, Listener { socket: Ok(socket), .. })) => {
@@ -164,12 +165,9 @@ impl Forwards {
                 continue;
             }
             listener.socket = bound(listener.host, index, context);
-            if let Err(error) = &listener.socket {
+            if let Err(error) = listener.socket {
                 let Listener { name, host, .. } = listener;
-                let reason = error.desc();
-                warnings.push(format!(
-                    "forward {name:?} is pending: udp {host}: {reason}; it is tried again"
-                ));
+                warnings.push(warning(name, (Transport::Udp, *host), error));
             }
         }
         self.plan_retry(context.now);
@@ -210,32 +208,33 @@ impl Forwards {
         now: Duration,
         guest: SocketAddr,
         to: SocketAddr,
-    ) -> Option<(u32, SocketAddr)> {
+    ) -> Option<(u32, Client)> {
         if self.listeners.is_empty() {
             return None;
         }
         let client = *self.shown.get(&(guest, to))?;
         let number = self.clients.find(&client)?;
         self.clients.touch(now, number, 0);
-        Some((FIRST + client.listener, client.address))
+        Some((FIRST + client.listener, client))
     }
 
     /// What the machine sees of a client that sends to the port of the host with this token.
     pub fn show(
         &mut self,
         number: u32,
-        from: SocketAddr,
+        arrival: &Arrival<'_>,
         context: &mut Context<'_>,
     ) -> Option<SocketAddr> {
         let index = number.checked_sub(FIRST)?;
         let listener = self.listeners.get(index as usize)?;
         let (guest, hides_client) = (listener.guest, listener.hides_client);
-        let client = Client { listener: index, address: from };
+        let (from, local) = (arrival.from, arrival.local);
+        let client = Client { listener: index, address: from, local };
         if let Some(number) = self.clients.find(&client) {
             self.clients.touch(context.now, number, 0);
             return self.clients.get_mut(number).copied();
         }
-        let real = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let real = SocketAddr::new(from.ip(), from.port());
         let is_visible = !hides_client
             && is_outside(context.config, real.ip())
             && real.is_ipv4() == guest.is_ipv4()
@@ -256,10 +255,15 @@ impl Forwards {
         self.listeners.get_mut(client.listener as usize)
     }
 
-    /// What the machine sees of a client that has sent something.
-    pub fn shown(&mut self, number: u32, address: SocketAddr) -> Option<SocketAddr> {
+    /// What the machine sees of a client that has sent something, to this address of the host.
+    pub fn shown(
+        &mut self,
+        number: u32,
+        address: SocketAddr,
+        local: Option<LocalAddress>,
+    ) -> Option<SocketAddr> {
         let listener = number.checked_sub(FIRST)?;
-        let number = self.clients.find(&Client { listener, address })?;
+        let number = self.clients.find(&Client { listener, address, local })?;
         self.clients.get_mut(number).copied()
     }
 
@@ -282,14 +286,9 @@ impl Forwards {
     }
 }
 
-/// An address some ports later; `None`: there is no such port.
-fn later(address: SocketAddr, step: u16) -> Option<SocketAddr> {
-    Some(SocketAddr::new(address.ip(), address.port().checked_add(step)?))
-}
-
 /// A socket for a port of the host.
 fn bound(host: SocketAddr, index: usize, context: &Context<'_>) -> Result<HostSocket, Errno> {
-    let socket = HostSocket::udp(host.is_ipv6())?;
+    let mut socket = HostSocket::udp(host.is_ipv6())?;
     socket.bind(host)?;
     watched(socket, index, context)
 }
@@ -306,5 +305,7 @@ fn watched(socket: HostSocket, index: usize, context: &Context<'_>) -> Result<Ho
     result.map(|()| socket).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
 }
 
+#[cfg(test)]
+mod anywhere_tests;
 #[cfg(test)]
 mod tests;

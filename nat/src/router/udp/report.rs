@@ -29,6 +29,11 @@ impl Flows {
             Errno::EMSGSIZE => {
                 return self.serve_errors(wagon.number, Some((wagon, payload)), context);
             }
+            // The address that the client has sent to is the host's no more.
+            Errno::EINVAL | Errno::ENETUNREACH if wagon.local.is_some() => {
+                context.counters.drop(DropReason::Unreachable);
+                ErrorReport::Local(Errno::ENETUNREACH)
+            }
             error => ErrorReport::Local(error),
         };
         self.tell(wagon.number, wagon.shown, report, payload, context);
@@ -47,7 +52,7 @@ impl Flows {
                 return;
             };
             let Some(error) = self.receiver.next_error(socket) else { return };
-            let (report, destination) = (error.report, error.destination);
+            let (report, destination, local) = (error.report, error.destination, error.local);
             if let ErrorReport::TooBig { .. } = report {
                 // It was tried twice, so it is there twice.
                 if let Some((wagon, payload)) = narrow.take() {
@@ -57,7 +62,7 @@ impl Flows {
             }
             let quoted = error.quoted.to_vec();
             let shown = match number {
-                forward::FIRST.. => self.forwards.shown(number, destination),
+                forward::FIRST.. => self.forwards.shown(number, destination, local),
                 number => self.table.entry_mut(number).and_then(|(key, ..)| key.mapped),
             };
             self.tell(number, shown.unwrap_or(destination), report, &quoted, context);

@@ -129,7 +129,7 @@ fn a_burst_leaves_with_one_call() {
     for address in [WORLD4, WORLD6] {
         let mut world = World::new();
         // The loopback interface keeps together what was sent together.
-        let socket = HostSocket::udp(address.is_ipv6()).unwrap();
+        let mut socket = HostSocket::udp(address.is_ipv6()).unwrap();
         let to = SocketAddr::new(address, 5000);
         socket.bind(to).unwrap();
         let burst: Vec<_> = (0..20u8).map(|index| datagram(to, 64, &[index; 1000])).collect();

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 
 use crate::router::host_socket::Manner;
+use crate::router::local_address::LocalAddress;
 
 /// What the kernel takes at once: datagrams (`UDP_MAX_SEGMENTS`, 64 on older ones) and bytes, with
 /// the headers in front of them.
@@ -21,6 +22,8 @@ pub(super) struct Wagon {
     pub number: u32,
     /// Where it goes.
     pub target: SocketAddr,
+    /// The address of the host that it leaves from; `None`: the host chooses.
+    pub local: Option<LocalAddress>,
     /// Where the machine sent it.
     pub shown: SocketAddr,
     pub manner: Manner,

@@ -128,7 +128,8 @@ fn a_client_learns_that_the_machine_has_nobody_there() {
     let rule = Forward {
         name: "web".to_owned(),
         transport: Transport::Tcp,
-        host,
+        host: Some(host.ip()),
+        host_port: host.port(),
         guest: SocketAddr::new(GUEST4.into(), 80),
         count: 1,
         hides_client: false,

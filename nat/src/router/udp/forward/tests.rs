@@ -13,36 +13,37 @@ use crate::packet::{checksums, ip_frame};
 use crate::router::test_world::*;
 use crate::testing::{GATEWAY, GATEWAY4, GUEST, GUEST4, GUEST6};
 
-const WORLD4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
-const WORLD6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+pub(super) const WORLD4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+pub(super) const WORLD6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 const SETUP: &str = "ip addr add 198.51.100.1/32 dev lo; ip addr add 2001:db8::1/128 dev lo nodad";
 
 /// A rule that leads port 5000 of `host` to port 4000 of the guest.
-fn rule(host: IpAddr, guest: IpAddr) -> Forward {
+pub(super) fn rule(host: IpAddr, guest: IpAddr) -> Forward {
     Forward {
         name: "game".to_owned(),
         transport: Transport::Udp,
-        host: SocketAddr::new(host, 5000),
+        host: Some(host),
+        host_port: 5000,
         guest: SocketAddr::new(guest, 4000),
         count: 1,
         hides_client: false,
     }
 }
 
-fn world(rules: &[Forward]) -> World {
+pub(super) fn world(rules: &[Forward]) -> World {
     let mut world = World::new();
     world.config.nat.as_mut().unwrap().forwards = rules.to_vec();
     world.turn(Duration::ZERO);
     world
 }
 
-fn client(address: IpAddr) -> UdpSocket {
+pub(super) fn client(address: IpAddr) -> UdpSocket {
     let socket = UdpSocket::bind((address, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     socket
 }
 
-fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+pub(super) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut room = [0; 100];
     let (length, from) = socket.recv_from(&mut room).expect("a datagram");
     (room[..length].to_vec(), from)
@@ -166,7 +167,8 @@ fn a_port_that_is_taken_is_pending_until_it_is_free() {
     let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
     let holder = UdpSocket::bind((loopback, 0)).unwrap();
     let host = holder.local_addr().unwrap();
-    let mut world = world(&[Forward { host, ..rule(loopback, GUEST4.into()) }]);
+    let rule = Forward { host_port: host.port(), ..rule(loopback, GUEST4.into()) };
+    let mut world = world(&[rule]);
     let warnings = world.router.take_warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("game") && warnings[0].contains("in use"), "{warnings:?}");
@@ -205,7 +207,7 @@ fn rules_change_while_others_go_on() {
     // What came before the change is there after it, by a socket that stays.
     socket.send_to(b"early", at(5002)).unwrap();
     let kept =
-        Forward { host: at(5002), guest: SocketAddr::new(GUEST6.into(), 4002), count: 1, ..range };
+        Forward { host_port: 5002, guest: SocketAddr::new(GUEST6.into(), 4002), count: 1, ..range };
     world.config.nat.as_mut().unwrap().forwards = vec![kept];
     world.turn(Duration::ZERO);
     assert!((5000..5002).all(|port| UdpSocket::bind(at(port)).is_ok()), "given back");
@@ -219,7 +221,7 @@ fn rules_change_while_others_go_on() {
 }
 
 /// The guest's answer to a solicitation.
-fn advertisement() -> Vec<u8> {
+pub(super) fn advertisement() -> Vec<u8> {
     let (guest, gateway) = (GUEST6, crate::testing::GATEWAY6);
     let advertisement = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
         flags: NdiscNeighborFlags::SOLICITED,

@@ -143,7 +143,8 @@ fn the_port_of_a_forward_stays_open_and_cuts_what_is_too_long() {
     let rule = Forward {
         name: "game".to_owned(),
         transport: Transport::Udp,
-        host: SocketAddr::new(WORLD4, 5000),
+        host: Some(WORLD4),
+        host_port: 5000,
         guest: SocketAddr::new(GUEST4.into(), 4000),
         count: 1,
         hides_client: false,
