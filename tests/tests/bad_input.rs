@@ -5,9 +5,7 @@
     reason = "nobody calls a test; one that cannot go on panics"
 )]
 
-use std::time::Duration;
-
-use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Pinging, Tramad};
+use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Pinging, SOON, Tramad};
 
 fn configuration(left: &Netns, right: &Netns) -> String {
     let mut text = "[[network]]\nname = \"lab\"\n\n[[port]]\nname = \"guest\"\nnetwork = \"lab\"\n\
@@ -34,7 +32,7 @@ fn a_guest_without_shared_memory_is_told_what_it_lacks() {
         GuestOptions { shared_memory: false, ..GuestOptions::new("guest", [nic.clone()]) };
     let mut guest = Guest::launch(&options);
     // QEMU may refuse by itself, and may not: either way someone says it.
-    let said = trama_tests::wait_until("someone says it", Duration::from_secs(60), || {
+    let said = trama_tests::wait_until("someone says it", SOON, || {
         let text = tramad.log() + &guest.qemu_log();
         (text.contains("share=on") || !guest.is_running()).then_some(text)
     });
@@ -44,7 +42,7 @@ fn a_guest_without_shared_memory_is_told_what_it_lacks() {
     // The port is as good as new.
     let guest = Guest::boot("guest", nic);
     guest.address("10.1.0.3/24");
-    guest.wait_for_ping("10.1.0.1", Duration::from_secs(20));
+    guest.wait_for_ping("10.1.0.1", SOON);
     bystanders.stop_without_loss(20);
     assert!(tramad.is_running());
     tramad.stop();
@@ -107,7 +105,7 @@ fn a_path_that_cannot_be_a_socket_stops_only_its_port() {
         + "\n[[port]]\nname = \"lost\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
            path = \"{dir}/no/such/directory/lost.sock\"\n";
     let tramad = Tramad::start(&text);
-    left.wait_for_ping("10.1.0.2", Duration::from_secs(20));
+    left.wait_for_ping("10.1.0.2", SOON);
     let log = tramad.log();
     assert!(log.contains("no/such/directory"), "{log}");
     let error = tramad.ctl("get Interface lost error");
