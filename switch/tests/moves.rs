@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
+use support::threads::{PATIENCE, is_asleep, thread_of};
 use support::*;
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::ports::dummy::dummy_with_offloads;
@@ -135,7 +136,7 @@ fn settings(mac_table_size: usize) -> NetworkSettings {
 }
 
 fn until(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "it does not happen");
         std::thread::yield_now();
@@ -188,7 +189,7 @@ fn a_network_under_traffic_moves_back_and_forth_and_loses_nothing() {
                 }
             });
             let (mut sent, mut received) = (0, 0);
-            let deadline = Instant::now() + Duration::from_secs(60);
+            let deadline = Instant::now() + PATIENCE;
             while received < 10_000 || moved.load(Ordering::Relaxed) < 20 {
                 assert!(Instant::now() < deadline, "{received} received, {moved:?} moves");
                 // Never more than the receiver has buffers for.
@@ -220,12 +221,8 @@ fn after_a_move_kicks_wake_the_new_worker_only() {
     let [(mut a, kick), (mut b, _kick_b)] = [(); 2].map(|()| guest(&running.workers[0], lab));
     running.workers[0].move_network(lab, &running.workers[1], |_| {}).unwrap();
     let kicks = a.counters.snapshot().kicks;
-    until(|| {
-        // Both asleep: the request itself is the one waking.
-        let before = [0, 1].map(|worker| running.wakeups(worker));
-        running.workers.iter().for_each(|worker| worker.call(|_, _| ()).unwrap());
-        (0..2).all(|worker| running.wakeups(worker) == before[worker] + 1)
-    });
+    let threads: Vec<_> = running.workers.iter().map(thread_of).collect();
+    until(|| threads.iter().all(|thread| is_asleep(*thread)));
     let before = running.wakeups(0);
     send(&mut a, &kick, 0, 9, 1);
     until(|| b.frames().len() == 1);

@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::thread::UnshareFlags;
+use support::threads::PATIENCE;
 use support::*;
 use trama_frame::vnet::NEEDS_CSUM;
 use trama_frame::{MacAddr, Offloads, VnetHeader, checksum, ethernet};
@@ -86,7 +87,7 @@ impl Lab {
 
     /// Switches until a captured frame is the one that is looked for.
     fn until<R>(&mut self, mut wanted: impl FnMut(&VnetHeader, &[u8]) -> Option<R>) -> R {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             self.poll();
             for frame in self.station.handle.captured() {
@@ -138,7 +139,7 @@ fn the_kernel_speaks_through_a_tap() {
         for offloads in [Offloads::ALL, Offloads::NONE] {
             let mut lab = Lab::new(&options("t0", 1), offloads);
             let socket = UdpSocket::bind("10.77.0.1:5000").unwrap();
-            socket.set_nonblocking(true).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
             socket.send_to(b"to the guest", "10.77.0.9:7000").unwrap();
             answer_arp(&mut lab);
             let (header, bytes) = lab.until(|header, bytes| {
@@ -181,7 +182,7 @@ fn without_a_header_frames_are_finished_both_ways() {
         let mut lab =
             Lab::new(&TapOptions { vnet_header: false, ..options("t0", 1) }, Offloads::ALL);
         let socket = UdpSocket::bind("10.77.0.1:5000").unwrap();
-        socket.set_nonblocking(true).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.send_to(b"to the guest", "10.77.0.9:7000").unwrap();
         answer_arp(&mut lab);
         lab.until(|header, bytes| {

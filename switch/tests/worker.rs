@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
+use support::threads::{PATIENCE, is_asleep, thread_of};
 use support::*;
 use trama_frame::{MacAddr, Offloads};
 use trama_switch::{NetworkId, Spin, WorkerGone, WorkerHandle, WorkerOptions};
@@ -50,7 +51,7 @@ impl Drop for Running {
 
 /// Waits for a condition, not for a time.
 fn until(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "it does not happen");
         std::thread::yield_now();
@@ -59,12 +60,8 @@ fn until(mut condition: impl FnMut() -> bool) {
 
 /// Waits until the worker sleeps: then it wakes for nothing but us.
 fn until_asleep(running: &Running) {
-    until(|| {
-        let before = running.wakeups();
-        // The request itself is one waking, if the worker slept.
-        running.worker.call(|_, _| ()).unwrap();
-        running.wakeups() == before + 1
-    });
+    let thread = thread_of(&running.worker);
+    until(|| is_asleep(thread));
 }
 
 #[test]
@@ -173,15 +170,14 @@ fn a_call_that_would_block_stalls_nobody() {
     };
     let (worker, (tell, told)) = (running.worker.clone(), mpsc::channel());
     std::thread::spawn(move || tell.send(Box::new(worker.call(add).unwrap())));
-    let patience = Duration::from_secs(10);
-    let answered = told.recv_timeout(patience).and_then(|mut hostile| {
+    let answered = told.recv_timeout(PATIENCE).and_then(|mut hostile| {
         hostile.rx.arm();
         a.send(&frame(MacAddr::BROADCAST, mac(1), 60));
         until(|| !b.frames().is_empty());
         until(|| hostile.frames().len() == 1);
         let (worker, (tell, told)) = (running.worker.clone(), mpsc::channel());
         std::thread::spawn(move || tell.send(worker.call(|_, _| true).unwrap()));
-        told.recv_timeout(patience)
+        told.recv_timeout(PATIENCE)
     });
     // Whatever happened, this frees a worker that blocked, so that the test ends.
     rustix::io::read(&full, &mut [0; 8]).unwrap();

@@ -16,7 +16,7 @@ fn main() {
     let configuration = EXAMPLE
         .replace("/run/trama/", "{dir}/")
         .replace("/var/lib/trama", "{dir}/state")
-        .replace("127.0.0.1:9477", "127.0.0.1:{metrics}")
+        .replace("127.0.0.1:9477", "{metrics}")
         .replace("\"h1\"", &format!("\"{}\"", host.name()));
     let tramad = Tramad::start(&configuration);
     done("tramad runs with examples/demo.toml");

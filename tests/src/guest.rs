@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::host::{Answer, Host};
-use crate::process::{POLL, Process, tied_command, wait_until};
+use crate::process::{POLL, Process, SOON, tied_command, wait_until};
 
 /// How long a guest may take to boot on a machine that is busy with other tests.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
@@ -215,14 +215,10 @@ impl Guest {
     #[track_caller]
     pub fn wait_for_link(&self, interface: &str, up: bool) {
         let wanted = if up { "1" } else { "0" };
-        wait_until(
-            &format!("{}'s {interface} has carrier {wanted}", self.name),
-            Duration::from_secs(20),
-            || {
-                let carrier = self.try_run(&format!("cat /sys/class/net/{interface}/carrier"));
-                (carrier.text.trim() == wanted).then_some(())
-            },
-        );
+        wait_until(&format!("{}'s {interface} has carrier {wanted}", self.name), SOON, || {
+            let carrier = self.try_run(&format!("cat /sys/class/net/{interface}/carrier"));
+            (carrier.text.trim() == wanted).then_some(())
+        });
     }
 
     /// Presses the reset button and waits until the guest is back.
@@ -234,7 +230,7 @@ impl Guest {
 
     /// Kills QEMU as `kill -9` does.
     pub fn kill(mut self) {
-        self.qemu.end(Signal::KILL, Duration::from_secs(10));
+        self.qemu.end(Signal::KILL, SOON);
     }
 
     /// Whether QEMU still runs.
@@ -274,7 +270,7 @@ impl Guest {
     #[track_caller]
     pub fn monitor(&self, command: &str) {
         let stream = UnixStream::connect(self.dir.path().join("monitor")).expect("QEMU's monitor");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        stream.set_read_timeout(Some(SOON)).expect("timeout");
         let mut from = BufReader::new(&stream);
         let mut next = || {
             let mut text = String::new();

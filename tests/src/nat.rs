@@ -2,14 +2,12 @@
 //! TAPs behind a gateway.
 
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
 
 use crate::host::Host;
 use crate::netns::Netns;
+pub use crate::process::SOON;
 use crate::process::wait_until;
 
-/// How long anything may take on a loaded machine.
-pub const SOON: Duration = Duration::from_secs(20);
 /// The host's addresses on its link to the world.
 pub const HOST: [&str; 2] = ["203.0.113.1", "fd00:13::1"];
 /// What is at the other end of that link.

@@ -12,6 +12,8 @@ use rustix::process::{
     Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit,
 };
 
+/// How long anything may take on a loaded machine.
+pub const SOON: Duration = Duration::from_secs(60);
 /// How often [`wait_until`] looks.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 
@@ -40,6 +42,19 @@ pub fn raise_file_limit(count: u64) {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("file limit");
     assert!(maximum.is_none_or(|maximum| maximum > count + 500), "{maximum:?} files");
+}
+
+/// How long the threads of a process have had a processor, in nanoseconds: unlike the time that
+/// passes, no other process's.
+#[track_caller]
+pub fn processor_time(process: u32) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("a process");
+    // A thread may have ended meanwhile.
+    let times = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    times.sum()
 }
 
 /// A command that is killed when the thread that starts it ends, and so also when the test is

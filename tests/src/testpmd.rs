@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::process::{Process, tied_command, unique, wait_until};
+use crate::process::{Process, SOON, tied_command, unique, wait_until};
 
 /// A testpmd with two devices, which forwards what the one receives out of the other.
 pub struct Testpmd {
     process: Process,
     _dir: TempDir,
 }
+
+/// Frames that circulate have come to a halt if none comes for so long.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// What a device has counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +68,7 @@ impl Testpmd {
         let answers = dir.path().join("testpmd.log");
         command.env("XDG_RUNTIME_DIR", dir.path());
         let mut process = Process::spawn_commanded("testpmd", command, &answers);
-        process.wait_for_log("testpmd> ", Duration::from_secs(40));
+        process.wait_for_log("testpmd> ", SOON);
         Testpmd { process, _dir: dir }
     }
 
@@ -77,18 +80,21 @@ impl Testpmd {
     }
 
     /// Puts `bursts` of 32 frames on the way in each direction, which circulate until `stop`, and
-    /// waits until each device has received `more` frames. Begins anew every other second: first
-    /// frames that meet a ring that is not there yet are gone for good.
+    /// waits until each device has received `more` frames. Starts again when none has come for two
+    /// seconds: first frames that meet a ring that is not there yet are gone for good.
     #[track_caller]
     pub fn circulate(&mut self, bursts: u32, more: u64, limit: Duration) {
         wait_until(&format!("testpmd receives {more} more frames"), limit, || {
             let before = self.counted();
             self.tell(&format!("start tx_first {bursts}"));
-            let patience = Instant::now() + Duration::from_secs(2);
-            while Instant::now() < patience {
+            let (mut last, mut progress) = (before, Instant::now());
+            while progress.elapsed() < PAUSE {
                 let now = self.counted();
                 if (0..2).all(|i| now[i].received >= before[i].received + more) {
                     return Some(());
+                }
+                if (0..2).all(|i| now[i].received > last[i].received) {
+                    (last, progress) = (now, Instant::now());
                 }
             }
             self.tell("stop");
@@ -101,7 +107,7 @@ impl Testpmd {
     pub fn counted(&mut self) -> [Counted; 2] {
         let before = self.process.log().len();
         self.tell("show port stats all");
-        wait_until("testpmd shows its counters", Duration::from_secs(10), || {
+        wait_until("testpmd shows its counters", SOON, || {
             let log = self.process.log();
             // What comes before belongs to an earlier command, such as the sums of `stop`.
             let answer = log.get(before..)?;
@@ -126,7 +132,7 @@ impl Testpmd {
     pub fn counted_by_queue(&mut self, direction: &str) -> Vec<u64> {
         let before = self.process.log().len();
         self.tell("show port xstats all");
-        wait_until("testpmd shows its queues", Duration::from_secs(10), || {
+        wait_until("testpmd shows its queues", SOON, || {
             let log = self.process.log();
             let answer = log.get(before..)?;
             // The prompt after both devices' answers.
@@ -143,6 +149,6 @@ impl Testpmd {
 
     /// Kills testpmd as `kill -9` does.
     pub fn kill(mut self) {
-        self.process.end(rustix::process::Signal::KILL, Duration::from_secs(10));
+        self.process.end(rustix::process::Signal::KILL, SOON);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use tempfile::TempDir;
 
 use crate::host::{Answer, Host};
 use crate::netns::Netns;
-use crate::process::{Process, tied_command, wait_until};
+use crate::process::{Process, SOON, tied_command, unique, wait_until};
 
 /// Metrics as scraped: name with labels to value.
 pub type Metrics = BTreeMap<String, f64>;
 
 /// The `[daemon]` table of a test.
 const DAEMON: &str = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\
-                      metrics = \"127.0.0.1:{metrics}\"\n\n";
+                      metrics = \"{metrics}\"\n\n";
 
 /// Runs a program, and all that it starts, as on a host without IPv6: a filter of seccomp(2) refuses
 /// sockets of that family (10) with `EAFNOSUPPORT` (97). File name and Python text.
@@ -46,14 +46,14 @@ os.execv(sys.argv[1], sys.argv[1:])
 pub struct Tramad {
     process: Process,
     dir: TempDir,
-    metrics: u16,
+    metrics: SocketAddr,
     /// The namespace that it runs in, if not the test's own.
     netns: Option<String>,
 }
 
 impl Tramad {
     /// Starts the daemon and waits until it answers. In `configuration`, `{dir}` stands for a
-    /// fresh directory and `{metrics}` for a free port; without a `[daemon]` table it gets one.
+    /// fresh directory and `{metrics}` for a free address; without a `[daemon]` table it gets one.
     #[track_caller]
     pub fn start(configuration: &str) -> Tramad {
         Tramad::start_on(None, configuration, |_| {})
@@ -87,7 +87,7 @@ impl Tramad {
     #[track_caller]
     fn start_on(netns: Option<&Netns>, configuration: &str, prepare: impl FnOnce(&Path)) -> Tramad {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let metrics = free_port();
+        let metrics = free_address();
         let mut text = configuration.to_owned();
         if !text.contains("[daemon]") {
             text.insert_str(0, DAEMON);
@@ -148,6 +148,13 @@ impl Tramad {
         answer.text
     }
 
+    /// Waits until a network's gateway works by the settings that the daemon has: it is told them and
+    /// asked questions in one row.
+    #[track_caller]
+    pub fn wait_for_gateway(&self, network: &str) {
+        self.ctl(&format!("flows {network}"));
+    }
+
     /// One of a port's counters, as `tramactl` gives it.
     #[track_caller]
     pub fn statistic(&self, port: &str, name: &str) -> u64 {
@@ -157,14 +164,14 @@ impl Tramad {
 
     /// The address that Prometheus would scrape.
     pub fn metrics_address(&self) -> String {
-        format!("127.0.0.1:{}", self.metrics)
+        self.metrics.to_string()
     }
 
     /// Scrapes the metrics.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
-        let mut stream = TcpStream::connect(self.metrics_address()).expect("metrics address");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        let mut stream = TcpStream::connect(self.metrics).expect("metrics address");
+        stream.set_read_timeout(Some(SOON)).expect("timeout");
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .expect("ask for metrics");
         let mut text = String::new();
@@ -210,8 +217,7 @@ impl Tramad {
     /// Waits for the gateway process after the first `known` ones.
     #[track_caller]
     pub fn gateway_after(&self, known: usize) -> Pid {
-        let limit = Duration::from_secs(20);
-        wait_until("a gateway runs", limit, || self.gateways().get(known).copied())
+        wait_until("a gateway runs", SOON, || self.gateways().get(known).copied())
     }
 
     /// Whether the daemon still runs.
@@ -227,7 +233,7 @@ impl Tramad {
     /// Ends the daemon with `signal` and starts it again on the same files.
     #[track_caller]
     pub fn restart(&mut self, signal: Signal) {
-        self.process.end(signal, Duration::from_secs(10));
+        self.process.end(signal, SOON);
         self.process = launch(self.dir.path(), self.netns.as_deref());
         self.wait_until_ready();
     }
@@ -241,14 +247,14 @@ impl Tramad {
     /// Like [`Tramad::stop`]; then `look` may see what it left in its directory.
     #[track_caller]
     pub fn stop_and_look(mut self, look: impl FnOnce(&Path)) {
-        let status = self.process.end(Signal::TERM, Duration::from_secs(10));
+        let status = self.process.end(Signal::TERM, SOON);
         assert!(status.success(), "tramad ended with {status}; its log:\n{}", self.log());
         look(self.dir.path());
     }
 
     #[track_caller]
     fn wait_until_ready(&mut self) {
-        wait_until("tramad answers", Duration::from_secs(20), || {
+        wait_until("tramad answers", SOON, || {
             assert!(self.is_running(), "tramad ended at once:\n{}", self.log());
             (self.try_ctl(&["version"]).status == 0).then_some(())
         });
@@ -273,10 +279,13 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// A TCP port of the loopback interface that nothing listens on.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind to loopback");
-    listener.local_addr().expect("local address").port()
+/// An address of the loopback interface that nothing listens on, and that no other process finds free
+/// as well: it is made of this process's id. (A port that was free a moment ago may be taken.)
+pub fn free_address() -> SocketAddr {
+    // Process ids have at most 22 bits (`PID_MAX_LIMIT`). 127.0.0.0/10 has what others use.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let port = u16::try_from(10_000 + unique()).expect("a port");
+    SocketAddr::from(([127, 64 | high, middle, low], port))
 }
 
 fn write_resolvers(dir: &Path, resolvers: &[&str]) {

@@ -5,11 +5,7 @@
     reason = "nobody calls a test; one that cannot go on panics"
 )]
 
-use std::time::Duration;
-
-use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Pinging, Tramad, wait_until};
-
-const LIMIT: Duration = Duration::from_secs(20);
+use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Pinging, SOON, Tramad, wait_until};
 
 fn configuration(left: &Netns, right: &Netns) -> String {
     let mut text = "[[network]]\nname = \"lab\"\n\n[[port]]\nname = \"guest\"\nnetwork = \"lab\"\n\
@@ -39,7 +35,7 @@ fn a_guest_without_shared_memory_is_told_what_it_lacks() {
     guest.run("ip link show eth0");
     assert!(!tramad.log().contains("share=on"), "{}", tramad.log());
     guest.run("ip link set eth0 up");
-    wait_until("the status says it", LIMIT, || {
+    wait_until("the status says it", SOON, || {
         tramad.ctl("get Interface guest status").contains("share=on").then_some(())
     });
     assert!(tramad.log().contains("share=on"), "{}", tramad.log());
@@ -48,7 +44,7 @@ fn a_guest_without_shared_memory_is_told_what_it_lacks() {
     // The port is as good as new.
     let guest = Guest::boot("guest", nic);
     guest.address("10.1.0.3/24");
-    guest.wait_for_ping("10.1.0.1", Duration::from_secs(20));
+    guest.wait_for_ping("10.1.0.1", SOON);
     let status = tramad.ctl("get Interface guest status");
     assert!(!status.contains("last_error"), "a healthy guest: {status}");
     bystanders.stop_without_loss(20);
@@ -61,7 +57,7 @@ fn an_mtu_that_the_network_does_not_have_is_named_where_the_user_looks() {
     let (left, right) = (Netns::new("left"), Netns::new("right"));
     let tramad = Tramad::start(&configuration(&left, &right));
     let wait_for_error = |text: &str| {
-        wait_until(&format!("the status says {text}"), LIMIT, || {
+        wait_until(&format!("the status says {text}"), SOON, || {
             let shown = tramad.ctl("get Interface guest status");
             shown.contains(text).then_some(())
         });
@@ -74,7 +70,7 @@ fn an_mtu_that_the_network_does_not_have_is_named_where_the_user_looks() {
 
     let guest = Guest::boot("guest", nic.with("host_mtu=1500"));
     guest.address("10.1.0.3/24");
-    guest.wait_for_ping("10.1.0.1", LIMIT);
+    guest.wait_for_ping("10.1.0.1", SOON);
     tramad.ctl("set Bridge lab mtu=1400");
     wait_for_error("the guest was told an MTU of 1500, the network has 1400 now");
     tramad.stop();
@@ -137,7 +133,7 @@ fn a_path_that_cannot_be_a_socket_stops_only_its_port() {
         + "\n[[port]]\nname = \"lost\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
            path = \"{dir}/no/such/directory/lost.sock\"\n";
     let tramad = Tramad::start(&text);
-    left.wait_for_ping("10.1.0.2", Duration::from_secs(20));
+    left.wait_for_ping("10.1.0.2", SOON);
     let log = tramad.log();
     assert!(log.contains("no/such/directory"), "{log}");
     let error = tramad.ctl("get Interface lost error");

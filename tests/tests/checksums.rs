@@ -12,10 +12,9 @@
 )]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use trama_tests::process::unique;
-use trama_tests::{Capture, Guest, GuestOptions, Host, Netns, Nic, Tramad};
+use trama_tests::{Capture, Guest, GuestOptions, Host, Netns, Nic, SOON, Tramad};
 
 /// What a device may offer its driver: name, properties, whether it takes unfinished checksums.
 const KINDS: [(&str, &str, bool); 5] = [
@@ -90,7 +89,7 @@ fn every_checksum_is_right_at_the_receiver() {
         std::thread::scope(|scope| {
             for (a, b) in round.map(|(a, b)| (&ends[a], &ends[b])) {
                 scope.spawn(move || {
-                    a.host.wait_for_ping(&b.address, Duration::from_secs(20));
+                    a.host.wait_for_ping(&b.address, SOON);
                     check(a, b);
                     check(b, a);
                 });

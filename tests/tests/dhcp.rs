@@ -6,7 +6,7 @@
 )]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Signal, kill_process};
 use tempfile::tempdir;
@@ -46,7 +46,7 @@ fn udhcpc_wishing(netns: &Netns, interface: &str, wish: &str) -> String {
     std::fs::write(&script, text).expect("script");
     netns.run(&format!("chmod +x {script}"));
     netns.run(&format!(
-        "busybox udhcpc -f -n -q -t 5 -T 2 -r {wish} -x hostname:{interface} -i {interface} \
+        "busybox udhcpc -f -n -q -t 25 -T 2 -r {wish} -x hostname:{interface} -i {interface} \
          -s {script}"
     ));
     netns.run(&format!("cut -d ' ' -f 1 {lease}")).trim().to_owned()
@@ -121,7 +121,7 @@ fn clients_of_other_makers_get_leases() {
         assert!(lease.contains(line), "{line} in {lease}");
     }
     let said = marples.run(&format!(
-        "timeout 25 dhcpcd -4 -1 -d -B --nohook resolv.conf -t 20 {marples_name} 2>&1; \
+        "timeout 50 dhcpcd -4 -1 -d -B --nohook resolv.conf -t 45 {marples_name} 2>&1; \
          rm -f /var/lib/dhcpcd/{marples_name}*"
     ));
     assert!(said.contains("leased 10.1.0."), "{said}");
@@ -197,10 +197,11 @@ fn a_port_that_takes_all_it_can_leaves_the_others_theirs() {
     let [flood, guest] = &machines;
     let tramad = Tramad::start(&configuration(&[(flood, "flood"), (guest, "guest")]));
     tramad.gateway_after(0);
-    // perfdhcp listens on an address; thousands of clients, each with an address of its own.
+    // perfdhcp listens on an address; thousands of clients, each with an address of its own. Both
+    // floods end with the test.
     flood.run("ip address add 10.1.0.9/24 dev flood");
     let mut command = flood.command("perfdhcp");
-    command.args(["-4", "-l", "flood", "-r", "3000", "-R", "100000", "-p", "20", "-W", "1"]);
+    command.args(["-4", "-l", "flood", "-r", "3000", "-R", "100000", "-p", "600", "-W", "1"]);
     let flooding = Process::spawn("perfdhcp", command, &Path::new(flood.scratch()).join("log"));
     // Made to take all there is.
     let mut command = flood.command("dhcpstarv");
@@ -257,7 +258,7 @@ fn ipxe_boots_from_the_gateway() {
     let options = GuestOptions { network_boot: true, ..GuestOptions::new("guest", [nic]) };
     let guest = Guest::launch(&options);
     let said = format!("second script heard by {mac} at 10.1.0.");
-    guest.wait_for_console(&said, Duration::from_secs(60));
+    guest.wait_for_console(&said, 2 * SOON);
     let table = tramad.ctl("leases");
     assert!(table.contains(mac) && table.contains("guest"), "{table}");
     tramad.stop();

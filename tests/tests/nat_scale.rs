@@ -9,14 +9,13 @@
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::num::NonZero;
 use std::thread;
 
 use trama_tests::nat::{
     GATEWAY, NETWORK, NEXT as SERVER, SOON, VM1, at, host_and_server, listen, machine, namespace,
     route,
 };
-use trama_tests::process::raise_file_limit;
+use trama_tests::process::{processor_time, raise_file_limit};
 use trama_tests::slope::Slope;
 use trama_tests::{Netns, Tramad};
 
@@ -45,14 +44,6 @@ fn world() -> ([Netns; 3], Tramad) {
     ([host, server, vm], tramad)
 }
 
-/// Nanoseconds that the gateway process has had a processor.
-fn gateway_time(gateway: NonZero<i32>) -> f64 {
-    let file = format!("/proc/{gateway}/schedstat");
-    let text = fs::read_to_string(file).expect("gateway's times");
-    let first = text.split_whitespace().next().and_then(|number| number.parse().ok());
-    first.expect("a number")
-}
-
 /// Has a machine begin flows one after another, and gives them. What the gateway has to do for each
 /// must not grow with their number: work for each flow that there is would show as several times the
 /// first one's.
@@ -62,14 +53,14 @@ fn begin<T: Send + 'static>(
     count: usize,
     flow: impl Fn(usize) -> T + Send + 'static,
 ) -> Vec<T> {
-    let gateway = tramad.gateway_after(0).as_raw_nonzero();
+    let gateway = tramad.gateway_after(0).as_raw_pid() as u32;
     let beginning = vm.inside(move || {
         let (mut flows, mut costs) = (Vec::with_capacity(count), Vec::new());
         let part = count / 100;
         for number in (0..count).step_by(part) {
-            let before = gateway_time(gateway);
+            let before = processor_time(gateway);
             flows.extend((number..number + part).map(&flow));
-            costs.push((gateway_time(gateway) - before) / part as f64 / 1000.0);
+            costs.push((processor_time(gateway) - before) / part as f64 / 1000.0);
         }
         (flows, costs)
     });

@@ -142,11 +142,11 @@ fn what_is_longer_than_a_packet_is_answered() {
         let tramad = Tramad::start_in(&host, &network(mode, "", &vm, address));
         for gateway in GATEWAY {
             vm.wait_for_ping(gateway, SOON);
-            let ping = format!("ping -c 5 -i 0.2 -W 2 -s 5000 {gateway}");
+            let ping = format!("ping -c 5 -i 0.2 -W 20 -s 5000 {gateway}");
             let told = vm.try_run(&ping).text;
             assert!(told.contains(" 0% packet loss"), "{mode}: {told}");
             // The longest that there can be.
-            let told = vm.try_run(&format!("ping -c 3 -i 0.2 -W 2 -s 65000 {gateway}")).text;
+            let told = vm.try_run(&format!("ping -c 3 -i 0.2 -W 20 -s 65000 {gateway}")).text;
             assert!(told.contains(" 0% packet loss"), "{mode}: {told}");
         }
         tramad.stop();

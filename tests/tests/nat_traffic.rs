@@ -56,7 +56,7 @@ fn serve(host: &Netns, port: u16, folder: &Path) {
 
 fn fetch(from: &Netns, address: &str, port: u16, file: &str) -> (i32, String) {
     let url = format!("http://{}:{port}/{file}", in_url(address));
-    let answer = from.try_run_for(&format!("curl -s -S --max-time 20 {url}"), 2 * SOON);
+    let answer = from.try_run_for(&format!("curl -s -S --max-time 60 {url}"), 2 * SOON);
     (answer.status, answer.text)
 }
 
@@ -120,11 +120,13 @@ fn a_nat_network_reaches_out_and_is_reached_by_forwards_alone() {
 
     // Live, and refused where it cannot be.
     tramad.ctl("forward add home more,tcp,,8090,10.7.0.12,80");
+    tramad.wait_for_gateway("home");
     assert_eq!(fetch(&server, HOST[0], 8090, "page"), (0, "vm2".into()));
     tramad.ctl("forward add home taken,tcp,,80,10.7.0.12,80");
     let listed = tramad.ctl("forward list home");
     assert!(listed.lines().any(|l| l.contains("taken") && l.contains("pending")), "{listed}");
     tramad.ctl("forward del home more");
+    tramad.wait_for_gateway("home");
     assert_ne!(fetch(&server, HOST[0], 8090, "page").0, 0);
 
     tramad.stop();
@@ -153,7 +155,7 @@ fn machines_of_mode_nat_are_alone_and_alike() {
         }
         serve(vm, 80, folder.path());
         assert_eq!(fetch(vm, SERVER[0], 80, "page"), (0, "server".into()));
-        assert!(vm.pings(HOST[0], 5));
+        vm.wait_for_ping(HOST[0], SOON);
     }
     // Neither sees the other, though they share the network's name.
     vm2.run("ip addr add 10.0.2.16/24 dev eth0");
@@ -195,7 +197,7 @@ fn a_gibibyte_arrives_exact_both_ways() {
     route(&vm, &GATEWAY);
     let began = Instant::now();
     let url = format!("http://{}/large", SERVER[0]);
-    let got = vm.try_run_for(&format!("curl -s -S {url} | cksum"), Duration::from_secs(120)).text;
+    let got = vm.try_run_for(&format!("curl -s -S {url} | cksum"), Duration::from_secs(240)).text;
     println!("down: {:.1} Gb/s", 8.59 / began.elapsed().as_secs_f64());
     assert_eq!(got.trim(), wanted);
     let sum = format!("{}/sum", server.scratch());
@@ -208,7 +210,7 @@ fn a_gibibyte_arrives_exact_both_ways() {
     let began = Instant::now();
     let path = folder.path().join("large");
     let send = format!("busybox nc {} 9000 <{}", SERVER[0], path.display());
-    assert_eq!(vm.try_run_for(&send, Duration::from_secs(120)).status, 0);
+    assert_eq!(vm.try_run_for(&send, Duration::from_secs(240)).status, 0);
     println!("up: {:.1} Gb/s", 8.59 / began.elapsed().as_secs_f64());
     wait_until("the checksum is there", SOON, || {
         fs::read_to_string(&sum).ok().filter(|text| text.trim() == wanted)
@@ -226,13 +228,13 @@ fn ping_traceroute_and_path_mtu_tell_the_truth() {
     assert_eq!(vm.ping_losses(SERVER[1], 10), 0);
     assert!(!vm.pings("198.51.100.77", 2), "an answer for a host that is not there");
     for kind in ["", "-I"] {
-        let hops = vm.run(&format!("busybox traceroute {kind} -n -q 2 -w 2 -m 6 {}", SERVER[0]));
+        let hops = vm.run(&format!("busybox traceroute {kind} -n -q 2 -w 20 -m 6 {}", SERVER[0]));
         let hop = |number: usize| hops.lines().nth(number).unwrap_or_default().to_owned();
         assert!(hop(1).contains(GATEWAY[0]), "{kind}\n{hops}");
         assert!(hop(2).contains("203.0.113.2"), "{kind}\n{hops}");
         assert!(hop(3).contains(SERVER[0]), "{kind}\n{hops}");
     }
-    let told = vm.try_run(&format!("ping -c 3 -i 0.3 -W 1 -M do -s 1400 {}", SERVER[0])).text;
+    let told = vm.try_run(&format!("ping -c 3 -i 0.3 -W 20 -M do -s 1400 {}", SERVER[0])).text;
     assert!(told.contains("mtu=1300") || told.contains("mtu = 1300"), "{told}");
     tramad.stop();
 }
@@ -277,7 +279,8 @@ fn open_ports(from: &Netns, address: &str) -> Vec<u16> {
     let scan = move || {
         let is_open = |port: &u16| {
             let to = SocketAddr::new(address, *port);
-            TcpStream::connect_timeout(&to, Duration::from_millis(500)).is_ok()
+            // A closed port refuses at once.
+            TcpStream::connect_timeout(&to, SOON).is_ok()
         };
         (1..=u16::MAX).filter(is_open).collect()
     };
@@ -320,7 +323,7 @@ fn a_gateway_that_is_killed_hangs_nobody() {
     let status = format!("{}/status", vm1.scratch());
     let url = format!("http://{}/endless", SERVER[0]);
     vm1.run(&format!(
-        "(curl -s -o /dev/null --max-time 60 {url}; echo $? >{status}) </dev/null >/dev/null 2>&1 &"
+        "(curl -s -o /dev/null --max-time 240 {url}; echo $? >{status}) </dev/null >/dev/null 2>&1 &"
     ));
     wait_until("the download runs", SOON, || {
         (tramad.statistic("vm1", "tx_bytes") > 10_000_000).then_some(())

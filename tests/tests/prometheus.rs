@@ -6,12 +6,12 @@
 )]
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use trama_tests::process::tied_command;
-use trama_tests::tramad::free_port;
-use trama_tests::{Host, Netns, Process, Tramad, wait_until};
+use trama_tests::tramad::free_address;
+use trama_tests::{Host, Netns, Process, SOON, Tramad, wait_until};
 
 #[test]
 fn prometheus_scrapes_what_the_contract_names() {
@@ -27,29 +27,29 @@ fn prometheus_scrapes_what_the_contract_names() {
     configuration += "\n[[port]]\nname = \"guest\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
                       path = \"{dir}/guest.sock\"\n";
     let tramad = Tramad::start(&configuration);
-    left.wait_for_ping("10.1.0.2", Duration::from_secs(20));
+    left.wait_for_ping("10.1.0.2", SOON);
 
     let dir = tempfile::tempdir().unwrap();
     let scrape = dir.path().join("prometheus.yml");
     std::fs::write(
         &scrape,
         format!(
-            "global:\n  scrape_interval: 500ms\n  scrape_timeout: 400ms\nscrape_configs:\n\
+            "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\nscrape_configs:\n\
              - job_name: trama\n  static_configs:\n  - targets: ['{}']\n",
             tramad.metrics_address()
         ),
     )
     .unwrap();
-    let port = free_port();
+    let address = free_address();
     let mut command = tied_command("prometheus");
     command.arg(format!("--config.file={}", scrape.display()));
     command.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
-    command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+    command.arg(format!("--web.listen-address={address}"));
     let _prometheus = Process::spawn("prometheus", command, &dir.path().join("log"));
 
     let value = |expression: &str| {
         let what = format!("Prometheus knows {expression}");
-        wait_until(&what, Duration::from_secs(30), || query(port, expression))
+        wait_until(&what, SOON, || query(address, expression))
     };
     assert_eq!(value("up{job=\"trama\"} == 1"), 1.0);
     for port in ["left", "right"] {
@@ -73,9 +73,9 @@ fn prometheus_scrapes_what_the_contract_names() {
 }
 
 /// The value of an expression, if Prometheus has one.
-fn query(port: u16, expression: &str) -> Option<f64> {
+fn query(address: SocketAddr, expression: &str) -> Option<f64> {
     let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     write!(stream, "GET /api/v1/query?query={encoded} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
     let mut text = String::new();

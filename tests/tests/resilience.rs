@@ -13,7 +13,7 @@ use trama_tests::{Guest, Host, Netns, Nic, Pinging, Tramad};
 
 const SERVED: &str = "52:54:00:00:00:01";
 const SERVING: &str = "52:54:00:00:00:02";
-const RESUME: Duration = Duration::from_secs(30);
+const RESUME: Duration = Duration::from_secs(60);
 
 fn configuration(left: &Netns, right: &Netns) -> String {
     let mut text = "[[network]]\nname = \"lab\"\n".to_owned();

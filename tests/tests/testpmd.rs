@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use trama_tests::{Testpmd, Tramad};
 
 const TRAFFIC: u64 = 20_000;
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn configuration(role: &str) -> String {
     let mut text = "[[network]]\nname = \"lab\"\n".to_owned();

@@ -9,7 +9,10 @@
 use std::time::Duration;
 
 use etherparse::{PacketBuilder, SlicedPacket, VlanSlice};
-use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Pinging, RawTap, Tramad, wait_until};
+use trama_tests::tramad::sum;
+use trama_tests::{
+    Guest, GuestOptions, Host, Netns, Nic, Pinging, RawTap, SOON, Tramad, wait_until,
+};
 
 /// The ports: name and the VLAN keys of their table.
 const PORTS: [(&str, &str); 4] = [
@@ -52,6 +55,16 @@ fn recognise(bytes: &[u8], mark: u8) -> Option<Option<u16>> {
     (payload == [mark; 64]).then_some(tag)
 }
 
+/// Frames that the switch has taken from a port, those that it dropped included.
+fn taken(tramad: &Tramad, port: usize) -> u64 {
+    let label = format!("port=\"{}\"", PORTS[port].0);
+    let metrics = tramad.metrics();
+    ["trama_port_rx_frames_total", "trama_port_drops_total"]
+        .map(|name| sum(&metrics, name, &[&label]))
+        .iter()
+        .sum()
+}
+
 #[test]
 fn tags_enter_and_leave_as_the_modes_say() {
     let mut configuration = "[[network]]\nname = \"lab\"\n".to_owned();
@@ -72,7 +85,7 @@ fn tags_enter_and_leave_as_the_modes_say() {
     for (from, to) in [(access10, trunk), (access20, trunk), (trunk, access10), (native, access10)]
     {
         let tag = (from == trunk).then_some(10);
-        wait_until("the bridges forward", Duration::from_secs(20), || {
+        wait_until("the bridges forward", SOON, || {
             taps[from].send(&frame(tag, 0));
             taps[to].receive(Duration::from_millis(100), |bytes| recognise(bytes, 0).is_some())
         });
@@ -95,18 +108,27 @@ fn tags_enter_and_leave_as_the_modes_say() {
     for (number, (from, tag, heard)) in cases.iter().enumerate() {
         let mark = number as u8 + 1;
         let what = format!("{} sends {tag:?}", PORTS[*from].0);
+        let before = taken(&tramad, *from);
         taps[*from].send(&frame(*tag, mark));
         for (to, expected) in *heard {
             let seen = taps[*to]
-                .receive(Duration::from_secs(5), |bytes| recognise(bytes, mark).is_some())
+                .receive(SOON, |bytes| recognise(bytes, mark).is_some())
                 .unwrap_or_else(|| panic!("{what}: {} hears nothing", PORTS[*to].0));
             assert_eq!(recognise(&seen, mark), Some(*expected), "{what}: at {}", PORTS[*to].0);
         }
-        // Ports are served in turn: once the listeners have it, the others would have it too.
-        for to in (0..PORTS.len()).filter(|to| heard.iter().all(|(listener, _)| listener != to)) {
-            let seen =
-                taps[to].receive(Duration::from_millis(100), |b| recognise(b, mark).is_some());
-            assert_eq!(seen, None, "{what}: {} hears it", PORTS[to].0);
+        // All hear what is sent once the switch has taken it; the others nothing before.
+        let later = mark | 0x80;
+        wait_until("the switch has the frame", SOON, || {
+            (taken(&tramad, *from) > before).then_some(())
+        });
+        taps[trunk].send(&frame(Some(10), later));
+        taps[trunk].send(&frame(Some(20), later));
+        taps[access10].send(&frame(None, later));
+        for (tap, (name, _)) in taps.iter().zip(PORTS) {
+            let first = tap
+                .receive(SOON, |b| [mark, later].iter().any(|mark| recognise(b, *mark).is_some()))
+                .unwrap_or_else(|| panic!("{name} hears nothing any more"));
+            assert_eq!(recognise(&first, mark), None, "{what}: {name} hears it");
         }
     }
     for (port, count) in [("access10", 2), ("trunk", 2)] {

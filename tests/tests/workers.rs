@@ -26,7 +26,7 @@ const RECEIVERS: usize = 30;
 /// Three networks; the second and third share a worker, because the first has more ports.
 fn tramad() -> Tramad {
     let mut text = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\
-                    metrics = \"127.0.0.1:{metrics}\"\nworkers = 2\n"
+                    metrics = \"{metrics}\"\nworkers = 2\n"
         .to_owned();
     for (network, ports) in [("silent", RECEIVERS + 10), ("a", RECEIVERS + 1), ("b", RECEIVERS + 1)]
     {

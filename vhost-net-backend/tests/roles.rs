@@ -21,14 +21,14 @@ fn spawn(path: &Path, role: Role) -> Result<(Session, MockRings), SessionError> 
     Ok((session, rings))
 }
 
-/// Stops the session; fails if that takes ten seconds.
+/// Stops the session; fails if it does not end.
 fn stops(session: Session, when: &str) {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         session.stop();
         sender.send(()).unwrap();
     });
-    assert!(receiver.recv_timeout(Duration::from_secs(10)).is_ok(), "does not stop {when}");
+    assert!(receiver.recv_timeout(PATIENCE).is_ok(), "does not stop {when}");
 }
 
 #[test]

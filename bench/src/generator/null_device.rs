@@ -119,13 +119,16 @@ impl NullDevice {
         Ok(device)
     }
 
-    /// Has the device stand still for `time`, from before this returns: what a generator must not
-    /// overlook.
+    /// Has the device stand still until `time` after the next frame was sent, from before this
+    /// returns: what a generator must not overlook.
     #[cfg(test)]
     pub(super) fn stall(&self, time: std::time::Duration) {
         let (begins, begun) = channel();
-        let _ = self.jobs.send(Box::new(move |_| {
+        let _ = self.jobs.send(Box::new(move |ports| {
             let _ = begins.send(());
+            while !ports.iter_mut().any(Port::has_frames) {
+                std::thread::yield_now();
+            }
             std::thread::sleep(time);
         }));
         let _ = begun.recv();
@@ -159,6 +162,12 @@ struct Port {
 impl Port {
     fn new(hold_off: bool) -> Port {
         Port { hold_off, ..Port::default() }
+    }
+
+    /// Whether its driver has sent something that was not taken yet.
+    #[cfg(test)]
+    fn has_frames(&mut self) -> bool {
+        self.transmit.as_mut().is_some_and(|(ring, _)| ring.pending().is_ok_and(|count| count > 0))
     }
 
     /// Whether the transmit ring is to be served.

@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod paths;
+pub mod threads;
 
 use std::sync::Arc;
 use std::time::Duration;

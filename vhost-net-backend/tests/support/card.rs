@@ -18,10 +18,12 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// Entries of each ring.
 pub const SIZE: u16 = 256;
+/// How long anything may take on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `condition` holds, for ten seconds at most.
+/// Waits until `condition` holds, for a minute at most: that long for a machine with other work.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "never happened: {what}");
         std::thread::sleep(Duration::from_millis(1));

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use proptest::prelude::*;
+use rustix::event::{PollFd, PollFlags, poll};
 use smoltcp::wire::IpProtocol;
 use trama_frame::VnetHeader;
 
@@ -134,6 +135,9 @@ fn a_burst_leaves_with_one_call() {
         socket.bind(to).unwrap();
         let burst: Vec<_> = (0..20u8).map(|index| datagram(to, 64, &[index; 1000])).collect();
         world.send(&burst);
+        // The kernel may deliver it a while after it was sent.
+        let mut ready = [PollFd::new(&socket, PollFlags::IN)];
+        assert_eq!(poll(&mut ready, Some(&Duration::from_secs(20).try_into().unwrap())), Ok(1));
         let mut arrivals = Vec::new();
         let keep = |arrival: Arrival<'_>| arrivals.push((arrival.bytes.len(), arrival.segment));
         Receiver::default().receive(&socket, BATCH, keep).unwrap();
@@ -414,7 +418,7 @@ fn fifty_thousand_flows_cost_what_each_costs() {
     let before = resident();
     let mut times = Vec::new();
     for batch in 0..MANY / SOME {
-        let start = std::time::Instant::now();
+        let start = processor_time();
         for index in 0..SOME {
             for (_, to) in &servers {
                 let port = 1 + batch * SOME + index;
@@ -422,7 +426,7 @@ fn fifty_thousand_flows_cost_what_each_costs() {
             }
         }
         world.turn(Duration::ZERO);
-        times.push(start.elapsed().as_nanos() as f64 / 1000.0 / (SOME * DESTINATIONS) as f64);
+        times.push((processor_time() - start) / 1000.0 / (SOME * DESTINATIONS) as f64);
     }
     assert_eq!(world.router.udp.table.len(), MANY);
     assert_eq!(world.counters.drops().len(), 0);
@@ -435,6 +439,12 @@ fn fifty_thousand_flows_cost_what_each_costs() {
     assert!(memory < 1024);
     // Work for each flow that exists would show as ten times the first.
     assert!(last < first * 5.0, "{first} us a flow at first, {last} at last");
+}
+
+/// Nanoseconds that this thread has had a processor: what others take from it does not count.
+fn processor_time() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// Bytes of memory that this process has touched.
