@@ -18,6 +18,7 @@ pub mod metrics;
 mod moves;
 pub mod notify;
 pub mod plan;
+mod routes;
 pub mod socket;
 pub mod state;
 pub mod status;
