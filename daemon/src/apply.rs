@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use trama_frame::MacAddr;
 use trama_switch::counters::{NetworkCounters, PortCounters};
 use trama_switch::{
-    Device, Engine, NetworkId, PortFault, PortId, PortSettings, Tap, TapOptions, Time, Uplink,
+    Device, Engine, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Tap, TapOptions, Time, Uplink,
     VhostDevice, WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net_backend::{PortPlace, Session, SessionOptions, SwitchPort};
@@ -27,6 +27,7 @@ use crate::config::model::{
     Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
 };
 use crate::gateway::Gateway;
+use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
 use crate::{convert, host};
 
@@ -44,8 +45,11 @@ pub struct Machine {
     /// The folder for what must survive a restart.
     state: PathBuf,
     pub(crate) balancer: Balancer,
-    /// Is written to when a device vanishes, a port could not start or a worker is loaded.
+    /// Is written to when a device vanishes, a port could not start, a worker is loaded or a
+    /// namespace comes or goes.
     event: UnixStream,
+    /// Runs from the first port in a named namespace on.
+    namespaces: Option<NamespaceWatch>,
 }
 
 pub(crate) struct Worker {
@@ -73,6 +77,8 @@ pub(crate) struct RunningPort {
     pub(crate) session: Option<Session>,
     /// Where its session finds it.
     pub(crate) place: Option<PortPlace>,
+    /// The namespace of a TAP that is in a named one.
+    pub(crate) namespace: Option<NamespaceId>,
 }
 
 impl Machine {
@@ -113,6 +119,7 @@ impl Machine {
             state: daemon.state.clone(),
             balancer: Balancer::default(),
             event,
+            namespaces: None,
         };
         Ok((machine, readable))
     }
@@ -161,6 +168,28 @@ impl Machine {
                 self.remove_port(&name);
                 self.fail(&name, fault);
             }
+        }
+    }
+
+    /// Makes the devices again whose namespace's name was deleted, or is another namespace's now. The
+    /// old device tells nobody: it keeps its namespace alive. A port whose namespace is missing does
+    /// not run, and starts when the name appears.
+    pub fn follow_namespaces(&mut self, config: &Config) {
+        for port in config.all_ports() {
+            let Interface::Tap(TapConfig { netns: Some(netns), .. }) = &port.interface else {
+                continue;
+            };
+            let made_in = self.ports.get(&port.name).and_then(|running| running.namespace);
+            let now = NamespaceId::of(netns).ok();
+            if made_in == now {
+                continue;
+            }
+            if made_in.is_some() {
+                let name = &port.name;
+                tracing::warn!("port {name}: network namespace {netns} is gone or another one now");
+                self.remove_port(name);
+            }
+            self.add_port(&port);
         }
     }
 
@@ -292,6 +321,9 @@ impl Machine {
     }
 
     fn add_port(&mut self, port: &Port) {
+        if matches!(&port.interface, Interface::Tap(TapConfig { netns: Some(_), .. })) {
+            self.watch_namespaces();
+        }
         match self.start_port(port) {
             Ok(running) => {
                 if self.failed.remove(&port.name).is_some() {
@@ -300,6 +332,18 @@ impl Machine {
                 self.ports.insert(port.name.clone(), running);
             }
             Err(reason) => self.fail(&port.name, reason),
+        }
+    }
+
+    fn watch_namespaces(&mut self) {
+        if self.namespaces.is_some() {
+            return;
+        }
+        match self.event.try_clone().and_then(NamespaceWatch::start) {
+            Ok(watch) => self.namespaces = Some(watch),
+            Err(error) => tracing::warn!(
+                "that a network namespace was deleted or made again will not be noticed: {error}"
+            ),
         }
     }
 
@@ -339,11 +383,14 @@ impl Machine {
 
     fn start_port(&self, port: &Port) -> Result<RunningPort, String> {
         let (worker, settings, mtu) = self.place(port)?;
+        let mut namespace = None;
         let device = match &port.interface {
             Interface::VhostUser(device) => Device::Vhost(VhostDevice::new(device.queues)),
             Interface::Tap(device) => {
                 self.check_routes(port)?;
-                Device::Tap(open_tap(device, port.mac, mtu)?)
+                let tap = open_tap(device, port.mac, mtu)?;
+                namespace = tap.namespace();
+                Device::Tap(tap)
             }
             Interface::Uplink(device) => {
                 Device::Uplink(Box::new(join_uplink(&device.ifname, &port.name, mtu)?))
@@ -357,7 +404,8 @@ impl Machine {
             Interface::Tap(device) => Some(hardware_address(device, port.mac)),
         };
         let (session, place) = (None, None);
-        let mut running = RunningPort { worker, id, counters, settings, mac, session, place };
+        let mut running =
+            RunningPort { worker, id, counters, settings, mac, session, place, namespace };
         let connected = match &port.interface {
             Interface::VhostUser(device) => {
                 self.start_session(&mut running, device, mtu, port.cable)

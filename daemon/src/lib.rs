@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod host;
 pub mod metrics;
 mod moves;
+mod namespaces;
 pub mod notify;
 pub mod plan;
 mod routes;

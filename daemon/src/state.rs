@@ -205,11 +205,12 @@ impl Daemon {
         self.event.try_clone()
     }
 
-    /// Notes which ports' devices vanished, and moves a network off a loaded worker if that evens
-    /// things out.
+    /// Notes which ports' devices vanished, follows namespaces that were made again, and moves a
+    /// network off a loaded worker if that evens things out.
     pub fn tend(&self) {
         let mut inner = self.lock();
         inner.machine.take_faults();
+        inner.follow_namespaces();
         inner.machine.balance(self.begun);
     }
 
@@ -273,6 +274,11 @@ impl Inner {
         let touched = steps.iter().filter_map(Step::port);
         let failed = |name: &str| Some((name.to_owned(), self.machine.failed.get(name)?.clone()));
         touched.filter_map(failed).collect()
+    }
+
+    fn follow_namespaces(&mut self) {
+        let Self { config, machine } = self;
+        machine.follow_namespaces(&config.laid_out());
     }
 
     fn retry(&mut self) {
