@@ -16,8 +16,8 @@ use std::thread::JoinHandle;
 use trama_frame::MacAddr;
 use trama_switch::counters::{NetworkCounters, PortCounters};
 use trama_switch::{
-    Device, Engine, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Tap, TapOptions, Time, Uplink,
-    VhostDevice, WorkerGroup, WorkerHandle,
+    Device, Engine, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Tap, TapOptions, Time,
+    Uplink, VhostDevice, WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net_backend::{PortPlace, Session, SessionOptions, SwitchPort};
 
@@ -175,6 +175,10 @@ impl Machine {
     /// old device tells nobody: it keeps its namespace alive. A port whose namespace is missing does
     /// not run, and starts when the name appears.
     pub fn follow_namespaces(&mut self, config: &Config) {
+        // A port that cannot be made is an event too: it must not be tried again for that.
+        if !self.namespaces.as_ref().is_some_and(NamespaceWatch::take_news) {
+            return;
+        }
         for port in config.all_ports() {
             let Interface::Tap(TapConfig { netns: Some(netns), .. }) = &port.interface else {
                 continue;

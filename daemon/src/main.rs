@@ -282,11 +282,17 @@ async fn tend(daemon: Arc<Daemon>) {
             return;
         }
     };
+    let mut next = None;
     loop {
+        // What happens meanwhile does not put it off.
+        next = match daemon.is_whole() {
+            true => None,
+            false => next.or_else(|| Some(tokio::time::Instant::now() + RETRY)),
+        };
         let retry = async {
-            match daemon.is_whole() {
-                true => std::future::pending().await,
-                false => tokio::time::sleep(RETRY).await,
+            match next {
+                None => std::future::pending().await,
+                Some(at) => tokio::time::sleep_until(at).await,
             }
         };
         tokio::select! {
@@ -294,7 +300,10 @@ async fn tend(daemon: Arc<Daemon>) {
                 while event.try_read(&mut [0; 256]).is_ok_and(|length| length > 0) {}
                 daemon.tend();
             }
-            () = retry => daemon.retry(),
+            () = retry => {
+                daemon.retry();
+                next = None;
+            }
         }
     }
 }

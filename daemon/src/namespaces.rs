@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// Writes to a stream when a name may have changed. Dropping it ends its thread.
 pub struct NamespaceWatch {
+    has_news: Arc<AtomicBool>,
     stop: OwnedFd,
     thread: Option<JoinHandle<()>>,
 }
@@ -31,16 +34,23 @@ impl NamespaceWatch {
     /// # Errors
     /// Out of descriptors or threads.
     pub fn start(event: UnixStream) -> io::Result<NamespaceWatch> {
+        let has_news = Arc::<AtomicBool>::default();
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let watcher = Watcher {
             mounts: File::open(MOUNTS)?,
             folder: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
+            has_news: has_news.clone(),
             stop: stop.try_clone()?,
             event,
         };
         let thread = std::thread::Builder::new().name("namespaces".into());
         let thread = thread.spawn(move || watcher.run())?;
-        Ok(NamespaceWatch { stop, thread: Some(thread) })
+        Ok(NamespaceWatch { has_news, stop, thread: Some(thread) })
+    }
+
+    /// Whether a name may have changed since this was last asked.
+    pub fn take_news(&self) -> bool {
+        self.has_news.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -57,6 +67,7 @@ impl Drop for NamespaceWatch {
 struct Watcher {
     mounts: File,
     folder: OwnedFd,
+    has_news: Arc<AtomicBool>,
     stop: OwnedFd,
     event: UnixStream,
 }
@@ -70,6 +81,7 @@ impl Watcher {
             }
             // What has come meanwhile is told of together.
             while rustix::io::read(&self.folder, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
+            self.has_news.store(true, Ordering::Release);
             // A buffer that is full wakes the reader already.
             let _ = self.event.write(&[1]);
         }

@@ -117,12 +117,60 @@ fn a_port_follows_the_name_of_its_namespace() {
     });
 
     // A device that is deleted in its namespace comes back as before.
-    lab.run("ip link del a");
+    lab.run("ip link del dev a");
     wait_until("the device is back", SOON, || {
         (lab.try_run("ip -o addr show dev a | grep 10.1.0.1/24").status == 0).then_some(())
     });
     right.wait_for_ping("10.1.0.1", SOON);
     bystanders.stop_without_loss(100);
     assert!(tramad.is_running());
+    tramad.stop();
+}
+
+/// Time that a process has spent on processors, in hundredths of a second.
+fn ticks(process: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("a process");
+    let fields = stat.rsplit_once(')').expect("its name").1.split_whitespace();
+    fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum()
+}
+
+#[test]
+fn a_port_that_cannot_be_made_in_its_namespace_costs_nothing() {
+    let lab = Netns::new("lab");
+    lab.run("ip link add taken type bridge");
+    let text = format!("[[network]]\nname = \"net\"\n{}", tap_port("net", "taken", &lab, ""));
+    let tramad = Tramad::start(&text);
+    wait_for_error(&tramad, "taken", "the name is taken by another kind of interface");
+    let before = ticks(tramad.id());
+    // Time passes: that is what is looked at.
+    std::thread::sleep(Duration::from_secs(1));
+    let spent = ticks(tramad.id()) - before;
+    assert!(spent < 30, "{spent} hundredths of a second");
+    // Any change of names makes it look again.
+    lab.run("ip link del taken");
+    drop(Netns::new("other"));
+    wait_until("the device is there", SOON, || {
+        (lab.try_run("ip link show taken").status == 0).then_some(())
+    });
+    tramad.stop();
+}
+
+#[test]
+fn a_port_is_tried_again_however_much_else_happens() {
+    let [host, lab] = ["host", "lab"].map(Netns::new);
+    host.run("ip link add taken type bridge");
+    let text = format!(
+        "[[network]]\nname = \"net\"\n{}\n[[port]]\nname = \"taken\"\nnetwork = \"net\"\n\
+         type = \"tap\"\n",
+        tap_port("net", "a", &lab, "")
+    );
+    let tramad = Tramad::start_in(&host, &text);
+    wait_for_error(&tramad, "taken", "the name is taken by another kind of interface");
+    host.run("ip link del taken");
+    wait_until("the port runs", SOON, || {
+        // Namespaces that come and go are events of the daemon's.
+        drop(Netns::new("other"));
+        (host.try_run("ip link show taken").status == 0).then_some(())
+    });
     tramad.stop();
 }
