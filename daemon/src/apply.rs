@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -44,6 +44,8 @@ pub struct Machine {
     group: WorkerGroup,
     /// The folder for what must survive a restart.
     state: PathBuf,
+    /// The folder for sockets.
+    run: PathBuf,
     pub(crate) balancer: Balancer,
     /// Is written to when a device vanishes, a port could not start, a worker is loaded or a
     /// namespace comes or goes.
@@ -117,6 +119,7 @@ impl Machine {
             failed: BTreeMap::new(),
             group,
             state: daemon.state.clone(),
+            run: daemon.folders.run.clone(),
             balancer: Balancer::default(),
             event,
             namespaces: None,
@@ -411,9 +414,7 @@ impl Machine {
         let mut running =
             RunningPort { worker, id, counters, settings, mac, session, place, namespace };
         let connected = match &port.interface {
-            Interface::VhostUser(device) => {
-                self.start_session(&mut running, device, mtu, port.cable)
-            }
+            Interface::VhostUser(device) => self.start_session(&mut running, device, mtu, port),
             Interface::Tap(_) | Interface::Uplink(_) => self.watch(worker, id),
         };
         match connected {
@@ -430,20 +431,32 @@ impl Machine {
         port: &mut RunningPort,
         device: &VhostUser,
         mtu: u16,
-        cable: bool,
+        config: &Port,
     ) -> Result<(), String> {
+        let access = convert::access(&config.socket)?;
+        self.make_run_folder(&device.path)?;
         let handle = self.workers[port.worker].handle.clone();
         let rings = SwitchPort::new(handle, port.id).map_err(|error| error.to_string())?;
         let place = rings.place();
         let options = SessionOptions {
             queue_pairs: device.queues,
             mtu,
-            cable,
+            cable: config.cable,
+            access,
             ..SessionOptions::new(&device.path, convert::role(device.role))
         };
         let session = Session::spawn(options, rings).map_err(|error| error.to_string())?;
         (port.session, port.place) = (Some(session), Some(place));
         Ok(())
+    }
+
+    /// Makes the folder of sockets that state no other, if this is one of them.
+    fn make_run_folder(&self, socket: &Path) -> Result<(), String> {
+        if socket.parent() != Some(&self.run) {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.run)
+            .map_err(|error| format!("{}: cannot be made: {error}", self.run.display()))
     }
 
     fn watch(&self, worker: usize, id: PortId) -> Result<(), String> {
@@ -452,9 +465,20 @@ impl Machine {
             .map_err(|error| error.to_string())
     }
 
+    /// Gives the socket of a port that runs to the users that its configuration has.
+    fn set_access(&self, port: &Port) -> Result<(), String> {
+        let session = self.ports.get(&port.name).and_then(|port| port.session.as_ref());
+        let (Some(session), Interface::VhostUser(device)) = (session, &port.interface) else {
+            return Ok(());
+        };
+        let access = convert::access(&port.socket)?;
+        session.set_access(access).map_err(|error| format!("{}: {error}", device.path.display()))
+    }
+
     fn set_port(&mut self, port: &Port) {
         let Some(running) = self.ports.get(&port.name) else { return self.add_port(port) };
-        let (worker, settings, _) = match self.place(port) {
+        let place = self.set_access(port).and_then(|()| self.place(port));
+        let (worker, settings, _) = match place {
             Ok(place) => place,
             Err(reason) => {
                 self.remove_port(&port.name);

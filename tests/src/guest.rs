@@ -10,14 +10,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::host::{Answer, Host};
-use crate::process::{POLL, Process, tied_command, wait_until};
+use crate::process::{POLL, Process, User, tied_command, tied_command_as, wait_until};
 
 /// How long a guest may take to boot on a machine that is busy with other tests.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
@@ -83,6 +83,8 @@ impl Nic {
 /// The model whose other end is a vhost-user socket.
 const VIRTIO: &str = "virtio-net-pci";
 
+const QEMU: &str = "qemu-system-x86_64";
+
 const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
 /// The package of a kernel with drivers of emulated devices. It takes longer to fetch and to boot.
 pub const FULL_KERNEL: &str = "linux-image-amd64";
@@ -100,6 +102,8 @@ pub struct GuestOptions {
     pub network_boot: bool,
     /// The package of its kernel; one for clouds has no drivers of emulated devices.
     pub kernel: &'static str,
+    /// Who runs QEMU, if not the test's user.
+    pub user: Option<User>,
 }
 
 impl GuestOptions {
@@ -111,6 +115,7 @@ impl GuestOptions {
             shared_memory: true,
             network_boot: false,
             kernel: CLOUD_KERNEL,
+            user: None,
         }
     }
 }
@@ -151,6 +156,9 @@ impl Guest {
     #[track_caller]
     pub fn launch(options: &GuestOptions) -> Guest {
         let dir = tempfile::tempdir().expect("temporary directory");
+        if let Some(user) = &options.user {
+            user.own(dir.path());
+        }
         let command = command_line(options, dir.path());
         let log = dir.path().join("qemu.log");
         let mut qemu = Process::spawn_piped(&format!("QEMU of {}", options.name), command, &log);
@@ -337,7 +345,10 @@ fn read_lines(from: ChildStdout) -> Receiver<String> {
 }
 
 fn command_line(options: &GuestOptions, dir: &Path) -> Command {
-    let mut command = tied_command("qemu-system-x86_64");
+    let mut command = match &options.user {
+        Some(user) => tied_command_as(user, QEMU),
+        None => tied_command(QEMU),
+    };
     command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
     // Without graphics the firmware's screen, and so iPXE's, is the serial line.
     let screen = if options.network_boot { ",graphics=off" } else { "" };
@@ -354,7 +365,7 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
     command.args(["-serial", &format!("file:{}", dir.join("console.log").display())]);
     command.args(["-qmp", &format!("unix:{},server=on,wait=off", dir.join("monitor").display())]);
     for (index, nic) in options.nics.iter().enumerate() {
-        let side = if nic.listens { "server=on,wait=off" } else { "reconnect=1" };
+        let side = if nic.listens { "server=on,wait=off" } else { reconnect() };
         let (path, queues) = (nic.socket.display(), nic.queues);
         if nic.model == VIRTIO {
             command.args(["-chardev", &format!("socket,id=c{index},path={path},{side}")]);
@@ -376,7 +387,12 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
         command.args(["-device", &device]);
     }
     if !options.network_boot {
-        let image = image(options.kernel);
+        let mut image = image(options.kernel);
+        if options.user.is_some() {
+            // The project's folder may be closed to that user.
+            copy_image(&image, dir);
+            image = dir.to_owned();
+        }
         command.arg("-kernel").arg(image.join("vmlinuz"));
         command.arg("-initrd").arg(image.join("initramfs"));
         // What a test guest need not spend its boot on.
@@ -388,6 +404,28 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
         ]);
     }
     command
+}
+
+/// Copies kernel and initramfs to where others can read them.
+#[track_caller]
+pub fn copy_image(image: &Path, dir: &Path) {
+    for file in ["vmlinuz", "initramfs"] {
+        std::fs::copy(image.join(file), dir.join(file)).expect("copy the guest's image");
+    }
+}
+
+/// How QEMU is told to connect again. Until 9.2 the time was in seconds, under a name that it has
+/// called deprecated since.
+fn reconnect() -> &'static str {
+    static KNOWS_MILLISECONDS: OnceLock<bool> = OnceLock::new();
+    let knows = KNOWS_MILLISECONDS.get_or_init(|| {
+        let output = Command::new(QEMU).arg("--version").output().expect("run QEMU");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
+        let version: [Option<u32>; 2] = [numbers.next(), numbers.next()];
+        version >= [Some(9), Some(2)]
+    });
+    if *knows { "reconnect-ms=1000" } else { "reconnect=1" }
 }
 
 /// The directory with kernel and initramfs; built, which needs the network, unless it is there.

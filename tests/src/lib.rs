@@ -26,7 +26,7 @@ pub mod tramad;
 pub use guest::{FULL_KERNEL, Guest, GuestOptions, Nic};
 pub use host::{Answer, Capture, Host, Pinging, assert_reaches};
 pub use netns::Netns;
-pub use process::{Process, wait_until};
+pub use process::{Process, User, wait_until};
 pub use raw_tap::RawTap;
 pub use testpmd::Testpmd;
 pub use tramad::Tramad;

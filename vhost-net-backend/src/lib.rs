@@ -9,6 +9,7 @@
 //! The session never touches a ring or a frame. Whatever a frontend sends, at worst its own
 //! connection is closed with a reason; the session then goes on with the next one.
 
+pub mod access;
 mod connection;
 pub mod features;
 mod handler;
@@ -22,8 +23,9 @@ mod switch_port;
 mod vring;
 mod wire;
 
+pub use access::Access;
 pub use rings::{RingFds, Rings, RingsError};
 pub use session::{Role, Session, SessionError, SessionHandle, SessionOptions};
-pub use socket::SocketError;
+pub use socket::{SocketError, bind};
 pub use status::{SessionState, SessionStatus};
 pub use switch_port::{PortPlace, SwitchPort};

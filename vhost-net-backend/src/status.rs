@@ -4,8 +4,10 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::access::{Access, Made, identity};
 use crate::session::Role;
 
 /// What a session is doing.
@@ -57,11 +59,14 @@ struct Inner {
     stream: Option<UnixStream>,
     /// Why somebody else closed the connection.
     kicked: Option<String>,
+    /// Which users the socket is for, and which file it is while there is one.
+    access: Access,
+    socket: Option<Made>,
     status: SessionStatus,
 }
 
 impl Control {
-    pub fn new(wake: OwnedFd, role: Role, cable: bool) -> Control {
+    pub fn new(wake: OwnedFd, role: Role, cable: bool, access: Access) -> Control {
         let idle = match role {
             Role::Server => SessionState::Listening,
             Role::Client => SessionState::Connecting,
@@ -73,8 +78,15 @@ impl Control {
             features: 0,
             queue_pairs_active: 0,
         };
-        let unplugged = !cable;
-        let inner = Inner { stopping: false, unplugged, stream: None, kicked: None, status };
+        let inner = Inner {
+            stopping: false,
+            unplugged: !cable,
+            stream: None,
+            kicked: None,
+            access,
+            socket: None,
+            status,
+        };
         Control { wake, idle, inner: Mutex::new(inner) }
     }
 
@@ -118,6 +130,31 @@ impl Control {
             inner.shut_down();
         }
         self.wake();
+    }
+
+    /// Which users the next socket is for.
+    pub fn access(&self) -> Access {
+        self.lock().access
+    }
+
+    /// The thread has made a socket, or is about to remove it.
+    pub fn made(&self, socket: Option<Made>) {
+        self.lock().socket = socket;
+    }
+
+    /// Gives the socket away, if there is one, and those that are made later.
+    pub fn set_access(&self, access: Access, path: &Path) -> io::Result<()> {
+        let mut inner = self.lock();
+        if inner.access == access {
+            return Ok(());
+        }
+        // Not the file of another process that has taken the name.
+        let is_ours = |made: &Made| identity(path).is_ok_and(|found| found == made.identity);
+        if let Some(made) = inner.socket.filter(is_ours) {
+            access.or(made.access).apply(path)?;
+        }
+        inner.access = access;
+        Ok(())
     }
 
     /// Whether the cable is out; what woke the thread is then known to it.
