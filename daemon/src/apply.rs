@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use trama_frame::MacAddr;
 use trama_switch::counters::{NetworkCounters, PortCounters};
 use trama_switch::{
-    Device, Engine, NetworkId, PortFault, PortId, PortSettings, Tap, TapOptions, Time, Uplink,
-    VhostDevice, WorkerGroup, WorkerHandle,
+    Device, Engine, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Tap, TapOptions, Time,
+    Uplink, VhostDevice, WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net_backend::{DeviceSettings, PortPlace, Session, SessionOptions, SwitchPort};
 
@@ -27,6 +27,7 @@ use crate::config::model::{
     Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
 };
 use crate::gateway::Gateway;
+use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
 use crate::{convert, host};
 
@@ -43,9 +44,14 @@ pub struct Machine {
     group: WorkerGroup,
     /// The folder for what must survive a restart.
     state: PathBuf,
+    /// The folder for sockets.
+    run: PathBuf,
     pub(crate) balancer: Balancer,
-    /// Is written to when a device vanishes, a port could not start or a worker is loaded.
+    /// Is written to when a device vanishes, a port could not start, a worker is loaded or a
+    /// namespace comes or goes.
     event: UnixStream,
+    /// Runs from the first port in a named namespace on.
+    namespaces: Option<NamespaceWatch>,
 }
 
 pub(crate) struct Worker {
@@ -73,6 +79,8 @@ pub(crate) struct RunningPort {
     pub(crate) session: Option<Session>,
     /// Where its session finds it.
     pub(crate) place: Option<PortPlace>,
+    /// The namespace of a TAP that is in a named one.
+    pub(crate) namespace: Option<NamespaceId>,
 }
 
 impl Machine {
@@ -111,8 +119,10 @@ impl Machine {
             failed: BTreeMap::new(),
             group,
             state: daemon.state.clone(),
+            run: daemon.folders.run.clone(),
             balancer: Balancer::default(),
             event,
+            namespaces: None,
         };
         Ok((machine, readable))
     }
@@ -161,6 +171,32 @@ impl Machine {
                 self.remove_port(&name);
                 self.fail(&name, fault);
             }
+        }
+    }
+
+    /// Makes the devices again whose namespace's name was deleted, or is another namespace's now. The
+    /// old device tells nobody: it keeps its namespace alive. A port whose namespace is missing does
+    /// not run, and starts when the name appears.
+    pub fn follow_namespaces(&mut self, config: &Config) {
+        // A port that cannot be made is an event too: it must not be tried again for that.
+        if !self.namespaces.as_ref().is_some_and(NamespaceWatch::take_news) {
+            return;
+        }
+        for port in config.all_ports() {
+            let Interface::Tap(TapConfig { netns: Some(netns), .. }) = &port.interface else {
+                continue;
+            };
+            let made_in = self.ports.get(&port.name).and_then(|running| running.namespace);
+            let now = NamespaceId::of(netns).ok();
+            if made_in == now {
+                continue;
+            }
+            if made_in.is_some() {
+                let name = &port.name;
+                tracing::warn!("port {name}: network namespace {netns} is gone or another one now");
+                self.remove_port(name);
+            }
+            self.add_port(&port);
         }
     }
 
@@ -296,6 +332,9 @@ impl Machine {
     }
 
     fn add_port(&mut self, port: &Port) {
+        if matches!(&port.interface, Interface::Tap(TapConfig { netns: Some(_), .. })) {
+            self.watch_namespaces();
+        }
         match self.start_port(port) {
             Ok(running) => {
                 if self.failed.remove(&port.name).is_some() {
@@ -304,6 +343,18 @@ impl Machine {
                 self.ports.insert(port.name.clone(), running);
             }
             Err(reason) => self.fail(&port.name, reason),
+        }
+    }
+
+    fn watch_namespaces(&mut self) {
+        if self.namespaces.is_some() {
+            return;
+        }
+        match self.event.try_clone().and_then(NamespaceWatch::start) {
+            Ok(watch) => self.namespaces = Some(watch),
+            Err(error) => tracing::warn!(
+                "that a network namespace was deleted or made again will not be noticed: {error}"
+            ),
         }
     }
 
@@ -343,11 +394,14 @@ impl Machine {
 
     fn start_port(&self, port: &Port) -> Result<RunningPort, String> {
         let (worker, settings, mtu) = self.place(port)?;
+        let mut namespace = None;
         let device = match &port.interface {
             Interface::VhostUser(device) => Device::Vhost(VhostDevice::new(device.queues)),
             Interface::Tap(device) => {
                 self.check_routes(port)?;
-                Device::Tap(open_tap(device, port.mac, mtu)?)
+                let tap = open_tap(device, port.mac, mtu)?;
+                namespace = tap.namespace();
+                Device::Tap(tap)
             }
             Interface::Uplink(device) => {
                 Device::Uplink(Box::new(join_uplink(&device.ifname, &port.name, mtu)?))
@@ -361,11 +415,12 @@ impl Machine {
             Interface::Tap(device) => Some(hardware_address(device, port.mac)),
         };
         let (session, place) = (None, None);
-        let mut running = RunningPort { worker, id, counters, settings, mac, session, place };
+        let mut running =
+            RunningPort { worker, id, counters, settings, mac, session, place, namespace };
         let connected = match &port.interface {
             Interface::VhostUser(device) => {
                 let settings = convert::device(port, mtu);
-                self.start_session(&mut running, device, settings, port.cable)
+                self.start_session(&mut running, device, settings, port)
             }
             Interface::Tap(_) | Interface::Uplink(_) => self.watch(worker, id),
         };
@@ -383,20 +438,32 @@ impl Machine {
         port: &mut RunningPort,
         device: &VhostUser,
         settings: DeviceSettings,
-        cable: bool,
+        config: &Port,
     ) -> Result<(), String> {
+        let access = convert::access(&config.socket)?;
+        self.make_run_folder(&device.path)?;
         let handle = self.workers[port.worker].handle.clone();
         let rings = SwitchPort::new(handle, port.id).map_err(|error| error.to_string())?;
         let place = rings.place();
         let options = SessionOptions {
             queue_pairs: device.queues,
             device: settings,
-            cable,
+            cable: config.cable,
+            access,
             ..SessionOptions::new(&device.path, convert::role(device.role))
         };
         let session = Session::spawn(options, rings).map_err(|error| error.to_string())?;
         (port.session, port.place) = (Some(session), Some(place));
         Ok(())
+    }
+
+    /// Makes the folder of sockets that state no other, if this is one of them.
+    fn make_run_folder(&self, socket: &Path) -> Result<(), String> {
+        if socket.parent() != Some(&self.run) {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.run)
+            .map_err(|error| format!("{}: cannot be made: {error}", self.run.display()))
     }
 
     fn watch(&self, worker: usize, id: PortId) -> Result<(), String> {
@@ -405,9 +472,20 @@ impl Machine {
             .map_err(|error| error.to_string())
     }
 
+    /// Gives the socket of a port that runs to the users that its configuration has.
+    fn set_access(&self, port: &Port) -> Result<(), String> {
+        let session = self.ports.get(&port.name).and_then(|port| port.session.as_ref());
+        let (Some(session), Interface::VhostUser(device)) = (session, &port.interface) else {
+            return Ok(());
+        };
+        let access = convert::access(&port.socket)?;
+        session.set_access(access).map_err(|error| format!("{}: {error}", device.path.display()))
+    }
+
     fn set_port(&mut self, port: &Port) {
         let Some(running) = self.ports.get(&port.name) else { return self.add_port(port) };
-        let (worker, settings, mtu) = match self.place(port) {
+        let place = self.set_access(port).and_then(|()| self.place(port));
+        let (worker, settings, mtu) = match place {
             Ok(place) => place,
             Err(reason) => {
                 self.remove_port(&port.name);

@@ -15,6 +15,7 @@ use crate::config::model::{
 };
 use crate::config::nat;
 use crate::config::rule::Rule;
+use crate::config::socket::SocketAccess;
 
 pub fn spin(spin: Spin) -> switch::Spin {
     match spin {
@@ -34,6 +35,19 @@ pub fn role(role: Role) -> vhost::Role {
 /// What the VMM of a port's guest may read.
 pub fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
     vhost::DeviceSettings { mtu, mac: port.mac }
+}
+
+/// Which users may connect to a socket.
+///
+/// # Errors
+/// The host has no such user or group.
+pub fn access(socket: &SocketAccess) -> Result<vhost::Access, String> {
+    let SocketAccess { owner, group, mode } = socket;
+    Ok(vhost::Access {
+        owner: owner.as_deref().map(vhost::access::user_id).transpose()?,
+        group: group.as_deref().map(vhost::access::group_id).transpose()?,
+        mode: mode.map(|mode| mode.0),
+    })
 }
 
 pub fn network(network: &Network) -> switch::NetworkSettings {

@@ -1,25 +1,18 @@
 //! What the host has already: the routes that a host-only network's subnet must not overlap.
 //!
-//! Read from `/proc/net`, whose text every kernel has and everybody may read. The default route
-//! covers everything and is meant to.
+//! A default route covers everything and is meant to.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::config::model::{Config, Mode, Network};
-use crate::config::subnet::{Subnet, overlap};
+use crate::config::subnet::overlap;
 use crate::config::{Place, Problem};
+use crate::routes::{self, Route};
 
-const IPV4: &str = "/proc/net/route";
-const IPV6: &str = "/proc/net/ipv6_route";
+/// Two routes with this prefix stand for a default route: so VPNs outdo the one that is there.
+const LONGEST_DEFAULT: u8 = 1;
 /// What to do about an overlap.
 const REMEDY: &str = "choose another subnet";
-
-/// One route of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Route {
-    destination: Subnet,
-    interface: String,
-}
 
 /// The subnets of `config` that overlap a route of the host.
 pub fn problems(config: &Config) -> Vec<Problem> {
@@ -52,47 +45,32 @@ pub fn check(network: &Network) -> Result<(), String> {
 /// The first route in the way, as a message. Routes over the network's own interface are its own.
 fn collision(network: &Network, routes: &[Route]) -> Option<String> {
     let subnets = network.subnets();
-    let others = routes.iter().filter(|route| route.interface != network.name);
+    let others = routes.iter().filter(|route| route.interface.as_ref() != Some(&network.name));
     let mut pairs = others.flat_map(|route| subnets.iter().map(move |subnet| (route, *subnet)));
     let (route, subnet) = pairs.find(|(route, subnet)| overlap(&route.destination, subnet))?;
-    let (address, prefix) = route.destination;
-    Some(format!(
-        "{}/{} overlaps the host's route {address}/{prefix} dev {}",
-        subnet.0, subnet.1, route.interface
-    ))
+    Some(format!("{}/{} overlaps the host's route {route}", subnet.0, subnet.1))
 }
 
-/// The host's routes, without default routes and without what is local or multicast.
+/// The host's routes, without default routes and those that every interface has.
 fn routes() -> Vec<Route> {
-    let lines = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
-    let mut routes: Vec<Route> = lines(IPV4).lines().skip(1).filter_map(ipv4_route).collect();
-    routes.extend(lines(IPV6).lines().filter_map(ipv6_route));
-    routes.retain(|route| route.destination.1 > 0);
+    let mut routes = routes::of_host().unwrap_or_else(|error| {
+        tracing::warn!("the host's routes cannot be read, so no overlap is seen: {error}");
+        Vec::new()
+    });
+    routes.retain(|route| {
+        route.destination.1 > LONGEST_DEFAULT && !is_everywhere(route.destination.0)
+    });
     routes
 }
 
-/// `Iface Destination Gateway Flags RefCnt Use Metric Mask ...`; addresses as the memory holds
-/// them, in hexadecimal.
-fn ipv4_route(line: &str) -> Option<Route> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let number = |index: usize| u32::from_str_radix(fields.get(index)?, 16).ok();
-    let address = |number: u32| Ipv4Addr::from(number.to_ne_bytes());
-    let prefix = address(number(7)?).to_bits().count_ones() as u8;
-    let destination = (IpAddr::V4(address(number(1)?)), prefix);
-    Some(Route { destination, interface: (*fields.first()?).to_owned() })
-}
-
-/// `destination length source length gateway metric refs use flags interface`.
-fn ipv6_route(line: &str) -> Option<Route> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let address = Ipv6Addr::from_bits(u128::from_str_radix(fields.first()?, 16).ok()?);
-    let prefix = u8::from_str_radix(fields.get(1)?, 16).ok()?;
-    // Every interface has them.
-    if address.is_multicast() || address.is_unicast_link_local() || address.is_loopback() {
-        return None;
+/// Whether every interface has a route to it.
+fn is_everywhere(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => {
+            address.is_multicast() || address.is_unicast_link_local() || address.is_loopback()
+        }
     }
-    let destination = (IpAddr::V6(address), prefix);
-    Some(Route { destination, interface: (*fields.get(9)?).to_owned() })
 }
 
 #[cfg(test)]
@@ -102,26 +80,26 @@ mod tests {
 
     #[test]
     fn an_overlap_names_the_route() {
-        let v4 = ipv4_route("tun0\t0000A8C0\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0").unwrap();
-        let v6 = ipv6_route(
-            "fd000056000000000000000000000000 30 00000000000000000000000000000000 00 \
-             00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0",
-        )
-        .unwrap();
-        assert_eq!(v4.destination, ("192.168.0.0".parse().unwrap(), 16));
+        let route = |destination: &str, prefix, interface: &str, table| Route {
+            destination: (destination.parse().unwrap(), prefix),
+            interface: Some(interface.to_owned()),
+            table,
+        };
+        let v4 = route("192.168.0.0", 16, "tun0", 100);
+        let v6 = route("fd00:56::", 48, "eth0", routes::MAIN);
         let mut network = Network { mode: Mode::HostOnly, ..Network::new("vboxnet0") };
         let shown = |network: &Network, routes: &[Route]| collision(network, routes);
         assert_eq!(
             shown(&network, std::slice::from_ref(&v4)).as_deref(),
-            Some("192.168.56.0/24 overlaps the host's route 192.168.0.0/16 dev tun0")
+            Some("192.168.56.0/24 overlaps the host's route 192.168.0.0/16 dev tun0 table 100")
         );
         assert_eq!(shown(&network, std::slice::from_ref(&v6)), None);
-        let own = Route { interface: "vboxnet0".into(), ..v4 };
+        let own = Route { interface: Some("vboxnet0".into()), ..v4 };
         assert_eq!(shown(&network, &[own]), None, "its own");
         network.subnet = vec![("fd00:56::".parse().unwrap(), 64)];
         assert_eq!(
             shown(&network, &[v6]).as_deref(),
-            Some("fd00:56::/64 overlaps the host's route fd00:56::/48 dev eth0")
+            Some("fd00:56::/64 overlaps the host's route fd00:56::/48 dev eth0 table main")
         );
     }
 }

@@ -6,7 +6,7 @@
 
 use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,11 +16,15 @@ use rustix::io::Errno;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use trama_daemon::config::model::{Config, Interface, Role, Tap, Uplink, VhostUser, Vlan};
+use trama_daemon::config::folders::Folders;
+use trama_daemon::config::model::{
+    Config, DaemonConfig, Interface, Role, Tap, Uplink, VhostUser, Vlan,
+};
 use trama_daemon::notify::Notifier;
 use trama_daemon::socket::ControlSocket;
-use trama_daemon::state::Daemon;
+use trama_daemon::state::{Daemon, Source};
 use trama_daemon::{api, config, host};
+use trama_vhost_net_backend::{Access, access};
 
 /// How often ports that do not run are tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -29,9 +33,12 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Parser)]
 #[command(name = "tramad", version)]
 struct Options {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/trama/trama.toml")]
-    config: PathBuf,
+    /// The configuration file; without it, the default one, which need not be there
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Keep all files in the calling user's folders (XDG), as every user but root has it
+    #[arg(long)]
+    user: bool,
     /// Validate the configuration, print what would be built, and exit.
     #[arg(long)]
     check: bool,
@@ -62,17 +69,36 @@ fn main() -> ExitCode {
     if let Some(Part::Gateway) = options.command {
         return gateway();
     }
+    let source = match source(options.config, options.user) {
+        Ok(source) => source,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::FAILURE;
+        }
+    };
     if options.check {
-        return check(&options.config);
+        return check(&source);
     }
     start_log(options.log_format);
-    match run(&options.config) {
+    match run(source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             message.lines().for_each(|line| tracing::error!("{line}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Where the configuration comes from.
+fn source(stated: Option<PathBuf>, wants_user: bool) -> Result<Source, String> {
+    let folders = Folders::of_process(wants_user);
+    let may_be_missing = stated.is_none();
+    let file = stated.unwrap_or_else(|| folders.config.clone());
+    if file.as_os_str().is_empty() {
+        let message = "neither XDG_CONFIG_HOME nor HOME is set; name a configuration with --config";
+        return Err(message.to_owned());
+    }
+    Ok(Source { file, folders, may_be_missing })
 }
 
 fn gateway() -> ExitCode {
@@ -86,16 +112,16 @@ fn gateway() -> ExitCode {
 }
 
 /// Prints what a configuration would build, or everything that is wrong with it.
-fn check(file: &Path) -> ExitCode {
-    let name = file.display().to_string();
-    let text = match std::fs::read_to_string(file) {
+fn check(source: &Source) -> ExitCode {
+    let name = source.file.display().to_string();
+    let text = match std::fs::read_to_string(&source.file) {
         Ok(text) => text,
         Err(error) => {
             eprintln!("{name}: {error}; name a configuration with --config FILE");
             return ExitCode::FAILURE;
         }
     };
-    match config::parse_on(&text, &name, host::problems) {
+    match config::parse_on(&text, &name, &source.folders, host::problems) {
         Ok(config) => {
             describe(&config);
             ExitCode::SUCCESS
@@ -126,7 +152,7 @@ fn describe(config: &Config) {
             }
         }
     }
-    for port in &config.ports {
+    for port in &config.laid_out().ports {
         let device = match &port.interface {
             Interface::VhostUser(VhostUser { path, role: Role::Server, .. }) => {
                 format!("vhost-user, listens on {}", path.display())
@@ -140,8 +166,10 @@ fn describe(config: &Config) {
             }
             Interface::Uplink(Uplink { ifname }) => format!("uplink {ifname}"),
         };
-        let place = match &port.network {
-            Some(network) => format!("on {network}, {}", vlans(&port.vlan)),
+        // As it is written: a port of a network of mode `nat` runs alone on one of its own.
+        let written = config.port(&port.name).unwrap_or(port);
+        let place = match &written.network {
+            Some(network) => format!("on {network}, {}", vlans(&written.vlan)),
             None => "not attached".to_owned(),
         };
         println!("port {}: {device}; {place}", port.name);
@@ -170,14 +198,19 @@ fn start_log(format: LogFormat) {
     }
 }
 
-fn run(file: &Path) -> Result<(), String> {
+fn run(mut source: Source) -> Result<(), String> {
     let begun = Instant::now();
     let notifier = Notifier::from_environment();
-    let config = Daemon::read(file).map_err(|error| error.to_string())?;
+    let config = source.read().map_err(|error| error.to_string())?;
+    if source.may_be_missing {
+        let file = source.file.display();
+        tracing::info!("{file} is not there: nothing is set up, and the first change makes it");
+    }
     // The sockets come first: where another daemon has them, its ports are not disturbed.
-    let (socket, control) = ControlSocket::bind(&config.daemon.control)?;
+    let access = control_access(&config.daemon)?;
+    let (socket, control) = ControlSocket::bind(&config.daemon.control, &access)?;
     let metrics = config.daemon.metrics.map(bind_metrics).transpose()?;
-    let daemon = Daemon::start_with(file.to_owned(), config).map_err(|error| error.to_string())?;
+    let daemon = Daemon::start_with(source, config).map_err(|error| error.to_string())?;
     let served = serve(&daemon, control, metrics, &notifier, begun);
     notifier.send("STOPPING=1");
     daemon.stop();
@@ -186,6 +219,15 @@ fn run(file: &Path) -> Result<(), String> {
         tracing::info!("ended");
     }
     served
+}
+
+/// Who may use the control socket, and so do everything: its owner, and its group. One user's daemon
+/// has a group only if one is named.
+fn control_access(daemon: &DaemonConfig) -> Result<Access, String> {
+    let group = daemon.group.as_deref().map(access::group_id).transpose();
+    let group = group.map_err(|error| format!("daemon.group: {error}"))?;
+    let is_shared = group.is_some() || !daemon.folders.is_private;
+    Ok(Access { owner: None, group, mode: Some(if is_shared { 0o660 } else { 0o600 }) })
 }
 
 fn bind_metrics(address: SocketAddr) -> Result<std::net::TcpListener, String> {
@@ -291,11 +333,17 @@ async fn tend(daemon: Arc<Daemon>) {
             return;
         }
     };
+    let mut next = None;
     loop {
+        // What happens meanwhile does not put it off.
+        next = match daemon.is_whole() {
+            true => None,
+            false => next.or_else(|| Some(tokio::time::Instant::now() + RETRY)),
+        };
         let retry = async {
-            match daemon.is_whole() {
-                true => std::future::pending().await,
-                false => tokio::time::sleep(RETRY).await,
+            match next {
+                None => std::future::pending().await,
+                Some(at) => tokio::time::sleep_until(at).await,
             }
         };
         tokio::select! {
@@ -303,7 +351,10 @@ async fn tend(daemon: Arc<Daemon>) {
                 while event.try_read(&mut [0; 256]).is_ok_and(|length| length > 0) {}
                 daemon.tend();
             }
-            () = retry => daemon.retry(),
+            () = retry => {
+                daemon.retry();
+                next = None;
+            }
         }
     }
 }

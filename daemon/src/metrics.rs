@@ -233,6 +233,7 @@ mod tests {
             ..PortCounts::default()
         };
         let session = VhostStatus {
+            path: "/x".into(),
             state: "connected",
             last_error: None,
             connects: 5,

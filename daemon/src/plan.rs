@@ -172,10 +172,11 @@ fn differing(pairs: &[(&'static str, bool)]) -> Vec<&'static str> {
     pairs.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
 }
 
-/// The keys of `[daemon]` that differ.
+/// The keys of `[daemon]` that differ and need a restart. Defaults of ports are settings of theirs.
 pub fn daemon_keys(a: &DaemonConfig, b: &DaemonConfig) -> Vec<&'static str> {
     differing(&[
         ("control", a.control != b.control),
+        ("group", a.group != b.group),
         ("state", a.state != b.state),
         ("metrics", a.metrics != b.metrics),
         ("workers", a.workers != b.workers),
@@ -211,6 +212,9 @@ fn port_keys(a: &Port, b: &Port) -> Vec<&'static str> {
         ("promiscuous", a.promiscuous != b.promiscuous),
         ("mac", a.mac != b.mac),
         ("spoof", a.spoof != b.spoof),
+        ("socket-owner", a.socket.owner != b.socket.owner),
+        ("socket-group", a.socket.group != b.socket.group),
+        ("socket-mode", a.socket.mode != b.socket.mode),
         ("external-ids", a.external_ids != b.external_ids),
     ])
 }
@@ -224,6 +228,7 @@ mod tests {
     use super::*;
     use crate::config::arbitrary;
     use crate::config::model::Interface;
+    use crate::config::socket::SocketMode;
 
     /// What runs, as plain values; every step checks that it may be taken.
     #[derive(Debug, Default, PartialEq)]
@@ -290,7 +295,7 @@ mod tests {
             steps.iter().for_each(|step| model.take(step));
             prop_assert_eq!(model, Model::of(&b));
             let restart = steps.iter().any(|step| matches!(step, Step::NeedsRestart { .. }));
-            prop_assert_eq!(restart, a.daemon != b.daemon);
+            prop_assert_eq!(restart, !daemon_keys(&a.daemon, &b.daemon).is_empty());
             let (a, b) = (a.laid_out(), b.laid_out());
             for port in a.all_ports().filter(|port| b.all_ports().any(|other| other == *port)) {
                 let named = |step: &Step| match step {
@@ -337,5 +342,34 @@ mod tests {
             "remove port t / add port t"
         );
         assert_eq!(shown(|c| c.daemon.workers = 2), "restart needed for daemon.workers");
+        assert_eq!(shown(|c| c.daemon.socket_mode = Some(SocketMode(0o666))), "");
+    }
+
+    #[test]
+    fn a_sockets_owner_changes_while_it_stays() {
+        let text = "[[port]]\nname = \"a\"\ntype = \"vhost-user\"\n\
+                    [[port]]\nname = \"b\"\ntype = \"vhost-user\"\nsocket-group = \"kvm\"\n\
+                    socket-mode = \"0620\"\n\
+                    [[port]]\nname = \"c\"\ntype = \"vhost-user\"\nrole = \"client\"\n";
+        let from = crate::config::parse(text, "").unwrap();
+        let shown = |edit: fn(&mut Config)| {
+            let mut to = from.clone();
+            edit(&mut to);
+            let steps: Vec<String> = plan(&from, &to).iter().map(ToString::to_string).collect();
+            steps.join(" / ")
+        };
+        assert_eq!(
+            shown(|c| c.ports[0].socket.owner = Some("x".into())),
+            "set port a: socket-owner"
+        );
+        // A group that is named may connect; who makes no socket has none to give away.
+        assert_eq!(
+            shown(|c| c.daemon.socket_group = Some("kvm".into())),
+            "set port a: socket-group, socket-mode"
+        );
+        assert_eq!(
+            shown(|c| c.daemon.socket_mode = Some(SocketMode(0o666))),
+            "set port a: socket-mode"
+        );
     }
 }

@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// Whoever may write the socket may do everything: its owner and group.
-const MODE: u32 = 0o660;
+use trama_vhost_net_backend::{Access, bind};
 
 /// The listening control socket. Dropping it removes its file.
 pub struct ControlSocket {
@@ -25,12 +24,12 @@ fn identity(path: &Path) -> io::Result<Identity> {
 }
 
 impl ControlSocket {
-    /// Makes the socket, and its directory where that is missing. The socket of a daemon that
-    /// has died is replaced.
+    /// Makes the socket for the users of `access`, who may do everything, and its directory where that
+    /// is missing. The socket of a daemon that has died is replaced.
     ///
     /// # Errors
     /// What is in the way, and what to do.
-    pub fn bind(path: &Path) -> Result<(Self, UnixListener), String> {
+    pub fn bind(path: &Path, access: &Access) -> Result<(Self, UnixListener), String> {
         let shown = path.display();
         if let Some(directory) = path.parent() {
             fs::DirBuilder::new()
@@ -43,8 +42,7 @@ impl ControlSocket {
         let error = |error: io::Error| {
             format!("{shown}: {error}; set another path as daemon.control, or run as its owner")
         };
-        let listener = UnixListener::bind(path).map_err(error)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(error)?;
+        let listener = bind(path, access).map_err(error)?;
         listener.set_nonblocking(true).map_err(error)?;
         let identity = identity(path).map_err(error)?;
         Ok((Self { path: path.to_owned(), identity }, listener))
@@ -82,18 +80,22 @@ fn remove_stale(path: &Path) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    const OWN: Access = Access { owner: None, group: None, mode: Some(0o660) };
 
     #[test]
     fn a_live_socket_is_refused_and_a_dead_one_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/control.sock");
-        let (socket, listener) = ControlSocket::bind(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
-        let refused = ControlSocket::bind(&path).err().unwrap();
+        let (socket, listener) = ControlSocket::bind(&path, &OWN).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        let refused = ControlSocket::bind(&path, &OWN).err().unwrap();
         assert!(refused.contains("another tramad listens there; stop it first"), "{refused}");
         drop(listener);
-        let (second, _listener) = ControlSocket::bind(&path).unwrap();
+        let (second, _listener) = ControlSocket::bind(&path, &OWN).unwrap();
         drop(socket);
         assert!(path.exists(), "a dead daemon's guard removes nobody else's socket");
         drop(second);
@@ -105,13 +107,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
         fs::write(&path, "precious").unwrap();
-        let refused = ControlSocket::bind(&path).err().unwrap();
+        let refused = ControlSocket::bind(&path, &OWN).err().unwrap();
         assert!(refused.contains("is there and not a socket; move it away"), "{refused}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
         fs::remove_file(&path).unwrap();
         let blocked = path.join("deeper/control.sock");
         fs::write(&path, "").unwrap();
-        let refused = ControlSocket::bind(&blocked).err().unwrap();
+        let refused = ControlSocket::bind(&blocked, &OWN).err().unwrap();
         assert!(refused.contains("cannot be made"), "{refused}");
     }
 }

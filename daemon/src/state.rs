@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use trama_nat::question::Row;
 
 use crate::apply::Machine;
+use crate::config::folders::Folders;
 use crate::config::model::{Config, DaemonConfig};
-use crate::config::{Diagnostic, Problem, parse, save, validate};
+use crate::config::{Diagnostic, Problem, create, parse_at, save, validate};
 use crate::plan::{Step, daemon_keys, plan, plan_start};
 use crate::status::{FdbRow, Status};
 
@@ -77,9 +78,57 @@ pub enum StartError {
     Worker(io::Error),
 }
 
+/// Where a daemon's configuration comes from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file.
+    pub file: PathBuf,
+    /// Where those files are that it does not place.
+    pub folders: Folders,
+    /// Whether it may be missing, as the default file before the first change: all is empty then.
+    pub may_be_missing: bool,
+}
+
+impl Source {
+    /// A file of the system's daemon, which must be there.
+    pub fn at(file: impl Into<PathBuf>) -> Source {
+        Source { file: file.into(), folders: Folders::system(), may_be_missing: false }
+    }
+
+    /// Reads and validates the configuration. Once it was there, the file may not be missing.
+    ///
+    /// # Errors
+    /// The file cannot be read, or everything that is wrong with it.
+    pub fn read(&mut self) -> Result<Config, StartError> {
+        let text = match std::fs::read_to_string(&self.file) {
+            Err(error) if self.may_be_missing && error.kind() == io::ErrorKind::NotFound => {
+                String::new()
+            }
+            Err(error) => return Err(StartError::Read { file: self.file.clone(), error }),
+            Ok(text) => {
+                self.may_be_missing = false;
+                text
+            }
+        };
+        parse_at(&text, &self.file.display().to_string(), &self.folders)
+            .map_err(StartError::Invalid)
+    }
+
+    /// Writes the difference of two configurations into the file. From then on it must be there.
+    fn save(&mut self, from: &Config, to: &Config) -> Result<(), String> {
+        if self.may_be_missing && !self.file.exists() {
+            create(&self.file, from, to)?;
+            tracing::info!("{}: made, with the first change", self.file.display());
+        } else {
+            save(&self.file, from, to)?;
+        }
+        self.may_be_missing = false;
+        Ok(())
+    }
+}
+
 /// The running daemon. Shared as `Arc<Daemon>`.
 pub struct Daemon {
-    file: PathBuf,
     /// `[daemon]` as it was at start: what is in force until the next.
     started_with: DaemonConfig,
     begun: Instant,
@@ -88,42 +137,33 @@ pub struct Daemon {
 }
 
 struct Inner {
+    source: Source,
     config: Config,
     machine: Machine,
 }
 
 impl Daemon {
-    /// Reads the configuration file, starts the workers and builds what it describes. Ports that
-    /// cannot be made are stored but not running; [`Daemon::status`] says why.
+    /// Reads the configuration, starts the workers and builds what it describes. Ports that cannot be
+    /// made are stored but not running; [`Daemon::status`] says why.
     ///
     /// # Errors
     /// Nothing runs.
-    pub fn start(file: PathBuf) -> Result<Arc<Daemon>, StartError> {
-        let config = Self::read(&file)?;
-        Self::start_with(file, config)
+    pub fn start(mut source: Source) -> Result<Arc<Daemon>, StartError> {
+        let config = source.read()?;
+        Self::start_with(source, config)
     }
 
-    /// Reads and validates a configuration file, and starts nothing.
-    ///
-    /// # Errors
-    /// The file cannot be read, or everything that is wrong with it.
-    pub fn read(file: &Path) -> Result<Config, StartError> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| StartError::Read { file: file.to_owned(), error })?;
-        parse(&text, &file.display().to_string()).map_err(StartError::Invalid)
-    }
-
-    /// As [`Daemon::start`], with what [`Daemon::read`] has read from `file`.
+    /// As [`Daemon::start`], with what has been read from `source`.
     ///
     /// # Errors
     /// Nothing runs.
-    pub fn start_with(file: PathBuf, config: Config) -> Result<Arc<Daemon>, StartError> {
+    pub fn start_with(source: Source, config: Config) -> Result<Arc<Daemon>, StartError> {
         let (mut machine, event) = Machine::start(&config.daemon).map_err(StartError::Worker)?;
         let started_with = config.daemon.clone();
         machine.apply(&plan_start(&config), &config.laid_out());
-        let inner = Mutex::new(Inner { config, machine });
+        let inner = Mutex::new(Inner { source, config, machine });
         let begun = Instant::now();
-        Ok(Arc::new(Daemon { file, started_with, begun, event, inner }))
+        Ok(Arc::new(Daemon { started_with, begun, event, inner }))
     }
 
     /// A snapshot of the configuration in force.
@@ -137,8 +177,8 @@ impl Daemon {
     }
 
     /// The configuration file.
-    pub fn file(&self) -> &Path {
-        &self.file
+    pub fn file(&self) -> PathBuf {
+        self.lock().source.file.clone()
     }
 
     /// Lets `edit` change a draft of the configuration, and if the outcome is valid, saves and
@@ -162,7 +202,8 @@ impl Daemon {
         let mut not_running = Vec::new();
         if !options.dry_run && draft != inner.config {
             if options.save {
-                save(&self.file, &inner.config, &draft).map_err(TransactError::Save)?;
+                let Inner { source, config, .. } = &mut *inner;
+                source.save(config, &draft).map_err(TransactError::Save)?;
             }
             not_running = inner.change_to(draft, &steps);
         }
@@ -178,7 +219,7 @@ impl Daemon {
         // Locked first: a transaction that saves meanwhile must not be taken back by what was read
         // before it.
         let mut inner = self.lock();
-        let config = Self::read(&self.file).map_err(|error| error.diagnostics(&self.file))?;
+        let config = inner.source.read().map_err(|error| error.diagnostics(&inner.source.file))?;
         let steps = plan(&inner.config, &config);
         inner.change_to(config, &steps);
         inner.retry();
@@ -205,11 +246,12 @@ impl Daemon {
         self.event.try_clone()
     }
 
-    /// Notes which ports' devices vanished, and moves a network off a loaded worker if that evens
-    /// things out.
+    /// Notes which ports' devices vanished, follows namespaces that were made again, and moves a
+    /// network off a loaded worker if that evens things out.
     pub fn tend(&self) {
         let mut inner = self.lock();
         inner.machine.take_faults();
+        inner.follow_namespaces();
         inner.machine.balance(self.begun);
     }
 
@@ -275,8 +317,13 @@ impl Inner {
         touched.filter_map(failed).collect()
     }
 
+    fn follow_namespaces(&mut self) {
+        let Self { config, machine, .. } = self;
+        machine.follow_namespaces(&config.laid_out());
+    }
+
     fn retry(&mut self) {
-        let Self { config, machine } = self;
+        let Self { config, machine, .. } = self;
         machine.retry(&config.laid_out());
     }
 }

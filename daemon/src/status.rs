@@ -1,6 +1,7 @@
 //! What the running daemon reports about itself, as plain values.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -87,6 +88,8 @@ pub struct Lease {
 /// The state of a vhost-user session.
 #[derive(Clone, Debug, Serialize)]
 pub struct VhostStatus {
+    /// The socket.
+    pub path: PathBuf,
     /// `listening`, `connecting` or `connected`.
     pub state: &'static str,
     /// What ended the last connection, if it was an error.
@@ -252,8 +255,10 @@ impl Machine {
 }
 
 fn vhost_status(port: &RunningPort) -> Option<VhostStatus> {
-    let status = port.session.as_ref()?.status();
+    let session = port.session.as_ref()?;
+    let status = session.status();
     Some(VhostStatus {
+        path: session.path().to_owned(),
         state: match status.state {
             SessionState::Listening => "listening",
             SessionState::Connecting => "connecting",

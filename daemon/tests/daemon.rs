@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use trama_daemon::config::model::{Config, Interface, Network, Promiscuous, VlanMode};
 use trama_daemon::config::parse;
 use trama_daemon::plan::Step;
-use trama_daemon::state::{Committed, Daemon, TransactError, TransactOptions};
+use trama_daemon::state::{Committed, Daemon, Source, TransactError, TransactOptions};
 
 const SAVE: TransactOptions = TransactOptions { dry_run: false, save: true };
 
@@ -27,7 +27,7 @@ impl Lab {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("lab.toml");
         fs::write(&file, text.replace('@', &directory.path().display().to_string())).unwrap();
-        let daemon = Daemon::start(file).unwrap_or_else(|error| panic!("{error}"));
+        let daemon = Daemon::start(Source::at(file)).unwrap_or_else(|error| panic!("{error}"));
         Self { directory, daemon }
     }
 

@@ -5,6 +5,7 @@
 //! does, on SIGTERM, and with the thread that started it, whatever way that goes. It has given up
 //! every privilege before the first frame.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
@@ -17,7 +18,8 @@ use rustix::io::Errno;
 use rustix::process::{
     Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
 };
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_name, set_no_new_privs};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use trama_frame::vnet::NEEDS_CSUM;
 use trama_frame::{VnetHeader, checksum};
 use trama_virtqueue::DriverError;
@@ -74,6 +76,8 @@ pub enum ProcessError {
 pub fn run() -> Result<(), ProcessError> {
     // The channel's end says the same, but only to a process that still reads it.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
+    take_name();
+    ignore_signals()?;
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     raise_file_limit()?;
     keep_heap();
@@ -87,6 +91,24 @@ pub fn run() -> Result<(), ProcessError> {
         let _ = process.channel.send(&Report::Warning(error.to_string()));
     }
     ended
+}
+
+/// Shows the first argument, `trama:NETWORK`, as the process's name, as far as its 15 bytes go. The
+/// kernel took the name of the file that was executed, which is `exe`.
+fn take_name() {
+    let title = std::env::args_os().next().unwrap_or_default();
+    // A name that cannot be set is no reason to leave the network without a gateway.
+    let _ = CString::new(title.into_encoded_bytes()).map(|title| set_name(&title));
+}
+
+/// Outlives what is sent to every process of a kind: a reload, a terminal's hang-up or interrupt.
+/// These are for the daemon, which ends its gateways in order. SIGPIPE is ignored by the runtime.
+fn ignore_signals() -> io::Result<()> {
+    for signal in [SIGHUP, SIGINT, SIGUSR1, SIGUSR2] {
+        // A handler, as to ignore a signal takes `unsafe`; nobody looks at the flag.
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    Ok(())
 }
 
 /// Gives up what the calling thread may do more than others. Nothing here needs it: host sockets are
@@ -152,7 +174,7 @@ impl Process {
         watch(poll.registry(), &channel, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
         let (terminate, signalled) = UnixStream::pair()?;
         terminate.set_nonblocking(true)?;
-        signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, signalled)?;
+        signal_hook::low_level::pipe::register(SIGTERM, signalled)?;
         watch(poll.registry(), &terminate, TERMINATE, Interest::READABLE)?;
         let (layout, config) = first_command(&mut channel)?;
         let link = Link::attach(layout, end)?;

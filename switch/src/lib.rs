@@ -28,7 +28,7 @@ pub use engine::{
 pub use mac_table::{FdbEntry, MacTable, PortIndex};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
 pub use ports::packet::{Uplink, UplinkError};
-pub use ports::tap::{Tap, TapError, TapOptions};
+pub use ports::tap::{NamespaceId, Tap, TapError, TapOptions};
 pub use ports::vhost::{RingFds, VhostDevice};
 pub use ports::{Device, Doorbell};
 pub use time::Time;

@@ -10,14 +10,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::host::{Answer, Host};
-use crate::process::{POLL, Process, SOON, tied_command, wait_until};
+use crate::process::{POLL, Process, SOON, User, tied_command, tied_command_as, wait_until};
 
 /// How long a guest may take to boot on a machine that is busy with other tests.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
@@ -90,6 +90,8 @@ impl Nic {
 const VIRTIO_MODELS: &str = "virtio-net-";
 const VIRTIO: &str = "virtio-net-pci";
 
+const QEMU: &str = "qemu-system-x86_64";
+
 /// The guest's own UEFI firmware and the variables that it begins with (package ovmf).
 const UEFI: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
 
@@ -112,6 +114,8 @@ pub struct GuestOptions {
     pub uefi: bool,
     /// The package of its kernel; one for clouds has no drivers of emulated devices.
     pub kernel: &'static str,
+    /// Who runs QEMU, if not the test's user.
+    pub user: Option<User>,
 }
 
 impl GuestOptions {
@@ -124,6 +128,7 @@ impl GuestOptions {
             network_boot: false,
             uefi: false,
             kernel: CLOUD_KERNEL,
+            user: None,
         }
     }
 
@@ -169,6 +174,9 @@ impl Guest {
     #[track_caller]
     pub fn launch(options: &GuestOptions) -> Guest {
         let dir = tempfile::tempdir().expect("temporary directory");
+        if let Some(user) = &options.user {
+            user.own(dir.path());
+        }
         let command = command_line(options, dir.path());
         let log = dir.path().join("qemu.log");
         let mut qemu = Process::spawn_piped(&format!("QEMU of {}", options.name), command, &log);
@@ -351,7 +359,10 @@ fn read_lines(from: ChildStdout) -> Receiver<String> {
 }
 
 fn command_line(options: &GuestOptions, dir: &Path) -> Command {
-    let mut command = tied_command("qemu-system-x86_64");
+    let mut command = match &options.user {
+        Some(user) => tied_command_as(user, QEMU),
+        None => tied_command(QEMU),
+    };
     command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
     // Without graphics the firmware's screen, and so iPXE's, is the serial line.
     let screen = if options.network_boot { ",graphics=off" } else { "" };
@@ -378,7 +389,12 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
         plug(&mut command, index, nic, boot);
     }
     if options.boots_kernel() {
-        let image = image(options.kernel);
+        let mut image = image(options.kernel);
+        if options.user.is_some() {
+            // The project's folder may be closed to that user.
+            copy_image(&image, dir);
+            image = dir.to_owned();
+        }
         command.arg("-kernel").arg(image.join("vmlinuz"));
         command.arg("-initrd").arg(image.join("initramfs"));
         // What a test guest need not spend its boot on.
@@ -412,7 +428,7 @@ fn flash(command: &mut Command, dir: &Path) {
 
 /// Adds a device, with its other end, and with `boot` among its properties unless that is empty.
 pub(crate) fn plug(command: &mut Command, index: usize, nic: &Nic, boot: &str) {
-    let side = if nic.listens { "server=on,wait=off" } else { "reconnect=1" };
+    let side = if nic.listens { "server=on,wait=off" } else { reconnect() };
     let (path, queues) = (nic.socket.display(), nic.queues);
     if nic.model.starts_with(VIRTIO_MODELS) {
         command.args(["-chardev", &format!("socket,id=c{index},path={path},{side}")]);
@@ -433,6 +449,28 @@ pub(crate) fn plug(command: &mut Command, index: usize, nic: &Nic, boot: &str) {
         }
     }
     command.args(["-device", &device]);
+}
+
+/// Copies kernel and initramfs to where others can read them.
+#[track_caller]
+pub fn copy_image(image: &Path, dir: &Path) {
+    for file in ["vmlinuz", "initramfs"] {
+        std::fs::copy(image.join(file), dir.join(file)).expect("copy the guest's image");
+    }
+}
+
+/// How QEMU is told to connect again. Until 9.2 the time was in seconds, under a name that it has
+/// called deprecated since.
+fn reconnect() -> &'static str {
+    static KNOWS_MILLISECONDS: OnceLock<bool> = OnceLock::new();
+    let knows = KNOWS_MILLISECONDS.get_or_init(|| {
+        let output = Command::new(QEMU).arg("--version").output().expect("run QEMU");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
+        let version: [Option<u32>; 2] = [numbers.next(), numbers.next()];
+        version >= [Some(9), Some(2)]
+    });
+    if *knows { "reconnect-ms=1000" } else { "reconnect=1" }
 }
 
 /// The directory with kernel and initramfs; built, which needs the network, unless it is there.

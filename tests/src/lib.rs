@@ -27,7 +27,7 @@ pub mod uboot;
 pub use guest::{FULL_KERNEL, Guest, GuestOptions, Nic};
 pub use host::{Answer, Capture, Host, Pinging, assert_reaches};
 pub use netns::Netns;
-pub use process::{Process, SOON, wait_until};
+pub use process::{Process, SOON, User, wait_until};
 pub use raw_tap::RawTap;
 pub use testpmd::Testpmd;
 pub use tramad::Tramad;

@@ -65,6 +65,45 @@ pub fn tied_command(program: impl AsRef<Path>) -> Command {
     command
 }
 
+/// As [`tied_command`], by another user.
+#[track_caller]
+pub fn tied_command_as(user: &User, program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new("setpriv");
+    let (id, group) = (user.id.to_string(), user.group.to_string());
+    // One call: the kernel forgets the signal when the user changes.
+    command.args(["--reuid", &id, "--regid", &group, "--init-groups"]);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program.as_ref());
+    command
+}
+
+/// A user of this machine.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// Its number.
+    pub id: u32,
+    /// The number of its primary group.
+    pub group: u32,
+}
+
+impl User {
+    /// The user of this name, which must be there.
+    #[track_caller]
+    pub fn named(name: &str) -> User {
+        let number = |what: &str| {
+            let output = Command::new("id").args([what, name]).output().expect("run id");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            text.trim().parse().unwrap_or_else(|_| panic!("there is no user {name}"))
+        };
+        User { id: number("-u"), group: number("-g") }
+    }
+
+    /// Makes a file or folder the user's.
+    #[track_caller]
+    pub fn own(&self, path: &Path) {
+        std::os::unix::fs::chown(path, Some(self.id), Some(self.group)).expect("chown (root)");
+    }
+}
+
 /// A running child in a process group of its own; dropping it kills the group.
 pub struct Process {
     child: Child,

@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use trama_tests::nat::tap_port;
 use trama_tests::{Host, Netns, Pinging, Process, Tramad, wait_until};
 
@@ -188,4 +188,40 @@ fn dns_follows_the_hosts_resolvers() {
         look_up(&left, "one.test").contains("198.51.100.1").then_some(())
     });
     tramad.stop();
+}
+
+#[test]
+fn a_gateway_is_named_after_its_network_and_ends_with_the_daemon_alone() {
+    let text = "[[network]]\nname = \"branch-office\"\nsubnet = \"10.1.0.0/24\"\n\
+                dhcp = true\n";
+    let mut tramad = Tramad::start(text);
+    let gateway = tramad.gateway_after(0);
+    let of_process = |file: &str| {
+        let path = format!("/proc/{}/{file}", gateway.as_raw_nonzero());
+        std::fs::read_to_string(path).expect("a process")
+    };
+    assert_eq!(of_process("comm"), "trama:branch-of\n", "15 bytes is what the kernel keeps");
+    assert!(
+        of_process("cmdline").starts_with("trama:branch-office\0"),
+        "{}",
+        of_process("cmdline")
+    );
+
+    // What is sent to all processes of a program.
+    for signal in [Signal::HUP, Signal::INT, Signal::USR1, Signal::USR2, Signal::PIPE] {
+        kill_process(gateway, signal).expect("signal the gateway");
+    }
+    // It has an answer for the daemon yet, so it has outlived them.
+    wait_until("the gateway answers", MOMENT, || {
+        (tramad.try_ctl(&["leases", "branch-office"]).status == 0).then_some(())
+    });
+    assert!(exists(gateway));
+    assert_eq!(tramad.gateways(), [gateway], "another took its place");
+
+    // A terminal's interrupt is for the daemon, which ends its gateway in order.
+    let daemon = Pid::from_raw(tramad.id() as i32).expect("a process");
+    kill_process_group(daemon, Signal::INT).expect("interrupt");
+    tramad.wait_for_log("ended", MOMENT);
+    wait_until("the gateway is gone", MOMENT, || (!exists(gateway)).then_some(()));
+    assert!(!tramad.log().contains("starts again"), "{}", tramad.log());
 }

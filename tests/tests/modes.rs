@@ -138,6 +138,43 @@ fn a_subnets_first_address_passes_from_the_gateway_to_the_host_and_back() {
 }
 
 #[test]
+fn a_route_of_any_table_of_the_host_is_in_the_way() {
+    let host = Netns::with_ipv6("host");
+    host.run(
+        "ip link add vpn type bridge && ip link set vpn up && ip addr add 10.9.0.77/32 dev vpn && \
+         ip route add 192.168.56.0/25 dev vpn table 51820 && \
+         ip -6 route add fd00:56::/48 dev vpn table 77 && ip route add blackhole 10.8.0.0/16 && \
+         ip route add 0.0.0.0/1 dev vpn table 51820 && ip route add 128.0.0.0/1 dev vpn && \
+         ip route add throw 10.7.0.0/16 table 51820 && \
+         ip route add local 10.9.0.0/16 dev lo table 100",
+    );
+    let scratch = host.scratch();
+    let check = |subnet: &str| {
+        let file = format!("{scratch}/check.toml");
+        let text = format!(
+            "[[network]]\nname = \"vboxnet0\"\nmode = \"host-only\"\nsubnet = \"{subnet}\"\n"
+        );
+        std::fs::write(&file, text).expect("configuration file");
+        let tramad = trama_tests::tramad::binary("tramad");
+        host.try_run(&format!("{} --check --config {file}", tramad.display())).text
+    };
+    for (subnet, route) in [
+        ("192.168.56.0/24", "192.168.56.0/25 dev vpn table 51820"),
+        ("fd00:56:0:1::/64", "fd00:56::/48 dev vpn table 77"),
+        ("10.8.1.0/24", "10.8.0.0/16 table main"),
+    ] {
+        let text = check(subnet);
+        let wanted = format!("{subnet} overlaps the host's route {route}; choose another subnet");
+        assert!(text.contains(&wanted), "{text}");
+    }
+    // Halves of a default route, the host's own addresses, and what asks the next table.
+    for free in ["192.168.57.0/24", "fd00:57::/64", "10.9.0.0/24", "10.7.1.0/24"] {
+        let text = check(free);
+        assert!(text.starts_with("network vboxnet0: host-only"), "{text}");
+    }
+}
+
+#[test]
 fn a_host_only_network_that_the_host_has_no_room_for_waits() {
     let [host, vm1] = ["host", "vm1"].map(Netns::with_ipv6);
     host.run("ip link add vboxnet0 type bridge; ip link add over type bridge");
@@ -148,8 +185,8 @@ fn a_host_only_network_that_the_host_has_no_room_for_waits() {
         machine(&vm1, "vm1", "lab", VM1_ADDRESSES),
     );
     let mut tramad = Tramad::start_in(&host, &configuration);
-    let overlap = "192.168.56.0/24 overlaps the host's route 192.168.0.0/16 dev over; choose \
-                   another subnet";
+    let overlap = "192.168.56.0/24 overlaps the host's route 192.168.0.0/16 dev over table \
+                   main; choose another subnet";
     tramad.wait_for_log(overlap, SOON);
     assert!(tramad.ctl("show").contains(overlap), "{}", tramad.ctl("show"));
     let check = host.try_run(&format!(

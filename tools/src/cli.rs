@@ -11,12 +11,10 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use trama_daemon::config::folders::Folders;
 use trama_daemon::ctl::table::{COMMANDS, CommandOption};
 
 use crate::render::{Data, Format, Style};
-
-/// Where `tramad` listens if nobody says otherwise.
-const DEFAULT_SOCKET: &str = "/run/trama/control.sock";
 
 /// Commands that need no daemon: name, argument, what it does.
 const LOCAL: [(&str, Option<&str>, &str); 2] = [
@@ -26,8 +24,8 @@ const LOCAL: [(&str, Option<&str>, &str); 2] = [
 
 /// What the user asks for.
 pub struct Invocation {
-    /// The daemon's control socket.
-    pub socket: PathBuf,
+    /// Where the daemon's control socket may be; the first that answers is it.
+    pub sockets: Vec<PathBuf>,
     /// How long to wait for an answer.
     pub timeout: Duration,
     /// How answers look.
@@ -66,7 +64,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     join_leading_options(&mut commands, &matches);
     commands.retain(|words| !words.is_empty());
     Ok(Invocation {
-        socket: socket(&matches),
+        sockets: sockets(&matches),
         timeout: Duration::from_secs(matches.get_one("timeout").copied().unwrap_or(30)),
         style: style(&matches),
         dry_run: matches.get_flag("dry-run"),
@@ -75,10 +73,17 @@ pub fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     })
 }
 
-fn socket(matches: &ArgMatches) -> PathBuf {
+/// The socket that is named; else that of the calling user's daemon, then that of the system's.
+fn sockets(matches: &ArgMatches) -> Vec<PathBuf> {
     let stated = matches.get_one::<PathBuf>("socket").cloned();
     let from_environment = || std::env::var_os("TRAMA_SOCKET").filter(|path| !path.is_empty());
-    stated.or_else(|| from_environment().map(PathBuf::from)).unwrap_or(DEFAULT_SOCKET.into())
+    match stated.or_else(|| from_environment().map(PathBuf::from)) {
+        Some(named) => vec![named],
+        None => {
+            let user = Some(Folders::user().control()).filter(|path| path.exists());
+            user.into_iter().chain([Folders::system().control()]).collect()
+        }
+    }
 }
 
 fn style(matches: &ArgMatches) -> Style {
@@ -165,7 +170,8 @@ pub fn base() -> Command {
             option(
                 "socket",
                 "PATH",
-                "Where tramad listens [env: TRAMA_SOCKET] [default: /run/trama/control.sock]",
+                "Where tramad listens [env: TRAMA_SOCKET] [default: trama/control.sock in \
+                 $XDG_RUNTIME_DIR if it is there, else in /run]",
             )
             .value_parser(value_parser!(PathBuf)),
         )

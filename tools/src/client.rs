@@ -1,7 +1,7 @@
 //! One request to the daemon over its Unix socket, and its answer.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -41,7 +41,7 @@ pub fn transact(invocation: &Invocation) -> Result<Response, Failed> {
             Err(_) => Err(format!(
                 "no answer from {} within {} s; whether the transaction was carried out is not \
                  known (tramactl show tells); -t SECONDS waits longer",
-                invocation.socket.display(),
+                shown(&invocation.sockets),
                 invocation.timeout.as_secs()
             )
             .into()),
@@ -50,8 +50,7 @@ pub fn transact(invocation: &Invocation) -> Result<Response, Failed> {
 }
 
 async fn exchange(invocation: &Invocation) -> Result<Response, Failed> {
-    let socket = invocation.socket.as_path();
-    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, &error))?;
+    let (socket, stream) = connect(&invocation.sockets).await?;
     let lost = |error: &dyn std::fmt::Display| {
         format!("the connection to {} broke: {error}; see the daemon's log", socket.display())
     };
@@ -65,6 +64,23 @@ async fn exchange(invocation: &Invocation) -> Result<Response, Failed> {
     let body = response.into_body().collect().await.map_err(|error| lost(&error))?.to_bytes();
     driver.abort();
     read_answer(socket, status, &body)
+}
+
+/// Connects to the first socket that a daemon listens on; one that was killed leaves its file.
+async fn connect(sockets: &[PathBuf]) -> Result<(&Path, UnixStream), Failed> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for socket in sockets {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => return Ok((socket, stream)),
+            Err(error) => last = error,
+        }
+    }
+    Err(unreachable(sockets, &last))
+}
+
+fn shown(sockets: &[PathBuf]) -> String {
+    let sockets: Vec<String> = sockets.iter().map(|path| path.display().to_string()).collect();
+    sockets.join(" or ")
 }
 
 fn request(invocation: &Invocation) -> Result<HttpRequest<Full<Bytes>>, String> {
@@ -106,15 +122,14 @@ fn read_answer(socket: &Path, status: StatusCode, body: &[u8]) -> Result<Respons
     }
 }
 
-fn unreachable(socket: &Path, error: &io::Error) -> Failed {
-    let path = socket.display();
+fn unreachable(sockets: &[PathBuf], error: &io::Error) -> Failed {
+    let path = shown(sockets);
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied => {
             "run this as root or as a member of the socket's group".to_owned()
         }
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            "is tramad running? Start it with: tramad --config /etc/trama/trama.toml; if it \
-             listens elsewhere, say --socket PATH or set TRAMA_SOCKET"
+            "is tramad running? Start it with: tramad; if it listens elsewhere, say --socket PATH or set TRAMA_SOCKET"
                 .to_owned()
         }
         _ => "name the control socket of tramad with --socket PATH".to_owned(),

@@ -9,6 +9,7 @@
 //! The session never touches a ring or a frame. Whatever a frontend sends, at worst its own
 //! connection is closed with a reason; the session then goes on with the next one.
 
+pub mod access;
 mod connection;
 mod device;
 pub mod features;
@@ -25,9 +26,10 @@ mod vring;
 mod waiting;
 mod wire;
 
+pub use access::Access;
 pub use device::DeviceSettings;
 pub use rings::{RingFds, Rings, RingsError};
 pub use session::{Role, Session, SessionError, SessionHandle, SessionOptions};
-pub use socket::SocketError;
+pub use socket::{SocketError, bind};
 pub use status::{Peer, SessionState, SessionStatus};
 pub use switch_port::{PortPlace, SwitchPort};

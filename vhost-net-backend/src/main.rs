@@ -2,7 +2,7 @@
 //!
 //! It is the same worker that drives whole networks, with two ports: what the guest sends comes
 //! out of the TAP device and the other way round, VLAN tags and unfinished segments included.
-//! It runs in the foreground until SIGTERM or SIGINT, and takes its TAP device and its socket
+//! It runs in the foreground until SIGTERM, SIGINT or SIGHUP, and takes its TAP device and its socket
 //! away with it.
 
 use std::net::IpAddr;
@@ -12,13 +12,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trama_switch::{
     Device, Engine, EngineError, NetworkSettings, PortId, PortSettings, Spin, Tap, TapOptions,
     VhostDevice, VlanMode, VlanSet, WorkerHandle, WorkerOptions,
 };
-use trama_vhost_net_backend::{DeviceSettings, Role, Session, SessionOptions, SwitchPort};
+use trama_vhost_net_backend::{
+    Access, DeviceSettings, Role, Session, SessionOptions, SwitchPort, access,
+};
 
 /// Connects one vhost-user frontend (QEMU, cloud-hypervisor, DPDK) to one TAP device.
 #[derive(Parser, Debug)]
@@ -27,6 +29,15 @@ struct Arguments {
     /// The vhost-user socket
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
+    /// The user that the socket belongs to: a name or a number
+    #[arg(long, value_name = "USER", value_parser = access::user_id)]
+    socket_owner: Option<u32>,
+    /// The group that the socket belongs to; with it the mode is 0660 unless stated
+    #[arg(long, value_name = "GROUP", value_parser = access::group_id)]
+    socket_group: Option<u32>,
+    /// The socket's permissions, 0600 to 0666; who connects needs the one to write
+    #[arg(long, value_name = "MODE", value_parser = access::parse_mode)]
+    socket_mode: Option<u32>,
     /// Who makes the connection: we listen (server), or the frontend does (client)
     #[arg(long, value_enum, default_value = "server")]
     role: RoleName,
@@ -74,7 +85,7 @@ type Failure = Box<dyn std::error::Error>;
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
     // First, so that no signal is missed while the rest is set up.
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let tap = Tap::open(&TapOptions {
         ifname: arguments.tap.clone(),
         netns: arguments.netns,
@@ -90,10 +101,15 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         RoleName::Server => Role::Server,
         RoleName::Client => Role::Client,
     };
-    let device = DeviceSettings { mtu, mac: None };
+    let access = Access {
+        owner: arguments.socket_owner,
+        group: arguments.socket_group,
+        mode: arguments.socket_mode.or(arguments.socket_group.map(|_| access::GROUP_MODE)),
+    };
     let options = SessionOptions {
         queue_pairs: queues,
-        device,
+        device: DeviceSettings { mtu, mac: None },
+        access,
         ..SessionOptions::new(&arguments.socket, role)
     };
     let session = Session::spawn(options, SwitchPort::new(worker.clone(), port)?)?;

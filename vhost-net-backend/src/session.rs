@@ -9,13 +9,14 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use crate::access::{self, Access};
 use crate::connection::{End, Report, serve};
 use crate::device::DeviceSettings;
 use crate::features;
@@ -61,14 +62,17 @@ pub struct SessionOptions {
     pub features: u64,
     /// Whether the cable is in; see [`Session::set_cable`].
     pub cable: bool,
+    /// Which users may connect, where we listen.
+    pub access: Access,
 }
 
 impl SessionOptions {
     /// One pair of rings, 1500 bytes, no address, all features.
     pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
         let path = path.into();
-        let (features, device) = (features::ALL, DeviceSettings { mtu: 1500, mac: None });
-        SessionOptions { path, role, queue_pairs: 1, device, features, cable: true }
+        let device = DeviceSettings { mtu: 1500, mac: None };
+        let (features, access) = (features::ALL, Access::default());
+        SessionOptions { path, role, queue_pairs: 1, device, features, cable: true, access }
     }
 }
 
@@ -106,12 +110,12 @@ impl Session {
     /// # Errors
     /// The socket cannot be made, or the system is out of descriptors or threads.
     pub fn spawn(options: SessionOptions, rings: impl Rings) -> Result<Session, SessionError> {
-        let SessionOptions { path, role, queue_pairs, device, features, cable } = options;
+        let SessionOptions { path, role, queue_pairs, device, features, cable, access } = options;
         if !(1..=MAX_QUEUE_PAIRS).contains(&queue_pairs) {
             return Err(SessionError::QueuePairs(queue_pairs));
         }
         let socket = match role {
-            Role::Server if cable => Some(socket::listen(&path)?),
+            Role::Server if cable => Some(socket::listen(&path, &access)?),
             Role::Server | Role::Client => {
                 socket::check_path(&path)?;
                 None
@@ -119,7 +123,8 @@ impl Session {
         };
         let stop =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
-        let control = Arc::new(Control::new(stop.try_clone()?, role, cable, device));
+        let control = Arc::new(Control::new(stop.try_clone()?, (role, cable), device, access));
+        control.made(socket.as_ref().map(|(_, file)| file.made()));
         let handler = Handler::new(rings, control.clone(), features, queue_pairs);
         let worker = Worker {
             path: path.clone(),
@@ -134,6 +139,11 @@ impl Session {
             .stack_size(STACK)
             .spawn(move || worker.run(role, socket))?;
         Ok(Session { path, control, thread: Some(thread) })
+    }
+
+    /// The socket's path.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The session at this moment.
@@ -160,6 +170,14 @@ impl Session {
         if let Some(complaint) = self.control.set_device(device) {
             tracing::warn!(socket = %self.path.display(), "{complaint}");
         }
+    }
+
+    /// Gives the socket that we listen on to other users; a frontend that is connected stays so.
+    ///
+    /// # Errors
+    /// It may not be given away. The next socket that is made would not be either.
+    pub fn set_access(&self, access: Access) -> io::Result<()> {
+        self.control.set_access(access, &self.path)
     }
 
     /// Closes the connection, ends the thread and removes the socket file that it made. When it
@@ -208,6 +226,7 @@ impl<R: Rings> Worker<R> {
     fn run(mut self, role: Role, mut socket: Option<(UnixListener, SocketFile)>) {
         while !self.control.is_stopping() {
             if self.control.is_unplugged() {
+                self.control.made(None);
                 socket = None;
                 self.wait(None, None);
                 continue;
@@ -215,8 +234,11 @@ impl<R: Rings> Worker<R> {
             match (role, &socket) {
                 (Role::Client, _) => self.connect(),
                 (Role::Server, Some((listener, _file))) => self.listen(listener),
-                (Role::Server, None) => match socket::listen(&self.path) {
-                    Ok(made) => socket = Some(made),
+                (Role::Server, None) => match socket::listen(&self.path, &self.control.access()) {
+                    Ok(made) => {
+                        self.control.made(Some(made.1.made()));
+                        socket = Some(made);
+                    }
                     Err(error) => {
                         self.failed(&error.to_string());
                         self.wait(None, Some(LAST_PAUSE));
@@ -229,7 +251,15 @@ impl<R: Rings> Worker<R> {
     }
 
     fn listen(&mut self, listener: &UnixListener) {
-        tracing::info!(socket = %self.path.display(), "listening for a vhost-user frontend");
+        match access::keeps_out(&self.path) {
+            None => {
+                tracing::info!(socket = %self.path.display(), "listening for a vhost-user frontend");
+            }
+            Some(note) => tracing::info!(
+                socket = %self.path.display(),
+                "listening for a vhost-user frontend; {note}"
+            ),
+        }
         let mut waiting = Waiting::new(Some(listener));
         while !self.control.is_stopping() && !self.control.is_unplugged() {
             if let Some(stream) = waiting.next() {
@@ -252,7 +282,7 @@ impl<R: Rings> Worker<R> {
             let since = Instant::now();
             match socket::try_connect(&self.path) {
                 Ok(stream) => self.serve(stream, &mut Waiting::new(None)),
-                Err(error) => self.failed(&explain_connect(&error)),
+                Err(error) => self.failed(&explain_connect(&self.path, &error)),
             }
             if since.elapsed() >= LAST_PAUSE {
                 pause = FIRST_PAUSE;
@@ -352,13 +382,11 @@ fn announce(socket: &str, waits: Peer, served: &str, last: &mut Option<Instant>)
     }
 }
 
-fn explain_connect(error: &io::Error) -> String {
+fn explain_connect(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "the frontend has not made its socket yet".into(),
         io::ErrorKind::ConnectionRefused => "no frontend listens on the socket".into(),
-        io::ErrorKind::PermissionDenied => {
-            "no permission to connect: change the socket's owner or mode".into()
-        }
+        io::ErrorKind::PermissionDenied => access::explain_denied(path),
         io::ErrorKind::WouldBlock => "the frontend does not accept connections".into(),
         _ => format!("cannot connect: {error}"),
     }

@@ -4,14 +4,18 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
+use crate::access::{Access, Made, identity};
+
 /// Bytes that fit in `sun_path` with its terminating zero.
 const MAX_PATH: usize = 107;
+/// Frontends that may wait to be accepted; the standard library's choice.
+const BACKLOG: i32 = 128;
 
 /// Why a socket cannot be made; says where and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +53,19 @@ pub enum SocketError {
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
+    made: Made,
+}
+
+impl SocketFile {
+    /// Which file it is.
+    pub fn made(&self) -> Made {
+        self.made
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.identity) {
+        if identity(&self.path).is_ok_and(|found| found == self.made.identity) {
             // The directory may have lost our permission meanwhile; then the file stays.
             let _ = fs::remove_file(&self.path);
         }
@@ -70,19 +80,47 @@ pub(crate) fn check_path(path: &Path) -> Result<(), SocketError> {
     Ok(())
 }
 
+/// Makes a listening socket at `path`, where nothing is. Owner, group and mode are set before anybody
+/// can connect.
+///
+/// # Errors
+/// The socket cannot be made there, or not be given away: then it is not there.
+pub fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
+    bind_known(path, access).map(|(listener, _)| listener)
+}
+
+fn bind_known(path: &Path, access: &Access) -> io::Result<(UnixListener, Made)> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    match access.apply(path).and_then(|file| Ok((file, rustix::net::listen(&socket, BACKLOG)?))) {
+        Ok((file, ())) => Ok((socket.into(), file)),
+        Err(error) => {
+            // What the error says matters more than that this fails too.
+            let _ = fs::remove_file(path);
+            Err(error)
+        }
+    }
+}
+
 /// Listens on `path`. A socket file that nobody listens on any more is replaced.
-pub(crate) fn listen(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
+pub(crate) fn listen(
+    path: &Path,
+    access: &Access,
+) -> Result<(UnixListener, SocketFile), SocketError> {
     check_path(path)?;
     let explain = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => SocketError::NoDirectory(path.into()),
-        io::ErrorKind::PermissionDenied => SocketError::Permission(path.into()),
+        // With a message of its own, it could not be given away.
+        io::ErrorKind::PermissionDenied if error.get_ref().is_none() => {
+            SocketError::Permission(path.into())
+        }
         io::ErrorKind::AddrInUse => SocketError::InUse(path.into()),
         _ => SocketError::System { path: path.into(), error },
     };
     remove_stale(path).map_err(explain)??;
-    let listener = UnixListener::bind(path).map_err(explain)?;
-    let made = fs::symlink_metadata(path).map_err(explain)?;
-    let file = SocketFile { path: path.into(), identity: (made.dev(), made.ino()) };
+    let (listener, made) = bind_known(path, access).map_err(explain)?;
+    let file = SocketFile { path: path.into(), made };
     listener.set_nonblocking(true).map_err(explain)?;
     Ok((listener, file))
 }

@@ -5,8 +5,10 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::access::{Access, Made, identity};
 use crate::device::DeviceSettings;
 use crate::session::Role;
 
@@ -90,11 +92,19 @@ struct Inner {
     device: DeviceSettings,
     /// The MTU that the guest was told, as far as we know.
     told_mtu: Option<u64>,
+    /// Which users the socket is for, and which file it is while there is one.
+    access: Access,
+    socket: Option<Made>,
     status: SessionStatus,
 }
 
 impl Control {
-    pub fn new(wake: OwnedFd, role: Role, cable: bool, device: DeviceSettings) -> Control {
+    pub fn new(
+        wake: OwnedFd,
+        (role, cable): (Role, bool),
+        device: DeviceSettings,
+        access: Access,
+    ) -> Control {
         let idle = match role {
             Role::Server => SessionState::Listening,
             Role::Client => SessionState::Connecting,
@@ -108,8 +118,17 @@ impl Control {
             peer: None,
             waiting: Vec::new(),
         };
-        let (unplugged, stream, kicked, told_mtu) = (!cable, None, None, None);
-        let inner = Inner { stopping: false, unplugged, stream, kicked, device, told_mtu, status };
+        let inner = Inner {
+            stopping: false,
+            unplugged: !cable,
+            stream: None,
+            kicked: None,
+            device,
+            told_mtu: None,
+            access,
+            socket: None,
+            status,
+        };
         Control { wake, idle, inner: Mutex::new(inner) }
     }
 
@@ -153,6 +172,31 @@ impl Control {
             inner.shut_down();
         }
         self.wake();
+    }
+
+    /// Which users the next socket is for.
+    pub fn access(&self) -> Access {
+        self.lock().access
+    }
+
+    /// The thread has made a socket, or is about to remove it.
+    pub fn made(&self, socket: Option<Made>) {
+        self.lock().socket = socket;
+    }
+
+    /// Gives the socket away, if there is one, and those that are made later.
+    pub fn set_access(&self, access: Access, path: &Path) -> io::Result<()> {
+        let mut inner = self.lock();
+        if inner.access == access {
+            return Ok(());
+        }
+        // Not the file of another process that has taken the name.
+        let is_ours = |made: &Made| identity(path).is_ok_and(|found| found == made.identity);
+        if let Some(made) = inner.socket.filter(is_ours) {
+            access.or(made.access).apply(path)?;
+        }
+        inner.access = access;
+        Ok(())
     }
 
     /// Whether the cable is out; what woke the thread is then known to it.

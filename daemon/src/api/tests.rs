@@ -25,7 +25,7 @@ impl Served {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("trama.toml");
         std::fs::write(&file, "").unwrap();
-        let daemon = Daemon::start(file).unwrap();
+        let daemon = Daemon::start(crate::state::Source::at(file)).unwrap();
         let socket = dir.path().join("control.sock");
         let unix = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         unix.set_nonblocking(true).unwrap();

@@ -17,6 +17,7 @@ use super::model::{
     VlanMode,
 };
 use super::rule::Rule;
+use super::socket::{SocketAccess, SocketMode};
 use super::subnet::{self, Subnet};
 
 /// A configuration that [`validate`](super::validate) finds nothing wrong with. Names come from
@@ -38,11 +39,24 @@ fn daemon() -> impl Strategy<Value = DaemonConfig> {
         (0u64..1000).prop_map(|us| Spin::For(Duration::from_micros(us)))
     ];
     let metrics = proptest::option::of((1u16..).prop_map(|port| ([127, 0, 0, 1], port).into()));
-    (1usize..4, spin, metrics).prop_map(|(workers, spin, metrics)| DaemonConfig {
+    (1usize..4, spin, metrics, access()).prop_map(|(workers, spin, metrics, access)| DaemonConfig {
         workers,
         spin,
         metrics,
+        group: access.owner,
+        socket_group: access.group,
+        socket_mode: access.mode,
         ..DaemonConfig::default()
+    })
+}
+
+fn access() -> impl Strategy<Value = SocketAccess> {
+    let name = || proptest::option::of(proptest::sample::select(vec!["kvm", "4242", "a b\"c"]));
+    let mode = proptest::option::of(proptest::sample::select(vec![0o600, 0o660, 0o666]));
+    (name(), name(), mode).prop_map(|(owner, group, mode)| SocketAccess {
+        owner: owner.map(str::to_owned),
+        group: group.map(str::to_owned),
+        mode: mode.map(SocketMode),
     })
 }
 
@@ -175,16 +189,19 @@ fn rule(port: u16) -> Rule {
 fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
     let network = proptest::option::of(0..networks.len().max(1))
         .prop_map(move |index| index.and_then(|index| networks.get(index).cloned()));
-    let settings = (network, vlan(), any::<bool>(), 0u8..4, 1u16..5, 0u8..3, ids());
+    let settings = (network, vlan(), any::<bool>(), 0u8..4, 1u16..5, 0u8..3, ids(), access());
     btree_map("p[0-7]", settings, 0..8).prop_map(|map| {
         let ports = map.into_iter().zip(2000..);
         let ports = ports.map(|((name, settings), own_port)| {
-            let (network, vlan, cable, kind, queues, addresses, ids) = settings;
+            let (network, vlan, cable, kind, queues, addresses, ids, access) = settings;
+            // Only the server of a socket makes it.
+            let socket = if kind == 0 { access } else { SocketAccess::default() };
             let is_alone = network.as_ref().is_some_and(|(_, mode)| *mode == Mode::Nat);
             Port {
                 network: network.map(|(name, _)| name),
                 vlan,
                 cable,
+                socket,
                 forward: is_alone.then(|| rule(own_port)).into_iter().collect(),
                 external_ids: ids,
                 ..Port::new(&name, interface(&name, kind, queues, addresses))
@@ -197,7 +214,12 @@ fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
 fn interface(name: &str, kind: u8, queues: u16, addresses: u8) -> Interface {
     if kind < 2 {
         let role = if kind == 0 { Role::Server } else { Role::Client };
-        let path = format!("/run/trama/{name}-{queues}.sock").into();
+        let path = match queues {
+            1 => String::new(),
+            2 => format!("{name}-2.sock"),
+            _ => format!("/run/trama/{name}-{queues}.sock"),
+        };
+        let path = path.into();
         return Interface::VhostUser(VhostUser { path, role, queues });
     }
     let address = |host| (IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), 24);

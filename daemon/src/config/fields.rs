@@ -38,13 +38,16 @@ impl Field {
 
 /// The keys of `[daemon]`.
 pub fn daemon_fields(daemon: &DaemonConfig) -> Vec<Field> {
-    let default = DaemonConfig::default();
+    let default = DaemonConfig::at(daemon.folders.clone());
     let spin = match daemon.spin {
         Spin::Always => "always".to_owned(),
         Spin::For(time) => format_duration(time),
     };
     vec![
         Field::new("control", path(&daemon.control), daemon.control == default.control),
+        Field::optional("group", daemon.group.as_deref()),
+        Field::optional("socket-group", daemon.socket_group.as_deref()),
+        Field::optional("socket-mode", daemon.socket_mode.map(|mode| mode.to_string())),
         Field::new("state", path(&daemon.state), daemon.state == default.state),
         Field::optional("metrics", daemon.metrics.map(|address| address.to_string())),
         Field::new("workers", number(daemon.workers), daemon.workers == default.workers),
@@ -88,9 +91,14 @@ pub fn port_fields(port: &Port) -> Vec<Field> {
                 Role::Client => "client",
             };
             fields.push(Field::new("type", "vhost-user", false));
-            fields.push(Field::new("path", path(&device.path), false));
+            let stated = (!device.path.as_os_str().is_empty()).then(|| path(&device.path));
+            fields.push(Field::optional("path", stated));
             fields.push(Field::new("role", role, device.role == Role::Server));
             fields.push(Field::new("queues", i64::from(device.queues), device.queues == 1));
+            let mode = port.socket.mode.map(|mode| mode.to_string());
+            fields.push(Field::optional("socket-owner", port.socket.owner.as_deref()));
+            fields.push(Field::optional("socket-group", port.socket.group.as_deref()));
+            fields.push(Field::optional("socket-mode", mode));
         }
         Interface::Tap(device) => {
             fields.push(Field::new("type", "tap", false));

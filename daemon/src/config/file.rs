@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::model::Config;
-use super::{edit, parse};
+use super::{edit, parse_at};
 
 /// Writes the difference between `from` and `to` into the file, which keeps everything else that
 /// it holds now, also what others wrote into it since it was read.
@@ -19,7 +19,7 @@ pub fn save(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
     let text = fs::read_to_string(file)
         .map_err(|error| format!("{shown}: cannot be read: {error}; use --no-save to go on"))?;
     let name = shown.to_string();
-    let check = |text: &str, when: &str| match parse(text, &name) {
+    let check = |text: &str, when: &str| match parse_at(text, &name, &from.daemon.folders) {
         Ok(_) => Ok(()),
         Err(faults) => {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -35,6 +35,26 @@ pub fn save(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
     }
     replace(file, &edited)
         .map_err(|error| format!("{shown}: cannot be written: {error}; use --no-save to go on"))
+}
+
+/// Writes the configuration file that is not there yet.
+///
+/// # Errors
+/// What went wrong and what to do; there is no file.
+pub fn create(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
+    let text = edit("", from, to)?;
+    let written = || {
+        let folder = file.parent().unwrap_or(Path::new("/"));
+        // One user's folders are for that user alone (XDG Base Directory Specification).
+        let mode = if from.daemon.folders.is_private { 0o700 } else { 0o755 };
+        fs::DirBuilder::new().recursive(true).mode(mode).create(folder)?;
+        let mut made = OpenOptions::new().write(true).create_new(true).open(file)?;
+        made.write_all(text.as_bytes())?;
+        made.sync_all()
+    };
+    written().map_err(|error: io::Error| {
+        format!("{}: cannot be made: {error}; use --no-save to go on", file.display())
+    })
 }
 
 /// Puts `text` in the place of the file's content in one step: whoever reads it sees the old or
@@ -83,6 +103,7 @@ mod tests {
 
     use super::*;
     use crate::config::model::Network;
+    use crate::config::parse;
 
     fn lab() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();

@@ -14,6 +14,7 @@ mod edit;
 mod edit_tests;
 mod fields;
 mod file;
+pub mod folders;
 mod mode;
 pub mod model;
 pub mod nat;
@@ -22,14 +23,15 @@ mod parse;
 mod parse_tests;
 mod reader;
 pub mod rule;
+pub mod socket;
 pub mod subnet;
 pub mod units;
 mod validate;
 
 pub use edit::edit;
-pub use file::save;
+pub use file::{create, save};
 pub(crate) use parse::parse_address;
-pub use parse::{parse, parse_on};
+pub use parse::{parse, parse_at, parse_on};
 pub use validate::{Place, Problem, validate};
 
 /// Something wrong in a configuration file: where, what, and what to do.

@@ -14,7 +14,9 @@ use trama_frame::MacAddr;
 use trama_nat::Discovery;
 
 use super::dhcp::DhcpSetting;
+use super::folders::Folders;
 use super::rule::Rule;
+use super::socket::{SocketAccess, SocketMode};
 use super::subnet::{self, Subnet};
 
 /// The whole configuration. Names are unique per kind; order is that of the file.
@@ -46,11 +48,20 @@ impl Config {
     }
 }
 
-/// What concerns the daemon as a whole. Changes here need a restart.
+/// What concerns the daemon as a whole. Most changes here need a restart.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DaemonConfig {
+    /// Where files are that are not placed here; no key.
+    #[serde(skip)]
+    pub folders: Folders,
     /// The control socket.
     pub control: PathBuf,
+    /// The group that may use it; `None` = the daemon's own.
+    pub group: Option<String>,
+    /// The group of ports' sockets that state none. In force at once, as what follows.
+    pub socket_group: Option<String>,
+    /// The mode of ports' sockets that state none.
+    pub socket_mode: Option<SocketMode>,
     /// Where state that must survive a restart is kept.
     pub state: PathBuf,
     /// Where Prometheus scrapes; `None` = nowhere.
@@ -224,6 +235,8 @@ pub struct Port {
     /// Whether it comes with its network, whose name it bears; no `[[port]]` stands for it.
     #[serde(skip)]
     pub own: bool,
+    /// Which users may connect to its socket.
+    pub socket: SocketAccess,
     /// Ports of the host that lead to the machine, on a network of mode `nat`.
     pub forward: Vec<Rule>,
     /// Free-form notes of management software; trama does not read them.
@@ -243,6 +256,7 @@ impl Port {
             spoof: true,
             interface,
             own: false,
+            socket: SocketAccess::default(),
             forward: Vec::new(),
             external_ids: BTreeMap::new(),
         }
@@ -349,7 +363,7 @@ pub struct Uplink {
 /// A vhost-user socket.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VhostUser {
-    /// The socket's path.
+    /// The socket's path; if relative or empty, below the daemon's folder ([`Folders::socket`]).
     pub path: PathBuf,
     /// Which end listens.
     pub role: Role,
@@ -386,9 +400,20 @@ const SPIN: Duration = Duration::from_micros(60);
 
 impl Default for DaemonConfig {
     fn default() -> Self {
+        Self::at(Folders::system())
+    }
+}
+
+impl DaemonConfig {
+    /// What is in force where nothing is stated.
+    pub fn at(folders: Folders) -> Self {
         Self {
-            control: "/run/trama/control.sock".into(),
-            state: "/var/lib/trama".into(),
+            control: folders.control(),
+            group: None,
+            socket_group: None,
+            socket_mode: None,
+            state: folders.state.clone(),
+            folders,
             metrics: None,
             workers: 1,
             spin: Spin::For(SPIN),

@@ -95,10 +95,12 @@ pub fn written_name(running: &str) -> &str {
 
 impl Config {
     /// What runs of it: in place of a network of mode `nat`, one for each of its ports, named
-    /// `NETWORK/PORT`. Nothing else is on these, so VLANs mean nothing there.
+    /// `NETWORK/PORT`. Nothing else is on these, so VLANs mean nothing there. Ports' sockets have
+    /// absolute paths, and the owners that are in force.
     pub fn laid_out(&self) -> Config {
         let mut networks = Vec::with_capacity(self.networks.len());
         let mut ports = self.ports.clone();
+        self.place_sockets(&mut ports);
         for network in &self.networks {
             if network.mode != Mode::Nat {
                 networks.push(network.clone());

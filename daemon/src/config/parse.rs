@@ -12,18 +12,22 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use trama_frame::MacAddr;
 use trama_nat::Discovery;
+use trama_vhost_net_backend::access::parse_mode;
 
 use super::Diagnostic;
+use super::folders::Folders;
 use super::model::{
     Config, DaemonConfig, Interface, Mode, Network, Port, Promiscuous, Role, Spin, Tap, VhostUser,
     Vlan, VlanMode,
 };
 use super::reader::{Reader, Report, type_name};
 use super::rule::Rule;
+use super::socket::{SocketAccess, SocketMode};
 use super::units::parse_duration;
 use super::validate::{Place, Problem, table_path, validate};
 
-const DAEMON_KEYS: [&str; 5] = ["control", "state", "metrics", "workers", "spin"];
+const DAEMON_KEYS: [&str; 8] =
+    ["control", "group", "socket-group", "socket-mode", "state", "metrics", "workers", "spin"];
 const NETWORK_KEYS: [&str; 14] = [
     "name",
     "mode",
@@ -54,24 +58,34 @@ const PORT_KEYS: [&str; 12] = [
     "forward",
     "external-ids",
 ];
-const VHOST_KEYS: [&str; 3] = ["path", "role", "queues"];
+const VHOST_KEYS: [&str; 6] =
+    ["path", "role", "queues", "socket-owner", "socket-group", "socket-mode"];
 const TAP_KEYS: [&str; 3] = ["ifname", "netns", "address"];
 
-/// Reads a configuration; `file` is the name that diagnostics bear.
+/// Reads the configuration of the system's daemon; `file` is the name that diagnostics bear.
 ///
 /// # Errors
 /// Everything that is wrong with the text, in its order.
 pub fn parse(text: &str, file: &str) -> Result<Config, Vec<Diagnostic>> {
-    parse_on(text, file, |_| Vec::new())
+    parse_at(text, file, &Folders::system())
 }
 
-/// As [`parse`], with further problems that `look` finds in a configuration, such as its host's.
+/// As [`parse`], for a daemon with these folders.
+///
+/// # Errors
+/// Everything that is wrong with the text, in its order.
+pub fn parse_at(text: &str, file: &str, folders: &Folders) -> Result<Config, Vec<Diagnostic>> {
+    parse_on(text, file, folders, |_| Vec::new())
+}
+
+/// As [`parse_at`], with further problems that `look` finds in a configuration, such as its host's.
 ///
 /// # Errors
 /// Everything that is wrong with the text, in its order.
 pub fn parse_on(
     text: &str,
     file: &str,
+    folders: &Folders,
     look: impl FnOnce(&Config) -> Vec<Problem>,
 ) -> Result<Config, Vec<Diagnostic>> {
     let mut report = Report::new(text, file);
@@ -84,7 +98,7 @@ pub fn parse_on(
     if !report.is_clean() {
         return Err(report.finish());
     }
-    let config = read_document(document.get_ref(), &mut report);
+    let config = read_document(document.get_ref(), folders, &mut report);
     report.add_problems(validate(&config));
     report.add_problems(look(&config));
     if report.is_clean() { Ok(config) } else { Err(report.finish()) }
@@ -97,8 +111,13 @@ fn syntax_fault(message: &str) -> (String, String) {
     }
 }
 
-fn read_document<'d>(document: &'d DeTable<'d>, report: &mut Report<'_>) -> Config {
-    let mut config = Config::default();
+fn read_document<'d>(
+    document: &'d DeTable<'d>,
+    folders: &Folders,
+    report: &mut Report<'_>,
+) -> Config {
+    let daemon = DaemonConfig::at(folders.clone());
+    let mut config = Config { daemon, ..Config::default() };
     for (key, value) in document {
         let offset = key.span().start;
         match key.get_ref().as_ref() {
@@ -107,7 +126,7 @@ fn read_document<'d>(document: &'d DeTable<'d>, report: &mut Report<'_>) -> Conf
                     let start = value.span().start;
                     let path = table_path(Place::Daemon, "");
                     let mut reader = Reader::new(report, table, start, Place::Daemon, path);
-                    config.daemon = read_daemon(&mut reader);
+                    config.daemon = read_daemon(&mut reader, config.daemon);
                 } else {
                     let message = format!("is {}, not a table", type_name(value.get_ref()));
                     report.add(offset, "daemon", message, "write [daemon] and its keys below");
@@ -173,9 +192,8 @@ fn name_of<'d>(table: &'d DeTable<'d>) -> &'d str {
     table.get("name").and_then(|name| name.get_ref().as_str()).unwrap_or_default()
 }
 
-fn read_daemon(reader: &mut Reader<'_, '_, '_>) -> DaemonConfig {
+fn read_daemon(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> DaemonConfig {
     reader.refuse_unknown(&DAEMON_KEYS, |_| None);
-    let default = DaemonConfig::default();
     let spin = reader.string("spin").and_then(|text| {
         let spin = match text.as_str() {
             "always" => Some(Spin::Always),
@@ -194,12 +212,23 @@ fn read_daemon(reader: &mut Reader<'_, '_, '_>) -> DaemonConfig {
         })
     });
     DaemonConfig {
+        folders: default.folders,
+        group: reader.text_or_number("group"),
+        socket_group: reader.text_or_number("socket-group"),
+        socket_mode: read_socket_mode(reader),
         control: reader.string("control").map_or(default.control, Into::into),
         state: reader.string("state").map_or(default.state, Into::into),
         metrics,
         workers: reader.integer("workers").unwrap_or(default.workers),
         spin: spin.unwrap_or(default.spin),
     }
+}
+
+fn read_socket_mode(reader: &mut Reader<'_, '_, '_>) -> Option<SocketMode> {
+    let text = reader.string("socket-mode")?;
+    reader.converted("socket-mode", parse_mode(&text).ok().map(SocketMode), || {
+        (format!("{text:?} is not a socket's mode"), r#"use "0600" to "0666""#.to_owned())
+    })
 }
 
 fn read_network(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
@@ -244,11 +273,15 @@ fn read_port(reader: &mut Reader<'_, '_, '_>) -> Port {
     refuse_unknown_port_keys(reader, kind);
     let modes = VlanMode::ALL.map(|mode| (mode.name(), mode));
     let promiscuous = Promiscuous::ALL.map(|word| (word.name(), word));
-    let interface = match kind {
-        Some(Kind::Tap) => Interface::Tap(read_tap(reader, &name)),
-        _ => Interface::VhostUser(read_vhost_user(reader, kind.is_some())),
+    let (interface, socket) = match kind {
+        Some(Kind::Tap) => (Interface::Tap(read_tap(reader, &name)), SocketAccess::default()),
+        Some(Kind::VhostUser) => {
+            (Interface::VhostUser(read_vhost_user(reader)), read_socket_access(reader))
+        }
+        None => (Interface::VhostUser(stand_in(reader)), SocketAccess::default()),
     };
     Port {
+        socket,
         network: reader.string("network"),
         vlan: Vlan {
             tag: reader.integer("tag"),
@@ -309,12 +342,21 @@ fn refuse_unknown_port_keys(reader: &mut Reader<'_, '_, '_>, kind: Option<Kind>)
     });
 }
 
-fn read_vhost_user(reader: &mut Reader<'_, '_, '_>, certain: bool) -> VhostUser {
-    if !certain {
-        // The type could not be told: this is a stand-in that validation must not judge.
-        VHOST_KEYS.iter().for_each(|key| reader.mark_broken(key));
-        return VhostUser { path: Default::default(), role: Role::Server, queues: 1 };
+/// The type could not be told: validation must not judge this.
+fn stand_in(reader: &mut Reader<'_, '_, '_>) -> VhostUser {
+    VHOST_KEYS.iter().for_each(|key| reader.mark_broken(key));
+    VhostUser { path: Default::default(), role: Role::Server, queues: 1 }
+}
+
+fn read_socket_access(reader: &mut Reader<'_, '_, '_>) -> SocketAccess {
+    SocketAccess {
+        owner: reader.text_or_number("socket-owner"),
+        group: reader.text_or_number("socket-group"),
+        mode: read_socket_mode(reader),
     }
+}
+
+fn read_vhost_user(reader: &mut Reader<'_, '_, '_>) -> VhostUser {
     let roles = [("server", Role::Server), ("client", Role::Client)];
     VhostUser {
         path: reader.string("path").unwrap_or_default().into(),

@@ -1,6 +1,9 @@
 //! Every kind of bad configuration and the exact message that it gets.
 
-use super::{arbitrary, parse};
+use super::folders::Folders;
+use super::model::Interface;
+use super::socket::SocketAccess;
+use super::{arbitrary, parse, parse_at};
 use proptest::prelude::*;
 
 mod networks;
@@ -59,7 +62,8 @@ fn unknown_keys() {
         "speed = 10",
         &[
             "lab.toml:4:1: port.vm1.speed: unknown key; remove it; known here: name, network, type, \
-           cable, promiscuous, mac, spoof, tag, trunks, vlan-mode, forward, external-ids, path, role, queues",
+           cable, promiscuous, mac, spoof, tag, trunks, vlan-mode, forward, external-ids, path, role, queues, \
+             socket-owner, socket-group, socket-mode",
         ],
     );
     refused_in_port(
@@ -102,12 +106,10 @@ fn wrong_types() {
 #[test]
 fn missing_keys() {
     refused(
-        "[[network]]\nmtu = 1500\n\n[[port]]\nname = \"vm1\"\n\n[[port]]\nname = \"vm2\"\n\
-         type = \"vhost-user\"\n",
+        "[[network]]\nmtu = 1500\n\n[[port]]\nname = \"vm1\"\n",
         &[
             "lab.toml:1:1: network[0].name: is missing; give the network a name",
             "lab.toml:4:1: port.vm1.type: is missing; add type = \"vhost-user\" or \"tap\"",
-            "lab.toml:7:1: port.vm2.path: is missing; give the socket's absolute path",
         ],
     );
 }
@@ -243,10 +245,6 @@ fn bad_vlans_and_networks() {
 #[test]
 fn bad_paths_and_devices() {
     refused_in_port(
-        "path = \"vm1.sock\"",
-        &["lab.toml:4:8: port.vm1.path: \"vm1.sock\" is not an absolute path; start it with /"],
-    );
-    refused_in_port(
         "path = \"/run/trama/\"",
         &["lab.toml:4:8: port.vm1.path: \"/run/trama/\" names a directory; \
            add the socket's file name"],
@@ -367,3 +365,95 @@ name = "web"
 id = "01:AB"
 address = "10.1.0.60"
 "#;
+
+#[test]
+fn a_sockets_path_may_be_left_to_the_daemon() {
+    let text = "[[port]]\nname = \"a\"\ntype = \"vhost-user\"\n\
+                [[port]]\nname = \"b\"\ntype = \"vhost-user\"\npath = \"sub/b.sock\"\n";
+    let config = parse(text, "").unwrap().laid_out();
+    let path = |port: &str| match &config.port(port).unwrap().interface {
+        Interface::VhostUser(device) => device.path.display().to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        (path("a"), path("b")),
+        ("/run/trama/a.sock".into(), "/run/trama/sub/b.sock".into())
+    );
+    refused(
+        "[[port]]\nname = \"a\"\ntype = \"vhost-user\"\npath = \"/run/trama/b.sock\"\n\
+         [[port]]\nname = \"b\"\ntype = \"vhost-user\"\n\
+         [[port]]\nname = \"control\"\ntype = \"vhost-user\"\n",
+        &[
+            "lab.toml:5:1: port.b.path: \"/run/trama/b.sock\" is taken by port.a.path; \
+             give each its own socket",
+            "lab.toml:8:1: port.control.path: \"/run/trama/control.sock\" is taken by \
+             daemon.control; give each its own socket",
+        ],
+    );
+}
+
+#[test]
+fn a_user_without_folders_is_told_what_to_set() {
+    let nowhere = Folders {
+        config: Default::default(),
+        run: Default::default(),
+        state: Default::default(),
+        is_private: true,
+    };
+    let faults = parse_at("", "trama.toml", &nowhere).unwrap_err();
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        faults,
+        [
+            "trama.toml:1:1: daemon.control: has no place: XDG_RUNTIME_DIR is not set; set it, or \
+             give the socket's absolute path",
+            "trama.toml:1:1: daemon.state: has no place: neither XDG_STATE_HOME nor HOME is set; \
+             set one of them, or give the folder's absolute path",
+        ]
+    );
+    let stated = "[daemon]\ncontrol = \"/tmp/c.sock\"\nstate = \"/tmp/s\"\n";
+    assert!(parse_at(stated, "", &nowhere).is_ok());
+}
+
+#[test]
+fn a_socket_has_an_owner_if_we_make_it() {
+    let text = "[daemon]\ngroup = \"trama\"\nsocket-group = 107\nsocket-mode = \"0666\"\n\
+                [[port]]\nname = \"a\"\ntype = \"vhost-user\"\nsocket-owner = \"libvirt-qemu\"\n\
+                socket-group = \"kvm\"\nsocket-mode = \"0620\"\n\
+                [[port]]\nname = \"b\"\ntype = \"vhost-user\"\n\
+                [[port]]\nname = \"c\"\ntype = \"vhost-user\"\nrole = \"client\"\n";
+    let config = parse(text, "").unwrap();
+    assert_eq!(config.daemon.group.as_deref(), Some("trama"));
+    let config = config.laid_out();
+    let shown = |port: usize| {
+        let SocketAccess { owner, group, mode } = config.ports[port].socket.clone();
+        let mode = mode.map(|mode| mode.to_string());
+        [owner, group, mode].map(Option::unwrap_or_default).join(" ")
+    };
+    assert_eq!(shown(0), "libvirt-qemu kvm 0620");
+    assert_eq!(shown(1), " 107 0666");
+    assert_eq!(shown(2), "  ");
+
+    refused_in_port(
+        "path = \"/x\"\nsocket-mode = \"0777\"",
+        &["lab.toml:5:15: port.vm1.socket-mode: \"0777\" is not a socket's mode; \
+           use \"0600\" to \"0666\""],
+    );
+    refused_in_port(
+        "role = \"client\"\nsocket-group = \"kvm\"",
+        &[
+            "lab.toml:5:16: port.vm1.socket-group: with role = \"client\" the VMM makes the socket; \
+           remove it, and let the daemon's user write the VMM's socket",
+        ],
+    );
+    refused_in_tap(
+        "socket-group = \"kvm\"",
+        &["lab.toml:4:1: port.t1.socket-group: belongs to ports of type \"vhost-user\"; \
+           remove it, or set type = \"vhost-user\""],
+    );
+    for bad in ["\"\"", "\"a:b\"", "4294967295", "\"99999999999\""] {
+        let text = format!("[[port]]\nname = \"a\"\ntype = \"vhost-user\"\nsocket-owner = {bad}\n");
+        let faults = parse(&text, "").unwrap_err();
+        assert!(faults[0].to_string().contains("is not the name of an account"), "{}", faults[0]);
+    }
+}

@@ -165,6 +165,15 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         }
     }
 
+    /// A string, or a whole number in its place.
+    pub fn text_or_number(&mut self, key: &'static str) -> Option<String> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Integer(_) => self.as_integer(key, value).map(|id: u32| id.to_string()),
+            _ => self.string(key),
+        }
+    }
+
     pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
         let value = self.get(key)?;
         match value.get_ref() {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use trama_frame::MacAddr;
@@ -120,7 +120,7 @@ pub(super) fn table_path(place: Place, name: &str) -> String {
 /// What only one port can have, and who has it.
 #[derive(Default)]
 struct Claims {
-    sockets: HashMap<std::path::PathBuf, String>,
+    sockets: HashMap<PathBuf, String>,
     devices: HashMap<(Option<String>, String), String>,
     addresses: HashMap<(Option<String>, MacAddr), String>,
 }
@@ -158,8 +158,19 @@ impl Check {
     }
 
     fn daemon(&mut self, daemon: &DaemonConfig) {
-        self.socket_path("control", &daemon.control);
-        if !daemon.state.is_absolute() {
+        self.account("group", daemon.group.as_deref());
+        self.account("socket-group", daemon.socket_group.as_deref());
+        if daemon.control.as_os_str().is_empty() && daemon.folders.control().as_os_str().is_empty()
+        {
+            let message = "has no place: XDG_RUNTIME_DIR is not set";
+            self.problem("control", message, "set it, or give the socket's absolute path");
+        } else {
+            self.socket_path("control", &daemon.control);
+        }
+        if daemon.state.as_os_str().is_empty() {
+            let message = "has no place: neither XDG_STATE_HOME nor HOME is set";
+            self.problem("state", message, "set one of them, or give the folder's absolute path");
+        } else if !daemon.state.is_absolute() {
             let message = format!("{} is not an absolute path", quoted(&daemon.state));
             self.problem("state", message, "start it with /");
         }
@@ -205,7 +216,11 @@ impl Check {
         self.vlan(port);
         self.address(port, claims);
         match &port.interface {
-            Interface::VhostUser(device) => self.vhost_user(device, claims),
+            Interface::VhostUser(device) => {
+                let path = config.daemon.folders.socket(&port.name, &device.path);
+                self.vhost_user(device, path, claims);
+                self.socket_access(port);
+            }
             Interface::Tap(device) => self.tap(device, claims),
             Interface::Uplink(_) => {}
         }
@@ -262,16 +277,15 @@ impl Check {
         }
     }
 
-    fn vhost_user(&mut self, device: &VhostUser, claims: &mut Claims) {
-        if self.socket_path("path", &device.path) {
-            let claim = claims.sockets.get(&device.path).cloned();
-            match claim {
+    fn vhost_user(&mut self, device: &VhostUser, path: PathBuf, claims: &mut Claims) {
+        if self.socket_path("path", &path) {
+            match claims.sockets.get(&path).cloned() {
                 Some(other) => {
-                    let message = format!("{} is taken by {other}", quoted(&device.path));
+                    let message = format!("{} is taken by {other}", quoted(&path));
                     self.problem("path", message, "give each its own socket");
                 }
                 None => {
-                    claims.sockets.insert(device.path.clone(), format!("{}.path", self.path));
+                    claims.sockets.insert(path, format!("{}.path", self.path));
                 }
             }
         }

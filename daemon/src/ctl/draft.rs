@@ -106,7 +106,7 @@ impl Draft {
         if let Some(draft) = self.interfaces.get(port) {
             return (draft.kind.clone(), draft.options.clone());
         }
-        self.port(port).map(|port| describe(&port.interface)).unwrap_or_default()
+        self.port(port).map(describe).unwrap_or_default()
     }
 
     /// Sets the `type` of a port's interface.
@@ -139,9 +139,9 @@ impl Draft {
                 // Options of the type that it was do not bind the type that it becomes.
                 options.retain(|key, value| before.1.get(key) != Some(value));
             }
-            let interface = resolve(&name, &kind, options)?;
+            let (interface, socket) = resolve(&name, &kind, options)?;
             if let Some(port) = self.port_mut(&name) {
-                port.interface = interface;
+                (port.interface, port.socket) = (interface, socket);
             }
         }
         Ok(self.config)

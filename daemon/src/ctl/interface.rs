@@ -4,24 +4,33 @@
 //! plain text until the end of a transaction, and only then become a [`Interface`].
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+
+use trama_vhost_net_backend::access::parse_mode;
 
 use crate::config;
-use crate::config::model::{Interface, Role, Tap, VhostUser};
+use crate::config::model::{Interface, Port, Role, Tap, VhostUser};
+use crate::config::socket::{SocketAccess, SocketMode};
 
 /// The `options` column.
 pub type Options = BTreeMap<String, String>;
 
-/// Where `dpdkvhostuser`, which states no path, puts its socket.
-const SOCKET_DIR: &str = "/run/trama";
-
-/// The `type` and `options` that stand for an interface.
-pub fn describe(interface: &Interface) -> (String, Options) {
+/// The `type` and `options` that stand for a port's interface.
+pub fn describe(port: &Port) -> (String, Options) {
     let mut options = Options::new();
     let mut put = |key: &str, value: String| options.insert(key.to_owned(), value);
-    let kind = match interface {
+    let kind = match &port.interface {
         Interface::VhostUser(vhost) => {
-            put("path", vhost.path.display().to_string());
+            let SocketAccess { owner, group, mode } = port.socket.clone();
+            let path = vhost.path.display().to_string();
+            let stated = [
+                ("path", Some(path).filter(|path| !path.is_empty())),
+                ("socket-owner", owner),
+                ("socket-group", group),
+                ("socket-mode", mode.map(|mode| mode.to_string())),
+            ];
+            for (key, value) in stated {
+                value.map(|value| put(key, value));
+            }
             put("role", role_name(vhost.role).to_owned());
             put("queues", vhost.queues.to_string());
             "vhost-user"
@@ -43,21 +52,30 @@ pub fn describe(interface: &Interface) -> (String, Options) {
     (kind.to_owned(), options)
 }
 
-/// The interface that a port's `type` and `options` stand for.
+/// The interface that a port's `type` and `options` stand for, and who may connect to its socket.
 ///
 /// # Errors
 /// What is missing, unknown or malformed, and what to do.
-pub fn resolve(port: &str, kind: &str, options: Options) -> Result<Interface, String> {
+pub fn resolve(
+    port: &str,
+    kind: &str,
+    options: Options,
+) -> Result<(Interface, SocketAccess), String> {
     let mut reader = Reader { port, kind, options };
+    let mut socket = SocketAccess::default();
     let interface = match kind {
-        "vhost-user" => Interface::VhostUser(reader.vhost_user()?),
+        "vhost-user" => {
+            socket = reader.socket_access()?;
+            Interface::VhostUser(reader.vhost_user()?)
+        }
         "dpdkvhostuserclient" => {
             let path = reader.required("vhost-server-path", "/tmp/vm1.sock")?.into();
             let queues = reader.number("n_rxq")?.unwrap_or(1);
             Interface::VhostUser(VhostUser { path, role: Role::Client, queues })
         }
         "dpdkvhostuser" => {
-            let path = PathBuf::from(SOCKET_DIR).join(port);
+            socket = reader.socket_access()?;
+            let path = port.into();
             let queues = reader.number("n_rxq")?.unwrap_or(1);
             Interface::VhostUser(VhostUser { path, role: Role::Server, queues })
         }
@@ -71,7 +89,7 @@ pub fn resolve(port: &str, kind: &str, options: Options) -> Result<Interface, St
         }
     };
     reader.finish()?;
-    Ok(interface)
+    Ok((interface, socket))
 }
 
 fn role_name(role: Role) -> &'static str {
@@ -110,10 +128,22 @@ impl Reader<'_> {
                 self.options.remove("path");
                 path
             }
-            None => self.required("path", &format!("{SOCKET_DIR}/{}.sock", self.port))?,
+            None => self.options.remove("path").unwrap_or_default(),
         };
         let queues = self.number("queues")?.unwrap_or(1);
         Ok(VhostUser { path: path.into(), role, queues })
+    }
+
+    fn socket_access(&mut self) -> Result<SocketAccess, String> {
+        let mode = self.options.remove("socket-mode").map(|text| {
+            let mode = parse_mode(&text).map(SocketMode);
+            mode.map_err(|_| self.problem("socket-mode", &text, "use 0600 to 0666"))
+        });
+        Ok(SocketAccess {
+            owner: self.options.remove("socket-owner"),
+            group: self.options.remove("socket-group"),
+            mode: mode.transpose()?,
+        })
     }
 
     fn tap(&mut self) -> Result<Tap, String> {
@@ -157,9 +187,9 @@ impl Reader<'_> {
     fn finish(self) -> Result<(), String> {
         let Some(key) = self.options.keys().next() else { return Ok(()) };
         let known = match self.kind {
-            "vhost-user" => "path, role, queues",
+            "vhost-user" => "path, role, queues, socket-owner, socket-group, socket-mode",
             "dpdkvhostuserclient" => "vhost-server-path, n_rxq",
-            "dpdkvhostuser" => "n_rxq",
+            "dpdkvhostuser" => "n_rxq, socket-owner, socket-group, socket-mode",
             _ => "ifname, netns, address",
         };
         let kind = if self.kind.is_empty() { "tap" } else { self.kind };
@@ -178,6 +208,10 @@ mod tests {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
+    fn interface(kind: &str, options: Options) -> Result<Interface, String> {
+        resolve("p", kind, options).map(|(interface, _)| interface)
+    }
+
     fn vhost(path: &str, role: Role, queues: u16) -> Interface {
         Interface::VhostUser(VhostUser { path: path.into(), role, queues })
     }
@@ -190,16 +224,16 @@ mod tests {
     fn types_of_ovs_have_their_counterparts() {
         let path = options(&[("vhost-server-path", "/tmp/a")]);
         assert_eq!(
-            resolve("p", "dpdkvhostuserclient", path.clone()),
+            interface("dpdkvhostuserclient", path.clone()),
             Ok(vhost("/tmp/a", Role::Client, 1))
         );
-        assert_eq!(resolve("p", "vhost-user", path), Ok(vhost("/tmp/a", Role::Client, 1)));
+        assert_eq!(interface("vhost-user", path), Ok(vhost("/tmp/a", Role::Client, 1)));
         assert_eq!(
-            resolve("p", "dpdkvhostuser", options(&[("n_rxq", "2")])),
-            Ok(vhost("/run/trama/p", Role::Server, 2))
+            interface("dpdkvhostuser", options(&[("n_rxq", "2")])),
+            Ok(vhost("p", Role::Server, 2))
         );
         for kind in ["", "system", "internal", "tap"] {
-            assert_eq!(resolve("p", kind, Options::new()), Ok(tap("p")), "{kind}");
+            assert_eq!(interface(kind, Options::new()), Ok(tap("p")), "{kind}");
         }
     }
 
@@ -211,17 +245,32 @@ mod tests {
             address: vec![("10.1.0.1".parse().unwrap(), 24), ("fd00::1".parse().unwrap(), 64)],
         });
         for interface in
-            [vhost("/a b,c", Role::Client, 4), vhost("/x", Role::Server, 1), tap("t"), full]
+            [vhost("/a b,c", Role::Client, 4), vhost("", Role::Server, 1), tap("t"), full]
         {
-            let (kind, options) = describe(&interface);
-            assert_eq!(resolve("p", &kind, options), Ok(interface));
+            let (kind, options) = describe(&Port::new("p", interface.clone()));
+            assert_eq!(resolve("p", &kind, options), Ok((interface, SocketAccess::default())));
         }
+        let socket = SocketAccess {
+            owner: Some("libvirt-qemu".into()),
+            group: Some("kvm".into()),
+            mode: Some(SocketMode(0o620)),
+        };
+        let port = Port { socket, ..Port::new("p", vhost("/x", Role::Server, 2)) };
+        let (kind, options) = describe(&port);
+        assert_eq!(options["socket-mode"], "0620");
+        assert_eq!(resolve("p", &kind, options), Ok((port.interface, port.socket)));
     }
 
     #[test]
     fn mistakes_come_with_a_remedy() {
         for (kind, pairs, part) in [
-            ("vhost-user", &[][..], "options:path=/run/trama/p.sock"),
+            ("vhost-user", &[("socket-mode", "0777")][..], "use 0600 to 0666"),
+            (
+                "dpdkvhostuserclient",
+                &[("vhost-server-path", "/x"), ("socket-group", "kvm")][..],
+                "has no options:socket-group",
+            ),
+            ("tap", &[("socket-group", "kvm")][..], "type tap has no options:socket-group"),
             ("vhost-user", &[("path", "/x"), ("role", "both")][..], "use server"),
             ("vhost-user", &[("path", "/x"), ("queues", "many")][..], "whole number"),
             ("vhost-user", &[("path", "/x"), ("ifname", "y")][..], "it knows path, role, queues"),

@@ -146,6 +146,7 @@ pub fn session(port: &PortStatus) -> Value {
     let Some(vhost) = &port.vhost else { return Value::Map(Default::default()) };
     let mut pairs = vec![
         ("state", vhost.state.to_owned()),
+        ("path", vhost.path.display().to_string()),
         ("connects", vhost.connects.to_string()),
         ("features", format!("{:#x}", vhost.features)),
         ("queue_pairs", vhost.queue_pairs.to_string()),

@@ -85,6 +85,7 @@ fn running() -> Snapshot {
     };
     let mut vm1 = port("vm1", None);
     vm1.vhost = Some(VhostStatus {
+        path: "/x".into(),
         state: "connected",
         last_error: None,
         connects: 2,
@@ -149,8 +150,8 @@ fn a_port_gets_its_type_later_in_the_transaction() {
 
 #[test]
 fn an_interface_that_makes_no_sense_at_the_end_refuses_the_transaction() {
-    let message = refused(&lab(), "add-br new -- set Interface vm1 type=vhost-user");
-    assert!(message.contains("needs options:path"), "{message}");
+    let message = refused(&lab(), "add-br new -- set Interface vm1 type=dpdkvhostuserclient");
+    assert!(message.contains("needs options:vhost-server-path"), "{message}");
     let message = refused(&lab(), "set Interface vm1 options:colour=red");
     assert!(message.contains("knows ifname, netns, address"), "{message}");
 }
@@ -253,7 +254,8 @@ fn what_runs_is_shown_in_interface() {
     assert_eq!(
         said(&config, &snapshot, line),
         "1\nup\nup\n[]\n[]\n\
-         {connects=\"2\", features=\"0x100000000\", queue_pairs=\"1\", state=connected}"
+         {connects=\"2\", features=\"0x100000000\", path=\"/x\", \
+         queue_pairs=\"1\", state=connected}"
     );
     let line = "get Interface vm2 link_state admin_state error mac_in_use statistics";
     assert_eq!(

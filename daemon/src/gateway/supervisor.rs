@@ -239,7 +239,7 @@ impl Keeper {
         channel.send(&Message::Start { layout, config: self.config.clone() })?;
         // A group of its own: a terminal's interrupt is for the daemon, which ends it in order.
         let child = Command::new(&self.program.0)
-            .arg0("tramad")
+            .arg0(format!("trama:{}", self.network))
             .arg("gateway")
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))

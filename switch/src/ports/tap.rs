@@ -24,7 +24,7 @@ use trama_virtqueue::Segment;
 use super::pool::PoolBurst;
 use super::{Sink, Watched, Watcher};
 use crate::drop_reason::DropReason;
-pub use setup::TapError;
+pub use setup::{NamespaceId, TapError};
 
 /// Most pieces that one `writev` takes (`UIO_MAXIOV`).
 const MAX_PIECES: usize = 1024;
@@ -56,6 +56,8 @@ pub struct Tap {
     vnet_header: bool,
     gone: bool,
     pub(super) watched: Option<Watched>,
+    /// The named namespace that it was made in.
+    namespace: Option<NamespaceId>,
 }
 
 impl Tap {
@@ -68,7 +70,14 @@ impl Tap {
     /// header at a time, such as a SOCK_SEQPACKET socket. Measures the switch without the kernel.
     #[doc(hidden)]
     pub fn over(fd: OwnedFd) -> Tap {
-        Tap { fd, offloads: Offloads::ALL, vnet_header: true, gone: false, watched: None }
+        let (offloads, vnet_header, gone) = (Offloads::ALL, true, false);
+        Tap { fd, offloads, vnet_header, gone, watched: None, namespace: None }
+    }
+
+    /// The named namespace that it was made in, where one was asked for. It stays there when the name
+    /// goes or passes to another namespace.
+    pub fn namespace(&self) -> Option<NamespaceId> {
+        self.namespace
     }
 
     /// Link up or down as the interface shows it (`TUNSETCARRIER`).

@@ -83,7 +83,8 @@ impl Served {
         let file = dir.path().join("trama.toml");
         let config = config.replace("{dir}", &dir.path().display().to_string());
         std::fs::write(&file, config).unwrap();
-        let daemon = Daemon::start(file).unwrap_or_else(|error| panic!("{error}"));
+        let daemon = Daemon::start(trama_daemon::state::Source::at(file))
+            .unwrap_or_else(|error| panic!("{error}"));
         let served = Arc::clone(&daemon);
         let (stop, stopped) = oneshot::channel::<()>();
         let socket =

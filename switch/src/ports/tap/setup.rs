@@ -3,11 +3,12 @@
 //! All of it happens in the namespace that the device belongs to, on a thread that enters it and
 //! ends; the descriptor works from everywhere.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::raw::{c_int, c_short, c_ulong};
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketType, socket};
@@ -61,11 +62,40 @@ impl Failure {
 const NEEDS_ADMIN: &str = "run with CAP_NET_ADMIN, or make the device beforehand with `ip tuntap \
                            add` for this user";
 
+/// A network namespace, whatever its name. While one lives, no other is equal to it: a device inside
+/// keeps it alive, even when its name is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NamespaceId {
+    device: u64,
+    inode: u64,
+}
+
+impl NamespaceId {
+    /// The namespace that has this name now.
+    ///
+    /// # Errors
+    /// There is no such name.
+    pub fn of(netns: &str) -> io::Result<NamespaceId> {
+        std::fs::metadata(path(netns)).map(NamespaceId::from)
+    }
+}
+
+impl From<Metadata> for NamespaceId {
+    fn from(file: Metadata) -> NamespaceId {
+        NamespaceId { device: file.dev(), inode: file.ino() }
+    }
+}
+
+fn path(netns: &str) -> String {
+    format!("{NAMESPACES}/{netns}")
+}
+
 /// Makes the device that `options` describe.
 pub(super) fn open(options: &TapOptions) -> Result<Tap, TapError> {
     let made = match &options.netns {
         None => make(options),
-        Some(netns) => in_namespace(netns, || make(options)),
+        Some(netns) => in_namespace(netns, || make(options))
+            .map(|(tap, namespace)| Tap { namespace: Some(namespace), ..tap }),
     };
     made.map_err(|Failure { step, error, remedy }| TapError {
         ifname: options.ifname.clone(),
@@ -75,11 +105,11 @@ pub(super) fn open(options: &TapOptions) -> Result<Tap, TapError> {
     })
 }
 
-/// Runs `make` on a thread of its own inside a named network namespace.
+/// Runs `make` on a thread of its own inside a named network namespace; says which one it was.
 fn in_namespace<R: Send>(
     netns: &str,
     make: impl FnOnce() -> Result<R, Failure> + Send,
-) -> Result<R, Failure> {
+) -> Result<(R, NamespaceId), Failure> {
     if netns.is_empty() || netns.contains('/') || netns.starts_with('.') {
         let error = io::Error::from(io::ErrorKind::InvalidInput);
         return Err(Failure::new(
@@ -88,19 +118,16 @@ fn in_namespace<R: Send>(
             "give the name alone, as `ip netns list` shows it",
         ));
     }
-    let path = format!("{NAMESPACES}/{netns}");
-    let namespace = File::open(&path).map_err(|error| {
+    let path = path(netns);
+    let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.into(), file)));
+    let (id, namespace) = opened.map_err(|error| {
         let step = format!("open network namespace {path}");
         Failure::new(step, error, "make it first with `ip netns add`")
     })?;
     let enter_and_make = || {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).map_err(
-            |error| {
-                let step = format!("enter network namespace {netns}");
-                Failure::new(step, error, "run with CAP_SYS_ADMIN")
-            },
-        )?;
-        make()
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(|error| cannot_enter(netns, error.into()))?;
+        Ok((make()?, id))
     };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
@@ -110,6 +137,15 @@ fn in_namespace<R: Send>(
         let panicked = || Failure::new("set up", io::Error::other("the thread panicked"), "");
         thread.join().unwrap_or_else(|_| Err(panicked()))
     })
+}
+
+fn cannot_enter(netns: &str, error: io::Error) -> Failure {
+    let remedy = match error.raw_os_error() {
+        // What `ip netns add` leaves until it has mounted the namespace, and a reboot of the host.
+        Some(libc::EINVAL) => "the file is no network namespace; `ip netns del` and `add` it",
+        _ => "run with CAP_SYS_ADMIN",
+    };
+    Failure::new(format!("enter network namespace {netns}"), error, remedy)
 }
 
 fn make(options: &TapOptions) -> Result<Tap, Failure> {
@@ -127,7 +163,7 @@ fn make(options: &TapOptions) -> Result<Tap, Failure> {
     let offloads = if options.vnet_header { enable_offloads(&fd)? } else { disable_offloads(&fd)? };
     configure(options, is_persistent(&fd)?)?;
     let vnet_header = options.vnet_header;
-    Ok(Tap { fd, offloads, vnet_header, gone: false, watched: None })
+    Ok(Tap { fd, offloads, vnet_header, gone: false, watched: None, namespace: None })
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {

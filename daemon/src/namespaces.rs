@@ -1,0 +1,117 @@
+//! Notices that named network namespaces come, go, or are made again under their names.
+//!
+//! A name is a mount point below `/run/netns`, or a symbolic link there to a process's namespace.
+//! The kernel tells of both: who polls the list of mounts is woken by each change of it (proc(5),
+//! `/proc/pid/mounts`), and inotify tells of the folder. A thread sleeps on the two.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
+const FOLDER: &str = "/run/netns";
+const MOUNTS: &str = "/proc/self/mountinfo";
+/// To delete a namespace, or to make one, takes several changes; they are looked at together.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Writes to a stream when a name may have changed. Dropping it ends its thread.
+pub struct NamespaceWatch {
+    has_news: Arc<AtomicBool>,
+    stop: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl NamespaceWatch {
+    /// Starts to look.
+    ///
+    /// # Errors
+    /// Out of descriptors or threads.
+    pub fn start(event: UnixStream) -> io::Result<NamespaceWatch> {
+        let has_news = Arc::<AtomicBool>::default();
+        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let watcher = Watcher {
+            mounts: File::open(MOUNTS)?,
+            folder: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
+            has_news: has_news.clone(),
+            stop: stop.try_clone()?,
+            event,
+        };
+        let thread = std::thread::Builder::new().name("namespaces".into());
+        let thread = thread.spawn(move || watcher.run())?;
+        Ok(NamespaceWatch { has_news, stop, thread: Some(thread) })
+    }
+
+    /// Whether a name may have changed since this was last asked.
+    pub fn take_news(&self) -> bool {
+        self.has_news.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Drop for NamespaceWatch {
+    fn drop(&mut self) {
+        // Fails only when the counter is full: then it is readable already.
+        let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that looks at namespaces ended by a panic");
+        }
+    }
+}
+
+struct Watcher {
+    mounts: File,
+    folder: OwnedFd,
+    has_news: Arc<AtomicBool>,
+    stop: OwnedFd,
+    event: UnixStream,
+}
+
+impl Watcher {
+    fn run(mut self) {
+        loop {
+            self.watch_folder();
+            if self.wait_for_change() || self.is_stopped_within(SETTLE) {
+                return;
+            }
+            // What has come meanwhile is told of together.
+            while rustix::io::read(&self.folder, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
+            self.has_news.store(true, Ordering::Release);
+            // A buffer that is full wakes the reader already.
+            let _ = self.event.write(&[1]);
+        }
+    }
+
+    /// The folder is not there before the first `ip netns add`, which mounts something.
+    fn watch_folder(&self) {
+        let names = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
+        let _ = inotify::add_watch(&self.folder, FOLDER, names | WatchFlags::ONLYDIR);
+    }
+
+    /// True: it is to stop.
+    fn wait_for_change(&self) -> bool {
+        let mut waiting = [
+            PollFd::new(&self.stop, PollFlags::IN),
+            PollFd::new(&self.mounts, PollFlags::PRI),
+            PollFd::new(&self.folder, PollFlags::IN),
+        ];
+        loop {
+            match poll(&mut waiting, None) {
+                Ok(_) => return !waiting[0].revents().is_empty(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return true,
+            }
+        }
+    }
+
+    fn is_stopped_within(&self, time: Duration) -> bool {
+        let Ok(limit) = Timespec::try_from(time) else { return true };
+        let mut waiting = [PollFd::new(&self.stop, PollFlags::IN)];
+        poll(&mut waiting, Some(&limit)).is_ok_and(|ready| ready > 0)
+    }
+}

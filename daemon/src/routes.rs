@@ -1,0 +1,252 @@
+//! The routes of the host, of all its tables (rtnetlink(7)): a VPN with policy rules has its own in a
+//! table that `/proc/net/route` does not show.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::net::netdevice::index_to_name;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
+};
+
+use crate::config::subnet::Subnet;
+
+/// A route by which the host sends packets somewhere, or refuses to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where it leads.
+    pub destination: Subnet,
+    /// The interface; `None` = packets are refused.
+    pub interface: Option<String>,
+    /// The number of its routing table.
+    pub table: u32,
+}
+
+/// The table that is asked if no rule says otherwise (`RT_TABLE_MAIN`).
+pub const MAIN: u32 = 254;
+/// The default of those who have not been told of tables (`RT_TABLE_DEFAULT`).
+const DEFAULT: u32 = 253;
+
+/// In the words of `ip route`.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, prefix) = self.destination;
+        write!(f, "{address}/{prefix}")?;
+        if let Some(interface) = &self.interface {
+            write!(f, " dev {interface}")?;
+        }
+        match self.table {
+            MAIN => f.write_str(" table main"),
+            DEFAULT => f.write_str(" table default"),
+            number => write!(f, " table {number}"),
+        }
+    }
+}
+
+/// All routes but those of the host's own addresses, broadcast and multicast.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn of_host() -> io::Result<Vec<Route>> {
+    let flags = SocketFlags::CLOEXEC;
+    // NETLINK_ROUTE is protocol 0.
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+    send(&socket, &request(), SendFlags::empty())?;
+    let mut routes = Vec::new();
+    // As much as the kernel puts into one datagram of a dump.
+    let mut buffer = vec![0; 32 << 10];
+    loop {
+        let (length, _) = recv(&socket, &mut buffer[..], RecvFlags::empty())?;
+        let mut rest = &buffer[..length];
+        while let Some((message, next)) = Message::first(rest) {
+            match message.kind {
+                NLMSG_DONE | NLMSG_ERROR => return Ok(routes),
+                RTM_NEWROUTE => routes.extend(message.route(&|index| name_of(&socket, index))),
+                _ => {}
+            }
+            rest = next;
+        }
+    }
+}
+
+fn name_of(socket: &OwnedFd, index: u32) -> Option<String> {
+    index_to_name(socket, index).ok()
+}
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+/// `NLM_F_REQUEST`, and `NLM_F_DUMP`: all of them.
+const DUMP: u16 = 0x1 | 0x300;
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
+/// `struct rtmsg`.
+const BODY: usize = 12;
+
+/// Asks for the routes of all families and tables.
+fn request() -> [u8; HEADER + BODY] {
+    let mut request = [0; HEADER + BODY];
+    request[..4].copy_from_slice(&((HEADER + BODY) as u32).to_ne_bytes());
+    request[4..6].copy_from_slice(&RTM_GETROUTE.to_ne_bytes());
+    request[6..8].copy_from_slice(&DUMP.to_ne_bytes());
+    request
+}
+
+/// A message of a dump.
+struct Message<'a> {
+    kind: u16,
+    body: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// The first message of `bytes`, and what follows it.
+    fn first(bytes: &'a [u8]) -> Option<(Message<'a>, &'a [u8])> {
+        let length = number(bytes.get(..4)?) as usize;
+        let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+        let body = bytes.get(HEADER..length)?;
+        Some((Message { kind, body }, after(bytes, length)))
+    }
+
+    /// The route that it tells of, if that leads somewhere.
+    fn route(&self, name: &dyn Fn(u32) -> Option<String>) -> Option<Route> {
+        let &[family, prefix, _, _, table, _, _, kind, ..] = self.body else { return None };
+        let flags = number(self.body.get(8..BODY)?);
+        if !LEADING.contains(&kind) || flags & RTM_F_CLONED != 0 {
+            return None;
+        }
+        let mut route = Attributes::default();
+        route.read(self.body.get(BODY..)?);
+        let destination = (route.destination.unwrap_or(unspecified(family)?), prefix);
+        let table = route.table.unwrap_or(table.into());
+        Some(Route { destination, interface: route.interface.and_then(name), table })
+    }
+}
+
+/// `RTN_UNICAST`, and the types that refuse packets: blackhole, unreachable, prohibit. The others are
+/// the host's own addresses, broadcast and multicast, and `throw`, which asks the next table.
+const LEADING: [u8; 4] = [1, 6, 7, 8];
+/// What the path MTU discovery has noted is no route.
+const RTM_F_CLONED: u32 = 0x200;
+
+#[derive(Default)]
+struct Attributes {
+    destination: Option<IpAddr>,
+    interface: Option<u32>,
+    table: Option<u32>,
+}
+
+impl Attributes {
+    fn read(&mut self, mut bytes: &[u8]) {
+        while let Some((kind, value, next)) = attribute(bytes) {
+            match kind {
+                RTA_DST => self.destination = address(value),
+                RTA_OIF => self.interface = value.get(..4).map(number),
+                // The first of several ways: struct rtnexthop has its interface behind 4 bytes.
+                RTA_MULTIPATH => self.interface = value.get(4..8).map(number),
+                RTA_TABLE => self.table = value.get(..4).map(number),
+                _ => {}
+            }
+            bytes = next;
+        }
+    }
+}
+
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_MULTIPATH: u16 = 9;
+const RTA_TABLE: u16 = 15;
+
+/// The first attribute (`struct rtattr`) of `bytes`, and what follows it.
+fn attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let &[l0, l1, k0, k1, ..] = bytes else { return None };
+    let length = usize::from(u16::from_ne_bytes([l0, l1]));
+    Some((u16::from_ne_bytes([k0, k1]), bytes.get(4..length)?, after(bytes, length)))
+}
+
+/// What follows `length` bytes; messages and attributes begin at multiples of four.
+fn after(bytes: &[u8], length: usize) -> &[u8] {
+    bytes.get(length.next_multiple_of(4)..).unwrap_or_default()
+}
+
+fn number(bytes: &[u8]) -> u32 {
+    bytes.try_into().map(u32::from_ne_bytes).unwrap_or_default()
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
+/// A default route has no destination.
+fn unspecified(family: u8) -> Option<IpAddr> {
+    match AddressFamily::from_raw(family.into()) {
+        AddressFamily::INET => Some(IpAddr::from([0; 4])),
+        AddressFamily::INET6 => Some(IpAddr::from([0; 16])),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of a dump: family, prefix, the table's old field, type, then attributes.
+    fn message(head: [u8; 4], attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let [family, prefix, table, kind] = head;
+        let mut body = vec![family, prefix, 0, 0, table, 0, 0, kind, 0, 0, 0, 0];
+        for (kind, value) in attributes {
+            body.extend((4 + value.len() as u16).to_ne_bytes());
+            body.extend(kind.to_ne_bytes());
+            body.extend(*value);
+            body.resize(body.len().next_multiple_of(4), 0);
+        }
+        let mut bytes = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+        bytes.extend(RTM_NEWROUTE.to_ne_bytes());
+        bytes.resize(HEADER, 0);
+        bytes.extend(body);
+        bytes
+    }
+
+    fn route(bytes: &[u8]) -> Option<Route> {
+        let (message, rest) = Message::first(bytes)?;
+        assert!(rest.is_empty());
+        message.route(&|index| Some(format!("if{index}")))
+    }
+
+    #[test]
+    fn a_route_has_its_destination_its_way_and_its_table() {
+        let (oif, table) = (7u32.to_ne_bytes(), 51820u32.to_ne_bytes());
+        let attributes: [(u16, &[u8]); 3] =
+            [(RTA_TABLE, &table), (RTA_DST, &[10, 8, 0, 0]), (RTA_OIF, &oif)];
+        let found = route(&message([2, 16, 252, 1], &attributes)).unwrap();
+        assert_eq!(found.to_string(), "10.8.0.0/16 dev if7 table 51820");
+        let mut hops = [0; 8];
+        hops[4..].copy_from_slice(&oif);
+        let v6 = [0xfd, 0, 0, 0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let several: [(u16, &[u8]); 2] = [(RTA_DST, &v6), (RTA_MULTIPATH, &hops)];
+        let found = route(&message([10, 48, 254, 1], &several)).unwrap();
+        assert_eq!(found.to_string(), "fd00:56::/48 dev if7 table main");
+        let default = route(&message([2, 0, 253, 1], &[])).unwrap();
+        assert_eq!(default.to_string(), "0.0.0.0/0 table default");
+        let blackhole = route(&message([2, 8, 100, 6], &attributes[1..2])).unwrap();
+        assert_eq!(blackhole.to_string(), "10.8.0.0/8 table 100");
+    }
+
+    #[test]
+    fn what_is_no_way_somewhere_is_left_out() {
+        let to: [(u16, &[u8]); 1] = [(RTA_DST, &[10, 8, 0, 1])];
+        // Local, broadcast, anycast, multicast, throw.
+        for kind in [2, 3, 4, 5, 9] {
+            assert_eq!(route(&message([2, 32, 255, kind], &to)), None, "type {kind}");
+        }
+        // Of another family than IP (128: IPv4 multicast routing).
+        assert_eq!(route(&message([128, 32, 254, 1], &[])), None);
+        let whole = message([2, 32, 254, 1], &to);
+        for length in 0..whole.len() {
+            assert!(Message::first(&whole[..length]).is_none(), "{length} bytes");
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Daemon and VMM are different users: sockets that are given to others, and a daemon without privileges.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "nobody calls a test; one that cannot go on panics"
+)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use trama_tests::nat::{NEXT, host_and_server, tap_port};
+use trama_tests::tramad::binary;
+use trama_tests::{
+    Answer, Guest, GuestOptions, Host, Netns, Nic, Process, Tramad, User, wait_until,
+};
+
+const MAC: &str = "52:54:00:00:00:01";
+const SOON: Duration = Duration::from_secs(30);
+/// Who runs QEMU under libvirt on Debian; its primary group is `kvm`.
+const VMM: &str = "libvirt-qemu";
+
+/// A folder that every user may enter.
+fn open_folder() -> TempDir {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+    dir
+}
+
+/// A network with a vhost-user port, whose socket is in `dir`, and a host at 10.1.0.100.
+fn lab(dir: &Path, keys: &str, host: &Netns) -> String {
+    format!(
+        "[[network]]\nname = \"lab\"\n[[port]]\nname = \"vm\"\nnetwork = \"lab\"\n\
+         type = \"vhost-user\"\npath = \"{}/vm.sock\"\n{keys}\n{}",
+        dir.display(),
+        tap_port("lab", "host", host, "address = \"10.1.0.100/24\"")
+    )
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("a socket").mode() & 0o7777
+}
+
+#[test]
+fn a_vmm_of_another_user_connects_once_its_group_may() {
+    let (dir, host) = (open_folder(), Netns::new("host"));
+    let socket = dir.path().join("vm.sock");
+    let mut tramad = Tramad::start(&lab(dir.path(), "", &host));
+    tramad.wait_for_log("others may not connect", SOON);
+    let user = User::named(VMM);
+    let nic = Nic::connecting(&socket, MAC);
+    let options = GuestOptions { user: Some(user.clone()), ..GuestOptions::new("guest", [nic]) };
+    let guest = Guest::launch(&options);
+    wait_until("QEMU is refused", SOON, || {
+        guest.qemu_log().contains("Permission denied").then_some(())
+    });
+
+    // A group that is not there is an error of the host, and heals with it.
+    let answer = tramad.try_ctl(&["set", "Interface", "vm", "options:socket-group=no-such-group"]);
+    assert_eq!(answer.status, 65, "{}", answer.text);
+    let wanted = "there is no group \"no-such-group\"; make it with groupadd";
+    assert!(answer.text.contains(wanted), "{}", answer.text);
+    assert!(tramad.ctl("get Interface vm error").contains("make it with groupadd"));
+
+    tramad.ctl("set Interface vm options:socket-group=kvm");
+    guest.wait_until_ready();
+    guest.address("10.1.0.1/24");
+    host.wait_for_ping("10.1.0.1", SOON);
+    assert_eq!((mode(&socket), fs::metadata(&socket).unwrap().gid()), (0o660, user.group));
+    assert!(!guest.qemu_log().contains("deprecated"), "{}", guest.qemu_log());
+
+    // Live: who is connected stays so, and the socket is as before when nothing is stated.
+    let connects = || tramad.ctl("get Interface vm status:connects");
+    let before = connects();
+    tramad.ctl(&format!(
+        "set Interface vm options:socket-owner={} options:socket-mode=0600",
+        user.id
+    ));
+    assert_eq!((mode(&socket), fs::metadata(&socket).unwrap().uid()), (0o600, user.id));
+    tramad.ctl(
+        "remove Interface vm options socket-owner -- remove Interface vm options socket-mode \
+                -- remove Interface vm options socket-group",
+    );
+    let plain = fs::metadata(&socket).unwrap();
+    assert_eq!((plain.uid(), plain.gid(), plain.mode() & 0o022), (0, 0, 0), "as the umask has it");
+    assert_eq!(connects(), before);
+    assert_eq!(host.ping_losses("10.1.0.1", 3), 0);
+
+    // The default of all ports; the daemon that comes after it has it too.
+    let text = tramad.configuration();
+    tramad.write_configuration(&text.replace("[daemon]\n", "[daemon]\nsocket-group = \"kvm\"\n"));
+    tramad.ctl("reload");
+    assert_eq!(mode(&socket), 0o660);
+    tramad.restart(Signal::KILL);
+    host.wait_for_ping("10.1.0.1", SOON);
+    assert_eq!(mode(&socket), 0o660);
+    for (line, refusal) in [
+        (
+            "set Interface vm options:role=client options:socket-group=kvm",
+            "the VMM makes the socket",
+        ),
+        ("set Interface vm options:socket-mode=0777", "use 0600 to 0666"),
+        ("set Interface host options:socket-group=kvm", "has no options:socket-group"),
+    ] {
+        let answer = tramad.try_ctl(&line.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(answer.status, 1, "{line}: {}", answer.text);
+        assert!(answer.text.contains(refusal), "{line}: {}", answer.text);
+    }
+    tramad.stop();
+}
+
+/// A libvirtd of the test's own: its folders, sockets and network namespace are nobody else's.
+struct Libvirt {
+    _daemon: Process,
+    dir: TempDir,
+}
+
+const PRIVATE: &str = "mount --make-rprivate / && mkdir -p /run/libvirt && \
+    for folder in /run /var/lib /var/log /var/cache /etc; do \
+    mount -t tmpfs -o mode=755 tmpfs $folder/libvirt || exit 1; done; \
+    cp \"$0/qemu.conf\" /etc/libvirt && exec libvirtd -f \"$0/libvirtd.conf\" --pid-file \"$0/pid\"";
+
+impl Libvirt {
+    #[track_caller]
+    fn start() -> Libvirt {
+        let dir = open_folder();
+        let at = dir.path().display();
+        let daemon = format!("unix_sock_dir = \"{at}\"\nauth_unix_rw = \"none\"\n");
+        let qemu = "security_driver = \"none\"\nnamespaces = []\ncgroup_controllers = []\n\
+                    stdio_handler = \"file\"\n";
+        fs::write(dir.path().join("libvirtd.conf"), daemon).expect("libvirtd.conf");
+        fs::write(dir.path().join("qemu.conf"), qemu).expect("qemu.conf");
+        let mut command = trama_tests::process::tied_command("unshare");
+        // All that it starts ends with it: QEMU is a process of its own, which libvirtd leaves behind.
+        command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command.args(["sh", "-c", PRIVATE]).arg(dir.path());
+        let daemon = Process::spawn("libvirtd", command, &dir.path().join("log"));
+        let libvirt = Libvirt { _daemon: daemon, dir };
+        wait_until("libvirtd answers", SOON, || {
+            (libvirt.virsh(&["version"]).status == 0).then_some(())
+        });
+        libvirt
+    }
+
+    fn virsh(&self, arguments: &[&str]) -> Answer {
+        let uri = format!("qemu:///system?socket={}/libvirt-sock", self.dir.path().display());
+        let output = Command::new("timeout")
+            .args(["--kill-after=1", "60", "virsh", "-q", "-c", &uri])
+            .args(arguments)
+            .output()
+            .expect("run virsh");
+        let text =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        Answer { status: output.status.code().unwrap_or(-1), text: text.concat() }
+    }
+
+    /// Starts a guest with an `<interface>`, whose serial controller is the first that it finds; its agent is at the socket `agent` in the folder.
+    #[track_caller]
+    fn create(&self, interface: &str) {
+        let at = self.dir.path();
+        trama_tests::guest::copy_image(&trama_tests::guest::image("linux-image-cloud-amd64"), at);
+        let at = at.display();
+        let xml = format!(
+            "<domain type='qemu'><name>guest</name><memory unit='MiB'>192</memory>\
+             <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>\
+             <vcpu>1</vcpu><cpu mode='maximum'/><os><type arch='x86_64' machine='q35'>hvm</type>\
+             <kernel>{at}/vmlinuz</kernel><initrd>{at}/initramfs</initrd>\
+             <cmdline>console=ttyS0 quiet panic=-1 no_timer_check</cmdline></os>\
+             <features><acpi/></features><devices>{interface}\
+             <controller type='virtio-serial' index='0'>\
+             <address type='pci' bus='0x00' slot='0x05' function='0x0'/></controller>\
+             <channel type='unix'><source mode='bind' path='{at}/agent'/>\
+             <target type='virtio' name='agent'/></channel>\
+             <controller type='usb' model='none'/><memballoon model='none'/></devices></domain>"
+        );
+        let file = self.dir.path().join("guest.xml");
+        fs::write(&file, xml).expect("guest.xml");
+        // The agent's socket is QEMU's to make.
+        fs::set_permissions(self.dir.path(), fs::Permissions::from_mode(0o777)).expect("chmod");
+        let answer = self.virsh(&["create", &file.display().to_string()]);
+        assert_eq!(answer.status, 0, "{}", answer.text);
+    }
+}
+
+#[test]
+fn libvirts_guest_connects_by_its_group_and_comes_back() {
+    let (dir, host) = (open_folder(), Netns::new("host"));
+    let mut tramad = Tramad::start(&lab(dir.path(), "socket-group = \"kvm\"", &host));
+    let libvirt = Libvirt::start();
+    libvirt.create(&format!(
+        "<interface type='vhostuser'><mac address='{MAC}'/>\
+         <source type='unix' path='{}/vm.sock' mode='client'>\
+         <reconnect enabled='yes' timeout='1'/></source><model type='virtio'/></interface>",
+        dir.path().display()
+    ));
+    let mut agent = std::os::unix::net::UnixStream::connect(libvirt.dir.path().join("agent"))
+        .expect("the guest's agent");
+    use std::io::Write;
+    agent
+        .write_all(b"1 ip addr add 10.1.0.1/24 dev eth0; ip link set eth0 up\n")
+        .expect("write to the agent");
+    host.wait_for_ping("10.1.0.1", Duration::from_secs(90));
+    tramad.restart(Signal::KILL);
+    host.wait_for_ping("10.1.0.1", SOON);
+    tramad.stop();
+}
+
+/// A daemon of a user without privileges, which finds its places by itself.
+struct Home {
+    dir: TempDir,
+    user: User,
+}
+
+impl Home {
+    /// Somebody without a name of group or home in common with others.
+    fn new() -> Home {
+        let home = Home { dir: open_folder(), user: User::named("nobody") };
+        for folder in ["", "run"] {
+            let path = home.dir.path().join(folder);
+            fs::create_dir_all(&path).expect("home");
+            home.user.own(&path);
+        }
+        for program in ["tramad", "tramactl"] {
+            // Theirs may be in a folder that is closed to other users.
+            fs::copy(binary(program), home.dir.path().join(program)).expect("copy a program");
+        }
+        home
+    }
+
+    /// A program of the user in a namespace.
+    fn command(&self, netns: &Netns, program: &str) -> Command {
+        let at = self.dir.path();
+        let mut command = netns.command("setpriv");
+        let (id, group) = (self.user.id.to_string(), self.user.group.to_string());
+        command.args(["--reuid", &id, "--regid", &group, "--clear-groups"]);
+        command.args(["--pdeathsig", "KILL", "--", "env", "-i"]);
+        command.arg(format!("HOME={}", at.display()));
+        command.arg(format!("XDG_RUNTIME_DIR={}/run", at.display()));
+        command.arg(at.join(program));
+        command
+    }
+
+    fn tramad(&self, netns: &Netns) -> Process {
+        let log = self.dir.path().join("log");
+        let mut tramad = Process::spawn("tramad", self.command(netns, "tramad"), &log);
+        wait_until("tramad answers", SOON, || {
+            assert!(tramad.is_running(), "{}", tramad.log());
+            (self.ctl(netns, "version").status == 0).then_some(())
+        });
+        tramad
+    }
+
+    fn ctl(&self, netns: &Netns, line: &str) -> Answer {
+        let output =
+            self.command(netns, "tramactl").args(line.split_whitespace()).output().unwrap();
+        let text =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        Answer { status: output.status.code().unwrap_or(-1), text: text.concat() }
+    }
+}
+
+#[test]
+fn a_user_without_privileges_has_a_network_with_nat() {
+    let [host, _server] = host_and_server();
+    let home = Home::new();
+    let state =
+        || host.run("nft list ruleset; ip rule; ip route show table all; ip -br addr; ip -6 rule");
+    let before = state();
+    let run = home.dir.path().join("run/trama");
+    let mut tramad = home.tramad(&host);
+    let file = home.dir.path().join(".config/trama/trama.toml");
+    tramad.wait_for_log(&format!("{} is not there", file.display()), SOON);
+    assert!(!file.exists());
+    assert_eq!(mode(&run.join("control.sock")), 0o600);
+
+    let answer = home.ctl(
+        &host,
+        "add-br lab -- set Bridge lab mode=nat-network -- \
+         add-port lab vm -- set Interface vm type=vhost-user",
+    );
+    assert_eq!(answer.status, 0, "{}", answer.text);
+    let text = fs::read_to_string(&file).expect("the configuration");
+    assert!(text.contains("nat-network") && !text.contains("path"), "{text}");
+    let socket = run.join("vm.sock");
+    let shown = home.ctl(&host, "get Interface vm status:path");
+    assert_eq!(shown.text.trim().trim_matches('"'), socket.display().to_string());
+
+    let nic = Nic::connecting(&socket, MAC);
+    let user = Some(home.user.clone());
+    let guest = Guest::start(&GuestOptions { user, ..GuestOptions::new("guest", [nic]) });
+    guest.address("10.0.2.20/24");
+    guest.run("ip route add default via 10.0.2.1");
+    guest.wait_for_ping(NEXT[0], SOON);
+    assert_eq!(state(), before, "the host has been changed");
+    let leases = home.dir.path().join(".local/state/trama/leases-lab");
+    wait_until("the state is the user's", SOON, || leases.is_dir().then_some(()));
+
+    // What the user may not do has its reason.
+    let closed = home.dir.path().join("closed.sock");
+    let _vmm = UnixListener::bind(&closed).expect("a socket");
+    let answer = home.ctl(
+        &host,
+        &format!(
+            "add-port lab c -- set Interface c type=vhost-user options:role=client options:path={}",
+            closed.display()
+        ),
+    );
+    assert_eq!(answer.status, 0, "{}", answer.text);
+    let wanted = format!(
+        "permission denied on {}: its owner is root:root, mode {:04o}; the daemon (nobody of group \
+         nogroup) needs write permission",
+        closed.display(),
+        mode(&closed)
+    );
+    wait_until("it says who may connect", SOON, || {
+        home.ctl(&host, "get Interface c status:last_error").text.contains(&wanted).then_some(())
+    });
+    let answer = home.ctl(&host, "add-port lab t");
+    assert_eq!(answer.status, 65, "{}", answer.text);
+    assert!(answer.text.contains("run with CAP_NET_ADMIN"), "{}", answer.text);
+
+    // It is all there again; without the file it would not take it for an empty one.
+    tramad.end(Signal::TERM, SOON);
+    let mut tramad = home.tramad(&host);
+    guest.wait_for_ping(NEXT[0], SOON);
+    fs::remove_file(&file).expect("remove the configuration");
+    let answer = home.ctl(&host, "reload");
+    assert!(answer.status == 1 && answer.text.contains("cannot be read"), "{}", answer.text);
+    tramad.end(Signal::TERM, SOON);
+}

@@ -1,0 +1,276 @@
+//! Which users may connect to a socket: its owner, group and mode, and who they are by name.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgroups};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, FileType, Gid as Team, Mode, OFlags, Uid as Owner, chmod, chownat, fstat, open,
+};
+
+/// What a socket's file is given; `None` = as the process makes it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Access {
+    /// The user that it belongs to.
+    pub owner: Option<u32>,
+    /// The group that it belongs to.
+    pub group: Option<u32>,
+    /// Its permission bits. Who connects needs the one to write.
+    pub mode: Option<u32>,
+}
+
+/// The file of a socket, whatever its name leads to later: device and inode.
+pub(crate) type Identity = (u64, u64);
+
+/// A socket's file, and how the process made it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    pub identity: Identity,
+    pub access: Access,
+}
+
+/// The file that is at `path`.
+pub(crate) fn identity(path: &Path) -> io::Result<Identity> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+impl Access {
+    /// What is given, and for the rest what `other` gives.
+    pub(crate) fn or(self, other: Access) -> Access {
+        Access {
+            owner: self.owner.or(other.owner),
+            group: self.group.or(other.group),
+            mode: self.mode.or(other.mode),
+        }
+    }
+
+    /// Gives the socket at `path` owner, group and mode; returns how it was before.
+    ///
+    /// Its directory may belong to another user than us, who could put something else there: a
+    /// link is not followed, and only a socket is changed.
+    ///
+    /// # Errors
+    /// What the process may not do, and the remedy.
+    pub(crate) fn apply(&self, path: &Path) -> io::Result<Made> {
+        let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let found = fstat(&file)?;
+        if !FileType::from_raw_mode(found.st_mode).is_socket() {
+            return Err(io::Error::other("it was replaced by something that is not a socket"));
+        }
+        if self.owner.is_some() || self.group.is_some() {
+            let (owner, group) = (self.owner.map(Owner::from_raw), self.group.map(Team::from_raw));
+            chownat(&file, "", owner, group, AtFlags::EMPTY_PATH)
+                .map_err(|error| self.cannot_give(error.into()))?;
+        }
+        if let Some(mode) = self.mode {
+            chmod(by_descriptor(&file), Mode::from_raw_mode(mode))?;
+        }
+        let access = Access {
+            owner: Some(found.st_uid),
+            group: Some(found.st_gid),
+            mode: Some(found.st_mode & 0o7777),
+        };
+        Ok(Made { identity: (found.st_dev, found.st_ino), access })
+    }
+
+    fn cannot_give(&self, error: io::Error) -> io::Error {
+        let owner = self.owner.map(user_name).unwrap_or_default();
+        let group = self.group.map(group_name).unwrap_or_default();
+        io::Error::new(
+            error.kind(),
+            format!(
+                "cannot be given to {owner}:{group}: {error}; run with CAP_CHOWN, or make its \
+                 group one of the daemon's"
+            ),
+        )
+    }
+}
+
+/// The path of an open file: there is no chmod by an `O_PATH` descriptor before Linux 6.6.
+fn by_descriptor(file: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// The mode of a socket that is given to a group and has none stated.
+pub const GROUP_MODE: u32 = 0o660;
+
+/// Permission bits in octal, as in `0660`: the owner may always connect, and nothing is executable.
+///
+/// # Errors
+/// It is something else, and what to write.
+pub fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| mode & !0o066 == 0o600);
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    mode.filter(|_| digits)
+        .ok_or_else(|| format!("{text:?} is not a socket's mode; use 0600 to 0666"))
+}
+
+/// The number of a user, given by name or as the number itself.
+///
+/// # Errors
+/// There is no such user, and what to do.
+pub fn user_id(name: &str) -> Result<u32, String> {
+    let known = || User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+    let found = name.parse().ok().or_else(known);
+    found.ok_or_else(|| format!("there is no user {name:?}; make it with useradd"))
+}
+
+/// The number of a group, given by name or as the number itself.
+///
+/// # Errors
+/// There is no such group, and what to do.
+pub fn group_id(name: &str) -> Result<u32, String> {
+    let known = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+    let found = name.parse().ok().or_else(known);
+    found.ok_or_else(|| format!("there is no group {name:?}; make it with groupadd"))
+}
+
+fn user_name(id: u32) -> String {
+    let known = User::from_uid(Uid::from_raw(id)).ok().flatten();
+    known.map_or_else(|| id.to_string(), |user| user.name)
+}
+
+fn group_name(id: u32) -> String {
+    let known = Group::from_gid(Gid::from_raw(id)).ok().flatten();
+    known.map_or_else(|| id.to_string(), |group| group.name)
+}
+
+/// Owner, group and mode of a file in words.
+fn describe(file: &Metadata) -> String {
+    let (owner, group) = (user_name(file.uid()), group_name(file.gid()));
+    format!("{owner}:{group}, mode {:04o}", file.permissions().mode() & 0o7777)
+}
+
+/// What is to be known of a socket that we listen on and not every user may connect to. A refused
+/// frontend leaves no trace on our side.
+pub(crate) fn keeps_out(path: &Path) -> Option<String> {
+    let file = fs::symlink_metadata(path).ok()?;
+    let is_open = file.permissions().mode() & 0o002 != 0;
+    (!is_open).then(|| {
+        format!(
+            "its owner is {}: others may not connect; socket-group lets a group in",
+            describe(&file)
+        )
+    })
+}
+
+/// Why we may not connect to `path`: the socket itself, or a folder on the way to it.
+pub(crate) fn explain_denied(path: &Path) -> String {
+    let me = myself();
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(file) if file.file_type().is_socket() => format!(
+            "permission denied on {shown}: its owner is {}; the daemon ({me}) needs write \
+             permission",
+            describe(&file)
+        ),
+        Ok(_) => format!("permission denied on {shown}: it is not a socket"),
+        Err(_) => {
+            let closed = path.ancestors().skip(1).find_map(|folder| {
+                fs::metadata(folder).ok().map(|found| (folder, describe(&found)))
+            });
+            let (folder, owner) = closed.unwrap_or((Path::new("/"), String::new()));
+            format!(
+                "permission denied on {shown}: the owner of {} is {owner}; the daemon ({me}) needs \
+                 permission to search it",
+                folder.display()
+            )
+        }
+    }
+}
+
+/// User and groups of this process. The user's own group, which has its name, says nothing.
+fn myself() -> String {
+    let user = user_name(geteuid().as_raw());
+    let mut ids = vec![getegid()];
+    ids.extend(getgroups().unwrap_or_default());
+    let mut groups: Vec<String> = ids.iter().map(|id| group_name(id.as_raw())).collect();
+    groups.retain(|group| *group != user);
+    groups.sort_unstable();
+    groups.dedup();
+    match groups.as_slice() {
+        [] => format!("{user} of no group"),
+        [one] => format!("{user} of group {one}"),
+        several => format!("{user} of groups {}", several.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_given_away_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let own = fs::metadata(dir.path()).unwrap().gid();
+        let access = Access { owner: None, group: Some(own), mode: Some(0o640) };
+        let before = access.apply(&path).unwrap();
+        let made = fs::metadata(&path).unwrap();
+        assert_eq!((made.dev(), made.ino()), before.identity);
+        assert_eq!((made.gid(), made.mode() & 0o7777), (own, 0o640));
+        let text = keeps_out(&path).unwrap();
+        assert!(text.contains("mode 0640: others may not connect"), "{text}");
+        Access { mode: Some(0o666), ..access }.apply(&path).unwrap();
+        assert_eq!(keeps_out(&path), None);
+        let back = Access::default().or(before.access);
+        assert_eq!(back.apply(&path).unwrap().access.mode, Some(0o666));
+        assert_eq!(Access::default().apply(&path).unwrap().access, before.access);
+
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        for other in [link, file] {
+            let error = access.apply(&other).unwrap_err();
+            assert!(error.to_string().contains("not a socket"), "{error}");
+        }
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, before.access.mode.unwrap());
+    }
+
+    #[test]
+    fn a_mode_has_permissions_for_its_owner_and_none_to_execute() {
+        for (text, mode) in [("0600", 0o600), ("660", 0o660), ("0666", 0o666), ("0620", 0o620)] {
+            assert_eq!(parse_mode(text), Ok(mode));
+        }
+        for text in ["", "0777", "0066", "0400", "1660", "0668", "+660", "rw", "99999999999"] {
+            let message = parse_mode(text).unwrap_err();
+            assert_eq!(message, format!("{text:?} is not a socket's mode; use 0600 to 0666"));
+        }
+    }
+
+    #[test]
+    fn users_and_groups_have_names_or_numbers() {
+        assert_eq!((user_id("root"), group_id("root")), (Ok(0), Ok(0)));
+        assert_eq!((user_id("4242"), group_id("4242")), (Ok(4242), Ok(4242)));
+        let message = group_id("no-such-group").unwrap_err();
+        assert_eq!(message, "there is no group \"no-such-group\"; make it with groupadd");
+        let message = user_id("no-such-user").unwrap_err();
+        assert_eq!(message, "there is no user \"no-such-user\"; make it with useradd");
+    }
+
+    #[test]
+    fn a_closed_door_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vm1.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let text = explain_denied(&path);
+        let begins = format!("permission denied on {}: its owner is ", path.display());
+        assert!(text.starts_with(&begins), "{text}");
+        assert!(text.contains(", mode 0"), "{text}");
+        assert!(text.ends_with(") needs write permission"), "{text}");
+        let text = explain_denied(&dir.path().join("no/vm1.sock"));
+        let folder = format!("the owner of {} is ", dir.path().display());
+        assert!(
+            text.contains(&folder) && text.ends_with("needs permission to search it"),
+            "{text}"
+        );
+    }
+}
