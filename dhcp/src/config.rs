@@ -418,8 +418,8 @@ mod tests {
         let short = Reservation { client: ClientMatch::Id(vec![1]), ..inside.clone() };
         assert_eq!(errors(vec![short]), ClientId(ip("10.0.2.77")));
         for mac in [MacAddr::ZERO, MacAddr::BROADCAST, MacAddr([0x33, 0x33, 0, 0, 0, 1])] {
-            let nobody = Reservation { client: ClientMatch::Mac(mac), ..inside.clone() };
-            assert_eq!(errors(vec![nobody]), ClientMac(ip("10.0.2.77")));
+            let of_none = Reservation { client: ClientMatch::Mac(mac), ..inside.clone() };
+            assert_eq!(errors(vec![of_none]), ClientMac(ip("10.0.2.77")));
         }
     }
 }

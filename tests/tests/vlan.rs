@@ -1,5 +1,5 @@
 //! VLAN tags on the wire of real TAPs: what a trunk, a native trunk and an access port let in,
-//! and how frames leave them. VLAN devices of real guests: stacked, and with addresses of their own.
+//! and how frames leave them. VLAN devices of real guests, stacked or with addresses of their own.
 #![allow(
     missing_docs,
     clippy::expect_used,
