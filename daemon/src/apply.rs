@@ -174,9 +174,9 @@ impl Machine {
         }
     }
 
-    /// Makes the devices again whose namespace's name was deleted, or is another namespace's now. The
-    /// old device tells nobody: it keeps its namespace alive. A port whose namespace is missing does
-    /// not run, and starts when the name appears.
+    /// Makes the devices again whose namespace's name was deleted, or is another namespace's now.
+    /// The old device does not tell: it keeps its namespace alive. A port whose namespace is
+    /// missing does not run, and starts when the name appears.
     pub fn follow_namespaces(&mut self, config: &Config) {
         // A port that cannot be made is an event too: it must not be tried again for that.
         if !self.namespaces.as_ref().is_some_and(NamespaceWatch::take_news) {

@@ -221,8 +221,8 @@ fn run(mut source: Source) -> Result<(), String> {
     served
 }
 
-/// Who may use the control socket, and so do everything: its owner, and its group. One user's daemon
-/// has a group only if one is named.
+/// The users of the control socket, which may do everything: its owner, and its group. One user's
+/// daemon has a group only if one is named.
 fn control_access(daemon: &DaemonConfig) -> Result<Access, String> {
     let group = daemon.group.as_deref().map(access::group_id).transpose();
     let group = group.map_err(|error| format!("daemon.group: {error}"))?;

@@ -1,7 +1,7 @@
 //! Notices that named network namespaces come, go, or are made again under their names.
 //!
 //! A name is a mount point below `/run/netns`, or a symbolic link there to a process's namespace.
-//! The kernel tells of both: who polls the list of mounts is woken by each change of it (proc(5),
+//! The kernel tells of both: a poll of the list of mounts ends with each change of it (proc(5),
 //! `/proc/pid/mounts`), and inotify tells of the folder. A thread sleeps on the two.
 
 use std::fs::File;

@@ -362,7 +362,7 @@ mod tests {
             shown(|c| c.ports[0].socket.owner = Some("x".into())),
             "set port a: socket-owner"
         );
-        // A group that is named may connect; who makes no socket has none to give away.
+        // A group that is named may connect; a client makes no socket.
         assert_eq!(
             shown(|c| c.daemon.socket_group = Some("kvm".into())),
             "set port a: socket-group, socket-mode"

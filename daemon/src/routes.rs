@@ -1,5 +1,5 @@
-//! The routes of the host, of all its tables (rtnetlink(7)): a VPN with policy rules has its own in a
-//! table that `/proc/net/route` does not show.
+//! The routes of the host, of all its tables (rtnetlink(7)): a VPN with policy rules has its own in
+//! a table that `/proc/net/route` does not show.
 
 use std::fmt;
 use std::io;
@@ -26,7 +26,7 @@ pub struct Route {
 
 /// The table that is asked if no rule says otherwise (`RT_TABLE_MAIN`).
 pub const MAIN: u32 = 254;
-/// The default of those who have not been told of tables (`RT_TABLE_DEFAULT`).
+/// The table after the main one (`RT_TABLE_DEFAULT`).
 const DEFAULT: u32 = 253;
 
 /// In the words of `ip route`.
@@ -125,8 +125,8 @@ impl<'a> Message<'a> {
     }
 }
 
-/// `RTN_UNICAST`, and the types that refuse packets: blackhole, unreachable, prohibit. The others are
-/// the host's own addresses, broadcast and multicast, and `throw`, which asks the next table.
+/// `RTN_UNICAST`, and the types that refuse packets: blackhole, unreachable, prohibit. The others
+/// are the host's own addresses, broadcast and multicast, and `throw`, which asks the next table.
 const LEADING: [u8; 4] = [1, 6, 7, 8];
 /// What the path MTU discovery has noted is no route.
 const RTM_F_CLONED: u32 = 0x200;

@@ -24,8 +24,8 @@ fn identity(path: &Path) -> io::Result<Identity> {
 }
 
 impl ControlSocket {
-    /// Makes the socket for the users of `access`, who may do everything, and its directory where that
-    /// is missing. The socket of a daemon that has died is replaced.
+    /// Makes the socket for the users of `access`, which may do everything, and its directory where
+    /// that is missing. The socket of a daemon that has died is replaced.
     ///
     /// # Errors
     /// What is in the way, and what to do.

@@ -143,8 +143,8 @@ struct Inner {
 }
 
 impl Daemon {
-    /// Reads the configuration, starts the workers and builds what it describes. Ports that cannot be
-    /// made are stored but not running; [`Daemon::status`] says why.
+    /// Reads the configuration, starts the workers and builds what it describes. Ports that cannot
+    /// be made are stored but not running; [`Daemon::status`] says why.
     ///
     /// # Errors
     /// Nothing runs.

@@ -105,7 +105,7 @@ fn take_name() {
 /// These are for the daemon, which ends its gateways in order. SIGPIPE is ignored by the runtime.
 fn ignore_signals() -> io::Result<()> {
     for signal in [SIGHUP, SIGINT, SIGUSR1, SIGUSR2] {
-        // A handler, as to ignore a signal takes `unsafe`; nobody looks at the flag.
+        // A handler, as to ignore a signal takes `unsafe`; the flag is not read.
         signal_hook::flag::register(signal, Arc::default())?;
     }
     Ok(())

@@ -114,7 +114,7 @@ pub struct GuestOptions {
     pub uefi: bool,
     /// The package of its kernel; one for clouds has no drivers of emulated devices.
     pub kernel: &'static str,
-    /// Who runs QEMU, if not the test's user.
+    /// The user that runs QEMU, if not the test's own.
     pub user: Option<User>,
 }
 

@@ -1,4 +1,5 @@
-//! Daemon and VMM are different users: sockets that are given to others, and a daemon without privileges.
+//! Daemon and VMM are different users: sockets that are given to others, and a daemon without
+//! privileges.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -23,7 +24,7 @@ use trama_tests::{
 
 const MAC: &str = "52:54:00:00:00:01";
 const SOON: Duration = Duration::from_secs(30);
-/// Who runs QEMU under libvirt on Debian; its primary group is `kvm`.
+/// The user that runs QEMU under libvirt on Debian; its primary group is `kvm`.
 const VMM: &str = "libvirt-qemu";
 
 /// A folder that every user may enter.
@@ -75,7 +76,7 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
     assert_eq!((mode(&socket), fs::metadata(&socket).unwrap().gid()), (0o660, user.group));
     assert!(!guest.qemu_log().contains("deprecated"), "{}", guest.qemu_log());
 
-    // Live: who is connected stays so, and the socket is as before when nothing is stated.
+    // Live: the connection stays, and the socket is as before when nothing is stated.
     let connects = || tramad.ctl("get Interface vm status:connects");
     let before = connects();
     tramad.ctl(&format!(
@@ -115,7 +116,7 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
     tramad.stop();
 }
 
-/// A libvirtd of the test's own: its folders, sockets and network namespace are nobody else's.
+/// A libvirtd of the test's own: its folders, sockets and network namespace are its own alone.
 struct Libvirt {
     _daemon: Process,
     dir: TempDir,
@@ -137,7 +138,8 @@ impl Libvirt {
         fs::write(dir.path().join("libvirtd.conf"), daemon).expect("libvirtd.conf");
         fs::write(dir.path().join("qemu.conf"), qemu).expect("qemu.conf");
         let mut command = trama_tests::process::tied_command("unshare");
-        // All that it starts ends with it: QEMU is a process of its own, which libvirtd leaves behind.
+        // All that it starts ends with it: QEMU is a process of its own, which libvirtd leaves
+        // behind.
         command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
         command.args(["sh", "-c", PRIVATE]).arg(dir.path());
         let daemon = Process::spawn("libvirtd", command, &dir.path().join("log"));
@@ -160,7 +162,8 @@ impl Libvirt {
         Answer { status: output.status.code().unwrap_or(-1), text: text.concat() }
     }
 
-    /// Starts a guest with an `<interface>`, whose serial controller is the first that it finds; its agent is at the socket `agent` in the folder.
+    /// Starts a guest with an `<interface>`, whose serial controller is the first that it finds;
+    /// its agent is at the socket `agent` in the folder.
     #[track_caller]
     fn create(&self, interface: &str) {
         let at = self.dir.path();
@@ -218,7 +221,7 @@ struct Home {
 }
 
 impl Home {
-    /// Somebody without a name of group or home in common with others.
+    /// A home for the user that has no privilege at all.
     fn new() -> Home {
         let home = Home { dir: open_folder(), user: User::named("nobody") };
         for folder in ["", "run"] {
@@ -318,7 +321,7 @@ fn a_user_without_privileges_has_a_network_with_nat() {
         closed.display(),
         mode(&closed)
     );
-    wait_until("it says who may connect", SOON, || {
+    wait_until("it says what it lacks", SOON, || {
         home.ctl(&host, "get Interface c status:last_error").text.contains(&wanted).then_some(())
     });
     let answer = home.ctl(&host, "add-port lab t");

@@ -2,6 +2,7 @@
 #![allow(
     missing_docs,
     clippy::expect_used,
+    clippy::unwrap_used,
     reason = "nobody calls a test; one that cannot go on panics"
 )]
 
@@ -29,4 +30,21 @@ fn a_guest_runs_commands_and_survives_reset() {
     assert_ne!(guest.try_run("test -e /tmp/before").status, 0);
     assert!(guest.try_run_for("sleep 1", Duration::from_secs(20)).status == 0);
     guest.kill();
+}
+
+/// What the documentation says of QEMU is what QEMU wants.
+#[test]
+fn no_page_or_example_has_an_option_that_qemu_calls_deprecated() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = |name: &str| std::fs::read_dir(root.join(name)).unwrap().flatten();
+    let files = folder("docs").chain(folder("examples")).chain(folder("scripts"));
+    let files = files.map(|entry| entry.path()).filter(|path| path.is_file());
+    let mut said = 0;
+    for path in files.chain([root.join("README.md")]) {
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        said += text.matches("reconnect-ms=1000").count();
+        // As part of a -chardev; what is said of older QEMU stands alone.
+        assert!(!text.contains(",reconnect="), "{}", path.display());
+    }
+    assert!(said >= 3, "{said}");
 }

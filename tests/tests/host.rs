@@ -1,4 +1,5 @@
-//! What the host does around the daemon: namespaces that are deleted and made again under their names.
+//! What the host does around the daemon: namespaces that are deleted and made again under their
+//! names.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -89,7 +90,10 @@ fn a_port_follows_the_name_of_its_namespace() {
     for address in ["10.1.0.1", "10.1.0.2"] {
         right.wait_for_ping(address, SOON);
     }
-    lab.run("ip -o addr show dev a | grep -q 10.1.0.1/24 && ip -o addr show dev b | grep -q 10.1.0.2/24");
+    lab.run(
+        "ip -o addr show dev a | grep -q 10.1.0.1/24 && \
+         ip -o addr show dev b | grep -q 10.1.0.2/24",
+    );
 
     // Deleted and made again at once.
     run(&format!("ip netns del {}", lab.name()));

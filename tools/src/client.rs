@@ -129,7 +129,8 @@ fn unreachable(sockets: &[PathBuf], error: &io::Error) -> Failed {
             "run this as root or as a member of the socket's group".to_owned()
         }
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            "is tramad running? Start it with: tramad; if it listens elsewhere, say --socket PATH or set TRAMA_SOCKET"
+            "is tramad running? Start it with: tramad; if it listens elsewhere, say --socket PATH or \
+             set TRAMA_SOCKET"
                 .to_owned()
         }
         _ => "name the control socket of tramad with --socket PATH".to_owned(),

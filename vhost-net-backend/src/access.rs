@@ -1,4 +1,4 @@
-//! Which users may connect to a socket: its owner, group and mode, and who they are by name.
+//! Which users may connect to a socket: its owner, group and mode, and their names.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -18,7 +18,7 @@ pub struct Access {
     pub owner: Option<u32>,
     /// The group that it belongs to.
     pub group: Option<u32>,
-    /// Its permission bits. Who connects needs the one to write.
+    /// Its permission bits. To connect takes the one to write.
     pub mode: Option<u32>,
 }
 
@@ -50,7 +50,7 @@ impl Access {
 
     /// Gives the socket at `path` owner, group and mode; returns how it was before.
     ///
-    /// Its directory may belong to another user than us, who could put something else there: a
+    /// Its directory may belong to another user, that could put something else there: a
     /// link is not followed, and only a socket is changed.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! One virtual machine's network card on one TAP device, without a switch around it.
 //!
-//! It is the same worker that drives whole networks, with two ports: what the guest sends comes
-//! out of the TAP device and the other way round, VLAN tags and unfinished segments included.
-//! It runs in the foreground until SIGTERM, SIGINT or SIGHUP, and takes its TAP device and its socket
-//! away with it.
+//! It is the same worker that drives whole networks, with two ports: what the guest sends comes out
+//! of the TAP device and the other way round, VLAN tags and unfinished segments included. It runs
+//! in the foreground until SIGTERM, SIGINT or SIGHUP, and takes its TAP device and its socket away
+//! with it.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ struct Arguments {
     /// The group that the socket belongs to; with it the mode is 0660 unless stated
     #[arg(long, value_name = "GROUP", value_parser = access::group_id)]
     socket_group: Option<u32>,
-    /// The socket's permissions, 0600 to 0666; who connects needs the one to write
+    /// The socket's permissions, 0600 to 0666; to connect takes the one to write
     #[arg(long, value_name = "MODE", value_parser = access::parse_mode)]
     socket_mode: Option<u32>,
     /// Who makes the connection: we listen (server), or the frontend does (client)

@@ -251,15 +251,9 @@ impl<R: Rings> Worker<R> {
     }
 
     fn listen(&mut self, listener: &UnixListener) {
-        match access::keeps_out(&self.path) {
-            None => {
-                tracing::info!(socket = %self.path.display(), "listening for a vhost-user frontend");
-            }
-            Some(note) => tracing::info!(
-                socket = %self.path.display(),
-                "listening for a vhost-user frontend; {note}"
-            ),
-        }
+        let note = access::keeps_out(&self.path).map(|note| format!("; {note}"));
+        let (socket, note) = (self.path.display(), note.unwrap_or_default());
+        tracing::info!(%socket, "listening for a vhost-user frontend{note}");
         let mut waiting = Waiting::new(Some(listener));
         while !self.control.is_stopping() && !self.control.is_unplugged() {
             if let Some(stream) = waiting.next() {

@@ -80,8 +80,8 @@ pub(crate) fn check_path(path: &Path) -> Result<(), SocketError> {
     Ok(())
 }
 
-/// Makes a listening socket at `path`, where nothing is. Owner, group and mode are set before anybody
-/// can connect.
+/// Makes a listening socket at `path`, where nothing is. Owner, group and mode are set before a
+/// connection is possible.
 ///
 /// # Errors
 /// The socket cannot be made there, or not be given away: then it is not there.

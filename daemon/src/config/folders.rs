@@ -1,5 +1,5 @@
-//! Where files are that the configuration does not place: those of the system's daemon, and those of an
-//! ordinary user's (XDG Base Directory Specification 0.8).
+//! Where files are that the configuration does not place: those of the system's daemon, and those
+//! of an ordinary user's (XDG Base Directory Specification 0.8).
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,7 @@ pub struct Folders {
     pub run: PathBuf,
     /// The folder of what must survive a restart.
     pub state: PathBuf,
-    /// Whether they are one user's, who shares them with no group.
+    /// Whether they are one user's, and shared with no group.
     pub is_private: bool,
 }
 
@@ -43,8 +43,8 @@ impl Folders {
         if is_root && !wants_user { Folders::system() } else { Folders::user() }
     }
 
-    /// `session` is where `XDG_RUNTIME_DIR` leads by custom, if that is there: `su` and cron do not set
-    /// the variable.
+    /// `session` is where `XDG_RUNTIME_DIR` leads by custom, if that is there: `su` and cron do not
+    /// set the variable.
     fn of_user(variable: impl Fn(&str) -> Option<OsString>, session: Option<PathBuf>) -> Folders {
         let absolute = |name: &str| {
             // The specification has relative paths ignored.

@@ -65,7 +65,7 @@ impl SocketAccess {
 }
 
 impl Check {
-    /// Who may connect to a port's socket.
+    /// The users that may connect to a port's socket.
     pub(super) fn socket_access(&mut self, port: &Port) {
         let makes_it =
             matches!(port.interface, Interface::VhostUser(VhostUser { role: Role::Server, .. }));

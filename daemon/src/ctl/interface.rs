@@ -52,7 +52,8 @@ pub fn describe(port: &Port) -> (String, Options) {
     (kind.to_owned(), options)
 }
 
-/// The interface that a port's `type` and `options` stand for, and who may connect to its socket.
+/// The interface that a port's `type` and `options` stand for, and the users that may connect to
+/// its socket.
 ///
 /// # Errors
 /// What is missing, unknown or malformed, and what to do.

@@ -74,8 +74,8 @@ impl Tap {
         Tap { fd, offloads, vnet_header, gone, watched: None, namespace: None }
     }
 
-    /// The named namespace that it was made in, where one was asked for. It stays there when the name
-    /// goes or passes to another namespace.
+    /// The named namespace that it was made in, where one was asked for. It stays there when the
+    /// name goes or passes to another namespace.
     pub fn namespace(&self) -> Option<NamespaceId> {
         self.namespace
     }

@@ -62,8 +62,8 @@ impl Failure {
 const NEEDS_ADMIN: &str = "run with CAP_NET_ADMIN, or make the device beforehand with `ip tuntap \
                            add` for this user";
 
-/// A network namespace, whatever its name. While one lives, no other is equal to it: a device inside
-/// keeps it alive, even when its name is gone.
+/// A network namespace, whatever its name. While one lives, no other is equal to it: a device
+/// inside keeps it alive, even when its name is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NamespaceId {
     device: u64,
