@@ -84,7 +84,7 @@ fn trains_keep_to_the_address_that_was_asked() {
         return;
     }
     let mut world = world_anywhere(true);
-    for address in [OTHER4, OTHER6] {
+    for (from, address) in [(WORLD4, OTHER4), (WORLD6, OTHER6)] {
         // A train from a client arrives as one, and knows where.
         let mut sender = HostSocket::udp(address.is_ipv6()).unwrap();
         let to = SocketAddr::new(address, 5000);
@@ -95,7 +95,7 @@ fn trains_keep_to_the_address_that_was_asked() {
         let (shown, _, said) = read_datagram(&frames[0]);
         assert_eq!((frames.len(), said.len()), (3, 1000));
         // So does the machine's.
-        let socket = client(address);
+        let socket = client(from);
         let known = ask(&mut world, &socket, to);
         assert_ne!(known, shown);
         world.send(&[1, 2, 3].map(|byte| datagram(known, 64, &[byte; 1000])));
@@ -203,18 +203,21 @@ fn a_link_local_address_is_answered_on_its_link() {
         return;
     }
     let mut world = world_anywhere(false);
-    // Two links with the same addresses, and clients with the same port.
+    // Two links with the same two addresses, and clients with the same port.
     let links = ["l0", "l1"].map(|link| {
-        let setup = format!("ip addr add fe80::1/64 dev {link} nodad; ip link set {link} up");
-        neighbour(link, &setup)
+        let add = |last| format!("ip addr add fe80::{last}/64 dev {link} nodad");
+        neighbour(link, &format!("{}; {}; ip link set {link} up", add(1), add(5)))
     });
     let mut shown = Vec::new();
     let sockets = links.each_ref().map(|link| there(link, "fe80::2", "far"));
-    for (socket, scope) in &sockets {
-        let to = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 5000, 0, *scope);
-        shown.push((ask(&mut world, socket, to), to));
+    for last in [1, 5] {
+        for (socket, scope) in &sockets {
+            let address = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last);
+            let to = SocketAddrV6::new(address, 5000, 0, *scope);
+            shown.push((socket, ask(&mut world, socket, to), to));
+        }
     }
-    for ((socket, _), (shown, to)) in sockets.iter().zip(shown).rev() {
+    for (socket, shown, to) in shown.into_iter().rev() {
         world.send(&[datagram(shown, 64, b"welcome")]);
         assert_eq!(receive(socket), (b"welcome".to_vec(), to.into()));
     }
