@@ -1,10 +1,11 @@
 # The commands that matter; each is a script that installs what it needs and says so first.
-.PHONY: help build demo test gates gates-accept bench guest-image clean
+.PHONY: help build demo test test-loaded gates gates-accept bench guest-image clean
 
 help:
 	@echo "make build   the release programs, in target/release"
 	@echo "make demo    two virtual machines and a host talk through trama (root)"
 	@echo "make test    every check and test (root for namespaces and TAPs)"
+	@echo "make test-loaded   the tests beside LOAD (4) busy processes; ARGS are those of nextest run"
 	@echo "make gates   instructions a frame, against the committed baseline (part of make test)"
 	@echo "make bench   the published figures, peers beside us (root)"
 
@@ -17,6 +18,9 @@ demo:
 
 test:
 	scripts/test.sh
+
+test-loaded:
+	scripts/test-loaded.sh $(ARGS)
 
 gates:
 	scripts/gates.sh

@@ -1,0 +1,13 @@
+#!/bin/bash
+# Before a run of the tests (`.config/nextest.toml`): a folder for its temporary files, and an end
+# to those of runs that are over. What tests clean up themselves is gone by then, but a test that
+# was killed could not.
+set -euo pipefail
+
+folder=${TMPDIR:-/tmp}/trama-tests
+for left in "$folder".*; do
+    [ -e "$left" ] && [ ! -e "/proc/${left##*.}" ] && rm -rf "$left"
+done
+# The process id is that of nextest, which started this.
+mkdir -p "$folder.$PPID"
+echo "TMPDIR=$folder.$PPID" >>"$NEXTEST_ENV"
