@@ -92,7 +92,7 @@ fn running() -> Snapshot {
         features: 0x1_0000_0000,
         queue_pairs: 1,
         peer: Some("pid 4711 uid 1000".into()),
-        waiting: Vec::new(),
+        waiting: vec!["pid 4712 uid 0".into(), "pid 4713 uid 0".into()],
     });
     let mut vm2 = port("vm2", Some("no such directory"));
     vm2.mac = Some("52:54:00:00:00:02".into());
@@ -255,7 +255,8 @@ fn what_runs_is_shown_in_interface() {
         said(&config, &snapshot, line),
         "1\nup\nup\n[]\n[]\n\
          {connects=\"2\", features=\"0x100000000\", path=\"/x\", \
-         queue_pairs=\"1\", state=connected}"
+         peer=\"pid 4711 uid 1000\", queue_pairs=\"1\", state=connected, waiting=\"2\", \
+         waiting_peers=\"pid 4712 uid 0, pid 4713 uid 0\"}"
     );
     let line = "get Interface vm2 link_state admin_state error mac_in_use statistics";
     assert_eq!(
