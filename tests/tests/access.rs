@@ -122,10 +122,12 @@ struct Libvirt {
     dir: TempDir,
 }
 
+/// The shell stays: as the first process of its namespace it takes care of those that are left behind.
 const PRIVATE: &str = "mount --make-rprivate / && mkdir -p /run/libvirt && \
     for folder in /run /var/lib /var/log /var/cache /etc; do \
     mount -t tmpfs -o mode=755 tmpfs $folder/libvirt || exit 1; done; \
-    cp \"$0/qemu.conf\" /etc/libvirt && exec libvirtd -f \"$0/libvirtd.conf\" --pid-file \"$0/pid\"";
+    cp \"$0/qemu.conf\" /etc/libvirt && \
+    { libvirtd -f \"$0/libvirtd.conf\" --pid-file \"$0/pid\"; exit; }";
 
 impl Libvirt {
     #[track_caller]
