@@ -168,28 +168,7 @@ fn gateways(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
             drops.with_label_values(&[name, reason.as_str()]).inc_by(*count);
         }
     }
-    let help = "Leases that the gateway's DHCP server has in force.";
-    let leases = gauges("trama_dhcp_leases", help, &["network"])?;
-    let help = "Addresses in the ranges of the gateway's DHCP server.";
-    let pool = gauges("trama_dhcp_pool", help, &["network"])?;
-    let help = "DHCP messages of clients (rx) and of the gateway (tx), by type.";
-    let messages = counters("trama_dhcp_messages_total", help, &["network", "direction", "type"])?;
-    let help = "DHCP messages that were not answered, by reason.";
-    let refused = counters("trama_dhcp_refused_total", help, &["network", "reason"])?;
-    for network in &status.networks {
-        let dhcp = network.gateway.as_ref().and_then(|gateway| gateway.counters.dhcp.as_ref());
-        let (Some(dhcp), name) = (dhcp, network.name.as_str()) else { continue };
-        leases.with_label_values(&[name]).set(i64::try_from(dhcp.leases).unwrap_or(i64::MAX));
-        pool.with_label_values(&[name]).set(i64::try_from(dhcp.pool).unwrap_or(i64::MAX));
-        for (direction, by_type) in [("rx", &dhcp.received), ("tx", &dhcp.sent)] {
-            for (kind, count) in by_type {
-                messages.with_label_values(&[name, direction, kind.as_str()]).inc_by(*count);
-            }
-        }
-        for (reason, count) in &dhcp.refused {
-            refused.with_label_values(&[name, reason.as_str()]).inc_by(*count);
-        }
-    }
+    let dhcp = dhcp(status)?;
     let flows = gauges("trama_nat_flows", "Flows through the NAT.", &["network", "protocol"])?;
     let help = "Forwards, by whether they listen or are pending.";
     let forwards = gauges("trama_nat_forwards", help, &["network", "state"])?;
@@ -205,15 +184,66 @@ fn gateways(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
         }
     }
     let mut families = up.collect();
-    families.extend(leases.collect());
-    families.extend(pool.collect());
-    families.extend(messages.collect());
-    families.extend(refused.collect());
+    families.extend(dhcp);
     families.extend(flows.collect());
     families.extend(forwards.collect());
     families.extend(restarts.collect());
     families.extend(frames.collect());
     families.extend(drops.collect());
+    Ok(families)
+}
+
+fn dhcp(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
+    let help = "Leases that the gateway's DHCP server has in force.";
+    let leases = gauges("trama_dhcp_leases", help, &["network"])?;
+    let help = "Addresses in the ranges of the gateway's DHCP server.";
+    let pool = gauges("trama_dhcp_pool", help, &["network"])?;
+    let help = "DHCP messages of clients (rx) and of the gateway (tx), by type.";
+    let messages = counters("trama_dhcp_messages_total", help, &["network", "direction", "type"])?;
+    let help = "DHCP messages that were not answered, by reason.";
+    let refused = counters("trama_dhcp_refused_total", help, &["network", "reason"])?;
+    let help = "Leases that the gateway's DHCPv6 server has in force.";
+    let leases6 = gauges("trama_dhcp6_leases", help, &["network"])?;
+    let help = "Addresses in the ranges of the gateway's DHCPv6 server.";
+    let pool6 = gauges("trama_dhcp6_pool", help, &["network"])?;
+    let help = "DHCPv6 messages of clients (rx) and of the gateway (tx), by type.";
+    let labels = ["network", "direction", "type"];
+    let messages6 = counters("trama_dhcp6_messages_total", help, &labels)?;
+    let help = "DHCPv6 messages that got no answer or no address, by reason.";
+    let refused6 = counters("trama_dhcp6_refused_total", help, &["network", "reason"])?;
+    let help = "1 if no address is leased because the lease store cannot be written.";
+    let failed = gauges("trama_dhcp_store_failed", help, &["network"])?;
+    let servers =
+        [(&leases, &pool, &messages, &refused), (&leases6, &pool6, &messages6, &refused6)];
+    for network in &status.networks {
+        let Some(gateway) = &network.gateway else { continue };
+        let (counted, name) = (&gateway.counters, network.name.as_str());
+        for (server, of) in [&counted.dhcp, &counted.dhcp6].into_iter().zip(servers) {
+            let (Some(server), (leases, pool, messages, refused)) = (server, of) else { continue };
+            let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+            leases.with_label_values(&[name]).set(number(server.leases));
+            pool.with_label_values(&[name]).set(number(server.pool));
+            for (direction, by_type) in [("rx", &server.received), ("tx", &server.sent)] {
+                for (kind, count) in by_type {
+                    messages.with_label_values(&[name, direction, kind.as_str()]).inc_by(*count);
+                }
+            }
+            for (reason, count) in &server.refused {
+                refused.with_label_values(&[name, reason.as_str()]).inc_by(*count);
+            }
+        }
+        if counted.dhcp.is_some() || counted.dhcp6.is_some() || counted.lease_store.is_some() {
+            failed.with_label_values(&[name]).set(i64::from(counted.lease_store.is_some()));
+        }
+    }
+    let mut families = Vec::new();
+    for (leases, pool, messages, refused) in servers {
+        families.extend(leases.collect());
+        families.extend(pool.collect());
+        families.extend(messages.collect());
+        families.extend(refused.collect());
+    }
+    families.extend(failed.collect());
     Ok(families)
 }
 
@@ -266,6 +296,13 @@ mod tests {
             sent: [("offer".into(), 7)].into(),
             refused: [("port_full".into(), 8)].into(),
         });
+        gateway.counters.dhcp6 = Some(trama_nat::control::DhcpStatus {
+            leases: 9,
+            pool: 4096,
+            received: [("solicit".into(), 10)].into(),
+            ..Default::default()
+        });
+        gateway.counters.lease_store = Some("full".into());
         gateway.counters.nat = Some(trama_nat::control::NatStatus {
             flows: [("tcp".into(), 6)].into(),
             listening: 2,
@@ -306,6 +343,10 @@ mod tests {
             r#"trama_dhcp_messages_total{direction="rx",network="lab",type="discover"} 6"#,
             r#"trama_dhcp_messages_total{direction="tx",network="lab",type="offer"} 7"#,
             r#"trama_dhcp_refused_total{network="lab",reason="port_full"} 8"#,
+            r#"trama_dhcp6_leases{network="lab"} 9"#,
+            r#"trama_dhcp6_pool{network="lab"} 4096"#,
+            r#"trama_dhcp6_messages_total{direction="rx",network="lab",type="solicit"} 10"#,
+            r#"trama_dhcp_store_failed{network="lab"} 1"#,
             r#"trama_nat_flows{network="lab",protocol="tcp"} 6"#,
             r#"trama_nat_forwards{network="lab",state="listening"} 2"#,
             r#"trama_nat_forwards{network="lab",state="pending"} 1"#,

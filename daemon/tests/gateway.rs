@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use trama_daemon::gateway::{AskError, GatewayStatus, Program, Supervisor};
-use trama_dhcp::config::{LeaseTimes, Limits};
+use trama_dhcp::config::{Identity, LeaseTimes, Limits};
 use trama_nat::control::{Channel, Command as Message, Report, send_end};
 use trama_nat::link::{self, Layout};
 use trama_nat::question::LeaseRow;
@@ -194,7 +194,7 @@ fn no_thread_of_a_gateway_keeps_a_privilege() {
     let dhcp = Dhcp {
         folder: folder.path().join("leases"),
         seed: 1,
-        alone: false,
+        identity: Identity::Hardware,
         ranges: vec![[10, 0, 2, 101].into()..=[10, 0, 2, 254].into()],
         lease: LeaseTimes::default(),
         reservations: Vec::new(),
@@ -207,6 +207,10 @@ fn no_thread_of_a_gateway_keeps_a_privilege() {
         boot: None,
         limits: Limits::default(),
         ipv6: false,
+        follows_host: false,
+        ranges6: Vec::new(),
+        reservations6: Vec::new(),
+        boot6: None,
     };
     let program = Program::at(env!("CARGO_BIN_EXE_tramad"));
     let keeper = lab.start_as(program, Config { dhcp: Some(dhcp), ..config(1500) });

@@ -60,7 +60,7 @@ impl Bench {
     fn send(&mut self, payload: &[u8]) -> Result<Ipv4Addr, Failure> {
         self.out.clear();
         let source = Ipv4Addr::UNSPECIFIED;
-        let received = Received { port: PortId(1), source, unicast: false, payload };
+        let received = Received { port: PortId(1), station: None, source, unicast: false, payload };
         self.server.handle(self.now, &received, &mut self.out).map_err(|why| why.describe())?;
         let reply = self.out.replies.iter().chain(&self.out.confirmed).next().ok_or("silence")?;
         let octets: [u8; 4] = reply.payload[16..20].try_into()?;

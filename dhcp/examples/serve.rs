@@ -124,7 +124,8 @@ fn serve_batch(socket: &UdpSocket, server: &mut Server, out: &mut Outcome) -> Re
             Ok((length, SocketAddr::V4(from))) => {
                 let payload = &buffer[..length];
                 let unicast = !from.ip().is_unspecified();
-                let received = Received { port: PortId(1), source: *from.ip(), unicast, payload };
+                let (port, source) = (PortId(1), *from.ip());
+                let received = Received { port, station: None, source, unicast, payload };
                 if let Err(reason) = server.handle(now()?, &received, out) {
                     eprintln!("{from}: {}", reason.describe());
                 }

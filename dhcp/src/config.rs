@@ -37,9 +37,8 @@ pub struct Config {
     /// does not know is then corrected (or kept, if it is renewing and the address is free)
     /// instead of ignored.
     pub authoritative: bool,
-    /// Whether there is but one machine: whoever asks, under whatever name, is it, and gets the same
-    /// address. Firmware, boot loader and system of a machine need not agree on an identifier.
-    pub alone: bool,
+    /// What tells one client from another.
+    pub identity: Identity,
     /// Whether an ACK may answer a DISCOVER that allows it (RFC 4039).
     pub rapid_commit: bool,
     /// Makes the hash of clients unpredictable. It must stay the same for as long as clients are
@@ -58,11 +57,25 @@ impl Default for Config {
             quarantine: Duration::from_secs(600),
             limits: Limits::default(),
             authoritative: true,
-            alone: false,
+            identity: Identity::Hardware,
             rapid_commit: true,
             seed: 0,
         }
     }
+}
+
+/// What tells one client from another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Identity {
+    /// The hardware address, whatever identifier comes with it: boot firmware, boot loader and
+    /// system of a machine send different ones, and are one client. A reservation by identifier
+    /// comes first.
+    Hardware,
+    /// The client identifier, else the hardware address (RFC 2131, 4.2).
+    ClientId,
+    /// Nothing: there is one machine, which has one address.
+    Alone,
 }
 
 /// How much one port may take from the pool. A pool with at least `addresses` × ports addresses
@@ -122,7 +135,7 @@ pub struct Settings {
     pub routers: Vec<Ipv4Addr>,
     /// DNS servers, best first (option 6).
     pub dns: Vec<Ipv4Addr>,
-    /// The domain of the clients' names (option 15).
+    /// The domain of the clients' names (option 15; without it, that is the first to search).
     pub domain: Option<DomainName>,
     /// Domains to search (option 119).
     pub search: Vec<DomainName>,
@@ -157,6 +170,39 @@ pub struct BootFile {
     pub ipxe: Option<bool>,
     /// The file's name for the TFTP server.
     pub name: String,
+}
+
+/// What the vendor class of a client that boots by HTTP begins with (UEFI 2.10, 24.7). It takes
+/// only an answer that has it too.
+pub(crate) const HTTP_CLIENT: &[u8] = b"HTTPClient";
+
+/// What a client says of how it boots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BootClient {
+    /// Its processor architecture (RFC 4578, 2.1, and the registry of RFC 5970).
+    pub architecture: Option<u16>,
+    /// Whether it is iPXE.
+    pub ipxe: bool,
+    /// Whether it is firmware that boots by HTTP, and so takes nothing but a URI.
+    pub http: bool,
+}
+
+impl BootClient {
+    /// The first boot file that suits the client.
+    pub fn choose<'a>(&self, files: &'a [BootFile]) -> Option<&'a str> {
+        let suits = |file: &&BootFile| {
+            file.ipxe.is_none_or(|ipxe| ipxe == self.ipxe)
+                && file
+                    .architecture
+                    .is_none_or(|architecture| Some(architecture) == self.architecture)
+                && (!self.http || is_http(&file.name))
+        };
+        files.iter().find(suits).map(|file| file.name.as_str())
+    }
+}
+
+fn is_http(name: &str) -> bool {
+    name.starts_with("http://") || name.starts_with("https://")
 }
 
 /// A client that always gets the same address.

@@ -9,18 +9,61 @@
 //! indices, and [`LeaseTable::put`] it back.
 
 mod bitset;
+pub mod policy;
 pub mod pool;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use foldhash::quality::FixedState;
 use trama_frame::MacAddr;
 
+use crate::config::Limits;
+use crate::dhcp6::Solicit;
 use crate::name::HostName;
 use crate::wire::Request;
 use crate::{PortId, Time};
 use pool::Pool;
+
+/// An address of one version of IP.
+pub trait Address: Copy + Eq + Hash + Ord + Debug {
+    /// A client's message that waits for the end of a probe.
+    type Pending: Clone + PartialEq + Eq + Debug;
+    /// The least address.
+    const LEAST: Self;
+    /// As a number.
+    fn number(self) -> u128;
+    /// The address of a number that [`Address::number`] gave, or of one below the highest.
+    fn from_number(number: u128) -> Self;
+}
+
+impl Address for Ipv4Addr {
+    type Pending = Request;
+    const LEAST: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+
+    fn number(self) -> u128 {
+        self.to_bits().into()
+    }
+
+    fn from_number(number: u128) -> Ipv4Addr {
+        Ipv4Addr::from_bits(number as u32)
+    }
+}
+
+impl Address for Ipv6Addr {
+    type Pending = Solicit;
+    const LEAST: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
+
+    fn number(self) -> u128 {
+        self.to_bits()
+    }
+
+    fn from_number(number: u128) -> Ipv6Addr {
+        Ipv6Addr::from_bits(number)
+    }
+}
 
 /// What tells one client from another, comparable and storable: a tag and octets.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -63,9 +106,9 @@ pub enum State {
 
 /// An address that is not fresh.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Binding {
+pub struct Binding<A: Address = Ipv4Addr> {
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: A,
     /// The subnet's place in the configuration.
     pub subnet: usize,
     /// What it is in use for.
@@ -83,11 +126,11 @@ pub struct Binding {
     /// Whether the client had a lease on the address before this offer.
     pub known: bool,
     /// What to answer when probing ends.
-    pub(crate) pending: Option<Box<Request>>,
+    pub(crate) pending: Option<Box<A::Pending>>,
 }
 
 /// Where an ordered index files a binding: by group, then time, then address.
-type Filed<Group> = BTreeSet<(Group, Time, Ipv4Addr)>;
+type Filed<Group, A> = BTreeSet<(Group, Time, A)>;
 
 /// How many addresses of the pools a port occupies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -100,55 +143,59 @@ pub struct Footprint {
 
 /// All bindings of a server, and the fresh addresses of its subnets.
 #[derive(Debug)]
-pub struct LeaseTable {
-    pools: Vec<Pool>,
-    bindings: HashMap<Ipv4Addr, Binding, FixedState>,
+pub struct LeaseTable<A: Address = Ipv4Addr> {
+    pools: Vec<Pool<A>>,
+    limits: Limits,
+    hasher: FixedState,
+    bindings: HashMap<A, Binding<A>, FixedState>,
     /// One index per subnet: a client that moves keeps its lease on the old one until it ends.
-    by_client: Vec<HashMap<ClientKey, Ipv4Addr, FixedState>>,
-    by_name: HashMap<HostName, Ipv4Addr, FixedState>,
-    deadlines: Filed<()>,
-    idle: Filed<usize>,
-    idle_of_port: Filed<(PortId, usize)>,
-    offers_of_port: Filed<(PortId, usize)>,
+    by_client: Vec<HashMap<ClientKey, A, FixedState>>,
+    by_name: HashMap<HostName, A, FixedState>,
+    deadlines: Filed<(), A>,
+    idle: Filed<usize, A>,
+    idle_of_port: Filed<(PortId, usize), A>,
+    offers_of_port: Filed<(PortId, usize), A>,
     footprints: HashMap<PortId, Footprint, FixedState>,
     bound: usize,
 }
 
-impl LeaseTable {
+impl<A: Address> LeaseTable<A> {
     /// An empty table. The hash is seeded: clients choose their identifiers.
-    pub fn new(pools: Vec<Pool>, seed: u64) -> LeaseTable {
+    pub fn new(pools: Vec<Pool<A>>, limits: Limits, seed: u64) -> LeaseTable<A> {
         let hasher = FixedState::with_seed(seed);
         LeaseTable {
             by_client: pools.iter().map(|_| HashMap::with_hasher(hasher.clone())).collect(),
             pools,
+            limits,
             bindings: HashMap::with_hasher(hasher.clone()),
             by_name: HashMap::with_hasher(hasher.clone()),
             deadlines: BTreeSet::new(),
             idle: BTreeSet::new(),
             idle_of_port: BTreeSet::new(),
             offers_of_port: BTreeSet::new(),
-            footprints: HashMap::with_hasher(hasher),
+            footprints: HashMap::with_hasher(hasher.clone()),
+            hasher,
             bound: 0,
         }
     }
 
     /// The binding of an address that is not fresh.
-    pub fn get(&self, address: Ipv4Addr) -> Option<&Binding> {
+    pub fn get(&self, address: A) -> Option<&Binding<A>> {
         self.bindings.get(&address)
     }
 
     /// The one binding of a client on a subnet.
-    pub fn of_client(&self, subnet: usize, key: &ClientKey) -> Option<&Binding> {
+    pub fn of_client(&self, subnet: usize, key: &ClientKey) -> Option<&Binding<A>> {
         self.bindings.get(self.by_client[subnet].get(key)?)
     }
 
     /// The leased address with this name.
-    pub fn address_of(&self, name: &HostName) -> Option<Ipv4Addr> {
+    pub fn address_of(&self, name: &HostName) -> Option<A> {
         self.by_name.get(name).copied()
     }
 
     /// All bindings, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Binding> {
+    pub fn iter(&self) -> impl Iterator<Item = &Binding<A>> {
         self.bindings.values()
     }
 
@@ -158,7 +205,7 @@ impl LeaseTable {
     }
 
     /// The pool of a subnet.
-    pub fn pool(&self, subnet: usize) -> &Pool {
+    pub fn pool(&self, subnet: usize) -> &Pool<A> {
         &self.pools[subnet]
     }
 
@@ -173,27 +220,27 @@ impl LeaseTable {
     }
 
     /// A binding whose state has ended by `now`.
-    pub fn due(&self, now: Time) -> Option<Ipv4Addr> {
+    pub fn due(&self, now: Time) -> Option<A> {
         self.deadlines.first().filter(|(_, until, _)| *until <= now).map(|filed| filed.2)
     }
 
     /// The address of a subnet that has been idle for longest.
-    pub fn oldest_idle(&self, subnet: usize) -> Option<Ipv4Addr> {
+    pub fn oldest_idle(&self, subnet: usize) -> Option<A> {
         first_of(&self.idle, subnet)
     }
 
     /// The address of a subnet that has been idle for longest since a client of `port` had it.
-    pub fn oldest_idle_of(&self, port: PortId, subnet: usize) -> Option<Ipv4Addr> {
+    pub fn oldest_idle_of(&self, port: PortId, subnet: usize) -> Option<A> {
         first_of(&self.idle_of_port, (port, subnet))
     }
 
     /// The oldest offer to a client of `port`.
-    pub fn oldest_offer_of(&self, port: PortId, subnet: usize) -> Option<Ipv4Addr> {
+    pub fn oldest_offer_of(&self, port: PortId, subnet: usize) -> Option<A> {
         first_of(&self.offers_of_port, (port, subnet))
     }
 
     /// Takes a binding out. Its address is fresh until a binding is put back.
-    pub fn take(&mut self, address: Ipv4Addr) -> Option<Binding> {
+    pub fn take(&mut self, address: A) -> Option<Binding<A>> {
         let binding = self.bindings.remove(&address)?;
         self.pools[binding.subnet].release(address);
         if let Some(key) = &binding.key {
@@ -204,7 +251,7 @@ impl LeaseTable {
     }
 
     /// Puts a binding in, in place of what its address had before, and its client on its subnet.
-    pub fn put(&mut self, binding: Binding) {
+    pub fn put(&mut self, binding: Binding<A>) {
         self.take(binding.address);
         if let Some(key) = &binding.key {
             if let Some(other) = self.by_client[binding.subnet].get(key).copied() {
@@ -217,7 +264,7 @@ impl LeaseTable {
         self.bindings.insert(binding.address, binding);
     }
 
-    fn index(&mut self, binding: &Binding, add: bool) {
+    fn index(&mut self, binding: &Binding<A>, add: bool) {
         if binding.state == State::Bound {
             self.bound = if add { self.bound + 1 } else { self.bound - 1 };
             self.index_name(binding, add);
@@ -231,7 +278,7 @@ impl LeaseTable {
         }
     }
 
-    fn index_shared(&mut self, binding: &Binding, add: bool) {
+    fn index_shared(&mut self, binding: &Binding<A>, add: bool) {
         let Binding { address, subnet, until, port, .. } = *binding;
         let footprint = self.footprints.entry(port).or_default();
         step(&mut footprint.addresses, add);
@@ -252,7 +299,7 @@ impl LeaseTable {
     }
 
     /// The first lease with a name keeps it.
-    fn index_name(&mut self, binding: &Binding, add: bool) {
+    fn index_name(&mut self, binding: &Binding<A>, add: bool) {
         let Some(name) = &binding.name else { return };
         if add {
             self.by_name.entry(name.clone()).or_insert(binding.address);
@@ -262,12 +309,12 @@ impl LeaseTable {
     }
 }
 
-fn first_of<Group: Ord + Copy>(index: &Filed<Group>, group: Group) -> Option<Ipv4Addr> {
-    let first = index.range((group, Time(0), Ipv4Addr::UNSPECIFIED)..).next()?;
+fn first_of<Group: Ord + Copy, A: Address>(index: &Filed<Group, A>, group: Group) -> Option<A> {
+    let first = index.range((group, Time(0), A::LEAST)..).next()?;
     (first.0 == group).then_some(first.2)
 }
 
-fn file<Group: Ord>(index: &mut Filed<Group>, entry: (Group, Time, Ipv4Addr), add: bool) {
+fn file<Group: Ord, A: Address>(index: &mut Filed<Group, A>, entry: (Group, Time, A), add: bool) {
     if add {
         index.insert(entry);
     } else {
@@ -286,7 +333,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn table() -> LeaseTable {
-        LeaseTable::new(vec![Pool::new(&[ip("10.0.2.0")..=ip("10.0.2.31")], &[])], 7)
+        LeaseTable::new(
+            vec![Pool::new(&[ip("10.0.2.0")..=ip("10.0.2.31")], &[])],
+            Limits::default(),
+            7,
+        )
     }
 
     fn binding(last: u8, client: u8, state: State, port: u64, until: u64) -> Binding {

@@ -1,5 +1,5 @@
-//! DHCPv4 server, router advertisements and stateless DHCPv6 as pure state machines: packet and
-//! time in; answers, events and the next deadline out. Nothing here does I/O or reads a clock.
+//! DHCPv4 and DHCPv6 servers and router advertisements as pure state machines: packet and time in;
+//! answers, events and the next deadline out. Nothing here does I/O or reads a clock.
 #![forbid(unsafe_code)]
 
 pub mod config;
@@ -17,6 +17,6 @@ mod time;
 pub mod wire;
 
 pub use drop_reason::{DropCounters, DropReason};
-pub use leases::{Binding, ClientKey, State};
+pub use leases::{Address, Binding, ClientKey, State};
 pub use server::PortId;
 pub use time::Time;

@@ -19,7 +19,6 @@
 //! declined it or claimed it in answer to a probe. A port at its limit gets its own oldest idle or
 //! offered address again instead of a fresh one, and so cannot exhaust the pool for the others.
 
-mod address;
 mod discover;
 mod identity;
 mod output;
@@ -30,20 +29,17 @@ mod request;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
-use std::hash::BuildHasher;
 use std::net::Ipv4Addr;
 
-use foldhash::quality::FixedState;
 use trama_frame::MacAddr;
 
 use crate::config::{ClientMatch, Config, ConfigError};
 use crate::leases::pool::Pool;
 use crate::leases::{Binding, LeaseTable, State};
-use crate::name::HostName;
+use crate::name::{DomainName, HostName};
 use crate::store::{LeaseRecord, Record};
 use crate::wire::{MessageType, Request};
 use crate::{DropReason, Time};
-use identity::Client;
 pub use output::{Counters, Destination, End, Event, Outcome, Received, Reply};
 
 /// Where a packet entered, for limits and to tell clients apart. The number is the caller's; it
@@ -59,7 +55,6 @@ pub struct Server {
     reserved_at: HashSet<Ipv4Addr>,
     reserved_names: HashMap<HostName, Ipv4Addr>,
     leases: LeaseTable,
-    hasher: FixedState,
     now: Time,
     counters: Counters,
 }
@@ -88,14 +83,12 @@ impl Server {
             let except: Vec<Ipv4Addr> = subnet.own_addresses().chain(reserved).collect();
             Pool::new(&subnet.ranges, &except)
         });
-        let leases = LeaseTable::new(pools.collect(), config.seed);
-        let hasher = FixedState::with_seed(config.seed);
+        let leases = LeaseTable::new(pools.collect(), config.limits, config.seed);
         Ok(Server {
             reserved_for,
             reserved_at,
             reserved_names,
             leases,
-            hasher,
             now: Time(0),
             counters: Counters::default(),
             config,
@@ -116,19 +109,12 @@ impl Server {
                 if !bound && !leasable {
                     return;
                 }
-                self.leases.put(Binding {
-                    address: lease.address,
-                    subnet,
-                    state: if bound { State::Bound } else { State::Idle },
-                    until: lease.until,
-                    key: Some(lease.key),
-                    mac: lease.mac,
-                    port: lease.port,
-                    name: lease.name,
-                    known: true,
-                    pending: None,
-                });
+                let key = self.key_of_stored(subnet, &lease);
+                let state = if bound { State::Bound } else { State::Idle };
+                self.leases.restore(subnet, LeaseRecord { key, ..lease }, state);
             }
+            // DHCPv6 has them ([`crate::dhcp6::Server6`]).
+            Record::Lease6(_) | Record::Freed6(_) => {}
         }
     }
 
@@ -141,43 +127,28 @@ impl Server {
     pub fn reconfigure(&mut self, now: Time, config: Config) -> Result<(), ConfigError> {
         let mut next = Server::new(config)?;
         next.counters = self.counters.clone();
-        for record in self.lease_records() {
+        for record in self.leases.records(self.now) {
             next.restore(self.now.max(now), Record::Lease(record));
         }
         *self = next;
         Ok(())
     }
 
+    /// The domains that clients of all subnets search from now on.
+    pub fn set_search(&mut self, search: &[DomainName]) {
+        for subnet in &mut self.config.subnets {
+            subnet.settings.search = search.to_vec();
+        }
+    }
+
     /// Every lease in force or remembered, as the lease store keeps it, encoded: what
     /// [`crate::store::Journal::compact`] writes.
     pub fn snapshot(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for record in self.lease_records() {
+        for record in self.leases.records(self.now) {
             Record::Lease(record).emit(&mut bytes);
         }
         bytes
-    }
-
-    fn lease_records(&self) -> impl Iterator<Item = LeaseRecord> + '_ {
-        let kept = |binding: &&Binding| match binding.state {
-            State::Bound | State::Idle => true,
-            State::Offered => binding.known,
-            State::Probing | State::Quarantined => false,
-        };
-        self.leases.iter().filter(kept).filter_map(|binding| {
-            let until = match binding.state {
-                State::Offered => self.now,
-                _ => binding.until,
-            };
-            Some(LeaseRecord {
-                address: binding.address,
-                until,
-                port: binding.port,
-                mac: binding.mac,
-                key: binding.key.clone()?,
-                name: binding.name.clone(),
-            })
-        })
     }
 
     /// All addresses that are not fresh, in no order.
@@ -239,7 +210,7 @@ impl Server {
     }
 
     fn dispatch(&mut self, received: &Received<'_>, out: &mut Outcome) -> Result<(), DropReason> {
-        let request = Request::parse(received.payload)?;
+        let request = Request::parse(received.payload, received.station)?;
         self.counters.count_received(request.kind);
         let client = self.identify(&request, received)?;
         match request.kind {
@@ -262,10 +233,7 @@ impl Server {
         {
             match binding.state {
                 State::Probing => self.probe_ended(binding, out),
-                State::Offered if binding.known => {
-                    (binding.state, binding.until) = (State::Idle, self.now);
-                    self.leases.put(binding);
-                }
+                State::Offered if binding.known => self.leases.retire(binding, self.now),
                 State::Bound => {
                     out.events.push(Event::Ended {
                         address: binding.address,
@@ -293,16 +261,12 @@ impl Server {
         out: &mut Outcome,
     ) {
         self.poll(now, out);
-        let Some(binding) = self.leases.get(address) else { return };
-        let believed = self.leases.footprint(port).addresses < self.config.limits.addresses;
-        if binding.state != State::Probing || binding.mac == user || !believed {
-            return;
-        }
-        let Some(binding) = self.leases.take(address) else { return };
+        let Some(binding) = self.leases.contested(address, user, port) else { return };
         let client_port = binding.port;
         out.events.push(Event::Conflict { address, user, port });
         let pending = binding.pending.clone();
-        self.quarantine(Binding { mac: user, port, ..binding });
+        let until = self.now + self.config.quarantine;
+        self.leases.quarantine(Binding { mac: user, port, ..binding }, until);
         if let Some(request) = pending {
             let result = self
                 .identify_from(&request, client_port, false)
@@ -311,23 +275,5 @@ impl Server {
                 self.counters.drops.count(reason);
             }
         }
-    }
-
-    /// Keeps an address from everyone for a while.
-    fn quarantine(&mut self, binding: Binding) {
-        self.leases.put(Binding {
-            state: State::Quarantined,
-            until: self.now + self.config.quarantine,
-            key: None,
-            name: None,
-            known: false,
-            pending: None,
-            ..binding
-        });
-    }
-
-    /// A number that is the same for the same client in every run.
-    fn hash(&self, client: &Client<'_>) -> u64 {
-        self.hasher.hash_one(&client.key)
     }
 }

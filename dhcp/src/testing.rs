@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use trama_frame::MacAddr;
 
-use crate::config::{Config, LeaseTimes, Limits, Settings, Subnet};
+use crate::config::{Config, Identity, LeaseTimes, Limits, Settings, Subnet};
 use crate::prefix::Prefix;
 use crate::server::{Outcome, Received, Reply, Server};
 use crate::wire::options::code;
@@ -32,6 +32,7 @@ pub fn lab() -> Config {
             lease: LeaseTimes { default: 3600, min: 600, max: 7200 },
             settings,
         }],
+        identity: Identity::ClientId,
         probe: None,
         limits: Limits { addresses: 1000, offers: 1000 },
         ..Config::default()
@@ -42,6 +43,7 @@ pub fn lab() -> Config {
 #[derive(Clone)]
 pub struct Ask {
     pub port: u64,
+    pub station: MacAddr,
     pub source: Ipv4Addr,
     pub unicast: bool,
     pub fixed: [u8; 240],
@@ -56,7 +58,14 @@ impl Ask {
         fixed[28..34].copy_from_slice(&mac(client).0);
         fixed[236..].copy_from_slice(&[99, 130, 83, 99]);
         let options = vec![code::MESSAGE_TYPE, 1, kind as u8];
-        Ask { port: 1, source: Ipv4Addr::UNSPECIFIED, unicast: false, fixed, options }
+        Ask {
+            port: 1,
+            station: mac(client),
+            source: Ipv4Addr::UNSPECIFIED,
+            unicast: false,
+            fixed,
+            options,
+        }
     }
 
     pub fn port(mut self, port: u64) -> Ask {
@@ -106,7 +115,7 @@ impl Ask {
     }
 
     pub fn mac(self, mac: MacAddr) -> Ask {
-        self.field(28, &mac.0)
+        Ask { station: mac, ..self.field(28, &mac.0) }
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -151,6 +160,7 @@ impl Bench {
         let bytes = ask.bytes();
         let received = Received {
             port: PortId(ask.port),
+            station: Some(ask.station),
             source: ask.source,
             unicast: ask.unicast,
             payload: &bytes,
@@ -174,7 +184,7 @@ impl Bench {
         let [reply] = &replies[..] else { panic!("not one answer: {replies:?}") };
         let packet = Packet::parse(&reply.payload).unwrap();
         assert_eq!(packet.xid().to_be_bytes(), ask.fixed[4..8]);
-        assert_eq!(packet.options().fixed(code::MESSAGE_TYPE), Ok(Some([reply.kind as u8])));
+        assert_eq!(packet.options().fixed(code::MESSAGE_TYPE), Some([reply.kind as u8]));
         reply.clone()
     }
 

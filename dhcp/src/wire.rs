@@ -1,9 +1,11 @@
 //! DHCPv4 on the wire (RFC 2131, RFC 2132): a checked view of any message ([`Packet`]), what a
 //! client asks ([`Request`]), and a writer for answers ([`Writer`]).
 //!
-//! Reading is strict about structure (a field that lies about its length ends the message) and
-//! indifferent to options that it does not know. Nothing is copied until a [`Request`] is made of
-//! the view. Writing starts from zeroes, so no byte of an answer is left from anywhere else.
+//! Reading is strict about the fixed fields and forgiving about options, as other servers are:
+//! embedded clients leave out End, or send options that are shorter than RFC 2132 allows. Such an
+//! option counts as absent; one that runs past its field ends the reading of that field. Nothing
+//! is copied until a [`Request`] is made of the view. Writing starts from zeroes, so no byte of an
+//! answer is left from anywhere else.
 
 pub mod options;
 pub mod packet;
@@ -17,6 +19,8 @@ pub use packet::Packet;
 pub use request::Request;
 pub use writer::{Header, Writer};
 
+use trama_frame::MacAddr;
+
 /// UDP port of servers and relay agents.
 pub const SERVER_PORT: u16 = 67;
 /// UDP port of clients.
@@ -28,6 +32,8 @@ pub const BOOT_REQUEST: u8 = 1;
 pub const BOOT_REPLY: u8 = 2;
 /// `htype` of Ethernet.
 pub const ETHERNET: u8 = 1;
+/// `htype` of IEEE 802 networks, which some clients give for Ethernet.
+const IEEE_802: u8 = 6;
 /// The bit of `flags` that asks for broadcast answers.
 pub const FLAG_BROADCAST: u16 = 0x8000;
 /// What begins the options field.
@@ -50,6 +56,40 @@ pub const IP_UDP: usize = 28;
 pub const MIN_DATAGRAM: u16 = 576;
 /// Largest datagram that is sent, whatever a client offers: it must not need fragments.
 pub const MAX_DATAGRAM: u16 = 1500;
+
+/// What a client says of its hardware address, echoed as it came (RFC 2131, table 3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hardware {
+    /// `htype`.
+    pub kind: u8,
+    /// `hlen` in octets, at most 16.
+    pub length: u8,
+    /// `chaddr`.
+    pub octets: [u8; 16],
+}
+
+impl Hardware {
+    /// That of an Ethernet station.
+    pub fn ethernet(mac: MacAddr) -> Hardware {
+        let mut octets = [0; 16];
+        octets[..6].copy_from_slice(&mac.0);
+        Hardware { kind: ETHERNET, length: 6, octets }
+    }
+
+    /// The Ethernet station; `None` if it names none, such as with `hlen` 0. Octets after the
+    /// sixth are ignored: some clients give the length of the field instead of the address's.
+    pub fn station(&self) -> Option<MacAddr> {
+        let [a, b, c, d, e, f, ..] = self.octets;
+        let mac = MacAddr([a, b, c, d, e, f]);
+        let is_ethernet = matches!(self.kind, ETHERNET | IEEE_802) && self.length >= 6;
+        (is_ethernet && !mac.is_multicast() && !mac.is_zero()).then_some(mac)
+    }
+
+    /// Whether it names a station as Ethernet's clients should.
+    fn is_plain(&self) -> bool {
+        self.length == 6 && self.station().is_some()
+    }
+}
 
 /// DHCP message types (RFC 2132, 9.6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -76,6 +76,10 @@ pub struct Status {
     pub drops: BTreeMap<String, u64>,
     /// The DHCP server, if there is one.
     pub dhcp: Option<DhcpStatus>,
+    /// The DHCPv6 server, if there is one.
+    pub dhcp6: Option<DhcpStatus>,
+    /// Why no address is leased, though there are servers for that; it is tried again.
+    pub lease_store: Option<String>,
     /// The way to other networks, if there is one.
     pub nat: Option<NatStatus>,
 }
@@ -91,7 +95,7 @@ pub struct NatStatus {
     pub pending: u64,
 }
 
-/// What a gateway's DHCP server did since it started.
+/// What one of a gateway's DHCP servers did since it started.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct DhcpStatus {
     /// Leases in force.

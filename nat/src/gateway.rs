@@ -15,18 +15,20 @@ use std::time::Duration;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol};
 use trama_dhcp::Time;
 use trama_dhcp::dhcp6;
+use trama_dhcp::name::DomainName;
 use trama_dhcp::store::Record;
 use trama_dhcp::wire::SERVER_PORT;
 use trama_frame::MacAddr;
 
 use crate::config::{Config, Service};
 use crate::control::Status;
-use crate::dhcp::{Advertiser, Leases, Request};
+use crate::dhcp::{Advertiser, Leases, Leases6, Request, Request6};
 use crate::dns;
 use crate::dns::forwarder::{Forwarder, Refusal, Replies, Upstream};
 use crate::drop_reason::{Counters, DropReason};
 use crate::packet::{udp_frame, udp_overhead};
 use crate::question::LeaseRow;
+use crate::router::neighbours;
 use crate::router::outbound::fragments;
 use crate::{ip, neighbour, tftp};
 
@@ -74,6 +76,11 @@ pub struct Gateway {
     dns: Forwarder,
     tftp: tftp::Server,
     leases: Option<Leases>,
+    leases6: Option<Leases6>,
+    /// The wall clock's reading at time zero; `None` until the lease store is open.
+    epoch: Option<Time>,
+    /// The domains that the host searches.
+    host_search: Vec<DomainName>,
     advertiser: Option<Advertiser>,
     /// The advertiser has yet to hear of the settings.
     advertiser_is_stale: bool,
@@ -85,12 +92,16 @@ impl Gateway {
     /// A gateway with these settings.
     pub fn new(config: Config, random: Random) -> Gateway {
         let (counters, dns) = (Counters::default(), Forwarder::new(&config));
+        let leases6 = Leases6::new(&config);
         let mut gateway = Gateway {
             config,
             counters,
             dns,
             tftp: tftp::Server::default(),
             leases: None,
+            leases6,
+            epoch: None,
+            host_search: Vec::new(),
             advertiser: None,
             advertiser_is_stale: true,
             random,
@@ -112,29 +123,46 @@ impl Gateway {
     /// What somebody should be told of; each once.
     pub fn take_warnings(&mut self) -> Vec<String> {
         let leases = self.leases.as_mut().map(Leases::take_warnings).unwrap_or_default();
-        self.warnings.drain(..).chain(leases).collect()
+        let leases6 = self.leases6.as_mut().map(Leases6::take_warnings).unwrap_or_default();
+        self.warnings.drain(..).chain(leases).chain(leases6).collect()
     }
 
     /// Begins to lease addresses, where the settings have any to lease: `epoch` is what the wall
     /// clock showed when `now` was zero, `records` come from the lease store. What the store is to
     /// keep comes out as [`Output::records`].
     pub fn open_leases(&mut self, now: Duration, epoch: Time, records: Vec<Record>) {
-        self.leases = Leases::open(now, epoch, &self.config, records);
+        self.epoch = Some(epoch);
+        self.leases = Leases::open(now, epoch, &self.config, &records);
+        if let Some(leases6) = &mut self.leases6 {
+            leases6.open(now, epoch, &records);
+        }
+    }
+
+    /// Leases no address any more: there is no store for it.
+    pub fn close_leases(&mut self) {
+        self.epoch = None;
     }
 
     /// All leases, for a lease store that is compacted.
     pub fn lease_snapshot(&self) -> Vec<u8> {
-        self.leases.as_ref().map(Leases::snapshot).unwrap_or_default()
+        let mut bytes = self.leases.as_ref().map(Leases::snapshot).unwrap_or_default();
+        bytes.extend(self.leases6.iter().flat_map(Leases6::snapshot));
+        bytes
     }
 
     /// How many leases are in force.
     pub(crate) fn leases_in_force(&self) -> usize {
-        self.leases.as_ref().map_or(0, Leases::in_force)
+        let of_both = self.leases.iter().map(Leases::in_force);
+        of_both.chain(self.leases6.iter().map(Leases6::in_force)).sum()
     }
 
     /// All addresses that clients have, had or are offered.
     pub fn lease_rows(&self, now: Duration) -> Vec<LeaseRow> {
-        self.leases.as_ref().map(|leases| leases.rows(now)).unwrap_or_default()
+        let rows = self.leases.iter().flat_map(|leases| leases.rows(now));
+        let rows6 = self.leases6.iter().flat_map(|leases| leases.rows(now));
+        let mut rows: Vec<LeaseRow> = rows.chain(rows6).collect();
+        rows.sort_unstable_by_key(|row| row.address);
+        rows
     }
 
     /// Notes what somebody should be told of.
@@ -146,12 +174,48 @@ impl Gateway {
     pub fn reconfigure(&mut self, config: Config) {
         self.dns.reconfigure(&config);
         self.config = config;
+        self.follow_host();
         self.open_folder();
         self.advertiser_is_stale = true;
-        let Gateway { leases, config, .. } = self;
-        if leases.as_mut().is_some_and(|leases| !leases.reconfigure(config)) {
-            *leases = None;
+        self.reconfigure_leases();
+    }
+
+    fn reconfigure_leases(&mut self) {
+        let Gateway { leases, leases6, config, epoch, .. } = self;
+        if !leases.as_mut().is_some_and(|leases| leases.reconfigure(config)) {
+            // The records of leases that an earlier subnet had are not for this one.
+            *leases = epoch.and_then(|epoch| Leases::open(Duration::ZERO, epoch, config, &[]));
         }
+        if !leases6.as_mut().is_some_and(|leases| leases.reconfigure(config)) {
+            *leases6 = Leases6::new(config);
+            if let (Some(leases), Some(epoch)) = (leases6, epoch) {
+                leases.open(Duration::ZERO, *epoch, &[]);
+            }
+        }
+    }
+
+    /// The domains that the host searches from now on.
+    pub fn set_search(&mut self, search: &[DomainName]) {
+        if self.host_search == search {
+            return;
+        }
+        self.host_search = search.to_vec();
+        if !self.follow_host() {
+            return;
+        }
+        self.advertiser_is_stale = true;
+        if let Some(leases) = &mut self.leases {
+            leases.set_search(search);
+        }
+        if let (Some(leases), Some(dhcp)) = (&mut self.leases6, &self.config.dhcp) {
+            leases.set_search(dhcp.short_search());
+        }
+    }
+
+    /// Has the settings say what the host searches, where they are to follow it. True: they are.
+    fn follow_host(&mut self) -> bool {
+        let dhcp = self.config.dhcp.as_mut().filter(|dhcp| dhcp.follows_host);
+        dhcp.map(|dhcp| dhcp.search.clone_from(&self.host_search)).is_some()
     }
 
     /// The DNS servers to forward questions to from now on; the first three count.
@@ -173,7 +237,9 @@ impl Gateway {
     pub fn status(&self) -> Status {
         let Counters { received, sent, .. } = self.counters;
         let dhcp = self.leases.as_ref().map(Leases::status);
-        Status { received, sent, drops: self.counters.drops(), dhcp, nat: None }
+        let dhcp6 = self.leases6.as_ref().map(Leases6::status);
+        let (drops, lease_store, nat) = (self.counters.drops(), None, None);
+        Status { received, sent, drops, dhcp, dhcp6, lease_store, nat }
     }
 
     /// What a router works with: the settings, the counters, and numbers that nobody guesses.
@@ -251,6 +317,9 @@ impl Gateway {
         if let Some(leases) = &mut self.leases {
             leases.poll(now, &self.config, out);
         }
+        if let Some(leases) = &mut self.leases6 {
+            leases.poll(now, &self.config, out);
+        }
         self.advertise(now, out);
         self.counters.sent += (out.frames.len() + out.confirmed.len() - before) as u64;
     }
@@ -270,8 +339,10 @@ impl Gateway {
     /// When [`Gateway::poll`] has something to do next.
     pub fn deadline(&self) -> Option<Duration> {
         let leases = self.leases.as_ref().and_then(Leases::deadline);
+        let leases6 = self.leases6.as_ref().and_then(Leases6::deadline);
         let advertiser = self.advertiser.as_ref().map(Advertiser::deadline);
-        [self.dns.deadline(), self.tftp.deadline(), leases, advertiser].into_iter().flatten().min()
+        let all = [self.dns.deadline(), self.tftp.deadline(), leases, leases6, advertiser];
+        all.into_iter().flatten().min()
     }
 
     fn reply(&mut self, replies: Replies, out: &mut Output) {
@@ -330,6 +401,11 @@ impl Gateway {
                     let advertiser = self.advertiser.as_mut();
                     return advertiser.ok_or(DropReason::IcmpUnanswered)?.solicited(now, &packet);
                 }
+                if let (Some(leases), Some((IpAddr::V6(address), user))) =
+                    (&mut self.leases6, neighbours::answer(bytes))
+                {
+                    leases.seen(now, &self.config, (address, user), port.0, out);
+                }
                 let answer = ip::answer(&self.config, &packet)?;
                 let id = (self.random)() as u32;
                 out.frames.extend(fragments(answer, self.config.mtu, id)?);
@@ -368,11 +444,11 @@ impl Gateway {
         let offers = |service| self.config.offers(service, packet.destination);
         let reply = match ports.dst_port {
             dns::PORT if offers(Service::Dns) => self.question(now, client, payload, out)?,
-            dhcp6::SERVER_PORT if packet.source.is_ipv6() && !is_apart => {
-                let advertiser = self.advertiser.as_ref().ok_or(DropReason::ClosedPort)?;
-                // Asked as one of a group, we answer as ourselves.
-                let local = (self.config.link_local().into(), dhcp6::SERVER_PORT);
-                return self.send(&Client { local, ..client }, &advertiser.dhcp6(payload)?, out);
+            dhcp6::SERVER_PORT if !is_apart && let IpAddr::V6(source) = packet.source => {
+                let leases = self.leases6.as_mut().ok_or(DropReason::ClosedPort)?;
+                let (source, from) = ((source, ports.src_port), packet.from);
+                let request = Request6 { port: port.0, from, source, payload };
+                return leases.handle(now, &self.config, &request, out);
             }
             port if self.tftp.listens(port) && offers(Service::Tftp) => {
                 let mut packets = Replies::new();

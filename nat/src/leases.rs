@@ -4,13 +4,17 @@
 //! everything else that it does. While one write is under way, what comes meanwhile is collected,
 //! so under load many leases share one write and one sync. Frames that tell clients of leases
 //! leave when the write has succeeded, or never.
+//!
+//! A folder that cannot be opened or written (it is full, read-only, or its disk fails) is tried
+//! again every second until that works: the thread opens it, or it is handed all leases to write.
+//! The log has a line when the trouble begins and one when it ends.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use mio::Waker;
@@ -34,16 +38,16 @@ const BACKLOG: usize = 1 << 20;
 pub(crate) struct Folder(OwnedFd);
 
 impl Folder {
-    /// Opens a folder, which is made if it is missing, for its owner alone.
-    pub fn open(path: &Path) -> io::Result<Folder> {
+    /// Opens a folder, which is made if it is missing, for its owner alone. It is looked at so many
+    /// times as long as another process has it locked.
+    pub fn open(path: &Path, mut tries: u32) -> io::Result<Folder> {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let folder = open(path, flags, Mode::empty())?;
         // Another gateway's, which may be about to end with its daemon.
-        let mut tries = LOCK_TRIES;
         while let Err(error) = flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            tries -= 1;
+            tries = tries.saturating_sub(1);
             if tries == 0 {
                 return Err(io::Error::new(error.kind(), "another gateway keeps its leases there"));
             }
@@ -100,66 +104,142 @@ struct Job {
 }
 
 /// What came of it.
-struct Done {
-    /// Those that may go.
-    frames: Vec<Vec<u8>>,
-    failed: Option<StoreError>,
-    wants_compaction: bool,
+enum Done {
+    /// The folder, which could not be opened at first, is open.
+    Opened(Vec<Record>, Found),
+    Written {
+        /// Those that may go.
+        frames: Vec<Vec<u8>>,
+        failed: Option<StoreError>,
+        wants_compaction: bool,
+    },
+}
+
+/// A journal and what is in it.
+type Opened = (Journal<Folder>, Vec<Record>, Found);
+/// Why there is none.
+type OpenError = Box<dyn std::error::Error + Send + Sync>;
+
+fn open_journal(folder: &Path, tries: u32) -> Result<Opened, OpenError> {
+    Ok(Journal::open(Folder::open(folder, tries)?)?)
 }
 
 /// A lease store that is written by a thread of its own.
 pub(crate) struct Store {
+    folder: PathBuf,
     jobs: Sender<Job>,
     done: Receiver<Done>,
+    /// What the store had when it was opened, oldest first, until it is taken.
+    opened: Option<Vec<Record>>,
+    is_open: bool,
     /// Records and frames of the next job.
     records: Vec<u8>,
     frames: Vec<Vec<u8>>,
     is_busy: bool,
     wants_compaction: bool,
-    /// A write failed, and when it may be tried again.
-    failed: Option<Duration>,
+    /// Why nothing can be stored, and when a write is tried again.
+    trouble: Option<(String, Duration)>,
     warnings: Vec<String>,
 }
 
 impl Store {
-    /// Opens the store of a folder: its records, oldest first, and, if it was not whole, what
-    /// somebody should know. `waker` is woken when [`Store::take_done`] has something.
+    /// Opens the store of a folder; if that fails, the thread goes on trying. `waker` is woken when
+    /// [`Store::carry_out`] has something to do.
     ///
     /// # Errors
-    /// The disk refuses.
-    pub fn open(
-        folder: &Path,
-        waker: Arc<Waker>,
-    ) -> Result<(Store, Vec<Record>), Box<dyn std::error::Error>> {
-        let (journal, records, found) = Journal::open(Folder::open(folder)?)?;
+    /// There can be no thread.
+    pub fn open(folder: &Path, waker: Arc<Waker>) -> io::Result<Store> {
         let (jobs, orders) = channel();
         let (results, done) = channel();
+        let mut store = Store::new(folder.to_owned(), jobs, done);
+        let journal = match open_journal(folder, LOCK_TRIES) {
+            Ok((journal, records, found)) => {
+                store.note_opened(records, found);
+                Some(journal)
+            }
+            Err(error) => {
+                store.note_closed(&error);
+                None
+            }
+        };
+        let folder = folder.to_owned();
         let work = move || {
             // A thread has privileges of its own, and this one may be older than when the process's
             // first gave its up.
-            if drop_privileges().is_ok() {
+            if drop_privileges().is_err() {
+                return;
+            }
+            let opened = journal.or_else(|| open_later(&folder, &orders, &results, &waker));
+            if let Some(journal) = opened {
                 write(journal, &orders, &results, &waker);
             }
         };
         std::thread::Builder::new().name("leases".into()).spawn(work)?;
-        let warnings = match found {
-            Found::Nothing | Found::Whole => Vec::new(),
-            found => vec![format!("{}: {found}", folder.display())],
-        };
-        Ok((Store::new(jobs, done, warnings), records))
+        Ok(store)
     }
 
-    fn new(jobs: Sender<Job>, done: Receiver<Done>, warnings: Vec<String>) -> Store {
+    fn new(folder: PathBuf, jobs: Sender<Job>, done: Receiver<Done>) -> Store {
         Store {
+            folder,
             jobs,
             done,
+            opened: None,
+            is_open: false,
             records: Vec::new(),
             frames: Vec::new(),
             is_busy: false,
             wants_compaction: false,
-            failed: None,
-            warnings,
+            trouble: None,
+            warnings: Vec::new(),
         }
+    }
+
+    fn note_opened(&mut self, records: Vec<Record>, found: Found) {
+        if self.trouble.take().is_some() {
+            self.note_end();
+        }
+        (self.opened, self.is_open) = (Some(records), true);
+        if !matches!(found, Found::Nothing | Found::Whole) {
+            self.warnings.push(format!("{}: {found}", self.folder.display()));
+        }
+    }
+
+    fn note_closed(&mut self, error: &OpenError) {
+        let folder = self.folder.display();
+        let text = format!("no DHCP: {folder}: {error}");
+        self.warnings.push(format!(
+            "{text}; it is tried again every second: make the folder writable for the daemon's \
+             user, or set another as daemon.state"
+        ));
+        // The thread is what tries.
+        self.trouble = Some((text, Duration::MAX));
+    }
+
+    fn note_end(&mut self) {
+        let folder = self.folder.display();
+        self.warnings
+            .push(format!("{folder}: the lease store works again, and clients get leases"));
+    }
+
+    /// Whether it is the store of this folder, or open and so the only one.
+    pub fn is_of(&self, folder: &Path) -> bool {
+        self.is_open || self.folder == folder
+    }
+
+    /// What the store had when it was opened; once.
+    pub fn take_opened(&mut self) -> Option<Vec<Record>> {
+        self.opened.take()
+    }
+
+    /// Why nothing can be stored.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_ref().map(|(text, _)| text.as_str())
+    }
+
+    /// When [`Store::carry_out`] has something to do, whatever else happens.
+    pub fn deadline(&self) -> Option<Duration> {
+        let retry = self.trouble.as_ref().map(|(_, retry)| *retry);
+        retry.filter(|_| self.is_open && !self.is_busy)
     }
 
     /// Takes over what is to be stored and what waits for that; frames that may go now come back
@@ -180,13 +260,14 @@ impl Store {
             self.records.clear();
             self.wants_compaction = true;
         }
-        if self.is_busy || (self.records.is_empty() && self.frames.is_empty()) {
-            return;
-        }
-        if self.failed.is_some_and(|retry| now < retry) {
+        if !self.is_open || self.trouble.as_ref().is_some_and(|(_, retry)| now < *retry) {
             // The next snapshot has what these records say.
             self.records.clear();
             self.frames.clear();
+            return;
+        }
+        let is_idle = self.records.is_empty() && self.frames.is_empty() && self.trouble.is_none();
+        if self.is_busy || is_idle {
             return;
         }
         let snapshot = std::mem::take(&mut self.wants_compaction).then(snapshot);
@@ -197,15 +278,23 @@ impl Store {
     }
 
     fn finish(&mut self, now: Duration, done: Done, out: &mut Output) {
+        let (frames, failed, wants_compaction) = match done {
+            Done::Opened(records, found) => return self.note_opened(records, found),
+            Done::Written { frames, failed, wants_compaction } => {
+                (frames, failed, wants_compaction)
+            }
+        };
         self.is_busy = false;
-        self.wants_compaction |= done.wants_compaction;
-        out.frames.extend(done.frames);
-        let was_failed = self.failed.take().is_some();
-        if let Some(error) = done.failed {
-            self.failed = Some(now + RETRY);
-            if !was_failed {
-                let text = format!("{error}; until it works again, no client gets a lease");
-                self.warnings.push(text);
+        self.wants_compaction |= wants_compaction;
+        out.frames.extend(frames);
+        match (failed, self.trouble.take()) {
+            (None, None) => {}
+            (None, Some(_)) => self.note_end(),
+            (Some(_), Some((text, _))) => self.trouble = Some((text, now + RETRY)),
+            (Some(error), None) => {
+                let text = format!("{}: {error}", self.folder.display());
+                self.warnings.push(format!("{text}; until it works again, no client gets a lease"));
+                self.trouble = Some((text, now + RETRY));
             }
         }
     }
@@ -214,6 +303,23 @@ impl Store {
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
+}
+
+/// The thread before the folder can be opened. `None`: it is not wanted any more.
+fn open_later(
+    folder: &Path,
+    jobs: &Receiver<Job>,
+    done: &Sender<Done>,
+    waker: &Waker,
+) -> Option<Journal<Folder>> {
+    // No job comes before the journal.
+    while let Err(RecvTimeoutError::Timeout) = jobs.recv_timeout(RETRY) {
+        let Ok((journal, records, found)) = open_journal(folder, 1) else { continue };
+        done.send(Done::Opened(records, found)).ok()?;
+        waker.wake().ok()?;
+        return Some(journal);
+    }
+    None
 }
 
 /// The thread: one write and one sync for each job.
@@ -231,7 +337,9 @@ fn write(
         let frames = if written.is_ok() { job.frames } else { Vec::new() };
         let failed = written.err();
         let wants_compaction = journal.wants_compaction();
-        if done.send(Done { frames, failed, wants_compaction }).is_err() || waker.wake().is_err() {
+        if done.send(Done::Written { frames, failed, wants_compaction }).is_err()
+            || waker.wake().is_err()
+        {
             return;
         }
     }
@@ -255,8 +363,20 @@ mod tests {
         fn open(folder: &Path) -> (Bench, Vec<Record>) {
             let poll = Poll::new().unwrap();
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-            let (store, records) = Store::open(folder, waker).unwrap();
+            let mut store = Store::open(folder, waker).unwrap();
+            let records = store.take_opened().unwrap_or_default();
             (Bench { poll, store }, records)
+        }
+
+        /// Lets the store do its work until it is as wanted.
+        fn until(&mut self, now: Duration, wanted: impl Fn(&Store) -> bool, out: &mut Output) {
+            let until = Instant::now() + Duration::from_secs(20);
+            while !wanted(&self.store) {
+                assert!(Instant::now() < until, "the store does not answer");
+                let limit = Some(Duration::from_secs(1));
+                self.poll.poll(&mut Events::with_capacity(4), limit).unwrap();
+                self.store.carry_out(now, || snapshot(9), out);
+            }
         }
 
         /// Has a record stored; the frames that may go then.
@@ -266,13 +386,7 @@ mod tests {
             out.confirmed.push(vec![number]);
             self.store.carry_out(now, || snapshot(number), &mut out);
             assert!(out.frames.is_empty() && out.records.is_empty() && out.confirmed.is_empty());
-            let until = Instant::now() + Duration::from_secs(20);
-            while self.store.is_busy {
-                assert!(Instant::now() < until, "the store does not answer");
-                let limit = Some(Duration::from_secs(1));
-                self.poll.poll(&mut Events::with_capacity(4), limit).unwrap();
-                self.store.carry_out(now, || snapshot(number), &mut out);
-            }
+            self.until(now, |store| !store.is_busy, &mut out);
             out.frames.len()
         }
     }
@@ -298,7 +412,7 @@ mod tests {
             &std::fs::metadata(folder.join(JOURNAL)).unwrap().permissions(),
         );
         assert_eq!(mode & 0o777, 0o600);
-        let error = Folder::open(&folder).err().unwrap();
+        let error = Folder::open(&folder, 1).err().unwrap();
         assert!(error.to_string().contains("another gateway"), "{error}");
         drop(bench);
         let (_, records) = Bench::open(&folder);
@@ -322,14 +436,62 @@ mod tests {
         assert!(bench.store.take_warnings().is_empty());
         std::fs::remove_dir(&journal).unwrap();
         assert_eq!(bench.store(RETRY * 2, 3), 1);
+        assert_eq!((bench.store.trouble(), bench.store.deadline()), (None, None));
+        let warnings = bench.store.take_warnings();
+        assert!(matches!(&warnings[..], [it] if it.contains("works again")), "{warnings:?}");
         drop(bench);
         let (_, records) = Bench::open(dir.path());
         assert_eq!(records.len(), 4, "the snapshot made good what was lost");
     }
+
+    #[test]
+    fn a_failed_store_is_tried_again_though_nobody_asks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut bench, _) = Bench::open(dir.path());
+        let journal = dir.path().join(JOURNAL);
+        std::fs::remove_file(&journal).unwrap();
+        std::fs::create_dir(&journal).unwrap();
+        assert_eq!(bench.store(Duration::ZERO, 0), 0);
+        assert_eq!(bench.store.deadline(), Some(RETRY));
+        let mut out = Output::default();
+        bench.store.carry_out(RETRY, || snapshot(9), &mut out);
+        assert!(bench.store.is_busy);
+        bench.until(RETRY, |store| !store.is_busy, &mut out);
+        assert_eq!(bench.store.deadline(), Some(RETRY * 2), "once a second, no more");
+        std::fs::remove_dir(&journal).unwrap();
+        bench.store.carry_out(RETRY * 2, || snapshot(9), &mut out);
+        bench.until(RETRY * 2, |store| !store.is_busy, &mut out);
+        assert_eq!((bench.store.trouble(), out.frames.len()), (None, 0));
+        drop(bench);
+        assert_eq!(Bench::open(dir.path()).1.len(), 10);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_opened_is_opened_when_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("leases-lab");
+        // A file in its place.
+        std::fs::write(&folder, "").unwrap();
+        let (mut bench, records) = Bench::open(&folder);
+        assert!(records.is_empty() && bench.store.deadline().is_none());
+        let trouble = bench.store.trouble().unwrap().to_owned();
+        assert!(trouble.contains("no DHCP") && trouble.contains("leases-lab"), "{trouble}");
+        let warnings = bench.store.take_warnings();
+        assert!(matches!(&warnings[..], [it] if it.starts_with(&trouble)), "{warnings:?}");
+        assert!(bench.store.take_opened().is_none());
+        std::fs::remove_file(&folder).unwrap();
+        bench.until(Duration::ZERO, |store| store.trouble().is_none(), &mut Output::default());
+        assert_eq!(bench.store.take_opened(), Some(Vec::new()));
+        let warnings = bench.store.take_warnings();
+        assert!(matches!(&warnings[..], [it] if it.contains("works again")), "{warnings:?}");
+        assert_eq!(bench.store(Duration::ZERO, 0), 1);
+    }
+
     #[test]
     fn a_disk_that_hangs_does_not_fill_the_memory_and_is_told_all_in_the_end() {
         let ((jobs, orders), (results, done)) = (channel(), channel());
-        let mut store = Store::new(jobs, done, Vec::new());
+        let mut store = Store::new(PathBuf::new(), jobs, done);
+        store.is_open = true;
         let mut out = Output::default();
         for _ in 0..100_000 {
             freed(1).emit(&mut out.records);
@@ -339,7 +501,7 @@ mod tests {
         let first: Job = orders.try_recv().unwrap();
         assert!(first.snapshot.is_none() && orders.try_recv().is_err(), "one job at a time");
         let (frames, failed, wants_compaction) = (Vec::new(), None, false);
-        results.send(Done { frames, failed, wants_compaction }).unwrap();
+        results.send(Done::Written { frames, failed, wants_compaction }).unwrap();
         freed(2).emit(&mut out.records);
         store.carry_out(Duration::ZERO, || snapshot(2), &mut out);
         let second: Job = orders.try_recv().unwrap();

@@ -163,6 +163,7 @@ struct Reported {
     counters: Counters,
     leases: usize,
     flows: [usize; 3],
+    lease_store: Option<String>,
 }
 
 impl Process {
@@ -183,6 +184,7 @@ impl Process {
         let resolvers = Resolvers::of_host(clock.now());
         let mut gateway = Gateway::new(config, Box::new(random));
         gateway.set_servers(resolvers.servers().to_vec());
+        gateway.set_search(resolvers.search());
         let mut router = Router::default();
         router.keep_book(book.into())?;
         let written = Arc::new(Waker::new(poll.registry(), WRITTEN)?);
@@ -210,24 +212,25 @@ impl Process {
 
     /// Opens the lease store, if the settings have one and it is not open.
     fn open_store(&mut self) {
-        let config = self.gateway.config();
-        let Some(folder) = config.dhcp.as_ref().filter(|_| config.ipv4.is_some()) else {
+        let Some(folder) = self.gateway.config().leasing().map(|dhcp| dhcp.folder.clone()) else {
             self.store = None;
+            self.gateway.close_leases();
             return;
         };
-        if self.store.is_some() {
+        if self.store.as_ref().is_some_and(|store| store.is_of(&folder)) {
             return;
         }
-        match Store::open(&folder.folder, self.written.clone()) {
-            Ok((store, records)) => {
-                self.gateway.open_leases(self.now(), self.clock.epoch(), records);
-                self.store = Some(store);
-            }
-            Err(error) => self.gateway.warn(format!(
-                "no DHCP: {}: {error}; make the folder writable for the daemon's user, or set \
-                 another as daemon.state, then reload",
-                folder.folder.display()
-            )),
+        match Store::open(&folder, self.written.clone()) {
+            Ok(store) => self.store = Some(store),
+            Err(error) => self.gateway.warn(format!("no DHCP: no thread for it: {error}")),
+        }
+        self.open_leases();
+    }
+
+    /// Begins to lease addresses when the store has been opened.
+    fn open_leases(&mut self) {
+        if let Some(records) = self.store.as_mut().and_then(Store::take_opened) {
+            self.gateway.open_leases(self.now(), self.clock.epoch(), records);
         }
     }
 
@@ -276,7 +279,8 @@ impl Process {
     /// Until when the loop may sleep.
     fn deadline(&self) -> Option<Duration> {
         let report = self.has_news().then_some(self.report_at);
-        let services = [self.gateway.deadline(), self.router.deadline(self.now())];
+        let store = self.store.as_ref().and_then(Store::deadline);
+        let services = [self.gateway.deadline(), self.router.deadline(self.now()), store];
         let next = report.into_iter().chain(services.into_iter().flatten()).min();
         next.map(|at| at.saturating_sub(self.now()))
     }
@@ -285,6 +289,7 @@ impl Process {
     fn follow_resolvers(&mut self) {
         if self.resolvers.follow(self.now()) {
             self.gateway.set_servers(self.resolvers.servers().to_vec());
+            self.gateway.set_search(self.resolvers.search());
         }
     }
 
@@ -399,6 +404,7 @@ impl Process {
         if let Some(store) = &mut self.store {
             store.carry_out(now, || gateway.lease_snapshot(), &mut self.out);
         }
+        self.open_leases();
         let (mut done, all) = (0, self.out.frames.len());
         for frame in &self.out.frames {
             match self.link.outlet().send(&VnetHeader::default(), &[frame]) {
@@ -461,11 +467,15 @@ impl Process {
     fn report(&mut self) -> Result<(), ProcessError> {
         if self.now() >= self.report_at && self.has_news() {
             let nat = self.router.status(self.gateway.config());
-            self.channel.send(&Report::Status(Status { nat, ..self.gateway.status() }))?;
+            let lease_store = self.store.as_ref().and_then(Store::trouble).map(str::to_owned);
+            let status = Status { nat, lease_store, ..self.gateway.status() };
+            self.reported.lease_store.clone_from(&status.lease_store);
+            self.channel.send(&Report::Status(status))?;
             self.reported = Reported {
                 counters: self.gateway.counters().clone(),
                 leases: self.gateway.leases_in_force(),
                 flows: self.router.census(),
+                lease_store: self.reported.lease_store.take(),
             };
             self.report_at = self.now() + REPORT;
         }
@@ -474,10 +484,11 @@ impl Process {
 
     /// Whether the daemon has yet to hear of something; asked at every turn.
     fn has_news(&self) -> bool {
-        let Reported { counters, leases, flows } = &self.reported;
+        let Reported { counters, leases, flows, lease_store } = &self.reported;
         self.gateway.counters() != counters
             || self.gateway.leases_in_force() != *leases
             || self.router.census() != *flows
+            || self.store.as_ref().and_then(Store::trouble) != lease_store.as_deref()
     }
 }
 

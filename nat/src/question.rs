@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +78,7 @@ questions! {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LeaseRow {
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// What it is in use for.
     pub state: LeaseState,
     /// The client's hardware address.
@@ -148,7 +148,7 @@ mod tests {
 
     fn rows(count: u32) -> Vec<LeaseRow> {
         let row = |number| LeaseRow {
-            address: Ipv4Addr::from_bits(0x0a00_0000 + number),
+            address: std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).into(),
             state: LeaseState::Bound,
             mac: [2, 0, 0, 0, 0, 1],
             name: Some("n".repeat(63)),

@@ -15,7 +15,7 @@ mod host_stream;
 mod icmp;
 pub(crate) mod inbound;
 mod local_address;
-mod neighbours;
+pub(crate) mod neighbours;
 pub(crate) mod outbound;
 pub(crate) mod policy;
 mod reassembly;

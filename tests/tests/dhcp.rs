@@ -263,3 +263,240 @@ fn ipxe_boots_from_the_gateway() {
     assert!(table.contains(mac) && table.contains("guest"), "{table}");
     tramad.stop();
 }
+
+/// Messages that other servers answer too: each line is a message after the fixed fields, with the
+/// fields that are not as usual before it.
+const MALFORMED: &str = r#"
+import os, select, socket, struct, sys, time
+COOKIE, DISCOVER = bytes.fromhex("63825363"), bytes.fromhex("350101")
+END, PAD = b"\xff", bytes(40)
+name = sys.argv[1]
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+link.bind((name, 0))
+number = 0
+
+def frame(options, htype=1, hlen=6, chaddr=None, source="0.0.0.0", ciaddr="0.0.0.0", flags=0, sname=b""):
+    global number
+    number += 1
+    mac = bytes([2, 0, 0, 0x78, 0, number])
+    fixed = struct.pack("!BBBBIHH", 1, htype, hlen, 0, number, 0, flags)
+    fixed += socket.inet_aton(ciaddr) + bytes(12)
+    fixed += (mac if chaddr is None else chaddr).ljust(16, b"\0") + sname.ljust(64, b"\0") + bytes(128)
+    body = fixed + options
+    udp = struct.pack("!HHHH", 68, 67, 8 + len(body), 0) + body
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
+                       socket.inet_aton(source), b"\xff" * 4)
+    total = sum(struct.unpack("!10H", head))
+    total = ~(total + (total >> 16)) & 0xffff
+    head = head[:10] + struct.pack("!H", total) + head[12:]
+    return b"\xff" * 6 + mac + b"\x08\0" + head + udp
+
+def answered(frame):
+    link.send(frame)
+    until = time.time() + 10
+    while time.time() < until:
+        if not select.select([link], [], [], 0.1)[0]:
+            continue
+        got = link.recv(2000)
+        is_reply = got[12:14] == b"\x08\0" and got[34:36] == b"\0\x43" and got[42] == 2
+        if is_reply and got[46:50] == frame[46:50]:
+            return True
+    return False
+
+good = COOKIE + DISCOVER
+cases = {
+    "no end": frame(good),
+    "no end, padded": frame(good + PAD),
+    "an option past the end": frame(good + b"\x0c\xff"),
+    "overload that lies": frame(good + b"\x34\x01\x02\xff", sname=b"\x0c\xff not options"),
+    "overload of no kind": frame(good + b"\x34\x01\x09\xff"),
+    "hlen 0": frame(good + END, hlen=0),
+    "hlen 16": frame(good + END, hlen=16),
+    "no chaddr": frame(good + END, chaddr=b""),
+    "htype of IEEE 802": frame(good + END, htype=6),
+    "foreign source": frame(good + END, source="192.168.5.5"),
+    "foreign ciaddr": frame(good + END, ciaddr="192.168.1.4"),
+    "broadcast flag": frame(good + END, flags=0x8000),
+}
+for code in (12, 50, 51, 52, 54, 55, 57, 60, 61, 77, 80, 81, 82, 93, 97):
+    for length in (0, 1):
+        cases[f"option {code} of {length}"] = frame(good + bytes([code, length, 7][:2 + length]) + END)
+bad = [case for case, message in cases.items() if not answered(message)]
+if answered(frame(DISCOVER + END + PAD)):
+    bad.append("answered without a cookie")
+print("silence:", bad)
+"#;
+
+#[test]
+fn clients_with_malformed_messages_are_served() {
+    let netns = Netns::new("odd");
+    // Each message is from a machine of its own.
+    let text = configuration(&[(&netns, "odd")]);
+    let text = text.replacen("[network.dhcp]\n", "[network.dhcp]\nleases-per-port = 250\n", 1);
+    let tramad = Tramad::start(&text);
+    tramad.gateway_after(0);
+    let script = format!("{}/odd.py", netns.scratch());
+    std::fs::write(&script, MALFORMED).expect("script");
+    netns.run("ip link set odd up");
+    let limit = Duration::from_secs(120);
+    let said = netns.try_run_for(&format!("/usr/bin/python3 {script} odd 2>&1"), limit).text;
+    assert_eq!(said.trim(), "silence: []");
+    tramad.stop();
+}
+
+#[test]
+fn firmware_and_system_of_one_machine_have_one_address() {
+    let netns = Netns::with_ipv6("one");
+    let tramad = Tramad::start(&configuration(&[(&netns, "one")]));
+    tramad.gateway_after(0);
+    let as_client = |id: &str| {
+        netns.run("ip link set one up");
+        let command = format!("busybox udhcpc -f -n -q -t 9 -T 2 -i one -s /bin/true {id} 2>&1");
+        let said = netns.run(&command);
+        let lease = said.lines().find(|line| line.contains("lease of")).expect("a lease");
+        lease.split(' ').find(|word| word.starts_with("10.1.0.")).map(str::to_owned)
+    };
+    let address = as_client("-x 0x3d:00aabbccddeeff");
+    assert_eq!(as_client("-C"), address);
+    assert_eq!(as_client("-x 0x3d:ff00000001000200001234"), address);
+    let table = tramad.ctl("leases lab");
+    assert_eq!(table.matches("bound").count(), 1, "{table}");
+    // By DHCPv6, with another DUID each.
+    let files = netns.scratch();
+    for kind in ["LL", "LLT"] {
+        netns.run(&format!("touch {files}/leases-{kind}"));
+        let mut command = netns.command("dhclient");
+        command.args(["-6", "-d", "-1", "-v", "-D", kind, "-sf", "/bin/true"]);
+        command.args(["-lf", &format!("{files}/leases-{kind}"), "-pf", &format!("{files}/pid")]);
+        command.arg("one");
+        let log = Path::new(files).join(format!("log-{kind}"));
+        let mut client = Process::spawn("dhclient", command, &log);
+        client.wait_for_log("Reply message on one", SOON);
+    }
+    let table = tramad.ctl("leases lab");
+    assert_eq!(table.matches("fd00:1::1").count(), 1, "{table}");
+    tramad.stop();
+}
+
+#[test]
+fn ipv6_clients_lease_renew_release_and_find_their_address_again() {
+    let machines = ["isc", "marples"].map(Netns::with_ipv6);
+    let [isc, marples] = &machines;
+    let names = [format!("x{}", std::process::id()), format!("y{}", std::process::id())];
+    let [isc_name, marples_name] = &names;
+    let mut tramad = Tramad::start(&configuration(&[(isc, isc_name), (marples, marples_name)]));
+    tramad.gateway_after(0);
+    let files = isc.scratch();
+    isc.run(&format!("touch {files}/leases; ip link set {isc_name} up"));
+    let dhclient = |flags: &str| {
+        isc.run(&format!(
+            "timeout 25 dhclient -6 {flags} -v -sf /bin/true -lf {files}/leases -pf {files}/pid \
+             {isc_name} 2>&1"
+        ))
+    };
+    dhclient("-1");
+    let lease = isc.run(&format!("cat {files}/leases"));
+    assert!(lease.contains("iaaddr fd00:1::1"), "{lease}");
+    assert!(lease.contains("option dhcp6.name-servers fd00:1::1"), "{lease}");
+    let row = || {
+        let table = tramad.ctl("leases lab");
+        table.lines().find(|line| line.contains("fd00:1::1")).map(str::to_owned).expect("a row")
+    };
+    let first = row();
+    assert!(first.contains("bound") && first.contains(isc_name.as_str()), "{first}");
+    dhclient("-r");
+    assert!(row().contains("idle"), "{}", row());
+    // It would end with the first advertisement, so it stays and ends with the test.
+    let mut command = marples.command("dhcpcd");
+    command.args(["-6", "-d", "-B", "--nohook", "resolv.conf", "--ia_na", marples_name]);
+    let mut client = Process::spawn("dhcpcd", command, &Path::new(files).join("dhcpcd"));
+    client.wait_for_log("adding address fd00:1::1", SOON);
+    drop(client);
+    marples.run(&format!("rm -f /var/lib/dhcpcd/{marples_name}*"));
+    // The client finds its address again though the daemon died meanwhile.
+    tramad.restart(Signal::KILL);
+    dhclient("-1");
+    let address = first.split_whitespace().find(|word| word.starts_with("fd00:1::1"));
+    let table = tramad.ctl("leases lab");
+    let again = table.lines().find(|line| line.contains(isc_name.as_str())).expect("a row");
+    assert_eq!(again.split_whitespace().find(|word| word.starts_with("fd00:1::1")), address);
+    tramad.stop();
+}
+
+#[test]
+fn dhcp_goes_on_by_itself_when_a_full_state_folder_has_room_again() {
+    let (host, vm) = (Netns::new("host"), Netns::new("vm"));
+    let port = tap_port("lab", "vm", &vm, "ifname = \"vm\"");
+    let without = format!("[[network]]\nname = \"lab\"\nsubnet = \"10.1.0.0/24\"\n{port}");
+    let tramad = Tramad::start_in(&host, &without);
+    // The folder is a disk of its own, in the daemon's view alone.
+    let state = tramad.path("state").display().to_string();
+    let inside = format!("nsenter --target {} --mount", tramad.id());
+    host.run(&format!("{inside} mount -t tmpfs -o size=64k none {state}"));
+    // Full at the start, read-only later: what a file's last page has room for is written all the
+    // same where there is none.
+    let fill = format!("{inside} sh -c 'cat /dev/zero >{state}/filling; true' 2>/dev/null");
+    let empty = format!("{inside} rm {state}/filling");
+    let lock = format!("{inside} mount -o remount,ro {state}");
+    let unlock = format!("{inside} mount -o remount,rw {state}");
+    let ask = || {
+        let command = "ip link set vm up; busybox udhcpc -f -n -q -t 2 -T 1 -i vm -s /bin/true";
+        vm.try_run(command).status == 0
+    };
+    let trouble = || tramad.ctl("show").contains("error: ");
+    host.run(&fill);
+    let with = without.replacen("\n[[port]]", "dhcp = true\n\n[[port]]", 1);
+    let daemon = tramad.configuration();
+    let (head, _) = daemon.split_once("[[network]]").expect("a network");
+    tramad.write_configuration(&format!("{head}{with}"));
+    tramad.ctl("reload");
+    wait_until("the trouble shows", SOON, || trouble().then_some(()));
+    assert!(!ask(), "a lease that is not stored");
+    for (cure, next) in [(empty, Some(lock)), (unlock, None)] {
+        host.run(&cure);
+        wait_until("a lease comes", SOON, || ask().then_some(()));
+        wait_until("the trouble is over", SOON, || (!trouble()).then_some(()));
+        let Some(trouble_again) = next else { break };
+        host.run(&trouble_again);
+        assert!(!ask(), "a lease that is not stored");
+        wait_until("the trouble shows", SOON, || trouble().then_some(()));
+        assert!(!ask(), "a lease that is not stored");
+    }
+    let log = tramad.log();
+    let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    assert_eq!((lines("no DHCP"), lines("no client gets a lease")), (1, 1), "{log}");
+    assert_eq!(lines("the lease store works again"), 2, "{log}");
+    tramad.stop();
+}
+
+#[test]
+fn clients_behind_a_nat_search_what_the_host_searches() {
+    let (host, vm) = (Netns::new("host"), Netns::new("vm"));
+    let port = tap_port("lab", "vm", &vm, "ifname = \"vm\"");
+    let network = "[[network]]\nname = \"lab\"\nmode = \"nat-network\"\nsubnet = \"10.1.0.0/24\"\n";
+    let tramad = Tramad::start_inside(&host, &["192.0.2.1"], &format!("{network}{port}"));
+    tramad.gateway_after(0);
+    let file = tramad.path("etc/resolv.conf");
+    let told = || {
+        vm.run("ip link set vm up");
+        let script = format!("{}/told", vm.scratch());
+        std::fs::write(&script, "#!/bin/sh\n[ $1 = bound ] && echo told:$domain:$search:\ntrue\n")
+            .expect("script");
+        vm.run(&format!("chmod +x {script}"));
+        let command = "busybox udhcpc -f -n -q -t 9 -T 2 -O search -O domain -i vm";
+        let said = vm.run(&format!("{command} -s {script} 2>&1"));
+        said.lines().find(|line| line.starts_with("told:")).map(str::to_owned)
+    };
+    assert_eq!(told().as_deref(), Some("told:::"));
+    for (line, expected) in [
+        (
+            "search corp.example lab.corp.example",
+            "told:corp.example:corp.example lab.corp.example:",
+        ),
+        ("domain other.example", "told:other.example:other.example:"),
+    ] {
+        std::fs::write(&file, format!("nameserver 192.0.2.1\n{line}\n")).expect("resolv.conf");
+        wait_until(line, SOON, || (told().as_deref() == Some(expected)).then_some(()));
+    }
+    tramad.stop();
+}

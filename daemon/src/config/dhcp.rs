@@ -1,16 +1,17 @@
 //! `[network.dhcp]`: how machines of a network are told their addresses.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use trama_dhcp::config::{
-    Boot, BootFile, ClientMatch, ConfigError, LeaseTimes, Limits, MAX_POOL, Reservation,
+    self, Boot, BootFile, ClientMatch, ConfigError, Identity, LeaseTimes, Limits, MAX_POOL,
 };
-use trama_dhcp::name::DomainName;
+use trama_dhcp::dhcp6::{Boot6, ConfigError6, Reservation6};
+use trama_dhcp::name::{DomainName, HostName};
 use trama_dhcp::prefix::Route;
 
 use super::model::{Mode, Network};
@@ -34,8 +35,10 @@ pub enum DhcpSetting {
 /// What the table `[network.dhcp]` says.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Dhcp {
-    /// Addresses to lease; none: those that its subnet has by default.
+    /// IPv4 addresses to lease; none: those that its subnet has by default.
     pub range: Vec<RangeInclusive<Ipv4Addr>>,
+    /// IPv6 addresses to lease; none: those that its subnet has by default.
+    pub range6: Vec<RangeInclusive<Ipv6Addr>>,
     /// How long a lease lasts, for clients that do not ask.
     pub lease: Duration,
     /// Shortest lease.
@@ -46,6 +49,8 @@ pub struct Dhcp {
     pub domain: Option<DomainName>,
     /// Domains to search.
     pub search: Vec<DomainName>,
+    /// Whether the host's domains are handed on where there is a NAT and neither of those is set.
+    pub host_search: bool,
     /// DNS servers; `None` = the gateway.
     pub dns: Option<Vec<Ipv4Addr>>,
     /// The default router; `None` = the gateway, if it leads anywhere.
@@ -56,14 +61,35 @@ pub struct Dhcp {
     pub routes: Vec<Route>,
     /// The TFTP server to boot from; `None` = the gateway.
     pub boot_server: Option<Ipv4Addr>,
+    /// The TFTP server to boot from by IPv6; `None` = the gateway, if `boot_server` is it too.
+    pub boot_server6: Option<Ipv6Addr>,
     /// Boot files by the clients that they are for, see [`BOOT_CLIENTS`].
     pub boot_file: BTreeMap<String, String>,
+    /// Parameters for the boot file, by DHCPv6.
+    pub boot_params: Vec<String>,
+    /// Whether clients are told apart by hardware address or by what they call themselves.
+    pub identity: Identity,
     /// Addresses that the clients behind one port may have.
     pub leases_per_port: u32,
     /// Whether the IPv6 subnet is advertised.
     pub ipv6: bool,
+    /// Whether IPv6 addresses are leased.
+    pub ipv6_leases: bool,
     /// Clients that always get the same address.
     pub reservations: Vec<Reservation>,
+}
+
+/// A client that always gets the same addresses.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Reservation {
+    /// The client.
+    pub client: ClientMatch,
+    /// Its IPv4 address.
+    pub address: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub address6: Option<Ipv6Addr>,
+    /// Its name.
+    pub name: Option<HostName>,
 }
 
 impl Default for Dhcp {
@@ -72,19 +98,25 @@ impl Default for Dhcp {
         let seconds = |count: u32| Duration::from_secs(count.into());
         Dhcp {
             range: Vec::new(),
+            range6: Vec::new(),
             lease: seconds(default),
             lease_min: seconds(min),
             lease_max: seconds(max),
             domain: None,
             search: Vec::new(),
+            host_search: true,
             dns: None,
             router: None,
             ntp: Vec::new(),
             routes: Vec::new(),
             boot_server: None,
+            boot_server6: None,
             boot_file: BTreeMap::new(),
+            boot_params: Vec::new(),
+            identity: Identity::Hardware,
             leases_per_port: Limits::default().addresses,
             ipv6: true,
+            ipv6_leases: true,
             reservations: Vec::new(),
         }
     }
@@ -93,12 +125,15 @@ impl Default for Dhcp {
 /// The client that a boot file is for if it is written as a string: any.
 pub const ANY_CLIENT: &str = "any";
 /// Kinds of clients that have boot files, the more particular first: whether it is iPXE, and the
-/// architectures (RFC 4578, 2.1, and its registry: 7 and 9 are both in use for x86-64).
-pub const BOOT_CLIENTS: [(&str, Option<bool>, &[u16]); 5] = [
+/// architectures (RFC 4578, 2.1, and its registry: 7 and 9 are both in use for x86-64, 16 and 19 are
+/// x86-64 and arm64 that boot by HTTP).
+pub const BOOT_CLIENTS: [(&str, Option<bool>, &[u16]); 7] = [
     ("ipxe", Some(true), &[]),
     ("bios", None, &[0]),
-    ("uefi", None, &[7, 9]),
-    ("arm64", None, &[11]),
+    ("uefi-http", None, &[16]),
+    ("arm64-http", None, &[19]),
+    ("uefi", None, &[7, 9, 16]),
+    ("arm64", None, &[11, 19]),
     (ANY_CLIENT, None, &[]),
 ];
 
@@ -136,6 +171,14 @@ fn default_range(network: &Network, subnet: &Subnet) -> Option<RangeInclusive<Ip
     (first <= last).then(|| Ipv4Addr::from_bits(first)..=Ipv4Addr::from_bits(last))
 }
 
+/// The range of an IPv6 subnet that is leased if none is written: 4096 addresses above those that
+/// people give by hand, and far below those that machines make themselves.
+fn default_range6(subnet: &Subnet) -> Option<RangeInclusive<Ipv6Addr>> {
+    let IpAddr::V6(first) = subnet::host(subnet, 0) else { return None };
+    let at = |number| Ipv6Addr::from_bits(first.to_bits() | number);
+    Some(at(0x1000)..=at(0x1fff))
+}
+
 /// The settings as the network's gateway takes them.
 pub fn for_gateway(network: &Network, dhcp: &Dhcp, folder: &Path, seed: u64) -> trama_nat::Dhcp {
     let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
@@ -150,21 +193,30 @@ pub fn for_gateway(network: &Network, dhcp: &Dhcp, folder: &Path, seed: u64) -> 
         some => some.to_vec(),
     };
     let limits = Limits::default();
+    let subnet6 = network.subnets().into_iter().find(|(address, _)| address.is_ipv6());
+    let ranges6 = match dhcp.range6.as_slice() {
+        _ if !dhcp.ipv6_leases => Vec::new(),
+        [] => subnet6.as_ref().and_then(default_range6).into_iter().collect(),
+        some => some.to_vec(),
+    };
+    let tftp6 = subnet6.map(|subnet| network.places(&subnet).tftp);
+    let has_domains = dhcp.domain.is_some() || !dhcp.search.is_empty();
     trama_nat::Dhcp {
         folder: folder.to_owned(),
         seed,
-        alone: network.mode == Mode::Nat,
+        identity: if network.mode == Mode::Nat { Identity::Alone } else { dhcp.identity },
         ranges,
         lease: LeaseTimes {
             default: seconds(dhcp.lease),
             min: seconds(dhcp.lease_min),
             max: seconds(dhcp.lease_max),
         },
-        reservations: dhcp.reservations.clone(),
+        reservations: reservations(dhcp),
         router: dhcp.router.or_else(|| place(|it| it.gateway).filter(|_| network.has_nat())),
         dns: dhcp.dns.clone().unwrap_or_else(|| place(|it| it.dns).into_iter().collect()),
         domain: dhcp.domain.clone(),
         search: dhcp.search.clone(),
+        follows_host: dhcp.host_search && network.has_nat() && !has_domains,
         ntp: dhcp.ntp.clone(),
         routes: dhcp.routes.clone(),
         boot: boot(dhcp, place(|it| it.tftp)),
@@ -173,11 +225,46 @@ pub fn for_gateway(network: &Network, dhcp: &Dhcp, folder: &Path, seed: u64) -> 
             offers: limits.offers.max(dhcp.leases_per_port / 4).min(dhcp.leases_per_port),
         },
         ipv6: dhcp.ipv6,
+        ranges6,
+        reservations6: reservations6(dhcp),
+        boot6: boot6(dhcp, tftp6),
     }
+}
+
+fn reservations(dhcp: &Dhcp) -> Vec<config::Reservation> {
+    let one = |it: &Reservation| {
+        let (client, name) = (it.client.clone(), it.name.clone());
+        Some(config::Reservation { client, address: it.address?, name })
+    };
+    dhcp.reservations.iter().filter_map(one).collect()
+}
+
+fn reservations6(dhcp: &Dhcp) -> Vec<Reservation6> {
+    let one = |it: &Reservation| {
+        let (client, name) = (it.client.clone(), it.name.clone());
+        Some(Reservation6 { client, address: it.address6?, name })
+    };
+    dhcp.reservations.iter().filter_map(one).filter(|_| dhcp.ipv6_leases).collect()
 }
 
 fn boot(dhcp: &Dhcp, tftp: Option<Ipv4Addr>) -> Option<Boot> {
     let server = dhcp.boot_server.or(tftp).filter(|_| !dhcp.boot_file.is_empty())?;
+    Some(Boot { server, server_name: String::new(), files: boot_files(dhcp) })
+}
+
+/// Files on another IPv4 server are not on the gateway's either.
+fn boot6(dhcp: &Dhcp, tftp: Option<IpAddr>) -> Option<Boot6> {
+    let own = match tftp {
+        Some(IpAddr::V6(address)) if dhcp.boot_server.is_none() => Some(address),
+        _ => None,
+    };
+    let server = dhcp.boot_server6.or(own);
+    let parameters = dhcp.boot_params.clone();
+    let boot = Boot6 { server, files: boot_files(dhcp), parameters };
+    (!boot.files.is_empty()).then_some(boot)
+}
+
+fn boot_files(dhcp: &Dhcp) -> Vec<BootFile> {
     let mut files = Vec::new();
     for (client, ipxe, architectures) in BOOT_CLIENTS {
         let Some(name) = dhcp.boot_file.get(client) else { continue };
@@ -187,7 +274,7 @@ fn boot(dhcp: &Dhcp, tftp: Option<Ipv4Addr>) -> Option<Boot> {
             some => files.extend(some.iter().map(|number| file(Some(*number)))),
         }
     }
-    Some(Boot { server, server_name: String::new(), files })
+    files
 }
 
 impl Check {
@@ -217,19 +304,68 @@ impl Check {
         else {
             return;
         };
-        match (config.ipv4, config.dhcp_server()) {
-            (None, _) if !dhcp.range.is_empty() => {
-                let message = "the network has no IPv4 subnet".to_owned();
+        self.dhcp_subnets(index, network, dhcp, (config.ipv4.is_some(), config.ipv6.is_some()));
+        if let Some(Err(error)) = config.dhcp_server().map(|server| server.check()) {
+            self.dhcp_error(index, network, &dhcp.reservations, &error);
+        }
+        if let Some(Err(error)) = config.dhcp6_server().map(|server| server.check()) {
+            self.dhcp6_error(index, network, &dhcp.reservations, &error);
+        }
+    }
+
+    /// Whether there is a subnet of each version of IP of which addresses are written.
+    fn dhcp_subnets(
+        &mut self,
+        index: usize,
+        network: &Network,
+        dhcp: &Dhcp,
+        (ipv4, ipv6): (bool, bool),
+    ) {
+        for (version, has_subnet, has_range) in
+            [("IPv4", ipv4, !dhcp.range.is_empty()), ("IPv6", ipv6, !dhcp.range6.is_empty())]
+        {
+            if has_range && !has_subnet {
+                let message = format!("the network has no {version} subnet");
                 let remedy = "add one to its subnet, or remove range".to_owned();
                 self.dhcp_problem(index, network, ("range", message, remedy));
             }
-            (_, Some(server)) => {
-                if let Err(error) = server.check() {
-                    self.dhcp_error(index, network, &dhcp.reservations, &error);
-                }
-            }
-            _ => {}
         }
+        for (number, it) in dhcp.reservations.iter().enumerate() {
+            let version = match (it.address, it.address6) {
+                (Some(_), _) if !ipv4 => "IPv4",
+                (_, Some(_)) if !ipv6 => "IPv6",
+                _ => continue,
+            };
+            let message = format!("the network has no {version} subnet");
+            self.enter(Place::Reservation(index, number), &network.name);
+            self.problem("address", message, "add one to its subnet, or remove the address");
+            self.enter(Place::Network(index), &network.name);
+        }
+    }
+
+    /// As [`Check::dhcp_error`], for DHCPv6.
+    fn dhcp6_error(
+        &mut self,
+        index: usize,
+        network: &Network,
+        list: &[Reservation],
+        error: &ConfigError6,
+    ) {
+        let of_address =
+            |address: &Ipv6Addr| list.iter().rposition(|it| it.address6 == Some(*address));
+        let (reservation, key) = match error {
+            ConfigError6::RangeOutside(..)
+            | ConfigError6::RangesOverlap(..)
+            | ConfigError6::PoolTooLarge => (None, "range"),
+            ConfigError6::ReservationOutside(address)
+            | ConfigError6::ReservationOfServer(address)
+            | ConfigError6::AddressTwice(address) => (of_address(address), "address"),
+            ConfigError6::ClientTwice(address) => {
+                let number = of_address(address);
+                (number, client_key(number.map(|number| &list[number])))
+            }
+        };
+        self.dhcp_problem_at((index, reservation), network, key, &error.to_string());
     }
 
     fn dhcp_problem(
@@ -252,7 +388,7 @@ impl Check {
         error: &ConfigError,
     ) {
         let of_address =
-            |address: &Ipv4Addr, key| (list.iter().rposition(|it| it.address == *address), key);
+            |address: &Ipv4Addr| list.iter().rposition(|it| it.address == Some(*address));
         let (reservation, key) = match error {
             ConfigError::RangeOutside(..)
             | ConfigError::RangesOverlap(..)
@@ -260,14 +396,13 @@ impl Check {
             ConfigError::LeaseTimes(_) => (None, "lease"),
             ConfigError::ReservationOutside(address)
             | ConfigError::ReservationOfServer(address)
-            | ConfigError::AddressTwice(address) => of_address(address, "address"),
+            | ConfigError::AddressTwice(address) => (of_address(address), "address"),
             ConfigError::ClientTwice(address) => {
-                let client = list.iter().find(|it| it.address == *address).map(|it| &it.client);
-                let key = if matches!(client, Some(ClientMatch::Id(_))) { "id" } else { "mac" };
-                of_address(address, key)
+                let number = of_address(address);
+                (number, client_key(number.map(|number| &list[number])))
             }
-            ConfigError::ClientId(address) => of_address(address, "id"),
-            ConfigError::ClientMac(address) => of_address(address, "mac"),
+            ConfigError::ClientId(address) => (of_address(address), "id"),
+            ConfigError::ClientMac(address) => (of_address(address), "mac"),
             ConfigError::NameTwice(name) => {
                 (list.iter().rposition(|it| it.name.as_ref() == Some(name)), "name")
             }
@@ -279,14 +414,32 @@ impl Check {
             | ConfigError::SubnetsOverlap(..)
             | ConfigError::ServerOutside(..) => return,
         };
-        let text = error.to_string();
-        let (message, remedy) = text.rsplit_once(": ").unwrap_or((&text, ""));
+        self.dhcp_problem_at((index, reservation), network, key, &error.to_string());
+    }
+
+    /// What a server's own check says, at a key of the table or of one of its reservations.
+    fn dhcp_problem_at(
+        &mut self,
+        (index, reservation): (usize, Option<usize>),
+        network: &Network,
+        key: &'static str,
+        text: &str,
+    ) {
+        let (message, remedy) = text.rsplit_once(": ").unwrap_or((text, ""));
         match reservation {
             Some(number) => self.enter(Place::Reservation(index, number), &network.name),
             None => self.enter(Place::Dhcp(index), &network.name),
         }
         self.problem(key, message, remedy);
         self.enter(Place::Network(index), &network.name);
+    }
+}
+
+/// The key by which a reservation names its client.
+fn client_key(reservation: Option<&Reservation>) -> &'static str {
+    match reservation.map(|it| &it.client) {
+        Some(ClientMatch::Id(_)) => "id",
+        _ => "mac",
     }
 }
 

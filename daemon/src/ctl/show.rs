@@ -6,6 +6,7 @@ use super::value::{Value, quoted};
 use super::{Call, Context, Failure, identity};
 use crate::api::types::Output;
 use crate::config::model::Mode;
+use crate::config::nat::is_part_of;
 
 /// What of a port is worth a line, if it is set.
 const OF_PORT: [&str; 4] = ["forward", "tag", "trunks", "vlan_mode"];
@@ -49,6 +50,13 @@ fn show_own_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
     }
     if let Some(uplink) = &network.uplink {
         lines.push(format!("        uplink: {}", quoted(uplink)));
+    }
+    // A network of mode `nat` has a gateway for each port.
+    let parts = view.snapshot.status.networks.iter().filter(|part| is_part_of(&part.name, bridge));
+    let gateways = parts.filter_map(|part| part.gateway.as_ref());
+    let mut stores = gateways.filter_map(|gateway| gateway.counters.lease_store.as_ref());
+    if let Some(trouble) = stores.next() {
+        lines.push(format!("        error: {}", quoted(trouble)));
     }
     let port = network.own_port().and_then(|port| view.snapshot.status.port(&port.name));
     if let Some(error) = port.and_then(|port| port.not_running.as_ref()) {

@@ -317,6 +317,12 @@ fn show_lists_networks_ports_and_what_is_not_attached() {
     trama_version:";
     let (_, after_uuid) = lines.split_at(36);
     assert!(after_uuid.starts_with(expected), "{lines}");
+    let mut snapshot = running();
+    let mut gateway = crate::gateway::GatewayStatus::default();
+    gateway.counters.lease_store = Some("no DHCP: disk full".to_owned());
+    snapshot.status.networks[0].gateway = Some(gateway);
+    let lines = said(&config, &snapshot, "show");
+    assert!(lines.contains("    Bridge lab\n        error: \"no DHCP: disk full\"\n"), "{lines}");
 }
 
 #[test]

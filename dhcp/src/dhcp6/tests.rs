@@ -1,20 +1,50 @@
-//! One test per rule of RFC 8415, and any octets.
+//! One test per rule of RFC 8415, clients' recorded messages, and any octets.
+
+mod exchange;
+mod stateless;
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use proptest::prelude::*;
+use trama_frame::MacAddr;
 
+use super::message::{Message, Options, code, kind, put};
 use super::*;
+use crate::config::{Identity, Limits};
+use crate::testing::mac;
+use crate::{DropReason, PortId, Time};
 
 const CLIENT: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 9];
 const SERVER: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 1];
 
-fn server() -> Dhcp6 {
-    let settings = Settings6 {
-        dns: vec!["fd00::53".parse().unwrap()],
-        search: vec!["lab.example".parse().unwrap()],
-        ntp: vec!["fd00::123".parse().unwrap()],
-        refresh: 1800,
-    };
-    Dhcp6::new(MacAddr([2, 0, 0, 0, 0, 1]), settings)
+fn ip6(text: &str) -> Ipv6Addr {
+    text.parse().unwrap()
+}
+
+/// fd00::/64, sixteen addresses; no probe, ports practically unlimited.
+fn lab6() -> Config6 {
+    Config6 {
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        prefix: (ip6("fd00::1"), 64),
+        own: vec![ip6("fd00::1")],
+        ranges: vec![ip6("fd00::1000")..=ip6("fd00::100f")],
+        reservations: Vec::new(),
+        lease: 3600,
+        probe: None,
+        offer_hold: Duration::from_secs(30),
+        quarantine: Duration::from_secs(600),
+        limits: Limits { addresses: 1000, offers: 1000 },
+        identity: Identity::Hardware,
+        seed: 7,
+        settings: Settings6 {
+            dns: vec![ip6("fd00::53")],
+            search: vec!["lab.example".parse().unwrap()],
+            ntp: vec![ip6("fd00::123")],
+            refresh: 1800,
+            boot: None,
+        },
+    }
 }
 
 fn message(kind: u8, options: &[(u16, &[u8])]) -> Vec<u8> {
@@ -23,159 +53,158 @@ fn message(kind: u8, options: &[(u16, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-fn answer(kind: u8, options: &[(u16, &[u8])]) -> (u8, Vec<(u16, Vec<u8>)>) {
-    let bytes = server().handle(&message(kind, options)).unwrap();
-    let reply = Question::parse(&bytes).unwrap();
-    assert_eq!(reply.transaction, [1, 2, 3]);
-    (reply.kind, reply.options.iter().map(|(code, value)| (*code, value.to_vec())).collect())
+/// An IA_NA with this identifier, for these addresses.
+fn association(identifier: u8, addresses: &[Ipv6Addr]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 0, identifier, 0, 0, 0, 0, 0, 0, 0, 0];
+    for address in addresses {
+        put(&mut bytes, code::IA_ADDRESS, &[&address.octets()[..], &[0; 8]].concat());
+    }
+    bytes
 }
 
-fn refused(kind: u8, options: &[(u16, &[u8])]) -> DropReason {
-    server().handle(&message(kind, options)).unwrap_err()
+/// An answer, taken apart.
+#[derive(Debug, PartialEq)]
+struct Heard {
+    kind: u8,
+    options: Vec<(u16, Vec<u8>)>,
+    /// Whether it waited for its record.
+    confirmed: bool,
 }
 
-#[test]
-fn an_information_request_is_told_what_it_asks_for() {
-    let wanted = [0, 24, 0, 23, 0, 32, 0, 56, 0, 99];
-    let (kind, options) = answer(11, &[(1, &CLIENT), (6, &wanted)]);
-    assert_eq!(kind, 7);
-    let dns = "fd00::53".parse::<Ipv6Addr>().unwrap().octets().to_vec();
-    let ntp = [&[0, 1, 0, 16], &"fd00::123".parse::<Ipv6Addr>().unwrap().octets()[..]].concat();
-    assert_eq!(
-        options,
-        [
-            (1, CLIENT.to_vec()),
-            (2, SERVER.to_vec()),
-            (23, dns.clone()),
-            (24, b"\x03lab\x07example\0".to_vec()),
-            (56, ntp),
-            (32, vec![0, 0, 7, 8]),
-        ]
-    );
-    // Client identifier and option request may be absent.
-    assert_eq!(answer(11, &[(6, &[0, 23])]).1, [(2, SERVER.to_vec()), (23, dns)]);
-    assert_eq!(answer(11, &[]).1.len(), 5);
-}
+impl Heard {
+    fn get(&self, code: u16) -> Option<&[u8]> {
+        self.options.iter().find(|option| option.0 == code).map(|option| &option.1[..])
+    }
 
-#[test]
-fn information_requests_for_others_are_ignored() {
-    assert_eq!(refused(11, &[(2, &CLIENT)]), DropReason::OtherServer);
-    assert_eq!(answer(11, &[(2, &SERVER)]).0, 7);
-    for association in [3, 4, 25] {
-        assert_eq!(refused(11, &[(association, &[0; 12])]), DropReason::MessageType);
+    /// The addresses of the first association, each with its valid lifetime.
+    fn leases(&self) -> Vec<(Ipv6Addr, u32)> {
+        let Some(value) = self.get(code::IA_NA) else { return Vec::new() };
+        let options = Options::parse(&value[12..]);
+        let addresses = options.0.iter().filter(|option| option.0 == code::IA_ADDRESS);
+        let parse = |value: &[u8]| {
+            let address: [u8; 16] = value[..16].try_into().unwrap();
+            (address.into(), u32::from_be_bytes(value[20..24].try_into().unwrap()))
+        };
+        addresses.map(|option| parse(option.1)).collect()
+    }
+
+    /// The address that is given.
+    #[track_caller]
+    fn address(&self) -> Ipv6Addr {
+        let [(address, 3600)] = self.leases()[..] else { panic!("{self:?}") };
+        address
+    }
+
+    /// The status of the first association, or of the message.
+    fn status(&self) -> Option<u16> {
+        let of_association =
+            self.get(code::IA_NA).and_then(|value| Options::parse(&value[12..]).get(code::STATUS));
+        let status = of_association.or(self.get(code::STATUS))?;
+        Some(u16::from_be_bytes(status[..2].try_into().unwrap()))
     }
 }
 
-#[test]
-fn there_are_no_addresses_and_no_prefixes() {
-    let association = [0, 0, 0, 7, 0, 0, 1, 0, 0, 0, 2, 0];
-    let asked: &[(u16, &[u8])] =
-        &[(1, &CLIENT), (3, &association), (25, &association), (4, &[0, 0, 0, 8]), (6, &[0, 23])];
-    let (kind, options) = answer(1, asked);
-    assert_eq!(kind, 2);
-    let refusal = |status: u8| {
-        [&[0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0], &[0, 13, 0, 2, 0, status][..]].concat()
-    };
-    assert_eq!(
-        options[2..5],
-        [(3, refusal(2)), (25, refusal(6)), (4, vec![0, 0, 0, 8, 0, 13, 0, 2, 0, 2]),]
-    );
-    assert_eq!(options[5].0, 23);
-    // REQUEST gets the same as a REPLY.
-    let (kind, options) = answer(3, &[(1, &CLIENT), (2, &SERVER), (3, &association)]);
-    assert_eq!((kind, &options[2]), (7, &(3, refusal(2))));
-    // What was never given cannot be renewed, rebound, released or declined.
-    for kind in [5, 8, 9] {
-        let (_, options) = answer(kind, &[(1, &CLIENT), (2, &SERVER), (25, &association)]);
-        assert_eq!(options[2], (25, refusal(3)), "{kind}");
-    }
-    assert_eq!(answer(6, &[(1, &CLIENT), (3, &association)]).1[2], (3, refusal(3)));
+/// A server with a clock and everything that it said.
+struct Bench6 {
+    server: Server6,
+    now: Time,
+    out: Outcome6,
+    journal: Vec<u8>,
 }
 
-#[test]
-fn messages_that_contradict_their_type_are_ignored() {
-    for kind in [1, 3, 5, 6, 8, 9] {
-        let named: &[(u16, &[u8])] = &[(2, &SERVER)];
-        assert_eq!(refused(kind, named), DropReason::MessageType, "{kind}: no client");
+impl Bench6 {
+    fn new(config: Config6) -> Bench6 {
+        let (server, now) = (Server6::new(config).unwrap(), Time::from_secs(1_000_000));
+        Bench6 { server, now, out: Outcome6::default(), journal: Vec::new() }
     }
-    for kind in [1, 6] {
-        assert_eq!(refused(kind, &[(1, &CLIENT), (2, &SERVER)]), DropReason::MessageType);
-    }
-    for kind in [3, 5, 8, 9] {
-        assert_eq!(refused(kind, &[(1, &CLIENT)]), DropReason::MessageType, "{kind}: no server");
-    }
-    for kind in [0, 2, 4, 7, 10, 12, 13, 255] {
-        assert_eq!(refused(kind, &[(1, &CLIENT)]), DropReason::NotARequest, "{kind}");
-    }
-}
 
-#[test]
-fn malformed_messages_have_their_reason() {
-    use DropReason::*;
-    assert_eq!(server().handle(&[11, 1, 2]), Err(TooShort));
-    assert_eq!(server().handle(&[11; 1501]), Err(TooLong));
-    assert_eq!(server().handle(&[11, 1, 2, 3, 0]), Err(OptionOverrun));
-    assert_eq!(server().handle(&[11, 1, 2, 3, 0, 1, 0, 2, 0]), Err(OptionOverrun));
-    assert_eq!(refused(11, &[(1, &[0; 2])]), OptionLength);
-    assert_eq!(refused(11, &[(1, &[0; 131])]), OptionLength);
-    assert_eq!(refused(11, &[(6, &[0; 3])]), OptionLength);
-    assert_eq!(refused(1, &[(1, &CLIENT), (3, &[0; 11])]), OptionLength);
-}
-
-/// Recorded from unmodified clients, with the type of the answer.
-const RECORDED: &[(&str, u8, &str)] = &[
-    (
-        "systemd-networkd 252, INFORMATION-REQUEST",
-        7,
-        "0bff74410006000a0017001f0020003800530001000e00020000ab110033bdebf95e192c000800020000",
-    ),
-    (
-        "dhclient 4.4.3-P1 -S, INFORMATION-REQUEST",
-        7,
-        "0b7b23c60001000a00030001525400aa000100060008001700180027001f000800020000",
-    ),
-    (
-        "dhclient 4.4.3-P1, SOLICIT",
-        2,
-        "01f5b1d70001000e0001000132943402525400aa000100060008001700180027001f00080002000000030\
-         00c00aa000100000e1000001518",
-    ),
-];
-
-#[test]
-fn recorded_clients_are_answered() {
-    for (name, kind, text) in RECORDED {
-        let octet = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-        let bytes: Vec<u8> = (0..text.len()).step_by(2).map(octet).collect();
-        let reply = server().handle(&bytes).unwrap_or_else(|reason| panic!("{name}: {reason:?}"));
-        let (question, reply) =
-            (Question::parse(&bytes).unwrap(), Question::parse(&reply).unwrap());
-        assert_eq!((reply.kind, reply.transaction), (*kind, question.transaction), "{name}");
-        assert_eq!(reply.get(code::CLIENT_ID), question.get(code::CLIENT_ID), "{name}");
-        assert!(reply.get(code::DNS).is_some(), "{name}");
-        assert_eq!(reply.get(code::DOMAINS).is_some(), question.wants(code::DOMAINS), "{name}");
-        assert_eq!(reply.associations().count(), question.associations().count(), "{name}");
+    /// Sends from a client's station on port 1.
+    fn send(&mut self, client: u8, payload: &[u8]) -> Result<Vec<Heard>, DropReason> {
+        self.send_from(1, client, payload)
     }
-}
 
-proptest! {
-    #[test]
-    fn answers_are_bounded_and_well_formed(
-        kind in 0..14u8,
-        options in prop::collection::vec(
-            (prop::sample::select(vec![1u16, 2, 3, 4, 6, 13, 14, 25, 300]), prop_oneof![
-                Just(CLIENT.to_vec()), Just(SERVER.to_vec()), Just(vec![0; 12]),
-                prop::collection::vec(any::<u8>(), 0..40),
-            ]), 0..30),
-        cut in prop_oneof![3 => Just(0usize), 1 => 0..50usize],
-    ) {
-        let list: Vec<(u16, &[u8])> =
-            options.iter().map(|(code, value)| (*code, &value[..])).collect();
-        let mut bytes = message(kind, &list);
-        bytes.truncate(bytes.len().saturating_sub(cut));
-        if let Ok(reply) = server().handle(&bytes) {
-            prop_assert!(reply.len() < 600);
-            prop_assert!(Question::parse(&reply).is_ok());
+    /// Sends, and leaves what comes of it in `out`.
+    fn send_raw(&mut self, payload: &[u8]) -> Result<(), DropReason> {
+        let (port, source) = (PortId(1), (ip6("fe80::9"), 546));
+        let received = Received6 { port, station: mac(9), source, payload };
+        self.server.handle(self.now, &received, &mut self.out)
+    }
+
+    fn send_from(
+        &mut self,
+        port: u64,
+        client: u8,
+        payload: &[u8],
+    ) -> Result<Vec<Heard>, DropReason> {
+        let received = Received6 {
+            port: PortId(port),
+            station: mac(client),
+            source: (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, client.into()), 546),
+            payload,
+        };
+        let result = self.server.handle(self.now, &received, &mut self.out);
+        for reply in self.out.replies.iter().chain(&self.out.confirmed) {
+            assert_eq!(reply.payload[1..4], payload[1..4], "the transaction comes back");
         }
+        let heard = self.heard();
+        result.map(|()| heard)
     }
+
+    fn wait(&mut self, time: Duration) -> Vec<Heard> {
+        self.now = self.now + time;
+        self.server.poll(self.now, &mut self.out);
+        self.heard()
+    }
+
+    fn heard(&mut self) -> Vec<Heard> {
+        let out = std::mem::take(&mut self.out);
+        self.journal.extend(&out.records);
+        self.out.probes = out.probes;
+        self.out.conflicts = out.conflicts;
+        let parse = |reply: &Reply6, confirmed| {
+            let bytes = &reply.payload;
+            let message = Message::parse(bytes).unwrap();
+            assert_eq!(reply.to.1, 546);
+            let own = |(code, value): &(u16, &[u8])| (*code, value.to_vec());
+            let options = message.options.0.iter().map(own).collect();
+            Heard { kind: message.kind, options, confirmed }
+        };
+        let at_once = out.replies.iter().map(|reply| parse(reply, false));
+        at_once.chain(out.confirmed.iter().map(|reply| parse(reply, true))).collect()
+    }
+
+    #[track_caller]
+    fn one(&mut self, client: u8, payload: &[u8]) -> Heard {
+        let mut heard = self.send(client, payload).unwrap();
+        assert_eq!(heard.len(), 1, "{heard:?}");
+        heard.remove(0)
+    }
+
+    /// A message of a client about these addresses, to this server if its type has one.
+    #[track_caller]
+    fn ask(&mut self, kind: u8, client: u8, addresses: &[Ipv6Addr]) -> Heard {
+        self.one(client, &about(kind, client, addresses))
+    }
+
+    /// SOLICIT, ADVERTISE, REQUEST, REPLY.
+    #[track_caller]
+    fn lease(&mut self, client: u8) -> Ipv6Addr {
+        let offered = self.ask(kind::SOLICIT, client, &[]);
+        assert_eq!((offered.kind, offered.confirmed), (kind::ADVERTISE, false));
+        let address = offered.address();
+        let reply = self.ask(kind::REQUEST, client, &[address]);
+        assert_eq!((reply.kind, reply.confirmed), (kind::REPLY, true));
+        assert_eq!(reply.address(), address);
+        address
+    }
+}
+
+fn about(kind: u8, client: u8, addresses: &[Ipv6Addr]) -> Vec<u8> {
+    let duid = [&CLIENT[..9], &[client]].concat();
+    let association = association(client, addresses);
+    let mut options: Vec<(u16, &[u8])> = vec![(1, &duid), (3, &association)];
+    if matches!(kind, kind::REQUEST | kind::RENEW | kind::RELEASE | kind::DECLINE) {
+        options.push((2, &SERVER));
+    }
+    message(kind, &options)
 }

@@ -1,39 +1,42 @@
 //! The addresses of a subnet that may be leased, and which of them nobody ever had.
 
-use std::net::Ipv4Addr;
+use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 
+use super::Address;
 use super::bitset::BitSet;
 
 /// A run of leasable addresses and the index of its first.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Run {
-    first: u32,
-    last: u32,
+    first: u128,
+    last: u128,
     base: usize,
 }
 
 /// The leasable addresses of a subnet, numbered from zero over all its ranges.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Pool {
+pub struct Pool<A> {
     runs: Vec<Run>,
     leasable: BitSet,
     fresh: BitSet,
     total: usize,
+    version: PhantomData<A>,
 }
 
-impl Pool {
+impl<A: Address> Pool<A> {
     /// The addresses of `ranges`, which do not overlap, without those in `except`.
-    pub fn new(ranges: &[RangeInclusive<Ipv4Addr>], except: &[Ipv4Addr]) -> Pool {
+    pub fn new(ranges: &[RangeInclusive<A>], except: &[A]) -> Pool<A> {
         let (mut runs, mut total) = (Vec::new(), 0);
         for range in ranges {
-            let (first, last) = (range.start().to_bits(), range.end().to_bits());
+            let (first, last) = (range.start().number(), range.end().number());
             runs.push(Run { first, last, base: total });
             total += (last - first) as usize + 1;
         }
         let mut leasable = BitSet::new(total);
         (0..total).for_each(|index| leasable.insert(index));
-        let mut pool = Pool { runs, fresh: leasable.clone(), leasable, total };
+        let mut pool =
+            Pool { runs, fresh: leasable.clone(), leasable, total, version: PhantomData };
         for address in except {
             if let Some(index) = pool.index(*address) {
                 pool.leasable.remove(index);
@@ -55,51 +58,53 @@ impl Pool {
     }
 
     /// Whether the address may be leased to any client.
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
+    pub fn contains(&self, address: A) -> bool {
         self.index(address).is_some_and(|index| self.leasable.contains(index))
     }
 
     /// Whether the address is fresh.
-    pub fn is_fresh(&self, address: Ipv4Addr) -> bool {
+    pub fn is_fresh(&self, address: A) -> bool {
         self.index(address).is_some_and(|index| self.fresh.contains(index))
     }
 
     /// The fresh address at or after the place that `hash` picks, from the beginning again after
     /// the end: the same for the same client as long as nobody else has it.
-    pub fn pick(&self, hash: u64) -> Option<Ipv4Addr> {
+    pub fn pick(&self, hash: u64) -> Option<A> {
         let start = hash.checked_rem(self.total as u64)? as usize;
         let index = self.fresh.next(start).or_else(|| self.fresh.next(0))?;
         self.address(index)
     }
 
     /// The address is fresh no more. Addresses that are not leasable are ignored.
-    pub fn claim(&mut self, address: Ipv4Addr) {
+    pub fn claim(&mut self, address: A) {
         if let Some(index) = self.index(address) {
             self.fresh.remove(index);
         }
     }
 
     /// The address is fresh again. Addresses that are not leasable are ignored.
-    pub fn release(&mut self, address: Ipv4Addr) {
+    pub fn release(&mut self, address: A) {
         if let Some(index) = self.index(address).filter(|index| self.leasable.contains(*index)) {
             self.fresh.insert(index);
         }
     }
 
-    fn index(&self, address: Ipv4Addr) -> Option<usize> {
-        let bits = address.to_bits();
+    fn index(&self, address: A) -> Option<usize> {
+        let bits = address.number();
         let run = self.runs.iter().find(|run| (run.first..=run.last).contains(&bits))?;
         Some(run.base + (bits - run.first) as usize)
     }
 
-    fn address(&self, index: usize) -> Option<Ipv4Addr> {
+    fn address(&self, index: usize) -> Option<A> {
         let run = self.runs.iter().rev().find(|run| run.base <= index)?;
-        Some(Ipv4Addr::from_bits(run.first + (index - run.base) as u32))
+        Some(A::from_number(run.first + (index - run.base) as u128))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::testing::ip;
 
@@ -129,6 +134,6 @@ mod tests {
 
     #[test]
     fn an_empty_pool_has_nothing() {
-        assert_eq!(Pool::new(&[], &[]).pick(3), None);
+        assert_eq!(Pool::<Ipv4Addr>::new(&[], &[]).pick(3), None);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::address::Probe;
 use super::identity::Client;
 use super::{Event, Outcome, Server};
+use crate::leases::policy::{Claim, Probe};
 use crate::leases::{Binding, State};
 use crate::wire::MessageType;
 use crate::{DropReason, Time};
@@ -15,13 +15,13 @@ impl Server {
         client: &Client<'_>,
         out: &mut Outcome,
     ) -> Result<(), DropReason> {
-        let choice = self.choose(client)?;
-        if self.has_lease(client) {
+        let choice = self.leases.choose(&client.claim)?;
+        if self.leases.has_lease(&client.claim) {
             self.offer(client, choice.address, out);
             return Ok(());
         }
         // Only the server's own link can be probed; a relay's client checks for itself.
-        let probe = self.config.probe.filter(|_| client.subnet == 0);
+        let probe = self.config.probe.filter(|_| client.claim.subnet == 0);
         match (probe, choice.probe) {
             (Some(time), Probe::Needed) => {
                 let until = self.now + time;
@@ -47,7 +47,8 @@ impl Server {
         if let (Ok(client), Some(key)) =
             (self.identify_from(request, binding.port, false), binding.key.clone())
         {
-            self.offer(&Client { key, ..client }, binding.address, out);
+            let claim = Claim { key, ..client.claim };
+            self.offer(&Client { claim, ..client }, binding.address, out);
         }
     }
 
@@ -55,7 +56,7 @@ impl Server {
         if client.request.rapid_commit && self.config.rapid_commit {
             return self.commit(client, address, out);
         }
-        if !self.has_lease(client) {
+        if !self.leases.has_lease(&client.claim) {
             let until = self.now + self.config.offer_hold;
             self.hold(client, address, State::Offered, until);
         }
@@ -64,30 +65,9 @@ impl Server {
         out.replies.push(reply);
     }
 
-    /// A lease stays in force until the client requests what it is offered now. That is its own
-    /// address, or the one reserved for it; neither need be held.
-    fn has_lease(&self, client: &Client<'_>) -> bool {
-        self.own(client).is_some_and(|binding| binding.state == State::Bound)
-    }
-
     /// Keeps an address for a client that has no lease on it.
     fn hold(&mut self, client: &Client<'_>, address: Ipv4Addr, state: State, until: Time) {
-        let key = Some(client.key.clone());
-        let before = self.leases.get(address).filter(|binding| binding.key == key);
-        let known = before.is_some_and(|binding| binding.known);
-        let name = before.filter(|_| known).and_then(|binding| binding.name.clone());
         let pending = (state == State::Probing).then(|| Box::new(client.request.clone()));
-        self.leases.put(Binding {
-            address,
-            subnet: client.subnet,
-            state,
-            until,
-            key,
-            mac: client.request.mac,
-            port: client.port,
-            name,
-            known,
-            pending,
-        });
+        self.leases.hold(&client.claim, address, (state, until), pending);
     }
 }

@@ -1,7 +1,12 @@
 //! Who a client is: on which subnet, under which key, with which reservation.
 //!
-//! RFC 2131, 4.2 identifies a client by its client identifier, else by its hardware address. Two
-//! refinements keep that true for virtual machines:
+//! By default ([`Identity::Hardware`]) a client is its hardware address: firmware, boot loader and
+//! system of one machine send an identifier each, and would else hold an address each. A nested
+//! guest with an address of its own is a client of its own. A reservation by identifier comes
+//! first.
+//!
+//! RFC 2131, 4.2 identifies a client by its client identifier, else by its hardware address
+//! ([`Identity::ClientId`]). Two refinements keep that true for virtual machines:
 //!
 //! - The identifier `01` + hardware address says no more than the hardware address, so that boot
 //!   firmware that sends one and an operating system that does not are the same client.
@@ -9,7 +14,7 @@
 //!   holds an address, another machine (another hardware address on another port) is told apart by
 //!   its hardware address as well. Nor can a guest so take another guest's lease over.
 //!
-//! Where there is but one machine (`Config::alone`), it is the client, whatever it says.
+//! Where there is but one machine ([`Identity::Alone`]), it is the client, whatever it says.
 
 use std::net::Ipv4Addr;
 
@@ -17,19 +22,19 @@ use trama_frame::MacAddr;
 
 use super::{PortId, Received, Server};
 use crate::DropReason;
-use crate::config::{ClientMatch, Reservation};
-use crate::leases::{ClientKey, State};
+use crate::config::{ClientMatch, Identity, Reservation};
+use crate::leases::policy::Claim;
+use crate::leases::{Binding, ClientKey, State};
+use crate::store::LeaseRecord;
 use crate::wire::{ETHERNET, Request};
 
 /// A request and who sent it.
 #[derive(Clone, Debug)]
 pub(super) struct Client<'a> {
     pub request: &'a Request,
-    pub port: PortId,
-    pub subnet: usize,
-    pub key: ClientKey,
-    /// The reserved address and its place in the configuration.
-    pub reserved: Option<(Ipv4Addr, usize)>,
+    pub claim: Claim<Ipv4Addr>,
+    /// The reservation's place in the configuration.
+    pub reserved: Option<usize>,
 }
 
 /// A reservation's client as it is looked up: an identifier that is a hardware address is one.
@@ -59,9 +64,11 @@ impl Server {
         unicast: bool,
     ) -> Result<Client<'a>, DropReason> {
         let subnet = self.locate(request, unicast)?;
-        let (key, reserved) = self.key(request, port, subnet);
-        let reserved = reserved.map(|index| (self.config.reservations[index].address, index));
-        Ok(Client { request, port, subnet, key, reserved })
+        let (key, index) = self.key(request, port, subnet);
+        let reserved = index.map(|index| self.config.reservations[index].address);
+        let (mac, wanted) = (request.mac, request.requested);
+        let claim = Claim { port, subnet, key, mac, reserved, wanted };
+        Ok(Client { request, claim, reserved: index })
     }
 
     /// The subnet that the client is on (RFC 2131, 4.3.1): the relay's; else that of the address
@@ -78,29 +85,71 @@ impl Server {
     fn key(&self, request: &Request, port: PortId, subnet: usize) -> (ClientKey, Option<usize>) {
         let mac = request.mac;
         let reserved = |client| self.reserved_for.get(&(subnet, client)).copied();
-        let mut key = ClientKey::from_mac(mac);
-        if self.config.alone {
-            key = ClientKey::from_id(&[]);
-        } else if let Some(id) = &request.client_id
-            && !is_hardware(id, mac)
-        {
-            let twin = ClientKey::from_id_and_mac(id, mac);
-            key = ClientKey::from_id(id);
-            let mine = self
-                .leases
-                .of_client(subnet, &key)
-                .is_some_and(|binding| binding.state == State::Bound && binding.mac == mac);
-            let has_twin = self.leases.of_client(subnet, &twin).is_some();
-            if !mine && (has_twin || self.is_elsewhere(subnet, &key, mac, port)) {
-                key = twin;
-            } else if let Some(index) = reserved(ClientMatch::Id(id.clone())) {
-                return (key, Some(index));
+        let id = request.client_id.as_ref().filter(|id| !is_hardware(id, mac));
+        let by_id = id.and_then(|id| Some((id, reserved(ClientMatch::Id(id.clone()))?)));
+        let key = match (self.config.identity, id) {
+            (Identity::Alone, _) => ClientKey::from_id(&[]),
+            (Identity::ClientId, Some(id)) => self.key_by_id(id, mac, port, subnet),
+            (Identity::ClientId, None) | (Identity::Hardware, _) => {
+                self.key_by_mac(request, port, subnet)
             }
+        };
+        if let Some((id, index)) = by_id
+            && self.key_by_id(id, mac, port, subnet) == ClientKey::from_id(id)
+        {
+            return (ClientKey::from_id(id), Some(index));
         }
         match reserved(ClientMatch::Mac(mac)) {
             Some(index) => (ClientKey::from_mac(mac), Some(index)),
             None => (key, None),
         }
+    }
+
+    /// The client of an identifier, or the twin that shares it.
+    fn key_by_id(&self, id: &[u8], mac: MacAddr, port: PortId, subnet: usize) -> ClientKey {
+        let (key, twin) = (ClientKey::from_id(id), ClientKey::from_id_and_mac(id, mac));
+        let mine = self
+            .leases
+            .of_client(subnet, &key)
+            .is_some_and(|binding| binding.state == State::Bound && binding.mac == mac);
+        let has_twin = self.leases.of_client(subnet, &twin).is_some();
+        if !mine && (has_twin || self.is_elsewhere(subnet, &key, mac, port)) { twin } else { key }
+    }
+
+    /// The client of a hardware address; another machine that says that it is its own, while the
+    /// one that has it holds an address, is told apart by the station that its frames come from.
+    fn key_by_mac(&self, request: &Request, port: PortId, subnet: usize) -> ClientKey {
+        let key = ClientKey::from_mac(request.mac);
+        match request.sender {
+            Some(sender) if self.is_elsewhere(subnet, &key, sender, port) => {
+                ClientKey::from_id_and_mac(&request.mac.0, sender)
+            }
+            _ => key,
+        }
+    }
+
+    /// The key under which a stored lease goes on. Where clients are told apart by hardware address
+    /// and were by identifier before, it is the hardware address. Of several leases of one
+    /// machine, the one that ends last is what it uses; the others keep their time and are no
+    /// client's, so that nobody else gets an address that is still in use.
+    pub(super) fn key_of_stored(&mut self, subnet: usize, lease: &LeaseRecord) -> ClientKey {
+        let plain = ClientKey::from_mac(lease.mac);
+        let is_reserved = self.reserved_at.contains(&lease.address);
+        if self.config.identity != Identity::Hardware || is_reserved || lease.key == plain {
+            return lease.key.clone();
+        }
+        let spare = |address: Ipv4Addr| ClientKey::from_id_and_mac(&address.octets(), lease.mac);
+        let other = self.leases.of_client(subnet, &plain).filter(|it| it.address != lease.address);
+        match other.map(|other| (other.address, other.until)) {
+            Some((_, until)) if until > lease.until => return spare(lease.address),
+            Some((address, _)) => {
+                if let Some(other) = self.leases.take(address) {
+                    self.leases.put(Binding { key: Some(spare(address)), ..other });
+                }
+            }
+            None => {}
+        }
+        plain
     }
 
     /// Whether another machine holds an address under this key.
@@ -113,7 +162,7 @@ impl Server {
 
     /// The client's reservation.
     pub(super) fn reservation(&self, client: &Client<'_>) -> Option<&Reservation> {
-        client.reserved.map(|(_, index)| &self.config.reservations[index])
+        client.reserved.map(|index| &self.config.reservations[index])
     }
 }
 

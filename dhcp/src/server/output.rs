@@ -14,6 +14,8 @@ use crate::{DropCounters, Time};
 pub struct Received<'a> {
     /// The port that it entered by.
     pub port: PortId,
+    /// The station that sent the frame, the client or a relay agent; `None` if it is not known.
+    pub station: Option<MacAddr>,
     /// Source address of the IP packet.
     pub source: Ipv4Addr,
     /// Whether it was sent to the server's own address rather than to all.

@@ -9,7 +9,7 @@ use super::identity::Client;
 use super::{End, Event, Outcome, Server};
 use crate::DropReason;
 use crate::leases::{Binding, State};
-use crate::store::{LeaseRecord, Record};
+use crate::store::Record;
 use crate::wire::MessageType;
 
 impl Server {
@@ -24,7 +24,7 @@ impl Server {
         let binding = self.give_up(client, address)?;
         Record::Freed(address).emit(&mut out.records);
         out.events.push(ended(&binding, End::Declined));
-        self.quarantine(binding);
+        self.leases.quarantine(binding, self.now + self.config.quarantine);
         Ok(())
     }
 
@@ -34,24 +34,16 @@ impl Server {
         client: &Client<'_>,
         out: &mut Outcome,
     ) -> Result<(), DropReason> {
-        let mut binding = self.give_up(client, client.request.ciaddr)?;
+        let binding = self.give_up(client, client.request.ciaddr)?;
         if binding.state == State::Bound {
             out.events.push(ended(&binding, End::Released));
         }
         if !binding.known {
             return Ok(());
         }
-        (binding.state, binding.until, binding.pending) = (State::Idle, self.now, None);
-        let lease = LeaseRecord {
-            address: binding.address,
-            until: self.now,
-            port: binding.port,
-            mac: binding.mac,
-            key: client.key.clone(),
-            name: binding.name.clone(),
-        };
-        Record::Lease(lease).emit(&mut out.records);
-        self.leases.put(binding);
+        let record = binding.record(self.now);
+        record.into_iter().for_each(|it| Record::Lease(it).emit(&mut out.records));
+        self.leases.retire(binding, self.now);
         Ok(())
     }
 
@@ -60,12 +52,7 @@ impl Server {
         if client.request.server_id.is_some_and(|id| !self.is_me(id)) {
             return Err(DropReason::OtherServer);
         }
-        let held = self.own(client).is_some_and(|own| {
-            let in_use = matches!(own.state, State::Offered | State::Bound);
-            own.address == address && own.port == client.port && in_use
-        });
-        let binding = if held { self.leases.take(address) } else { None };
-        binding.ok_or(DropReason::NotHolder)
+        self.leases.give_up(&client.claim, address)
     }
 
     /// The client has an address of its own and asks for the rest.
@@ -81,7 +68,7 @@ impl Server {
             return Err(DropReason::MessageType);
         }
         // An answer to anywhere else would be a packet that a guest has the server send.
-        if !self.config.subnets[client.subnet].prefix.is_host(address) {
+        if !self.config.subnets[client.claim.subnet].prefix.is_host(address) {
             return Err(DropReason::UnknownSubnet);
         }
         let reply = self.inform_ack(client, address);

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 use super::identity::Client;
 use super::{Destination, Reply, Server};
-use crate::config::{Boot, Settings, Subnet};
+use crate::config::{Boot, HTTP_CLIENT, Settings, Subnet};
 use crate::name;
 use crate::prefix::{Prefix, Route, emit_routes};
 use crate::wire::options::code;
@@ -47,7 +47,7 @@ impl Server {
         let extends = kind == MessageType::Ack && !request.ciaddr.is_unspecified();
         let to = match () {
             () if !request.giaddr.is_unspecified() => Destination::Relay(request.giaddr),
-            () if extends && client.subnet != 0 => Destination::Routed(request.ciaddr),
+            () if extends && client.claim.subnet != 0 => Destination::Routed(request.ciaddr),
             () if extends => Destination::Client(request.ciaddr, request.mac),
             () if request.broadcast => Destination::Broadcast,
             () => Destination::Client(address, request.mac),
@@ -63,7 +63,7 @@ impl Server {
         self.put_parameters(client, &mut writer);
         let to = match () {
             () if !request.giaddr.is_unspecified() => Destination::Relay(request.giaddr),
-            () if client.subnet != 0 => Destination::Routed(address),
+            () if client.claim.subnet != 0 => Destination::Routed(address),
             () => Destination::Client(address, request.mac),
         };
         self.reply(client, MessageType::Ack, to, writer)
@@ -89,11 +89,11 @@ impl Server {
         writer: Writer,
     ) -> Reply {
         let from = self.subnet(client).server;
-        Reply { from, to, port: client.port, kind, payload: writer.finish() }
+        Reply { from, to, port: client.claim.port, kind, payload: writer.finish() }
     }
 
     fn subnet(&self, client: &Client<'_>) -> &Subnet {
-        &self.config.subnets[client.subnet]
+        &self.config.subnets[client.claim.subnet]
     }
 
     fn begin(
@@ -105,7 +105,7 @@ impl Server {
     ) -> Writer {
         let request = client.request;
         let boot = self.subnet(client).settings.boot.as_ref();
-        let file = boot.and_then(|boot| boot_file(boot, request));
+        let file = boot.and_then(|boot| request.boot.choose(&boot.files));
         let boot = boot.filter(|_| file.is_some());
         let header = Header {
             ciaddr,
@@ -117,6 +117,9 @@ impl Server {
         };
         let mut writer = Writer::new(&header, request.max_len, request.relay_info.as_deref());
         self.put_kind(client, kind, &mut writer);
+        if request.boot.http && file.is_some() {
+            writer.put(code::VENDOR_CLASS, HTTP_CLIENT);
+        }
         writer
     }
 
@@ -191,14 +194,20 @@ impl Server {
             }
             code::STATIC_ROUTES => put_present(writer, code, &static_routes(settings)),
             code::DOMAIN_SEARCH => {
-                put_present(writer, code, &name::emit_compressed(&settings.search));
+                // As many as there is room for.
+                let counts = (1..=settings.search.len()).rev();
+                let mut lists =
+                    counts.map(|count| name::emit_compressed(&settings.search[..count]));
+                lists.any(|list| writer.put(code, &list));
             }
             code::HOST_NAME => {
                 let name = self.reservation(client).and_then(|reserved| reserved.name.as_ref());
                 put_present(writer, code, name.map_or("", |name| name.as_str()).as_bytes());
             }
             code::DOMAIN => {
-                let domain = settings.domain.as_ref().map_or("", |domain| domain.as_str());
+                // Clients that do not read option 119 search the first of its domains.
+                let domain = settings.domain.as_ref().or(settings.search.first());
+                let domain = domain.map_or("", |domain| domain.as_str());
                 put_present(writer, code, domain.as_bytes());
             }
             code::MTU => {
@@ -224,7 +233,7 @@ fn header(request: &Request) -> Header<'static> {
         yiaddr: Ipv4Addr::UNSPECIFIED,
         siaddr: Ipv4Addr::UNSPECIFIED,
         giaddr: request.giaddr,
-        mac: request.mac,
+        hardware: request.hardware,
         sname: "",
         file: "",
     }
@@ -250,17 +259,8 @@ fn static_routes(settings: &Settings) -> Vec<u8> {
     emit_routes(&routes)
 }
 
-/// The boot file for this client.
-fn boot_file<'a>(boot: &'a Boot, request: &Request) -> Option<&'a str> {
-    let suits = |file: &&crate::config::BootFile| {
-        file.ipxe.is_none_or(|ipxe| ipxe == request.ipxe)
-            && file.architecture.is_none_or(|arch| Some(arch) == request.architecture)
-    };
-    boot.files.iter().find(suits).map(|file| file.name.as_str())
-}
-
 fn put_boot(writer: &mut Writer, code: u8, boot: &Boot, request: &Request) {
-    let Some(file) = boot_file(boot, request) else { return };
+    let Some(file) = request.boot.choose(&boot.files) else { return };
     if code == code::BOOT_FILE {
         put_present(writer, code, file.as_bytes());
     } else if boot.server_name.is_empty() {

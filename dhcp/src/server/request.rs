@@ -12,9 +12,9 @@ use std::time::Duration;
 use super::identity::Client;
 use super::{Event, Outcome, Server};
 use crate::DropReason;
-use crate::leases::{Binding, State};
+use crate::leases::State;
 use crate::name::HostName;
-use crate::store::{LeaseRecord, Record};
+use crate::store::Record;
 use crate::wire::MessageType;
 
 impl Server {
@@ -31,22 +31,22 @@ impl Server {
         let has_address = !request.ciaddr.is_unspecified();
         let wanted = if has_address { Some(request.ciaddr) } else { request.requested };
         let wanted = wanted.ok_or(DropReason::MessageType)?;
-        if !self.config.subnets[client.subnet].prefix.contains(wanted) {
+        if !self.config.subnets[client.claim.subnet].prefix.contains(wanted) {
             return self.refuse(client, "the address belongs to another subnet", out);
         }
-        let own = self.own(client);
-        let keep = own.is_some_and(|own| self.may_keep(client, own));
+        let own = self.leases.own(&client.claim);
+        let keep = own.is_some_and(|own| self.leases.may_keep(&client.claim, own));
         match own.map(|binding| (binding.address, binding.state)) {
             Some((address, State::Probing)) if address == wanted => Err(DropReason::Probing),
             Some((address, _)) if address == wanted => {
-                if !keep || !self.is_allowed(client, wanted) {
+                if !keep || !self.leases.is_allowed(&client.claim, wanted) {
                     return self.refuse(client, "the address is not for this client", out);
                 }
                 self.commit(client, wanted, out);
                 Ok(())
             }
             // It was offered its reserved address in place of the one that it has.
-            Some((_, State::Bound)) if self.is_reserved(client, wanted) => {
+            Some((_, State::Bound)) if self.leases.free_reserved(&client.claim) == Some(wanted) => {
                 self.commit(client, wanted, out);
                 Ok(())
             }
@@ -72,7 +72,7 @@ impl Server {
         }
         // A client that uses the address, or was offered it, may keep it if nobody else has it.
         // One that restarts might find someone else there: it is to ask again.
-        if (selecting || has_address) && self.may_adopt(client, wanted) {
+        if (selecting || has_address) && self.leases.may_adopt(&client.claim, wanted) {
             self.commit(client, wanted, out);
             return Ok(());
         }
@@ -84,20 +84,13 @@ impl Server {
         self.config.subnets.iter().any(|subnet| subnet.server == id)
     }
 
-    /// Whether the address is reserved for the client, and free.
-    fn is_reserved(&self, client: &Client<'_>, address: Ipv4Addr) -> bool {
-        client.reserved.is_some_and(|(reserved, _)| reserved == address)
-            && self.is_free_for(client, address)
-    }
-
     fn withdraw_offer(&mut self, client: &Client<'_>) {
-        let Some(own) = self.own(client) else { return };
+        let Some(own) = self.leases.own(&client.claim) else { return };
         if !matches!(own.state, State::Offered | State::Probing) {
             return;
         }
-        if let Some(mut binding) = self.leases.take(own.address).filter(|binding| binding.known) {
-            (binding.state, binding.until, binding.pending) = (State::Idle, self.now, None);
-            self.leases.put(binding);
+        if let Some(binding) = self.leases.take(own.address).filter(|binding| binding.known) {
+            self.leases.retire(binding, self.now);
         }
     }
 
@@ -106,26 +99,9 @@ impl Server {
         let seconds = self.lease_time(client);
         let until = self.now + Duration::from_secs(seconds.into());
         let name = self.name_for(client);
-        let before = self.leases.get(address);
-        let renewed = before.is_some_and(|binding| {
-            binding.state == State::Bound && binding.key.as_ref() == Some(&client.key)
-        });
-        let (mac, port) = (client.request.mac, self.charged_port(client, address));
-        let key = client.key.clone();
-        let lease = LeaseRecord { address, until, port, mac, key, name: name.clone() };
+        let (lease, renewed) = self.leases.lease(&client.claim, address, until, name.clone());
+        let (mac, port) = (lease.mac, lease.port);
         Record::Lease(lease).emit(&mut out.records);
-        self.leases.put(Binding {
-            address,
-            subnet: client.subnet,
-            state: State::Bound,
-            until,
-            key: Some(client.key.clone()),
-            mac,
-            port,
-            name: name.clone(),
-            known: true,
-            pending: None,
-        });
         out.events.push(Event::Leased { address, mac, port, name, until, renewed });
         let reply = self.give(client, MessageType::Ack, address);
         self.counters.count_sent(MessageType::Ack);
@@ -134,7 +110,7 @@ impl Server {
 
     /// The lease time in seconds: what the client asks for, within the limits.
     pub(super) fn lease_time(&self, client: &Client<'_>) -> u32 {
-        let times = self.config.subnets[client.subnet].lease;
+        let times = self.config.subnets[client.claim.subnet].lease;
         client.request.lease_time.unwrap_or(times.default).clamp(times.min, times.max)
     }
 

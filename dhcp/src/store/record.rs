@@ -8,9 +8,9 @@
 //!
 //! The body of a lease: `1`, address (4), end in milliseconds since 1970 (8), port (8), hardware
 //! address (6), length (2) and octets of the client key, the client's name to the end. The body of
-//! a freed address: `2`, address (4).
+//! a freed address: `2`, address (4). With an IPv6 address (16) they are `3` and `4`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use trama_frame::MacAddr;
 
@@ -20,14 +20,16 @@ use crate::{PortId, Time};
 
 const LEASE: u8 = 1;
 const FREED: u8 = 2;
+const LEASE6: u8 = 3;
+const FREED6: u8 = 4;
 /// Longest body: a lease with the longest key and name.
-const MAX_BODY: usize = 1 + 4 + 8 + 8 + 6 + 2 + ClientKey::MAX_LEN + 63;
+const MAX_BODY: usize = 1 + 16 + 8 + 8 + 6 + 2 + ClientKey::MAX_LEN + 63;
 
 /// A lease as it is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LeaseRecord {
+pub struct LeaseRecord<A = Ipv4Addr> {
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: A,
     /// When the lease ends or ended.
     pub until: Time,
     /// The port that it is charged to.
@@ -47,6 +49,10 @@ pub enum Record {
     Lease(LeaseRecord),
     /// The address is nobody's.
     Freed(Ipv4Addr),
+    /// As `Lease`, by DHCPv6.
+    Lease6(LeaseRecord<Ipv6Addr>),
+    /// As `Freed`, by DHCPv6.
+    Freed6(Ipv6Addr),
 }
 
 impl Record {
@@ -62,14 +68,16 @@ impl Record {
             Record::Lease(lease) => {
                 out.push(LEASE);
                 out.extend_from_slice(&lease.address.octets());
-                out.extend_from_slice(&lease.until.0.to_be_bytes());
-                out.extend_from_slice(&lease.port.0.to_be_bytes());
-                out.extend_from_slice(&lease.mac.0);
-                // Keys are short: ClientKey::MAX_LEN.
-                out.extend_from_slice(&(lease.key.0.len() as u16).to_be_bytes());
-                out.extend_from_slice(&lease.key.0);
-                let name = lease.name.as_ref().map_or("", |name| name.as_str());
-                out.extend_from_slice(name.as_bytes());
+                lease.emit_rest(out);
+            }
+            Record::Freed6(address) => {
+                out.push(FREED6);
+                out.extend_from_slice(&address.octets());
+            }
+            Record::Lease6(lease) => {
+                out.push(LEASE6);
+                out.extend_from_slice(&lease.address.octets());
+                lease.emit_rest(out);
             }
         }
         let length = (out.len() - start - 2) as u16;
@@ -106,31 +114,53 @@ impl Record {
 
     fn parse_body(body: &[u8]) -> Option<Record> {
         let (kind, body) = body.split_first()?;
-        let (address, body) = body.split_first_chunk::<4>()?;
-        let address = Ipv4Addr::from(*address);
         match *kind {
-            FREED if body.is_empty() => Some(Record::Freed(address)),
+            FREED => Some(Record::Freed(<[u8; 4]>::try_from(body).ok()?.into())),
+            FREED6 => Some(Record::Freed6(<[u8; 16]>::try_from(body).ok()?.into())),
             LEASE => {
-                let (until, body) = body.split_first_chunk()?;
-                let (port, body) = body.split_first_chunk()?;
-                let (mac, body) = body.split_first_chunk()?;
-                let (length, body) = body.split_first_chunk()?;
-                let length = usize::from(u16::from_be_bytes(*length));
-                let (key, name) = body.split_at_checked(length)?;
-                let name = match name {
-                    [] => None,
-                    name => Some(std::str::from_utf8(name).ok()?.parse().ok()?),
-                };
-                Some(Record::Lease(LeaseRecord {
-                    address,
-                    until: Time(u64::from_be_bytes(*until)),
-                    port: PortId(u64::from_be_bytes(*port)),
-                    mac: MacAddr(*mac),
-                    key: ClientKey(key.into()),
-                    name,
-                }))
+                let (address, rest) = body.split_first_chunk::<4>()?;
+                Some(Record::Lease(LeaseRecord::parse(Ipv4Addr::from(*address), rest)?))
+            }
+            LEASE6 => {
+                let (address, rest) = body.split_first_chunk::<16>()?;
+                Some(Record::Lease6(LeaseRecord::parse(Ipv6Addr::from(*address), rest)?))
             }
             _ => None,
         }
+    }
+}
+
+impl<A> LeaseRecord<A> {
+    /// What follows the address.
+    fn emit_rest(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.until.0.to_be_bytes());
+        out.extend_from_slice(&self.port.0.to_be_bytes());
+        out.extend_from_slice(&self.mac.0);
+        // Keys are short: ClientKey::MAX_LEN.
+        out.extend_from_slice(&(self.key.0.len() as u16).to_be_bytes());
+        out.extend_from_slice(&self.key.0);
+        let name = self.name.as_ref().map_or("", |name| name.as_str());
+        out.extend_from_slice(name.as_bytes());
+    }
+
+    fn parse(address: A, body: &[u8]) -> Option<LeaseRecord<A>> {
+        let (until, body) = body.split_first_chunk()?;
+        let (port, body) = body.split_first_chunk()?;
+        let (mac, body) = body.split_first_chunk()?;
+        let (length, body) = body.split_first_chunk()?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        let (key, name) = body.split_at_checked(length)?;
+        let name = match name {
+            [] => None,
+            name => Some(std::str::from_utf8(name).ok()?.parse().ok()?),
+        };
+        Some(LeaseRecord {
+            address,
+            until: Time(u64::from_be_bytes(*until)),
+            port: PortId(u64::from_be_bytes(*port)),
+            mac: MacAddr(*mac),
+            key: ClientKey(key.into()),
+            name,
+        })
     }
 }

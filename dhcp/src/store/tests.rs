@@ -2,7 +2,7 @@
 //! address is two clients'.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
@@ -95,6 +95,26 @@ fn every_flipped_bit_is_noticed() {
             assert!(matches!(found, Found::Torn { .. }));
         }
     }
+}
+
+/// A journal as the first version wrote it: a lease by identifier, and a freed address.
+const FIRST_VERSION: &str = "7472616d614448010024010a00020a0000018bcfe568000000000000000007020000000001000401ff6964766d317b4c72c50005020a00020b7d3846c3";
+
+#[test]
+fn a_journal_of_the_first_version_is_read() {
+    let octet = |at| u8::from_str_radix(&FIRST_VERSION[at..at + 2], 16).unwrap();
+    let bytes: Vec<u8> = (0..FIRST_VERSION.len()).step_by(2).map(octet).collect();
+    let (_, records, found) = open_with(&bytes);
+    let lease = LeaseRecord {
+        address: [10, 0, 2, 10].into(),
+        until: Time(1_700_000_000_000),
+        port: PortId(7),
+        mac: mac(1),
+        key: ClientKey::from_id(b"\xffid"),
+        name: HostName::from_client(b"vm1"),
+    };
+    assert_eq!(records, [Record::Lease(lease), Record::Freed([10, 0, 2, 11].into())]);
+    assert_eq!(found, Found::Whole);
 }
 
 #[test]
@@ -226,7 +246,7 @@ impl Host {
         for reply in &outcome.confirmed {
             assert_eq!(reply.kind, Ack);
             let packet = crate::wire::Packet::parse(&reply.payload).unwrap();
-            let client = packet.hardware().0[5];
+            let client = packet.hardware().octets[5];
             self.promises.acknowledged.retain(|_, holder| *holder != client);
             let before = self.promises.acknowledged.insert(packet.yiaddr(), client);
             assert_eq!(before, None, "{} given twice", packet.yiaddr());
@@ -363,19 +383,28 @@ proptest! {
 
     #[test]
     fn records_round_trip(
-        address: u32, until: u64, port: u64, octets: [u8; 6],
+        address: u32, address6: u128, until: u64, port: u64, octets: [u8; 6],
         key in prop::collection::vec(any::<u8>(), 0..ClientKey::MAX_LEN),
         name in prop::option::of("[a-z0-9]{1,63}"),
     ) {
-        let record = Record::Lease(LeaseRecord {
+        let lease = LeaseRecord {
             address: Ipv4Addr::from_bits(address),
             until: Time(until),
             port: PortId(port),
             mac: trama_frame::MacAddr(octets),
             key: ClientKey(key.into()),
             name: name.map(|name| name.parse().unwrap()),
-        });
-        let bytes = encoded(std::slice::from_ref(&record));
-        prop_assert_eq!(Record::parse_all(&bytes), (vec![record], bytes.len()));
+        };
+        let address6 = Ipv6Addr::from_bits(address6);
+        let LeaseRecord { until, port, mac, key, name, .. } = lease.clone();
+        let lease6 = LeaseRecord { address: address6, until, port, mac, key, name };
+        let all = vec![
+            Record::Lease(lease),
+            Record::Lease6(lease6),
+            Record::Freed6(address6),
+            Record::Freed(Ipv4Addr::from_bits(address)),
+        ];
+        let bytes = encoded(&all);
+        prop_assert_eq!(Record::parse_all(&bytes), (all, bytes.len()));
     }
 }

@@ -7,8 +7,6 @@
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
 
-use crate::DropReason;
-
 /// Option codes (RFC 2132 unless said otherwise).
 #[allow(missing_docs)]
 pub mod code {
@@ -31,6 +29,7 @@ pub mod code {
     pub const MAX_SIZE: u8 = 57;
     pub const RENEWAL_TIME: u8 = 58;
     pub const REBINDING_TIME: u8 = 59;
+    pub const VENDOR_CLASS: u8 = 60;
     pub const CLIENT_ID: u8 = 61;
     pub const TFTP_SERVER: u8 = 66;
     pub const BOOT_FILE: u8 = 67;
@@ -61,44 +60,30 @@ pub struct Options<'a> {
 
 impl<'a> Options<'a> {
     /// Reads the options field, and `file` and `sname` if option 52 says so.
-    ///
-    /// # Errors
-    /// [`DropReason::OptionOverrun`] if an option does not fit its field, or the options field has
-    /// no End; [`DropReason::OptionLength`] if option 52 is not one octet of 1, 2 or 3.
-    pub fn parse(
-        field: &'a [u8],
-        file: &'a [u8],
-        sname: &'a [u8],
-    ) -> Result<Options<'a>, DropReason> {
+    pub fn parse(field: &'a [u8], file: &'a [u8], sname: &'a [u8]) -> Options<'a> {
         let mut options = Options::default();
-        options.read_field(field)?;
-        let overload = match options.pieces.iter().find(|(code, _)| *code == code::OVERLOAD) {
-            None => 0,
-            Some((_, [overload @ 1..=3])) => *overload,
-            Some(_) => return Err(DropReason::OptionLength),
-        };
+        options.read_field(field);
+        let [overload] = options.fixed(code::OVERLOAD).unwrap_or_default();
         if overload & 1 != 0 {
-            options.read_field(file)?;
+            options.read_field(file);
         }
         if overload & 2 != 0 {
-            options.read_field(sname)?;
+            options.read_field(sname);
         }
-        Ok(options)
+        options
     }
 
-    fn read_field(&mut self, mut field: &'a [u8]) -> Result<(), DropReason> {
+    /// Takes options up to End, the end of the field, or the first that runs past it.
+    fn read_field(&mut self, mut field: &'a [u8]) {
         loop {
             field = match *field {
-                [code::END, ..] => return Ok(()),
                 [code::PAD, ref rest @ ..] => rest,
-                [code, length, ref rest @ ..] => {
-                    let (value, rest) = rest
-                        .split_at_checked(usize::from(length))
-                        .ok_or(DropReason::OptionOverrun)?;
+                [code, length, ref rest @ ..] if code != code::END => {
+                    let Some((value, rest)) = rest.split_at_checked(length.into()) else { return };
                     self.pieces.push((code, value));
                     rest
                 }
-                _ => return Err(DropReason::OptionOverrun),
+                _ => return,
             }
         }
     }
@@ -122,35 +107,20 @@ impl<'a> Options<'a> {
         self.pieces.iter().map(|piece| piece.0)
     }
 
-    /// The value of an option that has exactly `N` octets.
-    ///
-    /// # Errors
-    /// [`DropReason::OptionLength`] if it has another length.
-    pub fn fixed<const N: usize>(&self, code: u8) -> Result<Option<[u8; N]>, DropReason> {
-        let exact = |value: Cow<'_, [u8]>| {
-            <[u8; N]>::try_from(value.as_ref()).map_err(|_| DropReason::OptionLength)
-        };
-        self.get(code).map(exact).transpose()
+    /// The first `N` octets of an option; `None` if it is shorter.
+    pub fn fixed<const N: usize>(&self, code: u8) -> Option<[u8; N]> {
+        self.get(code)?.first_chunk().copied()
     }
 
     /// An option that holds one address; the unspecified address counts as absent.
-    ///
-    /// # Errors
-    /// [`DropReason::OptionLength`] if it is not four octets.
-    pub fn address(&self, code: u8) -> Result<Option<Ipv4Addr>, DropReason> {
-        let address = self.fixed::<4>(code)?.map(Ipv4Addr::from);
-        Ok(address.filter(|address| !address.is_unspecified()))
+    pub fn address(&self, code: u8) -> Option<Ipv4Addr> {
+        let address = self.fixed::<4>(code).map(Ipv4Addr::from);
+        address.filter(|address| !address.is_unspecified())
     }
 
-    /// The value of an option with a length from `min` to `max`, copied.
-    ///
-    /// # Errors
-    /// [`DropReason::OptionLength`] if its length is out of that range.
-    pub fn bytes(&self, code: u8, min: usize, max: usize) -> Result<Option<Vec<u8>>, DropReason> {
-        match self.get(code) {
-            Some(value) if !(min..=max).contains(&value.len()) => Err(DropReason::OptionLength),
-            value => Ok(value.map(Cow::into_owned)),
-        }
+    /// The value of an option, copied; `None` if its length is not from `min` to 255.
+    pub fn bytes(&self, code: u8, min: usize) -> Option<Vec<u8>> {
+        self.get(code).filter(|value| (min..=255).contains(&value.len())).map(Cow::into_owned)
     }
 }
 
@@ -159,25 +129,30 @@ mod tests {
     use super::*;
 
     fn parse<'a>(field: &'a [u8], file: &'a [u8], sname: &'a [u8]) -> Options<'a> {
-        Options::parse(field, file, sname).unwrap()
+        Options::parse(field, file, sname)
     }
 
     #[test]
     fn pads_and_what_follows_end_are_skipped() {
         let options = parse(&[0, 0, 53, 1, 3, 0, 255, 12, 9], &[], &[]);
         assert_eq!(options.codes().collect::<Vec<_>>(), [53]);
-        assert_eq!(options.fixed::<1>(53), Ok(Some([3])));
+        assert_eq!(options.fixed::<1>(53), Some([3]));
         assert_eq!(options.get(12), None);
     }
 
     #[test]
-    fn overruns_are_refused() {
-        for field in [&[53, 2, 1][..], &[53], &[53, 1, 1], &[], &[0, 0], &[53, 1, 1, 61, 255]] {
-            assert_eq!(
-                Options::parse(field, &[], &[]),
-                Err(DropReason::OptionOverrun),
-                "{field:?}"
-            );
+    fn a_field_ends_without_end_and_before_what_runs_past_it() {
+        for (field, codes) in [
+            (&[53, 1, 1][..], &[53][..]),
+            (&[53, 1, 1, 0, 0], &[53]),
+            (&[53, 1, 1, 61, 255], &[53]),
+            (&[53, 1, 1, 61], &[53]),
+            (&[53, 2, 1], &[]),
+            (&[53], &[]),
+            (&[0, 0], &[]),
+            (&[], &[]),
+        ] {
+            assert_eq!(parse(field, &[], &[]).codes().collect::<Vec<_>>(), codes, "{field:?}");
         }
     }
 
@@ -192,16 +167,18 @@ mod tests {
         }
         // The fields hold no options unless option 52 says so.
         assert_eq!(parse(&[12, 1, b'a', 255], &file, &sname).get(12).unwrap().as_ref(), b"a");
-        for bad in [&[52, 1, 0, 255][..], &[52, 1, 4, 255], &[52, 2, 1, 1, 255], &[52, 0, 255]] {
-            let result = Options::parse(bad, &file, &sname);
-            assert_eq!(result, Err(DropReason::OptionLength), "{bad:?}");
+        for lie in [&[52, 1, 0, 255][..], &[52, 1, 4, 255], &[52, 0, 255]] {
+            assert_eq!(parse(lie, &file, &sname).get(12), None, "{lie:?}");
         }
     }
 
     #[test]
-    fn an_overloaded_field_must_hold_whole_options() {
-        let result = Options::parse(&[52, 1, 1, 255], &[12, 9, 0], &[]);
-        assert_eq!(result, Err(DropReason::OptionOverrun));
+    fn an_overloaded_field_without_whole_options_adds_none() {
+        let options = parse(&[53, 1, 1, 52, 1, 3, 255], &[12, 9, 0], b"boot.example");
+        assert_eq!(options.codes().collect::<Vec<_>>(), [53, 52]);
+        // What an overloaded field says of overloading counts for nothing.
+        let options = parse(&[52, 1, 1, 255], &[52, 1, 2, 255], &[12, 1, b'c', 255]);
+        assert_eq!(options.get(12), None);
     }
 
     #[test]
@@ -212,14 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_checked() {
-        let options = parse(&[50, 4, 10, 0, 0, 1, 54, 4, 0, 0, 0, 0, 51, 2, 0, 1, 255], &[], &[]);
-        assert_eq!(options.address(50), Ok(Some(Ipv4Addr::new(10, 0, 0, 1))));
-        assert_eq!(options.address(54), Ok(None));
-        assert_eq!(options.fixed::<4>(51), Err(DropReason::OptionLength));
-        assert_eq!(options.bytes(51, 2, 2), Ok(Some(vec![0, 1])));
-        assert_eq!(options.bytes(51, 3, 9), Err(DropReason::OptionLength));
-        assert_eq!(options.bytes(51, 0, 1), Err(DropReason::OptionLength));
-        assert_eq!(options.bytes(99, 3, 9), Ok(None));
+    fn an_option_that_is_too_short_counts_as_absent() {
+        let options = parse(&[50, 5, 10, 0, 0, 1, 9, 54, 4, 0, 0, 0, 0, 51, 2, 0, 1], &[], &[]);
+        assert_eq!(options.address(50), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(options.address(54), None);
+        assert_eq!(options.fixed::<4>(51), None);
+        assert_eq!(options.bytes(51, 2), Some(vec![0, 1]));
+        assert_eq!(options.bytes(51, 3), None);
+        assert_eq!(options.bytes(99, 3), None);
     }
 }

@@ -2,12 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use trama_frame::MacAddr;
-
-use super::{ETHERNET, FILE, FIXED_LEN, FLAG_BROADCAST, MAGIC_COOKIE, MAX_READ, Options, SNAME};
+use super::{FILE, FIXED_LEN, FLAG_BROADCAST, Hardware, MAGIC_COOKIE, MAX_READ, Options, SNAME};
 use crate::DropReason;
 
-/// A view of a message whose fields all lie inside it, about an Ethernet station.
+/// Offset and length of the `chaddr` field.
+const CHADDR: (usize, usize) = (28, 16);
+
+/// A view of a message whose fields all lie inside it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Packet<'a> {
     fixed: &'a [u8; FIXED_LEN],
@@ -24,7 +25,7 @@ impl<'a> Packet<'a> {
         if bytes.len() > MAX_READ {
             return Err(DropReason::TooLong);
         }
-        if fixed[1] != ETHERNET || fixed[2] != 6 {
+        if usize::from(fixed[2]) > CHADDR.1 {
             return Err(DropReason::HardwareType);
         }
         if fixed[FIXED_LEN - 4..] != MAGIC_COOKIE {
@@ -32,11 +33,7 @@ impl<'a> Packet<'a> {
         }
         let file = &fixed[FILE.0..FILE.0 + FILE.1];
         let sname = &fixed[SNAME.0..SNAME.0 + SNAME.1];
-        let packet = Packet { fixed, options: Options::parse(field, file, sname)? };
-        if packet.hardware().is_multicast() || packet.hardware().is_zero() {
-            return Err(DropReason::HardwareType);
-        }
-        Ok(packet)
+        Ok(Packet { fixed, options: Options::parse(field, file, sname) })
     }
 
     fn array<const N: usize>(&self, at: usize) -> [u8; N] {
@@ -94,9 +91,9 @@ impl<'a> Packet<'a> {
         self.address(24)
     }
 
-    /// `chaddr`: the client's hardware address.
-    pub fn hardware(&self) -> MacAddr {
-        MacAddr(self.array(28))
+    /// `htype`, `hlen` and `chaddr`: the client's hardware address.
+    pub fn hardware(&self) -> Hardware {
+        Hardware { kind: self.fixed[1], length: self.fixed[2], octets: self.array(CHADDR.0) }
     }
 
     /// `sname`: the boot server's name, or options.

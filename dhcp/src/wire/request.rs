@@ -5,12 +5,13 @@ use std::net::Ipv4Addr;
 use trama_frame::MacAddr;
 
 use super::options::code;
-use super::{BOOT_REQUEST, IP_UDP, MAX_DATAGRAM, MIN_DATAGRAM, MessageType, Options, Packet};
+use super::{
+    BOOT_REQUEST, Hardware, IP_UDP, MAX_DATAGRAM, MIN_DATAGRAM, MessageType, Options, Packet,
+};
 use crate::DropReason;
+use crate::config::{BootClient, HTTP_CLIENT};
 use crate::name::HostName;
 
-/// Longest client identifier, boot class and relay information that is kept.
-const MAX_VALUE: usize = 255;
 /// Relay agents that a message may pass (RFC 1542, 4.1.1).
 const MAX_HOPS: u8 = 16;
 /// Link selection, the only relay sub-option that decides anything here (RFC 3527).
@@ -33,8 +34,12 @@ pub struct Request {
     pub ciaddr: Ipv4Addr,
     /// The relay agent; unspecified if none.
     pub giaddr: Ipv4Addr,
-    /// Hardware address.
+    /// Hardware address: the one that the message names, else that of the frame's sender.
     pub mac: MacAddr,
+    /// The station whose frame it came in, if that is another one.
+    pub sender: Option<MacAddr>,
+    /// The fields that name the hardware address, echoed.
+    pub hardware: Hardware,
     /// Option 61, echoed (RFC 6842).
     pub client_id: Option<Vec<u8>>,
     /// Option 50.
@@ -56,20 +61,19 @@ pub struct Request {
     pub relay_info: Option<Vec<u8>>,
     /// Option 80: an ACK may answer the DISCOVER (RFC 4039).
     pub rapid_commit: bool,
-    /// Option 93: the first processor architecture that the boot client names.
-    pub architecture: Option<u16>,
-    /// Whether the client is iPXE (user class `iPXE`).
-    pub ipxe: bool,
+    /// What boots: options 93 (the first architecture), 77 (iPXE) and 60 (HTTP).
+    pub boot: BootClient,
     /// Option 97, echoed (RFC 4578, 2.3).
     pub machine_id: Option<Vec<u8>>,
 }
 
 impl Request {
-    /// Reads the payload of a UDP datagram to the server's port.
+    /// Reads the payload of a UDP datagram to the server's port, sent by `station` if that is
+    /// known.
     ///
     /// # Errors
     /// The reason for which the message is not a client's well-formed request.
-    pub fn parse(bytes: &[u8]) -> Result<Request, DropReason> {
+    pub fn parse(bytes: &[u8], station: Option<MacAddr>) -> Result<Request, DropReason> {
         let packet = Packet::parse(bytes)?;
         if packet.op() != BOOT_REQUEST {
             return Err(DropReason::NotARequest);
@@ -78,32 +82,38 @@ impl Request {
             return Err(DropReason::TooManyHops);
         }
         let options = packet.options();
-        let [kind] = options.fixed(code::MESSAGE_TYPE)?.ok_or(DropReason::MessageType)?;
+        let [kind] = options.fixed(code::MESSAGE_TYPE).ok_or(DropReason::MessageType)?;
         let kind = MessageType::from_number(kind).ok_or(DropReason::MessageType)?;
         if !kind.from_client() {
             return Err(DropReason::NotARequest);
         }
-        let (host_name, fqdn_flags) = names(options)?;
+        let hardware = packet.hardware();
+        // A relay agent's frame does not show the client's station.
+        let sender = station.filter(|_| packet.giaddr().is_unspecified());
+        let mac = hardware.station().or(sender).ok_or(DropReason::HardwareType)?;
+        let (host_name, fqdn_flags) = names(options);
         Ok(Request {
             kind,
             xid: packet.xid(),
-            broadcast: packet.broadcast(),
+            // A client that names its station in an odd way may not know its own frames by it.
+            broadcast: packet.broadcast() || !hardware.is_plain(),
             ciaddr: packet.ciaddr(),
             giaddr: packet.giaddr(),
-            mac: packet.hardware(),
-            client_id: options.bytes(code::CLIENT_ID, 2, MAX_VALUE)?,
-            requested: options.address(code::REQUESTED_ADDRESS)?,
-            server_id: options.address(code::SERVER_ID)?,
-            lease_time: options.fixed(code::LEASE_TIME)?.map(u32::from_be_bytes),
-            parameters: options.bytes(code::PARAMETER_LIST, 1, MAX_VALUE)?,
-            max_len: max_len(options.fixed(code::MAX_SIZE)?),
+            mac,
+            sender: sender.filter(|sender| *sender != mac),
+            hardware,
+            client_id: options.bytes(code::CLIENT_ID, 2),
+            requested: options.address(code::REQUESTED_ADDRESS),
+            server_id: options.address(code::SERVER_ID),
+            lease_time: options.fixed(code::LEASE_TIME).map(u32::from_be_bytes),
+            parameters: options.bytes(code::PARAMETER_LIST, 1),
+            max_len: max_len(options.fixed(code::MAX_SIZE)),
             host_name,
             fqdn_flags,
-            relay_info: options.bytes(code::RELAY_INFO, 2, MAX_VALUE)?,
-            rapid_commit: options.fixed::<0>(code::RAPID_COMMIT)?.is_some(),
-            architecture: architecture(options)?,
-            ipxe: is_ipxe(options),
-            machine_id: options.bytes(code::MACHINE_ID, 1, MAX_VALUE)?,
+            relay_info: options.bytes(code::RELAY_INFO, 2),
+            rapid_commit: options.get(code::RAPID_COMMIT).is_some(),
+            boot: boot_client(options),
+            machine_id: options.bytes(code::MACHINE_ID, 1),
         })
     }
 
@@ -124,15 +134,15 @@ impl Request {
 }
 
 /// The name by option 81 before option 12 (RFC 4702, 3.1), and the flags to answer with.
-fn names(options: &Options<'_>) -> Result<(Option<HostName>, Option<u8>), DropReason> {
+fn names(options: &Options<'_>) -> (Option<HostName>, Option<u8>) {
     let plain = options.get(code::HOST_NAME).and_then(|name| HostName::from_client(&name));
-    let Some(fqdn) = options.get(code::CLIENT_FQDN) else { return Ok((plain, None)) };
-    let [flags, _, _, ref name @ ..] = *fqdn else { return Err(DropReason::OptionLength) };
+    let fqdn = options.get(code::CLIENT_FQDN);
+    let Some([flags, _, _, name @ ..]) = fqdn.as_deref() else { return (plain, None) };
     let wire = flags & FQDN_E != 0;
     let name = if wire { HostName::from_wire(name) } else { HostName::from_client(name) };
     // The server answers for the name, whether the client wanted that (S) or not: O says so.
     let overrides = if flags & FQDN_S == 0 { FQDN_O } else { 0 };
-    Ok((name.or(plain), Some(FQDN_S | overrides | (flags & FQDN_E))))
+    (name.or(plain), Some(FQDN_S | overrides | (flags & FQDN_E)))
 }
 
 fn max_len(option: Option<[u8; 2]>) -> usize {
@@ -140,13 +150,12 @@ fn max_len(option: Option<[u8; 2]>) -> usize {
     usize::from(datagram.clamp(MIN_DATAGRAM, MAX_DATAGRAM)) - IP_UDP
 }
 
-fn architecture(options: &Options<'_>) -> Result<Option<u16>, DropReason> {
-    match options.get(code::CLIENT_ARCH).as_deref() {
-        None => Ok(None),
-        Some([high, low, rest @ ..]) if rest.len() % 2 == 0 => {
-            Ok(Some(u16::from_be_bytes([*high, *low])))
-        }
-        Some(_) => Err(DropReason::OptionLength),
+fn boot_client(options: &Options<'_>) -> BootClient {
+    let class = options.get(code::VENDOR_CLASS);
+    BootClient {
+        architecture: options.fixed(code::CLIENT_ARCH).map(u16::from_be_bytes),
+        ipxe: is_ipxe(options),
+        http: class.is_some_and(|class| class.starts_with(HTTP_CLIENT)),
     }
 }
 

@@ -7,10 +7,8 @@
 
 use std::net::Ipv4Addr;
 
-use trama_frame::MacAddr;
-
 use super::options::code;
-use super::{BOOT_REPLY, ETHERNET, FILE, FIXED_LEN, FLAG_BROADCAST, MAGIC_COOKIE, MIN_LEN, SNAME};
+use super::{BOOT_REPLY, FILE, FIXED_LEN, FLAG_BROADCAST, Hardware, MAGIC_COOKIE, MIN_LEN, SNAME};
 
 /// Option 52 with its value.
 const OVERLOAD_LEN: usize = 3;
@@ -31,7 +29,7 @@ pub struct Header<'a> {
     /// From the request.
     pub giaddr: Ipv4Addr,
     /// From the request.
-    pub mac: MacAddr,
+    pub hardware: Hardware,
     /// The boot server's name; one that does not fit the field with its NUL is left out.
     pub sname: &'a str,
     /// The boot file's name; one that does not fit the field with its NUL is left out.
@@ -58,7 +56,8 @@ impl Writer {
     pub fn new(header: &Header<'_>, max_len: usize, relay_info: Option<&[u8]>) -> Writer {
         let mut bytes = vec![0; FIXED_LEN];
         bytes.reserve(max_len.saturating_sub(FIXED_LEN));
-        bytes[..4].copy_from_slice(&[BOOT_REPLY, ETHERNET, 6, 0]);
+        let Hardware { kind, length, octets } = header.hardware;
+        bytes[..4].copy_from_slice(&[BOOT_REPLY, kind, length, 0]);
         bytes[4..8].copy_from_slice(&header.xid.to_be_bytes());
         let flags = if header.broadcast { FLAG_BROADCAST } else { 0 };
         bytes[10..12].copy_from_slice(&flags.to_be_bytes());
@@ -66,7 +65,7 @@ impl Writer {
         for (index, address) in addresses.iter().enumerate() {
             bytes[12 + 4 * index..16 + 4 * index].copy_from_slice(&address.octets());
         }
-        bytes[28..34].copy_from_slice(&header.mac.0);
+        bytes[28..44].copy_from_slice(&octets);
         bytes[FIXED_LEN - 4..].copy_from_slice(&MAGIC_COOKIE);
         let spares = [(FILE, header.file), (SNAME, header.sname)].map(|(field, text)| {
             // One octet is left for the NUL.
@@ -148,6 +147,7 @@ mod tests {
     use super::*;
     use crate::wire::Packet;
     use proptest::prelude::*;
+    use trama_frame::MacAddr;
 
     fn header<'a>(sname: &'a str, file: &'a str) -> Header<'a> {
         Header {
@@ -157,7 +157,7 @@ mod tests {
             yiaddr: [5, 6, 7, 8].into(),
             siaddr: [9, 10, 11, 12].into(),
             giaddr: [13, 14, 15, 16].into(),
-            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            hardware: Hardware::ethernet(MacAddr([2, 0, 0, 0, 0, 1])),
             sname,
             file,
         }
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(packet.yiaddr().octets(), [5, 6, 7, 8]);
         assert_eq!(packet.siaddr().octets(), [9, 10, 11, 12]);
         assert_eq!(packet.giaddr().octets(), [13, 14, 15, 16]);
-        assert_eq!(packet.hardware(), MacAddr([2, 0, 0, 0, 0, 1]));
+        assert_eq!(packet.hardware().station(), Some(MacAddr([2, 0, 0, 0, 0, 1])));
         assert_eq!((&packet.sname()[..5], &packet.file()[..6]), (&b"boot\0"[..], &b"pxe.0\0"[..]));
     }
 

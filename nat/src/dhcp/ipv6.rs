@@ -1,11 +1,10 @@
-//! The gateway's IPv6 subnet made known: router advertisements (RFC 4861) and stateless DHCPv6.
+//! The gateway's IPv6 subnet made known: router advertisements (RFC 4861).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use smoltcp::wire::IpProtocol;
-use trama_dhcp::dhcp6::{Dhcp6, Settings6};
 use trama_dhcp::ra::{ALL_NODES, Advertisement, PrefixInformation, Router, check_solicitation};
 use trama_dhcp::{DropReason as Refusal, Time};
 use trama_frame::MacAddr;
@@ -22,14 +21,11 @@ const ROUTER_LIFETIME: u16 = 1800;
 /// For how long a prefix holds, and addresses made of it are preferred (RFC 4861, 6.2.1).
 const VALID: u32 = 30 * 86_400;
 const PREFERRED: u32 = 7 * 86_400;
-/// After how many seconds DHCPv6 clients ask again.
-const REFRESH: u32 = 86_400;
 
 /// Tells the network's machines of their IPv6 subnet.
 pub(crate) struct Advertiser {
     router: Router,
     says: Advertisement,
-    dhcp6: Dhcp6,
     /// The stations of solicitations that wait for their answer.
     stations: HashMap<Ipv6Addr, MacAddr>,
 }
@@ -37,18 +33,18 @@ pub(crate) struct Advertiser {
 impl Advertiser {
     /// `None`: there is nothing to advertise.
     pub fn new(now: Duration, config: &Config, seed: u64) -> Option<Advertiser> {
-        let (says, dhcp6) = settings(config)?;
+        let says = settings(config)?;
         let router = Router::new(time(now), INTERVAL, seed);
-        Some(Advertiser { router, says, dhcp6, stations: HashMap::new() })
+        Some(Advertiser { router, says, stations: HashMap::new() })
     }
 
     /// Changes what is said. False: there is nothing any more.
     pub fn reconfigure(&mut self, now: Duration, config: &Config) -> bool {
-        let Some((says, dhcp6)) = settings(config) else { return false };
+        let Some(says) = settings(config) else { return false };
         if says != self.says {
             self.router.changed(time(now));
         }
-        (self.says, self.dhcp6) = (says, dhcp6);
+        self.says = says;
         true
     }
 
@@ -68,11 +64,6 @@ impl Advertiser {
             Err(_) => return Err(DropReason::BadIcmp),
         }
         Ok(())
-    }
-
-    /// The answer to a DHCPv6 message.
-    pub fn dhcp6(&self, payload: &[u8]) -> Result<Vec<u8>, DropReason> {
-        self.dhcp6.handle(payload).map_err(|_| DropReason::DhcpRefused)
     }
 
     /// The advertisements that are due.
@@ -107,7 +98,7 @@ fn time(now: Duration) -> Time {
     Time(0) + now
 }
 
-fn settings(config: &Config) -> Option<(Advertisement, Dhcp6)> {
+fn settings(config: &Config) -> Option<Advertisement> {
     let (dhcp, own) = (config.dhcp.as_ref().filter(|dhcp| dhcp.ipv6)?, config.ipv6?);
     let prefix = PrefixInformation {
         prefix: own.address,
@@ -118,19 +109,17 @@ fn settings(config: &Config) -> Option<(Advertisement, Dhcp6)> {
         valid: VALID,
         preferred: PREFERRED,
     };
-    let says = Advertisement {
+    Some(Advertisement {
         hop_limit: 64,
-        managed: false,
+        // Of the prefix, machines make themselves addresses all the same.
+        managed: dhcp.leases_ipv6(),
         other: true,
         lifetime: if config.nat.is_some() { ROUTER_LIFETIME } else { 0 },
         prefixes: vec![prefix],
         mtu: (config.mtu >= 1280).then_some(config.mtu.into()),
         dns: vec![config.dns6().unwrap_or(own.address)],
-        search: dhcp.search.clone(),
+        search: dhcp.short_search(),
         dns_lifetime: ROUTER_LIFETIME.into(),
         mac: config.mac(),
-    };
-    let (dns, search) = (says.dns.clone(), says.search.clone());
-    let told = Settings6 { dns, search, ntp: Vec::new(), refresh: REFRESH };
-    Some((says, Dhcp6::new(config.mac(), told)))
+    })
 }

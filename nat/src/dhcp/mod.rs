@@ -1,24 +1,27 @@
-//! DHCPv4, router advertisements and stateless DHCPv6 at the gateway: the state machines of
-//! `trama_dhcp`, with frames around what they read and say.
+//! DHCPv4, router advertisements and DHCPv6 at the gateway: the state machines of `trama_dhcp`,
+//! with frames around what they read and say.
 //!
 //! Nothing here touches a disk. A lease's record goes out as [`Output::records`], the frame that
 //! tells the client of it as [`Output::confirmed`]; whoever runs the engine sends the latter when
 //! the former is durable.
 
 mod ipv6;
+mod leases6;
+mod probes;
 mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetProtocol};
+use trama_dhcp::name::DomainName;
 use trama_dhcp::server::{Destination, Event, Outcome, Received, Reply, Server};
 use trama_dhcp::store::Record;
 use trama_dhcp::wire::{CLIENT_PORT, MessageType, SERVER_PORT};
-use trama_dhcp::{DropReason as Refusal, PortId, State, Time};
+use trama_dhcp::{Address, Binding, DropReason as Refusal, PortId, State, Time};
 use trama_frame::MacAddr;
 
 use crate::config::Config;
@@ -28,11 +31,10 @@ use crate::gateway::Output;
 use crate::packet::{ethernet_address, frame, udp_frame, udp_overhead};
 use crate::question::{LeaseRow, LeaseState};
 pub(crate) use ipv6::Advertiser;
+pub(crate) use leases6::{Leases6, Request6};
+use probes::Probes;
 pub use settings::Dhcp;
 
-/// ARP probes for an address, and the time between them (RFC 5227, with the patience of a switch).
-const PROBES: u32 = 3;
-const PROBE_INTERVAL: Duration = Duration::from_millis(90);
 /// Relay agents whose station is remembered.
 const RELAYS: usize = 64;
 
@@ -46,22 +48,13 @@ pub(crate) struct Request<'a> {
     pub payload: &'a [u8],
 }
 
-/// An address that another user is looked for.
-struct Probe {
-    address: Ipv4Addr,
-    /// When it is asked for again.
-    due: Duration,
-    left: u32,
-}
-
 /// The DHCPv4 server.
 pub(crate) struct Leases {
     server: Server,
     /// The wall clock's reading when the engine's time was zero.
     epoch: Time,
     outcome: Outcome,
-    /// In the order of their times.
-    probes: VecDeque<Probe>,
+    probes: Probes<Ipv4Addr>,
     /// The stations that relay agents, and clients on other links, sent by.
     relays: HashMap<Ipv4Addr, MacAddr>,
     warnings: Vec<String>,
@@ -70,19 +63,14 @@ pub(crate) struct Leases {
 impl Leases {
     /// A server with the leases of `records`; `None` if the settings have none, or contradict
     /// themselves, which whoever made them has checked.
-    pub fn open(
-        now: Duration,
-        epoch: Time,
-        config: &Config,
-        records: Vec<Record>,
-    ) -> Option<Leases> {
+    pub fn open(now: Duration, epoch: Time, config: &Config, records: &[Record]) -> Option<Leases> {
         let mut server = Server::new(config.dhcp_server()?).ok()?;
-        records.into_iter().for_each(|record| server.restore(epoch + now, record));
+        records.iter().for_each(|record| server.restore(epoch + now, record.clone()));
         Some(Leases {
             server,
             epoch,
             outcome: Outcome::default(),
-            probes: VecDeque::new(),
+            probes: Probes::default(),
             relays: HashMap::new(),
             warnings: Vec::new(),
         })
@@ -93,6 +81,11 @@ impl Leases {
         let wanted = config.dhcp_server();
         // The server's own time is later than this one, and it goes by the later.
         wanted.is_some_and(|wanted| self.server.reconfigure(Time(0), wanted).is_ok())
+    }
+
+    /// The domains that clients search from now on.
+    pub fn set_search(&mut self, search: &[DomainName]) {
+        self.server.set_search(search);
     }
 
     /// Takes a client's datagram.
@@ -110,7 +103,8 @@ impl Leases {
             self.relays.insert(request.source, request.from);
         }
         let Request { source, unicast, payload, .. } = *request;
-        let received = Received { port: PortId(request.port), source, unicast, payload };
+        let (port, station) = (PortId(request.port), Some(request.from));
+        let received = Received { port, station, source, unicast, payload };
         let handled = self.server.handle(self.epoch + now, &received, &mut self.outcome);
         self.carry_out(now, config, out);
         handled.map_err(|_| DropReason::DhcpRefused)
@@ -133,25 +127,19 @@ impl Leases {
     /// Does what is due.
     pub fn poll(&mut self, now: Duration, config: &Config, out: &mut Output) {
         self.server.poll(self.epoch + now, &mut self.outcome);
-        while let Some(mut probe) = self.probes.pop_front_if(|probe| probe.due <= now) {
-            let state = self.server.binding(probe.address).map(|binding| binding.state);
-            if state != Some(State::Probing) {
-                continue;
-            }
-            out.frames.push(arp_probe(config, probe.address));
-            probe.left -= 1;
-            if probe.left > 0 {
-                probe.due = now + PROBE_INTERVAL;
-                self.probes.push_back(probe);
-            }
-        }
+        let server = &self.server;
+        let waits = |address| {
+            server.binding(address).is_some_and(|binding| binding.state == State::Probing)
+        };
+        let due = self.probes.due(now, waits);
+        out.frames.extend(due.into_iter().map(|address| arp_probe(config, address)));
         self.carry_out(now, config, out);
     }
 
     /// When [`Leases::poll`] has something to do next.
     pub fn deadline(&self) -> Option<Duration> {
         let server = self.server.next_deadline().map(|due| due.saturating_sub(self.epoch));
-        server.into_iter().chain(self.probes.front().map(|probe| probe.due)).min()
+        server.into_iter().chain(self.probes.deadline()).min()
     }
 
     fn carry_out(&mut self, now: Duration, config: &Config, out: &mut Output) {
@@ -160,13 +148,11 @@ impl Leases {
             match event {
                 Event::Probe { address, .. } => {
                     out.frames.push(arp_probe(config, address));
-                    let (due, left) = (now + PROBE_INTERVAL, PROBES - 1);
-                    self.probes.push_back(Probe { address, due, left });
+                    self.probes.begin(now, address);
                 }
-                Event::Conflict { address, user, .. } => self.warnings.push(format!(
-                    "{address} is used by {user}, which has no lease of it: it is left alone for a \
-                     while; give that machine a reservation, or move the range"
-                )),
+                Event::Conflict { address, user, .. } => {
+                    self.warnings.push(conflict(address.into(), user));
+                }
                 // Tables and counters tell of these.
                 Event::Leased { .. } | Event::Ended { .. } => {}
             }
@@ -242,27 +228,36 @@ impl Leases {
         }
     }
 
-    /// The table, by address.
-    pub fn rows(&self, now: Duration) -> Vec<LeaseRow> {
+    /// The table, in no order.
+    pub fn rows(&self, now: Duration) -> impl Iterator<Item = LeaseRow> {
         let now = self.epoch + now;
-        let row = |binding: &trama_dhcp::Binding| LeaseRow {
-            address: binding.address,
-            state: match binding.state {
-                State::Probing | State::Offered => LeaseState::Offered,
-                State::Bound => LeaseState::Bound,
-                State::Idle => LeaseState::Idle,
-                State::Quarantined => LeaseState::Conflict,
-            },
-            mac: binding.mac.0,
-            name: binding.name.as_ref().map(|name| name.as_str().to_owned()),
-            port: binding.port.0,
-            left: (binding.state != State::Idle)
-                .then(|| binding.until.saturating_sub(now).as_secs()),
-        };
-        let mut rows: Vec<LeaseRow> = self.server.bindings().map(row).collect();
-        rows.sort_unstable_by_key(|row| row.address);
-        rows
+        self.server.bindings().map(move |binding| row(binding, binding.address.into(), now))
     }
+}
+
+/// The row of a binding.
+fn row<A: Address>(binding: &Binding<A>, address: IpAddr, now: Time) -> LeaseRow {
+    LeaseRow {
+        address,
+        state: match binding.state {
+            State::Probing | State::Offered => LeaseState::Offered,
+            State::Bound => LeaseState::Bound,
+            State::Idle => LeaseState::Idle,
+            State::Quarantined => LeaseState::Conflict,
+        },
+        mac: binding.mac.0,
+        name: binding.name.as_ref().map(|name| name.as_str().to_owned()),
+        port: binding.port.0,
+        left: (binding.state != State::Idle).then(|| binding.until.saturating_sub(now).as_secs()),
+    }
+}
+
+/// What is logged of an address whose user has no lease.
+fn conflict(address: IpAddr, user: MacAddr) -> String {
+    format!(
+        "{address} is used by {user}, which has no lease of it: it is left alone for a while; \
+         give that machine a reservation, or move the range"
+    )
 }
 
 /// Asks whether anybody has an address, without claiming it (RFC 5227, 2.1.1).

@@ -1,12 +1,14 @@
 //! Address configuration through the engine: frames in, frames and records out.
 
+mod ipv6;
+
 use std::net::IpAddr;
 
 use proptest::prelude::*;
 use smoltcp::wire::{
     EthernetFrame, Icmpv6Message, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Packet, UdpPacket,
 };
-use trama_dhcp::config::{LeaseTimes, Limits};
+use trama_dhcp::config::{Identity, LeaseTimes, Limits};
 
 use super::*;
 use crate::gateway::{Gateway, PortId as Port};
@@ -31,7 +33,7 @@ fn settings() -> Config {
     let dhcp = Dhcp {
         folder: "/nowhere".into(),
         seed: 1,
-        alone: false,
+        identity: Identity::Hardware,
         ranges: vec![Ipv4Addr::new(10, 0, 2, 101)..=Ipv4Addr::new(10, 0, 2, 254)],
         lease: LeaseTimes::default(),
         reservations: Vec::new(),
@@ -39,11 +41,15 @@ fn settings() -> Config {
         dns: vec![GATEWAY4],
         domain: "lab.example".parse().ok(),
         search: Vec::new(),
+        follows_host: false,
         ntp: Vec::new(),
         routes: Vec::new(),
         boot: None,
         limits: Limits::default(),
         ipv6: true,
+        ranges6: vec!["fd00::1000".parse().unwrap()..="fd00::1fff".parse().unwrap()],
+        reservations6: Vec::new(),
+        boot6: None,
     };
     Config { dhcp: Some(dhcp), ..lab() }
 }
@@ -160,7 +166,7 @@ fn an_acknowledgement_waits_for_the_record_of_its_lease() {
     let (records, length) = Record::parse_all(&out.records);
     assert_eq!((records.len(), length), (1, out.records.len()));
     let row = first.lease_rows(ms(500)).remove(0);
-    assert_eq!((row.address, row.state, row.mac), (address, LeaseState::Bound, GUEST.0));
+    assert_eq!((row.address, row.state, row.mac), (address.into(), LeaseState::Bound, GUEST.0));
     assert_eq!((row.port, row.name.as_deref()), (PORT.0, Some("vm1")));
     assert_eq!(row.left, Some(3599), "of an hour");
 
@@ -355,31 +361,6 @@ fn routers_advertise_at_times_and_when_asked() {
     assert_eq!(bare.counters().dropped(DropReason::IcmpUnanswered), 1);
 }
 
-/// A DHCPv6 INFORMATION-REQUEST for DNS servers.
-fn information_request() -> Vec<u8> {
-    let servers: std::net::Ipv6Addr = "ff02::1:2".parse().unwrap();
-    let near: std::net::Ipv6Addr = "fe80::2".parse().unwrap();
-    let macs = (GUEST, MacAddr([0x33, 0x33, 0, 1, 0, 2]));
-    let payload = [11, 1, 2, 3, 0, 6, 0, 2, 0, 23];
-    udp_frame(macs, (near.into(), 546), (servers.into(), 547), &payload).unwrap()
-}
-
-#[test]
-fn dhcpv6_tells_the_dns_server_from_our_own_address() {
-    let mut gateway = gateway(Vec::new());
-    let mut out = Output::default();
-    gateway.poll(ms(0), &mut out);
-    out.frames.clear();
-    gateway.handle(ms(0), PORT, &information_request(), &mut out);
-    let frame = EthernetFrame::new_checked(&out.frames[0][..]).unwrap();
-    let packet = Ipv6Packet::new_checked(frame.payload()).unwrap();
-    assert_eq!(packet.src_addr(), settings().link_local());
-    let datagram = UdpPacket::new_checked(packet.payload()).unwrap();
-    assert_eq!((datagram.src_port(), datagram.dst_port()), (547, 546));
-    assert!(datagram.payload().ends_with(&GATEWAY6.octets()));
-    assert_eq!(datagram.payload()[..4], [7, 1, 2, 3], "a REPLY to the same transaction");
-}
-
 proptest! {
     /// Seeds are good messages, then bent, mostly where their own fields are; checksums are mended.
     #[test]
@@ -395,7 +376,7 @@ proptest! {
             0 => broadcast(DISCOVER, &options),
             1 => broadcast(REQUEST, &options),
             2 => solicitation(near),
-            _ => information_request(),
+            _ => ipv6::information_request(),
         };
         for (at, value) in changes {
             if let Some(byte) = bytes.get_mut(at) {

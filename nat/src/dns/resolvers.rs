@@ -56,7 +56,6 @@ impl Resolvers {
     }
 
     /// The domains that the host searches, as of the last look: those of `search` or `domain`.
-    #[expect(dead_code, reason = "for DHCP, which does not tell clients of it yet")]
     pub fn search(&self) -> &[DomainName] {
         &self.found.search
     }

@@ -86,7 +86,7 @@ impl Neighbours {
 }
 
 /// Whose station an answer tells.
-fn answer(bytes: &[u8]) -> Option<(IpAddr, MacAddr)> {
+pub(crate) fn answer(bytes: &[u8]) -> Option<(IpAddr, MacAddr)> {
     let frame = EthernetFrame::new_checked(bytes).ok()?;
     let (address, mac) = match frame.ethertype() {
         EthernetProtocol::Arp => {
@@ -124,7 +124,7 @@ fn answer(bytes: &[u8]) -> Option<(IpAddr, MacAddr)> {
 }
 
 /// The frame that asks for a station.
-fn question(config: &Config, address: IpAddr) -> Option<Vec<u8>> {
+pub(crate) fn question(config: &Config, address: IpAddr) -> Option<Vec<u8>> {
     let own = config.mac();
     match address {
         IpAddr::V4(address) => {

@@ -1,5 +1,6 @@
 //! What a `[[network]]` may say: its mode, addresses, NAT, DHCP.
 
+use trama_dhcp::config::Identity;
 use trama_nat::Discovery;
 
 use super::*;
@@ -392,6 +393,7 @@ fn dhcp_is_read_and_reaches_the_gateway() {
             (None, Some(0), "undionly.kpxe"),
             (None, Some(7), "ipxe.efi"),
             (None, Some(9), "ipxe.efi"),
+            (None, Some(16), "ipxe.efi"),
         ]
     );
     let server = gateway.dhcp_server().unwrap();
@@ -418,6 +420,127 @@ fn who_has_dhcp_without_saying_so() {
     assert!(gateway("subnet = \"10.1.0.0/24\"").unwrap().dhcp.is_none());
     assert!(gateway("subnet = \"10.1.0.0/24\"\ndhcp = true").unwrap().dhcp.is_some());
     assert!(gateway("mode = \"bridged\"\nuplink = \"eth0\"").is_none());
+}
+
+#[test]
+fn dhcpv6_is_read_and_reaches_the_gateway() {
+    let gateway = |keys: &str| {
+        let text = format!(
+            "[[network]]\nname = \"lab\"\nmode = \"nat-network\"\n\
+             subnet = [\"10.1.0.0/24\", \"fd00:1::/64\"]\n[network.dhcp]\n{keys}\n"
+        );
+        let config = parse(&text, "lab.toml").unwrap();
+        crate::convert::gateway(&config.networks[0], std::path::Path::new("/state")).unwrap()
+    };
+    let server = |keys: &str| gateway(keys).dhcp6_server().unwrap();
+    let ranges = |keys: &str| -> Vec<String> {
+        let ranges = server(keys).ranges;
+        ranges.iter().map(|range| format!("{}-{}", range.start(), range.end())).collect()
+    };
+    assert_eq!(ranges(""), ["fd00:1::1000-fd00:1::1fff"]);
+    assert_eq!(ranges("ipv6-leases = false"), [""; 0]);
+    let both = "range = [\"fd00:1::8-fd00:1::9\", \"10.1.0.50-10.1.0.60\"]";
+    assert_eq!(ranges(both), ["fd00:1::8-fd00:1::9"]);
+    assert_eq!(gateway(both).dhcp_server().unwrap().subnets[0].ranges.len(), 1);
+    let reserved = server(
+        "[[network.dhcp.reservation]]\nmac = \"52:54:00:00:00:01\"\n\
+         address = [\"10.1.0.7\", \"fd00:1::7\"]\nname = \"web\"",
+    );
+    assert_eq!(reserved.reservations[0].address.to_string(), "fd00:1::7");
+    let boot = |keys: &str| server(&format!("boot-file = \"a.efi\"\n{keys}")).settings.boot;
+    let server_of = |keys: &str| boot(keys).unwrap().server.map(|address| address.to_string());
+    assert_eq!(server_of("").as_deref(), Some("fd00:1::1"));
+    assert_eq!(server_of("boot-server = \"10.1.0.9\""), None, "it is not there by IPv6");
+    let two = "boot-server = [\"10.1.0.9\", \"fd00:1::9\"]\nboot-params = \"a b\"";
+    assert_eq!(server_of(two).as_deref(), Some("fd00:1::9"));
+    assert_eq!(boot(two).unwrap().parameters, ["a b"]);
+    // Domains of the host's are for networks with NAT that have none of their own.
+    let follows = |keys: &str| gateway(keys).dhcp.unwrap().follows_host;
+    assert!(follows(""));
+    for keys in ["host-search = false", "domain = \"a.b\"", "search = \"a.b\""] {
+        assert!(!follows(keys), "{keys}");
+    }
+    let identity = |keys: &str| gateway(keys).dhcp.unwrap().identity;
+    assert_eq!(identity(""), Identity::Hardware);
+    assert_eq!(identity("identity = \"client-id\""), Identity::ClientId);
+}
+
+#[test]
+fn bad_dhcpv6() {
+    let refused_dhcp = |subnet: &str, keys: &str, wanted: &[&str]| {
+        let text =
+            format!("[[network]]\nname = \"lab\"\nsubnet = {subnet}\n[network.dhcp]\n{keys}\n");
+        refused(&text, wanted);
+    };
+    let both = "[\"10.1.0.0/24\", \"fd00:1::/64\"]";
+    refused_dhcp(
+        both,
+        "range = [\"10.1.0.9-fd00::9\"]\nidentity = \"duid\"\nboot-server = [\"x\", \"::1\", \"::2\"]",
+        &[
+            "lab.toml:5:10: network.lab.dhcp.range: \"10.1.0.9-fd00::9\" is not a range; \
+             write it as in 10.1.0.50-10.1.0.99",
+            "lab.toml:6:12: network.lab.dhcp.identity: \"duid\" is not known; \
+             use one of: mac, client-id",
+            "lab.toml:7:16: network.lab.dhcp.boot-server: \"x\" is not an address; \
+             write it as in 10.1.0.7 or fd00::7",
+            "lab.toml:7:28: network.lab.dhcp.boot-server: \"::2\" is the second address of its \
+             kind; write one IPv4 address, one IPv6 address, or both",
+        ],
+    );
+    refused_dhcp(
+        both,
+        "range = \"fd00:2::8-fd00:2::9\"",
+        &["lab.toml:5:9: network.lab.dhcp.range: range fd00:2::8-fd00:2::9 is not a range of the \
+           IPv6 subnet; choose one inside"],
+    );
+    refused_dhcp(
+        "\"10.1.0.0/24\"",
+        "range = \"fd00:1::8-fd00:1::9\"",
+        &["lab.toml:5:9: network.lab.dhcp.range: the network has no IPv6 subnet; add one to its \
+           subnet, or remove range"],
+    );
+    let of = |address: &str, mac: u8| {
+        format!(
+            "[[network.dhcp.reservation]]\nmac = \"52:54:00:00:00:0{mac}\"\n\
+             address = {address}\n"
+        )
+    };
+    refused_dhcp(
+        "\"10.1.0.0/24\"",
+        &of("[\"10.1.0.7\", \"fd00:1::7\"]", 1),
+        &["lab.toml:7:11: network.lab.dhcp.reservation[0].address: the network has no IPv6 \
+           subnet; add one to its subnet, or remove the address"],
+    );
+    refused_dhcp(
+        both,
+        &of("[]", 1),
+        &["lab.toml:7:11: network.lab.dhcp.reservation[0].address: is missing; \
+           add the address to reserve"],
+    );
+    refused_dhcp(
+        both,
+        &(of("\"fd00:1::7\"", 1) + &of("\"fd00:1::7\"", 2)),
+        &["lab.toml:10:11: network.lab.dhcp.reservation[1].address: address fd00:1::7 is \
+           reserved twice; remove one reservation"],
+    );
+    refused_dhcp(
+        both,
+        &(of("\"fd00:1::7\"", 1) + &of("\"fd00:1::8\"", 1)),
+        &["lab.toml:9:7: network.lab.dhcp.reservation[1].mac: the client of reserved address \
+           fd00:1::8 has another reservation; remove one"],
+    );
+    refused_dhcp(
+        both,
+        &of("\"fd00:1::1\"", 1),
+        &["lab.toml:7:11: network.lab.dhcp.reservation[0].address: reserved address fd00:1::1 is \
+           the server's own; choose another"],
+    );
+    refused_dhcp(
+        both,
+        &format!("boot-params = \"{}\"", "x".repeat(256)),
+        &["lab.toml:5:15: network.lab.dhcp.boot-params: is too long; \
+           write at most 4 parameters of at most 255 bytes"],
+    );
 }
 
 #[test]
@@ -459,7 +582,7 @@ fn bad_dhcp() {
             "lab.toml:5:19: network.lab.dhcp.leases-per-port: a port may take no address or no \
              offer; raise both limits to 1 or more",
             "lab.toml:6:13: network.lab.dhcp.boot-file: \"mac\" is no kind of client; \
-             use ipxe, bios, uefi, arm64, any",
+             use ipxe, bios, uefi-http, arm64-http, uefi, arm64, any",
         ],
     );
     for prefix in [31, 32, 33, 255] {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::config::{ClientMatch, Config, Limits, Reservation};
+use crate::config::{ClientMatch, Config, Identity, Limits, Reservation};
 use crate::server::{Event, Reply};
 use crate::store::Record;
 use crate::testing::{Ask, Bench, discover, ip, lab, mac};
@@ -63,8 +63,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-fn config(probe: bool) -> Config {
+fn config(probe: bool, identity: Identity) -> Config {
     let mut config = lab();
+    config.identity = identity;
     config.limits = LIMITS;
     config.probe = probe.then_some(Duration::from_millis(300));
     config.quarantine = Duration::from_secs(300);
@@ -91,6 +92,7 @@ fn message(client: u8, kind: MessageType) -> Ask {
 struct World {
     bench: Bench,
     probe: bool,
+    identity: Identity,
     journal: Vec<u8>,
     /// What clients believe: the address, whose, until when.
     held: BTreeMap<Ipv4Addr, (u8, Time)>,
@@ -99,10 +101,11 @@ struct World {
 }
 
 impl World {
-    fn new(probe: bool) -> World {
+    fn new(probe: bool, identity: Identity) -> World {
         World {
-            bench: Bench::new(config(probe)),
+            bench: Bench::new(config(probe, identity)),
             probe,
+            identity,
             journal: Vec::new(),
             held: BTreeMap::new(),
             offered: BTreeMap::new(),
@@ -136,7 +139,7 @@ impl World {
 
     fn judge(&mut self, reply: &Reply) {
         let packet = Packet::parse(&reply.payload).unwrap();
-        let (client, address) = (packet.hardware().0[5], packet.yiaddr());
+        let (client, address) = (packet.hardware().octets[5], packet.yiaddr());
         assert_eq!(reply.port, PortId(u64::from(client) % PORTS), "answered to the wrong port");
         if reply.kind == Nak || address.is_unspecified() {
             return;
@@ -151,7 +154,7 @@ impl World {
         match reply.kind {
             Offer => drop(self.offered.insert(client, address)),
             Ack => {
-                let seconds = packet.options().fixed(code::LEASE_TIME).unwrap().unwrap();
+                let seconds = packet.options().fixed(code::LEASE_TIME).unwrap();
                 let seconds = u64::from(u32::from_be_bytes(seconds));
                 self.held.retain(|_, (holder, _)| *holder != client);
                 let until = self.bench.now + Duration::from_secs(seconds);
@@ -163,7 +166,7 @@ impl World {
 
     fn restart(&mut self) {
         let now = self.bench.now;
-        self.bench = Bench { now, ..Bench::new(config(self.probe)) };
+        self.bench = Bench { now, ..Bench::new(config(self.probe, self.identity)) };
         let (records, whole) = Record::parse_all(&self.journal);
         assert_eq!(whole, self.journal.len());
         for record in records {
@@ -184,7 +187,10 @@ impl World {
         let [reply] = &replies[..] else { panic!("no answer for {address}") };
         let packet = Packet::parse(&reply.payload).unwrap();
         // From another address the client with a reservation is called to its own.
-        if reply.kind == Nak && packet.hardware() == mac(RESERVED) && address != ip("10.0.2.12") {
+        if reply.kind == Nak
+            && packet.hardware().station() == Some(mac(RESERVED))
+            && address != ip("10.0.2.12")
+        {
             self.held.remove(&address);
             return;
         }
@@ -297,8 +303,12 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn nobody_loses_a_lease_and_no_address_is_given_twice(steps in steps(), probe: bool) {
-        let mut world = World::new(probe);
+    fn nobody_loses_a_lease_and_no_address_is_given_twice(
+        steps in steps(),
+        probe: bool,
+        identity in prop::sample::select(vec![Identity::Hardware, Identity::ClientId]),
+    ) {
+        let mut world = World::new(probe, identity);
         for step in &steps {
             world.step(step);
             world.check();

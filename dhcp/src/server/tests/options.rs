@@ -97,6 +97,35 @@ fn boot() -> Boot {
 }
 
 #[test]
+fn clients_that_boot_by_http_are_offered_a_uri_under_their_class() {
+    let file = |architecture, name: &str| BootFile { architecture, ipxe: None, name: name.into() };
+    let mut bench = bench(|config| {
+        config.subnets[0].settings.boot = Some(Boot {
+            server: ip("10.0.2.3"),
+            server_name: String::new(),
+            files: vec![
+                file(Some(7), "grub.efi"),
+                file(Some(16), "grub.efi"),
+                file(Some(16), "http://10.0.2.9/shim.efi"),
+                file(Some(19), "grubaa64.efi"),
+            ],
+        });
+    });
+    let class = b"HTTPClient:Arch:00016:UNDI:003000";
+    let ask = |architecture, class: &[u8]| {
+        discover(1).option(code::CLIENT_ARCH, &[0, architecture]).option(code::VENDOR_CLASS, class)
+    };
+    let reply = bench.one(&ask(16, class));
+    assert_eq!(value(&reply, code::VENDOR_CLASS).unwrap(), b"HTTPClient");
+    assert_eq!(value(&reply, code::BOOT_FILE).unwrap(), b"http://10.0.2.9/shim.efi");
+    let reply = bench.one(&ask(19, class));
+    assert_eq!((value(&reply, code::VENDOR_CLASS), value(&reply, code::BOOT_FILE)), (None, None));
+    let reply = bench.one(&ask(7, b"PXEClient:Arch:00007:UNDI:003000"));
+    assert_eq!(value(&reply, code::VENDOR_CLASS), None);
+    assert_eq!(value(&reply, code::BOOT_FILE).unwrap(), b"grub.efi");
+}
+
+#[test]
 fn boot_clients_get_the_file_that_suits_them() {
     let mut bench = bench(|config| config.subnets[0].settings.boot = Some(boot()));
     let bios = asking(&[66, 67]).option(code::CLIENT_ARCH, &[0, 0]);

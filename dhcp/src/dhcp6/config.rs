@@ -1,0 +1,160 @@
+//! What a DHCPv6 server is to serve, and the check that it makes sense.
+
+use std::collections::HashSet;
+use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use trama_frame::MacAddr;
+
+use crate::config::{BootFile, ClientMatch, Identity, Limits, MAX_POOL};
+use crate::name::{DomainName, HostName};
+
+/// A server for one link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config6 {
+    /// The server's hardware address, of which its DUID is made (RFC 8415, 11.4).
+    pub mac: MacAddr,
+    /// The link's prefix and its length in bits.
+    pub prefix: (Ipv6Addr, u8),
+    /// Addresses of the prefix that are the server's own.
+    pub own: Vec<Ipv6Addr>,
+    /// Addresses to lease; none: the server is stateless.
+    pub ranges: Vec<RangeInclusive<Ipv6Addr>>,
+    /// Clients that always get the same address.
+    pub reservations: Vec<Reservation6>,
+    /// How long a lease lasts, in seconds.
+    pub lease: u32,
+    /// As [`crate::config::Config::probe`], by neighbour solicitation.
+    pub probe: Option<Duration>,
+    /// How long an offer is held for its client.
+    pub offer_hold: Duration,
+    /// How long an address that someone else uses is left alone.
+    pub quarantine: Duration,
+    /// What one port may take.
+    pub limits: Limits,
+    /// What tells one client from another.
+    pub identity: Identity,
+    /// Makes the hash of clients unpredictable; see [`crate::config::Config::seed`].
+    pub seed: u64,
+    /// What clients are told.
+    pub settings: Settings6,
+}
+
+/// A client that always gets the same address.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reservation6 {
+    /// The client; an identifier is its DUID, or what it would send as option 61 (RFC 4361).
+    pub client: ClientMatch,
+    /// Its address, of the link's prefix.
+    pub address: Ipv6Addr,
+    /// Its name.
+    pub name: Option<HostName>,
+}
+
+/// What clients are told. Empty ones are not sent.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Settings6 {
+    /// DNS servers, best first (option 23).
+    pub dns: Vec<Ipv6Addr>,
+    /// Domains to search (option 24).
+    pub search: Vec<DomainName>,
+    /// NTP servers (option 56).
+    pub ntp: Vec<Ipv6Addr>,
+    /// After how many seconds clients without a lease ask again, at least 600 (RFC 8415, 21.23).
+    pub refresh: u32,
+    /// Network boot.
+    pub boot: Option<Boot6>,
+}
+
+/// Where to boot from (RFC 5970).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Boot6 {
+    /// The TFTP server of files that are no URI; `None`: those are not named.
+    pub server: Option<Ipv6Addr>,
+    /// Boot files; the first that suits the client is named (option 59).
+    pub files: Vec<BootFile>,
+    /// Parameters for the boot file, each of at most 65535 octets (option 60).
+    pub parameters: Vec<String>,
+}
+
+/// Why a configuration cannot be served. The text names the place and the remedy.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ConfigError6 {
+    #[error("range {0}-{1} is not a range of the IPv6 subnet: choose one inside")]
+    RangeOutside(Ipv6Addr, Ipv6Addr),
+    #[error("range {0}-{1} overlaps another range of its subnet: join them")]
+    RangesOverlap(Ipv6Addr, Ipv6Addr),
+    #[error("the ranges have more than {MAX_POOL} addresses: make them smaller")]
+    PoolTooLarge,
+    #[error("reserved address {0} is no host address of the IPv6 subnet: choose one inside")]
+    ReservationOutside(Ipv6Addr),
+    #[error("reserved address {0} is the server's own: choose another")]
+    ReservationOfServer(Ipv6Addr),
+    #[error("address {0} is reserved twice: remove one reservation")]
+    AddressTwice(Ipv6Addr),
+    #[error("the client of reserved address {0} has another reservation: remove one")]
+    ClientTwice(Ipv6Addr),
+}
+
+impl Config6 {
+    /// Checks that the configuration can be served.
+    ///
+    /// # Errors
+    /// The first contradiction found.
+    pub fn check(&self) -> Result<(), ConfigError6> {
+        for (index, range) in self.ranges.iter().enumerate() {
+            let (first, last) = (*range.start(), *range.end());
+            if first > last || !self.is_host(first) || !self.contains(last) {
+                return Err(ConfigError6::RangeOutside(first, last));
+            }
+            let meets = |other: &RangeInclusive<_>| first <= *other.end() && last >= *other.start();
+            if self.ranges[..index].iter().any(meets) {
+                return Err(ConfigError6::RangesOverlap(first, last));
+            }
+        }
+        let size = |range: &RangeInclusive<Ipv6Addr>| {
+            (range.end().to_bits() - range.start().to_bits()).saturating_add(1)
+        };
+        if self.ranges.iter().map(size).fold(0, u128::saturating_add) > MAX_POOL.into() {
+            return Err(ConfigError6::PoolTooLarge);
+        }
+        self.check_reservations()
+    }
+
+    fn check_reservations(&self) -> Result<(), ConfigError6> {
+        let (mut addresses, mut clients) = (HashSet::new(), HashSet::new());
+        for Reservation6 { client, address, .. } in &self.reservations {
+            if !self.is_host(*address) {
+                return Err(ConfigError6::ReservationOutside(*address));
+            }
+            if self.own.contains(address) {
+                return Err(ConfigError6::ReservationOfServer(*address));
+            }
+            if !addresses.insert(address) {
+                return Err(ConfigError6::AddressTwice(*address));
+            }
+            if !clients.insert(client) {
+                return Err(ConfigError6::ClientTwice(*address));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an address is of the link's prefix.
+    pub fn contains(&self, address: Ipv6Addr) -> bool {
+        let (prefix, length) = self.prefix;
+        let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+        (prefix.to_bits() ^ address.to_bits()) & mask == 0
+    }
+
+    /// Whether a host may have the address: one of the prefix, and not its first, which is every
+    /// router's (RFC 4291, 2.6.1).
+    fn is_host(&self, address: Ipv6Addr) -> bool {
+        let (prefix, length) = self.prefix;
+        let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+        self.contains(address) && address.to_bits() != prefix.to_bits() & mask
+    }
+}

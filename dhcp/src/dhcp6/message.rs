@@ -1,0 +1,176 @@
+//! A client's message taken apart, and options put into an answer.
+
+use std::net::Ipv6Addr;
+
+use crate::DropReason;
+use crate::config::{BootClient, HTTP_CLIENT};
+use crate::name::HostName;
+
+/// Longest message that is read, in octets.
+const MAX_READ: usize = 1500;
+/// Enterprise number under which UEFI firmware names its vendor class (Intel's).
+const UEFI_ENTERPRISE: [u8; 4] = 343u32.to_be_bytes();
+
+/// Message types (RFC 8415, 7.3).
+pub mod kind {
+    pub const SOLICIT: u8 = 1;
+    pub const ADVERTISE: u8 = 2;
+    pub const REQUEST: u8 = 3;
+    pub const CONFIRM: u8 = 4;
+    pub const RENEW: u8 = 5;
+    pub const REBIND: u8 = 6;
+    pub const REPLY: u8 = 7;
+    pub const RELEASE: u8 = 8;
+    pub const DECLINE: u8 = 9;
+    pub const INFORMATION_REQUEST: u8 = 11;
+}
+
+/// One more than the highest message type that is counted.
+pub const KINDS: usize = 12;
+
+/// The name of a message type; `None` if it is neither read nor sent.
+pub fn kind_name(kind: u8) -> Option<&'static str> {
+    Some(match kind {
+        kind::SOLICIT => "solicit",
+        kind::ADVERTISE => "advertise",
+        kind::REQUEST => "request",
+        kind::CONFIRM => "confirm",
+        kind::RENEW => "renew",
+        kind::REBIND => "rebind",
+        kind::REPLY => "reply",
+        kind::RELEASE => "release",
+        kind::DECLINE => "decline",
+        kind::INFORMATION_REQUEST => "information-request",
+        _ => return None,
+    })
+}
+
+/// Option codes (RFC 8415, 21; RFC 3646; RFC 4704; RFC 5908; RFC 5970).
+pub mod code {
+    pub const CLIENT_ID: u16 = 1;
+    pub const SERVER_ID: u16 = 2;
+    pub const IA_NA: u16 = 3;
+    pub const IA_TA: u16 = 4;
+    pub const IA_ADDRESS: u16 = 5;
+    pub const OPTION_REQUEST: u16 = 6;
+    pub const STATUS: u16 = 13;
+    pub const RAPID_COMMIT: u16 = 14;
+    pub const USER_CLASS: u16 = 15;
+    pub const VENDOR_CLASS: u16 = 16;
+    pub const DNS: u16 = 23;
+    pub const DOMAINS: u16 = 24;
+    pub const IA_PD: u16 = 25;
+    pub const REFRESH_TIME: u16 = 32;
+    pub const CLIENT_FQDN: u16 = 39;
+    pub const NTP: u16 = 56;
+    pub const BOOT_FILE: u16 = 59;
+    pub const BOOT_PARAMETERS: u16 = 60;
+    pub const CLIENT_ARCH: u16 = 61;
+}
+
+/// A client's message.
+pub struct Message<'a> {
+    pub kind: u8,
+    pub transaction: [u8; 3],
+    pub options: Options<'a>,
+}
+
+/// Options in their order; one that runs past the end, and what follows it, is left out (RFC 8415,
+/// 16, lets a server use what it can of such a message).
+pub struct Options<'a>(pub Vec<(u16, &'a [u8])>);
+
+impl<'a> Options<'a> {
+    pub fn parse(mut rest: &'a [u8]) -> Options<'a> {
+        let mut options = Vec::new();
+        while let [c0, c1, l0, l1, value @ ..] = rest {
+            let length = u16::from_be_bytes([*l0, *l1]);
+            let Some((value, next)) = value.split_at_checked(length.into()) else { break };
+            options.push((u16::from_be_bytes([*c0, *c1]), value));
+            rest = next;
+        }
+        Options(options)
+    }
+
+    pub fn get(&self, code: u16) -> Option<&'a [u8]> {
+        self.0.iter().find(|option| option.0 == code).map(|option| option.1)
+    }
+}
+
+impl<'a> Message<'a> {
+    pub fn parse(payload: &'a [u8]) -> Result<Message<'a>, DropReason> {
+        let [kind, a, b, c, options @ ..] = payload else { return Err(DropReason::TooShort) };
+        if payload.len() > MAX_READ {
+            return Err(DropReason::TooLong);
+        }
+        let options = Options::parse(options);
+        Ok(Message { kind: *kind, transaction: [*a, *b, *c], options })
+    }
+
+    pub fn get(&self, code: u16) -> Option<&'a [u8]> {
+        self.options.get(code)
+    }
+
+    /// The associations that are long enough to have an identifier.
+    pub fn associations(&self) -> impl Iterator<Item = (u16, &'a [u8])> + '_ {
+        let is_one = |code| matches!(code, code::IA_NA | code::IA_TA | code::IA_PD);
+        let whole = |value: &[u8], code| value.len() >= association_len(code);
+        let options = self.options.0.iter().copied();
+        options.filter(move |(code, value)| is_one(*code) && whole(value, *code))
+    }
+
+    /// The first association for an address: its identifier, and the addresses that it names.
+    pub fn association(&self) -> Option<([u8; 4], Vec<Ipv6Addr>)> {
+        let (_, value) = self.associations().find(|(code, _)| *code == code::IA_NA)?;
+        let options = Options::parse(value.get(association_len(code::IA_NA)..)?);
+        let addresses = options.0.iter().filter_map(|(code, value)| {
+            let octets: [u8; 16] = *value.first_chunk()?;
+            (*code == code::IA_ADDRESS).then(|| octets.into())
+        });
+        Some((*value.first_chunk()?, addresses.collect()))
+    }
+
+    /// Whether the client asks for this option, or leaves the choice to the server.
+    pub fn wants(&self, code: u16) -> bool {
+        let list = self.get(code::OPTION_REQUEST);
+        list.is_none_or(|list| list.chunks(2).any(|pair| pair == code.to_be_bytes()))
+    }
+
+    /// How the client boots: options 61 (the first architecture), 15 (iPXE) and 16 (HTTP).
+    pub fn boot(&self) -> BootClient {
+        let architecture = self.get(code::CLIENT_ARCH).and_then(|list| list.first_chunk());
+        let is_ipxe = |class: &[u8]| class.windows(4).any(|text| text == b"iPXE");
+        BootClient {
+            architecture: architecture.map(|number| u16::from_be_bytes(*number)),
+            ipxe: self.get(code::USER_CLASS).is_some_and(is_ipxe),
+            http: self.http_class().is_some(),
+        }
+    }
+
+    /// The vendor class of an answer for firmware that boots by HTTP, the beginning of its own (UEFI
+    /// 2.10, 24.7); `None` for any other client. Firmware that boots by PXE would take an answer
+    /// under its class for that of a boot server that it has yet to ask.
+    pub fn http_class(&self) -> Option<Vec<u8>> {
+        let (enterprise, class) = self.get(code::VENDOR_CLASS)?.split_first_chunk::<4>()?;
+        let (_, text) = class.split_first_chunk::<2>()?;
+        let length = (HTTP_CLIENT.len() as u16).to_be_bytes();
+        (*enterprise == UEFI_ENTERPRISE && text.starts_with(HTTP_CLIENT))
+            .then(|| [&UEFI_ENTERPRISE[..], &length, HTTP_CLIENT].concat())
+    }
+
+    /// What the client calls itself (RFC 4704).
+    pub fn host_name(&self) -> Option<HostName> {
+        HostName::from_wire(self.get(code::CLIENT_FQDN)?.get(1..)?)
+    }
+}
+
+/// Octets of an association before its options.
+pub fn association_len(code: u16) -> usize {
+    if code == code::IA_TA { 4 } else { 12 }
+}
+
+/// Appends an option. Values are far below the 64 KiB that its length can say.
+pub fn put(out: &mut Vec<u8>, code: u16, value: &[u8]) {
+    out.extend_from_slice(&code.to_be_bytes());
+    out.extend_from_slice(&(value.len() as u16).to_be_bytes());
+    out.extend_from_slice(value);
+}
