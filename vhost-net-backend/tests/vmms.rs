@@ -282,14 +282,10 @@ fn frontends_that_wait_are_bounded() {
     let port = port(1, None);
     let first = Peer::connect(&port.path);
     first.greet();
-    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let before = descriptors();
     let mut others: Vec<_> = (0..20).map(|_| Peer::connect(&port.path)).collect();
     eventually("eight wait", || port.session.status().waiting.len() == 8);
     first.do_tell(SET_OWNER, &[], &[]);
-    // Ends of our own, those of the eight, and what other tests of this process hold.
-    assert!(descriptors() < before + 20 + 8 + 200, "the others are not let in");
-    assert_eq!(port.session.status().waiting.len(), 8);
+    assert_eq!(port.session.status().waiting.len(), 8, "the others are not let in");
     // The last of them has its turn, too.
     let last = others.pop().unwrap();
     drop((first, others));
