@@ -112,6 +112,8 @@ pub struct GuestOptions {
     pub network_boot: bool,
     /// Whether UEFI firmware boots from the network, by its own driver and not the ROM's.
     pub uefi: bool,
+    /// What that firmware is told, as `NAME=VALUE`: its options below `opt/org.tianocore`.
+    pub firmware: Vec<&'static str>,
     /// The package of its kernel; one for clouds has no drivers of emulated devices.
     pub kernel: &'static str,
     /// The user that runs QEMU, if not the test's own.
@@ -127,6 +129,7 @@ impl GuestOptions {
             shared_memory: true,
             network_boot: false,
             uefi: false,
+            firmware: Vec::new(),
             kernel: CLOUD_KERNEL,
             user: None,
         }
@@ -375,6 +378,13 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
     give_memory(&mut command, size, options.shared_memory);
     if options.uefi {
         flash(&mut command, dir);
+        // Newer firmware has no network without a source of random numbers.
+        command.args(["-object", "rng-random,id=r,filename=/dev/urandom"]);
+        command.args(["-device", "virtio-rng-pci,rng=r"]);
+    }
+    for option in &options.firmware {
+        let (name, value) = option.split_once('=').expect("NAME=VALUE");
+        command.args(["-fw_cfg", &format!("name=opt/org.tianocore/{name},string={value}")]);
     }
     command.args(["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"]);
     command.args(["-device", "virtserialport,chardev=agent"]);

@@ -11,71 +11,22 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tempfile::{TempDir, tempdir};
+use tempfile::tempdir;
 use trama_tests::nat::{SOON, tap_port};
-use trama_tests::process::tied_command;
-use trama_tests::{Host, Netns, Process, Tramad, wait_until};
+use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Process, Tramad};
 
-const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// A program that firmware loads: GRUB, whole.
 const PROGRAM: &str = "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi";
 const MAC: &str = "52:54:00:00:00:0c";
 /// Without KVM, on a loaded machine.
 const BOOT: Duration = Duration::from_secs(240);
 
-/// The ways to boot that firmware tries; HTTP comes last, PXE over IPv4 first.
-struct Pxe {
-    ipv4: bool,
-    ipv6: bool,
-}
-
-/// A machine whose firmware boots from the network, and what it says on its console.
-struct Firmware {
-    qemu: Process,
-    dir: TempDir,
-}
-
-impl Firmware {
-    fn start(socket: &Path, pxe: &Pxe) -> Firmware {
-        let dir = tempdir().expect("temporary directory");
-        let file = |name: &str| dir.path().join(name).display().to_string();
-        std::fs::copy(VARIABLES, dir.path().join("variables")).expect("OVMF (package ovmf)");
-        let answer = |way: bool| if way { "y" } else { "n" };
-        let mut command = tied_command("qemu-system-x86_64");
-        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        command.args(["-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "512"]);
-        command.args(["-object", "memory-backend-memfd,id=mem,size=512M,share=on"]);
-        command.args(["-numa", "node,memdev=mem"]);
-        command.args(["-object", "rng-random,id=r,filename=/dev/urandom"]);
-        command.args(["-device", "virtio-rng-pci,rng=r"]);
-        command.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={CODE}")]);
-        command.args(["-drive", &format!("if=pflash,format=raw,file={}", file("variables"))]);
-        command.args(["-serial", &format!("file:{}", file("console"))]);
-        for (version, way) in [("IPv4", pxe.ipv4), ("IPv6", pxe.ipv6)] {
-            let name = format!("name=opt/org.tianocore/{version}PXESupport");
-            command.args(["-fw_cfg", &format!("{name},string={}", answer(way))]);
-        }
-        command.args(["-chardev", &format!("socket,id=c,path={}", socket.display())]);
-        command.args(["-netdev", "vhost-user,id=n,chardev=c"]);
-        let device = "virtio-net-pci,netdev=n,romfile=,bootindex=1,disable-legacy=on";
-        command.args(["-device", &format!("{device},mac={MAC}")]);
-        let qemu = Process::spawn("qemu", command, &dir.path().join("log"));
-        Firmware { qemu, dir }
-    }
-
-    fn console(&self) -> String {
-        let bytes = std::fs::read(self.dir.path().join("console")).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    #[track_caller]
-    fn wait_for_console(&mut self, text: &str) {
-        wait_until(text, BOOT, || {
-            assert!(self.qemu.is_running(), "QEMU ended: {}", self.qemu.log());
-            self.console().contains(text).then_some(())
-        });
-    }
+/// A guest whose firmware boots from the network: by PXE over IPv4, then over IPv6, then by HTTP, as
+/// far as `options` leave them on.
+fn boot(tramad: &Tramad, options: &[&'static str]) -> Guest {
+    let nic = Nic::connecting(tramad.path("guest.sock"), MAC);
+    let firmware = options.to_vec();
+    Guest::launch(&GuestOptions { uefi: true, firmware, ..GuestOptions::new("guest", [nic]) })
 }
 
 /// A network whose boot files are these, with a guest's port, and further ports.
@@ -105,7 +56,7 @@ fn boot_by_http(host: &str) -> String {
     let (mut server, port) = web(&netns);
     let keys = format!("dhcp = {{ boot-file = {{ uefi = \"http://{host}/boot.efi\" }} }}");
     let tramad = Tramad::start(&network(&keys, &port));
-    let _firmware = Firmware::start(&tramad.path("guest.sock"), &Pxe { ipv4: false, ipv6: false });
+    let _guest = boot(&tramad, &["IPv4PXESupport=n", "IPv6PXESupport=n"]);
     server.wait_for_log("\"GET /boot.efi HTTP/1.1\" 200", BOOT);
     let table = tramad.ctl("leases lab");
     tramad.stop();
@@ -136,11 +87,9 @@ fn firmware_boots_by_pxe_over_ipv6() {
         dir.path().display()
     );
     let tramad = Tramad::start(&network(&keys, ""));
-    let mut firmware =
-        Firmware::start(&tramad.path("guest.sock"), &Pxe { ipv4: false, ipv6: true });
-    firmware.wait_for_console("NBP file downloaded successfully");
-    let console = firmware.console();
-    assert!(console.contains("PXE over IPv6"), "{console}");
+    let guest = boot(&tramad, &["IPv4PXESupport=n"]);
+    guest.wait_for_console("PXE over IPv6", BOOT);
+    guest.wait_for_console("NBP file downloaded successfully", BOOT);
     let table = tramad.ctl("leases lab");
     assert!(table.lines().any(|it| it.contains("fd00:1::1") && it.contains(MAC)), "{table}");
     tramad.stop();
