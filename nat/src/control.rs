@@ -51,7 +51,7 @@ pub enum Report {
     /// The services answer.
     Ready,
     /// The counters have changed; at most one a second.
-    Status(Status),
+    Status(Box<Status>),
     /// For the log.
     Warning(String),
     /// A part of an answer; the rows follow those of the part before.

@@ -470,7 +470,7 @@ impl Process {
             let lease_store = self.store.as_ref().and_then(Store::trouble).map(str::to_owned);
             let status = Status { nat, lease_store, ..self.gateway.status() };
             self.reported.lease_store.clone_from(&status.lease_store);
-            self.channel.send(&Report::Status(status))?;
+            self.channel.send(&Report::Status(Box::new(status)))?;
             self.reported = Reported {
                 counters: self.gateway.counters().clone(),
                 leases: self.gateway.leases_in_force(),

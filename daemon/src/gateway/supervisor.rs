@@ -324,7 +324,7 @@ impl Keeper {
                         status.counters = Status::default();
                     });
                 }
-                Report::Status(counters) => self.note(|status| status.counters = counters),
+                Report::Status(counters) => self.note(|status| status.counters = *counters),
                 Report::Warning(text) => {
                     tracing::warn!("network {}: gateway: {text}", self.network);
                 }
