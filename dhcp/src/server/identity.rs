@@ -86,7 +86,8 @@ impl Server {
         let mac = request.mac;
         let reserved = |client| self.reserved_for.get(&(subnet, client)).copied();
         let id = request.client_id.as_ref().filter(|id| !is_hardware(id, mac));
-        let by_id = id.and_then(|id| Some((id, reserved(ClientMatch::Id(id.clone()))?)));
+        let named = id.filter(|_| self.config.identity != Identity::Alone);
+        let by_id = named.and_then(|id| Some((id, reserved(ClientMatch::Id(id.clone()))?)));
         let key = match (self.config.identity, id) {
             (Identity::Alone, _) => ClientKey::from_id(&[]),
             (Identity::ClientId, Some(id)) => self.key_by_id(id, mac, port, subnet),

@@ -56,6 +56,8 @@ fn a_retransmitted_request_is_acknowledged_again_with_its_record() {
 fn a_machine_alone_has_one_address_whoever_it_says_it_is() {
     let mut config = lab();
     config.identity = Identity::Alone;
+    let client = ClientMatch::Id(b"\xffother".to_vec());
+    config.reservations = vec![reserved(client, "10.0.2.77", "")];
     let mut bench = Bench::new(config.clone());
     let address = bench.lease(1);
     assert_eq!(bench.lease(2), address, "another hardware address");
