@@ -419,14 +419,19 @@ mod tests {
         assert_eq!(records, [freed(0), freed(1)]);
     }
 
+    /// A folder in the journal's place cannot be written, whatever one's rights.
+    fn break_journal(folder: &Path) -> PathBuf {
+        let journal = folder.join(JOURNAL);
+        std::fs::remove_file(&journal).unwrap();
+        std::fs::create_dir(&journal).unwrap();
+        journal
+    }
+
     #[test]
     fn a_failed_write_confirms_nothing_warns_once_and_is_made_good() {
         let dir = tempfile::tempdir().unwrap();
         let (mut bench, _) = Bench::open(dir.path());
-        let journal = dir.path().join(JOURNAL);
-        // A folder in its place cannot be written, whatever one's rights.
-        std::fs::remove_file(&journal).unwrap();
-        std::fs::create_dir(&journal).unwrap();
+        let journal = break_journal(dir.path());
         assert_eq!(bench.store(Duration::ZERO, 0), 0);
         let warnings = bench.store.take_warnings();
         assert!(warnings[0].contains("no client gets a lease"), "{warnings:?}");
@@ -448,9 +453,7 @@ mod tests {
     fn a_failed_store_is_tried_again_though_nobody_asks() {
         let dir = tempfile::tempdir().unwrap();
         let (mut bench, _) = Bench::open(dir.path());
-        let journal = dir.path().join(JOURNAL);
-        std::fs::remove_file(&journal).unwrap();
-        std::fs::create_dir(&journal).unwrap();
+        let journal = break_journal(dir.path());
         assert_eq!(bench.store(Duration::ZERO, 0), 0);
         assert_eq!(bench.store.deadline(), Some(RETRY));
         let mut out = Output::default();

@@ -10,7 +10,7 @@ use trama_dhcp::{DropReason as Refusal, PortId, State, Time};
 use trama_frame::MacAddr;
 
 use super::probes::Probes;
-use super::{conflict, row};
+use super::{conflict, row, seen};
 use crate::config::Config;
 use crate::control::DhcpStatus;
 use crate::drop_reason::DropReason;
@@ -156,18 +156,14 @@ impl Leases6 {
     }
 
     pub fn status(&self) -> DhcpStatus {
-        let by_kind = |count: &dyn Fn(u8) -> u64| {
-            let kinds = (0..KINDS as u8).filter_map(|kind| Some((kind, kind_name(kind)?)));
-            let counted = kinds.map(|(kind, name)| (name.to_owned(), count(kind)));
-            counted.filter(|(_, count)| *count > 0).collect()
-        };
+        let kinds = || (0..KINDS as u8).filter_map(|kind| Some((kind, kind_name(kind)?)));
         let dropped = |it: &Refusal| (it.name().to_owned(), self.server.dropped(*it));
         DhcpStatus {
             leases: self.in_force(),
             pool: self.server.pool_size(),
-            received: by_kind(&|kind| self.server.counted(kind).0),
-            sent: by_kind(&|kind| self.server.counted(kind).1),
-            refused: Refusal::ALL.iter().map(dropped).filter(|(_, count)| *count > 0).collect(),
+            received: seen(kinds().map(|(it, name)| (name.into(), self.server.counted(it).0))),
+            sent: seen(kinds().map(|(it, name)| (name.into(), self.server.counted(it).1))),
+            refused: seen(Refusal::ALL.iter().map(dropped)),
         }
     }
 

@@ -12,7 +12,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -195,18 +195,15 @@ impl Leases {
 
     pub fn status(&self) -> DhcpStatus {
         let counters = self.server.counters();
-        let by_kind = |count: &dyn Fn(MessageType) -> u64| {
-            let kinds = (1..=8).filter_map(MessageType::from_number);
-            let counted = kinds.map(|kind| (format!("{kind:?}").to_lowercase(), count(kind)));
-            counted.filter(|(_, count)| *count > 0).collect()
-        };
-        let refused = Refusal::ALL.iter().map(|it| (it.name().to_owned(), counters.drops.get(*it)));
+        let kinds = || (1..=8).filter_map(MessageType::from_number);
+        let name = |kind| format!("{kind:?}").to_lowercase();
+        let dropped = |it: &Refusal| (it.name().to_owned(), counters.drops.get(*it));
         DhcpStatus {
             leases: self.in_force(),
             pool: self.server.pool_size(0),
-            received: by_kind(&|kind| counters.received(kind)),
-            sent: by_kind(&|kind| counters.sent(kind)),
-            refused: refused.filter(|(_, count)| *count > 0).collect(),
+            received: seen(kinds().map(|kind| (name(kind), counters.received(kind)))),
+            sent: seen(kinds().map(|kind| (name(kind), counters.sent(kind)))),
+            refused: seen(Refusal::ALL.iter().map(dropped)),
         }
     }
 
@@ -233,6 +230,11 @@ impl Leases {
         let now = self.epoch + now;
         self.server.bindings().map(move |binding| row(binding, binding.address.into(), now))
     }
+}
+
+/// The counters that are not zero.
+fn seen(all: impl Iterator<Item = (String, u64)>) -> BTreeMap<String, u64> {
+    all.filter(|(_, count)| *count > 0).collect()
 }
 
 /// The row of a binding.
