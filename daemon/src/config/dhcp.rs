@@ -360,6 +360,7 @@ impl Check {
             ConfigError6::ReservationOutside(address)
             | ConfigError6::ReservationOfServer(address)
             | ConfigError6::AddressTwice(address) => (of_address(address), "address"),
+            ConfigError6::ClientMac(address) => (of_address(address), "mac"),
             ConfigError6::ClientTwice(address) => {
                 let number = of_address(address);
                 (number, client_key(number.map(|number| &list[number])))

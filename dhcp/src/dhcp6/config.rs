@@ -97,6 +97,8 @@ pub enum ConfigError6 {
     AddressTwice(Ipv6Addr),
     #[error("the client of reserved address {0} has another reservation: remove one")]
     ClientTwice(Ipv6Addr),
+    #[error("MAC address for {0} is zero or a group's: give that of the client's interface")]
+    ClientMac(Ipv6Addr),
 }
 
 impl Config6 {
@@ -135,6 +137,11 @@ impl Config6 {
             }
             if !addresses.insert(address) {
                 return Err(ConfigError6::AddressTwice(*address));
+            }
+            if let ClientMatch::Mac(mac) = client
+                && (mac.is_multicast() || mac.is_zero())
+            {
+                return Err(ConfigError6::ClientMac(*address));
             }
             if !clients.insert(client) {
                 return Err(ConfigError6::ClientTwice(*address));

@@ -279,6 +279,8 @@ fn contradictions_are_named() {
     assert_eq!(refused(&|it| it.reservations = vec![reserve(1, b)]), ReservationOutside(b));
     let own = ip6("fd00::1");
     assert_eq!(refused(&|it| it.reservations = vec![reserve(1, own)]), ReservationOfServer(own));
+    let group = Reservation6 { client: ClientMatch::Mac(MacAddr([1; 6])), ..reserve(1, a) };
+    assert_eq!(refused(&|it| it.reservations = vec![group.clone()]), ClientMac(a));
     let twice = vec![reserve(1, a), reserve(2, a)];
     assert_eq!(refused(&|it| it.reservations = twice.clone()), AddressTwice(a));
     let (again, c) = (ip6("fd00::6"), vec![reserve(1, a), reserve(1, ip6("fd00::6"))]);
