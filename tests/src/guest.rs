@@ -378,9 +378,6 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
     give_memory(&mut command, size, options.shared_memory);
     if options.uefi {
         flash(&mut command, dir);
-        // Newer firmware has no network without a source of random numbers.
-        command.args(["-object", "rng-random,id=r,filename=/dev/urandom"]);
-        command.args(["-device", "virtio-rng-pci,rng=r"]);
     }
     for option in &options.firmware {
         let (name, value) = option.split_once('=').expect("NAME=VALUE");
@@ -397,6 +394,12 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
             _ => "romfile=",
         };
         plug(&mut command, index, nic, boot);
+    }
+    if options.uefi {
+        // Newer firmware has no network without a source of random numbers. Behind the agent's device,
+        // whose name has its place among virtio devices.
+        command.args(["-object", "rng-random,id=r,filename=/dev/urandom"]);
+        command.args(["-device", "virtio-rng-pci,rng=r"]);
     }
     if options.boots_kernel() {
         let mut image = image(options.kernel);
