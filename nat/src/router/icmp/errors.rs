@@ -57,6 +57,8 @@ impl Complaint {
         let (code4, code6) = match error {
             // Without a version of IP there is no way to its addresses.
             Errno::ENETUNREACH | Errno::ENETDOWN | Errno::EAFNOSUPPORT => (0, 0),
+            // So does Linux say it of IPv6 where no link has it (`disable_ipv6`).
+            Errno::EADDRNOTAVAIL if is_v6 => (0, 0),
             Errno::EHOSTUNREACH | Errno::EHOSTDOWN => (1, 3),
             Errno::ECONNREFUSED => (3, 4),
             Errno::EACCES | Errno::EPERM => (13, 1),
@@ -214,4 +216,19 @@ fn rebuilt6(from: Ipv6Addr, to: Ipv6Addr, protocol: IpProtocol, payload: &[u8]) 
     packet.set_dst_addr(to);
     packet.payload_mut().copy_from_slice(payload);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_whose_links_have_no_ipv6_has_no_way_to_its_addresses() {
+        let no_way = Some(Complaint { kind: 1, code: 0, rest: 0 });
+        for error in [Errno::EADDRNOTAVAIL, Errno::ENETUNREACH, Errno::EAFNOSUPPORT] {
+            assert_eq!(Complaint::refused(true, error), no_way, "{error}");
+        }
+        // Of IPv4 it says that no port is free, which is nothing about the destination.
+        assert_eq!(Complaint::refused(false, Errno::EADDRNOTAVAIL), None);
+    }
 }
