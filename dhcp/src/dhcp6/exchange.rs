@@ -125,12 +125,13 @@ impl Server6 {
         out.confirmed.push(reply);
     }
 
-    /// RELEASE and DECLINE, of the client's own address alone.
+    /// RELEASE and DECLINE, of the client's own address alone. The message as a whole succeeds, and
+    /// an association is told only if it is not the client's (RFC 8415, 18.3.7 and 18.3.8).
     fn give_up(&mut self, asked: &Asked<'_>, out: &mut Outcome6) {
         let mut result = Association::Status(status::NO_BINDING);
         for address in asked.named.as_deref().unwrap_or_default() {
             let Ok(binding) = self.leases.give_up(&asked.claim, *address) else { continue };
-            result = Association::Status(status::SUCCESS);
+            result = Association::Confirmed(status::SUCCESS);
             if asked.message.kind == kind::DECLINE {
                 Record::Freed6(*address).emit(&mut out.records);
                 self.leases.quarantine(binding, self.now + self.config.quarantine);

@@ -50,7 +50,12 @@ impl Server6 {
         match what {
             Association::Confirmed(status) => put_status(&mut out, *status),
             _ if message.kind == kind::INFORMATION_REQUEST => {}
-            _ => self.put_associations(asked, what, &mut out),
+            _ => {
+                if matches!(message.kind, kind::RELEASE | kind::DECLINE) {
+                    put_status(&mut out, status::SUCCESS);
+                }
+                self.put_associations(asked, what, &mut out);
+            }
         }
         put_settings(&self.config.settings, message, &mut out);
         self.sent[usize::from(kind)] += 1;

@@ -146,13 +146,16 @@ impl Dhcp {
         self.ipv6 && (!self.ranges6.is_empty() || !self.reservations6.is_empty())
     }
 
-    /// As many of the domains to search as have room in one packet.
+    /// What clients search by IPv6, as much as has room in one packet: IPv6 has no option for the
+    /// domain, so where nothing else is to be searched, it is the only one in the list.
     pub fn short_search(&self) -> Vec<DomainName> {
+        let domain = self.domain.as_slice();
+        let search = if self.search.is_empty() { domain } else { &self.search };
         let mut octets = 0;
         let fits = |domain: &&DomainName| {
             octets += domain.as_str().len() + 2;
             octets <= SEARCH_OCTETS
         };
-        self.search.iter().take_while(fits).cloned().collect()
+        search.iter().take_while(fits).cloned().collect()
     }
 }

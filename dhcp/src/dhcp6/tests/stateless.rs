@@ -66,9 +66,11 @@ fn there_are_no_addresses_and_no_prefixes() {
     let (kind, options) = answer(3, &[(1, &CLIENT), (2, &SERVER), (3, &association)]);
     assert_eq!((kind, &options[2]), (7, &(3, refusal(2))));
     // What was never given cannot be renewed, rebound, released or declined.
-    for kind in [5, 8, 9] {
+    let (_, options) = answer(5, &[(1, &CLIENT), (2, &SERVER), (25, &association)]);
+    assert_eq!(options[2], (25, refusal(3)));
+    for kind in [8, 9] {
         let (_, options) = answer(kind, &[(1, &CLIENT), (2, &SERVER), (25, &association)]);
-        assert_eq!(options[2], (25, refusal(3)), "{kind}");
+        assert_eq!(options[2..4], [(13, vec![0, 0]), (25, refusal(3))], "{kind}");
     }
     assert_eq!(answer(6, &[(1, &CLIENT), (3, &association)]).1[2], (3, refusal(3)));
 }

@@ -150,9 +150,16 @@ fn what_the_host_searches_is_handed_on_as_it_changes() {
     }
     // Settings that have domains of their own, or none, keep them.
     config.dhcp.as_mut().unwrap().follows_host = false;
-    gateway.reconfigure(config);
+    gateway.reconfigure(config.clone());
     for frame in told(&mut gateway, Duration::from_secs(120)) {
         assert!(!text_of(&frame).contains(&wire("domain-0.example")));
+    }
+    // IPv6 has no option for a domain that stands alone: it is what clients search.
+    config.dhcp.as_mut().unwrap().domain = "own.example".parse().ok();
+    gateway.reconfigure(config);
+    let [advertised, by_dhcp6, _] = told(&mut gateway, Duration::from_secs(150));
+    for frame in [by_dhcp6, advertised] {
+        assert!(text_of(&frame).contains(&wire("own.example")));
     }
 }
 
