@@ -148,7 +148,7 @@ impl Machine {
         let names: Vec<String> = self.failed.keys().cloned().collect();
         for name in &names {
             match config.all_ports().find(|port| port.name == *name) {
-                Some(port) => self.add_port(&port),
+                Some(port) => self.set_port(&port),
                 None => drop(self.failed.remove(name)),
             }
         }
@@ -228,7 +228,8 @@ impl Machine {
     fn fail(&mut self, name: &str, reason: impl Display) {
         let reason = reason.to_string();
         if self.failed.get(name) != Some(&reason) {
-            tracing::warn!("port {name} is not running: {reason}");
+            let state = if self.ports.contains_key(name) { "goes on" } else { "is not running" };
+            tracing::warn!("port {name} {state}: {reason}");
         }
         self.failed.insert(name.to_owned(), reason);
         // Wakes whoever tries again later; a buffer that is full has done so already.
@@ -483,9 +484,16 @@ impl Machine {
     }
 
     fn set_port(&mut self, port: &Port) {
-        let Some(running) = self.ports.get(&port.name) else { return self.add_port(port) };
-        let place = self.set_access(port).and_then(|()| self.place(port));
-        let (worker, settings, mtu) = match place {
+        if !self.ports.contains_key(&port.name) {
+            return self.add_port(port);
+        }
+        match self.set_access(port) {
+            Ok(()) => drop(self.failed.remove(&port.name)),
+            // A VMM that is connected stays so: the socket goes on as it is.
+            Err(reason) => self.fail(&port.name, reason),
+        }
+        let Some(running) = self.ports.get(&port.name) else { return };
+        let (worker, settings, mtu) = match self.place(port) {
             Ok(place) => place,
             Err(reason) => {
                 self.remove_port(&port.name);

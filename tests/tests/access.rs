@@ -84,6 +84,22 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
         user.id
     ));
     assert_eq!((mode(&socket), fs::metadata(&socket).unwrap().uid()), (0o600, user.id));
+    // A group that is not there, or a socket that another process removed, is said and costs nothing.
+    for (group, wanted) in
+        [("no-such-group", "there is no group"), ("root", "the socket was removed or replaced")]
+    {
+        if group == "root" {
+            fs::rename(&socket, socket.with_extension("away")).expect("the socket");
+        }
+        let line = format!("options:socket-group={group}");
+        let answer = tramad.try_ctl(&["set", "Interface", "vm", &line]);
+        assert_eq!(answer.status, 65, "{}", answer.text);
+        assert!(answer.text.contains(wanted), "{}", answer.text);
+        assert_eq!(connects(), before);
+    }
+    fs::rename(socket.with_extension("away"), &socket).expect("the socket");
+    tramad.ctl("set Interface vm options:socket-group=kvm");
+    assert_eq!(tramad.ctl("get Interface vm error").trim(), "[]");
     tramad.ctl(
         "remove Interface vm options socket-owner -- remove Interface vm options socket-mode \
                 -- remove Interface vm options socket-group",

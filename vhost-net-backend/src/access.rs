@@ -115,7 +115,7 @@ pub fn parse_mode(text: &str) -> Result<u32, String> {
 /// There is no such user, and what to do.
 pub fn user_id(name: &str) -> Result<u32, String> {
     let known = || User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
-    let found = name.parse().ok().or_else(known);
+    let found = number(name).or_else(known);
     found.ok_or_else(|| format!("there is no user {name:?}; make it with useradd"))
 }
 
@@ -125,8 +125,13 @@ pub fn user_id(name: &str) -> Result<u32, String> {
 /// There is no such group, and what to do.
 pub fn group_id(name: &str) -> Result<u32, String> {
     let known = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
-    let found = name.parse().ok().or_else(known);
+    let found = number(name).or_else(known);
     found.ok_or_else(|| format!("there is no group {name:?}; make it with groupadd"))
+}
+
+/// What is written in digits alone.
+fn number(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 fn user_name(id: u32) -> String {

@@ -32,6 +32,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// Least time between two warnings that a frontend has to wait.
 const NEWCOMERS_PAUSE: Duration = Duration::from_secs(10);
+
+/// What is said of a frontend that closes its connection before it acknowledges features. QEMU does
+/// so if it has more queues than the port, and says why on its own standard error.
+const LEFT_EARLY: &str = "the frontend left before it had set its device up; its own messages say \
+    why (with more queues than the port has, for example)";
 /// A session's thread holds a request and its answer, at most 4 KiB each, and no deep calls.
 const STACK: usize = 256 * 1024;
 /// The vhost-user protocol numbers rings with eight bits where it passes their descriptors.
@@ -314,8 +319,12 @@ impl<R: Rings> Worker<R> {
             tracing::info!(socket, pid, "frontend connected");
         }
         let (control, newcomers) = (&self.control, &mut self.last_newcomer);
+        let mut is_set_up = false;
         let report = |handler: &mut Handler<R>, report| match report {
-            Report::Progress => control.progress(handler.acknowledged, handler.active_pairs()),
+            Report::Progress => {
+                is_set_up |= handler.acknowledged.is_some();
+                control.progress(handler.acknowledged, handler.active_pairs());
+            }
             Report::Complaint(complaint) => {
                 tracing::warn!(socket, "{complaint}");
                 control.complain(complaint);
@@ -331,13 +340,19 @@ impl<R: Rings> Worker<R> {
         let end = serve(stream, &self.handler, self.stop.as_fd(), waiting, report);
         let (stopped, failure) = match end {
             End::Stopped => (true, None),
+            End::Closed if !is_set_up => (false, Some(LEFT_EARLY.to_owned())),
             End::Closed => (false, None),
             End::Failed(reason) => (false, Some(reason)),
         };
+        let left_early = failure.as_deref() == Some(LEFT_EARLY);
         match self.control.disconnected(failure) {
             Some(reason) => self.report(&reason),
             None if !stopped => tracing::info!(socket, "frontend disconnected"),
             None => {}
+        }
+        if left_early {
+            // It may come again at once, and so on.
+            self.wait(None, Some(FIRST_PAUSE));
         }
     }
 

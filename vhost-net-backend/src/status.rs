@@ -192,7 +192,13 @@ impl Control {
         }
         // Not the file of another process that has taken the name.
         let is_ours = |made: &Made| identity(path).is_ok_and(|found| found == made.identity);
-        if let Some(made) = inner.socket.filter(is_ours) {
+        if let Some(made) = inner.socket {
+            if !is_ours(&made) {
+                return Err(io::Error::other(
+                    "the socket was removed or replaced; pull the cable and plug it in again, and \
+                     there is a new one",
+                ));
+            }
             access.or(made.access).apply(path)?;
         }
         inner.access = access;

@@ -405,8 +405,8 @@ fn a_user_without_folders_is_told_what_to_set() {
     assert_eq!(
         faults,
         [
-            "trama.toml:1:1: daemon.control: has no place: XDG_RUNTIME_DIR is not set; set it, or \
-             give the socket's absolute path",
+            "trama.toml:1:1: daemon.control: has no place: XDG_RUNTIME_DIR is not set to an absolute \
+             path; set it, or give the socket's absolute path",
             "trama.toml:1:1: daemon.state: has no place: neither XDG_STATE_HOME nor HOME is set; \
              set one of them, or give the folder's absolute path",
         ]

@@ -162,7 +162,7 @@ impl Check {
         self.account("socket-group", daemon.socket_group.as_deref());
         if daemon.control.as_os_str().is_empty() && daemon.folders.control().as_os_str().is_empty()
         {
-            let message = "has no place: XDG_RUNTIME_DIR is not set";
+            let message = "has no place: XDG_RUNTIME_DIR is not set to an absolute path";
             self.problem("control", message, "set it, or give the socket's absolute path");
         } else {
             self.socket_path("control", &daemon.control);
