@@ -33,8 +33,9 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// Least time between two warnings that a frontend has to wait.
 const NEWCOMERS_PAUSE: Duration = Duration::from_secs(10);
 
-/// What is said of a frontend that closes its connection before it acknowledges features. QEMU does
-/// so if it has more queues than the port, and says why on its own standard error.
+/// What is said of a frontend that closes its connection at once, before it acknowledges features.
+/// QEMU does so if it has more queues than the port, and says why on its own standard error. A guest
+/// that ends later and never used its device is no fault.
 const LEFT_EARLY: &str = "the frontend left before it had set its device up; its own messages say \
     why (with more queues than the port has, for example)";
 /// A session's thread holds a request and its answer, at most 4 KiB each, and no deep calls.
@@ -319,7 +320,7 @@ impl<R: Rings> Worker<R> {
             tracing::info!(socket, pid, "frontend connected");
         }
         let (control, newcomers) = (&self.control, &mut self.last_newcomer);
-        let mut is_set_up = false;
+        let (since, mut is_set_up) = (Instant::now(), false);
         let report = |handler: &mut Handler<R>, report| match report {
             Report::Progress => {
                 is_set_up |= handler.acknowledged.is_some();
@@ -340,7 +341,9 @@ impl<R: Rings> Worker<R> {
         let end = serve(stream, &self.handler, self.stop.as_fd(), waiting, report);
         let (stopped, failure) = match end {
             End::Stopped => (true, None),
-            End::Closed if !is_set_up => (false, Some(LEFT_EARLY.to_owned())),
+            End::Closed if !is_set_up && since.elapsed() < LAST_PAUSE => {
+                (false, Some(LEFT_EARLY.to_owned()))
+            }
             End::Closed => (false, None),
             End::Failed(reason) => (false, Some(reason)),
         };

@@ -177,7 +177,7 @@ impl Server6 {
         self.leases.iter()
     }
 
-    /// What an address is in use for; `None` if it is fresh, or nobody's to lease.
+    /// What an address is in use for; `None` if it is fresh, or not leasable.
     pub fn binding(&self, address: Ipv6Addr) -> Option<&Binding<Ipv6Addr>> {
         self.leases.get(address)
     }

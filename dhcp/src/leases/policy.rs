@@ -34,7 +34,7 @@ pub struct Choice<A> {
     pub probe: Probe,
 }
 
-/// Whether another user of the address is to be looked for.
+/// Whether the address needs a probe for another user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Probe {
     /// Nobody has looked.
@@ -135,7 +135,7 @@ impl<A: Address> LeaseTable<A> {
         }
     }
 
-    /// Whether the address is nobody else's.
+    /// Whether no other client has the address.
     pub fn is_free_for(&self, claim: &Claim<A>, address: A) -> bool {
         let Some(binding) = self.get(address) else { return true };
         let own = binding.key.as_ref() == Some(&claim.key);
@@ -235,8 +235,8 @@ impl<A: Address> LeaseTable<A> {
         binding.ok_or(DropReason::NotHolder)
     }
 
-    /// The binding that somebody else's answer to a probe ends, taken out. The port of that
-    /// somebody is believed up to its limit; the client itself is no conflict.
+    /// Takes out the binding that another station's answer to a probe ends. That station's port is
+    /// believed up to its limit; the client itself is no conflict.
     pub fn contested(&mut self, address: A, user: MacAddr, port: PortId) -> Option<Binding<A>> {
         let binding = self.get(address)?;
         let is_news = binding.state == State::Probing && binding.mac != user;
