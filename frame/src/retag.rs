@@ -7,63 +7,45 @@ use crate::ethernet::TAG_LEN;
 /// Length of the two addresses, which a tag follows.
 const ADDRESSES: usize = 12;
 
-/// A frame's first bytes with another outermost tag, or none: [`start`](Self::start), then
-/// [`rest`](Self::rest).
-pub struct Retagged<'a> {
-    start: [u8; ADDRESSES + TAG_LEN],
-    start_len: usize,
-    rest: &'a [u8],
-    /// Bytes of the head that the start stands for.
-    replaced: usize,
+/// The addresses that `head` begins with, then `tag`, or zeros in its place.
+///
+/// # Panics
+/// The head is shorter than the addresses.
+#[inline(always)]
+pub fn start(head: &[u8], tag: Option<VlanTag>) -> [u8; ADDRESSES + TAG_LEN] {
+    let addresses = &head[..ADDRESSES];
+    let (mut low, mut high) = ([0; 8], [0; 4]);
+    low.copy_from_slice(&addresses[..8]);
+    high.copy_from_slice(&addresses[8..]);
+    let tag = tag.map_or(0, |tag| u32::from(tag.tpid) << 16 | u32::from(tag.tci));
+    // Put together as words: an array that is filled in pieces would be one in memory.
+    let high = u64::from(u32::from_le_bytes(high)) | u64::from(tag.swap_bytes()) << 32;
+    (u128::from(u64::from_le_bytes(low)) | u128::from(high) << 64).to_le_bytes()
 }
 
-impl<'a> Retagged<'a> {
-    /// `head` with `tag` in place of the tag that it has, if it `is_tagged`.
-    ///
-    /// # Panics
-    /// The head is shorter than its addresses and tag.
-    #[inline(always)]
-    pub fn new(head: &'a [u8], is_tagged: bool, tag: Option<VlanTag>) -> Retagged<'a> {
-        let replaced = if is_tagged { ADDRESSES + TAG_LEN } else { ADDRESSES };
-        let (start_len, tag) = match tag {
-            Some(VlanTag { tpid, tci }) => (ADDRESSES + TAG_LEN, [tpid, tci]),
-            None => (ADDRESSES, [0; 2]),
-        };
-        let [[t0, t1], [c0, c1]] = tag.map(u16::to_be_bytes);
-        let mut start = [0; ADDRESSES + TAG_LEN];
-        start[..ADDRESSES].copy_from_slice(&head[..ADDRESSES]);
-        start[ADDRESSES..].copy_from_slice(&[t0, t1, c0, c1]);
-        Retagged { start, start_len, rest: &head[replaced..], replaced }
-    }
+/// Bytes of a frame's start: two addresses, and a tag if it `is_tagged`.
+#[inline(always)]
+pub const fn start_len(is_tagged: bool) -> usize {
+    if is_tagged { ADDRESSES + TAG_LEN } else { ADDRESSES }
+}
 
-    /// The addresses, and the tag if there is one now.
-    #[inline]
-    pub fn start(&self) -> &[u8] {
-        &self.start[..self.start_len]
-    }
-
-    /// What follows of the head.
-    #[inline]
-    pub fn rest(&self) -> &'a [u8] {
-        self.rest
-    }
-
-    /// Bytes that the frame is longer by than it was: -4, 0 or 4.
-    #[inline]
-    pub fn growth(&self) -> i16 {
-        self.start_len as i16 - self.replaced as i16
-    }
-
-    /// Puts both at the beginning of `room`; that part of it.
-    ///
-    /// # Panics
-    /// There is no room: the head's length and 4 bytes always are enough.
-    pub fn write<'r>(&self, room: &'r mut [u8]) -> &'r [u8] {
-        let end = self.start_len + self.rest.len();
-        room[..self.start_len].copy_from_slice(self.start());
-        room[self.start_len..end].copy_from_slice(self.rest);
-        &room[..end]
-    }
+/// Copies `head` to the beginning of `room`, with `tag` in place of the tag that it has if it
+/// `was_tagged`; that part of `room`.
+///
+/// # Panics
+/// The head is shorter than its addresses and tag, or there is no room: the head's length and 4 bytes
+/// always are enough.
+pub fn write<'r>(
+    head: &[u8],
+    was_tagged: bool,
+    tag: Option<VlanTag>,
+    room: &'r mut [u8],
+) -> &'r [u8] {
+    let rest = &head[start_len(was_tagged)..];
+    let len = start_len(tag.is_some());
+    room[..len].copy_from_slice(&start(head, tag)[..len]);
+    room[len..len + rest.len()].copy_from_slice(rest);
+    &room[..len + rest.len()]
 }
 
 #[cfg(test)]
@@ -73,12 +55,11 @@ mod tests {
     use crate::testing::untagged;
     use proptest::prelude::*;
 
-    fn retag(head: &[u8], is_tagged: bool, tag: Option<VlanTag>) -> Vec<u8> {
+    fn retag(head: &[u8], was_tagged: bool, tag: Option<VlanTag>) -> Vec<u8> {
         let mut room = vec![0xee; head.len() + TAG_LEN];
-        let retagged = Retagged::new(head, is_tagged, tag);
-        let frame = retagged.write(&mut room).to_vec();
-        assert_eq!([retagged.start(), retagged.rest()].concat(), frame);
-        assert_eq!(frame.len() as i64 - head.len() as i64, i64::from(retagged.growth()));
+        let frame = write(head, was_tagged, tag, &mut room).to_vec();
+        let growth = start_len(tag.is_some()) as i64 - start_len(was_tagged) as i64;
+        assert_eq!(frame.len() as i64 - head.len() as i64, growth);
         frame
     }
 

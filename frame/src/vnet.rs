@@ -116,6 +116,14 @@ impl VnetHeader {
         }
     }
 
+    /// The header after [`shift`](Self::shift).
+    #[inline]
+    #[must_use]
+    pub const fn shifted(mut self, delta: i16) -> VnetHeader {
+        self.shift(delta);
+        self
+    }
+
     /// How many frames [`crate::gso::segment`] makes of a frame of `len` bytes, this header
     /// validated against it; 1 for a frame that is not large. Lets the caller set a limit.
     #[inline]

@@ -7,9 +7,9 @@
 //! that is the one case of a second copy of it all.
 
 use trama_frame::ethernet::{ETHERTYPE_VLAN, TAG_LEN};
-use trama_frame::retag::Retagged;
+use trama_frame::retag::{self, start_len};
 use trama_frame::vnet::{DATA_VALID, LEN as HEADER_LEN, PRIVATE_HEAD, VnetHeader};
-use trama_frame::{Offloads, VlanTag, checksum, gso};
+use trama_frame::{Offloads, VlanId, VlanTag, checksum, gso};
 use trama_virtqueue::Segment;
 
 use crate::counters::PortCounters;
@@ -17,6 +17,10 @@ use crate::drop_reason::DropReason;
 use crate::forward::{FrameSet, MAX_FRAME, Plan, Source, Verdict, members};
 use crate::ports::{Device, Port, Sink};
 use crate::vlan::Egress;
+
+mod rewrite;
+
+use rewrite::{Change, Keep, Pop, Push, Rewrite};
 
 /// Segments that software may cut for one port and burst: 64 frames of 64 KiB at an MTU of 1500
 /// take 2900. A sender that asks for 65,535 one-byte segments gets no more of our time than that.
@@ -44,17 +48,22 @@ impl Scratch {
     }
 }
 
-/// The outermost tag that a frame leaves with: that of its VLAN (`tagged`), or none. The priority
-/// survives, the drop eligible indicator does not survive a rewrite, as in Open vSwitch.
+/// The tag that a frame leaves with where it is tagged, that of its VLAN. The priority survives, the
+/// drop eligible indicator does not survive a rewrite, as in Open vSwitch.
 #[inline]
-fn tag_of(verdict: &Verdict, tagged: bool) -> Option<VlanTag> {
+fn tag_of(verdict: &Verdict) -> VlanTag {
     let vid = verdict.vlan;
     match verdict.tag {
-        _ if !tagged => None,
-        None => Some(VlanTag { tpid: ETHERTYPE_VLAN, tci: vid.get() }),
-        Some(tag) if tag.vid() == vid => Some(tag),
-        Some(tag) => Some(VlanTag { tci: u16::from(tag.pcp()) << 13 | vid.get(), ..tag }),
+        None => c_tag(vid),
+        Some(tag) if tag.vid() == vid => tag,
+        Some(tag) => VlanTag { tci: u16::from(tag.pcp()) << 13 | vid.get(), ..tag },
     }
+}
+
+/// The tag that is pushed on frames of a VLAN.
+#[inline]
+fn c_tag(vlan: VlanId) -> VlanTag {
+    VlanTag { tpid: ETHERTYPE_VLAN, tci: vlan.get() }
 }
 
 /// Delivers those of `frames` whose VLAN the port carries; returns them.
@@ -65,7 +74,7 @@ pub(crate) fn deliver<S: Source>(
     port: &mut Port,
     scratch: &mut Scratch,
 ) -> FrameSet {
-    let (carried, tagged) = by_vlan(plan, frames, port);
+    let Leaving { carried, tagged, only_vlan } = by_vlan(plan, frames, port);
     if carried == 0 {
         return 0;
     }
@@ -83,43 +92,118 @@ pub(crate) fn deliver<S: Source>(
     port.touched = true;
     scratch.segments_left = SEGMENT_BUDGET;
     let mark = port.settings.is_told_marks.then_some(plan.mark);
-    let batch = Batch { source, plan, offloads: port.offloads, mark, counters: &port.counters };
+    let batch = Batch {
+        source,
+        plan,
+        tagged,
+        only_vlan,
+        offloads: port.offloads,
+        edit: HeaderEdit::new(port.offloads, mark),
+        counters: &port.counters,
+    };
     match &mut port.device {
-        Device::Vhost(vhost) => batch.deliver(carried, tagged, vhost, scratch),
-        Device::Tap(tap) => batch.deliver(carried, tagged, tap, scratch),
-        Device::Uplink(uplink) => batch.deliver(carried, tagged, &mut **uplink, scratch),
-        Device::Dummy(dummy) => batch.deliver(carried, tagged, dummy, scratch),
+        Device::Vhost(vhost) => {
+            let Some(mut ring) = vhost.only_ring() else {
+                batch.deliver(carried, vhost, scratch);
+                return carried;
+            };
+            batch.deliver(carried, &mut ring, scratch);
+            let broken = ring.broken;
+            vhost.note_broken(broken);
+        }
+        Device::Tap(tap) => batch.deliver(carried, tap, scratch),
+        Device::Uplink(uplink) => batch.deliver(carried, &mut **uplink, scratch),
+        Device::Dummy(dummy) => batch.deliver(carried, dummy, scratch),
     }
     carried
 }
 
 /// Those of `frames` whose VLAN the port carries.
 pub(crate) fn carried_of(plan: &Plan, frames: FrameSet, port: &Port) -> FrameSet {
-    by_vlan(plan, frames, port).0
+    by_vlan(plan, frames, port).carried
 }
 
-/// Those of `frames` whose VLAN the port carries, and those of them that leave tagged.
+/// Frames that leave by a port, and those of them that leave tagged.
+#[derive(Default)]
+struct Leaving {
+    carried: FrameSet,
+    tagged: FrameSet,
+    /// The VLAN of all of them, if they have one in common.
+    only_vlan: Option<VlanId>,
+}
+
+/// Those of `frames` whose VLAN the port carries.
 #[inline]
-fn by_vlan(plan: &Plan, frames: FrameSet, port: &Port) -> (FrameSet, FrameSet) {
-    let (mut carried, mut tagged) = (0, 0);
-    let mut last = None;
-    for i in members(frames) {
-        let vlan = plan.verdicts[i].vlan;
-        let egress = match last {
-            Some((other, egress)) if other == vlan => egress,
-            _ => port.settings.vlan.egress(vlan),
-        };
-        last = Some((vlan, egress));
-        match egress {
-            Egress::NotMember => {}
-            Egress::Untagged => carried |= 1 << i,
-            Egress::Tagged => {
-                carried |= 1 << i;
-                tagged |= 1 << i;
-            }
+fn by_vlan(plan: &Plan, frames: FrameSet, port: &Port) -> Leaving {
+    let mut leaving = Leaving::default();
+    for (run, vlan) in plan.runs() {
+        let due = run & frames;
+        if due == 0 {
+            continue;
+        }
+        let egress = port.settings.vlan.egress(vlan);
+        if egress == Egress::NotMember {
+            continue;
+        }
+        let is_alone = leaving.carried == 0 || leaving.only_vlan == Some(vlan);
+        leaving.only_vlan = is_alone.then_some(vlan);
+        leaving.carried |= due;
+        if egress == Egress::Tagged {
+            leaving.tagged |= due;
         }
     }
-    (carried, tagged)
+    leaving
+}
+
+/// What the headers of all frames are changed to on their way to one receiver.
+#[derive(Clone, Copy)]
+struct HeaderEdit {
+    /// Bits of the first eight bytes that stay.
+    keep: u64,
+    /// Bits that are set then.
+    set: u64,
+}
+
+impl HeaderEdit {
+    /// A receiver without checksum offload cannot be told that a checksum was verified; one that wants to
+    /// know where frames come from is told the port's `mark` in `hdr_len`.
+    fn new(offloads: Offloads, mark: Option<u16>) -> HeaderEdit {
+        let unseen = if offloads.contains(Offloads::CSUM) { 0 } else { DATA_VALID };
+        let hidden = VnetHeader {
+            flags: unseen,
+            hdr_len: mark.map_or(0, |_| u16::MAX),
+            ..VnetHeader::default()
+        };
+        let set = VnetHeader { hdr_len: mark.unwrap_or(0), ..VnetHeader::default() };
+        HeaderEdit { keep: !first_word(&hidden), set: first_word(&set) }
+    }
+
+    /// The header's form on the ring.
+    #[inline(always)]
+    fn apply(self, header: &VnetHeader) -> [u8; HEADER_LEN] {
+        // As whole words, which is how they are written to the ring.
+        let mut bytes = header.to_bytes();
+        let word = first_word(header) & self.keep | self.set;
+        bytes[..8].copy_from_slice(&word.to_le_bytes());
+        bytes
+    }
+}
+
+impl HeaderEdit {
+    /// The same for a header of which a tag that comes or goes moves the offsets. Out of line, or the
+    /// common case would be taken apart for it.
+    #[cold]
+    #[inline(never)]
+    fn apply_shifted(self, header: &VnetHeader, growth: i16) -> [u8; HEADER_LEN] {
+        self.apply(&header.shifted(growth))
+    }
+}
+
+/// The first eight bytes of a header's form on the ring.
+#[inline(always)]
+fn first_word(header: &VnetHeader) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = header.to_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// What a burst adds to its receiver's counters, in the end.
@@ -143,38 +227,28 @@ impl Tally {
 struct Batch<'a, S> {
     source: &'a S,
     plan: &'a Plan,
+    /// Frames that leave tagged.
+    tagged: FrameSet,
+    only_vlan: Option<VlanId>,
     offloads: Offloads,
-    /// What the device is told of where the frames came from.
-    mark: Option<u16>,
+    edit: HeaderEdit,
     counters: &'a PortCounters,
 }
 
 impl<S: Source> Batch<'_, S> {
-    fn deliver<K: Sink>(
-        &self,
-        frames: FrameSet,
-        tagged: FrameSet,
-        sink: &mut K,
-        scratch: &mut Scratch,
-    ) {
+    fn deliver<K: Sink>(&self, frames: FrameSet, sink: &mut K, scratch: &mut Scratch) {
+        sink.expect(frames.count_ones() as usize);
         let mut tally = Tally::default();
-        for i in members(frames) {
-            let verdict = &self.plan.verdicts[i];
-            let tag = tag_of(verdict, tagged & (1 << i) != 0);
-            if !self.offloads.contains(verdict.needs) {
-                self.rework(i, tag, sink, scratch, &mut tally);
-                continue;
+        let (before, after) = (self.plan.tagged & frames, self.tagged & frames);
+        match (self.only_vlan, (before ^ after) | self.renumbered(before & after)) {
+            (_, 0) => self.deliver_all(frames, Keep, sink, scratch, &mut tally),
+            (_, all) if all == frames && after == 0 => {
+                self.deliver_all(frames, Pop, sink, scratch, &mut tally);
             }
-            if tag != verdict.tag {
-                self.retag(i, tag, sink, scratch, &mut tally);
-                continue;
+            (Some(vlan), all) if all == frames && before == 0 => {
+                self.deliver_all(frames, Push(c_tag(vlan)), sink, scratch, &mut tally);
             }
-            let header = self.header_for(verdict);
-            let head = self.source.head(i);
-            match self.source.with_body(i, |body| sink.put(&self.on_ring(header), head, body)) {
-                Ok(()) => tally.add(self.source.frame_len(i), header.is_gso()),
-                Err(reason) => self.counters.drop(reason, 1),
-            }
+            (_, some) => self.deliver_each(frames, some, sink, scratch, &mut tally),
         }
         let unsent = sink.finish();
         if unsent.frames != 0 {
@@ -190,79 +264,83 @@ impl<S: Source> Batch<'_, S> {
         }
     }
 
-    /// A frame's head with this tag instead of its own, and the header that fits.
-    #[inline(always)]
-    fn retagged(&self, i: usize, tag: Option<VlanTag>) -> (Retagged<'_>, VnetHeader) {
-        let verdict = &self.plan.verdicts[i];
-        let head = Retagged::new(self.source.head(i), verdict.tag.is_some(), tag);
-        let mut header = self.header_for(verdict);
-        header.shift(head.growth());
-        (head, header)
+    /// Of `tagged` frames that leave tagged, those whose tag will name another VLAN: it names none (IEEE
+    /// 802.1Q, 6.9.1), and the port that they came by puts such frames in its own.
+    #[inline]
+    fn renumbered(&self, tagged: FrameSet) -> FrameSet {
+        let verdicts = &self.plan.verdicts;
+        let differs =
+            |i: &usize| verdicts[*i].tag.is_some_and(|tag| tag.vid() != verdicts[*i].vlan);
+        members(tagged).filter(differs).fold(0, |set, i| set | 1 << i)
     }
 
-    /// The header as this receiver may see it: without checksum offload it cannot be told that
-    /// a checksum was verified.
+    /// The tag that frame `i` leaves with.
     #[inline]
-    fn header_for(&self, verdict: &Verdict) -> VnetHeader {
-        let mut header = verdict.header;
-        if !self.offloads.contains(Offloads::CSUM) {
-            header.flags &= !DATA_VALID;
-        }
-        header
+    fn tag(&self, i: usize) -> Option<VlanTag> {
+        (self.tagged & (1 << i) != 0).then(|| tag_of(&self.plan.verdicts[i]))
     }
 
-    /// The header's form on the ring, with the mark for a device that is told it.
-    #[inline]
-    fn on_ring(&self, mut header: VnetHeader) -> [u8; HEADER_LEN] {
-        if let Some(mark) = self.mark {
-            header.hdr_len = mark;
-        }
-        header.to_bytes()
-    }
-
-    /// Delivers a frame with another tag. To edit a copy of the head, and copy that, is fewer
-    /// instructions and, between two cores, some 3 % slower (docs/performance.md): the second copy reads
-    /// again what small stores have just written.
-    #[inline]
-    fn retag<K: Sink>(
+    /// Delivers frames of which only `some` are rewritten, or not all in the same way.
+    fn deliver_each<K: Sink>(
         &self,
-        i: usize,
-        tag: Option<VlanTag>,
+        frames: FrameSet,
+        some: FrameSet,
         sink: &mut K,
         scratch: &mut Scratch,
         tally: &mut Tally,
     ) {
-        let (head, header) = self.retagged(i, tag);
-        let in_pieces = !sink.reads_heads();
-        let put = |body: &[Segment<'_>]| {
-            let (header, rest) = (self.on_ring(header), Segment::from(head.rest()));
-            match *body {
-                [] if in_pieces => sink.put(&header, head.start(), &[rest]),
-                [only] if in_pieces => sink.put(&header, head.start(), &[rest, only]),
-                _ => sink.put(&header, head.write(&mut scratch.head), body),
+        for i in members(frames) {
+            let one = 1 << i;
+            match self.tag(i) {
+                _ if some & one == 0 => self.deliver_all(one, Keep, sink, scratch, tally),
+                None => self.deliver_all(one, Pop, sink, scratch, tally),
+                Some(tag) if self.plan.tagged & one == 0 => {
+                    self.deliver_all(one, Push(tag), sink, scratch, tally);
+                }
+                Some(tag) => self.deliver_all(one, Change(tag), sink, scratch, tally),
             }
-        };
-        let len = self.source.frame_len(i).saturating_add_signed(head.growth().into());
-        match self.source.with_body(i, put) {
-            Ok(()) => tally.add(len, header.is_gso()),
-            Err(reason) => self.counters.drop(reason, 1),
+        }
+    }
+
+    /// Delivers frames that are rewritten in the same way.
+    #[inline(never)]
+    fn deliver_all<K: Sink, R: Rewrite>(
+        &self,
+        frames: FrameSet,
+        rewrite: R,
+        sink: &mut K,
+        scratch: &mut Scratch,
+        tally: &mut Tally,
+    ) {
+        for i in members(frames) {
+            let verdict = &self.plan.verdicts[i];
+            if !self.offloads.contains(verdict.needs) {
+                self.rework(i, sink, scratch, tally);
+                continue;
+            }
+            let header = if R::GROWTH == 0 || verdict.header.is_plain() {
+                self.edit.apply(&verdict.header)
+            } else {
+                self.edit.apply_shifted(&verdict.header, R::GROWTH)
+            };
+            let len = self.source.frame_len(i).wrapping_add_signed(R::GROWTH.into());
+            let put = |head: &[u8], body: &[Segment<'_>]| rewrite.put(sink, &header, head, body);
+            match self.source.with_frame(i, put) {
+                Ok(()) => tally.add(len, verdict.header.is_gso()),
+                Err(reason) => self.counters.drop(reason, 1),
+            }
         }
     }
 
     /// Delivers a frame that software has to finish first.
-    fn rework<K: Sink>(
-        &self,
-        i: usize,
-        tag: Option<VlanTag>,
-        sink: &mut K,
-        scratch: &mut Scratch,
-        tally: &mut Tally,
-    ) {
-        let Scratch { head, frame, segment, segments_left } = scratch;
-        let (retagged, header) = self.retagged(i, tag);
-        let head = retagged.write(head);
-        let result = self.source.with_body(i, |body| {
-            let frame = gather(frame, head, body);
+    fn rework<K: Sink>(&self, i: usize, sink: &mut K, scratch: &mut Scratch, tally: &mut Tally) {
+        let Scratch { head: room, frame, segment, segments_left } = scratch;
+        let (verdict, tag) = (&self.plan.verdicts[i], self.tag(i));
+        let was_tagged = verdict.tag.is_some();
+        let growth = start_len(tag.is_some()) as i16 - start_len(was_tagged) as i16;
+        let header = verdict.header.shifted(growth);
+        let result = self.source.with_frame(i, |head, body| {
+            let frame = gather(frame, retag::write(head, was_tagged, tag, room), body);
             if header.is_gso() {
                 let wanted = header.segments(frame.len());
                 *segments_left =
@@ -286,7 +364,7 @@ impl<S: Source> Batch<'_, S> {
         sink: &mut K,
         tally: &mut Tally,
     ) -> Result<(), DropReason> {
-        let plain = self.on_ring(VnetHeader::default());
+        let plain = self.edit.apply(&VnetHeader::default());
         let emit = |segment: &[u8]| match sink.put(&plain, segment, &[]) {
             Ok(()) => tally.add(segment.len(), false),
             Err(reason) => self.counters.drop(reason, 1),
@@ -305,7 +383,7 @@ impl<S: Source> Batch<'_, S> {
     ) -> Result<(), DropReason> {
         checksum::complete(frame, &mut header);
         self.counters.software_checksum_frames.add(1);
-        sink.put(&self.on_ring(VnetHeader::default()), frame, &[])?;
+        sink.put(&self.edit.apply(&VnetHeader::default()), frame, &[])?;
         tally.add(frame.len(), false);
         Ok(())
     }

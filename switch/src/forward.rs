@@ -37,8 +37,8 @@ pub(crate) trait Source {
     fn head(&self, i: usize) -> &[u8];
     /// All its bytes, without the header.
     fn frame_len(&self, i: usize) -> usize;
-    /// Calls `f` with what comes after the head.
-    fn with_body<R>(&self, i: usize, f: impl FnOnce(&[Segment<'_>]) -> R) -> R;
+    /// Calls `f` with its head and what comes after that.
+    fn with_frame<R>(&self, i: usize, f: impl FnOnce(&[u8], &[Segment<'_>]) -> R) -> R;
     /// What is wrong with it, if it is no frame at all.
     fn error(&self, i: usize) -> Option<RingError>;
 }
@@ -65,8 +65,8 @@ impl Source for TxBurst {
     }
 
     #[inline]
-    fn with_body<R>(&self, i: usize, f: impl FnOnce(&[Segment<'_>]) -> R) -> R {
-        f(self.body(i))
+    fn with_frame<R>(&self, i: usize, f: impl FnOnce(&[u8], &[Segment<'_>]) -> R) -> R {
+        f(self.head(i), self.body(i))
     }
 
     #[inline]
@@ -117,12 +117,16 @@ struct Run {
 pub(crate) struct Plan {
     pub verdicts: [Verdict; MAX_BURST],
     runs: [Run; MAX_BURST],
+    /// How many of `runs` there are.
+    run_count: usize,
     unicast: [(PortIndex, FrameSet); MAX_BURST],
     ports: usize,
     /// Frames for every member of their VLAN.
     pub flood: FrameSet,
     /// Those of them that are for one machine, and nobody has learned where it is.
     pub unknown: FrameSet,
+    /// Frames with a tag.
+    pub tagged: FrameSet,
     /// The mark of the port that the burst came by.
     pub mark: u16,
     tally: Tally,
@@ -133,13 +137,22 @@ impl Plan {
         Plan {
             verdicts: [Verdict::default(); MAX_BURST],
             runs: [Run::default(); MAX_BURST],
+            run_count: 0,
             unicast: [(PortIndex(0), 0); MAX_BURST],
             ports: 0,
             flood: 0,
             unknown: 0,
+            tagged: 0,
             mark: 0,
             tally: Tally::default(),
         }
+    }
+
+    /// Frames of one VLAN each, and that VLAN: all of the burst's, and some that were dropped.
+    #[inline]
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (FrameSet, VlanId)> {
+        let vlan = |run: &Run| self.verdicts[run.frames.trailing_zeros() as usize].vlan;
+        self.runs[..self.run_count].iter().map(move |run| (run.frames, vlan(run)))
     }
 
     /// The ports that have frames for them alone, with these frames.
@@ -283,6 +296,7 @@ pub(crate) fn classify<S: Source>(
     if let Some(mac) = ingress.only_source {
         runs = plan.refuse_forged(source, mac, runs, ingress.counters);
     }
+    plan.run_count = runs;
     let is_large = table.is_large();
     for place in 0..runs {
         if is_large && place + AHEAD < runs {
@@ -327,6 +341,7 @@ fn judge_all<S: Source>(
 ) -> usize {
     let mut tally = Tally::default();
     let mut runs = 0;
+    let mut tagged = 0;
     let (mut from, mut to) = (Address::default(), Address::default());
     for i in 0..source.len().min(MAX_BURST) {
         let verdict = &mut plan.verdicts[i];
@@ -340,6 +355,9 @@ fn judge_all<S: Source>(
         tally.frames += 1;
         tally.bytes += source.frame_len(i) as u64;
         tally.large += u64::from(verdict.header.is_gso());
+        if ethernet.tag.is_some() {
+            tagged |= 1 << i;
+        }
         let same_source = from.is(verdict.vlan, ethernet.src);
         let same_destination = to.is(verdict.vlan, ethernet.dst);
         if !same_source || !same_destination {
@@ -355,6 +373,7 @@ fn judge_all<S: Source>(
         plan.runs[runs - 1].frames |= 1 << i;
     }
     plan.tally = tally;
+    plan.tagged = tagged;
     runs
 }
 

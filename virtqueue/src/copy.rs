@@ -117,15 +117,22 @@ unsafe fn copy_avx512(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
+/// A virtio-net header in two little-endian words, as it is best moved: a load that is wider than the
+/// stores which have just written its bytes waits until they have left for the cache.
+#[inline(always)]
+pub(crate) fn header_words(header: &[u8; HEADER_LEN]) -> (u64, u32) {
+    let [a, b, c, d, e, f, g, h, tail @ ..] = *header;
+    (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes(tail))
+}
+
 /// Writes a virtio-net header only where it differs: buffers are used again and again, nearly all
 /// headers are alike, and a line that is not written stays shared.
 ///
 /// # Safety
 /// 12 bytes are readable and writable at `to`.
 #[inline(always)]
-pub(crate) unsafe fn copy_header(header: [u8; HEADER_LEN], to: *mut u8) {
-    let [a, b, c, d, e, f, g, h, tail @ ..] = header;
-    let (low, high) = (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u32::from_ne_bytes(tail));
+pub(crate) unsafe fn copy_header((low, high): (u64, u32), to: *mut u8) {
+    let (low, high) = (low.to_le(), high.to_le());
     // SAFETY: as the caller promises.
     unsafe {
         let (low_at, high_at) = (to.cast::<u64>(), to.add(8).cast::<u32>());
@@ -151,14 +158,17 @@ pub fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
-/// Asks for the cache line at `address`, which need not be mapped, in order to write to it.
+/// Asks for the cache line at `address`, which need not be mapped, in order to write to it: no other
+/// core keeps a copy. `_mm_prefetch` with `_MM_HINT_ET0` would ask for a copy to read, as not every
+/// x86-64 processor knows `prefetchw`. To those that do not it is a no-op.
 #[inline(always)]
 pub(crate) fn prefetch_write(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: as for prefetch.
+    // SAFETY: a prefetch touches no memory that a program can observe, whatever the address.
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        _mm_prefetch(address.cast(), _MM_HINT_ET0);
+        std::arch::asm!(
+            "prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly)
+        );
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

@@ -20,7 +20,7 @@ mod segment;
 mod sigbus;
 
 pub use copy::prefetch;
-pub use device::{RxQueue, TxBurst, TxQueue};
+pub use device::{Head, NewStart, RxQueue, TxBurst, TxQueue};
 pub use driver::{
     ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, InPlace, Queued,
     Received, RingAddresses,

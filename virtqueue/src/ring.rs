@@ -58,6 +58,11 @@ impl RingFeatures {
     }
 }
 
+/// Used elements of a cache line.
+pub(crate) const USED_PER_LINE: usize = 8;
+/// Descriptors of a cache line.
+pub(crate) const DESC_PER_LINE: usize = 4;
+
 /// Where a ring is and how far it has got.
 #[derive(Clone, Debug)]
 pub struct RingSetup {
@@ -297,6 +302,18 @@ impl RawRing {
             let at = self.used.add(4 + 8 * self.slot(index)).cast::<u64>();
             ptr::write_unaligned(at, element.to_le());
         }
+    }
+
+    /// Where the used element at free-running index `index` is.
+    #[inline(always)]
+    pub(crate) fn used_at(&self, index: u16) -> *const u8 {
+        self.used.wrapping_add(4 + 8 * self.slot(index))
+    }
+
+    /// Where the descriptor at `index` is, which must be below the size.
+    #[inline(always)]
+    pub(crate) fn desc_at(&self, index: u16) -> *const u8 {
+        self.desc.wrapping_add(16 * usize::from(index & (self.size - 1)))
     }
 
     /// An index or flag field of the ring.

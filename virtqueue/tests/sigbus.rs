@@ -111,7 +111,10 @@ fn a_receive_ring_finds_its_memory_lost() {
     let victim = Frontend::new();
     let mut queue = RxQueue::new(victim.setup()).unwrap();
     victim.file.set_len(0x1000).unwrap();
-    assert_eq!(queue.push(&[0; 12], &[0; 60], &[]), Err(PushError::Broken(RingError::MemoryLost)));
+    assert_eq!(
+        queue.push(&[0; 12], &[0; 60][..], &[]),
+        Err(PushError::Broken(RingError::MemoryLost))
+    );
     assert!(queue.memory_lost());
 }
 
@@ -121,7 +124,10 @@ fn zeros_of_lost_memory_are_not_held_against_the_driver() {
     let mut queue = RxQueue::new(RingSetup { desc: USER + 0x8000, ..victim.setup() }).unwrap();
     victim.file.set_len(0x8000).unwrap();
     // The available ring is there as ever; its descriptors, read for the first time, are not.
-    assert_eq!(queue.push(&[0; 12], &[0; 60], &[]), Err(PushError::Broken(RingError::MemoryLost)));
+    assert_eq!(
+        queue.push(&[0; 12], &[0; 60][..], &[]),
+        Err(PushError::Broken(RingError::MemoryLost))
+    );
 }
 
 /// Bytes of private writable memory: what RLIMIT_DATA and strict overcommit count.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::checksum::complete;
 use crate::gso::segment;
-use crate::retag::Retagged;
+use crate::retag;
 use crate::testing::{Flow, FlowTransport};
 use crate::vlan::VlanTag;
 
@@ -344,16 +344,14 @@ proptest! {
         let (before, needs) = check(header, &frame).unwrap();
 
         let mut room = vec![0; frame.len() + 4];
-        let pushed = Retagged::new(&frame, false, Some(VlanTag { tpid: 0x8100, tci: 7 }));
-        let mut shifted = before;
-        shifted.shift(pushed.growth());
-        prop_assert_eq!(check(shifted, pushed.write(&mut room)), Ok((shifted, needs)));
+        let tag = VlanTag { tpid: 0x8100, tci: 7 };
+        let pushed = retag::write(&frame, false, Some(tag), &mut room);
+        let shifted = before.shifted(4);
+        prop_assert_eq!(check(shifted, pushed), Ok((shifted, needs)));
 
-        let popped = Retagged::new(&room, true, None);
-        shifted.shift(popped.growth());
-        prop_assert_eq!(shifted, before);
+        prop_assert_eq!(shifted.shifted(-4), before);
         let mut room = vec![0; frame.len()];
-        prop_assert_eq!(popped.write(&mut room), &frame);
+        prop_assert_eq!(retag::write(pushed, true, None, &mut room), &frame);
     }
 
     #[test]

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use trama_frame::Offloads;
-use trama_virtqueue::Segment;
+use trama_frame::ethernet::TAG_LEN;
+use trama_frame::vnet::PRIVATE_HEAD;
+use trama_virtqueue::{Head, Segment};
 
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
@@ -151,6 +153,9 @@ impl Unsent {
 
 /// A place that takes finished frames.
 pub(crate) trait Sink {
+    /// Up to so many frames are about to be handed over.
+    fn expect(&mut self, _frames: usize) {}
+
     /// Hands over one frame: its virtio-net header, its first bytes, the rest. The bytes of the
     /// rest stay where they are until [`Sink::finish`].
     fn put(
@@ -160,9 +165,15 @@ pub(crate) trait Sink {
         body: &[Segment<'_>],
     ) -> Result<(), DropReason>;
 
-    /// Whether it looks into heads, so that they have to be in one piece.
-    fn reads_heads(&self) -> bool {
-        false
+    /// As [`Sink::put`], for a head that need not be in one piece: that of a frame with another tag than
+    /// it came with.
+    fn put_head<H: Head>(
+        &mut self,
+        header: &[u8; trama_frame::vnet::LEN],
+        head: H,
+        body: &[Segment<'_>],
+    ) -> Result<(), DropReason> {
+        self.put(header, head.copy_to(&mut [0; PRIVATE_HEAD + TAG_LEN]), body)
     }
 
     /// The frames of the burst were all handed over; says which of those that were taken could

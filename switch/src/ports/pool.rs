@@ -78,12 +78,10 @@ impl Source for PoolBurst {
         self.lens[i] as usize
     }
 
-    fn with_body<R>(&self, i: usize, f: impl FnOnce(&[Segment<'_>]) -> R) -> R {
+    fn with_frame<R>(&self, i: usize, f: impl FnOnce(&[u8], &[Segment<'_>]) -> R) -> R {
         let frame = self.frame(i);
-        if frame.len() <= PRIVATE_HEAD {
-            return f(&[]);
-        }
-        f(&[Segment::from(&frame[PRIVATE_HEAD..])])
+        let (head, rest) = frame.split_at(frame.len().min(PRIVATE_HEAD));
+        f(head, &[Segment::from(rest)][usize::from(rest.is_empty())..])
     }
 
     fn error(&self, _: usize) -> Option<RingError> {

@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use trama_frame::vnet::LEN as HEADER;
-use trama_virtqueue::{GuestMemory, PushError, RingSetup, RxQueue, Segment, TxBurst, TxQueue};
+use trama_virtqueue::{
+    GuestMemory, Head, PushError, RingError, RingSetup, RxQueue, Segment, TxBurst, TxQueue,
+};
 
 use super::calls::Calls;
 use super::hold_off::HoldOff;
@@ -307,10 +309,74 @@ impl VhostDevice {
     }
 }
 
-impl Sink for VhostDevice {
+impl VhostDevice {
+    /// The receive ring that all frames go to, where there is only one.
     #[inline]
-    fn reads_heads(&self) -> bool {
-        self.started.len() > 1
+    pub(crate) fn only_ring(&mut self) -> Option<OnlyRing<'_>> {
+        let [pair] = self.started[..] else { return None };
+        let ring = self.receive[usize::from(pair)].as_mut()?;
+        Some(OnlyRing { ring, broken: None })
+    }
+
+    /// Notes that receive ring `pair` broke the rules.
+    #[cold]
+    fn broke(&mut self, pair: u16, error: RingError) {
+        self.fault = Some(PortFault::Ring { index: 2 * usize::from(pair), error });
+        self.started.clear();
+    }
+
+    /// Notes what delivery found out about [`VhostDevice::only_ring`].
+    #[inline]
+    pub(crate) fn note_broken(&mut self, broken: Option<RingError>) {
+        if let (Some(error), [pair]) = (broken, &self.started[..]) {
+            self.broke(*pair, error);
+        }
+    }
+}
+
+/// A device with several receive rings: a frame's flow decides.
+impl Sink for VhostDevice {
+    fn expect(&mut self, frames: usize) {
+        for pair in &self.started {
+            if let Some(ring) = &mut self.receive[usize::from(*pair)] {
+                ring.queue.expect(frames);
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        header: &[u8; HEADER],
+        head: &[u8],
+        body: &[Segment<'_>],
+    ) -> Result<(), DropReason> {
+        let Some(last) = self.started.len().checked_sub(1) else {
+            return Err(DropReason::EgressNotReady);
+        };
+        let pair = self.started[if last == 0 { 0 } else { self.flows.pick(head, last + 1) }];
+        let Some(ring) = &mut self.receive[usize::from(pair)] else {
+            return Err(DropReason::EgressNotReady);
+        };
+        let mut ring = OnlyRing { ring, broken: None };
+        let result = ring.put(header, head, body);
+        if let Some(error) = ring.broken {
+            self.broke(pair, error);
+        }
+        result
+    }
+}
+
+/// The one receive ring of a device that has started no other.
+pub(crate) struct OnlyRing<'a> {
+    ring: &'a mut Receive,
+    /// How it broke the rules, if it did.
+    pub broken: Option<RingError>,
+}
+
+impl Sink for OnlyRing<'_> {
+    #[inline]
+    fn expect(&mut self, frames: usize) {
+        self.ring.queue.expect(frames);
     }
 
     #[inline]
@@ -320,34 +386,57 @@ impl Sink for VhostDevice {
         head: &[u8],
         body: &[Segment<'_>],
     ) -> Result<(), DropReason> {
-        let pair = match self.started[..] {
-            [only] => only,
-            [] => return Err(DropReason::EgressNotReady),
-            ref several => several[self.flows.pick(head, several.len())],
-        };
-        let Some(ring) = &mut self.receive[usize::from(pair)] else {
-            return Err(DropReason::EgressNotReady);
-        };
-        let result = match ring.queue.push(header, head, body) {
-            // The driver may be asleep with a full ring of frames that it was not told of.
-            Err(PushError::Full) if ring.touched => {
-                ring.touched = false;
-                ring.owes_call |= ring.queue.publish();
-                ring.queue.refresh();
-                ring.queue.push(header, head, body)
+        self.put_head(header, head, body)
+    }
+
+    #[inline(always)]
+    fn put_head<H: Head>(
+        &mut self,
+        header: &[u8; HEADER],
+        head: H,
+        body: &[Segment<'_>],
+    ) -> Result<(), DropReason> {
+        match self.ring.queue.push(header, head, body) {
+            Ok(()) => {
+                self.ring.touched = true;
+                Ok(())
             }
-            result => result,
-        };
-        match result {
+            Err(PushError::Full) if self.ring.touched => self.put_again(header, head, body),
+            Err(error) => self.refused(error),
+        }
+    }
+}
+
+impl OnlyRing<'_> {
+    /// Puts a frame on a ring that is full of frames of which its driver was not told: it may be asleep.
+    #[cold]
+    #[inline(never)]
+    fn put_again<H: Head>(
+        &mut self,
+        header: &[u8; HEADER],
+        head: H,
+        body: &[Segment<'_>],
+    ) -> Result<(), DropReason> {
+        let ring = &mut *self.ring;
+        ring.touched = false;
+        ring.owes_call |= ring.queue.publish();
+        ring.queue.refresh();
+        match ring.queue.push(header, head, body) {
             Ok(()) => {
                 ring.touched = true;
                 Ok(())
             }
-            Err(PushError::Full) => Err(DropReason::EgressFull),
-            Err(PushError::TooLarge) => Err(DropReason::EgressTooLarge),
-            Err(PushError::Broken(error)) => {
-                self.fault = Some(PortFault::Ring { index: 2 * usize::from(pair), error });
-                self.started.clear();
+            Err(error) => self.refused(error),
+        }
+    }
+
+    #[cold]
+    fn refused(&mut self, error: PushError) -> Result<(), DropReason> {
+        match error {
+            PushError::Full => Err(DropReason::EgressFull),
+            PushError::TooLarge => Err(DropReason::EgressTooLarge),
+            PushError::Broken(error) => {
+                self.broken = Some(error);
                 Err(DropReason::EgressNotReady)
             }
         }

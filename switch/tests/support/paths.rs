@@ -333,6 +333,7 @@ impl Path for Ring {
     fn run(&mut self) {
         let Ring { tx, rx, burst, .. } = self;
         tx.fetch(burst, MAX_BURST).unwrap();
+        rx.expect(burst.len());
         for i in 0..burst.len() {
             rx.push(burst.header(i), burst.head(i), burst.body(i)).unwrap();
         }

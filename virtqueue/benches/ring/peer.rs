@@ -39,7 +39,7 @@ struct Case {
 /// The device that a round times.
 enum Device {
     OursTx(TxQueue, Box<TxBurst>),
-    OursRx(RxQueue),
+    OursRx(Box<RxQueue>),
     Theirs(Theirs),
 }
 
@@ -153,7 +153,7 @@ impl Parts<'_> {
         let map = self.memory.map();
         match self.driver {
             Driver::Tx(tx) => Device::OursTx(TxQueue::new(tx.setup(map)).unwrap(), Box::default()),
-            Driver::Rx(rx) => Device::OursRx(RxQueue::new(rx.setup(map)).unwrap()),
+            Driver::Rx(rx) => Device::OursRx(Box::new(RxQueue::new(rx.setup(map)).unwrap())),
         }
     }
 

@@ -47,6 +47,8 @@ struct Trial {
     features: RingFeatures,
     /// Most frames fetched at once.
     burst: usize,
+    /// For how many of them at a time buffers are made ready; none: as they come.
+    ready: Option<usize>,
     copies: Copies,
     size: u16,
 }
@@ -56,27 +58,33 @@ const BASE: Trial = Trial {
     len: 60,
     features: IN_ORDER,
     burst: MAX_BURST,
+    ready: Some(MAX_BURST),
     copies: Copies::Once,
     size: 1024,
 };
 
 /// The device: one ring to the other.
-struct Device<const AHEAD: u16> {
+struct Device {
     tx: TxQueue,
-    rx: RxQueue<AHEAD>,
+    rx: RxQueue,
     burst: TxBurst,
     trial: Trial,
     pool: Vec<u8>,
     next: usize,
 }
 
-impl<const AHEAD: u16> Device<AHEAD> {
+impl Device {
     /// Moves what waits; returns how many frames that were.
     fn serve(&mut self) -> usize {
         let mut moved = 0;
         loop {
             let taken = self.tx.fetch(&mut self.burst, self.trial.burst).unwrap();
-            (0..taken).for_each(|i| self.push(i));
+            for i in 0..taken {
+                if let Some(ready) = self.trial.ready.filter(|ready| i % ready == 0) {
+                    self.rx.expect(ready.min(taken - i));
+                }
+                self.push(i);
+            }
             self.tx.complete(&self.burst);
             moved += taken;
             if taken < self.trial.burst {
@@ -130,7 +138,7 @@ impl Drivers {
     }
 }
 
-fn set_up<const AHEAD: u16>(trial: Trial) -> (Drivers, Device<AHEAD>) {
+fn set_up(trial: Trial) -> (Drivers, Device) {
     let Trial { size, features, len, .. } = trial;
     let options = DriverOptions { size, features, shape: ChainShape::Single, buffer_size: BUFFER };
     let memory = DriverMemory::new(2 * options.memory_size()).unwrap();
@@ -139,7 +147,7 @@ fn set_up<const AHEAD: u16>(trial: Trial) -> (Drivers, Device<AHEAD>) {
     driver_rx.refill();
     let mut tx = TxQueue::new(driver_tx.setup(memory.map())).unwrap();
     tx.disarm();
-    let rx = RxQueue::looking_ahead(driver_rx.setup(memory.map())).unwrap();
+    let rx = RxQueue::new(driver_rx.setup(memory.map())).unwrap();
     let buffers = match trial.copies {
         Copies::Once => 0,
         Copies::Pool(buffers) => buffers,
@@ -150,8 +158,8 @@ fn set_up<const AHEAD: u16>(trial: Trial) -> (Drivers, Device<AHEAD>) {
 }
 
 /// Cycles of the device for a frame: the median of a block's batches.
-fn alone<const AHEAD: u16>(trial: Trial) -> f64 {
-    let (mut drivers, mut device) = set_up::<AHEAD>(trial);
+fn alone(trial: Trial) -> f64 {
+    let (mut drivers, mut device) = set_up(trial);
     let mut samples = Vec::new();
     for round in 0..FRAMES / BATCH {
         drivers.turn();
@@ -174,8 +182,8 @@ fn stay_on(core: usize) {
 
 /// Cycles of the device for a frame, the median of its visits that found a burst, and millions of
 /// frames a second that arrive in a block. The former holds on a busy machine too.
-fn two_cores<const AHEAD: u16>(trial: Trial) -> (f64, f64) {
-    let (mut drivers, mut device) = set_up::<AHEAD>(trial);
+fn two_cores(trial: Trial) -> (f64, f64) {
+    let (mut drivers, mut device) = set_up(trial);
     let stop = Arc::new(AtomicBool::new(false));
     let came = Arc::new(AtomicU64::new(0));
     let driver = {
@@ -205,18 +213,10 @@ fn two_cores<const AHEAD: u16>(trial: Trial) -> (f64, f64) {
     (Summary::of(samples).median, rate)
 }
 
-/// A trial and the two ways of running it, for one distance of looking ahead.
-type Entry = (Trial, fn(Trial) -> f64, fn(Trial) -> (f64, f64));
-
-fn with<const AHEAD: u16>(trial: Trial) -> Entry {
-    (trial, alone::<AHEAD>, two_cores::<AHEAD>)
-}
-
-fn compare(title: &str, entries: &[Entry]) {
-    let mut samples = vec![[const { Vec::new() }; 3]; entries.len()];
+fn compare(title: &str, trials: &[Trial]) {
+    let mut samples = vec![[const { Vec::new() }; 3]; trials.len()];
     for _ in 0..BLOCKS {
-        for ((trial, alone, two_cores), [single, apart, rates]) in entries.iter().zip(&mut samples)
-        {
+        for (trial, [single, apart, rates]) in trials.iter().zip(&mut samples) {
             let (cycles, rate) = two_cores(*trial);
             single.push(alone(*trial));
             apart.push(cycles);
@@ -224,7 +224,7 @@ fn compare(title: &str, entries: &[Entry]) {
         }
     }
     println!("\n{title:30} {:>8}    {:30} Mpps (range)", "alone", "two cores (range)");
-    for ((trial, ..), summaries) in entries.iter().zip(samples) {
+    for (trial, summaries) in trials.iter().zip(samples) {
         let [single, apart, rates] = summaries.map(Summary::of);
         println!(
             "{:30} {:8.1}    {:6.1} ({:6.1} -{:7.1})         {:6.2} ({:.2}-{:.2})",
@@ -252,8 +252,8 @@ enum WhenFull {
 /// of those sent.
 fn fan_in(when_full: WhenFull) -> (f64, f64) {
     let trial = Trial { size: 256, ..BASE };
-    let (mut one, mut device) = set_up::<8>(trial);
-    let (mut two, other) = set_up::<8>(trial);
+    let (mut one, mut device) = set_up(trial);
+    let (mut two, other) = set_up(trial);
     let mut queues = [device.tx, other.tx];
     let stop = Arc::new(AtomicBool::new(false));
     let came = Arc::new(AtomicU64::new(0));
@@ -327,20 +327,21 @@ fn compare_fan_in() {
 pub fn run_all() {
     stay_on(0);
     let trial = |name| Trial { name, ..BASE };
+    let ready = |name, ready| Trial { ready, ..trial(name) };
     compare(
-        "buffers looked ahead",
+        "buffers made ready at a time",
         &[
-            with::<0>(trial("none")),
-            with::<2>(trial("2")),
-            with::<4>(trial("4")),
-            with::<8>(trial("8 (chosen)")),
-            with::<16>(trial("16")),
+            ready("1", Some(1)),
+            ready("8", Some(8)),
+            ready("16", Some(16)),
+            ready("a burst's (chosen)", Some(MAX_BURST)),
+            ready("not said how many", None),
         ],
     );
-    let burst = |name, burst| with::<8>(Trial { burst, ..trial(name) });
+    let burst = |name, burst| Trial { burst, ..trial(name) };
     let bursts = [burst("8", 8), burst("16", 16), burst("32", 32), burst("64 (chosen)", 64)];
     compare("frames of a burst", &bursts);
-    let features = |name, features| with::<8>(Trial { features, ..trial(name) });
+    let features = |name, features| Trial { features, ..trial(name) };
     compare(
         "features",
         &[
@@ -351,7 +352,7 @@ pub fn run_all() {
         ],
     );
     for (title, len) in [("copies, 60 bytes", 60), ("copies, 1514 bytes", 1514)] {
-        let copies = |name, copies| with::<8>(Trial { copies, len, ..trial(name) });
+        let copies = |name, copies| Trial { copies, len, ..trial(name) };
         compare(
             title,
             &[

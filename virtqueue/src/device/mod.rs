@@ -7,6 +7,7 @@
 
 mod burst;
 mod chain;
+mod head;
 mod rx;
 mod tx;
 
@@ -14,12 +15,16 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 pub use burst::TxBurst;
+pub use head::{Head, NewStart};
 pub use rx::RxQueue;
 pub use tx::TxQueue;
 
+use crate::copy::{prefetch, prefetch_write};
 use crate::error::RingError;
 use crate::memory::{GuestMemory, Window};
-use crate::ring::{Index, NO_NOTIFICATION, RawRing, RingSetup, passed};
+use crate::ring::{
+    DESC_PER_LINE, Index, NO_NOTIFICATION, RawRing, RingSetup, USED_PER_LINE, passed,
+};
 
 /// State common to both directions.
 struct DeviceRing {
@@ -106,6 +111,25 @@ impl DeviceRing {
         // Nothing waits on a broken ring: whoever looks for more finds the error.
         self.seen = self.next;
         error
+    }
+
+    /// Asks for the lines of the next `count` used elements, to be written soon.
+    #[inline(always)]
+    fn will_use(&self, count: u16) {
+        let used = self.used.get();
+        for line in (0..count).step_by(USED_PER_LINE) {
+            prefetch_write(self.raw.used_at(used.wrapping_add(line)));
+        }
+    }
+
+    /// Asks for the descriptors of the next `count` chains that wait: drivers mostly use neighbours one
+    /// after the other, so one of each line is asked for. What is read here decides nothing else.
+    #[inline(always)]
+    fn look_ahead(&self, count: u16) {
+        let next = self.next.get();
+        for line in (0..count.min(self.waiting())).step_by(DESC_PER_LINE) {
+            prefetch(self.raw.desc_at(self.raw.read_head(next.wrapping_add(line))));
+        }
     }
 
     /// The head at available index `index`, checked.

@@ -4,128 +4,195 @@ use std::sync::Arc;
 
 use super::DeviceRing;
 use super::chain::{Direction, More};
-use crate::copy::{copy, copy_header, prefetch, prefetch_write};
+use super::head::Head;
+use crate::copy::{copy, copy_header, header_words, prefetch, prefetch_write};
 use crate::error::{PushError, RingError};
 use crate::memory::GuestMemory;
-use crate::ring::{DESC_NEXT, DESC_WRITE, HEADER_LEN, RingSetup};
+use crate::ring::{DESC_NEXT, DESC_WRITE, HEADER_LEN, Index, MAX_BURST, RingSetup};
 use crate::segment::Segment;
 
 /// Most runs of bytes that one frame is spread over: 64 KiB in 64-byte buffers.
 const MAX_RUNS: usize = 1024;
 
-/// How many buffers ahead the lines of a buffer are asked for. The driver's core had them last, and
-/// the header is compared before it is written: waiting for both was two thirds of a frame's time.
-/// With testpmd on the other core, 60-byte frames took 67 ns of worker each without looking ahead,
-/// 54 at 4 buffers, 48 at 8 and at 16.
-pub(crate) const LOOK_AHEAD: u16 = 8;
+const HEADER: u32 = HEADER_LEN as u32;
+/// How many buffers are made ready at a time if it was not said how many frames will come.
+const READY: u16 = 8;
 
 /// Device side of a ring that the driver receives on: we write. No kicks are ever wanted on it.
 ///
-/// Any number of [`push`](Self::push), then one [`publish`](Self::publish). `AHEAD` is a parameter
-/// for the benchmark that compares its values; 0 is not to look ahead.
-pub struct RxQueue<const AHEAD: u16 = LOOK_AHEAD> {
+/// [`expect`](Self::expect), any number of [`push`](Self::push), then one [`publish`](Self::publish).
+///
+/// Buffers are made ready ahead of their frames: descriptors are read and checked, and the lines that
+/// will be written asked for. The driver's core had them last, and where that core is far, each line
+/// takes as long as several frames: they have to travel side by side.
+pub struct RxQueue {
     ring: DeviceRing,
     /// Flags of a descriptor that a frame goes straight into, but for DESC_NEXT. No descriptor has
     /// them where headers are short: all frames then take the general path, and the direct one is
     /// compiled for the long header, at no cost.
     direct: u32,
+    /// The buffers from the next one to this available index are in `ready`.
+    ready_to: Index,
+    /// By available index, modulo the array's length.
+    ready: [Ready; MAX_BURST],
     /// Where the frame in hand goes if it takes more than one descriptor.
     runs: Vec<(*mut u8, usize)>,
 }
 
-// SAFETY: the runs are pointers into memory that the ring keeps mapped, and mean nothing between
-// calls.
-unsafe impl<const AHEAD: u16> Send for RxQueue<AHEAD> {}
+/// A chain as it was read and checked: where a header goes, and where a frame goes in one piece.
+#[derive(Clone, Copy)]
+struct Ready {
+    header_at: *mut u8,
+    frame_at: *mut u8,
+    /// Bytes that are writable there.
+    room: u32,
+    id: u32,
+}
+
+impl Ready {
+    const NONE: Ready =
+        Ready { header_at: std::ptr::null_mut(), frame_at: std::ptr::null_mut(), room: 0, id: 0 };
+}
+
+// SAFETY: the pointers are into memory that the ring keeps mapped.
+unsafe impl Send for RxQueue {}
 
 impl RxQueue {
     /// A queue over the ring, with kicks disarmed.
     pub fn new(setup: RingSetup) -> Result<RxQueue, RingError> {
-        Self::looking_ahead(setup)
-    }
-}
-
-impl<const AHEAD: u16> RxQueue<AHEAD> {
-    /// As [`RxQueue::new`], with another `AHEAD`.
-    pub fn looking_ahead(setup: RingSetup) -> Result<Self, RingError> {
         let mut ring = DeviceRing::new(setup)?;
         ring.disarm();
         let long = ring.setup.features.header_len() == HEADER_LEN;
         let direct = if long { u32::from(DESC_WRITE) } else { u32::MAX };
-        Ok(RxQueue { ring, direct, runs: Vec::with_capacity(MAX_RUNS) })
+        let runs = Vec::with_capacity(MAX_RUNS);
+        let ready_to = ring.next;
+        Ok(RxQueue { ring, direct, ready_to, ready: [Ready::NONE; MAX_BURST], runs })
+    }
+
+    /// Makes buffers ready for up to this many frames that are about to be pushed, and at most
+    /// [`MAX_BURST`]. Without it the frames take the same way, and wait longer for their lines.
+    #[inline]
+    pub fn expect(&mut self, frames: usize) {
+        let wanted = frames.min(MAX_BURST) as u16;
+        if self.ring.waiting() < wanted && self.ring.look().is_err() {
+            // The next push tells the error.
+            self.ready_to = self.ring.next;
+            return;
+        }
+        self.ring.will_use(wanted);
+        self.make_ready(wanted.min(self.ring.waiting()));
+    }
+
+    /// Makes the next `count` waiting buffers ready, up to one of another form.
+    #[inline(always)]
+    fn make_ready(&mut self, count: u16) {
+        let (raw, direct, mut window) = (self.ring.raw, self.direct, self.ring.window);
+        let mut index = self.ready_to;
+        for _ in index.since(self.ring.next)..count {
+            let id = raw.read_head(index.get());
+            if id >= raw.size() {
+                break;
+            }
+            let desc = raw.read_desc(id);
+            let slot = &mut self.ready[usize::from(index.get()) % MAX_BURST];
+            if u32::from(desc.flags) == direct
+                && desc.len >= HEADER
+                && let Some(at) = window.range(desc.addr, desc.len)
+            {
+                slot.header_at = at;
+                slot.frame_at = at.wrapping_add(HEADER_LEN);
+                slot.room = desc.len - HEADER;
+                slot.id = u32::from(id);
+            } else if let Some(ready) = self.ring.read_apart(id, direct) {
+                *slot = ready;
+                window = self.ring.window;
+            } else {
+                break;
+            }
+            prefetch(slot.header_at);
+            prefetch_write(slot.frame_at);
+            index.advance(1);
+        }
+        self.ready_to = index;
     }
 
     /// Copies one frame: header (whose num_buffers is filled in here, or left out where headers are
     /// short), head, body. It takes one chain, or with mergeable buffers as many as it fills. All
     /// or nothing: on `Full` and `TooLarge` the ring is as it was. A malformed chain breaks the
     /// ring.
-    #[inline]
-    pub fn push(
+    #[inline(always)]
+    pub fn push<H: Head>(
         &mut self,
         header: &[u8; HEADER_LEN],
-        head: &[u8],
+        head: H,
         body: &[Segment<'_>],
     ) -> Result<(), PushError> {
-        let ring = &mut self.ring;
-        if ring.waiting() == 0 && ring.look().map_err(PushError::Broken)? == 0 {
-            return Err(PushError::Full);
+        let total = HEADER_LEN + head.len() + len_of(body);
+        let index = self.ring.next;
+        let ready = self.ready[usize::from(index.get()) % MAX_BURST];
+        if index == self.ready_to || (ready.room as usize) < total - HEADER_LEN {
+            return self.push_other(header, head, body, total);
         }
-        ring.look_ahead(AHEAD);
-        let total = HEADER_LEN + head.len() + body.iter().map(Segment::len).sum::<usize>();
-        let id = ring.head(ring.next.get()).map_err(PushError::Broken)?;
-        let desc = ring.raw.read_desc(id);
-        if u32::from(desc.flags) == self.direct
-            && desc.len as usize >= total
-            && let Some(at) = ring.translate(desc.addr, desc.len)
-        {
-            // SAFETY: at least total bytes are writable at `at`, the header's and the frame's.
-            unsafe { copy_frame(header, head, body, at, at.add(HEADER_LEN)) };
-            ring.raw.write_used(ring.used.get(), id, total as u32);
-            ring.next.advance(1);
-            ring.used.advance(1);
-            return Ok(());
-        }
-        self.push_other(header, head, body, total)
-    }
-
-    /// Puts a frame into a chain of another form. Out of line, so that the common form stays short.
-    #[inline(never)]
-    fn push_other(
-        &mut self,
-        header: &[u8; HEADER_LEN],
-        head: &[u8],
-        body: &[Segment<'_>],
-        total: usize,
-    ) -> Result<(), PushError> {
-        let ring = &mut self.ring;
-        let id = ring.head(ring.next.get()).map_err(PushError::Broken)?;
-        let Some((header_at, at)) = ring.apart(id, self.direct, total - HEADER_LEN) else {
-            return self.push_spread(header, head, body, total);
-        };
-        // SAFETY: a header is writable at `header_at` and the rest of total at `at`.
-        unsafe { copy_frame(header, head, body, header_at, at) };
-        ring.raw.write_used(ring.used.get(), id, total as u32);
-        ring.next.advance(1);
-        ring.used.advance(1);
+        // SAFETY: a header is writable at `header_at`, and `room` bytes, which are enough, at `frame_at`.
+        unsafe { copy_frame(header, head, body, ready.header_at, ready.frame_at) };
+        self.ring.raw.write_used(self.ring.used.get(), ready.id as u16, total as u32);
+        self.ring.next.advance(1);
+        self.ring.used.advance(1);
         Ok(())
     }
 
-    /// Puts a frame into descriptors of any form. `total` counts a header that is not short.
-    fn push_spread(
+    /// Puts a frame on the ring where nothing is ready that it fits into. Out of line, so that the common
+    /// form stays short.
+    #[inline(never)]
+    fn push_other<H: Head>(
         &mut self,
         header: &[u8; HEADER_LEN],
-        head: &[u8],
+        head: H,
+        body: &[Segment<'_>],
+        total: usize,
+    ) -> Result<(), PushError> {
+        let waiting = match self.ring.waiting() {
+            0 => self.ring.look().map_err(PushError::Broken)?,
+            waiting => waiting,
+        };
+        if waiting == 0 {
+            return Err(PushError::Full);
+        }
+        if self.ready_to == self.ring.next {
+            self.make_ready(1);
+            let ready = self.ready[usize::from(self.ring.next.get()) % MAX_BURST];
+            if self.ready_to != self.ring.next && ready.room as usize >= total - HEADER_LEN {
+                self.make_ready(waiting.min(READY));
+                return self.push(header, head, body);
+            }
+        }
+        let next = self.ring.next;
+        let result = self.push_spread(header, head, body, total);
+        let ready = self.ready_to.since(next);
+        if self.ring.broken.is_some() || ready < self.ring.next.since(next) {
+            self.ready_to = self.ring.next;
+        }
+        result
+    }
+
+    /// Puts a frame into descriptors of any form. `total` counts a header that is not short.
+    fn push_spread<H: Head>(
+        &mut self,
+        header: &[u8; HEADER_LEN],
+        head: H,
         body: &[Segment<'_>],
         total: usize,
     ) -> Result<(), PushError> {
         let header_len = self.ring.setup.features.header_len();
         let total = total - HEADER_LEN + header_len;
         let chains = self.plan(total)?;
-        let header = with_buffers(header, chains);
+        let mut header = *header;
+        [header[10], header[11]] = chains.to_le_bytes();
         let mut spread = Spread { runs: self.runs.iter(), at: std::ptr::null_mut(), room: 0 };
         // SAFETY: the plan has room for total bytes, which is what is put.
         unsafe {
             spread.put((&header[..header_len]).into());
-            spread.put(head.into());
+            head.for_each_piece(|piece| spread.put(piece));
             body.iter().for_each(|segment| spread.put(*segment));
         }
         self.ring.next.advance(chains);
@@ -169,6 +236,18 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
     fn plan_chain(&mut self, id: u16, need: usize, budget: &mut usize) -> Result<usize, PushError> {
         let (runs, mut found, mut full) = (&mut self.runs, 0, false);
         let least = self.ring.setup.features.header_len().min(need);
+        let desc = self.ring.raw.read_desc(id);
+        if desc.flags == DESC_WRITE
+            && desc.len as usize >= least
+            && runs.len() < MAX_RUNS
+            && *budget > 0
+            && let Some(at) = self.ring.translate(desc.addr, desc.len)
+        {
+            *budget -= 1;
+            let len = need.min(desc.len as usize);
+            runs.push((at, len));
+            return Ok(len);
+        }
         let walked = self.ring.walk(id, Direction::ToDriver, budget, |ptr, len| {
             full = runs.len() == MAX_RUNS;
             if full {
@@ -193,13 +272,17 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
 
     /// Looks at the available index again; `push` does it itself when it runs out of buffers.
     pub fn refresh(&mut self) {
-        // An error is remembered, and told by the next push.
-        let _ = self.ring.look();
+        if self.ring.look().is_err() {
+            // The next push tells the error.
+            self.ready_to = self.ring.next;
+        }
     }
 
     /// Makes the frames visible (one release store); true: the driver wants a call.
     #[inline]
     pub fn publish(&mut self) -> bool {
+        // As many descriptors as were just used will be read next, when their lines are here.
+        self.ring.look_ahead(self.ring.used.since(self.ring.published));
         self.ring.publish()
     }
 
@@ -210,6 +293,7 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
 
     /// Moves the ring to a new memory map. On error the old one stays.
     pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingError> {
+        self.ready_to = self.ring.next;
         self.ring.set_memory(memory)
     }
 
@@ -220,48 +304,31 @@ impl<const AHEAD: u16> RxQueue<AHEAD> {
 }
 
 impl DeviceRing {
-    /// Where header and frame go if the chain at `id` has a descriptor for the header alone and room
-    /// for all `len` bytes of the frame in the next; what follows is not needed. So do drivers lay
+    /// The chain at `id`, if it takes a frame in one piece: as one descriptor in another region than the
+    /// last, or as one for the header alone and one for the frame, whatever follows. So do drivers lay
     /// their buffers out that know neither mergeable buffers nor VIRTIO_F_ANY_LAYOUT. `direct` is
     /// [`RxQueue::direct`].
-    #[inline(always)]
-    fn apart(&mut self, id: u16, direct: u32, len: usize) -> Option<(*mut u8, *mut u8)> {
+    #[inline(never)]
+    fn read_apart(&mut self, id: u16, direct: u32) -> Option<Ready> {
         let first = self.raw.read_desc(id);
-        let is_header = first.flags == DESC_WRITE | DESC_NEXT && first.len as usize == HEADER_LEN;
+        let id = u32::from(id);
+        if u32::from(first.flags) == direct && first.len >= HEADER {
+            let header_at = self.translate(first.addr, first.len)?;
+            let frame_at = header_at.wrapping_add(HEADER_LEN);
+            return Some(Ready { header_at, frame_at, room: first.len - HEADER, id });
+        }
+        let is_header = first.flags == DESC_WRITE | DESC_NEXT && first.len == HEADER;
         if !is_header || first.next >= self.raw.size() {
             return None;
         }
         let data = self.raw.read_desc(first.next);
-        if u32::from(data.flags & !DESC_NEXT) != direct || (data.len as usize) < len {
+        if u32::from(data.flags & !DESC_NEXT) != direct {
             return None;
         }
-        Some((self.translate(first.addr, first.len)?, self.translate(data.addr, data.len)?))
+        let header_at = self.translate(first.addr, first.len)?;
+        let frame_at = self.translate(data.addr, data.len)?;
+        Some(Ready { header_at, frame_at, room: data.len, id })
     }
-
-    /// Asks for the lines that a frame soon to come begins in. What is read here decides nothing
-    /// else: the entry and the descriptor are read again, and checked, when it is their turn.
-    #[inline(always)]
-    fn look_ahead(&self, ahead: u16) {
-        if ahead == 0 || self.waiting() <= ahead {
-            return;
-        }
-        let id = self.raw.read_head(self.next.get().wrapping_add(ahead));
-        if id >= self.raw.size() {
-            return;
-        }
-        if let Some((at, _)) = self.window.at(self.raw.read_desc(id).addr) {
-            prefetch(at);
-            prefetch_write(at.wrapping_add(HEADER_LEN));
-        }
-    }
-}
-
-/// The header with its last field, num_buffers, set. It is 1 without mergeable buffers too.
-#[inline(always)]
-fn with_buffers(header: &[u8; HEADER_LEN], chains: u16) -> [u8; HEADER_LEN] {
-    let mut header = *header;
-    [header[10], header[11]] = chains.to_le_bytes();
-    header
 }
 
 /// Writes a frame that one chain takes: its header at `header_at`, the rest in one piece at `at`.
@@ -269,19 +336,52 @@ fn with_buffers(header: &[u8; HEADER_LEN], chains: u16) -> [u8; HEADER_LEN] {
 /// # Safety
 /// [`HEADER_LEN`] bytes are writable at `header_at`, and as many as head and body have at `at`.
 #[inline(always)]
-unsafe fn copy_frame(
+unsafe fn copy_frame<H: Head>(
     header: &[u8; HEADER_LEN],
-    head: &[u8],
+    head: H,
     body: &[Segment<'_>],
     header_at: *mut u8,
     mut at: *mut u8,
 ) {
     // SAFETY: the caller's promise; each step stays within what is left of it.
     unsafe {
-        copy_header(with_buffers(header, 1), header_at);
-        copy(head.as_ptr(), at, head.len());
+        let (low, high) = header_words(header);
+        // The last field, num_buffers, is 1 without mergeable buffers too.
+        copy_header((low, high & 0xffff | 1 << 16), header_at);
+        head.write_to(at);
         at = at.add(head.len());
-        for segment in body {
+        match body {
+            [] => {}
+            [only] => copy(only.as_ptr(), at, only.len()),
+            several => copy_several(several, at),
+        }
+    }
+}
+
+/// Bytes of a body. Most have one segment or none; a loop, which compilers unroll and prepare well
+/// before it is known to be needed, was 25 instructions for each of them.
+#[inline(always)]
+fn len_of(body: &[Segment<'_>]) -> usize {
+    #[inline(never)]
+    fn of_several(body: &[Segment<'_>]) -> usize {
+        body.iter().map(Segment::len).sum()
+    }
+    match body {
+        [] => 0,
+        [only] => only.len(),
+        several => of_several(several),
+    }
+}
+
+/// Copies segments one after another.
+///
+/// # Safety
+/// As many bytes as they have are writable at `at`.
+#[inline(never)]
+unsafe fn copy_several(body: &[Segment<'_>], mut at: *mut u8) {
+    for segment in body {
+        // SAFETY: as the caller promises; each step stays within what is left of it.
+        unsafe {
             copy(segment.as_ptr(), at, segment.len());
             at = at.add(segment.len());
         }

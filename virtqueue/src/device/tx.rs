@@ -64,8 +64,10 @@ impl TxQueue {
             burst.clear();
             return Err(error);
         }
-        burst.gather();
         self.ring.next.advance(burst.len() as u16);
+        self.ring.will_use(burst.len() as u16);
+        self.ring.look_ahead(MAX_BURST as u16);
+        burst.gather();
         Ok(burst.len())
     }
 

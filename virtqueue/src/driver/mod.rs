@@ -19,10 +19,11 @@ pub use memory::DriverMemory;
 pub use rx::{DriverRx, InPlace, Received};
 pub use tx::{DriverTx, Queued};
 
+use crate::copy::prefetch;
 use crate::memory::GuestMemory;
 use crate::ring::{
     DESC_INDIRECT, DESC_NEXT, Descriptor, HEADER_LEN, Index, NO_NOTIFICATION, RawRing,
-    RingFeatures, RingSetup, check_size, part_sizes, passed,
+    RingFeatures, RingSetup, USED_PER_LINE, check_size, part_sizes, passed,
 };
 use memory::Piece;
 
@@ -31,8 +32,6 @@ const LINE: usize = 64;
 /// Where buffers start in their first cache line: the frame of each then starts at the next one. A frame
 /// of 64 bytes is one line, and the line of the header, which seldom changes, stays with both sides.
 const BUFFER_START: usize = LINE - HEADER_LEN;
-/// How many received frames ahead the line of a frame is asked for, which the device's core had last.
-const AHEAD: u16 = 8;
 
 /// How a driver lays a frame out over descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,6 +280,14 @@ impl DriverRing {
         let chain = self.free[self.entry(self.free_first)];
         self.free_first.advance(1);
         Some(chain)
+    }
+
+    /// Asks for the lines of the next `count` used elements, which the device's core has written.
+    #[inline(always)]
+    fn will_read_used(&self, count: u16) {
+        for line in (0..count).step_by(USED_PER_LINE) {
+            prefetch(self.raw.used_at(self.used.get().wrapping_add(line)));
+        }
     }
 
     #[inline(always)]

@@ -3,10 +3,10 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{AHEAD, DriverError, DriverMemory, DriverOptions, DriverRing, RingAddresses};
+use super::{DriverError, DriverMemory, DriverOptions, DriverRing, RingAddresses};
 use crate::copy::{copy, prefetch};
 use crate::memory::GuestMemory;
-use crate::ring::{DESC_WRITE, HEADER_LEN, RingSetup};
+use crate::ring::{DESC_WRITE, HEADER_LEN, MAX_BURST, RingSetup};
 
 /// The virtio-net header of a frame, and the frame.
 pub type InPlace<'a> = ([u8; HEADER_LEN], &'a [u8]);
@@ -108,9 +108,12 @@ impl DriverRx {
         if self.ring.used == self.ring.seen {
             self.ring.look()?;
         }
-        let mut count = 0;
+        let (mut count, mut asked) = (0, 0);
         while count < max && self.ring.used != self.ring.seen {
-            self.look_ahead();
+            if asked == 0 {
+                asked = self.ask(max - count);
+            }
+            asked -= 1;
             let (mut first, mut len) = (None, 0);
             let header = self.take(|bytes, n| {
                 first.get_or_insert((bytes, n));
@@ -123,18 +126,22 @@ impl DriverRx {
         Ok(count)
     }
 
-    /// Asks for the line that a frame soon to come begins in. What is read here decides nothing
-    /// else: the element is read again, and checked, when it is its turn.
+    /// Asks for the lines that the next frames begin in, of `max` buffers and a burst at most: the
+    /// device's core has written them. Returns for how many it did, one at least. What is read here
+    /// decides nothing else: the elements are read again, and checked, when it is their turn.
     #[inline(always)]
-    fn look_ahead(&self) {
+    fn ask(&self, max: usize) -> u16 {
         let ring = &self.ring;
-        if ring.seen.since(ring.used) > AHEAD {
-            let mut index = ring.used;
-            index.advance(AHEAD);
+        let count = usize::from(ring.seen.since(ring.used)).min(max).min(MAX_BURST) as u16;
+        ring.will_read_used(count);
+        let mut index = ring.used;
+        for _ in 0..count {
             if let Some(chain) = ring.likely_chain(index) {
                 prefetch(ring.buffer(chain).wrapping_add(HEADER_LEN));
             }
+            index.advance(1);
         }
+        count.max(1)
     }
 
     /// Buffers that the device does not have, and that `refill` would give it.

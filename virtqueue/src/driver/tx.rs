@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::{DriverError, DriverMemory, DriverOptions, DriverRing, RingAddresses};
-use crate::copy::{copy, copy_header};
+use crate::copy::{copy, copy_header, header_words, prefetch_write};
 use crate::memory::GuestMemory;
 use crate::ring::{HEADER_LEN, RingSetup};
 
@@ -42,7 +42,7 @@ impl DriverTx {
         let mut at = self.ring.buffer(chain);
         // SAFETY: the buffer has room for header and frame.
         unsafe {
-            copy_header(*header, at);
+            copy_header(header_words(header), at);
             at = at.add(self.ring.header_len);
             for part in parts {
                 copy(part.as_ptr(), at, part.len());
@@ -68,12 +68,24 @@ impl DriverTx {
             let at = self.ring.buffer(chain);
             // SAFETY: the buffer has room for header and frame.
             unsafe {
-                copy_header(*header, at);
+                copy_header(header_words(header), at);
                 copy(frame.as_ptr(), at.add(self.ring.header_len), frame.len());
             }
             self.ring.describe(chain, self.ring.header_len + frame.len(), 0);
         }
         Ok(())
+    }
+
+    /// Asks for the first lines of the next `frames` frames that [`send_again`](Self::send_again) will
+    /// change: the device's core has read them, and each would be waited for by itself.
+    #[inline]
+    pub fn expect(&self, frames: usize) {
+        let mut place = self.ring.free_first;
+        for _ in 0..frames.min(self.free()) {
+            let chain = self.ring.free[self.ring.entry(place)];
+            prefetch_write(self.ring.buffer(chain).wrapping_add(HEADER_LEN));
+            place.advance(1);
+        }
     }
 
     /// Queues once more the frame that the next free buffer holds (see [`prepare`](Self::prepare)),
@@ -98,6 +110,7 @@ impl DriverTx {
     /// Takes back the chains that the device has completed; returns their number.
     pub fn reclaim(&mut self) -> Result<usize, DriverError> {
         let waiting = self.ring.look()?;
+        self.ring.will_read_used(waiting);
         while self.ring.used != self.ring.seen {
             let (id, _) = self.ring.raw.read_used(self.ring.used.get());
             let last = self.ring.chain(id)?;

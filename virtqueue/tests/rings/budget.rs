@@ -40,7 +40,7 @@ fn a_frame_is_bounded() {
     for (descriptors, expected) in [(2, Ok(())), (13, Ok(())), (14, broken), (256, broken)] {
         let image = shared_chain(descriptors, 12, WRITE);
         let mut queue = RxQueue::new(image.setup(0, FEATURES)).unwrap();
-        assert_eq!(queue.push(&[0; HEADER_LEN], &[7; 60], &[]), expected, "{descriptors}");
+        assert_eq!(queue.push(&[0; HEADER_LEN], &[7; 60][..], &[]), expected, "{descriptors}");
     }
 }
 
@@ -58,10 +58,10 @@ fn honest_chains_never_exceed_the_bound() {
     image.set_avail(0, &std::array::from_fn::<u16, 256, _>(|i| i as u16));
     let mut queue = RxQueue::new(image.setup(0, FEATURES)).unwrap();
     let frame = [7; 1024 - HEADER_LEN];
-    assert_eq!(queue.push(&[0; HEADER_LEN], &frame, &[]), Ok(()));
+    assert_eq!(queue.push(&[0; HEADER_LEN], &frame[..], &[]), Ok(()));
     assert_eq!(
-        queue.push(&[0; HEADER_LEN], &frame, &[[7; 1][..].into()]),
+        queue.push(&[0; HEADER_LEN], &frame[..], &[[7; 1][..].into()]),
         Err(PushError::TooLarge)
     );
-    assert_eq!(queue.push(&[0; HEADER_LEN], &frame, &[]), Ok(()));
+    assert_eq!(queue.push(&[0; HEADER_LEN], &frame[..], &[]), Ok(()));
 }

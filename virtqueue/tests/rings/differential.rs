@@ -12,7 +12,7 @@
 
 use proptest::prelude::*;
 use trama_virtqueue::{
-    HEADER_LEN, PushError, RingError, RingFeatures, RxQueue, Segment, TxBurst, TxQueue,
+    HEADER_LEN, NewStart, PushError, RingError, RingFeatures, RxQueue, Segment, TxBurst, TxQueue,
 };
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT};
@@ -271,7 +271,18 @@ fn check_receive(
         let (head, body) = frame.split_at(frame.len() / 3);
         let (b1, b2) = body.split_at(body.len() / 2);
         let header = [i as u8; HEADER_LEN];
-        let pushed = ours.push(&header, head, &[Segment::from(b1), Segment::from(b2)]);
+        let body = match i % 3 {
+            0 => &[][..],
+            1 => &[Segment::from(body)][..],
+            _ => &[Segment::from(b1), Segment::from(b2)][..],
+        };
+        let head = if body.is_empty() { &frame[..] } else { head };
+        ours.expect(i % 5);
+        let pushed = match (i % 4, head.len()) {
+            (0, 12..) => ours.push(&header, new_start::<false>(head), body),
+            (1, 16..) => ours.push(&header, new_start::<true>(head), body),
+            _ => ours.push(&header, head, body),
+        };
         let expected = push_oracle(&mut theirs, &memory, header, frame, features);
         assert_eq!(pushed, expected);
         let call = ours.publish();
@@ -295,6 +306,14 @@ fn check_receive(
         ignore(A + 0x2004 + 8 * u64::from(next.wrapping_add(unused) % 64), 8);
     }
     assert!(a == b, "memory differs");
+}
+
+/// The head in two pieces. What an untagged start has in the place of the tag goes nowhere.
+fn new_start<const TAGGED: bool>(head: &[u8]) -> NewStart<'_, TAGGED> {
+    let (start, rest) = head.split_at(NewStart::<TAGGED>::LEN);
+    let mut bytes = [0xee; 16];
+    bytes[..start.len()].copy_from_slice(start);
+    NewStart::new(bytes, rest)
 }
 
 /// What a receive ring must become, said with the oracle's means.
@@ -368,10 +387,11 @@ fn check_receive_bounds(ring: &Ring, frames: &[usize], buffers: RingFeatures) {
     let mut ours = RxQueue::new(image.setup(ring.next, features)).unwrap();
     for len in frames {
         let frame = vec![0xee; *len];
+        ours.expect(len % 4);
         let pushed =
             ours.push(&[0xee; HEADER_LEN], &frame[..*len / 2], &[frame[*len / 2..].into()]);
         if let Err(PushError::Broken(error)) = pushed {
-            assert_eq!(ours.push(&[0; HEADER_LEN], &[], &[]), Err(PushError::Broken(error)));
+            assert_eq!(ours.push(&[0; HEADER_LEN], &[][..], &[]), Err(PushError::Broken(error)));
         }
         ours.publish();
     }

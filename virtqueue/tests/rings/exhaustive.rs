@@ -320,7 +320,7 @@ fn chains_shorter_than_the_header() {
                 lay_out(&image, &lens, WRITE);
                 let mut queue = RxQueue::new(setup.clone()).unwrap();
                 let broken = Err(PushError::Broken(RingError::HeaderTooShort));
-                assert_eq!(queue.push(&[0; HEADER_LEN], &[1; 60], &[]), broken);
+                assert_eq!(queue.push(&[0; HEADER_LEN], &[1; 60][..], &[]), broken);
             }
         }
     }

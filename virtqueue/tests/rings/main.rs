@@ -16,5 +16,6 @@ mod exhaustive;
 mod image;
 mod kicks;
 mod race;
+mod ready;
 mod reuse;
 mod round_trip;

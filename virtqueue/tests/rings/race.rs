@@ -182,6 +182,7 @@ fn receive_beside(features: RingFeatures) {
     let (mut pushed, mut breaks) = (0, 0);
     beside_mutator(&image, WRITE, || {
         len = (len + 61) % 2900;
+        queue.expect(len % 70);
         match queue.push(&[0; HEADER_LEN], &frame[..64], &[frame[64..64 + len].into()]) {
             Ok(()) => pushed += 1,
             Err(PushError::Full | PushError::TooLarge) => {}

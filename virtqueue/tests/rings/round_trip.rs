@@ -128,6 +128,8 @@ impl Pair {
     fn forward(&mut self, max: usize) {
         let fetched = self.tx.fetch(&mut self.burst, max).unwrap();
         assert_eq!(fetched, self.sent.len().min(max).min(64));
+        // In turn as many as come, fewer, more, or none.
+        self.rx.expect(fetched * usize::from(self.count % 4) / 2);
         for i in 0..fetched {
             let (header, frame) = self.sent.pop_front().unwrap();
             assert_eq!(self.burst.error(i), None);

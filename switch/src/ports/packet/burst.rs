@@ -246,11 +246,10 @@ impl Source for SlotBurst {
         if self.entries[i].is_cut { MAX_FRAME + 1 } else { self.entries[i].len }
     }
 
-    fn with_body<R>(&self, i: usize, f: impl FnOnce(&[Segment<'_>]) -> R) -> R {
-        match self.frame(i).get(PRIVATE_HEAD..) {
-            Some(rest) if !rest.is_empty() => f(&[Segment::from(rest)]),
-            _ => f(&[]),
-        }
+    fn with_frame<R>(&self, i: usize, f: impl FnOnce(&[u8], &[Segment<'_>]) -> R) -> R {
+        let frame = self.frame(i);
+        let (head, rest) = frame.split_at(frame.len().min(PRIVATE_HEAD));
+        f(head, &[Segment::from(rest)][usize::from(rest.is_empty())..])
     }
 
     fn error(&self, _: usize) -> Option<RingError> {
