@@ -135,7 +135,8 @@ fn measure(options: &RunOptions) -> Result<bool> {
     let dir = tempfile::Builder::new().prefix("trama-bench-").tempdir();
     let dir = dir.map_err(|e| format!("no temporary folder: {e}"))?;
     let (rounds, seconds) = (options.rounds, options.seconds);
-    let plan = Plan { scenarios, entrants: options.peers.clone(), rounds, seconds, bin };
+    let far_core = machine::far_core(peers::LOAD_CORE);
+    let plan = Plan { scenarios, entrants: options.peers.clone(), rounds, seconds, bin, far_core };
     let mut report = run::run(&plan, dir.path());
     problems.append(&mut report.problems);
     report.problems = problems;

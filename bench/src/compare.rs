@@ -46,7 +46,7 @@ pub struct Comparison {
 pub fn compare(a: &Report, b: &Report) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
     for before in &a.scenarios {
-        if let Some(after) = b.scenarios.iter().find(|s| s.name == before.name) {
+        if let Some(after) = b.scenarios.iter().find(|s| s.is_same_as(before)) {
             compare_scenario(before, after, &mut comparisons);
         }
     }
@@ -55,7 +55,7 @@ pub fn compare(a: &Report, b: &Report) -> Vec<Comparison> {
 
 fn compare_scenario(a: &ScenarioReport, b: &ScenarioReport, out: &mut Vec<Comparison>) {
     let figures = |s: &ScenarioReport| match &s.rows[..] {
-        [only] => value(&s.name, only).into_iter().collect::<Vec<_>>(),
+        [only] => value(&s.label(), only).into_iter().collect::<Vec<_>>(),
         rows => rows.iter().filter_map(|row| ratio(s, row)).collect(),
     };
     let later = figures(b);
@@ -74,7 +74,7 @@ fn value(scenario: &str, row: &Row) -> Option<(String, Estimate, usize)> {
 
 fn ratio(scenario: &ScenarioReport, row: &Row) -> Option<(String, Estimate, usize)> {
     let ratio = row.ratio.as_ref()?;
-    let name = format!("{} {}/{}", scenario.name, scenario.rows[0].peer, row.peer);
+    let name = format!("{} {}/{}", scenario.label(), scenario.rows[0].peer, row.peer);
     Some((name, ratio.estimate, ratio.pairs))
 }
 

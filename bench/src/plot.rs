@@ -38,7 +38,7 @@ pub fn plot(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
         let bars = bars_of(scenario);
         let title = format!("{} ({})", scenario.title, scenario.unit);
         let limit = scenario.ceiling.as_ref().and_then(|row| row.value).map(|v| v.median);
-        draw_both(folder, &scenario.name, &title, &bars, limit, &mut written)?;
+        draw_both(folder, &scenario.label(), &title, &bars, limit, &mut written)?;
     }
     let ratios: Vec<Bar> = report.scenarios.iter().flat_map(ratios_of).collect();
     let title = "trama / peer, as advantage (above 1 is better than the peer)";
@@ -79,7 +79,7 @@ fn ratios_of(scenario: &ScenarioReport) -> Vec<Bar> {
                 Estimate { median: 1.0 / e.median, low: 1.0 / e.high, high: 1.0 / e.low, ..e }
             }
         };
-        Some(Bar { label: format!("{} / {}", scenario.name, row.peer), value, colour: OURS })
+        Some(Bar { label: format!("{} / {}", scenario.label(), row.peer), value, colour: OURS })
     };
     scenario.rows.iter().filter_map(bar).filter(|bar| bar.value.high.is_finite()).collect()
 }

@@ -79,6 +79,9 @@ pub struct ScenarioReport {
     /// Whether ratios are to the best round of each other row.
     #[serde(default)]
     pub against_best: bool,
+    /// Whether these are the rounds with the cores apart.
+    #[serde(default)]
+    pub cores_apart: bool,
     /// The generator without a switch, where that can be measured.
     pub ceiling: Option<Row>,
     /// Ours first.
@@ -143,7 +146,7 @@ pub struct Ratio {
     pub estimate: Estimate,
     /// How many rounds it is made of.
     pub pairs: usize,
-    /// How many rounds were left out because time was stolen or the cores were apart.
+    /// How many rounds were left out because time was stolen.
     pub discarded: usize,
     /// What the ratio is known for.
     pub says: Says,
@@ -216,13 +219,46 @@ pub fn check_place(path: &Path) -> Result<()> {
 }
 
 impl ScenarioReport {
-    /// Fills in what follows from the samples: medians, ratios, what is the generator's. `nearest` is the
-    /// shortest way between the cores, in nanoseconds.
-    pub fn conclude(&mut self, targets: &[Option<f64>], nearest: Option<f64>) {
+    /// The rounds with the cores near each other and those with the cores apart, as reports of their own:
+    /// figures of the one kind are not to be compared with those of the other. `nearest` is the shortest
+    /// way between the cores, in nanoseconds. What failed is told in the first.
+    pub fn by_distance(mut self, nearest: Option<f64>) -> Vec<ScenarioReport> {
         let rows = self.rows.iter_mut().chain(&mut self.ceiling);
+        let (mut near, mut apart) = (false, false);
         for sample in rows.flat_map(|row| row.rounds.iter_mut().flatten()) {
             sample.cores_apart = is_apart(sample.core_round_trip_ns, nearest);
+            *(if sample.cores_apart { &mut apart } else { &mut near }) = true;
         }
+        match (near, apart) {
+            (_, false) => vec![self],
+            (false, true) => vec![ScenarioReport { cores_apart: true, ..self }],
+            (true, true) => {
+                let far = ScenarioReport {
+                    cores_apart: true,
+                    rows: self.rows.iter_mut().map(Row::take_apart).collect(),
+                    ceiling: self.ceiling.as_mut().map(Row::take_apart),
+                    name: self.name.clone(),
+                    title: self.title.clone(),
+                    unit: self.unit.clone(),
+                    ..self
+                };
+                vec![self, far]
+            }
+        }
+    }
+
+    /// The name, with which cores it was.
+    pub fn label(&self) -> String {
+        format!("{}{}", self.name, if self.cores_apart { "-apart" } else { "" })
+    }
+
+    /// Whether the figures of both can be compared.
+    pub fn is_same_as(&self, other: &ScenarioReport) -> bool {
+        (&self.name, self.cores_apart) == (&other.name, other.cores_apart)
+    }
+
+    /// Fills in what follows from the samples: medians, ratios, what is the generator's.
+    pub fn conclude(&mut self, targets: &[Option<f64>]) {
         if let Some(ceiling) = &mut self.ceiling {
             ceiling.conclude(None);
         }
@@ -257,16 +293,15 @@ impl Row {
         }
     }
 
-    /// The samples that count: those with the cores near each other, if there are any.
+    /// What was measured.
     fn samples(&self) -> impl Iterator<Item = &Sample> {
-        let all_apart = self.rounds.iter().flatten().all(|s| s.cores_apart);
-        self.rounds.iter().flatten().filter(move |s| all_apart || !s.cores_apart)
+        self.rounds.iter().flatten()
     }
 
-    /// In how many rounds the cores were apart, and how many there are.
-    pub fn apart(&self) -> (usize, usize) {
-        let all = self.rounds.iter().flatten();
-        (all.clone().filter(|s| s.cores_apart).count(), all.count())
+    /// Takes out the rounds with the cores apart, as a row of its own.
+    fn take_apart(&mut self) -> Row {
+        let apart = |round: &mut Option<Sample>| round.take_if(|sample| sample.cores_apart);
+        Row { rounds: self.rounds.iter_mut().map(apart).collect(), ..Row::new(&self.peer) }
     }
 
     fn conclude(&mut self, ceiling: Option<(f64, Better)>) {
@@ -336,14 +371,8 @@ fn ratio(
         .filter_map(|(a, b)| Some((a.as_ref()?, b.as_ref()?)))
         .filter(|(_, b)| b.value > 0.0)
         .collect();
-    let alike = |apart: bool| -> Vec<f64> {
-        let counts = |s: &Sample| !s.is_stolen() && s.cores_apart == apart;
-        let counting = pairs.iter().filter(|(a, b)| counts(a) && counts(b));
-        counting.map(|(a, b)| a.value / best.unwrap_or(b.value)).collect()
-    };
-    // In a spell that lasts as long as the run, both had it.
-    let near = alike(false);
-    let kept = if near.is_empty() { alike(true) } else { near };
+    let undisturbed = pairs.iter().filter(|(a, b)| !a.is_stolen() && !b.is_stolen());
+    let kept: Vec<f64> = undisturbed.map(|(a, b)| a.value / best.unwrap_or(b.value)).collect();
     let says = match (ours.generator_bound, theirs.generator_bound) {
         (false, false) => Says::Exactly,
         (true, false) => Says::AtLeastAsGood,
@@ -376,10 +405,11 @@ pub mod tests {
             better,
             target: None,
             against_best: false,
+            cores_apart: false,
             ceiling: None,
             rows: vec![row("trama", ours), row("other", theirs)],
         };
-        scenario.conclude(&[Some(1.5)], None);
+        scenario.conclude(&[Some(1.5)]);
         report.scenarios.push(scenario);
         report
     }
@@ -391,10 +421,10 @@ pub mod tests {
         let median = |s: &ScenarioReport| s.rows[1].ratio.as_ref().map(|r| r.estimate.median);
         assert_eq!(median(&scenario), Some(3.0));
         scenario.against_best = true;
-        scenario.conclude(&[Some(1.5)], None);
+        scenario.conclude(&[Some(1.5)]);
         assert_eq!(median(&scenario), Some(2.0));
         scenario.better = Better::Lower;
-        scenario.conclude(&[Some(1.5)], None);
+        scenario.conclude(&[Some(1.5)]);
         assert_eq!(median(&scenario), Some(8.0));
     }
 
@@ -404,33 +434,51 @@ pub mod tests {
         let scenario = &mut report.scenarios[0];
         scenario.rows[0].rounds[1] = None;
         scenario.rows[1].rounds[2].as_mut().unwrap().steal = 0.5;
-        scenario.conclude(&[None], None);
+        scenario.conclude(&[None]);
         let ratio = scenario.rows[1].ratio.as_ref().unwrap();
         assert_eq!((ratio.estimate.median, ratio.pairs, ratio.discarded), (2.0, 1, 1));
     }
 
     #[test]
-    fn rounds_with_the_cores_apart_are_left_out_if_there_are_others() {
-        let mut report = report(Better::Higher, &[20.0, 7.0, 21.0], &[10.0, 4.0, 4.0]);
+    fn rounds_with_the_cores_apart_are_rows_of_their_own() {
+        let mut measured = report(Better::Higher, &[20.0, 7.0, 21.0], &[10.0, 4.0, 4.0]);
         let ways = [[100.0, 490.0, 95.0], [150.0, 480.0, 480.0]];
-        for (row, ways) in report.scenarios[0].rows.iter_mut().zip(ways) {
+        let scenario = &mut measured.scenarios[0];
+        scenario.ceiling = Some(row("direct", &[100.0; 3]));
+        let rows = scenario.rows.iter_mut().chain(&mut scenario.ceiling);
+        for (row, ways) in rows.zip(ways.iter().chain([&ways[0]])) {
             for (sample, way) in row.rounds.iter_mut().flatten().zip(ways) {
-                sample.core_round_trip_ns = Some(way);
+                sample.core_round_trip_ns = Some(*way);
             }
         }
-        let mut concluded = |nearest| {
-            report.scenarios[0].conclude(&[None], Some(nearest));
-            let rows = &report.scenarios[0].rows;
-            let ratio = rows[1].ratio.as_ref().map(|r| (r.estimate.median, r.pairs, r.discarded));
-            (rows[0].value.unwrap().median, rows[0].apart(), ratio, table(&report))
+        scenario.rows[1].errors.push("it broke".into());
+        let concluded = |nearest| {
+            let scenario = report_of(&measured);
+            let mut parts = scenario.by_distance(Some(nearest));
+            parts.iter_mut().for_each(|part| part.conclude(&[None]));
+            let figures = |part: &ScenarioReport| {
+                let ratio = part.rows[1].ratio.as_ref().map(|r| (r.estimate.median, r.pairs));
+                (part.label(), part.rows[0].value.unwrap().median, ratio)
+            };
+            let errors = |part: &ScenarioReport| part.rows[1].errors.len();
+            (
+                parts.iter().map(figures).collect::<Vec<_>>(),
+                parts.iter().map(errors).collect::<Vec<_>>(),
+            )
         };
-        let (value, apart, ratio, text) = concluded(95.0);
-        assert_eq!((value, apart, ratio), (20.5, (1, 3), Some((2.0, 1, 2))));
-        assert!(text.contains("cores apart in 1 of 3 rounds"), "{text}");
-        // Nothing but a slow spell, of which both had as much.
-        let (value, apart, ratio, text) = concluded(30.0);
-        assert_eq!((value, apart, ratio), (20.0, (3, 3), Some((2.0, 3, 0))));
-        assert!(text.contains("cores apart in 3 of 3 rounds"), "{text}");
+        let (figures, errors) = concluded(95.0);
+        let near = ("s".to_owned(), 20.5, Some((2.0, 1)));
+        assert_eq!(figures, [near, ("s-apart".to_owned(), 7.0, Some((1.75, 1)))]);
+        assert_eq!(errors, [1, 0]);
+        // Nothing but a slow spell, of which both had as much; or nothing but near.
+        assert_eq!(concluded(30.0).0, [("s-apart".to_owned(), 20.0, Some((2.0, 3)))]);
+        assert_eq!(concluded(300.0).0, [("s".to_owned(), 20.0, Some((2.0, 3)))]);
+    }
+
+    /// The report's only scenario, as a copy: it was written and read.
+    fn report_of(report: &Report) -> ScenarioReport {
+        let text = serde_json::to_string(&report.scenarios[0]).unwrap();
+        serde_json::from_str(&text).unwrap()
     }
 
     #[test]
@@ -438,7 +486,7 @@ pub mod tests {
         let mut report = report(Better::Higher, &[8.5, 8.5, 8.5], &[7.5, 7.5, 7.5]);
         let scenario = &mut report.scenarios[0];
         scenario.ceiling = Some(row("direct", &[10.0, 10.0, 10.0]));
-        scenario.conclude(&[None], None);
+        scenario.conclude(&[None]);
         assert!(scenario.rows[0].generator_bound && !scenario.rows[1].generator_bound);
         assert_eq!(scenario.rows[1].ratio.as_ref().unwrap().says, Says::AtLeastAsGood);
         let text = table(&report);
@@ -459,7 +507,7 @@ pub mod tests {
         for sample in scenario.rows[0].rounds.iter_mut().flatten() {
             sample.ceiling = Some(9.0);
         }
-        scenario.conclude(&[None], None);
+        scenario.conclude(&[None]);
         assert!(scenario.rows[0].generator_bound, "two of three rounds were bound");
     }
 

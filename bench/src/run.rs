@@ -37,6 +37,8 @@ pub struct Plan {
     pub seconds: u64,
     /// The folder of `tramad`.
     pub bin: PathBuf,
+    /// A core that shares no cache with the load's.
+    pub far_core: Option<usize>,
 }
 
 impl Plan {
@@ -49,9 +51,19 @@ impl Plan {
         self.entrants.iter().any(|name| name == entrant.label)
     }
 
+    /// The cores that the switch has in turn: one near the load's, and for loads that share memory with it
+    /// one far away, if this machine has one.
+    fn cores_of(&self, scenario: &Scenario) -> Vec<usize> {
+        let far = self.far_core.filter(|_| scenario.ports.contains(&Port::Vhost));
+        [SWITCH_CORE].into_iter().chain(far).collect()
+    }
+
     /// How many measurements these are.
     fn steps(&self) -> u64 {
-        let of = |s: &&Scenario| self.entrants_of(s).count() + usize::from(s.ceiling.is_some());
+        let of = |s: &&Scenario| {
+            let each = self.entrants_of(s).count() + usize::from(s.ceiling.is_some());
+            each * self.cores_of(s).len()
+        };
         self.scenarios.iter().map(of).sum::<usize>() as u64 * u64::from(self.rounds)
     }
 }
@@ -73,6 +85,8 @@ struct Task {
     peer: &'static Peer,
     twist: Twist,
     ports: &'static [Port],
+    /// The switch's core.
+    core: usize,
     scenario: &'static Scenario,
 }
 
@@ -99,9 +113,13 @@ pub fn run(plan: &Plan, dir: &Path) -> Report {
         }
     }
     report.core_round_trip_ns = run.nearest.get();
-    for (scenario, measured) in plan.scenarios.iter().zip(&mut report.scenarios) {
+    let measured = plan.scenarios.iter().zip(std::mem::take(&mut report.scenarios));
+    for (scenario, measured) in measured {
         let targets: Vec<_> = plan.entrants_of(scenario).skip(1).map(|e| e.target).collect();
-        measured.conclude(&targets, report.core_round_trip_ns);
+        for mut part in measured.by_distance(report.core_round_trip_ns) {
+            part.conclude(&targets);
+            report.scenarios.push(part);
+        }
     }
     if interrupted() {
         report.problems.push("what came after the interrupt".into());
@@ -120,23 +138,28 @@ fn progress(steps: u64) -> ProgressBar {
 }
 
 impl Run<'_> {
+    /// Each entrant once a round and switch's core.
     fn scenario(&self, scenario: &'static Scenario) -> ScenarioReport {
         let entrants: Vec<_> = self.plan.entrants_of(scenario).collect();
         let mut rows: Vec<Row> = entrants.iter().map(|e| Row::new(e.label)).collect();
-        let task = |e: &Entrant| Task {
+        let task = |e: &Entrant, core| Task {
             peer: e.peer,
             twist: e.twist,
             ports: scenario.ports_of(e),
+            core,
             scenario,
         };
         let mut ceiling = scenario.ceiling.map(|peer| (peer, Row::new(peer.name)));
-        for round in 1..=self.plan.rounds {
+        let cores = self.plan.cores_of(scenario);
+        let rounds =
+            (1..=self.plan.rounds).flat_map(|round| cores.iter().map(move |c| (round, *c)));
+        for (round, core) in rounds {
             for (row, entrant) in rows.iter_mut().zip(&entrants) {
-                self.round(row, round, task(entrant));
+                self.round(row, round, task(entrant, core));
             }
             if let Some((peer, row)) = &mut ceiling {
                 let (twist, ports) = (Twist::default(), scenario.ports);
-                self.round(row, round, Task { peer, twist, ports, scenario });
+                self.round(row, round, Task { peer, twist, ports, core, scenario });
             }
         }
         ScenarioReport {
@@ -146,6 +169,7 @@ impl Run<'_> {
             better: scenario.unit.better,
             target: scenario.target,
             against_best: scenario.against_best,
+            cores_apart: false,
             ceiling: ceiling.map(|(_, row)| row),
             rows,
         }
@@ -185,28 +209,33 @@ impl Run<'_> {
     }
 
     fn measure(&self, task: Task) -> Result<Sample> {
-        let Task { peer, twist, ports, scenario } = task;
+        let Task { peer, twist, ports, core, scenario } = task;
         let load: Load = scenario.load;
         let huge = match &self.huge {
             Ok(mount) => mount,
             Err(error) if peer.hugepages || load.hugepages() => return Err(error.clone()),
             Err(_) => "",
         };
-        let before = self.come_near();
+        let before = self.come_near(core);
         let place = tempfile::tempdir_in(self.dir).map_err(|e| format!("temporary folder: {e}"))?;
         let (bin, dir) = (self.plan.bin.as_path(), place.path());
-        let switch = (peer.start)(&Setup { bin, dir, huge, ports, mtu: scenario.mtu, twist })?;
+        let switch =
+            (peer.start)(&Setup { bin, dir, huge, core, ports, mtu: scenario.mtu, twist })?;
         let _drivers = silent_drivers(&switch.silent)?;
         let seconds = self.plan.seconds;
-        let context = Context { switch: &switch, twist, bin, dir, huge, seconds };
+        let context = Context { switch: &switch, core, twist, bin, dir, huge, seconds };
         let measured = load.measure(&context)?;
-        let ways = before.into_iter().chain(round_trip(SWITCH_CORE));
+        let ways = before.into_iter().chain(round_trip(core));
         Ok(Sample { core_round_trip_ns: ways.reduce(f64::max), ..sample(scenario, measured) })
     }
 
     /// Waits a while for the hypervisor to put the cores as near to each other as they have been in this
     /// run. How far apart they are.
-    fn come_near(&self) -> Option<f64> {
+    fn come_near(&self, core: usize) -> Option<f64> {
+        if core != SWITCH_CORE {
+            return round_trip(core);
+        }
+
         let end = Instant::now() + PATIENCE;
         loop {
             let way = round_trip(SWITCH_CORE);

@@ -96,6 +96,7 @@ const fn against(peer: &'static Peer, target: f64) -> Entrant {
 
 const PLAIN: Twist = Twist {
     vlan: false,
+    lengths_of_vlan: false,
     silent_ports: 0,
     macs: 0,
     polls: false,

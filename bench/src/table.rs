@@ -23,7 +23,8 @@ pub fn table(report: &Report) -> String {
 
 fn table_of(scenario: &ScenarioReport, text: &mut String) {
     let (name, title, unit) = (&scenario.name, &scenario.title, &scenario.unit);
-    let _ = writeln!(text, "\n{name}: {title} ({unit})");
+    let apart = if scenario.cores_apart { ", cores apart" } else { "" };
+    let _ = writeln!(text, "\n{name}: {title}{apart} ({unit})");
     let first = scenario.rows.first().map_or("", |row| &row.peer);
     let has_value = scenario.rows.first().is_some_and(|row| row.value.is_some());
     for row in &scenario.rows {
@@ -46,9 +47,6 @@ fn table_of(scenario: &ScenarioReport, text: &mut String) {
         }
         if let Some(share) = row.cpu_waited.filter(|&share| share > DISTURBED) {
             notes.push(format!("waited {:.0} % of the time for its core", share * 100.0));
-        }
-        if let (apart @ 1.., all) = row.apart() {
-            notes.push(format!("cores apart in {apart} of {all} rounds"));
         }
         if let (Some(target), Some(value), true) = (scenario.target, row.value, row.peer == first) {
             notes.push(verdict(value.median, target, scenario.better));

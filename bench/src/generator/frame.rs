@@ -117,17 +117,18 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// The frames of `load` that carry `vlan`.
-    pub(super) fn new(load: &Load, vlan: Option<u16>) -> Result<Template> {
+    /// The frames that a port sends.
+    pub(super) fn new(load: &Load, port: usize) -> Result<Template> {
+        let (vlan, size) = (load.vlan(port), load.size(port));
         let tag = if vlan.is_some() { TAG } else { 0 };
         let stamp_at = stamp_offset(load) + tag;
         let smallest = (SMALLEST + tag).max(stamp_at + STAMP);
         // The IPv4 length field bounds what follows the Ethernet header.
         let largest = ETHERNET + tag + usize::from(u16::MAX);
-        if !(smallest..=largest).contains(&load.size) {
+        if !(smallest..=largest).contains(&size) {
             return Err(Error::Load(format!(
                 "frames of {} bytes; such a frame has {smallest} to {largest}",
-                load.size
+                size
             )));
         }
         if let Some(id) = vlan.filter(|id| !(1..=4094).contains(id)) {
@@ -139,7 +140,7 @@ impl Template {
             bytes.extend(id.to_be_bytes());
         }
         bytes.extend([0x08, 0x00]);
-        let payload = load.size - bytes.len() - IPV4;
+        let payload = size - bytes.len() - IPV4;
         bytes.extend(ipv4(payload, load.gso.is_some()));
         let at = bytes.len();
         let header = match load.gso {
@@ -152,7 +153,7 @@ impl Template {
                 VnetHeader::default()
             }
         };
-        bytes.resize(load.size, 0);
+        bytes.resize(size, 0);
         Ok(Template { header: header.to_bytes(), bytes, stamp_at })
     }
 
@@ -266,8 +267,12 @@ mod tests {
             (None, Some(1448), 60_000),
             (Some(7), Some(9), 200),
         ] {
-            let load = Load { gso, ..Load::new(size, crate::generator::Direction::Uni) };
-            let template = Template::new(&load, vlan).unwrap();
+            let load = Load {
+                gso,
+                vlans: vec![vlan],
+                ..Load::new(size, crate::generator::Direction::Uni)
+            };
+            let template = Template::new(&load, 0).unwrap();
             assert_eq!(template.bytes.len(), size);
             let sliced = etherparse::SlicedPacket::from_ethernet(&template.bytes).unwrap();
             assert_eq!(sliced.vlan_ids().first().map(|id| id.value()), vlan);

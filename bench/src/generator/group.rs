@@ -14,8 +14,10 @@ use super::tally::Tally;
 use super::waiter::Waiter;
 use super::{Error, Result};
 
-/// Frames that a port sends before another has its turn.
-const BURST: usize = 64;
+/// Frames that a port sends before another has its turn. Between two of them the generator waits for
+/// indices that the device's core has written: at 64, what came through the null device was 22 to 28
+/// million frames a second, and 30 at 256.
+const BURST: usize = 256;
 /// Frames that a port receives before another has its turn.
 const RECEIVED: usize = 256;
 /// What a frame may be late before it is counted as such, in nanoseconds.
@@ -389,7 +391,7 @@ impl Sender {
     fn new(load: &Load, port: usize, targets: Vec<u16>, schedule: Schedule) -> Result<Sender> {
         Ok(Sender {
             port,
-            template: Template::new(load, load.vlan(port))?,
+            template: Template::new(load, port)?,
             schedule,
             sequences: vec![0; targets.len()],
             targets,
@@ -416,6 +418,9 @@ impl Sender {
             port.tx.reclaim()?;
         }
         let room = port.tx.free().min(BURST);
+        if self.schedule.is_flat_out() {
+            port.tx.expect(room);
+        }
         let mut count = 0;
         while count < room
             && let Some(time) = self.schedule.take(now)

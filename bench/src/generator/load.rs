@@ -30,6 +30,8 @@ pub struct Load {
     /// Bytes of a frame as it is sent, with its tag, if any, and without the frame check sequence,
     /// which a ring does not carry: 60 at least, 64 with a tag.
     pub size: usize,
+    /// The same for each port; ports beyond the list send frames of `size`.
+    pub sizes: Vec<usize>,
     /// Who sends to whom.
     pub direction: Direction,
     /// Frames a second of all senders together, on an open-loop schedule; none: as many as the rings
@@ -55,6 +57,7 @@ impl Load {
     pub fn new(size: usize, direction: Direction) -> Load {
         Load {
             size,
+            sizes: Vec::new(),
             direction,
             rate: None,
             duration: Duration::from_secs(1),
@@ -64,6 +67,16 @@ impl Load {
             moving: false,
             gso: None,
         }
+    }
+
+    /// Bytes of a port's frames.
+    pub(super) fn size(&self, port: usize) -> usize {
+        self.sizes.get(port).copied().unwrap_or(self.size)
+    }
+
+    /// Bytes of the longest frame of any port.
+    pub fn largest(&self) -> usize {
+        self.sizes.iter().copied().fold(self.size, usize::max)
     }
 
     /// The tag of a port's frames.

@@ -256,6 +256,11 @@ fn forward(ports: &mut [Port], from: usize, crossing: Crossing, burst: &mut TxBu
         && let Ok(count) = transmit.fetch(burst, MAX_BURST)
         && count > 0
     {
+        for to in members(crossing.targets(from, burst.head(0), ports.len())) {
+            if let Some((receive, _)) = &mut ports[to].receive {
+                receive.expect(count);
+            }
+        }
         for i in 0..count {
             let head = burst.head(i);
             let targets = crossing.targets(from, head, ports.len());

@@ -28,6 +28,11 @@ impl Schedule {
         Schedule::Paced { next: (period as f64 * offset) as u64, period, end }
     }
 
+    /// Whether the clock does not say how many frames are due.
+    pub(super) fn is_flat_out(&self) -> bool {
+        !matches!(self, Schedule::Paced { .. })
+    }
+
     /// The time for which the next frame is scheduled, if it is due; it is then taken.
     #[inline(always)]
     pub(super) fn take(&mut self, now: u64) -> Option<u64> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use trama_bench::generator::{
     Direction, Error, Goal, Group, Limits, Load, Options, Outcome, search,
 };
+use trama_frame::ethernet::TAG_LEN;
 
 use super::{Context, Measured};
 use crate::peers::{End, TRUNK_VLAN};
@@ -109,13 +110,20 @@ pub fn silent_drivers(sockets: &[PathBuf]) -> Result<Option<Group>> {
 }
 
 /// The load that the context's twist asks for: with addresses, and with tags on all ports but the
-/// first.
+/// first, or with the lengths that frames then arrive with.
 fn load(context: &Context, bytes: usize, direction: Direction) -> Load {
     let stations = (context.twist.macs / 2).max(1);
+    let ports = 0..context.switch.ends.len();
     let tags = |port| (context.twist.vlan && port > 0).then_some(TRUNK_VLAN);
+    let size = |port| match port {
+        _ if !context.twist.lengths_of_vlan => bytes,
+        0 => bytes + TAG_LEN,
+        _ => bytes - TAG_LEN,
+    };
     Load {
         duration: Duration::from_secs(context.seconds),
-        vlans: (0..context.switch.ends.len()).map(tags).collect(),
+        vlans: ports.clone().map(tags).collect(),
+        sizes: ports.map(size).collect(),
         sources: stations,
         destinations: stations,
         ..Load::new(bytes, direction)
@@ -135,7 +143,7 @@ fn connect(context: &Context, load: &Load) -> Result<Plugged> {
         listens = *frontend_listens;
     }
     let options = Options {
-        largest_frame: load.size.max(1522),
+        largest_frame: load.largest().max(1522),
         offloads: load.gso.is_some(),
         server_role: listens,
         ..Options::default()

@@ -127,6 +127,8 @@ pub enum Load {
 pub struct Context<'a> {
     /// The running switch.
     pub switch: &'a Switch,
+    /// The core that it has for itself.
+    pub core: usize,
     /// What is asked of trama beside.
     pub twist: Twist,
     /// The folder of `tramad` and `tramactl`.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Context, Measured};
-use crate::peers::{End, LOAD_CORE, SWITCH_CORE};
+use crate::peers::{End, LOAD_CORE};
 use crate::process::{Process, Result, pause, unpinned};
 use crate::usage::Window;
 
@@ -43,8 +43,9 @@ pub fn flood_and_move(context: &Context, bytes: usize) -> Result<Measured> {
 fn start(context: &Context, mode: &str, bytes: usize) -> Result<Process> {
     // Its output is a pipe here, which it would otherwise fill before it writes.
     let mut command = unpinned("stdbuf");
-    command.args(["-oL", "dpdk-testpmd", "-l", &format!("{SWITCH_CORE},{LOAD_CORE}")]);
-    command.args(["--main-lcore", &SWITCH_CORE.to_string(), "--no-pci", "--single-file-segments"]);
+    let core = context.core.to_string();
+    command.args(["-oL", "dpdk-testpmd", "-l", &format!("{core},{LOAD_CORE}")]);
+    command.args(["--main-lcore", &core, "--no-pci", "--single-file-segments"]);
     command.args(["-m", "512", "--huge-dir", context.huge, "--file-prefix", "bench-load"]);
     let mut ports = 0;
     for end in &context.switch.ends {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{End, Peer, Port, Program, START, SWITCH_CORE, Setup, Switch};
+use super::{End, Peer, Port, Program, START, Setup, Switch};
 use crate::host::{Link, Namespace};
 use crate::process::{Process, Result, pinned, run};
 
@@ -45,7 +45,7 @@ fn start_trama(setup: &Setup) -> Result<Switch> {
         client.0
     );
     fs::write(&path, config).map_err(|e| format!("{}: {e}", path.display()))?;
-    let mut command = pinned(SWITCH_CORE, setup.bin.join("tramad"));
+    let mut command = pinned(setup.core, setup.bin.join("tramad"));
     command.arg("--config").arg(&path);
     let mut daemon = Process::spawn("tramad", command)?;
     daemon.wait_for("ready", START)?;
@@ -58,7 +58,7 @@ fn start_dnsmasq(setup: &Setup) -> Result<Switch> {
     let link = Link::add(UPLINK, &kind)?;
     run("ip", &["addr", "add", SERVER, "dev", UPLINK])?;
     client.configure(DEVICE, HOST, setup.mtu)?;
-    let mut command = pinned(SWITCH_CORE, "dnsmasq");
+    let mut command = pinned(setup.core, "dnsmasq");
     command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=root"]);
     command.args(["--port=0", "--bind-interfaces", "--interface", UPLINK]);
     command.args(["--log-facility=-", "--quiet-dhcp", "--dhcp-authoritative"]);

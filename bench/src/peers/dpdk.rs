@@ -1,6 +1,6 @@
 //! DPDK's own forwarder, which looks nothing up: what moving a frame between vhost devices costs there.
 
-use super::{End, LOAD_CORE, Peer, Port, Program, START, SWITCH_CORE, Setup, Switch};
+use super::{End, LOAD_CORE, Peer, Port, Program, START, Setup, Switch};
 use crate::process::{Process, Result, unpinned};
 
 /// testpmd, of which the generator is another instance.
@@ -21,7 +21,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     }
     // Its output is a pipe here, which it would otherwise fill before it writes.
     let mut command = unpinned("stdbuf");
-    command.args(["-oL", "dpdk-testpmd", "-l", &format!("{SWITCH_CORE},{LOAD_CORE}")]);
+    command.args(["-oL", "dpdk-testpmd", "-l", &format!("{},{LOAD_CORE}", setup.core)]);
     command.args(["--main-lcore", &LOAD_CORE.to_string(), "--no-pci", "-m", "512"]);
     command.args(["--huge-dir", setup.huge, "--file-prefix", "bench-io"]);
     let mut ends = Vec::new();

@@ -33,7 +33,7 @@ pub use trama::{TRAMA, VLAN as TRUNK_VLAN};
 pub use vde::VDE;
 pub use virtio_queue::VIRTIO_QUEUE;
 
-/// The core that the switch has for itself.
+/// The core that the switch has for itself, but in rounds with a far one.
 pub const SWITCH_CORE: usize = 0;
 /// The core of generator and sink, and of the benchmark itself.
 pub const LOAD_CORE: usize = 1;
@@ -123,6 +123,8 @@ pub enum Port {
 pub struct Twist {
     /// The first port is an access port of a VLAN and the others are trunks.
     pub vlan: bool,
+    /// No VLANs, and frames of the lengths that arrive where there is [`Twist::vlan`].
+    pub lengths_of_vlan: bool,
     /// So many more ports where nothing ever moves: TAPs, and vhost-user ports with a driver.
     pub silent_ports: usize,
     /// How many addresses there are, all ports together.
@@ -147,6 +149,8 @@ pub struct Setup<'a> {
     pub dir: &'a Path,
     /// The hugepages' mount; empty where there is none.
     pub huge: &'a str,
+    /// The core that it has for itself.
+    pub core: usize,
     /// The ports it has to have.
     pub ports: &'a [Port],
     /// The largest layer-3 packet.

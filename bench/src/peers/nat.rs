@@ -4,8 +4,7 @@
 use std::fs;
 
 use super::{
-    End, LOAD_CORE, LONG_WAY_MTU, Peer, Port, Program, START, SWITCH_CORE, Setup, Switch,
-    host_afar, host_behind,
+    End, LOAD_CORE, LONG_WAY_MTU, Peer, Port, Program, START, Setup, Switch, host_afar, host_behind,
 };
 use crate::delay;
 use crate::host::{Link, Namespace, use_many_ports};
@@ -147,7 +146,7 @@ fn start_trama(setup: &Setup) -> Result<Switch> {
         world.place().0
     );
     fs::write(&path, config).map_err(|e| format!("{}: {e}", path.display()))?;
-    let mut command = pinned(SWITCH_CORE, setup.bin.join("tramad"));
+    let mut command = pinned(setup.core, setup.bin.join("tramad"));
     command.arg("--config").arg(&path);
     let mut daemon = Process::spawn("tramad", command)?;
     daemon.wait_for("ready", START)?;
@@ -163,7 +162,7 @@ fn start_trama(setup: &Setup) -> Result<Switch> {
 
 fn start_pasta(setup: &Setup) -> Result<Switch> {
     let world = World::new(setup, &PASTA)?;
-    let mut command = pinned(SWITCH_CORE, "pasta");
+    let mut command = pinned(setup.core, "pasta");
     command.args(["--foreground", "--stderr", "--ipv4-only", "--no-map-gw"]);
     command.args(["--interface", UPLINK, "--ns-ifname", DEVICE, "--mtu", &setup.mtu.to_string()]);
     command.args(["--address", "10.0.2.15", "--netmask", "24", "--gateway", GATEWAY]);
@@ -177,7 +176,7 @@ fn start_pasta(setup: &Setup) -> Result<Switch> {
 
 fn start_slirp4netns(setup: &Setup) -> Result<Switch> {
     let world = World::new(setup, &SLIRP4NETNS)?;
-    let mut command = pinned(SWITCH_CORE, "slirp4netns");
+    let mut command = pinned(setup.core, "slirp4netns");
     command.args(["--disable-host-loopback", "--mtu", &setup.mtu.to_string()]);
     command.args(["--netns-type", "path", &world.place().path(), DEVICE]);
     world.behind(Process::spawn("slirp4netns", command)?, GATEWAY)

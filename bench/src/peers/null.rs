@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use trama_bench::generator::{Crossing, NullDevice};
 use trama_vhost_net_backend::Role;
 
-use super::{End, Peer, Port, START, SWITCH_CORE, Setup, Switch};
+use super::{End, Peer, Port, START, Setup, Switch};
 use crate::process::{Process, Result, pause, pinned, this_program};
 
 /// See the module.
@@ -47,7 +47,7 @@ fn start(setup: &Setup, peer: &Peer, crossing: Crossing) -> Result<Switch> {
         return setup.refuse(peer);
     }
     let sockets: Vec<_> = (0..setup.ports.len()).map(|number| setup.socket(number)).collect();
-    let mut command = pinned(SWITCH_CORE, this_program()?);
+    let mut command = pinned(setup.core, this_program()?);
     let name = CROSSINGS.iter().find(|(_, known)| *known == crossing).map(|(name, _)| name);
     command.arg(COMMAND).args(name).args(&sockets);
     let mut device = Process::spawn("the null device", command)?;
@@ -64,7 +64,7 @@ pub fn crossing(name: &str) -> Result<Crossing> {
 
 /// Serves the sockets until the process is ended.
 pub fn serve(crossing: Crossing, sockets: &[PathBuf]) -> Result<()> {
-    let _device = NullDevice::start(sockets, crossing, Role::Server, Some(SWITCH_CORE), true)
+    let _device = NullDevice::start(sockets, crossing, Role::Server, None, true)
         .map_err(|e| e.to_string())?;
     println!("ready");
     loop {

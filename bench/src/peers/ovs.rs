@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{End, Peer, Port, Program, SWITCH_CORE, Setup, Switch, hosts_with};
+use super::{End, Peer, Port, Program, Setup, Switch, hosts_with};
 use crate::host::Link;
 use crate::process::{Process, Result, pinned, run, unpinned};
 
@@ -81,7 +81,7 @@ impl Ovs {
         let dir = setup.dir;
         let at = |name: &str| dir.join(name).to_string_lossy().into_owned();
         run("ovsdb-tool", &["create", &at("conf.db"), SCHEMA])?;
-        let mut server = in_dir(pinned(SWITCH_CORE, "ovsdb-server"), dir);
+        let mut server = in_dir(pinned(setup.core, "ovsdb-server"), dir);
         server.args([at("conf.db"), format!("--remote=punix:{}", at("db.sock"))]);
         server.arg(format!("--unixctl={}", at("db.ctl")));
         let server = Process::spawn("ovsdb-server", server)?;
@@ -101,8 +101,8 @@ impl Ovs {
             ".",
             "other_config:dpdk-init=true",
             "other_config:dpdk-socket-mem=512",
-            &format!("other_config:dpdk-lcore-mask={:#x}", 1 << SWITCH_CORE),
-            &format!("other_config:pmd-cpu-mask={:#x}", 1 << SWITCH_CORE),
+            &format!("other_config:dpdk-lcore-mask={:#x}", 1u128 << setup.core),
+            &format!("other_config:pmd-cpu-mask={:#x}", 1u128 << setup.core),
             &extra,
             &format!("other_config:userspace-tso-enable={tso}"),
         ])?;

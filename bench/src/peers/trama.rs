@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::time::Instant;
 
-use super::{End, Peer, Port, START, SWITCH_CORE, Setup, Switch, host_behind};
+use super::{End, Peer, Port, START, Setup, Switch, host_behind};
 use crate::host::Namespace;
 use crate::process::{Process, Result, pinned};
 
@@ -53,7 +53,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     }
     let path = setup.dir.join("trama.toml");
     fs::write(&path, config).map_err(|e| format!("{}: {e}", path.display()))?;
-    let mut command = pinned(SWITCH_CORE, setup.bin.join("tramad"));
+    let mut command = pinned(setup.core, setup.bin.join("tramad"));
     command.arg("--config").arg(&path);
     let begin = Instant::now();
     let mut daemon = Process::spawn("tramad", command)?;

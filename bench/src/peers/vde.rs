@@ -1,6 +1,6 @@
 //! VDE's switch with a TAP for each host.
 
-use super::{Peer, Port, Program, START, SWITCH_CORE, Setup, Switch, hosts_with};
+use super::{Peer, Port, Program, START, Setup, Switch, hosts_with};
 use crate::process::{Process, Result, pinned, run, wait_until};
 
 /// See the module.
@@ -16,7 +16,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     if !setup.all(Port::Host) {
         return setup.refuse(&VDE);
     }
-    let mut command = pinned(SWITCH_CORE, "vde_switch");
+    let mut command = pinned(setup.core, "vde_switch");
     command.arg("--sock").arg(setup.dir.join("vde"));
     for number in 0..setup.ports.len() {
         command.args(["--tap", &format!("tap{number}")]);

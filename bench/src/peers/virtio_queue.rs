@@ -16,7 +16,7 @@ use virtio_queue::{DescriptorChain, QueueT};
 use vm_memory::{Bytes, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
-use super::{End, Peer, Port, START, SWITCH_CORE, Setup, Switch};
+use super::{End, Peer, Port, START, Setup, Switch};
 use crate::process::{Process, Result, pinned, this_program, wait_until};
 
 /// See the module.
@@ -42,7 +42,7 @@ fn start(setup: &Setup) -> Result<Switch> {
         return setup.refuse(&VIRTIO_QUEUE);
     }
     let sockets = [setup.socket(0), setup.socket(1)];
-    let mut command = pinned(SWITCH_CORE, this_program()?);
+    let mut command = pinned(setup.core, this_program()?);
     command.arg(COMMAND).args(&sockets);
     let switch = Process::spawn("the virtio-queue switch", command)?;
     for socket in &sockets {

@@ -13,6 +13,7 @@ use crate::peers::{
 
 const WITH_126_PORTS: Twist = Twist { silent_ports: 126, ..PLAIN };
 const VLAN: Twist = Twist { vlan: true, ..PLAIN };
+const LENGTHS_OF_VLAN: Twist = Twist { lengths_of_vlan: true, ..PLAIN };
 const POLLING: Twist = Twist { polls: true, ..PLAIN };
 const HEARING_ALL: Twist = Twist { hears_all: true, ..PLAIN };
 const WITH_1K_MACS: Twist = Twist { macs: 1000, ..PLAIN };
@@ -162,7 +163,11 @@ pub const ALL: &[Scenario] = &[
         ..driven("vhost-fan-out", "one vhost-user port -> four, 64 B", 5, Direction::FanOut)
     },
     Scenario {
-        entrants: &[us("trama-vlan", VLAN), against(&TRAMA, 0.95)],
+        entrants: &[
+            us("trama-vlan", VLAN),
+            Entrant { target: Some(0.97), ..us("trama-68-60", LENGTHS_OF_VLAN) },
+            against(&TRAMA, 0.9),
+        ],
         ..driven("vhost-vlan", "VLAN access <-> trunk beside untagged, 64 B", 2, Direction::Both)
     },
     Scenario {
