@@ -18,12 +18,14 @@ mod exchange;
 mod message;
 mod reply;
 mod server;
+mod solicit;
 #[cfg(test)]
 mod tests;
 
 pub use config::{Boot6, Config6, ConfigError6, Reservation6, Settings6};
 pub use message::{KINDS, kind_name};
-pub use server::{Conflict6, Outcome6, Received6, Reply6, Server6, Solicit};
+pub use server::{Conflict6, Outcome6, Received6, Reply6, Server6};
+pub use solicit::Solicit;
 
 /// UDP port of servers.
 pub const SERVER_PORT: u16 = 547;

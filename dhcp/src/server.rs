@@ -39,13 +39,8 @@ use crate::leases::{Binding, LeaseTable, State};
 use crate::name::{DomainName, HostName};
 use crate::store::{LeaseRecord, Record};
 use crate::wire::{MessageType, Request};
-use crate::{DropReason, Time};
+use crate::{DropReason, PortId, Time};
 pub use output::{Counters, Destination, End, Event, Outcome, Received, Reply};
-
-/// Where a packet entered, for limits and to tell clients apart. The number is the caller's; it
-/// must stay the same as long as the lease store is kept (the hash of the port's name will do).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct PortId(pub u64);
 
 /// A DHCPv4 server.
 #[derive(Debug)]

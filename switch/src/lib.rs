@@ -16,6 +16,7 @@ pub mod mac_table;
 pub mod ports;
 mod sources;
 pub mod time;
+mod types;
 pub mod vlan;
 pub mod worker;
 

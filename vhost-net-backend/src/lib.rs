@@ -15,6 +15,7 @@ mod device;
 pub mod features;
 mod handler;
 mod memory_table;
+mod options;
 mod refused;
 mod requests;
 mod rings;
@@ -28,8 +29,9 @@ mod wire;
 
 pub use access::Access;
 pub use device::DeviceSettings;
+pub use options::{Role, SessionOptions};
 pub use rings::{RingFds, Rings, RingsError};
-pub use session::{Role, Session, SessionError, SessionHandle, SessionOptions};
+pub use session::{Session, SessionError, SessionHandle};
 pub use socket::{SocketError, bind};
 pub use status::{Peer, SessionState, SessionStatus};
 pub use switch_port::{PortPlace, SwitchPort};

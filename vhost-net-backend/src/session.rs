@@ -19,8 +19,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use crate::access::{self, Access};
 use crate::connection::{End, Report, serve};
 use crate::device::DeviceSettings;
-use crate::features;
 use crate::handler::Handler;
+use crate::options::{Role, SessionOptions};
 use crate::rings::Rings;
 use crate::socket::{self, SocketError, SocketFile};
 use crate::status::{Control, Peer, SessionStatus};
@@ -42,45 +42,6 @@ const LEFT_EARLY: &str = "the frontend left before it had set its device up; its
 const STACK: usize = 256 * 1024;
 /// The vhost-user protocol numbers rings with eight bits where it passes their descriptors.
 const MAX_QUEUE_PAIRS: u16 = 128;
-
-/// Who makes the connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
-    /// We listen on the socket, the frontend connects.
-    Server,
-    /// The frontend listens (QEMU `server=on`, libvirt `mode='server'`), we connect.
-    Client,
-}
-
-/// What a session is told.
-#[derive(Clone, Debug)]
-pub struct SessionOptions {
-    /// The Unix socket.
-    pub path: PathBuf,
-    /// Who makes the connection.
-    pub role: Role,
-    /// Pairs of rings that a frontend may use (1 to 128).
-    pub queue_pairs: u16,
-    /// What a frontend may read, and the largest MTU that a VMM may tell its guest; see
-    /// [`Session::set_device`].
-    pub device: DeviceSettings,
-    /// What may be offered, a mask of [`features::ALL`].
-    pub features: u64,
-    /// Whether the cable is in; see [`Session::set_cable`].
-    pub cable: bool,
-    /// Which users may connect, where we listen.
-    pub access: Access,
-}
-
-impl SessionOptions {
-    /// One pair of rings, 1500 bytes, no address, all features.
-    pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
-        let path = path.into();
-        let device = DeviceSettings { mtu: 1500, mac: None };
-        let (features, access) = (features::ALL, Access::default());
-        SessionOptions { path, role, queue_pairs: 1, device, features, cable: true, access }
-    }
-}
 
 /// Why a session could not be started; says where and what to do.
 #[derive(Debug, thiserror::Error)]

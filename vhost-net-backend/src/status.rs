@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::access::{Access, Made, identity};
 use crate::device::DeviceSettings;
-use crate::session::Role;
+use crate::options::Role;
 
 /// What a session is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,13 +7,14 @@ use trama_frame::MacAddr;
 
 use super::config::{Config6, ConfigError6};
 use super::message::{KINDS, Message, code, kind};
+use super::solicit::Solicit;
 use crate::config::{ClientMatch, Identity};
 use crate::leases::policy::Claim;
 use crate::leases::pool::Pool;
-use crate::leases::{Binding, ClientKey, LeaseTable, State};
+use crate::leases::{Binding, LeaseTable, State};
 use crate::name::DomainName;
 use crate::store::Record;
-use crate::{DropCounters, DropReason, PortId, Time};
+use crate::{ClientKey, DropCounters, DropReason, PortId, Time};
 
 /// Longest DUID (RFC 8415, 11.1).
 const MAX_DUID: usize = 130;
@@ -29,13 +30,6 @@ pub struct Received6<'a> {
     pub source: (Ipv6Addr, u16),
     /// Payload of the datagram.
     pub payload: &'a [u8],
-}
-
-/// A SOLICIT that waits for the end of a probe.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Solicit {
-    source: (Ipv6Addr, u16),
-    payload: Vec<u8>,
 }
 
 /// An answer. It is sent from the server's port.

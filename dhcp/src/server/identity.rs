@@ -20,13 +20,13 @@ use std::net::Ipv4Addr;
 
 use trama_frame::MacAddr;
 
-use super::{PortId, Received, Server};
-use crate::DropReason;
+use super::{Received, Server};
 use crate::config::{ClientMatch, Identity, Reservation};
 use crate::leases::policy::Claim;
-use crate::leases::{Binding, ClientKey, State};
+use crate::leases::{Binding, State};
 use crate::store::LeaseRecord;
 use crate::wire::{ETHERNET, Request};
+use crate::{ClientKey, DropReason, PortId};
 
 /// A request and who sent it.
 #[derive(Clone, Debug)]

@@ -4,10 +4,9 @@ use std::net::Ipv4Addr;
 
 use trama_frame::MacAddr;
 
-use super::PortId;
 use crate::name::HostName;
 use crate::wire::MessageType;
-use crate::{DropCounters, Time};
+use crate::{DropCounters, PortId, Time};
 
 /// A datagram to the server's port and where it came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

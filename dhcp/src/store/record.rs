@@ -14,9 +14,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use trama_frame::MacAddr;
 
-use crate::leases::ClientKey;
 use crate::name::HostName;
-use crate::{PortId, Time};
+use crate::{ClientKey, PortId, Time};
 
 const LEASE: u8 = 1;
 const FREED: u8 = 2;

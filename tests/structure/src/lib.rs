@@ -16,8 +16,9 @@
 //!   with a child module or with an imported module lead to a file; other crates do not count.
 //! - A path in code, also in the arguments of a macro: `crate::ethernet::parse(head)` is an import
 //!   of the file of `ethernet`.
-//! - A name that a module only passes on (`pub use types::PortId`) counts as an import of the file
-//!   that defines it, also if a glob passes it on. An import of a whole module, or of everything
+//! - A name that a module passes on (`pub use types::PortId`) counts as an import of the file that
+//!   defines it, also if a glob passes it on. The module that passes on a name of a module inside
+//!   it, and does not use it, imports nothing. An import of a whole module, or of everything
 //!   in it, counts as an import of the module's own file.
 //!
 //! Not counted: what a module takes from its parent and the modules further out, since a module is

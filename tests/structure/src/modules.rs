@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::scan::{Path, Scanned, scan};
+use crate::scan::{Import, Path, Scanned, scan};
 
 /// Reads a file of the tree by its path; `None` if there is none.
 pub type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -96,8 +96,8 @@ impl Modules {
     pub fn edges(&self) -> BTreeSet<Edge> {
         let mut edges = BTreeSet::new();
         for (id, module) in self.0.iter().enumerate() {
-            let imports = module.scanned.imports.iter().map(|import| &import.path);
-            for path in imports.chain(&module.scanned.paths) {
+            let imports = module.scanned.imports.iter().filter(|import| self.is_used(id, import));
+            for path in imports.map(|import| &import.path).chain(&module.scanned.paths) {
                 let Some(target) = self.resolve(id, path, &mut Vec::new()) else { continue };
                 let to = &self.0[target.module].file;
                 if self.lies_in(id, target.module) {
@@ -112,6 +112,17 @@ impl Modules {
             }
         }
         edges
+    }
+
+    /// Whether a module imports for itself, and does not only show a name of a module in it outside.
+    fn is_used(&self, id: usize, import: &Import) -> bool {
+        let is_inside = || {
+            let target = self.resolve(id, &import.path, &mut Vec::new());
+            target.is_some_and(|target| self.lies_in(target.module, id))
+        };
+        let is_named =
+            import.name.as_ref().is_some_and(|name| self.0[id].scanned.words.contains(name));
+        !import.is_public || is_named || !is_inside()
     }
 
     /// Whether module `inner` lies in a module that the file of `outer` has.

@@ -3,6 +3,7 @@
 //! Works on tokens, not on a syntax tree: comments and strings are out of the way, and the
 //! arguments of macros are read like all other code.
 
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
@@ -24,6 +25,8 @@ pub struct Import {
     pub path: Path,
     /// What it is called here; `None` for a glob.
     pub name: Option<String>,
+    /// Whether it passes the name on: `pub use`.
+    pub is_public: bool,
 }
 
 /// A module as far as its own text tells.
@@ -39,6 +42,8 @@ pub struct Scanned {
     pub imports: Vec<Import>,
     /// Paths of two segments and more in the code.
     pub paths: Vec<Path>,
+    /// First words of paths and other words of the code, those of `use` lines aside.
+    pub words: BTreeSet<String>,
 }
 
 /// Keywords that may stand right before the name of an item.
@@ -65,6 +70,7 @@ fn tokens(stream: TokenStream) -> Tokens {
 fn scan_stream(stream: TokenStream, module: &mut Scanned) {
     let mut rest = tokens(stream);
     let mut path_attribute = None;
+    let mut is_public = false;
     while let Some(token) = rest.next() {
         match token {
             TokenTree::Punct(punct) if punct.as_char() == '#' => match attribute(&mut rest) {
@@ -75,14 +81,19 @@ fn scan_stream(stream: TokenStream, module: &mut Scanned) {
             TokenTree::Group(group) => scan_stream(group.stream(), module),
             TokenTree::Punct(_) | TokenTree::Literal(_) => {}
             TokenTree::Ident(ident) => match plain(&ident).as_str() {
-                // `pub(in crate::engine)` imports nothing.
-                "pub" => drop(rest.next_if(|token| is_group(token, Delimiter::Parenthesis))),
+                "pub" => {
+                    // `pub(in crate::engine)` imports nothing.
+                    rest.next_if(|token| is_group(token, Delimiter::Parenthesis));
+                    is_public = true;
+                    continue;
+                }
                 "mod" => scan_mod(&mut rest, path_attribute.take(), module),
-                "use" if !starts_with(&mut rest, '<') => scan_use(&mut rest, module),
+                "use" if !starts_with(&mut rest, '<') => scan_use(&mut rest, is_public, module),
                 word if ITEMS.contains(&word) => scan_name(&mut rest, module),
                 word => scan_path(word.to_owned(), ident.span().start().line, &mut rest, module),
             },
         }
+        is_public = false;
     }
 }
 
@@ -154,13 +165,13 @@ fn scan_mod(rest: &mut Tokens, path: Option<String>, module: &mut Scanned) {
     }
 }
 
-fn scan_use(rest: &mut Tokens, module: &mut Scanned) {
+fn scan_use(rest: &mut Tokens, is_public: bool, module: &mut Scanned) {
     let tree: Vec<_> = std::iter::from_fn(|| rest.next_if(|token| !is_punct(token, ';'))).collect();
-    scan_tree(tree.into_iter().peekable(), &[], module);
+    scan_tree(tree.into_iter().peekable(), &[], is_public, module);
 }
 
 /// Reads the comma-separated trees of a `use` line or of a group in it, behind `prefix`.
-fn scan_tree(mut rest: Tokens, prefix: &[String], module: &mut Scanned) {
+fn scan_tree(mut rest: Tokens, prefix: &[String], is_public: bool, module: &mut Scanned) {
     let mut segments = prefix.to_vec();
     let mut line = 0;
     let mut name = None;
@@ -170,7 +181,7 @@ fn scan_tree(mut rest: Tokens, prefix: &[String], module: &mut Scanned) {
         let is_self = segments.len() > 1 && segments.last().is_some_and(|last| last == "self");
         segments.truncate(segments.len() - usize::from(is_self));
         let segments = std::mem::replace(segments, prefix.to_vec());
-        module.imports.push(Import { path: Path { segments, line }, name });
+        module.imports.push(Import { path: Path { segments, line }, name, is_public });
     };
     let mut groups = Vec::new();
     while let Some(token) = rest.next() {
@@ -204,7 +215,7 @@ fn scan_tree(mut rest: Tokens, prefix: &[String], module: &mut Scanned) {
         finish(&mut segments, last, line);
     }
     for (prefix, group) in groups {
-        scan_tree(tokens(Group::stream(&group)), &prefix, module);
+        scan_tree(tokens(Group::stream(&group)), &prefix, is_public, module);
     }
 }
 
@@ -223,6 +234,7 @@ fn scan_name(rest: &mut Tokens, module: &mut Scanned) {
 
 /// Reads on behind the first segment of what may be a path.
 fn scan_path(first: String, line: usize, rest: &mut Tokens, module: &mut Scanned) {
+    module.words.insert(first.clone());
     let mut segments = vec![first];
     while starts_with(rest, ':') {
         rest.next();

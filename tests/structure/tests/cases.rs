@@ -83,6 +83,22 @@ fn parent_and_child_may_import_each_other_but_not_around_another_file() {
 }
 
 #[test]
+fn passing_a_name_on_is_no_use_of_it() {
+    let tree = |a| {
+        loops(&[
+            ("lib.rs", "mod a; mod b;"),
+            ("a.rs", a),
+            ("a/x.rs", "use crate::b::B; pub fn x() {}"),
+            ("b.rs", "use crate::a::A; pub struct B;"),
+        ])
+        .len()
+    };
+    assert_eq!(tree("mod x; pub use x::x; pub struct A;"), 0);
+    assert_eq!(tree("mod x; pub use x::x; pub struct A; fn a() { x() }"), 1);
+    assert_eq!(tree("mod x; pub struct A; fn a() { x::x() }"), 1);
+}
+
+#[test]
 fn a_name_that_is_passed_on_comes_from_the_file_that_defines_it() {
     let tree = |user| {
         [

@@ -64,9 +64,6 @@ const STILL_HAS_LOOPS: &[(&str, &str)] = &[
     ("daemon/", "`config` and `ctl` are being split by direction"),
     ("bench/", "cores, programs and load helpers have no files of their own yet"),
     ("switch/src/ports/packet/", "`set_at` stands in a file that needs its callers' types"),
-    ("frame/", "the check of a header stands in the file of the header"),
-    ("vhost-net-backend/", "`status.rs` takes the role from `session.rs`"),
-    ("dhcp/", "keys and claims stand in the servers' files"),
 ];
 
 fn root() -> PathBuf {

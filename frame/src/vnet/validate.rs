@@ -1,0 +1,72 @@
+//! The check of a header against the frame behind it.
+
+use super::{DATA_VALID, GSO_ECN, GSO_TCPV4, GSO_TCPV6, HeaderError, NEEDS_CSUM, VnetHeader};
+use crate::ethernet::{self, TAG_LEN};
+use crate::layout::Layout;
+use crate::offload::Offloads;
+
+/// Checks a header from outside against the frame that it describes and rewrites it to say
+/// only what was checked: unknown flags and unused fields become zero, `hdr_len` of a large
+/// frame is derived from the frame.
+///
+/// `head` is the first bytes of the frame, [`PRIVATE_HEAD`] of them or the whole frame if it
+/// is shorter; `len` is the length of the whole frame. Returns the offloads that a receiver
+/// must have to take the frame as it is. [`DATA_VALID`] needs none, but is to be cleared for
+/// a receiver without [`Offloads::CSUM`].
+///
+/// How many segments a large frame makes ([`VnetHeader::segments`]) and whether they fit the
+/// MTU is for the caller to judge.
+#[inline]
+pub fn validate(header: &mut VnetHeader, head: &[u8], len: usize) -> Result<Offloads, HeaderError> {
+    if header.is_plain() {
+        *header = VnetHeader::default();
+        return Ok(Offloads::NONE);
+    }
+    validate_offloads(header, head, len)
+}
+
+fn validate_offloads(
+    header: &mut VnetHeader,
+    head: &[u8],
+    len: usize,
+) -> Result<Offloads, HeaderError> {
+    if header.is_gso() {
+        return validate_gso(header, head, len);
+    }
+    if !header.needs_csum() {
+        *header = VnetHeader { flags: header.flags & DATA_VALID, ..VnetHeader::default() };
+        return Ok(Offloads::NONE);
+    }
+    check_checksum_bounds(header, head, len)?;
+    *header = VnetHeader {
+        flags: NEEDS_CSUM,
+        csum_start: header.csum_start,
+        csum_offset: header.csum_offset,
+        ..VnetHeader::default()
+    };
+    Ok(Offloads::CSUM)
+}
+
+/// The sum starts behind the Ethernet header, so that no rewrite of a tag changes it, and its
+/// two bytes lie in the frame. What protocol it belongs to is between the two ends.
+fn check_checksum_bounds(header: &VnetHeader, head: &[u8], len: usize) -> Result<(), HeaderError> {
+    let ethernet = ethernet::parse(head).ok_or(HeaderError::HeadersTruncated)?;
+    let start = usize::from(header.csum_start);
+    let end = start + usize::from(header.csum_offset) + 2;
+    // Room for a tag, so that a shift stays exact.
+    let fits = start >= ethernet.header_len() && start <= usize::from(u16::MAX) - TAG_LEN;
+    if fits && end <= len { Ok(()) } else { Err(HeaderError::ChecksumOutOfFrame) }
+}
+
+fn validate_gso(header: &mut VnetHeader, head: &[u8], len: usize) -> Result<Offloads, HeaderError> {
+    let layout = Layout::of(header, head, len)?;
+    let transport = match header.gso_type & !GSO_ECN {
+        GSO_TCPV4 => Offloads::TSO4,
+        GSO_TCPV6 => Offloads::TSO6,
+        _ => Offloads::USO,
+    };
+    let ecn = if header.gso_type & GSO_ECN != 0 { Offloads::ECN } else { Offloads::NONE };
+    *header =
+        VnetHeader { flags: NEEDS_CSUM, hdr_len: layout.payload as u16, num_buffers: 0, ..*header };
+    Ok(transport | ecn | Offloads::CSUM)
+}
