@@ -3,8 +3,7 @@
 //! A [`Session`] is one thread that waits for a frontend (as server) or looks for one (as client),
 //! speaks the vhost-user protocol with it, and starts over when it goes away. What the protocol
 //! asks for is done through [`Rings`]: memory, rings and notification descriptors change there,
-//! each call being finished before the frontend gets its answer. [`SwitchPort`] is the one that
-//! drives a port of a `trama-switch` engine.
+//! each call being finished before the frontend gets its answer.
 //!
 //! The session never touches a ring or a frame. Whatever a frontend sends, at worst its own
 //! connection is closed with a reason; the session then goes on with the next one.
@@ -22,7 +21,6 @@ mod rings;
 mod session;
 mod socket;
 mod status;
-mod switch_port;
 mod vring;
 mod waiting;
 mod wire;
@@ -34,4 +32,3 @@ pub use rings::{RingFds, Rings, RingsError};
 pub use session::{Session, SessionError, SessionHandle};
 pub use socket::{SocketError, bind};
 pub use status::{Peer, SessionState, SessionStatus};
-pub use switch_port::{PortPlace, SwitchPort};

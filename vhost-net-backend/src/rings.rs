@@ -6,7 +6,14 @@ use std::sync::Arc;
 
 use trama_virtqueue::{GuestMemory, RingSetup};
 
-pub use trama_switch::RingFds;
+/// The notification descriptors of one ring.
+#[derive(Debug, Default)]
+pub struct RingFds {
+    /// The driver writes to it after it has put buffers on the ring; `None`: the ring is polled.
+    pub kick: Option<OwnedFd>,
+    /// The device writes to it after it has used buffers of the ring; `None`: the driver polls.
+    pub call: Option<OwnedFd>,
+}
 
 /// Why the port refused; a whole sentence for the log.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("virtqueue", &[]),
     ("switch", &["virtqueue", "frame"]),
     ("vhost-net-backend", &["virtqueue", "frame"]),
+    ("vhost-net", &["vhost-net-backend", "switch", "virtqueue", "frame"]),
     ("dhcp", &["frame"]),
     ("nat", &["frame"]),
     ("gateway", &["nat", "dhcp", "virtqueue", "frame"]),
@@ -30,6 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "api",
             "switch",
+            "vhost-net",
             "vhost-net-backend",
             "gateway",
             "privileges",
@@ -54,7 +56,6 @@ const STILL_USES: &[(&str, &str, &str)] = &[
     ("nat", "virtqueue", "until the crate `gateway` has the cable"),
     ("daemon", "nat", "until the crate `gateway` has the process"),
     ("tools", "daemon", "until the crate `api` has the command table"),
-    ("vhost-net-backend", "switch", "until the plug into a switch port has left the library"),
 ];
 
 /// Folders and files that still have loops among themselves. An entry that is not needed any more

@@ -1,4 +1,8 @@
-//! The glue between a session and a port of a running `trama-switch` worker.
+//! Drives a port of a running `trama-switch` worker by a vhost-user session.
+//!
+//! [`SwitchPort`] implements [`Rings`] of `trama-vhost-net-backend`: what a frontend asks for becomes
+//! a job of the port's worker. The daemon plugs its vhost-user ports and its gateways in with it; the
+//! program `trama-vhost-net` is the smallest user, with one such port and one TAP device.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,10 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::event::{EventfdFlags, eventfd};
 use trama_frame::Offloads;
 use trama_switch::{Engine, EngineError, PortFault, PortId, WorkerHandle};
+use trama_vhost_net_backend::{RingFds, Rings, RingsError, features};
 use trama_virtqueue::{GuestMemory, RingError, RingSetup};
-
-use crate::features;
-use crate::rings::{RingFds, Rings, RingsError};
 
 /// Which worker a port lives on. Whoever moves the port holds it meanwhile, so that its session's
 /// requests wait for the move and then go to the right worker.
@@ -85,6 +87,8 @@ impl Rings for SwitchPort {
     }
 
     fn start(&mut self, index: usize, setup: RingSetup, fds: RingFds) -> Result<(), RingsError> {
+        let RingFds { kick, call } = fds;
+        let fds = trama_switch::RingFds { kick, call };
         self.call(move |engine, port| engine.start_ring(port, index, setup, fds))
     }
 

@@ -18,9 +18,8 @@ use trama_switch::{
     Device, Engine, EngineError, NetworkSettings, PortId, PortSettings, Spin, Tap, TapOptions,
     VhostDevice, VlanMode, VlanSet, WorkerHandle, WorkerOptions,
 };
-use trama_vhost_net_backend::{
-    Access, DeviceSettings, Role, Session, SessionOptions, SwitchPort, access,
-};
+use trama_vhost_net::SwitchPort;
+use trama_vhost_net_backend::{Access, DeviceSettings, Role, Session, SessionOptions, access};
 
 /// Connects one vhost-user frontend (QEMU, cloud-hypervisor, DPDK) to one TAP device.
 #[derive(Parser, Debug)]
