@@ -1,5 +1,4 @@
-//! DHCPv4 and DHCPv6 servers and router advertisements as pure state machines: packet and time in;
-//! answers, events and the next deadline out. Nothing here does I/O or reads a clock.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod client_key;

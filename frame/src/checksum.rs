@@ -103,7 +103,7 @@ pub fn internet(data: &[u8]) -> u16 {
 /// the sum runs from `csum_start` to the end, whatever the protocol.
 ///
 /// Not for a large frame, whose segments [`crate::gso::segment`] completes. A header that lies
-/// outside the frame, which [`crate::vnet::validate`] refuses, changes nothing.
+/// outside the frame, which [`crate::vnet::validate()`] refuses, changes nothing.
 pub fn complete(frame: &mut [u8], header: &mut VnetHeader) {
     if !header.needs_csum() {
         return;

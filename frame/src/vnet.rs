@@ -1,7 +1,7 @@
 //! The virtio-net header in front of every frame, and the check of one that came from outside.
 //!
 //! Senders lie: a checksum that starts outside the frame, a segment size of zero, a protocol
-//! that the frame does not carry. [`validate`] decides on all of it, once, where the frame
+//! that the frame does not carry. [`validate()`] decides on all of it, once, where the frame
 //! enters; behind it the header is known to fit the frame and only says what the frame needs.
 //! A header that asks for nothing, by far the most common, costs one comparison.
 
@@ -48,7 +48,7 @@ pub struct VnetHeader {
     /// One of the `GSO_` constants, with or without [`GSO_ECN`].
     pub gso_type: u8,
     /// Bytes of the frame up to the payload of its transport protocol. A hint from outside,
-    /// exact for a large frame and otherwise 0 after [`validate`].
+    /// exact for a large frame and otherwise 0 after [`validate()`].
     pub hdr_len: u16,
     /// Payload bytes in each segment (the last may have fewer).
     pub gso_size: u16,

@@ -1,8 +1,7 @@
-//! Drives a port of a running `trama-switch` worker by a vhost-user session.
+#![doc = include_str!("../README.md")]
 //!
-//! [`SwitchPort`] implements [`Rings`] of `trama-vhost-net-backend`: what a frontend asks for becomes
-//! a job of the port's worker. The daemon plugs its vhost-user ports and its gateways in with it; the
-//! program `trama-vhost-net` is the smallest user, with one such port and one TAP device.
+//! [`SwitchPort`] implements [`Rings`]: each request of a frontend becomes a job of the port's
+//! worker. The daemon plugs its vhost-user ports and its gateways in with it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -9,7 +9,7 @@ use crate::offload::Offloads;
 /// only what was checked: unknown flags and unused fields become zero, `hdr_len` of a large
 /// frame is derived from the frame.
 ///
-/// `head` is the first bytes of the frame, [`PRIVATE_HEAD`] of them or the whole frame if it
+/// `head` is the first bytes of the frame, [`PRIVATE_HEAD`](super::PRIVATE_HEAD) of them or the whole frame if it
 /// is shorter; `len` is the length of the whole frame. Returns the offloads that a receiver
 /// must have to take the frame as it is. [`DATA_VALID`] needs none, but is to be cleared for
 /// a receiver without [`Offloads::CSUM`].
