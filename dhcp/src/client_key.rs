@@ -1,8 +1,8 @@
-//! What tells clients apart in the lease table and in the lease store.
+//! The key that identifies a client in the lease table and in the lease store.
 
 use trama_frame::MacAddr;
 
-/// What tells one client from another, comparable and storable: a tag and octets.
+/// Identifies a client: a tag and octets, comparable and storable.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ClientKey(pub(crate) Box<[u8]>);
 
@@ -20,7 +20,7 @@ impl ClientKey {
         ClientKey([&[1], id].concat().into())
     }
 
-    /// A client whose identifier another client uses already: told apart by hardware address too.
+    /// A client whose identifier another client uses already: the hardware address is added.
     pub fn from_id_and_mac(id: &[u8], mac: MacAddr) -> ClientKey {
         ClientKey([&[2], &mac.0[..], id].concat().into())
     }

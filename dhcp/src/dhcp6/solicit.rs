@@ -1,4 +1,4 @@
-//! A message that is kept for later.
+//! A SOLICIT kept until its answer is known.
 
 use std::net::Ipv6Addr;
 

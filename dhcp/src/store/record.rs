@@ -46,7 +46,7 @@ pub struct LeaseRecord<A = Ipv4Addr> {
 pub enum Record {
     /// The address is leased or remembered, whatever the address and the client had before.
     Lease(LeaseRecord),
-    /// The address is nobody's.
+    /// The address is free.
     Freed(Ipv4Addr),
     /// As `Lease`, by DHCPv6.
     Lease6(LeaseRecord<Ipv6Addr>),
