@@ -1,5 +1,5 @@
-//! The VLAN tag pushed, popped or changed as a frame is copied: the addresses and the tag are new,
-//! what follows stays where it is. The payload never moves.
+//! Pushes, pops or changes a VLAN tag while a frame is copied. Only the addresses and the tag are
+//! rewritten; the payload does not move.
 
 use crate::VlanTag;
 use crate::ethernet::TAG_LEN;
@@ -13,12 +13,13 @@ pub struct Retagged<'a> {
     start: [u8; ADDRESSES + TAG_LEN],
     start_len: usize,
     rest: &'a [u8],
-    /// Bytes of the head that the start stands for.
+    /// Bytes of the head that the start replaces.
     replaced: usize,
 }
 
 impl<'a> Retagged<'a> {
-    /// `head` with `tag` in place of the tag that it has, if it `is_tagged`.
+    /// Puts `tag` in place of the outermost tag of `head`, or in front of its EtherType unless
+    /// `is_tagged`.
     ///
     /// # Panics
     /// The head is shorter than its addresses and tag.
@@ -36,28 +37,28 @@ impl<'a> Retagged<'a> {
         Retagged { start, start_len, rest: &head[replaced..], replaced }
     }
 
-    /// The addresses, and the tag if there is one now.
+    /// The addresses, and the new tag if there is one.
     #[inline]
     pub fn start(&self) -> &[u8] {
         &self.start[..self.start_len]
     }
 
-    /// What follows of the head.
+    /// The rest of the head.
     #[inline]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// Bytes that the frame is longer by than it was: -4, 0 or 4.
+    /// By how many bytes the frame has grown: -4, 0 or 4.
     #[inline]
     pub fn growth(&self) -> i16 {
         self.start_len as i16 - self.replaced as i16
     }
 
-    /// Puts both at the beginning of `room`; that part of it.
+    /// Writes both to the beginning of `room` and returns that part of it.
     ///
     /// # Panics
-    /// There is no room: the head's length and 4 bytes always are enough.
+    /// `room` is too short; 4 bytes more than the head always suffice.
     pub fn write<'r>(&self, room: &'r mut [u8]) -> &'r [u8] {
         let end = self.start_len + self.rest.len();
         room[..self.start_len].copy_from_slice(self.start());

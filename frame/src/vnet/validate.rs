@@ -1,21 +1,23 @@
-//! The check of a header against the frame behind it.
+//! Validation of a header against the frame that follows it.
 
 use super::{DATA_VALID, GSO_ECN, GSO_TCPV4, GSO_TCPV6, HeaderError, NEEDS_CSUM, VnetHeader};
 use crate::ethernet::{self, TAG_LEN};
 use crate::layout::Layout;
 use crate::offload::Offloads;
 
-/// Checks a header from outside against the frame that it describes and rewrites it to say
-/// only what was checked: unknown flags and unused fields become zero, `hdr_len` of a large
-/// frame is derived from the frame.
+/// Checks a received header against the frame that it describes and normalises it: unknown flags
+/// and unused fields become zero, `hdr_len` of a large frame is derived from the frame.
 ///
-/// `head` is the first bytes of the frame, [`PRIVATE_HEAD`](super::PRIVATE_HEAD) of them or the whole frame if it
-/// is shorter; `len` is the length of the whole frame. Returns the offloads that a receiver
-/// must have to take the frame as it is. [`DATA_VALID`] needs none, but is to be cleared for
-/// a receiver without [`Offloads::CSUM`].
+/// `head` is the first bytes of the frame, [`PRIVATE_HEAD`](super::PRIVATE_HEAD) of them or the
+/// whole frame if it is shorter; `len` is the length of the whole frame. Returns the offloads that
+/// a receiver must have to accept the frame unchanged. [`DATA_VALID`] needs none, but the caller
+/// clears it for a receiver without [`Offloads::CSUM`].
 ///
-/// How many segments a large frame makes ([`VnetHeader::segments`]) and whether they fit the
-/// MTU is for the caller to judge.
+/// The caller checks the number of segments of a large frame ([`VnetHeader::segments`]) and whether
+/// they fit the MTU.
+///
+/// # Errors
+/// The header does not fit the frame.
 #[inline]
 pub fn validate(header: &mut VnetHeader, head: &[u8], len: usize) -> Result<Offloads, HeaderError> {
     if header.is_plain() {
@@ -47,8 +49,8 @@ fn validate_offloads(
     Ok(Offloads::CSUM)
 }
 
-/// The sum starts behind the Ethernet header, so that no rewrite of a tag changes it, and its
-/// two bytes lie in the frame. What protocol it belongs to is between the two ends.
+/// The checksummed bytes start after the Ethernet header, so that no rewrite of a tag changes them,
+/// and the checksum field lies in the frame. Its protocol is not checked.
 fn check_checksum_bounds(header: &VnetHeader, head: &[u8], len: usize) -> Result<(), HeaderError> {
     let ethernet = ethernet::parse(head).ok_or(HeaderError::HeadersTruncated)?;
     let start = usize::from(header.csum_start);
