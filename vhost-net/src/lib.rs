@@ -13,13 +13,13 @@ use trama_switch::{Engine, EngineError, PortFault, PortId, WorkerHandle};
 use trama_vhost_net_backend::{RingFds, Rings, RingsError, features};
 use trama_virtqueue::{GuestMemory, RingError, RingSetup};
 
-/// Which worker a port lives on. Whoever moves the port holds it meanwhile, so that its session's
+/// The worker that has a port. Code that moves the port holds it meanwhile, so that the session's
 /// requests wait for the move and then go to the right worker.
 #[derive(Clone)]
 pub struct PortPlace(Arc<Mutex<WorkerHandle>>);
 
 impl PortPlace {
-    /// Its worker, for as long as the result is held; a mover puts the new one there.
+    /// Locks and returns the worker; code that moves the port stores the new one there.
     pub fn hold(&self) -> MutexGuard<'_, WorkerHandle> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -33,10 +33,10 @@ pub struct SwitchPort {
 }
 
 impl SwitchPort {
-    /// Drives `port` of `worker`, which must have been added with a vhost device.
+    /// Drives `port` of `worker`; the port must have a vhost device.
     ///
     /// # Errors
-    /// No eventfd could be made, or the worker has no such port.
+    /// No eventfd can be made, or the worker has no such port.
     pub fn new(worker: WorkerHandle, port: PortId) -> io::Result<SwitchPort> {
         let fault = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let event = fault.try_clone()?;
@@ -47,12 +47,12 @@ impl SwitchPort {
         Ok(SwitchPort { place: PortPlace(Arc::new(Mutex::new(worker))), port, fault })
     }
 
-    /// Where the port is, for whoever moves it.
+    /// Returns the place of the port, for code that moves it.
     pub fn place(&self) -> PortPlace {
         self.place.clone()
     }
 
-    /// Which unfinished frames the rings' driver takes.
+    /// Sets the offloads that the driver of the rings accepts.
     ///
     /// # Errors
     /// The port or its worker is gone.
