@@ -22,8 +22,9 @@
 //!   in it, counts as an import of the module's own file.
 //!
 //! Not counted: what a module takes from its parent and the modules further out, since a module is
-//! a part of those (a loop is one if it leads out of a module and back into it); doc comments, items under `#[cfg(test)]`, names that a macro puts together, and
-//! what a file reaches through the type of a value without naming it.
+//! a part of those (a loop is one if it leads out of a module and back into it); doc comments,
+//! items under `#[cfg(test)]`, names that a macro puts together, and what a file reaches through
+//! the type of a value without naming it.
 
 pub mod loops;
 pub mod manifests;

@@ -114,7 +114,8 @@ impl Modules {
         edges
     }
 
-    /// Whether a module imports for itself, and does not only show a name of a module in it outside.
+    /// Whether a module imports for itself, and does not only show a name of a module in it
+    /// outside.
     fn is_used(&self, id: usize, import: &Import) -> bool {
         let is_inside = || {
             let target = self.resolve(id, &import.path, &mut Vec::new());

@@ -9,11 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use trama_structure::loops::{self, Loop};
-use trama_structure::manifests::{Crate, crates};
+use trama_structure::manifests::{Crate, Dependency, crates};
 use trama_structure::modules::Modules;
 
-/// Which crates of the workspace the library and the programs of each may use. A crate that is
-/// not here fails the test; `*` stands for all.
+/// Which crates of the workspace each may use, in its tests too, so that each compiles and is
+/// tested without those above it. A crate that is not here fails the test; `*` stands for all.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("frame", &[]),
     ("virtqueue", &[]),
@@ -45,9 +45,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("bench", &["*"]),
     ("structure", &[]),
 ];
-
-/// Crates that only tests and benchmarks may use.
-const ONLY_FOR_TESTS: [&str; 3] = ["tests", "bench", "structure"];
 
 /// Dependencies that [`MAY_USE`] forbids and that are still there. An entry that is not needed any
 /// more fails the test.
@@ -124,7 +121,7 @@ fn no_files_import_each_other_in_a_loop() {
 
 /// What is wrong with the manifest of one crate.
 fn faults(one: &Crate) -> Vec<String> {
-    let Crate { folder, name, uses, tests_use } = one;
+    let Crate { folder, name, uses } = one;
     let manifest = format!("{folder}/Cargo.toml");
     let Some((_, allowed)) = MAY_USE.iter().find(|(row, _)| row == name) else {
         return vec![format!(
@@ -138,22 +135,15 @@ fn faults(one: &Crate) -> Vec<String> {
             || allowed.contains(&used)
             || STILL_USES.iter().any(|(user, other, _)| user == name && *other == used)
     };
-    let upwards = uses.iter().filter(|used| !is_allowed(used)).map(|used| {
+    let describe = |used: &Dependency| {
         let list = if allowed.is_empty() { "none".into() } else { allowed.join(", ") };
+        let Dependency { name: used, line } = used;
         format!(
-            "{manifest}: `{name}` must not use `{used}`; the crates that it may use: {list}.\n  \
-             Remedy: move what it needs of `{used}` into a crate below both, or pass it in\n"
+            "{manifest}:{line}: `{name}` must not use `{used}`; the crates that it may use: {list}.\n\
+             \x20 Remedy: move what it needs of `{used}` into a crate below both, or pass it in\n"
         )
-    });
-    let for_tests = |used: &str| ONLY_FOR_TESTS.contains(&used);
-    let misplaced = tests_use.iter().filter(|used| for_tests(used) && !for_tests(name));
-    let misplaced = misplaced.map(|used| {
-        format!(
-            "{manifest}: the tests of `{name}` must not use `{used}`.\n  Remedy: put the test \
-             into the folder tests/\n"
-        )
-    });
-    upwards.chain(misplaced).collect()
+    };
+    uses.iter().filter(|used| !is_allowed(&used.name)).map(describe).collect()
 }
 
 #[test]
@@ -162,7 +152,7 @@ fn no_crate_imports_upwards() {
     let mut report: String = crates.iter().flat_map(faults).collect();
     for (user, used, _) in STILL_USES {
         let mut users = crates.iter().filter(|one| one.name == *user);
-        if !users.any(|one| one.uses.iter().any(|other| other == used)) {
+        if !users.any(|one| one.uses.iter().any(|other| other.name == *used)) {
             report += &format!(
                 "`{user}` does not use `{used}` any more.\n  Remedy: take the pair out of \
                  STILL_USES in {}\n",
