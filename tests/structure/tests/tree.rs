@@ -139,7 +139,7 @@ fn faults(one: &Crate) -> Vec<String> {
         let list = if allowed.is_empty() { "none".into() } else { allowed.join(", ") };
         let Dependency { name: used, line } = used;
         format!(
-            "{manifest}:{line}: `{name}` must not use `{used}`; the crates that it may use: {list}.\n\
+            "{manifest}:{line}: `{name}` must not use `{used}`, only these crates: {list}.\n\
              \x20 Remedy: move what it needs of `{used}` into a crate below both, or pass it in\n"
         )
     };
