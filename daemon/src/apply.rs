@@ -19,7 +19,8 @@ use trama_switch::{
     Device, Engine, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Tap, TapOptions, Time,
     Uplink, VhostDevice, WorkerGroup, WorkerHandle,
 };
-use trama_vhost_net_backend::{DeviceSettings, PortPlace, Session, SessionOptions, SwitchPort};
+use trama_vhost_net::{PortPlace, SwitchPort};
+use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions};
 
 use crate::balance::Balancer;
 

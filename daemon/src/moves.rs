@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use trama_switch::{EngineError, Network, PortSettings, WorkerHandle};
-use trama_vhost_net_backend::PortPlace;
+use trama_vhost_net::PortPlace;
 
 use crate::apply::Machine;
 use crate::balance::{Move, NetworkLoad};

@@ -15,7 +15,7 @@ use trama_switch::{
     Device, NetworkSettings, PortFilter, PortSettings, Spin, VhostDevice, VlanMode, WorkerHandle,
     WorkerOptions,
 };
-use trama_vhost_net_backend::SwitchPort;
+use trama_vhost_net::SwitchPort;
 
 /// How long anything may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -95,7 +95,7 @@ fn main() -> Result<(), Failure> {
         let addresses: Vec<Ipv4Addr> =
             (0..size).map(|number| bench.lease(number)).collect::<Result<_, _>>()?;
         let fresh = best(|round| {
-            // Newcomers, who release again outside the measured time.
+            // New clients, which release again outside the measured time.
             let numbers = (0..SAMPLE).map(|n| 1_000_000 + round * SAMPLE + n);
             let begin = Instant::now();
             let given: Vec<Ipv4Addr> =

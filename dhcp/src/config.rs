@@ -1,4 +1,4 @@
-//! What a server is to serve: subnets, reservations, limits; and the check that it makes sense.
+//! The server's configuration: subnets, reservations, limits, and the check of all of it.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -29,20 +29,20 @@ pub struct Config {
     pub probe: Option<Duration>,
     /// How long an offer is held for its client.
     pub offer_hold: Duration,
-    /// How long an address that someone else uses is left alone.
+    /// How long an address stays in quarantine after a conflict.
     pub quarantine: Duration,
-    /// What one port may take.
+    /// How many addresses one port may occupy.
     pub limits: Limits,
     /// Whether no other server leases these addresses: a client with an address that this server
     /// does not know is then corrected (or kept, if it is renewing and the address is free)
     /// instead of ignored.
     pub authoritative: bool,
-    /// What tells one client from another.
+    /// How clients are identified.
     pub identity: Identity,
     /// Whether an ACK may answer a DISCOVER that allows it (RFC 4039).
     pub rapid_commit: bool,
-    /// Makes the hash of clients unpredictable. It must stay the same for as long as clients are
-    /// to find their former addresses without a lease store.
+    /// Seeds the hash of clients. Keep it the same, so that clients get their former addresses
+    /// again even without a lease store.
     pub seed: u64,
 }
 
@@ -64,7 +64,7 @@ impl Default for Config {
     }
 }
 
-/// What tells one client from another.
+/// How clients are identified.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Identity {
@@ -78,7 +78,7 @@ pub enum Identity {
     Alone,
 }
 
-/// How much one port may take from the pool. A pool with at least `addresses` × ports addresses
+/// How many addresses one port may occupy. A pool with at least `addresses` × ports addresses
 /// always has one for a port that is within its share, whatever the others do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Limits {
@@ -95,7 +95,7 @@ impl Default for Limits {
     }
 }
 
-/// A subnet and what its clients are told.
+/// A subnet and the parameters of its clients.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Subnet {
     /// The subnet.
@@ -128,7 +128,7 @@ impl Default for LeaseTimes {
     }
 }
 
-/// What clients are told besides their address. Empty ones are not sent.
+/// Parameters that clients get with their address. Empty ones are not sent.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Settings {
     /// Routers, best first (option 3).
@@ -155,7 +155,7 @@ pub struct Settings {
 pub struct Boot {
     /// The TFTP server's address (`siaddr`).
     pub server: Ipv4Addr,
-    /// The TFTP server's name (`sname`, option 66); its address is told if this is empty.
+    /// The TFTP server's name (`sname`, option 66); if empty, its address is sent.
     pub server_name: String,
     /// Boot files; the first that suits the client is named (`file`, option 67).
     pub files: Vec<BootFile>,
@@ -172,23 +172,23 @@ pub struct BootFile {
     pub name: String,
 }
 
-/// What the vendor class of a client that boots by HTTP begins with (UEFI 2.10, 24.7). It takes
-/// only an answer that has it too.
+/// Prefix of the vendor class of clients that boot by HTTP (UEFI 2.10, 24.7). Such a client accepts
+/// only answers whose vendor class begins with it too.
 pub(crate) const HTTP_CLIENT: &[u8] = b"HTTPClient";
 
-/// What a client says of how it boots.
+/// How a client boots, from its options.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct BootClient {
     /// Its processor architecture (RFC 4578, 2.1, and the registry of RFC 5970).
     pub architecture: Option<u16>,
     /// Whether it is iPXE.
     pub ipxe: bool,
-    /// Whether it is firmware that boots by HTTP, and so takes nothing but a URI.
+    /// Whether it is firmware that boots by HTTP and accepts only a URI.
     pub http: bool,
 }
 
 impl BootClient {
-    /// The first boot file that suits the client.
+    /// Returns the first boot file that suits the client.
     pub fn choose<'a>(&self, files: &'a [BootFile]) -> Option<&'a str> {
         let suits = |file: &&BootFile| {
             file.ipxe.is_none_or(|ipxe| ipxe == self.ipxe)
@@ -216,7 +216,7 @@ pub struct Reservation {
     pub name: Option<HostName>,
 }
 
-/// By what a reservation knows its client.
+/// How a reservation identifies its client.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientMatch {
@@ -299,7 +299,7 @@ impl Config {
         self.check_reservations()
     }
 
-    /// The index of the subnet that `address` lies in.
+    /// Returns the index of the subnet that contains `address`.
     pub(crate) fn subnet_of(&self, address: Ipv4Addr) -> Option<usize> {
         self.subnets.iter().position(|subnet| subnet.prefix.contains(address))
     }
@@ -373,14 +373,13 @@ impl Subnet {
         Ok(())
     }
 
-    /// The addresses that are not leased though they lie in a range: the server's own and the
-    /// routers'.
+    /// Addresses that are never leased, even inside a range: the server's own and the routers'.
     pub(crate) fn own_addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
         self.settings.routers.iter().copied().chain([self.server])
     }
 }
 
-/// A hardware address as people write it.
+/// Hardware addresses as text.
 mod text {
     use serde::{Deserialize, Deserializer, Serializer};
     use trama_frame::MacAddr;

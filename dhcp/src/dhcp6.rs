@@ -1,29 +1,31 @@
 //! DHCPv6 (RFC 8415): addresses, and parameters for hosts that have addresses already.
 //!
-//! The server is a state machine like the one of DHCPv4 ([`crate::server`]): a message and the
-//! time go in ([`Server6::handle`], [`Server6::poll`]), an [`Outcome6`] comes out. What tells a
-//! client of a lease waits in `confirmed` until its record is durable. Leases are chosen, charged
-//! to ports and limited by the same code, and stored in the same journal.
+//! The server is a state machine like the one of DHCPv4 ([`crate::server`]): a message and the time
+//! go in ([`Server6::handle`], [`Server6::poll`]), an [`Outcome6`] comes out. Answers that grant a
+//! lease wait in `confirmed` until its record is durable. Leases are chosen, charged to ports and
+//! limited by the same code, and stored in the same journal.
 //!
-//! **One address per client.** The first IA_NA of a message has it. A client is known by the
-//! station that its frames come from, not by its DUID: firmware and system of one machine have
-//! different ones (see [`crate::config::Identity`]). Further associations are told that there is
-//! nothing.
+//! **One address per client.** The first IA_NA of a message gets it. By default a client is
+//! identified by the station that sends its frames, not by its DUID: firmware and operating system
+//! of one machine have different ones (see [`crate::config::Identity`]). Further associations are
+//! answered with a status that there is no address or prefix.
 //!
-//! A server whose ranges are empty is stateless: it says of every association that there is no
-//! address, so that clients do not keep asking, and answers an INFORMATION-REQUEST.
+//! A server with empty ranges is stateless: it answers every association with NoAddrsAvail, so that
+//! clients stop asking, and it answers INFORMATION-REQUEST.
 
 mod config;
 mod exchange;
 mod message;
 mod reply;
 mod server;
+mod solicit;
 #[cfg(test)]
 mod tests;
 
 pub use config::{Boot6, Config6, ConfigError6, Reservation6, Settings6};
 pub use message::{KINDS, kind_name};
-pub use server::{Conflict6, Outcome6, Received6, Reply6, Server6, Solicit};
+pub use server::{Conflict6, Outcome6, Received6, Reply6, Server6};
+pub use solicit::Solicit;
 
 /// UDP port of servers.
 pub const SERVER_PORT: u16 = 547;

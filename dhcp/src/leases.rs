@@ -3,7 +3,7 @@
 //! A binding is an address with its state and its client. Every look-up that an exchange needs
 //! has an index, so its cost does not grow with the number of leases: by address and by client
 //! (hash), by deadline, the longest unused per subnet and per port, the oldest offer per port
-//! (ordered), and the addresses that nobody ever had (a bitmap, see [`pool`]).
+//! (ordered), and the fresh addresses, which no client has had (a bitmap, see [`pool`]).
 //!
 //! There is one way to change a binding: [`LeaseTable::take`] it out, which removes it from all
 //! indices, and [`LeaseTable::put`] it back.
@@ -24,18 +24,18 @@ use crate::config::Limits;
 use crate::dhcp6::Solicit;
 use crate::name::HostName;
 use crate::wire::Request;
-use crate::{PortId, Time};
+use crate::{ClientKey, PortId, Time};
 use pool::Pool;
 
 /// An address of one version of IP.
 pub trait Address: Copy + Eq + Hash + Ord + Debug {
     /// A client's message that waits for the end of a probe.
     type Pending: Clone + PartialEq + Eq + Debug;
-    /// The least address.
+    /// The lowest address.
     const LEAST: Self;
     /// As a number.
     fn number(self) -> u128;
-    /// The address of a number that [`Address::number`] gave, or of one below the highest.
+    /// The address of a number; inverse of [`Address::number`].
     fn from_number(number: u128) -> Self;
 }
 
@@ -65,34 +65,10 @@ impl Address for Ipv6Addr {
     }
 }
 
-/// What tells one client from another, comparable and storable: a tag and octets.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ClientKey(pub(crate) Box<[u8]>);
-
-impl ClientKey {
-    /// Longest key in octets: the tag, a client identifier, a hardware address.
-    pub const MAX_LEN: usize = 1 + 255 + 6;
-
-    /// A client known by its hardware address.
-    pub fn from_mac(mac: MacAddr) -> ClientKey {
-        ClientKey([&[0], &mac.0[..]].concat().into())
-    }
-
-    /// A client known by its identifier (option 61).
-    pub fn from_id(id: &[u8]) -> ClientKey {
-        ClientKey([&[1], id].concat().into())
-    }
-
-    /// A client whose identifier another client uses already: told apart by hardware address too.
-    pub fn from_id_and_mac(id: &[u8], mac: MacAddr) -> ClientKey {
-        ClientKey([&[2], &mac.0[..], id].concat().into())
-    }
-}
-
-/// What an address is in use for.
+/// State of an address that is not fresh.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum State {
-    /// Asked for; not offered until the host has looked for another user of it.
+    /// Requested; offered once a probe has found no other user.
     Probing,
     /// Offered and held for the client.
     Offered,
@@ -100,7 +76,7 @@ pub enum State {
     Bound,
     /// Free, but remembered for the client that had it last.
     Idle,
-    /// Used by someone who has no lease.
+    /// In use by a host without a lease.
     Quarantined,
 }
 
@@ -111,7 +87,7 @@ pub struct Binding<A: Address = Ipv4Addr> {
     pub address: A,
     /// The subnet's place in the configuration.
     pub subnet: usize,
-    /// What it is in use for.
+    /// Its state.
     pub state: State,
     /// When the state ends; for `Idle`, when it began.
     pub until: Time,
@@ -129,7 +105,7 @@ pub struct Binding<A: Address = Ipv4Addr> {
     pub(crate) pending: Option<Box<A::Pending>>,
 }
 
-/// Where an ordered index files a binding: by group, then time, then address.
+/// An ordered index of bindings: by group, then time, then address.
 type Filed<Group, A> = BTreeSet<(Group, Time, A)>;
 
 /// How many addresses of the pools a port occupies.
@@ -209,7 +185,7 @@ impl<A: Address> LeaseTable<A> {
         &self.pools[subnet]
     }
 
-    /// What a port occupies.
+    /// Returns how many addresses a port occupies.
     pub fn footprint(&self, port: PortId) -> Footprint {
         self.footprints.get(&port).copied().unwrap_or_default()
     }
@@ -219,7 +195,7 @@ impl<A: Address> LeaseTable<A> {
         self.deadlines.first().map(|(_, until, _)| *until)
     }
 
-    /// A binding whose state has ended by `now`.
+    /// Returns an address whose state has ended by `now`.
     pub fn due(&self, now: Time) -> Option<A> {
         self.deadlines.first().filter(|(_, until, _)| *until <= now).map(|filed| filed.2)
     }
@@ -272,7 +248,7 @@ impl<A: Address> LeaseTable<A> {
         if binding.state != State::Idle {
             file(&mut self.deadlines, ((), binding.until, binding.address), add);
         }
-        // A reserved address is nobody else's: it is not charged, and not there to be reused.
+        // A reserved address is neither charged to a port nor reused for other clients.
         if self.pools[binding.subnet].contains(binding.address) {
             self.index_shared(binding, add);
         }
@@ -356,7 +332,7 @@ mod tests {
         }
     }
 
-    /// Every index says what a look at all bindings says.
+    /// Every index agrees with a scan of all bindings.
     fn check(table: &LeaseTable) {
         let all: Vec<&Binding> = table.iter().collect();
         let of = |state: State| all.iter().filter(move |b| b.state == state);

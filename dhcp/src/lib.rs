@@ -1,12 +1,13 @@
-//! DHCPv4 and DHCPv6 servers and router advertisements as pure state machines: packet and time in;
-//! answers, events and the next deadline out. Nothing here does I/O or reads a clock.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod client_key;
 pub mod config;
 pub mod dhcp6;
 mod drop_reason;
 mod leases;
 pub mod name;
+mod port;
 pub mod prefix;
 pub mod ra;
 pub mod server;
@@ -16,7 +17,8 @@ mod testing;
 mod time;
 pub mod wire;
 
+pub use client_key::ClientKey;
 pub use drop_reason::{DropCounters, DropReason};
-pub use leases::{Address, Binding, ClientKey, State};
-pub use server::PortId;
+pub use leases::{Address, Binding, State};
+pub use port::PortId;
 pub use time::Time;

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 const MAX_LABEL: usize = 63;
 /// Longest name in text, without the root's dot (RFC 1035, 2.3.4).
 const MAX_NAME: usize = 253;
-/// Top two bits set: an offset to the rest of the name (RFC 1035, 4.1.4).
+/// Top two bits of a compression pointer (RFC 1035, 4.1.4).
 const POINTER: u16 = 0xc000;
-/// The furthest that a pointer reaches.
+/// Highest offset of a compression pointer.
 const MAX_OFFSET: u16 = 0x3fff;
 
 /// The text is no domain name.
@@ -78,7 +78,7 @@ impl HostName {
         &self.0
     }
 
-    /// The first label of what a client calls itself: `vm1` of `vm1` and of `vm1.lab.example`,
+    /// The first label of the name that a client asks for: `vm1` of `vm1` and of `vm1.lab.example`,
     /// with or without a trailing dot or NUL. `None` if that is no host name.
     pub fn from_client(text: &[u8]) -> Option<HostName> {
         let text = text.split(|byte| *byte == 0 || *byte == b'.').next()?;

@@ -13,7 +13,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// The network that `address` lies in. `None` if `length` is more than 32.
+    /// Returns the network that contains `address`; `None` if `length` is more than 32.
     pub fn new(address: Ipv4Addr, length: u8) -> Option<Prefix> {
         let prefix = Prefix { network: 0, length };
         let network = address.to_bits() & prefix.mask_bits();
@@ -24,17 +24,17 @@ impl Prefix {
         u32::MAX.checked_shl(32 - u32::from(self.length.min(32))).unwrap_or(0)
     }
 
-    /// The number of leading bits that all its addresses share.
+    /// The prefix length in bits.
     pub fn length(self) -> u8 {
         self.length
     }
 
-    /// The first address, the network's own where the prefix is shorter than 31 bits.
+    /// The first address; the network address if the prefix is shorter than 31 bits.
     pub fn first(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.network)
     }
 
-    /// The last address, the directed broadcast where the prefix is shorter than 31 bits.
+    /// The last address; the directed broadcast address if the prefix is shorter than 31 bits.
     pub fn last(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.network | !self.mask_bits())
     }
@@ -49,8 +49,8 @@ impl Prefix {
         address.to_bits() & self.mask_bits() == self.network
     }
 
-    /// Whether a host of the network may have `address`: neither the network's own address nor
-    /// its broadcast, unless the prefix is too short of addresses to have them (RFC 3021).
+    /// Whether a host of the network may have `address`: neither the network address nor the
+    /// broadcast address, which prefixes of 31 and 32 bits do not have (RFC 3021).
     pub fn is_host(self, address: Ipv4Addr) -> bool {
         let edge = self.length < 31 && (address == self.first() || address == self.last());
         self.contains(address) && !edge

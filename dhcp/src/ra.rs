@@ -1,10 +1,10 @@
-//! Router advertisements (RFC 4861, RFC 8106): what they say and when they are sent.
+//! Router advertisements (RFC 4861, RFC 8106): their content and when they are sent.
 //!
-//! [`Router`] decides only the times; the host sends what it is given from its link-local address
-//! with hop limit 255. Solicitations from an address are answered to that address, those from none
-//! to all nodes. Either answer waits a random moment (RFC 4861, 6.2.6), so a flood of
-//! solicitations leads to at most [`MAX_WAITING`] unicast answers per half second, and to one
-//! multicast answer per three seconds.
+//! [`Router`] decides only the times; the host sends the messages from its link-local address with
+//! hop limit 255. A solicitation with a source address is answered by unicast, one from the
+//! unspecified address by multicast to all nodes. Each answer is delayed at random (RFC 4861,
+//! 6.2.6), so a flood of solicitations leads to at most [`MAX_WAITING`] unicast answers per half
+//! second and one multicast answer per three seconds.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -37,16 +37,16 @@ const INITIAL_INTERVAL: Duration = Duration::from_secs(16);
 const MAX_DELAY_MS: u64 = 500;
 const MIN_BETWEEN: Duration = Duration::from_secs(3);
 
-/// What is advertised.
+/// The content of an advertisement.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Advertisement {
-    /// Hop limit for hosts to use; zero leaves it to them.
+    /// Hop limit for hosts to use; zero leaves it unspecified.
     pub hop_limit: u8,
     /// Addresses come from DHCPv6 (M).
     pub managed: bool,
     /// Other parameters come from DHCPv6 (O).
     pub other: bool,
-    /// For how many seconds hosts may use the sender as default router; zero: not at all.
+    /// Router lifetime in seconds; zero: not a default router.
     pub lifetime: u16,
     /// Prefixes of the link.
     pub prefixes: Vec<PrefixInformation>,
@@ -56,7 +56,7 @@ pub struct Advertisement {
     pub dns: Vec<Ipv6Addr>,
     /// Domains to search (RFC 8106).
     pub search: Vec<DomainName>,
-    /// For how many seconds DNS servers and domains hold.
+    /// Lifetime of DNS servers and domains, in seconds.
     pub dns_lifetime: u32,
     /// The sender's hardware address.
     pub mac: MacAddr,
@@ -71,16 +71,16 @@ pub struct PrefixInformation {
     pub length: u8,
     /// Its addresses are on the link (L).
     pub on_link: bool,
-    /// Hosts make themselves addresses in it (A); it should be 64 bits long.
+    /// Hosts derive addresses from it (A); it should be 64 bits long.
     pub autonomous: bool,
-    /// For how many seconds it is valid.
+    /// Valid lifetime in seconds.
     pub valid: u32,
-    /// For how many seconds addresses in it are preferred.
+    /// Preferred lifetime in seconds.
     pub preferred: u32,
 }
 
 impl Advertisement {
-    /// The ICMPv6 message from `source` to `destination`, checksum and all.
+    /// Builds the ICMPv6 message from `source` to `destination`, with its checksum.
     pub fn emit(&self, source: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
         let flags = u8::from(self.managed) << 7 | u8::from(self.other) << 6;
         let [high, low] = self.lifetime.to_be_bytes();
@@ -137,7 +137,7 @@ impl PrefixInformation {
 /// Checks a router solicitation (RFC 4861, 6.1.1).
 ///
 /// # Errors
-/// Why it is to be ignored.
+/// The reason to ignore it.
 pub fn check_solicitation(
     source: Ipv6Addr,
     destination: Ipv6Addr,
@@ -204,7 +204,7 @@ impl Router {
         }
     }
 
-    /// The advertisement changed: hosts should hear of it soon.
+    /// The advertisement has changed: sends it soon.
     pub fn changed(&mut self, now: Time) {
         self.initial = INITIAL;
         self.next_multicast = self.soon(now);
@@ -236,19 +236,19 @@ impl Router {
         self.waiting.values().copied().fold(self.next_multicast, Time::min)
     }
 
-    /// The destinations to which an advertisement is to be sent now.
+    /// Returns the destinations of the advertisements due now.
     pub fn poll(&mut self, now: Time) -> Vec<Ipv6Addr> {
         if self.next_multicast <= now {
             self.last_multicast = Some(now);
             self.next_multicast = now + self.interval();
-            // All nodes include those that wait.
+            // All nodes include the waiting ones.
             self.waiting.clear();
             return vec![ALL_NODES];
         }
         self.waiting.extract_if(.., |_, due| *due <= now).map(|(address, _)| address).collect()
     }
 
-    /// Between a third of the longest interval and the whole.
+    /// A random time between a third of the longest interval and all of it.
     fn interval(&mut self) -> Duration {
         let longest = self.max_interval.as_millis() as u64;
         let interval = Duration::from_millis(longest / 3) + self.draw(longest - longest / 3);

@@ -1,23 +1,23 @@
 //! The DHCPv4 server as a state machine (RFC 2131).
 //!
-//! **In**: a client's datagram with the port that it came from ([`Server::handle`]), the passing
-//! of time ([`Server::poll`], due at [`Server::next_deadline`]), and the host's word that an
-//! address is in use ([`Server::in_use`]). **Out**: an [`Outcome`], which collects over as many
-//! calls as the caller likes:
+//! **In**: a client's datagram with its ingress port ([`Server::handle`]), the passing of time
+//! ([`Server::poll`], due at [`Server::next_deadline`]), and the host's report that an address is
+//! in use ([`Server::in_use`]). **Out**: an [`Outcome`], which may collect over several calls:
 //!
 //! 1. `replies` may be sent at once.
 //! 2. `records` are appended to the lease store and made durable, one write and one sync for all
-//!    of them; then `confirmed` may be sent. These are the ACKs: a lease that a client knows of is
-//!    a lease that survives a crash. If the write fails, `confirmed` is dropped; clients ask again.
-//! 3. `events` tell the host what happened. [`Event::Probe`] asks it to look for another user of
-//!    an address (ARP); silence until the deadline means that there is none.
+//!    of them; then `confirmed` may be sent. These are the ACKs: a lease that a client knows of
+//!    survives a crash. If the write fails, drop `confirmed`; the clients ask again.
+//! 3. `events` report what happened. [`Event::Probe`] asks the host to probe an address by ARP;
+//!    without an answer until the deadline it is free.
 //!
-//! An address goes through `Probing` (fresh ones only), `Offered`, `Bound`, then `Idle`, in which
-//! it is remembered for its client and given to another only when nothing else is left.
+//! An address goes through `Probing` (fresh ones only), `Offered` and `Bound` to `Idle`, in which
+//! it is remembered for its client and given to another only when no other address is left.
 //!
-//! **Fairness.** Every address that is not fresh is charged to a port: whoever leased, was offered,
-//! declined it or claimed it in answer to a probe. A port at its limit gets its own oldest idle or
-//! offered address again instead of a fresh one, and so cannot exhaust the pool for the others.
+//! **Fairness.** Every address that is not fresh is charged to a port: the port of the client that
+//! leased, was offered or declined it, or of the station that claimed it in answer to a probe. A
+//! port at its limit gets its own oldest idle or offered address again instead of a fresh one, and
+//! so cannot exhaust the pool for the others.
 
 mod discover;
 mod identity;
@@ -39,13 +39,8 @@ use crate::leases::{Binding, LeaseTable, State};
 use crate::name::{DomainName, HostName};
 use crate::store::{LeaseRecord, Record};
 use crate::wire::{MessageType, Request};
-use crate::{DropReason, Time};
+use crate::{DropReason, PortId, Time};
 pub use output::{Counters, Destination, End, Event, Outcome, Received, Reply};
-
-/// Where a packet entered, for limits and to tell clients apart. The number is the caller's; it
-/// must stay the same as long as the lease store is kept (the hash of the port's name will do).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct PortId(pub u64);
 
 /// A DHCPv4 server.
 #[derive(Debug)]
@@ -95,8 +90,8 @@ impl Server {
         })
     }
 
-    /// Takes over a record of the lease store, oldest first, before the first packet. A lease
-    /// outside all subnets is forgotten, and one that ended where nothing is leased any more.
+    /// Loads a record of the lease store, oldest first, before the first packet. Forgets leases
+    /// outside all subnets, and ended leases of addresses that are no longer leasable.
     pub fn restore(&mut self, now: Time, record: Record) {
         self.now = self.now.max(now);
         match record {
@@ -113,17 +108,16 @@ impl Server {
                 let state = if bound { State::Bound } else { State::Idle };
                 self.leases.restore(subnet, LeaseRecord { key, ..lease }, state);
             }
-            // DHCPv6 has them ([`crate::dhcp6::Server6`]).
+            // For DHCPv6 ([`crate::dhcp6::Server6`]).
             Record::Lease6(_) | Record::Freed6(_) => {}
         }
     }
 
     /// Changes the configuration and keeps every lease that lies in a subnet of the new one.
-    /// Clients of leases that it no longer allows are refused when they renew. Offers are
-    /// forgotten.
+    /// Refuses clients with other leases when they renew. Forgets offers.
     ///
     /// # Errors
-    /// The configuration contradicts itself; the server goes on with the one that it has.
+    /// The configuration contradicts itself; the server keeps its current one.
     pub fn reconfigure(&mut self, now: Time, config: Config) -> Result<(), ConfigError> {
         let mut next = Server::new(config)?;
         next.counters = self.counters.clone();
@@ -134,7 +128,7 @@ impl Server {
         Ok(())
     }
 
-    /// The domains that clients of all subnets search from now on.
+    /// Sets the search domains that clients of all subnets get from now on.
     pub fn set_search(&mut self, search: &[DomainName]) {
         for subnet in &mut self.config.subnets {
             subnet.settings.search = search.to_vec();
@@ -156,7 +150,7 @@ impl Server {
         self.leases.iter()
     }
 
-    /// What an address is in use for; `None` if it is fresh, or nobody's to lease.
+    /// Returns the binding of an address; `None` if it is fresh or not leasable.
     pub fn binding(&self, address: Ipv4Addr) -> Option<&Binding> {
         self.leases.get(address)
     }
@@ -166,7 +160,7 @@ impl Server {
         self.leases.bound()
     }
 
-    /// How many addresses the ranges of a subnet hold, reserved ones not counted.
+    /// Number of addresses in the ranges of a subnet, without reserved ones.
     pub fn pool_size(&self, subnet: usize) -> usize {
         self.leases.pool(subnet).size()
     }
@@ -176,7 +170,7 @@ impl Server {
         self.leases.address_of(name)
     }
 
-    /// What was received, sent and dropped.
+    /// Counts of messages received, sent and dropped.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -194,7 +188,7 @@ impl Server {
     /// Answers the payload of a UDP datagram to the server's port.
     ///
     /// # Errors
-    /// Why it is not answered, which is counted too.
+    /// The reason why it is not answered; it is counted as well.
     pub fn handle(
         &mut self,
         now: Time,
@@ -225,7 +219,7 @@ impl Server {
         }
     }
 
-    /// Lets time pass: sends offers whose probe ended in silence, ends offers and leases.
+    /// Advances the time: sends offers whose probe found no other host, ends offers and leases.
     pub fn poll(&mut self, now: Time, out: &mut Outcome) {
         self.now = self.now.max(now);
         while let Some(mut binding) =
@@ -249,9 +243,8 @@ impl Server {
         }
     }
 
-    /// The host saw `user` on `port` answer for an address that it was asked to probe. The client
-    /// gets another address, unless it is the client itself who answered, or `port` claims more
-    /// addresses than a port may have.
+    /// `user` on `port` has answered the probe of an address. The client gets another address,
+    /// unless the client itself answered or `port` claims more addresses than a port may have.
     pub fn in_use(
         &mut self,
         now: Time,

@@ -1,19 +1,19 @@
 //! The lease store: a journal of checksummed records in one file.
 //!
 //! **Order of events.** The caller appends the records of one or many exchanges
-//! ([`Journal::append`], one write and one sync) and only then sends the ACKs. So whatever a client
-//! was told lies in the part of the file that a crash cannot touch.
+//! ([`Journal::append`], one write and one sync) and only then sends the ACKs. So every lease that
+//! a client knows of survives a crash.
 //!
-//! **Reading** ([`Journal::open`]) takes records until the first that is not whole. What follows is
-//! the torn end of a write whose ACKs were never sent. The file is then written anew, and the torn
-//! end kept aside.
+//! **Reading** ([`Journal::open`]) ends at the first incomplete record. The rest is the torn end of
+//! a write whose ACKs were never sent. The file is then rewritten, and the damaged one kept under
+//! another name.
 //!
 //! **Growth.** When the journal is much longer than the leases need, [`Journal::compact`] writes
 //! the leases to `leases.new`, syncs it, renames it over `leases` and syncs the directory. At
 //! every moment one of the two is whole.
 //!
-//! **Errors.** After a failed append nobody knows what the file ends with, so the journal takes no
-//! more until it was compacted, which makes a new file.
+//! **Errors.** After a failed append the end of the file is unknown, so the journal accepts no more
+//! records until [`Journal::compact`] has written a new file.
 
 mod disk;
 mod record;
@@ -56,7 +56,7 @@ pub enum StoreError {
     /// An append failed before.
     #[error("lease store: a write failed before; compact the journal first")]
     Stale,
-    /// There are too many files that someone else left.
+    /// There are too many foreign files.
     #[error(
         "lease store: {JOURNAL:?} is not a lease journal, and {MAX_FOREIGN} such files were set \
          aside already; remove \"{JOURNAL}.foreign.*\""
@@ -173,7 +173,7 @@ impl<D: Disk> Journal<D> {
     pub fn compact(&mut self, records: &[u8]) -> Result<(), StoreError> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(records);
-        // Should the rename fail half-way, nobody knows which file is the journal.
+        // If the rename fails half-way, it is unknown which file is the journal.
         let was_stale = std::mem::replace(&mut self.stale, true);
         self.write_whole(NEXT, &bytes).inspect_err(|_| self.stale = was_stale)?;
         self.disk.rename(NEXT, JOURNAL).map_err(failed("rename", NEXT))?;

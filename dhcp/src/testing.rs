@@ -131,7 +131,7 @@ pub fn discover(client: u8) -> Ask {
     Ask::new(MessageType::Discover, client)
 }
 
-/// A server with a clock and everything that it said.
+/// A server with a clock and all its output.
 pub struct Bench {
     pub server: Server,
     pub now: Time,

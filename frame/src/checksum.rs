@@ -2,9 +2,9 @@
 //!
 //! The sum is computed in the machine's byte order over words as wide as the machine's and
 //! swapped at the end, which one's complement arithmetic allows. From `SIMD_FROM` bytes on
-//! the processor is asked for AVX2, see the module below.
+//! AVX2 is used if the processor has it; see the module `simd`.
 //!
-//! A *partial sum* is a `u32` that stands for a 16-bit one's complement sum of big-endian
+//! A *partial sum* is a `u32` that holds a 16-bit one's complement sum of big-endian
 //! words with its carries not yet folded in. All functions take any value and return one below
 //! 2^17, so a few more words may be added to it by hand.
 
@@ -13,8 +13,8 @@ mod simd;
 
 use crate::vnet::{NEEDS_CSUM, VnetHeader};
 
-/// Shorter data is summed where it stands: the choice and the call would cost more than the
-/// wider vectors save (measured: even at 128 bytes, behind at 64).
+/// Shorter data is summed inline: below this length the test for AVX2 and the call cost more than
+/// the wider vectors save (measured: equal at 128 bytes, slower at 64).
 const SIMD_FROM: usize = 128;
 
 /// `csum_offset` of UDP, where a sum of zero is sent as 0xffff because zero means "none"
@@ -59,14 +59,14 @@ fn sum_words(data: &[u8]) -> u64 {
     total
 }
 
-/// `partial` continued over `data`, which begins an even number of bytes after the beginning
-/// of what `partial` covers.
+/// Continues the sum `partial` over `data`, which begins an even number of bytes after the start
+/// of the bytes that `partial` covers.
 #[inline]
 pub fn add(partial: u32, data: &[u8]) -> u32 {
     u32::from(fold(partial)) + sum(data)
 }
 
-/// The sum of two stretches of bytes, the second beginning `offset` bytes after the first: at
+/// Adds the sums of two byte ranges, the second beginning `offset` bytes after the first: at
 /// an odd offset its bytes change places (RFC 1071, 2 B).
 #[inline]
 pub fn combine(first: u32, second: u32, offset: usize) -> u32 {
@@ -98,12 +98,12 @@ pub fn internet(data: &[u8]) -> u16 {
     !fold(sum(data))
 }
 
-/// Fills in the checksum that `header` (validated against `frame`) asks for and clears the
+/// Fills in the checksum that `header` (validated against `frame`) requests and clears the
 /// flag. The sender has put the pseudo-header's sum in its place (virtio 1.2, 5.1.6.2), so
 /// the sum runs from `csum_start` to the end, whatever the protocol.
 ///
 /// Not for a large frame, whose segments [`crate::gso::segment`] completes. A header that lies
-/// outside the frame, which [`crate::vnet::validate`] refuses, changes nothing.
+/// outside the frame, which [`crate::vnet::validate()`] refuses, changes nothing.
 pub fn complete(frame: &mut [u8], header: &mut VnetHeader) {
     if !header.needs_csum() {
         return;

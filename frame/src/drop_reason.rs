@@ -1,8 +1,8 @@
-//! The form that reasons for drops have everywhere: an enum that is also the index of counters and
-//! the `reason` label of their metrics.
+//! Declares drop reasons: an enum that is also the index of the counters and the `reason` label of
+//! their metrics.
 
-/// Declares the reasons once, each with its variant, its label, and what a user should know and do
-/// about it; in front of them stands what the enum is for.
+/// Declares an enum `DropReason`: its documentation, then each reason with its variant, its label
+/// and a line for users on what happened and what to do.
 ///
 /// ```
 /// trama_frame::drop_reasons! {

@@ -6,8 +6,8 @@ use crate::{MacAddr, VlanTag};
 pub const MIN_HEADER: usize = 14;
 /// Length of a VLAN tag: TPID and TCI.
 pub const TAG_LEN: usize = 4;
-/// Most VLAN tags of one frame that are looked behind; as many as Linux does (`VLAN_MAX_DEPTH`).
-/// Further ones count as payload.
+/// Most VLAN tags of one frame that are parsed; the limit of Linux (`VLAN_MAX_DEPTH`). Further ones
+/// count as payload.
 pub const MAX_TAGS: usize = 8;
 /// TPID of a customer tag (C-tag), IEEE 802.1Q.
 pub const ETHERTYPE_VLAN: u16 = 0x8100;
@@ -18,7 +18,7 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-/// An Ethernet header with at most its outermost tag taken apart.
+/// An Ethernet header with its outermost tag, if it has one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ethernet {
     /// Destination address.
@@ -39,7 +39,8 @@ impl Ethernet {
     }
 }
 
-/// Reads the header at the start of `head`. `None`: shorter than 14 bytes, or than 18 with a tag.
+/// Parses the header at the start of `head`; `None` if `head` is shorter than 14 bytes, or than 18
+/// with a tag.
 #[inline]
 pub fn parse(head: &[u8]) -> Option<Ethernet> {
     let fixed: &[u8; MIN_HEADER] = head.first_chunk()?;
@@ -61,9 +62,9 @@ const fn is_tag(ethertype: u16) -> bool {
     matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ)
 }
 
-/// What the frame that begins with `head` carries behind its tags: where that begins, and its
-/// EtherType. Behind more than [`MAX_TAGS`] the EtherType is the next tag's TPID. `None`: `head`
-/// ends before.
+/// Skips all tags of the frame that begins with `head`: returns the offset of the payload and its
+/// EtherType. After [`MAX_TAGS`] tags that may be the TPID of a further one. `None` if `head` ends
+/// before the payload.
 pub fn behind_tags(head: &[u8]) -> Option<(usize, u16)> {
     let mut start = MIN_HEADER;
     loop {

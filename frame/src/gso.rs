@@ -1,10 +1,10 @@
-//! Software segmentation: one large TCP frame or train of UDP datagrams cut into the frames
-//! that its sender's network card would have made of it.
+//! Software segmentation (GSO): cuts a large TCP frame, or a batch of UDP datagrams in one frame,
+//! into the frames that the sender's network card would have sent.
 //!
 //! For receivers that did not negotiate the offload. The headers are copied into the caller's
-//! buffer once and only the fields that differ are rewritten for each segment. What stays the
-//! same in the checksummed headers is summed once; a segment adds its own fields and its
-//! payload. Nothing is allocated.
+//! buffer once and only the fields that differ are rewritten for each segment. The constant part of
+//! the checksummed headers is summed once; each segment adds its own fields and its payload.
+//! Nothing is allocated.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::vnet::{HeaderError, VnetHeader};
 /// Why a frame was not cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GsoError {
-    /// The header does not fit the frame: it was not validated, or against other bytes.
+    /// The header does not fit the frame: it was not validated against these bytes.
     Header(HeaderError),
     /// `scratch` cannot hold the headers and the payload of one segment.
     ScratchTooSmall,
@@ -32,13 +32,13 @@ impl fmt::Display for GsoError {
 
 impl std::error::Error for GsoError {}
 
-/// Cuts the large `frame` that `header` describes and hands each segment to `emit`, in order;
-/// returns how many there were.
+/// Cuts the large `frame` that `header` describes, passes each segment to `emit` in order, and
+/// returns their number.
 ///
-/// Each segment is built in `scratch`, which must hold the headers and `gso_size` bytes, and
-/// is a complete frame that needs no offload: lengths, IPv4 identification and header checksum,
-/// TCP sequence number and flags, UDP length and the full transport checksum are its own. FIN
-/// and PSH stand on the last segment only, CWR on the first only (RFC 3168, 6.1.2). VLAN tags, IPv4
+/// Each segment is built in `scratch`, which must hold the headers and `gso_size` bytes, and is a
+/// complete frame that needs no offload: lengths, IPv4 identification and header checksum, TCP
+/// sequence number and flags, UDP length and the full transport checksum are its own. FIN and PSH
+/// are set on the last segment only, CWR on the first only (RFC 3168, 6.1.2). VLAN tags, IPv4
 /// options and TCP options are carried over as they are.
 ///
 /// The number of segments is up to the sender: see [`VnetHeader::segments`] for a limit.
@@ -68,7 +68,7 @@ pub fn segment(
     Ok(count)
 }
 
-/// Where a segment stands in the large frame.
+/// Position of a segment in the large frame.
 #[derive(Clone, Copy)]
 struct Place {
     index: usize,
@@ -129,8 +129,8 @@ impl Cutter {
         }
     }
 
-    /// Rewrites the fields of `headers` (those of any other segment) for the segment that
-    /// stands at `place` and carries `payload`.
+    /// Rewrites the fields of `headers` (those of any other segment) for the segment at `place`
+    /// with this `payload`.
     fn write_headers(&self, headers: &mut [u8], payload: &[u8], place: Place) {
         let (before, transport) = headers.split_at_mut(self.layout.transport);
         let ip = &mut before[self.layout.ip..];
@@ -171,7 +171,7 @@ fn write_udp(udp: &mut [u8], sum: u32, length: u16) {
     put16(udp, 6, never_zero(!fold(sum + u32::from(length))));
 }
 
-/// Partial sum of stretches that each begin at an even offset.
+/// Partial sum of byte ranges that each begin at an even offset.
 fn sum_all(stretches: &[&[u8]]) -> u32 {
     stretches.iter().fold(0, |partial, stretch| checksum::add(partial, stretch))
 }

@@ -1,8 +1,8 @@
-//! Where the headers of a large frame lie: the walk from Ethernet to TCP or UDP payload.
+//! Offsets of the headers of a large frame: parses it from Ethernet to the TCP or UDP payload.
 //!
-//! Used twice on the same frame: by the check at the entrance and again by the software
-//! segmentation, which thereby never works from an offset that it did not derive itself.
-//! Every field is read from `head`; nothing behind it takes part in a decision.
+//! Used twice on the same frame: by [`crate::vnet::validate()`] at ingress and by the software
+//! segmentation, which therefore uses no offset that it did not derive itself. Every field is read
+//! from `head`; no later byte affects a decision.
 
 use crate::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN};
 use crate::vnet::{GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, HeaderError, NEEDS_CSUM, VnetHeader};
@@ -54,8 +54,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Walks the headers of a large frame of `len` bytes that begins with `head` and checks
-    /// that it is what `header` says.
+    /// Parses the headers of a large frame of `len` bytes that begins with `head` and checks them
+    /// against `header`.
     pub fn of(header: &VnetHeader, head: &[u8], len: usize) -> Result<Layout, HeaderError> {
         let (wanted_ip, protocol) = kinds(header.gso_type)?;
         if header.flags & NEEDS_CSUM == 0 {
@@ -132,7 +132,7 @@ fn kinds(gso_type: u8) -> Result<(Option<Ip>, Transport), HeaderError> {
     }
 }
 
-/// Checks an IPv4 header at the start of `packet` (RFC 791), options allowed; its length.
+/// Checks an IPv4 header at the start of `packet` (RFC 791), options allowed; returns its length.
 fn ipv4_header(packet: &[u8], protocol: Transport, len: usize) -> Result<usize, HeaderError> {
     let fixed: &[u8; IPV4_MIN] = packet.first_chunk().ok_or(HeaderError::HeadersTruncated)?;
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
@@ -149,7 +149,7 @@ fn ipv4_header(packet: &[u8], protocol: Transport, len: usize) -> Result<usize, 
     Ok(header_len)
 }
 
-/// Checks an IPv6 header at the start of `packet` (RFC 8200); its length, always 40.
+/// Checks an IPv6 header at the start of `packet` (RFC 8200); returns its length, always 40.
 fn ipv6_header(packet: &[u8], protocol: Transport, len: usize) -> Result<usize, HeaderError> {
     let fixed: &[u8; IPV6_LEN] = packet.first_chunk().ok_or(HeaderError::HeadersTruncated)?;
     if fixed[0] >> 4 != 6 {
@@ -167,7 +167,7 @@ fn ipv6_header(packet: &[u8], protocol: Transport, len: usize) -> Result<usize, 
     Ok(IPV6_LEN)
 }
 
-/// Checks a TCP header at the start of `rest` (RFC 9293); its length with options.
+/// Checks a TCP header at the start of `rest` (RFC 9293); returns its length with options.
 fn tcp_header(rest: &[u8]) -> Result<usize, HeaderError> {
     let fixed: &[u8; TCP_MIN] = rest.first_chunk().ok_or(HeaderError::HeadersTruncated)?;
     let header_len = usize::from(fixed[12] >> 4) * 4;
@@ -180,7 +180,8 @@ fn tcp_header(rest: &[u8]) -> Result<usize, HeaderError> {
     Ok(header_len)
 }
 
-/// Checks a UDP header at the start of `rest` (RFC 768), `len` bytes being left of the frame.
+/// Checks a UDP header at the start of `rest` (RFC 768), with `len` bytes left of the frame;
+/// returns its length.
 fn udp_header(rest: &[u8], len: usize) -> Result<usize, HeaderError> {
     let fixed: &[u8; UDP_LEN] = rest.first_chunk().ok_or(HeaderError::HeadersTruncated)?;
     if usize::from(u16::from_be_bytes([fixed[4], fixed[5]])) != len {

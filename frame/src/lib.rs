@@ -1,7 +1,4 @@
-//! Ethernet frames as values and byte rewrites: MAC addresses, VLAN tags, the virtio-net
-//! header, checksums and software segmentation.
-//!
-//! This is a leaf crate: it does no I/O, allocates nothing, and knows neither ports nor queues.
+#![doc = include_str!("../README.md")]
 
 pub mod checksum;
 mod drop_reason;

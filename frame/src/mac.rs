@@ -8,9 +8,9 @@ use std::str::FromStr;
 pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {
-    /// `ff:ff:ff:ff:ff:ff`, every station.
+    /// The broadcast address, `ff:ff:ff:ff:ff:ff`.
     pub const BROADCAST: MacAddr = MacAddr([0xff; 6]);
-    /// `00:00:00:00:00:00`, no station: never a valid source.
+    /// `00:00:00:00:00:00`: never a valid source.
     pub const ZERO: MacAddr = MacAddr([0; 6]);
 
     /// Group address (I/G bit set): multicast or broadcast.
@@ -88,7 +88,7 @@ impl FromStr for MacAddr {
 }
 
 fn parse_octet(text: &str) -> Option<u8> {
-    // from_str_radix alone would let "+1" through.
+    // from_str_radix alone would accept "+1".
     let is_pair = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_pair { u8::from_str_radix(text, 16).ok() } else { None }
 }

@@ -1,10 +1,10 @@
-//! The set of work that a receiver takes over: checksums and the cutting of large frames.
+//! Offloads: checksums and segmentation that a receiver takes over from the sender.
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign, Sub};
 
-/// Offloads that a frame needs, or that a receiver takes. A frame may be delivered as it is
-/// when `receiver.contains(needs)`.
+/// Offloads that a frame needs, or that a receiver accepts. A frame may be delivered unchanged if
+/// `receiver.contains(needs)`.
 ///
 /// For a virtio driver these are the `VIRTIO_NET_F_GUEST_*` features (virtio 1.2, 5.1.3); for
 /// a TAP, the `TUN_F_*` bits.
@@ -12,7 +12,7 @@ use std::ops::{BitAnd, BitOr, BitOrAssign, Sub};
 pub struct Offloads(u8);
 
 impl Offloads {
-    /// Nothing: every frame complete and no larger than the MTU.
+    /// None: every frame is complete and no larger than the MTU.
     pub const NONE: Offloads = Offloads(0);
     /// Frames whose checksum is not filled in yet (`GUEST_CSUM`).
     pub const CSUM: Offloads = Offloads(1 << 0);
@@ -22,7 +22,7 @@ impl Offloads {
     pub const TSO6: Offloads = Offloads(1 << 2);
     /// Large TCP with congestion notification (`GUEST_ECN`).
     pub const ECN: Offloads = Offloads(1 << 3);
-    /// Trains of UDP datagrams over either IP (`GUEST_USO4` and `GUEST_USO6`).
+    /// Batches of UDP datagrams over either IP version (`GUEST_USO4` and `GUEST_USO6`).
     pub const USO: Offloads = Offloads(1 << 4);
     /// All of the above.
     pub const ALL: Offloads = Offloads(0x1f);

@@ -1,5 +1,5 @@
-//! The VLAN tag pushed, popped or changed as a frame is copied: the addresses and the tag are new,
-//! what follows stays where it is. The payload never moves.
+//! Pushes, pops or changes a VLAN tag while a frame is copied. Only the addresses and the tag are
+//! rewritten; the payload does not move.
 
 use crate::VlanTag;
 use crate::ethernet::TAG_LEN;

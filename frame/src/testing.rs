@@ -1,4 +1,4 @@
-//! Frames for the tests, built by etherparse so that nothing of ours judges itself.
+//! Frames for the tests, built by etherparse, which is independent of this crate.
 
 use etherparse::{
     Ipv4Header, Ipv6FlowLabel, Ipv6Header, TcpHeader, TcpOptions, UdpHeader, ip_number,

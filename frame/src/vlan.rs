@@ -3,18 +3,18 @@
 use std::fmt;
 
 /// A VLAN identifier, 0 to 4095. Zero ([`VlanId::NONE`]) is "no VLAN": an untagged frame, or
-/// a tag that carries only a priority. 4095 is reserved by the standard; whether it is taken
-/// is for the user of the value.
+/// a tag that carries only a priority. The standard reserves 4095; the user of the value decides
+/// whether to accept it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct VlanId(u16);
 
 impl VlanId {
     /// Untagged, or priority-tagged.
     pub const NONE: VlanId = VlanId(0);
-    /// The greatest value the 12 bits hold.
+    /// The greatest value of 12 bits.
     pub const MAX: VlanId = VlanId(0x0fff);
 
-    /// `None` above 4095.
+    /// Returns `None` above 4095.
     #[inline]
     pub const fn new(id: u16) -> Option<VlanId> {
         if id <= Self::MAX.0 { Some(VlanId(id)) } else { None }
@@ -33,7 +33,7 @@ impl fmt::Display for VlanId {
     }
 }
 
-/// A VLAN tag: which kind (TPID), and the tag control information (TCI), both as numbers.
+/// A VLAN tag: tag protocol identifier (TPID) and tag control information (TCI), both as numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct VlanTag {
     /// Tag protocol identifier: 0x8100 (C-tag) or 0x88a8 (S-tag).

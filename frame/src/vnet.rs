@@ -1,26 +1,27 @@
-//! The virtio-net header in front of every frame, and the check of one that came from outside.
+//! The virtio-net header in front of every frame, and its validation.
 //!
-//! Senders lie: a checksum that starts outside the frame, a segment size of zero, a protocol
-//! that the frame does not carry. [`validate`] decides on all of it, once, where the frame
-//! enters; behind it the header is known to fit the frame and only says what the frame needs.
-//! A header that asks for nothing, by far the most common, costs one comparison.
+//! A hostile sender may set any field: a checksum that starts outside the frame, a segment size of
+//! zero, a protocol that the frame does not carry. [`validate()`] checks all of it once, at
+//! ingress; after it the header fits the frame and contains only what the frame needs. A header
+//! that requests no offload, by far the most common, costs one comparison.
+
+mod validate;
 
 use std::fmt;
 
-use crate::ethernet::{self, MAX_TAGS, MIN_HEADER, TAG_LEN};
-use crate::layout::Layout;
-use crate::offload::Offloads;
+use crate::ethernet::{MAX_TAGS, MIN_HEADER, TAG_LEN};
+pub use validate::validate;
 
 /// Length of the header on a ring and on a TAP set to it.
 pub const LEN: usize = 12;
-/// First bytes of a frame that suffice to check any header that is accepted: eight tags, an IPv4
+/// Number of first bytes of a frame that suffice to check any valid header: eight tags, an IPv4
 /// header with all its options (60) and the fixed part of TCP (20) end at 126.
 pub const PRIVATE_HEAD: usize = 128;
 const _: () = assert!(MIN_HEADER + MAX_TAGS * TAG_LEN + 60 + 20 <= PRIVATE_HEAD);
 
-/// Flag: the checksum is to be filled in, see `csum_start` and `csum_offset`.
+/// Flag: the receiver has to fill in the checksum, see `csum_start` and `csum_offset`.
 pub const NEEDS_CSUM: u8 = 1;
-/// Flag: the checksums in the frame were verified on the way.
+/// Flag: the checksums in the frame have been verified.
 pub const DATA_VALID: u8 = 2;
 /// Flag: the header describes a frame coalesced by the device. Never negotiated here.
 pub const RSC_INFO: u8 = 4;
@@ -29,16 +30,17 @@ pub const RSC_INFO: u8 = 4;
 pub const GSO_NONE: u8 = 0;
 /// `gso_type`: TCP over IPv4.
 pub const GSO_TCPV4: u8 = 1;
-/// `gso_type`: the withdrawn UDP fragmentation (UFO). Always refused.
+/// `gso_type`: UDP fragmentation (UFO), which is obsolete. Always refused.
 pub const GSO_UDP: u8 = 3;
 /// `gso_type`: TCP over IPv6.
 pub const GSO_TCPV6: u8 = 4;
-/// `gso_type`: a train of UDP datagrams (USO).
+/// `gso_type`: a batch of UDP datagrams (USO).
 pub const GSO_UDP_L4: u8 = 5;
-/// Bit of `gso_type` beside either TCP: the segment carries congestion notification.
+/// Bit of `gso_type` for either TCP type: the segment uses explicit congestion notification.
 pub const GSO_ECN: u8 = 0x80;
 
-/// `struct virtio_net_hdr_v1` (virtio 1.2, 5.1.6); little endian on the ring, numbers here.
+/// `struct virtio_net_hdr_v1` (virtio 1.2, 5.1.6), little endian on the ring, in native byte order
+/// here.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct VnetHeader {
@@ -46,21 +48,21 @@ pub struct VnetHeader {
     pub flags: u8,
     /// One of the `GSO_` constants, with or without [`GSO_ECN`].
     pub gso_type: u8,
-    /// Bytes of the frame up to the payload of its transport protocol. A hint from outside,
-    /// exact for a large frame and otherwise 0 after [`validate`].
+    /// Bytes of the frame before the payload of its transport protocol. Only a hint as received;
+    /// after [`validate()`], exact for a large frame and 0 for others.
     pub hdr_len: u16,
     /// Payload bytes in each segment (the last may have fewer).
     pub gso_size: u16,
     /// Offset in the frame where the checksum starts.
     pub csum_start: u16,
-    /// Offset after `csum_start` where it is stored.
+    /// Offset from `csum_start` of the checksum field.
     pub csum_offset: u16,
-    /// Buffers that hold the frame; written by the receiving ring alone.
+    /// Number of buffers that hold the frame; set only by the receiving ring.
     pub num_buffers: u16,
 }
 
 impl VnetHeader {
-    /// Reads the form of the ring.
+    /// Decodes the header from a ring.
     #[inline]
     pub const fn from_bytes(bytes: &[u8; LEN]) -> VnetHeader {
         let [flags, gso_type, h0, h1, g0, g1, s0, s1, o0, o1, n0, n1] = *bytes;
@@ -75,7 +77,7 @@ impl VnetHeader {
         }
     }
 
-    /// Writes the form of the ring.
+    /// Encodes the header for a ring.
     #[inline]
     pub const fn to_bytes(&self) -> [u8; LEN] {
         let [h0, h1] = self.hdr_len.to_le_bytes();
@@ -86,26 +88,26 @@ impl VnetHeader {
         [self.flags, self.gso_type, h0, h1, g0, g1, s0, s1, o0, o1, n0, n1]
     }
 
-    /// The frame is complete: no flag, not large.
+    /// Whether the frame is complete: no flag set, not large.
     #[inline]
     pub const fn is_plain(&self) -> bool {
         self.flags == 0 && self.gso_type == GSO_NONE
     }
 
-    /// Whether the checksum is still to be filled in.
+    /// Whether the checksum has yet to be filled in.
     #[inline]
     pub const fn needs_csum(&self) -> bool {
         self.flags & NEEDS_CSUM != 0
     }
 
-    /// Whether the frame is to be cut into segments.
+    /// Whether the frame has to be cut into segments.
     #[inline]
     pub const fn is_gso(&self) -> bool {
         self.gso_type != GSO_NONE
     }
 
-    /// Moves what the header says of offsets by `delta` bytes: +4 when a tag is pushed onto
-    /// the frame, -4 when one is popped. Offsets that are not in use stay as they are.
+    /// Moves the offsets in the header by `delta` bytes: +4 when a tag is pushed, -4 when one is
+    /// popped. Offsets that are not in use stay unchanged.
     #[inline]
     pub const fn shift(&mut self, delta: i16) {
         if self.needs_csum() {
@@ -124,8 +126,8 @@ impl VnetHeader {
         self
     }
 
-    /// How many frames [`crate::gso::segment`] makes of a frame of `len` bytes, this header
-    /// validated against it; 1 for a frame that is not large. Lets the caller set a limit.
+    /// Number of frames that [`crate::gso::segment`] makes of a frame of `len` bytes, against which
+    /// this header was validated; 1 for a frame that is not large. Lets the caller set a limit.
     #[inline]
     pub const fn segments(&self, len: usize) -> usize {
         let payload = len.saturating_sub(self.hdr_len as usize);
@@ -142,7 +144,7 @@ impl VnetHeader {
 pub enum HeaderError {
     /// `csum_start` and `csum_offset` do not lie between the Ethernet header and the end.
     ChecksumOutOfFrame,
-    /// A large frame must leave its checksum to be filled in.
+    /// A large frame without [`NEEDS_CSUM`].
     GsoWithoutChecksum,
     /// The checksum of a large frame is not where its protocol has it.
     GsoChecksumPlace,
@@ -150,10 +152,9 @@ pub enum HeaderError {
     GsoSize,
     /// Unknown `gso_type`, UFO, or the ECN bit without TCP.
     GsoType,
-    /// The frame ends, or its private part ends, before its headers do.
+    /// The frame, or the part of it that was passed, ends before its headers do.
     HeadersTruncated,
-    /// EtherType, IP version or protocol are not those of `gso_type`, or a length field in
-    /// those headers is impossible.
+    /// EtherType, IP version or protocol do not match `gso_type`, or a header length is impossible.
     ProtocolMismatch,
     /// The IP or UDP length field does not agree with the length of the frame.
     LengthMismatch,
@@ -168,7 +169,7 @@ pub enum HeaderError {
 }
 
 impl HeaderError {
-    /// One line for people.
+    /// One line for users.
     pub const fn describe(self) -> &'static str {
         match self {
             Self::ChecksumOutOfFrame => "checksum start or offset lies outside the frame",
@@ -194,72 +195,6 @@ impl fmt::Display for HeaderError {
 }
 
 impl std::error::Error for HeaderError {}
-
-/// Checks a header from outside against the frame that it describes and rewrites it to say
-/// only what was checked: unknown flags and unused fields become zero, `hdr_len` of a large
-/// frame is derived from the frame.
-///
-/// `head` is the first bytes of the frame, [`PRIVATE_HEAD`] of them or the whole frame if it
-/// is shorter; `len` is the length of the whole frame. Returns the offloads that a receiver
-/// must have to take the frame as it is. [`DATA_VALID`] needs none, but is to be cleared for
-/// a receiver without [`Offloads::CSUM`].
-///
-/// How many segments a large frame makes ([`VnetHeader::segments`]) and whether they fit the
-/// MTU is for the caller to judge.
-#[inline]
-pub fn validate(header: &mut VnetHeader, head: &[u8], len: usize) -> Result<Offloads, HeaderError> {
-    if header.is_plain() {
-        *header = VnetHeader::default();
-        return Ok(Offloads::NONE);
-    }
-    validate_offloads(header, head, len)
-}
-
-fn validate_offloads(
-    header: &mut VnetHeader,
-    head: &[u8],
-    len: usize,
-) -> Result<Offloads, HeaderError> {
-    if header.is_gso() {
-        return validate_gso(header, head, len);
-    }
-    if !header.needs_csum() {
-        *header = VnetHeader { flags: header.flags & DATA_VALID, ..VnetHeader::default() };
-        return Ok(Offloads::NONE);
-    }
-    check_checksum_bounds(header, head, len)?;
-    *header = VnetHeader {
-        flags: NEEDS_CSUM,
-        csum_start: header.csum_start,
-        csum_offset: header.csum_offset,
-        ..VnetHeader::default()
-    };
-    Ok(Offloads::CSUM)
-}
-
-/// The sum starts behind the Ethernet header, so that no rewrite of a tag changes it, and its
-/// two bytes lie in the frame. What protocol it belongs to is between the two ends.
-fn check_checksum_bounds(header: &VnetHeader, head: &[u8], len: usize) -> Result<(), HeaderError> {
-    let ethernet = ethernet::parse(head).ok_or(HeaderError::HeadersTruncated)?;
-    let start = usize::from(header.csum_start);
-    let end = start + usize::from(header.csum_offset) + 2;
-    // Room for a tag, so that a shift stays exact.
-    let fits = start >= ethernet.header_len() && start <= usize::from(u16::MAX) - TAG_LEN;
-    if fits && end <= len { Ok(()) } else { Err(HeaderError::ChecksumOutOfFrame) }
-}
-
-fn validate_gso(header: &mut VnetHeader, head: &[u8], len: usize) -> Result<Offloads, HeaderError> {
-    let layout = Layout::of(header, head, len)?;
-    let transport = match header.gso_type & !GSO_ECN {
-        GSO_TCPV4 => Offloads::TSO4,
-        GSO_TCPV6 => Offloads::TSO6,
-        _ => Offloads::USO,
-    };
-    let ecn = if header.gso_type & GSO_ECN != 0 { Offloads::ECN } else { Offloads::NONE };
-    *header =
-        VnetHeader { flags: NEEDS_CSUM, hdr_len: layout.payload as u16, num_buffers: 0, ..*header };
-    Ok(transport | ecn | Offloads::CSUM)
-}
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,6 @@ mod moves;
 mod network;
 mod rings;
 mod round;
-mod types;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,14 +29,14 @@ use crate::ports::vhost::VhostDevice;
 use crate::ports::{Device, Doorbell, Port, Watcher};
 use crate::sources::Sources;
 use crate::time::Time;
+pub use crate::types::{
+    EngineError, NetworkId, NetworkSettings, PortFault, PortFilter, PortId, PortSettings,
+    Promiscuous, Station,
+};
 pub(crate) use batching::LOAD;
 pub use moves::DetachedPort;
 pub(crate) use network::Names;
 pub use network::Network;
-pub use types::{
-    EngineError, NetworkId, NetworkSettings, PortFault, PortFilter, PortId, PortSettings,
-    Promiscuous, Station,
-};
 
 /// Slot of the place where ports are that are not attached.
 const UNATTACHED: usize = 0;

@@ -6,10 +6,10 @@
 
 use trama_frame::MacAddr;
 
-use crate::engine::{Promiscuous, Station};
 use crate::forward::{FrameSet, Plan, Source, members};
 use crate::mac_table::PortIndex;
 use crate::ports::Port;
+use crate::types::{Promiscuous, Station};
 
 /// A burst as seen from the ports that it may go to.
 pub(crate) struct Audience {

@@ -1,4 +1,6 @@
-//! The data plane: a worker, its networks and ports, and the way of a frame through them.
+#![doc = include_str!("../README.md")]
+//!
+//! # Theory of operation
 //!
 //! An [`Engine`] owns networks, ports, rings, MAC tables and counters, and moves bursts of frames
 //! to completion in five passes: fetch, classify, deliver, complete, flush. It has neither thread
@@ -16,6 +18,7 @@ pub mod mac_table;
 pub mod ports;
 mod sources;
 pub mod time;
+mod types;
 pub mod vlan;
 pub mod worker;
 

@@ -1,6 +1,6 @@
 //! Checksums at the receiver, as tcpdump there finds them, for senders and receivers with
 //! different sets of offloads, in both directions. Here the kernels are real and a TAP takes part;
-//! every set of offloads against every other is in `vhost-net-backend/tests/offloads`.
+//! every set of offloads against every other is in `vhost-net/tests/offloads`.
 //!
 //! A receiver that offers to take unfinished checksums gets them unfinished, and tcpdump cannot
 //! know; there the kernel's own count of bad segments is the judge. A receiver that does not

@@ -11,35 +11,35 @@ use rustix::fs::{
     AtFlags, FileType, Gid as Team, Mode, OFlags, Uid as Owner, chmod, chownat, fstat, open,
 };
 
-/// What a socket's file is given; `None` = as the process makes it.
+/// Owner, group and mode of a socket's file; `None`: as the process makes it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Access {
-    /// The user that it belongs to.
+    /// The owning user.
     pub owner: Option<u32>,
-    /// The group that it belongs to.
+    /// The owning group.
     pub group: Option<u32>,
-    /// Its permission bits. To connect takes the one to write.
+    /// Its permission bits. Connecting requires write permission.
     pub mode: Option<u32>,
 }
 
-/// The file of a socket, whatever its name leads to later: device and inode.
+/// Identity of a socket's file, independent of its name: device and inode.
 pub(crate) type Identity = (u64, u64);
 
-/// A socket's file, and how the process made it.
+/// A socket's file, and its owner, group and mode as the process made it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Made {
     pub identity: Identity,
     pub access: Access,
 }
 
-/// The file that is at `path`.
+/// Returns the identity of the file at `path`.
 pub(crate) fn identity(path: &Path) -> io::Result<Identity> {
     let found = fs::symlink_metadata(path)?;
     Ok((found.dev(), found.ino()))
 }
 
 impl Access {
-    /// What is given, and for the rest what `other` gives.
+    /// Fills the fields that are `None` from `other`.
     pub(crate) fn or(self, other: Access) -> Access {
         Access {
             owner: self.owner.or(other.owner),
@@ -48,13 +48,13 @@ impl Access {
         }
     }
 
-    /// Gives the socket at `path` owner, group and mode; returns how it was before.
+    /// Sets owner, group and mode of the socket at `path`; returns the previous ones.
     ///
-    /// Its directory may belong to another user, that could put something else there: a
-    /// link is not followed, and only a socket is changed.
+    /// Its directory may belong to another user that could put another file there: links are not
+    /// followed, and only a socket is changed.
     ///
     /// # Errors
-    /// What the process may not do, and the remedy.
+    /// The process lacks a permission; the text names it and the remedy.
     pub(crate) fn apply(&self, path: &Path) -> io::Result<Made> {
         let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let found = fstat(&file)?;
@@ -90,18 +90,19 @@ impl Access {
     }
 }
 
-/// The path of an open file: there is no chmod by an `O_PATH` descriptor before Linux 6.6.
+/// The path of an open file: Linux before 6.6 has no chmod for an `O_PATH` descriptor.
 fn by_descriptor(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
-/// The mode of a socket that is given to a group and has none stated.
+/// Default mode of a socket that has a group.
 pub const GROUP_MODE: u32 = 0o660;
 
-/// Permission bits in octal, as in `0660`: the owner may always connect, and nothing is executable.
+/// Parses permission bits in octal, such as `0660`: the owner may always connect, nothing is
+/// executable.
 ///
 /// # Errors
-/// It is something else, and what to write.
+/// The text is not such a mode; the message says what to write.
 pub fn parse_mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| mode & !0o066 == 0o600);
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -109,27 +110,27 @@ pub fn parse_mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text:?} is not a socket's mode; use 0600 to 0666"))
 }
 
-/// The number of a user, given by name or as the number itself.
+/// Parses a user: a name or a number.
 ///
 /// # Errors
-/// There is no such user, and what to do.
+/// There is no such user; the message has the remedy.
 pub fn user_id(name: &str) -> Result<u32, String> {
     let known = || User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
     let found = number(name).or_else(known);
     found.ok_or_else(|| format!("there is no user {name:?}; make it with useradd"))
 }
 
-/// The number of a group, given by name or as the number itself.
+/// Parses a group: a name or a number.
 ///
 /// # Errors
-/// There is no such group, and what to do.
+/// There is no such group; the message has the remedy.
 pub fn group_id(name: &str) -> Result<u32, String> {
     let known = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
     let found = number(name).or_else(known);
     found.ok_or_else(|| format!("there is no group {name:?}; make it with groupadd"))
 }
 
-/// What is written in digits alone.
+/// Parses a number that is written in digits only.
 fn number(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
@@ -150,8 +151,8 @@ fn describe(file: &Metadata) -> String {
     format!("{owner}:{group}, mode {:04o}", file.permissions().mode() & 0o7777)
 }
 
-/// What is to be known of a socket that we listen on and not every user may connect to. A refused
-/// frontend leaves no trace on our side.
+/// A note for the log if not every user may connect to the socket we listen on. The listener cannot
+/// see that a frontend was refused.
 pub(crate) fn keeps_out(path: &Path) -> Option<String> {
     let file = fs::symlink_metadata(path).ok()?;
     let is_open = file.permissions().mode() & 0o002 != 0;
@@ -163,7 +164,7 @@ pub(crate) fn keeps_out(path: &Path) -> Option<String> {
     })
 }
 
-/// Why we may not connect to `path`: the socket itself, or a folder on the way to it.
+/// Explains why connecting to `path` is denied: by the socket itself or by a folder above it.
 pub(crate) fn explain_denied(path: &Path) -> String {
     let me = myself();
     let shown = path.display();
@@ -188,7 +189,7 @@ pub(crate) fn explain_denied(path: &Path) -> String {
     }
 }
 
-/// User and groups of this process. The user's own group, which has its name, says nothing.
+/// User and groups of this process, without the user's own group of the same name.
 fn myself() -> String {
     let user = user_name(geteuid().as_raw());
     let mut ids = vec![getegid()];

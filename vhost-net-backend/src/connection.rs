@@ -1,11 +1,11 @@
 //! One connection, from accept to end.
 //!
-//! The thread waits on the socket, the session's stop event, the port's fault event, at first on a
-//! ring's kicks, and on others that want to be served. A message that has begun is read to its end;
-//! a frontend that stops in the middle holds up nothing but this thread, and shutting the socket
-//! down from another thread frees it.
+//! The thread waits for the socket, the session's stop event, the port's fault event, at first for
+//! a ring's kicks, and for other frontends that connect. It reads a message to its end once it has
+//! begun. A frontend that stops in the middle of a message blocks only this thread; another thread
+//! frees it by shutting the socket down.
 
-mod here;
+mod direct;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,25 +27,25 @@ use crate::wire::{self, Header, Message};
 pub(crate) enum End {
     /// The frontend closed it.
     Closed,
-    /// The session is to stop.
+    /// The session stops.
     Stopped,
-    /// Something was wrong; a whole sentence.
+    /// An error; a whole sentence.
     Failed(String),
 }
 
-/// What the session is to know of a connection while it goes on.
+/// A report to the session while the connection goes on.
 pub(crate) enum Report {
-    /// The frontend got on by one request.
+    /// A request was served.
     Progress,
-    /// Something that the operator should know although the connection goes on; a whole sentence.
-    Complaint(String),
-    /// Something that is worth a line in the log alone.
+    /// A problem for the operator to look at, although the connection goes on; a whole sentence.
+    Warning(String),
+    /// A line for the log only.
     Note(String),
-    /// Another frontend has come, or one that waited has gone.
+    /// Another frontend has connected, or a waiting one has disconnected.
     Waiting {
-        /// The one that has come.
+        /// The one that has connected.
         newcomer: Option<Peer>,
-        /// All that wait now.
+        /// All that wait now, the next one first.
         all: Vec<Peer>,
     },
 }
@@ -56,8 +56,8 @@ fn lock<R>(handler: &Shared<R>) -> MutexGuard<'_, Handler<R>> {
     handler.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Serves one connection to its end and drops what the frontend brought. `report` is called
-/// whenever something has happened. Others may come meanwhile; they are let in to wait.
+/// Serves one connection to its end and releases the frontend's memory and descriptors. Calls
+/// `report` for each event. Frontends that connect meanwhile are accepted and wait.
 pub(crate) fn serve<R: Rings>(
     stream: UnixStream,
     handler: &Shared<R>,
@@ -79,9 +79,9 @@ struct Connection<'a, R: Rings> {
     requests: BackendReqHandler<Mutex<Handler<R>>>,
     /// The port's fault event.
     fault: Option<OwnedFd>,
-    /// What is still to be reported.
+    /// Pending reports.
     reports: Vec<Report>,
-    /// Requests whose refusal was reported, by number; those above 63 are one.
+    /// Bit set of the requests whose refusal was reported, by number; those above 63 share a bit.
     refused: u64,
 }
 
@@ -113,7 +113,7 @@ impl<'a, R: Rings> Connection<'a, R> {
         }
     }
 
-    /// Waits for the first of what can happen.
+    /// Waits for the next event.
     fn wait(&self, stop: BorrowedFd<'_>, waiting: &Waiting<'_>) -> io::Result<Event> {
         let handler = lock(self.handler);
         let mut events = vec![Event::Stop, Event::Request];
@@ -143,12 +143,12 @@ impl<'a, R: Rings> Connection<'a, R> {
             let at = events.iter().position(|other| *other == event);
             at.is_some_and(|at| !fds[at].revents().is_empty())
         };
-        // A request may close the connection, so what else is to be known comes before it.
+        // A request may close the connection, so the other events come first.
         let order = [Event::Stop, Event::Fault, Event::Kick, Event::Request];
         Ok(order.into_iter().find(|event| ready(*event)).unwrap_or(Event::Waiting))
     }
 
-    /// `Some`: it was the end.
+    /// Returns `Some` if the connection has ended.
     fn handle(&mut self, event: Event, waiting: &mut Waiting<'_>) -> Option<End> {
         match event {
             Event::Stop => return Some(End::Stopped),
@@ -160,8 +160,8 @@ impl<'a, R: Rings> Connection<'a, R> {
                 return lock(self.handler).rings.broken().map(End::Failed);
             }
             Event::Kick => {
-                let complaint = lock(self.handler).kicked().err();
-                self.reports.extend(complaint.map(Report::Complaint));
+                let warning = lock(self.handler).kicked().err();
+                self.reports.extend(warning.map(Report::Warning));
             }
             Event::Request => {
                 let end = self.request();
@@ -174,7 +174,7 @@ impl<'a, R: Rings> Connection<'a, R> {
     }
 
     fn let_in(&mut self, waiting: &mut Waiting<'_>) {
-        let newcomer = waiting.look().unwrap_or_else(|error| {
+        let newcomer = waiting.accept().unwrap_or_else(|error| {
             waiting.pause();
             self.reports.push(Report::Note(format!("cannot let another frontend wait: {error}")));
             None
@@ -182,7 +182,7 @@ impl<'a, R: Rings> Connection<'a, R> {
         self.reports.push(Report::Waiting { newcomer, all: waiting.peers() });
     }
 
-    /// Serves the request that waits; `Some`: it was the last.
+    /// Serves the pending request; returns `Some` if it was the last.
     fn request(&mut self) -> Option<End> {
         let header = match wire::peek(&self.stream) {
             Ok(Message::Whole(header)) => Some(header),
@@ -190,7 +190,7 @@ impl<'a, R: Rings> Connection<'a, R> {
             Ok(Message::End) => return Some(End::Closed),
             Err(error) => return Some(lost(&error)),
         };
-        let served = header.and_then(|header| self.serve_here(header));
+        let served = header.and_then(|header| self.serve_directly(header));
         match served.unwrap_or_else(|| self.requests.handle_request()) {
             Ok(()) => {
                 if let Some(header) = header {
@@ -234,7 +234,7 @@ fn explain(header: Option<Header>, error: Error) -> End {
         Error::ReqHandlerError(error) => error.to_string(),
         Error::PartialMessage => PARTIAL.into(),
         Error::SocketRetry(_) => "it came with too many descriptors, or at the wrong place".into(),
-        // What the crate says when regions came without their descriptors.
+        // The crate's error for regions without their descriptors.
         Error::InvalidMessage | Error::InvalidParam
             if header.is_some_and(|h| h.brings_memory()) =>
         {

@@ -1,5 +1,5 @@
-//! What a frontend can read of its port: `struct virtio_net_config` (virtio 1.2, section 5.1.4),
-//! by GET_CONFIG of the vhost-user protocol.
+//! The configuration that a frontend can read by GET_CONFIG: `struct virtio_net_config` (virtio
+//! 1.2, section 5.1.4).
 
 use trama_frame::MacAddr;
 
@@ -8,11 +8,11 @@ use trama_frame::MacAddr;
 pub struct DeviceSettings {
     /// The largest packet, in bytes, that the guest may send.
     pub mtu: u16,
-    /// The guest's address, if the port states one.
+    /// The guest's address, if the port has one.
     pub mac: Option<MacAddr>,
 }
 
-/// Most bytes of configuration that the VMMs let a driver read. A request for more gets an answer
+/// Most bytes of configuration that VMMs let a driver read. A request for more gets an answer
 /// without bytes, for which frontends of the `vhost` crate would wait without end.
 const MAX_SIZE: usize = 4096;
 /// Bytes of the fields that are known here.
@@ -23,11 +23,11 @@ const LINK_UP: u16 = 1;
 const UNKNOWN: [u8; 5] = [0xff; 5];
 
 impl DeviceSettings {
-    /// `size` bytes of the configuration from `offset` on; `None` if they are not all in it. What
-    /// lies behind the last field that is known here reads as zeros: fields are only ever added,
-    /// and each is valid with its own feature alone.
+    /// Returns `size` bytes of the configuration from `offset` on; `None` if they are not all in
+    /// it. Bytes after the last known field read as zeros: the standard only adds fields, and each
+    /// is valid only with its own feature.
     ///
-    /// The link is always up: without a cable there is no connection to ask on.
+    /// The link is always up: without a cable there is no connection.
     pub(crate) fn read(self, queue_pairs: u16, offset: u32, size: u32) -> Option<Vec<u8>> {
         let start = usize::try_from(offset).ok()?;
         let end = start.checked_add(usize::try_from(size).ok()?)?;
@@ -42,8 +42,8 @@ impl DeviceSettings {
     }
 }
 
-/// Whether all that is written is the guest's address, as drivers before virtio 1.0 do without a
-/// control queue. Nothing depends on it here: the switch learns addresses from frames.
+/// Whether a write covers only the guest's address, as drivers before virtio 1.0 do without a
+/// control queue. It has no effect here: a switch learns addresses from frames.
 pub(crate) fn is_mac_write(offset: u32, size: u32) -> bool {
     offset.checked_add(size).is_some_and(|end| end <= 6)
 }

@@ -1,5 +1,4 @@
-//! The virtio features that are offered, and what an acknowledged set means to the ring and to
-//! the switch.
+//! The virtio features that are offered, and what an acknowledged set means for the rings.
 //!
 //! Numbers and names are those of virtio 1.2, sections 5.1.3 (network device) and 6 (reserved
 //! feature bits), and of the vhost-user protocol.
@@ -7,9 +6,9 @@
 use trama_frame::offload::Offloads;
 use trama_virtqueue::RingFeatures;
 
-/// The device takes frames whose checksum is to be completed.
+/// The device accepts frames with a partial checksum.
 pub const NET_F_CSUM: u64 = 1;
-/// The driver takes frames whose checksum is to be completed.
+/// The driver accepts frames with a partial checksum.
 pub const NET_F_GUEST_CSUM: u64 = 1 << 1;
 /// The VMM may tell the driver an MTU.
 pub const NET_F_MTU: u64 = 1 << 3;
@@ -31,7 +30,7 @@ pub const NET_F_HOST_ECN: u64 = 1 << 13;
 pub const NET_F_MRG_RXBUF: u64 = 1 << 15;
 /// The configuration has a link status.
 pub const NET_F_STATUS: u64 = 1 << 16;
-/// There is a control queue. The VMM serves it: no ring of it is ever described to us.
+/// There is a control queue. The VMM serves it; its ring is never passed to the backend.
 pub const NET_F_CTRL_VQ: u64 = 1 << 17;
 /// More than one pair of rings.
 pub const NET_F_MQ: u64 = 1 << 22;
@@ -67,32 +66,32 @@ pub const ALL: u64 = NET_F_CSUM
     | VERSION_1
     | IN_ORDER;
 
-/// Features that concern the driver and its VMM alone (MAC address, control queue and what goes
-/// over it, announcements). VMMs acknowledge them although no backend offered them.
+/// Features that concern only the driver and its VMM (MAC address, control queue and its commands,
+/// announcements). VMMs acknowledge them although no backend has offered them.
 const VMM_ONLY: u64 = NET_F_MAC | NET_F_STATUS | 0b0111_1111 << 17;
 
-/// What is offered to a frontend: `mask` (see [`ALL`]) without what the port cannot keep. The
-/// same for the same options, whenever asked: a frontend that reconnects has already promised its
-/// driver what it was offered the first time.
+/// The features offered to a frontend: `mask` (see [`ALL`]) without those that the port lacks. The
+/// same options always give the same features: a frontend that reconnects has already passed the
+/// first offer on to its driver.
 ///
-/// QEMU and DPDK's virtio-user add the features of the control queue themselves. Other VMMs give
-/// their driver no more than the backend's offer, so it must be a set that a driver can take:
+/// QEMU and DPDK's virtio-user add the features of the control queue themselves. Other VMMs offer
+/// their driver only what the backend offers, so it must be a set that a driver accepts:
 ///
 /// - A driver refuses a device with MQ and without CTRL_VQ (virtio 1.2, section 5.1.3.1), so the
 ///   two go together. cloud-hypervisor then serves the control queue itself.
 /// - With one pair nothing needs CTRL_VQ. crosvm would leave the queue to the backend.
-/// - What else goes over the control queue (CTRL_RX, CTRL_VLAN, CTRL_MAC_ADDR, GUEST_ANNOUNCE, …)
-///   is for the VMM to promise: cloud-hypervisor adds GUEST_ANNOUNCE, and asks for none of the
+/// - The VMM adds further features of the control queue (CTRL_RX, CTRL_VLAN, CTRL_MAC_ADDR,
+///   GUEST_ANNOUNCE, …) itself: cloud-hypervisor adds GUEST_ANNOUNCE, and asks for none of the
 ///   others.
-/// - With MAC, VMMs that read our configuration take the address from there. An address of zeros
-///   would be worse than the VMM's own choice: so only if the port has one.
+/// - MAC is offered only if the port has an address: VMMs that read the configuration use the
+///   address in it, and one of zeros would be worse than the VMM's own choice.
 pub fn offered(mask: u64, queue_pairs: u16, has_mac: bool) -> u64 {
     let of_pairs = if queue_pairs > 1 { 0 } else { NET_F_MQ | NET_F_CTRL_VQ };
     let of_mac = if has_mac { 0 } else { NET_F_MAC };
     mask & ALL & !of_pairs & !of_mac
 }
 
-/// The acknowledged features as far as they concern us.
+/// The acknowledged features that matter to the backend.
 ///
 /// # Errors
 /// The bits that were acknowledged without having been offered and that would change what the
@@ -104,7 +103,7 @@ pub fn acknowledge(offered: u64, acknowledged: u64) -> Result<u64, u64> {
     }
 }
 
-/// What the rings must know.
+/// The features that change the rings.
 pub fn ring_features(acknowledged: u64) -> RingFeatures {
     RingFeatures {
         event_idx: acknowledged & RING_EVENT_IDX != 0,
@@ -115,7 +114,7 @@ pub fn ring_features(acknowledged: u64) -> RingFeatures {
     }
 }
 
-/// Which unfinished frames the driver takes. Each kind of large segment needs checksum offload
+/// The offloads that the driver accepts. Each kind of large segment needs checksum offload
 /// (virtio 1.2, section 5.1.3.1), ECN needs one of them.
 pub fn offloads(acknowledged: u64) -> Offloads {
     if acknowledged & NET_F_GUEST_CSUM == 0 {

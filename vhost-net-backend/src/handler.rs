@@ -1,7 +1,7 @@
-//! The device as the frontend has set it up so far, and the moves from one state to the next.
+//! The state of the device as the frontend has set it up so far, and its transitions.
 //!
-//! One handler serves all connections of a session, one after the other; nothing that a frontend
-//! said outlives its connection. An error from here ends the connection.
+//! One handler serves all connections of a session, one after the other; no state of a frontend
+//! outlives its connection. An error returned from here ends the connection.
 
 use std::fmt::Display;
 use std::io;
@@ -18,8 +18,8 @@ use crate::rings::Rings;
 use crate::status::Control;
 use crate::vring::Vring;
 
-/// The ring whose kicks are looked at: the first receive ring, which every driver fills before
-/// anything can arrive. The switch waits for no kicks of receive rings.
+/// The ring whose first kick is checked: the first receive ring, which every driver fills before
+/// a frame can arrive. The data plane does not wait for kicks of receive rings.
 const LOOKED_AT: usize = 0;
 
 /// The device as one frontend sees it.
@@ -27,19 +27,19 @@ pub(crate) struct Handler<R> {
     pub(crate) rings: R,
     pub(crate) control: Arc<Control>,
     pub(crate) queue_pairs: u16,
-    /// What may be offered.
+    /// Mask of the features that may be offered.
     mask: u64,
-    /// Whether SET_OWNER has come.
+    /// Whether SET_OWNER was received.
     pub(crate) owned: bool,
     /// Whether the frontend asked for our protocol features before SET_OWNER; `None` until it asks.
     /// See [`Self::offer_protocol`].
     asked_unowned: Option<bool>,
-    /// What the driver acknowledged; none before SET_FEATURES.
+    /// The features that the driver acknowledged; `None` before SET_FEATURES.
     pub(crate) acknowledged: Option<u64>,
     pub(crate) protocol: Protocol,
     memory: Option<Arc<GuestMemory>>,
     pub(crate) vrings: Vec<Vring>,
-    /// Whether the memory is known to be shared, or not to be.
+    /// Whether it is settled that the memory is shared or not.
     pub(crate) looked: bool,
 }
 
@@ -72,7 +72,7 @@ impl<R: Rings> Handler<R> {
         handler
     }
 
-    /// Drops everything that the frontend said and brought.
+    /// Drops all state and resources of the frontend.
     pub fn forget(&mut self) {
         self.rings.disconnected();
         self.owned = false;
@@ -95,7 +95,7 @@ impl<R: Rings> Handler<R> {
         Protocol::CONFIGURE_MEM_SLOTS | Protocol::MTU | Protocol::CONFIG | several
     }
 
-    /// Those that this frontend is offered, the same each time that it asks.
+    /// The protocol features offered to this frontend, the same each time that it asks.
     ///
     /// QEMU keeps a network device's configuration itself, and warns at each start of a backend
     /// that offers CONFIG. It asks for protocol features while it opens its backend, before
@@ -110,8 +110,8 @@ impl<R: Rings> Handler<R> {
     /// `vhost` crate, which then refuses larger ring indices, and crosvm. QEMU takes it for the
     /// pairs of a network device, compares it with `queues=` and names it in its message.
     ///
-    /// Two marks tell QEMU from the others: it asks before SET_OWNER, and it acknowledges every
-    /// protocol feature that it knows, which includes MTU. libkrun has the first mark alone.
+    /// Two signs distinguish QEMU from the others: it asks before SET_OWNER, and it acknowledges
+    /// every protocol feature that it knows, which includes MTU. libkrun shows only the first sign.
     pub(crate) fn queue_num(&self) -> u64 {
         let is_qemu = self.asked_unowned == Some(true) && self.protocol.contains(Protocol::MTU);
         if is_qemu { self.queue_pairs.into() } else { self.vrings.len() as u64 }
@@ -122,7 +122,7 @@ impl<R: Rings> Handler<R> {
         self.protocol.contains(Protocol::REPLY_ACK)
     }
 
-    /// Pairs of rings of which both run.
+    /// Number of ring pairs of which both rings run.
     pub fn active_pairs(&self) -> u16 {
         let running = |pair: &&[Vring]| pair.iter().all(|vring| vring.running);
         self.vrings.chunks(2).filter(running).count() as u16
@@ -131,7 +131,7 @@ impl<R: Rings> Handler<R> {
     /// NET_SET_MTU: whether the guest may be told this MTU.
     ///
     /// # Errors
-    /// It may not, and why.
+    /// The reason why not.
     pub fn accept_mtu(&mut self, mtu: u64) -> std::result::Result<(), String> {
         let network = self.control.device().mtu;
         if mtu > u64::from(network) {
@@ -140,7 +140,7 @@ impl<R: Rings> Handler<R> {
                  {network}: lower host_mtu or raise the network's MTU, then start the VM again"
             ));
         }
-        self.control.tells_mtu(mtu);
+        self.control.set_guest_mtu(mtu);
         Ok(())
     }
 
@@ -155,7 +155,7 @@ impl<R: Rings> Handler<R> {
         }
     }
 
-    /// Starts the ring if it is wanted and complete.
+    /// Starts the ring if it is enabled and completely described.
     pub(crate) fn try_start(&mut self, index: usize) -> Result<()> {
         let (Some(acknowledged), Some(memory)) = (self.acknowledged, &self.memory) else {
             return Ok(());
@@ -169,7 +169,7 @@ impl<R: Rings> Handler<R> {
             return Ok(());
         };
         let fds = vring.fds().or_else(|error| refuse_ring(index, error))?;
-        // Frontends differ in whether SET_VRING_BASE knows how far a backend came that died.
+        // Only some frontends set SET_VRING_BASE to the index that a crashed backend had reached.
         let setup = setup.resumed_from_used();
         if index == LOOKED_AT {
             self.vrings[index].drain_kicks();
@@ -179,7 +179,7 @@ impl<R: Rings> Handler<R> {
         Ok(())
     }
 
-    /// The descriptor whose next kick shows whether the guest's memory is shared with us.
+    /// The descriptor whose next kick shows whether the guest's memory is shared with this process.
     pub(crate) fn telling_kick(&self) -> Option<BorrowedFd<'_>> {
         let vring = &self.vrings[LOOKED_AT];
         let kick = vring.kick.as_ref().filter(|_| vring.running && !self.looked)?;
@@ -187,8 +187,8 @@ impl<R: Rings> Handler<R> {
     }
 
     /// The ring of [`Self::telling_kick`] was kicked. Before its first kick a driver has written
-    /// the descriptors of a buffer and the ring's index. If no byte of them is to be seen here, the
-    /// VMM has mapped the memory privately, and the guest writes to copies of its own.
+    /// the descriptors of a buffer and the ring's index. If all of those bytes are still zero here,
+    /// the VMM has mapped the memory privately, and the guest writes to its own copy.
     ///
     /// # Errors
     /// The memory is not shared.
@@ -207,7 +207,7 @@ impl<R: Rings> Handler<R> {
         }
     }
 
-    /// Stops the ring if it runs; it stays wanted.
+    /// Stops the ring if it runs; it stays enabled.
     pub(crate) fn pause(&mut self, index: usize) -> Result<()> {
         if self.vrings[index].running {
             self.vrings[index].running = false;
@@ -224,8 +224,8 @@ impl<R: Rings> Handler<R> {
         Ok(())
     }
 
-    /// Swaps the memory map under the rings. Rings that lie outside the new one wait for the
-    /// message that brings their memory back; the others go on.
+    /// Replaces the memory map of the rings. Rings outside the new one stop until a message brings
+    /// their memory back; the others continue.
     pub(crate) fn replace_memory(&mut self, regions: Vec<RegionSpec>) -> Result<()> {
         for index in 0..self.vrings.len() {
             if !self.vrings[index].lies_in(&regions) {

@@ -1,13 +1,14 @@
-//! virtio-net over vhost-user: the protocol session, its features and its reconnects.
+#![doc = include_str!("../README.md")]
 //!
-//! A [`Session`] is one thread that waits for a frontend (as server) or looks for one (as client),
-//! speaks the vhost-user protocol with it, and starts over when it goes away. What the protocol
-//! asks for is done through [`Rings`]: memory, rings and notification descriptors change there,
-//! each call being finished before the frontend gets its answer. [`SwitchPort`] is the one that
-//! drives a port of a `trama-switch` engine.
+//! # Theory of operation
+//!
+//! A [`Session`] is one thread that waits for a frontend (as server) or connects to one (as client),
+//! speaks the vhost-user protocol with it, and starts over when it disconnects. The session carries
+//! out requests through [`Rings`]: memory, rings and notification descriptors change there, and each
+//! call is finished before the frontend gets its answer.
 //!
 //! The session never touches a ring or a frame. Whatever a frontend sends, at worst its own
-//! connection is closed with a reason; the session then goes on with the next one.
+//! connection is closed with a reason; the session then continues with the next one.
 
 pub mod access;
 mod connection;
@@ -15,21 +16,21 @@ mod device;
 pub mod features;
 mod handler;
 mod memory_table;
+mod options;
 mod refused;
 mod requests;
 mod rings;
 mod session;
 mod socket;
 mod status;
-mod switch_port;
 mod vring;
 mod waiting;
 mod wire;
 
 pub use access::Access;
 pub use device::DeviceSettings;
+pub use options::{Role, SessionOptions};
 pub use rings::{RingFds, Rings, RingsError};
-pub use session::{Role, Session, SessionError, SessionHandle, SessionOptions};
+pub use session::{Session, SessionError, SessionHandle};
 pub use socket::{SocketError, bind};
 pub use status::{Peer, SessionState, SessionStatus};
-pub use switch_port::{PortPlace, SwitchPort};

@@ -7,11 +7,11 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use trama_virtqueue::RegionSpec;
 use vhost::vhost_user::message::VhostUserMemoryRegion;
 
-/// Regions that one frontend may add. Each holds a descriptor and a mapping of ours; the VMMs
-/// seen use fewer than ten, and one more for each hot-plugged memory module.
+/// Most regions of one frontend. Each takes a descriptor and a mapping of this process. The VMMs
+/// tested use fewer than ten, and one more for each hot-plugged memory module.
 pub(crate) const MAX_REGIONS: usize = 64;
 
-/// What to do about memory that we cannot see.
+/// The remedy for memory that is not shared.
 pub(crate) const REMEDY: &str = "give the guest shared memory \
      (QEMU: -object memory-backend-memfd,id=mem,size=...,share=on -numa node,memdev=mem)";
 

@@ -1,19 +1,20 @@
 //! Requests that this backend does not serve, and how each is answered: a frontend must neither
-//! wait for an answer that never comes nor lose its connection for what it can do without.
+//! wait for an answer that never comes, nor lose its connection over a request that it can do
+//! without.
 //!
-//! A frontend sends most of them only if their feature was offered, which it was not.
+//! Frontends send most of them only if their feature was offered, which it was not.
 
 use vhost::vhost_user::message::{FrontendReq, VhostUserShMemConfig};
 
-/// What becomes of a request that is not served. Whichever it is: if the frontend asked for an
-/// acknowledgement, it gets a negative one and the connection goes on.
+/// The treatment of a request that is not served. In each case a frontend that asked for an
+/// acknowledgement gets a negative one, and the connection goes on.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// All goes on without it.
+    /// Ignored; the frontend can do without it.
     Ignored,
-    /// It has an answer of its own, which here says that there is nothing.
+    /// Answered with its own kind of answer, an empty one.
     Answered(Vec<u8>),
-    /// To go on as if it had been served would harm the guest: why, and what to do.
+    /// Ends the connection, as ignoring it would harm the guest: the reason and the remedy.
     Harmful(&'static str),
 }
 
@@ -22,7 +23,7 @@ const MIGRATION: &str =
 const OTHER_DEVICE: &str =
     "it belongs to another kind of device: this socket is a network device's, check its path";
 
-/// How a request with a body of `size` bytes is refused; `None`: it is served.
+/// How a request with a body of `size` bytes is refused; `None` if it is served.
 pub(crate) fn refusal(request: Result<FrontendReq, u32>, size: usize) -> Option<Refusal> {
     use FrontendReq as Req;
     let word = |value: u64| Refusal::Answered(value.to_ne_bytes().to_vec());
@@ -34,7 +35,7 @@ pub(crate) fn refusal(request: Result<FrontendReq, u32>, size: usize) -> Option<
         | Req::VRING_KICK
         | Req::SET_STATUS => Refusal::Ignored,
         Req::GET_STATUS => word(0),
-        // No memory for it: the frontend then tracks nothing.
+        // No memory for it: the frontend then tracks no requests in flight.
         Req::GET_INFLIGHT_FD => Refusal::Answered(vec![0; size]),
         Req::GET_SHARED_OBJECT => Refusal::Answered(Vec::new()),
         // An error, and no descriptor.

@@ -1,4 +1,4 @@
-//! The requests of the vhost-user protocol, as the `vhost` crate hands them over.
+//! Handlers of the vhost-user requests that the `vhost` crate dispatches.
 //!
 //! The crate has checked sizes, flags and the number of descriptors, and that the protocol
 //! feature of a request was acknowledged; values are checked here. On an error it sends a
@@ -20,7 +20,7 @@ use crate::memory_table::{self, MAX_REGIONS};
 use crate::rings::Rings;
 use crate::vring::{self, Addresses};
 
-/// For what [`crate::connection`] has answered already, or refused.
+/// For requests that [`crate::connection`] has already answered or refused.
 fn not_offered<T>(request: &str) -> Result<T> {
     refuse(format_args!("{request} is not offered"))
 }
@@ -31,8 +31,8 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         Ok(())
     }
 
-    /// Disables all rings and keeps the rest: what the protocol recommends, as frontends differ
-    /// in what they mean by it.
+    /// Disables all rings and keeps the rest, as the protocol recommends: frontends disagree on the
+    /// meaning of this request.
     fn reset_owner(&mut self) -> Result<()> {
         for index in 0..self.vrings.len() {
             self.halt(index)?;
@@ -118,7 +118,7 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         Ok(None)
     }
 
-    /// And so it removes them: all but the first time there is nothing to do.
+    /// It removes them in the same way; only the first removal has an effect.
     fn remove_mem_region(&mut self, message: &VhostUserSingleMemoryRegion) -> Result<()> {
         let mut regions = self.regions();
         let before = regions.len();
@@ -126,7 +126,7 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         if regions.len() == before { Ok(()) } else { self.replace_memory(regions) }
     }
 
-    /// A frontend that sets up a running ring anew has abandoned it without asking where it was.
+    /// A frontend that sets up a running ring again has abandoned it without GET_VRING_BASE.
     fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
         let index = self.index(index)?;
         let Ok(size) = u16::try_from(num) else {

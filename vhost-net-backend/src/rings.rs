@@ -1,4 +1,4 @@
-//! What a session drives: the port behind the protocol.
+//! The interface between a session and the device that it drives.
 
 use std::fmt::Display;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -6,48 +6,57 @@ use std::sync::Arc;
 
 use trama_virtqueue::{GuestMemory, RingSetup};
 
-pub use trama_switch::RingFds;
+/// The notification descriptors of one ring.
+#[derive(Debug, Default)]
+pub struct RingFds {
+    /// The driver writes to it after it has put buffers on the ring; `None`: the ring is polled.
+    pub kick: Option<OwnedFd>,
+    /// The device writes to it after it has used buffers of the ring; `None`: the driver polls.
+    pub call: Option<OwnedFd>,
+}
 
-/// Why the port refused; a whole sentence for the log.
+/// Why the device refused a request; a whole sentence for the log.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct RingsError(String);
 
 impl RingsError {
-    /// From whatever can say what happened.
+    /// Makes an error with this reason.
     pub fn new(reason: impl Display) -> RingsError {
         RingsError(reason.to_string())
     }
 }
 
-/// The rings of one device, as the vhost-user protocol moves them.
+/// The rings of one device, as the vhost-user protocol sets them up.
 ///
-/// Each call returns when it has taken effect: after [`Rings::stop`] nothing touches the ring,
-/// after [`Rings::set_memory`] nothing touches the old map. Ring indices are those of vhost:
-/// 2n is the driver's receive ring, 2n + 1 its transmit ring.
+/// Each call returns when it has taken effect: after [`Rings::stop`] the device does not access the
+/// ring, after [`Rings::set_memory`] it does not access the old map. Ring indices are those of
+/// vhost: 2n is the driver's receive ring, 2n + 1 its transmit ring.
 ///
 /// An error ends the connection; [`Rings::disconnected`] follows.
 pub trait Rings: Send + 'static {
-    /// What the driver acknowledged (see [`crate::features`]). All rings are stopped.
+    /// Sets the features that the driver acknowledged (see [`crate::features`]). All rings are
+    /// stopped at that time.
     fn set_features(&mut self, features: u64) -> Result<(), RingsError>;
-    /// A new memory map; started rings go on in it.
+    /// Replaces the memory map; started rings continue with the new one.
     fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingsError>;
     /// Starts a stopped ring.
     fn start(&mut self, index: usize, setup: RingSetup, fds: RingFds) -> Result<(), RingsError>;
-    /// Stops a started ring and says at which index it resumes.
+    /// Stops a started ring and returns the index at which it resumes.
     fn stop(&mut self, index: usize) -> Result<u16, RingsError>;
-    /// Replaces the call descriptor of a started ring and calls by it: a call just made through the
-    /// old one may have gone unseen.
+    /// Replaces the call descriptor of a started ring and writes to the new one at once: the driver
+    /// may have missed a call through the old one.
     fn set_call(&mut self, index: usize, call: Option<OwnedFd>) -> Result<(), RingsError>;
     /// Replaces the kick descriptor of a started ring.
     fn set_kick(&mut self, index: usize, kick: Option<OwnedFd>) -> Result<(), RingsError>;
-    /// The frontend is gone: everything it brought is to be dropped.
+    /// The frontend has disconnected: the device drops its memory and descriptors.
     fn disconnected(&mut self);
-    /// An eventfd that becomes readable when the rings break; [`Rings::broken`] then tells why.
+    /// An eventfd that becomes readable when the rings break; [`Rings::broken`] then has the
+    /// reason.
     fn fault_event(&self) -> Option<BorrowedFd<'_>> {
         None
     }
-    /// What is wrong with the rings, if anything: the connection is then closed.
+    /// Returns what is wrong with the rings, if anything; the session then closes the connection.
     fn broken(&mut self) -> Option<String> {
         None
     }

@@ -1,10 +1,10 @@
 //! A session: one thread that keeps a frontend connected.
 //!
-//! As server it listens, serves one frontend to its end, and then the next; one that comes
-//! meanwhile waits for its turn, which the log and the status say. As client it looks for the
-//! frontend's socket, slower and slower up to once a second. Everything that ends a connection is
-//! logged with its reason and kept in the status. Stopping wakes the thread wherever it waits: the
-//! stop event ends a poll, shutting the socket down ends a read or a write.
+//! As server it listens and serves one frontend after the other; frontends that connect meanwhile
+//! wait for their turn and are shown in the log and the status. As client it tries to connect to
+//! the frontend's socket, less and less often, down to once a second. The reason for the end of
+//! each connection is logged and kept in the status. Stopping wakes the thread wherever it waits:
+//! the stop event ends a poll, shutting the socket down ends a read or a write.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,8 +19,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use crate::access::{self, Access};
 use crate::connection::{End, Report, serve};
 use crate::device::DeviceSettings;
-use crate::features;
 use crate::handler::Handler;
+use crate::options::{Role, SessionOptions};
 use crate::rings::Rings;
 use crate::socket::{self, SocketError, SocketFile};
 use crate::status::{Control, Peer, SessionStatus};
@@ -33,56 +33,18 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// Least time between two warnings that a frontend has to wait.
 const NEWCOMERS_PAUSE: Duration = Duration::from_secs(10);
 
-/// What is said of a frontend that closes its connection at once, before it acknowledges features.
-/// QEMU does so if it has more queues than the port, and says why on its own standard error. A guest
-/// that ends later and never used its device is no fault.
+/// Message for a frontend that closes its connection at once, before it acknowledges features. QEMU
+/// does so if it has more queues than the port, and prints why on its own standard error. A guest
+/// that ends later without having used its device is no fault.
 const LEFT_EARLY: &str = "the frontend left before it had set its device up; its own messages say \
     why (with more queues than the port has, for example)";
-/// A session's thread holds a request and its answer, at most 4 KiB each, and no deep calls.
+/// Stack size: the thread holds a request and its answer, at most 4 KiB each, and makes no deep
+/// calls.
 const STACK: usize = 256 * 1024;
-/// The vhost-user protocol numbers rings with eight bits where it passes their descriptors.
+/// The vhost-user protocol has eight bits for a ring's index where it passes descriptors.
 const MAX_QUEUE_PAIRS: u16 = 128;
 
-/// Who makes the connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
-    /// We listen on the socket, the frontend connects.
-    Server,
-    /// The frontend listens (QEMU `server=on`, libvirt `mode='server'`), we connect.
-    Client,
-}
-
-/// What a session is told.
-#[derive(Clone, Debug)]
-pub struct SessionOptions {
-    /// The Unix socket.
-    pub path: PathBuf,
-    /// Who makes the connection.
-    pub role: Role,
-    /// Pairs of rings that a frontend may use (1 to 128).
-    pub queue_pairs: u16,
-    /// What a frontend may read, and the largest MTU that a VMM may tell its guest; see
-    /// [`Session::set_device`].
-    pub device: DeviceSettings,
-    /// What may be offered, a mask of [`features::ALL`].
-    pub features: u64,
-    /// Whether the cable is in; see [`Session::set_cable`].
-    pub cable: bool,
-    /// Which users may connect, where we listen.
-    pub access: Access,
-}
-
-impl SessionOptions {
-    /// One pair of rings, 1500 bytes, no address, all features.
-    pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
-        let path = path.into();
-        let device = DeviceSettings { mtu: 1500, mac: None };
-        let (features, access) = (features::ALL, Access::default());
-        SessionOptions { path, role, queue_pairs: 1, device, features, cable: true, access }
-    }
-}
-
-/// Why a session could not be started; says where and what to do.
+/// Why a session could not be started; the text has the place and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The socket cannot be made.
@@ -91,7 +53,7 @@ pub enum SessionError {
     /// A number of queue pairs that the protocol cannot express.
     #[error("{0} queue pairs: a vhost-user port has 1 to {MAX_QUEUE_PAIRS}")]
     QueuePairs(u16),
-    /// No descriptor or no thread left.
+    /// Out of descriptors or threads.
     #[error("cannot start a session thread: {0}")]
     System(#[from] io::Error),
 }
@@ -104,7 +66,7 @@ pub struct Session {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Looks at a session and closes its connection; usable from any thread.
+/// Shows the status of a session and closes its connection; usable from any thread.
 #[derive(Clone, Debug)]
 pub struct SessionHandle {
     control: Arc<Control>,
@@ -157,31 +119,32 @@ impl Session {
         self.control.status()
     }
 
-    /// A handle that outlives this value's borrow.
+    /// Returns a handle for other threads.
     pub fn handle(&self) -> SessionHandle {
         SessionHandle { control: self.control.clone() }
     }
 
-    /// Pulls the cable or plugs it in. A guest sees only what its VMM shows it, and a VMM takes the
-    /// link down when its backend goes away: so without a cable the connection is closed and none
-    /// is made. A server takes its socket away meanwhile; a frontend that connected and was not
-    /// served would hang.
+    /// Unplugs the cable or plugs it in. A guest sees the link as its VMM shows it, and a VMM takes
+    /// the link down when its backend disconnects. So without a cable the connection is closed and
+    /// none is made. A server removes its socket meanwhile, as a frontend that connected without
+    /// being served would hang.
     pub fn set_cable(&self, plugged: bool) {
         self.control.set_cable(plugged);
     }
 
-    /// Changes what a frontend may read. One that is connected has told its guest what it read
-    /// before; if its MTU is above the network's now, the log and the status say so.
+    /// Changes the configuration that a frontend may read. A connected one has already passed the
+    /// previous values to its guest; if the guest's MTU exceeds the new one, the log and the status
+    /// have a warning.
     pub fn set_device(&self, device: DeviceSettings) {
-        if let Some(complaint) = self.control.set_device(device) {
-            tracing::warn!(socket = %self.path.display(), "{complaint}");
+        if let Some(warning) = self.control.set_device(device) {
+            tracing::warn!(socket = %self.path.display(), "{warning}");
         }
     }
 
-    /// Gives the socket that we listen on to other users; a frontend that is connected stays so.
+    /// Changes owner, group and mode of the listening socket; a connected frontend stays connected.
     ///
     /// # Errors
-    /// It may not be given away. The next socket that is made would not be either.
+    /// They cannot be set, which would hold for the next socket too.
     pub fn set_access(&self, access: Access) -> io::Result<()> {
         self.control.set_access(access, &self.path)
     }
@@ -210,13 +173,13 @@ impl SessionHandle {
         self.control.status()
     }
 
-    /// Closes the connection, if there is one; the frontend sees a disconnect and may come back.
+    /// Closes the connection, if there is one; the frontend may reconnect.
     pub fn kick_out(&self, reason: &str) {
         self.control.kick_out(reason);
     }
 }
 
-/// What the thread owns.
+/// State of the session's thread.
 struct Worker<R: Rings> {
     path: PathBuf,
     control: Arc<Control>,
@@ -268,7 +231,7 @@ impl<R: Rings> Worker<R> {
                 continue;
             }
             self.wait(Some(listener), None);
-            if let Err(error) = waiting.look() {
+            if let Err(error) = waiting.accept() {
                 self.failed(&format!("cannot accept a connection: {error}"));
                 self.wait(None, Some(LAST_PAUSE));
             }
@@ -292,7 +255,7 @@ impl<R: Rings> Worker<R> {
         }
     }
 
-    /// Waits for a connection, for the time to pass, or for the session to be told something.
+    /// Waits for a connection, for the end of the time, or for a call from another thread.
     fn wait(&self, listener: Option<&UnixListener>, timeout: Option<Duration>) {
         let mut fds = vec![PollFd::new(&self.stop, PollFlags::IN)];
         fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
@@ -300,7 +263,7 @@ impl<R: Rings> Worker<R> {
             tv_sec: pause.as_secs() as i64,
             tv_nsec: pause.subsec_nanos().into(),
         });
-        // An error is a signal, or memory that will come back: the caller asks again.
+        // An error is a signal or a temporary lack of memory: the caller tries again.
         let _ = poll(&mut fds, timeout.as_ref());
     }
 
@@ -326,9 +289,9 @@ impl<R: Rings> Worker<R> {
                 is_set_up |= handler.acknowledged.is_some();
                 control.progress(handler.acknowledged, handler.active_pairs());
             }
-            Report::Complaint(complaint) => {
-                tracing::warn!(socket, "{complaint}");
-                control.complain(complaint);
+            Report::Warning(warning) => {
+                tracing::warn!(socket, "{warning}");
+                control.warn(warning);
             }
             Report::Note(note) => tracing::info!(socket, "{note}"),
             Report::Waiting { newcomer, all } => {
@@ -354,18 +317,18 @@ impl<R: Rings> Worker<R> {
             None => {}
         }
         if left_early {
-            // It may come again at once, and so on.
+            // It may reconnect at once and leave again.
             self.wait(None, Some(FIRST_PAUSE));
         }
     }
 
-    /// Notes that no connection came about.
+    /// Records that no connection was made.
     fn failed(&mut self, reason: &str) {
         self.control.failed(reason);
         self.report(reason);
     }
 
-    /// Logs a failure. The same one again soon after is not worth a second warning.
+    /// Logs a failure; the same one again soon after is logged at debug level.
     fn report(&mut self, reason: &str) {
         let socket = self.path.display();
         if self.failed_lately() && self.last.as_ref().is_some_and(|(last, _)| last == reason) {
@@ -382,7 +345,7 @@ impl<R: Rings> Worker<R> {
     }
 }
 
-/// Logs a frontend that has to wait; many soon after another are not worth a warning each.
+/// Logs a frontend that has to wait; further ones soon after are logged at debug level.
 fn announce(socket: &str, waits: Peer, served: &str, last: &mut Option<Instant>) {
     let words = "another frontend waits: the port serves one at a time; end one of the two, or \
                  give each a port of its own";

@@ -1,4 +1,4 @@
-//! The Unix socket: made without disturbing what may be there, removed only if it is ours.
+//! The Unix socket: never replaces another file or live socket, and removes only its own.
 
 use std::fs;
 use std::io;
@@ -14,17 +14,17 @@ use crate::access::{Access, Made, identity};
 
 /// Bytes that fit in `sun_path` with its terminating zero.
 const MAX_PATH: usize = 107;
-/// Frontends that may wait to be accepted; the standard library's choice.
+/// Length of the listen queue, as the standard library has it.
 const BACKLOG: i32 = 128;
 
-/// Why a socket cannot be made; says where and what to do.
+/// Why a socket cannot be made; the text has the place and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// The path does not fit in a socket address.
     #[error("{}: the path has {} bytes, a socket's may have {MAX_PATH}; choose a shorter one",
         .0.display(), .0.as_os_str().len())]
     TooLong(PathBuf),
-    /// Something else is there.
+    /// Another kind of file is there.
     #[error("{}: there is a file that is not a socket; remove it or choose another path",
         .0.display())]
     NotASocket(PathBuf),
@@ -57,7 +57,7 @@ pub(crate) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Which file it is.
+    /// Identity of the file.
     pub fn made(&self) -> Made {
         self.made
     }
@@ -66,13 +66,13 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|found| found == self.made.identity) {
-            // The directory may have lost our permission meanwhile; then the file stays.
+            // The process may have lost its permission on the directory; then the file stays.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Checks what can be checked before there is anything to connect to.
+/// Checks the path before there is a socket to connect to.
 pub(crate) fn check_path(path: &Path) -> Result<(), SocketError> {
     if path.as_os_str().as_bytes().len() > MAX_PATH {
         return Err(SocketError::TooLong(path.into()));
@@ -80,11 +80,11 @@ pub(crate) fn check_path(path: &Path) -> Result<(), SocketError> {
     Ok(())
 }
 
-/// Makes a listening socket at `path`, where nothing is. Owner, group and mode are set before a
+/// Makes a listening socket at `path`, where no file is. Owner, group and mode are set before a
 /// connection is possible.
 ///
 /// # Errors
-/// The socket cannot be made there, or not be given away: then it is not there.
+/// The socket cannot be made, or its owner, group or mode cannot be set; no socket is left there.
 pub fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
     bind_known(path, access).map(|(listener, _)| listener)
 }
@@ -96,14 +96,14 @@ fn bind_known(path: &Path, access: &Access) -> io::Result<(UnixListener, Made)> 
     match access.apply(path).and_then(|file| Ok((file, rustix::net::listen(&socket, BACKLOG)?))) {
         Ok((file, ())) => Ok((socket.into(), file)),
         Err(error) => {
-            // What the error says matters more than that this fails too.
+            // The first error matters more than a failure to remove it.
             let _ = fs::remove_file(path);
             Err(error)
         }
     }
 }
 
-/// Listens on `path`. A socket file that nobody listens on any more is replaced.
+/// Listens on `path`. Replaces a socket file on which no process listens any more.
 pub(crate) fn listen(
     path: &Path,
     access: &Access,
@@ -111,7 +111,7 @@ pub(crate) fn listen(
     check_path(path)?;
     let explain = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => SocketError::NoDirectory(path.into()),
-        // With a message of its own, it could not be given away.
+        // Setting owner, group or mode failed, which has its own message.
         io::ErrorKind::PermissionDenied if error.get_ref().is_none() => {
             SocketError::Permission(path.into())
         }

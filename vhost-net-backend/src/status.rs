@@ -1,4 +1,4 @@
-//! What a session shows of itself to other threads, and how they reach its thread.
+//! The status of a session for other threads, and the control of its thread.
 
 use std::fmt;
 use std::io;
@@ -10,40 +10,40 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::access::{Access, Made, identity};
 use crate::device::DeviceSettings;
-use crate::session::Role;
+use crate::options::Role;
 
-/// What a session is doing.
+/// State of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SessionState {
     /// Waits for a frontend to connect.
     Listening,
-    /// Looks for a frontend that listens.
+    /// Tries to connect to a listening frontend.
     Connecting,
     /// Has a frontend.
     Connected,
-    /// Neither: the cable is out.
+    /// The cable is unplugged: neither listens nor connects.
     Unplugged,
     /// Has ended.
     Stopped,
 }
 
-/// A session at one moment.
+/// Snapshot of a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionStatus {
-    /// What it does.
+    /// Its state.
     pub state: SessionState,
-    /// What was wrong last: why a connection ended or none came about, or what the operator
-    /// should look at although it works. Cleared when a connection is made.
+    /// The last problem: why a connection ended or could not be made, or a warning about one that
+    /// works. Cleared when a connection is made.
     pub last_error: Option<String>,
-    /// How many connections there have been.
+    /// Number of connections so far.
     pub connects: u64,
-    /// What the driver has acknowledged; 0 without a driver.
+    /// The features that the driver has acknowledged; 0 without a driver.
     pub features: u64,
-    /// Pairs of rings of which both run.
+    /// Number of ring pairs of which both rings run.
     pub queue_pairs_active: u16,
-    /// The frontend that is served.
+    /// The frontend being served.
     pub peer: Option<Peer>,
-    /// Frontends that have connected while another is served, the next one first.
+    /// Frontends that wait while another is served, the next one first.
     pub waiting: Vec<Peer>,
 }
 
@@ -70,7 +70,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// The part of a session that its thread shares with others.
+/// The state that a session's thread shares with other threads.
 #[derive(Debug)]
 pub(crate) struct Control {
     /// Wakes the thread out of a poll.
@@ -82,17 +82,17 @@ pub(crate) struct Control {
 #[derive(Debug)]
 struct Inner {
     stopping: bool,
-    /// No frontend is to be had.
+    /// Whether the cable is unplugged.
     unplugged: bool,
     /// The connection's socket, to shut it down under the thread.
     stream: Option<UnixStream>,
-    /// Why somebody else closed the connection.
+    /// Why another thread closed the connection.
     kicked: Option<String>,
-    /// What the frontend may read now.
+    /// The configuration that the frontend may read.
     device: DeviceSettings,
-    /// The MTU that the guest was told, as far as we know.
-    told_mtu: Option<u64>,
-    /// Which users the socket is for, and which file it is while there is one.
+    /// The MTU passed to the guest, as far as known.
+    guest_mtu: Option<u64>,
+    /// Owner, group and mode of sockets, and the current socket's file if there is one.
     access: Access,
     socket: Option<Made>,
     status: SessionStatus,
@@ -124,7 +124,7 @@ impl Control {
             stream: None,
             kicked: None,
             device,
-            told_mtu: None,
+            guest_mtu: None,
             access,
             socket: None,
             status,
@@ -152,13 +152,13 @@ impl Control {
         self.wake();
     }
 
-    /// Makes the thread look at what it is to do, wherever it waits.
+    /// Wakes the thread to look at the changed state, wherever it waits.
     fn wake(&self) {
         // Fails only when the counter is full: then it is readable already.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    /// Pulls the cable, which closes the connection, or plugs it in.
+    /// Unplugs the cable, which closes the connection, or plugs it in.
     pub fn set_cable(&self, plugged: bool) {
         let mut inner = self.lock();
         if inner.unplugged != plugged {
@@ -174,23 +174,23 @@ impl Control {
         self.wake();
     }
 
-    /// Which users the next socket is for.
+    /// Owner, group and mode of the next socket.
     pub fn access(&self) -> Access {
         self.lock().access
     }
 
-    /// The thread has made a socket, or is about to remove it.
+    /// Records the socket that the thread has made, or `None` before it removes it.
     pub fn made(&self, socket: Option<Made>) {
         self.lock().socket = socket;
     }
 
-    /// Gives the socket away, if there is one, and those that are made later.
+    /// Changes owner, group and mode of the socket, if there is one, and of later ones.
     pub fn set_access(&self, access: Access, path: &Path) -> io::Result<()> {
         let mut inner = self.lock();
         if inner.access == access {
             return Ok(());
         }
-        // Not the file of another process that has taken the name.
+        // Not the file of another process that has taken the path.
         let is_ours = |made: &Made| identity(path).is_ok_and(|found| found == made.identity);
         if let Some(made) = inner.socket {
             if !is_ours(&made) {
@@ -205,11 +205,11 @@ impl Control {
         Ok(())
     }
 
-    /// Whether the cable is out; what woke the thread is then known to it.
+    /// Whether the cable is unplugged; also clears the wake-up event.
     pub fn is_unplugged(&self) -> bool {
         let inner = self.lock();
         if !inner.stopping {
-            // Fails when nothing woke it. Under the lock, or a later change would be missed.
+            // Fails if there was no event. Under the lock, or a later change would be missed.
             let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         }
         inner.unplugged
@@ -224,7 +224,7 @@ impl Control {
         }
     }
 
-    /// The thread has a connection; false: it is to stop instead.
+    /// Records a new connection; returns `false` if the thread has to drop it and stop.
     pub fn connected(&self, stream: &UnixStream, peer: Option<Peer>) -> io::Result<bool> {
         let own = stream.try_clone()?;
         let mut inner = self.lock();
@@ -239,50 +239,51 @@ impl Control {
         Ok(true)
     }
 
-    /// The frontend got on by one request.
+    /// Records the state after a request.
     pub fn progress(&self, features: Option<u64>, active_pairs: u16) {
         let mut inner = self.lock();
         inner.status.features = features.unwrap_or(0);
         inner.status.queue_pairs_active = active_pairs;
     }
 
-    /// Something that the operator should know although the connection goes on.
-    pub fn complain(&self, complaint: String) {
-        self.lock().status.last_error = Some(complaint);
+    /// Records a warning for the operator; the connection goes on.
+    pub fn warn(&self, warning: String) {
+        self.lock().status.last_error = Some(warning);
     }
 
-    /// What a frontend may read now.
+    /// The configuration that a frontend may read.
     pub fn device(&self) -> DeviceSettings {
         self.lock().device
     }
 
-    /// Changes what a frontend may read; returns what the operator should know of its guest.
+    /// Changes the configuration that a frontend may read; returns a warning if its guest has a
+    /// larger MTU.
     pub fn set_device(&self, device: DeviceSettings) -> Option<String> {
         let mut inner = self.lock();
         let old = std::mem::replace(&mut inner.device, device);
         let told =
-            inner.told_mtu.filter(|told| device.mtu < old.mtu && *told > device.mtu.into())?;
-        let complaint = format!(
+            inner.guest_mtu.filter(|told| device.mtu < old.mtu && *told > device.mtu.into())?;
+        let warning = format!(
             "the guest was told an MTU of {told}, the network has {} now and drops what is larger: \
              lower the MTU in the guest, or lower host_mtu and start the VM again",
             device.mtu
         );
-        inner.status.last_error = Some(complaint.clone());
-        Some(complaint)
+        inner.status.last_error = Some(warning.clone());
+        Some(warning)
     }
 
-    /// The guest is told this MTU.
-    pub fn tells_mtu(&self, mtu: u64) {
-        self.lock().told_mtu = Some(mtu);
+    /// Records the MTU passed to the guest.
+    pub fn set_guest_mtu(&self, mtu: u64) {
+        self.lock().guest_mtu = Some(mtu);
     }
 
-    /// Other frontends that wait for their turn.
+    /// Records the frontends that wait for their turn.
     pub fn set_waiting(&self, waiting: Vec<Peer>) {
         self.lock().status.waiting = waiting;
     }
 
-    /// The connection has ended, by a failure or not; returns the failure to report, which is
-    /// somebody else's reason if there was one.
+    /// Records the end of the connection, by a failure or not. Returns the failure to report: the
+    /// reason of the thread that closed it, if one did.
     pub fn disconnected(&self, failure: Option<String>) -> Option<String> {
         let mut inner = self.lock();
         inner.stream = None;
@@ -290,7 +291,7 @@ impl Control {
         inner.status.features = 0;
         inner.status.queue_pairs_active = 0;
         inner.status.peer = None;
-        inner.told_mtu = None;
+        inner.guest_mtu = None;
         let failure = inner.kicked.take().or(failure);
         if failure.is_some() {
             inner.status.last_error.clone_from(&failure);
@@ -298,7 +299,7 @@ impl Control {
         failure
     }
 
-    /// No connection came about.
+    /// Records that no connection could be made.
     pub fn failed(&self, reason: &str) {
         self.lock().status.last_error = Some(reason.to_owned());
     }

@@ -1,7 +1,7 @@
-//! What the frontend has said about one ring, and when that is enough to start it.
+//! The state of one ring as the frontend describes it, and when that suffices to start it.
 //!
-//! The protocol lets frontends say things in any order: some send the kick descriptor before they
-//! enable the ring, some after; some never write the kick. So a ring starts with whatever
+//! The protocol allows any order of messages: some frontends send the kick descriptor before they
+//! enable the ring, some after; some never write to it. So a ring starts with the message that
 //! completes the set: size, addresses, kick descriptor seen, enabled. Its call descriptor may
 //! follow while it runs.
 
@@ -16,7 +16,7 @@ use trama_virtqueue::{GuestMemory, RegionSpec, RingFeatures, RingSetup};
 
 use crate::rings::RingFds;
 
-/// Where the parts of a ring are, as addresses of the frontend's own address space.
+/// Addresses of the parts of a ring, in the frontend's own address space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Addresses {
     pub desc: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Addresses {
 pub(crate) struct Vring {
     pub size: Option<u16>,
     pub addresses: Option<Addresses>,
-    /// Where it (re)starts.
+    /// Index at which it starts or resumes.
     pub next: u16,
     /// The outer option: whether SET_VRING_KICK came, which is the frontend's "start".
     pub kick: Option<Option<OwnedFd>>,
@@ -39,7 +39,7 @@ pub(crate) struct Vring {
 }
 
 impl Vring {
-    /// What the port needs to run the ring; none while something is missing.
+    /// Returns the set-up that the port needs to run the ring; `None` while a part is missing.
     pub fn setup(&self, features: RingFeatures, memory: &Arc<GuestMemory>) -> Option<RingSetup> {
         self.kick.as_ref()?;
         let Addresses { desc, avail, used } = self.addresses?;
@@ -55,7 +55,7 @@ impl Vring {
         })
     }
 
-    /// Takes the kicks that are older than the ring: QEMU's descriptors come with one.
+    /// Clears kicks older than the ring: QEMU's descriptors arrive with one.
     pub fn drain_kicks(&self) {
         if let Some(Some(kick)) = &self.kick {
             // Fails when there is none; the descriptor never blocks.
@@ -89,14 +89,14 @@ fn duplicate(fd: Option<&OwnedFd>) -> io::Result<Option<OwnedFd>> {
     fd.map(OwnedFd::try_clone).transpose()
 }
 
-/// Takes a notification descriptor from the frontend: it must be an eventfd, because the worker
-/// waits on one and signals the other, and neither may ever block it.
+/// Checks a notification descriptor of the frontend and makes it non-blocking. It must be an
+/// eventfd, because the worker polls one and writes to the other, and neither may block it.
 ///
 /// # Errors
-/// It is something else.
+/// The descriptor is not an eventfd.
 pub(crate) fn notifier(file: File) -> io::Result<OwnedFd> {
     let fd = OwnedFd::from(file);
-    // Without /proc there is no telling; no call will then reach the driver.
+    // Without /proc the kind is unknown; calls through another kind then do not reach the driver.
     if let Ok(target) = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())
         && target.as_bytes() != b"anon_inode:[eventfd]"
     {

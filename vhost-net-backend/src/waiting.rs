@@ -1,6 +1,6 @@
 //! Frontends that connect while another one is served: a VM that was started twice, or a successor
-//! that is there before the old one is gone. They wait for their turn, in order; the operator is
-//! told, as none of them can tell why it gets no answer.
+//! that connects before the old one has disconnected. They wait for their turn, in order. The log
+//! and the status show them, as the frontends themselves cannot tell why they get no answer.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,15 +10,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::status::Peer;
 
-/// Most of them that are accepted; others stay in the listener's own queue. Each holds a descriptor
-/// of ours.
+/// Most frontends that are accepted to wait; others stay in the listen queue. Each takes a
+/// descriptor of this process.
 const MAX_WAITING: usize = 8;
 
-/// The frontends that have come to a session's socket and are not served yet.
+/// The frontends that have connected to a session's socket and are not served yet.
 pub(crate) struct Waiting<'a> {
-    /// As client of the frontend, a session has none.
+    /// `None` for a session that is the client.
     listener: Option<&'a UnixListener>,
-    /// No more are let in until the next one is served.
+    /// Whether no more are accepted until the next one is served.
     paused: bool,
     queue: VecDeque<UnixStream>,
 }
@@ -33,18 +33,18 @@ impl<'a> Waiting<'a> {
         self.listener.filter(|_| !self.paused && self.queue.len() < MAX_WAITING)
     }
 
-    /// What to wait for: another one comes, or one that waits goes.
+    /// Adds what to poll: the listener, and the waiting connections.
     pub fn watch<'b>(&'b self, fds: &mut Vec<PollFd<'b>>) {
         fds.extend(self.open().map(|listener| PollFd::new(listener, PollFlags::IN)));
-        // That the other end has hung up is reported without being asked for.
+        // A hang-up is reported without a flag.
         fds.extend(self.queue.iter().map(|stream| PollFd::new(stream, PollFlags::empty())));
     }
 
-    /// Forgets those that have gone, and lets the next one in.
+    /// Drops connections that have closed, and accepts the next one.
     ///
     /// # Errors
-    /// It cannot be let in, for want of descriptors or memory.
-    pub fn look(&mut self) -> io::Result<Option<Peer>> {
+    /// It cannot be accepted, for want of descriptors or memory.
+    pub fn accept(&mut self) -> io::Result<Option<Peer>> {
         self.queue.retain(|stream| !has_hung_up(stream));
         let Some(listener) = self.open() else { return Ok(None) };
         match listener.accept() {
@@ -58,12 +58,12 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Lets no more in until [`Self::next`].
+    /// Accepts no more until [`Self::next`].
     pub fn pause(&mut self) {
         self.paused = true;
     }
 
-    /// The one whose turn it is.
+    /// Takes the frontend to serve next.
     pub fn next(&mut self) -> Option<UnixStream> {
         self.paused = false;
         self.queue.pop_front()

@@ -1,6 +1,6 @@
-//! Messages on the socket, looked at before the `vhost` crate takes them.
+//! Peeks at messages on the socket before the `vhost` crate reads them.
 //!
-//! Peeking gives the log the name of a request that fails, and lets requests be served that the
+//! Peeking gives the log the name of a request that fails, and allows to serve requests that the
 //! crate does not serve, or only in some states.
 
 use std::io::{self, Read, Write};
@@ -10,14 +10,14 @@ use rustix::net::{RecvFlags, recv};
 use vhost::vhost_user::message::FrontendReq;
 
 const HEADER: usize = 12;
-/// Most bytes of a message's body, as the crate has it.
+/// Longest body of a message in bytes, the limit of the crate.
 const MAX_BODY: u32 = 4096;
 const VERSION: u32 = 1;
 const VERSION_MASK: u32 = 3;
 const REPLY: u32 = 1 << 2;
 const NEED_REPLY: u32 = 1 << 3;
 
-/// The header of a message that waits on the socket.
+/// The header of the next message on the socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Header {
     request: u32,
@@ -25,7 +25,7 @@ pub(crate) struct Header {
     size: u32,
 }
 
-/// What waits on the socket.
+/// What the socket holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Message {
     /// A message, or its first part.
@@ -36,7 +36,7 @@ pub(crate) enum Message {
     End,
 }
 
-/// Looks at a readable socket without taking anything from it.
+/// Peeks at a readable socket.
 pub(crate) fn peek(stream: &UnixStream) -> io::Result<Message> {
     let mut bytes = [0; HEADER];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -95,8 +95,8 @@ impl Header {
     }
 }
 
-/// Takes a message for which [`Header::is_well_formed`] holds off the socket, and returns its body.
-/// Descriptors that came with it are closed by the kernel.
+/// Reads a message for which [`Header::is_well_formed`] holds, and returns its body. The kernel
+/// closes descriptors that came with it.
 pub(crate) fn take(mut stream: &UnixStream, header: Header) -> io::Result<Vec<u8>> {
     stream.read_exact(&mut [0; HEADER])?;
     let mut body = vec![0; header.size.min(MAX_BODY) as usize];

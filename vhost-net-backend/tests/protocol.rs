@@ -122,7 +122,7 @@ fn the_index_survives_disable_and_is_what_get_vring_base_answers() {
 
 #[test]
 fn a_ring_goes_on_at_its_used_index_whatever_the_frontend_says() {
-    // DPDK's virtio-user says 0 to a backend that was started anew under it.
+    // DPDK's virtio-user sends 0 to a backend that was restarted under it.
     let s = setting(|_| ());
     s.peer.set_up(&s.memory);
     s.memory.file.write_all_at(&77u16.to_le_bytes(), 0x2002).unwrap();

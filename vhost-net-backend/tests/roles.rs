@@ -57,7 +57,7 @@ fn a_client_reconnects_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let (session, _) = spawn(&path, Role::Client).unwrap();
-    eventually("it says that nobody is there", || session.status().last_error.is_some());
+    eventually("it reports that no frontend is there", || session.status().last_error.is_some());
     assert_eq!(session.status().state, SessionState::Connecting);
     for round in 1..=3 {
         let listener = UnixListener::bind(&path).unwrap();
@@ -151,7 +151,7 @@ fn a_stale_socket_is_replaced_and_nothing_else() {
     assert!(error.to_string().contains(path.to_str().unwrap()));
     Peer::connect(&path).greet();
 
-    // Somebody else's socket in the place of ours survives our end.
+    // A socket of another process at the same path survives the end of the session.
     fs::remove_file(&path).unwrap();
     let _other = UnixListener::bind(&path).unwrap();
     stops(session, "without its file");
@@ -228,7 +228,7 @@ fn without_a_cable_there_is_no_connection_in_either_role() {
             peer.stream.read(&mut [0; 1]).is_ok_and(|n| n == 0)
         });
         eventually("the port is told", || rings.told().disconnects > before);
-        eventually("nobody can connect", || UnixStream::connect(&path).is_err());
+        eventually("connections are refused", || UnixStream::connect(&path).is_err());
         assert_eq!(session.status().state, SessionState::Unplugged);
         session.set_cable(true);
         eventually("it listens again", || UnixStream::connect(&path).is_ok());

@@ -1,12 +1,13 @@
-//! Guest memory map and split virtqueue (virtio 1.2, section 2.7), device side and driver side.
+#![doc = include_str!("../README.md")]
 //!
-//! All `unsafe` code over memory that a guest can change lives in this crate; what it exports is
-//! safe. Three rules make it so:
-//! - no Rust reference is ever formed over guest memory: ring fields are read and written through
-//!   raw pointers as atomics or volatile words, payload is copied by pointer;
-//! - a field that the other side can change is read once into a local, checked, then used;
-//! - every pointer comes from [`GuestMemory`] together with the length that was checked for it,
-//!   and whoever keeps the pointer keeps the map alive.
+//! # Soundness
+//!
+//! Three rules make the exported functions safe:
+//! - No Rust reference is ever formed over guest memory: ring fields are read and written through
+//!   raw pointers as atomics or volatile words, payload is copied by pointer.
+//! - A field that the other side can change is read once into a local, checked, then used.
+//! - Every pointer comes from [`GuestMemory`] together with the length that was checked for it, and
+//!   the value that keeps the pointer also keeps the map alive.
 #![allow(unsafe_code)]
 
 mod copy;

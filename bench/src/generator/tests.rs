@@ -9,7 +9,8 @@ use trama_switch::{
     Device, NetworkSettings, PortSettings, Spin, VhostDevice, VlanMode, VlanSet, WorkerHandle,
     WorkerOptions,
 };
-use trama_vhost_net_backend::{Role, Session, SessionOptions, SwitchPort, features};
+use trama_vhost_net::SwitchPort;
+use trama_vhost_net_backend::{Role, Session, SessionOptions, features};
 
 use super::*;
 

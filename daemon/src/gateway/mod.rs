@@ -12,7 +12,7 @@ use trama_switch::{
     Device, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Station, VhostDevice,
     VlanMode, WorkerHandle,
 };
-use trama_vhost_net_backend::{PortPlace, SwitchPort};
+use trama_vhost_net::{PortPlace, SwitchPort};
 
 pub use asked::{AskError, Pending};
 pub use supervisor::{GatewayStatus, Program, Supervisor};

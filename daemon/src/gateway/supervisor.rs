@@ -23,7 +23,8 @@ use trama_nat::Config;
 use trama_nat::control::{Channel, Command as Message, Report, Status, send_end};
 use trama_nat::link::{self, Layout};
 use trama_nat::question::Row;
-use trama_vhost_net_backend::{RingFds, Rings, SwitchPort};
+use trama_vhost_net::SwitchPort;
+use trama_vhost_net_backend::{RingFds, Rings};
 
 use super::asked::{Asked, Inquiry, Pending};
 

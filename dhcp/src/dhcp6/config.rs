@@ -1,4 +1,4 @@
-//! What a DHCPv6 server is to serve, and the check that it makes sense.
+//! The DHCPv6 server's configuration and the check of it.
 
 use std::collections::HashSet;
 use std::net::Ipv6Addr;
@@ -14,13 +14,13 @@ use crate::name::{DomainName, HostName};
 /// A server for one link.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config6 {
-    /// The server's hardware address, of which its DUID is made (RFC 8415, 11.4).
+    /// The server's hardware address; its DUID is derived from it (RFC 8415, 11.4).
     pub mac: MacAddr,
     /// The link's prefix and its length in bits.
     pub prefix: (Ipv6Addr, u8),
     /// Addresses of the prefix that are the server's own.
     pub own: Vec<Ipv6Addr>,
-    /// Addresses to lease; none: the server is stateless.
+    /// Addresses to lease. If empty, the server is stateless.
     pub ranges: Vec<RangeInclusive<Ipv6Addr>>,
     /// Clients that always get the same address.
     pub reservations: Vec<Reservation6>,
@@ -30,15 +30,15 @@ pub struct Config6 {
     pub probe: Option<Duration>,
     /// How long an offer is held for its client.
     pub offer_hold: Duration,
-    /// How long an address that someone else uses is left alone.
+    /// How long an address stays in quarantine after a conflict.
     pub quarantine: Duration,
-    /// What one port may take.
+    /// How many addresses one port may occupy.
     pub limits: Limits,
-    /// What tells one client from another.
+    /// How clients are identified.
     pub identity: Identity,
-    /// Makes the hash of clients unpredictable; see [`crate::config::Config::seed`].
+    /// Seeds the hash of clients; see [`crate::config::Config::seed`].
     pub seed: u64,
-    /// What clients are told.
+    /// Parameters for clients.
     pub settings: Settings6,
 }
 
@@ -47,13 +47,13 @@ pub struct Config6 {
 pub struct Reservation6 {
     /// The client; an identifier is its DUID, or what it would send as option 61 (RFC 4361).
     pub client: ClientMatch,
-    /// Its address, of the link's prefix.
+    /// Its address, within the link's prefix.
     pub address: Ipv6Addr,
     /// Its name.
     pub name: Option<HostName>,
 }
 
-/// What clients are told. Empty ones are not sent.
+/// Parameters for clients. Empty ones are not sent.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Settings6 {
     /// DNS servers, best first (option 23).
@@ -71,7 +71,7 @@ pub struct Settings6 {
 /// Where to boot from (RFC 5970).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Boot6 {
-    /// The TFTP server of files that are no URI; `None`: those are not named.
+    /// The TFTP server for boot files that are not URIs. If `None`, those files are not sent.
     pub server: Option<Ipv6Addr>,
     /// Boot files; the first that suits the client is named (option 59).
     pub files: Vec<BootFile>,
@@ -150,15 +150,15 @@ impl Config6 {
         Ok(())
     }
 
-    /// Whether an address is of the link's prefix.
+    /// Whether the link's prefix contains an address.
     pub fn contains(&self, address: Ipv6Addr) -> bool {
         let (prefix, length) = self.prefix;
         let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
         (prefix.to_bits() ^ address.to_bits()) & mask == 0
     }
 
-    /// Whether a host may have the address: one of the prefix, and not its first, which is every
-    /// router's (RFC 4291, 2.6.1).
+    /// Whether a host may have the address: it is in the prefix and is not the subnet-router
+    /// anycast address (RFC 4291, 2.6.1).
     fn is_host(&self, address: Ipv6Addr) -> bool {
         let (prefix, length) = self.prefix;
         let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);

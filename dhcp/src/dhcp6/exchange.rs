@@ -1,4 +1,4 @@
-//! Who gets which address (RFC 8415, 18.3).
+//! Answers to each message type of clients (RFC 8415, 18.3).
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl Server6 {
             nothing => {
                 let reply = self.answer(asked, kind::ADVERTISE, &Association::None);
                 out.replies.push(reply);
-                // A server without addresses refuses nobody anything.
+                // A stateless server refuses no client.
                 if let Err(reason) = nothing.map(drop)
                     && self.pool_size() > 0
                 {
@@ -78,8 +78,8 @@ impl Server6 {
         out.replies.push(reply);
     }
 
-    /// REQUEST, RENEW, REBIND: a lease of the client's own address, or of one that it names, if
-    /// that is free: its offer or its lease may have been lost.
+    /// REQUEST, RENEW, REBIND: leases the client's own address. A free address that the client
+    /// names is leased too, as the server may have lost the offer or the lease.
     fn extend(&mut self, asked: &Asked<'_>, out: &mut Outcome6) -> Result<(), DropReason> {
         let claim = &asked.claim;
         if self.leases.own(claim).is_some_and(|own| own.state == State::Probing) {
@@ -101,7 +101,7 @@ impl Server6 {
         let refusal = match asked.message.kind {
             kind::REQUEST if elsewhere => Association::Status(status::NOT_ON_LINK),
             kind::REQUEST => Association::None,
-            // The client must not use them any longer.
+            // The client must stop using them.
             kind::REBIND if !named.is_empty() => Association::Lapsed,
             _ => Association::Status(status::NO_BINDING),
         };
@@ -125,8 +125,8 @@ impl Server6 {
         out.confirmed.push(reply);
     }
 
-    /// RELEASE and DECLINE, of the client's own address alone. The message as a whole succeeds, and
-    /// an association is told only if it is not the client's (RFC 8415, 18.3.7 and 18.3.8).
+    /// RELEASE and DECLINE, for the client's own address only. The message as a whole succeeds;
+    /// only an association that is not the client's gets a status (RFC 8415, 18.3.7 and 18.3.8).
     fn give_up(&mut self, asked: &Asked<'_>, out: &mut Outcome6) {
         let mut result = Association::Status(status::NO_BINDING);
         for address in asked.named.as_deref().unwrap_or_default() {
@@ -145,7 +145,7 @@ impl Server6 {
         out.confirmed.push(reply);
     }
 
-    /// Whether the addresses are still of the link (RFC 8415, 18.3.3).
+    /// CONFIRM: whether the addresses are still on the link (RFC 8415, 18.3.3).
     fn confirm(&mut self, asked: &Asked<'_>, out: &mut Outcome6) -> Result<(), DropReason> {
         let named = asked.named.as_deref().filter(|named| !named.is_empty());
         let named = named.ok_or(DropReason::MessageType)?;

@@ -1,4 +1,4 @@
-//! A client's message taken apart, and options put into an answer.
+//! Parses a client's message, and appends options to an answer.
 
 use std::net::Ipv6Addr;
 
@@ -6,7 +6,7 @@ use crate::DropReason;
 use crate::config::{BootClient, HTTP_CLIENT};
 use crate::name::HostName;
 
-/// Longest message that is read, in octets.
+/// Longest message accepted, in octets.
 const MAX_READ: usize = 1500;
 /// Enterprise number under which UEFI firmware names its vendor class (Intel's).
 const UEFI_ENTERPRISE: [u8; 4] = 343u32.to_be_bytes();
@@ -75,8 +75,8 @@ pub struct Message<'a> {
     pub options: Options<'a>,
 }
 
-/// Options in their order; one that runs past the end, and what follows it, is left out (RFC 8415,
-/// 16, lets a server use what it can of such a message).
+/// Options in order, up to the first that runs past the end (RFC 8415, 16, lets a server use what
+/// it can of such a message).
 pub struct Options<'a>(pub Vec<(u16, &'a [u8])>);
 
 impl<'a> Options<'a> {
@@ -110,7 +110,7 @@ impl<'a> Message<'a> {
         self.options.get(code)
     }
 
-    /// The associations that are long enough to have an identifier.
+    /// Associations that are long enough to contain an identifier.
     pub fn associations(&self) -> impl Iterator<Item = (u16, &'a [u8])> + '_ {
         let is_one = |code| matches!(code, code::IA_NA | code::IA_TA | code::IA_PD);
         let whole = |value: &[u8], code| value.len() >= association_len(code);
@@ -146,9 +146,9 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The vendor class of an answer for firmware that boots by HTTP, the beginning of its own (UEFI
-    /// 2.10, 24.7); `None` for any other client. Firmware that boots by PXE would take an answer
-    /// under its class for that of a boot server that it has yet to ask.
+    /// Returns the vendor class to answer firmware that boots by HTTP with, a prefix of its own
+    /// (UEFI 2.10, 24.7); `None` for other clients. PXE firmware would mistake an answer with its
+    /// class for the answer of a boot server.
     pub fn http_class(&self) -> Option<Vec<u8>> {
         let (enterprise, class) = self.get(code::VENDOR_CLASS)?.split_first_chunk::<4>()?;
         let (_, text) = class.split_first_chunk::<2>()?;
@@ -157,7 +157,7 @@ impl<'a> Message<'a> {
             .then(|| [&UEFI_ENTERPRISE[..], &length, HTTP_CLIENT].concat())
     }
 
-    /// What the client calls itself (RFC 4704).
+    /// The name that the client asks for (RFC 4704).
     pub fn host_name(&self) -> Option<HostName> {
         HostName::from_wire(self.get(code::CLIENT_FQDN)?.get(1..)?)
     }
@@ -168,7 +168,7 @@ pub fn association_len(code: u16) -> usize {
     if code == code::IA_TA { 4 } else { 12 }
 }
 
-/// Appends an option. Values are far below the 64 KiB that its length can say.
+/// Appends an option. Values are far shorter than the 64 KiB that the length field allows.
 pub fn put(out: &mut Vec<u8>, code: u16, value: &[u8]) {
     out.extend_from_slice(&code.to_be_bytes());
     out.extend_from_slice(&(value.len() as u16).to_be_bytes());

@@ -1,4 +1,4 @@
-//! What an answer says.
+//! Builds answers.
 
 use std::net::Ipv6Addr;
 
@@ -6,7 +6,7 @@ use super::config::{Boot6, Settings6};
 use super::message::{Message, association_len, code, kind, put};
 use super::server::{Asked, Reply6, Server6};
 
-/// Identity associations that an answer speaks of.
+/// Most identity associations that one answer covers.
 const MAX_ASSOCIATIONS: usize = 8;
 /// The suboption of option 56 that holds an address.
 const NTP_ADDRESS: u16 = 1;
@@ -20,22 +20,22 @@ pub mod status {
     pub const NO_PREFIX: u16 = 6;
 }
 
-/// What is said of the association for the client's address.
+/// The answer to the association for the client's address.
 pub enum Association {
-    /// That there is no address for it.
+    /// There is no address for it.
     None,
     /// The client's address.
     Lease(Ipv6Addr),
-    /// Nothing but this.
+    /// Only this status.
     Status(u16),
-    /// That the addresses which it names are not valid any more.
+    /// The addresses that it names are no longer valid.
     Lapsed,
-    /// Nothing: the status stands for the whole message.
+    /// Left out: the status of the message covers it.
     Confirmed(u16),
 }
 
 impl Server6 {
-    /// An answer of this type, which is counted.
+    /// Builds and counts an answer of this type.
     pub(super) fn answer(&mut self, asked: &Asked<'_>, kind: u8, what: &Association) -> Reply6 {
         let message = &asked.message;
         let mut out = vec![kind];
@@ -63,7 +63,7 @@ impl Server6 {
         Reply6 { to, station, port, payload: out }
     }
 
-    /// The first association for an address is answered with `what`, the others with nothing.
+    /// Answers the first association for an address with `what`, and refuses the others.
     fn put_associations(&self, asked: &Asked<'_>, what: &Association, out: &mut Vec<u8>) {
         let fresh = matches!(asked.message.kind, kind::SOLICIT | kind::REQUEST);
         let mut what = Some(what);
@@ -106,9 +106,9 @@ impl Server6 {
     }
 }
 
-/// The addresses that the client names, but for `except`, with no time left.
+/// The addresses that the client names, except `except`, with lifetimes of zero.
 fn put_lapsed(asked: &Asked<'_>, except: Option<Ipv6Addr>, out: &mut Vec<u8>) {
-    // In an ADVERTISE or the answer to a REQUEST they are wishes, not addresses in use.
+    // In a SOLICIT or a REQUEST they are hints, not addresses in use.
     if !matches!(asked.message.kind, kind::RENEW | kind::REBIND) {
         return;
     }
@@ -149,8 +149,8 @@ fn put_settings(settings: &Settings6, message: &Message<'_>, out: &mut Vec<u8>) 
     }
 }
 
-/// The boot file as a URL, its parameters, and the class by which firmware that boots by HTTP knows
-/// that the answer is for it (RFC 5970; UEFI 2.10, 24.7).
+/// The boot file as a URL, its parameters, and the vendor class that firmware which boots by HTTP
+/// requires of an answer (RFC 5970; UEFI 2.10, 24.7).
 fn put_boot(boot: &Boot6, message: &Message<'_>, out: &mut Vec<u8>) {
     let Some(name) = message.boot().choose(&boot.files) else { return };
     let url = match boot.server {

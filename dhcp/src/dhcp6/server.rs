@@ -1,4 +1,4 @@
-//! The server's state, what goes into it and what comes out of it.
+//! The server's state, its input and its output.
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv6Addr;
@@ -7,13 +7,14 @@ use trama_frame::MacAddr;
 
 use super::config::{Config6, ConfigError6};
 use super::message::{KINDS, Message, code, kind};
+use super::solicit::Solicit;
 use crate::config::{ClientMatch, Identity};
 use crate::leases::policy::Claim;
 use crate::leases::pool::Pool;
-use crate::leases::{Binding, ClientKey, LeaseTable, State};
+use crate::leases::{Binding, LeaseTable, State};
 use crate::name::DomainName;
 use crate::store::Record;
-use crate::{DropCounters, DropReason, PortId, Time};
+use crate::{ClientKey, DropCounters, DropReason, PortId, Time};
 
 /// Longest DUID (RFC 8415, 11.1).
 const MAX_DUID: usize = 130;
@@ -21,7 +22,7 @@ const MAX_DUID: usize = 130;
 /// A datagram to the server's port and where it came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Received6<'a> {
-    /// The port that it entered by.
+    /// The ingress port.
     pub port: PortId,
     /// The station that sent the frame.
     pub station: MacAddr,
@@ -31,17 +32,10 @@ pub struct Received6<'a> {
     pub payload: &'a [u8],
 }
 
-/// A SOLICIT that waits for the end of a probe.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Solicit {
-    source: (Ipv6Addr, u16),
-    payload: Vec<u8>,
-}
-
-/// An answer. It is sent from the server's port.
+/// An answer, to be sent from the server's UDP port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reply6 {
-    /// Where to: address and UDP port.
+    /// Destination address and UDP port.
     pub to: (Ipv6Addr, u16),
     /// The station behind the address.
     pub station: MacAddr,
@@ -51,28 +45,28 @@ pub struct Reply6 {
     pub payload: Vec<u8>,
 }
 
-/// Somebody without a lease uses an address of the ranges, which is left alone for a while.
+/// A host without a lease uses an address of the ranges; the address goes into quarantine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Conflict6 {
     /// The address.
     pub address: Ipv6Addr,
-    /// The user's hardware address.
+    /// The hardware address of that host.
     pub user: MacAddr,
 }
 
-/// What is to be done after one or more calls.
+/// Work for the caller after one or more calls.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Outcome6 {
-    /// Answers that may go at once.
+    /// Answers to send at once.
     pub replies: Vec<Reply6>,
     /// Records for the lease store ([`crate::store`]), encoded.
     pub records: Vec<u8>,
-    /// Answers that may go once `records` are durable.
+    /// Answers to send once `records` are durable.
     pub confirmed: Vec<Reply6>,
-    /// Addresses whose user is to be looked for (RFC 4861, 7.2) and reported with
-    /// [`Server6::in_use`]; silence until the server's deadline means that there is none.
+    /// Addresses to probe (RFC 4861, 7.2). Report an answer with [`Server6::in_use`]; without one
+    /// until the server's deadline the address is free.
     pub probes: Vec<Ipv6Addr>,
-    /// What the host should know.
+    /// Address conflicts found.
     pub conflicts: Vec<Conflict6>,
 }
 
@@ -91,7 +85,7 @@ pub struct Server6 {
     pub(super) drops: DropCounters,
 }
 
-/// A message, who sent it, and what its first association claims.
+/// A message, its sender, and the claim of its first association.
 pub(super) struct Asked<'a> {
     pub message: Message<'a>,
     pub from: Received6<'a>,
@@ -125,7 +119,7 @@ impl Server6 {
         })
     }
 
-    /// Takes over a record of the lease store, as [`crate::server::Server::restore`] does.
+    /// Loads a record of the lease store, as [`crate::server::Server::restore`] does.
     pub fn restore(&mut self, now: Time, record: Record) {
         self.now = self.now.max(now);
         match record {
@@ -146,7 +140,7 @@ impl Server6 {
     /// Changes the configuration and keeps every lease that lies in the new prefix.
     ///
     /// # Errors
-    /// The configuration contradicts itself; the server goes on with the one that it has.
+    /// The configuration contradicts itself; the server keeps its current one.
     pub fn reconfigure(&mut self, now: Time, config: Config6) -> Result<(), ConfigError6> {
         let mut next = Server6::new(config)?;
         (next.received, next.sent) = (self.received, self.sent);
@@ -158,7 +152,7 @@ impl Server6 {
         Ok(())
     }
 
-    /// The domains that clients search from now on.
+    /// Sets the search domains that clients get from now on.
     pub fn set_search(&mut self, search: Vec<DomainName>) {
         self.config.settings.search = search;
     }
@@ -177,7 +171,7 @@ impl Server6 {
         self.leases.iter()
     }
 
-    /// What an address is in use for; `None` if it is fresh, or not leasable.
+    /// Returns the binding of an address; `None` if it is fresh or not leasable.
     pub fn binding(&self, address: Ipv6Addr) -> Option<&Binding<Ipv6Addr>> {
         self.leases.get(address)
     }
@@ -187,7 +181,7 @@ impl Server6 {
         self.leases.bound()
     }
 
-    /// How many addresses the ranges hold, reserved ones not counted.
+    /// Number of addresses in the ranges, without reserved ones.
     pub fn pool_size(&self) -> usize {
         self.leases.pool(0).size()
     }
@@ -197,13 +191,13 @@ impl Server6 {
         &self.config
     }
 
-    /// Messages of a type, received and sent; see [`super::kind_name`].
+    /// Returns how many messages of a type were received and sent; see [`super::kind_name`].
     pub fn counted(&self, kind: u8) -> (u64, u64) {
         let of = |counts: &[u64; KINDS]| counts.get(usize::from(kind)).copied().unwrap_or(0);
         (of(&self.received), of(&self.sent))
     }
 
-    /// How often a message was not answered, or not with an address, for this reason.
+    /// How many messages were not answered, or without an address, for this reason.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops.get(reason)
     }
@@ -216,7 +210,7 @@ impl Server6 {
     /// Answers the payload of a UDP datagram to the server's port.
     ///
     /// # Errors
-    /// Why it is not answered, which is counted too.
+    /// The reason why it is not answered; it is counted as well.
     pub fn handle(
         &mut self,
         now: Time,
@@ -231,7 +225,7 @@ impl Server6 {
         result.inspect_err(|reason| self.drops.count(*reason))
     }
 
-    /// Lets time pass: answers those whose probe ended in silence, ends offers and leases.
+    /// Advances the time: answers clients whose probe found no other host, ends offers and leases.
     pub fn poll(&mut self, now: Time, out: &mut Outcome6) {
         self.now = self.now.max(now);
         while let Some(binding) =
@@ -240,7 +234,7 @@ impl Server6 {
             match binding.state {
                 State::Probing => self.probe_ended(&binding, out),
                 State::Bound => {
-                    // Remembered since its end, not since the next look at the clock.
+                    // Remembered since its end, not since this call.
                     let ended = binding.until;
                     self.leases.retire(binding, ended);
                 }
@@ -250,7 +244,7 @@ impl Server6 {
         }
     }
 
-    /// The host saw `user` on `port` answer for an address that it was asked to probe; see
+    /// `user` on `port` has answered the probe of an address; see
     /// [`crate::server::Server::in_use`].
     pub fn in_use(
         &mut self,
@@ -275,7 +269,7 @@ impl Server6 {
         }
     }
 
-    /// The host had time to find another user of the address, and did not.
+    /// The probe of an address ended without an answer.
     fn probe_ended(&mut self, binding: &Binding<Ipv6Addr>, out: &mut Outcome6) {
         let Some(Solicit { source, payload }) = binding.pending.as_deref() else { return };
         let Binding { port, mac: station, address, .. } = *binding;
@@ -284,7 +278,7 @@ impl Server6 {
         }
     }
 
-    /// What a message asks, if it is one that may be answered (RFC 8415, 16).
+    /// Parses a message and checks that it may be answered (RFC 8415, 16).
     fn ask<'a>(&self, from: Received6<'a>) -> Result<Asked<'a>, DropReason> {
         let message = Message::parse(from.payload)?;
         self.check(&message)?;
@@ -336,7 +330,7 @@ impl Server6 {
         Ok(())
     }
 
-    /// What keeps a SOLICIT until its probe has ended.
+    /// Keeps a SOLICIT until its probe has ended.
     pub(super) fn solicit_of(asked: &Asked<'_>) -> Box<Solicit> {
         let Received6 { source, payload, .. } = asked.from;
         Box::new(Solicit { source, payload: payload.to_vec() })

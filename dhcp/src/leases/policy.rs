@@ -1,5 +1,5 @@
 //! Which address a client gets (RFC 2131, 4.3.1; RFC 8415, 13.1), whether it may have a certain
-//! one, and at whose expense: the same for both versions of IP.
+//! one, and which port is charged for it: the same for both versions of IP.
 
 use std::hash::BuildHasher;
 
@@ -17,7 +17,7 @@ pub struct Claim<A> {
     pub port: PortId,
     /// The subnet's place in the configuration.
     pub subnet: usize,
-    /// Under which the client is known.
+    /// Identifies the client.
     pub key: ClientKey,
     /// Its hardware address.
     pub mac: MacAddr,
@@ -37,11 +37,11 @@ pub struct Choice<A> {
 /// Whether the address needs a probe for another user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Probe {
-    /// Nobody has looked.
+    /// Not probed yet.
     Needed,
-    /// A look is under way, until then.
+    /// A probe is under way until then.
     Running(Time),
-    /// The address is the client's own or reserved, or the last look was a moment ago.
+    /// None needed: the address is the client's own or reserved, or was just probed.
     Done,
 }
 
@@ -50,7 +50,7 @@ impl<A: Address> LeaseTable<A> {
     /// asks for, the one that its hash picks, the one that has been idle for longest.
     pub fn choose(&self, claim: &Claim<A>) -> Result<Choice<A>, DropReason> {
         if let Some(address) = self.free_reserved(claim) {
-            // The administrator vouches for it. A probe would only let a neighbour claim it.
+            // Configured by the administrator. A probe would only let a neighbour claim it.
             return Ok(Choice { address, probe: Probe::Done });
         }
         if let Some(own) = self.own(claim)
@@ -78,18 +78,18 @@ impl<A: Address> LeaseTable<A> {
         self.of_client(claim.subnet, &claim.key)
     }
 
-    /// A lease stays in force until the client requests what it is offered now. That is its own
-    /// address, or the one reserved for it; neither need be held.
+    /// A lease stays in force until the client requests the address offered now. That is its own
+    /// address or the one reserved for it, and neither has to be held for the offer.
     pub fn has_lease(&self, claim: &Claim<A>) -> bool {
         self.own(claim).is_some_and(|binding| binding.state == State::Bound)
     }
 
-    /// The client's reserved address, unless it is still another's.
+    /// The client's reserved address, unless another client still has it.
     pub fn free_reserved(&self, claim: &Claim<A>) -> Option<A> {
         claim.reserved.filter(|address| self.is_free_for(claim, *address))
     }
 
-    /// Whether the client's own binding is its to go on with. A lease always is; a remembered
+    /// Whether the client may continue with its own binding. A lease always may; a remembered
     /// address that was charged to another port needs room at this one.
     pub fn may_keep(&self, claim: &Claim<A>, own: &Binding<A>) -> bool {
         own.state == State::Bound
@@ -98,19 +98,19 @@ impl<A: Address> LeaseTable<A> {
             || !self.is_port_full(claim.port)
     }
 
-    /// Whether clients of this port must do with what the port occupies.
+    /// Whether clients of this port must reuse addresses that the port occupies.
     fn is_port_full(&self, port: PortId) -> bool {
         let footprint = self.footprint(port);
         footprint.addresses >= self.limits.addresses || footprint.offers >= self.limits.offers
     }
 
-    /// Whether a port occupies all the addresses that it may.
+    /// Whether a port occupies as many addresses as it may.
     pub fn has_its_share(&self, port: PortId) -> bool {
         self.footprint(port).addresses >= self.limits.addresses
     }
 
-    /// An address that the port occupies without need. An offer's probe serves the next client
-    /// too, so a flood of requests makes no flood of probes.
+    /// An idle or offered address of the port. The probe of an offer serves the next client too, so
+    /// a flood of requests makes no flood of probes.
     fn reuse(&self, port: PortId, subnet: usize) -> Result<Choice<A>, DropReason> {
         let offers_full = self.footprint(port).offers >= self.limits.offers;
         let idle = self.oldest_idle_of(port, subnet).filter(|_| !offers_full);
@@ -148,7 +148,7 @@ impl<A: Address> LeaseTable<A> {
         }
     }
 
-    /// Whether the client may have an address that nothing is known of, at its port's expense.
+    /// Whether the client may have a fresh address, charged to its port.
     pub fn may_adopt(&mut self, claim: &Claim<A>, address: A) -> bool {
         if !self.is_allowed(claim, address) || !self.is_free_for(claim, address) {
             return false;
@@ -197,8 +197,9 @@ impl<A: Address> LeaseTable<A> {
         (record, renewed)
     }
 
-    /// The port that a lease is charged to: the client's; but a lease that comes from another port
-    /// stays charged there if this one has its share. Two ports could else pass leases on and on.
+    /// The port that a lease is charged to: the client's. A lease that comes from another port
+    /// stays charged there if this one is at its limit; otherwise two ports could pass leases on
+    /// without end.
     fn charged_port(&self, claim: &Claim<A>, own: Option<&Binding<A>>) -> PortId {
         match own {
             Some(own) if own.port != claim.port && self.has_its_share(claim.port) => own.port,
@@ -206,14 +207,14 @@ impl<A: Address> LeaseTable<A> {
         }
     }
 
-    /// Puts a lease in, in force or remembered.
+    /// Adds a stored lease, in force or remembered.
     pub fn restore(&mut self, subnet: usize, lease: LeaseRecord<A>, state: State) {
         let LeaseRecord { address, until, port, mac, key, name } = lease;
         let (key, known, pending) = (Some(key), true, None);
         self.put(Binding { address, subnet, state, until, key, mac, port, name, known, pending });
     }
 
-    /// Keeps an address from everyone until then.
+    /// Withholds an address from all clients until then.
     pub fn quarantine(&mut self, binding: Binding<A>, until: Time) {
         let (state, key, name, pending) = (State::Quarantined, None, None, None);
         self.put(Binding { state, until, key, name, known: false, pending, ..binding });
@@ -224,8 +225,8 @@ impl<A: Address> LeaseTable<A> {
         self.put(Binding { state: State::Idle, until: now, pending: None, ..binding });
     }
 
-    /// The client's binding of an address that it gives up, taken out: only the holder, from the
-    /// port that it is charged to, can.
+    /// Takes out the binding of an address that a client gives up. Only the holder can, from the
+    /// port that the address is charged to.
     pub fn give_up(&mut self, claim: &Claim<A>, address: A) -> Result<Binding<A>, DropReason> {
         let held = self.own(claim).is_some_and(|own| {
             let in_use = matches!(own.state, State::Offered | State::Bound);
@@ -235,8 +236,8 @@ impl<A: Address> LeaseTable<A> {
         binding.ok_or(DropReason::NotHolder)
     }
 
-    /// Takes out the binding that another station's answer to a probe ends. That station's port is
-    /// believed up to its limit; the client itself is no conflict.
+    /// Takes out the binding that another station's answer to a probe ends. Answers from a port
+    /// count up to its limit of addresses; an answer of the client itself is no conflict.
     pub fn contested(&mut self, address: A, user: MacAddr, port: PortId) -> Option<Binding<A>> {
         let binding = self.get(address)?;
         let is_news = binding.state == State::Probing && binding.mac != user;
@@ -261,8 +262,8 @@ impl<A: Address> LeaseTable<A> {
 }
 
 impl<A: Address> Binding<A> {
-    /// The record of a lease that ends or ended at this time; `None` for an address that is no
-    /// client's.
+    /// The record of a lease that ends or ended at this time; `None` for an address without a
+    /// client.
     pub(crate) fn record(&self, until: Time) -> Option<LeaseRecord<A>> {
         let Binding { address, port, mac, .. } = *self;
         let (key, name) = (self.key.clone()?, self.name.clone());
@@ -271,7 +272,7 @@ impl<A: Address> Binding<A> {
 }
 
 /// Whether the machine that has the address is the client under another key: its reservation is
-/// new, or what tells clients apart has changed.
+/// new, or the way clients are identified has changed.
 fn is_same_machine<A: Address>(claim: &Claim<A>, binding: &Binding<A>) -> bool {
     let is_reserved = claim.reserved == Some(binding.address);
     let plain = ClientKey::from_mac(binding.mac);

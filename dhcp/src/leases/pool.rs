@@ -1,4 +1,4 @@
-//! The addresses of a subnet that may be leased, and which of them nobody ever had.
+//! The leasable addresses of a subnet, and which of them are fresh: no binding remembers them.
 
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
@@ -67,22 +67,22 @@ impl<A: Address> Pool<A> {
         self.index(address).is_some_and(|index| self.fresh.contains(index))
     }
 
-    /// The fresh address at or after the place that `hash` picks, from the beginning again after
-    /// the end: the same for the same client as long as nobody else has it.
+    /// Returns the fresh address at or after the place that `hash` picks, and goes on from the
+    /// start after the end. A client gets the same one as long as it is fresh.
     pub fn pick(&self, hash: u64) -> Option<A> {
         let start = hash.checked_rem(self.total as u64)? as usize;
         let index = self.fresh.next(start).or_else(|| self.fresh.next(0))?;
         self.address(index)
     }
 
-    /// The address is fresh no more. Addresses that are not leasable are ignored.
+    /// Marks an address as used. Ignores addresses that are not leasable.
     pub fn claim(&mut self, address: A) {
         if let Some(index) = self.index(address) {
             self.fresh.remove(index);
         }
     }
 
-    /// The address is fresh again. Addresses that are not leasable are ignored.
+    /// Marks an address as fresh again. Ignores addresses that are not leasable.
     pub fn release(&mut self, address: A) {
         if let Some(index) = self.index(address).filter(|index| self.leasable.contains(*index)) {
             self.fresh.insert(index);

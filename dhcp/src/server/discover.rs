@@ -1,4 +1,4 @@
-//! DISCOVER: choose an address, look for another user of it, offer it (RFC 2131, 4.3.1).
+//! DISCOVER: choose an address, probe it, offer it (RFC 2131, 4.3.1).
 
 use std::net::Ipv4Addr;
 
@@ -20,7 +20,7 @@ impl Server {
             self.offer(client, choice.address, out);
             return Ok(());
         }
-        // Only the server's own link can be probed; a relay's client checks for itself.
+        // Only the server's own link can be probed; clients behind a relay probe for themselves.
         let probe = self.config.probe.filter(|_| client.claim.subnet == 0);
         match (probe, choice.probe) {
             (Some(time), Probe::Needed) => {
@@ -40,7 +40,7 @@ impl Server {
         }
     }
 
-    /// The host had time to find another user of the address, and did not.
+    /// The probe of an address ended without an answer.
     pub(super) fn probe_ended(&mut self, binding: Binding, out: &mut Outcome) {
         let Some(request) = &binding.pending else { return };
         // The client, not its binding, is what counts: the binding is out of the table.

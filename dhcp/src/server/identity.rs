@@ -1,34 +1,35 @@
-//! Who a client is: on which subnet, under which key, with which reservation.
+//! Identifies clients: subnet, key and reservation.
 //!
-//! By default ([`Identity::Hardware`]) a client is its hardware address: firmware, boot loader and
-//! system of one machine send an identifier each, and would else hold an address each. A nested
-//! guest with an address of its own is a client of its own. A reservation by identifier comes
-//! first.
+//! By default ([`Identity::Hardware`]) a client is identified by its hardware address: firmware,
+//! boot loader and operating system of one machine each send a different identifier, and would
+//! hold an address each. A nested guest with its own hardware address is a client of its own. A
+//! reservation by identifier comes first.
 //!
 //! RFC 2131, 4.2 identifies a client by its client identifier, else by its hardware address
 //! ([`Identity::ClientId`]). Two refinements keep that true for virtual machines:
 //!
-//! - The identifier `01` + hardware address says no more than the hardware address, so that boot
-//!   firmware that sends one and an operating system that does not are the same client.
+//! - The identifier `01` + hardware address counts as the hardware address, so that boot firmware
+//!   that sends one and an operating system that does not are the same client.
 //! - Copies of one disk image send the same identifier from different machines. While one of them
-//!   holds an address, another machine (another hardware address on another port) is told apart by
-//!   its hardware address as well. Nor can a guest so take another guest's lease over.
+//!   holds an address, the hardware address also distinguishes another machine (another hardware
+//!   address on another port). This also keeps a guest from taking over another guest's lease.
 //!
-//! Where there is but one machine ([`Identity::Alone`]), it is the client, whatever it says.
+//! On a network with one machine ([`Identity::Alone`]), that machine is the client, whatever
+//! identifier it sends.
 
 use std::net::Ipv4Addr;
 
 use trama_frame::MacAddr;
 
-use super::{PortId, Received, Server};
-use crate::DropReason;
+use super::{Received, Server};
 use crate::config::{ClientMatch, Identity, Reservation};
 use crate::leases::policy::Claim;
-use crate::leases::{Binding, ClientKey, State};
+use crate::leases::{Binding, State};
 use crate::store::LeaseRecord;
 use crate::wire::{ETHERNET, Request};
+use crate::{ClientKey, DropReason, PortId};
 
-/// A request and who sent it.
+/// A request and its client.
 #[derive(Clone, Debug)]
 pub(super) struct Client<'a> {
     pub request: &'a Request,
@@ -37,7 +38,8 @@ pub(super) struct Client<'a> {
     pub reserved: Option<usize>,
 }
 
-/// A reservation's client as it is looked up: an identifier that is a hardware address is one.
+/// Normalises the client of a reservation: an identifier that contains a hardware address becomes
+/// that address.
 pub(super) fn canonical(client: &ClientMatch) -> ClientMatch {
     match client {
         ClientMatch::Id(id) => match id.as_slice() {
@@ -106,7 +108,7 @@ impl Server {
         }
     }
 
-    /// The client of an identifier, or the twin that shares it.
+    /// The key for an identifier; a key of its own for a second machine that sends the same one.
     fn key_by_id(&self, id: &[u8], mac: MacAddr, port: PortId, subnet: usize) -> ClientKey {
         let (key, twin) = (ClientKey::from_id(id), ClientKey::from_id_and_mac(id, mac));
         let mine = self
@@ -117,8 +119,8 @@ impl Server {
         if !mine && (has_twin || self.is_elsewhere(subnet, &key, mac, port)) { twin } else { key }
     }
 
-    /// The client of a hardware address; another machine that says that it is its own, while the
-    /// one that has it holds an address, is told apart by the station that its frames come from.
+    /// The key for a hardware address. If another machine claims the address while its owner holds
+    /// a lease, the source station of its frames is added.
     fn key_by_mac(&self, request: &Request, port: PortId, subnet: usize) -> ClientKey {
         let key = ClientKey::from_mac(request.mac);
         match request.sender {
@@ -129,10 +131,10 @@ impl Server {
         }
     }
 
-    /// The key under which a stored lease goes on. Where clients are told apart by hardware address
-    /// and were by identifier before, it is the hardware address. Of several leases of one
-    /// machine, the one that ends last is what it uses; the others keep their time and are no
-    /// client's, so that nobody else gets an address that is still in use.
+    /// The key for a stored lease. If clients were identified by identifier before and are by
+    /// hardware address now, it is the hardware address. Of several leases of one machine, the
+    /// machine keeps the one that ends last; the others run out without a client, so that no other
+    /// client gets an address that is still in use.
     pub(super) fn key_of_stored(&mut self, subnet: usize, lease: &LeaseRecord) -> ClientKey {
         let plain = ClientKey::from_mac(lease.mac);
         let is_reserved = self.reserved_at.contains(&lease.address);

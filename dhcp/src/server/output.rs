@@ -1,18 +1,17 @@
-//! What goes into the server and what comes out of it.
+//! The server's input and output.
 
 use std::net::Ipv4Addr;
 
 use trama_frame::MacAddr;
 
-use super::PortId;
 use crate::name::HostName;
 use crate::wire::MessageType;
-use crate::{DropCounters, Time};
+use crate::{DropCounters, PortId, Time};
 
 /// A datagram to the server's port and where it came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Received<'a> {
-    /// The port that it entered by.
+    /// The ingress port.
     pub port: PortId,
     /// The station that sent the frame, the client or a relay agent; `None` if it is not known.
     pub station: Option<MacAddr>,
@@ -24,17 +23,17 @@ pub struct Received<'a> {
     pub payload: &'a [u8],
 }
 
-/// Where an answer goes (RFC 2131, 4.1). It is sent from the server's port.
+/// Destination of an answer (RFC 2131, 4.1). Answers are sent from the server's UDP port.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Destination {
     /// A relay agent: this address, the server's port.
     Relay(Ipv4Addr),
     /// `255.255.255.255`, the client's port, every station of the link.
     Broadcast,
-    /// A client of the link: this address, the client's port, this station. Not to be resolved:
-    /// the client does not answer for the address yet.
+    /// A client on the link: this address, the client's port, this station. Do not resolve the
+    /// address by ARP: the client does not answer for it yet.
     Client(Ipv4Addr, MacAddr),
-    /// A client on another link: this address, the client's port, by the way that routing says.
+    /// A client on another link: this address, the client's port, sent as routing decides.
     Routed(Ipv4Addr),
 }
 
@@ -47,7 +46,7 @@ pub struct Reply {
     pub to: Destination,
     /// The port that the request came from.
     pub port: PortId,
-    /// What it says.
+    /// Its message type.
     pub kind: MessageType,
     /// Payload of the datagram.
     pub payload: Vec<u8>,
@@ -56,23 +55,23 @@ pub struct Reply {
 /// How a lease ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum End {
-    /// Its time was over.
+    /// It expired.
     Expired,
-    /// The client gave it back.
+    /// The client released it.
     Released,
     /// The client found another user of the address.
     Declined,
 }
 
-/// What the host should know or do.
+/// An event for the host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// Look for another user of the address on the server's link (ARP, RFC 5227) and report one
-    /// with [`super::Server::in_use`] before the deadline.
+    /// Probe the address on the server's link (ARP, RFC 5227) and report an answer with
+    /// [`super::Server::in_use`] before the deadline.
     Probe {
         /// The address.
         address: Ipv4Addr,
-        /// When silence counts as none.
+        /// Without an answer until then, the address is free.
         until: Time,
     },
     /// A lease began or was extended. It is in force once its record is durable.
@@ -101,32 +100,32 @@ pub enum Event {
         /// How.
         how: End,
     },
-    /// Someone without a lease uses an address of the pool, which is left alone for a while.
+    /// A host without a lease uses an address of the pool; the address goes into quarantine.
     Conflict {
         /// The address.
         address: Ipv4Addr,
-        /// The user's hardware address.
+        /// The hardware address of that host.
         user: MacAddr,
-        /// The user's port.
+        /// The port of that host.
         port: PortId,
     },
 }
 
-/// What is to be done after one or more calls; see [`super::Server`]'s module for the order.
+/// Work for the caller after one or more calls; the documentation of the module has the order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Outcome {
-    /// Answers that may go at once.
+    /// Answers to send at once.
     pub replies: Vec<Reply>,
     /// Records for the lease store ([`crate::store`]), encoded.
     pub records: Vec<u8>,
-    /// Answers that may go once `records` are durable.
+    /// Answers to send once `records` are durable.
     pub confirmed: Vec<Reply>,
-    /// What the host should know or do.
+    /// Events for the host.
     pub events: Vec<Event>,
 }
 
 impl Outcome {
-    /// Empties it for another round and keeps its memory.
+    /// Clears it for reuse and keeps its memory.
     pub fn clear(&mut self) {
         self.replies.clear();
         self.records.clear();
@@ -138,7 +137,7 @@ impl Outcome {
 /// Message types are numbered from 1 to 8.
 const KINDS: usize = 9;
 
-/// What was received, sent and dropped.
+/// Counts of messages received, sent and dropped.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
     received: [u64; KINDS],

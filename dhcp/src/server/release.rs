@@ -1,7 +1,7 @@
 //! DECLINE, RELEASE and INFORM (RFC 2131, 4.3.3 to 4.3.5).
 //!
-//! Only the holder, from the port that the address is charged to, can give an address up: a guest
-//! that forges another's message gets nowhere.
+//! Only the holder can give an address up, from the port that the address is charged to. A guest
+//! cannot give up another guest's lease with a forged message.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +13,7 @@ use crate::store::Record;
 use crate::wire::MessageType;
 
 impl Server {
-    /// Another host uses the address: leave it alone for a while. It stays charged to the port,
+    /// Another host uses the address: it goes into quarantine. It stays charged to the port,
     /// so that a client cannot decline its way through the pool.
     pub(super) fn decline(
         &mut self,
@@ -55,7 +55,7 @@ impl Server {
         self.leases.give_up(&client.claim, address)
     }
 
-    /// The client has an address of its own and asks for the rest.
+    /// INFORM: the client has an address and asks for the other parameters.
     pub(super) fn inform(
         &mut self,
         client: &Client<'_>,
@@ -67,7 +67,7 @@ impl Server {
         if address.is_unspecified() {
             return Err(DropReason::MessageType);
         }
-        // An answer to anywhere else would be a packet that a guest has the server send.
+        // Elsewhere, a guest could make the server send packets to third parties.
         if !self.config.subnets[client.claim.subnet].prefix.is_host(address) {
             return Err(DropReason::UnknownSubnet);
         }

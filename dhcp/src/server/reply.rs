@@ -1,9 +1,9 @@
-//! What an answer says and where it goes (RFC 2131, 4.1 and 4.3.1, table 3).
+//! Content and destination of answers (RFC 2131, 4.1 and 4.3.1, table 3).
 //!
-//! First come the options without which the answer is none, then the parameters in the order in
-//! which the client lists them (RFC 2132, 9.8), so that what does not fit is what the client cares
-//! least about. Two orders are not the client's: the subnet mask goes before the router (RFC 2132,
-//! 3.3), and static routes too (RFC 3442).
+//! The mandatory options come first, then the parameters in the order in which the client lists
+//! them (RFC 2132, 9.8), so that those left out for want of space are the ones that matter least to
+//! it. Two orders are fixed: the subnet mask and static routes go before the router (RFC 2132, 3.3;
+//! RFC 3442).
 
 use std::net::Ipv4Addr;
 
@@ -15,7 +15,7 @@ use crate::prefix::{Prefix, Route, emit_routes};
 use crate::wire::options::code;
 use crate::wire::{Header, MessageType, Request, Writer};
 
-/// What a client that lists no parameters is told.
+/// Parameters for a client that lists none.
 const UNASKED: &[u8] = &[
     code::ROUTER,
     code::DNS,
@@ -123,7 +123,7 @@ impl Server {
         writer
     }
 
-    /// What every answer has: its type, the server, and the client's identifiers echoed
+    /// Adds the options of every answer: its type, the server, and the client's identifiers echoed
     /// (RFC 6842; RFC 4578, 2.3).
     fn put_kind(&self, client: &Client<'_>, kind: MessageType, writer: &mut Writer) {
         writer.put(code::MESSAGE_TYPE, &[kind as u8]);
@@ -136,7 +136,7 @@ impl Server {
         }
     }
 
-    /// The name under which the client is known (RFC 4702, 3.2 and 4).
+    /// Adds the client's name (RFC 4702, 3.2 and 4).
     fn put_fqdn(&self, client: &Client<'_>, writer: &mut Writer) {
         let (Some(flags), Some(name)) = (client.request.fqdn_flags, self.name_for(client)) else {
             return;

@@ -45,7 +45,7 @@ impl Server {
                 self.commit(client, wanted, out);
                 Ok(())
             }
-            // It was offered its reserved address in place of the one that it has.
+            // The offer was its reserved address, in place of its current one.
             Some((_, State::Bound)) if self.leases.free_reserved(&client.claim) == Some(wanted) => {
                 self.commit(client, wanted, out);
                 Ok(())
@@ -57,8 +57,8 @@ impl Server {
         }
     }
 
-    /// A request for an address of which nothing is known under the client's key: its offer was
-    /// forgotten, or its lease is another server's or lost.
+    /// A request for an address without a binding of the client: the offer was forgotten, or the
+    /// lease was lost or comes from another server.
     fn request_unknown(
         &mut self,
         client: &Client<'_>,
@@ -70,8 +70,8 @@ impl Server {
         if !selecting && !self.config.authoritative {
             return Err(DropReason::UnknownClient);
         }
-        // A client that uses the address, or was offered it, may keep it if nobody else has it.
-        // One that restarts might find someone else there: it is to ask again.
+        // A client that uses the address or was offered it may keep it if no other client has it.
+        // After a restart another host might use it: the client has to start over.
         if (selecting || has_address) && self.leases.may_adopt(&client.claim, wanted) {
             self.commit(client, wanted, out);
             return Ok(());
@@ -79,7 +79,7 @@ impl Server {
         self.refuse(client, "the address is not available", out)
     }
 
-    /// Whether this server is known by that identifier.
+    /// Whether that server identifier means this server.
     pub(super) fn is_me(&self, id: Ipv4Addr) -> bool {
         self.config.subnets.iter().any(|subnet| subnet.server == id)
     }

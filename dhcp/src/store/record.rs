@@ -14,9 +14,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use trama_frame::MacAddr;
 
-use crate::leases::ClientKey;
 use crate::name::HostName;
-use crate::{PortId, Time};
+use crate::{ClientKey, PortId, Time};
 
 const LEASE: u8 = 1;
 const FREED: u8 = 2;
@@ -47,7 +46,7 @@ pub struct LeaseRecord<A = Ipv4Addr> {
 pub enum Record {
     /// The address is leased or remembered, whatever the address and the client had before.
     Lease(LeaseRecord),
-    /// The address is nobody's.
+    /// The address is free.
     Freed(Ipv4Addr),
     /// As `Lease`, by DHCPv6.
     Lease6(LeaseRecord<Ipv6Addr>),

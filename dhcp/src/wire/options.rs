@@ -52,7 +52,7 @@ pub mod code {
     pub const END: u8 = 255;
 }
 
-/// The options of a message, in the order in which they are to be read.
+/// The options of a message, in reading order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Options<'a> {
     pieces: Vec<(u8, &'a [u8])>,

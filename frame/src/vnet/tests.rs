@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::checksum::complete;
 use crate::gso::segment;
+use crate::offload::Offloads;
 use crate::retag;
 use crate::testing::{Flow, FlowTransport};
 use crate::vlan::VlanTag;

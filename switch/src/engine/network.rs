@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::batching::Batching;
-use super::types::{EngineError, NetworkId, NetworkSettings, PortId, Promiscuous};
 use crate::counters::NetworkCounters;
 use crate::mac_table::{MacTable, PortIndex};
 use crate::ports::Port;
+use crate::types::{EngineError, NetworkId, NetworkSettings, PortId, Promiscuous};
 
 /// Most ports of one network.
 const MAX_PORTS: usize = 4096;

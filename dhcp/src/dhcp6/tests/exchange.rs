@@ -1,4 +1,4 @@
-//! Who gets which address, and keeps it.
+//! Which client gets which address, and keeps it.
 
 use super::*;
 use crate::State;
@@ -252,7 +252,7 @@ fn boot_clients_get_the_url_that_suits_them() {
     let settings = Settings6 { boot: Some(Boot6 { server: None, ..boot }), ..lab6().settings };
     let mut bench = Bench6::new(Config6 { settings, ..lab6() });
     let heard = bench.one(9, &message(kind::SOLICIT, &[(1, &CLIENT), (61, &[0, 7])]));
-    assert_eq!(heard.get(59), None, "nobody to fetch it from");
+    assert_eq!(heard.get(59), None, "no server to fetch it from");
 }
 
 #[test]

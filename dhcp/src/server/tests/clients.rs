@@ -17,7 +17,7 @@ use crate::wire::options::code;
 use crate::wire::{Packet, Request};
 use crate::{PortId, Time};
 
-/// Who sends them all: it does not matter where the message names the client's own station.
+/// The station that sends them all: it does not matter if the message names the client's own.
 const STATION: Option<MacAddr> = Some(MacAddr([2, 0, 0, 0, 0, 9]));
 
 /// The messages of each client, by what they are for.

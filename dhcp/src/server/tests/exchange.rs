@@ -1,4 +1,4 @@
-//! DISCOVER to RELEASE: who gets which address, who is refused, who is not answered.
+//! DISCOVER to RELEASE: addresses leased, requests refused, messages left without an answer.
 
 use std::net::Ipv4Addr;
 
@@ -405,7 +405,7 @@ fn reservations_by_hardware_address_and_by_identifier() {
     assert_eq!(bench.lease_as(&discover(1).id(b"\xffany")), ip("10.0.2.12"));
     assert_eq!(bench.lease_as(&discover(1)), ip("10.0.2.12"));
     assert_eq!(bench.lease_as(&discover(2).id(b"\xffweb")), ip("10.0.2.77"));
-    // Nobody else gets them, asked for or not.
+    // No other client gets them, requested or not.
     assert_ne!(bench.expect(Offer, &discover(3).requested(ip("10.0.2.12"))), ip("10.0.2.12"));
     bench.expect(Nak, &request(4).ciaddr(ip("10.0.2.77")));
     for client in 5..13 {

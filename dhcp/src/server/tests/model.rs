@@ -1,4 +1,4 @@
-//! Random clients on several ports against a slow, obvious model: who was told what.
+//! Random clients on several ports against a slow, obvious model of the answers.
 //!
 //! The model knows nothing of the server's tables. It keeps what each client believes, from the
 //! ACKs that reached it, and judges every answer by that.

@@ -169,7 +169,7 @@ fn small_clients_get_what_fits_and_large_ones_all() {
     let list = [121, 3, 6, 42];
     let reply = bench.one(&asking(&list));
     assert!(reply.payload.len() <= 548);
-    assert_eq!(value(&reply, 121), None, "367 octets do not fit beside the rest");
+    assert_eq!(value(&reply, 121), None, "367 octets do not fit with the rest");
     assert!(value(&reply, 42).is_some());
     let reply = bench.one(&asking(&list).option(code::MAX_SIZE, &[0x05, 0xdc]));
     assert_eq!(value(&reply, 121).unwrap().len(), 365);

@@ -1,4 +1,7 @@
-//! The glue between a session and a port of a running `trama-switch` worker.
+#![doc = include_str!("../README.md")]
+//!
+//! [`SwitchPort`] implements [`Rings`]: each request of a frontend becomes a job of the port's
+//! worker. The daemon plugs its vhost-user ports and its gateways in with it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,18 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::event::{EventfdFlags, eventfd};
 use trama_frame::Offloads;
 use trama_switch::{Engine, EngineError, PortFault, PortId, WorkerHandle};
+use trama_vhost_net_backend::{RingFds, Rings, RingsError, features};
 use trama_virtqueue::{GuestMemory, RingError, RingSetup};
 
-use crate::features;
-use crate::rings::{RingFds, Rings, RingsError};
-
-/// Which worker a port lives on. Whoever moves the port holds it meanwhile, so that its session's
+/// The worker that has a port. Code that moves the port holds it meanwhile, so that the session's
 /// requests wait for the move and then go to the right worker.
 #[derive(Clone)]
 pub struct PortPlace(Arc<Mutex<WorkerHandle>>);
 
 impl PortPlace {
-    /// Its worker, for as long as the result is held; a mover puts the new one there.
+    /// Locks and returns the worker; code that moves the port stores the new one there.
     pub fn hold(&self) -> MutexGuard<'_, WorkerHandle> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -32,10 +33,10 @@ pub struct SwitchPort {
 }
 
 impl SwitchPort {
-    /// Drives `port` of `worker`, which must have been added with a vhost device.
+    /// Drives `port` of `worker`; the port must have a vhost device.
     ///
     /// # Errors
-    /// No eventfd could be made, or the worker has no such port.
+    /// No eventfd can be made, or the worker has no such port.
     pub fn new(worker: WorkerHandle, port: PortId) -> io::Result<SwitchPort> {
         let fault = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let event = fault.try_clone()?;
@@ -46,12 +47,12 @@ impl SwitchPort {
         Ok(SwitchPort { place: PortPlace(Arc::new(Mutex::new(worker))), port, fault })
     }
 
-    /// Where the port is, for whoever moves it.
+    /// Returns the place of the port, for code that moves it.
     pub fn place(&self) -> PortPlace {
         self.place.clone()
     }
 
-    /// Which unfinished frames the rings' driver takes.
+    /// Sets the offloads that the driver of the rings accepts.
     ///
     /// # Errors
     /// The port or its worker is gone.
@@ -85,6 +86,8 @@ impl Rings for SwitchPort {
     }
 
     fn start(&mut self, index: usize, setup: RingSetup, fds: RingFds) -> Result<(), RingsError> {
+        let RingFds { kick, call } = fds;
+        let fds = trama_switch::RingFds { kick, call };
         self.call(move |engine, port| engine.start_ring(port, index, setup, fds))
     }
 

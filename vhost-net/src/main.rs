@@ -1,9 +1,8 @@
-//! One virtual machine's network card on one TAP device, without a switch around it.
+//! Connects the network card of one virtual machine to one TAP device.
 //!
-//! It is the same worker that drives whole networks, with two ports: what the guest sends comes out
-//! of the TAP device and the other way round, VLAN tags and unfinished segments included. It runs
-//! in the foreground until SIGTERM, SIGINT or SIGHUP, and takes its TAP device and its socket away
-//! with it.
+//! It is a switch with two ports: frames of the guest leave by the TAP device and the other way
+//! round, VLAN tags and large segments included. The program runs in the foreground until SIGTERM,
+//! SIGINT or SIGHUP, and removes its TAP device and its socket when it ends.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,9 +17,8 @@ use trama_switch::{
     Device, Engine, EngineError, NetworkSettings, PortId, PortSettings, Spin, Tap, TapOptions,
     VhostDevice, VlanMode, VlanSet, WorkerHandle, WorkerOptions,
 };
-use trama_vhost_net_backend::{
-    Access, DeviceSettings, Role, Session, SessionOptions, SwitchPort, access,
-};
+use trama_vhost_net::SwitchPort;
+use trama_vhost_net_backend::{Access, DeviceSettings, Role, Session, SessionOptions, access};
 
 /// Connects one vhost-user frontend (QEMU, cloud-hypervisor, DPDK) to one TAP device.
 #[derive(Parser, Debug)]
@@ -29,34 +27,34 @@ struct Arguments {
     /// The vhost-user socket
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
-    /// The user that the socket belongs to: a name or a number
+    /// Owner of the socket: a user's name or number
     #[arg(long, value_name = "USER", value_parser = access::user_id)]
     socket_owner: Option<u32>,
-    /// The group that the socket belongs to; with it the mode is 0660 unless stated
+    /// Group of the socket: a name or a number; the default mode is then 0660
     #[arg(long, value_name = "GROUP", value_parser = access::group_id)]
     socket_group: Option<u32>,
-    /// The socket's permissions, 0600 to 0666; to connect takes the one to write
+    /// Mode of the socket, 0600 to 0666; connecting requires write permission
     #[arg(long, value_name = "MODE", value_parser = access::parse_mode)]
     socket_mode: Option<u32>,
-    /// Who makes the connection: we listen (server), or the frontend does (client)
+    /// Which side listens on the socket: this program (server) or the frontend (client)
     #[arg(long, value_enum, default_value = "server")]
     role: RoleName,
-    /// The TAP device; made here unless it exists
+    /// The TAP device; created if it does not exist
     #[arg(long, value_name = "NAME")]
     tap: String,
-    /// The named network namespace that the TAP device goes into
+    /// The named network namespace of the TAP device
     #[arg(long, value_name = "NAME")]
     netns: Option<String>,
-    /// An address for the TAP device, with its prefix length; may be given several times
+    /// An address for the TAP device, with its prefix length; may be repeated
     #[arg(long, value_name = "CIDR", value_parser = parse_cidr)]
     address: Vec<(IpAddr, u8)>,
     /// The largest packet in bytes, without the Ethernet header
     #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(68..=65_520))]
     mtu: u16,
-    /// Pairs of queues that the guest may use
+    /// Number of queue pairs that the guest may use
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=128))]
     queues: u16,
-    /// How long to look for more after the last frame before sleeping: never, always, or a time
+    /// How long to poll after the last frame before sleeping: never, always, or a time
     #[arg(long, default_value = "60us", value_name = "TIME", value_parser = parse_spin)]
     spin: Spin,
 }
@@ -130,7 +128,7 @@ fn start_worker(spin: Spin) -> std::io::Result<(WorkerHandle, JoinHandle<()>)> {
     WorkerHandle::spawn(WorkerOptions { spin, name: "worker".into(), seed })
 }
 
-/// The network of two: returns the guest's port.
+/// Makes a network of two ports and returns the guest's.
 fn connect(
     engine: &mut Engine,
     mtu: u16,

@@ -1,6 +1,5 @@
-//! Requests that are served without the `vhost` crate: those that it does not know, or serves only
-//! after a feature was acknowledged, although VMMs send them before or without, and those that are
-//! refused.
+//! Requests served without the `vhost` crate: those that it does not know, those that it serves
+//! only after a feature was acknowledged although VMMs send them earlier, and refused ones.
 
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{Error, Result, VhostUserBackendReqHandlerMut};
@@ -17,8 +16,8 @@ use crate::wire::{self, Header};
 const CONFIG_HEAD: usize = 12;
 
 impl<R: Rings> Connection<'_, R> {
-    /// Serves or refuses a request; `None`: the crate serves it.
-    pub(super) fn serve_here(&mut self, header: Header) -> Option<Result<()>> {
+    /// Serves or refuses a request; returns `None` if the crate serves it.
+    pub(super) fn serve_directly(&mut self, header: Header) -> Option<Result<()>> {
         if !header.is_well_formed() {
             return None;
         }
@@ -60,8 +59,8 @@ impl<R: Rings> Connection<'_, R> {
         self.acknowledge(header, accepted.is_ok())?;
         match accepted {
             Ok(()) => self.refused &= !bit(header),
-            Err(complaint) if self.is_first(header) => {
-                self.reports.push(Report::Complaint(complaint));
+            Err(warning) if self.is_first(header) => {
+                self.reports.push(Report::Warning(warning));
             }
             Err(_) => {}
         }
@@ -76,7 +75,7 @@ impl<R: Rings> Connection<'_, R> {
         answer.truncate(CONFIG_HEAD);
         match found {
             Some(bytes) => answer.extend(bytes),
-            // No bytes: the frontend knows that it failed.
+            // An answer without bytes tells the frontend that it failed.
             None => answer[4..8].fill(0),
         }
         wire::reply(&self.stream, header, &answer).map_err(Error::SocketError)
@@ -120,7 +119,7 @@ impl<R: Rings> Connection<'_, R> {
         }
     }
 
-    /// Whether the refusal of this request is not known yet: a frontend may repeat it at will.
+    /// Whether this request is refused for the first time: a frontend may repeat it at will.
     fn is_first(&mut self, header: Header) -> bool {
         let before = self.refused;
         self.refused |= bit(header);
@@ -147,14 +146,14 @@ impl<R: Rings> Connection<'_, R> {
         wire::take(&self.stream, header).map_err(Error::SocketError)
     }
 
-    /// Takes a message whose body is two words.
+    /// Reads a message whose body is two words.
     fn take_words(&self, header: Header) -> Result<[u32; 2]> {
         let body = self.take(header)?;
         words(&body).filter(|_| body.len() == 8).ok_or(Error::InvalidMessage)
     }
 }
 
-/// A request's place in [`Connection::refused`].
+/// A request's bit in [`Connection::refused`].
 fn bit(header: Header) -> u64 {
     1 << header.number().min(63)
 }

@@ -2,6 +2,7 @@
 //! rings, through sessions and a running worker.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../../vhost-net-backend/tests/support/mod.rs"]
 mod support;
 
 use std::os::fd::AsRawFd;
@@ -17,7 +18,8 @@ use trama_switch::{
     Device, DummyHandle, NetworkSettings, PortId, PortSettings, Spin, VhostDevice, VlanMode,
     VlanSet, WorkerHandle, WorkerOptions, dummy,
 };
-use trama_vhost_net_backend::{Role, Session, SessionOptions, SwitchPort, features};
+use trama_vhost_net::SwitchPort;
+use trama_vhost_net_backend::{Role, Session, SessionOptions, features};
 use trama_virtqueue::RingFeatures;
 use vhost::vhost_user::message::VhostUserHeaderFlag;
 use vhost::vhost_user::{Frontend, VhostUserFrontend};

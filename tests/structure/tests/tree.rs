@@ -1,0 +1,164 @@
+//! The source tree keeps its own rules: no loops of imports, no crate that imports upwards.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "nobody calls a test; one that cannot go on panics"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use trama_structure::loops::{self, Loop};
+use trama_structure::manifests::{Crate, Dependency, crates};
+use trama_structure::modules::Modules;
+
+/// Which crates of the workspace each may use, in its tests too, so that each compiles and is
+/// tested without those above it. A crate that is not here fails the test; `*` stands for all.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("frame", &[]),
+    ("virtqueue", &[]),
+    ("switch", &["virtqueue", "frame"]),
+    ("vhost-net-backend", &["virtqueue", "frame"]),
+    ("vhost-net", &["vhost-net-backend", "switch", "virtqueue", "frame"]),
+    ("dhcp", &["frame"]),
+    ("nat", &["frame"]),
+    ("gateway", &["nat", "dhcp", "virtqueue", "frame"]),
+    ("privileges", &["frame"]),
+    ("cluster", &["frame"]),
+    ("api", &["frame"]),
+    (
+        "daemon",
+        &[
+            "api",
+            "switch",
+            "vhost-net",
+            "vhost-net-backend",
+            "gateway",
+            "privileges",
+            "cluster",
+            "dhcp",
+            "frame",
+        ],
+    ),
+    ("tools", &["api"]),
+    ("tests", &["*"]),
+    ("bench", &["*"]),
+    ("structure", &[]),
+];
+
+/// Dependencies that [`MAY_USE`] forbids and that are still there. An entry that is not needed any
+/// more fails the test.
+const STILL_USES: &[(&str, &str, &str)] = &[
+    ("nat", "dhcp", "until the crate `gateway` has the services"),
+    ("nat", "virtqueue", "until the crate `gateway` has the cable"),
+    ("daemon", "nat", "until the crate `gateway` has the process"),
+    ("tools", "daemon", "until the crate `api` has the command table"),
+];
+
+/// Folders and files that still have loops among themselves. An entry that is not needed any more
+/// fails the test.
+const STILL_HAS_LOOPS: &[(&str, &str)] = &[
+    ("nat/", "its vocabulary is being moved below its users"),
+    ("daemon/", "`config` and `ctl` are being split by direction"),
+    ("bench/", "cores, programs and load helpers have no files of their own yet"),
+    ("switch/src/ports/packet/", "`set_at` stands in a file that needs its callers' types"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(file: &str) -> Option<String> {
+    fs::read_to_string(root().join(file)).ok()
+}
+
+fn workspace() -> Vec<Crate> {
+    crates(&read).expect("manifests")
+}
+
+/// The root files of a crate's library, programs, tests, benchmarks and examples.
+fn root_files(folder: &str) -> Vec<String> {
+    let mut files = vec![format!("{folder}/src/lib.rs"), format!("{folder}/src/main.rs")];
+    for place in ["src/bin", "tests", "benches", "examples"] {
+        let entries = fs::read_dir(root().join(folder).join(place)).into_iter().flatten();
+        for entry in entries.flatten() {
+            let name = entry.file_name().into_string().expect("a name in UTF-8");
+            let file = format!("{folder}/{place}/{name}");
+            files.push(if name.ends_with(".rs") { file } else { format!("{file}/main.rs") });
+        }
+    }
+    files.retain(|file| root().join(file).is_file());
+    files
+}
+
+fn all_loops() -> Vec<Loop> {
+    let edges_of = |file: String| Modules::read(&file, &read).expect("modules").edges();
+    let loops_of =
+        |one: Crate| loops::find(&root_files(&one.folder).into_iter().flat_map(edges_of).collect());
+    workspace().into_iter().flat_map(loops_of).collect()
+}
+
+#[test]
+fn no_files_import_each_other_in_a_loop() {
+    let loops = all_loops();
+    let lies_in = |one: &Loop, place: &str| one.files.iter().all(|file| file.starts_with(place));
+    let mut report = String::new();
+    for one in &loops {
+        if !STILL_HAS_LOOPS.iter().any(|(place, _)| lies_in(one, place)) {
+            report += &one.describe();
+        }
+    }
+    for (place, _) in STILL_HAS_LOOPS {
+        if !loops.iter().any(|one| lies_in(one, place)) {
+            report += &format!(
+                "{place} has no loops any more.\n  Remedy: take it out of STILL_HAS_LOOPS in {}\n",
+                file!()
+            );
+        }
+    }
+    assert!(report.is_empty(), "\n{report}");
+}
+
+/// What is wrong with the manifest of one crate.
+fn faults(one: &Crate) -> Vec<String> {
+    let Crate { folder, name, uses } = one;
+    let manifest = format!("{folder}/Cargo.toml");
+    let Some((_, allowed)) = MAY_USE.iter().find(|(row, _)| row == name) else {
+        return vec![format!(
+            "{manifest}: the crate `{name}` is not in the table.\n  Remedy: say in MAY_USE in {} \
+             which crates it may use\n",
+            file!()
+        )];
+    };
+    let is_allowed = |used: &str| {
+        allowed.contains(&"*")
+            || allowed.contains(&used)
+            || STILL_USES.iter().any(|(user, other, _)| user == name && *other == used)
+    };
+    let describe = |used: &Dependency| {
+        let list = if allowed.is_empty() { "none".into() } else { allowed.join(", ") };
+        let Dependency { name: used, line } = used;
+        format!(
+            "{manifest}:{line}: `{name}` must not use `{used}`, only these crates: {list}.\n\
+             \x20 Remedy: move what it needs of `{used}` into a crate below both, or pass it in\n"
+        )
+    };
+    uses.iter().filter(|used| !is_allowed(&used.name)).map(describe).collect()
+}
+
+#[test]
+fn no_crate_imports_upwards() {
+    let crates = workspace();
+    let mut report: String = crates.iter().flat_map(faults).collect();
+    for (user, used, _) in STILL_USES {
+        let mut users = crates.iter().filter(|one| one.name == *user);
+        if !users.any(|one| one.uses.iter().any(|other| other.name == *used)) {
+            report += &format!(
+                "`{user}` does not use `{used}` any more.\n  Remedy: take the pair out of \
+                 STILL_USES in {}\n",
+                file!()
+            );
+        }
+    }
+    assert!(report.is_empty(), "\n{report}");
+}
