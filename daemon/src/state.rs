@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use trama_nat::question::Row;
 
 use crate::apply::Machine;
-use crate::config::folders::Folders;
+use crate::config::model::folders::Folders;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_at, save, validate};
 use crate::plan::{Step, daemon_keys, plan, plan_start};

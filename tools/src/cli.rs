@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use trama_daemon::config::folders::Folders;
+use trama_daemon::config::model::folders::Folders;
 use trama_daemon::ctl::table::{COMMANDS, CommandOption};
 
 use crate::render::{Data, Format, Style};

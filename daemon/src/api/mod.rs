@@ -24,8 +24,8 @@ use axum::routing::{get, post};
 use tokio::net::{TcpListener, UnixListener};
 use trama_nat::control::FlowRow;
 
+use crate::config::derived::running::is_part_of;
 use crate::config::model::Network;
-use crate::config::nat::is_part_of;
 use crate::ctl::{self, After, Call, Failure, Snapshot};
 use crate::state::{Daemon, TransactError, TransactOptions};
 use crate::{metrics, status};

@@ -6,9 +6,11 @@ use super::schema::no_bridge;
 use super::value::Value;
 use super::{Call, Context, Failure};
 use crate::api::types::{Form, Output};
+use crate::config::derived::forward::forward_guest;
+use crate::config::derived::running::{is_part_of, written_name};
+use crate::config::model::rule::Rule;
 use crate::config::model::{Config, Mode, Network};
-use crate::config::nat::{forward_guest, is_part_of, written_name};
-use crate::config::rule::Rule;
+use crate::config::text::parse_rule;
 
 /// What `forward` does.
 pub const LIST: &str = "list";
@@ -29,14 +31,14 @@ pub(super) fn forward(context: &mut Context<'_>, call: &Call) -> Result<Output, 
 }
 
 fn add(context: &mut Context<'_>, place: &str, text: &str) -> Result<Output, Failure> {
-    let rule = Rule::parse(text).map_err(|(message, remedy)| format!("{message}; {remedy}"))?;
+    let rule = parse_rule(text).map_err(|(message, remedy)| format!("{message}; {remedy}"))?;
     rules_of(context, place)?.push(rule);
     Ok(Output::none())
 }
 
 /// Takes the rule away that is called so, or means the same.
 fn del(context: &mut Context<'_>, place: &str, text: &str) -> Result<Output, Failure> {
-    let meant = Rule::parse(text).ok();
+    let meant = parse_rule(text).ok();
     let rules = rules_of(context, place)?;
     let is_it = |rule: &Rule| rule.label() == text || meant.as_ref() == Some(rule);
     let index = rules.iter().position(is_it).ok_or_else(|| {

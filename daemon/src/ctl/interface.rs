@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use trama_vhost_net_backend::access::parse_mode;
 
-use crate::config;
+use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::{Interface, Port, Role, Tap, VhostUser};
-use crate::config::socket::{SocketAccess, SocketMode};
+use crate::config::text;
 
 /// The `options` column.
 pub type Options = BTreeMap<String, String>;
@@ -153,7 +153,7 @@ impl Reader<'_> {
         let mut address = Vec::new();
         if let Some(text) = self.options.remove("address") {
             for one in text.split([',', ' ']).filter(|one| !one.is_empty()) {
-                let parsed = config::parse_address(one).map_err(|_| {
+                let parsed = text::parse_address(one).map_err(|_| {
                     self.problem("address", one, "write it as 10.1.0.1/24 or fd00::1/64")
                 })?;
                 address.push(parsed);

@@ -8,7 +8,7 @@ use super::schema::no_bridge;
 use super::value::{Atom, Value};
 use super::{After, Call, Context, Failure};
 use crate::api::types::{Form, Output};
-use crate::config::nat::is_part_of;
+use crate::config::derived::running::is_part_of;
 use crate::status::{Lease, PortStatus};
 
 pub fn fdb_show(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {

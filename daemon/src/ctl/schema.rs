@@ -16,9 +16,9 @@ use super::identity;
 use super::types::{Kind, Shape, Type, string_map};
 use super::value::{Atom, Value};
 use super::{Snapshot, live};
+use crate::config::model::rule::Rule;
 use crate::config::model::{Mode, Network, Port, Promiscuous, VlanMode};
-use crate::config::rule::Rule;
-use crate::config::{self, units};
+use crate::config::text;
 
 /// What a column is read from.
 #[derive(Clone, Copy)]
@@ -182,7 +182,7 @@ static BRIDGE: [Column; 12] = [
             })
         },
         |draft, name, value| {
-            let subnet = words(&value).map(|text| config::parse_address(&text).map_err(|_| text));
+            let subnet = words(&value).map(|text| text::parse_address(&text).map_err(|_| text));
             let subnet: Result<Vec<_>, String> = subnet.collect();
             let subnet = subnet.map_err(|text| {
                 format!("{text:?} is not a subnet; write it as 192.168.56.0/24 or fd00:56::/64")
@@ -419,7 +419,7 @@ fn rules_of(rules: &[Rule]) -> Value {
 }
 
 fn rules(value: &Value) -> Result<Vec<Rule>, String> {
-    let rules = words(value).map(|text| Rule::parse(&text));
+    let rules = words(value).map(|text| text::parse_rule(&text));
     rules.collect::<Result<_, _>>().map_err(|(message, remedy)| format!("{message}; {remedy}"))
 }
 
@@ -460,7 +460,7 @@ fn other_config(network: &Network) -> BTreeMap<String, String> {
     if network.mac_aging != default.mac_aging {
         let whole = network.mac_aging.subsec_nanos() == 0;
         let seconds = network.mac_aging.as_secs().to_string();
-        let text = if whole { seconds } else { units::format_duration(network.mac_aging) };
+        let text = if whole { seconds } else { text::units::format_duration(network.mac_aging) };
         map.insert(AGING.to_owned(), text);
     }
     map
@@ -477,7 +477,7 @@ fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), S
     if let Some(text) = map.remove(AGING) {
         let seconds = text.parse().ok().map(Duration::from_secs);
         mac_aging = seconds
-            .or_else(|| units::parse_duration(&text))
+            .or_else(|| text::units::parse_duration(&text))
             .ok_or_else(|| format!("other_config:{AGING}=\"{text}\" is not a number of seconds"))?;
     }
     if let Some(key) = map.keys().next() {

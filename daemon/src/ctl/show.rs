@@ -5,8 +5,8 @@ use super::types::Shape;
 use super::value::{Value, quoted};
 use super::{Call, Context, Failure, identity};
 use crate::api::types::Output;
+use crate::config::derived::running::is_part_of;
 use crate::config::model::Mode;
-use crate::config::nat::is_part_of;
 
 /// What of a port is worth a line, if it is set.
 const OF_PORT: [&str; 4] = ["forward", "tag", "trunks", "vlan_mode"];

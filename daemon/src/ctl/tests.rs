@@ -7,7 +7,7 @@ use trama_nat::question::{LeaseRow, LeaseState};
 use super::value::{Atom, Value};
 use super::*;
 use crate::api::types::Form;
-use crate::config::dhcp::DhcpSetting;
+use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::{Interface, Role, VhostUser, VlanMode};
 use crate::status::{NetworkStatus, PortCounts, PortStatus, VhostStatus};
 
@@ -356,7 +356,7 @@ fn forwards_are_added_and_removed_where_they_belong() {
         "forward add a ssh,tcp,127.0.0.1,2222,,22 -- forward add a :udp:[]:53:[]:53 \
          -- forward add shared web,tcp,,8080,10.0.2.20,80",
     );
-    let rules = |rules: &[crate::config::rule::Rule]| -> Vec<String> {
+    let rules = |rules: &[crate::config::model::rule::Rule]| -> Vec<String> {
         rules.iter().map(ToString::to_string).collect()
     };
     let of_a = |config: &Config| rules(&config.port("a").unwrap().forward);

@@ -1,0 +1,180 @@
+//! Rules for `[network.dhcp]`. The servers check their own settings; here their errors are given
+//! the keys that they are about.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use trama_dhcp::config::{ClientMatch, ConfigError};
+use trama_dhcp::dhcp6::ConfigError6;
+
+use super::check::Check;
+use super::problem::Place;
+use super::subnet;
+use crate::config::derived::gateway::gateway;
+use crate::config::model::dhcp::{BOOT_CLIENTS, Dhcp, DhcpSetting, Reservation};
+use crate::config::model::{Mode, Network};
+
+impl Check {
+    /// The table `dhcp` of the network with this number.
+    pub fn dhcp(&mut self, index: usize, network: &Network) {
+        let DhcpSetting::On(dhcp) = &network.dhcp else { return };
+        if network.mode == Mode::Bridged {
+            let message = "the machines of a bridged network ask the DHCP server of its LAN";
+            return self.problem("dhcp", message, "remove it");
+        }
+        if network.subnets().is_empty() {
+            let remedy = r#"add subnet = "10.1.0.0/24", or remove dhcp"#;
+            return self.problem("dhcp", "there is no subnet to take addresses from", remedy);
+        }
+        if network.subnets().iter().any(|subnet| subnet::check(subnet).is_err()) {
+            return;
+        }
+        if let Some(bad) =
+            dhcp.boot_file.keys().find(|key| !BOOT_CLIENTS.iter().any(|(name, ..)| name == key))
+        {
+            let known = BOOT_CLIENTS.map(|(name, ..)| name).join(", ");
+            let message = format!("{bad:?} is no kind of client");
+            self.dhcp_problem(index, network, ("boot-file", message, format!("use {known}")));
+        }
+        let Some(config) = gateway(network, [2, 0, 0, 0, 0, 1], Path::new("/"), 0) else {
+            return;
+        };
+        self.dhcp_subnets(index, network, dhcp, (config.ipv4.is_some(), config.ipv6.is_some()));
+        if let Some(Err(error)) = config.dhcp_server().map(|server| server.check()) {
+            self.dhcp_error(index, network, &dhcp.reservations, &error);
+        }
+        if let Some(Err(error)) = config.dhcp6_server().map(|server| server.check()) {
+            self.dhcp6_error(index, network, &dhcp.reservations, &error);
+        }
+    }
+
+    /// Whether there is a subnet of each version of IP of which addresses are written.
+    fn dhcp_subnets(
+        &mut self,
+        index: usize,
+        network: &Network,
+        dhcp: &Dhcp,
+        (ipv4, ipv6): (bool, bool),
+    ) {
+        for (version, has_subnet, has_range) in
+            [("IPv4", ipv4, !dhcp.range.is_empty()), ("IPv6", ipv6, !dhcp.range6.is_empty())]
+        {
+            if has_range && !has_subnet {
+                let message = format!("the network has no {version} subnet");
+                let remedy = "add one to its subnet, or remove range".to_owned();
+                self.dhcp_problem(index, network, ("range", message, remedy));
+            }
+        }
+        for (number, it) in dhcp.reservations.iter().enumerate() {
+            let version = match (it.address, it.address6) {
+                (Some(_), _) if !ipv4 => "IPv4",
+                (_, Some(_)) if !ipv6 => "IPv6",
+                _ => continue,
+            };
+            let message = format!("the network has no {version} subnet");
+            self.enter(Place::Reservation(index, number), &network.name);
+            self.problem("address", message, "add one to its subnet, or remove the address");
+            self.enter(Place::Network(index), &network.name);
+        }
+    }
+
+    /// An error of the server's own check, at the key that it is about.
+    fn dhcp_error(
+        &mut self,
+        index: usize,
+        network: &Network,
+        list: &[Reservation],
+        error: &ConfigError,
+    ) {
+        let of_address =
+            |address: &Ipv4Addr| list.iter().rposition(|it| it.address == Some(*address));
+        let (reservation, key) = match error {
+            ConfigError::RangeOutside(..)
+            | ConfigError::RangesOverlap(..)
+            | ConfigError::PoolTooLarge => (None, "range"),
+            ConfigError::LeaseTimes(_) => (None, "lease"),
+            ConfigError::ReservationOutside(address)
+            | ConfigError::ReservationOfServer(address)
+            | ConfigError::AddressTwice(address) => (of_address(address), "address"),
+            ConfigError::ClientTwice(address) => {
+                let number = of_address(address);
+                (number, client_key(number.map(|number| &list[number])))
+            }
+            ConfigError::ClientId(address) => (of_address(address), "id"),
+            ConfigError::ClientMac(address) => (of_address(address), "mac"),
+            ConfigError::NameTwice(name) => {
+                (list.iter().rposition(|it| it.name.as_ref() == Some(name)), "name")
+            }
+            ConfigError::BootName(_) => (None, "boot-file"),
+            ConfigError::Limits => (None, "leases-per-port"),
+            // The network's own keys, which are checked there.
+            ConfigError::Mtu(..)
+            | ConfigError::NoSubnet
+            | ConfigError::SubnetsOverlap(..)
+            | ConfigError::ServerOutside(..) => return,
+        };
+        self.dhcp_problem_at((index, reservation), network, key, &error.to_string());
+    }
+
+    /// As [`Check::dhcp_error`], for DHCPv6.
+    fn dhcp6_error(
+        &mut self,
+        index: usize,
+        network: &Network,
+        list: &[Reservation],
+        error: &ConfigError6,
+    ) {
+        let of_address =
+            |address: &Ipv6Addr| list.iter().rposition(|it| it.address6 == Some(*address));
+        let (reservation, key) = match error {
+            ConfigError6::RangeOutside(..)
+            | ConfigError6::RangesOverlap(..)
+            | ConfigError6::PoolTooLarge => (None, "range"),
+            ConfigError6::ReservationOutside(address)
+            | ConfigError6::ReservationOfServer(address)
+            | ConfigError6::AddressTwice(address) => (of_address(address), "address"),
+            ConfigError6::ClientMac(address) => (of_address(address), "mac"),
+            ConfigError6::ClientTwice(address) => {
+                let number = of_address(address);
+                (number, client_key(number.map(|number| &list[number])))
+            }
+        };
+        self.dhcp_problem_at((index, reservation), network, key, &error.to_string());
+    }
+
+    fn dhcp_problem(
+        &mut self,
+        index: usize,
+        network: &Network,
+        (key, message, remedy): (&'static str, String, String),
+    ) {
+        self.enter(Place::Dhcp(index), &network.name);
+        self.problem(key, message, remedy);
+        self.enter(Place::Network(index), &network.name);
+    }
+
+    /// What a server's own check says, at a key of the table or of one of its reservations.
+    fn dhcp_problem_at(
+        &mut self,
+        (index, reservation): (usize, Option<usize>),
+        network: &Network,
+        key: &'static str,
+        text: &str,
+    ) {
+        let (message, remedy) = text.rsplit_once(": ").unwrap_or((text, ""));
+        match reservation {
+            Some(number) => self.enter(Place::Reservation(index, number), &network.name),
+            None => self.enter(Place::Dhcp(index), &network.name),
+        }
+        self.problem(key, message, remedy);
+        self.enter(Place::Network(index), &network.name);
+    }
+}
+
+/// The key by which a reservation names its client.
+fn client_key(reservation: Option<&Reservation>) -> &'static str {
+    match reservation.map(|it| &it.client) {
+        Some(ClientMatch::Id(_)) => "id",
+        _ => "mac",
+    }
+}
