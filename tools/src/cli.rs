@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use trama_daemon::config::model::folders::Folders;
-use trama_daemon::ctl::table::{COMMANDS, CommandOption};
+use trama_api::commands::{COMMANDS, CommandOption};
+use trama_api::folders::Folders;
 
 use crate::render::{Data, Format, Style};
 

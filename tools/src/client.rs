@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 use hyper::{Method, Request as HttpRequest, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use trama_daemon::api::types::{Refusal, Request, Response, VERSION};
+use trama_api::transaction::{Refusal, Request, Response, VERSION};
 
 use crate::cli::Invocation;
 

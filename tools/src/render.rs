@@ -1,8 +1,8 @@
 //! Answers as text: tables, lists and JSON as `ovs-vsctl` prints them.
 
 use serde_json::json;
-use trama_daemon::api::types::{Form, Output};
-use trama_daemon::ctl::value::Value;
+use trama_api::transaction::{Form, Output};
+use trama_api::value::Value;
 
 /// How tables look.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -164,7 +164,7 @@ fn push_fixed(
 
 #[cfg(test)]
 mod tests {
-    use trama_daemon::ctl::value::Atom;
+    use trama_api::value::Atom;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use assert_cmd::cargo::cargo_bin;
 use common::{Outcome, Served, run};
-use trama_daemon::ctl::table::COMMANDS;
+use trama_api::commands::COMMANDS;
 
 /// Two vhost-user ports in the same network, one of which is not attached; no privileges needed.
 const LAB: &str = r#"# our lab

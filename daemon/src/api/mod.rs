@@ -1,11 +1,9 @@
 //! The control API: HTTP on a Unix socket, and the metrics on TCP for a Prometheus server.
 //!
-//! `POST /v1/transaction` ([`types::Request`]) runs the commands of [`crate::ctl`] as one
+//! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one
 //! transaction of [`Daemon::transact`]; `GET /metrics` renders the counters. Whoever may open
 //! the socket may do everything; its file mode is the access control. Transactions wait for
 //! workers, files and devices, so they run on threads for blocking work, one after another.
-
-pub mod types;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +20,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response as HttpResponse};
 use axum::routing::{get, post};
 use tokio::net::{TcpListener, UnixListener};
+use trama_api::commands::CommandId;
+use trama_api::transaction::{Output, Refusal, Request, Response, STORED_NOT_RUNNING, VERSION};
 use trama_nat::control::FlowRow;
 
 use crate::config::derived::running::is_part_of;
@@ -29,7 +29,6 @@ use crate::config::model::Network;
 use crate::ctl::{self, After, Call, Failure, Snapshot};
 use crate::state::{Daemon, TransactError, TransactOptions};
 use crate::{metrics, status};
-use types::{Output, Refusal, Request, Response, STORED_NOT_RUNNING, VERSION};
 
 /// Largest request body. A transaction that adds 1000 ports has about 100 KiB.
 const MAX_BODY: usize = 1 << 20;
@@ -168,7 +167,7 @@ impl Api {
     fn carry_out(&self, request: &Request) -> Result<Response, Failure> {
         let calls = ctl::parse(&request.commands)?;
         if let [call] = calls.as_slice()
-            && call.command.name == ctl::table::RELOAD
+            && call.command.id == CommandId::Reload
         {
             return self.reload(request);
         }
@@ -210,14 +209,14 @@ impl Api {
     fn snapshot(&self, calls: &[Call]) -> Result<Snapshot, Failure> {
         let status = self.daemon.status();
         let mut fdb = Vec::new();
-        if calls.iter().any(|call| call.command.name == ctl::table::FDB_SHOW) {
+        if calls.iter().any(|call| call.command.id == CommandId::FdbShow) {
             for network in &status.networks {
                 fdb.extend(self.daemon.fdb(&network.name).unwrap_or_default());
             }
         }
         let (mut forwards, mut flows, mut leases) = (BTreeMap::new(), Vec::new(), Vec::new());
         let lists = |call: &Call| {
-            call.command.name == ctl::table::FORWARD && call.arg(0) == ctl::forward::LIST
+            call.command.id == CommandId::Forward && call.arg(0) == ctl::forward::LIST
         };
         if calls.iter().any(lists) {
             let answer = |name: String| (name.clone(), self.daemon.ask(&name));
@@ -226,13 +225,13 @@ impl Api {
         let wanted = |call: &Call, name: &str| {
             call.args.first().is_none_or(|wanted| is_part_of(name, wanted))
         };
-        if let Some(call) = calls.iter().find(|call| call.command.name == ctl::table::FLOWS) {
+        if let Some(call) = calls.iter().find(|call| call.command.id == CommandId::Flows) {
             for name in self.networks_with(Network::has_nat).filter(|name| wanted(call, name)) {
                 let rows = self.daemon.ask::<FlowRow>(&name)?;
                 flows.extend(rows.into_iter().map(|row| (name.clone(), row)));
             }
         }
-        if let Some(call) = calls.iter().find(|call| call.command.name == ctl::table::LEASES) {
+        if let Some(call) = calls.iter().find(|call| call.command.id == CommandId::Leases) {
             let networks = self.networks_with(|network| network.dhcp().is_some());
             for name in networks.filter(|name| wanted(call, name)) {
                 let row = |row| status::Lease { network: name.clone(), row };

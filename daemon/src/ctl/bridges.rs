@@ -1,8 +1,13 @@
 //! Commands on networks (bridges) and ports as wholes.
 
-use super::schema::{TABLES, no_bridge};
-use super::{Call, Context, Failure, records};
-use crate::api::types::Output;
+use trama_api::transaction::Output;
+
+use super::assign::set_one;
+use super::call::Call;
+use super::context::Context;
+use super::draft::{no_bridge, no_port};
+use super::failure::Failure;
+use super::schema::TABLES;
 
 /// `br-exists` answers "no" with this exit status, and nothing else.
 const NO_SUCH_BRIDGE: u8 = 2;
@@ -101,7 +106,7 @@ pub fn add_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failur
     context.draft.add_port(bridge, name);
     let [_, ports, _] = &TABLES;
     for setting in call.args_from(2) {
-        records::set_one(context, ports, name, setting)?;
+        set_one(context, ports, name, setting)?;
     }
     Ok(Output::none())
 }
@@ -165,10 +170,6 @@ fn bridge_of(context: &Context<'_>, name: &str, missing: &str) -> Result<Output,
         Some(network) => Ok(Output::line(network)),
         None => Err(format!("port {name} is not attached to a bridge").into()),
     }
-}
-
-pub fn no_port(name: &str) -> String {
-    format!("no port named {name}")
 }
 
 fn place(network: Option<&str>) -> String {

@@ -1,7 +1,8 @@
 //! One command as it was typed: options, name, arguments, checked against the command table.
 
-use super::Failure;
-use super::table::{COMMANDS, Command};
+use trama_api::commands::{COMMANDS, Command, find};
+
+use super::failure::Failure;
 
 /// A command with its options and arguments.
 pub struct Call {
@@ -68,10 +69,8 @@ fn parse_one(words: &[String]) -> Result<Call, Failure> {
             None => given.push((word, None)),
         }
     };
-    let command = COMMANDS
-        .iter()
-        .find(|command| command.name == name)
-        .ok_or_else(|| format!("unknown command '{name}'; use --help for help"))?;
+    let command =
+        find(name).ok_or_else(|| format!("unknown command '{name}'; use --help for help"))?;
     let args: Vec<String> = rest.cloned().collect();
     check_arity(command, &args)?;
     let options = given

@@ -3,10 +3,13 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::records::{Place, find_column};
-use super::schema::{Column, Table, View};
+use trama_api::value::{Atom, Value};
+
+use super::column_ref::ColumnRef;
+use super::context::View;
+use super::lookup::find_column;
+use super::schema::column::{Column, Table};
 use super::types::{Shape, Type};
-use super::value::{Atom, Value};
 
 /// How a column is compared. Longer spellings stand before those they begin with.
 const OPERATORS: [(&str, Operator); 14] = [
@@ -57,7 +60,7 @@ impl Condition {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(table: &'static Table, text: &str) -> Result<Condition, String> {
-        let (place, rest) = Place::split(text);
+        let (place, rest) = ColumnRef::split(text);
         let column = find_column(table, place.column)?;
         let found = OPERATORS.iter().find_map(|(spelling, operator)| {
             Some((operator, rest.strip_prefix(spelling).filter(|value| !value.is_empty())?))

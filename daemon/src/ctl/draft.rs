@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Failure;
-use super::interface::{Options, describe, resolve};
+use super::failure::Failure;
+use super::interface_options::{Options, describe, resolve};
 use crate::config::model::{Config, Interface, Network, Port, Tap};
 
 /// A configuration under edit.
@@ -146,6 +146,16 @@ impl Draft {
         }
         Ok(self.config)
     }
+}
+
+/// The message for a bridge that does not exist.
+pub fn no_bridge(name: &str) -> String {
+    format!("no bridge named {name}")
+}
+
+/// The message for a port that does not exist.
+pub fn no_port(name: &str) -> String {
+    format!("no port named {name}")
 }
 
 #[cfg(test)]

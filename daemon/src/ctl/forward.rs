@@ -1,11 +1,13 @@
 //! What leads in and out of networks with NAT: forwards, and the flows that pass.
 
-use trama_nat::control::{FlowRow, ForwardStatus};
+use trama_api::transaction::{Form, Output};
+use trama_api::value::Value;
+use trama_nat::control::FlowRow;
 
-use super::schema::no_bridge;
-use super::value::Value;
-use super::{Call, Context, Failure};
-use crate::api::types::{Form, Output};
+use super::call::Call;
+use super::context::{Context, ForwardAnswer};
+use super::draft::no_bridge;
+use super::failure::Failure;
 use crate::config::derived::forward::forward_guest;
 use crate::config::derived::running::{is_part_of, written_name};
 use crate::config::model::rule::Rule;
@@ -96,10 +98,7 @@ fn with_idle(config: &Config) -> Vec<Network> {
     networks
 }
 
-/// What a gateway says of its forwards, or why it says nothing.
-pub type Answer = Result<Vec<ForwardStatus>, String>;
-
-fn row(network: &Network, rule: &Rule, answer: Option<&Answer>) -> Vec<Value> {
+fn row(network: &Network, rule: &Rule, answer: Option<&ForwardAnswer>) -> Vec<Value> {
     let status = match answer {
         None => Some("no gateway runs for it".to_owned()),
         Some(Err(error)) => Some(error.clone()),

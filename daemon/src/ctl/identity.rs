@@ -12,13 +12,11 @@ pub fn of(table: &str, name: &str) -> String {
     uuid::Uuid::new_v5(&namespace(), format!("{table}/{name}").as_bytes()).to_string()
 }
 
-/// Whether the text has the form of a UUID.
-pub fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use trama_api::value::is_uuid;
+
     use super::*;
 
     #[test]
@@ -28,5 +26,14 @@ mod tests {
         assert_ne!(of("Port", "vm1"), of("Port", "vm2"));
         assert!(is_uuid(&of("Port", "vm1")));
         assert!(!is_uuid("5c458bc8"));
+    }
+
+    proptest! {
+        /// What users may type as a UUID is what the `uuid` crate reads, in its usual form.
+        #[test]
+        fn uuids_are_recognised(text in "[0-9a-fA-F]{8}(-[0-9a-fg]{4}){3}-[0-9a-f{]{12}|.{34,37}") {
+            let wanted = text.len() == 36 && uuid::Uuid::try_parse(&text).is_ok();
+            prop_assert_eq!(is_uuid(&text), wanted);
+        }
     }
 }

@@ -1,10 +1,15 @@
 //! `show`: networks, ports and interfaces as an indented overview.
 
-use super::schema::{Column, TABLES, Table, View};
+use trama_api::transaction::Output;
+use trama_api::value::{Value, quoted};
+
+use super::call::Call;
+use super::context::{Context, View};
+use super::failure::Failure;
+use super::identity;
+use super::schema::TABLES;
+use super::schema::column::{Column, Table};
 use super::types::Shape;
-use super::value::{Value, quoted};
-use super::{Call, Context, Failure, identity};
-use crate::api::types::Output;
 use crate::config::derived::running::is_part_of;
 use crate::config::model::Mode;
 
@@ -14,7 +19,7 @@ const OF_PORT: [&str; 4] = ["forward", "tag", "trunks", "vlan_mode"];
 const OF_INTERFACE: [&str; 3] = ["type", "options", "error"];
 
 pub fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
-    let view = View { draft: &context.draft, snapshot: context.snapshot };
+    let view = context.view();
     let [bridges, ..] = &TABLES;
     let mut lines = vec![identity::of("Trama", "")];
     for bridge in (bridges.records)(view.draft) {

@@ -1,15 +1,18 @@
 //! The commands on draft configurations, without a daemon.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use trama_api::commands::COMMANDS;
+use trama_api::transaction::Form;
+use trama_api::value::{Atom, Value};
+use trama_nat::control::FlowRow;
 use trama_nat::question::{LeaseRow, LeaseState};
 
-use super::value::{Atom, Value};
 use super::*;
-use crate::api::types::Form;
 use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::{Interface, Role, VhostUser, VlanMode};
-use crate::status::{NetworkStatus, PortCounts, PortStatus, VhostStatus};
+use crate::status::{FdbRow, Lease, NetworkStatus, PortCounts, PortStatus, Status, VhostStatus};
 
 /// Cuts `line` into commands at ` -- ` and into words at blanks.
 fn commands(line: &str) -> Vec<Vec<String>> {
@@ -560,7 +563,7 @@ fn nothing_that_is_typed_makes_a_command_panic() {
         "type=\"",
         "\u{0}",
     ];
-    let names: Vec<_> = table::COMMANDS.iter().map(|command| command.name).collect();
+    let names: Vec<_> = COMMANDS.iter().map(|command| command.name).collect();
     // A fixed walk through many combinations; the constant is an arbitrary odd number.
     let mut state = 1_u64;
     let mut next = |below: usize| {

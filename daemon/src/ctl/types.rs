@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::value::{Atom, Value};
+use trama_api::value::{Atom, Value, is_uuid};
 
 /// The kind of a column's atoms (of its values, if it is a map; keys are strings).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,9 +124,7 @@ impl Kind {
                 "false" | "no" | "off" | "0" => Ok(Atom::Bool(false)),
                 _ => Err(format!("\"{text}\" is not a valid boolean (use \"true\" or \"false\")")),
             },
-            Kind::Uuid if super::identity::is_uuid(text) => {
-                Ok(Atom::Uuid(text.to_ascii_lowercase()))
-            }
+            Kind::Uuid if is_uuid(text) => Ok(Atom::Uuid(text.to_ascii_lowercase())),
             Kind::Uuid => Err(format!("\"{text}\" is not a valid UUID")),
         }
     }
@@ -137,7 +135,7 @@ fn out_of_range(number: i64, min: i64, max: i64) -> String {
 }
 
 /// Characters that end a word that is not quoted.
-const DELIMITERS: &str = ":=, []{}!<>";
+pub const DELIMITERS: &str = ":=, []{}!<>";
 
 struct Scanner<'a> {
     whole: &'a str,

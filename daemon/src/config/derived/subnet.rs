@@ -15,7 +15,7 @@ pub fn first_host(subnet: &Subnet) -> IpAddr {
     host(subnet, 1)
 }
 
-/// The address with this number; it must lie in the subnet.
+/// The address with this host number, which must lie in the subnet.
 pub fn host(subnet: &Subnet, number: u8) -> IpAddr {
     match first(subnet) {
         IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() | u32::from(number)).into(),
@@ -23,7 +23,7 @@ pub fn host(subnet: &Subnet, number: u8) -> IpAddr {
     }
 }
 
-/// Whether an address can be a host's in the subnet: neither the subnet itself nor its broadcast
+/// Whether a host can have the address: inside the subnet, neither its first nor its broadcast
 /// address.
 pub fn is_host(subnet: &Subnet, address: IpAddr) -> bool {
     let last = match first(subnet) {
@@ -55,7 +55,6 @@ pub fn first((address, prefix): &Subnet) -> IpAddr {
 
 /// The subnet that a test writes as `10.0.2.0/24`.
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that misspells a subnet fails")]
 pub fn parsed(text: &str) -> Subnet {
     let (address, prefix) = text.split_once('/').unwrap();
     (address.parse().unwrap(), prefix.parse().unwrap())

@@ -5,48 +5,48 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use trama_api::folders::Folders;
 
-use super::folders::Folders;
 use super::socket::SocketMode;
 
-/// What concerns the daemon as a whole. Most changes here need a restart.
+/// The settings of the daemon. Most changes need a restart.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DaemonConfig {
-    /// Where files are that are not placed here; no key.
+    /// Default locations of files; not a key.
     #[serde(skip)]
     pub folders: Folders,
     /// The control socket.
     pub control: PathBuf,
-    /// The group that may use it; `None` = the daemon's own.
+    /// The group that may use the control socket; `None` = the daemon's primary group.
     pub group: Option<String>,
-    /// The group of ports' sockets that state none. In force at once, as what follows.
+    /// The group of ports' sockets that state none. A change is in force at once.
     pub socket_group: Option<String>,
-    /// The mode of ports' sockets that state none.
+    /// The mode of ports' sockets that state none. A change is in force at once.
     pub socket_mode: Option<SocketMode>,
-    /// Where state that must survive a restart is kept.
+    /// The folder of the state that must survive a restart.
     pub state: PathBuf,
-    /// Where Prometheus scrapes; `None` = nowhere.
+    /// The address that Prometheus scrapes; `None` = no metrics over TCP.
     pub metrics: Option<SocketAddr>,
     /// Data-plane threads, at least 1.
     pub workers: usize,
-    /// How long an idle worker looks before it sleeps.
+    /// How long an idle worker polls before it sleeps.
     pub spin: Spin,
 }
 
-/// How long an idle worker looks for frames before it sleeps.
+/// How long an idle worker polls for frames before it sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Spin {
-    /// Looks for this long after the last frame; zero = sleeps at once.
+    /// Polls for this long after the last frame; zero = sleeps at once.
     For(Duration),
     /// Never sleeps.
     Always,
 }
 
-/// How long an idle worker looks by default. Measured with `ping -f` between two TAPs, round trip and
-/// processor time of 20,000: 0 to 40 µs 33–43 µs and 0.56–1.08 s, 50 µs and more 10 µs and 0.44–0.49 s.
-/// A sender that was woken by the answer sends again within that time; who sleeps earlier pays for two
-/// wake-ups of idle processors on each frame.
+/// How long an idle worker polls by default. Measured with `ping -f` between two TAPs, 20,000 round
+/// trips: with 0 to 40 µs, 33–43 µs each and 0.56–1.08 s of processor time; with 50 µs and more, 10
+/// µs each and 0.44–0.49 s. A sender that the answer wakes sends again within that time; a worker
+/// that sleeps earlier costs two wake-ups of idle processors per frame.
 const SPIN: Duration = Duration::from_micros(60);
 
 impl Default for DaemonConfig {
@@ -56,7 +56,7 @@ impl Default for DaemonConfig {
 }
 
 impl DaemonConfig {
-    /// What is in force where nothing is stated.
+    /// The settings of a daemon with these folders and an empty `[daemon]` table.
     pub fn at(folders: Folders) -> Self {
         Self {
             control: folders.control(),

@@ -14,7 +14,7 @@ use trama_dhcp::prefix::Route;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DhcpSetting {
-    /// It is not there: the mode decides.
+    /// The key is absent: the mode decides.
     #[default]
     ByMode,
     /// `false`.
@@ -23,50 +23,51 @@ pub enum DhcpSetting {
     On(Box<Dhcp>),
 }
 
-/// What the table `[network.dhcp]` says.
+/// The table `[network.dhcp]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Dhcp {
-    /// IPv4 addresses to lease; none: those that its subnet has by default.
+    /// IPv4 addresses to lease; empty = the subnet's default range.
     pub range: Vec<RangeInclusive<Ipv4Addr>>,
-    /// IPv6 addresses to lease; none: those that its subnet has by default.
+    /// IPv6 addresses to lease; empty = the subnet's default range.
     pub range6: Vec<RangeInclusive<Ipv6Addr>>,
-    /// How long a lease lasts, for clients that do not ask.
+    /// Duration of a lease for a client that asks for none.
     pub lease: Duration,
     /// Shortest lease.
     pub lease_min: Duration,
     /// Longest lease.
     pub lease_max: Duration,
-    /// The domain of the clients' names.
+    /// The domain of the clients' names (option 15).
     pub domain: Option<DomainName>,
-    /// Domains to search.
+    /// The domain search list (option 119).
     pub search: Vec<DomainName>,
-    /// Whether the host's domains are handed on where there is a NAT and neither of those is set.
+    /// Whether clients get the host's search domains; only on networks with NAT that set neither
+    /// `domain` nor `search`.
     pub host_search: bool,
     /// DNS servers; `None` = the gateway.
     pub dns: Option<Vec<Ipv4Addr>>,
-    /// The default router; `None` = the gateway, if it leads anywhere.
+    /// The default router; `None` = the gateway on networks with NAT, else no router.
     pub router: Option<Ipv4Addr>,
     /// NTP servers.
     pub ntp: Vec<Ipv4Addr>,
-    /// Static routes.
+    /// Classless static routes (option 121).
     pub routes: Vec<Route>,
     /// The TFTP server to boot from; `None` = the gateway.
     pub boot_server: Option<Ipv4Addr>,
-    /// The TFTP server to boot from by IPv6; `None` = the gateway, if `boot_server` is it too.
+    /// The TFTP server to boot from by IPv6; `None` = the gateway, unless `boot_server` is set.
     pub boot_server6: Option<Ipv6Addr>,
-    /// Boot files by the clients that they are for, see [`BOOT_CLIENTS`].
+    /// Boot files by kind of client, see [`BOOT_CLIENTS`].
     pub boot_file: BTreeMap<String, String>,
-    /// Parameters for the boot file, by DHCPv6.
+    /// Parameters for the boot file (DHCPv6 option 60).
     pub boot_params: Vec<String>,
-    /// Whether clients are told apart by hardware address or by what they call themselves.
+    /// Whether clients are identified by hardware address or by client identifier.
     pub identity: Identity,
-    /// Addresses that the clients behind one port may have.
+    /// The number of addresses that the clients behind one port may hold.
     pub leases_per_port: u32,
     /// Whether the IPv6 subnet is advertised.
     pub ipv6: bool,
     /// Whether IPv6 addresses are leased.
     pub ipv6_leases: bool,
-    /// Clients that always get the same address.
+    /// Reservations.
     pub reservations: Vec<Reservation>,
 }
 
@@ -113,11 +114,11 @@ impl Default for Dhcp {
     }
 }
 
-/// The client that a boot file is for if it is written as a string: any.
+/// The kind of client that a boot file is for if it is written as a string: every client.
 pub const ANY_CLIENT: &str = "any";
-/// Kinds of clients that have boot files, the more particular first: whether it is iPXE, and the
-/// architectures (RFC 4578, 2.1, and its registry: 7 and 9 are both in use for x86-64, 16 and 19 are
-/// x86-64 and arm64 that boot by HTTP).
+/// Kinds of clients that have boot files, the more specific first: name, whether the client is
+/// iPXE, architectures (RFC 4578, 2.1, and its registry: 7 and 9 are both in use for x86-64; 16 and
+/// 19 are x86-64 and arm64 that boot by HTTP).
 pub const BOOT_CLIENTS: [(&str, Option<bool>, &[u16]); 7] = [
     ("ipxe", Some(true), &[]),
     ("bios", None, &[0]),

@@ -6,7 +6,6 @@
 pub mod config;
 pub mod daemon;
 pub mod dhcp;
-pub mod folders;
 pub mod network;
 pub mod port;
 pub mod rule;

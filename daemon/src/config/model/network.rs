@@ -12,28 +12,28 @@ use super::dhcp::DhcpSetting;
 use super::rule::Rule;
 use super::subnet::Subnet;
 
-/// What a network offers beside the switch.
+/// What a network connects its guests to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Ports talk to each other and to nobody else.
+    /// Only each other.
     Internal,
-    /// And to the host, by an interface of it that bears the network's name.
+    /// Each other, and the host by an interface with the network's name.
     HostOnly,
-    /// And to whatever is behind an interface of the host, and to the host.
+    /// Each other, the host, and the LAN behind an interface of the host.
     Bridged,
-    /// Each port alone with a gateway of its own, through which it reaches what the host does.
+    /// Each guest alone behind a gateway of its own, which forwards to the host's networks.
     Nat,
-    /// Ports talk to each other, and reach what the host does through a gateway.
+    /// Each other, and the host's networks through a gateway.
     NatNetwork,
 }
 
 impl Mode {
-    /// All of them.
+    /// All modes.
     pub const ALL: [Self; 5] =
         [Self::Internal, Self::HostOnly, Self::Bridged, Self::Nat, Self::NatNetwork];
 
-    /// As it is spelled in files and commands.
+    /// The spelling in files and commands.
     pub fn name(self) -> &'static str {
         match self {
             Self::Internal => "internal",
@@ -50,37 +50,37 @@ impl Mode {
 pub struct Network {
     /// Unique name.
     pub name: String,
-    /// What it offers beside the switch.
+    /// What it connects its guests to.
     pub mode: Mode,
-    /// Its subnets as they are written, at most one of each IP version. [`Network::subnets`] are
-    /// those in force, [`Network::places`] says whose which address is.
+    /// Its subnets as written, at most one of each IP version. [`Network::subnets`] returns those
+    /// in force, [`Network::well_known`] the well-known addresses within them.
     pub subnet: Vec<Subnet>,
-    /// The host's interface that `bridged` joins.
+    /// The interface of the host that a network of mode `bridged` joins.
     pub uplink: Option<String>,
     /// Largest layer-3 packet in bytes (68..=65521).
     pub mtu: u16,
-    /// Most MAC addresses that are remembered.
+    /// Capacity of the MAC table.
     pub mac_table_size: usize,
-    /// How long a silent MAC address is remembered.
+    /// Age at which an unused MAC table entry is removed.
     pub mac_aging: Duration,
-    /// Names that its gateway's DNS knows beside those of the host's resolvers.
+    /// Names that the gateway's DNS answers in addition to those of the host's resolvers.
     pub hosts: BTreeMap<String, IpAddr>,
-    /// The folder below which its gateway serves files by TFTP; `None` = none.
+    /// The folder that the gateway serves by TFTP; `None` = no TFTP.
     pub tftp: Option<PathBuf>,
-    /// How its machines are told their addresses; [`Network::dhcp`] is what is in force.
+    /// The DHCP setting as written; [`Network::dhcp`] returns the settings in force.
     pub dhcp: DhcpSetting,
-    /// Ports of the host that lead to its machines.
+    /// Forwards: ports of the host that lead to guests.
     pub forward: Vec<Rule>,
-    /// Ports of its gateway that lead to the host's loopback.
+    /// Loopback maps: ports of the gateway that lead to the host's loopback.
     pub loopback: Vec<Rule>,
-    /// By which protocols its machines find what is on the host's links.
+    /// Discovery protocols that are relayed between the guests and the host's links.
     pub reflect: Vec<Discovery>,
-    /// Free-form notes of management software; trama does not read them.
+    /// Free-form data of management software; trama does not read it.
     pub external_ids: BTreeMap<String, String>,
 }
 
 impl Network {
-    /// A network with the settings that a file need not state.
+    /// A network of mode `internal` with default settings.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),

@@ -11,7 +11,7 @@ use super::rule::Rule;
 use super::socket::SocketAccess;
 use super::vlan::Vlan;
 
-/// A place on a network where something plugs in.
+/// A port of the switch and the device that plugs into it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Port {
     /// Unique name.
@@ -22,28 +22,28 @@ pub struct Port {
     pub vlan: Vlan,
     /// Whether the cable is plugged in.
     pub cable: bool,
-    /// Whose frames it receives beside its own.
+    /// Which unicast frames it receives in addition to its own.
     pub promiscuous: Promiscuous,
-    /// The hardware address of the machine behind it.
+    /// The MAC address of the guest behind it; `None` = learned.
     #[serde(serialize_with = "as_text")]
     pub mac: Option<MacAddr>,
-    /// Whether that machine may send as others.
+    /// Whether the guest may send from other MAC addresses.
     pub spoof: bool,
-    /// What plugs in.
+    /// The device that plugs in.
     pub interface: Interface,
-    /// Whether it comes with its network, whose name it bears; no `[[port]]` stands for it.
+    /// Whether the network of the same name created it; such a port has no `[[port]]` table.
     #[serde(skip)]
     pub own: bool,
     /// Which users may connect to its socket.
     pub socket: SocketAccess,
-    /// Ports of the host that lead to the machine, on a network of mode `nat`.
+    /// Forwards to the guest, on a network of mode `nat`.
     pub forward: Vec<Rule>,
-    /// Free-form notes of management software; trama does not read them.
+    /// Free-form data of management software; trama does not read it.
     pub external_ids: BTreeMap<String, String>,
 }
 
 impl Port {
-    /// A port with the settings that a file need not state, not attached.
+    /// A port with default settings that is not attached.
     pub fn new(name: impl Into<String>, interface: Interface) -> Self {
         Self {
             name: name.into(),
@@ -71,23 +71,23 @@ fn as_text<S: Serializer>(mac: &Option<MacAddr>, serializer: S) -> Result<S::Ok,
     mac.map(|mac| mac.to_string()).serialize(serializer)
 }
 
-/// Whose frames a port receives beside its own; VirtualBox's words.
+/// Which unicast frames a port receives in addition to its own; the words are VirtualBox's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Promiscuous {
-    /// Nobody's.
+    /// None.
     Deny,
-    /// Those that machines of the network send each other.
+    /// Frames between guests of the network.
     AllowVms,
-    /// All of the network, also those of the host and the LAN.
+    /// All frames of the network, including those of the host and the LAN.
     AllowAll,
 }
 
 impl Promiscuous {
-    /// All of them.
+    /// All words.
     pub const ALL: [Self; 3] = [Self::Deny, Self::AllowVms, Self::AllowAll];
 
-    /// As it is spelled in files and commands.
+    /// The spelling in files and commands.
     pub fn name(self) -> &'static str {
         match self {
             Self::Deny => "deny",
@@ -105,7 +105,7 @@ pub enum Interface {
     VhostUser(VhostUser),
     /// A TAP device of the kernel.
     Tap(Tap),
-    /// An interface of the host that was there before us; only networks bring one along.
+    /// An existing interface of the host; only networks create such ports.
     Uplink(Uplink),
 }
 
@@ -119,7 +119,8 @@ pub struct Uplink {
 /// A vhost-user socket.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VhostUser {
-    /// The socket's path; if relative or empty, below the daemon's folder ([`Folders::socket`]).
+    /// The socket's path; a relative or empty one is below the daemon's run folder
+    /// ([`Folders::socket`](trama_api::folders::Folders::socket)).
     pub path: PathBuf,
     /// Which end listens.
     pub role: Role,
@@ -127,13 +128,13 @@ pub struct VhostUser {
     pub queues: u16,
 }
 
-/// Which end of a vhost-user socket we are.
+/// Which end of a vhost-user socket the daemon is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// We listen.
+    /// The daemon listens.
     Server,
-    /// We connect, and reconnect for ever.
+    /// The daemon connects, and reconnects without limit.
     Client,
 }
 

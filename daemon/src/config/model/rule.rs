@@ -10,15 +10,15 @@ use trama_nat::Transport;
 /// The word for [`Rule::as_gateway`].
 pub const AS_GATEWAY: &str = "as-gateway";
 
-/// A rule as it is written. What it leaves out, its network knows.
+/// A rule as written. What it omits follows from its network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Its name; may be empty: [`Rule::label`].
+    /// Its name; may be empty, see [`Rule::label`].
     pub name: String,
-    /// Of which protocol.
+    /// The transport protocol.
     pub transport: Transport,
-    /// The host's address; `None`: of a forward all of both versions of IP, of a loopback map the
-    /// one of the guest's version.
+    /// The host's address. `None` means all addresses of both IP versions for a forward, and the
+    /// loopback address of the guest's IP version for a loopback map.
     pub host: Option<IpAddr>,
     /// The first of the host's ports, at least 1.
     pub host_port: u16,
@@ -26,14 +26,14 @@ pub struct Rule {
     pub guest: Option<IpAddr>,
     /// The first of the network's ports, at least 1.
     pub guest_port: u16,
-    /// Ports on either side, at least 1; the last is 65535 at most.
+    /// The number of ports on either side, at least 1; the last port is 65535 at most.
     pub count: u16,
-    /// Whether the guest is to see the gateway's address in place of the client's own.
+    /// Whether the guest sees the gateway's address instead of the client's.
     pub as_gateway: bool,
 }
 
 impl Rule {
-    /// Its name, or what it is called if it has none.
+    /// Its name, or protocol and port if it has none.
     pub fn label(&self) -> String {
         if self.name.is_empty() {
             format!("{}-{}", self.transport.name(), self.host_port)
@@ -48,7 +48,7 @@ impl Rule {
     }
 }
 
-/// Between commas, in the shortest form.
+/// The form with commas, as short as possible.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address =

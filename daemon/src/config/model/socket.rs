@@ -2,7 +2,8 @@
 
 use serde::{Serialize, Serializer};
 
-/// Owner, group and mode of a socket that we make; `None` = the daemon's own, and its umask's.
+/// Owner, group and mode of a socket that the daemon creates; `None` = the daemon's user or group,
+/// or its umask's mode.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SocketAccess {
     /// The user, by name or number.

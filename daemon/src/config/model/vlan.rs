@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-/// VLAN settings as they are written; the mode that follows from them is `mode_or_default`.
+/// The VLAN settings as written; `mode_or_default` returns the mode in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Vlan {
     /// The access or native VLAN, 0..=4095.
     pub tag: Option<u16>,
-    /// VLANs carried by a trunk; empty = all.
+    /// The VLANs of a trunk; empty = all.
     pub trunks: Vec<u16>,
-    /// The mode, where it is stated.
+    /// The mode, if stated.
     pub mode: Option<VlanMode>,
 }
 
@@ -28,11 +28,11 @@ pub enum VlanMode {
 }
 
 impl VlanMode {
-    /// All of them.
+    /// All modes.
     pub const ALL: [Self; 4] =
         [Self::Access, Self::Trunk, Self::NativeTagged, Self::NativeUntagged];
 
-    /// As it is spelled in files and commands.
+    /// The spelling in files and commands.
     pub fn name(self) -> &'static str {
         match self {
             Self::Access => "access",

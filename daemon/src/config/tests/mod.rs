@@ -1,9 +1,9 @@
 //! Every kind of bad configuration and the exact message that it gets.
 
 use proptest::prelude::*;
+use trama_api::folders::Folders;
 
 use super::model::Interface;
-use super::model::folders::Folders;
 use super::model::socket::SocketAccess;
 use super::{parse, parse_at, validate};
 

@@ -1,23 +1,23 @@
-//! Text to [`Config`], or everything that is wrong with it.
+//! Reads a text into a [`Config`], or reports everything that is wrong with it.
 //!
-//! Three passes: the TOML parser finds what is not TOML; the tables are read key by key, where
-//! stand-ins take the place of what cannot be read; [`validate`](super::validate) looks at the
-//! whole. Faults of one pass do not hide those of the next, with one exception: text that is
-//! not TOML is not read further, as guesses about what was meant would only mislead.
+//! There are three passes. The TOML parser finds syntax errors. The tables are read key by key; a
+//! default replaces a value that cannot be read. [`validate`] checks the whole. Faults of one pass
+//! do not hide those of the next, with one exception: text with syntax errors is not read further,
+//! because guesses about its meaning would mislead.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use trama_api::folders::Folders;
 
 use super::diagnostic::Diagnostic;
 use super::reader::{Reader, Report, type_name};
 use super::{daemon, network, port};
-use crate::config::model::folders::Folders;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::rules::nearest::nearest;
 use crate::config::rules::problem::table_path;
 use crate::config::rules::{Place, Problem, validate};
 
-/// Reads the configuration of the system's daemon; `file` is the name that diagnostics bear.
+/// Reads the configuration of the system's daemon; `file` is the name shown in diagnostics.
 ///
 /// # Errors
 /// Everything that is wrong with the text, in its order.
@@ -33,7 +33,7 @@ pub fn parse_at(text: &str, file: &str, folders: &Folders) -> Result<Config, Vec
     parse_on(text, file, folders, |_| Vec::new())
 }
 
-/// As [`parse_at`], with further problems that `look` finds in a configuration, such as its host's.
+/// As [`parse_at`], with further problems that `look` finds, such as conflicts with the host.
 ///
 /// # Errors
 /// Everything that is wrong with the text, in its order.
@@ -116,7 +116,7 @@ fn read_document<'d>(
     config
 }
 
-/// The tables of an array of tables with their numbers and offsets; what is none is noted.
+/// The tables of an array of tables, with their numbers and offsets; other items are faults.
 fn tables<'d>(
     value: &'d Spanned<DeValue<'d>>,
     offset: usize,
@@ -142,7 +142,7 @@ fn tables<'d>(
     tables
 }
 
-/// The name of a network or port, empty if it cannot be told.
+/// The name of a network or port; empty if it cannot be read.
 fn name_of<'d>(table: &'d DeTable<'d>) -> &'d str {
     table.get("name").and_then(|name| name.get_ref().as_str()).unwrap_or_default()
 }

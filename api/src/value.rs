@@ -3,7 +3,7 @@
 //!
 //! Three notations meet here. *Text* (`[10, 20]`, `{a=b}`) is what people type and read; *bare*
 //! (`10 20`) is text for scripts; *JSON* is that of RFC 7047, section 5.1, and also what travels
-//! between `tramad` and `tramactl`. What a column accepts is the business of `types`.
+//! between `tramad` and `tramactl`. What a column accepts is decided by the daemon.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -198,11 +198,20 @@ impl fmt::Display for Atom {
 pub fn quoted(text: &str) -> String {
     let start = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    if start && rest && text != "true" && text != "false" && !super::identity::is_uuid(text) {
+    if start && rest && text != "true" && text != "false" && !is_uuid(text) {
         text.to_owned()
     } else {
         json!(text).to_string()
     }
+}
+
+/// Whether the text has the usual form of a UUID: 32 hexadecimal digits in five groups.
+pub fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 impl From<Value> for Json {

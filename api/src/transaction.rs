@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ctl::value::Value;
+use crate::value::Value;
 
 /// The version of this API: part of every path, and of every request.
 pub const VERSION: u32 = 1;
