@@ -62,36 +62,36 @@ pub enum CommandId {
     Version,
 }
 
-/// A command of `tramactl` that the daemon carries out.
+/// A command that `tramad` carries out.
 pub struct Command {
-    /// Identifies it.
+    /// Its identifier.
     pub id: CommandId,
     /// Its name.
     pub name: &'static str,
-    /// Fewest arguments.
+    /// Minimum number of arguments.
     pub min: usize,
-    /// Most arguments.
+    /// Maximum number of arguments.
     pub max: usize,
     /// The options it takes.
     pub options: &'static [CommandOption],
-    /// Its arguments, for people.
+    /// Its arguments, as shown in help.
     pub arguments: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
 }
 
-/// An option of a command; it stands before the command's name.
+/// An option of a command; it precedes the command's name.
 pub struct CommandOption {
-    /// With the two dashes.
+    /// Its name, with the two dashes.
     pub name: &'static str,
-    /// What its value is called; `None` = it takes none.
+    /// The placeholder of its value; `None` = it takes no value.
     pub value: Option<&'static str>,
     /// What it does, in one line.
     pub summary: &'static str,
 }
 
 impl Command {
-    /// Options, name and arguments, as they are typed.
+    /// Options, name and arguments, as typed.
     pub fn usage(&self) -> String {
         let options = self.options.iter().map(|option| match option.value {
             Some(value) => format!("[{}={value}] ", option.name),
@@ -134,7 +134,7 @@ const fn command(
     Command { id, name, min, max, options, arguments, summary }
 }
 
-/// Every command, in the order in which help shows them.
+/// All commands, in the order of the help.
 pub static COMMANDS: [Command; 27] = [
     command(CommandId::Show, "show", 0, 0, &[], "", "Print an overview"),
     command(CommandId::AddBr, "add-br", 1, 3, &[MAY_EXIST], "BRIDGE", "Add a network"),

@@ -1,25 +1,25 @@
-//! Where files are that the configuration does not place: those of the system's daemon, and those
-//! of an ordinary user's (XDG Base Directory Specification 0.8).
+//! Default locations of the daemon's files: for the system's daemon, and for that of an ordinary
+//! user (XDG Base Directory Specification 0.8).
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The places of a daemon's files. One that cannot be told is empty.
+/// Locations of a daemon's files. A location that cannot be determined is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folders {
     /// The configuration file.
     pub config: PathBuf,
     /// The folder of the control socket and of ports' sockets.
     pub run: PathBuf,
-    /// The folder of what must survive a restart.
+    /// The folder of state that must survive a restart.
     pub state: PathBuf,
-    /// Whether they are one user's, and shared with no group.
+    /// Whether they belong to one user and are shared with no group.
     pub is_private: bool,
 }
 
 impl Folders {
-    /// Those of the system's daemon.
+    /// The locations of the system's daemon.
     pub fn system() -> Folders {
         Folders {
             config: "/etc/trama/trama.toml".into(),
@@ -29,7 +29,7 @@ impl Folders {
         }
     }
 
-    /// Those of the calling user.
+    /// The locations of the calling user's daemon.
     pub fn user() -> Folders {
         let user = rustix::process::geteuid().as_raw();
         let session = PathBuf::from(format!("/run/user/{user}"));
@@ -37,17 +37,18 @@ impl Folders {
         Folders::of_user(|name| std::env::var_os(name), is_own.then_some(session))
     }
 
-    /// Those of a daemon that this process would be: the system's if it is root.
+    /// The locations for a daemon started by this process: the system's if it runs as root and does
+    /// not ask for the user's.
     pub fn of_process(wants_user: bool) -> Folders {
         let is_root = rustix::process::geteuid().is_root();
         if is_root && !wants_user { Folders::system() } else { Folders::user() }
     }
 
-    /// `session` is where `XDG_RUNTIME_DIR` leads by custom, if that is there: `su` and cron do not
-    /// set the variable.
+    /// `session` is the usual value of `XDG_RUNTIME_DIR`, if that folder exists: `su` and cron do
+    /// not set the variable.
     fn of_user(variable: impl Fn(&str) -> Option<OsString>, session: Option<PathBuf>) -> Folders {
         let absolute = |name: &str| {
-            // The specification has relative paths ignored.
+            // The specification says to ignore relative paths.
             variable(name).map(PathBuf::from).filter(|path| path.is_absolute())
         };
         let home = absolute("HOME");
@@ -66,12 +67,12 @@ impl Folders {
         }
     }
 
-    /// The control socket, where none is named.
+    /// The default path of the control socket.
     pub fn control(&self) -> PathBuf {
         if self.run.as_os_str().is_empty() { PathBuf::new() } else { self.run.join("control.sock") }
     }
 
-    /// The socket of a port: `path` as the configuration has it, which may be relative or empty.
+    /// The path of a port's socket; `path` is as configured, and may be relative or empty.
     pub fn socket(&self, port: &str, path: &Path) -> PathBuf {
         match path.as_os_str().is_empty() {
             true => self.run.join(format!("{port}.sock")),

@@ -1,28 +1,28 @@
-//! What `tramactl` sends and what it gets: the types of `POST /v1/transaction`.
+//! The bodies of `POST /v1/transaction`.
 //!
-//! A transaction is a list of commands, each a list of words. Its answer holds data rather than
-//! text wherever there is a table, so that each client renders it as its user likes.
+//! A transaction is a list of commands, each a list of words. The answer holds tables as data, so
+//! that each client renders them as its user wishes.
 
 use serde::{Deserialize, Serialize};
 
 use crate::value::Value;
 
-/// The version of this API: part of every path, and of every request.
+/// The version of the API; part of each path and request.
 pub const VERSION: u32 = 1;
 
-/// Commands that happen together or not at all.
+/// Commands that are carried out all or not at all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The version of the API that the client speaks.
+    /// The version of the API that the client uses.
     #[serde(default = "current_version")]
     pub version: u32,
-    /// Each a command's options, name and arguments.
+    /// The commands, each with its options, name and arguments.
     pub commands: Vec<Vec<String>>,
-    /// Only say what would be done.
+    /// Whether to return the steps without taking them.
     #[serde(default)]
     pub dry_run: bool,
-    /// Leave the configuration file alone.
+    /// Whether to leave the configuration file unchanged.
     #[serde(default)]
     pub no_save: bool,
 }
@@ -34,35 +34,35 @@ fn current_version() -> u32 {
 /// The answer to a transaction that was carried out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Response {
-    /// What each command says, in order.
+    /// The output of each command, in order.
     pub results: Vec<Output>,
     /// The exit status for `tramactl`: 0, or [`STORED_NOT_RUNNING`].
     pub exit: u8,
     /// Ports that are stored but do not run: name and reason.
     pub not_running: Vec<(String, String)>,
-    /// The steps that were taken, or in a dry run would be.
+    /// The steps taken; in a dry run, those that would be taken.
     pub steps: Vec<String>,
 }
 
 /// The answer to a transaction that was refused; nothing has changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// What is wrong and what to do about it; empty where the exit status says it all.
+    /// What is wrong and what to do; empty if the exit status is enough.
     pub error: String,
     /// The exit status for `tramactl`.
     pub exit: u8,
 }
 
-/// Exit status: the configuration is stored, but some port of it does not run.
+/// Exit status: the configuration is stored, but some ports do not run.
 pub const STORED_NOT_RUNNING: u8 = 65;
 
-/// What a command says.
+/// The output of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Output {
-    /// Lines as they are.
+    /// Lines of text.
     Text {
-        /// Without line ends.
+        /// The lines, without line endings.
         lines: Vec<String>,
     },
     /// A table, rendered as the user asks.
@@ -71,12 +71,12 @@ pub enum Output {
         headings: Vec<String>,
         /// One value for each column.
         rows: Vec<Vec<Value>>,
-        /// How it looks if the user does not say.
+        /// The default form.
         form: Form,
     },
 }
 
-/// How a table looks if the user does not say.
+/// The default form of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "form", rename_all = "kebab-case")]
 pub enum Form {
@@ -84,8 +84,8 @@ pub enum Form {
     List,
     /// One line for each record under underlined headings.
     Table,
-    /// One line for each record, in columns of at least these widths as `printf` takes them:
-    /// negative = aligned to the left.
+    /// One line for each record, in columns of at least these widths, as in `printf`: negative =
+    /// left-aligned.
     Fixed {
         /// One for each column.
         widths: Vec<i8>,
@@ -93,7 +93,7 @@ pub enum Form {
 }
 
 impl Output {
-    /// Nothing.
+    /// No output.
     pub fn none() -> Output {
         Output::Text { lines: Vec::new() }
     }

@@ -1,9 +1,8 @@
-//! The values of table columns: atoms, sets and maps, in the notations that users of Open vSwitch
-//! know.
+//! Values of table columns: atoms, sets and maps, in the notations of Open vSwitch.
 //!
-//! Three notations meet here. *Text* (`[10, 20]`, `{a=b}`) is what people type and read; *bare*
-//! (`10 20`) is text for scripts; *JSON* is that of RFC 7047, section 5.1, and also what travels
-//! between `tramad` and `tramactl`. What a column accepts is decided by the daemon.
+//! There are three notations. *Text* (`[10, 20]`, `{a=b}`) is typed and printed. *Bare* (`10 20`)
+//! is text for scripts. *JSON* is that of RFC 7047, section 5.1, and also travels between `tramad`
+//! and `tramactl`. The daemon decides what a column accepts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,17 +13,17 @@ use serde_json::{Value as Json, json};
 /// A single value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Atom {
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Integer(i64),
     /// Text.
     String(String),
-    /// The identity of a record, in its usual text form.
+    /// The UUID of a record, in its usual text form.
     Uuid(String),
 }
 
-/// What stands in one cell of a table.
+/// The value of one cell of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Json", try_from = "Json")]
 pub enum Value {
@@ -37,7 +36,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The value of an optional column without one.
+    /// The value of an empty optional column.
     pub const NOTHING: Value = Value::Set(BTreeSet::new());
 
     /// One string.
@@ -62,7 +61,7 @@ impl Value {
         )
     }
 
-    /// How many atoms, or pairs of a map, it holds.
+    /// The number of atoms, or of pairs of a map.
     pub fn len(&self) -> usize {
         match self {
             Value::One(_) => 1,
@@ -71,12 +70,12 @@ impl Value {
         }
     }
 
-    /// Whether it holds nothing.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The atoms of anything but a map.
+    /// The atoms; none for a map.
     pub fn atoms(&self) -> BTreeSet<Atom> {
         match self {
             Value::One(atom) => BTreeSet::from([atom.clone()]),
@@ -85,7 +84,7 @@ impl Value {
         }
     }
 
-    /// The pairs of a map.
+    /// The pairs; none unless it is a map.
     pub fn pairs(&self) -> BTreeMap<String, Atom> {
         match self {
             Value::Map(pairs) => pairs.clone(),
@@ -93,7 +92,7 @@ impl Value {
         }
     }
 
-    /// The text without quotes, brackets and commas, for scripts.
+    /// The bare notation.
     pub fn bare(&self) -> String {
         match self {
             Value::One(atom) => atom.bare(),
@@ -105,7 +104,7 @@ impl Value {
         }
     }
 
-    /// RFC 7047 with a set of one written as its atom, as Open vSwitch's tools print it.
+    /// RFC 7047, with a set of one written as its atom, as the tools of Open vSwitch print it.
     pub fn to_json(&self) -> Json {
         match self {
             Value::Set(atoms) if atoms.len() == 1 => {
@@ -194,7 +193,7 @@ impl fmt::Display for Atom {
     }
 }
 
-/// The string as it is if it is a plain word, else as a JSON string: `lab`, `"lab/x"`, `"10"`.
+/// The string itself if it is a plain word, else a JSON string: `lab`, `"lab/x"`, `"10"`.
 pub fn quoted(text: &str) -> String {
     let start = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));

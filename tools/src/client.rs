@@ -1,4 +1,4 @@
-//! One request to the daemon over its Unix socket, and its answer.
+//! Sends one request to the daemon over its Unix socket, and reads the answer.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use trama_api::transaction::{Refusal, Request, Response, VERSION};
 
 use crate::cli::Invocation;
 
-/// Why there is no result: a message for people, and the exit status.
+/// A failure: a message for the user, and the exit status.
 pub struct Failed {
-    /// Empty where the exit status says it all.
+    /// Empty if the exit status is enough.
     pub message: String,
     /// The exit status.
     pub exit: u8,
@@ -26,7 +26,7 @@ impl From<String> for Failed {
     }
 }
 
-/// Has the daemon carry out the transaction.
+/// Sends the transaction to the daemon.
 ///
 /// # Errors
 /// There is no daemon, it does not answer in time, or it refuses.
@@ -57,7 +57,7 @@ async fn exchange(invocation: &Invocation) -> Result<Response, Failed> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| lost(&error))?;
-    // Its errors reach the request, too.
+    // The request returns its errors, too.
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request(invocation)?).await.map_err(|error| lost(&error))?;
     let status = response.status();
@@ -66,7 +66,8 @@ async fn exchange(invocation: &Invocation) -> Result<Response, Failed> {
     read_answer(socket, status, &body)
 }
 
-/// Connects to the first socket that a daemon listens on; one that was killed leaves its file.
+/// Connects to the first socket that a daemon listens on. A daemon that was killed leaves its
+/// socket's file.
 async fn connect(sockets: &[PathBuf]) -> Result<(&Path, UnixStream), Failed> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for socket in sockets {

@@ -9,7 +9,7 @@ use super::lookup::find_column;
 use super::schema::column::{Column, Table};
 use super::types::Shape;
 
-/// Carries out one `COLUMN[:KEY]=VALUE` on a record that exists.
+/// Carries out `COLUMN[:KEY]=VALUE` on a record that exists.
 pub fn set_one(
     context: &mut Context<'_>,
     table: &'static Table,

@@ -1,4 +1,4 @@
-//! Commands on networks (bridges) and ports as wholes.
+//! Commands on whole networks (bridges) and ports.
 
 use trama_api::transaction::Output;
 
@@ -9,7 +9,7 @@ use super::draft::{no_bridge, no_port};
 use super::failure::Failure;
 use super::schema::TABLES;
 
-/// `br-exists` answers "no" with this exit status, and nothing else.
+/// The exit status of `br-exists` if there is no such bridge.
 const NO_SUCH_BRIDGE: u8 = 2;
 
 pub fn add_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
@@ -82,7 +82,7 @@ pub fn add_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failur
             )
             .into());
         }
-        // As in Open vSwitch, the settings are those of a port that is created now.
+        // As in Open vSwitch, the settings apply only to a port that is created.
         return match network {
             Some(network) if network == bridge => Ok(Output::none()),
             Some(other) => Err(format!(

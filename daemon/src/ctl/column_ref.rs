@@ -2,7 +2,7 @@
 
 use super::types::DELIMITERS;
 
-/// `COLUMN[:KEY]` as it stands at the beginning of an argument.
+/// `COLUMN[:KEY]` at the beginning of an argument.
 pub struct ColumnRef<'a> {
     /// The column's name as typed.
     pub column: &'a str,
@@ -10,7 +10,7 @@ pub struct ColumnRef<'a> {
 }
 
 impl<'a> ColumnRef<'a> {
-    /// Parts a place from what follows it.
+    /// Splits it from the rest of the argument.
     pub fn split(text: &'a str) -> (ColumnRef<'a>, &'a str) {
         let (column, rest) = word(text);
         match rest.strip_prefix(':') {

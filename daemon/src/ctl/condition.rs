@@ -11,7 +11,7 @@ use super::lookup::find_column;
 use super::schema::column::{Column, Table};
 use super::types::{Shape, Type};
 
-/// How a column is compared. Longer spellings stand before those they begin with.
+/// The operators. A longer spelling comes before its prefixes.
 const OPERATORS: [(&str, Operator); 14] = [
     ("{<=}", Operator::Set(Relation::Subset)),
     ("{>=}", Operator::Set(Relation::Superset)),
@@ -46,7 +46,7 @@ enum Relation {
     Disjoint,
 }
 
-/// One condition.
+/// A condition.
 pub struct Condition {
     column: &'static Column,
     key: Option<String>,
@@ -79,7 +79,7 @@ impl Condition {
         let wanted = match operator {
             Operator::Order(_) if key.is_some() => Value::One(column.of.parse_atom(value)?),
             Operator::Order(_) => column.of.parse(value)?,
-            // These compare sets, whatever number of values the column itself may hold.
+            // These operators compare sets, even on a column that holds one value.
             Operator::Set(_) if key.is_none() && column.of.shape == Shape::Map => {
                 column.of.parse(value)?
             }
@@ -88,7 +88,7 @@ impl Condition {
         Ok(Condition { column, key, operator: *operator, wanted })
     }
 
-    /// Whether the record of this name fulfils it.
+    /// Whether the record of this name meets the condition.
     pub fn holds(&self, view: View<'_>, record: &str) -> bool {
         let whole = (self.column.read)(view, record);
         let have = match &self.key {
@@ -96,7 +96,7 @@ impl Condition {
             Some(key) => Value::optional(whole.pairs().get(key).cloned()),
         };
         match self.operator {
-            // A key that is not there is neither equal nor unequal to anything.
+            // An absent key is neither equal nor unequal to a value.
             Operator::Order(_) if self.key.is_some() && have.is_empty() => false,
             Operator::Order(accept) => accept(compare(&have, &self.wanted)),
             Operator::Set(relation) => relate(relation, &elements(&have), &elements(&self.wanted)),

@@ -1,4 +1,4 @@
-//! What a command works on: the draft of the configuration, and what ran before.
+//! The input of a command: the draft of the configuration, and what runs.
 
 use std::collections::BTreeMap;
 
@@ -12,47 +12,46 @@ use crate::status::{FdbRow, Lease, Status};
 pub struct Snapshot {
     /// Ports, networks and counters.
     pub status: Status,
-    /// Learnt MAC addresses of all networks; filled in only if a command shows them.
+    /// Learned MAC addresses of all networks; empty unless a command shows them.
     pub fdb: Vec<FdbRow>,
-    /// Leases of the networks that lease addresses; filled in only if a command shows them.
+    /// Leases of the running networks; empty unless a command shows them.
     pub leases: Vec<Lease>,
-    /// What gateways say of their forwards, by the networks that run; filled in only if a command
-    /// shows them.
+    /// Status of forwards by running network; empty unless a command shows it.
     pub forwards: BTreeMap<String, ForwardAnswer>,
-    /// Flows of the networks that run; filled in only if a command shows them.
+    /// Flows by running network; empty unless a command shows them.
     pub flows: Vec<(String, FlowRow)>,
-    /// The number of each port (`ofport`): unique, and kept as long as the daemon runs.
+    /// The number of each port (`ofport`): unique and constant while the daemon runs.
     pub numbers: BTreeMap<String, u32>,
 }
 
-/// What a gateway says of its forwards, or why it says nothing.
+/// The status of a network's forwards, or the reason why its gateway does not answer.
 pub type ForwardAnswer = Result<Vec<ForwardStatus>, String>;
 
-/// What is left to do once a transaction has succeeded.
+/// What remains to be done once a transaction has succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum After {
-    /// Forget the learnt MAC addresses of this network, or of all.
+    /// Forget the learned MAC addresses of this network, or of all.
     FlushFdb(Option<String>),
 }
 
-/// What a command works on.
+/// The state that the commands of a transaction share.
 pub struct Context<'a> {
     /// The configuration under edit.
     pub draft: Draft,
     /// What ran when the transaction began.
     pub snapshot: &'a Snapshot,
-    /// What is left to do once the transaction has succeeded.
+    /// What remains to be done once the transaction has succeeded.
     pub after: Vec<After>,
 }
 
 impl Context<'_> {
-    /// What columns are read from.
+    /// The source of column values.
     pub fn view(&self) -> View<'_> {
         View { draft: &self.draft, snapshot: self.snapshot }
     }
 }
 
-/// What a column is read from.
+/// The source of column values.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     /// The configuration under edit.

@@ -1,4 +1,4 @@
-//! What leads in and out of networks with NAT: forwards, and the flows that pass.
+//! Commands on NAT: forwards, and the flows through gateways.
 
 use trama_api::transaction::{Form, Output};
 use trama_api::value::Value;
@@ -14,7 +14,7 @@ use crate::config::model::rule::Rule;
 use crate::config::model::{Config, Mode, Network};
 use crate::config::text::parse_rule;
 
-/// What `forward` does.
+/// The subcommand that prints forwards.
 pub const LIST: &str = "list";
 const ADD: &str = "add";
 const DEL: &str = "del";
@@ -38,7 +38,7 @@ fn add(context: &mut Context<'_>, place: &str, text: &str) -> Result<Output, Fai
     Ok(Output::none())
 }
 
-/// Takes the rule away that is called so, or means the same.
+/// Removes the rule of this name, or the one equal to this text.
 fn del(context: &mut Context<'_>, place: &str, text: &str) -> Result<Output, Failure> {
     let meant = parse_rule(text).ok();
     let rules = rules_of(context, place)?;
@@ -89,7 +89,7 @@ fn list(context: &mut Context<'_>, place: Option<&str>) -> Result<Output, Failur
     })
 }
 
-/// The networks that run and, of mode `nat`, those that have no port to run for.
+/// The networks that run, and those of mode `nat` that have no port and so do not run.
 fn with_idle(config: &Config) -> Vec<Network> {
     let mut networks = config.laid_out().networks;
     let runs = |name: &str| networks.iter().any(|it| written_name(&it.name) == name);

@@ -1,7 +1,7 @@
-//! An interface as its `type` and `options` columns, and back.
+//! Converts an interface to its `type` and `options` columns, and back.
 //!
-//! Users of Open vSwitch set the two in any order, and know other types than ours; so both stay
-//! plain text until the end of a transaction, and only then become a [`Interface`].
+//! Users of Open vSwitch set the two in any order, and know other types. So both stay text until
+//! the end of a transaction, and only then become an [`Interface`].
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::config::text;
 /// The `options` column.
 pub type Options = BTreeMap<String, String>;
 
-/// The `type` and `options` that stand for a port's interface.
+/// The `type` and `options` of a port's interface.
 pub fn describe(port: &Port) -> (String, Options) {
     let mut options = Options::new();
     let mut put = |key: &str, value: String| options.insert(key.to_owned(), value);
@@ -46,14 +46,13 @@ pub fn describe(port: &Port) -> (String, Options) {
             }
             "tap"
         }
-        // Not to be seen in these tables.
+        // The tables do not show it.
         Interface::Uplink(_) => "",
     };
     (kind.to_owned(), options)
 }
 
-/// The interface that a port's `type` and `options` stand for, and the users that may connect to
-/// its socket.
+/// The interface that a port's `type` and `options` describe, and the access to its socket.
 ///
 /// # Errors
 /// What is missing, unknown or malformed, and what to do.
@@ -80,7 +79,7 @@ pub fn resolve(
             let queues = reader.number("n_rxq")?.unwrap_or(1);
             Interface::VhostUser(VhostUser { path, role: Role::Server, queues })
         }
-        // A port of Open vSwitch without a type, or of type `system`, is a device of the host.
+        // In Open vSwitch, a port without a type, or of type `system`, is a device of the host.
         "" | "system" | "internal" | "tap" => Interface::Tap(reader.tap()?),
         _ => {
             return Err(format!(
@@ -100,7 +99,7 @@ fn role_name(role: Role) -> &'static str {
     }
 }
 
-/// Takes options one by one, so that what is left over is unknown.
+/// Removes options one by one; those that remain are unknown.
 struct Reader<'a> {
     port: &'a str,
     kind: &'a str,
@@ -121,7 +120,7 @@ impl Reader<'_> {
                 ));
             }
         };
-        // Open vSwitch's name for a path that we connect to.
+        // Open vSwitch's name for a path that the daemon connects to.
         let dialled = self.options.remove("vhost-server-path");
         let role = if dialled.is_some() { Role::Client } else { stated.unwrap_or(Role::Server) };
         let path = match dialled {

@@ -1,4 +1,4 @@
-//! What runs: learnt addresses, counters, sessions, versions.
+//! Commands on the running switch: MAC tables, leases, counters, versions.
 
 use trama_api::transaction::{Form, Output};
 use trama_api::value::{Atom, Value};
@@ -98,7 +98,7 @@ fn table_of(ports: &[&PortStatus], form: Form) -> Output {
         ["port", "network", "rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "dropped", "drops"]
             .map(str::to_owned)
             .to_vec();
-    // One port has room for everything that is counted.
+    // A single port shows every counter.
     let all = form == Form::List;
     if let (true, Some(port)) = (all, ports.first()) {
         headings.extend(port.counters.others.iter().map(|(name, _)| (*name).to_owned()));

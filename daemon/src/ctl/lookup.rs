@@ -1,4 +1,4 @@
-//! Looks up tables, columns and records by what users type.
+//! Looks up tables, columns and records by name or abbreviation.
 
 use super::call::Call;
 use super::context::Context;
@@ -7,10 +7,10 @@ use super::identity;
 use super::schema::TABLES;
 use super::schema::column::{Column, Table};
 
-/// Shorter beginnings of an identity are not taken for one.
+/// Shortest prefix that is taken for a UUID.
 const UUID_PREFIX: usize = 4;
 
-/// The table that `text` means.
+/// The table that `text` names.
 pub fn find_table(text: &str) -> Result<&'static Table, String> {
     find_by_name(&TABLES, text, |table| table.name).map_err(|matching| match matching.as_slice() {
         [] => format!("unknown table \"{text}\"; there are Bridge, Port, Interface"),
@@ -18,7 +18,7 @@ pub fn find_table(text: &str) -> Result<&'static Table, String> {
     })
 }
 
-/// The column that `text` means.
+/// The column that `text` names.
 pub fn find_column(table: &'static Table, text: &str) -> Result<&'static Column, String> {
     find_by_name(table.columns, text, |column| column.name).map_err(|matching| {
         match matching.as_slice() {
@@ -34,8 +34,8 @@ pub fn find_column(table: &'static Table, text: &str) -> Result<&'static Column,
     })
 }
 
-/// The name of the record that `text` means: by name, or by identity or its beginning. `None`: it
-/// does not exist and need not (`--if-exists`).
+/// The name of the record that `text` gives by name, UUID or prefix of its UUID. `None` = the
+/// record does not exist, and `--if-exists` permits that.
 pub fn find_record(
     context: &Context<'_>,
     table: &Table,
@@ -65,8 +65,8 @@ pub fn find_record(
     }
 }
 
-/// The item of this name or, if there is just one, whose name begins so; upper case counts as
-/// lower case, and `-` as `_`. Error: the names that begin so.
+/// The item of this name or, if there is only one, with this prefix. Upper and lower case are
+/// equal, and so are `-` and `_`. Error: the names with this prefix.
 fn find_by_name<T>(
     items: &'static [T],
     text: &str,

@@ -105,7 +105,7 @@ pub fn remove(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure>
         Ok(match have {
             Value::Map(mut pairs) => {
                 match column.of.parse(text) {
-                    // Pairs go only where key and value are both right.
+                    // A pair is removed only if both key and value match.
                     Ok(gone) => {
                         let gone = gone.pairs();
                         pairs.retain(|key, value| gone.get(key) != Some(value));
@@ -152,7 +152,7 @@ pub fn clear(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> 
     Ok(Output::none())
 }
 
-/// What `add` and `remove` have in common: each argument turns the column's value into another.
+/// The common part of `add` and `remove`: each argument turns the value of the column into another.
 fn change(
     context: &mut Context<'_>,
     call: &Call,
@@ -181,7 +181,7 @@ fn change(
     Ok(Output::none())
 }
 
-/// The column's type with room for several values, so that too many are found at the end.
+/// The column's type with room for several values, so that an excess is reported at the end.
 fn many(column: &Column) -> Type {
     let shape = if column.of.shape == Shape::Map { Shape::Map } else { Shape::Set };
     Type::new(column.of.kind, shape)

@@ -13,9 +13,9 @@ use super::types::Shape;
 use crate::config::derived::running::is_part_of;
 use crate::config::model::Mode;
 
-/// What of a port is worth a line, if it is set.
+/// Columns of a port that are shown if set.
 const OF_PORT: [&str; 4] = ["forward", "tag", "trunks", "vlan_mode"];
-/// What of an interface is worth a line, if it is set.
+/// Columns of an interface that are shown if set.
 const OF_INTERFACE: [&str; 3] = ["type", "options", "error"];
 
 pub fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
@@ -41,7 +41,7 @@ pub fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     Ok(Output::Text { lines })
 }
 
-/// What a network has beside its ports, as Open vSwitch shows a bridge's local port.
+/// The network's settings, where Open vSwitch shows a bridge's local port.
 fn show_own_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
     let Some(network) = view.draft.network(bridge) else { return };
     if network.mode != Mode::Internal {

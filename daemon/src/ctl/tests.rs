@@ -20,7 +20,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     line.split(" -- ").map(words).collect()
 }
 
-/// Runs `line` over `config`, with `snapshot` for what runs.
+/// Runs `line` on `config`, with `snapshot` as what runs.
 fn run_with(config: &Config, snapshot: &Snapshot, line: &str) -> Result<Outcome, Failure> {
     run(&parse(&commands(line))?, config.clone(), snapshot)
 }
@@ -472,7 +472,7 @@ fn leases_name_the_port_that_they_are_charged_to() {
     snapshot.status.ports[0].mark = 5;
     snapshot.leases = vec![
         lease(7, LeaseState::Bound, 5, Some(60)),
-        // Of a port that is gone; of one that has no mark.
+        // A port that is gone; a lease without a mark.
         lease(8, LeaseState::Idle, 6, None),
         lease(9, LeaseState::Conflict, 0, Some(9)),
     ];

@@ -14,9 +14,9 @@ use crate::config::model::dhcp::{BOOT_CLIENTS, Dhcp, Reservation};
 use crate::config::model::subnet::Subnet;
 use crate::config::model::{Mode, Network};
 
-/// The range of a subnet that is leased if none is written: all from the 101st address on, as
-/// VirtualBox has it; of a subnet smaller than /24, all behind the gateway's address. Behind a NAT
-/// all from the one on that the machine of mode `nat` has, there that one alone.
+/// The default range of an IPv4 subnet: from the 101st address on, as in VirtualBox; in a subnet
+/// smaller than /24, all after the gateway's. With NAT it begins at the address of the guest of
+/// mode `nat`, which is the only one in that mode.
 fn default_range(network: &Network, subnet: &Subnet) -> Option<RangeInclusive<Ipv4Addr>> {
     let places = network.well_known(subnet);
     let (IpAddr::V4(first), IpAddr::V4(gateway)) = (subnet::host(subnet, 0), places.gateway) else {
@@ -30,19 +30,19 @@ fn default_range(network: &Network, subnet: &Subnet) -> Option<RangeInclusive<Ip
     };
     let most = if network.mode == Mode::Nat { 1 } else { MAX_POOL as u32 };
     let last = (subnet + hosts - 1).min(first.saturating_add(most - 1));
-    // A /30 has no address for anybody else.
+    // A /30 has no address left.
     (first <= last).then(|| Ipv4Addr::from_bits(first)..=Ipv4Addr::from_bits(last))
 }
 
-/// The range of an IPv6 subnet that is leased if none is written: 4096 addresses above those that
-/// people give by hand, and far below those that machines make themselves.
+/// The default range of an IPv6 subnet: 4096 addresses above those that people assign by hand, and
+/// far below those that guests choose themselves.
 fn default_range6(subnet: &Subnet) -> Option<RangeInclusive<Ipv6Addr>> {
     let IpAddr::V6(first) = subnet::host(subnet, 0) else { return None };
     let at = |number| Ipv6Addr::from_bits(first.to_bits() | number);
     Some(at(0x1000)..=at(0x1fff))
 }
 
-/// The settings as the network's gateway takes them.
+/// The DHCP settings of the network's gateway. `folder` holds the leases; `seed` seeds the server.
 pub fn for_gateway(network: &Network, dhcp: &Dhcp, folder: &Path, seed: u64) -> trama_nat::Dhcp {
     let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
     let subnet = network.subnets().into_iter().find(|(address, _)| address.is_ipv4());
@@ -115,7 +115,7 @@ fn boot(dhcp: &Dhcp, tftp: Option<Ipv4Addr>) -> Option<Boot> {
     Some(Boot { server, server_name: String::new(), files: boot_files(dhcp) })
 }
 
-/// Files on another IPv4 server are not on the gateway's either.
+/// A boot server that is not the gateway for IPv4 is not the gateway for IPv6 either.
 fn boot6(dhcp: &Dhcp, tftp: Option<IpAddr>) -> Option<Boot6> {
     let own = match tftp {
         Some(IpAddr::V6(address)) if dhcp.boot_server.is_none() => Some(address),

@@ -1,4 +1,4 @@
-//! Collects the problems that the rules find.
+//! Collects problems.
 
 use super::problem::{Place, Problem, table_path};
 
@@ -21,7 +21,7 @@ impl Check {
         self.place = place;
     }
 
-    /// The path of that table, for people.
+    /// The path of that table as shown.
     pub fn path(&self) -> &str {
         &self.path
     }

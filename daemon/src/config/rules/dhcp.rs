@@ -1,5 +1,5 @@
-//! Rules for `[network.dhcp]`. The servers check their own settings; here their errors are given
-//! the keys that they are about.
+//! Rules for `[network.dhcp]`. The DHCP servers check their own settings; this file maps their
+//! errors to keys.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -48,7 +48,7 @@ impl Check {
         }
     }
 
-    /// Whether there is a subnet of each version of IP of which addresses are written.
+    /// Checks that there is a subnet of each IP version of which addresses are given.
     fn dhcp_subnets(
         &mut self,
         index: usize,
@@ -78,7 +78,7 @@ impl Check {
         }
     }
 
-    /// An error of the server's own check, at the key that it is about.
+    /// Notes an error of the DHCPv4 server's own check at its key.
     fn dhcp_error(
         &mut self,
         index: usize,
@@ -107,7 +107,7 @@ impl Check {
             }
             ConfigError::BootName(_) => (None, "boot-file"),
             ConfigError::Limits => (None, "leases-per-port"),
-            // The network's own keys, which are checked there.
+            // These keys of the network have rules of their own.
             ConfigError::Mtu(..)
             | ConfigError::NoSubnet
             | ConfigError::SubnetsOverlap(..)
@@ -116,7 +116,7 @@ impl Check {
         self.dhcp_problem_at((index, reservation), network, key, &error.to_string());
     }
 
-    /// As [`Check::dhcp_error`], for DHCPv6.
+    /// Notes an error of the DHCPv6 server's own check at its key.
     fn dhcp6_error(
         &mut self,
         index: usize,
@@ -153,7 +153,7 @@ impl Check {
         self.enter(Place::Network(index), &network.name);
     }
 
-    /// What a server's own check says, at a key of the table or of one of its reservations.
+    /// Notes an error of a server's own check at a key of the table or of a reservation.
     fn dhcp_problem_at(
         &mut self,
         (index, reservation): (usize, Option<usize>),
@@ -171,7 +171,7 @@ impl Check {
     }
 }
 
-/// The key by which a reservation names its client.
+/// The key that names the client of a reservation.
 fn client_key(reservation: Option<&Reservation>) -> &'static str {
     match reservation.map(|it| &it.client) {
         Some(ClientMatch::Id(_)) => "id",

@@ -12,20 +12,20 @@ use crate::config::model::rule::Rule;
 use crate::config::model::subnet::Subnet;
 use crate::config::model::{Config, Mode, Network, Port};
 
-/// The longest prefix with room for the host numbers below.
+/// The longest prefix with room for the guest's host number.
 const LONGEST_PREFIX: u8 = 27;
 
-/// Ports of the services at a gateway's address.
+/// Ports of the gateway's services.
 const DNS_PORT: u16 = 53;
 
 const TFTP_PORT: u16 = 69;
 
-/// The ports of the host that forwards listen on so far, and whose they are.
+/// The ports of the host that forwards listen on, with the paths of their tables.
 #[derive(Default)]
 pub struct Listeners(Vec<(Rule, String)>);
 
 impl Check {
-    /// What only networks with NAT have.
+    /// Keys of networks with NAT.
     pub fn nat(&mut self, network: &Network, config: &Config, taken: &mut Listeners) {
         if network.mode == Mode::Nat {
             let long = |(address, prefix): &&Subnet| address.is_ipv4() && *prefix > LONGEST_PREFIX;
@@ -78,7 +78,7 @@ impl Check {
         }
     }
 
-    /// `others` are rules beside which these run.
+    /// `others` are rules that run in the same gateway.
     fn forwards(
         &mut self,
         rules: &[Rule],
@@ -126,7 +126,7 @@ impl Check {
     }
 }
 
-/// Why a forward cannot be, and what to do.
+/// The fault of a forward: message and remedy.
 fn forward_fault(rule: &Rule, network: &Network) -> Option<(String, String)> {
     if let Some(host) = rule.host.filter(|host| host.is_multicast()) {
         let remedy = "use an address of the host, or leave it empty for all";
@@ -155,7 +155,7 @@ fn forward_fault(rule: &Rule, network: &Network) -> Option<(String, String)> {
     None
 }
 
-/// Why a loopback map cannot be, and what to do.
+/// The fault of a loopback map: message and remedy.
 fn loopback_fault(map: &Rule, network: &Network) -> Option<(String, String)> {
     if let Some(host) = map.host.filter(|host| !host.is_loopback()) {
         let remedy = "use 127.0.0.1 or ::1, or leave it empty";
@@ -186,8 +186,7 @@ fn loopback_fault(map: &Rule, network: &Network) -> Option<(String, String)> {
 }
 
 impl Rule {
-    /// Whether the two want the same port of the same address of the host. The versions of IP do not
-    /// share ports.
+    /// Whether both listen on the same port of the same address. IP versions do not share ports.
     pub fn clashes(&self, other: &Rule) -> bool {
         self.transport == other.transport
             && self.host_port <= other.last_host_port()
@@ -196,7 +195,7 @@ impl Rule {
     }
 }
 
-/// Whether listeners on the two have an address of the host in common.
+/// Whether listeners on the two have an address in common.
 fn overlap(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return true };
     let is_all = one.is_unspecified() || other.is_unspecified();

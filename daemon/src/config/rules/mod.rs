@@ -1,8 +1,8 @@
-//! The rules that a whole configuration must follow, wherever it was read from.
+//! The rules that a configuration must follow, wherever it comes from.
 //!
-//! [`validate`] sees plain values: the same rules hold for a file and for a draft that
-//! `tramactl` has edited. It reports everything at once, and never looks at the host: whether a
-//! directory exists or a device can be made is found out when the port is started.
+//! [`validate`] checks plain values: the same rules apply to a file and to a draft that `tramactl`
+//! has edited. It returns all problems, and never looks at the host: whether a directory exists or
+//! a device can be created shows when the port starts.
 
 mod check;
 mod daemon;
@@ -25,7 +25,7 @@ pub use problem::{Place, Problem};
 
 use super::model::Config;
 
-/// Everything that is wrong in `config`; empty if nothing is.
+/// All problems of `config`; empty if it is valid.
 pub fn validate(config: &Config) -> Vec<Problem> {
     let mut check = Check::new();
     check.daemon(&config.daemon);

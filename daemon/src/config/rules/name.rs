@@ -11,11 +11,11 @@ const MAX_IFNAME: usize = 15;
 /// Longest name of a network or port; fits every place where names are shown.
 const MAX_NAME: usize = 63;
 
-/// What to do about a name that no interface can have.
+/// The remedy for a name that the kernel refuses for an interface.
 pub const IFNAME_REMEDY: &str = "use 1 to 15 ASCII characters without spaces, '/', ':' and '%'";
 
 impl Check {
-    /// A name: present, of harmless characters, not yet used.
+    /// A name: present, of permitted characters, unique.
     pub fn name(&mut self, kind: &str, name: &str, seen: &mut HashSet<String>) {
         if name.is_empty() {
             self.problem("name", "is missing", format!("give the {kind} a name"));
@@ -36,7 +36,7 @@ impl Check {
     /// The name or the number of a user or group.
     pub fn account(&mut self, key: &'static str, name: Option<&str>) {
         let Some(name) = name else { return };
-        // What is no number is looked up, when a socket is made. The greatest means "unchanged".
+        // Names are looked up when a socket is created. `u32::MAX` means "unchanged" to chown.
         let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
         let fits = name.parse().is_ok_and(|number: u32| number != u32::MAX);
         let bad = name.is_empty() || name.contains(|c: char| c == ':' || c.is_control());
@@ -47,7 +47,7 @@ impl Check {
     }
 }
 
-/// Why the kernel would refuse this as a device's name.
+/// Why the kernel would refuse this name for an interface.
 pub fn ifname_fault(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("is empty")
@@ -62,14 +62,14 @@ pub fn ifname_fault(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether DNS can carry the name, and hosts do have such (RFC 952, RFC 1123, 2.1).
+/// Whether it is a valid host name (RFC 952, RFC 1123, 2.1), or one with underscores.
 pub fn is_host_name(name: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     name.len() <= 253
         && name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(good))
 }
 
-/// A path in quotes, as messages show it.
+/// A path in quotes.
 pub fn quoted(path: &Path) -> String {
     format!("{:?}", path.to_string_lossy())
 }

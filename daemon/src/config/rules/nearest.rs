@@ -1,6 +1,6 @@
-//! Finds the word that a misspelt one was probably meant to be.
+//! Finds the intended word for a misspelt one.
 
-/// The one of `known` that `word` is most likely a misspelling of.
+/// The word of `known` that is closest to `word`; `None` if none is close.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = word.to_lowercase().replace('_', "-");
     let limit = (word.chars().count() / 3).max(1);
@@ -8,7 +8,7 @@ pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (closest.0 <= limit).then_some(closest.1)
 }
 
-/// Edit distance: insertions, removals, replacements and swaps of neighbours from `a` to `b`.
+/// Edit distance: insertions, deletions, substitutions and transpositions from `a` to `b`.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];

@@ -20,7 +20,7 @@ const MAC_AGING: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 impl Check {
-    /// The ranges of its keys.
+    /// Ranges of numbers.
     pub fn network(&mut self, network: &Network) {
         if !MTU.contains(&network.mtu) {
             let message = format!("{} is out of range", network.mtu);
@@ -36,7 +36,7 @@ impl Check {
         }
     }
 
-    /// The keys that belong to the network's mode; `earlier` are the networks before it.
+    /// Keys that depend on the network's mode; `earlier` are the networks before it.
     pub fn mode(&mut self, network: &Network, earlier: &[Network]) {
         match network.mode {
             Mode::HostOnly => self.host_only(network),
@@ -79,7 +79,7 @@ impl Check {
         }
     }
 
-    /// The subnets in force, beside those of the networks before it.
+    /// The subnets in force, compared with those of the networks before it.
     fn subnets(&mut self, network: &Network, earlier: &[Network]) {
         if network.mode == Mode::Bridged {
             return;
@@ -112,7 +112,7 @@ impl Check {
         }
     }
 
-    /// The names that the DNS of the network's gateway is to know.
+    /// The names that the gateway's DNS answers.
     fn hosts(&mut self, network: &Network) {
         if !network.hosts.is_empty() && !network.has_gateway() {
             let message = "only a network with a gateway answers names";
@@ -124,7 +124,7 @@ impl Check {
         }
     }
 
-    /// The folder that the TFTP server of the network's gateway is to serve.
+    /// The folder that the gateway serves by TFTP.
     fn tftp(&mut self, network: &Network) {
         let Some(folder) = &network.tftp else { return };
         if !network.has_gateway() {
@@ -138,14 +138,14 @@ impl Check {
     }
 }
 
-/// Whether no other network may have addresses of a network's subnet. On one of mode `nat` all
-/// machines have the same; an IPv6 subnet that nobody wrote is seen nowhere else.
+/// Whether a network's subnet excludes it from other networks. All networks of mode `nat` may have
+/// the same; a default IPv6 subnet is not visible elsewhere.
 fn is_claimed(network: &Network, subnet: &Subnet) -> bool {
     let is_known = subnet.0.is_ipv4() || network.subnet.contains(subnet);
     is_known && !matches!(network.mode, Mode::Bridged | Mode::Nat)
 }
 
-/// What to do about a key that needs a gateway, where there is none.
+/// The remedy for a key that needs a gateway.
 fn gateway_remedy(network: &Network, key: &str) -> String {
     match network.mode {
         Mode::Internal => format!("add subnet, or remove {key}"),

@@ -1,4 +1,4 @@
-//! Rules for a `[[port]]`: VLANs, addresses, devices, and what only one port can have.
+//! Rules for a `[[port]]`: VLANs, MAC addresses, devices, and what ports cannot share.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::config::model::{Config, Interface, Mode, Port, Tap, VhostUser, VlanMo
 /// Most queue pairs of a vhost-user port.
 const MAX_QUEUE_PAIRS: u16 = 8;
 
-/// What only one port can have, and who has it.
+/// What ports cannot share, with the path of the table that has it.
 #[derive(Default)]
 pub struct Claims {
     sockets: HashMap<PathBuf, String>,
@@ -23,7 +23,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// The claims of the daemon and of the networks.
+    /// What the daemon and the networks have.
     pub fn of(config: &Config) -> Claims {
         let mut claims = Claims::default();
         claims.sockets.insert(config.daemon.control.clone(), "daemon.control".to_owned());
@@ -107,7 +107,7 @@ impl Check {
             let remedy = "use a unicast one, such as 52:54:00:12:34:56";
             self.problem("mac", format!("{mac} is not an address of one machine"), remedy);
         }
-        // One machine may have a leg in each of two networks, not two in one.
+        // A guest may be on two networks with one address, but not twice on one network.
         if let Some(other) =
             claims.addresses.insert((port.network.clone(), mac), self.path().to_owned())
         {

@@ -1,8 +1,8 @@
-//! What validation finds: where, what is wrong, and what to do.
+//! Problems that validation finds: table, key, message and remedy.
 
 use std::fmt;
 
-/// Which table a problem is in.
+/// The table of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub enum Place {
     /// `[daemon]`.
@@ -17,14 +17,14 @@ pub enum Place {
     Port(usize),
 }
 
-/// Something wrong in a [`Config`]. Displayed as `key: what is wrong; what to do`.
+/// A problem in a configuration. Displayed as `key: what is wrong; what to do`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
     /// The table.
     pub place: Place,
     /// The key within the table, such as `tag`.
     pub key: &'static str,
-    /// The whole path for people, such as `port.vm1.tag`.
+    /// The whole path as shown, such as `port.vm1.tag`.
     pub path: String,
     /// What is wrong.
     pub message: String,
@@ -38,7 +38,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The path for people of a table: its name if it has one, its number if not.
+/// The path of a table as shown: by name, or by number if it has no name.
 pub fn table_path(place: Place, name: &str) -> String {
     let (kind, index) = match place {
         Place::Daemon => return "daemon".to_owned(),
@@ -52,7 +52,7 @@ pub fn table_path(place: Place, name: &str) -> String {
     if name.is_empty() { format!("{kind}[{index}]") } else { format!("{kind}.{name}") }
 }
 
-/// `key: message; remedy`, leaving out what is empty.
+/// Writes `key: message; remedy` without the empty parts.
 pub fn write_message(
     f: &mut fmt::Formatter<'_>,
     key: &str,

@@ -11,7 +11,7 @@ use crate::config::model::{Interface, Port, Role, VhostUser};
 const MAX_SOCKET_PATH: usize = 107;
 
 impl Check {
-    /// True if `path` can be that of a Unix socket.
+    /// Whether `path` is usable as the path of a Unix socket; notes the problem if not.
     pub fn socket_path(&mut self, key: &'static str, path: &Path) -> bool {
         let length = path.as_os_str().len();
         let (message, remedy) = if length == 0 {
@@ -32,7 +32,7 @@ impl Check {
         false
     }
 
-    /// The users that may connect to a port's socket.
+    /// Owner, group and mode of a port's socket.
     pub fn socket_access(&mut self, port: &Port) {
         let makes_it =
             matches!(port.interface, Interface::VhostUser(VhostUser { role: Role::Server, .. }));
@@ -47,7 +47,7 @@ impl Check {
     }
 }
 
-/// The keys that are set, with the values that are names.
+/// The keys that are set, with the names of accounts.
 fn stated(access: &SocketAccess) -> impl Iterator<Item = (&'static str, Option<&str>)> {
     let owner = access.owner.as_deref().map(|name| ("socket-owner", Some(name)));
     let group = access.group.as_deref().map(|name| ("socket-group", Some(name)));

@@ -5,16 +5,16 @@ use std::net::IpAddr;
 use crate::config::derived::subnet::first;
 use crate::config::model::subnet::Subnet;
 
-/// Whether a subnet can be a network's: message and remedy if not.
+/// Checks that a network can have the subnet.
 ///
 /// # Errors
-/// It is of another kind, or is not written as a subnet.
+/// Message and remedy.
 pub fn check(subnet: &Subnet) -> Result<(), (String, String)> {
     let (address, prefix) = *subnet;
     let (good, lengths) = match address {
-        // At least the gateway or host and one guest; at most a class A network.
+        // Room for at least the gateway or host and one guest; at most a class A network.
         IpAddr::V4(_) => ((8..=30).contains(&prefix), "use /8 to /30"),
-        // Guests make up their own half of the address (RFC 4291, 2.5.1).
+        // Guests choose their own interface identifiers (RFC 4291, 2.5.1).
         IpAddr::V6(_) => (prefix == 64, "use /64"),
     };
     if !good {

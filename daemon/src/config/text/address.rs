@@ -6,7 +6,7 @@ use toml_edit::{Array, Value};
 
 use super::reader::Reader;
 
-/// One address with its prefix length, or a list of such.
+/// The addresses of a key: one, or a list of them.
 pub fn read(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Vec<(IpAddr, u8)> {
     let mut addresses = Vec::new();
     for (offset, text) in reader.strings(key).unwrap_or_default() {
@@ -18,7 +18,7 @@ pub fn read(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Vec<(IpAddr, 
     addresses
 }
 
-/// Addresses with their prefix lengths: none, one as a string, several as a list.
+/// The value of a key that holds addresses: absent, a string, or a list.
 pub fn value(addresses: &[(IpAddr, u8)]) -> Option<Value> {
     let mut texts = addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
     match addresses.len() {

@@ -80,13 +80,14 @@ fn read_table(reader: &mut Reader<'_, '_, '_>, index: usize) -> Dhcp {
     }
 }
 
-/// What a value should be, and how it is written.
+/// What a value should be, and an example.
 type Wanted = (&'static str, &'static str);
 const ADDRESS: Wanted = ("an IPv4 address", "write it as in 10.1.0.7");
 const DOMAIN: Wanted = ("a domain", "write it as in lab.example");
 const IP: Wanted = ("an address", "write it as in 10.1.0.7 or fd00::7");
 
-/// What tells clients apart; a machine that is alone on its network needs no word.
+/// How clients are identified. The guest of a network of mode `nat` is alone, so that identity has
+/// no word.
 const IDENTITIES: [(&str, Identity); 2] =
     [("mac", Identity::Hardware), ("client-id", Identity::ClientId)];
 /// Longest parameter for a boot file in bytes: an answer is one packet.
@@ -119,7 +120,7 @@ fn parsed_list<T: FromStr>(
     values
 }
 
-/// At most one address of each version of IP; `None` if a fault was noted.
+/// At most one address of each IP version; `None` if a fault was noted.
 fn addresses(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Option<Addresses> {
     let (mut ipv4, mut ipv6, mut is_good) = (None, None, true);
     for (offset, text) in reader.strings(key).unwrap_or_default() {
@@ -192,7 +193,7 @@ fn read_routes(reader: &mut Reader<'_, '_, '_>) -> Vec<Route> {
     routes
 }
 
-/// A string, or a table by kinds of clients.
+/// A string, or a table by kind of client.
 fn read_boot_file(reader: &mut Reader<'_, '_, '_>) -> std::collections::BTreeMap<String, String> {
     if reader.is_string("boot-file") {
         let name = reader.string("boot-file").unwrap_or_default();
@@ -233,7 +234,7 @@ fn octets(text: &str) -> Option<Vec<u8>> {
     text.split(':').map(|octet| u8::from_str_radix(octet, 16).ok()).collect()
 }
 
-/// The value of the key, if it is there.
+/// The value of the key; `None` if the key is absent.
 pub fn value(setting: &DhcpSetting) -> Option<Value> {
     match setting {
         DhcpSetting::ByMode => None,
@@ -243,7 +244,7 @@ pub fn value(setting: &DhcpSetting) -> Option<Value> {
     }
 }
 
-/// The keys that are not as they would be without being there.
+/// The keys that differ from their defaults.
 fn table(dhcp: &Dhcp) -> InlineTable {
     let default = Dhcp::default();
     let mut table = InlineTable::new();
@@ -311,7 +312,7 @@ fn put_list(table: &mut InlineTable, key: &str, texts: impl Iterator<Item = Stri
     }
 }
 
-/// A string, or a list where there is one of each version of IP.
+/// A string, or a list if there are addresses of both IP versions.
 fn address_value(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Option<Value> {
     match (ipv4, ipv6) {
         (None, None) => None,

@@ -1,15 +1,15 @@
-//! What is wrong in a configuration file.
+//! Mistakes in a configuration file.
 
 use std::fmt;
 
 use crate::config::rules::problem::write_message;
 
-/// Something wrong in a configuration file: where, what, and what to do.
+/// A mistake in a configuration file: location, message and remedy.
 ///
 /// Displayed as `file:line:column: key: what is wrong; what to do`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Diagnostic {
-    /// The file as it was named to us.
+    /// The name of the file, as given.
     pub file: String,
     /// Line, from 1.
     pub line: usize,
@@ -19,7 +19,7 @@ pub struct Diagnostic {
     pub key: String,
     /// What is wrong.
     pub message: String,
-    /// What to do about it; empty if the message says it all.
+    /// What to do about it; empty if the message is enough.
     pub remedy: String,
 }
 

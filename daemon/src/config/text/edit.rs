@@ -1,9 +1,9 @@
 //! Writes the difference of two configurations into a text, which keeps everything else.
 //!
-//! The text stays as its author wrote it: comments, order, blank lines and the spelling of
-//! values that do not change. Only keys whose values differ between `from` and `to` are touched,
-//! so the text may also hold changes that neither side knows of. What is removed takes the
-//! comment directly above it along; what is added goes below the last table of its kind.
+//! The text stays as its author wrote it: comments, order, blank lines and the spelling of values
+//! that do not change. Only keys whose values differ between `from` and `to` are touched, so the
+//! text may also contain changes that neither side has. A removed table takes the comment directly
+//! above it along; an added table goes below the last one of its kind.
 
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
@@ -103,7 +103,8 @@ fn table_named<'d>(
     Ok(table.map(|table| table as &mut dyn TableLike))
 }
 
-/// The fields of `to` that differ from those of `from`; those that `to` lacks come as absent.
+/// The fields of `to` that differ from those of `from`; those that `to` lacks are returned as
+/// absent.
 fn changes(from: &[Field], to: &[Field]) -> Vec<Field> {
     let value = |list: &[Field], key: &str| {
         list.iter().find(|field| field.key == key).and_then(|field| field.value.clone())
@@ -119,8 +120,8 @@ fn changes(from: &[Field], to: &[Field]) -> Vec<Field> {
     changed
 }
 
-/// Sets what has a value and removes what has none. A value that is the default anyway is only
-/// written where the key stands already.
+/// Sets the fields that have a value and removes the others. A default value is written only if the
+/// key exists.
 fn write_fields(table: &mut dyn TableLike, fields: &[Field]) {
     for field in fields {
         let Some(value) = &field.value else {
@@ -154,7 +155,7 @@ fn write_value(item: &mut Item, value: &Value) {
     *item = Item::Value(value);
 }
 
-/// Makes a list equal to `wanted`. What is wanted and there already stays as it is written.
+/// Makes a list equal to `wanted`. Items that are already there stay as they are written.
 fn write_list(item: &mut Item, wanted: &Array) {
     let Some(list) = item.as_array_mut() else { return };
     let meaning = |value: &Value| match value.as_str() {
@@ -175,7 +176,7 @@ fn write_list(item: &mut Item, wanted: &Array) {
             None => list.insert(index, value.clone()),
         }
     }
-    // What was there twice.
+    // Duplicates.
     while list.len() > count {
         list.remove(count);
     }
@@ -221,7 +222,7 @@ fn remove_table(document: &mut DocumentMut, kind: &str, name: &str) -> Result<()
             let joined = join_comments(&kept, old);
             next.decor_mut().set_prefix(joined);
         }
-        // Nothing that the file had is left: what stands above it all stays there, whatever is new.
+        // No table of the file is left: the comments stay at the top, above new tables.
         None if is_empty => {
             let root = document.as_table_mut().decor_mut();
             let old = root.prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
@@ -237,7 +238,7 @@ fn remove_table(document: &mut DocumentMut, kind: &str, name: &str) -> Result<()
     Ok(())
 }
 
-/// The part of what stands above a table that a blank line sets off from it, if it says anything.
+/// The comments above a table that a blank line separates from it.
 fn detached_comments(prefix: &str) -> String {
     let lines: Vec<&str> = prefix.split_inclusive('\n').collect();
     let blank = lines.iter().rposition(|line| line.trim().is_empty()).unwrap_or(0);
@@ -298,7 +299,7 @@ fn at_position(table: &mut Table, position: isize) -> Option<&mut Table> {
     None
 }
 
-/// Keeps the text's line ends, and no blank lines at a top that had none.
+/// Keeps the text's line endings, and adds no blank lines at the top.
 fn tidy(before: &str, after: String) -> String {
     let after =
         if before.starts_with(['\n', '\r']) { &after } else { after.trim_start_matches('\n') };

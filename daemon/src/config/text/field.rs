@@ -1,4 +1,4 @@
-//! A key of a table and its value, as they are written into a file.
+//! A key of a table and its value, as written into a file.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use toml_edit::{InlineTable, Value};
 pub struct Field {
     /// The key as it is spelled in the file.
     pub key: &'static str,
-    /// Its value; `None` = the key is not there.
+    /// Its value; `None` = the key is absent.
     pub value: Option<Value>,
     /// Whether leaving the key out means the same.
     pub is_default: bool,
@@ -24,7 +24,7 @@ impl Field {
         Self { key, value: value.map(Into::into), is_default: false }
     }
 
-    /// A key that is not there.
+    /// A key that is absent.
     pub fn absent(key: &'static str) -> Self {
         Self { key, value: None, is_default: false }
     }

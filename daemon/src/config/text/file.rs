@@ -1,4 +1,4 @@
-//! The configuration file: writing it so that it is whole at every moment.
+//! Writes the configuration file so that it is complete at every moment.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -10,11 +10,11 @@ use super::document::parse_at;
 use super::edit::edit;
 use crate::config::model::Config;
 
-/// Writes the difference between `from` and `to` into the file, which keeps everything else that
-/// it holds now, also what others wrote into it since it was read.
+/// Writes the difference between `from` and `to` into the file. Everything else in the file stays,
+/// including what others have written into it since it was read.
 ///
 /// # Errors
-/// What went wrong and what to do; the file is as it was.
+/// What went wrong and what to do; the file is unchanged.
 pub fn save(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
     let shown = file.display();
     let text = fs::read_to_string(file)
@@ -38,15 +38,15 @@ pub fn save(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
         .map_err(|error| format!("{shown}: cannot be written: {error}; use --no-save to go on"))
 }
 
-/// Writes the configuration file that is not there yet.
+/// Creates the configuration file.
 ///
 /// # Errors
-/// What went wrong and what to do; there is no file.
+/// What went wrong and what to do; no file is left.
 pub fn create(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
     let text = edit("", from, to)?;
     let written = || {
         let folder = file.parent().unwrap_or(Path::new("/"));
-        // One user's folders are for that user alone (XDG Base Directory Specification).
+        // A user's folders are private (XDG Base Directory Specification).
         let mode = if from.daemon.folders.is_private { 0o700 } else { 0o755 };
         fs::DirBuilder::new().recursive(true).mode(mode).create(folder)?;
         let mut made = OpenOptions::new().write(true).create_new(true).open(file)?;
@@ -58,8 +58,8 @@ pub fn create(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
     })
 }
 
-/// Puts `text` in the place of the file's content in one step: whoever reads it sees the old or
-/// the new content. Owner and mode stay; a symbolic link stays and its target changes.
+/// Replaces the file's content in one step: a reader sees the old or the new content. Owner and
+/// mode stay; a symbolic link stays and its target changes.
 fn replace(file: &Path, text: &str) -> io::Result<()> {
     let target = fs::canonicalize(file)?;
     let metadata = fs::metadata(&target)?;
@@ -76,7 +76,7 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// The directory of the file and the path of its draft beside it.
+/// The directory of the file and the path of its draft in that directory.
 fn draft_path(target: &Path) -> io::Result<(PathBuf, PathBuf)> {
     let no_file = || io::Error::from(io::ErrorKind::InvalidInput);
     let directory = target.parent().ok_or_else(no_file)?.to_owned();

@@ -58,7 +58,7 @@ fn read_mode(reader: &mut Reader<'_, '_, '_>) -> Mode {
     let modes = Mode::ALL.map(|mode| (mode.name(), mode));
     let mode = reader.word("mode", &modes);
     if mode.is_none() {
-        // Which mode they belong to is not known.
+        // These keys depend on the mode, which is unknown.
         ["subnet", "uplink", "hosts", "tftp", "dhcp", "forward", "loopback", "reflect"]
             .iter()
             .for_each(|key| reader.mark_broken(key));

@@ -68,7 +68,7 @@ fn read_mac(reader: &mut Reader<'_, '_, '_>) -> Option<MacAddr> {
     })
 }
 
-/// What plugs into a port.
+/// The type of a port.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     VhostUser,
@@ -105,7 +105,7 @@ fn refuse_unknown(reader: &mut Reader<'_, '_, '_>, kind: Option<Kind>) {
     });
 }
 
-/// The type could not be told: validation must not judge this.
+/// The device of a port whose type cannot be read; validation ignores it.
 fn stand_in(reader: &mut Reader<'_, '_, '_>) -> VhostUser {
     VHOST_KEYS.iter().for_each(|key| reader.mark_broken(key));
     VhostUser { path: Default::default(), role: Role::Server, queues: 1 }
@@ -164,7 +164,7 @@ pub fn fields(port: &Port) -> Vec<Field> {
             fields.push(Field::optional("netns", device.netns.as_deref()));
             fields.push(Field::optional("address", address::value(&device.address)));
         }
-        // No table stands for it.
+        // An uplink has no table.
         Interface::Uplink(_) => {}
     }
     let trunks = &port.vlan.trunks;

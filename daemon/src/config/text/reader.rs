@@ -1,8 +1,8 @@
-//! Typed access to TOML tables that notes everything that is wrong instead of stopping.
+//! Typed access to TOML tables that notes every fault instead of stopping at the first.
 //!
-//! A [`Report`] collects faults by byte offset and remembers where each key's value stands, so
-//! that what validation finds later can be pointed at too. A [`Reader`] looks at one table:
-//! each accessor returns `None` for a missing key and, having noted the fault, for a wrong one.
+//! A [`Report`] collects faults by byte offset and remembers the offset of each key's value, so
+//! that validation's problems can be located too. A [`Reader`] reads one table: each accessor
+//! returns `None` for a missing key and, after noting the fault, for a wrong value.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -15,16 +15,16 @@ use super::units::{parse_duration, parse_size};
 use crate::config::rules::nearest::nearest;
 use crate::config::rules::{Place, Problem};
 
-/// Everything wrong that was found so far in one text.
+/// The faults found so far in one text.
 pub struct Report<'t> {
     text: &'t str,
     file: &'t str,
     found: Vec<(usize, Diagnostic)>,
-    /// Where the values of keys stand.
+    /// Offsets of values.
     values: HashMap<(Place, &'static str), usize>,
-    /// Where tables begin.
+    /// Offsets of tables.
     tables: HashMap<Place, usize>,
-    /// Keys that have a fault already: their stand-in values are not to be judged.
+    /// Keys that have a fault already; validation would judge the default in their place.
     broken: HashSet<(Place, &'static str)>,
 }
 
@@ -64,7 +64,7 @@ impl<'t> Report<'t> {
         self.found.push((offset, diagnostic));
     }
 
-    /// Adds what validation found, except about keys whose values could not be read.
+    /// Adds validation's problems, except for keys whose values could not be read.
     pub fn add_problems(&mut self, problems: Vec<Problem>) {
         let networks_known = !self.broken.iter().any(|(place, key)| {
             matches!(place, Place::Network(_)) && ["name", "mode"].contains(key)
@@ -82,7 +82,7 @@ impl<'t> Report<'t> {
         }
     }
 
-    /// Marks a key as not to be judged.
+    /// Ignores validation's problems with a key.
     pub fn mark_broken(&mut self, place: Place, key: &'static str) {
         self.broken.insert((place, key));
     }
@@ -183,7 +183,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         }
     }
 
-    /// An integer from 0 to the type's limit; ranges are validation's business.
+    /// An integer from 0 to the type's limit; validation checks the range.
     pub fn integer<T: TryFrom<i64>>(&mut self, key: &'static str) -> Option<T> {
         let value = self.get(key)?;
         self.as_integer(key, value)
@@ -277,7 +277,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         self.table.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::String(_)))
     }
 
-    /// A table within this one, or true or false in its place.
+    /// A table within this one, or a boolean in its place.
     pub fn switch_or_table(
         &mut self,
         key: &'static str,
@@ -296,7 +296,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         }
     }
 
-    /// What `read` makes of each of a list of tables.
+    /// The results of `read` for each of a list of tables.
     pub fn each_table<T>(
         &mut self,
         key: &'static str,
@@ -324,7 +324,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         found
     }
 
-    /// `value`, or, if it is `None`, notes the fault at the key's value.
+    /// Returns `value`; if it is `None`, notes the fault at the key's value.
     pub fn converted<T>(
         &mut self,
         key: &'static str,
@@ -340,7 +340,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         value
     }
 
-    /// Notes a fault of a key's value and keeps validation from judging it again.
+    /// Notes a fault of a key's value and ignores validation's problems with it.
     pub fn fault(
         &mut self,
         key: &'static str,
@@ -352,7 +352,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         self.report.add(offset, format!("{}.{key}", self.path), message, remedy);
     }
 
-    /// Keeps validation from judging a key.
+    /// Ignores validation's problems with a key.
     pub fn mark_broken(&mut self, key: &'static str) {
         self.report.mark_broken(self.place, key);
     }
@@ -393,7 +393,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     }
 }
 
-/// What to do about a number that not even its type can hold.
+/// The remedy for a number that is out of its type's range.
 fn range_remedy(key: &str) -> &'static str {
     match key {
         "tag" | "trunks" => "use 0 to 4095",

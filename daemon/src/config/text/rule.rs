@@ -21,7 +21,7 @@ type Fault = (String, String);
 
 /// Longest name of a rule.
 const MAX_NAME: usize = 63;
-/// How to write one.
+/// An example, as a remedy.
 const EXAMPLE: &str = r#"write it as in "ssh,tcp,127.0.0.1,2222,10.0.2.15,22""#;
 const FIELDS: [&str; 6] =
     ["name", "protocol", "host address", "host port", "guest address", "guest port"];
@@ -117,8 +117,8 @@ fn parse_transport(text: &str) -> Result<Transport, Fault> {
     known.into_iter().find(|transport| transport.name() == text).ok_or_else(fault)
 }
 
-/// An address with or without brackets; none is none. An IPv4 address that is written as an IPv6 one
-/// (RFC 4291, 2.5.5.2) is an IPv4 address: to the kernel it is.
+/// An address with or without brackets; empty = `None`. The kernel treats an IPv4-mapped IPv6
+/// address (RFC 4291, 2.5.5.2) as an IPv4 address, so it is read as one.
 fn parse_host(text: &str) -> Result<Option<IpAddr>, Fault> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     if bare.is_empty() {
@@ -130,7 +130,7 @@ fn parse_host(text: &str) -> Result<Option<IpAddr>, Fault> {
     })
 }
 
-/// The first of a range of ports, and their number.
+/// The first port of a range, and the number of ports.
 fn parse_ports(text: &str) -> Result<(u16, u16), Fault> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
@@ -287,7 +287,7 @@ mod tests {
         fn what_is_written_is_read_back(wanted in any_rule()) {
             let text = wanted.to_string();
             prop_assert_eq!(&rule(&text), &wanted);
-            // Between colons, too.
+            // The form with colons.
             let fields: Vec<String> = text.split(',').map(|field| match field.contains(':') {
                 true => format!("[{field}]"),
                 false => field.to_owned(),

@@ -40,7 +40,7 @@ pub fn format_duration(duration: Duration) -> String {
     if nanos == 0 {
         return "0s".to_owned();
     }
-    // Seconds are spelled as such up to an hour: "300s" is how people write an ageing time.
+    // Up to an hour, seconds are used: "300s" is the usual form of an ageing time.
     let units = TIME_UNITS.iter().filter(|(unit, _)| *unit != "m" || nanos >= TIME_UNITS[1].1);
     for (unit, factor) in units {
         if nanos.is_multiple_of(*factor) {

@@ -151,7 +151,7 @@ fn edit_network(
 const TABLE_SIZE: &str = "mac-table-size";
 const AGING: &str = "mac-aging-time";
 
-/// The settings that differ from the default, under the names of Open vSwitch.
+/// The settings that differ from their defaults, under the names of Open vSwitch.
 fn other_config(network: &Network) -> BTreeMap<String, String> {
     let default = Network::new(String::new());
     let mut map = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! A table and its columns: what each holds, how it is read and set.
+//! Tables and columns, and what columns of several tables share.
 
 use trama_api::value::{Atom, Value};
 
@@ -19,7 +19,7 @@ pub type Write = fn(&mut Draft, &str, Value) -> Result<(), String>;
 pub struct Column {
     /// Its name.
     pub name: &'static str,
-    /// What it holds.
+    /// Its type.
     pub of: Type,
     /// Reads it from the record of this name.
     pub read: Read,

@@ -1,10 +1,9 @@
-//! The tables Bridge, Port and Interface: their columns, what each holds, how it is read and set.
+//! The tables Bridge, Port and Interface: what each column holds, how it is read and set.
 //!
-//! A bridge is a network of the configuration. A port and its interface are two views of one
-//! port of the configuration, with the same name. Columns that Open vSwitch has too bear its
-//! names and mean the same; the others are `network`, `cable`, `promiscuous` and
-//! `spoof` of Port, `mode`, `mtu`, `subnet`
-//! and `uplink` of Bridge.
+//! A bridge is a network of the configuration. A port and its interface are two views of one port
+//! of the configuration, with the same name. Columns that Open vSwitch also has keep its names and
+//! meaning. The others are `forward`, `loopback`, `mode`, `mtu`, `reflect`, `subnet` and `uplink`
+//! of Bridge, and `cable`, `forward`, `network`, `promiscuous` and `spoof` of Port.
 
 mod bridge;
 pub mod column;
