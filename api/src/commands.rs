@@ -109,9 +109,9 @@ pub fn find(name: &str) -> Option<&'static Command> {
 }
 
 const MAY_EXIST: CommandOption =
-    CommandOption { name: "--may-exist", value: None, summary: "It is no error if it exists" };
+    CommandOption { name: "--may-exist", value: None, summary: "Do not fail if it exists" };
 const IF_EXISTS: CommandOption =
-    CommandOption { name: "--if-exists", value: None, summary: "It is no error if it is missing" };
+    CommandOption { name: "--if-exists", value: None, summary: "Do not fail if it is missing" };
 const COLUMNS: CommandOption = CommandOption {
     name: "--columns",
     value: Some("COLUMN,..."),
@@ -210,7 +210,7 @@ pub static COMMANDS: [Command; 27] = [
         2,
         &[],
         "PORT up|down",
-        "Plug a port's cable in, or pull it",
+        "Connect or disconnect a port's cable",
     ),
     command(
         CommandId::List,
@@ -228,7 +228,7 @@ pub static COMMANDS: [Command; 27] = [
         ANY,
         &[COLUMNS],
         "TABLE [COLUMN[:KEY]=VALUE]...",
-        "Print the records that fulfil all conditions",
+        "Print the records that meet all conditions",
     ),
     command(
         CommandId::Get,
@@ -292,7 +292,7 @@ pub static COMMANDS: [Command; 27] = [
         1,
         &[],
         "[BRIDGE]",
-        "Print the addresses that DHCP clients have, had or are offered",
+        "Print DHCP leases: current, offered and past ones",
     ),
     command(
         CommandId::Forward,
@@ -301,7 +301,7 @@ pub static COMMANDS: [Command; 27] = [
         3,
         &[],
         "add NETWORK|PORT RULE | del NETWORK|PORT NAME | list [NETWORK|PORT]",
-        "Add, remove or print ports of the host that lead to machines",
+        "Add, remove or print port forwards to guests",
     ),
     command(
         CommandId::Flows,
@@ -310,7 +310,7 @@ pub static COMMANDS: [Command; 27] = [
         1,
         &[],
         "[BRIDGE]",
-        "Print what passes the gateways' NAT",
+        "Print the flows through the gateways' NAT",
     ),
     command(
         CommandId::Counters,
@@ -328,7 +328,7 @@ pub static COMMANDS: [Command; 27] = [
         0,
         &[],
         "",
-        "Apply what has changed in the configuration file, and print it",
+        "Apply the changes of the configuration file, and print the steps",
     ),
     command(CommandId::Version, "version", 0, 0, &[], "", "Print the daemon's version"),
 ];

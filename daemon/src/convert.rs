@@ -154,6 +154,7 @@ pub fn vlan(vlan: &Vlan) -> switch::VlanMode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::Mode;
 
     #[test]
     fn a_ports_mark_is_stable_and_its_own() {
@@ -164,6 +165,13 @@ mod tests {
         assert_eq!(mark("vm1", |taken| taken == first), first.wrapping_add(1));
         assert_eq!(mark("vm1", |taken| taken != u16::MAX), u16::MAX);
         assert_eq!(mark("vm1", |taken| taken != 0), 0);
+    }
+
+    #[test]
+    fn each_gateway_has_a_folder_of_leases() {
+        let network = Network { mode: Mode::HostOnly, ..Network::new("lab") };
+        let dhcp = gateway(&network, Path::new("/state")).unwrap().dhcp.unwrap();
+        assert_eq!(dhcp.folder, Path::new("/state/leases-lab"));
     }
 
     #[test]

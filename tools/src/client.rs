@@ -40,7 +40,7 @@ pub fn transact(invocation: &Invocation) -> Result<Response, Failed> {
             Ok(result) => result,
             Err(_) => Err(format!(
                 "no answer from {} within {} s; whether the transaction was carried out is not \
-                 known (tramactl show tells); -t SECONDS waits longer",
+                 known; check with tramactl show, and use -t SECONDS to wait longer",
                 shown(&invocation.sockets),
                 invocation.timeout.as_secs()
             )
@@ -52,7 +52,7 @@ pub fn transact(invocation: &Invocation) -> Result<Response, Failed> {
 async fn exchange(invocation: &Invocation) -> Result<Response, Failed> {
     let (socket, stream) = connect(&invocation.sockets).await?;
     let lost = |error: &dyn std::fmt::Display| {
-        format!("the connection to {} broke: {error}; see the daemon's log", socket.display())
+        format!("lost the connection to {}: {error}; see the daemon's log", socket.display())
     };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -105,8 +105,8 @@ fn read_answer(socket: &Path, status: StatusCode, body: &[u8]) -> Result<Respons
     if status.is_success() {
         return serde_json::from_slice(body).map_err(|error| {
             format!(
-                "the answer of {} is not understood ({error}); is tramad of another version than \
-                 this tramactl {}?",
+                "cannot read the answer from {} ({error}); does tramad have another version than \
+                 this tramactl ({})?",
                 socket.display(),
                 env!("CARGO_PKG_VERSION")
             )
@@ -130,11 +130,11 @@ fn unreachable(sockets: &[PathBuf], error: &io::Error) -> Failed {
             "run this as root or as a member of the socket's group".to_owned()
         }
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            "is tramad running? Start it with: tramad; if it listens elsewhere, say --socket PATH or \
-             set TRAMA_SOCKET"
+            "is tramad running? Start it with: tramad; if it listens elsewhere, use --socket PATH \
+             or set TRAMA_SOCKET"
                 .to_owned()
         }
-        _ => "name the control socket of tramad with --socket PATH".to_owned(),
+        _ => "give the path of tramad's control socket with --socket PATH".to_owned(),
     };
     format!("cannot reach tramad at {path}: {error}; {remedy}").into()
 }

@@ -299,7 +299,7 @@ fn a_socket_that_answers_nothing_or_nonsense_is_told_apart() {
     for (answer, part) in [
         ("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno", "is it the control socket"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "another version"),
-        ("SSH-2.0-OpenSSH\r\n", "broke"),
+        ("SSH-2.0-OpenSSH\r\n", "lost the connection"),
     ] {
         let outcome = std::thread::scope(|scope| {
             scope.spawn(|| {

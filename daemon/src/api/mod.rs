@@ -1,9 +1,9 @@
 //! The control API: HTTP on a Unix socket, and the metrics on TCP for a Prometheus server.
 //!
-//! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one
-//! transaction of [`Daemon::transact`]; `GET /metrics` renders the counters. Whoever may open
-//! the socket may do everything; its file mode is the access control. Transactions wait for
-//! workers, files and devices, so they run on threads for blocking work, one after another.
+//! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one transaction of
+//! [`Daemon::transact`]; `GET /metrics` renders the counters. Access to the socket is full access,
+//! controlled by the mode of its file. Transactions wait for workers, files and devices, so they
+//! run on threads for blocking work, one after another.
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +33,7 @@ use crate::{metrics, status};
 /// Largest request body. A transaction that adds 1000 ports has about 100 KiB.
 const MAX_BODY: usize = 1 << 20;
 
-/// Most commands in one transaction.
+/// The maximum number of commands in a transaction.
 const MAX_COMMANDS: usize = 10_000;
 
 struct Api {
@@ -44,7 +44,7 @@ struct Api {
 /// Serves the control API on `control`, and the metrics on `metrics`, until `shutdown` resolves.
 ///
 /// # Errors
-/// A listener failed for good.
+/// A listener failed permanently.
 pub async fn serve(
     daemon: Arc<Daemon>,
     control: UnixListener,
@@ -59,8 +59,8 @@ pub async fn serve(
             None => std::future::pending().await,
         }
     };
-    // Connections that are still open end with the runtime: what they asked for has been
-    // answered or will not happen.
+    // Open connections end with the runtime: their requests have been answered, or are not carried
+    // out.
     tokio::select! {
         result = control => result,
         result = metrics => result,
@@ -78,7 +78,7 @@ fn control_router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-/// What a TCP port offers: nothing but the metrics.
+/// The TCP port serves only the metrics.
 fn metrics_router(api: Arc<Api>) -> Router {
     Router::new().route("/metrics", get(scrape)).with_state(api)
 }
@@ -139,7 +139,7 @@ fn refuse(status: StatusCode, error: String) -> HttpResponse {
 }
 
 fn read_request(body: &[u8]) -> Result<Request, String> {
-    // The version is looked at first: the rest of another version's request may look different.
+    // The version is checked first, because a request of another version may have another shape.
     #[derive(serde::Deserialize)]
     struct Version {
         #[serde(default)]
@@ -244,7 +244,7 @@ impl Api {
         Ok(Snapshot { status, fdb, leases, forwards, flows, numbers })
     }
 
-    /// The names of the networks of this kind, as they run.
+    /// The names of running networks that satisfy `is_one`.
     fn networks_with(&self, is_one: impl Fn(&Network) -> bool) -> impl Iterator<Item = String> {
         let networks = self.daemon.config().laid_out().networks.into_iter();
         networks.filter(move |network| is_one(network)).map(|network| network.name)
@@ -260,7 +260,7 @@ fn respond<S: ToString>(
     Response { results, exit, not_running, steps: steps.iter().map(ToString::to_string).collect() }
 }
 
-/// The numbers of ports: given out in the order in which ports are seen, never twice.
+/// Numbers of ports, in the order in which ports appear; never reused.
 #[derive(Default)]
 struct Numbers {
     last: u32,

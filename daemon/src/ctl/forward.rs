@@ -27,7 +27,8 @@ pub(super) fn forward(context: &mut Context<'_>, call: &Call) -> Result<Output, 
         (LIST, 1 | 2) => list(context, call.args.get(1).map(String::as_str)),
         _ => {
             let usage = call.command.usage();
-            Err(format!("'forward {verb}' is not how it is used: {usage}").into())
+            Err(format!("'forward {verb}' does not exist or takes other arguments; usage: {usage}")
+                .into())
         }
     }
 }
@@ -44,7 +45,7 @@ fn del(context: &mut Context<'_>, place: &str, text: &str) -> Result<Output, Fai
     let rules = rules_of(context, place)?;
     let is_it = |rule: &Rule| rule.label() == text || meant.as_ref() == Some(rule);
     let index = rules.iter().position(is_it).ok_or_else(|| {
-        format!("{place} has no forward {text:?}; forward list {place} shows those it has")
+        format!("{place} has no forward {text:?}; list them with: tramactl forward list {place}")
     })?;
     rules.remove(index);
     Ok(Output::none())
@@ -100,10 +101,10 @@ fn with_idle(config: &Config) -> Vec<Network> {
 
 fn row(network: &Network, rule: &Rule, answer: Option<&ForwardAnswer>) -> Vec<Value> {
     let status = match answer {
-        None => Some("no gateway runs for it".to_owned()),
+        None => Some("its gateway is not running".to_owned()),
         Some(Err(error)) => Some(error.clone()),
         Some(Ok(rows)) => match rows.iter().find(|row| row.name == rule.label()) {
-            None => Some("its gateway does not know it yet".to_owned()),
+            None => Some("its gateway has not applied it yet".to_owned()),
             Some(row) => row.pending.clone(),
         },
     };

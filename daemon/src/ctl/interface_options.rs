@@ -83,7 +83,7 @@ pub fn resolve(
         "" | "system" | "internal" | "tap" => Interface::Tap(reader.tap()?),
         _ => {
             return Err(format!(
-                "Interface {port}: there is no type \"{kind}\"; use vhost-user or tap (or Open \
+                "Interface {port}: unknown type \"{kind}\"; use vhost-user or tap (or Open \
                  vSwitch's dpdkvhostuserclient, dpdkvhostuser, internal, system)"
             ));
         }
@@ -116,14 +116,15 @@ impl Reader<'_> {
                 return Err(self.problem(
                     "role",
                     other,
-                    "use server (we listen) or client (we connect)",
+                    "use server (the daemon listens) or client (the daemon connects)",
                 ));
             }
         };
         // Open vSwitch's name for a path that the daemon connects to.
-        let dialled = self.options.remove("vhost-server-path");
-        let role = if dialled.is_some() { Role::Client } else { stated.unwrap_or(Role::Server) };
-        let path = match dialled {
+        let server_path = self.options.remove("vhost-server-path");
+        let role =
+            if server_path.is_some() { Role::Client } else { stated.unwrap_or(Role::Server) };
+        let path = match server_path {
             Some(path) => {
                 self.options.remove("path");
                 path
@@ -164,7 +165,7 @@ impl Reader<'_> {
     fn required(&mut self, key: &str, example: &str) -> Result<String, String> {
         self.options.remove(key).filter(|value| !value.is_empty()).ok_or_else(|| {
             format!(
-                "Interface {port}: type {kind} needs options:{key}; say for instance: set \
+                "Interface {port}: type {kind} needs options:{key}; for example: set \
                  Interface {port} options:{key}={example}",
                 port = self.port,
                 kind = self.kind,
@@ -181,7 +182,7 @@ impl Reader<'_> {
     }
 
     fn problem(&self, key: &str, value: &str, remedy: &str) -> String {
-        format!("Interface {}: options:{key}=\"{value}\" is not understood; {remedy}", self.port)
+        format!("Interface {}: options:{key}=\"{value}\" is not valid; {remedy}", self.port)
     }
 
     fn finish(self) -> Result<(), String> {
@@ -194,7 +195,7 @@ impl Reader<'_> {
         };
         let kind = if self.kind.is_empty() { "tap" } else { self.kind };
         Err(format!(
-            "Interface {port}: type {kind} has no options:{key}; it knows {known}",
+            "Interface {port}: type {kind} has no options:{key}; known options: {known}",
             port = self.port
         ))
     }
@@ -273,7 +274,11 @@ mod tests {
             ("tap", &[("socket-group", "kvm")][..], "type tap has no options:socket-group"),
             ("vhost-user", &[("path", "/x"), ("role", "both")][..], "use server"),
             ("vhost-user", &[("path", "/x"), ("queues", "many")][..], "whole number"),
-            ("vhost-user", &[("path", "/x"), ("ifname", "y")][..], "it knows path, role, queues"),
+            (
+                "vhost-user",
+                &[("path", "/x"), ("ifname", "y")][..],
+                "known options: path, role, queues",
+            ),
             ("dpdkvhostuserclient", &[][..], "needs options:vhost-server-path"),
             ("tap", &[("address", "10.0.0.1")][..], "10.1.0.1/24"),
             ("", &[("path", "/x")][..], "type tap has no options:path"),

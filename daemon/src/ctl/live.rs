@@ -89,7 +89,7 @@ pub fn counters(context: &mut Context<'_>, call: &Call) -> Result<Output, Failur
         return Err(no_port(name).into());
     }
     let port = ports.iter().find(|port| port.name == *name);
-    let port = port.ok_or_else(|| format!("port {name} does not run yet"))?;
+    let port = port.ok_or_else(|| format!("port {name} is not running yet"))?;
     Ok(table_of(&[port], Form::List))
 }
 
@@ -122,7 +122,9 @@ fn table_of(ports: &[&PortStatus], form: Form) -> Output {
 }
 
 pub fn reload(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
-    Err("reload stands alone: it reads the whole configuration file".to_owned().into())
+    Err("reload cannot be combined with other commands: it reads the whole configuration file"
+        .to_owned()
+        .into())
 }
 
 pub fn version(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {

@@ -18,8 +18,8 @@ use crate::config::model::{Mode, Network};
 /// smaller than /24, all after the gateway's. With NAT it begins at the address of the guest of
 /// mode `nat`, which is the only one in that mode.
 fn default_range(network: &Network, subnet: &Subnet) -> Option<RangeInclusive<Ipv4Addr>> {
-    let places = network.well_known(subnet);
-    let (IpAddr::V4(first), IpAddr::V4(gateway)) = (subnet::host(subnet, 0), places.gateway) else {
+    let known = network.well_known(subnet);
+    let (IpAddr::V4(first), IpAddr::V4(gateway)) = (subnet::host(subnet, 0), known.gateway) else {
         return None;
     };
     let (subnet, hosts) = (first.to_bits(), u32::MAX >> subnet.1);
@@ -46,8 +46,8 @@ fn default_range6(subnet: &Subnet) -> Option<RangeInclusive<Ipv6Addr>> {
 pub fn for_gateway(network: &Network, dhcp: &Dhcp, folder: &Path, seed: u64) -> trama_nat::Dhcp {
     let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
     let subnet = network.subnets().into_iter().find(|(address, _)| address.is_ipv4());
-    let places = subnet.map(|subnet| network.well_known(&subnet));
-    let place = |choose: fn(&WellKnown) -> IpAddr| match places.as_ref().map(choose) {
+    let known = subnet.map(|subnet| network.well_known(&subnet));
+    let address = |choose: fn(&WellKnown) -> IpAddr| match known.as_ref().map(choose) {
         Some(IpAddr::V4(address)) => Some(address),
         _ => None,
     };
@@ -75,14 +75,14 @@ pub fn for_gateway(network: &Network, dhcp: &Dhcp, folder: &Path, seed: u64) -> 
             max: seconds(dhcp.lease_max),
         },
         reservations: reservations(dhcp),
-        router: dhcp.router.or_else(|| place(|it| it.gateway).filter(|_| network.has_nat())),
-        dns: dhcp.dns.clone().unwrap_or_else(|| place(|it| it.dns).into_iter().collect()),
+        router: dhcp.router.or_else(|| address(|it| it.gateway).filter(|_| network.has_nat())),
+        dns: dhcp.dns.clone().unwrap_or_else(|| address(|it| it.dns).into_iter().collect()),
         domain: dhcp.domain.clone(),
         search: dhcp.search.clone(),
         follows_host: dhcp.host_search && network.has_nat() && !has_domains,
         ntp: dhcp.ntp.clone(),
         routes: dhcp.routes.clone(),
-        boot: boot(dhcp, place(|it| it.tftp)),
+        boot: boot(dhcp, address(|it| it.tftp)),
         limits: Limits {
             addresses: dhcp.leases_per_port,
             offers: limits.offers.max(dhcp.leases_per_port / 4).min(dhcp.leases_per_port),

@@ -1,4 +1,4 @@
-//! Where ports' sockets are, and who may connect to them.
+//! Paths and access of ports' sockets.
 
 use trama_vhost_net_backend::access::GROUP_MODE;
 

@@ -1,4 +1,4 @@
-//! Who may connect to a port's socket.
+//! Owner, group and mode of a port's socket.
 
 use serde::{Serialize, Serializer};
 

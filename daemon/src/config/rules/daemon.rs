@@ -19,13 +19,13 @@ impl Check {
         self.account("socket-group", daemon.socket_group.as_deref());
         if daemon.control.as_os_str().is_empty() && daemon.folders.control().as_os_str().is_empty()
         {
-            let message = "has no place: XDG_RUNTIME_DIR is not set to an absolute path";
+            let message = "has no default: XDG_RUNTIME_DIR is not set to an absolute path";
             self.problem("control", message, "set it, or give the socket's absolute path");
         } else {
             self.socket_path("control", &daemon.control);
         }
         if daemon.state.as_os_str().is_empty() {
-            let message = "has no place: neither XDG_STATE_HOME nor HOME is set";
+            let message = "has no default: neither XDG_STATE_HOME nor HOME is set";
             self.problem("state", message, "set one of them, or give the folder's absolute path");
         } else if !daemon.state.is_absolute() {
             let message = format!("{} is not an absolute path", quoted(&daemon.state));

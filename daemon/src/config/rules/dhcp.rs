@@ -19,7 +19,7 @@ impl Check {
     pub fn dhcp(&mut self, index: usize, network: &Network) {
         let DhcpSetting::On(dhcp) = &network.dhcp else { return };
         if network.mode == Mode::Bridged {
-            let message = "the machines of a bridged network ask the DHCP server of its LAN";
+            let message = "guests of a bridged network use the DHCP server of its LAN";
             return self.problem("dhcp", message, "remove it");
         }
         if network.subnets().is_empty() {
@@ -33,7 +33,7 @@ impl Check {
             dhcp.boot_file.keys().find(|key| !BOOT_CLIENTS.iter().any(|(name, ..)| name == key))
         {
             let known = BOOT_CLIENTS.map(|(name, ..)| name).join(", ");
-            let message = format!("{bad:?} is no kind of client");
+            let message = format!("{bad:?} is not a kind of client");
             self.dhcp_problem(index, network, ("boot-file", message, format!("use {known}")));
         }
         let Some(config) = gateway(network, [2, 0, 0, 0, 0, 1], Path::new("/"), 0) else {

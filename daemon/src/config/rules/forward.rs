@@ -30,8 +30,7 @@ impl Check {
         if network.mode == Mode::Nat {
             let long = |(address, prefix): &&Subnet| address.is_ipv4() && *prefix > LONGEST_PREFIX;
             if let Some((address, prefix)) = network.subnet.iter().find(long) {
-                let message =
-                    format!("{address}/{prefix} has no room for the machine, host {GUEST}");
+                let message = format!("{address}/{prefix} has no room for the guest, host {GUEST}");
                 self.problem("subnet", message, format!("use /24, or /8 to /{LONGEST_PREFIX}"));
             }
         }
@@ -49,7 +48,7 @@ impl Check {
         }
         let ports = config.ports.iter().filter(|port| port.is_on(&network.name)).count();
         if network.mode == Mode::Nat && ports > 1 && !network.forward.is_empty() {
-            let message = format!("is for a network with one port, and this has {ports}");
+            let message = format!("needs a network with one port, and this one has {ports}");
             self.problem("forward", message, "give each [[port]] a forward of its own");
             return;
         }
@@ -91,8 +90,8 @@ impl Check {
             if let Some((message, remedy)) = forward_fault(rule, network) {
                 self.problem("forward", format!("{label}: {message}"), remedy);
             }
-            let mut beside = others.iter().chain(&rules[..index]);
-            if beside.any(|other| other.label() == label) {
+            let mut earlier = others.iter().chain(&rules[..index]);
+            if earlier.any(|other| other.label() == label) {
                 let message = format!("there are two rules {label}");
                 self.problem("forward", message, "give each a name of its own");
             }
@@ -130,17 +129,20 @@ impl Check {
 fn forward_fault(rule: &Rule, network: &Network) -> Option<(String, String)> {
     if let Some(host) = rule.host.filter(|host| host.is_multicast()) {
         let remedy = "use an address of the host, or leave it empty for all";
-        return Some((format!("{host} is not an address of one host"), remedy.into()));
+        return Some((format!("{host} is a multicast address"), remedy.into()));
     }
     if let Some(IpAddr::V6(host)) = rule.host
         && host.is_unicast_link_local()
     {
-        let remedy = "leave the host address empty: link-local ones are among all of the host's";
-        return Some((format!("{host} is on each of the host's links"), remedy.into()));
+        let remedy = "leave the host address empty: that covers the link-local ones";
+        return Some((
+            format!("{host} is a link-local address, which exists on every link"),
+            remedy.into(),
+        ));
     }
     let Some(guest) = forward_guest(rule, network) else {
-        let remedy = "name the guest's address";
-        return Some(("which machine it leads to is not known".into(), remedy.into()));
+        let remedy = "add the guest's address";
+        return Some(("the network has several guests".into(), remedy.into()));
     };
     let subnets = network.subnets();
     let Some(subnet) = subnets.iter().find(|subnet| subnet::is_host(subnet, guest)) else {
@@ -150,7 +152,7 @@ fn forward_fault(rule: &Rule, network: &Network) -> Option<(String, String)> {
     };
     let WellKnown { gateway, dns, tftp, .. } = network.well_known(subnet);
     if [gateway, dns, tftp].contains(&guest) {
-        return Some((format!("{guest} is the gateway's"), "name a machine's address".into()));
+        return Some((format!("{guest} is the gateway's"), "use a guest's address".into()));
     }
     None
 }
@@ -162,7 +164,7 @@ fn loopback_fault(map: &Rule, network: &Network) -> Option<(String, String)> {
         return Some((format!("{host} is not a loopback address"), remedy.into()));
     }
     if map.count > 1 || map.as_gateway {
-        let message = "a map is of one port, and has no options";
+        let message = "a loopback map has one port and no options";
         return Some((message.into(), "write one for each port".into()));
     }
     let subnets = network.subnets();
@@ -179,7 +181,7 @@ fn loopback_fault(map: &Rule, network: &Network) -> Option<(String, String)> {
         && map.transport == Transport::Udp
         && network.tftp.is_some();
     if dns || tftp {
-        let message = format!("guest port {} is the gateway's own service", map.guest_port);
+        let message = format!("guest port {} is used by the gateway itself", map.guest_port);
         return Some((message, "choose another guest port".into()));
     }
     None

@@ -54,7 +54,8 @@ impl Check {
 
     fn host_only(&mut self, network: &Network) {
         if let Some(fault) = ifname_fault(&network.name) {
-            let message = format!("{:?} {fault}, and the host's interface bears it", network.name);
+            let message =
+                format!("{:?} {fault}, and the host's interface has the same name", network.name);
             self.problem("name", message, IFNAME_REMEDY);
         }
     }
@@ -93,7 +94,7 @@ impl Check {
             let (address, prefix) = subnet;
             let same_kind = |(other, _): &Subnet| other.is_ipv4() == address.is_ipv4();
             if subnets[..index].iter().any(same_kind) {
-                let message = format!("{address}/{prefix} is the second of its IP version");
+                let message = format!("{address}/{prefix} is a second subnet of its IP version");
                 self.problem("subnet", message, "keep one IPv4 and one IPv6 subnet at most");
             }
             if !is_claimed(network, subnet) {
@@ -115,7 +116,7 @@ impl Check {
     /// The names that the gateway's DNS answers.
     fn hosts(&mut self, network: &Network) {
         if !network.hosts.is_empty() && !network.has_gateway() {
-            let message = "only a network with a gateway answers names";
+            let message = "only a network with a gateway has a DNS server";
             self.problem("hosts", message, gateway_remedy(network, "hosts"));
         }
         if let Some(name) = network.hosts.keys().find(|name| !is_host_name(name)) {
@@ -128,7 +129,7 @@ impl Check {
     fn tftp(&mut self, network: &Network) {
         let Some(folder) = &network.tftp else { return };
         if !network.has_gateway() {
-            let message = "only a network with a gateway has TFTP";
+            let message = "only a network with a gateway has a TFTP server";
             self.problem("tftp", message, gateway_remedy(network, "tftp"));
         }
         if !folder.is_absolute() {

@@ -91,21 +91,21 @@ impl Check {
         if vlan.mode_or_default() == VlanMode::Access && !vlan.trunks.is_empty() {
             let remedy =
                 r#"remove trunks, or set vlan-mode to "native-tagged" or "native-untagged""#;
-            self.problem("trunks", "an access port carries its tag's VLAN only", remedy);
+            self.problem("trunks", "an access port carries only the VLAN of its tag", remedy);
         }
     }
 
     fn address(&mut self, port: &Port, claims: &mut Claims) {
         let Some(mac) = port.mac else {
             if !port.spoof {
-                let remedy = "add mac, the one address that it may send from";
-                self.problem("spoof", r#""deny" needs the port's address"#, remedy);
+                let remedy = "add mac, the only address that the guest may send from";
+                self.problem("spoof", r#""deny" needs the guest's address"#, remedy);
             }
             return;
         };
         if mac.is_multicast() || mac.is_zero() {
-            let remedy = "use a unicast one, such as 52:54:00:12:34:56";
-            self.problem("mac", format!("{mac} is not an address of one machine"), remedy);
+            let remedy = "use one such as 52:54:00:12:34:56";
+            self.problem("mac", format!("{mac} is not a unicast address"), remedy);
         }
         // A guest may be on two networks with one address, but not twice on one network.
         if let Some(other) =
@@ -155,7 +155,11 @@ impl Check {
             && (netns.is_empty() || netns.starts_with('.') || netns.contains('/'))
         {
             let remedy = "use a name as `ip netns list` shows it";
-            self.problem("netns", format!("{netns:?} is not a name"), remedy);
+            self.problem(
+                "netns",
+                format!("{netns:?} is not the name of a network namespace"),
+                remedy,
+            );
         }
         for (index, (address, prefix)) in device.address.iter().enumerate() {
             let most = if address.is_ipv4() { 32 } else { 128 };

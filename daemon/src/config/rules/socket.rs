@@ -1,4 +1,4 @@
-//! Rules for Unix sockets: their paths, and who may connect to them.
+//! Rules for Unix sockets: paths and access.
 
 use std::path::Path;
 

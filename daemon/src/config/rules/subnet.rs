@@ -18,11 +18,14 @@ pub fn check(subnet: &Subnet) -> Result<(), (String, String)> {
         IpAddr::V6(_) => (prefix == 64, "use /64"),
     };
     if !good {
-        return Err((format!("/{prefix} is no length for a network's subnet"), lengths.to_owned()));
+        return Err((
+            format!("/{prefix} is not a usable length for a network's subnet"),
+            lengths.to_owned(),
+        ));
     }
     let first = first(subnet);
     if first != address {
-        let message = format!("{address}/{prefix} is an address within a subnet");
+        let message = format!("{address}/{prefix} is an address, not a subnet");
         return Err((message, format!("write the subnet: {first}/{prefix}")));
     }
     let special = match address {
@@ -67,7 +70,7 @@ mod tests {
             assert!(check(&parsed(bad)).is_err(), "{bad}");
         }
         let (message, remedy) = check(&parsed("10.0.2.7/24")).unwrap_err();
-        assert_eq!(message, "10.0.2.7/24 is an address within a subnet");
+        assert_eq!(message, "10.0.2.7/24 is an address, not a subnet");
         assert_eq!(remedy, "write the subnet: 10.0.2.0/24");
     }
 }

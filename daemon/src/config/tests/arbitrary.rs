@@ -21,7 +21,7 @@ use crate::config::model::{
     VlanMode,
 };
 
-/// A configuration that [`validate`](crate::config::validate) finds nothing wrong with. Names come from
+/// A configuration in which [`validate`](crate::config::validate) finds no problem. Names come from
 /// a small pool, so that two configurations have many in common.
 pub fn config() -> impl Strategy<Value = Config> {
     (daemon(), networks()).prop_flat_map(|(daemon, networks)| {
@@ -61,7 +61,7 @@ fn access() -> impl Strategy<Value = SocketAccess> {
     })
 }
 
-/// Values need quoting of every kind, but hold no line ends: the tests look at whole lines.
+/// Values need quoting of every kind, but have no line endings: the tests look at whole lines.
 fn ids() -> impl Strategy<Value = BTreeMap<String, String>> {
     btree_map("[a-c\"= ]{1,2}", "[a-z\\\\\"'# ]{0,6}", 0..3)
 }
@@ -89,8 +89,8 @@ fn mode() -> impl Strategy<Value = Mode> {
     proptest::sample::select(Mode::ALL.to_vec())
 }
 
-/// Each network has ranges of its own; one that is internal may have none, one or two, and `any`
-/// says which.
+/// Subnets of the network with this number; `any` decides how many an internal network has, from
+/// none to two.
 fn subnets(mode: Mode, number: usize, any: u16) -> Vec<Subnet> {
     let number = number as u8;
     let v4 = (IpAddr::from([10, 1, number, 0]), 24);
@@ -104,7 +104,7 @@ fn subnets(mode: Mode, number: usize, any: u16) -> Vec<Subnet> {
     [v4, v6][..usize::from(any % 3).max(least)].to_vec()
 }
 
-/// What a gateway is to do, where there is one.
+/// Adds services of a gateway to a network that has one.
 fn with_services(network: Network) -> Network {
     let has_gateway = network.has_gateway();
     let hosts = has_gateway.then(|| ("web".to_owned(), IpAddr::from([10, 1, 0, 7])));
@@ -114,8 +114,8 @@ fn with_services(network: Network) -> Network {
         1 if has_gateway && network.subnets()[0].0.is_ipv4() => {
             DhcpSetting::On(Box::new(dhcp(&network)))
         }
-        // The others' hosts and folder need no DHCP, but a host-only network's gateway is there
-        // for it alone.
+        // Other networks keep their gateway without DHCP; that of a host-only network exists for
+        // DHCP alone.
         2 if network.mode != Mode::HostOnly => DhcpSetting::Off,
         _ => DhcpSetting::ByMode,
     };
@@ -140,7 +140,7 @@ fn with_services(network: Network) -> Network {
     }
 }
 
-/// Every key, each with another value than it has without being there.
+/// Settings in which every key differs from its default.
 fn dhcp(network: &Network) -> Dhcp {
     let IpAddr::V4(subnet) = network.subnets()[0].0 else { return Dhcp::default() };
     let host = |number: u32| Ipv4Addr::from_bits(subnet.to_bits() + number);
@@ -212,7 +212,7 @@ fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
         let ports = map.into_iter().zip(2000..);
         let ports = ports.map(|((name, settings), own_port)| {
             let (network, vlan, cable, kind, queues, addresses, ids, access) = settings;
-            // Only the server of a socket makes it.
+            // Only the server of a socket creates it.
             let socket = if kind == 0 { access } else { SocketAccess::default() };
             let is_alone = network.as_ref().is_some_and(|(_, mode)| *mode == Mode::Nat);
             Port {

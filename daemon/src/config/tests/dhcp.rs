@@ -1,4 +1,4 @@
-//! What `[network.dhcp]` may say, and what of it reaches the gateway.
+//! Tests of `[network.dhcp]`: messages, and the settings that the gateway is sent.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ fn dhcp_is_read_and_reaches_the_gateway() {
     let network = &config.networks[0];
     let gateway = gateway(network).unwrap();
     let dhcp = gateway.dhcp.as_ref().unwrap();
-    assert_eq!(dhcp.folder.to_str(), Some("/state/leases-lab"));
+    assert_eq!(dhcp.folder.to_str(), Some("/state/leases"));
     assert_eq!((dhcp.limits.addresses, dhcp.limits.offers, dhcp.ipv6), (64, 16, false));
     let boot = dhcp.boot.as_ref().unwrap();
     assert_eq!(boot.server.to_string(), "10.1.0.1", "the gateway itself");
@@ -43,7 +43,7 @@ fn dhcp_is_read_and_reaches_the_gateway() {
 }
 
 #[test]
-fn who_has_dhcp_without_saying_so() {
+fn modes_that_have_dhcp_by_default() {
     let gateway = |keys: &str| {
         let text = format!("[[network]]\nname = \"lab\"\n{keys}\n");
         let network = parse(&text, "lab.toml").unwrap().networks.remove(0);
@@ -92,7 +92,7 @@ fn dhcpv6_is_read_and_reaches_the_gateway() {
     let two = "boot-server = [\"10.1.0.9\", \"fd00:1::9\"]\nboot-params = \"a b\"";
     assert_eq!(server_of(two).as_deref(), Some("fd00:1::9"));
     assert_eq!(boot(two).unwrap().parameters, ["a b"]);
-    // Domains of the host's are for networks with NAT that have none of their own.
+    // Search domains of the host are used only with NAT, and only if the network states none.
     let follows = |keys: &str| gateway(keys).dhcp.unwrap().follows_host;
     assert!(follows(""));
     for keys in ["host-search = false", "domain = \"a.b\"", "search = \"a.b\""] {
@@ -117,7 +117,7 @@ fn bad_dhcpv6() {
         &[
             "lab.toml:5:10: network.lab.dhcp.range: \"10.1.0.9-fd00::9\" is not a range; \
              write it as in 10.1.0.50-10.1.0.99",
-            "lab.toml:6:12: network.lab.dhcp.identity: \"duid\" is not known; \
+            "lab.toml:6:12: network.lab.dhcp.identity: unknown value \"duid\"; \
              use one of: mac, client-id",
             "lab.toml:7:16: network.lab.dhcp.boot-server: \"x\" is not an address; \
              write it as in 10.1.0.7 or fd00::7",
@@ -219,7 +219,7 @@ fn bad_dhcp() {
         &[
             "lab.toml:5:19: network.lab.dhcp.leases-per-port: a port may take no address or no \
              offer; raise both limits to 1 or more",
-            "lab.toml:6:13: network.lab.dhcp.boot-file: \"mac\" is no kind of client; \
+            "lab.toml:6:13: network.lab.dhcp.boot-file: \"mac\" is not a kind of client; \
              use ipxe, bios, uefi-http, arm64-http, uefi, arm64, any",
         ],
     );
@@ -227,7 +227,8 @@ fn bad_dhcp() {
         refused(
             &format!("[[network]]\nname = \"a\"\nsubnet = \"10.1.0.0/{prefix}\"\ndhcp = true\n"),
             &[&format!(
-                "lab.toml:3:10: network.a.subnet: /{prefix} is no length for a network's subnet; \
+                "lab.toml:3:10: network.a.subnet: /{prefix} is not a usable length for a \
+                 network's subnet; \
                  use /8 to /30"
             )],
         );
@@ -277,7 +278,7 @@ fn bad_dhcp() {
         &[
             "lab.toml:3:8: network.a.dhcp: there is no subnet to take addresses from; \
              add subnet = \"10.1.0.0/24\", or remove dhcp",
-            "lab.toml:8:8: network.b.dhcp: the machines of a bridged network ask the DHCP server \
+            "lab.toml:8:8: network.b.dhcp: guests of a bridged network use the DHCP server \
              of its LAN; remove it",
             "lab.toml:11:8: network.c.dhcp: is an integer, not true, false or a table; \
              write true, false or a table",

@@ -7,14 +7,14 @@ use crate::config::model::rule::Rule;
 use crate::config::model::{Config, Network};
 use crate::config::{edit, parse};
 
-/// The order of tables has no meaning: sorts it away.
+/// Sorts the tables, because their order has no meaning.
 fn sorted(mut config: Config) -> Config {
     config.networks.sort_by(|a, b| a.name.cmp(&b.name));
     config.ports.sort_by(|a, b| a.name.cmp(&b.name));
     config
 }
 
-/// A text for `config` with a comment above and behind things, as a person would write it.
+/// A text for `config` with comments above and after tables and keys, as a person would write it.
 fn commented(config: &Config) -> String {
     let plain = edit("", &Config::default(), config).expect("an empty text can be edited");
     let mut text = String::from("# The lab. Ask before you change it.\n\n");

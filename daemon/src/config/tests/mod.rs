@@ -1,4 +1,4 @@
-//! Every kind of bad configuration and the exact message that it gets.
+//! Tests of bad configurations and their exact messages.
 
 use proptest::prelude::*;
 use trama_api::folders::Folders;
@@ -21,7 +21,7 @@ fn refused(text: &str, wanted: &[&str]) {
     assert_eq!(shown, wanted, "\n{}", shown.join("\n"));
 }
 
-/// As [`refused`], of one `[[port]]` of type vhost-user that is in order but for `lines`, which
+/// As [`refused`], for one `[[port]]` of type vhost-user that is valid except for `lines`, which
 /// begin at line 4.
 #[track_caller]
 fn refused_in_port(lines: &str, wanted: &[&str]) {
@@ -30,7 +30,7 @@ fn refused_in_port(lines: &str, wanted: &[&str]) {
     refused(&format!("{head}{lines}\n{path}"), wanted);
 }
 
-/// As [`refused`], of one `[[port]]` of type tap.
+/// As [`refused`], for one `[[port]]` of type tap.
 #[track_caller]
 fn refused_in_tap(lines: &str, wanted: &[&str]) {
     refused(&format!("[[port]]\nname = \"t1\"\ntype = \"tap\"\n{lines}\n"), wanted);
@@ -46,8 +46,8 @@ fn text_that_is_not_toml() {
     refused(
         "[[network]]\nname = \"a\"\nname = \"b\"\n\n[daemon]\nworkers = 1\n\n[daemon]\n",
         &[
-            "lab.toml:3:1: this key is there twice; keep one of the two",
-            "lab.toml:8:2: this key is there twice; keep one of the two",
+            "lab.toml:3:1: duplicate key; keep one of the two",
+            "lab.toml:8:2: duplicate key; keep one of the two",
         ],
     );
 }
@@ -78,8 +78,6 @@ fn unknown_keys() {
     );
 }
 
-/// As [`refused`], of a network of mode `nat-network` with these lines, which begin at line 4.
-#[track_caller]
 #[test]
 fn wrong_types() {
     refused(
@@ -175,7 +173,7 @@ fn bad_names() {
         "[[network]]\nname = 5\n[[port]]\nname = \"p\"\ntype = \"vhost-usr\"\nnetwork = \"5\"\n",
         &[
             "lab.toml:2:8: network[0].name: is an integer, not a string; write a string",
-            "lab.toml:5:8: port.p.type: \"vhost-usr\" is not known; did you mean \"vhost-user\"?",
+            "lab.toml:5:8: port.p.type: unknown value \"vhost-usr\"; did you mean \"vhost-user\"?",
         ],
     );
 }
@@ -237,12 +235,12 @@ fn bad_vlans_and_networks() {
     );
     refused_in_tap(
         "tag = 1\ntrunks = [2]",
-        &["lab.toml:5:10: port.t1.trunks: an access port carries its tag's VLAN only; \
+        &["lab.toml:5:10: port.t1.trunks: an access port carries only the VLAN of its tag; \
            remove trunks, or set vlan-mode to \"native-tagged\" or \"native-untagged\""],
     );
     refused_in_tap(
         "vlan-mode = \"native\"",
-        &["lab.toml:4:13: port.t1.vlan-mode: \"native\" is not known; \
+        &["lab.toml:4:13: port.t1.vlan-mode: unknown value \"native\"; \
            use one of: access, trunk, native-tagged, native-untagged"],
     );
 }
@@ -271,7 +269,7 @@ fn bad_paths_and_devices() {
     }
     refused_in_tap(
         "netns = \"../x\"",
-        &["lab.toml:4:9: port.t1.netns: \"../x\" is not a name; \
+        &["lab.toml:4:9: port.t1.netns: \"../x\" is not the name of a network namespace; \
            use a name as `ip netns list` shows it"],
     );
     refused_in_tap(
@@ -326,7 +324,7 @@ fn the_shipped_examples_are_valid() {
 }
 
 proptest! {
-    /// Whatever a text holds, it is read or refused; it never panics.
+    /// Any text is read or refused, without a panic.
     #[test]
     fn any_text_is_read_or_refused(
         text in "(\\[\\[port\\]\\]\n|\\[daemon\\]\n|(name|type|tag|trunks|path|spin|address|mtu) = \
@@ -410,9 +408,9 @@ fn a_user_without_folders_is_told_what_to_set() {
     assert_eq!(
         faults,
         [
-            "trama.toml:1:1: daemon.control: has no place: XDG_RUNTIME_DIR is not set to an absolute \
+            "trama.toml:1:1: daemon.control: has no default: XDG_RUNTIME_DIR is not set to an absolute \
              path; set it, or give the socket's absolute path",
-            "trama.toml:1:1: daemon.state: has no place: neither XDG_STATE_HOME nor HOME is set; \
+            "trama.toml:1:1: daemon.state: has no default: neither XDG_STATE_HOME nor HOME is set; \
              set one of them, or give the folder's absolute path",
         ]
     );

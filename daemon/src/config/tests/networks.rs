@@ -1,14 +1,16 @@
-//! What a `[[network]]` may say: its mode, addresses, NAT, DHCP.
+//! Tests of `[[network]]`: mode, addresses, NAT.
 
 use trama_nat::Discovery;
 
 use super::*;
 
+/// As [`refused`], for a network of mode `nat-network` with these lines, which begin at line 4.
+#[track_caller]
 fn refused_in_nat_network(lines: &str, wanted: &[&str]) {
     refused(&format!("[[network]]\nname = \"n\"\nmode = \"nat-network\"\n{lines}\n"), wanted);
 }
 
-/// A `[[port]]` of type tap on the network `n`; four lines, then these.
+/// A `[[port]]` of type tap on the network `n`: four lines, then `lines`.
 fn tap(name: &str, lines: &str) -> String {
     format!("[[port]]\nname = \"{name}\"\ntype = \"tap\"\nnetwork = \"n\"\n{lines}\n")
 }
@@ -29,18 +31,18 @@ fn forwards_that_lead_nowhere() {
          \"d,tcp,224.0.0.1,4,10.0.2.15,4\", \"e,tcp,,5,10.0.2.255,5\", \
          \"f,udp,fe80::1,6,10.0.2.15,6\"]",
         &[
-            "lab.toml:4:11: network.n.forward: a: which machine it leads to is not known; \
-             name the guest's address",
+            "lab.toml:4:11: network.n.forward: a: the network has several guests; \
+             add the guest's address",
             "lab.toml:4:11: network.n.forward: b: guest address 10.0.3.15 is not in the network's \
              subnet; use an address in 10.0.2.0/24 or fd17:625c:f037:2::/64",
             "lab.toml:4:11: network.n.forward: c: 10.0.2.1 is the gateway's; \
-             name a machine's address",
-            "lab.toml:4:11: network.n.forward: d: 224.0.0.1 is not an address of one host; \
+             use a guest's address",
+            "lab.toml:4:11: network.n.forward: d: 224.0.0.1 is a multicast address; \
              use an address of the host, or leave it empty for all",
             "lab.toml:4:11: network.n.forward: e: guest address 10.0.2.255 is not in the network's \
              subnet; use an address in 10.0.2.0/24 or fd17:625c:f037:2::/64",
-            "lab.toml:4:11: network.n.forward: f: fe80::1 is on each of the host's links; \
-             leave the host address empty: link-local ones are among all of the host's",
+            "lab.toml:4:11: network.n.forward: f: fe80::1 is a link-local address, which \
+             exists on every link; leave the host address empty: that covers the link-local ones",
         ],
     );
 }
@@ -98,7 +100,7 @@ fn forwards_where_none_can_be() {
     );
     refused(
         &format!("{}{}{}", network("nat", rule), tap("a", ""), tap("b", "")),
-        &["lab.toml:4:11: network.n.forward: is for a network with one port, and this has 2; \
+        &["lab.toml:4:11: network.n.forward: needs a network with one port, and this one has 2; \
            give each [[port]] a forward of its own"],
     );
     refused(
@@ -111,10 +113,10 @@ fn forwards_where_none_can_be() {
         &["lab.toml:4:11: port.t1.forward: belongs to ports on a network of mode \"nat\"; \
            remove it, or put the port on such a network"],
     );
-    // Nothing is said of what depends on a mode that nobody knows.
+    // Keys that depend on an unknown mode get no message.
     refused(
         &format!("{}{}", network("nta", ""), tap("a", rule)),
-        &["lab.toml:3:8: network.n.mode: \"nta\" is not known; did you mean \"nat\"?"],
+        &["lab.toml:3:8: network.n.mode: unknown value \"nta\"; did you mean \"nat\"?"],
     );
 }
 
@@ -126,11 +128,11 @@ fn loopback_maps() {
         &[
             "lab.toml:4:12: network.n.loopback: a: 192.168.0.1 is not a loopback address; \
              use 127.0.0.1 or ::1, or leave it empty",
-            "lab.toml:4:12: network.n.loopback: b: a map is of one port, and has no options; \
+            "lab.toml:4:12: network.n.loopback: b: a loopback map has one port and no options; \
              write one for each port",
             "lab.toml:4:12: network.n.loopback: c: guest address 10.0.2.2 is not the gateway's; \
              use 10.0.2.1 or fd17:625c:f037:2::1, or leave it empty",
-            "lab.toml:4:12: network.n.loopback: d: guest port 53 is the gateway's own service; \
+            "lab.toml:4:12: network.n.loopback: d: guest port 53 is used by the gateway itself; \
              choose another guest port",
             "lab.toml:4:12: network.n.loopback: f: another map has port 5 already; \
              choose another guest port",
@@ -150,8 +152,8 @@ fn reflection() {
     refused(
         &network("nat-network", "[\"mdns\", \"llmnr\", \"mdns\"]"),
         &[
-            "lab.toml:4:20: network.n.reflect: \"llmnr\" is not known; use \"mdns\", \"ssdp\", or both",
-            "lab.toml:4:29: network.n.reflect: \"mdns\" is there twice; remove one",
+            "lab.toml:4:20: network.n.reflect: unknown value \"llmnr\"; use \"mdns\", \"ssdp\", or both",
+            "lab.toml:4:29: network.n.reflect: \"mdns\" is listed twice; remove one",
         ],
     );
     refused(
@@ -163,7 +165,7 @@ fn reflection() {
 
 #[test]
 fn subnets_of_nat() {
-    // Machines of mode nat are alone: all may have the same addresses.
+    // Guests of mode nat are alone: all may have the same addresses.
     let nat = |name: &str, lines: &str| {
         format!("[[network]]\nname = \"{name}\"\nmode = \"nat\"\n{lines}\n")
     };
@@ -177,7 +179,7 @@ fn subnets_of_nat() {
     );
     refused(
         &nat("a", "subnet = \"10.0.2.0/28\""),
-        &["lab.toml:4:10: network.a.subnet: 10.0.2.0/28 has no room for the machine, host 15; \
+        &["lab.toml:4:10: network.a.subnet: 10.0.2.0/28 has no room for the guest, host 15; \
            use /24, or /8 to /27"],
     );
 }
@@ -188,7 +190,7 @@ fn modes_and_what_belongs_to_them() {
         "[[network]]\nname = \"n\"\nmode = \"brigded\"\nuplink = \"eth0\"\n[[network]]\nname = \"m\"\n\
          subnet = \"10.0.0.0/24\"\nuplink = \"eth0\"\n",
         &[
-            "lab.toml:3:8: network.n.mode: \"brigded\" is not known; did you mean \"bridged\"?",
+            "lab.toml:3:8: network.n.mode: unknown value \"brigded\"; did you mean \"bridged\"?",
             "lab.toml:8:10: network.m.uplink: belongs to networks of mode \"bridged\"; \
              remove it, or set mode = \"bridged\"",
         ],
@@ -217,8 +219,8 @@ fn networks_of_the_host() {
     refused(
         "[[network]]\nname = \"a-name-of-16-bytes\"\nmode = \"host-only\"\n",
         &["lab.toml:2:8: network.a-name-of-16-bytes.name: \"a-name-of-16-bytes\" is longer than \
-             15 bytes, and the host's interface bears it; use 1 to 15 ASCII characters without \
-             spaces, '/', ':' and '%'"],
+             15 bytes, and the host's interface has the same name; use 1 to 15 ASCII characters \
+             without spaces, '/', ':' and '%'"],
     );
     let two_defaults = "[[network]]\nname = \"a\"\nmode = \"host-only\"\n\
                         [[network]]\nname = \"b\"\nmode = \"host-only\"\n\
@@ -234,26 +236,26 @@ fn networks_of_the_host() {
 }
 
 #[test]
-fn who_a_port_is_and_what_it_hears() {
+fn mac_spoof_and_promiscuous_of_a_port() {
     refused_in_port(
         "promiscuous = \"allow\"\nmac = \"52:54\"\nspoof = \"no\"",
         &[
-            "lab.toml:4:15: port.vm1.promiscuous: \"allow\" is not known; use one of: deny, \
+            "lab.toml:4:15: port.vm1.promiscuous: unknown value \"allow\"; use one of: deny, \
              allow-vms, allow-all",
             "lab.toml:5:7: port.vm1.mac: \"52:54\" is not a MAC address; write it as \
              52:54:00:12:34:56",
-            "lab.toml:6:9: port.vm1.spoof: \"no\" is not known; use one of: allow, deny",
+            "lab.toml:6:9: port.vm1.spoof: unknown value \"no\"; use one of: allow, deny",
         ],
     );
     refused_in_port(
         "spoof = \"deny\"",
-        &["lab.toml:4:9: port.vm1.spoof: \"deny\" needs the port's address; add mac, the one \
-           address that it may send from"],
+        &["lab.toml:4:9: port.vm1.spoof: \"deny\" needs the guest's address; add mac, the only \
+           address that the guest may send from"],
     );
     refused_in_port(
         "mac = \"01:00:00:00:00:00\"",
-        &["lab.toml:4:7: port.vm1.mac: 01:00:00:00:00:00 is not an address of one machine; \
-           use a unicast one, such as 52:54:00:12:34:56"],
+        &["lab.toml:4:7: port.vm1.mac: 01:00:00:00:00:00 is not a unicast address; \
+           use one such as 52:54:00:12:34:56"],
     );
     let tap = |name| {
         format!("[[port]]\nname = \"{name}\"\ntype = \"tap\"\nmac = \"52:54:00:00:00:01\"\n")
@@ -278,7 +280,7 @@ fn hosts() {
          [[network]]\nname = \"b\"\nsubnet = \"10.0.0.0/16\"\nhosts = { \"a b\" = \"10.0.2.7\" }\n\
          [[network]]\nname = \"c\"\nsubnet = \"10.1.0.0/16\"\nhosts = { a = \"10.0.2\" }\n",
         &[
-            "lab.toml:3:9: network.a.hosts: only a network with a gateway answers names; \
+            "lab.toml:3:9: network.a.hosts: only a network with a gateway has a DNS server; \
              add subnet, or remove hosts",
             "lab.toml:7:9: network.b.hosts: \"a b\" is not a host's name; \
              use labels of 1 to 63 letters, digits, '-' and '_', joined by dots",
@@ -296,7 +298,7 @@ fn tftp() {
     refused(
         "[[network]]\nname = \"a\"\ntftp = \"srv\"\n",
         &[
-            "lab.toml:3:8: network.a.tftp: only a network with a gateway has TFTP; \
+            "lab.toml:3:8: network.a.tftp: only a network with a gateway has a TFTP server; \
              add subnet, or remove tftp",
             "lab.toml:3:8: network.a.tftp: \"srv\" is not an absolute path; start it with /",
         ],
@@ -331,23 +333,23 @@ fn subnets() {
             fault(
                 4,
                 "a",
-                "10.0.3.0/24 is the second of its IP version; \
+                "10.0.3.0/24 is a second subnet of its IP version; \
                  keep one IPv4 and one IPv6 subnet at most",
             ),
             fault(8, "b", &format!("10.0.0.0/16 overlaps 10.0.2.0/24 of network a; {own}")),
             fault(
                 12,
                 "c",
-                "10.9.2.1/24 is an address within a subnet; write the subnet: 10.9.2.0/24",
+                "10.9.2.1/24 is an address, not a subnet; write the subnet: 10.9.2.0/24",
             ),
             fault(12, "c", &format!("fd00:1::/64 overlaps fd00:1::/64 of network b; {own}")),
             fault(16, "d", "\"10.8.2.0\" has no prefix; add its length, as in 10.1.0.1/24"),
-            fault(20, "e", "/31 is no length for a network's subnet; use /8 to /30"),
-            fault(20, "e", "/48 is no length for a network's subnet; use /64"),
+            fault(20, "e", "/31 is not a usable length for a network's subnet; use /8 to /30"),
+            fault(20, "e", "/48 is not a usable length for a network's subnet; use /64"),
         ];
         refused(&text.concat(), &wanted.each_ref().map(String::as_str));
     }
-    // Where the mode differs, the meaning is the same.
+    // The meaning is the same in other modes.
     refused(
         "[[network]]\nname = \"a\"\nsubnet = \"192.168.0.0/16\"\n\
          [[network]]\nname = \"b\"\nmode = \"host-only\"\n",
@@ -363,11 +365,11 @@ fn what_needs_a_gateway() {
          [[network]]\nname = \"b\"\nmode = \"bridged\"\nuplink = \"eth0\"\n\
          subnet = \"10.1.0.0/24\"\ntftp = \"/srv/tftp\"\n",
         &[
-            "lab.toml:4:9: network.a.hosts: only a network with a gateway answers names; \
+            "lab.toml:4:9: network.a.hosts: only a network with a gateway has a DNS server; \
              remove dhcp = false, or remove hosts",
             "lab.toml:10:10: network.b.subnet: a bridged network has the addresses of its LAN; \
              remove it, or set mode = \"internal\" or \"host-only\"",
-            "lab.toml:11:8: network.b.tftp: only a network with a gateway has TFTP; \
+            "lab.toml:11:8: network.b.tftp: only a network with a gateway has a TFTP server; \
              remove tftp, or set mode = \"internal\" with a subnet",
         ],
     );

@@ -1,4 +1,4 @@
-//! What runs of a network of mode `nat`, and what its gateways are sent.
+//! Tests of what runs of a network of mode `nat`, and of what its gateways are sent.
 
 use crate::config::derived::gateway::gateway;
 use crate::config::derived::running::is_part_of;

@@ -216,7 +216,7 @@ fn read_reservation(reader: &mut Reader<'_, '_, '_>) -> Option<Reservation> {
         (false, true) => id.map(ClientMatch::Id),
         (both, _) => reader.converted("mac", None, || {
             let message =
-                if both { "a client is known by mac or id, not both" } else { "is missing" };
+                if both { "a client has either mac or id, not both" } else { "is missing" };
             (message.to_owned(), "write either mac or id".to_owned())
         }),
     };

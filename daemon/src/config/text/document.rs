@@ -61,7 +61,7 @@ pub fn parse_on(
 
 fn syntax_fault(message: &str) -> (String, String) {
     match message {
-        "duplicate key" => ("this key is there twice".into(), "keep one of the two".into()),
+        "duplicate key" => ("duplicate key".into(), "keep one of the two".into()),
         other => (format!("not TOML: {other}"), "see https://toml.io for its rules".into()),
     }
 }

@@ -17,25 +17,27 @@ use crate::config::model::Config;
 /// What went wrong and what to do; the file is unchanged.
 pub fn save(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
     let shown = file.display();
-    let text = fs::read_to_string(file)
-        .map_err(|error| format!("{shown}: cannot be read: {error}; use --no-save to go on"))?;
+    let text = fs::read_to_string(file).map_err(|error| {
+        format!("{shown}: cannot be read: {error}; use --no-save to continue without saving")
+    })?;
     let name = shown.to_string();
     let check = |text: &str, when: &str| match parse_at(text, &name, &from.daemon.folders) {
         Ok(_) => Ok(()),
         Err(faults) => {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             let faults = faults.join("\n");
-            Err(format!("{faults}\n{shown} was changed by hand and {when}; mend it first"))
+            Err(format!("{faults}\n{shown} was edited by hand and {when}; fix it first"))
         }
     };
-    check(&text, "has a fault")?;
+    check(&text, "is invalid")?;
     let edited = edit(&text, from, to)?;
-    check(&edited, "does not fit this change")?;
+    check(&edited, "conflicts with this change")?;
     if edited == text {
         return Ok(());
     }
-    replace(file, &edited)
-        .map_err(|error| format!("{shown}: cannot be written: {error}; use --no-save to go on"))
+    replace(file, &edited).map_err(|error| {
+        format!("{shown}: cannot be written: {error}; use --no-save to continue without saving")
+    })
 }
 
 /// Creates the configuration file.
@@ -54,7 +56,10 @@ pub fn create(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
         made.sync_all()
     };
     written().map_err(|error: io::Error| {
-        format!("{}: cannot be made: {error}; use --no-save to go on", file.display())
+        format!(
+            "{}: cannot be made: {error}; use --no-save to continue without saving",
+            file.display()
+        )
     })
 }
 
@@ -149,7 +154,7 @@ mod tests {
         fs::write(&file, "[[network]]\nnam = \"lab\"\n").unwrap();
         let error = save(&file, &from, &to).unwrap_err();
         assert!(error.contains("lab.toml:2:1: network[0].nam: unknown key"), "{error}");
-        assert!(error.contains("was changed by hand and has a fault; mend it first"), "{error}");
+        assert!(error.contains("was edited by hand and is invalid; fix it first"), "{error}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "[[network]]\nnam = \"lab\"\n");
 
         fs::remove_file(&file).unwrap();

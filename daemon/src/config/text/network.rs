@@ -71,12 +71,12 @@ fn read_reflect(reader: &mut Reader<'_, '_, '_>) -> Vec<Discovery> {
     for (offset, text) in reader.strings("reflect").unwrap_or_default() {
         match Discovery::ALL.into_iter().find(|known| known.name() == text) {
             Some(known) if protocols.contains(&known) => {
-                reader.fault("reflect", offset, format!("{text:?} is there twice"), "remove one");
+                reader.fault("reflect", offset, format!("{text:?} is listed twice"), "remove one");
             }
             Some(known) => protocols.push(known),
             None => {
                 let remedy = r#"use "mdns", "ssdp", or both"#;
-                reader.fault("reflect", offset, format!("{text:?} is not known"), remedy);
+                reader.fault("reflect", offset, format!("unknown value {text:?}"), remedy);
             }
         }
     }

@@ -41,7 +41,7 @@ pub fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
         Some(Kind::VhostUser) => {
             (Interface::VhostUser(read_vhost_user(reader)), read_socket_access(reader))
         }
-        None => (Interface::VhostUser(stand_in(reader)), SocketAccess::default()),
+        None => (Interface::VhostUser(placeholder(reader)), SocketAccess::default()),
     };
     Port {
         socket,
@@ -106,7 +106,7 @@ fn refuse_unknown(reader: &mut Reader<'_, '_, '_>, kind: Option<Kind>) {
 }
 
 /// The device of a port whose type cannot be read; validation ignores it.
-fn stand_in(reader: &mut Reader<'_, '_, '_>) -> VhostUser {
+fn placeholder(reader: &mut Reader<'_, '_, '_>) -> VhostUser {
     VHOST_KEYS.iter().for_each(|key| reader.mark_broken(key));
     VhostUser { path: Default::default(), role: Role::Server, queues: 1 }
 }

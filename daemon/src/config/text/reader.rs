@@ -251,7 +251,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("use one of: {}", known.join(", ")),
             };
-            (format!("{text:?} is not known"), remedy)
+            (format!("unknown value {text:?}"), remedy)
         })
     }
 

@@ -40,7 +40,7 @@ pub fn parse(text: &str) -> Result<Rule, Fault> {
         [] => false,
         [word] if *word == AS_GATEWAY => true,
         [word] => {
-            let message = format!("{text:?}: {word:?} is no option of a rule");
+            let message = format!("{text:?}: {word:?} is not an option of a rule");
             return Err((message, format!("write {AS_GATEWAY}, or leave it out")));
         }
         _ => {
@@ -61,7 +61,7 @@ pub fn parse(text: &str) -> Result<Rule, Fault> {
     if count != guest_count {
         let message =
             format!("{text:?} has {count} ports on the host and {guest_count} on the guest");
-        return Err((message, "give as many on both sides".to_owned()));
+        return Err((message, "give the same number on both sides".to_owned()));
     }
     let name = (*name).to_owned();
     Ok(Rule { name, transport, host, host_port, guest, guest_port, count, as_gateway })
@@ -230,11 +230,11 @@ mod tests {
             ),
             (
                 "a,tcp,,8000-8010,,80",
-                r#""a,tcp,,8000-8010,,80" has 11 ports on the host and 1 on the guest; give as many on both sides"#,
+                r#""a,tcp,,8000-8010,,80" has 11 ports on the host and 1 on the guest; give the same number on both sides"#,
             ),
             (
                 "a,tcp,,1,,1,hide",
-                r#""a,tcp,,1,,1,hide": "hide" is no option of a rule; write as-gateway, or leave it out"#,
+                r#""a,tcp,,1,,1,hide": "hide" is not an option of a rule; write as-gateway, or leave it out"#,
             ),
         ] {
             let (message, remedy) = parse(text).unwrap_err();

@@ -182,7 +182,7 @@ fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), S
             .ok_or_else(|| format!("other_config:{AGING}=\"{text}\" is not a number of seconds"))?;
     }
     if let Some(key) = map.keys().next() {
-        return Err(format!("Bridge has no other_config:{key}; it knows {AGING}, {TABLE_SIZE}"));
+        return Err(format!("Bridge has no other_config:{key}; known keys: {AGING}, {TABLE_SIZE}"));
     }
     edit_network(draft, name, |network| {
         network.mac_table_size = mac_table_size;
