@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::arbitrary;
 use crate::config::model::rule::Rule;
 use crate::config::model::{Config, Network};
-use crate::config::{edit, parse};
+use crate::config::text::{edit, parse};
 
 /// Sorts the tables, because their order has no meaning.
 fn sorted(mut config: Config) -> Config {

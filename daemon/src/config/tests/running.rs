@@ -3,7 +3,7 @@
 use crate::config::derived::gateway::gateway;
 use crate::config::derived::running::is_part_of;
 use crate::config::model::Vlan;
-use crate::config::parse;
+use crate::config::text::parse;
 
 const TWO: &str = r#"
     [[network]]
