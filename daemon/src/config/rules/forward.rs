@@ -142,7 +142,7 @@ fn forward_fault(rule: &Rule, network: &Network) -> Option<(String, String)> {
     }
     let Some(guest) = forward_guest(rule, network) else {
         let remedy = "add the guest's address";
-        return Some(("the network has several guests".into(), remedy.into()));
+        return Some(("the rule has no guest address".into(), remedy.into()));
     };
     let subnets = network.subnets();
     let Some(subnet) = subnets.iter().find(|subnet| subnet::is_host(subnet, guest)) else {

@@ -31,7 +31,7 @@ fn forwards_that_lead_nowhere() {
          \"d,tcp,224.0.0.1,4,10.0.2.15,4\", \"e,tcp,,5,10.0.2.255,5\", \
          \"f,udp,fe80::1,6,10.0.2.15,6\"]",
         &[
-            "lab.toml:4:11: network.n.forward: a: the network has several guests; \
+            "lab.toml:4:11: network.n.forward: a: the rule has no guest address; \
              add the guest's address",
             "lab.toml:4:11: network.n.forward: b: guest address 10.0.3.15 is not in the network's \
              subnet; use an address in 10.0.2.0/24 or fd17:625c:f037:2::/64",
