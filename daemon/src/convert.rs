@@ -1,21 +1,17 @@
 //! Configuration values as the data plane's own types.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
 use trama_frame::{MacAddr, VlanId};
-use trama_nat::{Forward, LoopbackMap, NatConfig, Service};
 use trama_switch as switch;
 use trama_vhost_net_backend as vhost;
 
-use crate::config::dhcp;
+use crate::config::derived;
+use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
     Interface, Network, Port, Promiscuous, Role, Spin, Tap, Vlan, VlanMode,
 };
-use crate::config::nat;
-use crate::config::rule::Rule;
-use crate::config::socket::SocketAccess;
 
 pub fn spin(spin: Spin) -> switch::Spin {
     match spin {
@@ -128,70 +124,7 @@ pub fn gateway(network: &Network, state: &Path) -> Option<trama_nat::Config> {
     let folder = state.join(format!("leases-{}", network.name));
     let name = format!("{machine}//leases/{}", network.name);
     let digest = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes());
-    gateway_at(network, mac, &folder, digest.as_u64_pair().0)
-}
-
-/// As [`gateway`], with what depends on the machine.
-pub fn gateway_at(
-    network: &Network,
-    mac: [u8; 6],
-    leases: &Path,
-    seed: u64,
-) -> Option<trama_nat::Config> {
-    if !network.has_gateway() {
-        return None;
-    }
-    let hosts = network.hosts.iter().map(|(name, address)| (name.clone(), *address)).collect();
-    let (mtu, tftp) = (network.mtu, network.tftp.clone());
-    let nat = network.has_nat().then(|| nat(network));
-    let (ipv4, ipv6, dhcp, apart) = (None, None, None, Vec::new());
-    let mut config = trama_nat::Config { mac, mtu, ipv4, ipv6, apart, hosts, tftp, dhcp, nat };
-    for subnet in &network.subnets() {
-        let (prefix, places) = (subnet.1, network.places(subnet));
-        match places.gateway {
-            IpAddr::V4(address) => config.ipv4 = Some(trama_nat::Subnet4 { address, prefix }),
-            IpAddr::V6(address) => config.ipv6 = Some(trama_nat::Subnet6 { address, prefix }),
-        }
-        let services = [(places.dns, Service::Dns), (places.tftp, Service::Tftp)];
-        let apart = services.into_iter().filter(|(address, _)| *address != places.gateway);
-        config.apart.extend(apart);
-    }
-    config.dhcp =
-        network.dhcp().map(|settings| dhcp::for_gateway(network, &settings, leases, seed));
-    Some(config)
-}
-
-/// The way out of a network, and the ways in.
-fn nat(network: &Network) -> NatConfig {
-    let forward = |rule: &Rule| {
-        let guest = nat::forward_guest(rule, network)?;
-        Some(Forward {
-            name: rule.label(),
-            transport: rule.transport,
-            host: rule.host,
-            host_port: rule.host_port,
-            guest: (guest, rule.guest_port).into(),
-            count: rule.count,
-            hides_client: rule.as_gateway,
-        })
-    };
-    let map = |rule: &Rule| {
-        let guest = nat::loopback_guest(rule, network)?;
-        let same_kind = match guest {
-            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
-        };
-        Some(LoopbackMap {
-            transport: rule.transport,
-            guest: (guest, rule.guest_port).into(),
-            host: (rule.host.unwrap_or(same_kind), rule.host_port).into(),
-        })
-    };
-    NatConfig {
-        forwards: network.forward.iter().filter_map(forward).collect(),
-        loopback: network.loopback.iter().filter_map(map).collect(),
-        reflect: network.reflect.clone(),
-    }
+    derived::gateway::gateway(network, mac, &folder, digest.as_u64_pair().0)
 }
 
 /// The machine's identity as far as it has one.
@@ -221,6 +154,7 @@ pub fn vlan(vlan: &Vlan) -> switch::VlanMode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::Mode;
 
     #[test]
     fn a_ports_mark_is_stable_and_its_own() {
@@ -231,6 +165,13 @@ mod tests {
         assert_eq!(mark("vm1", |taken| taken == first), first.wrapping_add(1));
         assert_eq!(mark("vm1", |taken| taken != u16::MAX), u16::MAX);
         assert_eq!(mark("vm1", |taken| taken != 0), 0);
+    }
+
+    #[test]
+    fn each_gateway_has_a_folder_of_leases() {
+        let network = Network { mode: Mode::HostOnly, ..Network::new("lab") };
+        let dhcp = gateway(&network, Path::new("/state")).unwrap().dhcp.unwrap();
+        assert_eq!(dhcp.folder, Path::new("/state/leases-lab"));
     }
 
     #[test]

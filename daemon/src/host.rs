@@ -4,8 +4,8 @@
 
 use std::net::IpAddr;
 
+use crate::config::derived::subnet::overlap;
 use crate::config::model::{Config, Mode, Network};
-use crate::config::subnet::overlap;
 use crate::config::{Place, Problem};
 use crate::routes::{self, Route};
 

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use trama_daemon::config::folders::Folders;
+use trama_api::folders::Folders;
 use trama_daemon::config::model::{
     Config, DaemonConfig, Interface, Role, Tap, Uplink, VhostUser, Vlan,
 };

@@ -226,9 +226,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::arbitrary;
     use crate::config::model::Interface;
-    use crate::config::socket::SocketMode;
+    use crate::config::model::socket::SocketMode;
+    use crate::config::tests::arbitrary;
 
     /// What runs, as plain values; every step checks that it may be taken.
     #[derive(Debug, Default, PartialEq)]

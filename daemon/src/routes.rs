@@ -11,7 +11,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
 
-use crate::config::subnet::Subnet;
+use crate::config::model::subnet::Subnet;
 
 /// A route by which the host sends packets somewhere, or refuses to.
 #[derive(Clone, Debug, PartialEq, Eq)]

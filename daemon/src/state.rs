@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use trama_api::folders::Folders;
 use trama_nat::question::Row;
 
 use crate::apply::Machine;
-use crate::config::folders::Folders;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_at, save, validate};
 use crate::plan::{Step, daemon_keys, plan, plan_start};

@@ -11,8 +11,8 @@ use trama_switch::{DropReason, PortId};
 use trama_vhost_net_backend::{Peer, SessionState};
 
 use crate::apply::{Machine, RunningPort};
+use crate::config::derived::running::{is_part_of, written_name};
 use crate::config::model::{Config, Port};
-use crate::config::nat::{is_part_of, written_name};
 use crate::gateway::{Gateway, GatewayStatus};
 
 /// A snapshot of everything that runs.

@@ -208,7 +208,7 @@ fn nothing_changes_when_anything_is_wrong() {
     let shown = faults[0].to_string();
     assert!(shown.ends_with("lab.toml:14:1: port.vm1.tagg: unknown key; did you mean \"tag\"?"));
     let error = lab.daemon.transact(SAVE, clear).unwrap_err().to_string();
-    assert!(error.contains("was changed by hand and has a fault"), "{error}");
+    assert!(error.contains("was edited by hand and is invalid"), "{error}");
     assert_eq!(lab.daemon.config(), config);
     fs::remove_file(lab.daemon.file()).unwrap();
     let shown = lab.daemon.reload().unwrap_err()[0].to_string();

@@ -1,8 +1,8 @@
-//! The command line: global options, options of the first command, commands parted by `--`.
+//! The command line: global options, options of the first command, commands separated by `--`.
 //!
-//! As with `ovs-vsctl`, options of a command stand before its name, so those of the first command
-//! stand among the global ones. clap reads that far; what begins with the first command is cut at
-//! each `--` and left to the daemon, whose command table is also where the help comes from.
+//! As with `ovs-vsctl`, options of a command precede its name, so those of the first command are
+//! among the global ones. clap reads up to the first command; from there the words are split at
+//! each `--` and sent to the daemon. The help comes from the daemon's table of commands.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,37 +11,37 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use trama_daemon::config::folders::Folders;
-use trama_daemon::ctl::table::{COMMANDS, CommandOption};
+use trama_api::commands::{COMMANDS, CommandOption};
+use trama_api::folders::Folders;
 
 use crate::render::{Data, Format, Style};
 
-/// Commands that need no daemon: name, argument, what it does.
+/// Commands that need no daemon: name, argument, summary.
 const LOCAL: [(&str, Option<&str>, &str); 2] = [
     ("completions", Some("SHELL"), "Print completions for bash, elvish, fish, powershell or zsh"),
     ("man", None, "Print the manual page, for man -l -"),
 ];
 
-/// What the user asks for.
+/// The command line as read.
 pub struct Invocation {
-    /// Where the daemon's control socket may be; the first that answers is it.
+    /// Possible paths of the control socket; the first that answers is used.
     pub sockets: Vec<PathBuf>,
     /// How long to wait for an answer.
     pub timeout: Duration,
-    /// How answers look.
+    /// The form of the output.
     pub style: Style,
-    /// Only say what would be done.
+    /// Whether to print the steps without taking them.
     pub dry_run: bool,
-    /// Leave the configuration file alone.
+    /// Whether to leave the configuration file unchanged.
     pub no_save: bool,
-    /// The commands, each with its options in front.
+    /// The commands, each with its options first.
     pub commands: Vec<Vec<String>>,
 }
 
 /// Reads the command line.
 ///
 /// # Errors
-/// It makes no sense, or asks for help.
+/// It is invalid, or asks for help.
 pub fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     let (first, rest) = args.split_at(end);
@@ -51,7 +51,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
         .try_get_matches_from(first)?;
     let mut commands = vec![first_command(&matches)];
     for word in rest {
-        // Nothing stands between the parts but `--` itself.
+        // Only `--` separates commands.
         if word == "--" {
             commands.push(Vec::new());
         } else if let Some(last) = commands.last_mut() {
@@ -73,7 +73,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     })
 }
 
-/// The socket that is named; else that of the calling user's daemon, then that of the system's.
+/// The named socket; else that of the user's daemon, then that of the system's.
 fn sockets(matches: &ArgMatches) -> Vec<PathBuf> {
     let stated = matches.get_one::<PathBuf>("socket").cloned();
     let from_environment = || std::env::var_os("TRAMA_SOCKET").filter(|path| !path.is_empty());
@@ -116,7 +116,7 @@ fn first_command(matches: &ArgMatches) -> Vec<String> {
     std::iter::once(name.to_owned()).chain(arguments.cloned()).collect()
 }
 
-/// Puts the options that stood among the global ones in front of the first command.
+/// Moves the options of the first command from the global ones to the command.
 fn join_leading_options(commands: &mut Vec<Vec<String>>, matches: &ArgMatches) {
     let mut words = Vec::new();
     for option in command_options() {
@@ -150,7 +150,7 @@ fn command_options() -> Vec<&'static CommandOption> {
     options
 }
 
-/// The command line as far as clap reads it; its help has the command table.
+/// The command line as clap reads it; its help includes the table of commands.
 pub fn base() -> Command {
     let flag = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
@@ -237,7 +237,7 @@ fn commands_help() -> String {
     text
 }
 
-/// The command line with every command spelled out, for completions.
+/// The command line with every command as a subcommand, for completions.
 pub fn documented() -> Command {
     let mut all = base();
     for command in &COMMANDS {

@@ -1,4 +1,4 @@
-//! One request to the daemon over its Unix socket, and its answer.
+//! Sends one request to the daemon over its Unix socket, and reads the answer.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use hyper::body::Bytes;
 use hyper::{Method, Request as HttpRequest, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use trama_daemon::api::types::{Refusal, Request, Response, VERSION};
+use trama_api::transaction::{Refusal, Request, Response, VERSION};
 
 use crate::cli::Invocation;
 
-/// Why there is no result: a message for people, and the exit status.
+/// A failure: a message for the user, and the exit status.
 pub struct Failed {
-    /// Empty where the exit status says it all.
+    /// Empty if the exit status is enough.
     pub message: String,
     /// The exit status.
     pub exit: u8,
@@ -26,7 +26,7 @@ impl From<String> for Failed {
     }
 }
 
-/// Has the daemon carry out the transaction.
+/// Sends the transaction to the daemon.
 ///
 /// # Errors
 /// There is no daemon, it does not answer in time, or it refuses.
@@ -40,7 +40,7 @@ pub fn transact(invocation: &Invocation) -> Result<Response, Failed> {
             Ok(result) => result,
             Err(_) => Err(format!(
                 "no answer from {} within {} s; whether the transaction was carried out is not \
-                 known (tramactl show tells); -t SECONDS waits longer",
+                 known; check with tramactl show, and use -t SECONDS to wait longer",
                 shown(&invocation.sockets),
                 invocation.timeout.as_secs()
             )
@@ -52,12 +52,12 @@ pub fn transact(invocation: &Invocation) -> Result<Response, Failed> {
 async fn exchange(invocation: &Invocation) -> Result<Response, Failed> {
     let (socket, stream) = connect(&invocation.sockets).await?;
     let lost = |error: &dyn std::fmt::Display| {
-        format!("the connection to {} broke: {error}; see the daemon's log", socket.display())
+        format!("lost the connection to {}: {error}; see the daemon's log", socket.display())
     };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| lost(&error))?;
-    // Its errors reach the request, too.
+    // The request returns its errors, too.
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request(invocation)?).await.map_err(|error| lost(&error))?;
     let status = response.status();
@@ -66,7 +66,8 @@ async fn exchange(invocation: &Invocation) -> Result<Response, Failed> {
     read_answer(socket, status, &body)
 }
 
-/// Connects to the first socket that a daemon listens on; one that was killed leaves its file.
+/// Connects to the first socket that a daemon listens on. A daemon that was killed leaves its
+/// socket's file.
 async fn connect(sockets: &[PathBuf]) -> Result<(&Path, UnixStream), Failed> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for socket in sockets {
@@ -104,8 +105,8 @@ fn read_answer(socket: &Path, status: StatusCode, body: &[u8]) -> Result<Respons
     if status.is_success() {
         return serde_json::from_slice(body).map_err(|error| {
             format!(
-                "the answer of {} is not understood ({error}); is tramad of another version than \
-                 this tramactl {}?",
+                "cannot read the answer from {} ({error}); does tramad have another version than \
+                 this tramactl ({})?",
                 socket.display(),
                 env!("CARGO_PKG_VERSION")
             )
@@ -129,11 +130,11 @@ fn unreachable(sockets: &[PathBuf], error: &io::Error) -> Failed {
             "run this as root or as a member of the socket's group".to_owned()
         }
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            "is tramad running? Start it with: tramad; if it listens elsewhere, say --socket PATH or \
-             set TRAMA_SOCKET"
+            "is tramad running? Start it with: tramad; if it listens elsewhere, use --socket PATH \
+             or set TRAMA_SOCKET"
                 .to_owned()
         }
-        _ => "name the control socket of tramad with --socket PATH".to_owned(),
+        _ => "give the path of tramad's control socket with --socket PATH".to_owned(),
     };
     format!("cannot reach tramad at {path}: {error}; {remedy}").into()
 }

@@ -1,8 +1,8 @@
 //! `tramactl`, the control command: `ovs-vsctl` for trama.
 //!
-//! It reads the command line, has the daemon carry out the commands as one transaction, and
-//! prints the answer as the user likes it. What commands there are and what they do is the
-//! daemon's business; only completions and the manual page are made here.
+//! It reads the command line, sends the commands to the daemon as one transaction, and prints the
+//! answer in the form that the user chose. The table of commands is in [`trama_api::commands`],
+//! their code in the daemon; only help, completions and the manual page are made here.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -19,7 +19,8 @@ fn main() -> ExitCode {
     let invocation = match cli::parse(std::env::args_os().collect()) {
         Ok(invocation) => invocation,
         Err(error) => {
-            // Standard output for help, standard error for mistakes; a closed pipe is no news.
+            // Help goes to standard output, mistakes to standard error. A closed pipe is not
+            // reported.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }

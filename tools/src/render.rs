@@ -1,10 +1,10 @@
-//! Answers as text: tables, lists and JSON as `ovs-vsctl` prints them.
+//! Renders answers as tables, lists and JSON like `ovs-vsctl`.
 
 use serde_json::json;
-use trama_daemon::api::types::{Form, Output};
-use trama_daemon::ctl::value::Value;
+use trama_api::transaction::{Form, Output};
+use trama_api::value::Value;
 
-/// How tables look.
+/// The form of tables.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A line for each record under underlined headings.
@@ -15,7 +15,7 @@ pub enum Format {
     Json,
 }
 
-/// How values look in tables and lists.
+/// The form of values in tables and lists.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Data {
     /// `[10, 20]`, `{a="b c"}`.
@@ -26,20 +26,20 @@ pub enum Data {
     Json,
 }
 
-/// How answers look.
+/// The form of the output.
 #[derive(Clone, Copy)]
 pub struct Style {
-    /// `None` = as the command has it.
+    /// `None` = the command's default.
     pub format: Option<Format>,
-    /// How values look.
+    /// The form of values.
     pub data: Data,
-    /// Whether columns are named.
+    /// Whether tables have headings.
     pub headings: bool,
-    /// Whether a command's text stays in one line.
+    /// Whether a command's text is printed on one line.
     pub oneline: bool,
 }
 
-/// The text that stands for all answers of a transaction.
+/// The text of all answers of a transaction.
 pub fn render(results: &[Output], style: Style) -> String {
     let mut text = String::new();
     let mut tables = 0;
@@ -139,7 +139,7 @@ fn push_table(text: &mut String, headings: &[String], rows: &[Vec<Value>], style
     }
 }
 
-/// Columns two blanks apart, of at least the given widths (negative = to the left).
+/// Columns two blanks apart, of at least the given widths (negative = left-aligned).
 fn push_fixed(
     text: &mut String,
     headings: &[String],
@@ -164,7 +164,7 @@ fn push_fixed(
 
 #[cfg(test)]
 mod tests {
-    use trama_daemon::ctl::value::Atom;
+    use trama_api::value::Atom;
 
     use super::*;
 

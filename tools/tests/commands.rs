@@ -1,5 +1,4 @@
-//! `tramactl` against a running daemon: every form of output, every exit status, what is saved
-//! and what is not.
+//! `tramactl` with a running daemon: forms of output, exit statuses, and what is saved.
 
 mod common;
 
@@ -10,9 +9,9 @@ use std::process::Command;
 
 use assert_cmd::cargo::cargo_bin;
 use common::{Outcome, Served, run};
-use trama_daemon::ctl::table::COMMANDS;
+use trama_api::commands::COMMANDS;
 
-/// Two vhost-user ports in the same network, one of which is not attached; no privileges needed.
+/// Two vhost-user ports, one of which is not attached; no privileges needed.
 const LAB: &str = r#"# our lab
 [[network]]
 name = "lab"
@@ -200,7 +199,7 @@ fn a_transaction_happens_whole_or_not_at_all() {
     for line in [
         "add-br zoo -- add-port zoo ape -- add-br lab",
         "del-port vm1 -- set Port vm2 network=zoo",
-        // Each command is right, the whole is not: two ports on one socket.
+        // Each command is valid, but not the whole: two ports have one socket.
         "add-port lab vm3 -- set Interface vm3 type=vhost-user options:path={dir}/vm1.sock",
         "set Interface vm1 type=vhost-user -- set Interface vm1 options:queues=none",
         "fdb/flush -- br-exists lab -- link vm1 sideways",
@@ -300,7 +299,7 @@ fn a_socket_that_answers_nothing_or_nonsense_is_told_apart() {
     for (answer, part) in [
         ("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno", "is it the control socket"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "another version"),
-        ("SSH-2.0-OpenSSH\r\n", "broke"),
+        ("SSH-2.0-OpenSSH\r\n", "lost the connection"),
     ] {
         let outcome = std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -1,10 +1,10 @@
-//! The same steps through `ovs-vsctl` and through `tramactl`: the same listings, messages and
-//! exit statuses.
+//! Runs the same steps through `ovs-vsctl` and `tramactl`, and compares output, messages and exit
+//! statuses.
 //!
 //! `ovs-vsctl` works on an ovsdb-server of its own in a temporary directory, without a switch
-//! (`--no-wait`). Both start empty. Three things differ by design and are evened out before the
-//! comparison: Open vSwitch has a local port for each bridge and lists records in no order, and
-//! identities of records differ.
+//! (`--no-wait`). Both start empty. Three things differ by design and are normalised before the
+//! comparison: Open vSwitch has a local port for each bridge, lists records in no order, and has
+//! other UUIDs.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod common;
@@ -15,20 +15,20 @@ use std::time::{Duration, Instant};
 use common::{Outcome, Served, run, words};
 use tempfile::TempDir;
 
-/// How much of an answer must agree.
+/// Which parts of an answer must be equal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Same {
     /// Output, error message and exit status.
     All,
     /// Output in any order of records, message and exit status.
     Records,
-    /// Output and exit status: the messages say more on our side.
+    /// Output and exit status; the messages of `tramactl` say more.
     Output,
 }
 
 use Same::{All, Output, Records};
 
-/// Type and path of the only kind of port that neither side needs devices for.
+/// Type and path of the only kind of port that needs no devices on either side.
 const CLIENT: &str = "type=dpdkvhostuserclient options:vhost-server-path=/nonexistent/socket";
 
 #[rustfmt::skip]
@@ -177,8 +177,7 @@ impl Ovs {
             .arg(format!("--remote=punix:{}", dir.path().join("db.sock").display()))
             .arg(format!("--unixctl={}", dir.path().join("ctl").display()))
             .arg("--verbose=off")
-            // It ends with this command, and the command with our end of the pipe: whatever
-            // becomes of the test.
+            // It ends when the command's pipe closes, so it does not outlive the test.
             .arg("--run=cat")
             .stdin(std::process::Stdio::piped())
             .spawn()
@@ -208,7 +207,7 @@ impl Drop for Ovs {
     }
 }
 
-/// What must agree of an answer.
+/// The parts of an answer that must be equal.
 fn evened(mut outcome: Outcome, same: Same) -> Outcome {
     outcome.err = match same {
         Output => String::new(),

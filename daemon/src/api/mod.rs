@@ -1,11 +1,9 @@
 //! The control API: HTTP on a Unix socket, and the metrics on TCP for a Prometheus server.
 //!
-//! `POST /v1/transaction` ([`types::Request`]) runs the commands of [`crate::ctl`] as one
-//! transaction of [`Daemon::transact`]; `GET /metrics` renders the counters. Whoever may open
-//! the socket may do everything; its file mode is the access control. Transactions wait for
-//! workers, files and devices, so they run on threads for blocking work, one after another.
-
-pub mod types;
+//! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one transaction of
+//! [`Daemon::transact`]; `GET /metrics` renders the counters. Access to the socket is full access,
+//! controlled by the mode of its file. Transactions wait for workers, files and devices, so they
+//! run on threads for blocking work, one after another.
 
 #[cfg(test)]
 mod tests;
@@ -22,19 +20,20 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response as HttpResponse};
 use axum::routing::{get, post};
 use tokio::net::{TcpListener, UnixListener};
+use trama_api::commands::CommandId;
+use trama_api::transaction::{Output, Refusal, Request, Response, STORED_NOT_RUNNING, VERSION};
 use trama_nat::control::FlowRow;
 
+use crate::config::derived::running::is_part_of;
 use crate::config::model::Network;
-use crate::config::nat::is_part_of;
 use crate::ctl::{self, After, Call, Failure, Snapshot};
 use crate::state::{Daemon, TransactError, TransactOptions};
 use crate::{metrics, status};
-use types::{Output, Refusal, Request, Response, STORED_NOT_RUNNING, VERSION};
 
 /// Largest request body. A transaction that adds 1000 ports has about 100 KiB.
 const MAX_BODY: usize = 1 << 20;
 
-/// Most commands in one transaction.
+/// The maximum number of commands in a transaction.
 const MAX_COMMANDS: usize = 10_000;
 
 struct Api {
@@ -45,7 +44,7 @@ struct Api {
 /// Serves the control API on `control`, and the metrics on `metrics`, until `shutdown` resolves.
 ///
 /// # Errors
-/// A listener failed for good.
+/// A listener failed permanently.
 pub async fn serve(
     daemon: Arc<Daemon>,
     control: UnixListener,
@@ -60,8 +59,8 @@ pub async fn serve(
             None => std::future::pending().await,
         }
     };
-    // Connections that are still open end with the runtime: what they asked for has been
-    // answered or will not happen.
+    // Open connections end with the runtime: their requests have been answered, or are not carried
+    // out.
     tokio::select! {
         result = control => result,
         result = metrics => result,
@@ -79,7 +78,7 @@ fn control_router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-/// What a TCP port offers: nothing but the metrics.
+/// The TCP port serves only the metrics.
 fn metrics_router(api: Arc<Api>) -> Router {
     Router::new().route("/metrics", get(scrape)).with_state(api)
 }
@@ -140,7 +139,7 @@ fn refuse(status: StatusCode, error: String) -> HttpResponse {
 }
 
 fn read_request(body: &[u8]) -> Result<Request, String> {
-    // The version is looked at first: the rest of another version's request may look different.
+    // The version is checked first, because a request of another version may have another shape.
     #[derive(serde::Deserialize)]
     struct Version {
         #[serde(default)]
@@ -168,7 +167,7 @@ impl Api {
     fn carry_out(&self, request: &Request) -> Result<Response, Failure> {
         let calls = ctl::parse(&request.commands)?;
         if let [call] = calls.as_slice()
-            && call.command.name == ctl::table::RELOAD
+            && call.command.id == CommandId::Reload
         {
             return self.reload(request);
         }
@@ -210,14 +209,14 @@ impl Api {
     fn snapshot(&self, calls: &[Call]) -> Result<Snapshot, Failure> {
         let status = self.daemon.status();
         let mut fdb = Vec::new();
-        if calls.iter().any(|call| call.command.name == ctl::table::FDB_SHOW) {
+        if calls.iter().any(|call| call.command.id == CommandId::FdbShow) {
             for network in &status.networks {
                 fdb.extend(self.daemon.fdb(&network.name).unwrap_or_default());
             }
         }
         let (mut forwards, mut flows, mut leases) = (BTreeMap::new(), Vec::new(), Vec::new());
         let lists = |call: &Call| {
-            call.command.name == ctl::table::FORWARD && call.arg(0) == ctl::forward::LIST
+            call.command.id == CommandId::Forward && call.arg(0) == ctl::forward::LIST
         };
         if calls.iter().any(lists) {
             let answer = |name: String| (name.clone(), self.daemon.ask(&name));
@@ -226,13 +225,13 @@ impl Api {
         let wanted = |call: &Call, name: &str| {
             call.args.first().is_none_or(|wanted| is_part_of(name, wanted))
         };
-        if let Some(call) = calls.iter().find(|call| call.command.name == ctl::table::FLOWS) {
+        if let Some(call) = calls.iter().find(|call| call.command.id == CommandId::Flows) {
             for name in self.networks_with(Network::has_nat).filter(|name| wanted(call, name)) {
                 let rows = self.daemon.ask::<FlowRow>(&name)?;
                 flows.extend(rows.into_iter().map(|row| (name.clone(), row)));
             }
         }
-        if let Some(call) = calls.iter().find(|call| call.command.name == ctl::table::LEASES) {
+        if let Some(call) = calls.iter().find(|call| call.command.id == CommandId::Leases) {
             let networks = self.networks_with(|network| network.dhcp().is_some());
             for name in networks.filter(|name| wanted(call, name)) {
                 let row = |row| status::Lease { network: name.clone(), row };
@@ -245,7 +244,7 @@ impl Api {
         Ok(Snapshot { status, fdb, leases, forwards, flows, numbers })
     }
 
-    /// The names of the networks of this kind, as they run.
+    /// The names of running networks that satisfy `is_one`.
     fn networks_with(&self, is_one: impl Fn(&Network) -> bool) -> impl Iterator<Item = String> {
         let networks = self.daemon.config().laid_out().networks.into_iter();
         networks.filter(move |network| is_one(network)).map(|network| network.name)
@@ -261,7 +260,7 @@ fn respond<S: ToString>(
     Response { results, exit, not_running, steps: steps.iter().map(ToString::to_string).collect() }
 }
 
-/// The numbers of ports: given out in the order in which ports are seen, never twice.
+/// Numbers of ports, in the order in which ports appear; never reused.
 #[derive(Default)]
 struct Numbers {
     last: u32,

@@ -1,10 +1,15 @@
-//! Commands on networks (bridges) and ports as wholes.
+//! Commands on whole networks (bridges) and ports.
 
-use super::schema::{TABLES, no_bridge};
-use super::{Call, Context, Failure, records};
-use crate::api::types::Output;
+use trama_api::transaction::Output;
 
-/// `br-exists` answers "no" with this exit status, and nothing else.
+use super::assign::set_one;
+use super::call::Call;
+use super::context::Context;
+use super::draft::{no_bridge, no_port};
+use super::failure::Failure;
+use super::schema::TABLES;
+
+/// The exit status of `br-exists` if there is no such bridge.
 const NO_SUCH_BRIDGE: u8 = 2;
 
 pub fn add_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
@@ -77,7 +82,7 @@ pub fn add_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failur
             )
             .into());
         }
-        // As in Open vSwitch, the settings are those of a port that is created now.
+        // As in Open vSwitch, the settings apply only to a port that is created.
         return match network {
             Some(network) if network == bridge => Ok(Output::none()),
             Some(other) => Err(format!(
@@ -101,7 +106,7 @@ pub fn add_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failur
     context.draft.add_port(bridge, name);
     let [_, ports, _] = &TABLES;
     for setting in call.args_from(2) {
-        records::set_one(context, ports, name, setting)?;
+        set_one(context, ports, name, setting)?;
     }
     Ok(Output::none())
 }
@@ -165,10 +170,6 @@ fn bridge_of(context: &Context<'_>, name: &str, missing: &str) -> Result<Output,
         Some(network) => Ok(Output::line(network)),
         None => Err(format!("port {name} is not attached to a bridge").into()),
     }
-}
-
-pub fn no_port(name: &str) -> String {
-    format!("no port named {name}")
 }
 
 fn place(network: Option<&str>) -> String {

@@ -1,13 +1,14 @@
-//! One command as it was typed: options, name, arguments, checked against the command table.
+//! A command as typed: options, name and arguments, checked against the table of commands.
 
-use super::Failure;
-use super::table::{COMMANDS, Command};
+use trama_api::commands::{COMMANDS, Command, find};
+
+use super::failure::Failure;
 
 /// A command with its options and arguments.
 pub struct Call {
-    /// What it is.
+    /// Its entry in the table.
     pub command: &'static Command,
-    /// Its arguments; their number is one that the command takes.
+    /// Its arguments; their number is checked.
     pub args: Vec<String>,
     options: Vec<(&'static str, String)>,
 }
@@ -18,17 +19,17 @@ impl Call {
         self.options.iter().any(|(name, _)| *name == option)
     }
 
-    /// The value of an option; the last one counts.
+    /// The value of an option; the last one is in effect.
     pub fn option(&self, option: &str) -> Option<&str> {
         self.options.iter().rev().find(|(name, _)| *name == option).map(|(_, value)| value.as_str())
     }
 
-    /// The argument at this place; empty if it was left out.
+    /// The argument at this position; empty if absent.
     pub fn arg(&self, index: usize) -> &str {
         self.args.get(index).map_or("", String::as_str)
     }
 
-    /// The arguments from this place on.
+    /// The arguments from this position on.
     pub fn args_from(&self, index: usize) -> &[String] {
         self.args.get(index..).unwrap_or_default()
     }
@@ -37,7 +38,7 @@ impl Call {
 /// Looks up every command of a transaction.
 ///
 /// # Errors
-/// The first that does not exist, or whose options or arguments are not what it takes.
+/// The first command that does not exist, or has options or arguments that it does not take.
 pub fn parse(commands: &[Vec<String>]) -> Result<Vec<Call>, Failure> {
     if commands.is_empty() {
         return Err(no_command());
@@ -51,7 +52,7 @@ fn no_command() -> Failure {
 
 fn parse_one(words: &[String]) -> Result<Call, Failure> {
     let is_option = |word: &&String| word.starts_with("--");
-    // An option may take the next word as its value, so the name is found on the way.
+    // An option may take the next word as its value, so options are read up to the name.
     let mut rest = words.iter();
     let mut given: Vec<(&str, Option<&str>)> = Vec::new();
     let name = loop {
@@ -68,10 +69,8 @@ fn parse_one(words: &[String]) -> Result<Call, Failure> {
             None => given.push((word, None)),
         }
     };
-    let command = COMMANDS
-        .iter()
-        .find(|command| command.name == name)
-        .ok_or_else(|| format!("unknown command '{name}'; use --help for help"))?;
+    let command =
+        find(name).ok_or_else(|| format!("unknown command '{name}'; use --help for help"))?;
     let args: Vec<String> = rest.cloned().collect();
     check_arity(command, &args)?;
     let options = given

@@ -3,12 +3,15 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::records::{Place, find_column};
-use super::schema::{Column, Table, View};
-use super::types::{Shape, Type};
-use super::value::{Atom, Value};
+use trama_api::value::{Atom, Value};
 
-/// How a column is compared. Longer spellings stand before those they begin with.
+use super::column_ref::ColumnRef;
+use super::context::View;
+use super::lookup::find_column;
+use super::schema::column::{Column, Table};
+use super::types::{Shape, Type};
+
+/// The operators. A longer spelling comes before its prefixes.
 const OPERATORS: [(&str, Operator); 14] = [
     ("{<=}", Operator::Set(Relation::Subset)),
     ("{>=}", Operator::Set(Relation::Superset)),
@@ -43,7 +46,7 @@ enum Relation {
     Disjoint,
 }
 
-/// One condition.
+/// A condition.
 pub struct Condition {
     column: &'static Column,
     key: Option<String>,
@@ -57,7 +60,7 @@ impl Condition {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(table: &'static Table, text: &str) -> Result<Condition, String> {
-        let (place, rest) = Place::split(text);
+        let (place, rest) = ColumnRef::split(text);
         let column = find_column(table, place.column)?;
         let found = OPERATORS.iter().find_map(|(spelling, operator)| {
             Some((operator, rest.strip_prefix(spelling).filter(|value| !value.is_empty())?))
@@ -76,7 +79,7 @@ impl Condition {
         let wanted = match operator {
             Operator::Order(_) if key.is_some() => Value::One(column.of.parse_atom(value)?),
             Operator::Order(_) => column.of.parse(value)?,
-            // These compare sets, whatever number of values the column itself may hold.
+            // These operators compare sets, even on a column that holds one value.
             Operator::Set(_) if key.is_none() && column.of.shape == Shape::Map => {
                 column.of.parse(value)?
             }
@@ -85,7 +88,7 @@ impl Condition {
         Ok(Condition { column, key, operator: *operator, wanted })
     }
 
-    /// Whether the record of this name fulfils it.
+    /// Whether the record of this name meets the condition.
     pub fn holds(&self, view: View<'_>, record: &str) -> bool {
         let whole = (self.column.read)(view, record);
         let have = match &self.key {
@@ -93,7 +96,7 @@ impl Condition {
             Some(key) => Value::optional(whole.pairs().get(key).cloned()),
         };
         match self.operator {
-            // A key that is not there is neither equal nor unequal to anything.
+            // An absent key is neither equal nor unequal to a value.
             Operator::Order(_) if self.key.is_some() && have.is_empty() => false,
             Operator::Order(accept) => accept(compare(&have, &self.wanted)),
             Operator::Set(relation) => relate(relation, &elements(&have), &elements(&self.wanted)),

@@ -1,19 +1,19 @@
 //! The configuration while a transaction edits it.
 //!
-//! A draft differs from a [`Config`] in one thing: the interfaces that were touched are `type` and
-//! `options` as text, because within a transaction they may be incomplete
-//! (`add-port lab vm1 -- set Interface vm1 options:path=... -- set Interface vm1 type=...`).
+//! A draft differs from a [`Config`] in one respect: an interface that was touched is kept as the
+//! text of its `type` and `options`, because it may be incomplete within a transaction (`add-port
+//! lab vm1 -- set Interface vm1 options:path=... -- set Interface vm1 type=...`).
 
 use std::collections::BTreeMap;
 
-use super::Failure;
-use super::interface::{Options, describe, resolve};
+use super::failure::Failure;
+use super::interface_options::{Options, describe, resolve};
 use crate::config::model::{Config, Interface, Network, Port, Tap};
 
 /// A configuration under edit.
 pub struct Draft {
     config: Config,
-    /// By port.
+    /// Interfaces that were touched, by port.
     interfaces: BTreeMap<String, InterfaceDraft>,
 }
 
@@ -25,12 +25,12 @@ struct InterfaceDraft {
 }
 
 impl Draft {
-    /// Starts from what is in force.
+    /// Starts from the configuration in force.
     pub fn new(config: Config) -> Draft {
         Draft { config, interfaces: BTreeMap::new() }
     }
 
-    /// The configuration as far as it has come.
+    /// The configuration as edited so far.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -88,7 +88,8 @@ impl Draft {
         self.config.networks.retain(|network| network.name != name);
     }
 
-    /// Adds a port on `network`: until its interface is given a type, a TAP of the port's name.
+    /// Adds a port to `network`. It is a TAP of the port's name until its interface is given a
+    /// type.
     pub fn add_port(&mut self, network: &str, name: &str) {
         let tap = Tap { ifname: name.to_owned(), netns: None, address: Vec::new() };
         let port = Port::new(name, Interface::Tap(tap));
@@ -128,15 +129,15 @@ impl Draft {
         })
     }
 
-    /// The configuration that the edits amount to; it is not validated yet.
+    /// The edited configuration, not validated yet.
     ///
     /// # Errors
-    /// An interface's type and options make no sense together.
+    /// An interface's type and options do not fit together.
     pub fn finish(mut self) -> Result<Config, Failure> {
         for (name, draft) in std::mem::take(&mut self.interfaces) {
             let InterfaceDraft { kind, mut options, before } = draft;
             if kind != before.0 {
-                // Options of the type that it was do not bind the type that it becomes.
+                // Options of the old type do not carry over to the new one.
                 options.retain(|key, value| before.1.get(key) != Some(value));
             }
             let (interface, socket) = resolve(&name, &kind, options)?;
@@ -146,6 +147,16 @@ impl Draft {
         }
         Ok(self.config)
     }
+}
+
+/// The message for a bridge that does not exist.
+pub fn no_bridge(name: &str) -> String {
+    format!("no bridge named {name}")
+}
+
+/// The message for a port that does not exist.
+pub fn no_port(name: &str) -> String {
+    format!("no port named {name}")
 }
 
 #[cfg(test)]

@@ -1,16 +1,20 @@
-//! What leads in and out of networks with NAT: forwards, and the flows that pass.
+//! Commands on NAT: forwards, and the flows through gateways.
 
-use trama_nat::control::{FlowRow, ForwardStatus};
+use trama_api::transaction::{Form, Output};
+use trama_api::value::Value;
+use trama_nat::control::FlowRow;
 
-use super::schema::no_bridge;
-use super::value::Value;
-use super::{Call, Context, Failure};
-use crate::api::types::{Form, Output};
+use super::call::Call;
+use super::context::{Context, ForwardAnswer};
+use super::draft::no_bridge;
+use super::failure::Failure;
+use crate::config::derived::forward::forward_guest;
+use crate::config::derived::running::{is_part_of, written_name};
+use crate::config::model::rule::Rule;
 use crate::config::model::{Config, Mode, Network};
-use crate::config::nat::{forward_guest, is_part_of, written_name};
-use crate::config::rule::Rule;
+use crate::config::text::parse_rule;
 
-/// What `forward` does.
+/// The subcommand that prints forwards.
 pub const LIST: &str = "list";
 const ADD: &str = "add";
 const DEL: &str = "del";
@@ -23,24 +27,25 @@ pub(super) fn forward(context: &mut Context<'_>, call: &Call) -> Result<Output, 
         (LIST, 1 | 2) => list(context, call.args.get(1).map(String::as_str)),
         _ => {
             let usage = call.command.usage();
-            Err(format!("'forward {verb}' is not how it is used: {usage}").into())
+            Err(format!("'forward {verb}' does not exist or takes other arguments; usage: {usage}")
+                .into())
         }
     }
 }
 
 fn add(context: &mut Context<'_>, place: &str, text: &str) -> Result<Output, Failure> {
-    let rule = Rule::parse(text).map_err(|(message, remedy)| format!("{message}; {remedy}"))?;
+    let rule = parse_rule(text).map_err(|(message, remedy)| format!("{message}; {remedy}"))?;
     rules_of(context, place)?.push(rule);
     Ok(Output::none())
 }
 
-/// Takes the rule away that is called so, or means the same.
+/// Removes the rule of this name, or the one equal to this text.
 fn del(context: &mut Context<'_>, place: &str, text: &str) -> Result<Output, Failure> {
-    let meant = Rule::parse(text).ok();
+    let meant = parse_rule(text).ok();
     let rules = rules_of(context, place)?;
     let is_it = |rule: &Rule| rule.label() == text || meant.as_ref() == Some(rule);
     let index = rules.iter().position(is_it).ok_or_else(|| {
-        format!("{place} has no forward {text:?}; forward list {place} shows those it has")
+        format!("{place} has no forward {text:?}; list them with: tramactl forward list {place}")
     })?;
     rules.remove(index);
     Ok(Output::none())
@@ -85,7 +90,7 @@ fn list(context: &mut Context<'_>, place: Option<&str>) -> Result<Output, Failur
     })
 }
 
-/// The networks that run and, of mode `nat`, those that have no port to run for.
+/// The networks that run, and those of mode `nat` that have no port and so do not run.
 fn with_idle(config: &Config) -> Vec<Network> {
     let mut networks = config.laid_out().networks;
     let runs = |name: &str| networks.iter().any(|it| written_name(&it.name) == name);
@@ -94,15 +99,12 @@ fn with_idle(config: &Config) -> Vec<Network> {
     networks
 }
 
-/// What a gateway says of its forwards, or why it says nothing.
-pub type Answer = Result<Vec<ForwardStatus>, String>;
-
-fn row(network: &Network, rule: &Rule, answer: Option<&Answer>) -> Vec<Value> {
+fn row(network: &Network, rule: &Rule, answer: Option<&ForwardAnswer>) -> Vec<Value> {
     let status = match answer {
-        None => Some("no gateway runs for it".to_owned()),
+        None => Some("its gateway is not running".to_owned()),
         Some(Err(error)) => Some(error.clone()),
         Some(Ok(rows)) => match rows.iter().find(|row| row.name == rule.label()) {
-            None => Some("its gateway does not know it yet".to_owned()),
+            None => Some("its gateway has not applied it yet".to_owned()),
             Some(row) => row.pending.clone(),
         },
     };

@@ -1,24 +1,22 @@
-//! The identities of records: version 5 UUIDs (RFC 9562, section 5.5) of table and name.
+//! UUIDs of records: version 5 (RFC 9562, section 5.5), from table and name.
 //!
-//! A record has the same identity in every run and on every machine, so that none is stored.
+//! A record has the same UUID in every run and on every machine, so none is stored.
 
-/// The namespace of trama's records; itself derived, from the project's name.
+/// The namespace of trama's records, derived from the project's name.
 fn namespace() -> uuid::Uuid {
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_DNS, b"trama")
 }
 
-/// The identity of the record `name` in `table`.
+/// The UUID of the record `name` in `table`.
 pub fn of(table: &str, name: &str) -> String {
     uuid::Uuid::new_v5(&namespace(), format!("{table}/{name}").as_bytes()).to_string()
 }
 
-/// Whether the text has the form of a UUID.
-pub fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use trama_api::value::is_uuid;
+
     use super::*;
 
     #[test]
@@ -28,5 +26,14 @@ mod tests {
         assert_ne!(of("Port", "vm1"), of("Port", "vm2"));
         assert!(is_uuid(&of("Port", "vm1")));
         assert!(!is_uuid("5c458bc8"));
+    }
+
+    proptest! {
+        /// The crate that makes UUIDs reads the same texts as UUIDs.
+        #[test]
+        fn uuids_are_recognised(text in "[0-9a-fA-F]{8}(-[0-9a-fg]{4}){3}-[0-9a-f{]{12}|.{34,37}") {
+            let wanted = text.len() == 36 && uuid::Uuid::try_parse(&text).is_ok();
+            prop_assert_eq!(is_uuid(&text), wanted);
+        }
     }
 }

@@ -1,14 +1,15 @@
-//! What runs: learnt addresses, counters, sessions, versions.
+//! Commands on the running switch: MAC tables, leases, counters, versions.
 
+use trama_api::transaction::{Form, Output};
+use trama_api::value::{Atom, Value};
 use trama_frame::MacAddr;
 use trama_nat::question::LeaseState;
 
-use super::bridges::no_port;
-use super::schema::no_bridge;
-use super::value::{Atom, Value};
-use super::{After, Call, Context, Failure};
-use crate::api::types::{Form, Output};
-use crate::config::nat::is_part_of;
+use super::call::Call;
+use super::context::{After, Context};
+use super::draft::{no_bridge, no_port};
+use super::failure::Failure;
+use crate::config::derived::running::is_part_of;
 use crate::status::{Lease, PortStatus};
 
 pub fn fdb_show(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
@@ -88,7 +89,7 @@ pub fn counters(context: &mut Context<'_>, call: &Call) -> Result<Output, Failur
         return Err(no_port(name).into());
     }
     let port = ports.iter().find(|port| port.name == *name);
-    let port = port.ok_or_else(|| format!("port {name} does not run yet"))?;
+    let port = port.ok_or_else(|| format!("port {name} is not running yet"))?;
     Ok(table_of(&[port], Form::List))
 }
 
@@ -97,7 +98,7 @@ fn table_of(ports: &[&PortStatus], form: Form) -> Output {
         ["port", "network", "rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "dropped", "drops"]
             .map(str::to_owned)
             .to_vec();
-    // One port has room for everything that is counted.
+    // A single port shows every counter.
     let all = form == Form::List;
     if let (true, Some(port)) = (all, ports.first()) {
         headings.extend(port.counters.others.iter().map(|(name, _)| (*name).to_owned()));
@@ -121,48 +122,13 @@ fn table_of(ports: &[&PortStatus], form: Form) -> Output {
 }
 
 pub fn reload(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
-    Err("reload stands alone: it reads the whole configuration file".to_owned().into())
+    Err("reload cannot be combined with other commands: it reads the whole configuration file"
+        .to_owned()
+        .into())
 }
 
 pub fn version(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     Ok(Output::line(concat!("tramad (trama) ", env!("CARGO_PKG_VERSION"))))
-}
-
-/// The `statistics` column, with the keys of Open vSwitch where it has them.
-pub fn statistics(port: &PortStatus) -> Value {
-    let counts = &port.counters;
-    let standard = [
-        ("rx_packets", counts.rx_frames),
-        ("rx_bytes", counts.rx_bytes),
-        ("tx_packets", counts.tx_frames),
-        ("tx_bytes", counts.tx_bytes),
-        ("dropped", counts.dropped()),
-    ];
-    Value::counts(standard.into_iter().chain(counts.others.iter().copied()))
-}
-
-/// The `status` column: the state of a vhost-user session.
-pub fn session(port: &PortStatus) -> Value {
-    let Some(vhost) = &port.vhost else { return Value::Map(Default::default()) };
-    let mut pairs = vec![
-        ("state", vhost.state.to_owned()),
-        ("path", vhost.path.display().to_string()),
-        ("connects", vhost.connects.to_string()),
-        ("features", format!("{:#x}", vhost.features)),
-        ("queue_pairs", vhost.queue_pairs.to_string()),
-    ];
-    if let Some(peer) = &vhost.peer {
-        pairs.push(("peer", peer.clone()));
-    }
-    if !vhost.waiting.is_empty() {
-        pairs.push(("waiting", vhost.waiting.len().to_string()));
-        pairs.push(("waiting_peers", vhost.waiting.join(", ")));
-    }
-    if let Some(error) = &vhost.last_error {
-        pairs.push(("last_error", error.clone()));
-    }
-    let pairs = pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    Value::strings(&pairs)
 }
 
 fn bridge_argument(context: &Context<'_>, call: &Call) -> Result<Option<String>, Failure> {

@@ -1,20 +1,25 @@
 //! `show`: networks, ports and interfaces as an indented overview.
 
-use super::schema::{Column, TABLES, Table, View};
-use super::types::Shape;
-use super::value::{Value, quoted};
-use super::{Call, Context, Failure, identity};
-use crate::api::types::Output;
-use crate::config::model::Mode;
-use crate::config::nat::is_part_of;
+use trama_api::transaction::Output;
+use trama_api::value::{Value, quoted};
 
-/// What of a port is worth a line, if it is set.
+use super::call::Call;
+use super::context::{Context, View};
+use super::failure::Failure;
+use super::identity;
+use super::schema::TABLES;
+use super::schema::column::{Column, Table};
+use super::types::Shape;
+use crate::config::derived::running::is_part_of;
+use crate::config::model::Mode;
+
+/// Columns of a port that are shown if set.
 const OF_PORT: [&str; 4] = ["forward", "tag", "trunks", "vlan_mode"];
-/// What of an interface is worth a line, if it is set.
+/// Columns of an interface that are shown if set.
 const OF_INTERFACE: [&str; 3] = ["type", "options", "error"];
 
 pub fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
-    let view = View { draft: &context.draft, snapshot: context.snapshot };
+    let view = context.view();
     let [bridges, ..] = &TABLES;
     let mut lines = vec![identity::of("Trama", "")];
     for bridge in (bridges.records)(view.draft) {
@@ -36,7 +41,7 @@ pub fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     Ok(Output::Text { lines })
 }
 
-/// What a network has beside its ports, as Open vSwitch shows a bridge's local port.
+/// The network's settings, where Open vSwitch shows a bridge's local port.
 fn show_own_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
     let Some(network) = view.draft.network(bridge) else { return };
     if network.mode != Mode::Internal {

@@ -1,15 +1,18 @@
 //! The commands on draft configurations, without a daemon.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use trama_api::commands::COMMANDS;
+use trama_api::transaction::Form;
+use trama_api::value::{Atom, Value};
+use trama_nat::control::FlowRow;
 use trama_nat::question::{LeaseRow, LeaseState};
 
-use super::value::{Atom, Value};
 use super::*;
-use crate::api::types::Form;
-use crate::config::dhcp::DhcpSetting;
+use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::{Interface, Role, VhostUser, VlanMode};
-use crate::status::{NetworkStatus, PortCounts, PortStatus, VhostStatus};
+use crate::status::{FdbRow, Lease, NetworkStatus, PortCounts, PortStatus, Status, VhostStatus};
 
 /// Cuts `line` into commands at ` -- ` and into words at blanks.
 fn commands(line: &str) -> Vec<Vec<String>> {
@@ -17,7 +20,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     line.split(" -- ").map(words).collect()
 }
 
-/// Runs `line` over `config`, with `snapshot` for what runs.
+/// Runs `line` on `config`, with `snapshot` as what runs.
 fn run_with(config: &Config, snapshot: &Snapshot, line: &str) -> Result<Outcome, Failure> {
     run(&parse(&commands(line))?, config.clone(), snapshot)
 }
@@ -153,7 +156,7 @@ fn an_interface_that_makes_no_sense_at_the_end_refuses_the_transaction() {
     let message = refused(&lab(), "add-br new -- set Interface vm1 type=dpdkvhostuserclient");
     assert!(message.contains("needs options:vhost-server-path"), "{message}");
     let message = refused(&lab(), "set Interface vm1 options:colour=red");
-    assert!(message.contains("knows ifname, netns, address"), "{message}");
+    assert!(message.contains("known options: ifname, netns, address"), "{message}");
 }
 
 #[test]
@@ -224,7 +227,7 @@ fn settings_of_a_bridge() {
             "set Bridge lab mode=natted",
             "not one of the allowed values ([bridged, host-only, internal, nat, nat-network])",
         ),
-        ("set Bridge lab other_config:stp=1", "it knows mac-aging-time, mac-table-size"),
+        ("set Bridge lab other_config:stp=1", "known keys: mac-aging-time, mac-table-size"),
         ("set Bridge lab other_config:mac-aging-time=soon", "number of seconds"),
         ("set Bridge lab forward=\"a,tcp\"", "\"a,tcp\" has 2 of 6 fields"),
         ("set Port vm1 forward=\"a,tcp,,0,,1\"", "host port: \"0\" is not a port; use 1 to"),
@@ -356,7 +359,7 @@ fn forwards_are_added_and_removed_where_they_belong() {
         "forward add a ssh,tcp,127.0.0.1,2222,,22 -- forward add a :udp:[]:53:[]:53 \
          -- forward add shared web,tcp,,8080,10.0.2.20,80",
     );
-    let rules = |rules: &[crate::config::rule::Rule]| -> Vec<String> {
+    let rules = |rules: &[crate::config::model::rule::Rule]| -> Vec<String> {
         rules.iter().map(ToString::to_string).collect()
     };
     let of_a = |config: &Config| rules(&config.port("a").unwrap().forward);
@@ -372,11 +375,14 @@ fn forwards_are_added_and_removed_where_they_belong() {
     for (line, expected) in [
         ("forward add a ssh,tcp", "\"ssh,tcp\" has 2 of 6 fields"),
         ("forward add nowhere ,tcp,,1,,1", "no network or port named nowhere"),
-        ("forward del a web", "a has no forward \"web\"; forward list a shows those it has"),
+        ("forward del a web", "a has no forward \"web\"; list them with: tramactl forward list a"),
         ("forward list nowhere", "no network or port named nowhere"),
-        ("forward put a ,tcp,,1,,1", "'forward put' is not how it is used: forward add NETWORK"),
-        ("forward del a", "'forward del' is not how it is used"),
-        ("forward list a b", "'forward list' is not how it is used"),
+        (
+            "forward put a ,tcp,,1,,1",
+            "'forward put' does not exist or takes other arguments; usage: forward add",
+        ),
+        ("forward del a", "'forward del' does not exist or takes other arguments"),
+        ("forward list a b", "'forward list' does not exist or takes other arguments"),
         ("flows nowhere", "no bridge named nowhere"),
     ] {
         let message = refused(&config, line);
@@ -407,7 +413,7 @@ fn forwards_are_listed_with_how_they_fare() {
         "out/a|ssh|tcp|127.0.0.1:2222|10.0.2.15:22|as-itself|listening",
         "out/b|tcp-80|tcp|[::1]:80-81|10.0.2.15:90-91|as-gateway|pending: its gateway does not answer",
         "shared|web|tcp|*:8080|10.0.2.20:80|as-itself|pending: port 8080 is in use",
-        "shared|x|udp|*:1|10.0.2.20:1|as-itself|pending: its gateway does not know it yet",
+        "shared|x|udp|*:1|10.0.2.20:1|as-itself|pending: its gateway has not applied it yet",
     ];
     let listed = |line: &str| rows(&config, &snapshot, line);
     assert_eq!(listed("forward list"), [a, b, web, x]);
@@ -417,7 +423,7 @@ fn forwards_are_listed_with_how_they_fare() {
     let idle = edit(&natted(), "del-port a -- del-port b -- forward add out ,tcp,,1,,2");
     assert_eq!(
         rows(&idle, &snapshot, "forward list"),
-        ["out|tcp-1|tcp|*:1|10.0.2.15:2|as-itself|pending: no gateway runs for it"]
+        ["out|tcp-1|tcp|*:1|10.0.2.15:2|as-itself|pending: its gateway is not running"]
     );
 }
 
@@ -469,7 +475,7 @@ fn leases_name_the_port_that_they_are_charged_to() {
     snapshot.status.ports[0].mark = 5;
     snapshot.leases = vec![
         lease(7, LeaseState::Bound, 5, Some(60)),
-        // Of a port that is gone; of one that has no mark.
+        // A port that is gone; a lease without a mark.
         lease(8, LeaseState::Idle, 6, None),
         lease(9, LeaseState::Conflict, 0, Some(9)),
     ];
@@ -493,7 +499,7 @@ fn counters_of_all_ports_and_of_one() {
     assert_eq!((form, headings.last().unwrap().as_str()), (&Form::List, "kicks"));
     assert_eq!(rows[0].last(), Some(&Value::One(Atom::Integer(7))));
     assert_eq!(refused(&config, "counters nope"), "no port named nope");
-    assert!(refused(&config, "counters vm1").contains("does not run"));
+    assert!(refused(&config, "counters vm1").contains("is not running yet"));
 }
 
 #[test]
@@ -513,7 +519,10 @@ fn a_command_line_that_is_wrong_says_how() {
             "there are no fake bridges; give the ports of a VLAN its tag \
           instead: add-port lab PORT tag=10",
         ),
-        ("reload -- list-br", "reload stands alone: it reads the whole configuration file"),
+        (
+            "reload -- list-br",
+            "reload cannot be combined with other commands: it reads the whole configuration file",
+        ),
         (
             "list port --columns=name",
             "no row \"--columns=name\" in table Port (note that options \
@@ -560,7 +569,7 @@ fn nothing_that_is_typed_makes_a_command_panic() {
         "type=\"",
         "\u{0}",
     ];
-    let names: Vec<_> = table::COMMANDS.iter().map(|command| command.name).collect();
+    let names: Vec<_> = COMMANDS.iter().map(|command| command.name).collect();
     // A fixed walk through many combinations; the constant is an arbitrary odd number.
     let mut state = 1_u64;
     let mut next = |below: usize| {

@@ -1,25 +1,25 @@
-//! What a column holds, and how the text that people type becomes such a [`Value`].
+//! Types of columns, and how text becomes a [`Value`] of a type.
 //!
 //! The grammar is that of Open vSwitch's database commands: a word or a JSON string is an atom;
-//! sets are atoms, maps are `key=value` pairs, parted by commas or blanks, with or without
+//! sets are atoms and maps are `key=value` pairs, separated by commas or blanks, with or without
 //! brackets; integers in sets may be ranges (`10-20`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::value::{Atom, Value};
+use trama_api::value::{Atom, Value, is_uuid};
 
-/// The kind of a column's atoms (of its values, if it is a map; keys are strings).
+/// The kind of a column's atoms; in a map, of its values (keys are strings).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Any text.
     String,
     /// One of these words.
     Enum(&'static [&'static str]),
-    /// A whole number between these, both included.
+    /// An integer in this range, bounds included.
     Integer(i64, i64),
     /// `true` or `false`.
     Bool,
-    /// The identity of a record.
+    /// The UUID of a record.
     Uuid,
 }
 
@@ -39,9 +39,9 @@ pub enum Shape {
 /// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Type {
-    /// What its atoms are.
+    /// The kind of its atoms.
     pub kind: Kind,
-    /// How many.
+    /// The number of its atoms.
     pub shape: Shape,
 }
 
@@ -70,7 +70,7 @@ impl Type {
         })
     }
 
-    /// Gives atoms the column's shape; the number of atoms if it is not a number that fits.
+    /// Gives atoms the column's shape. Error: the number of atoms, if it does not fit.
     pub fn shaped(&self, mut atoms: BTreeSet<Atom>) -> Result<Value, usize> {
         match (self.shape, atoms.len()) {
             (Shape::One | Shape::Optional, 1) => atoms.pop_first().map(Value::One).ok_or(0),
@@ -79,7 +79,7 @@ impl Type {
         }
     }
 
-    /// Reads one atom, the text of which is taken whole: `a,b` is one string.
+    /// Reads one atom from the whole text: `a,b` is one string.
     ///
     /// # Errors
     /// What is wrong with the text.
@@ -124,9 +124,7 @@ impl Kind {
                 "false" | "no" | "off" | "0" => Ok(Atom::Bool(false)),
                 _ => Err(format!("\"{text}\" is not a valid boolean (use \"true\" or \"false\")")),
             },
-            Kind::Uuid if super::identity::is_uuid(text) => {
-                Ok(Atom::Uuid(text.to_ascii_lowercase()))
-            }
+            Kind::Uuid if is_uuid(text) => Ok(Atom::Uuid(text.to_ascii_lowercase())),
             Kind::Uuid => Err(format!("\"{text}\" is not a valid UUID")),
         }
     }
@@ -136,13 +134,13 @@ fn out_of_range(number: i64, min: i64, max: i64) -> String {
     format!("constraint violation: {number} is not in the valid range {min} to {max} (inclusive)")
 }
 
-/// Characters that end a word that is not quoted.
-const DELIMITERS: &str = ":=, []{}!<>";
+/// Characters that end an unquoted word.
+pub const DELIMITERS: &str = ":=, []{}!<>";
 
 struct Scanner<'a> {
     whole: &'a str,
     rest: &'a str,
-    /// What is being read, for messages.
+    /// Description of the type, for messages.
     of: &'static str,
 }
 
@@ -174,7 +172,7 @@ impl Scanner<'_> {
         if self.rest.is_empty() { Ok(items) } else { Err(self.unexpected()) }
     }
 
-    /// A word or a JSON string, and whether it was the latter.
+    /// A word or a JSON string; whether it was a string.
     fn word(&mut self) -> Result<(String, bool), String> {
         if self.rest.starts_with('"') {
             let mut strings = serde_json::Deserializer::from_str(self.rest).into_iter::<String>();
@@ -194,7 +192,7 @@ impl Scanner<'_> {
         Ok((word.to_owned(), false))
     }
 
-    /// One atom, or for integers all those of a range.
+    /// One atom, or all integers of a range.
     fn atoms(&mut self, kind: Kind) -> Result<Vec<Atom>, String> {
         let (word, quoted) = self.word()?;
         if let (Kind::Integer(min, max), false) = (kind, quoted)
@@ -208,7 +206,7 @@ impl Scanner<'_> {
             if let Some(outside) = [from, to].into_iter().find(|end| !(min..=max).contains(end)) {
                 return Err(out_of_range(outside, min, max));
             }
-            // No range may build a set larger than a column of VLANs needs.
+            // A column of VLANs needs no larger set.
             if to.abs_diff(from) > 4095 {
                 return Err(format!("\"{word}\" holds more than 4096 integers"));
             }
@@ -256,7 +254,7 @@ fn range(word: &str) -> Option<(i64, i64)> {
     Some((from.parse().ok()?, to.get(1..)?.parse().ok()?))
 }
 
-/// The text forms of a map's pairs, as a map of strings.
+/// A map's values as text.
 pub fn string_map(value: Value) -> BTreeMap<String, String> {
     value.pairs().into_iter().map(|(key, atom)| (key, atom.bare())).collect()
 }
@@ -338,7 +336,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is printed can be typed again, quotes, brackets, commas and all.
+        /// Printed values can be typed again, with quotes, brackets and commas.
         #[test]
         fn printed_values_are_read_back(
             map in btree_map(".*", ".*".prop_map(Atom::String), 0..4),
@@ -354,7 +352,7 @@ mod tests {
             }
         }
 
-        /// Nothing that can be typed panics or makes a huge set.
+        /// No input panics or makes a huge set.
         #[test]
         fn any_text_is_read_or_refused(text in ".*", near in "[\\[{]?[-0-9a,=\" \\]}]*") {
             for of in [TAG, TRUNKS, NAME, IDS, CABLE] {

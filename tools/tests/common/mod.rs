@@ -1,5 +1,5 @@
-//! A daemon in this process, with a configuration in a directory of its own, and `tramactl` to
-//! talk to it.
+//! A daemon in this process, with its configuration in a temporary directory, and `tramactl` as its
+//! client.
 
 #![allow(
     clippy::unwrap_used,
@@ -127,14 +127,14 @@ impl Served {
             .args(words(&line)))
     }
 
-    /// As [`Served::ctl`] where success is expected; what was printed.
+    /// As [`Served::ctl`], but expects success; returns standard output.
     pub fn ok(&self, line: &str) -> String {
         let outcome = self.ctl(line);
         assert_eq!((outcome.exit, outcome.err.as_str()), (0, ""), "tramactl {line}");
         outcome.out
     }
 
-    /// As [`Served::ctl`] where exit status 1 is expected; what was complained about.
+    /// As [`Served::ctl`], but expects exit status 1; returns standard error.
     pub fn refused(&self, line: &str) -> String {
         let outcome = self.ctl(line);
         assert_eq!((outcome.exit, outcome.out.as_str()), (1, ""), "tramactl {line}");

@@ -1,0 +1,105 @@
+//! The bodies of `POST /v1/transaction`.
+//!
+//! A transaction is a list of commands, each a list of words. The answer holds tables as data, so
+//! that each client renders them as its user wishes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::value::Value;
+
+/// The version of the API; part of each path and request.
+pub const VERSION: u32 = 1;
+
+/// Commands that are carried out all or not at all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The version of the API that the client uses.
+    #[serde(default = "current_version")]
+    pub version: u32,
+    /// The commands, each with its options, name and arguments.
+    pub commands: Vec<Vec<String>>,
+    /// Whether to return the steps without taking them.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Whether to leave the configuration file unchanged.
+    #[serde(default)]
+    pub no_save: bool,
+}
+
+fn current_version() -> u32 {
+    VERSION
+}
+
+/// The answer to a transaction that was carried out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Response {
+    /// The output of each command, in order.
+    pub results: Vec<Output>,
+    /// The exit status for `tramactl`: 0, or [`STORED_NOT_RUNNING`].
+    pub exit: u8,
+    /// Ports that are stored but do not run: name and reason.
+    pub not_running: Vec<(String, String)>,
+    /// The steps taken; in a dry run, those that would be taken.
+    pub steps: Vec<String>,
+}
+
+/// The answer to a transaction that was refused; nothing has changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What is wrong and what to do; empty if the exit status is enough.
+    pub error: String,
+    /// The exit status for `tramactl`.
+    pub exit: u8,
+}
+
+/// Exit status: the configuration is stored, but some ports do not run.
+pub const STORED_NOT_RUNNING: u8 = 65;
+
+/// The output of a command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Output {
+    /// Lines of text.
+    Text {
+        /// The lines, without line endings.
+        lines: Vec<String>,
+    },
+    /// A table, rendered as the user asks.
+    Table {
+        /// The columns' names.
+        headings: Vec<String>,
+        /// One value for each column.
+        rows: Vec<Vec<Value>>,
+        /// The default form.
+        form: Form,
+    },
+}
+
+/// The default form of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "form", rename_all = "kebab-case")]
+pub enum Form {
+    /// One line for each value, a blank line between records.
+    List,
+    /// One line for each record under underlined headings.
+    Table,
+    /// One line for each record, in columns of at least these widths, as in `printf`: negative =
+    /// left-aligned.
+    Fixed {
+        /// One for each column.
+        widths: Vec<i8>,
+    },
+}
+
+impl Output {
+    /// No output.
+    pub fn none() -> Output {
+        Output::Text { lines: Vec::new() }
+    }
+
+    /// One line.
+    pub fn line(line: impl Into<String>) -> Output {
+        Output::Text { lines: vec![line.into()] }
+    }
+}

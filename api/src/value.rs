@@ -1,0 +1,310 @@
+//! Values of table columns: atoms, sets and maps, in the notations of Open vSwitch.
+//!
+//! There are three notations. *Text* (`[10, 20]`, `{a=b}`) is typed and printed. *Bare* (`10 20`)
+//! is text for scripts. *JSON* is that of RFC 7047, section 5.1, and also travels between `tramad`
+//! and `tramactl`. The daemon decides what a column accepts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+/// A single value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Atom {
+    /// A boolean.
+    Bool(bool),
+    /// An integer.
+    Integer(i64),
+    /// Text.
+    String(String),
+    /// The UUID of a record, in its usual text form.
+    Uuid(String),
+}
+
+/// The value of one cell of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Json", try_from = "Json")]
+pub enum Value {
+    /// Exactly one atom. An optional column that is empty holds an empty [`Value::Set`].
+    One(Atom),
+    /// Any number of atoms.
+    Set(BTreeSet<Atom>),
+    /// Atoms by key.
+    Map(BTreeMap<String, Atom>),
+}
+
+impl Value {
+    /// The value of an empty optional column.
+    pub const NOTHING: Value = Value::Set(BTreeSet::new());
+
+    /// One string.
+    pub fn string(text: impl Into<String>) -> Value {
+        Value::One(Atom::String(text.into()))
+    }
+
+    /// An optional column's value.
+    pub fn optional(atom: Option<Atom>) -> Value {
+        atom.map_or(Value::NOTHING, Value::One)
+    }
+
+    /// A map of strings.
+    pub fn strings(map: &BTreeMap<String, String>) -> Value {
+        Value::Map(map.iter().map(|(k, v)| (k.clone(), Atom::String(v.clone()))).collect())
+    }
+
+    /// A map of counts.
+    pub fn counts<K: Into<String>>(counts: impl IntoIterator<Item = (K, u64)>) -> Value {
+        Value::Map(
+            counts.into_iter().map(|(name, count)| (name.into(), Atom::from(count))).collect(),
+        )
+    }
+
+    /// The number of atoms, or of pairs of a map.
+    pub fn len(&self) -> usize {
+        match self {
+            Value::One(_) => 1,
+            Value::Set(atoms) => atoms.len(),
+            Value::Map(pairs) => pairs.len(),
+        }
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The atoms; none for a map.
+    pub fn atoms(&self) -> BTreeSet<Atom> {
+        match self {
+            Value::One(atom) => BTreeSet::from([atom.clone()]),
+            Value::Set(atoms) => atoms.clone(),
+            Value::Map(_) => BTreeSet::new(),
+        }
+    }
+
+    /// The pairs; none unless it is a map.
+    pub fn pairs(&self) -> BTreeMap<String, Atom> {
+        match self {
+            Value::Map(pairs) => pairs.clone(),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// The bare notation.
+    pub fn bare(&self) -> String {
+        match self {
+            Value::One(atom) => atom.bare(),
+            Value::Set(atoms) => atoms.iter().map(Atom::bare).collect::<Vec<_>>().join(" "),
+            Value::Map(pairs) => {
+                let pairs = pairs.iter().map(|(key, atom)| format!("{key}={}", atom.bare()));
+                pairs.collect::<Vec<_>>().join(" ")
+            }
+        }
+    }
+
+    /// RFC 7047, with a set of one written as its atom, as the tools of Open vSwitch print it.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Value::Set(atoms) if atoms.len() == 1 => {
+                atoms.first().map_or(Json::Null, Atom::to_json)
+            }
+            other => other.clone().into(),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::One(atom) => write!(f, "{atom}"),
+            Value::Set(atoms) => {
+                f.write_str("[")?;
+                for (index, atom) in atoms.iter().enumerate() {
+                    let comma = if index > 0 { ", " } else { "" };
+                    write!(f, "{comma}{atom}")?;
+                }
+                f.write_str("]")
+            }
+            Value::Map(pairs) => {
+                f.write_str("{")?;
+                for (index, (key, atom)) in pairs.iter().enumerate() {
+                    let comma = if index > 0 { ", " } else { "" };
+                    write!(f, "{comma}{}={atom}", quoted(key))?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+impl Atom {
+    /// The text without quotes.
+    pub fn bare(&self) -> String {
+        match self {
+            Atom::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+
+    fn to_json(&self) -> Json {
+        match self {
+            Atom::Bool(value) => json!(value),
+            Atom::Integer(value) => json!(value),
+            Atom::String(value) => json!(value),
+            Atom::Uuid(value) => json!(["uuid", value]),
+        }
+    }
+
+    fn from_json(json: Json) -> Result<Atom, String> {
+        match json {
+            Json::Bool(value) => Ok(Atom::Bool(value)),
+            Json::String(value) => Ok(Atom::String(value)),
+            Json::Number(value) => {
+                value.as_i64().map(Atom::Integer).ok_or(format!("{value} is not a whole number"))
+            }
+            Json::Array(items) => match items.as_slice() {
+                [Json::String(tag), Json::String(uuid)] if tag == "uuid" => {
+                    Ok(Atom::Uuid(uuid.clone()))
+                }
+                _ => Err("not an atom".into()),
+            },
+            _ => Err("not an atom".into()),
+        }
+    }
+}
+
+impl From<u64> for Atom {
+    /// Counters wrap beyond 2⁶³, as those of Open vSwitch do.
+    fn from(count: u64) -> Atom {
+        Atom::Integer(count as i64)
+    }
+}
+
+impl fmt::Display for Atom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Atom::Bool(value) => write!(f, "{value}"),
+            Atom::Integer(value) => write!(f, "{value}"),
+            Atom::String(value) => f.write_str(&quoted(value)),
+            Atom::Uuid(value) => f.write_str(value),
+        }
+    }
+}
+
+/// The string itself if it is a plain word, else a JSON string: `lab`, `"lab/x"`, `"10"`.
+pub fn quoted(text: &str) -> String {
+    let start = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    if start && rest && text != "true" && text != "false" && !is_uuid(text) {
+        text.to_owned()
+    } else {
+        json!(text).to_string()
+    }
+}
+
+/// Whether the text has the usual form of a UUID: 32 hexadecimal digits in five groups.
+pub fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Json {
+        match value {
+            Value::One(atom) => atom.to_json(),
+            Value::Set(atoms) => {
+                json!(["set", atoms.iter().map(Atom::to_json).collect::<Vec<_>>()])
+            }
+            Value::Map(pairs) => {
+                let pairs = pairs.iter().map(|(key, atom)| json!([key, atom.to_json()]));
+                json!(["map", pairs.collect::<Vec<_>>()])
+            }
+        }
+    }
+}
+
+impl TryFrom<Json> for Value {
+    type Error = String;
+
+    fn try_from(json: Json) -> Result<Value, String> {
+        let tagged = match json.as_array().map(Vec::as_slice) {
+            Some([Json::String(tag), Json::Array(items)]) => Some((tag.as_str(), items)),
+            _ => None,
+        };
+        match tagged {
+            Some(("set", items)) => {
+                items.iter().cloned().map(Atom::from_json).collect::<Result<_, _>>().map(Value::Set)
+            }
+            Some(("map", items)) => {
+                let pair = |item: &Json| match item.as_array().map(Vec::as_slice) {
+                    Some([Json::String(key), value]) => {
+                        Ok((key.clone(), Atom::from_json(value.clone())?))
+                    }
+                    _ => Err("not a pair of a map".to_owned()),
+                };
+                items.iter().map(pair).collect::<Result<_, _>>().map(Value::Map)
+            }
+            _ => Atom::from_json(json).map(Value::One),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(words: &[&str]) -> Value {
+        Value::Set(words.iter().map(|word| Atom::String((*word).into())).collect())
+    }
+
+    #[test]
+    fn strings_are_quoted_only_where_a_reader_needs_it() {
+        for plain in ["lab", "_x", "a-b.c9", "trueish"] {
+            assert_eq!(quoted(plain), plain);
+        }
+        for odd in ["", "10", "a b", "lab/x", "true", "false", "a,b", "-x", "é"] {
+            assert_eq!(quoted(odd), format!("\"{odd}\""));
+        }
+        assert_eq!(quoted("a\"b\n"), r#""a\"b\n""#);
+    }
+
+    #[test]
+    fn text_bare_and_json_of_each_shape() {
+        let one = Value::One(Atom::Integer(7));
+        assert_eq!((one.to_string(), one.bare()), ("7".into(), "7".into()));
+        let set = text(&["b", "a/c"]);
+        assert_eq!((set.to_string(), set.bare()), (r#"["a/c", b]"#.into(), "a/c b".into()));
+        let map = Value::strings(&BTreeMap::from([("k".into(), "1".into())]));
+        assert_eq!((map.to_string(), map.bare()), (r#"{k="1"}"#.into(), "k=1".into()));
+        assert_eq!(Value::NOTHING.to_string(), "[]");
+        assert_eq!(text(&["x"]).to_json(), json!("x"));
+        assert_eq!(Json::from(text(&["x"])), json!(["set", ["x"]]));
+    }
+
+    #[test]
+    fn json_survives_the_way_there_and_back() {
+        let uuid = Atom::Uuid("5c458bc8-24e8-4a91-aebb-6870216ac44b".into());
+        let values = [
+            Value::One(Atom::Bool(true)),
+            Value::One(Atom::Integer(-3)),
+            Value::string("set"),
+            Value::One(uuid.clone()),
+            Value::NOTHING,
+            Value::Set([uuid].into()),
+            text(&["a", "b"]),
+            Value::counts([("rx", 5)]),
+        ];
+        for value in values {
+            let json = serde_json::to_string(&value).unwrap();
+            assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), value, "{json}");
+        }
+        for bad in ["null", "{}", "1.5", r#"["set", 1]"#, r#"["map", [["a"]]]"#, "[1, 2]"] {
+            assert!(serde_json::from_str::<Value>(bad).is_err(), "{bad}");
+        }
+    }
+}

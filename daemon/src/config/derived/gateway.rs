@@ -1,0 +1,77 @@
+//! The settings that a network's gateway process is sent.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use trama_nat::{Forward, LoopbackMap, NatConfig, Service};
+
+use super::dhcp;
+use super::forward::{forward_guest, loopback_guest};
+use crate::config::model::Network;
+use crate::config::model::rule::Rule;
+
+/// The settings of a network's gateway; `None` if the network has no gateway.
+///
+/// `mac` is the gateway's hardware address, `leases` the folder of its DHCP leases and `seed` that
+/// of its DHCP server: they depend on the machine, and not on the configuration.
+pub fn gateway(
+    network: &Network,
+    mac: [u8; 6],
+    leases: &Path,
+    seed: u64,
+) -> Option<trama_nat::Config> {
+    if !network.has_gateway() {
+        return None;
+    }
+    let hosts = network.hosts.iter().map(|(name, address)| (name.clone(), *address)).collect();
+    let (mtu, tftp) = (network.mtu, network.tftp.clone());
+    let nat = network.has_nat().then(|| nat(network));
+    let (ipv4, ipv6, dhcp, apart) = (None, None, None, Vec::new());
+    let mut config = trama_nat::Config { mac, mtu, ipv4, ipv6, apart, hosts, tftp, dhcp, nat };
+    for subnet in &network.subnets() {
+        let (prefix, known) = (subnet.1, network.well_known(subnet));
+        match known.gateway {
+            IpAddr::V4(address) => config.ipv4 = Some(trama_nat::Subnet4 { address, prefix }),
+            IpAddr::V6(address) => config.ipv6 = Some(trama_nat::Subnet6 { address, prefix }),
+        }
+        let services = [(known.dns, Service::Dns), (known.tftp, Service::Tftp)];
+        let apart = services.into_iter().filter(|(address, _)| *address != known.gateway);
+        config.apart.extend(apart);
+    }
+    config.dhcp =
+        network.dhcp().map(|settings| dhcp::for_gateway(network, &settings, leases, seed));
+    Some(config)
+}
+
+/// The settings of the NAT: forwards, loopback maps, discovery protocols.
+fn nat(network: &Network) -> NatConfig {
+    let forward = |rule: &Rule| {
+        let guest = forward_guest(rule, network)?;
+        Some(Forward {
+            name: rule.label(),
+            transport: rule.transport,
+            host: rule.host,
+            host_port: rule.host_port,
+            guest: (guest, rule.guest_port).into(),
+            count: rule.count,
+            hides_client: rule.as_gateway,
+        })
+    };
+    let map = |rule: &Rule| {
+        let guest = loopback_guest(rule, network)?;
+        let same_kind = match guest {
+            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+        };
+        Some(LoopbackMap {
+            transport: rule.transport,
+            guest: (guest, rule.guest_port).into(),
+            host: (rule.host.unwrap_or(same_kind), rule.host_port).into(),
+        })
+    };
+    NatConfig {
+        forwards: network.forward.iter().filter_map(forward).collect(),
+        loopback: network.loopback.iter().filter_map(map).collect(),
+        reflect: network.reflect.clone(),
+    }
+}

@@ -1,0 +1,36 @@
+//! The ports that networks create: the host's interface of a host-only network, the uplink of a
+//! bridged one.
+
+use std::borrow::Cow;
+
+use super::subnet;
+use crate::config::model::subnet::Subnet;
+use crate::config::model::{Config, Interface, Mode, Network, Port, Tap, Uplink};
+
+impl Config {
+    /// The ports of the file, followed by those that networks create.
+    pub fn all_ports(&self) -> impl Iterator<Item = Cow<'_, Port>> {
+        let own = self.networks.iter().filter_map(Network::own_port);
+        self.ports.iter().map(Cow::Borrowed).chain(own.map(Cow::Owned))
+    }
+}
+
+impl Network {
+    /// The port that the network creates; it has the network's name.
+    pub fn own_port(&self) -> Option<Port> {
+        let interface = match self.mode {
+            Mode::Internal | Mode::Nat | Mode::NatNetwork => return None,
+            Mode::HostOnly => {
+                let first = |subnet: &Subnet| (subnet::first_host(subnet), subnet.1);
+                let address = self.subnets().iter().map(first).collect();
+                Interface::Tap(Tap { ifname: self.name.clone(), netns: None, address })
+            }
+            Mode::Bridged => Interface::Uplink(Uplink { ifname: self.uplink.clone()? }),
+        };
+        Some(Port {
+            network: Some(self.name.clone()),
+            own: true,
+            ..Port::new(&self.name, interface)
+        })
+    }
+}

@@ -1,0 +1,30 @@
+//! The configuration as a whole.
+
+use serde::Serialize;
+
+use super::daemon::DaemonConfig;
+use super::network::Network;
+use super::port::Port;
+
+/// The whole configuration. Names are unique per kind; order is that of the file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Config {
+    /// The `[daemon]` table.
+    pub daemon: DaemonConfig,
+    /// The `[[network]]` tables.
+    pub networks: Vec<Network>,
+    /// The `[[port]]` tables.
+    pub ports: Vec<Port>,
+}
+
+impl Config {
+    /// The network of this name.
+    pub fn network(&self, name: &str) -> Option<&Network> {
+        self.networks.iter().find(|network| network.name == name)
+    }
+
+    /// The port of this name.
+    pub fn port(&self, name: &str) -> Option<&Port> {
+        self.ports.iter().find(|port| port.name == name)
+    }
+}

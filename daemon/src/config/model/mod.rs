@@ -1,0 +1,20 @@
+//! The values of a configuration, as plain types.
+//!
+//! Everything that decides (validation, planning, the commands of `tramactl`) works on these
+//! types. Only [`text`](super::text) knows that they come from TOML.
+
+pub mod config;
+pub mod daemon;
+pub mod dhcp;
+pub mod network;
+pub mod port;
+pub mod rule;
+pub mod socket;
+pub mod subnet;
+pub mod vlan;
+
+pub use config::Config;
+pub use daemon::{DaemonConfig, Spin};
+pub use network::{Mode, Network};
+pub use port::{Interface, Port, Promiscuous, Role, Tap, Uplink, VhostUser};
+pub use vlan::{Vlan, VlanMode};

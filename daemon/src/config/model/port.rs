@@ -1,0 +1,150 @@
+//! A `[[port]]` table.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
+use trama_frame::MacAddr;
+
+use super::rule::Rule;
+use super::socket::SocketAccess;
+use super::vlan::Vlan;
+
+/// A port of the switch and the device that plugs into it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Port {
+    /// Unique name.
+    pub name: String,
+    /// The network it is on; `None` = not attached.
+    pub network: Option<String>,
+    /// VLAN mode and tags.
+    pub vlan: Vlan,
+    /// Whether the cable is plugged in.
+    pub cable: bool,
+    /// Which unicast frames it receives in addition to its own.
+    pub promiscuous: Promiscuous,
+    /// The MAC address of the guest behind it; `None` = learned.
+    #[serde(serialize_with = "as_text")]
+    pub mac: Option<MacAddr>,
+    /// Whether the guest may send from other MAC addresses.
+    pub spoof: bool,
+    /// The device that plugs in.
+    pub interface: Interface,
+    /// Whether the network of the same name created it; such a port has no `[[port]]` table.
+    #[serde(skip)]
+    pub own: bool,
+    /// Which users may connect to its socket.
+    pub socket: SocketAccess,
+    /// Forwards to the guest, on a network of mode `nat`.
+    pub forward: Vec<Rule>,
+    /// Free-form data of management software; trama does not read it.
+    pub external_ids: BTreeMap<String, String>,
+}
+
+impl Port {
+    /// A port with default settings that is not attached.
+    pub fn new(name: impl Into<String>, interface: Interface) -> Self {
+        Self {
+            name: name.into(),
+            network: None,
+            vlan: Vlan::default(),
+            cable: true,
+            promiscuous: Promiscuous::Deny,
+            mac: None,
+            spoof: true,
+            interface,
+            own: false,
+            socket: SocketAccess::default(),
+            forward: Vec::new(),
+            external_ids: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the port is attached to the network of this name.
+    pub fn is_on(&self, network: &str) -> bool {
+        self.network.as_deref() == Some(network)
+    }
+}
+
+fn as_text<S: Serializer>(mac: &Option<MacAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    mac.map(|mac| mac.to_string()).serialize(serializer)
+}
+
+/// Which unicast frames a port receives in addition to its own; the words are VirtualBox's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Promiscuous {
+    /// None.
+    Deny,
+    /// Frames between guests of the network.
+    AllowVms,
+    /// All frames of the network, including those of the host and the LAN.
+    AllowAll,
+}
+
+impl Promiscuous {
+    /// All words.
+    pub const ALL: [Self; 3] = [Self::Deny, Self::AllowVms, Self::AllowAll];
+
+    /// The spelling in files and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::AllowVms => "allow-vms",
+            Self::AllowAll => "allow-all",
+        }
+    }
+}
+
+/// The device on a port.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Interface {
+    /// A virtio-net device served over a vhost-user socket.
+    VhostUser(VhostUser),
+    /// A TAP device of the kernel.
+    Tap(Tap),
+    /// An existing interface of the host; only networks create such ports.
+    Uplink(Uplink),
+}
+
+/// An interface of the host that a network joins.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Uplink {
+    /// Its name.
+    pub ifname: String,
+}
+
+/// A vhost-user socket.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VhostUser {
+    /// The socket's path; a relative or empty one is below the daemon's run folder
+    /// ([`Folders::socket`](trama_api::folders::Folders::socket)).
+    pub path: PathBuf,
+    /// Which end listens.
+    pub role: Role,
+    /// Queue pairs, at least 1.
+    pub queues: u16,
+}
+
+/// Which end of a vhost-user socket the daemon is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The daemon listens.
+    Server,
+    /// The daemon connects, and reconnects without limit.
+    Client,
+}
+
+/// A TAP device.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tap {
+    /// The device's name.
+    pub ifname: String,
+    /// The named network namespace it lives in; `None` = the daemon's.
+    pub netns: Option<String>,
+    /// Addresses it is given, with prefix lengths.
+    pub address: Vec<(IpAddr, u8)>,
+}

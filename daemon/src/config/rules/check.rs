@@ -1,0 +1,49 @@
+//! Collects problems.
+
+use super::problem::{Place, Problem, table_path};
+
+/// The problems found so far, and the table that is being checked.
+pub struct Check {
+    place: Place,
+    path: String,
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    /// Begins with the table `[daemon]`.
+    pub fn new() -> Check {
+        Check { place: Place::Daemon, path: table_path(Place::Daemon, ""), problems: Vec::new() }
+    }
+
+    /// Goes on with another table.
+    pub fn enter(&mut self, place: Place, name: &str) {
+        self.path = table_path(place, name);
+        self.place = place;
+    }
+
+    /// The path of that table as shown.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Notes a problem of a key of that table.
+    pub fn problem(
+        &mut self,
+        key: &'static str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.problems.push(Problem {
+            place: self.place,
+            key,
+            path: format!("{}.{key}", self.path),
+            message: message.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    /// All problems found.
+    pub fn finish(self) -> Vec<Problem> {
+        self.problems
+    }
+}

@@ -1,0 +1,42 @@
+//! Rules for `[daemon]`.
+
+use std::time::Duration;
+
+use super::check::Check;
+use super::name::quoted;
+use crate::config::model::{DaemonConfig, Spin};
+
+/// Most data-plane threads.
+const MAX_WORKERS: usize = 64;
+
+/// Longest bounded spin.
+const MAX_SPIN: Duration = Duration::from_secs(1);
+
+impl Check {
+    /// The keys of `[daemon]`.
+    pub fn daemon(&mut self, daemon: &DaemonConfig) {
+        self.account("group", daemon.group.as_deref());
+        self.account("socket-group", daemon.socket_group.as_deref());
+        if daemon.control.as_os_str().is_empty() && daemon.folders.control().as_os_str().is_empty()
+        {
+            let message = "has no default: XDG_RUNTIME_DIR is not set to an absolute path";
+            self.problem("control", message, "set it, or give the socket's absolute path");
+        } else {
+            self.socket_path("control", &daemon.control);
+        }
+        if daemon.state.as_os_str().is_empty() {
+            let message = "has no default: neither XDG_STATE_HOME nor HOME is set";
+            self.problem("state", message, "set one of them, or give the folder's absolute path");
+        } else if !daemon.state.is_absolute() {
+            let message = format!("{} is not an absolute path", quoted(&daemon.state));
+            self.problem("state", message, "start it with /");
+        }
+        if !(1..=MAX_WORKERS).contains(&daemon.workers) {
+            let message = format!("{} is out of range", daemon.workers);
+            self.problem("workers", message, format!("use 1 to {MAX_WORKERS}"));
+        }
+        if matches!(daemon.spin, Spin::For(time) if time > MAX_SPIN) {
+            self.problem("spin", "is out of range", r#"use "0us" to "1s", or "always""#);
+        }
+    }
+}

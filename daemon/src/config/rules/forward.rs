@@ -1,0 +1,205 @@
+//! Rules for networks with NAT: forwards, loopback maps, discovery protocols.
+
+use std::net::IpAddr;
+
+use trama_nat::Transport;
+
+use super::check::Check;
+use crate::config::derived::addresses::{GUEST, WellKnown};
+use crate::config::derived::forward::{forward_guest, loopback_guest};
+use crate::config::derived::subnet;
+use crate::config::model::rule::Rule;
+use crate::config::model::subnet::Subnet;
+use crate::config::model::{Config, Mode, Network, Port};
+
+/// The longest prefix with room for the guest's host number.
+const LONGEST_PREFIX: u8 = 27;
+
+/// Ports of the gateway's services.
+const DNS_PORT: u16 = 53;
+
+const TFTP_PORT: u16 = 69;
+
+/// The ports of the host that forwards listen on, with the paths of their tables.
+#[derive(Default)]
+pub struct Listeners(Vec<(Rule, String)>);
+
+impl Check {
+    /// Keys of networks with NAT.
+    pub fn nat(&mut self, network: &Network, config: &Config, taken: &mut Listeners) {
+        if network.mode == Mode::Nat {
+            let long = |(address, prefix): &&Subnet| address.is_ipv4() && *prefix > LONGEST_PREFIX;
+            if let Some((address, prefix)) = network.subnet.iter().find(long) {
+                let message = format!("{address}/{prefix} has no room for the guest, host {GUEST}");
+                self.problem("subnet", message, format!("use /24, or /8 to /{LONGEST_PREFIX}"));
+            }
+        }
+        let keys = [
+            ("forward", !network.forward.is_empty()),
+            ("loopback", !network.loopback.is_empty()),
+            ("reflect", !network.reflect.is_empty()),
+        ];
+        for (key, is_set) in keys {
+            if is_set && !network.has_nat() {
+                let message = r#"belongs to networks of mode "nat" and "nat-network""#;
+                self.problem(key, message, r#"remove it, or set mode = "nat-network""#);
+                return;
+            }
+        }
+        let ports = config.ports.iter().filter(|port| port.is_on(&network.name)).count();
+        if network.mode == Mode::Nat && ports > 1 && !network.forward.is_empty() {
+            let message = format!("needs a network with one port, and this one has {ports}");
+            self.problem("forward", message, "give each [[port]] a forward of its own");
+            return;
+        }
+        self.forwards(&network.forward, network, &[], taken);
+        self.loopback(network);
+    }
+
+    /// The forwards of a port.
+    pub fn port_forwards(&mut self, port: &Port, config: &Config, taken: &mut Listeners) {
+        if port.forward.is_empty() {
+            return;
+        }
+        let network = port.network.as_deref().and_then(|name| config.network(name));
+        match network {
+            Some(network) if network.mode == Mode::Nat => {
+                self.forwards(&port.forward, network, &network.forward, taken);
+            }
+            Some(network) if network.mode == Mode::NatNetwork => {
+                let message = format!("network {} has one gateway for all its ports", network.name);
+                self.problem("forward", message, "move it to the [[network]]");
+            }
+            _ => {
+                let message = r#"belongs to ports on a network of mode "nat""#;
+                self.problem("forward", message, "remove it, or put the port on such a network");
+            }
+        }
+    }
+
+    /// `others` are rules that run in the same gateway.
+    fn forwards(
+        &mut self,
+        rules: &[Rule],
+        network: &Network,
+        others: &[Rule],
+        taken: &mut Listeners,
+    ) {
+        for (index, rule) in rules.iter().enumerate() {
+            let label = rule.label();
+            if let Some((message, remedy)) = forward_fault(rule, network) {
+                self.problem("forward", format!("{label}: {message}"), remedy);
+            }
+            let mut earlier = others.iter().chain(&rules[..index]);
+            if earlier.any(|other| other.label() == label) {
+                let message = format!("there are two rules {label}");
+                self.problem("forward", message, "give each a name of its own");
+            }
+            let clash = taken.0.iter().find(|(other, _)| other.clashes(rule));
+            if let Some((other, owner)) = clash {
+                let message = format!(
+                    "{label}: port {} of the host is taken by rule {} of {owner}",
+                    rule.host_port.max(other.host_port),
+                    other.label()
+                );
+                self.problem("forward", message, "choose another port, or another host address");
+            }
+            taken.0.push((rule.clone(), self.path().to_owned()));
+        }
+    }
+
+    fn loopback(&mut self, network: &Network) {
+        let maps = &network.loopback;
+        for (index, map) in maps.iter().enumerate() {
+            let label = map.label();
+            if let Some((message, remedy)) = loopback_fault(map, network) {
+                self.problem("loopback", format!("{label}: {message}"), remedy);
+                continue;
+            }
+            let end = |map: &Rule| (map.transport, loopback_guest(map, network), map.guest_port);
+            if maps[..index].iter().any(|other| end(other) == end(map)) {
+                let message = format!("{label}: another map has port {} already", map.guest_port);
+                self.problem("loopback", message, "choose another guest port");
+            }
+        }
+    }
+}
+
+/// The fault of a forward: message and remedy.
+fn forward_fault(rule: &Rule, network: &Network) -> Option<(String, String)> {
+    if let Some(host) = rule.host.filter(|host| host.is_multicast()) {
+        let remedy = "use an address of the host, or leave it empty for all";
+        return Some((format!("{host} is a multicast address"), remedy.into()));
+    }
+    if let Some(IpAddr::V6(host)) = rule.host
+        && host.is_unicast_link_local()
+    {
+        let remedy = "leave the host address empty: that covers the link-local ones";
+        return Some((
+            format!("{host} is a link-local address, which exists on every link"),
+            remedy.into(),
+        ));
+    }
+    let Some(guest) = forward_guest(rule, network) else {
+        let remedy = "add the guest's address";
+        return Some(("the rule has no guest address".into(), remedy.into()));
+    };
+    let subnets = network.subnets();
+    let Some(subnet) = subnets.iter().find(|subnet| subnet::is_host(subnet, guest)) else {
+        let texts: Vec<_> = subnets.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
+        let message = format!("guest address {guest} is not in the network's subnet");
+        return Some((message, format!("use an address in {}", texts.join(" or "))));
+    };
+    let WellKnown { gateway, dns, tftp, .. } = network.well_known(subnet);
+    if [gateway, dns, tftp].contains(&guest) {
+        return Some((format!("{guest} is the gateway's"), "use a guest's address".into()));
+    }
+    None
+}
+
+/// The fault of a loopback map: message and remedy.
+fn loopback_fault(map: &Rule, network: &Network) -> Option<(String, String)> {
+    if let Some(host) = map.host.filter(|host| !host.is_loopback()) {
+        let remedy = "use 127.0.0.1 or ::1, or leave it empty";
+        return Some((format!("{host} is not a loopback address"), remedy.into()));
+    }
+    if map.count > 1 || map.as_gateway {
+        let message = "a loopback map has one port and no options";
+        return Some((message.into(), "write one for each port".into()));
+    }
+    let subnets = network.subnets();
+    let gateways: Vec<_> = subnets.iter().map(|subnet| network.well_known(subnet)).collect();
+    let guest = loopback_guest(map, network)?;
+    let Some(known) = gateways.iter().find(|known| known.gateway == guest) else {
+        let texts: Vec<_> = gateways.iter().map(|known| known.gateway.to_string()).collect();
+        let message = format!("guest address {guest} is not the gateway's");
+        return Some((message, format!("use {}, or leave it empty", texts.join(" or "))));
+    };
+    let dns = known.dns == guest && map.guest_port == DNS_PORT;
+    let tftp = known.tftp == guest
+        && map.guest_port == TFTP_PORT
+        && map.transport == Transport::Udp
+        && network.tftp.is_some();
+    if dns || tftp {
+        let message = format!("guest port {} is used by the gateway itself", map.guest_port);
+        return Some((message, "choose another guest port".into()));
+    }
+    None
+}
+
+impl Rule {
+    /// Whether both listen on the same port of the same address. IP versions do not share ports.
+    pub fn clashes(&self, other: &Rule) -> bool {
+        self.transport == other.transport
+            && self.host_port <= other.last_host_port()
+            && other.host_port <= self.last_host_port()
+            && overlap(self.host, other.host)
+    }
+}
+
+/// Whether listeners on the two have an address in common.
+fn overlap(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return true };
+    let is_all = one.is_unspecified() || other.is_unspecified();
+    one == other || (is_all && one.is_ipv4() == other.is_ipv4())
+}

@@ -1,0 +1,51 @@
+//! The rules that a configuration must follow, wherever it comes from.
+//!
+//! [`validate`] checks plain values: the same rules apply to a file and to a draft that `tramactl`
+//! has edited. It returns all problems, and never looks at the host: whether a directory exists or
+//! a device can be created shows when the port starts.
+
+mod check;
+mod daemon;
+mod dhcp;
+mod forward;
+mod name;
+pub mod nearest;
+mod network;
+mod port;
+pub mod problem;
+mod socket;
+mod subnet;
+
+use std::collections::HashSet;
+
+use check::Check;
+use forward::Listeners;
+use port::Claims;
+pub use problem::{Place, Problem};
+
+use super::model::Config;
+
+/// All problems of `config`; empty if it is valid.
+pub fn validate(config: &Config) -> Vec<Problem> {
+    let mut check = Check::new();
+    check.daemon(&config.daemon);
+    let mut names = HashSet::new();
+    let mut listeners = Listeners::default();
+    for (index, network) in config.networks.iter().enumerate() {
+        check.enter(Place::Network(index), &network.name);
+        check.name("network", &network.name, &mut names);
+        check.network(network);
+        check.mode(network, &config.networks[..index]);
+        check.nat(network, config, &mut listeners);
+        check.dhcp(index, network);
+    }
+    let mut names = HashSet::new();
+    let mut claims = Claims::of(config);
+    for (index, port) in config.ports.iter().enumerate() {
+        check.enter(Place::Port(index), &port.name);
+        check.name("port", &port.name, &mut names);
+        check.port(port, config, &mut claims);
+        check.port_forwards(port, config, &mut listeners);
+    }
+    check.finish()
+}

@@ -1,0 +1,176 @@
+//! Rules for a `[[port]]`: VLANs, MAC addresses, devices, and what ports cannot share.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use trama_frame::MacAddr;
+
+use super::check::Check;
+use super::name::{IFNAME_REMEDY, ifname_fault, quoted};
+use super::nearest::nearest;
+use crate::config::model::{Config, Interface, Mode, Port, Tap, VhostUser, VlanMode};
+
+/// Most queue pairs of a vhost-user port.
+const MAX_QUEUE_PAIRS: u16 = 8;
+
+/// What ports cannot share, with the path of the table that has it.
+#[derive(Default)]
+pub struct Claims {
+    sockets: HashMap<PathBuf, String>,
+    devices: HashMap<(Option<String>, String), String>,
+    addresses: HashMap<(Option<String>, MacAddr), String>,
+}
+
+impl Claims {
+    /// What the daemon and the networks have.
+    pub fn of(config: &Config) -> Claims {
+        let mut claims = Claims::default();
+        claims.sockets.insert(config.daemon.control.clone(), "daemon.control".to_owned());
+        for network in config.networks.iter().filter(|network| network.mode == Mode::HostOnly) {
+            let owner = format!("network.{}", network.name);
+            claims.devices.insert((None, network.name.clone()), owner);
+        }
+        claims
+    }
+}
+
+impl Check {
+    pub fn port(&mut self, port: &Port, config: &Config, claims: &mut Claims) {
+        if config.network(&port.name).is_some_and(|network| network.own_port().is_some()) {
+            let message = format!("{:?} is the name of the network's own port", port.name);
+            self.problem("name", message, "rename one of them");
+        }
+        if let Some(name) = &port.network
+            && !config.networks.iter().any(|network| network.name == *name)
+        {
+            let known: Vec<&str> = config.networks.iter().map(|n| n.name.as_str()).collect();
+            let remedy = match nearest(name, &known) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "add a [[network]] of that name, or leave the key out".to_owned(),
+            };
+            self.problem("network", format!("there is no network {name:?}"), remedy);
+        }
+        self.vlan(port);
+        self.address(port, claims);
+        match &port.interface {
+            Interface::VhostUser(device) => {
+                let path = config.daemon.folders.socket(&port.name, &device.path);
+                self.vhost_user(device, path, claims);
+                self.socket_access(port);
+            }
+            Interface::Tap(device) => self.tap(device, claims),
+            Interface::Uplink(_) => {}
+        }
+    }
+
+    fn vlan(&mut self, port: &Port) {
+        let vlan = &port.vlan;
+        if let Some(tag) = vlan.tag.filter(|tag| *tag > 4095) {
+            self.problem("tag", format!("{tag} is not a VLAN"), "use 0 to 4095");
+        }
+        if let Some(bad) = vlan.trunks.iter().find(|trunk| **trunk > 4095) {
+            self.problem("trunks", format!("{bad} is not a VLAN"), "use 0 to 4095");
+        }
+        let twice = vlan.trunks.iter().enumerate().find(|(i, v)| vlan.trunks[..*i].contains(v));
+        if let Some((_, twice)) = twice {
+            self.problem("trunks", format!("VLAN {twice} is listed twice"), "list it once");
+        }
+        match (vlan.mode, vlan.tag) {
+            (Some(VlanMode::Trunk), Some(_)) => {
+                let remedy =
+                    r#"remove the tag, or set vlan-mode to "native-tagged" or "native-untagged""#;
+                self.problem("tag", "a trunk has no tag of its own", remedy);
+            }
+            (Some(mode), None) if mode != VlanMode::Trunk => {
+                let message = format!("{:?} needs a tag", mode.name());
+                self.problem("vlan-mode", message, "add tag = 0 to 4095, or remove vlan-mode");
+            }
+            _ => {}
+        }
+        if vlan.mode_or_default() == VlanMode::Access && !vlan.trunks.is_empty() {
+            let remedy =
+                r#"remove trunks, or set vlan-mode to "native-tagged" or "native-untagged""#;
+            self.problem("trunks", "an access port carries only the VLAN of its tag", remedy);
+        }
+    }
+
+    fn address(&mut self, port: &Port, claims: &mut Claims) {
+        let Some(mac) = port.mac else {
+            if !port.spoof {
+                let remedy = "add mac, the only address that the guest may send from";
+                self.problem("spoof", r#""deny" needs the guest's address"#, remedy);
+            }
+            return;
+        };
+        if mac.is_multicast() || mac.is_zero() {
+            let remedy = "use one such as 52:54:00:12:34:56";
+            self.problem("mac", format!("{mac} is not a unicast address"), remedy);
+        }
+        // A guest may be on two networks with one address, but not twice on one network.
+        if let Some(other) =
+            claims.addresses.insert((port.network.clone(), mac), self.path().to_owned())
+        {
+            let message = format!("{mac} is taken by {other}.mac on the same network");
+            self.problem("mac", message, "give each port its own");
+        }
+    }
+
+    fn vhost_user(&mut self, device: &VhostUser, path: PathBuf, claims: &mut Claims) {
+        if self.socket_path("path", &path) {
+            match claims.sockets.get(&path).cloned() {
+                Some(other) => {
+                    let message = format!("{} is taken by {other}", quoted(&path));
+                    self.problem("path", message, "give each its own socket");
+                }
+                None => {
+                    claims.sockets.insert(path, format!("{}.path", self.path()));
+                }
+            }
+        }
+        if !(1..=MAX_QUEUE_PAIRS).contains(&device.queues) {
+            let message = format!("{} is out of range", device.queues);
+            self.problem("queues", message, format!("use 1 to {MAX_QUEUE_PAIRS} queue pairs"));
+        }
+    }
+
+    fn tap(&mut self, device: &Tap, claims: &mut Claims) {
+        if let Some(fault) = ifname_fault(&device.ifname) {
+            let message = format!("{:?} {fault}", device.ifname);
+            self.problem("ifname", message, IFNAME_REMEDY);
+        } else {
+            let key = (device.netns.clone(), device.ifname.clone());
+            match claims.devices.get(&key).cloned() {
+                Some(other) => {
+                    let place = if key.0.is_some() { " in this netns" } else { "" };
+                    let message = format!("{:?} is taken by {other}{place}", device.ifname);
+                    self.problem("ifname", message, "give each port its own device");
+                }
+                None => {
+                    claims.devices.insert(key, format!("{}.ifname", self.path()));
+                }
+            }
+        }
+        if let Some(netns) = device.netns.as_deref()
+            && (netns.is_empty() || netns.starts_with('.') || netns.contains('/'))
+        {
+            let remedy = "use a name as `ip netns list` shows it";
+            self.problem(
+                "netns",
+                format!("{netns:?} is not the name of a network namespace"),
+                remedy,
+            );
+        }
+        for (index, (address, prefix)) in device.address.iter().enumerate() {
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            if *prefix > most {
+                let message = format!("/{prefix} is too long a prefix for {address}");
+                self.problem("address", message, format!("use /0 to /{most}"));
+            }
+            let earlier: &[(IpAddr, u8)] = &device.address[..index];
+            if earlier.iter().any(|(other, _)| other == address) {
+                self.problem("address", format!("{address} is listed twice"), "list it once");
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Problems that validation finds: table, key, message and remedy.
+
+use std::fmt;
+
+/// The table of a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub enum Place {
+    /// `[daemon]`.
+    Daemon,
+    /// `networks[i]`.
+    Network(usize),
+    /// `networks[i].dhcp`.
+    Dhcp(usize),
+    /// `networks[i].dhcp.reservations[j]`.
+    Reservation(usize, usize),
+    /// `ports[i]`.
+    Port(usize),
+}
+
+/// A problem in a configuration. Displayed as `key: what is wrong; what to do`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// The table.
+    pub place: Place,
+    /// The key within the table, such as `tag`.
+    pub key: &'static str,
+    /// The whole path as shown, such as `port.vm1.tag`.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_message(f, &self.path, &self.message, &self.remedy)
+    }
+}
+
+/// The path of a table as shown: by name, or by number if it has no name.
+pub fn table_path(place: Place, name: &str) -> String {
+    let (kind, index) = match place {
+        Place::Daemon => return "daemon".to_owned(),
+        Place::Network(index) => ("network", index),
+        Place::Dhcp(index) => return table_path(Place::Network(index), name) + ".dhcp",
+        Place::Reservation(index, number) => {
+            return table_path(Place::Dhcp(index), name) + &format!(".reservation[{number}]");
+        }
+        Place::Port(index) => ("port", index),
+    };
+    if name.is_empty() { format!("{kind}[{index}]") } else { format!("{kind}.{name}") }
+}
+
+/// Writes `key: message; remedy` without the empty parts.
+pub fn write_message(
+    f: &mut fmt::Formatter<'_>,
+    key: &str,
+    message: &str,
+    remedy: &str,
+) -> fmt::Result {
+    if !key.is_empty() {
+        write!(f, "{key}: ")?;
+    }
+    f.write_str(message)?;
+    if !remedy.is_empty() {
+        write!(f, "; {remedy}")?;
+    }
+    Ok(())
+}

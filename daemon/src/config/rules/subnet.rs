@@ -1,0 +1,76 @@
+//! Rules for a network's subnets.
+
+use std::net::IpAddr;
+
+use crate::config::derived::subnet::first;
+use crate::config::model::subnet::Subnet;
+
+/// Checks that a network can have the subnet.
+///
+/// # Errors
+/// Message and remedy.
+pub fn check(subnet: &Subnet) -> Result<(), (String, String)> {
+    let (address, prefix) = *subnet;
+    let (good, lengths) = match address {
+        // Room for at least the gateway or host and one guest; at most a class A network.
+        IpAddr::V4(_) => ((8..=30).contains(&prefix), "use /8 to /30"),
+        // Guests choose their own interface identifiers (RFC 4291, 2.5.1).
+        IpAddr::V6(_) => (prefix == 64, "use /64"),
+    };
+    if !good {
+        return Err((
+            format!("/{prefix} is not a usable length for a network's subnet"),
+            lengths.to_owned(),
+        ));
+    }
+    let first = first(subnet);
+    if first != address {
+        let message = format!("{address}/{prefix} is an address, not a subnet");
+        return Err((message, format!("write the subnet: {first}/{prefix}")));
+    }
+    let special = match address {
+        IpAddr::V4(a) => {
+            a.is_loopback() || a.is_multicast() || a.is_link_local() || a.octets()[0] == 0
+        }
+        IpAddr::V6(a) => a.is_unspecified() || a.is_multicast() || a.is_unicast_link_local(),
+    };
+    if special {
+        let message = format!("{address}/{prefix} cannot be given to hosts");
+        return Err((message, "use a private range such as 10.0.2.0/24 or fd00:2::/64".to_owned()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::derived::subnet::parsed;
+
+    #[test]
+    fn what_hosts_can_live_in_is_a_subnet() {
+        for good in ["10.0.2.0/24", "10.0.0.0/8", "192.168.56.4/30", "203.0.113.0/24", "fd00::/64"]
+        {
+            assert_eq!(check(&parsed(good)), Ok(()), "{good}");
+        }
+        for bad in [
+            "10.0.2.1/24",
+            "10.0.2.0/31",
+            "0.0.0.0/8",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "224.0.0.0/8",
+            "fd00::/48",
+            "fd00::1/64",
+            "fe80::/64",
+            "ff02::/64",
+            "::/64",
+            "10.0.2.0/33",
+            "fd00::/129",
+        ] {
+            assert!(check(&parsed(bad)).is_err(), "{bad}");
+        }
+        let (message, remedy) = check(&parsed("10.0.2.7/24")).unwrap_err();
+        assert_eq!(message, "10.0.2.7/24 is an address, not a subnet");
+        assert_eq!(remedy, "write the subnet: 10.0.2.0/24");
+    }
+}

@@ -1,0 +1,272 @@
+//! Random valid configurations for property tests.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use proptest::collection::{btree_map, btree_set};
+use proptest::prelude::*;
+use trama_dhcp::config::{ClientMatch, Identity};
+use trama_dhcp::prefix::{Prefix, Route};
+use trama_frame::MacAddr;
+use trama_nat::{Discovery, Transport};
+
+use crate::config::derived::subnet;
+use crate::config::model::dhcp::{Dhcp, DhcpSetting, Reservation};
+use crate::config::model::rule::Rule;
+use crate::config::model::socket::{SocketAccess, SocketMode};
+use crate::config::model::subnet::Subnet;
+use crate::config::model::{
+    Config, DaemonConfig, Interface, Mode, Network, Port, Role, Spin, Tap, VhostUser, Vlan,
+    VlanMode,
+};
+
+/// A configuration in which [`validate`](crate::config::validate) finds no problem. Names come from
+/// a small pool, so that two configurations have many in common.
+pub fn config() -> impl Strategy<Value = Config> {
+    (daemon(), networks()).prop_flat_map(|(daemon, networks)| {
+        let names = networks.iter().map(|network| (network.name.clone(), network.mode)).collect();
+        (Just(daemon), Just(networks), ports(names)).prop_map(|(daemon, networks, ports)| Config {
+            daemon,
+            networks,
+            ports,
+        })
+    })
+}
+
+fn daemon() -> impl Strategy<Value = DaemonConfig> {
+    let spin = prop_oneof![
+        Just(Spin::Always),
+        (0u64..1000).prop_map(|us| Spin::For(Duration::from_micros(us)))
+    ];
+    let metrics = proptest::option::of((1u16..).prop_map(|port| ([127, 0, 0, 1], port).into()));
+    (1usize..4, spin, metrics, access()).prop_map(|(workers, spin, metrics, access)| DaemonConfig {
+        workers,
+        spin,
+        metrics,
+        group: access.owner,
+        socket_group: access.group,
+        socket_mode: access.mode,
+        ..DaemonConfig::default()
+    })
+}
+
+fn access() -> impl Strategy<Value = SocketAccess> {
+    let name = || proptest::option::of(proptest::sample::select(vec!["kvm", "4242", "a b\"c"]));
+    let mode = proptest::option::of(proptest::sample::select(vec![0o600, 0o660, 0o666]));
+    (name(), name(), mode).prop_map(|(owner, group, mode)| SocketAccess {
+        owner: owner.map(str::to_owned),
+        group: group.map(str::to_owned),
+        mode: mode.map(SocketMode),
+    })
+}
+
+/// Values need quoting of every kind, but have no line endings: the tests look at whole lines.
+fn ids() -> impl Strategy<Value = BTreeMap<String, String>> {
+    btree_map("[a-c\"= ]{1,2}", "[a-z\\\\\"'# ]{0,6}", 0..3)
+}
+
+fn networks() -> impl Strategy<Value = Vec<Network>> {
+    let settings = (68u16..9000, 16usize..100_000, 1u64..86_400, ids());
+    let settings = (settings, mode());
+    btree_map("n[0-4]", settings, 0..5).prop_map(|map| {
+        let network =
+            |(number, (name, ((mtu, size, aging, ids), mode))): (usize, (String, _))| Network {
+                mode,
+                subnet: subnets(mode, number, mtu),
+                uplink: (mode == Mode::Bridged).then(|| format!("eth{number}")),
+                mtu,
+                mac_table_size: size,
+                mac_aging: Duration::from_secs(aging),
+                external_ids: ids,
+                ..Network::new(name)
+            };
+        map.into_iter().enumerate().map(network).map(with_services).collect()
+    })
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    proptest::sample::select(Mode::ALL.to_vec())
+}
+
+/// Subnets of the network with this number; `any` decides how many an internal network has, from
+/// none to two.
+fn subnets(mode: Mode, number: usize, any: u16) -> Vec<Subnet> {
+    let number = number as u8;
+    let v4 = (IpAddr::from([10, 1, number, 0]), 24);
+    let v6 = (IpAddr::from([0xfd00, 0, 0, number.into(), 0, 0, 0, 0]), 64);
+    let least = match mode {
+        Mode::Bridged => return Vec::new(),
+        // Two of them cannot have the same default.
+        Mode::HostOnly | Mode::NatNetwork => 1,
+        Mode::Internal | Mode::Nat => 0,
+    };
+    [v4, v6][..usize::from(any % 3).max(least)].to_vec()
+}
+
+/// Adds services of a gateway to a network that has one.
+fn with_services(network: Network) -> Network {
+    let has_gateway = network.has_gateway();
+    let hosts = has_gateway.then(|| ("web".to_owned(), IpAddr::from([10, 1, 0, 7])));
+    let tftp = (has_gateway && network.mtu % 3 == 1).then(|| "/srv/tftp".into());
+    let dhcp = match network.mtu % 4 {
+        0 if has_gateway => DhcpSetting::On(Box::default()),
+        1 if has_gateway && network.subnets()[0].0.is_ipv4() => {
+            DhcpSetting::On(Box::new(dhcp(&network)))
+        }
+        // Other networks keep their gateway without DHCP; that of a host-only network exists for
+        // DHCP alone.
+        2 if network.mode != Mode::HostOnly => DhcpSetting::Off,
+        _ => DhcpSetting::ByMode,
+    };
+    let subnet = network.subnets().first().copied();
+    let is_shared = network.mode == Mode::NatNetwork;
+    let forward = subnet.filter(|_| is_shared).map(|subnet| Rule {
+        guest: Some(subnet::host(&subnet, 20)),
+        as_gateway: network.mtu.is_multiple_of(2),
+        ..rule(3000 + network.mtu)
+    });
+    let loopback = network.has_nat().then(|| rule(5432));
+    let reflected = if network.has_nat() { usize::from(network.mtu % 3) } else { 0 };
+    let reflect = &Discovery::ALL[..reflected];
+    Network {
+        hosts: hosts.into_iter().collect(),
+        tftp,
+        dhcp,
+        forward: forward.into_iter().collect(),
+        loopback: loopback.into_iter().collect(),
+        reflect: reflect.to_vec(),
+        ..network
+    }
+}
+
+/// Settings in which every key differs from its default.
+fn dhcp(network: &Network) -> Dhcp {
+    let IpAddr::V4(subnet) = network.subnets()[0].0 else { return Dhcp::default() };
+    let host = |number: u32| Ipv4Addr::from_bits(subnet.to_bits() + number);
+    let host6 = |number: u128| match network.subnets().get(1)?.0 {
+        IpAddr::V6(subnet) => Some(Ipv6Addr::from_bits(subnet.to_bits() + number)),
+        IpAddr::V4(_) => None,
+    };
+    let range6 = host6(0x50).zip(host6(0x60)).map(|(first, last)| first..=last);
+    let mac = MacAddr([2, 0, 0, 0, 0, 9]);
+    let route = Prefix::new([10, 99, 0, 0].into(), 16).map(|to| Route { to, via: host(9) });
+    Dhcp {
+        range: vec![host(50)..=host(60), host(70)..=host(80)],
+        range6: range6.into_iter().collect(),
+        lease: Duration::from_secs(7200),
+        lease_min: Duration::from_secs(60),
+        lease_max: Duration::from_secs(8000),
+        domain: "lab.example".parse().ok(),
+        search: ["lab.example", "example"].iter().filter_map(|name| name.parse().ok()).collect(),
+        host_search: false,
+        dns: Some(Vec::new()),
+        router: Some(host(1)),
+        ntp: vec![host(2), host(3)],
+        routes: route.into_iter().collect(),
+        boot_server: Some(host(4)),
+        boot_server6: host6(4),
+        boot_file: [("any", "a b"), ("ipxe", "menu.ipxe")]
+            .map(|(client, file)| (client.to_owned(), file.to_owned()))
+            .into(),
+        boot_params: vec!["a=1".to_owned(), String::new()],
+        identity: Identity::ClientId,
+        leases_per_port: 8,
+        ipv6: false,
+        ipv6_leases: false,
+        reservations: vec![
+            Reservation {
+                client: ClientMatch::Mac(mac),
+                address: Some(host(55)),
+                address6: host6(55),
+                name: "web".parse().ok(),
+            },
+            Reservation {
+                client: ClientMatch::Id(vec![1, 0xff]),
+                address: Some(host(5)),
+                address6: None,
+                name: None,
+            },
+        ],
+    }
+}
+
+fn rule(port: u16) -> Rule {
+    Rule {
+        name: format!("rule {port}"),
+        transport: if port.is_multiple_of(2) { Transport::Tcp } else { Transport::Udp },
+        host: None,
+        host_port: port,
+        guest: None,
+        guest_port: port,
+        count: 1,
+        as_gateway: false,
+    }
+}
+
+fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
+    let network = proptest::option::of(0..networks.len().max(1))
+        .prop_map(move |index| index.and_then(|index| networks.get(index).cloned()));
+    let settings = (network, vlan(), any::<bool>(), 0u8..4, 1u16..5, 0u8..3, ids(), access());
+    btree_map("p[0-7]", settings, 0..8).prop_map(|map| {
+        let ports = map.into_iter().zip(2000..);
+        let ports = ports.map(|((name, settings), own_port)| {
+            let (network, vlan, cable, kind, queues, addresses, ids, access) = settings;
+            // Only the server of a socket creates it.
+            let socket = if kind == 0 { access } else { SocketAccess::default() };
+            let is_alone = network.as_ref().is_some_and(|(_, mode)| *mode == Mode::Nat);
+            Port {
+                network: network.map(|(name, _)| name),
+                vlan,
+                cable,
+                socket,
+                forward: is_alone.then(|| rule(own_port)).into_iter().collect(),
+                external_ids: ids,
+                ..Port::new(&name, interface(&name, kind, queues, addresses))
+            }
+        });
+        ports.collect()
+    })
+}
+
+fn interface(name: &str, kind: u8, queues: u16, addresses: u8) -> Interface {
+    if kind < 2 {
+        let role = if kind == 0 { Role::Server } else { Role::Client };
+        let path = match queues {
+            1 => String::new(),
+            2 => format!("{name}-2.sock"),
+            _ => format!("/run/trama/{name}-{queues}.sock"),
+        };
+        let path = path.into();
+        return Interface::VhostUser(VhostUser { path, role, queues });
+    }
+    let address = |host| (IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), 24);
+    Interface::Tap(Tap {
+        ifname: format!("{name}-{queues}"),
+        netns: (kind == 3).then(|| "h1".to_owned()),
+        address: (0..addresses).map(address).collect(),
+    })
+}
+
+fn vlan() -> impl Strategy<Value = Vlan> {
+    let modes = prop_oneof![
+        Just(None),
+        Just(Some(VlanMode::Access)),
+        Just(Some(VlanMode::Trunk)),
+        Just(Some(VlanMode::NativeTagged)),
+        Just(Some(VlanMode::NativeUntagged)),
+    ];
+    (modes, 0u16..4096, any::<bool>(), btree_set(0u16..4096, 0..4)).prop_map(
+        |(mode, tag, tagged, trunks)| {
+            let tagged = match mode {
+                None => tagged,
+                Some(mode) => mode != VlanMode::Trunk,
+            };
+            let mut vlan = Vlan { tag: tagged.then_some(tag), trunks: Vec::new(), mode };
+            if vlan.mode_or_default() != VlanMode::Access {
+                vlan.trunks = trunks.into_iter().collect();
+            }
+            vlan
+        },
+    )
+}

@@ -1,0 +1,62 @@
+//! The keys of `[daemon]`, read and written.
+
+use super::field::{Field, number, path};
+use super::reader::Reader;
+use super::socket;
+use super::units::{format_duration, parse_duration};
+use crate::config::model::{DaemonConfig, Spin};
+
+const KEYS: [&str; 8] =
+    ["control", "group", "socket-group", "socket-mode", "state", "metrics", "workers", "spin"];
+
+/// Reads the table; `default` has the values of keys that are absent.
+pub fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> DaemonConfig {
+    reader.refuse_unknown(&KEYS, |_| None);
+    let spin = reader.string("spin").and_then(|text| {
+        let spin = match text.as_str() {
+            "always" => Some(Spin::Always),
+            "never" => Some(Spin::For(std::time::Duration::ZERO)),
+            time => parse_duration(time).map(Spin::For),
+        };
+        reader.converted("spin", spin, || {
+            let remedy = r#"use "20us", "0us" for never, or "always""#;
+            (format!("{text:?} is not a time"), remedy.to_owned())
+        })
+    });
+    let metrics = reader.string("metrics").and_then(|text| {
+        reader.converted("metrics", text.parse().ok(), || {
+            let remedy = r#"write "127.0.0.1:9477" or "[::1]:9477""#;
+            (format!("{text:?} is not an address and port"), remedy.to_owned())
+        })
+    });
+    DaemonConfig {
+        folders: default.folders,
+        group: reader.text_or_number("group"),
+        socket_group: reader.text_or_number("socket-group"),
+        socket_mode: socket::read_mode(reader),
+        control: reader.string("control").map_or(default.control, Into::into),
+        state: reader.string("state").map_or(default.state, Into::into),
+        metrics,
+        workers: reader.integer("workers").unwrap_or(default.workers),
+        spin: spin.unwrap_or(default.spin),
+    }
+}
+
+/// The keys of `[daemon]`.
+pub fn fields(daemon: &DaemonConfig) -> Vec<Field> {
+    let default = DaemonConfig::at(daemon.folders.clone());
+    let spin = match daemon.spin {
+        Spin::Always => "always".to_owned(),
+        Spin::For(time) => format_duration(time),
+    };
+    vec![
+        Field::new("control", path(&daemon.control), daemon.control == default.control),
+        Field::optional("group", daemon.group.as_deref()),
+        Field::optional("socket-group", daemon.socket_group.as_deref()),
+        Field::optional("socket-mode", daemon.socket_mode.map(|mode| mode.to_string())),
+        Field::new("state", path(&daemon.state), daemon.state == default.state),
+        Field::optional("metrics", daemon.metrics.map(|address| address.to_string())),
+        Field::new("workers", number(daemon.workers), daemon.workers == default.workers),
+        Field::new("spin", spin, daemon.spin == default.spin),
+    ]
+}

@@ -1,0 +1,24 @@
+//! TOML in and out: a text becomes a [`Config`](super::model::Config) or a list of
+//! [`Diagnostic`]s, and changes of a configuration are written back into the text.
+
+mod address;
+mod daemon;
+mod dhcp;
+mod diagnostic;
+mod document;
+mod edit;
+mod field;
+mod file;
+mod network;
+mod port;
+mod reader;
+mod rule;
+mod socket;
+pub mod units;
+
+pub use address::parse_address;
+pub use diagnostic::Diagnostic;
+pub use document::{parse, parse_at, parse_on};
+pub use edit::edit;
+pub use file::{create, save};
+pub use rule::parse as parse_rule;

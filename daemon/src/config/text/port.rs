@@ -1,0 +1,184 @@
+//! The keys of a `[[port]]`, read and written.
+
+use toml_edit::Array;
+use trama_frame::MacAddr;
+
+use super::field::{Field, map_field, path};
+use super::reader::Reader;
+use super::{address, rule, socket};
+use crate::config::model::socket::SocketAccess;
+use crate::config::model::{Interface, Port, Promiscuous, Role, Tap, VhostUser, Vlan, VlanMode};
+
+const KEYS: [&str; 12] = [
+    "name",
+    "network",
+    "type",
+    "cable",
+    "promiscuous",
+    "mac",
+    "spoof",
+    "tag",
+    "trunks",
+    "vlan-mode",
+    "forward",
+    "external-ids",
+];
+
+const VHOST_KEYS: [&str; 6] =
+    ["path", "role", "queues", "socket-owner", "socket-group", "socket-mode"];
+
+const TAP_KEYS: [&str; 3] = ["ifname", "netns", "address"];
+
+/// Reads the table.
+pub fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
+    let name = reader.string("name").unwrap_or_default();
+    let kind = read_kind(reader);
+    refuse_unknown(reader, kind);
+    let modes = VlanMode::ALL.map(|mode| (mode.name(), mode));
+    let promiscuous = Promiscuous::ALL.map(|word| (word.name(), word));
+    let (interface, socket) = match kind {
+        Some(Kind::Tap) => (Interface::Tap(read_tap(reader, &name)), SocketAccess::default()),
+        Some(Kind::VhostUser) => {
+            (Interface::VhostUser(read_vhost_user(reader)), read_socket_access(reader))
+        }
+        None => (Interface::VhostUser(placeholder(reader)), SocketAccess::default()),
+    };
+    Port {
+        socket,
+        network: reader.string("network"),
+        vlan: Vlan {
+            tag: reader.integer("tag"),
+            trunks: reader.integers("trunks").unwrap_or_default(),
+            mode: reader.word("vlan-mode", &modes),
+        },
+        cable: reader.boolean("cable").unwrap_or(true),
+        promiscuous: reader.word("promiscuous", &promiscuous).unwrap_or(Promiscuous::Deny),
+        mac: read_mac(reader),
+        spoof: reader.word("spoof", &[("allow", true), ("deny", false)]).unwrap_or(true),
+        forward: rule::read(reader, "forward"),
+        external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
+        ..Port::new(name, interface)
+    }
+}
+
+fn read_mac(reader: &mut Reader<'_, '_, '_>) -> Option<MacAddr> {
+    let text = reader.string("mac")?;
+    reader.converted("mac", text.parse().ok(), || {
+        (format!("{text:?} is not a MAC address"), "write it as 52:54:00:12:34:56".to_owned())
+    })
+}
+
+/// The type of a port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    VhostUser,
+    Tap,
+}
+
+fn read_kind(reader: &mut Reader<'_, '_, '_>) -> Option<Kind> {
+    let words = [("vhost-user", Kind::VhostUser), ("tap", Kind::Tap)];
+    if !reader.has("type") {
+        return reader.converted("type", None, || {
+            ("is missing".to_owned(), r#"add type = "vhost-user" or "tap""#.to_owned())
+        });
+    }
+    reader.word("type", &words)
+}
+
+fn refuse_unknown(reader: &mut Reader<'_, '_, '_>, kind: Option<Kind>) {
+    let (own, foreign, other): (&[&str], &[&str], _) = match kind {
+        Some(Kind::VhostUser) => (&VHOST_KEYS, &TAP_KEYS, "tap"),
+        Some(Kind::Tap) => (&TAP_KEYS, &VHOST_KEYS, "vhost-user"),
+        None => (&[], &[], ""),
+    };
+    let mut known: Vec<&str> = KEYS.iter().chain(own).copied().collect();
+    if kind.is_none() {
+        known.extend(VHOST_KEYS.iter().chain(&TAP_KEYS));
+    }
+    reader.refuse_unknown(&known, |key| {
+        if foreign.contains(&key) {
+            let message = format!("belongs to ports of type {other:?}");
+            Some((message, format!("remove it, or set type = {other:?}")))
+        } else {
+            None
+        }
+    });
+}
+
+/// The device of a port whose type cannot be read; validation ignores it.
+fn placeholder(reader: &mut Reader<'_, '_, '_>) -> VhostUser {
+    VHOST_KEYS.iter().for_each(|key| reader.mark_broken(key));
+    VhostUser { path: Default::default(), role: Role::Server, queues: 1 }
+}
+
+fn read_socket_access(reader: &mut Reader<'_, '_, '_>) -> SocketAccess {
+    SocketAccess {
+        owner: reader.text_or_number("socket-owner"),
+        group: reader.text_or_number("socket-group"),
+        mode: socket::read_mode(reader),
+    }
+}
+
+fn read_vhost_user(reader: &mut Reader<'_, '_, '_>) -> VhostUser {
+    let roles = [("server", Role::Server), ("client", Role::Client)];
+    VhostUser {
+        path: reader.string("path").unwrap_or_default().into(),
+        role: reader.word("role", &roles).unwrap_or(Role::Server),
+        queues: reader.integer("queues").unwrap_or(1),
+    }
+}
+
+fn read_tap(reader: &mut Reader<'_, '_, '_>, name: &str) -> Tap {
+    Tap {
+        ifname: reader.string("ifname").unwrap_or_else(|| name.to_owned()),
+        netns: reader.string("netns"),
+        address: address::read(reader, "address"),
+    }
+}
+
+/// The keys of a `[[port]]`.
+pub fn fields(port: &Port) -> Vec<Field> {
+    let mut fields = vec![
+        Field::new("name", port.name.as_str(), false),
+        Field::optional("network", port.network.as_deref()),
+    ];
+    match &port.interface {
+        Interface::VhostUser(device) => {
+            let role = match device.role {
+                Role::Server => "server",
+                Role::Client => "client",
+            };
+            fields.push(Field::new("type", "vhost-user", false));
+            let stated = (!device.path.as_os_str().is_empty()).then(|| path(&device.path));
+            fields.push(Field::optional("path", stated));
+            fields.push(Field::new("role", role, device.role == Role::Server));
+            fields.push(Field::new("queues", i64::from(device.queues), device.queues == 1));
+            let mode = port.socket.mode.map(|mode| mode.to_string());
+            fields.push(Field::optional("socket-owner", port.socket.owner.as_deref()));
+            fields.push(Field::optional("socket-group", port.socket.group.as_deref()));
+            fields.push(Field::optional("socket-mode", mode));
+        }
+        Interface::Tap(device) => {
+            fields.push(Field::new("type", "tap", false));
+            fields.push(Field::new("ifname", device.ifname.as_str(), false));
+            fields.push(Field::optional("netns", device.netns.as_deref()));
+            fields.push(Field::optional("address", address::value(&device.address)));
+        }
+        // An uplink has no table.
+        Interface::Uplink(_) => {}
+    }
+    let trunks = &port.vlan.trunks;
+    let list = Array::from_iter(trunks.iter().map(|vlan| i64::from(*vlan)));
+    fields.extend([
+        Field::optional("tag", port.vlan.tag.map(i64::from)),
+        Field::optional("trunks", (!trunks.is_empty()).then_some(list)),
+        Field::optional("vlan-mode", port.vlan.mode.map(|mode| mode.name())),
+        Field::new("cable", port.cable, port.cable),
+        Field::new("promiscuous", port.promiscuous.name(), port.promiscuous == Promiscuous::Deny),
+        Field::optional("mac", port.mac.map(|mac| mac.to_string())),
+        Field::new("spoof", if port.spoof { "allow" } else { "deny" }, port.spoof),
+        Field::optional("forward", rule::value(&port.forward)),
+        map_field("external-ids", &port.external_ids),
+    ]);
+    fields
+}

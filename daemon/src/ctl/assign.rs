@@ -1,0 +1,56 @@
+//! Sets columns of records.
+
+use trama_api::value::Value;
+
+use super::column_ref::ColumnRef;
+use super::context::Context;
+use super::failure::Failure;
+use super::lookup::find_column;
+use super::schema::column::{Column, Table};
+use super::types::Shape;
+
+/// Carries out `COLUMN[:KEY]=VALUE` on a record that exists.
+pub fn set_one(
+    context: &mut Context<'_>,
+    table: &'static Table,
+    record: &str,
+    setting: &str,
+) -> Result<(), Failure> {
+    let (place, rest) = ColumnRef::split(setting);
+    let column = find_column(table, place.column)?;
+    let Some(text) = rest.strip_prefix('=').filter(|text| !text.is_empty()) else {
+        return Err(
+            format!("{setting}: argument does not end in \"=\" followed by a value.").into()
+        );
+    };
+    let value = match place.key()? {
+        None => column.of.parse(text)?,
+        Some(_) if column.of.shape != Shape::Map => {
+            let name = column.name;
+            return Err(format!("cannot specify key to set for non-map column {name}").into());
+        }
+        Some(key) => {
+            let mut pairs = (column.read)(context.view(), record).pairs();
+            pairs.insert(key, column.of.parse_atom(text)?);
+            Value::Map(pairs)
+        }
+    };
+    write(context, table, column, record, value)
+}
+
+/// Writes a value into a column, unless it is read-only.
+pub fn write(
+    context: &mut Context<'_>,
+    table: &Table,
+    column: &Column,
+    record: &str,
+    value: Value,
+) -> Result<(), Failure> {
+    match column.write {
+        Some(write) => Ok(write(&mut context.draft, record, value)?),
+        None => {
+            Err(format!("cannot modify read-only column {} in table {}", column.name, table.name)
+                .into())
+        }
+    }
+}

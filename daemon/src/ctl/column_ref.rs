@@ -1,0 +1,53 @@
+//! `COLUMN[:KEY]` at the beginning of an argument.
+
+use super::types::DELIMITERS;
+
+/// `COLUMN[:KEY]` at the beginning of an argument.
+pub struct ColumnRef<'a> {
+    /// The column's name as typed.
+    pub column: &'a str,
+    key: Option<&'a str>,
+}
+
+impl<'a> ColumnRef<'a> {
+    /// Splits it from the rest of the argument.
+    pub fn split(text: &'a str) -> (ColumnRef<'a>, &'a str) {
+        let (column, rest) = word(text);
+        match rest.strip_prefix(':') {
+            Some(after) => {
+                let (key, rest) = word(after);
+                (ColumnRef { column, key: Some(key) }, rest)
+            }
+            None => (ColumnRef { column, key: None }, rest),
+        }
+    }
+
+    /// The key, without its quotes.
+    ///
+    /// # Errors
+    /// It is empty, or the quotes are not closed.
+    pub fn key(&self) -> Result<Option<String>, String> {
+        match self.key {
+            None => Ok(None),
+            Some("") => Err(format!("{}: missing key after \":\"", self.column)),
+            Some(quoted) if quoted.starts_with('"') => {
+                serde_json::from_str(quoted).map(Some).map_err(|error| format!("{quoted}: {error}"))
+            }
+            Some(plain) => Ok(Some(plain.to_owned())),
+        }
+    }
+}
+
+/// A word or a JSON string (with its quotes) at the beginning of `text`, and the rest.
+fn word(text: &str) -> (&str, &str) {
+    let end = if text.starts_with('"') {
+        let mut strings = serde_json::Deserializer::from_str(text).into_iter::<String>();
+        match strings.next() {
+            Some(Ok(_)) => strings.byte_offset(),
+            _ => text.len(),
+        }
+    } else {
+        text.find(|c| DELIMITERS.contains(c)).unwrap_or(text.len())
+    };
+    text.split_at(end)
+}

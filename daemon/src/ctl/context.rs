@@ -1,0 +1,61 @@
+//! The input of a command: the draft of the configuration, and what runs.
+
+use std::collections::BTreeMap;
+
+use trama_nat::control::{FlowRow, ForwardStatus};
+
+use super::draft::Draft;
+use crate::status::{FdbRow, Lease, Status};
+
+/// What ran when the transaction began.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Ports, networks and counters.
+    pub status: Status,
+    /// Learned MAC addresses of all networks; empty unless a command shows them.
+    pub fdb: Vec<FdbRow>,
+    /// Leases of the running networks; empty unless a command shows them.
+    pub leases: Vec<Lease>,
+    /// Status of forwards by running network; empty unless a command shows it.
+    pub forwards: BTreeMap<String, ForwardAnswer>,
+    /// Flows by running network; empty unless a command shows them.
+    pub flows: Vec<(String, FlowRow)>,
+    /// The number of each port (`ofport`): unique and constant while the daemon runs.
+    pub numbers: BTreeMap<String, u32>,
+}
+
+/// The status of a network's forwards, or the reason why its gateway does not answer.
+pub type ForwardAnswer = Result<Vec<ForwardStatus>, String>;
+
+/// What remains to be done once a transaction has succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Forget the learned MAC addresses of this network, or of all.
+    FlushFdb(Option<String>),
+}
+
+/// The state that the commands of a transaction share.
+pub struct Context<'a> {
+    /// The configuration under edit.
+    pub draft: Draft,
+    /// What ran when the transaction began.
+    pub snapshot: &'a Snapshot,
+    /// What remains to be done once the transaction has succeeded.
+    pub after: Vec<After>,
+}
+
+impl Context<'_> {
+    /// The source of column values.
+    pub fn view(&self) -> View<'_> {
+        View { draft: &self.draft, snapshot: self.snapshot }
+    }
+}
+
+/// The source of column values.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The configuration under edit.
+    pub draft: &'a Draft,
+    /// What ran when the transaction began.
+    pub snapshot: &'a Snapshot,
+}

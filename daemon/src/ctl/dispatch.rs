@@ -1,0 +1,46 @@
+//! Runs the code of each command of the table.
+
+use trama_api::commands::CommandId;
+use trama_api::transaction::Output;
+
+use super::call::Call;
+use super::context::Context;
+use super::failure::Failure;
+use super::{bridges, forward, live, records, show};
+
+/// Runs a command.
+///
+/// # Errors
+/// The command refuses.
+pub fn run(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let run = match call.command.id {
+        CommandId::Show => show::show,
+        CommandId::AddBr => bridges::add_br,
+        CommandId::DelBr => bridges::del_br,
+        CommandId::ListBr => bridges::list_br,
+        CommandId::BrExists => bridges::br_exists,
+        CommandId::AddPort => bridges::add_port,
+        CommandId::DelPort => bridges::del_port,
+        CommandId::ListPorts => bridges::list_ports,
+        CommandId::PortToBr => bridges::port_to_br,
+        CommandId::ListIfaces => bridges::list_ports,
+        CommandId::IfaceToBr => bridges::iface_to_br,
+        CommandId::Link => bridges::link,
+        CommandId::List => records::list,
+        CommandId::Find => records::find,
+        CommandId::Get => records::get,
+        CommandId::Set => records::set,
+        CommandId::Add => records::add,
+        CommandId::Remove => records::remove,
+        CommandId::Clear => records::clear,
+        CommandId::FdbShow => live::fdb_show,
+        CommandId::FdbFlush => live::fdb_flush,
+        CommandId::Leases => live::leases,
+        CommandId::Forward => forward::forward,
+        CommandId::Flows => forward::flows,
+        CommandId::Counters => live::counters,
+        CommandId::Reload => live::reload,
+        CommandId::Version => live::version,
+    };
+    run(context, call)
+}

@@ -1,0 +1,291 @@
+//! Converts an interface to its `type` and `options` columns, and back.
+//!
+//! Users of Open vSwitch set the two in any order, and know other types. So both stay text until
+//! the end of a transaction, and only then become an [`Interface`].
+
+use std::collections::BTreeMap;
+
+use trama_vhost_net_backend::access::parse_mode;
+
+use crate::config::model::socket::{SocketAccess, SocketMode};
+use crate::config::model::{Interface, Port, Role, Tap, VhostUser};
+use crate::config::text;
+
+/// The `options` column.
+pub type Options = BTreeMap<String, String>;
+
+/// The `type` and `options` of a port's interface.
+pub fn describe(port: &Port) -> (String, Options) {
+    let mut options = Options::new();
+    let mut put = |key: &str, value: String| options.insert(key.to_owned(), value);
+    let kind = match &port.interface {
+        Interface::VhostUser(vhost) => {
+            let SocketAccess { owner, group, mode } = port.socket.clone();
+            let path = vhost.path.display().to_string();
+            let stated = [
+                ("path", Some(path).filter(|path| !path.is_empty())),
+                ("socket-owner", owner),
+                ("socket-group", group),
+                ("socket-mode", mode.map(|mode| mode.to_string())),
+            ];
+            for (key, value) in stated {
+                value.map(|value| put(key, value));
+            }
+            put("role", role_name(vhost.role).to_owned());
+            put("queues", vhost.queues.to_string());
+            "vhost-user"
+        }
+        Interface::Tap(tap) => {
+            put("ifname", tap.ifname.clone());
+            if let Some(netns) = &tap.netns {
+                put("netns", netns.clone());
+            }
+            if !tap.address.is_empty() {
+                let address = tap.address.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
+                put("address", address.collect::<Vec<_>>().join(","));
+            }
+            "tap"
+        }
+        // The tables do not show it.
+        Interface::Uplink(_) => "",
+    };
+    (kind.to_owned(), options)
+}
+
+/// The interface that a port's `type` and `options` describe, and the access to its socket.
+///
+/// # Errors
+/// What is missing, unknown or malformed, and what to do.
+pub fn resolve(
+    port: &str,
+    kind: &str,
+    options: Options,
+) -> Result<(Interface, SocketAccess), String> {
+    let mut reader = Reader { port, kind, options };
+    let mut socket = SocketAccess::default();
+    let interface = match kind {
+        "vhost-user" => {
+            socket = reader.socket_access()?;
+            Interface::VhostUser(reader.vhost_user()?)
+        }
+        "dpdkvhostuserclient" => {
+            let path = reader.required("vhost-server-path", "/tmp/vm1.sock")?.into();
+            let queues = reader.number("n_rxq")?.unwrap_or(1);
+            Interface::VhostUser(VhostUser { path, role: Role::Client, queues })
+        }
+        "dpdkvhostuser" => {
+            socket = reader.socket_access()?;
+            let path = port.into();
+            let queues = reader.number("n_rxq")?.unwrap_or(1);
+            Interface::VhostUser(VhostUser { path, role: Role::Server, queues })
+        }
+        // In Open vSwitch, a port without a type, or of type `system`, is a device of the host.
+        "" | "system" | "internal" | "tap" => Interface::Tap(reader.tap()?),
+        _ => {
+            return Err(format!(
+                "Interface {port}: unknown type \"{kind}\"; use vhost-user or tap (or Open \
+                 vSwitch's dpdkvhostuserclient, dpdkvhostuser, internal, system)"
+            ));
+        }
+    };
+    reader.finish()?;
+    Ok((interface, socket))
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Server => "server",
+        Role::Client => "client",
+    }
+}
+
+/// Removes options one by one; those that remain are unknown.
+struct Reader<'a> {
+    port: &'a str,
+    kind: &'a str,
+    options: Options,
+}
+
+impl Reader<'_> {
+    fn vhost_user(&mut self) -> Result<VhostUser, String> {
+        let stated = match self.options.remove("role").as_deref() {
+            None => None,
+            Some("server") => Some(Role::Server),
+            Some("client") => Some(Role::Client),
+            Some(other) => {
+                return Err(self.problem(
+                    "role",
+                    other,
+                    "use server (the daemon listens) or client (the daemon connects)",
+                ));
+            }
+        };
+        // Open vSwitch's name for a path that the daemon connects to.
+        let server_path = self.options.remove("vhost-server-path");
+        let role =
+            if server_path.is_some() { Role::Client } else { stated.unwrap_or(Role::Server) };
+        let path = match server_path {
+            Some(path) => {
+                self.options.remove("path");
+                path
+            }
+            None => self.options.remove("path").unwrap_or_default(),
+        };
+        let queues = self.number("queues")?.unwrap_or(1);
+        Ok(VhostUser { path: path.into(), role, queues })
+    }
+
+    fn socket_access(&mut self) -> Result<SocketAccess, String> {
+        let mode = self.options.remove("socket-mode").map(|text| {
+            let mode = parse_mode(&text).map(SocketMode);
+            mode.map_err(|_| self.problem("socket-mode", &text, "use 0600 to 0666"))
+        });
+        Ok(SocketAccess {
+            owner: self.options.remove("socket-owner"),
+            group: self.options.remove("socket-group"),
+            mode: mode.transpose()?,
+        })
+    }
+
+    fn tap(&mut self) -> Result<Tap, String> {
+        let ifname = self.options.remove("ifname").unwrap_or_else(|| self.port.to_owned());
+        let netns = self.options.remove("netns");
+        let mut address = Vec::new();
+        if let Some(text) = self.options.remove("address") {
+            for one in text.split([',', ' ']).filter(|one| !one.is_empty()) {
+                let parsed = text::parse_address(one).map_err(|_| {
+                    self.problem("address", one, "write it as 10.1.0.1/24 or fd00::1/64")
+                })?;
+                address.push(parsed);
+            }
+        }
+        Ok(Tap { ifname, netns, address })
+    }
+
+    fn required(&mut self, key: &str, example: &str) -> Result<String, String> {
+        self.options.remove(key).filter(|value| !value.is_empty()).ok_or_else(|| {
+            format!(
+                "Interface {port}: type {kind} needs options:{key}; for example: set \
+                 Interface {port} options:{key}={example}",
+                port = self.port,
+                kind = self.kind,
+            )
+        })
+    }
+
+    fn number(&mut self, key: &str) -> Result<Option<u16>, String> {
+        let Some(text) = self.options.remove(key) else { return Ok(None) };
+        match text.parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(self.problem(key, &text, "use a whole number from 1")),
+        }
+    }
+
+    fn problem(&self, key: &str, value: &str, remedy: &str) -> String {
+        format!("Interface {}: options:{key}=\"{value}\" is not valid; {remedy}", self.port)
+    }
+
+    fn finish(self) -> Result<(), String> {
+        let Some(key) = self.options.keys().next() else { return Ok(()) };
+        let known = match self.kind {
+            "vhost-user" => "path, role, queues, socket-owner, socket-group, socket-mode",
+            "dpdkvhostuserclient" => "vhost-server-path, n_rxq",
+            "dpdkvhostuser" => "n_rxq, socket-owner, socket-group, socket-mode",
+            _ => "ifname, netns, address",
+        };
+        let kind = if self.kind.is_empty() { "tap" } else { self.kind };
+        Err(format!(
+            "Interface {port}: type {kind} has no options:{key}; known options: {known}",
+            port = self.port
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> Options {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn interface(kind: &str, options: Options) -> Result<Interface, String> {
+        resolve("p", kind, options).map(|(interface, _)| interface)
+    }
+
+    fn vhost(path: &str, role: Role, queues: u16) -> Interface {
+        Interface::VhostUser(VhostUser { path: path.into(), role, queues })
+    }
+
+    fn tap(ifname: &str) -> Interface {
+        Interface::Tap(Tap { ifname: ifname.into(), netns: None, address: vec![] })
+    }
+
+    #[test]
+    fn types_of_ovs_have_their_counterparts() {
+        let path = options(&[("vhost-server-path", "/tmp/a")]);
+        assert_eq!(
+            interface("dpdkvhostuserclient", path.clone()),
+            Ok(vhost("/tmp/a", Role::Client, 1))
+        );
+        assert_eq!(interface("vhost-user", path), Ok(vhost("/tmp/a", Role::Client, 1)));
+        assert_eq!(
+            interface("dpdkvhostuser", options(&[("n_rxq", "2")])),
+            Ok(vhost("p", Role::Server, 2))
+        );
+        for kind in ["", "system", "internal", "tap"] {
+            assert_eq!(interface(kind, Options::new()), Ok(tap("p")), "{kind}");
+        }
+    }
+
+    #[test]
+    fn describing_and_resolving_are_inverse() {
+        let full = Interface::Tap(Tap {
+            ifname: "t0".into(),
+            netns: Some("h1".into()),
+            address: vec![("10.1.0.1".parse().unwrap(), 24), ("fd00::1".parse().unwrap(), 64)],
+        });
+        for interface in
+            [vhost("/a b,c", Role::Client, 4), vhost("", Role::Server, 1), tap("t"), full]
+        {
+            let (kind, options) = describe(&Port::new("p", interface.clone()));
+            assert_eq!(resolve("p", &kind, options), Ok((interface, SocketAccess::default())));
+        }
+        let socket = SocketAccess {
+            owner: Some("libvirt-qemu".into()),
+            group: Some("kvm".into()),
+            mode: Some(SocketMode(0o620)),
+        };
+        let port = Port { socket, ..Port::new("p", vhost("/x", Role::Server, 2)) };
+        let (kind, options) = describe(&port);
+        assert_eq!(options["socket-mode"], "0620");
+        assert_eq!(resolve("p", &kind, options), Ok((port.interface, port.socket)));
+    }
+
+    #[test]
+    fn mistakes_come_with_a_remedy() {
+        for (kind, pairs, part) in [
+            ("vhost-user", &[("socket-mode", "0777")][..], "use 0600 to 0666"),
+            (
+                "dpdkvhostuserclient",
+                &[("vhost-server-path", "/x"), ("socket-group", "kvm")][..],
+                "has no options:socket-group",
+            ),
+            ("tap", &[("socket-group", "kvm")][..], "type tap has no options:socket-group"),
+            ("vhost-user", &[("path", "/x"), ("role", "both")][..], "use server"),
+            ("vhost-user", &[("path", "/x"), ("queues", "many")][..], "whole number"),
+            (
+                "vhost-user",
+                &[("path", "/x"), ("ifname", "y")][..],
+                "known options: path, role, queues",
+            ),
+            ("dpdkvhostuserclient", &[][..], "needs options:vhost-server-path"),
+            ("tap", &[("address", "10.0.0.1")][..], "10.1.0.1/24"),
+            ("", &[("path", "/x")][..], "type tap has no options:path"),
+            ("geneve", &[][..], "use vhost-user or tap"),
+        ] {
+            let message = resolve("p", kind, options(pairs)).unwrap_err();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

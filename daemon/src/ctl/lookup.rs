@@ -1,0 +1,85 @@
+//! Looks up tables, columns and records by name or abbreviation.
+
+use super::call::Call;
+use super::context::Context;
+use super::failure::Failure;
+use super::identity;
+use super::schema::TABLES;
+use super::schema::column::{Column, Table};
+
+/// Shortest prefix that is taken for a UUID.
+const UUID_PREFIX: usize = 4;
+
+/// The table that `text` names.
+pub fn find_table(text: &str) -> Result<&'static Table, String> {
+    find_by_name(&TABLES, text, |table| table.name).map_err(|matching| match matching.as_slice() {
+        [] => format!("unknown table \"{text}\"; there are Bridge, Port, Interface"),
+        several => format!("multiple tables match \"{text}\": {}", several.join(", ")),
+    })
+}
+
+/// The column that `text` names.
+pub fn find_column(table: &'static Table, text: &str) -> Result<&'static Column, String> {
+    find_by_name(table.columns, text, |column| column.name).map_err(|matching| {
+        match matching.as_slice() {
+            [] => {
+                format!("{} does not contain a column whose name matches \"{text}\"", table.name)
+            }
+            several => format!(
+                "{} contains more than one column whose name matches \"{text}\": {}",
+                table.name,
+                several.join(", ")
+            ),
+        }
+    })
+}
+
+/// The name of the record that `text` gives by name, UUID or prefix of its UUID. `None` = the
+/// record does not exist, and `--if-exists` permits that.
+pub fn find_record(
+    context: &Context<'_>,
+    table: &Table,
+    text: &str,
+    call: &Call,
+) -> Result<Option<String>, Failure> {
+    let mut names = (table.records)(&context.draft);
+    if names.iter().any(|name| name == text) {
+        return Ok(Some(text.to_owned()));
+    }
+    names.retain(|name| {
+        text.len() >= UUID_PREFIX && identity::of(table.name, name).starts_with(text)
+    });
+    match names.as_slice() {
+        [name] => Ok(Some(name.clone())),
+        [] if call.has("--if-exists") => Ok(None),
+        [] if text.starts_with("--") => Err(format!(
+            "no row \"{text}\" in table {} (note that options must precede command names)",
+            table.name
+        )
+        .into()),
+        [] => Err(format!("no row \"{text}\" in table {}", table.name).into()),
+        _ => {
+            Err(format!("\"{text}\" begins the _uuid of several rows in table {}", table.name)
+                .into())
+        }
+    }
+}
+
+/// The item of this name or, if there is only one, with this prefix. Upper and lower case are
+/// equal, and so are `-` and `_`. Error: the names with this prefix.
+fn find_by_name<T>(
+    items: &'static [T],
+    text: &str,
+    name: impl Fn(&T) -> &'static str,
+) -> Result<&'static T, Vec<&'static str>> {
+    let folded = |text: &str| text.to_ascii_lowercase().replace('-', "_");
+    let wanted = folded(text);
+    if let Some(exact) = items.iter().find(|item| folded(name(item)) == wanted) {
+        return Ok(exact);
+    }
+    let begins = |item: &&T| !wanted.is_empty() && folded(name(item)).starts_with(&wanted);
+    match items.iter().filter(begins).collect::<Vec<_>>().as_slice() {
+        [one] => Ok(one),
+        several => Err(several.iter().map(|item| name(item)).collect()),
+    }
+}

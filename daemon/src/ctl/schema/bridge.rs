@@ -1,0 +1,191 @@
+//! The table Bridge: the networks of the configuration.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use trama_api::value::{Atom, Value};
+use trama_nat::Discovery;
+
+use super::column::{
+    Column, STRING, STRING_OR_NONE, STRING_SET, STRINGS, UUID, UUIDS, fixed, free, integers, rules,
+    rules_of, uuid_of, words,
+};
+use crate::config::model::{Mode, Network};
+use crate::config::text;
+use crate::ctl::context::View;
+use crate::ctl::draft::{Draft, no_bridge};
+use crate::ctl::identity;
+use crate::ctl::types::{Kind, Shape, Type, string_map};
+
+const MTU: Type = Type::new(Kind::Integer(68, 65521), Shape::One);
+const MODE: Type =
+    Type::new(Kind::Enum(&["bridged", "host-only", "internal", "nat", "nat-network"]), Shape::One);
+const REFLECT: Type = Type::new(Kind::Enum(&["mdns", "ssdp"]), Shape::Set);
+
+/// The columns.
+pub static COLUMNS: [Column; 12] = [
+    fixed("_uuid", UUID, |_, name| uuid_of("Bridge", name)),
+    free(
+        "external_ids",
+        STRINGS,
+        |view, name| on_network(view, name, |network| Value::strings(&network.external_ids)),
+        |draft, name, value| edit_network(draft, name, |it| it.external_ids = string_map(value)),
+    ),
+    free(
+        "forward",
+        STRING_SET,
+        |view, name| on_network(view, name, |network| rules_of(&network.forward)),
+        |draft, name, value| {
+            let rules = rules(&value)?;
+            edit_network(draft, name, |network| network.forward = rules)
+        },
+    ),
+    free(
+        "loopback",
+        STRING_SET,
+        |view, name| on_network(view, name, |network| rules_of(&network.loopback)),
+        |draft, name, value| {
+            let rules = rules(&value)?;
+            edit_network(draft, name, |network| network.loopback = rules)
+        },
+    ),
+    free(
+        "mode",
+        MODE,
+        |view, name| on_network(view, name, |network| Value::string(network.mode.name())),
+        |draft, name, value| {
+            let word = words(&value).next();
+            let mode = Mode::ALL.into_iter().find(|mode| Some(mode.name()) == word.as_deref());
+            edit_network(draft, name, |network| network.mode = mode.unwrap_or(network.mode))
+        },
+    ),
+    free(
+        "mtu",
+        MTU,
+        |view, name| on_network(view, name, |network| Value::One(u64::from(network.mtu).into())),
+        |draft, name, value| {
+            let mtu = integers(&value).next().unwrap_or_default();
+            edit_network(draft, name, |network| network.mtu = mtu)
+        },
+    ),
+    fixed("name", STRING, |_, name| Value::string(name)),
+    free(
+        "other_config",
+        STRINGS,
+        |view, name| on_network(view, name, |network| Value::strings(&other_config(network))),
+        set_other_config,
+    ),
+    fixed("ports", UUIDS, |view, name| {
+        let ports = view.draft.ports_of(name);
+        Value::Set(ports.into_iter().map(|port| Atom::Uuid(identity::of("Port", port))).collect())
+    }),
+    free(
+        "reflect",
+        REFLECT,
+        |view, name| {
+            on_network(view, name, |network| {
+                let names = network.reflect.iter().map(|protocol| protocol.name().to_owned());
+                Value::Set(names.map(Atom::String).collect())
+            })
+        },
+        |draft, name, value| {
+            let wanted: Vec<String> = words(&value).collect();
+            let is_wanted = |it: &Discovery| wanted.iter().any(|name| name == it.name());
+            let reflect = Discovery::ALL.into_iter().filter(is_wanted).collect();
+            edit_network(draft, name, |network| network.reflect = reflect)
+        },
+    ),
+    free(
+        "subnet",
+        STRING_SET,
+        |view, name| {
+            on_network(view, name, |network| {
+                let subnets = network.subnets();
+                let texts = subnets.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
+                Value::Set(texts.map(Atom::String).collect())
+            })
+        },
+        |draft, name, value| {
+            let subnet = words(&value).map(|text| text::parse_address(&text).map_err(|_| text));
+            let subnet: Result<Vec<_>, String> = subnet.collect();
+            let subnet = subnet.map_err(|text| {
+                format!("{text:?} is not a subnet; write it as 192.168.56.0/24 or fd00:56::/64")
+            })?;
+            edit_network(draft, name, |network| network.subnet = subnet)
+        },
+    ),
+    free(
+        "uplink",
+        STRING_OR_NONE,
+        |view, name| {
+            on_network(view, name, |network| {
+                Value::optional(network.uplink.clone().map(Atom::String))
+            })
+        },
+        |draft, name, value| {
+            let uplink = words(&value).next();
+            edit_network(draft, name, |network| network.uplink = uplink)
+        },
+    ),
+];
+
+/// The names of the records, sorted.
+pub fn records(draft: &Draft) -> Vec<String> {
+    let mut names: Vec<_> = draft.networks().iter().map(|network| network.name.clone()).collect();
+    names.sort_unstable();
+    names
+}
+
+fn on_network(view: View<'_>, name: &str, read: impl Fn(&Network) -> Value) -> Value {
+    view.draft.network(name).map_or(Value::NOTHING, read)
+}
+
+fn edit_network(
+    draft: &mut Draft,
+    name: &str,
+    edit: impl FnOnce(&mut Network),
+) -> Result<(), String> {
+    draft.network_mut(name).map(edit).ok_or_else(|| no_bridge(name))
+}
+
+const TABLE_SIZE: &str = "mac-table-size";
+const AGING: &str = "mac-aging-time";
+
+/// The settings that differ from their defaults, under the names of Open vSwitch.
+fn other_config(network: &Network) -> BTreeMap<String, String> {
+    let default = Network::new(String::new());
+    let mut map = BTreeMap::new();
+    if network.mac_table_size != default.mac_table_size {
+        map.insert(TABLE_SIZE.to_owned(), network.mac_table_size.to_string());
+    }
+    if network.mac_aging != default.mac_aging {
+        let whole = network.mac_aging.subsec_nanos() == 0;
+        let seconds = network.mac_aging.as_secs().to_string();
+        let text = if whole { seconds } else { text::units::format_duration(network.mac_aging) };
+        map.insert(AGING.to_owned(), text);
+    }
+    map
+}
+
+fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), String> {
+    let mut map = string_map(value);
+    let Network { mut mac_table_size, mut mac_aging, .. } = Network::new(String::new());
+    if let Some(text) = map.remove(TABLE_SIZE) {
+        mac_table_size = text.parse().map_err(|_| {
+            format!("other_config:{TABLE_SIZE}=\"{text}\" is not a whole number of addresses")
+        })?;
+    }
+    if let Some(text) = map.remove(AGING) {
+        let seconds = text.parse().ok().map(Duration::from_secs);
+        mac_aging = seconds
+            .or_else(|| text::units::parse_duration(&text))
+            .ok_or_else(|| format!("other_config:{AGING}=\"{text}\" is not a number of seconds"))?;
+    }
+    if let Some(key) = map.keys().next() {
+        return Err(format!("Bridge has no other_config:{key}; known keys: {AGING}, {TABLE_SIZE}"));
+    }
+    edit_network(draft, name, |network| {
+        network.mac_table_size = mac_table_size;
+        network.mac_aging = mac_aging;
+    })
+}

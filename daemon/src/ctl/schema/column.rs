@@ -1,0 +1,97 @@
+//! Tables and columns, and what columns of several tables share.
+
+use trama_api::value::{Atom, Value};
+
+use crate::config::model::Port;
+use crate::config::model::rule::Rule;
+use crate::config::text::parse_rule;
+use crate::ctl::context::View;
+use crate::ctl::draft::{Draft, no_port};
+use crate::ctl::identity;
+use crate::ctl::types::{Kind, Shape, Type, string_map};
+
+/// Reads a column of the record of this name.
+pub type Read = fn(View<'_>, &str) -> Value;
+/// Sets a column of the record of this name.
+pub type Write = fn(&mut Draft, &str, Value) -> Result<(), String>;
+
+/// One column.
+pub struct Column {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub of: Type,
+    /// Reads it from the record of this name.
+    pub read: Read,
+    /// Sets it; `None` = read-only.
+    pub write: Option<Write>,
+}
+
+/// One table.
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// `_uuid` first, then in alphabetical order.
+    pub columns: &'static [Column],
+    /// The names of its records, sorted.
+    pub records: fn(&Draft) -> Vec<String>,
+}
+
+/// A column that is read-only.
+pub const fn fixed(name: &'static str, of: Type, read: Read) -> Column {
+    Column { name, of, read, write: None }
+}
+
+/// A column that can be set.
+pub const fn free(name: &'static str, of: Type, read: Read, write: Write) -> Column {
+    Column { name, of, read, write: Some(write) }
+}
+
+pub const STRING: Type = Type::new(Kind::String, Shape::One);
+pub const STRING_OR_NONE: Type = Type::new(Kind::String, Shape::Optional);
+pub const STRINGS: Type = Type::new(Kind::String, Shape::Map);
+pub const STRING_SET: Type = Type::new(Kind::String, Shape::Set);
+pub const UUID: Type = Type::new(Kind::Uuid, Shape::One);
+pub const UUIDS: Type = Type::new(Kind::Uuid, Shape::Set);
+pub const BOOL: Type = Type::new(Kind::Bool, Shape::One);
+
+pub fn uuid_of(table: &str, name: &str) -> Value {
+    Value::One(Atom::Uuid(identity::of(table, name)))
+}
+
+pub fn words(value: &Value) -> impl Iterator<Item = String> + use<> {
+    value.atoms().into_iter().map(|atom| atom.bare())
+}
+
+/// The integers of a value; its column's range has been checked.
+pub fn integers(value: &Value) -> impl Iterator<Item = u16> + use<> {
+    value.atoms().into_iter().filter_map(|atom| match atom {
+        Atom::Integer(number) => number.try_into().ok(),
+        _ => None,
+    })
+}
+
+pub fn rules_of(rules: &[Rule]) -> Value {
+    Value::Set(rules.iter().map(|rule| Atom::String(rule.to_string())).collect())
+}
+
+pub fn rules(value: &Value) -> Result<Vec<Rule>, String> {
+    let rules = words(value).map(|text| parse_rule(&text));
+    rules.collect::<Result<_, _>>().map_err(|(message, remedy)| format!("{message}; {remedy}"))
+}
+
+pub fn edit_port(
+    draft: &mut Draft,
+    name: &str,
+    edit: impl FnOnce(&mut Port),
+) -> Result<(), String> {
+    draft.port_mut(name).map(edit).ok_or_else(|| no_port(name))
+}
+
+pub fn external_ids(view: View<'_>, name: &str) -> Value {
+    Value::strings(&view.draft.port(name).map(|port| port.external_ids.clone()).unwrap_or_default())
+}
+
+pub fn set_external_ids(draft: &mut Draft, name: &str, value: Value) -> Result<(), String> {
+    edit_port(draft, name, |port| port.external_ids = string_map(value))
+}

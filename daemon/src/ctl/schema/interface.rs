@@ -1,0 +1,111 @@
+//! The table Interface: the device on each port of the configuration, and its state.
+
+use std::collections::BTreeMap;
+
+use trama_api::value::{Atom, Value};
+
+use super::column::{
+    Column, STRING, STRING_OR_NONE, STRINGS, UUID, external_ids, fixed, free, set_external_ids,
+    uuid_of, words,
+};
+use crate::ctl::types::{Kind, Shape, Type, string_map};
+use crate::status::PortStatus;
+
+const NUMBER_OR_NONE: Type = Type::new(Kind::Integer(0, i64::MAX), Shape::Optional);
+const UP_DOWN: Type = Type::new(Kind::Enum(&["down", "up"]), Shape::Optional);
+const COUNTS: Type = Type::new(Kind::Integer(i64::MIN, i64::MAX), Shape::Map);
+
+/// The columns.
+pub static COLUMNS: [Column; 13] = [
+    fixed("_uuid", UUID, |_, name| uuid_of("Interface", name)),
+    fixed("admin_state", UP_DOWN, |view, name| {
+        let port = view.snapshot.status.port(name).and_then(|_| view.draft.port(name));
+        Value::optional(port.map(|port| up_down(port.cable)))
+    }),
+    fixed("error", STRING_OR_NONE, |view, name| {
+        let port = view.snapshot.status.port(name);
+        Value::optional(port.and_then(|port| port.not_running.clone()).map(Atom::String))
+    }),
+    free("external_ids", STRINGS, external_ids, set_external_ids),
+    fixed("link_state", UP_DOWN, |view, name| {
+        Value::optional(view.snapshot.status.port(name).map(|port| up_down(port.link)))
+    }),
+    fixed("mac_in_use", STRING_OR_NONE, |view, name| {
+        let port = view.snapshot.status.port(name);
+        Value::optional(port.and_then(|port| port.mac.clone()).map(Atom::String))
+    }),
+    fixed("mtu", NUMBER_OR_NONE, |view, name| {
+        let network = view.draft.port(name).and_then(|port| port.network.as_deref());
+        let network = network.and_then(|network| view.draft.network(network));
+        Value::optional(network.map(|network| u64::from(network.mtu).into()))
+    }),
+    fixed("name", STRING, |_, name| Value::string(name)),
+    fixed("ofport", NUMBER_OR_NONE, |view, name| {
+        Value::optional(view.snapshot.numbers.get(name).map(|number| u64::from(*number).into()))
+    }),
+    free(
+        "options",
+        STRINGS,
+        |view, name| Value::strings(&view.draft.interface(name).1),
+        |draft, name, value| {
+            draft.set_options(name, string_map(value));
+            Ok(())
+        },
+    ),
+    fixed("statistics", COUNTS, |view, name| {
+        view.snapshot.status.port(name).map_or(Value::Map(BTreeMap::new()), statistics)
+    }),
+    fixed("status", STRINGS, |view, name| {
+        view.snapshot.status.port(name).map_or(Value::Map(BTreeMap::new()), session)
+    }),
+    free(
+        "type",
+        STRING,
+        |view, name| Value::string(view.draft.interface(name).0),
+        |draft, name, value| {
+            draft.set_kind(name, words(&value).next().unwrap_or_default());
+            Ok(())
+        },
+    ),
+];
+
+fn up_down(up: bool) -> Atom {
+    Atom::String(if up { "up" } else { "down" }.to_owned())
+}
+
+/// The `statistics` column, with the keys of Open vSwitch where it has them.
+fn statistics(port: &PortStatus) -> Value {
+    let counts = &port.counters;
+    let standard = [
+        ("rx_packets", counts.rx_frames),
+        ("rx_bytes", counts.rx_bytes),
+        ("tx_packets", counts.tx_frames),
+        ("tx_bytes", counts.tx_bytes),
+        ("dropped", counts.dropped()),
+    ];
+    Value::counts(standard.into_iter().chain(counts.others.iter().copied()))
+}
+
+/// The `status` column: the state of a vhost-user session.
+fn session(port: &PortStatus) -> Value {
+    let Some(vhost) = &port.vhost else { return Value::Map(Default::default()) };
+    let mut pairs = vec![
+        ("state", vhost.state.to_owned()),
+        ("path", vhost.path.display().to_string()),
+        ("connects", vhost.connects.to_string()),
+        ("features", format!("{:#x}", vhost.features)),
+        ("queue_pairs", vhost.queue_pairs.to_string()),
+    ];
+    if let Some(peer) = &vhost.peer {
+        pairs.push(("peer", peer.clone()));
+    }
+    if !vhost.waiting.is_empty() {
+        pairs.push(("waiting", vhost.waiting.len().to_string()));
+        pairs.push(("waiting_peers", vhost.waiting.join(", ")));
+    }
+    if let Some(error) = &vhost.last_error {
+        pairs.push(("last_error", error.clone()));
+    }
+    let pairs = pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    Value::strings(&pairs)
+}

@@ -1,0 +1,157 @@
+//! The table Port: VLANs, access and attachment of the ports of the configuration.
+
+use std::collections::BTreeSet;
+
+use trama_api::value::{Atom, Value};
+
+use super::column::{
+    BOOL, Column, STRING, STRING_OR_NONE, STRING_SET, STRINGS, UUID, UUIDS, edit_port,
+    external_ids, fixed, free, integers, rules, rules_of, set_external_ids, uuid_of, words,
+};
+use crate::config::model::{Promiscuous, VlanMode};
+use crate::ctl::draft::{Draft, no_bridge};
+use crate::ctl::identity;
+use crate::ctl::types::{Kind, Shape, Type};
+
+const VLAN_MODES: [(&str, VlanMode); 4] = [
+    ("access", VlanMode::Access),
+    ("native-tagged", VlanMode::NativeTagged),
+    ("native-untagged", VlanMode::NativeUntagged),
+    ("trunk", VlanMode::Trunk),
+];
+
+const PROMISCUOUS: Type = Type::new(Kind::Enum(&["allow-all", "allow-vms", "deny"]), Shape::One);
+const SPOOF: Type = Type::new(Kind::Enum(&["allow", "deny"]), Shape::One);
+const TAG: Type = Type::new(Kind::Integer(0, 4095), Shape::Optional);
+const TRUNKS: Type = Type::new(Kind::Integer(0, 4095), Shape::Set);
+const VLAN_MODE: Type = Type::new(
+    Kind::Enum(&["access", "native-tagged", "native-untagged", "trunk"]),
+    Shape::Optional,
+);
+
+/// The columns.
+pub static COLUMNS: [Column; 13] = [
+    fixed("_uuid", UUID, |_, name| uuid_of("Port", name)),
+    free(
+        "cable",
+        BOOL,
+        |view, name| Value::One(Atom::Bool(view.draft.port(name).is_some_and(|port| port.cable))),
+        |draft, name, value| {
+            let cable = value.atoms().contains(&Atom::Bool(true));
+            edit_port(draft, name, |port| port.cable = cable)
+        },
+    ),
+    free("external_ids", STRINGS, external_ids, set_external_ids),
+    free(
+        "forward",
+        STRING_SET,
+        |view, name| view.draft.port(name).map_or(Value::NOTHING, |port| rules_of(&port.forward)),
+        |draft, name, value| {
+            let rules = rules(&value)?;
+            edit_port(draft, name, |port| port.forward = rules)
+        },
+    ),
+    fixed("interfaces", UUIDS, |_, name| {
+        Value::Set(BTreeSet::from([Atom::Uuid(identity::of("Interface", name))]))
+    }),
+    free(
+        "mac",
+        STRING_OR_NONE,
+        |view, name| {
+            let mac = view.draft.port(name).and_then(|port| port.mac);
+            Value::optional(mac.map(|mac| Atom::String(mac.to_string())))
+        },
+        |draft, name, value| {
+            let mac = words(&value).next().map(|text| text.parse().map_err(|_| text));
+            let mac = mac.transpose().map_err(|text| {
+                format!("\"{text}\" is not a MAC address; write it as \"52:54:00:12:34:56\"")
+            })?;
+            edit_port(draft, name, |port| port.mac = mac)
+        },
+    ),
+    fixed("name", STRING, |_, name| Value::string(name)),
+    free(
+        "network",
+        STRING_OR_NONE,
+        |view, name| {
+            let network = view.draft.port(name).and_then(|port| port.network.clone());
+            Value::optional(network.map(Atom::String))
+        },
+        |draft, name, value| {
+            let network = words(&value).next();
+            if let Some(network) = &network
+                && draft.network(network).is_none()
+            {
+                return Err(no_bridge(network));
+            }
+            edit_port(draft, name, |port| port.network = network)
+        },
+    ),
+    free(
+        "promiscuous",
+        PROMISCUOUS,
+        |view, name| {
+            let port = view.draft.port(name);
+            Value::string(port.map_or("", |port| port.promiscuous.name()))
+        },
+        |draft, name, value| {
+            let word = words(&value).next();
+            let known = Promiscuous::ALL.into_iter().find(|it| Some(it.name()) == word.as_deref());
+            edit_port(draft, name, |port| port.promiscuous = known.unwrap_or(port.promiscuous))
+        },
+    ),
+    free(
+        "spoof",
+        SPOOF,
+        |view, name| {
+            let is_allowed = view.draft.port(name).is_none_or(|port| port.spoof);
+            Value::string(if is_allowed { "allow" } else { "deny" })
+        },
+        |draft, name, value| {
+            let is_allowed = words(&value).next().as_deref() == Some("allow");
+            edit_port(draft, name, |port| port.spoof = is_allowed)
+        },
+    ),
+    free(
+        "tag",
+        TAG,
+        |view, name| {
+            let tag = view.draft.port(name).and_then(|port| port.vlan.tag);
+            Value::optional(tag.map(|tag| u64::from(tag).into()))
+        },
+        |draft, name, value| edit_port(draft, name, |port| port.vlan.tag = integers(&value).next()),
+    ),
+    free(
+        "trunks",
+        TRUNKS,
+        |view, name| {
+            let trunks = view.draft.port(name).map(|port| port.vlan.trunks.clone());
+            let trunks = trunks.unwrap_or_default().into_iter();
+            Value::Set(trunks.map(|vlan| u64::from(vlan).into()).collect())
+        },
+        |draft, name, value| {
+            edit_port(draft, name, |port| port.vlan.trunks = integers(&value).collect())
+        },
+    ),
+    free(
+        "vlan_mode",
+        VLAN_MODE,
+        |view, name| {
+            let mode = view.draft.port(name).and_then(|port| port.vlan.mode);
+            let word = VLAN_MODES.iter().find(|(_, known)| Some(*known) == mode);
+            Value::optional(word.map(|(word, _)| Atom::String((*word).to_owned())))
+        },
+        |draft, name, value| {
+            let word = words(&value).next();
+            let mode = VLAN_MODES.iter().find(|(known, _)| Some(*known) == word.as_deref());
+            edit_port(draft, name, |port| port.vlan.mode = mode.map(|(_, mode)| *mode))
+        },
+    ),
+];
+
+/// The names of the records, sorted.
+pub fn records(draft: &Draft) -> Vec<String> {
+    let mut names: Vec<_> = draft.ports().iter().map(|port| port.name.clone()).collect();
+    names.sort_unstable();
+    names
+}
