@@ -1,6 +1,6 @@
 //! EDNS (RFC 6891): the OPT record of a message, and the one that answers carry in return.
 
-use super::message::{skip_name, word};
+use super::wire::{skip_name, word};
 
 /// The type of the record.
 const TYPE_OPT: u16 = 41;

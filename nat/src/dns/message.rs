@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::edns::Edns;
+use super::wire::{skip_name, word};
 
 /// Header of a message.
 const HEADER: usize = 12;
@@ -44,10 +45,6 @@ pub(crate) struct Message<'a> {
     pub kind: u16,
     pub class: u16,
     pub edns: Edns,
-}
-
-pub(super) fn word(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
 }
 
 impl<'a> Message<'a> {
@@ -204,19 +201,6 @@ impl<'a> Message<'a> {
         bytes.extend(records);
         bytes.extend(opt.into_iter().flatten());
         bytes
-    }
-}
-
-/// Where a name that begins at `at` ends; it may be compressed.
-pub(super) fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match *bytes.get(at)? {
-            0 => return Some(at + 1),
-            length @ 1..=63 => at += 1 + usize::from(length),
-            // A pointer ends it (RFC 1035, 4.1.4).
-            192.. => return Some(at + 2),
-            _ => return None,
-        }
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod sockets;
 mod stream;
 pub(crate) mod streams;
 mod waiting;
+mod wire;
 
 /// Where DNS servers listen.
 pub(crate) const PORT: u16 = 53;
