@@ -1,12 +1,14 @@
 //! What a gateway is told.
 
+mod dhcp;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use trama_frame::MacAddr;
 
-use crate::dhcp::Dhcp;
+pub use dhcp::Dhcp;
 
 /// A gateway's settings; all of them can change while it runs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -1,10 +1,8 @@
 //! What a daemon and its gateway process say to each other: one JSON value a line, over a pair of
 //! Unix sockets. The first message carries the descriptors of the cable ([`send_end`]).
 
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -18,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::link::{GuestEnd, Layout};
 use crate::question::{Answer, Question};
+use crate::report::Status;
 
 /// Longest line, so that a peer gone mad costs no more than this.
 const MAX_LINE: usize = 1 << 20;
@@ -63,80 +62,6 @@ pub enum Report {
         /// Whether the answer is complete with it.
         last: bool,
     },
-}
-
-/// What a gateway did since it started.
-#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct Status {
-    /// Frames taken from the switch.
-    pub received: u64,
-    /// Frames given to the switch.
-    pub sent: u64,
-    /// Frames refused, by reason.
-    pub drops: BTreeMap<String, u64>,
-    /// The DHCP server, if there is one.
-    pub dhcp: Option<DhcpStatus>,
-    /// The DHCPv6 server, if there is one.
-    pub dhcp6: Option<DhcpStatus>,
-    /// Why no address is leased, though there are servers for that; it is tried again.
-    pub lease_store: Option<String>,
-    /// The way to other networks, if there is one.
-    pub nat: Option<NatStatus>,
-}
-
-/// What passes a gateway's NAT now.
-#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct NatStatus {
-    /// Flows by protocol, as [`FlowRow::protocol`] spells it.
-    pub flows: BTreeMap<String, u64>,
-    /// Forwards that listen.
-    pub listening: u64,
-    /// Forwards that do not, and are tried again.
-    pub pending: u64,
-}
-
-/// What one of a gateway's DHCP servers did since it started.
-#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct DhcpStatus {
-    /// Leases in force.
-    pub leases: usize,
-    /// Addresses of its ranges.
-    pub pool: usize,
-    /// Clients' messages, by type.
-    pub received: BTreeMap<String, u64>,
-    /// Its own messages, by type.
-    pub sent: BTreeMap<String, u64>,
-    /// Messages that it did not answer, by reason.
-    pub refused: BTreeMap<String, u64>,
-}
-
-/// A forward as it fares.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ForwardStatus {
-    /// The name of the forward.
-    pub name: String,
-    /// Why one of its ports is not listened on; it is tried again. `None`: all are.
-    pub pending: Option<String>,
-}
-
-/// A flow as it is now.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct FlowRow {
-    /// `tcp`, `udp` or `icmp`.
-    pub protocol: String,
-    /// The network's machine; of ICMP echo, the port is its identifier.
-    pub guest: SocketAddr,
-    /// The other end, as the machine sees it; `None` for UDP and ICMP, where one flow may lead to
-    /// several.
-    pub remote: Option<SocketAddr>,
-    /// How far it has come, such as `established`; empty where there is nothing to tell.
-    pub state: String,
-    /// Bytes of payload that the machine sent.
-    pub sent: u64,
-    /// Bytes of payload that the machine got.
-    pub received: u64,
-    /// Seconds since anything was sent either way.
-    pub idle: u64,
 }
 
 /// Passes the gateway's end of the cable, and the file that its successor gets as well: the book of

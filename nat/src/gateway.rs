@@ -21,53 +21,16 @@ use trama_dhcp::wire::SERVER_PORT;
 use trama_frame::MacAddr;
 
 use crate::config::{Config, Service};
-use crate::control::Status;
 use crate::dhcp::{Advertiser, Leases, Leases6, Request, Request6};
 use crate::dns;
-use crate::dns::forwarder::{Forwarder, Refusal, Replies, Upstream};
+use crate::dns::forwarder::{Forwarder, Refusal};
 use crate::drop_reason::{Counters, DropReason};
-use crate::packet::{udp_frame, udp_overhead};
-use crate::question::LeaseRow;
-use crate::router::neighbours;
-use crate::router::outbound::fragments;
+use crate::io::{Client, Output, PortId, Random, Replies};
+use crate::packet::outbound::fragments;
+use crate::packet::{neighbour as station, udp_frame, udp_overhead};
+use crate::report::LeaseRow;
+use crate::report::Status;
 use crate::{ip, neighbour, tftp};
-
-/// Who sent a frame, for limits: the mark of the switch port that it came by.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct PortId(pub u64);
-
-/// Where numbers come from that nobody may guess; a simulation gives its own.
-pub type Random = Box<dyn FnMut() -> u64 + Send>;
-
-/// The two ends of a UDP exchange, and whom it is charged to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Client {
-    pub port: PortId,
-    pub mac: MacAddr,
-    /// The client's address and UDP port.
-    pub remote: (IpAddr, u16),
-    /// Ours.
-    pub local: (IpAddr, u16),
-    /// The longest payload that fits into one packet, or into a message of the stream.
-    pub room: usize,
-    /// The stream by which it asks; `None`: datagrams.
-    pub stream: Option<u32>,
-}
-
-/// What the engine wants done; collects over as many calls as the caller likes.
-#[derive(Default, Debug)]
-pub struct Output {
-    /// Frames for the switch.
-    pub frames: Vec<Vec<u8>>,
-    /// What is wanted of the sockets to DNS servers, in this order.
-    pub upstream: Vec<Upstream>,
-    /// Answers for the streams by which questions came; `None`: the stream is to be closed.
-    pub streams: Vec<(u32, Option<Vec<u8>>)>,
-    /// Records for the lease store.
-    pub records: Vec<u8>,
-    /// Frames that may go once the records are durable; if that fails, they are dropped.
-    pub confirmed: Vec<Vec<u8>>,
-}
 
 /// A gateway's engine.
 pub struct Gateway {
@@ -402,7 +365,7 @@ impl Gateway {
                     return advertiser.ok_or(DropReason::IcmpUnanswered)?.solicited(now, &packet);
                 }
                 if let (Some(leases), Some((IpAddr::V6(address), user))) =
-                    (&mut self.leases6, neighbours::answer(bytes))
+                    (&mut self.leases6, station::answer(bytes))
                 {
                     leases.seen(now, &self.config, (address, user), port.0, out);
                 }

@@ -21,8 +21,8 @@ use mio::Waker;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fsync, open, openat, renameat};
 use trama_dhcp::store::{Disk, Found, Journal, Record, StoreError};
 
-use crate::gateway::Output;
-use crate::process::drop_privileges;
+use crate::io::Output;
+use crate::privileges::drop_privileges;
 
 /// Time before a store that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);

@@ -8,6 +8,8 @@
 //! [`control`] channel.
 #![forbid(unsafe_code)]
 
+mod answers;
+mod cable;
 mod clock;
 mod config;
 pub mod control;
@@ -16,13 +18,16 @@ mod dhcp;
 mod dns;
 mod drop_reason;
 mod gateway;
+mod io;
 mod ip;
 mod leases;
 pub mod link;
 mod neighbour;
 mod packet;
+mod privileges;
 pub mod process;
 pub mod question;
+pub mod report;
 mod router;
 
 #[cfg(test)]
@@ -30,9 +35,8 @@ mod testing;
 mod tftp;
 
 pub use config::{
-    Config, Discovery, Forward, LoopbackMap, NatConfig, Service, Subnet4, Subnet6, Transport,
+    Config, Dhcp, Discovery, Forward, LoopbackMap, NatConfig, Service, Subnet4, Subnet6, Transport,
 };
-pub use dhcp::Dhcp;
-pub use dns::forwarder::Upstream;
 pub use drop_reason::{Counters, DropReason};
-pub use gateway::{Gateway, Output, PortId, Random};
+pub use gateway::Gateway;
+pub use io::{Output, PortId, Random, Upstream};

@@ -21,9 +21,9 @@ use trama_virtqueue::{
     RingFeatures, RingSetup,
 };
 
+use crate::cable::Cable;
 use crate::config::Config;
 use crate::drop_reason::DropReason;
-use crate::router::Cable;
 
 /// Descriptors of each ring, and of those that take large frames. A large frame is received over
 /// many buffers, so that small ones do not each take the room of a large one; an odd number of 64

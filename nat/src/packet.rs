@@ -1,5 +1,11 @@
 //! Frames that the gateway sends, built whole and zero-filled.
 
+pub(crate) mod icmp;
+pub(crate) mod icmp_error;
+pub(crate) mod inbound;
+pub(crate) mod neighbour;
+pub(crate) mod outbound;
+
 use std::net::IpAddr;
 
 use smoltcp::phy::ChecksumCapabilities;

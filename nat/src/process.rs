@@ -18,23 +18,29 @@ use rustix::io::Errno;
 use rustix::process::{
     Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
 };
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_name, set_no_new_privs};
+use rustix::thread::set_name;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use trama_frame::vnet::NEEDS_CSUM;
 use trama_frame::{VnetHeader, checksum};
 use trama_virtqueue::DriverError;
 
+use crate::answers::Questions;
 use crate::clock::Clock;
-use crate::control::{Channel, Command, Report, Status, receive_end};
+use crate::config::Config;
+use crate::control::{Channel, Command, Report, receive_end};
 use crate::dns::resolvers::Resolvers;
 use crate::dns::sockets::Sockets;
 use crate::drop_reason::{Counters, DropReason};
-use crate::gateway::{Gateway, Output, PortId};
+use crate::gateway::Gateway;
+use crate::io::{Output, PortId};
 use crate::leases::Store;
-use crate::link::{Arrived, Link};
-use crate::question::{Answer, Question, Questions};
+use crate::link::{Arrived, Layout, Link};
+use crate::privileges::drop_privileges;
+use crate::question::{Answer, Question};
+use crate::report::Status;
+use crate::router::context::Context;
 use crate::router::policy::Policy;
-use crate::router::{Context, Router, Taken};
+use crate::router::{Router, Taken};
 
 const CABLE: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -108,16 +114,6 @@ fn ignore_signals() -> io::Result<()> {
         // A handler, as to ignore a signal takes `unsafe`; the flag is not read.
         signal_hook::flag::register(signal, Arc::default())?;
     }
-    Ok(())
-}
-
-/// Gives up what the calling thread may do more than others. Nothing here needs it: host sockets are
-/// connected, not raw or on low ports.
-pub(crate) fn drop_privileges() -> io::Result<()> {
-    set_no_new_privs(true)?;
-    let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    set_capabilities(None, sets)?;
     Ok(())
 }
 
@@ -493,9 +489,7 @@ impl Process {
 }
 
 /// Waits for the first command.
-fn first_command(
-    channel: &mut Channel,
-) -> Result<(crate::link::Layout, crate::Config), ProcessError> {
+fn first_command(channel: &mut Channel) -> Result<(Layout, Config), ProcessError> {
     loop {
         let wanted = rustix::event::PollFlags::IN;
         let mut waiting = [rustix::event::PollFd::new(&*channel, wanted)];

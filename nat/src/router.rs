@@ -3,9 +3,11 @@
 //!
 //! Nothing is forwarded as it is. Each protocol keeps a table of *flows*: what one machine says to
 //! one address outside. A flow ends here, and goes on through a socket of the host ([`tcp`],
-//! [`udp`], [`icmp`]). Where it may lead says [`policy`]; what a packet is says [`inbound`].
+//! [`udp`], [`icmp`]). Where it may lead says [`policy`]; whose a packet is says [`classify`].
 
 mod allowance;
+mod classify;
+pub(crate) mod context;
 mod flow_table;
 mod forward;
 #[cfg(test)]
@@ -13,10 +15,9 @@ mod fuzz_tests;
 mod host_socket;
 mod host_stream;
 mod icmp;
-pub(crate) mod inbound;
 mod local_address;
-pub(crate) mod neighbours;
-pub(crate) mod outbound;
+mod neighbours;
+mod outbound;
 pub(crate) mod policy;
 mod reassembly;
 mod reflect;
@@ -33,37 +34,22 @@ use std::io;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::{Registry, Token};
 use smoltcp::wire::IpProtocol;
 use trama_frame::VnetHeader;
 
 use crate::config::Config;
-use crate::control::{FlowRow, ForwardStatus, NatStatus};
 use crate::dns::streams::Streams;
-use crate::drop_reason::{Counters, DropReason};
-use crate::gateway::{Client, PortId, Random};
+use crate::drop_reason::DropReason;
+use crate::io::{Client, PortId};
+use crate::packet::inbound::Inbound;
+use crate::packet::{icmp as icmp_message, icmp_error};
+use crate::report::{FlowRow, ForwardStatus, NatStatus};
+use classify::Arrival;
+use context::{Context, Kind};
 use forward::{Forwards, reason};
-use icmp::heard;
-use inbound::{Arrival, Inbound};
 use neighbours::Neighbours;
-use policy::Policy;
 use reassembly::Reassembly;
 use reflect::Reflector;
-
-/// When a port of the host that could not be bound is tried again.
-const RETRY: Duration = Duration::from_secs(3);
-
-/// The way to the network's machines.
-pub(crate) trait Cable {
-    /// Frames that [`Cable::send`] takes before there is no room.
-    fn room(&mut self) -> usize;
-
-    /// Queues a frame, the concatenation of `parts`.
-    ///
-    /// # Errors
-    /// No room, or it is too long. It is not queued.
-    fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason>;
-}
 
 /// What became of a frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,55 +60,6 @@ pub(crate) enum Taken {
     Local,
     /// It was the last fragment of this frame, which is none of the router's.
     Whole(Vec<u8>),
-}
-
-/// What flows work with.
-pub(crate) struct Context<'a> {
-    pub now: Duration,
-    pub config: &'a Config,
-    pub policy: &'a Policy,
-    /// Knows the host's sockets. A flow's token is made by [`Kind::token`].
-    pub registry: &'a Registry,
-    pub cable: &'a mut dyn Cable,
-    pub counters: &'a mut Counters,
-    pub random: &'a mut Random,
-}
-
-impl Context<'_> {
-    /// Sends a frame to one of the network's machines, and counts it.
-    pub(crate) fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason> {
-        self.cable.send(header, parts)?;
-        self.counters.sent += 1;
-        Ok(())
-    }
-}
-
-/// Whose socket a token stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
-    Tcp = 1,
-    Udp,
-    Icmp,
-    Forward,
-    Reflect,
-    Dns,
-}
-
-impl Kind {
-    const SHIFT: u32 = 32;
-
-    /// The token of the flow with this number; greater than all others of the process.
-    pub(crate) fn token(self, number: u32) -> Token {
-        Token((self as usize) << Self::SHIFT | number as usize)
-    }
-
-    /// What a token stands for; `None` if it is none of a flow.
-    pub(crate) fn of(token: Token) -> Option<(Kind, u32)> {
-        let kind = [Kind::Tcp, Kind::Udp, Kind::Icmp, Kind::Forward, Kind::Reflect, Kind::Dns]
-            .into_iter()
-            .find(|kind| *kind as usize == token.0 >> Self::SHIFT)?;
-        Some((kind, token.0 as u32))
-    }
 }
 
 /// All flows of a network.
@@ -172,12 +109,12 @@ impl Router {
         frame: &[u8],
         context: &mut Context<'_>,
     ) -> Taken {
-        let arrival = inbound::parse(context.config, port, header, frame);
+        let arrival = classify::parse(context.config, port, header, frame);
         // Where there is no way out, what is for the gateway is put together and DNS is served by
         // TCP, and that is all.
         let is_own = match &arrival {
             Ok(Arrival::Fragment(part)) => context.config.has(part.destination),
-            Ok(Arrival::Packet(packet)) => inbound::asks_dns(context.config, packet),
+            Ok(Arrival::Packet(packet)) => classify::asks_dns(context.config, packet),
             _ => false,
         };
         if context.config.nat.is_none() && !is_own {
@@ -217,7 +154,7 @@ impl Router {
         match packet.protocol {
             IpProtocol::Tcp => self.tcp.handle(packet, context),
             IpProtocol::Udp => self.udp.handle(packet, context),
-            _ if heard::is_error(packet) => self.hear(packet, context),
+            _ if icmp_message::is_error(packet) => self.hear(packet, context),
             IpProtocol::Icmp | IpProtocol::Icmpv6 => self.icmp.handle(packet, context),
             _ => Err(DropReason::UnknownProtocol),
         }
@@ -225,7 +162,7 @@ impl Router {
 
     /// Has a flow draw the consequence of a machine's ICMP error.
     fn hear(&mut self, packet: &Inbound<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
-        let heard = heard::read(packet)?;
+        let heard = icmp_error::read(packet)?;
         match heard.protocol {
             IpProtocol::Tcp => self.tcp.hear(&heard),
             IpProtocol::Udp => self.udp.hear(&heard, context),
@@ -243,11 +180,11 @@ impl Router {
         let packet = self.reassembly.take(context.now, part, context.counters)?;
         let Some(packet) = packet else { return Ok(None) };
         let packet = reassembly::whole(&packet, part).ok_or(DropReason::BadFragment)?;
-        let is_shut = context.config.nat.is_none() && !inbound::asks_dns(context.config, &packet);
-        if is_shut || inbound::is_local(context.config, &packet) {
+        let is_shut = context.config.nat.is_none() && !classify::asks_dns(context.config, &packet);
+        if is_shut || classify::is_local(context.config, &packet) {
             return Ok(Some(reassembly::frame(context.config.mac(), &packet)));
         }
-        if !inbound::may_send(context.config, &packet) {
+        if !classify::may_send(context.config, &packet) {
             return Err(DropReason::ForeignSource);
         }
         self.handle(&packet, context).map(|()| None)

@@ -8,9 +8,9 @@ use smoltcp::wire::{
 };
 use trama_frame::MacAddr;
 
-use crate::gateway::Client;
+use crate::config::{Config, Subnet4, Subnet6};
+use crate::io::{Client, PortId, Random};
 use crate::packet::{checksums, ip_frame};
-use crate::{Config, PortId, Random, Subnet4, Subnet6};
 
 pub const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 pub const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 
 use crate::drop_reason::DropReason;
-use crate::gateway::{Client, Random};
+use crate::io::{Client, Random};
 
 /// Where requests go.
 pub(crate) const PORT: u16 = 69;

@@ -22,7 +22,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response as HttpResponse};
 use axum::routing::{get, post};
 use tokio::net::{TcpListener, UnixListener};
-use trama_nat::control::FlowRow;
+use trama_nat::report::FlowRow;
 
 use crate::config::model::Network;
 use crate::config::nat::is_part_of;

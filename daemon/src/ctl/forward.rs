@@ -1,6 +1,6 @@
 //! What leads in and out of networks with NAT: forwards, and the flows that pass.
 
-use trama_nat::control::{FlowRow, ForwardStatus};
+use trama_nat::report::{FlowRow, ForwardStatus};
 
 use super::schema::no_bridge;
 use super::value::Value;

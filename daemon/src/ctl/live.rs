@@ -1,7 +1,7 @@
 //! What runs: learnt addresses, counters, sessions, versions.
 
 use trama_frame::MacAddr;
-use trama_nat::question::LeaseState;
+use trama_nat::report::LeaseState;
 
 use super::bridges::no_port;
 use super::schema::no_bridge;

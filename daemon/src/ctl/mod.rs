@@ -27,7 +27,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use trama_nat::control::FlowRow;
+use trama_nat::report::FlowRow;
 
 use crate::api::types::Output;
 use crate::config::model::Config;

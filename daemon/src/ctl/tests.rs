@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trama_nat::question::{LeaseRow, LeaseState};
+use trama_nat::report::{LeaseRow, LeaseState};
 
 use super::value::{Atom, Value};
 use super::*;
@@ -386,7 +386,7 @@ fn forwards_are_added_and_removed_where_they_belong() {
 
 #[test]
 fn forwards_are_listed_with_how_they_fare() {
-    use trama_nat::control::ForwardStatus;
+    use trama_nat::report::ForwardStatus;
     let config = edit(
         &natted(),
         "forward add a ssh,tcp,127.0.0.1,2222,,22 -- forward add b ,tcp,::1,80-81,,90-91,as-gateway \

@@ -12,12 +12,11 @@ use trama_frame::MacAddr;
 use super::probes::Probes;
 use super::{conflict, row, seen};
 use crate::config::Config;
-use crate::control::DhcpStatus;
 use crate::drop_reason::DropReason;
-use crate::gateway::Output;
-use crate::packet::{udp_frame, udp_overhead};
-use crate::question::LeaseRow;
-use crate::router::neighbours;
+use crate::io::Output;
+use crate::packet::{neighbour, udp_frame, udp_overhead};
+use crate::report::DhcpStatus;
+use crate::report::LeaseRow;
 
 /// The message type that asks for parameters alone (RFC 8415, 7.3).
 const INFORMATION_REQUEST: u8 = 11;
@@ -176,7 +175,7 @@ impl Leases6 {
 
 /// The question whether anybody has an address. It comes from our own: the owner answers us alone.
 fn solicit(config: &Config, address: Ipv6Addr) -> Option<Vec<u8>> {
-    neighbours::question(config, IpAddr::V6(address))
+    neighbour::question(config, IpAddr::V6(address))
 }
 
 /// The frame of an answer; none if it does not fit. Asked as one of a group, we answer as

@@ -8,7 +8,6 @@
 mod ipv6;
 mod leases6;
 mod probes;
-mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -25,15 +24,14 @@ use trama_dhcp::{Address, Binding, DropReason as Refusal, PortId, State, Time};
 use trama_frame::MacAddr;
 
 use crate::config::Config;
-use crate::control::DhcpStatus;
 use crate::drop_reason::DropReason;
-use crate::gateway::Output;
+use crate::io::Output;
 use crate::packet::{ethernet_address, frame, udp_frame, udp_overhead};
-use crate::question::{LeaseRow, LeaseState};
+use crate::report::DhcpStatus;
+use crate::report::{LeaseRow, LeaseState};
 pub(crate) use ipv6::Advertiser;
 pub(crate) use leases6::{Leases6, Request6};
 use probes::Probes;
-pub use settings::Dhcp;
 
 /// Relay agents whose station is remembered.
 const RELAYS: usize = 64;

@@ -11,10 +11,11 @@ use smoltcp::wire::{
 use trama_dhcp::config::{Identity, LeaseTimes, Limits};
 
 use super::*;
-use crate::gateway::{Gateway, PortId as Port};
+use crate::config::Dhcp;
+use crate::gateway::Gateway;
+use crate::io::PortId as Port;
 use crate::packet::ip_frame;
 use crate::testing::*;
-use crate::{DropReason, Output};
 
 const EPOCH: Time = Time::from_secs(1_700_000_000);
 const EVERYONE: MacAddr = MacAddr([0xff; 6]);

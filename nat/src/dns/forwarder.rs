@@ -18,7 +18,7 @@ use super::waiting::{Heard, Means, RETRY, SERVERS, Waiting};
 use crate::config::Config;
 use crate::dhcp::Leases;
 use crate::drop_reason::DropReason;
-use crate::gateway::{Client, PortId, Random};
+use crate::io::{Client, PortId, Random, Replies, Upstream};
 
 /// Questions that may wait at once, as far as an eighth of the process's descriptors suffices: each
 /// has up to [`SERVERS`].
@@ -26,27 +26,6 @@ const MOST: usize = 2048;
 const PART_OF_FILES: usize = 8;
 /// Questions for whole zones (RFC 1995, RFC 5936), which have many messages for an answer.
 const TRANSFERS: [u16; 2] = [251, 252];
-
-/// What a forwarder wants from its sockets.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Upstream {
-    /// Send a message to a server, from the slot's socket. If it has none, from a new one.
-    Ask {
-        /// The slot.
-        slot: usize,
-        /// The server.
-        server: SocketAddr,
-        /// The message.
-        message: Vec<u8>,
-        /// Whether to ask over TCP, so that the answer is whole.
-        by_stream: bool,
-    },
-    /// Close the slot's socket.
-    Close {
-        /// The slot.
-        slot: usize,
-    },
-}
 
 /// A question that is not served: why, and what its client is told, if anything.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,9 +50,6 @@ pub(crate) struct Forwarder {
     due: BTreeSet<(Duration, usize)>,
     shares: Shares,
 }
-
-/// What goes back to clients.
-pub(crate) type Replies = Vec<(Client, Vec<u8>)>;
 
 impl Forwarder {
     pub fn new(config: &Config) -> Forwarder {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::gateway::PortId;
+use crate::io::PortId;
 
 /// How much each port has.
 pub(crate) struct Shares {

@@ -9,8 +9,8 @@ use foldhash::fast::RandomState;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 
-use super::forwarder::Upstream;
 use super::stream::{framed, take_message};
+use crate::io::Upstream;
 
 /// Longest message that can come.
 const MAX_MESSAGE: usize = 65_535;

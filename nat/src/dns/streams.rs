@@ -15,7 +15,7 @@ use mio::{Interest, Registry, Token};
 use super::shares::Shares;
 use super::stream::{framed, take_message};
 use crate::drop_reason::DropReason;
-use crate::gateway::Client;
+use crate::io::Client;
 
 /// Streams there may be, as far as an eighth of the process's descriptors suffices: each has two.
 const MOST: usize = 1024;

@@ -8,11 +8,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::forwarder::Upstream;
 use super::message::{
     FORMAT_ERROR, Message, NOT_IMPLEMENTED, REFUSED, SERVER_FAILURE, is_bare_refusal,
 };
-use crate::gateway::{Client, Random};
+use crate::io::{Client, Random, Upstream};
 
 /// Most servers of a question.
 pub(super) const SERVERS: usize = 3;

@@ -8,6 +8,7 @@ use smoltcp::wire::{
 };
 
 use super::*;
+use crate::io::Upstream;
 use crate::packet::{checksums, frame, ip_frame, udp_frame};
 use crate::testing::*;
 

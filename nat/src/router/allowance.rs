@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use crate::gateway::PortId;
+use crate::io::PortId;
 
 /// Ports whose allowance is remembered; beyond that, all begin anew.
 const MAX_PORTS: usize = 4096;

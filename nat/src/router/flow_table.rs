@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use crate::gateway::PortId;
+use crate::io::PortId;
 
 /// Flows that there may be.
 #[derive(Clone, Copy, Debug)]

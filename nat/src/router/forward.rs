@@ -13,13 +13,16 @@ use mio::net::{TcpListener, TcpStream};
 use nix::errno::Errno;
 use rustix::net::sockopt::set_socket_linger;
 
-use super::inbound::is_machine;
+use super::classify::is_machine;
+use super::context::{Context, Kind};
 use super::neighbours::Neighbours;
 use super::tcp;
-use super::{Context, Kind, RETRY, host_socket, host_stream};
+use super::{host_socket, host_stream};
 use crate::config::{Config, Forward, Transport};
 use crate::drop_reason::DropReason;
 
+/// When a port of the host that could not be bound is tried again.
+pub(super) const RETRY: Duration = Duration::from_secs(3);
 /// How long a client waits for a machine's station, how often it is looked for, and how many wait for
 /// one machine.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ use trama_frame::VnetHeader;
 
 use super::Taken;
 use super::test_world::*;
-use crate::gateway::PortId;
+use crate::io::PortId;
 use crate::testing::mend_checksums;
 
 const NAME: &str = "router::fuzz_tests::no_packet_makes_it_panic_and_refusals_are_counted";

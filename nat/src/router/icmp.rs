@@ -6,7 +6,6 @@
 //! (`net.ipv4.ping_group_range`), nothing is answered, and a warning says so.
 
 pub(crate) mod errors;
-pub(crate) mod heard;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,16 +19,17 @@ use nix::errno::Errno;
 use smoltcp::wire::IpProtocol;
 use trama_frame::{MacAddr, VnetHeader, checksum};
 
+use super::context::{Context, Kind};
 use super::flow_table::{FlowTable, Limits};
 use super::host_socket::{Arrival, BATCH, ErrorReport, HostSocket, Manner, Receiver};
-use super::inbound::Inbound;
-use super::outbound::{Outbound, pseudo_sum};
 use super::turns::Turns;
-use super::{Context, Kind};
-use crate::control::FlowRow;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
+use crate::io::PortId;
 use crate::packet::HOP_LIMIT;
+use crate::packet::icmp::{HEADER, echo_request};
+use crate::packet::inbound::Inbound;
+use crate::packet::outbound::Outbound;
+use crate::report::FlowRow;
 use errors::{Complaint, Errors};
 
 /// A flow that is silent this long has ended (RFC 5508, 3.2).
@@ -39,9 +39,6 @@ const LIMITS: Limits = Limits { port: 512, total: 4096 };
 const TURNS: usize = 32;
 /// Errors taken from a socket in a turn.
 const ERRORS: usize = 16;
-/// Bytes of an echo message's header.
-const HEADER: usize = 8;
-
 /// An identifier of a machine.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
@@ -305,32 +302,6 @@ impl Flows {
 
 fn protocol(address: IpAddr) -> IpProtocol {
     if address.is_ipv4() { IpProtocol::Icmp } else { IpProtocol::Icmpv6 }
-}
-
-/// The header of a message and what follows it, the checksum being right.
-fn message<'a>(packet: &Inbound<'a>) -> Result<(&'a [u8; HEADER], &'a [u8]), DropReason> {
-    let message = packet.payload;
-    let pseudo = match packet.protocol {
-        IpProtocol::Icmp if packet.source.is_ipv4() => 0,
-        IpProtocol::Icmpv6 if packet.source.is_ipv6() => {
-            pseudo_sum(packet.source, packet.destination, packet.protocol, message.len())
-        }
-        _ => return Err(DropReason::BadIcmp),
-    };
-    if !packet.offload.needs_csum() && checksum::fold(checksum::add(pseudo, message)) != 0xffff {
-        return Err(DropReason::BadIcmp);
-    }
-    message.split_first_chunk::<HEADER>().ok_or(DropReason::BadIcmp)
-}
-
-/// The header and the data of an echo request; nothing else has an answer from outside.
-fn echo_request<'a>(packet: &Inbound<'a>) -> Result<(&'a [u8; HEADER], &'a [u8]), DropReason> {
-    let (head, data) = message(packet)?;
-    let request = if packet.source.is_ipv4() { 8 } else { 128 };
-    match head[..2] {
-        [kind, 0] if kind == request => Ok((head, data)),
-        _ => Err(DropReason::IcmpUnanswered),
-    }
 }
 
 /// Sends a machine the reply to its request.

@@ -12,10 +12,10 @@ use smoltcp::wire::{EthernetProtocol, IPV6_HEADER_LEN, IpProtocol, Ipv4Packet, I
 use trama_frame::MacAddr;
 
 use super::flow_table::{FlowTable, Limits};
-use super::inbound::Inbound;
-use super::outbound::FRAGMENT_HEADER;
 use crate::drop_reason::{Counters, DropReason};
-use crate::gateway::PortId;
+use crate::io::PortId;
+use crate::packet::inbound::Inbound;
+use crate::packet::outbound::FRAGMENT_HEADER;
 
 /// Within the 60 s of RFC 8200, and as Linux does for IPv4.
 const LIFE: Duration = Duration::from_secs(30);

@@ -12,42 +12,36 @@
 //! Answers of mDNS come from the gateway's own address, because clients take only those from their
 //! link (RFC 6762, 11); those of SSDP from the device, which they name.
 
+pub(super) mod groups;
 mod links;
 mod mdns;
 mod passage;
 mod ssdp;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use mio::Interest;
 use mio::unix::SourceFd;
 use nix::errno::Errno;
-use smoltcp::wire::IpProtocol;
 use trama_frame::MacAddr;
 
 use super::allowance::Allowances;
+use super::context::{Context, Kind};
 use super::flow_table::{FlowTable, Limits};
 use super::host_socket::{BATCH, HostSocket, Manner, Receiver};
-use super::inbound::{Inbound, is_machine};
 use super::turns::Turns;
 use super::udp::wire;
-use super::{Context, Kind};
-use crate::config::{Config, Discovery};
+use crate::config::Discovery;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
+use crate::io::PortId;
 use crate::packet::HOP_LIMIT;
+use crate::packet::inbound::Inbound;
+use groups::{MDNS4, group_of, is_on, wanted};
 use links::Link;
 use passage::{admit, announced, deliver, found, group_mac, question};
 
-const MDNS4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 251)), 5353);
-const MDNS6: SocketAddr =
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb)), 5353);
-/// IPv6 devices announce themselves by addresses of their link, which machines cannot reach.
-const SSDP4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250)), 1900);
-const GROUPS: [(Discovery, SocketAddr); 3] =
-    [(Discovery::Mdns, MDNS4), (Discovery::Mdns, MDNS6), (Discovery::Ssdp, SSDP4)];
 /// Hops of packets to the groups (RFC 6762, 11; UPnP Device Architecture 2.0, 1.2.2).
 const MDNS_HOPS: u8 = 255;
 const SSDP_HOPS: u8 = 2;
@@ -124,36 +118,6 @@ impl Default for Reflector {
             warnings: Vec::new(),
         }
     }
-}
-
-/// Whether anything is reflected.
-pub(crate) fn is_on(config: &Config) -> bool {
-    config.nat.as_ref().is_some_and(|nat| !nat.reflect.is_empty())
-}
-
-/// Whether a packet is a machine's, for a group that is reflected.
-pub(crate) fn is_for_group(config: &Config, packet: &Inbound<'_>) -> bool {
-    let is_near = match packet.source {
-        IpAddr::V6(source) if source.is_unicast_link_local() => source != config.link_local(),
-        source => is_machine(config, source),
-    };
-    packet.protocol == IpProtocol::Udp && is_near && group_of(config, packet).is_some()
-}
-
-fn group_of(config: &Config, packet: &Inbound<'_>) -> Option<(Discovery, SocketAddr)> {
-    let [_, _, high, low] = *packet.payload.first_chunk()?;
-    let to = SocketAddr::new(packet.destination, u16::from_be_bytes([high, low]));
-    wanted(config).find(|(_, group)| *group == to)
-}
-
-/// The groups that are reflected.
-fn wanted(config: &Config) -> impl Iterator<Item = (Discovery, SocketAddr)> + '_ {
-    let services = config.nat.as_ref().map_or(&[][..], |nat| &nat.reflect);
-    GROUPS.into_iter().filter(move |(service, group)| {
-        let has_version =
-            if group.is_ipv4() { config.ipv4.is_some() } else { config.ipv6.is_some() };
-        services.contains(service) && has_version
-    })
 }
 
 fn hops(service: Discovery) -> u8 {

@@ -40,13 +40,14 @@ use mio::net::{TcpStream, UnixStream};
 use rustix::io::Errno;
 use trama_frame::MacAddr;
 
-use super::inbound::Inbound;
-use super::{Context, Kind, host_stream};
+use super::context::{Context, Kind};
+use super::host_stream;
 use crate::config::{Service, Transport};
-use crate::control::FlowRow;
 use crate::dns::PORT;
 use crate::drop_reason::DropReason;
-use crate::gateway::{Client, PortId};
+use crate::io::{Client, PortId};
+use crate::packet::inbound::Inbound;
+use crate::report::FlowRow;
 use connection::Connection;
 use engine::{Engine, State};
 use flow::{Flow, Turn};

@@ -10,12 +10,14 @@ use mio::{Events, Poll};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetProtocol};
 use trama_frame::{MacAddr, VnetHeader, checksum, gso, vnet};
 
+use super::Router;
+use super::context::Context;
 use super::policy::Policy;
-use super::{Cable, Context, Router};
+use crate::cable::Cable;
+use crate::config::{Config, NatConfig};
 use crate::drop_reason::{Counters, DropReason};
-use crate::gateway::{PortId, Random};
+use crate::io::{PortId, Random};
 use crate::testing::{GATEWAY, GATEWAY4, GUEST, GUEST4, GUEST6, lab, random};
-use crate::{Config, NatConfig};
 
 /// How long anything may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -12,13 +12,13 @@ use smoltcp::wire::IpProtocol;
 use trama_frame::{MacAddr, VnetHeader, checksum};
 
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
+use crate::io::PortId;
 use crate::packet::HOP_LIMIT;
-use crate::router::Context;
+use crate::packet::inbound::Inbound;
+use crate::packet::outbound::Outbound;
 use crate::router::allowance::Allowances;
+use crate::router::context::Context;
 use crate::router::host_socket::ErrorReport;
-use crate::router::inbound::Inbound;
-use crate::router::outbound::Outbound;
 
 /// Errors that a port gets at once, and how fast the right to more comes back: what Linux allows
 /// (`icmp_msgs_burst`, `icmp_msgs_per_sec`).

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{LoopbackMap, Transport};
+use crate::packet::outbound::fragments as cut;
 use crate::router::Taken;
-use crate::router::inbound::{Arrival, parse};
-use crate::router::outbound::fragments as cut;
+use crate::router::classify::{Arrival, parse};
 use crate::router::test_world::*;
 use crate::testing::{GATEWAY, GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, ping};
 use crate::{Gateway, Output};
@@ -245,7 +245,7 @@ fn what_is_for_the_gateway_itself_is_put_together_and_answered_in_fragments() {
             let (mut answer, mut reassembly) = (None, Reassembly::default());
             for frame in &out.frames {
                 assert!(frame.len() <= 14 + 1500);
-                let (packet, is_fragment) = crate::router::inbound::read(frame).unwrap();
+                let (packet, is_fragment) = crate::packet::inbound::read(frame).unwrap();
                 assert!(is_fragment);
                 let whole = reassembly.take(Duration::ZERO, &packet, &mut Counters::default());
                 answer = whole.unwrap().map(|bytes| whole_payload(&bytes, &packet));

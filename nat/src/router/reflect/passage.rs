@@ -5,14 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use smoltcp::wire::IpProtocol;
 use trama_frame::MacAddr;
 
-use super::{MDNS4, MDNS6, mdns, ssdp};
+use super::groups::{MDNS4, MDNS6};
+use super::{mdns, ssdp};
 use crate::config::Discovery;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
-use crate::router::Context;
+use crate::io::PortId;
+use crate::packet::outbound::Outbound;
 use crate::router::allowance::Allowances;
+use crate::router::context::Context;
 use crate::router::host_socket::Arrival;
-use crate::router::outbound::Outbound;
 use crate::router::udp::wire::{self, Size};
 
 /// What goes out of a machine's message.

@@ -1,10 +1,13 @@
 //! A scripted machine on one side; on the other a link of the host that leads nowhere, where what is
 //! sent to a group is heard by all of the host that listen there. Each test has a namespace.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use etherparse::{NetSlice, SlicedPacket};
 
+use super::groups::{MDNS6, SSDP4};
 use super::*;
-use crate::Config;
+use crate::config::Config;
 use crate::router::Taken;
 use crate::router::host_socket::Arrival;
 use crate::router::test_world::*;

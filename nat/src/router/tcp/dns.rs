@@ -11,9 +11,9 @@ use super::flow::Flow;
 use super::segment::{Route, Segment, Seq};
 use super::{Flows, own_mss};
 use crate::drop_reason::DropReason;
-use crate::gateway::Client;
-use crate::router::inbound::Inbound;
-use crate::router::{Context, Kind};
+use crate::io::Client;
+use crate::packet::inbound::Inbound;
+use crate::router::context::{Context, Kind};
 
 impl Flows {
     /// Answers a machine's SYN for the gateway's DNS: the other end of what it says.

@@ -10,12 +10,12 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{RecvFlags, recv};
 
-use super::super::Context;
 use super::connection::Connection;
 use super::engine::{Engine, State};
 use super::pace::Pace;
 use super::segment::{Outgoing, Route, Segment};
-use crate::gateway::PortId;
+use crate::io::PortId;
+use crate::router::context::Context;
 
 /// Segments of one packet's size in a large one: as many as fit 64 KiB at MTU 1500.
 const SEGMENTS: usize = 44;

@@ -12,12 +12,13 @@ use trama_frame::VnetHeader;
 use trama_frame::vnet::DATA_VALID;
 
 use super::super::policy::Policy;
-use super::super::{Cable, Context};
 use super::*;
+use crate::cable::Cable;
 use crate::config::{Config, LoopbackMap, NatConfig};
 use crate::drop_reason::Counters;
-use crate::gateway::Random;
+use crate::io::Random;
 use crate::packet::checksums;
+use crate::router::context::Context;
 use crate::testing::{GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, random};
 
 const PORT: u16 = 7000;

@@ -8,7 +8,7 @@ use super::Flows;
 use super::engine::{Engine, State};
 use super::segment::Seq;
 use crate::drop_reason::DropReason;
-use crate::router::icmp::heard::{Fault, Heard};
+use crate::packet::icmp_error::{Fault, Heard};
 
 impl Flows {
     /// Takes an error about a segment for a machine.

@@ -19,10 +19,11 @@ use super::connection::Connection;
 use super::engine::{Engine, State};
 use super::segment::{Outgoing, Route, Segment, Seq};
 use crate::drop_reason::Counters;
-use crate::gateway::{Gateway, Output, PortId};
+use crate::gateway::Gateway;
+use crate::io::{Output, PortId};
 use crate::packet::ethernet_address;
-use crate::router::Context;
-use crate::router::inbound::{self, Arrival};
+use crate::router::classify::{self, Arrival};
+use crate::router::context::Context;
 use crate::router::policy::Policy;
 use crate::router::test_world::{Wire, segments};
 use crate::testing::{GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, random};
@@ -217,7 +218,7 @@ struct Ours {
 impl Ours {
     /// Takes a frame; what is sent at once, as to all segments of no flow: a reset.
     fn handle(&mut self, now: Duration, frame: &[u8]) -> Vec<Vec<u8>> {
-        let arrival = inbound::parse(&lab(), PortId(1), VnetHeader::default(), frame);
+        let arrival = classify::parse(&lab(), PortId(1), VnetHeader::default(), frame);
         let Ok(Arrival::Packet(packet)) = arrival else { panic!("not a packet") };
         let segment = Segment::parse(&packet).unwrap();
         assert_eq!((segment.source, segment.destination), (GUEST_PORT, REMOTE_PORT));

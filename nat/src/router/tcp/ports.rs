@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::flow::Flow;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
+use crate::io::PortId;
 
 /// Flows of one port, as far as three quarters of the process's descriptors suffice for them; and the
 /// part of them that the host may not have connected yet.

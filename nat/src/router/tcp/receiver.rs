@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::segment::{Segment, Seq};
+use super::segment::{Islands, Segment, Seq};
 
 /// The window that a connection begins with.
 const FIRST_WINDOW: usize = 64 << 10;
@@ -14,8 +14,6 @@ const FIRST_WINDOW: usize = 64 << 10;
 const WORTH_A_CALL: usize = 16 << 10;
 /// Pieces kept that came before their turn; what follows one is put to it.
 const MAX_EARLY: usize = 64;
-/// What a selective acknowledgement has room for (RFC 2018, 3).
-pub(super) type Islands = [Option<(Seq, Seq)>; 3];
 /// The scale of our windows: shifts the largest one, of 4 MiB, into 16 bits.
 pub(super) const SCALE: u8 = 7;
 

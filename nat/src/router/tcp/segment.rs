@@ -11,11 +11,10 @@ use smoltcp::wire::{
 use trama_frame::vnet::{DATA_VALID, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM};
 use trama_frame::{MacAddr, VnetHeader, checksum};
 
-use super::super::Context;
-use super::super::inbound::Inbound;
-use super::receiver::Islands;
 use crate::drop_reason::DropReason;
+use crate::packet::inbound::Inbound;
 use crate::packet::{HOP_LIMIT, MIN_FRAME, ethernet_address};
+use crate::router::context::Context;
 
 /// Longest headers: Ethernet, IPv6, TCP with all options.
 const MAX_HEADERS: usize = ETHERNET_HEADER_LEN + 40 + 60;
@@ -125,6 +124,9 @@ impl<'a> Segment<'a> {
         self.payload.len() + usize::from(self.syn) + usize::from(self.fin)
     }
 }
+
+/// What a selective acknowledgement has room for (RFC 2018, 3).
+pub(super) type Islands = [Option<(Seq, Seq)>; 3];
 
 /// What an outgoing segment is beside data.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

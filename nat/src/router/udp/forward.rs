@@ -23,12 +23,13 @@ use nix::errno::Errno;
 use trama_frame::MacAddr;
 
 use crate::config::{Forward, Transport};
-use crate::gateway::PortId;
+use crate::io::PortId;
+use crate::router::classify::STAND_INS;
+use crate::router::context::{Context, Kind};
 use crate::router::flow_table::{FlowTable, Limits};
-use crate::router::forward::{ends, is_outside, warning};
+use crate::router::forward::{RETRY, ends, is_outside, warning};
 use crate::router::host_socket::{Arrival, HostSocket};
 use crate::router::local_address::LocalAddress;
-use crate::router::{Context, Kind, RETRY};
 
 /// Numbers of these sockets' tokens begin here, behind those of flows.
 pub(super) const FIRST: u32 = 1 << 31;
@@ -36,9 +37,6 @@ pub(super) const FIRST: u32 = 1 << 31;
 const LIFE: [Duration; 1] = [Duration::from_secs(180)];
 /// Clients of a port of the host, and of all of them.
 const LIMITS: Limits = Limits { port: 4096, total: 16_384 };
-/// Ports of the gateway that stand for clients: 32768 to 49151, beside those of its TFTP transfers.
-pub(crate) const STAND_INS: std::ops::RangeInclusive<u16> = 0x8000..=0xbfff;
-
 /// A port of the host.
 pub(super) struct Listener {
     pub name: String,

@@ -9,8 +9,8 @@
 use super::forward::Listener;
 use super::{Flow, Flows, Key};
 use crate::drop_reason::DropReason;
-use crate::router::Context;
-use crate::router::icmp::heard::{Fault, Heard};
+use crate::packet::icmp_error::{Fault, Heard};
+use crate::router::context::Context;
 
 impl Flows {
     /// Takes an error about a datagram for a machine.

@@ -8,8 +8,8 @@ use smoltcp::wire::IpProtocol;
 use super::train::Wagon;
 use super::{ERRORS, Flows, forward, socket_of, wire};
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
-use crate::router::Context;
+use crate::io::PortId;
+use crate::router::context::Context;
 use crate::router::host_socket::ErrorReport;
 
 impl Flows {

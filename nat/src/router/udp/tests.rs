@@ -250,7 +250,7 @@ fn what_is_longer_than_the_networks_mtu_comes_in_fragments() {
         let wanted = (0..4).map(|index| (index * step, index < 3)).collect::<Vec<_>>();
         assert_eq!(offsets, wanted);
         assert_eq!(&bytes[8..], payload);
-        let pseudo = crate::router::outbound::pseudo_sum(
+        let pseudo = crate::packet::outbound::pseudo_sum(
             to.ip(),
             guest_for(address),
             IpProtocol::Udp,

@@ -8,10 +8,10 @@ use trama_frame::{MacAddr, VnetHeader, checksum};
 
 use crate::drop_reason::DropReason;
 use crate::packet::HOP_LIMIT;
-use crate::router::Context;
+use crate::packet::inbound::Inbound;
+use crate::packet::outbound::{Outbound, pseudo_sum};
+use crate::router::context::Context;
 use crate::router::host_socket::Arrival;
-use crate::router::inbound::Inbound;
-use crate::router::outbound::{Outbound, pseudo_sum};
 
 const HEADER: usize = 8;
 /// Where the checksum is.

@@ -10,7 +10,7 @@ use trama_dhcp::dhcp6::{Boot6, Config6, Reservation6, Settings6};
 use trama_dhcp::name::DomainName;
 use trama_dhcp::prefix::{Prefix, Route};
 
-use crate::config::Config;
+use super::Config;
 
 /// After how many seconds DHCPv6 clients without a lease ask again.
 const REFRESH: u32 = 86_400;

@@ -1,65 +1,20 @@
-//! A packet from one of the network's machines for an address outside.
+//! Whose a frame is: the gateway's own services', or the router's.
 
 use std::net::IpAddr;
 
-use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet};
-use trama_frame::vnet::DATA_VALID;
+use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol};
 use trama_frame::{MacAddr, VnetHeader};
 
+use super::reflect::groups::{group_of, is_on};
 use crate::config::{Config, Service, Transport};
 use crate::dns;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
-use crate::router::icmp::heard;
-use crate::router::outbound::FRAGMENT_HEADER;
-use crate::router::reflect;
-use crate::router::udp::forward::STAND_INS;
+use crate::io::PortId;
+use crate::packet::icmp;
+use crate::packet::inbound::{Inbound, parse4, parse6};
 
-/// A checked packet: its IP header is well-formed, its source one of the network's machines, its
-/// destination none of them.
-pub(crate) struct Inbound<'a> {
-    /// The switch port that it came by.
-    pub port: PortId,
-    /// The station that sent it, and is to get the answers.
-    pub mac: MacAddr,
-    pub source: IpAddr,
-    pub destination: IpAddr,
-    pub protocol: IpProtocol,
-    pub hop_limit: u8,
-    /// The IP packet, for errors that quote it.
-    pub packet: &'a [u8],
-    /// What the IP header is in front of.
-    pub payload: &'a [u8],
-    /// What the sender left to be done: a checksum, or a large packet's segments.
-    pub offload: VnetHeader,
-}
-
-impl<'a> Inbound<'a> {
-    /// Whether the packet may be cut on its way: its sender allows it or, for IPv6, has done so.
-    pub(crate) fn may_fragment(&self) -> bool {
-        match self.source {
-            IpAddr::V4(_) => !Ipv4Packet::new_unchecked(self.packet).dont_frag(),
-            // Reassembly leaves the fragment header in place.
-            IpAddr::V6(_) => {
-                Ipv6Packet::new_unchecked(self.packet).next_header() == IpProtocol::Ipv6Frag
-            }
-        }
-    }
-
-    /// A packet that was kept since it was checked, for an answer that quotes it.
-    pub fn kept(port: PortId, mac: MacAddr, packet: &'a [u8]) -> Result<Inbound<'a>, DropReason> {
-        let is_v4 = packet.first().is_some_and(|byte| byte >> 4 == 4);
-        let (mut bare, is_fragment) = if is_v4 { parse4(packet)? } else { parse6(packet)? };
-        if let (true, Some((header, payload))) =
-            (is_fragment, bare.payload.split_first_chunk::<FRAGMENT_HEADER>())
-        {
-            // Reassembly has left the header of an only fragment in front of the payload.
-            (bare.protocol, bare.payload) = (header[0].into(), payload);
-        }
-        let offload = VnetHeader { flags: DATA_VALID, ..VnetHeader::default() };
-        Ok(Inbound { port, mac, offload, ..bare })
-    }
-}
+/// Ports of the gateway that stand for clients: 32768 to 49151, beside those of its TFTP transfers.
+pub(crate) const STAND_INS: std::ops::RangeInclusive<u16> = 0x8000..=0xbfff;
 
 /// What a frame is to the router.
 pub(crate) enum Arrival<'a> {
@@ -83,7 +38,7 @@ pub(crate) fn parse<'a>(
 ) -> Result<Arrival<'a>, DropReason> {
     let Ok(frame) = EthernetFrame::new_checked(bytes) else { return Ok(Arrival::Local) };
     let mac = MacAddr(frame.src_addr().0);
-    let is_group = frame.dst_addr().is_multicast() && reflect::is_on(config);
+    let is_group = frame.dst_addr().is_multicast() && is_on(config);
     let is_ours = frame.dst_addr().0 == config.mac;
     if !(is_ours || is_group) || mac.is_multicast() || mac.is_zero() {
         return Ok(Arrival::Local);
@@ -95,7 +50,7 @@ pub(crate) fn parse<'a>(
     };
     let packet = Inbound { port, mac, offload, ..packet };
     if is_group {
-        let is_asked = !is_fragment && reflect::is_for_group(config, &packet);
+        let is_asked = !is_fragment && is_for_group(config, &packet);
         return Ok(if is_asked { Arrival::Group(packet) } else { Arrival::Local });
     }
     // What it is a part of shows in the whole.
@@ -111,47 +66,13 @@ pub(crate) fn parse<'a>(
     Ok(if is_fragment { Arrival::Fragment(packet) } else { Arrival::Packet(packet) })
 }
 
-/// The IP packet in a frame, and whether it is a fragment; for tests that read what goes to machines.
-#[cfg(test)]
-pub(crate) fn read(frame: &[u8]) -> Result<(Inbound<'_>, bool), DropReason> {
-    let is_v4 = frame[12..14] == [8, 0];
-    if is_v4 { parse4(&frame[14..]) } else { parse6(&frame[14..]) }
-}
-
-/// A packet of which only the IP header is known yet.
-fn bare<'a>(
-    (source, destination): (IpAddr, IpAddr),
-    (protocol, hop_limit): (IpProtocol, u8),
-    packet: &'a [u8],
-    payload: &'a [u8],
-) -> Inbound<'a> {
-    let (port, mac, offload) = (PortId(0), MacAddr([0; 6]), VnetHeader::default());
-    Inbound { port, mac, source, destination, protocol, hop_limit, packet, payload, offload }
-}
-
-fn parse4(bytes: &[u8]) -> Result<(Inbound<'_>, bool), DropReason> {
-    let packet = Ipv4Packet::new_checked(bytes).map_err(|_| DropReason::BadIp)?;
-    if packet.version() != 4 || !packet.verify_checksum() {
-        return Err(DropReason::BadIp);
-    }
-    let is_fragment = packet.more_frags() || packet.frag_offset() != 0;
-    let addresses = (packet.src_addr().into(), packet.dst_addr().into());
-    let kind = (packet.next_header(), packet.hop_limit());
-    let whole = &bytes[..usize::from(packet.total_len())];
-    let payload = &whole[usize::from(packet.header_len())..];
-    Ok((bare(addresses, kind, whole, payload), is_fragment))
-}
-
-fn parse6(bytes: &[u8]) -> Result<(Inbound<'_>, bool), DropReason> {
-    let packet = Ipv6Packet::new_checked(bytes).map_err(|_| DropReason::BadIp)?;
-    if packet.version() != 6 {
-        return Err(DropReason::BadIp);
-    }
-    let is_fragment = packet.next_header() == IpProtocol::Ipv6Frag;
-    let addresses = (packet.src_addr().into(), packet.dst_addr().into());
-    let kind = (packet.next_header(), packet.hop_limit());
-    let whole = &bytes[..packet.total_len()];
-    Ok((bare(addresses, kind, whole, &whole[packet.header_len()..]), is_fragment))
+/// Whether a packet is a machine's, for a group that is reflected.
+fn is_for_group(config: &Config, packet: &Inbound<'_>) -> bool {
+    let is_near = match packet.source {
+        IpAddr::V6(source) if source.is_unicast_link_local() => source != config.link_local(),
+        source => is_machine(config, source),
+    };
+    packet.protocol == IpProtocol::Udp && is_near && group_of(config, packet).is_some()
 }
 
 /// Whether `address` may be that of a machine of the network.
@@ -184,7 +105,7 @@ pub(crate) fn is_local(config: &Config, packet: &Inbound<'_>) -> bool {
     match packet.destination {
         own if config.has(own) => {
             let is_udp = packet.protocol == IpProtocol::Udp;
-            let is_flows = is_udp && is_mapped(config, packet) || heard::is_error(packet);
+            let is_flows = is_udp && is_mapped(config, packet) || icmp::is_error(packet);
             packet.protocol != IpProtocol::Tcp && !is_flows
         }
         IpAddr::V4(to) => {

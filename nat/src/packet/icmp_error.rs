@@ -9,10 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use smoltcp::wire::{IPV6_HEADER_LEN, IpProtocol};
 
-use super::HEADER;
+use super::icmp::{HEADER, message};
+use super::inbound::Inbound;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
-use crate::router::inbound::Inbound;
+use crate::io::PortId;
 
 /// Less than this no way is believed to take. IPv4 allows less (RFC 791), but a liar would have each
 /// packet cut to pieces; it is Linux's limit, too (`min_pmtu`). For IPv6 it is the rule (RFC 8200, 5).
@@ -47,18 +47,9 @@ pub(crate) struct Heard {
     pub sequence: u32,
 }
 
-/// Whether a packet is such an error.
-pub(crate) fn is_error(packet: &Inbound<'_>) -> bool {
-    match packet.protocol {
-        IpProtocol::Icmp => matches!(packet.payload.first(), Some(3 | 4 | 11 | 12)),
-        IpProtocol::Icmpv6 => matches!(packet.payload.first(), Some(1..=4)),
-        _ => false,
-    }
-}
-
 /// Reads an error.
 pub(crate) fn read(packet: &Inbound<'_>) -> Result<Heard, DropReason> {
-    let (head, quoted) = super::message(packet)?;
+    let (head, quoted) = message(packet)?;
     let (fault, quote) = match packet.source {
         IpAddr::V4(_) => (fault4(head), quoted4(quoted)),
         IpAddr::V6(_) => (fault6(head), quoted6(quoted)),

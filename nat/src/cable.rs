@@ -1,0 +1,17 @@
+//! The way to the network's machines, as the flows see it.
+
+use trama_frame::VnetHeader;
+
+use crate::drop_reason::DropReason;
+
+/// A way to the network's machines.
+pub(crate) trait Cable {
+    /// Frames that [`Cable::send`] takes before there is no room.
+    fn room(&mut self) -> usize;
+
+    /// Queues a frame, the concatenation of `parts`.
+    ///
+    /// # Errors
+    /// No room, or it is too long. It is not queued.
+    fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason>;
+}
