@@ -165,7 +165,7 @@ struct Reported {
 impl Process {
     /// Takes the cable and the first settings, for which it waits.
     fn start(stream: UnixStream) -> Result<Process, ProcessError> {
-        let (end, book) = receive_end(&stream)?;
+        let (end, journal) = receive_end(&stream)?;
         let mut channel = Channel::new(stream)?;
         let poll = Poll::new()?;
         watch(poll.registry(), &channel, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
@@ -182,7 +182,7 @@ impl Process {
         gateway.set_servers(resolvers.servers().to_vec());
         gateway.set_search(resolvers.search());
         let mut router = Router::default();
-        router.keep_book(book.into())?;
+        router.open_journal(journal.into())?;
         let written = Arc::new(Waker::new(poll.registry(), WRITTEN)?);
         let mut process = Process {
             poll,

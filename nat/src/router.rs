@@ -83,12 +83,12 @@ impl Router {
         self.reflector.configure(context);
     }
 
-    /// Keeps the book of TCP flows in a file that outlives the process.
+    /// Keeps the journal of TCP flows in a file that outlives the process.
     ///
     /// # Errors
     /// It cannot be read.
-    pub(crate) fn keep_book(&mut self, file: File) -> io::Result<()> {
-        self.tcp.keep_book(file)
+    pub(crate) fn open_journal(&mut self, file: File) -> io::Result<()> {
+        self.tcp.open_journal(file)
     }
 
     /// DNS questions that came over TCP.
@@ -270,7 +270,7 @@ impl Router {
 
     /// Takes machines that have connected to the gateway's DNS; who is too many, is hung up on.
     fn serve_dns(&mut self, context: &mut Context<'_>) {
-        for (client, socket) in std::mem::take(&mut self.tcp.callers) {
+        for (client, socket) in std::mem::take(&mut self.tcp.dns_connections) {
             let token = |number| Kind::Dns.token(number);
             let opened = self.streams.open(context.now, context.registry, token, (client, socket));
             if let Err(reason) = opened {

@@ -185,7 +185,7 @@ impl Forwards {
         };
         let Some(remote) = shown(&client, flows, context) else { return refuse(&client.stream) };
         let route = (mac, client.guest, remote);
-        if let Err(reason) = flows.call(port, route, client.stream, context) {
+        if let Err(reason) = flows.open_to_guest(port, route, client.stream, context) {
             context.counters.drop(reason);
         }
     }
@@ -241,7 +241,7 @@ fn shown(client: &Client, flows: &tcp::Flows, context: &mut Context<'_>) -> Opti
     if !client.is_hidden
         && address.is_ipv4() == guest.is_ipv4()
         && is_outside(context.config, address)
-        && flows.may_call(guest, real)
+        && flows.can_open_to_guest(guest, real)
     {
         return Some(real);
     }
@@ -250,7 +250,7 @@ fn shown(client: &Client, flows: &tcp::Flows, context: &mut Context<'_>) -> Opti
     let port = |step| FIRST_OWN + (start.wrapping_add(step) % count) as u16;
     (0..count)
         .map(|step| SocketAddr::new(own, port(step)))
-        .find(|remote| flows.may_call(guest, *remote))
+        .find(|remote| flows.can_open_to_guest(guest, *remote))
 }
 
 /// Whether a machine's answers to `address` go through its gateway.

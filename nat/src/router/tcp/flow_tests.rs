@@ -46,7 +46,7 @@ struct World {
     frames: Frames,
     flows: Flows,
     now: Duration,
-    /// The switch port and the TCP port that the machine sends by.
+    /// The switch port and the TCP port that the guest sends from.
     from: (PortId, u16),
 }
 
@@ -74,7 +74,7 @@ impl World {
         job(flows, &mut Context { now, config, policy, registry, cable: frames, counters, random })
     }
 
-    /// The machine's segment.
+    /// Sends a segment of the guest.
     fn send(
         &mut self,
         control: TcpControl,
@@ -105,7 +105,7 @@ impl World {
         self.with(|flows, context| flows.handle(&packet, context))
     }
 
-    /// A segment of the machine in a frame.
+    /// A segment of the guest in a frame.
     fn frame(&self, repr: &TcpRepr<'_>) -> Vec<u8> {
         let (source, destination) = (IpAddr::from(GUEST4), IpAddr::from(GATEWAY4));
         let ends = ((GUEST, lab().mac()), (source, destination));
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    /// The data that the machine gets next.
+    /// The data that the guest receives next.
     #[track_caller]
     fn data(&mut self) -> Vec<u8> {
         self.until(|world| !world.frames.0.is_empty());
@@ -141,7 +141,7 @@ impl World {
         frame[54..14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]))].to_vec()
     }
 
-    /// Begins a flow, which the machine has agreed to; what our sequence numbers begin behind.
+    /// Opens a flow up to the guest's ACK. Returns our initial sequence number.
     #[track_caller]
     fn open(&mut self) -> u32 {
         self.send(TcpControl::Syn, 100, None).unwrap();
@@ -151,7 +151,7 @@ impl World {
         ours
     }
 
-    /// What the machine hears next.
+    /// The segment that the guest receives next: flags, sequence number, acknowledgement.
     #[track_caller]
     fn hear(&mut self) -> (TcpControl, u32, u32) {
         self.until(|world| !world.frames.0.is_empty());
@@ -164,7 +164,7 @@ impl World {
     }
 }
 
-/// A machine's SYN with data.
+/// A guest's SYN with data.
 fn syn(payload: &[u8]) -> TcpRepr<'_> {
     TcpRepr {
         src_port: 4000,
@@ -194,7 +194,7 @@ fn a_syn_on_a_tuple_that_still_closes_begins_anew() {
     assert_eq!(world.hear().2, 102);
     drop(server.accept().unwrap());
     assert_eq!(world.hear().0, TcpControl::Fin);
-    // Its acknowledgement is lost.
+    // The acknowledgement of the FIN is lost.
     world.send(TcpControl::Syn, 5000, None).unwrap();
     let (control, _, ack) = world.hear();
     assert_eq!((control, ack), (TcpControl::Syn, 5001));
@@ -216,7 +216,7 @@ fn what_the_host_refuses_is_refused_and_strays_are_reset() {
     assert_eq!((control, sequence), (TcpControl::Rst, 77));
 }
 
-/// Whoever asks for a thousand connections does not delay another's one by those.
+/// A guest that opens a thousand connections does not delay one of another guest.
 #[test]
 fn ports_take_turns_to_connect() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -235,7 +235,7 @@ fn ports_take_turns_to_connect() {
     assert_eq!(begun(&world, PortId(1)), TURNS / CONNECT_TURNS - 1);
 }
 
-/// A packet waits for few streams that move much, not for as many as there are.
+/// A packet waits for few bulk flows, not for all of them.
 #[test]
 fn to_move_much_takes_as_long_as_several_turns() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -253,7 +253,7 @@ fn to_move_much_takes_as_long_as_several_turns() {
             flows.queue(number as u32);
         });
     }
-    // A socket that holds less would take fewer turns: the kernel may deliver it a while later.
+    // A socket that holds less would take fewer turns: the kernel may deliver data a while later.
     let holds = |flow: &Flow| ioctl_fionread(flow.stream.as_ref().unwrap()).unwrap();
     let deadline = Instant::now() + PATIENCE;
     while world.flows.flows.iter().flatten().any(|flow| holds(flow) < 3 * TURN_BYTES) {
@@ -273,8 +273,8 @@ fn a_flow_of_a_port_that_keeps_too_much_goes_on_once_its_machine_has_what_it_kep
     let mut world = World::new(server.local_addr().unwrap());
     let ours = world.open();
     let mut host = server.accept().unwrap().0;
-    // Other flows of the port keep more than it may.
-    world.flows.ports.charge(PortId(1), 0, 1 << 40);
+    // Other flows of the port have buffered more than it may.
+    world.flows.quotas.charge(PortId(1), 0, 1 << 40);
     host.write_all(b"one").unwrap();
     assert_eq!(world.data(), b"one");
     host.write_all(b"two").unwrap();
@@ -348,7 +348,7 @@ fn a_syn_in_ipv6_fragments_begins_a_flow() {
 fn connections_that_only_linger_make_room_for_new_ones() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
-    world.flows.ports.most = 1;
+    world.flows.quotas.max_flows = 1;
     let ours = world.open();
     drop(server.accept().unwrap());
     assert_eq!(world.hear().0, TcpControl::Fin);
@@ -371,21 +371,21 @@ fn a_host_without_its_interface_is_unreachable_and_does_not_refuse() {
         let frame = world.frame(&syn(&[]));
         let packet = Inbound::kept(PortId(1), GUEST, &frame[14..54]).unwrap();
         let error = io::Error::from_raw_os_error(errno as i32);
-        world.with(|flows, context| flows.refuse(&packet, error, context)).unwrap();
+        world.with(|flows, context| flows.reject(&packet, error, context)).unwrap();
         assert_eq!(world.flows.take_failures().len(), 1, "{errno}");
         assert!(world.frames.0.is_empty(), "{errno}");
     }
 }
 
-/// A flow whose host has written little and often until reading rests: the host's end, the sequence
-/// number of its next byte, and the server, which goes on listening.
+/// A flow whose host has written small amounts often until reading paused. Returns the host's end,
+/// the sequence number of its next byte, and the listening server.
 fn resting() -> (World, std::net::TcpStream, u32, TcpListener) {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     let mut next = world.open().wrapping_add(1);
     let mut host = server.accept().unwrap().0;
     for _ in 0..100 {
-        if world.flows.flows[0].as_ref().unwrap().rests().is_some() {
+        if world.flows.flows[0].as_ref().unwrap().paused_until().is_some() {
             return (world, host, next, server);
         }
         host.write_all(b"a").unwrap();
@@ -403,7 +403,7 @@ fn what_a_host_writes_little_and_often_goes_on_in_one_piece() {
     let pieces = [[1; 1000], [2; 1000]];
     for piece in pieces {
         host.write_all(&piece).unwrap();
-        // Acknowledgements and other turns do not end the rest.
+        // ACKs and other turns do not end the pause.
         world.with(|flows, context| {
             flows.queue(0);
             flows.poll(context);

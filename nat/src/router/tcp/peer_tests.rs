@@ -1,5 +1,5 @@
-//! Our TCP against another: smoltcp's, as a machine behind a link that loses, delays, repeats and
-//! reorders. Frames go the whole way: headers, checksums and large segments are as a machine
+//! Our TCP against smoltcp's, which plays the guest behind a link that loses, delays, duplicates
+//! and reorders. Frames take the whole path: headers, checksums and large segments are as a guest
 //! without offloads sees them.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +17,7 @@ use trama_frame::VnetHeader;
 
 use super::connection::Connection;
 use super::engine::{Engine, State};
-use super::segment::{Outgoing, Route, Segment, Seq};
+use super::segment::{Endpoints, Outgoing, Segment, Seq};
 use crate::drop_reason::Counters;
 use crate::gateway::Gateway;
 use crate::io::{Output, PortId};
@@ -34,38 +34,38 @@ const GUEST_PORT: u16 = 4000;
 const REMOTE_PORT: u16 = 80;
 const LARGE: usize = 40_000;
 
-/// What a run is made of.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     seed: u64,
-    /// Packets of a hundred that are lost, and that are late; half as many come twice.
+    /// Packets in a hundred that are lost, and that are delayed; half as many are duplicated.
     harm: u64,
     /// Bytes of the stream each way.
     lens: [usize; 2],
-    /// The machine's buffers.
+    /// The guest's buffers.
     room: usize,
-    /// The machine opens the connection.
+    /// The guest opens the connection.
     machine_calls: bool,
     is_v6: bool,
 }
 
 impl Setting {
-    /// Both ends, as the machine sees them.
-    fn route(&self) -> Route {
+    /// Both ends, as the guest sees them.
+    fn ends(&self) -> Endpoints {
         let (guest, remote) = match self.is_v6 {
             false => (GUEST4.into(), REMOTE4),
             true => (GUEST6.into(), REMOTE6),
         };
         let end = SocketAddr::new;
-        Route { mac: GUEST, guest: end(guest, GUEST_PORT), remote: end(remote, REMOTE_PORT) }
+        Endpoints { mac: GUEST, guest: end(guest, GUEST_PORT), remote: end(remote, REMOTE_PORT) }
     }
 
     fn mss(&self) -> u16 {
-        1500 - self.route().overhead() as u16
+        1500 - self.ends().overhead() as u16
     }
 }
 
-/// The machine's network card, with what the link brought and what it is to take.
+/// The guest's network card: frames that arrived, and frames to send.
 #[derive(Default)]
 struct Card {
     arrived: VecDeque<Vec<u8>>,
@@ -110,7 +110,7 @@ impl Device for Card {
     }
 }
 
-/// The machine.
+/// The guest.
 struct Machine {
     card: Card,
     gateway: Gateway,
@@ -140,7 +140,7 @@ impl Machine {
         let buffer = || SocketBuffer::new(vec![0; setting.room]);
         let mut socket = Socket::new(buffer(), buffer());
         if setting.machine_calls {
-            socket.connect(interface.context(), setting.route().remote, GUEST_PORT).unwrap();
+            socket.connect(interface.context(), setting.ends().remote, GUEST_PORT).unwrap();
         } else {
             socket.listen(GUEST_PORT).unwrap();
         }
@@ -150,8 +150,8 @@ impl Machine {
         Machine { card, gateway, interface, sockets, handle, heard: Vec::new(), said: 0 }
     }
 
-    /// Reads and says some of what there is, and sends its frames; what the gateway answers itself
-    /// it has at once.
+    /// Reads and writes part of what is possible. Returns the frames sent; ARP and ND are answered
+    /// at once.
     fn turn(&mut self, time: Duration, stream: &[u8], dice: u64) -> Vec<Vec<u8>> {
         let now = instant(time);
         self.interface.poll(now, &mut self.card, &mut self.sockets);
@@ -165,7 +165,7 @@ impl Machine {
             let end = stream.len().min(self.said + 1 + dice as usize % 9000);
             self.said += socket.send_slice(&stream[self.said..end]).unwrap();
         }
-        // It sends an end only once it has been connected.
+        // smoltcp sends a FIN only once it has been connected.
         if self.said == stream.len()
             && socket.may_send()
             && socket.state() != PeerState::SynReceived
@@ -194,7 +194,7 @@ impl Machine {
     }
 }
 
-/// Whether a frame asks for a station, which the gateway's other half answers.
+/// Whether a frame is an ARP request or ND message, which the gateway itself answers.
 fn is_question(frame: &[u8]) -> bool {
     let frame = EthernetFrame::new_checked(frame).unwrap();
     let icmp =
@@ -216,7 +216,7 @@ struct Ours {
 }
 
 impl Ours {
-    /// Takes a frame; what is sent at once, as to all segments of no flow: a reset.
+    /// Handles a frame. Returns what is sent at once: the reset that answers a segment of no flow.
     fn handle(&mut self, now: Duration, frame: &[u8]) -> Vec<Vec<u8>> {
         let arrival = classify::parse(&lab(), PortId(1), VnetHeader::default(), frame);
         let Ok(Arrival::Packet(packet)) = arrival else { panic!("not a packet") };
@@ -224,29 +224,29 @@ impl Ours {
         assert_eq!((segment.source, segment.destination), (GUEST_PORT, REMOTE_PORT));
         let Ours { setting, tcp, heard, takes, .. } = self;
         match tcp {
-            Some(tcp) if tcp.state() == State::Done => {
+            Some(tcp) if tcp.state() == State::Closed => {
                 return if segment.rst {
                     Vec::new()
                 } else {
-                    frames(setting, &Outgoing::refusal(&segment))
+                    frames(setting, &Outgoing::reset_for(&segment))
                 };
             }
             None => {
                 let initial = Seq(u32::MAX - 9000);
-                *tcp = Some(Connection::answer(now, &segment, initial, setting.mss()));
+                *tcp = Some(Connection::accept(now, &segment, initial, setting.mss()));
             }
             Some(tcp) => tcp.handle(now, &segment, &mut |bytes| take(heard, takes, bytes)),
         }
         Vec::new()
     }
 
-    /// As a flow's turn; what it sends, and whether the host is still to take something.
+    /// Like a flow's turn. Returns what it sends, and whether the host has yet to take data.
     fn turn(&mut self, now: Duration, stream: &[u8], dice: u64) -> (Vec<Vec<u8>>, bool) {
         let Ours { setting, tcp: Some(tcp), heard, takes, said } = self else {
             return (Vec::new(), false);
         };
         tcp.expire(now);
-        tcp.grow();
+        tcp.autotune();
         *takes = if dice.is_multiple_of(3) { 0 } else { dice as usize % 9000 };
         let has_drained = tcp.drain(&mut |bytes| take(heard, takes, bytes));
         let room = tcp.room().min(stream.len() - *said);
@@ -256,7 +256,7 @@ impl Ours {
             *said += count;
         }
         if *said == stream.len() {
-            tcp.finish();
+            tcp.close();
         }
         let mut sent = Vec::new();
         tcp.output(now, (LARGE, 8), &mut |segment| {
@@ -266,12 +266,12 @@ impl Ours {
         (sent, !has_drained)
     }
 
-    /// Whether all is said. A machine that has closed, and waited long enough, answers what still
-    /// comes by a reset: that is an end like any other.
+    /// Whether the connection is over. A guest that has closed, and waited long enough, resets late
+    /// segments, which is an end like any other.
     fn is_over(&self, machine: PeerState) -> bool {
         let state = self.tcp.as_ref().map(Engine::state);
         assert!(state != Some(State::Broken) || machine == PeerState::Closed, "gave up");
-        matches!(state, Some(State::Closing { lingers: true } | State::Done | State::Broken))
+        matches!(state, Some(State::Closing { time_wait: true } | State::Closed | State::Broken))
     }
 }
 
@@ -294,11 +294,11 @@ fn frames(setting: &Setting, segment: &Outgoing<'_>) -> Vec<Vec<u8>> {
         counters: &mut Counters::default(),
         random: &mut random,
     };
-    setting.route().send(&mut context, segment).unwrap();
+    setting.ends().send(&mut context, segment).unwrap();
     wire.0.iter().flat_map(|(header, frame)| segments(header, frame)).collect()
 }
 
-/// Frames on their way, by arrival; whether to us.
+/// Frames in flight, by arrival; the flag says whether they are for us.
 struct Link {
     random: u64,
     harm: u64,
@@ -337,13 +337,13 @@ fn stream(len: usize, salt: u64) -> Vec<u8> {
     (0..len).map(|_| link.dice() as u8).collect()
 }
 
-/// Sends a stream each way; the time it took.
+/// Sends a stream each way. Returns the time it took.
 fn exchange(setting: Setting) -> Duration {
     let [ours, theirs] = [0, 1].map(|at| stream(setting.lens[at], setting.seed ^ at as u64));
     let Setting { seed, harm, .. } = setting;
     let mut link = Link { random: seed, harm, flying: BTreeMap::new(), count: 0 };
     let mut machine = Machine::new(&setting);
-    let calls = || Connection::call(Duration::ZERO, Seq(u32::MAX - 9000), setting.mss());
+    let calls = || Connection::connect(Duration::ZERO, Seq(u32::MAX - 9000), setting.mss());
     let tcp = (!setting.machine_calls).then(calls);
     let mut end = Ours { setting, tcp, heard: Vec::new(), takes: 0, said: 0 };
     let mut now = Duration::ZERO;
@@ -373,7 +373,7 @@ fn exchange(setting: Setting) -> Duration {
         }
         let next = link.flying.keys().next().map(|(at, _)| *at);
         let timers = end.tcp.as_ref().and_then(Engine::deadline);
-        // Who did not take all will take more soon.
+        // An end that did not take all data takes more soon.
         let waits = waits || machine.has_unread() || machine.said < theirs.len();
         let soon = waits.then_some(now + Duration::from_millis(1));
         let next = next.into_iter().chain(timers).chain(machine.deadline(now)).chain(soon).min();
@@ -410,7 +410,7 @@ fn another_tcp_is_served_without_a_pause() {
     let lens = [8 << 20, 8 << 20];
     for is_v6 in [false, true] {
         let setting = Setting { seed: 1, harm: 0, lens, room: 60_000, machine_calls: true, is_v6 };
-        // A window of 60 kB each 2 ms, of which the machine takes a part at a time.
+        // A window of 60 kB every 2 ms, of which the guest takes a part at a time.
         let time = exchange(setting);
         assert!(time < Duration::from_secs(5), "IPv6 {is_v6}: {time:?}");
     }

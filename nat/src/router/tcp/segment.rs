@@ -1,4 +1,4 @@
-//! TCP segments (RFC 9293, 3.1): what came from a machine, and frames for it.
+//! TCP segments (RFC 9293, 3.1): parsed from guests, built for guests.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Add, Sub};
@@ -20,10 +20,10 @@ use crate::router::context::Context;
 const MAX_HEADERS: usize = ETHERNET_HEADER_LEN + 40 + 60;
 /// Bytes of a TCP header without options.
 pub(super) const HEADER_LEN: usize = 20;
-/// Where the checksum is in a TCP header.
+/// Offset of the checksum in a TCP header.
 const CHECKSUM_AT: usize = 16;
 
-/// A sequence number: the distance of two is theirs modulo 2^32.
+/// A sequence number, in arithmetic modulo 2^32.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Seq(pub u32);
 
@@ -38,27 +38,27 @@ impl Add<usize> for Seq {
 impl Sub for Seq {
     type Output = i32;
 
-    /// How far `self` is behind `other`; negative if it is before it.
+    /// How far `self` is after `other`; negative if it is before.
     fn sub(self, other: Seq) -> i32 {
         self.0.wrapping_sub(other.0) as i32
     }
 }
 
 impl Seq {
-    /// Bytes from `earlier` on; none if it is later.
+    /// Bytes since `earlier`; zero if that is later.
     pub fn since(self, earlier: Seq) -> usize {
         (self - earlier).max(0) as usize
     }
 }
 
-/// A segment from a machine.
+/// A segment from a guest.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Segment<'a> {
     pub source: u16,
     pub destination: u16,
     pub sequence: Seq,
     pub ack: Option<Seq>,
-    /// As it stands in the header, without the scale.
+    /// The header's field, without the scale.
     pub window: u16,
     pub syn: bool,
     pub fin: bool,
@@ -66,14 +66,14 @@ pub(crate) struct Segment<'a> {
     /// Options of a SYN.
     pub mss: Option<u16>,
     pub scale: Option<u8>,
-    /// It understands selective acknowledgements.
+    /// Whether SACK is permitted.
     pub sack: bool,
     pub payload: &'a [u8],
 }
 
 impl<'a> Segment<'a> {
-    /// The segment in a packet. Urgent data is data (RFC 6093); options but those of a SYN are
-    /// passed over.
+    /// Parses and checks a segment. Urgent data is treated as data (RFC 6093), and options outside
+    /// a SYN are ignored.
     pub fn parse(packet: &Inbound<'a>) -> Result<Segment<'a>, DropReason> {
         let tcp = TcpPacket::new_checked(packet.payload).map_err(|_| DropReason::BadTcp)?;
         let is_checked = packet.offload.flags & (NEEDS_CSUM | DATA_VALID) != 0;
@@ -119,16 +119,16 @@ impl<'a> Segment<'a> {
         }
     }
 
-    /// How many sequence numbers it takes.
+    /// The sequence numbers that it occupies.
     pub fn len(&self) -> usize {
         self.payload.len() + usize::from(self.syn) + usize::from(self.fin)
     }
 }
 
-/// What a selective acknowledgement has room for (RFC 2018, 3).
-pub(super) type Islands = [Option<(Seq, Seq)>; 3];
+/// As many SACK blocks as one ACK has room for (RFC 2018, 3).
+pub(super) type SackBlocks = [Option<(Seq, Seq)>; 3];
 
-/// What an outgoing segment is beside data.
+/// Flags and options of an outgoing segment.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Control {
     #[default]
@@ -143,23 +143,23 @@ pub(crate) enum Control {
     Rst,
 }
 
-/// A segment for a machine.
+/// A segment for a guest.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Outgoing<'a> {
     pub sequence: Seq,
     pub ack: Option<Seq>,
     pub window: u16,
     pub control: Control,
-    /// What is there beyond `ack`; of a segment without data.
-    pub islands: Islands,
-    /// The data is the concatenation of these; more than `mss` bytes become several segments.
+    /// SACK blocks; only of a segment without data.
+    pub sack: SackBlocks,
+    /// The data is the concatenation of these. More than `mss` bytes become several segments (GSO).
     pub parts: &'a [&'a [u8]],
     pub mss: u16,
 }
 
 impl Outgoing<'_> {
     /// The reset that answers a segment of no connection (RFC 9293, 3.10.7.1).
-    pub fn refusal(segment: &Segment<'_>) -> Outgoing<'static> {
+    pub fn reset_for(segment: &Segment<'_>) -> Outgoing<'static> {
         let (sequence, ack) = match segment.ack {
             Some(ack) => (ack, None),
             None => (Seq(0), Some(segment.sequence + segment.len())),
@@ -168,21 +168,21 @@ impl Outgoing<'_> {
     }
 }
 
-/// The two ends of a flow, as a machine sees them, and the machine's station.
+/// Both ends of a flow as the guest sees them, and the guest's MAC address.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Route {
+pub(crate) struct Endpoints {
     pub mac: MacAddr,
     pub guest: SocketAddr,
     pub remote: SocketAddr,
 }
 
-impl Route {
+impl Endpoints {
     /// Bytes of IP and TCP header in front of a segment's data.
     pub fn overhead(&self) -> usize {
         HEADER_LEN + if self.guest.is_ipv4() { 20 } else { 40 }
     }
 
-    /// Sends a segment to the machine.
+    /// Sends a segment to the guest.
     pub fn send(
         &self,
         context: &mut Context<'_>,
@@ -209,7 +209,7 @@ impl Route {
         context.send(&offload, &parts[..=segment.parts.len()])
     }
 
-    /// Writes the headers, but for TCP's checksum; where TCP's begins.
+    /// Writes all headers without TCP's checksum. Returns the offset of the TCP header.
     fn write_headers(
         &self,
         bytes: &mut [u8; MAX_HEADERS],
@@ -260,7 +260,7 @@ impl Route {
                 checksum::add(checksum::sum(&octets(from)), &octets(to))
             }
         };
-        // Both fit 16 bits: the protocol's number, and the length of one packet.
+        // Both fit 16 bits: the protocol number, and the length of one packet.
         addresses + u32::from(u8::from(IpProtocol::Tcp)) + tcp_len as u32
     }
 
@@ -280,7 +280,7 @@ impl Route {
     }
 }
 
-/// Most pieces of data in one segment.
+/// Most slices of data in one segment.
 pub(super) const MAX_PARTS: usize = 16;
 
 fn put_checksum(headers: &mut [u8], transport: usize, sum: u16) {
@@ -310,7 +310,7 @@ fn tcp_repr(src_port: u16, dst_port: u16, segment: &Outgoing<'_>) -> TcpRepr<'st
         window_scale,
         max_seg_size,
         sack_permitted,
-        sack_ranges: segment.islands.map(|island| island.map(|(from, to)| (from.0, to.0))),
+        sack_ranges: segment.sack.map(|block| block.map(|(from, to)| (from.0, to.0))),
         timestamp: None,
         payload: &[],
     }

@@ -1,8 +1,8 @@
-//! What a flow does about an ICMP error of its machine, or of a router in front of it.
+//! ICMP errors about segments that a flow sent, from its guest or a router in front of it.
 //!
-//! Anybody on the machine's switch port could have made it up. So it has to quote what is on its way
-//! (RFC 5927, 4.1), and once both ends have agreed to the connection, none ends it (RFC 5927, 5.2):
-//! a machine that is gone is found out by its silence.
+//! Anything on the guest's switch port could have forged such an error. So it must quote a sequence
+//! number in flight (RFC 5927, 4.1), and none ends a synchronized connection (RFC 5927, 5.2): a
+//! guest that is gone is detected by timeouts.
 
 use super::Flows;
 use super::engine::{Engine, State};
@@ -11,7 +11,7 @@ use crate::drop_reason::DropReason;
 use crate::packet::icmp_error::{Fault, Heard};
 
 impl Flows {
-    /// Takes an error about a segment for a machine.
+    /// Handles an error about a segment to a guest.
     pub(in crate::router) fn hear(&mut self, said: &Heard) -> Result<(), DropReason> {
         let number = self.table.get(&(said.guest, said.remote)).copied();
         let flow = number.and_then(|number| self.flows[number as usize].as_mut());
@@ -19,12 +19,12 @@ impl Flows {
         let (Some(number), Some(flow)) = (number, flow) else {
             return Err(DropReason::IcmpUnmatched);
         };
-        let overhead = flow.route.overhead() as u16;
+        let overhead = flow.ends.overhead() as u16;
         let engine = flow.engine.as_mut();
-        let engine = engine.filter(|engine| engine.is_on_its_way(Seq(said.sequence)));
+        let engine = engine.filter(|engine| engine.is_in_flight(Seq(said.sequence)));
         let engine = engine.ok_or(DropReason::IcmpUnmatched)?;
         let has_changed = match said.fault {
-            Fault::TooBig { mtu } => engine.narrow(mtu.saturating_sub(overhead)),
+            Fault::TooBig { mtu } => engine.reduce_mss(mtu.saturating_sub(overhead)),
             Fault::Closed if engine.state() == State::Opening => {
                 engine.abort();
                 true

@@ -1,4 +1,5 @@
-//! Servers and clients of the host on one side, a scripted machine that complains on the other.
+//! Servers and clients of the host on one side, a scripted guest that sends ICMP errors on the
+//! other.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -22,8 +23,8 @@ fn read(frame: &[u8]) -> (u32, Vec<u8>) {
     (tcp.sequence_number(), tcp.payload().to_vec())
 }
 
-/// A connection of the machine with a server, which both have agreed to: the server's end, its
-/// address, and the sequence number of its first byte.
+/// An established connection of the guest with a server. Returns the server's end, its address, and
+/// the sequence number of its first byte.
 fn connected(world: &mut World, address: IpAddr) -> (TcpStream, SocketAddr, u32) {
     let listener = TcpListener::bind((address, 0)).unwrap();
     let to = listener.local_addr().unwrap();
@@ -35,7 +36,7 @@ fn connected(world: &mut World, address: IpAddr) -> (TcpStream, SocketAddr, u32)
     (server, to, first)
 }
 
-/// The packets that the machine gets until it has all up to `end`.
+/// The packets that the guest receives until it has all data up to `end`.
 #[track_caller]
 fn packets(world: &mut World, end: u32) -> Vec<Vec<u8>> {
     let all = |world: &World| {
@@ -54,7 +55,8 @@ fn packets(world: &mut World, end: u32) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_narrow_way_makes_segments_shorter_and_nothing_is_lost() {
-    let name = "router::tcp::heard::tests::a_narrow_way_makes_segments_shorter_and_nothing_is_lost";
+    let name =
+        "router::tcp::icmp_error::tests::a_narrow_way_makes_segments_shorter_and_nothing_is_lost";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -68,12 +70,12 @@ fn a_narrow_way_makes_segments_shorter_and_nothing_is_lost() {
         let longest = |packets: &[Vec<u8>]| packets.iter().map(|packet| packet.len() - 14).max();
         assert_eq!(longest(&sent), Some(1500));
 
-        // What cannot be an answer to these changes nothing.
+        // Errors that match no flow change nothing.
         let narrow = complaint(&sent[0], kind, mtu);
         world.send_from(2, &narrow);
-        let mut astray = sent[0].clone();
-        astray[if address.is_ipv4() { 38 } else { 58 }] ^= 0x80;
-        world.send(&[complaint(&astray, kind, mtu)]);
+        let mut probe = sent[0].clone();
+        probe[if address.is_ipv4() { 38 } else { 58 }] ^= 0x80;
+        world.send(&[complaint(&probe, kind, mtu)]);
         assert_eq!(world.dropped(DropReason::IcmpUnmatched), 2);
         assert!(world.wire.0.is_empty(), "it was believed");
 
@@ -89,7 +91,7 @@ fn a_narrow_way_makes_segments_shorter_and_nothing_is_lost() {
             }
             assert!(heard == stream, "other data");
         }
-        // It is not on its way any more.
+        // The segment is not in flight any more.
         world.send(&[tcp(to, 101, Some(end)), complaint(&sent[0], kind, 1300)]);
         assert_eq!(world.dropped(DropReason::IcmpUnmatched), 3);
     }
@@ -97,7 +99,7 @@ fn a_narrow_way_makes_segments_shorter_and_nothing_is_lost() {
 
 #[test]
 fn no_error_ends_what_both_have_agreed_to() {
-    let name = "router::tcp::heard::tests::no_error_ends_what_both_have_agreed_to";
+    let name = "router::tcp::icmp_error::tests::no_error_ends_what_both_have_agreed_to";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -119,7 +121,7 @@ fn no_error_ends_what_both_have_agreed_to() {
 
 #[test]
 fn a_client_learns_that_the_machine_has_nobody_there() {
-    let name = "router::tcp::heard::tests::a_client_learns_that_the_machine_has_nobody_there";
+    let name = "router::tcp::icmp_error::tests::a_client_learns_that_the_machine_has_nobody_there";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -141,7 +143,7 @@ fn a_client_learns_that_the_machine_has_nobody_there() {
     world.frame();
     announce(&mut world);
     let syn = world.frame();
-    // That the machine cannot be reached may pass.
+    // Host unreachable may be temporary.
     world.send(&[complaint(&syn, (3, 1), 0)]);
     assert_eq!((world.dropped(DropReason::IcmpSoft), world.router.tcp.len()), (1, 1));
     world.send(&[complaint(&syn, (3, 3), 0)]);
