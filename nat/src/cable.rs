@@ -1,10 +1,10 @@
-//! The way to the network's machines, as the flows see it.
+//! The way to the network's guests, as the flows see it.
 
 use trama_frame::VnetHeader;
 
 use crate::drop_reason::DropReason;
 
-/// A way to the network's machines.
+/// A way to the network's guests.
 pub(crate) trait Cable {
     /// Frames that [`Cable::send`] takes before there is no room.
     fn room(&mut self) -> usize;

@@ -1,4 +1,4 @@
-//! The process's time: it passes while the machine sleeps, and nobody sets it.
+//! The process's time: it passes while the guest sleeps, and nobody sets it.
 
 use std::time::{Duration, SystemTime};
 

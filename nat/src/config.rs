@@ -28,7 +28,7 @@ pub struct Config {
     pub hosts: Vec<(String, IpAddr)>,
     /// The folder below which TFTP serves files; none: no TFTP.
     pub tftp: Option<PathBuf>,
-    /// How machines are told their addresses; none: they are not.
+    /// How guests are told their addresses; none: they are not.
     pub dhcp: Option<Dhcp>,
     /// The way to other networks, through sockets of the host; none: there is none.
     pub nat: Option<NatConfig>,
@@ -44,18 +44,18 @@ pub enum Service {
     Tftp,
 }
 
-/// How a network's machines reach others, and who reaches them.
+/// How a network's guests reach others, and who reaches them.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct NatConfig {
-    /// Ports of the host that lead to machines of the network.
+    /// Ports of the host that lead to guests of the network.
     pub forwards: Vec<Forward>,
-    /// What of the host's loopback its machines reach; nothing else of it.
+    /// What of the host's loopback its guests reach; nothing else of it.
     pub loopback: Vec<LoopbackMap>,
-    /// By which protocols its machines find what is on the host's links.
+    /// By which protocols its guests find what is on the host's links.
     pub reflect: Vec<Discovery>,
 }
 
-/// A protocol by which machines find others on their link.
+/// A protocol by which guests find others on their link.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Discovery {
@@ -98,7 +98,7 @@ impl Transport {
     }
 }
 
-/// A range of the host's ports that leads to a machine of the network.
+/// A range of the host's ports that leads to a guest of the network.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Forward {
     /// Its name, unique in the network.
@@ -114,7 +114,7 @@ pub struct Forward {
     pub guest: SocketAddr,
     /// Ports in the range, at least 1.
     pub count: u16,
-    /// Whether the machine sees the gateway's address in place of the client's own.
+    /// Whether the guest sees the gateway's address in place of the client's own.
     pub hides_client: bool,
 }
 
@@ -123,7 +123,7 @@ pub struct Forward {
 pub struct LoopbackMap {
     /// Of which protocol.
     pub transport: Transport,
-    /// What machines connect to, an address of the gateway.
+    /// What guests connect to, an address of the gateway.
     pub guest: SocketAddr,
     /// Where it leads.
     pub host: SocketAddr,
@@ -144,11 +144,11 @@ impl Config {
 
     /// Whether the gateway has this address.
     pub fn has(&self, address: IpAddr) -> bool {
-        self.is_main(address) || self.is_apart(address)
+        self.is_main(address) || self.is_service_address(address)
     }
 
     /// The gateway's main address of the version that `peer` has.
-    pub fn address_beside(&self, peer: IpAddr) -> Option<IpAddr> {
+    pub fn address_for(&self, peer: IpAddr) -> Option<IpAddr> {
         match peer {
             IpAddr::V4(_) => self.ipv4.map(|subnet| subnet.address.into()),
             IpAddr::V6(_) => self.ipv6.map(|subnet| subnet.address.into()),
@@ -156,7 +156,7 @@ impl Config {
     }
 
     /// Whether the gateway has this address for one service.
-    pub fn is_apart(&self, address: IpAddr) -> bool {
+    pub fn is_service_address(&self, address: IpAddr) -> bool {
         self.apart.iter().any(|(own, _)| *own == address)
     }
 

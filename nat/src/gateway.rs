@@ -3,7 +3,7 @@
 //! 1. A frame that is for another station, or is no frame, is refused at once.
 //! 2. ARP and neighbour discovery are answered for the gateway's own addresses (`neighbour`).
 //! 3. IP packets for the gateway are checked and handed to ICMP and to the UDP services (`ip`).
-//! 4. Machines are given their addresses (`dhcp`).
+//! 4. Guests are given their addresses (`dhcp`).
 //!
 //! The gateway keeps no table of neighbours: an answer goes to the station that asked. One frame
 //! in is at most one frame out, but for a TFTP transfer's window, an answer in fragments, and what is
@@ -25,12 +25,12 @@ use crate::dhcp::{Advertiser, Leases, Leases6, Request, Request6};
 use crate::dns;
 use crate::dns::forwarder::{Forwarder, Refusal};
 use crate::drop_reason::{Counters, DropReason};
-use crate::io::{Client, Output, PortId, Random, Replies};
+use crate::io::{Client, Output, PortMark, Random, Replies};
 use crate::packet::outbound::fragments;
-use crate::packet::{neighbour as station, udp_frame, udp_overhead};
+use crate::packet::{neighbour, udp_frame, udp_overhead};
 use crate::report::LeaseRow;
 use crate::report::Status;
-use crate::{ip, neighbour, tftp};
+use crate::{arp_ndp, ip, tftp};
 
 /// A gateway's engine.
 pub struct Gateway {
@@ -206,7 +206,7 @@ impl Gateway {
     }
 
     /// What a router works with: the settings, the counters, and numbers that nobody guesses.
-    pub(crate) fn for_router(&mut self) -> (&Config, &mut Counters, &mut Random) {
+    pub(crate) fn nat_parts(&mut self) -> (&Config, &mut Counters, &mut Random) {
         (&self.config, &mut self.counters, &mut self.random)
     }
 
@@ -216,7 +216,7 @@ impl Gateway {
     }
 
     /// Takes one frame, from its destination address on, that came from `port`.
-    pub fn handle(&mut self, now: Duration, port: PortId, frame: &[u8], out: &mut Output) {
+    pub fn handle(&mut self, now: Duration, port: PortMark, frame: &[u8], out: &mut Output) {
         let before = out.frames.len() + out.confirmed.len();
         self.counters.received += 1;
         if let Err(reason) = self.receive(now, port, frame, out) {
@@ -334,7 +334,7 @@ impl Gateway {
     fn receive(
         &mut self,
         now: Duration,
-        port: PortId,
+        port: PortMark,
         bytes: &[u8],
         out: &mut Output,
     ) -> Result<(), DropReason> {
@@ -348,11 +348,11 @@ impl Gateway {
         }
         match frame.ethertype() {
             EthernetProtocol::Arp => {
-                let asked = neighbour::parse_arp(&self.config, from, frame.payload())?;
+                let asked = arp_ndp::parse_arp(&self.config, from, frame.payload())?;
                 if let Some(leases) = &mut self.leases {
                     leases.seen(now, &self.config, (asked.sender, from), port.0, out);
                 }
-                out.frames.push(neighbour::arp(&self.config, from, &asked)?);
+                out.frames.push(arp_ndp::arp(&self.config, from, &asked)?);
                 Ok(())
             }
             EthernetProtocol::Ipv4 | EthernetProtocol::Ipv6 => {
@@ -365,7 +365,7 @@ impl Gateway {
                     return advertiser.ok_or(DropReason::IcmpUnanswered)?.solicited(now, &packet);
                 }
                 if let (Some(leases), Some((IpAddr::V6(address), user))) =
-                    (&mut self.leases6, station::answer(bytes))
+                    (&mut self.leases6, neighbour::advertised(bytes))
                 {
                     leases.seen(now, &self.config, (address, user), port.0, out);
                 }
@@ -382,13 +382,14 @@ impl Gateway {
     fn datagram(
         &mut self,
         now: Duration,
-        port: PortId,
+        port: PortMark,
         packet: &ip::Packet<'_>,
         out: &mut Output,
     ) -> Result<(), DropReason> {
         let (ports, payload) = ip::udp(packet)?;
-        let is_apart = self.config.is_apart(packet.destination);
-        if let (SERVER_PORT, IpAddr::V4(source), false) = (ports.dst_port, packet.source, is_apart)
+        let is_service_address = self.config.is_service_address(packet.destination);
+        if let (SERVER_PORT, IpAddr::V4(source), false) =
+            (ports.dst_port, packet.source, is_service_address)
         {
             let leases = self.leases.as_mut().ok_or(DropReason::ClosedPort)?;
             let own = self.config.ipv4.map(|own| IpAddr::V4(own.address));
@@ -407,7 +408,7 @@ impl Gateway {
         let offers = |service| self.config.offers(service, packet.destination);
         let reply = match ports.dst_port {
             dns::PORT if offers(Service::Dns) => self.question(now, client, payload, out)?,
-            dhcp6::SERVER_PORT if !is_apart && let IpAddr::V6(source) = packet.source => {
+            dhcp6::SERVER_PORT if !is_service_address && let IpAddr::V6(source) = packet.source => {
                 let leases = self.leases6.as_mut().ok_or(DropReason::ClosedPort)?;
                 let (source, from) = ((source, ports.src_port), packet.from);
                 let request = Request6 { port: port.0, from, source, payload };

@@ -6,7 +6,7 @@ use trama_frame::MacAddr;
 
 /// Who sent a frame, for limits: the mark of the switch port that it came by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct PortId(pub u64);
+pub struct PortMark(pub u64);
 
 /// Where numbers come from that nobody may guess; a simulation gives its own.
 pub type Random = Box<dyn FnMut() -> u64 + Send>;
@@ -14,7 +14,7 @@ pub type Random = Box<dyn FnMut() -> u64 + Send>;
 /// The two ends of a UDP exchange, and whom it is charged to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Client {
-    pub port: PortId,
+    pub port: PortMark,
     pub mac: MacAddr,
     /// The client's address and UDP port.
     pub remote: (IpAddr, u16),

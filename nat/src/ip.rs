@@ -8,9 +8,9 @@ use smoltcp::wire::{
 };
 use trama_frame::MacAddr;
 
+use crate::arp_ndp::{Solicitation, advertise};
 use crate::config::Config;
 use crate::drop_reason::DropReason;
-use crate::neighbour::{Solicitation, advertise};
 use crate::packet::{HOP_LIMIT, checksums, ip_frame};
 
 /// A checked packet that is for us.

@@ -15,6 +15,7 @@ mod config;
 pub mod control;
 mod dhcp;
 
+mod arp_ndp;
 mod dns;
 mod drop_reason;
 mod gateway;
@@ -22,7 +23,6 @@ mod io;
 mod ip;
 mod leases;
 pub mod link;
-mod neighbour;
 mod packet;
 mod privileges;
 pub mod process;
@@ -39,4 +39,4 @@ pub use config::{
 };
 pub use drop_reason::{Counters, DropReason};
 pub use gateway::Gateway;
-pub use io::{Output, PortId, Random, Upstream};
+pub use io::{Output, PortMark, Random, Upstream};

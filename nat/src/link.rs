@@ -45,7 +45,7 @@ pub struct Layout {
 
 impl Layout {
     /// For a gateway with these settings. One that leads to other networks moves much, and takes
-    /// frames as machines with a large-frame network card make them.
+    /// frames as guests with a large-frame network card make them.
     pub fn of(config: &Config) -> Layout {
         let buffer_size = (OVERHEAD + usize::from(config.mtu)).next_multiple_of(64);
         Layout { buffer_size, is_large: config.has_large_frames() }
@@ -135,27 +135,27 @@ pub struct Link {
     /// Where frames in pieces are put together.
     spare: Vec<u8>,
     call: OwnedFd,
-    outlet: Outlet,
+    tx: LinkTx,
 }
 
 /// The half of a [`Link`] that sends.
-pub struct Outlet {
+pub struct LinkTx {
     transmit: DriverTx,
     kick: OwnedFd,
     /// Frames were queued that the switch does not see yet.
     unsent: bool,
-    /// What the switch did to the transmit ring, for [`Outlet::flush`] to tell.
+    /// What the switch did to the transmit ring, for [`LinkTx::flush`] to tell.
     fault: Option<DriverError>,
 }
 
 /// A frame from the switch.
-pub struct Arrived<'a> {
+pub struct RingFrame<'a> {
     /// Its `hdr_len` is the mark of the switch port that it came by; 0: that has none.
     pub header: VnetHeader,
     /// The frame in the ring's memory.
     pub frame: &'a [u8],
     /// By which to answer.
-    pub outlet: &'a mut Outlet,
+    pub tx: &'a mut LinkTx,
 }
 
 impl Link {
@@ -167,8 +167,8 @@ impl Link {
         let memory = DriverMemory::open(File::from(end.memory))?;
         let (receive, mut transmit) = layout.rings(&memory)?;
         transmit.disarm();
-        let outlet = Outlet { transmit, kick: end.kick, unsent: false, fault: None };
-        let mut link = Link { receive, spare: Vec::new(), call: end.call, outlet };
+        let tx = LinkTx { transmit, kick: end.kick, unsent: false, fault: None };
+        let mut link = Link { receive, spare: Vec::new(), call: end.call, tx };
         link.refill();
         Ok(link)
     }
@@ -182,25 +182,25 @@ impl Link {
     ///
     /// # Errors
     /// The switch broke the ring's rules.
-    pub fn receive(&mut self) -> Result<Option<Arrived<'_>>, DriverError> {
-        let Link { receive, spare, outlet, .. } = self;
+    pub fn receive(&mut self) -> Result<Option<RingFrame<'_>>, DriverError> {
+        let Link { receive, spare, tx, .. } = self;
         let received = receive.recv_in_place(spare)?;
         Ok(received.map(|(header, frame)| {
             let header = VnetHeader::from_bytes(&header);
-            Arrived { header, frame, outlet }
+            RingFrame { header, frame, tx }
         }))
     }
 
     /// Gives the buffers of frames taken back to the switch.
     pub fn refill(&mut self) {
         if self.receive.refill() {
-            self.outlet.knock();
+            self.tx.knock();
         }
     }
 
     /// The half that sends.
-    pub fn outlet(&mut self) -> &mut Outlet {
-        &mut self.outlet
+    pub fn tx(&mut self) -> &mut LinkTx {
+        &mut self.tx
     }
 
     /// Asks to be woken. True: frames are waiting already.
@@ -214,8 +214,8 @@ impl Link {
     }
 }
 
-impl Outlet {
-    /// Queues a frame, the concatenation of `parts`; the switch sees it after [`Outlet::flush`].
+impl LinkTx {
+    /// Queues a frame, the concatenation of `parts`; the switch sees it after [`LinkTx::flush`].
     ///
     /// # Errors
     /// No room, or the frame is too long. It is not queued.
@@ -233,7 +233,7 @@ impl Outlet {
         }
     }
 
-    /// Frames that [`Outlet::send`] takes.
+    /// Frames that [`LinkTx::send`] takes.
     pub fn room(&mut self) -> usize {
         if self.transmit.free() == 0
             && let Err(error) = self.transmit.reclaim()
@@ -270,12 +270,12 @@ impl Outlet {
     }
 }
 
-impl Cable for Outlet {
+impl Cable for LinkTx {
     fn room(&mut self) -> usize {
-        Outlet::room(self)
+        LinkTx::room(self)
     }
 
     fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason> {
-        Outlet::send(self, header, parts)
+        LinkTx::send(self, header, parts)
     }
 }

@@ -32,15 +32,15 @@ use crate::dns::resolvers::Resolvers;
 use crate::dns::sockets::Sockets;
 use crate::drop_reason::{Counters, DropReason};
 use crate::gateway::Gateway;
-use crate::io::{Output, PortId};
+use crate::io::{Output, PortMark};
 use crate::leases::Store;
-use crate::link::{Arrived, Layout, Link};
+use crate::link::{Layout, Link, RingFrame};
 use crate::privileges::drop_privileges;
 use crate::question::{Answer, Question};
 use crate::report::Status;
 use crate::router::context::Context;
 use crate::router::policy::Policy;
-use crate::router::{Router, Taken};
+use crate::router::{Handled, Nat};
 
 const CABLE: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -89,7 +89,7 @@ pub fn run() -> Result<(), ProcessError> {
     keep_heap();
     let mut process = Process::start(stream)?;
     drop_privileges()?;
-    process.configure_router();
+    process.configure_nat();
     process.channel.send(&Report::Ready)?;
     let ended = process.serve();
     if let Err(error) = &ended {
@@ -135,7 +135,7 @@ struct Process {
     poll: Poll,
     link: Link,
     gateway: Gateway,
-    router: Router,
+    nat: Nat,
     policy: Policy,
     channel: Channel,
     /// Becomes readable on SIGTERM.
@@ -181,14 +181,14 @@ impl Process {
         let mut gateway = Gateway::new(config, Box::new(random));
         gateway.set_servers(resolvers.servers().to_vec());
         gateway.set_search(resolvers.search());
-        let mut router = Router::default();
-        router.open_journal(journal.into())?;
+        let mut nat = Nat::default();
+        nat.open_journal(journal.into())?;
         let written = Arc::new(Waker::new(poll.registry(), WRITTEN)?);
         let mut process = Process {
             poll,
             link,
             gateway,
-            router,
+            nat,
             policy: Policy::default(),
             channel,
             _terminate: terminate,
@@ -241,8 +241,8 @@ impl Process {
             let more = self.frames()?;
             self.gateway.poll(self.now(), &mut self.out);
             let now = self.now();
-            self.route(now, |router, context| router.poll(context));
-            for (client, question) in self.router.take_questions() {
+            self.with_nat(now, |nat, context| nat.poll(context));
+            for (client, question) in self.nat.take_questions() {
                 self.gateway.ask(now, client, &question, &mut self.out);
             }
             self.act()?;
@@ -264,7 +264,7 @@ impl Process {
                     WRITTEN => {}
                     Token(FLOWS..) => {
                         let now = self.now();
-                        self.route(now, |router, context| router.ready(event, context));
+                        self.with_nat(now, |nat, context| nat.ready(event, context));
                     }
                     token => self.answers(token),
                 }
@@ -276,7 +276,7 @@ impl Process {
     fn deadline(&self) -> Option<Duration> {
         let report = self.has_news().then_some(self.report_at);
         let store = self.store.as_ref().and_then(Store::deadline);
-        let services = [self.gateway.deadline(), self.router.deadline(self.now()), store];
+        let services = [self.gateway.deadline(), self.nat.deadline(self.now()), store];
         let next = report.into_iter().chain(services.into_iter().flatten()).min();
         next.map(|at| at.saturating_sub(self.now()))
     }
@@ -326,7 +326,7 @@ impl Process {
     /// Takes a batch of frames and answers them. True: more are waiting.
     fn frames(&mut self) -> Result<bool, ProcessError> {
         self.link.disarm();
-        self.link.outlet().disarm_room();
+        self.link.tx().disarm_room();
         let now = self.now();
         let mut taken = 0;
         while taken < BATCH && self.frame(now)? {
@@ -340,61 +340,60 @@ impl Process {
     /// Takes a frame and hands it to the router or, if it stays in the network, to the gateway's
     /// services. False: there is none.
     fn frame(&mut self, now: Duration) -> Result<bool, DriverError> {
-        let Process { link, gateway, router, policy, poll, out, .. } = self;
-        let Some(Arrived { mut header, frame, outlet: cable }) = link.receive()? else {
+        let Process { link, gateway, nat, policy, poll, out, .. } = self;
+        let Some(RingFrame { mut header, frame, tx: cable }) = link.receive()? else {
             return Ok(false);
         };
         // The switch has put the mark of the port there.
-        let port = PortId(std::mem::take(&mut header.hdr_len).into());
-        let (config, counters, random) = gateway.for_router();
+        let port = PortMark(std::mem::take(&mut header.hdr_len).into());
+        let (config, counters, random) = gateway.nat_parts();
         let registry = poll.registry();
         let context = &mut Context { now, config, policy, registry, cable, counters, random };
-        match router.receive(port, header, frame, context) {
-            Taken::Yes => {}
-            Taken::Local if header.flags & NEEDS_CSUM == 0 => gateway.handle(now, port, frame, out),
-            Taken::Local => {
+        match nat.receive(port, header, frame, context) {
+            Handled::Consumed => {}
+            Handled::Local if header.flags & NEEDS_CSUM == 0 => {
+                gateway.handle(now, port, frame, out)
+            }
+            Handled::Local => {
                 let mut whole = frame.to_vec();
                 checksum::complete(&mut whole, &mut header);
                 gateway.handle(now, port, &whole, out);
             }
-            Taken::Whole(frame) => gateway.handle(now, port, &frame, out),
+            Handled::Reassembled(frame) => gateway.handle(now, port, &frame, out),
         }
         Ok(true)
     }
 
-    fn configure_router(&mut self) {
+    fn configure_nat(&mut self) {
         let now = self.now();
-        self.route(now, |router, context| router.configure(context));
+        self.with_nat(now, |nat, context| nat.configure(context));
     }
 
     /// Has the router do something.
-    fn route<R>(
+    fn with_nat<R>(
         &mut self,
         now: Duration,
-        job: impl FnOnce(&mut Router, &mut Context<'_>) -> R,
+        job: impl FnOnce(&mut Nat, &mut Context<'_>) -> R,
     ) -> R {
-        let (config, counters, random) = self.gateway.for_router();
+        let (config, counters, random) = self.gateway.nat_parts();
         let registry = self.poll.registry();
-        let (policy, cable) = (&self.policy, self.link.outlet());
-        job(
-            &mut self.router,
-            &mut Context { now, config, policy, registry, cable, counters, random },
-        )
+        let (policy, cable) = (&self.policy, self.link.tx());
+        job(&mut self.nat, &mut Context { now, config, policy, registry, cable, counters, random })
     }
 
     /// Whether what waits for room on the ring to the switch can go on at once; if not, the loop
     /// will be woken.
     fn has_room_again(&mut self) -> bool {
-        let waits = self.router.is_blocked() || !self.out.frames.is_empty();
-        let outlet = self.link.outlet();
-        waits && (outlet.room() > 0 || outlet.arm_room())
+        let waits = self.nat.is_blocked() || !self.out.frames.is_empty();
+        let tx = self.link.tx();
+        waits && (tx.room() > 0 || tx.arm_room())
     }
 
     /// Does what the engine wants done.
     fn act(&mut self) -> Result<(), ProcessError> {
         self.carry_out();
         for (stream, message) in self.out.streams.drain(..) {
-            self.router.answer(stream, message.as_deref());
+            self.nat.answer(stream, message.as_deref());
         }
         let (now, gateway) = (self.now(), &self.gateway);
         if let Some(store) = &mut self.store {
@@ -403,7 +402,7 @@ impl Process {
         self.open_leases();
         let (mut done, all) = (0, self.out.frames.len());
         for frame in &self.out.frames {
-            match self.link.outlet().send(&VnetHeader::default(), &[frame]) {
+            match self.link.tx().send(&VnetHeader::default(), &[frame]) {
                 Ok(()) => {}
                 // The rest waits for room.
                 Err(DropReason::RingFull) if all - done <= BACKLOG => break,
@@ -412,7 +411,7 @@ impl Process {
             done += 1;
         }
         self.out.frames.drain(..done);
-        Ok(self.link.outlet().flush()?)
+        Ok(self.link.tx().flush()?)
     }
 
     /// Does what the daemon says, until it has said all. False: it is gone.
@@ -430,7 +429,7 @@ impl Process {
                     Command::Configure(config) => {
                         self.gateway.reconfigure(config);
                         self.open_store();
-                        self.configure_router();
+                        self.configure_nat();
                     }
                     Command::Ask { id, question } => self.questions.ask(id, question),
                 }
@@ -440,12 +439,12 @@ impl Process {
 
     /// Answers what the daemon has asked. True: there is more to answer.
     fn answer_questions(&mut self) -> io::Result<bool> {
-        let Process { gateway, router, questions, channel, clock, .. } = self;
+        let Process { gateway, nat, questions, channel, clock, .. } = self;
         let now = clock.now();
         questions.send(channel, |question| match question {
             Question::Leases => Answer::Leases(gateway.lease_rows(now)),
-            Question::Forwards => Answer::Forwards(router.forward_rows(gateway.config())),
-            Question::Flows => Answer::Flows(router.flow_rows(now)),
+            Question::Forwards => Answer::Forwards(nat.forward_rows(gateway.config())),
+            Question::Flows => Answer::Flows(nat.flow_rows(now)),
         })
     }
 
@@ -453,7 +452,7 @@ impl Process {
     fn warn(&mut self) -> io::Result<()> {
         let store = self.store.as_mut().map(Store::take_warnings).unwrap_or_default();
         let warnings = self.gateway.take_warnings().into_iter().chain(store);
-        for warning in warnings.chain(self.router.take_warnings()) {
+        for warning in warnings.chain(self.nat.take_warnings()) {
             self.channel.send(&Report::Warning(warning))?;
         }
         Ok(())
@@ -462,7 +461,7 @@ impl Process {
     /// Tells the daemon the counters now and then, if they have changed.
     fn report(&mut self) -> Result<(), ProcessError> {
         if self.now() >= self.report_at && self.has_news() {
-            let nat = self.router.status(self.gateway.config());
+            let nat = self.nat.status(self.gateway.config());
             let lease_store = self.store.as_ref().and_then(Store::trouble).map(str::to_owned);
             let status = Status { nat, lease_store, ..self.gateway.status() };
             self.reported.lease_store.clone_from(&status.lease_store);
@@ -470,7 +469,7 @@ impl Process {
             self.reported = Reported {
                 counters: self.gateway.counters().clone(),
                 leases: self.gateway.leases_in_force(),
-                flows: self.router.census(),
+                flows: self.nat.census(),
                 lease_store: self.reported.lease_store.take(),
             };
             self.report_at = self.now() + REPORT;
@@ -483,7 +482,7 @@ impl Process {
         let Reported { counters, leases, flows, lease_store } = &self.reported;
         self.gateway.counters() != counters
             || self.gateway.leases_in_force() != *leases
-            || self.router.census() != *flows
+            || self.nat.census() != *flows
             || self.store.as_ref().and_then(Store::trouble) != lease_store.as_deref()
     }
 }

@@ -64,16 +64,16 @@ pub struct ForwardStatus {
 pub struct FlowRow {
     /// `tcp`, `udp` or `icmp`.
     pub protocol: String,
-    /// The network's machine; of ICMP echo, the port is its identifier.
+    /// The network's guest; of ICMP echo, the port is its identifier.
     pub guest: SocketAddr,
-    /// The other end, as the machine sees it; `None` for UDP and ICMP, where one flow may lead to
+    /// The other end, as the guest sees it; `None` for UDP and ICMP, where one flow may lead to
     /// several.
     pub remote: Option<SocketAddr>,
     /// How far it has come, such as `established`; empty where there is nothing to tell.
     pub state: String,
-    /// Bytes of payload that the machine sent.
+    /// Bytes of payload that the guest sent.
     pub sent: u64,
-    /// Bytes of payload that the machine got.
+    /// Bytes of payload that the guest got.
     pub received: u64,
     /// Seconds since anything was sent either way.
     pub idle: u64,

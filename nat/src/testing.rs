@@ -9,7 +9,7 @@ use smoltcp::wire::{
 use trama_frame::MacAddr;
 
 use crate::config::{Config, Subnet4, Subnet6};
-use crate::io::{Client, PortId, Random};
+use crate::io::{Client, PortMark, Random};
 use crate::packet::{checksums, ip_frame};
 
 pub const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -45,7 +45,7 @@ pub fn random() -> Random {
 /// A client of some service at switch port `port`.
 pub fn client(port: u64) -> Client {
     let (remote, local) = ((GUEST4.into(), 4000), (GATEWAY4.into(), 53));
-    Client { port: PortId(port), mac: GUEST, remote, local, room: 200, stream: None }
+    Client { port: PortMark(port), mac: GUEST, remote, local, room: 200, stream: None }
 }
 
 /// The guest's echo request to `to`.

@@ -18,7 +18,7 @@ const REFRESH: u32 = 86_400;
 /// they say: both must fit into one packet of 1280 octets.
 const SEARCH_OCTETS: usize = 512;
 
-/// Address configuration of a network's machines: DHCPv4 for its IPv4 subnet, router
+/// Address configuration of a network's guests: DHCPv4 for its IPv4 subnet, router
 /// advertisements and DHCPv6 for its IPv6 subnet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Dhcp {
@@ -54,7 +54,7 @@ pub struct Dhcp {
     pub limits: Limits,
     /// Whether the IPv6 subnet is advertised.
     pub ipv6: bool,
-    /// IPv6 addresses to lease; none: machines make themselves addresses.
+    /// IPv6 addresses to lease; none: guests make themselves addresses.
     pub ranges6: Vec<RangeInclusive<Ipv6Addr>>,
     /// Clients that always get the same IPv6 address.
     pub reservations6: Vec<Reservation6>,

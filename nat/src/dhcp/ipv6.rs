@@ -9,10 +9,10 @@ use trama_dhcp::ra::{ALL_NODES, Advertisement, PrefixInformation, Router, check_
 use trama_dhcp::{DropReason as Refusal, Time};
 use trama_frame::MacAddr;
 
+use crate::arp_ndp::{ALL_NODES_MAC, ONE_LINK};
 use crate::config::Config;
 use crate::drop_reason::DropReason;
 use crate::ip::Packet;
-use crate::neighbour::{ALL_NODES_MAC, ONE_LINK};
 use crate::packet::ip_frame;
 
 /// Longest time between advertisements, for how long a router counts on them (RFC 4861, 6.2.1).
@@ -22,7 +22,7 @@ const ROUTER_LIFETIME: u16 = 1800;
 const VALID: u32 = 30 * 86_400;
 const PREFERRED: u32 = 7 * 86_400;
 
-/// Tells the network's machines of their IPv6 subnet.
+/// Tells the network's guests of their IPv6 subnet.
 pub(crate) struct Advertiser {
     router: Router,
     says: Advertisement,
@@ -111,7 +111,7 @@ fn settings(config: &Config) -> Option<Advertisement> {
     };
     Some(Advertisement {
         hop_limit: 64,
-        // Of the prefix, machines make themselves addresses all the same.
+        // Of the prefix, guests make themselves addresses all the same.
         managed: dhcp.leases_ipv6(),
         other: true,
         lifetime: if config.nat.is_some() { ROUTER_LIFETIME } else { 0 },

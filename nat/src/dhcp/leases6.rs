@@ -175,7 +175,7 @@ impl Leases6 {
 
 /// The question whether anybody has an address. It comes from our own: the owner answers us alone.
 fn solicit(config: &Config, address: Ipv6Addr) -> Option<Vec<u8>> {
-    neighbour::question(config, IpAddr::V6(address))
+    neighbour::solicitation(config, IpAddr::V6(address))
 }
 
 /// The frame of an answer; none if it does not fit. Asked as one of a group, we answer as

@@ -13,7 +13,7 @@ use trama_dhcp::config::{Identity, LeaseTimes, Limits};
 use super::*;
 use crate::config::Dhcp;
 use crate::gateway::Gateway;
-use crate::io::PortId as Port;
+use crate::io::PortMark as Port;
 use crate::packet::ip_frame;
 use crate::testing::*;
 

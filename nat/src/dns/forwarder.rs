@@ -18,7 +18,7 @@ use super::waiting::{Heard, Means, RETRY, SERVERS, Waiting};
 use crate::config::Config;
 use crate::dhcp::Leases;
 use crate::drop_reason::DropReason;
-use crate::io::{Client, PortId, Random, Replies, Upstream};
+use crate::io::{Client, PortMark, Random, Replies, Upstream};
 
 /// Questions that may wait at once, as far as an eighth of the process's descriptors suffices: each
 /// has up to [`SERVERS`].
@@ -35,7 +35,7 @@ pub(crate) struct Refusal {
 }
 
 /// What tells questions of clients apart: switch port, address and UDP port, id.
-type Key = (PortId, (IpAddr, u16), u16);
+type Key = (PortMark, (IpAddr, u16), u16);
 
 /// Forwards questions to servers.
 pub(crate) struct Forwarder {

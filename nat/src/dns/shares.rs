@@ -7,12 +7,12 @@ use std::collections::HashMap;
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::io::PortId;
+use crate::io::PortMark;
 
 /// How much each port has.
 pub(crate) struct Shares {
     left: usize,
-    taken: HashMap<PortId, usize>,
+    taken: HashMap<PortMark, usize>,
 }
 
 impl Shares {
@@ -25,7 +25,7 @@ impl Shares {
 
     /// Gives a port one more. False: it has its share.
     #[must_use]
-    pub fn take(&mut self, port: PortId) -> bool {
+    pub fn take(&mut self, port: PortMark) -> bool {
         let taken = self.taken.get(&port).copied().unwrap_or(0);
         if taken >= self.left {
             return false;
@@ -36,7 +36,7 @@ impl Shares {
     }
 
     /// Takes one back from a port.
-    pub fn give_back(&mut self, port: PortId) {
+    pub fn give_back(&mut self, port: PortMark) {
         let Some(taken) = self.taken.get_mut(&port) else { return };
         *taken -= 1;
         self.left += 1;
@@ -52,7 +52,7 @@ mod tests {
 
     /// Has each port in its turn take all that it gets.
     fn take_all(shares: &mut Shares, ports: std::ops::Range<u64>) -> Vec<usize> {
-        let all = |port| (0..1000).filter(|_| shares.take(PortId(port))).count();
+        let all = |port| (0..1000).filter(|_| shares.take(PortMark(port))).count();
         ports.map(all).collect()
     }
 
@@ -61,7 +61,7 @@ mod tests {
         let mut shares = Shares::new(64, 1);
         assert_eq!(take_all(&mut shares, 0..7), [32, 16, 8, 4, 2, 1, 1]);
         for _ in 0..32 {
-            shares.give_back(PortId(0));
+            shares.give_back(PortMark(0));
         }
         assert_eq!(take_all(&mut shares, 0..2), [16, 0], "each has 16, and 16 are left");
         assert_eq!(take_all(&mut shares, 7..8), [8]);
@@ -71,7 +71,7 @@ mod tests {
     fn what_is_given_back_is_there_again() {
         let mut shares = Shares::new(64, 1);
         assert_eq!(take_all(&mut shares, 0..1), [32]);
-        (0..40).for_each(|_| shares.give_back(PortId(0)));
+        (0..40).for_each(|_| shares.give_back(PortMark(0)));
         assert_eq!((shares.left, shares.taken.len()), (64, 0), "no more than was taken");
         assert_eq!(take_all(&mut shares, 1..2), [32]);
     }

@@ -13,7 +13,7 @@ use crate::packet::{checksums, frame, ip_frame, udp_frame};
 use crate::testing::*;
 
 const NOW: Duration = Duration::ZERO;
-const PORT: PortId = PortId(1);
+const PORT: PortMark = PortMark(1);
 
 /// What `bytes` are answered with, or why they are not.
 fn handle(gateway: &mut Gateway, bytes: &[u8]) -> Result<Vec<u8>, DropReason> {

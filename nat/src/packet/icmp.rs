@@ -1,4 +1,4 @@
-//! ICMP messages of machines, read (RFC 792, RFC 4443).
+//! ICMP messages from guests (RFC 792, RFC 4443).
 
 use smoltcp::wire::IpProtocol;
 use trama_frame::checksum;
@@ -10,7 +10,7 @@ use crate::drop_reason::DropReason;
 /// Bytes of a message's header.
 pub(crate) const HEADER: usize = 8;
 
-/// The header of a message and what follows it, the checksum being right.
+/// Header and body of a message whose checksum is right.
 pub(crate) fn message<'a>(
     packet: &Inbound<'a>,
 ) -> Result<(&'a [u8; HEADER], &'a [u8]), DropReason> {
@@ -28,7 +28,7 @@ pub(crate) fn message<'a>(
     message.split_first_chunk::<HEADER>().ok_or(DropReason::BadIcmp)
 }
 
-/// The header and the data of an echo request; nothing else has an answer from outside.
+/// Header and data of an echo request; no other message is answered from outside.
 pub(crate) fn echo_request<'a>(
     packet: &Inbound<'a>,
 ) -> Result<(&'a [u8; HEADER], &'a [u8]), DropReason> {
@@ -40,7 +40,7 @@ pub(crate) fn echo_request<'a>(
     }
 }
 
-/// Whether a packet is an error.
+/// Whether a packet is an ICMP error.
 pub(crate) fn is_error(packet: &Inbound<'_>) -> bool {
     match packet.protocol {
         IpProtocol::Icmp => matches!(packet.payload.first(), Some(3 | 4 | 11 | 12)),

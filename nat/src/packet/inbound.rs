@@ -1,4 +1,4 @@
-//! A packet from one of the network's machines for an address outside.
+//! IP packets from guests.
 
 use std::net::IpAddr;
 
@@ -8,14 +8,13 @@ use trama_frame::{MacAddr, VnetHeader};
 
 use super::outbound::FRAGMENT_HEADER;
 use crate::drop_reason::DropReason;
-use crate::io::PortId;
+use crate::io::PortMark;
 
-/// A checked packet: its IP header is well-formed, its source one of the network's machines, its
-/// destination none of them.
+/// A packet with a valid IP header. Its source and destination are checked by the classification.
 pub(crate) struct Inbound<'a> {
-    /// The switch port that it came by.
-    pub port: PortId,
-    /// The station that sent it, and is to get the answers.
+    /// The switch port that it came from.
+    pub port: PortMark,
+    /// The source MAC address, where answers go.
     pub mac: MacAddr,
     pub source: IpAddr,
     pub destination: IpAddr,
@@ -23,32 +22,37 @@ pub(crate) struct Inbound<'a> {
     pub hop_limit: u8,
     /// The IP packet, for errors that quote it.
     pub packet: &'a [u8],
-    /// What the IP header is in front of.
+    /// What follows the IP header.
     pub payload: &'a [u8],
-    /// What the sender left to be done: a checksum, or a large packet's segments.
+    /// What the sender left to offloads: the checksum, or segmentation.
     pub offload: VnetHeader,
 }
 
 impl<'a> Inbound<'a> {
-    /// Whether the packet may be cut on its way: its sender allows it or, for IPv6, has done so.
+    /// Whether the packet may be fragmented on its way: its sender allows it or, for IPv6, has done
+    /// so.
     pub(crate) fn may_fragment(&self) -> bool {
         match self.source {
             IpAddr::V4(_) => !Ipv4Packet::new_unchecked(self.packet).dont_frag(),
-            // Reassembly leaves the fragment header in place.
+            // Reassembly keeps the fragment header.
             IpAddr::V6(_) => {
                 Ipv6Packet::new_unchecked(self.packet).next_header() == IpProtocol::Ipv6Frag
             }
         }
     }
 
-    /// A packet that was kept since it was checked, for an answer that quotes it.
-    pub fn kept(port: PortId, mac: MacAddr, packet: &'a [u8]) -> Result<Inbound<'a>, DropReason> {
+    /// Parses a packet again that was checked before it was stored.
+    pub fn reparse(
+        port: PortMark,
+        mac: MacAddr,
+        packet: &'a [u8],
+    ) -> Result<Inbound<'a>, DropReason> {
         let is_v4 = packet.first().is_some_and(|byte| byte >> 4 == 4);
         let (mut bare, is_fragment) = if is_v4 { parse4(packet)? } else { parse6(packet)? };
         if let (true, Some((header, payload))) =
             (is_fragment, bare.payload.split_first_chunk::<FRAGMENT_HEADER>())
         {
-            // Reassembly has left the header of an only fragment in front of the payload.
+            // Reassembly keeps the header of an atomic fragment in front of the payload.
             (bare.protocol, bare.payload) = (header[0].into(), payload);
         }
         let offload = VnetHeader { flags: DATA_VALID, ..VnetHeader::default() };
@@ -56,21 +60,21 @@ impl<'a> Inbound<'a> {
     }
 }
 
-/// The IP packet in a frame, and whether it is a fragment; for tests that read what goes to machines.
+/// The IP packet in a frame, and whether it is a fragment; for tests.
 #[cfg(test)]
 pub(crate) fn read(frame: &[u8]) -> Result<(Inbound<'_>, bool), DropReason> {
     let is_v4 = frame[12..14] == [8, 0];
     if is_v4 { parse4(&frame[14..]) } else { parse6(&frame[14..]) }
 }
 
-/// A packet of which only the IP header is known yet.
+/// A packet of which only the IP header is known.
 fn bare<'a>(
     (source, destination): (IpAddr, IpAddr),
     (protocol, hop_limit): (IpProtocol, u8),
     packet: &'a [u8],
     payload: &'a [u8],
 ) -> Inbound<'a> {
-    let (port, mac, offload) = (PortId(0), MacAddr([0; 6]), VnetHeader::default());
+    let (port, mac, offload) = (PortMark(0), MacAddr([0; 6]), VnetHeader::default());
     Inbound { port, mac, source, destination, protocol, hop_limit, packet, payload, offload }
 }
 

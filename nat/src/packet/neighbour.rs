@@ -1,4 +1,5 @@
-//! Questions for a station, and what answers them: ARP (RFC 826) and neighbour discovery (RFC 4861).
+//! Address resolution: solicitations and advertisements of ARP (RFC 826) and neighbour discovery
+//! (RFC 4861).
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -11,8 +12,8 @@ use trama_frame::MacAddr;
 use super::{checksums, ethernet_address, frame, ip_frame};
 use crate::config::Config;
 
-/// Whose station an answer tells.
-pub(crate) fn answer(bytes: &[u8]) -> Option<(IpAddr, MacAddr)> {
+/// The address and MAC address that an ARP reply or neighbour advertisement tells.
+pub(crate) fn advertised(bytes: &[u8]) -> Option<(IpAddr, MacAddr)> {
     let frame = EthernetFrame::new_checked(bytes).ok()?;
     let (address, mac) = match frame.ethertype() {
         EthernetProtocol::Arp => {
@@ -30,7 +31,7 @@ pub(crate) fn answer(bytes: &[u8]) -> Option<(IpAddr, MacAddr)> {
         }
         EthernetProtocol::Ipv6 => {
             let packet = Ipv6Packet::new_checked(frame.payload()).ok()?;
-            // No router lets it through (RFC 4861, 7.1.2).
+            // RFC 4861, 7.1.2: a router would have decremented it.
             if packet.next_header() != IpProtocol::Icmpv6 || packet.hop_limit() != 255 {
                 return None;
             }
@@ -44,25 +45,25 @@ pub(crate) fn answer(bytes: &[u8]) -> Option<(IpAddr, MacAddr)> {
         }
         _ => return None,
     };
-    // Whoever speaks for another is not believed.
+    // A station may only advertise itself.
     let is_own = mac == frame.src_addr() && mac.is_unicast();
     is_own.then_some((address, MacAddr(mac.0)))
 }
 
-/// The frame that asks for a station.
-pub(crate) fn question(config: &Config, address: IpAddr) -> Option<Vec<u8>> {
-    let own = config.mac();
+/// The ARP request or neighbour solicitation for an address.
+pub(crate) fn solicitation(config: &Config, address: IpAddr) -> Option<Vec<u8>> {
+    let mac = config.mac();
     match address {
         IpAddr::V4(address) => {
             let request = ArpRepr::EthernetIpv4 {
                 operation: ArpOperation::Request,
-                source_hardware_addr: ethernet_address(own),
+                source_hardware_addr: ethernet_address(mac),
                 source_protocol_addr: config.ipv4?.address,
                 target_hardware_addr: EthernetAddress([0; 6]),
                 target_protocol_addr: address,
             };
             let len = request.buffer_len();
-            Some(frame(own, MacAddr::BROADCAST, EthernetProtocol::Arp, len, |bytes| {
+            Some(frame(mac, MacAddr::BROADCAST, EthernetProtocol::Arp, len, |bytes| {
                 request.emit(&mut ArpPacket::new_unchecked(bytes));
             }))
         }
@@ -73,9 +74,9 @@ pub(crate) fn question(config: &Config, address: IpAddr) -> Option<Vec<u8>> {
             let to = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, word(0xff, a), word(b, c));
             let ask = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit {
                 target_addr: target,
-                lladdr: Some(ethernet_address(own).into()),
+                lladdr: Some(ethernet_address(mac).into()),
             });
-            let (macs, ips) = ((own, MacAddr(group)), (source.into(), to.into()));
+            let (macs, ips) = ((mac, MacAddr(group)), (source.into(), to.into()));
             ip_frame(macs, ips, (IpProtocol::Icmpv6, 255), ask.buffer_len(), |bytes| {
                 ask.emit(&source, &to, &mut Icmpv6Packet::new_unchecked(bytes), &checksums());
             })

@@ -1,5 +1,4 @@
-//! Packets for the network's machines: their headers, and their fragments if the network is too
-//! narrow for them.
+//! IP packets for guests: headers, and fragmentation to the network's MTU.
 
 use std::net::IpAddr;
 
@@ -14,13 +13,13 @@ use crate::drop_reason::DropReason;
 
 /// Bytes of IPv6's fragment header (RFC 8200, 4.5).
 pub(crate) const FRAGMENT_HEADER: usize = 8;
-/// The longest head of a frame here: Ethernet, IPv6, fragment header.
+/// Longest headers: Ethernet, IPv6, fragment header.
 pub(crate) const MAX_HEAD: usize = ETHERNET_HEADER_LEN + IPV6_HEADER_LEN + FRAGMENT_HEADER;
 /// "More fragments" in the field with the offset, of IPv4 and of IPv6.
 const MORE4: u16 = 0x2000;
 const MORE6: u16 = 1;
 
-/// A packet for a machine, without its payload.
+/// A packet for a guest, without its payload.
 #[derive(Clone, Copy)]
 pub(crate) struct Outbound {
     pub mac: MacAddr,
@@ -30,7 +29,7 @@ pub(crate) struct Outbound {
     pub hop_limit: u8,
 }
 
-/// Where a fragment stands in its packet.
+/// A fragment's place in its packet.
 #[derive(Clone, Copy)]
 pub(crate) struct Part {
     id: u32,
@@ -43,12 +42,12 @@ impl Outbound {
         if self.source.is_ipv4() { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN }
     }
 
-    /// Bytes in front of what the IP header is in front of.
+    /// Bytes in front of the IP payload.
     pub fn head_len(&self) -> usize {
         ETHERNET_HEADER_LEN + self.ip_header()
     }
 
-    /// Whether a payload of `length` bytes passes in one piece.
+    /// Whether a payload of `length` bytes fits the MTU.
     pub fn fits(&self, mtu: u16, length: usize) -> bool {
         self.ip_header() + length <= usize::from(mtu)
     }
@@ -58,10 +57,10 @@ impl Outbound {
         pseudo_sum(self.source, self.destination, self.protocol, length)
     }
 
-    /// Makes fragments of a packet, each of three parts, that come from `own`.
+    /// Passes the fragments of a packet from `src_mac` to `each`, in three parts.
     pub(crate) fn cut(
         &self,
-        own: MacAddr,
+        src_mac: MacAddr,
         (mtu, id): (u16, u32),
         (head, body): (&[u8], &[u8]),
         mut each: impl FnMut(&[&[u8]; 3]) -> Result<(), DropReason>,
@@ -76,8 +75,8 @@ impl Outbound {
             let end = (offset + step).min(total);
             let part = Part { id, offset, more: end < total };
             let mut room = [0; MAX_HEAD];
-            let front = self.front(own, &mut room, end - offset, Some(part))?;
-            // The head is in the first fragment as a whole.
+            let front = self.front(src_mac, &mut room, end - offset, Some(part))?;
+            // The first fragment holds all of `head`.
             let (head, from) = if offset == 0 { (head, 0) } else { (&[][..], offset - head.len()) };
             let body = &body[from..from + end - offset - head.len()];
             each(&[front, head, body])?;
@@ -85,10 +84,10 @@ impl Outbound {
         Ok(())
     }
 
-    /// Writes the headers of Ethernet and IP in front of `length` bytes.
+    /// Writes Ethernet and IP header in front of `length` bytes.
     pub(crate) fn front<'a>(
         &self,
-        own: MacAddr,
+        src_mac: MacAddr,
         room: &'a mut [u8; MAX_HEAD],
         length: usize,
         part: Option<Part>,
@@ -110,7 +109,7 @@ impl Outbound {
                     let field = (part.offset / 8) as u16 | if part.more { MORE4 } else { 0 };
                     packet.into_inner()[6..8].copy_from_slice(&field.to_be_bytes());
                 } else {
-                    // Without a fragment there is no identification to keep apart (RFC 6864, 4.1).
+                    // An atomic datagram needs no identification (RFC 6864, 4.1).
                     packet.set_dont_frag(true);
                 }
                 let ip = &mut room[ETHERNET_HEADER_LEN..];
@@ -140,7 +139,7 @@ impl Outbound {
             _ => return Err(DropReason::BadIp),
         };
         let header = EthernetRepr {
-            src_addr: ethernet_address(own),
+            src_addr: ethernet_address(src_mac),
             dst_addr: ethernet_address(self.mac),
             ethertype,
         };
@@ -149,8 +148,8 @@ impl Outbound {
     }
 }
 
-/// A frame with an IP packet in fragments of at most `mtu` bytes, which bear `id`; as it is, if it is
-/// no longer.
+/// Fragments a frame with an IP packet to `mtu` bytes, with the identification `id`. A frame that
+/// fits is returned as it is.
 pub(crate) fn fragments(frame: Vec<u8>, mtu: u16, id: u32) -> Result<Vec<Vec<u8>>, DropReason> {
     if frame.len() <= ETHERNET_HEADER_LEN + usize::from(mtu) {
         return Ok(vec![frame]);
@@ -183,7 +182,7 @@ pub(crate) fn fragments(frame: Vec<u8>, mtu: u16, id: u32) -> Result<Vec<Vec<u8>
     Ok(frames)
 }
 
-/// The sum over the pseudo-header that TCP, UDP and ICMPv6 put in front of their checksum.
+/// The sum over the pseudo-header of TCP, UDP and ICMPv6.
 pub(crate) fn pseudo_sum(
     source: IpAddr,
     destination: IpAddr,

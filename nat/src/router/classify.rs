@@ -1,4 +1,4 @@
-//! Whose a frame is: the gateway's own services', or the router's.
+//! Classifies frames: which are for the NAT, and which for the gateway's own services.
 
 use std::net::IpAddr;
 
@@ -9,74 +9,75 @@ use super::reflect::groups::{group_of, is_on};
 use crate::config::{Config, Service, Transport};
 use crate::dns;
 use crate::drop_reason::DropReason;
-use crate::io::PortId;
+use crate::io::PortMark;
 use crate::packet::icmp;
 use crate::packet::inbound::{Inbound, parse4, parse6};
 
-/// Ports of the gateway that stand for clients: 32768 to 49151, beside those of its TFTP transfers.
-pub(crate) const STAND_INS: std::ops::RangeInclusive<u16> = 0x8000..=0xbfff;
+/// Source ports of the gateway for masqueraded UDP clients: 32768 to 49151, apart from those of
+/// TFTP.
+pub(crate) const MASQUERADE_PORTS: std::ops::RangeInclusive<u16> = 0x8000..=0xbfff;
 
-/// What a frame is to the router.
-pub(crate) enum Arrival<'a> {
-    /// A matter of the gateway's own services, or of nobody.
+/// What a frame is to the NAT.
+pub(crate) enum FrameClass<'a> {
+    /// For the gateway's own services, or for no one.
     Local,
-    /// A packet for another network, or for a port of the gateway behind which flows are.
+    /// A packet for another network, or for a port of the gateway that flows use.
     Packet(Inbound<'a>),
-    /// A part of one. Its protocol is that of the whole for IPv4, and unknown for IPv6, whose
-    /// fragment header begins the payload.
+    /// A fragment of such a packet. Its protocol is that of the whole packet for IPv4, and unknown
+    /// for IPv6, where the payload starts with the fragment header.
     Fragment(Inbound<'a>),
-    /// A datagram for a group by which machines find what is on the host's links.
+    /// A datagram to a multicast group that is reflected.
     Group(Inbound<'a>),
 }
 
-/// Checks a frame for the gateway's station.
+/// Checks and classifies a frame for the gateway's station.
 pub(crate) fn parse<'a>(
     config: &Config,
-    port: PortId,
+    port: PortMark,
     offload: VnetHeader,
     bytes: &'a [u8],
-) -> Result<Arrival<'a>, DropReason> {
-    let Ok(frame) = EthernetFrame::new_checked(bytes) else { return Ok(Arrival::Local) };
+) -> Result<FrameClass<'a>, DropReason> {
+    let Ok(frame) = EthernetFrame::new_checked(bytes) else { return Ok(FrameClass::Local) };
     let mac = MacAddr(frame.src_addr().0);
     let is_group = frame.dst_addr().is_multicast() && is_on(config);
     let is_ours = frame.dst_addr().0 == config.mac;
     if !(is_ours || is_group) || mac.is_multicast() || mac.is_zero() {
-        return Ok(Arrival::Local);
+        return Ok(FrameClass::Local);
     }
     let (packet, is_fragment) = match frame.ethertype() {
         EthernetProtocol::Ipv4 => parse4(frame.payload())?,
         EthernetProtocol::Ipv6 => parse6(frame.payload())?,
-        _ => return Ok(Arrival::Local),
+        _ => return Ok(FrameClass::Local),
     };
     let packet = Inbound { port, mac, offload, ..packet };
     if is_group {
         let is_asked = !is_fragment && is_for_group(config, &packet);
-        return Ok(if is_asked { Arrival::Group(packet) } else { Arrival::Local });
+        return Ok(if is_asked { FrameClass::Group(packet) } else { FrameClass::Local });
     }
-    // What it is a part of shows in the whole.
+    // Only the whole packet shows what it is.
     if is_fragment && config.has(packet.destination) {
-        return Ok(Arrival::Fragment(packet));
+        return Ok(FrameClass::Fragment(packet));
     }
     if is_local(config, &packet) {
-        return Ok(Arrival::Local);
+        return Ok(FrameClass::Local);
     }
-    if !may_send(config, &packet) {
+    if !is_allowed_source(config, &packet) {
         return Err(DropReason::ForeignSource);
     }
-    Ok(if is_fragment { Arrival::Fragment(packet) } else { Arrival::Packet(packet) })
+    Ok(if is_fragment { FrameClass::Fragment(packet) } else { FrameClass::Packet(packet) })
 }
 
-/// Whether a packet is a machine's, for a group that is reflected.
+/// Whether a packet is from a guest and for a group that is reflected.
 fn is_for_group(config: &Config, packet: &Inbound<'_>) -> bool {
     let is_near = match packet.source {
         IpAddr::V6(source) if source.is_unicast_link_local() => source != config.link_local(),
-        source => is_machine(config, source),
+        source => is_guest(config, source),
     };
     packet.protocol == IpProtocol::Udp && is_near && group_of(config, packet).is_some()
 }
 
-/// Whether `address` may be that of a machine of the network.
-pub(crate) fn is_machine(config: &Config, address: IpAddr) -> bool {
+/// Whether `address` can be a guest's.
+pub(crate) fn is_guest(config: &Config, address: IpAddr) -> bool {
     let inside = match address {
         IpAddr::V4(address) => config.ipv4.is_some_and(|subnet| subnet.is_host(address)),
         IpAddr::V6(address) => config.ipv6.is_some_and(|subnet| subnet.is_host(address)),
@@ -84,26 +85,25 @@ pub(crate) fn is_machine(config: &Config, address: IpAddr) -> bool {
     inside && !config.has(address)
 }
 
-/// Whether a whole packet is for the gateway's DNS by TCP, which networks without a way out have,
-/// too.
-pub(crate) fn asks_dns(config: &Config, packet: &Inbound<'_>) -> bool {
+/// Whether a whole packet is for the gateway's DNS over TCP, which is served without NAT, too.
+pub(crate) fn is_tcp_dns(config: &Config, packet: &Inbound<'_>) -> bool {
     let port = packet.payload.get(2..4).filter(|_| packet.protocol == IpProtocol::Tcp);
     port == Some(&dns::PORT.to_be_bytes()) && config.offers(Service::Dns, packet.destination)
 }
 
-/// Whether the sender of a whole packet is a machine of the network. DNS also answers one that has
-/// no address but that of its link.
-pub(crate) fn may_send(config: &Config, packet: &Inbound<'_>) -> bool {
+/// Whether the sender of a whole packet is a guest. DNS also answers guests that only have a
+/// link-local address.
+pub(crate) fn is_allowed_source(config: &Config, packet: &Inbound<'_>) -> bool {
     let source = packet.source;
     let is_near = matches!(source, IpAddr::V6(from) if from.is_unicast_link_local());
-    is_machine(config, source) || is_near && !config.has(source) && asks_dns(config, packet)
+    is_guest(config, source) || is_near && !config.has(source) && is_tcp_dns(config, packet)
 }
 
-/// Whether a whole packet stays in the network: for a group, for a neighbour, or for the gateway itself
-/// unless a flow may be there. TCP is all the router's: the gateway has no other.
+/// Whether a whole packet stays in the network: it is for a group, for a neighbour, or for a
+/// service of the gateway. All TCP to the gateway is handled as flows.
 pub(crate) fn is_local(config: &Config, packet: &Inbound<'_>) -> bool {
     match packet.destination {
-        own if config.has(own) => {
+        local if config.has(local) => {
             let is_udp = packet.protocol == IpProtocol::Udp;
             let is_flows = is_udp && is_mapped(config, packet) || icmp::is_error(packet);
             packet.protocol != IpProtocol::Tcp && !is_flows
@@ -121,13 +121,12 @@ pub(crate) fn is_local(config: &Config, packet: &Inbound<'_>) -> bool {
     }
 }
 
-/// Whether a datagram for the gateway goes on to a service of the host's loopback, or to a client of
-/// a port of the host that the gateway stands for.
+/// Whether a datagram to the gateway is for a loopback map, or for a masqueraded client.
 fn is_mapped(config: &Config, packet: &Inbound<'_>) -> bool {
     let Some([_, _, high, low]) = packet.payload.first_chunk() else { return false };
     let port = u16::from_be_bytes([*high, *low]);
     let has_forwards = config.nat.as_ref().is_some_and(|nat| !nat.forwards.is_empty());
-    if has_forwards && STAND_INS.contains(&port) {
+    if has_forwards && MASQUERADE_PORTS.contains(&port) {
         return true;
     }
     config.nat.iter().flat_map(|nat| &nat.loopback).any(|map| {

@@ -11,12 +11,12 @@ use crate::config::Config;
 use crate::drop_reason::{Counters, DropReason};
 use crate::io::Random;
 
-/// What flows work with.
+/// Everything outside a flow that it uses, lent for one call.
 pub(crate) struct Context<'a> {
     pub now: Duration,
     pub config: &'a Config,
     pub policy: &'a Policy,
-    /// Knows the host's sockets. A flow's token is made by [`Kind::token`].
+    /// Where host sockets are registered, with a token from [`TokenKind::token`].
     pub registry: &'a Registry,
     pub cable: &'a mut dyn Cable,
     pub counters: &'a mut Counters,
@@ -24,7 +24,7 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Sends a frame to one of the network's machines, and counts it.
+    /// Sends a frame to a guest, and counts it.
     pub(crate) fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason> {
         self.cable.send(header, parts)?;
         self.counters.sent += 1;
@@ -32,9 +32,9 @@ impl Context<'_> {
     }
 }
 
-/// Whose socket a token stands for.
+/// The kind of socket that a token stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum TokenKind {
     Tcp = 1,
     Udp,
     Icmp,
@@ -43,19 +43,26 @@ pub(crate) enum Kind {
     Dns,
 }
 
-impl Kind {
+impl TokenKind {
     const SHIFT: u32 = 32;
 
-    /// The token of the flow with this number; greater than all others of the process.
+    /// The token of a socket. All are above the other tokens of the process.
     pub(crate) fn token(self, number: u32) -> Token {
         Token((self as usize) << Self::SHIFT | number as usize)
     }
 
-    /// What a token stands for; `None` if it is none of a flow.
-    pub(crate) fn of(token: Token) -> Option<(Kind, u32)> {
-        let kind = [Kind::Tcp, Kind::Udp, Kind::Icmp, Kind::Forward, Kind::Reflect, Kind::Dns]
-            .into_iter()
-            .find(|kind| *kind as usize == token.0 >> Self::SHIFT)?;
+    /// The kind and number of a token; `None` if it is not a flow's.
+    pub(crate) fn of(token: Token) -> Option<(TokenKind, u32)> {
+        let kind = [
+            TokenKind::Tcp,
+            TokenKind::Udp,
+            TokenKind::Icmp,
+            TokenKind::Forward,
+            TokenKind::Reflect,
+            TokenKind::Dns,
+        ]
+        .into_iter()
+        .find(|kind| *kind as usize == token.0 >> Self::SHIFT)?;
         Some((kind, token.0 as u32))
     }
 }

@@ -1,4 +1,4 @@
-//! How packets for the network's machines are sent.
+//! Sends packets to guests.
 
 use trama_frame::VnetHeader;
 
@@ -8,8 +8,8 @@ use crate::packet::MIN_FRAME;
 use crate::packet::outbound::{MAX_HEAD, Outbound};
 
 impl Outbound {
-    /// Sends one packet with the payload `head` and `body`, which fits or is a train of packets that
-    /// do, as `offload` says.
+    /// Sends a packet with the payload `head` and `body`, which fits the MTU or is segmented as
+    /// `offload` says.
     pub fn send(
         &self,
         context: &mut Context<'_>,
@@ -17,25 +17,25 @@ impl Outbound {
         (head, body): (&[u8], &[u8]),
     ) -> Result<(), DropReason> {
         let mut room = [0; MAX_HEAD];
-        let own = context.config.mac();
-        let front = self.front(own, &mut room, head.len() + body.len(), None)?;
+        let src_mac = context.config.mac();
+        let front = self.front(src_mac, &mut room, head.len() + body.len(), None)?;
         send(context, offload, &[front, head, body])
     }
 
-    /// Sends a packet with the payload `head` (of a whole number of 8 bytes) and `body` in
-    /// fragments of at most `mtu` bytes.
+    /// Sends a packet with the payload `head` (a multiple of 8 bytes) and `body` in fragments of at
+    /// most `mtu` bytes.
     pub fn send_fragments(
         &self,
         context: &mut Context<'_>,
         mtu: u16,
         payload: (&[u8], &[u8]),
     ) -> Result<(), DropReason> {
-        let (own, id) = (context.config.mac(), (context.random)() as u32);
-        self.cut(own, (mtu, id), payload, |parts| send(context, &VnetHeader::default(), parts))
+        let (src_mac, id) = (context.config.mac(), (context.random)() as u32);
+        self.cut(src_mac, (mtu, id), payload, |parts| send(context, &VnetHeader::default(), parts))
     }
 }
 
-/// Sends a frame of three parts, padded to Ethernet's shortest.
+/// Sends a frame of three parts, padded to Ethernet's minimum.
 fn send(
     context: &mut Context<'_>,
     offload: &VnetHeader,

@@ -41,12 +41,12 @@ use mio::net::{TcpStream, UnixStream};
 use rustix::io::Errno;
 use trama_frame::MacAddr;
 
-use super::context::{Context, Kind};
+use super::context::{Context, TokenKind};
 use super::host_stream;
 use crate::config::{Service, Transport};
 use crate::dns::PORT;
 use crate::drop_reason::DropReason;
-use crate::io::{Client, PortId};
+use crate::io::{Client, PortMark};
 use crate::packet::inbound::Inbound;
 use crate::report::FlowRow;
 use connection::Connection;
@@ -56,7 +56,7 @@ use flow_journal::FlowJournal;
 use quota::Quotas;
 use segment::{Endpoints, Outgoing, Segment, Seq};
 
-/// Turns between two looks at the ring. With thousands of queued flows, a packet of another guest
+/// ReadyQueue between two looks at the ring. With thousands of queued flows, a packet of another guest
 /// would otherwise wait for all of them. Starting a connection counts as several turns, and so does
 /// moving many bytes.
 const TURNS: usize = 16;
@@ -69,7 +69,7 @@ const STALE_TIMERS: usize = 1024;
 
 /// A flow that the host could not connect.
 pub(super) struct ConnectFailure {
-    pub port: PortId,
+    pub port: PortMark,
     pub mac: MacAddr,
     /// The guest's SYN, an IP packet.
     pub packet: Box<[u8]>,
@@ -179,7 +179,7 @@ impl Flows {
     fn connect_failed(&mut self, number: u32, error: io::Error, context: &mut Context<'_>) {
         let Some(flow) = self.remove(number) else { return };
         let Some(syn) = &flow.syn else { return };
-        let told = Inbound::kept(flow.port, flow.ends.mac, syn)
+        let told = Inbound::reparse(flow.port, flow.ends.mac, syn)
             .and_then(|packet| self.reject(&packet, error, context));
         if let Err(reason) = told {
             context.counters.drop(reason);
@@ -187,7 +187,7 @@ impl Flows {
     }
 
     /// Checks whether a port may have another flow. At the limit, a flow in TIME-WAIT makes room.
-    fn admit(&mut self, port: PortId) -> Result<(), DropReason> {
+    fn admit(&mut self, port: PortMark) -> Result<(), DropReason> {
         if self.quotas.is_full(port)
             && let Some(number) = self.quotas.oldest_time_wait(port)
         {
@@ -207,7 +207,7 @@ impl Flows {
     /// Opens a connection to a guest for a client outside.
     pub(super) fn open_to_guest(
         &mut self,
-        port: PortId,
+        port: PortMark,
         (mac, guest, remote): (MacAddr, SocketAddr, SocketAddr),
         stream: TcpStream,
         context: &mut Context<'_>,
@@ -399,7 +399,7 @@ impl Flows {
         let (port, mac) = (flow.port, flow.ends.mac);
         let Some(syn) = flow.syn.take() else { return };
         self.quotas.flow_opened(port);
-        let packet = Inbound::kept(port, mac, &syn);
+        let packet = Inbound::reparse(port, mac, &syn);
         let Ok(segment) = packet.and_then(|packet| Segment::parse(&packet)) else {
             return drop(self.remove(number));
         };
@@ -511,7 +511,7 @@ fn local_mss(context: &Context<'_>, ends: &Endpoints) -> u16 {
 /// Registers the events of a flow's socket.
 fn register(flow: &mut Flow, number: u32, context: &Context<'_>) -> io::Result<()> {
     let Some(stream) = &mut flow.stream else { return Ok(()) };
-    context.registry.register(stream, Kind::Tcp.token(number), EVENTS)
+    context.registry.register(stream, TokenKind::Tcp.token(number), EVENTS)
 }
 
 /// Reports that the socket is readable, except while reading is paused.
@@ -522,7 +522,7 @@ fn update_read_interest(flow: &mut Flow, number: u32, context: &Context<'_>) {
     };
     let interest = if wanted { EVENTS } else { Interest::WRITABLE };
     // On failure, events come as before and the next turn tries again.
-    if context.registry.reregister(stream, Kind::Tcp.token(number), interest).is_ok() {
+    if context.registry.reregister(stream, TokenKind::Tcp.token(number), interest).is_ok() {
         flow.read_interest = wanted;
     }
 }

@@ -66,7 +66,7 @@ fn solicited(frame: &[u8]) -> Option<Ipv6Addr> {
     }
 }
 
-/// What a machine answers that has the address.
+/// What a guest answers that has the address.
 fn advertise(address: Ipv6Addr) -> Vec<u8> {
     let message = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
         flags: NdiscNeighborFlags::SOLICITED,

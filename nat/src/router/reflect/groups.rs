@@ -1,4 +1,4 @@
-//! The groups by which machines find others, and which of them the settings want reflected.
+//! The multicast groups of service discovery, and which of them the settings reflect.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,7 +9,7 @@ pub(super) const MDNS4: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 251)), 5353);
 pub(super) const MDNS6: SocketAddr =
     SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb)), 5353);
-/// IPv6 devices announce themselves by addresses of their link, which machines cannot reach.
+/// Over IPv6, devices announce link-local addresses, which guests cannot reach.
 pub(super) const SSDP4: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250)), 1900);
 const GROUPS: [(Discovery, SocketAddr); 3] =

@@ -13,7 +13,7 @@ use super::{Flows, local_mss};
 use crate::drop_reason::DropReason;
 use crate::io::Client;
 use crate::packet::inbound::Inbound;
-use crate::router::context::{Context, Kind};
+use crate::router::context::{Context, TokenKind};
 
 impl Flows {
     /// Answers a guest's SYN for the gateway's DNS, and creates the far end of the flow.
@@ -41,7 +41,7 @@ impl Flows {
         self.quotas.flow_opened(packet.port);
         let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = Kind::Tcp.token(number);
+        let token = TokenKind::Tcp.token(number);
         let stream = flow.stream.as_mut().map(|it| context.registry.register(it, token, interest));
         if stream.is_some_and(|result| result.is_err()) {
             self.remove(number);

@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::engine::{Engine, State};
 use super::read_pause::ReadPause;
 use super::segment::{Endpoints, Outgoing, Segment};
-use crate::io::PortId;
+use crate::io::PortMark;
 use crate::router::context::Context;
 
 /// Most segments in a large one: as many as fit 64 KiB at MTU 1500.
@@ -29,7 +29,7 @@ const MIN_OWN_BUFFER: usize = 16 << 10;
 /// A TCP flow.
 pub(super) struct Flow {
     pub ends: Endpoints,
-    pub port: PortId,
+    pub port: PortMark,
     /// The host's socket; `None` until the flow's first turn.
     pub stream: Option<TcpStream>,
     /// The guest's SYN as it came, until the host has connected.
@@ -70,7 +70,7 @@ pub(super) enum Turn {
 }
 
 impl Flow {
-    pub fn new(now: Duration, port: PortId, ends: Endpoints) -> Flow {
+    pub fn new(now: Duration, port: PortMark, ends: Endpoints) -> Flow {
         Flow {
             ends,
             port,

@@ -47,7 +47,7 @@ struct World {
     flows: Flows,
     now: Duration,
     /// The switch port and the TCP port that the guest sends from.
-    from: (PortId, u16),
+    from: (PortMark, u16),
 }
 
 impl World {
@@ -64,7 +64,7 @@ impl World {
             frames: Frames(Vec::new()),
             flows: Flows::default(),
             now: Duration::from_secs(1),
-            from: (PortId(1), 4000),
+            from: (PortMark(1), 4000),
         }
     }
 
@@ -100,7 +100,7 @@ impl World {
         };
         let frame = self.frame(&repr);
         let packet = &frame[14..34 + repr.buffer_len()];
-        let mut packet = Inbound::kept(self.from.0, GUEST, packet).unwrap();
+        let mut packet = Inbound::reparse(self.from.0, GUEST, packet).unwrap();
         packet.offload.flags &= !DATA_VALID;
         self.with(|flows, context| flows.handle(&packet, context))
     }
@@ -126,7 +126,7 @@ impl World {
             assert!(Instant::now() < deadline, "nothing comes");
             self.poll.poll(&mut events, Some(Duration::from_millis(5))).unwrap();
             for event in &events {
-                let (_, number) = Kind::of(event.token()).unwrap();
+                let (_, number) = TokenKind::of(event.token()).unwrap();
                 self.with(|flows, context| flows.ready(number, event, context));
             }
             self.with(|flows, context| flows.poll(context));
@@ -221,8 +221,8 @@ fn what_the_host_refuses_is_refused_and_strays_are_reset() {
 fn ports_take_turns_to_connect() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
-    let flood = (0..1000).map(|count| (PortId(1), 10_000 + count));
-    for from in flood.chain([(PortId(2), 4000)]) {
+    let flood = (0..1000).map(|count| (PortMark(1), 10_000 + count));
+    for from in flood.chain([(PortMark(2), 4000)]) {
         world.from = from;
         world.send(TcpControl::Syn, 100, None).unwrap();
     }
@@ -231,8 +231,8 @@ fn ports_take_turns_to_connect() {
         let flows = world.flows.flows.iter().flatten();
         flows.filter(|flow| flow.port == port && flow.stream.is_some()).count()
     };
-    assert_eq!(begun(&world, PortId(2)), 1);
-    assert_eq!(begun(&world, PortId(1)), TURNS / CONNECT_TURNS - 1);
+    assert_eq!(begun(&world, PortMark(2)), 1);
+    assert_eq!(begun(&world, PortMark(1)), TURNS / CONNECT_TURNS - 1);
 }
 
 /// A packet waits for few bulk flows, not for all of them.
@@ -268,19 +268,19 @@ fn to_move_much_takes_as_long_as_several_turns() {
 }
 
 #[test]
-fn a_flow_of_a_port_that_keeps_too_much_goes_on_once_its_machine_has_what_it_kept() {
+fn a_flow_of_a_port_that_keeps_too_much_goes_on_once_its_guest_has_what_it_kept() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     let ours = world.open();
     let mut host = server.accept().unwrap().0;
     // Other flows of the port have buffered more than it may.
-    world.flows.quotas.charge(PortId(1), 0, 1 << 40);
+    world.flows.quotas.charge(PortMark(1), 0, 1 << 40);
     host.write_all(b"one").unwrap();
     assert_eq!(world.data(), b"one");
     host.write_all(b"two").unwrap();
     world.until(|world| world.flows.flows[0].as_ref().is_some_and(|flow| flow.readable));
     world.with(|flows, context| flows.poll(context));
-    assert!(world.frames.0.is_empty(), "it waits for the machine");
+    assert!(world.frames.0.is_empty(), "it waits for the guest");
     world.send(TcpControl::None, 101, Some(ours.wrapping_add(4))).unwrap();
     assert_eq!(world.data(), b"two");
 }
@@ -337,7 +337,7 @@ fn a_syn_in_ipv6_fragments_begins_a_flow() {
         });
     let frame = frame.unwrap();
     let packet = &frame[14..54 + length];
-    let part = Inbound::kept(PortId(1), GUEST, packet).unwrap();
+    let part = Inbound::reparse(PortMark(1), GUEST, packet).unwrap();
     let whole = super::super::reassembly::whole(packet, &part).unwrap();
     world.with(|flows, context| flows.handle(&whole, context)).unwrap();
     world.until(|world| !world.frames.0.is_empty());
@@ -369,7 +369,7 @@ fn a_host_without_its_interface_is_unreachable_and_does_not_refuse() {
     let mut world = World::new("127.0.0.1:9".parse().unwrap());
     for errno in [Errno::ENETDOWN, Errno::EHOSTDOWN, Errno::EHOSTUNREACH] {
         let frame = world.frame(&syn(&[]));
-        let packet = Inbound::kept(PortId(1), GUEST, &frame[14..54]).unwrap();
+        let packet = Inbound::reparse(PortMark(1), GUEST, &frame[14..54]).unwrap();
         let error = io::Error::from_raw_os_error(errno as i32);
         world.with(|flows, context| flows.reject(&packet, error, context)).unwrap();
         assert_eq!(world.flows.take_failures().len(), 1, "{errno}");
@@ -413,12 +413,12 @@ fn what_a_host_writes_little_and_often_goes_on_in_one_piece() {
     let due = world.flows.deadline().unwrap();
     assert!(due <= world.now + Duration::from_millis(1));
     world.now = due;
-    assert_eq!(world.data(), pieces.concat()[..536], "its machine takes no more at once");
+    assert_eq!(world.data(), pieces.concat()[..536], "its guest takes no more at once");
     assert_eq!(world.frames.0.len(), 0, "and it goes on as one large segment");
 }
 
 #[test]
-fn what_a_machine_asks_is_answered_though_reading_rests() {
+fn what_a_guest_asks_is_answered_though_reading_rests() {
     let (mut world, mut host, next, _server) = resting();
     host.write_all(b"b").unwrap();
     world.send_data(TcpControl::Psh, 101, Some(next), b"?").unwrap();

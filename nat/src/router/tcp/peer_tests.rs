@@ -20,9 +20,9 @@ use super::engine::{Engine, State};
 use super::segment::{Endpoints, Outgoing, Segment, Seq};
 use crate::drop_reason::Counters;
 use crate::gateway::Gateway;
-use crate::io::{Output, PortId};
+use crate::io::{Output, PortMark};
 use crate::packet::ethernet_address;
-use crate::router::classify::{self, Arrival};
+use crate::router::classify::{self, FrameClass};
 use crate::router::context::Context;
 use crate::router::policy::Policy;
 use crate::router::test_world::{Wire, segments};
@@ -45,7 +45,7 @@ struct Setting {
     /// The guest's buffers.
     room: usize,
     /// The guest opens the connection.
-    machine_calls: bool,
+    guest_calls: bool,
     is_v6: bool,
 }
 
@@ -111,7 +111,7 @@ impl Device for Card {
 }
 
 /// The guest.
-struct Machine {
+struct Guest {
     card: Card,
     gateway: Gateway,
     interface: Interface,
@@ -125,8 +125,8 @@ fn instant(now: Duration) -> Instant {
     Instant::from_micros(now.as_micros() as i64)
 }
 
-impl Machine {
-    fn new(setting: &Setting) -> Machine {
+impl Guest {
+    fn new(setting: &Setting) -> Guest {
         let mut card = Card::default();
         let mut config = IfaceConfig::new(ethernet_address(GUEST).into());
         config.random_seed = setting.seed;
@@ -139,7 +139,7 @@ impl Machine {
         interface.routes_mut().add_default_ipv6_route(GATEWAY6).unwrap();
         let buffer = || SocketBuffer::new(vec![0; setting.room]);
         let mut socket = Socket::new(buffer(), buffer());
-        if setting.machine_calls {
+        if setting.guest_calls {
             socket.connect(interface.context(), setting.ends().remote, GUEST_PORT).unwrap();
         } else {
             socket.listen(GUEST_PORT).unwrap();
@@ -147,7 +147,7 @@ impl Machine {
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
         let gateway = Gateway::new(lab(), random());
-        Machine { card, gateway, interface, sockets, handle, heard: Vec::new(), said: 0 }
+        Guest { card, gateway, interface, sockets, handle, heard: Vec::new(), said: 0 }
     }
 
     /// Reads and writes part of what is possible. Returns the frames sent; ARP and ND are answered
@@ -178,7 +178,7 @@ impl Machine {
             frames.into_iter().partition(|frame| is_question(frame));
         let mut out = Output::default();
         for question in asks {
-            self.gateway.handle(time, PortId(1), &question, &mut out);
+            self.gateway.handle(time, PortMark(1), &question, &mut out);
         }
         self.card.arrived.extend(out.frames);
         frames
@@ -218,8 +218,8 @@ struct Ours {
 impl Ours {
     /// Handles a frame. Returns what is sent at once: the reset that answers a segment of no flow.
     fn handle(&mut self, now: Duration, frame: &[u8]) -> Vec<Vec<u8>> {
-        let arrival = classify::parse(&lab(), PortId(1), VnetHeader::default(), frame);
-        let Ok(Arrival::Packet(packet)) = arrival else { panic!("not a packet") };
+        let arrival = classify::parse(&lab(), PortMark(1), VnetHeader::default(), frame);
+        let Ok(FrameClass::Packet(packet)) = arrival else { panic!("not a packet") };
         let segment = Segment::parse(&packet).unwrap();
         assert_eq!((segment.source, segment.destination), (GUEST_PORT, REMOTE_PORT));
         let Ours { setting, tcp, heard, takes, .. } = self;
@@ -268,9 +268,9 @@ impl Ours {
 
     /// Whether the connection is over. A guest that has closed, and waited long enough, resets late
     /// segments, which is an end like any other.
-    fn is_over(&self, machine: PeerState) -> bool {
+    fn is_over(&self, guest: PeerState) -> bool {
         let state = self.tcp.as_ref().map(Engine::state);
-        assert!(state != Some(State::Broken) || machine == PeerState::Closed, "gave up");
+        assert!(state != Some(State::Broken) || guest == PeerState::Closed, "gave up");
         matches!(state, Some(State::Closing { time_wait: true } | State::Closed | State::Broken))
     }
 }
@@ -342,9 +342,9 @@ fn exchange(setting: Setting) -> Duration {
     let [ours, theirs] = [0, 1].map(|at| stream(setting.lens[at], setting.seed ^ at as u64));
     let Setting { seed, harm, .. } = setting;
     let mut link = Link { random: seed, harm, flying: BTreeMap::new(), count: 0 };
-    let mut machine = Machine::new(&setting);
+    let mut guest = Guest::new(&setting);
     let calls = || Connection::connect(Duration::ZERO, Seq(u32::MAX - 9000), setting.mss());
-    let tcp = (!setting.machine_calls).then(calls);
+    let tcp = (!setting.guest_calls).then(calls);
     let mut end = Ours { setting, tcp, heard: Vec::new(), takes: 0, said: 0 };
     let mut now = Duration::ZERO;
     for _ in 0..1_000_000 {
@@ -355,35 +355,35 @@ fn exchange(setting: Setting) -> Duration {
                     link.send(now, false, &frame);
                 }
             } else {
-                machine.card.arrived.push_back(frame);
+                guest.card.arrived.push_back(frame);
             }
         }
-        for frame in machine.turn(now, &theirs, link.dice()) {
+        for frame in guest.turn(now, &theirs, link.dice()) {
             link.send(now, true, &frame);
         }
         let (frames, waits) = end.turn(now, &ours, link.dice());
         for frame in frames {
             link.send(now, false, &frame);
         }
-        let machine_is_over = matches!(machine.state(), PeerState::TimeWait | PeerState::Closed);
-        if end.is_over(machine.state()) && machine_is_over && !machine.has_unread() {
+        let guest_is_over = matches!(guest.state(), PeerState::TimeWait | PeerState::Closed);
+        if end.is_over(guest.state()) && guest_is_over && !guest.has_unread() {
             assert!(end.heard == theirs, "{setting:?}: the host heard something else");
-            assert!(machine.heard == ours, "{setting:?}: the machine heard something else");
+            assert!(guest.heard == ours, "{setting:?}: the guest heard something else");
             return now;
         }
         let next = link.flying.keys().next().map(|(at, _)| *at);
         let timers = end.tcp.as_ref().and_then(Engine::deadline);
         // An end that did not take all data takes more soon.
-        let waits = waits || machine.has_unread() || machine.said < theirs.len();
+        let waits = waits || guest.has_unread() || guest.said < theirs.len();
         let soon = waits.then_some(now + Duration::from_millis(1));
-        let next = next.into_iter().chain(timers).chain(machine.deadline(now)).chain(soon).min();
+        let next = next.into_iter().chain(timers).chain(guest.deadline(now)).chain(soon).min();
         now = next.expect("something is to come").max(now + Duration::from_micros(100));
         assert!(now < Duration::from_secs(3600), "{setting:?}: does not end");
     }
-    panic!("{setting:?}: does not end: {} and {} heard", end.heard.len(), machine.heard.len());
+    panic!("{setting:?}: does not end: {} and {} heard", end.heard.len(), guest.heard.len());
 }
 
-impl Machine {
+impl Guest {
     fn has_unread(&self) -> bool {
         self.sockets.get::<Socket<'_>>(self.handle).can_recv()
     }
@@ -398,10 +398,10 @@ proptest! {
         harm in 0u64..20,
         lens in prop::array::uniform2(0usize..60_000),
         room in 600usize..70_000,
-        machine_calls: bool,
+        guest_calls: bool,
         is_v6: bool,
     ) {
-        exchange(Setting { seed, harm, lens, room, machine_calls, is_v6 });
+        exchange(Setting { seed, harm, lens, room, guest_calls, is_v6 });
     }
 }
 
@@ -409,7 +409,7 @@ proptest! {
 fn another_tcp_is_served_without_a_pause() {
     let lens = [8 << 20, 8 << 20];
     for is_v6 in [false, true] {
-        let setting = Setting { seed: 1, harm: 0, lens, room: 60_000, machine_calls: true, is_v6 };
+        let setting = Setting { seed: 1, harm: 0, lens, room: 60_000, guest_calls: true, is_v6 };
         // A window of 60 kB every 2 ms, of which the guest takes a part at a time.
         let time = exchange(setting);
         assert!(time < Duration::from_secs(5), "IPv6 {is_v6}: {time:?}");

@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::flow::Flow;
 use crate::drop_reason::DropReason;
-use crate::io::PortId;
+use crate::io::PortMark;
 
 /// Flows of one port, at most three quarters of the process's descriptors; and the part of them
 /// that may be half-open.
@@ -31,9 +31,9 @@ struct Usage {
 pub(super) struct Quotas {
     /// Flows that one port may have.
     pub max_flows: usize,
-    usages: HashMap<PortId, Usage>,
+    usages: HashMap<PortMark, Usage>,
     /// Ports with queued flows.
-    turns: VecDeque<PortId>,
+    turns: VecDeque<PortMark>,
     queued: usize,
 }
 
@@ -47,7 +47,7 @@ impl Default for Quotas {
 
 impl Quotas {
     /// Checks whether a port may have another flow.
-    pub fn admit(&self, port: PortId) -> Result<(), DropReason> {
+    pub fn admit(&self, port: PortMark) -> Result<(), DropReason> {
         match self.usages.get(&port) {
             _ if self.is_full(port) => Err(DropReason::FlowLimit),
             Some(usage) if usage.half_open >= self.max_flows / HALF_OPEN_PART => {
@@ -58,33 +58,33 @@ impl Quotas {
     }
 
     /// Whether a port has as many flows as it may.
-    pub fn is_full(&self, port: PortId) -> bool {
+    pub fn is_full(&self, port: PortMark) -> bool {
         self.usages.get(&port).is_some_and(|usage| usage.flows >= self.max_flows)
     }
 
     /// Counts a new flow, which is half-open.
-    pub fn flow_added(&mut self, port: PortId) {
+    pub fn flow_added(&mut self, port: PortMark) {
         let usage = self.usages.entry(port).or_default();
         usage.flows += 1;
         usage.half_open += 1;
     }
 
     /// A flow is established, or failed.
-    pub fn flow_opened(&mut self, port: PortId) {
+    pub fn flow_opened(&mut self, port: PortMark) {
         if let Some(usage) = self.usages.get_mut(&port) {
             usage.half_open -= 1;
         }
     }
 
     /// A flow has entered TIME-WAIT.
-    pub fn enter_time_wait(&mut self, port: PortId, since: Duration, number: u32) {
+    pub fn enter_time_wait(&mut self, port: PortMark, since: Duration, number: u32) {
         if let Some(usage) = self.usages.get_mut(&port) {
             usage.time_wait.insert((since, number));
         }
     }
 
     /// The flow of the port that has been in TIME-WAIT for longest.
-    pub fn oldest_time_wait(&self, port: PortId) -> Option<u32> {
+    pub fn oldest_time_wait(&self, port: PortMark) -> Option<u32> {
         self.usages.get(&port)?.time_wait.first().map(|(_, number)| *number)
     }
 
@@ -103,19 +103,19 @@ impl Quotas {
     }
 
     /// Updates the buffered bytes of a flow.
-    pub fn charge(&mut self, port: PortId, before: usize, now: usize) {
+    pub fn charge(&mut self, port: PortMark, before: usize, now: usize) {
         if let Some(usage) = self.usages.get_mut(&port) {
             usage.buffered = usage.buffered + now - before;
         }
     }
 
     /// Whether the port is below its limit of buffered bytes.
-    pub fn may_buffer_more(&self, port: PortId) -> bool {
+    pub fn may_buffer_more(&self, port: PortMark) -> bool {
         self.usages.get(&port).is_none_or(|usage| usage.buffered < BUFFERED_PER_PORT)
     }
 
     /// Queues a flow for a turn.
-    pub fn enqueue(&mut self, port: PortId, number: u32) {
+    pub fn enqueue(&mut self, port: PortMark, number: u32) {
         let waiting = &mut self.usages.entry(port).or_default().waiting;
         if waiting.is_empty() {
             self.turns.push_back(port);

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_asks_does_not_wait() {
+    fn a_guest_that_asks_does_not_wait() {
         let (mut pause, _) = busy();
         pause.cancel();
         assert_eq!(pause.paused_until(), None);

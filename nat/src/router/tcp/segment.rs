@@ -213,7 +213,7 @@ impl Endpoints {
     fn write_headers(
         &self,
         bytes: &mut [u8; MAX_HEADERS],
-        own: MacAddr,
+        src_mac: MacAddr,
         segment: &Outgoing<'_>,
         len: usize,
     ) -> Option<usize> {
@@ -236,7 +236,7 @@ impl Endpoints {
             IpRepr::Ipv4(_) => EthernetProtocol::Ipv4,
             IpRepr::Ipv6(_) => EthernetProtocol::Ipv6,
         };
-        let (src_addr, dst_addr) = (ethernet_address(own), ethernet_address(self.mac));
+        let (src_addr, dst_addr) = (ethernet_address(src_mac), ethernet_address(self.mac));
         EthernetRepr { src_addr, dst_addr, ethertype }
             .emit(&mut EthernetFrame::new_unchecked(&mut bytes[..]));
         let transport = ETHERNET_HEADER_LEN + ip.header_len();

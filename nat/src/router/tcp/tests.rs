@@ -168,7 +168,7 @@ fn a_syn_is_answered_until_the_answer_is_acknowledged() {
     assert_eq!((answer.sequence, answer.ack), (OURS, Some(THEIRS + 1)));
     assert!(matches!(answer.control, Control::Syn { mss: 1460, scale: Some(_), sack: true }));
     assert_eq!(end.output(), [], "once is enough");
-    assert_eq!(end.ask(syn()), answers, "the machine asks again");
+    assert_eq!(end.ask(syn()), answers, "the guest asks again");
     assert_eq!(end.wait(), answers, "nobody has heard it");
     assert_eq!(end.tcp.state(), State::Opening);
     end.ask(data(0, b"hello", 0));
@@ -256,7 +256,7 @@ fn only_a_reset_with_the_exact_number_ends_it() {
     let rst = |at: usize| Segment { rst: true, ack: None, ..data(at, &[], 0) };
     let mut end = open();
     assert_eq!(end.ask(rst(70_000)), [], "outside the window");
-    assert_eq!(end.ask(rst(9)).len(), 1, "inside: the machine is asked (RFC 5961)");
+    assert_eq!(end.ask(rst(9)).len(), 1, "inside: the guest is asked (RFC 5961)");
     assert_eq!(end.tcp.state(), State::Open { peer_closed: false });
     assert_eq!(end.ask(rst(0)), []);
     assert_eq!(end.tcp.state(), State::Broken);
@@ -326,7 +326,7 @@ fn a_host_that_takes_nothing_closes_the_window_and_nothing_is_lost() {
     end.takes = usize::MAX;
     end.drain();
     let sent = end.output();
-    assert!(sent[0].window > 0, "the machine wanted that there is room");
+    assert!(sent[0].window > 0, "the guest wanted that there is room");
     // A window is advertised in steps: the probe may have found the rest of one.
     assert!(end.heard == bytes[..at] || end.heard == bytes[..at + 1]);
 }
@@ -358,7 +358,7 @@ fn three_duplicates_are_a_loss() {
 }
 
 #[test]
-fn a_machine_that_is_gone_is_noticed() {
+fn a_guest_that_is_gone_is_noticed() {
     let mut end = open();
     end.tcp.push(b"abc".to_vec());
     end.output();
@@ -386,7 +386,7 @@ fn a_call_can_be_refused() {
 }
 
 #[test]
-fn what_the_machine_takes_for_another_connection_is_reset() {
+fn what_the_guest_takes_for_another_connection_is_reset() {
     let callee = Connection::accept(T0, &syn(), OURS, 1460);
     let caller = Connection::connect(T0, OURS, 1460);
     for mut end in [callee, caller].map(End::new) {
@@ -403,7 +403,7 @@ fn what_the_machine_takes_for_another_connection_is_reset() {
 }
 
 #[test]
-fn a_machine_that_takes_a_call_for_an_older_connection_is_put_right() {
+fn a_guest_that_takes_a_call_for_an_older_connection_is_put_right() {
     let mut caller = End::new(Connection::connect(T0, OURS, 1460));
     let call = caller.output();
     let old = Segment { ack: Some(OURS + 5000), ..data(0, &[], 0) };
@@ -511,7 +511,7 @@ fn most_under_way(near: Duration) -> usize {
 }
 
 #[test]
-fn a_machine_that_waits_behind_its_own_data_is_not_far() {
+fn a_guest_that_waits_behind_its_own_data_is_not_far() {
     assert_eq!(most_under_way(Duration::from_micros(100)), 1 << 20);
     assert_eq!(most_under_way(Duration::from_millis(5)), 4 << 20);
 }

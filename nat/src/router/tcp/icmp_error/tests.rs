@@ -70,17 +70,17 @@ fn a_narrow_way_makes_segments_shorter_and_nothing_is_lost() {
         let longest = |packets: &[Vec<u8>]| packets.iter().map(|packet| packet.len() - 14).max();
         assert_eq!(longest(&sent), Some(1500));
 
-        // Errors that match no flow change nothing.
-        let narrow = complaint(&sent[0], kind, mtu);
+        // IcmpErrorSender that match no flow change nothing.
+        let narrow = icmp_error(&sent[0], kind, mtu);
         world.send_from(2, &narrow);
         let mut probe = sent[0].clone();
         probe[if address.is_ipv4() { 38 } else { 58 }] ^= 0x80;
-        world.send(&[complaint(&probe, kind, mtu)]);
+        world.send(&[icmp_error(&probe, kind, mtu)]);
         assert_eq!(world.dropped(DropReason::IcmpUnmatched), 2);
         assert!(world.wire.0.is_empty(), "it was believed");
 
         for (said, believed) in [(mtu, mtu), (68, least)] {
-            world.send(&[complaint(&sent[0], kind, said)]);
+            world.send(&[icmp_error(&sent[0], kind, said)]);
             let again = packets(&mut world, end);
             assert_eq!(longest(&again), Some(believed as usize));
             let mut heard = Vec::new();
@@ -92,7 +92,7 @@ fn a_narrow_way_makes_segments_shorter_and_nothing_is_lost() {
             assert!(heard == stream, "other data");
         }
         // The segment is not in flight any more.
-        world.send(&[tcp(to, 101, Some(end)), complaint(&sent[0], kind, 1300)]);
+        world.send(&[tcp(to, 101, Some(end)), icmp_error(&sent[0], kind, 1300)]);
         assert_eq!(world.dropped(DropReason::IcmpUnmatched), 3);
     }
 }
@@ -111,7 +111,7 @@ fn no_error_ends_what_both_have_agreed_to() {
         let end = first.wrapping_add(5);
         let sent = packets(&mut world, end);
         for kind in kinds {
-            world.send(&[complaint(&sent[0], kind, 0)]);
+            world.send(&[icmp_error(&sent[0], kind, 0)]);
         }
         assert_eq!(world.dropped(DropReason::IcmpSoft), 3);
         server.write_all(b"still here?").unwrap();
@@ -120,8 +120,8 @@ fn no_error_ends_what_both_have_agreed_to() {
 }
 
 #[test]
-fn a_client_learns_that_the_machine_has_nobody_there() {
-    let name = "router::tcp::icmp_error::tests::a_client_learns_that_the_machine_has_nobody_there";
+fn a_client_learns_that_the_guest_has_nobody_there() {
+    let name = "router::tcp::icmp_error::tests::a_client_learns_that_the_guest_has_nobody_there";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -137,17 +137,17 @@ fn a_client_learns_that_the_machine_has_nobody_there() {
         hides_client: false,
     };
     world.config.nat.as_mut().unwrap().forwards.push(rule);
-    world.with(|router, context| router.configure(context));
+    world.with(|nat, context| nat.configure(context));
     let mut client = TcpStream::connect(host).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     world.frame();
     announce(&mut world);
     let syn = world.frame();
     // Host unreachable may be temporary.
-    world.send(&[complaint(&syn, (3, 1), 0)]);
-    assert_eq!((world.dropped(DropReason::IcmpSoft), world.router.tcp.len()), (1, 1));
-    world.send(&[complaint(&syn, (3, 3), 0)]);
-    assert_eq!(world.router.tcp.len(), 0);
+    world.send(&[icmp_error(&syn, (3, 1), 0)]);
+    assert_eq!((world.dropped(DropReason::IcmpSoft), world.nat.tcp.len()), (1, 1));
+    world.send(&[icmp_error(&syn, (3, 3), 0)]);
+    assert_eq!(world.nat.tcp.len(), 0);
     let told = client.read(&mut [0; 9]).map_err(|error| error.kind());
     assert_eq!(told, Err(ErrorKind::ConnectionReset));
 }
