@@ -27,7 +27,7 @@ fn config(mtu: u16) -> Config {
         mtu,
         ipv4,
         ipv6: None,
-        apart: Vec::new(),
+        service_addresses: Vec::new(),
         hosts: Vec::new(),
         tftp: None,
         dhcp: None,

@@ -1,4 +1,4 @@
-//! Questions of the daemon that wait for their answers.
+//! Questions of the daemon that are not answered completely.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use crate::control::{Channel, Report};
 use crate::question::{Answer, Question};
 
-/// Questions that are not yet answered whole. Only one answer is kept at a time.
+/// Pending questions. Only one answer is kept at a time.
 #[derive(Default)]
 pub(crate) struct Questions {
     waiting: VecDeque<(u64, Question)>,
@@ -18,8 +18,8 @@ impl Questions {
         self.waiting.push_back((id, question));
     }
 
-    /// Sends the next part, if the channel has taken all before it. True: there is more, and the
-    /// channel has room.
+    /// Sends the next part once the channel has sent all before it. Returns whether there is more
+    /// to send, and room for it.
     pub fn send(
         &mut self,
         channel: &mut Channel,
@@ -33,7 +33,7 @@ impl Questions {
             self.current = Some((id, look_up(question)));
         }
         if let Some((id, answer)) = &mut self.current {
-            let (part, last) = answer.part();
+            let (part, last) = answer.take_part();
             channel.send(&Report::Answer { id: *id, part, last })?;
             if last {
                 self.current = None;
@@ -46,7 +46,7 @@ impl Questions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::question::{PART, Row};
+    use crate::question::{ROWS_PER_PART, Row};
     use crate::report::{LeaseRow, LeaseState};
 
     fn rows(count: u32) -> Vec<LeaseRow> {
@@ -67,7 +67,7 @@ mod tests {
         let (mut daemon, mut gateway) =
             (Channel::new(daemon).unwrap(), Channel::new(gateway).unwrap());
         let mut questions = Questions::default();
-        let sizes = [65_000, 0, PART as u32];
+        let sizes = [65_000, 0, ROWS_PER_PART as u32];
         for id in 0..3 {
             questions.ask(id, Question::Leases);
         }

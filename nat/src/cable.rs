@@ -1,17 +1,18 @@
-//! The way to the network's guests, as the flows see it.
+//! The path from flows to the guests.
 
 use trama_frame::VnetHeader;
 
 use crate::drop_reason::DropReason;
 
-/// A way to the network's guests.
+/// The sending half of the gateway's link to the switch.
 pub(crate) trait Cable {
-    /// Frames that [`Cable::send`] takes before there is no room.
+    /// Frames that [`Cable::send`] has room for.
     fn room(&mut self) -> usize;
 
     /// Queues a frame, the concatenation of `parts`.
     ///
     /// # Errors
-    /// No room, or it is too long. It is not queued.
+    ///
+    /// There is no room, or the frame is too long. It is not queued.
     fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason>;
 }

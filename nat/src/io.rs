@@ -4,47 +4,47 @@ use std::net::{IpAddr, SocketAddr};
 
 use trama_frame::MacAddr;
 
-/// Who sent a frame, for limits: the mark of the switch port that it came by.
+/// The mark of the switch port that a frame came from. Limits are counted by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortMark(pub u64);
 
-/// Where numbers come from that nobody may guess; a simulation gives its own.
+/// Source of unpredictable numbers; a simulation supplies its own.
 pub type Random = Box<dyn FnMut() -> u64 + Send>;
 
-/// The two ends of a UDP exchange, and whom it is charged to.
+/// Both ends of a UDP exchange or DNS stream, and the port that it is charged to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Client {
     pub port: PortMark,
     pub mac: MacAddr,
-    /// The client's address and UDP port.
+    /// The client's address and port.
     pub remote: (IpAddr, u16),
-    /// Ours.
+    /// The gateway's address and port.
     pub local: (IpAddr, u16),
-    /// The longest payload that fits into one packet, or into a message of the stream.
+    /// Longest payload in one packet, or in one message of the stream.
     pub room: usize,
-    /// The stream by which it asks; `None`: datagrams.
+    /// The stream of a DNS query over TCP; `None` for datagrams.
     pub stream: Option<u32>,
 }
 
-/// What the engine wants done; collects over as many calls as the caller likes.
+/// What the engine wants done. It accumulates over any number of calls.
 #[derive(Default, Debug)]
 pub struct Output {
     /// Frames for the switch.
     pub frames: Vec<Vec<u8>>,
-    /// What is wanted of the sockets to DNS servers, in this order.
+    /// Requests to the sockets to DNS servers, in order.
     pub upstream: Vec<Upstream>,
-    /// Answers for the streams by which questions came; `None`: the stream is to be closed.
+    /// Answers for DNS streams; `None` closes the stream.
     pub streams: Vec<(u32, Option<Vec<u8>>)>,
     /// Records for the lease store.
     pub records: Vec<u8>,
-    /// Frames that may go once the records are durable; if that fails, they are dropped.
+    /// Frames to send once the records are durable; if that fails, they are dropped.
     pub confirmed: Vec<Vec<u8>>,
 }
 
-/// What a forwarder wants from its sockets.
+/// A request of the DNS forwarder to its sockets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Upstream {
-    /// Send a message to a server, from the slot's socket. If it has none, from a new one.
+    /// Send a message to a server from the slot's socket, or from a new one if there is none.
     Ask {
         /// The slot.
         slot: usize,
@@ -52,8 +52,8 @@ pub enum Upstream {
         server: SocketAddr,
         /// The message.
         message: Vec<u8>,
-        /// Whether to ask over TCP, so that the answer is whole.
-        by_stream: bool,
+        /// Whether to query over TCP, which does not truncate the answer.
+        over_tcp: bool,
     },
     /// Close the slot's socket.
     Close {
@@ -62,5 +62,5 @@ pub enum Upstream {
     },
 }
 
-/// What goes back to clients.
+/// Payloads for clients.
 pub(crate) type Replies = Vec<(Client, Vec<u8>)>;

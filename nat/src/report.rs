@@ -1,79 +1,79 @@
-//! What the daemon may be told of a gateway.
+//! What a gateway reports to the daemon.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-/// What a gateway did since it started.
+/// A gateway's counters and state.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Status {
-    /// Frames taken from the switch.
+    /// Frames received from the switch.
     pub received: u64,
-    /// Frames given to the switch.
+    /// Frames sent to the switch.
     pub sent: u64,
-    /// Frames refused, by reason.
+    /// Frames dropped, by reason.
     pub drops: BTreeMap<String, u64>,
-    /// The DHCP server, if there is one.
+    /// The DHCPv4 server, if there is one.
     pub dhcp: Option<DhcpStatus>,
     /// The DHCPv6 server, if there is one.
     pub dhcp6: Option<DhcpStatus>,
-    /// Why no address is leased, though there are servers for that; it is tried again.
+    /// Why no address is leased although a server is configured; it is retried.
     pub lease_store: Option<String>,
-    /// The way to other networks, if there is one.
+    /// The NAT, if there is one.
     pub nat: Option<NatStatus>,
 }
 
-/// What passes a gateway's NAT now.
+/// The current state of a gateway's NAT.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct NatStatus {
-    /// Flows by protocol, as [`FlowRow::protocol`] spells it.
+    /// Flows by protocol, named as in [`FlowRow::protocol`].
     pub flows: BTreeMap<String, u64>,
     /// Forwards that listen.
     pub listening: u64,
-    /// Forwards that do not, and are tried again.
+    /// Forwards that are pending; they are retried.
     pub pending: u64,
 }
 
-/// What one of a gateway's DHCP servers did since it started.
+/// The counters of a DHCP server since it started.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct DhcpStatus {
-    /// Leases in force.
+    /// Active leases.
     pub leases: usize,
-    /// Addresses of its ranges.
+    /// Addresses in its ranges.
     pub pool: usize,
-    /// Clients' messages, by type.
+    /// Messages from clients, by type.
     pub received: BTreeMap<String, u64>,
-    /// Its own messages, by type.
+    /// Messages to clients, by type.
     pub sent: BTreeMap<String, u64>,
-    /// Messages that it did not answer, by reason.
+    /// Messages that were not answered, by reason.
     pub refused: BTreeMap<String, u64>,
 }
 
-/// A forward as it fares.
+/// The state of a forward.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ForwardStatus {
     /// The name of the forward.
     pub name: String,
-    /// Why one of its ports is not listened on; it is tried again. `None`: all are.
+    /// Why one of its ports cannot be bound; it is retried. `None` if all are.
     pub pending: Option<String>,
 }
 
-/// A flow as it is now.
+/// A flow.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FlowRow {
     /// `tcp`, `udp` or `icmp`.
     pub protocol: String,
-    /// The network's guest; of ICMP echo, the port is its identifier.
+    /// The guest's address and port; for ICMP, the port is the echo identifier.
     pub guest: SocketAddr,
-    /// The other end, as the guest sees it; `None` for UDP and ICMP, where one flow may lead to
-    /// several.
+    /// The remote address and port, as the guest sees them; `None` for UDP and ICMP, where one flow
+    /// may have several.
     pub remote: Option<SocketAddr>,
-    /// How far it has come, such as `established`; empty where there is nothing to tell.
+    /// The state, such as `established`; empty if there is none.
     pub state: String,
-    /// Bytes of payload that the guest sent.
+    /// Bytes of payload from the guest.
     pub sent: u64,
-    /// Bytes of payload that the guest got.
+    /// Bytes of payload to the guest.
     pub received: u64,
     /// Seconds since anything was sent either way.
     pub idle: u64,
@@ -84,28 +84,28 @@ pub struct FlowRow {
 pub struct LeaseRow {
     /// The address.
     pub address: IpAddr,
-    /// What it is in use for.
+    /// The state of the address.
     pub state: LeaseState,
     /// The client's hardware address.
     pub mac: [u8; 6],
     /// The client's name.
     pub name: Option<String>,
-    /// The mark of the switch port that it is charged to.
+    /// The mark of the switch port that the lease is charged to.
     pub port: u64,
-    /// Seconds until the state ends; [`LeaseState::Idle`] does not.
+    /// Seconds until the state ends; `None` for [`LeaseState::Idle`].
     pub left: Option<u64>,
 }
 
-/// What an address is in use for.
+/// The state of an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseState {
     /// Leased.
     Bound,
-    /// Offered, or looked at for another user before it is.
+    /// Offered, or probed before the offer.
     Offered,
-    /// Free, and remembered for its last client.
+    /// Free, and reserved for its last client.
     Idle,
-    /// Used by someone who has no lease.
+    /// In use without a lease.
     Conflict,
 }

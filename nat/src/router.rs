@@ -43,7 +43,7 @@ use crate::dns::streams::Streams;
 use crate::drop_reason::DropReason;
 use crate::io::{Client, PortMark};
 use crate::packet::inbound::Inbound;
-use crate::packet::{icmp as icmp_message, icmp_error};
+use crate::packet::{icmp as icmp_packet, icmp_error};
 use crate::report::{FlowRow, ForwardStatus, NatStatus};
 use classify::FrameClass;
 use context::{Context, TokenKind};
@@ -111,24 +111,24 @@ impl Nat {
         frame: &[u8],
         context: &mut Context<'_>,
     ) -> Handled {
-        let arrival = classify::parse(context.config, port, header, frame);
+        let class = classify::parse(context.config, port, header, frame);
         // Without NAT, only fragments for the gateway are reassembled and DNS is served over TCP.
-        let is_own = match &arrival {
-            Ok(FrameClass::Fragment(part)) => context.config.has(part.destination),
+        let is_for_gateway = match &class {
+            Ok(FrameClass::Fragment(fragment)) => context.config.has(fragment.destination),
             Ok(FrameClass::Packet(packet)) => classify::is_tcp_dns(context.config, packet),
             _ => false,
         };
-        if context.config.nat.is_none() && !is_own {
+        if context.config.nat.is_none() && !is_for_gateway {
             return Handled::Local;
         }
-        let result = match arrival {
+        let result = match class {
             Ok(FrameClass::Local) if self.neighbours.learn(port, frame, context) => {
                 self.udp.guest_resolved();
                 return Handled::Consumed;
             }
             Ok(FrameClass::Local) => return Handled::Local,
             Ok(FrameClass::Packet(packet)) => self.handle(&packet, context),
-            Ok(FrameClass::Fragment(part)) => match self.reassemble(&part, context) {
+            Ok(FrameClass::Fragment(fragment)) => match self.reassemble(&fragment, context) {
                 Ok(Some(whole)) => return Handled::Reassembled(whole),
                 result => result.map(drop),
             },
@@ -155,7 +155,7 @@ impl Nat {
         match packet.protocol {
             IpProtocol::Tcp => self.tcp.handle(packet, context),
             IpProtocol::Udp => self.udp.handle(packet, context),
-            _ if icmp_message::is_error(packet) => self.handle_icmp_error(packet, context),
+            _ if icmp_packet::is_error(packet) => self.handle_icmp_error(packet, context),
             IpProtocol::Icmp | IpProtocol::Icmpv6 => self.icmp.handle(packet, context),
             _ => Err(DropReason::UnknownProtocol),
         }
@@ -179,16 +179,16 @@ impl Nat {
     /// gateway's services.
     fn reassemble(
         &mut self,
-        part: &Inbound<'_>,
+        fragment: &Inbound<'_>,
         context: &mut Context<'_>,
     ) -> Result<Option<Vec<u8>>, DropReason> {
-        let packet = self.reassembly.add(context.now, part, context.counters)?;
+        let packet = self.reassembly.add(context.now, fragment, context.counters)?;
         let Some(packet) = packet else { return Ok(None) };
-        let packet = reassembly::whole(&packet, part).ok_or(DropReason::BadFragment)?;
-        let is_shut =
+        let packet = reassembly::parse_whole(&packet, fragment).ok_or(DropReason::BadFragment)?;
+        let without_nat =
             context.config.nat.is_none() && !classify::is_tcp_dns(context.config, &packet);
-        if is_shut || classify::is_local(context.config, &packet) {
-            return Ok(Some(reassembly::frame(context.config.mac(), &packet)));
+        if without_nat || classify::is_local(context.config, &packet) {
+            return Ok(Some(reassembly::to_frame(context.config.mac(), &packet)));
         }
         if !classify::is_allowed_source(context.config, &packet) {
             return Err(DropReason::ForeignSource);

@@ -358,7 +358,7 @@ mod tests {
         let subnet = config.ipv4.unwrap();
         assert_eq!((subnet.address.to_string(), subnet.prefix), ("10.0.2.2".into(), 24));
         assert_eq!(config.ipv6.unwrap().address.to_string(), "fd17:625c:f037:2::2");
-        let apart: Vec<_> = config.apart.iter().map(|(address, _)| address.to_string()).collect();
+        let apart: Vec<_> = config.service_addresses.iter().map(|(address, _)| address.to_string()).collect();
         let wanted = ["10.0.2.3", "10.0.2.4", "fd17:625c:f037:2::3", "fd17:625c:f037:2::4"];
         assert_eq!(apart, wanted);
         let dhcp = config.dhcp.unwrap();

@@ -19,7 +19,7 @@ pub(crate) const MASQUERADE_PORTS: std::ops::RangeInclusive<u16> = 0x8000..=0xbf
 
 /// What a frame is to the NAT.
 pub(crate) enum FrameClass<'a> {
-    /// For the gateway's own services, or for no one.
+    /// Not for the NAT: for a service of the gateway, or to be dropped.
     Local,
     /// A packet for another network, or for a port of the gateway that flows use.
     Packet(Inbound<'a>),

@@ -143,7 +143,7 @@ fn feed(packets: &[Wrong]) -> Result<(), TestCaseError> {
         let flows: usize = world.nat.census().iter().sum();
         let waits = world.nat.reassembly.deadline().is_some();
         let shows = dropped || flows > 0 || waits || world.wire.0.len() > sent;
-        prop_assert!(shows || !is_taken, "nobody knows of {packet:?}: {frame:x?}");
+        prop_assert!(shows || !is_taken, "not counted: {packet:?}: {frame:x?}");
     }
     prop_assert_eq!(world.counters.received, taken);
     // Their flows expire, too.

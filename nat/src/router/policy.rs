@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_world_and_the_hosts_networks_are_open() {
+    fn outside_and_the_hosts_networks_are_open() {
         for address in ["8.8.8.8", "192.168.1.7", "10.0.3.15", "100.100.100.199", "2001:db8::1"] {
             assert_eq!(decide(address), Ok(()), "{address}");
         }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_hosts_own_or_only_of_a_link_is_closed() {
+    fn loopback_and_link_scoped_addresses_are_closed() {
         use DropReason::*;
         let closed = [
             ("127.0.0.1", PolicyLoopback),

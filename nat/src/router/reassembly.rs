@@ -78,10 +78,10 @@ impl Reassembly {
     pub fn add(
         &mut self,
         now: Duration,
-        part: &Inbound<'_>,
+        packet: &Inbound<'_>,
         counters: &mut Counters,
     ) -> Result<Option<Vec<u8>>, DropReason> {
-        let (key, fragment) = read(part).ok_or(DropReason::BadFragment)?;
+        let (key, fragment) = parse(packet).ok_or(DropReason::BadFragment)?;
         let number = match self.table.find(&key) {
             Some(number) => number,
             None => {
@@ -96,7 +96,7 @@ impl Reassembly {
         if !partial.add(&fragment)? {
             return Ok(None);
         }
-        let whole = self.table.remove(number).and_then(|(_, partial)| partial.whole());
+        let whole = self.table.remove(number).and_then(|(_, partial)| partial.assemble());
         whole.ok_or(DropReason::BadFragment).map(Some)
     }
 
@@ -152,7 +152,7 @@ impl Partial {
     }
 
     /// The whole packet.
-    fn whole(self) -> Option<Vec<u8>> {
+    fn assemble(self) -> Option<Vec<u8>> {
         let mut whole = self.head;
         let head = whole.len();
         whole.extend_from_slice(&self.bytes);
@@ -173,33 +173,33 @@ impl Partial {
 }
 
 /// Parses a fragment; `None` if it is not valid.
-fn read<'a>(part: &Inbound<'a>) -> Option<(Key, Fragment<'a>)> {
-    let head = part.packet.len() - part.payload.len();
-    let (id, protocol, offset, more, head) = match part.source {
+fn parse<'a>(packet: &Inbound<'a>) -> Option<(Key, Fragment<'a>)> {
+    let head = packet.packet.len() - packet.payload.len();
+    let (id, protocol, offset, more, head) = match packet.source {
         IpAddr::V4(_) => {
-            let packet = Ipv4Packet::new_unchecked(part.packet);
-            let (id, protocol) = (packet.ident().into(), packet.next_header().into());
-            (id, protocol, packet.frag_offset(), packet.more_frags(), head)
+            let header = Ipv4Packet::new_unchecked(packet.packet);
+            let (id, protocol) = (header.ident().into(), header.next_header().into());
+            (id, protocol, header.frag_offset(), header.more_frags(), head)
         }
         IpAddr::V6(_) => {
-            let [_, _, high, low, id @ ..] = *part.payload.first_chunk::<FRAGMENT_HEADER>()?;
+            let [_, _, high, low, id @ ..] = *packet.payload.first_chunk::<FRAGMENT_HEADER>()?;
             let field = u16::from_be_bytes([high, low]);
             (u32::from_be_bytes(id), 0, field & !7, field & 1 == 1, head + FRAGMENT_HEADER)
         }
     };
-    let (head, bytes) = part.packet.split_at_checked(head)?;
+    let (head, bytes) = packet.packet.split_at_checked(head)?;
     let offset = usize::from(offset);
     let is_whole_words = bytes.len() % 8 == 0;
     let fits = head.len() + offset + bytes.len() <= usize::from(u16::MAX);
     if bytes.is_empty() || (more && !is_whole_words) || !fits {
         return None;
     }
-    let (port, source, destination) = (part.port, part.source, part.destination);
+    let (port, source, destination) = (packet.port, packet.source, packet.destination);
     Some((Key { port, source, destination, protocol, id }, Fragment { offset, more, bytes, head }))
 }
 
 /// Parses the packet that reassembly made, whose last fragment was `last`.
-pub(crate) fn whole<'a>(packet: &'a [u8], last: &Inbound<'_>) -> Option<Inbound<'a>> {
+pub(crate) fn parse_whole<'a>(packet: &'a [u8], last: &Inbound<'_>) -> Option<Inbound<'a>> {
     let (protocol, hop_limit, head) = match last.source {
         IpAddr::V4(_) => {
             let header = Ipv4Packet::new_checked(packet).ok()?;
@@ -219,7 +219,7 @@ pub(crate) fn whole<'a>(packet: &'a [u8], last: &Inbound<'_>) -> Option<Inbound<
 
 /// A frame with a reassembled packet, for the station `to`. It does not show that the packet was
 /// fragmented.
-pub(crate) fn frame(to: MacAddr, whole: &Inbound<'_>) -> Vec<u8> {
+pub(crate) fn to_frame(to: MacAddr, whole: &Inbound<'_>) -> Vec<u8> {
     let (ethertype, mut packet) = match whole.source {
         IpAddr::V4(_) => (EthernetProtocol::Ipv4, whole.packet.to_vec()),
         IpAddr::V6(_) => {

@@ -157,8 +157,8 @@ impl Reflector {
             return self.search(packet, (service, group), datagram.from, &query, context);
         }
         let mut sent = false;
-        for heard in self.groups.iter_mut().flatten().filter(|heard| heard.address == group) {
-            sent |= heard.socket.send((group, None), SEND_OPTIONS, &[&query], None).is_ok();
+        for joined in self.groups.iter_mut().flatten().filter(|joined| joined.address == group) {
+            sent |= joined.socket.send((group, None), SEND_OPTIONS, &[&query], None).is_ok();
         }
         if sent { Ok(()) } else { Err(DropReason::Unreachable) }
     }
@@ -188,8 +188,8 @@ impl Reflector {
                 continue;
             }
             let socket = &mut search.socket;
-            let there = socket.set_multicast_link(link.index);
-            is_sent |= there
+            let selected = socket.set_multicast_link(link.index);
+            is_sent |= selected
                 .and_then(|()| socket.send((group, None), SEND_OPTIONS, &[query], None))
                 .is_ok();
         }
@@ -300,8 +300,8 @@ impl Reflector {
         {
             let reason = error.desc();
             self.warnings.push(format!(
-                "discovery: {address} is not heard: {reason}; it is tried again; have the program \
-                 that has this port share it (SO_REUSEADDR)"
+                "discovery: cannot listen on {address}: {reason}; retrying; let the program that \
+                 has this port share it (SO_REUSEADDR)"
             ));
         }
         self.failure = failure;

@@ -56,7 +56,7 @@ use flow_journal::FlowJournal;
 use quota::Quotas;
 use segment::{Endpoints, Outgoing, Segment, Seq};
 
-/// ReadyQueue between two looks at the ring. With thousands of queued flows, a packet of another guest
+/// Turns between two looks at the ring. With thousands of queued flows, a packet of another guest
 /// would otherwise wait for all of them. Starting a connection counts as several turns, and so does
 /// moving many bytes.
 const TURNS: usize = 16;
@@ -179,9 +179,9 @@ impl Flows {
     fn connect_failed(&mut self, number: u32, error: io::Error, context: &mut Context<'_>) {
         let Some(flow) = self.remove(number) else { return };
         let Some(syn) = &flow.syn else { return };
-        let told = Inbound::reparse(flow.port, flow.ends.mac, syn)
+        let answered = Inbound::reparse(flow.port, flow.ends.mac, syn)
             .and_then(|packet| self.reject(&packet, error, context));
-        if let Err(reason) = told {
+        if let Err(reason) = answered {
             context.counters.drop(reason);
         }
     }
@@ -283,11 +283,11 @@ impl Flows {
         ends.send(context, &Outgoing::reset_for(&segment))
     }
 
-    /// Keeps the journal of flows in `file`. Guests are told that the flows in it have ended.
+    /// Keeps the journal of flows in `file`. Guests are answered that the flows in it have ended.
     ///
     /// # Errors
     ///
-    /// The file cannot be read. Guests that only receive are not told then.
+    /// The file cannot be read. Guests that only receive are not answered then.
     pub(super) fn open_journal(&mut self, file: File) -> io::Result<()> {
         (self.journal, self.stale_flows) = FlowJournal::open(file)?;
         Ok(())

@@ -37,7 +37,7 @@ fn closed() -> World {
 }
 
 #[test]
-fn dns_by_tcp_is_there_without_a_way_out() {
+fn dns_over_tcp_is_served_without_nat() {
     let link_local = closed().config.link_local();
     for (from, to) in [
         (IpAddr::from(GUEST4), IpAddr::from(GATEWAY4)),
@@ -59,7 +59,7 @@ fn dns_by_tcp_is_there_without_a_way_out() {
 }
 
 #[test]
-fn nothing_else_is_there_without_a_way_out() {
+fn nothing_else_is_served_without_nat() {
     let mut world = closed();
     let elsewhere = "192.0.2.1".parse().unwrap();
     let other6 = "2001:db8::1".parse().unwrap();
@@ -75,13 +75,13 @@ fn nothing_else_is_there_without_a_way_out() {
     }
     // DNS has an address of its own.
     let dns = IpAddr::from([10, 0, 2, 3]);
-    world.config.apart = vec![(dns, Service::Dns)];
+    world.config.service_addresses = vec![(dns, Service::Dns)];
     assert_eq!(receive(&mut world, &syn(GUEST4.into(), GATEWAY4.into(), 53)), Handled::Local);
     assert_eq!(world.counters.received, 0);
     assert_eq!(receive(&mut world, &syn(GUEST4.into(), dns, 53)), Handled::Consumed);
     assert_eq!(receive(&mut world, &syn([192, 0, 2, 9].into(), dns, 53)), Handled::Local);
     let own = world.config.link_local().into();
-    world.config.apart.clear();
+    world.config.service_addresses.clear();
     assert_eq!(receive(&mut world, &syn(own, own, 53)), Handled::Local, "from ourselves");
     assert_eq!(world.nat.census(), [1, 0, 0]);
 }

@@ -41,7 +41,7 @@ use crate::packet::inbound::Inbound;
 use crate::report::FlowRow;
 use forward::Forwards;
 use gso_batch::{BatchKey, GsoBatch};
-use wire::{Datagram, GuestEnd, datagram};
+use wire::{Datagram, GuestDestination, datagram};
 
 /// Lifetimes of idle flows: one that only queries DNS servers, one without an answer yet, any
 /// other. RFC 4787, 4.3, requires 2 minutes for flows in use.
@@ -236,10 +236,10 @@ impl Flows {
             return reason;
         }
         // A port of the gateway is closed rather than forbidden.
-        let is_own = reason == DropReason::OtherAddress;
-        let error = if is_own { Errno::ECONNREFUSED } else { Errno::EACCES };
+        let is_gateway = reason == DropReason::OtherAddress;
+        let error = if is_gateway { Errno::ECONNREFUSED } else { Errno::EACCES };
         let icmp_error = IcmpError::refused(packet.source.is_ipv6(), error);
-        match icmp_error.map_or(Ok(()), |said| self.errors.send_error(context, packet, said)) {
+        match icmp_error.map_or(Ok(()), |error| self.errors.send_error(context, packet, error)) {
             Ok(()) => reason,
             Err(limit) => limit,
         }
@@ -320,7 +320,8 @@ impl Flows {
             Ok(socket) => socket,
             Err(error) => {
                 let icmp_error = IcmpError::refused(packet.source.is_ipv6(), error);
-                icmp_error.map_or(Ok(()), |said| self.errors.send_error(context, packet, said))?;
+                icmp_error
+                    .map_or(Ok(()), |error| self.errors.send_error(context, packet, error))?;
                 return Err(match error {
                     Errno::EMFILE | Errno::ENFILE => DropReason::FileLimit,
                     _ => DropReason::HostError,
@@ -379,12 +380,12 @@ impl Flows {
         if let Some((key, segment)) = batch.destination()
             && let Some(socket) = socket_of(&mut self.table, &mut self.forwards, key.number)
         {
-            let whole = segment.is_some();
+            let is_gso = segment.is_some();
             let to = (key.target, key.local);
             match socket.send(to, key.options, &[batch.bytes()], segment) {
                 Ok(()) => {}
                 // Too long for the path, or no GSO there: send each datagram by itself.
-                Err(error) if whole => {
+                Err(error) if is_gso => {
                     batch.record_error(error);
                     for payload in batch.datagrams() {
                         self.send_one(&key, payload, context);
@@ -410,7 +411,7 @@ impl Flows {
     /// Passes datagrams from a flow's socket to the guest.
     fn serve(&mut self, number: u32, limit: usize, context: &mut Context<'_>) {
         let Some((key, _, flow)) = self.table.entry_mut(number) else { return };
-        let guest_end = GuestEnd { mac: flow.mac, address: key.source, mtu: flow.mtu };
+        let guest = GuestDestination { mac: flow.mac, address: key.source, mtu: flow.mtu };
         let mapped = key.mapped;
         let Flow { peers, socket, received, .. } = flow;
         let mut answers = 0;
@@ -420,7 +421,7 @@ impl Flows {
             }
             *received += datagram.bytes.len() as u64;
             answers += datagram.bytes.len().div_ceil(datagram.segment.max(1)).max(1) as u32;
-            wire::deliver(&guest_end, mapped.unwrap_or(datagram.from), &datagram, context);
+            wire::deliver(&guest, mapped.unwrap_or(datagram.from), &datagram, context);
         });
         match result {
             Ok(count) if count == limit => {
@@ -452,11 +453,11 @@ impl Flows {
         // The socket is taken out meanwhile, because the translation borrows `forwards`.
         let Some(listener) = forwards.listener(number) else { return };
         listener.station = Some(station);
-        let guest_end = GuestEnd { mac: station.0, address: guest, mtu: listener.mtu };
+        let guest = GuestDestination { mac: station.0, address: guest, mtu: listener.mtu };
         let Ok(socket) = std::mem::replace(&mut listener.socket, Err(Errno::EBUSY)) else { return };
         let result = buffers.receive(&socket, limit, |datagram| {
             match forwards.visible_address(number, &datagram, context) {
-                Some(visible) => wire::deliver(&guest_end, visible, &datagram, context),
+                Some(visible) => wire::deliver(&guest, visible, &datagram, context),
                 None => context.counters.drop(DropReason::FlowLimit),
             }
         });

@@ -57,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn it_does_what_the_obvious_one_does(steps in prop::collection::vec(step(), 1..200)) {
+    fn it_equals_the_reference_model(steps in prop::collection::vec(step(), 1..200)) {
         let (mut table, mut model, mut now) = (table(LIMITS), Model::default(), Duration::ZERO);
         for step in steps {
             // No two uses at the same time, whose order would not be defined.

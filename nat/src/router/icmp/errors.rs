@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_whose_links_have_no_ipv6_has_no_way_to_its_addresses() {
+    fn a_host_without_ipv6_on_its_links_has_no_route_to_ipv6_addresses() {
         let no_way = Some(IcmpError { kind: 1, code: 0, rest: 0 });
         for error in [Errno::EADDRNOTAVAIL, Errno::ENETUNREACH, Errno::EAFNOSUPPORT] {
             assert_eq!(IcmpError::refused(true, error), no_way, "{error}");

@@ -43,8 +43,8 @@ fn chain(mtu: u32) -> (Neighbour, Neighbour) {
 }
 
 #[test]
-fn a_ping_gets_the_reply_of_the_one_who_was_pinged() {
-    let name = "router::icmp::tests::a_ping_gets_the_reply_of_the_one_who_was_pinged";
+fn a_ping_gets_the_reply_of_its_destination() {
+    let name = "router::icmp::tests::a_ping_gets_the_reply_of_its_destination";
     if !is_isolated(name, PINGS) {
         return;
     }
@@ -65,8 +65,8 @@ fn a_ping_gets_the_reply_of_the_one_who_was_pinged() {
     world.turn(Duration::ZERO);
     assert_eq!(world.nat.icmp.table.len(), 0);
     // An address that may not be reached gets no answer.
-    let nobody = IpAddr::from(Ipv4Addr::new(127, 0, 0, 1));
-    world.send(&[echo(nobody, 64, 4, b"")]);
+    let loopback = IpAddr::from(Ipv4Addr::new(127, 0, 0, 1));
+    world.send(&[echo(loopback, 64, 4, b"")]);
     assert_eq!(world.dropped(DropReason::PolicyLoopback), 1);
     assert!(world.wire.0.is_empty());
 }
@@ -131,8 +131,8 @@ fn a_trace_shows_each_hop() {
 }
 
 #[test]
-fn the_guest_learns_what_the_way_takes() {
-    if !is_isolated("router::icmp::tests::the_guest_learns_what_the_way_takes", PINGS) {
+fn the_guest_learns_the_path_mtu() {
+    if !is_isolated("router::icmp::tests::the_guest_learns_the_path_mtu", PINGS) {
         return;
     }
     let _chain = chain(1400);

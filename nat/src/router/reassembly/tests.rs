@@ -56,7 +56,7 @@ fn take(
     let Ok(FrameClass::Fragment(part)) = parsed else { panic!("no fragment") };
     let packet = reassembly.add(Duration::ZERO, &part, &mut Counters::default())?;
     Ok(packet.map(|packet| {
-        let whole = whole(&packet, &part).expect("a well-formed packet");
+        let whole = parse_whole(&packet, &part).expect("a well-formed packet");
         assert_eq!((whole.protocol, whole.source), (IpProtocol::Udp, part.source));
         assert!(whole.may_fragment());
         whole.payload.to_vec()
@@ -130,7 +130,7 @@ fn fragments() -> impl Strategy<Value = Vec<(usize, bool, Vec<u8>)>> {
 
 proptest! {
     #[test]
-    fn it_does_what_the_obvious_one_does(parts in fragments(), is_v6 in any::<bool>()) {
+    fn it_equals_the_reference_model(parts in fragments(), is_v6 in any::<bool>()) {
         let (mut reassembly, mut obvious) = (Reassembly::default(), Obvious::default());
         for (offset, more, bytes) in parts {
             if more && bytes.len() % 8 != 0 {
@@ -148,7 +148,7 @@ proptest! {
 }
 
 #[test]
-fn packets_are_kept_apart_and_malformed_fragments_are_refused() {
+fn packets_are_not_mixed_and_malformed_fragments_are_refused() {
     let mut reassembly = Reassembly::default();
     let mut take = |port, frame: Vec<u8>| take(&mut reassembly, port, &frame);
     for is_v6 in [false, true] {
@@ -211,7 +211,7 @@ fn a_datagram_in_fragments_goes_out_as_one() {
 }
 
 #[test]
-fn what_is_for_the_gateway_itself_is_put_together_and_answered_in_fragments() {
+fn packets_for_the_gateway_are_reassembled_and_answered_in_fragments() {
     let data: Vec<u8> = (0..3000).map(|at| at as u8).collect();
     let link_local = "fe80::15".parse().unwrap();
     let pings: [(IpAddr, IpAddr); 3] = [
@@ -256,7 +256,7 @@ fn what_is_for_the_gateway_itself_is_put_together_and_answered_in_fragments() {
 }
 
 fn whole_payload(bytes: &[u8], last: &Inbound<'_>) -> Vec<u8> {
-    whole(bytes, last).unwrap().payload.to_vec()
+    parse_whole(bytes, last).unwrap().payload.to_vec()
 }
 
 #[test]

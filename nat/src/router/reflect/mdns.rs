@@ -144,7 +144,7 @@ mod tests {
     const RECORD: [u8; 13] = [0xc0, 12, 0, 16, 0x80, 1, 0, 0, 0, 120, 0, 1, 0];
 
     #[test]
-    fn only_the_questions_of_a_guest_go_on() {
+    fn only_the_questions_of_a_guest_pass() {
         // The second name is a pointer to the first.
         let questions = [&question(0x8001)[..], &[0xc0, 12, 0, 16, 0, 1]].concat();
         let asked = message(0x0200, [2, 1, 0, 0], &[&questions[..], &RECORD].concat());
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn announcements_and_what_is_malformed_stay() {
+    fn announcements_and_malformed_messages_do_not_pass() {
         let one = question(1);
         let record = [&one[..], &RECORD].concat();
         assert_eq!(

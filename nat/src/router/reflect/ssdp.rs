@@ -26,8 +26,8 @@ pub(super) fn kind(bytes: &[u8]) -> Kind {
         return Kind::Malformed;
     };
     let has = |name: &str, value: &str| {
-        rest.split("\r\n").filter_map(|line| line.split_once(':')).any(|(field, said)| {
-            field.eq_ignore_ascii_case(name) && said.to_ascii_lowercase().contains(value)
+        rest.split("\r\n").filter_map(|line| line.split_once(':')).any(|(field, content)| {
+            field.eq_ignore_ascii_case(name) && content.to_ascii_lowercase().contains(value)
         })
     };
     match first {

@@ -44,7 +44,7 @@ fn neighbour(group: SocketAddr) -> HostSocket {
 }
 
 /// The datagrams that a program has received, with their sources.
-fn heard(socket: &HostSocket) -> Vec<(Vec<u8>, SocketAddr)> {
+fn received(socket: &HostSocket) -> Vec<(Vec<u8>, SocketAddr)> {
     let mut all = Vec::new();
     let keep = |datagram: HostDatagram<'_>| all.push((datagram.bytes.to_vec(), datagram.from));
     let _ = ReceiveBuffers::default().receive(socket, BATCH, keep);
@@ -67,8 +67,8 @@ fn is_local(config: &Config, frame: &[u8]) -> bool {
 }
 
 #[test]
-fn questions_of_mdns_go_out_and_answers_come_in_to_the_group() {
-    let name = "router::reflect::tests::questions_of_mdns_go_out_and_answers_come_in_to_the_group";
+fn mdns_questions_go_out_and_responses_come_in_to_the_group() {
+    let name = "router::reflect::tests::mdns_questions_go_out_and_responses_come_in_to_the_group";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -76,7 +76,7 @@ fn questions_of_mdns_go_out_and_answers_come_in_to_the_group() {
         let mut world = world(&[Discovery::Mdns]);
         let mut responder = neighbour(group);
         world.send(&[to_group(group, 5353, QUESTION)]);
-        let asked = heard(&responder);
+        let asked = received(&responder);
         assert_eq!(asked.len(), 1);
         assert_eq!((&asked[0].0[..], asked[0].1.port()), (ASKED, 5353));
 
@@ -102,9 +102,8 @@ fn questions_of_mdns_go_out_and_answers_come_in_to_the_group() {
 }
 
 #[test]
-fn a_search_has_its_answers_come_to_the_port_that_it_came_from() {
-    let name =
-        "router::reflect::tests::a_search_has_its_answers_come_to_the_port_that_it_came_from";
+fn responses_to_a_search_return_to_its_port() {
+    let name = "router::reflect::tests::responses_to_a_search_return_to_its_port";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -116,7 +115,7 @@ fn a_search_has_its_answers_come_to_the_port_that_it_came_from() {
         let mut world = world(&Discovery::ALL);
         let responder = neighbour(group);
         world.send(&[to_group(group, 4000, question)]);
-        let got = heard(&responder);
+        let got = received(&responder);
         assert_eq!(got.len(), 1);
         assert_eq!((&got[0].0[..], got[0].1.ip()), (asked, HERE));
         let socket = std::net::UdpSocket::bind((HERE, 0)).unwrap();
@@ -138,13 +137,12 @@ fn a_search_has_its_answers_come_to_the_port_that_it_came_from() {
     announcer.send((SSDP4, None), SEND_OPTIONS, &[SEARCH], None).unwrap();
     announcer.send((SSDP4, None), SEND_OPTIONS, &[NOTIFY], None).unwrap();
     assert_eq!(read_datagram(&world.frame()), (device, SSDP4, NOTIFY.to_vec()));
-    assert_eq!(world.counters.drops().len(), 0, "others' searches are nothing");
+    assert_eq!(world.counters.drops().len(), 0, "others' searches are ignored");
 }
 
 #[test]
-fn what_a_guest_announces_stays_and_what_is_malformed_is_counted() {
-    let name =
-        "router::reflect::tests::what_a_guest_announces_stays_and_what_is_malformed_is_counted";
+fn announcements_of_guests_are_withheld_and_malformed_messages_counted() {
+    let name = "router::reflect::tests::announcements_of_guests_are_withheld_and_malformed_messages_counted";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -161,7 +159,7 @@ fn what_a_guest_announces_stays_and_what_is_malformed_is_counted() {
         to_group(SSDP4, 4000, b"GET / HTTP/1.1\r\n\r\n"),
     ]);
     assert_eq!(world.dropped(DropReason::ReflectMalformed), 2);
-    assert!(listeners.iter().all(|listener| heard(listener).is_empty()), "it got out");
+    assert!(listeners.iter().all(|listener| received(listener).is_empty()), "nothing is sent");
     assert!(world.wire.0.is_empty());
 }
 
@@ -188,7 +186,7 @@ fn questions_are_limited_for_each_port() {
 }
 
 #[test]
-fn without_the_setting_it_is_nothing_for_the_router() {
+fn without_the_setting_nothing_is_reflected() {
     let mut config = World::new().config;
     let frames = [to_group(MDNS4, 5353, QUESTION), to_group(SSDP4, 4000, SEARCH)];
     assert!(frames.iter().all(|frame| is_local(&config, frame)));

@@ -108,7 +108,7 @@ mod tests {
         assert!(FlowJournal::open(file).unwrap().1.is_empty(), "each is told once");
     }
     #[test]
-    fn a_book_that_was_blown_up_does_not_stop_the_next_process() {
+    fn an_oversized_journal_does_not_stop_the_next_process() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 43).unwrap();
         assert!(FlowJournal::open(file.try_clone().unwrap()).unwrap().1.is_empty());

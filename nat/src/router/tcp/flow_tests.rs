@@ -123,7 +123,7 @@ impl World {
         let deadline = Instant::now() + PATIENCE;
         let mut events = Events::with_capacity(16);
         while !done(self) {
-            assert!(Instant::now() < deadline, "nothing comes");
+            assert!(Instant::now() < deadline, "nothing arrives");
             self.poll.poll(&mut events, Some(Duration::from_millis(5))).unwrap();
             for event in &events {
                 let (_, number) = TokenKind::of(event.token()).unwrap();
@@ -145,7 +145,7 @@ impl World {
     #[track_caller]
     fn open(&mut self) -> u32 {
         self.send(TcpControl::Syn, 100, None).unwrap();
-        let (control, ours, _) = self.hear();
+        let (control, ours, _) = self.next_segment();
         assert_eq!(control, TcpControl::Syn);
         self.send(TcpControl::None, 101, Some(ours.wrapping_add(1))).unwrap();
         ours
@@ -153,7 +153,7 @@ impl World {
 
     /// The segment that the guest receives next: flags, sequence number, acknowledgement.
     #[track_caller]
-    fn hear(&mut self) -> (TcpControl, u32, u32) {
+    fn next_segment(&mut self) -> (TcpControl, u32, u32) {
         self.until(|world| !world.frames.0.is_empty());
         let frame = self.frames.0.remove(0);
         let end = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
@@ -183,36 +183,36 @@ fn syn(payload: &[u8]) -> TcpRepr<'_> {
 }
 
 #[test]
-fn a_syn_on_a_tuple_that_still_closes_begins_anew() {
+fn a_syn_on_a_closing_tuple_opens_a_new_flow() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     world.send(TcpControl::Syn, 100, None).unwrap();
-    let (control, ours, ack) = world.hear();
+    let (control, ours, ack) = world.next_segment();
     assert_eq!((control, ack), (TcpControl::Syn, 101));
     world.send(TcpControl::None, 101, Some(ours.wrapping_add(1))).unwrap();
     world.send(TcpControl::Fin, 101, Some(ours.wrapping_add(1))).unwrap();
-    assert_eq!(world.hear().2, 102);
+    assert_eq!(world.next_segment().2, 102);
     drop(server.accept().unwrap());
-    assert_eq!(world.hear().0, TcpControl::Fin);
+    assert_eq!(world.next_segment().0, TcpControl::Fin);
     // The acknowledgement of the FIN is lost.
     world.send(TcpControl::Syn, 5000, None).unwrap();
-    let (control, _, ack) = world.hear();
+    let (control, _, ack) = world.next_segment();
     assert_eq!((control, ack), (TcpControl::Syn, 5001));
     assert_eq!(world.flows.table.len(), 1);
 }
 
 #[test]
-fn what_the_host_refuses_is_refused_and_strays_are_reset() {
+fn a_refused_connection_is_reset_and_so_are_stray_segments() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();
     drop(server);
     let mut world = World::new(address);
     world.send(TcpControl::Syn, 100, None).unwrap();
-    let (control, _, ack) = world.hear();
+    let (control, _, ack) = world.next_segment();
     assert_eq!((control, ack), (TcpControl::Rst, 101));
     assert!(world.flows.table.is_empty());
     assert_eq!(world.send(TcpControl::None, 7, Some(77)), Err(DropReason::NoFlow));
-    let (control, sequence, _) = world.hear();
+    let (control, sequence, _) = world.next_segment();
     assert_eq!((control, sequence), (TcpControl::Rst, 77));
 }
 
@@ -237,7 +237,7 @@ fn ports_take_turns_to_connect() {
 
 /// A packet waits for few bulk flows, not for all of them.
 #[test]
-fn to_move_much_takes_as_long_as_several_turns() {
+fn bulk_data_counts_as_several_turns() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     let mut hosts = Vec::new();
@@ -268,7 +268,7 @@ fn to_move_much_takes_as_long_as_several_turns() {
 }
 
 #[test]
-fn a_flow_of_a_port_that_keeps_too_much_goes_on_once_its_guest_has_what_it_kept() {
+fn a_flow_of_a_port_over_its_buffer_limit_goes_on_once_its_guest_has_its_data() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     let ours = world.open();
@@ -286,7 +286,7 @@ fn a_flow_of_a_port_that_keeps_too_much_goes_on_once_its_guest_has_what_it_kept(
 }
 
 #[test]
-fn a_flow_that_says_little_for_long_does_not_fill_the_timers() {
+fn a_long_lived_quiet_flow_does_not_fill_the_timers() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     let mut acked = world.open().wrapping_add(1);
@@ -315,7 +315,7 @@ fn a_syn_that_is_longer_than_a_packet_is_refused() {
     assert_eq!(world.send_data(TcpControl::Syn, 100, None, &long), Err(DropReason::BadTcp));
     assert_eq!(world.flows.len(), 0);
     world.send_data(TcpControl::Syn, 100, None, &long[..1000]).unwrap();
-    let (control, _, ack) = world.hear();
+    let (control, _, ack) = world.next_segment();
     assert_eq!((control, ack), (TcpControl::Syn, 101));
 }
 
@@ -338,26 +338,26 @@ fn a_syn_in_ipv6_fragments_begins_a_flow() {
     let frame = frame.unwrap();
     let packet = &frame[14..54 + length];
     let part = Inbound::reparse(PortMark(1), GUEST, packet).unwrap();
-    let whole = super::super::reassembly::whole(packet, &part).unwrap();
+    let whole = super::super::reassembly::parse_whole(packet, &part).unwrap();
     world.with(|flows, context| flows.handle(&whole, context)).unwrap();
     world.until(|world| !world.frames.0.is_empty());
     assert_eq!(world.frames.0[0][54 + 13] & 0x12, 0x12, "SYN and ACK");
 }
 
 #[test]
-fn connections_that_only_linger_make_room_for_new_ones() {
+fn connections_in_time_wait_make_room_for_new_ones() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     world.flows.quotas.max_flows = 1;
     let ours = world.open();
     drop(server.accept().unwrap());
-    assert_eq!(world.hear().0, TcpControl::Fin);
+    assert_eq!(world.next_segment().0, TcpControl::Fin);
     let number = world.flows.flows.iter().position(Option::is_some).unwrap();
     world.from.1 = 4001;
     assert_eq!(world.send(TcpControl::Syn, 100, None), Err(DropReason::FlowLimit), "one is open");
     world.from.1 = 4000;
     world.send(TcpControl::Fin, 101, Some(ours.wrapping_add(2))).unwrap();
-    assert_eq!(world.hear().2, 102);
+    assert_eq!(world.next_segment().2, 102);
     assert!(world.flows.flows[number].as_ref().is_some_and(|flow| flow.is_closing()));
     world.from.1 = 4001;
     world.open();
@@ -379,7 +379,7 @@ fn a_host_without_its_interface_is_unreachable_and_does_not_refuse() {
 
 /// A flow whose host has written small amounts often until reading paused. Returns the host's end,
 /// the sequence number of its next byte, and the listening server.
-fn resting() -> (World, std::net::TcpStream, u32, TcpListener) {
+fn paused() -> (World, std::net::TcpStream, u32, TcpListener) {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     let mut next = world.open().wrapping_add(1);
@@ -394,15 +394,15 @@ fn resting() -> (World, std::net::TcpStream, u32, TcpListener) {
         world.send(TcpControl::None, 101, Some(next)).unwrap();
         world.with(|flows, context| flows.poll(context));
     }
-    panic!("it never rests");
+    panic!("reading never pauses");
 }
 
 #[test]
-fn what_a_host_writes_little_and_often_goes_on_in_one_piece() {
-    let (mut world, mut host, _, _server) = resting();
-    let pieces = [[1; 1000], [2; 1000]];
-    for piece in pieces {
-        host.write_all(&piece).unwrap();
+fn small_frequent_writes_of_the_host_become_one_segment() {
+    let (mut world, mut host, _, _server) = paused();
+    let writes = [[1; 1000], [2; 1000]];
+    for write in writes {
+        host.write_all(&write).unwrap();
         // ACKs and other turns do not end the pause.
         world.with(|flows, context| {
             flows.queue(0);
@@ -413,26 +413,26 @@ fn what_a_host_writes_little_and_often_goes_on_in_one_piece() {
     let due = world.flows.deadline().unwrap();
     assert!(due <= world.now + Duration::from_millis(1));
     world.now = due;
-    assert_eq!(world.data(), pieces.concat()[..536], "its guest takes no more at once");
+    assert_eq!(world.data(), writes.concat()[..536], "the MSS of its guest");
     assert_eq!(world.frames.0.len(), 0, "and it goes on as one large segment");
 }
 
 #[test]
-fn what_a_guest_asks_is_answered_though_reading_rests() {
-    let (mut world, mut host, next, _server) = resting();
+fn data_of_the_guest_ends_a_read_pause() {
+    let (mut world, mut host, next, _server) = paused();
     host.write_all(b"b").unwrap();
     world.send_data(TcpControl::Psh, 101, Some(next), b"?").unwrap();
     assert_eq!(world.data(), b"b");
     host.write_all(b"c").unwrap();
-    assert_eq!(world.data(), b"c", "events are heard again");
+    assert_eq!(world.data(), b"c", "events are reported again");
 }
 
 #[test]
-fn a_rest_with_nothing_to_read_ends_and_so_does_a_host() {
-    let (mut world, host, _, _server) = resting();
+fn a_pause_with_nothing_to_read_ends_and_a_closing_host_is_noticed() {
+    let (mut world, host, _, _server) = paused();
     world.now = world.flows.deadline().unwrap();
     world.with(|flows, context| flows.poll(context));
     assert!(world.flows.deadline().unwrap() > world.now, "the loop may sleep");
     drop(host);
-    assert_eq!(world.hear().0, TcpControl::Fin);
+    assert_eq!(world.next_segment().0, TcpControl::Fin);
 }

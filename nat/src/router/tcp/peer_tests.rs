@@ -117,8 +117,8 @@ struct Guest {
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: smoltcp::iface::SocketHandle,
-    heard: Vec<u8>,
-    said: usize,
+    received: Vec<u8>,
+    written: usize,
 }
 
 fn instant(now: Duration) -> Instant {
@@ -147,7 +147,7 @@ impl Guest {
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
         let gateway = Gateway::new(lab(), random());
-        Guest { card, gateway, interface, sockets, handle, heard: Vec::new(), said: 0 }
+        Guest { card, gateway, interface, sockets, handle, received: Vec::new(), written: 0 }
     }
 
     /// Reads and writes part of what is possible. Returns the frames sent; ARP and ND are answered
@@ -159,14 +159,14 @@ impl Guest {
         let mut bytes = [0; 5000];
         while !dice.is_multiple_of(4) && socket.can_recv() {
             let count = socket.recv_slice(&mut bytes).unwrap();
-            self.heard.extend(&bytes[..count]);
+            self.received.extend(&bytes[..count]);
         }
-        if socket.can_send() && self.said < stream.len() {
-            let end = stream.len().min(self.said + 1 + dice as usize % 9000);
-            self.said += socket.send_slice(&stream[self.said..end]).unwrap();
+        if socket.can_send() && self.written < stream.len() {
+            let end = stream.len().min(self.written + 1 + dice as usize % 9000);
+            self.written += socket.send_slice(&stream[self.written..end]).unwrap();
         }
         // smoltcp sends a FIN only once it has been connected.
-        if self.said == stream.len()
+        if self.written == stream.len()
             && socket.may_send()
             && socket.state() != PeerState::SynReceived
         {
@@ -210,9 +210,9 @@ fn is_question(frame: &[u8]) -> bool {
 struct Ours {
     setting: Setting,
     tcp: Option<Connection>,
-    heard: Vec<u8>,
+    received: Vec<u8>,
     takes: usize,
-    said: usize,
+    written: usize,
 }
 
 impl Ours {
@@ -222,7 +222,7 @@ impl Ours {
         let Ok(FrameClass::Packet(packet)) = arrival else { panic!("not a packet") };
         let segment = Segment::parse(&packet).unwrap();
         assert_eq!((segment.source, segment.destination), (GUEST_PORT, REMOTE_PORT));
-        let Ours { setting, tcp, heard, takes, .. } = self;
+        let Ours { setting, tcp, received, takes, .. } = self;
         match tcp {
             Some(tcp) if tcp.state() == State::Closed => {
                 return if segment.rst {
@@ -235,27 +235,27 @@ impl Ours {
                 let initial = Seq(u32::MAX - 9000);
                 *tcp = Some(Connection::accept(now, &segment, initial, setting.mss()));
             }
-            Some(tcp) => tcp.handle(now, &segment, &mut |bytes| take(heard, takes, bytes)),
+            Some(tcp) => tcp.handle(now, &segment, &mut |bytes| take(received, takes, bytes)),
         }
         Vec::new()
     }
 
     /// Like a flow's turn. Returns what it sends, and whether the host has yet to take data.
     fn turn(&mut self, now: Duration, stream: &[u8], dice: u64) -> (Vec<Vec<u8>>, bool) {
-        let Ours { setting, tcp: Some(tcp), heard, takes, said } = self else {
+        let Ours { setting, tcp: Some(tcp), received, takes, written } = self else {
             return (Vec::new(), false);
         };
         tcp.expire(now);
         tcp.autotune();
         *takes = if dice.is_multiple_of(3) { 0 } else { dice as usize % 9000 };
-        let has_drained = tcp.drain(&mut |bytes| take(heard, takes, bytes));
-        let room = tcp.room().min(stream.len() - *said);
+        let has_drained = tcp.drain(&mut |bytes| take(received, takes, bytes));
+        let room = tcp.room().min(stream.len() - *written);
         if room > 0 {
             let count = 1 + dice as usize % room.min(30_000);
-            tcp.push(stream[*said..*said + count].to_vec());
-            *said += count;
+            tcp.push(stream[*written..*written + count].to_vec());
+            *written += count;
         }
-        if *said == stream.len() {
+        if *written == stream.len() {
             tcp.close();
         }
         let mut sent = Vec::new();
@@ -275,9 +275,9 @@ impl Ours {
     }
 }
 
-fn take(heard: &mut Vec<u8>, takes: &mut usize, bytes: &[u8]) -> usize {
+fn take(received: &mut Vec<u8>, takes: &mut usize, bytes: &[u8]) -> usize {
     let count = bytes.len().min(*takes);
-    heard.extend(&bytes[..count]);
+    received.extend(&bytes[..count]);
     *takes -= count;
     count
 }
@@ -345,7 +345,7 @@ fn exchange(setting: Setting) -> Duration {
     let mut guest = Guest::new(&setting);
     let calls = || Connection::connect(Duration::ZERO, Seq(u32::MAX - 9000), setting.mss());
     let tcp = (!setting.guest_calls).then(calls);
-    let mut end = Ours { setting, tcp, heard: Vec::new(), takes: 0, said: 0 };
+    let mut end = Ours { setting, tcp, received: Vec::new(), takes: 0, written: 0 };
     let mut now = Duration::ZERO;
     for _ in 0..1_000_000 {
         while let Some((to_us, frame)) = link.arrived(now) {
@@ -367,20 +367,24 @@ fn exchange(setting: Setting) -> Duration {
         }
         let guest_is_over = matches!(guest.state(), PeerState::TimeWait | PeerState::Closed);
         if end.is_over(guest.state()) && guest_is_over && !guest.has_unread() {
-            assert!(end.heard == theirs, "{setting:?}: the host heard something else");
-            assert!(guest.heard == ours, "{setting:?}: the guest heard something else");
+            assert!(end.received == theirs, "{setting:?}: the host received something else");
+            assert!(guest.received == ours, "{setting:?}: the guest received something else");
             return now;
         }
         let next = link.flying.keys().next().map(|(at, _)| *at);
         let timers = end.tcp.as_ref().and_then(Engine::deadline);
         // An end that did not take all data takes more soon.
-        let waits = waits || guest.has_unread() || guest.said < theirs.len();
+        let waits = waits || guest.has_unread() || guest.written < theirs.len();
         let soon = waits.then_some(now + Duration::from_millis(1));
         let next = next.into_iter().chain(timers).chain(guest.deadline(now)).chain(soon).min();
         now = next.expect("something is to come").max(now + Duration::from_micros(100));
         assert!(now < Duration::from_secs(3600), "{setting:?}: does not end");
     }
-    panic!("{setting:?}: does not end: {} and {} heard", end.heard.len(), guest.heard.len());
+    panic!(
+        "{setting:?}: does not end: {} and {} received",
+        end.received.len(),
+        guest.received.len()
+    );
 }
 
 impl Guest {

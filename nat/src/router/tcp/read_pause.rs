@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_rests_as_long_as_it_is_worth_it() {
+    fn reading_pauses_as_long_as_it_is_worthwhile() {
         let (mut pause, now) = busy();
         assert_eq!(pause.paused_until(), Some(now + PAUSE));
         let now = now + PAUSE;
@@ -84,14 +84,14 @@ mod tests {
     }
 
     #[test]
-    fn much_at_once_ends_it() {
+    fn a_large_read_ends_it() {
         let (mut pause, now) = busy();
         pause.record_read(now + PAUSE, WORTHWHILE.end);
         assert_eq!(pause.paused_until(), None);
     }
 
     #[test]
-    fn a_guest_that_asks_does_not_wait() {
+    fn a_guest_that_sends_does_not_wait() {
         let (mut pause, _) = busy();
         pause.cancel();
         assert_eq!(pause.paused_until(), None);

@@ -53,7 +53,7 @@ fn a_datagram_goes_out_and_only_its_peers_answer() {
         world.send(&[datagram(to_one, 64, b"hello"), datagram(to_two, 64, b"")]);
         let ((said, from), (empty, same)) = (receive(&one), receive(&two));
         assert_eq!((&said[..], &empty[..]), (&b"hello"[..], &b""[..]));
-        assert_eq!(from, same, "a guest's port has one port outside, whomever it speaks to");
+        assert_eq!(from, same, "a guest's port has one outside port for all destinations");
 
         for (server, address) in [(&one, to_one), (&two, to_two)] {
             server.send_to(b"welcome", from).unwrap();
@@ -147,7 +147,7 @@ fn a_burst_leaves_with_one_call() {
 }
 
 #[test]
-fn a_large_frame_of_the_guest_is_cut_where_it_says() {
+fn a_gso_frame_of_the_guest_is_segmented() {
     let (socket, host) = server(Ipv4Addr::LOCALHOST.into());
     let mut world = World::new();
     let visible = SocketAddr::new(GATEWAY4.into(), 5300);
@@ -166,7 +166,7 @@ fn a_large_frame_of_the_guest_is_cut_where_it_says() {
 }
 
 #[test]
-fn a_train_longer_than_any_network_card_makes_is_refused() {
+fn a_gso_frame_with_too_many_segments_is_refused() {
     let (socket, host) = server(Ipv4Addr::LOCALHOST.into());
     let mut world = World::new();
     let visible = SocketAddr::new(GATEWAY4.into(), 5300);
@@ -188,8 +188,8 @@ fn a_train_longer_than_any_network_card_makes_is_refused() {
 }
 
 #[test]
-fn what_the_kernel_puts_together_is_one_large_frame() {
-    if !is_isolated("router::udp::tests::what_the_kernel_puts_together_is_one_large_frame", SETUP) {
+fn a_gro_batch_is_one_large_frame() {
+    if !is_isolated("router::udp::tests::a_gro_batch_is_one_large_frame", SETUP) {
         return;
     }
     for address in [WORLD4, WORLD6] {
@@ -215,8 +215,8 @@ fn what_the_kernel_puts_together_is_one_large_frame() {
 }
 
 #[test]
-fn what_is_longer_than_the_networks_mtu_comes_in_fragments() {
-    let name = "router::udp::tests::what_is_longer_than_the_networks_mtu_comes_in_fragments";
+fn datagrams_longer_than_the_mtu_are_fragmented() {
+    let name = "router::udp::tests::datagrams_longer_than_the_mtu_are_fragmented";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -263,8 +263,8 @@ fn what_is_longer_than_the_networks_mtu_comes_in_fragments() {
 }
 
 #[test]
-fn a_closed_port_is_told_to_the_guest_as_one() {
-    if !is_isolated("router::udp::tests::a_closed_port_is_told_to_the_guest_as_one", SETUP) {
+fn a_closed_port_is_reported_to_the_guest() {
+    if !is_isolated("router::udp::tests::a_closed_port_is_reported_to_the_guest", SETUP) {
         return;
     }
     for (address, kind) in [(WORLD4, (3, 3)), (WORLD6, (1, 4))] {
@@ -287,8 +287,8 @@ fn a_closed_port_is_told_to_the_guest_as_one() {
 }
 
 #[test]
-fn no_way_is_told_to_the_guest_as_well() {
-    if !is_isolated("router::udp::tests::no_way_is_told_to_the_guest_as_well", "true") {
+fn a_missing_route_is_reported_to_the_guest() {
+    if !is_isolated("router::udp::tests::a_missing_route_is_reported_to_the_guest", "true") {
         return;
     }
     let mut world = World::new();
@@ -397,7 +397,7 @@ fn the_more_flows_there_are_the_fewer_peers_has_each() {
     }
     let most = ALL_PEERS / 4000;
     assert!(speak(&mut world, 2, 200) <= most);
-    assert_eq!(speak(&mut world, 1, 201), 1, "it begins anew");
+    assert_eq!(speak(&mut world, 1, 201), 1, "all are forgotten");
     let peers: Vec<_> = world.nat.udp.table.iter().map(|(_, flow, _)| &flow.peers).collect();
     assert!(peers.iter().all(|peers| peers.capacity() <= 4 * most), "and gives its memory back");
 }
@@ -436,7 +436,7 @@ fn fifty_thousand_flows_cost_what_each_costs() {
     let thousands = (MANY - SOME) as f64 * DESTINATIONS as f64 / 1000.0;
     let slope = (last - first) / thousands;
     println!("{} flows, us each, by tenths: {times:.1?}", MANY * DESTINATIONS);
-    println!("slope {slope:.4} us per 1000 flows; {memory} bytes of ours a socket");
+    println!("slope {slope:.4} us per 1000 flows; {memory} bytes a socket");
     assert!(memory < 1024);
     // Work that grows with the number of flows would take ten times as long as at first.
     assert!(last < first * 5.0, "{first} us a flow at first, {last} at last");

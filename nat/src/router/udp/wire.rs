@@ -57,7 +57,7 @@ pub(crate) fn datagram<'a>(packet: &Inbound<'a>) -> Result<Datagram<'a>, DropRea
 }
 
 /// The guest that datagrams from outside go to.
-pub(super) struct GuestEnd {
+pub(super) struct GuestDestination {
     pub mac: MacAddr,
     pub address: SocketAddr,
     /// Path MTU to the guest, if less than the network's.
@@ -66,21 +66,21 @@ pub(super) struct GuestEnd {
 
 /// Sends datagrams to a guest, from `visible`. Drops are counted.
 pub(super) fn deliver(
-    guest_end: &GuestEnd,
+    guest: &GuestDestination,
     visible: SocketAddr,
     datagram: &HostDatagram<'_>,
     context: &mut Context<'_>,
 ) {
     let out = Outbound {
-        mac: guest_end.mac,
+        mac: guest.mac,
         source: visible.ip(),
-        destination: guest_end.address.ip(),
+        destination: guest.address.ip(),
         protocol: IpProtocol::Udp,
         hop_limit: HOP_LIMIT,
     };
-    let ports = (visible.port(), guest_end.address.port());
+    let ports = (visible.port(), guest.address.port());
     let segment = datagram.segment.max(1);
-    let mtu = guest_end.mtu.min(context.config.mtu);
+    let mtu = guest.mtu.min(context.config.mtu);
     let is_gso = segment < datagram.bytes.len()
         && out.fits(mtu, HEADER + segment)
         && out.fits(u16::MAX, HEADER + datagram.bytes.len());

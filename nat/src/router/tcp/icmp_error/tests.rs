@@ -54,9 +54,8 @@ fn packets(world: &mut World, end: u32) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_narrow_way_makes_segments_shorter_and_nothing_is_lost() {
-    let name =
-        "router::tcp::icmp_error::tests::a_narrow_way_makes_segments_shorter_and_nothing_is_lost";
+fn a_smaller_path_mtu_makes_segments_shorter_and_nothing_is_lost() {
+    let name = "router::tcp::icmp_error::tests::a_smaller_path_mtu_makes_segments_shorter_and_nothing_is_lost";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -70,9 +69,9 @@ fn a_narrow_way_makes_segments_shorter_and_nothing_is_lost() {
         let longest = |packets: &[Vec<u8>]| packets.iter().map(|packet| packet.len() - 14).max();
         assert_eq!(longest(&sent), Some(1500));
 
-        // IcmpErrorSender that match no flow change nothing.
-        let narrow = icmp_error(&sent[0], kind, mtu);
-        world.send_from(2, &narrow);
+        // Errors that match no flow change nothing.
+        let error = icmp_error(&sent[0], kind, mtu);
+        world.send_from(2, &error);
         let mut probe = sent[0].clone();
         probe[if address.is_ipv4() { 38 } else { 58 }] ^= 0x80;
         world.send(&[icmp_error(&probe, kind, mtu)]);
@@ -83,13 +82,13 @@ fn a_narrow_way_makes_segments_shorter_and_nothing_is_lost() {
             world.send(&[icmp_error(&sent[0], kind, said)]);
             let again = packets(&mut world, end);
             assert_eq!(longest(&again), Some(believed as usize));
-            let mut heard = Vec::new();
+            let mut received = Vec::new();
             for packet in &again {
                 let (sequence, data) = read(packet);
-                assert_eq!(sequence, first.wrapping_add(heard.len() as u32));
-                heard.extend(data);
+                assert_eq!(sequence, first.wrapping_add(received.len() as u32));
+                received.extend(data);
             }
-            assert!(heard == stream, "other data");
+            assert!(received == stream, "other data");
         }
         // The segment is not in flight any more.
         world.send(&[tcp(to, 101, Some(end)), icmp_error(&sent[0], kind, 1300)]);
@@ -98,8 +97,8 @@ fn a_narrow_way_makes_segments_shorter_and_nothing_is_lost() {
 }
 
 #[test]
-fn no_error_ends_what_both_have_agreed_to() {
-    let name = "router::tcp::icmp_error::tests::no_error_ends_what_both_have_agreed_to";
+fn no_icmp_error_ends_an_established_connection() {
+    let name = "router::tcp::icmp_error::tests::no_icmp_error_ends_an_established_connection";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -120,8 +119,8 @@ fn no_error_ends_what_both_have_agreed_to() {
 }
 
 #[test]
-fn a_client_learns_that_the_guest_has_nobody_there() {
-    let name = "router::tcp::icmp_error::tests::a_client_learns_that_the_guest_has_nobody_there";
+fn port_unreachable_resets_the_client_of_a_forward() {
+    let name = "router::tcp::icmp_error::tests::port_unreachable_resets_the_client_of_a_forward";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -148,6 +147,6 @@ fn a_client_learns_that_the_guest_has_nobody_there() {
     assert_eq!((world.dropped(DropReason::IcmpSoft), world.nat.tcp.len()), (1, 1));
     world.send(&[icmp_error(&syn, (3, 3), 0)]);
     assert_eq!(world.nat.tcp.len(), 0);
-    let told = client.read(&mut [0; 9]).map_err(|error| error.kind());
-    assert_eq!(told, Err(ErrorKind::ConnectionReset));
+    let result = client.read(&mut [0; 9]).map_err(|error| error.kind());
+    assert_eq!(result, Err(ErrorKind::ConnectionReset));
 }

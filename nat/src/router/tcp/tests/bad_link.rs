@@ -23,14 +23,14 @@ impl Link {
 
     /// Sends the packets of a segment.
     fn send(&mut self, now: Duration, to: usize, sent: &Sent) {
-        let pieces = sent.data.chunks(MSS.into()).map(<[u8]>::to_vec);
-        let pieces: Vec<Vec<u8>> =
-            if sent.data.is_empty() { vec![Vec::new()] } else { pieces.collect() };
-        let last = pieces.len() - 1;
-        for (index, data) in pieces.into_iter().enumerate() {
+        let packets = sent.data.chunks(MSS.into()).map(<[u8]>::to_vec);
+        let packets: Vec<Vec<u8>> =
+            if sent.data.is_empty() { vec![Vec::new()] } else { packets.collect() };
+        let last = packets.len() - 1;
+        for (index, data) in packets.into_iter().enumerate() {
             let sequence = sent.sequence + index * usize::from(MSS);
             let control = if index == last { sent.control } else { Control::None };
-            let piece = Sent { sequence, control, data, ..sent.clone() };
+            let packet = Sent { sequence, control, data, ..sent.clone() };
             let copies = match self.random() % 100 {
                 dice if dice < self.harm => 0,
                 dice if dice < self.harm + self.harm / 2 => 2,
@@ -40,7 +40,7 @@ impl Link {
                 let late = if self.random() % 100 < self.harm { self.random() % 20_000 } else { 0 };
                 let arrival = now + Duration::from_micros(5000 + late);
                 self.count += 1;
-                self.flying.insert((arrival, self.count), (to, piece.clone()));
+                self.flying.insert((arrival, self.count), (to, packet.clone()));
             }
         }
     }
@@ -90,9 +90,12 @@ fn exchange(seed: u64, harm: u64, len: usize) -> Duration {
         // An end whose last ACKs were all lost forgets the connection after a while, and resets
         // what comes then.
         let is_forgotten = ends.iter().any(|end| end.tcp.state() == State::Closed)
-            && ends.iter().all(|end| end.heard.len() == len);
+            && ends.iter().all(|end| end.received.len() == len);
         if ends.iter().all(over) || is_forgotten {
-            assert!(ends[0].heard == streams[1] && ends[1].heard == streams[0], "seed {seed}");
+            assert!(
+                ends[0].received == streams[1] && ends[1].received == streams[0],
+                "seed {seed}"
+            );
             return now;
         }
         let timers = ends.iter().filter_map(|end| end.tcp.deadline()).min();
@@ -118,7 +121,7 @@ fn exchange(seed: u64, harm: u64, len: usize) -> Duration {
             assert_ne!(end.tcp.state(), State::Broken, "seed {seed}: gave up at {now:?}");
         }
     }
-    panic!("seed {seed}: does not end; {:?} heard", ends.map(|end| end.heard.len()));
+    panic!("seed {seed}: does not end; {:?} received", ends.map(|end| end.received.len()));
 }
 
 proptest! {
@@ -151,7 +154,7 @@ proptest! {
             end.now += Duration::from_millis(u64::from(window) % 300);
             end.tcp.expire(end.now);
         }
-        prop_assert!(end.heard.iter().all(|byte| *byte == 9));
+        prop_assert!(end.received.iter().all(|byte| *byte == 9));
         prop_assert!(end.tcp.buffered() < 300_000);
     }
 }

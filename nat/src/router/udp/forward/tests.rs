@@ -50,8 +50,8 @@ pub(super) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 }
 
 #[test]
-fn the_guest_is_asked_for_and_sees_the_client() {
-    let name = "router::udp::forward::tests::the_guest_is_asked_for_and_sees_the_client";
+fn the_guest_is_resolved_and_sees_the_client() {
+    let name = "router::udp::forward::tests::the_guest_is_resolved_and_sees_the_client";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -63,7 +63,7 @@ fn the_guest_is_asked_for_and_sees_the_client() {
     assert_eq!(question.ethertype(), EthernetProtocol::Arp);
     assert!(question.dst_addr().is_broadcast());
     announce_station(&mut world, MacAddr([2, 0, 0, 0, 0, 9]));
-    assert!(world.wire.0.is_empty(), "who speaks for another is believed");
+    assert!(world.wire.0.is_empty(), "an advertisement for another station is accepted");
     announce(&mut world);
 
     let to = SocketAddr::new(GUEST4.into(), 4000);
@@ -84,8 +84,8 @@ fn the_guest_is_asked_for_and_sees_the_client() {
 }
 
 #[test]
-fn a_client_that_the_guest_cannot_or_must_not_see_has_a_stand_in() {
-    let name = "router::udp::forward::tests::a_client_that_the_guest_cannot_or_must_not_see_has_a_stand_in";
+fn a_client_that_the_guest_cannot_or_must_not_see_is_masqueraded() {
+    let name = "router::udp::forward::tests::a_client_that_the_guest_cannot_or_must_not_see_is_masqueraded";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -94,7 +94,7 @@ fn a_client_that_the_guest_cannot_or_must_not_see_has_a_stand_in() {
     let loopback = Ipv4Addr::LOCALHOST.into();
     let local = Forward { name: "local".to_owned(), ..rule(loopback, GUEST4.into()) };
     let mut world = world(&[hidden, other_version, local]);
-    let mut stand_ins = Vec::new();
+    let mut masqueraded = Vec::new();
     client(WORLD4).send_to(b"where?", (WORLD4, 5000)).unwrap();
     world.frame();
     announce(&mut world);
@@ -105,24 +105,25 @@ fn a_client_that_the_guest_cannot_or_must_not_see_has_a_stand_in() {
             socket.send_to(word, (address, 5000)).unwrap();
             let (visible, to, said) = read_datagram(&world.frame());
             assert_eq!((visible.ip(), to.port(), &said[..]), (GATEWAY4.into(), 4000, &word[..]));
-            stand_ins.push(visible);
+            masqueraded.push(visible);
             world.send(&[datagram(visible, 64, b"welcome")]);
             assert_eq!(receive(&socket), (b"welcome".to_vec(), SocketAddr::new(address, 5000)));
         }
     }
-    let (even, odd): (Vec<_>, Vec<_>) = stand_ins.chunks(2).map(|pair| (pair[0], pair[1])).unzip();
+    let (even, odd): (Vec<_>, Vec<_>) =
+        masqueraded.chunks(2).map(|pair| (pair[0], pair[1])).unzip();
     assert_eq!(even, odd, "the same one for the same client");
     assert!(even[0] != even[1] && even[1] != even[2] && even[0] != even[2]);
     // Masquerade ports without a client lead nowhere.
-    let nobody = MASQUERADE_PORTS.map(|port| SocketAddr::new(GATEWAY4.into(), port));
-    let nobody = nobody.into_iter().find(|visible| !even.contains(visible)).unwrap();
-    world.send(&[datagram(nobody, 64, b"anybody?")]);
+    let free = MASQUERADE_PORTS.map(|port| SocketAddr::new(GATEWAY4.into(), port));
+    let free = free.into_iter().find(|visible| !even.contains(visible)).unwrap();
+    world.send(&[datagram(free, 64, b"anybody?")]);
     assert_eq!(world.dropped(DropReason::OtherAddress), 1);
 }
 
 #[test]
-fn a_client_with_an_address_of_the_guests_network_has_a_stand_in() {
-    let name = "router::udp::forward::tests::a_client_with_an_address_of_the_guests_network_has_a_stand_in";
+fn a_client_with_an_address_of_the_guests_network_is_masqueraded() {
+    let name = "router::udp::forward::tests::a_client_with_an_address_of_the_guests_network_is_masqueraded";
     if !is_isolated(name, &format!("{SETUP}; ip addr add 10.0.2.77/32 dev lo")) {
         return;
     }

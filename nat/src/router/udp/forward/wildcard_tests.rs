@@ -78,8 +78,9 @@ fn an_answer_comes_from_the_address_that_was_asked() {
 }
 
 #[test]
-fn trains_keep_to_the_address_that_was_asked() {
-    let name = "router::udp::forward::wildcard_tests::trains_keep_to_the_address_that_was_asked";
+fn gso_batches_keep_to_the_address_that_was_asked() {
+    let name =
+        "router::udp::forward::wildcard_tests::gso_batches_keep_to_the_address_that_was_asked";
     if !is_isolated(name, SEVERAL) {
         return;
     }
@@ -131,8 +132,9 @@ fn an_address_that_is_taken_away_costs_its_own_clients_alone() {
 }
 
 #[test]
-fn a_client_that_has_gone_is_told_to_the_guest() {
-    let name = "router::udp::forward::wildcard_tests::a_client_that_has_gone_is_told_to_the_guest";
+fn a_client_that_is_gone_is_reported_to_the_guest() {
+    let name =
+        "router::udp::forward::wildcard_tests::a_client_that_is_gone_is_reported_to_the_guest";
     if !is_isolated(name, SEVERAL) {
         return;
     }
@@ -224,8 +226,8 @@ fn a_link_local_address_is_answered_on_its_link() {
 }
 
 #[test]
-fn what_comes_to_everybody_is_answered_from_the_hosts_address_there() {
-    let name = "router::udp::forward::wildcard_tests::what_comes_to_everybody_is_answered_from_the_hosts_address_there";
+fn a_broadcast_is_answered_from_the_hosts_address_there() {
+    let name = "router::udp::forward::wildcard_tests::a_broadcast_is_answered_from_the_hosts_address_there";
     if !is_isolated(name, SEVERAL) {
         return;
     }

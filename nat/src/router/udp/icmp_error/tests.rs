@@ -42,8 +42,8 @@ fn answered(world: &mut World, address: IpAddr) -> (UdpSocket, SocketAddr, Vec<u
 }
 
 #[test]
-fn a_refusal_ends_what_the_guest_has_with_one_and_the_last_one_the_flow() {
-    let name = "router::udp::icmp_error::tests::a_refusal_ends_what_the_guest_has_with_one_and_the_last_one_the_flow";
+fn port_unreachable_removes_a_peer_and_the_last_one_ends_the_flow() {
+    let name = "router::udp::icmp_error::tests::port_unreachable_removes_a_peer_and_the_last_one_ends_the_flow";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -99,9 +99,9 @@ fn an_error_counts_for_flows_of_its_port_and_for_their_peers() {
 }
 
 #[test]
-fn datagrams_are_cut_for_a_way_that_is_too_narrow() {
+fn datagrams_are_fragmented_to_the_path_mtu() {
     if !is_isolated(
-        "router::udp::icmp_error::tests::datagrams_are_cut_for_a_way_that_is_too_narrow",
+        "router::udp::icmp_error::tests::datagrams_are_fragmented_to_the_path_mtu",
         SETUP,
     ) {
         return;
@@ -133,8 +133,8 @@ fn datagrams_are_cut_for_a_way_that_is_too_narrow() {
 }
 
 #[test]
-fn the_port_of_a_forward_stays_open_and_cuts_what_is_too_long() {
-    let name = "router::udp::icmp_error::tests::the_port_of_a_forward_stays_open_and_cuts_what_is_too_long";
+fn the_port_of_a_forward_stays_open_and_fragments_to_the_path_mtu() {
+    let name = "router::udp::icmp_error::tests::the_port_of_a_forward_stays_open_and_fragments_to_the_path_mtu";
     if !is_isolated(name, SETUP) {
         return;
     }
