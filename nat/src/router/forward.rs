@@ -287,8 +287,8 @@ pub(super) fn port_pairs(rule: &Forward) -> impl Iterator<Item = (SocketAddr, So
 /// The text for an error in binding a port.
 pub(super) fn errno_text(error: Errno) -> &'static str {
     match error {
-        Errno::EAFNOSUPPORT => "this host does not have that version of IP",
-        Errno::EADDRNOTAVAIL => "this host does not have that address",
+        Errno::EAFNOSUPPORT => "the host does not have that IP version",
+        Errno::EADDRNOTAVAIL => "the host does not have that address",
         error => error.desc(),
     }
 }
@@ -300,7 +300,7 @@ pub(super) fn warning(
     error: Errno,
 ) -> String {
     let (transport, reason) = (transport.name(), errno_text(error));
-    format!("forward {name:?} is pending: {transport} {host}: {reason}; it is tried again")
+    format!("forward {name:?} is pending: {transport} {host}: {reason}; retrying")
 }
 
 fn errno(error: &io::Error) -> Errno {

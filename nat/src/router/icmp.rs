@@ -247,10 +247,11 @@ impl Flows {
     /// Notes that the host does not allow pings. The first time, a warning is logged.
     fn forbid(&mut self, error: Errno) {
         if self.forbidden.replace(error).is_none() {
-            let remedy = "have net.ipv4.ping_group_range include a group of the daemon";
+            let remedy = "include a group of the daemon in net.ipv4.ping_group_range";
             let reason = error.desc();
             self.warning = Some(format!(
-                "no answer to pings of other networks: the host forbids ping sockets: {reason}; {remedy}"
+                "pings to other networks are not answered: the host forbids ping sockets: \
+                 {reason}; {remedy}"
             ));
         }
     }

@@ -51,7 +51,7 @@ fn callers(world: &World) -> Vec<SocketAddr> {
 }
 
 #[test]
-fn clients_whom_the_gateway_stands_for_do_not_meet() {
+fn masqueraded_clients_do_not_collide() {
     let (mut world, hosts) = world(&[GUEST4]);
     // Even with bad luck.
     world.random = Box::new(|| 7);
@@ -68,7 +68,7 @@ fn clients_whom_the_gateway_stands_for_do_not_meet() {
 }
 
 #[test]
-fn clients_of_a_guest_that_is_not_there_do_not_keep_others_out() {
+fn clients_of_an_absent_guest_do_not_keep_others_out() {
     let (mut world, hosts) = world(&[ABSENT, GUEST4]);
     let mut clients = Vec::new();
     for _ in 0..3 {
@@ -89,7 +89,7 @@ fn clients_of_a_guest_that_is_not_there_do_not_keep_others_out() {
 }
 
 #[test]
-fn many_clients_at_many_ports_of_a_guest_that_is_there_all_come_in() {
+fn many_clients_at_many_ports_of_a_guest_all_connect() {
     let (mut world, hosts) = world(&[GUEST4; 8]);
     let first = Client::connect(hosts[0]).unwrap();
     world.until("a question for the guest", |world| !world.wire.0.is_empty());
@@ -175,7 +175,7 @@ fn a_host_without_ipv6_addresses_listens_for_ipv4() {
     assert_eq!(follow(&mut world, &[rule(None, GUEST4.into())]), []);
     assert_eq!(led_to(&mut world, "127.0.0.1"), EthernetProtocol::Arp);
     let pending = follow(&mut world, &[rule(Some("::1"), GUEST6.into())]);
-    let wanted = ("[::1]:5000".to_owned(), "this host does not have that address");
+    let wanted = ("[::1]:5000".to_owned(), "the host does not have that address");
     assert_eq!(pending, [wanted]);
     let warnings = world.nat.take_warnings();
     assert!(warnings[0].contains("forward \"::1\" is pending: tcp [::1]:5000"), "{warnings:?}");
