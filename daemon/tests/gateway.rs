@@ -9,7 +9,7 @@ use trama_daemon::gateway::{AskError, GatewayStatus, Program, Supervisor};
 use trama_dhcp::config::{Identity, LeaseTimes, Limits};
 use trama_nat::control::{Channel, Command as Message, Report, send_end};
 use trama_nat::link::{self, Layout};
-use trama_nat::question::LeaseRow;
+use trama_nat::report::LeaseRow;
 use trama_nat::{Config, Dhcp, Subnet4};
 use trama_switch::{
     Device, NetworkSettings, PortFilter, PortSettings, Spin, VhostDevice, VlanMode, WorkerHandle,
@@ -27,7 +27,7 @@ fn config(mtu: u16) -> Config {
         mtu,
         ipv4,
         ipv6: None,
-        apart: Vec::new(),
+        service_addresses: Vec::new(),
         hosts: Vec::new(),
         tftp: None,
         dhcp: None,

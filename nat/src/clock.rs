@@ -1,11 +1,11 @@
-//! The process's time: it passes while the machine sleeps, and nobody sets it.
+//! The process's clock: it advances while the machine sleeps, and cannot be set.
 
 use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 use trama_dhcp::Time;
 
-/// A clock that began at zero.
+/// A clock that starts at zero.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {
     began: Duration,
@@ -14,17 +14,17 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub fn start() -> Clock {
-        // A wall clock before 1970 is not set; leases then count from there.
+        // A wall clock before 1970 is not set; leases then count from 1970.
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Clock { began: boot_time(), epoch: Time(0) + wall }
     }
 
-    /// Since the start.
+    /// Time since the start.
     pub fn now(&self) -> Duration {
         boot_time().saturating_sub(self.began)
     }
 
-    /// What the wall clock showed at the start.
+    /// The wall clock at the start.
     pub fn epoch(&self) -> Time {
         self.epoch
     }

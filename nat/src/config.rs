@@ -1,4 +1,6 @@
-//! What a gateway is told.
+//! A gateway's settings.
+
+mod dhcp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -6,68 +8,68 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use trama_frame::MacAddr;
 
-use crate::dhcp::Dhcp;
+pub use dhcp::Dhcp;
 
-/// A gateway's settings; all of them can change while it runs.
+/// The settings of a gateway; all can change while it runs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Config {
-    /// Its hardware address.
+    /// The gateway's MAC address.
     pub mac: [u8; 6],
-    /// The network's largest layer-3 packet in bytes.
+    /// The network's MTU in bytes.
     pub mtu: u16,
-    /// Its IPv4 address and subnet.
+    /// The gateway's IPv4 address and subnet.
     pub ipv4: Option<Subnet4>,
-    /// Its IPv6 address and subnet. A link-local address comes of itself.
+    /// The gateway's IPv6 address and subnet. Its link-local address follows from the MAC address.
     pub ipv6: Option<Subnet6>,
-    /// Further addresses of its subnets, each for one service. A service that has some is offered
-    /// at them alone, the others at the gateway's own addresses.
-    pub apart: Vec<(IpAddr, Service)>,
-    /// Names that DNS knows beside those of the host's resolvers, and their addresses.
+    /// Further addresses in its subnets, each for one service. A service with such addresses is
+    /// only offered there, the others at the gateway's own addresses.
+    pub service_addresses: Vec<(IpAddr, Service)>,
+    /// Names that DNS answers in addition to the host's resolvers, and their addresses.
     pub hosts: Vec<(String, IpAddr)>,
-    /// The folder below which TFTP serves files; none: no TFTP.
+    /// The folder below which TFTP serves files; `None`: no TFTP.
     pub tftp: Option<PathBuf>,
-    /// How machines are told their addresses; none: they are not.
+    /// Address configuration of guests; `None`: none.
     pub dhcp: Option<Dhcp>,
-    /// The way to other networks, through sockets of the host; none: there is none.
+    /// NAT to other networks; `None`: none.
     pub nat: Option<NatConfig>,
 }
 
-/// What a gateway offers to those who ask for it.
+/// A service of the gateway with a port of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Service {
-    /// Names to addresses.
+    /// Domain name service.
     Dns,
     /// Boot files.
     Tftp,
 }
 
-/// How a network's machines reach others, and who reaches them.
+/// What guests can reach outside, and what can reach them.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct NatConfig {
-    /// Ports of the host that lead to machines of the network.
+    /// Ports of the host that lead to guests.
     pub forwards: Vec<Forward>,
-    /// What of the host's loopback its machines reach; nothing else of it.
+    /// Ports of the host's loopback that guests can reach.
     pub loopback: Vec<LoopbackMap>,
-    /// By which protocols its machines find what is on the host's links.
+    /// Service discovery on the host's links.
     pub reflect: Vec<Discovery>,
 }
 
-/// A protocol by which machines find others on their link.
+/// A protocol of service discovery.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Discovery {
     /// Multicast DNS (RFC 6762).
     Mdns,
-    /// The simple service discovery protocol (UPnP Device Architecture 2.0).
+    /// The Simple Service Discovery Protocol (UPnP Device Architecture 2.0).
     Ssdp,
 }
 
 impl Discovery {
-    /// All of them.
+    /// All protocols.
     pub const ALL: [Discovery; 2] = [Discovery::Mdns, Discovery::Ssdp];
 
-    /// As it is spelled.
+    /// The name in settings.
     pub fn name(self) -> &'static str {
         match self {
             Discovery::Mdns => "mdns",
@@ -76,7 +78,7 @@ impl Discovery {
     }
 }
 
-/// A transport protocol that has ports.
+/// A transport protocol with ports.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
@@ -87,7 +89,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// As it is spelled.
+    /// The name in settings.
     pub fn name(self) -> &'static str {
         match self {
             Transport::Tcp => "tcp",
@@ -96,44 +98,44 @@ impl Transport {
     }
 }
 
-/// A range of the host's ports that leads to a machine of the network.
+/// A range of the host's ports that leads to a guest.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Forward {
-    /// Its name, unique in the network.
+    /// The name, unique in the network.
     pub name: String,
-    /// Of which protocol.
+    /// The transport protocol.
     pub transport: Transport,
-    /// Where the host listens. `None`: at all its addresses, of both versions of IP as far as it
-    /// has them; `0.0.0.0` and `::` are all addresses of their version alone.
+    /// The address where the host listens. `None`: at all addresses of both IP versions, as far as
+    /// the host has them; `0.0.0.0` and `::` are all addresses of their version.
     pub host: Option<IpAddr>,
-    /// The first of the host's ports.
+    /// The first port of the host.
     pub host_port: u16,
-    /// Where it leads; the port is the first of the range.
+    /// The guest's address and first port.
     pub guest: SocketAddr,
     /// Ports in the range, at least 1.
     pub count: u16,
-    /// Whether the machine sees the gateway's address in place of the client's own.
+    /// Whether the guest sees the gateway's address instead of the client's.
     pub hides_client: bool,
 }
 
-/// An address and port of the network behind which a service of the host's loopback is.
+/// A port of the host's loopback that is mapped to an address of the gateway.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LoopbackMap {
-    /// Of which protocol.
+    /// The transport protocol.
     pub transport: Transport,
-    /// What machines connect to, an address of the gateway.
+    /// The gateway's address and port, which guests connect to.
     pub guest: SocketAddr,
-    /// Where it leads.
+    /// The host's address and port.
     pub host: SocketAddr,
 }
 
 impl Config {
-    /// The hardware address.
+    /// The MAC address.
     pub fn mac(&self) -> MacAddr {
         MacAddr(self.mac)
     }
 
-    /// The link-local address that follows from the hardware address (RFC 4291, appendix A).
+    /// The link-local address, formed from the MAC address (RFC 4291, appendix A).
     pub fn link_local(&self) -> Ipv6Addr {
         let [a, b, c, d, e, f] = self.mac;
         let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
@@ -142,39 +144,40 @@ impl Config {
 
     /// Whether the gateway has this address.
     pub fn has(&self, address: IpAddr) -> bool {
-        self.is_main(address) || self.is_apart(address)
+        self.is_main(address) || self.is_service_address(address)
     }
 
-    /// The gateway's main address of the version that `peer` has.
-    pub fn address_beside(&self, peer: IpAddr) -> Option<IpAddr> {
+    /// The gateway's own address of the IP version of `peer`.
+    pub fn address_for(&self, peer: IpAddr) -> Option<IpAddr> {
         match peer {
             IpAddr::V4(_) => self.ipv4.map(|subnet| subnet.address.into()),
             IpAddr::V6(_) => self.ipv6.map(|subnet| subnet.address.into()),
         }
     }
 
-    /// Whether the gateway has this address for one service.
-    pub fn is_apart(&self, address: IpAddr) -> bool {
-        self.apart.iter().any(|(own, _)| *own == address)
+    /// Whether this address is for a single service.
+    pub fn is_service_address(&self, address: IpAddr) -> bool {
+        self.service_addresses.iter().any(|(one, _)| *one == address)
     }
 
     /// Whether a service is offered at an address of the gateway.
     pub fn offers(&self, service: Service, address: IpAddr) -> bool {
-        let mut apart = self.apart.iter().filter(|(_, of)| *of == service).peekable();
-        match apart.peek() {
-            Some(_) => apart.any(|(own, _)| *own == address),
+        let mut addresses =
+            self.service_addresses.iter().filter(|(_, of)| *of == service).peekable();
+        match addresses.peek() {
+            Some(_) => addresses.any(|(one, _)| *one == address),
             None => self.is_main(address),
         }
     }
 
-    /// Whether the cable to the switch takes large frames; a way to other networks moves much.
+    /// Whether the link to the switch has large-frame offloads, which NAT needs for bulk data.
     pub(crate) fn has_large_frames(&self) -> bool {
         self.nat.is_some()
     }
 
-    /// Where DNS answers over IPv6, if it is not the gateway's own address.
+    /// The address of DNS over IPv6, if it is not the gateway's own.
     pub fn dns6(&self) -> Option<Ipv6Addr> {
-        self.apart.iter().find_map(|entry| match entry {
+        self.service_addresses.iter().find_map(|entry| match entry {
             (IpAddr::V6(address), Service::Dns) => Some(*address),
             _ => None,
         })
@@ -194,7 +197,7 @@ impl Config {
 /// An IPv4 address with its subnet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Subnet4 {
-    /// The gateway's own address.
+    /// The gateway's address.
     pub address: Ipv4Addr,
     /// Length of the subnet's prefix, 0 to 32.
     pub prefix: u8,
@@ -207,8 +210,8 @@ impl Subnet4 {
         self.prefix < 31 && address.to_bits() == self.address.to_bits() | host
     }
 
-    /// Whether `address` may be a host of the subnet: inside, and neither its first address nor
-    /// its broadcast address.
+    /// Whether `address` can be a host's: it is in the subnet, and neither the network nor the
+    /// broadcast address.
     pub fn is_host(&self, address: Ipv4Addr) -> bool {
         let host = address.to_bits() & !self.mask();
         let edge = self.prefix < 31 && (host == 0 || host == !self.mask());
@@ -276,7 +279,7 @@ mod tests {
             mtu: 1500,
             ipv4: None,
             ipv6: None,
-            apart: Vec::new(),
+            service_addresses: Vec::new(),
             hosts: Vec::new(),
             tftp: None,
             dhcp: None,

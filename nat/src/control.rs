@@ -1,10 +1,8 @@
-//! What a daemon and its gateway process say to each other: one JSON value a line, over a pair of
+//! The channel between a daemon and its gateway process: one JSON value per line, over a pair of
 //! Unix sockets. The first message carries the descriptors of the cable ([`send_end`]).
 
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -18,134 +16,62 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::link::{GuestEnd, Layout};
 use crate::question::{Answer, Question};
+use crate::report::Status;
 
-/// Longest line, so that a peer gone mad costs no more than this.
+/// Longest line, which bounds the memory that a faulty peer can use.
 const MAX_LINE: usize = 1 << 20;
 
-/// From the daemon.
+/// A message from the daemon.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Command {
-    /// Comes first, behind the descriptors.
+    /// The first command, after the descriptors.
     Start {
-        /// How the rings lie in the memory that was passed.
+        /// The layout of the rings in the shared memory.
         layout: Layout,
-        /// What to be.
+        /// The gateway's settings.
         config: Config,
     },
     /// New settings.
     Configure(Config),
-    /// A question, which is answered in parts that bear its number.
+    /// A question, whose answer comes in parts with the same `id`.
     Ask {
-        /// Tells its answer from others.
+        /// Identifies the answer.
         id: u64,
-        /// What is wanted.
+        /// The table that is queried.
         question: Question,
     },
 }
 
-/// From the gateway.
+/// A message from the gateway.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Report {
-    /// The services answer.
+    /// The services are ready.
     Ready,
     /// The counters have changed; at most one a second.
     Status(Box<Status>),
-    /// For the log.
+    /// A line for the log.
     Warning(String),
-    /// A part of an answer; the rows follow those of the part before.
+    /// A part of an answer; its rows follow those of the previous part.
     Answer {
-        /// The question's number.
+        /// The `id` of the question.
         id: u64,
-        /// Some rows.
+        /// Rows of the table.
         part: Answer,
-        /// Whether the answer is complete with it.
+        /// Whether this is the last part.
         last: bool,
     },
 }
 
-/// What a gateway did since it started.
-#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct Status {
-    /// Frames taken from the switch.
-    pub received: u64,
-    /// Frames given to the switch.
-    pub sent: u64,
-    /// Frames refused, by reason.
-    pub drops: BTreeMap<String, u64>,
-    /// The DHCP server, if there is one.
-    pub dhcp: Option<DhcpStatus>,
-    /// The DHCPv6 server, if there is one.
-    pub dhcp6: Option<DhcpStatus>,
-    /// Why no address is leased, though there are servers for that; it is tried again.
-    pub lease_store: Option<String>,
-    /// The way to other networks, if there is one.
-    pub nat: Option<NatStatus>,
-}
-
-/// What passes a gateway's NAT now.
-#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct NatStatus {
-    /// Flows by protocol, as [`FlowRow::protocol`] spells it.
-    pub flows: BTreeMap<String, u64>,
-    /// Forwards that listen.
-    pub listening: u64,
-    /// Forwards that do not, and are tried again.
-    pub pending: u64,
-}
-
-/// What one of a gateway's DHCP servers did since it started.
-#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct DhcpStatus {
-    /// Leases in force.
-    pub leases: usize,
-    /// Addresses of its ranges.
-    pub pool: usize,
-    /// Clients' messages, by type.
-    pub received: BTreeMap<String, u64>,
-    /// Its own messages, by type.
-    pub sent: BTreeMap<String, u64>,
-    /// Messages that it did not answer, by reason.
-    pub refused: BTreeMap<String, u64>,
-}
-
-/// A forward as it fares.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ForwardStatus {
-    /// The name of the forward.
-    pub name: String,
-    /// Why one of its ports is not listened on; it is tried again. `None`: all are.
-    pub pending: Option<String>,
-}
-
-/// A flow as it is now.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct FlowRow {
-    /// `tcp`, `udp` or `icmp`.
-    pub protocol: String,
-    /// The network's machine; of ICMP echo, the port is its identifier.
-    pub guest: SocketAddr,
-    /// The other end, as the machine sees it; `None` for UDP and ICMP, where one flow may lead to
-    /// several.
-    pub remote: Option<SocketAddr>,
-    /// How far it has come, such as `established`; empty where there is nothing to tell.
-    pub state: String,
-    /// Bytes of payload that the machine sent.
-    pub sent: u64,
-    /// Bytes of payload that the machine got.
-    pub received: u64,
-    /// Seconds since anything was sent either way.
-    pub idle: u64,
-}
-
-/// Passes the gateway's end of the cable, and the file that its successor gets as well: the book of
-/// its flows.
+/// Passes the gateway's end of the cable, and the journal of its flows, which the next gateway
+/// process gets as well.
 ///
 /// # Errors
-/// The other side is gone.
-pub fn send_end(stream: &UnixStream, end: &GuestEnd, book: BorrowedFd<'_>) -> io::Result<()> {
-    let fds = [end.memory.as_fd(), end.kick.as_fd(), end.call.as_fd(), book];
+///
+/// The other end is closed.
+pub fn send_end(stream: &UnixStream, end: &GuestEnd, journal: BorrowedFd<'_>) -> io::Result<()> {
+    let fds = [end.memory.as_fd(), end.kick.as_fd(), end.call.as_fd(), journal];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
@@ -155,10 +81,11 @@ pub fn send_end(stream: &UnixStream, end: &GuestEnd, book: BorrowedFd<'_>) -> io
     Ok(())
 }
 
-/// Takes what [`send_end`] passes; waits for it.
+/// Receives what [`send_end`] passes. Blocks until it arrives.
 ///
 /// # Errors
-/// What comes is something else.
+///
+/// Something else arrived.
 pub fn receive_end(stream: &UnixStream) -> io::Result<(GuestEnd, OwnedFd)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -170,10 +97,10 @@ pub fn receive_end(stream: &UnixStream) -> io::Result<(GuestEnd, OwnedFd)> {
         _ => Vec::new(),
     });
     match (fds.next(), fds.next(), fds.next(), fds.next()) {
-        (Some(memory), Some(kick), Some(call), Some(book)) => {
-            Ok((GuestEnd { memory, kick, call }, book))
+        (Some(memory), Some(kick), Some(call), Some(journal)) => {
+            Ok((GuestEnd { memory, kick, call }, journal))
         }
-        _ => Err(io::Error::other("no descriptors came; only tramad starts a gateway")),
+        _ => Err(io::Error::other("no descriptors received; only tramad can start a gateway")),
     }
 }
 
@@ -188,6 +115,7 @@ impl Channel {
     /// Takes over a stream.
     ///
     /// # Errors
+    ///
     /// It cannot be made non-blocking.
     pub fn new(stream: UnixStream) -> io::Result<Channel> {
         stream.set_nonblocking(true)?;
@@ -200,10 +128,11 @@ impl Channel {
     }
 
     /// Queues a message and sends what the socket takes; [`Channel::flush`] sends the rest. A
-    /// message is dropped if the other side has not read a megabyte of earlier ones.
+    /// message is dropped if the other end has not read a megabyte of earlier ones.
     ///
     /// # Errors
-    /// The other side is gone.
+    ///
+    /// The other end is closed.
     pub fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
         if self.output.len() < MAX_LINE {
             serde_json::to_writer(&mut self.output, message)?;
@@ -212,10 +141,11 @@ impl Channel {
         self.flush()
     }
 
-    /// Sends what is queued, as far as the socket takes it.
+    /// Sends queued messages, as far as the socket takes them.
     ///
     /// # Errors
-    /// The other side is gone.
+    ///
+    /// The other end is closed.
     pub fn flush(&mut self) -> io::Result<()> {
         while !self.output.is_empty() {
             match (&self.stream).write(&self.output) {
@@ -228,15 +158,16 @@ impl Channel {
         Ok(())
     }
 
-    /// Whether something is queued that the socket did not take.
+    /// Whether messages are queued that the socket did not take.
     pub fn is_behind(&self) -> bool {
         !self.output.is_empty()
     }
 
-    /// What has come, at most a megabyte at a time; `None`: the other side is gone.
+    /// Receives messages, at most a megabyte at a time; `None` if the other end is closed.
     ///
     /// # Errors
-    /// What came is no message.
+    ///
+    /// A message is not valid.
     pub fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<Vec<T>>> {
         let mut open = true;
         let mut room = [0; 4096];
@@ -321,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cable_passes_and_nothing_else_is_taken_for_it() {
+    fn the_link_is_passed_and_nothing_else_is_accepted_for_it() {
         let (daemon, gateway) = pair();
         let (_, end) = crate::link::wire(Layout::of(&lab())).unwrap();
         send_end(&daemon, &end, daemon.as_fd()).unwrap();

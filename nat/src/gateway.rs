@@ -1,13 +1,12 @@
-//! The engine: a frame in, what follows from it out.
+//! The gateway's engine: frames in, frames and requests out.
 //!
-//! 1. A frame that is for another station, or is no frame, is refused at once.
-//! 2. ARP and neighbour discovery are answered for the gateway's own addresses (`neighbour`).
-//! 3. IP packets for the gateway are checked and handed to ICMP and to the UDP services (`ip`).
-//! 4. Machines are given their addresses (`dhcp`).
+//! 1. A frame for another station, or a malformed one, is dropped.
+//! 2. ARP and neighbour discovery are answered for the gateway's addresses ([`arp_ndp`]).
+//! 3. IP packets for the gateway are checked and passed to ICMP and the UDP services ([`ip`]).
+//! 4. DHCP configures guests (`dhcp`).
 //!
-//! The gateway keeps no table of neighbours: an answer goes to the station that asked. One frame
-//! in is at most one frame out, but for a TFTP transfer's window, an answer in fragments, and what is
-//! sent by the clock.
+//! The engine keeps no neighbour cache: an answer goes to the station that asked. A frame is
+//! answered with at most one frame, except for a TFTP window and a fragmented answer.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -21,55 +20,18 @@ use trama_dhcp::wire::SERVER_PORT;
 use trama_frame::MacAddr;
 
 use crate::config::{Config, Service};
-use crate::control::Status;
 use crate::dhcp::{Advertiser, Leases, Leases6, Request, Request6};
 use crate::dns;
-use crate::dns::forwarder::{Forwarder, Refusal, Replies, Upstream};
+use crate::dns::forwarder::{Forwarder, Refusal};
 use crate::drop_reason::{Counters, DropReason};
-use crate::packet::{udp_frame, udp_overhead};
-use crate::question::LeaseRow;
-use crate::router::neighbours;
-use crate::router::outbound::fragments;
-use crate::{ip, neighbour, tftp};
+use crate::io::{Client, Output, PortMark, Random, Replies};
+use crate::packet::outbound::fragments;
+use crate::packet::{neighbour, udp_frame, udp_overhead};
+use crate::report::LeaseRow;
+use crate::report::Status;
+use crate::{arp_ndp, ip, tftp};
 
-/// Who sent a frame, for limits: the mark of the switch port that it came by.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct PortId(pub u64);
-
-/// Where numbers come from that nobody may guess; a simulation gives its own.
-pub type Random = Box<dyn FnMut() -> u64 + Send>;
-
-/// The two ends of a UDP exchange, and whom it is charged to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Client {
-    pub port: PortId,
-    pub mac: MacAddr,
-    /// The client's address and UDP port.
-    pub remote: (IpAddr, u16),
-    /// Ours.
-    pub local: (IpAddr, u16),
-    /// The longest payload that fits into one packet, or into a message of the stream.
-    pub room: usize,
-    /// The stream by which it asks; `None`: datagrams.
-    pub stream: Option<u32>,
-}
-
-/// What the engine wants done; collects over as many calls as the caller likes.
-#[derive(Default, Debug)]
-pub struct Output {
-    /// Frames for the switch.
-    pub frames: Vec<Vec<u8>>,
-    /// What is wanted of the sockets to DNS servers, in this order.
-    pub upstream: Vec<Upstream>,
-    /// Answers for the streams by which questions came; `None`: the stream is to be closed.
-    pub streams: Vec<(u32, Option<Vec<u8>>)>,
-    /// Records for the lease store.
-    pub records: Vec<u8>,
-    /// Frames that may go once the records are durable; if that fails, they are dropped.
-    pub confirmed: Vec<Vec<u8>>,
-}
-
-/// A gateway's engine.
+/// The engine of a gateway.
 pub struct Gateway {
     pub(crate) config: Config,
     counters: Counters,
@@ -77,12 +39,12 @@ pub struct Gateway {
     tftp: tftp::Server,
     leases: Option<Leases>,
     leases6: Option<Leases6>,
-    /// The wall clock's reading at time zero; `None` until the lease store is open.
+    /// The wall clock at time zero; `None` until the lease store is open.
     epoch: Option<Time>,
-    /// The domains that the host searches.
+    /// The search domains of the host.
     host_search: Vec<DomainName>,
     advertiser: Option<Advertiser>,
-    /// The advertiser has yet to hear of the settings.
+    /// The settings changed since the advertiser was configured.
     advertiser_is_stale: bool,
     random: Random,
     warnings: Vec<String>,
@@ -107,11 +69,11 @@ impl Gateway {
             random,
             warnings: Vec::new(),
         };
-        gateway.open_folder();
+        gateway.open_tftp_root();
         gateway
     }
 
-    fn open_folder(&mut self) {
+    fn open_tftp_root(&mut self) {
         let folder = self.config.tftp.as_deref();
         if let (Err(error), Some(folder)) = (self.tftp.set_root(folder), folder) {
             let folder = folder.display();
@@ -120,16 +82,15 @@ impl Gateway {
         }
     }
 
-    /// What somebody should be told of; each once.
+    /// Takes the warnings to log; each is returned once.
     pub fn take_warnings(&mut self) -> Vec<String> {
         let leases = self.leases.as_mut().map(Leases::take_warnings).unwrap_or_default();
         let leases6 = self.leases6.as_mut().map(Leases6::take_warnings).unwrap_or_default();
         self.warnings.drain(..).chain(leases).chain(leases6).collect()
     }
 
-    /// Begins to lease addresses, where the settings have any to lease: `epoch` is what the wall
-    /// clock showed when `now` was zero, `records` come from the lease store. What the store is to
-    /// keep comes out as [`Output::records`].
+    /// Starts to lease addresses, if the settings have any: `epoch` is the wall clock at time zero,
+    /// `records` are those of the lease store. New records come out as [`Output::records`].
     pub fn open_leases(&mut self, now: Duration, epoch: Time, records: Vec<Record>) {
         self.epoch = Some(epoch);
         self.leases = Leases::open(now, epoch, &self.config, &records);
@@ -138,22 +99,22 @@ impl Gateway {
         }
     }
 
-    /// Leases no address any more: there is no store for it.
+    /// Stops leasing addresses: there is no store.
     pub fn close_leases(&mut self) {
         self.epoch = None;
     }
 
-    /// All leases, for a lease store that is compacted.
+    /// All leases, for the compaction of the lease store.
     pub fn lease_snapshot(&self) -> Vec<u8> {
         let mut bytes = self.leases.as_ref().map(Leases::snapshot).unwrap_or_default();
         bytes.extend(self.leases6.iter().flat_map(Leases6::snapshot));
         bytes
     }
 
-    /// How many leases are in force.
-    pub(crate) fn leases_in_force(&self) -> usize {
-        let of_both = self.leases.iter().map(Leases::in_force);
-        of_both.chain(self.leases6.iter().map(Leases6::in_force)).sum()
+    /// The number of active leases.
+    pub(crate) fn bound_leases(&self) -> usize {
+        let of_both = self.leases.iter().map(Leases::count_bound);
+        of_both.chain(self.leases6.iter().map(Leases6::count_bound)).sum()
     }
 
     /// All addresses that clients have, had or are offered.
@@ -165,17 +126,17 @@ impl Gateway {
         rows
     }
 
-    /// Notes what somebody should be told of.
+    /// Adds a warning to log.
     pub(crate) fn warn(&mut self, text: String) {
         self.warnings.push(text);
     }
 
-    /// Changes the settings and keeps what is under way.
+    /// Changes the settings and keeps transfers, queries and leases.
     pub fn reconfigure(&mut self, config: Config) {
         self.dns.reconfigure(&config);
         self.config = config;
-        self.follow_host();
-        self.open_folder();
+        self.apply_host_search();
+        self.open_tftp_root();
         self.advertiser_is_stale = true;
         self.reconfigure_leases();
     }
@@ -183,7 +144,7 @@ impl Gateway {
     fn reconfigure_leases(&mut self) {
         let Gateway { leases, leases6, config, epoch, .. } = self;
         if !leases.as_mut().is_some_and(|leases| leases.reconfigure(config)) {
-            // The records of leases that an earlier subnet had are not for this one.
+            // Records of another subnet's leases do not apply.
             *leases = epoch.and_then(|epoch| Leases::open(Duration::ZERO, epoch, config, &[]));
         }
         if !leases6.as_mut().is_some_and(|leases| leases.reconfigure(config)) {
@@ -194,13 +155,13 @@ impl Gateway {
         }
     }
 
-    /// The domains that the host searches from now on.
+    /// Sets the host's search domains.
     pub fn set_search(&mut self, search: &[DomainName]) {
         if self.host_search == search {
             return;
         }
         self.host_search = search.to_vec();
-        if !self.follow_host() {
+        if !self.apply_host_search() {
             return;
         }
         self.advertiser_is_stale = true;
@@ -212,13 +173,13 @@ impl Gateway {
         }
     }
 
-    /// Has the settings say what the host searches, where they are to follow it. True: they are.
-    fn follow_host(&mut self) -> bool {
+    /// Applies the host's search domains where the settings follow it. Returns whether they do.
+    fn apply_host_search(&mut self) -> bool {
         let dhcp = self.config.dhcp.as_mut().filter(|dhcp| dhcp.follows_host);
         dhcp.map(|dhcp| dhcp.search.clone_from(&self.host_search)).is_some()
     }
 
-    /// The DNS servers to forward questions to from now on; the first three count.
+    /// Sets the DNS servers to forward queries to; the first three are used.
     pub fn set_servers(&mut self, servers: Vec<SocketAddr>) {
         self.dns.set_servers(servers);
     }
@@ -228,12 +189,12 @@ impl Gateway {
         &self.config
     }
 
-    /// What it did so far.
+    /// The counters.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// All of that, for a report.
+    /// The counters and the state, for a report.
     pub fn status(&self) -> Status {
         let Counters { received, sent, .. } = self.counters;
         let dhcp = self.leases.as_ref().map(Leases::status);
@@ -242,18 +203,18 @@ impl Gateway {
         Status { received, sent, drops, dhcp, dhcp6, lease_store, nat }
     }
 
-    /// What a router works with: the settings, the counters, and numbers that nobody guesses.
-    pub(crate) fn for_router(&mut self) -> (&Config, &mut Counters, &mut Random) {
+    /// What the NAT borrows: settings, counters, random numbers.
+    pub(crate) fn nat_parts(&mut self) -> (&Config, &mut Counters, &mut Random) {
         (&self.config, &mut self.counters, &mut self.random)
     }
 
-    /// Counts a drop that the caller had to make.
+    /// Counts a drop of the caller.
     pub fn count_drop(&mut self, reason: DropReason) {
         self.counters.drop(reason);
     }
 
-    /// Takes one frame, from its destination address on, that came from `port`.
-    pub fn handle(&mut self, now: Duration, port: PortId, frame: &[u8], out: &mut Output) {
+    /// Handles a frame from `port`, starting with its destination address.
+    pub fn handle(&mut self, now: Duration, port: PortMark, frame: &[u8], out: &mut Output) {
         let before = out.frames.len() + out.confirmed.len();
         self.counters.received += 1;
         if let Err(reason) = self.receive(now, port, frame, out) {
@@ -262,9 +223,15 @@ impl Gateway {
         self.counters.sent += (out.frames.len() + out.confirmed.len() - before) as u64;
     }
 
-    /// Takes a DNS question that came by a stream, where its answer goes.
-    pub(crate) fn ask(&mut self, now: Duration, client: Client, bytes: &[u8], out: &mut Output) {
-        match self.question(now, client, bytes, out) {
+    /// Handles a DNS query on a stream.
+    pub(crate) fn handle_tcp_query(
+        &mut self,
+        now: Duration,
+        client: Client,
+        bytes: &[u8],
+        out: &mut Output,
+    ) {
+        match self.dns_query(now, client, bytes, out) {
             Ok(reply) => self.reply(reply.map(|reply| (client, reply)).into_iter().collect(), out),
             Err(reason) => {
                 self.counters.drop(reason);
@@ -273,8 +240,8 @@ impl Gateway {
         }
     }
 
-    /// Takes a DNS question; the answer, if it is there already.
-    fn question(
+    /// Handles a DNS query. Returns the answer if it is known at once.
+    fn dns_query(
         &mut self,
         now: Duration,
         client: Client,
@@ -293,7 +260,7 @@ impl Gateway {
         }
     }
 
-    /// Takes what a DNS server sent to a slot's socket.
+    /// Handles a message from a DNS server to a slot's socket.
     pub fn server_answered(&mut self, now: Duration, slot: usize, bytes: &[u8], out: &mut Output) {
         let Gateway { dns, random, counters, .. } = self;
         match dns.answer(now, slot, bytes, random, &mut out.upstream) {
@@ -302,13 +269,13 @@ impl Gateway {
         }
     }
 
-    /// The server that was asked through a slot's socket cannot be reached.
+    /// The DNS server of a slot's socket cannot be reached.
     pub fn server_failed(&mut self, now: Duration, slot: usize, out: &mut Output) {
         let reply = self.dns.failed(now, slot, &mut self.random, &mut out.upstream);
         self.reply(reply.into_iter().collect(), out);
     }
 
-    /// Does what is due.
+    /// Handles expired timers.
     pub fn poll(&mut self, now: Duration, out: &mut Output) {
         let mut replies = self.dns.poll(now, &mut self.random, &mut out.upstream);
         self.tftp.poll(now, &mut replies);
@@ -336,7 +303,7 @@ impl Gateway {
         out.frames.extend(due.into_iter().flatten());
     }
 
-    /// When [`Gateway::poll`] has something to do next.
+    /// When [`Gateway::poll`] has to be called next.
     pub fn deadline(&self) -> Option<Duration> {
         let leases = self.leases.as_ref().and_then(Leases::deadline);
         let leases6 = self.leases6.as_ref().and_then(Leases6::deadline);
@@ -371,7 +338,7 @@ impl Gateway {
     fn receive(
         &mut self,
         now: Duration,
-        port: PortId,
+        port: PortMark,
         bytes: &[u8],
         out: &mut Output,
     ) -> Result<(), DropReason> {
@@ -385,11 +352,11 @@ impl Gateway {
         }
         match frame.ethertype() {
             EthernetProtocol::Arp => {
-                let asked = neighbour::parse_arp(&self.config, from, frame.payload())?;
+                let asked = arp_ndp::parse_arp(&self.config, from, frame.payload())?;
                 if let Some(leases) = &mut self.leases {
-                    leases.seen(now, &self.config, (asked.sender, from), port.0, out);
+                    leases.address_seen(now, &self.config, (asked.sender, from), port.0, out);
                 }
-                out.frames.push(neighbour::arp(&self.config, from, &asked)?);
+                out.frames.push(arp_ndp::arp(&self.config, from, &asked)?);
                 Ok(())
             }
             EthernetProtocol::Ipv4 | EthernetProtocol::Ipv6 => {
@@ -402,9 +369,9 @@ impl Gateway {
                     return advertiser.ok_or(DropReason::IcmpUnanswered)?.solicited(now, &packet);
                 }
                 if let (Some(leases), Some((IpAddr::V6(address), user))) =
-                    (&mut self.leases6, neighbours::answer(bytes))
+                    (&mut self.leases6, neighbour::advertised(bytes))
                 {
-                    leases.seen(now, &self.config, (address, user), port.0, out);
+                    leases.address_seen(now, &self.config, (address, user), port.0, out);
                 }
                 let answer = ip::answer(&self.config, &packet)?;
                 let id = (self.random)() as u32;
@@ -415,21 +382,22 @@ impl Gateway {
         }
     }
 
-    /// Hands a datagram to the service that it is for. What has no answer yet may have one later.
+    /// Passes a datagram to its service. Some are answered later.
     fn datagram(
         &mut self,
         now: Duration,
-        port: PortId,
+        port: PortMark,
         packet: &ip::Packet<'_>,
         out: &mut Output,
     ) -> Result<(), DropReason> {
         let (ports, payload) = ip::udp(packet)?;
-        let is_apart = self.config.is_apart(packet.destination);
-        if let (SERVER_PORT, IpAddr::V4(source), false) = (ports.dst_port, packet.source, is_apart)
+        let is_service_address = self.config.is_service_address(packet.destination);
+        if let (SERVER_PORT, IpAddr::V4(source), false) =
+            (ports.dst_port, packet.source, is_service_address)
         {
             let leases = self.leases.as_mut().ok_or(DropReason::ClosedPort)?;
-            let own = self.config.ipv4.map(|own| IpAddr::V4(own.address));
-            let unicast = Some(packet.destination) == own;
+            let server = self.config.ipv4.map(|subnet| IpAddr::V4(subnet.address));
+            let unicast = Some(packet.destination) == server;
             let request = Request { port: port.0, from: packet.from, source, unicast, payload };
             return leases.handle(now, &self.config, &request, out);
         }
@@ -443,8 +411,8 @@ impl Gateway {
         };
         let offers = |service| self.config.offers(service, packet.destination);
         let reply = match ports.dst_port {
-            dns::PORT if offers(Service::Dns) => self.question(now, client, payload, out)?,
-            dhcp6::SERVER_PORT if !is_apart && let IpAddr::V6(source) = packet.source => {
+            dns::PORT if offers(Service::Dns) => self.dns_query(now, client, payload, out)?,
+            dhcp6::SERVER_PORT if !is_service_address && let IpAddr::V6(source) = packet.source => {
                 let leases = self.leases6.as_mut().ok_or(DropReason::ClosedPort)?;
                 let (source, from) = ((source, ports.src_port), packet.from);
                 let request = Request6 { port: port.0, from, source, payload };

@@ -1,4 +1,4 @@
-//! IP packets for the gateway: strict checks first, then echo (RFC 792, RFC 4443).
+//! IP packets for the gateway: strict checks, and echo replies (RFC 792, RFC 4443).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,12 +8,12 @@ use smoltcp::wire::{
 };
 use trama_frame::MacAddr;
 
+use crate::arp_ndp::{Solicitation, advertise};
 use crate::config::Config;
 use crate::drop_reason::DropReason;
-use crate::neighbour::{Solicitation, advertise};
 use crate::packet::{HOP_LIMIT, checksums, ip_frame};
 
-/// A checked packet that is for us.
+/// A checked packet for the gateway.
 pub(crate) struct Packet<'a> {
     pub from: MacAddr,
     pub source: IpAddr,
@@ -28,18 +28,18 @@ const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 const ALL_DHCP_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
 impl Packet<'_> {
-    /// Whether it asks for a router advertisement.
+    /// Whether it is a router solicitation.
     pub fn is_router_solicitation(&self) -> bool {
         self.protocol == IpProtocol::Icmpv6 && self.payload.first() == Some(&133)
     }
 
-    /// Whether it is for the port of a DHCPv4 server. Who sends there has no address yet and knows
-    /// none of ours, or sends from another link.
+    /// Whether it is to the port of a DHCPv4 server. Its sender may have no address, or be on
+    /// another link.
     fn is_dhcp(&self) -> bool {
         self.source.is_ipv4() && self.destination_port() == Some(trama_dhcp::wire::SERVER_PORT)
     }
 
-    /// Whether it may be for one of our groups: DHCPv6 servers have one, other services none.
+    /// Whether it is to the port of a DHCPv6 server, the only service with a group.
     fn is_dhcp6(&self) -> bool {
         self.source.is_ipv6() && self.destination_port() == Some(trama_dhcp::dhcp6::SERVER_PORT)
     }
@@ -50,7 +50,7 @@ impl Packet<'_> {
     }
 }
 
-/// Checks what can be checked without looking into the payload.
+/// Checks everything but the payload.
 pub(crate) fn parse<'a>(
     config: &Config,
     from: MacAddr,
@@ -61,7 +61,8 @@ pub(crate) fn parse<'a>(
         EthernetProtocol::Ipv4 => parse4(config, from, frame.payload())?,
         _ => parse6(config, from, frame.payload())?,
     };
-    // A unicast packet in a group frame is a trick (RFC 1122, 3.3.6, and RFC 8021 for IPv6).
+    // A unicast packet in a multicast frame may be an attack (RFC 1122, 3.3.6, and RFC 8021 for
+    // IPv6).
     if to.is_multicast() && !packet.destination.is_multicast() && !packet.is_dhcp() {
         return Err(DropReason::OtherAddress);
     }
@@ -85,14 +86,14 @@ fn parse4<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
         payload: packet.payload(),
     };
     let is_dhcp = packet.is_dhcp();
-    let is_one = !source.is_multicast() && !source.is_broadcast() && !source.is_loopback();
-    let is_near = if is_dhcp { is_one } else { subnet.is_host(source) };
-    if !is_near || config.has(source.into()) {
+    let is_unicast = !source.is_multicast() && !source.is_broadcast() && !source.is_loopback();
+    let is_known_source = if is_dhcp { is_unicast } else { subnet.is_host(source) };
+    if !is_known_source || config.has(source.into()) {
         return Err(DropReason::ForeignSource);
     }
     let to_all = destination.is_broadcast() || subnet.is_broadcast(destination);
-    let is_taken = config.has(destination.into()) || (is_dhcp && to_all);
-    if !is_taken {
+    let is_accepted = config.has(destination.into()) || (is_dhcp && to_all);
+    if !is_accepted {
         return Err(DropReason::OtherAddress);
     }
     Ok(packet)
@@ -103,12 +104,12 @@ fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
     let header = Ipv6Repr::parse(&packet).map_err(|_| DropReason::BadIp)?;
     let (source, destination) = (header.src_addr, header.dst_addr);
     let subnet = config.ipv6.ok_or(DropReason::OtherAddress)?;
-    let near = source.is_unicast_link_local() || subnet.is_host(source);
-    // The unspecified address asks whether an address is free.
-    if (!near && !source.is_unspecified()) || config.has(source.into()) {
+    let is_on_link = source.is_unicast_link_local() || subnet.is_host(source);
+    // The unspecified address is the source of duplicate address detection.
+    if (!is_on_link && !source.is_unspecified()) || config.has(source.into()) {
         return Err(DropReason::ForeignSource);
     }
-    let ours = config.has(destination.into()) || is_solicited_node(config, destination);
+    let is_local = config.has(destination.into()) || is_solicited_node(config, destination);
     let packet = Packet {
         from,
         source: source.into(),
@@ -119,30 +120,31 @@ fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
     };
     let to_routers = destination == ALL_ROUTERS && packet.is_router_solicitation();
     let to_servers = destination == ALL_DHCP_SERVERS && packet.is_dhcp6();
-    if !ours && !to_routers && !to_servers {
+    if !is_local && !to_routers && !to_servers {
         return Err(DropReason::OtherAddress);
     }
     Ok(packet)
 }
 
-/// Whether this is the group of one of our addresses.
+/// Whether this is the solicited-node group of one of the gateway's addresses.
 fn is_solicited_node(config: &Config, group: Ipv6Addr) -> bool {
     let main = config.ipv6.map(|subnet| subnet.address);
-    let apart = config.apart.iter().filter_map(|(address, _)| match address {
-        IpAddr::V6(address) => Some(*address),
-        IpAddr::V4(_) => None,
-    });
-    let mut own = apart.chain(main).chain([config.link_local()]);
-    own.any(|address| solicited_node(address) == group)
+    let service_addresses =
+        config.service_addresses.iter().filter_map(|(address, _)| match address {
+            IpAddr::V6(address) => Some(*address),
+            IpAddr::V4(_) => None,
+        });
+    let mut all = service_addresses.chain(main).chain([config.link_local()]);
+    all.any(|address| solicited_node(address) == group)
 }
 
-/// The group in which the owner of an address listens for solicitations (RFC 4291, 2.7.1).
+/// The solicited-node group of an address (RFC 4291, 2.7.1).
 fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b] = address.segments();
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | a & 0xff, b)
 }
 
-/// The frame that answers a packet that is no datagram.
+/// The frame that answers a packet other than UDP.
 pub(crate) fn answer(config: &Config, packet: &Packet<'_>) -> Result<Vec<u8>, DropReason> {
     match (packet.protocol, packet.source, packet.destination) {
         (IpProtocol::Icmp, IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -201,7 +203,7 @@ fn icmp6(
             };
             advertise(config, &asked)
         }
-        // A group or nobody cannot be the two ends of an echo.
+        // Neither end of an echo can be a group or unspecified.
         Icmpv6Repr::EchoRequest { .. } if destination.is_multicast() || source.is_unspecified() => {
             Err(DropReason::BadIcmp)
         }
@@ -218,7 +220,7 @@ fn icmp6(
     }
 }
 
-/// The ports of a UDP datagram, its payload, and nothing that does not belong to it.
+/// The ports and the payload of a checked UDP datagram.
 pub(crate) fn udp<'a>(packet: &Packet<'a>) -> Result<(UdpRepr, &'a [u8]), DropReason> {
     let datagram = UdpPacket::new_checked(packet.payload).map_err(|_| DropReason::BadUdp)?;
     let (source, destination) = (packet.source.into(), packet.destination.into());

@@ -1,11 +1,10 @@
-//! The gateway's cable: a ring pair in shared memory, its driver at the gateway, its device in the
-//! switch, and one eventfd for each direction.
+//! The gateway's link to the switch: a ring pair in shared memory, with its driver in the gateway,
+//! its device in the switch, and an eventfd in each direction.
 //!
-//! [`wire`] makes both ends. The *host* end is what a switch port needs to run the rings; the
-//! *guest* end is three descriptors, which can be passed to another process. Both sides lay the
-//! rings out by the same [`Layout`], so no address is ever exchanged, and the memory is sealed
-//! against being made smaller. A pair is wired once and never used again: whoever restarts the
-//! gateway wires a new one.
+//! [`wire`] creates both ends. The *host* end is what a switch port needs to run the rings; the
+//! *guest* end is three descriptors, which can be passed to another process. Both sides compute the
+//! positions of the rings from the same [`Layout`], so no address is exchanged, and the memory is
+//! sealed against shrinking. A pair is used once: a restarted gateway gets a new one.
 
 use std::fs::File;
 use std::io;
@@ -21,37 +20,37 @@ use trama_virtqueue::{
     RingFeatures, RingSetup,
 };
 
+use crate::cable::Cable;
 use crate::config::Config;
 use crate::drop_reason::DropReason;
-use crate::router::Cable;
 
-/// Descriptors of each ring, and of those that take large frames. A large frame is received over
-/// many buffers, so that small ones do not each take the room of a large one; an odd number of 64
-/// bytes leaves no gap between them, so that it is read where it is.
+/// Descriptors of each ring, and descriptors and buffer size with large frames. A large frame is
+/// received over many buffers, so that small frames take little room. An odd multiple of 64 bytes
+/// leaves no gap between buffers, so that a frame can be read in place.
 const RING_SIZE: u16 = 256;
 const LARGE_RECEIVE: (u16, usize) = (512, 65 * 64);
 const LARGE_TRANSMIT: (u16, usize) = (128, OVERHEAD + 65_535);
-/// What surrounds the layer-3 packet in a buffer: virtio-net header, Ethernet header, VLAN tags.
+/// Bytes around the layer-3 packet in a buffer: virtio-net header, Ethernet header, VLAN tags.
 const OVERHEAD: usize = 12 + MIN_HEADER + MAX_TAGS * TAG_LEN;
 
-/// How the rings lie in their memory.
+/// The layout of the rings in their memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Layout {
     /// Bytes of one buffer.
     buffer_size: usize,
-    /// Frames may be large, and their checksums unfinished.
+    /// Whether large frames and partial checksums are supported.
     is_large: bool,
 }
 
 impl Layout {
-    /// For a gateway with these settings. One that leads to other networks moves much, and takes
-    /// frames as machines with a large-frame network card make them.
+    /// The layout for a gateway with these settings. NAT moves bulk data, and so has large-frame
+    /// offloads.
     pub fn of(config: &Config) -> Layout {
         let buffer_size = (OVERHEAD + usize::from(config.mtu)).next_multiple_of(64);
         Layout { buffer_size, is_large: config.has_large_frames() }
     }
 
-    /// What frames for the gateway may leave to it.
+    /// The offloads that the gateway supports as a receiver.
     pub fn offloads(self) -> Offloads {
         match self.is_large {
             true => Offloads::CSUM | Offloads::TSO4 | Offloads::TSO6 | Offloads::USO,
@@ -79,27 +78,27 @@ impl Layout {
         self.receive().memory_size() + self.transmit().memory_size()
     }
 
-    /// Lays out both rings, always at the same places.
+    /// Creates both rings, always at the same positions.
     fn rings(self, memory: &Arc<DriverMemory>) -> Result<(DriverRx, DriverTx), DriverError> {
         Ok((DriverRx::new(memory, self.receive())?, DriverTx::new(memory, self.transmit())?))
     }
 }
 
-/// What the switch needs.
+/// The switch's end.
 pub struct HostEnd {
     /// The memory to map.
     pub memory: Arc<GuestMemory>,
     /// The rings in the order of virtio: the driver's receive ring, its transmit ring.
     pub rings: [RingSetup; 2],
-    /// The gateway writes it when it has sent something.
+    /// Written by the gateway after it has sent frames.
     pub kick: OwnedFd,
-    /// The switch writes it when the gateway has something to take, or room again.
+    /// Written by the switch after it has delivered frames, or freed buffers.
     pub call: OwnedFd,
 }
 
-/// What the gateway needs, in the order in which it is passed.
+/// The gateway's end, in the order in which it is passed.
 pub struct GuestEnd {
-    /// The rings' memory.
+    /// The memory of the rings.
     pub memory: OwnedFd,
     /// As in [`HostEnd`].
     pub kick: OwnedFd,
@@ -107,9 +106,10 @@ pub struct GuestEnd {
     pub call: OwnedFd,
 }
 
-/// Makes a new pair of rings.
+/// Creates a pair of rings.
 ///
 /// # Errors
+///
 /// Out of memory or descriptors.
 pub fn wire(layout: Layout) -> Result<(HostEnd, GuestEnd), DriverError> {
     let memory = DriverMemory::new(layout.memory_size())?;
@@ -126,106 +126,109 @@ pub fn wire(layout: Layout) -> Result<(HostEnd, GuestEnd), DriverError> {
     Ok((HostEnd { memory: map, rings, kick, call }, guest))
 }
 
-/// The gateway's side of a pair of rings.
+/// The driver of a pair of rings.
 ///
-/// Wakes up by [`Link::event`], edge-triggered: take frames with [`Link::receive`] until there is
-/// none, then [`Link::arm`]; if that says that frames came meanwhile, start over.
+/// It is woken by [`Link::event`], edge-triggered: receive with [`Link::receive`] until there is
+/// none, then call [`Link::arm`]; if that returns true, start over.
 pub struct Link {
     receive: DriverRx,
-    /// Where frames in pieces are put together.
-    spare: Vec<u8>,
+    /// Buffer for frames that span several ring buffers.
+    scratch: Vec<u8>,
     call: OwnedFd,
-    outlet: Outlet,
+    tx: LinkTx,
 }
 
-/// The half of a [`Link`] that sends.
-pub struct Outlet {
+/// The sending half of a [`Link`].
+pub struct LinkTx {
     transmit: DriverTx,
     kick: OwnedFd,
-    /// Frames were queued that the switch does not see yet.
-    unsent: bool,
-    /// What the switch did to the transmit ring, for [`Outlet::flush`] to tell.
+    /// Frames are queued that the switch cannot see yet.
+    unpublished: bool,
+    /// An error in the transmit ring, for [`LinkTx::flush`] to return.
     fault: Option<DriverError>,
 }
 
 /// A frame from the switch.
-pub struct Arrived<'a> {
-    /// Its `hdr_len` is the mark of the switch port that it came by; 0: that has none.
+pub struct RingFrame<'a> {
+    /// The header. Its `hdr_len` is the mark of the ingress port; 0 if that has none.
     pub header: VnetHeader,
     /// The frame in the ring's memory.
     pub frame: &'a [u8],
-    /// By which to answer.
-    pub outlet: &'a mut Outlet,
+    /// The sending half, for answers.
+    pub tx: &'a mut LinkTx,
 }
 
 impl Link {
-    /// Plugs in; from now on the switch can deliver.
+    /// Attaches to a pair of rings; the switch can deliver from now on.
     ///
     /// # Errors
-    /// The memory is not one that [`wire`] made with this layout.
+    ///
+    /// [`wire`] did not create the memory with this layout.
     pub fn attach(layout: Layout, end: GuestEnd) -> Result<Link, DriverError> {
         let memory = DriverMemory::open(File::from(end.memory))?;
         let (receive, mut transmit) = layout.rings(&memory)?;
         transmit.disarm();
-        let outlet = Outlet { transmit, kick: end.kick, unsent: false, fault: None };
-        let mut link = Link { receive, spare: Vec::new(), call: end.call, outlet };
+        let tx = LinkTx { transmit, kick: end.kick, unpublished: false, fault: None };
+        let mut link = Link { receive, scratch: Vec::new(), call: end.call, tx };
         link.refill();
         Ok(link)
     }
 
-    /// Becomes readable when the switch has delivered something.
+    /// Becomes readable when the switch has delivered frames.
     pub fn event(&self) -> BorrowedFd<'_> {
         self.call.as_fd()
     }
 
-    /// Takes one frame, which stays where it is until [`Link::refill`]; `None` if there is none.
+    /// Receives a frame, which stays in the ring until [`Link::refill`]; `None` if there is none.
     ///
     /// # Errors
-    /// The switch broke the ring's rules.
-    pub fn receive(&mut self) -> Result<Option<Arrived<'_>>, DriverError> {
-        let Link { receive, spare, outlet, .. } = self;
-        let received = receive.recv_in_place(spare)?;
+    ///
+    /// The switch violated the rules of the ring.
+    pub fn receive(&mut self) -> Result<Option<RingFrame<'_>>, DriverError> {
+        let Link { receive, scratch, tx, .. } = self;
+        let received = receive.recv_in_place(scratch)?;
         Ok(received.map(|(header, frame)| {
             let header = VnetHeader::from_bytes(&header);
-            Arrived { header, frame, outlet }
+            RingFrame { header, frame, tx }
         }))
     }
 
-    /// Gives the buffers of frames taken back to the switch.
+    /// Returns the buffers of received frames to the switch.
     pub fn refill(&mut self) {
         if self.receive.refill() {
-            self.outlet.knock();
+            self.tx.notify();
         }
     }
 
-    /// The half that sends.
-    pub fn outlet(&mut self) -> &mut Outlet {
-        &mut self.outlet
+    /// The sending half.
+    pub fn tx(&mut self) -> &mut LinkTx {
+        &mut self.tx
     }
 
-    /// Asks to be woken. True: frames are waiting already.
+    /// Enables the wake-up. Returns whether frames have arrived already.
     pub fn arm(&mut self) -> bool {
         self.receive.arm()
     }
 
-    /// No wake-up is needed while frames are being taken.
+    /// Disables the wake-up while frames are being received.
     pub fn disarm(&mut self) {
         self.receive.disarm();
     }
 }
 
-impl Outlet {
-    /// Queues a frame, the concatenation of `parts`; the switch sees it after [`Outlet::flush`].
+impl LinkTx {
+    /// Queues a frame, the concatenation of `parts`; the switch sees it after [`LinkTx::flush`].
     ///
     /// # Errors
-    /// No room, or the frame is too long. It is not queued.
+    ///
+    /// There is no room, or the frame is too long. It is not queued.
     pub fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason> {
         if self.room() == 0 {
             return Err(DropReason::RingFull);
         }
         match self.transmit.send(&header.to_bytes(), parts) {
             Ok(()) => {
-                self.unsent = true;
+                self.unpublished = true;
                 Ok(())
             }
             Err(DriverError::TooLarge(_)) => Err(DropReason::TooLong),
@@ -233,7 +236,7 @@ impl Outlet {
         }
     }
 
-    /// Frames that [`Outlet::send`] takes.
+    /// Frames that [`LinkTx::send`] has room for.
     pub fn room(&mut self) -> usize {
         if self.transmit.free() == 0
             && let Err(error) = self.transmit.reclaim()
@@ -243,39 +246,40 @@ impl Outlet {
         self.transmit.free()
     }
 
-    /// Asks to be woken when frames have left. True: some have already.
+    /// Enables the wake-up for sent frames. Returns whether some have been sent already.
     pub fn arm_room(&mut self) -> bool {
         self.transmit.arm()
     }
 
-    /// No wake-up is needed for frames that leave.
+    /// Disables the wake-up for sent frames.
     pub fn disarm_room(&mut self) {
         self.transmit.disarm();
     }
 
-    /// Shows the switch what was queued, and wakes it if it asked for that.
+    /// Publishes queued frames to the switch, and notifies it if it asked for that.
     ///
     /// # Errors
-    /// The switch broke the transmit ring's rules.
+    ///
+    /// The switch violated the rules of the transmit ring.
     pub fn flush(&mut self) -> Result<(), DriverError> {
-        if std::mem::take(&mut self.unsent) && self.transmit.publish() {
-            self.knock();
+        if std::mem::take(&mut self.unpublished) && self.transmit.publish() {
+            self.notify();
         }
         self.fault.take().map_or(Ok(()), Err)
     }
 
-    fn knock(&self) {
-        // A full counter is a knock under way already.
+    fn notify(&self) {
+        // If the counter is full, a notification is pending.
         let _ = rustix::io::write(&self.kick, &1u64.to_ne_bytes());
     }
 }
 
-impl Cable for Outlet {
+impl Cable for LinkTx {
     fn room(&mut self) -> usize {
-        Outlet::room(self)
+        LinkTx::room(self)
     }
 
     fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason> {
-        Outlet::send(self, header, parts)
+        LinkTx::send(self, header, parts)
     }
 }

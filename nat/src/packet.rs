@@ -1,4 +1,10 @@
-//! Frames that the gateway sends, built whole and zero-filled.
+//! Frames and packets: parsed from guests, and built for them.
+
+pub(crate) mod icmp;
+pub(crate) mod icmp_error;
+pub(crate) mod inbound;
+pub(crate) mod neighbour;
+pub(crate) mod outbound;
 
 use std::net::IpAddr;
 
@@ -10,12 +16,12 @@ use smoltcp::wire::{
 };
 use trama_frame::MacAddr;
 
-/// Shortest Ethernet frame without its checksum (IEEE 802.3, 4A.4.2).
+/// Shortest Ethernet frame without its FCS (IEEE 802.3, 4A.4.2).
 pub(crate) const MIN_FRAME: usize = 60;
-/// Hop limit of what we send.
+/// Hop limit of packets that the gateway sends.
 pub(crate) const HOP_LIMIT: u8 = 64;
 
-/// The services' checksums are made and checked in software.
+/// All checksums are computed and verified in software.
 pub(crate) fn checksums() -> ChecksumCapabilities {
     ChecksumCapabilities::default()
 }
@@ -24,7 +30,7 @@ pub(crate) fn ethernet_address(mac: MacAddr) -> EthernetAddress {
     EthernetAddress(mac.0)
 }
 
-/// A frame of `len` bytes of payload, which `fill` writes over zeros.
+/// A frame with `len` bytes of payload, which `fill` writes over zeros.
 pub(crate) fn frame(
     from: MacAddr,
     to: MacAddr,
@@ -44,7 +50,7 @@ pub(crate) fn frame(
     bytes
 }
 
-/// An IP packet of `len` bytes of payload in a frame; `fill` gets the payload.
+/// A frame with an IP packet of `len` bytes of payload, which `fill` writes.
 pub(crate) fn ip_frame(
     (from, to): (MacAddr, MacAddr),
     (src, dst): (IpAddr, IpAddr),
@@ -83,12 +89,12 @@ fn ip_repr(
     }
 }
 
-/// Bytes of IP and UDP header before a datagram's payload.
+/// Bytes of IP and UDP header in front of a datagram's payload.
 pub(crate) fn udp_overhead(address: IpAddr) -> usize {
     UDP_HEADER_LEN + if address.is_ipv4() { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN }
 }
 
-/// A UDP datagram in a frame; `None` if the two addresses are not of one kind.
+/// A frame with a UDP datagram; `None` if the two addresses are of different families.
 pub(crate) fn udp_frame(
     macs: (MacAddr, MacAddr),
     (src, src_port): (IpAddr, u16),

@@ -1,9 +1,9 @@
-//! The gateway's process: an engine, its cable, its channel to the daemon, and one loop around
+//! The gateway process: an engine, its link, its channel to the daemon, and the event loop around
 //! them.
 //!
-//! The daemon starts it with its end of the channel as standard input. It ends when the channel
-//! does, on SIGTERM, and with the thread that started it, whatever way that goes. It has given up
-//! every privilege before the first frame.
+//! The daemon starts it with one end of the channel as standard input. It ends when the channel is
+//! closed, on SIGTERM, and with the thread that started it. It has dropped all privileges before
+//! the first frame.
 
 use std::ffi::CString;
 use std::io;
@@ -18,63 +18,70 @@ use rustix::io::Errno;
 use rustix::process::{
     Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
 };
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_name, set_no_new_privs};
+use rustix::thread::set_name;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use trama_frame::vnet::NEEDS_CSUM;
 use trama_frame::{VnetHeader, checksum};
 use trama_virtqueue::DriverError;
 
+use crate::answers::Questions;
 use crate::clock::Clock;
-use crate::control::{Channel, Command, Report, Status, receive_end};
+use crate::config::Config;
+use crate::control::{Channel, Command, Report, receive_end};
 use crate::dns::resolvers::Resolvers;
 use crate::dns::sockets::Sockets;
 use crate::drop_reason::{Counters, DropReason};
-use crate::gateway::{Gateway, Output, PortId};
-use crate::leases::Store;
-use crate::link::{Arrived, Link};
-use crate::question::{Answer, Question, Questions};
+use crate::gateway::Gateway;
+use crate::io::{Output, PortMark};
+use crate::lease_store::LeaseStore;
+use crate::link::{Layout, Link, RingFrame};
+use crate::privileges::drop_privileges;
+use crate::question::{Answer, Question};
+use crate::report::Status;
+use crate::router::context::Context;
 use crate::router::policy::Policy;
-use crate::router::{Context, Router, Taken};
+use crate::router::{Handled, Nat};
 
 const CABLE: Token = Token(0);
 const CONTROL: Token = Token(1);
 const TERMINATE: Token = Token(2);
 const WRITTEN: Token = Token(3);
-/// Sockets to DNS servers have this token and those that follow.
+/// Tokens of sockets to DNS servers, from here on.
 const SERVERS: usize = 4;
-/// Sockets of flows have tokens from here on.
+/// Tokens of flows' sockets, from here on.
 const FLOWS: usize = 1 << 32;
 
-/// Frames taken before answers are sent and everything else has its turn.
+/// Frames received in one turn.
 const BATCH: usize = 64;
-/// Datagrams taken from one DNS server's socket before everything else has its turn.
+/// Datagrams received from one DNS server's socket in one turn.
 const ANSWERS: usize = 16;
-/// Questions to DNS servers that are sent before everything else has its turn.
+/// Queries sent to DNS servers in one turn.
 const ASKS: usize = 16;
-/// Frames that wait for room on the ring; beyond that they are dropped.
+/// Frames that may wait for room on the ring; more are dropped.
 const BACKLOG: usize = 4096;
 /// See [`keep_heap`].
-const HEAP_KEPT: usize = 4 << 20;
-/// Shortest time between two reports of the counters.
+const KEPT_HEAP: usize = 4 << 20;
+/// Shortest time between two status reports.
 const REPORT: Duration = Duration::from_secs(1);
 
-/// Why a gateway process ends before its time.
+/// Why a gateway process fails.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// A system call failed, or the daemon sent something else than it should.
+    /// A system call failed, or the daemon sent an unexpected message.
     #[error("gateway: {0}")]
     System(#[from] io::Error),
-    /// The cable broke.
-    #[error("gateway's cable: {0}")]
+    /// The link to the switch failed.
+    #[error("gateway's link to the switch: {0}")]
     Cable(#[from] DriverError),
 }
 
-/// Is a gateway until the daemon ends it; standard input is the channel.
+/// Runs a gateway until the daemon ends it; standard input is the channel.
 ///
 /// # Errors
-/// It cannot go on. The daemon starts another one.
+///
+/// The gateway failed. The daemon starts another one.
 pub fn run() -> Result<(), ProcessError> {
-    // The channel's end says the same, but only to a process that still reads it.
+    // The channel's end only reaches a process that still reads it.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     take_name();
     ignore_signals()?;
@@ -83,63 +90,55 @@ pub fn run() -> Result<(), ProcessError> {
     keep_heap();
     let mut process = Process::start(stream)?;
     drop_privileges()?;
-    process.configure_router();
+    process.configure_nat();
     process.channel.send(&Report::Ready)?;
     let ended = process.serve();
     if let Err(error) = &ended {
-        // Whoever reads it knows which gateway it was.
+        // The daemon logs it with the gateway's name.
         let _ = process.channel.send(&Report::Warning(error.to_string()));
     }
     ended
 }
 
-/// Shows the first argument, `trama:NETWORK`, as the process's name, as far as its 15 bytes go. The
-/// kernel took the name of the file that was executed, which is `exe`.
+/// Sets the process's name to the first argument, `trama:NETWORK`, as far as its 15 bytes go. The
+/// kernel set it to the name of the executed file, `exe`.
 fn take_name() {
     let title = std::env::args_os().next().unwrap_or_default();
-    // A name that cannot be set is no reason to leave the network without a gateway.
+    // Without the name, the gateway still runs.
     let _ = CString::new(title.into_encoded_bytes()).map(|title| set_name(&title));
 }
 
-/// Outlives what is sent to every process of a kind: a reload, a terminal's hang-up or interrupt.
-/// These are for the daemon, which ends its gateways in order. SIGPIPE is ignored by the runtime.
+/// Ignores signals that are sent to many processes at once: a reload, or a terminal's hang-up or
+/// interrupt. They are for the daemon, which ends its gateways in order. The runtime ignores
+/// SIGPIPE.
 fn ignore_signals() -> io::Result<()> {
     for signal in [SIGHUP, SIGINT, SIGUSR1, SIGUSR2] {
-        // A handler, as to ignore a signal takes `unsafe`; the flag is not read.
+        // A handler, because ignoring a signal takes `unsafe`; the flag is not read.
         signal_hook::flag::register(signal, Arc::default())?;
     }
     Ok(())
 }
 
-/// Gives up what the calling thread may do more than others. Nothing here needs it: host sockets are
-/// connected, not raw or on low ports.
-pub(crate) fn drop_privileges() -> io::Result<()> {
-    set_no_new_privs(true)?;
-    let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    set_capabilities(None, sets)?;
-    Ok(())
-}
-
-/// Every flow is a descriptor: as many as the process may have without asking anybody.
+/// Raises the limit of descriptors to the hard limit: every flow is a descriptor.
 fn raise_file_limit() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     Ok(())
 }
 
-/// Has the heap keep what was freed at its end, up to twice this size: a stream frees and takes as much
-/// many times a second, and to give it to the kernel each time costs a third of the rate. glibc keeps
-/// so much once a block of this size was freed (mallopt(3), `M_MMAP_THRESHOLD`).
+/// Makes the heap keep up to twice this size of freed memory. A stream frees and allocates that
+/// much many times a second, and returning it to the kernel each time costs a third of the
+/// throughput. glibc raises its threshold when a block of this size is freed (mallopt(3),
+/// `M_MMAP_THRESHOLD`).
 fn keep_heap() {
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(HEAP_KEPT)));
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT_HEAP)));
 }
 
 struct Process {
     poll: Poll,
     link: Link,
     gateway: Gateway,
-    router: Router,
+    nat: Nat,
     policy: Policy,
     channel: Channel,
     /// Becomes readable on SIGTERM.
@@ -147,17 +146,17 @@ struct Process {
     resolvers: Resolvers,
     sockets: Sockets,
     questions: Questions,
-    store: Option<Store>,
-    /// Wakes the loop when the store has written something.
+    store: Option<LeaseStore>,
+    /// Wakes the loop when the lease store has written something.
     written: Arc<Waker>,
     clock: Clock,
     out: Output,
     reported: Reported,
-    /// When the next report may go out.
+    /// When the next status report may be sent.
     report_at: Duration,
 }
 
-/// What the daemon knows.
+/// What the daemon was last told.
 #[derive(Default)]
 struct Reported {
     counters: Counters,
@@ -167,32 +166,32 @@ struct Reported {
 }
 
 impl Process {
-    /// Takes the cable and the first settings, for which it waits.
+    /// Receives the link and the first settings; blocks until they arrive.
     fn start(stream: UnixStream) -> Result<Process, ProcessError> {
-        let (end, book) = receive_end(&stream)?;
+        let (end, journal) = receive_end(&stream)?;
         let mut channel = Channel::new(stream)?;
         let poll = Poll::new()?;
-        watch(poll.registry(), &channel, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
+        register(poll.registry(), &channel, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
         let (terminate, signalled) = UnixStream::pair()?;
         terminate.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(SIGTERM, signalled)?;
-        watch(poll.registry(), &terminate, TERMINATE, Interest::READABLE)?;
+        register(poll.registry(), &terminate, TERMINATE, Interest::READABLE)?;
         let (layout, config) = first_command(&mut channel)?;
         let link = Link::attach(layout, end)?;
-        watch(poll.registry(), &link.event(), CABLE, Interest::READABLE)?;
+        register(poll.registry(), &link.event(), CABLE, Interest::READABLE)?;
         let clock = Clock::start();
         let resolvers = Resolvers::of_host(clock.now());
         let mut gateway = Gateway::new(config, Box::new(random));
         gateway.set_servers(resolvers.servers().to_vec());
         gateway.set_search(resolvers.search());
-        let mut router = Router::default();
-        router.keep_book(book.into())?;
+        let mut nat = Nat::default();
+        nat.open_journal(journal.into())?;
         let written = Arc::new(Waker::new(poll.registry(), WRITTEN)?);
         let mut process = Process {
             poll,
             link,
             gateway,
-            router,
+            nat,
             policy: Policy::default(),
             channel,
             _terminate: terminate,
@@ -217,19 +216,19 @@ impl Process {
             self.gateway.close_leases();
             return;
         };
-        if self.store.as_ref().is_some_and(|store| store.is_of(&folder)) {
+        if self.store.as_ref().is_some_and(|store| store.serves(&folder)) {
             return;
         }
-        match Store::open(&folder, self.written.clone()) {
+        match LeaseStore::open(&folder, self.written.clone()) {
             Ok(store) => self.store = Some(store),
-            Err(error) => self.gateway.warn(format!("no DHCP: no thread for it: {error}")),
+            Err(error) => self.gateway.warn(format!("no DHCP: cannot start the thread: {error}")),
         }
         self.open_leases();
     }
 
-    /// Begins to lease addresses when the store has been opened.
+    /// Starts to lease addresses once the store is open.
     fn open_leases(&mut self) {
-        if let Some(records) = self.store.as_mut().and_then(Store::take_opened) {
+        if let Some(records) = self.store.as_mut().and_then(LeaseStore::take_opened) {
             self.gateway.open_leases(self.now(), self.clock.epoch(), records);
         }
     }
@@ -241,20 +240,20 @@ impl Process {
     fn serve(&mut self) -> Result<(), ProcessError> {
         let mut events = Events::with_capacity(64);
         loop {
-            self.follow_resolvers();
-            let more = self.frames()?;
+            self.refresh_resolvers();
+            let more = self.receive_batch()?;
             self.gateway.poll(self.now(), &mut self.out);
             let now = self.now();
-            self.route(now, |router, context| router.poll(context));
-            for (client, question) in self.router.take_questions() {
-                self.gateway.ask(now, client, &question, &mut self.out);
+            self.with_nat(now, |nat, context| nat.poll(context));
+            for (client, question) in self.nat.take_questions() {
+                self.gateway.handle_tcp_query(now, client, &question, &mut self.out);
             }
-            self.act()?;
-            self.warn()?;
-            self.report()?;
+            self.flush_output()?;
+            self.send_warnings()?;
+            self.send_status()?;
             let asked = self.answer_questions()?;
             let has_asks = !self.out.upstream.is_empty();
-            let at_once = more || asked || has_asks || self.has_room_again();
+            let at_once = more || asked || has_asks || self.can_send_again();
             let limit = if at_once { Some(Duration::ZERO) } else { self.deadline() };
             match self.poll.poll(&mut events, limit) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -264,150 +263,148 @@ impl Process {
                 match event.token() {
                     CONTROL if !self.control()? => return Ok(()),
                     TERMINATE => return Ok(()),
-                    // What is done is taken on the way.
+                    // The results are collected in the next turn.
                     WRITTEN => {}
                     Token(FLOWS..) => {
                         let now = self.now();
-                        self.route(now, |router, context| router.ready(event, context));
+                        self.with_nat(now, |nat, context| nat.ready(event, context));
                     }
-                    token => self.answers(token),
+                    token => self.receive_dns(token),
                 }
             }
         }
     }
 
-    /// Until when the loop may sleep.
+    /// How long the loop may sleep.
     fn deadline(&self) -> Option<Duration> {
         let report = self.has_news().then_some(self.report_at);
-        let store = self.store.as_ref().and_then(Store::deadline);
-        let services = [self.gateway.deadline(), self.router.deadline(self.now()), store];
+        let store = self.store.as_ref().and_then(LeaseStore::deadline);
+        let services = [self.gateway.deadline(), self.nat.deadline(self.now()), store];
         let next = report.into_iter().chain(services.into_iter().flatten()).min();
         next.map(|at| at.saturating_sub(self.now()))
     }
 
-    /// Hands on what has changed of the host's resolvers, before questions meet it.
-    fn follow_resolvers(&mut self) {
-        if self.resolvers.follow(self.now()) {
+    /// Applies changes of the host's resolvers before queries are handled.
+    fn refresh_resolvers(&mut self) {
+        if self.resolvers.refresh(self.now()) {
             self.gateway.set_servers(self.resolvers.servers().to_vec());
             self.gateway.set_search(self.resolvers.search());
         }
     }
 
-    /// Takes what a DNS server has sent.
-    fn answers(&mut self, token: Token) {
+    /// Receives from a DNS server.
+    fn receive_dns(&mut self, token: Token) {
         let Some(slot) = self.sockets.slot(token) else { return };
         let (now, wanted) = (self.now(), self.out.upstream.len());
-        // Beyond that, it is a flood.
+        // More would be a flood.
         for _ in 0..ANSWERS {
             match self.sockets.receive(slot) {
                 Ok(Some(bytes)) => self.gateway.server_answered(now, slot, bytes, &mut self.out),
                 Ok(None) => return,
                 Err(()) => return self.gateway.server_failed(now, slot, &mut self.out),
             }
-            // The slot may be another's now.
+            // The slot may be in use for another query now.
             if self.out.upstream.len() > wanted {
                 return;
             }
         }
     }
 
-    /// Has the sockets do some of what the engine wants, in its order. To open a socket takes as long
-    /// as many frames, which would be lost meanwhile.
-    fn carry_out(&mut self) {
+    /// Executes some of the engine's requests to its sockets, in order. Opening a socket takes as
+    /// long as many frames, which would be lost meanwhile.
+    fn execute_upstream(&mut self) {
         let some = self.out.upstream.len().min(ASKS);
         for wanted in self.out.upstream.drain(..some).collect::<Vec<_>>() {
-            let Err((slot, error)) = self.sockets.carry_out(self.poll.registry(), wanted) else {
+            let Err((slot, error)) = self.sockets.execute(self.poll.registry(), wanted) else {
                 continue;
             };
             if [Some(Errno::MFILE), Some(Errno::NFILE)].contains(&Errno::from_io_error(&error)) {
                 self.gateway.count_drop(DropReason::FileLimit);
             }
-            // It asks the next one.
+            // The engine then queries the next server.
             self.gateway.server_failed(self.now(), slot, &mut self.out);
         }
     }
 
-    /// Takes a batch of frames and answers them. True: more are waiting.
-    fn frames(&mut self) -> Result<bool, ProcessError> {
+    /// Receives and answers a batch of frames. Returns whether more are waiting.
+    fn receive_batch(&mut self) -> Result<bool, ProcessError> {
         self.link.disarm();
-        self.link.outlet().disarm_room();
+        self.link.tx().disarm_room();
         let now = self.now();
         let mut taken = 0;
-        while taken < BATCH && self.frame(now)? {
+        while taken < BATCH && self.receive_frame(now)? {
             taken += 1;
         }
         self.link.refill();
-        self.act()?;
+        self.flush_output()?;
         Ok(taken == BATCH || self.link.arm())
     }
 
-    /// Takes a frame and hands it to the router or, if it stays in the network, to the gateway's
-    /// services. False: there is none.
-    fn frame(&mut self, now: Duration) -> Result<bool, DriverError> {
-        let Process { link, gateway, router, policy, poll, out, .. } = self;
-        let Some(Arrived { mut header, frame, outlet: cable }) = link.receive()? else {
+    /// Receives a frame, and passes it to the NAT or to the gateway's services. Returns false if
+    /// there is none.
+    fn receive_frame(&mut self, now: Duration) -> Result<bool, DriverError> {
+        let Process { link, gateway, nat, policy, poll, out, .. } = self;
+        let Some(RingFrame { mut header, frame, tx: cable }) = link.receive()? else {
             return Ok(false);
         };
-        // The switch has put the mark of the port there.
-        let port = PortId(std::mem::take(&mut header.hdr_len).into());
-        let (config, counters, random) = gateway.for_router();
+        // The switch stores the mark of the ingress port there.
+        let port = PortMark(std::mem::take(&mut header.hdr_len).into());
+        let (config, counters, random) = gateway.nat_parts();
         let registry = poll.registry();
         let context = &mut Context { now, config, policy, registry, cable, counters, random };
-        match router.receive(port, header, frame, context) {
-            Taken::Yes => {}
-            Taken::Local if header.flags & NEEDS_CSUM == 0 => gateway.handle(now, port, frame, out),
-            Taken::Local => {
+        match nat.receive(port, header, frame, context) {
+            Handled::Consumed => {}
+            Handled::Local if header.flags & NEEDS_CSUM == 0 => {
+                gateway.handle(now, port, frame, out)
+            }
+            Handled::Local => {
                 let mut whole = frame.to_vec();
                 checksum::complete(&mut whole, &mut header);
                 gateway.handle(now, port, &whole, out);
             }
-            Taken::Whole(frame) => gateway.handle(now, port, &frame, out),
+            Handled::Reassembled(frame) => gateway.handle(now, port, &frame, out),
         }
         Ok(true)
     }
 
-    fn configure_router(&mut self) {
+    fn configure_nat(&mut self) {
         let now = self.now();
-        self.route(now, |router, context| router.configure(context));
+        self.with_nat(now, |nat, context| nat.configure(context));
     }
 
-    /// Has the router do something.
-    fn route<R>(
+    /// Runs `job` on the NAT.
+    fn with_nat<R>(
         &mut self,
         now: Duration,
-        job: impl FnOnce(&mut Router, &mut Context<'_>) -> R,
+        job: impl FnOnce(&mut Nat, &mut Context<'_>) -> R,
     ) -> R {
-        let (config, counters, random) = self.gateway.for_router();
+        let (config, counters, random) = self.gateway.nat_parts();
         let registry = self.poll.registry();
-        let (policy, cable) = (&self.policy, self.link.outlet());
-        job(
-            &mut self.router,
-            &mut Context { now, config, policy, registry, cable, counters, random },
-        )
+        let (policy, cable) = (&self.policy, self.link.tx());
+        job(&mut self.nat, &mut Context { now, config, policy, registry, cable, counters, random })
     }
 
-    /// Whether what waits for room on the ring to the switch can go on at once; if not, the loop
-    /// will be woken.
-    fn has_room_again(&mut self) -> bool {
-        let waits = self.router.is_blocked() || !self.out.frames.is_empty();
-        let outlet = self.link.outlet();
-        waits && (outlet.room() > 0 || outlet.arm_room())
+    /// Whether frames that wait for room on the ring can be sent now; if not, a wake-up is enabled.
+    fn can_send_again(&mut self) -> bool {
+        let waits = self.nat.is_blocked() || !self.out.frames.is_empty();
+        let tx = self.link.tx();
+        waits && (tx.room() > 0 || tx.arm_room())
     }
 
-    /// Does what the engine wants done.
-    fn act(&mut self) -> Result<(), ProcessError> {
-        self.carry_out();
+    /// Carries out the engine's output.
+    fn flush_output(&mut self) -> Result<(), ProcessError> {
+        self.execute_upstream();
         for (stream, message) in self.out.streams.drain(..) {
-            self.router.answer(stream, message.as_deref());
+            self.nat.answer(stream, message.as_deref());
         }
         let (now, gateway) = (self.now(), &self.gateway);
         if let Some(store) = &mut self.store {
-            store.carry_out(now, || gateway.lease_snapshot(), &mut self.out);
+            store.exchange(now, || gateway.lease_snapshot(), &mut self.out);
         }
         self.open_leases();
         let (mut done, all) = (0, self.out.frames.len());
         for frame in &self.out.frames {
-            match self.link.outlet().send(&VnetHeader::default(), &[frame]) {
+            match self.link.tx().send(&VnetHeader::default(), &[frame]) {
                 Ok(()) => {}
                 // The rest waits for room.
                 Err(DropReason::RingFull) if all - done <= BACKLOG => break,
@@ -416,25 +413,29 @@ impl Process {
             done += 1;
         }
         self.out.frames.drain(..done);
-        Ok(self.link.outlet().flush()?)
+        Ok(self.link.tx().flush()?)
     }
 
-    /// Does what the daemon says, until it has said all. False: it is gone.
+    /// Handles the daemon's commands. Returns false if the channel is closed.
     fn control(&mut self) -> Result<bool, ProcessError> {
         self.channel.flush()?;
         loop {
             let Some(commands) = self.channel.receive::<Command>()? else { return Ok(false) };
-            // Nobody says again that there was more, or that it is gone.
+            // Events are edge-triggered: read until nothing is left.
             if commands.is_empty() {
                 return Ok(true);
             }
             for command in commands {
                 match command {
-                    Command::Start { .. } => return Err(io::Error::other("started twice").into()),
+                    Command::Start { .. } => {
+                        return Err(
+                            io::Error::other("the daemon sent a second start command").into()
+                        );
+                    }
                     Command::Configure(config) => {
                         self.gateway.reconfigure(config);
                         self.open_store();
-                        self.configure_router();
+                        self.configure_nat();
                     }
                     Command::Ask { id, question } => self.questions.ask(id, question),
                 }
@@ -442,39 +443,39 @@ impl Process {
         }
     }
 
-    /// Answers what the daemon has asked. True: there is more to answer.
+    /// Answers the daemon's questions. Returns whether there is more to answer.
     fn answer_questions(&mut self) -> io::Result<bool> {
-        let Process { gateway, router, questions, channel, clock, .. } = self;
+        let Process { gateway, nat, questions, channel, clock, .. } = self;
         let now = clock.now();
         questions.send(channel, |question| match question {
             Question::Leases => Answer::Leases(gateway.lease_rows(now)),
-            Question::Forwards => Answer::Forwards(router.forward_rows(gateway.config())),
-            Question::Flows => Answer::Flows(router.flow_rows(now)),
+            Question::Forwards => Answer::Forwards(nat.forward_rows(gateway.config())),
+            Question::Flows => Answer::Flows(nat.flow_rows(now)),
         })
     }
 
-    /// Has the daemon log what it should.
-    fn warn(&mut self) -> io::Result<()> {
-        let store = self.store.as_mut().map(Store::take_warnings).unwrap_or_default();
+    /// Sends warnings to the daemon's log.
+    fn send_warnings(&mut self) -> io::Result<()> {
+        let store = self.store.as_mut().map(LeaseStore::take_warnings).unwrap_or_default();
         let warnings = self.gateway.take_warnings().into_iter().chain(store);
-        for warning in warnings.chain(self.router.take_warnings()) {
+        for warning in warnings.chain(self.nat.take_warnings()) {
             self.channel.send(&Report::Warning(warning))?;
         }
         Ok(())
     }
 
-    /// Tells the daemon the counters now and then, if they have changed.
-    fn report(&mut self) -> Result<(), ProcessError> {
+    /// Sends a status report if something has changed and it is time.
+    fn send_status(&mut self) -> Result<(), ProcessError> {
         if self.now() >= self.report_at && self.has_news() {
-            let nat = self.router.status(self.gateway.config());
-            let lease_store = self.store.as_ref().and_then(Store::trouble).map(str::to_owned);
+            let nat = self.nat.status(self.gateway.config());
+            let lease_store = self.store.as_ref().and_then(LeaseStore::failure).map(str::to_owned);
             let status = Status { nat, lease_store, ..self.gateway.status() };
             self.reported.lease_store.clone_from(&status.lease_store);
             self.channel.send(&Report::Status(Box::new(status)))?;
             self.reported = Reported {
                 counters: self.gateway.counters().clone(),
-                leases: self.gateway.leases_in_force(),
-                flows: self.router.census(),
+                leases: self.gateway.bound_leases(),
+                flows: self.nat.census(),
                 lease_store: self.reported.lease_store.take(),
             };
             self.report_at = self.now() + REPORT;
@@ -482,26 +483,26 @@ impl Process {
         Ok(())
     }
 
-    /// Whether the daemon has yet to hear of something; asked at every turn.
+    /// Whether the status has changed since the last report; checked in every turn.
     fn has_news(&self) -> bool {
         let Reported { counters, leases, flows, lease_store } = &self.reported;
         self.gateway.counters() != counters
-            || self.gateway.leases_in_force() != *leases
-            || self.router.census() != *flows
-            || self.store.as_ref().and_then(Store::trouble) != lease_store.as_deref()
+            || self.gateway.bound_leases() != *leases
+            || self.nat.census() != *flows
+            || self.store.as_ref().and_then(LeaseStore::failure) != lease_store.as_deref()
     }
 }
 
 /// Waits for the first command.
-fn first_command(
-    channel: &mut Channel,
-) -> Result<(crate::link::Layout, crate::Config), ProcessError> {
+fn first_command(channel: &mut Channel) -> Result<(Layout, Config), ProcessError> {
     loop {
         let wanted = rustix::event::PollFlags::IN;
         let mut waiting = [rustix::event::PollFd::new(&*channel, wanted)];
         rustix::event::poll(&mut waiting, None).map_err(io::Error::from)?;
         let Some(commands) = channel.receive::<Command>()? else {
-            return Err(io::Error::other("the daemon left before it said what to be").into());
+            return Err(
+                io::Error::other("the daemon closed the channel before the start command").into()
+            );
         };
         let mut commands = commands.into_iter();
         match commands.next() {
@@ -512,22 +513,24 @@ fn first_command(
                 });
                 return Ok((layout, latest.next_back().unwrap_or(config)));
             }
-            Some(_) => return Err(io::Error::other("not started").into()),
+            Some(_) => {
+                return Err(io::Error::other("the first command is not a start command").into());
+            }
             None => {}
         }
     }
 }
 
-/// A number that nobody can guess.
+/// An unpredictable number.
 fn random() -> u64 {
     let mut bytes = [0; 8];
-    // Without it ids repeat, and the port of each question's socket is what protects it.
+    // On failure ids repeat, and the random port still protects queries.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     u64::from_ne_bytes(bytes)
 }
 
-/// Reports each new readiness of `source`.
-fn watch(
+/// Registers `source` for edge-triggered events.
+fn register(
     registry: &Registry,
     source: &impl AsFd,
     token: Token,

@@ -1,11 +1,13 @@
-//! What machines send to other networks, and what comes back: the network's way out, through
-//! sockets of the host.
+//! Network address translation through sockets of the host: what guests send to other networks, and
+//! what comes back.
 //!
-//! Nothing is forwarded as it is. Each protocol keeps a table of *flows*: what one machine says to
-//! one address outside. A flow ends here, and goes on through a socket of the host ([`tcp`],
-//! [`udp`], [`icmp`]). Where it may lead says [`policy`]; what a packet is says [`inbound`].
+//! No packet is forwarded as it is. Each protocol keeps a table of *flows* between a guest and the
+//! outside. A flow terminates here and continues through a socket of the host ([`tcp`], [`udp`],
+//! [`icmp`]). [`policy`] decides which destinations are allowed; [`classify`] decides which frames
+//! are the NAT's.
 
-mod allowance;
+mod classify;
+pub(crate) mod context;
 mod flow_table;
 mod forward;
 #[cfg(test)]
@@ -13,11 +15,12 @@ mod fuzz_tests;
 mod host_socket;
 mod host_stream;
 mod icmp;
-pub(crate) mod inbound;
 mod local_address;
-pub(crate) mod neighbours;
-pub(crate) mod outbound;
+mod neighbour_cache;
+mod outbound;
 pub(crate) mod policy;
+mod rate_limiter;
+mod ready_queue;
 mod reassembly;
 mod reflect;
 mod tcp;
@@ -25,7 +28,6 @@ mod tcp;
 mod test_world;
 #[cfg(test)]
 mod tests;
-mod turns;
 mod udp;
 
 use std::fs::File;
@@ -33,227 +35,168 @@ use std::io;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::{Registry, Token};
 use smoltcp::wire::IpProtocol;
 use trama_frame::VnetHeader;
 
 use crate::config::Config;
-use crate::control::{FlowRow, ForwardStatus, NatStatus};
 use crate::dns::streams::Streams;
-use crate::drop_reason::{Counters, DropReason};
-use crate::gateway::{Client, PortId, Random};
-use forward::{Forwards, reason};
-use icmp::heard;
-use inbound::{Arrival, Inbound};
-use neighbours::Neighbours;
-use policy::Policy;
+use crate::drop_reason::DropReason;
+use crate::io::{Client, PortMark};
+use crate::packet::inbound::Inbound;
+use crate::packet::{icmp as icmp_packet, icmp_error};
+use crate::report::{FlowRow, ForwardStatus, NatStatus};
+use classify::FrameClass;
+use context::{Context, TokenKind};
+use forward::{Forwards, errno_text};
+use neighbour_cache::NeighbourCache;
 use reassembly::Reassembly;
 use reflect::Reflector;
 
-/// When a port of the host that could not be bound is tried again.
-const RETRY: Duration = Duration::from_secs(3);
-
-/// The way to the network's machines.
-pub(crate) trait Cable {
-    /// Frames that [`Cable::send`] takes before there is no room.
-    fn room(&mut self) -> usize;
-
-    /// Queues a frame, the concatenation of `parts`.
-    ///
-    /// # Errors
-    /// No room, or it is too long. It is not queued.
-    fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason>;
-}
-
 /// What became of a frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Taken {
-    /// It was the router's.
-    Yes,
-    /// It is none of the router's; nothing happened.
+pub(crate) enum Handled {
+    /// The NAT handled it.
+    Consumed,
+    /// It is not the NAT's, and nothing happened.
     Local,
-    /// It was the last fragment of this frame, which is none of the router's.
-    Whole(Vec<u8>),
-}
-
-/// What flows work with.
-pub(crate) struct Context<'a> {
-    pub now: Duration,
-    pub config: &'a Config,
-    pub policy: &'a Policy,
-    /// Knows the host's sockets. A flow's token is made by [`Kind::token`].
-    pub registry: &'a Registry,
-    pub cable: &'a mut dyn Cable,
-    pub counters: &'a mut Counters,
-    pub random: &'a mut Random,
-}
-
-impl Context<'_> {
-    /// Sends a frame to one of the network's machines, and counts it.
-    pub(crate) fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), DropReason> {
-        self.cable.send(header, parts)?;
-        self.counters.sent += 1;
-        Ok(())
-    }
-}
-
-/// Whose socket a token stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
-    Tcp = 1,
-    Udp,
-    Icmp,
-    Forward,
-    Reflect,
-    Dns,
-}
-
-impl Kind {
-    const SHIFT: u32 = 32;
-
-    /// The token of the flow with this number; greater than all others of the process.
-    pub(crate) fn token(self, number: u32) -> Token {
-        Token((self as usize) << Self::SHIFT | number as usize)
-    }
-
-    /// What a token stands for; `None` if it is none of a flow.
-    pub(crate) fn of(token: Token) -> Option<(Kind, u32)> {
-        let kind = [Kind::Tcp, Kind::Udp, Kind::Icmp, Kind::Forward, Kind::Reflect, Kind::Dns]
-            .into_iter()
-            .find(|kind| *kind as usize == token.0 >> Self::SHIFT)?;
-        Some((kind, token.0 as u32))
-    }
+    /// It was the last fragment of this frame, which is not the NAT's.
+    Reassembled(Vec<u8>),
 }
 
 /// All flows of a network.
 #[derive(Default)]
-pub(crate) struct Router {
+pub(crate) struct Nat {
     tcp: tcp::Flows,
     udp: udp::Flows,
     icmp: icmp::Flows,
     reassembly: Reassembly,
     forwards: Forwards,
-    neighbours: Neighbours,
+    neighbours: NeighbourCache,
     reflector: Reflector,
-    /// Machines that ask the gateway's DNS over TCP.
+    /// Guests that query the gateway's DNS over TCP.
     streams: Streams,
 }
 
-impl Router {
-    /// Follows the settings, at first and whenever they have changed.
+impl Nat {
+    /// Applies the settings, at first and whenever they change.
     pub(crate) fn configure(&mut self, context: &Context<'_>) {
         self.forwards.configure(context);
         self.reflector.configure(context);
     }
 
-    /// Keeps the book of TCP flows in a file that outlives the process.
+    /// Keeps the journal of TCP flows in a file that outlives the process.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub(crate) fn keep_book(&mut self, file: File) -> io::Result<()> {
-        self.tcp.keep_book(file)
+    ///
+    /// The file cannot be read.
+    pub(crate) fn open_journal(&mut self, file: File) -> io::Result<()> {
+        self.tcp.open_journal(file)
     }
 
-    /// DNS questions that came over TCP.
+    /// Takes the DNS queries that came over TCP.
     pub(crate) fn take_questions(&mut self) -> Vec<(Client, Vec<u8>)> {
         self.streams.take_questions()
     }
 
-    /// Answers a DNS question by the stream by which it came; without an answer, closes that.
+    /// Answers a DNS query on its stream; without an answer, closes the stream.
     pub(crate) fn answer(&mut self, stream: u32, message: Option<&[u8]>) {
         self.streams.answer(stream, message);
     }
 
-    /// Takes a frame with a packet for another network, or a fragment for this one.
+    /// Handles a frame with a packet for another network, or a fragment for this one.
     pub(crate) fn receive(
         &mut self,
-        port: PortId,
+        port: PortMark,
         header: VnetHeader,
         frame: &[u8],
         context: &mut Context<'_>,
-    ) -> Taken {
-        let arrival = inbound::parse(context.config, port, header, frame);
-        // Where there is no way out, what is for the gateway is put together and DNS is served by
-        // TCP, and that is all.
-        let is_own = match &arrival {
-            Ok(Arrival::Fragment(part)) => context.config.has(part.destination),
-            Ok(Arrival::Packet(packet)) => inbound::asks_dns(context.config, packet),
+    ) -> Handled {
+        let class = classify::parse(context.config, port, header, frame);
+        // Without NAT, only fragments for the gateway are reassembled and DNS is served over TCP.
+        let is_for_gateway = match &class {
+            Ok(FrameClass::Fragment(fragment)) => context.config.has(fragment.destination),
+            Ok(FrameClass::Packet(packet)) => classify::is_tcp_dns(context.config, packet),
             _ => false,
         };
-        if context.config.nat.is_none() && !is_own {
-            return Taken::Local;
+        if context.config.nat.is_none() && !is_for_gateway {
+            return Handled::Local;
         }
-        let result = match arrival {
-            Ok(Arrival::Local) if self.neighbours.hear(port, frame, context) => {
-                self.udp.machine_found();
-                return Taken::Yes;
+        let result = match class {
+            Ok(FrameClass::Local) if self.neighbours.learn(port, frame, context) => {
+                self.udp.guest_resolved();
+                return Handled::Consumed;
             }
-            Ok(Arrival::Local) => return Taken::Local,
-            Ok(Arrival::Packet(packet)) => self.handle(&packet, context),
-            Ok(Arrival::Fragment(part)) => match self.reassemble(&part, context) {
-                Ok(Some(whole)) => return Taken::Whole(whole),
+            Ok(FrameClass::Local) => return Handled::Local,
+            Ok(FrameClass::Packet(packet)) => self.handle(&packet, context),
+            Ok(FrameClass::Fragment(fragment)) => match self.reassemble(&fragment, context) {
+                Ok(Some(whole)) => return Handled::Reassembled(whole),
                 result => result.map(drop),
             },
-            Ok(Arrival::Group(packet)) => self.reflector.ask(&packet, context),
+            Ok(FrameClass::Group(packet)) => self.reflector.handle_query(&packet, context),
             Err(reason) => Err(reason),
         };
         context.counters.received += 1;
         if let Err(reason) = result {
             context.counters.drop(reason);
         }
-        Taken::Yes
+        Handled::Consumed
     }
 
-    /// Takes a whole packet for another network.
+    /// Handles a whole packet for another network.
     fn handle(
         &mut self,
         packet: &Inbound<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        // The hop to the host is a router's: what would not survive it, does not (RFC 1812, 5.3.1).
+        // The gateway is a router: it drops what a router would (RFC 1812, 5.3.1).
         if packet.hop_limit <= 1 && !context.config.has(packet.destination) {
             return self.icmp.time_exceeded(packet, context);
         }
         match packet.protocol {
             IpProtocol::Tcp => self.tcp.handle(packet, context),
             IpProtocol::Udp => self.udp.handle(packet, context),
-            _ if heard::is_error(packet) => self.hear(packet, context),
+            _ if icmp_packet::is_error(packet) => self.handle_icmp_error(packet, context),
             IpProtocol::Icmp | IpProtocol::Icmpv6 => self.icmp.handle(packet, context),
             _ => Err(DropReason::UnknownProtocol),
         }
     }
 
-    /// Has a flow draw the consequence of a machine's ICMP error.
-    fn hear(&mut self, packet: &Inbound<'_>, context: &mut Context<'_>) -> Result<(), DropReason> {
-        let heard = heard::read(packet)?;
-        match heard.protocol {
-            IpProtocol::Tcp => self.tcp.hear(&heard),
-            IpProtocol::Udp => self.udp.hear(&heard, context),
+    /// Passes a guest's ICMP error to the flow that it is about.
+    fn handle_icmp_error(
+        &mut self,
+        packet: &Inbound<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
+        let error = icmp_error::read(packet)?;
+        match error.protocol {
+            IpProtocol::Tcp => self.tcp.handle_icmp_error(&error),
+            IpProtocol::Udp => self.udp.handle_icmp_error(&error, context),
             _ => Err(DropReason::IcmpUnmatched),
         }
     }
 
-    /// Takes a part of a packet; the whole goes to [`Router::handle`], or is a frame for the gateway's
-    /// own services.
+    /// Adds a fragment. The whole packet goes to [`Nat::handle`], or is returned as a frame for the
+    /// gateway's services.
     fn reassemble(
         &mut self,
-        part: &Inbound<'_>,
+        fragment: &Inbound<'_>,
         context: &mut Context<'_>,
     ) -> Result<Option<Vec<u8>>, DropReason> {
-        let packet = self.reassembly.take(context.now, part, context.counters)?;
+        let packet = self.reassembly.add(context.now, fragment, context.counters)?;
         let Some(packet) = packet else { return Ok(None) };
-        let packet = reassembly::whole(&packet, part).ok_or(DropReason::BadFragment)?;
-        let is_shut = context.config.nat.is_none() && !inbound::asks_dns(context.config, &packet);
-        if is_shut || inbound::is_local(context.config, &packet) {
-            return Ok(Some(reassembly::frame(context.config.mac(), &packet)));
+        let packet = reassembly::parse_whole(&packet, fragment).ok_or(DropReason::BadFragment)?;
+        let without_nat =
+            context.config.nat.is_none() && !classify::is_tcp_dns(context.config, &packet);
+        if without_nat || classify::is_local(context.config, &packet) {
+            return Ok(Some(reassembly::to_frame(context.config.mac(), &packet)));
         }
-        if !inbound::may_send(context.config, &packet) {
+        if !classify::is_allowed_source(context.config, &packet) {
             return Err(DropReason::ForeignSource);
         }
         self.handle(&packet, context).map(|()| None)
     }
 
-    /// What somebody should be told of; each once.
+    /// Takes the warnings to log; each is returned once.
     pub(crate) fn take_warnings(&mut self) -> Vec<String> {
         let mut warnings = self.forwards.take_warnings();
         warnings.extend(self.udp.take_warnings());
@@ -267,25 +210,26 @@ impl Router {
         self.tcp.rows(now).chain(self.udp.rows(now)).chain(self.icmp.rows(now)).collect()
     }
 
-    /// How the settings' forwards fare.
+    /// The state of each forward of the settings.
     pub(crate) fn forward_rows(&self, config: &Config) -> Vec<ForwardStatus> {
         let rules = config.nat.iter().flat_map(|nat| &nat.forwards);
         rules
             .map(|rule| {
                 let mut pending = self.forwards.pending().chain(self.udp.pending());
                 let first = pending.find(|(name, _, _)| *name == rule.name);
-                let pending = first.map(|(_, host, error)| format!("{host}: {}", reason(error)));
+                let pending =
+                    first.map(|(_, host, error)| format!("{host}: {}", errno_text(error)));
                 ForwardStatus { name: rule.name.clone(), pending }
             })
             .collect()
     }
 
-    /// How many flows there are: TCP, UDP, ICMP.
+    /// The number of flows: TCP, UDP, ICMP.
     pub(crate) fn census(&self) -> [usize; 3] {
         [self.tcp.len(), self.udp.len(), self.icmp.len()]
     }
 
-    /// What passes, for a report.
+    /// The state of the NAT, for a report.
     pub(crate) fn status(&self, config: &Config) -> Option<NatStatus> {
         config.nat.as_ref()?;
         let forwards = self.forward_rows(config);
@@ -299,26 +243,26 @@ impl Router {
         })
     }
 
-    /// A socket of the host is ready.
+    /// Handles an event of a host socket.
     pub(crate) fn ready(&mut self, event: &Event, context: &mut Context<'_>) {
-        match Kind::of(event.token()) {
-            Some((Kind::Tcp, number)) => self.tcp.ready(number, event, context),
-            Some((Kind::Udp, number)) => self.udp.ready(number, event, context),
-            Some((Kind::Icmp, number)) => self.icmp.ready(number, event, context),
-            Some((Kind::Forward, number)) => self.forwards.ready(number),
-            Some((Kind::Reflect, number)) => self.reflector.ready(number),
-            Some((Kind::Dns, number)) => self.streams.ready(number),
+        match TokenKind::of(event.token()) {
+            Some((TokenKind::Tcp, number)) => self.tcp.ready(number, event, context),
+            Some((TokenKind::Udp, number)) => self.udp.ready(number, event, context),
+            Some((TokenKind::Icmp, number)) => self.icmp.ready(number, event, context),
+            Some((TokenKind::Forward, number)) => self.forwards.ready(number),
+            Some((TokenKind::Reflect, number)) => self.reflector.ready(number),
+            Some((TokenKind::Dns, number)) => self.streams.ready(number),
             None => {}
         }
     }
 
-    /// Does what is due, and what waited for room on the cable.
+    /// Handles expired timers, and what waited for room on the cable.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) {
         self.forwards.poll(&mut self.neighbours, &mut self.tcp, context);
         self.tcp.poll(context);
         self.serve_dns(context);
         for failure in self.tcp.take_failures() {
-            let packet = Inbound::kept(failure.port, failure.mac, &failure.packet);
+            let packet = Inbound::reparse(failure.port, failure.mac, &failure.packet);
             let answered =
                 packet.and_then(|packet| self.icmp.unreachable(&packet, &failure.error, context));
             if let Err(reason) = answered {
@@ -331,10 +275,10 @@ impl Router {
         self.reassembly.poll(context.now, context.counters);
     }
 
-    /// Takes machines that have connected to the gateway's DNS; who is too many, is hung up on.
+    /// Accepts DNS-over-TCP connections; closes those over the limit.
     fn serve_dns(&mut self, context: &mut Context<'_>) {
-        for (client, socket) in std::mem::take(&mut self.tcp.callers) {
-            let token = |number| Kind::Dns.token(number);
+        for (client, socket) in std::mem::take(&mut self.tcp.dns_connections) {
+            let token = |number| TokenKind::Dns.token(number);
             let opened = self.streams.open(context.now, context.registry, token, (client, socket));
             if let Err(reason) = opened {
                 context.counters.drop(reason);
@@ -351,7 +295,7 @@ impl Router {
             || self.reflector.is_blocked
     }
 
-    /// When [`Router::poll`] has something to do next.
+    /// When [`Nat::poll`] has to be called next.
     pub(crate) fn deadline(&self, now: Duration) -> Option<Duration> {
         let flows = [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline()];
         let others = [self.forwards.deadline(now), self.reassembly.deadline()];

@@ -8,9 +8,9 @@ use smoltcp::wire::{
 };
 use trama_frame::MacAddr;
 
-use crate::gateway::Client;
+use crate::config::{Config, Subnet4, Subnet6};
+use crate::io::{Client, PortMark, Random};
 use crate::packet::{checksums, ip_frame};
-use crate::{Config, PortId, Random, Subnet4, Subnet6};
 
 pub const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 pub const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -25,7 +25,7 @@ pub fn lab() -> Config {
         mtu: 1500,
         ipv4: Some(Subnet4 { address: GATEWAY4, prefix: 24 }),
         ipv6: Some(Subnet6 { address: GATEWAY6, prefix: 64 }),
-        apart: Vec::new(),
+        service_addresses: Vec::new(),
         hosts: Vec::new(),
         tftp: None,
         dhcp: None,
@@ -33,7 +33,7 @@ pub fn lab() -> Config {
     }
 }
 
-/// Numbers that are the same in every run.
+/// The same numbers in every run.
 pub fn random() -> Random {
     let mut state = 1u64;
     Box::new(move || {
@@ -42,13 +42,13 @@ pub fn random() -> Random {
     })
 }
 
-/// A client of some service at switch port `port`.
+/// A client at switch port `port`.
 pub fn client(port: u64) -> Client {
     let (remote, local) = ((GUEST4.into(), 4000), (GATEWAY4.into(), 53));
-    Client { port: PortId(port), mac: GUEST, remote, local, room: 200, stream: None }
+    Client { port: PortMark(port), mac: GUEST, remote, local, room: 200, stream: None }
 }
 
-/// The guest's echo request to `to`.
+/// An echo request of the guest to `to`.
 pub fn ping(from: IpAddr, to: IpAddr, data: &[u8]) -> Vec<u8> {
     let macs = (GUEST, GATEWAY);
     let frame = match (from, to) {
@@ -71,7 +71,7 @@ pub fn ping(from: IpAddr, to: IpAddr, data: &[u8]) -> Vec<u8> {
     frame.unwrap()
 }
 
-/// Makes checksums right, so that they do not stop what is wrong behind them.
+/// Corrects checksums, which would hide other faults.
 pub fn mend_checksums(bytes: &mut [u8]) {
     let Ok(mut frame) = EthernetFrame::new_checked(&mut *bytes) else { return };
     match frame.ethertype() {
@@ -108,7 +108,7 @@ fn mend_transport(protocol: IpProtocol, (from, to): (IpAddress, IpAddress), byte
                 datagram.fill_checksum(&from, &to);
             }
         }
-        // Whatever it says of its header's length.
+        // Even with an invalid header length.
         IpProtocol::Tcp if bytes.len() >= 18 => {
             TcpPacket::new_unchecked(bytes).fill_checksum(&from, &to);
         }

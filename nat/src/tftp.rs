@@ -1,9 +1,9 @@
-//! TFTP (RFC 1350) for boot files: read-only, below one folder, with the options blksize (RFC
-//! 2348), timeout and tsize (RFC 2349) and windowsize (RFC 7440).
+//! A TFTP server (RFC 1350) for boot files: read-only, below one folder, with the options blksize
+//! (RFC 2348), timeout and tsize (RFC 2349) and windowsize (RFC 7440).
 //!
-//! A transfer is a *session* between the client's port and one of ours, which we choose freely: no
-//! socket stands behind it. What is sent again after a silence is read from the file again. Names
-//! are resolved by the kernel below the folder, without following links (openat2(2)).
+//! A transfer is a *session* between the client's port and a port of the gateway that is chosen
+//! freely, since no socket stands behind it. Retransmitted blocks are read from the file again. The
+//! kernel resolves names below the folder without following links (openat2(2)).
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,25 +15,25 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 
 use crate::drop_reason::DropReason;
-use crate::gateway::{Client, Random};
+use crate::io::{Client, Random};
 
-/// Where requests go.
+/// The port of requests.
 pub(crate) const PORT: u16 = 69;
 
-/// Sessions at once: all, and those of one sender.
-const SESSIONS: usize = 64;
-const SESSIONS_OF_ONE: usize = 8;
-/// Block size without the option, and bounds of the option (RFC 2348).
+/// Most sessions in total, and of one switch port.
+const MAX_SESSIONS: usize = 64;
+const MAX_SESSIONS_PER_PORT: usize = 8;
+/// Default block size, and lower bound of the option (RFC 2348).
 const BLOCK: usize = 512;
-const SMALLEST_BLOCK: usize = 8;
+const MIN_BLOCK: usize = 8;
 /// Opcode and block number.
 const HEADER: usize = 4;
-/// Blocks in flight at most, whatever a client asks for: a quarter of the ring.
+/// Largest window: a quarter of the ring.
 const MAX_WINDOW: u64 = 64;
-/// Silence after which the last window is sent again, without the option; and how often.
+/// Default timeout of a retransmission, and their number.
 const TIMEOUT: Duration = Duration::from_secs(1);
 const TRIES: u32 = 5;
-/// Our ends of sessions.
+/// First port of sessions.
 const FIRST_PORT: u16 = 49_152;
 
 const READ: u16 = 1;
@@ -41,15 +41,15 @@ const WRITE: u16 = 2;
 const DATA: u16 = 3;
 const ACK: u16 = 4;
 const ERROR: u16 = 5;
-const OPTIONS: u16 = 6;
+const OACK: u16 = 6;
 
-/// Error codes (RFC 1350, appendix) and their texts.
+/// Error codes (RFC 1350, appendix) and messages.
 const NOT_FOUND: (u16, &str) = (1, "no such file");
 const READ_ONLY: (u16, &str) = (2, "read-only");
 const ILLEGAL: (u16, &str) = (4, "illegal operation");
 const UNKNOWN: (u16, &str) = (5, "unknown transfer");
 
-/// The server.
+/// The TFTP server.
 #[derive(Default)]
 pub(crate) struct Server {
     root: Option<OwnedFd>,
@@ -63,9 +63,9 @@ struct Session {
     block: usize,
     window: u64,
     timeout: Duration,
-    /// The answer to the request, until the client has acknowledged it with block 0.
-    greeting: Option<Vec<u8>>,
-    /// Blocks that the client has, counted from 1.
+    /// The OACK, until the client has acknowledged it with block 0 (RFC 2347).
+    oack: Option<Vec<u8>>,
+    /// Blocks that the client has acknowledged, counted from 1.
     acknowledged: u64,
     /// Blocks that were sent.
     sent: u64,
@@ -73,14 +73,15 @@ struct Session {
     until: Duration,
 }
 
-/// What goes to clients, each with the ends that it goes between.
+/// Packets to clients, each with both ends.
 pub(crate) type Packets = Vec<(Client, Vec<u8>)>;
 
 impl Server {
-    /// Serves what is below `folder` from now on; sessions go on.
+    /// Serves the files below `folder` from now on; sessions continue.
     ///
     /// # Errors
-    /// It is no folder that can be read.
+    ///
+    /// The folder cannot be opened.
     pub fn set_root(&mut self, folder: Option<&Path>) -> std::io::Result<()> {
         self.root = None;
         if let Some(folder) = folder {
@@ -90,12 +91,12 @@ impl Server {
         Ok(())
     }
 
-    /// Whether a datagram for this port of ours is for us.
+    /// Whether the server handles datagrams to this port.
     pub fn listens(&self, port: u16) -> bool {
         port >= FIRST_PORT || (port == PORT && self.root.is_some())
     }
 
-    /// Takes a client's datagram.
+    /// Handles a client's datagram.
     pub fn handle(
         &mut self,
         now: Duration,
@@ -106,7 +107,7 @@ impl Server {
         let (opcode, rest) = word(bytes).ok_or(DropReason::BadTftp)?;
         if client.local.1 == PORT {
             return match opcode {
-                READ => self.begin(now, random, (client, rest), out),
+                READ => self.start(now, random, (client, rest), out),
                 WRITE => {
                     out.push((client, error(READ_ONLY)));
                     Ok(())
@@ -117,7 +118,7 @@ impl Server {
         let port = client.local.1;
         let known = self.sessions.get_mut(&port).filter(|s| s.client.remote == client.remote);
         let Some(session) = known else {
-            // Never an error about an error.
+            // No error answers an error.
             if opcode == ACK {
                 out.push((client, error(UNKNOWN)));
             }
@@ -138,7 +139,7 @@ impl Server {
         }
     }
 
-    fn begin(
+    fn start(
         &mut self,
         now: Duration,
         random: &mut Random,
@@ -150,10 +151,10 @@ impl Server {
             out.push((client, error(ILLEGAL)));
             return Ok(());
         }
-        // A request that comes twice is the same transfer.
+        // A repeated request starts the transfer again.
         self.sessions.retain(|_, session| session.client.remote != client.remote);
-        let of_one = self.sessions.values().filter(|s| s.client.port == client.port).count();
-        if self.sessions.len() >= SESSIONS || of_one >= SESSIONS_OF_ONE {
+        let of_port = self.sessions.values().filter(|s| s.client.port == client.port).count();
+        if self.sessions.len() >= MAX_SESSIONS || of_port >= MAX_SESSIONS_PER_PORT {
             return Err(DropReason::TftpLimit);
         }
         let Some((file, size)) = self.open(request.file) else {
@@ -161,13 +162,13 @@ impl Server {
             return Ok(());
         };
         let mut port = FIRST_PORT | random() as u16;
-        // Fewer sessions than ports: one is free.
+        // There are more ports than sessions, so one is free.
         while self.sessions.contains_key(&port) {
             port = FIRST_PORT | port.wrapping_add(1);
         }
         let client = Client { local: (client.local.0, port), ..client };
         let mut session = Session::new(client, file, size, &request);
-        session.send_again(now, out);
+        session.send_window(now, out);
         self.sessions.insert(port, session);
         Ok(())
     }
@@ -178,14 +179,14 @@ impl Server {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let within =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        // A name from the root is one from the folder.
+        // An absolute name is relative to the folder.
         let name = name.trim_start_matches('/');
         let file = File::from(openat2(root, name, flags, Mode::empty(), within).ok()?);
         let metadata = file.metadata().ok().filter(|metadata| metadata.is_file())?;
         Some((file, metadata.len()))
     }
 
-    /// Sends again what was not acknowledged in time, and gives up on who stays silent.
+    /// Retransmits unacknowledged windows, and ends sessions of clients that do not answer.
     pub fn poll(&mut self, now: Duration, out: &mut Packets) {
         self.sessions.retain(|_, session| {
             if session.until > now {
@@ -195,12 +196,12 @@ impl Server {
             if session.tries > TRIES {
                 return false;
             }
-            session.send_again(now, out);
+            session.send_window(now, out);
             true
         });
     }
 
-    /// When [`Server::poll`] has something to do next.
+    /// When [`Server::poll`] has to be called next.
     pub fn deadline(&self) -> Option<Duration> {
         self.sessions.values().map(|session| session.until).min()
     }
@@ -215,7 +216,7 @@ impl Session {
             block: BLOCK.min(client.room.saturating_sub(HEADER).max(1)),
             window: 1,
             timeout: TIMEOUT,
-            greeting: None,
+            oack: None,
             acknowledged: 0,
             sent: 0,
             tries: 0,
@@ -223,7 +224,7 @@ impl Session {
         };
         let mut accepted = Vec::new();
         for (name, value) in &request.options {
-            if let Some(value) = session.accept(&name.to_ascii_lowercase(), *value) {
+            if let Some(value) = session.negotiate(&name.to_ascii_lowercase(), *value) {
                 accepted.extend(name.as_bytes());
                 accepted.push(0);
                 accepted.extend(value.to_string().as_bytes());
@@ -231,17 +232,17 @@ impl Session {
             }
         }
         if !accepted.is_empty() {
-            session.greeting = Some([&OPTIONS.to_be_bytes()[..], &accepted].concat());
+            session.oack = Some([&OACK.to_be_bytes()[..], &accepted].concat());
         }
         session
     }
 
-    /// The value to which an option is granted; unknown and senseless ones are passed over (RFC
+    /// The value that an option is granted with; unknown and invalid options are ignored (RFC
     /// 2347).
-    fn accept(&mut self, name: &str, value: u64) -> Option<u64> {
+    fn negotiate(&mut self, name: &str, value: u64) -> Option<u64> {
         match name {
-            "blksize" if value >= SMALLEST_BLOCK as u64 => {
-                let most = self.client.room.saturating_sub(HEADER).max(SMALLEST_BLOCK);
+            "blksize" if value >= MIN_BLOCK as u64 => {
+                let most = self.client.room.saturating_sub(HEADER).max(MIN_BLOCK);
                 self.block = usize::try_from(value).unwrap_or(most).min(most);
                 Some(self.block as u64)
             }
@@ -258,44 +259,45 @@ impl Session {
         }
     }
 
-    /// Blocks of the file; the last is shorter than the others, and may be empty.
+    /// The number of blocks. The last one is shorter than the others, and may be empty.
     fn blocks(&self) -> u64 {
         self.size / self.block as u64 + 1
     }
 
-    /// Takes an acknowledgement. True: the client has everything.
+    /// Handles an acknowledgement. Returns whether the transfer is complete.
     fn acknowledge(&mut self, now: Duration, number: u16, out: &mut Packets) -> bool {
-        // Numbers begin anew after 65535; what is meant lies in the window.
+        // Block numbers wrap at 65535; the one meant is within the window.
         let ahead = u64::from(number.wrapping_sub(self.acknowledged as u16));
-        let greeted = self.greeting.is_some() && number == 0;
-        if !greeted && (ahead == 0 || self.acknowledged + ahead > self.sent) {
-            // Old or twice: answering it would double every block from now on (RFC 1123, 4.2.3.1).
+        let acks_oack = self.oack.is_some() && number == 0;
+        if !acks_oack && (ahead == 0 || self.acknowledged + ahead > self.sent) {
+            // Old or duplicate: answering it would duplicate every block from now on (RFC 1123,
+            // 4.2.3.1).
             return false;
         }
-        if greeted {
-            self.greeting = None;
+        if acks_oack {
+            self.oack = None;
         }
         self.acknowledged += ahead;
         self.tries = 0;
         if self.acknowledged >= self.blocks() {
             return true;
         }
-        self.send_again(now, out);
+        self.send_window(now, out);
         false
     }
 
-    /// Sends what the client has not acknowledged, as much as may be in flight.
-    fn send_again(&mut self, now: Duration, out: &mut Packets) {
+    /// Sends the window of unacknowledged blocks, or the OACK.
+    fn send_window(&mut self, now: Duration, out: &mut Packets) {
         self.until = now + self.timeout;
-        if let Some(greeting) = &self.greeting {
-            out.push((self.client, greeting.clone()));
+        if let Some(oack) = &self.oack {
+            out.push((self.client, oack.clone()));
             return;
         }
         let last = (self.acknowledged + self.window).min(self.blocks());
         for number in self.acknowledged + 1..=last {
             match self.data(number) {
                 Some(packet) => out.push((self.client, packet)),
-                // It became shorter meanwhile; the client gives up on the error.
+                // The file became shorter; the error ends the transfer.
                 None => return out.push((self.client, error(NOT_FOUND))),
             }
         }
@@ -317,12 +319,12 @@ impl Session {
 struct Request<'a> {
     file: &'a str,
     mode: &'a str,
-    /// Those with a number as their value.
+    /// Options with a numeric value.
     options: Vec<(&'a str, u64)>,
 }
 
 impl<'a> Request<'a> {
-    /// Reads what follows the opcode: strings, each with a zero behind it.
+    /// Parses what follows the opcode: strings, each terminated by a zero.
     fn parse(bytes: &'a [u8]) -> Option<Request<'a>> {
         let text = std::str::from_utf8(bytes.strip_suffix(&[0])?).ok()?;
         let mut words = text.split('\0');
@@ -332,7 +334,7 @@ impl<'a> Request<'a> {
             let value = words.next()?;
             let known = ["blksize", "timeout", "tsize", "windowsize"];
             let is_known = known.iter().any(|known| known.eq_ignore_ascii_case(name));
-            // Each once (RFC 2347).
+            // Each option once (RFC 2347).
             let first = !options.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
             if let (true, Ok(value)) = (is_known && first, value.parse()) {
                 options.push((name, value));
@@ -342,7 +344,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The first word and the rest.
+/// The first word, and the rest.
 fn word(bytes: &[u8]) -> Option<(u16, &[u8])> {
     let (first, rest) = bytes.split_first_chunk()?;
     Some((u16::from_be_bytes(*first), rest))

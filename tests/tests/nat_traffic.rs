@@ -432,7 +432,7 @@ fn a_host_without_ipv6_does_what_ipv4_can() {
     let listed = tramad.ctl("forward list");
     let of = |name: &str| listed.lines().find(|line| line.contains(name)).unwrap_or_default();
     assert!(of("web").contains("listening") && of("say").contains("listening"), "{listed}");
-    let reason = "pending: [::]:8081: this host does not have that version of IP";
+    let reason = "pending: [::]:8081: the host does not have that IP version";
     assert!(of("six").contains(reason), "{listed}");
     let refused = vm.try_run(&format!("curl -s --max-time 20 http://[{}]/page", NEXT[1]));
     assert_eq!(refused.status, 7, "refused at once: {}", refused.text);

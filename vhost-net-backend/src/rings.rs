@@ -4,16 +4,7 @@ use std::fmt::Display;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use trama_virtqueue::{GuestMemory, RingSetup};
-
-/// The notification descriptors of one ring.
-#[derive(Debug, Default)]
-pub struct RingFds {
-    /// The driver writes to it after it has put buffers on the ring; `None`: the ring is polled.
-    pub kick: Option<OwnedFd>,
-    /// The device writes to it after it has used buffers of the ring; `None`: the driver polls.
-    pub call: Option<OwnedFd>,
-}
+use trama_virtqueue::{GuestMemory, RingFds, RingSetup};
 
 /// Why the device refused a request; a whole sentence for the log.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

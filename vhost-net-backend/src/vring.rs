@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, readlink};
 use rustix::io::{FdFlags, fcntl_setfd};
-use trama_virtqueue::{GuestMemory, RegionSpec, RingFeatures, RingSetup};
-
-use crate::rings::RingFds;
+use trama_virtqueue::{GuestMemory, RegionSpec, RingFds, RingFeatures, RingSetup};
 
 /// Addresses of the parts of a ring, in the frontend's own address space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -86,8 +86,6 @@ impl Rings for SwitchPort {
     }
 
     fn start(&mut self, index: usize, setup: RingSetup, fds: RingFds) -> Result<(), RingsError> {
-        let RingFds { kick, call } = fds;
-        let fds = trama_switch::RingFds { kick, call };
         self.call(move |engine, port| engine.start_ring(port, index, setup, fds))
     }
 

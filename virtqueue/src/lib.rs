@@ -29,5 +29,5 @@ pub use driver::{
 pub use error::{MemoryError, PushError, RingError};
 pub use huge_pages::in_huge_pages;
 pub use memory::{GuestMemory, RegionSpec, install_sigbus_guard};
-pub use ring::{HEADER_LEN, MAX_BURST, RingFeatures, RingSetup};
+pub use ring::{HEADER_LEN, MAX_BURST, RingFds, RingFeatures, RingSetup};
 pub use segment::Segment;

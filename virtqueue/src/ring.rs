@@ -6,6 +6,7 @@
 //! atomic is the only kind that is ever formed there, for the standard library has atomic access
 //! in no other form, and an atomic expects to be changed under it.
 
+use std::os::fd::OwnedFd;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -62,6 +63,15 @@ impl RingFeatures {
 pub(crate) const USED_PER_LINE: usize = 8;
 /// Descriptors of a cache line.
 pub(crate) const DESC_PER_LINE: usize = 4;
+
+/// The notification descriptors of one ring.
+#[derive(Debug, Default)]
+pub struct RingFds {
+    /// The driver writes to it after it has put buffers on the ring; `None`: the ring is polled.
+    pub kick: Option<OwnedFd>,
+    /// The device writes to it after it has used buffers of the ring; `None`: the driver polls.
+    pub call: Option<OwnedFd>,
+}
 
 /// Where a ring is and how far it has got.
 #[derive(Clone, Debug)]

@@ -20,9 +20,10 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, memfd_create};
 use trama_nat::Config;
-use trama_nat::control::{Channel, Command as Message, Report, Status, send_end};
+use trama_nat::control::{Channel, Command as Message, Report, send_end};
 use trama_nat::link::{self, Layout};
 use trama_nat::question::Row;
+use trama_nat::report::Status;
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{RingFds, Rings};
 

@@ -1,4 +1,4 @@
-//! DHCPv6 at the gateway.
+//! The DHCPv6 server at the gateway.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -10,19 +10,18 @@ use trama_dhcp::{DropReason as Refusal, PortId, State, Time};
 use trama_frame::MacAddr;
 
 use super::probes::Probes;
-use super::{conflict, row, seen};
+use super::{conflict_warning, lease_row, nonzero};
 use crate::config::Config;
-use crate::control::DhcpStatus;
 use crate::drop_reason::DropReason;
-use crate::gateway::Output;
-use crate::packet::{udp_frame, udp_overhead};
-use crate::question::LeaseRow;
-use crate::router::neighbours;
+use crate::io::Output;
+use crate::packet::{neighbour, udp_frame, udp_overhead};
+use crate::report::DhcpStatus;
+use crate::report::LeaseRow;
 
-/// The message type that asks for parameters alone (RFC 8415, 7.3).
+/// The message type of a stateless client (RFC 8415, 7.3).
 const INFORMATION_REQUEST: u8 = 11;
 
-/// A datagram to the server's port, and who sent it.
+/// A client's datagram to the server's port.
 pub(crate) struct Request6<'a> {
     pub port: u64,
     pub from: MacAddr,
@@ -34,8 +33,8 @@ pub(crate) struct Request6<'a> {
 /// The DHCPv6 server.
 pub(crate) struct Leases6 {
     server: Server6,
-    /// The wall clock's reading when the engine's time was zero; `None` until the lease store is
-    /// open. Without it parameters are told, and no address is leased.
+    /// The wall clock at the engine's time zero; `None` until the lease store is open. Until then
+    /// only parameters are served, and no address is leased.
     epoch: Option<Time>,
     outcome: Outcome6,
     probes: Probes<Ipv6Addr>,
@@ -54,7 +53,7 @@ impl Leases6 {
         })
     }
 
-    /// Begins to lease addresses, with the leases of `records`.
+    /// Starts to lease addresses, with the leases of `records`.
     pub fn open(&mut self, now: Duration, epoch: Time, records: &[Record]) {
         self.epoch = Some(epoch);
         for record in records {
@@ -62,13 +61,13 @@ impl Leases6 {
         }
     }
 
-    /// Changes the settings and keeps the leases. False: there is nothing to serve any more.
+    /// Changes the settings and keeps the leases. Returns false if there is nothing left to serve.
     pub fn reconfigure(&mut self, config: &Config) -> bool {
         let wanted = config.dhcp6_server();
         wanted.is_some_and(|wanted| self.server.reconfigure(Time(0), wanted).is_ok())
     }
 
-    /// The domains that clients search from now on.
+    /// Sets the search domains of clients.
     pub fn set_search(&mut self, search: Vec<DomainName>) {
         self.server.set_search(search);
     }
@@ -77,7 +76,7 @@ impl Leases6 {
         self.epoch.unwrap_or(Time(0)) + now
     }
 
-    /// Takes a client's datagram.
+    /// Handles a client's datagram.
     pub fn handle(
         &mut self,
         now: Duration,
@@ -92,12 +91,12 @@ impl Leases6 {
         }
         let received = Received6 { port: PortId(port), station: from, source, payload };
         let handled = self.server.handle(self.time(now), &received, &mut self.outcome);
-        self.carry_out(now, config, out);
+        self.apply_outcome(now, config, out);
         handled.map_err(|_| DropReason::DhcpRefused)
     }
 
-    /// A station said that an address is its own.
-    pub fn seen(
+    /// A station announced that it has an address.
+    pub fn address_seen(
         &mut self,
         now: Duration,
         config: &Config,
@@ -106,36 +105,36 @@ impl Leases6 {
         out: &mut Output,
     ) {
         self.server.in_use(self.time(now), address, user, PortId(port), &mut self.outcome);
-        self.carry_out(now, config, out);
+        self.apply_outcome(now, config, out);
     }
 
-    /// Does what is due.
+    /// Handles expired timers.
     pub fn poll(&mut self, now: Duration, config: &Config, out: &mut Output) {
         self.server.poll(self.time(now), &mut self.outcome);
         let server = &self.server;
         let waits = |address| {
             server.binding(address).is_some_and(|binding| binding.state == State::Probing)
         };
-        let due = self.probes.due(now, waits);
+        let due = self.probes.take_due(now, waits);
         out.frames.extend(due.into_iter().filter_map(|it| solicit(config, it)));
-        self.carry_out(now, config, out);
+        self.apply_outcome(now, config, out);
     }
 
-    /// When [`Leases6::poll`] has something to do next.
+    /// When [`Leases6::poll`] has to be called next.
     pub fn deadline(&self) -> Option<Duration> {
         let epoch = self.time(Duration::ZERO);
         let server = self.server.next_deadline().map(|due| due.saturating_sub(epoch));
         server.into_iter().chain(self.probes.deadline()).min()
     }
 
-    fn carry_out(&mut self, now: Duration, config: &Config, out: &mut Output) {
+    fn apply_outcome(&mut self, now: Duration, config: &Config, out: &mut Output) {
         let outcome = std::mem::take(&mut self.outcome);
         for address in outcome.probes {
             out.frames.extend(solicit(config, address));
-            self.probes.begin(now, address);
+            self.probes.start(now, address);
         }
         for it in outcome.conflicts {
-            self.warnings.push(conflict(it.address.into(), it.user));
+            self.warnings.push(conflict_warning(it.address.into(), it.user));
         }
         out.frames.extend(outcome.replies.iter().filter_map(|it| reply(config, it)));
         out.records.extend_from_slice(&outcome.records);
@@ -146,12 +145,12 @@ impl Leases6 {
         std::mem::take(&mut self.warnings)
     }
 
-    /// All leases, as the store keeps them.
+    /// All leases, in the format of the store.
     pub fn snapshot(&self) -> Vec<u8> {
         self.server.snapshot()
     }
 
-    pub fn in_force(&self) -> usize {
+    pub fn count_bound(&self) -> usize {
         self.server.bound()
     }
 
@@ -159,28 +158,29 @@ impl Leases6 {
         let kinds = || (0..KINDS as u8).filter_map(|kind| Some((kind, kind_name(kind)?)));
         let dropped = |it: &Refusal| (it.name().to_owned(), self.server.dropped(*it));
         DhcpStatus {
-            leases: self.in_force(),
+            leases: self.count_bound(),
             pool: self.server.pool_size(),
-            received: seen(kinds().map(|(it, name)| (name.into(), self.server.counted(it).0))),
-            sent: seen(kinds().map(|(it, name)| (name.into(), self.server.counted(it).1))),
-            refused: seen(Refusal::ALL.iter().map(dropped)),
+            received: nonzero(kinds().map(|(it, name)| (name.into(), self.server.counted(it).0))),
+            sent: nonzero(kinds().map(|(it, name)| (name.into(), self.server.counted(it).1))),
+            refused: nonzero(Refusal::ALL.iter().map(dropped)),
         }
     }
 
     /// The table, in no order.
     pub fn rows(&self, now: Duration) -> impl Iterator<Item = LeaseRow> {
         let now = self.time(now);
-        self.server.bindings().map(move |binding| row(binding, binding.address.into(), now))
+        self.server.bindings().map(move |binding| lease_row(binding, binding.address.into(), now))
     }
 }
 
-/// The question whether anybody has an address. It comes from our own: the owner answers us alone.
+/// A neighbour solicitation for an address. Its source is the gateway's address, so that the owner
+/// answers the gateway alone.
 fn solicit(config: &Config, address: Ipv6Addr) -> Option<Vec<u8>> {
-    neighbours::question(config, IpAddr::V6(address))
+    neighbour::solicitation(config, IpAddr::V6(address))
 }
 
-/// The frame of an answer; none if it does not fit. Asked as one of a group, we answer as
-/// ourselves.
+/// The frame of a reply; `None` if it exceeds the MTU. Requests go to a group, and replies come
+/// from the gateway's own address.
 fn reply(config: &Config, reply: &Reply6) -> Option<Vec<u8>> {
     let from = IpAddr::V6(config.link_local());
     if udp_overhead(from) + reply.payload.len() > usize::from(config.mtu) {

@@ -1,14 +1,12 @@
-//! DHCPv4, router advertisements and DHCPv6 at the gateway: the state machines of `trama_dhcp`,
-//! with frames around what they read and say.
+//! DHCPv4, DHCPv6 and router advertisements at the gateway: the state machines of `trama_dhcp`,
+//! with frames around their messages.
 //!
-//! Nothing here touches a disk. A lease's record goes out as [`Output::records`], the frame that
-//! tells the client of it as [`Output::confirmed`]; whoever runs the engine sends the latter when
-//! the former is durable.
+//! Nothing here touches a disk. The record of a lease goes out as [`Output::records`], the frame
+//! with its ACK as [`Output::confirmed`]. The caller sends the frame once the record is durable.
 
-mod ipv6;
+mod advertiser;
 mod leases6;
 mod probes;
-mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -25,20 +23,19 @@ use trama_dhcp::{Address, Binding, DropReason as Refusal, PortId, State, Time};
 use trama_frame::MacAddr;
 
 use crate::config::Config;
-use crate::control::DhcpStatus;
 use crate::drop_reason::DropReason;
-use crate::gateway::Output;
+use crate::io::Output;
 use crate::packet::{ethernet_address, frame, udp_frame, udp_overhead};
-use crate::question::{LeaseRow, LeaseState};
-pub(crate) use ipv6::Advertiser;
+use crate::report::DhcpStatus;
+use crate::report::{LeaseRow, LeaseState};
+pub(crate) use advertiser::Advertiser;
 pub(crate) use leases6::{Leases6, Request6};
 use probes::Probes;
-pub use settings::Dhcp;
 
-/// Relay agents whose station is remembered.
-const RELAYS: usize = 64;
+/// Relay agents whose MAC address is remembered.
+const MAX_RELAYS: usize = 64;
 
-/// A datagram to the server's port, and who sent it.
+/// A client's datagram to the server's port.
 pub(crate) struct Request<'a> {
     pub port: u64,
     pub from: MacAddr,
@@ -51,18 +48,18 @@ pub(crate) struct Request<'a> {
 /// The DHCPv4 server.
 pub(crate) struct Leases {
     server: Server,
-    /// The wall clock's reading when the engine's time was zero.
+    /// The wall clock at the engine's time zero.
     epoch: Time,
     outcome: Outcome,
     probes: Probes<Ipv4Addr>,
-    /// The stations that relay agents, and clients on other links, sent by.
+    /// The MAC addresses of relay agents, and of clients on other links.
     relays: HashMap<Ipv4Addr, MacAddr>,
     warnings: Vec<String>,
 }
 
 impl Leases {
-    /// A server with the leases of `records`; `None` if the settings have none, or contradict
-    /// themselves, which whoever made them has checked.
+    /// A server with the leases of `records`; `None` if the settings have none, or are not
+    /// consistent, which the daemon has checked.
     pub fn open(now: Duration, epoch: Time, config: &Config, records: &[Record]) -> Option<Leases> {
         let mut server = Server::new(config.dhcp_server()?).ok()?;
         records.iter().for_each(|record| server.restore(epoch + now, record.clone()));
@@ -76,19 +73,19 @@ impl Leases {
         })
     }
 
-    /// Changes the settings and keeps the leases. False: there is nothing to serve any more.
+    /// Changes the settings and keeps the leases. Returns false if there is nothing left to serve.
     pub fn reconfigure(&mut self, config: &Config) -> bool {
         let wanted = config.dhcp_server();
-        // The server's own time is later than this one, and it goes by the later.
+        // The server's own time is later than this one, and it uses the later one.
         wanted.is_some_and(|wanted| self.server.reconfigure(Time(0), wanted).is_ok())
     }
 
-    /// The domains that clients search from now on.
+    /// Sets the search domains of clients.
     pub fn set_search(&mut self, search: &[DomainName]) {
         self.server.set_search(search);
     }
 
-    /// Takes a client's datagram.
+    /// Handles a client's datagram.
     pub fn handle(
         &mut self,
         now: Duration,
@@ -97,7 +94,7 @@ impl Leases {
         out: &mut Output,
     ) -> Result<(), DropReason> {
         if !request.source.is_unspecified() {
-            if self.relays.len() >= RELAYS {
+            if self.relays.len() >= MAX_RELAYS {
                 self.relays.clear();
             }
             self.relays.insert(request.source, request.from);
@@ -106,12 +103,12 @@ impl Leases {
         let (port, station) = (PortId(request.port), Some(request.from));
         let received = Received { port, station, source, unicast, payload };
         let handled = self.server.handle(self.epoch + now, &received, &mut self.outcome);
-        self.carry_out(now, config, out);
+        self.apply_outcome(now, config, out);
         handled.map_err(|_| DropReason::DhcpRefused)
     }
 
-    /// A station said that an address is its own.
-    pub fn seen(
+    /// A station announced that it has an address.
+    pub fn address_seen(
         &mut self,
         now: Duration,
         config: &Config,
@@ -121,39 +118,39 @@ impl Leases {
     ) {
         let time = self.epoch + now;
         self.server.in_use(time, address, user, PortId(port), &mut self.outcome);
-        self.carry_out(now, config, out);
+        self.apply_outcome(now, config, out);
     }
 
-    /// Does what is due.
+    /// Handles expired timers.
     pub fn poll(&mut self, now: Duration, config: &Config, out: &mut Output) {
         self.server.poll(self.epoch + now, &mut self.outcome);
         let server = &self.server;
         let waits = |address| {
             server.binding(address).is_some_and(|binding| binding.state == State::Probing)
         };
-        let due = self.probes.due(now, waits);
+        let due = self.probes.take_due(now, waits);
         out.frames.extend(due.into_iter().map(|address| arp_probe(config, address)));
-        self.carry_out(now, config, out);
+        self.apply_outcome(now, config, out);
     }
 
-    /// When [`Leases::poll`] has something to do next.
+    /// When [`Leases::poll`] has to be called next.
     pub fn deadline(&self) -> Option<Duration> {
         let server = self.server.next_deadline().map(|due| due.saturating_sub(self.epoch));
         server.into_iter().chain(self.probes.deadline()).min()
     }
 
-    fn carry_out(&mut self, now: Duration, config: &Config, out: &mut Output) {
+    fn apply_outcome(&mut self, now: Duration, config: &Config, out: &mut Output) {
         let mut outcome = std::mem::take(&mut self.outcome);
         for event in outcome.events.drain(..) {
             match event {
                 Event::Probe { address, .. } => {
                     out.frames.push(arp_probe(config, address));
-                    self.probes.begin(now, address);
+                    self.probes.start(now, address);
                 }
                 Event::Conflict { address, user, .. } => {
-                    self.warnings.push(conflict(address.into(), user));
+                    self.warnings.push(conflict_warning(address.into(), user));
                 }
-                // Tables and counters tell of these.
+                // Visible in tables and counters.
                 Event::Leased { .. } | Event::Ended { .. } => {}
             }
         }
@@ -163,7 +160,7 @@ impl Leases {
         self.outcome = outcome;
     }
 
-    /// The frame of an answer; none if it does not fit, or leads nowhere.
+    /// The frame of a reply; `None` if it exceeds the MTU, or its station is not known.
     fn reply(&self, config: &Config, reply: Reply) -> Option<Vec<u8>> {
         let station = |address| self.relays.get(&address).copied();
         let (mac, address, port) = match reply.to {
@@ -184,12 +181,12 @@ impl Leases {
         std::mem::take(&mut self.warnings)
     }
 
-    /// All leases, as the store keeps them.
+    /// All leases, in the format of the store.
     pub fn snapshot(&self) -> Vec<u8> {
         self.server.snapshot()
     }
 
-    pub fn in_force(&self) -> usize {
+    pub fn count_bound(&self) -> usize {
         self.server.bound()
     }
 
@@ -199,20 +196,20 @@ impl Leases {
         let name = |kind| format!("{kind:?}").to_lowercase();
         let dropped = |it: &Refusal| (it.name().to_owned(), counters.drops.get(*it));
         DhcpStatus {
-            leases: self.in_force(),
+            leases: self.count_bound(),
             pool: self.server.pool_size(0),
-            received: seen(kinds().map(|kind| (name(kind), counters.received(kind)))),
-            sent: seen(kinds().map(|kind| (name(kind), counters.sent(kind)))),
-            refused: seen(Refusal::ALL.iter().map(dropped)),
+            received: nonzero(kinds().map(|kind| (name(kind), counters.received(kind)))),
+            sent: nonzero(kinds().map(|kind| (name(kind), counters.sent(kind)))),
+            refused: nonzero(Refusal::ALL.iter().map(dropped)),
         }
     }
 
-    /// The leased address of a name of the network, with its domain or without.
+    /// The leased address of a name in the network, with its domain or without.
     pub fn address_of(&self, config: &Config, name: &str) -> Option<Ipv4Addr> {
         let (host, domain) = name.split_once('.').unwrap_or((name, ""));
-        let own = config.dhcp.as_ref()?.domain.as_ref().map_or("", |domain| domain.as_str());
-        let is_own = domain.is_empty() || domain == own;
-        self.server.address_of(&host.parse().ok().filter(|_| is_own)?)
+        let network = config.dhcp.as_ref()?.domain.as_ref().map_or("", |domain| domain.as_str());
+        let is_local = domain.is_empty() || domain == network;
+        self.server.address_of(&host.parse().ok().filter(|_| is_local)?)
     }
 
     /// The name of the client that has leased an address, with the network's domain.
@@ -228,17 +225,17 @@ impl Leases {
     /// The table, in no order.
     pub fn rows(&self, now: Duration) -> impl Iterator<Item = LeaseRow> {
         let now = self.epoch + now;
-        self.server.bindings().map(move |binding| row(binding, binding.address.into(), now))
+        self.server.bindings().map(move |binding| lease_row(binding, binding.address.into(), now))
     }
 }
 
 /// The counters that are not zero.
-fn seen(all: impl Iterator<Item = (String, u64)>) -> BTreeMap<String, u64> {
+fn nonzero(all: impl Iterator<Item = (String, u64)>) -> BTreeMap<String, u64> {
     all.filter(|(_, count)| *count > 0).collect()
 }
 
-/// The row of a binding.
-fn row<A: Address>(binding: &Binding<A>, address: IpAddr, now: Time) -> LeaseRow {
+/// The report of a binding.
+fn lease_row<A: Address>(binding: &Binding<A>, address: IpAddr, now: Time) -> LeaseRow {
     LeaseRow {
         address,
         state: match binding.state {
@@ -254,15 +251,15 @@ fn row<A: Address>(binding: &Binding<A>, address: IpAddr, now: Time) -> LeaseRow
     }
 }
 
-/// What is logged of an address whose user has no lease.
-fn conflict(address: IpAddr, user: MacAddr) -> String {
+/// The warning about an address in use without a lease.
+fn conflict_warning(address: IpAddr, user: MacAddr) -> String {
     format!(
-        "{address} is used by {user}, which has no lease of it: it is left alone for a while; \
-         give that machine a reservation, or move the range"
+        "{address} is used by {user}, which has no lease: the address is not leased for a while; \
+         add a reservation for that machine, or move the range"
     )
 }
 
-/// Asks whether anybody has an address, without claiming it (RFC 5227, 2.1.1).
+/// Probes an address without claiming it (RFC 5227, 2.1.1).
 fn arp_probe(config: &Config, address: Ipv4Addr) -> Vec<u8> {
     let probe = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Request,

@@ -1,20 +1,20 @@
-//! Addresses whose user is looked for before they are offered (RFC 5227; RFC 4862, 5.4).
+//! Probes for addresses before they are offered (RFC 5227; RFC 4862, 5.4).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Questions about an address, and the time between them (RFC 5227, with the patience of a switch).
+/// Probes for an address, and the time between them: RFC 5227, shortened for a switch.
 const PROBES: u32 = 3;
 const INTERVAL: Duration = Duration::from_millis(90);
 
 struct Probe<A> {
     address: A,
-    /// When it is asked for again.
+    /// When the next probe is sent.
     due: Duration,
     left: u32,
 }
 
-/// Those that are asked for now, in the order of their times.
+/// Addresses being probed, in the order of their times.
 pub(super) struct Probes<A>(VecDeque<Probe<A>>);
 
 impl<A> Default for Probes<A> {
@@ -24,13 +24,13 @@ impl<A> Default for Probes<A> {
 }
 
 impl<A: Copy> Probes<A> {
-    /// Notes that an address was asked for once.
-    pub fn begin(&mut self, now: Duration, address: A) {
+    /// Notes that the first probe for an address was sent.
+    pub fn start(&mut self, now: Duration, address: A) {
         self.0.push_back(Probe { address, due: now + INTERVAL, left: PROBES - 1 });
     }
 
-    /// The addresses to ask for now, of those that still wait.
-    pub fn due(&mut self, now: Duration, waits: impl Fn(A) -> bool) -> Vec<A> {
+    /// The addresses to probe now, of those that are still `waits`.
+    pub fn take_due(&mut self, now: Duration, waits: impl Fn(A) -> bool) -> Vec<A> {
         let mut due = Vec::new();
         while let Some(mut probe) = self.0.pop_front_if(|probe| probe.due <= now) {
             if !waits(probe.address) {

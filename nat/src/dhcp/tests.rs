@@ -11,10 +11,11 @@ use smoltcp::wire::{
 use trama_dhcp::config::{Identity, LeaseTimes, Limits};
 
 use super::*;
-use crate::gateway::{Gateway, PortId as Port};
+use crate::config::Dhcp;
+use crate::gateway::Gateway;
+use crate::io::PortMark as Port;
 use crate::packet::ip_frame;
 use crate::testing::*;
-use crate::{DropReason, Output};
 
 const EPOCH: Time = Time::from_secs(1_700_000_000);
 const EVERYONE: MacAddr = MacAddr([0xff; 6]);
@@ -76,14 +77,14 @@ fn message(kind: u8, mac: MacAddr, ciaddr: Ipv4Addr, options: &[(u8, &[u8])]) ->
     bytes
 }
 
-/// A message from nobody to everybody.
+/// A broadcast of a client without an address.
 fn broadcast(kind: u8, options: &[(u8, &[u8])]) -> Vec<u8> {
     let payload = message(kind, GUEST, Ipv4Addr::UNSPECIFIED, options);
     let ends = ((Ipv4Addr::UNSPECIFIED.into(), 68), (Ipv4Addr::BROADCAST.into(), 67));
     udp_frame((GUEST, EVERYONE), ends.0, ends.1, &payload).unwrap()
 }
 
-/// The addresses and ports of a datagram over IPv4, and its payload.
+/// Destination MAC address, source and destination of an IPv4 datagram, and its payload.
 fn datagram(frame: &[u8]) -> (MacAddr, (Ipv4Addr, u16), (Ipv4Addr, u16), Vec<u8>) {
     let frame = EthernetFrame::new_checked(frame).unwrap();
     let packet = Ipv4Packet::new_checked(frame.payload()).unwrap();
@@ -95,7 +96,7 @@ fn datagram(frame: &[u8]) -> (MacAddr, (Ipv4Addr, u16), (Ipv4Addr, u16), Vec<u8>
     (station, (from, datagram.src_port()), (to, datagram.dst_port()), payload)
 }
 
-/// The one IPv4 packet that leaves.
+/// The IPv4 packet that is sent.
 fn ipv4(out: &Output) -> &[u8] {
     let mut packets = out.frames.iter().filter(|frame| frame[12..14] == [8, 0]);
     let packet = packets.next().expect("a packet");
@@ -103,8 +104,8 @@ fn ipv4(out: &Output) -> &[u8] {
     packet
 }
 
-/// The message type and the address that it gives.
-fn says(payload: &[u8]) -> (u8, Ipv4Addr) {
+/// The message type and the address in a message.
+fn parse_reply(payload: &[u8]) -> (u8, Ipv4Addr) {
     let options = trama_dhcp::wire::Packet::parse(payload).is_ok();
     assert!(options, "a whole message");
     let kind = payload[240..].windows(3).find(|it| it[..2] == [53, 1]).unwrap()[2];
@@ -127,7 +128,7 @@ fn probed(frame: &[u8]) -> Ipv4Addr {
     target_protocol_addr
 }
 
-/// Lets the probe for an address pass in silence; the offer that follows.
+/// Lets the probes for an address time out. Returns the address offered.
 fn offer(gateway: &mut Gateway) -> Ipv4Addr {
     let mut out = Output::default();
     gateway.handle(ms(0), PORT, &broadcast(DISCOVER, &[]), &mut out);
@@ -143,7 +144,7 @@ fn offer(gateway: &mut Gateway) -> Ipv4Addr {
     gateway.poll(ms(300), &mut out);
     let (station, from, to, payload) = datagram(out.frames.last().unwrap());
     assert_eq!((station, from, to), (GUEST, (GATEWAY4, 67), (address, 68)));
-    assert_eq!(says(&payload), (OFFER, address));
+    assert_eq!(parse_reply(&payload), (OFFER, address));
     address
 }
 
@@ -162,7 +163,7 @@ fn an_acknowledgement_waits_for_the_record_of_its_lease() {
     let out = request(&mut first, address);
     assert!(out.frames.is_empty(), "nothing leaves before the record is durable");
     let (station, _, _, payload) = datagram(&out.confirmed[0]);
-    assert_eq!((station, says(&payload)), (GUEST, (ACK, address)));
+    assert_eq!((station, parse_reply(&payload)), (GUEST, (ACK, address)));
     let (records, length) = Record::parse_all(&out.records);
     assert_eq!((records.len(), length), (1, out.records.len()));
     let row = first.lease_rows(ms(500)).remove(0);
@@ -170,7 +171,7 @@ fn an_acknowledgement_waits_for_the_record_of_its_lease() {
     assert_eq!((row.port, row.name.as_deref()), (PORT.0, Some("vm1")));
     assert_eq!(row.left, Some(3599), "of an hour");
 
-    // Another gateway knows it by the record: its client renews, from address to address.
+    // Another gateway reads the record: the client renews, from its own address.
     let mut second = gateway(records);
     let payload = message(REQUEST, GUEST, address, &[]);
     let ends = ((address.into(), 68), (GATEWAY4.into(), 67));
@@ -178,14 +179,14 @@ fn an_acknowledgement_waits_for_the_record_of_its_lease() {
     let mut out = Output::default();
     second.handle(ms(0), PORT, &renewal, &mut out);
     let (.., to, payload) = datagram(&out.confirmed[0]);
-    assert_eq!((to, says(&payload)), ((address, 68), (ACK, address)));
+    assert_eq!((to, parse_reply(&payload)), ((address, 68), (ACK, address)));
     let status = second.status().dhcp.unwrap();
     assert_eq!((status.leases, status.pool), (1, 154));
     assert_eq!((status.received["request"], status.sent["ack"]), (1, 1));
 }
 
 #[test]
-fn an_address_that_answers_the_probe_is_left_alone() {
+fn an_address_that_answers_the_probe_is_not_offered() {
     let mut gateway = gateway(Vec::new());
     let mut out = Output::default();
     gateway.handle(ms(0), PORT, &broadcast(DISCOVER, &[]), &mut out);
@@ -206,7 +207,7 @@ fn an_address_that_answers_the_probe_is_left_alone() {
     let warnings = gateway.take_warnings();
     assert!(warnings[0].contains(&format!("{taken} is used by {NEIGHBOUR}")), "{warnings:?}");
     gateway.poll(ms(350), &mut out);
-    assert_eq!(says(&datagram(ipv4(&out)).3), (OFFER, next));
+    assert_eq!(parse_reply(&datagram(ipv4(&out)).3), (OFFER, next));
     let state = |address| {
         gateway.lease_rows(ms(500)).iter().find(|it| it.address == address).map(|it| it.state)
     };
@@ -219,7 +220,7 @@ fn a_relay_is_answered_at_its_own_address_by_the_station_that_sent() {
     let relay = Ipv4Addr::new(10, 0, 2, 77);
     let mut payload = message(DISCOVER, NEIGHBOUR, Ipv4Addr::UNSPECIFIED, &[]);
     payload[24..28].copy_from_slice(&relay.octets());
-    // From an address of its other side.
+    // The relay agent's address on the other side.
     for source in [relay, Ipv4Addr::new(192, 0, 2, 9)] {
         let ends = ((source.into(), 67), (GATEWAY4.into(), 67));
         let bytes = udp_frame((GUEST, GATEWAY), ends.0, ends.1, &payload).unwrap();
@@ -229,11 +230,11 @@ fn a_relay_is_answered_at_its_own_address_by_the_station_that_sent() {
     gateway.poll(ms(300), &mut out);
     let (station, from, to, payload) = datagram(ipv4(&out));
     assert_eq!((station, from, to), (GUEST, (GATEWAY4, 67), (relay, 67)));
-    assert_eq!(says(&payload).0, OFFER);
+    assert_eq!(parse_reply(&payload).0, OFFER);
 }
 
 #[test]
-fn what_is_for_all_is_taken_for_dhcp_alone() {
+fn broadcasts_are_accepted_for_dhcp_alone() {
     use DropReason::*;
     let to_all = |source: Ipv4Addr, destination: Ipv4Addr, port: u16| {
         let payload = message(DISCOVER, GUEST, Ipv4Addr::UNSPECIFIED, &[]);
@@ -245,17 +246,18 @@ fn what_is_for_all_is_taken_for_dhcp_alone() {
         let reason = DropReason::ALL.iter().find(|it| gateway.counters().dropped(**it) > 0);
         (out.frames.len(), reason.copied())
     };
-    let (nobody, all) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST);
+    let (unspecified, all) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST);
     let subnet = Ipv4Addr::new(10, 0, 2, 255);
-    for (source, to) in [(nobody, all), (nobody, subnet), (GUEST4, all), (GUEST4, subnet)] {
+    for (source, to) in [(unspecified, all), (unspecified, subnet), (GUEST4, all), (GUEST4, subnet)]
+    {
         assert_eq!(to_all(source, to, 67), (1, None), "{source} to {to}");
     }
-    assert_eq!(to_all(nobody, all, 53), (0, Some(ForeignSource)));
+    assert_eq!(to_all(unspecified, all, 53), (0, Some(ForeignSource)));
     assert_eq!(to_all(GUEST4, all, 53), (0, Some(OtherAddress)));
     assert_eq!(to_all(GATEWAY4, all, 67), (0, Some(ForeignSource)));
     assert_eq!(to_all(all, all, 67), (0, Some(ForeignSource)));
-    assert_eq!(to_all(nobody, Ipv4Addr::new(10, 0, 3, 255), 67), (0, Some(OtherAddress)));
-    // Where nothing is leased, nothing listens.
+    assert_eq!(to_all(unspecified, Ipv4Addr::new(10, 0, 3, 255), 67), (0, Some(OtherAddress)));
+    // Without leases, the port is closed.
     let mut bare = Gateway::new(lab(), random());
     bare.handle(ms(0), PORT, &broadcast(DISCOVER, &[]), &mut Output::default());
     assert_eq!(bare.counters().dropped(ClosedPort), 1);
@@ -274,7 +276,7 @@ fn settings_that_change_keep_the_leases_and_none_end_them() {
     assert!(gateway.lease_rows(ms(500)).is_empty() && gateway.status().dhcp.is_none());
 }
 
-/// A DNS question for a name.
+/// A DNS query for a name.
 fn ask(name: &str, kind: u16) -> Vec<u8> {
     let mut bytes = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
@@ -304,7 +306,7 @@ fn dns_knows_the_names_of_leases_both_ways() {
     let [a, b, c, d] = address.octets();
     let reverse = answer(&format!("{d}.{c}.{b}.{a}.in-addr.arpa"), 12);
     assert!(reverse.ends_with(b"\x03vm1\x03lab\x07example\0"), "{reverse:?}");
-    // Foreign domains are not ours to answer for; nobody else is known here.
+    // Other domains are not local, and there is no server to query.
     assert_eq!(answer("vm1.example", 1)[3] & 15, 2, "there is no server to ask");
     assert_eq!(answer("99.2.0.10.in-addr.arpa", 12)[3] & 15, 3);
 }
@@ -321,7 +323,7 @@ fn solicitation(source: std::net::Ipv6Addr) -> Vec<u8> {
     bytes
 }
 
-/// Station, source and destination of a router advertisement.
+/// MAC address, source and destination of a router advertisement.
 fn advertisement(frame: &[u8]) -> (MacAddr, IpAddr, IpAddr) {
     let frame = EthernetFrame::new_checked(frame).unwrap();
     let packet = Ipv6Packet::new_checked(frame.payload()).unwrap();
@@ -353,7 +355,7 @@ fn routers_advertise_at_times_and_when_asked() {
     gateway.handle(ms(800), PORT, &solicitation(std::net::Ipv6Addr::UNSPECIFIED), &mut out);
     gateway.poll(ms(20_000), &mut out);
     assert_eq!(advertisement(&out.frames.remove(0)), everyone);
-    // Where nothing is advertised, nothing is answered.
+    // Without advertisements, solicitations are not answered.
     let mut bare = Gateway::new(lab(), random());
     bare.poll(ms(0), &mut out);
     bare.handle(ms(0), PORT, &solicitation(near), &mut out);
@@ -362,9 +364,9 @@ fn routers_advertise_at_times_and_when_asked() {
 }
 
 proptest! {
-    /// Seeds are good messages, then bent, mostly where their own fields are; checksums are mended.
+    /// Valid messages that are changed, mostly in their own fields; checksums are corrected.
     #[test]
-    fn no_message_makes_it_panic_or_deaf(
+    fn no_message_makes_it_panic_or_stop_serving(
         seed in 0..4usize,
         changes in prop::collection::vec((14..340usize, any::<u8>()), 0..12),
         cut in 14..400usize,
@@ -393,7 +395,7 @@ proptest! {
             gateway.poll(ms(now), &mut out);
         }
         prop_assert!(out.frames.len() + out.confirmed.len() <= 8, "{}", out.frames.len());
-        // Whatever it was, the next client is served.
+        // The next client is served in any case.
         let mut out = Output::default();
         let mut other = broadcast(DISCOVER, &[]);
         other[6..12].copy_from_slice(&NEIGHBOUR.0);
@@ -402,7 +404,7 @@ proptest! {
         mend_checksums(&mut other);
         gateway.handle(ms(1000), Port(2), &other, &mut out);
         gateway.poll(ms(1400), &mut out);
-        let offers = |it: &&Vec<u8>| it[12..14] == [8, 0] && says(&datagram(it).3).0 == OFFER;
+        let offers = |it: &&Vec<u8>| it[12..14] == [8, 0] && parse_reply(&datagram(it).3).0 == OFFER;
         prop_assert_eq!(out.frames.iter().filter(offers).count(), 1);
     }
 }

@@ -1,44 +1,44 @@
-//! EDNS (RFC 6891): the OPT record of a message, and the one that answers carry in return.
+//! EDNS (RFC 6891): the OPT record of a query, and the one of its answer.
 
-use super::message::{skip_name, word};
+use super::wire::{skip_name, word};
 
-/// The type of the record.
+/// Type of the OPT record.
 const TYPE_OPT: u16 = 41;
-/// The longest datagram for a client that says nothing, or says less (RFC 6891, 6.2.3).
+/// Longest datagram for a client without EDNS, or with a smaller size (RFC 6891, 6.2.3).
 const MIN_SIZE: u16 = 512;
-/// What our own answers say of the longest datagram that we take: it fits any path.
-const OWN_SIZE: u16 = 1232;
-/// The flag by which a client wants DNSSEC's records; it is echoed (RFC 3225).
+/// The size in our own OPT records: it fits any path.
+const OUR_SIZE: u16 = 1232;
+/// The flag by which a client requests DNSSEC records; it is echoed (RFC 3225).
 const DNSSEC_OK: u8 = 0x80;
-/// Fields of a record behind its name: type, class, TTL, length of its data.
+/// Bytes of a record after its name: type, class, TTL, data length.
 const FIELDS: usize = 10;
 
 /// The OPT record of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Opt {
-    /// The longest datagram that it takes.
+    /// The longest datagram that the client accepts.
     size: u16,
     pub version: u8,
     wants_dnssec: bool,
 }
 
-/// What the records of a message say of EDNS.
+/// The EDNS of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Edns {
     /// The first OPT record.
     pub opt: Option<Opt>,
-    /// Records that cannot be read, two OPT records, or one that breaks its rules.
+    /// A record is truncated, there are two OPT records, or one violates the rules.
     pub is_malformed: bool,
     /// Whether there are other records.
     pub has_others: bool,
 }
 
 impl Edns {
-    /// Looks through `count` records, which `bytes` begin with.
+    /// Parses `count` records at the start of `bytes`.
     pub fn parse(mut bytes: &[u8], count: usize) -> Edns {
         let mut edns = Edns::default();
         for _ in 0..count {
-            let Some(rest) = edns.take(bytes) else {
+            let Some(rest) = edns.parse_record(bytes) else {
                 edns.is_malformed = true;
                 break;
             };
@@ -47,8 +47,8 @@ impl Edns {
         edns
     }
 
-    /// Takes a record off; what follows it, or `None` if it is cut off.
-    fn take<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    /// Parses a record. Returns what follows it, or `None` if it is truncated.
+    fn parse_record<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let at = skip_name(bytes, 0)?;
         let end = at + FIELDS + usize::from(word(bytes, at + 8)?);
         let data = bytes.get(at + FIELDS..end)?;
@@ -65,22 +65,22 @@ impl Edns {
     }
 
     /// The longest answer in a datagram.
-    pub fn room(&self) -> usize {
+    pub fn max_datagram(&self) -> usize {
         self.opt.map_or(MIN_SIZE, |opt| opt.size.max(MIN_SIZE)).into()
     }
 }
 
 impl Opt {
-    /// The record of an answer whose response code has these upper bits.
+    /// The OPT record of an answer with these upper bits of the response code.
     pub fn answer(&self, upper_code: u8) -> [u8; 1 + FIELDS] {
-        let [size_high, size_low] = OWN_SIZE.to_be_bytes();
+        let [size_high, size_low] = OUR_SIZE.to_be_bytes();
         let flags = if self.wants_dnssec { DNSSEC_OK } else { 0 };
         // The root's name; version 0 is the only one.
         [0, 0, TYPE_OPT as u8, size_high, size_low, upper_code, 0, flags, 0, 0, 0]
     }
 }
 
-/// Whether options fill the data of an OPT record (RFC 6891, 6.1.2). What they are does not matter.
+/// Whether options fill the data of an OPT record (RFC 6891, 6.1.2).
 fn has_whole_options(mut data: &[u8]) -> bool {
     while !data.is_empty() {
         let next = word(data, 2).and_then(|length| data.get(4 + usize::from(length)..));
@@ -117,9 +117,9 @@ mod tests {
         assert_eq!(Edns::parse(&tsig, 1), Edns { has_others: true, ..Edns::default() });
         assert_eq!(Edns::parse(&[], 0), Edns::default());
         for (size, room) in [(0, 512), (511, 512), (512, 512), (1232, 1232), (65_535, 65_535)] {
-            assert_eq!(Edns::parse(&opt(size, 0, false, &[]), 1).room(), room);
+            assert_eq!(Edns::parse(&opt(size, 0, false, &[]), 1).max_datagram(), room);
         }
-        assert_eq!(Edns::default().room(), 512);
+        assert_eq!(Edns::default().max_datagram(), 512);
     }
 
     #[test]

@@ -1,9 +1,8 @@
-//! Which question goes to which server, and whose an answer is. No socket, no clock.
+//! Forwards queries to servers, and matches their answers. It knows no socket and no clock.
 //!
-//! A question [waits](Waiting) while its servers are asked. Each is sent it under a random id,
-//! through a socket of its own (and so from a random port); only a message from the server asked,
-//! with that id and the same question, is its answer. A question that its client repeats is the
-//! same question: both get one answer.
+//! A [`PendingQuery`] is sent to each server under a random id and through a socket of its own, and
+//! so from a random port. Only a message from that server with this id and question is accepted as
+//! its answer. A query that its client retransmits is answered once.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -12,94 +11,70 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 
 use super::message::{BAD_VERSION, FORMAT_ERROR, Message, NOT_IMPLEMENTED, SERVER_FAILURE};
-use super::names::Names;
-use super::shares::Shares;
-use super::waiting::{Heard, Means, RETRY, SERVERS, Waiting};
+use super::names::LocalNames;
+use super::pending_query::{MAX_SERVERS, PendingQuery, QueryContext, RETRY, ReplyOutcome};
+use super::shares::FairShares;
 use crate::config::Config;
 use crate::dhcp::Leases;
 use crate::drop_reason::DropReason;
-use crate::gateway::{Client, PortId, Random};
+use crate::io::{Client, PortMark, Random, Replies, Upstream};
 
-/// Questions that may wait at once, as far as an eighth of the process's descriptors suffices: each
-/// has up to [`SERVERS`].
-const MOST: usize = 2048;
-const PART_OF_FILES: usize = 8;
-/// Questions for whole zones (RFC 1995, RFC 5936), which have many messages for an answer.
+/// Pending queries, as far as an eighth of the process's descriptors suffices: each has up to
+/// [`MAX_SERVERS`].
+const MAX_PENDING: usize = 2048;
+const DESCRIPTOR_PART: usize = 8;
+/// Zone transfers (RFC 1995, RFC 5936), whose answers have many messages.
 const TRANSFERS: [u16; 2] = [251, 252];
 
-/// What a forwarder wants from its sockets.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Upstream {
-    /// Send a message to a server, from the slot's socket. If it has none, from a new one.
-    Ask {
-        /// The slot.
-        slot: usize,
-        /// The server.
-        server: SocketAddr,
-        /// The message.
-        message: Vec<u8>,
-        /// Whether to ask over TCP, so that the answer is whole.
-        by_stream: bool,
-    },
-    /// Close the slot's socket.
-    Close {
-        /// The slot.
-        slot: usize,
-    },
-}
-
-/// A question that is not served: why, and what its client is told, if anything.
+/// A query that is not served, and the reply to its client, if any.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Refusal {
     pub reason: DropReason,
     pub reply: Option<Vec<u8>>,
 }
 
-/// What tells questions of clients apart: switch port, address and UDP port, id.
-type Key = (PortId, (IpAddr, u16), u16);
+/// Identifies a client's query: switch port, address and UDP port, id.
+type Key = (PortMark, (IpAddr, u16), u16);
 
-/// Forwards questions to servers.
+/// Forwards queries to servers.
 pub(crate) struct Forwarder {
-    names: Names,
+    names: LocalNames,
     servers: Vec<SocketAddr>,
-    /// By their first slot, divided by [`SERVERS`].
-    waiting: Vec<Option<Box<Waiting>>>,
+    /// Pending queries; the slots of number n start at n times [`MAX_SERVERS`].
+    pending: Vec<Option<Box<PendingQuery>>>,
     free: Vec<usize>,
-    /// Those that came in datagrams, which may be repeated.
-    known: HashMap<Key, usize, RandomState>,
-    /// When to look at them again.
+    /// Queries that came in datagrams, which may be retransmitted.
+    by_key: HashMap<Key, usize, RandomState>,
+    /// When to handle which query next.
     due: BTreeSet<(Duration, usize)>,
-    shares: Shares,
+    shares: FairShares,
 }
-
-/// What goes back to clients.
-pub(crate) type Replies = Vec<(Client, Vec<u8>)>;
 
 impl Forwarder {
     pub fn new(config: &Config) -> Forwarder {
         Forwarder {
-            names: Names::new(config),
+            names: LocalNames::new(config),
             servers: Vec::new(),
-            waiting: Vec::new(),
+            pending: Vec::new(),
             free: Vec::new(),
-            known: HashMap::default(),
+            by_key: HashMap::default(),
             due: BTreeSet::new(),
-            shares: Shares::new(MOST, PART_OF_FILES),
+            shares: FairShares::new(MAX_PENDING, DESCRIPTOR_PART),
         }
     }
 
     pub fn reconfigure(&mut self, config: &Config) {
-        self.names = Names::new(config);
+        self.names = LocalNames::new(config);
     }
 
-    /// The servers to ask from now on, of which the first [`SERVERS`] count. Questions under way go
-    /// on to these.
+    /// Sets the servers, of which the first [`MAX_SERVERS`] are used. Pending queries continue with
+    /// them.
     pub fn set_servers(&mut self, mut servers: Vec<SocketAddr>) {
-        servers.truncate(SERVERS);
+        servers.truncate(MAX_SERVERS);
         self.servers = servers;
     }
 
-    /// Takes a client's question. `None`: it waits for its answer.
+    /// Handles a client's query. Returns the reply, or `None` if the query is pending.
     pub fn query(
         &mut self,
         now: Duration,
@@ -109,20 +84,20 @@ impl Forwarder {
         upstream: &mut Vec<Upstream>,
     ) -> Result<Option<Vec<u8>>, Refusal> {
         let question = read(bytes)?;
-        if let Some(code) = not_done(&question) {
+        if let Some(code) = unsupported(&question) {
             return Ok(Some(question.reply(code)));
         }
         if let Some(answer) = self.names.answer(known, &question) {
-            return Ok(Some(question.passed_on(answer, room(&client, &question))));
+            return Ok(Some(question.relay(answer, room(&client, &question))));
         }
         if self.servers.is_empty() {
             return Ok(Some(question.reply(SERVER_FAILURE)));
         }
         let key = (client.port, client.remote, question.id);
-        if self.is_repeated(now, &key, (client, bytes)) {
+        if self.is_retransmission(now, &key, (client, bytes)) {
             return Ok(None);
         }
-        if !self.shares.take(client.port) {
+        if !self.shares.acquire(client.port) {
             let reply = Some(question.reply(SERVER_FAILURE));
             return Err(Refusal { reason: DropReason::DnsLimit, reply });
         }
@@ -131,25 +106,26 @@ impl Forwarder {
         Ok(None)
     }
 
-    /// Whether the question is under way already; it then goes on for longer.
-    fn is_repeated(&mut self, now: Duration, key: &Key, question: (Client, &[u8])) -> bool {
-        let waiting = self.known.get(key).and_then(|number| self.waiting[*number].as_mut());
-        let same = waiting.filter(|it| (it.client, &it.query[..]) == question);
-        // What comes by a stream is not repeated, but asked twice.
+    /// Whether the query is a retransmission of a pending one, whose timeout it extends.
+    fn is_retransmission(&mut self, now: Duration, key: &Key, question: (Client, &[u8])) -> bool {
+        let pending = self.by_key.get(key).and_then(|number| self.pending[*number].as_mut());
+        let same = pending.filter(|it| (it.client, &it.query[..]) == question);
+        // A query on a stream is never retransmitted, only asked twice.
         same.filter(|it| it.client.stream.is_none()).map(|it| it.repeat(now)).is_some()
     }
 
     fn insert(&mut self, now: Duration, key: Key, question: (Client, &[u8])) -> usize {
-        let number = self.free.pop().unwrap_or(self.waiting.len());
-        if number == self.waiting.len() {
-            self.waiting.push(None);
+        let number = self.free.pop().unwrap_or(self.pending.len());
+        if number == self.pending.len() {
+            self.pending.push(None);
         }
-        self.waiting[number] = Some(Box::new(Waiting::new(now, question, number * SERVERS)));
-        self.known.insert(key, number);
+        self.pending[number] =
+            Some(Box::new(PendingQuery::new(now, question, number * MAX_SERVERS)));
+        self.by_key.insert(key, number);
         number
     }
 
-    /// Asks the next server, and looks at the question again once that had its time.
+    /// Queries the next server, and schedules the one after it.
     fn ask_next(
         &mut self,
         now: Duration,
@@ -157,14 +133,14 @@ impl Forwarder {
         random: &mut Random,
         upstream: &mut Vec<Upstream>,
     ) {
-        let Some(waiting) = &mut self.waiting[number] else { return };
-        waiting.ask_next(&mut Means { servers: &self.servers, random, upstream });
-        self.due.remove(&(waiting.due, number));
-        waiting.due = (now + RETRY).min(waiting.until);
-        self.due.insert((waiting.due, number));
+        let Some(pending) = &mut self.pending[number] else { return };
+        pending.ask_next(&mut QueryContext { servers: &self.servers, random, upstream });
+        self.due.remove(&(pending.due, number));
+        pending.due = (now + RETRY).min(pending.until);
+        self.due.insert((pending.due, number));
     }
 
-    /// Takes a message that a server sent to a slot's socket.
+    /// Handles a message from a server to a slot's socket.
     pub fn answer(
         &mut self,
         now: Duration,
@@ -173,15 +149,17 @@ impl Forwarder {
         random: &mut Random,
         upstream: &mut Vec<Upstream>,
     ) -> Result<Option<(Client, Vec<u8>)>, DropReason> {
-        let (number, n) = (slot / SERVERS, slot % SERVERS);
-        let waiting = self.waiting.get_mut(number).and_then(Option::as_mut);
-        let waiting = waiting.ok_or(DropReason::DnsUnasked)?;
-        let means = &mut Means { servers: &self.servers, random, upstream };
-        match waiting.hear(n, bytes, means) {
-            Heard::Unasked => Err(DropReason::DnsUnasked),
-            Heard::AskedPlainly => Ok(None),
-            Heard::Answer => Ok(self.finish(number, Some(bytes), upstream)),
-            Heard::Failure => Ok(self.go_on(now, number, (Some(bytes), random), upstream)),
+        let (number, n) = (slot / MAX_SERVERS, slot % MAX_SERVERS);
+        let pending = self.pending.get_mut(number).and_then(Option::as_mut);
+        let pending = pending.ok_or(DropReason::DnsUnasked)?;
+        let context = &mut QueryContext { servers: &self.servers, random, upstream };
+        match pending.handle_reply(n, bytes, context) {
+            ReplyOutcome::Unsolicited => Err(DropReason::DnsUnasked),
+            ReplyOutcome::RetriedWithoutEdns => Ok(None),
+            ReplyOutcome::Answer => Ok(self.finish(number, Some(bytes), upstream)),
+            ReplyOutcome::Failure => {
+                Ok(self.try_next(now, number, (Some(bytes), random), upstream))
+            }
         }
     }
 
@@ -193,32 +171,32 @@ impl Forwarder {
         random: &mut Random,
         upstream: &mut Vec<Upstream>,
     ) -> Option<(Client, Vec<u8>)> {
-        let (number, n) = (slot / SERVERS, slot % SERVERS);
-        self.waiting.get_mut(number)?.as_mut()?.fail(n);
-        self.go_on(now, number, (None, random), upstream)
+        let (number, n) = (slot / MAX_SERVERS, slot % MAX_SERVERS);
+        self.pending.get_mut(number)?.as_mut()?.mark_failed(n);
+        self.try_next(now, number, (None, random), upstream)
     }
 
-    /// After the failure of a server, asks one that was not asked yet. Without such a one, and if
-    /// no other may still answer, the client gets the failure.
-    fn go_on(
+    /// After a server's failure, queries the next one. If none is left and none may still answer,
+    /// the client gets the failure.
+    fn try_next(
         &mut self,
         now: Duration,
         number: usize,
         (failure, random): (Option<&[u8]>, &mut Random),
         upstream: &mut Vec<Upstream>,
     ) -> Option<(Client, Vec<u8>)> {
-        let waiting = self.waiting[number].as_ref()?;
-        if waiting.another(&self.servers).is_some() {
+        let pending = self.pending[number].as_ref()?;
+        if pending.next_unasked(&self.servers).is_some() {
             self.ask_next(now, number, random, upstream);
             return None;
         }
-        if waiting.has_hope() {
+        if pending.may_still_answer() {
             return None;
         }
         self.finish(number, failure, upstream)
     }
 
-    /// Goes on with questions whose server was silent for too long.
+    /// Handles the queries whose time has come.
     pub fn poll(
         &mut self,
         now: Duration,
@@ -229,7 +207,7 @@ impl Forwarder {
         while let Some((at, number)) = self.due.first().copied()
             && at <= now
         {
-            if self.waiting[number].as_ref().is_some_and(|waiting| waiting.until > now) {
+            if self.pending[number].as_ref().is_some_and(|pending| pending.until > now) {
                 self.ask_next(now, number, random, upstream);
             } else {
                 replies.extend(self.finish(number, None, upstream));
@@ -238,51 +216,51 @@ impl Forwarder {
         replies
     }
 
-    /// When [`Forwarder::poll`] has something to do next.
+    /// When [`Forwarder::poll`] has to be called next.
     pub fn deadline(&self) -> Option<Duration> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Ends a question with an answer or, without one, with a failure.
+    /// Ends a query with an answer or, without one, with a failure.
     fn finish(
         &mut self,
         number: usize,
         answer: Option<&[u8]>,
         upstream: &mut Vec<Upstream>,
     ) -> Option<(Client, Vec<u8>)> {
-        let waiting = self.waiting[number].take()?;
-        let client = waiting.client;
+        let pending = self.pending[number].take()?;
+        let client = pending.client;
         self.free.push(number);
-        self.due.remove(&(waiting.due, number));
-        self.shares.give_back(client.port);
-        waiting.close(upstream);
-        let question = Message::parse(&waiting.query)?;
-        self.known.remove(&(client.port, client.remote, question.id));
+        self.due.remove(&(pending.due, number));
+        self.shares.release(client.port);
+        pending.close(upstream);
+        let question = Message::parse(&pending.query)?;
+        self.by_key.remove(&(client.port, client.remote, question.id));
         let reply = match answer {
-            Some(bytes) => question.passed_on(bytes.to_vec(), room(&client, &question)),
+            Some(bytes) => question.relay(bytes.to_vec(), room(&client, &question)),
             None => question.reply(SERVER_FAILURE),
         };
         Some((client, reply))
     }
 }
 
-/// Reads a client's question, as far as it is one.
+/// Parses a client's query, or returns why it is refused.
 fn read(bytes: &[u8]) -> Result<Message<'_>, Refusal> {
     let refusal = |reply| Refusal { reason: DropReason::BadDns, reply };
-    let header = Message::header_of(bytes).ok_or(refusal(None))?;
+    let header = Message::parse_header(bytes).ok_or(refusal(None))?;
     if header.is_response() {
-        // Never an answer to what may be an answer: two servers could go on without end.
+        // A response is never answered, or two servers could answer each other endlessly.
         return Err(refusal(None));
     }
     let question = Message::parse(bytes).unwrap_or(header);
-    match not_done(&question) {
+    match unsupported(&question) {
         None if question.is_malformed() => Err(refusal(Some(question.reply(FORMAT_ERROR)))),
         _ => Ok(question),
     }
 }
 
-/// The code that says of a question that it is of a kind, or a version of EDNS, that is not done.
-fn not_done(question: &Message<'_>) -> Option<u16> {
+/// The response code for an unsupported kind of query or EDNS version.
+fn unsupported(question: &Message<'_>) -> Option<u16> {
     if !question.is_standard() || TRANSFERS.contains(&question.kind) {
         return Some(NOT_IMPLEMENTED);
     }
@@ -290,11 +268,11 @@ fn not_done(question: &Message<'_>) -> Option<u16> {
     (version > 0).then_some(BAD_VERSION)
 }
 
-/// The longest answer that a client takes.
+/// The longest answer that a client accepts.
 fn room(client: &Client, question: &Message<'_>) -> usize {
     match client.stream {
         Some(_) => client.room,
-        None => client.room.min(question.edns.room()),
+        None => client.room.min(question.edns.max_datagram()),
     }
 }
 

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::edns::Edns;
+use super::wire::{skip_name, word};
 
-/// Header of a message.
+/// Bytes of the header.
 const HEADER: usize = 12;
 /// Longest name on the wire (RFC 1035, 2.3.4).
 const MAX_NAME: usize = 255;
@@ -16,7 +17,7 @@ const RECURSION_WANTED: u16 = 1 << 8;
 const RECURSION_OFFERED: u16 = 1 << 7;
 const CHECKING_DISABLED: u16 = 1 << 4;
 const CODE: u16 = 0xf;
-/// Bits of a question that its answer repeats (RFC 1035, 4.1.1; RFC 4035, 3.1.6).
+/// Bits of a query that its answer repeats (RFC 1035, 4.1.1; RFC 4035, 3.1.6).
 const REPEATED: u16 = OPCODE | RECURSION_WANTED | CHECKING_DISABLED;
 
 /// Response codes (RFC 1035, 4.1.1; RFC 6891, 9).
@@ -27,40 +28,36 @@ pub(crate) const NOT_IMPLEMENTED: u16 = 4;
 pub(crate) const REFUSED: u16 = 5;
 pub(crate) const BAD_VERSION: u16 = 16;
 
-/// Types and the class of records (RFC 1035, 3.2; RFC 3596).
+/// Types and class of records (RFC 1035, 3.2; RFC 3596).
 pub(crate) const TYPE_A: u16 = 1;
 pub(crate) const TYPE_PTR: u16 = 12;
 pub(crate) const TYPE_AAAA: u16 = 28;
 pub(crate) const CLASS_IN: u16 = 1;
 
-/// The header, the one question and the EDNS of a message.
+/// The header, the only question, and the EDNS record of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Message<'a> {
     pub id: u16,
     flags: u16,
     counts: [u16; 3],
-    /// The question as it stands, name, type and class; empty if the message does not have one.
+    /// The question with name, type and class; empty if the message has none.
     question: &'a [u8],
     pub kind: u16,
     pub class: u16,
     pub edns: Edns,
 }
 
-pub(super) fn word(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
-}
-
 impl<'a> Message<'a> {
-    /// Reads a message with one question, whose name is not compressed; `None` if it is another.
+    /// Parses a message with exactly one question, whose name is not compressed.
     pub fn parse(bytes: &'a [u8]) -> Option<Message<'a>> {
-        let message = Self::header_of(bytes)?;
+        let message = Self::parse_header(bytes)?;
         if word(bytes, 4)? != 1 {
             return None;
         }
         let mut at = HEADER;
         loop {
             let length = usize::from(*bytes.get(at)?);
-            // Longer ones are compression or reserved (RFC 1035, 4.1.4).
+            // Longer ones are compressed or reserved (RFC 1035, 4.1.4).
             if length > 63 || at + length - HEADER >= MAX_NAME {
                 return None;
             }
@@ -74,8 +71,8 @@ impl<'a> Message<'a> {
         Some(Message { question, kind, class, ..message })
     }
 
-    /// The header and EDNS of a message, whatever its questions are. `None`: it is too short.
-    pub fn header_of(bytes: &'a [u8]) -> Option<Message<'a>> {
+    /// Parses header and EDNS, whatever the questions are. `None` if the message is too short.
+    pub fn parse_header(bytes: &'a [u8]) -> Option<Message<'a>> {
         let counts = [word(bytes, 6)?, word(bytes, 8)?, word(bytes, 10)?];
         let skip = |at: usize, _| skip_name(bytes, at).map(|end| end + 4);
         let records = (0..word(bytes, 4)?).try_fold(HEADER, skip).and_then(|at| bytes.get(at..));
@@ -85,25 +82,25 @@ impl<'a> Message<'a> {
         Some(Message { id, flags, counts, question: &[], kind: 0, class: 0, edns })
     }
 
-    /// Whether it says that it is an answer.
+    /// Whether it is a response.
     pub fn is_response(&self) -> bool {
         self.flags & RESPONSE != 0
     }
 
-    /// Whether it is not as a standard query has to be: it has not the one question (RFC 9619),
-    /// brings records other than those that come with a question (EDNS, TSIG), or breaks the rules
-    /// of EDNS.
+    /// Whether it is not a valid standard query: it does not have one question (RFC 9619), has
+    /// records other than those of a query (EDNS, TSIG), or violates the rules of EDNS.
     pub fn is_malformed(&self) -> bool {
         self.question.is_empty() || !matches!(self.counts, [0, 0, _]) || self.edns.is_malformed
     }
 
-    /// Whether it is a standard query or the answer to one.
+    /// Whether it is a standard query or the response to one.
     pub fn is_standard(&self) -> bool {
         self.flags & OPCODE == 0
     }
 
-    /// Whether it is the answer to this question (names compare without case, RFC 4343).
-    pub fn answers(&self, id: u16, asked: &Message<'_>) -> bool {
+    /// Whether it is the response to `asked`, sent under `id` (names are case-insensitive, RFC
+    /// 4343).
+    pub fn is_answer_to(&self, id: u16, asked: &Message<'_>) -> bool {
         self.is_response()
             && self.is_standard()
             && self.id == id
@@ -117,7 +114,7 @@ impl<'a> Message<'a> {
         self.flags & CODE
     }
 
-    /// The name in small letters with dots, if it is one that hosts have.
+    /// The name in lower case with dots; `None` if it is not a host name.
     pub fn name(&self) -> Option<String> {
         let mut name = String::new();
         let mut rest = self.question;
@@ -137,19 +134,18 @@ impl<'a> Message<'a> {
         Some(name)
     }
 
-    /// A reply without records but for EDNS, which has the upper bits of the code.
+    /// A reply without records except EDNS, which has the upper bits of the code.
     pub fn reply(&self, code: u16) -> Vec<u8> {
         self.compose(code, 0, 0, &[])
     }
 
-    /// An answer with this question as its client gets it in at most `room` bytes: under the
-    /// client's id, with an OPT record if the client has sent one, and empty if it is too long (RFC
-    /// 2181, 9).
-    pub fn passed_on(&self, mut answer: Vec<u8>, room: usize) -> Vec<u8> {
+    /// A server's answer as the client gets it: with the client's id, with an OPT record if the
+    /// client sent one, and truncated if it exceeds `room` bytes (RFC 2181, 9).
+    pub fn relay(&self, mut answer: Vec<u8>, room: usize) -> Vec<u8> {
         let Some(read) = Message::parse(&answer) else { return self.reply(SERVER_FAILURE) };
         let (code, has_opt) = (read.code(), read.edns.opt.is_some());
         let records = read.counts[2];
-        // Nothing may follow a signature (RFC 8945, 5.1), and nothing can follow what is cut off.
+        // Nothing may follow a signature (RFC 8945, 5.1) or a truncated record.
         if let (Some(opt), false) = (self.edns.opt, has_opt || self.edns.has_others)
             && let (false, Some(count)) = (read.edns.is_malformed, records.checked_add(1))
         {
@@ -163,8 +159,8 @@ impl<'a> Message<'a> {
         answer
     }
 
-    /// The same question without EDNS; `None` if it has none, or a signature of the whole.
-    pub fn plain(&self) -> Option<Vec<u8>> {
+    /// The same query without EDNS; `None` if it has none, or is signed.
+    pub fn without_edns(&self) -> Option<Vec<u8>> {
         if self.edns.opt.is_none() || self.edns.has_others {
             return None;
         }
@@ -176,12 +172,12 @@ impl<'a> Message<'a> {
         Some(bytes)
     }
 
-    /// A reply with one record for each of `data`. Their lifetime is zero: what they are made of
-    /// can change at any moment.
+    /// A reply with one record for each of `data`. Their TTL is zero, since they may change at any
+    /// time.
     pub fn answer(&self, data: &[Vec<u8>]) -> Vec<u8> {
         let mut records = Vec::new();
         for item in data {
-            // The name is that of the question.
+            // A pointer to the name of the question.
             records.extend([0xc0, HEADER as u8]);
             records.extend(self.kind.to_be_bytes());
             records.extend(CLASS_IN.to_be_bytes());
@@ -207,30 +203,17 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Where a name that begins at `at` ends; it may be compressed.
-pub(super) fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match *bytes.get(at)? {
-            0 => return Some(at + 1),
-            length @ 1..=63 => at += 1 + usize::from(length),
-            // A pointer ends it (RFC 1035, 4.1.4).
-            192.. => return Some(at + 2),
-            _ => return None,
-        }
-    }
-}
-
-/// Whether this is a server's complaint that it does not understand the question with this id, of
-/// which it repeats nothing else.
-pub(super) fn is_bare_refusal(bytes: &[u8], id: u16) -> bool {
+/// Whether a server's message reports that it does not understand the query with this id, and
+/// repeats nothing of it.
+pub(super) fn is_bare_error(bytes: &[u8], id: u16) -> bool {
     let understood = |code| ![FORMAT_ERROR, NOT_IMPLEMENTED].contains(&code);
-    let header = Message::header_of(bytes).filter(|header| header.id == id);
+    let header = Message::parse_header(bytes).filter(|header| header.id == id);
     header.is_some_and(|header| {
         header.is_response() && word(bytes, 4) == Some(0) && !understood(header.code())
     })
 }
 
-/// A name as it stands on the wire; `None` if it is no name.
+/// The wire format of a name; `None` if the name is not valid.
 pub(crate) fn encode_name(name: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(name.len() + 2);
     for label in name.split('.') {
@@ -263,7 +246,7 @@ pub(crate) fn reverse(name: &str) -> Option<IpAddr> {
     (count == 32).then(|| Ipv6Addr::from_bits(bits).into())
 }
 
-/// The same message with a record more, for tests.
+/// The same message with one more record, for tests.
 #[cfg(test)]
 pub(crate) fn with_opt(bytes: &[u8], record: &[u8]) -> Vec<u8> {
     let mut bytes = [bytes, record].concat();
@@ -271,7 +254,7 @@ pub(crate) fn with_opt(bytes: &[u8], record: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A question of a client, for tests.
+/// A client's query, for tests.
 #[cfg(test)]
 pub(crate) fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -299,20 +282,22 @@ mod tests {
         assert_eq!(message.name().unwrap(), "web.example");
         let reply = message.answer(&[vec![10, 0, 2, 15]]);
         let read = Message::parse(&reply).unwrap();
-        assert!(read.is_response() && read.answers(7, &message) && !read.answers(8, &message));
+        assert!(
+            read.is_response() && read.is_answer_to(7, &message) && !read.is_answer_to(8, &message)
+        );
         assert_eq!(reply[reply.len() - 4..], [10, 0, 2, 15]);
         let other = query(7, "web.example", TYPE_AAAA);
-        assert!(!read.answers(7, &Message::parse(&other).unwrap()));
+        assert!(!read.is_answer_to(7, &Message::parse(&other).unwrap()));
         let same = query(7, "WEB.example", TYPE_A);
-        assert!(read.answers(7, &Message::parse(&same).unwrap()));
-        // Types have no case: 65 (HTTPS) and 97 are "A" and "a".
+        assert!(read.is_answer_to(7, &Message::parse(&same).unwrap()));
+        // Types are case-sensitive: 65 (HTTPS) and 97 are "A" and "a".
         let (upper, lower) = (query(7, "a.b", 65), query(7, "a.b", 97));
         let reply = Message::parse(&lower).unwrap().reply(0);
-        assert!(!Message::parse(&reply).unwrap().answers(7, &Message::parse(&upper).unwrap()));
+        assert!(!Message::parse(&reply).unwrap().is_answer_to(7, &Message::parse(&upper).unwrap()));
     }
 
     #[test]
-    fn what_is_no_query_is_not_taken_for_one() {
+    fn an_invalid_query_is_not_parsed() {
         let whole = query(7, "a.b", TYPE_A);
         for cut in 0..whole.len() {
             assert_eq!(Message::parse(&whole[..cut]), None, "{cut} bytes");
@@ -340,7 +325,7 @@ mod tests {
         assert_eq!(Message::parse(&bare).unwrap().reply(SERVER_FAILURE)[11], 0);
         let asked = with_opt(&bare, &opt(1400, 0, true, &[]));
         let question = Message::parse(&asked).unwrap();
-        assert_eq!(question.edns.room(), 1400);
+        assert_eq!(question.edns.max_datagram(), 1400);
         for reply in [question.reply(NAME_ERROR), question.answer(&[vec![1, 2, 3, 4]])] {
             let read = Message::parse(&reply).unwrap();
             assert!(read.edns.opt.is_some() && reply[11] == 1, "{reply:?}");
@@ -349,38 +334,38 @@ mod tests {
         }
         let reply = question.reply(BAD_VERSION);
         assert_eq!((reply[3] & 0x1f, reply[reply.len() - 6]), (0, 1), "16 is 1 and 0");
-        // Without a question that could be read, EDNS is found all the same.
+        // Without a valid question, EDNS is parsed nevertheless.
         let mut none = [&asked[..12], &asked[bare.len()..]].concat();
         none[5] = 0;
-        let reply = Message::header_of(&none).unwrap().reply(FORMAT_ERROR);
+        let reply = Message::parse_header(&none).unwrap().reply(FORMAT_ERROR);
         assert_eq!((reply.len(), reply[3] & 15, reply[5], reply[11]), (23, 1, 0, 1));
     }
 
     #[test]
-    fn an_answer_is_passed_on_as_its_client_can_take_it() {
+    fn an_answer_is_relayed_as_its_client_accepts_it() {
         let bare = query(7, "a.b", TYPE_A);
         let asked = with_opt(&bare, &opt(1400, 0, false, &[]));
         let (plain, edns) = (Message::parse(&bare).unwrap(), Message::parse(&asked).unwrap());
         let answer = Message::parse(&query(9, "A.b", TYPE_A)).unwrap().answer(&[vec![1; 4]]);
-        let same = plain.passed_on(answer.clone(), 512);
+        let same = plain.relay(answer.clone(), 512);
         assert_eq!((&same[..2], &same[2..]), (&[0, 7][..], &answer[2..]));
-        let with = edns.passed_on(answer.clone(), 512);
+        let with = edns.relay(answer.clone(), 512);
         assert_eq!(with.len(), answer.len() + 11);
         assert!(Message::parse(&with).unwrap().edns.opt.is_some());
-        assert_eq!(edns.passed_on(with.clone(), 512), with, "it has one already");
-        // It does not fit with the record.
-        let cut = edns.passed_on(answer.clone(), answer.len() + 10);
+        assert_eq!(edns.relay(with.clone(), 512), with, "it has one already");
+        // It does not fit with the OPT record.
+        let cut = edns.relay(answer.clone(), answer.len() + 10);
         assert_eq!((cut.len(), cut[2] & 2, cut[7], cut[11]), (bare.len() + 11, 2, 0, 1));
-        let cut = plain.passed_on(answer.clone(), answer.len() - 1);
+        let cut = plain.relay(answer.clone(), answer.len() - 1);
         assert_eq!((cut.len(), cut[2] & 2, cut[11]), (bare.len(), 2, 0));
-        assert_eq!(edns.passed_on(answer[..12].to_vec(), 512)[3] & 15, 2, "no question in it");
-        assert_eq!(edns.plain().as_deref(), Some(&bare[..]));
-        assert_eq!(plain.plain(), None);
+        assert_eq!(edns.relay(answer[..12].to_vec(), 512)[3] & 15, 2, "no question in it");
+        assert_eq!(edns.without_edns().as_deref(), Some(&bare[..]));
+        assert_eq!(plain.without_edns(), None);
         let tsig = [&[0, 0, 250, 0, 255][..], &[0; 6]].concat();
         let signed = with_opt(&asked, &tsig);
         let signed = Message::parse(&signed).unwrap();
-        assert!(!signed.is_malformed() && signed.plain().is_none());
-        assert_eq!(signed.passed_on(answer.clone(), 512).len(), answer.len(), "nothing behind it");
+        assert!(!signed.is_malformed() && signed.without_edns().is_none());
+        assert_eq!(signed.relay(answer.clone(), 512).len(), answer.len(), "nothing behind it");
     }
 
     #[test]
@@ -399,9 +384,9 @@ mod tests {
             if let Some(message) = Message::parse(&bytes) {
                 let _ = message.name();
                 prop_assert!(message.reply(NAME_ERROR).len() <= bytes.len());
-                let _ = message.passed_on(bytes.clone(), 512);
+                let _ = message.relay(bytes.clone(), 512);
             }
-            if let Some(message) = Message::header_of(&bytes) {
+            if let Some(message) = Message::parse_header(&bytes) {
                 prop_assert!(message.reply(FORMAT_ERROR).len() <= bytes.len());
             }
         }

@@ -1,23 +1,23 @@
 //! DNS for guests: a forwarder to the host's resolvers, and the names of the network itself.
 //!
-//! [`forwarder`] decides, [`waiting`] asks the servers of a question, [`message`] and [`edns`] read
-//! what they must of a message, [`names`] answers what the network knows itself, [`shares`] says
-//! how much each switch port may have, [`resolvers`] follows the host's `resolv.conf`
-//! ([`resolv_conf`] reads its text), [`sockets`] speaks with its servers, [`streams`] with guests
-//! that ask over TCP. Nothing is cached, so there is nothing to poison: an answer goes to the one
-//! who asked and is forgotten.
+//! [`forwarder`] decides; [`pending_query`] queries the servers; [`message`], [`edns`] and [`wire`]
+//! parse messages; [`names`] answers for the network's own names; [`shares`] limits each switch
+//! port; [`resolvers`] follows the host's `resolv.conf`, parsed by [`resolv_conf`]; [`sockets`]
+//! holds the sockets to servers, [`streams`] those of guests over TCP with the [`framing`] of both.
+//! Nothing is cached, so there is nothing to poison.
 
 mod edns;
 pub(crate) mod forwarder;
+mod framing;
 mod message;
 mod names;
+mod pending_query;
 mod resolv_conf;
 pub(crate) mod resolvers;
 mod shares;
 pub(crate) mod sockets;
-mod stream;
 pub(crate) mod streams;
-mod waiting;
+mod wire;
 
-/// Where DNS servers listen.
+/// The port of DNS servers.
 pub(crate) const PORT: u16 = 53;

@@ -1,4 +1,4 @@
-//! The names that a network knows itself: those of its guests.
+//! The names of the network itself.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,17 +9,17 @@ use super::message::{
 use crate::config::Config;
 use crate::dhcp::Leases;
 
-/// Names of hosts and their addresses, both ways.
+/// Host names and addresses, in both directions.
 #[derive(Default)]
-pub(crate) struct Names {
+pub(crate) struct LocalNames {
     addresses: HashMap<String, Vec<IpAddr>>,
     names: HashMap<IpAddr, String>,
 }
 
-impl Names {
-    /// The names of a configuration.
-    pub fn new(config: &Config) -> Names {
-        let mut names = Names::default();
+impl LocalNames {
+    /// The names of the settings.
+    pub fn new(config: &Config) -> LocalNames {
+        let mut names = LocalNames::default();
         for (name, address) in &config.hosts {
             let name = name.to_ascii_lowercase();
             names.addresses.entry(name.clone()).or_default().push(*address);
@@ -28,8 +28,9 @@ impl Names {
         names
     }
 
-    /// The answer, if the question is the network's own business: the name of a host or of a client
-    /// with a lease, or whose an address of the network is (RFC 6303: nobody outside can know).
+    /// Answers a query about the network: the name of a host or of a DHCP client, or the reverse
+    /// name of one of the network's addresses (RFC 6303: no outside server knows it). `None` for
+    /// any other query.
     pub fn answer(
         &self,
         (config, leases): (&Config, Option<&Leases>),
@@ -57,7 +58,7 @@ impl Names {
             (IpAddr::V6(address), TYPE_AAAA) => Some(address.octets().to_vec()),
             _ => None,
         };
-        // A name that is there has no records of other types, rather than not being there.
+        // An existing name without records of a type has an empty answer.
         let leased = || leases?.address_of(config, &name).map(|address| vec![address.into()]);
         let addresses = self.addresses.get(&name).cloned().or_else(leased)?;
         Some(question.answer(&addresses.iter().filter_map(of_kind).collect::<Vec<_>>()))

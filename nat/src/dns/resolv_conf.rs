@@ -1,8 +1,8 @@
-//! The text of `resolv.conf` (resolv.conf(5)): its servers and its search list.
+//! Parses `resolv.conf` (resolv.conf(5)): servers and search list.
 //!
-//! The file is written by people and by many programs, in any encoding and with lines that are for
-//! other readers. So it is read as bytes, and what makes no sense costs only itself. Unlike the C
-//! library, a comment may follow on any line, and servers named twice count once.
+//! The file is written by people and by many programs, in any encoding and with lines for other
+//! readers. It is parsed as bytes, and an invalid word or line is ignored. Unlike in the C library,
+//! a comment may follow on any line, and duplicate servers are used once.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -13,18 +13,18 @@ use super::PORT;
 /// Most domains of a search list.
 const MAX_DOMAINS: usize = 16;
 
-/// What a file says.
+/// The contents of a file.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct ResolvConf {
-    /// The servers in the order of the file, each once.
+    /// The servers in order, without duplicates.
     pub servers: Vec<SocketAddr>,
-    /// The domains of its last `search` or `domain` line, at most [`MAX_DOMAINS`].
+    /// The domains of the last `search` or `domain` line, at most [`MAX_DOMAINS`].
     pub search: Vec<DomainName>,
 }
 
 impl ResolvConf {
-    /// Reads a file. `scope` finds the index of an interface by its name; a link-local server whose
-    /// interface is not there is left out.
+    /// Parses a file. `scope` returns the index of an interface; a link-local server whose
+    /// interface does not exist is ignored.
     pub fn parse(bytes: &[u8], scope: impl Fn(&str) -> Option<u32>) -> ResolvConf {
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let mut file = ResolvConf::default();
@@ -44,18 +44,18 @@ impl ResolvConf {
         file
     }
 
-    /// Takes the domains of a line. One without any changes nothing, as in the C library.
+    /// Takes the domains of a line. A line without any is ignored, as in the C library.
     fn search_in<'a>(&mut self, words: impl Iterator<Item = &'a str>) {
         let mut words = words.peekable();
         if words.peek().is_some() {
-            // A word that is no name is left out; a lone dot says that there is nothing to search.
+            // Invalid names are ignored; a single dot means an empty list.
             self.search = words.filter_map(|word| word.parse().ok()).take(MAX_DOMAINS).collect();
         }
     }
 }
 
-/// The words of a line up to a comment. A word that is not UTF-8 means nothing here and is empty. A
-/// NUL, as a crash leaves it in a file, separates words.
+/// The words of a line up to a comment. A word that is not UTF-8 is empty. A NUL, which a crash may
+/// leave in a file, separates words.
 fn words(line: &[u8]) -> impl Iterator<Item = &str> {
     let line = line.split(|byte| matches!(byte, b'#' | b';')).next().unwrap_or_default();
     line.split(|byte| byte.is_ascii_whitespace() || *byte == 0)
@@ -63,19 +63,19 @@ fn words(line: &[u8]) -> impl Iterator<Item = &str> {
         .map(|word| std::str::from_utf8(word).unwrap_or_default())
 }
 
-/// A server's address, with a zone if it is an IPv6 one (RFC 4007, 11): the name of an interface or
-/// its index.
+/// A server's address. An IPv6 address may have a zone (RFC 4007, 11): an interface's name or
+/// index.
 fn server(word: &str, scope: impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
     let Some((address, zone)) = word.split_once('%') else {
         let address = word.parse::<IpAddr>().ok()?.to_canonical();
-        // Without its link, such an address leads nowhere.
+        // A link-local address needs its link.
         let is_link_local =
             matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
         return (!is_link_local).then_some(SocketAddr::new(address, PORT));
     };
     let address: Ipv6Addr = address.parse().ok()?;
     if !address.is_unicast_link_local() {
-        // The zone of an address that is the same everywhere says nothing.
+        // The zone of a global address is ignored.
         return Some(SocketAddr::new(IpAddr::V6(address).to_canonical(), PORT));
     }
     let index = scope(zone).or_else(|| zone.parse().ok()).filter(|index| *index != 0)?;

@@ -1,14 +1,13 @@
-//! The host's resolvers and search list, as `resolv.conf` gives them, followed as it changes.
+//! The host's resolvers and search list, which follow changes of `resolv.conf`.
 //!
-//! A resolver on the host's loopback is not used where there is another way: behind
-//! systemd-resolved's stub there are the servers that it uses itself, in a file of its own. Only if
-//! nothing else is known (a resolver that the host runs for itself) is the loopback one asked; it
-//! is the gateway that asks, a guest never learns of it.
+//! A resolver on the host's loopback is only used if there is no other. Behind the stub of
+//! systemd-resolved are the servers that it uses, which it lists in another file. The gateway may
+//! query a loopback resolver; guests cannot reach it.
 //!
-//! The file is read again when the process has something to do and the last look is older than
-//! [`LOOK_EVERY`]. Reading is as cheap as asking whether it has changed, and sees what a watch does
-//! not: a link into a folder that is made later, a file below a mount, an interface that a server's
-//! zone names and that comes later. A gateway without work does not wake up for it.
+//! The files are read again when the process has work and [`RELOAD_INTERVAL`] has passed. Reading
+//! costs no more than checking for a change, and notices what a watch would not: a link into a
+//! folder that is created later, a file below a mount, an interface in the zone of a server's
+//! address that appears later. An idle gateway does not wake up for it.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -23,79 +22,78 @@ use trama_dhcp::name::DomainName;
 
 use super::resolv_conf::ResolvConf;
 
-/// Most servers taken from a file, as in the C library (MAXNS).
-const MOST: usize = 3;
-/// A change is in force after this time at the latest.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Bytes of a file that are read.
+/// Most servers used, as in the C library (MAXNS).
+const MAX_SERVERS: usize = 3;
+/// A change takes effect within this time.
+const RELOAD_INTERVAL: Duration = Duration::from_millis(500);
+/// Bytes read from a file.
 const MAX_FILE: u64 = 64 << 10;
 
-/// The resolvers of the host, and the domains that it searches.
+/// The resolvers and search domains of the host.
 pub(crate) struct Resolvers {
     file: PathBuf,
-    /// Where systemd-resolved keeps the servers that it asks.
-    behind_stub: PathBuf,
-    looked: Duration,
-    found: ResolvConf,
+    /// The file in which systemd-resolved lists its servers.
+    stub_upstream: PathBuf,
+    read_at: Duration,
+    current: ResolvConf,
 }
 
 impl Resolvers {
-    /// Those of this host.
+    /// The resolvers of this host.
     pub fn of_host(now: Duration) -> Resolvers {
         Self::new(now, "/etc/resolv.conf".into(), "/run/systemd/resolve/resolv.conf".into())
     }
 
-    fn new(now: Duration, file: PathBuf, behind_stub: PathBuf) -> Resolvers {
-        let found = look(&file, &behind_stub);
-        Resolvers { file, behind_stub, looked: now, found }
+    fn new(now: Duration, file: PathBuf, stub_upstream: PathBuf) -> Resolvers {
+        let found = read_all(&file, &stub_upstream);
+        Resolvers { file, stub_upstream, read_at: now, current: found }
     }
 
-    /// The servers as of the last look.
+    /// The servers as last read.
     pub fn servers(&self) -> &[SocketAddr] {
-        &self.found.servers
+        &self.current.servers
     }
 
-    /// The domains that the host searches, as of the last look: those of `search` or `domain`.
+    /// The domains of `search` or `domain`, as last read.
     pub fn search(&self) -> &[DomainName] {
-        &self.found.search
+        &self.current.search
     }
 
-    /// Looks again if it is time. True: [`Resolvers::servers`] or [`Resolvers::search`] are others
-    /// now.
-    pub fn follow(&mut self, now: Duration) -> bool {
-        if now < self.looked + LOOK_EVERY {
+    /// Reads the files again if it is time. Returns whether servers or search domains have changed.
+    pub fn refresh(&mut self, now: Duration) -> bool {
+        if now < self.read_at + RELOAD_INTERVAL {
             return false;
         }
-        self.looked = now;
-        let found = look(&self.file, &self.behind_stub);
-        let changed = found != self.found;
-        self.found = found;
+        self.read_at = now;
+        let found = read_all(&self.file, &self.stub_upstream);
+        let changed = found != self.current;
+        self.current = found;
         changed
     }
 }
 
-/// What the files say now.
-fn look(file: &Path, behind_stub: &Path) -> ResolvConf {
+/// Reads the files.
+fn read_all(file: &Path, stub_upstream: &Path) -> ResolvConf {
     let ResolvConf { servers, search } = read(file);
     let (local, mut servers): (Vec<_>, Vec<_>) =
-        servers.into_iter().partition(|server| is_of_host(server.ip()));
+        servers.into_iter().partition(|server| is_local(server.ip()));
     if servers.is_empty() && !local.is_empty() {
-        servers = read(behind_stub).servers;
-        servers.retain(|server| !is_of_host(server.ip()));
+        servers = read(stub_upstream).servers;
+        servers.retain(|server| !is_local(server.ip()));
     }
     let mut servers = if servers.is_empty() { local } else { servers };
-    servers.truncate(MOST);
+    servers.truncate(MAX_SERVERS);
     ResolvConf { servers, search }
 }
 
-/// Whether a resolver is the host's own. The unspecified address leads there as well.
-fn is_of_host(address: IpAddr) -> bool {
+/// Whether a resolver is on the host. The unspecified address leads there, too.
+fn is_local(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified()
 }
 
-/// What a file says; nothing if it cannot be read.
+/// Reads a file; empty if that fails.
 fn read(file: &Path) -> ResolvConf {
-    // A FIFO in its place must not stop the process.
+    // Does not block on a FIFO.
     let flags = OFlags::NONBLOCK.bits() as i32;
     let mut bytes = Vec::new();
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(file);
@@ -103,7 +101,7 @@ fn read(file: &Path) -> ResolvConf {
         return ResolvConf::default();
     }
     if bytes.len() as u64 == MAX_FILE {
-        // What the end cuts in two would say something else.
+        // A truncated last line is dropped.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
         bytes.truncate(whole);
     }
@@ -124,7 +122,7 @@ mod tests {
     }
 
     impl Lab {
-        /// A host whose resolv.conf has this text; `None`: it has no such file yet.
+        /// A host whose `resolv.conf` has this text; `None` if the file does not exist.
         fn new(text: Option<&str>) -> Lab {
             let dir = tempfile::tempdir().unwrap();
             for sub in ["etc", "run", "other"] {
@@ -150,10 +148,10 @@ mod tests {
             self.resolvers.servers().iter().map(|server| server.ip().to_string()).collect()
         }
 
-        /// The servers after the next change, which must show within a second.
+        /// The servers after the next change, which must be noticed within a second.
         fn after_change(&mut self) -> Vec<String> {
             self.now += Duration::from_secs(1);
-            assert!(self.resolvers.follow(self.now), "no change; servers: {:?}", self.servers());
+            assert!(self.resolvers.refresh(self.now), "no change; servers: {:?}", self.servers());
             self.servers()
         }
     }
@@ -207,10 +205,10 @@ mod tests {
     #[test]
     fn what_comes_later_is_followed() {
         let mut lab = Lab::new(None);
-        // A chain of links into folders that are not there.
+        // A chain of links into folders that do not exist.
         symlink(lab.path("other/deep/down/a"), lab.path("etc/resolv.conf")).unwrap();
         fs::create_dir_all(lab.path("other/deep")).unwrap();
-        assert!(!lab.resolvers.follow(Duration::from_secs(1)));
+        assert!(!lab.resolvers.refresh(Duration::from_secs(1)));
         lab.now = Duration::from_secs(1);
         fs::create_dir(lab.path("other/deep/down")).unwrap();
         symlink("../b", lab.path("other/deep/down/a")).unwrap();
@@ -233,14 +231,14 @@ mod tests {
     }
 
     #[test]
-    fn the_files_are_read_now_and_then_alone() {
+    fn the_files_are_read_at_intervals_only() {
         let mut lab = Lab::new(Some("search a.b\nnameserver 192.0.2.1"));
         lab.write("etc/resolv.conf", "192.0.2.2");
-        assert!(!lab.resolvers.follow(LOOK_EVERY / 2), "it was read a moment ago");
-        assert!(lab.resolvers.follow(LOOK_EVERY));
-        assert!(!lab.resolvers.follow(LOOK_EVERY * 2), "nothing changed");
+        assert!(!lab.resolvers.refresh(RELOAD_INTERVAL / 2), "it was read a moment ago");
+        assert!(lab.resolvers.refresh(RELOAD_INTERVAL));
+        assert!(!lab.resolvers.refresh(RELOAD_INTERVAL * 2), "nothing changed");
         fs::write(lab.path("etc/resolv.conf"), "nameserver 192.0.2.2\nsearch c.d").unwrap();
-        assert!(lab.resolvers.follow(LOOK_EVERY * 3), "another search list");
+        assert!(lab.resolvers.refresh(RELOAD_INTERVAL * 3), "another search list");
     }
 
     #[test]
@@ -249,12 +247,12 @@ mod tests {
         let path = lab.path("etc/resolv.conf");
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        assert!(!lab.resolvers.follow(Duration::from_secs(1)), "a FIFO");
+        assert!(!lab.resolvers.refresh(Duration::from_secs(1)), "a FIFO");
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(!lab.resolvers.follow(Duration::from_secs(2)), "a folder");
+        assert!(!lab.resolvers.refresh(Duration::from_secs(2)), "a folder");
         fs::remove_dir(&path).unwrap();
-        // The end is reached inside the second address.
+        // The limit is inside the second address.
         let mut text = "nameserver 192.0.2.1\n".to_owned();
         text += &"#".repeat(MAX_FILE as usize - text.len() - 22);
         text += "\nnameserver 192.0.2.222\nnameserver 192.0.2.3";
@@ -265,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_server_is_used_once_its_link_is_there() {
-        // The loopback interface is the one that every host has.
+        // Every host has a loopback interface.
         let mut lab = Lab::new(Some("nameserver fe80::1%none0"));
         assert!(lab.servers().is_empty());
         fs::write(lab.path("etc/resolv.conf"), "nameserver fe80::1%lo").unwrap();

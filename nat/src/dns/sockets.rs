@@ -1,5 +1,5 @@
-//! A socket for each server that a question is on its way to: the system picks its port, at random,
-//! and connected as it is it takes what the server asked sends and nothing else.
+//! One socket for each query to a server. The kernel picks its port at random; since it is
+//! connected, it only receives from that server.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,10 +9,10 @@ use foldhash::fast::RandomState;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 
-use super::forwarder::Upstream;
-use super::stream::{framed, take_message};
+use super::framing::{framed, take_message};
+use crate::io::Upstream;
 
-/// Longest message that can come.
+/// Longest message.
 const MAX_MESSAGE: usize = 65_535;
 
 /// The sockets by slot. Slot n has token `first` + n.
@@ -27,7 +27,7 @@ enum Socket {
     Stream(Exchange),
 }
 
-/// A question and its answer over TCP (RFC 1035, 4.2.2).
+/// A query and its answer over TCP (RFC 1035, 4.2.2).
 struct Exchange {
     stream: TcpStream,
     output: Vec<u8>,
@@ -39,26 +39,26 @@ impl Sockets {
         Sockets { first, sockets: HashMap::default(), room: vec![0; MAX_MESSAGE] }
     }
 
-    /// The slot that an event is about.
+    /// The slot of an event.
     pub fn slot(&self, token: Token) -> Option<usize> {
         token.0.checked_sub(self.first)
     }
 
-    /// Does what the forwarder wants done. An error is about the server of a slot.
-    pub fn carry_out(
+    /// Does what the forwarder requests. An error concerns the server of a slot.
+    pub fn execute(
         &mut self,
         registry: &Registry,
         wanted: Upstream,
     ) -> Result<(), (usize, io::Error)> {
         match wanted {
-            // Which also ends its registration.
+            // Closing also removes the registration.
             Upstream::Close { slot } => drop(self.sockets.remove(&slot)),
-            Upstream::Ask { slot, server, message, by_stream } => {
+            Upstream::Ask { slot, server, message, over_tcp } => {
                 let token = Token(self.first + slot);
                 let asked = match self.sockets.get(&slot) {
                     Some(Socket::Datagrams(socket)) => socket.send(&message).map(drop),
                     Some(Socket::Stream(_)) => Ok(()),
-                    None => open(registry, token, (server, by_stream), &message)
+                    None => open(registry, token, (server, over_tcp), &message)
                         .map(|socket| drop(self.sockets.insert(slot, socket))),
                 };
                 asked.map_err(|error| (slot, error))?;
@@ -67,12 +67,12 @@ impl Sockets {
         Ok(())
     }
 
-    /// The next message for a slot; `Err`: its server cannot be reached.
+    /// The next message for a slot; `Err` if its server cannot be reached.
     pub fn receive(&mut self, slot: usize) -> Result<Option<&[u8]>, ()> {
         let Some(socket) = self.sockets.get_mut(&slot) else { return Ok(None) };
         let result = match socket {
             Socket::Datagrams(socket) => socket.recv(&mut self.room),
-            Socket::Stream(exchange) => exchange.go_on(&mut self.room),
+            Socket::Stream(exchange) => exchange.progress(&mut self.room),
         };
         match result {
             Ok(length) => Ok(Some(&self.room[..length])),
@@ -82,14 +82,14 @@ impl Sockets {
     }
 }
 
-/// Opens a socket to a server and sends a question by it.
+/// Opens a socket to a server and sends a query.
 fn open(
     registry: &Registry,
     token: Token,
-    (server, by_stream): (SocketAddr, bool),
+    (server, over_tcp): (SocketAddr, bool),
     message: &[u8],
 ) -> io::Result<Socket> {
-    Ok(match by_stream {
+    Ok(match over_tcp {
         true => Socket::Stream(Exchange::begin(registry, token, server, message)?),
         false => Socket::Datagrams(datagrams(registry, token, server, message)?),
     })
@@ -124,9 +124,9 @@ impl Exchange {
         Ok(Exchange { stream, output: framed(message), input: Vec::new() })
     }
 
-    /// Sends what is left of the question, and reads a message into `room`; its length. Until there
-    /// is one it would block.
-    fn go_on(&mut self, room: &mut [u8]) -> io::Result<usize> {
+    /// Sends the rest of the query, then reads a message into `room` and returns its length. Fails
+    /// with `WouldBlock` until the message is complete.
+    fn progress(&mut self, room: &mut [u8]) -> io::Result<usize> {
         while !self.output.is_empty() {
             let sent = self.stream.write(&self.output)?;
             self.output.drain(..sent);

@@ -1,8 +1,8 @@
-//! Guests that ask over TCP (RFC 7766). Their connections end in flows like all others; what a flow has
-//! in place of a server's socket is one end of a pair, and here is the other: so it has the same limits,
-//! and a guest that does not read its answers is asked for no more questions.
+//! DNS over TCP (RFC 7766). The TCP connection of a guest is a flow; its far end is a socket pair
+//! instead of a server's socket, and the other socket of the pair is here. So it has the limits of
+//! a flow, and a guest that does not read its answers cannot send more queries.
 //!
-//! A question goes to the same [forwarder](super::forwarder) as those that come in datagrams.
+//! Queries go to the same [forwarder](super::forwarder) as those in datagrams.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,37 +12,37 @@ use foldhash::fast::RandomState;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
-use super::shares::Shares;
-use super::stream::{framed, take_message};
+use super::framing::{framed, take_message};
+use super::shares::FairShares;
 use crate::drop_reason::DropReason;
-use crate::gateway::Client;
+use crate::io::Client;
 
-/// Streams there may be, as far as an eighth of the process's descriptors suffices: each has two.
-const MOST: usize = 1024;
-const PART_OF_FILES: usize = 16;
-/// Questions of a stream that wait for their answers; it is not read before one has come.
-const WAITING: usize = 64;
-/// How long a stream may stay without a question.
+/// Most streams, as far as an eighth of the process's descriptors suffices: each has two.
+const MAX_STREAMS: usize = 1024;
+const DESCRIPTOR_PART: usize = 16;
+/// Pending queries of a stream, beyond which it is not read.
+const MAX_WAITING: usize = 64;
+/// How long a stream may be idle.
 const IDLE: Duration = Duration::from_secs(10);
 const READ: usize = 4096;
 
-/// A stream.
+/// The connection of a guest.
 struct Stream {
     client: Client,
     socket: UnixStream,
     input: Vec<u8>,
     output: Vec<u8>,
     waiting: usize,
-    has_ended: bool,
+    peer_closed: bool,
     used: Duration,
 }
 
 /// All streams of a network.
 pub(crate) struct Streams {
     streams: HashMap<u32, Stream, RandomState>,
-    shares: Shares,
+    shares: FairShares,
     next: u32,
-    /// Those that have something to read or to write.
+    /// Streams that can be read or written.
     ready: Vec<u32>,
     questions: Vec<(Client, Vec<u8>)>,
 }
@@ -51,7 +51,7 @@ impl Default for Streams {
     fn default() -> Streams {
         Streams {
             streams: HashMap::default(),
-            shares: Shares::new(MOST, PART_OF_FILES),
+            shares: FairShares::new(MAX_STREAMS, DESCRIPTOR_PART),
             next: 0,
             ready: Vec::new(),
             questions: Vec::new(),
@@ -60,10 +60,11 @@ impl Default for Streams {
 }
 
 impl Streams {
-    /// Serves a client by a stream, whose token `token` makes of its number.
+    /// Adds a stream for a client. Its events are registered under `token` of its number.
     ///
     /// # Errors
-    /// Its switch port has as many as it may, or its events cannot be had.
+    ///
+    /// The switch port has its share, or the registration failed.
     pub fn open(
         &mut self,
         now: Duration,
@@ -71,8 +72,8 @@ impl Streams {
         token: impl Fn(u32) -> Token,
         (client, mut socket): (Client, UnixStream),
     ) -> Result<(), DropReason> {
-        // An answer that is late must not meet another stream of the same number: by the time that
-        // one comes again, nothing of the old one is under way.
+        // A late answer must not reach another stream with the same number: numbers are reused as
+        // late as possible.
         while self.streams.contains_key(&self.next) {
             self.next = self.next.wrapping_add(1);
         }
@@ -81,23 +82,23 @@ impl Streams {
         registry
             .register(&mut socket, token(number), Interest::READABLE | Interest::WRITABLE)
             .map_err(|_| DropReason::FileLimit)?;
-        if !self.shares.take(client.port) {
+        if !self.shares.acquire(client.port) {
             return Err(DropReason::DnsLimit);
         }
         let client = Client { stream: Some(number), room: u16::MAX.into(), ..client };
         let (input, output) = (Vec::new(), Vec::new());
         let stream =
-            Stream { client, socket, input, output, waiting: 0, has_ended: false, used: now };
+            Stream { client, socket, input, output, waiting: 0, peer_closed: false, used: now };
         self.streams.insert(number, stream);
         Ok(())
     }
 
-    /// A stream may be read or written.
+    /// A stream can be read or written.
     pub fn ready(&mut self, number: u32) {
         self.ready.push(number);
     }
 
-    /// Gives a stream an answer; without one, it is closed.
+    /// Sends an answer on a stream; without one, closes the stream.
     pub fn answer(&mut self, number: u32, message: Option<&[u8]>) {
         match (self.streams.get_mut(&number), message) {
             (Some(stream), Some(message)) => {
@@ -110,19 +111,19 @@ impl Streams {
         }
     }
 
-    /// Reads and writes what can be, and closes what was idle for too long.
+    /// Reads and writes what is possible, and closes idle streams.
     pub fn poll(&mut self, now: Duration) {
         for number in std::mem::take(&mut self.ready) {
             let Some(stream) = self.streams.get_mut(&number) else { continue };
-            if stream.go_on(now, &mut self.questions).is_err() {
+            if stream.progress(now, &mut self.questions).is_err() {
                 self.close(number);
             }
         }
         let shares = &mut self.shares;
         self.streams.retain(|_, stream| {
-            let stays = stream.ends().is_none_or(|end| end > now);
+            let stays = stream.idle_deadline().is_none_or(|end| end > now);
             if !stays {
-                shares.give_back(stream.client.port);
+                shares.release(stream.client.port);
             }
             stays
         });
@@ -130,32 +131,36 @@ impl Streams {
 
     fn close(&mut self, number: u32) {
         if let Some(stream) = self.streams.remove(&number) {
-            self.shares.give_back(stream.client.port);
+            self.shares.release(stream.client.port);
         }
     }
 
-    /// What was asked.
+    /// Takes the queries received.
     pub fn take_questions(&mut self) -> Vec<(Client, Vec<u8>)> {
         std::mem::take(&mut self.questions)
     }
 
-    /// When [`Streams::poll`] has something to do next.
+    /// When [`Streams::poll`] has to be called next.
     pub fn deadline(&self) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.streams.values().filter_map(Stream::ends).min()
+        self.streams.values().filter_map(Stream::idle_deadline).min()
     }
 }
 
 impl Stream {
-    /// When it is closed if nothing happens.
-    fn ends(&self) -> Option<Duration> {
+    /// When the stream is closed unless it is used.
+    fn idle_deadline(&self) -> Option<Duration> {
         (self.waiting == 0).then_some(self.used + IDLE)
     }
 
-    /// Writes answers, then reads questions as long as all was written. An error: it is over.
-    fn go_on(&mut self, now: Duration, questions: &mut Vec<(Client, Vec<u8>)>) -> io::Result<()> {
+    /// Writes answers; once all are written, reads queries. An error ends the stream.
+    fn progress(
+        &mut self,
+        now: Duration,
+        questions: &mut Vec<(Client, Vec<u8>)>,
+    ) -> io::Result<()> {
         while !self.output.is_empty() {
             match self.socket.write(&self.output) {
                 Ok(sent) => {
@@ -166,7 +171,7 @@ impl Stream {
                 Err(error) => return Err(error),
             }
         }
-        while self.waiting < WAITING {
+        while self.waiting < MAX_WAITING {
             if let Some(message) = take_message(&mut self.input) {
                 questions.push((self.client, message));
                 self.waiting += 1;
@@ -176,7 +181,7 @@ impl Stream {
             let mut room = [0; READ];
             match self.socket.read(&mut room) {
                 Ok(0) => {
-                    self.has_ended = true;
+                    self.peer_closed = true;
                     break;
                 }
                 Ok(length) => self.input.extend_from_slice(&room[..length]),
@@ -184,7 +189,7 @@ impl Stream {
                 Err(error) => return Err(error),
             }
         }
-        match self.has_ended && self.waiting == 0 {
+        match self.peer_closed && self.waiting == 0 {
             true => Err(ErrorKind::UnexpectedEof.into()),
             false => Ok(()),
         }
@@ -215,7 +220,7 @@ mod tests {
             Lab { streams, poll, guest }
         }
 
-        /// What is asked by what the guest writes.
+        /// The queries in what the guest writes.
         fn write(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
             self.guest.write_all(bytes).unwrap();
             self.turn()
@@ -227,7 +232,7 @@ mod tests {
             self.streams.take_questions().into_iter().map(|(_, message)| message).collect()
         }
 
-        /// What the guest reads: `None`, it is closed.
+        /// What the guest reads; `None` if the stream is closed.
         fn read(&mut self) -> Option<Vec<u8>> {
             let mut all = Vec::new();
             let mut room = [0; 65_536];
@@ -245,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_come_in_pieces_and_behind_each_other() {
+    fn queries_are_split_and_pipelined() {
         let mut lab = Lab::new();
         assert_eq!(lab.write(b"\0"), [b""; 0]);
         assert_eq!(lab.write(b"\x03on"), [b""; 0]);
@@ -254,7 +259,7 @@ mod tests {
         lab.streams.answer(0, Some(b"first"));
         lab.streams.poll(T0);
         assert_eq!(lab.read().unwrap(), b"\0\x06second\0\x05first");
-        // It ends, and still gets what it has asked for.
+        // The guest closes, and still receives the answer that it waits for.
         lab.guest.shutdown(std::net::Shutdown::Write).unwrap();
         lab.turn();
         lab.streams.answer(0, Some(b"third"));
@@ -266,9 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_is_asked_for_no_more() {
+    fn a_guest_that_does_not_read_cannot_send_more_queries() {
         let mut lab = Lab::new();
-        assert_eq!(lab.write(&b"\0\x01?".repeat(200)).len(), WAITING);
+        assert_eq!(lab.write(&b"\0\x01?".repeat(200)).len(), MAX_WAITING);
         assert_eq!(lab.turn().len(), 0, "none is answered");
         lab.streams.answer(0, Some(b"!"));
         assert_eq!(lab.turn().len(), 1);
@@ -287,7 +292,7 @@ mod tests {
     #[test]
     fn streams_are_limited_and_end_when_they_are_idle() {
         let mut lab = Lab::new();
-        lab.streams.shares = Shares::new(8, 1);
+        lab.streams.shares = FairShares::new(8, 1);
         let mut others = Vec::new();
         let mut open = |lab: &mut Lab, port| {
             let (other, ours) = UnixStream::pair().unwrap();
@@ -300,7 +305,7 @@ mod tests {
         }
         assert_eq!(open(&mut lab, 1), Err(DropReason::DnsLimit));
         assert_eq!(open(&mut lab, 3), Ok(()), "another port may have some");
-        // One that waits for an answer is not idle.
+        // A stream with a pending query is not idle.
         lab.write(b"\0\x01?");
         assert_eq!(lab.streams.deadline(), Some(IDLE));
         lab.streams.poll(IDLE);

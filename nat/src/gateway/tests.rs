@@ -1,4 +1,4 @@
-//! What the engine answers, what it refuses and why, and that no bytes make it panic.
+//! What the engine answers and what it drops, and that no bytes make it panic.
 
 use proptest::prelude::*;
 use smoltcp::wire::{
@@ -8,13 +8,14 @@ use smoltcp::wire::{
 };
 
 use super::*;
+use crate::io::Upstream;
 use crate::packet::{checksums, frame, ip_frame, udp_frame};
 use crate::testing::*;
 
 const NOW: Duration = Duration::ZERO;
-const PORT: PortId = PortId(1);
+const PORT: PortMark = PortMark(1);
 
-/// What `bytes` are answered with, or why they are not.
+/// The answer to `bytes`, or why there is none.
 fn handle(gateway: &mut Gateway, bytes: &[u8]) -> Result<Vec<u8>, DropReason> {
     let mut out = Output::default();
     let before = gateway.counters().clone();
@@ -78,7 +79,7 @@ fn other_arp_is_refused() {
     assert_eq!(answer(&arp([192, 168, 0, 1], GATEWAY4.octets())), Err(ForeignSource));
     let mut forged = arp(GUEST4.octets(), GATEWAY4.octets());
     forged[27] ^= 1;
-    assert_eq!(answer(&forged), Err(BadArp), "the sender is not who sent the frame");
+    assert_eq!(answer(&forged), Err(BadArp), "the sender is not the source of the frame");
     let whole = arp(GUEST4.octets(), GATEWAY4.octets());
     assert_eq!(answer(&whole[..41]), Err(BadArp));
     let mut gateway = Gateway::new(Config { ipv4: None, ..lab() }, random());
@@ -112,22 +113,22 @@ fn echo_is_answered_with_the_same_data() {
     }
 }
 
-/// A gateway as VirtualBox has them: DNS and TFTP have addresses of their own.
-fn apart() -> Config {
+/// A gateway like VirtualBox's: DNS and TFTP have their own addresses.
+fn service_addresses() -> Config {
     let address = |last: u8| IpAddr::from([10, 0, 2, last]);
     let address6 = |last: u16| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last]);
-    let apart = vec![
+    let service_addresses = vec![
         (address(3), Service::Dns),
         (address(4), Service::Tftp),
         (address6(3), Service::Dns),
         (address6(4), Service::Tftp),
     ];
-    Config { apart, tftp: Some("/".into()), ..lab() }
+    Config { service_addresses, tftp: Some("/".into()), ..lab() }
 }
 
 #[test]
-fn addresses_apart_are_the_gateways_too() {
-    let reply = |bytes: &[u8]| handle(&mut Gateway::new(apart(), random()), bytes);
+fn service_addresses_are_the_gateways_too() {
+    let reply = |bytes: &[u8]| handle(&mut Gateway::new(service_addresses(), random()), bytes);
     for last in [1, 3, 4] {
         let (v4, v6) = ([10, 0, 2, last], [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)]);
         let frame = reply(&arp(GUEST4.octets(), v4)).unwrap();
@@ -142,13 +143,13 @@ fn addresses_apart_are_the_gateways_too() {
     }
     assert_eq!(reply(&arp(GUEST4.octets(), [10, 0, 2, 5])), Err(DropReason::OtherAddress));
     let asked = solicit("fd00::f", "ff02::1:ff00:3", "fd00::3", 255, true);
-    assert!(reply(&asked).is_ok(), "who has the address of DNS?");
+    assert!(reply(&asked).is_ok(), "an ARP request for the address of DNS");
     assert_eq!(answer(&asked), Err(DropReason::OtherAddress));
 }
 
-/// Every UDP port of every address of the gateway.
+/// Scans every UDP port of every address of the gateway.
 #[test]
-fn a_scan_of_the_gateway_finds_each_service_where_it_is_said_to_be() {
+fn a_scan_of_the_gateway_finds_each_service_at_its_address() {
     let scan = |config: &Config, last: u8| -> Vec<(u16, bool)> {
         let mut gateway = Gateway::new(config.clone(), random());
         let macs = (GUEST, GATEWAY);
@@ -158,7 +159,7 @@ fn a_scan_of_the_gateway_finds_each_service_where_it_is_said_to_be() {
                 false => (GUEST4.into(), IpAddr::from([10, 0, 2, last])),
                 true => (GUEST6.into(), [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)].into()),
             };
-            // What a session of TFTP would listen on answers nobody who has none.
+            // The ports of TFTP sessions answer no one without a session.
             for port in 1..1024 {
                 let probe = udp_frame(macs, (from, 4000), (to, port), b"\0\x01probe").unwrap();
                 if handle(&mut gateway, &probe) != Err(DropReason::ClosedPort) {
@@ -171,11 +172,14 @@ fn a_scan_of_the_gateway_finds_each_service_where_it_is_said_to_be() {
     let at = |ports: &[u16]| -> Vec<(u16, bool)> {
         [false, true].iter().flat_map(|v6| ports.iter().map(move |port| (*port, *v6))).collect()
     };
-    assert_eq!(scan(&apart(), 1), []);
-    assert_eq!(scan(&apart(), 3), at(&[53]));
-    assert_eq!(scan(&apart(), 4), at(&[69]));
-    assert_eq!(scan(&Config { tftp: None, ..apart() }, 4), []);
-    assert_eq!(scan(&Config { apart: Vec::new(), ..apart() }, 1), at(&[53, 69]));
+    assert_eq!(scan(&service_addresses(), 1), []);
+    assert_eq!(scan(&service_addresses(), 3), at(&[53]));
+    assert_eq!(scan(&service_addresses(), 4), at(&[69]));
+    assert_eq!(scan(&Config { tftp: None, ..service_addresses() }, 4), []);
+    assert_eq!(
+        scan(&Config { service_addresses: Vec::new(), ..service_addresses() }, 1),
+        at(&[53, 69])
+    );
 }
 
 #[test]
@@ -228,7 +232,7 @@ fn broken_packets_are_refused_by_what_is_broken() {
 }
 
 #[test]
-fn udp_that_nobody_waits_for_is_counted() {
+fn udp_to_a_closed_port_is_counted() {
     use DropReason::*;
     let send = |source: u16, payload: &[u8]| {
         let (from, to) = ((GUEST4.into(), source), (GATEWAY4.into(), 9));
@@ -241,7 +245,7 @@ fn udp_that_nobody_waits_for_is_counted() {
     assert_eq!(answer(&wrong), Err(BadUdp), "checksum");
 }
 
-/// A neighbour solicitation, with the hop limit that it is sent with.
+/// A neighbour solicitation with its hop limit.
 fn solicit(source: &str, destination: &str, target: &str, hop_limit: u8, named: bool) -> Vec<u8> {
     let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
     let message = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit {
@@ -280,7 +284,7 @@ fn advert(frame: &[u8]) -> (MacAddr, std::net::Ipv6Addr, NdiscNeighborFlags) {
 }
 
 #[test]
-fn neighbours_are_told_where_we_are() {
+fn neighbour_solicitations_are_answered() {
     let group = "ff02::1:ff00:1";
     let reply = answer(&solicit("fd00::f", group, "fd00::1", 255, true)).unwrap();
     let (to, destination, flags) = advert(&reply);
@@ -309,7 +313,7 @@ fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
     udp_frame((GUEST, GATEWAY), from, to, payload).unwrap()
 }
 
-/// A DNS question (RFC 1035, 4.1) for the addresses of a.bc.
+/// A DNS query (RFC 1035, 4.1) for the addresses of a.bc.
 const QUESTION: &[u8] = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x02bc\0\0\x01\0\x01";
 
 #[test]
@@ -349,7 +353,7 @@ fn a_file_is_served_from_the_folder_of_the_settings() {
     assert_eq!(handle(&mut gateway, &request), Err(DropReason::ClosedPort));
 }
 
-/// Well-formed frames to start from.
+/// Valid frames to start from.
 fn seeds() -> Vec<Vec<u8>> {
     vec![
         arp(GUEST4.octets(), GATEWAY4.octets()),
@@ -362,8 +366,8 @@ fn seeds() -> Vec<Vec<u8>> {
 }
 
 proptest! {
-    /// Frames that are nearly right reach deeper than random ones. Checksums are mended, so that
-    /// they do not stop what is changed behind them.
+    /// Nearly valid frames reach deeper than random ones. Checksums are corrected, which would hide
+    /// other faults.
     #[test]
     fn no_frame_makes_it_panic_or_answer_more_than_it_got(
         seed in 0..6usize,
@@ -391,9 +395,9 @@ proptest! {
         let counters = gateway.counters();
         let drops: u64 = counters.drops().values().sum();
         let asked = out.upstream.len() as u64;
-        // A DNS question that cannot be read is answered as well as counted.
-        let told = counters.dropped(DropReason::BadDns).min(counters.sent);
-        prop_assert_eq!(counters.received, counters.sent + drops + asked - told);
+        // A malformed DNS query is answered and counted.
+        let answered = counters.dropped(DropReason::BadDns).min(counters.sent);
+        prop_assert_eq!(counters.received, counters.sent + drops + asked - answered);
     }
 
     #[test]

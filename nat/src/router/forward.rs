@@ -1,7 +1,7 @@
-//! Ports of the host that lead to machines of the network: their listeners, and clients that wait
-//! until the machine's station is known.
+//! TCP forwards: ports of the host that lead to guests, and clients that wait for their guest's MAC
+//! address.
 //!
-//! A port that cannot be listened on is *pending*: it is tried again every few seconds.
+//! A port that cannot be bound is *pending* and is tried again every few seconds.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -13,22 +13,25 @@ use mio::net::{TcpListener, TcpStream};
 use nix::errno::Errno;
 use rustix::net::sockopt::set_socket_linger;
 
-use super::inbound::is_machine;
-use super::neighbours::Neighbours;
+use super::classify::is_guest;
+use super::context::{Context, TokenKind};
+use super::neighbour_cache::NeighbourCache;
 use super::tcp;
-use super::{Context, Kind, RETRY, host_socket, host_stream};
+use super::{host_socket, host_stream};
 use crate::config::{Config, Forward, Transport};
 use crate::drop_reason::DropReason;
 
-/// How long a client waits for a machine's station, how often it is looked for, and how many wait for
-/// one machine.
-const PATIENCE: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(100);
-const WAITING: usize = 64;
-/// The first port of the gateway from which a machine may see a client come.
-const FIRST_OWN: u16 = 1024;
-/// Clients taken before everything else has its turn.
-const ACCEPTS: usize = 64;
+/// When a port that could not be bound is tried again.
+pub(super) const RETRY: Duration = Duration::from_secs(3);
+/// How long a client waits for its guest's MAC address, how often that is resolved, and how many
+/// clients may wait for one guest.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+const RESOLVE_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_WAITING: usize = 64;
+/// The first source port of the gateway for masqueraded clients.
+const FIRST_MASQUERADE_PORT: u16 = 1024;
+/// Clients accepted in one turn.
+const ACCEPT_BATCH: usize = 64;
 
 /// One port of a rule.
 struct Listener {
@@ -37,39 +40,39 @@ struct Listener {
     guest: SocketAddr,
     /// The socket, or why there is none.
     socket: Result<TcpListener, Errno>,
-    /// More clients may wait than one turn took.
+    /// More clients may be waiting than one turn accepted.
     has_more: bool,
 }
 
-/// Somebody who has connected to a port.
+/// A client that has connected to a port.
 struct Client {
     stream: TcpStream,
     address: SocketAddr,
     guest: SocketAddr,
-    /// Whether the machine sees the gateway in its place.
-    is_hidden: bool,
-    /// How long it waits for its machine's station.
+    /// Whether the guest sees the gateway's address instead of the client's.
+    is_masqueraded: bool,
+    /// When the client is refused unless the guest's MAC address is known.
     until: Duration,
 }
 
-/// All forwards of TCP.
+/// All TCP forwards.
 #[derive(Default)]
 pub(crate) struct Forwards {
     listeners: Vec<Listener>,
-    /// Clients whose machine's station is asked for, by machine.
+    /// Clients whose guest's MAC address is being resolved, by guest.
     waiting: HashMap<IpAddr, Vec<Client>>,
-    /// When pending ports, and clients that there was no descriptor for, are tried again.
+    /// When to retry pending ports, and clients that found no descriptor.
     retry: Option<Duration>,
     warnings: Vec<String>,
 }
 
 impl Forwards {
-    /// Listens on what the settings say. A port whose rule did not change does not notice.
+    /// Listens on the ports of the settings. A port whose rule did not change stays open.
     pub(super) fn configure(&mut self, context: &Context<'_>) {
         let mut old = std::mem::take(&mut self.listeners);
         let forwards = context.config.nat.iter().flat_map(|nat| &nat.forwards);
         for rule in forwards.filter(|rule| rule.transport == Transport::Tcp) {
-            for (host, guest) in ends(rule) {
+            for (host, guest) in port_pairs(rule) {
                 let same = |had: &Listener| had.host == host;
                 let socket = match old.iter().position(same).map(|at| old.swap_remove(at).socket) {
                     Some(Ok(socket)) => Ok(socket),
@@ -79,16 +82,16 @@ impl Forwards {
                 self.listeners.push(Listener { rule, host, guest, socket, has_more: false });
             }
         }
-        // Closed before their ports are asked for again.
+        // Closes the old sockets before their ports are bound again.
         drop(old);
         self.listen(context, true);
     }
 
-    /// Opens what is not open. `is_new`: numbers of sockets may have changed.
+    /// Opens the sockets that are not open. `is_new`: the numbers of listeners may have changed.
     fn listen(&mut self, context: &Context<'_>, is_new: bool) {
         let mut pending = false;
         for (number, listener) in self.listeners.iter_mut().enumerate() {
-            let token = Kind::Forward.token(number as u32);
+            let token = TokenKind::Forward.token(number as u32);
             match &mut listener.socket {
                 Ok(socket) if is_new => {
                     if let Err(error) =
@@ -118,7 +121,7 @@ impl Forwards {
         self.retry = pending.then_some(context.now + RETRY);
     }
 
-    /// The ports that cannot be listened on: the rule's name, the port and the reason.
+    /// The ports that cannot be bound: name of the rule, port, error.
     pub(crate) fn pending(&self) -> impl Iterator<Item = (&str, SocketAddr, Errno)> {
         self.listeners.iter().filter_map(|listener| {
             let error = *listener.socket.as_ref().err()?;
@@ -139,7 +142,7 @@ impl Forwards {
 
     pub(super) fn poll(
         &mut self,
-        neighbours: &mut Neighbours,
+        neighbours: &mut NeighbourCache,
         flows: &mut tcp::Flows,
         context: &mut Context<'_>,
     ) {
@@ -148,7 +151,7 @@ impl Forwards {
             self.listeners.iter_mut().for_each(|it| it.has_more |= it.socket.is_ok());
         }
         for client in std::mem::take(&mut self.waiting).into_values().flatten() {
-            self.lead_on(client, neighbours, flows, context);
+            self.connect_client(client, neighbours, flows, context);
         }
         for index in 0..self.listeners.len() {
             let (clients, are_all) = accept(&mut self.listeners[index], context);
@@ -156,23 +159,23 @@ impl Forwards {
                 self.retry.get_or_insert(context.now + RETRY);
             }
             for client in clients {
-                self.lead_on(client, neighbours, flows, context);
+                self.connect_client(client, neighbours, flows, context);
             }
         }
     }
 
-    /// Leads a client to its machine, or has it wait until it is known where that is.
-    fn lead_on(
+    /// Connects a client to its guest, or queues it until the guest's MAC address is known.
+    fn connect_client(
         &mut self,
         client: Client,
-        neighbours: &mut Neighbours,
+        neighbours: &mut NeighbourCache,
         flows: &mut tcp::Flows,
         context: &mut Context<'_>,
     ) {
-        let machine = client.guest.ip();
-        let Some((mac, port)) = neighbours.station(machine, context) else {
-            let waiting = self.waiting.entry(machine).or_default();
-            let refusal = match waiting.len() < WAITING {
+        let guest = client.guest.ip();
+        let Some((mac, port)) = neighbours.resolve(guest, context) else {
+            let waiting = self.waiting.entry(guest).or_default();
+            let refusal = match waiting.len() < MAX_WAITING {
                 true if client.until > context.now => return waiting.push(client),
                 true => DropReason::NoStation,
                 false => DropReason::FlowLimit,
@@ -180,9 +183,11 @@ impl Forwards {
             refuse(&client.stream);
             return context.counters.drop(refusal);
         };
-        let Some(remote) = shown(&client, flows, context) else { return refuse(&client.stream) };
+        let Some(remote) = visible_address(&client, flows, context) else {
+            return refuse(&client.stream);
+        };
         let route = (mac, client.guest, remote);
-        if let Err(reason) = flows.call(port, route, client.stream, context) {
+        if let Err(reason) = flows.open_to_guest(port, route, client.stream, context) {
             context.counters.drop(reason);
         }
     }
@@ -192,26 +197,26 @@ impl Forwards {
             return Some(now);
         }
         let waits = self.waiting.values().any(|clients| !clients.is_empty());
-        let look = waits.then_some(now + LOOK);
-        look.into_iter().chain(self.retry).min()
+        let resolve = waits.then_some(now + RESOLVE_INTERVAL);
+        resolve.into_iter().chain(self.retry).min()
     }
 }
 
-/// Takes clients of a port. False: others wait until there are descriptors again.
+/// Accepts clients. Returns false if descriptors ran out before all were accepted.
 fn accept(listener: &mut Listener, context: &mut Context<'_>) -> (Vec<Client>, bool) {
     let mut clients = Vec::new();
     let Ok(socket) = &listener.socket else { return (clients, true) };
-    while listener.has_more && clients.len() < ACCEPTS {
+    while listener.has_more && clients.len() < ACCEPT_BATCH {
         match socket.accept() {
             Ok((stream, address)) => clients.push(Client {
                 stream,
                 address,
                 guest: listener.guest,
-                is_hidden: listener.rule.hides_client,
-                until: context.now + PATIENCE,
+                is_masqueraded: listener.rule.hides_client,
+                until: context.now + RESOLVE_TIMEOUT,
             }),
             Err(error) if error.kind() == ErrorKind::WouldBlock => listener.has_more = false,
-            // The client has gone: the next turn looks for others.
+            // The client is gone; the next turn accepts others.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => break,
             Err(_) => {
                 listener.has_more = false;
@@ -223,35 +228,40 @@ fn accept(listener: &mut Listener, context: &mut Context<'_>) -> (Vec<Client>, b
     (clients, true)
 }
 
-/// Closes a client's connection by a reset.
+/// Resets a client's connection.
 fn refuse(stream: &TcpStream) {
-    // One that cannot be reset is closed in order.
+    // On failure, the connection is closed in order.
     let _: io::Result<()> =
         set_socket_linger(stream, Some(Duration::ZERO)).map_err(io::Error::from);
 }
 
-/// Whom the machine sees as its client: the client, or the gateway if it is to be hidden, if answers
-/// to it would not come back to us, or if another port has led it to the machine already.
-fn shown(client: &Client, flows: &tcp::Flows, context: &mut Context<'_>) -> Option<SocketAddr> {
+/// The source address that the guest sees: the client's, or one of the gateway if the client is
+/// masqueraded, if the guest's answers would not come back to the gateway, or if another flow uses
+/// that address.
+fn visible_address(
+    client: &Client,
+    flows: &tcp::Flows,
+    context: &mut Context<'_>,
+) -> Option<SocketAddr> {
     let (guest, address) = (client.guest, client.address.ip());
     let real = SocketAddr::new(address, client.address.port());
-    if !client.is_hidden
+    if !client.is_masqueraded
         && address.is_ipv4() == guest.is_ipv4()
-        && is_outside(context.config, address)
-        && flows.may_call(guest, real)
+        && is_routed_via_gateway(context.config, address)
+        && flows.can_open_to_guest(guest, real)
     {
         return Some(real);
     }
-    let own = context.config.address_beside(guest.ip())?;
-    let (count, start) = (u64::from(u16::MAX - FIRST_OWN) + 1, (context.random)());
-    let port = |step| FIRST_OWN + (start.wrapping_add(step) % count) as u16;
+    let gateway = context.config.address_for(guest.ip())?;
+    let (count, start) = (u64::from(u16::MAX - FIRST_MASQUERADE_PORT) + 1, (context.random)());
+    let port = |step| FIRST_MASQUERADE_PORT + (start.wrapping_add(step) % count) as u16;
     (0..count)
-        .map(|step| SocketAddr::new(own, port(step)))
-        .find(|remote| flows.may_call(guest, *remote))
+        .map(|step| SocketAddr::new(gateway, port(step)))
+        .find(|remote| flows.can_open_to_guest(guest, *remote))
 }
 
-/// Whether a machine's answers to `address` go through its gateway.
-pub(super) fn is_outside(config: &Config, address: IpAddr) -> bool {
+/// Whether a guest sends its answers to `address` through the gateway.
+pub(super) fn is_routed_via_gateway(config: &Config, address: IpAddr) -> bool {
     let special = address.is_loopback() || address.is_unspecified() || address.is_multicast();
     let near = match address {
         IpAddr::V4(v4) => v4.is_link_local() || config.ipv4.is_some_and(|net| net.contains(v4)),
@@ -259,11 +269,11 @@ pub(super) fn is_outside(config: &Config, address: IpAddr) -> bool {
             v6.is_unicast_link_local() || config.ipv6.is_some_and(|net| net.contains(v6))
         }
     };
-    !special && !near && !is_machine(config, address)
+    !special && !near && !is_guest(config, address)
 }
 
-/// The ports that a rule joins: the host's, and the machine's.
-pub(super) fn ends(rule: &Forward) -> impl Iterator<Item = (SocketAddr, SocketAddr)> + '_ {
+/// The ports that a rule connects: the host's and the guest's.
+pub(super) fn port_pairs(rule: &Forward) -> impl Iterator<Item = (SocketAddr, SocketAddr)> + '_ {
     let hosts = rule.host.map_or_else(host_socket::wildcards, |host| vec![host]);
     hosts.into_iter().flat_map(move |host| {
         (0..rule.count).filter_map(move |offset| {
@@ -274,23 +284,23 @@ pub(super) fn ends(rule: &Forward) -> impl Iterator<Item = (SocketAddr, SocketAd
     })
 }
 
-/// Why a port of the host cannot be listened on.
-pub(super) fn reason(error: Errno) -> &'static str {
+/// The text for an error in binding a port.
+pub(super) fn errno_text(error: Errno) -> &'static str {
     match error {
-        Errno::EAFNOSUPPORT => "this host does not have that version of IP",
-        Errno::EADDRNOTAVAIL => "this host does not have that address",
+        Errno::EAFNOSUPPORT => "the host does not have that IP version",
+        Errno::EADDRNOTAVAIL => "the host does not have that address",
         error => error.desc(),
     }
 }
 
-/// Says that a rule is pending.
+/// The warning that a rule is pending.
 pub(super) fn warning(
     name: &str,
     (transport, host): (Transport, SocketAddr),
     error: Errno,
 ) -> String {
-    let (transport, reason) = (transport.name(), reason(error));
-    format!("forward {name:?} is pending: {transport} {host}: {reason}; it is tried again")
+    let (transport, reason) = (transport.name(), errno_text(error));
+    format!("forward {name:?} is pending: {transport} {host}: {reason}; retrying")
 }
 
 fn errno(error: &io::Error) -> Errno {

@@ -1,5 +1,5 @@
-//! Packets of every protocol with anything wrong with them: nothing panics, and what is refused is
-//! counted. The host is a namespace with a server on its loopback, so that nothing leaves it.
+//! Packets of every protocol with arbitrary faults: nothing panics, and refusals are counted. The
+//! host is a namespace with a server on its loopback, so that no packet leaves it.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use trama_frame::VnetHeader;
 
-use super::Taken;
+use super::Handled;
 use super::test_world::*;
-use crate::gateway::PortId;
+use crate::io::PortMark;
 use crate::testing::mend_checksums;
 
 const NAME: &str = "router::fuzz_tests::no_packet_makes_it_panic_and_refusals_are_counted";
@@ -18,7 +18,7 @@ const SETUP: &str = "ip addr add 198.51.100.1/32 dev lo; ip addr add 2001:db8::1
                      echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range";
 const SERVERS: [&str; 2] = ["198.51.100.1:7000", "[2001:db8::1]:7000"];
 
-/// A packet and what is wrong with it.
+/// A packet and its faults.
 #[derive(Clone, Debug)]
 struct Wrong {
     protocol: u8,
@@ -27,7 +27,7 @@ struct Wrong {
     payload: usize,
     /// TCP: flags, options, sequence number.
     tcp: (u8, Vec<u8>, u32),
-    /// Bytes that are something else; places are counted from the end of the Ethernet header.
+    /// Bytes that are overwritten; offsets count from the end of the Ethernet header.
     changes: Vec<(usize, u8)>,
     cut: Option<usize>,
     is_mended: bool,
@@ -68,7 +68,7 @@ impl Wrong {
             0 => datagram(to, self.hops, &bytes),
             1 => echo(to.ip(), self.hops, 1, &bytes),
             2 => tcp_segment(to, self.hops, &self.tcp, &bytes),
-            // An error about a packet of the machine's.
+            // An error about a packet of the guest.
             _ => {
                 let mut frame = echo(to.ip(), self.hops, 1, &datagram(to, 9, &bytes)[14..]);
                 frame[if self.is_v6 { 54 } else { 34 }] = if self.is_v6 { 1 } else { 3 };
@@ -82,7 +82,7 @@ impl Wrong {
         }
         frame.truncate(self.cut.unwrap_or(usize::MAX));
         if self.is_mended {
-            // So that neither stops what is wrong behind them.
+            // Otherwise length and checksum would hide the other faults.
             mend_lengths(&mut frame);
             mend_checksums(&mut frame);
         }
@@ -90,7 +90,7 @@ impl Wrong {
     }
 }
 
-/// Has the IP header say how long its packet is.
+/// Sets the length field of the IP header.
 fn mend_lengths(frame: &mut [u8]) {
     let (is_v6, len) = (frame.get(12) == Some(&0x86), frame.len());
     let (at, headers) = if is_v6 { (18, 54) } else { (16, 14) };
@@ -99,7 +99,7 @@ fn mend_lengths(frame: &mut [u8]) {
     }
 }
 
-/// A segment with these flags, options as they come, and a right checksum.
+/// A segment with these flags and options, and a right checksum.
 fn tcp_segment(
     to: SocketAddr,
     hops: u8,
@@ -117,7 +117,7 @@ fn tcp_segment(
     let flags_at = if from.is_ipv4() { 47 } else { 67 };
     let old = frame[flags_at];
     frame[flags_at] = *flags;
-    // The checksum takes the difference (RFC 1624).
+    // Updates the checksum (RFC 1624).
     let sum_at = flags_at + 3;
     let sum = u32::from(!u16::from_be_bytes([frame[sum_at], frame[sum_at + 1]]));
     let sum = sum + u32::from(!u16::from(old)) + u32::from(*flags);
@@ -127,7 +127,7 @@ fn tcp_segment(
     frame
 }
 
-/// Feeds a fresh router these packets; whether each that came to nothing was counted.
+/// Sends packets to a new NAT. Checks that each packet without effect was counted.
 fn feed(packets: &[Wrong]) -> Result<(), TestCaseError> {
     let mut world = World::new();
     let mut taken = 0;
@@ -135,19 +135,18 @@ fn feed(packets: &[Wrong]) -> Result<(), TestCaseError> {
         let frame = packet.frame();
         let before: u64 = world.counters.drops().values().sum();
         let sent = world.wire.0.len();
-        let is_taken = Taken::Local
-            != world
-                .with(|router, context| router.receive(PortId(1), packet.offload, &frame, context));
+        let is_taken = Handled::Local
+            != world.with(|nat, context| nat.receive(PortMark(1), packet.offload, &frame, context));
         world.turn(Duration::ZERO);
         taken += u64::from(is_taken);
         let dropped = world.counters.drops().values().sum::<u64>() > before;
-        let flows: usize = world.router.census().iter().sum();
-        let waits = world.router.reassembly.deadline().is_some();
+        let flows: usize = world.nat.census().iter().sum();
+        let waits = world.nat.reassembly.deadline().is_some();
         let shows = dropped || flows > 0 || waits || world.wire.0.len() > sent;
-        prop_assert!(shows || !is_taken, "nobody knows of {packet:?}: {frame:x?}");
+        prop_assert!(shows || !is_taken, "not counted: {packet:?}: {frame:x?}");
     }
     prop_assert_eq!(world.counters.received, taken);
-    // What they left behind ends, too.
+    // Their flows expire, too.
     world.now += Duration::from_secs(86_400);
     world.turn(Duration::ZERO);
     Ok(())
@@ -163,12 +162,12 @@ fn no_packet_makes_it_panic_and_refusals_are_counted() {
     let config = ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() };
     let packets = prop::collection::vec(wrong(), 1..6);
     TestRunner::new(config).run(&packets, |packets| feed(&packets)).unwrap();
-    // The packets do reach flows: without changes there are some of each protocol.
+    // The packets do reach flows: without faults, there are some of each protocol.
     let mut world = World::new();
     let syn = (2, Vec::new(), 5);
     for server in SERVERS.map(|server| server.parse::<SocketAddr>().unwrap()) {
         world.send(&[datagram(server, 9, b"x"), echo(server.ip(), 9, 1, b"x")]);
         world.send(&[tcp_segment(server, 9, &syn, &[])]);
     }
-    assert_eq!(world.router.census(), [2, 2, 2], "{:?}", world.counters.drops());
+    assert_eq!(world.nat.census(), [2, 2, 2], "{:?}", world.counters.drops());
 }

@@ -1,9 +1,9 @@
-//! Datagram sockets of the host, UDP and ping: what is sent through them, what comes back, and the
-//! errors that the network reports.
+//! Datagram sockets of the host (UDP and ping): sending, receiving, and the errors that the network
+//! reports.
 //!
-//! They are not connected: one socket serves all destinations of a flow. The kernel keeps each
-//! ICMP error in the socket's error queue (`IP_RECVERR`, ip(7)), with the router that sent it and
-//! the destination it is about, so nothing is lost by that.
+//! They are not connected: one socket serves all destinations of a flow. The kernel queues ICMP
+//! errors at the socket (`IP_RECVERR`, ip(7)) with the router that sent them and the destination
+//! that they are about, so none is lost.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -28,34 +28,34 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto, soc
 
 use super::local_address::{LocalAddress, PacketInfo};
 
-/// Longest datagram, and longest train of them that the kernel puts together (udp(7), `UDP_GRO`).
+/// Longest datagram, and longest batch of datagrams from the kernel (udp(7), `UDP_GRO`).
 const MAX_DATAGRAM: usize = 65_535;
-/// Messages taken with one call. Sixteen trains are a thousand datagrams.
+/// Messages received with one call. Sixteen GRO batches are a thousand datagrams.
 pub(crate) const BATCH: usize = 16;
-/// Bytes that a busy socket asks for.
-const WIDE: usize = 4 << 20;
-/// What the kernel quotes of a packet that an error is about, and more.
+/// Receive buffer that a busy socket asks for.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Room for what the kernel quotes of a packet in an error.
 const MAX_QUOTE: usize = 1500;
-/// `ee_origin` of an error that came by ICMP, and by ICMPv6 (ip(7)).
+/// `ee_origin` of an ICMP and of an ICMPv6 error (ip(7)).
 const BY_ICMP: [u8; 2] = [2, 3];
 
-/// A datagram socket of the host, which does not block.
+/// A non-blocking datagram socket of the host.
 pub(crate) struct HostSocket {
     fd: OwnedFd,
     is_v6: bool,
-    /// What the kernel was last told of how to send.
-    manner: Option<Manner>,
-    is_wide: bool,
-    /// Each datagram comes with the address of the host that it was sent to.
-    is_anywhere: bool,
+    /// The options that are set on the socket.
+    options: Option<SendOptions>,
+    is_enlarged: bool,
+    /// Each datagram comes with the local address that it was sent to.
+    is_wildcard: bool,
 }
 
-/// The addresses that stand for all of the host's, one for each version of IP that it has. (If it has
-/// neither, both: to listen there says why that cannot be.)
+/// The wildcard address of each IP version that the host has. Both if it has neither, so that
+/// binding returns the reason.
 pub(super) fn wildcards() -> Vec<IpAddr> {
     let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     let is_had = |address: &IpAddr| {
-        !matches!(HostSocket::single(address.is_ipv6()), Err(Errno::EAFNOSUPPORT))
+        !matches!(HostSocket::udp_without_gro(address.is_ipv6()), Err(Errno::EAFNOSUPPORT))
     };
     let had: Vec<IpAddr> = all.into_iter().filter(is_had).collect();
     if had.is_empty() { all.to_vec() } else { had }
@@ -63,17 +63,18 @@ pub(super) fn wildcards() -> Vec<IpAddr> {
 
 /// How packets are sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Manner {
-    /// Routers that they may pass, and the host that they reach; at least 1.
+pub(crate) struct SendOptions {
+    /// Hop limit, at least 1.
     pub hop_limit: u8,
-    /// Whether they may be cut where the way is too narrow for them.
+    /// Whether routers may fragment the packets.
     pub may_fragment: bool,
 }
 
 impl HostSocket {
-    /// A UDP socket; its port is chosen when it sends first.
+    /// A UDP socket with GRO. The kernel chooses its port at the first send.
     ///
     /// # Errors
+    ///
     /// Out of descriptors or memory, or the host does not have this version of IP.
     pub fn udp(is_v6: bool) -> Result<HostSocket, Errno> {
         let socket = HostSocket::new(is_v6, ipproto::UDP)?;
@@ -81,37 +82,40 @@ impl HostSocket {
         Ok(socket)
     }
 
-    /// A socket for echo requests; the kernel chooses their identifier.
+    /// A socket for echo requests. The kernel chooses their identifier.
     ///
     /// # Errors
-    /// As for [`HostSocket::udp`]; `EACCES` where the host does not let this process ping.
+    ///
+    /// As for [`HostSocket::udp`]; `EACCES` if the host does not allow this process to ping.
     pub fn ping(is_v6: bool) -> Result<HostSocket, Errno> {
         HostSocket::new(is_v6, if is_v6 { ipproto::ICMPV6 } else { ipproto::ICMP })
     }
 
-    /// A UDP socket that takes datagrams one by one.
+    /// A UDP socket without GRO.
     ///
     /// # Errors
+    ///
     /// As for [`HostSocket::udp`].
-    pub fn single(is_v6: bool) -> Result<HostSocket, Errno> {
+    pub fn udp_without_gro(is_v6: bool) -> Result<HostSocket, Errno> {
         HostSocket::new(is_v6, ipproto::UDP)
     }
 
-    /// A UDP socket that hears what is sent to a group on one link of the host, beside others that do,
-    /// and speaks to the group there. It is bound to the group's address: what is for the host's own
-    /// ones is not taken from anybody.
+    /// A UDP socket that receives a multicast group on one link of the host and sends to it. It
+    /// shares the port with others, and is bound to the group's address, so it takes no datagrams
+    /// sent to the host's own addresses.
     ///
     /// # Errors
-    /// The link is gone, or somebody has the group's port for himself.
-    pub fn group(
+    ///
+    /// The link is gone, or another socket has the port exclusively.
+    pub fn multicast(
         group: SocketAddr,
         hops: u8,
         (index, name): (u32, &str),
     ) -> Result<HostSocket, Errno> {
-        let socket = HostSocket::single(group.is_ipv6())?;
+        let socket = HostSocket::udp_without_gro(group.is_ipv6())?;
         setsockopt(&socket.fd, BindToDevice, &name.into())?;
         set_socket_reuseaddr(&socket.fd, true).map_err(errno)?;
-        socket.set_group_hops(hops)?;
+        socket.set_multicast_hops(hops)?;
         match group {
             SocketAddr::V4(group) => {
                 let any = Ipv4Addr::UNSPECIFIED;
@@ -129,11 +133,12 @@ impl HostSocket {
         Ok(socket)
     }
 
-    /// How many routers what it sends to groups may pass, and one.
+    /// Sets the hop limit of multicasts.
     ///
     /// # Errors
-    /// None that is known.
-    pub fn set_group_hops(&self, hops: u8) -> Result<(), Errno> {
+    ///
+    /// None known.
+    pub fn set_multicast_hops(&self, hops: u8) -> Result<(), Errno> {
         match self.is_v6 {
             true => set_ipv6_multicast_hops(&self.fd, hops.into()),
             false => set_ip_multicast_ttl(&self.fd, hops.into()),
@@ -141,11 +146,12 @@ impl HostSocket {
         .map_err(errno)
     }
 
-    /// The link of the host on which it speaks to groups.
+    /// Sets the link that multicasts are sent on.
     ///
     /// # Errors
+    ///
     /// The link is gone.
-    pub fn set_group_link(&self, index: u32) -> Result<(), Errno> {
+    pub fn set_multicast_link(&self, index: u32) -> Result<(), Errno> {
         let any = Ipv4Addr::UNSPECIFIED;
         match self.is_v6 {
             true => set_ipv6_multicast_if(&self.fd, index),
@@ -163,19 +169,21 @@ impl HostSocket {
         } else {
             setsockopt(&fd, Ipv4RecvErr, &true)?;
         }
-        Ok(HostSocket { fd, is_v6, manner: None, is_wide: false, is_anywhere: false })
+        Ok(HostSocket { fd, is_v6, options: None, is_enlarged: false, is_wildcard: false })
     }
 
-    /// Binds it to an address of the host, or to all of them, for this version of IP alone.
+    /// Binds the socket to an address of the host or to the wildcard address, for this version of
+    /// IP alone.
     ///
     /// # Errors
-    /// The address is none of the host's, or taken.
+    ///
+    /// The address is in use, or the host does not have it.
     pub fn bind(&mut self, address: SocketAddr) -> Result<(), Errno> {
         if self.is_v6 {
             set_ipv6_v6only(&self.fd, true).map_err(errno)?;
         }
-        self.is_anywhere = address.ip().is_unspecified();
-        if self.is_anywhere {
+        self.is_wildcard = address.ip().is_unspecified();
+        if self.is_wildcard {
             match self.is_v6 {
                 true => setsockopt(&self.fd, Ipv6RecvPacketInfo, &true)?,
                 false => setsockopt(&self.fd, Ipv4PacketInfo, &true)?,
@@ -184,37 +192,38 @@ impl HostSocket {
         rustix::net::bind(&self.fd, &address).map_err(errno)
     }
 
-    /// Takes datagrams from nobody else than `peer` from now on.
+    /// Connects the socket, so that it only receives from `peer`.
     ///
     /// # Errors
-    /// There is no way there.
+    ///
+    /// The host has no route to `peer`.
     pub fn connect(&self, peer: SocketAddr) -> Result<(), Errno> {
         rustix::net::connect(&self.fd, &peer).map_err(errno)
     }
 
-    /// Gives it as much room for what arrives as the host allows (`net.core.rmem_max`), because more
-    /// comes at a time than is taken.
-    pub fn widen(&mut self) {
-        if !self.is_wide {
-            self.is_wide = true;
-            // With less room, more is lost: that is all.
-            let _ = set_socket_recv_buffer_size(&self.fd, WIDE);
+    /// Enlarges the receive buffer as far as the host allows (`net.core.rmem_max`).
+    pub fn enlarge_buffer(&mut self) {
+        if !self.is_enlarged {
+            self.is_enlarged = true;
+            // With a smaller buffer, more datagrams are lost, and nothing else fails.
+            let _ = set_socket_recv_buffer_size(&self.fd, RECEIVE_BUFFER);
         }
     }
 
-    /// Sends a datagram to an address, from one of the host's if that is given; with `segment`, a
-    /// train of datagrams of that many bytes each, of which the last may be shorter.
+    /// Sends a datagram, from a given address of the host if there is one; with `segment`, a GSO
+    /// batch of datagrams of that many bytes each, of which the last may be shorter.
     ///
     /// # Errors
+    ///
     /// It was not sent.
     pub fn send(
         &mut self,
         (to, from): (SocketAddr, Option<LocalAddress>),
-        manner: Manner,
+        options: SendOptions,
         parts: &[&[u8]],
         segment: Option<u16>,
     ) -> Result<(), Errno> {
-        self.set_manner(manner)?;
+        self.apply_options(options)?;
         let mut slices = [IoSlice::new(&[]); 2];
         let slices = &mut slices[..parts.len().min(2)];
         for (slice, part) in slices.iter_mut().zip(parts) {
@@ -222,35 +231,35 @@ impl HostSocket {
         }
         let info = from.map(LocalAddress::packet_info);
         let from = info.as_ref().map(PacketInfo::message);
-        let train = segment.as_ref().map(ControlMessage::UdpGsoSegments);
-        let control = match (from, train) {
-            (Some(from), Some(train)) => &[from, train][..],
+        let gso = segment.as_ref().map(ControlMessage::UdpGsoSegments);
+        let control = match (from, gso) {
+            (Some(from), Some(gso)) => &[from, gso][..],
             (Some(from), None) => &[from],
-            (None, Some(train)) => &[train],
+            (None, Some(gso)) => &[gso],
             (None, None) => &[],
         };
         let to = SockaddrStorage::from(to);
         let send =
             || sendmsg(self.fd.as_raw_fd(), slices, control, MsgFlags::MSG_DONTWAIT, Some(&to));
         match send() {
-            // It may be the error of an earlier datagram, which is told once.
+            // The error may be that of an earlier datagram, which the kernel returns once.
             Err(error) if error != Errno::EAGAIN => send(),
             result => result,
         }
         .map(drop)
     }
 
-    fn set_manner(&mut self, manner: Manner) -> Result<(), Errno> {
-        let told = self.manner;
-        if told.map(|told| told.hop_limit) != Some(manner.hop_limit) {
+    fn apply_options(&mut self, options: SendOptions) -> Result<(), Errno> {
+        let applied = self.options;
+        if applied.map(|applied| applied.hop_limit) != Some(options.hop_limit) {
             let result = match self.is_v6 {
-                true => set_ipv6_unicast_hops(&self.fd, Some(manner.hop_limit)),
-                false => set_ip_ttl(&self.fd, manner.hop_limit.into()),
+                true => set_ipv6_unicast_hops(&self.fd, Some(options.hop_limit)),
+                false => set_ip_ttl(&self.fd, options.hop_limit.into()),
             };
             result.map_err(errno)?;
         }
-        if told.map(|told| told.may_fragment) != Some(manner.may_fragment) {
-            let result = match (self.is_v6, manner.may_fragment) {
+        if applied.map(|applied| applied.may_fragment) != Some(options.may_fragment) {
+            let result = match (self.is_v6, options.may_fragment) {
                 (true, true) => set_ipv6_mtu_discover(&self.fd, Ipv6PathMtuDiscovery::DONT),
                 (true, false) => set_ipv6_mtu_discover(&self.fd, Ipv6PathMtuDiscovery::DO),
                 (false, true) => set_ip_mtu_discover(&self.fd, Ipv4PathMtuDiscovery::DONT),
@@ -258,7 +267,7 @@ impl HostSocket {
             };
             result.map_err(errno)?;
         }
-        self.manner = Some(manner);
+        self.options = Some(options);
         Ok(())
     }
 }
@@ -269,18 +278,18 @@ impl AsFd for HostSocket {
     }
 }
 
-/// What came with one message: a datagram, or a train of datagrams of `segment` bytes each, of
-/// which the last may be shorter.
-pub(crate) struct Arrival<'a> {
+/// A datagram, or a GRO batch of datagrams of `segment` bytes each, of which the last may be
+/// shorter.
+pub(crate) struct HostDatagram<'a> {
     pub from: SocketAddr,
-    /// Where it was sent, if the socket is bound to all addresses of the host.
+    /// The address that it was sent to, if the socket is bound to the wildcard address.
     pub local: Option<LocalAddress>,
     pub bytes: &'a [u8],
     pub segment: usize,
 }
 
-impl Arrival<'_> {
-    /// Takes what the kernel says of it.
+impl HostDatagram<'_> {
+    /// Reads a control message.
     fn note(&mut self, message: &ControlMessageOwned) {
         match message {
             ControlMessageOwned::UdpGroSegments(bytes @ 1..) => self.segment = *bytes as usize,
@@ -289,53 +298,55 @@ impl Arrival<'_> {
     }
 }
 
-/// What the network, or the host, says about a packet that was sent.
+/// An error that the network or the host reports about a packet.
 pub(crate) struct HostError<'a> {
-    /// Where the packet was sent; the port is 0 for an echo request.
+    /// The packet's destination; the port is 0 for an echo request.
     pub destination: SocketAddr,
-    /// The address of the host that it left from, as [`Arrival::local`] has it.
+    /// The packet's source address, like [`HostDatagram::local`].
     pub local: Option<LocalAddress>,
     pub report: ErrorReport,
-    /// What stood in the packet behind its IP header (echo) or UDP header, or its beginning.
+    /// The packet behind its IP header (echo) or UDP header, possibly truncated.
     pub quoted: &'a [u8],
 }
 
-/// The report itself.
+/// What is reported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ErrorReport {
-    /// An ICMP error of the socket's version, from `from`.
+    /// An ICMP error of the socket's IP version, from `from`.
     Icmp { from: IpAddr, kind: u8, code: u8, info: u32 },
-    /// The way is too narrow for the packet: it takes at most `mtu` bytes.
+    /// The packet exceeds the path MTU.
     TooBig { mtu: u32 },
-    /// Something else that the host itself found.
+    /// Another error of the host.
     Local(Errno),
 }
 
-/// Room to receive into, for all sockets of a kind.
-pub(crate) struct Receiver {
+/// Buffers to receive into, shared by all sockets of a kind.
+pub(crate) struct ReceiveBuffers {
     room: Vec<u8>,
 }
 
-impl Default for Receiver {
-    fn default() -> Receiver {
-        // Zeroed memory of this size costs nothing before it is written.
-        Receiver { room: vec![0; BATCH * MAX_DATAGRAM] }
+impl Default for ReceiveBuffers {
+    fn default() -> ReceiveBuffers {
+        // Zeroed memory of this size is not resident before it is written.
+        ReceiveBuffers { room: vec![0; BATCH * MAX_DATAGRAM] }
     }
 }
 
-impl Receiver {
-    /// Takes what a socket has, at most `limit` messages and [`BATCH`]; how many there were.
+impl ReceiveBuffers {
+    /// Receives at most `limit` and [`BATCH`] messages. Returns how many there were.
     ///
     /// # Errors
-    /// `EAGAIN`: nothing is there. Others are told once, and are in the error queue as well.
+    ///
+    /// `EAGAIN` if there is nothing. Other errors are returned once, and are in the error queue,
+    /// too.
     pub fn receive(
         &mut self,
         socket: &HostSocket,
         limit: usize,
-        mut each: impl FnMut(Arrival<'_>),
+        mut each: impl FnMut(HostDatagram<'_>),
     ) -> Result<usize, Errno> {
-        // Made anew each time: a call leaves the sizes that it found in them.
-        let control = match socket.is_anywhere {
+        // Allocated for each call, which stores sizes in them.
+        let control = match socket.is_wildcard {
             true => nix::cmsg_space!(i32, in6_pktinfo),
             false => nix::cmsg_space!(i32),
         };
@@ -349,14 +360,14 @@ impl Receiver {
             count += 1;
             let bytes = message.iovs().next().unwrap_or_default();
             let Some(from) = address(&message) else { continue };
-            let mut arrival = Arrival { from, local: None, bytes, segment: bytes.len() };
-            message.cmsgs().into_iter().flatten().for_each(|control| arrival.note(&control));
-            each(arrival);
+            let mut datagram = HostDatagram { from, local: None, bytes, segment: bytes.len() };
+            message.cmsgs().into_iter().flatten().for_each(|control| datagram.note(&control));
+            each(datagram);
         }
         Ok(count)
     }
 
-    /// Takes one error out of a socket's queue; `None` if there is none.
+    /// Takes an error from a socket's error queue; `None` if that is empty.
     pub fn next_error(&mut self, socket: &HostSocket) -> Option<HostError<'_>> {
         let mut control = nix::cmsg_space!([u8; 64], in6_pktinfo);
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;

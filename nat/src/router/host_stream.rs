@@ -1,8 +1,8 @@
-//! Stream sockets of the host: connections that are begun, and ports that clients connect to.
+//! Stream sockets of the host: outgoing connections, and listeners.
 //!
-//! All are set up alike, before anything can come through them: a connection that is accepted has
-//! the options of its listener. Urgent data stays where it is in the stream (RFC 6093, 6); the
-//! kernel would take its last byte out.
+//! All get the same options before data can arrive: an accepted connection inherits those of its
+//! listener. Urgent data stays in the stream (RFC 6093, 6); by default the kernel would remove its
+//! last byte.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,13 +16,14 @@ use rustix::net::sockopt::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
-/// Clients that may wait to be accepted, if the host allows that many (`net.core.somaxconn`).
+/// Clients that may wait to be accepted, if the host allows as many (`net.core.somaxconn`).
 const BACKLOG: i32 = 128;
 
-/// Begins to connect to `remote`.
+/// Starts to connect to `remote`.
 ///
 /// # Errors
-/// Out of descriptors or memory, there is no way there, or the host does not have this version of IP.
+///
+/// Out of descriptors or memory, no route, or the host does not have this version of IP.
 pub(super) fn connect(remote: SocketAddr) -> io::Result<TcpStream> {
     let socket = open(remote)?;
     match rustix::net::connect(&socket, &remote) {
@@ -34,10 +35,11 @@ pub(super) fn connect(remote: SocketAddr) -> io::Result<TcpStream> {
 /// Listens at an address of the host, for this version of IP alone.
 ///
 /// # Errors
-/// The address is none of the host's, or taken, or the host does not have this version of IP.
+///
+/// The address is in use, or the host does not have it or this version of IP.
 pub(super) fn listen(host: SocketAddr) -> io::Result<TcpListener> {
     let socket = open(host)?;
-    // Connections of an earlier listener may linger.
+    // Connections of an earlier listener may be in TIME-WAIT.
     set_socket_reuseaddr(&socket, true)?;
     if host.is_ipv6() {
         set_ipv6_v6only(&socket, true)?;
@@ -51,7 +53,8 @@ fn open(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    // Segments go on as they come. A dead peer shows, for flows live as long as they like.
+    // Segments are sent without delay, and dead peers are detected, since an idle flow has no
+    // timeout.
     set_tcp_nodelay(&socket, true)?;
     set_socket_keepalive(&socket, true)?;
     set_socket_oobinline(&socket, true)?;
@@ -68,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// Sends two bytes that are urgent, and one that is not.
+    /// Sends two urgent bytes, and one that is not.
     fn send_urgent(stream: &std::net::TcpStream) {
         for (byte, flags) in
             [(b"!", SendFlags::OOB), (b"?", SendFlags::OOB), (b".", SendFlags::empty())]
@@ -77,7 +80,7 @@ mod tests {
         }
     }
 
-    /// Reads what [`send_urgent`] has sent, from a socket that is set up as it has to be.
+    /// Checks the socket's options, and reads what [`send_urgent`] sent.
     #[track_caller]
     fn read_urgent(mut stream: TcpStream) {
         assert!(socket_oobinline(&stream).unwrap() && socket_keepalive(&stream).unwrap());
@@ -96,7 +99,7 @@ mod tests {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = listen(loopback).unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        // Before it is accepted.
+        // Before the connection is accepted.
         send_urgent(&client);
         read_urgent(listener.accept().unwrap().0);
 

@@ -1,12 +1,11 @@
-//! ICMP flows: echo requests of machines, through ping sockets of the host (icmp(7)).
+//! ICMP flows: echo requests of guests, through ping sockets of the host (icmp(7)).
 //!
-//! A flow is one identifier of one machine; its socket has an identifier of the kernel's choice,
-//! which is exchanged both ways. Requests keep their sequence number, data and number of hops, so
-//! the round trip is the real one and a trace of the way shows it. Where the host lets nobody ping
-//! (`net.ipv4.ping_group_range`), nothing is answered, and a warning says so.
+//! A flow is one identifier of one guest. The kernel chooses the identifier of its socket, which is
+//! translated both ways. Requests keep their sequence number, data and hop limit, so a guest
+//! measures the real round-trip time and can trace the path. If the host does not allow pings
+//! (`net.ipv4.ping_group_range`), requests are not answered, and a warning says so.
 
 pub(crate) mod errors;
-pub(crate) mod heard;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,32 +19,32 @@ use nix::errno::Errno;
 use smoltcp::wire::IpProtocol;
 use trama_frame::{MacAddr, VnetHeader, checksum};
 
+use super::context::{Context, TokenKind};
 use super::flow_table::{FlowTable, Limits};
-use super::host_socket::{Arrival, BATCH, ErrorReport, HostSocket, Manner, Receiver};
-use super::inbound::Inbound;
-use super::outbound::{Outbound, pseudo_sum};
-use super::turns::Turns;
-use super::{Context, Kind};
-use crate::control::FlowRow;
+use super::host_socket::{
+    BATCH, ErrorReport, HostDatagram, HostSocket, ReceiveBuffers, SendOptions,
+};
+use super::ready_queue::ReadyQueue;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
+use crate::io::PortMark;
 use crate::packet::HOP_LIMIT;
-use errors::{Complaint, Errors};
+use crate::packet::icmp::{HEADER, echo_request};
+use crate::packet::inbound::Inbound;
+use crate::packet::outbound::Outbound;
+use crate::report::FlowRow;
+use errors::{IcmpError, IcmpErrorSender};
 
-/// A flow that is silent this long has ended (RFC 5508, 3.2).
-const LIVES: [Duration; 1] = [Duration::from_secs(60)];
+/// Idle time after which a flow expires (RFC 5508, 3.2).
+const LIFETIMES: [Duration; 1] = [Duration::from_secs(60)];
 const LIMITS: Limits = Limits { port: 512, total: 4096 };
-/// Turns of sockets before everything else has its own.
+/// Sockets served in one turn.
 const TURNS: usize = 32;
-/// Errors taken from a socket in a turn.
+/// Errors taken from a socket in one turn.
 const ERRORS: usize = 16;
-/// Bytes of an echo message's header.
-const HEADER: usize = 8;
-
-/// An identifier of a machine.
+/// An identifier of a guest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
-    port: PortId,
+    port: PortMark,
     source: IpAddr,
     ident: u16,
 }
@@ -53,20 +52,20 @@ struct Key {
 struct Flow {
     mac: MacAddr,
     socket: HostSocket,
-    /// Bytes of echo data from the machine and to it.
+    /// Bytes of echo data from the guest and to it.
     sent: u64,
     received: u64,
 }
 
-/// All of a network's ICMP flows.
+/// All ICMP flows of a network.
 pub(crate) struct Flows {
     table: FlowTable<Key, Flow, 1>,
-    turns: Turns,
-    /// The ring to the switch was full when turns were taken last.
+    ready: ReadyQueue,
+    /// The ring to the switch was full at the last turn.
     pub(super) is_blocked: bool,
-    receiver: Receiver,
-    errors: Errors,
-    /// Why nobody can ping, to be told once.
+    buffers: ReceiveBuffers,
+    errors: IcmpErrorSender,
+    /// Why the host does not allow pings, once a warning was logged.
     forbidden: Option<Errno>,
     warning: Option<String>,
 }
@@ -74,11 +73,11 @@ pub(crate) struct Flows {
 impl Default for Flows {
     fn default() -> Flows {
         Flows {
-            table: FlowTable::new(LIVES, LIMITS),
-            turns: Turns::default(),
+            table: FlowTable::new(LIFETIMES, LIMITS),
+            ready: ReadyQueue::default(),
             is_blocked: false,
-            receiver: Receiver::default(),
-            errors: Errors::default(),
+            buffers: ReceiveBuffers::default(),
+            errors: IcmpErrorSender::default(),
             forbidden: None,
             warning: None,
         }
@@ -86,7 +85,7 @@ impl Default for Flows {
 }
 
 impl Flows {
-    /// Takes a machine's ICMP message for another network.
+    /// Handles a guest's ICMP message to another network.
     pub(super) fn handle(
         &mut self,
         packet: &Inbound<'_>,
@@ -104,37 +103,37 @@ impl Flows {
         let Some(flow) = self.table.get_mut(number) else { return Err(DropReason::FileLimit) };
         flow.mac = packet.mac;
         flow.sent += data.len() as u64;
-        let manner = Manner {
+        let options = SendOptions {
             hop_limit: packet.hop_limit.saturating_sub(1).max(1),
             may_fragment: packet.may_fragment(),
         };
         let to = SocketAddr::new(packet.destination, 0);
-        match flow.socket.send((to, None), manner, &[head, data], None) {
+        match flow.socket.send((to, None), options, &[head, data], None) {
             Ok(()) => Ok(()),
             Err(Errno::EAGAIN | Errno::ENOBUFS) => Err(DropReason::HostBusy),
             Err(error) => {
                 let mtu = self.serve_errors(number, context);
                 let is_v6 = packet.source.is_ipv6();
-                let complaint = match (error, mtu) {
-                    (Errno::EMSGSIZE, Some(mtu)) => Some(Complaint::too_big(is_v6, mtu)),
-                    (error, _) => Complaint::refused(is_v6, error),
+                let icmp_error = match (error, mtu) {
+                    (Errno::EMSGSIZE, Some(mtu)) => Some(IcmpError::too_big(is_v6, mtu)),
+                    (error, _) => IcmpError::refused(is_v6, error),
                 };
-                self.complain(packet, complaint, DropReason::HostError, context)
+                self.send_error(packet, icmp_error, DropReason::HostError, context)
             }
         }
     }
 
-    /// Answers a packet whose hops end here.
+    /// Answers a packet whose hop limit is exceeded here.
     pub(super) fn time_exceeded(
         &mut self,
         packet: &Inbound<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        let complaint = Complaint::time_exceeded(packet.source.is_ipv6());
-        self.complain(packet, Some(complaint), DropReason::HopLimit, context)
+        let icmp_error = IcmpError::time_exceeded(packet.source.is_ipv6());
+        self.send_error(packet, Some(icmp_error), DropReason::HopLimit, context)
     }
 
-    /// Answers a packet that leads nowhere, because the host says so.
+    /// Answers a packet that the host cannot send.
     pub(super) fn unreachable(
         &mut self,
         packet: &Inbound<'_>,
@@ -142,30 +141,30 @@ impl Flows {
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let error = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-        let complaint = Complaint::refused(packet.source.is_ipv6(), error);
-        self.complain(packet, complaint, DropReason::Unreachable, context)
+        let icmp_error = IcmpError::refused(packet.source.is_ipv6(), error);
+        self.send_error(packet, icmp_error, DropReason::Unreachable, context)
     }
 
-    /// Complains of a packet, which is dropped for `reason`.
-    fn complain(
+    /// Answers a packet with an ICMP error, if there is one. Returns the reason of the drop.
+    fn send_error(
         &mut self,
         packet: &Inbound<'_>,
-        complaint: Option<Complaint>,
+        icmp_error: Option<IcmpError>,
         reason: DropReason,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        if let Some(complaint) = complaint {
-            self.errors.complain(context, packet, complaint)?;
+        if let Some(icmp_error) = icmp_error {
+            self.errors.send_error(context, packet, icmp_error)?;
         }
         Err(reason)
     }
 
-    /// What somebody should be told of.
+    /// Takes the warning to log.
     pub(super) fn take_warning(&mut self) -> Option<String> {
         self.warning.take()
     }
 
-    /// How many flows there are.
+    /// The number of flows.
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
@@ -183,7 +182,7 @@ impl Flows {
     }
 
     pub(super) fn ready(&mut self, number: u32, _event: &Event, _context: &mut Context<'_>) {
-        self.turns.ask(number);
+        self.ready.push(number);
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) {
@@ -197,7 +196,7 @@ impl Flows {
             if self.is_blocked {
                 return;
             }
-            let Some(number) = self.turns.next() else { return };
+            let Some(number) = self.ready.pop() else { return };
             self.serve_errors(number, context);
             self.serve(number, room.min(BATCH), context);
         }
@@ -205,7 +204,7 @@ impl Flows {
 
     pub(super) fn deadline(&self) -> Option<Duration> {
         // A full ring wakes the process when it has room.
-        let now = !self.turns.is_empty() && !self.is_blocked;
+        let now = !self.ready.is_empty() && !self.is_blocked;
         if now { Some(Duration::ZERO) } else { self.table.deadline() }
     }
 
@@ -215,7 +214,7 @@ impl Flows {
         packet: &Inbound<'_>,
         context: &mut Context<'_>,
     ) -> Result<u32, DropReason> {
-        if let Some(number) = self.table.must_end(key.port) {
+        if let Some(number) = self.table.eviction_candidate(key.port) {
             self.table.remove(number);
             context.counters.drop(DropReason::FlowEvicted);
         }
@@ -227,9 +226,9 @@ impl Flows {
             }
             Err(Errno::EMFILE | Errno::ENFILE) => return Err(DropReason::FileLimit),
             Err(error) => {
-                let complaint = Complaint::refused(key.source.is_ipv6(), error);
+                let icmp_error = IcmpError::refused(key.source.is_ipv6(), error);
                 return self
-                    .complain(packet, complaint, DropReason::HostError, context)
+                    .send_error(packet, icmp_error, DropReason::HostError, context)
                     .and(Err(DropReason::HostError));
             }
         };
@@ -237,7 +236,7 @@ impl Flows {
         let fd = socket.as_fd().as_raw_fd();
         let flow = Flow { mac: packet.mac, socket, sent: 0, received: 0 };
         let number = self.table.insert(context.now, key.port, key, flow, 0);
-        let token = Kind::Icmp.token(number);
+        let token = TokenKind::Icmp.token(number);
         if context.registry.register(&mut SourceFd(&fd), token, Interest::READABLE).is_err() {
             self.table.remove(number);
             return Err(DropReason::FileLimit);
@@ -245,25 +244,26 @@ impl Flows {
         Ok(number)
     }
 
-    /// The host forbids ping sockets; says so when it begins to.
+    /// Notes that the host does not allow pings. The first time, a warning is logged.
     fn forbid(&mut self, error: Errno) {
         if self.forbidden.replace(error).is_none() {
-            let remedy = "have net.ipv4.ping_group_range include a group of the daemon";
+            let remedy = "include a group of the daemon in net.ipv4.ping_group_range";
             let reason = error.desc();
             self.warning = Some(format!(
-                "no answer to pings of other networks: the host forbids ping sockets: {reason}; {remedy}"
+                "pings to other networks are not answered: the host forbids ping sockets: \
+                 {reason}; {remedy}"
             ));
         }
     }
 
-    /// Passes on what came through a socket.
+    /// Passes replies from a socket to the guest.
     fn serve(&mut self, number: u32, limit: usize, context: &mut Context<'_>) {
         let Some((key, _, flow)) = self.table.entry_mut(number) else { return };
         let (key, mac) = (*key, flow.mac);
         let Flow { socket, received, .. } = flow;
-        let result = self.receiver.receive(socket, limit, |arrival| {
-            *received += arrival.bytes.len().saturating_sub(HEADER) as u64;
-            if let Err(reason) = reply(&key, mac, &arrival, context) {
+        let result = self.buffers.receive(socket, limit, |datagram| {
+            *received += datagram.bytes.len().saturating_sub(HEADER) as u64;
+            if let Err(reason) = reply(&key, mac, &datagram, context) {
                 context.counters.drop(reason);
             }
         });
@@ -271,35 +271,35 @@ impl Flows {
             Ok(count) => {
                 self.table.touch(context.now, number, 0);
                 if count == limit {
-                    self.turns.ask(number);
+                    self.ready.push(number);
                 }
             }
             Err(Errno::EAGAIN) => {}
-            // An error that is in the queue as well; behind it there may be more.
-            Err(_) => self.turns.ask(number),
+            // The error is in the error queue, too, and more datagrams may follow it.
+            Err(_) => self.ready.push(number),
         }
     }
 
-    /// Passes on what the network said about requests. What way was too narrow for one that was
-    /// sent just now is the caller's to tell.
+    /// Passes errors about requests to the guest. Returns the path MTU if the last request exceeded
+    /// it; the caller reports that.
     fn serve_errors(&mut self, number: u32, context: &mut Context<'_>) -> Option<u32> {
         let (key, port, flow) = self.table.entry_mut(number)?;
         let to = (port, flow.mac, key.source);
-        let mut narrow = None;
+        let mut path_mtu = None;
         for _ in 0..ERRORS {
-            let Some(error) = self.receiver.next_error(&flow.socket) else { return narrow };
+            let Some(error) = self.buffers.next_error(&flow.socket) else { return path_mtu };
             if let ErrorReport::TooBig { mtu } = error.report {
-                narrow = Some(mtu);
+                path_mtu = Some(mtu);
                 continue;
             }
             let quoted = with_ident(error.quoted, key.ident);
             let quote = (error.destination.ip(), protocol(key.source), &quoted[..]);
-            if let Err(reason) = self.errors.pass_on(context, to, error.report, quote) {
+            if let Err(reason) = self.errors.forward_error(context, to, error.report, quote) {
                 context.counters.drop(reason);
             }
         }
-        self.turns.ask(number);
-        narrow
+        self.ready.push(number);
+        path_mtu
     }
 }
 
@@ -307,41 +307,15 @@ fn protocol(address: IpAddr) -> IpProtocol {
     if address.is_ipv4() { IpProtocol::Icmp } else { IpProtocol::Icmpv6 }
 }
 
-/// The header of a message and what follows it, the checksum being right.
-fn message<'a>(packet: &Inbound<'a>) -> Result<(&'a [u8; HEADER], &'a [u8]), DropReason> {
-    let message = packet.payload;
-    let pseudo = match packet.protocol {
-        IpProtocol::Icmp if packet.source.is_ipv4() => 0,
-        IpProtocol::Icmpv6 if packet.source.is_ipv6() => {
-            pseudo_sum(packet.source, packet.destination, packet.protocol, message.len())
-        }
-        _ => return Err(DropReason::BadIcmp),
-    };
-    if !packet.offload.needs_csum() && checksum::fold(checksum::add(pseudo, message)) != 0xffff {
-        return Err(DropReason::BadIcmp);
-    }
-    message.split_first_chunk::<HEADER>().ok_or(DropReason::BadIcmp)
-}
-
-/// The header and the data of an echo request; nothing else has an answer from outside.
-fn echo_request<'a>(packet: &Inbound<'a>) -> Result<(&'a [u8; HEADER], &'a [u8]), DropReason> {
-    let (head, data) = message(packet)?;
-    let request = if packet.source.is_ipv4() { 8 } else { 128 };
-    match head[..2] {
-        [kind, 0] if kind == request => Ok((head, data)),
-        _ => Err(DropReason::IcmpUnanswered),
-    }
-}
-
-/// Sends a machine the reply to its request.
+/// Sends a guest the reply to its request.
 fn reply(
     key: &Key,
     mac: MacAddr,
-    arrival: &Arrival<'_>,
+    datagram: &HostDatagram<'_>,
     context: &mut Context<'_>,
 ) -> Result<(), DropReason> {
-    let (head, data) = arrival.bytes.split_first_chunk::<HEADER>().ok_or(DropReason::HostError)?;
-    let (source, protocol) = (arrival.from.ip(), protocol(key.source));
+    let (head, data) = datagram.bytes.split_first_chunk::<HEADER>().ok_or(DropReason::HostError)?;
+    let (source, protocol) = (datagram.from.ip(), protocol(key.source));
     let destination = key.source;
     let out = Outbound { mac, source, destination, protocol, hop_limit: HOP_LIMIT };
     let mut head = *head;
@@ -358,12 +332,12 @@ fn reply(
     }
 }
 
-/// A quoted request with the identifier that the machine gave it.
+/// A quoted request with the identifier that the guest gave it.
 fn with_ident(quoted: &[u8], ident: u16) -> Vec<u8> {
     let mut quoted = quoted.to_vec();
     let [.., high, low] = ident.to_be_bytes();
     if let Some([_, _, c0, c1, i0, i1, ..]) = quoted.first_chunk_mut::<HEADER>() {
-        // The checksum changes by as much as the identifier does (RFC 1624).
+        // Updates the checksum for the changed identifier (RFC 1624).
         let old = [!*c0, !*c1, !*i0, !*i1];
         let sum = checksum::add(checksum::sum(&old), &[high, low]);
         [*c0, *c1] = (!checksum::fold(sum)).to_be_bytes();

@@ -1,5 +1,5 @@
-//! To which address of the host a datagram came, so that the answer leaves from there: a socket that
-//! listens at all addresses is told of it with each datagram, and says it with what it sends
+//! The local address of a datagram, so that its answer leaves from there. A socket bound to the
+//! wildcard address receives it with each datagram, and passes it with each one that it sends
 //! (`IP_PKTINFO`, ip(7); `IPV6_PKTINFO`, RFC 3542, 6).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -11,7 +11,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum LocalAddress {
     V4(Ipv4Addr),
-    /// `link` is the number of its interface if it is link-local, and 0 otherwise: then the host's
+    /// `link` is the interface's index for a link-local address, and otherwise 0: the host's
     /// routing chooses.
     V6 {
         address: Ipv6Addr,
@@ -20,8 +20,8 @@ pub(crate) enum LocalAddress {
 }
 
 impl LocalAddress {
-    /// Out of what came with a datagram, or with an error about one; `None`: it is not in there, or
-    /// the datagram came to an IPv6 group, and nothing can be sent from that.
+    /// Reads the address from a control message. `None` if it is of another kind, or the datagram
+    /// was sent to an IPv6 group, which cannot be a source address.
     pub fn read(message: &ControlMessageOwned) -> Option<LocalAddress> {
         match message {
             ControlMessageOwned::Ipv4PacketInfo(info) => read4(info),
@@ -30,7 +30,7 @@ impl LocalAddress {
         }
     }
 
-    /// As it is said to the kernel.
+    /// The address as the kernel takes it.
     pub fn packet_info(self) -> PacketInfo {
         match self {
             LocalAddress::V4(address) => PacketInfo::V4(in_pktinfo {
@@ -46,8 +46,8 @@ impl LocalAddress {
     }
 }
 
-/// The kernel itself names the address from which a broadcast or an IPv4 group is answered. With an
-/// error it does not; the datagram's source is where the error was sent.
+/// For a broadcast or an IPv4 group, the kernel gives the address to answer from (`ipi_spec_dst`).
+/// For an error it does not; then `ipi_addr` is the source of the datagram.
 fn read4(info: &in_pktinfo) -> Option<LocalAddress> {
     let addresses = [info.ipi_spec_dst, info.ipi_addr];
     let mut addresses = addresses.map(|it| Ipv4Addr::from(it.s_addr.to_ne_bytes())).into_iter();

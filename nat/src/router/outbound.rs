@@ -1,66 +1,15 @@
-//! Packets for the network's machines: their headers, and their fragments if the network is too
-//! narrow for them.
+//! Sends packets to guests.
 
-use std::net::IpAddr;
+use trama_frame::VnetHeader;
 
-use smoltcp::wire::{
-    ETHERNET_HEADER_LEN, EthernetFrame, EthernetProtocol, EthernetRepr, IPV4_HEADER_LEN,
-    IPV6_HEADER_LEN, IpProtocol, Ipv4Packet, Ipv6Packet,
-};
-use trama_frame::{MacAddr, VnetHeader, checksum};
-
-use super::Context;
+use super::context::Context;
 use crate::drop_reason::DropReason;
-use crate::packet::{MIN_FRAME, ethernet_address};
-
-/// Bytes of IPv6's fragment header (RFC 8200, 4.5).
-pub(super) const FRAGMENT_HEADER: usize = 8;
-/// The longest head of a frame here: Ethernet, IPv6, fragment header.
-const MAX_HEAD: usize = ETHERNET_HEADER_LEN + IPV6_HEADER_LEN + FRAGMENT_HEADER;
-/// "More fragments" in the field with the offset, of IPv4 and of IPv6.
-const MORE4: u16 = 0x2000;
-const MORE6: u16 = 1;
-
-/// A packet for a machine, without its payload.
-#[derive(Clone, Copy)]
-pub(crate) struct Outbound {
-    pub mac: MacAddr,
-    pub source: IpAddr,
-    pub destination: IpAddr,
-    pub protocol: IpProtocol,
-    pub hop_limit: u8,
-}
-
-/// Where a fragment stands in its packet.
-#[derive(Clone, Copy)]
-struct Part {
-    id: u32,
-    offset: usize,
-    more: bool,
-}
+use crate::packet::MIN_FRAME;
+use crate::packet::outbound::{MAX_HEAD, Outbound};
 
 impl Outbound {
-    fn ip_header(&self) -> usize {
-        if self.source.is_ipv4() { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN }
-    }
-
-    /// Bytes in front of what the IP header is in front of.
-    pub fn head_len(&self) -> usize {
-        ETHERNET_HEADER_LEN + self.ip_header()
-    }
-
-    /// Whether a payload of `length` bytes passes in one piece.
-    pub fn fits(&self, mtu: u16, length: usize) -> bool {
-        self.ip_header() + length <= usize::from(mtu)
-    }
-
-    /// The sum over the pseudo-header of a payload of `length` bytes (RFC 768; RFC 8200, 8.1).
-    pub fn pseudo_sum(&self, length: usize) -> u32 {
-        pseudo_sum(self.source, self.destination, self.protocol, length)
-    }
-
-    /// Sends one packet with the payload `head` and `body`, which fits or is a train of packets that
-    /// do, as `offload` says.
+    /// Sends a packet with the payload `head` and `body`, which fits the MTU or is segmented as
+    /// `offload` says.
     pub fn send(
         &self,
         context: &mut Context<'_>,
@@ -68,149 +17,25 @@ impl Outbound {
         (head, body): (&[u8], &[u8]),
     ) -> Result<(), DropReason> {
         let mut room = [0; MAX_HEAD];
-        let own = context.config.mac();
-        let front = self.front(own, &mut room, head.len() + body.len(), None)?;
+        let src_mac = context.config.mac();
+        let front = self.front(src_mac, &mut room, head.len() + body.len(), None)?;
         send(context, offload, &[front, head, body])
     }
 
-    /// Sends a packet with the payload `head` (of a whole number of 8 bytes) and `body` in
-    /// fragments of at most `mtu` bytes.
+    /// Sends a packet with the payload `head` (a multiple of 8 bytes) and `body` in fragments of at
+    /// most `mtu` bytes.
     pub fn send_fragments(
         &self,
         context: &mut Context<'_>,
         mtu: u16,
         payload: (&[u8], &[u8]),
     ) -> Result<(), DropReason> {
-        let (own, id) = (context.config.mac(), (context.random)() as u32);
-        self.cut(own, (mtu, id), payload, |parts| send(context, &VnetHeader::default(), parts))
-    }
-
-    /// Makes fragments of a packet, each of three parts, that come from `own`.
-    fn cut(
-        &self,
-        own: MacAddr,
-        (mtu, id): (u16, u32),
-        (head, body): (&[u8], &[u8]),
-        mut each: impl FnMut(&[&[u8]; 3]) -> Result<(), DropReason>,
-    ) -> Result<(), DropReason> {
-        let total = head.len() + body.len();
-        let extra = if self.source.is_ipv4() { 0 } else { FRAGMENT_HEADER };
-        let step = usize::from(mtu).saturating_sub(self.ip_header() + extra) / 8 * 8;
-        if step <= head.len() || total > usize::from(u16::MAX) {
-            return Err(DropReason::TooLong);
-        }
-        for offset in (0..total).step_by(step) {
-            let end = (offset + step).min(total);
-            let part = Part { id, offset, more: end < total };
-            let mut room = [0; MAX_HEAD];
-            let front = self.front(own, &mut room, end - offset, Some(part))?;
-            // The head is in the first fragment as a whole.
-            let (head, from) = if offset == 0 { (head, 0) } else { (&[][..], offset - head.len()) };
-            let body = &body[from..from + end - offset - head.len()];
-            each(&[front, head, body])?;
-        }
-        Ok(())
-    }
-
-    /// Writes the headers of Ethernet and IP in front of `length` bytes.
-    fn front<'a>(
-        &self,
-        own: MacAddr,
-        room: &'a mut [u8; MAX_HEAD],
-        length: usize,
-        part: Option<Part>,
-    ) -> Result<&'a [u8], DropReason> {
-        let ip = &mut room[ETHERNET_HEADER_LEN..];
-        let (ethertype, ip_header) = match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let total = u16::try_from(IPV4_HEADER_LEN + length).ok();
-                let mut packet = Ipv4Packet::new_unchecked(ip);
-                packet.set_version(4);
-                packet.set_header_len(IPV4_HEADER_LEN as u8);
-                packet.set_total_len(total.ok_or(DropReason::TooLong)?);
-                packet.set_hop_limit(self.hop_limit);
-                packet.set_next_header(self.protocol);
-                packet.set_src_addr(source);
-                packet.set_dst_addr(destination);
-                if let Some(part) = part {
-                    packet.set_ident(part.id as u16);
-                    let field = (part.offset / 8) as u16 | if part.more { MORE4 } else { 0 };
-                    packet.into_inner()[6..8].copy_from_slice(&field.to_be_bytes());
-                } else {
-                    // Without a fragment there is no identification to keep apart (RFC 6864, 4.1).
-                    packet.set_dont_frag(true);
-                }
-                let ip = &mut room[ETHERNET_HEADER_LEN..];
-                Ipv4Packet::new_unchecked(&mut ip[..IPV4_HEADER_LEN]).fill_checksum();
-                (EthernetProtocol::Ipv4, IPV4_HEADER_LEN)
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let extra = if part.is_some() { FRAGMENT_HEADER } else { 0 };
-                let length = u16::try_from(extra + length).map_err(|_| DropReason::TooLong)?;
-                let mut packet = Ipv6Packet::new_unchecked(ip);
-                packet.set_version(6);
-                packet.set_payload_len(length);
-                packet.set_hop_limit(self.hop_limit);
-                packet.set_next_header(self.protocol);
-                packet.set_src_addr(source);
-                packet.set_dst_addr(destination);
-                if let Some(part) = part {
-                    packet.set_next_header(IpProtocol::Ipv6Frag);
-                    let field = part.offset as u16 | if part.more { MORE6 } else { 0 };
-                    let header = &mut packet.into_inner()[IPV6_HEADER_LEN..];
-                    header[0] = self.protocol.into();
-                    header[2..4].copy_from_slice(&field.to_be_bytes());
-                    header[4..8].copy_from_slice(&part.id.to_be_bytes());
-                }
-                (EthernetProtocol::Ipv6, IPV6_HEADER_LEN + extra)
-            }
-            _ => return Err(DropReason::BadIp),
-        };
-        let header = EthernetRepr {
-            src_addr: ethernet_address(own),
-            dst_addr: ethernet_address(self.mac),
-            ethertype,
-        };
-        header.emit(&mut EthernetFrame::new_unchecked(&mut room[..]));
-        Ok(&room[..ETHERNET_HEADER_LEN + ip_header])
+        let (src_mac, id) = (context.config.mac(), (context.random)() as u32);
+        self.cut(src_mac, (mtu, id), payload, |parts| send(context, &VnetHeader::default(), parts))
     }
 }
 
-/// A frame with an IP packet in fragments of at most `mtu` bytes, which bear `id`; as it is, if it is
-/// no longer.
-pub(crate) fn fragments(frame: Vec<u8>, mtu: u16, id: u32) -> Result<Vec<Vec<u8>>, DropReason> {
-    if frame.len() <= ETHERNET_HEADER_LEN + usize::from(mtu) {
-        return Ok(vec![frame]);
-    }
-    let ethernet = EthernetFrame::new_checked(&frame[..]).map_err(|_| DropReason::BadEthernet)?;
-    let mac = MacAddr(ethernet.dst_addr().0);
-    let (ends, kind, payload) = match ethernet.ethertype() {
-        EthernetProtocol::Ipv4 => {
-            let packet = Ipv4Packet::new_checked(ethernet.payload());
-            let packet = packet.map_err(|_| DropReason::BadIp)?;
-            let ends: (IpAddr, IpAddr) = (packet.src_addr().into(), packet.dst_addr().into());
-            (ends, (packet.next_header(), packet.hop_limit()), packet.payload())
-        }
-        _ => {
-            let packet = Ipv6Packet::new_checked(ethernet.payload());
-            let packet = packet.map_err(|_| DropReason::BadIp)?;
-            let ends = (packet.src_addr().into(), packet.dst_addr().into());
-            (ends, (packet.next_header(), packet.hop_limit()), packet.payload())
-        }
-    };
-    let ((source, destination), (protocol, hop_limit)) = (ends, kind);
-    let out = Outbound { mac, source, destination, protocol, hop_limit };
-    let mut frames = Vec::new();
-    out.cut(MacAddr(ethernet.src_addr().0), (mtu, id), (&[], payload), |parts| {
-        let mut fragment = parts.concat();
-        fragment.resize(fragment.len().max(MIN_FRAME), 0);
-        frames.push(fragment);
-        Ok(())
-    })?;
-    Ok(frames)
-}
-
-/// Sends a frame of three parts, padded to Ethernet's shortest.
+/// Sends a frame of three parts, padded to Ethernet's minimum.
 fn send(
     context: &mut Context<'_>,
     offload: &VnetHeader,
@@ -221,24 +46,4 @@ fn send(
         0 => context.send(offload, &[front, head, body]),
         padding => context.send(offload, &[front, head, body, &[0; MIN_FRAME][..padding]]),
     }
-}
-
-/// The sum over the pseudo-header that TCP, UDP and ICMPv6 put in front of their checksum.
-pub(crate) fn pseudo_sum(
-    source: IpAddr,
-    destination: IpAddr,
-    protocol: IpProtocol,
-    length: usize,
-) -> u32 {
-    let addresses = match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            checksum::add(checksum::sum(&source.octets()), &destination.octets())
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            checksum::add(checksum::sum(&source.octets()), &destination.octets())
-        }
-        _ => 0,
-    };
-    let [_, _, high, low, ..] = (length as u32).to_be_bytes();
-    checksum::add(addresses, &[0, u8::from(protocol), high, low])
 }

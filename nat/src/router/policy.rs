@@ -1,18 +1,16 @@
-//! What machines may reach through the gateway.
+//! Which destinations guests may reach.
 //!
-//! They reach what the host reaches by its interfaces, the host's own addresses there included:
-//! it is a machine of its network like any other, and answers with what it offers on that network.
-//! They do not reach what the host keeps to itself (loopback), what only has a meaning on one link
-//! (link-local, multicast, broadcast; there the host's link is not theirs), and the metadata
-//! services that tell a cloud machine its secrets. A [`LoopbackMap`](crate::LoopbackMap) grants
-//! one port of loopback, and nothing beside it.
+//! Guests reach what the host reaches through its interfaces, including the host's own addresses
+//! there. They do not reach the host's loopback, addresses of one link (link-local, multicast,
+//! broadcast: the host's links are not theirs), or the metadata services that hold secrets of a
+//! cloud VM. A [`LoopbackMap`](crate::LoopbackMap) allows one port of loopback and nothing else.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::{Config, Transport};
 use crate::drop_reason::DropReason;
 
-/// Metadata services outside 169.254.0.0/16: of AWS and Google by IPv6, of Alibaba, of Azure.
+/// Metadata services outside 169.254.0.0/16: of AWS and Google over IPv6, of Alibaba, of Azure.
 const METADATA: [IpAddr; 4] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
@@ -25,10 +23,11 @@ const METADATA: [IpAddr; 4] = [
 pub(crate) struct Policy {}
 
 impl Policy {
-    /// Where a flow to `guest` leads: there, or to the port of loopback that a map puts behind it.
+    /// The destination of a flow to `guest`: the same, or the loopback port that is mapped there.
     ///
     /// # Errors
-    /// It may not be reached.
+    ///
+    /// Guests may not reach it.
     pub(crate) fn target(
         &self,
         config: &Config,
@@ -41,9 +40,10 @@ impl Policy {
         }
     }
 
-    /// Whether machines may reach an address outside.
+    /// Checks whether guests may reach an outside address.
     ///
     /// # Errors
+    ///
     /// Why not.
     pub(crate) fn allows(&self, config: &Config, address: IpAddr) -> Result<(), DropReason> {
         if is_inside(config, address) {
@@ -60,14 +60,14 @@ impl Policy {
     }
 }
 
-/// The port of loopback that a map puts behind an address of the gateway.
+/// The loopback port that is mapped to an address of the gateway.
 fn granted(config: &Config, transport: Transport, guest: SocketAddr) -> Option<SocketAddr> {
     let maps = &config.nat.as_ref()?.loopback;
     let map = maps.iter().find(|map| map.transport == transport && map.guest == guest)?;
     Some(map.host)
 }
 
-/// Whether an address is of the network itself, its broadcast address included.
+/// Whether an address is in the network itself, broadcast included.
 fn is_inside(config: &Config, address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => config.ipv4.is_some_and(|subnet| subnet.contains(address)),
@@ -76,7 +76,7 @@ fn is_inside(config: &Config, address: IpAddr) -> bool {
 }
 
 fn refuses4(address: Ipv4Addr) -> Option<DropReason> {
-    // RFC 6890, 2.2.2. The kernel takes 0.0.0.0 for loopback.
+    // RFC 6890, 2.2.2. The kernel treats 0.0.0.0 as loopback.
     match address.octets() {
         [0, ..] => Some(DropReason::PolicyReserved),
         [127, ..] => Some(DropReason::PolicyLoopback),
@@ -91,8 +91,8 @@ fn refuses4(address: Ipv4Addr) -> Option<DropReason> {
 fn refuses6(address: Ipv6Addr) -> Option<DropReason> {
     match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 1] => Some(DropReason::PolicyLoopback),
-        // The unspecified address, and IPv4 addresses in two disguises (RFC 4291, 2.5.5): the
-        // kernel would go to the address inside.
+        // The unspecified address, and IPv4 addresses in two embedded forms (RFC 4291, 2.5.5),
+        // where the kernel would connect to the IPv4 address.
         [0, 0, 0, 0, 0, 0 | 0xffff, ..] => Some(DropReason::PolicyReserved),
         [0xfe80..=0xfebf, ..] => Some(DropReason::PolicyLinkLocal),
         [0xff00..=0xffff, ..] => Some(DropReason::PolicyMulticast),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_world_and_the_hosts_networks_are_open() {
+    fn outside_and_the_hosts_networks_are_open() {
         for address in ["8.8.8.8", "192.168.1.7", "10.0.3.15", "100.100.100.199", "2001:db8::1"] {
             assert_eq!(decide(address), Ok(()), "{address}");
         }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_hosts_own_or_only_of_a_link_is_closed() {
+    fn loopback_and_link_scoped_addresses_are_closed() {
         use DropReason::*;
         let closed = [
             ("127.0.0.1", PolicyLoopback),

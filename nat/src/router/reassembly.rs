@@ -1,9 +1,9 @@
-//! Fragments of machines' packets, put together (RFC 791, 3.2; RFC 8200, 4.5), within limits.
+//! Reassembly of guests' packets (RFC 791, 3.2; RFC 8200, 4.5), within limits.
 //!
-//! A packet whose fragments overlap is given up with all of its fragments, those included that
-//! are still to come (RFC 5722; for IPv4 as well: nobody sends such but to deceive). Only the exact
-//! repetition of a fragment is passed over. What is not whole after 30 s is dropped. A switch port
-//! that has too many packets under way loses its own oldest.
+//! A packet with overlapping fragments is discarded, including fragments that arrive later (RFC
+//! 5722; applied to IPv4, too, where overlaps only occur in attacks). Only exact duplicates of a
+//! fragment are ignored. An incomplete packet is dropped after 30 s. A switch port with too many
+//! incomplete packets loses its own oldest.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,78 +12,80 @@ use smoltcp::wire::{EthernetProtocol, IPV6_HEADER_LEN, IpProtocol, Ipv4Packet, I
 use trama_frame::MacAddr;
 
 use super::flow_table::{FlowTable, Limits};
-use super::inbound::Inbound;
-use super::outbound::FRAGMENT_HEADER;
 use crate::drop_reason::{Counters, DropReason};
-use crate::gateway::PortId;
+use crate::io::PortMark;
+use crate::packet::inbound::Inbound;
+use crate::packet::outbound::FRAGMENT_HEADER;
 
-/// Within the 60 s of RFC 8200, and as Linux does for IPv4.
-const LIFE: Duration = Duration::from_secs(30);
-/// Packets under way. Each takes at most 64 KiB, so a port 4 MiB and all together 32 MiB.
+/// Within the 60 s of RFC 8200, and as in Linux for IPv4.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Incomplete packets. Each takes at most 64 KiB: 4 MiB for a port, 32 MiB in total.
 const LIMITS: Limits = Limits { port: 64, total: 512 };
-/// Fragments of a packet: the longest one in packets of 576 bytes, which every host takes.
+/// Fragments of a packet: enough for the longest one in packets of 576 bytes, which every host
+/// accepts.
 const MAX_FRAGMENTS: usize = 128;
 
-/// What fragments of one packet have in common.
+/// What the fragments of a packet have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
-    port: PortId,
+    port: PortMark,
     source: IpAddr,
     destination: IpAddr,
-    /// Of IPv4, where the numbers of two protocols may meet; 0 for IPv6.
+    /// Of IPv4, where identifications of different protocols may coincide; 0 for IPv6.
     protocol: u8,
     id: u32,
 }
 
-/// A fragment, without what comes in front of it.
+/// A fragment without its headers.
 #[derive(Clone, Copy)]
 struct Fragment<'a> {
     offset: usize,
     more: bool,
     bytes: &'a [u8],
-    /// The headers that the whole gets if this is its first fragment.
+    /// The headers of the whole packet if this is its first fragment.
     head: &'a [u8],
 }
 
-/// What there is of a packet.
+/// The fragments of a packet so far.
 #[derive(Default)]
 struct Partial {
     head: Vec<u8>,
     bytes: Vec<u8>,
-    /// Beginning and end of each fragment, in order.
+    /// Start and end of each fragment, sorted.
     ranges: Vec<(usize, usize)>,
     filled: usize,
-    /// The length, once the last fragment is there.
+    /// The length, once the last fragment has arrived.
     total: Option<usize>,
-    /// Fragments overlapped: nothing comes of it any more.
-    is_given_up: bool,
+    /// Fragments overlapped, so the packet is discarded.
+    is_discarded: bool,
 }
 
-/// Packets under way.
+/// Incomplete packets.
 pub(crate) struct Reassembly {
     table: FlowTable<Key, Partial, 1>,
 }
 
 impl Default for Reassembly {
     fn default() -> Reassembly {
-        Reassembly { table: FlowTable::new([LIFE], LIMITS) }
+        Reassembly { table: FlowTable::new([TIMEOUT], LIMITS) }
     }
 }
 
 impl Reassembly {
-    /// Takes a fragment. The whole packet, if this one completes it: without a trace of the fragments
-    /// for IPv4, with the header of an only fragment for IPv6, which says that it was cut.
-    pub fn take(
+    /// Adds a fragment. Returns the whole packet if this one completes it: for IPv4 without a trace
+    /// of fragmentation, for IPv6 with the fragment header of an atomic fragment, which shows that
+    /// it was fragmented.
+    pub fn add(
         &mut self,
         now: Duration,
-        part: &Inbound<'_>,
+        packet: &Inbound<'_>,
         counters: &mut Counters,
     ) -> Result<Option<Vec<u8>>, DropReason> {
-        let (key, fragment) = read(part).ok_or(DropReason::BadFragment)?;
+        let (key, fragment) = parse(packet).ok_or(DropReason::BadFragment)?;
         let number = match self.table.find(&key) {
             Some(number) => number,
             None => {
-                if let Some(number) = self.table.must_end(key.port) {
+                if let Some(number) = self.table.eviction_candidate(key.port) {
                     self.table.remove(number);
                     counters.drop(DropReason::FragmentLimit);
                 }
@@ -94,11 +96,11 @@ impl Reassembly {
         if !partial.add(&fragment)? {
             return Ok(None);
         }
-        let whole = self.table.remove(number).and_then(|(_, partial)| partial.whole());
+        let whole = self.table.remove(number).and_then(|(_, partial)| partial.assemble());
         whole.ok_or(DropReason::BadFragment).map(Some)
     }
 
-    /// Drops what did not become whole in time.
+    /// Drops packets that are incomplete for too long.
     pub fn poll(&mut self, now: Duration, counters: &mut Counters) {
         while let Some(number) = self.table.expired(now) {
             self.table.remove(number);
@@ -106,17 +108,17 @@ impl Reassembly {
         }
     }
 
-    /// When [`Reassembly::poll`] has something to do next.
+    /// When [`Reassembly::poll`] has to be called next.
     pub fn deadline(&self) -> Option<Duration> {
         self.table.deadline()
     }
 }
 
 impl Partial {
-    /// Adds a fragment. True: the packet is whole.
+    /// Adds a fragment. Returns whether the packet is complete.
     fn add(&mut self, fragment: &Fragment<'_>) -> Result<bool, DropReason> {
         let (start, end) = (fragment.offset, fragment.offset + fragment.bytes.len());
-        if self.is_given_up {
+        if self.is_discarded {
             return Err(DropReason::BadFragment);
         }
         let at = self.ranges.partition_point(|range| range.0 < start);
@@ -133,7 +135,7 @@ impl Partial {
             (None, false) => longest > end,
         };
         if start < before || end > after || is_odd_end || self.ranges.len() >= MAX_FRAGMENTS {
-            *self = Partial { is_given_up: true, ..Partial::default() };
+            *self = Partial { is_discarded: true, ..Partial::default() };
             return Err(DropReason::BadFragment);
         }
         self.ranges.insert(at, (start, end));
@@ -149,8 +151,8 @@ impl Partial {
         Ok(self.total == Some(self.filled))
     }
 
-    /// The packet.
-    fn whole(self) -> Option<Vec<u8>> {
+    /// The whole packet.
+    fn assemble(self) -> Option<Vec<u8>> {
         let mut whole = self.head;
         let head = whole.len();
         whole.extend_from_slice(&self.bytes);
@@ -170,34 +172,34 @@ impl Partial {
     }
 }
 
-/// Reads a fragment; `None`: it cannot be one.
-fn read<'a>(part: &Inbound<'a>) -> Option<(Key, Fragment<'a>)> {
-    let head = part.packet.len() - part.payload.len();
-    let (id, protocol, offset, more, head) = match part.source {
+/// Parses a fragment; `None` if it is not valid.
+fn parse<'a>(packet: &Inbound<'a>) -> Option<(Key, Fragment<'a>)> {
+    let head = packet.packet.len() - packet.payload.len();
+    let (id, protocol, offset, more, head) = match packet.source {
         IpAddr::V4(_) => {
-            let packet = Ipv4Packet::new_unchecked(part.packet);
-            let (id, protocol) = (packet.ident().into(), packet.next_header().into());
-            (id, protocol, packet.frag_offset(), packet.more_frags(), head)
+            let header = Ipv4Packet::new_unchecked(packet.packet);
+            let (id, protocol) = (header.ident().into(), header.next_header().into());
+            (id, protocol, header.frag_offset(), header.more_frags(), head)
         }
         IpAddr::V6(_) => {
-            let [_, _, high, low, id @ ..] = *part.payload.first_chunk::<FRAGMENT_HEADER>()?;
+            let [_, _, high, low, id @ ..] = *packet.payload.first_chunk::<FRAGMENT_HEADER>()?;
             let field = u16::from_be_bytes([high, low]);
             (u32::from_be_bytes(id), 0, field & !7, field & 1 == 1, head + FRAGMENT_HEADER)
         }
     };
-    let (head, bytes) = part.packet.split_at_checked(head)?;
+    let (head, bytes) = packet.packet.split_at_checked(head)?;
     let offset = usize::from(offset);
     let is_whole_words = bytes.len() % 8 == 0;
     let fits = head.len() + offset + bytes.len() <= usize::from(u16::MAX);
     if bytes.is_empty() || (more && !is_whole_words) || !fits {
         return None;
     }
-    let (port, source, destination) = (part.port, part.source, part.destination);
+    let (port, source, destination) = (packet.port, packet.source, packet.destination);
     Some((Key { port, source, destination, protocol, id }, Fragment { offset, more, bytes, head }))
 }
 
-/// The packet that reassembly made of fragments, of which the last one was `last`.
-pub(crate) fn whole<'a>(packet: &'a [u8], last: &Inbound<'_>) -> Option<Inbound<'a>> {
+/// Parses the packet that reassembly made, whose last fragment was `last`.
+pub(crate) fn parse_whole<'a>(packet: &'a [u8], last: &Inbound<'_>) -> Option<Inbound<'a>> {
     let (protocol, hop_limit, head) = match last.source {
         IpAddr::V4(_) => {
             let header = Ipv4Packet::new_checked(packet).ok()?;
@@ -215,9 +217,9 @@ pub(crate) fn whole<'a>(packet: &'a [u8], last: &Inbound<'_>) -> Option<Inbound<
     Some(Inbound { port, mac, source, destination, protocol, hop_limit, packet, payload, offload })
 }
 
-/// A frame with a packet that reassembly made, for the station `to`. Nothing in it says that it came
-/// in fragments.
-pub(crate) fn frame(to: MacAddr, whole: &Inbound<'_>) -> Vec<u8> {
+/// A frame with a reassembled packet, for the station `to`. It does not show that the packet was
+/// fragmented.
+pub(crate) fn to_frame(to: MacAddr, whole: &Inbound<'_>) -> Vec<u8> {
     let (ethertype, mut packet) = match whole.source {
         IpAddr::V4(_) => (EthernetProtocol::Ipv4, whole.packet.to_vec()),
         IpAddr::V6(_) => {

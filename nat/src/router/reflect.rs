@@ -1,73 +1,66 @@
-//! Finding others across the gateway, by multicast DNS (RFC 6762) and SSDP (UPnP Device Architecture
-//! 2.0, 1): machines' questions go out to the host's links, the answers to them and what others
-//! announce there come to the machines. Nothing of the machines is announced outside, because nobody
-//! there could reach them, and no question from outside comes in.
+//! Service discovery across the gateway, with multicast DNS (RFC 6762) and SSDP (UPnP Device
+//! Architecture 2.0, 1). Queries of guests go out to the host's links; responses, and announcements
+//! there, come to the guests. Nothing about the guests is announced outside, where they could not
+//! be reached, and no query comes in.
 //!
-//! For each link and group there is a socket that is bound to the group's address ([`Group`]), so that
-//! a responder of the host itself does not notice. It hears everybody's answers and announcements,
-//! which go to the machines' group. A question from a port other than that of mDNS, as a search of
-//! SSDP is, has its answers come back to that port (RFC 6762, 6.7): it leaves by a socket of its own
-//! ([`Search`]).
+//! Each group has a socket on each link, bound to the group's address ([`Group`]), so that a
+//! responder on the host keeps its own. It receives responses and announcements, which go to the
+//! guests' group. Responses to a query from a port other than mDNS's, such as an SSDP search,
+//! return to that port (RFC 6762, 6.7), so it is sent from a socket of its own ([`Search`]).
 //!
-//! Answers of mDNS come from the gateway's own address, because clients take only those from their
-//! link (RFC 6762, 11); those of SSDP from the device, which they name.
+//! mDNS responses come from the gateway's address, because clients only accept those of their link
+//! (RFC 6762, 11); SSDP responses come from the device's address, which they contain.
 
+mod filter;
+pub(super) mod groups;
 mod links;
 mod mdns;
-mod passage;
 mod ssdp;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use mio::Interest;
 use mio::unix::SourceFd;
 use nix::errno::Errno;
-use smoltcp::wire::IpProtocol;
 use trama_frame::MacAddr;
 
-use super::allowance::Allowances;
+use super::context::{Context, TokenKind};
 use super::flow_table::{FlowTable, Limits};
-use super::host_socket::{BATCH, HostSocket, Manner, Receiver};
-use super::inbound::{Inbound, is_machine};
-use super::turns::Turns;
+use super::host_socket::{BATCH, HostSocket, ReceiveBuffers, SendOptions};
+use super::rate_limiter::RateLimiter;
+use super::ready_queue::ReadyQueue;
 use super::udp::wire;
-use super::{Context, Kind};
-use crate::config::{Config, Discovery};
+use crate::config::Discovery;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
+use crate::io::PortMark;
 use crate::packet::HOP_LIMIT;
+use crate::packet::inbound::Inbound;
+use filter::{admit, check_response, deliver, group_mac, is_announcement, outgoing_query};
+use groups::{MDNS4, group_of, is_on, wanted};
 use links::Link;
-use passage::{admit, announced, deliver, found, group_mac, question};
 
-const MDNS4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 251)), 5353);
-const MDNS6: SocketAddr =
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb)), 5353);
-/// IPv6 devices announce themselves by addresses of their link, which machines cannot reach.
-const SSDP4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250)), 1900);
-const GROUPS: [(Discovery, SocketAddr); 3] =
-    [(Discovery::Mdns, MDNS4), (Discovery::Mdns, MDNS6), (Discovery::Ssdp, SSDP4)];
-/// Hops of packets to the groups (RFC 6762, 11; UPnP Device Architecture 2.0, 1.2.2).
+/// Hop limits of packets to the groups (RFC 6762, 11; UPnP Device Architecture 2.0, 1.2.2).
 const MDNS_HOPS: u8 = 255;
 const SSDP_HOPS: u8 = 2;
-/// How often the host's links are looked at.
-const LOOK: Duration = Duration::from_secs(10);
-/// How long answers to a search are waited for: devices answer within 5 s.
-const LIFE: [Duration; 1] = [Duration::from_secs(10)];
+/// How often the host's links are scanned.
+const SCAN_INTERVAL: Duration = Duration::from_secs(10);
+/// How long responses to a search are accepted; devices answer within 5 s.
+const LIFETIME: [Duration; 1] = [Duration::from_secs(10)];
 const LIMITS: Limits = Limits { port: 16, total: 256 };
-/// Questions of a switch port, and what is let in for the answers of a port and for all from a group.
-const QUESTIONS: (u32, Duration) = (30, Duration::from_millis(100));
-const ANSWERS: (u32, Duration) = (200, Duration::from_millis(10));
-/// What stands for the machines' group where those who get answers are counted.
-const EVERYBODY: PortId = PortId(u64::MAX);
-/// Turns of sockets before everything else has its own.
+/// Rate limits: queries of a switch port, responses to a port, and responses to a group.
+const QUERY_RATE: (u32, Duration) = (30, Duration::from_millis(100));
+const RESPONSE_RATE: (u32, Duration) = (200, Duration::from_millis(10));
+/// Stands for all guests where responses are counted.
+const ALL_GUESTS: PortMark = PortMark(u64::MAX);
+/// Sockets served in one turn.
 const TURNS: usize = 16;
-/// Errors of a socket that are passed over in a turn.
+/// Errors discarded from a socket in one turn.
 const ERRORS: usize = 16;
-/// Numbers of the tokens of [`Group`]s begin here, behind those of searches.
+/// First token number of [`Group`]s, above those of searches.
 const FIRST: u32 = 1 << 31;
-const MANNER: Manner = Manner { hop_limit: HOP_LIMIT, may_fragment: true };
+const SEND_OPTIONS: SendOptions = SendOptions { hop_limit: HOP_LIMIT, may_fragment: true };
 
 /// A group on one of the host's links.
 struct Group {
@@ -77,10 +70,10 @@ struct Group {
     socket: HostSocket,
 }
 
-/// A port of a machine from which questions came that want their answers there.
+/// A port of a guest whose queries are answered there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
-    port: PortId,
+    port: PortMark,
     source: SocketAddr,
     service: Discovery,
 }
@@ -90,20 +83,20 @@ struct Search {
     socket: HostSocket,
 }
 
-/// All of it.
+/// All reflected groups and searches.
 pub(crate) struct Reflector {
     links: Vec<Link>,
     groups: Vec<Option<Group>>,
     searches: FlowTable<Key, Search, 1>,
-    turns: Turns,
-    /// The ring to the switch was full when turns were taken last.
+    ready: ReadyQueue,
+    /// The ring to the switch was full at the last turn.
     pub(super) is_blocked: bool,
-    receiver: Receiver,
-    questions: Allowances,
-    answers: Allowances,
-    /// When the links are looked at next; `None`: nothing is reflected.
-    look: Option<Duration>,
-    /// Why a group is not heard, and what of it was told.
+    buffers: ReceiveBuffers,
+    queries: RateLimiter,
+    responses: RateLimiter,
+    /// When the links are scanned next; `None`: nothing is reflected.
+    next_scan: Option<Duration>,
+    /// The last failure to join a group, which was logged.
     failure: Option<(SocketAddr, Errno)>,
     warnings: Vec<String>,
 }
@@ -113,47 +106,17 @@ impl Default for Reflector {
         Reflector {
             links: Vec::new(),
             groups: Vec::new(),
-            searches: FlowTable::new(LIFE, LIMITS),
-            turns: Turns::default(),
+            searches: FlowTable::new(LIFETIME, LIMITS),
+            ready: ReadyQueue::default(),
             is_blocked: false,
-            receiver: Receiver::default(),
-            questions: Allowances::new(QUESTIONS.0, QUESTIONS.1),
-            answers: Allowances::new(ANSWERS.0, ANSWERS.1),
-            look: None,
+            buffers: ReceiveBuffers::default(),
+            queries: RateLimiter::new(QUERY_RATE.0, QUERY_RATE.1),
+            responses: RateLimiter::new(RESPONSE_RATE.0, RESPONSE_RATE.1),
+            next_scan: None,
             failure: None,
             warnings: Vec::new(),
         }
     }
-}
-
-/// Whether anything is reflected.
-pub(crate) fn is_on(config: &Config) -> bool {
-    config.nat.as_ref().is_some_and(|nat| !nat.reflect.is_empty())
-}
-
-/// Whether a packet is a machine's, for a group that is reflected.
-pub(crate) fn is_for_group(config: &Config, packet: &Inbound<'_>) -> bool {
-    let is_near = match packet.source {
-        IpAddr::V6(source) if source.is_unicast_link_local() => source != config.link_local(),
-        source => is_machine(config, source),
-    };
-    packet.protocol == IpProtocol::Udp && is_near && group_of(config, packet).is_some()
-}
-
-fn group_of(config: &Config, packet: &Inbound<'_>) -> Option<(Discovery, SocketAddr)> {
-    let [_, _, high, low] = *packet.payload.first_chunk()?;
-    let to = SocketAddr::new(packet.destination, u16::from_be_bytes([high, low]));
-    wanted(config).find(|(_, group)| *group == to)
-}
-
-/// The groups that are reflected.
-fn wanted(config: &Config) -> impl Iterator<Item = (Discovery, SocketAddr)> + '_ {
-    let services = config.nat.as_ref().map_or(&[][..], |nat| &nat.reflect);
-    GROUPS.into_iter().filter(move |(service, group)| {
-        let has_version =
-            if group.is_ipv4() { config.ipv4.is_some() } else { config.ipv6.is_some() };
-        services.contains(service) && has_version
-    })
 }
 
 fn hops(service: Discovery) -> u8 {
@@ -164,49 +127,49 @@ fn hops(service: Discovery) -> u8 {
 }
 
 impl Reflector {
-    /// Follows the settings.
+    /// Applies the settings.
     pub(super) fn configure(&mut self, context: &Context<'_>) {
-        self.look = is_on(context.config).then_some(context.now);
-        if self.look.is_none() {
+        self.next_scan = is_on(context.config).then_some(context.now);
+        if self.next_scan.is_none() {
             self.groups.clear();
-            self.searches = FlowTable::new(LIFE, LIMITS);
+            self.searches = FlowTable::new(LIFETIME, LIMITS);
         }
     }
 
-    /// What somebody should be told of.
+    /// Takes the warnings to log.
     pub(super) fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Takes a machine's datagram for a group.
-    pub(super) fn ask(
+    /// Handles a guest's datagram to a group.
+    pub(super) fn handle_query(
         &mut self,
         packet: &Inbound<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let datagram = wire::datagram(packet)?;
         let (service, group) = group_of(context.config, packet).ok_or(DropReason::BadUdp)?;
-        let question = question(service, datagram.payload)?;
-        if !self.questions.allows(context.now, packet.port) {
+        let query = outgoing_query(service, datagram.payload)?;
+        if !self.queries.try_take(context.now, packet.port) {
             return Err(DropReason::ReflectLimit);
         }
         if datagram.from != MDNS4.port() || service != Discovery::Mdns {
-            return self.search(packet, (service, group), datagram.from, &question, context);
+            return self.search(packet, (service, group), datagram.from, &query, context);
         }
         let mut sent = false;
-        for heard in self.groups.iter_mut().flatten().filter(|heard| heard.address == group) {
-            sent |= heard.socket.send((group, None), MANNER, &[&question], None).is_ok();
+        for joined in self.groups.iter_mut().flatten().filter(|joined| joined.address == group) {
+            sent |= joined.socket.send((group, None), SEND_OPTIONS, &[&query], None).is_ok();
         }
         if sent { Ok(()) } else { Err(DropReason::Unreachable) }
     }
 
-    /// Sends a question whose answers are for the port that it came from.
+    /// Sends a query whose responses return to the port that it came from.
     fn search(
         &mut self,
         packet: &Inbound<'_>,
         (service, group): (Discovery, SocketAddr),
         from: u16,
-        question: &[u8],
+        query: &[u8],
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let source = SocketAddr::new(packet.source, from);
@@ -225,9 +188,10 @@ impl Reflector {
                 continue;
             }
             let socket = &mut search.socket;
-            let there = socket.set_group_link(link.index);
-            is_sent |=
-                there.and_then(|()| socket.send((group, None), MANNER, &[question], None)).is_ok();
+            let selected = socket.set_multicast_link(link.index);
+            is_sent |= selected
+                .and_then(|()| socket.send((group, None), SEND_OPTIONS, &[query], None))
+                .is_ok();
         }
         if is_sent { Ok(()) } else { Err(DropReason::Unreachable) }
     }
@@ -238,18 +202,19 @@ impl Reflector {
         mac: MacAddr,
         context: &mut Context<'_>,
     ) -> Result<u32, DropReason> {
-        if let Some(number) = self.searches.must_end(key.port) {
+        if let Some(number) = self.searches.eviction_candidate(key.port) {
             self.searches.remove(number);
             context.counters.drop(DropReason::FlowEvicted);
         }
-        let socket = HostSocket::single(key.source.is_ipv6()).map_err(|error| match error {
-            Errno::EAFNOSUPPORT => DropReason::Unreachable,
-            _ => DropReason::FileLimit,
-        })?;
-        socket.set_group_hops(hops(key.service)).map_err(|_| DropReason::HostError)?;
+        let socket =
+            HostSocket::udp_without_gro(key.source.is_ipv6()).map_err(|error| match error {
+                Errno::EAFNOSUPPORT => DropReason::Unreachable,
+                _ => DropReason::FileLimit,
+            })?;
+        socket.set_multicast_hops(hops(key.service)).map_err(|_| DropReason::HostError)?;
         let fd = socket.as_fd().as_raw_fd();
         let number = self.searches.insert(context.now, key.port, key, Search { mac, socket }, 0);
-        let token = Kind::Reflect.token(number);
+        let token = TokenKind::Reflect.token(number);
         if context.registry.register(&mut SourceFd(&fd), token, Interest::READABLE).is_err() {
             self.searches.remove(number);
             return Err(DropReason::FileLimit);
@@ -258,13 +223,13 @@ impl Reflector {
     }
 
     pub(super) fn ready(&mut self, number: u32) {
-        self.turns.ask(number);
+        self.ready.push(number);
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) {
-        if self.look.is_some_and(|at| at <= context.now) {
+        if self.next_scan.is_some_and(|at| at <= context.now) {
             self.follow_links(context);
-            self.look = Some(context.now + LOOK);
+            self.next_scan = Some(context.now + SCAN_INTERVAL);
         }
         while let Some(number) = self.searches.expired(context.now) {
             self.searches.remove(number);
@@ -272,15 +237,15 @@ impl Reflector {
         self.is_blocked = false;
         for _ in 0..TURNS {
             let room = context.cable.room();
-            self.is_blocked = room == 0 && !self.turns.is_empty();
+            self.is_blocked = room == 0 && !self.ready.is_empty();
             if self.is_blocked {
                 return;
             }
-            let Some(number) = self.turns.next() else { return };
+            let Some(number) = self.ready.pop() else { return };
             let limit = room.min(BATCH);
             let (is_there, result) = match number {
-                FIRST.. => self.hear_group((number - FIRST) as usize, limit, context),
-                number => self.hear_search(number, limit, context),
+                FIRST.. => self.receive_group((number - FIRST) as usize, limit, context),
+                number => self.receive_search(number, limit, context),
             };
             let has_more = match result {
                 Ok(count) => count == limit,
@@ -288,21 +253,21 @@ impl Reflector {
                 Err(_) => true,
             };
             if has_more && is_there {
-                self.turns.ask(number);
+                self.ready.push(number);
             }
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
-        if !self.turns.is_empty() && !self.is_blocked {
+        if !self.ready.is_empty() && !self.is_blocked {
             return Some(Duration::ZERO);
         }
-        self.look.into_iter().chain(self.searches.deadline()).min()
+        self.next_scan.into_iter().chain(self.searches.deadline()).min()
     }
 
-    /// Listens on the links that there are now, and no more on those that are gone.
+    /// Joins the groups on the links that exist now, and leaves them on those that are gone.
     fn follow_links(&mut self, context: &Context<'_>) {
-        self.links = links::look();
+        self.links = links::scan();
         let wanted: Vec<_> = wanted(context.config)
             .flat_map(|group| self.links.iter().map(move |link| (group, link)))
             .filter(|((_, group), link)| if group.is_ipv4() { link.has_v4 } else { link.has_v6 })
@@ -335,63 +300,63 @@ impl Reflector {
         {
             let reason = error.desc();
             self.warnings.push(format!(
-                "discovery: {address} is not heard: {reason}; it is tried again; have the program \
-                 that has this port share it (SO_REUSEADDR)"
+                "discovery: cannot listen on {address}: {reason}; retrying; let the program that \
+                 has this port share it (SO_REUSEADDR)"
             ));
         }
         self.failure = failure;
     }
 
-    /// Passes on what came to a group on one of the host's links. Whether the group is still there,
-    /// and how many messages there were.
-    fn hear_group(
+    /// Passes datagrams of a group to the guests. Returns whether the group still exists, and how
+    /// many datagrams there were.
+    fn receive_group(
         &mut self,
         slot: usize,
         limit: usize,
         context: &mut Context<'_>,
     ) -> (bool, Result<usize, Errno>) {
         let Some(Some(group)) = self.groups.get(slot) else { return (false, Ok(0)) };
-        let (service, address, answers) = (group.service, group.address, &mut self.answers);
-        let result = self.receiver.receive(&group.socket, limit, |arrival| {
-            let passed = announced(service, &arrival).and_then(|is_for_machines| {
-                if !is_for_machines {
+        let (service, address, responses) = (group.service, group.address, &mut self.responses);
+        let result = self.buffers.receive(&group.socket, limit, |datagram| {
+            let passed = is_announcement(service, &datagram).and_then(|is_for_guests| {
+                if !is_for_guests {
                     return Ok(());
                 }
-                let shown = admit(service, &arrival, EVERYBODY, answers, context)?;
+                let visible = admit(service, &datagram, ALL_GUESTS, responses, context)?;
                 let to = (group_mac(address.ip()), address, hops(service));
-                deliver(shown, to, arrival.bytes, context)
+                deliver(visible, to, datagram.bytes, context)
             });
             if let Err(reason) = passed {
                 context.counters.drop(reason);
             }
         });
         if result.is_err() {
-            pass_over_errors(&mut self.receiver, &group.socket);
+            discard_errors(&mut self.buffers, &group.socket);
         }
         (true, result)
     }
 
-    /// Passes on what answers a machine's search.
-    fn hear_search(
+    /// Passes responses to a search to its guest.
+    fn receive_search(
         &mut self,
         number: u32,
         limit: usize,
         context: &mut Context<'_>,
     ) -> (bool, Result<usize, Errno>) {
         let Some((key, _, search)) = self.searches.entry_mut(number) else { return (false, Ok(0)) };
-        let (key, mac, answers) = (*key, search.mac, &mut self.answers);
-        let result = self.receiver.receive(&search.socket, limit, |arrival| {
-            let passed = found(key.service, &arrival)
-                .and_then(|()| admit(key.service, &arrival, key.port, answers, context))
-                .and_then(|shown| {
-                    deliver(shown, (mac, key.source, HOP_LIMIT), arrival.bytes, context)
+        let (key, mac, responses) = (*key, search.mac, &mut self.responses);
+        let result = self.buffers.receive(&search.socket, limit, |datagram| {
+            let passed = check_response(key.service, &datagram)
+                .and_then(|()| admit(key.service, &datagram, key.port, responses, context))
+                .and_then(|visible| {
+                    deliver(visible, (mac, key.source, HOP_LIMIT), datagram.bytes, context)
                 });
             if let Err(reason) = passed {
                 context.counters.drop(reason);
             }
         });
         if result.is_err() {
-            pass_over_errors(&mut self.receiver, &search.socket);
+            discard_errors(&mut self.buffers, &search.socket);
         }
         (true, result)
     }
@@ -405,19 +370,19 @@ impl Group {
         slot: usize,
         context: &Context<'_>,
     ) -> Result<Group, Errno> {
-        let socket = HostSocket::group(address, hops(service), (link.index, &link.name))?;
+        let socket = HostSocket::multicast(address, hops(service), (link.index, &link.name))?;
         let fd = socket.as_fd().as_raw_fd();
-        let token = Kind::Reflect.token(FIRST + slot as u32);
+        let token = TokenKind::Reflect.token(FIRST + slot as u32);
         let registered = context.registry.register(&mut SourceFd(&fd), token, Interest::READABLE);
         registered.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
         Ok(Group { service, address, link: link.index, socket })
     }
 }
 
-/// Errors of what was sent to a group say nothing to a machine.
-fn pass_over_errors(receiver: &mut Receiver, socket: &HostSocket) {
+/// Errors about multicasts do not concern guests.
+fn discard_errors(buffers: &mut ReceiveBuffers, socket: &HostSocket) {
     for _ in 0..ERRORS {
-        if receiver.next_error(socket).is_none() {
+        if buffers.next_error(socket).is_none() {
             return;
         }
     }

@@ -1,26 +1,27 @@
-//! TCP flows: each is a connection with a machine of the network ([`engine`]), continued by a
-//! socket of the host.
+//! TCP flows. Each one is a connection with a guest ([`engine`]) that a socket of the host
+//! continues.
 //!
-//! A machine's SYN has the host connect; only when it has, or has been refused, is the machine
-//! answered. Flows are served in turns ([`flow`]), of which the first has the host connect: ports
-//! take turns, and the flows of each, so that neither a busy flow nor a machine with many starves
-//! others. A flow waits for its turn after a segment of the machine, an event of its socket, or its
-//! timer. What a segment costs at once is small: all that is dear is done in turns.
+//! The host starts to connect when a guest's SYN arrives, and the guest is answered when the
+//! connection stands or has failed. Flows are served in turns ([`flow`]); the first turn starts the
+//! connection. Switch ports take turns, and so do the flows of each port. Neither a busy flow nor a
+//! guest with many flows can starve others. A flow queues for a turn after a segment from the
+//! guest, an event of its socket, or its timer. Handling a segment at once costs little: all
+//! expensive work is done in turns.
 //!
-//! What a port may have is bounded: flows, those of them that have not begun, and bytes that wait.
+//! Limits per switch port: flows, flows that are not established yet, and buffered bytes.
 
 mod connection;
 mod dns;
 mod engine;
 mod flow;
+mod flow_journal;
 #[cfg(test)]
 mod flow_tests;
-mod heard;
-mod ledger;
-mod pace;
+mod icmp_error;
 #[cfg(test)]
 mod peer_tests;
-mod ports;
+mod quota;
+mod read_pause;
 mod receiver;
 mod segment;
 mod sender;
@@ -40,58 +41,59 @@ use mio::net::{TcpStream, UnixStream};
 use rustix::io::Errno;
 use trama_frame::MacAddr;
 
-use super::inbound::Inbound;
-use super::{Context, Kind, host_stream};
+use super::context::{Context, TokenKind};
+use super::host_stream;
 use crate::config::{Service, Transport};
-use crate::control::FlowRow;
 use crate::dns::PORT;
 use crate::drop_reason::DropReason;
-use crate::gateway::{Client, PortId};
+use crate::io::{Client, PortMark};
+use crate::packet::inbound::Inbound;
+use crate::report::FlowRow;
 use connection::Connection;
 use engine::{Engine, State};
 use flow::{Flow, Turn};
-use ledger::Ledger;
-use ports::Ports;
-use segment::{Outgoing, Route, Segment, Seq};
+use flow_journal::FlowJournal;
+use quota::Quotas;
+use segment::{Endpoints, Outgoing, Segment, Seq};
 
-/// Turns before the ring is looked at again: with thousands of flows waiting, a packet of another
-/// machine would wait for all of them. To connect takes as long as several turns, and so does to move
-/// many bytes.
+/// Turns between two looks at the ring. With thousands of queued flows, a packet of another guest
+/// would otherwise wait for all of them. Starting a connection counts as several turns, and so does
+/// moving many bytes.
 const TURNS: usize = 16;
 const CONNECT_TURNS: usize = 8;
 const TURN_BYTES: u64 = 16 << 10;
-/// What is heard of a flow's socket, as it changes.
+/// Events reported for a flow's socket, edge-triggered.
 const EVENTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
-/// Timers out of date that are kept, beside one for each flow.
+/// Outdated timers that are kept in addition to one for each flow.
 const STALE_TIMERS: usize = 1024;
 
-/// A flow that the host refused to begin.
-pub(super) struct Failure {
-    pub port: PortId,
+/// A flow that the host could not connect.
+pub(super) struct ConnectFailure {
+    pub port: PortMark,
     pub mac: MacAddr,
-    /// The machine's SYN.
+    /// The guest's SYN, an IP packet.
     pub packet: Box<[u8]>,
     pub error: io::Error,
 }
 
-/// All of a network's TCP flows.
+/// All TCP flows of a network.
 #[derive(Default)]
 pub(crate) struct Flows {
-    /// By the machine's end and the remote one.
+    /// By guest end and remote end.
     table: HashMap<(SocketAddr, SocketAddr), u32>,
     flows: Vec<Option<Box<Flow>>>,
     free: Vec<u32>,
-    ports: Ports,
-    /// When flows are to be looked at. One whose flow says otherwise is out of date.
+    quotas: Quotas,
+    /// When to look at which flow. An entry that differs from the flow's own `timer` is outdated.
     timers: BinaryHeap<Reverse<(Duration, u32)>>,
-    failures: Vec<Failure>,
-    scratch: Vec<u8>,
+    failures: Vec<ConnectFailure>,
+    read_buffer: Vec<u8>,
     is_blocked: bool,
-    ledger: Ledger,
-    /// Flows of a process that has died, whose machines have yet to hear of it.
-    orphans: Vec<Route>,
-    /// Machines that have connected to the gateway's DNS, and the other ends of their flows.
-    pub(super) callers: Vec<(Client, UnixStream)>,
+    journal: FlowJournal,
+    /// Flows of a gateway process that died. Their guests have not been told yet.
+    stale_flows: Vec<Endpoints>,
+    /// Connections of guests to the gateway's DNS, and the other ends of their flows.
+    pub(super) dns_connections: Vec<(Client, UnixStream)>,
 }
 
 impl Flows {
@@ -101,15 +103,15 @@ impl Flows {
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let segment = Segment::parse(packet)?;
-        let route = Route {
+        let ends = Endpoints {
             mac: packet.mac,
             guest: SocketAddr::new(packet.source, segment.source),
             remote: SocketAddr::new(packet.destination, segment.destination),
         };
         let begins = segment.syn && segment.ack.is_none() && !segment.rst;
-        if let Some(&number) = self.table.get(&(route.guest, route.remote)) {
+        if let Some(&number) = self.table.get(&(ends.guest, ends.remote)) {
             let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };
-            if flow.route.mac != packet.mac {
+            if flow.ends.mac != packet.mac {
                 return Err(DropReason::ForeignSource);
             }
             if !(begins && flow.is_closing()) {
@@ -120,98 +122,100 @@ impl Flows {
             self.remove(number);
         }
         match (begins, segment.rst) {
-            (true, _) => self.begin(packet, &segment, route, context),
+            (true, _) => self.open_flow(packet, &segment, ends, context),
             (false, true) => Err(DropReason::NoFlow),
             (false, false) => {
-                route.send(context, &Outgoing::refusal(&segment))?;
+                ends.send(context, &Outgoing::reset_for(&segment))?;
                 Err(DropReason::NoFlow)
             }
         }
     }
 
-    /// Begins a flow for a machine's SYN.
-    fn begin(
+    /// Opens a flow for a guest's SYN.
+    fn open_flow(
         &mut self,
         packet: &Inbound<'_>,
         segment: &Segment<'_>,
-        route: Route,
+        ends: Endpoints,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        // It is kept until the host has connected, so nobody may make it long by fragments.
+        // The SYN is kept until the host has connected; a long one out of fragments would waste
+        // memory.
         if packet.packet.len() > context.config.mtu.into() {
             return Err(DropReason::BadTcp);
         }
-        let remote = route.remote;
+        let remote = ends.remote;
         if remote.port() == PORT && context.config.offers(Service::Dns, remote.ip()) {
-            return self.begin_dns(packet, segment, route, context);
+            return self.begin_dns(packet, segment, ends, context);
         }
         if let Err(reason) = context.policy.target(context.config, Transport::Tcp, remote) {
-            route.send(context, &Outgoing::refusal(segment))?;
+            ends.send(context, &Outgoing::reset_for(segment))?;
             return Err(reason);
         }
         self.admit(packet.port)?;
-        let mut flow = Flow::new(context.now, packet.port, route);
+        let mut flow = Flow::new(context.now, packet.port, ends);
         flow.syn = Some(packet.packet.into());
         let number = self.insert(flow);
         self.queue(number);
         Ok(())
     }
 
-    /// Has the host connect.
-    fn connect(&mut self, number: u32, context: &mut Context<'_>) {
-        let Some(remote) = self.flow(number).map(|flow| flow.route.remote) else { return };
+    /// Starts to connect the host's socket.
+    fn start_connect(&mut self, number: u32, context: &mut Context<'_>) {
+        let Some(remote) = self.flow(number).map(|flow| flow.ends.remote) else { return };
         let target = context.policy.target(context.config, Transport::Tcp, remote);
         let stream = target.map_err(|_| Errno::ACCESS.into()).and_then(host_stream::connect);
         let begun = stream.and_then(|stream| {
             let flow = self.flow(number).ok_or(Errno::NOENT)?;
             flow.stream = Some(stream);
-            watch(flow, number, context)
+            register(flow, number, context)
         });
         if let Err(error) = begun {
-            self.fail(number, error, context);
+            self.connect_failed(number, error, context);
         }
     }
 
-    /// Ends a flow that the host cannot begin, and tells its machine.
-    fn fail(&mut self, number: u32, error: io::Error, context: &mut Context<'_>) {
+    /// Removes a flow that the host cannot connect, and tells its guest.
+    fn connect_failed(&mut self, number: u32, error: io::Error, context: &mut Context<'_>) {
         let Some(flow) = self.remove(number) else { return };
         let Some(syn) = &flow.syn else { return };
-        let told = Inbound::kept(flow.port, flow.route.mac, syn)
-            .and_then(|packet| self.refuse(&packet, error, context));
-        if let Err(reason) = told {
+        let answered = Inbound::reparse(flow.port, flow.ends.mac, syn)
+            .and_then(|packet| self.reject(&packet, error, context));
+        if let Err(reason) = answered {
             context.counters.drop(reason);
         }
     }
 
-    /// Whether a port may have another flow; those that only linger make room for it.
-    fn admit(&mut self, port: PortId) -> Result<(), DropReason> {
-        if self.ports.is_full(port)
-            && let Some(number) = self.ports.oldest_lingering(port)
+    /// Checks whether a port may have another flow. At the limit, a flow in TIME-WAIT makes room.
+    fn admit(&mut self, port: PortMark) -> Result<(), DropReason> {
+        if self.quotas.is_full(port)
+            && let Some(number) = self.quotas.oldest_time_wait(port)
         {
             self.remove(number);
         }
-        self.ports.admit(port)
+        self.quotas.admit(port)
     }
 
-    /// Whether [`Flows::call`] may begin a flow between these ends: there is none, or it only lingers.
-    pub(super) fn may_call(&self, guest: SocketAddr, remote: SocketAddr) -> bool {
+    /// Whether [`Flows::open_to_guest`] may open a flow between these ends: there is none, or one
+    /// in TIME-WAIT.
+    pub(super) fn can_open_to_guest(&self, guest: SocketAddr, remote: SocketAddr) -> bool {
         let number = self.table.get(&(guest, remote));
         let flow = number.and_then(|number| self.flows[*number as usize].as_ref());
-        flow.is_none_or(|flow| flow.lingers.is_some())
+        flow.is_none_or(|flow| flow.time_wait_since.is_some())
     }
 
-    /// Begins a flow with a machine for a client of the host's.
-    pub(super) fn call(
+    /// Opens a connection to a guest for a client outside.
+    pub(super) fn open_to_guest(
         &mut self,
-        port: PortId,
+        port: PortMark,
         (mac, guest, remote): (MacAddr, SocketAddr, SocketAddr),
         stream: TcpStream,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        let route = Route { mac, guest, remote };
-        let mut flow = Flow::new(context.now, port, route);
+        let ends = Endpoints { mac, guest, remote };
+        let mut flow = Flow::new(context.now, port, ends);
         flow.stream = Some(stream);
-        let refusal = match self.may_call(guest, remote) {
+        let refusal = match self.can_open_to_guest(guest, remote) {
             true => self.admit(port),
             false => Err(DropReason::FlowLimit),
         };
@@ -220,14 +224,14 @@ impl Flows {
             return Err(reason);
         }
         let initial = Seq((context.random)() as u32);
-        flow.engine = Some(Connection::call(context.now, initial, own_mss(context, &route)));
+        flow.engine = Some(Connection::connect(context.now, initial, local_mss(context, &ends)));
         if let Some(&old) = self.table.get(&(guest, remote)) {
             self.remove(old);
         }
         let number = self.insert(flow);
-        self.ports.opened(port);
+        self.quotas.flow_opened(port);
         let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };
-        if watch(flow, number, context).is_err() {
+        if register(flow, number, context).is_err() {
             flow.reset_host();
             self.remove(number);
             return Err(DropReason::FileLimit);
@@ -236,19 +240,19 @@ impl Flows {
         Ok(())
     }
 
-    /// Tells a machine why its flow does not begin.
-    fn refuse(
+    /// Tells a guest why its flow does not open.
+    fn reject(
         &mut self,
         packet: &Inbound<'_>,
         error: io::Error,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         match Errno::from_io_error(&error) {
-            // The machine tries again, and by then there may be one.
+            // The guest sends the SYN again, and by then there may be a descriptor.
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 return Err(DropReason::FileLimit);
             }
-            // As silent as the far end was.
+            // The remote end did not answer, so the guest gets no answer either.
             Some(Errno::TIMEDOUT) => return Ok(()),
             Some(
                 Errno::HOSTUNREACH
@@ -260,42 +264,48 @@ impl Flows {
                 | Errno::PERM,
             ) => {
                 let (port, mac) = (packet.port, packet.mac);
-                self.failures.push(Failure { port, mac, packet: packet.packet.into(), error });
+                self.failures.push(ConnectFailure {
+                    port,
+                    mac,
+                    packet: packet.packet.into(),
+                    error,
+                });
                 return Ok(());
             }
             _ => {}
         }
         let segment = Segment::parse(packet)?;
-        let route = Route {
+        let ends = Endpoints {
             mac: packet.mac,
             guest: SocketAddr::new(packet.source, segment.source),
             remote: SocketAddr::new(packet.destination, segment.destination),
         };
-        route.send(context, &Outgoing::refusal(&segment))
+        ends.send(context, &Outgoing::reset_for(&segment))
     }
 
-    /// Keeps the book of flows in this file, and has machines hear that those in it have ended.
+    /// Keeps the journal of flows in `file`. Guests are answered that the flows in it have ended.
     ///
     /// # Errors
-    /// It cannot be read. Machines that only receive do not hear of it.
-    pub(super) fn keep_book(&mut self, file: File) -> io::Result<()> {
-        (self.ledger, self.orphans) = Ledger::open(file)?;
+    ///
+    /// The file cannot be read. Guests that only receive are not answered then.
+    pub(super) fn open_journal(&mut self, file: File) -> io::Result<()> {
+        (self.journal, self.stale_flows) = FlowJournal::open(file)?;
         Ok(())
     }
 
-    /// Tells machines that flows have ended, as far as there is room on the cable.
-    fn tell_orphans(&mut self, context: &mut Context<'_>) {
+    /// Tells guests that flows have ended, as far as the cable has room.
+    fn notify_stale_flows(&mut self, context: &mut Context<'_>) {
         while context.cable.room() > 0
-            && let Some(route) = self.orphans.pop()
+            && let Some(ends) = self.stale_flows.pop()
         {
-            let astray = Outgoing { ack: Some(Seq(0)), ..Outgoing::default() };
-            if let Err(reason) = route.send(context, &astray) {
+            let probe = Outgoing { ack: Some(Seq(0)), ..Outgoing::default() };
+            if let Err(reason) = ends.send(context, &probe) {
                 context.counters.drop(reason);
             }
         }
     }
 
-    /// How many flows there are.
+    /// The number of flows.
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
@@ -303,8 +313,8 @@ impl Flows {
     pub(super) fn rows(&self, now: Duration) -> impl Iterator<Item = FlowRow> + '_ {
         self.flows.iter().flatten().map(move |flow| FlowRow {
             protocol: Transport::Tcp.name().to_owned(),
-            guest: flow.route.guest,
-            remote: Some(flow.route.remote),
+            guest: flow.ends.guest,
+            remote: Some(flow.ends.remote),
             state: flow.state().to_owned(),
             sent: flow.sent,
             received: flow.received,
@@ -312,14 +322,14 @@ impl Flows {
         })
     }
 
-    /// What the host refused since this was last asked, of what ICMP should tell.
-    pub(super) fn take_failures(&mut self) -> Vec<Failure> {
+    /// Takes the connections that failed since the last call and are answered with an ICMP error.
+    pub(super) fn take_failures(&mut self) -> Vec<ConnectFailure> {
         std::mem::take(&mut self.failures)
     }
 
     fn insert(&mut self, flow: Flow) -> u32 {
-        let key = (flow.route.guest, flow.route.remote);
-        self.ports.began(flow.port);
+        let key = (flow.ends.guest, flow.ends.remote);
+        self.quotas.flow_added(flow.port);
         let flow = Some(Box::new(flow));
         let number = match self.free.pop() {
             Some(number) => {
@@ -332,7 +342,7 @@ impl Flows {
             }
         };
         if let Some(flow) = &self.flows[number as usize] {
-            self.ledger.enter(number, &flow.route);
+            self.journal.record(number, &flow.ends);
         }
         self.table.insert(key, number);
         number
@@ -340,9 +350,9 @@ impl Flows {
 
     fn remove(&mut self, number: u32) -> Option<Box<Flow>> {
         let flow = self.flows[number as usize].take()?;
-        self.table.remove(&(flow.route.guest, flow.route.remote));
-        self.ledger.strike(number);
-        self.ports.ended(number, &flow);
+        self.table.remove(&(flow.ends.guest, flow.ends.remote));
+        self.journal.erase(number);
+        self.quotas.flow_removed(number, &flow);
         self.free.push(number);
         Some(flow)
     }
@@ -351,18 +361,18 @@ impl Flows {
         self.flows.get_mut(number as usize)?.as_deref_mut()
     }
 
-    /// Gives a flow a turn at its time.
+    /// Queues a flow for a turn.
     fn queue(&mut self, number: u32) {
         if let Some(flow) = &mut self.flows[number as usize]
             && !std::mem::replace(&mut flow.is_queued, true)
         {
-            self.ports.queue(flow.port, number);
+            self.quotas.enqueue(flow.port, number);
         }
     }
 
     pub(super) fn ready(&mut self, number: u32, event: &Event, context: &mut Context<'_>) {
         let Some(Some(flow)) = self.flows.get_mut(number as usize) else { return };
-        // An error is found by whoever reads or writes.
+        // The next read or write returns the error.
         flow.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         flow.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         if flow.syn.is_some() {
@@ -371,7 +381,7 @@ impl Flows {
         self.queue(number);
     }
 
-    /// The host has connected, or cannot.
+    /// Handles the outcome of the host's connection attempt.
     fn connected(&mut self, number: u32, context: &mut Context<'_>) {
         let Some(flow) = &mut self.flows[number as usize] else { return };
         let Some(stream) = &flow.stream else { return };
@@ -384,31 +394,31 @@ impl Flows {
             _ => {}
         }
         if let Err(error) = result {
-            return self.fail(number, error, context);
+            return self.connect_failed(number, error, context);
         }
-        let (port, mac) = (flow.port, flow.route.mac);
+        let (port, mac) = (flow.port, flow.ends.mac);
         let Some(syn) = flow.syn.take() else { return };
-        self.ports.opened(port);
-        let packet = Inbound::kept(port, mac, &syn);
+        self.quotas.flow_opened(port);
+        let packet = Inbound::reparse(port, mac, &syn);
         let Ok(segment) = packet.and_then(|packet| Segment::parse(&packet)) else {
             return drop(self.remove(number));
         };
         let initial = Seq((context.random)() as u32);
-        let mss = own_mss(context, &flow.route);
-        flow.engine = Some(Connection::answer(context.now, &segment, initial, mss));
+        let mss = local_mss(context, &flow.ends);
+        flow.engine = Some(Connection::accept(context.now, &segment, initial, mss));
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) {
         self.expire(context.now);
-        self.tell_orphans(context);
-        self.is_blocked = !self.orphans.is_empty();
+        self.notify_stale_flows(context);
+        self.is_blocked = !self.stale_flows.is_empty();
         let mut left = TURNS;
-        for _ in 0..self.ports.queued() {
+        for _ in 0..self.quotas.queued() {
             if context.cable.room() == 0 {
                 self.is_blocked = true;
                 return;
             }
-            let Some(number) = self.ports.next() else { return };
+            let Some(number) = self.quotas.next_turn() else { return };
             left = left.saturating_sub(self.turn(number, context));
             if left == 0 {
                 return;
@@ -416,38 +426,39 @@ impl Flows {
         }
     }
 
-    /// Gives a flow its turn; how many turns it was worth.
+    /// Gives a flow its turn. Returns how many turns it counts as.
     fn turn(&mut self, number: u32, context: &mut Context<'_>) -> usize {
         let Some(flow) = self.flow(number) else { return 0 };
         flow.is_queued = false;
         if flow.syn.is_some() && flow.stream.is_none() {
-            self.connect(number, context);
+            self.start_connect(number, context);
             return CONNECT_TURNS;
         }
         1 + (self.serve(number, context) / TURN_BYTES) as usize
     }
 
-    /// Has a flow do what it can; how many bytes that moved between machine and host.
+    /// Serves a flow. Returns the bytes moved between guest and host.
     fn serve(&mut self, number: u32, context: &mut Context<'_>) -> u64 {
-        let Flows { flows, ports, scratch, timers, .. } = self;
+        let Flows { flows, quotas, read_buffer, timers, .. } = self;
         let Some(flow) = &mut flows[number as usize] else { return 0 };
         let before = flow.sent + flow.received;
-        let turn = flow.serve(context, scratch, ports.is_rich(flow.port));
+        let turn = flow.serve(context, read_buffer, quotas.may_buffer_more(flow.port));
         let moved = flow.sent + flow.received - before;
         let Some(engine) = &flow.engine else { return moved };
-        if flow.lingers.is_none() && engine.state() == (State::Closing { lingers: true }) {
-            flow.lingers = Some(context.now);
-            ports.lingers(flow.port, context.now, number);
+        if flow.time_wait_since.is_none() && engine.state() == (State::Closing { time_wait: true })
+        {
+            flow.time_wait_since = Some(context.now);
+            quotas.enter_time_wait(flow.port, context.now, number);
         }
-        let kept = engine.kept();
-        ports.charge(flow.port, std::mem::replace(&mut flow.kept, kept), kept);
-        heed(flow, number, context);
+        let kept = engine.buffered();
+        quotas.charge(flow.port, std::mem::replace(&mut flow.buffered, kept), kept);
+        update_read_interest(flow, number, context);
         if let Some(at) = flow.deadline()
             && flow.timer.is_none_or(|timer| at < timer)
         {
             flow.timer = Some(at);
             timers.push(Reverse((at, number)));
-            // Those out of date are of up to two hours ahead, and a busy flow leaves some a second.
+            // Outdated timers lie up to two hours ahead, and a busy flow leaves several a second.
             if timers.len() > 2 * flows.len() + STALE_TIMERS {
                 let timer = |number: u32| flows[number as usize].as_ref()?.timer;
                 timers.retain(|Reverse((at, number))| timer(*number) == Some(*at));
@@ -461,7 +472,7 @@ impl Flows {
         moved
     }
 
-    /// Has flows whose time has come do what is due.
+    /// Handles the timers that have expired.
     fn expire(&mut self, now: Duration) {
         while let Some(Reverse((at, number))) = self.timers.peek().copied()
             && at <= now
@@ -484,32 +495,34 @@ impl Flows {
     }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
-        if self.ports.queued() > 0 && !self.is_blocked {
+        if self.quotas.queued() > 0 && !self.is_blocked {
             return Some(Duration::ZERO);
         }
         self.timers.peek().map(|Reverse((at, _))| *at)
     }
 }
 
-/// The segment that the network's packets hold.
-fn own_mss(context: &Context<'_>, route: &Route) -> u16 {
+/// The maximum segment size that follows from the network's MTU.
+fn local_mss(context: &Context<'_>, ends: &Endpoints) -> u16 {
     let mtu = usize::from(context.config.mtu);
-    mtu.saturating_sub(route.overhead()).max(64) as u16
+    mtu.saturating_sub(ends.overhead()).max(64) as u16
 }
 
-/// Has the events of a flow's socket reported.
-fn watch(flow: &mut Flow, number: u32, context: &Context<'_>) -> io::Result<()> {
+/// Registers the events of a flow's socket.
+fn register(flow: &mut Flow, number: u32, context: &Context<'_>) -> io::Result<()> {
     let Some(stream) = &mut flow.stream else { return Ok(()) };
-    context.registry.register(stream, Kind::Tcp.token(number), EVENTS)
+    context.registry.register(stream, TokenKind::Tcp.token(number), EVENTS)
 }
 
-/// Has the events of a flow's socket say that it is readable, unless reading rests.
-fn heed(flow: &mut Flow, number: u32, context: &Context<'_>) {
-    let hears = flow.rests().is_none();
-    let Some(stream) = flow.stream.as_mut().filter(|_| flow.hears != hears) else { return };
-    let interest = if hears { EVENTS } else { Interest::WRITABLE };
-    // Where that is refused, events come as before, and the next turn tries again.
-    if context.registry.reregister(stream, Kind::Tcp.token(number), interest).is_ok() {
-        flow.hears = hears;
+/// Reports that the socket is readable, except while reading is paused.
+fn update_read_interest(flow: &mut Flow, number: u32, context: &Context<'_>) {
+    let wanted = flow.paused_until().is_none();
+    let Some(stream) = flow.stream.as_mut().filter(|_| flow.read_interest != wanted) else {
+        return;
+    };
+    let interest = if wanted { EVENTS } else { Interest::WRITABLE };
+    // On failure, events come as before and the next turn tries again.
+    if context.registry.reregister(stream, TokenKind::Tcp.token(number), interest).is_ok() {
+        flow.read_interest = wanted;
     }
 }

@@ -1,4 +1,4 @@
-//! A router with a scripted machine at its cable and the sockets of a real host, for tests.
+//! A NAT with a scripted guest on its cable and the sockets of a real host, for tests.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -10,17 +10,19 @@ use mio::{Events, Poll};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetProtocol};
 use trama_frame::{MacAddr, VnetHeader, checksum, gso, vnet};
 
+use super::Nat;
+use super::context::Context;
 use super::policy::Policy;
-use super::{Cable, Context, Router};
+use crate::cable::Cable;
+use crate::config::{Config, NatConfig};
 use crate::drop_reason::{Counters, DropReason};
-use crate::gateway::{PortId, Random};
+use crate::io::{PortMark, Random};
 use crate::testing::{GATEWAY, GATEWAY4, GUEST, GUEST4, GUEST6, lab, random};
-use crate::{Config, NatConfig};
 
-/// How long anything may take on a loaded machine.
+/// Time limit for anything on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A cable of which the machine takes everything at once.
+/// A cable whose guest takes all frames at once.
 #[derive(Default)]
 pub struct Wire(pub Vec<(VnetHeader, Vec<u8>)>);
 
@@ -36,22 +38,22 @@ impl Cable for Wire {
 }
 
 pub struct World {
-    pub router: Router,
+    pub nat: Nat,
     pub config: Config,
     pub counters: Counters,
     pub wire: Wire,
-    /// The router's clock; stands still unless a test moves it.
+    /// The NAT's clock, which stands still unless a test moves it.
     pub now: Duration,
     poll: Poll,
     policy: Policy,
-    /// Where the router's random numbers come from.
+    /// Source of the NAT's random numbers.
     pub random: Random,
 }
 
 impl World {
     pub fn new() -> World {
         World {
-            router: Router::default(),
+            nat: Nat::default(),
             config: Config { nat: Some(NatConfig::default()), ..lab() },
             counters: Counters::default(),
             wire: Wire::default(),
@@ -62,8 +64,8 @@ impl World {
         }
     }
 
-    /// Has the router do something.
-    pub fn with<R>(&mut self, job: impl FnOnce(&mut Router, &mut Context<'_>) -> R) -> R {
+    /// Runs `job` on the NAT.
+    pub fn with<R>(&mut self, job: impl FnOnce(&mut Nat, &mut Context<'_>) -> R) -> R {
         let mut context = Context {
             now: self.now,
             config: &self.config,
@@ -73,17 +75,17 @@ impl World {
             counters: &mut self.counters,
             random: &mut self.random,
         };
-        job(&mut self.router, &mut context)
+        job(&mut self.nat, &mut context)
     }
 
-    /// The machine at switch port `port` sends a frame.
+    /// Sends a frame of the guest at switch port `port`.
     pub fn send_from(&mut self, port: u64, frame: &[u8]) {
-        self.with(|router, context| {
-            router.receive(PortId(port), VnetHeader::default(), frame, context)
+        self.with(|nat, context| {
+            nat.receive(PortMark(port), VnetHeader::default(), frame, context)
         });
     }
 
-    /// The machine sends frames, and the router has its turn.
+    /// Sends frames of the guest, then takes a turn.
     pub fn send(&mut self, frames: &[Vec<u8>]) {
         for frame in frames {
             self.send_from(1, frame);
@@ -91,15 +93,15 @@ impl World {
         self.turn(Duration::ZERO);
     }
 
-    /// One turn of the loop that is around a router.
+    /// One turn of the event loop around the NAT.
     pub fn turn(&mut self, wait: Duration) {
-        self.with(|router, context| router.poll(context));
+        self.with(|nat, context| nat.poll(context));
         let mut events = Events::with_capacity(64);
         self.poll.poll(&mut events, Some(wait)).unwrap();
         for event in &events {
-            self.with(|router, context| router.ready(event, context));
+            self.with(|nat, context| nat.ready(event, context));
         }
-        self.with(|router, context| router.poll(context));
+        self.with(|nat, context| nat.poll(context));
     }
 
     /// Takes turns until `done`.
@@ -112,7 +114,7 @@ impl World {
         }
     }
 
-    /// Takes turns until the machine has `count` frames, and takes those.
+    /// Takes turns until the guest has received `count` frames. Returns these.
     #[track_caller]
     pub fn frames(&mut self, count: usize) -> Vec<(VnetHeader, Vec<u8>)> {
         self.until(&format!("{count} frames"), |world| world.wire.0.len() >= count);
@@ -120,7 +122,7 @@ impl World {
         std::mem::take(&mut self.wire.0)
     }
 
-    /// The one frame that the machine gets, whole.
+    /// The one frame that the guest receives, with its checksum completed.
     #[track_caller]
     pub fn frame(&mut self) -> Vec<u8> {
         let (mut header, mut frame) = self.frames(1).remove(0);
@@ -133,7 +135,7 @@ impl World {
     }
 }
 
-/// The frames that a machine without offloads gets of one.
+/// The frames that a guest without offloads receives for a large one.
 pub fn segments(header: &VnetHeader, frame: &[u8]) -> Vec<Vec<u8>> {
     let (mut header, mut frame) = (*header, frame.to_vec());
     let head = frame[..frame.len().min(vnet::PRIVATE_HEAD)].to_vec();
@@ -149,7 +151,7 @@ pub fn segments(header: &VnetHeader, frame: &[u8]) -> Vec<Vec<u8>> {
     vec![frame]
 }
 
-/// Ethernet and IP in front of a machine's packet.
+/// Ethernet and IP headers of a guest's packet.
 pub fn ip(from: IpAddr, to: IpAddr, hops: u8) -> PacketBuilderStep<etherparse::IpHeaders> {
     let ethernet = PacketBuilder::ethernet2(GUEST.0, GATEWAY.0);
     match (from, to) {
@@ -164,12 +166,12 @@ pub fn ip(from: IpAddr, to: IpAddr, hops: u8) -> PacketBuilderStep<etherparse::I
     }
 }
 
-/// The guest's address of the same kind.
+/// The guest's address of the same IP version.
 pub fn guest_for(to: IpAddr) -> IpAddr {
     if to.is_ipv4() { GUEST4.into() } else { GUEST6.into() }
 }
 
-/// The guest's datagram from its port 4000.
+/// A datagram from the guest's port 4000.
 pub fn datagram(to: SocketAddr, hops: u8, payload: &[u8]) -> Vec<u8> {
     datagram_from(4000, to, hops, payload)
 }
@@ -181,7 +183,7 @@ pub fn datagram_from(port: u16, to: SocketAddr, hops: u8, payload: &[u8]) -> Vec
     frame
 }
 
-/// The guest's echo request with identifier 7.
+/// An echo request of the guest with identifier 7.
 pub fn echo(to: IpAddr, hops: u8, sequence: u16, data: &[u8]) -> Vec<u8> {
     let step = ip(guest_for(to), to, hops);
     let mut frame = Vec::new();
@@ -192,8 +194,8 @@ pub fn echo(to: IpAddr, hops: u8, sequence: u16, data: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The guest's segment from its port 4000 without data. `ack`: none is a SYN, which offers segments
-/// of 1460 bytes.
+/// A segment from the guest's port 4000 without data. Without `ack`, it is a SYN with an MSS of
+/// 1460.
 pub fn tcp(to: SocketAddr, sequence: u32, ack: Option<u32>) -> Vec<u8> {
     let step = ip(guest_for(to.ip()), to.ip(), 64).tcp(4000, to.port(), sequence, 60_000);
     let step = match ack {
@@ -207,8 +209,8 @@ pub fn tcp(to: SocketAddr, sequence: u32, ack: Option<u32>) -> Vec<u8> {
     frame
 }
 
-/// The guest's ICMP error about a frame that it got.
-pub fn complaint(about: &[u8], (kind, code): (u8, u8), rest: u32) -> Vec<u8> {
+/// An ICMP error of the guest about a frame that it received.
+pub fn icmp_error(about: &[u8], (kind, code): (u8, u8), rest: u32) -> Vec<u8> {
     let packet = SlicedPacket::from_ethernet(about).unwrap();
     let (from, to): (IpAddr, IpAddr) = match packet.net.as_ref().unwrap() {
         NetSlice::Ipv4(ip) => {
@@ -229,12 +231,12 @@ pub fn complaint(about: &[u8], (kind, code): (u8, u8), rest: u32) -> Vec<u8> {
     frame
 }
 
-/// The guest says where it is, when it was asked for.
+/// Advertises the guest's MAC address.
 pub fn announce(world: &mut World) {
     announce_station(world, GUEST);
 }
 
-/// The guest says that it is at `station`.
+/// Advertises that the guest is at `station`.
 pub fn announce_station(world: &mut World, station: MacAddr) {
     let announcement = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Reply,
@@ -250,7 +252,7 @@ pub fn announce_station(world: &mut World, station: MacAddr) {
     world.send(&[frame]);
 }
 
-/// Source, destination and payload of a datagram for a machine, whose checksums are right.
+/// Source, destination and payload of a datagram to the guest. Checks the checksums.
 #[track_caller]
 pub fn read_datagram(frame: &[u8]) -> (SocketAddr, SocketAddr, Vec<u8>) {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
@@ -276,7 +278,7 @@ pub fn read_datagram(frame: &[u8]) -> (SocketAddr, SocketAddr, Vec<u8>) {
     (from, SocketAddr::new(to, header.destination_port), udp.payload().to_vec())
 }
 
-/// An ICMP message for a machine: its source, type, code, the rest of its header, and its body.
+/// An ICMP message to the guest: source, type and code, rest of its header, body.
 #[derive(Debug)]
 pub struct Message {
     pub from: IpAddr,
@@ -285,7 +287,7 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
-/// Reads an ICMP message, whose checksums are right.
+/// Reads an ICMP message. Checks the checksums.
 #[track_caller]
 pub fn read_icmp(frame: &[u8]) -> Message {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
@@ -309,8 +311,8 @@ pub fn read_icmp(frame: &[u8]) -> Message {
     Message { from, kind: (head[0], head[1]), rest, body: body.to_vec() }
 }
 
-/// Whether this process is the one that runs a test in a network namespace of its own. If not, it
-/// runs that one: this program again with the test `name`, after the shell commands `setup`.
+/// Returns true in a process that runs a test in its own network namespace. Otherwise runs this
+/// program again for the test `name`, after the shell commands `setup`.
 #[track_caller]
 pub fn is_isolated(name: &str, setup: &str) -> bool {
     const INSIDE: &str = "TRAMA_TEST_INSIDE";
@@ -335,8 +337,8 @@ pub fn is_isolated(name: &str, setup: &str) -> bool {
     false
 }
 
-/// Waits until the loopback interface takes packets for its new IPv6 address, which the kernel sees to
-/// a moment after it has said so.
+/// Waits until the loopback interface receives packets to its new IPv6 address, which the kernel
+/// starts to do a moment after it has reported the address.
 #[track_caller]
 fn settle() {
     let socket = UdpSocket::bind("[2001:db8::1]:0").unwrap();
@@ -351,13 +353,13 @@ fn settle() {
     }
 }
 
-/// Another machine: a network namespace that ends with this value, and with the test.
+/// Another host: a network namespace that ends with this value and with the test.
 pub struct Neighbour(Child);
 
 impl Neighbour {
     #[track_caller]
     pub fn new() -> Neighbour {
-        // It ends with its standard input, so also if the test is killed.
+        // It ends with its standard input, and so with a killed test.
         let mut command = Command::new("unshare");
         command.args(["--net", "sh", "-c", "ip link set lo up && echo up && exec cat"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -370,7 +372,7 @@ impl Neighbour {
         self.0.id()
     }
 
-    /// Runs shell commands in it.
+    /// Runs shell commands in the namespace.
     #[track_caller]
     pub fn run(&self, script: &str) {
         let pid = self.pid().to_string();
@@ -386,7 +388,7 @@ impl Drop for Neighbour {
     }
 }
 
-/// Runs shell commands here.
+/// Runs shell commands in this namespace.
 #[track_caller]
 pub fn shell(script: &str) {
     assert!(Command::new("sh").args(["-e", "-c", script]).status().unwrap().success(), "{script}");

@@ -1,4 +1,4 @@
-//! What the router takes of a network without a way out.
+//! What the NAT handles on a network without NAT.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,7 +12,7 @@ use crate::testing::{GATEWAY, GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6};
 
 const GUEST_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 15);
 
-/// The machine's SYN.
+/// A SYN of the guest.
 fn syn(from: IpAddr, to: IpAddr, port: u16) -> Vec<u8> {
     let ethernet = PacketBuilder::ethernet2(GUEST.0, GATEWAY.0);
     let packet = match (from, to) {
@@ -26,8 +26,8 @@ fn syn(from: IpAddr, to: IpAddr, port: u16) -> Vec<u8> {
 }
 
 /// What becomes of a frame.
-fn receive(world: &mut World, frame: &[u8]) -> Taken {
-    world.with(|router, context| router.receive(PortId(1), VnetHeader::default(), frame, context))
+fn receive(world: &mut World, frame: &[u8]) -> Handled {
+    world.with(|nat, context| nat.receive(PortMark(1), VnetHeader::default(), frame, context))
 }
 
 fn closed() -> World {
@@ -37,7 +37,7 @@ fn closed() -> World {
 }
 
 #[test]
-fn dns_by_tcp_is_there_without_a_way_out() {
+fn dns_over_tcp_is_served_without_nat() {
     let link_local = closed().config.link_local();
     for (from, to) in [
         (IpAddr::from(GUEST4), IpAddr::from(GATEWAY4)),
@@ -46,7 +46,7 @@ fn dns_by_tcp_is_there_without_a_way_out() {
         (GUEST_LINK.into(), GATEWAY6.into()),
     ] {
         let mut world = closed();
-        assert_eq!(receive(&mut world, &syn(from, to, 53)), Taken::Yes);
+        assert_eq!(receive(&mut world, &syn(from, to, 53)), Handled::Consumed);
         world.turn(Duration::ZERO);
         let (header, frame) = world.frames(1).remove(0);
         let frame = segments(&header, &frame).remove(0);
@@ -59,7 +59,7 @@ fn dns_by_tcp_is_there_without_a_way_out() {
 }
 
 #[test]
-fn nothing_else_is_there_without_a_way_out() {
+fn nothing_else_is_served_without_nat() {
     let mut world = closed();
     let elsewhere = "192.0.2.1".parse().unwrap();
     let other6 = "2001:db8::1".parse().unwrap();
@@ -71,17 +71,17 @@ fn nothing_else_is_there_without_a_way_out() {
         (GUEST4.into(), [127, 0, 0, 1].into(), 53),
         (GUEST6.into(), other6, 53),
     ] {
-        assert_eq!(receive(&mut world, &syn(from, to, port)), Taken::Local, "{to}:{port}");
+        assert_eq!(receive(&mut world, &syn(from, to, port)), Handled::Local, "{to}:{port}");
     }
     // DNS has an address of its own.
     let dns = IpAddr::from([10, 0, 2, 3]);
-    world.config.apart = vec![(dns, Service::Dns)];
-    assert_eq!(receive(&mut world, &syn(GUEST4.into(), GATEWAY4.into(), 53)), Taken::Local);
+    world.config.service_addresses = vec![(dns, Service::Dns)];
+    assert_eq!(receive(&mut world, &syn(GUEST4.into(), GATEWAY4.into(), 53)), Handled::Local);
     assert_eq!(world.counters.received, 0);
-    assert_eq!(receive(&mut world, &syn(GUEST4.into(), dns, 53)), Taken::Yes);
-    assert_eq!(receive(&mut world, &syn([192, 0, 2, 9].into(), dns, 53)), Taken::Local);
+    assert_eq!(receive(&mut world, &syn(GUEST4.into(), dns, 53)), Handled::Consumed);
+    assert_eq!(receive(&mut world, &syn([192, 0, 2, 9].into(), dns, 53)), Handled::Local);
     let own = world.config.link_local().into();
-    world.config.apart.clear();
-    assert_eq!(receive(&mut world, &syn(own, own, 53)), Taken::Local, "from ourselves");
-    assert_eq!(world.router.census(), [1, 0, 0]);
+    world.config.service_addresses.clear();
+    assert_eq!(receive(&mut world, &syn(own, own, 53)), Handled::Local, "from ourselves");
+    assert_eq!(world.nat.census(), [1, 0, 0]);
 }

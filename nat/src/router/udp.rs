@@ -1,19 +1,18 @@
-//! UDP flows: what machines send, through sockets of the host, and what comes back.
+//! UDP flows: datagrams of guests through sockets of the host, and the answers.
 //!
-//! A flow is one UDP port of one machine, whomever it speaks to: its socket, and so its port
-//! outside, stays the same for all destinations (endpoint-independent mapping, RFC 4787, 4.1), as
-//! programs need that find their way to each other. A datagram from outside passes if the machine
-//! has sent something to that address (address-dependent filtering, RFC 4787, 5). One socket for
-//! many destinations is also the cheaper one: a resolver's thousand servers are one flow. Errors
-//! do not get lost by it: [`host_socket`](super::host_socket) says why.
+//! A flow is one UDP port of one guest. Its socket, and so its outside port, is the same for all
+//! destinations (endpoint-independent mapping, RFC 4787, 4.1), as peer-to-peer programs need. A
+//! datagram from outside passes if the guest has sent to that address (address-dependent filtering,
+//! RFC 4787, 5). One socket for many destinations is also cheaper: the thousand servers of a
+//! resolver are one flow. ICMP errors are not lost, see [`host_socket`](super::host_socket).
 //!
-//! What a machine sends to one destination in a row leaves as one train ([`train`]); what the
-//! kernel puts together on receipt goes to the machine as one large frame ([`wire`]).
+//! Consecutive datagrams to one destination are sent as a GSO batch ([`gso_batch`]); GRO batches
+//! from the kernel go to the guest as one large frame ([`wire`]).
 
 pub(crate) mod forward;
-mod heard;
+mod gso_batch;
+mod icmp_error;
 mod report;
-mod train;
 pub(super) mod wire;
 
 use std::collections::HashSet;
@@ -29,100 +28,100 @@ use nix::errno::Errno;
 use rustix::process::{Resource, getrlimit};
 use trama_frame::MacAddr;
 
+use super::context::{Context, TokenKind};
 use super::flow_table::{FlowTable, Limits};
-use super::host_socket::{BATCH, HostSocket, Manner, Receiver};
-use super::icmp::errors::{Complaint, Errors};
-use super::inbound::Inbound;
-use super::neighbours::Neighbours;
-use super::turns::Turns;
-use super::{Context, Kind};
+use super::host_socket::{BATCH, HostSocket, ReceiveBuffers, SendOptions};
+use super::icmp::errors::{IcmpError, IcmpErrorSender};
+use super::neighbour_cache::NeighbourCache;
+use super::ready_queue::ReadyQueue;
 use crate::config::Transport;
-use crate::control::FlowRow;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
+use crate::io::PortMark;
+use crate::packet::inbound::Inbound;
+use crate::report::FlowRow;
 use forward::Forwards;
-use train::{Train, Wagon};
-use wire::{Datagram, Machine, datagram};
+use gso_batch::{BatchKey, GsoBatch};
+use wire::{Datagram, GuestDestination, datagram};
 
-/// How long a flow lives without a datagram: one that only asks DNS servers, one without an answer
-/// yet, and any other. RFC 4787, 4.3, wants 2 minutes for flows in use.
-const LIVES: [Duration; 3] =
+/// Lifetimes of idle flows: one that only queries DNS servers, one without an answer yet, any
+/// other. RFC 4787, 4.3, requires 2 minutes for flows in use.
+const LIFETIMES: [Duration; 3] =
     [Duration::from_secs(10), Duration::from_secs(30), Duration::from_secs(180)];
 const DNS: usize = 0;
 const UNANSWERED: usize = 1;
 const ANSWERED: usize = 2;
 const DNS_PORT: u16 = 53;
-/// Flows that there may be if the host has descriptors for them: each is a socket.
+/// Most flows, if the host has descriptors for them: each is a socket.
 const MAX_FLOWS: usize = 65_536;
-/// Addresses that a flow may have spoken to; at one more it forgets them, and learns anew. Where there
-/// are many flows, each has its part of what all may have, as long as that is not too few.
+/// Destinations that a flow remembers; at one more it forgets all. With many flows, each gets its
+/// part of the total, but not less than the minimum.
 const MAX_PEERS: usize = 4096;
 const ALL_PEERS: usize = 1 << 18;
 const MIN_PEERS: usize = 16;
-/// Turns of sockets before everything else has its own.
+/// Sockets served in one turn.
 const TURNS: usize = 32;
-/// Errors taken from a socket in a turn.
+/// Errors taken from a socket in one turn.
 const ERRORS: usize = 16;
 
-/// A UDP port of a machine.
+/// A UDP port of a guest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
-    port: PortId,
+    port: PortMark,
     source: SocketAddr,
-    /// The gateway's address that a loopback map put something behind: a flow of its own, because
-    /// its answers are to come from there.
+    /// The gateway's address that is mapped to loopback. It has a flow of its own, because its
+    /// answers come from that address.
     mapped: Option<SocketAddr>,
 }
 
 struct Flow {
     mac: MacAddr,
     socket: HostSocket,
-    /// Addresses that datagrams may come from.
+    /// Addresses that may answer.
     peers: HashSet<IpAddr, RandomState>,
-    /// Questions to DNS servers without an answer, if it has sent nothing else.
-    questions: Option<u32>,
+    /// Unanswered DNS queries, while the flow has sent nothing else.
+    dns_queries: Option<u32>,
     is_answered: bool,
-    /// The longest packet that the way to the machine takes, as far as it has shown.
+    /// Path MTU to the guest, as far as ICMP errors reported it.
     mtu: u16,
-    /// Bytes of payload from the machine and to it.
+    /// Bytes of payload from the guest and to it.
     sent: u64,
     received: u64,
 }
 
 impl Flow {
     fn class(&self) -> usize {
-        match (self.questions, self.is_answered) {
+        match (self.dns_queries, self.is_answered) {
             (Some(_), _) => DNS,
             (None, false) => UNANSWERED,
             (None, true) => ANSWERED,
         }
     }
 
-    /// Remembers what is sent where; `most`: how many addresses at once.
-    fn note(&mut self, target: SocketAddr, datagrams: u32, most: usize) {
+    /// Records datagrams to `target`. At most `most` destinations are remembered.
+    fn record_destination(&mut self, target: SocketAddr, datagrams: u32, most: usize) {
         if self.peers.len() >= most && !self.peers.contains(&target.ip()) {
             self.peers = HashSet::default();
         }
         self.peers.insert(target.ip());
-        self.questions = match self.questions {
-            Some(questions) if target.port() == DNS_PORT => {
-                Some(questions.saturating_add(datagrams))
+        self.dns_queries = match self.dns_queries {
+            Some(dns_queries) if target.port() == DNS_PORT => {
+                Some(dns_queries.saturating_add(datagrams))
             }
             _ => None,
         };
     }
 }
 
-/// All of a network's UDP flows.
+/// All UDP flows of a network.
 pub(crate) struct Flows {
     table: FlowTable<Key, Flow, 3>,
-    turns: Turns,
-    /// The ring to the switch was full when turns were taken last.
+    ready: ReadyQueue,
+    /// The ring to the switch was full at the last turn.
     pub(super) is_blocked: bool,
-    /// What has not been sent yet: datagrams of one flow to one destination.
-    train: Train,
-    receiver: Receiver,
-    errors: Errors,
+    /// Datagrams of one flow to one destination that are not sent yet.
+    batch: GsoBatch,
+    buffers: ReceiveBuffers,
+    errors: IcmpErrorSender,
     forwards: Forwards,
     warnings: Vec<String>,
 }
@@ -133,8 +132,7 @@ impl Default for Flows {
     }
 }
 
-/// Half of the descriptors that the process may have, the rest being for everything else; a single
-/// port gets three quarters of that.
+/// Half of the process's descriptors; a single port gets three quarters of that.
 fn limits() -> Limits {
     let files = getrlimit(Resource::Nofile).current.map_or(MAX_FLOWS, |files| files as usize);
     let total = (files / 2).min(MAX_FLOWS);
@@ -144,53 +142,56 @@ fn limits() -> Limits {
 impl Flows {
     fn new(limits: Limits) -> Flows {
         Flows {
-            table: FlowTable::new(LIVES, limits),
-            turns: Turns::default(),
+            table: FlowTable::new(LIFETIMES, limits),
+            ready: ReadyQueue::default(),
             is_blocked: false,
-            train: Train::default(),
-            receiver: Receiver::default(),
-            errors: Errors::default(),
+            batch: GsoBatch::default(),
+            buffers: ReceiveBuffers::default(),
+            errors: IcmpErrorSender::default(),
             forwards: Forwards::default(),
             warnings: Vec::new(),
         }
     }
 
-    /// What somebody should be told of; each once.
+    /// Takes the warnings to log; each is returned once.
     pub(super) fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
-    /// A machine has said where it is: something may wait for it.
-    pub(super) fn machine_found(&mut self) {
+    /// A guest's MAC address is known now: datagrams for it may wait in forwards.
+    pub(super) fn guest_resolved(&mut self) {
         for number in self.forwards.numbers() {
-            self.turns.ask(number);
+            self.ready.push(number);
         }
     }
 
-    /// Takes a machine's datagram for another network, or a train of them.
+    /// Handles a guest's datagram, or a GSO batch, to another network.
     pub(super) fn handle(
         &mut self,
         packet: &Inbound<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let datagram = datagram(packet)?;
-        let shown = SocketAddr::new(packet.destination, datagram.to);
+        let visible = SocketAddr::new(packet.destination, datagram.to);
         let guest = SocketAddr::new(packet.source, datagram.from);
-        let manner = Manner {
+        let options = SendOptions {
             hop_limit: packet.hop_limit.saturating_sub(1).max(1),
             may_fragment: packet.may_fragment(),
         };
-        if let Some((number, client)) = self.forwards.client_of(context.now, guest, shown) {
+        if let Some((number, client)) = self.forwards.client_of(context.now, guest, visible) {
             let (target, local) = (client.address, client.local);
-            self.load(Wagon { number, target, local, shown, manner }, &datagram, context);
+            self.push(BatchKey { number, target, local, visible, options }, &datagram, context);
             return Ok(());
         }
-        let target = match context.policy.target(context.config, Transport::Udp, shown) {
+        let target = match context.policy.target(context.config, Transport::Udp, visible) {
             Ok(target) => target,
-            Err(reason) => return Err(self.deny(packet, reason, context)),
+            Err(reason) => return Err(self.reject(packet, reason, context)),
         };
-        let key =
-            Key { port: packet.port, source: guest, mapped: (target != shown).then_some(shown) };
+        let key = Key {
+            port: packet.port,
+            source: guest,
+            mapped: (target != visible).then_some(visible),
+        };
         let number = match self.table.find(&key) {
             Some(number) => number,
             None => self.open(key, target, packet, context)?,
@@ -200,23 +201,23 @@ impl Flows {
         flow.mac = packet.mac;
         flow.sent += datagram.payload.len() as u64;
         let count = datagram.payload.len().div_ceil(datagram.segment.max(1)).max(1);
-        flow.note(target, count as u32, peers);
+        flow.record_destination(target, count as u32, peers);
         let class = flow.class();
         self.table.touch(context.now, number, class);
-        let wagon = Wagon { number, target, local: None, shown, manner };
-        self.load(wagon, &datagram, context);
+        let key = BatchKey { number, target, local: None, visible, options };
+        self.push(key, &datagram, context);
         Ok(())
     }
 
-    /// Has a datagram, or a train of them, wait for departure.
-    fn load(&mut self, wagon: Wagon, datagram: &Datagram<'_>, context: &mut Context<'_>) {
+    /// Adds datagrams to the batch, which is sent first if they do not fit.
+    fn push(&mut self, key: BatchKey, datagram: &Datagram<'_>, context: &mut Context<'_>) {
         let (size, mut rest) = (datagram.segment.max(1), datagram.payload);
         loop {
             let (first, others) = rest.split_at(size.min(rest.len()));
-            if !self.train.takes(&wagon, first.len()) {
-                self.depart(context);
+            if !self.batch.accepts(&key, first.len()) {
+                self.flush(context);
             }
-            self.train.add(wagon, first);
+            self.batch.push(key, first);
             rest = others;
             if rest.is_empty() {
                 return;
@@ -224,9 +225,8 @@ impl Flows {
         }
     }
 
-    /// Says so to a machine that may not reach what it wants. A group gets no answer (RFC 1122,
-    /// 3.2.2).
-    fn deny(
+    /// Answers a datagram to a forbidden destination. A group gets no answer (RFC 1122, 3.2.2).
+    fn reject(
         &mut self,
         packet: &Inbound<'_>,
         reason: DropReason,
@@ -235,17 +235,17 @@ impl Flows {
         if matches!(reason, DropReason::PolicyMulticast | DropReason::PolicyBroadcast) {
             return reason;
         }
-        // A port of the gateway's own is closed, not forbidden.
-        let is_own = reason == DropReason::OtherAddress;
-        let error = if is_own { Errno::ECONNREFUSED } else { Errno::EACCES };
-        let complaint = Complaint::refused(packet.source.is_ipv6(), error);
-        match complaint.map_or(Ok(()), |said| self.errors.complain(context, packet, said)) {
+        // A port of the gateway is closed rather than forbidden.
+        let is_gateway = reason == DropReason::OtherAddress;
+        let error = if is_gateway { Errno::ECONNREFUSED } else { Errno::EACCES };
+        let icmp_error = IcmpError::refused(packet.source.is_ipv6(), error);
+        match icmp_error.map_or(Ok(()), |error| self.errors.send_error(context, packet, error)) {
             Ok(()) => reason,
             Err(limit) => limit,
         }
     }
 
-    /// How many flows there are.
+    /// The number of flows.
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
@@ -262,17 +262,17 @@ impl Flows {
         })
     }
 
-    /// Ports of the host that cannot be bound: the rule's name, the address and the reason.
+    /// Forwarded ports that cannot be bound: name of the rule, address, error.
     pub(super) fn pending(&self) -> impl Iterator<Item = (&str, SocketAddr, Errno)> {
         self.forwards.pending()
     }
 
     pub(super) fn ready(&mut self, number: u32, _event: &Event, _context: &mut Context<'_>) {
-        self.turns.ask(number);
+        self.ready.push(number);
     }
 
-    pub(super) fn poll(&mut self, neighbours: &mut Neighbours, context: &mut Context<'_>) {
-        self.depart(context);
+    pub(super) fn poll(&mut self, neighbours: &mut NeighbourCache, context: &mut Context<'_>) {
+        self.flush(context);
         self.warnings.extend(self.forwards.poll(context));
         while let Some(number) = self.table.expired(context.now) {
             self.table.remove(number);
@@ -284,10 +284,12 @@ impl Flows {
             if self.is_blocked {
                 return;
             }
-            let Some(number) = self.turns.next() else { return };
+            let Some(number) = self.ready.pop() else { return };
             self.serve_errors(number, None, context);
             match number {
-                forward::FIRST.. => self.serve_port(number, room.min(BATCH), neighbours, context),
+                forward::FIRST_LISTENER.. => {
+                    self.serve_listener(number, room.min(BATCH), neighbours, context)
+                }
                 number => self.serve(number, room.min(BATCH), context),
             }
         }
@@ -295,7 +297,7 @@ impl Flows {
 
     pub(super) fn deadline(&self) -> Option<Duration> {
         // A full ring wakes the process when it has room.
-        let now = !self.turns.is_empty() && !self.is_blocked;
+        let now = !self.ready.is_empty() && !self.is_blocked;
         if now {
             return Some(Duration::ZERO);
         }
@@ -309,16 +311,17 @@ impl Flows {
         packet: &Inbound<'_>,
         context: &mut Context<'_>,
     ) -> Result<u32, DropReason> {
-        // It may be of the flow that has to end.
-        self.depart(context);
-        if let Some(number) = self.table.must_end(key.port) {
-            self.end_early(number, context);
+        // The batch may be of the flow that is evicted.
+        self.flush(context);
+        if let Some(number) = self.table.eviction_candidate(key.port) {
+            self.evict(number, context);
         }
         let socket = match self.socket(&key, target, context) {
             Ok(socket) => socket,
             Err(error) => {
-                let complaint = Complaint::refused(packet.source.is_ipv6(), error);
-                complaint.map_or(Ok(()), |said| self.errors.complain(context, packet, said))?;
+                let icmp_error = IcmpError::refused(packet.source.is_ipv6(), error);
+                icmp_error
+                    .map_or(Ok(()), |error| self.errors.send_error(context, packet, error))?;
                 return Err(match error {
                     Errno::EMFILE | Errno::ENFILE => DropReason::FileLimit,
                     _ => DropReason::HostError,
@@ -330,14 +333,14 @@ impl Flows {
             mac: packet.mac,
             socket,
             peers: HashSet::default(),
-            questions: Some(0),
+            dns_queries: Some(0),
             is_answered: false,
             mtu: u16::MAX,
             sent: 0,
             received: 0,
         };
         let number = self.table.insert(context.now, key.port, key, flow, DNS);
-        let token = Kind::Udp.token(number);
+        let token = TokenKind::Udp.token(number);
         if context.registry.register(&mut SourceFd(&fd), token, Interest::READABLE).is_err() {
             self.table.remove(number);
             return Err(DropReason::FileLimit);
@@ -352,10 +355,10 @@ impl Flows {
         context: &mut Context<'_>,
     ) -> Result<HostSocket, Errno> {
         let socket = match HostSocket::udp(target.is_ipv6()) {
-            // Whoever has most of them gives one back.
+            // The port with the most sockets gives one back.
             Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
-                let number = self.table.idlest_of_largest().ok_or(Errno::EMFILE)?;
-                self.end_early(number, context);
+                let number = self.table.idlest_of_busiest().ok_or(Errno::EMFILE)?;
+                self.evict(number, context);
                 HostSocket::udp(target.is_ipv6())?
             }
             result => result?,
@@ -366,95 +369,95 @@ impl Flows {
         Ok(socket)
     }
 
-    fn end_early(&mut self, number: u32, context: &mut Context<'_>) {
+    fn evict(&mut self, number: u32, context: &mut Context<'_>) {
         self.table.remove(number);
         context.counters.drop(DropReason::FlowEvicted);
     }
 
-    /// Sends what waits.
-    fn depart(&mut self, context: &mut Context<'_>) {
-        let mut train = std::mem::take(&mut self.train);
-        if let Some((wagon, segment)) = train.destination()
-            && let Some(socket) = socket_of(&mut self.table, &mut self.forwards, wagon.number)
+    /// Sends the batch.
+    fn flush(&mut self, context: &mut Context<'_>) {
+        let mut batch = std::mem::take(&mut self.batch);
+        if let Some((key, segment)) = batch.destination()
+            && let Some(socket) = socket_of(&mut self.table, &mut self.forwards, key.number)
         {
-            let whole = segment.is_some();
-            let to = (wagon.target, wagon.local);
-            match socket.send(to, wagon.manner, &[train.bytes()], segment) {
+            let is_gso = segment.is_some();
+            let to = (key.target, key.local);
+            match socket.send(to, key.options, &[batch.bytes()], segment) {
                 Ok(()) => {}
-                // Too long for the way, or the way takes no trains: each has its own fate.
-                Err(error) if whole => {
-                    train.note_refusal(error);
-                    for payload in train.datagrams() {
-                        self.send_one(&wagon, payload, context);
+                // Too long for the path, or no GSO there: send each datagram by itself.
+                Err(error) if is_gso => {
+                    batch.record_error(error);
+                    for payload in batch.datagrams() {
+                        self.send_one(&key, payload, context);
                     }
                 }
-                Err(error) => self.failed(&wagon, train.bytes(), error, context),
+                Err(error) => self.send_failed(&key, batch.bytes(), error, context),
             }
         }
-        train.clear();
-        self.train = train;
+        batch.clear();
+        self.batch = batch;
     }
 
-    fn send_one(&mut self, wagon: &Wagon, payload: &[u8], context: &mut Context<'_>) {
-        let Some(socket) = socket_of(&mut self.table, &mut self.forwards, wagon.number) else {
+    fn send_one(&mut self, key: &BatchKey, payload: &[u8], context: &mut Context<'_>) {
+        let Some(socket) = socket_of(&mut self.table, &mut self.forwards, key.number) else {
             return;
         };
-        let to = (wagon.target, wagon.local);
-        if let Err(error) = socket.send(to, wagon.manner, &[payload], None) {
-            self.failed(wagon, payload, error, context);
+        let to = (key.target, key.local);
+        if let Err(error) = socket.send(to, key.options, &[payload], None) {
+            self.send_failed(key, payload, error, context);
         }
     }
 
-    /// Passes on what came through a socket.
+    /// Passes datagrams from a flow's socket to the guest.
     fn serve(&mut self, number: u32, limit: usize, context: &mut Context<'_>) {
         let Some((key, _, flow)) = self.table.entry_mut(number) else { return };
-        let machine = Machine { mac: flow.mac, address: key.source, mtu: flow.mtu };
+        let guest = GuestDestination { mac: flow.mac, address: key.source, mtu: flow.mtu };
         let mapped = key.mapped;
         let Flow { peers, socket, received, .. } = flow;
         let mut answers = 0;
-        let result = self.receiver.receive(socket, limit, |arrival| {
-            if !peers.contains(&arrival.from.ip()) {
+        let result = self.buffers.receive(socket, limit, |datagram| {
+            if !peers.contains(&datagram.from.ip()) {
                 return context.counters.drop(DropReason::UdpUnasked);
             }
-            *received += arrival.bytes.len() as u64;
-            answers += arrival.bytes.len().div_ceil(arrival.segment.max(1)).max(1) as u32;
-            wire::deliver(&machine, mapped.unwrap_or(arrival.from), &arrival, context);
+            *received += datagram.bytes.len() as u64;
+            answers += datagram.bytes.len().div_ceil(datagram.segment.max(1)).max(1) as u32;
+            wire::deliver(&guest, mapped.unwrap_or(datagram.from), &datagram, context);
         });
         match result {
             Ok(count) if count == limit => {
-                socket.widen();
-                self.turns.ask(number);
+                socket.enlarge_buffer();
+                self.ready.push(number);
             }
             Ok(_) | Err(Errno::EAGAIN) => {}
-            // An error that is in the queue as well; behind it there may be more.
-            Err(_) => self.turns.ask(number),
+            // The error is in the error queue, too, and more datagrams may follow it.
+            Err(_) => self.ready.push(number),
         }
         if answers > 0 {
             self.answered(number, answers, context);
         }
     }
 
-    /// Passes on what came to a port of the host that leads to a machine.
-    fn serve_port(
+    /// Passes datagrams from a forwarded port to its guest.
+    fn serve_listener(
         &mut self,
         number: u32,
         limit: usize,
-        neighbours: &mut Neighbours,
+        neighbours: &mut NeighbourCache,
         context: &mut Context<'_>,
     ) {
-        let Flows { forwards, receiver, turns, .. } = self;
+        let Flows { forwards, buffers, ready, .. } = self;
         let listener = forwards.listener(number).filter(|listener| listener.socket.is_ok());
         let Some(guest) = listener.map(|listener| listener.guest) else { return };
-        // What cannot be delivered yet waits; the machine's answer gives it another turn.
-        let Some(station) = neighbours.station(guest.ip(), context) else { return };
-        // The socket is lent out, because whom it shows to the machine is of the same value.
+        // Datagrams wait in the socket; the guest's advertisement brings the next turn.
+        let Some(station) = neighbours.resolve(guest.ip(), context) else { return };
+        // The socket is taken out meanwhile, because the translation borrows `forwards`.
         let Some(listener) = forwards.listener(number) else { return };
         listener.station = Some(station);
-        let machine = Machine { mac: station.0, address: guest, mtu: listener.mtu };
+        let guest = GuestDestination { mac: station.0, address: guest, mtu: listener.mtu };
         let Ok(socket) = std::mem::replace(&mut listener.socket, Err(Errno::EBUSY)) else { return };
-        let result = receiver.receive(&socket, limit, |arrival| {
-            match forwards.show(number, &arrival, context) {
-                Some(shown) => wire::deliver(&machine, shown, &arrival, context),
+        let result = buffers.receive(&socket, limit, |datagram| {
+            match forwards.visible_address(number, &datagram, context) {
+                Some(visible) => wire::deliver(&guest, visible, &datagram, context),
                 None => context.counters.drop(DropReason::FlowLimit),
             }
         });
@@ -464,19 +467,18 @@ impl Flows {
         match result {
             Ok(count) if count < limit => {}
             Err(Errno::EAGAIN) => {}
-            _ => turns.ask(number),
+            _ => ready.push(number),
         }
     }
 
-    /// Datagrams from outside were passed on. A flow whose DNS questions all have their answers has
-    /// done what it was for.
+    /// Counts answers. A flow that only sent DNS queries ends with the last answer.
     fn answered(&mut self, number: u32, answers: u32, context: &Context<'_>) {
         let Some(flow) = self.table.get_mut(number) else { return };
         flow.is_answered = true;
-        if let Some(questions) = &mut flow.questions {
-            *questions = questions.saturating_sub(answers);
+        if let Some(dns_queries) = &mut flow.dns_queries {
+            *dns_queries = dns_queries.saturating_sub(answers);
         }
-        let (class, is_done) = (flow.class(), flow.questions == Some(0));
+        let (class, is_done) = (flow.class(), flow.dns_queries == Some(0));
         if is_done {
             self.table.remove(number);
         } else {
@@ -485,14 +487,14 @@ impl Flows {
     }
 }
 
-/// The socket of a flow, or of a port of the host.
+/// The socket of a flow or of a forwarded port.
 fn socket_of<'a>(
     table: &'a mut FlowTable<Key, Flow, 3>,
     forwards: &'a mut Forwards,
     number: u32,
 ) -> Option<&'a mut HostSocket> {
     match number {
-        forward::FIRST.. => forwards.listener(number)?.socket.as_mut().ok(),
+        forward::FIRST_LISTENER.. => forwards.listener(number)?.socket.as_mut().ok(),
         number => table.get_mut(number).map(|flow| &mut flow.socket),
     }
 }

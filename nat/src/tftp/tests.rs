@@ -1,4 +1,4 @@
-//! Transfers block by block, and everything that must not be served.
+//! Transfers block by block, and requests that must not be served.
 
 use std::fs;
 
@@ -29,7 +29,7 @@ impl Lab {
         fs::write(self.dir.path().join("root").join(name), content).unwrap();
     }
 
-    /// What the server sends when the client at `from` sends `bytes` to port `to`.
+    /// The packets that the server sends when the client at `from` sends `bytes` to port `to`.
     fn send(&mut self, now: Duration, to: u16, bytes: &[u8]) -> Result<Packets, DropReason> {
         self.send_as(client(1, 4000), now, to, bytes)
     }
@@ -46,7 +46,7 @@ impl Lab {
         self.server.handle(now, &mut self.random, (client, bytes), &mut out).map(|()| out)
     }
 
-    /// Fetches a file, and loses `lose` of a hundred packets that the server sends.
+    /// Fetches a file, and loses `lose` of a hundred packets of the server.
     fn fetch(&mut self, name: &str, options: &[(&str, &str)], lose: u64) -> Vec<u8> {
         let mut now = T0;
         let mut packets = self.send(now, PORT, &request(name, "octet", options)).unwrap();
@@ -60,7 +60,7 @@ impl Lab {
             let (mut reply, mut answered) = (None, Packets::new());
             for (end, packet) in packets.drain(..) {
                 count += 1;
-                // Spread, so that no loss keeps step with the window.
+                // Spread, so that losses do not keep step with the window.
                 if ((count * 2_654_435_761) >> 8) % 100 < lose {
                     continue;
                 }
@@ -68,7 +68,7 @@ impl Lab {
                 assert!(packet.len() <= end.room);
                 let (opcode, rest) = word(&packet).unwrap();
                 let (number, data) = word(rest).unwrap();
-                if opcode == OPTIONS {
+                if opcode == OACK {
                     let text = String::from_utf8_lossy(rest).to_ascii_lowercase();
                     let mut words = text.split('\0');
                     while let (Some(name), Some(value)) = (words.next(), words.next()) {
@@ -142,7 +142,7 @@ fn lost_packets_are_sent_again() {
 }
 
 #[test]
-fn block_numbers_begin_anew_in_long_files() {
+fn block_numbers_wrap_in_long_files() {
     let mut lab = Lab::new();
     let content = pattern(8 * 70_000);
     lab.file("f", &content);
@@ -200,24 +200,24 @@ fn sessions_are_limited_and_end_by_silence() {
     let mut lab = Lab::new();
     lab.file("f", &pattern(5000));
     let request = request("f", "octet", &[]);
-    for udp in 0..SESSIONS_OF_ONE as u16 {
+    for udp in 0..MAX_SESSIONS_PER_PORT as u16 {
         assert!(lab.send_as(client(1, 4000 + udp), T0, PORT, &request).is_ok());
     }
     let refused = lab.send_as(client(1, 5000), T0, PORT, &request);
     assert_eq!(refused.err(), Some(DropReason::TftpLimit));
     assert!(lab.send_as(client(1, 4000), T0, PORT, &request).is_ok(), "the same one again");
-    assert!(lab.send_as(client(2, 5000), T0, PORT, &request).is_ok(), "somebody else");
+    assert!(lab.send_as(client(2, 5000), T0, PORT, &request).is_ok(), "another client");
     let (mut now, mut packets) = (T0, Packets::new());
     while lab.server.deadline().is_some() {
         now += TIMEOUT;
         assert!(now <= TIMEOUT * (TRIES + 1), "sessions stay");
         lab.server.poll(now, &mut packets);
     }
-    assert_eq!(packets.len(), (SESSIONS_OF_ONE + 1) * TRIES as usize);
+    assert_eq!(packets.len(), (MAX_SESSIONS_PER_PORT + 1) * TRIES as usize);
 }
 
 #[test]
-fn a_stranger_cannot_meddle_with_a_session() {
+fn another_client_cannot_interfere_with_a_session() {
     let mut lab = Lab::new();
     lab.file("f", &pattern(5000));
     let packets = lab.send(T0, PORT, &request("f", "octet", &[])).unwrap();

@@ -3,10 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use trama_virtqueue::{GuestMemory, RingSetup};
+use trama_virtqueue::{GuestMemory, RingFds, RingSetup};
 
 use super::{Engine, EngineError, Place, PortId};
-use crate::ports::vhost::RingFds;
 use crate::ports::{Device, Port};
 use crate::sources::Sources;
 use crate::time::Time;

@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 mod burst;
+mod option;
 mod outbox;
 mod setup;
 mod to_host;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use trama_frame::vnet::LEN as HEADER;
 use trama_virtqueue::{
-    GuestMemory, Head, PushError, RingError, RingSetup, RxQueue, Segment, TxBurst, TxQueue,
+    GuestMemory, Head, PushError, RingError, RingFds, RingSetup, RxQueue, Segment, TxBurst, TxQueue,
 };
 
 use super::calls::Calls;
@@ -19,15 +19,6 @@ use crate::drop_reason::DropReason;
 use crate::engine::{EngineError, PortFault};
 use crate::flow::FlowHasher;
 use crate::time::Time;
-
-/// The notification descriptors of one ring.
-#[derive(Debug, Default)]
-pub struct RingFds {
-    /// The driver writes it when it has put something on the ring (none: the ring is polled).
-    pub kick: Option<OwnedFd>,
-    /// We write it when we have used something of the ring (none: the driver polls).
-    pub call: Option<OwnedFd>,
-}
 
 /// Device side of a virtio-net device: up to `queue_pairs` pairs of rings.
 pub struct VhostDevice {

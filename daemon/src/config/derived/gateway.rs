@@ -26,8 +26,9 @@ pub fn gateway(
     let hosts = network.hosts.iter().map(|(name, address)| (name.clone(), *address)).collect();
     let (mtu, tftp) = (network.mtu, network.tftp.clone());
     let nat = network.has_nat().then(|| nat(network));
-    let (ipv4, ipv6, dhcp, apart) = (None, None, None, Vec::new());
-    let mut config = trama_nat::Config { mac, mtu, ipv4, ipv6, apart, hosts, tftp, dhcp, nat };
+    let (ipv4, ipv6, dhcp, service_addresses) = (None, None, None, Vec::new());
+    let mut config =
+        trama_nat::Config { mac, mtu, ipv4, ipv6, service_addresses, hosts, tftp, dhcp, nat };
     for subnet in &network.subnets() {
         let (prefix, known) = (subnet.1, network.well_known(subnet));
         match known.gateway {
@@ -35,8 +36,9 @@ pub fn gateway(
             IpAddr::V6(address) => config.ipv6 = Some(trama_nat::Subnet6 { address, prefix }),
         }
         let services = [(known.dns, Service::Dns), (known.tftp, Service::Tftp)];
-        let apart = services.into_iter().filter(|(address, _)| *address != known.gateway);
-        config.apart.extend(apart);
+        let service_addresses =
+            services.into_iter().filter(|(address, _)| *address != known.gateway);
+        config.service_addresses.extend(service_addresses);
     }
     config.dhcp =
         network.dhcp().map(|settings| dhcp::for_gateway(network, &settings, leases, seed));

@@ -58,9 +58,10 @@ fn a_gateway_is_told_what_virtualbox_users_expect() {
     let subnet = config.ipv4.unwrap();
     assert_eq!((subnet.address.to_string(), subnet.prefix), ("10.0.2.2".into(), 24));
     assert_eq!(config.ipv6.unwrap().address.to_string(), "fd17:625c:f037:2::2");
-    let apart: Vec<_> = config.apart.iter().map(|(address, _)| address.to_string()).collect();
+    let service_addresses: Vec<_> =
+        config.service_addresses.iter().map(|(address, _)| address.to_string()).collect();
     let wanted = ["10.0.2.3", "10.0.2.4", "fd17:625c:f037:2::3", "fd17:625c:f037:2::4"];
-    assert_eq!(apart, wanted);
+    assert_eq!(service_addresses, wanted);
     let dhcp = config.dhcp.unwrap();
     assert_eq!(dhcp.ranges, [[10, 0, 2, 15].into()..=[10, 0, 2, 15].into()]);
     assert_eq!((dhcp.router, dhcp.dns), (Some([10, 0, 2, 2].into()), vec![[10, 0, 2, 3].into()]));

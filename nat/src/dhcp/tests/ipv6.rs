@@ -1,4 +1,4 @@
-//! DHCPv6 and what both versions of IP are told alike.
+//! DHCPv6, and the settings that clients of both IP versions get.
 
 use std::net::Ipv6Addr;
 
@@ -17,7 +17,7 @@ fn ip6(text: &str) -> Ipv6Addr {
     text.parse().unwrap()
 }
 
-/// A client's message, with an association for these addresses.
+/// A client's message with an IA_NA for these addresses.
 fn message6(kind: u8, addresses: &[Ipv6Addr]) -> Vec<u8> {
     let mut association = vec![0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
     for address in addresses {
@@ -45,7 +45,7 @@ fn payload6(frame: &[u8]) -> Vec<u8> {
     UdpPacket::new_checked(packet.payload()).unwrap().payload().to_vec()
 }
 
-/// The address in an answer of this type.
+/// The address in a reply of this type.
 #[track_caller]
 fn leased6(frame: &[u8], kind: u8) -> Ipv6Addr {
     let payload = payload6(frame);
@@ -54,7 +54,7 @@ fn leased6(frame: &[u8], kind: u8) -> Ipv6Addr {
     <[u8; 16]>::try_from(&payload[at..at + 16]).unwrap().into()
 }
 
-/// The address that a frame asks the user of.
+/// The target of a neighbour solicitation.
 fn solicited(frame: &[u8]) -> Option<Ipv6Addr> {
     let frame = EthernetFrame::new_checked(frame).ok()?;
     let packet = Ipv6Packet::new_checked(frame.payload()).ok()?;
@@ -66,7 +66,7 @@ fn solicited(frame: &[u8]) -> Option<Ipv6Addr> {
     }
 }
 
-/// What a machine answers that has the address.
+/// The neighbour advertisement of a guest that has the address.
 fn advertise(address: Ipv6Addr) -> Vec<u8> {
     let message = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
         flags: NdiscNeighborFlags::SOLICITED,
@@ -82,7 +82,7 @@ fn advertise(address: Ipv6Addr) -> Vec<u8> {
 }
 
 #[test]
-fn an_ipv6_address_is_looked_for_offered_and_leased_when_its_record_is_durable() {
+fn an_ipv6_address_is_probed_offered_and_leased_when_its_record_is_durable() {
     let mut gateway = Gateway::new(settings(), random());
     let mut out = Output::default();
     gateway.poll(ms(0), &mut out);
@@ -113,18 +113,18 @@ fn an_ipv6_address_is_looked_for_offered_and_leased_when_its_record_is_durable()
     assert_eq!(state(free), Some(LeaseState::Bound));
     assert_eq!(state(taken), Some(LeaseState::Conflict));
     assert_eq!(gateway.status().dhcp6.unwrap().leases, 1);
-    // The next gateway knows it, by the record and by the snapshot.
+    // The next gateway knows the lease, from the record and from the snapshot.
     let (snapshot, _) = Record::parse_all(&gateway.lease_snapshot());
     for records in [records, snapshot] {
         let mut next = super::gateway(records);
-        assert_eq!(next.leases_in_force(), 1);
+        assert_eq!(next.bound_leases(), 1);
         next.handle(ms(0), PORT, &message6(SOLICIT, &[]), &mut out);
         assert_eq!(leased6(out.frames.last().unwrap(), ADVERTISE), free);
     }
 }
 
 #[test]
-fn what_the_host_searches_is_handed_on_as_it_changes() {
+fn the_search_domains_of_the_host_are_followed() {
     let mut config = settings();
     let dhcp = config.dhcp.as_mut().unwrap();
     (dhcp.domain, dhcp.follows_host) = (None, true);
@@ -137,27 +137,27 @@ fn what_the_host_searches_is_handed_on_as_it_changes() {
         let now = Duration::from_secs(now);
         let names: Vec<DomainName> = search.iter().map(|name| name.parse().unwrap()).collect();
         gateway.set_search(&names);
-        let heard = told(&mut gateway, now);
+        let frames = replies(&mut gateway, now);
         let first = search.first().copied().unwrap_or("corp.example");
-        let says = |frame: &[u8]| text_of(frame).contains(&wire(first));
-        assert_eq!(heard.map(|frame| says(&frame)), [!search.is_empty(); 3], "{search:?}");
+        let has_domain = |frame: &[u8]| text_of(frame).contains(&wire(first));
+        assert_eq!(frames.map(|frame| has_domain(&frame)), [!search.is_empty(); 3], "{search:?}");
     }
-    // A list that is too long for a packet costs no answer.
+    // A list that exceeds a packet is cut, and the reply is sent.
     let names: Vec<DomainName> = long.iter().map(|name| name.parse().unwrap()).collect();
     gateway.set_search(&names);
-    for frame in told(&mut gateway, Duration::from_secs(90)) {
+    for frame in replies(&mut gateway, Duration::from_secs(90)) {
         assert!(text_of(&frame).contains(&wire("domain-0.example")) && frame.len() < 1280 + 14);
     }
-    // Settings that have domains of their own, or none, keep them.
+    // Settings with domains of their own, or none, keep them.
     config.dhcp.as_mut().unwrap().follows_host = false;
     gateway.reconfigure(config.clone());
-    for frame in told(&mut gateway, Duration::from_secs(120)) {
+    for frame in replies(&mut gateway, Duration::from_secs(120)) {
         assert!(!text_of(&frame).contains(&wire("domain-0.example")));
     }
-    // IPv6 has no option for a domain that stands alone: it is what clients search.
+    // DHCPv6 has no option for a single domain, so it is the search list.
     config.dhcp.as_mut().unwrap().domain = "own.example".parse().ok();
     gateway.reconfigure(config);
-    let [advertised, by_dhcp6, _] = told(&mut gateway, Duration::from_secs(150));
+    let [advertised, by_dhcp6, _] = replies(&mut gateway, Duration::from_secs(150));
     for frame in [by_dhcp6, advertised] {
         assert!(text_of(&frame).contains(&wire("own.example")));
     }
@@ -173,8 +173,8 @@ fn text_of(frame: &[u8]) -> String {
     frame.iter().map(|octet| char::from(*octet)).collect()
 }
 
-/// A router advertisement, an answer of DHCPv6 and one of DHCPv4.
-fn told(gateway: &mut Gateway, now: Duration) -> [Vec<u8>; 3] {
+/// A router advertisement, a DHCPv6 reply and a DHCPv4 reply.
+fn replies(gateway: &mut Gateway, now: Duration) -> [Vec<u8>; 3] {
     let mut out = Output::default();
     gateway.poll(now, &mut out);
     gateway.poll(now + Duration::from_secs(16), &mut out);
@@ -206,7 +206,7 @@ pub(super) fn information_request() -> Vec<u8> {
 }
 
 #[test]
-fn dhcpv6_tells_the_dns_server_from_our_own_address() {
+fn dhcpv6_announces_the_dns_server_from_the_link_local_address() {
     let mut gateway = gateway(Vec::new());
     let mut out = Output::default();
     gateway.poll(ms(0), &mut out);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::dns::edns::opt;
 use crate::dns::message::{REFUSED, TYPE_A, TYPE_PTR, query, with_opt};
-use crate::dns::waiting::PATIENCE;
+use crate::dns::pending_query::ANSWER_TIMEOUT;
 use crate::testing::{client, lab};
 
 const T0: Duration = Duration::ZERO;
@@ -10,7 +10,7 @@ struct Lab {
     forwarder: Forwarder,
     random: Random,
     upstream: Vec<Upstream>,
-    by_stream: bool,
+    over_tcp: bool,
     now: Duration,
 }
 
@@ -25,31 +25,31 @@ impl Lab {
             next += 1;
             next
         });
-        Lab { forwarder, random, upstream: Vec::new(), by_stream: false, now: T0 }
+        Lab { forwarder, random, upstream: Vec::new(), over_tcp: false, now: T0 }
     }
 
     fn ask(&mut self, port: u64, bytes: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
         self.ask_as(client(port), bytes)
     }
 
-    fn ask_as(&mut self, who: Client, bytes: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+    fn ask_as(&mut self, asker: Client, bytes: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
         let Lab { forwarder, random, upstream, .. } = self;
-        forwarder.query(self.now, (&lab(), None), random, (who, bytes), upstream)
+        forwarder.query(self.now, (&lab(), None), random, (asker, bytes), upstream)
     }
 
-    /// The code of the answer that comes at once, and whether it has EDNS.
+    /// The code of the immediate answer, and whether it has EDNS.
     fn code_at_once(&mut self, bytes: &[u8]) -> (u16, bool) {
         let reply = match self.ask(1, bytes) {
             Ok(reply) => reply.unwrap(),
             Err(refusal) => refusal.reply.unwrap(),
         };
-        let message = Message::header_of(&reply).unwrap();
+        let message = Message::parse_header(&reply).unwrap();
         assert_eq!(reply[..2], bytes[..2]);
         let upper = if message.edns.opt.is_some() { reply[reply.len() - 6] } else { 0 };
         (u16::from(upper) << 4 | message.code(), message.edns.opt.is_some())
     }
 
-    /// Lets time pass until the clock shows `at`; the answers that clients get by then.
+    /// Lets time pass until `at`. Returns the answers that clients get by then.
     fn until(&mut self, at: Duration) -> Vec<Vec<u8>> {
         let mut replies = Vec::new();
         while let Some(due) = self.forwarder.deadline().filter(|due| *due <= at) {
@@ -61,7 +61,7 @@ impl Lab {
         replies
     }
 
-    /// The questions that went out since this was last asked.
+    /// The queries sent since the last call.
     fn all_asked(&mut self) -> Vec<(usize, SocketAddr, Vec<u8>)> {
         let mut asked = Vec::new();
         for wanted in std::mem::take(&mut self.upstream) {
@@ -72,18 +72,18 @@ impl Lab {
         asked
     }
 
-    /// The last question that went out.
+    /// The last query sent.
     fn asked(&mut self) -> (usize, SocketAddr, Vec<u8>) {
         match self.upstream.pop().unwrap() {
-            Upstream::Ask { slot, server, message, by_stream } => {
-                self.by_stream = by_stream;
+            Upstream::Ask { slot, server, message, over_tcp } => {
+                self.over_tcp = over_tcp;
                 (slot, server, message)
             }
             other => panic!("{other:?}"),
         }
     }
 
-    fn hear(&mut self, slot: usize, bytes: &[u8]) -> Result<Option<Vec<u8>>, DropReason> {
+    fn handle_reply(&mut self, slot: usize, bytes: &[u8]) -> Result<Option<Vec<u8>>, DropReason> {
         let Lab { forwarder, random, upstream, .. } = self;
         let reply = forwarder.answer(self.now, slot, bytes, random, upstream)?;
         Ok(reply.map(|(_, bytes)| bytes))
@@ -101,15 +101,15 @@ fn an_answer_goes_back_under_the_clients_id() {
     let (slot, server, message) = lab.asked();
     assert_eq!(server.to_string(), "192.0.2.53:53");
     assert_ne!(message[..2], [0, 7], "the client chose the id");
-    let reply = lab.hear(slot, &answer(&message)).unwrap().unwrap();
+    let reply = lab.handle_reply(slot, &answer(&message)).unwrap().unwrap();
     assert_eq!(reply, answer(&query(7, "example.org", TYPE_A)));
     assert_eq!(lab.upstream, [Upstream::Close { slot }]);
-    assert_eq!(lab.hear(slot, &answer(&message)), Err(DropReason::DnsUnasked), "twice");
+    assert_eq!(lab.handle_reply(slot, &answer(&message)), Err(DropReason::DnsUnasked), "twice");
     assert_eq!(lab.forwarder.deadline(), None);
 }
 
 #[test]
-fn forged_answers_are_not_passed_on() {
+fn forged_answers_are_not_relayed() {
     let mut lab = Lab::new(&["192.0.2.53:53"]);
     lab.ask(1, &query(7, "example.org", TYPE_A)).unwrap();
     let (slot, _, message) = lab.asked();
@@ -122,9 +122,12 @@ fn forged_answers_are_not_passed_on() {
         answer(&message)[..11].to_vec(),
     ];
     for bytes in forged {
-        assert_eq!(lab.hear(slot, &bytes), Err(DropReason::DnsUnasked), "{bytes:?}");
+        assert_eq!(lab.handle_reply(slot, &bytes), Err(DropReason::DnsUnasked), "{bytes:?}");
     }
-    assert!(lab.hear(slot, &answer(&message)).unwrap().is_some(), "the real one still comes");
+    assert!(
+        lab.handle_reply(slot, &answer(&message)).unwrap().is_some(),
+        "the real one still comes"
+    );
 }
 
 #[test]
@@ -134,13 +137,13 @@ fn the_next_server_is_asked_and_in_the_end_it_fails() {
     lab.ask(1, &question).unwrap();
     let (slot, _, first) = lab.asked();
     let refusal = Message::parse(&first).unwrap().reply(REFUSED);
-    assert_eq!(lab.hear(slot, &refusal), Ok(None));
+    assert_eq!(lab.handle_reply(slot, &refusal), Ok(None));
     let (_, second, message) = lab.asked();
     assert_eq!(second.to_string(), "192.0.2.2:53");
     assert_ne!(message[..2], first[..2], "the id was used twice");
-    assert!(lab.until(PATIENCE - RETRY).is_empty());
+    assert!(lab.until(ANSWER_TIMEOUT - RETRY).is_empty());
     let wanted = Message::parse(&question).unwrap().reply(SERVER_FAILURE);
-    assert_eq!(lab.until(PATIENCE), [wanted]);
+    assert_eq!(lab.until(ANSWER_TIMEOUT), [wanted]);
     assert!(lab.all_asked().iter().all(|asked| asked.1 == second), "the first has refused");
     assert_eq!(lab.forwarder.deadline(), None);
 }
@@ -152,20 +155,20 @@ fn a_slow_answer_is_taken_while_others_are_asked() {
         let mut lab = Lab::new(&servers);
         let question = query(7, "example.org", TYPE_A);
         lab.ask(1, &question).unwrap();
-        assert!(lab.until(PATIENCE - Duration::from_millis(1)).is_empty());
+        assert!(lab.until(ANSWER_TIMEOUT - Duration::from_millis(1)).is_empty());
         let asked = lab.all_asked();
         let order: Vec<_> = asked.iter().map(|asked| asked.1.to_string()).collect();
         assert_eq!(order, [servers[0], servers[1], servers[2], servers[0]]);
         assert_eq!((&asked[3].0, &asked[3].2), (&asked[0].0, &asked[0].2), "repeated as it was");
-        // The others say at the last moment that they do not know.
+        // The others fail at the last moment.
         for (slot, _, message) in
             asked.iter().take(3).filter(|it| it.1.to_string() != servers[slow])
         {
             let failure = Message::parse(message).unwrap().reply(SERVER_FAILURE);
-            assert_eq!(lab.hear(*slot, &failure), Ok(None), "{slow} may still answer");
+            assert_eq!(lab.handle_reply(*slot, &failure), Ok(None), "{slow} may still answer");
         }
         let (slot, _, message) = &asked[slow];
-        assert_eq!(lab.hear(*slot, &answer(message)), Ok(Some(answer(&question))));
+        assert_eq!(lab.handle_reply(*slot, &answer(message)), Ok(Some(answer(&question))));
         let closed = lab.upstream.iter().filter(|it| matches!(it, Upstream::Close { .. }));
         assert_eq!((closed.count(), lab.forwarder.deadline()), (3, None));
     }
@@ -178,14 +181,18 @@ fn late_answers_are_checked_like_others() {
     lab.until(RETRY);
     let asked = lab.all_asked();
     let [(first, _, one), (second, _, two)] = &asked[..] else { panic!("{asked:?}") };
-    assert_eq!(lab.hear(*second, &answer(one)), Err(DropReason::DnsUnasked), "another's id");
-    assert_eq!(lab.hear(*first, &answer(two)), Err(DropReason::DnsUnasked));
-    assert_eq!(lab.hear(first + 2, &answer(one)), Err(DropReason::DnsUnasked), "not asked");
-    assert!(lab.hear(*first, &answer(one)).unwrap().is_some());
+    assert_eq!(
+        lab.handle_reply(*second, &answer(one)),
+        Err(DropReason::DnsUnasked),
+        "next_unasked's id"
+    );
+    assert_eq!(lab.handle_reply(*first, &answer(two)), Err(DropReason::DnsUnasked));
+    assert_eq!(lab.handle_reply(first + 2, &answer(one)), Err(DropReason::DnsUnasked), "not asked");
+    assert!(lab.handle_reply(*first, &answer(one)).unwrap().is_some());
 }
 
 #[test]
-fn the_last_failure_is_passed_on_once_no_other_may_answer() {
+fn the_last_failure_is_relayed_once_no_other_may_answer() {
     let mut lab = Lab::new(&["192.0.2.1:53", "192.0.2.2:53"]);
     lab.ask(1, &query(7, "example.org", TYPE_A)).unwrap();
     lab.until(RETRY);
@@ -193,26 +200,26 @@ fn the_last_failure_is_passed_on_once_no_other_may_answer() {
     let Lab { forwarder, random, upstream, .. } = &mut lab;
     assert_eq!(forwarder.failed(RETRY, asked[1].0, random, upstream), None, "unreachable");
     let refusal = Message::parse(&asked[0].2).unwrap().reply(REFUSED);
-    let reply = lab.hear(asked[0].0, &refusal).unwrap().unwrap();
+    let reply = lab.handle_reply(asked[0].0, &refusal).unwrap().unwrap();
     assert_eq!(Message::parse(&reply).unwrap().code(), REFUSED);
 }
 
 #[test]
-fn a_repeated_question_is_the_same_question() {
+fn a_retransmitted_query_is_the_same_query() {
     let mut lab = Lab::new(&["192.0.2.1:53"]);
     let question = query(7, "example.org", TYPE_A);
     lab.ask(1, &question).unwrap();
     let (slot, _, message) = lab.asked();
     let other_port = Client { remote: (client(1).remote.0, 4001), ..client(1) };
-    for (who, bytes, what) in [
-        (client(2), question.clone(), "of another switch port"),
-        (other_port, question.clone(), "of another UDP port"),
-        (client(1), query(8, "example.org", TYPE_A), "under another id"),
-        (client(1), query(7, "example.com", TYPE_A), "for another name"),
+    for (asker, bytes, what) in [
+        (client(2), question.clone(), "of next_unasked switch port"),
+        (other_port, question.clone(), "of next_unasked UDP port"),
+        (client(1), query(8, "example.org", TYPE_A), "under next_unasked id"),
+        (client(1), query(7, "example.com", TYPE_A), "for next_unasked name"),
         (client(1), with_opt(&question, &opt(1232, 0, false, &[])), "with EDNS"),
     ] {
-        lab.ask_as(who, &bytes).unwrap();
-        assert_eq!(lab.all_asked().len(), 1, "{what} it is another");
+        lab.ask_as(asker, &bytes).unwrap();
+        assert_eq!(lab.all_asked().len(), 1, "{what} it is next_unasked");
     }
     lab = Lab::new(&["192.0.2.1:53"]);
     lab.ask(1, &question).unwrap();
@@ -222,9 +229,9 @@ fn a_repeated_question_is_the_same_question() {
     assert_eq!(lab.ask(1, &question), Ok(None));
     assert!(lab.all_asked().is_empty(), "it is under way");
     assert!(lab.until(Duration::from_secs(8)).is_empty(), "its client waits again");
-    assert_eq!(lab.hear(slot, &answer(&message)), Ok(Some(answer(&question))));
+    assert_eq!(lab.handle_reply(slot, &answer(&message)), Ok(Some(answer(&question))));
     assert!(lab.until(Duration::from_secs(60)).is_empty(), "two answers");
-    // It does not go on without end.
+    // The timeout has a limit.
     lab.now = T0;
     for second in (0..30).step_by(2) {
         let ended = lab.until(Duration::from_secs(second));
@@ -240,7 +247,7 @@ fn a_repeated_question_is_the_same_question() {
 #[test]
 fn a_burst_is_answered_or_refused_at_once() {
     let mut lab = Lab::new(&["192.0.2.1:53"]);
-    lab.forwarder.shares = Shares::new(MOST, 1);
+    lab.forwarder.shares = FairShares::new(MAX_PENDING, 1);
     let question = |id: u16| query(id, "example.org", TYPE_A);
     let mut taken = 0;
     for id in 0..10_000 {
@@ -253,13 +260,13 @@ fn a_burst_is_answered_or_refused_at_once() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(taken, MOST / 2);
-    assert_eq!(lab.ask(2, &question(0)), Ok(None), "another sender's");
+    assert_eq!(taken, MAX_PENDING / 2);
+    assert_eq!(lab.ask(2, &question(0)), Ok(None), "next_unasked sender's");
     let asked = lab.all_asked();
     let slots: std::collections::HashSet<_> = asked.iter().map(|asked| asked.0).collect();
-    assert!(slots.len() == taken + 1 && slots.iter().all(|slot| *slot < SERVERS * (taken + 1)));
+    assert!(slots.len() == taken + 1 && slots.iter().all(|slot| *slot < MAX_SERVERS * (taken + 1)));
     for (slot, _, message) in &asked {
-        assert!(lab.hear(*slot, &answer(message)).unwrap().is_some());
+        assert!(lab.handle_reply(*slot, &answer(message)).unwrap().is_some());
     }
     assert_eq!(lab.ask(1, &question(0)), Ok(None), "there is room again");
 }
@@ -282,7 +289,7 @@ fn answers_to_edns_have_edns() {
         (with_opt(&bare, &opt(1232, 0, false, &[0, 1, 0, 9])), FORMAT_ERROR, "half an option"),
     ] {
         assert_eq!(lab.code_at_once(&bytes), (code, true), "{what}");
-        // The same without EDNS, where that can be.
+        // The same without EDNS, where that is possible.
         if ![BAD_VERSION, FORMAT_ERROR].contains(&code) {
             let mut plain = bytes[..bytes.len() - edns.len()].to_vec();
             plain[11] = 0;
@@ -295,9 +302,9 @@ fn answers_to_edns_have_edns() {
     let mut none = [&with("a", TYPE_A)[..12], &edns].concat();
     none[5] = 0;
     assert_eq!(lab.code_at_once(&none), (FORMAT_ERROR, true), "no question");
-    // Where the limit is reached.
+    // At the limit of pending queries.
     lab.forwarder.set_servers(vec!["192.0.2.1:53".parse().unwrap()]);
-    lab.forwarder.shares = Shares::new(0, 1);
+    lab.forwarder.shares = FairShares::new(0, 1);
     assert_eq!(lab.code_at_once(&with("example.org", TYPE_A)), (SERVER_FAILURE, true));
 }
 
@@ -309,7 +316,7 @@ fn own_answers_fit_what_the_client_takes() {
     config.hosts = (1..=100).map(address).collect();
     lab.forwarder.reconfigure(&config);
     let question = query(7, "many", TYPE_A);
-    let who = Client { room: 1472, ..client(1) };
+    let asker = Client { room: 1472, ..client(1) };
     for (opt_size, fits) in
         [(None, false), (Some(0), false), (Some(1472), false), (Some(4096), true)]
     {
@@ -317,8 +324,8 @@ fn own_answers_fit_what_the_client_takes() {
             Some(size) => with_opt(&question, &opt(size, 0, false, &[])),
             None => question.clone(),
         };
-        let who = Client { room: if fits { 4000 } else { who.room }, ..who };
-        let reply = lab.ask_as(who, &bytes).unwrap().unwrap();
+        let asker = Client { room: if fits { 4000 } else { asker.room }, ..asker };
+        let reply = lab.ask_as(asker, &bytes).unwrap().unwrap();
         assert_eq!(reply[2] & 2 == 0, fits, "{opt_size:?}: {} bytes", reply.len());
         assert_eq!(reply[11] == 1, opt_size.is_some(), "{opt_size:?}");
     }
@@ -335,7 +342,7 @@ fn a_server_without_edns_is_asked_without() {
         bytes
     };
     let whole = |message: &[u8], code| {
-        let mut reply = Message::parse(message).unwrap().plain().unwrap();
+        let mut reply = Message::parse(message).unwrap().without_edns().unwrap();
         reply[2] |= 0x80;
         reply[3] |= code;
         reply
@@ -353,23 +360,23 @@ fn a_server_without_edns_is_asked_without() {
         assert_eq!(message[2..], edns[2..]);
         let mut forged = say(&message);
         forged[0] ^= 1;
-        assert_eq!(lab.hear(slot, &forged), Err(DropReason::DnsUnasked));
-        assert_eq!(lab.hear(slot, &say(&message)), Ok(None));
+        assert_eq!(lab.handle_reply(slot, &forged), Err(DropReason::DnsUnasked));
+        assert_eq!(lab.handle_reply(slot, &say(&message)), Ok(None));
         let (again, same, plain) = lab.asked();
         assert_eq!((again, same, &plain[2..]), (slot, server, &bare[2..]));
         assert_ne!(plain[..2], message[..2]);
         assert_eq!(lab.upstream.pop(), Some(Upstream::Close { slot }), "a new socket");
-        let reply = lab.hear(slot, &answer(&plain)).unwrap().unwrap();
+        let reply = lab.handle_reply(slot, &answer(&plain)).unwrap().unwrap();
         assert_eq!((reply[1], reply[11], reply[7]), (id, 1, 1), "an answer with EDNS");
         lab.upstream.clear();
     }
-    // One that complains in any case has failed.
+    // A server that fails in any case has failed.
     lab.ask(1, &bare).unwrap();
     let (slot, _, message) = lab.asked();
-    assert_eq!(lab.hear(slot, &header_only(&message)), Ok(None));
+    assert_eq!(lab.handle_reply(slot, &header_only(&message)), Ok(None));
     let (slot, server, message) = lab.asked();
     assert_eq!(server.to_string(), "192.0.2.2:53");
-    let reply = lab.hear(slot, &header_only(&message)).unwrap().unwrap();
+    let reply = lab.handle_reply(slot, &header_only(&message)).unwrap().unwrap();
     assert_eq!(Message::parse(&reply).unwrap().code(), SERVER_FAILURE);
 }
 
@@ -382,16 +389,16 @@ fn a_server_that_is_silent_to_edns_is_asked_without() {
         lab.ask(1, &with_opt(&bare, &opt(1232, 0, false, &[]))).unwrap();
         lab.until(RETRY * 3);
         let asked = lab.all_asked();
-        let is_plain: Vec<_> = asked.iter().map(|asked| asked.2.len() == bare.len()).collect();
-        assert_eq!(is_plain, plain, "{servers:?}");
+        let without_edns: Vec<_> = asked.iter().map(|asked| asked.2.len() == bare.len()).collect();
+        assert_eq!(without_edns, plain, "{servers:?}");
         assert_eq!((&asked[3].0, &asked[3].2[..2]), (&asked[0].0, &asked[0].2[..2]));
-        let reply = lab.hear(asked[3].0, &answer(&asked[3].2)).unwrap().unwrap();
+        let reply = lab.handle_reply(asked[3].0, &answer(&asked[3].2)).unwrap().unwrap();
         assert_eq!((reply[11], reply[7]), (1, 1));
     }
 }
 
 #[test]
-fn questions_under_way_go_on_to_new_servers() {
+fn pending_queries_go_on_to_new_servers() {
     let mut lab = Lab::new(&["192.0.2.1:53"]);
     lab.ask(1, &query(7, "example.org", TYPE_A)).unwrap();
     let (slot, ..) = lab.asked();
@@ -402,7 +409,7 @@ fn questions_under_way_go_on_to_new_servers() {
     assert_eq!(server.to_string(), "192.0.2.9:53");
     lab.forwarder.set_servers(Vec::new());
     lab.until(RETRY * 3);
-    assert!(lab.hear(slot, &answer(&message)).unwrap().is_some());
+    assert!(lab.handle_reply(slot, &answer(&message)).unwrap().is_some());
 }
 
 #[test]
@@ -425,35 +432,35 @@ fn an_answer_too_long_for_the_network_is_cut() {
     lab.ask(1, &query(7, "example.org", TYPE_A)).unwrap();
     let (slot, _, message) = lab.asked();
     let long = Message::parse(&message).unwrap().answer(&vec![vec![0; 4]; 100]);
-    let reply = lab.hear(slot, &long).unwrap().unwrap();
+    let reply = lab.handle_reply(slot, &long).unwrap().unwrap();
     assert_eq!((reply.len(), reply[2] & 2), (message.len(), 2), "TC is not set");
 }
 
 #[test]
-fn who_asks_by_a_stream_gets_the_whole_answer_by_one() {
+fn a_query_over_tcp_gets_the_whole_answer() {
     let mut lab = Lab::new(&["192.0.2.1:53", "192.0.2.2:53"]);
-    let who = Client { stream: Some(3), room: 65_535, ..client(1) };
+    let asker = Client { stream: Some(3), room: 65_535, ..client(1) };
     let question = query(7, "example.org", TYPE_A);
-    assert_eq!(lab.ask_as(who, &question), Ok(None));
+    assert_eq!(lab.ask_as(asker, &question), Ok(None));
     let (slot, _, message) = lab.asked();
-    assert!(lab.by_stream);
+    assert!(lab.over_tcp);
     let refusal = Message::parse(&message).unwrap().reply(SERVER_FAILURE);
-    assert_eq!(lab.hear(slot, &refusal), Ok(None));
+    assert_eq!(lab.handle_reply(slot, &refusal), Ok(None));
     let (slot, server, message) = lab.asked();
-    assert_eq!((server.to_string().as_str(), lab.by_stream), ("192.0.2.2:53", true));
+    assert_eq!((server.to_string().as_str(), lab.over_tcp), ("192.0.2.2:53", true));
     assert!(lab.until(RETRY * 3).is_empty() && lab.all_asked().is_empty(), "nothing is lost");
     let long = Message::parse(&message).unwrap().answer(&vec![vec![0; 4]; 1000]);
-    let reply = lab.hear(slot, &long).unwrap().unwrap();
+    let reply = lab.handle_reply(slot, &long).unwrap().unwrap();
     assert_eq!((reply.len(), &reply[2..]), (long.len(), &long[2..]));
     lab.upstream.clear();
     lab.ask(1, &question).unwrap();
     lab.asked();
-    assert!(!lab.by_stream);
-    // Two on a stream are two, whatever they ask.
-    lab.ask_as(who, &question).unwrap();
-    lab.ask_as(who, &question).unwrap();
+    assert!(!lab.over_tcp);
+    // Two queries on a stream are separate, even if they are equal.
+    lab.ask_as(asker, &question).unwrap();
+    lab.ask_as(asker, &question).unwrap();
     assert_eq!(lab.all_asked().len(), 2);
-    let zone = lab.ask_as(who, &query(7, "example.org", 252)).unwrap().unwrap();
+    let zone = lab.ask_as(asker, &query(7, "example.org", 252)).unwrap().unwrap();
     assert_eq!(Message::parse(&zone).unwrap().code(), NOT_IMPLEMENTED);
 }
 

@@ -1,17 +1,17 @@
-//! The table against a slow, obvious one.
+//! The table against a slow reference model.
 
 use proptest::prelude::*;
 
 use super::*;
 
-const LIVES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
+const LIFETIMES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
 const LIMITS: Limits = Limits { port: 4, total: 7 };
 
 fn table(limits: Limits) -> FlowTable<u8, u8, 2> {
-    FlowTable::new(LIVES, limits)
+    FlowTable::new(LIFETIMES, limits)
 }
 
-/// Flows as (port, key, class, last use), the one used last at the end.
+/// Flows as (port, key, class, last use), sorted by last use.
 #[derive(Default)]
 struct Model(Vec<(u64, u8, usize, Duration)>);
 
@@ -20,7 +20,7 @@ impl Model {
         self.0.iter().filter(|flow| flow.0 == port).count()
     }
 
-    fn must_end(&self, port: u64) -> Option<u8> {
+    fn eviction_candidate(&self, port: u64) -> Option<u8> {
         let from = if self.count(port) >= LIMITS.port {
             port
         } else if self.0.len() >= LIMITS.total {
@@ -32,7 +32,7 @@ impl Model {
     }
 
     fn end(&self, flow: &(u64, u8, usize, Duration)) -> Duration {
-        flow.3 + LIVES[flow.2]
+        flow.3 + LIFETIMES[flow.2]
     }
 }
 
@@ -57,10 +57,10 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn it_does_what_the_obvious_one_does(steps in prop::collection::vec(step(), 1..200)) {
+    fn it_equals_the_reference_model(steps in prop::collection::vec(step(), 1..200)) {
         let (mut table, mut model, mut now) = (table(LIMITS), Model::default(), Duration::ZERO);
         for step in steps {
-            // No two uses at one time: which of them was first is not the question.
+            // No two uses at the same time, whose order would not be defined.
             now += Duration::from_millis(1);
             match step {
                 Step::Use { port, key, class } => match table.find(&key) {
@@ -71,12 +71,12 @@ proptest! {
                         model.0.push((port, key, class, now));
                     }
                     None => {
-                        let ends = table.must_end(PortId(port));
+                        let ends = table.eviction_candidate(PortMark(port));
                         let ended = ends.and_then(|number| table.remove(number));
-                        let wanted = model.must_end(port);
+                        let wanted = model.eviction_candidate(port);
                         prop_assert_eq!(ended.map(|(key, _)| key), wanted);
                         model.0.retain(|flow| Some(flow.1) != wanted);
-                        table.insert(now, PortId(port), key, key, class);
+                        table.insert(now, PortMark(port), key, key, class);
                         model.0.push((port, key, class, now));
                     }
                 },
@@ -106,10 +106,10 @@ proptest! {
 fn a_port_that_takes_all_it_can_leaves_the_others_theirs() {
     let mut table = table(Limits { port: 100, total: 100 });
     let mut add = |key, port| {
-        if let Some(number) = table.must_end(PortId(port)) {
+        if let Some(number) = table.eviction_candidate(PortMark(port)) {
             table.remove(number);
         }
-        table.insert(Duration::from_millis(key), PortId(port), key as u8, 0, 0);
+        table.insert(Duration::from_millis(key), PortMark(port), key as u8, 0, 0);
         table.find(&0).is_some()
     };
     add(0, 1);

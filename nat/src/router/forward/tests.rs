@@ -1,4 +1,4 @@
-//! Clients of the host's ports on one side, machines on the other.
+//! Clients of the host's ports on one side, guests on the other.
 
 use std::net::{Ipv4Addr, TcpStream as Client};
 
@@ -15,9 +15,9 @@ fn free() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// A world with a forward to each of these machines, and the host's ends.
-fn world(machines: &[Ipv4Addr]) -> (World, Vec<SocketAddr>) {
-    let hosts: Vec<_> = machines.iter().map(|_| free()).collect();
+/// A world with a forward to each of these guests. Returns the host's addresses, too.
+fn world(guests: &[Ipv4Addr]) -> (World, Vec<SocketAddr>) {
+    let hosts: Vec<_> = guests.iter().map(|_| free()).collect();
     let rule = |(host, guest): (&SocketAddr, &Ipv4Addr)| Forward {
         name: format!("to-{guest}-{}", host.port()),
         transport: Transport::Tcp,
@@ -28,14 +28,14 @@ fn world(machines: &[Ipv4Addr]) -> (World, Vec<SocketAddr>) {
         hides_client: false,
     };
     let mut world = World::new();
-    let forwards = hosts.iter().zip(machines).map(rule).collect();
+    let forwards = hosts.iter().zip(guests).map(rule).collect();
     world.config.nat.as_mut().unwrap().forwards = forwards;
-    world.with(|router, context| router.configure(context));
-    assert_eq!(world.router.take_warnings(), Vec::<String>::new());
+    world.with(|nat, context| nat.configure(context));
+    assert_eq!(world.nat.take_warnings(), Vec::<String>::new());
     (world, hosts)
 }
 
-/// Whom the machine sees calling, by the SYNs that it got.
+/// The clients that the guest sees, by the SYNs that it received.
 fn callers(world: &World) -> Vec<SocketAddr> {
     let caller = |(_, frame): &(_, Vec<u8>)| {
         let frame = EthernetFrame::new_checked(&frame[..]).unwrap();
@@ -51,12 +51,12 @@ fn callers(world: &World) -> Vec<SocketAddr> {
 }
 
 #[test]
-fn clients_whom_the_gateway_stands_for_do_not_meet() {
+fn masqueraded_clients_do_not_collide() {
     let (mut world, hosts) = world(&[GUEST4]);
-    // However bad the luck is.
+    // Even with bad luck.
     world.random = Box::new(|| 7);
     let clients: Vec<_> = (0..20).map(|_| Client::connect(hosts[0]).unwrap()).collect();
-    world.until("a question for the machine", |world| !world.wire.0.is_empty());
+    world.until("a question for the guest", |world| !world.wire.0.is_empty());
     announce(&mut world);
     world.until("all calls", |world| callers(world).len() == clients.len());
     let mut ports: Vec<_> = callers(&world).iter().map(SocketAddr::port).collect();
@@ -68,7 +68,7 @@ fn clients_whom_the_gateway_stands_for_do_not_meet() {
 }
 
 #[test]
-fn clients_of_a_machine_that_is_not_there_do_not_keep_others_out() {
+fn clients_of_an_absent_guest_do_not_keep_others_out() {
     let (mut world, hosts) = world(&[ABSENT, GUEST4]);
     let mut clients = Vec::new();
     for _ in 0..3 {
@@ -77,22 +77,22 @@ fn clients_of_a_machine_that_is_not_there_do_not_keep_others_out() {
         world.turn(Duration::ZERO);
     }
     clients.push(Client::connect(hosts[1]).unwrap());
-    world.until("questions for both machines", |world| world.wire.0.len() >= 2);
+    world.until("questions for both guests", |world| world.wire.0.len() >= 2);
     announce(&mut world);
     world.until("the call", |world| callers(world).len() == 1);
-    assert!(world.router.forwards.waiting.values().all(|waiting| waiting.len() <= WAITING));
-    world.now = PATIENCE;
+    assert!(world.nat.forwards.waiting.values().all(|waiting| waiting.len() <= MAX_WAITING));
+    world.now = RESOLVE_TIMEOUT;
     world.turn(Duration::ZERO);
-    assert!(world.router.forwards.waiting.is_empty());
-    assert_eq!(world.dropped(DropReason::NoStation), WAITING as u64);
-    assert_eq!(world.dropped(DropReason::FlowLimit), 300 - WAITING as u64);
+    assert!(world.nat.forwards.waiting.is_empty());
+    assert_eq!(world.dropped(DropReason::NoStation), MAX_WAITING as u64);
+    assert_eq!(world.dropped(DropReason::FlowLimit), 300 - MAX_WAITING as u64);
 }
 
 #[test]
-fn many_clients_at_many_ports_of_a_machine_that_is_there_all_come_in() {
+fn many_clients_at_many_ports_of_a_guest_all_connect() {
     let (mut world, hosts) = world(&[GUEST4; 8]);
     let first = Client::connect(hosts[0]).unwrap();
-    world.until("a question for the machine", |world| !world.wire.0.is_empty());
+    world.until("a question for the guest", |world| !world.wire.0.is_empty());
     announce(&mut world);
     let connect = |host: &SocketAddr| (0..50).map(|_| Client::connect(host).unwrap()).collect();
     let clients: Vec<Vec<Client>> = hosts.iter().map(connect).collect();
@@ -101,7 +101,7 @@ fn many_clients_at_many_ports_of_a_machine_that_is_there_all_come_in() {
     drop((first, clients));
 }
 
-/// A rule that leads port 5000 of the host to a machine.
+/// A rule that forwards port 5000 of the host to a guest.
 fn rule(host: Option<&str>, guest: IpAddr) -> Forward {
     Forward {
         name: host.unwrap_or("all").to_owned(),
@@ -114,22 +114,22 @@ fn rule(host: Option<&str>, guest: IpAddr) -> Forward {
     }
 }
 
-/// Follows these rules; which are pending, and why.
+/// Applies these rules. Returns the pending ports, and why.
 fn follow(world: &mut World, rules: &[Forward]) -> Vec<(String, &'static str)> {
     world.config.nat.as_mut().unwrap().forwards = rules.to_vec();
-    world.with(|router, context| router.configure(context));
-    let pending = world.router.forwards.pending();
-    pending.map(|(_, host, error)| (host.to_string(), reason(error))).collect()
+    world.with(|nat, context| nat.configure(context));
+    let pending = world.nat.forwards.pending();
+    pending.map(|(_, host, error)| (host.to_string(), errno_text(error))).collect()
 }
 
-/// The machines that a client at each address is led to: by whom the gateway asks for.
+/// The guest that a client of an address is forwarded to, shown by the address that is resolved.
 #[track_caller]
 fn led_to(world: &mut World, address: &str) -> EthernetProtocol {
     world.wire.0.clear();
-    world.router.neighbours = Neighbours::default();
+    world.nat.neighbours = NeighbourCache::default();
     let _client = Client::connect((address.parse::<IpAddr>().unwrap(), 5000)).unwrap();
-    world.until("a question for the machine", |world| !world.wire.0.is_empty());
-    world.router.forwards.waiting.clear();
+    world.until("a question for the guest", |world| !world.wire.0.is_empty());
+    world.nat.forwards.waiting.clear();
     EthernetFrame::new_checked(&world.wire.0[0].1[..]).unwrap().ethertype()
 }
 
@@ -144,7 +144,7 @@ fn the_versions_of_ip_have_ports_of_their_own() {
     let four = rule(Some("0.0.0.0"), GUEST4.into());
     let six = rule(Some("::"), GUEST6.into());
     let near = [rule(Some("127.0.0.1"), GUEST4.into()), rule(Some("::1"), GUEST6.into())];
-    // In any order, and from any of them to any other.
+    // In any order, and from any rule to any other.
     let [one, two] = [[four.clone(), six.clone()], [six.clone(), four.clone()]];
     let one_of_each = [near[0].clone(), six.clone()];
     let orders: [&[Forward]; 8] = [&one, &all, &two, &near, &one_of_each, &all, &[], &one];
@@ -156,7 +156,7 @@ fn the_versions_of_ip_have_ports_of_their_own() {
         let asked = if is_split { EthernetProtocol::Ipv6 } else { EthernetProtocol::Arp };
         assert_eq!(led_to(&mut world, "::1"), asked, "{rules:?}");
     }
-    // Alone, each is of its version alone.
+    // Each rule alone listens for its IP version alone.
     for (rule, there, not_there) in [(&four, "127.0.0.1", "::1"), (&six, "::1", "127.0.0.1")] {
         assert_eq!(follow(&mut world, std::slice::from_ref(rule)), []);
         led_to(&mut world, there);
@@ -175,8 +175,8 @@ fn a_host_without_ipv6_addresses_listens_for_ipv4() {
     assert_eq!(follow(&mut world, &[rule(None, GUEST4.into())]), []);
     assert_eq!(led_to(&mut world, "127.0.0.1"), EthernetProtocol::Arp);
     let pending = follow(&mut world, &[rule(Some("::1"), GUEST6.into())]);
-    let wanted = ("[::1]:5000".to_owned(), "this host does not have that address");
+    let wanted = ("[::1]:5000".to_owned(), "the host does not have that address");
     assert_eq!(pending, [wanted]);
-    let warnings = world.router.take_warnings();
+    let warnings = world.nat.take_warnings();
     assert!(warnings[0].contains("forward \"::1\" is pending: tcp [::1]:5000"), "{warnings:?}");
 }

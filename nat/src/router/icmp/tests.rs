@@ -1,5 +1,5 @@
-//! Pings and traces through a chain of network namespaces that the test makes: the host's, a
-//! router's and a server's. The machine is a scripted one at the host's gateway.
+//! Pings and traces through a chain of network namespaces: the host's, a router's and a server's.
+//! The guest is scripted.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,14 +7,14 @@ use super::*;
 use crate::router::test_world::*;
 use crate::testing::{GATEWAY4, GATEWAY6};
 
-/// Lets everybody ping, as distributions do.
+/// Allows pings, as distributions do.
 const PINGS: &str = "echo '0 2147483647' > /proc/sys/net/ipv4/ping_group_range";
 const ROUTER4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const ROUTER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 const SERVER4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2));
 const SERVER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2));
 
-/// The router and the server behind it; the way between them takes packets of `mtu` bytes.
+/// The router and the server behind it; the MTU between them is `mtu`.
 fn chain(mtu: u32) -> (Neighbour, Neighbour) {
     let (router, server) = (Neighbour::new(), Neighbour::new());
     shell(&format!(
@@ -43,8 +43,8 @@ fn chain(mtu: u32) -> (Neighbour, Neighbour) {
 }
 
 #[test]
-fn a_ping_gets_the_reply_of_the_one_who_was_pinged() {
-    let name = "router::icmp::tests::a_ping_gets_the_reply_of_the_one_who_was_pinged";
+fn a_ping_gets_the_reply_of_its_destination() {
+    let name = "router::icmp::tests::a_ping_gets_the_reply_of_its_destination";
     if !is_isolated(name, PINGS) {
         return;
     }
@@ -60,13 +60,13 @@ fn a_ping_gets_the_reply_of_the_one_who_was_pinged() {
             assert_eq!(reply.body, data);
         }
     }
-    assert_eq!(world.router.icmp.table.len(), 2);
-    world.now += LIVES[0];
+    assert_eq!(world.nat.icmp.table.len(), 2);
+    world.now += LIFETIMES[0];
     world.turn(Duration::ZERO);
-    assert_eq!(world.router.icmp.table.len(), 0);
-    // Nobody there: nothing is said in his place.
-    let nobody = IpAddr::from(Ipv4Addr::new(127, 0, 0, 1));
-    world.send(&[echo(nobody, 64, 4, b"")]);
+    assert_eq!(world.nat.icmp.table.len(), 0);
+    // An address that may not be reached gets no answer.
+    let loopback = IpAddr::from(Ipv4Addr::new(127, 0, 0, 1));
+    world.send(&[echo(loopback, 64, 4, b"")]);
     assert_eq!(world.dropped(DropReason::PolicyLoopback), 1);
     assert!(world.wire.0.is_empty());
 }
@@ -82,9 +82,9 @@ fn where_pings_are_forbidden_nothing_is_answered_and_one_warning_says_why() {
     world.send(&[echo(SERVER4, 64, 1, b""), echo(SERVER4, 64, 2, b"")]);
     assert_eq!(world.dropped(DropReason::PingForbidden), 2);
     assert!(world.wire.0.is_empty());
-    let warning = world.router.icmp.take_warning().expect("a warning");
+    let warning = world.nat.icmp.take_warning().expect("a warning");
     assert!(warning.contains("net.ipv4.ping_group_range"), "{warning}");
-    assert_eq!(world.router.icmp.take_warning(), None);
+    assert_eq!(world.nat.icmp.take_warning(), None);
     shell(PINGS);
     world.send(&[echo(SERVER4, 64, 3, b"")]);
     assert_eq!(read_icmp(&world.frame()).kind, (0, 0));
@@ -104,7 +104,7 @@ fn a_trace_shows_each_hop() {
         let head = if to.is_ipv4() { 20 } else { 40 };
         let mut world = World::new();
         for (hops, from) in [(1, gateway), (2, router), (3, to)] {
-            // As traceroute does, with datagrams.
+            // Like traceroute, with datagrams.
             let probe = datagram(SocketAddr::new(to, 33_434 + u16::from(hops)), hops, b"probe");
             world.send(std::slice::from_ref(&probe));
             let said = read_icmp(&world.frame());
@@ -112,7 +112,7 @@ fn a_trace_shows_each_hop() {
             assert_eq!((said.from, said.kind), (from, kind), "datagram, {hops} hops");
             assert_eq!(said.body[head..head + 6], probe[14 + head..][..6], "which one it was");
 
-            // As ping and mtr do.
+            // Like ping and mtr.
             let probe = echo(to, hops, hops.into(), b"probe");
             world.send(std::slice::from_ref(&probe));
             let said = read_icmp(&world.frame());
@@ -131,8 +131,8 @@ fn a_trace_shows_each_hop() {
 }
 
 #[test]
-fn the_machine_learns_what_the_way_takes() {
-    if !is_isolated("router::icmp::tests::the_machine_learns_what_the_way_takes", PINGS) {
+fn the_guest_learns_the_path_mtu() {
+    if !is_isolated("router::icmp::tests::the_guest_learns_the_path_mtu", PINGS) {
         return;
     }
     let _chain = chain(1400);
@@ -140,7 +140,8 @@ fn the_machine_learns_what_the_way_takes() {
         let gateway = if to.is_ipv4() { IpAddr::from(GATEWAY4) } else { GATEWAY6.into() };
         let mut world = World::new();
         let long = [7; 1420];
-        // The first is told by the router, the others by the host, which has learnt it.
+        // The first error comes from the router, the others from the host, which has learnt the
+        // path MTU.
         let datagram = datagram(SocketAddr::new(to, 9), 64, &long);
         let probes =
             [(router, datagram.clone()), (gateway, datagram), (gateway, echo(to, 64, 1, &long))];
@@ -150,7 +151,7 @@ fn the_machine_learns_what_the_way_takes() {
             assert_eq!((said.from, said.kind), (from, too_big));
             assert_eq!(u32::from_be_bytes(said.rest) & 0xffff, 1400);
         }
-        // What fits passes, and so does what may be cut.
+        // Packets that fit pass, and so do those that may be fragmented.
         world.send(&[echo(to, 64, 2, &long[..1300])]);
         assert_eq!(read_icmp(&world.frame()).body.len(), 1300);
         if to.is_ipv4() {

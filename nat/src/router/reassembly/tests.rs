@@ -1,4 +1,4 @@
-//! Reassembly against a slow, obvious one, and what the router makes of its packets.
+//! Reassembly against a slow reference model, and what the NAT does with its packets.
 
 use std::net::UdpSocket;
 
@@ -6,14 +6,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{LoopbackMap, Transport};
-use crate::router::Taken;
-use crate::router::inbound::{Arrival, parse};
-use crate::router::outbound::fragments as cut;
+use crate::packet::outbound::fragments as cut;
+use crate::router::Handled;
+use crate::router::classify::{FrameClass, parse};
 use crate::router::test_world::*;
 use crate::testing::{GATEWAY, GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, ping};
 use crate::{Gateway, Output};
 
-/// A fragment as a frame of the machine for an address outside.
+/// A frame with a fragment of a guest's packet to an outside address.
 fn frame(is_v6: bool, id: u32, offset: usize, more: bool, bytes: &[u8]) -> Vec<u8> {
     let mut frame = [GATEWAY.0, GUEST.0].concat();
     let field = (offset | usize::from(more)) as u16;
@@ -46,24 +46,24 @@ fn frame(is_v6: bool, id: u32, offset: usize, more: bool, bytes: &[u8]) -> Vec<u
     frame
 }
 
-/// What becomes of a frame with a fragment; of a whole packet, what is behind its headers.
+/// What becomes of a frame with a fragment. Returns the payload of a whole packet.
 fn take(
     reassembly: &mut Reassembly,
     port: u64,
     frame: &[u8],
 ) -> Result<Option<Vec<u8>>, DropReason> {
-    let parsed = parse(&lab(), PortId(port), Default::default(), frame);
-    let Ok(Arrival::Fragment(part)) = parsed else { panic!("no fragment") };
-    let packet = reassembly.take(Duration::ZERO, &part, &mut Counters::default())?;
+    let parsed = parse(&lab(), PortMark(port), Default::default(), frame);
+    let Ok(FrameClass::Fragment(part)) = parsed else { panic!("no fragment") };
+    let packet = reassembly.add(Duration::ZERO, &part, &mut Counters::default())?;
     Ok(packet.map(|packet| {
-        let whole = whole(&packet, &part).expect("a well-formed packet");
+        let whole = parse_whole(&packet, &part).expect("a well-formed packet");
         assert_eq!((whole.protocol, whole.source), (IpProtocol::Udp, part.source));
         assert!(whole.may_fragment());
         whole.payload.to_vec()
     }))
 }
 
-/// One packet's fragments in the order in which they came: (offset, more, bytes).
+/// The fragments of one packet in order of arrival: (offset, more, bytes).
 #[derive(Default)]
 struct Obvious {
     parts: Vec<(usize, bool, Vec<u8>)>,
@@ -101,7 +101,7 @@ impl Obvious {
     }
 }
 
-/// Fragments of a packet, some of them more than once, out of order, or with another offset.
+/// Fragments of a packet, some of them duplicated, out of order, or with another offset.
 fn fragments() -> impl Strategy<Value = Vec<(usize, bool, Vec<u8>)>> {
     let piece = (1..5usize, 0..12u8, 0..40usize, any::<u8>());
     (prop::collection::vec(piece, 1..12), any::<u64>()).prop_map(|(pieces, seed)| {
@@ -130,14 +130,14 @@ fn fragments() -> impl Strategy<Value = Vec<(usize, bool, Vec<u8>)>> {
 
 proptest! {
     #[test]
-    fn it_does_what_the_obvious_one_does(parts in fragments(), is_v6 in any::<bool>()) {
+    fn it_equals_the_reference_model(parts in fragments(), is_v6 in any::<bool>()) {
         let (mut reassembly, mut obvious) = (Reassembly::default(), Obvious::default());
         for (offset, more, bytes) in parts {
             if more && bytes.len() % 8 != 0 {
                 continue;
             }
             let frame = frame(is_v6, 7, offset, more, &bytes);
-            // An only fragment is none to IPv4.
+            // IPv4 has no atomic fragments.
             if !is_v6 && offset == 0 && !more {
                 continue;
             }
@@ -148,7 +148,7 @@ proptest! {
 }
 
 #[test]
-fn packets_are_kept_apart_and_malformed_fragments_are_refused() {
+fn packets_are_not_mixed_and_malformed_fragments_are_refused() {
     let mut reassembly = Reassembly::default();
     let mut take = |port, frame: Vec<u8>| take(&mut reassembly, port, &frame);
     for is_v6 in [false, true] {
@@ -172,14 +172,14 @@ fn a_port_that_never_finishes_takes_only_its_own_memory_and_that_not_for_long() 
     for id in 0..10_000 {
         world.send_from(2, &frame(false, id, 65_400, true, &[1; 8]));
     }
-    assert_eq!(world.router.reassembly.table.len(), 65);
+    assert_eq!(world.nat.reassembly.table.len(), 65);
     assert_eq!(world.dropped(DropReason::FragmentLimit), 10_000 - 64);
     world.send_from(1, &frame(false, 1, 8, false, &[1; 8]));
-    assert_eq!(world.router.reassembly.table.len(), 64, "the other port's became whole");
-    assert_eq!(world.router.deadline(world.now), Some(LIFE));
-    world.now = LIFE;
+    assert_eq!(world.nat.reassembly.table.len(), 64, "the other port's became whole");
+    assert_eq!(world.nat.deadline(world.now), Some(TIMEOUT));
+    world.now = TIMEOUT;
     world.turn(Duration::ZERO);
-    assert_eq!(world.router.reassembly.table.len(), 0);
+    assert_eq!(world.nat.reassembly.table.len(), 0);
     assert_eq!(world.dropped(DropReason::FragmentTimeout), 64);
 }
 
@@ -211,7 +211,7 @@ fn a_datagram_in_fragments_goes_out_as_one() {
 }
 
 #[test]
-fn what_is_for_the_gateway_itself_is_put_together_and_answered_in_fragments() {
+fn packets_for_the_gateway_are_reassembled_and_answered_in_fragments() {
     let data: Vec<u8> = (0..3000).map(|at| at as u8).collect();
     let link_local = "fe80::15".parse().unwrap();
     let pings: [(IpAddr, IpAddr); 3] = [
@@ -219,7 +219,7 @@ fn what_is_for_the_gateway_itself_is_put_together_and_answered_in_fragments() {
         (GUEST6.into(), GATEWAY6.into()),
         (IpAddr::V6(link_local), GATEWAY6.into()),
     ];
-    // With a way out, and without.
+    // With NAT, and without.
     for nat in [Some(crate::NatConfig::default()), None] {
         for (guest, gateway) in pings {
             let mut world = World::new();
@@ -229,25 +229,25 @@ fn what_is_for_the_gateway_itself_is_put_together_and_answered_in_fragments() {
             assert_eq!(sent.len(), 3);
             let mut wholes = Vec::new();
             for frame in &sent {
-                let taken = world.with(|router, context| {
-                    router.receive(PortId(1), Default::default(), frame, context)
+                let taken = world.with(|nat, context| {
+                    nat.receive(PortMark(1), Default::default(), frame, context)
                 });
                 match taken {
-                    Taken::Whole(frame) => wholes.push(frame),
-                    taken => assert_eq!(taken, Taken::Yes),
+                    Handled::Reassembled(frame) => wholes.push(frame),
+                    taken => assert_eq!(taken, Handled::Consumed),
                 }
             }
             assert_eq!(wholes.len(), 1);
             let mut out = Output::default();
-            answering.handle(Duration::ZERO, PortId(1), &wholes[0], &mut out);
+            answering.handle(Duration::ZERO, PortMark(1), &wholes[0], &mut out);
             assert_eq!(answering.counters().drops().len(), 0);
             assert_eq!(out.frames.len(), 3, "{guest}");
             let (mut answer, mut reassembly) = (None, Reassembly::default());
             for frame in &out.frames {
                 assert!(frame.len() <= 14 + 1500);
-                let (packet, is_fragment) = crate::router::inbound::read(frame).unwrap();
+                let (packet, is_fragment) = crate::packet::inbound::read(frame).unwrap();
                 assert!(is_fragment);
-                let whole = reassembly.take(Duration::ZERO, &packet, &mut Counters::default());
+                let whole = reassembly.add(Duration::ZERO, &packet, &mut Counters::default());
                 answer = whole.unwrap().map(|bytes| whole_payload(&bytes, &packet));
             }
             assert_eq!(&answer.expect("an answer")[8..], data);
@@ -256,7 +256,7 @@ fn what_is_for_the_gateway_itself_is_put_together_and_answered_in_fragments() {
 }
 
 fn whole_payload(bytes: &[u8], last: &Inbound<'_>) -> Vec<u8> {
-    whole(bytes, last).unwrap().payload.to_vec()
+    parse_whole(bytes, last).unwrap().payload.to_vec()
 }
 
 #[test]
@@ -267,21 +267,21 @@ fn fragments_of_flows_behind_the_gateway_s_address_reach_them() {
     let mut world = World::new();
     world.config.nat.as_mut().unwrap().loopback.push(map);
     let mut whole = datagram(guest, 64, &[7; 4000]);
-    // As one that may be cut.
+    // The packet may be fragmented.
     whole[20] = 0;
     for frame in cut(whole, 1500, 9).unwrap() {
         world.send(&[frame]);
     }
     host.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     assert_eq!(host.recv(&mut [0; 5000]).unwrap(), 4000, "{:?}", world.counters.drops());
-    // A stranger's are counted, and come to nothing.
+    // Fragments from a foreign source are counted and dropped.
     let stranger = "192.0.2.1".parse().unwrap();
     for frame in cut(ping(stranger, GATEWAY4.into(), &[7; 2000]), 1500, 9).unwrap() {
         let taken = world
-            .with(|router, context| router.receive(PortId(1), Default::default(), &frame, context));
-        if let Taken::Whole(frame) = taken {
+            .with(|nat, context| nat.receive(PortMark(1), Default::default(), &frame, context));
+        if let Handled::Reassembled(frame) = taken {
             let mut gateway = Gateway::new(world.config.clone(), crate::testing::random());
-            gateway.handle(Duration::ZERO, PortId(1), &frame, &mut Output::default());
+            gateway.handle(Duration::ZERO, PortMark(1), &frame, &mut Output::default());
             assert_eq!(gateway.counters().dropped(DropReason::ForeignSource), 1);
         }
     }

@@ -1,26 +1,26 @@
-//! The host's links on which there is somebody to find: interfaces that are up and take multicasts,
-//! without loopback and tunnels to a single peer.
+//! The host's links with service discovery: interfaces that are up and support multicast, without
+//! loopback and point-to-point links.
 
 use std::collections::BTreeMap;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 
-/// Links that are used; of more, the first ones.
-const MOST: usize = 16;
+/// Most links in use.
+const MAX_LINKS: usize = 16;
 
-/// A link.
+/// A link of the host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Link {
     pub index: u32,
     pub name: String,
-    /// The versions of IP of which it has an address.
+    /// Whether it has an address of this IP version.
     pub has_v4: bool,
     pub has_v6: bool,
 }
 
-/// The links that there are now; none if the host does not tell.
-pub(super) fn look() -> Vec<Link> {
+/// The links that exist now; empty if the host does not list them.
+pub(super) fn scan() -> Vec<Link> {
     let mut links = BTreeMap::new();
     for entry in getifaddrs().into_iter().flatten() {
         let wanted = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_MULTICAST;
@@ -36,5 +36,5 @@ pub(super) fn look() -> Vec<Link> {
         link.has_v4 |= address.as_sockaddr_in().is_some();
         link.has_v6 |= address.as_sockaddr_in6().is_some();
     }
-    links.into_values().filter(|link| link.has_v4 || link.has_v6).take(MOST).collect()
+    links.into_values().filter(|link| link.has_v4 || link.has_v6).take(MAX_LINKS).collect()
 }

@@ -1,23 +1,23 @@
-//! What of multicast DNS (RFC 6762) passes: the questions of machines, and whole answers.
+//! Multicast DNS messages (RFC 6762): questions of guests, and complete responses, pass.
 
 /// Header of a message (RFC 1035, 4.1.1).
 const HEADER: usize = 12;
 /// Longest message (RFC 6762, 17).
 const LONGEST: usize = 9000;
-/// Questions in a message.
+/// Most questions in a message.
 const MAX_QUESTIONS: u16 = 64;
-/// Bits of the header's second word: response, and anything but a standard query.
+/// Flags: response, and the opcode, which is 0 in a standard query.
 const RESPONSE: u16 = 1 << 15;
 const OPCODE: u16 = 0xf << 11;
-/// "Answer to me alone", in the class of a question (RFC 6762, 5.4).
+/// The bit for a unicast response in the class of a question (RFC 6762, 5.4).
 const UNICAST: u8 = 0x80;
 
-/// What a machine sent to the group.
+/// A message of a guest to the group.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Said {
-    /// The questions of a message, and nothing else of it.
+pub(super) enum FromGuest {
+    /// A message that holds the questions alone.
     Questions(Vec<u8>),
-    /// An announcement, or the question whether a name is free, which announces.
+    /// An announcement or probe: both contain the guest's records.
     Announcement,
     Malformed,
 }
@@ -26,14 +26,14 @@ fn word(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
 }
 
-/// Where what follows a name begins (RFC 1035, 4.1.4).
+/// Returns the offset behind a name (RFC 1035, 4.1.4).
 fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let length = usize::from(*bytes.get(at)?);
         match length {
             0 => return Some(at + 1),
             1..=63 => at += 1 + length,
-            // A pointer to what came before ends it.
+            // A pointer ends the name.
             0xc0.. => {
                 let to = usize::from(word(bytes, at)? & 0x3fff);
                 return (HEADER..at).contains(&to).then_some(at + 2);
@@ -43,30 +43,30 @@ fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Where the record that begins at `at` ends.
+/// Returns the offset behind the record at `at`.
 fn skip_record(bytes: &[u8], at: usize) -> Option<usize> {
     let fixed = skip_name(bytes, at)?;
     let end = fixed + 10 + usize::from(word(bytes, fixed + 8)?);
     (end <= bytes.len()).then_some(end)
 }
 
-/// What a machine's message comes to. Only its questions go on: what it knows already, and records of
-/// its own, would tell the host's links of machines that nobody reaches there.
-pub(super) fn said(bytes: &[u8]) -> Said {
+/// Classifies a guest's message. Only its questions pass: known answers and records would tell the
+/// host's links about guests that cannot be reached there.
+pub(super) fn classify_query(bytes: &[u8]) -> FromGuest {
     let counts = [4, 6, 8, 10].map(|at| word(bytes, at));
     let (Some(flags), [Some(questions), Some(_), Some(claims), Some(_)]) = (word(bytes, 2), counts)
     else {
-        return Said::Malformed;
+        return FromGuest::Malformed;
     };
     if flags & RESPONSE != 0 || claims != 0 {
-        return Said::Announcement;
+        return FromGuest::Announcement;
     }
     if flags & OPCODE != 0 || !(1..=MAX_QUESTIONS).contains(&questions) {
-        return Said::Malformed;
+        return FromGuest::Malformed;
     }
     match copy_questions(bytes, questions) {
-        Some(message) if message.len() <= LONGEST => Said::Questions(message),
-        _ => Said::Malformed,
+        Some(message) if message.len() <= LONGEST => FromGuest::Questions(message),
+        _ => FromGuest::Malformed,
     }
 }
 
@@ -75,7 +75,7 @@ fn copy_questions(bytes: &[u8], count: u16) -> Option<Vec<u8>> {
     let mut at = HEADER;
     for _ in 0..count {
         at = skip_name(bytes, at)? + 4;
-        // The answer comes to the group, where the gateway hears it.
+        // The response goes to the group, where the gateway receives it.
         *message.get_mut(at - 2)? &= !UNICAST;
         message.get(at - 1)?;
     }
@@ -85,28 +85,28 @@ fn copy_questions(bytes: &[u8], count: u16) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// What came from the host's links.
+/// A message from the host's links.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Heard {
+pub(super) enum FromLink {
     Answer,
-    /// Others' questions are nothing for machines.
+    /// A query, which is not passed to guests.
     Question,
     Malformed,
 }
 
-/// What a message from the host's links is.
-pub(super) fn heard(bytes: &[u8]) -> Heard {
+/// Classifies a message from the host's links.
+pub(super) fn classify_response(bytes: &[u8]) -> FromLink {
     match word(bytes, 2) {
         Some(flags) if flags & (RESPONSE | OPCODE) == RESPONSE => match is_whole(bytes) {
-            Some(true) => Heard::Answer,
-            _ => Heard::Malformed,
+            Some(true) => FromLink::Answer,
+            _ => FromLink::Malformed,
         },
-        Some(flags) if flags & RESPONSE == 0 => Heard::Question,
-        _ => Heard::Malformed,
+        Some(flags) if flags & RESPONSE == 0 => FromLink::Question,
+        _ => FromLink::Malformed,
     }
 }
 
-/// Whether a message holds what it says, and records.
+/// Whether all records are complete, and there are answers.
 fn is_whole(bytes: &[u8]) -> Option<bool> {
     let mut at = HEADER;
     for _ in 0..word(bytes, 4)? {
@@ -140,24 +140,31 @@ mod tests {
         [NAME, &[0, 12], &class.to_be_bytes()].concat()
     }
 
-    /// A record of one byte whose name is that at the header's end.
+    /// A record of one byte that refers to the first name.
     const RECORD: [u8; 13] = [0xc0, 12, 0, 16, 0x80, 1, 0, 0, 0, 120, 0, 1, 0];
 
     #[test]
-    fn only_the_questions_of_a_machine_go_on() {
-        // The second one's name is a pointer to the first one's.
+    fn only_the_questions_of_a_guest_pass() {
+        // The second name is a pointer to the first.
         let questions = [&question(0x8001)[..], &[0xc0, 12, 0, 16, 0, 1]].concat();
         let asked = message(0x0200, [2, 1, 0, 0], &[&questions[..], &RECORD].concat());
         let wanted = [&question(1)[..], &[0xc0, 12, 0, 16, 0, 1]].concat();
-        assert_eq!(said(&asked), Said::Questions(message(0, [2, 0, 0, 0], &wanted)));
+        assert_eq!(classify_query(&asked), FromGuest::Questions(message(0, [2, 0, 0, 0], &wanted)));
     }
 
     #[test]
-    fn announcements_and_what_is_malformed_stay() {
+    fn announcements_and_malformed_messages_do_not_pass() {
         let one = question(1);
         let record = [&one[..], &RECORD].concat();
-        assert_eq!(said(&message(0x8400, [0, 1, 0, 0], &record)), Said::Announcement);
-        assert_eq!(said(&message(0, [1, 0, 1, 0], &record)), Said::Announcement, "a probe");
+        assert_eq!(
+            classify_query(&message(0x8400, [0, 1, 0, 0], &record)),
+            FromGuest::Announcement
+        );
+        assert_eq!(
+            classify_query(&message(0, [1, 0, 1, 0], &record)),
+            FromGuest::Announcement,
+            "a probe"
+        );
         let malformed = [
             message(0, [0, 0, 0, 0], &[]),
             message(0, [2, 0, 0, 0], &one),
@@ -167,11 +174,11 @@ mod tests {
             message(0, [1, 0, 0, 0], &[0x40, 12, 0, 12, 0, 1]),
         ];
         for bytes in malformed {
-            assert_eq!(said(&bytes), Said::Malformed, "{bytes:?}");
+            assert_eq!(classify_query(&bytes), FromGuest::Malformed, "{bytes:?}");
         }
         let whole = message(0, [1, 0, 0, 0], &one);
         for cut in 0..whole.len() {
-            assert_eq!(said(&whole[..cut]), Said::Malformed, "{cut} bytes");
+            assert_eq!(classify_query(&whole[..cut]), FromGuest::Malformed, "{cut} bytes");
         }
     }
 
@@ -179,22 +186,26 @@ mod tests {
     fn answers_are_whole() {
         let body = [NAME, &RECORD[2..], &RECORD].concat();
         let answer = message(0x8400, [0, 1, 0, 1], &body);
-        assert_eq!(heard(&answer), Heard::Answer);
+        assert_eq!(classify_response(&answer), FromLink::Answer);
         for cut in 0..answer.len() {
-            assert_ne!(heard(&answer[..cut]), Heard::Answer, "{cut} bytes");
+            assert_ne!(classify_response(&answer[..cut]), FromLink::Answer, "{cut} bytes");
         }
-        assert_eq!(heard(&message(0x8400, [0, 0, 0, 2], &body)), Heard::Malformed, "none in it");
-        assert_eq!(heard(&message(0, [1, 0, 0, 0], &question(1))), Heard::Question);
-        assert_eq!(heard(&message(0xa800, [0, 1, 0, 1], &body)), Heard::Malformed);
+        assert_eq!(
+            classify_response(&message(0x8400, [0, 0, 0, 2], &body)),
+            FromLink::Malformed,
+            "none in it"
+        );
+        assert_eq!(classify_response(&message(0, [1, 0, 0, 0], &question(1))), FromLink::Question);
+        assert_eq!(classify_response(&message(0xa800, [0, 1, 0, 1], &body)), FromLink::Malformed);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            heard(&bytes);
-            if let Said::Questions(message) = said(&bytes) {
+            classify_response(&bytes);
+            if let FromGuest::Questions(message) = classify_query(&bytes) {
                 prop_assert!(message.len() <= bytes.len());
-                prop_assert_eq!(said(&message), Said::Questions(message));
+                prop_assert_eq!(classify_query(&message), FromGuest::Questions(message));
             }
         }
     }

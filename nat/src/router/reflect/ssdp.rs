@@ -1,33 +1,33 @@
-//! What of SSDP passes (UPnP Device Architecture 2.0, 1): the searches of machines, and the answers
-//! and announcements of devices.
+//! SSDP messages (UPnP Device Architecture 2.0, 1): searches of guests, responses and announcements
+//! of devices.
 
-/// Longest message: one packet of most networks.
+/// Longest message: one packet on most networks.
 const LONGEST: usize = 1472;
 const SEARCH: &str = "M-SEARCH * HTTP/1.1";
 const NOTIFY: &str = "NOTIFY * HTTP/1.1";
 const FOUND: &str = "HTTP/1.1 200";
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
-    /// "Who is there?" (1.3.2)
+    /// A search (1.3.2).
     Search,
-    /// The answer to that (1.3.3).
+    /// A response to a search (1.3.3).
     Found,
-    /// A device's announcement of itself (1.2).
+    /// A device's announcement (1.2).
     Notify,
     Malformed,
 }
 
-/// What a message is, by its first line and what its kind needs.
+/// The kind of a message, by its first line and required fields.
 pub(super) fn kind(bytes: &[u8]) -> Kind {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= LONGEST);
     let Some((first, rest)) = text.and_then(|text| text.split_once("\r\n")) else {
         return Kind::Malformed;
     };
     let has = |name: &str, value: &str| {
-        rest.split("\r\n").filter_map(|line| line.split_once(':')).any(|(field, said)| {
-            field.eq_ignore_ascii_case(name) && said.to_ascii_lowercase().contains(value)
+        rest.split("\r\n").filter_map(|line| line.split_once(':')).any(|(field, content)| {
+            field.eq_ignore_ascii_case(name) && content.to_ascii_lowercase().contains(value)
         })
     };
     match first {

@@ -1,12 +1,15 @@
-//! A scripted machine on one side; on the other a link of the host that leads nowhere, where what is
-//! sent to a group is heard by all of the host that listen there. Each test has a namespace.
+//! A scripted guest on one side; on the other a link of the host that leads nowhere, where all
+//! sockets of the host that listen receive multicasts. Each test has its own namespace.
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{NetSlice, SlicedPacket};
 
+use super::groups::{MDNS6, SSDP4};
 use super::*;
-use crate::Config;
-use crate::router::Taken;
-use crate::router::host_socket::Arrival;
+use crate::config::Config;
+use crate::router::Handled;
+use crate::router::host_socket::HostDatagram;
 use crate::router::test_world::*;
 use crate::testing::{GATEWAY, GATEWAY4, GUEST4};
 
@@ -18,7 +21,7 @@ const SETUP: &str = "ip link add lan0 type veth peer name nowhere
 const SEARCH: &[u8] = b"M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nST: ssdp:all\r\n\r\n";
 const FOUND: &[u8] = b"HTTP/1.1 200 OK\r\nST: ssdp:all\r\nLOCATION: http://192.0.2.9/\r\n\r\n";
 const NOTIFY: &[u8] = b"NOTIFY * HTTP/1.1\r\nNTS: ssdp:alive\r\nNT: upnp:rootdevice\r\n\r\n";
-/// "Who is a.local?", to be answered to the one who asks; and how it goes on.
+/// A question for a.local with the unicast-response bit, and what is sent for it.
 const QUESTION: &[u8] = b"\0\x07\0\0\0\x01\0\0\0\0\0\0\x01a\x05local\0\0\x01\x80\x01";
 const ASKED: &[u8] = b"\0\x07\0\0\0\x01\0\0\0\0\0\0\x01a\x05local\0\0\x01\0\x01";
 const ANSWER: &[u8] =
@@ -27,28 +30,28 @@ const ANSWER: &[u8] =
 fn world(reflect: &[Discovery]) -> World {
     let mut world = World::new();
     world.config.nat.as_mut().unwrap().reflect = reflect.to_vec();
-    world.with(|router, context| router.configure(context));
+    world.with(|nat, context| nat.configure(context));
     world.turn(Duration::ZERO);
-    assert_eq!(world.router.take_warnings(), [""; 0]);
+    assert_eq!(world.nat.take_warnings(), [""; 0]);
     world
 }
 
-/// A program of the host's link.
+/// A program on the host's link.
 fn neighbour(group: SocketAddr) -> HostSocket {
-    let links = links::look();
+    let links = links::scan();
     assert_eq!(links.len(), 1, "{links:?}");
-    HostSocket::group(group, 255, (links[0].index, "lan0")).unwrap()
+    HostSocket::multicast(group, 255, (links[0].index, "lan0")).unwrap()
 }
 
-/// What a program has got, and from whom.
-fn heard(socket: &HostSocket) -> Vec<(Vec<u8>, SocketAddr)> {
+/// The datagrams that a program has received, with their sources.
+fn received(socket: &HostSocket) -> Vec<(Vec<u8>, SocketAddr)> {
     let mut all = Vec::new();
-    let keep = |arrival: Arrival<'_>| all.push((arrival.bytes.to_vec(), arrival.from));
-    let _ = Receiver::default().receive(socket, BATCH, keep);
+    let keep = |datagram: HostDatagram<'_>| all.push((datagram.bytes.to_vec(), datagram.from));
+    let _ = ReceiveBuffers::default().receive(socket, BATCH, keep);
     all
 }
 
-/// The machine's datagram for a group.
+/// A datagram of the guest to a group.
 fn to_group(group: SocketAddr, from: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = datagram_from(from, group, 1, payload);
     frame[..6].copy_from_slice(&group_mac(group.ip()).0);
@@ -59,13 +62,13 @@ fn is_local(config: &Config, frame: &[u8]) -> bool {
     let mut world = World::new();
     world.config = config.clone();
     let taken =
-        world.with(|router, context| router.receive(PortId(1), Default::default(), frame, context));
-    taken == Taken::Local
+        world.with(|nat, context| nat.receive(PortMark(1), Default::default(), frame, context));
+    taken == Handled::Local
 }
 
 #[test]
-fn questions_of_mdns_go_out_and_answers_come_in_to_the_group() {
-    let name = "router::reflect::tests::questions_of_mdns_go_out_and_answers_come_in_to_the_group";
+fn mdns_questions_go_out_and_responses_come_in_to_the_group() {
+    let name = "router::reflect::tests::mdns_questions_go_out_and_responses_come_in_to_the_group";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -73,11 +76,11 @@ fn questions_of_mdns_go_out_and_answers_come_in_to_the_group() {
         let mut world = world(&[Discovery::Mdns]);
         let mut responder = neighbour(group);
         world.send(&[to_group(group, 5353, QUESTION)]);
-        let asked = heard(&responder);
+        let asked = received(&responder);
         assert_eq!(asked.len(), 1);
         assert_eq!((&asked[0].0[..], asked[0].1.port()), (ASKED, 5353));
 
-        responder.send((group, None), MANNER, &[ANSWER], None).unwrap();
+        responder.send((group, None), SEND_OPTIONS, &[ANSWER], None).unwrap();
         let frame = world.frame();
         assert_eq!((&frame[..6], &frame[6..12]), (&group_mac(group.ip()).0[..], &GATEWAY.0[..]));
         let (from, to, payload) = read_datagram(&frame);
@@ -99,9 +102,8 @@ fn questions_of_mdns_go_out_and_answers_come_in_to_the_group() {
 }
 
 #[test]
-fn a_search_has_its_answers_come_to_the_port_that_it_came_from() {
-    let name =
-        "router::reflect::tests::a_search_has_its_answers_come_to_the_port_that_it_came_from";
+fn responses_to_a_search_return_to_its_port() {
+    let name = "router::reflect::tests::responses_to_a_search_return_to_its_port";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -113,7 +115,7 @@ fn a_search_has_its_answers_come_to_the_port_that_it_came_from() {
         let mut world = world(&Discovery::ALL);
         let responder = neighbour(group);
         world.send(&[to_group(group, 4000, question)]);
-        let got = heard(&responder);
+        let got = received(&responder);
         assert_eq!(got.len(), 1);
         assert_eq!((&got[0].0[..], got[0].1.ip()), (asked, HERE));
         let socket = std::net::UdpSocket::bind((HERE, 0)).unwrap();
@@ -123,25 +125,24 @@ fn a_search_has_its_answers_come_to_the_port_that_it_came_from() {
         let guest = SocketAddr::new(GUEST4.into(), 4000);
         assert_eq!(read_datagram(&world.frame()), (from, guest, answer.to_vec()));
         assert_eq!(world.dropped(DropReason::ReflectMalformed), 1);
-        // Its time ends.
-        assert_eq!(world.router.reflector.searches.len(), 1);
-        world.now += LIFE[0];
+        // The search expires.
+        assert_eq!(world.nat.reflector.searches.len(), 1);
+        world.now += LIFETIME[0];
         world.turn(Duration::ZERO);
-        assert_eq!(world.router.reflector.searches.len(), 0);
+        assert_eq!(world.nat.reflector.searches.len(), 0);
     }
     // A device announces itself.
     let mut world = world(&[Discovery::Ssdp]);
     let mut announcer = neighbour(SSDP4);
-    announcer.send((SSDP4, None), MANNER, &[SEARCH], None).unwrap();
-    announcer.send((SSDP4, None), MANNER, &[NOTIFY], None).unwrap();
+    announcer.send((SSDP4, None), SEND_OPTIONS, &[SEARCH], None).unwrap();
+    announcer.send((SSDP4, None), SEND_OPTIONS, &[NOTIFY], None).unwrap();
     assert_eq!(read_datagram(&world.frame()), (device, SSDP4, NOTIFY.to_vec()));
-    assert_eq!(world.counters.drops().len(), 0, "others' searches are nothing");
+    assert_eq!(world.counters.drops().len(), 0, "others' searches are ignored");
 }
 
 #[test]
-fn what_a_machine_announces_stays_and_what_is_malformed_is_counted() {
-    let name =
-        "router::reflect::tests::what_a_machine_announces_stays_and_what_is_malformed_is_counted";
+fn announcements_of_guests_are_withheld_and_malformed_messages_counted() {
+    let name = "router::reflect::tests::announcements_of_guests_are_withheld_and_malformed_messages_counted";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -158,7 +159,7 @@ fn what_a_machine_announces_stays_and_what_is_malformed_is_counted() {
         to_group(SSDP4, 4000, b"GET / HTTP/1.1\r\n\r\n"),
     ]);
     assert_eq!(world.dropped(DropReason::ReflectMalformed), 2);
-    assert!(listeners.iter().all(|listener| heard(listener).is_empty()), "it got out");
+    assert!(listeners.iter().all(|listener| received(listener).is_empty()), "nothing is sent");
     assert!(world.wire.0.is_empty());
 }
 
@@ -175,23 +176,23 @@ fn questions_are_limited_for_each_port() {
     assert_eq!(world.dropped(DropReason::ReflectLimit), 20);
     world.send_from(2, &question);
     assert_eq!(world.dropped(DropReason::ReflectLimit), 20, "another port has its own");
-    // Nor may one have all sockets.
+    // A port cannot take all sockets either.
     world.now += Duration::from_secs(10);
     for port in 0..20 {
         world.send_from(1, &to_group(SSDP4, 4000 + port, SEARCH));
     }
     assert_eq!(world.dropped(DropReason::FlowEvicted), 4);
-    assert_eq!(world.router.reflector.searches.len(), LIMITS.port);
+    assert_eq!(world.nat.reflector.searches.len(), LIMITS.port);
 }
 
 #[test]
-fn without_the_setting_it_is_nothing_for_the_router() {
+fn without_the_setting_nothing_is_reflected() {
     let mut config = World::new().config;
     let frames = [to_group(MDNS4, 5353, QUESTION), to_group(SSDP4, 4000, SEARCH)];
     assert!(frames.iter().all(|frame| is_local(&config, frame)));
     config.nat.as_mut().unwrap().reflect = vec![Discovery::Mdns];
     assert!(!is_local(&config, &frames[0]) && is_local(&config, &frames[1]));
-    // Nor is what a machine cannot send.
+    // A source address that a guest cannot have.
     let mut foreign = frames[0].clone();
     foreign[14 + 12..14 + 16].copy_from_slice(&[192, 0, 2, 1]);
     foreign[24..26].fill(0);

@@ -1,238 +1,238 @@
-//! The TCP that flows use: RFC 9293 as far as one end of a wire inside this machine needs it.
+//! The TCP of flows: RFC 9293 as far as one end of a link inside this host needs it.
 //!
-//! Why not a library's: one keeps rings of a fixed size for each connection, of which two pages
-//! at least become real, and copies everything into and out of them. Here data in order goes from
-//! the frame to the host's socket, what the host sends is kept only until it is acknowledged, an
-//! idle connection keeps nothing, and large segments go out over both versions of IP.
+//! Sockets of a library keep two rings of fixed size for each connection, at least two pages of
+//! which become resident, and copy all data into and out of them. Here, data in order goes from the
+//! frame to the host's socket, data from the host is kept only until it is acknowledged, an idle
+//! connection buffers nothing, and large segments are sent over IPv4 and IPv6.
 //!
-//! Not here: selective acknowledgement and time stamps, which are never offered.
+//! Not implemented: timestamps, which are never offered, and the use of SACK blocks from the guest.
 
 use std::time::Duration;
 
 use super::engine::{Engine, State};
-use super::receiver::{Receiver, SCALE};
+use super::receiver::{Receiver, WINDOW_SCALE};
 use super::segment::{Control, MAX_PARTS, Outgoing, Segment, Seq};
-use super::sender::{Sender, Verdict};
+use super::sender::{AckResult, Sender};
 
-/// How long a closed connection answers what comes late. The wire is short.
-const LINGER: Duration = Duration::from_secs(10);
-/// After so long a silence the machine is asked whether it is there (RFC 5382, REQ-5), and how
-/// often and how many times if it does not answer.
-const SILENCE: Duration = Duration::from_secs(7200);
-const ASK: Duration = Duration::from_secs(75);
-const MAX_ASKED: u8 = 9;
+/// Duration of TIME-WAIT. The link to the guest is short.
+const TIME_WAIT: Duration = Duration::from_secs(10);
+/// Keep-alive (RFC 5382, REQ-5): idle time before the first probe, time between probes, and number
+/// of probes without an answer until the connection is aborted.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(7200);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(75);
+const KEEPALIVE_PROBES: u8 = 9;
 
-/// A connection.
+/// A connection with a guest.
 pub(crate) struct Connection {
     state: Phase,
     sender: Sender,
     receiver: Receiver,
-    /// Whether we offer, or have been offered, window scaling.
-    scale: bool,
-    /// Both understand selective acknowledgements.
+    /// Whether we offer window scaling or, once the guest's SYN is known, both sides use it.
+    window_scaling: bool,
+    /// Whether SACK is offered or, once the guest's SYN is known, both sides permit it.
     sack: bool,
-    own_mss: u16,
-    owes_ack: bool,
-    /// What the machine acknowledged while there was nothing to acknowledge: it means another
-    /// connection, and a reset of that number ends it.
-    refused: Option<Seq>,
-    /// We were the first to close.
-    closed_first: bool,
-    asks: bool,
-    asked: u8,
-    /// When to ask whether the machine is there, or to forget the connection.
-    silence_ends: Duration,
+    local_mss: u16,
+    ack_pending: bool,
+    /// An acknowledgement that is not valid before the connection is synchronized. The guest means
+    /// another connection; a reset with this sequence number ends that one.
+    bad_ack: Option<Seq>,
+    /// We sent our FIN before the guest's was received.
+    active_close: bool,
+    keepalive_due: bool,
+    keepalive_probes: u8,
+    /// When to send a keep-alive, or to end TIME-WAIT.
+    idle_deadline: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// Our SYN waits for the machine's.
-    Calling,
-    /// The machine's SYN is answered.
-    Answering,
+    /// Our SYN is sent or about to be.
+    SynSent,
+    /// The guest's SYN is received, and answered with ours.
+    SynReceived,
     Open,
-    Lingering,
-    Done,
-    /// A reset is to be sent.
+    TimeWait,
+    Closed,
+    /// A reset has to be sent.
     Aborted,
     Broken,
 }
 
 impl Connection {
-    /// Answers the machine's SYN. `mss` is what the network's packets hold.
-    pub fn answer(now: Duration, syn: &Segment<'_>, initial: Seq, mss: u16) -> Connection {
+    /// Passive open: answers the guest's SYN. `mss` follows from the network's MTU.
+    pub fn accept(now: Duration, syn: &Segment<'_>, initial: Seq, mss: u16) -> Connection {
         let mut connection = Connection::new(now, initial, mss);
-        connection.hear_syn(syn);
-        connection.state = Phase::Answering;
+        connection.receive_syn(syn);
+        connection.state = Phase::SynReceived;
         connection
     }
 
-    /// Calls the machine.
-    pub fn call(now: Duration, initial: Seq, mss: u16) -> Connection {
+    /// Active open: connects to the guest.
+    pub fn connect(now: Duration, initial: Seq, mss: u16) -> Connection {
         Connection::new(now, initial, mss)
     }
 
     fn new(now: Duration, initial: Seq, mss: u16) -> Connection {
         Connection {
-            state: Phase::Calling,
+            state: Phase::SynSent,
             sender: Sender::new(initial, mss),
             receiver: Receiver::new(Seq(0), None),
-            scale: true,
+            window_scaling: true,
             sack: true,
-            own_mss: mss,
-            owes_ack: false,
-            refused: None,
-            closed_first: false,
-            asks: false,
-            asked: 0,
-            silence_ends: now + SILENCE,
+            local_mss: mss,
+            ack_pending: false,
+            bad_ack: None,
+            active_close: false,
+            keepalive_due: false,
+            keepalive_probes: 0,
+            idle_deadline: now + KEEPALIVE_IDLE,
         }
     }
 
-    fn hear_syn(&mut self, syn: &Segment<'_>) {
-        // RFC 9293, 3.7.1: what is assumed of one that says nothing. Less than any IP must carry
-        // would make a segment of each byte.
-        self.sender.greet(syn, syn.mss.unwrap_or(536).max(64));
+    fn receive_syn(&mut self, syn: &Segment<'_>) {
+        // RFC 9293, 3.7.1: the default of a SYN without the option. The lower bound keeps a guest
+        // from asking for a segment for each byte.
+        self.sender.receive_syn(syn, syn.mss.unwrap_or(536).max(64));
         self.receiver = Receiver::new(syn.sequence, syn.scale);
-        (self.scale, self.sack) = (syn.scale.is_some(), syn.sack);
+        (self.window_scaling, self.sack) = (syn.scale.is_some(), syn.sack);
     }
 
     /// RFC 9293, 3.10.7.3.
-    fn handle_call(&mut self, now: Duration, segment: &Segment<'_>) {
-        let fits = segment.ack.map(|ack| ack == self.sender.old() + 2);
+    fn handle_syn_sent(&mut self, now: Duration, segment: &Segment<'_>) {
+        let fits = segment.ack.map(|ack| self.sender.acks_syn_only(ack));
         match (fits, segment.rst, segment.syn) {
             (Some(true), true, _) => self.state = Phase::Broken,
             (Some(true), false, true) => {
-                self.hear_syn(segment);
+                self.receive_syn(segment);
                 let ack = segment.ack.unwrap_or_default();
-                self.sender.acknowledge(now, segment, ack);
+                self.sender.process_ack(now, segment, ack);
                 self.state = Phase::Open;
-                self.owes_ack = true;
+                self.ack_pending = true;
             }
-            // Both call each other.
+            // Simultaneous open.
             (None, false, true) => {
-                self.hear_syn(segment);
-                self.sender.next = self.sender.old() + 1;
-                self.state = Phase::Answering;
+                self.receive_syn(segment);
+                self.sender.rewind_to_syn();
+                self.state = Phase::SynReceived;
             }
-            (Some(false), false, _) => self.refused = segment.ack,
+            (Some(false), false, _) => self.bad_ack = segment.ack,
             _ => {}
         }
     }
 
-    /// RFC 9293, 3.10.7.4, with the answers of RFC 5961 to what may be forged.
-    fn handle_open(
+    /// RFC 9293, 3.10.7.4, with the challenge ACKs of RFC 5961.
+    fn handle_synchronized(
         &mut self,
         now: Duration,
         segment: &Segment<'_>,
         host: &mut dyn FnMut(&[u8]) -> usize,
     ) {
-        if !self.receiver.accepts(segment) {
-            if segment.syn && self.state == Phase::Answering {
-                self.sender.next = self.sender.old() + 1;
+        if !self.receiver.is_acceptable(segment) {
+            if segment.syn && self.state == Phase::SynReceived {
+                self.sender.rewind_to_syn();
             } else {
-                self.owes_ack |= !segment.rst;
+                self.ack_pending |= !segment.rst;
             }
             return;
         }
-        if segment.rst && segment.sequence == self.receiver.next {
-            self.hear_reset();
+        if segment.rst && segment.sequence == self.receiver.rcv_nxt {
+            self.receive_rst();
             return;
         }
         let ack = match segment.ack {
             _ if segment.rst || segment.syn => {
-                self.owes_ack = true;
+                self.ack_pending = true;
                 return;
             }
             None => return,
             Some(ack) => ack,
         };
-        if self.state == Phase::Answering && ack != self.sender.old() + 2 {
-            self.refused = Some(ack);
+        if self.state == Phase::SynReceived && !self.sender.acks_syn_only(ack) {
+            self.bad_ack = Some(ack);
             return;
         }
-        if self.sender.acknowledge(now, segment, ack) == Verdict::TooNew {
-            self.owes_ack = true;
+        if self.sender.process_ack(now, segment, ack) == AckResult::BeyondSent {
+            self.ack_pending = true;
             return;
         }
-        if self.state == Phase::Answering {
+        if self.state == Phase::SynReceived {
             self.state = Phase::Open;
         }
         if !segment.payload.is_empty() || segment.fin {
-            self.owes_ack = true;
-            self.receiver.take(segment, host);
+            self.ack_pending = true;
+            self.receiver.receive(segment, host);
         }
-        self.settle(now);
+        self.update_close(now);
     }
 
-    /// A reset ends the connection, and what the host was still to have. Once both ends are
-    /// acknowledged there is nothing to break off: a machine that has forgotten the connection
-    /// answers what comes late, and the host still gets all (RFC 9293, 3.10.7.4, CLOSING on).
-    fn hear_reset(&mut self) {
-        let is_over = self.sender.is_finished() && self.receiver.is_finished;
+    /// A reset ends the connection, and data that the host has not read yet is lost. Once both FINs
+    /// are acknowledged, it changes nothing: a guest that has forgotten the connection resets late
+    /// segments, and the host still gets all data (RFC 9293, 3.10.7.4, from CLOSING on).
+    fn receive_rst(&mut self) {
+        let is_over = self.sender.is_fin_acked() && self.receiver.fin_received;
         match self.state {
-            Phase::Lingering => self.state = Phase::Done,
+            Phase::TimeWait => self.state = Phase::Closed,
             _ if is_over => {}
             _ => self.state = Phase::Broken,
         }
     }
 
-    /// Ends the connection once both have said all.
-    fn settle(&mut self, now: Duration) {
+    /// Ends the connection once both sides have closed and all data is acknowledged.
+    fn update_close(&mut self, now: Duration) {
         if self.state != Phase::Open {
             return;
         }
-        if self.sender.has_sent_fin() && !self.receiver.is_finished {
-            self.closed_first = true;
+        if self.sender.is_fin_sent() && !self.receiver.fin_received {
+            self.active_close = true;
         }
-        if self.sender.is_finished() && self.receiver.has_ended() {
-            self.state = if self.closed_first { Phase::Lingering } else { Phase::Done };
-            self.silence_ends = now + LINGER;
+        if self.sender.is_fin_acked() && self.receiver.is_eof_delivered() {
+            self.state = if self.active_close { Phase::TimeWait } else { Phase::Closed };
+            self.idle_deadline = now + TIME_WAIT;
         }
     }
 
     fn send_syn(&mut self, now: Duration, wire: &mut dyn FnMut(&Outgoing<'_>) -> bool) -> bool {
-        let is_answer = self.state == Phase::Answering;
-        let window = if is_answer { self.receiver.promise(true) } else { u16::MAX };
+        let is_answer = self.state == Phase::SynReceived;
+        let window = if is_answer { self.receiver.advertised_window(true) } else { u16::MAX };
         let segment = Outgoing {
-            sequence: self.sender.next,
-            ack: is_answer.then_some(self.receiver.next),
+            sequence: self.sender.snd_nxt,
+            ack: is_answer.then_some(self.receiver.rcv_nxt),
             window,
             control: Control::Syn {
-                mss: self.own_mss,
-                scale: self.scale.then_some(SCALE),
+                mss: self.local_mss,
+                scale: self.window_scaling.then_some(WINDOW_SCALE),
                 sack: self.sack,
             },
             ..Outgoing::default()
         };
         let sent = wire(&segment);
         if sent {
-            self.sender.sent_syn(now);
-            self.owes_ack = false;
+            self.sender.syn_sent(now);
+            self.ack_pending = false;
         }
         sent
     }
 
-    /// Sends a piece of data; `None`: there is none.
+    /// Sends a segment with data or FIN. `None`: there is none to send.
     fn send_data(
         &mut self,
         now: Duration,
         large: usize,
         wire: &mut dyn FnMut(&Outgoing<'_>) -> bool,
     ) -> Option<bool> {
-        let mut piece = self.sender.piece(large)?;
-        let window = self.receiver.promise(false);
+        let mut next = self.sender.next_segment(large)?;
+        let window = self.receiver.advertised_window(false);
         let mut parts = [&[][..]; MAX_PARTS];
-        let (count, len) = self.sender.data(piece, &mut parts);
-        if len < piece.len {
-            (piece.len, piece.fin) = (len, false);
+        let (count, len) = self.sender.gather(next, &mut parts);
+        if len < next.len {
+            (next.len, next.fin) = (len, false);
         }
-        let is_last = piece.offset + piece.len == self.sender.queued();
+        let is_last = next.offset + next.len == self.sender.queued();
         let segment = Outgoing {
-            sequence: piece.sequence,
-            ack: Some(self.receiver.next),
+            sequence: next.sequence,
+            ack: Some(self.receiver.rcv_nxt),
             window,
-            control: match (piece.fin, is_last) {
+            control: match (next.fin, is_last) {
                 (true, _) => Control::Fin,
                 (false, true) => Control::Push,
                 _ => Control::None,
@@ -243,38 +243,39 @@ impl Connection {
         };
         let sent = wire(&segment);
         if sent {
-            self.sender.sent(now, piece);
-            // What came early is told apart: with data there is no room for it.
-            self.owes_ack &= self.receiver.has_early();
+            self.sender.segment_sent(now, next);
+            // A segment with data has no room for SACK blocks, so these need an ACK of their own.
+            self.ack_pending &= self.receiver.has_out_of_order();
         }
         Some(sent)
     }
 
     fn send_ack(&mut self, wire: &mut dyn FnMut(&Outgoing<'_>) -> bool) -> bool {
-        // What follows all that was sent, even while it is sent again: anything older is refused.
-        let sequence = if self.asks { self.sender.old() } else { self.sender.end };
-        let window = self.receiver.promise(false);
-        let ack = Some(self.receiver.next);
-        let islands = if self.sack { self.receiver.islands() } else { Default::default() };
-        let sent = wire(&Outgoing { sequence, ack, window, islands, ..Outgoing::default() });
+        // A retransmission does not change this number; the guest would not accept an older one.
+        let sequence =
+            if self.keepalive_due { self.sender.keepalive_seq() } else { self.sender.snd_max };
+        let window = self.receiver.advertised_window(false);
+        let ack = Some(self.receiver.rcv_nxt);
+        let sack = if self.sack { self.receiver.sack_blocks() } else { Default::default() };
+        let sent = wire(&Outgoing { sequence, ack, window, sack, ..Outgoing::default() });
         if sent {
-            (self.owes_ack, self.asks) = (false, false);
+            (self.ack_pending, self.keepalive_due) = (false, false);
         }
         sent
     }
 
-    /// Resets what the machine takes this connection for.
-    fn refuse(&mut self, wire: &mut dyn FnMut(&Outgoing<'_>) -> bool) -> bool {
-        let Some(sequence) = self.refused else { return true };
+    /// Resets the connection that the guest takes this one for.
+    fn reset_bad_ack(&mut self, wire: &mut dyn FnMut(&Outgoing<'_>) -> bool) -> bool {
+        let Some(sequence) = self.bad_ack else { return true };
         let sent = wire(&Outgoing { sequence, control: Control::Rst, ..Outgoing::default() });
         if sent {
-            self.refused = None;
+            self.bad_ack = None;
         }
         sent
     }
 
     fn send_reset(&mut self, wire: &mut dyn FnMut(&Outgoing<'_>) -> bool) -> bool {
-        let (sequence, ack) = (self.sender.end, Some(self.receiver.next));
+        let (sequence, ack) = (self.sender.snd_max, Some(self.receiver.rcv_nxt));
         let control = Control::Rst;
         let sent = wire(&Outgoing { sequence, ack, control, ..Outgoing::default() });
         if sent {
@@ -292,17 +293,17 @@ impl Engine for Connection {
         host: &mut dyn FnMut(&[u8]) -> usize,
     ) {
         match self.state {
-            Phase::Calling => self.handle_call(now, segment),
-            Phase::Answering | Phase::Open | Phase::Lingering => {
-                self.handle_open(now, segment, host);
+            Phase::SynSent => self.handle_syn_sent(now, segment),
+            Phase::SynReceived | Phase::Open | Phase::TimeWait => {
+                self.handle_synchronized(now, segment, host);
             }
-            Phase::Done | Phase::Aborted | Phase::Broken => return,
+            Phase::Closed | Phase::Aborted | Phase::Broken => return,
         }
-        if self.state != Phase::Lingering {
-            (self.asked, self.silence_ends) = (0, now + SILENCE);
+        if self.state != Phase::TimeWait {
+            (self.keepalive_probes, self.idle_deadline) = (0, now + KEEPALIVE_IDLE);
         }
         if self.state == Phase::Open {
-            self.settle(now);
+            self.update_close(now);
         }
     }
 
@@ -318,24 +319,24 @@ impl Engine for Connection {
         self.sender.mss.into()
     }
 
-    fn is_on_its_way(&self, sequence: Seq) -> bool {
-        self.sender.is_on_its_way(sequence)
+    fn is_in_flight(&self, sequence: Seq) -> bool {
+        self.sender.is_in_flight(sequence)
     }
 
-    fn narrow(&mut self, size: u16) -> bool {
-        self.sender.narrow(size)
+    fn reduce_mss(&mut self, size: u16) -> bool {
+        self.sender.reduce_mss(size)
     }
 
     fn push(&mut self, bytes: Vec<u8>) {
         self.sender.push(bytes);
     }
 
-    fn finish(&mut self) {
-        self.sender.fin = true;
+    fn close(&mut self) {
+        self.sender.closed = true;
     }
 
     fn abort(&mut self) {
-        if !matches!(self.state, Phase::Done | Phase::Broken | Phase::Lingering) {
+        if !matches!(self.state, Phase::Closed | Phase::Broken | Phase::TimeWait) {
             self.state = Phase::Aborted;
         }
     }
@@ -347,11 +348,11 @@ impl Engine for Connection {
         wire: &mut dyn FnMut(&Outgoing<'_>) -> bool,
     ) -> bool {
         match self.state {
-            Phase::Done | Phase::Broken if !self.owes_ack => return true,
+            Phase::Closed | Phase::Broken if !self.ack_pending => return true,
             Phase::Aborted => return self.send_reset(wire),
-            Phase::Calling | Phase::Answering => {
-                let has_said = !self.sender.owes_syn() || self.send_syn(now, wire);
-                return has_said && self.refuse(wire);
+            Phase::SynSent | Phase::SynReceived => {
+                let has_said = !self.sender.must_send_syn() || self.send_syn(now, wire);
+                return has_said && self.reset_bad_ack(wire);
             }
             _ => {}
         }
@@ -362,24 +363,24 @@ impl Engine for Connection {
                 Some(true) => {}
             }
         }
-        self.sender.watch(now);
-        self.settle(now);
-        let owes = self.owes_ack || self.asks || self.receiver.has_news();
-        (!owes || self.send_ack(wire)) && self.sender.piece(large).is_none()
+        self.sender.ensure_timer(now);
+        self.update_close(now);
+        let owes = self.ack_pending || self.keepalive_due || self.receiver.needs_window_update();
+        (!owes || self.send_ack(wire)) && self.sender.next_segment(large).is_none()
     }
 
     fn expire(&mut self, now: Duration) {
         if self.sender.timer.is_some_and(|at| at <= now) && !self.sender.expire(now) {
             self.abort();
         }
-        if self.silence_ends > now {
+        if self.idle_deadline > now {
             return;
         }
         match self.state {
-            Phase::Lingering => self.state = Phase::Done,
-            Phase::Open if self.asked < MAX_ASKED => {
-                (self.asks, self.asked) = (true, self.asked + 1);
-                self.silence_ends = now + ASK;
+            Phase::TimeWait => self.state = Phase::Closed,
+            Phase::Open if self.keepalive_probes < KEEPALIVE_PROBES => {
+                (self.keepalive_due, self.keepalive_probes) = (true, self.keepalive_probes + 1);
+                self.idle_deadline = now + KEEPALIVE_INTERVAL;
             }
             _ => self.abort(),
         }
@@ -387,30 +388,32 @@ impl Engine for Connection {
 
     fn deadline(&self) -> Option<Duration> {
         match self.state {
-            Phase::Done | Phase::Aborted | Phase::Broken => None,
-            Phase::Lingering => Some(self.silence_ends),
-            _ => Some(self.sender.timer.map_or(self.silence_ends, |at| at.min(self.silence_ends))),
+            Phase::Closed | Phase::Aborted | Phase::Broken => None,
+            Phase::TimeWait => Some(self.idle_deadline),
+            _ => {
+                Some(self.sender.timer.map_or(self.idle_deadline, |at| at.min(self.idle_deadline)))
+            }
         }
     }
 
-    fn grow(&mut self) {
-        self.sender.grow();
-        self.receiver.grow(self.sender.largest());
+    fn autotune(&mut self) {
+        self.sender.autotune();
+        self.receiver.autotune(self.sender.max_buffer());
     }
 
-    fn kept(&self) -> usize {
-        self.sender.queued() + self.receiver.waiting()
+    fn buffered(&self) -> usize {
+        self.sender.queued() + self.receiver.buffered()
     }
 
     fn state(&self) -> State {
         match self.state {
-            Phase::Calling | Phase::Answering => State::Opening,
-            Phase::Open if self.receiver.has_ended() && self.sender.has_sent_fin() => {
-                State::Closing { lingers: false }
+            Phase::SynSent | Phase::SynReceived => State::Opening,
+            Phase::Open if self.receiver.is_eof_delivered() && self.sender.is_fin_sent() => {
+                State::Closing { time_wait: false }
             }
-            Phase::Open => State::Open { ended: self.receiver.has_ended() },
-            Phase::Lingering => State::Closing { lingers: true },
-            Phase::Done => State::Done,
+            Phase::Open => State::Open { peer_closed: self.receiver.is_eof_delivered() },
+            Phase::TimeWait => State::Closing { time_wait: true },
+            Phase::Closed => State::Closed,
             Phase::Aborted | Phase::Broken => State::Broken,
         }
     }

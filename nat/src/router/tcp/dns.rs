@@ -1,4 +1,4 @@
-//! Flows to the gateway's DNS: their other end is not a socket of the host, but in this process.
+//! Flows to the gateway's DNS. Their far end is in this process, not a socket of the host.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -8,20 +8,20 @@ use mio::net::TcpStream;
 
 use super::connection::Connection;
 use super::flow::Flow;
-use super::segment::{Route, Segment, Seq};
-use super::{Flows, own_mss};
+use super::segment::{Endpoints, Segment, Seq};
+use super::{Flows, local_mss};
 use crate::drop_reason::DropReason;
-use crate::gateway::Client;
-use crate::router::inbound::Inbound;
-use crate::router::{Context, Kind};
+use crate::io::Client;
+use crate::packet::inbound::Inbound;
+use crate::router::context::{Context, TokenKind};
 
 impl Flows {
-    /// Answers a machine's SYN for the gateway's DNS: the other end of what it says.
+    /// Answers a guest's SYN for the gateway's DNS, and creates the far end of the flow.
     pub(super) fn begin_dns(
         &mut self,
         packet: &Inbound<'_>,
         segment: &Segment<'_>,
-        route: Route,
+        ends: Endpoints,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         self.admit(packet.port)?;
@@ -30,18 +30,18 @@ impl Flows {
         if pair.iter().any(|end| end.set_nonblocking(true).is_err()) {
             return Err(DropReason::HostError);
         }
-        // What flows do with a stream, they do with any kind of stream socket.
+        // Flows use no operation that a Unix stream socket lacks.
         let stream = TcpStream::from_std(OwnedFd::from(near).into());
-        let mut flow = Flow::new(context.now, packet.port, route);
+        let mut flow = Flow::new(context.now, packet.port, ends);
         flow.stream = Some(stream);
         let initial = Seq((context.random)() as u32);
-        let mss = own_mss(context, &route);
-        flow.engine = Some(Connection::answer(context.now, segment, initial, mss));
+        let mss = local_mss(context, &ends);
+        flow.engine = Some(Connection::accept(context.now, segment, initial, mss));
         let number = self.insert(flow);
-        self.ports.opened(packet.port);
+        self.quotas.flow_opened(packet.port);
         let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = Kind::Tcp.token(number);
+        let token = TokenKind::Tcp.token(number);
         let stream = flow.stream.as_mut().map(|it| context.registry.register(it, token, interest));
         if stream.is_some_and(|result| result.is_err()) {
             self.remove(number);
@@ -50,12 +50,12 @@ impl Flows {
         let client = Client {
             port: packet.port,
             mac: packet.mac,
-            remote: (route.guest.ip(), route.guest.port()),
-            local: (route.remote.ip(), route.remote.port()),
+            remote: (ends.guest.ip(), ends.guest.port()),
+            local: (ends.remote.ip(), ends.remote.port()),
             room: u16::MAX.into(),
             stream: None,
         };
-        self.callers.push((client, mio::net::UnixStream::from_std(far)));
+        self.dns_connections.push((client, mio::net::UnixStream::from_std(far)));
         self.queue(number);
         Ok(())
     }

@@ -1,14 +1,14 @@
-//! What a TCP is to the flows: segments in, segments out, data between, and time as an argument.
-//! It knows no socket, no frame and no clock.
+//! The interface between flows and TCP: segments in, segments out, data in between, time as an
+//! argument. An implementation knows no socket, no frame and no clock.
 
 use std::time::Duration;
 
 use super::segment::{Outgoing, Segment, Seq};
 
-/// One connection with a machine of the network.
+/// One connection with a guest.
 pub(crate) trait Engine {
-    /// Takes a segment. Much data goes to `host`, which says how much of it the host has taken; the
-    /// rest, and a little, waits for [`Engine::drain`].
+    /// Handles a segment. Much data is passed to `host` at once, which returns how much the host's
+    /// socket took. The rest, and small amounts, wait for [`Engine::drain`].
     fn handle(
         &mut self,
         now: Duration,
@@ -16,32 +16,32 @@ pub(crate) trait Engine {
         host: &mut dyn FnMut(&[u8]) -> usize,
     );
 
-    /// Has the host take what waits for it; true: all of it.
+    /// Passes buffered data to the host. Returns whether it took all.
     fn drain(&mut self, host: &mut dyn FnMut(&[u8]) -> usize) -> bool;
 
-    /// Bytes that [`Engine::push`] should be given now.
+    /// Free space for [`Engine::push`], in bytes.
     fn room(&self) -> usize;
 
-    /// Most bytes of data in a segment of one packet.
+    /// Maximum segment size in bytes.
     fn segment_size(&self) -> usize;
 
-    /// Whether what has this sequence number was sent and is not acknowledged.
-    fn is_on_its_way(&self, sequence: Seq) -> bool;
+    /// Whether this sequence number was sent and is not acknowledged.
+    fn is_in_flight(&self, sequence: Seq) -> bool;
 
-    /// The way to the machine takes segments of `size` bytes of data at most. True: they were larger.
-    fn narrow(&mut self, size: u16) -> bool;
+    /// Reduces the maximum segment size to `size` bytes. Returns whether it was larger.
+    fn reduce_mss(&mut self, size: u16) -> bool;
 
-    /// Queues data for the machine.
+    /// Queues data for the guest.
     fn push(&mut self, bytes: Vec<u8>);
 
-    /// There is no more data for the machine.
-    fn finish(&mut self);
+    /// Closes the sending side: no more data follows.
+    fn close(&mut self);
 
-    /// Ends the connection by a reset.
+    /// Ends the connection with a reset.
     fn abort(&mut self);
 
-    /// Hands segments to `wire`, of up to `large` bytes of data, until there are none or `wire`
-    /// says that it has no room: false. At most `count` of them.
+    /// Passes at most `count` segments to `wire`, each with up to `large` bytes of data. `wire`
+    /// returns false if it has no room. Returns whether nothing is left to send.
     fn output(
         &mut self,
         now: Duration,
@@ -49,39 +49,41 @@ pub(crate) trait Engine {
         wire: &mut dyn FnMut(&Outgoing<'_>) -> bool,
     ) -> bool;
 
-    /// Does what is due.
+    /// Handles expired timers.
     fn expire(&mut self, now: Duration);
 
-    /// When [`Engine::expire`] is to be called next.
+    /// When [`Engine::expire`] has to be called next.
     fn deadline(&self) -> Option<Duration>;
 
-    /// Lets more data wait, where the connection has shown that it moves much.
-    fn grow(&mut self);
+    /// Grows the buffers of a connection that has filled them.
+    fn autotune(&mut self);
 
-    /// Bytes of data that are kept.
-    fn kept(&self) -> usize;
+    /// Bytes of buffered data.
+    fn buffered(&self) -> usize;
 
-    /// How far it is.
+    /// The connection's state.
     fn state(&self) -> State;
 }
 
-/// How far a connection is.
+/// The state of a connection, as flows see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
-    /// The machine has not agreed yet.
+    /// The handshake is not complete.
     Opening,
-    /// Data goes either way. `ended`: the machine sends no more, and what it sent was taken.
+    /// Data flows either way. `peer_closed`: the guest's FIN was received, and the host took all
+    /// data.
     Open {
         /// See above.
-        ended: bool,
+        peer_closed: bool,
     },
-    /// Both have said all. `lingers`: both know, too; the machine's last segment may come again.
+    /// Both sides have sent their FIN. `time_wait`: both FINs are acknowledged, and a late segment
+    /// of the guest is answered.
     Closing {
         /// See above.
-        lingers: bool,
+        time_wait: bool,
     },
-    /// Over, as both agree.
-    Done,
-    /// Over: the machine has reset it, does not answer, or it was aborted.
+    /// Closed in order.
+    Closed,
+    /// Reset by the guest, timed out, or aborted.
     Broken,
 }

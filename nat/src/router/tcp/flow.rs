@@ -1,4 +1,4 @@
-//! One flow: a connection with a machine, and the host's socket that continues it.
+//! One flow: a connection with a guest, and the host's socket that continues it.
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
@@ -10,82 +10,82 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{RecvFlags, recv};
 
-use super::super::Context;
 use super::connection::Connection;
 use super::engine::{Engine, State};
-use super::pace::Pace;
-use super::segment::{Outgoing, Route, Segment};
-use crate::gateway::PortId;
+use super::read_pause::ReadPause;
+use super::segment::{Endpoints, Outgoing, Segment};
+use crate::io::PortMark;
+use crate::router::context::Context;
 
-/// Segments of one packet's size in a large one: as many as fit 64 KiB at MTU 1500.
-const SEGMENTS: usize = 44;
+/// Most segments in a large one: as many as fit 64 KiB at MTU 1500.
+const GSO_SEGMENTS: usize = 44;
 const MAX_PACKET: usize = 65_535;
-/// Reads of the host's socket, and segments sent, before other flows have their turn.
+/// Reads from the host's socket, and segments sent, in one turn.
 const READS: usize = 4;
 const SENDS: usize = 8;
-/// What is shorter is copied out of the buffer that it was read into.
-const WORTH_A_BUFFER: usize = 16 << 10;
+/// Shorter reads are copied out of the read buffer.
+const MIN_OWN_BUFFER: usize = 16 << 10;
 
-/// A flow.
+/// A TCP flow.
 pub(super) struct Flow {
-    pub route: Route,
-    pub port: PortId,
-    /// The host's socket, from the flow's first turn on.
+    pub ends: Endpoints,
+    pub port: PortMark,
+    /// The host's socket; `None` until the flow's first turn.
     pub stream: Option<TcpStream>,
-    /// The machine's SYN as it came, until the host has connected.
+    /// The guest's SYN as it came, until the host has connected.
     pub syn: Option<Box<[u8]>>,
     pub engine: Option<Connection>,
     pub readable: bool,
     pub writable: bool,
-    pace: Pace,
-    /// Whether events say that the socket is readable.
-    pub hears: bool,
-    /// The host sends no more, or has been told that we do not.
-    read_ended: bool,
-    write_ended: bool,
-    /// Among those that wait for their turn.
+    pause: ReadPause,
+    /// Whether the poll reports that the socket is readable.
+    pub read_interest: bool,
+    /// The host has closed its side; the host was told that the guest has.
+    host_eof: bool,
+    host_shut_down: bool,
+    /// Whether the flow is queued for a turn.
     pub is_queued: bool,
-    /// Since when it is over, and only answers what comes late.
-    pub lingers: Option<Duration>,
-    /// What is on the port's account.
-    pub kept: usize,
-    /// When it is looked at next, as the timers know it.
+    /// When the flow entered TIME-WAIT.
+    pub time_wait_since: Option<Duration>,
+    /// Buffered bytes that are charged to the port.
+    pub buffered: usize,
+    /// The flow's entry among the timers.
     pub timer: Option<Duration>,
-    /// Bytes from the machine that the host has taken, and bytes that the host had for it.
+    /// Bytes from the guest that the host took, and bytes from the host for the guest.
     pub sent: u64,
     pub received: u64,
-    /// When something was sent either way.
+    /// When anything was last sent either way.
     pub used: Duration,
 }
 
-/// What a turn has left.
+/// What is left after a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Turn {
-    /// It waits for an event.
+    /// The flow waits for an event.
     Idle,
     /// There is more to do.
     More,
-    /// It is over.
+    /// The flow has ended.
     Over,
 }
 
 impl Flow {
-    pub fn new(now: Duration, port: PortId, route: Route) -> Flow {
+    pub fn new(now: Duration, port: PortMark, ends: Endpoints) -> Flow {
         Flow {
-            route,
+            ends,
             port,
             stream: None,
             syn: None,
             engine: None,
             readable: false,
             writable: false,
-            pace: Pace::default(),
-            hears: true,
-            read_ended: false,
-            write_ended: false,
+            pause: ReadPause::default(),
+            read_interest: true,
+            host_eof: false,
+            host_shut_down: false,
             is_queued: false,
-            lingers: None,
-            kept: 0,
+            time_wait_since: None,
+            buffered: 0,
             timer: None,
             sent: 0,
             received: 0,
@@ -93,28 +93,28 @@ impl Flow {
         }
     }
 
-    /// Whether a SYN may begin another flow in its place.
+    /// Whether a SYN may open another flow in its place.
     pub fn is_closing(&self) -> bool {
         let state = self.engine.as_ref().map(Engine::state);
-        matches!(state, Some(State::Closing { .. } | State::Done | State::Broken))
+        matches!(state, Some(State::Closing { .. } | State::Closed | State::Broken))
     }
 
-    /// How far it is, for a person.
+    /// The state as `tramactl` shows it.
     pub fn state(&self) -> &'static str {
         match self.engine.as_ref().map(Engine::state) {
             None => "connecting",
             Some(State::Opening) => "opening",
-            Some(State::Open { ended: false }) => "established",
-            Some(State::Open { ended: true }) => "half-closed",
-            Some(State::Closing { .. } | State::Done | State::Broken) => "closing",
+            Some(State::Open { peer_closed: false }) => "established",
+            Some(State::Open { peer_closed: true }) => "half-closed",
+            Some(State::Closing { .. } | State::Closed | State::Broken) => "closing",
         }
     }
 
-    /// Takes a segment of the machine.
+    /// Handles a segment of the guest.
     pub fn handle(&mut self, now: Duration, segment: &Segment<'_>) {
         self.used = now;
         if !segment.payload.is_empty() {
-            self.pace.hurry();
+            self.pause.cancel();
         }
         let Flow { engine: Some(engine), stream, writable, sent, .. } = self else { return };
         let mut failed = false;
@@ -124,49 +124,51 @@ impl Flow {
         }
     }
 
-    /// Does what can be done now, as much of it as one turn may. `is_rich`: its port may keep more.
+    /// Does as much as one turn may. `may_buffer_more`: the port is below its limit of buffered
+    /// bytes.
     pub fn serve(
         &mut self,
         context: &mut Context<'_>,
-        scratch: &mut Vec<u8>,
-        is_rich: bool,
+        read_buffer: &mut Vec<u8>,
+        may_buffer_more: bool,
     ) -> Turn {
         self.write_host();
-        let Flow { engine: Some(engine), route, .. } = self else { return Turn::Idle };
-        if is_rich {
-            engine.grow();
+        let Flow { engine: Some(engine), ends, .. } = self else { return Turn::Idle };
+        if may_buffer_more {
+            engine.autotune();
         }
         let mss = engine.segment_size();
-        let segments = if context.config.has_large_frames() { SEGMENTS } else { 1 };
-        // A large packet's length has 16 bits.
-        let large = (segments * mss).min((MAX_PACKET - route.overhead()) / mss * mss);
-        let route = *route;
+        let segments = if context.config.has_large_frames() { GSO_SEGMENTS } else { 1 };
+        // The length field of an IP packet has 16 bits.
+        let large = (segments * mss).min((MAX_PACKET - ends.overhead()) / mss * mss);
+        let ends = *ends;
         let before = self.received;
-        // Asked now: what is on the account may have left since the last turn, and then nothing
-        // would bring another one.
-        let keeps = self.engine.as_ref().is_some_and(|engine| engine.kept() > 0);
-        // No event says so while reading rests.
-        let has_rested = !self.hears && self.rests().is_none_or(|until| until <= context.now);
-        self.readable = has_rested || (self.hears && self.readable);
-        let mut has_more = (is_rich || !keeps) && self.read_host(scratch, large);
+        // Looked up now: data that is still charged to the port may have been acknowledged since
+        // the last turn, and then no other event would bring the next one.
+        let has_buffered = self.engine.as_ref().is_some_and(|engine| engine.buffered() > 0);
+        // While reading is paused, no event reports that the socket is readable.
+        let pause_is_over =
+            !self.read_interest && self.paused_until().is_none_or(|until| until <= context.now);
+        self.readable = pause_is_over || (self.read_interest && self.readable);
+        let mut has_more = (may_buffer_more || !has_buffered) && self.read_host(read_buffer, large);
         let count = (self.received - before) as usize;
         if count > 0 {
             self.used = context.now;
         }
-        if count > 0 || has_rested {
-            self.pace.took(context.now, count);
+        if count > 0 || pause_is_over {
+            self.pause.record_read(context.now, count);
         }
         let Some(engine) = &mut self.engine else { return Turn::Idle };
         let now = context.now;
-        let send = &mut |segment: &Outgoing<'_>| route.send(context, segment).is_ok();
+        let send = &mut |segment: &Outgoing<'_>| ends.send(context, segment).is_ok();
         has_more |= !engine.output(now, (large, SENDS), send);
         match engine.state() {
-            State::Done => Turn::Over,
+            State::Closed => Turn::Over,
             State::Broken => {
                 self.reset_host();
                 Turn::Over
             }
-            State::Closing { lingers: true } => {
+            State::Closing { time_wait: true } => {
                 self.stream = None;
                 Turn::Idle
             }
@@ -175,18 +177,18 @@ impl Flow {
         }
     }
 
-    /// Until when reading from the host rests.
-    pub fn rests(&self) -> Option<Duration> {
-        self.pace.rests()
+    /// Until when reading from the host is paused.
+    pub fn paused_until(&self) -> Option<Duration> {
+        self.pause.paused_until()
     }
 
-    /// When it needs a turn, whatever happens.
+    /// When the flow needs a turn without an event.
     pub fn deadline(&self) -> Option<Duration> {
         let due = self.engine.as_ref().and_then(Engine::deadline);
-        self.rests().into_iter().chain(due).min()
+        self.paused_until().into_iter().chain(due).min()
     }
 
-    /// Gives the host what waits for it, and tells it of the machine's end.
+    /// Passes buffered data to the host, and the guest's FIN after it.
     fn write_host(&mut self) {
         let Flow { engine: Some(engine), stream, writable, sent, .. } = self else { return };
         let mut failed = false;
@@ -194,9 +196,9 @@ impl Flow {
             engine.drain(&mut |bytes| write(stream, writable, sent, &mut failed, bytes));
         }
         let state = engine.state();
-        let has_ended = matches!(state, State::Open { ended: true } | State::Closing { .. });
-        if has_ended && !self.write_ended {
-            self.write_ended = true;
+        let has_ended = matches!(state, State::Open { peer_closed: true } | State::Closing { .. });
+        if has_ended && !self.host_shut_down {
+            self.host_shut_down = true;
             let result = stream.as_ref().map_or(Ok(()), |stream| stream.shutdown(Shutdown::Write));
             failed |= result.is_err();
         }
@@ -205,30 +207,34 @@ impl Flow {
         }
     }
 
-    /// Takes what the host has for the machine. True: there may be more.
-    fn read_host(&mut self, scratch: &mut Vec<u8>, large: usize) -> bool {
+    /// Reads from the host. Returns whether there may be more.
+    fn read_host(&mut self, read_buffer: &mut Vec<u8>, large: usize) -> bool {
         let Flow { engine: Some(engine), stream: Some(stream), received, .. } = self else {
             return false;
         };
-        if self.read_ended {
+        if self.host_eof {
             return false;
         }
         for _ in 0..READS {
             if !self.readable || engine.room() < large {
                 return false;
             }
-            scratch.clear();
-            scratch.reserve_exact(large);
-            match recv(&*stream, spare_capacity(scratch), RecvFlags::empty()) {
+            read_buffer.clear();
+            read_buffer.reserve_exact(large);
+            match recv(&*stream, spare_capacity(read_buffer), RecvFlags::empty()) {
                 Ok((0, _)) => {
-                    self.read_ended = true;
-                    engine.finish();
+                    self.host_eof = true;
+                    engine.close();
                     return false;
                 }
                 Ok((count, _)) => {
                     *received += count as u64;
-                    let is_large = count >= WORTH_A_BUFFER;
-                    engine.push(if is_large { std::mem::take(scratch) } else { scratch.clone() });
+                    let is_large = count >= MIN_OWN_BUFFER;
+                    engine.push(if is_large {
+                        std::mem::take(read_buffer)
+                    } else {
+                        read_buffer.clone()
+                    });
                 }
                 Err(Errno::AGAIN) => self.readable = false,
                 Err(Errno::INTR) => {}
@@ -241,16 +247,16 @@ impl Flow {
         self.readable
     }
 
-    /// Closes the host's socket by a reset.
+    /// Closes the host's socket with a reset.
     pub fn reset_host(&mut self) {
         if let Some(stream) = self.stream.take() {
-            // One that cannot be reset is closed in order.
+            // On failure, the socket is closed in order.
             let _ = set_socket_linger(&stream, Some(Duration::ZERO));
         }
     }
 }
 
-/// Gives the host data; how much of it was taken.
+/// Writes to the host's socket. Returns how many bytes it took.
 fn write(
     stream: &mut Option<TcpStream>,
     writable: &mut bool,

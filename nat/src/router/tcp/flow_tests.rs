@@ -12,12 +12,13 @@ use trama_frame::VnetHeader;
 use trama_frame::vnet::DATA_VALID;
 
 use super::super::policy::Policy;
-use super::super::{Cable, Context};
 use super::*;
+use crate::cable::Cable;
 use crate::config::{Config, LoopbackMap, NatConfig};
 use crate::drop_reason::Counters;
-use crate::gateway::Random;
+use crate::io::Random;
 use crate::packet::checksums;
+use crate::router::context::Context;
 use crate::testing::{GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, random};
 
 const PORT: u16 = 7000;
@@ -45,8 +46,8 @@ struct World {
     frames: Frames,
     flows: Flows,
     now: Duration,
-    /// The switch port and the TCP port that the machine sends by.
-    from: (PortId, u16),
+    /// The switch port and the TCP port that the guest sends from.
+    from: (PortMark, u16),
 }
 
 impl World {
@@ -63,7 +64,7 @@ impl World {
             frames: Frames(Vec::new()),
             flows: Flows::default(),
             now: Duration::from_secs(1),
-            from: (PortId(1), 4000),
+            from: (PortMark(1), 4000),
         }
     }
 
@@ -73,7 +74,7 @@ impl World {
         job(flows, &mut Context { now, config, policy, registry, cable: frames, counters, random })
     }
 
-    /// The machine's segment.
+    /// Sends a segment of the guest.
     fn send(
         &mut self,
         control: TcpControl,
@@ -99,12 +100,12 @@ impl World {
         };
         let frame = self.frame(&repr);
         let packet = &frame[14..34 + repr.buffer_len()];
-        let mut packet = Inbound::kept(self.from.0, GUEST, packet).unwrap();
+        let mut packet = Inbound::reparse(self.from.0, GUEST, packet).unwrap();
         packet.offload.flags &= !DATA_VALID;
         self.with(|flows, context| flows.handle(&packet, context))
     }
 
-    /// A segment of the machine in a frame.
+    /// A segment of the guest in a frame.
     fn frame(&self, repr: &TcpRepr<'_>) -> Vec<u8> {
         let (source, destination) = (IpAddr::from(GUEST4), IpAddr::from(GATEWAY4));
         let ends = ((GUEST, lab().mac()), (source, destination));
@@ -122,17 +123,17 @@ impl World {
         let deadline = Instant::now() + PATIENCE;
         let mut events = Events::with_capacity(16);
         while !done(self) {
-            assert!(Instant::now() < deadline, "nothing comes");
+            assert!(Instant::now() < deadline, "nothing arrives");
             self.poll.poll(&mut events, Some(Duration::from_millis(5))).unwrap();
             for event in &events {
-                let (_, number) = Kind::of(event.token()).unwrap();
+                let (_, number) = TokenKind::of(event.token()).unwrap();
                 self.with(|flows, context| flows.ready(number, event, context));
             }
             self.with(|flows, context| flows.poll(context));
         }
     }
 
-    /// The data that the machine gets next.
+    /// The data that the guest receives next.
     #[track_caller]
     fn data(&mut self) -> Vec<u8> {
         self.until(|world| !world.frames.0.is_empty());
@@ -140,19 +141,19 @@ impl World {
         frame[54..14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]))].to_vec()
     }
 
-    /// Begins a flow, which the machine has agreed to; what our sequence numbers begin behind.
+    /// Opens a flow up to the guest's ACK. Returns our initial sequence number.
     #[track_caller]
     fn open(&mut self) -> u32 {
         self.send(TcpControl::Syn, 100, None).unwrap();
-        let (control, ours, _) = self.hear();
+        let (control, ours, _) = self.next_segment();
         assert_eq!(control, TcpControl::Syn);
         self.send(TcpControl::None, 101, Some(ours.wrapping_add(1))).unwrap();
         ours
     }
 
-    /// What the machine hears next.
+    /// The segment that the guest receives next: flags, sequence number, acknowledgement.
     #[track_caller]
-    fn hear(&mut self) -> (TcpControl, u32, u32) {
+    fn next_segment(&mut self) -> (TcpControl, u32, u32) {
         self.until(|world| !world.frames.0.is_empty());
         let frame = self.frames.0.remove(0);
         let end = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
@@ -163,7 +164,7 @@ impl World {
     }
 }
 
-/// A machine's SYN with data.
+/// A guest's SYN with data.
 fn syn(payload: &[u8]) -> TcpRepr<'_> {
     TcpRepr {
         src_port: 4000,
@@ -182,46 +183,46 @@ fn syn(payload: &[u8]) -> TcpRepr<'_> {
 }
 
 #[test]
-fn a_syn_on_a_tuple_that_still_closes_begins_anew() {
+fn a_syn_on_a_closing_tuple_opens_a_new_flow() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     world.send(TcpControl::Syn, 100, None).unwrap();
-    let (control, ours, ack) = world.hear();
+    let (control, ours, ack) = world.next_segment();
     assert_eq!((control, ack), (TcpControl::Syn, 101));
     world.send(TcpControl::None, 101, Some(ours.wrapping_add(1))).unwrap();
     world.send(TcpControl::Fin, 101, Some(ours.wrapping_add(1))).unwrap();
-    assert_eq!(world.hear().2, 102);
+    assert_eq!(world.next_segment().2, 102);
     drop(server.accept().unwrap());
-    assert_eq!(world.hear().0, TcpControl::Fin);
-    // Its acknowledgement is lost.
+    assert_eq!(world.next_segment().0, TcpControl::Fin);
+    // The acknowledgement of the FIN is lost.
     world.send(TcpControl::Syn, 5000, None).unwrap();
-    let (control, _, ack) = world.hear();
+    let (control, _, ack) = world.next_segment();
     assert_eq!((control, ack), (TcpControl::Syn, 5001));
     assert_eq!(world.flows.table.len(), 1);
 }
 
 #[test]
-fn what_the_host_refuses_is_refused_and_strays_are_reset() {
+fn a_refused_connection_is_reset_and_so_are_stray_segments() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();
     drop(server);
     let mut world = World::new(address);
     world.send(TcpControl::Syn, 100, None).unwrap();
-    let (control, _, ack) = world.hear();
+    let (control, _, ack) = world.next_segment();
     assert_eq!((control, ack), (TcpControl::Rst, 101));
     assert!(world.flows.table.is_empty());
     assert_eq!(world.send(TcpControl::None, 7, Some(77)), Err(DropReason::NoFlow));
-    let (control, sequence, _) = world.hear();
+    let (control, sequence, _) = world.next_segment();
     assert_eq!((control, sequence), (TcpControl::Rst, 77));
 }
 
-/// Whoever asks for a thousand connections does not delay another's one by those.
+/// A guest that opens a thousand connections does not delay one of another guest.
 #[test]
 fn ports_take_turns_to_connect() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
-    let flood = (0..1000).map(|count| (PortId(1), 10_000 + count));
-    for from in flood.chain([(PortId(2), 4000)]) {
+    let flood = (0..1000).map(|count| (PortMark(1), 10_000 + count));
+    for from in flood.chain([(PortMark(2), 4000)]) {
         world.from = from;
         world.send(TcpControl::Syn, 100, None).unwrap();
     }
@@ -230,13 +231,13 @@ fn ports_take_turns_to_connect() {
         let flows = world.flows.flows.iter().flatten();
         flows.filter(|flow| flow.port == port && flow.stream.is_some()).count()
     };
-    assert_eq!(begun(&world, PortId(2)), 1);
-    assert_eq!(begun(&world, PortId(1)), TURNS / CONNECT_TURNS - 1);
+    assert_eq!(begun(&world, PortMark(2)), 1);
+    assert_eq!(begun(&world, PortMark(1)), TURNS / CONNECT_TURNS - 1);
 }
 
-/// A packet waits for few streams that move much, not for as many as there are.
+/// A packet waits for few bulk flows, not for all of them.
 #[test]
-fn to_move_much_takes_as_long_as_several_turns() {
+fn bulk_data_counts_as_several_turns() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     let mut hosts = Vec::new();
@@ -252,7 +253,7 @@ fn to_move_much_takes_as_long_as_several_turns() {
             flows.queue(number as u32);
         });
     }
-    // A socket that holds less would take fewer turns: the kernel may deliver it a while later.
+    // A socket that holds less would take fewer turns: the kernel may deliver data a while later.
     let holds = |flow: &Flow| ioctl_fionread(flow.stream.as_ref().unwrap()).unwrap();
     let deadline = Instant::now() + PATIENCE;
     while world.flows.flows.iter().flatten().any(|flow| holds(flow) < 3 * TURN_BYTES) {
@@ -267,25 +268,25 @@ fn to_move_much_takes_as_long_as_several_turns() {
 }
 
 #[test]
-fn a_flow_of_a_port_that_keeps_too_much_goes_on_once_its_machine_has_what_it_kept() {
+fn a_flow_of_a_port_over_its_buffer_limit_goes_on_once_its_guest_has_its_data() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     let ours = world.open();
     let mut host = server.accept().unwrap().0;
-    // Other flows of the port keep more than it may.
-    world.flows.ports.charge(PortId(1), 0, 1 << 40);
+    // Other flows of the port have buffered more than it may.
+    world.flows.quotas.charge(PortMark(1), 0, 1 << 40);
     host.write_all(b"one").unwrap();
     assert_eq!(world.data(), b"one");
     host.write_all(b"two").unwrap();
     world.until(|world| world.flows.flows[0].as_ref().is_some_and(|flow| flow.readable));
     world.with(|flows, context| flows.poll(context));
-    assert!(world.frames.0.is_empty(), "it waits for the machine");
+    assert!(world.frames.0.is_empty(), "it waits for the guest");
     world.send(TcpControl::None, 101, Some(ours.wrapping_add(4))).unwrap();
     assert_eq!(world.data(), b"two");
 }
 
 #[test]
-fn a_flow_that_says_little_for_long_does_not_fill_the_timers() {
+fn a_long_lived_quiet_flow_does_not_fill_the_timers() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     let mut acked = world.open().wrapping_add(1);
@@ -314,7 +315,7 @@ fn a_syn_that_is_longer_than_a_packet_is_refused() {
     assert_eq!(world.send_data(TcpControl::Syn, 100, None, &long), Err(DropReason::BadTcp));
     assert_eq!(world.flows.len(), 0);
     world.send_data(TcpControl::Syn, 100, None, &long[..1000]).unwrap();
-    let (control, _, ack) = world.hear();
+    let (control, _, ack) = world.next_segment();
     assert_eq!((control, ack), (TcpControl::Syn, 101));
 }
 
@@ -336,27 +337,27 @@ fn a_syn_in_ipv6_fragments_begins_a_flow() {
         });
     let frame = frame.unwrap();
     let packet = &frame[14..54 + length];
-    let part = Inbound::kept(PortId(1), GUEST, packet).unwrap();
-    let whole = super::super::reassembly::whole(packet, &part).unwrap();
+    let part = Inbound::reparse(PortMark(1), GUEST, packet).unwrap();
+    let whole = super::super::reassembly::parse_whole(packet, &part).unwrap();
     world.with(|flows, context| flows.handle(&whole, context)).unwrap();
     world.until(|world| !world.frames.0.is_empty());
     assert_eq!(world.frames.0[0][54 + 13] & 0x12, 0x12, "SYN and ACK");
 }
 
 #[test]
-fn connections_that_only_linger_make_room_for_new_ones() {
+fn connections_in_time_wait_make_room_for_new_ones() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
-    world.flows.ports.most = 1;
+    world.flows.quotas.max_flows = 1;
     let ours = world.open();
     drop(server.accept().unwrap());
-    assert_eq!(world.hear().0, TcpControl::Fin);
+    assert_eq!(world.next_segment().0, TcpControl::Fin);
     let number = world.flows.flows.iter().position(Option::is_some).unwrap();
     world.from.1 = 4001;
     assert_eq!(world.send(TcpControl::Syn, 100, None), Err(DropReason::FlowLimit), "one is open");
     world.from.1 = 4000;
     world.send(TcpControl::Fin, 101, Some(ours.wrapping_add(2))).unwrap();
-    assert_eq!(world.hear().2, 102);
+    assert_eq!(world.next_segment().2, 102);
     assert!(world.flows.flows[number].as_ref().is_some_and(|flow| flow.is_closing()));
     world.from.1 = 4001;
     world.open();
@@ -368,23 +369,23 @@ fn a_host_without_its_interface_is_unreachable_and_does_not_refuse() {
     let mut world = World::new("127.0.0.1:9".parse().unwrap());
     for errno in [Errno::ENETDOWN, Errno::EHOSTDOWN, Errno::EHOSTUNREACH] {
         let frame = world.frame(&syn(&[]));
-        let packet = Inbound::kept(PortId(1), GUEST, &frame[14..54]).unwrap();
+        let packet = Inbound::reparse(PortMark(1), GUEST, &frame[14..54]).unwrap();
         let error = io::Error::from_raw_os_error(errno as i32);
-        world.with(|flows, context| flows.refuse(&packet, error, context)).unwrap();
+        world.with(|flows, context| flows.reject(&packet, error, context)).unwrap();
         assert_eq!(world.flows.take_failures().len(), 1, "{errno}");
         assert!(world.frames.0.is_empty(), "{errno}");
     }
 }
 
-/// A flow whose host has written little and often until reading rests: the host's end, the sequence
-/// number of its next byte, and the server, which goes on listening.
-fn resting() -> (World, std::net::TcpStream, u32, TcpListener) {
+/// A flow whose host has written small amounts often until reading paused. Returns the host's end,
+/// the sequence number of its next byte, and the listening server.
+fn paused() -> (World, std::net::TcpStream, u32, TcpListener) {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new(server.local_addr().unwrap());
     let mut next = world.open().wrapping_add(1);
     let mut host = server.accept().unwrap().0;
     for _ in 0..100 {
-        if world.flows.flows[0].as_ref().unwrap().rests().is_some() {
+        if world.flows.flows[0].as_ref().unwrap().paused_until().is_some() {
             return (world, host, next, server);
         }
         host.write_all(b"a").unwrap();
@@ -393,16 +394,16 @@ fn resting() -> (World, std::net::TcpStream, u32, TcpListener) {
         world.send(TcpControl::None, 101, Some(next)).unwrap();
         world.with(|flows, context| flows.poll(context));
     }
-    panic!("it never rests");
+    panic!("reading never pauses");
 }
 
 #[test]
-fn what_a_host_writes_little_and_often_goes_on_in_one_piece() {
-    let (mut world, mut host, _, _server) = resting();
-    let pieces = [[1; 1000], [2; 1000]];
-    for piece in pieces {
-        host.write_all(&piece).unwrap();
-        // Acknowledgements and other turns do not end the rest.
+fn small_frequent_writes_of_the_host_become_one_segment() {
+    let (mut world, mut host, _, _server) = paused();
+    let writes = [[1; 1000], [2; 1000]];
+    for write in writes {
+        host.write_all(&write).unwrap();
+        // ACKs and other turns do not end the pause.
         world.with(|flows, context| {
             flows.queue(0);
             flows.poll(context);
@@ -412,26 +413,26 @@ fn what_a_host_writes_little_and_often_goes_on_in_one_piece() {
     let due = world.flows.deadline().unwrap();
     assert!(due <= world.now + Duration::from_millis(1));
     world.now = due;
-    assert_eq!(world.data(), pieces.concat()[..536], "its machine takes no more at once");
+    assert_eq!(world.data(), writes.concat()[..536], "the MSS of its guest");
     assert_eq!(world.frames.0.len(), 0, "and it goes on as one large segment");
 }
 
 #[test]
-fn what_a_machine_asks_is_answered_though_reading_rests() {
-    let (mut world, mut host, next, _server) = resting();
+fn data_of_the_guest_ends_a_read_pause() {
+    let (mut world, mut host, next, _server) = paused();
     host.write_all(b"b").unwrap();
     world.send_data(TcpControl::Psh, 101, Some(next), b"?").unwrap();
     assert_eq!(world.data(), b"b");
     host.write_all(b"c").unwrap();
-    assert_eq!(world.data(), b"c", "events are heard again");
+    assert_eq!(world.data(), b"c", "events are reported again");
 }
 
 #[test]
-fn a_rest_with_nothing_to_read_ends_and_so_does_a_host() {
-    let (mut world, host, _, _server) = resting();
+fn a_pause_with_nothing_to_read_ends_and_a_closing_host_is_noticed() {
+    let (mut world, host, _, _server) = paused();
     world.now = world.flows.deadline().unwrap();
     world.with(|flows, context| flows.poll(context));
     assert!(world.flows.deadline().unwrap() > world.now, "the loop may sleep");
     drop(host);
-    assert_eq!(world.hear().0, TcpControl::Fin);
+    assert_eq!(world.next_segment().0, TcpControl::Fin);
 }

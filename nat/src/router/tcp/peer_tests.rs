@@ -1,5 +1,5 @@
-//! Our TCP against another: smoltcp's, as a machine behind a link that loses, delays, repeats and
-//! reorders. Frames go the whole way: headers, checksums and large segments are as a machine
+//! Our TCP against smoltcp's, which plays the guest behind a link that loses, delays, duplicates
+//! and reorders. Frames take the whole path: headers, checksums and large segments are as a guest
 //! without offloads sees them.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,12 +17,13 @@ use trama_frame::VnetHeader;
 
 use super::connection::Connection;
 use super::engine::{Engine, State};
-use super::segment::{Outgoing, Route, Segment, Seq};
+use super::segment::{Endpoints, Outgoing, Segment, Seq};
 use crate::drop_reason::Counters;
-use crate::gateway::{Gateway, Output, PortId};
+use crate::gateway::Gateway;
+use crate::io::{Output, PortMark};
 use crate::packet::ethernet_address;
-use crate::router::Context;
-use crate::router::inbound::{self, Arrival};
+use crate::router::classify::{self, FrameClass};
+use crate::router::context::Context;
 use crate::router::policy::Policy;
 use crate::router::test_world::{Wire, segments};
 use crate::testing::{GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, random};
@@ -33,38 +34,38 @@ const GUEST_PORT: u16 = 4000;
 const REMOTE_PORT: u16 = 80;
 const LARGE: usize = 40_000;
 
-/// What a run is made of.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     seed: u64,
-    /// Packets of a hundred that are lost, and that are late; half as many come twice.
+    /// Packets in a hundred that are lost, and that are delayed; half as many are duplicated.
     harm: u64,
     /// Bytes of the stream each way.
     lens: [usize; 2],
-    /// The machine's buffers.
+    /// The guest's buffers.
     room: usize,
-    /// The machine opens the connection.
-    machine_calls: bool,
+    /// The guest opens the connection.
+    guest_calls: bool,
     is_v6: bool,
 }
 
 impl Setting {
-    /// Both ends, as the machine sees them.
-    fn route(&self) -> Route {
+    /// Both ends, as the guest sees them.
+    fn ends(&self) -> Endpoints {
         let (guest, remote) = match self.is_v6 {
             false => (GUEST4.into(), REMOTE4),
             true => (GUEST6.into(), REMOTE6),
         };
         let end = SocketAddr::new;
-        Route { mac: GUEST, guest: end(guest, GUEST_PORT), remote: end(remote, REMOTE_PORT) }
+        Endpoints { mac: GUEST, guest: end(guest, GUEST_PORT), remote: end(remote, REMOTE_PORT) }
     }
 
     fn mss(&self) -> u16 {
-        1500 - self.route().overhead() as u16
+        1500 - self.ends().overhead() as u16
     }
 }
 
-/// The machine's network card, with what the link brought and what it is to take.
+/// The guest's network card: frames that arrived, and frames to send.
 #[derive(Default)]
 struct Card {
     arrived: VecDeque<Vec<u8>>,
@@ -109,23 +110,23 @@ impl Device for Card {
     }
 }
 
-/// The machine.
-struct Machine {
+/// The guest.
+struct Guest {
     card: Card,
     gateway: Gateway,
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: smoltcp::iface::SocketHandle,
-    heard: Vec<u8>,
-    said: usize,
+    received: Vec<u8>,
+    written: usize,
 }
 
 fn instant(now: Duration) -> Instant {
     Instant::from_micros(now.as_micros() as i64)
 }
 
-impl Machine {
-    fn new(setting: &Setting) -> Machine {
+impl Guest {
+    fn new(setting: &Setting) -> Guest {
         let mut card = Card::default();
         let mut config = IfaceConfig::new(ethernet_address(GUEST).into());
         config.random_seed = setting.seed;
@@ -138,19 +139,19 @@ impl Machine {
         interface.routes_mut().add_default_ipv6_route(GATEWAY6).unwrap();
         let buffer = || SocketBuffer::new(vec![0; setting.room]);
         let mut socket = Socket::new(buffer(), buffer());
-        if setting.machine_calls {
-            socket.connect(interface.context(), setting.route().remote, GUEST_PORT).unwrap();
+        if setting.guest_calls {
+            socket.connect(interface.context(), setting.ends().remote, GUEST_PORT).unwrap();
         } else {
             socket.listen(GUEST_PORT).unwrap();
         }
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
         let gateway = Gateway::new(lab(), random());
-        Machine { card, gateway, interface, sockets, handle, heard: Vec::new(), said: 0 }
+        Guest { card, gateway, interface, sockets, handle, received: Vec::new(), written: 0 }
     }
 
-    /// Reads and says some of what there is, and sends its frames; what the gateway answers itself
-    /// it has at once.
+    /// Reads and writes part of what is possible. Returns the frames sent; ARP and ND are answered
+    /// at once.
     fn turn(&mut self, time: Duration, stream: &[u8], dice: u64) -> Vec<Vec<u8>> {
         let now = instant(time);
         self.interface.poll(now, &mut self.card, &mut self.sockets);
@@ -158,14 +159,14 @@ impl Machine {
         let mut bytes = [0; 5000];
         while !dice.is_multiple_of(4) && socket.can_recv() {
             let count = socket.recv_slice(&mut bytes).unwrap();
-            self.heard.extend(&bytes[..count]);
+            self.received.extend(&bytes[..count]);
         }
-        if socket.can_send() && self.said < stream.len() {
-            let end = stream.len().min(self.said + 1 + dice as usize % 9000);
-            self.said += socket.send_slice(&stream[self.said..end]).unwrap();
+        if socket.can_send() && self.written < stream.len() {
+            let end = stream.len().min(self.written + 1 + dice as usize % 9000);
+            self.written += socket.send_slice(&stream[self.written..end]).unwrap();
         }
-        // It sends an end only once it has been connected.
-        if self.said == stream.len()
+        // smoltcp sends a FIN only once it has been connected.
+        if self.written == stream.len()
             && socket.may_send()
             && socket.state() != PeerState::SynReceived
         {
@@ -177,7 +178,7 @@ impl Machine {
             frames.into_iter().partition(|frame| is_question(frame));
         let mut out = Output::default();
         for question in asks {
-            self.gateway.handle(time, PortId(1), &question, &mut out);
+            self.gateway.handle(time, PortMark(1), &question, &mut out);
         }
         self.card.arrived.extend(out.frames);
         frames
@@ -193,7 +194,7 @@ impl Machine {
     }
 }
 
-/// Whether a frame asks for a station, which the gateway's other half answers.
+/// Whether a frame is an ARP request or ND message, which the gateway itself answers.
 fn is_question(frame: &[u8]) -> bool {
     let frame = EthernetFrame::new_checked(frame).unwrap();
     let icmp =
@@ -209,53 +210,53 @@ fn is_question(frame: &[u8]) -> bool {
 struct Ours {
     setting: Setting,
     tcp: Option<Connection>,
-    heard: Vec<u8>,
+    received: Vec<u8>,
     takes: usize,
-    said: usize,
+    written: usize,
 }
 
 impl Ours {
-    /// Takes a frame; what is sent at once, as to all segments of no flow: a reset.
+    /// Handles a frame. Returns what is sent at once: the reset that answers a segment of no flow.
     fn handle(&mut self, now: Duration, frame: &[u8]) -> Vec<Vec<u8>> {
-        let arrival = inbound::parse(&lab(), PortId(1), VnetHeader::default(), frame);
-        let Ok(Arrival::Packet(packet)) = arrival else { panic!("not a packet") };
+        let arrival = classify::parse(&lab(), PortMark(1), VnetHeader::default(), frame);
+        let Ok(FrameClass::Packet(packet)) = arrival else { panic!("not a packet") };
         let segment = Segment::parse(&packet).unwrap();
         assert_eq!((segment.source, segment.destination), (GUEST_PORT, REMOTE_PORT));
-        let Ours { setting, tcp, heard, takes, .. } = self;
+        let Ours { setting, tcp, received, takes, .. } = self;
         match tcp {
-            Some(tcp) if tcp.state() == State::Done => {
+            Some(tcp) if tcp.state() == State::Closed => {
                 return if segment.rst {
                     Vec::new()
                 } else {
-                    frames(setting, &Outgoing::refusal(&segment))
+                    frames(setting, &Outgoing::reset_for(&segment))
                 };
             }
             None => {
                 let initial = Seq(u32::MAX - 9000);
-                *tcp = Some(Connection::answer(now, &segment, initial, setting.mss()));
+                *tcp = Some(Connection::accept(now, &segment, initial, setting.mss()));
             }
-            Some(tcp) => tcp.handle(now, &segment, &mut |bytes| take(heard, takes, bytes)),
+            Some(tcp) => tcp.handle(now, &segment, &mut |bytes| take(received, takes, bytes)),
         }
         Vec::new()
     }
 
-    /// As a flow's turn; what it sends, and whether the host is still to take something.
+    /// Like a flow's turn. Returns what it sends, and whether the host has yet to take data.
     fn turn(&mut self, now: Duration, stream: &[u8], dice: u64) -> (Vec<Vec<u8>>, bool) {
-        let Ours { setting, tcp: Some(tcp), heard, takes, said } = self else {
+        let Ours { setting, tcp: Some(tcp), received, takes, written } = self else {
             return (Vec::new(), false);
         };
         tcp.expire(now);
-        tcp.grow();
+        tcp.autotune();
         *takes = if dice.is_multiple_of(3) { 0 } else { dice as usize % 9000 };
-        let has_drained = tcp.drain(&mut |bytes| take(heard, takes, bytes));
-        let room = tcp.room().min(stream.len() - *said);
+        let has_drained = tcp.drain(&mut |bytes| take(received, takes, bytes));
+        let room = tcp.room().min(stream.len() - *written);
         if room > 0 {
             let count = 1 + dice as usize % room.min(30_000);
-            tcp.push(stream[*said..*said + count].to_vec());
-            *said += count;
+            tcp.push(stream[*written..*written + count].to_vec());
+            *written += count;
         }
-        if *said == stream.len() {
-            tcp.finish();
+        if *written == stream.len() {
+            tcp.close();
         }
         let mut sent = Vec::new();
         tcp.output(now, (LARGE, 8), &mut |segment| {
@@ -265,18 +266,18 @@ impl Ours {
         (sent, !has_drained)
     }
 
-    /// Whether all is said. A machine that has closed, and waited long enough, answers what still
-    /// comes by a reset: that is an end like any other.
-    fn is_over(&self, machine: PeerState) -> bool {
+    /// Whether the connection is over. A guest that has closed, and waited long enough, resets late
+    /// segments, which is an end like any other.
+    fn is_over(&self, guest: PeerState) -> bool {
         let state = self.tcp.as_ref().map(Engine::state);
-        assert!(state != Some(State::Broken) || machine == PeerState::Closed, "gave up");
-        matches!(state, Some(State::Closing { lingers: true } | State::Done | State::Broken))
+        assert!(state != Some(State::Broken) || guest == PeerState::Closed, "gave up");
+        matches!(state, Some(State::Closing { time_wait: true } | State::Closed | State::Broken))
     }
 }
 
-fn take(heard: &mut Vec<u8>, takes: &mut usize, bytes: &[u8]) -> usize {
+fn take(received: &mut Vec<u8>, takes: &mut usize, bytes: &[u8]) -> usize {
     let count = bytes.len().min(*takes);
-    heard.extend(&bytes[..count]);
+    received.extend(&bytes[..count]);
     *takes -= count;
     count
 }
@@ -293,11 +294,11 @@ fn frames(setting: &Setting, segment: &Outgoing<'_>) -> Vec<Vec<u8>> {
         counters: &mut Counters::default(),
         random: &mut random,
     };
-    setting.route().send(&mut context, segment).unwrap();
+    setting.ends().send(&mut context, segment).unwrap();
     wire.0.iter().flat_map(|(header, frame)| segments(header, frame)).collect()
 }
 
-/// Frames on their way, by arrival; whether to us.
+/// Frames in flight, by arrival; the flag says whether they are for us.
 struct Link {
     random: u64,
     harm: u64,
@@ -336,15 +337,15 @@ fn stream(len: usize, salt: u64) -> Vec<u8> {
     (0..len).map(|_| link.dice() as u8).collect()
 }
 
-/// Sends a stream each way; the time it took.
+/// Sends a stream each way. Returns the time it took.
 fn exchange(setting: Setting) -> Duration {
     let [ours, theirs] = [0, 1].map(|at| stream(setting.lens[at], setting.seed ^ at as u64));
     let Setting { seed, harm, .. } = setting;
     let mut link = Link { random: seed, harm, flying: BTreeMap::new(), count: 0 };
-    let mut machine = Machine::new(&setting);
-    let calls = || Connection::call(Duration::ZERO, Seq(u32::MAX - 9000), setting.mss());
-    let tcp = (!setting.machine_calls).then(calls);
-    let mut end = Ours { setting, tcp, heard: Vec::new(), takes: 0, said: 0 };
+    let mut guest = Guest::new(&setting);
+    let calls = || Connection::connect(Duration::ZERO, Seq(u32::MAX - 9000), setting.mss());
+    let tcp = (!setting.guest_calls).then(calls);
+    let mut end = Ours { setting, tcp, received: Vec::new(), takes: 0, written: 0 };
     let mut now = Duration::ZERO;
     for _ in 0..1_000_000 {
         while let Some((to_us, frame)) = link.arrived(now) {
@@ -354,35 +355,39 @@ fn exchange(setting: Setting) -> Duration {
                     link.send(now, false, &frame);
                 }
             } else {
-                machine.card.arrived.push_back(frame);
+                guest.card.arrived.push_back(frame);
             }
         }
-        for frame in machine.turn(now, &theirs, link.dice()) {
+        for frame in guest.turn(now, &theirs, link.dice()) {
             link.send(now, true, &frame);
         }
         let (frames, waits) = end.turn(now, &ours, link.dice());
         for frame in frames {
             link.send(now, false, &frame);
         }
-        let machine_is_over = matches!(machine.state(), PeerState::TimeWait | PeerState::Closed);
-        if end.is_over(machine.state()) && machine_is_over && !machine.has_unread() {
-            assert!(end.heard == theirs, "{setting:?}: the host heard something else");
-            assert!(machine.heard == ours, "{setting:?}: the machine heard something else");
+        let guest_is_over = matches!(guest.state(), PeerState::TimeWait | PeerState::Closed);
+        if end.is_over(guest.state()) && guest_is_over && !guest.has_unread() {
+            assert!(end.received == theirs, "{setting:?}: the host received something else");
+            assert!(guest.received == ours, "{setting:?}: the guest received something else");
             return now;
         }
         let next = link.flying.keys().next().map(|(at, _)| *at);
         let timers = end.tcp.as_ref().and_then(Engine::deadline);
-        // Who did not take all will take more soon.
-        let waits = waits || machine.has_unread() || machine.said < theirs.len();
+        // An end that did not take all data takes more soon.
+        let waits = waits || guest.has_unread() || guest.written < theirs.len();
         let soon = waits.then_some(now + Duration::from_millis(1));
-        let next = next.into_iter().chain(timers).chain(machine.deadline(now)).chain(soon).min();
+        let next = next.into_iter().chain(timers).chain(guest.deadline(now)).chain(soon).min();
         now = next.expect("something is to come").max(now + Duration::from_micros(100));
         assert!(now < Duration::from_secs(3600), "{setting:?}: does not end");
     }
-    panic!("{setting:?}: does not end: {} and {} heard", end.heard.len(), machine.heard.len());
+    panic!(
+        "{setting:?}: does not end: {} and {} received",
+        end.received.len(),
+        guest.received.len()
+    );
 }
 
-impl Machine {
+impl Guest {
     fn has_unread(&self) -> bool {
         self.sockets.get::<Socket<'_>>(self.handle).can_recv()
     }
@@ -397,10 +402,10 @@ proptest! {
         harm in 0u64..20,
         lens in prop::array::uniform2(0usize..60_000),
         room in 600usize..70_000,
-        machine_calls: bool,
+        guest_calls: bool,
         is_v6: bool,
     ) {
-        exchange(Setting { seed, harm, lens, room, machine_calls, is_v6 });
+        exchange(Setting { seed, harm, lens, room, guest_calls, is_v6 });
     }
 }
 
@@ -408,8 +413,8 @@ proptest! {
 fn another_tcp_is_served_without_a_pause() {
     let lens = [8 << 20, 8 << 20];
     for is_v6 in [false, true] {
-        let setting = Setting { seed: 1, harm: 0, lens, room: 60_000, machine_calls: true, is_v6 };
-        // A window of 60 kB each 2 ms, of which the machine takes a part at a time.
+        let setting = Setting { seed: 1, harm: 0, lens, room: 60_000, guest_calls: true, is_v6 };
+        // A window of 60 kB every 2 ms, of which the guest takes a part at a time.
         let time = exchange(setting);
         assert!(time < Duration::from_secs(5), "IPv6 {is_v6}: {time:?}");
     }

@@ -1,217 +1,217 @@
-//! The half of a connection that receives: window, order, and what the host has not taken yet.
+//! The receiving side of a connection: window, reordering, and data that the host has not taken
+//! yet.
 //!
-//! Much data in order goes to the host at once, from the frame. A little waits for the end of the
-//! turn, so that many small segments are one call of the host's; what the host does not take waits
-//! here, too, as long as the window that the machine was promised.
+//! Much data in order is passed to the host at once, from the frame. Small amounts are buffered
+//! until the end of the turn, so that many small segments become one write. Data that the host does
+//! not take is buffered, up to the advertised window.
 
 use std::collections::VecDeque;
 
-use super::segment::{Segment, Seq};
+use super::segment::{SackBlocks, Segment, Seq};
 
-/// The window that a connection begins with.
-const FIRST_WINDOW: usize = 64 << 10;
-/// Bytes that are worth a call of the host's; to copy them would cost more.
-const WORTH_A_CALL: usize = 16 << 10;
-/// Pieces kept that came before their turn; what follows one is put to it.
-const MAX_EARLY: usize = 64;
-/// What a selective acknowledgement has room for (RFC 2018, 3).
-pub(super) type Islands = [Option<(Seq, Seq)>; 3];
-/// The scale of our windows: shifts the largest one, of 4 MiB, into 16 bits.
-pub(super) const SCALE: u8 = 7;
+/// Size of the window at first.
+const INITIAL_WINDOW: usize = 64 << 10;
+/// Bytes from which on a write of their own is cheaper than a copy.
+const MIN_DIRECT_WRITE: usize = 16 << 10;
+/// Out-of-order blocks that are kept; data that continues one is added to it.
+const MAX_OUT_OF_ORDER: usize = 64;
+/// The window scale that we offer (RFC 7323): the largest window, 4 MiB, shifted into 16 bits.
+pub(super) const WINDOW_SCALE: u8 = 7;
 
 pub(super) struct Receiver {
-    /// What comes next.
-    pub next: Seq,
-    /// The end of the window that was promised.
-    edge: Seq,
-    scale: u8,
-    /// How much may wait.
-    limit: usize,
-    /// Bytes taken since the limit last grew.
-    taken: usize,
-    /// In order, but not yet taken by the host.
-    held: VecDeque<u8>,
-    /// Ahead of their turn, by sequence number, not overlapping.
-    early: Vec<(Seq, Vec<u8>)>,
-    /// Where the piece begins that came last of those.
-    newest: Seq,
-    fin: Option<Seq>,
-    /// The machine has sent everything.
-    pub is_finished: bool,
+    /// RCV.NXT.
+    pub rcv_nxt: Seq,
+    /// The right edge of the advertised window.
+    rcv_adv: Seq,
+    rcv_wscale: u8,
+    /// Bytes that may be buffered.
+    buffer_limit: usize,
+    /// Bytes that the host took since the limit last grew.
+    delivered: usize,
+    /// Data in order that the host has not taken.
+    in_order: VecDeque<u8>,
+    /// Out-of-order data by sequence number, without overlaps.
+    out_of_order: Vec<(Seq, Vec<u8>)>,
+    /// Start of the block that grew last.
+    latest: Seq,
+    fin_seq: Option<Seq>,
+    /// The guest's FIN was received, and all data before it.
+    pub fin_received: bool,
 }
 
 impl Receiver {
-    /// `initial` is the sequence number of the machine's SYN.
+    /// `initial` is the sequence number of the guest's SYN.
     pub fn new(initial: Seq, scale: Option<u8>) -> Receiver {
-        let next = initial + 1;
+        let rcv_nxt = initial + 1;
         Receiver {
-            next,
-            edge: next,
-            scale: if scale.is_some() { SCALE } else { 0 },
-            limit: FIRST_WINDOW,
-            taken: 0,
-            held: VecDeque::new(),
-            early: Vec::new(),
-            newest: next,
-            fin: None,
-            is_finished: false,
+            rcv_nxt,
+            rcv_adv: rcv_nxt,
+            rcv_wscale: if scale.is_some() { WINDOW_SCALE } else { 0 },
+            buffer_limit: INITIAL_WINDOW,
+            delivered: 0,
+            in_order: VecDeque::new(),
+            out_of_order: Vec::new(),
+            latest: rcv_nxt,
+            fin_seq: None,
+            fin_received: false,
         }
     }
 
-    /// Whether any of the segment is inside the window (RFC 9293, 3.10.7.4).
-    pub fn accepts(&self, segment: &Segment<'_>) -> bool {
+    /// Whether part of the segment is inside the window (RFC 9293, 3.10.7.4).
+    pub fn is_acceptable(&self, segment: &Segment<'_>) -> bool {
         let (first, len) = (segment.sequence, segment.len());
-        let inside = |seq: Seq| seq - self.next >= 0 && seq - self.edge < 0;
-        if len == 0 || self.edge == self.next {
-            return first == self.next || inside(first);
+        let inside = |seq: Seq| seq - self.rcv_nxt >= 0 && seq - self.rcv_adv < 0;
+        if len == 0 || self.rcv_adv == self.rcv_nxt {
+            return first == self.rcv_nxt || inside(first);
         }
         inside(first)
             || inside(first + (len - 1))
-            || (first - self.next < 0 && (first + len) - self.next > 0)
+            || (first - self.rcv_nxt < 0 && (first + len) - self.rcv_nxt > 0)
     }
 
-    /// Takes the data of an acceptable segment. `host` says how much of it the host has taken.
-    pub fn take(&mut self, segment: &Segment<'_>, host: &mut dyn FnMut(&[u8]) -> usize) {
+    /// Takes the data of an acceptable segment. `host` returns how much the host took.
+    pub fn receive(&mut self, segment: &Segment<'_>, host: &mut dyn FnMut(&[u8]) -> usize) {
         let end = segment.sequence + segment.payload.len();
-        if segment.fin && end - self.edge <= 0 {
-            self.fin = Some(end);
+        if segment.fin && end - self.rcv_adv <= 0 {
+            self.fin_seq = Some(end);
         }
-        let old = self.next.since(segment.sequence).min(segment.payload.len());
+        let old = self.rcv_nxt.since(segment.sequence).min(segment.payload.len());
         let first = segment.sequence + old;
-        let room = self.edge.since(first).min(segment.payload.len() - old);
+        let room = self.rcv_adv.since(first).min(segment.payload.len() - old);
         let payload = &segment.payload[old..old + room];
-        if first == self.next {
-            self.advance(payload, host);
-            self.take_early(host);
+        if first == self.rcv_nxt {
+            self.deliver(payload, host);
+            self.deliver_contiguous(host);
         } else if !payload.is_empty() {
-            self.keep_early(first, payload);
+            self.queue_out_of_order(first, payload);
         }
-        if self.fin == Some(self.next) && !self.is_finished {
-            self.next = self.next + 1;
-            self.is_finished = true;
+        if self.fin_seq == Some(self.rcv_nxt) && !self.fin_received {
+            self.rcv_nxt = self.rcv_nxt + 1;
+            self.fin_received = true;
         }
     }
 
-    fn advance(&mut self, payload: &[u8], host: &mut dyn FnMut(&[u8]) -> usize) {
-        let goes_on = payload.len() >= WORTH_A_CALL && self.drain(host);
+    fn deliver(&mut self, payload: &[u8], host: &mut dyn FnMut(&[u8]) -> usize) {
+        let goes_on = payload.len() >= MIN_DIRECT_WRITE && self.drain(host);
         let taken = if goes_on { host(payload) } else { 0 };
-        self.held.extend(&payload[taken..]);
-        self.next = self.next + payload.len();
-        self.taken += taken;
+        self.in_order.extend(&payload[taken..]);
+        self.rcv_nxt = self.rcv_nxt + payload.len();
+        self.delivered += taken;
     }
 
-    fn keep_early(&mut self, first: Seq, payload: &[u8]) {
-        let at = self.early.partition_point(|(seq, _)| *seq - first < 0);
-        let before = at.checked_sub(1).map(|index| &self.early[index]);
+    fn queue_out_of_order(&mut self, first: Seq, payload: &[u8]) {
+        let at = self.out_of_order.partition_point(|(seq, _)| *seq - first < 0);
+        let before = at.checked_sub(1).map(|index| &self.out_of_order[index]);
         let covered = before.map_or(0, |(seq, bytes)| (*seq + bytes.len()).since(first));
-        let next = self.early.get(at).map_or(payload.len(), |(seq, _)| seq.since(first));
+        let next = self.out_of_order.get(at).map_or(payload.len(), |(seq, _)| seq.since(first));
         let end = payload.len().min(next);
-        // One that reaches over a later piece is cut at it: the rest comes again if it is missed.
+        // Data that reaches over a later block is cut there; the guest sends the rest again if it
+        // is missing.
         let Some(fresh) = payload.get(covered..end).filter(|fresh| !fresh.is_empty()) else {
             return;
         };
         let start = first + covered;
         let follows = before.is_some_and(|(seq, bytes)| *seq + bytes.len() == start);
-        if follows && let Some((seq, bytes)) = self.early.get_mut(at - 1) {
-            self.newest = *seq;
+        if follows && let Some((seq, bytes)) = self.out_of_order.get_mut(at - 1) {
+            self.latest = *seq;
             bytes.extend_from_slice(fresh);
-        } else if self.early.len() < MAX_EARLY {
-            self.newest = start;
-            self.early.insert(at, (start, fresh.to_vec()));
+        } else if self.out_of_order.len() < MAX_OUT_OF_ORDER {
+            self.latest = start;
+            self.out_of_order.insert(at, (start, fresh.to_vec()));
         }
     }
 
-    /// Whether there is something that came before its turn.
-    pub fn has_early(&self) -> bool {
-        !self.early.is_empty()
+    /// Whether there is out-of-order data.
+    pub fn has_out_of_order(&self) -> bool {
+        !self.out_of_order.is_empty()
     }
 
-    /// From where to where there is data beyond what comes next: first where the last of it came, then
-    /// the farthest (RFC 2018, 4).
-    pub fn islands(&self) -> Islands {
-        let mut islands = Islands::default();
+    /// SACK blocks: the one that grew last, then the others from the highest down (RFC 2018, 4).
+    pub fn sack_blocks(&self) -> SackBlocks {
+        let mut blocks = SackBlocks::default();
         let mut all: Vec<(Seq, Seq)> = Vec::new();
-        for (first, bytes) in &self.early {
+        for (first, bytes) in &self.out_of_order {
             let end = *first + bytes.len();
             match all.last_mut() {
                 Some(last) if last.1 == *first => last.1 = end,
                 _ => all.push((*first, end)),
             }
         }
-        let newest = all.iter().position(|(_, end)| *end - self.newest > 0);
+        let newest = all.iter().position(|(_, end)| *end - self.latest > 0);
         let newest = newest.map(|at| all.remove(at));
-        for (place, island) in
-            islands.iter_mut().zip(newest.into_iter().chain(all.into_iter().rev()))
+        for (place, block) in blocks.iter_mut().zip(newest.into_iter().chain(all.into_iter().rev()))
         {
-            *place = Some(island);
+            *place = Some(block);
         }
-        islands
+        blocks
     }
 
-    fn take_early(&mut self, host: &mut dyn FnMut(&[u8]) -> usize) {
-        while let Some((first, _)) = self.early.first()
-            && *first - self.next <= 0
+    fn deliver_contiguous(&mut self, host: &mut dyn FnMut(&[u8]) -> usize) {
+        while let Some((first, _)) = self.out_of_order.first()
+            && *first - self.rcv_nxt <= 0
         {
-            let (first, bytes) = self.early.remove(0);
-            let old = self.next.since(first).min(bytes.len());
-            self.advance(&bytes[old..], host);
+            let (first, bytes) = self.out_of_order.remove(0);
+            let old = self.rcv_nxt.since(first).min(bytes.len());
+            self.deliver(&bytes[old..], host);
         }
     }
 
-    /// Has the host take what waits; true: all of it.
+    /// Passes buffered data to the host. Returns whether it took all.
     pub fn drain(&mut self, host: &mut dyn FnMut(&[u8]) -> usize) -> bool {
-        while !self.held.is_empty() {
-            let taken = host(self.held.as_slices().0);
+        while !self.in_order.is_empty() {
+            let taken = host(self.in_order.as_slices().0);
             if taken == 0 {
                 return false;
             }
-            self.held.drain(..taken);
-            self.taken += taken;
+            self.in_order.drain(..taken);
+            self.delivered += taken;
         }
-        self.held = VecDeque::new();
+        self.in_order = VecDeque::new();
         true
     }
 
-    /// Whether the machine has sent everything, and the host has it.
-    pub fn has_ended(&self) -> bool {
-        self.is_finished && self.held.is_empty()
+    /// Whether the guest has closed, and the host took all data.
+    pub fn is_eof_delivered(&self) -> bool {
+        self.fin_received && self.in_order.is_empty()
     }
 
-    /// Bytes that wait.
-    pub fn waiting(&self) -> usize {
-        self.held.len() + self.early.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
+    /// Buffered bytes.
+    pub fn buffered(&self) -> usize {
+        self.in_order.len() + self.out_of_order.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     }
 
-    /// Doubles the window once the host has taken as much as it is, up to `largest`.
-    pub fn grow(&mut self, largest: usize) {
-        if self.taken >= self.limit && self.held.is_empty() {
-            // No larger than what can be said of it.
-            let largest = largest.min(usize::from(u16::MAX) << self.scale);
-            self.limit = (self.limit * 2).min(largest).max(self.limit);
-            self.taken = 0;
+    /// Doubles the window, up to `largest`, once the host took a whole window.
+    pub fn autotune(&mut self, largest: usize) {
+        if self.delivered >= self.buffer_limit && self.in_order.is_empty() {
+            // No larger than the window field can express.
+            let largest = largest.min(usize::from(u16::MAX) << self.rcv_wscale);
+            self.buffer_limit = (self.buffer_limit * 2).min(largest).max(self.buffer_limit);
+            self.delivered = 0;
         }
     }
 
     /// Where the window could end now.
-    fn possible_edge(&self) -> Seq {
-        self.next + self.limit.saturating_sub(self.held.len())
+    fn window_end(&self) -> Seq {
+        self.rcv_nxt + self.buffer_limit.saturating_sub(self.in_order.len())
     }
 
-    /// Whether the machine should hear that there is room again.
-    pub fn has_news(&self) -> bool {
-        let (known, possible) = (self.edge.since(self.next), self.possible_edge());
-        !self.is_finished && known < self.limit / 4 && possible.since(self.next) >= self.limit / 2
+    /// Whether the guest should be told that the window has opened.
+    pub fn needs_window_update(&self) -> bool {
+        let (known, window_end) = (self.rcv_adv.since(self.rcv_nxt), self.window_end());
+        !self.fin_received
+            && known < self.buffer_limit / 4
+            && window_end.since(self.rcv_nxt) >= self.buffer_limit / 2
     }
 
-    /// The window to promise now. What was promised is never taken back (RFC 9293, 3.8.6).
-    pub fn promise(&mut self, is_syn: bool) -> u16 {
-        let scale = if is_syn { 0 } else { self.scale };
-        let possible = self.possible_edge();
-        let wanted = if possible - self.edge > 0 { possible } else { self.edge };
-        let window = (wanted.since(self.next) >> scale).min(usize::from(u16::MAX));
-        let promised = self.next + (window << scale);
-        if promised - self.edge > 0 {
-            self.edge = promised;
+    /// The window to advertise now. It never shrinks (RFC 9293, 3.8.6).
+    pub fn advertised_window(&mut self, is_syn: bool) -> u16 {
+        let scale = if is_syn { 0 } else { self.rcv_wscale };
+        let window_end = self.window_end();
+        let wanted = if window_end - self.rcv_adv > 0 { window_end } else { self.rcv_adv };
+        let window = (wanted.since(self.rcv_nxt) >> scale).min(usize::from(u16::MAX));
+        let advertised = self.rcv_nxt + (window << scale);
+        if advertised - self.rcv_adv > 0 {
+            self.rcv_adv = advertised;
         }
         window as u16
     }

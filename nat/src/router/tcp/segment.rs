@@ -1,4 +1,4 @@
-//! TCP segments (RFC 9293, 3.1): what came from a machine, and frames for it.
+//! TCP segments (RFC 9293, 3.1): parsed from guests, built for guests.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Add, Sub};
@@ -11,20 +11,19 @@ use smoltcp::wire::{
 use trama_frame::vnet::{DATA_VALID, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM};
 use trama_frame::{MacAddr, VnetHeader, checksum};
 
-use super::super::Context;
-use super::super::inbound::Inbound;
-use super::receiver::Islands;
 use crate::drop_reason::DropReason;
+use crate::packet::inbound::Inbound;
 use crate::packet::{HOP_LIMIT, MIN_FRAME, ethernet_address};
+use crate::router::context::Context;
 
 /// Longest headers: Ethernet, IPv6, TCP with all options.
 const MAX_HEADERS: usize = ETHERNET_HEADER_LEN + 40 + 60;
 /// Bytes of a TCP header without options.
 pub(super) const HEADER_LEN: usize = 20;
-/// Where the checksum is in a TCP header.
+/// Offset of the checksum in a TCP header.
 const CHECKSUM_AT: usize = 16;
 
-/// A sequence number: the distance of two is theirs modulo 2^32.
+/// A sequence number, in arithmetic modulo 2^32.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Seq(pub u32);
 
@@ -39,27 +38,27 @@ impl Add<usize> for Seq {
 impl Sub for Seq {
     type Output = i32;
 
-    /// How far `self` is behind `other`; negative if it is before it.
+    /// How far `self` is after `other`; negative if it is before.
     fn sub(self, other: Seq) -> i32 {
         self.0.wrapping_sub(other.0) as i32
     }
 }
 
 impl Seq {
-    /// Bytes from `earlier` on; none if it is later.
+    /// Bytes since `earlier`; zero if that is later.
     pub fn since(self, earlier: Seq) -> usize {
         (self - earlier).max(0) as usize
     }
 }
 
-/// A segment from a machine.
+/// A segment from a guest.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Segment<'a> {
     pub source: u16,
     pub destination: u16,
     pub sequence: Seq,
     pub ack: Option<Seq>,
-    /// As it stands in the header, without the scale.
+    /// The header's field, without the scale.
     pub window: u16,
     pub syn: bool,
     pub fin: bool,
@@ -67,14 +66,14 @@ pub(crate) struct Segment<'a> {
     /// Options of a SYN.
     pub mss: Option<u16>,
     pub scale: Option<u8>,
-    /// It understands selective acknowledgements.
+    /// Whether SACK is permitted.
     pub sack: bool,
     pub payload: &'a [u8],
 }
 
 impl<'a> Segment<'a> {
-    /// The segment in a packet. Urgent data is data (RFC 6093); options but those of a SYN are
-    /// passed over.
+    /// Parses and checks a segment. Urgent data is treated as data (RFC 6093), and options outside
+    /// a SYN are ignored.
     pub fn parse(packet: &Inbound<'a>) -> Result<Segment<'a>, DropReason> {
         let tcp = TcpPacket::new_checked(packet.payload).map_err(|_| DropReason::BadTcp)?;
         let is_checked = packet.offload.flags & (NEEDS_CSUM | DATA_VALID) != 0;
@@ -120,13 +119,16 @@ impl<'a> Segment<'a> {
         }
     }
 
-    /// How many sequence numbers it takes.
+    /// The sequence numbers that it occupies.
     pub fn len(&self) -> usize {
         self.payload.len() + usize::from(self.syn) + usize::from(self.fin)
     }
 }
 
-/// What an outgoing segment is beside data.
+/// As many SACK blocks as one ACK has room for (RFC 2018, 3).
+pub(super) type SackBlocks = [Option<(Seq, Seq)>; 3];
+
+/// Flags and options of an outgoing segment.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Control {
     #[default]
@@ -141,23 +143,23 @@ pub(crate) enum Control {
     Rst,
 }
 
-/// A segment for a machine.
+/// A segment for a guest.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Outgoing<'a> {
     pub sequence: Seq,
     pub ack: Option<Seq>,
     pub window: u16,
     pub control: Control,
-    /// What is there beyond `ack`; of a segment without data.
-    pub islands: Islands,
-    /// The data is the concatenation of these; more than `mss` bytes become several segments.
+    /// SACK blocks; only of a segment without data.
+    pub sack: SackBlocks,
+    /// The data is the concatenation of these. More than `mss` bytes become several segments (GSO).
     pub parts: &'a [&'a [u8]],
     pub mss: u16,
 }
 
 impl Outgoing<'_> {
     /// The reset that answers a segment of no connection (RFC 9293, 3.10.7.1).
-    pub fn refusal(segment: &Segment<'_>) -> Outgoing<'static> {
+    pub fn reset_for(segment: &Segment<'_>) -> Outgoing<'static> {
         let (sequence, ack) = match segment.ack {
             Some(ack) => (ack, None),
             None => (Seq(0), Some(segment.sequence + segment.len())),
@@ -166,21 +168,21 @@ impl Outgoing<'_> {
     }
 }
 
-/// The two ends of a flow, as a machine sees them, and the machine's station.
+/// Both ends of a flow as the guest sees them, and the guest's MAC address.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Route {
+pub(crate) struct Endpoints {
     pub mac: MacAddr,
     pub guest: SocketAddr,
     pub remote: SocketAddr,
 }
 
-impl Route {
+impl Endpoints {
     /// Bytes of IP and TCP header in front of a segment's data.
     pub fn overhead(&self) -> usize {
         HEADER_LEN + if self.guest.is_ipv4() { 20 } else { 40 }
     }
 
-    /// Sends a segment to the machine.
+    /// Sends a segment to the guest.
     pub fn send(
         &self,
         context: &mut Context<'_>,
@@ -207,11 +209,11 @@ impl Route {
         context.send(&offload, &parts[..=segment.parts.len()])
     }
 
-    /// Writes the headers, but for TCP's checksum; where TCP's begins.
+    /// Writes all headers without TCP's checksum. Returns the offset of the TCP header.
     fn write_headers(
         &self,
         bytes: &mut [u8; MAX_HEADERS],
-        own: MacAddr,
+        src_mac: MacAddr,
         segment: &Outgoing<'_>,
         len: usize,
     ) -> Option<usize> {
@@ -234,7 +236,7 @@ impl Route {
             IpRepr::Ipv4(_) => EthernetProtocol::Ipv4,
             IpRepr::Ipv6(_) => EthernetProtocol::Ipv6,
         };
-        let (src_addr, dst_addr) = (ethernet_address(own), ethernet_address(self.mac));
+        let (src_addr, dst_addr) = (ethernet_address(src_mac), ethernet_address(self.mac));
         EthernetRepr { src_addr, dst_addr, ethertype }
             .emit(&mut EthernetFrame::new_unchecked(&mut bytes[..]));
         let transport = ETHERNET_HEADER_LEN + ip.header_len();
@@ -258,7 +260,7 @@ impl Route {
                 checksum::add(checksum::sum(&octets(from)), &octets(to))
             }
         };
-        // Both fit 16 bits: the protocol's number, and the length of one packet.
+        // Both fit 16 bits: the protocol number, and the length of one packet.
         addresses + u32::from(u8::from(IpProtocol::Tcp)) + tcp_len as u32
     }
 
@@ -278,7 +280,7 @@ impl Route {
     }
 }
 
-/// Most pieces of data in one segment.
+/// Most slices of data in one segment.
 pub(super) const MAX_PARTS: usize = 16;
 
 fn put_checksum(headers: &mut [u8], transport: usize, sum: u16) {
@@ -308,7 +310,7 @@ fn tcp_repr(src_port: u16, dst_port: u16, segment: &Outgoing<'_>) -> TcpRepr<'st
         window_scale,
         max_seg_size,
         sack_permitted,
-        sack_ranges: segment.islands.map(|island| island.map(|(from, to)| (from.0, to.0))),
+        sack_ranges: segment.sack.map(|block| block.map(|(from, to)| (from.0, to.0))),
         timestamp: None,
         payload: &[],
     }

@@ -1,152 +1,157 @@
-//! The half of a connection that sends: what waits for its acknowledgement, the machine's window,
-//! congestion (RFC 5681, NewReno as in RFC 6582) and retransmission (RFC 6298).
+//! The sending side of a connection: the retransmission queue, the guest's window, congestion
+//! control (RFC 5681 with the NewReno of RFC 6582) and the retransmission timer (RFC 6298).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::segment::{MAX_PARTS, Segment, Seq};
 
-/// Data that may be queued at first.
-const FIRST_LIMIT: usize = 128 << 10;
-/// Data that may be under way, either way: so much is a gigabyte a second to a machine at hand, and
-/// what the rings to the switch hold. One that is farther than [`FAR`] is given more.
-const NEAR_LIMIT: usize = 1 << 20;
-const FAR_LIMIT: usize = 4 << 20;
-const FAR: Duration = Duration::from_millis(2);
-/// What is no longer is put to the piece before it, as long as that stays this short: a piece has a
-/// cost beside its bytes, and a segment has room for few.
-const CRUMB: usize = 2 << 10;
-const PIECE: usize = 16 << 10;
-/// The congestion window at first, in segments (RFC 6928).
-const FIRST_BURST: usize = 10;
-const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
-/// Machines delay acknowledgements by up to 40 ms or so.
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(200);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often the same is sent without an answer: over 100 s (RFC 9293, 3.8.3).
-const MAX_TRIES: u8 = 10;
+/// Bytes that may be queued at first.
+const INITIAL_BUFFER: usize = 128 << 10;
+/// Most bytes in flight or buffered, either way: enough for a gigabyte a second to a guest on this
+/// host, and as much as the rings to the switch hold. A guest whose RTT is at least [`LONG_RTT`]
+/// gets more.
+const MAX_BUFFER: usize = 1 << 20;
+const MAX_BUFFER_LONG_RTT: usize = 4 << 20;
+const LONG_RTT: Duration = Duration::from_millis(2);
+/// Data up to this length is appended to the buffer before it, as long as that stays below
+/// `COALESCED_MAX`: a buffer has a fixed cost, and a segment has room for few.
+const COALESCE_BELOW: usize = 2 << 10;
+const COALESCED_MAX: usize = 16 << 10;
+/// Initial congestion window in segments (RFC 6928).
+const INITIAL_WINDOW: usize = 10;
+const INITIAL_RTO: Duration = Duration::from_secs(1);
+/// Guests delay ACKs by up to about 40 ms.
+const MIN_RTO: Duration = Duration::from_millis(200);
+const MAX_RTO: Duration = Duration::from_secs(60);
+/// Retransmissions without an answer, over more than 100 s (RFC 9293, 3.8.3).
+const MAX_RETRIES: u8 = 10;
 
-/// What to send next.
+/// The next segment to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Piece {
+pub(super) struct NextSegment {
     pub sequence: Seq,
-    /// Its place in the queue.
+    /// Offset of its data from SND.UNA.
     pub offset: usize,
     pub len: usize,
     pub fin: bool,
 }
 
-/// What an acknowledgement was.
+/// Whether an acknowledgement was valid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
-    Fine,
-    /// Of what was not sent.
-    TooNew,
+pub(super) enum AckResult {
+    Accepted,
+    /// It acknowledges what was not sent.
+    BeyondSent,
 }
 
 pub(super) struct Sender {
-    initial: Seq,
-    /// The oldest that is not acknowledged.
-    unacked: Seq,
-    /// What is sent next; goes back to be sent again.
-    pub next: Seq,
-    /// The end of all that was sent.
-    pub end: Seq,
-    /// What the machine said last of its window, and in which segment.
-    window: usize,
-    window_from: (Seq, Seq),
-    scale: u8,
+    iss: Seq,
+    /// SND.UNA: the oldest unacknowledged sequence number.
+    snd_una: Seq,
+    /// SND.NXT: the next to send; moves back for a retransmission.
+    pub snd_nxt: Seq,
+    /// The end of all that was ever sent.
+    pub snd_max: Seq,
+    /// SND.WND, SND.WL1 and SND.WL2: the guest's window, and the segment that updated it last.
+    snd_wnd: usize,
+    snd_wl1: Seq,
+    snd_wl2: Seq,
+    snd_wscale: u8,
     pub mss: u16,
     queue: VecDeque<Vec<u8>>,
-    /// Bytes of the first piece that are acknowledged.
-    done: usize,
+    /// Bytes at the front of the queue that are acknowledged.
+    front_acked: usize,
     queued: usize,
-    limit: usize,
-    acked: usize,
-    /// Nothing is pushed any more.
-    pub fin: bool,
+    buffer_limit: usize,
+    acked_since_growth: usize,
+    /// No more data will be queued.
+    pub closed: bool,
     /// The sequence number of the FIN, once it was sent.
-    fin_at: Option<Seq>,
-    congestion: usize,
-    threshold: usize,
-    duplicates: u32,
-    /// While lost data is being repaired: the end of what was sent when the loss showed.
+    fin_seq: Option<Seq>,
+    cwnd: usize,
+    ssthresh: usize,
+    dup_acks: u32,
+    /// In fast recovery: the value of `snd_max` when the loss was detected (RFC 6582).
     recover: Option<Seq>,
-    resend: bool,
-    rtt: Option<(Duration, Duration)>,
-    /// The shortest round trip seen: what is longer may be the time spent behind our own data.
-    shortest: Option<Duration>,
-    timing: Option<(Seq, Duration)>,
-    timeout: Duration,
-    tries: u8,
+    retransmit: bool,
+    srtt: Option<Duration>,
+    rttvar: Duration,
+    /// The shortest RTT seen. Longer ones may include queueing behind our own data.
+    min_rtt: Option<Duration>,
+    rtt_sample: Option<(Seq, Duration)>,
+    rto: Duration,
+    retries: u8,
     pub timer: Option<Duration>,
-    probe: bool,
+    window_probe: bool,
 }
 
 impl Sender {
     pub fn new(initial: Seq, mss: u16) -> Sender {
         Sender {
-            initial,
-            unacked: initial,
-            next: initial,
-            end: initial,
-            window: 0,
-            window_from: (Seq(0), initial),
-            scale: 0,
+            iss: initial,
+            snd_una: initial,
+            snd_nxt: initial,
+            snd_max: initial,
+            snd_wnd: 0,
+            snd_wl1: Seq(0),
+            snd_wl2: initial,
+            snd_wscale: 0,
             mss,
             queue: VecDeque::new(),
-            done: 0,
+            front_acked: 0,
             queued: 0,
-            limit: FIRST_LIMIT,
-            acked: 0,
-            fin: false,
-            fin_at: None,
-            congestion: FIRST_BURST * usize::from(mss),
-            threshold: usize::MAX,
-            duplicates: 0,
+            buffer_limit: INITIAL_BUFFER,
+            acked_since_growth: 0,
+            closed: false,
+            fin_seq: None,
+            cwnd: INITIAL_WINDOW * usize::from(mss),
+            ssthresh: usize::MAX,
+            dup_acks: 0,
             recover: None,
-            resend: false,
-            rtt: None,
-            shortest: None,
-            timing: None,
-            timeout: FIRST_TIMEOUT,
-            tries: 0,
+            retransmit: false,
+            srtt: None,
+            rttvar: Duration::ZERO,
+            min_rtt: None,
+            rtt_sample: None,
+            rto: INITIAL_RTO,
+            retries: 0,
             timer: None,
-            probe: false,
+            window_probe: false,
         }
     }
 
-    /// Learns from the machine's SYN.
-    pub fn greet(&mut self, segment: &Segment<'_>, mss: u16) {
-        self.scale = segment.scale.unwrap_or(0);
+    /// Takes window, scale and MSS from the guest's SYN.
+    pub fn receive_syn(&mut self, segment: &Segment<'_>, mss: u16) {
+        self.snd_wscale = segment.scale.unwrap_or(0);
         self.mss = self.mss.min(mss);
-        self.window = segment.window.into();
-        self.window_from = (segment.sequence, self.initial);
-        self.congestion = FIRST_BURST * usize::from(self.mss);
+        self.snd_wnd = segment.window.into();
+        (self.snd_wl1, self.snd_wl2) = (segment.sequence, self.iss);
+        self.cwnd = INITIAL_WINDOW * usize::from(self.mss);
     }
 
-    pub fn is_greeted(&self) -> bool {
-        self.unacked != self.initial
+    pub fn is_synchronized(&self) -> bool {
+        self.snd_una != self.iss
     }
 
-    /// Whether the SYN is to be sent, for the first time or again.
-    pub fn owes_syn(&self) -> bool {
-        self.next == self.initial
+    /// Whether the SYN has to be sent, for the first time or again.
+    pub fn must_send_syn(&self) -> bool {
+        self.snd_nxt == self.iss
     }
 
     /// Notes that the SYN was sent.
-    pub fn sent_syn(&mut self, now: Duration) {
-        if self.end == self.initial {
-            self.timing = Some((self.initial, now));
+    pub fn syn_sent(&mut self, now: Duration) {
+        if self.snd_max == self.iss {
+            self.rtt_sample = Some((self.iss, now));
         }
-        self.next = self.initial + 1;
-        self.end = self.next;
-        self.arm(now);
+        self.snd_nxt = self.iss + 1;
+        self.snd_max = self.snd_nxt;
+        self.arm_timer(now);
     }
 
-    /// Bytes that [`Sender::push`] takes gladly.
+    /// Free space for [`Sender::push`], in bytes.
     pub fn room(&self) -> usize {
-        if self.fin { 0 } else { self.limit.saturating_sub(self.queued) }
+        if self.closed { 0 } else { self.buffer_limit.saturating_sub(self.queued) }
     }
 
     pub fn queued(&self) -> usize {
@@ -156,151 +161,153 @@ impl Sender {
     pub fn push(&mut self, mut bytes: Vec<u8>) {
         self.queued += bytes.len();
         match self.queue.back_mut() {
-            Some(last) if bytes.len() <= CRUMB && last.len() + bytes.len() <= PIECE => {
+            Some(last)
+                if bytes.len() <= COALESCE_BELOW && last.len() + bytes.len() <= COALESCED_MAX =>
+            {
                 last.append(&mut bytes);
             }
             _ => self.queue.push_back(bytes),
         }
     }
 
-    /// Doubles the limit once as much as it is was acknowledged.
-    pub fn grow(&mut self) {
-        if self.acked >= self.limit {
-            self.limit = (self.limit * 2).min(self.largest()).max(self.limit);
-            self.acked = 0;
+    /// Doubles the limit once that many bytes were acknowledged.
+    pub fn autotune(&mut self) {
+        if self.acked_since_growth >= self.buffer_limit {
+            self.buffer_limit =
+                (self.buffer_limit * 2).min(self.max_buffer()).max(self.buffer_limit);
+            self.acked_since_growth = 0;
         }
     }
 
-    /// Bytes that may be under way at most.
-    pub fn largest(&self) -> usize {
-        let is_far = self.shortest.is_some_and(|time| time >= FAR);
-        if is_far { FAR_LIMIT } else { NEAR_LIMIT }
+    /// The largest limit for the RTT seen.
+    pub fn max_buffer(&self) -> usize {
+        let is_long = self.min_rtt.is_some_and(|time| time >= LONG_RTT);
+        if is_long { MAX_BUFFER_LONG_RTT } else { MAX_BUFFER }
     }
 
-    /// Whether all is acknowledged, the FIN too.
-    pub fn is_finished(&self) -> bool {
-        self.fin_at.is_some_and(|fin| self.unacked - fin > 0)
+    /// Whether all data and the FIN are acknowledged.
+    pub fn is_fin_acked(&self) -> bool {
+        self.fin_seq.is_some_and(|fin| self.snd_una - fin > 0)
     }
 
     /// Whether the FIN has been sent.
-    pub fn has_sent_fin(&self) -> bool {
-        self.fin_at.is_some()
+    pub fn is_fin_sent(&self) -> bool {
+        self.fin_seq.is_some()
     }
 
-    /// Takes an acknowledgement and the window beside it.
-    pub fn acknowledge(&mut self, now: Duration, segment: &Segment<'_>, ack: Seq) -> Verdict {
-        if ack - self.end > 0 {
-            return Verdict::TooNew;
+    /// Handles the acknowledgement and window of a segment.
+    pub fn process_ack(&mut self, now: Duration, segment: &Segment<'_>, ack: Seq) -> AckResult {
+        if ack - self.snd_max > 0 {
+            return AckResult::BeyondSent;
         }
-        let flight = self.end.since(self.unacked);
-        if ack - self.unacked > 0 {
-            self.advance(now, ack, flight);
-        } else if ack == self.unacked && self.is_duplicate(segment) {
-            self.duplicate(flight);
+        let flight = self.snd_max.since(self.snd_una);
+        if ack - self.snd_una > 0 {
+            self.ack_new_data(now, ack, flight);
+        } else if ack == self.snd_una && self.is_duplicate(segment) {
+            self.count_dup_ack(flight);
         }
-        if ack - self.unacked >= 0 {
-            self.hear_window(now, segment, ack);
+        if ack - self.snd_una >= 0 {
+            self.update_window(now, segment, ack);
         }
-        Verdict::Fine
+        AckResult::Accepted
     }
 
-    fn hear_window(&mut self, now: Duration, segment: &Segment<'_>, ack: Seq) {
-        let (sequence, acknowledged) = self.window_from;
-        let newer = segment.sequence - sequence;
-        if newer > 0 || (newer == 0 && ack - acknowledged >= 0) || !self.is_greeted() {
-            let scale = if segment.syn { 0 } else { self.scale };
+    fn update_window(&mut self, now: Duration, segment: &Segment<'_>, ack: Seq) {
+        let newer = segment.sequence - self.snd_wl1;
+        if newer > 0 || (newer == 0 && ack - self.snd_wl2 >= 0) || !self.is_synchronized() {
+            let scale = if segment.syn { 0 } else { self.snd_wscale };
             let window = usize::from(segment.window) << scale;
-            if self.window == 0 && window > 0 {
-                (self.tries, self.timer) = (0, None);
+            if self.snd_wnd == 0 && window > 0 {
+                (self.retries, self.timer) = (0, None);
             }
-            self.window = window;
-            self.window_from = (segment.sequence, ack);
+            self.snd_wnd = window;
+            (self.snd_wl1, self.snd_wl2) = (segment.sequence, ack);
         }
-        if self.window == 0 {
-            // It answers: it may keep its window shut for as long as it likes (RFC 9293, 3.8.6.1).
-            self.tries = self.tries.min(MAX_TRIES / 2);
+        if self.snd_wnd == 0 {
+            // A guest that answers may keep its window closed forever (RFC 9293, 3.8.6.1).
+            self.retries = self.retries.min(MAX_RETRIES / 2);
         }
-        self.watch(now);
+        self.ensure_timer(now);
     }
 
-    /// Has the timer run if something is to be repeated, or the window to be asked for.
-    pub fn watch(&mut self, now: Duration) {
-        let waits = self.window == 0 && self.queued > 0 && self.is_greeted();
-        if self.timer.is_none() && (waits || self.end - self.unacked > 0) {
-            self.arm(now);
+    /// Starts the timer if data is in flight, or a closed window has to be probed.
+    pub fn ensure_timer(&mut self, now: Duration) {
+        let waits = self.snd_wnd == 0 && self.queued > 0 && self.is_synchronized();
+        if self.timer.is_none() && (waits || self.snd_max - self.snd_una > 0) {
+            self.arm_timer(now);
         }
     }
 
     /// RFC 5681, 2.
     fn is_duplicate(&self, segment: &Segment<'_>) -> bool {
-        self.end != self.unacked
-            && self.window > 0
+        self.snd_max != self.snd_una
+            && self.snd_wnd > 0
             && segment.len() == 0
-            && usize::from(segment.window) << self.scale == self.window
+            && usize::from(segment.window) << self.snd_wscale == self.snd_wnd
     }
 
-    fn advance(&mut self, now: Duration, ack: Seq, flight: usize) {
-        let count = ack.since(self.unacked);
-        let syn = usize::from(!self.is_greeted());
-        self.release((count - syn).min(self.queued));
-        self.acked += count;
-        self.measure(now, ack);
-        self.unacked = ack;
-        if self.next - ack < 0 {
-            self.next = ack;
+    fn ack_new_data(&mut self, now: Duration, ack: Seq, flight: usize) {
+        let count = ack.since(self.snd_una);
+        let syn = usize::from(!self.is_synchronized());
+        self.drop_acked((count - syn).min(self.queued));
+        self.acked_since_growth += count;
+        self.sample_rtt(now, ack);
+        self.snd_una = ack;
+        if self.snd_nxt - ack < 0 {
+            self.snd_nxt = ack;
         }
-        (self.tries, self.duplicates) = (0, 0);
+        (self.retries, self.dup_acks) = (0, 0);
         match self.recover {
-            Some(recover) if ack - recover < 0 => self.resend = true,
+            Some(recover) if ack - recover < 0 => self.retransmit = true,
             Some(_) => {
                 self.recover = None;
-                self.congestion = self.threshold;
+                self.cwnd = self.ssthresh;
             }
-            None => self.open_up(count, flight),
+            None => self.grow_cwnd(count, flight),
         }
         self.timer = None;
-        if self.end - ack > 0 {
-            self.arm(now);
+        if self.snd_max - ack > 0 {
+            self.arm_timer(now);
         }
     }
 
-    /// Lets more be on its way, if all that might be was.
-    fn open_up(&mut self, count: usize, flight: usize) {
-        if 2 * flight < self.congestion {
+    /// Slow start or congestion avoidance, if the window was in use.
+    fn grow_cwnd(&mut self, count: usize, flight: usize) {
+        if 2 * flight < self.cwnd {
             return;
         }
         let mss = usize::from(self.mss);
-        self.congestion += match self.congestion < self.threshold {
+        self.cwnd += match self.cwnd < self.ssthresh {
             true => count,
-            false => (mss * count / self.congestion).max(1),
+            false => (mss * count / self.cwnd).max(1),
         };
-        self.congestion = self.congestion.min(2 * FAR_LIMIT);
+        self.cwnd = self.cwnd.min(2 * MAX_BUFFER_LONG_RTT);
     }
 
-    fn duplicate(&mut self, flight: usize) {
-        self.duplicates += 1;
-        if self.duplicates == 3 && self.recover.is_none() {
-            self.threshold = (flight / 2).max(2 * usize::from(self.mss));
-            self.congestion = self.threshold;
-            self.recover = Some(self.end);
-            self.resend = true;
-            // Not a round trip any more (Karn).
-            self.timing = None;
+    fn count_dup_ack(&mut self, flight: usize) {
+        self.dup_acks += 1;
+        if self.dup_acks == 3 && self.recover.is_none() {
+            self.ssthresh = (flight / 2).max(2 * usize::from(self.mss));
+            self.cwnd = self.ssthresh;
+            self.recover = Some(self.snd_max);
+            self.retransmit = true;
+            // Karn's algorithm.
+            self.rtt_sample = None;
         }
     }
 
-    fn release(&mut self, mut count: usize) {
+    fn drop_acked(&mut self, mut count: usize) {
         self.queued -= count;
         while count > 0
             && let Some(first) = self.queue.front()
         {
-            let left = first.len() - self.done;
+            let left = first.len() - self.front_acked;
             if count < left {
-                self.done += count;
+                self.front_acked += count;
                 return;
             }
             count -= left;
-            self.done = 0;
+            self.front_acked = 0;
             self.queue.pop_front();
         }
         if self.queue.is_empty() {
@@ -308,88 +315,87 @@ impl Sender {
         }
     }
 
-    fn measure(&mut self, now: Duration, ack: Seq) {
-        let Some((sequence, sent)) = self.timing else { return };
+    fn sample_rtt(&mut self, now: Duration, ack: Seq) {
+        let Some((sequence, sent)) = self.rtt_sample else { return };
         if ack - sequence <= 0 {
             return;
         }
-        self.timing = None;
+        self.rtt_sample = None;
         let sample = now.saturating_sub(sent);
-        self.shortest = self.shortest.into_iter().chain([sample]).min();
-        let (smooth, deviation) = match self.rtt {
+        self.min_rtt = self.min_rtt.into_iter().chain([sample]).min();
+        let (srtt, rttvar) = match self.srtt {
             None => (sample, sample / 2),
-            Some((smooth, deviation)) => {
-                ((smooth * 7 + sample) / 8, (deviation * 3 + smooth.abs_diff(sample)) / 4)
-            }
+            Some(srtt) => ((srtt * 7 + sample) / 8, (self.rttvar * 3 + srtt.abs_diff(sample)) / 4),
         };
-        self.rtt = Some((smooth, deviation));
-        self.timeout = (smooth + deviation * 4).clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT);
+        (self.srtt, self.rttvar) = (Some(srtt), rttvar);
+        self.rto = (srtt + rttvar * 4).clamp(MIN_RTO, MAX_RTO);
     }
 
-    fn arm(&mut self, now: Duration) {
-        let pause = self.timeout * 2u32.pow(self.tries.min(8).into());
-        self.timer = Some(now + pause.min(LONGEST_TIMEOUT));
+    fn arm_timer(&mut self, now: Duration) {
+        let pause = self.rto * 2u32.pow(self.retries.min(8).into());
+        self.timer = Some(now + pause.min(MAX_RTO));
     }
 
-    /// The timer has run out. False: the machine is gone.
+    /// Handles the expired timer. Returns false if the guest has not answered for too long.
     pub fn expire(&mut self, now: Duration) -> bool {
-        self.tries += 1;
+        self.retries += 1;
         self.timer = None;
-        if self.tries > MAX_TRIES {
+        if self.retries > MAX_RETRIES {
             return false;
         }
-        self.timing = None;
-        if self.window == 0 && self.is_greeted() && self.queued > 0 {
-            self.probe = true;
-        } else if self.end - self.unacked > 0 {
+        self.rtt_sample = None;
+        if self.snd_wnd == 0 && self.is_synchronized() && self.queued > 0 {
+            self.window_probe = true;
+        } else if self.snd_max - self.snd_una > 0 {
             let mss = usize::from(self.mss);
-            if self.tries == 1 {
-                self.threshold = (self.end.since(self.unacked) / 2).max(2 * mss);
+            if self.retries == 1 {
+                self.ssthresh = (self.snd_max.since(self.snd_una) / 2).max(2 * mss);
             }
-            (self.congestion, self.recover, self.resend) = (mss, None, false);
-            self.next = self.unacked;
+            (self.cwnd, self.recover, self.retransmit) = (mss, None, false);
+            self.snd_nxt = self.snd_una;
         }
-        self.arm(now);
+        self.arm_timer(now);
         true
     }
 
-    /// Whether what has this sequence number was sent and is not acknowledged.
-    pub fn is_on_its_way(&self, sequence: Seq) -> bool {
-        sequence - self.unacked >= 0 && sequence - self.end < 0
+    /// Whether this sequence number was sent and is not acknowledged.
+    pub fn is_in_flight(&self, sequence: Seq) -> bool {
+        sequence - self.snd_una >= 0 && sequence - self.snd_max < 0
     }
 
-    /// The way takes segments of at most `mss` bytes. True: they were larger; what is on its way is
-    /// sent again at once, beginning slowly (RFC 1191, 6.4).
-    pub fn narrow(&mut self, mss: u16) -> bool {
-        if mss >= self.mss || !self.is_greeted() {
+    /// Reduces the maximum segment size. Returns whether it was larger; data in flight is then
+    /// retransmitted at once, starting with the initial window (RFC 1191, 6.4).
+    pub fn reduce_mss(&mut self, mss: u16) -> bool {
+        if mss >= self.mss || !self.is_synchronized() {
             return false;
         }
         self.mss = mss;
-        self.congestion = FIRST_BURST * usize::from(mss);
-        (self.recover, self.resend, self.timing) = (None, false, None);
-        self.next = self.unacked;
+        self.cwnd = INITIAL_WINDOW * usize::from(mss);
+        (self.recover, self.retransmit, self.rtt_sample) = (None, false, None);
+        self.snd_nxt = self.snd_una;
         true
     }
 
-    /// What to send now, up to `large` bytes at once.
-    pub fn piece(&self, large: usize) -> Option<Piece> {
-        if !self.is_greeted() || self.is_finished() {
+    /// The next segment to send, with up to `large` bytes of data.
+    pub fn next_segment(&self, large: usize) -> Option<NextSegment> {
+        if !self.is_synchronized() || self.is_fin_acked() {
             return None;
         }
         let mss = usize::from(self.mss);
-        if self.probe && self.queued > 0 {
-            return Some(self.at(0, 1));
+        if self.window_probe && self.queued > 0 {
+            return Some(self.range_at(0, 1));
         }
-        if self.resend {
-            let lost = self.recover.map_or(mss, |recover| recover.since(self.unacked));
-            return Some(self.at(0, lost.min(large).min(self.queued)));
+        if self.retransmit {
+            let lost = self.recover.map_or(mss, |recover| recover.since(self.snd_una));
+            return Some(self.range_at(0, lost.min(large).min(self.queued)));
         }
-        let offset = self.next.since(self.unacked);
+        let offset = self.snd_nxt.since(self.snd_una);
         let unsent = self.queued.saturating_sub(offset);
-        let usable = self.window.min(self.congestion).saturating_sub(offset);
+        let usable = self.snd_wnd.min(self.cwnd).saturating_sub(offset);
         let mut len = unsent.min(usable).min(large);
         if len < unsent {
-            // Whole segments as long as there is more; a small window waits (RFC 9293, 3.8.6.2.1).
+            // Only whole segments while there is more data; no small segments into a small window
+            // (RFC 9293, 3.8.6.2.1).
             len = if len >= mss {
                 len - len % mss
             } else if offset == 0 {
@@ -398,19 +404,24 @@ impl Sender {
                 0
             };
         }
-        let piece = self.at(offset, len);
-        let owes_fin = piece.fin && offset <= self.queued;
-        (len > 0 || owes_fin).then_some(piece)
+        let next = self.range_at(offset, len);
+        let owes_fin = next.fin && offset <= self.queued;
+        (len > 0 || owes_fin).then_some(next)
     }
 
-    fn at(&self, offset: usize, len: usize) -> Piece {
-        let fin = self.fin && offset + len == self.queued;
-        Piece { sequence: self.unacked + offset, offset, len, fin }
+    fn range_at(&self, offset: usize, len: usize) -> NextSegment {
+        let fin = self.closed && offset + len == self.queued;
+        NextSegment { sequence: self.snd_una + offset, offset, len, fin }
     }
 
-    /// The data of a piece, as far as `parts` suffice; its length.
-    pub fn data<'a>(&'a self, piece: Piece, parts: &mut [&'a [u8]; MAX_PARTS]) -> (usize, usize) {
-        let (mut skip, mut left, mut count) = (self.done + piece.offset, piece.len, 0);
+    /// Collects the data of a segment into `parts`, as far as these suffice. Returns how many are
+    /// used, and the length.
+    pub fn gather<'a>(
+        &'a self,
+        next: NextSegment,
+        parts: &mut [&'a [u8]; MAX_PARTS],
+    ) -> (usize, usize) {
+        let (mut skip, mut left, mut count) = (self.front_acked + next.offset, next.len, 0);
         for bytes in &self.queue {
             if left == 0 || count == parts.len() {
                 break;
@@ -424,33 +435,43 @@ impl Sender {
             left -= end - skip;
             (skip, count) = (0, count + 1);
         }
-        (count, piece.len - left)
+        (count, next.len - left)
     }
 
-    /// Notes that a piece was sent.
-    pub fn sent(&mut self, now: Duration, piece: Piece) {
-        let end = piece.sequence + piece.len + usize::from(piece.fin);
-        if self.probe {
-            self.probe = false;
-        } else if self.resend {
-            self.resend = false;
+    /// Notes that a segment was sent.
+    pub fn segment_sent(&mut self, now: Duration, next: NextSegment) {
+        let end = next.sequence + next.len + usize::from(next.fin);
+        if self.window_probe {
+            self.window_probe = false;
+        } else if self.retransmit {
+            self.retransmit = false;
         } else {
-            self.next = end;
+            self.snd_nxt = end;
         }
-        if piece.fin {
-            self.fin_at = Some(piece.sequence + piece.len);
+        if next.fin {
+            self.fin_seq = Some(next.sequence + next.len);
         }
-        if end - self.end > 0 {
-            if self.timing.is_none() && self.end == piece.sequence {
-                self.timing = Some((piece.sequence, now));
+        if end - self.snd_max > 0 {
+            if self.rtt_sample.is_none() && self.snd_max == next.sequence {
+                self.rtt_sample = Some((next.sequence, now));
             }
-            self.end = end;
+            self.snd_max = end;
         }
-        self.watch(now);
+        self.ensure_timer(now);
     }
 
-    /// A sequence number that the machine has had already, for a question whether it is there.
-    pub fn old(&self) -> Seq {
-        Seq(self.unacked.0.wrapping_sub(1))
+    /// Whether `ack` acknowledges our SYN and nothing else.
+    pub fn acks_syn_only(&self, ack: Seq) -> bool {
+        ack == self.snd_una + 1
+    }
+
+    /// Makes the SYN the next segment again.
+    pub fn rewind_to_syn(&mut self) {
+        self.snd_nxt = self.snd_una;
+    }
+
+    /// The sequence number of a keep-alive: the last one that the guest has acknowledged.
+    pub fn keepalive_seq(&self) -> Seq {
+        Seq(self.snd_una.0.wrapping_sub(1))
     }
 }

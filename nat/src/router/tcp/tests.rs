@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::engine::{Engine, State};
-use super::receiver::SCALE;
+use super::receiver::WINDOW_SCALE;
 use super::segment::{Control, Outgoing, Segment, Seq};
 
 mod bad_link;
@@ -15,7 +15,7 @@ const T0: Duration = Duration::ZERO;
 const OURS: Seq = Seq(u32::MAX - 5);
 const THEIRS: Seq = Seq(u32::MAX - 3);
 
-/// A segment on its way.
+/// A segment in flight.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Sent {
     sequence: Seq,
@@ -52,29 +52,29 @@ impl Sent {
 struct End {
     tcp: Connection,
     now: Duration,
-    /// What the host has taken, and how much more it takes.
-    heard: Vec<u8>,
+    /// What the host took, and how much more it takes.
+    received: Vec<u8>,
     takes: usize,
 }
 
 impl End {
     fn new(tcp: Connection) -> End {
-        End { tcp, now: T0, heard: Vec::new(), takes: usize::MAX }
+        End { tcp, now: T0, received: Vec::new(), takes: usize::MAX }
     }
 
-    /// Feeds it a segment, and has the host take what it will.
+    /// Handles a segment, then lets the host take what it will.
     fn handle(&mut self, segment: &Segment<'_>) {
-        let End { tcp, now, heard, takes } = self;
-        tcp.handle(*now, segment, &mut |bytes| take(heard, takes, bytes));
+        let End { tcp, now, received, takes } = self;
+        tcp.handle(*now, segment, &mut |bytes| take(received, takes, bytes));
         self.drain();
     }
 
     fn drain(&mut self) -> bool {
-        let End { tcp, heard, takes, .. } = self;
-        tcp.drain(&mut |bytes| take(heard, takes, bytes))
+        let End { tcp, received, takes, .. } = self;
+        tcp.drain(&mut |bytes| take(received, takes, bytes))
     }
 
-    /// What it sends now.
+    /// The segments that it sends now.
     fn output(&mut self) -> Vec<Sent> {
         let mut sent = Vec::new();
         self.tcp.output(self.now, (LARGE, 100), &mut |segment| {
@@ -84,13 +84,13 @@ impl End {
         sent
     }
 
-    /// Feeds it a segment and says what it sends.
+    /// Handles a segment. Returns what it sends.
     fn ask(&mut self, segment: Segment<'_>) -> Vec<Sent> {
         self.handle(&segment);
         self.output()
     }
 
-    /// Waits until it is in another state; how often.
+    /// Waits until the state changes. Returns how often.
     fn waits_in(&mut self, state: State) -> usize {
         let mut count = 0;
         while self.tcp.state() == state && count < 100 {
@@ -108,9 +108,9 @@ impl End {
     }
 }
 
-fn take(heard: &mut Vec<u8>, takes: &mut usize, bytes: &[u8]) -> usize {
+fn take(received: &mut Vec<u8>, takes: &mut usize, bytes: &[u8]) -> usize {
     let count = bytes.len().min(*takes);
-    heard.extend(&bytes[..count]);
+    received.extend(&bytes[..count]);
     *takes -= count;
     count
 }
@@ -134,7 +134,7 @@ fn syn() -> Segment<'static> {
     }
 }
 
-/// A segment of the machine's `at`th byte on, with all of our first `acked` acknowledged.
+/// A segment from the guest's `at`th byte on that acknowledges our first `acked` bytes.
 fn data(at: usize, bytes: &[u8], acked: usize) -> Segment<'_> {
     Segment {
         source: 1,
@@ -153,34 +153,34 @@ fn fin(at: usize, acked: usize) -> Segment<'static> {
 
 /// An established connection.
 fn open() -> End {
-    let mut end = End::new(Connection::answer(T0, &syn(), OURS, 1460));
+    let mut end = End::new(Connection::accept(T0, &syn(), OURS, 1460));
     assert_eq!(end.output().len(), 1);
     assert_eq!(end.ask(data(0, &[], 0)), []);
-    assert_eq!(end.tcp.state(), State::Open { ended: false });
+    assert_eq!(end.tcp.state(), State::Open { peer_closed: false });
     end
 }
 
 #[test]
 fn a_syn_is_answered_until_the_answer_is_acknowledged() {
-    let mut end = End::new(Connection::answer(T0, &syn(), OURS, 1460));
+    let mut end = End::new(Connection::accept(T0, &syn(), OURS, 1460));
     let answers = end.output();
     let [answer] = &answers[..] else { panic!("{answers:?}") };
     assert_eq!((answer.sequence, answer.ack), (OURS, Some(THEIRS + 1)));
     assert!(matches!(answer.control, Control::Syn { mss: 1460, scale: Some(_), sack: true }));
     assert_eq!(end.output(), [], "once is enough");
-    assert_eq!(end.ask(syn()), answers, "the machine asks again");
-    assert_eq!(end.wait(), answers, "nobody has heard it");
+    assert_eq!(end.ask(syn()), answers, "the guest retransmits");
+    assert_eq!(end.wait(), answers, "no ACK arrived");
     assert_eq!(end.tcp.state(), State::Opening);
     end.ask(data(0, b"hello", 0));
-    assert_eq!(end.heard, b"hello", "data beside the acknowledgement");
-    let mut silent = End::new(Connection::answer(T0, &syn(), OURS, 1460));
+    assert_eq!(end.received, b"hello", "data with the ACK");
+    let mut silent = End::new(Connection::accept(T0, &syn(), OURS, 1460));
     silent.output();
     assert!((5..20).contains(&silent.waits_in(State::Opening)), "it gives up in the end");
 }
 
 #[test]
 fn scales_are_used_only_if_both_offer_them() {
-    let mut plain = End::new(Connection::answer(T0, &Segment { scale: None, ..syn() }, OURS, 1460));
+    let mut plain = End::new(Connection::accept(T0, &Segment { scale: None, ..syn() }, OURS, 1460));
     assert!(matches!(plain.output()[0].control, Control::Syn { scale: None, .. }));
     plain.ask(Segment { window: 3000, ..data(0, &[], 0) });
     plain.tcp.push(vec![7; 10_000]);
@@ -192,12 +192,12 @@ fn scales_are_used_only_if_both_offer_them() {
 }
 
 #[test]
-fn a_window_that_cannot_be_said_is_no_news() {
-    let mut plain = End::new(Connection::answer(T0, &Segment { scale: None, ..syn() }, OURS, 1460));
+fn a_window_beyond_its_field_is_no_window_update() {
+    let mut plain = End::new(Connection::accept(T0, &Segment { scale: None, ..syn() }, OURS, 1460));
     plain.output();
     plain.ask(data(0, &[], 0));
     for at in (0..4_000_000).step_by(1000) {
-        plain.tcp.grow();
+        plain.tcp.autotune();
         assert_eq!(plain.ask(data(at, &[7; 1000], 0)).len(), 1);
         assert_eq!(plain.output(), [], "nothing has changed since");
     }
@@ -216,39 +216,39 @@ fn large_segments_are_whole_ones() {
 fn either_side_may_close_first_and_still_receive() {
     let mut end = open();
     assert_eq!(end.ask(fin(0, 0))[0].ack, Some(THEIRS + 2));
-    assert_eq!(end.tcp.state(), State::Open { ended: true });
+    assert_eq!(end.tcp.state(), State::Open { peer_closed: true });
     end.tcp.push(b"late".to_vec());
     assert_eq!(end.output()[0].data, b"late");
     end.ask(data(1, &[], 4));
-    end.tcp.finish();
+    end.tcp.close();
     let last = end.output();
     assert_eq!((last[0].sequence, last[0].control), (OURS + 5, Control::Fin));
-    assert_eq!(end.tcp.state(), State::Closing { lingers: false });
-    assert_eq!(end.wait(), last, "a FIN that nobody heard");
+    assert_eq!(end.tcp.state(), State::Closing { time_wait: false });
+    assert_eq!(end.wait(), last, "a FIN that was lost");
     end.ask(data(1, &[], 5));
-    assert_eq!(end.tcp.state(), State::Done);
+    assert_eq!(end.tcp.state(), State::Closed);
 
     let mut end = open();
-    end.tcp.finish();
+    end.tcp.close();
     assert_eq!(end.output()[0].control, Control::Fin);
     assert_eq!(end.ask(data(0, b"more", 1))[0].ack, Some(THEIRS + 5));
     assert_eq!(end.output(), []);
     assert_eq!(end.ask(fin(4, 1))[0].ack, Some(THEIRS + 6));
-    assert_eq!(end.heard, b"more");
-    assert_eq!(end.tcp.state(), State::Closing { lingers: true });
+    assert_eq!(end.received, b"more");
+    assert_eq!(end.tcp.state(), State::Closing { time_wait: true });
     assert_eq!(end.ask(fin(4, 1))[0].ack, Some(THEIRS + 6), "its acknowledgement was lost");
     end.wait();
-    assert_eq!(end.tcp.state(), State::Done);
+    assert_eq!(end.tcp.state(), State::Closed);
 }
 
 #[test]
-fn both_may_close_at_once() {
+fn simultaneous_close() {
     let mut end = open();
-    end.tcp.finish();
+    end.tcp.close();
     end.output();
     assert_eq!(end.ask(fin(0, 0))[0].ack, Some(THEIRS + 2), "crossing FINs");
     end.ask(data(1, &[], 1));
-    assert_eq!(end.tcp.state(), State::Closing { lingers: true });
+    assert_eq!(end.tcp.state(), State::Closing { time_wait: true });
 }
 
 #[test]
@@ -256,8 +256,8 @@ fn only_a_reset_with_the_exact_number_ends_it() {
     let rst = |at: usize| Segment { rst: true, ack: None, ..data(at, &[], 0) };
     let mut end = open();
     assert_eq!(end.ask(rst(70_000)), [], "outside the window");
-    assert_eq!(end.ask(rst(9)).len(), 1, "inside: the machine is asked (RFC 5961)");
-    assert_eq!(end.tcp.state(), State::Open { ended: false });
+    assert_eq!(end.ask(rst(9)).len(), 1, "inside: the guest is asked (RFC 5961)");
+    assert_eq!(end.tcp.state(), State::Open { peer_closed: false });
     assert_eq!(end.ask(rst(0)), []);
     assert_eq!(end.tcp.state(), State::Broken);
 }
@@ -266,18 +266,18 @@ fn only_a_reset_with_the_exact_number_ends_it() {
 fn a_reset_after_both_ends_costs_the_host_nothing() {
     let mut end = open();
     end.takes = 1;
-    end.tcp.finish();
+    end.tcp.close();
     end.output();
     end.ask(data(0, b"late", 1));
     end.ask(fin(4, 1));
     let rst = || Segment { rst: true, ack: None, ..data(5, &[], 1) };
     assert_eq!(end.ask(rst()), []);
-    assert_eq!(end.tcp.state(), State::Open { ended: false });
+    assert_eq!(end.tcp.state(), State::Open { peer_closed: false });
     end.takes = usize::MAX;
     assert!(end.drain());
     end.output();
     end.ask(rst());
-    assert_eq!((&end.heard[..], end.tcp.state()), (&b"late"[..], State::Done));
+    assert_eq!((&end.received[..], end.tcp.state()), (&b"late"[..], State::Closed));
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn segments_outside_the_window_are_answered_and_change_nothing() {
     }
     assert_eq!(end.ask(data(0, b"wrong", 9)).len(), 1, "of what was never sent");
     assert_eq!(end.ask(Segment { syn: true, ..data(5, &[], 0) }).len(), 1, "a forged SYN");
-    assert_eq!((end.tcp.state(), &end.heard[..]), (State::Open { ended: false }, &[][..]));
+    assert_eq!((end.tcp.state(), &end.received[..]), (State::Open { peer_closed: false }, &[][..]));
 }
 
 #[test]
@@ -300,12 +300,12 @@ fn data_is_put_in_order_and_overlaps_are_cut() {
         end.handle(&data(from, &bytes[from..to], 0));
     }
     end.handle(&fin(100, 0));
-    assert_eq!(end.heard, b"");
+    assert_eq!(end.received, b"");
     end.handle(&data(0, &bytes[..45], 0));
-    assert_eq!(end.heard, bytes[..60], "of two that overlap, the later is cut");
+    assert_eq!(end.received, bytes[..60], "of two that overlap, the later is cut");
     end.handle(&data(30, &bytes[30..95], 0));
-    assert_eq!(end.heard, bytes);
-    assert_eq!(end.tcp.state(), State::Open { ended: true });
+    assert_eq!(end.received, bytes);
+    assert_eq!(end.tcp.state(), State::Open { peer_closed: true });
 }
 
 #[test]
@@ -318,21 +318,21 @@ fn a_host_that_takes_nothing_closes_the_window_and_nothing_is_lost() {
         let sent = end.ask(data(at, &bytes[at..at + 1000.min(window)], 0));
         let ack = sent.last().unwrap();
         at = (ack.ack.unwrap() - (THEIRS + 1)) as usize;
-        window = usize::from(ack.window) << SCALE;
+        window = usize::from(ack.window) << WINDOW_SCALE;
         assert!(at <= 70_000, "the window has an end");
     }
-    assert_eq!(end.heard, bytes[..10]);
+    assert_eq!(end.received, bytes[..10]);
     end.ask(data(at, &bytes[at..at + 1], 0));
     end.takes = usize::MAX;
     end.drain();
     let sent = end.output();
-    assert!(sent[0].window > 0, "the machine hears that there is room");
-    // A window is told in steps: the probe may have found the rest of one.
-    assert!(end.heard == bytes[..at] || end.heard == bytes[..at + 1]);
+    assert!(sent[0].window > 0, "the guest wanted that there is room");
+    // A window is advertised in steps: the probe may have found the rest of one.
+    assert!(end.received == bytes[..at] || end.received == bytes[..at + 1]);
 }
 
 #[test]
-fn a_shut_window_is_asked_for_as_long_as_it_takes() {
+fn a_closed_window_is_probed_forever() {
     let mut end = open();
     end.tcp.push(b"abc".to_vec());
     end.ask(Segment { window: 0, ..data(0, &[], 0) });
@@ -346,7 +346,7 @@ fn a_shut_window_is_asked_for_as_long_as_it_takes() {
 }
 
 #[test]
-fn three_duplicates_are_a_loss() {
+fn three_duplicate_acks_are_a_loss() {
     let mut end = open();
     end.tcp.push(vec![1; 10_000]);
     let sent = end.output();
@@ -358,11 +358,11 @@ fn three_duplicates_are_a_loss() {
 }
 
 #[test]
-fn a_machine_that_is_gone_is_noticed() {
+fn a_guest_that_is_gone_is_detected() {
     let mut end = open();
     end.tcp.push(b"abc".to_vec());
     end.output();
-    assert!(end.waits_in(State::Open { ended: false }) < 20);
+    assert!(end.waits_in(State::Open { peer_closed: false }) < 20);
     assert!(end.now > Duration::from_secs(100), "{:?}", end.now);
 
     let mut idle = open();
@@ -371,12 +371,12 @@ fn a_machine_that_is_gone_is_noticed() {
     assert!(idle.now >= Duration::from_secs(7200));
     idle.ask(data(0, &[], 0));
     assert!(idle.tcp.deadline().unwrap() >= idle.now + Duration::from_secs(7200));
-    assert!(idle.waits_in(State::Open { ended: false }) < 20);
+    assert!(idle.waits_in(State::Open { peer_closed: false }) < 20);
 }
 
 #[test]
-fn a_call_can_be_refused() {
-    let mut caller = End::new(Connection::call(T0, OURS, 1460));
+fn an_active_open_can_be_refused() {
+    let mut caller = End::new(Connection::connect(T0, OURS, 1460));
     assert!(matches!(caller.output()[0].control, Control::Syn { .. }));
     let no = Segment { rst: true, ..data(0, &[], 0) };
     caller.ask(Segment { ack: Some(OURS + 9), ..no.clone() });
@@ -386,9 +386,9 @@ fn a_call_can_be_refused() {
 }
 
 #[test]
-fn what_the_machine_takes_for_another_connection_is_reset() {
-    let callee = Connection::answer(T0, &syn(), OURS, 1460);
-    let caller = Connection::call(T0, OURS, 1460);
+fn an_unacceptable_ack_in_the_handshake_is_reset() {
+    let callee = Connection::accept(T0, &syn(), OURS, 1460);
+    let caller = Connection::connect(T0, OURS, 1460);
     for mut end in [callee, caller].map(End::new) {
         end.output();
         for acked in [77, usize::MAX] {
@@ -397,14 +397,14 @@ fn what_the_machine_takes_for_another_connection_is_reset() {
             let wanted = (OURS + 1 + acked, None, Control::Rst);
             assert_eq!((reset.sequence, reset.ack, reset.control), wanted);
         }
-        assert_eq!((end.tcp.state(), end.heard.len()), (State::Opening, 0));
+        assert_eq!((end.tcp.state(), end.received.len()), (State::Opening, 0));
         assert_eq!(end.output(), [], "once is enough");
     }
 }
 
 #[test]
-fn a_machine_that_takes_a_call_for_an_older_connection_is_put_right() {
-    let mut caller = End::new(Connection::call(T0, OURS, 1460));
+fn a_half_open_connection_of_the_guest_is_reset() {
+    let mut caller = End::new(Connection::connect(T0, OURS, 1460));
     let call = caller.output();
     let old = Segment { ack: Some(OURS + 5000), ..data(0, &[], 0) };
     let answer = caller.ask(old.clone());
@@ -416,22 +416,22 @@ fn a_machine_that_takes_a_call_for_an_older_connection_is_put_right() {
 }
 
 #[test]
-fn crumbs_are_kept_and_sent_together() {
+fn small_writes_are_coalesced() {
     let mut end = open();
     for _ in 0..100_000 {
         end.tcp.push(vec![5]);
     }
-    assert_eq!(end.output()[0].data.len(), LARGE, "a segment is not made of crumbs");
+    assert_eq!(end.output()[0].data.len(), LARGE, "a large segment is sent");
 }
 
-/// A machine that sends byte by byte does not cost a call of the host's for each.
+/// A guest that sends byte by byte does not cost a write for each.
 #[test]
-fn many_small_segments_are_one_call_and_a_large_one_goes_on_at_once() {
+fn many_small_segments_are_one_write_and_a_large_one_is_written_at_once() {
     let mut end = open();
-    let (mut calls, mut heard) = (0, Vec::new());
+    let (mut calls, mut received) = (0, Vec::new());
     let mut host = |bytes: &[u8]| {
         calls += 1;
-        heard.extend_from_slice(bytes);
+        received.extend_from_slice(bytes);
         bytes.len()
     };
     let bytes: Vec<u8> = (0..40_064).map(|at| (at % 251) as u8).collect();
@@ -440,46 +440,46 @@ fn many_small_segments_are_one_call_and_a_large_one_goes_on_at_once() {
     }
     end.tcp.handle(T0, &data(64, &bytes[64..], 0), &mut host);
     assert!(end.tcp.drain(&mut host));
-    assert_eq!(heard, bytes);
+    assert_eq!(received, bytes);
     assert!(calls <= 3, "{calls} calls");
 }
 
-/// What a connection says that it has beyond what comes next, in bytes of the machine's.
-fn islands(end: &mut End) -> Vec<(usize, usize)> {
-    let mut said = Vec::new();
+/// The SACK blocks that a connection sends, as offsets in the guest's stream.
+fn sack(end: &mut End) -> Vec<(usize, usize)> {
+    let mut blocks = Vec::new();
     end.tcp.output(T0, (LARGE, 100), &mut |segment| {
-        said.extend(segment.islands.iter().flatten().copied());
+        blocks.extend(segment.sack.iter().flatten().copied());
         true
     });
     let place = |seq: Seq| seq.since(THEIRS + 1);
-    said.into_iter().map(|(from, to)| (place(from), place(to))).collect()
+    blocks.into_iter().map(|(from, to)| (place(from), place(to))).collect()
 }
 
-/// RFC 2018, 4: the newest first, then what was said last.
+/// RFC 2018, 4: the newest first, then the highest.
 #[test]
-fn what_came_early_is_told_apart() {
+fn out_of_order_data_is_reported_in_sack_blocks() {
     let mut end = open();
     let bytes = [7; 100];
-    let mut hear = |at, wanted: &[(usize, usize)]| {
+    let mut check = |at, wanted: &[(usize, usize)]| {
         end.handle(&data(at, &bytes, 0));
-        assert_eq!(islands(&mut end), wanted, "after {at}");
+        assert_eq!(sack(&mut end), wanted, "after {at}");
     };
-    hear(100, &[(100, 200)]);
-    hear(200, &[(100, 300)]);
-    hear(500, &[(500, 600), (100, 300)]);
-    hear(700, &[(700, 800), (500, 600), (100, 300)]);
-    hear(900, &[(900, 1000), (700, 800), (500, 600)]);
-    hear(400, &[(400, 600), (900, 1000), (700, 800)]);
-    hear(0, &[(400, 600), (900, 1000), (700, 800)]);
-    hear(300, &[(700, 800), (900, 1000)]);
-    let mut plain = End::new(Connection::answer(T0, &Segment { sack: false, ..syn() }, OURS, 1460));
+    check(100, &[(100, 200)]);
+    check(200, &[(100, 300)]);
+    check(500, &[(500, 600), (100, 300)]);
+    check(700, &[(700, 800), (500, 600), (100, 300)]);
+    check(900, &[(900, 1000), (700, 800), (500, 600)]);
+    check(400, &[(400, 600), (900, 1000), (700, 800)]);
+    check(0, &[(400, 600), (900, 1000), (700, 800)]);
+    check(300, &[(700, 800), (900, 1000)]);
+    let mut plain = End::new(Connection::accept(T0, &Segment { sack: false, ..syn() }, OURS, 1460));
     assert!(matches!(plain.output()[0].control, Control::Syn { sack: false, .. }));
     plain.handle(&data(0, &[], 0));
     plain.handle(&data(100, &bytes, 0));
-    assert_eq!(islands(&mut plain), []);
+    assert_eq!(sack(&mut plain), []);
 }
 
-/// One lost segment of a long flight is all that has to come again.
+/// After the loss of one segment, only that one has to be sent again.
 #[test]
 fn all_that_follows_a_gap_is_kept() {
     let mut end = open();
@@ -487,14 +487,14 @@ fn all_that_follows_a_gap_is_kept() {
     for at in (100..60_000).step_by(100) {
         end.handle(&data(at, &bytes[at..at + 100], 0));
     }
-    assert!(end.heard.is_empty());
+    assert!(end.received.is_empty());
     end.handle(&data(0, &bytes[..100], 0));
-    assert!(end.heard == bytes, "{} bytes were kept", end.heard.len());
+    assert!(end.received == bytes, "{} bytes were kept", end.received.len());
 }
 
-/// Most that may be under way to a machine that is `near` at first and then, behind much data, 5 ms off.
+/// Most bytes in flight to a guest whose RTT is `near` at first and then, behind much data, 5 ms.
 fn most_under_way(near: Duration) -> usize {
-    let mut end = End::new(Connection::answer(T0, &syn(), OURS, 1460));
+    let mut end = End::new(Connection::accept(T0, &syn(), OURS, 1460));
     assert_eq!(end.output().len(), 1);
     end.now += near;
     end.ask(data(0, &[], 0));
@@ -504,14 +504,14 @@ fn most_under_way(near: Duration) -> usize {
         acked += end.output().iter().map(|sent| sent.data.len()).sum::<usize>();
         end.now += Duration::from_millis(5);
         end.ask(data(0, &[], acked));
-        end.tcp.grow();
+        end.tcp.autotune();
     }
-    assert_eq!(end.tcp.kept(), 0);
+    assert_eq!(end.tcp.buffered(), 0);
     end.tcp.room()
 }
 
 #[test]
-fn a_machine_that_waits_behind_its_own_data_is_not_far() {
+fn queueing_delay_does_not_count_as_a_long_rtt() {
     assert_eq!(most_under_way(Duration::from_micros(100)), 1 << 20);
     assert_eq!(most_under_way(Duration::from_millis(5)), 4 << 20);
 }

@@ -1,15 +1,14 @@
-//! UDP ports of the host that lead to machines.
+//! UDP forwards: ports of the host that lead to guests.
 //!
-//! Each port of a rule is a socket, or two where it is for all addresses of both versions of IP. Its
-//! clients' datagrams go to the machine from the client's own address; what the machine sends there
-//! goes out through the same socket, from the address of the host that the client has sent to. Where
-//! the machine cannot or is not to see the client's address (a client on the host's loopback, of the
-//! other version of IP, or a rule that hides it), it sees a port of the gateway that stands for this
-//! client. So it does if the client sends to a second address of the host from the same port: by what
-//! the machine answers to, the two are told from each other.
+//! Each port of a rule is a socket, or two if it listens at all addresses of both IP versions. The
+//! guest receives a client's datagrams from the client's own address; its answers leave through the
+//! same socket, from the address that the client sent to. A client is masqueraded behind a port of
+//! the gateway if the guest cannot reach its address (it is on the host's loopback or of the other
+//! IP version), if the rule asks for it, or if it sends to a second address of the host from the
+//! same port, so that answers to the two can be told apart.
 //!
-//! A port that cannot be bound is pending, with the reason, and is tried again. Datagrams for a
-//! machine whose hardware address is not known yet wait in the socket.
+//! A port that cannot be bound is pending, and is tried again. Datagrams for a guest whose MAC
+//! address is not known yet wait in the socket.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,54 +22,52 @@ use nix::errno::Errno;
 use trama_frame::MacAddr;
 
 use crate::config::{Forward, Transport};
-use crate::gateway::PortId;
+use crate::io::PortMark;
+use crate::router::classify::MASQUERADE_PORTS;
+use crate::router::context::{Context, TokenKind};
 use crate::router::flow_table::{FlowTable, Limits};
-use crate::router::forward::{ends, is_outside, warning};
-use crate::router::host_socket::{Arrival, HostSocket};
+use crate::router::forward::{RETRY, is_routed_via_gateway, port_pairs, warning};
+use crate::router::host_socket::{HostDatagram, HostSocket};
 use crate::router::local_address::LocalAddress;
-use crate::router::{Context, Kind, RETRY};
 
-/// Numbers of these sockets' tokens begin here, behind those of flows.
-pub(super) const FIRST: u32 = 1 << 31;
-/// A client that is silent this long is forgotten.
-const LIFE: [Duration; 1] = [Duration::from_secs(180)];
-/// Clients of a port of the host, and of all of them.
+/// First token number of listeners, above those of flows.
+pub(super) const FIRST_LISTENER: u32 = 1 << 31;
+/// Idle time after which a client is forgotten.
+const LIFETIME: [Duration; 1] = [Duration::from_secs(180)];
+/// Clients of one port of the host, and in total.
 const LIMITS: Limits = Limits { port: 4096, total: 16_384 };
-/// Ports of the gateway that stand for clients: 32768 to 49151, beside those of its TFTP transfers.
-pub(crate) const STAND_INS: std::ops::RangeInclusive<u16> = 0x8000..=0xbfff;
-
 /// A port of the host.
 pub(super) struct Listener {
     pub name: String,
     pub host: SocketAddr,
     pub guest: SocketAddr,
     hides_client: bool,
-    /// Where the machine was when something came for it last.
-    pub station: Option<(MacAddr, PortId)>,
-    /// The longest packet that the way to the machine takes, as far as it has shown.
+    /// The guest's MAC address and switch port at the last datagram.
+    pub station: Option<(MacAddr, PortMark)>,
+    /// Path MTU to the guest, as far as ICMP errors reported it.
     pub mtu: u16,
     /// The socket, or why there is none.
     pub socket: Result<HostSocket, Errno>,
 }
 
-/// Somebody outside who sends to a port of the host.
+/// A client outside that sends to a port of the host.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Client {
     listener: u32,
     pub address: SocketAddr,
-    /// Which of the host's addresses it sends to, if the port is one of all.
+    /// The local address that it sends to, if the port listens at all addresses.
     pub local: Option<LocalAddress>,
 }
 
-/// The ports of the host that lead to machines, and their clients.
+/// All UDP forwards and their clients.
 pub(super) struct Forwards {
-    /// What `listeners` were made of.
+    /// The rules that `listeners` were made from.
     rules: Vec<Forward>,
     listeners: Vec<Listener>,
-    /// The address that the machine sees of each client.
+    /// The address of each client that the guest sees.
     clients: FlowTable<Client, SocketAddr, 1>,
-    /// Clients by what the machine sees: its own address, theirs.
-    shown: HashMap<(SocketAddr, SocketAddr), Client, RandomState>,
+    /// Clients by the guest's address and the client's address that the guest sees.
+    by_visible: HashMap<(SocketAddr, SocketAddr), Client, RandomState>,
     retry: Option<Duration>,
 }
 
@@ -79,16 +76,16 @@ impl Default for Forwards {
         Forwards {
             rules: Vec::new(),
             listeners: Vec::new(),
-            clients: FlowTable::new(LIFE, LIMITS),
-            shown: HashMap::default(),
+            clients: FlowTable::new(LIFETIME, LIMITS),
+            by_visible: HashMap::default(),
             retry: None,
         }
     }
 }
 
 impl Forwards {
-    /// Follows the settings, forgets silent clients, and tries again what is pending. Warnings about
-    /// what cannot be bound, each once.
+    /// Applies changed settings, expires clients, and retries pending ports. Returns warnings about
+    /// ports that cannot be bound; each is returned once.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Vec<String> {
         while let Some(number) = self.clients.expired(context.now) {
             self.forget(number);
@@ -108,12 +105,12 @@ impl Forwards {
         warnings
     }
 
-    /// When [`Forwards::poll`] has something to do next.
+    /// When [`Forwards::poll`] has to be called next.
     pub fn deadline(&self) -> Option<Duration> {
         self.clients.deadline().into_iter().chain(self.retry).min()
     }
 
-    /// Ports that are pending, and why: the rule's name, the host's address, the reason.
+    /// Pending ports: name of the rule, address of the host, error.
     pub fn pending(&self) -> impl Iterator<Item = (&str, SocketAddr, Errno)> {
         self.listeners.iter().filter_map(|listener| {
             let error = *listener.socket.as_ref().err()?;
@@ -126,7 +123,7 @@ impl Forwards {
         self.retry = is_pending.then_some(now + RETRY);
     }
 
-    /// Makes the listeners that the rules want; those that stay the same keep socket and clients.
+    /// Makes the listeners for the rules. Unchanged ones keep socket and clients.
     fn rebuild(
         &mut self,
         rules: &[Forward],
@@ -139,16 +136,19 @@ impl Forwards {
             .listeners
             .drain(..)
             .enumerate()
-            .map(|(place, old)| ((old.host, old.guest, old.hides_client), (place as u32, old)))
+            .map(|(old_index, old)| {
+                ((old.host, old.guest, old.hides_client), (old_index as u32, old))
+            })
             .collect();
-        // Where those that stay go.
-        let mut places = HashMap::new();
-        let ends = self.rules.iter().flat_map(|rule| ends(rule).map(move |ends| (rule, ends)));
+        // New index of each listener that stays, by its old one.
+        let mut moved = HashMap::new();
+        let ends =
+            self.rules.iter().flat_map(|rule| port_pairs(rule).map(move |ends| (rule, ends)));
         for (rule, (host, guest)) in ends {
             let index = self.listeners.len();
             let socket = match old.remove(&(host, guest, rule.hides_client)) {
-                Some((place, Listener { socket: Ok(socket), .. })) => {
-                    places.insert(place, index as u32);
+                Some((old_index, Listener { socket: Ok(socket), .. })) => {
+                    moved.insert(old_index, index as u32);
                     watched(socket, index, context)
                 }
                 _ => Err(Errno::EAGAIN),
@@ -157,9 +157,9 @@ impl Forwards {
             let (station, mtu) = (None, u16::MAX);
             self.listeners.push(Listener { name, host, guest, hides_client, station, mtu, socket });
         }
-        // What is not wanted any more gives its port back first.
+        // Closes the old sockets before their ports are bound again.
         drop(old);
-        self.move_clients(&places);
+        self.move_clients(&moved);
         for (index, listener) in self.listeners.iter_mut().enumerate() {
             if listener.socket.is_ok() {
                 continue;
@@ -173,36 +173,40 @@ impl Forwards {
         self.plan_retry(context.now);
     }
 
-    /// Has clients follow their listeners to other places, and forgets those of the others.
-    fn move_clients(&mut self, places: &HashMap<u32, u32>) {
-        let clients = std::mem::replace(&mut self.clients, FlowTable::new(LIFE, LIMITS));
-        self.shown.clear();
+    /// Moves clients to the new index of their listener, and forgets the others.
+    fn move_clients(&mut self, moved: &HashMap<u32, u32>) {
+        let clients = std::mem::replace(&mut self.clients, FlowTable::new(LIFETIME, LIMITS));
+        self.by_visible.clear();
         let mut clients: Vec<_> = clients
             .iter()
-            .filter_map(|(client, shown, used)| {
-                Some((used, Client { listener: *places.get(&client.listener)?, ..*client }, *shown))
+            .filter_map(|(client, visible, used)| {
+                Some((
+                    used,
+                    Client { listener: *moved.get(&client.listener)?, ..*client },
+                    *visible,
+                ))
             })
             .collect();
-        // In the order in which they will be forgotten.
+        // Ordered by last use, as the table expects.
         clients.sort_by_key(|(used, ..)| *used);
-        for (used, client, shown) in clients {
+        for (used, client, visible) in clients {
             let guest = self.listeners[client.listener as usize].guest;
-            self.clients.insert(used, PortId(client.listener.into()), client, shown, 0);
-            self.shown.insert((guest, shown), client);
+            self.clients.insert(used, PortMark(client.listener.into()), client, visible, 0);
+            self.by_visible.insert((guest, visible), client);
         }
     }
 
-    /// The port of the host with this token.
+    /// The listener with this token number.
     pub fn listener(&mut self, number: u32) -> Option<&mut Listener> {
-        self.listeners.get_mut(number.checked_sub(FIRST)? as usize)
+        self.listeners.get_mut(number.checked_sub(FIRST_LISTENER)? as usize)
     }
 
-    /// The numbers of all ports of the host.
+    /// The token numbers of all listeners.
     pub fn numbers(&self) -> std::ops::Range<u32> {
-        FIRST..FIRST + self.listeners.len() as u32
+        FIRST_LISTENER..FIRST_LISTENER + self.listeners.len() as u32
     }
 
-    /// Where a machine's datagram goes if it is for a client: the port of the host, and the client.
+    /// The listener and client that a guest's datagram is for, if any.
     pub fn client_of(
         &mut self,
         now: Duration,
@@ -212,23 +216,23 @@ impl Forwards {
         if self.listeners.is_empty() {
             return None;
         }
-        let client = *self.shown.get(&(guest, to))?;
+        let client = *self.by_visible.get(&(guest, to))?;
         let number = self.clients.find(&client)?;
         self.clients.touch(now, number, 0);
-        Some((FIRST + client.listener, client))
+        Some((FIRST_LISTENER + client.listener, client))
     }
 
-    /// What the machine sees of a client that sends to the port of the host with this token.
-    pub fn show(
+    /// The source address that the guest sees for a datagram of a client. A new client is added.
+    pub fn visible_address(
         &mut self,
         number: u32,
-        arrival: &Arrival<'_>,
+        datagram: &HostDatagram<'_>,
         context: &mut Context<'_>,
     ) -> Option<SocketAddr> {
-        let index = number.checked_sub(FIRST)?;
+        let index = number.checked_sub(FIRST_LISTENER)?;
         let listener = self.listeners.get(index as usize)?;
         let (guest, hides_client) = (listener.guest, listener.hides_client);
-        let (from, local) = (arrival.from, arrival.local);
+        let (from, local) = (datagram.from, datagram.local);
         let client = Client { listener: index, address: from, local };
         if let Some(number) = self.clients.find(&client) {
             self.clients.touch(context.now, number, 0);
@@ -236,67 +240,68 @@ impl Forwards {
         }
         let real = SocketAddr::new(from.ip(), from.port());
         let is_visible = !hides_client
-            && is_outside(context.config, real.ip())
+            && is_routed_via_gateway(context.config, real.ip())
             && real.is_ipv4() == guest.is_ipv4()
-            && !self.shown.contains_key(&(guest, real));
-        let shown = if is_visible { real } else { self.stand_in(guest, context)? };
-        let port = PortId(index.into());
-        if let Some(number) = self.clients.must_end(port) {
+            && !self.by_visible.contains_key(&(guest, real));
+        let visible = if is_visible { real } else { self.masquerade(guest, context)? };
+        let port = PortMark(index.into());
+        if let Some(number) = self.clients.eviction_candidate(port) {
             self.forget(number);
         }
-        self.clients.insert(context.now, port, client, shown, 0);
-        self.shown.insert((guest, shown), client);
-        Some(shown)
+        self.clients.insert(context.now, port, client, visible, 0);
+        self.by_visible.insert((guest, visible), client);
+        Some(visible)
     }
 
-    /// The port of the host by which a machine is sent what a client of its has to say.
-    pub fn listener_of(&mut self, guest: SocketAddr, shown: SocketAddr) -> Option<&mut Listener> {
-        let client = self.shown.get(&(guest, shown))?;
+    /// The listener of the client that the guest sees as `visible`.
+    pub fn listener_of(&mut self, guest: SocketAddr, visible: SocketAddr) -> Option<&mut Listener> {
+        let client = self.by_visible.get(&(guest, visible))?;
         self.listeners.get_mut(client.listener as usize)
     }
 
-    /// What the machine sees of a client that has sent something, to this address of the host.
-    pub fn shown(
+    /// The address that the guest sees of a known client that sends to `local`.
+    pub fn known_visible(
         &mut self,
         number: u32,
         address: SocketAddr,
         local: Option<LocalAddress>,
     ) -> Option<SocketAddr> {
-        let listener = number.checked_sub(FIRST)?;
+        let listener = number.checked_sub(FIRST_LISTENER)?;
         let number = self.clients.find(&Client { listener, address, local })?;
         self.clients.get_mut(number).copied()
     }
 
-    /// A port of the gateway that stands for nobody yet.
-    fn stand_in(&self, guest: SocketAddr, context: &mut Context<'_>) -> Option<SocketAddr> {
-        let own = context.config.address_beside(guest.ip())?;
+    /// A free source port of the gateway.
+    fn masquerade(&self, guest: SocketAddr, context: &mut Context<'_>) -> Option<SocketAddr> {
+        let gateway = context.config.address_for(guest.ip())?;
         let start = (context.random)() as u16;
-        let ports = (0..=STAND_INS.end() - STAND_INS.start()).map(|step| {
-            let step = start.wrapping_add(step) & (STAND_INS.end() - STAND_INS.start());
-            SocketAddr::new(own, STAND_INS.start() + step)
+        let ports = (0..=MASQUERADE_PORTS.end() - MASQUERADE_PORTS.start()).map(|step| {
+            let step =
+                start.wrapping_add(step) & (MASQUERADE_PORTS.end() - MASQUERADE_PORTS.start());
+            SocketAddr::new(gateway, MASQUERADE_PORTS.start() + step)
         });
-        ports.into_iter().find(|shown| !self.shown.contains_key(&(guest, *shown)))
+        ports.into_iter().find(|visible| !self.by_visible.contains_key(&(guest, *visible)))
     }
 
     fn forget(&mut self, number: u32) {
-        let Some((client, shown)) = self.clients.remove(number) else { return };
+        let Some((client, visible)) = self.clients.remove(number) else { return };
         if let Some(listener) = self.listeners.get(client.listener as usize) {
-            self.shown.remove(&(listener.guest, shown));
+            self.by_visible.remove(&(listener.guest, visible));
         }
     }
 }
 
-/// A socket for a port of the host.
+/// Opens and binds the socket of a listener.
 fn bound(host: SocketAddr, index: usize, context: &Context<'_>) -> Result<HostSocket, Errno> {
     let mut socket = HostSocket::udp(host.is_ipv6())?;
     socket.bind(host)?;
     watched(socket, index, context)
 }
 
-/// Has the socket's readiness told by the number of its listener.
+/// Registers a listener's socket under its index.
 fn watched(socket: HostSocket, index: usize, context: &Context<'_>) -> Result<HostSocket, Errno> {
     let fd = socket.as_fd().as_raw_fd();
-    let token = Kind::Udp.token(FIRST + index as u32);
+    let token = TokenKind::Udp.token(FIRST_LISTENER + index as u32);
     let mut source = SourceFd(&fd);
     let result = match context.registry.reregister(&mut source, token, Interest::READABLE) {
         Err(_) => context.registry.register(&mut source, token, Interest::READABLE),
@@ -306,6 +311,6 @@ fn watched(socket: HostSocket, index: usize, context: &Context<'_>) -> Result<Ho
 }
 
 #[cfg(test)]
-mod anywhere_tests;
-#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wildcard_tests;

@@ -1,5 +1,5 @@
-//! Real sockets of the host on one side, a scripted machine on the other. What does not go by
-//! loopback maps runs in a network namespace, whose loopback interface has addresses of the world.
+//! Real sockets of the host on one side, a scripted guest on the other. Tests without loopback maps
+//! run in a network namespace, whose loopback interface has outside addresses.
 
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -12,18 +12,18 @@ use trama_frame::VnetHeader;
 
 use super::*;
 use crate::LoopbackMap;
-use crate::router::host_socket::Arrival;
+use crate::router::host_socket::HostDatagram;
 use crate::router::test_world::{datagram, *};
 use crate::testing::{GATEWAY4, GATEWAY6};
 
 const WORLD4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 const WORLD6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 const OTHER4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2));
-/// Makes the addresses of the world the host's own.
+/// Gives the host these outside addresses.
 const SETUP: &str = "ip addr add 198.51.100.1/32 dev lo; ip addr add 198.51.100.2/32 dev lo
     ip addr add 2001:db8::1/128 dev lo nodad";
 
-/// A program of the world.
+/// A server outside.
 fn server(address: IpAddr) -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind((address, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -53,7 +53,7 @@ fn a_datagram_goes_out_and_only_its_peers_answer() {
         world.send(&[datagram(to_one, 64, b"hello"), datagram(to_two, 64, b"")]);
         let ((said, from), (empty, same)) = (receive(&one), receive(&two));
         assert_eq!((&said[..], &empty[..]), (&b"hello"[..], &b""[..]));
-        assert_eq!(from, same, "a machine's port has one port outside, whomever it speaks to");
+        assert_eq!(from, same, "a guest's port has one outside port for all destinations");
 
         for (server, address) in [(&one, to_one), (&two, to_two)] {
             server.send_to(b"welcome", from).unwrap();
@@ -78,20 +78,20 @@ fn only_a_map_leads_to_loopback_and_its_answers_come_from_there() {
     let (secret, to_secret) = server(Ipv4Addr::LOCALHOST.into());
     let (open, to_open) = server(Ipv4Addr::LOCALHOST.into());
     let mut world = World::new();
-    let shown = SocketAddr::new(GATEWAY4.into(), 5300);
-    let map = LoopbackMap { transport: Transport::Udp, guest: shown, host: to_open };
+    let visible = SocketAddr::new(GATEWAY4.into(), 5300);
+    let map = LoopbackMap { transport: Transport::Udp, guest: visible, host: to_open };
     world.config.nat.as_mut().unwrap().loopback.push(map);
 
-    world.send(&[datagram(shown, 64, b"hello")]);
+    world.send(&[datagram(visible, 64, b"hello")]);
     let (said, from) = receive(&open);
     assert_eq!((&said[..], from.ip()), (&b"hello"[..], Ipv4Addr::LOCALHOST.into()));
     open.send_to(b"welcome", from).unwrap();
-    assert_eq!(read_datagram(&world.frame()), (shown, guest(shown), b"welcome".to_vec()));
+    assert_eq!(read_datagram(&world.frame()), (visible, guest(visible), b"welcome".to_vec()));
 
     world.send(&[datagram(to_secret, 64, b"hello")]);
     assert_eq!(world.dropped(DropReason::PolicyLoopback), 1);
-    let told = read_icmp(&world.frame());
-    assert_eq!((told.from, told.kind), (GATEWAY4.into(), (3, 13)), "forbidden, at once");
+    let applied = read_icmp(&world.frame());
+    assert_eq!((applied.from, applied.kind), (GATEWAY4.into(), (3, 13)), "forbidden, at once");
     secret.set_nonblocking(true).unwrap();
     assert!(secret.recv(&mut [0; 9]).is_err(), "it got through");
 }
@@ -104,7 +104,7 @@ fn a_burst_arrives_as_it_was_sent() {
     for address in [WORLD4, WORLD6] {
         let mut world = World::new();
         let ((one, to_one), (two, to_two)) = (server(address), server(address));
-        // As many as the server's socket has room for while it does not look.
+        // As many as the server's socket buffers while it does not read.
         let lengths = (0..75).map(|index| if index % 30 == 29 { 30 } else { 200 });
         let payloads: Vec<Vec<u8>> = lengths
             .enumerate()
@@ -129,35 +129,36 @@ fn a_burst_leaves_with_one_call() {
     }
     for address in [WORLD4, WORLD6] {
         let mut world = World::new();
-        // The loopback interface keeps together what was sent together.
+        // The loopback interface does not segment GSO batches.
         let mut socket = HostSocket::udp(address.is_ipv6()).unwrap();
         let to = SocketAddr::new(address, 5000);
         socket.bind(to).unwrap();
         let burst: Vec<_> = (0..20u8).map(|index| datagram(to, 64, &[index; 1000])).collect();
         world.send(&burst);
-        // The kernel may deliver it a while after it was sent.
+        // The kernel may deliver a datagram a while after it was sent.
         let mut ready = [PollFd::new(&socket, PollFlags::IN)];
         assert_eq!(poll(&mut ready, Some(&Duration::from_secs(20).try_into().unwrap())), Ok(1));
         let mut arrivals = Vec::new();
-        let keep = |arrival: Arrival<'_>| arrivals.push((arrival.bytes.len(), arrival.segment));
-        Receiver::default().receive(&socket, BATCH, keep).unwrap();
+        let keep =
+            |datagram: HostDatagram<'_>| arrivals.push((datagram.bytes.len(), datagram.segment));
+        ReceiveBuffers::default().receive(&socket, BATCH, keep).unwrap();
         assert_eq!(arrivals, [(20_000, 1000)]);
     }
 }
 
 #[test]
-fn a_large_frame_of_the_machine_is_cut_where_it_says() {
+fn a_gso_frame_of_the_guest_is_segmented() {
     let (socket, host) = server(Ipv4Addr::LOCALHOST.into());
     let mut world = World::new();
-    let shown = SocketAddr::new(GATEWAY4.into(), 5300);
-    let map = LoopbackMap { transport: Transport::Udp, guest: shown, host };
+    let visible = SocketAddr::new(GATEWAY4.into(), 5300);
+    let map = LoopbackMap { transport: Transport::Udp, guest: visible, host };
     world.config.nat.as_mut().unwrap().loopback.push(map);
     let payload: Vec<u8> = (0..2500).map(|at| at as u8).collect();
-    let frame = datagram(shown, 64, &payload);
+    let frame = datagram(visible, 64, &payload);
     let (gso_size, gso_type) = (1000, trama_frame::vnet::GSO_UDP_L4);
     let flags = trama_frame::vnet::NEEDS_CSUM;
     let header = VnetHeader { flags, gso_type, gso_size, ..VnetHeader::default() };
-    world.with(|router, context| router.receive(PortId(1), header, &frame, context));
+    world.with(|nat, context| nat.receive(PortMark(1), header, &frame, context));
     world.turn(Duration::ZERO);
     for part in payload.chunks(1000) {
         assert_eq!(receive(&socket).0, part);
@@ -165,17 +166,17 @@ fn a_large_frame_of_the_machine_is_cut_where_it_says() {
 }
 
 #[test]
-fn a_train_longer_than_any_network_card_makes_is_refused() {
+fn a_gso_frame_with_too_many_segments_is_refused() {
     let (socket, host) = server(Ipv4Addr::LOCALHOST.into());
     let mut world = World::new();
-    let shown = SocketAddr::new(GATEWAY4.into(), 5300);
-    let map = LoopbackMap { transport: Transport::Udp, guest: shown, host };
+    let visible = SocketAddr::new(GATEWAY4.into(), 5300);
+    let map = LoopbackMap { transport: Transport::Udp, guest: visible, host };
     world.config.nat.as_mut().unwrap().loopback.push(map);
     let (flags, gso_type) = (trama_frame::vnet::NEEDS_CSUM, trama_frame::vnet::GSO_UDP_L4);
     let header = VnetHeader { flags, gso_type, gso_size: 1, ..VnetHeader::default() };
     let mut send = |count| {
-        let frame = datagram(shown, 64, &vec![7; count]);
-        world.with(|router, context| router.receive(PortId(1), header, &frame, context));
+        let frame = datagram(visible, 64, &vec![7; count]);
+        world.with(|nat, context| nat.receive(PortMark(1), header, &frame, context));
         world.turn(Duration::ZERO);
         world.dropped(DropReason::BadUdp)
     };
@@ -187,8 +188,8 @@ fn a_train_longer_than_any_network_card_makes_is_refused() {
 }
 
 #[test]
-fn what_the_kernel_puts_together_is_one_large_frame() {
-    if !is_isolated("router::udp::tests::what_the_kernel_puts_together_is_one_large_frame", SETUP) {
+fn a_gro_batch_is_one_large_frame() {
+    if !is_isolated("router::udp::tests::a_gro_batch_is_one_large_frame", SETUP) {
         return;
     }
     for address in [WORLD4, WORLD6] {
@@ -214,8 +215,8 @@ fn what_the_kernel_puts_together_is_one_large_frame() {
 }
 
 #[test]
-fn what_is_longer_than_the_networks_mtu_comes_in_fragments() {
-    let name = "router::udp::tests::what_is_longer_than_the_networks_mtu_comes_in_fragments";
+fn datagrams_longer_than_the_mtu_are_fragmented() {
+    let name = "router::udp::tests::datagrams_longer_than_the_mtu_are_fragmented";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -250,7 +251,7 @@ fn what_is_longer_than_the_networks_mtu_comes_in_fragments() {
         let wanted = (0..4).map(|index| (index * step, index < 3)).collect::<Vec<_>>();
         assert_eq!(offsets, wanted);
         assert_eq!(&bytes[8..], payload);
-        let pseudo = crate::router::outbound::pseudo_sum(
+        let pseudo = crate::packet::outbound::pseudo_sum(
             to.ip(),
             guest_for(address),
             IpProtocol::Udp,
@@ -262,23 +263,23 @@ fn what_is_longer_than_the_networks_mtu_comes_in_fragments() {
 }
 
 #[test]
-fn a_closed_port_is_told_to_the_machine_as_one() {
-    if !is_isolated("router::udp::tests::a_closed_port_is_told_to_the_machine_as_one", SETUP) {
+fn a_closed_port_is_reported_to_the_guest() {
+    if !is_isolated("router::udp::tests::a_closed_port_is_reported_to_the_guest", SETUP) {
         return;
     }
     for (address, kind) in [(WORLD4, (3, 3)), (WORLD6, (1, 4))] {
         let mut world = World::new();
         let to = SocketAddr::new(address, 9);
         world.send(&[datagram(to, 64, b"anybody?")]);
-        let told = read_icmp(&world.frame());
-        assert_eq!((told.from, told.kind), (address, kind));
+        let applied = read_icmp(&world.frame());
+        assert_eq!((applied.from, applied.kind), (address, kind));
         let ethernet = datagram(to, 64, b"anybody?");
         let head = if address.is_ipv4() { 20 } else { 40 };
         let sent = &ethernet[14 + head..];
-        let quoted = &told.body[head..];
+        let quoted = &applied.body[head..];
         assert_eq!(quoted[..6], sent[..6], "ports and length");
         assert_eq!(quoted[8..], sent[8..]);
-        // The flow goes on.
+        // The flow continues.
         let (server, to) = server(address);
         world.send(&[datagram(to, 64, b"hello")]);
         assert_eq!(receive(&server).0, b"hello");
@@ -286,8 +287,8 @@ fn a_closed_port_is_told_to_the_machine_as_one() {
 }
 
 #[test]
-fn no_way_is_told_to_the_machine_as_well() {
-    if !is_isolated("router::udp::tests::no_way_is_told_to_the_machine_as_well", "true") {
+fn a_missing_route_is_reported_to_the_guest() {
+    if !is_isolated("router::udp::tests::a_missing_route_is_reported_to_the_guest", "true") {
         return;
     }
     let mut world = World::new();
@@ -295,8 +296,8 @@ fn no_way_is_told_to_the_machine_as_well() {
         [(WORLD4, GATEWAY4.into(), (3, 0)), (WORLD6, IpAddr::from(GATEWAY6), (1, 0))]
     {
         world.send(&[datagram(SocketAddr::new(address, 9), 64, b"hello")]);
-        let told = read_icmp(&world.frame());
-        assert_eq!((told.from, told.kind), (from, kind));
+        let applied = read_icmp(&world.frame());
+        assert_eq!((applied.from, applied.kind), (from, kind));
     }
 }
 
@@ -308,20 +309,20 @@ fn a_flow_that_asks_dns_ends_with_its_last_answer() {
     let mut world = World::new();
     let server = UdpSocket::bind((WORLD4, DNS_PORT)).unwrap();
     let to = server.local_addr().unwrap();
-    // As resolvers do that want both kinds of address.
+    // Like resolvers that query both address types.
     world.send(&[datagram(to, 64, b"A?"), datagram(to, 64, b"AAAA?")]);
     let (_, from) = receive(&server);
     server.send_to(b"A!", from).unwrap();
     world.frames(1);
-    assert_eq!(world.router.udp.table.len(), 1, "there is a second question");
+    assert_eq!(world.nat.udp.table.len(), 1, "there is a second question");
     server.send_to(b"AAAA!", from).unwrap();
     world.frames(1);
-    assert_eq!(world.router.udp.table.len(), 0);
-    // An answer that never comes.
+    assert_eq!(world.nat.udp.table.len(), 0);
+    // A query without an answer.
     world.send(&[datagram(to, 64, b"A?")]);
-    world.now += LIVES[DNS];
+    world.now += LIFETIMES[DNS];
     world.turn(Duration::ZERO);
-    assert_eq!(world.router.udp.table.len(), 0);
+    assert_eq!(world.nat.udp.table.len(), 0);
 }
 
 #[test]
@@ -336,16 +337,16 @@ fn a_flow_lives_as_long_as_it_is_used_and_then_its_time() {
     let (server, to) = server(WORLD4);
     world.send(&[datagram(to, 64, b"hello")]);
     let (_, from) = receive(&server);
-    assert_eq!(world.router.deadline(world.now), Some(LIVES[UNANSWERED]));
+    assert_eq!(world.nat.deadline(world.now), Some(LIFETIMES[UNANSWERED]));
     server.send_to(b"welcome", from).unwrap();
     world.frames(1);
-    assert_eq!(world.router.deadline(world.now), Some(LIVES[ANSWERED]));
-    world.now += LIVES[ANSWERED] - Duration::from_millis(1);
+    assert_eq!(world.nat.deadline(world.now), Some(LIFETIMES[ANSWERED]));
+    world.now += LIFETIMES[ANSWERED] - Duration::from_millis(1);
     world.send(&[datagram(to, 64, b"still here")]);
     assert_eq!(receive(&server), (b"still here".to_vec(), from));
-    world.now += LIVES[ANSWERED];
+    world.now += LIFETIMES[ANSWERED];
     world.turn(Duration::ZERO);
-    assert_eq!((world.router.udp.table.len(), world.router.deadline(world.now)), (0, None));
+    assert_eq!((world.nat.udp.table.len(), world.nat.deadline(world.now)), (0, None));
 }
 
 #[test]
@@ -354,7 +355,7 @@ fn a_port_with_too_many_flows_loses_its_own_oldest() {
         return;
     }
     let mut world = World::new();
-    world.router.udp = Flows::new(Limits { port: 8, total: 10 });
+    world.nat.udp = Flows::new(Limits { port: 8, total: 10 });
     let (server, to) = server(WORLD4);
     world.send_from(1, &datagram_from(1, to, 64, b"quiet"));
     world.turn(Duration::ZERO);
@@ -364,7 +365,7 @@ fn a_port_with_too_many_flows_loses_its_own_oldest() {
         world.send_from(2, &datagram_from(port, to, 64, b"busy"));
     }
     world.turn(Duration::ZERO);
-    assert_eq!(world.router.udp.table.len(), 9);
+    assert_eq!(world.nat.udp.table.len(), 9);
     assert_eq!(world.dropped(DropReason::FlowEvicted), 92);
     for _ in 100..200 {
         receive(&server);
@@ -381,13 +382,13 @@ fn the_more_flows_there_are_the_fewer_peers_has_each() {
         return;
     }
     let mut world = World::new();
-    world.router.udp = Flows::new(Limits { port: 5000, total: 5000 });
+    world.nat.udp = Flows::new(Limits { port: 5000, total: 5000 });
     let speak = |world: &mut World, port, count: u8| {
         (0..count).for_each(|number| {
             let peer = SocketAddr::from(([198, 51, 7, number], 9));
             world.send_from(1, &datagram_from(port, peer, 64, b"hello"));
         });
-        let mut flows = world.router.udp.table.iter();
+        let mut flows = world.nat.udp.table.iter();
         flows.find(|(key, ..)| key.source.port() == port).unwrap().1.peers.len()
     };
     assert_eq!(speak(&mut world, 1, 200), 200);
@@ -396,12 +397,12 @@ fn the_more_flows_there_are_the_fewer_peers_has_each() {
     }
     let most = ALL_PEERS / 4000;
     assert!(speak(&mut world, 2, 200) <= most);
-    assert_eq!(speak(&mut world, 1, 201), 1, "it begins anew");
-    let peers: Vec<_> = world.router.udp.table.iter().map(|(_, flow, _)| &flow.peers).collect();
+    assert_eq!(speak(&mut world, 1, 201), 1, "all are forgotten");
+    let peers: Vec<_> = world.nat.udp.table.iter().map(|(_, flow, _)| &flow.peers).collect();
     assert!(peers.iter().all(|peers| peers.capacity() <= 4 * most), "and gives its memory back");
 }
 
-/// Ports that machines send from, to each destination, and of how many the cost is compared.
+/// Ports that the guest sends from to each destination, and the number whose cost is compared.
 const MANY: usize = 12_500;
 const DESTINATIONS: usize = 4;
 const SOME: usize = 1_250;
@@ -413,7 +414,7 @@ fn fifty_thousand_flows_cost_what_each_costs() {
         return;
     }
     let mut world = World::new();
-    world.router.udp = Flows::new(Limits { port: MANY, total: MANY });
+    world.nat.udp = Flows::new(Limits { port: MANY, total: MANY });
     let servers: Vec<_> = (0..DESTINATIONS).map(|_| server(WORLD4)).collect();
     let before = resident();
     let mut times = Vec::new();
@@ -428,26 +429,26 @@ fn fifty_thousand_flows_cost_what_each_costs() {
         world.turn(Duration::ZERO);
         times.push((processor_time() - start) / 1000.0 / (SOME * DESTINATIONS) as f64);
     }
-    assert_eq!(world.router.udp.table.len(), MANY);
+    assert_eq!(world.nat.udp.table.len(), MANY);
     assert_eq!(world.counters.drops().len(), 0);
     let memory = (resident() - before) / MANY;
     let (first, last) = (times[0], times[times.len() - 1]);
     let thousands = (MANY - SOME) as f64 * DESTINATIONS as f64 / 1000.0;
     let slope = (last - first) / thousands;
     println!("{} flows, us each, by tenths: {times:.1?}", MANY * DESTINATIONS);
-    println!("slope {slope:.4} us per 1000 flows; {memory} bytes of ours a socket");
+    println!("slope {slope:.4} us per 1000 flows; {memory} bytes a socket");
     assert!(memory < 1024);
-    // Work for each flow that exists would show as ten times the first.
+    // Work that grows with the number of flows would take ten times as long as at first.
     assert!(last < first * 5.0, "{first} us a flow at first, {last} at last");
 }
 
-/// Nanoseconds that this thread has had a processor: what others take from it does not count.
+/// Processor time of this thread in nanoseconds; time on the run queue does not count.
 fn processor_time() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     text.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// Bytes of memory that this process has touched.
+/// Resident memory of this process in bytes.
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
@@ -456,7 +457,7 @@ fn resident() -> usize {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever a packet holds, it is dropped for one reason, or its flow refused for one.
+    /// A packet with arbitrary content is dropped for one reason, or its flow is refused for one.
     #[test]
     fn no_payload_of_a_packet_panics(
         bytes in prop::collection::vec(any::<u8>(), 0..80),
@@ -465,12 +466,12 @@ proptest! {
         is_v6 in any::<bool>(),
         cut in 0..60usize,
     ) {
-        // Nothing is sent there.
+        // Guests may not reach these.
         let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
         let to = loopback[usize::from(is_v6)];
         let mut frame = Vec::new();
         ip(guest_for(to), to, 64).write(&mut frame, 253.into(), &bytes).unwrap();
-        // Of IPv6, the field that says so must not make the builder think.
+        // For IPv6, set after building, so that the builder does not interpret it.
         frame[if is_v6 { 20 } else { 23 }] = protocol;
         if !is_v6 {
             frame[24..26].fill(0);
@@ -481,11 +482,11 @@ proptest! {
         let mut world = World::new();
         let header = VnetHeader::from_bytes(&offload);
         let taken =
-            world.with(|router, context| router.receive(PortId(1), header, &frame, context));
+            world.with(|nat, context| nat.receive(PortMark(1), header, &frame, context));
         world.turn(Duration::ZERO);
         let drops: u64 = world.counters.drops().values().sum();
-        let waits = u64::from(world.router.deadline(world.now).is_some());
-        prop_assert!(taken == crate::router::Taken::Local || drops + waits == 1, "{:?}", world.counters.drops());
+        let waits = u64::from(world.nat.deadline(world.now).is_some());
+        prop_assert!(taken == crate::router::Handled::Local || drops + waits == 1, "{:?}", world.counters.drops());
     }
 }
 
@@ -511,5 +512,5 @@ fn a_datagram_that_breaks_the_rules_is_counted() {
     assert_eq!(world.dropped(DropReason::BadUdp), 4, "no checksum in IPv6");
     world.send(&[datagram_from(0, to, 64, b""), datagram(SocketAddr::new(WORLD4, 0), 64, b"")]);
     assert_eq!(world.dropped(DropReason::BadUdp), 6);
-    assert_eq!(world.router.udp.table.len(), 0);
+    assert_eq!(world.nat.udp.table.len(), 0);
 }

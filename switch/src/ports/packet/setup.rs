@@ -1,6 +1,5 @@
 //! Joining an interface: a packet socket, its ring and its filter.
 
-use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::raw::c_int;
@@ -12,6 +11,7 @@ use trama_frame::{MacAddr, Offloads};
 
 use super::Uplink;
 use super::burst::{BLOCK, BLOCKS, Mapping, PER_BLOCK, Ring, SLOT};
+use super::option::set_option;
 use super::outbox::Outbox;
 use super::to_host::ToHost;
 use crate::ports::tap::setup::{ioctl, request};
@@ -68,8 +68,8 @@ fn join(ifname: &str, mtu: u16) -> Step<Uplink> {
     filter(&fd, token).map_err(at("filter what is heard"))?;
     let ring = map_ring(&fd)?;
     // More than the limit of all sockets, if we may; what is allowed, if not.
-    if set_at(&fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER).is_err() {
-        set_at(&fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER)
+    if set_option(&fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER).is_err() {
+        set_option(&fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER)
             .map_err(at("size the send buffer"))?;
     }
     listen_to_all(&fd, interface.index).map_err(at("hear everything (promiscuous)"))?;
@@ -163,7 +163,7 @@ fn filter(fd: &OwnedFd, token: u32) -> io::Result<()> {
         libc::sock_filter { code: end, jt: 0, jf: 0, k: 0 },
     ];
     let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
-    set_at(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+    set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
 fn map_ring(fd: &OwnedFd) -> Step<Ring> {
@@ -214,12 +214,5 @@ fn bind(fd: &OwnedFd, index: c_int) -> io::Result<()> {
 
 /// Sets an option of packet sockets, whose value `T` is what the option takes.
 fn set<T>(fd: &OwnedFd, option: c_int, value: &T) -> io::Result<()> {
-    set_at(fd, libc::SOL_PACKET, option, value)
-}
-
-pub(super) fn set_at<T>(fd: &OwnedFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
-    let (value, len) = ((value as *const T).cast::<c_void>(), size_of::<T>() as libc::socklen_t);
-    // SAFETY: every caller passes what the option is defined with; it lives until the call returns.
-    let done = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value, len) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    set_option(fd, libc::SOL_PACKET, option, value)
 }

@@ -14,7 +14,7 @@ use std::os::raw::{c_int, c_long};
 
 use trama_frame::MacAddr;
 
-use super::setup::set_at;
+use super::option::set_option;
 
 /// Commands and kinds of bpf(2) (`linux/bpf.h`).
 const BPF_PROG_LOAD: c_int = 5;
@@ -63,7 +63,8 @@ impl ToHost {
         let mut words = [0u32; ATTRIBUTES];
         words[..3].copy_from_slice(&[program.as_raw_fd() as u32, index as u32, BPF_TCX_EGRESS]);
         let link = bpf(BPF_LINK_CREATE, &mut words).map_err(failed("attach it (tcx)"))?;
-        set_at(socket, libc::SOL_SOCKET, libc::SO_MARK, &token).map_err(failed("mark frames"))?;
+        set_option(socket, libc::SOL_SOCKET, libc::SO_MARK, &token)
+            .map_err(failed("mark frames"))?;
         Ok(ToHost { _link: link })
     }
 }

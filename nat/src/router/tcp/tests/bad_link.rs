@@ -1,4 +1,4 @@
-//! The engine against itself over a link that loses, delays, repeats and reorders.
+//! The engine against itself over a link that loses, delays, duplicates and reorders.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A link that loses, delays and repeats what a seed says.
+/// A link that loses, delays and duplicates as a seed says.
 struct Link {
     random: u64,
     harm: u64,
-    /// On their way, by arrival; to whom.
+    /// Segments in flight, by arrival; and for which end.
     flying: BTreeMap<(Duration, u64), (usize, Sent)>,
     count: u64,
 }
@@ -23,14 +23,14 @@ impl Link {
 
     /// Sends the packets of a segment.
     fn send(&mut self, now: Duration, to: usize, sent: &Sent) {
-        let pieces = sent.data.chunks(MSS.into()).map(<[u8]>::to_vec);
-        let pieces: Vec<Vec<u8>> =
-            if sent.data.is_empty() { vec![Vec::new()] } else { pieces.collect() };
-        let last = pieces.len() - 1;
-        for (index, data) in pieces.into_iter().enumerate() {
+        let packets = sent.data.chunks(MSS.into()).map(<[u8]>::to_vec);
+        let packets: Vec<Vec<u8>> =
+            if sent.data.is_empty() { vec![Vec::new()] } else { packets.collect() };
+        let last = packets.len() - 1;
+        for (index, data) in packets.into_iter().enumerate() {
             let sequence = sent.sequence + index * usize::from(MSS);
             let control = if index == last { sent.control } else { Control::None };
-            let piece = Sent { sequence, control, data, ..sent.clone() };
+            let packet = Sent { sequence, control, data, ..sent.clone() };
             let copies = match self.random() % 100 {
                 dice if dice < self.harm => 0,
                 dice if dice < self.harm + self.harm / 2 => 2,
@@ -40,20 +40,22 @@ impl Link {
                 let late = if self.random() % 100 < self.harm { self.random() % 20_000 } else { 0 };
                 let arrival = now + Duration::from_micros(5000 + late);
                 self.count += 1;
-                self.flying.insert((arrival, self.count), (to, piece.clone()));
+                self.flying.insert((arrival, self.count), (to, packet.clone()));
             }
         }
     }
 }
 
-/// Sends a stream each way and says how long it took.
+/// Sends a stream each way. Returns the time it took.
 fn exchange(seed: u64, harm: u64, len: usize) -> Duration {
     let stream =
         |salt: usize| (0..len).map(|at| ((at * 31 + salt) % 251) as u8).collect::<Vec<_>>();
     let streams = [stream(1), stream(2)];
     let mut link = Link { random: seed, harm, flying: BTreeMap::new(), count: 0 };
-    let mut ends =
-        [End::new(Connection::call(T0, OURS, MSS)), End::new(Connection::call(T0, THEIRS, MSS))];
+    let mut ends = [
+        End::new(Connection::connect(T0, OURS, MSS)),
+        End::new(Connection::connect(T0, THEIRS, MSS)),
+    ];
     let mut called = false;
     let mut pushed = [0, 0];
     let mut now = T0;
@@ -74,27 +76,31 @@ fn exchange(seed: u64, harm: u64, len: usize) -> Duration {
                 end.tcp.push(streams[side][pushed[side]..pushed[side] + count].to_vec());
                 pushed[side] += count;
             } else if pushed[side] == len {
-                end.tcp.finish();
+                end.tcp.close();
             }
-            end.tcp.grow();
+            end.tcp.autotune();
             end.tcp.expire(now);
             for sent in end.output() {
                 link.send(now, 1 - side, &sent);
             }
         }
-        let over =
-            |end: &End| matches!(end.tcp.state(), State::Closing { lingers: true } | State::Done);
-        // One whose last acknowledgements were all lost is forgotten after a while, and its segments
-        // are refused then as those of no flow.
-        let is_forgotten = ends.iter().any(|end| end.tcp.state() == State::Done)
-            && ends.iter().all(|end| end.heard.len() == len);
+        let over = |end: &End| {
+            matches!(end.tcp.state(), State::Closing { time_wait: true } | State::Closed)
+        };
+        // An end whose last ACKs were all lost forgets the connection after a while, and resets
+        // what comes then.
+        let is_forgotten = ends.iter().any(|end| end.tcp.state() == State::Closed)
+            && ends.iter().all(|end| end.received.len() == len);
         if ends.iter().all(over) || is_forgotten {
-            assert!(ends[0].heard == streams[1] && ends[1].heard == streams[0], "seed {seed}");
+            assert!(
+                ends[0].received == streams[1] && ends[1].received == streams[0],
+                "seed {seed}"
+            );
             return now;
         }
         let timers = ends.iter().filter_map(|end| end.tcp.deadline()).min();
         let next = link.flying.keys().next().map(|(at, _)| *at);
-        // A host that did not take all will take more soon.
+        // A host that did not take all data takes more soon.
         let host = waits.then_some(now + Duration::from_millis(1));
         let next = next.into_iter().chain(timers).chain(host).min().unwrap();
         now = next.max(now + Duration::from_micros(100));
@@ -104,7 +110,7 @@ fn exchange(seed: u64, harm: u64, len: usize) -> Duration {
             let (to, sent) = entry.remove();
             if to == 1 && !called {
                 called = true;
-                ends[1] = End::new(Connection::answer(now, &sent.segment(), THEIRS, MSS));
+                ends[1] = End::new(Connection::accept(now, &sent.segment(), THEIRS, MSS));
                 continue;
             }
             ends[to].now = now;
@@ -115,7 +121,7 @@ fn exchange(seed: u64, harm: u64, len: usize) -> Duration {
             assert_ne!(end.tcp.state(), State::Broken, "seed {seed}: gave up at {now:?}");
         }
     }
-    panic!("seed {seed}: does not end; {:?} heard", ends.map(|end| end.heard.len()));
+    panic!("seed {seed}: does not end; {:?} received", ends.map(|end| end.received.len()));
 }
 
 proptest! {
@@ -148,8 +154,8 @@ proptest! {
             end.now += Duration::from_millis(u64::from(window) % 300);
             end.tcp.expire(end.now);
         }
-        prop_assert!(end.heard.iter().all(|byte| *byte == 9));
-        prop_assert!(end.tcp.kept() < 300_000);
+        prop_assert!(end.received.iter().all(|byte| *byte == 9));
+        prop_assert!(end.tcp.buffered() < 300_000);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Clients of the host's ports on one side, a scripted machine that serves them on the other.
+//! Clients of the host's ports on one side, a scripted guest that serves them on the other.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
@@ -50,8 +50,8 @@ pub(super) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 }
 
 #[test]
-fn the_machine_is_asked_for_and_sees_the_client() {
-    let name = "router::udp::forward::tests::the_machine_is_asked_for_and_sees_the_client";
+fn the_guest_is_resolved_and_sees_the_client() {
+    let name = "router::udp::forward::tests::the_guest_is_resolved_and_sees_the_client";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -63,7 +63,7 @@ fn the_machine_is_asked_for_and_sees_the_client() {
     assert_eq!(question.ethertype(), EthernetProtocol::Arp);
     assert!(question.dst_addr().is_broadcast());
     announce_station(&mut world, MacAddr([2, 0, 0, 0, 0, 9]));
-    assert!(world.wire.0.is_empty(), "who speaks for another is believed");
+    assert!(world.wire.0.is_empty(), "an advertisement for another station is accepted");
     announce(&mut world);
 
     let to = SocketAddr::new(GUEST4.into(), 4000);
@@ -76,7 +76,7 @@ fn the_machine_is_asked_for_and_sees_the_client() {
         assert_eq!(receive(socket), (b"welcome".to_vec(), SocketAddr::new(WORLD4, 5000)));
     }
     assert_eq!(world.counters.drops().len(), 0);
-    // A client that has gone is told to the machine.
+    // A client that is gone is reported to the guest.
     let gone = one.local_addr().unwrap();
     drop(one);
     world.send(&[datagram(gone, 64, b"still there?")]);
@@ -84,8 +84,8 @@ fn the_machine_is_asked_for_and_sees_the_client() {
 }
 
 #[test]
-fn a_client_that_the_machine_cannot_or_must_not_see_has_a_stand_in() {
-    let name = "router::udp::forward::tests::a_client_that_the_machine_cannot_or_must_not_see_has_a_stand_in";
+fn a_client_that_the_guest_cannot_or_must_not_see_is_masqueraded() {
+    let name = "router::udp::forward::tests::a_client_that_the_guest_cannot_or_must_not_see_is_masqueraded";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -94,7 +94,7 @@ fn a_client_that_the_machine_cannot_or_must_not_see_has_a_stand_in() {
     let loopback = Ipv4Addr::LOCALHOST.into();
     let local = Forward { name: "local".to_owned(), ..rule(loopback, GUEST4.into()) };
     let mut world = world(&[hidden, other_version, local]);
-    let mut stand_ins = Vec::new();
+    let mut masqueraded = Vec::new();
     client(WORLD4).send_to(b"where?", (WORLD4, 5000)).unwrap();
     world.frame();
     announce(&mut world);
@@ -103,26 +103,27 @@ fn a_client_that_the_machine_cannot_or_must_not_see_has_a_stand_in() {
         let socket = client(address);
         for word in [b"one", b"two"] {
             socket.send_to(word, (address, 5000)).unwrap();
-            let (shown, to, said) = read_datagram(&world.frame());
-            assert_eq!((shown.ip(), to.port(), &said[..]), (GATEWAY4.into(), 4000, &word[..]));
-            stand_ins.push(shown);
-            world.send(&[datagram(shown, 64, b"welcome")]);
+            let (visible, to, said) = read_datagram(&world.frame());
+            assert_eq!((visible.ip(), to.port(), &said[..]), (GATEWAY4.into(), 4000, &word[..]));
+            masqueraded.push(visible);
+            world.send(&[datagram(visible, 64, b"welcome")]);
             assert_eq!(receive(&socket), (b"welcome".to_vec(), SocketAddr::new(address, 5000)));
         }
     }
-    let (even, odd): (Vec<_>, Vec<_>) = stand_ins.chunks(2).map(|pair| (pair[0], pair[1])).unzip();
+    let (even, odd): (Vec<_>, Vec<_>) =
+        masqueraded.chunks(2).map(|pair| (pair[0], pair[1])).unzip();
     assert_eq!(even, odd, "the same one for the same client");
     assert!(even[0] != even[1] && even[1] != even[2] && even[0] != even[2]);
-    // One that stands for nobody leads nowhere.
-    let nobody = STAND_INS.map(|port| SocketAddr::new(GATEWAY4.into(), port));
-    let nobody = nobody.into_iter().find(|shown| !even.contains(shown)).unwrap();
-    world.send(&[datagram(nobody, 64, b"anybody?")]);
+    // Masquerade ports without a client lead nowhere.
+    let free = MASQUERADE_PORTS.map(|port| SocketAddr::new(GATEWAY4.into(), port));
+    let free = free.into_iter().find(|visible| !even.contains(visible)).unwrap();
+    world.send(&[datagram(free, 64, b"anybody?")]);
     assert_eq!(world.dropped(DropReason::OtherAddress), 1);
 }
 
 #[test]
-fn a_client_with_an_address_of_the_machines_network_has_a_stand_in() {
-    let name = "router::udp::forward::tests::a_client_with_an_address_of_the_machines_network_has_a_stand_in";
+fn a_client_with_an_address_of_the_guests_network_is_masqueraded() {
+    let name = "router::udp::forward::tests::a_client_with_an_address_of_the_guests_network_is_masqueraded";
     if !is_isolated(name, &format!("{SETUP}; ip addr add 10.0.2.77/32 dev lo")) {
         return;
     }
@@ -131,10 +132,10 @@ fn a_client_with_an_address_of_the_machines_network_has_a_stand_in() {
     socket.send_to(b"hello", (WORLD4, 5000)).unwrap();
     world.frame();
     announce(&mut world);
-    // The machine would look for that address on its own network.
-    let (shown, _, said) = read_datagram(&world.frame());
-    assert_eq!((shown.ip(), &said[..]), (GATEWAY4.into(), &b"hello"[..]));
-    world.send(&[datagram(shown, 64, b"welcome")]);
+    // The guest would resolve that address on its own network.
+    let (visible, _, said) = read_datagram(&world.frame());
+    assert_eq!((visible.ip(), &said[..]), (GATEWAY4.into(), &b"hello"[..]));
+    world.send(&[datagram(visible, 64, b"welcome")]);
     assert_eq!(receive(&socket), (b"welcome".to_vec(), SocketAddr::new(WORLD4, 5000)));
 }
 
@@ -150,16 +151,16 @@ fn a_client_is_known_after_another_rule_has_come() {
     socket.send_to(b"subscribe", (WORLD4, 5000)).unwrap();
     world.frame();
     announce(&mut world);
-    let (shown, ..) = read_datagram(&world.frame());
+    let (visible, ..) = read_datagram(&world.frame());
     let mut comes = Forward { name: "new".to_owned(), ..rule(WORLD6, GUEST4.into()) };
     comes.count = 3;
     world.config.nat.as_mut().unwrap().forwards = vec![comes, stays];
     world.turn(Duration::ZERO);
-    world.send(&[datagram(shown, 64, b"news")]);
+    world.send(&[datagram(visible, 64, b"news")]);
     assert_eq!(receive(&socket), (b"news".to_vec(), SocketAddr::new(WORLD4, 5000)));
     world.config.nat.as_mut().unwrap().forwards.truncate(1);
     world.turn(Duration::ZERO);
-    assert_eq!(world.router.udp.forwards.clients.len(), 0, "its rule is gone");
+    assert_eq!(world.nat.udp.forwards.clients.len(), 0, "its rule is gone");
 }
 
 #[test]
@@ -169,27 +170,27 @@ fn a_port_that_is_taken_is_pending_until_it_is_free() {
     let host = holder.local_addr().unwrap();
     let rule = Forward { host_port: host.port(), ..rule(loopback, GUEST4.into()) };
     let mut world = world(&[rule]);
-    let warnings = world.router.take_warnings();
+    let warnings = world.nat.take_warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("game") && warnings[0].contains("in use"), "{warnings:?}");
     let pending = |world: &World| {
-        let pending = world.router.udp.forwards.pending();
+        let pending = world.nat.udp.forwards.pending();
         pending.map(|(name, host, _)| (name.to_owned(), host)).collect::<Vec<_>>()
     };
     assert_eq!(pending(&world), [("game".to_owned(), host)]);
-    // A machine that says where it is has all ports looked at.
-    world.router.udp.machine_found();
+    // An advertisement gives all listeners a turn.
+    world.nat.udp.guest_resolved();
     world.turn(Duration::ZERO);
     announce(&mut world);
-    let reason = world.router.udp.forwards.pending().next().map(|(.., error)| error);
+    let reason = world.nat.udp.forwards.pending().next().map(|(.., error)| error);
     assert_eq!(reason, Some(Errno::EADDRINUSE));
-    assert_eq!(world.router.deadline(world.now), Some(RETRY));
+    assert_eq!(world.nat.deadline(world.now), Some(RETRY));
     drop(holder);
     world.now = RETRY;
     world.turn(Duration::ZERO);
     assert_eq!(pending(&world), []);
     assert!(UdpSocket::bind(host).is_err(), "the gateway has it");
-    assert_eq!(world.router.take_warnings(), Vec::<String>::new());
+    assert_eq!(world.nat.take_warnings(), Vec::<String>::new());
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn rules_change_while_others_go_on() {
     assert!((5000..5003).all(|port| UdpSocket::bind(at(port)).is_err()));
     UdpSocket::bind(at(5003)).unwrap();
     let socket = client(WORLD6);
-    // What came before the change is there after it, by a socket that stays.
+    // What arrived before the change is there after it, in a socket that stays open.
     socket.send_to(b"early", at(5002)).unwrap();
     let kept =
         Forward { host_port: 5002, guest: SocketAddr::new(GUEST6.into(), 4002), count: 1, ..range };
@@ -220,7 +221,7 @@ fn rules_change_while_others_go_on() {
     UdpSocket::bind(at(5002)).unwrap();
 }
 
-/// The guest's answer to a solicitation.
+/// The guest's neighbour advertisement.
 pub(super) fn advertisement() -> Vec<u8> {
     let (guest, gateway) = (GUEST6, crate::testing::GATEWAY6);
     let advertisement = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
@@ -236,7 +237,7 @@ pub(super) fn advertisement() -> Vec<u8> {
     .unwrap()
 }
 
-/// The address that a neighbour solicitation asks for.
+/// The target of a neighbour solicitation.
 fn read_icmp_target(frame: &[u8]) -> Ipv6Addr {
     let message = read_icmp(frame);
     assert_eq!(message.kind, (135, 0));

@@ -1,4 +1,4 @@
-//! What a network's clients are told, as the gateway is told it.
+//! Settings of DHCP and router advertisements.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -10,31 +10,32 @@ use trama_dhcp::dhcp6::{Boot6, Config6, Reservation6, Settings6};
 use trama_dhcp::name::DomainName;
 use trama_dhcp::prefix::{Prefix, Route};
 
-use crate::config::Config;
+use super::Config;
 
-/// After how many seconds DHCPv6 clients without a lease ask again.
+/// After how many seconds DHCPv6 clients without a lease renew their parameters.
 const REFRESH: u32 = 86_400;
-/// Octets of domains to search that router advertisements and DHCPv6 have room for, whatever else
-/// they say: both must fit into one packet of 1280 octets.
+/// Octets of search domains that fit into router advertisements and DHCPv6 messages together with
+/// all else: both must fit a packet of 1280 octets.
 const SEARCH_OCTETS: usize = 512;
 
-/// Address configuration of a network's machines: DHCPv4 for its IPv4 subnet, router
-/// advertisements and DHCPv6 for its IPv6 subnet.
+/// Address configuration of guests: DHCPv4 for the IPv4 subnet, router advertisements and DHCPv6
+/// for the IPv6 subnet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Dhcp {
-    /// The folder of the lease store, made if it is missing.
+    /// The folder of the lease store; it is created if it does not exist.
     pub folder: PathBuf,
-    /// Which addresses clients get first; the same in every run, and not to be guessed.
+    /// Seed of the order in which addresses are leased; unpredictable to guests, and the same in
+    /// every run.
     pub seed: u64,
-    /// What tells one client from another.
+    /// How clients are identified.
     pub identity: Identity,
     /// Addresses to lease.
     pub ranges: Vec<RangeInclusive<Ipv4Addr>>,
-    /// For how long, in seconds.
+    /// Lease times in seconds.
     pub lease: LeaseTimes,
     /// Clients that always get the same address.
     pub reservations: Vec<Reservation>,
-    /// The default router; none: there is no way out.
+    /// The default router; `None`: none.
     pub router: Option<Ipv4Addr>,
     /// DNS servers, best first.
     pub dns: Vec<Ipv4Addr>,
@@ -42,7 +43,7 @@ pub struct Dhcp {
     pub domain: Option<DomainName>,
     /// Domains to search.
     pub search: Vec<DomainName>,
-    /// Whether those are the host's, as they change.
+    /// Whether the search domains are the host's, and follow its changes.
     pub follows_host: bool,
     /// NTP servers, best first.
     pub ntp: Vec<Ipv4Addr>,
@@ -50,22 +51,22 @@ pub struct Dhcp {
     pub routes: Vec<Route>,
     /// Network boot.
     pub boot: Option<Boot>,
-    /// What one switch port may take.
+    /// Limits for each switch port.
     pub limits: Limits,
     /// Whether the IPv6 subnet is advertised.
     pub ipv6: bool,
-    /// IPv6 addresses to lease; none: machines make themselves addresses.
+    /// IPv6 addresses to lease; empty: guests form their own addresses.
     pub ranges6: Vec<RangeInclusive<Ipv6Addr>>,
     /// Clients that always get the same IPv6 address.
     pub reservations6: Vec<Reservation6>,
-    /// Network boot by IPv6.
+    /// Network boot over IPv6.
     pub boot6: Option<Boot6>,
 }
 
 impl Config {
-    /// What the DHCPv4 server serves; `None` if there is none.
+    /// The settings of the DHCPv4 server; `None` if there is none.
     pub fn dhcp_server(&self) -> Option<config::Config> {
-        let (dhcp, own) = (self.dhcp.as_ref()?, self.ipv4?);
+        let (dhcp, ipv4) = (self.dhcp.as_ref()?, self.ipv4?);
         let settings = Settings {
             routers: dhcp.router.into_iter().collect(),
             dns: dhcp.dns.clone(),
@@ -77,8 +78,8 @@ impl Config {
             boot: dhcp.boot.clone(),
         };
         let subnet = Subnet {
-            prefix: Prefix::new(own.address, own.prefix)?,
-            server: own.address,
+            prefix: Prefix::new(ipv4.address, ipv4.prefix)?,
+            server: ipv4.address,
             ranges: dhcp.ranges.clone(),
             lease: dhcp.lease,
             settings,
@@ -89,18 +90,18 @@ impl Config {
             ..dhcp.common()
         })
     }
-    /// What the DHCPv6 server serves; `None` if there is none.
+    /// The settings of the DHCPv6 server; `None` if there is none.
     pub fn dhcp6_server(&self) -> Option<Config6> {
-        let (dhcp, own) = (self.dhcp.as_ref().filter(|dhcp| dhcp.ipv6)?, self.ipv6?);
+        let (dhcp, ipv6) = (self.dhcp.as_ref().filter(|dhcp| dhcp.ipv6)?, self.ipv6?);
         let common = dhcp.common();
-        let apart = self.apart.iter().filter_map(|(address, _)| match address {
+        let others = self.service_addresses.iter().filter_map(|(address, _)| match address {
             IpAddr::V6(address) => Some(*address),
             IpAddr::V4(_) => None,
         });
         Some(Config6 {
             mac: self.mac(),
-            prefix: (own.address, own.prefix),
-            own: apart.chain([own.address]).collect(),
+            prefix: (ipv6.address, ipv6.prefix),
+            own: others.chain([ipv6.address]).collect(),
             ranges: dhcp.ranges6.clone(),
             reservations: dhcp.reservations6.clone(),
             lease: dhcp.lease.default,
@@ -111,7 +112,7 @@ impl Config {
             identity: common.identity,
             seed: common.seed,
             settings: Settings6 {
-                dns: vec![self.dns6().unwrap_or(own.address)],
+                dns: vec![self.dns6().unwrap_or(ipv6.address)],
                 search: dhcp.short_search(),
                 ntp: Vec::new(),
                 refresh: REFRESH,
@@ -120,7 +121,7 @@ impl Config {
         })
     }
 
-    /// The settings, if they have addresses to lease, and so need a lease store.
+    /// The DHCP settings, if there are addresses to lease, which needs a lease store.
     pub fn leasing(&self) -> Option<&Dhcp> {
         let leases6 = |dhcp: &Dhcp| self.ipv6.is_some() && dhcp.leases_ipv6();
         self.dhcp.as_ref().filter(|dhcp| self.ipv4.is_some() || leases6(dhcp))
@@ -128,14 +129,14 @@ impl Config {
 }
 
 impl Dhcp {
-    /// What holds for both versions of IP.
+    /// The settings that both servers share.
     fn common(&self) -> config::Config {
         let usual = config::Config::default();
         config::Config {
             limits: self.limits,
             seed: self.seed,
             identity: self.identity,
-            // Nobody else is there to have an address already.
+            // No other guest can have the address already.
             probe: usual.probe.filter(|_| self.identity != Identity::Alone),
             ..usual
         }
@@ -146,8 +147,8 @@ impl Dhcp {
         self.ipv6 && (!self.ranges6.is_empty() || !self.reservations6.is_empty())
     }
 
-    /// What clients search by IPv6, as much as has room in one packet: IPv6 has no option for the
-    /// domain, so where nothing else is to be searched, it is the only one in the list.
+    /// The search domains over IPv6, as far as they fit a packet. IPv6 has no option for a single
+    /// domain, so without a search list it is the only entry.
     pub fn short_search(&self) -> Vec<DomainName> {
         let domain = self.domain.as_slice();
         let search = if self.search.is_empty() { domain } else { &self.search };

@@ -1,6 +1,6 @@
-//! DNS messages on a stream, each behind its length (RFC 1035, 4.2.2).
+//! DNS messages on a stream, each after its length (RFC 1035, 4.2.2).
 
-/// A message as it goes on a stream.
+/// A message with its length.
 pub(super) fn framed(message: &[u8]) -> Vec<u8> {
     let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
     let mut bytes = length.to_be_bytes().to_vec();
@@ -8,7 +8,7 @@ pub(super) fn framed(message: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Takes the first message out of what came, if it is whole.
+/// Takes the first message from `input`, if it is complete.
 pub(super) fn take_message(input: &mut Vec<u8>) -> Option<Vec<u8>> {
     let (length, rest) = input.split_first_chunk::<2>()?;
     let message = rest.get(..usize::from(u16::from_be_bytes(*length)))?.to_vec();

@@ -1,4 +1,5 @@
-//! Servers and clients of the host on one side, a scripted machine that complains on the other.
+//! Servers and clients of the host on one side, a scripted guest that sends ICMP errors on the
+//! other.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -22,8 +23,8 @@ fn read(frame: &[u8]) -> (u32, Vec<u8>) {
     (tcp.sequence_number(), tcp.payload().to_vec())
 }
 
-/// A connection of the machine with a server, which both have agreed to: the server's end, its
-/// address, and the sequence number of its first byte.
+/// An established connection of the guest with a server. Returns the server's end, its address, and
+/// the sequence number of its first byte.
 fn connected(world: &mut World, address: IpAddr) -> (TcpStream, SocketAddr, u32) {
     let listener = TcpListener::bind((address, 0)).unwrap();
     let to = listener.local_addr().unwrap();
@@ -35,7 +36,7 @@ fn connected(world: &mut World, address: IpAddr) -> (TcpStream, SocketAddr, u32)
     (server, to, first)
 }
 
-/// The packets that the machine gets until it has all up to `end`.
+/// The packets that the guest receives until it has all data up to `end`.
 #[track_caller]
 fn packets(world: &mut World, end: u32) -> Vec<Vec<u8>> {
     let all = |world: &World| {
@@ -53,8 +54,8 @@ fn packets(world: &mut World, end: u32) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_narrow_way_makes_segments_shorter_and_nothing_is_lost() {
-    let name = "router::tcp::heard::tests::a_narrow_way_makes_segments_shorter_and_nothing_is_lost";
+fn a_smaller_path_mtu_makes_segments_shorter_and_nothing_is_lost() {
+    let name = "router::tcp::icmp_error::tests::a_smaller_path_mtu_makes_segments_shorter_and_nothing_is_lost";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -68,36 +69,36 @@ fn a_narrow_way_makes_segments_shorter_and_nothing_is_lost() {
         let longest = |packets: &[Vec<u8>]| packets.iter().map(|packet| packet.len() - 14).max();
         assert_eq!(longest(&sent), Some(1500));
 
-        // What cannot be an answer to these changes nothing.
-        let narrow = complaint(&sent[0], kind, mtu);
-        world.send_from(2, &narrow);
-        let mut astray = sent[0].clone();
-        astray[if address.is_ipv4() { 38 } else { 58 }] ^= 0x80;
-        world.send(&[complaint(&astray, kind, mtu)]);
+        // Errors that match no flow change nothing.
+        let error = icmp_error(&sent[0], kind, mtu);
+        world.send_from(2, &error);
+        let mut probe = sent[0].clone();
+        probe[if address.is_ipv4() { 38 } else { 58 }] ^= 0x80;
+        world.send(&[icmp_error(&probe, kind, mtu)]);
         assert_eq!(world.dropped(DropReason::IcmpUnmatched), 2);
         assert!(world.wire.0.is_empty(), "it was believed");
 
         for (said, believed) in [(mtu, mtu), (68, least)] {
-            world.send(&[complaint(&sent[0], kind, said)]);
+            world.send(&[icmp_error(&sent[0], kind, said)]);
             let again = packets(&mut world, end);
             assert_eq!(longest(&again), Some(believed as usize));
-            let mut heard = Vec::new();
+            let mut received = Vec::new();
             for packet in &again {
                 let (sequence, data) = read(packet);
-                assert_eq!(sequence, first.wrapping_add(heard.len() as u32));
-                heard.extend(data);
+                assert_eq!(sequence, first.wrapping_add(received.len() as u32));
+                received.extend(data);
             }
-            assert!(heard == stream, "other data");
+            assert!(received == stream, "other data");
         }
-        // It is not on its way any more.
-        world.send(&[tcp(to, 101, Some(end)), complaint(&sent[0], kind, 1300)]);
+        // The segment is not in flight any more.
+        world.send(&[tcp(to, 101, Some(end)), icmp_error(&sent[0], kind, 1300)]);
         assert_eq!(world.dropped(DropReason::IcmpUnmatched), 3);
     }
 }
 
 #[test]
-fn no_error_ends_what_both_have_agreed_to() {
-    let name = "router::tcp::heard::tests::no_error_ends_what_both_have_agreed_to";
+fn no_icmp_error_ends_an_established_connection() {
+    let name = "router::tcp::icmp_error::tests::no_icmp_error_ends_an_established_connection";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -109,7 +110,7 @@ fn no_error_ends_what_both_have_agreed_to() {
         let end = first.wrapping_add(5);
         let sent = packets(&mut world, end);
         for kind in kinds {
-            world.send(&[complaint(&sent[0], kind, 0)]);
+            world.send(&[icmp_error(&sent[0], kind, 0)]);
         }
         assert_eq!(world.dropped(DropReason::IcmpSoft), 3);
         server.write_all(b"still here?").unwrap();
@@ -118,8 +119,8 @@ fn no_error_ends_what_both_have_agreed_to() {
 }
 
 #[test]
-fn a_client_learns_that_the_machine_has_nobody_there() {
-    let name = "router::tcp::heard::tests::a_client_learns_that_the_machine_has_nobody_there";
+fn port_unreachable_resets_the_client_of_a_forward() {
+    let name = "router::tcp::icmp_error::tests::port_unreachable_resets_the_client_of_a_forward";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -135,17 +136,17 @@ fn a_client_learns_that_the_machine_has_nobody_there() {
         hides_client: false,
     };
     world.config.nat.as_mut().unwrap().forwards.push(rule);
-    world.with(|router, context| router.configure(context));
+    world.with(|nat, context| nat.configure(context));
     let mut client = TcpStream::connect(host).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     world.frame();
     announce(&mut world);
     let syn = world.frame();
-    // That the machine cannot be reached may pass.
-    world.send(&[complaint(&syn, (3, 1), 0)]);
-    assert_eq!((world.dropped(DropReason::IcmpSoft), world.router.tcp.len()), (1, 1));
-    world.send(&[complaint(&syn, (3, 3), 0)]);
-    assert_eq!(world.router.tcp.len(), 0);
-    let told = client.read(&mut [0; 9]).map_err(|error| error.kind());
-    assert_eq!(told, Err(ErrorKind::ConnectionReset));
+    // Host unreachable may be temporary.
+    world.send(&[icmp_error(&syn, (3, 1), 0)]);
+    assert_eq!((world.dropped(DropReason::IcmpSoft), world.nat.tcp.len()), (1, 1));
+    world.send(&[icmp_error(&syn, (3, 3), 0)]);
+    assert_eq!(world.nat.tcp.len(), 0);
+    let result = client.read(&mut [0; 9]).map_err(|error| error.kind());
+    assert_eq!(result, Err(ErrorKind::ConnectionReset));
 }

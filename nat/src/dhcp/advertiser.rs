@@ -1,4 +1,4 @@
-//! The gateway's IPv6 subnet made known: router advertisements (RFC 4861).
+//! Router advertisements for the gateway's IPv6 subnet (RFC 4861).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,46 +9,46 @@ use trama_dhcp::ra::{ALL_NODES, Advertisement, PrefixInformation, Router, check_
 use trama_dhcp::{DropReason as Refusal, Time};
 use trama_frame::MacAddr;
 
+use crate::arp_ndp::{ALL_NODES_MAC, ONE_LINK};
 use crate::config::Config;
 use crate::drop_reason::DropReason;
 use crate::ip::Packet;
-use crate::neighbour::{ALL_NODES_MAC, ONE_LINK};
 use crate::packet::ip_frame;
 
-/// Longest time between advertisements, for how long a router counts on them (RFC 4861, 6.2.1).
+/// Longest time between advertisements, and the lifetime of the default router (RFC 4861, 6.2.1).
 const INTERVAL: Duration = Duration::from_secs(600);
 const ROUTER_LIFETIME: u16 = 1800;
-/// For how long a prefix holds, and addresses made of it are preferred (RFC 4861, 6.2.1).
+/// Valid and preferred lifetime of the prefix (RFC 4861, 6.2.1).
 const VALID: u32 = 30 * 86_400;
 const PREFERRED: u32 = 7 * 86_400;
 
-/// Tells the network's machines of their IPv6 subnet.
+/// Advertises the IPv6 subnet to guests.
 pub(crate) struct Advertiser {
     router: Router,
-    says: Advertisement,
-    /// The stations of solicitations that wait for their answer.
+    advertisement: Advertisement,
+    /// The MAC addresses of solicitations that wait for their answer.
     stations: HashMap<Ipv6Addr, MacAddr>,
 }
 
 impl Advertiser {
-    /// `None`: there is nothing to advertise.
+    /// Returns `None` if there is nothing to advertise.
     pub fn new(now: Duration, config: &Config, seed: u64) -> Option<Advertiser> {
-        let says = settings(config)?;
+        let advertisement = settings(config)?;
         let router = Router::new(time(now), INTERVAL, seed);
-        Some(Advertiser { router, says, stations: HashMap::new() })
+        Some(Advertiser { router, advertisement, stations: HashMap::new() })
     }
 
-    /// Changes what is said. False: there is nothing any more.
+    /// Changes the settings. Returns false if there is nothing left to advertise.
     pub fn reconfigure(&mut self, now: Duration, config: &Config) -> bool {
-        let Some(says) = settings(config) else { return false };
-        if says != self.says {
+        let Some(advertisement) = settings(config) else { return false };
+        if advertisement != self.advertisement {
             self.router.changed(time(now));
         }
-        self.says = says;
+        self.advertisement = advertisement;
         true
     }
 
-    /// Takes a router solicitation.
+    /// Handles a router solicitation.
     pub fn solicited(&mut self, now: Duration, packet: &Packet<'_>) -> Result<(), DropReason> {
         let (IpAddr::V6(source), IpAddr::V6(destination)) = (packet.source, packet.destination)
         else {
@@ -58,7 +58,7 @@ impl Advertiser {
             .map_err(|_| DropReason::BadIcmp)?;
         match self.router.solicited(time(now), source) {
             Ok(()) if source.is_unspecified() => {}
-            // One of those that wait; no more than may wait are kept.
+            // The router limits how many wait.
             Ok(()) => drop(self.stations.insert(source, packet.from)),
             Err(Refusal::Throttled) => return Err(DropReason::Throttled),
             Err(_) => return Err(DropReason::BadIcmp),
@@ -76,10 +76,10 @@ impl Advertiser {
                     self.stations.clear();
                     ALL_NODES_MAC
                 }
-                // More waited than are kept apart: all are told in time.
+                // After more solicitations than are kept, the advertisement goes to all nodes.
                 to => self.stations.remove(&to)?,
             };
-            let message = self.says.emit(source, to);
+            let message = self.advertisement.emit(source, to);
             let (macs, ips) = ((config.mac(), mac), (source.into(), to.into()));
             let fill = |bytes: &mut [u8]| bytes.copy_from_slice(&message);
             ip_frame(macs, ips, (IpProtocol::Icmpv6, ONE_LINK), message.len(), fill)
@@ -87,37 +87,37 @@ impl Advertiser {
         due.into_iter().filter_map(emit).collect()
     }
 
-    /// When [`Advertiser::poll`] has something to do next.
+    /// When [`Advertiser::poll`] has to be called next.
     pub fn deadline(&self) -> Duration {
         self.router.next_deadline().saturating_sub(Time(0))
     }
 }
 
-/// Nothing outlives the process, so its own time will do.
+/// The state does not outlive the process, so the engine's time suffices.
 fn time(now: Duration) -> Time {
     Time(0) + now
 }
 
 fn settings(config: &Config) -> Option<Advertisement> {
-    let (dhcp, own) = (config.dhcp.as_ref().filter(|dhcp| dhcp.ipv6)?, config.ipv6?);
+    let (dhcp, subnet) = (config.dhcp.as_ref().filter(|dhcp| dhcp.ipv6)?, config.ipv6?);
     let prefix = PrefixInformation {
-        prefix: own.address,
-        length: own.prefix,
+        prefix: subnet.address,
+        length: subnet.prefix,
         on_link: true,
-        // Only interface identifiers of 64 bits are made (RFC 4862, 5.5.3).
-        autonomous: own.prefix == 64,
+        // Interface identifiers always have 64 bits (RFC 4862, 5.5.3).
+        autonomous: subnet.prefix == 64,
         valid: VALID,
         preferred: PREFERRED,
     };
     Some(Advertisement {
         hop_limit: 64,
-        // Of the prefix, machines make themselves addresses all the same.
+        // Guests also form addresses from the prefix themselves.
         managed: dhcp.leases_ipv6(),
         other: true,
         lifetime: if config.nat.is_some() { ROUTER_LIFETIME } else { 0 },
         prefixes: vec![prefix],
         mtu: (config.mtu >= 1280).then_some(config.mtu.into()),
-        dns: vec![config.dns6().unwrap_or(own.address)],
+        dns: vec![config.dns6().unwrap_or(subnet.address)],
         search: dhcp.short_search(),
         dns_lifetime: ROUTER_LIFETIME.into(),
         mac: config.mac(),

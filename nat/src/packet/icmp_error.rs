@@ -1,75 +1,67 @@
-//! ICMP errors of machines, and of routers behind them, about packets that the gateway has sent
-//! there (RFC 5508, 4.2).
+//! ICMP errors from guests, and from routers behind them, about packets that the gateway sent (RFC
+//! 5508, 4.2).
 //!
-//! A process without privilege sends no ICMP errors, so nothing is passed on as it is. What an error
-//! quotes says which flow it is about, and that flow draws the consequence: see `hear` of the flows
-//! of TCP and of UDP. An error counts for flows of the switch port that it came by, and for no others.
+//! A process without privileges cannot send ICMP errors, so none is forwarded. The quoted packet
+//! tells which flow an error is about, and the TCP or UDP flow handles it. An error only applies to
+//! flows of the switch port that it came from.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use smoltcp::wire::{IPV6_HEADER_LEN, IpProtocol};
 
-use super::HEADER;
+use super::icmp::{HEADER, message};
+use super::inbound::Inbound;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
-use crate::router::inbound::Inbound;
+use crate::io::PortMark;
 
-/// Less than this no way is believed to take. IPv4 allows less (RFC 791), but a liar would have each
-/// packet cut to pieces; it is Linux's limit, too (`min_pmtu`). For IPv6 it is the rule (RFC 8200, 5).
-const LEAST4: u16 = 552;
-const LEAST6: u16 = 1280;
+/// Smallest path MTU accepted from an ICMP error. IPv4 allows less (RFC 791), but then a forged
+/// error could fragment every packet; it is Linux's limit (`min_pmtu`). For IPv6 it is the minimum
+/// MTU (RFC 8200, 5).
+const MIN_MTU4: u16 = 552;
+const MIN_MTU6: u16 = 1280;
 const FRAGMENT_HEADER: usize = 8;
 
-/// What is wrong.
+/// What an error reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fault {
-    /// The way takes packets of at most this many bytes.
+pub(crate) enum IcmpFault {
+    /// The path MTU, in bytes.
     TooBig { mtu: u16 },
-    /// Nobody listens: a hard error (RFC 1122, 4.2.3.9).
-    Closed,
-    /// The machine cannot be reached, or lets nobody in.
+    /// Port or protocol unreachable: a hard error (RFC 1122, 4.2.3.9).
+    PortUnreachable,
+    /// Any other destination unreachable.
     Unreachable,
-    /// What says nothing of the packets to come.
-    Passing,
+    /// An error that says nothing about later packets.
+    Soft,
 }
 
-/// An error, and the packet that it is about.
+/// An ICMP error and the packet that it is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Heard {
-    /// The switch port that it came by.
-    pub port: PortId,
-    pub fault: Fault,
+pub(crate) struct ReceivedIcmpError {
+    /// The switch port that it came from.
+    pub port: PortMark,
+    pub fault: IcmpFault,
     pub protocol: IpProtocol,
-    /// Whom the packet was for, and from whom.
+    /// Destination and source of that packet.
     pub guest: SocketAddr,
     pub remote: SocketAddr,
-    /// What follows the ports; TCP's sequence number.
+    /// The four bytes after the ports: TCP's sequence number.
     pub sequence: u32,
 }
 
-/// Whether a packet is such an error.
-pub(crate) fn is_error(packet: &Inbound<'_>) -> bool {
-    match packet.protocol {
-        IpProtocol::Icmp => matches!(packet.payload.first(), Some(3 | 4 | 11 | 12)),
-        IpProtocol::Icmpv6 => matches!(packet.payload.first(), Some(1..=4)),
-        _ => false,
-    }
-}
-
-/// Reads an error.
-pub(crate) fn read(packet: &Inbound<'_>) -> Result<Heard, DropReason> {
-    let (head, quoted) = super::message(packet)?;
+/// Parses an error.
+pub(crate) fn read(packet: &Inbound<'_>) -> Result<ReceivedIcmpError, DropReason> {
+    let (head, quoted) = message(packet)?;
     let (fault, quote) = match packet.source {
         IpAddr::V4(_) => (fault4(head), quoted4(quoted)),
         IpAddr::V6(_) => (fault6(head), quoted6(quoted)),
     };
     let Quote { from, to, protocol, bytes } = quote.ok_or(DropReason::BadIcmp)?;
-    // It goes to the one whose packet it is about, or it is no answer to that.
+    // The error has to go to the source of the packet that it quotes.
     if from != packet.destination {
         return Err(DropReason::BadIcmp);
     }
     let [f0, f1, t0, t1, sequence @ ..] = *bytes.first_chunk::<8>().ok_or(DropReason::BadIcmp)?;
-    Ok(Heard {
+    Ok(ReceivedIcmpError {
         port: packet.port,
         fault,
         protocol,
@@ -79,41 +71,41 @@ pub(crate) fn read(packet: &Inbound<'_>) -> Result<Heard, DropReason> {
     })
 }
 
-fn fault4(head: &[u8; HEADER]) -> Fault {
+fn fault4(head: &[u8; HEADER]) -> IcmpFault {
     match head[..2] {
-        [3, 4] => Fault::TooBig { mtu: u16::from_be_bytes([head[6], head[7]]).max(LEAST4) },
-        [3, 2 | 3] => Fault::Closed,
-        [3, _] => Fault::Unreachable,
-        _ => Fault::Passing,
+        [3, 4] => IcmpFault::TooBig { mtu: u16::from_be_bytes([head[6], head[7]]).max(MIN_MTU4) },
+        [3, 2 | 3] => IcmpFault::PortUnreachable,
+        [3, _] => IcmpFault::Unreachable,
+        _ => IcmpFault::Soft,
     }
 }
 
-fn fault6(head: &[u8; HEADER]) -> Fault {
+fn fault6(head: &[u8; HEADER]) -> IcmpFault {
     match head[..2] {
         [2, _] => {
             let mtu = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-            Fault::TooBig { mtu: u16::try_from(mtu).unwrap_or(u16::MAX).max(LEAST6) }
+            IcmpFault::TooBig { mtu: u16::try_from(mtu).unwrap_or(u16::MAX).max(MIN_MTU6) }
         }
-        // No such port; no such protocol.
-        [1, 4] | [4, 1] => Fault::Closed,
-        [1, _] => Fault::Unreachable,
-        _ => Fault::Passing,
+        // Port unreachable, and unrecognized next header.
+        [1, 4] | [4, 1] => IcmpFault::PortUnreachable,
+        [1, _] => IcmpFault::Unreachable,
+        _ => IcmpFault::Soft,
     }
 }
 
-/// The beginning of a packet, as far as it is quoted.
+/// The quoted start of a packet.
 struct Quote<'a> {
     from: IpAddr,
     to: IpAddr,
     protocol: IpProtocol,
-    /// What the headers of IP are in front of.
+    /// What follows the IP headers.
     bytes: &'a [u8],
 }
 
 fn quoted4(quoted: &[u8]) -> Option<Quote<'_>> {
     let head = quoted.first_chunk::<20>()?;
     let length = usize::from(head[0] & 0xf) * 4;
-    // A fragment behind the first one has no ports.
+    // Only the first fragment has ports.
     let offset = u16::from_be_bytes([head[6], head[7]]) & 0x1fff;
     if head[0] >> 4 != 4 || length < head.len() || offset != 0 {
         return None;

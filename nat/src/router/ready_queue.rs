@@ -1,32 +1,31 @@
-//! Sockets that have something, each in its turn.
+//! Sockets that are ready, served in turn.
 
 use std::collections::{HashSet, VecDeque};
 
 use foldhash::fast::RandomState;
 
-/// Numbers of flows in the order in which they asked, each at most once.
+/// Numbers of flows in the order in which they became ready, each at most once.
 #[derive(Default)]
-pub(crate) struct Turns {
+pub(crate) struct ReadyQueue {
     queue: VecDeque<u32>,
     waiting: HashSet<u32, RandomState>,
 }
 
-impl Turns {
-    /// A flow wants a turn.
-    pub fn ask(&mut self, number: u32) {
+impl ReadyQueue {
+    /// Adds a flow.
+    pub fn push(&mut self, number: u32) {
         if self.waiting.insert(number) {
             self.queue.push_back(number);
         }
     }
 
-    /// Whose turn it is.
-    pub fn next(&mut self) -> Option<u32> {
+    /// Takes the next flow.
+    pub fn pop(&mut self) -> Option<u32> {
         let number = self.queue.pop_front()?;
         self.waiting.remove(&number);
         Some(number)
     }
 
-    /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Answers to "who has this address?": ARP (RFC 826) and neighbour solicitation (RFC 4861).
+//! The responder of ARP (RFC 826) and neighbour discovery (RFC 4861) for the gateway's addresses.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -12,21 +12,21 @@ use crate::config::Config;
 use crate::drop_reason::DropReason;
 use crate::packet::{checksums, ethernet_address, frame, ip_frame};
 
-/// Hop limit of neighbour discovery: no router lets it through (RFC 4861, 7.1.1).
+/// Hop limit of neighbour discovery, which shows that no router forwarded it (RFC 4861, 7.1.1).
 pub(crate) const ONE_LINK: u8 = 255;
-/// All nodes of the link (RFC 4291, 2.7.1), and the group of stations behind it.
+/// The all-nodes group (RFC 4291, 2.7.1), and its MAC address.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 pub(crate) const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
 
-/// What a station said by ARP.
+/// A parsed ARP packet.
 pub(crate) struct Arp {
     operation: ArpOperation,
-    /// The address that it claims; 0.0.0.0: none (a probe, RFC 5227).
+    /// The sender's address; 0.0.0.0 in a probe (RFC 5227).
     pub sender: Ipv4Addr,
     target: Ipv4Addr,
 }
 
-/// Checks an ARP packet.
+/// Parses and checks an ARP packet.
 pub(crate) fn parse_arp(config: &Config, from: MacAddr, payload: &[u8]) -> Result<Arp, DropReason> {
     let packet = ArpPacket::new_checked(payload).map_err(|_| DropReason::BadArp)?;
     let ArpRepr::EthernetIpv4 {
@@ -49,7 +49,7 @@ pub(crate) fn parse_arp(config: &Config, from: MacAddr, payload: &[u8]) -> Resul
     Ok(Arp { operation, sender, target })
 }
 
-/// The answer to an ARP request for our address; a probe is one, too.
+/// The reply to an ARP request or probe for one of the gateway's addresses.
 pub(crate) fn arp(config: &Config, from: MacAddr, asked: &Arp) -> Result<Vec<u8>, DropReason> {
     let Arp { operation, sender, target } = *asked;
     if operation != ArpOperation::Request || !config.has(target.into()) {
@@ -67,7 +67,7 @@ pub(crate) fn arp(config: &Config, from: MacAddr, asked: &Arp) -> Result<Vec<u8>
     }))
 }
 
-/// A neighbour solicitation, as the IP layer found it.
+/// A neighbour solicitation.
 pub(crate) struct Solicitation {
     pub from: MacAddr,
     pub source: Ipv6Addr,
@@ -77,9 +77,9 @@ pub(crate) struct Solicitation {
     pub has_source_link_layer: bool,
 }
 
-/// The advertisement that answers a solicitation for one of our addresses.
+/// The advertisement that answers a solicitation for one of the gateway's addresses.
 pub(crate) fn advertise(config: &Config, asked: &Solicitation) -> Result<Vec<u8>, DropReason> {
-    // What RFC 4861, 7.1.1, has a receiver check.
+    // The checks of RFC 4861, 7.1.1.
     let probe = asked.source.is_unspecified();
     let to_group = asked.destination.is_multicast();
     let breaks_rules = asked.hop_limit != ONE_LINK

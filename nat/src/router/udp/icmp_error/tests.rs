@@ -1,4 +1,4 @@
-//! Real sockets of the host on one side, a scripted machine that complains on the other.
+//! Real sockets of the host on one side, a scripted guest that sends ICMP errors on the other.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -31,8 +31,8 @@ fn server(address: IpAddr) -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// A server that has answered the machine's first datagram: itself, where the machine's datagrams
-/// come from, and the answer as the machine got it.
+/// A server that has answered the guest's first datagram. Returns the server, the guest's outside
+/// address, and the answer as the guest received it.
 fn answered(world: &mut World, address: IpAddr) -> (UdpSocket, SocketAddr, Vec<u8>) {
     let (server, to) = server(address);
     world.send(&[datagram(to, 64, b"hello")]);
@@ -42,8 +42,8 @@ fn answered(world: &mut World, address: IpAddr) -> (UdpSocket, SocketAddr, Vec<u
 }
 
 #[test]
-fn a_refusal_ends_what_the_machine_has_with_one_and_the_last_one_the_flow() {
-    let name = "router::udp::heard::tests::a_refusal_ends_what_the_machine_has_with_one_and_the_last_one_the_flow";
+fn port_unreachable_removes_a_peer_and_the_last_one_ends_the_flow() {
+    let name = "router::udp::icmp_error::tests::port_unreachable_removes_a_peer_and_the_last_one_ends_the_flow";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -52,46 +52,46 @@ fn a_refusal_ends_what_the_machine_has_with_one_and_the_last_one_the_flow() {
         let (one, from, welcome) = answered(&mut world, here);
         let (two, same, also) = answered(&mut world, there);
         assert_eq!(from.port(), same.port(), "one flow");
-        world.send(&[complaint(&welcome, closed(here), 0)]);
-        assert_eq!((world.router.udp.len(), world.counters.drops().len()), (1, 0));
+        world.send(&[icmp_error(&welcome, closed(here), 0)]);
+        assert_eq!((world.nat.udp.len(), world.counters.drops().len()), (1, 0));
         one.send_to(b"are you there?", from).unwrap();
         world.until("a stranger's datagram", |world| world.dropped(DropReason::UdpUnasked) == 1);
         two.send_to(b"and you?", same).unwrap();
         assert_eq!(read_datagram(&world.frame()).2, b"and you?");
 
-        world.send(&[complaint(&also, closed(there), 0)]);
-        assert_eq!(world.router.udp.len(), 0);
+        world.send(&[icmp_error(&also, closed(there), 0)]);
+        assert_eq!(world.nat.udp.len(), 0);
         two.connect(same).unwrap();
         two.send(b"hello?").unwrap();
-        let told = two.recv(&mut [0; 9]).map_err(|error| error.kind());
-        assert_eq!(told, Err(ErrorKind::ConnectionRefused), "the host's kernel says it");
+        let applied = two.recv(&mut [0; 9]).map_err(|error| error.kind());
+        assert_eq!(applied, Err(ErrorKind::ConnectionRefused), "the host's kernel says it");
     }
 }
 
 #[test]
 fn an_error_counts_for_flows_of_its_port_and_for_their_peers() {
     let name =
-        "router::udp::heard::tests::an_error_counts_for_flows_of_its_port_and_for_their_peers";
+        "router::udp::icmp_error::tests::an_error_counts_for_flows_of_its_port_and_for_their_peers";
     if !is_isolated(name, SETUP) {
         return;
     }
     for address in [WORLD4, WORLD6] {
         let mut world = World::new();
         let (server, from, welcome) = answered(&mut world, address);
-        let refusal = complaint(&welcome, closed(address), 0);
+        let refusal = icmp_error(&welcome, closed(address), 0);
         world.send_from(2, &refusal);
         assert_eq!(world.dropped(DropReason::IcmpUnmatched), 1, "of another port");
         let ip = if address.is_ipv4() { 14 + 20 } else { 14 + 40 };
         let mut of_another = welcome.clone();
         of_another[ip + 3] ^= 1;
-        world.send(&[complaint(&of_another, closed(address), 0)]);
+        world.send(&[icmp_error(&of_another, closed(address), 0)]);
         assert_eq!(world.dropped(DropReason::IcmpUnmatched), 2, "about a flow that is none");
         let mut broken = refusal;
         broken[ip + 2] ^= 1;
         world.send(&[broken]);
         assert_eq!(world.dropped(DropReason::BadIcmp), 1, "of a wrong checksum");
         let passing = if address.is_ipv4() { (11, 0) } else { (3, 0) };
-        world.send(&[complaint(&welcome, passing, 0)]);
+        world.send(&[icmp_error(&welcome, passing, 0)]);
         assert_eq!(world.dropped(DropReason::IcmpSoft), 1);
         server.send_to(b"still here?", from).unwrap();
         assert_eq!(read_datagram(&world.frame()).2, b"still here?");
@@ -99,14 +99,14 @@ fn an_error_counts_for_flows_of_its_port_and_for_their_peers() {
 }
 
 #[test]
-fn datagrams_are_cut_for_a_way_that_is_too_narrow() {
+fn datagrams_are_fragmented_to_the_path_mtu() {
     if !is_isolated(
-        "router::udp::heard::tests::datagrams_are_cut_for_a_way_that_is_too_narrow",
+        "router::udp::icmp_error::tests::datagrams_are_fragmented_to_the_path_mtu",
         SETUP,
     ) {
         return;
     }
-    // A liar's sizes are not believed.
+    // Sizes below the minimum are not accepted.
     for (address, said, mtu) in
         [(WORLD4, 1000, 1000), (WORLD4, 0, 552), (WORLD6, 1300, 1300), (WORLD6, 100, 1280)]
     {
@@ -114,7 +114,7 @@ fn datagrams_are_cut_for_a_way_that_is_too_narrow() {
         let (server, from, _) = answered(&mut world, address);
         server.send_to(&[7; 1400], from).unwrap();
         let whole = world.frame();
-        world.send(&[complaint(&whole, too_big(address), said)]);
+        world.send(&[icmp_error(&whole, too_big(address), said)]);
         server.send_to(&[7; 1400], from).unwrap();
         world.until("all fragments", |world| {
             let bytes: usize = world.wire.0.iter().map(|(_, frame)| frame.len()).sum();
@@ -123,19 +123,18 @@ fn datagrams_are_cut_for_a_way_that_is_too_narrow() {
         let longest = world.wire.0.iter().map(|(_, frame)| frame.len() - 14).max().unwrap();
         assert!(world.wire.0.len() > 1 && longest <= mtu, "{longest} bytes in place of {mtu}");
         world.wire.0.clear();
-        // What fits is not cut.
+        // A packet that fits is not fragmented.
         server.send_to(&[7; 400], from).unwrap();
         assert_eq!(read_datagram(&world.frame()).2.len(), 400);
-        // It cannot be made wider again.
-        world.send(&[complaint(&whole, too_big(address), 1500)]);
+        // An error cannot raise the MTU again.
+        world.send(&[icmp_error(&whole, too_big(address), 1500)]);
         assert_eq!(world.dropped(DropReason::IcmpSoft), 1);
     }
 }
 
 #[test]
-fn the_port_of_a_forward_stays_open_and_cuts_what_is_too_long() {
-    let name =
-        "router::udp::heard::tests::the_port_of_a_forward_stays_open_and_cuts_what_is_too_long";
+fn the_port_of_a_forward_stays_open_and_fragments_to_the_path_mtu() {
+    let name = "router::udp::icmp_error::tests::the_port_of_a_forward_stays_open_and_fragments_to_the_path_mtu";
     if !is_isolated(name, SETUP) {
         return;
     }
@@ -156,13 +155,13 @@ fn the_port_of_a_forward_stays_open_and_cuts_what_is_too_long() {
     world.frame();
     announce(&mut world);
     let whole = world.frame();
-    world.send(&[complaint(&whole, (3, 3), 0)]);
+    world.send(&[icmp_error(&whole, (3, 3), 0)]);
     assert_eq!(world.dropped(DropReason::IcmpSoft), 1);
-    world.send_from(2, &complaint(&whole, (3, 4), 1000));
+    world.send_from(2, &icmp_error(&whole, (3, 4), 1000));
     assert_eq!(world.dropped(DropReason::IcmpUnmatched), 1, "of another port");
     client.send_to(&[7; 1400], (WORLD4, 5000)).unwrap();
     assert_eq!(world.frame().len(), whole.len());
-    world.send(&[complaint(&whole, (3, 4), 1000)]);
+    world.send(&[icmp_error(&whole, (3, 4), 1000)]);
     client.send_to(&[7; 1400], (WORLD4, 5000)).unwrap();
     world.frames(2);
 }

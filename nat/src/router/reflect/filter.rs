@@ -1,27 +1,28 @@
-//! What passes of what machines say to a group, and of what is said to them, and how it is delivered.
+//! Which messages of service discovery pass, and how they are delivered.
 
 use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::wire::IpProtocol;
 use trama_frame::MacAddr;
 
-use super::{MDNS4, MDNS6, mdns, ssdp};
+use super::groups::{MDNS4, MDNS6};
+use super::{mdns, ssdp};
 use crate::config::Discovery;
 use crate::drop_reason::DropReason;
-use crate::gateway::PortId;
-use crate::router::Context;
-use crate::router::allowance::Allowances;
-use crate::router::host_socket::Arrival;
-use crate::router::outbound::Outbound;
+use crate::io::PortMark;
+use crate::packet::outbound::Outbound;
+use crate::router::context::Context;
+use crate::router::host_socket::HostDatagram;
+use crate::router::rate_limiter::RateLimiter;
 use crate::router::udp::wire::{self, Size};
 
-/// What goes out of a machine's message.
-pub(super) fn question(service: Discovery, payload: &[u8]) -> Result<Vec<u8>, DropReason> {
+/// The query to send for a guest's message.
+pub(super) fn outgoing_query(service: Discovery, payload: &[u8]) -> Result<Vec<u8>, DropReason> {
     match service {
-        Discovery::Mdns => match mdns::said(payload) {
-            mdns::Said::Questions(message) => Ok(message),
-            mdns::Said::Announcement => Err(DropReason::ReflectWithheld),
-            mdns::Said::Malformed => Err(DropReason::ReflectMalformed),
+        Discovery::Mdns => match mdns::classify_query(payload) {
+            mdns::FromGuest::Questions(message) => Ok(message),
+            mdns::FromGuest::Announcement => Err(DropReason::ReflectWithheld),
+            mdns::FromGuest::Malformed => Err(DropReason::ReflectMalformed),
         },
         Discovery::Ssdp => match ssdp::kind(payload) {
             ssdp::Kind::Search => Ok(payload.to_vec()),
@@ -31,16 +32,19 @@ pub(super) fn question(service: Discovery, payload: &[u8]) -> Result<Vec<u8>, Dr
     }
 }
 
-/// Whether what came to a group is for machines; the questions of others are not.
-pub(super) fn announced(service: Discovery, arrival: &Arrival<'_>) -> Result<bool, DropReason> {
+/// Whether a group's message is for guests; queries of others are not.
+pub(super) fn is_announcement(
+    service: Discovery,
+    datagram: &HostDatagram<'_>,
+) -> Result<bool, DropReason> {
     match service {
-        // Only those of this port are answers (RFC 6762, 6).
-        Discovery::Mdns => match mdns::heard(arrival.bytes) {
-            mdns::Heard::Answer if arrival.from.port() == MDNS4.port() => Ok(true),
-            mdns::Heard::Question => Ok(false),
+        // Only messages from this port are responses (RFC 6762, 6).
+        Discovery::Mdns => match mdns::classify_response(datagram.bytes) {
+            mdns::FromLink::Answer if datagram.from.port() == MDNS4.port() => Ok(true),
+            mdns::FromLink::Question => Ok(false),
             _ => Err(DropReason::ReflectMalformed),
         },
-        Discovery::Ssdp => match ssdp::kind(arrival.bytes) {
+        Discovery::Ssdp => match ssdp::kind(datagram.bytes) {
             ssdp::Kind::Notify => Ok(true),
             ssdp::Kind::Search => Ok(false),
             _ => Err(DropReason::ReflectMalformed),
@@ -48,35 +52,39 @@ pub(super) fn announced(service: Discovery, arrival: &Arrival<'_>) -> Result<boo
     }
 }
 
-/// Whether what came answers a search.
-pub(super) fn found(service: Discovery, arrival: &Arrival<'_>) -> Result<(), DropReason> {
+/// Checks that a message responds to a search.
+pub(super) fn check_response(
+    service: Discovery,
+    datagram: &HostDatagram<'_>,
+) -> Result<(), DropReason> {
     let is_answer = match service {
-        Discovery::Mdns => mdns::heard(arrival.bytes) == mdns::Heard::Answer,
-        Discovery::Ssdp => ssdp::kind(arrival.bytes) == ssdp::Kind::Found,
+        Discovery::Mdns => mdns::classify_response(datagram.bytes) == mdns::FromLink::Answer,
+        Discovery::Ssdp => ssdp::kind(datagram.bytes) == ssdp::Kind::Found,
     };
     if is_answer { Ok(()) } else { Err(DropReason::ReflectMalformed) }
 }
 
-/// Lets an answer in for `port`, if there are not too many: from whom machines see it come.
+/// Checks destination policy and rate limit of a response. Returns the source address that guests
+/// see.
 pub(super) fn admit(
     service: Discovery,
-    arrival: &Arrival<'_>,
-    port: PortId,
-    answers: &mut Allowances,
+    datagram: &HostDatagram<'_>,
+    port: PortMark,
+    responses: &mut RateLimiter,
     context: &Context<'_>,
 ) -> Result<SocketAddr, DropReason> {
-    let from = arrival.from;
+    let from = datagram.from;
     if from.is_ipv4() {
         context.policy.allows(context.config, from.ip())?;
     }
-    if !answers.allows(context.now, port) {
+    if !responses.try_take(context.now, port) {
         return Err(DropReason::ReflectLimit);
     }
     match (service, from) {
         (Discovery::Ssdp, from) => Ok(from),
         (Discovery::Mdns, SocketAddr::V4(_)) => {
-            let own = context.config.address_beside(from.ip()).ok_or(DropReason::OtherAddress)?;
-            Ok(SocketAddr::new(own, MDNS4.port()))
+            let gateway = context.config.address_for(from.ip()).ok_or(DropReason::OtherAddress)?;
+            Ok(SocketAddr::new(gateway, MDNS4.port()))
         }
         (Discovery::Mdns, SocketAddr::V6(_)) => {
             Ok(SocketAddr::new(context.config.link_local().into(), MDNS6.port()))
@@ -84,7 +92,7 @@ pub(super) fn admit(
     }
 }
 
-/// Sends a machine, or all of them, what came for it.
+/// Sends a message to a guest, or to all of them.
 pub(super) fn deliver(
     from: SocketAddr,
     (mac, to, hop_limit): (MacAddr, SocketAddr, u8),
@@ -97,7 +105,7 @@ pub(super) fn deliver(
     wire::send(&out, (from.port(), to.port()), payload, size, context)
 }
 
-/// The hardware address of a group (RFC 1112, 6.4; RFC 2464, 7).
+/// The MAC address of a group (RFC 1112, 6.4; RFC 2464, 7).
 pub(super) fn group_mac(group: IpAddr) -> MacAddr {
     match group {
         IpAddr::V4(group) => {

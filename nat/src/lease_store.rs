@@ -1,13 +1,12 @@
 //! The lease store on disk, and the thread that writes it.
 //!
-//! A write is durable after milliseconds, sometimes more: the gateway does not wait for it with
-//! everything else that it does. While one write is under way, what comes meanwhile is collected,
-//! so under load many leases share one write and one sync. Frames that tell clients of leases
-//! leave when the write has succeeded, or never.
+//! A write takes milliseconds or longer to be durable, and the gateway does not wait for it. What
+//! arrives during a write is collected for the next one, so under load many leases share one write
+//! and one sync. Frames with ACKs are sent after their write has succeeded, or never.
 //!
-//! A folder that cannot be opened or written (it is full, read-only, or its disk fails) is tried
-//! again every second until that works: the thread opens it, or it is handed all leases to write.
-//! The log has a line when the trouble begins and one when it ends.
+//! A folder that cannot be opened or written (a full or read-only file system, a disk failure) is
+//! retried every second: the thread opens it, or is given all leases to write. The log has a line
+//! when the failure begins and one when it ends.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -21,35 +20,35 @@ use mio::Waker;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fsync, open, openat, renameat};
 use trama_dhcp::store::{Disk, Found, Journal, Record, StoreError};
 
-use crate::gateway::Output;
-use crate::process::drop_privileges;
+use crate::io::Output;
+use crate::privileges::drop_privileges;
 
-/// Time before a store that failed is tried again.
+/// Time until a failed store is retried.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often a folder that another process has locked is looked at, and the pause in between.
+/// How often a folder locked by another process is tried, and the pause between tries.
 const LOCK_TRIES: u32 = 40;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
-/// Frames that may wait for a write; clients of those beyond ask again.
-const WAITING: usize = 4096;
-/// Bytes of records that may wait for a write; beyond them it writes all leases anew.
-const BACKLOG: usize = 1 << 20;
+/// Frames that may wait for a write; other clients retransmit.
+const MAX_WAITING: usize = 4096;
+/// Bytes of records that may wait for a write; with more, all leases are written.
+const MAX_BACKLOG: usize = 1 << 20;
 
-/// A folder, held open: it is the same one whatever happens to its path.
+/// An open folder, which stays the same if its path changes.
 pub(crate) struct Folder(OwnedFd);
 
 impl Folder {
-    /// Opens a folder, which is made if it is missing, for its owner alone. It is looked at so many
-    /// times as long as another process has it locked.
+    /// Opens a folder, and creates it for its owner alone if it does not exist. While another
+    /// process has it locked, this is tried `tries` times.
     pub fn open(path: &Path, mut tries: u32) -> io::Result<Folder> {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let folder = open(path, flags, Mode::empty())?;
-        // Another gateway's, which may be about to end with its daemon.
+        // Another gateway has it, which may be about to end with its daemon.
         while let Err(error) = flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             tries = tries.saturating_sub(1);
             if tries == 0 {
-                return Err(io::Error::new(error.kind(), "another gateway keeps its leases there"));
+                return Err(io::Error::new(error.kind(), "another gateway has it locked"));
             }
             std::thread::sleep(LOCK_PAUSE);
         }
@@ -95,81 +94,81 @@ impl Disk for Folder {
     }
 }
 
-/// What is to be written.
+/// A write.
 struct Job {
     records: Vec<u8>,
-    /// All leases, `records` among them, in place of what the store holds.
+    /// All leases, including `records`, which replace the contents of the store.
     snapshot: Option<Vec<u8>>,
     frames: Vec<Vec<u8>>,
 }
 
-/// What came of it.
+/// A result of the thread.
 enum Done {
-    /// The folder, which could not be opened at first, is open.
+    /// The folder is open, after it could not be opened at first.
     Opened(Vec<Record>, Found),
     Written {
-        /// Those that may go.
+        /// Frames that may be sent now.
         frames: Vec<Vec<u8>>,
         failed: Option<StoreError>,
         wants_compaction: bool,
     },
 }
 
-/// A journal and what is in it.
+/// An open journal and its contents.
 type Opened = (Journal<Folder>, Vec<Record>, Found);
-/// Why there is none.
+/// Why it could not be opened.
 type OpenError = Box<dyn std::error::Error + Send + Sync>;
 
 fn open_journal(folder: &Path, tries: u32) -> Result<Opened, OpenError> {
     Ok(Journal::open(Folder::open(folder, tries)?)?)
 }
 
-/// A lease store that is written by a thread of its own.
-pub(crate) struct Store {
+/// A lease store that is written by its own thread.
+pub(crate) struct LeaseStore {
     folder: PathBuf,
     jobs: Sender<Job>,
     done: Receiver<Done>,
-    /// What the store had when it was opened, oldest first, until it is taken.
+    /// The records when the store was opened, oldest first, until they are taken.
     opened: Option<Vec<Record>>,
     is_open: bool,
-    /// Records and frames of the next job.
+    /// Records and frames of the next write.
     records: Vec<u8>,
     frames: Vec<Vec<u8>>,
     is_busy: bool,
     wants_compaction: bool,
-    /// Why nothing can be stored, and when a write is tried again.
-    trouble: Option<(String, Duration)>,
+    /// Why the store cannot be written, and when it is retried.
+    failure: Option<(String, Duration)>,
     warnings: Vec<String>,
 }
 
-impl Store {
-    /// Opens the store of a folder; if that fails, the thread goes on trying. `waker` is woken when
-    /// [`Store::carry_out`] has something to do.
+impl LeaseStore {
+    /// Opens the store of a folder. If that fails, the thread retries. `waker` is woken when
+    /// [`LeaseStore::exchange`] has to be called.
     ///
     /// # Errors
-    /// There can be no thread.
-    pub fn open(folder: &Path, waker: Arc<Waker>) -> io::Result<Store> {
+    ///
+    /// The thread cannot be started.
+    pub fn open(folder: &Path, waker: Arc<Waker>) -> io::Result<LeaseStore> {
         let (jobs, orders) = channel();
         let (results, done) = channel();
-        let mut store = Store::new(folder.to_owned(), jobs, done);
+        let mut store = LeaseStore::new(folder.to_owned(), jobs, done);
         let journal = match open_journal(folder, LOCK_TRIES) {
             Ok((journal, records, found)) => {
-                store.note_opened(records, found);
+                store.opened_with(records, found);
                 Some(journal)
             }
             Err(error) => {
-                store.note_closed(&error);
+                store.open_failed(&error);
                 None
             }
         };
         let folder = folder.to_owned();
         let work = move || {
-            // A thread has privileges of its own, and this one may be older than when the process's
-            // first gave its up.
+            // Privileges belong to threads, and this one may be older than the main thread's drop.
             if drop_privileges().is_err() {
                 return;
             }
-            let opened = journal.or_else(|| open_later(&folder, &orders, &results, &waker));
+            let opened = journal.or_else(|| retry_open(&folder, &orders, &results, &waker));
             if let Some(journal) = opened {
                 write(journal, &orders, &results, &waker);
             }
@@ -178,8 +177,8 @@ impl Store {
         Ok(store)
     }
 
-    fn new(folder: PathBuf, jobs: Sender<Job>, done: Receiver<Done>) -> Store {
-        Store {
+    fn new(folder: PathBuf, jobs: Sender<Job>, done: Receiver<Done>) -> LeaseStore {
+        LeaseStore {
             folder,
             jobs,
             done,
@@ -189,14 +188,14 @@ impl Store {
             frames: Vec::new(),
             is_busy: false,
             wants_compaction: false,
-            trouble: None,
+            failure: None,
             warnings: Vec::new(),
         }
     }
 
-    fn note_opened(&mut self, records: Vec<Record>, found: Found) {
-        if self.trouble.take().is_some() {
-            self.note_end();
+    fn opened_with(&mut self, records: Vec<Record>, found: Found) {
+        if self.failure.take().is_some() {
+            self.recovered();
         }
         (self.opened, self.is_open) = (Some(records), true);
         if !matches!(found, Found::Nothing | Found::Whole) {
@@ -204,82 +203,82 @@ impl Store {
         }
     }
 
-    fn note_closed(&mut self, error: &OpenError) {
+    fn open_failed(&mut self, error: &OpenError) {
         let folder = self.folder.display();
         let text = format!("no DHCP: {folder}: {error}");
         self.warnings.push(format!(
-            "{text}; it is tried again every second: make the folder writable for the daemon's \
+            "{text}; retrying every second: make the folder writable for the daemon's \
              user, or set another as daemon.state"
         ));
-        // The thread is what tries.
-        self.trouble = Some((text, Duration::MAX));
+        // The thread retries.
+        self.failure = Some((text, Duration::MAX));
     }
 
-    fn note_end(&mut self) {
+    fn recovered(&mut self) {
         let folder = self.folder.display();
         self.warnings
             .push(format!("{folder}: the lease store works again, and clients get leases"));
     }
 
-    /// Whether it is the store of this folder, or open and so the only one.
-    pub fn is_of(&self, folder: &Path) -> bool {
+    /// Whether the store is for this folder, or open and so the only one.
+    pub fn serves(&self, folder: &Path) -> bool {
         self.is_open || self.folder == folder
     }
 
-    /// What the store had when it was opened; once.
+    /// Takes the records when the store was opened; once.
     pub fn take_opened(&mut self) -> Option<Vec<Record>> {
         self.opened.take()
     }
 
-    /// Why nothing can be stored.
-    pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_ref().map(|(text, _)| text.as_str())
+    /// Why the store cannot be written.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_ref().map(|(text, _)| text.as_str())
     }
 
-    /// When [`Store::carry_out`] has something to do, whatever else happens.
+    /// When [`LeaseStore::exchange`] has to be called next.
     pub fn deadline(&self) -> Option<Duration> {
-        let retry = self.trouble.as_ref().map(|(_, retry)| *retry);
+        let retry = self.failure.as_ref().map(|(_, retry)| *retry);
         retry.filter(|_| self.is_open && !self.is_busy)
     }
 
-    /// Takes over what is to be stored and what waits for that; frames that may go now come back
-    /// as [`Output::frames`].
-    pub fn carry_out(
+    /// Takes over records, and frames that wait for them. Frames that may be sent now are returned
+    /// in [`Output::frames`].
+    pub fn exchange(
         &mut self,
         now: Duration,
         snapshot: impl FnOnce() -> Vec<u8>,
         out: &mut Output,
     ) {
         self.records.append(&mut out.records);
-        let room = WAITING.saturating_sub(self.frames.len());
+        let room = MAX_WAITING.saturating_sub(self.frames.len());
         self.frames.extend(out.confirmed.drain(..).take(room));
         while let Ok(done) = self.done.try_recv() {
             self.finish(now, done, out);
         }
-        if self.records.len() > BACKLOG {
+        if self.records.len() > MAX_BACKLOG {
             self.records.clear();
             self.wants_compaction = true;
         }
-        if !self.is_open || self.trouble.as_ref().is_some_and(|(_, retry)| now < *retry) {
-            // The next snapshot has what these records say.
+        if !self.is_open || self.failure.as_ref().is_some_and(|(_, retry)| now < *retry) {
+            // The next snapshot includes these records.
             self.records.clear();
             self.frames.clear();
             return;
         }
-        let is_idle = self.records.is_empty() && self.frames.is_empty() && self.trouble.is_none();
+        let is_idle = self.records.is_empty() && self.frames.is_empty() && self.failure.is_none();
         if self.is_busy || is_idle {
             return;
         }
         let snapshot = std::mem::take(&mut self.wants_compaction).then(snapshot);
         let (records, frames) =
             (std::mem::take(&mut self.records), std::mem::take(&mut self.frames));
-        // The thread lives as long as this.
+        // The thread runs as long as this value exists.
         self.is_busy = self.jobs.send(Job { records, snapshot, frames }).is_ok();
     }
 
     fn finish(&mut self, now: Duration, done: Done, out: &mut Output) {
         let (frames, failed, wants_compaction) = match done {
-            Done::Opened(records, found) => return self.note_opened(records, found),
+            Done::Opened(records, found) => return self.opened_with(records, found),
             Done::Written { frames, failed, wants_compaction } => {
                 (frames, failed, wants_compaction)
             }
@@ -287,32 +286,32 @@ impl Store {
         self.is_busy = false;
         self.wants_compaction |= wants_compaction;
         out.frames.extend(frames);
-        match (failed, self.trouble.take()) {
+        match (failed, self.failure.take()) {
             (None, None) => {}
-            (None, Some(_)) => self.note_end(),
-            (Some(_), Some((text, _))) => self.trouble = Some((text, now + RETRY)),
+            (None, Some(_)) => self.recovered(),
+            (Some(_), Some((text, _))) => self.failure = Some((text, now + RETRY)),
             (Some(error), None) => {
                 let text = format!("{}: {error}", self.folder.display());
-                self.warnings.push(format!("{text}; until it works again, no client gets a lease"));
-                self.trouble = Some((text, now + RETRY));
+                self.warnings.push(format!("{text}; no client gets a lease until it works again"));
+                self.failure = Some((text, now + RETRY));
             }
         }
     }
 
-    /// What somebody should be told of; each once.
+    /// Takes the warnings to log; each is returned once.
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 }
 
-/// The thread before the folder can be opened. `None`: it is not wanted any more.
-fn open_later(
+/// Retries to open the folder. `None` if the store is no longer needed.
+fn retry_open(
     folder: &Path,
     jobs: &Receiver<Job>,
     done: &Sender<Done>,
     waker: &Waker,
 ) -> Option<Journal<Folder>> {
-    // No job comes before the journal.
+    // No write is requested before the journal is open.
     while let Err(RecvTimeoutError::Timeout) = jobs.recv_timeout(RETRY) {
         let Ok((journal, records, found)) = open_journal(folder, 1) else { continue };
         done.send(Done::Opened(records, found)).ok()?;
@@ -322,7 +321,7 @@ fn open_later(
     None
 }
 
-/// The thread: one write and one sync for each job.
+/// The writing thread: one write and one sync for each job.
 fn write(
     mut journal: Journal<impl Disk>,
     jobs: &Receiver<Job>,
@@ -356,35 +355,35 @@ mod tests {
 
     struct Bench {
         poll: Poll,
-        store: Store,
+        store: LeaseStore,
     }
 
     impl Bench {
         fn open(folder: &Path) -> (Bench, Vec<Record>) {
             let poll = Poll::new().unwrap();
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-            let mut store = Store::open(folder, waker).unwrap();
+            let mut store = LeaseStore::open(folder, waker).unwrap();
             let records = store.take_opened().unwrap_or_default();
             (Bench { poll, store }, records)
         }
 
-        /// Lets the store do its work until it is as wanted.
-        fn until(&mut self, now: Duration, wanted: impl Fn(&Store) -> bool, out: &mut Output) {
+        /// Lets the store work until `wanted`.
+        fn until(&mut self, now: Duration, wanted: impl Fn(&LeaseStore) -> bool, out: &mut Output) {
             let until = Instant::now() + Duration::from_secs(20);
             while !wanted(&self.store) {
                 assert!(Instant::now() < until, "the store does not answer");
                 let limit = Some(Duration::from_secs(1));
                 self.poll.poll(&mut Events::with_capacity(4), limit).unwrap();
-                self.store.carry_out(now, || snapshot(9), out);
+                self.store.exchange(now, || snapshot(9), out);
             }
         }
 
-        /// Has a record stored; the frames that may go then.
+        /// Stores a record. Returns the number of frames that may be sent then.
         fn store(&mut self, now: Duration, number: u8) -> usize {
             let mut out = Output::default();
             freed(number).emit(&mut out.records);
             out.confirmed.push(vec![number]);
-            self.store.carry_out(now, || snapshot(number), &mut out);
+            self.store.exchange(now, || snapshot(number), &mut out);
             assert!(out.frames.is_empty() && out.records.is_empty() && out.confirmed.is_empty());
             self.until(now, |store| !store.is_busy, &mut out);
             out.frames.len()
@@ -402,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_confirmed_is_there_the_next_time_and_the_folder_is_ours_alone() {
+    fn confirmed_records_are_there_the_next_time_and_the_folder_is_private() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a/leases-lab");
         let (mut bench, records) = Bench::open(&folder);
@@ -419,7 +418,7 @@ mod tests {
         assert_eq!(records, [freed(0), freed(1)]);
     }
 
-    /// A folder in the journal's place cannot be written, whatever one's rights.
+    /// A folder in the journal's place cannot be written, even by root.
     fn break_journal(folder: &Path) -> PathBuf {
         let journal = folder.join(JOURNAL);
         std::fs::remove_file(&journal).unwrap();
@@ -428,20 +427,20 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_confirms_nothing_warns_once_and_is_made_good() {
+    fn a_failed_write_confirms_nothing_warns_once_and_is_repaired() {
         let dir = tempfile::tempdir().unwrap();
         let (mut bench, _) = Bench::open(dir.path());
         let journal = break_journal(dir.path());
         assert_eq!(bench.store(Duration::ZERO, 0), 0);
         let warnings = bench.store.take_warnings();
         assert!(warnings[0].contains("no client gets a lease"), "{warnings:?}");
-        // Not even tried.
+        // Not retried yet.
         assert_eq!(bench.store(RETRY / 2, 1), 0);
         assert_eq!(bench.store(RETRY, 2), 0);
         assert!(bench.store.take_warnings().is_empty());
         std::fs::remove_dir(&journal).unwrap();
         assert_eq!(bench.store(RETRY * 2, 3), 1);
-        assert_eq!((bench.store.trouble(), bench.store.deadline()), (None, None));
+        assert_eq!((bench.store.failure(), bench.store.deadline()), (None, None));
         let warnings = bench.store.take_warnings();
         assert!(matches!(&warnings[..], [it] if it.contains("works again")), "{warnings:?}");
         drop(bench);
@@ -450,21 +449,21 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_store_is_tried_again_though_nobody_asks() {
+    fn a_failed_store_is_retried_without_requests() {
         let dir = tempfile::tempdir().unwrap();
         let (mut bench, _) = Bench::open(dir.path());
         let journal = break_journal(dir.path());
         assert_eq!(bench.store(Duration::ZERO, 0), 0);
         assert_eq!(bench.store.deadline(), Some(RETRY));
         let mut out = Output::default();
-        bench.store.carry_out(RETRY, || snapshot(9), &mut out);
+        bench.store.exchange(RETRY, || snapshot(9), &mut out);
         assert!(bench.store.is_busy);
         bench.until(RETRY, |store| !store.is_busy, &mut out);
         assert_eq!(bench.store.deadline(), Some(RETRY * 2), "once a second, no more");
         std::fs::remove_dir(&journal).unwrap();
-        bench.store.carry_out(RETRY * 2, || snapshot(9), &mut out);
+        bench.store.exchange(RETRY * 2, || snapshot(9), &mut out);
         bench.until(RETRY * 2, |store| !store.is_busy, &mut out);
-        assert_eq!((bench.store.trouble(), out.frames.len()), (None, 0));
+        assert_eq!((bench.store.failure(), out.frames.len()), (None, 0));
         drop(bench);
         assert_eq!(Bench::open(dir.path()).1.len(), 10);
     }
@@ -477,13 +476,13 @@ mod tests {
         std::fs::write(&folder, "").unwrap();
         let (mut bench, records) = Bench::open(&folder);
         assert!(records.is_empty() && bench.store.deadline().is_none());
-        let trouble = bench.store.trouble().unwrap().to_owned();
-        assert!(trouble.contains("no DHCP") && trouble.contains("leases-lab"), "{trouble}");
+        let failure = bench.store.failure().unwrap().to_owned();
+        assert!(failure.contains("no DHCP") && failure.contains("leases-lab"), "{failure}");
         let warnings = bench.store.take_warnings();
-        assert!(matches!(&warnings[..], [it] if it.starts_with(&trouble)), "{warnings:?}");
+        assert!(matches!(&warnings[..], [it] if it.starts_with(&failure)), "{warnings:?}");
         assert!(bench.store.take_opened().is_none());
         std::fs::remove_file(&folder).unwrap();
-        bench.until(Duration::ZERO, |store| store.trouble().is_none(), &mut Output::default());
+        bench.until(Duration::ZERO, |store| store.failure().is_none(), &mut Output::default());
         assert_eq!(bench.store.take_opened(), Some(Vec::new()));
         let warnings = bench.store.take_warnings();
         assert!(matches!(&warnings[..], [it] if it.contains("works again")), "{warnings:?}");
@@ -491,22 +490,22 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_hangs_does_not_fill_the_memory_and_is_told_all_in_the_end() {
+    fn a_hanging_disk_does_not_fill_the_memory_and_gets_a_snapshot_in_the_end() {
         let ((jobs, orders), (results, done)) = (channel(), channel());
-        let mut store = Store::new(PathBuf::new(), jobs, done);
+        let mut store = LeaseStore::new(PathBuf::new(), jobs, done);
         store.is_open = true;
         let mut out = Output::default();
         for _ in 0..100_000 {
             freed(1).emit(&mut out.records);
-            store.carry_out(Duration::ZERO, || panic!("too early"), &mut out);
+            store.exchange(Duration::ZERO, || panic!("too early"), &mut out);
         }
-        assert!(store.records.len() <= BACKLOG, "{} bytes", store.records.len());
+        assert!(store.records.len() <= MAX_BACKLOG, "{} bytes", store.records.len());
         let first: Job = orders.try_recv().unwrap();
         assert!(first.snapshot.is_none() && orders.try_recv().is_err(), "one job at a time");
         let (frames, failed, wants_compaction) = (Vec::new(), None, false);
         results.send(Done::Written { frames, failed, wants_compaction }).unwrap();
         freed(2).emit(&mut out.records);
-        store.carry_out(Duration::ZERO, || snapshot(2), &mut out);
+        store.exchange(Duration::ZERO, || snapshot(2), &mut out);
         let second: Job = orders.try_recv().unwrap();
         assert_eq!(second.snapshot, Some(snapshot(2)), "what was left out is in there");
     }

@@ -1,4 +1,4 @@
-//! Ports at all addresses of the host: from which one answers come.
+//! Ports at all addresses of the host: which source address an answer has.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6, UdpSocket};
 
@@ -8,7 +8,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::tests::*;
 use super::*;
 use crate::drop_reason::DropReason;
-use crate::router::host_socket::Manner;
+use crate::router::host_socket::SendOptions;
 use crate::router::test_world::*;
 use crate::testing::{GUEST4, GUEST6};
 
@@ -16,19 +16,19 @@ const OTHER4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 77));
 const OTHER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77));
 const LOOPBACK4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LOOPBACK6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-/// More addresses than one, of both versions.
+/// Several addresses of both IP versions.
 const SEVERAL: &str = "ip addr add 198.51.100.1/32 dev lo; ip addr add 198.51.100.77/32 dev lo; \
                        ip addr add 2001:db8::77/128 dev lo nodad; \
                        ip addr add 2001:db8::1/128 dev lo nodad";
-/// A link to another machine, on which the host has a second address, after the first one.
+/// A link to another host, on which this one has a second address.
 const LINK: &str = "ip addr add 192.0.2.1/24 dev l0; ip addr add 192.0.2.9/24 dev l0; \
                     ip addr add fe80::1/64 dev l0 nodad; ip link set l0 up";
 
-/// A world whose machine has a port of the host at all addresses, and is known.
+/// A world with a port of the host at all addresses, whose guest is resolved.
 fn world_anywhere(hides_client: bool) -> World {
     let rule = Forward { host: None, hides_client, ..rule(LOOPBACK4, GUEST4.into()) };
     let mut world = world(&[rule]);
-    assert_eq!(world.router.take_warnings(), Vec::<String>::new());
+    assert_eq!(world.nat.take_warnings(), Vec::<String>::new());
     client(LOOPBACK4).send_to(b"where?", (LOOPBACK4, 5000)).unwrap();
     world.frame();
     announce(&mut world);
@@ -36,35 +36,35 @@ fn world_anywhere(hides_client: bool) -> World {
     world
 }
 
-/// Sends to an address of the host: by what the machine knows the client.
+/// Sends to an address of the host. Returns the client's address that the guest sees.
 #[track_caller]
 fn ask(world: &mut World, socket: &UdpSocket, address: impl Into<SocketAddr>) -> SocketAddr {
     socket.send_to(b"hello", address.into()).unwrap();
-    let (shown, _, said) = read_datagram(&world.frame());
+    let (visible, _, said) = read_datagram(&world.frame());
     assert_eq!(said, b"hello");
-    shown
+    visible
 }
 
 #[test]
 fn an_answer_comes_from_the_address_that_was_asked() {
     let name =
-        "router::udp::forward::anywhere_tests::an_answer_comes_from_the_address_that_was_asked";
+        "router::udp::forward::wildcard_tests::an_answer_comes_from_the_address_that_was_asked";
     if !is_isolated(name, SEVERAL) {
         return;
     }
     let mut world = world_anywhere(false);
     for addresses in [[WORLD4, OTHER4, LOOPBACK4], [WORLD6, OTHER6, LOOPBACK6]] {
-        // One port asks all of them, and the machine answers in another order.
+        // One port queries all addresses, and the guest answers in another order.
         let socket = client(addresses[0]);
-        let shown = addresses.map(|address| ask(&mut world, &socket, (address, 5000)));
+        let visible = addresses.map(|address| ask(&mut world, &socket, (address, 5000)));
         let again = addresses.map(|address| ask(&mut world, &socket, (address, 5000)));
-        assert_eq!(shown, again, "the same for the same address");
-        for (shown, address) in shown.into_iter().zip(addresses).rev() {
-            world.send(&[datagram(shown, 64, b"welcome")]);
+        assert_eq!(visible, again, "the same for the same address");
+        for (visible, address) in visible.into_iter().zip(addresses).rev() {
+            world.send(&[datagram(visible, 64, b"welcome")]);
             assert_eq!(receive(&socket), (b"welcome".to_vec(), SocketAddr::new(address, 5000)));
         }
-        // Many at once, for two of them by turns: none leaves by another's train.
-        let burst = |payload: &[u8]| [0, 1].map(|at| datagram(shown[at], 64, payload));
+        // A burst for two of them in turn: no datagram leaves in a batch of the other.
+        let burst = |payload: &[u8]| [0, 1].map(|at| datagram(visible[at], 64, payload));
         world.send(&[burst(b"1"), burst(b"2")].concat());
         let mut heard: Vec<_> = (0..4).map(|_| receive(&socket)).collect();
         heard.sort();
@@ -78,26 +78,27 @@ fn an_answer_comes_from_the_address_that_was_asked() {
 }
 
 #[test]
-fn trains_keep_to_the_address_that_was_asked() {
-    let name = "router::udp::forward::anywhere_tests::trains_keep_to_the_address_that_was_asked";
+fn gso_batches_keep_to_the_address_that_was_asked() {
+    let name =
+        "router::udp::forward::wildcard_tests::gso_batches_keep_to_the_address_that_was_asked";
     if !is_isolated(name, SEVERAL) {
         return;
     }
     let mut world = world_anywhere(true);
     for (from, address) in [(WORLD4, OTHER4), (WORLD6, OTHER6)] {
-        // A train from a client arrives as one, and knows where.
+        // A GRO batch from a client arrives as one, with its local address.
         let mut sender = HostSocket::udp(address.is_ipv6()).unwrap();
         let to = SocketAddr::new(address, 5000);
-        let manner = Manner { hop_limit: 64, may_fragment: false };
-        sender.send((to, None), manner, &[&[7; 3000]], Some(1000)).unwrap();
+        let options = SendOptions { hop_limit: 64, may_fragment: false };
+        sender.send((to, None), options, &[&[7; 3000]], Some(1000)).unwrap();
         let (header, frame) = world.frames(1).remove(0);
         let frames = segments(&header, &frame);
-        let (shown, _, said) = read_datagram(&frames[0]);
+        let (visible, _, said) = read_datagram(&frames[0]);
         assert_eq!((frames.len(), said.len()), (3, 1000));
-        // So does the machine's.
+        // And so does a GSO batch of the guest.
         let socket = client(from);
         let known = ask(&mut world, &socket, to);
-        assert_ne!(known, shown);
+        assert_ne!(known, visible);
         world.send(&[1, 2, 3].map(|byte| datagram(known, 64, &[byte; 1000])));
         for byte in 1..=3 {
             let mut room = [0; 2000];
@@ -110,60 +111,60 @@ fn trains_keep_to_the_address_that_was_asked() {
 
 #[test]
 fn an_address_that_is_taken_away_costs_its_own_clients_alone() {
-    let name = "router::udp::forward::anywhere_tests::an_address_that_is_taken_away_costs_its_own_clients_alone";
+    let name = "router::udp::forward::wildcard_tests::an_address_that_is_taken_away_costs_its_own_clients_alone";
     if !is_isolated(name, SEVERAL) {
         return;
     }
     let mut world = world_anywhere(false);
     for (stays, goes, length) in [(WORLD4, OTHER4, 32), (WORLD6, OTHER6, 128)] {
         let (one, two) = (client(stays), client(stays));
-        let shown = [ask(&mut world, &one, (stays, 5000)), ask(&mut world, &two, (goes, 5000))];
+        let visible = [ask(&mut world, &one, (stays, 5000)), ask(&mut world, &two, (goes, 5000))];
         shell(&format!("ip addr del {goes}/{length} dev lo"));
-        world.send(&[datagram(shown[1], 64, b"lost"), datagram(shown[0], 64, b"welcome")]);
+        world.send(&[datagram(visible[1], 64, b"lost"), datagram(visible[0], 64, b"welcome")]);
         assert_eq!(receive(&one), (b"welcome".to_vec(), SocketAddr::new(stays, 5000)));
         assert_eq!(read_icmp(&world.frame()).kind, (3, 0));
-        // The other client goes on at another address.
-        let shown = ask(&mut world, &two, (stays, 5000));
-        world.send(&[datagram(shown, 64, b"welcome")]);
+        // The other client continues at another address.
+        let visible = ask(&mut world, &two, (stays, 5000));
+        world.send(&[datagram(visible, 64, b"welcome")]);
         assert_eq!(receive(&two), (b"welcome".to_vec(), SocketAddr::new(stays, 5000)));
     }
     assert_eq!(world.dropped(DropReason::Unreachable), 2);
 }
 
 #[test]
-fn a_client_that_has_gone_is_told_to_the_machine() {
+fn a_client_that_is_gone_is_reported_to_the_guest() {
     let name =
-        "router::udp::forward::anywhere_tests::a_client_that_has_gone_is_told_to_the_machine";
+        "router::udp::forward::wildcard_tests::a_client_that_is_gone_is_reported_to_the_guest";
     if !is_isolated(name, SEVERAL) {
         return;
     }
     let mut world = world_anywhere(true);
     for address in [WORLD4, OTHER4] {
         let socket = client(address);
-        let shown = ask(&mut world, &socket, (address, 5000));
+        let visible = ask(&mut world, &socket, (address, 5000));
         drop(socket);
-        let sent = datagram(shown, 64, b"still there?");
+        let sent = datagram(visible, 64, b"still there?");
         world.send(std::slice::from_ref(&sent));
-        let told = read_icmp(&world.frame());
-        // By the address and the port that it knows.
-        assert_eq!((told.kind, &told.body[12..24]), ((3, 3), &sent[26..38]), "{address}");
+        let applied = read_icmp(&world.frame());
+        // Quoted with the address and port that the guest knows.
+        assert_eq!((applied.kind, &applied.body[12..24]), ((3, 3), &sent[26..38]), "{address}");
     }
-    // Of IPv6, too.
+    // For IPv6, too.
     world.config.nat.as_mut().unwrap().forwards[0].guest = SocketAddr::new(GUEST6.into(), 4000);
     world.turn(Duration::ZERO);
     let socket = client(OTHER6);
     socket.send_to(b"where?", (OTHER6, 5000)).unwrap();
     world.frame();
     world.send(&[advertisement()]);
-    let (shown, ..) = read_datagram(&world.frame());
+    let (visible, ..) = read_datagram(&world.frame());
     drop(socket);
-    let sent = datagram(shown, 64, b"still there?");
+    let sent = datagram(visible, 64, b"still there?");
     world.send(std::slice::from_ref(&sent));
-    let told = read_icmp(&world.frame());
-    assert_eq!((told.kind, &told.body[8..44]), ((1, 4), &sent[22..58]));
+    let applied = read_icmp(&world.frame());
+    assert_eq!((applied.kind, &applied.body[8..44]), ((1, 4), &sent[22..58]));
 }
 
-/// A socket of the other machine on a link.
+/// A socket of the other host on a link.
 fn there(neighbour: &Neighbour, address: &str, device: &'static str) -> (UdpSocket, u32) {
     let path = format!("/proc/{}/ns/net", neighbour.pid());
     let address: IpAddr = address.parse().unwrap();
@@ -184,7 +185,7 @@ fn there(neighbour: &Neighbour, address: &str, device: &'static str) -> (UdpSock
     (socket, link)
 }
 
-/// Another machine at the far end of `link`, which has addresses at either.
+/// Another host at the far end of `link`.
 fn neighbour(link: &str, setup: &str) -> Neighbour {
     let neighbour = Neighbour::new();
     let pid = neighbour.pid();
@@ -198,7 +199,7 @@ fn neighbour(link: &str, setup: &str) -> Neighbour {
 
 #[test]
 fn a_link_local_address_is_answered_on_its_link() {
-    let name = "router::udp::forward::anywhere_tests::a_link_local_address_is_answered_on_its_link";
+    let name = "router::udp::forward::wildcard_tests::a_link_local_address_is_answered_on_its_link";
     if !is_isolated(name, SEVERAL) {
         return;
     }
@@ -208,25 +209,25 @@ fn a_link_local_address_is_answered_on_its_link() {
         let add = |last| format!("ip addr add fe80::{last}/64 dev {link} nodad");
         neighbour(link, &format!("{}; {}; ip link set {link} up", add(1), add(5)))
     });
-    let mut shown = Vec::new();
+    let mut visible = Vec::new();
     let sockets = links.each_ref().map(|link| there(link, "fe80::2", "far"));
     for last in [1, 5] {
         for (socket, scope) in &sockets {
             let address = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last);
             let to = SocketAddrV6::new(address, 5000, 0, *scope);
-            shown.push((socket, ask(&mut world, socket, to), to));
+            visible.push((socket, ask(&mut world, socket, to), to));
         }
     }
-    for (socket, shown, to) in shown.into_iter().rev() {
-        world.send(&[datagram(shown, 64, b"welcome")]);
+    for (socket, visible, to) in visible.into_iter().rev() {
+        world.send(&[datagram(visible, 64, b"welcome")]);
         assert_eq!(receive(socket), (b"welcome".to_vec(), to.into()));
     }
     assert_eq!(world.counters.drops().len(), 0);
 }
 
 #[test]
-fn what_comes_to_everybody_is_answered_from_the_hosts_address_there() {
-    let name = "router::udp::forward::anywhere_tests::what_comes_to_everybody_is_answered_from_the_hosts_address_there";
+fn a_broadcast_is_answered_from_the_hosts_address_there() {
+    let name = "router::udp::forward::wildcard_tests::a_broadcast_is_answered_from_the_hosts_address_there";
     if !is_isolated(name, SEVERAL) {
         return;
     }
@@ -235,15 +236,15 @@ fn what_comes_to_everybody_is_answered_from_the_hosts_address_there() {
     let (socket, _) = there(&neighbour, "192.0.2.2", "far");
     for group in ["192.0.2.255", "255.255.255.255", "224.0.0.1"] {
         let to = SocketAddr::new(group.parse().unwrap(), 5000);
-        let shown = ask(&mut world, &socket, to);
-        assert_eq!(shown, SocketAddr::new("192.0.2.2".parse().unwrap(), 6000), "{group}");
-        world.send(&[datagram(shown, 64, b"welcome")]);
+        let visible = ask(&mut world, &socket, to);
+        assert_eq!(visible, SocketAddr::new("192.0.2.2".parse().unwrap(), 6000), "{group}");
+        world.send(&[datagram(visible, 64, b"welcome")]);
         assert_eq!(receive(&socket).1, "192.0.2.1:5000".parse().unwrap(), "{group}");
     }
     let (socket, scope) = there(&neighbour, "fe80::2", "far");
     let to = SocketAddrV6::new(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 5000, 0, scope);
-    let shown = ask(&mut world, &socket, to);
-    world.send(&[datagram(shown, 64, b"welcome")]);
+    let visible = ask(&mut world, &socket, to);
+    world.send(&[datagram(visible, 64, b"welcome")]);
     let from = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 5000, 0, scope);
     assert_eq!(receive(&socket).1, from.into());
     assert_eq!(world.counters.drops().len(), 0);

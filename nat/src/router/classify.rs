@@ -1,0 +1,137 @@
+//! Classifies frames: which are for the NAT, and which for the gateway's own services.
+
+use std::net::IpAddr;
+
+use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol};
+use trama_frame::{MacAddr, VnetHeader};
+
+use super::reflect::groups::{group_of, is_on};
+use crate::config::{Config, Service, Transport};
+use crate::dns;
+use crate::drop_reason::DropReason;
+use crate::io::PortMark;
+use crate::packet::icmp;
+use crate::packet::inbound::{Inbound, parse4, parse6};
+
+/// Source ports of the gateway for masqueraded UDP clients: 32768 to 49151, apart from those of
+/// TFTP.
+pub(crate) const MASQUERADE_PORTS: std::ops::RangeInclusive<u16> = 0x8000..=0xbfff;
+
+/// What a frame is to the NAT.
+pub(crate) enum FrameClass<'a> {
+    /// Not for the NAT: for a service of the gateway, or to be dropped.
+    Local,
+    /// A packet for another network, or for a port of the gateway that flows use.
+    Packet(Inbound<'a>),
+    /// A fragment of such a packet. Its protocol is that of the whole packet for IPv4, and unknown
+    /// for IPv6, where the payload starts with the fragment header.
+    Fragment(Inbound<'a>),
+    /// A datagram to a multicast group that is reflected.
+    Group(Inbound<'a>),
+}
+
+/// Checks and classifies a frame for the gateway's station.
+pub(crate) fn parse<'a>(
+    config: &Config,
+    port: PortMark,
+    offload: VnetHeader,
+    bytes: &'a [u8],
+) -> Result<FrameClass<'a>, DropReason> {
+    let Ok(frame) = EthernetFrame::new_checked(bytes) else { return Ok(FrameClass::Local) };
+    let mac = MacAddr(frame.src_addr().0);
+    let is_group = frame.dst_addr().is_multicast() && is_on(config);
+    let is_ours = frame.dst_addr().0 == config.mac;
+    if !(is_ours || is_group) || mac.is_multicast() || mac.is_zero() {
+        return Ok(FrameClass::Local);
+    }
+    let (packet, is_fragment) = match frame.ethertype() {
+        EthernetProtocol::Ipv4 => parse4(frame.payload())?,
+        EthernetProtocol::Ipv6 => parse6(frame.payload())?,
+        _ => return Ok(FrameClass::Local),
+    };
+    let packet = Inbound { port, mac, offload, ..packet };
+    if is_group {
+        let is_asked = !is_fragment && is_for_group(config, &packet);
+        return Ok(if is_asked { FrameClass::Group(packet) } else { FrameClass::Local });
+    }
+    // Only the whole packet shows what it is.
+    if is_fragment && config.has(packet.destination) {
+        return Ok(FrameClass::Fragment(packet));
+    }
+    if is_local(config, &packet) {
+        return Ok(FrameClass::Local);
+    }
+    if !is_allowed_source(config, &packet) {
+        return Err(DropReason::ForeignSource);
+    }
+    Ok(if is_fragment { FrameClass::Fragment(packet) } else { FrameClass::Packet(packet) })
+}
+
+/// Whether a packet is from a guest and for a group that is reflected.
+fn is_for_group(config: &Config, packet: &Inbound<'_>) -> bool {
+    let is_near = match packet.source {
+        IpAddr::V6(source) if source.is_unicast_link_local() => source != config.link_local(),
+        source => is_guest(config, source),
+    };
+    packet.protocol == IpProtocol::Udp && is_near && group_of(config, packet).is_some()
+}
+
+/// Whether `address` can be a guest's.
+pub(crate) fn is_guest(config: &Config, address: IpAddr) -> bool {
+    let inside = match address {
+        IpAddr::V4(address) => config.ipv4.is_some_and(|subnet| subnet.is_host(address)),
+        IpAddr::V6(address) => config.ipv6.is_some_and(|subnet| subnet.is_host(address)),
+    };
+    inside && !config.has(address)
+}
+
+/// Whether a whole packet is for the gateway's DNS over TCP, which is served without NAT, too.
+pub(crate) fn is_tcp_dns(config: &Config, packet: &Inbound<'_>) -> bool {
+    let port = packet.payload.get(2..4).filter(|_| packet.protocol == IpProtocol::Tcp);
+    port == Some(&dns::PORT.to_be_bytes()) && config.offers(Service::Dns, packet.destination)
+}
+
+/// Whether the sender of a whole packet is a guest. DNS also answers guests that only have a
+/// link-local address.
+pub(crate) fn is_allowed_source(config: &Config, packet: &Inbound<'_>) -> bool {
+    let source = packet.source;
+    let is_near = matches!(source, IpAddr::V6(from) if from.is_unicast_link_local());
+    is_guest(config, source) || is_near && !config.has(source) && is_tcp_dns(config, packet)
+}
+
+/// Whether a whole packet stays in the network: it is for a group, for a neighbour, or for a
+/// service of the gateway. All TCP to the gateway is handled as flows.
+pub(crate) fn is_local(config: &Config, packet: &Inbound<'_>) -> bool {
+    match packet.destination {
+        local if config.has(local) => {
+            let is_udp = packet.protocol == IpProtocol::Udp;
+            let is_flows = is_udp && is_mapped(config, packet) || icmp::is_error(packet);
+            packet.protocol != IpProtocol::Tcp && !is_flows
+        }
+        IpAddr::V4(to) => {
+            to.is_multicast()
+                || to.is_broadcast()
+                || config.ipv4.is_none_or(|subnet| subnet.contains(to))
+        }
+        IpAddr::V6(to) => {
+            to.is_multicast()
+                || to.is_unicast_link_local()
+                || config.ipv6.is_none_or(|subnet| subnet.contains(to))
+        }
+    }
+}
+
+/// Whether a datagram to the gateway is for a loopback map, or for a masqueraded client.
+fn is_mapped(config: &Config, packet: &Inbound<'_>) -> bool {
+    let Some([_, _, high, low]) = packet.payload.first_chunk() else { return false };
+    let port = u16::from_be_bytes([*high, *low]);
+    let has_forwards = config.nat.as_ref().is_some_and(|nat| !nat.forwards.is_empty());
+    if has_forwards && MASQUERADE_PORTS.contains(&port) {
+        return true;
+    }
+    config.nat.iter().flat_map(|nat| &nat.loopback).any(|map| {
+        map.transport == Transport::Udp
+            && map.guest.ip() == packet.destination
+            && map.guest.port() == port
+    })
+}

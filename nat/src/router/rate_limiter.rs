@@ -1,0 +1,52 @@
+//! Token buckets, one for each switch port.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+
+use crate::io::PortMark;
+
+/// Ports with a bucket of their own; beyond that, all buckets are reset.
+const MAX_PORTS: usize = 4096;
+
+/// Limits a rate for each port.
+pub(crate) struct RateLimiter {
+    /// Size of a bucket, and the time in which one token returns.
+    burst: u32,
+    refill: Duration,
+    ports: HashMap<PortMark, TokenBucket, RandomState>,
+}
+
+struct TokenBucket {
+    left: u32,
+    since: Duration,
+}
+
+impl RateLimiter {
+    pub fn new(burst: u32, refill: Duration) -> RateLimiter {
+        RateLimiter { burst, refill, ports: HashMap::default() }
+    }
+
+    /// Takes a token of a port. Returns whether there was one.
+    pub fn try_take(&mut self, now: Duration, port: PortMark) -> bool {
+        if self.ports.len() >= MAX_PORTS && !self.ports.contains_key(&port) {
+            self.ports.clear();
+        }
+        let (burst, refill) = (self.burst, self.refill);
+        let full = || TokenBucket { left: burst, since: now };
+        let bucket = self.ports.entry(port).or_insert_with(full);
+        let earned = now.saturating_sub(bucket.since).as_millis() / refill.as_millis().max(1);
+        if earned > 0 {
+            let earned = earned.min(burst.into()) as u32;
+            (bucket.left, bucket.since) = ((bucket.left + earned).min(burst), now);
+        }
+        match bucket.left.checked_sub(1) {
+            Some(left) => {
+                bucket.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
