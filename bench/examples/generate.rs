@@ -1,5 +1,5 @@
-//! The traffic generator by itself: one load on one switch, or the null device that takes a switch's
-//! place.
+//! The traffic generator by itself: one load on one switch, or the null device that takes a
+//! switch's place.
 //!
 //! ```sh
 //! generate null-device --sockets a.sock,b.sock &

@@ -23,8 +23,8 @@ const START: Duration = Duration::from_secs(10);
 /// A held frame and when it is to go on.
 type Held = (Instant, Vec<u8>);
 
-/// Makes TAPs of these names in the benchmark's namespace and joins them by a long way. They go with
-/// the process.
+/// Makes TAPs of these names in the benchmark's namespace and joins them by a long way. They go
+/// with the process.
 pub fn start(near: &str, far: &str) -> Result<Process> {
     let mut command = pinned(LOAD_CORE, this_program()?);
     command.args([COMMAND, near, far]);

@@ -1,9 +1,9 @@
 //! How far apart two cores are: what it takes a cache line to go from one to the other and back.
 //!
 //! The cores of a virtual machine are where its hypervisor puts them, and it moves them. On one
-//! machine the way took 0.1 µs in some spells and 0.48 µs in others, of seconds to minutes, and rings
-//! between the two cores then carried 20 or 7 million frames a second, whatever moved them. A figure
-//! of the one kind is not to be compared with one of the other.
+//! machine the way took 0.1 µs in some spells and 0.48 µs in others, of seconds to minutes, and
+//! rings between the two cores then carried 20 or 7 million frames a second, whatever moved them. A
+//! figure of the one kind is not to be compared with one of the other.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -25,8 +25,8 @@ const LOOKS: u32 = 1000;
 #[repr(align(128))]
 struct Line(AtomicU64);
 
-/// Nanoseconds of a round trip between the core of the calling thread and `core`; none if they never
-/// ran at the same time.
+/// Nanoseconds of a round trip between the core of the calling thread and `core`; none if they
+/// never ran at the same time.
 pub fn round_trip(core: usize) -> Option<f64> {
     let (there, back, stop) = (Line::default(), Line::default(), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn an_answer_takes_some_time_and_none_comes_from_a_core_that_is_not_there() {
-        // Two cores, and no attempt on one of them alone. On a busy machine it may take many until both
-        // are free at once.
+        // Two cores, and no attempt on one of them alone. On a busy machine it may take many until
+        // both are free at once.
         pin_to(1).expect("a machine with two cores");
         let mut attempts = (0..300).map(|_| round_trip(0));
         assert!(attempts.any(|nanos| nanos.is_some_and(|nanos| nanos > 1.0)));

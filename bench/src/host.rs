@@ -21,8 +21,9 @@ const ISOLATED: &str = "TRAMA_BENCH_ISOLATED";
 /// For many short connections: a number that was in use rests for a minute.
 const MANY_PORTS: &str = "net.ipv4.ip_local_port_range=1024 65535";
 
-/// The TCP of all hosts. Some machines prefer BBR, whose timers and not the switch then set the rate of
-/// a stream: twice as much passed without it. This one every kernel has and every namespace may choose.
+/// The TCP of all hosts. Some machines prefer BBR, whose timers and not the switch then set the
+/// rate of a stream: twice as much passed without it. This one every kernel has and every namespace
+/// may choose.
 const RENO: &str = "net.ipv4.tcp_congestion_control=reno";
 
 /// Whether [`isolate`] has been passed.

@@ -64,16 +64,16 @@ pub fn cores() -> usize {
     read("/proc/stat").lines().filter(is_core).count()
 }
 
-/// A core that this process may use and that shares no cache with `core`: of another core complex, or of
-/// another socket.
+/// A core that this process may use and that shares no cache with `core`: of another core complex,
+/// or of another socket.
 pub fn far_core(core: usize) -> Option<usize> {
     let allowed = sched_getaffinity(None).ok()?;
     let near = cores_that_share_a_cache(Path::new("/sys/devices/system/cpu"), core)?;
     (0..cores()).find(|other| allowed.is_set(*other) && !near.contains(other))
 }
 
-/// Cores with which `core` has its last cache in common, itself included, as `cpus` (sysfs) says. `None`:
-/// it does not say.
+/// Cores with which `core` has its last cache in common, itself included, as `cpus` (sysfs) says.
+/// `None`: it does not say.
 fn cores_that_share_a_cache(cpus: &Path, core: usize) -> Option<Vec<usize>> {
     let caches = cpus.join(format!("cpu{core}/cache"));
     let lists = (0..=9).rev().map(|index| caches.join(format!("index{index}/shared_cpu_list")));
@@ -124,7 +124,8 @@ mod tests {
         assert_eq!(cores_that_share_a_cache(cpus.path(), 1), Some(vec![0, 1, 2, 8]));
         share(3, "all of them\n");
         assert_eq!(cores_that_share_a_cache(cpus.path(), 1), None);
-        // All cores of the machines that this runs on share one, or not: no core is far from itself.
+        // All cores of the machines that this runs on share one, or not: no core is far from
+        // itself.
         assert_ne!(far_core(0), Some(0));
     }
 

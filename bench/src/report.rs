@@ -219,9 +219,9 @@ pub fn check_place(path: &Path) -> Result<()> {
 }
 
 impl ScenarioReport {
-    /// The rounds with the cores near each other and those with the cores apart, as reports of their own:
-    /// figures of the one kind are not to be compared with those of the other. `nearest` is the shortest
-    /// way between the cores, in nanoseconds. What failed is told in the first.
+    /// The rounds with the cores near each other and those with the cores apart, as reports of
+    /// their own: figures of the one kind are not to be compared with those of the other. `nearest`
+    /// is the shortest way between the cores, in nanoseconds. What failed is told in the first.
     pub fn by_distance(mut self, nearest: Option<f64>) -> Vec<ScenarioReport> {
         let rows = self.rows.iter_mut().chain(&mut self.ceiling);
         let (mut near, mut apart) = (false, false);

@@ -51,8 +51,8 @@ impl Plan {
         self.entrants.iter().any(|name| name == entrant.label)
     }
 
-    /// The cores that the switch has in turn: one near the load's, and for loads that share memory with it
-    /// one far away, if this machine has one.
+    /// The cores that the switch has in turn: one near the load's, and for loads that share memory
+    /// with it one far away, if this machine has one.
     fn cores_of(&self, scenario: &Scenario) -> Vec<usize> {
         let far = self.far_core.filter(|_| scenario.ports.contains(&Port::Vhost));
         [SWITCH_CORE].into_iter().chain(far).collect()
@@ -229,8 +229,8 @@ impl Run<'_> {
         Ok(Sample { core_round_trip_ns: ways.reduce(f64::max), ..sample(scenario, measured) })
     }
 
-    /// Waits a while for the hypervisor to put the cores as near to each other as they have been in this
-    /// run. How far apart they are.
+    /// Waits a while for the hypervisor to put the cores as near to each other as they have been in
+    /// this run. How far apart they are.
     fn come_near(&self, core: usize) -> Option<f64> {
         if core != SWITCH_CORE {
             return round_trip(core);

@@ -54,7 +54,8 @@ pub fn estimate(values: &[f64]) -> Option<Estimate> {
     (0..n.div_ceil(2)).rev().map(at).find(|e| e.confidence >= CONFIDENCE).or_else(|| Some(at(0)))
 }
 
-/// How sure it is that the true median lies between the values of rank `k` (from 0) from either end.
+/// How sure it is that the true median lies between the values of rank `k` (from 0) from either
+/// end.
 fn coverage(n: usize, k: usize) -> f64 {
     let mut term = 0.5_f64.powi(n as i32);
     let mut tail = 0.0;

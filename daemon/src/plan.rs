@@ -1,11 +1,11 @@
 //! From (running, wanted) to the smallest list of steps.
 //!
-//! A pure function of two configurations: start-up plans from an empty one, `reload` and
-//! `tramactl` from the one in force. A port or network that is the same on both sides appears in
-//! no step, and so cannot notice; a port whose device is the same keeps it, whatever else
-//! changes. What is compared is what runs ([`Config::laid_out`]): a port that joins a network of
-//! mode `nat` brings a network of its own. The port that a network brings along is a port like any other. The order of tables has
-//! no meaning.
+//! A pure function of two configurations: start-up plans from an empty one, `reload` and `tramactl`
+//! from the one in force. A port or network that is the same on both sides appears in no step, and
+//! so cannot notice; a port whose device is the same keeps it, whatever else changes. What is
+//! compared is what runs ([`Config::laid_out`]): a port that joins a network of mode `nat` brings a
+//! network of its own. The port that a network brings along is a port like any other. The order of
+//! tables has no meaning.
 
 use std::borrow::Cow;
 use std::fmt;

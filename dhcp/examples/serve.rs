@@ -1,8 +1,9 @@
 //! Serves DHCPv4 in the current network namespace, to try real clients against the crate.
 //!
 //! `serve 10.7.0.1 FOLDER [BOOTFILE]`: subnet /16 with a pool of 65,000 addresses, leases in
-//! FOLDER. Answers go out as broadcast, since a plain UDP socket cannot name a station that has no address yet; the
-//! probe is off, since it cannot send ARP either. The gateway process does both properly.
+//! FOLDER. Answers go out as broadcast, since a plain UDP socket cannot name a station that has no
+//! address yet; the probe is off, since it cannot send ARP either. The gateway process does both
+//! properly.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -33,8 +33,8 @@ pub const fn start_len(is_tagged: bool) -> usize {
 /// `was_tagged`; that part of `room`.
 ///
 /// # Panics
-/// The head is shorter than its addresses and tag, or there is no room: the head's length and 4 bytes
-/// always are enough.
+/// The head is shorter than its addresses and tag, or there is no room: the head's length and 4
+/// bytes always are enough.
 pub fn write<'r>(
     head: &[u8],
     was_tagged: bool,

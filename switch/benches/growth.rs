@@ -2,8 +2,9 @@
 //! the frames it finds at once. `cargo bench -p trama-switch --bench growth [-- macs|ports|burst]`.
 //!
 //! All drivers are in this process on this thread, their time is not counted. The sizes of a table
-//! take turns in blocks; a figure is the median of its blocks, each of which begins with rounds that
-//! only bring its own data back into the caches. The last column is the rate beside the first row.
+//! take turns in blocks; a figure is the median of its blocks, each of which begins with rounds
+//! that only bring its own data back into the caches. The last column is the rate beside the first
+//! row.
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
 #[path = "../tests/support/mod.rs"]
@@ -72,7 +73,8 @@ impl Lab {
         Guest::add(&mut self.engine, port(self.network, access(10)), options, options)
     }
 
-    /// The switch's part of a round, each look so many nanoseconds after the last; the cycles it took.
+    /// The switch's part of a round, each look so many nanoseconds after the last; the cycles it
+    /// took.
     fn poll(&mut self, step: u64) -> u64 {
         let start = ticks();
         self.clock += step;
@@ -195,8 +197,8 @@ fn main() {
         let trial = |macs: u32| {
             let lab = Lab::new(Engine::new(1), macs.max(8192) as usize);
             let trial = Trial::new(format!("{macs} addresses"), lab, 1, BATCH, macs / 2);
-            // Full batches are not held back. They come as at 8 million frames a second: how often an
-            // address is noted anew depends on it.
+            // Full batches are not held back. They come as at 8 million frames a second: how often
+            // an address is noted anew depends on it.
             Trial { step: 16_000, ..trial }
         };
         compare("MAC addresses", [1000, 10, 100, 10_000, 100_000, 1_000_000].map(trial).into());

@@ -1,10 +1,10 @@
 //! The third pass of a burst: frames to the ports they leave by.
 //!
 //! A frame whose tag stays and whose receiver takes what it needs goes straight from the sender's
-//! memory to the receiver's: header and head from their private copy, the rest by segment. Where a tag
-//! is pushed, popped or changed, the addresses and what follows them are new, and the rest goes from
-//! where it is. What a receiver did not negotiate is done in software first, in preallocated scratch;
-//! that is the one case of a second copy of it all.
+//! memory to the receiver's: header and head from their private copy, the rest by segment. Where a
+//! tag is pushed, popped or changed, the addresses and what follows them are new, and the rest goes
+//! from where it is. What a receiver did not negotiate is done in software first, in preallocated
+//! scratch; that is the one case of a second copy of it all.
 
 use trama_frame::ethernet::{ETHERTYPE_VLAN, TAG_LEN};
 use trama_frame::retag::{self, start_len};
@@ -48,8 +48,8 @@ impl Scratch {
     }
 }
 
-/// The tag that a frame leaves with where it is tagged, that of its VLAN. The priority survives, the
-/// drop eligible indicator does not survive a rewrite, as in Open vSwitch.
+/// The tag that a frame leaves with where it is tagged, that of its VLAN. The priority survives,
+/// the drop eligible indicator does not survive a rewrite, as in Open vSwitch.
 #[inline]
 fn tag_of(verdict: &Verdict) -> VlanTag {
     let vid = verdict.vlan;
@@ -165,8 +165,8 @@ struct HeaderEdit {
 }
 
 impl HeaderEdit {
-    /// A receiver without checksum offload cannot be told that a checksum was verified; one that wants to
-    /// know where frames come from is told the port's `mark` in `hdr_len`.
+    /// A receiver without checksum offload cannot be told that a checksum was verified; one that
+    /// wants to know where frames come from is told the port's `mark` in `hdr_len`.
     fn new(offloads: Offloads, mark: Option<u16>) -> HeaderEdit {
         let unseen = if offloads.contains(Offloads::CSUM) { 0 } else { DATA_VALID };
         let hidden = VnetHeader {
@@ -190,8 +190,8 @@ impl HeaderEdit {
 }
 
 impl HeaderEdit {
-    /// The same for a header of which a tag that comes or goes moves the offsets. Out of line, or the
-    /// common case would be taken apart for it.
+    /// The same for a header of which a tag that comes or goes moves the offsets. Out of line, or
+    /// the common case would be taken apart for it.
     #[cold]
     #[inline(never)]
     fn apply_shifted(self, header: &VnetHeader, growth: i16) -> [u8; HEADER_LEN] {
@@ -264,8 +264,8 @@ impl<S: Source> Batch<'_, S> {
         }
     }
 
-    /// Of `tagged` frames that leave tagged, those whose tag will name another VLAN: it names none (IEEE
-    /// 802.1Q, 6.9.1), and the port that they came by puts such frames in its own.
+    /// Of `tagged` frames that leave tagged, those whose tag will name another VLAN: it names none
+    /// (IEEE 802.1Q, 6.9.1), and the port that they came by puts such frames in its own.
     #[inline]
     fn renumbered(&self, tagged: FrameSet) -> FrameSet {
         let verdicts = &self.plan.verdicts;

@@ -104,8 +104,8 @@ pub(crate) struct Verdict {
     pub tag: Option<VlanTag>,
 }
 
-/// Neighbours of a burst that share VLAN, source and destination, as most do: learned once and looked
-/// up once.
+/// Neighbours of a burst that share VLAN, source and destination, as most do: learned once and
+/// looked up once.
 #[derive(Clone, Copy, Default)]
 struct Run {
     frames: FrameSet,

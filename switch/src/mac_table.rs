@@ -43,8 +43,8 @@ const MAX_CAPACITY: usize = 1 << 24;
 const SEARCH: usize = 2 + 2 * WAYS + 2 * WAYS * WAYS;
 /// Buckets examined for an entry of the largest port before the best seen is taken instead.
 const SWEEP: usize = 1024;
-/// Buckets of a table that leaves a level-2 cache of 1 MiB. Looking for the second line costs 3 % of
-/// a frame where it is in the cache anyway, and saves 10 % with a million addresses.
+/// Buckets of a table that leaves a level-2 cache of 1 MiB. Looking for the second line costs 3 %
+/// of a frame where it is in the cache anyway, and saves 10 % with a million addresses.
 const LARGE: usize = 1 << 14;
 /// Buckets that are read at a time to count addresses: 512 KiB, some tens of microseconds.
 const PART: usize = 8192;

@@ -45,7 +45,8 @@ pub struct PortSettings {
     /// A number for receivers that want to know by which port a frame came; 0 if it has none.
     pub mark: u16,
     /// Whether each frame's header tells the device behind the port the mark of the port that the
-    /// frame came by, in `hdr_len`. Not for virtio drivers, to which the field means something else.
+    /// frame came by, in `hdr_len`. Not for virtio drivers, to which the field means something
+    /// else.
     pub is_told_marks: bool,
 }
 
@@ -90,11 +91,11 @@ pub enum Station {
     /// Anybody: all such frames.
     #[default]
     Many,
-    /// A guest, whose addresses are those it sends from: those for them, and all before it has sent a
-    /// frame and while it sends from several.
+    /// A guest, whose addresses are those it sends from: those for them, and all before it has sent
+    /// a frame and while it sends from several.
     Learned,
-    /// A guest with this address: those for it, and unless forged sources are refused also those for
-    /// the others that it sends from, and all while those are several.
+    /// A guest with this address: those for it, and unless forged sources are refused also those
+    /// for the others that it sends from, and all while those are several.
     Known(MacAddr),
 }
 

@@ -92,7 +92,8 @@ fn moving_frames_allocates_nothing() {
     };
     for round in 0..300u32 {
         for i in 0..8u32 {
-            // New stations, stations that move from port to port, unknown and known ones, bad frames.
+            // New stations, stations that move from port to port, unknown and known ones, bad
+            // frames.
             let station = MacAddr::from_u64(0x0200_0000_0000 + u64::from(round * 8 + i));
             let moving = MacAddr::from_u64(0x0200_0100_0000 | u64::from(i));
             a.send(&PLAIN, &frame(moving, station, 60 + i as usize));

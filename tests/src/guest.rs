@@ -396,8 +396,8 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
         plug(&mut command, index, nic, boot);
     }
     if options.uefi {
-        // Newer firmware has no network without a source of random numbers. Behind the agent's device,
-        // whose name has its place among virtio devices.
+        // Newer firmware has no network without a source of random numbers. Behind the agent's
+        // device, whose name has its place among virtio devices.
         command.args(["-object", "rng-random,id=r,filename=/dev/urandom"]);
         command.args(["-device", "virtio-rng-pci,rng=r"]);
     }
@@ -412,8 +412,8 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
         command.arg("-initrd").arg(image.join("initramfs"));
         // What a test guest need not spend its boot on.
         command.args([
-            // no_timer_check: under emulation, on a busy machine, the kernel misses the ticks that it
-            // looks for and panics.
+            // no_timer_check: under emulation, on a busy machine, the kernel misses the ticks that
+            // it looks for and panics.
             "-append",
             "console=ttyS0 quiet panic=-1 mitigations=off nokaslr cryptomgr.notests no_timer_check",
         ]);

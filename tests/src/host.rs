@@ -222,8 +222,8 @@ impl<'a> Pinging<'a> {
         Pinging { host, address: address.to_owned(), file, pid }
     }
 
-    /// Ends it, and checks that every request was answered, but for those that are on their way when
-    /// it ends: behind the last answer, and no other.
+    /// Ends it, and checks that every request was answered, but for those that are on their way
+    /// when it ends: behind the last answer, and no other.
     #[track_caller]
     pub fn stop_without_loss(self, at_least: u32) {
         // Whether answers still come shows one that is asked for from now on. Those before it have

@@ -18,7 +18,8 @@
 //! urgent pointer. Of what is received, flags, numbers and data have to be just these; window and
 //! options too, if they are written: `scale=no` is none.
 //!
-//! Data that comes once more unasked is passed over: on a loaded machine its sender grows impatient.
+//! Data that comes once more unasked is passed over: on a loaded machine its sender grows
+//! impatient.
 
 mod segment;
 mod station;

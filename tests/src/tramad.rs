@@ -21,8 +21,8 @@ pub type Metrics = BTreeMap<String, f64>;
 const DAEMON: &str = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\
                       metrics = \"{metrics}\"\n\n";
 
-/// Runs a program, and all that it starts, as on a host without IPv6: a filter of seccomp(2) refuses
-/// sockets of that family (10) with `EAFNOSUPPORT` (97). File name and Python text.
+/// Runs a program, and all that it starts, as on a host without IPv6: a filter of seccomp(2)
+/// refuses sockets of that family (10) with `EAFNOSUPPORT` (97). File name and Python text.
 const WITHOUT_IPV6: (&str, &str) = (
     "without-ipv6.py",
     r#"
@@ -148,8 +148,8 @@ impl Tramad {
         answer.text
     }
 
-    /// Waits until a network's gateway works by the settings that the daemon has: it is told them and
-    /// asked questions in one row.
+    /// Waits until a network's gateway works by the settings that the daemon has: it is told them
+    /// and asked questions in one row.
     #[track_caller]
     pub fn wait_for_gateway(&self, network: &str) {
         self.ctl(&format!("flows {network}"));
@@ -279,8 +279,8 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// An address of the loopback interface that nothing listens on, and that no other process finds free
-/// as well: it is made of this process's id. (A port that was free a moment ago may be taken.)
+/// An address of the loopback interface that nothing listens on, and that no other process finds
+/// free as well: it is made of this process's id. (A port that was free a moment ago may be taken.)
 pub fn free_address() -> SocketAddr {
     // Process ids have at most 22 bits (`PID_MAX_LIMIT`). 127.0.0.0/10 has what others use.
     let [_, high, middle, low] = std::process::id().to_be_bytes();

@@ -84,7 +84,8 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
         user.id
     ));
     assert_eq!((mode(&socket), fs::metadata(&socket).unwrap().uid()), (0o600, user.id));
-    // A group that is not there, or a socket that another process removed, is said and costs nothing.
+    // A group that is not there, or a socket that another process removed, is said and costs
+    // nothing.
     for (group, wanted) in
         [("no-such-group", "there is no group"), ("root", "the socket was removed or replaced")]
     {
@@ -138,7 +139,8 @@ struct Libvirt {
     dir: TempDir,
 }
 
-/// The shell stays: as the first process of its namespace it takes care of those that are left behind.
+/// The shell stays: as the first process of its namespace it takes care of those that are left
+/// behind.
 const PRIVATE: &str = "mount --make-rprivate / && mkdir -p /run/libvirt && \
     for folder in /run /var/lib /var/log /var/cache /etc; do \
     mount -t tmpfs -o mode=755 tmpfs $folder/libvirt || exit 1; done; \

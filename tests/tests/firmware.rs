@@ -20,8 +20,8 @@ use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Tramad, UBoot};
 const GRUB: &str = "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi";
 const MAC: &str = "52:54:00:00:09:01";
 
-/// From UEFI's start to GRUB's last word takes a minute on a machine that is not busy. GRUB asks for
-/// 22,000 blocks one by one, each of which may wait for a processor.
+/// From UEFI's start to GRUB's last word takes a minute on a machine that is not busy. GRUB asks
+/// for 22,000 blocks one by one, each of which may wait for a processor.
 const FIRMWARE_LIMIT: Duration = Duration::from_secs(480);
 
 /// A network with a gateway that serves the boot files, a guest's port, and a host's.

@@ -1,8 +1,8 @@
-//! Routes and addresses of the host change, and the host is suspended: flows end at most where they are
-//! hit, and go on afterwards where they can.
+//! Routes and addresses of the host change, and the host is suspended: flows end at most where they
+//! are hit, and go on afterwards where they can.
 //!
-//! The host has two ways out, each to a server that echoes. What happens to one is nothing to flows by
-//! the other.
+//! The host has two ways out, each to a server that echoes. What happens to one is nothing to flows
+//! by the other.
 #![allow(
     missing_docs,
     clippy::expect_used,

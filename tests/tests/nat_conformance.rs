@@ -430,8 +430,8 @@ fn hear(flow: &mut Flow<'_>) -> (u32, u16) {
 }
 
 /// Fills the gateway, whose host takes nothing, until its window is shut: who asks is answered, and
-/// what asks is not taken. The number of what it would take next. The host's kernel finds room for a
-/// little more now and then; that opens the window again.
+/// what asks is not taken. The number of what it would take next. The host's kernel finds room for
+/// a little more now and then; that opens the window again.
 #[track_caller]
 fn fill(flow: &mut Flow<'_>) -> u32 {
     let (mut next, mut refusals) = (1, 0);

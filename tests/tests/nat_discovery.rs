@@ -1,7 +1,8 @@
-//! Machines behind a NAT find what is on the host's link, by mDNS and SSDP, where the network says so.
+//! Machines behind a NAT find what is on the host's link, by mDNS and SSDP, where the network says
+//! so.
 //!
-//! The responder and the clients are scripted: they follow RFC 6762 (6, 6.7 and 11) and the UPnP Device
-//! Architecture (1.3) in what they send and in what they take.
+//! The responder and the clients are scripted: they follow RFC 6762 (6, 6.7 and 11) and the UPnP
+//! Device Architecture (1.3) in what they send and in what they take.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -92,8 +93,8 @@ fn receive(socket: &UdpSocket) -> Option<(Vec<u8>, SocketAddr)> {
     Some((room[..length].to_vec(), from))
 }
 
-/// A thing on the host's link that answers, announces itself, and remembers what it heard. It echoes
-/// what comes to its port 7000.
+/// A thing on the host's link that answers, announces itself, and remembers what it heard. It
+/// echoes what comes to its port 7000.
 struct Device {
     heard: Arc<Mutex<Vec<Vec<u8>>>>,
     _end: mpsc::Sender<()>,

@@ -1,5 +1,5 @@
-//! The NAT modes under hostility: a machine that does its worst beside one that works, forwards that
-//! change under traffic, DNS over TCP.
+//! The NAT modes under hostility: a machine that does its worst beside one that works, forwards
+//! that change under traffic, DNS over TCP.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -60,9 +60,9 @@ fn at_server(port: u16) -> SocketAddr {
     at(SERVER[0], port)
 }
 
-/// What a machine that works sees: the times that half and 99 of a hundred connects take, and the bytes
-/// that it gets for a second of trama's processor time. It comes first on the processor: what it waits
-/// for is to be the NAT.
+/// What a machine that works sees: the times that half and 99 of a hundred connects take, and the
+/// bytes that it gets for a second of trama's processor time. It comes first on the processor: what
+/// it waits for is to be the NAT.
 fn work(vm: &Netns, tramad: &Tramad) -> ([Duration; 2], f64) {
     let processes = [tramad.id(), tramad.gateway_after(0).as_raw_pid() as u32];
     let spent = move || processes.map(processor_time).iter().sum::<f64>() / 1e9;
@@ -94,9 +94,9 @@ fn work(vm: &Netns, tramad: &Tramad) -> ([Duration; 2], f64) {
     job.join().expect("a machine that works")
 }
 
-/// Has a machine do something again and again until `over`, with the connections that it keeps and how
-/// often it did it. It has the processor's time that nobody else wants: what it takes from others is
-/// to be the gateway's.
+/// Has a machine do something again and again until `over`, with the connections that it keeps and
+/// how often it did it. It has the processor's time that nobody else wants: what it takes from
+/// others is to be the gateway's.
 fn again(
     vm: &Netns,
     over: &Arc<AtomicBool>,

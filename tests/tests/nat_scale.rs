@@ -1,5 +1,5 @@
-//! Very many flows through the NAT: what one costs, in time and memory, and that the last costs what
-//! the first did.
+//! Very many flows through the NAT: what one costs, in time and memory, and that the last costs
+//! what the first did.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -45,8 +45,8 @@ fn world() -> ([Netns; 3], Tramad) {
 }
 
 /// Has a machine begin flows one after another, and gives them. What the gateway has to do for each
-/// must not grow with their number: work for each flow that there is would show as several times the
-/// first one's.
+/// must not grow with their number: work for each flow that there is would show as several times
+/// the first one's.
 #[track_caller]
 fn begin<T: Send + 'static>(
     (tramad, vm): (&Tramad, &Netns),

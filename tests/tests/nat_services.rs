@@ -39,8 +39,8 @@ fn question(name: &str, kind: u8) -> Vec<u8> {
     bytes
 }
 
-/// The answers over one TCP connection to questions that are asked at once, in the order in which they
-/// come.
+/// The answers over one TCP connection to questions that are asked at once, in the order in which
+/// they come.
 fn ask_by_stream(vm: &Netns, server: &str, questions: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     let to = SocketAddr::new(server.parse().expect("address"), 53);
     let job = move || {

@@ -21,8 +21,8 @@ const MAC: &str = "52:54:00:00:00:0c";
 /// Without KVM, on a loaded machine.
 const BOOT: Duration = Duration::from_secs(240);
 
-/// A guest whose firmware boots from the network: by PXE over IPv4, then over IPv6, then by HTTP, as
-/// far as `options` leave them on.
+/// A guest whose firmware boots from the network: by PXE over IPv4, then over IPv6, then by HTTP,
+/// as far as `options` leave them on.
 fn boot(tramad: &Tramad, options: &[&'static str]) -> Guest {
     let nic = Nic::connecting(tramad.path("guest.sock"), MAC);
     let firmware = options.to_vec();

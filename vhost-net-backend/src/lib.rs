@@ -2,10 +2,10 @@
 //!
 //! # Theory of operation
 //!
-//! A [`Session`] is one thread that waits for a frontend (as server) or connects to one (as client),
-//! speaks the vhost-user protocol with it, and starts over when it disconnects. The session carries
-//! out requests through [`Rings`]: memory, rings and notification descriptors change there, and each
-//! call is finished before the frontend gets its answer.
+//! A [`Session`] is one thread that waits for a frontend (as server) or connects to one (as
+//! client), speaks the vhost-user protocol with it, and starts over when it disconnects. The
+//! session carries out requests through [`Rings`]: memory, rings and notification descriptors
+//! change there, and each call is finished before the frontend gets its answer.
 //!
 //! The session never touches a ring or a frame. Whatever a frontend sends, at worst its own
 //! connection is closed with a reason; the session then continues with the next one.

@@ -93,9 +93,8 @@ unsafe fn copy_large(from: *const u8, to: *mut u8, len: usize) {
         // SAFETY: the processor has the feature; the rest as the caller promises.
         return unsafe { copy_avx512(from, to, len) };
     }
-    // A guest can name one buffer as source and target; the result is its own affair, but `ptr::copy`
-    // is defined for it.
-    // SAFETY: as the caller promises.
+    // A guest can name one buffer as source and target; the result is its own affair, but
+    // `ptr::copy` is defined for it. SAFETY: as the caller promises.
     unsafe { ptr::copy(from, to, len) };
 }
 
@@ -117,8 +116,8 @@ unsafe fn copy_avx512(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// A virtio-net header in two little-endian words, as it is best moved: a load that is wider than the
-/// stores which have just written its bytes waits until they have left for the cache.
+/// A virtio-net header in two little-endian words, as it is best moved: a load that is wider than
+/// the stores which have just written its bytes waits until they have left for the cache.
 #[inline(always)]
 pub(crate) fn header_words(header: &[u8; HEADER_LEN]) -> (u64, u32) {
     let [a, b, c, d, e, f, g, h, tail @ ..] = *header;
@@ -158,9 +157,9 @@ pub fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
-/// Asks for the cache line at `address`, which need not be mapped, in order to write to it: no other
-/// core keeps a copy. `_mm_prefetch` with `_MM_HINT_ET0` would ask for a copy to read, as not every
-/// x86-64 processor knows `prefetchw`. To those that do not it is a no-op.
+/// Asks for the cache line at `address`, which need not be mapped, in order to write to it: no
+/// other core keeps a copy. `_mm_prefetch` with `_MM_HINT_ET0` would ask for a copy to read, as not
+/// every x86-64 processor knows `prefetchw`. To those that do not it is a no-op.
 #[inline(always)]
 pub(crate) fn prefetch_write(address: *const u8) {
     #[cfg(target_arch = "x86_64")]

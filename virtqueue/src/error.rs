@@ -109,7 +109,8 @@ pub enum RingError {
     #[error("a descriptor's next field points outside the table")]
     DescriptorOutOfRange,
     /// A chain has more descriptors than its table, which is a loop, or the chains of one burst or
-    /// frame have more together than its bytes can need: empty buffers, or chains that share theirs.
+    /// frame have more together than its bytes can need: empty buffers, or chains that share
+    /// theirs.
     #[error("a descriptor chain is longer than its table, or than its frame can need")]
     ChainTooLong,
     /// A descriptor within an indirect table refers to another table, or an indirect descriptor

@@ -107,8 +107,8 @@ unsafe impl Send for GuestMemory {}
 unsafe impl Sync for GuestMemory {}
 
 impl GuestMemory {
-    /// Maps the regions, in any order. They must be page-aligned, neither overlap nor wrap in either
-    /// address space, and lie within their files.
+    /// Maps the regions, in any order. They must be page-aligned, neither overlap nor wrap in
+    /// either address space, and lie within their files.
     pub fn map(regions: Vec<RegionSpec>) -> Result<Arc<GuestMemory>, MemoryError> {
         Self::build(regions, &[])
     }

@@ -417,9 +417,9 @@ impl RawRing {
     }
 }
 
-/// A free-running 16-bit index, kept in 32 bits. Compilers read a 16-bit field with a 32-bit load if
-/// there are bytes behind it, and such a load stalls behind the 16-bit store of the frame before:
-/// 17 cycles of 43 a frame.
+/// A free-running 16-bit index, kept in 32 bits. Compilers read a 16-bit field with a 32-bit load
+/// if there are bytes behind it, and such a load stalls behind the 16-bit store of the frame
+/// before: 17 cycles of 43 a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Index(u32);
 

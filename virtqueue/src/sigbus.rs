@@ -179,8 +179,8 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
 fn replace(start: usize, len: usize) -> bool {
     // SAFETY: start and len are those of a mapping that its owner keeps for as long as its entry
     // stands, and the thread that faulted in it is inside its use; replacing its pages in place
-    // leaves every pointer valid. All calls are plain system calls, which a handler may make. errno is
-    // the interrupted code's and is put back.
+    // leaves every pointer valid. All calls are plain system calls, which a handler may make. errno
+    // is the interrupted code's and is put back.
     unsafe {
         let errno = *libc::__errno_location();
         let fd = libc::memfd_create(NAME.as_ptr(), libc::MFD_CLOEXEC);
@@ -234,8 +234,8 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
 mod tests {
     use super::*;
 
-    /// A mapping goes and another comes at any two moments while the entry is read: it is the one, or
-    /// the other, or none.
+    /// A mapping goes and another comes at any two moments while the entry is read: it is the one,
+    /// or the other, or none.
     #[test]
     fn no_entry_is_made_of_two() {
         let (old, new) = ((0x2000, 0x8000), (0x6000, 0x8000));

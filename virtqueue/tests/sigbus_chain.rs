@@ -1,5 +1,5 @@
-//! A fault outside guests' memory goes to whoever handled SIGBUS before us. Alone in its program: it
-//! needs to be the first to install a handler.
+//! A fault outside guests' memory goes to whoever handled SIGBUS before us. Alone in its program:
+//! it needs to be the first to install a handler.
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 

@@ -70,8 +70,8 @@ impl Stamp {
     }
 }
 
-/// One of a port's stations, by its MAC address: locally administered, then 16 bits for the port, or
-/// who stands for it, and 24 for the station's number.
+/// One of a port's stations, by its MAC address: locally administered, then 16 bits for the port,
+/// or who stands for it, and 24 for the station's number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Station(u64);
 
@@ -82,7 +82,8 @@ impl Station {
         Station(0x02 << 40 | u64::from(owner) << 24 | u64::from(number))
     }
 
-    /// The port whose station a frame that begins so is for; one that no group has, if it is for none.
+    /// The port whose station a frame that begins so is for; one that no group has, if it is for
+    /// none.
     #[inline(always)]
     pub(super) fn owner(head: &[u8]) -> usize {
         match head {

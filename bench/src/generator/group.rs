@@ -14,9 +14,9 @@ use super::tally::Tally;
 use super::waiter::Waiter;
 use super::{Error, Result};
 
-/// Frames that a port sends before another has its turn. Between two of them the generator waits for
-/// indices that the device's core has written: at 64, what came through the null device was 22 to 28
-/// million frames a second, and 30 at 256.
+/// Frames that a port sends before another has its turn. Between two of them the generator waits
+/// for indices that the device's core has written: at 64, what came through the null device was 22
+/// to 28 million frames a second, and 30 at 256.
 const BURST: usize = 256;
 /// Frames that a port receives before another has its turn.
 const RECEIVED: usize = 256;
@@ -24,8 +24,8 @@ const RECEIVED: usize = 256;
 const LATE: u64 = 10_000;
 /// How long frames that were due at the end may wait for room in a ring that is just being emptied.
 const GRACE: u64 = 100_000;
-/// A turn that takes so long is one in which the system had this thread wait: what was due then may be
-/// sent so much later, for that is no fault of the switch.
+/// A turn that takes so long is one in which the system had this thread wait: what was due then may
+/// be sent so much later, for that is no fault of the switch.
 const HICCUP: u64 = 1_000_000;
 /// A turn that takes so long is a pause of the machine: on its own it takes some ten microseconds.
 const PAUSE: u64 = 100_000;
@@ -144,8 +144,8 @@ impl Group {
         Ok({ ways }.find(|(from, to)| !tally.has_heard(*to, *from)))
     }
 
-    /// Sends until the senders are done or time is up, and receives until the path is empty. Returns
-    /// with it the nanoseconds of the machine's pauses meanwhile.
+    /// Sends until the senders are done or time is up, and receives until the path is empty.
+    /// Returns with it the nanoseconds of the machine's pauses meanwhile.
     fn transfer(
         &mut self,
         load: &Load,
@@ -437,7 +437,8 @@ impl Sender {
         Ok(count == room && room < BURST)
     }
 
-    /// Addresses and stamp of the next frame. Targets take turns, and at each round the stations do.
+    /// Addresses and stamp of the next frame. Targets take turns, and at each round the stations
+    /// do.
     #[inline(always)]
     fn next(&mut self, run: u16, time: u64) -> (Station, Station, Stamp) {
         let target = self.targets[self.target];

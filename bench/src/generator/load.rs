@@ -34,8 +34,8 @@ pub struct Load {
     pub sizes: Vec<usize>,
     /// Who sends to whom.
     pub direction: Direction,
-    /// Frames a second of all senders together, on an open-loop schedule; none: as many as the rings
-    /// take.
+    /// Frames a second of all senders together, on an open-loop schedule; none: as many as the
+    /// rings take.
     pub rate: Option<f64>,
     /// How long to send.
     pub duration: Duration,

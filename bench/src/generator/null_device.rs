@@ -1,11 +1,11 @@
-//! A backend that does as little as a backend can: what arrives on one port is copied to another, the
-//! second of a pair or the one whose number is in the destination address, or to all others.
+//! A backend that does as little as a backend can: what arrives on one port is copied to another,
+//! the second of a pair or the one whose number is in the destination address, or to all others.
 //!
 //! It looks nothing up, knows no VLAN and no offload, and counts nothing. What is left costs
-//! something still: a chain is read and checked, its frame copied once from the one frontend's memory
-//! to the other's (they share none, so there is no way around that), two used elements are written,
-//! and under load it holds back, as a switch would, until a batch has gathered. No switch with the
-//! same rings can do less, so what a generator reaches here is its ceiling.
+//! something still: a chain is read and checked, its frame copied once from the one frontend's
+//! memory to the other's (they share none, so there is no way around that), two used elements are
+//! written, and under load it holds back, as a switch would, until a batch has gathered. No switch
+//! with the same rings can do less, so what a generator reaches here is its ceiling.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -79,12 +79,13 @@ fn members(mut set: PortSet) -> impl Iterator<Item = usize> {
 type Job = Box<dyn FnOnce(&mut [Port]) + Send>;
 
 impl NullDevice {
-    /// Serves `sockets`, at most 64. `role` says who listens. The thread that moves frames polls; it
-    /// is pinned to `core`, if one is given. With `hold_off` it waits under load until a batch has
-    /// gathered: more frames, later.
+    /// Serves `sockets`, at most 64. `role` says who listens. The thread that moves frames polls;
+    /// it is pinned to `core`, if one is given. With `hold_off` it waits under load until a batch
+    /// has gathered: more frames, later.
     ///
     /// # Errors
-    /// One of a pair is missing, a socket cannot be made, or the thread cannot be started or pinned.
+    /// One of a pair is missing, a socket cannot be made, or the thread cannot be started or
+    /// pinned.
     pub fn start<P: AsRef<Path>>(
         sockets: &[P],
         crossing: Crossing,

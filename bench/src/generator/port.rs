@@ -38,8 +38,8 @@ pub struct Options {
     pub largest_frame: usize,
     /// Virtio features that may be taken if they are offered (bits as in virtio 1.2).
     pub features: u64,
-    /// Take checksum and TCP segmentation offload in both directions. A load of large segments needs
-    /// it.
+    /// Take checksum and TCP segmentation offload in both directions. A load of large segments
+    /// needs it.
     pub offloads: bool,
     /// The generator listens on the sockets and the switch connects.
     pub server_role: bool,
@@ -162,7 +162,8 @@ impl Port {
     }
 }
 
-/// A full counter is the one failure of an eventfd that does not block: then it is readable already.
+/// A full counter is the one failure of an eventfd that does not block: then it is readable
+/// already.
 fn signal(event: &EventFd) {
     let _ = event.write(1);
 }

@@ -1,10 +1,10 @@
 //! Search for the highest loads that keep loss ratios: MLRsearch (RFC 9971).
 //!
 //! A trial offers one load for one duration and has a loss ratio. A goal says which loss ratio is
-//! low enough, how long trials must be in the end, how many seconds of them decide about a load, and
-//! which part of that time may exceed the loss ratio, so that one hiccup of a shared machine decides
-//! nothing. A load is then a lower bound, an upper bound, or undecided; a goal is reached when a lower
-//! and an upper bound are no further apart than its width.
+//! low enough, how long trials must be in the end, how many seconds of them decide about a load,
+//! and which part of that time may exceed the loss ratio, so that one hiccup of a shared machine
+//! decides nothing. A load is then a lower bound, an upper bound, or undecided; a goal is reached
+//! when a lower and an upper bound are no further apart than its width.
 //!
 //! Each goal is approached in phases: short trials and wide bounds first, then longer and narrower
 //! ones around what the phase before has found. All trials serve all goals.
@@ -35,8 +35,8 @@ pub struct Goal {
 
 impl Goal {
     /// No more than `loss_ratio` in half of the time, within 0.5 %; trials from 50 ms to 0.1 s, of
-    /// which ten decide. They are short so that a machine which stands still a few times a second spoils
-    /// the fewer of them.
+    /// which ten decide. They are short so that a machine which stands still a few times a second
+    /// spoils the fewer of them.
     pub fn new(loss_ratio: f64) -> Goal {
         Goal {
             loss_ratio,
@@ -61,7 +61,8 @@ pub struct Limits {
 /// What a search found for a goal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GoalResult {
-    /// The highest load found to keep the goal, below all that do not; none: not even the lowest does.
+    /// The highest load found to keep the goal, below all that do not; none: not even the lowest
+    /// does.
     pub lower: Option<f64>,
     /// The lowest load found not to keep it; none: even the highest does, which measures the
     /// generator.
@@ -215,8 +216,8 @@ impl Trials {
     }
 }
 
-/// Long trials count whole. Short ones can only speak against a load, and only as far as the bad ones
-/// outweigh what the good ones excuse.
+/// Long trials count whole. Short ones can only speak against a load, and only as far as the bad
+/// ones outweigh what the good ones excuse.
 fn classify(trials: &[Trial], goal: &Goal) -> Class {
     let sum = |is_long: bool, is_bad: bool| -> f64 {
         let wanted = trials.iter().filter(|trial| {
@@ -243,8 +244,8 @@ fn is_full(trial: &Trial, goal: &Goal) -> bool {
     trial.nanos >= nanos(goal.final_trial)
 }
 
-/// The loss ratio that the time which may not be bad stays below: of the long trials, the best first,
-/// the last one that this time needs.
+/// The loss ratio that the time which may not be bad stays below: of the long trials, the best
+/// first, the last one that this time needs.
 fn quantile_loss(trials: &[Trial], goal: &Goal) -> f64 {
     let mut long: Vec<_> = trials.iter().filter(|trial| is_full(trial, goal)).collect();
     long.sort_by(|a, b| a.loss.total_cmp(&b.loss));
@@ -271,7 +272,8 @@ mod tests {
 
     const LIMITS: Limits = Limits { min: 1e3, max: 100e6 };
 
-    /// A device that carries `capacity` frames a second, of which `noise` may be missing in a trial.
+    /// A device that carries `capacity` frames a second, of which `noise` may be missing in a
+    /// trial.
     struct Device {
         capacity: f64,
         noise: f64,

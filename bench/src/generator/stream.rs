@@ -1,11 +1,11 @@
-//! One TCP connection whose near end is the driver side of a vhost-user port: what a virtual machine
-//! with segmentation offload puts on its rings, without the machine.
+//! One TCP connection whose near end is the driver side of a vhost-user port: what a virtual
+//! machine with segmentation offload puts on its rings, without the machine.
 //!
 //! The far end is a host's own TCP. Ours keeps to RFC 9293 as far as one bulk transfer goes:
 //! handshake, the scaled window (RFC 7323), cumulative acknowledgements, retransmission of all from
 //! the first byte that is missing, after three duplicates or a timeout. It has no congestion
-//! control: the far end's window bounds what is on its way, and the path is one switch. The payload is
-//! zeroes, so nothing need be copied or kept.
+//! control: the far end's window bounds what is on its way, and the path is one switch. The payload
+//! is zeroes, so nothing need be copied or kept.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -37,7 +37,8 @@ const WINDOW_SCALE: u8 = 7;
 const WINDOW: u16 = (1 << 20 >> WINDOW_SCALE) as u16;
 /// Frames that are received before others are sent.
 const BURST: usize = 64;
-/// What is on its way is lost if nothing of it was acknowledged for so long; a SYN, too, is repeated.
+/// What is on its way is lost if nothing of it was acknowledged for so long; a SYN, too, is
+/// repeated.
 const TIMEOUT: Duration = Duration::from_millis(200);
 const DUPLICATES: u32 = 3;
 /// The longest sleep, in nanoseconds: time passes even if nothing comes.
@@ -327,8 +328,8 @@ impl TcpStream {
         }
     }
 
-    /// Receives for `time` or until the far end closes the connection. Returns the bytes that came in
-    /// order meanwhile.
+    /// Receives for `time` or until the far end closes the connection. Returns the bytes that came
+    /// in order meanwhile.
     ///
     /// # Errors
     /// The device breaks the rules of a ring.
@@ -357,7 +358,8 @@ impl TcpStream {
         Ok(total)
     }
 
-    /// One look at the ring: `take` gets each segment of this connection. Returns the number of frames.
+    /// One look at the ring: `take` gets each segment of this connection. Returns the number of
+    /// frames.
     fn receive_each(&mut self, mut take: impl FnMut(&mut Self, Segment)) -> Result<usize> {
         let (near, far) = (self.near, self.far);
         let mut segments = Vec::with_capacity(BURST);

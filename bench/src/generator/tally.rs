@@ -286,8 +286,8 @@ mod tests {
         assert!((45_000_000..=55_000_000).contains(&at(90.0)), "{}", at(90.0));
         assert!((90_000_000..=96_000_000).contains(&at(99.0)), "{}", at(99.0));
         assert!((99_000_000..=101_000_000).contains(&at(100.0)), "{}", at(100.0));
-        // Windows of 10 ms: a tenth of a second stood still, and as much was caught up in. The frame
-        // that opens a window closes the one before, so the last one is not among them.
+        // Windows of 10 ms: a tenth of a second stood still, and as much was caught up in. The
+        // frame that opens a window closes the one before, so the last one is not among them.
         let mut windows = latencies.windows;
         assert_eq!(windows.len(), 89, "none in the stall, and none of what follows the end");
         windows.sort_unstable();

@@ -11,7 +11,8 @@ use crate::usage::{Usage, Window};
 const FIRST: u32 = 64;
 /// The search ends when the rate that failed is at most so much higher than the one that did not.
 const PRECISION: f64 = 1.1;
-/// A rate has failed when it did so often: other work on the machine fails an exchange now and then.
+/// A rate has failed when it did so often: other work on the machine fails an exchange now and
+/// then.
 const CHANCES: u8 = 2;
 /// New clients that there are addresses for.
 const ADDRESSES: u32 = 60_000;
@@ -35,8 +36,8 @@ struct Try {
     usage: Usage,
 }
 
-/// The figure is exchanges a second: of four messages with new clients, or renewals, of two messages,
-/// beside as many whole exchanges with known clients.
+/// The figure is exchanges a second: of four messages with new clients, or renewals, of two
+/// messages, beside as many whole exchanges with known clients.
 pub fn measure(context: &Context, renew: bool) -> Result<Measured> {
     let mut search = Search { best: None, refused: None };
     let (mut rate, mut used) = (Some(FIRST), 0);

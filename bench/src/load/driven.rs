@@ -1,5 +1,5 @@
-//! Our own generator, the driver side of vhost-user ports: what testpmd cannot do. One thread, on the
-//! load core, sends and receives.
+//! Our own generator, the driver side of vhost-user ports: what testpmd cannot do. One thread, on
+//! the load core, sends and receives.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -67,8 +67,8 @@ pub fn loss_free(context: &Context, bytes: usize) -> Result<Measured> {
     Ok(Measured { value, details: details.into_iter().collect(), usage, ceiling })
 }
 
-/// The figure is the 99th percentile, in the median 10 ms, of the time from a frame's scheduled start
-/// to its arrival, in seconds, at a share of the switch's own loss-free rate.
+/// The figure is the 99th percentile, in the median 10 ms, of the time from a frame's scheduled
+/// start to its arrival, in seconds, at a share of the switch's own loss-free rate.
 pub fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured> {
     let load = load(context, bytes, Direction::Both);
     let mut group = connect(context, &load)?;
@@ -91,8 +91,8 @@ pub fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured>
     Ok(measured)
 }
 
-/// Has the switch learn `stations` addresses on each of its ports, which it may forget when the value
-/// is dropped.
+/// Has the switch learn `stations` addresses on each of its ports, which it may forget when the
+/// value is dropped.
 pub fn teach(context: &Context, stations: u32) -> Result<Plugged> {
     let load =
         Load { sources: stations, destinations: stations, ..load(context, 60, Direction::Both) };
@@ -203,8 +203,8 @@ impl Plugged {
 #[derive(Default)]
 struct Noise {
     trials: u32,
-    /// How long they took, and for how long of it the switch and the generator waited for their cores
-    /// and the hypervisor took one of them.
+    /// How long they took, and for how long of it the switch and the generator waited for their
+    /// cores and the hypervisor took one of them.
     seconds: f64,
     switch: f64,
     generator: f64,
@@ -212,8 +212,8 @@ struct Noise {
 }
 
 impl Noise {
-    /// Whether pauses of the machine may be all that there is behind this loss: they were long, and no
-    /// more is missing than was due meanwhile. Then it is counted here.
+    /// Whether pauses of the machine may be all that there is behind this loss: they were long, and
+    /// no more is missing than was due meanwhile. Then it is counted here.
     fn has_spoilt(&mut self, outcome: &Outcome, usage: &Usage, load: &Load) -> bool {
         let (switch, stolen) =
             (usage.waited.unwrap_or_default() * usage.seconds, usage.steal * usage.seconds);

@@ -177,8 +177,8 @@ fn waits(error: &std::io::Error) -> Progress {
     }
 }
 
-/// Connects, sends, waits for the answer and closes, [`PARALLEL`] times at once. Prints how many were
-/// done in a second, and how many failed.
+/// Connects, sends, waits for the answer and closes, [`PARALLEL`] times at once. Prints how many
+/// were done in a second, and how many failed.
 pub fn connects(address: Ipv4Addr, seconds: u64) -> Result<()> {
     drop(connect((address, PORT).into())?);
     let mut clients = Clients::new(address)?;

@@ -22,9 +22,9 @@ const START: Duration = Duration::from_secs(15);
 
 /// One TCP stream from the machine to the host. The figure is bits a second.
 ///
-/// On a vhost-user port the machine has a virtio device, and on a TAP that is its own one whose rings
-/// QEMU serves. On a TAP of the switch's it has an emulated e1000, whose own TAP is bridged to that
-/// one: both are the kernel's ends.
+/// On a vhost-user port the machine has a virtio device, and on a TAP that is its own one whose
+/// rings QEMU serves. On a TAP of the switch's it has an emulated e1000, whose own TAP is bridged
+/// to that one: both are the kernel's ends.
 pub fn tcp(context: &Context) -> Result<Measured> {
     let [port, End::Host(host)] = &context.switch.ends[..] else {
         return Err("a port for a machine and a host are needed".into());

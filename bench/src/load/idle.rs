@@ -17,8 +17,8 @@ const OPEN: &str = "open";
 /// How long that may take: with a slow NAT a few milliseconds each.
 const START: Duration = Duration::from_secs(60);
 
-/// As many connections from the client to the server as are wanted; each has carried a byte there and
-/// back. They last as long as the value.
+/// As many connections from the client to the server as are wanted; each has carried a byte there
+/// and back. They last as long as the value.
 pub fn flows(context: &Context, client: &Namespace, server: &Namespace) -> Result<Vec<Process>> {
     if context.twist.idle_flows == 0 {
         return Ok(Vec::new());

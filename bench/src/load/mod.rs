@@ -1,6 +1,7 @@
 //! What the switches are given to do, and what is measured of it.
 //!
-//! To add one: a variant of [`Load`] with its line in [`Load::measure`], and scenarios that name it.
+//! To add one: a variant of [`Load`] with its line in [`Load::measure`], and scenarios that name
+//! it.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,12 +1,12 @@
-//! TCP streams through a switch or a NAT, as light as they can be made, so that the ends, which share
-//! a core, are not what is measured.
+//! TCP streams through a switch or a NAT, as light as they can be made, so that the ends, which
+//! share a core, are not what is measured.
 //!
 //! On a vhost-user port our own driver side sends or receives, with segments of 64 KiB. A host that
-//! receives has the kernel drop the bytes, so that nobody copies them out. A host that sends writes the
-//! same [`PIECE`] over and over, which stays in its cache. To send pages of a file instead was no
-//! lighter: `sendfile` looks each page up, and took half as much time again; a pipe was no faster than
-//! the copy, and the switch would find in its own cache what no program's stream has there. Zero-copy
-//! sends are copied by TAPs.
+//! receives has the kernel drop the bytes, so that nobody copies them out. A host that sends writes
+//! the same [`PIECE`] over and over, which stays in its cache. To send pages of a file instead was
+//! no lighter: `sendfile` looks each page up, and took half as much time again; a pipe was no
+//! faster than the copy, and the switch would find in its own cache what no program's stream has
+//! there. Zero-copy sends are copied by TAPs.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -304,8 +304,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Has the kernel drop what comes, and counts the bytes, to the end. With MSG_TRUNC it copies none.
-/// It looks now and then, instead of being woken by each segment: on another core than the switch's,
-/// that would be a third of what the switch is measured to do.
+/// It looks now and then, instead of being woken by each segment: on another core than the
+/// switch's, that would be a third of what the switch is measured to do.
 fn discard(stream: &TcpStream, received: &AtomicU64) {
     let mut piece = vec![0; PIECE];
     while let Ok((_, count @ 1..)) = recv(stream, &mut piece[..], RecvFlags::TRUNC) {

@@ -63,7 +63,8 @@ fn start(context: &Context, mode: &str, bytes: usize) -> Result<Process> {
     command.args(["--", "-i", &format!("--forward-mode={mode}"), "--nb-cores=1", "--no-mlockall"]);
     command.args(["--txd=1024", "--rxd=1024"]);
     // Enough for each port's two full rings and what circulates. With its default pool of some
-    // 155,000 buffers the generator is slower: 13 to 15 Mpps through the null device instead of 16 to 21.
+    // 155,000 buffers the generator is slower: 13 to 15 Mpps through the null device instead of 16
+    // to 21.
     command.args([&format!("--total-num-mbufs={}", 3072 * ports), "--mbcache=512"]);
     if bytes > 2000 {
         command.arg(JUMBO_BUFFER);

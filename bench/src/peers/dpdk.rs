@@ -1,4 +1,5 @@
-//! DPDK's own forwarder, which looks nothing up: what moving a frame between vhost devices costs there.
+//! DPDK's own forwarder, which looks nothing up: what moving a frame between vhost devices costs
+//! there.
 
 use super::{End, LOAD_CORE, Peer, Port, Program, START, Setup, Switch};
 use crate::process::{Process, Result, unpinned};

@@ -1,7 +1,8 @@
 //! The switches that are compared, each started alone on the switch core. All of them end with the
 //! [`Switch`] that stands for them.
 //!
-//! To add one: a function from [`Setup`] to [`Switch`], a [`Peer`] that names it, a line in [`ALL`].
+//! To add one: a function from [`Setup`] to [`Switch`], a [`Peer`] that names it, a line in
+//! [`ALL`].
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -112,7 +113,8 @@ pub enum Port {
     Tap,
     /// A TAP for a virtual machine to open.
     Machine,
-    /// A host in a namespace of its own behind an interface of the benchmark's namespace, the uplink.
+    /// A host in a namespace of its own behind an interface of the benchmark's namespace, the
+    /// uplink.
     Beyond,
     /// A host in a namespace of its own with a round trip of ten milliseconds to it.
     Afar,
@@ -237,7 +239,8 @@ impl Switch {
     }
 }
 
-/// A host with this number behind a veth pair, whose near end is the benchmark's and goes with the link.
+/// A host with this number behind a veth pair, whose near end is the benchmark's and goes with the
+/// link.
 fn host_behind(uplink: &str, number: usize, mtu: u32) -> Result<(Link, Namespace)> {
     let host = Namespace::new(number)?;
     let length = mtu.to_string();

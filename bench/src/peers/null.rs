@@ -1,5 +1,5 @@
-//! The null device: a vhost-user backend that copies frames from port to port and does nothing else.
-//! What a generator reaches with it is the generator's ceiling.
+//! The null device: a vhost-user backend that copies frames from port to port and does nothing
+//! else. What a generator reaches with it is the generator's ceiling.
 
 use std::path::PathBuf;
 

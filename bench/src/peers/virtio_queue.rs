@@ -1,6 +1,6 @@
-//! A switch of two ports as the crates `vhost-user-backend` and `virtio-queue` are meant to be used:
-//! a backend for each port, woken by its driver's kicks, that moves every frame to the other port
-//! and looks nothing up. It runs as a process of its own, a hidden command of this program.
+//! A switch of two ports as the crates `vhost-user-backend` and `virtio-queue` are meant to be
+//! used: a backend for each port, woken by its driver's kicks, that moves every frame to the other
+//! port and looks nothing up. It runs as a process of its own, a hidden command of this program.
 
 use std::io;
 use std::ops::Deref;

@@ -8,11 +8,12 @@ const EACH_SECOND: Unit = higher("a second");
 const PERCENT: Unit = higher("%");
 
 const TRAMA: Entrant = Entrant { label: "trama", ..beside(&TRAMA_NAT) };
-/// With the gateway on the load core: the two processes of ours have a core each, which no other has.
+/// With the gateway on the load core: the two processes of ours have a core each, which no other
+/// has.
 const APART: Entrant =
     Entrant { label: "trama-apart", twist: Twist { apart: true, ..PLAIN }, ..TRAMA };
-/// pasta at its best: of a large window it drops what its socket has no room for, and all but stands
-/// still.
+/// pasta at its best: of a large window it drops what its socket has no room for, and all but
+/// stands still.
 const fn small_window(target: f64) -> Entrant {
     let twist = Twist { small_window: true, ..PLAIN };
     Entrant { label: "pasta-small-window", twist, ..against(&PASTA, target) }
@@ -25,7 +26,8 @@ const RIVALS_UP: &[Entrant] =
     &[TRAMA, APART, against(&PASTA, 1.5), small_window(1.5), against(&SLIRP4NETNS, 1.5)];
 /// For what must not be worse than pasta's.
 const PEERS: &[Entrant] = &[TRAMA, against(&PASTA, 1.0), beside(&SLIRP4NETNS)];
-/// What arrives of so many hundred thousand differs by some tenths of a percent from round to round.
+/// What arrives of so many hundred thousand differs by some tenths of a percent from round to
+/// round.
 const PACED: &[Entrant] = &[TRAMA, against(&PASTA, 0.99), beside(&SLIRP4NETNS)];
 const PEERS_UP: &[Entrant] =
     &[TRAMA, against(&PASTA, 1.0), small_window(1.0), beside(&SLIRP4NETNS)];
@@ -69,7 +71,8 @@ const fn distant(name: &'static str, title: &'static str, load: Load) -> Scenari
     Scenario { ports: &[Port::Afar, Port::Beyond], ..stream(name, title, load, DISTANT) }
 }
 
-/// One TCP stream of a host whose server is far from the NAT, which is the host's own TCP's business.
+/// One TCP stream of a host whose server is far from the NAT, which is the host's own TCP's
+/// business.
 const fn to_afar(name: &'static str, title: &'static str, load: Load) -> Scenario {
     Scenario { ports: &[Port::Host, Port::Afar], ..nat(name, title, load) }
 }
@@ -105,7 +108,8 @@ pub const ALL: &[Scenario] = &[
         "server -> host behind NAT, 16 TCP streams",
         Load::NatStreams { streams: 16, write: PIECE, down: true },
     ),
-    // Without a NAT the sender itself does the receiver's work in the kernel, so that is no ceiling.
+    // Without a NAT the sender itself does the receiver's work in the kernel, so that is no
+    // ceiling.
     Scenario {
         entrants: PEERS_UP,
         ceiling: None,

@@ -1,5 +1,5 @@
-//! What becomes of a frame's outermost tag on its way out. Nearly always it is the same for all frames
-//! of a burst: chosen once for them all, it leaves nothing to decide for each.
+//! What becomes of a frame's outermost tag on its way out. Nearly always it is the same for all
+//! frames of a burst: chosen once for them all, it leaves nothing to decide for each.
 
 use trama_frame::VlanTag;
 use trama_frame::retag::{start, start_len};

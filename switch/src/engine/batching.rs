@@ -1,5 +1,5 @@
-//! Whether rings under load are held back (see [`crate::ports::hold_off`]): tried now and then, kept
-//! only while it pays.
+//! Whether rings under load are held back (see [`crate::ports::hold_off`]): tried now and then,
+//! kept only while it pays.
 //!
 //! Held rings move half as many frames again when the drivers send as fast as their frames come
 //! back, and only add delay when the drivers send at a pace of their own. The two cannot be told
@@ -23,8 +23,8 @@ const REST: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(200
 /// Trials in a row that must agree.
 const AGREE: u8 = 3;
 /// What holding must move, in percent of what not holding moves, to be taken up and to be kept.
-/// With testpmd at 60 bytes holding moved 16.6 Mpps and not holding 11.2; drivers with a pace of their
-/// own move the same.
+/// With testpmd at 60 bytes holding moved 16.6 Mpps and not holding 11.2; drivers with a pace of
+/// their own move the same.
 const TAKE_UP: u64 = 115;
 const KEEP: u64 = 108;
 

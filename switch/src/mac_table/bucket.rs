@@ -37,8 +37,8 @@ pub(super) fn key(vlan: VlanId, mac: MacAddr) -> u64 {
     OCCUPIED | u64::from(vlan.get()) << 48 | mac.to_u64()
 }
 
-/// An address in its VLAN, and what a table hashes it to: made once a frame, before it is needed, so
-/// that the line it is looked up in can be on its way.
+/// An address in its VLAN, and what a table hashes it to: made once a frame, before it is needed,
+/// so that the line it is looked up in can be on its way.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Address {
     pub(super) key: u64,

@@ -140,7 +140,8 @@ impl Context {
                     made += taken;
                 }
                 Err(error) => {
-                    // Not an eventfd: that driver cannot be called. But want of memory is no reason.
+                    // Not an eventfd: that driver cannot be called. But want of memory is no
+                    // reason.
                     if error.raw_os_error() == Some(libc::EAGAIN) {
                         write(events[made]);
                     }

@@ -165,8 +165,8 @@ pub(crate) trait Sink {
         body: &[Segment<'_>],
     ) -> Result<(), DropReason>;
 
-    /// As [`Sink::put`], for a head that need not be in one piece: that of a frame with another tag than
-    /// it came with.
+    /// As [`Sink::put`], for a head that need not be in one piece: that of a frame with another tag
+    /// than it came with.
     fn put_head<H: Head>(
         &mut self,
         header: &[u8; trama_frame::vnet::LEN],

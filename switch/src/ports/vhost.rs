@@ -399,7 +399,8 @@ impl Sink for OnlyRing<'_> {
 }
 
 impl OnlyRing<'_> {
-    /// Puts a frame on a ring that is full of frames of which its driver was not told: it may be asleep.
+    /// Puts a frame on a ring that is full of frames of which its driver was not told: it may be
+    /// asleep.
     #[cold]
     #[inline(never)]
     fn put_again<H: Head>(

@@ -99,7 +99,8 @@ impl Segment {
         header
     }
 
-    /// The segment with this header; `first` are the numbers of the receiver's SYN and the sender's.
+    /// The segment with this header; `first` are the numbers of the receiver's SYN and the
+    /// sender's.
     pub fn read(header: &TcpHeader, data: Vec<u8>, first: [u32; 2]) -> Segment {
         let (mut mss, mut scale) = (None, None);
         for option in header.options_iterator() {

@@ -1,10 +1,10 @@
 //! The ring's constants and choices, each beside what was not chosen. What came of it is in
 //! docs/performance.md.
 //!
-//! A frame goes from a transmit ring to a receive ring; the figures are cycles of the device a frame.
-//! *Alone*: drivers and device take turns on one thread. *Two cores*: the drivers have a thread of
-//! their own on another core, and the lines travel. Each trial runs in blocks that take turns with
-//! the others'.
+//! A frame goes from a transmit ring to a receive ring; the figures are cycles of the device a
+//! frame. *Alone*: drivers and device take turns on one thread. *Two cores*: the drivers have a
+//! thread of their own on another core, and the lines travel. Each trial runs in blocks that take
+//! turns with the others'.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -248,8 +248,8 @@ enum WhenFull {
     TryAgain,
 }
 
-/// Two senders, one receiver on another core: millions of frames a second that arrive, and the share
-/// of those sent.
+/// Two senders, one receiver on another core: millions of frames a second that arrive, and the
+/// share of those sent.
 fn fan_in(when_full: WhenFull) -> (f64, f64) {
     let trial = Trial { size: 256, ..BASE };
     let (mut one, mut device) = set_up(trial);

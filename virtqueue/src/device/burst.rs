@@ -124,8 +124,8 @@ impl TxBurst {
         &frame.head[..usize::from(frame.head_len)]
     }
 
-    /// Bytes of the frame without the virtio-net header. The ring bounds it by 32 bits only: check it
-    /// against the largest frame before the body is copied anywhere.
+    /// Bytes of the frame without the virtio-net header. The ring bounds it by 32 bits only: check
+    /// it against the largest frame before the body is copied anywhere.
     #[inline]
     pub fn frame_len(&self, i: usize) -> usize {
         self.frames[..self.len][i].len as usize
@@ -250,8 +250,8 @@ impl TxBurst {
             unsafe {
                 let low = entry.header_at.cast::<u64>().read_unaligned();
                 let high = entry.header_at.add(8).cast::<u32>().read_unaligned();
-                // The header decides: it may not be read again for that. (A volatile read of 12 bytes
-                // at any address would be one of each byte.)
+                // The header decides: it may not be read again for that. (A volatile read of 12
+                // bytes at any address would be one of each byte.)
                 compiler_fence(Ordering::SeqCst);
                 entry.header[..8].copy_from_slice(&low.to_ne_bytes());
                 entry.header[8..].copy_from_slice(&high.to_ne_bytes());

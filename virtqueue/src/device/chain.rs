@@ -2,15 +2,16 @@
 //!
 //! The fast paths of the queues serve the chains that drivers commonly make; this serves the rest
 //! and finds every fault. Its work is bounded for each chain by the ring's size plus one indirect
-//! table, and for all chains of a burst or frame together by a budget: nothing keeps a hostile driver
-//! from naming one long chain by every head.
+//! table, and for all chains of a burst or frame together by a budget: nothing keeps a hostile
+//! driver from naming one long chain by every head.
 
 use super::DeviceRing;
 use crate::error::RingError;
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor};
 
 /// Most descriptors of an indirect table. The specification's bound is the queue size, which Linux
-/// passes on small queues: its tables depend on the frame's fragments (at most 47), not on the ring.
+/// passes on small queues: its tables depend on the frame's fragments (at most 47), not on the
+/// ring.
 const MAX_INDIRECT: u32 = 256;
 
 /// Who may write the chain's buffers.
@@ -29,9 +30,9 @@ pub(super) enum More {
 }
 
 impl DeviceRing {
-    /// Hands each run of bytes of the chain at `head` to `segment`, in order, until it has enough. A
-    /// buffer that crosses regions comes in several runs; an empty one in none. Each descriptor read
-    /// is taken off the budget, and one too many is [`RingError::ChainTooLong`].
+    /// Hands each run of bytes of the chain at `head` to `segment`, in order, until it has enough.
+    /// A buffer that crosses regions comes in several runs; an empty one in none. Each descriptor
+    /// read is taken off the budget, and one too many is [`RingError::ChainTooLong`].
     pub(super) fn walk(
         &mut self,
         head: u16,

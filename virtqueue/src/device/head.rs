@@ -1,9 +1,9 @@
 //! The first bytes of a frame as they are put on a ring: in one piece, or with a new start.
 //!
-//! A switch that pushes, pops or changes a VLAN tag makes a new start, the addresses and the tag, and
-//! leaves everything behind it where it was. The start stays in registers until it is written to the
-//! ring. In memory of its own it would be read back by wider loads than the stores that have just
-//! written it, and such a load waits until they have left for the cache.
+//! A switch that pushes, pops or changes a VLAN tag makes a new start, the addresses and the tag,
+//! and leaves everything behind it where it was. The start stays in registers until it is written
+//! to the ring. In memory of its own it would be read back by wider loads than the stores that have
+//! just written it, and such a load waits until they have left for the cache.
 
 use crate::copy::copy;
 use crate::segment::Segment;
@@ -62,8 +62,8 @@ impl sealed::Bytes for &[u8] {
     }
 }
 
-/// The first bytes of a frame whose start is new: two MAC addresses and, if it is `TAGGED`, a VLAN tag.
-/// What comes after them is borrowed.
+/// The first bytes of a frame whose start is new: two MAC addresses and, if it is `TAGGED`, a VLAN
+/// tag. What comes after them is borrowed.
 #[derive(Clone, Copy, Debug)]
 pub struct NewStart<'a, const TAGGED: bool> {
     /// In the order of the bytes in memory. The last four count only if there is a tag.
@@ -75,7 +75,8 @@ impl<'a, const TAGGED: bool> NewStart<'a, TAGGED> {
     /// Bytes of the addresses, and of the tag if there is one (IEEE 802.1Q, section 9.3).
     pub const LEN: usize = if TAGGED { 16 } else { 12 };
 
-    /// A frame that begins with the first [`LEN`](Self::LEN) bytes of `start` and goes on with `rest`.
+    /// A frame that begins with the first [`LEN`](Self::LEN) bytes of `start` and goes on with
+    /// `rest`.
     #[inline(always)]
     pub fn new(start: [u8; 16], rest: &'a [u8]) -> Self {
         NewStart { start: u128::from_ne_bytes(start), rest }

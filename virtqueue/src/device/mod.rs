@@ -122,8 +122,9 @@ impl DeviceRing {
         }
     }
 
-    /// Asks for the descriptors of the next `count` chains that wait: drivers mostly use neighbours one
-    /// after the other, so one of each line is asked for. What is read here decides nothing else.
+    /// Asks for the descriptors of the next `count` chains that wait: drivers mostly use neighbours
+    /// one after the other, so one of each line is asked for. What is read here decides nothing
+    /// else.
     #[inline(always)]
     fn look_ahead(&self, count: u16) {
         let next = self.next.get();

@@ -20,11 +20,12 @@ const READY: u16 = 8;
 
 /// Device side of a ring that the driver receives on: we write. No kicks are ever wanted on it.
 ///
-/// [`expect`](Self::expect), any number of [`push`](Self::push), then one [`publish`](Self::publish).
+/// [`expect`](Self::expect), any number of [`push`](Self::push), then one
+/// [`publish`](Self::publish).
 ///
-/// Buffers are made ready ahead of their frames: descriptors are read and checked, and the lines that
-/// will be written asked for. The driver's core had them last, and where that core is far, each line
-/// takes as long as several frames: they have to travel side by side.
+/// Buffers are made ready ahead of their frames: descriptors are read and checked, and the lines
+/// that will be written asked for. The driver's core had them last, and where that core is far,
+/// each line takes as long as several frames: they have to travel side by side.
 pub struct RxQueue {
     ring: DeviceRing,
     /// Flags of a descriptor that a frame goes straight into, but for DESC_NEXT. No descriptor has
@@ -133,7 +134,8 @@ impl RxQueue {
         if index == self.ready_to || (ready.room as usize) < total - HEADER_LEN {
             return self.push_other(header, head, body, total);
         }
-        // SAFETY: a header is writable at `header_at`, and `room` bytes, which are enough, at `frame_at`.
+        // SAFETY: a header is writable at `header_at`, and `room` bytes, which are enough, at
+        // `frame_at`.
         unsafe { copy_frame(header, head, body, ready.header_at, ready.frame_at) };
         self.ring.raw.write_used(self.ring.used.get(), ready.id as u16, total as u32);
         self.ring.next.advance(1);
@@ -141,8 +143,8 @@ impl RxQueue {
         Ok(())
     }
 
-    /// Puts a frame on the ring where nothing is ready that it fits into. Out of line, so that the common
-    /// form stays short.
+    /// Puts a frame on the ring where nothing is ready that it fits into. Out of line, so that the
+    /// common form stays short.
     #[inline(never)]
     fn push_other<H: Head>(
         &mut self,
@@ -261,8 +263,8 @@ impl RxQueue {
         match walked {
             Err(error) => Err(PushError::Broken(self.ring.breaks(error))),
             Ok(()) if full => Err(PushError::TooLarge),
-            // Each buffer must hold a header at least (virtio 1.2, section 5.1.6.3.1); a driver that
-            // posts empty ones would have us walk the ring for nothing.
+            // Each buffer must hold a header at least (virtio 1.2, section 5.1.6.3.1); a driver
+            // that posts empty ones would have us walk the ring for nothing.
             Ok(()) if found < least => {
                 Err(PushError::Broken(self.ring.breaks(RingError::HeaderTooShort)))
             }
@@ -304,10 +306,10 @@ impl RxQueue {
 }
 
 impl DeviceRing {
-    /// The chain at `id`, if it takes a frame in one piece: as one descriptor in another region than the
-    /// last, or as one for the header alone and one for the frame, whatever follows. So do drivers lay
-    /// their buffers out that know neither mergeable buffers nor VIRTIO_F_ANY_LAYOUT. `direct` is
-    /// [`RxQueue::direct`].
+    /// The chain at `id`, if it takes a frame in one piece: as one descriptor in another region
+    /// than the last, or as one for the header alone and one for the frame, whatever follows. So do
+    /// drivers lay their buffers out that know neither mergeable buffers nor VIRTIO_F_ANY_LAYOUT.
+    /// `direct` is [`RxQueue::direct`].
     #[inline(never)]
     fn read_apart(&mut self, id: u16, direct: u32) -> Option<Ready> {
         let first = self.raw.read_desc(id);

@@ -9,9 +9,9 @@ use crate::error::RingError;
 use crate::memory::GuestMemory;
 use crate::ring::{DESC_NEXT, HEADER_LEN, MAX_BURST, RingSetup};
 
-/// Most descriptors that one burst reads outside the fast path: one for each segment, one that finds
-/// no room any more, and one for each chain that refers to its indirect table. Only chains with empty
-/// buffers, or that share their descriptors, need more.
+/// Most descriptors that one burst reads outside the fast path: one for each segment, one that
+/// finds no room any more, and one for each chain that refers to its indirect table. Only chains
+/// with empty buffers, or that share their descriptors, need more.
 const MAX_DESCRIPTORS: usize = MAX_SEGMENTS + 1 + MAX_BURST;
 
 /// Device side of a ring that the driver transmits on: we read.

@@ -53,8 +53,8 @@ impl DriverMemory {
         Ok(Arc::new(DriverMemory { map, size, taken: AtomicUsize::new(0) }))
     }
 
-    /// Memory that another process has made with [`DriverMemory::new`] and shares with us. Queues laid
-    /// out in the same order lie at the same places for both.
+    /// Memory that another process has made with [`DriverMemory::new`] and shares with us. Queues
+    /// laid out in the same order lie at the same places for both.
     ///
     /// # Errors
     /// The file cannot be mapped.

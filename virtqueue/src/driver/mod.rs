@@ -29,8 +29,9 @@ use memory::Piece;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Where buffers start in their first cache line: the frame of each then starts at the next one. A frame
-/// of 64 bytes is one line, and the line of the header, which seldom changes, stays with both sides.
+/// Where buffers start in their first cache line: the frame of each then starts at the next one. A
+/// frame of 64 bytes is one line, and the line of the header, which seldom changes, stays with both
+/// sides.
 const BUFFER_START: usize = LINE - HEADER_LEN;
 
 /// How a driver lays a frame out over descriptors.
@@ -74,8 +75,8 @@ pub struct DriverOptions {
     pub features: RingFeatures,
     /// Layout of each chain.
     pub shape: ChainShape,
-    /// Bytes of one chain's buffer, header included. Buffers of an odd number of 64 bytes follow each
-    /// other without a gap, so that a frame over several can be read in place.
+    /// Bytes of one chain's buffer, header included. Buffers of an odd number of 64 bytes follow
+    /// each other without a gap, so that a frame over several can be read in place.
     pub buffer_size: usize,
 }
 
@@ -206,7 +207,8 @@ struct DriverRing {
     _memory: Arc<DriverMemory>,
 }
 
-// SAFETY: the pointers are into memory that `_memory` keeps mapped; a queue has one owner at a time.
+// SAFETY: the pointers are into memory that `_memory` keeps mapped; a queue has one owner at a
+// time.
 unsafe impl Send for DriverRing {}
 
 impl DriverRing {

@@ -53,9 +53,9 @@ impl DriverRx {
         self.take(|bytes, len| unsafe { append(frame, bytes, len) })
     }
 
-    /// Takes one received frame and returns its header and its bytes, `None` if there is none. The bytes
-    /// are those in the ring's memory, or a copy in `spare` where they are not in one piece there. Only
-    /// for a device that is trusted to leave alone what it has given back.
+    /// Takes one received frame and returns its header and its bytes, `None` if there is none. The
+    /// bytes are those in the ring's memory, or a copy in `spare` where they are not in one piece
+    /// there. Only for a device that is trusted to leave alone what it has given back.
     pub fn recv_in_place<'a>(
         &'a mut self,
         spare: &'a mut Vec<u8>,
@@ -82,9 +82,9 @@ impl DriverRx {
         if !spare.is_empty() || whole == 0 {
             return Ok(Some((header, spare)));
         }
-        // SAFETY: `whole` bytes from `at` on are those of chains that the device has given back, and
-        // gets again at the next `refill`, which the borrow of `self` keeps away. What a faulty device
-        // writes there meanwhile are other bytes, of which anything may be expected.
+        // SAFETY: `whole` bytes from `at` on are those of chains that the device has given back,
+        // and gets again at the next `refill`, which the borrow of `self` keeps away. What a faulty
+        // device writes there meanwhile are other bytes, of which anything may be expected.
         Ok(Some((header, unsafe { std::slice::from_raw_parts(at, whole) })))
     }
 

@@ -76,8 +76,8 @@ impl DriverTx {
         Ok(())
     }
 
-    /// Asks for the first lines of the next `frames` frames that [`send_again`](Self::send_again) will
-    /// change: the device's core has read them, and each would be waited for by itself.
+    /// Asks for the first lines of the next `frames` frames that [`send_again`](Self::send_again)
+    /// will change: the device's core has read them, and each would be waited for by itself.
     #[inline]
     pub fn expect(&self, frames: usize) {
         let mut place = self.ring.free_first;

@@ -3,12 +3,13 @@
 //! Where the two differ by intent:
 //! - theirs ends a malformed chain silently, ours marks it: a chain is malformed exactly if theirs
 //!   ends on a descriptor that has a successor, or gives something that cannot be transmitted from;
-//! - theirs follows an indirect descriptor that has a successor, which virtio 1.2, section 2.7.5.3.1
-//!   forbids;
+//! - theirs follows an indirect descriptor that has a successor, which virtio 1.2, section
+//!   2.7.5.3.1 forbids;
 //! - theirs takes an indirect table of any length, ours of 256 descriptors;
 //! - theirs ignores the driver's NO_INTERRUPT flag, which counts when EVENT_IDX is not negotiated:
 //!   there the rule itself is the oracle;
-//! - ours calls once more after a start under EVENT_IDX, for it cannot know what was decided before.
+//! - ours calls once more after a start under EVENT_IDX, for it cannot know what was decided
+//!   before.
 
 use proptest::prelude::*;
 use trama_virtqueue::{

@@ -1,5 +1,5 @@
-//! Frames that are sent again from the buffers that hold them, and looked at in the buffers that they
-//! arrived in.
+//! Frames that are sent again from the buffers that hold them, and looked at in the buffers that
+//! they arrived in.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -222,8 +222,8 @@ fn frames_cross_many_buffers_and_a_change_of_maps() {
     assert!(pair.passed.is_empty());
 }
 
-/// Of buffers without a gap between them, a frame over many is read where it is; where the ring's end
-/// divides it, a copy is.
+/// Of buffers without a gap between them, a frame over many is read where it is; where the ring's
+/// end divides it, a copy is.
 #[test]
 fn frames_over_many_buffers_are_read_in_place() {
     let features = RingFeatures { mergeable: true, in_order: true, ..RingFeatures::default() };

@@ -1,0 +1,136 @@
+//! Comments and documents are as wide as code, and their links lead somewhere.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "tests are called by no one, and one that cannot go on panics"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Most characters of a line; rustfmt.toml has the same for code.
+const WIDTH: usize = 100;
+/// Folders without text of ours.
+const LEFT_OUT: [&str; 4] = ["target", ".git", ".cache", "node_modules"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Each file with this extension: its path from the root, and its text.
+fn files(extension: &str) -> Vec<(String, String)> {
+    let (mut folders, mut found) = (vec![root()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if entry.file_type().expect("a kind").is_dir() {
+                let name = entry.file_name();
+                if !LEFT_OUT.iter().any(|left_out| name == *left_out) {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|found| found == extension) {
+                let name = path.strip_prefix(root()).expect("a file below the root");
+                let text = fs::read_to_string(&path).expect("a text in UTF-8");
+                found.push((name.display().to_string(), text));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The lines outside code blocks, with their numbers.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut is_code = false;
+    (1..).zip(text.lines()).filter(move |(_, line)| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    })
+}
+
+/// Whether a line could have been broken, and is too long.
+fn is_too_wide(line: &str) -> bool {
+    let longest = line.split_whitespace().map(|word| word.chars().count()).max();
+    line.chars().count() > WIDTH && longest.is_some_and(|longest| longest < WIDTH / 2)
+}
+
+/// A row of a table cannot be broken.
+fn is_prose_of_a_comment(line: &str) -> bool {
+    let comment = line.trim_start().strip_prefix("//");
+    comment.is_some_and(|text| !text.trim_start_matches(['/', '!', ' ']).starts_with('|'))
+}
+
+#[test]
+fn comments_and_documents_are_no_wider_than_code() {
+    let mut report = String::new();
+    let mut note = |file: &str, number: usize| {
+        report += &format!("{file}:{number}: wider than {WIDTH} characters\n");
+    };
+    for (file, text) in files("rs") {
+        let comments = (1..).zip(text.lines()).filter(|(_, line)| is_prose_of_a_comment(line));
+        comments.filter(|(_, line)| is_too_wide(line)).for_each(|(number, _)| note(&file, number));
+    }
+    for (file, text) in files("md") {
+        // The first line of a page is its summary.
+        let lines = prose(&text).filter(|(number, line)| *number > 1 && !line.starts_with('|'));
+        lines.filter(|(_, line)| is_too_wide(line)).for_each(|(number, _)| note(&file, number));
+    }
+    assert!(report.is_empty(), "\n{report}  Remedy: break the lines\n");
+}
+
+/// The anchors that a page's headings get.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = prose(text).filter_map(|(_, line)| line.strip_prefix('#'));
+    let anchor = |heading: &str| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
+        words.chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+/// The targets of the links in a line.
+fn links(line: &str) -> impl Iterator<Item = &str> {
+    line.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next())
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let pages = files("md");
+    let mut report = String::new();
+    for (file, text) in &pages {
+        for (number, link) in
+            prose(text).flat_map(|(number, line)| links(line).map(move |link| (number, link)))
+        {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let folder = Path::new(file).parent().expect("a folder").join(path);
+            let target = if path.is_empty() { root().join(file) } else { root().join(folder) };
+            let leads = match fs::read_to_string(&target) {
+                Ok(page) => anchor.is_empty() || anchors(&page).iter().any(|one| one == anchor),
+                Err(_) => target.is_dir() && anchor.is_empty(),
+            };
+            if !leads {
+                report += &format!("{file}:{number}: the link {link} leads nowhere\n");
+            }
+        }
+    }
+    assert!(report.is_empty(), "\n{report}  Remedy: mend the path or the heading\n");
+}
+
+#[test]
+fn anchors_are_made_as_renderers_make_them() {
+    let page = "# One\n```\n# no heading\n```\n## `[network.dhcp]`: keys, and more\n";
+    assert_eq!(anchors(page), ["one", "networkdhcp-keys-and-more"]);
+    assert_eq!(links("[a](b.md#c), [d](e) and f").collect::<Vec<_>>(), ["b.md#c", "e"]);
+}
+
+#[test]
+fn a_line_is_too_wide_only_if_it_could_be_broken() {
+    assert!(!is_too_wide(&"word ".repeat(20)[..99]));
+    assert!(is_too_wide(&"word ".repeat(21)[..101]));
+    assert!(!is_too_wide(&format!("see {}", "x".repeat(120))));
+}
