@@ -1,10 +1,5 @@
 //! What the host does around the daemon: namespaces that are deleted and made again under their
 //! names.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,10 +1,5 @@
 //! Very many flows through the NAT: what one costs, in time and memory, and that the last costs
 //! what the first did.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::fs;
 use std::io::Write;

@@ -1,10 +1,5 @@
 //! Real guests and a namespace host on one network: they talk, others hear nothing, large
 //! segments stay large, and a frontend without offloads is served by the fallback.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, SOON, Tramad};
 

@@ -1,10 +1,5 @@
 //! The NAT modes under hostility: a machine that does its worst beside one that works, forwards
 //! that change under traffic, DNS over TCP.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -1,9 +1,4 @@
 //! A real Prometheus scrapes the daemon and finds the contract's metrics.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

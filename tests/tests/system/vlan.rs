@@ -1,10 +1,5 @@
 //! VLAN tags on the wire of real TAPs: what a trunk, a native trunk and an access port let in,
 //! and how frames leave them. VLAN devices of real guests, stacked or with addresses of their own.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::time::Duration;
 

@@ -1,9 +1,4 @@
 //! The standalone backend: one vhost-user socket to one TAP, no daemon and no configuration.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use rustix::process::Signal;
 use trama_tests::tramad::binary;

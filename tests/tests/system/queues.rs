@@ -1,10 +1,5 @@
 //! Several queue pairs a port: a real guest and testpmd use all that are enabled, in both
 //! directions, also after their number has changed.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

@@ -1,9 +1,4 @@
 //! What a user gets wrong: a clear message that says what to do, and nothing else disturbed.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Pinging, SOON, Tramad, wait_until};
 

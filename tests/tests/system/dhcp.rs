@@ -1,9 +1,4 @@
 //! Unmodified DHCP clients in namespaces, and what becomes of their addresses.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +8,7 @@ use tempfile::tempdir;
 use trama_tests::nat::{SOON, tap_port};
 use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Process, Tramad, wait_until};
 
-const DHCP: &str = include_str!("../../examples/dhcp.toml");
+const DHCP: &str = include_str!("../../../examples/dhcp.toml");
 
 /// The network of the example, with a TAP without an address in each namespace.
 fn configuration(machines: &[(&Netns, &str)]) -> String {

@@ -3,11 +3,6 @@
 //!
 //! What iPXE shows on its console can only come from frames that it received: the second script
 //! was named by the first, and its last line stands behind more frames than a ring has entries.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::fs::write;
 use std::path::Path;

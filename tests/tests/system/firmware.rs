@@ -1,11 +1,6 @@
 //! Firmware boots from trama's own DHCP and TFTP, by drivers of virtio-net that negotiate less than
 //! Linux's and follow one another on one connection: UEFI, whose driver GRUB uses too before Linux
 //! takes the device over, and U-Boot.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::fs::{copy, create_dir_all, write};
 use std::path::Path;

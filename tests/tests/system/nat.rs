@@ -2,13 +2,12 @@
 //! their own network, and how ports move between them.
 //!
 //! The host is a namespace that tramad runs in; machines are namespaces on TAPs.
-#![allow(missing_docs, reason = "nobody calls a test")]
 
 use trama_tests::nat::{SOON, tap_port};
 use trama_tests::{Host, Netns, Pinging, Tramad, wait_until};
 
-const NAT: &str = include_str!("../../examples/nat.toml");
-const NAT_NETWORK: &str = include_str!("../../examples/nat-network.toml");
+const NAT: &str = include_str!("../../../examples/nat.toml");
+const NAT_NETWORK: &str = include_str!("../../../examples/nat-network.toml");
 /// The gateway, DNS and TFTP of a machine of mode `nat`.
 const GATEWAYS: [&str; 6] = [
     "10.0.2.2",

@@ -2,11 +2,6 @@
 //!
 //! The host is a namespace that tramad runs in; the LAN is another, behind a veth pair; the
 //! machines are guests' stand-ins: namespaces on TAPs, which the switch treats alike.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::time::Duration;
 
@@ -28,9 +23,9 @@ fn example(text: &str, ports: &str) -> String {
     format!("{}{ports}", text.replace("/run/trama", "{dir}"))
 }
 
-const INTERNAL: &str = include_str!("../../examples/internal.toml");
-const HOST_ONLY: &str = include_str!("../../examples/host-only.toml");
-const BRIDGED: &str = include_str!("../../examples/bridged.toml");
+const INTERNAL: &str = include_str!("../../../examples/internal.toml");
+const HOST_ONLY: &str = include_str!("../../../examples/host-only.toml");
+const BRIDGED: &str = include_str!("../../../examples/bridged.toml");
 
 /// The `[[port]]` of a machine: a TAP in its namespace.
 fn machine(netns: &Netns, name: &str, network: &str, addresses: [&str; 2]) -> String {

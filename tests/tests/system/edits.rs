@@ -3,11 +3,6 @@
 //! and ports that no edit names lose no frame.
 //!
 //! The seed is printed; `TRAMA_SEED` replays it, `TRAMA_EDITS` makes the run longer.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

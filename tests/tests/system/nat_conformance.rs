@@ -1,11 +1,6 @@
 //! The NAT's TCP by the letter of RFC 9293 (and RFC 5961 where segments may be forged): a machine
 //! whose segments are scripted, over IPv4 and IPv6. How scripts are read stands in
 //! `tests/src/script.rs`.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::io::Read;
 

@@ -3,12 +3,6 @@
 //!
 //! The responder and the clients are scripted: they follow RFC 6762 (6, 6.7 and 11) and the UPnP
 //! Device Architecture (1.3) in what they send and in what they take.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, mpsc};

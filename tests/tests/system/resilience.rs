@@ -1,10 +1,5 @@
 //! Either end is killed and comes back: traffic resumes by itself, and who is not concerned
 //! loses nothing.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::time::Duration;
 

@@ -1,9 +1,4 @@
 //! What the gateway of a network itself answers: DNS over TCP, and what comes in fragments.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};

@@ -1,10 +1,5 @@
 //! The gateway of a network: a process of its own that answers on the gateway's addresses, and
 //! whose death nobody else notices.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,11 +1,5 @@
 //! Daemon and VMM are different users: sockets that are given to others, and a daemon without
 //! privileges.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,18 +1,9 @@
 //! Two networks on one worker that they keep busy: one of them moves to the idle one by itself,
 //! with its ports, and nobody is disconnected or forgotten.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
-
-#[path = "../../vhost-net-backend/tests/support/card.rs"]
-mod card;
 
 use std::time::{Duration, Instant};
 
-use card::{Card, connect};
+use crate::card::{Card, connect};
 use trama_frame::VnetHeader;
 use trama_tests::{Tramad, wait_until};
 use trama_vhost_net_backend::features;

@@ -2,11 +2,6 @@
 //! reorders and spoils frames: they arrive exact, whoever opens the connection, whoever speaks.
 //!
 //! `TRAMA_LINK_SEED=N` replays the fate of each frame.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};

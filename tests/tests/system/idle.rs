@@ -1,19 +1,10 @@
 //! What a daemon costs that has nothing to do: silent ports wake nobody and take little memory.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
-
-#[path = "../../vhost-net-backend/tests/support/card.rs"]
-mod card;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use card::{Card, connect};
+use crate::card::{Card, connect};
 use trama_tests::{Tramad, wait_until};
 use trama_vhost_net_backend::features;
 

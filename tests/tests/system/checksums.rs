@@ -5,11 +5,6 @@
 //! A receiver that offers to take unfinished checksums gets them unfinished, and tcpdump cannot
 //! know; there the kernel's own count of bad segments is the judge. A receiver that does not
 //! offer it must get every checksum finished, and there tcpdump judges each frame.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::collections::BTreeSet;
 

@@ -1,10 +1,5 @@
 //! DPDK's testpmd as a frontend: frames circulate between its two devices through the switch,
 //! for each shape of ring that it can ask for, and after either end was killed.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::time::Duration;
 

@@ -2,11 +2,6 @@
 //!
 //! The firmware is the only client of the field that asks for all of it: an answer under its vendor
 //! class with a URI, a stateful address by DHCPv6 with a boot file URL, and TFTP over IPv6.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::path::Path;
 use std::time::Duration;

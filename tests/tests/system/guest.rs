@@ -1,10 +1,4 @@
 //! The test guest itself, without a network: what the other tests stand on.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::time::Duration;
 

@@ -3,11 +3,6 @@
 //!
 //! The host has two ways out, each to a server that echoes. What happens to one is nothing to flows
 //! by the other.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -2,11 +2,6 @@
 //!
 //! The host is a namespace that tramad runs in. A router stands between it and a server, by a link
 //! with a smaller MTU. The machines are guests' stand-ins: namespaces on TAPs.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
 
 use std::fs;
 use std::io::Write;
