@@ -13,7 +13,7 @@ use crate::process::{self, Result};
 use crate::report::Report;
 use crate::run::Plan;
 use crate::scenario::{self, Scenario};
-use crate::{compare, host, machine, peers, plot, report, run, table};
+use crate::{compare, cores, host, machine, peers, plot, report, run, table};
 
 /// What `run` does unless it is told otherwise.
 const ROUNDS: u16 = 3;
@@ -113,7 +113,7 @@ fn measure(options: &RunOptions) -> Result<bool> {
         return Err("namespaces and hugepages need root; run as root".into());
     }
     if !host::is_isolated() {
-        machine::require([peers::SWITCH_CORE, peers::LOAD_CORE])?;
+        machine::require([cores::SWITCH_CORE, cores::LOAD_CORE])?;
         check_places(options)?;
     }
     let bin = match &options.bin {
@@ -130,12 +130,12 @@ fn measure(options: &RunOptions) -> Result<bool> {
     if !host::is_isolated() {
         scenarios.iter().for_each(|scenario| scenario.load.prepare());
     }
-    host::isolate(peers::LOAD_CORE)?;
+    host::isolate(cores::LOAD_CORE)?;
     process::watch_for_interrupts()?;
     let dir = tempfile::Builder::new().prefix("trama-bench-").tempdir();
     let dir = dir.map_err(|e| format!("no temporary folder: {e}"))?;
     let (rounds, seconds) = (options.rounds, options.seconds);
-    let far_core = machine::far_core(peers::LOAD_CORE);
+    let far_core = cores::far_core(cores::LOAD_CORE);
     let plan = Plan { scenarios, entrants: options.peers.clone(), rounds, seconds, bin, far_core };
     let mut report = run::run(&plan, dir.path());
     problems.append(&mut report.problems);

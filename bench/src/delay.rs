@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tun_tap::{Iface, Mode};
 
-use crate::peers::LOAD_CORE;
+use crate::cores::LOAD_CORE;
 use crate::process::{Process, Result, pinned, run, this_program};
 
 /// The hidden command that [`relay`]s.

@@ -6,8 +6,9 @@ use std::path::Path;
 use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
-use crate::peers::Program;
+use crate::cores;
 use crate::process::{Result, run};
+use crate::program::Program;
 
 /// What a reader of figures has to know of the machine.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -40,7 +41,7 @@ impl Machine {
         versions.extend(tramad.map(|text| ("tramad".to_owned(), text.trim().to_owned())));
         Self {
             cpu: field("model name").map(value).unwrap_or_default(),
-            cores: cores(),
+            cores: cores::count(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             memory_mib: memory
                 .split_whitespace()
@@ -56,34 +57,6 @@ impl Machine {
 /// The version of a program's package: not every program tells its own.
 fn version(program: &Program) -> Option<String> {
     run("dpkg-query", &["-W", "-f", "${Version}", program.package]).ok()
-}
-
-/// How many cores the machine has, whatever this program is pinned to.
-pub fn cores() -> usize {
-    let is_core = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
-    read("/proc/stat").lines().filter(is_core).count()
-}
-
-/// A core that this process may use and that shares no cache with `core`: of another core complex,
-/// or of another socket.
-pub fn far_core(core: usize) -> Option<usize> {
-    let allowed = sched_getaffinity(None).ok()?;
-    let near = cores_that_share_a_cache(Path::new("/sys/devices/system/cpu"), core)?;
-    (0..cores()).find(|other| allowed.is_set(*other) && !near.contains(other))
-}
-
-/// Cores with which `core` has its last cache in common, itself included, as `cpus` (sysfs) says.
-/// `None`: it does not say.
-fn cores_that_share_a_cache(cpus: &Path, core: usize) -> Option<Vec<usize>> {
-    let caches = cpus.join(format!("cpu{core}/cache"));
-    let lists = (0..=9).rev().map(|index| caches.join(format!("index{index}/shared_cpu_list")));
-    let list = lists.filter_map(|path| std::fs::read_to_string(path).ok()).next()?;
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse().ok()?..=last.parse().ok()?)
-    };
-    let ranges = list.trim().split(',').map(range).collect::<Option<Vec<_>>>()?;
-    Some(ranges.into_iter().flatten().collect())
 }
 
 fn read(path: &str) -> String {
@@ -108,26 +81,6 @@ pub fn require(cores: [usize; 2]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_last_cache_says_which_cores_are_near() {
-        let cpus = tempfile::tempdir().unwrap();
-        let share = |index: usize, list: &str| {
-            let folder = cpus.path().join(format!("cpu1/cache/index{index}"));
-            std::fs::create_dir_all(&folder).unwrap();
-            std::fs::write(folder.join("shared_cpu_list"), list).unwrap();
-        };
-        assert_eq!(cores_that_share_a_cache(cpus.path(), 1), None);
-        share(0, "1\n");
-        assert_eq!(cores_that_share_a_cache(cpus.path(), 1), Some(vec![1]));
-        share(3, "0-2,8\n");
-        assert_eq!(cores_that_share_a_cache(cpus.path(), 1), Some(vec![0, 1, 2, 8]));
-        share(3, "all of them\n");
-        assert_eq!(cores_that_share_a_cache(cpus.path(), 1), None);
-        // All cores of the machines that this runs on share one, or not: no core is far from
-        // itself.
-        assert_ne!(far_core(0), Some(0));
-    }
 
     #[test]
     fn cores_that_are_not_there_are_named() {

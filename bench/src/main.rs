@@ -12,6 +12,7 @@ use clap::Parser;
 
 mod cli;
 mod compare;
+mod cores;
 mod delay;
 mod distance;
 mod helper;
@@ -21,6 +22,7 @@ mod machine;
 mod peers;
 mod plot;
 mod process;
+mod program;
 mod report;
 mod run;
 mod scenario;

@@ -93,7 +93,7 @@ pub fn pinned(core: usize, program: impl AsRef<Path>) -> Command {
 
 /// A command line that may use every core, and places its own threads.
 pub fn unpinned(program: &str) -> Command {
-    let cores = format!("0-{}", crate::machine::cores().saturating_sub(1));
+    let cores = format!("0-{}", crate::cores::count().saturating_sub(1));
     let mut command = tied("taskset");
     command.args(["-c", &cores, program]);
     command

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cores::{LOAD_CORE, SWITCH_CORE};
 use crate::distance::round_trip;
 use crate::host::Hugepages;
 use crate::load::{Context, Load, Measured, silent_drivers};
 use crate::machine::Machine;
-use crate::peers::{LOAD_CORE, Peer, Port, Program, SWITCH_CORE, Setup, Twist};
+use crate::peers::{Peer, Port, Setup, Twist};
 use crate::process::{Result, interrupted, pause};
+use crate::program::Program;
 use crate::report::{Method, Report, Row, Sample, ScenarioReport, is_apart};
 use crate::scenario::{Entrant, Scenario};
 

@@ -31,9 +31,6 @@ const NOBODY: u16 = 0xffff;
 /// The owner of addresses that move from port to port.
 const EVERYBODY: u16 = 0xfffe;
 
-/// The target of a frame that every other port is to receive.
-pub(super) const FLOOD: u16 = 0xffff;
-
 /// What a frame says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stamp {
@@ -41,7 +38,7 @@ pub(super) struct Stamp {
     pub(super) run: u16,
     /// The port that sent it.
     pub(super) origin: u16,
-    /// The port that is to receive it, or [`FLOOD`].
+    /// The port that is to receive it, or [`FLOOD`](super::load::FLOOD).
     pub(super) target: u16,
     /// Its number among the frames from that origin to that target.
     pub(super) sequence: u32,

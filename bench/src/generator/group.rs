@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use trama_virtqueue::DriverError;
 
 use super::clock::{Clock, nanos};
-use super::frame::{FLOOD, Reader, Stamp, Station, Template};
+use super::frame::{Reader, Stamp, Station, Template};
+use super::load::FLOOD;
 use super::load::{Direction, Load, Outcome};
 use super::port::{Meeting, Options, Port};
 use super::schedule::Schedule;

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::frame::FLOOD;
 use super::{Error, Result};
+
+/// The target of a frame that every other port is to receive.
+pub(super) const FLOOD: u16 = 0xffff;
 
 /// Who sends to whom. Ports are numbered as their sockets were given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,8 @@
 
 use hdrhistogram::Histogram;
 
-use super::frame::{FLOOD, Stamp};
+use super::frame::Stamp;
+use super::load::FLOOD;
 
 /// Sequence numbers up to this far behind the newest are told apart. In flight are at most the
 /// rings and a burst; a switch that keeps the order of frames needs none of it.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt;
 
 use super::flood::counter;
-use super::stream::{figures, helper, start};
+use super::helpers::{figures, helper, start};
 use super::{Context, Measured};
 use crate::host::Namespace;
 use crate::peers::End;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{Context, Measured};
-use crate::peers::{LOAD_CORE, dhcp::DEVICE};
+use crate::cores::LOAD_CORE;
+use crate::peers::dhcp::DEVICE;
 use crate::process::{Process, Result, pause, pinned};
 use crate::usage::{Usage, Window};
 

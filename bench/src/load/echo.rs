@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token};
 
-use super::stream::{connect, figures, helper, start};
+use super::helpers::{connect, figures, helper, start};
 use super::{Context, Measured};
 use crate::host::Namespace;
 use crate::peers::End;

@@ -4,8 +4,8 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use super::{Context, Measured, wait_for_reach};
+use crate::cores::LOAD_CORE;
 use crate::host::Namespace;
-use crate::peers::LOAD_CORE;
 use crate::process::{Process, Result, pause, pinned, run, this_program};
 use crate::usage::Window;
 

@@ -7,8 +7,9 @@ use serde_json::Value;
 use trama_tests::{FULL_KERNEL, Guest, GuestOptions, Host, Nic};
 
 use super::{Context, Measured, wait_for_reach};
+use crate::cores::LOAD_CORE;
 use crate::host::{Link, Namespace};
-use crate::peers::{End, LOAD_CORE};
+use crate::peers::End;
 use crate::process::{Process, Result, pinned, run};
 use crate::usage::Window;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Context;
 use super::echo::{SERVER_COMMAND, port};
-use super::stream::{connect, helper, start};
+use super::helpers::{connect, helper, start};
 use crate::host::Namespace;
 use crate::process::{Process, Result, pause};
 

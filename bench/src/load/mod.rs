@@ -10,8 +10,9 @@ use std::time::Duration;
 use trama_bench::generator::Direction;
 
 use crate::host::Namespace;
-use crate::peers::{Program, Switch, TESTPMD, Twist};
+use crate::peers::{Switch, TESTPMD, Twist};
 use crate::process::{Result, pause, run};
+use crate::program::Program;
 use crate::usage::Usage;
 
 mod datagrams;
@@ -21,6 +22,7 @@ mod echo;
 mod flood;
 mod footprint;
 mod guest;
+mod helpers;
 mod idle;
 mod ping;
 mod stream;

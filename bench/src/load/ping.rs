@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Context, Measured, wait_for_reach};
+use crate::cores::LOAD_CORE;
 use crate::host::Namespace;
-use crate::peers::LOAD_CORE;
 use crate::process::{Process, Result, pinned};
 use crate::usage::Window;
 

@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvFlags, recv, sockopt};
 use trama_bench::generator::{TcpEnd, TcpStream as DriverStream};
 
+use super::helpers::{START, WARM_UP, connect, figures, helper, start};
 use super::{Context, Measured, idle, wait_for_reach};
 use crate::host::Namespace;
-use crate::peers::{End, LOAD_CORE};
-use crate::process::{Process, Result, pinned, run, this_program, wait_until};
+use crate::peers::End;
+use crate::process::{Process, Result, run, wait_until};
 use crate::usage::Window;
 
 /// The hidden command that [`source`]s, and the one that [`sink`]s.
@@ -31,9 +32,6 @@ pub const SINK_COMMAND: &str = "stream-sink";
 const PORT: u16 = 5001;
 /// The locally administered address of the driver's port.
 const DRIVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const START: Duration = Duration::from_secs(20);
-/// Time for both ends to find their rate, which is not counted.
-const WARM_UP: Duration = Duration::from_secs(1);
 /// What a sink says when its figure begins.
 const COUNTING: &str = "counting";
 /// Bytes of one write, unless it is said, and of one read.
@@ -185,31 +183,9 @@ pub fn through_nat(
     count(context, vec![sink])
 }
 
-/// One of the helpers below, in a host's namespace.
-pub fn helper(host: &Namespace, arguments: &[&str]) -> Result<Process> {
-    let mut command = pinned(LOAD_CORE, "ip");
-    command.args(["netns", "exec", &host.0]).arg(this_program()?).args(arguments);
-    Process::spawn(arguments[0], command)
-}
-
-/// A helper that has said that it listens.
-pub fn start(host: &Namespace, arguments: &[&str]) -> Result<Process> {
-    let mut process = helper(host, arguments)?;
-    process.wait_for("listening", START)?;
-    Ok(process)
-}
-
 /// The rate that a sink prints when it ends.
 fn result(sink: Process, context: &Context) -> Result<f64> {
     figures(sink, context).map(|[rate]| rate)
-}
-
-/// What a helper prints when it ends.
-pub fn figures<const N: usize>(helper: Process, context: &Context) -> Result<[f64; N]> {
-    let text = helper.finish(WARM_UP + Duration::from_secs(context.seconds) + START)?;
-    let last = text.lines().last().unwrap_or_default();
-    let figures: Vec<f64> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
-    figures.try_into().map_err(|_| format!("{N} figures were expected: {text}"))
 }
 
 /// Which connections a helper has.
@@ -281,17 +257,6 @@ fn rate(received: &AtomicU64, time: Duration) -> Result<f64> {
     thread::sleep(time);
     let bytes = received.load(Ordering::Relaxed) - before;
     Ok(bytes as f64 * 8.0 / begin.elapsed().as_secs_f64())
-}
-
-/// Connects as soon as there is a way to `address`.
-pub fn connect(address: SocketAddr) -> Result<TcpStream> {
-    let mut last = Err(format!("no way to {address}"));
-    // The last attempt's error says more than that time is up.
-    let _ = wait_until("a connection", START, || {
-        last = TcpStream::connect_timeout(&address, START).map_err(|e| format!("{address}: {e}"));
-        last.is_ok()
-    });
-    last
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener> {

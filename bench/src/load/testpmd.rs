@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{Context, Measured};
-use crate::peers::{End, LOAD_CORE};
+use crate::cores::LOAD_CORE;
+use crate::peers::End;
 use crate::process::{Process, Result, pause, unpinned};
 use crate::usage::Window;
 

@@ -1,8 +1,9 @@
 //! The kernel's bridge, with a veth pair for each host.
 
-use super::{End, Peer, Port, Program, Setup, Switch, host_behind};
+use super::{End, Peer, Port, Setup, Switch, host_behind};
 use crate::host::Link;
 use crate::process::{Result, run};
+use crate::program::Program;
 
 /// See the module.
 pub const LINUX_BRIDGE: Peer = Peer {

@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use super::{End, Peer, Port, Program, START, Setup, Switch};
+use super::{End, Peer, Port, START, Setup, Switch};
 use crate::host::{Link, Namespace};
 use crate::process::{Process, Result, pinned, run};
+use crate::program::Program;
 
 /// trama's own.
 pub const TRAMA_DHCP: Peer = Peer {

@@ -1,9 +1,10 @@
 //! No switch at all: a veth pair from the first host to each other one. What a generator reaches
 //! over it is the generator's ceiling.
 
-use super::{End, LONG_WAY_MTU, Peer, Port, Program, Setup, Switch, host_afar};
+use super::{End, LONG_WAY_MTU, Peer, Port, Setup, Switch, host_afar};
 use crate::host::Namespace;
 use crate::process::{Result, run};
+use crate::program::Program;
 
 /// See the module.
 pub const DIRECT: Peer = Peer {

@@ -1,8 +1,10 @@
 //! DPDK's own forwarder, which looks nothing up: what moving a frame between vhost devices costs
 //! there.
 
-use super::{End, LOAD_CORE, Peer, Port, Program, START, Setup, Switch};
+use super::{End, Peer, Port, START, Setup, Switch};
+use crate::cores::LOAD_CORE;
 use crate::process::{Process, Result, unpinned};
+use crate::program::Program;
 
 /// testpmd, of which the generator is another instance.
 pub const TESTPMD: Program = Program::new("dpdk-testpmd", "dpdk-dev");

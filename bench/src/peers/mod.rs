@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::delay;
 use crate::host::{Link, Namespace};
 use crate::process::{Process, Result, run};
+use crate::program::Program;
 use crate::usage::family;
 
 mod bridge;
@@ -33,11 +34,6 @@ pub use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
 pub use trama::{TRAMA, VLAN as TRUNK_VLAN};
 pub use vde::VDE;
 pub use virtio_queue::VIRTIO_QUEUE;
-
-/// The core that the switch has for itself, but in rounds with a far one.
-pub const SWITCH_CORE: usize = 0;
-/// The core of generator and sink, and of the benchmark itself.
-pub const LOAD_CORE: usize = 1;
 
 /// The MTU of the way to a server that is [`Port::Afar`]: packets of nearly 64 KiB, in place of the
 /// segmentation that the kernel leaves to a device. Else the relay would be what is measured.
@@ -78,28 +74,6 @@ pub struct Peer {
     pub hugepages: bool,
     /// Starts one.
     pub start: fn(&Setup) -> Result<Switch>,
-}
-
-/// A program that something here needs.
-pub struct Program {
-    /// Its name, or its path.
-    pub name: &'static str,
-    /// The distribution's package that holds it.
-    pub package: &'static str,
-}
-
-impl Program {
-    /// A program, by its name or path, and its package.
-    pub const fn new(name: &'static str, package: &'static str) -> Self {
-        Self { name, package }
-    }
-
-    /// Whether it is on this machine.
-    pub fn is_installed(&self) -> bool {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        // An absolute name replaces the folder that it is joined to.
-        std::env::split_paths(&path).any(|folder| folder.join(self.name).exists())
-    }
 }
 
 /// What plugs into a port.

@@ -3,12 +3,12 @@
 
 use std::fs;
 
-use super::{
-    End, LOAD_CORE, LONG_WAY_MTU, Peer, Port, Program, START, Setup, Switch, host_afar, host_behind,
-};
+use super::{End, LONG_WAY_MTU, Peer, Port, START, Setup, Switch, host_afar, host_behind};
+use crate::cores::LOAD_CORE;
 use crate::delay;
 use crate::host::{Link, Namespace, use_many_ports};
 use crate::process::{Process, Result, pinned, run, wait_until};
+use crate::program::Program;
 use crate::usage::family;
 
 /// trama's NAT.

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{End, Peer, Port, Program, Setup, Switch, hosts_with};
+use super::{End, Peer, Port, Setup, Switch, hosts_with};
 use crate::host::Link;
 use crate::process::{Process, Result, pinned, run, unpinned};
+use crate::program::Program;
 
 const VSWITCHD: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";

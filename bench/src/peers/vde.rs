@@ -1,7 +1,8 @@
 //! VDE's switch with a TAP for each host.
 
-use super::{Peer, Port, Program, START, Setup, Switch, hosts_with};
+use super::{Peer, Port, START, Setup, Switch, hosts_with};
 use crate::process::{Process, Result, pinned, run, wait_until};
+use crate::program::Program;
 
 /// See the module.
 pub const VDE: Peer = Peer {

@@ -1,0 +1,65 @@
+//! Which core does what.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::thread::sched_getaffinity;
+
+/// The core that the switch has for itself, but in rounds with a far one.
+pub const SWITCH_CORE: usize = 0;
+/// The core of generator and sink, and of the benchmark itself.
+pub const LOAD_CORE: usize = 1;
+
+/// How many cores the machine has, whatever this program is pinned to.
+pub fn count() -> usize {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let is_core = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
+    stat.lines().filter(is_core).count()
+}
+
+/// A core that this process may use and that shares no cache with `core`: of another core complex,
+/// or of another socket.
+pub fn far_core(core: usize) -> Option<usize> {
+    let allowed = sched_getaffinity(None).ok()?;
+    let near = cores_that_share_a_cache(Path::new("/sys/devices/system/cpu"), core)?;
+    (0..count()).find(|other| allowed.is_set(*other) && !near.contains(other))
+}
+
+/// Cores with which `core` has its last cache in common, itself included, as `cpus` (sysfs) says.
+/// `None`: it does not say.
+fn cores_that_share_a_cache(cpus: &Path, core: usize) -> Option<Vec<usize>> {
+    let caches = cpus.join(format!("cpu{core}/cache"));
+    let lists = (0..=9).rev().map(|index| caches.join(format!("index{index}/shared_cpu_list")));
+    let list = lists.filter_map(|path| fs::read_to_string(path).ok()).next()?;
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    let ranges = list.trim().split(',').map(range).collect::<Option<Vec<_>>>()?;
+    Some(ranges.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_cache_says_which_cores_are_near() {
+        let cpus = tempfile::tempdir().unwrap();
+        let share = |index: usize, list: &str| {
+            let folder = cpus.path().join(format!("cpu1/cache/index{index}"));
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("shared_cpu_list"), list).unwrap();
+        };
+        assert_eq!(cores_that_share_a_cache(cpus.path(), 1), None);
+        share(0, "1\n");
+        assert_eq!(cores_that_share_a_cache(cpus.path(), 1), Some(vec![1]));
+        share(3, "0-2,8\n");
+        assert_eq!(cores_that_share_a_cache(cpus.path(), 1), Some(vec![0, 1, 2, 8]));
+        share(3, "all of them\n");
+        assert_eq!(cores_that_share_a_cache(cpus.path(), 1), None);
+        // All cores of the machines that this runs on share one, or not: no core is far from
+        // itself.
+        assert_ne!(far_core(0), Some(0));
+    }
+}
