@@ -1,9 +1,9 @@
-//! What a frame costs the worker: vhost port to vhost port, known unicast, both drivers in this
+//! The worker's time per frame: vhost port to vhost port, known unicast, both drivers in this
 //! process on this thread.
 //!
-//! The driver's own work is timed by itself, around each call, and left out; so are the caches
-//! that two cores would fight over. Each figure is the median of the rounds. Cycles are those of
-//! the time-stamp counter.
+//! The driver's own work is timed separately, around each call, and subtracted. Contention of two
+//! cores for cache lines is not measured. Each figure is the median of the rounds. Cycles are those
+//! of the time-stamp counter.
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
 #[path = "../tests/support/mod.rs"]
@@ -15,7 +15,7 @@ use support::*;
 use trama_switch::{Engine, Time, VlanMode};
 use trama_virtqueue::RingFeatures;
 
-/// Frames handed over before the switch has its turn.
+/// Frames queued before the switch's turn.
 const BATCH: usize = 256;
 const ROUNDS: usize = 20_000;
 
@@ -24,7 +24,7 @@ struct Case {
     len: usize,
     vlans: (VlanMode, VlanMode),
     features: RingFeatures,
-    /// Destinations and sources that take turns.
+    /// Number of destinations and sources used in turn.
     stations: u8,
 }
 
@@ -36,7 +36,7 @@ fn run(case: &Case) {
     let mut b = Guest::add(&mut engine, port(lab, case.vlans.1.clone()), options, options);
     let mut clock = 0;
     let mut step = |engine: &mut Engine| {
-        // Each round is later than any hold-off.
+        // Each round comes later than any hold-off.
         clock += 20_000;
         while engine.poll(Time(clock)) {}
     };

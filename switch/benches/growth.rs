@@ -1,10 +1,10 @@
-//! How the worker's time for a frame grows: with the addresses it knows, with its ports, and with
-//! the frames it finds at once. `cargo bench -p trama-switch --bench growth [-- macs|ports|burst]`.
+//! How the worker's time per frame grows with the addresses it knows, with its ports, and with the
+//! frames it finds at once. `cargo bench -p trama-switch --bench growth [-- macs|ports|burst]`.
 //!
-//! All drivers are in this process on this thread, their time is not counted. The sizes of a table
-//! take turns in blocks; a figure is the median of its blocks, each of which begins with rounds
-//! that only bring its own data back into the caches. The last column is the rate beside the first
-//! row.
+//! All drivers are in this process on this thread; their time is not counted. The sizes of a table
+//! take turns in blocks. A figure is the median of its blocks; each block begins with rounds that
+//! only bring its own data back into the caches. The last column is the rate compared with the
+//! first row.
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
 #[path = "../tests/support/mod.rs"]
@@ -18,12 +18,13 @@ use trama_switch::{Engine, NetworkId, NetworkSettings, Time};
 use trama_virtqueue::{DriverOptions, HEADER_LEN, MAX_BURST, RingFeatures};
 
 const BLOCKS: usize = 7;
-/// Rounds are counted in frames, so that all sizes work equally long.
+/// Frames per block, the same for all sizes.
 const FRAMES_PER_BLOCK: usize = 300_000;
 const BATCH: usize = 256;
-/// Nanoseconds that are longer than any hold-off.
+/// Longer than any hold-off, in nanoseconds.
 const PAST_HOLD_OFF: u64 = 100_000;
-/// Of all pairs together: however many there are, the guests' memory takes the same room in caches.
+/// Of all pairs together, so that the guests' memory takes the same room in caches for any number
+/// of pairs.
 const RING_ENTRIES: usize = 8192;
 const FEATURES: RingFeatures = RingFeatures {
     event_idx: false,
@@ -39,17 +40,17 @@ struct Trial {
     lab: Lab,
     /// Each sender and its receiver.
     pairs: Vec<(Guest, Guest)>,
-    /// Frames that each sender hands over in one round.
+    /// Frames that each sender queues in one round.
     batch: usize,
-    /// Station numbers are taken from this many on each side.
+    /// Stations on each side, used in turn.
     stations: u32,
     random: u32,
-    /// Nanoseconds between two looks of the switch.
+    /// Nanoseconds between two polls of the switch.
     step: u64,
     blocks: Vec<f64>,
 }
 
-/// An engine and its time.
+/// An engine and its clock.
 struct Lab {
     engine: Engine,
     network: NetworkId,
@@ -73,8 +74,8 @@ impl Lab {
         Guest::add(&mut self.engine, port(self.network, access(10)), options, options)
     }
 
-    /// The switch's part of a round, each look so many nanoseconds after the last; the cycles it
-    /// took.
+    /// Runs the switch's part of a round, each poll `step` nanoseconds after the last; returns the
+    /// cycles taken.
     fn poll(&mut self, step: u64) -> u64 {
         let start = ticks();
         self.clock += step;
@@ -85,7 +86,7 @@ impl Lab {
     }
 }
 
-/// The address of a station: `side` 1 sends, 2 receives.
+/// Returns the address of a station: `side` 1 sends, 2 receives.
 fn station(side: u64, pair: usize, number: u32) -> MacAddr {
     MacAddr::from_u64(0x0200_0000_0000 | side << 36 | (pair as u64) << 24 | u64::from(number))
 }
@@ -100,7 +101,8 @@ impl Trial {
         trial
     }
 
-    /// Has every station send a frame that reaches nobody: to an address of its own side.
+    /// Sends a frame from every station to an address of its own side, so that it is learned but
+    /// not delivered.
     fn introduce(&mut self) {
         for pair in 0..self.pairs.len() {
             for number in 0..self.stations {
@@ -117,7 +119,7 @@ impl Trial {
         }
     }
 
-    /// Takes and forgets all that arrived.
+    /// Takes and discards everything that arrived.
     fn empty(&mut self) {
         for (sender, receiver) in &mut self.pairs {
             for guest in [sender, receiver] {
@@ -136,7 +138,7 @@ impl Trial {
         self.random % self.stations
     }
 
-    /// Cycles of one round.
+    /// Runs one round; returns its cycles.
     fn round(&mut self) -> u64 {
         for pair in 0..self.pairs.len() {
             for _ in 0..self.batch {
@@ -189,7 +191,7 @@ fn compare(title: &str, mut trials: Vec<Trial>) {
 }
 
 fn main() {
-    // Cargo says `--bench` to every benchmark.
+    // Cargo passes `--bench` to every benchmark.
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let is_wanted = |part: &str| wanted.as_deref().is_none_or(|wanted| wanted == part);
     let lab = || Lab::new(Engine::new(1), 8192);
@@ -198,7 +200,7 @@ fn main() {
             let lab = Lab::new(Engine::new(1), macs.max(8192) as usize);
             let trial = Trial::new(format!("{macs} addresses"), lab, 1, BATCH, macs / 2);
             // Full batches are not held back. They come as at 8 million frames a second: how often
-            // an address is noted anew depends on it.
+            // an address is refreshed depends on it.
             Trial { step: 16_000, ..trial }
         };
         compare("MAC addresses", [1000, 10, 100, 10_000, 100_000, 1_000_000].map(trial).into());
@@ -210,8 +212,8 @@ fn main() {
         let silent = |ports: usize| {
             let mut trial =
                 Trial::new(format!("{ports} ports, 2 busy, all polled"), lab(), 1, BATCH, 1);
-            // Without a worker nothing wakes the engine, so it looks at the silent ones too, as one
-            // does that only polls.
+            // Without a worker nothing wakes the engine, so it polls the silent ports too, as a
+            // worker that never sleeps does.
             for _ in 2..ports {
                 drop(trial.lab.guest(64));
             }

@@ -1,13 +1,13 @@
-//! Instructions that the switch spends on a frame, counted by callgrind and held to a committed
-//! baseline: a gate that neither the machine's load nor its speed can shake.
+//! Instructions that the switch spends on a frame, counted by callgrind and compared with a
+//! committed baseline. The result depends neither on the load nor on the speed of the host.
 //!
-//! `scripts/gates.sh` builds this as it must be built and runs it: every path is a process of its
-//! own under callgrind, which counts only what [`counted`] does. A path that takes more than
-//! [`LIMIT`] more or fewer instructions than the baseline fails the gate: an improvement must be
-//! written down, or the next regression could hide in it. `scripts/gates.sh --accept` does that.
+//! `scripts/gates.sh` builds and runs it. Every path is a separate process under callgrind, which
+//! counts only [`counted`]. A path that takes more than [`LIMIT`] more or fewer instructions than
+//! the baseline fails the gate: an improvement must be recorded, or the next regression could hide
+//! in it. `scripts/gates.sh --accept` records it.
 //!
-//! Own code, because gungraun keeps its baselines as callgrind's output files below `target`:
-//! nothing that could be committed and read in a diff.
+//! It does not use gungraun, which keeps its baselines as callgrind's output files below `target`,
+//! where they cannot be committed and read in a diff.
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
 #[path = "../tests/support/mod.rs"]
@@ -19,7 +19,7 @@ use std::process::{Command, ExitCode};
 
 use support::paths::{self, Path};
 
-/// Share by which a count may differ from the baseline.
+/// Fraction by which a count may differ from the baseline.
 const LIMIT: f64 = 0.02;
 /// Rounds before counting starts: rings have wrapped, tables are in use.
 const WARM_UP: usize = 8;
@@ -31,7 +31,7 @@ const MADE_WITH: &str = "# Made with ";
 type Counts = BTreeMap<String, f64>;
 
 fn main() -> ExitCode {
-    // Cargo says `--bench` to every benchmark.
+    // Cargo passes `--bench` to every benchmark.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
@@ -52,13 +52,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// What callgrind is told to count: it finds the function by its name.
+/// The function that callgrind counts; it is found by its name.
 #[inline(never)]
 fn counted(path: &mut dyn Path) {
     path.run();
 }
 
-/// The work of one path, in a process of its own; says how many frames were counted.
+/// Runs one path in this process; prints how many frames were counted.
 fn work(name: &str) -> Result<(), String> {
     let found = paths::ALL.iter().find(|(other, _)| *other == name);
     let mut path = found.ok_or(format!("there is no path {name}"))?.1();
@@ -77,7 +77,7 @@ fn work(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Instructions a frame of one path.
+/// Returns the instructions per frame of one path.
 fn count(name: &str) -> Result<f64, String> {
     let out = out_file(name);
     let output = Command::new("valgrind")
@@ -86,7 +86,7 @@ fn count(name: &str) -> Result<f64, String> {
         .arg(std::env::current_exe().map_err(|error| error.to_string())?)
         .args(["--path", name])
         // Variables shift the stack. The C library would copy large blocks with one instruction
-        // that callgrind counts once a byte; with this it takes its loop of vector registers.
+        // that callgrind counts once per byte; with this it uses its loop of vector registers.
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=1073741824")
@@ -105,7 +105,7 @@ fn count(name: &str) -> Result<f64, String> {
     }
 }
 
-/// The profile of a path, kept for `callgrind_annotate`.
+/// Returns the path of the profile, kept for `callgrind_annotate`.
 fn out_file(name: &str) -> PathBuf {
     FilePath::new(env!("CARGO_TARGET_TMPDIR")).join(format!("callgrind.{name}"))
 }
@@ -122,7 +122,7 @@ fn read(file: &FilePath) -> Result<String, String> {
     std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// Reads the baseline: a name and a number a line, `#` begins a remark.
+/// Reads the baseline: a name and a number per line; `#` begins a comment.
 fn baseline() -> Result<Counts, String> {
     let file = baseline_file();
     let entry = |line: &str| {
@@ -149,7 +149,7 @@ fn accept() -> Result<(), String> {
     std::fs::write(baseline_file(), text).map_err(|error| error.to_string())
 }
 
-/// What else than our code decides how many instructions there are.
+/// Returns the tools that affect the number of instructions.
 fn tools() -> String {
     let first_line = |program: &str| {
         let output = Command::new(program).arg("--version").output().ok()?;

@@ -1,9 +1,9 @@
 //! Counters with one writer each: the worker.
 //!
-//! The worker alone adds, with a relaxed load and a relaxed store: no locked instruction, and a
-//! burst adds once per counter. Anyone may read at any time; each value is exact, a set of them is
-//! not taken at one instant. The structures fill whole 128-byte blocks (a pair of cache lines, as
-//! the prefetcher fetches them), so that a reader or a neighbour's counters never share a line
+//! Only the worker adds, with a relaxed load and a relaxed store: no locked instruction, and a
+//! burst adds once per counter. Any thread may read at any time. Each value is exact, but a
+//! snapshot is not taken at one instant. The structures fill whole 128-byte blocks (a pair of cache
+//! lines, as the prefetcher fetches them), so that readers and adjacent counters never share a line
 //! with the worker's own state.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,20 +16,20 @@ use crate::drop_reason::DropReason;
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds `n`. Two writers would lose counts: there is one, the worker.
+    /// Adds `n`. A second writer would lose counts; only the worker writes.
     #[inline]
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    /// The value now.
+    /// Returns the current value.
     #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-/// Declares a structure of counters and the plain values that a snapshot of it has.
+/// Declares a structure of counters and the plain structure of its snapshot.
 macro_rules! counters {
     ($(#[$doc:meta])* $name:ident / $(#[$snapshot_doc:meta])* $snapshot:ident {
         $($(#[$field_doc:meta])* $field:ident,)*
@@ -50,7 +50,7 @@ macro_rules! counters {
         }
 
         impl $name {
-            /// The values now.
+            /// Returns the current values.
             pub fn snapshot(&self) -> $snapshot {
                 $snapshot {
                     $($field: self.$field.get(),)*
@@ -62,8 +62,8 @@ macro_rules! counters {
 }
 
 counters! {
-    /// What passed through a port. "Rx" is what entered the switch from the port, "tx" what left
-    /// through it. Bytes are those of the Ethernet frame, without the virtio-net header.
+    /// Traffic of a port. "Rx" entered the switch from the port, "tx" left through it. Bytes are
+    /// those of the Ethernet frame, without the virtio-net header.
     PortCounters /
     /// The values of [`PortCounters`] at one time.
     PortSnapshot {
@@ -71,15 +71,15 @@ counters! {
         rx_frames,
         /// Their bytes.
         rx_bytes,
-        /// Frames that the port was given.
+        /// Frames delivered to the port.
         tx_frames,
         /// Their bytes.
         tx_bytes,
-        /// Frames received from the port that were larger than the MTU, to be cut by whoever must.
+        /// Frames received from the port that were larger than the MTU, to be segmented later.
         rx_gso_frames,
-        /// Frames given to the port that were larger than the MTU.
+        /// Frames delivered to the port that were larger than the MTU.
         tx_gso_frames,
-        /// Frames cut in software because the port did not negotiate to take them whole.
+        /// Frames segmented in software because the port did not negotiate the offload.
         software_gso_frames,
         /// Frames whose checksum was completed in software for the port.
         software_checksum_frames,
@@ -104,23 +104,23 @@ impl PortCounters {
 }
 
 impl PortSnapshot {
-    /// Frames dropped for `reason`.
+    /// Returns the number of frames dropped for `reason`.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops[reason as usize]
     }
 
-    /// Frames dropped for any reason.
+    /// Returns the number of frames dropped for any reason.
     pub fn dropped_total(&self) -> u64 {
         self.drops.iter().sum()
     }
 }
 
 counters! {
-    /// What a worker did with its time.
+    /// Use of a worker's time.
     WorkerCounters /
     /// The values of [`WorkerCounters`] at one time.
     WorkerSnapshot {
-        /// Nanoseconds spent in rounds that moved frames; looking in vain does not count.
+        /// Nanoseconds spent in rounds that moved frames; rounds that found none do not count.
         busy_nanos,
         /// Times the worker woke from sleep.
         wakeups,
@@ -130,7 +130,7 @@ counters! {
 }
 
 counters! {
-    /// What a network took of its worker's time, on whichever worker it was.
+    /// Time that a network took on its workers.
     NetworkCounters /
     /// The values of [`NetworkCounters`] at one time.
     NetworkSnapshot {

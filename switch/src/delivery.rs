@@ -1,10 +1,10 @@
-//! The third pass of a burst: frames to the ports they leave by.
+//! The third pass of a burst: delivers frames to their egress ports.
 //!
-//! A frame whose tag stays and whose receiver takes what it needs goes straight from the sender's
+//! A frame whose tag stays and whose receiver takes its offloads goes straight from the sender's
 //! memory to the receiver's: header and head from their private copy, the rest by segment. Where a
-//! tag is pushed, popped or changed, the addresses and what follows them are new, and the rest goes
-//! from where it is. What a receiver did not negotiate is done in software first, in preallocated
-//! scratch; that is the one case of a second copy of it all.
+//! tag is pushed, popped or changed, the addresses and the bytes after them are new, and the rest
+//! is copied from its place. Offloads that a receiver did not negotiate are done in software first,
+//! in preallocated scratch; only then is the whole frame copied twice.
 
 use trama_frame::ethernet::{ETHERTYPE_VLAN, TAG_LEN};
 use trama_frame::retag::{self, start_len};
@@ -23,16 +23,16 @@ mod rewrite;
 use rewrite::{Change, Keep, Pop, Push, Rewrite};
 
 /// Segments that software may cut for one port and burst: 64 frames of 64 KiB at an MTU of 1500
-/// take 2900. A sender that asks for 65,535 one-byte segments gets no more of our time than that.
+/// take 2900. It bounds the work for a sender that asks for 65,535 one-byte segments.
 const SEGMENT_BUDGET: usize = 4096;
 
-/// Buffers for frames that cannot go out as they came.
+/// Buffers for frames that must be changed before they leave.
 pub(crate) struct Scratch {
     /// A head with another tag.
     head: [u8; TAG_LEN + PRIVATE_HEAD],
     /// A whole frame, with room for a tag.
     frame: Box<[u8]>,
-    /// One segment of it.
+    /// One segment of the frame.
     segment: Box<[u8]>,
     segments_left: usize,
 }
@@ -48,8 +48,8 @@ impl Scratch {
     }
 }
 
-/// The tag that a frame leaves with where it is tagged, that of its VLAN. The priority survives,
-/// the drop eligible indicator does not survive a rewrite, as in Open vSwitch.
+/// Returns the tag of a frame that leaves tagged with its VLAN. A rewrite keeps the priority and
+/// clears the drop eligible indicator, as in Open vSwitch.
 #[inline]
 fn tag_of(verdict: &Verdict) -> VlanTag {
     let vid = verdict.vlan;
@@ -60,13 +60,13 @@ fn tag_of(verdict: &Verdict) -> VlanTag {
     }
 }
 
-/// The tag that is pushed on frames of a VLAN.
+/// Returns the tag to push on frames of a VLAN.
 #[inline]
 fn c_tag(vlan: VlanId) -> VlanTag {
     VlanTag { tpid: ETHERTYPE_VLAN, tci: vlan.get() }
 }
 
-/// Delivers those of `frames` whose VLAN the port carries; returns them.
+/// Delivers those of `frames` whose VLAN the port carries, and returns them.
 pub(crate) fn deliver<S: Source>(
     source: &S,
     plan: &Plan,
@@ -118,21 +118,21 @@ pub(crate) fn deliver<S: Source>(
     carried
 }
 
-/// Those of `frames` whose VLAN the port carries.
+/// Returns those of `frames` whose VLAN the port carries.
 pub(crate) fn carried_of(plan: &Plan, frames: FrameSet, port: &Port) -> FrameSet {
     by_vlan(plan, frames, port).carried
 }
 
-/// Frames that leave by a port, and those of them that leave tagged.
+/// Frames that leave by a port, and the tagged ones among them.
 #[derive(Default)]
 struct Leaving {
     carried: FrameSet,
     tagged: FrameSet,
-    /// The VLAN of all of them, if they have one in common.
+    /// Their common VLAN, if they have one.
     only_vlan: Option<VlanId>,
 }
 
-/// Those of `frames` whose VLAN the port carries.
+/// Selects those of `frames` whose VLAN the port carries.
 #[inline]
 fn by_vlan(plan: &Plan, frames: FrameSet, port: &Port) -> Leaving {
     let mut leaving = Leaving::default();
@@ -155,18 +155,18 @@ fn by_vlan(plan: &Plan, frames: FrameSet, port: &Port) -> Leaving {
     leaving
 }
 
-/// What the headers of all frames are changed to on their way to one receiver.
+/// The change made to all frames' headers for one receiver.
 #[derive(Clone, Copy)]
 struct HeaderEdit {
-    /// Bits of the first eight bytes that stay.
+    /// Bits of the first eight bytes to keep.
     keep: u64,
-    /// Bits that are set then.
+    /// Bits to set afterwards.
     set: u64,
 }
 
 impl HeaderEdit {
-    /// A receiver without checksum offload cannot be told that a checksum was verified; one that
-    /// wants to know where frames come from is told the port's `mark` in `hdr_len`.
+    /// Clears DATA_VALID for a receiver without checksum offload; writes the port's `mark` into
+    /// `hdr_len` for a receiver that wants marks.
     fn new(offloads: Offloads, mark: Option<u16>) -> HeaderEdit {
         let unseen = if offloads.contains(Offloads::CSUM) { 0 } else { DATA_VALID };
         let hidden = VnetHeader {
@@ -178,10 +178,10 @@ impl HeaderEdit {
         HeaderEdit { keep: !first_word(&hidden), set: first_word(&set) }
     }
 
-    /// The header's form on the ring.
+    /// Returns the header as it is written to the ring.
     #[inline(always)]
     fn apply(self, header: &VnetHeader) -> [u8; HEADER_LEN] {
-        // As whole words, which is how they are written to the ring.
+        // As whole words, as they are written to the ring.
         let mut bytes = header.to_bytes();
         let word = first_word(header) & self.keep | self.set;
         bytes[..8].copy_from_slice(&word.to_le_bytes());
@@ -190,8 +190,8 @@ impl HeaderEdit {
 }
 
 impl HeaderEdit {
-    /// The same for a header of which a tag that comes or goes moves the offsets. Out of line, or
-    /// the common case would be taken apart for it.
+    /// Does the same for a header whose offsets a pushed or popped tag moves. Out of line, so that
+    /// the common case stays in one piece.
     #[cold]
     #[inline(never)]
     fn apply_shifted(self, header: &VnetHeader, growth: i16) -> [u8; HEADER_LEN] {
@@ -199,14 +199,14 @@ impl HeaderEdit {
     }
 }
 
-/// The first eight bytes of a header's form on the ring.
+/// Returns the first eight bytes of a header as on the ring.
 #[inline(always)]
 fn first_word(header: &VnetHeader) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = header.to_bytes();
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// What a burst adds to its receiver's counters, in the end.
+/// Totals of a burst for its receiver's counters.
 #[derive(Default)]
 struct Tally {
     frames: u64,
@@ -223,7 +223,7 @@ impl Tally {
     }
 }
 
-/// Frames of one burst on their way to one port.
+/// Frames of one burst for one port.
 struct Batch<'a, S> {
     source: &'a S,
     plan: &'a Plan,
@@ -264,8 +264,8 @@ impl<S: Source> Batch<'_, S> {
         }
     }
 
-    /// Of `tagged` frames that leave tagged, those whose tag will name another VLAN: it names none
-    /// (IEEE 802.1Q, 6.9.1), and the port that they came by puts such frames in its own.
+    /// Returns those of `tagged` frames, which leave tagged, whose tag gets another VID: they came
+    /// priority-tagged (IEEE 802.1Q, 6.9.1) and belong to the VLAN of their ingress port.
     #[inline]
     fn renumbered(&self, tagged: FrameSet) -> FrameSet {
         let verdicts = &self.plan.verdicts;
@@ -274,7 +274,7 @@ impl<S: Source> Batch<'_, S> {
         members(tagged).filter(differs).fold(0, |set, i| set | 1 << i)
     }
 
-    /// The tag that frame `i` leaves with.
+    /// Returns the tag that frame `i` leaves with.
     #[inline]
     fn tag(&self, i: usize) -> Option<VlanTag> {
         (self.tagged & (1 << i) != 0).then(|| tag_of(&self.plan.verdicts[i]))
@@ -332,7 +332,7 @@ impl<S: Source> Batch<'_, S> {
         }
     }
 
-    /// Delivers a frame that software has to finish first.
+    /// Delivers a frame after completing it in software.
     fn rework<K: Sink>(&self, i: usize, sink: &mut K, scratch: &mut Scratch, tally: &mut Tally) {
         let Scratch { head: room, frame, segment, segments_left } = scratch;
         let (verdict, tag) = (&self.plan.verdicts[i], self.tag(i));
@@ -355,7 +355,7 @@ impl<S: Source> Batch<'_, S> {
         }
     }
 
-    /// Cuts a large frame into complete ones. One drop is counted for each segment without room.
+    /// Cuts a large frame into complete ones. Counts one drop for each segment without room.
     fn cut<K: Sink>(
         &self,
         frame: &[u8],
@@ -389,7 +389,7 @@ impl<S: Source> Batch<'_, S> {
     }
 }
 
-/// Copies a frame into one piece. It was measured when it came in and is no longer than that.
+/// Copies a frame into one piece. Its length was checked at ingress.
 fn gather<'a>(room: &'a mut [u8], head: &[u8], body: &[Segment<'_>]) -> &'a mut [u8] {
     room[..head.len()].copy_from_slice(head);
     let mut len = head.len();

@@ -1,20 +1,19 @@
-//! Why a frame was dropped: one enum that is also the index of a port's counters and the `reason`
-//! label of its metrics.
+//! Drop reasons: one enum that is also the index of a port's counters and the `reason` label of its
+//! metrics.
 //!
-//! Reasons are counted at the port that can do something about it: what is wrong with a frame, or
-//! with its sender, at the port it came from; what its receiver could not take at the port it was
-//! meant for.
+//! Reasons are counted at the port where they can be fixed: faults of a frame or its sender at the
+//! ingress port, refusals by a receiver at the egress port.
 
 trama_frame::drop_reasons! {
     "Why a frame was dropped."
     NotAttached "not_attached"
-        "The port belongs to no network: set its network, or expect silence."
+        "The port is attached to no network: set its network."
     CableOut "cable_out"
         "The port's cable is out: set the port's `cable` to true."
     Runt "runt"
         "The frame ends inside its Ethernet header or VLAN tag: the sender's driver is at fault."
     Giant "giant"
-        "The frame is longer than any frame may be: the sender's driver is at fault."
+        "The frame is longer than the maximum: the sender's driver is at fault."
     MtuExceeded "mtu_exceeded"
         "The packet is larger than the network's MTU: lower the MTU of the sender or raise the network's."
     HeaderMalformed "header_malformed"
@@ -22,29 +21,29 @@ trama_frame::drop_reasons! {
     ChainMalformed "chain_malformed"
         "The descriptor chain is malformed: the sender's driver is at fault."
     VlanNotAllowed "vlan_not_allowed"
-        "The port does not take the frame's VLAN: check its tag, trunks and vlan_mode."
+        "The port does not carry the frame's VLAN: check its tag, trunks and vlan_mode."
     ReservedMulticast "reserved_multicast"
-        "The destination is link-local (01:80:c2:00:00:0x: spanning tree, LLDP), which no switch forwards: nothing to do."
+        "The destination is link-local (01:80:c2:00:00:0x: spanning tree, LLDP), which switches do not forward: nothing to do."
     SourceForged "source_forged"
-        "The source is not the port's `mac`: set the port's `spoof` to \"allow\" if its machine may send as others."
+        "The source is not the port's `mac`: set the port's `spoof` to \"allow\" if its guest may use other addresses."
     SourceInvalid "source_invalid"
-        "The source is no station's address but all zeros or a group's: give the sender's interface a unicast address."
+        "The source address is zero or a group address: give the sender's interface a unicast address."
     Hairpin "hairpin"
-        "The destination was learned on the port that the frame came from: look for a bridge or duplicate MAC address behind it."
+        "The destination was learned on the ingress port: look for a bridge or a duplicate MAC address behind it."
     NoMember "no_member"
-        "No other port carries the frame's VLAN: check tag and trunks of the ports that should hear it."
+        "No other port carries the frame's VLAN: check tag and trunks of the ports that should receive it."
     UnknownUnicast "unknown_unicast"
-        "Nobody is known to have the destination, and no other port takes others' frames: wait until it speaks, or set `promiscuous` where it is."
+        "The destination is unknown, and no other port receives unknown unicast frames: wait until the station sends, or set `promiscuous` on its port."
     EgressDown "egress_down"
-        "The port was to send the frame but its cable is out: set the port's `cable` to true."
+        "The egress port's cable is out: set the port's `cable` to true."
     EgressFull "egress_full"
-        "The receiver had no free buffer: it is slower than its senders; give it more queue entries or processor time."
+        "The receiver had no free buffer because it is slower than its senders: give it more queue entries or processor time."
     EgressNotReady "egress_not_ready"
         "The receiver's driver has not started its ring: the guest is still booting or has no driver for the device."
     EgressTooLarge "egress_too_large"
-        "The receiver can never take a frame of this length: its driver needs mergeable buffers, an uplink's interface a larger MTU, or the sender a smaller one."
+        "The receiver can never take a frame of this length: enable mergeable buffers in its driver, raise the MTU of an uplink's interface, or lower the sender's."
     OffloadFailed "offload_failed"
-        "The frame needs segmentation or a checksum that the receiver did not negotiate and software could not do: turn the sender's offloads off."
+        "The frame needs segmentation or a checksum that the receiver did not negotiate and software could not do: turn off the sender's offloads."
     DeviceError "device_error"
         "The operating system refused the frame at this device: see the log for its error."
 }

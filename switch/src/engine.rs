@@ -1,9 +1,9 @@
-//! One worker's state: networks, ports, rings, tables. No thread, no clock: also what a
-//! simulation drives.
+//! One worker's state: networks, ports, rings, tables. It has no thread and no clock, so a
+//! simulation can drive it too.
 //!
-//! Here is what control does to it, between two bursts; `round` is what it does by itself. Names
-//! ([`NetworkId`], [`PortId`]) are never used twice, so a late request meets nothing instead of a
-//! stranger.
+//! This file has the operations of control, which run between two bursts; `round` has those of the
+//! worker. IDs ([`NetworkId`], [`PortId`]) are never reused, so a late request finds nothing
+//! instead of another port.
 
 mod batching;
 mod moves;
@@ -38,7 +38,7 @@ pub use moves::DetachedPort;
 pub(crate) use network::Names;
 pub use network::Network;
 
-/// Slot of the place where ports are that are not attached.
+/// Slot of the pseudo-network that holds unattached ports.
 const UNATTACHED: usize = 0;
 
 /// One worker's state.
@@ -47,30 +47,30 @@ pub struct Engine {
     /// Most frames of one burst from a ring.
     burst: usize,
     networks: Vec<Option<Network>>,
-    /// Slots of the networks with ports to look at each round.
+    /// Slots of the networks with ports to poll each round.
     awake: Vec<usize>,
     places: HashMap<PortId, Place>,
-    /// How long a silent port stays active; none: for ever.
+    /// How long a silent port stays active; `None` if always.
     spin: Option<Duration>,
-    /// Wakes the worker; unless it can, every port stays active.
+    /// Wakes the worker; if it cannot, every port stays active.
     doorbell: Doorbell,
     counters: Arc<WorkerCounters>,
-    /// The last burst from a ring; holds its memory until it is cleared or used again.
+    /// The last burst from a ring; holds the guest's memory until it is cleared or reused.
     rings: TxBurst,
     pool: PoolBurst,
     slots: SlotBurst,
     stage: Stage,
 }
 
-/// Where a port is.
+/// Location of a port.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Place {
-    /// Its network's slot.
+    /// Slot of its network.
     slot: usize,
     index: PortIndex,
 }
 
-/// What a burst needs on its way, beside its source.
+/// What a burst needs besides its source.
 struct Stage {
     plan: Plan,
     scratch: Scratch,
@@ -80,19 +80,19 @@ struct Stage {
 }
 
 impl Engine {
-    /// An engine without networks and ports. `seed` keys its hashes.
+    /// Makes an engine without networks and ports. `seed` keys its hashes.
     pub fn new(seed: u64) -> Engine {
         Engine::with_names(Arc::new(Names::new(seed)))
     }
 
-    /// As [`Engine::new`], with bursts of at most `burst` frames from a ring (1 to [`MAX_BURST`]):
-    /// for the benchmark that compares sizes.
+    /// Does the same as [`Engine::new`], with bursts of at most `burst` frames from a ring (1 to
+    /// [`MAX_BURST`]), for the benchmark that compares sizes.
     #[doc(hidden)]
     pub fn with_burst(seed: u64, burst: usize) -> Engine {
         Engine { burst: burst.clamp(1, MAX_BURST), ..Engine::new(seed) }
     }
 
-    /// Another engine without networks and ports, between which and this one they can move.
+    /// Makes another empty engine; networks and ports can move between it and this one.
     pub fn sibling(&self) -> Engine {
         Engine::with_names(Arc::clone(&self.names))
     }
@@ -119,19 +119,19 @@ impl Engine {
         }
     }
 
-    /// Puts the engine on a worker: ports fall silent after `spin` (none: never) and ring
+    /// Puts the engine on a worker: ports fall silent after `spin` (never if `None`) and ring
     /// `doorbell` to wake it.
     pub(crate) fn attach(&mut self, doorbell: Doorbell, spin: Option<Duration>) {
         self.doorbell = doorbell;
         self.spin = spin;
     }
 
-    /// Readies calls to drivers that no frontend can make block.
+    /// Sets up calls to drivers that no frontend can block.
     ///
     /// # Errors
-    /// What the kernel says of io_setup(2): it was built without it, a sandbox forbids it, or
+    /// The kernel's error from io_setup(2): it was built without it, a sandbox forbids it, or
     /// `/proc/sys/fs/aio-max-nr` is reached. Calls are then plain writes, which a hostile frontend
-    /// can make block.
+    /// can block.
     pub fn set_up_calls(&mut self) -> std::io::Result<()> {
         self.stage.calls.set_up()
     }
@@ -140,8 +140,8 @@ impl Engine {
         Arc::clone(&self.counters)
     }
 
-    /// Adds a network. Making a large MAC table takes long: a worker is better given a network
-    /// that was made elsewhere, with [`Engine::take_network`].
+    /// Adds a network. A large MAC table takes long to make; better make the network elsewhere and
+    /// pass it to a running worker with [`Engine::take_network`].
     pub fn add_network(&mut self, settings: NetworkSettings) -> NetworkId {
         let (id, network) = self.names.network(settings);
         self.take_network(network, Time::ZERO);
@@ -159,7 +159,7 @@ impl Engine {
         self.networks[slot].as_mut().ok_or(EngineError::NoSuchNetwork(id))
     }
 
-    /// Changes a network in place, see [`Network::set`].
+    /// Changes a network in place; see [`Network::set`].
     pub fn set_network(
         &mut self,
         id: NetworkId,
@@ -169,8 +169,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes a network; its ports become not attached. What is left of it is for the caller to
-    /// drop: giving a large MAC table back takes long.
+    /// Removes a network; its ports become unattached. The caller drops the returned value, since
+    /// freeing a large MAC table takes long.
     pub fn remove_network(&mut self, id: NetworkId) -> Result<Network, EngineError> {
         let slot = self.network_slot(id)?;
         let on_it = |(id, place): (&PortId, &Place)| (place.slot == slot).then_some(*id);
@@ -205,12 +205,12 @@ impl Engine {
         Ok((id, counters))
     }
 
-    /// The slot of the network that a port with these settings is on.
+    /// Returns the slot of the network for a port with these settings.
     fn slot_for(&self, settings: &PortSettings) -> Result<usize, EngineError> {
         settings.network.map_or(Ok(UNATTACHED), |id| self.network_slot(id))
     }
 
-    /// Puts a port that is nowhere on the network in `slot`; where that has no room, it is gone.
+    /// Puts a port on the network in `slot`. Without room there, the port is dropped.
     fn place_port(&mut self, slot: usize, port: Port, now: Time) -> Result<(), EngineError> {
         let id = port.id;
         let Some(network) = self.networks[slot].as_mut() else {
@@ -225,7 +225,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a port out; its addresses are forgotten.
+    /// Takes a port out and forgets its addresses.
     fn pull_port(&mut self, id: PortId) -> Result<Port, EngineError> {
         let Place { slot, index } = self.place(id)?;
         self.rings.clear();
@@ -270,7 +270,7 @@ impl Engine {
         }
     }
 
-    /// Changes a port in place. Another network, other VLANs and a pulled cable make it forget its
+    /// Changes a port in place. A change of network or VLANs and a pulled cable make it forget its
     /// addresses.
     pub fn set_port(&mut self, id: PortId, settings: PortSettings) -> Result<(), EngineError> {
         let slot = self.slot_for(&settings)?;
@@ -301,13 +301,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes a port and hands out its device, for the caller to drop: closing a TAP or letting
-    /// go of a guest's memory can take milliseconds, which others' frames need not wait for.
+    /// Removes a port and returns its device for the caller to drop: closing a TAP or unmapping a
+    /// guest's memory can take milliseconds, which would delay other frames.
     pub fn remove_port(&mut self, id: PortId) -> Result<Device, EngineError> {
         Ok(self.pull_port(id)?.device)
     }
 
-    /// The addresses that a network has learned.
+    /// Returns the addresses that a network has learned.
     pub fn fdb(&self, network: NetworkId, now: Time) -> Vec<(PortId, FdbEntry)> {
         let Ok(slot) = self.network_slot(network) else { return Vec::new() };
         let Some(network) = &self.networks[slot] else { return Vec::new() };
@@ -318,9 +318,9 @@ impl Engine {
         network.table.entries(now).into_iter().filter_map(with_id).collect()
     }
 
-    /// How many addresses a network has learned, in one part of its table, from part 0 on; `None`:
-    /// there is no such part, or no such network. Parts of one table are requests of their own, so
-    /// that frames move between them.
+    /// Returns the number of learned addresses in one part of a network's table, counted from part
+    /// 0; `None` if there is no such part or network. Each part is a separate request, so that
+    /// frames move in between.
     pub fn count_macs(&self, network: NetworkId, part: usize, now: Time) -> Option<usize> {
         let slot = self.network_slot(network).ok()?;
         self.networks[slot].as_ref()?.table.len_of_part(part, now)
@@ -335,14 +335,14 @@ impl Engine {
         }
     }
 
-    /// Which unfinished frames the port's receiver takes (`VIRTIO_NET_F_GUEST_*`).
+    /// Sets the offloads that the port's receiver takes (`VIRTIO_NET_F_GUEST_*`).
     pub fn set_offloads(&mut self, port: PortId, offloads: Offloads) {
         if let Ok(port) = self.port_mut(port) {
             port.offloads = offloads;
         }
     }
 
-    /// The ports that broke since this was last asked.
+    /// Returns the ports that broke since the last call.
     pub fn broken_ports(&mut self) -> Vec<(PortId, PortFault)> {
         let ports = self.networks.iter_mut().flatten().flat_map(|network| &mut network.ports);
         let news = ports.flatten().filter(|port| port.fault_is_news);
@@ -353,7 +353,8 @@ impl Engine {
         .collect()
     }
 
-    /// What is wrong with a port, until one of its rings is started anew or it is detached.
+    /// Returns the port's fault, which lasts until one of its rings is started again or it is
+    /// detached.
     pub fn port_fault(&self, port: PortId) -> Option<PortFault> {
         self.port(port)?.fault
     }

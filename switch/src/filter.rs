@@ -1,8 +1,8 @@
-//! Who hears what beside the frames that are for it: `promiscuous`, and where frames go whose
-//! destination nobody has learned.
+//! Which frames a port receives besides those for it: `promiscuous`, and frames with an unknown
+//! destination.
 //!
-//! A port takes part in this only if a burst has something to flood, or if a port of the network
-//! hears others' frames; everything else has gone straight to its port before.
+//! A port is checked here only if a burst has something to flood, or if a port of the network
+//! listens to others' frames; all other frames went straight to their port.
 
 use trama_frame::MacAddr;
 
@@ -11,18 +11,18 @@ use crate::mac_table::PortIndex;
 use crate::ports::Port;
 use crate::types::{Promiscuous, Station};
 
-/// A burst as seen from the ports that it may go to.
+/// A burst, sorted for the ports that it may go to.
 pub(crate) struct Audience {
-    /// Frames for a group, and for one machine that nobody has learned, or somebody has.
+    /// Frames for a group, for an unknown station, and for a known one.
     groups: FrameSet,
     unknown: FrameSet,
     known: FrameSet,
-    /// What machines of the network send each other.
+    /// Frames between guests of the network.
     among_machines: FrameSet,
 }
 
 impl Audience {
-    /// A burst that came from port `ingress`.
+    /// Sorts a burst that came from port `ingress`.
     pub(crate) fn new(plan: &Plan, ports: &[Option<Port>], ingress: PortIndex) -> Audience {
         let is_outside = |index: PortIndex| {
             let port = ports.get(usize::from(index.0)).and_then(Option::as_ref);
@@ -42,8 +42,8 @@ impl Audience {
         }
     }
 
-    /// The frames that `port`, another than they came from, is to get if it carries their VLAN,
-    /// beside those for it alone.
+    /// Returns the frames that `port`, not the ingress port, receives if it carries their VLAN,
+    /// besides its unicast frames.
     pub(crate) fn due<S: Source>(&self, source: &S, port: &Port) -> FrameSet {
         let others = match port.settings.filter.promiscuous {
             Promiscuous::Deny => 0,
@@ -53,7 +53,7 @@ impl Audience {
         self.groups | others | self.unknown_for(source, port)
     }
 
-    /// The frames of unknown destination that may be for the machines behind a port.
+    /// Returns the frames of unknown destination that may be for the stations behind a port.
     fn unknown_for<S: Source>(&self, source: &S, port: &Port) -> FrameSet {
         let filter = &port.settings.filter;
         let stated = match filter.station {
@@ -61,7 +61,7 @@ impl Audience {
             Station::Known(mac) => Some(mac),
             Station::Learned => None,
         };
-        // A guest that may send from one address only has shown no other.
+        // A guest limited to one source address has shown no other.
         let shown = filter.only_source().is_none().then_some(&port.sources);
         if shown.is_some_and(|shown| shown.are_several() || (stated.is_none() && shown.are_none()))
         {

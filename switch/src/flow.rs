@@ -1,21 +1,21 @@
-//! Flows: which of a driver's receive rings a frame goes to.
+//! Chooses the driver's receive ring for a frame by its flow.
 //!
-//! All frames of a flow hash alike, in both directions, so a driver finds a connection on one ring
-//! and in order. The hash is seeded: who sends cannot aim at one ring of somebody else's. A frame
-//! is judged by bytes that its private head holds whatever its virtio-net header and tags, because
-//! one flow has frames with and without offloads.
+//! All frames of a flow have the same hash in both directions, so a driver finds a connection on
+//! one ring and in order. The hash is seeded: a sender cannot aim at one ring of another guest. It
+//! uses only bytes that the private head holds for every virtio-net header and number of tags,
+//! because one flow has frames with and without offloads.
 
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::FixedState;
 use trama_frame::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, MIN_HEADER, TAG_LEN};
 
-/// Bytes from the network header on that are looked at: an IPv6 header and two ports.
+/// Bytes used from the network header on: an IPv6 header and two L4 ports.
 const LOOK: usize = 44;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// Hashes flows with a secret.
+/// Hashes flows with a secret seed.
 pub(crate) struct FlowHasher(FixedState);
 
 impl Default for FlowHasher {
@@ -29,7 +29,7 @@ impl FlowHasher {
         FlowHasher(FixedState::with_seed(seed))
     }
 
-    /// One of `count` (at least one) rings for the frame that begins with `head`.
+    /// Returns one of `count` (at least one) rings for the frame that begins with `head`.
     pub(crate) fn pick(&self, head: &[u8], count: usize) -> usize {
         // The upper half of a product spreads 32 bits evenly over any count.
         (((self.hash(head) >> 32) * count as u64) >> 32) as usize
@@ -46,14 +46,14 @@ impl FlowHasher {
     }
 }
 
-/// Adds a pair of values such that either order gives the same.
+/// Adds a pair of values independently of their order.
 fn add_pair<T: Ord + Into<u64>>(hasher: &mut impl Hasher, one: T, other: T) {
     let (low, high) = if one < other { (one, other) } else { (other, one) };
     hasher.write_u64(low.into());
     hasher.write_u64(high.into());
 }
 
-/// Adds addresses and ports of an IP packet; false: it is none.
+/// Adds addresses and L4 ports of an IP packet; returns `false` if it is not one.
 fn hash_network(hasher: &mut impl Hasher, head: &[u8]) -> bool {
     let Some((ethertype, packet)) = network(head) else { return false };
     let (pair, ports) = match ethertype {
@@ -64,7 +64,7 @@ fn hash_network(hasher: &mut impl Hasher, head: &[u8]) -> bool {
     let Some((source, destination)) = pair.map(|pair| pair.split_at(pair.len() / 2)) else {
         return false;
     };
-    // Slices are ordered by their bytes.
+    // Slices compare by their bytes.
     let (low, high) =
         if source < destination { (source, destination) } else { (destination, source) };
     hasher.write(low);
@@ -75,7 +75,7 @@ fn hash_network(hasher: &mut impl Hasher, head: &[u8]) -> bool {
     true
 }
 
-/// The EtherType behind the tags, and what can be looked at of the packet.
+/// Returns the EtherType behind the tags, and the part of the packet to hash.
 fn network(head: &[u8]) -> Option<(u16, &[u8])> {
     let (start, ethertype) = ethernet::behind_tags(head)?;
     let inner_tags = start.saturating_sub(MIN_HEADER + TAG_LEN);
@@ -83,7 +83,8 @@ fn network(head: &[u8]) -> Option<(u16, &[u8])> {
     Some((ethertype, &packet[..packet.len().min(LOOK - inner_tags)]))
 }
 
-/// Ports only of whole packets: later fragments have none, and belong to the first.
+/// Returns the L4 ports of an unfragmented packet: later fragments have none and belong to the
+/// first.
 fn ipv4_ports(packet: &[u8]) -> Option<&[u8]> {
     let [length, flags, offset, protocol] = [0, 6, 7, 9].map(|at| packet.get(at).copied());
     let is_whole = flags? & 0x3f == 0 && offset? == 0;
@@ -104,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// The head of a TCP or UDP packet with these tags.
+    /// Builds the head of a TCP or UDP packet with these tags.
     fn packet(tags: &[u16], v6: bool, ends: [(u8, u16); 2], protocol: u8) -> Vec<u8> {
         let [(from, from_port), (to, to_port)] = ends;
         let mut bytes = vec![2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from];
@@ -143,7 +144,7 @@ mod tests {
             let there = packet(&tags, v6, [a, b], protocol);
             let back = packet(&tags, v6, [b, a], protocol);
             prop_assert_eq!(hash(&there), hash(&back));
-            // As long as a plain header's head is, and as one that has lost its tag.
+            // As long as the head of a plain header, and as one that has lost its tag.
             prop_assert_eq!(hash(&there), hash(&there[..64]));
             if let [_, rest @ ..] = &tags[..] {
                 let popped = packet(rest, v6, [a, b], protocol);

@@ -1,11 +1,10 @@
-//! The second pass of a burst: what becomes of each frame.
+//! The second pass of a burst: decides the fate of each frame.
 //!
-//! Every frame is judged by private bytes alone, its header and its first bytes, which are also
-//! what is delivered: a sender that rewrites its buffers meanwhile changes only its own payload.
-//! In this order: chain intact, Ethernet header whole, size, virtio-net header true, VLAN
-//! allowed, address not reserved, source not forged; then the source is learned, if it is one
-//! station's address, and the destination looked up. The result is a [`Plan`]: sets of frames (one
-//! bit each) by the port that they leave by.
+//! Only private bytes decide: the frame's header and its first bytes, which are also what is
+//! delivered. A sender that rewrites its buffers meanwhile changes only its own payload. The order:
+//! chain intact, Ethernet header whole, size, virtio-net header consistent, VLAN allowed, address
+//! not reserved, source not forged. Then the source is learned, if it is a unicast address, and the
+//! destination looked up. The result is a [`Plan`]: sets of frames (one bit each) by egress port.
 
 use trama_frame::ethernet::{self, Ethernet};
 use trama_frame::vnet::{self, LEN as HEADER, VnetHeader};
@@ -19,27 +18,27 @@ use crate::sources::Sources;
 use crate::time::Time;
 use crate::vlan::VlanMode;
 
-/// The longest frame that is carried: the largest IP packet behind a header with all its tags.
+/// Longest frame carried: the largest IP packet behind a header with all its tags.
 pub(crate) const MAX_FRAME: usize =
     65_535 + ethernet::MIN_HEADER + ethernet::MAX_TAGS * ethernet::TAG_LEN;
 
-/// How many runs ahead the second lines of a large MAC table are asked for.
+/// How many runs ahead the second lines of a large MAC table are prefetched.
 const AHEAD: usize = 8;
 
-/// A burst of frames to be switched, wherever it came from.
+/// A burst of frames to be switched, from any kind of device.
 pub(crate) trait Source {
-    /// Frames.
+    /// Returns the number of frames.
     fn len(&self) -> usize;
-    /// The virtio-net header of frame `i`.
+    /// Returns the virtio-net header of frame `i`.
     fn header(&self, i: usize) -> [u8; HEADER];
-    /// Its first bytes, private: at least 64, at least [`vnet::PRIVATE_HEAD`] if its header is
-    /// not plain, all if it is shorter; never more than [`vnet::PRIVATE_HEAD`].
+    /// Returns its first bytes, private: at least 64, at least [`vnet::PRIVATE_HEAD`] if its header
+    /// is not plain, the whole frame if it is shorter; never more than [`vnet::PRIVATE_HEAD`].
     fn head(&self, i: usize) -> &[u8];
-    /// All its bytes, without the header.
+    /// Returns its length without the header.
     fn frame_len(&self, i: usize) -> usize;
-    /// Calls `f` with its head and what comes after that.
+    /// Calls `f` with its head and the segments after it.
     fn with_frame<R>(&self, i: usize, f: impl FnOnce(&[u8], &[Segment<'_>]) -> R) -> R;
-    /// What is wrong with it, if it is no frame at all.
+    /// Returns the error of an entry that is not a frame.
     fn error(&self, i: usize) -> Option<RingError>;
 }
 
@@ -79,7 +78,7 @@ impl Source for TxBurst {
 pub(crate) type FrameSet = u64;
 const _: () = assert!(MAX_BURST <= FrameSet::BITS as usize);
 
-/// The members of a set in ascending order, which is the order of arrival.
+/// Iterates over a set in ascending order, which is the order of arrival.
 #[inline]
 pub(crate) fn members(mut set: FrameSet) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
@@ -92,20 +91,20 @@ pub(crate) fn members(mut set: FrameSet) -> impl Iterator<Item = usize> {
     })
 }
 
-/// What delivery must know of a frame beyond its bytes.
+/// What delivery must know of a frame besides its bytes.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Verdict {
-    /// Its virtio-net header, true.
+    /// Its virtio-net header, validated.
     pub header: VnetHeader,
-    /// What its receiver must take unfinished to get it as it is.
+    /// Offloads that its receiver must take to get it unchanged.
     pub needs: Offloads,
     pub vlan: VlanId,
     /// Its outermost tag.
     pub tag: Option<VlanTag>,
 }
 
-/// Neighbours of a burst that share VLAN, source and destination, as most do: learned once and
-/// looked up once.
+/// Adjacent frames of a burst with the same VLAN, source and destination: learned once and looked
+/// up once.
 #[derive(Clone, Copy, Default)]
 struct Run {
     frames: FrameSet,
@@ -113,21 +112,21 @@ struct Run {
     destination: Address,
 }
 
-/// What becomes of the frames of a burst.
+/// The fate of the frames of a burst.
 pub(crate) struct Plan {
     pub verdicts: [Verdict; MAX_BURST],
     runs: [Run; MAX_BURST],
-    /// How many of `runs` there are.
+    /// Number of used entries in `runs`.
     run_count: usize,
     unicast: [(PortIndex, FrameSet); MAX_BURST],
     ports: usize,
     /// Frames for every member of their VLAN.
     pub flood: FrameSet,
-    /// Those of them that are for one machine, and nobody has learned where it is.
+    /// The subset of `flood` for unknown unicast destinations.
     pub unknown: FrameSet,
     /// Frames with a tag.
     pub tagged: FrameSet,
-    /// The mark of the port that the burst came by.
+    /// The mark of the ingress port.
     pub mark: u16,
     tally: Tally,
 }
@@ -148,29 +147,29 @@ impl Plan {
         }
     }
 
-    /// Frames of one VLAN each, and that VLAN: all of the burst's, and some that were dropped.
+    /// Returns the runs with their VLANs: all frames of the burst, and some that were dropped.
     #[inline]
     pub(crate) fn runs(&self) -> impl Iterator<Item = (FrameSet, VlanId)> {
         let vlan = |run: &Run| self.verdicts[run.frames.trailing_zeros() as usize].vlan;
         self.runs[..self.run_count].iter().map(move |run| (run.frames, vlan(run)))
     }
 
-    /// The ports that have frames for them alone, with these frames.
+    /// Returns the ports with unicast frames, and these frames.
     pub(crate) fn unicast(&self) -> &[(PortIndex, FrameSet)] {
         &self.unicast[..self.ports]
     }
 
-    /// The frames for `port` alone.
+    /// Returns the unicast frames for `port`.
     pub(crate) fn unicast_of(&self, port: PortIndex) -> FrameSet {
         self.unicast().iter().find(|(other, _)| *other == port).map_or(0, |(_, frames)| *frames)
     }
 
-    /// The frames for one port each.
+    /// Returns all frames for one port each.
     pub(crate) fn known(&self) -> FrameSet {
         self.unicast().iter().fold(0, |all, (_, frames)| all | frames)
     }
 
-    /// Adds frames for `port`. Bursts mostly go to one port, or back and forth between few.
+    /// Adds frames for `port`. Bursts mostly go to one port, or alternate between few.
     #[inline]
     fn add(&mut self, port: PortIndex, more: FrameSet) {
         for (other, frames) in &mut self.unicast[..self.ports] {
@@ -196,8 +195,8 @@ impl Plan {
         counters.drop(reason, u64::from(frames.count_ones()));
     }
 
-    /// Drops the runs from other sources than `only`; returns how many are left. A pass of its own,
-    /// so that it costs nothing where any source may be.
+    /// Drops the runs with sources other than `only`; returns how many are left. A pass of its own,
+    /// so that it costs nothing where any source is allowed.
     #[cold]
     fn refuse_forged<S: Source>(
         &mut self,
@@ -220,8 +219,8 @@ impl Plan {
         kept
     }
 
-    /// Counts the burst at the port it came from. Of the frames of its flood, those not `reached`
-    /// went nowhere; `withheld` are those whose VLAN another port carries.
+    /// Counts the burst at its ingress port. Frames of the flood that are not in `reached` went
+    /// nowhere; `withheld` are those whose VLAN another port carries.
     pub(crate) fn count<S: Source>(
         &self,
         source: &S,
@@ -248,19 +247,19 @@ impl Plan {
     }
 }
 
-/// Where a burst comes in.
+/// The ingress of a burst.
 pub(crate) struct Ingress<'a> {
     pub port: PortIndex,
     pub vlan: &'a VlanMode,
     pub mtu: u16,
-    /// The one source that its frames may have.
+    /// The only source address allowed, if any.
     pub only_source: Option<MacAddr>,
-    /// Those it was seen to have, where that matters.
+    /// The source addresses seen, where they matter.
     pub sources: Option<&'a mut Sources>,
     pub counters: &'a PortCounters,
 }
 
-/// What a burst adds to its port's counters, in the end.
+/// Totals of a burst for its port's counters.
 #[derive(Clone, Copy, Default)]
 struct Tally {
     frames: u64,
@@ -269,7 +268,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Takes frames out again that go nowhere.
+    /// Removes frames that went nowhere.
     #[cold]
     fn remove<S: Source>(&mut self, source: &S, verdicts: &[Verdict; MAX_BURST], lost: FrameSet) {
         for i in members(lost) {
@@ -280,8 +279,8 @@ impl Tally {
     }
 }
 
-/// Judges a burst, learns its sources, looks its destinations up. Drops are counted here, the
-/// rest by [`Plan::count`].
+/// Judges a burst, learns its sources, looks up its destinations. Counts drops; [`Plan::count`]
+/// counts the rest.
 pub(crate) fn classify<S: Source>(
     source: &S,
     ingress: &mut Ingress<'_>,
@@ -331,8 +330,8 @@ pub(crate) fn classify<S: Source>(
     }
 }
 
-/// Judges each frame by itself and counts the good ones; returns how many runs they make. The table
-/// is asked for all their lines here, so that no look-up waits for its own.
+/// Judges each frame by itself and counts the good ones; returns the number of runs. Prefetches the
+/// lines of the table here, so that no look-up waits for its own.
 fn judge_all<S: Source>(
     source: &S,
     ingress: &Ingress<'_>,
@@ -377,7 +376,7 @@ fn judge_all<S: Source>(
     runs
 }
 
-/// Everything about a frame that does not depend on what was learned.
+/// Checks everything about a frame that does not depend on learned addresses.
 #[inline]
 fn judge<S: Source>(
     source: &S,
@@ -414,19 +413,19 @@ fn judge<S: Source>(
     Ok(ethernet)
 }
 
-/// Whether a frame of `len` bytes carries a packet beyond the MTU. No tag counts against it: VLAN
-/// devices that are stacked on each other each keep the MTU of the one below.
+/// Returns whether a frame of `len` bytes carries a packet larger than the MTU. Tags do not count:
+/// stacked VLAN devices each keep the MTU of the one below.
 #[cold]
 fn is_too_large(head: &[u8], len: usize, mtu: usize) -> bool {
     ethernet::behind_tags(head).is_none_or(|(start, _)| len > start + mtu)
 }
 
-/// Where a frame goes.
+/// Destination of a frame.
 #[derive(Clone, Copy)]
 enum Route {
     Port(PortIndex),
     Group,
-    /// To one machine, and nobody has learned where it is.
+    /// Unknown unicast.
     Unknown,
 }
 

@@ -4,7 +4,7 @@
 //!
 //! An [`Engine`] owns networks, ports, rings, MAC tables and counters, and moves bursts of frames
 //! to completion in five passes: fetch, classify, deliver, complete, flush. It has neither thread
-//! nor clock; [`WorkerHandle::spawn`] puts one on a thread, a simulation drives one itself.
+//! nor clock; [`WorkerHandle::spawn`] puts one on a thread, a simulation drives one directly.
 //! Control reaches a running engine only as jobs that the worker runs between two bursts.
 
 pub mod counters;

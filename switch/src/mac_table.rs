@@ -1,22 +1,21 @@
-//! The MAC table of a network: which port an address was last seen on, per VLAN.
+//! The MAC table of a network: the port on which an address was last seen, per VLAN.
 //!
 //! **Layout.** A key is VLAN and MAC in 64 bits, a value port, generation and age tick in 64 bits.
-//! Four pairs make a bucket of one cache line. A key may live in either of two buckets, which a
-//! seeded hash chooses; a look-up reads the first and, where that lacks the key, the second:
-//! never more. A newcomer that finds both full moves others to their second buckets (cuckoo
-//! hashing); with a quarter of the slots spare, a short bounded search always finds the room.
-//! Guests choose MAC addresses but know neither of the hash's two secrets.
+//! Four pairs make a bucket of one cache line. A key may be in either of two buckets, chosen by a
+//! seeded hash; a look-up reads the first and, if the key is not there, the second: never more. If
+//! both are full, a new entry moves others to their second buckets (cuckoo hashing); with a quarter
+//! of the slots spare, a short bounded search always finds room. Guests choose MAC addresses but
+//! know neither of the hash's two secrets.
 //!
-//! **Forgetting.** Nothing sweeps the table in the background. An entry is dead when its tick is
-//! older than the ageing time or its generation is not its port's current one; the dead are not
-//! found, not listed, and their slots are taken when needed. So flushing a port is one increment.
+//! **Ageing.** Nothing sweeps the table in the background. An entry is dead when its tick is older
+//! than the ageing time or its generation is not its port's current one. Dead entries are neither
+//! found nor listed, and their slots are reused. So flushing a port is one increment.
 //!
-//! **Limits.** When the table is full, the port that holds the most entries gives one up (the
-//! learning port itself, when no other holds more): a port that learns a million addresses only
-//! ever displaces its own.
+//! **Limits.** When the table is full, an entry of the port that holds the most is evicted (of the
+//! learning port, unless another holds more): a port that learns a million addresses only ever
+//! displaces its own.
 //!
-//! Nothing allocates but the constructor, [`MacTable::set_limits`] and
-//! [`MacTable::reserve_ports`].
+//! Only the constructor, [`MacTable::set_limits`] and [`MacTable::reserve_ports`] allocate.
 
 mod bucket;
 
@@ -31,59 +30,59 @@ use crate::time::Time;
 pub(crate) use bucket::Address;
 use bucket::{Bucket, Slot, Value, WAYS, key};
 
-/// Share of a bucket that a full table uses on average: three quarters keeps the search for room
-/// short, at 21 bytes an entry.
+/// Used slots of a bucket in a full table, on average: three quarters keeps the search for room
+/// short, at 21 bytes per entry.
 const FILL: usize = 3;
-/// So that few entries still have buckets to choose from.
+/// Small tables need enough buckets to choose from.
 const MIN_BUCKETS: usize = 16;
 /// Largest table: 2^24 entries, 341 MiB.
 const MAX_CAPACITY: usize = 1 << 24;
-/// Buckets examined for a newcomer's room: its own two, their eight entries' other buckets, and
-/// those of the thirty-two entries there.
+/// Buckets examined for room: the new entry's two, the other buckets of the eight entries there,
+/// and those of the thirty-two entries in these.
 const SEARCH: usize = 2 + 2 * WAYS + 2 * WAYS * WAYS;
-/// Buckets examined for an entry of the largest port before the best seen is taken instead.
+/// Buckets examined for an entry of the largest port before the best one found is taken.
 const SWEEP: usize = 1024;
-/// Buckets of a table that leaves a level-2 cache of 1 MiB. Looking for the second line costs 3 %
-/// of a frame where it is in the cache anyway, and saves 10 % with a million addresses.
+/// Buckets of a table larger than a level-2 cache of 1 MiB. Prefetching the second line costs 3 %
+/// of a frame if it is in the cache, and saves 10 % with a million addresses.
 const LARGE: usize = 1 << 14;
-/// Buckets that are read at a time to count addresses: 512 KiB, some tens of microseconds.
+/// Buckets read at a time to count addresses: 512 KiB, some tens of microseconds.
 const PART: usize = 8192;
-/// Ports that a table knows before [`MacTable::reserve_ports`] is asked for more.
+/// Ports that a table has room for before [`MacTable::reserve_ports`].
 const INITIAL_PORTS: usize = 64;
-/// The unit of ages, as a power of two of nanoseconds: 268 ms. 32 bits of it are 36 years.
+/// Unit of ages, as a power of two of nanoseconds: 268 ms. 32 bits of it are 36 years.
 const TICK_SHIFT: u32 = 28;
 
-/// The number of a port within its network.
+/// Number of a port within its network.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortIndex(pub u16);
 
 /// An address and where it was learned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FdbEntry {
-    /// The port it was last seen on.
+    /// The port on which it was last seen.
     pub port: PortIndex,
-    /// The VLAN it was seen in.
+    /// The VLAN in which it was seen.
     pub vlan: VlanId,
     /// The address.
     pub mac: MacAddr,
-    /// How long ago it was last seen, to [`MacTable::TICK`].
+    /// Time since it was last seen, to [`MacTable::TICK`].
     pub age: Duration,
 }
 
-/// What [`MacTable::learn`] did.
+/// Result of [`MacTable::learn`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Learned {
-    /// The address was there, on this port, and nothing was written.
+    /// The address was there, on this port; nothing was written.
     Known,
-    /// The address was there, on this port; its age begins again.
+    /// The address was there, on this port; its age was reset.
     Refreshed,
     /// The address was not there.
     New,
     /// The address was on another port.
     Moved,
-    /// The address was not there and the table was full: an entry of this port had to go.
+    /// The address was new and the table was full: an entry of this port was evicted.
     Evicted(PortIndex),
-    /// The address, zero or a group's, is no station's: nothing was learned.
+    /// The address is zero or a group address: nothing was learned.
     Ignored,
 }
 
@@ -91,16 +90,16 @@ fn tick(now: Time) -> u32 {
     u32::try_from(now.0 >> TICK_SHIFT).unwrap_or(u32::MAX)
 }
 
-/// What the table keeps of each port.
+/// State of each port.
 #[derive(Clone, Copy, Default)]
 struct PortState {
-    /// Entries with the current generation, whether or not they are too old.
+    /// Entries with the current generation, dead by age or not.
     entries: u32,
-    /// Entries with another generation were flushed.
+    /// Entries with another generation are flushed.
     generation: u16,
 }
 
-/// The addresses learned in one network. See the module for how it works.
+/// The addresses learned in one network. The module describes the algorithm.
 pub struct MacTable {
     buckets: Box<[Bucket]>,
     ports: Vec<PortState>,
@@ -109,24 +108,23 @@ pub struct MacTable {
     capacity: usize,
     /// Age in ticks beyond which an entry is dead.
     max_age: u32,
-    /// Where the search for an entry to evict goes on.
+    /// Where the search for an entry to evict continues.
     hand: usize,
-    /// The variant with a second multiplication: with the fast one, a full table of addresses at
-    /// equal distances ran out of room in 76 of 1400 pairs of seed and distance, and up to 89 % of
-    /// its entries were in their second buckets; with this one in none, and 14 %.
+    /// The variant with a second multiplication. With the fast one, a full table of equidistant
+    /// addresses ran out of room in 76 of 1400 pairs of seed and distance, and up to 89 % of its
+    /// entries were in their second buckets; with this one in none, and 14 %.
     hasher: FixedState,
-    /// Second secret of the hash: with one alone, the difference of two keys would decide whether
+    /// Second secret of the hash. With only one, the difference of two keys would decide whether
     /// they collide.
     secret: u64,
 }
 
 impl MacTable {
-    /// The precision of ages. An entry lives at least the ageing time and at most two of these
-    /// longer.
+    /// Precision of ages. An entry lives at least the ageing time and at most two ticks longer.
     pub const TICK: Duration = Duration::from_nanos(1 << TICK_SHIFT);
 
-    /// A table of at most `capacity` entries (1 to 2^24), each forgotten when it was not seen for
-    /// `aging`. `seed` must be unknown to the guests.
+    /// Makes a table of at most `capacity` entries (1 to 2^24). Each is forgotten `aging` after it
+    /// was last seen. `seed` must be unknown to the guests.
     pub fn new(capacity: usize, aging: Duration, seed: u64) -> MacTable {
         let capacity = capacity.clamp(1, MAX_CAPACITY);
         let buckets = capacity.div_ceil(FILL).max(MIN_BUCKETS);
@@ -137,7 +135,7 @@ impl MacTable {
             capacity,
             max_age: max_age(aging),
             hand: 0,
-            // By a hasher other than the one it serves, so that the two secrets are unrelated.
+            // By a hasher other than `hasher`, so that the two secrets are unrelated.
             secret: FixedState::default().hash_one(seed),
             hasher: FixedState::with_seed(seed),
         }
@@ -150,8 +148,8 @@ impl MacTable {
         }
     }
 
-    /// Changes the limits. Entries beyond a smaller capacity leave as if newcomers evicted them; a
-    /// longer ageing time may bring back what had just become too old.
+    /// Changes the limits. Entries beyond a smaller capacity are evicted as by new ones; a longer
+    /// ageing time may revive entries that had just expired.
     pub fn set_limits(&mut self, capacity: usize, aging: Duration) {
         self.max_age = max_age(aging);
         let capacity = capacity.clamp(1, MAX_CAPACITY);
@@ -166,7 +164,7 @@ impl MacTable {
             .flat_map(|bucket| bucket.keys.into_iter().zip(bucket.values))
             .filter(|(key, value)| *key != 0 && self.is_counted(*value))
             .collect();
-        // No clock here: the latest sighting is when it can be at the earliest.
+        // There is no clock here; the latest sighting is a lower bound of the time.
         let now = counted.iter().map(|(_, value)| value.tick()).max().unwrap_or(0);
         (self.capacity, self.held, self.hand) = (capacity, 0, 0);
         self.ports.iter_mut().for_each(|port| port.entries = 0);
@@ -175,18 +173,18 @@ impl MacTable {
         }
     }
 
-    /// The port that `mac` was last seen on in `vlan`, unless that was too long ago.
+    /// Returns the port on which `mac` was last seen in `vlan`, unless it has expired.
     pub fn lookup(&self, vlan: VlanId, mac: MacAddr, now: Time) -> Option<PortIndex> {
         self.lookup_at(self.address(vlan, mac), now)
     }
 
-    /// Notes that `mac` sent a frame of `vlan` from `port`. Writes nothing when that is known and
-    /// was noted in this tick.
+    /// Records that `mac` sent a frame of `vlan` from `port`. Writes nothing if that was recorded
+    /// in this tick already.
     pub fn learn(&mut self, vlan: VlanId, mac: MacAddr, port: PortIndex, now: Time) -> Learned {
         self.learn_at(self.address(vlan, mac), port, now)
     }
 
-    /// Hashes an address that will be looked up or learned, and asks for the line it may be in.
+    /// Hashes an address that will be looked up or learned, and prefetches its first line.
     #[inline]
     pub(crate) fn address(&self, vlan: VlanId, mac: MacAddr) -> Address {
         let key = key(vlan, mac);
@@ -195,13 +193,13 @@ impl MacTable {
         Address { key, hash }
     }
 
-    /// Whether look-ups wait for their second line, so that [`MacTable::look_ahead`] pays.
+    /// Returns whether look-ups wait for their second line, so that [`MacTable::look_ahead`] pays.
     #[inline]
     pub(crate) fn is_large(&self) -> bool {
         self.buckets.len() >= LARGE
     }
 
-    /// Asks for the second line of an address if it is not in the first, which is here by now.
+    /// Prefetches the second line of an address that is not in the first, which is cached by now.
     #[inline]
     pub(crate) fn look_ahead(&self, Address { key, hash }: Address) {
         let (first, second) = self.homes(hash);
@@ -209,14 +207,14 @@ impl MacTable {
         prefetch(&raw const self.buckets[if is_here { first } else { second }]);
     }
 
-    /// As [`MacTable::lookup`].
+    /// Does the same as [`MacTable::lookup`].
     #[inline]
     pub(crate) fn lookup_at(&self, address: Address, now: Time) -> Option<PortIndex> {
         let value = self.value(self.find(address)?);
         self.is_live(value, tick(now)).then(|| value.port())
     }
 
-    /// As [`MacTable::learn`].
+    /// Does the same as [`MacTable::learn`].
     #[inline]
     pub(crate) fn learn_at(&mut self, address: Address, port: PortIndex, now: Time) -> Learned {
         let index = usize::from(port.0);
@@ -232,7 +230,7 @@ impl MacTable {
         }
     }
 
-    /// Whether what was so at `since` is beyond the ageing time at `now`.
+    /// Returns whether at `now` the time `since` is further back than the ageing time.
     pub(crate) fn is_beyond_age(&self, since: Time, now: Time) -> bool {
         tick(now).saturating_sub(tick(since)) > self.max_age
     }
@@ -244,11 +242,11 @@ impl MacTable {
         }
     }
 
-    /// Forgets what was learned on `port`.
+    /// Forgets the addresses learned on `port`.
     pub fn flush_port(&mut self, port: PortIndex) {
         let Some(state) = self.ports.get(usize::from(port.0)).copied() else { return };
         if state.generation == u16::MAX {
-            // Before generation 0 comes again, its old entries must be gone.
+            // Old entries of generation 0 must be gone before it comes again.
             self.clear_flushed();
         }
         self.held -= state.entries as usize;
@@ -256,14 +254,14 @@ impl MacTable {
         self.ports[usize::from(port.0)] = PortState { entries: 0, generation };
     }
 
-    /// How many addresses are known in one part of the table, from part 0 on; `None`: there is no
-    /// such part. In parts, because frames wait while the table is read.
+    /// Returns the number of known addresses in one part of the table, counted from part 0; `None`
+    /// if there is no such part. In parts, because frames wait while the table is read.
     pub fn len_of_part(&self, part: usize, now: Time) -> Option<usize> {
         let buckets = self.buckets.chunks(PART).nth(part)?;
         Some(self.live(buckets, tick(now)).count())
     }
 
-    /// The known addresses, by VLAN and address.
+    /// Returns the known addresses, ordered by VLAN and address.
     pub fn entries(&self, now: Time) -> Vec<FdbEntry> {
         let now = tick(now);
         let entry = |(key, value): (u64, Value)| FdbEntry {
@@ -296,7 +294,7 @@ impl MacTable {
         hasher.finish()
     }
 
-    /// The two buckets that may hold a key of this hash.
+    /// Returns the two buckets that may hold a key of this hash.
     #[inline]
     fn homes(&self, hash: u64) -> (usize, usize) {
         let scale = |half: u64| ((half * self.buckets.len() as u64) >> 32) as usize;
@@ -317,7 +315,7 @@ impl MacTable {
         self.buckets[slot.bucket].values[slot.way]
     }
 
-    /// Whether the entry counts for its port: it was not flushed.
+    /// Returns whether the entry counts for its port, as it was not flushed.
     #[inline]
     fn is_counted(&self, value: Value) -> bool {
         self.ports[usize::from(value.port().0)].generation == value.generation()
@@ -328,7 +326,7 @@ impl MacTable {
         now.saturating_sub(value.tick()) <= self.max_age && self.is_counted(value)
     }
 
-    /// Learns a key that the table has, with another value.
+    /// Replaces the value of a key in the table.
     fn update(&mut self, slot: Slot, address: Address, value: Value, now: u32) -> Learned {
         let old = self.value(slot);
         if !self.is_counted(old) {
@@ -345,8 +343,8 @@ impl MacTable {
         }
     }
 
-    /// Adds a key that the table has not. A table without those that are no station's makes every
-    /// attempt to learn one come here, where known addresses do not pay for the check.
+    /// Adds a key that is not in the table. Group addresses and zero are never in it, so every
+    /// attempt to learn one comes here; known addresses do not pay for the check.
     #[cold]
     fn insert(&mut self, address: Address, value: Value, now: u32) -> Learned {
         if !address.is_station() {
@@ -369,7 +367,7 @@ impl MacTable {
         evicted.map_or(Learned::New, Learned::Evicted)
     }
 
-    /// Empties a slot, whatever is in it.
+    /// Empties a slot.
     fn clear(&mut self, slot: Slot) {
         let bucket = self.buckets[slot.bucket];
         if bucket.keys[slot.way] != 0 && self.is_counted(bucket.values[slot.way]) {
@@ -391,8 +389,8 @@ impl MacTable {
         }
     }
 
-    /// Makes room in a full table for an entry of `port`: removes one that is too old, or else one
-    /// of the port that holds the most, which is returned.
+    /// Makes room in a full table for an entry of `port`: removes an expired one, or else one of
+    /// the port with the most entries, which is returned.
     fn make_room(&mut self, port: PortIndex, now: u32) -> Option<PortIndex> {
         let largest = self.largest(port);
         let mut best: Option<Slot> = None;
@@ -427,7 +425,7 @@ impl MacTable {
         Some(port)
     }
 
-    /// The port that holds the most entries; `port` unless another holds more.
+    /// Returns the port that holds the most entries; `port` unless another holds more.
     fn largest(&self, port: PortIndex) -> PortIndex {
         let mut largest = usize::from(port.0);
         for (index, state) in self.ports.iter().enumerate() {
@@ -438,12 +436,12 @@ impl MacTable {
         PortIndex(largest as u16)
     }
 
-    /// How many entries the port of this entry holds.
+    /// Returns the number of entries of the port of this entry.
     fn entries_beside(&self, slot: Slot) -> u32 {
         self.ports[usize::from(self.value(slot).port().0)].entries
     }
 
-    /// The slot among an address's own whose port holds the most entries.
+    /// Returns the slot among an address's own whose port holds the most entries.
     fn largest_of_homes(&self, address: Address) -> Slot {
         let (first, second) = self.homes(address.hash);
         let ways = |bucket| (0..WAYS).map(move |way| Slot { bucket, way });
@@ -453,8 +451,8 @@ impl MacTable {
             .unwrap_or(Slot { bucket: first, way: 0 })
     }
 
-    /// A slot in one of an address's buckets, emptied by moving other entries along if it must be.
-    /// Breadth first, at most [`SEARCH`] buckets; `None` if none of them has room.
+    /// Returns a free slot in one of an address's buckets, moving other entries if necessary.
+    /// Searches breadth first, at most [`SEARCH`] buckets; `None` if none of them has room.
     fn vacate(&mut self, address: Address, now: u32) -> Option<Slot> {
         /// A bucket to which the entry in `way` of the bucket of step `from` may move.
         #[derive(Clone, Copy, Default)]
@@ -464,7 +462,7 @@ impl MacTable {
             way: usize,
         }
         let (first, second) = self.homes(address.hash);
-        // Mostly one of them has, and no search has to be set up.
+        // Mostly one of them is free, and no search is needed.
         let is_free = |bucket| self.reusable(bucket, now);
         if let Some(slot) = is_free(first).or_else(|| is_free(second)) {
             self.clear(slot);
@@ -499,7 +497,7 @@ impl MacTable {
         None
     }
 
-    /// A slot of `bucket` that holds nothing alive.
+    /// Returns a slot of `bucket` without a live entry.
     fn reusable(&self, bucket: usize, now: u32) -> Option<Slot> {
         let Bucket { keys, values } = self.buckets[bucket];
         let way = (0..WAYS).find(|way| keys[*way] == 0 || !self.is_live(values[*way], now))?;

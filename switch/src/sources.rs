@@ -1,14 +1,14 @@
-//! The addresses that the guest behind a port has sent from. They decide which frames to an address
-//! that is not learned may be for it.
+//! The addresses from which the guest behind a port has sent. They decide whether an unknown
+//! unicast frame may be for it.
 //!
-//! One address is the rule, and such a guest hears what is for that address. A guest that has shown
-//! more may hold a bridge with stations that have not spoken yet: it hears all such frames. So does
-//! one whose interface was given another address, but from then on it uses the new one alone. Once
-//! all that a guest sent for the ageing time came from one address, it no longer hears all, only
-//! what is for the last addresses that it has shown: one of them may have been silent for longer
-//! than the MAC table remembers it.
+//! Most guests have one address and receive unknown unicast frames for that one. A guest with
+//! several may contain a bridge with stations that have not sent yet, so it receives all such
+//! frames. A guest whose interface got a new address also counts as having several at first. Once
+//! all frames of a guest came from one address for the ageing time, it receives only frames for its
+//! last addresses again: one of them may have been silent for longer than the MAC table remembers
+//! it.
 //!
-//! Addresses are noted where the MAC table is written, once a tick for each that is in use, and not
+//! Addresses are recorded when the MAC table is written, once per tick for each address in use, not
 //! for each frame.
 
 use trama_frame::MacAddr;
@@ -16,20 +16,20 @@ use trama_frame::MacAddr;
 use crate::mac_table::MacTable;
 use crate::time::Time;
 
-/// Most addresses remembered of one port.
+/// Most addresses remembered per port.
 const MOST: usize = 8;
 
-/// The addresses that a port was seen to send from.
+/// The addresses seen as a source on a port.
 #[derive(Default)]
 pub(crate) struct Sources {
-    /// The latest first. Places that are not in use hold zero, which no frame is sent from.
+    /// Latest first. Unused places hold zero, which is never a source.
     latest: [MacAddr; MOST],
-    /// When the guest last went from one address to another, while it counts as having several.
+    /// When the guest last changed its address, while it counts as having several.
     changed: Option<Time>,
 }
 
 impl Sources {
-    /// The guest sends from `mac`, which `table` has just learned or seen again.
+    /// Records that the guest sends from `mac`, which `table` has just learned or seen again.
     pub(crate) fn note(&mut self, mac: MacAddr, now: Time, table: &MacTable) {
         if mac == self.latest[0] {
             self.changed = self.changed.filter(|since| !table.is_beyond_age(*since, now));
@@ -43,17 +43,17 @@ impl Sources {
         self.latest[0] = mac;
     }
 
-    /// Whether it has sent nothing yet.
+    /// Returns whether the guest has sent nothing yet.
     pub(crate) fn are_none(&self) -> bool {
         self.latest[0].is_zero()
     }
 
-    /// Whether it sends from more than one address.
+    /// Returns whether the guest sends from more than one address.
     pub(crate) fn are_several(&self) -> bool {
         self.changed.is_some()
     }
 
-    /// Whether this is one of the last addresses that it sent from.
+    /// Returns whether `mac` is one of the guest's last source addresses.
     pub(crate) fn have(&self, mac: MacAddr) -> bool {
         !mac.is_zero() && self.latest.contains(&mac)
     }
@@ -67,7 +67,7 @@ mod tests {
 
     const AGE: u64 = 10;
 
-    /// Notes that the numbered addresses send in these ticks.
+    /// Builds the sources after the numbered addresses sent in these ticks.
     fn noted(seen: &[(u64, u64)]) -> Sources {
         let table = MacTable::new(16, MacTable::TICK * AGE as u32, 1);
         let mut sources = Sources::default();
@@ -94,7 +94,7 @@ mod tests {
     fn two_that_speak_in_turn_are_several_for_as_long_as_they_do() {
         let sources = noted(&[(0, 1), (5, 2), (12, 1), (22, 2), (32, 1), (42, 1)]);
         assert!(sources.are_several());
-        // Silence of all proves nothing.
+        // Silence of all addresses proves nothing.
         assert!(noted(&[(0, 1), (5, 2)]).are_several());
     }
 
@@ -112,7 +112,7 @@ mod tests {
         let all: Vec<(u64, u64)> = (1..=9).map(|number| (0, number)).collect();
         let sources = noted(&all);
         assert!(!sources.have(mac(1)) && (2..=9).all(|number| sources.have(mac(number))));
-        // The second speaks again; the third is now the eldest.
+        // The second sends again; the third is now the oldest.
         let sources = noted(&[&all[..], &[(0, 2), (0, 10)]].concat());
         assert!(sources.have(mac(2)) && !sources.have(mac(3)));
     }

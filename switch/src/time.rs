@@ -1,7 +1,7 @@
-//! The data plane's clock reading: an argument everywhere, never asked for inside.
+//! The data plane's time: always an argument, never read inside.
 //!
-//! The worker reads the monotonic clock once a round; the simulation counts its own. Either way
-//! a [`Time`] is nanoseconds since the worker began, so runs with the same input are the same.
+//! The worker reads the monotonic clock once a round; the simulation counts its own. A [`Time`] is
+//! nanoseconds since the worker's start, so runs with the same input are identical.
 
 use std::ops::Add;
 use std::time::Duration;
@@ -14,17 +14,17 @@ impl Time {
     /// The worker's start.
     pub const ZERO: Time = Time(0);
 
-    /// The instant `nanos` nanoseconds after the start.
+    /// Returns the instant `nanos` nanoseconds after the start.
     pub const fn from_nanos(nanos: u64) -> Time {
         Time(nanos)
     }
 
-    /// Nanoseconds since the start.
+    /// Returns the nanoseconds since the start.
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// Returns the time since `earlier`, or zero if `earlier` is later.
     pub const fn saturating_sub(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -33,7 +33,7 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Time;
 
-    /// Saturates at the far end, 584 years away.
+    /// Saturates at the maximum, 584 years.
     fn add(self, later: Duration) -> Time {
         Time(self.0.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)))
     }

@@ -1,4 +1,4 @@
-//! What control says to an engine and hears from it: names, settings, errors, faults.
+//! What control and the engine exchange: IDs, settings, errors, faults.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,63 +8,62 @@ use trama_virtqueue::RingError;
 
 use crate::vlan::VlanMode;
 
-/// Names a network for as long as it lives, wherever it is; never used again.
+/// Identifies a network for its whole life, on any worker; never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NetworkId(pub(crate) u64);
 
-/// Names a port for as long as it lives, wherever it is; never used again.
+/// Identifies a port for its whole life, on any worker; never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortId(pub(crate) u64);
 
-/// What a network is told about itself.
+/// Settings of a network.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NetworkSettings {
     /// Its name, for messages.
     pub name: String,
-    /// The largest layer-3 packet, in bytes.
+    /// Largest layer-3 packet, in bytes.
     pub mtu: u16,
-    /// How many addresses the MAC table holds.
+    /// Most addresses in the MAC table.
     pub mac_table_size: usize,
     /// How long an address is remembered after it was last seen.
     pub mac_aging: Duration,
 }
 
-/// What a port is told about itself; all of it can change while it carries traffic.
+/// Settings of a port; all can change while it carries traffic.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PortSettings {
     /// Its name, for messages.
     pub name: String,
-    /// The network it is plugged into; none: not attached, nothing passes.
+    /// The network it is attached to; without one (`None`) it carries no frames.
     pub network: Option<NetworkId>,
-    /// Its VLANs.
+    /// Its VLAN membership.
     pub vlan: VlanMode,
-    /// Whether the cable is in.
+    /// Whether the cable is plugged in.
     pub cable: bool,
-    /// What it may receive and send.
+    /// Which frames it may receive and send.
     pub filter: PortFilter,
-    /// A number for receivers that want to know by which port a frame came; 0 if it has none.
+    /// The port's mark, for receivers that want it; 0 if it has none.
     pub mark: u16,
-    /// Whether each frame's header tells the device behind the port the mark of the port that the
-    /// frame came by, in `hdr_len`. Not for virtio drivers, to which the field means something
-    /// else.
+    /// Whether the header of each frame tells the device behind the port the mark of the ingress
+    /// port, in `hdr_len`. Not for virtio drivers, for which the field has another meaning.
     pub is_told_marks: bool,
 }
 
-/// What a port may receive beside what is for it, and as whom it may send.
+/// Which frames a port may receive besides its own, and with which source it may send.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct PortFilter {
-    /// Whose frames it receives beside its own.
+    /// Other stations' frames that it receives.
     pub promiscuous: Promiscuous,
-    /// Who is behind it.
+    /// The stations behind it.
     pub station: Station,
-    /// Whether it leads out of the network's own machines: to the host, to a LAN.
+    /// Whether it leads out of the network's guests: to the host or a LAN.
     pub is_outside: bool,
-    /// Whether a frame with another source than [`Station::Known`] is dropped.
+    /// Whether frames with a source other than [`Station::Known`] are dropped.
     pub refuses_forged: bool,
 }
 
 impl PortFilter {
-    /// The one source that the port's frames may have, if they may not have any.
+    /// Returns the only source that the port's frames may have, if they are limited to one.
     pub(crate) fn only_source(&self) -> Option<MacAddr> {
         match self.station {
             Station::Known(mac) if self.refuses_forged => Some(mac),
@@ -73,29 +72,29 @@ impl PortFilter {
     }
 }
 
-/// Whose frames a port receives beside its own, with the meaning that VirtualBox gives the words.
+/// Which other stations' frames a port receives. The terms are VirtualBox's.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Promiscuous {
-    /// Nobody's: what is for it, broadcast and multicast.
+    /// None: only frames for the port, broadcast and multicast.
     #[default]
     Deny,
-    /// What machines of the network send each other, too.
+    /// Also frames between guests of the network.
     AllowVms,
     /// All frames of the network.
     AllowAll,
 }
 
-/// Who is behind a port, and so which frames to an address that nobody has learned are for it.
+/// The stations behind a port, and so the unknown unicast frames that may be for them.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Station {
-    /// Anybody: all such frames.
+    /// Any stations: all such frames.
     #[default]
     Many,
-    /// A guest, whose addresses are those it sends from: those for them, and all before it has sent
-    /// a frame and while it sends from several.
+    /// A guest whose addresses are those it sends from: frames for these, and all such frames
+    /// before it has sent one and while it sends from several.
     Learned,
-    /// A guest with this address: those for it, and unless forged sources are refused also those
-    /// for the others that it sends from, and all while those are several.
+    /// A guest with this address: frames for it. Unless forged sources are refused, also those for
+    /// other addresses that it sends from, and all while it sends from several.
     Known(MacAddr),
 }
 
@@ -103,10 +102,10 @@ pub enum Station {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// The port does not exist (any more).
+    /// The port does not exist.
     #[error("port {} does not exist in this worker", .0.0)]
     NoSuchPort(PortId),
-    /// The network does not exist (any more).
+    /// The network does not exist.
     #[error("network {} does not exist in this worker", .0.0)]
     NoSuchNetwork(NetworkId),
     /// No room for another port.
@@ -118,9 +117,9 @@ pub enum EngineError {
     /// A ring index beyond the device's queue pairs.
     #[error("ring {index} is beyond the device's {rings} rings")]
     NoSuchRing {
-        /// The index asked for.
+        /// The requested index.
         index: usize,
-        /// How many the device has.
+        /// Number of rings of the device.
         rings: usize,
     },
     /// The ring is not started.
@@ -129,42 +128,42 @@ pub enum EngineError {
     /// The ring cannot be used as set up.
     #[error("ring {index}: {error}")]
     Ring {
-        /// Which ring.
+        /// Index of the ring.
         index: usize,
-        /// What is wrong with it.
+        /// The error.
         error: RingError,
     },
-    /// A device cannot be waited for.
+    /// The device's descriptor cannot be registered with epoll.
     #[error("the device cannot be waited for: {0}")]
     Watch(std::io::Error),
-    /// A descriptor cannot be waited for.
+    /// A ring's descriptor cannot be registered with epoll.
     #[error(
         "the kick descriptor of ring {index} cannot be waited for: {error}; it must be an eventfd"
     )]
     Kick {
-        /// Which ring.
+        /// Index of the ring.
         index: usize,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
 }
 
-/// Why a port stopped working until it is started anew.
+/// Why a port stopped working until it is started again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum PortFault {
     /// The driver broke the rules of a ring.
     Ring {
-        /// Which ring.
+        /// Index of the ring.
         index: usize,
-        /// Which rule.
+        /// The broken rule.
         error: RingError,
     },
     /// A page of the driver's memory vanished.
     MemoryLost,
     /// The device was deleted.
     DeviceGone,
-    /// The interface that was joined is down or was deleted.
+    /// The joined interface is down or was deleted.
     UplinkGone,
 }
 

@@ -1,8 +1,8 @@
 //! VLAN membership, with the rules of Open vSwitch.
 //!
-//! Every port has one of four modes. On the way in, a mode maps the outermost tag of a frame to
-//! the VLAN it belongs to, or refuses the frame; on the way out, it says whether the port is a
-//! member of that VLAN and whether the frame carries the tag there:
+//! Every port has one of four modes. At ingress, the mode maps the outermost tag of a frame to a
+//! VLAN, or refuses the frame. At egress, it says whether the port is a member of the VLAN and
+//! whether the frame leaves tagged:
 //!
 //! | mode            | untagged or VID 0 in | VID v in             | VLAN v out                    |
 //! |-----------------|----------------------|----------------------|-------------------------------|
@@ -12,9 +12,8 @@
 //! | native-untagged | its native VLAN      | v, if a member       | members, tagged (native: not) |
 //!
 //! An empty list of trunked VLANs means all of them. A port in a native mode is always a member of
-//! its native VLAN and, since untagged frames belong to that, never of VLAN 0. VID 0 on the wire
-//! is a priority tag (IEEE 802.1Q, 6.9.1), which says nothing about the VLAN; no mode ever sends
-//! one.
+//! its native VLAN and, since untagged frames belong to that, never of VLAN 0. VID 0 on the wire is
+//! a priority tag (IEEE 802.1Q, 6.9.1), which names no VLAN; no mode ever sends one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,32 +22,32 @@ use trama_frame::{VlanId, VlanTag};
 
 use crate::drop_reason::DropReason;
 
-/// VLANs there can be: a VID has 12 bits.
+/// Number of VLANs: a VID has 12 bits.
 const VLANS: u16 = 4096;
 
-/// A set of VLANs, as `trunks` lists them: the empty list means all. Cheap to clone.
+/// A set of VLANs, as in `trunks`: the empty list means all. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VlanSet(Option<Arc<[u64; VLANS as usize / 64]>>);
 
 impl VlanSet {
-    /// All VLANs, 0 to 4095.
+    /// Returns the set of all VLANs, 0 to 4095.
     pub fn all() -> VlanSet {
         VlanSet(None)
     }
 
-    /// Whether this is the set that an empty list stands for.
+    /// Returns whether this is the set of all VLANs.
     pub fn is_all(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Whether `vlan` is in the set.
+    /// Returns whether `vlan` is in the set.
     #[inline]
     pub fn contains(&self, vlan: VlanId) -> bool {
         let vid = usize::from(vlan.get());
         self.0.as_ref().is_none_or(|bits| bits[vid / 64] & (1 << (vid % 64)) != 0)
     }
 
-    /// The members in ascending order; nothing for [`VlanSet::all`], like the list it came from.
+    /// Iterates over the members in ascending order; over none for [`VlanSet::all`], like its list.
     pub fn iter(&self) -> impl Iterator<Item = VlanId> + '_ {
         (0..VLANS).filter_map(VlanId::new).filter(|vlan| !self.is_all() && self.contains(*vlan))
     }
@@ -75,7 +74,7 @@ impl fmt::Debug for VlanSet {
     }
 }
 
-/// How a port takes part in VLANs.
+/// VLAN mode of a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum VlanMode {
     /// One VLAN, never tagged on the wire.
@@ -83,7 +82,7 @@ pub enum VlanMode {
         /// The port's VLAN.
         tag: VlanId,
     },
-    /// Many VLANs, tagged on the wire; VLAN 0 is the untagged frames.
+    /// Several VLANs, tagged on the wire; untagged frames belong to VLAN 0.
     Trunk {
         /// The VLANs that the port carries.
         trunks: VlanSet,
@@ -104,7 +103,7 @@ pub enum VlanMode {
     },
 }
 
-/// What the VLAN of a frame means at a port it may leave through.
+/// How a frame of a VLAN leaves through a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Egress {
     /// The port does not carry the VLAN.
@@ -116,7 +115,7 @@ pub enum Egress {
 }
 
 impl VlanMode {
-    /// The VLAN of a frame that arrives with `tag` as its outermost tag.
+    /// Returns the VLAN of a frame that arrives with `tag` as its outermost tag.
     #[inline]
     pub fn ingress(&self, tag: Option<VlanTag>) -> Result<VlanId, DropReason> {
         let vlan = tag.map_or(VlanId::NONE, |tag| tag.vid());
@@ -133,7 +132,7 @@ impl VlanMode {
         }
     }
 
-    /// Whether and how a frame of `vlan` leaves through the port.
+    /// Returns whether and how a frame of `vlan` leaves through the port.
     #[inline]
     pub fn egress(&self, vlan: VlanId) -> Egress {
         if !self.carries(vlan) {
@@ -147,7 +146,7 @@ impl VlanMode {
         }
     }
 
-    /// Whether the port is a member of `vlan`.
+    /// Returns whether the port is a member of `vlan`.
     #[inline]
     pub fn carries(&self, vlan: VlanId) -> bool {
         match self {
@@ -178,8 +177,8 @@ mod tests {
         Some(VlanTag { tpid: 0x8100, tci })
     }
 
-    /// The way through the switch: how a frame with VID `tag` leaves `output` when it came in
-    /// through `input`. `None`: not at all; `Some(None)`: untagged.
+    /// Returns how a frame with VID `tag` that came in through `input` leaves `output`: `None` if
+    /// it does not, `Some(None)` if it leaves untagged.
     fn forward(input: &VlanMode, output: &VlanMode, tag: Option<u16>) -> Option<Option<u16>> {
         let vlan = input.ingress(tag.and_then(tagged)).ok()?;
         match output.egress(vlan) {
@@ -189,7 +188,7 @@ mod tests {
         }
     }
 
-    /// The same by sets of numbers, in the way that Open vSwitch's manual tells it.
+    /// The same rules as sets of numbers, as Open vSwitch's manual describes them.
     struct Slow {
         mode: &'static str,
         tag: u16,
@@ -287,7 +286,7 @@ mod tests {
         }
     }
 
-    /// What people get wrong, written out.
+    /// Common misunderstandings, written out.
     #[test]
     fn the_rules_by_hand() {
         let access = VlanMode::Access { tag: vid(10) };

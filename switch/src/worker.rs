@@ -1,8 +1,8 @@
 //! The thread around an engine.
 //!
-//! It alternates between requests from control and rounds of the engine. When no port is active
-//! it sleeps in epoll, without a deadline: kicks, readable devices and control's waker end the
-//! sleep. While some ports are active, kicks of the armed others are looked for now and then.
+//! It alternates between requests from control and rounds of the engine. When no port is active, it
+//! sleeps in epoll without a deadline; kicks, readable devices and control's waker end the sleep.
+//! While some ports are active, it checks for kicks of the armed ones from time to time.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,42 +22,42 @@ use crate::engine::{
 use crate::ports::{Doorbell, signal};
 use crate::time::Time;
 
-/// Requests that wait at most; further callers wait to hand theirs in.
+/// Most requests that wait; further callers block until there is room.
 const REQUESTS: usize = 64;
-/// Requests between two rounds at most.
+/// Most requests between two rounds.
 const REQUESTS_PER_ROUND: usize = 8;
-/// Rounds without a frame after which others who want the core may have it. Where the gateway
-/// shares the worker's, what it sends and is sent would otherwise wait for the spinning to end:
-/// downloads went from 6.8 to over 9.7 Gb/s by it, requests from 7700 to 10,300 a second.
+/// Rounds without a frame after which the worker yields its core. Where the gateway shares the
+/// core, its frames would otherwise wait for the spinning to end: yielding raised downloads from
+/// 6.8 to over 9.7 Gb/s, requests from 7700 to 10,300 a second.
 const PATIENCE: u32 = 8;
-/// How often a busy worker looks for kicks of armed ports: a system call of about 0.3 µs.
+/// How often a busy worker checks for kicks of armed ports: a system call of about 0.3 µs.
 const KICK_CHECK: Duration = Duration::from_micros(20);
-/// How long a worker watches its load before it says something.
+/// Period over which a worker measures its load.
 pub const LOAD_WINDOW: Duration = Duration::from_secs(1);
-/// A worker is loaded if it moves frames for so many hundredths of the time.
+/// A worker counts as loaded above this utilisation, in percent.
 pub const LOADED_PERCENT: u64 = 80;
-/// Readiness events taken at once.
+/// Most readiness events taken at once.
 const EVENTS: usize = 128;
-/// The waker's token; ports have theirs by name.
+/// The waker's token; a port's token is its ID.
 const WAKER: Token = Token(usize::MAX);
 
-/// How long a worker looks at silent ports before it sleeps.
+/// How long a worker polls silent ports before it sleeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Spin {
     /// Sleeps at once.
     Never,
-    /// Looks for this long after a port's last frame.
+    /// Polls for this long after a port's last frame.
     For(Duration),
     /// Never sleeps.
     Always,
 }
 
-/// How a worker runs.
+/// Options of a worker.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WorkerOptions {
-    /// How long it looks before it sleeps.
+    /// How long it polls before it sleeps.
     pub spin: Spin,
-    /// The thread's name (15 bytes show).
+    /// The thread's name (15 bytes are visible).
     pub name: String,
     /// Keys the hashes; must be unknown to guests.
     pub seed: u64,
@@ -68,10 +68,10 @@ pub struct WorkerOptions {
 #[error("the data plane's worker has ended, or the request failed inside it")]
 pub struct WorkerGone;
 
-/// Why a network or port did not move. Unless a worker has ended, it is where it was.
+/// Why a network or port did not move. It stays where it was unless a worker has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
-    /// It does not exist (any more), or cannot be waited for there.
+    /// It does not exist, or cannot be registered with epoll there.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// One of the two workers has ended.
@@ -79,19 +79,19 @@ pub enum MoveError {
     Gone(#[from] WorkerGone),
 }
 
-/// Workers between which networks and ports move: they share a clock, and names that are never
-/// used twice.
+/// Workers between which networks and ports can move: they share a clock, and IDs that are never
+/// reused.
 #[derive(Clone)]
 pub struct WorkerGroup {
     names: Arc<Names>,
     started: Instant,
 }
 
-/// A request, to be run between two rounds.
+/// A request that runs between two rounds.
 type Job = Box<dyn FnOnce(&mut Engine, Time) + Send>;
 
-/// How control speaks to a running worker. The worker ends when it is told to, not when the last
-/// handle is dropped.
+/// Control's handle of a running worker. The worker ends when told to, not when the last handle is
+/// dropped.
 #[derive(Clone)]
 pub struct WorkerHandle {
     jobs: Sender<Job>,
@@ -102,19 +102,19 @@ pub struct WorkerHandle {
 }
 
 impl WorkerGroup {
-    /// A group without workers. `seed` keys the hashes and must be unknown to guests.
+    /// Makes a group without workers. `seed` keys the hashes and must be unknown to guests.
     pub fn new(seed: u64) -> WorkerGroup {
         WorkerGroup { names: Arc::new(Names::new(seed)), started: Instant::now() }
     }
 
-    /// A network without ports, for a worker of this group to take in. Making its MAC table may
-    /// take long; the workers do not wait for it.
+    /// Makes a network without ports for a worker of this group. Its MAC table may take long to
+    /// make; no worker waits for it.
     pub fn network(&self, settings: NetworkSettings) -> (NetworkId, Network) {
         self.names.network(settings)
     }
 
-    /// Starts a worker thread with an empty engine. `load` is written each time the worker was
-    /// busy for [`LOADED_PERCENT`] of a [`LOAD_WINDOW`].
+    /// Starts a worker thread with an empty engine. `load` is written each time the worker was busy
+    /// for [`LOADED_PERCENT`] of a [`LOAD_WINDOW`].
     pub fn spawn(
         &self,
         spin: Spin,
@@ -164,14 +164,14 @@ impl WorkerHandle {
         WorkerGroup::new(seed).spawn(spin, name, None)
     }
 
-    /// Has this worker take a network in.
+    /// Adds a network to this worker.
     pub fn take_network(&self, network: Network) -> Result<(), WorkerGone> {
         self.call(|engine, now| engine.take_network(network, now))
     }
 
-    /// Moves a network to another worker of the group, with its ports, what waits in their rings,
-    /// its addresses and its counters; `on_the_way` sees it while neither worker has it. Nothing
-    /// is lost: what arrives meanwhile waits where it is.
+    /// Moves a network to another worker of the group, with its ports, everything waiting in their
+    /// rings, its addresses and its counters. `on_the_way` sees it while neither worker has it.
+    /// Nothing is lost: frames that arrive meanwhile wait in their rings and devices.
     pub fn move_network(
         &self,
         id: NetworkId,
@@ -184,8 +184,8 @@ impl WorkerHandle {
         Ok(to.take_network(network)?)
     }
 
-    /// Moves a port to another worker of the group, with what waits in its rings and its counters,
-    /// and plugs it in there. The inner error: it has moved, but is not attached.
+    /// Moves a port to another worker of the group, with its counters and everything waiting in its
+    /// rings, and attaches it there. The inner error means that it has moved but is not attached.
     pub fn move_port(
         &self,
         id: PortId,
@@ -200,41 +200,41 @@ impl WorkerHandle {
         })?)
     }
 
-    /// Runs `job` on the worker between two bursts and waits for its answer. Everything that
-    /// control changes, it changes so: no frame is under way meanwhile.
+    /// Runs `job` on the worker between two bursts and waits for its result. All changes by control
+    /// go through it, so no frame is in transit meanwhile.
     pub fn call<R: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Engine, Time) -> R + Send + 'static,
     ) -> Result<R, WorkerGone> {
         let (answer, answered) = bounded(1);
         let job: Job = Box::new(move |engine, now| {
-            // The caller waits below; if it is gone, so is the interest in the answer.
+            // The caller waits below; if it is gone, the result is not needed.
             let _ = answer.send(job(engine, now));
         });
         self.jobs.send(job).map_err(|_| WorkerGone)?;
         self.wake();
-        // A job that panics, and a worker that ends, drop the sending half.
+        // Both a job that panics and a worker that ends drop the sending half.
         answered.recv().map_err(|_| WorkerGone)
     }
 
-    /// The worker's own counters.
+    /// Returns the worker's own counters.
     pub fn counters(&self) -> Arc<WorkerCounters> {
         Arc::clone(&self.counters)
     }
 
-    /// Ends the worker after the burst under way. Requests that still wait fail.
+    /// Ends the worker after the current burst. Requests that still wait fail.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.wake();
     }
 
-    /// A failure would mean that the worker's descriptors are gone, and it with them.
+    /// Wakes the worker. It can only fail if the worker has closed its descriptors and ended.
     fn wake(&self) {
         let _ = self.waker.wake();
     }
 }
 
-/// The thread's own state.
+/// State of the thread.
 struct Worker {
     engine: Engine,
     poll: Poll,
@@ -247,7 +247,7 @@ struct Worker {
     load: Option<LoadWatch>,
 }
 
-/// Says when its worker is loaded. So nobody needs to ask an idle worker how it is.
+/// Reports when its worker is loaded, so that idle workers need no polling.
 struct LoadWatch {
     event: OwnedFd,
     begin: Time,
@@ -259,7 +259,7 @@ impl LoadWatch {
         LoadWatch { event, begin: Time::ZERO, busy_before: 0 }
     }
 
-    /// At `now` the worker had been busy for `busy` nanoseconds altogether.
+    /// Records that by `now` the worker has been busy for `busy` nanoseconds in total.
     fn look(&mut self, now: Time, busy: u64) {
         let window = now.saturating_sub(self.begin);
         if window < LOAD_WINDOW {
@@ -312,15 +312,16 @@ impl Worker {
         since(self.started)
     }
 
-    /// A request that panics fails alone: its caller hears of it, the frames go on.
+    /// Runs waiting requests. A request that panics fails alone: its caller gets an error, frames
+    /// continue.
     fn run_jobs(&mut self, now: Time) {
         for job in self.queue.try_iter().take(REQUESTS_PER_ROUND) {
             let _ = catch_unwind(AssertUnwindSafe(|| job(&mut self.engine, now)));
         }
     }
 
-    /// Waits for an event, unless requests wait already, whose waking may have been used up by
-    /// those before them. One that is handed in after this look comes with a waking of its own.
+    /// Waits for an event, unless requests wait already: earlier requests may have used up their
+    /// wake-up. A request made after this check comes with its own wake-up.
     fn sleep(&mut self) {
         if self.queue.is_empty() {
             self.take_events(None);
@@ -328,9 +329,10 @@ impl Worker {
         }
     }
 
-    /// Waits up to `timeout` (none: until something happens) and makes the ready ports active.
+    /// Waits up to `timeout` (without limit if `None`) and makes the ready ports active.
     fn take_events(&mut self, timeout: Option<Duration>) {
-        // The one failure of epoll on a descriptor of our own is an interruption by a signal.
+        // On an epoll descriptor owned here, the only possible failure is an interruption by a
+        // signal.
         if self.poll.poll(&mut self.events, timeout).is_err() {
             return;
         }

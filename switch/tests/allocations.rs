@@ -1,4 +1,4 @@
-//! Moving frames allocates nothing: counted by the allocator itself, on the thread that polls.
+//! Moving frames allocates nothing. The allocator counts on the thread that polls.
 #![allow(clippy::unwrap_used, reason = "a test")]
 #![allow(unsafe_code)]
 
@@ -37,7 +37,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Polls to rest; returns the allocator's calls meanwhile.
+/// Polls until no frame moves; returns the number of allocations meanwhile.
 fn allocations(engine: &mut Engine, clock: &mut u64) -> u64 {
     let before = ALLOCATIONS.get();
     *clock += 1_000_000;
@@ -92,8 +92,7 @@ fn moving_frames_allocates_nothing() {
     };
     for round in 0..300u32 {
         for i in 0..8u32 {
-            // New stations, stations that move from port to port, unknown and known ones, bad
-            // frames.
+            // New stations, stations that move between ports, unknown and known ones, bad frames.
             let station = MacAddr::from_u64(0x0200_0000_0000 + u64::from(round * 8 + i));
             let moving = MacAddr::from_u64(0x0200_0100_0000 | u64::from(i));
             a.send(&PLAIN, &frame(moving, station, 60 + i as usize));

@@ -1,4 +1,4 @@
-//! Networks and ports move from engine to engine, and from worker to worker under traffic.
+//! Networks and ports move between engines, and between workers under traffic.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod support;
@@ -27,7 +27,7 @@ fn settle(engine: &mut Engine, now: Time) {
 fn a_network_moves_with_what_waits_what_it_learned_and_its_counters() {
     let mut here = Engine::new(3);
     let mut there = here.sibling();
-    // Slots that are taken there must not matter.
+    // Slots already in use there must not matter.
     let other = network(&mut there, 1500);
     let stranger = Station::add(&mut there, port(other, trunk()), Offloads::ALL);
     let lab = network(&mut here, 1500);
@@ -56,7 +56,7 @@ fn a_network_moves_with_what_waits_what_it_learned_and_its_counters() {
     assert_eq!(stranger.frames().len(), 0);
     assert_eq!(a.counters.snapshot().rx_frames, 2);
     assert_eq!(b.counters.snapshot().rx_frames, 1);
-    // Its ports are known there by their names.
+    // Its ports keep their IDs.
     there.set_port(a.id, port(other, trunk())).unwrap();
     a.send(&PLAIN, &frame(mac(2), mac(1), 62));
     settle(&mut there, Time(3));
@@ -109,7 +109,7 @@ impl Workers {
         Workers { group, workers, threads }
     }
 
-    /// A network on worker 0.
+    /// Makes a network on worker 0.
     fn network(&self) -> NetworkId {
         let (id, network) = self.group.network(settings(8192));
         self.workers[0].take_network(network).unwrap();
@@ -147,7 +147,7 @@ fn event() -> OwnedFd {
     eventfd(0, EventfdFlags::NONBLOCK).unwrap()
 }
 
-/// A guest whose kicks wake its worker.
+/// Makes a guest whose kicks wake its worker.
 fn guest(worker: &WorkerHandle, network: NetworkId) -> (Guest, OwnedFd) {
     let kick = event();
     let ours = kick.try_clone().unwrap();
@@ -274,7 +274,7 @@ fn the_time_of_a_network_is_counted_and_a_loaded_worker_says_so() {
     let worker = running.workers[0].clone();
     let (mut a, kick) = guest(&worker, id);
     let asked = worker.call(move |engine, _| {
-        // Hundreds of checksums a frame: the sender is never the slower one.
+        // Hundreds of checksums per frame, so that the sender is never the slower side.
         let add = |_| {
             let (device, handle) = dummy_with_offloads(1, Offloads::NONE);
             engine.add_port(port(id, trunk()), Device::Dummy(device)).unwrap();

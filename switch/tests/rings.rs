@@ -26,7 +26,7 @@ const MERGEABLE: RingFeatures = RingFeatures {
     short_header: false,
 };
 
-/// Drivers before virtio 1.0 without mergeable buffers.
+/// Features of drivers before virtio 1.0 without mergeable buffers.
 const SHORT: RingFeatures = RingFeatures { mergeable: false, short_header: true, ..MERGEABLE };
 
 /// An engine, a network, and a clock that passes every hold-off in a round.
@@ -93,7 +93,7 @@ fn every_shape_of_chain_carries_every_length() {
     }
 }
 
-/// 60 KB of TCP from station 1 to station 2, and the header that says so.
+/// Returns 60 KB of TCP from station 1 to station 2, with a GSO header.
 fn large_frame() -> (VnetHeader, Vec<u8>) {
     let mut bytes = frame(mac(2), mac(1), 54 + 60_000);
     bytes[12..14].copy_from_slice(&[0x08, 0x00]);
@@ -132,7 +132,7 @@ fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
     assert_eq!(got[0].0, VnetHeader { num_buffers: 30, ..header });
     let counters = (a.counters.snapshot().rx_gso_frames, b.counters.snapshot().tx_gso_frames);
     assert_eq!(counters, (1, 1));
-    // A driver that negotiated none of it gets 42 finished ones.
+    // A driver without offloads gets 42 complete ones.
     lab.engine.set_offloads(b.id, Offloads::NONE);
     a.send(&header.to_bytes(), &bytes);
     lab.settle();
@@ -142,8 +142,8 @@ fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
     assert_eq!(b.counters.snapshot().software_gso_frames, 1);
 }
 
-/// Drivers without mergeable buffers, of either header: one buffer holds a whole frame or the frame
-/// is dropped with its reason, and those behind it pass.
+/// Drivers without mergeable buffers, with either header: one buffer holds a whole frame or the
+/// frame is dropped with its reason, and the following ones pass.
 #[test]
 fn a_frame_that_fits_no_buffer_is_dropped_and_holds_up_nothing() {
     let long = RingFeatures { mergeable: false, ..MERGEABLE };
@@ -166,7 +166,7 @@ fn a_frame_that_fits_no_buffer_is_dropped_and_holds_up_nothing() {
         let lens: Vec<_> = b.frames().iter().map(|(_, bytes)| bytes.len()).collect();
         assert_eq!(lens, [1514, 1514], "{features:?}");
         assert_eq!(b.counters.snapshot().dropped(DropReason::EgressTooLarge), 2);
-        // Two descriptors a frame; software cuts what the driver did not negotiate.
+        // Two descriptors per frame; software segments what the driver did not negotiate.
         let (header, bytes) = large_frame();
         a.send(&header.to_bytes(), &bytes);
         lab.settle();
@@ -348,11 +348,11 @@ fn a_broken_ring_is_told_once_and_hurts_nobody_else() {
 #[test]
 fn flows_spread_over_queue_pairs_and_stay_in_theirs() {
     spread_flows(trunk(), &[]);
-    // A tag is pushed on the way there, and popped on the way back.
+    // A tag is pushed in one direction and popped in the other.
     spread_flows(access(10), &[0x81, 0, 0, 10]);
 }
 
-/// From a port of this mode to one that sees its frames with this tag, and back.
+/// Sends from a port of this mode to one that sees its frames with this tag, and back.
 fn spread_flows(mode: VlanMode, tag: &[u8]) {
     let mut lab = Lab::new();
     let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
@@ -389,7 +389,7 @@ fn spread_flows(mode: VlanMode, tag: &[u8]) {
     }
     assert_eq!(got.iter().sum::<usize>(), 200);
     assert!(got.iter().all(|count| *count >= 20), "{got:?}");
-    // And all four transmit.
+    // All four transmit.
     for (_, tx) in &mut pairs {
         let bytes = frame(mac(1), mac(9), 60);
         tx.send(&PLAIN, &[&bytes[..12], tag, &bytes[12..]]).unwrap();

@@ -1,5 +1,5 @@
-//! TAP ports against the kernel's own network stack, each test in namespaces of its own that
-//! vanish with their threads. Without the right to make them the tests say so and pass.
+//! TAP ports against the kernel's own network stack, each test in its own namespaces, which vanish
+//! with their threads. Without the privilege to create them the tests print so and pass.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod support;
@@ -31,7 +31,7 @@ fn options(ifname: &str, last: u8) -> TapOptions {
     }
 }
 
-/// Moves this thread into namespaces of its own; false: not allowed to.
+/// Moves this thread into its own namespaces; returns `false` if that is not permitted.
 fn unshare(flags: UnshareFlags) -> bool {
     #[allow(deprecated, reason = "it does not share descriptors, which is what the newer is about")]
     let done = rustix::thread::unshare(flags);
@@ -60,7 +60,7 @@ fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
-/// An engine with a TAP, whose other side is this namespace, and a station that is us.
+/// An engine with a TAP, whose other side is this namespace, and a station played by the test.
 struct Lab {
     engine: Engine,
     network: NetworkId,
@@ -85,7 +85,7 @@ impl Lab {
         self.engine.poll(Time(self.clock))
     }
 
-    /// Switches until a captured frame is the one that is looked for.
+    /// Switches until `wanted` accepts a captured frame.
     fn until<R>(&mut self, mut wanted: impl FnMut(&VnetHeader, &[u8]) -> Option<R>) -> R {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -102,7 +102,7 @@ impl Lab {
 
 const US: [u8; 4] = [10, 77, 0, 9];
 
-/// Answers the ARP request for our address.
+/// Answers the ARP request for the station's address.
 fn answer_arp(lab: &mut Lab) {
     let request = lab.until(|_, bytes| {
         let is_it = bytes[12..14] == [8, 6] && bytes[38..42] == US;
@@ -119,7 +119,7 @@ fn answer_arp(lab: &mut Lab) {
     lab.poll();
 }
 
-/// A UDP datagram from us to the host.
+/// Builds a UDP datagram from the station to the host.
 fn udp_to_host(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     let udp_len = (8 + payload.len()) as u16;
     let mut ip = [0x45, 0, 0, 0, 0, 1, 0, 0, 64, 17, 0, 0, 10, 77, 0, 9, 10, 77, 0, 1];
@@ -147,7 +147,7 @@ fn the_kernel_speaks_through_a_tap() {
             });
             assert_eq!(&bytes[42..], b"to the guest");
             assert_eq!((&bytes[..6], &bytes[6..12]), (&mac(9).0[..], &mac(1).0[..]));
-            // The kernel leaves the sum to whoever takes it, and to nobody else.
+            // The kernel leaves the checksum only to a receiver with the offload.
             if offloads.contains(Offloads::CSUM) {
                 assert_eq!((header.flags, header.csum_start), (NEEDS_CSUM, 34));
             } else {
@@ -156,7 +156,7 @@ fn the_kernel_speaks_through_a_tap() {
                 let pseudo = [&bytes[26..34], &[0, 17], &length.to_be_bytes()].concat();
                 assert_eq!(checksum::internet(&[&pseudo[..], &bytes[34..]].concat()), 0);
             }
-            // And it takes a frame whose sum is not filled in.
+            // The kernel accepts a frame without its checksum.
             let reply = udp_to_host(7000, 5000, b"to the host");
             let unfinished = VnetHeader {
                 flags: NEEDS_CSUM,
@@ -199,7 +199,7 @@ fn without_a_header_frames_are_finished_both_ways() {
     });
 }
 
-/// Two namespaces, TCP from one to the other through the switch.
+/// Two namespaces, with TCP between them through the switch.
 #[test]
 fn tcp_passes_in_large_segments() {
     const TOTAL: usize = 64 << 20;
@@ -284,7 +284,7 @@ fn a_device_that_is_down_drops_and_one_that_is_deleted_breaks_its_port() {
 fn the_cable_shows_as_carrier() {
     in_own_netns(|| {
         let mut lab = Lab::new(&options("t0", 1), Offloads::NONE);
-        // sysfs shows the namespace it was mounted in; ask the way a host would.
+        // sysfs shows the namespace in which it was mounted; query as a host would.
         let carrier = || {
             let shown = Command::new("ip").args(["-o", "link", "show", "t0"]).output().unwrap();
             !String::from_utf8(shown.stdout).unwrap().contains("NO-CARRIER")
@@ -337,7 +337,7 @@ fn errors_name_the_device_and_the_remedy() {
         assert!(said.contains("name alone"), "{said}");
         let said = error(&TapOptions { mtu: 20, ..options("t1", 1) });
         assert!(said.contains("t1") && said.contains("MTU 20"), "{said}");
-        // What failed half-way left nothing behind.
+        // The failed creation left nothing behind.
         let shown = Command::new("ip").args(["link", "show", "t1"]).output().unwrap();
         assert!(!shown.status.success());
     });
@@ -347,7 +347,7 @@ fn errors_name_the_device_and_the_remedy() {
 fn a_named_namespace_gets_the_device() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // A private /run, so that no name stays behind whatever happens.
+            // A private /run, so that no name stays behind in any case.
             if !unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS) {
                 return;
             }

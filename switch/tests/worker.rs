@@ -1,4 +1,4 @@
-//! The worker's thread: requests, panics, sleep and waking.
+//! The worker's thread: requests, panics, sleep and wake-ups.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod support;
@@ -49,7 +49,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits for a condition, not for a time.
+/// Waits for a condition, not for a duration.
 fn until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
@@ -58,7 +58,7 @@ fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until the worker sleeps: then it wakes for nothing but us.
+/// Waits until the worker sleeps; from then on only the test wakes it.
 fn until_asleep(running: &Running) {
     let thread = thread_of(&running.worker);
     until(|| is_asleep(thread));
@@ -89,7 +89,7 @@ fn many_silent_ports_sleep_and_any_of_them_wakes_the_worker() {
     until_asleep(&running);
     let asleep = running.wakeups();
     let busy = running.worker.counters().snapshot().busy_nanos;
-    // Time passes: that is what is tested, not waited for.
+    // Here the duration itself is tested.
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(running.wakeups(), asleep);
     assert_eq!(running.worker.counters().snapshot().busy_nanos, busy);
@@ -118,7 +118,7 @@ fn a_kick_wakes_the_worker_and_the_driver_is_called() {
             let a = Guest::add(engine, first, options, options);
             let b = Guest::add(engine, second, options, options);
             engine.set_kick(a.id, 1, Some(worker_kick)).unwrap();
-            // A port whose ring has no kick would be polled.
+            // A port whose ring has no kick is polled.
             engine.stop_ring(b.id, 1).unwrap();
             engine.set_call(b.id, 0, Some(worker_call));
             (a, b)
@@ -157,7 +157,7 @@ fn a_kick_wakes_the_worker_and_the_driver_is_called() {
 #[test]
 fn a_call_that_would_block_stalls_nobody() {
     let running = Running::new(Spin::Never);
-    // What a hostile frontend makes of it: the counter is full, and `O_NONBLOCK` is clear.
+    // As a hostile frontend leaves it: the counter is full, and `O_NONBLOCK` is clear.
     let full = eventfd(0, EventfdFlags::empty()).unwrap();
     rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
     let (call, settings) = (full.try_clone().unwrap(), port(running.network, trunk()));
@@ -179,7 +179,7 @@ fn a_call_that_would_block_stalls_nobody() {
         std::thread::spawn(move || tell.send(worker.call(|_, _| true).unwrap()));
         told.recv_timeout(PATIENCE)
     });
-    // Whatever happened, this frees a worker that blocked, so that the test ends.
+    // In any case this frees a worker that blocked, so that the test ends.
     rustix::io::read(&full, &mut [0; 8]).unwrap();
     assert_eq!(answered, Ok(true), "the worker waits for room in the counter");
 }
@@ -204,7 +204,7 @@ fn requests_to_a_stopped_worker_fail() {
 fn requests_from_many_threads_all_have_their_answer() {
     let running = Running::new(Spin::Never);
     for _ in 0..20 {
-        // While one request holds the worker up, many more than it takes at once queue behind.
+        // While one request blocks the worker, many more than it takes at once queue up.
         let (release, released) = mpsc::channel();
         let handed_in = &AtomicUsize::new(0);
         std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Copies between guest memory and ours, or between two guests.
+//! Copies between guest memory and the host's, or between two guests.
 //!
 //! Frames are small or large, seldom in between: up to 64 bytes go through four 16-byte registers
 //! whose ends overlap (60 bytes, the commonest frame, cost as much as 64), and large ones through a
@@ -93,7 +93,7 @@ unsafe fn copy_large(from: *const u8, to: *mut u8, len: usize) {
         // SAFETY: the processor has the feature; the rest as the caller promises.
         return unsafe { copy_avx512(from, to, len) };
     }
-    // A guest can name one buffer as source and target; the result is its own affair, but
+    // A guest can name one buffer as source and target. The result is then unspecified, but
     // `ptr::copy` is defined for it. SAFETY: as the caller promises.
     unsafe { ptr::copy(from, to, len) };
 }
@@ -116,16 +116,16 @@ unsafe fn copy_avx512(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// A virtio-net header in two little-endian words, as it is best moved: a load that is wider than
-/// the stores which have just written its bytes waits until they have left for the cache.
+/// Splits a virtio-net header into two little-endian words, the best way to move it: a load wider
+/// than the stores that have just written its bytes waits until they have left for the cache.
 #[inline(always)]
 pub(crate) fn header_words(header: &[u8; HEADER_LEN]) -> (u64, u32) {
     let [a, b, c, d, e, f, g, h, tail @ ..] = *header;
     (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes(tail))
 }
 
-/// Writes a virtio-net header only where it differs: buffers are used again and again, nearly all
-/// headers are alike, and a line that is not written stays shared.
+/// Writes a virtio-net header only where it differs. Drivers reuse buffers and nearly all headers
+/// are alike; a line that is not written stays shared.
 ///
 /// # Safety
 /// 12 bytes are readable and writable at `to`.
@@ -144,7 +144,7 @@ pub(crate) unsafe fn copy_header((low, high): (u64, u32), to: *mut u8) {
     }
 }
 
-/// Asks for the cache line at `address`, which need not be mapped.
+/// Prefetches the cache line at `address`, which need not be mapped.
 #[inline(always)]
 pub fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
@@ -157,9 +157,9 @@ pub fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
-/// Asks for the cache line at `address`, which need not be mapped, in order to write to it: no
-/// other core keeps a copy. `_mm_prefetch` with `_MM_HINT_ET0` would ask for a copy to read, as not
-/// every x86-64 processor knows `prefetchw`. To those that do not it is a no-op.
+/// Prefetches the cache line at `address`, which need not be mapped, for writing: no other core
+/// keeps a copy. `_mm_prefetch` with `_MM_HINT_ET0` would prefetch for reading, as not every x86-64
+/// processor knows `prefetchw`. On those that do not, it is a no-op.
 #[inline(always)]
 pub(crate) fn prefetch_write(address: *const u8) {
     #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! What can be wrong with a memory map, a ring, or a frame for a ring.
+//! Errors of memory maps, rings, and frames put on a ring.
 
 use std::io;
 
@@ -55,10 +55,10 @@ pub enum MemoryError {
         guest_phys: u64,
         /// Bytes that the file must have.
         needed: u64,
-        /// Bytes that it has.
+        /// Bytes that the file has.
         actual: u64,
     },
-    /// The region's descriptor is not of a file in tmpfs (as memfds are) or hugetlbfs.
+    /// The region's descriptor does not refer to a file in tmpfs (memfds included) or hugetlbfs.
     #[error(
         "memory region at guest address {guest_phys:#x}: its descriptor is not of shared memory \
          (memfd, tmpfs, or hugetlbfs); give the guest shared memory (QEMU: -object \
@@ -68,7 +68,7 @@ pub enum MemoryError {
         /// The region's guest-physical address.
         guest_phys: u64,
     },
-    /// More regions are mapped in this process than it has room to guard.
+    /// The process has no free guard entry for another region.
     #[error("more than {limit} memory regions are mapped at once; close some ports")]
     TooManyRegions {
         /// The limit.
@@ -81,25 +81,25 @@ pub enum MemoryError {
         guest_phys: u64,
         /// The system call.
         call: &'static str,
-        /// What it answered.
+        /// The error it returned.
         error: io::Error,
     },
 }
 
-/// What a driver did wrong. Ring-level errors break the ring for good; chain-level ones mark one
-/// chain of a transmit ring and leave the ring working.
+/// A violation of the ring's rules by a driver. Ring-level errors break the ring for good.
+/// Chain-level errors concern one chain of a transmit ring, which goes on working.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RingError {
     /// The queue size is not a power of two from 2 to 32768.
     #[error("queue size {0} is not a power of two from 2 to 32768")]
     QueueSize(u16),
-    /// A part of the ring is not aligned as virtio 1.2, section 2.7 demands.
+    /// A part of the ring is not aligned as virtio 1.2, section 2.7 requires.
     #[error("ring address {0:#x} is misaligned")]
     Misaligned(u64),
     /// A part of the ring lies outside the frontend's memory, or crosses two regions.
     #[error("ring address {0:#x} is not in the frontend's memory table")]
     RingAddress(u64),
-    /// `avail.idx` is more than the queue size ahead of what was taken.
+    /// `avail.idx` is more than the queue size ahead of the last index taken.
     #[error("the available index jumped past the ring")]
     AvailJump,
     /// A head on the available ring is not below the queue size.
@@ -108,16 +108,16 @@ pub enum RingError {
     /// A chain's `next` is not below the table's size.
     #[error("a descriptor's next field points outside the table")]
     DescriptorOutOfRange,
-    /// A chain has more descriptors than its table, which is a loop, or the chains of one burst or
-    /// frame have more together than its bytes can need: empty buffers, or chains that share
-    /// theirs.
+    /// A chain has more descriptors than its table, so it loops; or the chains of one burst or
+    /// frame together have more than its bytes can need (empty buffers, or chains that share
+    /// theirs).
     #[error("a descriptor chain is longer than its table, or than its frame can need")]
     ChainTooLong,
     /// A descriptor within an indirect table refers to another table, or an indirect descriptor
     /// has a successor.
     #[error("an indirect descriptor is nested or has a next descriptor")]
     NestedIndirect,
-    /// An indirect descriptor though INDIRECT_DESC was not negotiated.
+    /// An indirect descriptor appears though INDIRECT_DESC was not negotiated.
     #[error("an indirect descriptor without the feature")]
     IndirectNotNegotiated,
     /// An indirect table's length is zero, not a multiple of 16, or over the limit.
@@ -126,7 +126,7 @@ pub enum RingError {
     /// A buffer or table is not wholly within guest memory.
     #[error("a buffer address is outside guest memory")]
     BadAddress,
-    /// A device-writable buffer to transmit from, or a read-only one to receive into.
+    /// A buffer to transmit is device-writable, or a buffer to receive into is read-only.
     #[error("a buffer has the wrong direction")]
     WrongDirection,
     /// The chain is shorter than the header.
@@ -135,7 +135,7 @@ pub enum RingError {
     /// The chain's bytes do not fit in 32 bits, or it has more segments than one burst may hold.
     #[error("a chain is too large")]
     ChainTooLarge,
-    /// The frontend took pages of its memory away while they were mapped.
+    /// The frontend removed pages of its memory while they were mapped.
     #[error("guest memory vanished")]
     MemoryLost,
 }
@@ -143,7 +143,7 @@ pub enum RingError {
 /// Why a frame was not put on a receive ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PushError {
-    /// Not enough buffers now: worth trying again after the driver ran.
+    /// Not enough buffers now; a retry makes sense once the driver has run.
     #[error("the ring has too few buffers")]
     Full,
     /// The waiting chain, or all of the ring, can never hold the frame.

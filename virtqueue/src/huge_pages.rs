@@ -1,14 +1,14 @@
-//! Huge pages for large tables of our own.
+//! Huge pages for large tables of the host process.
 //!
-//! A table of tens of MiB that is read at random costs a walk of the page table a read; with pages
-//! of 2 MiB its translations stay in the processor.
+//! A table of tens of MiB that is read at random costs a page walk for each read. With pages of 2
+//! MiB its translations stay in the TLB.
 
 use std::mem::MaybeUninit;
 
 const HUGE_PAGE: usize = 2 << 20;
 
-/// `count` copies of `value`, in huge pages as far as they fill such and the system has them
-/// (`transparent_hugepage` of `always` or `madvise`); where it has none, in ordinary ones.
+/// Allocates `count` copies of `value`. Parts that fill a huge page use one if the system has it
+/// (`transparent_hugepage` of `always` or `madvise`); the rest uses ordinary pages.
 pub fn in_huge_pages<T: Clone>(value: T, count: usize) -> Box<[T]> {
     let mut values = Vec::with_capacity(count);
     advise(values.spare_capacity_mut());
@@ -16,13 +16,14 @@ pub fn in_huge_pages<T: Clone>(value: T, count: usize) -> Box<[T]> {
     values.into_boxed_slice()
 }
 
-/// Before the memory is first touched: a page that is there stays as it is.
+/// Asks for huge pages. Must run before the memory is first touched: a page that is present keeps
+/// its size.
 fn advise<T>(memory: &[MaybeUninit<T>]) {
     let start = memory.as_ptr().addr().next_multiple_of(HUGE_PAGE);
     let end = (memory.as_ptr().addr() + size_of_val(memory)) / HUGE_PAGE * HUGE_PAGE;
     if start < end {
-        // SAFETY: the range lies within memory that we own; how large its pages are changes nothing
-        // that a program can see. A refusal leaves them as they were.
+        // SAFETY: the range lies within memory that the caller owns. The size of its pages changes
+        // nothing that a program can see, and a refusal leaves them as they were.
         unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
     }
 }

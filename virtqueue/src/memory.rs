@@ -1,9 +1,9 @@
-//! The frontend's memory, mapped.
+//! Maps the memory of a frontend.
 //!
 //! A vhost-user frontend describes its guest's memory as regions of shared files. Each region has
-//! two addresses: guest-physical, which descriptors name, and frontend-virtual, which only the
-//! ring addresses use. A [`GuestMemory`] is one immutable version of that table with everything
-//! mapped; a change of the table makes a new one that shares the mappings which stayed.
+//! two addresses: guest-physical, used by descriptors, and frontend-virtual, used only by ring
+//! addresses. A [`GuestMemory`] is one immutable version of that table with everything mapped. A
+//! change of the table makes a new map, which shares the mappings that stayed.
 
 use std::fs::File;
 use std::io;
@@ -19,17 +19,17 @@ pub use crate::sigbus::install_sigbus_guard;
 
 const PAGE: u64 = 4096;
 
-/// Most bytes of one frontend's table. Sparse files cost a frontend nothing, but our address space
-/// (128 TiB) is everyone's.
+/// Largest total size of one frontend's table. Sparse files cost a frontend nothing, but all
+/// frontends share this process's address space (128 TiB).
 const MAX_TOTAL: u64 = 8 << 40;
 
 /// One region of the frontend's memory table (vhost-user SET_MEM_TABLE, ADD_MEM_REG). Addresses,
 /// size and offset are whole 4 KiB pages.
 #[derive(Clone, Debug)]
 pub struct RegionSpec {
-    /// Guest-physical address: what descriptors name.
+    /// Guest-physical address, as in descriptors.
     pub guest_phys: u64,
-    /// The frontend's own virtual address: what ring addresses name.
+    /// Frontend-virtual address, as in ring addresses.
     pub user_addr: u64,
     /// Bytes.
     pub size: u64,
@@ -39,7 +39,7 @@ pub struct RegionSpec {
     pub file: Arc<File>,
 }
 
-/// A run of addresses and where it is mapped.
+/// A range of addresses and where it is mapped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     start: u64,
@@ -48,10 +48,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Holds no address.
+    /// A window without addresses.
     pub(crate) const EMPTY: Window = Window { start: 0, size: 0, host: std::ptr::null_mut() };
 
-    /// The pointer to `address` and the mapped bytes from there to the window's end.
+    /// Returns the pointer to `address` and the number of mapped bytes from there to the window's
+    /// end.
     #[inline(always)]
     pub(crate) fn at(&self, address: u64) -> Option<(*mut u8, u64)> {
         let offset = address.wrapping_sub(self.start);
@@ -60,14 +61,14 @@ impl Window {
             .then(|| unsafe { (self.host.add(offset as usize), self.size - offset) })
     }
 
-    /// The pointer to `address` if `len` bytes from there are in this window.
+    /// Returns the pointer to `address` if `len` bytes from there are in this window.
     #[inline(always)]
     pub(crate) fn range(&self, address: u64, len: u32) -> Option<*mut u8> {
         self.at(address).filter(|(_, room)| u64::from(len) <= *room).map(|(ptr, _)| ptr)
     }
 }
 
-/// Which address space of a region is meant.
+/// The address space of a region.
 #[derive(Clone, Copy)]
 enum Space {
     Guest,
@@ -113,7 +114,7 @@ impl GuestMemory {
         Self::build(regions, &[])
     }
 
-    /// Maps a changed table; regions that `old` has already are shared with it, not mapped again.
+    /// Maps a changed table; shares the mappings of regions that `old` has already.
     pub fn map_from(
         old: &GuestMemory,
         regions: Vec<RegionSpec>,
@@ -141,13 +142,13 @@ impl GuestMemory {
         Ok(Arc::new(GuestMemory { specs, mappings, guest, user }))
     }
 
-    /// The table that was mapped.
+    /// Returns the table that was mapped.
     pub fn specs(&self) -> &[RegionSpec] {
         &self.specs
     }
 
-    /// Whether pages vanished under the map: the frontend truncated its file. The region then reads
-    /// as zeros; its user must close the port.
+    /// Returns whether pages vanished under the map because the frontend truncated its file. The
+    /// region then reads as zeros, and the port must be closed.
     #[inline]
     pub fn is_lost(&self) -> bool {
         sigbus::any_lost() && self.any_mapping_lost()
@@ -158,12 +159,13 @@ impl GuestMemory {
         self.mappings.iter().any(|mapping| mapping.guard.is_lost())
     }
 
-    /// The window that holds a guest-physical address.
+    /// Returns the window that holds a guest-physical address.
     pub(crate) fn guest_window(&self, address: u64) -> Option<Window> {
         find(&self.guest, address)
     }
 
-    /// The pointer to `len` bytes at a frontend-virtual address; they must lie in one region.
+    /// Returns the pointer to `len` bytes at a frontend-virtual address; they must lie in one
+    /// region.
     pub(crate) fn user_range(&self, address: u64, len: u32) -> Option<*mut u8> {
         find(&self.user, address)?.range(address, len)
     }
@@ -203,7 +205,7 @@ fn check_region(spec: &RegionSpec) -> Result<(), MemoryError> {
         }
     }
     let wraps = |start: u64| start.checked_add(spec.size).is_none();
-    // Anything above this can be neither a file's size nor a mapping's.
+    // A file offset or mapping length above this is invalid.
     let too_large = spec.file_offset.saturating_add(spec.size) > i64::MAX as u64;
     if wraps(spec.guest_phys) || wraps(spec.user_addr) || too_large {
         return Err(MemoryError::Overflow { guest_phys });
@@ -219,9 +221,9 @@ fn check_total(specs: &[RegionSpec]) -> Result<(), MemoryError> {
     Ok(())
 }
 
-/// Whether the file is memory: of tmpfs, which also memfds and `/dev/shm` are, or of hugetlbfs. A
-/// page of any other file system may have to be fetched, and one of FUSE or of a network waits for
-/// someone: a frontend could have us sleep at every access.
+/// Returns whether the file is in memory: on tmpfs (memfds and `/dev/shm` included) or hugetlbfs.
+/// Pages of other file systems may have to be fetched, over FUSE or a network in the worst case, so
+/// a frontend could make the worker sleep at every access.
 fn is_shared_memory(file: &File) -> io::Result<bool> {
     let mut stat = MaybeUninit::<libc::statfs>::zeroed();
     // SAFETY: fstatfs writes the one structure that it is given; all its fields may be zero.
@@ -244,8 +246,8 @@ fn check_overlap(specs: &[RegionSpec], space: Space) -> Result<(), MemoryError> 
     }
 }
 
-/// One region in our address space. The guard's entry goes first (fields drop in order): once
-/// the pages are unmapped their addresses may be anyone's.
+/// One mapped region. The guard's entry goes first (fields drop in order): once the pages are
+/// unmapped, other mappings may take their addresses.
 #[derive(Debug)]
 struct Mapping {
     guard: Guard,
@@ -261,7 +263,7 @@ impl Mapping {
         let guest_phys = spec.guest_phys;
         let system = |call, error| MemoryError::System { guest_phys, call, error };
         let file = spec.file.metadata().map_err(|error| system("fstat", error))?;
-        // Devices are files of a tmpfs too.
+        // Device nodes live on a tmpfs too.
         let shared = is_shared_memory(&spec.file).map_err(|error| system("fstatfs", error))?;
         if !file.is_file() || !shared {
             return Err(MemoryError::NotSharedMemory { guest_phys });
@@ -280,8 +282,8 @@ impl Mapping {
         Self::map(spec, file.blksize(), identity).map(Arc::new)
     }
 
-    /// Maps the region out to whole blocks of its file system: huge pages can be mapped in no other
-    /// way. Bytes outside the region are never touched.
+    /// Maps the region out to whole blocks of its file system, as huge pages require. Bytes outside
+    /// the region are never touched.
     fn map(
         spec: &RegionSpec,
         block: u64,
@@ -305,7 +307,7 @@ impl Mapping {
         Ok(Mapping { guard, pages, skip, identity })
     }
 
-    /// The region's first byte.
+    /// Returns a pointer to the region's first byte.
     fn region(&self) -> *mut u8 {
         // SAFETY: skip is less than the mapping's length by construction.
         unsafe { self.pages.base.add(self.skip) }
@@ -321,7 +323,7 @@ struct Pages {
 
 impl Pages {
     fn map(file: &File, offset: u64, len: usize) -> io::Result<Pages> {
-        // SAFETY: a new mapping at an address of the kernel's choosing touches no memory of ours.
+        // SAFETY: a new mapping at an address of the kernel's choosing touches no memory in use.
         let base = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -335,7 +337,7 @@ impl Pages {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        // A guest's memory has no place in our core dumps. Failing to say so harms nothing.
+        // Guest memory has no place in the process's core dumps. A failure here is harmless.
         // SAFETY: base and len are those of the mapping just made.
         unsafe { libc::madvise(base, len, libc::MADV_DONTDUMP) };
         Ok(Pages { base: base.cast(), len })
@@ -344,7 +346,7 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: whoever had pointers into the mapping had a share in its owner.
+        // SAFETY: every holder of pointers into the mapping holds a share in its owner.
         unsafe { libc::munmap(self.base.cast(), self.len) };
     }
 }
@@ -405,7 +407,7 @@ mod tests {
     fn only_memory_is_memory() {
         let socket = std::os::unix::net::UnixStream::pair().unwrap().0;
         let socket = File::from(std::os::fd::OwnedFd::from(socket));
-        // A device among files that are memory, and a file that is none.
+        // A device on a tmpfs, and a file that is not in memory.
         let [device, procfs] =
             ["/dev/zero", "/proc/self/status"].map(|path| File::open(path).unwrap());
         for file in [socket, device, procfs].map(Arc::new) {
@@ -455,7 +457,7 @@ mod tests {
         let (one, two) = (file(0x2000), file(0x2000));
         let first = spec(0, 0, 0x2000, &one);
         let old = GuestMemory::map(vec![first.clone()]).unwrap();
-        // The same file by another descriptor, as every SET_MEM_TABLE brings one.
+        // The same file by another descriptor, as in every SET_MEM_TABLE.
         let again = Arc::new(one.try_clone().unwrap());
         let moved = spec(0x8000, 0x4000, 0x2000, &again);
         let new = GuestMemory::map_from(&old, vec![moved, spec(0, 0, 0x2000, &two)]).unwrap();

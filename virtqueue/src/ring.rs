@@ -1,10 +1,10 @@
 //! The parts of a split virtqueue in shared memory (virtio 1.2, section 2.7).
 //!
-//! [`RawRing`] is three checked pointers and the accessors of each field. Its memory belongs to the
-//! other side too: every accessor reads or writes a field exactly once. Indices, which order the
-//! rest, are atomics; all else is plain words whose visibility an index decides. A reference to an
-//! atomic is the only kind that is ever formed there, for the standard library has atomic access
-//! in no other form, and an atomic expects to be changed under it.
+//! [`RawRing`] is three checked pointers and the accessors of each field. The other side shares its
+//! memory, so every accessor reads or writes a field exactly once. Indices order all other accesses
+//! and are atomics; everything else is plain words. References to atomics are the only ones formed
+//! over this memory: the standard library has atomic access in no other form, and an atomic may
+//! change under its reference.
 
 use std::os::fd::OwnedFd;
 use std::ptr;
@@ -21,15 +21,15 @@ pub const HEADER_LEN: usize = 12;
 /// Bytes of the header without its last field, `num_buffers` ([`RingFeatures::short_header`]).
 const SHORT_HEADER_LEN: usize = 10;
 
-/// Most frames that are handled in one pass.
+/// Most frames handled in one pass.
 pub const MAX_BURST: usize = 64;
 
 /// Largest queue size of a split virtqueue.
 pub(crate) const MAX_SIZE: u16 = 32768;
 
-/// VIRTQ_DESC_F_NEXT: the chain goes on at `next`.
+/// VIRTQ_DESC_F_NEXT: the chain continues at `next`.
 pub(crate) const DESC_NEXT: u16 = 1;
-/// VIRTQ_DESC_F_WRITE: the buffer is the device's to write.
+/// VIRTQ_DESC_F_WRITE: the buffer is device-writable.
 pub(crate) const DESC_WRITE: u16 = 2;
 /// VIRTQ_DESC_F_INDIRECT: the buffer is a table of descriptors.
 pub(crate) const DESC_INDIRECT: u16 = 4;
@@ -39,7 +39,7 @@ pub(crate) const NO_NOTIFICATION: u16 = 1;
 /// The negotiated features that change how a ring works.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct RingFeatures {
-    /// VIRTIO_F_EVENT_IDX: kicks and calls at an index instead of by flag.
+    /// VIRTIO_F_EVENT_IDX: notifications are requested by index instead of by flag.
     pub event_idx: bool,
     /// VIRTIO_F_INDIRECT_DESC: a descriptor may point to a table of descriptors.
     pub indirect: bool,
@@ -47,33 +47,33 @@ pub struct RingFeatures {
     pub in_order: bool,
     /// VIRTIO_NET_F_MRG_RXBUF: a received frame may fill several chains.
     pub mergeable: bool,
-    /// Neither VIRTIO_F_VERSION_1 nor VIRTIO_NET_F_MRG_RXBUF: headers have no `num_buffers`
-    /// (virtio 1.2, section 5.1.6.1). Without effect on a ring that is `mergeable`.
+    /// Neither VIRTIO_F_VERSION_1 nor VIRTIO_NET_F_MRG_RXBUF: headers have no `num_buffers` (virtio
+    /// 1.2, section 5.1.6.1). Has no effect on a ring that is `mergeable`.
     pub short_header: bool,
 }
 
 impl RingFeatures {
-    /// Bytes of the header in front of each frame: 12, or 10 if it is short.
+    /// Returns the length of the header in front of each frame: 12 bytes, or 10 if it is short.
     pub const fn header_len(self) -> usize {
         if self.short_header && !self.mergeable { SHORT_HEADER_LEN } else { HEADER_LEN }
     }
 }
 
-/// Used elements of a cache line.
+/// Used elements in a cache line.
 pub(crate) const USED_PER_LINE: usize = 8;
-/// Descriptors of a cache line.
+/// Descriptors in a cache line.
 pub(crate) const DESC_PER_LINE: usize = 4;
 
 /// The notification descriptors of one ring.
 #[derive(Debug, Default)]
 pub struct RingFds {
-    /// The driver writes to it after it has put buffers on the ring; `None`: the ring is polled.
+    /// Written by the driver after it has made buffers available; `None` if the ring is polled.
     pub kick: Option<OwnedFd>,
-    /// The device writes to it after it has used buffers of the ring; `None`: the driver polls.
+    /// Written by the device after it has used buffers; `None` if the driver polls.
     pub call: Option<OwnedFd>,
 }
 
-/// Where a ring is and how far it has got.
+/// Location and progress of a ring.
 #[derive(Clone, Debug)]
 pub struct RingSetup {
     /// Queue size: a power of two from 2 to 32768.
@@ -84,21 +84,21 @@ pub struct RingSetup {
     pub avail: u64,
     /// Used (device) ring, frontend-virtual; multiple of 4.
     pub used: u64,
-    /// Available index to take next, which is also the used index to go on from.
+    /// Available index to take next; also the used index to continue from.
     pub next: u16,
-    /// What was negotiated.
+    /// The negotiated features.
     pub features: RingFeatures,
     /// The frontend's memory.
     pub memory: Arc<GuestMemory>,
 }
 
 impl RingSetup {
-    /// The same ring, to go on from the used index that its memory holds.
+    /// Returns the same ring, continuing from the used index in its memory.
     ///
-    /// After a device side died, its frontend may not know how far it came: DPDK's virtio-user
-    /// says 0. Completion is in order, so the used index alone tells what is done; where the two
-    /// agree, as they do after a clean stop, nothing changes. A driver that lies here garbles its
-    /// own ring. An unusable setup stays as it is, for the ring's constructor to refuse.
+    /// After the device side died, its frontend may not know the last index: DPDK's virtio-user
+    /// says 0. Completion is in order, so the used index alone says what is done; after a clean
+    /// stop both agree and nothing changes. A driver that writes a false used index garbles only
+    /// its own ring. An unusable setup stays as it is; the ring's constructor refuses it.
     #[must_use]
     pub fn resumed_from_used(mut self) -> RingSetup {
         if let Ok(raw) = RawRing::resolve(&self) {
@@ -107,8 +107,8 @@ impl RingSetup {
         self
     }
 
-    /// Whether the descriptors and the available ring read as zeros: no driver has made a buffer
-    /// available here yet. An unusable setup is not blank.
+    /// Returns whether the descriptors and the available ring read as zeros, which means that no
+    /// driver has made a buffer available yet. An unusable setup is not blank.
     pub fn is_blank(&self) -> bool {
         const NONE: Descriptor = Descriptor { addr: 0, len: 0, flags: 0, next: 0 };
         RawRing::resolve(self).is_ok_and(|raw| {
@@ -118,20 +118,20 @@ impl RingSetup {
     }
 }
 
-/// Bytes of each part of a ring of `size`: descriptor table, available ring, used ring. The latter
-/// two end with an event index if EVENT_IDX is negotiated.
+/// Returns the size of each part of a ring of `size`: descriptor table, available ring, used ring.
+/// The last two end with an event index if EVENT_IDX is negotiated.
 pub(crate) fn part_sizes(size: u16, event_idx: bool) -> [u32; 3] {
     let (size, event) = (u32::from(size), 2 * u32::from(event_idx));
     [16 * size, 4 + 2 * size + event, 4 + 8 * size + event]
 }
 
-/// Whether a split virtqueue can have this size.
+/// Checks that a split virtqueue can have this size.
 pub(crate) fn check_size(size: u16) -> Result<(), RingError> {
     let valid = size.is_power_of_two() && (2..=MAX_SIZE).contains(&size);
     valid.then_some(()).ok_or(RingError::QueueSize(size))
 }
 
-/// A descriptor, read: what the table says now matters no more.
+/// A private copy of a descriptor; later changes of the table do not affect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) addr: u64,
@@ -163,8 +163,8 @@ impl Descriptor {
         unsafe { Descriptor::from_words(words.read_volatile(), words.add(1).read_volatile()) }
     }
 
-    /// Reads the descriptor at `at`, which may be at an odd address: nothing says how an indirect
-    /// table must be aligned.
+    /// Reads the descriptor at `at`, which may be unaligned: virtio requires no alignment of an
+    /// indirect table.
     ///
     /// # Safety
     /// 16 bytes are readable there.
@@ -194,7 +194,7 @@ impl Descriptor {
     }
 }
 
-/// Checked pointers to the parts of one ring. Whoever holds it keeps the memory mapped.
+/// Checked pointers to the parts of one ring. The holder keeps the memory mapped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawRing {
     desc: *mut u8,
@@ -224,7 +224,7 @@ impl RawRing {
         })
     }
 
-    /// A ring at known places.
+    /// Makes a ring from known pointers.
     ///
     /// # Safety
     /// The parts are mapped, writable and aligned as in [`Self::resolve`] for as long as the value
@@ -238,7 +238,7 @@ impl RawRing {
         self.size
     }
 
-    /// The descriptor table.
+    /// Returns a pointer to the descriptor table.
     #[inline(always)]
     pub(crate) fn desc(&self) -> *mut u8 {
         self.desc
@@ -265,13 +265,13 @@ impl RawRing {
         usize::from(index & (self.size - 1))
     }
 
-    /// Offset of the available ring's event index (`used_event`).
+    /// Returns the offset of the available ring's event index (`used_event`).
     #[inline(always)]
     fn avail_end(&self) -> usize {
         4 + 2 * usize::from(self.size)
     }
 
-    /// Offset of the used ring's event index (`avail_event`).
+    /// Returns the offset of the used ring's event index (`avail_event`).
     #[inline(always)]
     fn used_end(&self) -> usize {
         4 + 8 * usize::from(self.size)
@@ -314,19 +314,19 @@ impl RawRing {
         }
     }
 
-    /// Where the used element at free-running index `index` is.
+    /// Returns a pointer to the used element at free-running index `index`.
     #[inline(always)]
     pub(crate) fn used_at(&self, index: u16) -> *const u8 {
         self.used.wrapping_add(4 + 8 * self.slot(index))
     }
 
-    /// Where the descriptor at `index` is, which must be below the size.
+    /// Returns a pointer to the descriptor at `index`, which must be below the size.
     #[inline(always)]
     pub(crate) fn desc_at(&self, index: u16) -> *const u8 {
         self.desc.wrapping_add(16 * usize::from(index & (self.size - 1)))
     }
 
-    /// An index or flag field of the ring.
+    /// Returns an index or flag field of the ring.
     ///
     /// # Safety
     /// `at` is in the available or used ring and aligned to 2; the reference must not outlive the
@@ -350,7 +350,7 @@ impl RawRing {
         unsafe { Self::field(at) }.store(value.to_le(), order);
     }
 
-    /// `avail.flags`
+    /// Reads `avail.flags`.
     #[inline(always)]
     pub(crate) fn avail_flags(&self) -> u16 {
         Self::load(self.avail, Ordering::Relaxed)
@@ -361,7 +361,7 @@ impl RawRing {
         Self::store(self.avail, flags, Ordering::Relaxed);
     }
 
-    /// `avail.idx`; what the driver wrote before it is visible after.
+    /// Reads `avail.idx`; what the driver wrote before it is visible afterwards.
     #[inline(always)]
     pub(crate) fn avail_idx(&self) -> u16 {
         Self::load(self.avail.wrapping_add(2), Ordering::Acquire)
@@ -372,7 +372,7 @@ impl RawRing {
         Self::store(self.avail.wrapping_add(2), index, Ordering::Release);
     }
 
-    /// `used_event`: the driver wants a call once the used index passes it.
+    /// Reads `used_event`: the driver wants a call once the used index passes it.
     #[inline(always)]
     pub(crate) fn used_event(&self) -> u16 {
         Self::load(self.avail.wrapping_add(self.avail_end()), Ordering::Relaxed)
@@ -383,7 +383,7 @@ impl RawRing {
         Self::store(self.avail.wrapping_add(self.avail_end()), index, Ordering::Relaxed);
     }
 
-    /// `used.flags`
+    /// Reads `used.flags`.
     #[inline(always)]
     pub(crate) fn used_flags(&self) -> u16 {
         Self::load(self.used, Ordering::Relaxed)
@@ -394,7 +394,7 @@ impl RawRing {
         Self::store(self.used, flags, Ordering::Relaxed);
     }
 
-    /// `used.idx`; what the device wrote before it is visible after.
+    /// Reads `used.idx`; what the device wrote before it is visible afterwards.
     #[inline(always)]
     pub(crate) fn used_idx(&self) -> u16 {
         Self::load(self.used.wrapping_add(2), Ordering::Acquire)
@@ -405,7 +405,7 @@ impl RawRing {
         Self::store(self.used.wrapping_add(2), index, Ordering::Release);
     }
 
-    /// `avail_event`: the device wants a kick once the available index passes it.
+    /// Reads `avail_event`: the device wants a kick once the available index passes it.
     #[inline(always)]
     pub(crate) fn avail_event(&self) -> u16 {
         Self::load(self.used.wrapping_add(self.used_end()), Ordering::Relaxed)
@@ -418,8 +418,8 @@ impl RawRing {
 }
 
 /// A free-running 16-bit index, kept in 32 bits. Compilers read a 16-bit field with a 32-bit load
-/// if there are bytes behind it, and such a load stalls behind the 16-bit store of the frame
-/// before: 17 cycles of 43 a frame.
+/// if bytes follow it, and such a load stalls behind the 16-bit store of the previous frame: 17 of
+/// 43 cycles per frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Index(u32);
 
@@ -434,21 +434,21 @@ impl Index {
         self.0 as u16
     }
 
-    /// Goes on by `steps`.
+    /// Returns the index `steps` further on.
     #[inline(always)]
     pub(crate) fn advance(&mut self, steps: u16) {
         *self = Index::new(self.get().wrapping_add(steps));
     }
 
-    /// Steps from `earlier` to this index.
+    /// Returns the number of steps from `earlier` to this index.
     #[inline(always)]
     pub(crate) fn since(self, earlier: Index) -> u16 {
         self.get().wrapping_sub(earlier.get())
     }
 }
 
-/// Whether the step of an index from `old` to `new` passed the one that the other side waits for
-/// (`vring_need_event`; virtio 1.2, sections 2.7.7.1 and 2.7.10.1).
+/// Returns whether the step from `old` to `new` passed the index at which the other side wants a
+/// notification (`vring_need_event`; virtio 1.2, sections 2.7.7.1 and 2.7.10.1).
 #[inline(always)]
 pub(crate) fn passed(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)

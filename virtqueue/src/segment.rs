@@ -1,10 +1,10 @@
-//! A run of bytes that may change while it is looked at.
+//! A range of bytes that may change while it is read.
 
 use std::marker::PhantomData;
 
-/// Pointer and length of bytes that another process, a guest, may write at any time. They are only
-/// ever copied from, never borrowed as a slice. Its layout is that of `struct iovec`, so that a
-/// slice of segments can be handed to `writev`.
+/// Pointer and length of bytes that a guest may write at any time. They are only copied from, never
+/// borrowed as a slice. The layout is that of `struct iovec`, so a slice of segments can be passed
+/// to `writev`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Segment<'a> {
@@ -13,8 +13,8 @@ pub struct Segment<'a> {
     memory: PhantomData<&'a [u8]>,
 }
 
-// SAFETY: a segment is a read-only view that stays valid for 'a wherever it is used; the bytes may
-// be written by others at any time, and all access is by copying.
+// SAFETY: a segment is a read-only view that stays valid for 'a on any thread. Other threads and
+// processes may write the bytes at any time; all access is by copying.
 unsafe impl Send for Segment<'_> {}
 // SAFETY: as for Send: shared use only copies out.
 unsafe impl Sync for Segment<'_> {}
@@ -32,34 +32,34 @@ impl<'a> Segment<'a> {
         Segment { ptr, len, memory: PhantomData }
     }
 
-    /// Bytes.
+    /// Returns the number of bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no bytes.
+    /// Returns whether the segment is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Where the bytes are, for a system call that reads them.
+    /// Returns a pointer to the bytes, for a system call that reads them.
     pub fn as_ptr(&self) -> *const u8 {
         self.ptr
     }
 
-    /// The segment without its first `n` bytes; empty if it has fewer.
+    /// Returns the segment without its first `n` bytes; empty if it is shorter.
     pub fn skip(self, n: usize) -> Self {
         self.split_at(n).1
     }
 
-    /// The first `n` bytes (all, if it has fewer) and the rest.
+    /// Splits after the first `n` bytes, or at the end if it is shorter.
     pub fn split_at(self, n: usize) -> (Self, Self) {
         let n = n.min(self.len);
         // SAFETY: n <= len, so both halves lie within the segment.
         unsafe { (Segment::new(self.ptr, n), Segment::new(self.ptr.add(n), self.len - n)) }
     }
 
-    /// Copies as many bytes as both have, and returns their number.
+    /// Copies bytes until one side is exhausted, and returns their number.
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
         let n = self.len.min(to.len());
         // SAFETY: n bytes are readable at ptr and writable in `to`; a guest's memory never overlaps

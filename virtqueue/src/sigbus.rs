@@ -1,18 +1,18 @@
-//! Surviving a frontend that truncates the file behind its memory.
+//! Survives a frontend that truncates the file behind its memory.
 //!
 //! Touching a mapped page past the end of its file raises SIGBUS, and a frontend can shrink its
-//! file at any time: without a guard one guest kills the switch. Every guest mapping is entered in
-//! a static table. The handler looks the faulting address up there, marks the entry lost, maps zero
-//! pages over the whole mapping, and returns: the access that faulted runs again and reads zeros.
-//! The zero pages are a sparse memfd's: private ones would all count at once against the limits
-//! on our memory (strict overcommit, RLIMIT_DATA), and pages replaced one by one would cost a burst
-//! thousands of faults.
-//! Faults anywhere else go to the handler that was installed before.
+//! file at any time: without a guard one guest could kill the switch. Every guest mapping is
+//! entered in a static table. The handler looks up the faulting address there, marks the entry
+//! lost, maps zero pages over the whole mapping, and returns; the access that faulted runs again
+//! and reads zeros. The zero pages are those of a sparse memfd. Private pages would all count at
+//! once against the process's memory limits (strict overcommit, RLIMIT_DATA), and replacing pages
+//! one by one would cost a burst thousands of faults. Faults at other addresses go to the handler
+//! that was installed before.
 //!
-//! A signal handler may neither lock nor allocate, so the table is a fixed array of atomics. An
-//! entry is written by the one who claimed it: a new `generation`, then `start`, then `end`; and
-//! cleared `end` first. The handler reads generation and end, start, end and generation again: a
-//! non-zero end that stayed within one generation means that it saw one whole entry.
+//! A signal handler may neither lock nor allocate, so the table is a fixed array of atomics. The
+//! claimant of an entry writes a new `generation`, then `start`, then `end`; it clears `end` first.
+//! The handler reads generation and end, start, end and generation again: a non-zero end within one
+//! generation means that it saw one whole entry.
 
 use std::ffi::CStr;
 use std::io;
@@ -23,13 +23,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// Most mappings guarded at once in this process.
 pub(crate) const SLOTS: usize = 4096;
 
-/// What the zero pages are called in `/proc/self/maps`.
+/// Name of the zero pages in `/proc/self/maps`.
 const NAME: &CStr = c"lost-guest-memory";
 
 struct Slot {
     claimed: AtomicBool,
     lost: AtomicBool,
-    /// Mappings that were ever entered here.
+    /// Number of mappings ever entered here.
     generation: AtomicUsize,
     start: AtomicUsize,
     end: AtomicUsize,
@@ -46,7 +46,7 @@ impl Slot {
         }
     }
 
-    /// Enters a mapping. For whoever claimed the slot.
+    /// Enters a mapping. Only the claimant of the slot may call it.
     fn enter(&self, start: usize, end: usize) {
         self.lost.store(false, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::Release);
@@ -54,14 +54,14 @@ impl Slot {
         self.end.store(end, Ordering::Release);
     }
 
-    /// Takes the mapping out.
+    /// Removes the mapping.
     fn clear(&self) {
         self.end.store(0, Ordering::Release);
         self.start.store(0, Ordering::Release);
     }
 
-    /// Start and end of the mapping, if there is one and it stayed while it was read. `between` is
-    /// called after each load, for tests to change the entry there.
+    /// Returns start and end of the mapping if there is one and it did not change during the read.
+    /// `between` is called after each load; tests change the entry there.
     #[inline(always)]
     fn read(&self, mut between: impl FnMut()) -> Option<(usize, usize)> {
         let mut load = |field: &AtomicUsize| {
@@ -78,14 +78,14 @@ impl Slot {
 
 static TABLE: [Slot; SLOTS] = [const { Slot::new() }; SLOTS];
 
-/// Mappings lost since the process began: while it is zero nobody need look at the table.
+/// Mappings lost since the process began. While it is zero, no reader needs the table.
 static LOSSES: AtomicU64 = AtomicU64::new(0);
 
-/// Who handled SIGBUS before us, or why we could not be installed (an errno).
+/// The previous SIGBUS handler, or the errno of a failed installation.
 static PREVIOUS: OnceLock<Result<libc::sigaction, i32>> = OnceLock::new();
 
-/// Installs the handler that survives a frontend that truncates its memory. Idempotent; mapping
-/// memory does it too.
+/// Installs the handler that survives a frontend truncating its memory. Idempotent; mapping memory
+/// does it too.
 pub fn install_sigbus_guard() -> io::Result<()> {
     match PREVIOUS.get_or_init(install) {
         Ok(_) => Ok(()),
@@ -96,17 +96,17 @@ pub fn install_sigbus_guard() -> io::Result<()> {
 fn install() -> Result<libc::sigaction, i32> {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     let mut previous = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: both are valid for `sigaction` as zeroed memory with the fields set that matter; the
-    // handler has the three-argument form that SA_SIGINFO asks for, and SA_ONSTACK leaves the
-    // standard library's own handler, to which we pass foreign faults, its alternate stack.
+    // SAFETY: both are valid for `sigaction` as zeroed memory with the relevant fields set. The
+    // handler has the three-argument form required by SA_SIGINFO. SA_ONSTACK leaves its alternate
+    // stack to the standard library's own handler, to which foreign faults are passed.
     unsafe {
         let fields = &mut *action.as_mut_ptr();
         let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
         fields.sa_sigaction = handler as usize;
         fields.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
         libc::sigemptyset(&mut fields.sa_mask);
-        // A fault between this call and the end of `get_or_init` finds no previous handler and is
-        // passed to the default one: that is what would have happened without us.
+        // A fault between this call and the end of `get_or_init` finds no previous handler and goes
+        // to the default one, as it would have before the installation.
         if libc::sigaction(libc::SIGBUS, action.as_ptr(), previous.as_mut_ptr()) != 0 {
             return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL));
         }
@@ -114,14 +114,14 @@ fn install() -> Result<libc::sigaction, i32> {
     }
 }
 
-/// An entry of the table: guards one mapping until it is dropped.
+/// An entry of the table; guards one mapping until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Guard {
     slot: usize,
 }
 
 impl Guard {
-    /// Guards `len` bytes at `start`, a whole mapping; none if the table is full.
+    /// Guards `len` bytes at `start`, a whole mapping; `None` if the table is full.
     pub(crate) fn new(start: usize, len: usize) -> Option<Guard> {
         let slot = TABLE.iter().position(|slot| {
             slot.claimed.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -130,13 +130,13 @@ impl Guard {
         Some(Guard { slot })
     }
 
-    /// Whether the mapping was replaced by zero pages.
+    /// Returns whether the mapping was replaced by zero pages.
     pub(crate) fn is_lost(&self) -> bool {
         TABLE[self.slot].lost.load(Ordering::Relaxed)
     }
 }
 
-/// Whether any mapping of this process was ever lost.
+/// Returns whether any mapping of this process was ever lost.
 #[inline]
 pub(crate) fn any_lost() -> bool {
     LOSSES.load(Ordering::Relaxed) != 0
@@ -150,7 +150,7 @@ impl Drop for Guard {
     }
 }
 
-/// The slot and mapping that hold `address`.
+/// Returns the slot and mapping that hold `address`.
 fn find(address: usize) -> Option<(&'static Slot, usize, usize)> {
     TABLE.iter().find_map(|slot| {
         let (start, end) = slot.read(|| {})?;
@@ -159,13 +159,13 @@ fn find(address: usize) -> Option<(&'static Slot, usize, usize)> {
 }
 
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the kernel passes a valid siginfo; the fault address is meant only when si_code says
-    // that the kernel raised the signal (positive), which is checked first.
+    // SAFETY: the kernel passes a valid siginfo. The fault address is valid only if the kernel
+    // raised the signal (positive si_code), which is checked first.
     let address = unsafe { if (*info).si_code > 0 { (*info).si_addr() as usize } else { 0 } };
     if address != 0
         && let Some((slot, start, len)) = find(address)
     {
-        // Before the pages change: whoever reads a zero of ours then also finds out why.
+        // Set before the pages change, so that a reader of the zeros also sees the loss.
         slot.lost.store(true, Ordering::SeqCst);
         LOSSES.fetch_add(1, Ordering::SeqCst);
         if replace(start, len) {
@@ -175,16 +175,16 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     pass_on(signal, info, context);
 }
 
-/// Maps zero pages over a mapping of ours.
+/// Maps zero pages over a guarded mapping.
 fn replace(start: usize, len: usize) -> bool {
-    // SAFETY: start and len are those of a mapping that its owner keeps for as long as its entry
-    // stands, and the thread that faulted in it is inside its use; replacing its pages in place
-    // leaves every pointer valid. All calls are plain system calls, which a handler may make. errno
-    // is the interrupted code's and is put back.
+    // SAFETY: start and len are those of a mapping that its owner keeps while its entry stands, and
+    // the thread that faulted in it is inside its use. Replacing its pages in place leaves every
+    // pointer valid. All calls are plain system calls, which a handler may make. The interrupted
+    // code's errno is restored.
     unsafe {
         let errno = *libc::__errno_location();
         let fd = libc::memfd_create(NAME.as_ptr(), libc::MFD_CLOEXEC);
-        // Out of descriptors: private pages are better than none.
+        // Out of descriptors: fall back to private pages.
         let kind = if fd >= 0 && libc::ftruncate(fd, len as libc::off_t) == 0 {
             libc::MAP_SHARED
         } else {
@@ -206,7 +206,7 @@ fn replace(start: usize, len: usize) -> bool {
     }
 }
 
-/// Hands a fault that is not ours to whoever handled it before.
+/// Passes a foreign fault to the previous handler.
 fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     type WithInfo = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
     type Plain = extern "C" fn(libc::c_int);
@@ -214,9 +214,9 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
         Some(Ok(previous)) => (previous.sa_sigaction, previous.sa_flags),
         _ => (libc::SIG_DFL, 0),
     };
-    // SAFETY: the address is one that the kernel would have called with these arguments, in the
-    // form that its flags say. Without such a handler the default action is restored: the access
-    // faults again and the process ends, as it would have without us.
+    // SAFETY: the kernel would have called this address with these arguments, in the form given by
+    // its flags. Without such a handler the default action is restored: the access faults again and
+    // the process ends, as it would have without the guard.
     unsafe {
         match previous {
             (libc::SIG_DFL | libc::SIG_IGN, _) => {
@@ -234,8 +234,8 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
 mod tests {
     use super::*;
 
-    /// A mapping goes and another comes at any two moments while the entry is read: it is the one,
-    /// or the other, or none.
+    /// Removes a mapping and enters another at any two moments while the entry is read: the result
+    /// is one of the two, or `None`.
     #[test]
     fn no_entry_is_made_of_two() {
         let (old, new) = ((0x2000, 0x8000), (0x6000, 0x8000));

@@ -1,5 +1,5 @@
 //! The device side allocates nothing once it is set up: not in fetch, push, complete, publish, arm
-//! or disarm, whatever the chains look like.
+//! or disarm, for any form of chain.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(unsafe_code)]
 
@@ -18,8 +18,8 @@ thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: all is handed to the system's allocator; counting in a constant-initialised thread-local
-// without a destructor allocates nothing itself.
+// SAFETY: all calls are passed to the system's allocator; counting in a constant-initialised
+// thread-local without a destructor allocates nothing itself.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);

@@ -1,5 +1,5 @@
-//! A frontend that truncates its memory file while we use it: that memory is lost, the process and
-//! everyone else's memory are not.
+//! A frontend truncates its memory file while it is in use: its memory is lost, the process and the
+//! memory of other frontends are not.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs::File;
@@ -57,7 +57,7 @@ impl Frontend {
     }
 }
 
-/// Reads bursts, every byte of them, until the ring breaks.
+/// Reads bursts with every byte of their frames until the ring breaks.
 fn read_until_lost(frontend: &Frontend, bytes: &AtomicUsize) -> RingError {
     let mut queue = TxQueue::new(frontend.setup()).unwrap();
     let (mut burst, mut target) = (TxBurst::new(), vec![0; 4096]);
@@ -102,7 +102,7 @@ fn truncation_costs_only_the_memory_that_was_truncated() {
 
     let mut queue = TxQueue::new(other.setup()).unwrap();
     assert_eq!(queue.fetch(&mut TxBurst::new(), 64), Ok(64));
-    // A map made from the lost one's regions does not take the lost pages over: the file is short.
+    // A map made from the lost map's regions does not get the lost pages: the file is too short.
     assert!(GuestMemory::map_from(&victim.memory, victim.memory.specs().to_vec()).is_err());
 }
 
@@ -123,14 +123,14 @@ fn zeros_of_lost_memory_are_not_held_against_the_driver() {
     let victim = Frontend::new();
     let mut queue = RxQueue::new(RingSetup { desc: USER + 0x8000, ..victim.setup() }).unwrap();
     victim.file.set_len(0x8000).unwrap();
-    // The available ring is there as ever; its descriptors, read for the first time, are not.
+    // The available ring is intact; its descriptors, read for the first time, are lost.
     assert_eq!(
         queue.push(&[0; 12], &[0; 60][..], &[]),
         Err(PushError::Broken(RingError::MemoryLost))
     );
 }
 
-/// Bytes of private writable memory: what RLIMIT_DATA and strict overcommit count.
+/// Returns the bytes of private writable memory, which RLIMIT_DATA and strict overcommit count.
 fn private_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();

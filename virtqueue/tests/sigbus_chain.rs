@@ -1,5 +1,5 @@
-//! A fault outside guests' memory goes to whoever handled SIGBUS before us. Alone in its program:
-//! it needs to be the first to install a handler.
+//! A fault outside guest memory goes to the previous SIGBUS handler. Has a program of its own,
+//! since it must be the first to install a handler.
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trama_virtqueue::{GuestMemory, RegionSpec, RingError, RingFeatures, RingSetup, TxQueue};
 
-/// Where and how often the foreign handler was called.
+/// Address and number of the foreign handler's calls.
 static FOREIGN: AtomicUsize = AtomicUsize::new(0);
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
-/// Someone else's handler: replaces the page that faulted.
+/// The foreign handler: replaces the page that faulted.
 extern "C" fn foreign(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel gives a valid siginfo with an address; only the page of the foreign
     // mapping is replaced.
@@ -29,7 +29,7 @@ extern "C" fn foreign(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::
 
 #[test]
 fn faults_elsewhere_go_to_the_previous_handler() {
-    // SAFETY: a handler of the form that SA_SIGINFO asks for; a mapping of a file of ours.
+    // SAFETY: a handler of the form required by SA_SIGINFO, and a mapping of a file made here.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = foreign;
@@ -58,7 +58,7 @@ fn faults_elsewhere_go_to_the_previous_handler() {
         assert_eq!(CALLS.load(Ordering::Relaxed), 1);
         assert!(!memory.is_lost());
 
-        // Ours still works.
+        // The guard still works.
         guest.set_len(0).unwrap();
         let setup = RingSetup {
             size: 2,

@@ -1,5 +1,5 @@
-//! What becomes of a frame's outermost tag on its way out. Nearly always it is the same for all
-//! frames of a burst: chosen once for them all, it leaves nothing to decide for each.
+//! Rewrites a frame's outermost tag at egress. Nearly always all frames of a burst need the same
+//! change: it is chosen once for them all, and no decision is left for each.
 
 use trama_frame::VlanTag;
 use trama_frame::retag::{start, start_len};
@@ -11,10 +11,10 @@ use crate::ports::Sink;
 
 /// One way of rewriting the tag.
 pub(super) trait Rewrite: Copy {
-    /// Bytes that a frame is longer by than it was.
+    /// Change of the frame's length in bytes.
     const GROWTH: i16;
 
-    /// Hands a frame, rewritten, to its receiver.
+    /// Rewrites a frame and passes it to its receiver.
     fn put<K: Sink>(
         self,
         sink: &mut K,
@@ -24,7 +24,7 @@ pub(super) trait Rewrite: Copy {
     ) -> Result<(), DropReason>;
 }
 
-/// The frame stays as it is.
+/// Leaves the frame unchanged.
 #[derive(Clone, Copy)]
 pub(super) struct Keep;
 
@@ -43,7 +43,7 @@ impl Rewrite for Keep {
     }
 }
 
-/// A frame without a tag gets this one.
+/// Pushes this tag on a frame without one.
 #[derive(Clone, Copy)]
 pub(super) struct Push(pub VlanTag);
 
@@ -63,7 +63,7 @@ impl Rewrite for Push {
     }
 }
 
-/// A frame with a tag gets this one instead.
+/// Replaces a frame's tag by this one.
 #[derive(Clone, Copy)]
 pub(super) struct Change(pub VlanTag);
 
@@ -83,7 +83,7 @@ impl Rewrite for Change {
     }
 }
 
-/// A frame loses its tag.
+/// Pops the frame's tag.
 #[derive(Clone, Copy)]
 pub(super) struct Pop;
 

@@ -1,55 +1,54 @@
-//! Whether rings under load are held back (see [`crate::ports::hold_off`]): tried now and then,
-//! kept only while it pays.
+//! Decides by trials whether loaded rings are held back (see [`crate::ports::hold_off`]).
 //!
-//! Held rings move half as many frames again when the drivers send as fast as their frames come
-//! back, and only add delay when the drivers send at a pace of their own. The two cannot be told
-//! apart by looking, so each network tries: under load it compares, now and then, a short time of
-//! one way with a short time of the other. Holding is kept if it moves clearly more; three trials
-//! in a row must agree before anything changes. Trials are a few milliseconds apart while things
-//! change and a fifth of a second later on, so that they touch less than 0.5 % of the frames: the
-//! 99th percentile of the delay stays that of the better way.
+//! Holding moves half as many frames again when drivers send as fast as their frames come back, and
+//! only adds delay when drivers send at their own pace. The ring does not show which is the case,
+//! so each network tries: under load it compares, from time to time, a short period with holding
+//! and one without. Holding is kept if it moves clearly more; three trials in a row must agree on a
+//! change. Trials are a few milliseconds apart while things change and a fifth of a second later
+//! on. They affect less than 0.5 % of the frames, so the 99th percentile of the delay stays that of
+//! the better mode.
 
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// A turn that takes so many chains off a ring is load: a burst as network drivers send them.
+/// Chains in one turn that count as load: a burst of the size that network drivers send.
 pub(crate) const LOAD: usize = 32;
-/// How long each way is measured, after it had [`SETTLE`] to show its effect.
+/// How long each mode is measured, after [`SETTLE`] to take effect.
 const MEASURE: Duration = Duration::from_micros(500);
 const SETTLE: Duration = Duration::from_micros(200);
 /// Shortest and longest time between trials; it doubles while nothing changes.
 const REST: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(200)];
 /// Trials in a row that must agree.
 const AGREE: u8 = 3;
-/// What holding must move, in percent of what not holding moves, to be taken up and to be kept.
-/// With testpmd at 60 bytes holding moved 16.6 Mpps and not holding 11.2; drivers with a pace of
-/// their own move the same.
+/// What holding must move, in percent of the rate without it, to be adopted and to be kept. With
+/// testpmd at 60 bytes holding moved 16.6 Mpps, and 11.2 without; drivers with their own pace move
+/// the same.
 const TAKE_UP: u64 = 115;
 const KEEP: u64 = 108;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Rest,
-    /// The way in force is measured.
+    /// Measures the current mode.
     Present,
-    /// The other way has begun.
+    /// Lets the other mode take effect.
     Settle,
-    /// The other way is measured.
+    /// Measures the other mode.
     Other,
 }
 
 /// The trials of one network.
 pub(crate) struct Batching {
-    /// The way in force between trials.
+    /// Whether rings are held between trials.
     holds: bool,
     phase: Phase,
     until: Time,
     rest: Duration,
-    /// Chains taken in this phase, and what the way in force took in its own.
+    /// Chains taken in this phase, and those that the current mode took in its own.
     taken: u64,
     present: u64,
-    /// A turn of this phase was load.
+    /// Whether a turn of this phase was load.
     loaded: bool,
     agreed: u8,
 }
@@ -68,20 +67,20 @@ impl Batching {
         }
     }
 
-    /// Whether a loaded ring may be held back now.
+    /// Returns whether a loaded ring may be held back now.
     #[inline]
     pub(crate) fn may_hold(&self) -> bool {
         self.holds != matches!(self.phase, Phase::Settle | Phase::Other)
     }
 
-    /// A turn took `taken` chains off a ring.
+    /// Records that a turn took `taken` chains off a ring.
     #[inline]
     pub(crate) fn served(&mut self, taken: usize) {
         self.taken += taken as u64;
         self.loaded |= taken >= LOAD;
     }
 
-    /// Time passes.
+    /// Advances the time.
     #[inline]
     pub(crate) fn tick(&mut self, now: Time) {
         if now >= self.until {
@@ -107,7 +106,7 @@ impl Batching {
         self.until = now + length;
     }
 
-    /// No load: the next begins without holding, and is tried soon.
+    /// Ends a phase without load: the next one begins without holding, and a trial comes soon.
     fn calm(&mut self) -> Duration {
         self.holds = false;
         self.agreed = 0;
@@ -115,7 +114,7 @@ impl Batching {
         self.rest
     }
 
-    /// The end of a trial; how long to rest.
+    /// Ends a trial; returns the time until the next.
     fn judge(&mut self, other: u64) -> Duration {
         let changes = if self.holds {
             self.present * 100 < other * KEEP
@@ -141,8 +140,8 @@ impl Batching {
 mod tests {
     use super::*;
 
-    /// Drives `batching` for `millis` with a turn every 5 µs that takes what `rate` says of
-    /// whether rings are held; the share of time, in percent, in which they were.
+    /// Drives `batching` for `millis` with a turn every 5 µs that takes what `rate` says for held
+    /// or not held rings; returns the share of time, in percent, in which they were held.
     fn drive(batching: &mut Batching, from: u64, millis: u64, rate: impl Fn(bool) -> usize) -> u64 {
         let steps = millis * 200;
         let mut held = 0;
@@ -195,7 +194,7 @@ mod tests {
         let mut spoilt = 0;
         for step in 0..400_000u64 {
             batching.tick(Time(300_000_000 + step * 5_000));
-            // The machine is elsewhere during two trials' present way.
+            // Other load disturbs the present phase of two trials.
             let is_spoilt = batching.phase == Phase::Present && spoilt < 200;
             spoilt += u64::from(is_spoilt);
             batching.served(if is_spoilt { 10 } else { 40 });

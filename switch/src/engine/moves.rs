@@ -1,9 +1,9 @@
-//! Networks and ports leave an engine and enter another.
+//! Moves networks and ports between engines.
 //!
-//! Between two bursts nothing is under way, so what leaves is whole: rings with all that waits in
-//! them, learned addresses, counters. Its descriptors wake the other worker from before it leaves
-//! this one, and every port is looked at when it arrives; so no kick is lost, and peers notice
-//! nothing but the time in between.
+//! Between two bursts no frame is in transit, so what leaves is complete: rings with everything
+//! waiting in them, learned addresses, counters. Its descriptors wake the other worker before it
+//! leaves this one, and every port is polled when it arrives. So no kick is lost, and drivers
+//! notice only a short pause.
 
 use super::network::Network;
 use super::{Engine, EngineError, NetworkId, Place, PortId, UNATTACHED};
@@ -11,11 +11,11 @@ use crate::mac_table::PortIndex;
 use crate::ports::{Doorbell, Port, Watched};
 use crate::time::Time;
 
-/// A port that is in no engine.
+/// A port outside any engine.
 pub struct DetachedPort(Port);
 
 impl Engine {
-    /// Takes a network in, new or from another engine.
+    /// Adds a network, new or from another engine.
     pub fn take_network(&mut self, network: Network, now: Time) {
         let slot = self.networks.iter().position(Option::is_none).unwrap_or(self.networks.len());
         if slot == self.networks.len() {
@@ -33,7 +33,7 @@ impl Engine {
         }
     }
 
-    /// Lets a network go to the engine whose worker `to` wakes. On an error nothing has changed.
+    /// Releases a network for the engine whose worker `to` wakes. On an error nothing has changed.
     pub fn give_network(&mut self, id: NetworkId, to: &Doorbell) -> Result<Network, EngineError> {
         let slot = self.network_slot(id)?;
         let network = self.network_mut(id)?;
@@ -48,12 +48,12 @@ impl Engine {
         Ok(network)
     }
 
-    /// Takes a port in from another engine. It is not attached until [`Engine::set_port`].
+    /// Adds a port from another engine, unattached until [`Engine::set_port`].
     pub fn take_port(&mut self, port: DetachedPort, now: Time) -> Result<(), EngineError> {
         self.place_port(UNATTACHED, port.0, now)
     }
 
-    /// Lets a port go to the engine whose worker `to` wakes. On an error nothing has changed.
+    /// Releases a port for the engine whose worker `to` wakes. On an error nothing has changed.
     pub fn give_port(&mut self, id: PortId, to: &Doorbell) -> Result<DetachedPort, EngineError> {
         let watched = self.port_mut(id)?.device.watched();
         Watched::move_all(watched, to).map_err(EngineError::Watch)?;

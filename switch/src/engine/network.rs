@@ -1,8 +1,8 @@
-//! A network as a value: its ports, their rings, what it has learned, its counters.
+//! A network as a value: its ports with their rings, learned addresses, counters.
 //!
-//! Everything that forwarding one frame needs is in here and nowhere else. So a network moves to
-//! another worker by handing this value over, and whatever takes long (making, resizing and freeing
-//! a large MAC table) is done to the value by whoever holds it, while no worker waits.
+//! It contains everything needed to forward a frame. So a network moves to another worker by
+//! passing this value, and slow work (making, resizing and freeing a large MAC table) can be done
+//! by its current owner while no worker waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,19 +16,19 @@ use crate::types::{EngineError, NetworkId, NetworkSettings, PortId, Promiscuous}
 /// Most ports of one network.
 const MAX_PORTS: usize = 4096;
 
-/// A network with everything on it.
+/// A network with its ports and state.
 pub struct Network {
-    /// None: where an engine keeps the ports that are not attached.
+    /// `None` for the pseudo-network of unattached ports.
     pub(super) id: Option<NetworkId>,
     pub(super) settings: NetworkSettings,
     pub(super) table: MacTable,
-    /// A port's place here is its [`PortIndex`], which is used again after it has left.
+    /// A port's place is its [`PortIndex`], which is reused after it has left.
     pub(super) ports: Vec<Option<Port>>,
-    /// Whether some port hears others' frames.
+    /// Whether some port listens to others' frames.
     pub(super) has_listeners: bool,
-    /// Ports to look at each round.
+    /// Ports to poll each round.
     pub(super) active: Vec<PortIndex>,
-    /// On the engine's list of networks with active ports.
+    /// Whether it is on the engine's list of networks with active ports.
     pub(super) awake: bool,
     pub(super) batching: Batching,
     pub(super) counters: Arc<NetworkCounters>,
@@ -50,7 +50,7 @@ impl Network {
         }
     }
 
-    /// The place of ports that are not attached.
+    /// Makes the pseudo-network of unattached ports.
     pub(super) fn unattached() -> Network {
         let settings = NetworkSettings {
             name: String::new(),
@@ -61,19 +61,19 @@ impl Network {
         Network::new(None, settings, 0)
     }
 
-    /// What it did so far.
+    /// Returns its counters.
     pub fn counters(&self) -> Arc<NetworkCounters> {
         Arc::clone(&self.counters)
     }
 
-    /// Changes its settings; what it has learned stays. Another size of the MAC table moves every
-    /// entry, which takes long when there are many.
+    /// Changes its settings and keeps what it has learned. Another size of the MAC table moves
+    /// every entry, which takes long if there are many.
     pub fn set(&mut self, settings: NetworkSettings) {
         self.table.set_limits(settings.mac_table_size, settings.mac_aging);
         self.settings = settings;
     }
 
-    /// Takes a port in.
+    /// Adds a port.
     pub(super) fn join(&mut self, port: Port) -> Result<PortIndex, EngineError> {
         self.check_room()?;
         let free = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
@@ -81,22 +81,22 @@ impl Network {
             self.ports.push(None);
         }
         self.ports[free] = Some(Port { active: false, touched: false, ..port });
-        // Nothing that depends on the number of ports grows while frames move.
+        // Anything that depends on the number of ports grows here, not while frames move.
         self.active.reserve(self.ports.len());
         self.table.reserve_ports(self.ports.len());
         self.look_for_listeners();
         Ok(PortIndex(free as u16))
     }
 
-    /// Whether a port can be taken in.
+    /// Checks that there is room for another port.
     pub(super) fn check_room(&self) -> Result<(), EngineError> {
-        // Ports that are not attached have to be somewhere.
+        // Unattached ports must have a place too.
         let most = if self.id.is_some() { MAX_PORTS } else { usize::from(u16::MAX) };
         let has_room = self.ports.len() < most || self.ports.iter().any(Option::is_none);
         if has_room { Ok(()) } else { Err(EngineError::TooManyPorts(most)) }
     }
 
-    /// Lets a port go, and forgets its addresses.
+    /// Removes a port and forgets its addresses.
     pub(super) fn leave(&mut self, index: PortIndex) -> Option<Port> {
         self.table.flush_port(index);
         self.active.retain(|active| *active != index);
@@ -105,7 +105,7 @@ impl Network {
         port
     }
 
-    /// Notes whether a port hears others' frames, after ports or their settings have changed.
+    /// Updates `has_listeners` after ports or their settings have changed.
     pub(super) fn look_for_listeners(&mut self) {
         let mut ports = self.ports.iter().flatten();
         self.has_listeners =
@@ -113,9 +113,9 @@ impl Network {
     }
 }
 
-/// What engines share between which networks and ports move: they never give the same name twice.
+/// Shared by engines between which networks and ports move: they never allocate the same ID twice.
 pub(crate) struct Names {
-    /// Keys hashes; unknown to guests.
+    /// Keys the hashes; unknown to guests.
     pub(crate) seed: u64,
     next: AtomicU64,
 }
@@ -133,7 +133,7 @@ impl Names {
         PortId(self.next())
     }
 
-    /// A network without ports, for whichever engine takes it in.
+    /// Makes a network without ports, for any engine of the group.
     pub(crate) fn network(&self, settings: NetworkSettings) -> (NetworkId, Network) {
         let id = NetworkId(self.next());
         let seed = self.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);

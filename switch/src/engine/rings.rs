@@ -1,4 +1,4 @@
-//! What a vhost-user session does to the rings of its port.
+//! Ring operations of a vhost-user session.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ impl Engine {
         self.vhost_mut(port)?.set_memory(&memory)
     }
 
-    /// Starts ring `index` (2n: the driver's receive ring, 2n + 1: its transmit ring). The port
-    /// is looked at from now on, kicked or not, and an earlier fault of it is forgotten.
+    /// Starts ring `index` (2n: the driver's receive ring, 2n + 1: its transmit ring). The port is
+    /// polled from now on, kicked or not, and its fault is cleared.
     pub fn start_ring(
         &mut self,
         port: PortId,
@@ -37,8 +37,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Replaces the call descriptor of a started ring and calls by it; a ring that is not started
-    /// gets its own with [`Engine::start_ring`], so there is nothing to do for it.
+    /// Replaces the call descriptor of a started ring and calls through it. A ring that is not
+    /// started gets its descriptor with [`Engine::start_ring`], so there is nothing to do for it.
     pub fn set_call(&mut self, port: PortId, index: usize, call: Option<OwnedFd>) {
         let Ok(Place { slot, index: place }) = self.place(port) else { return };
         if let Some(network) = &mut self.networks[slot]
@@ -59,19 +59,19 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let watcher = self.watcher(port);
         self.vhost_mut(port)?.set_kick(index, kick, &watcher)?;
-        // It may have been kicked through the old one.
+        // A kick may have come through the old one.
         self.activate(self.place(port)?, Time::ZERO);
         Ok(())
     }
 
-    /// Stops a ring and says at which index it resumes. Between two bursts nothing is under way,
-    /// so that is also the driver's used index.
+    /// Stops a ring and returns the index at which it resumes. Between two bursts no frame is in
+    /// transit, so that is also the driver's used index.
     pub fn stop_ring(&mut self, port: PortId, index: usize) -> Result<u16, EngineError> {
         self.rings.clear();
         self.vhost_mut(port)?.stop(index)
     }
 
-    /// The frontend is gone: drops all rings, forgets the port's addresses and its fault.
+    /// Ends a session: drops all rings, forgets the port's addresses and its fault.
     pub fn detach(&mut self, port: PortId) {
         let Ok(place) = self.place(port) else { return };
         self.rings.clear();
@@ -85,7 +85,7 @@ impl Engine {
         self.flush_port(place);
     }
 
-    /// An eventfd that is written when the port breaks, so that nobody needs to ask in turn.
+    /// Sets an eventfd that is written when the port breaks, so that no polling is needed.
     pub fn set_fault_event(
         &mut self,
         port: PortId,

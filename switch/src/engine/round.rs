@@ -1,10 +1,10 @@
-//! One round of an engine: it visits every network with active ports, each of which has its turn,
-//! a bounded one.
+//! One round of an engine: visits every network with active ports, and gives each of these ports a
+//! bounded turn.
 //!
 //! A turn fetches a burst (pass 1), judges and sorts it (2, `forward`), delivers it port by port
-//! (3, `delivery`), puts it back to its sender in order (4), and, when the turn ends, makes it
-//! all visible and calls whoever wants a call, once a ring (5). A port that is silent for the
-//! spin time asks for a kick, looks once more, and leaves the list.
+//! (3, `delivery`), returns it to its sender in order (4), and at its end makes everything visible
+//! and calls the drivers that want it, once per ring (5). A port that is silent for the spin time
+//! asks for a kick, is polled once more, and leaves the list.
 
 use std::time::Duration;
 
@@ -23,29 +23,29 @@ use crate::ports::vhost::{Look, VhostDevice};
 use crate::ports::{Device, Port};
 use crate::time::Time;
 
-/// Most bursts of one ring in a row before the next has its turn.
+/// Most bursts of one ring in a row before the next ring's turn.
 const BURSTS_PER_TURN: usize = 4;
 
-/// What a look at a port found.
+/// Result of polling a port.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Silent,
-    /// Something waits that is better served later.
+    /// Chains wait and are better served later.
     Held,
     Moved,
 }
 
 impl Engine {
-    /// One round over the active ports; true: something moved.
+    /// Runs one round over the active ports; returns `true` if frames moved.
     pub fn poll(&mut self, now: Time) -> bool {
         self.round(now, || now).0
     }
 
-    /// The same, with the time each network took; also returns when the last one was done.
+    /// Does the same and counts each network's time; also returns when the last network was done.
     pub(crate) fn round(&mut self, mut now: Time, clock: impl Fn() -> Time) -> (bool, Time) {
         let mut moved = false;
         let mut place = 0;
-        // Each step either passes a network or removes it.
+        // Each iteration passes a network or removes it.
         while let Some(slot) = self.awake.get(place).copied() {
             let has_moved = self.poll_network(slot, now);
             let done = clock();
@@ -67,7 +67,7 @@ impl Engine {
         (moved, now)
     }
 
-    /// A turn for each active port of a network; true: something moved.
+    /// Gives each active port of a network a turn; returns `true` if frames moved.
     fn poll_network(&mut self, slot: usize, now: Time) -> bool {
         let Some(network) = self.networks[slot].as_mut() else { return false };
         let spin = self.spin.filter(|_| self.doorbell.rings());
@@ -75,18 +75,18 @@ impl Engine {
         Visit { network, counters, rings, pool, slots, stage, burst: *burst, spin }.run(now)
     }
 
-    /// Whether any port must be looked at.
+    /// Returns whether any port must be polled.
     pub(crate) fn has_active(&self) -> bool {
         !self.awake.is_empty()
     }
 
-    /// Whether any port waits for a wake-up.
+    /// Returns whether any port waits for a wake-up.
     pub(crate) fn has_armed(&self) -> bool {
         let active = |slot: &usize| self.networks[*slot].as_ref().map_or(0, |n| n.active.len());
         self.awake.iter().map(active).sum::<usize>() < self.places.len()
     }
 
-    /// A descriptor of a port became ready.
+    /// Handles the readiness of one of a port's descriptors.
     pub(crate) fn ready(&mut self, id: PortId, now: Time) {
         if let Ok(place) = self.place(id)
             && let Some(port) = self.port(id)
@@ -96,7 +96,7 @@ impl Engine {
         }
     }
 
-    /// Puts a port on the list of those that are looked at.
+    /// Puts a port on the list of active ports.
     pub(super) fn activate(&mut self, place: Place, now: Time) {
         let Some(network) = self.networks[place.slot].as_mut() else { return };
         let Some(Some(port)) = network.ports.get_mut(usize::from(place.index.0)) else { return };
@@ -123,7 +123,7 @@ struct Visit<'a> {
     stage: &'a mut Stage,
     /// Most frames of one burst from a ring.
     burst: usize,
-    /// How long a silent port stays active; none: for ever.
+    /// How long a silent port stays active; `None` if always.
     spin: Option<Duration>,
 }
 
@@ -132,7 +132,7 @@ impl Visit<'_> {
         let mut moved = false;
         let mut place = 0;
         self.network.batching.tick(now);
-        // Each step either passes a port or removes it.
+        // Each iteration passes a port or removes it.
         while let Some(index) = self.network.active.get(place).copied() {
             match self.turn(index, now) {
                 Turn::Silent if self.retire(index, now) => {
@@ -151,7 +151,7 @@ impl Visit<'_> {
         self.network.ports[usize::from(index.0)].as_mut()
     }
 
-    /// Takes a silent port off the list if it was silent for long enough and can wake us.
+    /// Takes a port off the list if it was silent for long enough and can wake the worker.
     fn retire(&mut self, index: PortIndex, now: Time) -> bool {
         let Some(spin) = self.spin else { return false };
         let Some(port) = self.port(index) else { return true };
@@ -298,7 +298,7 @@ fn uplink(ports: &mut [Option<Port>], index: PortIndex) -> Option<&mut Uplink> {
 }
 
 impl Stage {
-    /// Passes 2 and 3 over a burst from port `ingress`.
+    /// Runs passes 2 and 3 over a burst from port `ingress`.
     fn switch<S: Source>(
         &mut self,
         network: &mut Network,
@@ -333,8 +333,8 @@ impl Stage {
         }
     }
 
-    /// Pass 3: each port gets what is for it, in order of arrival. Returns the frames of the
-    /// flood that went somewhere, and those that some port carries but is not to hear.
+    /// Pass 3: delivers each port's frames in order of arrival. Returns the frames of the flood
+    /// that were delivered, and those whose VLAN some port carries but may not receive.
     fn deliver<S: Source>(
         &mut self,
         ports: &mut [Option<Port>],
@@ -381,7 +381,7 @@ impl Stage {
         carried
     }
 
-    /// Pass 5 at the receivers. The calls are noted, not made yet.
+    /// Pass 5 at the receivers. Calls are recorded, not made yet.
     fn flush(&mut self, ports: &mut [Option<Port>]) {
         for index in &self.touched {
             if let Some(port) = &mut ports[usize::from(index.0)] {
@@ -393,8 +393,8 @@ impl Stage {
         }
     }
 
-    /// The end of a turn: makes the calls, and only then lets go of receivers that broke, with the
-    /// descriptors to call them by.
+    /// Ends a turn: makes the calls, then drops the rings of receivers that broke, with their call
+    /// descriptors.
     fn settle(&mut self, ports: &mut [Option<Port>]) {
         self.calls.make();
         for index in self.touched.drain(..) {

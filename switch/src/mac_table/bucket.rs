@@ -1,10 +1,10 @@
-//! What a MAC table is made of: keys, values, and buckets of them.
+//! The parts of a MAC table: keys, values, and buckets.
 
 use trama_frame::{MacAddr, VlanId};
 
 use super::PortIndex;
 
-/// Entries per bucket: keys and values fill one cache line.
+/// Entries per bucket: their keys and values fill one cache line.
 pub(super) const WAYS: usize = 4;
 
 /// Port, generation and tick of an entry in one word.
@@ -30,22 +30,22 @@ impl Value {
     }
 }
 
-/// A key has this bit, so that an empty slot, zero, equals none.
+/// Set in every key, so that no key equals an empty slot (zero).
 const OCCUPIED: u64 = 1 << 63;
 
 pub(super) fn key(vlan: VlanId, mac: MacAddr) -> u64 {
     OCCUPIED | u64::from(vlan.get()) << 48 | mac.to_u64()
 }
 
-/// An address in its VLAN, and what a table hashes it to: made once a frame, before it is needed,
-/// so that the line it is looked up in can be on its way.
+/// An address in its VLAN, with its hash: made once per frame, ahead of the look-up, so that the
+/// table's line can be prefetched.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Address {
     pub(super) key: u64,
     pub(super) hash: u64,
 }
 
-/// The key alone decides.
+/// Only the key counts.
 impl PartialEq for Address {
     #[inline]
     fn eq(&self, other: &Address) -> bool {
@@ -54,19 +54,19 @@ impl PartialEq for Address {
 }
 
 impl Address {
-    /// Whether it is this address.
+    /// Returns whether `key` is this address.
     #[inline]
     pub(crate) fn is(&self, vlan: VlanId, mac: MacAddr) -> bool {
         self.key == key(vlan, mac)
     }
 
-    /// Whether it is a group's, which is no station's.
+    /// Returns whether it is a group address.
     #[inline]
     pub(crate) fn is_group(&self) -> bool {
         self.key & GROUP != 0
     }
 
-    /// Whether a station can have it: it is neither a group's nor zero.
+    /// Returns whether it can be a station's: neither a group address nor zero.
     #[inline]
     pub(super) fn is_station(&self) -> bool {
         !self.is_group() && self.key & MAC != 0
@@ -93,7 +93,7 @@ pub(super) struct Bucket {
 impl Bucket {
     pub(super) const EMPTY: Bucket = Bucket { keys: [0; WAYS], values: [Value(0); WAYS] };
 
-    /// Where the key is. All are compared first: which one it is cannot be predicted.
+    /// Returns where the key is. All ways are compared first, since the branch cannot be predicted.
     #[inline]
     pub(super) fn way(&self, key: u64) -> Option<usize> {
         let hit = |way: usize| u32::from(self.keys[way] == key) << way;

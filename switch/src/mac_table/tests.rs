@@ -1,4 +1,4 @@
-//! Property tests against an obvious model, and what a hostile guest would try.
+//! Property tests against a simple model, and attacks by a hostile guest.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -13,12 +13,12 @@ fn vlan(id: u16) -> VlanId {
     VlanId::new(id).unwrap()
 }
 
-/// The sum of all parts.
+/// Returns the sum of all parts.
 fn len(table: &MacTable, now: Time) -> usize {
     (0..).map_while(|part| table.len_of_part(part, now)).sum()
 }
 
-/// A locally administered unicast address.
+/// Returns a locally administered unicast address.
 fn mac(number: u64) -> MacAddr {
     MacAddr::from_u64(0x0200_0000_0000 + number)
 }
@@ -27,13 +27,13 @@ fn ticks(number: u64) -> Time {
     Time(number << TICK_SHIFT)
 }
 
-/// Distinct addresses without a pattern; an odd factor permutes the 32-bit numbers.
+/// Returns distinct addresses without a pattern; an odd factor permutes the 32-bit numbers.
 fn scattered(number: u64) -> MacAddr {
     mac((number.wrapping_mul(0x9e37_79b1)) & 0xffff_ffff)
 }
 
 impl MacTable {
-    /// What must hold between any two operations.
+    /// Checks what must hold between any two operations.
     fn check(&self) {
         let mut seen = std::collections::HashSet::new();
         let mut per_port = vec![0u32; self.ports.len()];
@@ -81,8 +81,8 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The obvious table. It keeps what is too old, as the real one may, and follows it in the choice
-/// of whom to evict after checking that the choice was fair.
+/// The reference model. It keeps expired entries, as the real table may, and follows its choice of
+/// the entry to evict after checking that the choice was fair.
 #[derive(Default)]
 struct Model {
     entries: HashMap<(u16, u64), (u16, u64)>,
@@ -150,7 +150,7 @@ fn run(ops: Vec<Op>, seed: u64) {
                     let (key, (loser, _)) = lost[0];
                     assert_eq!(loser, from.0);
                     for other in 0..5 {
-                        // The real table may have dropped some of what is too old here.
+                        // The real table may have dropped some of the expired entries here.
                         let live = model.live().values().filter(|e| e.0 == other).count();
                         let before = live - usize::from(other == port);
                         assert!(model.held_by(loser) >= before, "port {other} held more");
@@ -184,7 +184,7 @@ fn run(ops: Vec<Op>, seed: u64) {
                     let lost = |key| before.contains_key(key) && !kept.contains_key(key);
                     assert!(!allowed.keys().any(lost), "an entry that fits was lost");
                 }
-                // What is alive now is what was kept: of the dead, some came back.
+                // Live entries are those kept; some expired ones came back.
                 let dead = |entry: &(u16, u64)| model.now - entry.1 > model.aging;
                 model.entries.retain(|key, entry| kept.contains_key(key) || dead(entry));
             }
@@ -234,7 +234,7 @@ fn vlans_are_apart_and_what_is_no_stations_address_is_not_learned() {
         }
     }
     assert_eq!(len(&table, Time(0)), 2);
-    // The addresses next to them are as good as any.
+    // Adjacent addresses are learned as usual.
     for address in [MacAddr([2, 0, 0, 0, 0, 0]), MacAddr([0, 0, 0, 0, 0, 1])] {
         assert_eq!(table.learn(vlan(0), address, PortIndex(1), Time(0)), Learned::New);
     }
@@ -262,7 +262,7 @@ fn a_port_beyond_the_reserved_ones_is_learned() {
     assert_eq!(table.lookup(vlan(1), mac(1), Time(0)), Some(PortIndex(u16::MAX)));
 }
 
-/// A million addresses from one port displace only its own, and take no memory.
+/// A million addresses from one port displace only its own, and allocate nothing.
 #[test]
 fn a_flood_does_not_evict_the_neighbours() {
     let mut table = MacTable::new(8192, AGING, 7);
@@ -322,8 +322,8 @@ fn a_port_that_holds_as_many_as_any_displaces_its_own() {
     table.check();
 }
 
-/// Patterns that a guest may send without knowing the seed. Returns the share of entries that are
-/// not in the first of their two buckets: the second cache line of a look-up.
+/// Learns address patterns that a guest may send without knowing the seed. Returns the share of
+/// entries that are not in their first bucket: the second cache line of a look-up.
 fn second_lines(addresses: impl Iterator<Item = MacAddr>, capacity: usize, seed: u64) -> f64 {
     let mut table = MacTable::new(capacity, AGING, seed);
     for address in addresses.take(capacity) {

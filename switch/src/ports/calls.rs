@@ -1,17 +1,17 @@
-//! Calls to drivers that cannot block the worker, whatever the other side does to its eventfd.
+//! Calls to drivers that cannot block the worker, whatever the frontend does to its eventfd.
 //!
 //! A call adds one to an eventfd that the frontend made and shares. A plain write is not safe: the
-//! frontend can clear `O_NONBLOCK`, which belongs to the shared open file and not to us, and fill
-//! the counter; the write then sleeps until somebody reads. No test before the write helps, as
-//! the frontend can act between the two.
+//! frontend can clear `O_NONBLOCK`, which belongs to the shared open file description, and fill the
+//! counter; the write then sleeps until the counter is read. No test before the write helps, as the
+//! frontend can act between the two.
 //!
 //! The kernel's own way to add to an eventfd never sleeps: a full counter stays full. Asynchronous
 //! I/O uses it to report that a request is done (`IOCB_FLAG_RESFD`, io_submit(2)). So a call is a
-//! read of zero bytes that reports to the driver's eventfd; it is done when the submission
-//! returns. All calls of a turn are one system call.
+//! read of zero bytes that reports to the driver's eventfd; it is done when the submission returns.
+//! All calls of a turn take one system call.
 //!
-//! Measured (Zen 4, Linux 6.18): 270 ns for a plain write, 740 ns for one call this way, 450 ns for
-//! each of sixteen.
+//! Measured (Zen 4, Linux 6.18): 270 ns for a plain write, 740 ns for one call this way, 450 ns per
+//! call for sixteen.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -21,23 +21,23 @@ use std::ptr::null_mut;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-/// Most calls that one submission makes.
+/// Most calls of one submission.
 const BATCH: usize = 32;
-/// Requests that may be done but not yet collected.
+/// Most requests that are done but not yet collected.
 const UNCOLLECTED: usize = 4 * BATCH;
 /// `IOCB_CMD_PREAD` and `IOCB_FLAG_RESFD` of `linux/aio_abi.h`.
 const PREAD: u16 = 0;
 const RESFD: u32 = 1;
 
-/// The calls that a turn has to make.
+/// The calls to make at the end of a turn.
 pub(crate) struct Calls {
     way: Way,
-    /// Each is open until the next [`Calls::make`].
+    /// Each stays open until the next [`Calls::make`].
     due: Vec<RawFd>,
 }
 
 enum Way {
-    /// Nobody was called yet.
+    /// No call was made yet.
     Unknown,
     Context(Context),
     Write,
@@ -48,7 +48,7 @@ impl Calls {
         Calls { way: Way::Unknown, due: Vec::with_capacity(BATCH) }
     }
 
-    /// Notes a call. The descriptor must stay open until [`Calls::make`]: a turn drops no ring
+    /// Records a call. The descriptor must stay open until [`Calls::make`]: a turn drops no ring
     /// between the two.
     pub(crate) fn add(&mut self, event: BorrowedFd<'_>) {
         if self.due.len() == BATCH {
@@ -57,7 +57,7 @@ impl Calls {
         self.due.push(event.as_raw_fd());
     }
 
-    /// Makes the calls noted.
+    /// Makes the recorded calls.
     #[inline]
     pub(crate) fn make(&mut self) {
         if !self.due.is_empty() {
@@ -65,8 +65,8 @@ impl Calls {
         }
     }
 
-    /// Readies the way that never blocks; an error is what the kernel says of io_setup(2). Calls
-    /// are then plain writes.
+    /// Sets up calls that never block. On an error, which is that of io_setup(2), calls are plain
+    /// writes.
     pub(crate) fn set_up(&mut self) -> io::Result<()> {
         if let Way::Unknown = self.way {
             self.way = Way::Write;
@@ -85,7 +85,7 @@ impl Calls {
     }
 }
 
-/// Adds one by a plain write. A full counter is a call under way already.
+/// Adds one by a plain write. A full counter means that a call is pending already.
 fn write(fd: RawFd) {
     let one = 1u64.to_ne_bytes();
     // SAFETY: `one` is readable for its length; a descriptor closed meanwhile is EBADF.
@@ -95,9 +95,9 @@ fn write(fd: RawFd) {
 /// An asynchronous I/O context (io_setup(2)).
 struct Context {
     id: libc::c_ulong,
-    /// Reads of zero bytes, ready but for the eventfd that each reports to.
+    /// Reads of zero bytes, complete except for the eventfd that each reports to.
     requests: Box<[libc::iocb; BATCH]>,
-    /// What the requests read nothing of.
+    /// The file of the empty reads.
     _empty: OwnedFd,
     /// Requests done and not yet collected.
     done: usize,
@@ -129,7 +129,7 @@ impl Context {
             *pointer = &raw mut *request;
         }
         let mut made = 0;
-        // Every step makes at least one call, or gives one up.
+        // Every iteration makes at least one call or gives one up.
         while made < events.len() {
             if self.done >= UNCOLLECTED {
                 self.collect();
@@ -140,8 +140,8 @@ impl Context {
                     made += taken;
                 }
                 Err(error) => {
-                    // Not an eventfd: that driver cannot be called. But want of memory is no
-                    // reason.
+                    // Not an eventfd: that driver cannot be called. A lack of memory is no reason
+                    // to give up.
                     if error.raw_os_error() == Some(libc::EAGAIN) {
                         write(events[made]);
                     }
@@ -151,7 +151,7 @@ impl Context {
         }
     }
 
-    /// How many of `requests` were taken, in order; an error is about the first.
+    /// Submits `requests`; returns how many were taken, in order. An error is about the first.
     fn submit(&self, requests: &mut [*mut libc::iocb]) -> io::Result<usize> {
         let count = requests.len() as libc::c_long;
         // SAFETY: `requests` are `count` pointers to requests of this context; the kernel copies
@@ -161,7 +161,7 @@ impl Context {
         usize::try_from(taken).ok().filter(|taken| *taken > 0).ok_or_else(io::Error::last_os_error)
     }
 
-    /// Makes room in the context for further requests.
+    /// Collects finished requests to make room in the context.
     fn collect(&mut self) {
         // SAFETY: a C structure of integers, for which zero is a value.
         let mut events: [IoEvent; UNCOLLECTED + BATCH] = unsafe { zeroed() };
@@ -183,7 +183,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // Takes some 30 ms: the kernel waits until all processors have seen it go.
+        // Takes about 30 ms: the kernel waits until all processors have seen the context go.
         // SAFETY: the id is this context's and is not used again. Every request is done.
         unsafe { libc::syscall(libc::SYS_io_destroy, self.id) };
     }

@@ -23,7 +23,7 @@ pub struct DummyDevice {
     injected: Receiver<Captured>,
     captured: Sender<Captured>,
     offloads: Offloads,
-    /// Written by [`DummyHandle::inject`], once the device is on a worker.
+    /// Written by [`DummyHandle::inject`] once the device is on a worker.
     event: Arc<OnceLock<OwnedFd>>,
     pub(super) watched: Option<Watched>,
 }
@@ -45,17 +45,17 @@ pub struct Captured {
     pub bytes: Vec<u8>,
 }
 
-/// The frame does not fit.
+/// The frame does not fit into the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the dummy port's queue is full, or the frame is longer than any frame may be")]
 pub struct Full;
 
-/// A dummy port that holds up to `capacity` frames in each direction and takes all offloads.
+/// Makes a dummy port that holds up to `capacity` frames per direction and takes all offloads.
 pub fn dummy(capacity: usize) -> (DummyDevice, DummyHandle) {
     dummy_with_offloads(capacity, Offloads::ALL)
 }
 
-/// A dummy port that takes only `offloads`: the rest is done in software before it sees a frame.
+/// Makes a dummy port that takes only `offloads`; software does the rest before it gets a frame.
 pub fn dummy_with_offloads(capacity: usize, offloads: Offloads) -> (DummyDevice, DummyHandle) {
     let (inject, injected) = bounded(capacity.max(1));
     let (capture, captured) = bounded(capacity.max(1));
@@ -65,7 +65,7 @@ pub fn dummy_with_offloads(capacity: usize, offloads: Offloads) -> (DummyDevice,
 }
 
 impl DummyHandle {
-    /// Puts a frame where the switch fetches it from, and wakes the switch.
+    /// Injects a frame and wakes the switch.
     pub fn inject(&self, header: VnetHeader, bytes: &[u8]) -> Result<(), Full> {
         if bytes.len() > MAX_FRAME {
             return Err(Full);
@@ -77,7 +77,7 @@ impl DummyHandle {
         Ok(())
     }
 
-    /// Takes what the switch has sent since the last call, oldest first.
+    /// Returns what the switch has sent since the last call, oldest first.
     pub fn captured(&self) -> Vec<Captured> {
         self.captured.try_iter().collect()
     }
@@ -95,12 +95,12 @@ impl DummyDevice {
         let ours = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let theirs = ours.try_clone()?;
         self.watched = Some(watcher.watch(ours)?);
-        // A device is watched once, so this cannot be set already.
+        // A device is watched only once, so this is not set yet.
         let _ = self.event.set(theirs);
         Ok(())
     }
 
-    /// Fills `burst` with what was injected.
+    /// Fills `burst` with injected frames.
     pub(crate) fn fetch(&mut self, burst: &mut PoolBurst) {
         while !burst.is_full() {
             let Ok(frame) = self.injected.try_recv() else { break };

@@ -1,39 +1,40 @@
-//! When a transmit ring is served: at once, or, under load, when enough has gathered.
+//! Decides when a transmit ring is served: at once, or, under load, when enough chains wait.
 //!
-//! Serving a ring the moment something appears puts driver and switch in lock-step on the same
-//! cache lines: each waits for the other's last store instead of working through a batch. So after
-//! a turn that found many chains, the next one waits until a good part of the ring is filled, the
-//! driver pauses, or time is up. A ring that holds few is never held back: at low rates nothing is
-//! added to a frame's way. Under load, `engine::batching` decides whether holding pays at all.
+//! Serving a ring as soon as a chain appears puts driver and switch in lock-step on the same cache
+//! lines: each waits for the other's last store instead of working through a batch. So after a turn
+//! that found many chains, the next one waits until a good part of the ring is filled, the driver
+//! pauses, or time is up. A ring with few chains is never held back, so at low rates no delay is
+//! added. Under load, `engine::batching` decides whether holding pays.
 //!
 //! Measured with testpmd forwarding between two ports of 1024 entries, 60-byte frames, variants
-//! taking turns within a run: no hold-off 11.2 Mpps; at most 10 µs 11.1; 20 µs 11.9; 30 µs 15.9;
-//! 40 µs 16.6. Letting go when the driver pauses costs nothing at 8 µs (16.8), some at 4 µs (14.2)
-//! and everything at 2 µs (10.9), for testpmd itself alternates between its two ports.
+//! taking turns within a run: no hold-off 11.2 Mpps; at most 10 µs 11.1; 20 µs 11.9; 30 µs 15.9; 40
+//! µs 16.6. Serving when the driver pauses costs nothing at 8 µs (16.8), some at 4 µs (14.2) and
+//! everything at 2 µs (10.9), since testpmd itself alternates between its two ports.
 
 use crate::engine::LOAD;
 use crate::time::Time;
 
-/// Chains that are enough, unless half of the ring is fewer.
+/// Chains that end the wait, unless half of the ring is fewer.
 const ENOUGH: u16 = 256;
 /// Longest wait since the ring was last served, in nanoseconds.
 const LONGEST: u64 = 40_000;
-/// A driver that adds nothing for so many nanoseconds has paused.
+/// A driver that adds nothing for this many nanoseconds has paused.
 const PAUSE: u64 = 8_000;
 
 /// The state of one ring.
 pub(crate) struct HoldOff {
     enough: u16,
-    /// The last turn found load.
+    /// Whether the last turn found load.
     loaded: bool,
     served: Time,
-    /// Chains seen waiting, and when they became so many.
+    /// Chains seen waiting, and when their number last changed.
     waiting: u16,
     grown: Time,
 }
 
 impl HoldOff {
-    /// For a ring of `size` entries, half of which always stay free for the driver to fill.
+    /// Makes the state for a ring of `size` entries, half of which stay free for the driver to
+    /// fill.
     pub(crate) fn new(size: u16) -> HoldOff {
         HoldOff {
             enough: ENOUGH.min(size / 2),
@@ -44,7 +45,7 @@ impl HoldOff {
         }
     }
 
-    /// Whether a ring on which `waiting` chains (at least one) wait is better served later.
+    /// Returns whether a ring with `waiting` chains (at least one) is better served later.
     #[inline]
     pub(crate) fn holds(&mut self, waiting: u16, now: Time) -> bool {
         if !self.loaded || waiting >= self.enough {
@@ -58,7 +59,7 @@ impl HoldOff {
         since(self.served) < LONGEST && since(self.grown) < PAUSE
     }
 
-    /// The ring was served and `taken` chains were found.
+    /// Records that the ring was served and `taken` chains were found.
     #[inline]
     pub(crate) fn served(&mut self, taken: usize, now: Time) {
         self.loaded = taken >= LOAD;

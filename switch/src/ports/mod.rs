@@ -1,7 +1,7 @@
-//! What can be plugged into a port, and what every port has whatever is plugged in.
+//! Devices that can be plugged into a port, and what all ports have in common.
 //!
-//! A port is *active* (the engine looks at it every round, its driver need not kick) or *armed*
-//! (it costs nothing; a kick or a readable descriptor makes it active again).
+//! A port is *active* (the engine polls it every round, its driver need not kick) or *armed* (it
+//! costs nothing; a kick or a readable descriptor makes it active again).
 
 pub(crate) mod calls;
 pub mod dummy;
@@ -35,18 +35,18 @@ use vhost::VhostDevice;
 
 /// The device on a port.
 pub enum Device {
-    /// A virtio-net driver behind vhost-user: rings in memory that it shares with us.
+    /// A virtio-net driver behind vhost-user, with rings in shared memory.
     Vhost(VhostDevice),
     /// A Linux TAP device.
     Tap(Tap),
-    /// An interface of the host that is there without us.
+    /// An existing interface of the host.
     Uplink(Box<Uplink>),
     /// A pair of queues of this process, for tests and injection.
     Dummy(DummyDevice),
 }
 
 impl Device {
-    /// Has the descriptors of a newly added device wake the worker.
+    /// Registers the descriptors of a newly added device to wake the worker.
     pub(crate) fn watch(&mut self, watcher: &Watcher) -> io::Result<()> {
         match self {
             Device::Vhost(_) => Ok(()),
@@ -56,7 +56,7 @@ impl Device {
         }
     }
 
-    /// Its descriptors that wake the worker.
+    /// Returns the descriptors that wake the worker.
     pub(crate) fn watched(&mut self) -> Vec<&mut Watched> {
         match self {
             Device::Vhost(vhost) => vhost.watched(),
@@ -66,15 +66,15 @@ impl Device {
         }
     }
 
-    /// Shows the cable's state to who can see it: the host, on a TAP. A kernel without the
-    /// request (before 5.0) shows the link up; the switch drops the frames all the same.
+    /// Shows the cable's state to the host, on a TAP. A kernel without the request (before 5.0)
+    /// shows the link up; the switch drops the frames all the same.
     pub(crate) fn set_cable(&self, plugged: bool) {
         if let Device::Tap(tap) = self {
             let _ = tap.set_carrier(plugged);
         }
     }
 
-    /// Makes what was put into the device visible; returns how many calls it added.
+    /// Makes written frames visible; returns how many calls it added.
     pub(crate) fn flush(&mut self, calls: &mut Calls) -> u64 {
         match self {
             Device::Vhost(vhost) => vhost.flush(calls),
@@ -82,24 +82,25 @@ impl Device {
         }
     }
 
-    /// Asks to be woken. False: something waits already, or nothing can wake the worker.
+    /// Requests a wake-up. Returns `false` if something waits already, or if nothing can wake the
+    /// worker.
     pub(crate) fn arm(&mut self) -> bool {
         match self {
             Device::Vhost(vhost) => vhost.arm(),
             Device::Uplink(uplink) => uplink.arm(),
-            // Their descriptors are edge-triggered and were found empty: what comes is an edge.
+            // Their descriptors are edge-triggered and were found empty: new frames are an edge.
             Device::Tap(_) | Device::Dummy(_) => true,
         }
     }
 
-    /// No wake-up is needed any more.
+    /// Cancels the wake-up.
     pub(crate) fn disarm(&mut self) {
         if let Device::Vhost(vhost) = self {
             vhost.disarm();
         }
     }
 
-    /// Whether it can be given frames at all.
+    /// Returns whether it can take frames at all.
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
         match self {
@@ -120,7 +121,7 @@ impl Device {
     }
 }
 
-/// Frames that were taken but could not be sent, by the reasons that there are for that.
+/// Frames that were taken but could not be sent, by reason.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Unsent {
     pub frames: u64,
@@ -143,7 +144,7 @@ impl Unsent {
         }
     }
 
-    /// Counts the reasons.
+    /// Adds them to the counters.
     pub(crate) fn count(&self, counters: &PortCounters) {
         counters.drop(DropReason::EgressFull, self.full);
         counters.drop(DropReason::EgressTooLarge, self.too_large);
@@ -151,13 +152,13 @@ impl Unsent {
     }
 }
 
-/// A place that takes finished frames.
+/// A receiver of finished frames.
 pub(crate) trait Sink {
-    /// Up to so many frames are about to be handed over.
+    /// Announces up to `_frames` frames.
     fn expect(&mut self, _frames: usize) {}
 
-    /// Hands over one frame: its virtio-net header, its first bytes, the rest. The bytes of the
-    /// rest stay where they are until [`Sink::finish`].
+    /// Takes one frame: its virtio-net header, its first bytes, the rest. The bytes of the rest
+    /// stay in place until [`Sink::finish`].
     fn put(
         &mut self,
         header: &[u8; trama_frame::vnet::LEN],
@@ -165,8 +166,7 @@ pub(crate) trait Sink {
         body: &[Segment<'_>],
     ) -> Result<(), DropReason>;
 
-    /// As [`Sink::put`], for a head that need not be in one piece: that of a frame with another tag
-    /// than it came with.
+    /// Does the same as [`Sink::put`] for a head in several pieces, that of a frame with a new tag.
     fn put_head<H: Head>(
         &mut self,
         header: &[u8; trama_frame::vnet::LEN],
@@ -176,8 +176,7 @@ pub(crate) trait Sink {
         self.put(header, head.copy_to(&mut [0; PRIVATE_HEAD + TAG_LEN]), body)
     }
 
-    /// The frames of the burst were all handed over; says which of those that were taken could
-    /// not be sent after all.
+    /// Ends a burst; returns the frames that were taken but could not be sent.
     fn finish(&mut self) -> Unsent {
         Unsent::default()
     }
@@ -189,21 +188,21 @@ pub(crate) struct Port {
     pub settings: PortSettings,
     pub counters: Arc<PortCounters>,
     pub device: Device,
-    /// What the port's receiver takes unfinished.
+    /// Offloads that the port's receiver takes.
     pub offloads: Offloads,
-    /// The addresses that it sent from since it was plugged in; not noted where there may be many.
+    /// Source addresses since it was plugged in; not recorded where there may be many.
     pub sources: Sources,
-    /// On its network's list of active ports.
+    /// Whether it is on its network's list of active ports.
     pub active: bool,
-    /// When it last sent something.
+    /// When it last sent a frame.
     pub last_moved: Time,
-    /// Was given frames that are not visible yet.
+    /// Whether it has frames that are not visible yet.
     pub touched: bool,
-    /// What broke it; it neither sends nor receives until it is started anew.
+    /// What broke it; it neither sends nor receives until it is started again.
     pub fault: Option<PortFault>,
-    /// The fault was not asked for yet.
+    /// Whether the fault is still to be reported.
     pub fault_is_news: bool,
-    /// Written when it breaks.
+    /// Written when the port breaks.
     pub fault_event: Option<OwnedFd>,
 }
 
@@ -215,7 +214,7 @@ impl Port {
         device: Device,
     ) -> Port {
         let offloads = match &device {
-            // Nothing until the driver has said what it takes.
+            // Nothing until the driver has negotiated its features.
             Device::Vhost(_) => Offloads::NONE,
             Device::Tap(tap) => tap.offloads(),
             Device::Uplink(uplink) => uplink.offloads(),
@@ -242,7 +241,7 @@ impl Port {
         PortCounters::drop(&self.counters, reason, n);
     }
 
-    /// Forgets a fault: the device was set up anew.
+    /// Clears the fault, as the device was set up again.
     pub(crate) fn forget_fault(&mut self) {
         self.fault = None;
         self.fault_is_news = false;
@@ -265,7 +264,7 @@ impl Port {
     }
 }
 
-/// Where descriptors are registered that wake a worker; nowhere by default.
+/// Where the descriptors that wake a worker are registered; nowhere by default.
 #[derive(Clone, Default)]
 pub struct Doorbell(Option<Arc<Registry>>);
 
@@ -274,7 +273,7 @@ impl Doorbell {
         Doorbell(Some(Arc::new(registry)))
     }
 
-    /// Whether it wakes anybody.
+    /// Returns whether it can wake a worker.
     pub(crate) fn rings(&self) -> bool {
         self.0.is_some()
     }
@@ -297,13 +296,13 @@ impl Doorbell {
 
     fn deregister(&self, fd: &OwnedFd) {
         if let Some(registry) = &self.0 {
-            // It can only fail if the descriptor is not registered, which is what is wanted.
+            // Fails only if the descriptor is not registered, which is the aim.
             let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
         }
     }
 }
 
-/// Registers descriptors of one port at its worker's doorbell.
+/// Registers the descriptors of one port at its worker's doorbell.
 #[derive(Clone)]
 pub(crate) struct Watcher {
     pub doorbell: Doorbell,
@@ -319,8 +318,8 @@ impl Watcher {
     }
 }
 
-/// A descriptor that epoll reports. Closing ours alone would not end that: the other side holds
-/// the same open file, and epoll reports files.
+/// A descriptor that epoll reports. Closing it is not enough to end that: the other side holds the
+/// same open file description, which epoll keeps reporting.
 pub(crate) struct Watched {
     fd: OwnedFd,
     token: Token,
@@ -328,7 +327,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Has descriptors ring another doorbell. On an error all ring the one they did.
+    /// Moves descriptors to another doorbell. On an error all stay with the one they had.
     pub(crate) fn move_all(mut watched: Vec<&mut Watched>, to: &Doorbell) -> io::Result<()> {
         watched.retain(|each| !each.doorbell.is(to));
         for (done, each) in watched.iter().enumerate() {
@@ -357,7 +356,8 @@ impl Drop for Watched {
     }
 }
 
-/// Adds one to an eventfd of ours. A full counter (EAGAIN) is a notification under way already.
+/// Adds one to an eventfd created here. A full counter (EAGAIN) means that a notification is
+/// pending already.
 pub(crate) fn signal(event: BorrowedFd<'_>) {
     let _ = rustix::io::write(event, &1u64.to_ne_bytes());
 }

@@ -1,13 +1,13 @@
 //! An interface of the host as a port: the uplink of a bridged network.
 //!
-//! A packet socket hears everything that the interface hears, and what the host itself sends by
-//! it, and sends in its place. Frames come in a ring that the kernel fills (TPACKET_V2, whose
-//! slots hold the largest frames whole; version 3 would wait for a block to fill) and go from their
-//! slot straight into the receiver's memory. They leave from the sender's memory, a burst with one
-//! system call. Both ways carry the virtio-net header, so that large segments and unfinished
-//! checksums pass as they are.
+//! A packet socket receives everything that the interface receives and that the host sends through
+//! it, and sends frames through it. Received frames come in a ring that the kernel fills
+//! (TPACKET_V2, whose slots hold the largest frames whole; version 3 would wait for a block to
+//! fill) and go from their slot straight into the receiver's memory. Sent frames leave from the
+//! sender's memory, a burst with one system call. Both directions carry the virtio-net header, so
+//! large segments and partial checksums pass unchanged.
 //!
-//! The socket cannot hand frames to the interface's own host: `to_host` does that.
+//! The socket cannot pass frames to the interface's own host; `to_host` does that.
 #![allow(unsafe_code)]
 
 mod burst;
@@ -31,39 +31,39 @@ use outbox::Outbox;
 pub use setup::UplinkError;
 use to_host::ToHost;
 
-/// How often a port that never sleeps looks whether its interface is still there.
+/// How often a port that never sleeps checks that its interface still exists.
 const LOOKS: u32 = 1 << 16;
 
-/// A joined interface. It is as it was before when this is dropped.
+/// A joined interface; restored when this is dropped.
 pub struct Uplink {
     fd: OwnedFd,
     ring: Ring,
     outbox: Outbox,
     offloads: Offloads,
     mac: MacAddr,
-    /// Hands frames to the interface's host; why not, if it cannot.
+    /// Passes frames to the interface's host, or the reason why it cannot.
     to_host: Result<ToHost, String>,
-    /// The interface is down or was deleted.
+    /// Whether the interface is down or was deleted.
     gone: bool,
     idle_looks: u32,
     pub(super) watched: Option<Watched>,
 }
 
 impl Uplink {
-    /// Joins the interface of this name, which must be up, and carry packets of `mtu` bytes.
+    /// Joins the interface of this name, which must be up and carry packets of `mtu` bytes.
     ///
     /// # Errors
-    /// There is no such interface, it cannot be used, or the rights to do so are missing.
+    /// The interface does not exist or cannot be used, or the process lacks the privileges.
     pub fn open(ifname: &str, mtu: u16) -> Result<Uplink, UplinkError> {
         setup::open(ifname, mtu)
     }
 
-    /// The interface's own hardware address.
+    /// Returns the interface's own MAC address.
     pub fn mac(&self) -> MacAddr {
         self.mac
     }
 
-    /// Why no frames reach the interface's own host, if they do not.
+    /// Returns why no frames reach the interface's own host, if they do not.
     pub fn to_host_fault(&self) -> Option<&str> {
         self.to_host.as_ref().err().map(String::as_str)
     }
@@ -81,17 +81,17 @@ impl Uplink {
         Ok(())
     }
 
-    /// Looks whether the interface went away meanwhile; false: it did.
+    /// Checks that the interface still exists; returns `false` if it went away.
     pub(crate) fn arm(&mut self) -> bool {
         self.idle_looks = 0;
-        // The kernel leaves the error when the interface goes down or away.
+        // The kernel keeps this error after the interface went down or away.
         if !matches!(rustix::net::sockopt::socket_error(&self.fd), Ok(Ok(()))) {
             self.gone = true;
         }
         !self.gone
     }
 
-    /// Fills `burst` with frames, which stay where they are until [`Uplink::release`].
+    /// Fills `burst` with frames, which stay in place until [`Uplink::release`].
     pub(crate) fn fetch(&mut self, burst: &mut SlotBurst) {
         self.ring.fetch(burst);
         if burst.is_empty() {
@@ -102,7 +102,7 @@ impl Uplink {
         }
     }
 
-    /// Gives the slots of a burst back to the kernel.
+    /// Returns the slots of a burst to the kernel.
     pub(crate) fn release(&mut self, burst: &mut SlotBurst) {
         self.ring.release(burst);
     }

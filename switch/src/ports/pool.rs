@@ -1,16 +1,16 @@
-//! A burst in buffers of our own: what devices are read into that do not share memory.
+//! A burst in private buffers, for devices that do not share memory.
 
 use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD};
 use trama_virtqueue::{RingError, Segment};
 
 use crate::forward::{MAX_FRAME, Source};
 
-/// Room for a virtio-net header and the largest frame; a multiple of a cache line that is not a
-/// multiple of a page, so that the beginnings of the buffers do not share one cache set.
+/// Room for a virtio-net header and the largest frame. A multiple of a cache line but not of a
+/// page, so that the beginnings of the buffers do not share one cache set.
 const STRIDE: usize = (HEADER + MAX_FRAME).next_multiple_of(4096) + 64;
 
-/// Frames per burst from a device that is read frame by frame: a burst of 64 KiB frames then
-/// stays within a level-2 cache.
+/// Frames per burst of a device that is read frame by frame: a burst of 64 KiB frames then fits
+/// into a level-2 cache.
 pub(crate) const POOL_BURST: usize = 16;
 
 /// Up to [`POOL_BURST`] frames, each in its own buffer.
@@ -22,7 +22,7 @@ pub(crate) struct PoolBurst {
 }
 
 impl PoolBurst {
-    /// An empty burst. Its memory becomes real only as far as frames use it.
+    /// Makes an empty burst. Its memory is only populated as far as frames use it.
     pub(crate) fn new() -> PoolBurst {
         PoolBurst {
             bytes: vec![0; STRIDE * POOL_BURST].into_boxed_slice(),
@@ -39,7 +39,7 @@ impl PoolBurst {
         self.len == POOL_BURST
     }
 
-    /// The next free buffer: header, then frame.
+    /// Returns the next free buffer: header, then frame.
     pub(crate) fn buffer(&mut self) -> &mut [u8] {
         let start = self.len * STRIDE;
         &mut self.bytes[start..start + HEADER + MAX_FRAME]

@@ -1,12 +1,12 @@
 //! A Linux TAP device as a port.
 //!
 //! One system call moves one frame; that is the kernel's interface. Large frames make up for it:
-//! the device speaks the same virtio-net header as a guest (`IFF_VNET_HDR`, 12 bytes), so a
-//! 64 KiB segment passes whole. A frame is written with one `writev` from its private header and
-//! head and the sender's own memory, without a copy of ours.
+//! the device uses the same virtio-net header as a guest (`IFF_VNET_HDR`, 12 bytes), so a 64 KiB
+//! segment passes whole. A frame is written with one `writev` from its private header and head and
+//! the sender's own memory, without another copy.
 //!
-//! A device that is down or full refuses frames one by one (counted); a device that was deleted
-//! is a fault of this port alone.
+//! A device that is down or full refuses frames one by one (counted); a deleted device is a fault
+//! of this port alone.
 #![allow(unsafe_code)]
 
 pub(super) mod setup;
@@ -26,37 +26,38 @@ use super::{Sink, Watched, Watcher};
 use crate::drop_reason::DropReason;
 pub use setup::{NamespaceId, TapError};
 
-/// Most pieces that one `writev` takes (`UIO_MAXIOV`).
+/// Most pieces of one `writev` (`UIO_MAXIOV`).
 const MAX_PIECES: usize = 1024;
 
-/// How a TAP device is made.
+/// Options of a TAP device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TapOptions {
     /// Its name (1 to 15 bytes).
     pub ifname: String,
-    /// The named network namespace (below `/run/netns`) that it is created in; none: ours.
+    /// The named network namespace (below `/run/netns`) to create it in; `None` for the current
+    /// one.
     pub netns: Option<String>,
     /// Addresses with prefix lengths for the host's side.
     pub address: Vec<(IpAddr, u8)>,
     /// The interface's MTU in bytes.
     pub mtu: u16,
-    /// The interface's hardware address; none: the kernel draws one. A persistent device keeps
-    /// its own.
+    /// The interface's MAC address; if `None`, the kernel draws one. A persistent device keeps its
+    /// own.
     pub mac: Option<MacAddr>,
-    /// Whether frames carry a virtio-net header, so that large segments and checksums pass
-    /// through unfinished. True unless something cannot take it.
+    /// Whether frames carry a virtio-net header, so that large segments and partial checksums pass
+    /// through. True unless the other side cannot take it.
     pub vnet_header: bool,
 }
 
-/// An open TAP device. Unless it existed before, it is gone when this is dropped.
+/// An open TAP device. It is deleted when this is dropped, unless it existed before.
 pub struct Tap {
     fd: OwnedFd,
-    /// What the kernel takes unfinished; nothing if there is no header to say it in.
+    /// Offloads that the kernel takes; none without the header.
     offloads: Offloads,
     vnet_header: bool,
     gone: bool,
     pub(super) watched: Option<Watched>,
-    /// The named namespace that it was made in.
+    /// The named namespace that it was created in.
     namespace: Option<NamespaceId>,
 }
 
@@ -66,21 +67,22 @@ impl Tap {
         setup::open(options)
     }
 
-    /// A TAP that is none: any non-blocking descriptor that moves one frame behind its virtio-net
-    /// header at a time, such as a SOCK_SEQPACKET socket. Measures the switch without the kernel.
+    /// Wraps a stand-in for a TAP: any non-blocking descriptor that moves one frame behind its
+    /// virtio-net header at a time, such as a SOCK_SEQPACKET socket. Measures the switch without
+    /// the kernel.
     #[doc(hidden)]
     pub fn over(fd: OwnedFd) -> Tap {
         let (offloads, vnet_header, gone) = (Offloads::ALL, true, false);
         Tap { fd, offloads, vnet_header, gone, watched: None, namespace: None }
     }
 
-    /// The named namespace that it was made in, where one was asked for. It stays there when the
-    /// name goes or passes to another namespace.
+    /// Returns the named namespace that it was created in, if one was requested. The device stays
+    /// there when the name is deleted or passes to another namespace.
     pub fn namespace(&self) -> Option<NamespaceId> {
         self.namespace
     }
 
-    /// Link up or down as the interface shows it (`TUNSETCARRIER`).
+    /// Sets the link state that the interface shows (`TUNSETCARRIER`).
     pub fn set_carrier(&self, up: bool) -> io::Result<()> {
         let up = libc::c_int::from(up);
         // SAFETY: the request reads one int at the address, which lives until it returns.
@@ -108,7 +110,7 @@ impl Tap {
             let buffer = burst.buffer();
             buffer[..prefix].fill(0);
             match rustix::io::read(&self.fd, &mut buffer[prefix..]) {
-                // What ends within the header counts as a runt.
+                // A frame that ends within the header counts as a runt.
                 Ok(len) => burst.commit((prefix + len).saturating_sub(HEADER)),
                 Err(Errno::BADFD) => {
                     self.gone = true;
@@ -135,8 +137,8 @@ impl Sink for Tap {
         pieces.add(Segment::from(head))?;
         body.iter().try_for_each(|segment| pieces.add(*segment))?;
         // SAFETY: the first `len` pieces are initialised, and each is readable as long as the
-        // segment it came from, which outlives this call. The kernel copies out of them; that a
-        // guest may write them meanwhile is nothing to Rust, which holds no reference to them.
+        // segment it came from, which outlives this call. The kernel copies out of them. A guest
+        // may write them meanwhile, but Rust holds no reference to them.
         let written = unsafe {
             libc::writev(self.fd.as_fd().as_raw_fd(), pieces.as_ptr(), pieces.len as libc::c_int)
         };
@@ -154,7 +156,7 @@ impl Sink for Tap {
     }
 }
 
-/// The pieces of one frame for `writev`. Only those added are ever initialised.
+/// The pieces of one frame for `writev`. Only pieces that were added are initialised.
 struct Pieces<'a> {
     list: [MaybeUninit<libc::iovec>; MAX_PIECES],
     len: usize,

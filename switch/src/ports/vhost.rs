@@ -1,8 +1,8 @@
-//! A port whose device is a virtio-net driver: ring pairs in memory that it shares with us.
+//! A port whose device is a virtio-net driver: ring pairs in shared memory.
 //!
-//! Receive and transmit are named from the driver, as in virtio: on a *transmit* ring we read, on
-//! a *receive* ring we write. The halves are kept apart, so that they could live on two workers.
-//! A ring that breaks the rules takes all rings of its port with it and nobody else's.
+//! Receive and transmit are named from the driver's side, as in virtio: the switch reads a
+//! *transmit* ring and writes a *receive* ring. The halves are kept apart, so that they could run
+//! on two workers. A ring that breaks the rules stops all rings of its port, and no other port's.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -24,24 +24,24 @@ use crate::time::Time;
 pub struct VhostDevice {
     receive: Vec<Option<Receive>>,
     transmit: Vec<Option<Transmit>>,
-    /// Receive rings that are started, by index into `receive`.
+    /// Started receive rings, by index into `receive`.
     started: Vec<u16>,
     fault: Option<PortFault>,
     /// Spreads flows over the receive rings.
     flows: FlowHasher,
 }
 
-/// A ring we write.
+/// A ring that the switch writes.
 struct Receive {
     queue: RxQueue,
     call: Option<OwnedFd>,
-    /// Holds frames that are not visible yet.
+    /// Whether it holds frames that are not visible yet.
     touched: bool,
-    /// Made frames visible that its driver is still to be told of.
+    /// Whether it made frames visible of which its driver is still to be notified.
     owes_call: bool,
 }
 
-/// A ring we read.
+/// A ring that the switch reads.
 struct Transmit {
     queue: TxQueue,
     call: Option<OwnedFd>,
@@ -49,17 +49,17 @@ struct Transmit {
     hold_off: HoldOff,
 }
 
-/// What a look at a transmit ring says.
+/// Result of looking at a transmit ring.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
     Empty,
-    /// Something waits, and more is worth waiting for.
+    /// Chains wait, and it pays to wait for more.
     Hold,
     Serve,
 }
 
 impl VhostDevice {
-    /// A device with room for `queue_pairs` (at least 1) pairs of rings, none started.
+    /// Makes a device with room for `queue_pairs` (at least 1) pairs of rings, none started.
     pub fn new(queue_pairs: u16) -> VhostDevice {
         let pairs = usize::from(queue_pairs.max(1));
         VhostDevice {
@@ -81,7 +81,7 @@ impl VhostDevice {
         if index < rings { Ok(()) } else { Err(EngineError::NoSuchRing { index, rings }) }
     }
 
-    /// Starts ring `index` (2n: receive, 2n + 1: transmit), in place of one that is running.
+    /// Starts ring `index` (2n: receive, 2n + 1: transmit); replaces a running one.
     pub(crate) fn start(
         &mut self,
         index: usize,
@@ -102,7 +102,7 @@ impl VhostDevice {
             let hold_off = HoldOff::new(setup.size);
             let mut queue = TxQueue::new(setup).map_err(ring_error)?;
             queue.disarm();
-            // The old ring's registration must go before the same descriptor comes again.
+            // The old ring's registration must go before the same descriptor is registered again.
             self.transmit[index / 2] = None;
             let kick = fds.kick.map(|fd| watcher.watch(fd)).transpose().map_err(kick_error)?;
             self.transmit[index / 2] = Some(Transmit { queue, call, kick, hold_off });
@@ -131,8 +131,8 @@ impl VhostDevice {
         self.started.extend(rings.filter(|(_, ring)| ring.is_some()).map(|(i, _)| i as u16));
     }
 
-    /// Replaces a started ring's call descriptor, and calls by it: a call just made through the
-    /// old one may have gone unseen.
+    /// Replaces a started ring's call descriptor, and calls through it: a call just made through
+    /// the old one may have been missed.
     pub(crate) fn set_call(&mut self, index: usize, call: Option<OwnedFd>, calls: &mut Calls) {
         let pair = index / 2;
         let place = if is_receive(index) {
@@ -146,7 +146,7 @@ impl VhostDevice {
         }
     }
 
-    /// Replaces a started ring's kick descriptor. Kicks of receive rings are never waited for.
+    /// Replaces a started ring's kick descriptor. Kicks of receive rings are never awaited.
     pub(crate) fn set_kick(
         &mut self,
         index: usize,
@@ -164,8 +164,8 @@ impl VhostDevice {
         Ok(())
     }
 
-    /// Gives all rings a new memory map. The first ring that does not fit it is an error; the
-    /// rings then keep whichever map they had reached, and the frontend is to be dropped.
+    /// Gives all rings a new memory map. The first ring that does not fit it is an error. The rings
+    /// then keep the map each has, and the caller must drop the frontend.
     pub(crate) fn set_memory(&mut self, memory: &Arc<GuestMemory>) -> Result<(), EngineError> {
         for (pair, ring) in self.receive.iter_mut().enumerate() {
             if let Some(ring) = ring {
@@ -184,14 +184,14 @@ impl VhostDevice {
         Ok(())
     }
 
-    /// Forgets all rings.
+    /// Drops all rings.
     pub(crate) fn drop_rings(&mut self) {
         self.receive.iter_mut().for_each(|ring| *ring = None);
         self.transmit.iter_mut().for_each(|ring| *ring = None);
         self.recount();
     }
 
-    /// Forgets all rings and the fault.
+    /// Drops all rings and the fault.
     pub(crate) fn detach(&mut self) {
         self.drop_rings();
         self.fault = None;
@@ -201,17 +201,17 @@ impl VhostDevice {
         self.fault
     }
 
-    /// The kick descriptors.
+    /// Returns the kick descriptors.
     pub(crate) fn watched(&mut self) -> Vec<&mut Watched> {
         self.transmit.iter_mut().flatten().filter_map(|ring| ring.kick.as_mut()).collect()
     }
 
-    /// Whether frames can be put on a receive ring.
+    /// Returns whether frames can be put on a receive ring.
     pub(crate) fn is_ready(&self) -> bool {
         !self.started.is_empty() && self.fault.is_none()
     }
 
-    /// How many pairs the device has.
+    /// Returns the number of pairs of the device.
     pub(crate) fn pairs(&self) -> usize {
         self.transmit.len()
     }
@@ -246,7 +246,7 @@ impl VhostDevice {
         }
     }
 
-    /// Puts a burst back, in order, as used.
+    /// Returns a burst to its ring, in order, as used.
     pub(crate) fn complete(&mut self, pair: usize, burst: &TxBurst) {
         if let Some(ring) = &mut self.transmit[pair] {
             ring.queue.complete(burst);
@@ -284,8 +284,8 @@ impl VhostDevice {
         added
     }
 
-    /// Asks for kicks on all transmit rings; false, and no kicks, if a ring is not empty or has
-    /// no kick descriptor.
+    /// Requests kicks on all transmit rings. Returns `false`, and requests none, if a ring is not
+    /// empty or has no kick descriptor.
     pub(crate) fn arm(&mut self) -> bool {
         let quiet = |ring: &mut Transmit| ring.kick.is_some() && !ring.queue.arm();
         let armed = self.transmit.iter_mut().flatten().all(quiet);
@@ -301,7 +301,7 @@ impl VhostDevice {
 }
 
 impl VhostDevice {
-    /// The receive ring that all frames go to, where there is only one.
+    /// Returns the receive ring for all frames, if only one is started.
     #[inline]
     pub(crate) fn only_ring(&mut self) -> Option<OnlyRing<'_>> {
         let [pair] = self.started[..] else { return None };
@@ -309,14 +309,14 @@ impl VhostDevice {
         Some(OnlyRing { ring, broken: None })
     }
 
-    /// Notes that receive ring `pair` broke the rules.
+    /// Records that receive ring `pair` broke the rules.
     #[cold]
     fn broke(&mut self, pair: u16, error: RingError) {
         self.fault = Some(PortFault::Ring { index: 2 * usize::from(pair), error });
         self.started.clear();
     }
 
-    /// Notes what delivery found out about [`VhostDevice::only_ring`].
+    /// Records the outcome of delivery to [`VhostDevice::only_ring`].
     #[inline]
     pub(crate) fn note_broken(&mut self, broken: Option<RingError>) {
         if let (Some(error), [pair]) = (broken, &self.started[..]) {
@@ -357,10 +357,10 @@ impl Sink for VhostDevice {
     }
 }
 
-/// The one receive ring of a device that has started no other.
+/// The only receive ring that a device has started.
 pub(crate) struct OnlyRing<'a> {
     ring: &'a mut Receive,
-    /// How it broke the rules, if it did.
+    /// The rule that it broke, if any.
     pub broken: Option<RingError>,
 }
 
@@ -399,7 +399,7 @@ impl Sink for OnlyRing<'_> {
 }
 
 impl OnlyRing<'_> {
-    /// Puts a frame on a ring that is full of frames of which its driver was not told: it may be
+    /// Puts a frame on a ring that is full of frames not yet announced to its driver, which may be
     /// asleep.
     #[cold]
     #[inline(never)]
@@ -435,7 +435,8 @@ impl OnlyRing<'_> {
     }
 }
 
-/// Which of a pair ring `index` of a virtio-net device is (virtio 1.2, section 5.1.2).
+/// Returns whether ring `index` of a virtio-net device is a receive ring (virtio 1.2, section
+/// 5.1.2).
 fn is_receive(index: usize) -> bool {
     index & 1 == 0
 }

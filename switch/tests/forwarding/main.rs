@@ -1,5 +1,5 @@
-//! What the switch does with a frame, seen from dummy ports: VLANs, learning, flooding, drops,
-//! and the software fallback for offloads.
+//! Forwarding as seen from dummy ports: VLANs, learning, flooding, drops, and the software fallback
+//! for offloads.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod sources;
@@ -13,7 +13,7 @@ use trama_frame::vnet::{DATA_VALID, GSO_TCPV4, NEEDS_CSUM};
 use trama_frame::{MacAddr, Offloads, VlanTag, VnetHeader, checksum};
 use trama_switch::{DropReason, Engine, NetworkId, PortSettings, Time, VlanMode, VlanSet};
 
-/// Ports on one network, with a clock that moves by a millisecond a round.
+/// Ports on one network, with a clock that advances a millisecond per round.
 struct Lab {
     engine: Engine,
     network: NetworkId,
@@ -41,7 +41,7 @@ impl Lab {
         panic!("the switch does not come to rest");
     }
 
-    /// Sends one frame and returns what each port got.
+    /// Sends one frame and returns the frames that each port received.
     fn send(&mut self, from: usize, bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
         self.stations[from].send(bytes);
         self.settle();
@@ -86,7 +86,7 @@ fn a_station_that_moves_is_followed() {
     lab.send(2, &frame(mac(9), mac(2), 60));
     let to_it = frame(mac(2), mac(1), 60);
     assert_eq!(lab.send(0, &to_it), [vec![], vec![], vec![to_it]]);
-    // Within one burst: port 1 takes the address back, then hears itself called.
+    // Within one burst: the address moves back to port 1, which then receives a frame for it.
     for bytes in [frame(mac(9), mac(2), 60), frame(mac(2), mac(3), 60)] {
         lab.stations[1].send(&bytes);
     }
@@ -130,12 +130,12 @@ fn a_tag_that_stays_is_left_alone_and_one_that_changes_keeps_its_priority() {
     let native = VlanMode::NativeUntagged { tag: vid(30), trunks: VlanSet::all() };
     let mut lab = Lab::new(&[trunk(), trunk(), access(10), native]);
     let plain = frame(MacAddr::BROADCAST, mac(1), 300);
-    // Drop eligible, priority 5, S-tag: as it came, bit for bit; gone at the access port.
+    // Drop eligible, priority 5, S-tag: unchanged on a trunk, popped at the access port.
     let tag = VlanTag { tpid: 0x88a8, tci: 0xb00a };
     let bytes = tagged(tag, &plain);
     let got = lab.send(0, &bytes);
     assert_eq!(got, [vec![], vec![bytes.clone()], vec![plain.clone()], vec![bytes]]);
-    // Priority-tagged into an access port: priority kept, drop eligible gone, VLAN filled in.
+    // Priority-tagged into an access port: priority kept, DEI cleared, VID filled in.
     let got = lab.send(2, &tagged(c_tag(0xb000), &plain));
     let expected = tagged(c_tag(0xa00a), &plain);
     assert_eq!(got, [vec![expected.clone()], vec![expected.clone()], vec![], vec![expected]]);
@@ -265,7 +265,8 @@ fn two_networks_are_two_worlds() {
     assert!(lab.stations[0].frames().is_empty());
 }
 
-/// A TCP/IPv4 frame with `payload` bytes whose checksum field holds the pseudo-header's sum.
+/// Returns a TCP/IPv4 frame with `payload` bytes whose checksum field holds the pseudo-header's
+/// sum.
 fn tcp_frame(payload: usize) -> Vec<u8> {
     let mut bytes = frame(mac(2), mac(1), 54 + payload);
     bytes[12..14].copy_from_slice(&[0x08, 0x00]);
@@ -291,7 +292,7 @@ fn wants_cutting() -> VnetHeader {
     VnetHeader { gso_type: GSO_TCPV4, gso_size: 1400, hdr_len: 54, ..wants_checksum() }
 }
 
-/// Whether the TCP checksum of a complete frame, which may have tags, is right.
+/// Returns whether the TCP checksum of a complete frame, which may have tags, is right.
 fn tcp_checksum_ok(bytes: &[u8]) -> bool {
     let ip = behind_tags(bytes).unwrap().0;
     let total = usize::from(u16::from_be_bytes([bytes[ip + 2], bytes[ip + 3]]));
@@ -310,11 +311,11 @@ fn who_takes_offloads_gets_them_untouched() {
     let got = lab.stations[1].handle.captured();
     assert_eq!(got.len(), 1);
     assert_eq!((got[0].header, &got[0].bytes), (wants_cutting(), &large));
-    // A pushed tag moves what the header points at.
+    // A pushed tag moves the header's offsets.
     let got = lab.stations[2].handle.captured();
     let shifted = VnetHeader { hdr_len: 58, csum_start: 38, ..wants_cutting() };
     assert_eq!((got[0].header, &got[0].bytes), (shifted, &tagged(c_tag(5), &large)));
-    // And a popped one moves it back.
+    // A popped tag moves them back.
     lab.stations[2].handle.inject(shifted, &got[0].bytes).unwrap();
     lab.settle();
     let got = lab.stations[0].handle.captured();
@@ -380,7 +381,7 @@ fn a_lying_header_never_gets_through() {
     for header in lies {
         lab.stations[0].handle.inject(header, &tcp_frame(3000)).unwrap();
     }
-    // Cut at 1500 payload bytes, each segment would be larger than the MTU.
+    // With 1500 payload bytes, each segment would be larger than the MTU.
     let header = VnetHeader { gso_size: 1500, ..wants_cutting() };
     lab.stations[0].handle.inject(header, &tcp_frame(3000)).unwrap();
     lab.settle();
@@ -393,7 +394,7 @@ fn a_lying_header_never_gets_through() {
 fn software_cutting_has_a_budget() {
     let mut lab = Lab::new(&[trunk()]);
     let bare = Station::add(&mut lab.engine, port(lab.network, trunk()), Offloads::NONE);
-    // 8,000 segments of one byte are asked for: more than one port gets of our time in one burst.
+    // 8,000 segments of one byte: more than the budget of a port in one burst.
     let header = VnetHeader { gso_size: 1, ..wants_cutting() };
     lab.stations[0].handle.inject(header, &tcp_frame(8000)).unwrap();
     lab.settle();

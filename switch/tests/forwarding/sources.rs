@@ -1,5 +1,4 @@
-//! The addresses that ports send from: those that are none, and what a guest hears that has shown
-//! one or several.
+//! Source addresses: invalid ones, and the frames that a guest with one or several receives.
 
 use trama_switch::{PortFilter, Promiscuous, Station as Behind};
 
@@ -25,14 +24,14 @@ fn a_source_that_is_no_stations_address_goes_nowhere() {
     assert_eq!(lab.send(0, &good)[1], [good]);
 }
 
-/// A lab whose port 1 has a filter.
+/// Makes a lab whose port 1 has a filter.
 fn lab_with_one_guest(filter: PortFilter) -> Lab {
     let mut lab = Lab::new(&[trunk(), trunk(), trunk()]);
     lab.set(1, |settings| settings.filter = filter);
     lab
 }
 
-/// Whether port 1 hears what port 0 sends to an address that was not learned.
+/// Returns whether port 1 receives a frame from port 0 to an unknown address.
 fn hears(lab: &mut Lab, to: MacAddr) -> bool {
     let bytes = frame(to, mac(100), 60);
     !lab.send(0, &bytes)[1].is_empty()
@@ -57,7 +56,7 @@ fn a_guest_with_two_addresses_is_reached_at_both_after_they_were_forgotten() {
     assert!(!hears(&mut lab, mac(77)) && !hears(&mut lab, mac(2)));
     lab.send(1, &frame(mac(9), mac(2), 60));
     assert!(hears(&mut lab, mac(77)), "it may be a bridge");
-    // The first goes on, the second falls silent.
+    // The first goes on sending, the second falls silent.
     for _ in 0..3 {
         wait(&mut lab, 200);
         lab.send(1, &frame(mac(9), mac(1), 60));
@@ -66,7 +65,7 @@ fn a_guest_with_two_addresses_is_reached_at_both_after_they_were_forgotten() {
     assert!(hears(&mut lab, mac(2)), "it may be silent for long");
     let known = lab.engine.fdb(lab.network, Time(lab.clock));
     assert!(known.iter().all(|(_, entry)| entry.mac != mac(2)));
-    // A new guest is another one.
+    // A new guest starts without addresses.
     lab.engine.detach(lab.stations[1].id);
     lab.send(1, &frame(mac(9), mac(3), 60));
     assert!(!hears(&mut lab, mac(2)) && !hears(&mut lab, mac(77)) && hears(&mut lab, mac(3)));
@@ -96,7 +95,7 @@ fn a_stated_address_is_the_only_one_where_no_other_may_be_sent_from() {
         assert!(!hears(&mut lab, mac(77)));
         lab.send(1, &frame(mac(9), mac(2), 60));
         assert_eq!(hears(&mut lab, mac(77)), !refuses_forged);
-        // From now on it may not: what it showed before counts no more.
+        // From now on it may not: earlier addresses no longer count.
         lab.set(1, |settings| settings.filter = PortFilter { refuses_forged: true, ..known });
         lab.engine.flush_fdb(None);
         assert!(!hears(&mut lab, mac(77)) && !hears(&mut lab, mac(2)) && hears(&mut lab, mac(1)));

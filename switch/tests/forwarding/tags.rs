@@ -1,16 +1,16 @@
-//! Frames with several VLAN tags: large ones, those at the MTU, chains of tags that end early.
+//! Frames with several VLAN tags: large ones, those at the MTU, truncated chains of tags.
 
 use trama_frame::ethernet::MAX_TAGS;
 
 use super::*;
 
-/// S-tag and C-tags in turn, the outermost of VLAN 10.
+/// Returns S-tag and C-tags in turn, the outermost of VLAN 10.
 fn stack(count: usize) -> Vec<VlanTag> {
     let tag = |i: usize| VlanTag { tpid: [0x88a8, 0x8100][i % 2], tci: 10 + i as u16 };
     (0..count).map(tag).collect()
 }
 
-/// The frame with these tags, outermost first.
+/// Returns the frame with these tags, outermost first.
 fn with_tags(tags: &[VlanTag], untagged: &[u8]) -> Vec<u8> {
     tags.iter().rfold(untagged.to_vec(), |frame, tag| tagged(*tag, &frame))
 }
@@ -51,7 +51,7 @@ fn large_frames_pass_or_are_cut_behind_as_many_tags_as_there_may_be() {
         }
     }
     assert_eq!(lab.stations[0].counters.snapshot().dropped_total(), 0);
-    // An access port's guest marks its frames with a priority; the tag becomes that of the VLAN.
+    // An access port's guest sends priority-tagged frames; the tag gets the VID of the VLAN.
     let own = [&[c_tag(0xa000)], &stack(3)[1..]].concat();
     let bytes = with_tags(&own, &large);
     lab.stations[2].handle.inject(moved(wants_cutting(), 3), &bytes).unwrap();
@@ -61,7 +61,7 @@ fn large_frames_pass_or_are_cut_behind_as_many_tags_as_there_may_be() {
     assert_eq!((got[0].header, &got[0].bytes), (moved(wants_cutting(), 3), &expected));
     assert!(bare.frames().iter().all(|bytes| tcp_checksum_ok(bytes)));
 
-    // A checksum alone is finished behind any number of tags.
+    // A checksum alone is completed behind any number of tags.
     for count in [2, 3, MAX_TAGS, 20] {
         let bytes = with_tags(&stack(count), &tcp_frame(101));
         lab.stations[0].handle.inject(moved(wants_checksum(), count), &bytes).unwrap();
@@ -74,7 +74,7 @@ fn large_frames_pass_or_are_cut_behind_as_many_tags_as_there_may_be() {
             assert!(tcp_checksum_ok(done), "{count} tags");
         }
     }
-    // More tags than are looked behind: the frame cannot be cut.
+    // More tags than are parsed: the frame cannot be segmented.
     for count in [MAX_TAGS + 1, 20] {
         let bytes = with_tags(&stack(count), &large);
         lab.stations[0].handle.inject(moved(wants_cutting(), count), &bytes).unwrap();
@@ -95,14 +95,14 @@ fn no_tag_counts_against_the_mtu() {
         lab.send(0, &with_tags(&stack(count), &longer));
         assert_eq!(lab.dropped(0, DropReason::MtuExceeded), count as u64 + 1, "{count} tags");
     }
-    // Those beyond are payload.
+    // Further tags are payload.
     let before = lab.dropped(0, DropReason::MtuExceeded);
     assert!(nothing(&lab.send(0, &with_tags(&stack(MAX_TAGS + 1), &largest))));
     assert_eq!(lab.dropped(0, DropReason::MtuExceeded), before + 1);
     let bytes = with_tags(&stack(20), &frame(MacAddr::BROADCAST, mac(1), 1514 - 12 * 4));
     assert_eq!(lab.send(0, &bytes)[1], [bytes]);
 
-    // Of a large frame, what counts is the packet that each segment becomes.
+    // For a large frame the size of each resulting segment counts.
     for (gso_size, passes) in [(1460, true), (1461, false)] {
         for count in [1, 2, 3, MAX_TAGS] {
             let header = VnetHeader { gso_size, ..moved(wants_cutting(), count) };

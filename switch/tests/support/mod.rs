@@ -1,4 +1,4 @@
-//! What the tests and the benchmark of the switch share: networks, dummy stations, guests whose
+//! Shared by the tests and the benchmarks of the switch: networks, dummy stations, guests whose
 //! driver side runs in this process, and frames.
 #![allow(dead_code, missing_docs)]
 
@@ -53,7 +53,7 @@ pub fn port(network: NetworkId, vlan: VlanMode) -> PortSettings {
     }
 }
 
-/// The time-stamp counter.
+/// Reads the time-stamp counter.
 pub fn ticks() -> u64 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 processor has a time-stamp counter, and reading it does nothing else.
@@ -65,19 +65,19 @@ pub fn ticks() -> u64 {
     0
 }
 
-/// A locally administered station address.
+/// Returns a locally administered station address.
 pub fn mac(station: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, station])
 }
 
-/// A frame of `len` bytes with a recognisable payload.
+/// Returns a frame of `len` bytes with a recognisable payload.
 pub fn frame(dst: MacAddr, src: MacAddr, len: usize) -> Vec<u8> {
     let mut bytes = [&dst.0[..], &src.0[..], &[0x88, 0xb5]].concat();
     bytes.extend((bytes.len()..len).map(|i| (i * 31 + i / 256) as u8));
     bytes
 }
 
-/// The same with a tag.
+/// Returns the same frame with a tag.
 pub fn tagged(tag: VlanTag, untagged: &[u8]) -> Vec<u8> {
     let (tpid, tci) = (tag.tpid.to_be_bytes(), tag.tci.to_be_bytes());
     [&untagged[..12], &tpid[..], &tci[..], &untagged[12..]].concat()
@@ -141,7 +141,7 @@ impl Guest {
         guest
     }
 
-    /// Starts both rings, without descriptors: the engine looks, the driver looks.
+    /// Starts both rings without descriptors: engine and driver poll.
     pub fn start(&mut self, engine: &mut Engine) {
         let map = self.memory.map();
         let rx = self.rx.setup(map.clone());
@@ -156,7 +156,7 @@ impl Guest {
         self.tx.publish();
     }
 
-    /// All frames that have arrived, with their headers.
+    /// Returns all frames that have arrived, with their headers.
     pub fn frames(&mut self) -> Vec<(VnetHeader, Vec<u8>)> {
         let mut frames = Vec::new();
         let mut bytes = Vec::new();

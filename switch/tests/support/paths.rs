@@ -1,8 +1,8 @@
-//! The main ways of a frame through the switch, each as a piece of work that can be repeated: what
-//! is held to counts of instructions and of allocations.
+//! The main paths of a frame through the switch, each as repeatable work for counting instructions
+//! and allocations.
 //!
-//! One round is [`Path::feed`] (a driver hands frames over), [`Path::run`] (the switch's part, the
-//! one that is counted) and [`Path::drain`] (the receivers' drivers take every frame).
+//! One round is [`Path::feed`] (a driver queues frames), [`Path::run`] (the switch's part, which is
+//! counted) and [`Path::drain`] (the receivers' drivers take every frame).
 
 use std::os::fd::OwnedFd;
 
@@ -19,20 +19,20 @@ use super::{
     Guest, PLAIN, access, c_tag, driver_options, frame, mac, network, port, tagged, trunk,
 };
 
-/// One way through the switch.
+/// One path through the switch.
 pub trait Path {
-    /// Hands a round's frames over; returns their number.
+    /// Queues a round's frames; returns their number.
     fn feed(&mut self) -> usize;
-    /// The switch's part.
+    /// Runs the switch's part.
     fn run(&mut self);
-    /// Takes what arrived, which must be all of it.
+    /// Takes the delivered frames, which must be complete.
     fn drain(&mut self);
 }
 
-/// A path's name, which also stands in the baseline of instruction counts, and how it is set up.
+/// A path's name, also used in the baseline of instruction counts, and its constructor.
 pub type Named = (&'static str, fn() -> Box<dyn Path>);
 
-/// All of them.
+/// All paths.
 pub const ALL: [Named; 12] = [
     ("ring-alone-60B", || Box::new(Ring::new())),
     ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
@@ -48,7 +48,7 @@ pub const ALL: [Named; 12] = [
     ("vhost-to-tap-60B", || over_tap(End::guest, End::tap)),
 ];
 
-/// What Linux drivers negotiate.
+/// The features that Linux drivers negotiate.
 const FEATURES: RingFeatures = RingFeatures {
     event_idx: true,
     indirect: true,
@@ -56,19 +56,19 @@ const FEATURES: RingFeatures = RingFeatures {
     in_order: false,
     short_header: false,
 };
-/// All that one turn of a ring takes: four full bursts.
+/// The limit of one turn of a ring: four full bursts.
 const BATCH: usize = 256;
-/// Few enough to fit a socket's buffer.
+/// Few enough to fit into a socket's buffer.
 const TAP_BATCH: usize = 64;
 /// Longer than any hold-off, in nanoseconds.
 const ROUND: u64 = 100_000;
 
-/// The commonest frame: 64 bytes less the checksum field.
+/// Returns the commonest frame: 64 bytes without the FCS.
 fn small() -> Vec<u8> {
     frame(mac(2), mac(1), 60)
 }
 
-/// What a station says to be known.
+/// Returns the frame by which a station becomes known.
 fn hello() -> Vec<u8> {
     frame(MacAddr::BROADCAST, mac(2), 60)
 }
@@ -80,10 +80,10 @@ fn options() -> DriverOptions {
 /// Adds a port in VLAN 10 and returns its far side.
 type MakeEnd = fn(&mut Engine, NetworkId) -> End;
 
-/// Who sends or receives.
+/// A sender or receiver.
 enum End {
     Guest(Box<Guest>),
-    /// The far side of what the switch takes for a TAP.
+    /// The far side of a stand-in for a TAP.
     Tap(OwnedFd),
 }
 
@@ -101,7 +101,8 @@ impl End {
         End::Guest(Box::new(Guest::add(engine, settings, tx, rx)))
     }
 
-    /// A TAP without a kernel: a pair of sockets that keeps frames apart.
+    /// Makes a stand-in for a TAP without the kernel's device: a pair of sockets that keeps frame
+    /// boundaries.
     fn tap(engine: &mut Engine, network: NetworkId) -> End {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
@@ -120,7 +121,7 @@ impl End {
         }
     }
 
-    /// Has the switch see what was sent.
+    /// Makes queued frames visible to the switch.
     fn publish(&mut self) {
         if let End::Guest(guest) = self {
             guest.tx.publish();
@@ -153,7 +154,7 @@ struct Switch {
     receivers: Vec<End>,
     header: [u8; HEADER_LEN],
     frame: Vec<u8>,
-    /// Frames of one round, and how many each receiver gets for each.
+    /// Frames of one round, and copies that each receiver gets of each.
     batch: usize,
     copies: usize,
     /// The number of the last new source, if each frame has its own.
@@ -161,7 +162,7 @@ struct Switch {
 }
 
 impl Switch {
-    /// Has the receiver's station known by its `hello`, and that taken away again.
+    /// Teaches the switch the receiver's station by its `hello`, and discards the delivered copy.
     fn teach(mut self, hello: &[u8]) -> Box<dyn Path> {
         self.receivers[0].send(&PLAIN, hello);
         self.receivers[0].publish();
@@ -199,7 +200,7 @@ impl Path for Switch {
     }
 }
 
-/// Puts a sender and its receivers together.
+/// Combines a sender and its receivers.
 fn switch(engine: Engine, sender: End, receivers: Vec<End>, frame: Vec<u8>) -> Switch {
     Switch {
         engine,
@@ -220,7 +221,7 @@ fn lab() -> (Engine, NetworkId) {
     (engine, lab)
 }
 
-/// One station to another that is known, in VLAN 10.
+/// Makes a path from one station to another known one, in VLAN 10.
 fn unicast(from: VlanMode, to: VlanMode, frame: Vec<u8>) -> Box<dyn Path> {
     unicast_in(ChainShape::Single, from, to, frame)
 }
@@ -235,7 +236,7 @@ fn unicast_in(shape: ChainShape, from: VlanMode, to: VlanMode, frame: Vec<u8>) -
     switch(engine, sender, vec![receiver], frame).teach(&hello)
 }
 
-/// As drivers do that take the header for a message of its own.
+/// Makes a path for drivers that put the header into a separate descriptor.
 fn header_apart() -> Box<dyn Path> {
     unicast_in(ChainShape::HeaderSplit, access(10), access(10), small())
 }
@@ -256,7 +257,7 @@ fn learn() -> Box<dyn Path> {
     Switch { fresh: Some(0), ..switch }.teach(&hello())
 }
 
-/// Frames of 64 KiB in 18 descriptors, to a receiver with many small buffers.
+/// Makes a path for frames of 64 KiB in 18 descriptors, to a receiver with many small buffers.
 fn gso(offloads: Offloads, copies: usize) -> Box<dyn Path> {
     let (mut engine, lab) = lab();
     let shape = ChainShape::Indirect(18);
@@ -271,7 +272,7 @@ fn gso(offloads: Offloads, copies: usize) -> Box<dyn Path> {
     Switch { header, batch: 16, copies, ..switch }.teach(&hello())
 }
 
-/// One TCP segment of the largest size, to be cut into pieces of 1448 bytes.
+/// Returns one TCP segment of the largest size, to be cut into segments of 1448 bytes.
 fn large_segment() -> ([u8; HEADER_LEN], Vec<u8>) {
     const PACKET: u16 = 65_535;
     let mut bytes = frame(mac(2), mac(1), 14 + usize::from(PACKET));

@@ -1,9 +1,9 @@
-//! What the rings cost. `cargo bench -p trama-virtqueue --bench ring [-- steps|peer|trials]`, each
-//! part less than a minute.
+//! Cost of the rings. `cargo bench -p trama-virtqueue --bench ring [-- steps|peer|trials]`; each
+//! part takes less than a minute.
 //!
-//! - `steps`: a frame through both of our rings, step by step, on one thread;
-//! - `peer`: our device side beside the crate `virtio-queue`, the same chains in turn;
-//! - `trials`: the constants and choices of the ring, each beside what was not chosen.
+//! - `steps`: a frame through both rings, step by step, on one thread;
+//! - `peer`: the device side compared with the crate `virtio-queue`, on the same chains in turn;
+//! - `trials`: the constants and choices of the ring, each compared with its alternatives.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark")]
 
 mod peer;
@@ -23,10 +23,10 @@ const PLAIN: RingFeatures = RingFeatures {
 };
 const MERGEABLE: RingFeatures = RingFeatures { mergeable: true, ..PLAIN };
 const IN_ORDER: RingFeatures = RingFeatures { in_order: true, ..MERGEABLE };
-/// What Linux drivers negotiate.
+/// The features that Linux drivers negotiate.
 const MODERN: RingFeatures = RingFeatures { event_idx: true, indirect: true, ..MERGEABLE };
 
-/// The time-stamp counter, or nanoseconds where there is none.
+/// Reads the time-stamp counter, or nanoseconds where there is none.
 fn cycles() -> u64 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: reading the counter has no effect.
@@ -45,15 +45,14 @@ fn cycles() -> u64 {
     }
 }
 
-/// Nanoseconds of one cycle of the counter.
+/// Returns the nanoseconds of one cycle of the counter.
 fn calibrate() -> f64 {
     let (start, first) = (Instant::now(), cycles());
     while start.elapsed().as_millis() < 50 {}
     start.elapsed().as_nanos() as f64 / (cycles() - first) as f64
 }
 
-/// Median, and the bounds that one in twenty lies below and one in twenty above; no numbers, where
-/// nothing was measured.
+/// Median, 5th and 95th percentile; NaN if nothing was measured.
 struct Summary {
     median: f64,
     low: f64,
@@ -70,7 +69,7 @@ impl Summary {
 }
 
 fn main() {
-    // Cargo says `--bench` to every benchmark.
+    // Cargo passes `--bench` to every benchmark.
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let is_wanted = |part: &str| wanted.as_deref().is_none_or(|wanted| wanted == part);
     if is_wanted("steps") {

@@ -1,10 +1,10 @@
-//! Our device side beside the crate `virtio-queue`, on the same chains and the same work.
+//! The device side compared with the crate `virtio-queue`, on the same chains and the same work.
 //!
 //! *Transmit*: header and frame of each chain of a burst are copied into a private buffer, the
 //! chains completed, the burst published. *Receive*: a private frame is put behind its header into
-//! each chain. Both sides take turns within a round, each on rings of its own; the driver's part is
-//! ours and not timed. The crate is used in the two ways it offers, and whichever is faster counts:
-//! its `Reader` and `Writer`, or one copy for each descriptor.
+//! each chain. Both devices take turns within a round, each on its own rings; the driver's part is
+//! this crate's and is not timed. The crate offers two ways, its `Reader` and `Writer` or one copy
+//! per descriptor; the faster one counts.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ enum Device {
     Theirs(Theirs),
 }
 
-/// The crate's queue and the memory it works in.
+/// The peer crate's queue and its memory.
 struct Theirs {
     queue: Queue,
     memory: GuestMemoryMmap,
@@ -51,7 +51,7 @@ struct Theirs {
     with_reader: bool,
 }
 
-/// The driver whose chains the device is given.
+/// The driver that feeds the device.
 enum Driver {
     Tx(DriverTx),
     Rx(DriverRx),
@@ -88,7 +88,7 @@ impl Pair {
         Pair { driver, device }
     }
 
-    /// One round; the cycles that the device took.
+    /// Runs one round; returns the cycles that the device took.
     fn round(&mut self, frame: &[u8], room: &mut [u8]) -> u64 {
         match &mut self.driver {
             Driver::Tx(tx) => {
@@ -117,7 +117,7 @@ impl Pair {
     }
 }
 
-/// Ours: a burst into a private buffer.
+/// Copies a burst into a private buffer, with this crate's device side.
 fn take(queue: &mut TxQueue, burst: &mut TxBurst, room: &mut [u8]) {
     assert_eq!(queue.fetch(burst, BURST).unwrap(), BURST);
     for i in 0..burst.len() {
@@ -131,7 +131,7 @@ fn take(queue: &mut TxQueue, burst: &mut TxBurst, room: &mut [u8]) {
     std::hint::black_box(queue.publish());
 }
 
-/// Ours: a private frame into each of a burst's chains.
+/// Puts a private frame into each of a burst's chains, with this crate's device side.
 fn put(queue: &mut RxQueue, frame: &[u8]) {
     for _ in 0..BURST {
         queue.push(&HEADER, frame, &[]).unwrap();
@@ -139,7 +139,7 @@ fn put(queue: &mut RxQueue, frame: &[u8]) {
     std::hint::black_box(queue.publish());
 }
 
-/// What a device is made from.
+/// The parts of a device.
 struct Parts<'a> {
     memory: Arc<DriverMemory>,
     addresses: RingAddresses,
@@ -175,7 +175,8 @@ impl Parts<'_> {
 }
 
 impl Theirs {
-    /// A burst: the available index is loaded once, the driver asked once whether it wants a call.
+    /// Serves a burst: loads the available index once, and asks once whether the driver wants a
+    /// call.
     fn serve(&mut self, frame: &[u8], room: &mut [u8]) {
         let Theirs { queue, memory, direction, with_reader } = self;
         let mut done = [(0, 0); BURST];
@@ -218,7 +219,7 @@ impl Theirs {
     }
 }
 
-/// Header and frame, one after the other, over the buffers of a chain.
+/// Writes header and frame in sequence over the buffers of a chain.
 fn put_pieces(
     memory: &GuestMemoryMmap,
     pieces: impl Iterator<Item = virtio_queue::desc::split::Descriptor>,
@@ -249,7 +250,7 @@ fn run(case: &Case, direction: Direction, len: usize) {
     ];
     let mut samples = [const { Vec::new() }; 3];
     for round in 0..ROUNDS {
-        // Whoever begins has the driver's lines coldest.
+        // The first device finds the driver's lines coldest.
         for turn in 0..pairs.len() {
             let who = (round + turn) % pairs.len();
             let cycles = pairs[who].round(&frame, &mut room) as f64 / BURST as f64;

@@ -1,8 +1,8 @@
-//! Cost of a frame through our rings, driver and device on one thread: what each step takes, in
+//! Cost of a frame through the rings, driver and device on one thread: the time of each step, in
 //! nanoseconds and time-stamp cycles, as the minimum and median of many bursts.
 //!
-//! One thread has no cache misses between driver and device; what is measured is the instructions.
-//! Other load on the machine shows in the median, not the minimum.
+//! On one thread there are no cache misses between driver and device, so this measures the
+//! instructions. Other load on the host shows in the median, not the minimum.
 
 use std::hint::black_box;
 
@@ -27,7 +27,7 @@ impl Samples {
         Samples { steps: std::array::from_fn(|_| Vec::with_capacity(ROUNDS)) }
     }
 
-    /// Minimum and median of each step.
+    /// Returns minimum and median of each step.
     fn summary(&mut self) -> Vec<(u64, u64)> {
         self.steps
             .iter_mut()
@@ -92,7 +92,7 @@ fn run(case: &Case, cycle_ns: f64) {
 
     let per_frame = |cycles: u64| cycles as f64 / case.burst as f64;
     let summary = samples.summary();
-    // Fetch, push, complete and publish are the device's.
+    // Fetch, push, complete and publish belong to the device.
     let device = summary[2..6].iter().fold((0, 0), |sum, step| (sum.0 + step.0, sum.1 + step.1));
     print!(
         "{:<26} {:>5} {:>5} | {:>6.1} {:>6.1} | {:>6.1} {:>6.1} |",

@@ -1,10 +1,10 @@
-//! The ring's constants and choices, each beside what was not chosen. What came of it is in
-//! docs/performance.md.
+//! The ring's constants and choices, each compared with its alternatives. docs/performance.md has
+//! the results.
 //!
-//! A frame goes from a transmit ring to a receive ring; the figures are cycles of the device a
-//! frame. *Alone*: drivers and device take turns on one thread. *Two cores*: the drivers have a
-//! thread of their own on another core, and the lines travel. Each trial runs in blocks that take
-//! turns with the others'.
+//! A frame goes from a transmit ring to a receive ring; the figures are device cycles per frame.
+//! *Alone*: drivers and device take turns on one thread. *Two cores*: the drivers have a thread on
+//! another core, so the lines travel. Each trial runs in blocks that alternate with those of the
+//! others.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -20,26 +20,26 @@ use trama_virtqueue::{
 use crate::{IN_ORDER, MERGEABLE, MODERN, Summary, cycles};
 
 const BLOCKS: usize = 7;
-/// Frames of one block alone.
+/// Frames of one block on one core.
 const FRAMES: usize = 100_000;
-/// Of one block on two cores.
+/// Length of one block on two cores.
 const BLOCK: Duration = Duration::from_millis(150);
-/// Frames handed over before the device has its turn.
+/// Frames queued before the device's turn.
 const BATCH: usize = 256;
-/// As many as DPDK's buffer pools hold by default or more: out of every cache but the last.
+/// At least the default size of DPDK's buffer pools: larger than every cache but the last.
 const COLD_POOL: usize = 4096;
 const BUFFER: usize = 2048;
 
-/// How a frame gets from ring to ring.
+/// How a frame is copied from ring to ring.
 #[derive(Clone, Copy)]
 enum Copies {
     /// From the sender's memory to the receiver's.
     Once,
-    /// By way of a pool of so many buffers.
+    /// Through a pool of this many buffers.
     Pool(usize),
 }
 
-/// What varies.
+/// The parameters of a trial.
 #[derive(Clone, Copy)]
 struct Trial {
     name: &'static str,
@@ -47,7 +47,7 @@ struct Trial {
     features: RingFeatures,
     /// Most frames fetched at once.
     burst: usize,
-    /// For how many of them at a time buffers are made ready; none: as they come.
+    /// Number of buffers made ready at a time; `None` if `RxQueue::expect` is not called.
     ready: Option<usize>,
     copies: Copies,
     size: u16,
@@ -63,7 +63,7 @@ const BASE: Trial = Trial {
     size: 1024,
 };
 
-/// The device: one ring to the other.
+/// The device: moves frames from one ring to the other.
 struct Device {
     tx: TxQueue,
     rx: RxQueue,
@@ -74,7 +74,7 @@ struct Device {
 }
 
 impl Device {
-    /// Moves what waits; returns how many frames that were.
+    /// Moves the waiting frames; returns their number.
     fn serve(&mut self) -> usize {
         let mut moved = 0;
         loop {
@@ -111,7 +111,7 @@ impl Device {
                 rx.push(burst.header(i), &buffer[..len], &[])
             }
         };
-        // On two cores the receiver may be late: the frame is lost, as in a switch.
+        // On two cores the receiver may be late; the frame is dropped, as in a switch.
         assert!(matches!(result, Ok(()) | Err(PushError::Full)));
     }
 }
@@ -124,7 +124,7 @@ struct Drivers {
 }
 
 impl Drivers {
-    /// Sends up to a batch, takes back all that came; returns how many frames came.
+    /// Sends up to a batch and takes back what arrived; returns the number of frames received.
     fn turn(&mut self) -> usize {
         let came = self.rx.discard(usize::MAX).unwrap();
         if came > 0 {
@@ -157,7 +157,7 @@ fn set_up(trial: Trial) -> (Drivers, Device) {
     (Drivers { tx: driver_tx, rx: driver_rx, frame: vec![7; len] }, device)
 }
 
-/// Cycles of the device for a frame: the median of a block's batches.
+/// Returns the device's cycles per frame: the median of a block's batches.
 fn alone(trial: Trial) -> f64 {
     let (mut drivers, mut device) = set_up(trial);
     let mut samples = Vec::new();
@@ -173,15 +173,15 @@ fn alone(trial: Trial) -> f64 {
     Summary::of(samples).median
 }
 
-/// Keeps this thread on one core; where it may not, the scheduler decides.
+/// Pins this thread to one core; without permission the scheduler decides.
 fn stay_on(core: usize) {
     let mut cores = CpuSet::new();
     cores.set(core);
     let _ = sched_setaffinity(None, &cores);
 }
 
-/// Cycles of the device for a frame, the median of its visits that found a burst, and millions of
-/// frames a second that arrive in a block. The former holds on a busy machine too.
+/// Returns the device's cycles per frame (the median of its visits that found a burst) and the
+/// million frames per second received in a block. The former holds on a busy host too.
 fn two_cores(trial: Trial) -> (f64, f64) {
     let (mut drivers, mut device) = set_up(trial);
     let stop = Arc::new(AtomicBool::new(false));
@@ -244,12 +244,12 @@ fn compare(title: &str, trials: &[Trial]) {
 #[derive(Clone, Copy)]
 enum WhenFull {
     Drop,
-    /// Publish what the receiver has not been shown yet, look again, try once more.
+    /// Publish pending frames, look again, try once more.
     TryAgain,
 }
 
-/// Two senders, one receiver on another core: millions of frames a second that arrive, and the
-/// share of those sent.
+/// Runs two senders and one receiver on another core; returns the million frames per second
+/// received, and the share of those sent.
 fn fan_in(when_full: WhenFull) -> (f64, f64) {
     let trial = Trial { size: 256, ..BASE };
     let (mut one, mut device) = set_up(trial);

@@ -1,7 +1,7 @@
-//! The frames of one burst: private copies of what decisions are made on, segments of the rest.
+//! The frames of one burst: private copies of the bytes that decide, segments of the rest.
 //!
-//! Header and head are copied once, at fetch; every decision uses the copy and the copy is what
-//! gets delivered, so that a guest which rewrites its buffers meanwhile changes its payload only.
+//! Header and head are copied once, at fetch. Every decision uses the copy and the copy is
+//! delivered, so a guest that rewrites its buffers meanwhile changes only its payload.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -12,27 +12,27 @@ use crate::memory::GuestMemory;
 use crate::ring::{HEADER_LEN, MAX_BURST};
 use crate::segment::Segment;
 
-/// Private bytes of a frame with a plain header: enough for MAC addresses, tags and ethertype.
+/// Private bytes of a frame with a plain header: enough for MAC addresses, tags and EtherType.
 const PLAIN_HEAD: usize = 64;
-/// Private bytes of a frame whose header asks for offloads: enough for all of its headers.
+/// Private bytes of a frame with offloads: enough for all of its headers.
 const OFFLOAD_HEAD: usize = 128;
 
-/// Most segments of one burst, beyond one for each frame: 64 frames of 64 KiB in 1 KiB buffers.
+/// Most segments of one burst, besides one for each frame: 64 frames of 64 KiB in 1 KiB buffers.
 pub(super) const MAX_SEGMENTS: usize = 4096;
 
 #[repr(C, align(64))]
 struct Frame {
     head: [u8; OFFLOAD_HEAD],
     header: [u8; HEADER_LEN],
-    /// Bytes of the frame without the header.
+    /// Bytes of the frame without the virtio-net header.
     len: u32,
     head_len: u16,
     /// The chain's head descriptor.
     id: u16,
-    /// The body, in the burst's segments.
+    /// The body, as a range of the burst's segments.
     first: u16,
     last: u16,
-    /// Where the fast path will copy from: the header, and the frame's bytes.
+    /// Source of the fast path's copy: the header, then the frame.
     header_at: *const u8,
     frame_at: *const u8,
     error: Option<RingError>,
@@ -52,21 +52,21 @@ impl Frame {
         error: None,
     };
 
-    /// How many of the frame's bytes are made private.
+    /// Returns how many of the frame's bytes are copied.
     #[inline(always)]
     fn head_limit(&self) -> usize {
-        // A plain header has neither flags nor a GSO type: the first two bytes.
+        // The first two bytes are flags and GSO type; a plain header has neither.
         if self.header[0] | self.header[1] == 0 { PLAIN_HEAD } else { OFFLOAD_HEAD }
     }
 }
 
 /// Frames fetched from a transmit ring by [`crate::TxQueue::fetch`]. Keeps the guest's memory
-/// mapped; allocates only when made.
+/// mapped; allocates only when created.
 pub struct TxBurst {
     memory: Option<Arc<GuestMemory>>,
     len: usize,
     frames: Box<[Frame]>,
-    /// Valid as long as `memory` is held, whatever their nominal lifetime: handed out only with the
+    /// Valid as long as `memory` is held, despite the nominal lifetime; lent out only for the
     /// lifetime of a borrow of the burst.
     segments: Vec<Segment<'static>>,
 }
@@ -81,7 +81,7 @@ impl Default for TxBurst {
 }
 
 impl TxBurst {
-    /// An empty burst with room for [`MAX_BURST`] frames.
+    /// Makes an empty burst with room for [`MAX_BURST`] frames.
     pub fn new() -> TxBurst {
         TxBurst {
             memory: None,
@@ -91,60 +91,61 @@ impl TxBurst {
         }
     }
 
-    /// Frames.
+    /// Returns the number of frames.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Returns whether the burst is empty.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Forgets the frames, and lets go of the guest's memory.
+    /// Removes the frames and releases the guest's memory.
     pub fn clear(&mut self) {
         self.len = 0;
         self.segments.clear();
         self.memory = None;
     }
 
-    /// The frame's virtio-net header, a private copy; zero where a short one ends.
+    /// Returns a private copy of the frame's virtio-net header, filled up with zeros if it is
+    /// short.
     #[inline]
     pub fn header(&self, i: usize) -> &[u8; HEADER_LEN] {
         &self.frames[..self.len][i].header
     }
 
-    /// The frame's first bytes, a private copy: 64, or 128 if the header is not plain (flags or GSO
-    /// type set), or all if it is shorter.
+    /// Returns a private copy of the frame's first bytes: 64, or 128 if the header is not plain
+    /// (flags or GSO type set), or the whole frame if it is shorter.
     #[inline]
     pub fn head(&self, i: usize) -> &[u8] {
         let frame = &self.frames[..self.len][i];
         &frame.head[..usize::from(frame.head_len)]
     }
 
-    /// Bytes of the frame without the virtio-net header. The ring bounds it by 32 bits only: check
-    /// it against the largest frame before the body is copied anywhere.
+    /// Returns the length of the frame without the virtio-net header. The ring bounds it by 32 bits
+    /// only: check it against the largest frame size before copying the body.
     #[inline]
     pub fn frame_len(&self, i: usize) -> usize {
         self.frames[..self.len][i].len as usize
     }
 
-    /// The frame after its head, still in the guest's memory.
+    /// Returns the frame after its head, still in the guest's memory.
     #[inline]
     pub fn body(&self, i: usize) -> &[Segment<'_>] {
         let frame = &self.frames[..self.len][i];
         &self.segments[usize::from(frame.first)..usize::from(frame.last)]
     }
 
-    /// What is wrong with the chain; such an entry has no bytes and is completed like the others.
+    /// Returns the chain's error; such an entry has no bytes and is completed like the others.
     #[inline]
     pub fn error(&self, i: usize) -> Option<RingError> {
         self.frames[..self.len][i].error
     }
 
-    /// The chain's head descriptor.
+    /// Returns the chain's head descriptor.
     #[inline(always)]
     pub(super) fn id(&self, i: usize) -> u16 {
         self.frames[..self.len][i].id
@@ -160,7 +161,7 @@ impl TxBurst {
         }
     }
 
-    /// Enters a chain whose header and frame are each in one piece; they are copied by `gather`.
+    /// Enters a chain whose header and frame each lie in one piece; `gather` copies them.
     #[inline(always)]
     pub(super) fn push(&mut self, id: u16, header: *const u8, frame: *const u8, len: u32) {
         prefetch(header);
@@ -190,18 +191,18 @@ impl TxBurst {
         self.len += 1;
     }
 
-    /// Segments held, to go back to by `drop_segments`.
+    /// Returns the number of segments, to be passed to `drop_segments`.
     pub(super) fn segments_len(&self) -> usize {
         self.segments.len()
     }
 
-    /// Forgets the segments of a chain that could not be entered.
+    /// Removes the segments of a chain that could not be entered.
     pub(super) fn drop_segments(&mut self, len: usize) {
         self.segments.truncate(len);
     }
 
-    /// Takes one more segment of a chain; false: no room. One place for each frame of the fast path
-    /// is kept free.
+    /// Adds one segment of a chain; `false` if there is no room. One place for each frame of the
+    /// fast path stays free.
     ///
     /// # Safety
     /// `len` bytes at `ptr` are in the memory given to `begin`.
@@ -214,8 +215,8 @@ impl TxBurst {
         room
     }
 
-    /// Enters a chain whose bytes are the segments from `first` on: takes header, of at most
-    /// [`HEADER_LEN`] bytes, and head from them, and leaves the rest as the body.
+    /// Enters a chain whose bytes are the segments from `first` on. Copies the header, of at most
+    /// [`HEADER_LEN`] bytes, and the head; the rest becomes the body.
     pub(super) fn push_segments(
         &mut self,
         id: u16,
@@ -236,7 +237,7 @@ impl TxBurst {
         Ok(())
     }
 
-    /// Copies header and head of the frames entered by `push`, whose lines are on their way.
+    /// Copies header and head of the frames entered by `push`, whose lines were prefetched.
     #[inline(always)]
     pub(super) fn gather(&mut self) {
         for entry in &mut self.frames[..self.len] {
@@ -250,8 +251,8 @@ impl TxBurst {
             unsafe {
                 let low = entry.header_at.cast::<u64>().read_unaligned();
                 let high = entry.header_at.add(8).cast::<u32>().read_unaligned();
-                // The header decides: it may not be read again for that. (A volatile read of 12
-                // bytes at any address would be one of each byte.)
+                // The header decides the length and must not be read again for it. (A volatile read
+                // of 12 bytes at any address would be one of each byte.)
                 compiler_fence(Ordering::SeqCst);
                 entry.header[..8].copy_from_slice(&low.to_ne_bytes());
                 entry.header[8..].copy_from_slice(&high.to_ne_bytes());
@@ -271,13 +272,12 @@ impl TxBurst {
                 entry.last = self.segments.len() as u16;
             }
         }
-        // From here on the copies count: the compiler may not look at the originals again.
+        // From here on only the copies count; the compiler may not read the originals again.
         compiler_fence(Ordering::SeqCst);
     }
 }
 
-/// Copies from the segments at `first` on into `to`, which they fill, and returns where the rest
-/// begins.
+/// Fills `to` from the segments at `first` on, and returns where the rest begins.
 fn take(segments: &mut [Segment<'static>], mut first: usize, to: &mut [u8]) -> usize {
     let mut filled = 0;
     while filled < to.len() {

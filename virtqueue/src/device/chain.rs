@@ -1,38 +1,38 @@
-//! Walking one descriptor chain, whatever its form (virtio 1.2, section 2.7.5).
+//! Walks one descriptor chain of any form (virtio 1.2, section 2.7.5).
 //!
-//! The fast paths of the queues serve the chains that drivers commonly make; this serves the rest
-//! and finds every fault. Its work is bounded for each chain by the ring's size plus one indirect
-//! table, and for all chains of a burst or frame together by a budget: nothing keeps a hostile
-//! driver from naming one long chain by every head.
+//! The fast paths of the queues serve the forms that drivers commonly use; this serves the rest and
+//! finds every fault. The ring's size plus one indirect table bounds the work for each chain, and a
+//! budget bounds it for all chains of a burst or frame together: a hostile driver can name one long
+//! chain by every head.
 
 use super::DeviceRing;
 use crate::error::RingError;
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor};
 
-/// Most descriptors of an indirect table. The specification's bound is the queue size, which Linux
-/// passes on small queues: its tables depend on the frame's fragments (at most 47), not on the
+/// Most descriptors of an indirect table. The specification's bound is the queue size, but Linux
+/// exceeds it on small queues: its tables depend on the frame's fragments (at most 47), not on the
 /// ring.
 const MAX_INDIRECT: u32 = 256;
 
-/// Who may write the chain's buffers.
+/// Direction of the chain's buffers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
-    /// The driver: we read.
+    /// Device-readable.
     FromDriver,
-    /// The device: we write.
+    /// Device-writable.
     ToDriver,
 }
 
-/// Whether the receiver of segments wants the next one.
+/// Whether the consumer of segments wants the next one.
 pub(super) enum More {
     Yes,
     No,
 }
 
 impl DeviceRing {
-    /// Hands each run of bytes of the chain at `head` to `segment`, in order, until it has enough.
-    /// A buffer that crosses regions comes in several runs; an empty one in none. Each descriptor
-    /// read is taken off the budget, and one too many is [`RingError::ChainTooLong`].
+    /// Passes each contiguous range of the chain at `head` to `segment`, in order, until it has
+    /// enough. A buffer that crosses regions yields several ranges, an empty one none. Each
+    /// descriptor read is taken off the budget; one too many is [`RingError::ChainTooLong`].
     pub(super) fn walk(
         &mut self,
         head: u16,
@@ -55,7 +55,7 @@ impl DeviceRing {
                 return Err(RingError::ChainTooLong);
             }
             *budget = budget.checked_sub(1).ok_or(RingError::ChainTooLong)?;
-            // SAFETY: the table has table_len descriptors, index is below.
+            // SAFETY: the table has table_len descriptors, and index is below.
             let desc = unsafe { Descriptor::read_unaligned(table.add(16 * index as usize)) };
             if desc.flags & DESC_INDIRECT != 0 {
                 if indirect || desc.flags & DESC_NEXT != 0 {
@@ -82,7 +82,7 @@ impl DeviceRing {
         }
     }
 
-    /// The table that an indirect descriptor refers to, and its number of descriptors.
+    /// Returns the table of an indirect descriptor, and its number of descriptors.
     fn indirect_table(&mut self, desc: Descriptor) -> Result<(*const u8, u32), RingError> {
         if !self.setup.features.indirect {
             return Err(RingError::IndirectNotNegotiated);
@@ -95,7 +95,7 @@ impl DeviceRing {
         Ok((table.cast_const(), count))
     }
 
-    /// Hands on one buffer, cut where regions meet.
+    /// Passes on one buffer, cut at region boundaries.
     fn split(
         &mut self,
         mut address: u64,
@@ -114,7 +114,8 @@ impl DeviceRing {
                 return Ok(More::No);
             }
             left -= run;
-            // Regions do not wrap, so only the end of the last one can be the end of all addresses.
+            // Regions do not wrap, so only the end of the last one can be the end of the address
+            // space.
             address = address.wrapping_add(run);
         }
         Ok(More::Yes)

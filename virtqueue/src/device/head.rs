@@ -1,19 +1,19 @@
-//! The first bytes of a frame as they are put on a ring: in one piece, or with a new start.
+//! The first bytes of a frame put on a ring: in one piece, or with a new start.
 //!
-//! A switch that pushes, pops or changes a VLAN tag makes a new start, the addresses and the tag,
-//! and leaves everything behind it where it was. The start stays in registers until it is written
-//! to the ring. In memory of its own it would be read back by wider loads than the stores that have
-//! just written it, and such a load waits until they have left for the cache.
+//! A switch that pushes, pops or changes a VLAN tag writes a new start (the addresses and the tag)
+//! and leaves the rest in place. The start stays in registers until it is written to the ring. In
+//! memory it would be read back by loads wider than the stores that have just written it, and such
+//! a load waits until they have left for the cache.
 
 use crate::copy::copy;
 use crate::segment::Segment;
 
-/// The first bytes of a frame that is put on a ring: a slice, or a [`NewStart`].
+/// The first bytes of a frame put on a ring: a slice, or a [`NewStart`].
 pub trait Head: sealed::Bytes {
-    /// Copies all of them to the beginning of `room`; that part of it.
+    /// Copies all bytes to the beginning of `room`, and returns that part of it.
     ///
     /// # Panics
-    /// There is no room.
+    /// If `room` is too small.
     fn copy_to(self, room: &mut [u8]) -> &[u8] {
         let mut end = 0;
         self.for_each_piece(|piece| {
@@ -31,16 +31,16 @@ pub(super) mod sealed {
     use super::Segment;
 
     pub trait Bytes: Copy {
-        /// How many there are.
+        /// Returns the number of bytes.
         fn len(&self) -> usize;
 
-        /// Writes all of them.
+        /// Writes all bytes.
         ///
         /// # Safety
         /// [`len`](Self::len) bytes are writable at `to`.
         unsafe fn write_to(self, to: *mut u8);
 
-        /// Hands them to `put`, in order.
+        /// Passes the bytes to `put`, in order.
         fn for_each_piece(self, put: impl FnMut(Segment<'_>));
     }
 }
@@ -62,21 +62,20 @@ impl sealed::Bytes for &[u8] {
     }
 }
 
-/// The first bytes of a frame whose start is new: two MAC addresses and, if it is `TAGGED`, a VLAN
-/// tag. What comes after them is borrowed.
+/// The first bytes of a frame with a new start: two MAC addresses and, if it is `TAGGED`, a VLAN
+/// tag. The bytes after them are borrowed.
 #[derive(Clone, Copy, Debug)]
 pub struct NewStart<'a, const TAGGED: bool> {
-    /// In the order of the bytes in memory. The last four count only if there is a tag.
+    /// In the order of the bytes in memory. The last four are used only if there is a tag.
     start: u128,
     rest: &'a [u8],
 }
 
 impl<'a, const TAGGED: bool> NewStart<'a, TAGGED> {
-    /// Bytes of the addresses, and of the tag if there is one (IEEE 802.1Q, section 9.3).
+    /// Length of the addresses, and of the tag if there is one (IEEE 802.1Q, section 9.3).
     pub const LEN: usize = if TAGGED { 16 } else { 12 };
 
-    /// A frame that begins with the first [`LEN`](Self::LEN) bytes of `start` and goes on with
-    /// `rest`.
+    /// Makes a frame start of the first [`LEN`](Self::LEN) bytes of `start`, followed by `rest`.
     #[inline(always)]
     pub fn new(start: [u8; 16], rest: &'a [u8]) -> Self {
         NewStart { start: u128::from_ne_bytes(start), rest }

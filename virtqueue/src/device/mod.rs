@@ -1,9 +1,9 @@
 //! Device side of a split virtqueue, in bursts.
 //!
-//! [`DeviceRing`] is what both directions share: how far the ring has been taken and used, the
-//! cached available index (loaded again only when it runs out), the cached region of the last
-//! address, and the notification protocol. [`TxQueue`] reads frames into a [`TxBurst`], [`RxQueue`]
-//! writes frames. A ring whose driver broke its rules stays broken until it is set up anew.
+//! [`DeviceRing`] is what both directions share: the ring's indices, the cached available index
+//! (loaded again only when it runs out), the cached region of the last address, and the
+//! notification protocol. [`TxQueue`] reads frames into a [`TxBurst`], [`RxQueue`] writes frames. A
+//! ring whose driver broke its rules stays broken until it is set up again.
 
 mod burst;
 mod chain;
@@ -31,14 +31,14 @@ struct DeviceRing {
     raw: RawRing,
     /// Available index to take next.
     next: Index,
-    /// `avail.idx` when last looked at.
+    /// `avail.idx` when last read.
     seen: Index,
-    /// Used index to write next; the driver sees it at the next publish.
+    /// Used index to write next; visible to the driver at the next publish.
     used: Index,
-    /// Used index that the driver sees.
+    /// Used index visible to the driver.
     published: Index,
-    /// The driver has had its first notification decision. What happened to the ring before us is
-    /// unknown, so the first one under EVENT_IDX is always a call.
+    /// The driver has had its first notification decision. What an earlier device did is unknown,
+    /// so the first decision under EVENT_IDX is always a call.
     decided: bool,
     /// Whether kicks are wanted.
     armed: bool,
@@ -77,13 +77,13 @@ impl DeviceRing {
         Ok(())
     }
 
-    /// Chains that wait, by the index last seen.
+    /// Returns the number of waiting chains, by the index last read.
     #[inline(always)]
     fn waiting(&self) -> u16 {
         self.seen.since(self.next)
     }
 
-    /// Looks at the available index; returns the chains that wait.
+    /// Reads the available index; returns the number of waiting chains.
     #[inline(always)]
     fn look(&mut self) -> Result<u16, RingError> {
         if let Some(error) = self.broken {
@@ -91,7 +91,7 @@ impl DeviceRing {
         }
         let seen = Index::new(self.raw.avail_idx());
         let waiting = seen.since(self.next);
-        // After the load, which may be what found the memory gone.
+        // Checked after the load, which itself may have hit the lost memory.
         if self.setup.memory.is_lost() {
             return Err(self.breaks(RingError::MemoryLost));
         }
@@ -102,18 +102,19 @@ impl DeviceRing {
         Ok(waiting)
     }
 
-    /// Marks the ring broken for good. Where memory is lost, what was read of it is no one's fault.
+    /// Marks the ring broken for good. Where memory is lost, other errors read from it do not
+    /// count.
     #[cold]
     fn breaks(&mut self, error: RingError) -> RingError {
         let lost = self.setup.memory.is_lost();
         let error = if lost { RingError::MemoryLost } else { error };
         self.broken = Some(error);
-        // Nothing waits on a broken ring: whoever looks for more finds the error.
+        // Nothing waits on a broken ring; the next look for more finds the error.
         self.seen = self.next;
         error
     }
 
-    /// Asks for the lines of the next `count` used elements, to be written soon.
+    /// Prefetches the lines of the next `count` used elements for writing.
     #[inline(always)]
     fn will_use(&self, count: u16) {
         let used = self.used.get();
@@ -122,9 +123,9 @@ impl DeviceRing {
         }
     }
 
-    /// Asks for the descriptors of the next `count` chains that wait: drivers mostly use neighbours
-    /// one after the other, so one of each line is asked for. What is read here decides nothing
-    /// else.
+    /// Prefetches the descriptors of the next `count` waiting chains. Drivers mostly use adjacent
+    /// descriptors in turn, so one in each line is enough. No other decision depends on these
+    /// reads.
     #[inline(always)]
     fn look_ahead(&self, count: u16) {
         let next = self.next.get();
@@ -133,7 +134,7 @@ impl DeviceRing {
         }
     }
 
-    /// The head at available index `index`, checked.
+    /// Returns the checked head at available index `index`.
     #[inline(always)]
     fn head(&mut self, index: u16) -> Result<u16, RingError> {
         let head = self.raw.read_head(index);
@@ -143,28 +144,28 @@ impl DeviceRing {
         Ok(head)
     }
 
-    /// The pointer to a guest buffer that lies in one region.
+    /// Returns the pointer to a guest buffer that lies in one region.
     #[inline(always)]
     fn translate(&mut self, address: u64, len: u32) -> Option<*mut u8> {
         self.window.range(address, len).or_else(|| self.translate_elsewhere(address, len))
     }
 
-    /// As `translate`, for an address that is not in the region of the last one.
+    /// Does the same as `translate` for an address outside the last region.
     #[cold]
     fn translate_elsewhere(&mut self, address: u64, len: u32) -> Option<*mut u8> {
         self.window = self.setup.memory.guest_window(address)?;
         self.window.range(address, len)
     }
 
-    /// Makes completions visible and decides whether the driver wants to be called.
+    /// Makes completions visible and returns whether the driver wants a call.
     fn publish(&mut self) -> bool {
         if self.used == self.published {
             return false;
         }
         self.raw.set_used_idx(self.used.get());
         let old = std::mem::replace(&mut self.published, self.used);
-        // The driver stores its wish and then looks at the index; we do it the other way round. The
-        // fence makes sure that one of the two sees the other's store.
+        // The driver stores its event index and then reads the used index; the device does the
+        // reverse. The fence ensures that one of the two sees the other's store.
         fence(Ordering::SeqCst);
         if self.setup.features.event_idx {
             let first = !std::mem::replace(&mut self.decided, true);
@@ -174,7 +175,7 @@ impl DeviceRing {
         }
     }
 
-    /// Says that no kicks are wanted.
+    /// Declares that no kicks are wanted.
     fn disarm(&mut self) {
         if !std::mem::replace(&mut self.armed, false) {
             return;
@@ -188,15 +189,15 @@ impl DeviceRing {
         }
     }
 
-    /// Says that the next chain wants a kick; true: it is there already (or the ring is broken,
-    /// which the next fetch tells).
+    /// Requests a kick for the next chain. Returns `true` if that chain is there already, or if the
+    /// ring is broken, which the next fetch reports.
     fn arm(&mut self) -> bool {
         self.armed = true;
         if self.setup.features.event_idx {
             self.raw.set_avail_event(self.next.get());
         }
         self.raw.set_used_flags(0);
-        // As in publish: our wish before our look.
+        // As in `publish`: the store comes before the load.
         fence(Ordering::SeqCst);
         !matches!(self.look(), Ok(0))
     }

@@ -1,4 +1,4 @@
-//! Putting frames on a ring that the driver receives on.
+//! Puts frames on a ring on which the driver receives.
 
 use std::sync::Arc;
 
@@ -11,41 +11,41 @@ use crate::memory::GuestMemory;
 use crate::ring::{DESC_NEXT, DESC_WRITE, HEADER_LEN, Index, MAX_BURST, RingSetup};
 use crate::segment::Segment;
 
-/// Most runs of bytes that one frame is spread over: 64 KiB in 64-byte buffers.
+/// Most ranges that one frame is spread over: 64 KiB in 64-byte buffers.
 const MAX_RUNS: usize = 1024;
 
 const HEADER: u32 = HEADER_LEN as u32;
-/// How many buffers are made ready at a time if it was not said how many frames will come.
+/// Buffers made ready at a time if `expect` was not called.
 const READY: u16 = 8;
 
-/// Device side of a ring that the driver receives on: we write. No kicks are ever wanted on it.
+/// Device side of a receive ring: the device writes. It never wants kicks.
 ///
 /// [`expect`](Self::expect), any number of [`push`](Self::push), then one
 /// [`publish`](Self::publish).
 ///
-/// Buffers are made ready ahead of their frames: descriptors are read and checked, and the lines
-/// that will be written asked for. The driver's core had them last, and where that core is far,
-/// each line takes as long as several frames: they have to travel side by side.
+/// Buffers are made ready ahead of their frames: descriptors are read and checked, and the lines to
+/// be written are prefetched. The driver's core had these lines last. Where that core is far, each
+/// line takes as long as several frames, so the transfers must overlap.
 pub struct RxQueue {
     ring: DeviceRing,
-    /// Flags of a descriptor that a frame goes straight into, but for DESC_NEXT. No descriptor has
-    /// them where headers are short: all frames then take the general path, and the direct one is
+    /// Flags of a descriptor that takes a frame directly, apart from DESC_NEXT. With short headers
+    /// no descriptor has them: all frames then take the general path, and the direct path is
     /// compiled for the long header, at no cost.
     direct: u32,
     /// The buffers from the next one to this available index are in `ready`.
     ready_to: Index,
     /// By available index, modulo the array's length.
     ready: [Ready; MAX_BURST],
-    /// Where the frame in hand goes if it takes more than one descriptor.
+    /// Destination of the current frame if it takes more than one descriptor.
     runs: Vec<(*mut u8, usize)>,
 }
 
-/// A chain as it was read and checked: where a header goes, and where a frame goes in one piece.
+/// A chain that was read and checked, with the places for a header and for a frame in one piece.
 #[derive(Clone, Copy)]
 struct Ready {
     header_at: *mut u8,
     frame_at: *mut u8,
-    /// Bytes that are writable there.
+    /// Writable bytes there.
     room: u32,
     id: u32,
 }
@@ -59,7 +59,7 @@ impl Ready {
 unsafe impl Send for RxQueue {}
 
 impl RxQueue {
-    /// A queue over the ring, with kicks disarmed.
+    /// Makes a queue over the ring, with kicks disarmed.
     pub fn new(setup: RingSetup) -> Result<RxQueue, RingError> {
         let mut ring = DeviceRing::new(setup)?;
         ring.disarm();
@@ -70,13 +70,13 @@ impl RxQueue {
         Ok(RxQueue { ring, direct, ready_to, ready: [Ready::NONE; MAX_BURST], runs })
     }
 
-    /// Makes buffers ready for up to this many frames that are about to be pushed, and at most
-    /// [`MAX_BURST`]. Without it the frames take the same way, and wait longer for their lines.
+    /// Makes buffers ready for up to this many frames to be pushed, at most [`MAX_BURST`]. Without
+    /// it the frames take the same path but wait longer for their lines.
     #[inline]
     pub fn expect(&mut self, frames: usize) {
         let wanted = frames.min(MAX_BURST) as u16;
         if self.ring.waiting() < wanted && self.ring.look().is_err() {
-            // The next push tells the error.
+            // The next push returns the error.
             self.ready_to = self.ring.next;
             return;
         }
@@ -117,10 +117,9 @@ impl RxQueue {
         self.ready_to = index;
     }
 
-    /// Copies one frame: header (whose num_buffers is filled in here, or left out where headers are
-    /// short), head, body. It takes one chain, or with mergeable buffers as many as it fills. All
-    /// or nothing: on `Full` and `TooLarge` the ring is as it was. A malformed chain breaks the
-    /// ring.
+    /// Copies one frame: header (its num_buffers is filled in here, or left out of short headers),
+    /// head, body. It takes one chain, or with mergeable buffers as many as it fills. All or
+    /// nothing: on `Full` and `TooLarge` the ring is as it was. A malformed chain breaks the ring.
     #[inline(always)]
     pub fn push<H: Head>(
         &mut self,
@@ -143,8 +142,8 @@ impl RxQueue {
         Ok(())
     }
 
-    /// Puts a frame on the ring where nothing is ready that it fits into. Out of line, so that the
-    /// common form stays short.
+    /// Puts a frame on the ring when no ready buffer fits. Out of line, so that the common case
+    /// stays short.
     #[inline(never)]
     fn push_other<H: Head>(
         &mut self,
@@ -177,7 +176,7 @@ impl RxQueue {
         result
     }
 
-    /// Puts a frame into descriptors of any form. `total` counts a header that is not short.
+    /// Puts a frame into descriptors of any form. `total` counts a header of full length.
     fn push_spread<H: Head>(
         &mut self,
         header: &[u8; HEADER_LEN],
@@ -191,7 +190,7 @@ impl RxQueue {
         let mut header = *header;
         [header[10], header[11]] = chains.to_le_bytes();
         let mut spread = Spread { runs: self.runs.iter(), at: std::ptr::null_mut(), room: 0 };
-        // SAFETY: the plan has room for total bytes, which is what is put.
+        // SAFETY: the plan has room for `total` bytes, and that many are put.
         unsafe {
             spread.put((&header[..header_len]).into());
             head.for_each_piece(|piece| spread.put(piece));
@@ -202,14 +201,14 @@ impl RxQueue {
         Ok(())
     }
 
-    /// Finds room for `total` bytes and writes the used elements for it, which the driver does not
-    /// see before they are published. Returns the number of chains.
+    /// Reserves room for `total` bytes and writes the used elements for it; the driver sees them at
+    /// the next publish. Returns the number of chains.
     fn plan(&mut self, total: usize) -> Result<u16, PushError> {
         self.runs.clear();
         let (mut chains, mut room) = (0u16, 0);
-        // One descriptor for each run, of a byte at least, and one that finds no room any more; the
-        // walk of each chain adds one that may refer to an indirect table. Only chains with empty
-        // buffers need more.
+        // One descriptor for each range of at least a byte, and one that finds no room; the walk of
+        // each chain adds one for a reference to an indirect table. Only chains with empty buffers
+        // need more.
         let mut budget = total.min(MAX_RUNS) + 1;
         while room < total {
             if chains > 0 && !self.ring.setup.features.mergeable {
@@ -234,7 +233,7 @@ impl RxQueue {
         Ok(chains)
     }
 
-    /// Adds the runs of one chain to the plan, up to `need` bytes; returns how many it found.
+    /// Adds the ranges of one chain to the plan, up to `need` bytes; returns how many it found.
     fn plan_chain(&mut self, id: u16, need: usize, budget: &mut usize) -> Result<usize, PushError> {
         let (runs, mut found, mut full) = (&mut self.runs, 0, false);
         let least = self.ring.setup.features.header_len().min(need);
@@ -263,8 +262,8 @@ impl RxQueue {
         match walked {
             Err(error) => Err(PushError::Broken(self.ring.breaks(error))),
             Ok(()) if full => Err(PushError::TooLarge),
-            // Each buffer must hold a header at least (virtio 1.2, section 5.1.6.3.1); a driver
-            // that posts empty ones would have us walk the ring for nothing.
+            // Each buffer must hold at least a header (virtio 1.2, section 5.1.6.3.1). A driver
+            // that posts empty ones would make the device walk the ring for nothing.
             Ok(()) if found < least => {
                 Err(PushError::Broken(self.ring.breaks(RingError::HeaderTooShort)))
             }
@@ -272,23 +271,23 @@ impl RxQueue {
         }
     }
 
-    /// Looks at the available index again; `push` does it itself when it runs out of buffers.
+    /// Reads the available index again; `push` does so itself when it runs out of buffers.
     pub fn refresh(&mut self) {
         if self.ring.look().is_err() {
-            // The next push tells the error.
+            // The next push returns the error.
             self.ready_to = self.ring.next;
         }
     }
 
-    /// Makes the frames visible (one release store); true: the driver wants a call.
+    /// Makes the frames visible (one release store). Returns `true` if the driver wants a call.
     #[inline]
     pub fn publish(&mut self) -> bool {
-        // As many descriptors as were just used will be read next, when their lines are here.
+        // The next burst will probably read as many descriptors as were just used; prefetch them.
         self.ring.look_ahead(self.ring.used.since(self.ring.published));
         self.ring.publish()
     }
 
-    /// Index to resume at (vhost-user GET_VRING_BASE).
+    /// Returns the index to resume at (vhost-user GET_VRING_BASE).
     pub fn next(&self) -> u16 {
         self.ring.next.get()
     }
@@ -299,17 +298,17 @@ impl RxQueue {
         self.ring.set_memory(memory)
     }
 
-    /// Whether the memory vanished under the ring.
+    /// Returns whether the memory vanished under the ring.
     pub fn memory_lost(&self) -> bool {
         self.ring.setup.memory.is_lost()
     }
 }
 
 impl DeviceRing {
-    /// The chain at `id`, if it takes a frame in one piece: as one descriptor in another region
-    /// than the last, or as one for the header alone and one for the frame, whatever follows. So do
-    /// drivers lay their buffers out that know neither mergeable buffers nor VIRTIO_F_ANY_LAYOUT.
-    /// `direct` is [`RxQueue::direct`].
+    /// Returns the chain at `id` if it takes a frame in one piece: as one descriptor in another
+    /// region than the last, or as one for the header alone and one for the frame, whatever
+    /// follows. Drivers without mergeable buffers and VIRTIO_F_ANY_LAYOUT lay out their buffers
+    /// like this. `direct` is [`RxQueue::direct`].
     #[inline(never)]
     fn read_apart(&mut self, id: u16, direct: u32) -> Option<Ready> {
         let first = self.raw.read_desc(id);
@@ -333,7 +332,7 @@ impl DeviceRing {
     }
 }
 
-/// Writes a frame that one chain takes: its header at `header_at`, the rest in one piece at `at`.
+/// Writes a frame that takes one chain: its header at `header_at`, the rest in one piece at `at`.
 ///
 /// # Safety
 /// [`HEADER_LEN`] bytes are writable at `header_at`, and as many as head and body have at `at`.
@@ -360,8 +359,8 @@ unsafe fn copy_frame<H: Head>(
     }
 }
 
-/// Bytes of a body. Most have one segment or none; a loop, which compilers unroll and prepare well
-/// before it is known to be needed, was 25 instructions for each of them.
+/// Returns the length of a body. Most have at most one segment. A loop, which compilers unroll and
+/// prepare long before it is known to be needed, cost each of them 25 instructions.
 #[inline(always)]
 fn len_of(body: &[Segment<'_>]) -> usize {
     #[inline(never)]
@@ -390,7 +389,7 @@ unsafe fn copy_several(body: &[Segment<'_>], mut at: *mut u8) {
     }
 }
 
-/// Writes bytes one after another over runs of guest memory.
+/// Writes bytes in sequence over ranges of guest memory.
 struct Spread<'a> {
     runs: std::slice::Iter<'a, (*mut u8, usize)>,
     at: *mut u8,
@@ -399,7 +398,8 @@ struct Spread<'a> {
 
 impl Spread<'_> {
     /// # Safety
-    /// Each run is as many writable bytes as it says. Bytes beyond the last run are not written.
+    /// Each range has the stated number of writable bytes. Bytes beyond the last range are not
+    /// written.
     unsafe fn put(&mut self, mut from: Segment<'_>) {
         while !from.is_empty() {
             if self.room == 0 {

@@ -1,4 +1,4 @@
-//! Taking frames from a ring that the driver transmits on.
+//! Takes frames from a ring on which the driver transmits.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::memory::GuestMemory;
 use crate::ring::{DESC_NEXT, HEADER_LEN, MAX_BURST, RingSetup};
 
 /// Most descriptors that one burst reads outside the fast path: one for each segment, one that
-/// finds no room any more, and one for each chain that refers to its indirect table. Only chains
-/// with empty buffers, or that share their descriptors, need more.
+/// finds no room, and one for each chain that refers to an indirect table. Only chains with empty
+/// buffers, or that share descriptors, need more.
 const MAX_DESCRIPTORS: usize = MAX_SEGMENTS + 1 + MAX_BURST;
 
-/// Device side of a ring that the driver transmits on: we read.
+/// Device side of a transmit ring: the device reads.
 ///
 /// One burst is [`fetch`](Self::fetch), [`complete`](Self::complete) and, for one or more bursts,
 /// [`publish`](Self::publish).
@@ -22,20 +22,21 @@ pub struct TxQueue {
     ring: DeviceRing,
 }
 
-/// What became of one chain.
+/// Outcome of taking one chain.
 enum Taken {
     Entered,
-    /// The burst has no room for its segments; it stays on the ring.
+    /// The burst has no room for its segments; the chain stays on the ring.
     NoRoom,
 }
 
 impl TxQueue {
-    /// A queue over the ring. Nothing of the ring is touched before the first call.
+    /// Makes a queue over the ring. Does not touch the ring before the first call.
     pub fn new(setup: RingSetup) -> Result<TxQueue, RingError> {
         Ok(TxQueue { ring: DeviceRing::new(setup)? })
     }
 
-    /// How many chains wait (one acquire load). An error means that the ring is broken for good.
+    /// Returns the number of waiting chains (one acquire load). An error means that the ring is
+    /// broken for good.
     #[inline]
     pub fn pending(&mut self) -> Result<u16, RingError> {
         self.ring.look()
@@ -54,7 +55,7 @@ impl TxQueue {
         };
         burst.begin(&self.ring.setup.memory);
         let want = waiting.min(max).min(MAX_BURST);
-        // Chosen for the burst, so that the common header's length is known when this is compiled.
+        // Chosen per burst, so that the common header's length is known at compile time.
         let taken = if self.ring.setup.features.header_len() == HEADER_LEN {
             self.take(burst, want, |queue, head, burst, budget| queue.take_one(head, burst, budget))
         } else {
@@ -71,7 +72,7 @@ impl TxQueue {
         Ok(burst.len())
     }
 
-    /// Enters chains by `take_one`, which is given their heads, until `burst` has `want`.
+    /// Enters chains by `take_one`, which gets their heads, until `burst` has `want`.
     #[inline(always)]
     fn take(
         &mut self,
@@ -90,8 +91,8 @@ impl TxQueue {
         Ok(())
     }
 
-    /// Enters the chain at `head` into the burst. Two forms are served at once: header and frame in
-    /// one descriptor, or in one each. The header is not short.
+    /// Enters the chain at `head` into the burst. Handles two forms directly: header and frame in
+    /// one descriptor, or in one each. The header has full length.
     #[inline(always)]
     fn take_one(
         &mut self,
@@ -121,7 +122,7 @@ impl TxQueue {
         self.take_any(head, burst, budget)
     }
 
-    /// Enters a chain of any form. Out of line: the loop over the common forms stays small.
+    /// Enters a chain of any form. Out of line, so that the loop over the common forms stays small.
     #[inline(never)]
     fn take_any(
         &mut self,
@@ -132,7 +133,7 @@ impl TxQueue {
         let first = burst.segments_len();
         let header_len = self.ring.setup.features.header_len();
         let result = self.ring.walk(head, Direction::FromDriver, budget, |ptr, len| {
-            // SAFETY: the walk gives runs of bytes in the ring's memory, which the burst holds.
+            // SAFETY: the walk gives ranges of bytes in the ring's memory, which the burst holds.
             match unsafe { burst.push_segment(ptr, len) } {
                 true => Ok(More::Yes),
                 false => Err(RingError::ChainTooLarge),
@@ -142,7 +143,7 @@ impl TxQueue {
         match result {
             Ok(()) => return Ok(Taken::Entered),
             Err(RingError::ChainTooLong) => return Err(self.ring.breaks(RingError::ChainTooLong)),
-            // Others' segments are in the way: it may fit in the next burst.
+            // Other chains' segments take the room: it may fit in the next burst.
             Err(RingError::ChainTooLarge) if first > 0 => {
                 burst.drop_segments(first);
                 return Ok(Taken::NoRoom);
@@ -156,7 +157,7 @@ impl TxQueue {
     }
 
     /// Puts the burst's chains, in order, on the used ring; not yet visible. With IN_ORDER one
-    /// element that names the last chain stands for all (virtio 1.2, section 2.7.9).
+    /// element that names the last chain completes all (virtio 1.2, section 2.7.9).
     #[inline]
     pub fn complete(&mut self, burst: &TxBurst) {
         let (count, used) = (burst.len(), self.ring.used.get());
@@ -172,24 +173,25 @@ impl TxQueue {
         self.ring.used.advance(count as u16);
     }
 
-    /// Makes completions visible (one release store); true: the driver wants a call.
+    /// Makes completions visible (one release store). Returns `true` if the driver wants a call.
     #[inline]
     pub fn publish(&mut self) -> bool {
         self.ring.publish()
     }
 
-    /// Says that no kicks are wanted.
+    /// Declares that no kicks are wanted.
     pub fn disarm(&mut self) {
         self.ring.disarm();
     }
 
-    /// Says that a kick is wanted for the next chain; true: something waits already, and maybe no
-    /// kick will come for it.
+    /// Requests a kick for the next chain. Returns `true` if a chain waits already; its kick may
+    /// never come.
     pub fn arm(&mut self) -> bool {
         self.ring.arm()
     }
 
-    /// Index to resume at (vhost-user GET_VRING_BASE). All that was fetched must be completed.
+    /// Returns the index to resume at (vhost-user GET_VRING_BASE). Everything fetched must be
+    /// completed.
     pub fn next(&self) -> u16 {
         self.ring.next.get()
     }
@@ -199,7 +201,7 @@ impl TxQueue {
         self.ring.set_memory(memory)
     }
 
-    /// Whether the memory vanished under the ring.
+    /// Returns whether the memory vanished under the ring.
     pub fn memory_lost(&self) -> bool {
         self.ring.setup.memory.is_lost()
     }

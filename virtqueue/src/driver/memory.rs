@@ -14,8 +14,8 @@ use crate::memory::{GuestMemory, RegionSpec};
 const PAGE: usize = 4096;
 const NAME: &CStr = c"trama-driver";
 
-/// Where the memory lies in the two address spaces that its device is told of. Any addresses do;
-/// they differ so that a device that takes one for the other finds nothing there.
+/// Base addresses of the memory in the two address spaces told to the device. Any addresses work;
+/// they differ so that a device that confuses them finds nothing there.
 const GUEST_BASE: u64 = 0x1_0000_0000;
 const USER_BASE: u64 = 0x7e00_0000_0000;
 
@@ -26,7 +26,7 @@ pub struct DriverMemory {
     taken: AtomicUsize,
 }
 
-/// A piece of the memory, by all its addresses.
+/// A part of the memory, with all its addresses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece {
     pub(super) ptr: *mut u8,
@@ -35,7 +35,7 @@ pub(super) struct Piece {
 }
 
 impl DriverMemory {
-    /// Memory of at least `size` bytes, zeroed.
+    /// Allocates at least `size` bytes, zeroed.
     pub fn new(size: usize) -> Result<Arc<DriverMemory>, DriverError> {
         let size = size.max(1).next_multiple_of(PAGE);
         Self::of(sealed_memfd(size as u64)?, size)
@@ -53,8 +53,8 @@ impl DriverMemory {
         Ok(Arc::new(DriverMemory { map, size, taken: AtomicUsize::new(0) }))
     }
 
-    /// Memory that another process has made with [`DriverMemory::new`] and shares with us. Queues
-    /// laid out in the same order lie at the same places for both.
+    /// Maps memory that another process made with [`DriverMemory::new`] and shared. Queues laid out
+    /// in the same order have the same addresses in both.
     ///
     /// # Errors
     /// The file cannot be mapped.
@@ -64,17 +64,17 @@ impl DriverMemory {
         Self::of(file, size)
     }
 
-    /// The region to tell the device of.
+    /// Returns the region to announce to the device.
     pub fn spec(&self) -> RegionSpec {
         self.map.specs()[0].clone()
     }
 
-    /// The memory as a device in this process may use it.
+    /// Returns the memory as a map for a device in this process.
     pub fn map(&self) -> Arc<GuestMemory> {
         self.map.clone()
     }
 
-    /// Takes `size` bytes, aligned to a page, for good.
+    /// Takes `size` bytes, aligned to a page. They are never returned.
     pub(super) fn take(&self, size: usize) -> Result<Piece, DriverError> {
         let needed = size.next_multiple_of(PAGE);
         let offset = self
@@ -95,9 +95,9 @@ impl From<MemoryError> for DriverError {
     }
 }
 
-/// A memfd that can change its size no more.
+/// Makes a memfd whose size is fixed.
 fn sealed_memfd(size: u64) -> io::Result<File> {
-    // SAFETY: the name is a C string; the descriptor, if any, is new and ours.
+    // SAFETY: the name is a C string; the descriptor, if any, is new and owned here.
     let file = unsafe {
         let fd = libc::memfd_create(NAME.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
         if fd < 0 {
@@ -107,7 +107,7 @@ fn sealed_memfd(size: u64) -> io::Result<File> {
     };
     file.set_len(size)?;
     let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-    // SAFETY: fcntl on a descriptor that we own, with an integer argument.
+    // SAFETY: fcntl on a descriptor owned here, with an integer argument.
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } < 0 {
         return Err(io::Error::last_os_error());
     }

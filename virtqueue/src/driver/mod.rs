@@ -1,9 +1,8 @@
-//! Driver side of a split virtqueue, in memory of our own: for gateways, tests and benchmarks.
+//! Driver side of a split virtqueue, in its own memory: for gateways, tests and benchmarks.
 //!
-//! A queue is divided into *chains*, each with descriptors and a buffer of its own for good; a
-//! chain is either free or with the device. [`ChainShape`] says how a chain's bytes, which are one
-//! piece of memory, are laid out over its descriptors. Free chains are reused first in, first out,
-//! which is the order that IN_ORDER asks for.
+//! A queue is divided into *chains*. Each keeps its descriptors and its buffer, and is either free
+//! or with the device. [`ChainShape`] says how a chain's buffer, which is contiguous, is laid out
+//! over its descriptors. Free chains are reused first in, first out, as IN_ORDER requires.
 
 mod memory;
 mod rx;
@@ -29,9 +28,8 @@ use memory::Piece;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Where buffers start in their first cache line: the frame of each then starts at the next one. A
-/// frame of 64 bytes is one line, and the line of the header, which seldom changes, stays with both
-/// sides.
+/// Offset of buffers in their first cache line, so that each frame starts at the next one. A frame
+/// of 64 bytes is one line, and the header's line, which seldom changes, stays with both sides.
 const BUFFER_START: usize = LINE - HEADER_LEN;
 
 /// How a driver lays a frame out over descriptors.
@@ -39,16 +37,17 @@ const BUFFER_START: usize = LINE - HEADER_LEN;
 pub enum ChainShape {
     /// Header and frame in one descriptor.
     Single,
-    /// The header in a descriptor of its own, the frame in a second.
+    /// Header and frame in one descriptor each.
     HeaderSplit,
-    /// The header in a descriptor of its own, the frame over up to `n - 1` more.
+    /// The header in one descriptor, the frame over up to `n - 1` more.
     Pieces(u16),
-    /// As `Pieces`, in an indirect table. `Indirect(1)` has header and frame in its one descriptor.
+    /// The same as `Pieces`, in an indirect table. `Indirect(1)` has header and frame in one
+    /// descriptor.
     Indirect(u16),
 }
 
 impl ChainShape {
-    /// Descriptors of one chain.
+    /// Returns the number of descriptors of one chain.
     fn descriptors(self) -> u16 {
         match self {
             ChainShape::Single => 1,
@@ -57,7 +56,7 @@ impl ChainShape {
         }
     }
 
-    /// Entries of the ring's own table that one chain takes.
+    /// Returns how many entries of the ring's own table one chain takes.
     fn stride(self) -> u16 {
         match self {
             ChainShape::Indirect(_) => 1,
@@ -66,22 +65,22 @@ impl ChainShape {
     }
 }
 
-/// Choices of one driver queue.
+/// Options of one driver queue.
 #[derive(Clone, Copy, Debug)]
 pub struct DriverOptions {
     /// Queue size: a power of two from 2 to 32768.
     pub size: u16,
-    /// What was negotiated.
+    /// The negotiated features.
     pub features: RingFeatures,
     /// Layout of each chain.
     pub shape: ChainShape,
     /// Bytes of one chain's buffer, header included. Buffers of an odd number of 64 bytes follow
-    /// each other without a gap, so that a frame over several can be read in place.
+    /// each other without a gap, so that a frame over several of them can be read in place.
     pub buffer_size: usize,
 }
 
 impl DriverOptions {
-    /// Bytes of [`DriverMemory`] that one queue takes.
+    /// Returns the bytes of [`DriverMemory`] that one queue takes.
     pub fn memory_size(&self) -> usize {
         let parts = part_sizes(self.size, true).map(|size| size as usize);
         let sizes = [parts[0], parts[1], parts[2], self.tables_size(), self.buffers_size()];
@@ -92,8 +91,8 @@ impl DriverOptions {
         self.size / self.shape.stride().max(1)
     }
 
-    /// Bytes from one buffer to the next: an odd number of cache lines, for with a power of two all
-    /// frames would begin in the same few sets of a cache.
+    /// Returns the bytes from one buffer to the next: an odd number of cache lines, since with a
+    /// power of two all frames would begin in the same few cache sets.
     fn buffer_stride(&self) -> usize {
         (self.buffer_size.div_ceil(LINE) | 1) * LINE
     }
@@ -102,7 +101,7 @@ impl DriverOptions {
         BUFFER_START + usize::from(self.chains()) * self.buffer_stride()
     }
 
-    /// Without tables still a byte, for a piece of memory is never empty.
+    /// Returns at least one byte, since a part of the memory is never empty.
     fn tables_size(&self) -> usize {
         match self.shape {
             ChainShape::Indirect(n) => 16 * usize::from(n) * usize::from(self.chains()),
@@ -132,7 +131,7 @@ impl DriverOptions {
     }
 }
 
-/// What goes wrong on the driver's side.
+/// An error on the driver side.
 #[derive(Debug, Error)]
 pub enum DriverError {
     /// The options contradict each other.
@@ -146,7 +145,7 @@ pub enum DriverError {
         /// Bytes needed.
         needed: usize,
     },
-    /// All chains are with the device: reclaim and try again.
+    /// All chains are with the device; reclaim and try again.
     #[error("all chains are with the device")]
     Full,
     /// The frame is larger than a chain's buffer.
@@ -160,7 +159,7 @@ pub enum DriverError {
     System(#[from] io::Error),
 }
 
-/// Where the parts of a ring are, as frontend-virtual addresses (vhost-user SET_VRING_ADDR).
+/// Frontend-virtual addresses of a ring's parts (vhost-user SET_VRING_ADDR).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingAddresses {
     /// Descriptor table.
@@ -181,25 +180,26 @@ struct DriverRing {
     /// Bytes from one buffer to the next.
     stride: usize,
     /// Bytes of the header in front of each frame. A buffer has room for more than the long one, so
-    /// that twelve bytes can be copied where ten are meant: those behind are the frame's.
+    /// twelve bytes can be copied where ten are meant; the frame then overwrites the last two.
     header_len: usize,
-    /// Available index to write next; the device sees it at the next publish.
+    /// Available index to write next; visible to the device at the next publish.
     next: Index,
-    /// Available index that the device sees.
+    /// Available index visible to the device.
     published: Index,
     /// Used index to read next.
     used: Index,
-    /// `used.idx` when last looked at.
+    /// `used.idx` when last read.
     seen: Index,
     /// Chains in the order in which they were posted, by available index; those between `used` and
-    /// `next` are with the device. It is what the available ring says, in memory of our own: both
-    /// begin as zeros.
+    /// `next` are with the device. A private copy of the available ring: both begin as zeros.
     posted: Box<[u16]>,
     /// Whether a chain is with the device.
     busy: Box<[bool]>,
-    /// How many bytes of its buffer each chain's descriptors describe; 0: none yet.
+    /// How many bytes of its buffer each chain's descriptors describe; 0 if they are not written
+    /// yet.
     described: Box<[u32]>,
-    /// Free chains: a queue of as many entries as the ring, by two free-running indices.
+    /// Free chains: a queue with as many entries as the ring, addressed by two free-running
+    /// indices.
     free: Box<[u16]>,
     free_first: Index,
     free_last: Index,
@@ -254,19 +254,19 @@ impl DriverRing {
         usize::from(index.get() & (self.options.size - 1))
     }
 
-    /// Chains that are free.
+    /// Returns the number of free chains.
     #[inline(always)]
     fn free(&self) -> u16 {
         self.free_last.since(self.free_first)
     }
 
-    /// Where the chain's buffer starts in `buffers`.
+    /// Returns the offset of the chain's buffer in `buffers`.
     #[inline(always)]
     fn buffer_offset(&self, chain: u16) -> usize {
         usize::from(chain) * self.stride + BUFFER_START
     }
 
-    /// The chain's buffer.
+    /// Returns a pointer to the chain's buffer.
     #[inline(always)]
     fn buffer(&self, chain: u16) -> *mut u8 {
         // SAFETY: buffers_size covers every chain.
@@ -284,7 +284,7 @@ impl DriverRing {
         Some(chain)
     }
 
-    /// Asks for the lines of the next `count` used elements, which the device's core has written.
+    /// Prefetches the lines of the next `count` used elements, last written by the device's core.
     #[inline(always)]
     fn will_read_used(&self, count: u16) {
         for line in (0..count).step_by(USED_PER_LINE) {
@@ -300,9 +300,9 @@ impl DriverRing {
         self.busy[usize::from(chain)] = false;
     }
 
-    /// Puts a chain on the available ring; the device sees it after `publish`. Chains come round in
-    /// the order in which they went: nearly always the entry says already what it is to say, and a
-    /// line that is not written stays with the device's core too.
+    /// Puts a chain on the available ring; visible to the device after `publish`. Chains return in
+    /// the order in which they were posted, so the entry nearly always has the right value already,
+    /// and a line that is not written stays shared with the device's core.
     #[inline(always)]
     fn post(&mut self, chain: u16) {
         let entry = self.entry(self.next);
@@ -317,7 +317,8 @@ impl DriverRing {
     /// Describes the first `len` bytes of the chain's buffer, header included.
     #[inline(always)]
     fn describe(&mut self, chain: u16, len: usize, flags: u16) {
-        // As in post. A ring has buffers of one direction, so the length says it all.
+        // Skips the write as in `post`. All buffers of a ring have one direction, so comparing the
+        // length suffices.
         let described = &mut self.described[usize::from(chain)];
         if std::mem::replace(described, len as u32) == len as u32 {
             return;
@@ -363,7 +364,7 @@ impl DriverRing {
         }
     }
 
-    /// Bytes of a chain's `index`th descriptor.
+    /// Returns the size of a chain's `index`th descriptor.
     fn piece(&self, index: u16) -> usize {
         match (self.options.shape.descriptors(), index) {
             (1, _) => self.options.buffer_size,
@@ -372,7 +373,7 @@ impl DriverRing {
         }
     }
 
-    /// Makes posted chains available; true: the device wants a kick.
+    /// Makes posted chains available. Returns `true` if the device wants a kick.
     #[inline]
     fn publish(&mut self) -> bool {
         if self.next == self.published {
@@ -380,8 +381,8 @@ impl DriverRing {
         }
         self.raw.set_avail_idx(self.next.get());
         let old = std::mem::replace(&mut self.published, self.next);
-        // The device stores its wish and then looks at the index; we do it the other way round. The
-        // fence makes sure that one of the two sees the other's store.
+        // The device stores its event index and then reads the available index; the driver does the
+        // reverse. The fence ensures that one of the two sees the other's store.
         fence(Ordering::SeqCst);
         if self.options.features.event_idx {
             passed(self.raw.avail_event(), self.next.get(), old.get())
@@ -390,7 +391,7 @@ impl DriverRing {
         }
     }
 
-    /// Looks at the used index; returns how many chains were used and not yet taken back.
+    /// Reads the used index; returns how many used chains were not yet taken back.
     #[inline(always)]
     fn look(&mut self) -> Result<u16, DriverError> {
         self.seen = Index::new(self.raw.used_idx());
@@ -401,7 +402,7 @@ impl DriverRing {
         Ok(waiting)
     }
 
-    /// The chain that the element at used index `index` would name, for a look ahead.
+    /// Returns the chain that the element at used index `index` would name, for prefetching.
     #[inline(always)]
     fn likely_chain(&self, index: Index) -> Option<u16> {
         let (id, _) = self.raw.read_used(index.get());
@@ -409,7 +410,7 @@ impl DriverRing {
         ((chain as usize) < self.busy.len()).then_some(chain as u16)
     }
 
-    /// The chain of a descriptor, and which of the chain's descriptors it is.
+    /// Returns the chain of a descriptor, and the descriptor's position in the chain.
     #[inline(always)]
     fn split_id(&self, id: u32) -> (u32, u32) {
         match u32::from(self.options.shape.stride()) {
@@ -418,7 +419,7 @@ impl DriverRing {
         }
     }
 
-    /// The chain that a used element names, which must be with the device.
+    /// Returns the chain that a used element names, which must be with the device.
     #[inline(always)]
     fn chain(&self, id: u32) -> Result<u16, DriverError> {
         let (chain, rest) = self.split_id(id);
@@ -442,7 +443,7 @@ impl DriverRing {
         } else {
             self.raw.set_avail_flags(0);
         }
-        // As in publish: our wish before our look.
+        // As in `publish`: the store comes before the load.
         fence(Ordering::SeqCst);
         self.raw.used_idx() != self.used.get()
     }

@@ -8,7 +8,7 @@ use crate::copy::{copy, prefetch};
 use crate::memory::GuestMemory;
 use crate::ring::{DESC_WRITE, HEADER_LEN, MAX_BURST, RingSetup};
 
-/// The virtio-net header of a frame, and the frame.
+/// The virtio-net header of a frame, and the frame's bytes.
 pub type InPlace<'a> = ([u8; HEADER_LEN], &'a [u8]);
 
 /// Driver side of a receive ring: [`refill`](Self::refill) gives buffers, [`recv`](Self::recv)
@@ -27,17 +27,18 @@ impl DriverRx {
         Ok(DriverRx { ring })
     }
 
-    /// Where the ring is.
+    /// Returns the addresses of the ring.
     pub fn addresses(&self) -> RingAddresses {
         self.ring.addresses
     }
 
-    /// What a device needs to run the ring in `memory`, a map of [`DriverMemory::spec`].
+    /// Returns the setup for a device that runs the ring in `memory`, a map of
+    /// [`DriverMemory::spec`].
     pub fn setup(&self, memory: Arc<GuestMemory>) -> RingSetup {
         self.ring.setup(memory)
     }
 
-    /// Gives all free buffers to the device; true: it wants a kick.
+    /// Gives all free buffers to the device. Returns `true` if it wants a kick.
     pub fn refill(&mut self) -> bool {
         while let Some(chain) = self.ring.pop_free() {
             self.ring.post(chain);
@@ -45,17 +46,17 @@ impl DriverRx {
         self.ring.publish()
     }
 
-    /// Takes one received frame into `frame` (cleared first) and returns its header, with the
-    /// num_buffers of 1 that a short one leaves out; `None` if there is none.
+    /// Takes one received frame into `frame` (cleared first) and returns its header, or `None` if
+    /// no frame waits. The num_buffers that a short header leaves out is 1.
     pub fn recv(&mut self, frame: &mut Vec<u8>) -> Result<Option<[u8; HEADER_LEN]>, DriverError> {
         frame.clear();
         // SAFETY: a chain that the device has given back, to its length.
         self.take(|bytes, len| unsafe { append(frame, bytes, len) })
     }
 
-    /// Takes one received frame and returns its header and its bytes, `None` if there is none. The
-    /// bytes are those in the ring's memory, or a copy in `spare` where they are not in one piece
-    /// there. Only for a device that is trusted to leave alone what it has given back.
+    /// Takes one received frame and returns its header and its bytes, or `None` if no frame waits.
+    /// The bytes lie in the ring's memory, or in `spare` if they are not contiguous there. Only for
+    /// a device that is trusted not to write to buffers it has given back.
     pub fn recv_in_place<'a>(
         &'a mut self,
         spare: &'a mut Vec<u8>,
@@ -82,13 +83,13 @@ impl DriverRx {
         if !spare.is_empty() || whole == 0 {
             return Ok(Some((header, spare)));
         }
-        // SAFETY: `whole` bytes from `at` on are those of chains that the device has given back,
-        // and gets again at the next `refill`, which the borrow of `self` keeps away. What a faulty
-        // device writes there meanwhile are other bytes, of which anything may be expected.
+        // SAFETY: `whole` bytes from `at` on are those of chains that the device has given back. It
+        // gets them again at the next `refill`, which the borrow of `self` prevents. The device is
+        // trusted not to write there meanwhile (see above).
         Ok(Some((header, unsafe { std::slice::from_raw_parts(at, whole) })))
     }
 
-    /// Takes up to `max` received frames without looking at their bytes; returns their number.
+    /// Takes up to `max` received frames without reading their bytes; returns their number.
     pub fn discard(&mut self, max: usize) -> Result<usize, DriverError> {
         let mut count = 0;
         while count < max && self.take(|_, _| ())?.is_some() {
@@ -97,8 +98,8 @@ impl DriverRx {
         Ok(count)
     }
 
-    /// Looks at the ring once and hands each frame found there, `max` at most, to `frame`, which
-    /// reads of it what it wants: nothing is copied. Returns their number.
+    /// Reads the used index once and passes each frame found, `max` at most, to `frame`, which
+    /// reads what it needs: nothing is copied. Returns the number of frames.
     #[inline]
     pub fn recv_each(
         &mut self,
@@ -126,9 +127,9 @@ impl DriverRx {
         Ok(count)
     }
 
-    /// Asks for the lines that the next frames begin in, of `max` buffers and a burst at most: the
-    /// device's core has written them. Returns for how many it did, one at least. What is read here
-    /// decides nothing else: the elements are read again, and checked, when it is their turn.
+    /// Prefetches the first lines of the next frames, for at most `max` buffers and one burst: the
+    /// device's core has written them. Returns the number of frames, at least one. No decision
+    /// depends on these reads: the elements are read again and checked in their turn.
     #[inline(always)]
     fn ask(&self, max: usize) -> u16 {
         let ring = &self.ring;
@@ -144,12 +145,12 @@ impl DriverRx {
         count.max(1)
     }
 
-    /// Buffers that the device does not have, and that `refill` would give it.
+    /// Returns the number of buffers that `refill` would give to the device.
     pub fn free(&self) -> usize {
         usize::from(self.ring.free())
     }
 
-    /// Takes one frame, whose bytes it hands on piece by piece.
+    /// Takes one frame and passes on its bytes piece by piece.
     #[inline(always)]
     fn take(
         &mut self,
@@ -183,8 +184,8 @@ impl DriverRx {
         Ok(Some(header))
     }
 
-    /// Takes the next used chain: its buffer and the bytes written there. The buffer stays as it is
-    /// until the next `refill`.
+    /// Takes the next used chain: its buffer and the number of bytes written there. The buffer
+    /// stays unchanged until the next `refill`.
     #[inline(always)]
     fn next_buffer(ring: &mut DriverRing) -> Result<(*const u8, usize), DriverError> {
         let (id, len) = ring.raw.read_used(ring.used.get());
@@ -198,18 +199,18 @@ impl DriverRx {
         Ok((ring.buffer(chain).cast_const(), len))
     }
 
-    /// No calls wanted.
+    /// Declares that no calls are wanted.
     pub fn disarm(&mut self) {
         self.ring.disarm();
     }
 
-    /// Calls wanted; true: a frame is waiting already.
+    /// Requests a call. Returns `true` if a frame waits already.
     pub fn arm(&mut self) -> bool {
         self.ring.arm()
     }
 }
 
-/// Copies `len` bytes to the end of `frame`.
+/// Appends `len` bytes to `frame`.
 ///
 /// # Safety
 /// `len` bytes are readable at `bytes`.
@@ -223,7 +224,7 @@ unsafe fn append(frame: &mut Vec<u8>, bytes: *const u8, len: usize) {
     }
 }
 
-/// A received frame in its buffers, which the device has given back.
+/// A received frame in its buffers, given back by the device.
 pub struct Received<'a> {
     header: [u8; HEADER_LEN],
     at: *const u8,
@@ -234,23 +235,24 @@ pub struct Received<'a> {
 }
 
 impl Received<'_> {
-    /// The virtio-net header.
+    /// Returns the virtio-net header.
     pub fn header(&self) -> &[u8; HEADER_LEN] {
         &self.header
     }
 
-    /// Bytes of the frame.
+    /// Returns the length of the frame.
     #[inline(always)]
     pub fn frame_len(&self) -> usize {
         self.len
     }
 
-    /// The `N` bytes at `offset`; none unless all of them are in the frame's first buffer.
+    /// Returns the `N` bytes at `offset`, or `None` if they are not all in the frame's first
+    /// buffer.
     #[inline(always)]
     pub fn get<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         let end = offset.checked_add(N)?;
-        // SAFETY: `readable` bytes are readable at `at`. What a faulty device may still write there
-        // is read as bytes and nothing else.
+        // SAFETY: `readable` bytes are readable at `at`. Whatever a faulty device may still write
+        // there is a valid byte.
         (end <= self.readable)
             .then(|| unsafe { self.at.add(offset).cast::<[u8; N]>().read_unaligned() })
     }

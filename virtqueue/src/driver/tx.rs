@@ -20,18 +20,19 @@ impl DriverTx {
         Ok(DriverTx { ring: DriverRing::new(memory, options)? })
     }
 
-    /// Where the ring is.
+    /// Returns the addresses of the ring.
     pub fn addresses(&self) -> RingAddresses {
         self.ring.addresses
     }
 
-    /// What a device needs to run the ring in `memory`, a map of [`DriverMemory::spec`].
+    /// Returns the setup for a device that runs the ring in `memory`, a map of
+    /// [`DriverMemory::spec`].
     pub fn setup(&self, memory: Arc<GuestMemory>) -> RingSetup {
         self.ring.setup(memory)
     }
 
-    /// Queues one frame, the concatenation of `parts`; the device sees it after `publish`. Where
-    /// headers are short, the last two bytes of `header` are left out.
+    /// Queues one frame, the concatenation of `parts`; visible to the device after `publish`. The
+    /// last two bytes of `header` are left out of short headers.
     #[inline]
     pub fn send(&mut self, header: &[u8; HEADER_LEN], parts: &[&[u8]]) -> Result<(), DriverError> {
         let len = parts.iter().map(|part| part.len()).sum::<usize>();
@@ -54,8 +55,8 @@ impl DriverTx {
         Ok(())
     }
 
-    /// Fills every buffer with one and the same frame, for [`send_again`](Self::send_again). The
-    /// device must have completed, and `reclaim` taken back, all that was sent.
+    /// Fills every buffer with the same frame, for [`send_again`](Self::send_again). The device
+    /// must have completed all frames sent, and `reclaim` must have taken them back.
     pub fn prepare(&mut self, header: &[u8; HEADER_LEN], frame: &[u8]) -> Result<(), DriverError> {
         if frame.len() > self.ring.options.buffer_size - self.ring.header_len {
             return Err(DriverError::TooLarge(frame.len()));
@@ -76,8 +77,8 @@ impl DriverTx {
         Ok(())
     }
 
-    /// Asks for the first lines of the next `frames` frames that [`send_again`](Self::send_again)
-    /// will change: the device's core has read them, and each would be waited for by itself.
+    /// Prefetches the first lines of the next `frames` frames that [`send_again`](Self::send_again)
+    /// will change. The device's core has read them, and each would stall on its own.
     #[inline]
     pub fn expect(&self, frames: usize) {
         let mut place = self.ring.free_first;
@@ -88,8 +89,8 @@ impl DriverTx {
         }
     }
 
-    /// Queues once more the frame that the next free buffer holds (see [`prepare`](Self::prepare)),
-    /// after `change` has made of it what is to differ: a frame costs what is written of it.
+    /// Queues the frame in the next free buffer again (see [`prepare`](Self::prepare)), after
+    /// `change` has edited it: a frame costs only the bytes written.
     #[inline(always)]
     pub fn send_again(&mut self, change: impl FnOnce(&mut Queued<'_>)) -> Result<(), DriverError> {
         let ring = &mut self.ring;
@@ -101,7 +102,7 @@ impl DriverTx {
         Ok(())
     }
 
-    /// Makes queued frames available; true: the device wants a kick.
+    /// Makes queued frames available. Returns `true` if the device wants a kick.
     #[inline]
     pub fn publish(&mut self) -> bool {
         self.ring.publish()
@@ -124,7 +125,7 @@ impl DriverTx {
         Ok(usize::from(waiting))
     }
 
-    /// Takes back every chain up to `last`, for which one used element stands (virtio 1.2, section
+    /// Takes back every chain up to `last`, all completed by one used element (virtio 1.2, section
     /// 2.7.9).
     fn reclaim_to(&mut self, last: u16) -> Result<(), DriverError> {
         loop {
@@ -140,23 +141,23 @@ impl DriverTx {
         }
     }
 
-    /// Frames that `send` takes before the ring is full.
+    /// Returns how many frames `send` takes before the ring is full.
     pub fn free(&self) -> usize {
         usize::from(self.ring.free())
     }
 
-    /// No calls wanted.
+    /// Declares that no calls are wanted.
     pub fn disarm(&mut self) {
         self.ring.disarm();
     }
 
-    /// Calls wanted; true: there is something to reclaim already.
+    /// Requests a call. Returns `true` if there is something to reclaim already.
     pub fn arm(&mut self) -> bool {
         self.ring.arm()
     }
 }
 
-/// A frame in its buffer, on its way to the device.
+/// A queued frame in its buffer.
 pub struct Queued<'a> {
     at: *mut u8,
     len: usize,
@@ -167,7 +168,7 @@ impl Queued<'_> {
     /// Overwrites the `N` bytes at `offset`.
     ///
     /// # Panics
-    /// They are not all within the frame.
+    /// If they are not all within the frame.
     #[inline(always)]
     pub fn put<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) {
         assert!(N <= self.len && offset <= self.len - N, "{offset} + {N} of {}", self.len);

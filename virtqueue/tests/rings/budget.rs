@@ -1,5 +1,5 @@
-//! Work is bounded for all chains of a burst or frame together, not for each: a hostile
-//! driver that names one long chain by every head must not hold up everyone else.
+//! Work is bounded for all chains of a burst or frame together, not for each: a hostile driver that
+//! names one long chain by every head must not delay the other ports.
 
 use crate::image::{BUFFERS, Desc, INDIRECT, Image, NEXT, TABLES, WRITE};
 use trama_virtqueue::{HEADER_LEN, PushError, RingError, RingFeatures, RxQueue, TxBurst, TxQueue};
@@ -12,7 +12,8 @@ const FEATURES: RingFeatures = RingFeatures {
     short_header: false,
 };
 
-/// A ring whose every head names one chain of empty descriptors with one of `len` bytes at its end.
+/// Makes a ring whose every head names one chain of empty descriptors that ends with one of `len`
+/// bytes.
 fn shared_chain(descriptors: u16, len: u32, flags: u16) -> Image {
     let image = Image::new(256);
     for i in 0..descriptors {
@@ -36,7 +37,7 @@ fn a_burst_is_bounded() {
 #[test]
 fn a_frame_is_bounded() {
     let broken = Err(PushError::Broken(RingError::ChainTooLong));
-    // The header and 60 bytes in 6 chains of 12: 73 descriptors, and one more for each chain.
+    // The header and 60 bytes in 6 chains of 12: 73 descriptors, and one more per chain.
     for (descriptors, expected) in [(2, Ok(())), (13, Ok(())), (14, broken), (256, broken)] {
         let image = shared_chain(descriptors, 12, WRITE);
         let mut queue = RxQueue::new(image.setup(0, FEATURES)).unwrap();
@@ -44,7 +45,7 @@ fn a_frame_is_bounded() {
     }
 }
 
-/// Buffers without any empty one may be too many for a frame, but are no offence.
+/// Buffers that are all non-empty may be too many for a frame, but break no rule.
 #[test]
 fn honest_chains_never_exceed_the_bound() {
     let image = Image::new(256);

@@ -1,15 +1,17 @@
-//! Random rings, valid and malformed, through our device side and through the `virtio-queue` crate.
+//! Random rings, valid and malformed, through the device side and through the crate `virtio-queue`,
+//! the oracle.
 //!
-//! Where the two differ by intent:
-//! - theirs ends a malformed chain silently, ours marks it: a chain is malformed exactly if theirs
-//!   ends on a descriptor that has a successor, or gives something that cannot be transmitted from;
-//! - theirs follows an indirect descriptor that has a successor, which virtio 1.2, section
+//! The two differ by intent in these points:
+//! - the oracle ends a malformed chain silently, the device side marks it: a chain is malformed
+//!   exactly if the oracle ends on a descriptor that has a successor, or returns a buffer that
+//!   cannot be transmitted from;
+//! - the oracle follows an indirect descriptor that has a successor, which virtio 1.2, section
 //!   2.7.5.3.1 forbids;
-//! - theirs takes an indirect table of any length, ours of 256 descriptors;
-//! - theirs ignores the driver's NO_INTERRUPT flag, which counts when EVENT_IDX is not negotiated:
-//!   there the rule itself is the oracle;
-//! - ours calls once more after a start under EVENT_IDX, for it cannot know what was decided
-//!   before.
+//! - the oracle takes an indirect table of any length, the device side of 256 descriptors;
+//! - the oracle ignores the driver's NO_INTERRUPT flag, which counts when EVENT_IDX is not
+//!   negotiated: the test applies the rule itself;
+//! - the device side makes one extra call after a start under EVENT_IDX, as it cannot know what was
+//!   decided before.
 
 use proptest::prelude::*;
 use trama_virtqueue::{
@@ -21,7 +23,7 @@ use vm_memory::{Address, Bytes, GuestMemoryMmap};
 
 use super::image::{A, B, BUFFERS, C, C_END, Desc, INDIRECT, Image, NEXT, TABLES, WRITE};
 
-/// An address: mostly memory, often near an edge of it, sometimes none.
+/// Generates addresses: mostly in memory, often near an edge, sometimes outside.
 fn address() -> impl Strategy<Value = u64> {
     prop_oneof![
         6 => BUFFERS..B,
@@ -45,7 +47,7 @@ fn length() -> impl Strategy<Value = u32> {
     ]
 }
 
-/// A descriptor of a table of `size`; `own` is the flag that its buffers should have.
+/// Generates a descriptor of a table of `size`; `own` is the flag that its buffers should have.
 fn descriptor(index: u16, size: u16, own: u16) -> impl Strategy<Value = Desc> {
     let link = prop_oneof![
         8 => Just((own, 0)),
@@ -61,7 +63,7 @@ fn descriptor(index: u16, size: u16, own: u16) -> impl Strategy<Value = Desc> {
     })
 }
 
-/// A descriptor of the ring's own table, which may refer to one of four tables of eight.
+/// Generates a descriptor of the ring's own table, which may refer to one of four tables of eight.
 fn outer(index: u16, size: u16, own: u16) -> impl Strategy<Value = Desc> {
     let indirect = (0..4u64, prop_oneof![8 => 1..9u32, 1 => Just(0u32), 1 => 9..300u32], 0..20u32)
         .prop_map(move |(table, count, odd)| Desc {
@@ -74,7 +76,7 @@ fn outer(index: u16, size: u16, own: u16) -> impl Strategy<Value = Desc> {
     prop_oneof![5 => descriptor(index, size, own).boxed(), 1 => indirect.boxed()]
 }
 
-/// Within a table there may be a descriptor that refers to another.
+/// Generates a descriptor of an indirect table, which may wrongly refer to another.
 fn inner(index: u16, own: u16) -> impl Strategy<Value = Desc> {
     (descriptor(index, 8, own), 0..40u8).prop_map(|(mut desc, nested)| {
         desc.flags |= if nested == 0 { INDIRECT } else { 0 };
@@ -89,7 +91,7 @@ struct Ring {
     table: Vec<Desc>,
     tables: Vec<Desc>,
     heads: Vec<u16>,
-    /// Added to the available index: mostly nothing.
+    /// Added to the available index; mostly zero.
     jump: u16,
 }
 
@@ -128,10 +130,10 @@ impl Ring {
     }
 }
 
-/// What the oracle sees of one chain.
+/// The oracle's view of one chain.
 struct Seen {
     descs: Vec<Descriptor>,
-    /// The chain's end was reached.
+    /// Whether the chain's end was reached.
     whole: bool,
 }
 
@@ -142,7 +144,7 @@ fn walk(chain: DescriptorChain<&GuestMemoryMmap>) -> Seen {
 }
 
 impl Seen {
-    /// The chain's bytes, if it is one that can be transmitted where a header has this many.
+    /// Returns the chain's bytes if it can be transmitted with a header of `header_len` bytes.
     fn bytes(&self, memory: &GuestMemoryMmap, header_len: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![];
         for desc in &self.descs {
@@ -159,7 +161,8 @@ impl Seen {
     }
 }
 
-/// All bytes of a fetched chain whose header has this many; those that a short one lacks are zeros.
+/// Returns all bytes of a fetched chain whose header has `header_len` bytes; those missing from a
+/// short one are zeros.
 pub fn bytes_of(burst: &TxBurst, i: usize, header_len: usize) -> Vec<u8> {
     let (header, lacking) = burst.header(i).split_at(header_len);
     assert!(lacking.iter().all(|byte| *byte == 0), "{lacking:?}");
@@ -217,7 +220,7 @@ fn check_transmit(ring: &Ring, max: usize, short_header: bool) {
     assert_eq!(image.dump(), Image::oracle_dump(&memory));
 }
 
-/// Our ring broke: within the burst that it refused, theirs must show why.
+/// Checks that the oracle confirms why the ring broke, within the burst that was refused.
 fn check_broken(
     error: RingError,
     ring: &Ring,
@@ -241,7 +244,7 @@ fn check_broken(
     assert!(cause, "{error}");
 }
 
-/// Frames go to a ring of valid chains exactly where the oracle would write them.
+/// Checks that frames go to a ring of valid chains exactly where the oracle would write them.
 fn check_receive(
     sizes: &[Vec<u32>],
     frames: &[Vec<u8>],
@@ -292,9 +295,8 @@ fn check_receive(
         first &= pushed.is_err();
         assert_eq!(ours.next(), theirs.next_avail());
     }
-    // The used ring's flags and event index are notification, which theirs leaves alone here; and
-    // elements beyond the used index, which ours may write before it finds the ring full, are
-    // nobody's.
+    // The oracle does not touch the used ring's flags and event index here. Elements beyond the
+    // used index are undefined, as the device side may write them before it finds the ring full.
     let (mut a, mut b) = (image.dump(), Image::oracle_dump(&memory));
     let mut ignore = |at: u64, len: usize| {
         let at = Image::dump_index(at);
@@ -309,7 +311,7 @@ fn check_receive(
     assert!(a == b, "memory differs");
 }
 
-/// The head in two pieces. What an untagged start has in the place of the tag goes nowhere.
+/// Splits the head into two pieces. An untagged start ignores the bytes in the tag's place.
 fn new_start<const TAGGED: bool>(head: &[u8]) -> NewStart<'_, TAGGED> {
     let (start, rest) = head.split_at(NewStart::<TAGGED>::LEN);
     let mut bytes = [0xee; 16];
@@ -317,7 +319,7 @@ fn new_start<const TAGGED: bool>(head: &[u8]) -> NewStart<'_, TAGGED> {
     NewStart::new(bytes, rest)
 }
 
-/// What a receive ring must become, said with the oracle's means.
+/// Applies the expected result to a receive ring by means of the oracle.
 fn push_oracle(
     queue: &mut virtio_queue::Queue,
     memory: &GuestMemoryMmap,
@@ -364,7 +366,7 @@ fn push_oracle(
     Ok(())
 }
 
-/// Whatever a receive ring says, only its device-writable buffers and its used ring are written.
+/// Checks that only device-writable buffers and the used ring of a receive ring are written.
 fn check_receive_bounds(ring: &Ring, frames: &[usize], buffers: RingFeatures) {
     let image = ring.image();
     let before = image.dump();
@@ -380,7 +382,7 @@ fn check_receive_bounds(ring: &Ring, frames: &[usize], buffers: RingFeatures) {
             allow(desc.addr, u64::from(desc.len));
         }
     }
-    // An odd table address shifts its descriptors: what they then say is anyone's guess.
+    // An odd table address shifts its descriptors, whose meaning is then arbitrary.
     if ring.table.iter().any(|desc| desc.flags & INDIRECT != 0 && desc.addr % 2 == 1) {
         return;
     }
@@ -401,7 +403,7 @@ fn check_receive_bounds(ring: &Ring, frames: &[usize], buffers: RingFeatures) {
     }
 }
 
-/// Ways to receive: mergeable buffers, or one for each frame with either header.
+/// Generates feature sets to receive with: mergeable buffers, or one per frame with either header.
 fn buffers() -> impl Strategy<Value = RingFeatures> {
     (0..3u8).prop_map(|way| RingFeatures {
         mergeable: way == 1,
@@ -456,7 +458,7 @@ proptest! {
         check_receive(&sizes, &frames, buffers, event);
     }
 
-    /// Without EVENT_IDX the driver's flag decides, with it the index: both against the rule.
+    /// Without EVENT_IDX the driver's flag decides, with it the index; both compared with the rule.
     #[test]
     fn calls_follow_flag_and_index(
         steps in prop::collection::vec((1..5u16, any::<bool>(), 0..12u16), 1..20),
@@ -517,7 +519,7 @@ fn arming_is_what_the_oracle_arms() {
         theirs.disable_notification(&memory).unwrap();
         assert_eq!(image.used_flags(), u16::from(!event_idx));
         if event_idx {
-            // Kicks are wanted at an index that was passed already.
+            // Kicks are requested at an index that was passed already.
             assert_eq!(image.avail_event(), 6);
         }
         assert!(!ours.arm());

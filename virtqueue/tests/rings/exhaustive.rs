@@ -1,4 +1,4 @@
-//! Every chain that a small ring can hold, and every way to split the header over descriptors.
+//! Every chain of a small ring, and every way to split the header over descriptors.
 
 use trama_virtqueue::{
     HEADER_LEN, PushError, RingError, RingFeatures, RingSetup, RxQueue, TxBurst, TxQueue,
@@ -7,7 +7,7 @@ use trama_virtqueue::{
 use super::differential::bytes_of;
 use super::image::{C, Desc, INDIRECT, Image, NEXT, TABLES, WRITE};
 
-/// Rings with either header.
+/// Features of rings with either header.
 const LONG: RingFeatures = RingFeatures {
     event_idx: false,
     indirect: true,
@@ -18,13 +18,13 @@ const LONG: RingFeatures = RingFeatures {
 const SHORT: RingFeatures = RingFeatures { short_header: true, ..LONG };
 const BOTH: [(RingFeatures, usize); 2] = [(LONG, 12), (SHORT, 10)];
 
-/// What a chain is, by the specification.
+/// A chain as the specification defines it.
 #[derive(Debug, PartialEq, Eq)]
 enum Chain {
     Bytes(Vec<u8>),
-    /// To be completed unread.
+    /// Completed without being read.
     Malformed,
-    /// A loop: the end of the ring.
+    /// A loop, which breaks the ring.
     Endless,
 }
 
@@ -57,7 +57,7 @@ fn model(image: &Image, table: &[Desc], inner: Option<&[Desc]>, mut index: usize
     if index < table.len() { Chain::Endless } else { Chain::Malformed }
 }
 
-/// The chain as the device must see it where a header has this many bytes.
+/// Returns the chain as the device must see it with a header of `header_len` bytes.
 fn with_header(chain: &Chain, header_len: usize) -> Chain {
     match chain {
         Chain::Bytes(bytes) if bytes.len() >= header_len => Chain::Bytes(bytes.clone()),
@@ -66,7 +66,7 @@ fn with_header(chain: &Chain, header_len: usize) -> Chain {
     }
 }
 
-/// What our device side makes of the chain at `head`.
+/// Returns the device side's view of the next chain.
 fn fetch(setup: &RingSetup, burst: &mut TxBurst) -> Chain {
     let mut queue = TxQueue::new(setup.clone()).unwrap();
     match queue.fetch(burst, 1) {
@@ -86,7 +86,7 @@ fn fetch(setup: &RingSetup, burst: &mut TxBurst) -> Chain {
     }
 }
 
-/// All tables of `size` descriptors that can be made of `choices`, each from every head.
+/// Checks all tables of `size` descriptors made of `choices`, each from every head.
 fn check_all(size: u16, choices: &[Desc], inner: &[Desc]) {
     let image = Image::new(size);
     for (i, desc) in inner.iter().enumerate() {
@@ -116,7 +116,7 @@ fn check_all(size: u16, choices: &[Desc], inner: &[Desc]) {
     }
 }
 
-/// Descriptors with each of the lengths and addresses, and each way to go on.
+/// Returns descriptors with each of the lengths and addresses, and each way to continue.
 fn choices(size: u16, lens: &[u32], addrs: &[u64]) -> Vec<Desc> {
     let mut choices = vec![];
     for &addr in addrs {
@@ -154,8 +154,8 @@ fn every_chain_of_two_descriptors() {
     }
 }
 
-/// Tables of two descriptors, but those that refer to part of the inner one only by a length that
-/// the model does not know are left out.
+/// Checks tables of two descriptors, except those that refer to part of the inner one by a length
+/// that the model does not know.
 fn check_two(choices: &[Desc], inner: &[Desc]) {
     let usable: Vec<_> = choices
         .iter()
@@ -219,7 +219,7 @@ fn a_table_does_not_refer_to_another() {
     }
 }
 
-/// One way to cut the header's bytes: bit `i` of `cuts` cuts after byte `i + 1`.
+/// Returns one way to cut the header's bytes: bit `i` of `cuts` cuts after byte `i + 1`.
 fn pieces(header_len: usize, cuts: u32) -> Vec<u32> {
     let mut pieces = vec![];
     let mut start = 0;
@@ -232,8 +232,8 @@ fn pieces(header_len: usize, cuts: u32) -> Vec<u32> {
     pieces
 }
 
-/// Puts a chain of these lengths into the table, with gaps between the buffers; returns the places
-/// of its bytes.
+/// Puts a chain of these lengths into the table, with gaps between the buffers; returns the
+/// addresses of its bytes.
 fn lay_out(image: &Image, lens: &[u32], flags: u16) -> Vec<u64> {
     let (mut at, mut places) = (C + 1, vec![]);
     for (i, &len) in lens.iter().enumerate() {
@@ -246,7 +246,7 @@ fn lay_out(image: &Image, lens: &[u32], flags: u16) -> Vec<u64> {
     places
 }
 
-/// The header pieces with the frame behind: in a descriptor of its own, or in the last piece's.
+/// Adds the frame after the header pieces: in a separate descriptor, or in the last piece's.
 fn with_frame(mut lens: Vec<u32>, frame: u32, apart: bool) -> Vec<u32> {
     match lens.last_mut() {
         Some(last) if !apart => *last += frame,
@@ -270,7 +270,7 @@ fn every_split_of_the_header() {
     }
 }
 
-/// A frame of 60 bytes in descriptors of these lengths is taken whole.
+/// Checks that a frame of 60 bytes in descriptors of these lengths is taken whole.
 fn check_fetch(image: &Image, setup: &RingSetup, lens: &[u32]) {
     let mut burst = TxBurst::new();
     let places = lay_out(image, lens, 0);
@@ -282,8 +282,8 @@ fn check_fetch(image: &Image, setup: &RingSetup, lens: &[u32]) {
     assert_eq!(bytes_of(&burst, 0, setup.features.header_len()), bytes, "{lens:?}");
 }
 
-/// A frame of 60 bytes fills descriptors of these lengths and nothing else; what a short header
-/// lacks is not written.
+/// Checks that a frame of 60 bytes fills exactly the descriptors of these lengths; bytes missing
+/// from a short header are not written.
 fn check_push(image: &Image, setup: &RingSetup, lens: &[u32]) {
     let places = lay_out(image, lens, WRITE);
     let near = || image.read(C, 0x400);

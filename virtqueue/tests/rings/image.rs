@@ -1,5 +1,5 @@
-//! A guest's memory built by hand: three regions, of which two are neighbours in guest-physical
-//! space but neither in the file nor in frontend-virtual space.
+//! A guest's memory built by hand: three regions, two of them adjacent in guest-physical space but
+//! neither in the file nor in frontend-virtual space.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -20,11 +20,11 @@ const REGIONS: [(u64, u64, u64, u64); 3] = [
 ];
 /// The first region, which begins with the rings.
 pub const A: u64 = 0x10_0000;
-/// Its neighbour.
+/// The adjacent region.
 pub const B: u64 = A + 0x8000;
-/// A third one, apart.
+/// The third region, separate.
 pub const C: u64 = 0x20_0000;
-/// End of the third one.
+/// End of the third region.
 pub const C_END: u64 = C + 0x4000;
 
 const DESC: u64 = 0;
@@ -60,8 +60,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// Memory whose every byte is a function of its address, with a zeroed ring of `size` (at most
-    /// 256) at its beginning.
+    /// Makes memory whose every byte is a function of its address, with a zeroed ring of `size` (at
+    /// most 256) at its beginning.
     pub fn new(size: u16) -> Image {
         assert!(size <= 256);
         let image = Image { file: Arc::new(tempfile::tempfile_in("/dev/shm").unwrap()), size };
@@ -73,7 +73,7 @@ impl Image {
         image
     }
 
-    /// Offset in the file of a guest address, and the bytes from there to its region's end.
+    /// Returns the file offset of a guest address, and the bytes from there to its region's end.
     fn locate(addr: u64) -> Option<(u64, usize)> {
         REGIONS.iter().find_map(|&(start, _, len, offset)| {
             let at = addr.checked_sub(start).filter(|at| *at < len)?;
@@ -81,7 +81,7 @@ impl Image {
         })
     }
 
-    /// Whether all of the range is memory.
+    /// Returns whether all of the range is memory.
     pub fn mapped(addr: u64, len: u32) -> bool {
         let end = u128::from(addr) + u128::from(len);
         let mut at = addr;
@@ -156,7 +156,7 @@ impl Image {
         self.read_u16(A + USED + 4 + 8 * u64::from(self.size))
     }
 
-    /// The used element at a free-running index: id and length.
+    /// Returns the used element at a free-running index: id and length.
     pub fn used(&self, index: u16) -> (u32, u32) {
         let slot = u64::from(index % self.size);
         let bytes = self.read(A + USED + 4 + 8 * slot, 8);
@@ -164,12 +164,12 @@ impl Image {
         (word(0), word(4))
     }
 
-    /// The whole of the regions, in order of guest address.
+    /// Returns the contents of all regions, in order of guest address.
     pub fn dump(&self) -> Vec<u8> {
         REGIONS.iter().flat_map(|&(start, _, len, _)| self.read(start, len as usize)).collect()
     }
 
-    /// Position in `dump` of a guest address.
+    /// Returns the position in `dump` of a guest address.
     pub fn dump_index(addr: u64) -> usize {
         let at = if addr < C { addr - A } else { addr - C + (B + 0x8000 - A) };
         at as usize
@@ -196,7 +196,7 @@ impl Image {
         }
     }
 
-    /// The same memory for the oracle, in pages of its own.
+    /// Returns a copy of the memory for the oracle.
     pub fn oracle_memory(&self) -> GuestMemoryMmap {
         let ranges = REGIONS.map(|(start, _, len, _)| (GuestAddress(start), len as usize));
         let memory = GuestMemoryMmap::from_ranges(&ranges).unwrap();
@@ -206,7 +206,7 @@ impl Image {
         memory
     }
 
-    /// The very same memory, mapped once more.
+    /// Returns another mapping of the same memory.
     pub fn shared_oracle_memory(&self) -> GuestMemoryMmap {
         let ranges = REGIONS.map(|(start, _, len, offset)| {
             let file = FileOffset::from_arc(self.file.clone(), offset);
@@ -215,7 +215,7 @@ impl Image {
         GuestMemoryMmap::from_ranges_with_files(ranges).unwrap()
     }
 
-    /// Everything in the oracle's memory, as `dump`.
+    /// Returns the contents of the oracle's memory, as `dump` does.
     pub fn oracle_dump(memory: &GuestMemoryMmap) -> Vec<u8> {
         let region = |&(start, _, len, _): &(u64, u64, u64, u64)| {
             let mut bytes = vec![0; len as usize];
@@ -225,7 +225,7 @@ impl Image {
         REGIONS.iter().flat_map(region).collect()
     }
 
-    /// The oracle's queue over the same ring.
+    /// Returns the oracle's queue over the same ring.
     pub fn oracle_queue(&self, next: u16, event_idx: bool) -> virtio_queue::Queue {
         use virtio_queue::QueueT;
         let mut queue = virtio_queue::Queue::new(256).unwrap();

@@ -1,5 +1,5 @@
-//! Driver and device on two threads that sleep whenever the protocol lets them: a kick or a call
-//! that is lost shows as a sleeper whom nobody wakes.
+//! Driver and device on two threads that sleep whenever the protocol lets them: a lost kick or call
+//! leaves a thread asleep.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -11,11 +11,11 @@ use trama_virtqueue::{
     TxBurst, TxQueue,
 };
 
-/// Frames of each run; there are four.
+/// Frames of each run; there are four runs.
 const FRAMES: u64 = 1_000_000;
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What an eventfd is to the real ends.
+/// Stands in for an eventfd.
 #[derive(Default)]
 struct Event {
     raised: Mutex<bool>,
@@ -79,7 +79,7 @@ fn device(mut tx: TxQueue, mut rx: RxQueue, shared: &Shared) -> u64 {
         }
         taken += fetched as u64;
         tx.complete(&burst);
-        // Not `||`: both are to be published.
+        // Not `||`: both must be published.
         if rx.publish() | tx.publish() {
             shared.call.raise();
         }
@@ -87,7 +87,7 @@ fn device(mut tx: TxQueue, mut rx: RxQueue, shared: &Shared) -> u64 {
     dropped
 }
 
-/// Sends all frames and takes what comes back; returns how many did.
+/// Sends all frames and takes those that come back; returns how many did.
 fn driver(mut tx: DriverTx, mut rx: DriverRx, shared: &Shared) -> u64 {
     let (mut sent, mut received, mut last, mut random) = (0u64, 0, None, Random(11));
     let mut frame = Vec::new();
@@ -113,7 +113,7 @@ fn driver(mut tx: DriverTx, mut rx: DriverRx, shared: &Shared) -> u64 {
         rx.refill();
         let idle = tx.free() == 0 || sent == FRAMES;
         if idle && tx.free() < TX_SIZE {
-            // Not `||`: both are to be armed.
+            // Not `||`: both must be armed.
             if !(tx.arm() | rx.arm()) {
                 shared.call.wait("driver");
             }
@@ -175,7 +175,7 @@ impl Flag {
     }
 }
 
-/// One frame at a time, both sides armed each time: every arming races with a publishing.
+/// Sends one frame at a time, with both sides armed each time: every arming races with a publish.
 fn ping_pong(event_idx: bool) {
     const TURNS: usize = 50_000;
     let features = RingFeatures { event_idx, ..RingFeatures::default() };
@@ -190,7 +190,7 @@ fn ping_pong(event_idx: bool) {
         while taken < TURNS {
             tx.disarm();
             let fetched = tx.fetch(&mut burst, 64).unwrap();
-            // So that each side meets the other at every point of its way.
+            // Varies the timing, so that the sides meet at every point of the protocol.
             (0..random.below(12)).for_each(|_| std::hint::spin_loop());
             if fetched == 0 && !tx.arm() {
                 other.0.wait("device");

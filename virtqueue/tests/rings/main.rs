@@ -1,11 +1,11 @@
 //! Tests of the rings against independent models, in one program to be linked once.
 //!
-//! - `image`: a guest's memory built by hand, for our rings and for the oracle's;
+//! - `image`: a guest's memory built by hand, for the rings and for the oracle;
 //! - `budget`: chains that are legal one by one and too long together;
-//! - `differential`: random rings, valid and malformed, beside the `virtio-queue` crate;
+//! - `differential`: random rings, valid and malformed, compared with the crate `virtio-queue`;
 //! - `exhaustive`: every chain of a small ring, every split of the header;
-//! - `round_trip`: our driver side and device side against each other;
-//! - `reuse`: frames sent again from their buffers, and looked at in theirs;
+//! - `round_trip`: driver side and device side against each other;
+//! - `reuse`: frames sent again from their buffers, and received in place;
 //! - `kicks`: two threads that sleep and must never miss a notification;
 //! - `race`: a driver that rewrites everything while it is read.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

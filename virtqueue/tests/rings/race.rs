@@ -1,5 +1,5 @@
-//! A driver that rewrites rings, tables and buffers while the device reads them: whatever the
-//! device makes of it, it neither panics nor contradicts itself.
+//! A driver rewrites rings, tables and buffers while the device reads them: the device neither
+//! panics nor contradicts itself.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -51,7 +51,7 @@ impl Random {
     }
 }
 
-/// How far both sides are: each goes on only while the other does.
+/// Progress of both sides: each continues only while the other does.
 #[derive(Default)]
 struct Progress {
     rounds: AtomicUsize,
@@ -86,7 +86,7 @@ fn mutate(memory: &GuestMemoryMmap, own: u16, progress: &Progress) {
                 memory.write_obj(head, GuestAddress(at)).unwrap();
             }
             5 => {
-                // A number of chains that the ring can hold, mostly.
+                // Mostly a number of chains that the ring can hold.
                 let used: u16 = memory.load(GuestAddress(A + 0x2002), Ordering::Acquire).unwrap();
                 let wild = random.below(1000) == 0;
                 let ahead = if wild { 99 } else { random.below(u64::from(SIZE) + 1) as u16 };
@@ -101,7 +101,7 @@ fn mutate(memory: &GuestMemoryMmap, own: u16, progress: &Progress) {
     }
 }
 
-/// Runs `device` round by round beside the mutator, as long as that goes on.
+/// Runs `device` round by round while the mutator runs.
 fn beside_mutator(image: &Image, own: u16, mut device: impl FnMut()) {
     let memory = image.shared_oracle_memory();
     let progress = Progress::default();

@@ -1,4 +1,4 @@
-//! Buffers that were made ready ahead of their frames: what becomes of them when the ring changes.
+//! Buffers that were made ready ahead of their frames, when the ring changes meanwhile.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const FEATURES: RingFeatures = RingFeatures {
 };
 const ROOM: u64 = 128;
 
-/// `count` buffers of `ROOM` bytes one behind the other, all available.
+/// Makes `count` adjacent buffers of `ROOM` bytes, all available.
 fn ring(count: u16) -> Image {
     let image = Image::new(16);
     for i in 0..count {
@@ -32,7 +32,7 @@ fn push(queue: &mut RxQueue, frame: &[u8]) -> Result<(), PushError> {
     queue.push(&[0; HEADER_LEN], frame, &[])
 }
 
-/// The frame that a buffer holds, if it has 60 bytes.
+/// Returns the frame that a buffer holds, if it has 60 bytes.
 fn frame(image: &Image, buffer: u16) -> Vec<u8> {
     image.read(C + ROOM * u64::from(buffer) + HEADER_LEN as u64, 60)
 }
@@ -42,7 +42,7 @@ fn a_buffer_is_used_as_it_was_when_it_was_made_ready() {
     let image = ring(4);
     let mut queue = RxQueue::new(image.setup(0, FEATURES)).unwrap();
     queue.expect(2);
-    // A driver may not do this with an available buffer. It garbles no more than its own frame.
+    // A driver must not do this with an available buffer. It garbles only its own frame.
     image.set_desc(0, Desc { addr: u64::MAX, len: 1, flags: NEXT, next: 99 });
     assert_eq!(push(&mut queue, &[1; 60]), Ok(()));
     assert_eq!(push(&mut queue, &[2; 60]), Ok(()));
@@ -81,7 +81,7 @@ fn a_frame_too_long_for_the_next_buffer_takes_several_and_the_rest_stay_ready() 
     assert_eq!(push(&mut queue, &[1; 60]), Ok(()));
     assert_eq!(push(&mut queue, &long), Ok(()));
     assert_eq!(push(&mut queue, &[2; 60]), Ok(()));
-    // All that is left, and not enough.
+    // Takes everything that is left, which is not enough.
     assert_eq!(push(&mut queue, &[9; 600]), Err(PushError::Full));
     assert_eq!(push(&mut queue, &[3; 60]), Ok(()));
     queue.publish();
@@ -105,7 +105,7 @@ fn nothing_stays_ready_on_a_ring_that_breaks() {
     assert_eq!(image.dump(), before);
 }
 
-/// The same addresses in another file.
+/// Returns a map with the same addresses in another file.
 fn moved(setup: &RingSetup) -> Arc<GuestMemory> {
     let region = |spec: &RegionSpec| {
         let file = tempfile::tempfile_in("/dev/shm").unwrap();
@@ -123,7 +123,7 @@ fn a_new_memory_map_has_to_make_its_own_buffers_ready() {
     queue.expect(4);
     let before = image.dump();
     queue.set_memory(moved(&setup)).unwrap();
-    // Where all is zero there is no buffer.
+    // A ring of zeros has no buffer.
     let refused = push(&mut queue, &[1; 60]);
     assert_eq!(refused, Err(PushError::Broken(RingError::WrongDirection)));
     assert_eq!(image.dump(), before, "the old map was written");

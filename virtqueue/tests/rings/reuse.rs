@@ -1,5 +1,4 @@
-//! Frames that are sent again from the buffers that hold them, and looked at in the buffers that
-//! they arrived in.
+//! Frames sent again from the buffers that hold them, and received in place.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -38,7 +37,7 @@ impl Path {
         Path { driver_tx, driver_rx, tx, rx, burst: TxBurst::new() }
     }
 
-    /// Takes over to the other side what was queued; returns the number of frames.
+    /// Moves the queued frames to the other side; returns their number.
     fn forward(&mut self) -> usize {
         self.driver_tx.publish();
         let count = self.tx.fetch(&mut self.burst, 64).unwrap();
@@ -58,8 +57,8 @@ fn template(len: usize) -> Vec<u8> {
     (0..len).map(|i| i as u8).collect()
 }
 
-/// Far more frames than buffers: each is the prepared one with its own number, and nothing of the
-/// frame that its buffer held before.
+/// Far more frames than buffers: each is the prepared one with its own number, without a trace of
+/// the frame that its buffer held before.
 #[test]
 fn prepared_frames_differ_in_what_was_put() {
     let in_order = RingFeatures { in_order: true, ..MERGEABLE };

@@ -1,5 +1,5 @@
-//! Our driver side and our device side against each other, over all options: what is sent arrives,
-//! whole, in order, once.
+//! Driver side and device side against each other, over all options: every frame arrives whole, in
+//! order, once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A header whose every field but num_buffers says which frame it is.
+/// Returns a header that identifies its frame in every field but num_buffers.
 fn header(count: u8) -> [u8; HEADER_LEN] {
     let mut header = [count; HEADER_LEN];
     header[10..].fill(0);
@@ -67,7 +67,7 @@ struct Pair {
     tx: TxQueue,
     rx: RxQueue,
     burst: TxBurst,
-    /// What was sent and is not yet fetched; what was fetched and is not yet received.
+    /// Frames sent but not fetched; then frames fetched but not received.
     sent: VecDeque<([u8; HEADER_LEN], Vec<u8>)>,
     passed: VecDeque<([u8; HEADER_LEN], Vec<u8>)>,
     count: u8,
@@ -128,7 +128,7 @@ impl Pair {
     fn forward(&mut self, max: usize) {
         let fetched = self.tx.fetch(&mut self.burst, max).unwrap();
         assert_eq!(fetched, self.sent.len().min(max).min(64));
-        // In turn as many as come, fewer, more, or none.
+        // In turn: the exact number, fewer, more, or none.
         self.rx.expect(fetched * usize::from(self.count % 4) / 2);
         for i in 0..fetched {
             let (header, frame) = self.sent.pop_front().unwrap();
@@ -148,7 +148,7 @@ impl Pair {
         self.rx.publish();
     }
 
-    /// Copies the frame out or looks at it in place, in turn.
+    /// Receives by copy and in place, in turn.
     fn receive(&mut self) {
         let mut frame = vec![1, 2, 3];
         let header = if self.passed.len().is_multiple_of(2) {
@@ -184,7 +184,7 @@ proptest! {
         for step in steps {
             pair.run(step, &tx);
         }
-        // In the end nothing is left behind.
+        // At the end nothing is left.
         while !pair.sent.is_empty() {
             pair.forward(64);
         }
@@ -199,7 +199,7 @@ proptest! {
     }
 }
 
-/// A large frame takes many buffers, and a ring that is moved to a new map goes on where it was.
+/// A large frame takes many buffers, and a ring moved to a new map continues at its index.
 #[test]
 fn frames_cross_many_buffers_and_a_change_of_maps() {
     let features = RingFeatures { mergeable: true, indirect: true, ..RingFeatures::default() };
@@ -222,8 +222,8 @@ fn frames_cross_many_buffers_and_a_change_of_maps() {
     assert!(pair.passed.is_empty());
 }
 
-/// Of buffers without a gap between them, a frame over many is read where it is; where the ring's
-/// end divides it, a copy is.
+/// With buffers that follow each other without a gap, a frame over several is read in place; one
+/// divided by the ring's end is copied.
 #[test]
 fn frames_over_many_buffers_are_read_in_place() {
     let features = RingFeatures { mergeable: true, in_order: true, ..RingFeatures::default() };
@@ -243,7 +243,7 @@ fn frames_over_many_buffers_are_read_in_place() {
         copies.push(!spare.is_empty());
         pair.driver_tx.reclaim().unwrap();
     }
-    // Ten buffers a frame: the seventh goes over the end of 64.
+    // Ten buffers per frame: the seventh frame crosses the end of 64.
     assert_eq!(copies, [false, false, false, false, false, false, true, false]);
 }
 

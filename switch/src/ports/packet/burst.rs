@@ -12,32 +12,32 @@ use crate::forward::{MAX_FRAME, Source};
 
 /// Bytes of a slot: the kernel's header, a virtio-net header, the largest frame.
 pub(super) const SLOT: usize = (MAX_FRAME + 256).next_multiple_of(64);
-/// Bytes of a piece of contiguous memory that slots are cut from.
+/// Bytes of a block: contiguous memory that is divided into slots.
 pub(super) const BLOCK: usize = 1 << 20;
 /// Slots of a block.
 pub(super) const PER_BLOCK: usize = BLOCK / SLOT;
 /// Blocks of a ring: 480 slots, a millisecond of small frames.
 pub(super) const BLOCKS: usize = 32;
 const SLOTS: usize = BLOCKS * PER_BLOCK;
-/// Bytes of the virtio-net header before each frame: without the number of buffers, even where
-/// the socket was told otherwise.
+/// Bytes of the virtio-net header before each frame: without `num_buffers`, whatever header size
+/// the socket was given.
 const RING_HEADER: usize = 10;
-/// Two addresses, which stand before a tag.
+/// Two addresses before a tag.
 const ADDRESSES: usize = 12;
 
-/// The memory of a ring, which the kernel writes.
+/// The memory of a ring, written by the kernel.
 pub(super) struct Mapping(NonNull<u8>);
 
-// SAFETY: it is an address and nothing else; who reads or writes what, and when, is settled slot by
-// slot with the kernel.
+// SAFETY: it is only an address; the kernel and this process agree slot by slot on who may access
+// it.
 unsafe impl Send for Mapping {}
 // SAFETY: as for Send.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// # Safety
-    /// `at` is where the `BLOCKS * BLOCK` bytes of a packet socket's ring are mapped, for the
-    /// result to unmap.
+    /// The `BLOCKS * BLOCK` bytes of a packet socket's ring are mapped at `at`, and the result may
+    /// unmap them.
     pub(super) unsafe fn new(at: NonNull<u8>) -> Mapping {
         Mapping(at)
     }
@@ -45,12 +45,12 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: whoever reads slots holds the mapping, so nobody does any more.
+        // SAFETY: every reader of slots holds the mapping, so there is none left.
         unsafe { libc::munmap(self.0.as_ptr().cast(), BLOCKS * BLOCK) };
     }
 }
 
-/// The receive ring and how far it was read.
+/// The receive ring and the read position.
 pub(super) struct Ring {
     mapping: Arc<Mapping>,
     next: usize,
@@ -68,7 +68,7 @@ impl Ring {
         unsafe { self.mapping.0.add(offset) }
     }
 
-    /// The first word of a slot says whose it is.
+    /// Returns the first word of a slot, which says who owns it.
     fn owner(&self, index: usize) -> &AtomicU32 {
         // SAFETY: it is mapped, aligned to 64, and only ever accessed atomically by both sides.
         unsafe { AtomicU32::from_ptr(self.slot(index).as_ptr().cast()) }
@@ -81,7 +81,7 @@ impl Ring {
             if status & libc::TP_STATUS_USER == 0 {
                 break;
             }
-            // SAFETY: the kernel has filled the slot and leaves it alone until it is released.
+            // SAFETY: the kernel has filled the slot and does not touch it until it is released.
             let entry = unsafe { Entry::read(self.slot(index)) };
             burst.entries[burst.len] = entry;
             burst.len += 1;
@@ -105,9 +105,9 @@ impl Ring {
 struct Entry {
     header: [u8; HEADER],
     at: *const u8,
-    /// Bytes that are there.
+    /// Captured bytes.
     len: usize,
-    /// Whether it had more.
+    /// Whether the frame was longer.
     is_cut: bool,
 }
 
@@ -115,7 +115,7 @@ impl Entry {
     const NONE: Entry = Entry { header: [0; HEADER], at: std::ptr::null(), len: 0, is_cut: false };
 
     /// # Safety
-    /// The slot is ours.
+    /// The slot belongs to this process.
     unsafe fn read(slot: NonNull<u8>) -> Entry {
         // SAFETY: each slot begins with this structure, which the kernel has filled in.
         let about = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
@@ -142,20 +142,20 @@ impl Entry {
             0 => ETHERTYPE_VLAN,
             _ => about.tp_vlan_tpid,
         };
-        // SAFETY: the slot is ours.
+        // SAFETY: the slot belongs to this process.
         unsafe { entry.with_tag(at, tpid, about.tp_vlan_tci) }
     }
 
-    /// Puts back the tag that the kernel has taken out of the frame. The virtio-net header, which
-    /// was read, makes room for it.
+    /// Inserts the tag that the kernel has removed from the frame. The virtio-net header, which was
+    /// read, makes room for it.
     ///
     /// # Safety
-    /// `at` is where the frame is, in a slot of ours.
+    /// `at` is where the frame is, in a slot that belongs to this process.
     unsafe fn with_tag(self, at: NonNull<u8>, tpid: u16, tci: u16) -> Entry {
         let [t0, t1] = tpid.to_be_bytes();
         let [v0, v1] = tci.to_be_bytes();
         let tag = [t0, t1, v0, v1];
-        // SAFETY: the slot is ours, and nobody writes it now.
+        // SAFETY: the slot belongs to this process, and nothing writes it now.
         let frame = unsafe { std::slice::from_raw_parts(at.as_ptr(), self.len) };
         let is_counted = counts_tag(&self.header, frame);
         // SAFETY: there are HEADER + TAG_LEN bytes before the frame and ADDRESSES in it.
@@ -173,15 +173,15 @@ impl Entry {
     }
 }
 
-/// Whether the header counts the tag that is not in the frame: kernels differ. The frame may have
-/// further ones.
+/// Returns whether the header's offsets count the tag that is not in the frame: kernels differ. The
+/// frame may have further tags.
 fn counts_tag(header: &[u8; HEADER], frame: &[u8]) -> bool {
     let Some((packet, ethertype)) = behind_tags(frame) else { return false };
     let start = usize::from(VnetHeader::from_bytes(header).csum_start);
     let network = start.saturating_sub(packet + TAG_LEN);
     match (ethertype, frame.get(packet)) {
         (ETHERTYPE_IPV4, Some(first)) => network == usize::from(first & 0xf) * 4,
-        // Its header and each extension are multiples of 8.
+        // Its header and each extension header are multiples of 8.
         (ETHERTYPE_IPV6, Some(_)) => network >= 40 && network.is_multiple_of(8),
         _ => false,
     }
@@ -211,7 +211,7 @@ impl SlotBurst {
         self.len == MAX_BURST
     }
 
-    /// Lets go of the ring.
+    /// Releases the ring.
     pub(crate) fn clear(&mut self) {
         self.len = 0;
         self.mapping = None;
@@ -222,7 +222,8 @@ impl SlotBurst {
         if entry.at.is_null() {
             return &[];
         }
-        // SAFETY: the slot is ours and mapped as long as the burst has it, and nobody writes it.
+        // SAFETY: the slot is this process's and mapped as long as the burst has it, and nothing
+        // writes it.
         unsafe { std::slice::from_raw_parts(entry.at, entry.len) }
     }
 }
@@ -242,7 +243,7 @@ impl Source for SlotBurst {
     }
 
     fn frame_len(&self, i: usize) -> usize {
-        // What did not fit into a slot is longer than any frame may be.
+        // A frame that did not fit into a slot is longer than the maximum.
         if self.entries[i].is_cut { MAX_FRAME + 1 } else { self.entries[i].len }
     }
 
@@ -261,8 +262,8 @@ impl Source for SlotBurst {
 mod tests {
     use super::*;
 
-    /// The first bytes of a frame without its outermost tag, with one more and with none, and a
-    /// header that points to the TCP header, which is at `csum_start` without either.
+    /// Runs `counts_tag` on the first bytes of a frame without its outermost tag, with one more tag
+    /// and with none. The header points to the TCP header, at `csum_start` without either tag.
     fn counted(ethertype: u16, first: u8, csum_start: usize) -> bool {
         let [of_one, of_two] = [&[][..], &[0x88, 0xa8, 0, 7]].map(|inner| {
             let mut frame = [&[0; 12], inner, &ethertype.to_be_bytes(), &[first]].concat();
@@ -303,7 +304,7 @@ mod tests {
         let at = unsafe { at.add(128) };
         let header = [0; HEADER];
         let entry = Entry { header, at: at.as_ptr(), len: 60, is_cut: false };
-        // SAFETY: the slot is ours.
+        // SAFETY: the slot belongs to this process.
         let tagged = unsafe { entry.with_tag(at, 0x88a8, 0xe007) };
         // SAFETY: those bytes lie within the slot.
         let got = unsafe { std::slice::from_raw_parts(tagged.at, tagged.len) };

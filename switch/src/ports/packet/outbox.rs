@@ -1,4 +1,4 @@
-//! Frames on their way out: gathered while a burst is delivered, sent with one system call.
+//! Outgoing frames: gathered while a burst is delivered, sent with one system call.
 
 use std::io;
 use std::os::raw::c_int;
@@ -10,24 +10,24 @@ use trama_virtqueue::{MAX_BURST, Segment};
 use crate::drop_reason::DropReason;
 use crate::ports::Unsent;
 
-/// Most pieces that the frames of one call are in, and that one frame may be in (`UIO_MAXIOV`).
+/// Most pieces of all frames of one call, and of one frame (`UIO_MAXIOV`).
 const PIECES: usize = 1024;
 
-/// The beginning of a frame, copied: it may be gone before the frame is sent.
+/// A copy of the beginning of a frame, whose original may be gone before the frame is sent.
 #[derive(Clone, Copy)]
 struct Start {
     header: [u8; HEADER],
     head: [u8; PRIVATE_HEAD + TAG_LEN],
 }
 
-/// A frame that waits.
+/// A waiting frame.
 #[derive(Clone, Copy)]
 struct Waiting {
     len: usize,
     is_large: bool,
 }
 
-/// Frames that wait to be sent.
+/// Frames waiting to be sent.
 pub(super) struct Outbox {
     starts: Box<[Start]>,
     pieces: Vec<libc::iovec>,
@@ -35,7 +35,7 @@ pub(super) struct Outbox {
     frames: Vec<Waiting>,
     /// Bytes of a virtio-net header as the kernel reads it.
     header: usize,
-    /// What could not be sent so far.
+    /// Frames that could not be sent so far.
     unsent: Unsent,
     gone: bool,
 }
@@ -57,13 +57,13 @@ impl Outbox {
         }
     }
 
-    /// Whether the interface was down or away when something was sent.
+    /// Returns whether a send found the interface down or deleted.
     pub(super) fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// Adds a frame; sends what is there if it finds no room. The bytes of `body` must stay where
-    /// they are until [`Outbox::send`].
+    /// Adds a frame; sends the waiting ones first if there is no room. The bytes of `body` must
+    /// stay in place until [`Outbox::send`].
     pub(super) fn put(
         &mut self,
         socket: c_int,
@@ -87,14 +87,14 @@ impl Outbox {
             start.head[..head.len()].copy_from_slice(head);
             self.pieces.push(piece(start.head.as_ptr(), head.len()));
         } else {
-            // Software has finished it in memory that the next frame will be finished in.
+            // It was completed in software, in memory that the next frame reuses.
             self.pieces.push(piece(head.as_ptr(), head.len()));
         }
         self.pieces.extend(body.iter().map(|segment| piece(segment.as_ptr(), segment.len())));
         let len = head.len() + body.iter().map(Segment::len).sum::<usize>();
         let is_large = VnetHeader::from_bytes(header).is_gso();
         self.frames.push(Waiting { len, is_large });
-        // SAFETY: all zeroes is a valid message without anything.
+        // SAFETY: all zeroes is a valid empty message.
         let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
         // Room was made above: the pieces never move.
         message.msg_hdr.msg_iov = self.pieces[first..].as_mut_ptr();
@@ -106,7 +106,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Sends what waits; says what could not be sent since the last call.
+    /// Sends the waiting frames; returns those that could not be sent since the last call.
     pub(super) fn send(&mut self, socket: c_int) -> Unsent {
         self.send_some(socket);
         std::mem::take(&mut self.unsent)
@@ -114,11 +114,11 @@ impl Outbox {
 
     fn send_some(&mut self, socket: c_int) {
         let mut done = 0;
-        // Each round sends a frame or gives one up.
+        // Each iteration sends a frame or gives one up.
         while done < self.messages.len() {
             let rest = &mut self.messages[done..];
-            // SAFETY: each message names pieces of ours, and each piece bytes that are readable:
-            // our own copies, and segments that outlive the delivery of their burst.
+            // SAFETY: each message names pieces in this value, and each piece readable bytes:
+            // copies held here, and segments that outlive the delivery of their burst.
             let sent = unsafe {
                 libc::sendmmsg(socket, rest.as_mut_ptr(), rest.len() as u32, libc::MSG_DONTWAIT)
             };

@@ -1,4 +1,4 @@
-//! Joining an interface: a packet socket, its ring and its filter.
+//! Joins an interface: a packet socket, its ring and its filter.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,11 +16,11 @@ use super::outbox::Outbox;
 use super::to_host::ToHost;
 use crate::ports::tap::setup::{ioctl, request};
 
-/// The header size of kernels before 6.5: without the number of buffers.
+/// Header size of kernels before 6.5: without `num_buffers`.
 const SHORT_HEADER: usize = 10;
 /// Not in libc yet (`linux/if_packet.h`).
 const PACKET_VNET_HDR_SZ: c_int = 24;
-/// What may wait in the interface's queue: some 60 large segments.
+/// Most bytes waiting in the interface's queue: some 60 large segments.
 const SEND_BUFFER: c_int = 4 << 20;
 
 /// Why an interface could not be joined: names it, the failed step and the remedy.
@@ -55,7 +55,7 @@ pub(super) fn open(ifname: &str, mtu: u16) -> Result<Uplink, UplinkError> {
 }
 
 fn join(ifname: &str, mtu: u16) -> Step<Uplink> {
-    // Without a protocol it hears nothing before it is ready.
+    // Without a protocol it receives nothing before it is ready.
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)
         .map_err(|error| at("open a packet socket")(error.into()))?;
@@ -63,11 +63,11 @@ fn join(ifname: &str, mtu: u16) -> Step<Uplink> {
     let version = libc::tpacket_versions::TPACKET_V2 as c_int;
     set(&fd, libc::PACKET_VERSION, &version).map_err(at("choose the ring's version"))?;
     let (header, offloads) = enable_header(&fd)?;
-    // Unlike anything that a host marks packets with, and not negative.
+    // Unlikely as a mark of the host's own packets, and not negative.
     let token = token();
     filter(&fd, token).map_err(at("filter what is heard"))?;
     let ring = map_ring(&fd)?;
-    // More than the limit of all sockets, if we may; what is allowed, if not.
+    // Above the system-wide limit if permitted, else up to that limit.
     if set_option(&fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER).is_err() {
         set_option(&fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER)
             .map_err(at("size the send buffer"))?;
@@ -89,7 +89,7 @@ fn join(ifname: &str, mtu: u16) -> Step<Uplink> {
     })
 }
 
-/// What must be known of an interface.
+/// Properties of an interface.
 struct Interface {
     index: c_int,
     mac: MacAddr,
@@ -131,12 +131,12 @@ impl Interface {
     }
 }
 
-/// Has frames carry a virtio-net header, of the length that is ours if the kernel knows it.
+/// Enables the virtio-net header, with the switch's length if the kernel supports it.
 fn enable_header(fd: &OwnedFd) -> Step<(usize, Offloads)> {
     if set(fd, PACKET_VNET_HDR_SZ, &(HEADER as c_int)).is_ok() {
         return Ok((HEADER, Offloads::ALL));
     }
-    // Kernels before 6.2 know no large UDP, those before 6.5 not the size; nothing tells 6.2.
+    // Large UDP needs Linux 6.2, the header size 6.5; there is no way to detect 6.2.
     set(fd, libc::PACKET_VNET_HDR, &1).map_err(at("enable the virtio-net header"))?;
     Ok((SHORT_HEADER, Offloads::ALL - Offloads::USO))
 }
@@ -146,8 +146,8 @@ fn token() -> u32 {
     hash as u32 & 0x7fff_ffff | 1
 }
 
-/// Leaves out what is for the interface's own host alone, and what we have handed to that host
-/// (see `to_host`), which would come back to us.
+/// Filters out frames for the interface's own host alone, and frames that the switch passed to that
+/// host (see `to_host`), which would otherwise come back.
 fn filter(fd: &OwnedFd, token: u32) -> io::Result<()> {
     const HASH: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RXHASH) as u32;
     const KIND: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
@@ -175,7 +175,7 @@ fn map_ring(fd: &OwnedFd) -> Step<Ring> {
     };
     set(fd, libc::PACKET_RX_RING, &shape).map_err(at("make the receive ring"))?;
     let (access, len) = (libc::PROT_READ | libc::PROT_WRITE, BLOCK * BLOCKS);
-    // SAFETY: a new mapping, at a place that the kernel chooses.
+    // SAFETY: a new mapping, at an address that the kernel chooses.
     let mapped = unsafe {
         let nowhere = std::ptr::null_mut();
         libc::mmap(nowhere, len, access, libc::MAP_SHARED, fd.as_raw_fd(), 0)
@@ -189,7 +189,7 @@ fn map_ring(fd: &OwnedFd) -> Step<Ring> {
     Ok(Ring::new(unsafe { Mapping::new(place) }))
 }
 
-/// Promiscuous for as long as the socket lives.
+/// Makes the interface promiscuous as long as the socket lives.
 fn listen_to_all(fd: &OwnedFd, index: c_int) -> io::Result<()> {
     let membership = libc::packet_mreq {
         mr_ifindex: index,
@@ -212,7 +212,7 @@ fn bind(fd: &OwnedFd, index: c_int) -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Sets an option of packet sockets, whose value `T` is what the option takes.
+/// Sets an option of packet sockets, whose value type is `T`.
 fn set<T>(fd: &OwnedFd, option: c_int, value: &T) -> io::Result<()> {
     set_option(fd, libc::SOL_PACKET, option, value)
 }

@@ -1,12 +1,12 @@
-//! From a bridged network to the uplink's own host.
+//! Passes frames from a bridged network to the uplink's own host.
 //!
-//! What a packet socket sends goes out by the interface and never in. So a program of a few
-//! instructions stands where frames leave the interface (tcx, Linux 6.6). It looks at ours alone,
-//! which bear a mark: one for the interface's own address turns round and comes in as if it had
-//! been received; a broadcast or multicast goes out and comes in. What comes in bears our token as
-//! its hash, by which the socket's filter knows it again. Nobody else's frame is touched, no
-//! address, route, queue or rule of the host changes, and the program goes with the descriptor,
-//! even if this process is killed.
+//! Frames sent by a packet socket leave the interface and never enter its host. So a short BPF
+//! program runs at the interface's egress (tcx, Linux 6.6). It handles only frames of this socket,
+//! which carry a mark. A frame for the interface's own address is redirected to ingress, as if it
+//! had been received. A broadcast or multicast leaves and is redirected as well, with the token as
+//! its hash, by which the socket's filter recognises it. Other frames are untouched, no address,
+//! route, queue or rule of the host changes, and the program goes with the descriptor, even if this
+//! process is killed.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -28,7 +28,7 @@ const SET_HASH_INVALID: i32 = 41;
 const SET_HASH: i32 = 48;
 /// Towards the host.
 const INGRESS: i32 = 1;
-/// The verdict that leaves a frame to others.
+/// The verdict that passes a frame to the next program.
 const NEXT: i32 = -1;
 /// Fields of `struct __sk_buff`.
 const MARK: i16 = 8;
@@ -37,7 +37,7 @@ const DATA_END: i16 = 80;
 /// Bytes of the kernel's `union bpf_attr` that are passed, as words.
 const ATTRIBUTES: usize = 18;
 
-/// The program on its interface; it is gone when this is dropped.
+/// The program on its interface; removed when this is dropped.
 pub(super) struct ToHost {
     _link: OwnedFd,
 }
@@ -51,7 +51,7 @@ pub(super) struct ToHostError {
 }
 
 impl ToHost {
-    /// Has the frames that `socket` sends by the interface reach its host.
+    /// Attaches the program for frames that `socket` sends through the interface.
     pub(super) fn attach(
         socket: &OwnedFd,
         index: c_int,
@@ -107,14 +107,14 @@ const fn call(helper: i32) -> Instruction {
 
 const END: Instruction = op(0x95, 0, 0, 0, 0);
 
-/// The program for an interface and its address; register 6 holds the frame.
+/// Returns the program for an interface and its address; register 6 holds the frame.
 fn program(index: c_int, mac: MacAddr, token: u32) -> [Instruction; 32] {
     let [a, b, c, d, e, f] = mac.0;
     let (start, rest) = (u16::from_ne_bytes([a, b]), i32::from_ne_bytes([c, d, e, f]));
     let token = token as i32;
     [
         copy(6, 1),
-        // Not ours: leave it alone. Ours: nobody is to see the mark.
+        // Without the mark: leave the frame alone. With it: clear the mark.
         load_word(2, 6, MARK),
         unless(2, token, 27),
         set(3, 0),
@@ -125,11 +125,11 @@ fn program(index: c_int, mac: MacAddr, token: u32) -> [Instruction; 32] {
         copy(4, 2),
         op(0x07, 4, 0, 0, 6),
         op(0x2d, 4, 3, 20, 0),
-        // A group's?
+        // A group address?
         op(0x71, 4, 2, 0, 0),
         op(0x57, 4, 0, 0, 1),
         unless(4, 0, 8),
-        // The interface's own? Then in, and not out.
+        // The interface's own address? Then to ingress only.
         op(0x69, 4, 2, 0, 0),
         unless(4, i32::from(start), 15),
         load_word(4, 2, 2),
@@ -138,7 +138,7 @@ fn program(index: c_int, mac: MacAddr, token: u32) -> [Instruction; 32] {
         set(2, INGRESS),
         call(REDIRECT),
         END,
-        // A group's goes both ways.
+        // A group address: egress and ingress.
         copy(1, 6),
         set(2, token),
         call(SET_HASH),
@@ -166,11 +166,11 @@ fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
     bpf(BPF_PROG_LOAD, &mut words)
 }
 
-/// bpf(2) with a command that makes a descriptor. What `attributes` point to must be as long as
-/// they say.
+/// Calls bpf(2) with a command that creates a descriptor. The data that `attributes` point to must
+/// have the lengths given there.
 fn bpf(command: c_int, attributes: &mut [u32; ATTRIBUTES]) -> io::Result<OwnedFd> {
     let command = c_long::from(command);
-    // SAFETY: the kernel reads the attributes, and what they point to, which the callers in this
+    // SAFETY: the kernel reads the attributes and the data they point to, which the callers in this
     // file keep until the call returns.
     let fd = unsafe {
         libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes))
@@ -178,6 +178,6 @@ fn bpf(command: c_int, attributes: &mut [u32; ATTRIBUTES]) -> io::Result<OwnedFd
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new, and nobody else's.
+    // SAFETY: the descriptor is new and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
 }

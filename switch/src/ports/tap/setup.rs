@@ -1,7 +1,7 @@
-//! Making a TAP device: `/dev/net/tun`, then the interface's own settings by ioctl.
+//! Creates a TAP device: `/dev/net/tun`, then the interface's settings by ioctl.
 //!
-//! All of it happens in the namespace that the device belongs to, on a thread that enters it and
-//! ends; the descriptor works from everywhere.
+//! All of it happens in the device's namespace, on a thread that enters it and ends; the descriptor
+//! works from any namespace.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -18,9 +18,9 @@ use trama_frame::{MacAddr, Offloads};
 
 use super::{Tap, TapOptions};
 
-/// Where the kernel's TAP driver is.
+/// The kernel's TAP driver.
 const DRIVER: &str = "/dev/net/tun";
-/// Where named network namespaces are.
+/// Directory of named network namespaces.
 const NAMESPACES: &str = "/run/netns";
 /// Longest name of an interface.
 const MAX_NAME: usize = libc::IFNAMSIZ - 1;
@@ -40,7 +40,7 @@ fn suffix(remedy: &str) -> String {
 }
 
 impl TapError {
-    /// What the system answered.
+    /// Returns the system's error.
     pub fn io_error(&self) -> &io::Error {
         &self.error
     }
@@ -62,8 +62,8 @@ impl Failure {
 const NEEDS_ADMIN: &str = "run with CAP_NET_ADMIN, or make the device beforehand with `ip tuntap \
                            add` for this user";
 
-/// A network namespace, whatever its name. While one lives, no other is equal to it: a device
-/// inside keeps it alive, even when its name is gone.
+/// A network namespace, independent of its name. While it exists, no other is equal to it: a device
+/// inside keeps it alive, even after its name is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NamespaceId {
     device: u64,
@@ -71,10 +71,10 @@ pub struct NamespaceId {
 }
 
 impl NamespaceId {
-    /// The namespace that has this name now.
+    /// Returns the namespace that has this name now.
     ///
     /// # Errors
-    /// There is no such name.
+    /// The name does not exist.
     pub fn of(netns: &str) -> io::Result<NamespaceId> {
         std::fs::metadata(path(netns)).map(NamespaceId::from)
     }
@@ -90,7 +90,7 @@ fn path(netns: &str) -> String {
     format!("{NAMESPACES}/{netns}")
 }
 
-/// Makes the device that `options` describe.
+/// Creates the device described by `options`.
 pub(super) fn open(options: &TapOptions) -> Result<Tap, TapError> {
     let made = match &options.netns {
         None => make(options),
@@ -105,7 +105,7 @@ pub(super) fn open(options: &TapOptions) -> Result<Tap, TapError> {
     })
 }
 
-/// Runs `make` on a thread of its own inside a named network namespace; says which one it was.
+/// Runs `make` on a thread inside a named network namespace; also returns which one it was.
 fn in_namespace<R: Send>(
     netns: &str,
     make: impl FnOnce() -> Result<R, Failure> + Send,
@@ -141,7 +141,7 @@ fn in_namespace<R: Send>(
 
 fn cannot_enter(netns: &str, error: io::Error) -> Failure {
     let remedy = match error.raw_os_error() {
-        // What `ip netns add` leaves until it has mounted the namespace, and a reboot of the host.
+        // Left by `ip netns add` before it mounts the namespace, and by a reboot of the host.
         Some(libc::EINVAL) => "the file is no network namespace; `ip netns del` and `add` it",
         _ => "run with CAP_SYS_ADMIN",
     };
@@ -196,7 +196,7 @@ fn attach(fd: &OwnedFd, options: &TapOptions) -> Result<(), Failure> {
     })
 }
 
-/// Has the device carry virtio-net headers and large frames; returns what the kernel takes.
+/// Enables virtio-net headers and large frames; returns the offloads that the kernel takes.
 fn enable_offloads(fd: &OwnedFd) -> Result<Offloads, Failure> {
     let mut size = HEADER as c_int;
     ioctl(fd, libc::TUNSETVNETHDRSZ, &mut size)
@@ -211,8 +211,8 @@ fn enable_offloads(fd: &OwnedFd) -> Result<Offloads, Failure> {
     Ok(Offloads::ALL - Offloads::USO)
 }
 
-/// Without a header nobody could tell what is unfinished, yet the kernel would send such frames
-/// if an earlier user of a persistent device had asked for them.
+/// Disables offloads. Without a header no receiver can recognise incomplete frames, yet the kernel
+/// would send them if an earlier user of a persistent device had enabled offloads.
 fn disable_offloads(fd: &OwnedFd) -> Result<Offloads, Failure> {
     set_offload(fd, 0)
         .map_err(|error| Failure::new("disable offloads (TUNSETOFFLOAD)", error, ""))?;
@@ -225,7 +225,7 @@ fn set_offload(fd: &OwnedFd, flags: u32) -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Whether the device was there before us and stays after us.
+/// Returns whether the device existed before and persists.
 fn is_persistent(fd: &OwnedFd) -> Result<bool, Failure> {
     let mut request = request("");
     ioctl(fd, libc::TUNGETIFF, &mut request)
@@ -235,7 +235,7 @@ fn is_persistent(fd: &OwnedFd) -> Result<bool, Failure> {
     Ok(c_int::from(flags) & libc::IFF_PERSIST != 0)
 }
 
-/// Hardware address, MTU, addresses, up. A persistent device keeps its hardware address.
+/// Sets MAC address, MTU, IP addresses, and the link up. A persistent device keeps its MAC address.
 fn configure(options: &TapOptions, persistent: bool) -> Result<(), Failure> {
     let name = &options.ifname;
     let fail = |step: &str, error: io::Error| {
@@ -277,8 +277,8 @@ fn set_mac(inet: &OwnedFd, name: &str, mac: MacAddr) -> io::Result<()> {
     ioctl(inet, libc::SIOCSIFHWADDR, &mut request)
 }
 
-/// Leaves an MTU that is right already alone: an unprivileged user may attach to a device, but
-/// not change it.
+/// Sets the MTU unless it is right already: an unprivileged user may attach to a device, but not
+/// change it.
 fn set_mtu(inet: &OwnedFd, name: &str, mtu: u16) -> io::Result<()> {
     let mut request = request(name);
     ioctl(inet, libc::SIOCGIFMTU, &mut request)?;
@@ -290,7 +290,7 @@ fn set_mtu(inet: &OwnedFd, name: &str, mtu: u16) -> io::Result<()> {
     ioctl(inet, libc::SIOCSIFMTU, &mut request)
 }
 
-/// The first IPv4 address is the interface's, each further one needs an alias (`name:1`).
+/// Adds an IPv4 address. The first is the interface's, each further one needs an alias (`name:1`).
 fn add_ipv4(
     inet: &OwnedFd,
     name: &str,
@@ -310,11 +310,11 @@ fn add_ipv4(
     ioctl(inet, libc::SIOCSIFNETMASK, &mut request)
 }
 
-/// A `struct sockaddr_in` in the shape in which a `struct ifreq` holds it.
+/// Returns a `struct sockaddr_in` in the form in which a `struct ifreq` holds it.
 fn ipv4_sockaddr(address: Ipv4Addr) -> libc::sockaddr {
     let mut general =
         libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: [0; 14] };
-    // Two bytes of port come first.
+    // Two bytes of L4 port come first.
     for (to, from) in general.sa_data[2..].iter_mut().zip(address.octets()) {
         *to = from as libc::c_char;
     }
@@ -333,7 +333,7 @@ fn add_ipv6(inet: &OwnedFd, name: &str, address: Ipv6Addr, prefix: u8) -> io::Re
         ifr6_ifindex: index as c_int,
     };
     match ioctl(&inet6, libc::SIOCSIFADDR, &mut request) {
-        // A persistent device may have it from before.
+        // A persistent device may have it already.
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
         result => result,
     }
@@ -352,7 +352,7 @@ fn set_up(inet: &OwnedFd, name: &str) -> io::Result<()> {
     ioctl(inet, libc::SIOCSIFFLAGS, &mut request)
 }
 
-/// A `struct ifreq` that names an interface; the name was checked to fit.
+/// Returns a `struct ifreq` that names an interface; the name was checked to fit.
 pub(in crate::ports) fn request(name: &str) -> libc::ifreq {
     // SAFETY: all zeroes is a valid value of every member of the union.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -362,7 +362,7 @@ pub(in crate::ports) fn request(name: &str) -> libc::ifreq {
     request
 }
 
-/// An ioctl whose argument is the address of a `T`, which must be what `code` takes.
+/// Calls an ioctl whose argument is the address of a `T`, which must be what `code` takes.
 pub(in crate::ports) fn ioctl<T>(fd: &OwnedFd, code: c_ulong, argument: &mut T) -> io::Result<()> {
     // SAFETY: every caller passes the structure that the request is defined with,
     // and it lives until the call returns.
