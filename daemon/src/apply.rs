@@ -1,9 +1,9 @@
-//! Executes steps: what runs on the workers, and how it gets there.
+//! Executes steps: starts, changes and stops networks and ports on the workers.
 //!
-//! A [`Machine`] owns the workers, the vhost-user sessions and what is known of each network and
-//! port in them. A step that fails for one port (its socket exists, its TAP cannot be made)
-//! leaves that port out with a reason, and the rest goes on; [`Machine::retry`] tries again.
-//! Everything reaches a worker as a job between two bursts, so that no other port notices.
+//! A [`Machine`] owns the workers, the vhost-user sessions and the state of each network and port.
+//! A step that fails for one port (its socket exists, its TAP cannot be made) leaves that port out
+//! with a reason, and the other steps go on; [`Machine::retry`] tries again. Every change reaches a
+//! worker as a job between two bursts, so no other port notices.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -32,7 +32,7 @@ use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
 use crate::{convert, host};
 
-/// MTU of the device of a port that is not attached.
+/// Device MTU of a port that is not attached.
 const UNATTACHED_MTU: u16 = 1500;
 
 /// Everything that runs.
@@ -43,15 +43,15 @@ pub struct Machine {
     /// Ports that are stored but do not run, and why.
     pub(crate) failed: BTreeMap<String, String>,
     group: WorkerGroup,
-    /// The folder for what must survive a restart.
+    /// The folder for state that survives a restart.
     state: PathBuf,
     /// The folder for sockets.
     run: PathBuf,
     pub(crate) balancer: Balancer,
-    /// Is written to when a device vanishes, a port could not start, a worker is loaded or a
-    /// namespace comes or goes.
+    /// Written to when a device vanishes, a port cannot start, a worker is loaded, or a namespace
+    /// comes or goes.
     event: UnixStream,
-    /// Runs from the first port in a named namespace on.
+    /// Started with the first port in a named namespace.
     namespaces: Option<NamespaceWatch>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct RunningNetwork {
     pub(crate) id: NetworkId,
     pub(crate) counters: Arc<NetworkCounters>,
     config: Network,
-    /// Its gateway's process, if it has one.
+    /// Its gateway, if it has one.
     pub(crate) gateway: Option<Gateway>,
 }
 
@@ -78,28 +78,28 @@ pub(crate) struct RunningPort {
     pub(crate) mac: Option<MacAddr>,
     /// The session of a vhost-user port.
     pub(crate) session: Option<Session>,
-    /// Where its session finds it.
+    /// The place by which its session reaches it.
     pub(crate) place: Option<PortPlace>,
     /// The namespace of a TAP that is in a named one.
     pub(crate) namespace: Option<NamespaceId>,
 }
 
 impl Machine {
-    /// Starts the workers, with nothing on them. The stream becomes readable when
+    /// Starts the workers, without networks. The stream becomes readable when
     /// [`Machine::take_faults`], [`Machine::retry`] or [`Machine::balance`] has something to do.
     ///
     /// # Errors
-    /// A thread or a pair of sockets could not be made.
+    /// A thread or a pair of sockets could not be created.
     pub fn start(daemon: &DaemonConfig) -> io::Result<(Machine, UnixStream)> {
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "trama");
         let group = WorkerGroup::new(seed);
-        // Not an eventfd: registering a bare descriptor with the runtime takes `unsafe`.
+        // Not an eventfd: registering a raw descriptor with the runtime takes `unsafe`.
         let (event, readable) = UnixStream::pair()?;
         event.set_nonblocking(true)?;
         readable.set_nonblocking(true)?;
         let mut workers = Vec::with_capacity(daemon.workers);
         for index in 0..daemon.workers {
-            // One alone has nobody to share its load with.
+            // A single worker has no other to give load to.
             let load = (daemon.workers > 1).then(|| event.try_clone()).transpose()?;
             let spin = convert::spin(daemon.spin);
             let (handle, thread) =
@@ -128,7 +128,7 @@ impl Machine {
         Ok((machine, readable))
     }
 
-    /// Executes steps in order; `wanted` is the configuration that they lead to.
+    /// Executes steps in order; `wanted` is the configuration they lead to.
     pub fn apply(&mut self, steps: &[Step], wanted: &Config) {
         for step in steps {
             tracing::info!("{step}");
@@ -144,7 +144,7 @@ impl Machine {
         }
     }
 
-    /// Tries again to start the ports that do not run. True if one does now.
+    /// Tries again to start the ports that do not run. Returns whether one started.
     pub fn retry(&mut self, config: &Config) -> bool {
         let names: Vec<String> = self.failed.keys().cloned().collect();
         for name in &names {
@@ -156,14 +156,14 @@ impl Machine {
         self.failed.len() < names.len()
     }
 
-    /// Takes ports whose device vanished out of the running ones.
+    /// Removes ports whose device has vanished from the running ones.
     pub fn take_faults(&mut self) {
         for index in 0..self.workers.len() {
             let Ok(broken) = self.on_worker(index, |engine, _| engine.broken_ports()) else {
                 continue;
             };
             for (id, fault) in broken {
-                // Broken rings are the session's business: it drops its frontend and goes on.
+                // The session handles broken rings: it disconnects its frontend and goes on.
                 let gone = matches!(fault, PortFault::DeviceGone | PortFault::UplinkGone);
                 let port = self.ports.iter().find(|(_, port)| port.id == id);
                 let Some(name) = port.map(|(name, _)| name.clone()).filter(|_| gone) else {
@@ -175,11 +175,11 @@ impl Machine {
         }
     }
 
-    /// Makes the devices again whose namespace's name was deleted, or is another namespace's now.
-    /// The old device does not tell: it keeps its namespace alive. A port whose namespace is
-    /// missing does not run, and starts when the name appears.
+    /// Makes devices again after the name of their namespace was deleted or given to another
+    /// namespace. The old device reports nothing, as it keeps its namespace alive. A port whose
+    /// namespace is missing does not run, and starts when the name appears.
     pub fn follow_namespaces(&mut self, config: &Config) {
-        // A port that cannot be made is an event too: it must not be tried again for that.
+        // A port that cannot be made raises the event too; that alone must not cause a retry.
         if !self.namespaces.as_ref().is_some_and(NamespaceWatch::take_news) {
             return;
         }
@@ -201,7 +201,7 @@ impl Machine {
         }
     }
 
-    /// Ends the sessions, removes every device, ends the workers.
+    /// Ends the sessions, removes every device, and stops the workers.
     pub fn stop(&mut self) {
         let names: Vec<String> = self.ports.keys().cloned().collect();
         names.iter().for_each(|name| self.remove_port(name));
@@ -233,7 +233,7 @@ impl Machine {
             tracing::warn!("port {name} {state}: {reason}");
         }
         self.failed.insert(name.to_owned(), reason);
-        // Wakes whoever tries again later; a buffer that is full has done so already.
+        // Wakes the thread that tries again later; a full buffer has woken it already.
         let _ = (&self.event).write(&[1]);
     }
 
@@ -253,8 +253,8 @@ impl Machine {
         }
     }
 
-    /// The worker for another network: before there is traffic to measure, each port counts as
-    /// much as any other.
+    /// Chooses the worker for a new network. Each port counts the same, as there is no traffic to
+    /// measure yet.
     fn least_loaded(&self, wanted: &Config) -> usize {
         let ports = |name: &str| {
             wanted.all_ports().filter(|port| port.network.as_deref() == Some(name)).count()
@@ -275,7 +275,7 @@ impl Machine {
             let set = self.on_worker(worker, move |engine, _| engine.set_network(id, settings));
             set.and_then(|done| done.map_err(|error| error.to_string()))
         } else {
-            // The entries are moved to the new table here, while the worker serves its others.
+            // The entries move on this thread, while the worker serves other networks.
             self.carry(&network.name, worker, |value| value.set(settings))
         };
         if let Err(error) = done {
@@ -297,7 +297,7 @@ impl Machine {
         }
     }
 
-    /// Starts, changes or ends a network's gateway, as its settings have it.
+    /// Starts, changes or stops a network's gateway according to its settings.
     fn set_gateway(&mut self, network: &Network) {
         let wanted = convert::gateway(network, &self.state);
         let Some(running) = self.networks.get_mut(&network.name) else { return };
@@ -325,7 +325,7 @@ impl Machine {
         if let Some(gateway) = network.gateway.take() {
             gateway.stop();
         }
-        // What is left of it comes back with the answer and is freed here.
+        // The answer returns the removed network, which is freed on this thread.
         let id = network.id;
         let removed = self.on_worker(network.worker, move |engine, _| engine.remove_network(id));
         if let Ok(Err(error)) = removed {
@@ -360,7 +360,7 @@ impl Machine {
         }
     }
 
-    /// Where a port belongs: its worker, its settings, and the MTU of its device.
+    /// Returns a port's worker, its settings, and the MTU of its device.
     fn place(&self, port: &Port) -> Result<(usize, PortSettings, u16), String> {
         let network = match &port.network {
             None => None,
@@ -375,7 +375,7 @@ impl Machine {
         Ok((worker, settings, network.map_or(UNATTACHED_MTU, |network| network.config.mtu)))
     }
 
-    /// The mark of a port, for as long as it runs.
+    /// Returns the mark of a port, which stays the same while it runs.
     fn mark(&self, name: &str) -> u16 {
         match self.ports.get(name) {
             Some(running) => running.settings.mark,
@@ -385,7 +385,7 @@ impl Machine {
         }
     }
 
-    /// A host-only network takes no addresses that the host reaches elsewhere already.
+    /// Refuses subnets of a host-only network that the host already has routes to.
     fn check_routes(&self, port: &Port) -> Result<(), String> {
         let network = port.network.as_ref().filter(|_| port.own);
         match network.and_then(|name| self.networks.get(name)) {
@@ -459,7 +459,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Makes the folder of sockets that state no other, if this is one of them.
+    /// Makes the default folder for sockets if this socket is in it.
     fn make_run_folder(&self, socket: &Path) -> Result<(), String> {
         if socket.parent() != Some(&self.run) {
             return Ok(());
@@ -474,7 +474,7 @@ impl Machine {
             .map_err(|error| error.to_string())
     }
 
-    /// Gives the socket of a port that runs to the users that its configuration has.
+    /// Gives the socket of a running port the owner, group and mode of its configuration.
     fn set_access(&self, port: &Port) -> Result<(), String> {
         let session = self.ports.get(&port.name).and_then(|port| port.session.as_ref());
         let (Some(session), Interface::VhostUser(device)) = (session, &port.interface) else {
@@ -490,7 +490,7 @@ impl Machine {
         }
         match self.set_access(port) {
             Ok(()) => drop(self.failed.remove(&port.name)),
-            // A VMM that is connected stays so: the socket goes on as it is.
+            // A connected VMM stays connected; the socket stays as it is.
             Err(reason) => self.fail(&port.name, reason),
         }
         let Some(running) = self.ports.get(&port.name) else { return };
@@ -562,7 +562,7 @@ fn open_tap(device: &TapConfig, mac: Option<MacAddr>, mtu: u16) -> Result<Tap, S
     Tap::open(&options).map_err(|error| error.to_string())
 }
 
-/// Joins the uplink of a network. That its host cannot be reached is no reason not to.
+/// Joins the uplink of a network, even if the host itself cannot be reached through it.
 fn join_uplink(ifname: &str, network: &str, mtu: u16) -> Result<Uplink, String> {
     let uplink = Uplink::open(ifname, mtu).map_err(|error| error.to_string())?;
     if let Some(fault) = uplink.to_host_fault() {
@@ -573,8 +573,8 @@ fn join_uplink(ifname: &str, network: &str, mtu: u16) -> Result<Uplink, String> 
     Ok(uplink)
 }
 
-/// The hardware address of a TAP device: as the system shows it, which may be that of an earlier
-/// maker, or, in a namespace that we do not see, as we made it.
+/// Returns the hardware address of a TAP device: as the system shows it, since the device may have
+/// existed before; in a namespace that the daemon cannot see, as it was set.
 fn hardware_address(device: &TapConfig, wanted: Option<MacAddr>) -> MacAddr {
     let shown = || {
         let path = format!("/sys/class/net/{}/address", device.ifname);

@@ -1,20 +1,19 @@
-//! When a network moves to another worker.
+//! Decides when a network moves to another worker.
 //!
-//! A pure function of how long each network kept its worker busy. A worker that is loaded says so
-//! once a second; nobody asks the others, so an idle daemon sleeps. When one worker stays loaded
-//! for several looks in a row, and giving one of its networks to another worker would make the
-//! busier of the two clearly less busy than it is now, that network moves. A network alone on its
-//! worker stays: it would be as busy elsewhere.
+//! A pure function of the time each network kept its worker busy. A loaded worker reports once a
+//! second; the others are not polled, so an idle daemon sleeps. A network moves if its worker stays
+//! loaded for several samples in a row and the move would make the busier of the two workers
+//! clearly less busy. A network alone on its worker stays: it would be as busy elsewhere.
 
 use std::time::Duration;
 
 use trama_switch::worker::{LOAD_WINDOW, LOADED_PERCENT};
 
-/// Looks in a row that must want a move. A burst of a second or two is over before a move pays.
+/// Samples in a row that must favour a move. A burst of a second or two ends before a move pays.
 const PATIENCE: usize = 3;
-/// How much less busy, in hundredths of the time, the busier of the two must become.
+/// How much less busy, in percentage points, the busier of the two workers must become.
 const GAIN: u64 = 15;
-/// Looks that are further apart say nothing about the time in between.
+/// Samples that are further apart are not compared.
 const STALE: Duration = Duration::from_secs(3);
 
 /// How long a network has kept its worker busy since it was made.
@@ -22,33 +21,34 @@ const STALE: Duration = Duration::from_secs(3);
 pub struct NetworkLoad {
     /// Its name.
     pub name: String,
-    /// The worker it lives on.
+    /// Its worker.
     pub worker: usize,
     /// Time spent on its frames so far.
     pub busy: Duration,
 }
 
-/// A network that is better off elsewhere.
+/// A network that should move.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Move {
     /// Its name.
     pub network: String,
-    /// The worker that it leaves.
+    /// Its present worker.
     pub from: usize,
-    /// The worker that it goes to.
+    /// Its new worker.
     pub to: usize,
 }
 
-/// What was seen so far.
+/// The last sample, and how many in a row favoured a move.
 #[derive(Default, Debug)]
 pub struct Balancer {
     last: Option<(Duration, Vec<NetworkLoad>)>,
-    /// Looks in a row that wanted a move.
+    /// Samples in a row that favoured a move.
     wanted: usize,
 }
 
 impl Balancer {
-    /// Looks at all networks of `workers` workers, `now` being time since any fixed moment.
+    /// Takes a sample of all networks on `workers` workers and returns a move, if one is due. `now`
+    /// is the time since any fixed moment.
     pub fn look(
         &mut self,
         now: Duration,
@@ -69,13 +69,13 @@ impl Balancer {
         if self.wanted < PATIENCE {
             return None;
         }
-        // What comes next is judged by what is seen from here on.
+        // The next move depends on new samples alone.
         *self = Balancer::default();
         chosen
     }
 }
 
-/// A network, its worker, and the hundredths of the time that it kept it busy.
+/// A network, its worker, and the percentage of the time for which it kept the worker busy.
 type Share<'a> = (&'a str, usize, u64);
 
 fn shares<'a>(before: &[NetworkLoad], after: &'a [NetworkLoad], since: Duration) -> Vec<Share<'a>> {
@@ -88,7 +88,7 @@ fn shares<'a>(before: &[NetworkLoad], after: &'a [NetworkLoad], since: Duration)
     after.iter().filter_map(share).collect()
 }
 
-/// The move that evens things out the most, if it is worth it.
+/// Returns the move that balances the load best, if it gains enough.
 fn choose(shares: &[Share<'_>], workers: usize) -> Option<Move> {
     let on = |worker: usize| -> u64 {
         shares.iter().filter(|(_, on, _)| *on == worker).map(|(_, _, share)| share).sum()
@@ -166,7 +166,7 @@ mod tests {
         }
     }
 
-    /// Two networks on worker 0 which are busy for these hundredths of each second.
+    /// Runs two networks on worker 0 that are busy for these percentages of each second.
     fn run(balancer: &mut Balancer, seconds: &[[u64; 2]]) -> Vec<Option<Move>> {
         let mut busy = [Duration::ZERO; 2];
         let mut look = |(second, shares): (usize, &[u64; 2])| {
@@ -201,7 +201,7 @@ mod tests {
                 |name: &str| NetworkLoad { name: name.into(), worker: 0, busy: busy(millis) };
             vec![network("a"), network("b")]
         };
-        // Two loaded workers each speak up once a second, at any distance.
+        // Two loaded workers each report once a second, at any distance.
         for look in 0..3 {
             let now = Duration::from_secs(look);
             assert_eq!(balancer.look(now, networks(look * 500), 2), None);

@@ -1,4 +1,4 @@
-//! Configuration values as the data plane's own types.
+//! Converts configuration values to the data plane's types.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,12 +28,12 @@ pub fn role(role: Role) -> vhost::Role {
     }
 }
 
-/// What the VMM of a port's guest may read.
+/// Returns the device settings that a port's VMM may read.
 pub fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
     vhost::DeviceSettings { mtu, mac: port.mac }
 }
 
-/// Which users may connect to a socket.
+/// Returns which users may connect to a socket.
 ///
 /// # Errors
 /// The host has no such user or group.
@@ -55,8 +55,8 @@ pub fn network(network: &Network) -> switch::NetworkSettings {
     }
 }
 
-/// A mark for a port: never 0, not one that is taken, and after a restart the same, as what was
-/// charged to the port is stored with it. 0 only if all are taken.
+/// Chooses a mark for a port: not 0, not a taken one, and the same after a restart, as leases are
+/// stored with the mark. Returns 0 only if all are taken.
 pub fn mark(port: &str, is_taken: impl Fn(u16) -> bool) -> u16 {
     let digest = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, port.as_bytes());
     let [high, low, ..] = *digest.as_bytes();
@@ -86,8 +86,8 @@ pub fn port(port: &Port, network: Option<switch::NetworkId>, mark: u16) -> switc
     }
 }
 
-/// Who is behind a port: a guest is one machine; a TAP may lead to a bridge, unless its address is
-/// stated, and so may an uplink.
+/// Returns what is expected behind a port: the station with the stated `mac`, one guest, or, behind
+/// a TAP or an uplink, possibly a bridge.
 fn station(port: &Port) -> switch::Station {
     match (port.mac, &port.interface) {
         (Some(mac), _) => switch::Station::Known(mac),
@@ -96,15 +96,16 @@ fn station(port: &Port) -> switch::Station {
     }
 }
 
-/// A hardware address for a TAP device that is the same after every restart, so that the
-/// neighbours' ARP caches stay right: made of the machine's identity and the device's names.
-/// `machine` is any text that other machines do not have.
+/// Derives a hardware address for a TAP device from the host's identity and the device's names. It
+/// is the same after every restart, so the neighbours' ARP caches stay valid. `machine` is any text
+/// that is unique to the host.
 pub fn tap_mac(machine: &str, tap: &Tap) -> MacAddr {
     let netns = tap.netns.as_deref().unwrap_or_default();
     stable_mac(&format!("{machine}/{netns}/{}", tap.ifname))
 }
 
-/// As [`tap_mac`], for the gateway of a network. No TAP device has such a name.
+/// Derives the hardware address of a network's gateway, as [`tap_mac`] does. No TAP device has such
+/// a name.
 pub fn gateway_mac(machine: &str, network: &str) -> MacAddr {
     stable_mac(&format!("{machine}//gateway/{network}"))
 }
@@ -116,18 +117,19 @@ fn stable_mac(names: &str) -> MacAddr {
     MacAddr([first & 0xfc | 0x02, b, c, d, e, f])
 }
 
-/// What a network's gateway is to be; `None` if it has none. `state` is the daemon's folder.
+/// Returns the settings of a network's gateway; `None` if it has none. `state` is the daemon's
+/// folder.
 pub fn gateway(network: &Network, state: &Path) -> Option<trama_nat::Config> {
     let machine = machine_id();
     let mac = gateway_mac(&machine, &network.name).0;
-    // In front of the name, so that no name leads elsewhere.
+    // A prefix, so that no name leads to another folder.
     let folder = state.join(format!("leases-{}", network.name));
     let name = format!("{machine}//leases/{}", network.name);
     let digest = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes());
     derived::gateway::gateway(network, mac, &folder, digest.as_u64_pair().0)
 }
 
-/// The machine's identity as far as it has one.
+/// Returns the host's identity; empty if it has none.
 pub fn machine_id() -> String {
     ["/etc/machine-id", "/proc/sys/kernel/hostname"]
         .iter()
@@ -136,7 +138,7 @@ pub fn machine_id() -> String {
 }
 
 pub fn vlan(vlan: &Vlan) -> switch::VlanMode {
-    // Validation lets no other value through; "none" is where Open vSwitch puts them, too.
+    // Validation refuses other values. Open vSwitch too treats them as no VLAN.
     let id = |vlan: u16| VlanId::new(vlan).unwrap_or(VlanId::NONE);
     let tag = id(vlan.tag.unwrap_or(0));
     let trunks = || match vlan.trunks.as_slice() {

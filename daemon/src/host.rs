@@ -1,6 +1,6 @@
-//! What the host has already: the routes that a host-only network's subnet must not overlap.
+//! The routes of the host, which the subnets of a host-only network must not overlap.
 //!
-//! A default route covers everything and is meant to.
+//! A default route covers every subnet and does not count.
 
 use std::net::IpAddr;
 
@@ -9,12 +9,13 @@ use crate::config::model::{Config, Mode, Network};
 use crate::config::{Place, Problem};
 use crate::routes::{self, Route};
 
-/// Two routes with this prefix stand for a default route: so VPNs outdo the one that is there.
+/// Two routes with this prefix length stand for a default route: VPNs use them to take precedence
+/// over the existing one.
 const LONGEST_DEFAULT: u8 = 1;
 /// What to do about an overlap.
 const REMEDY: &str = "choose another subnet";
 
-/// The subnets of `config` that overlap a route of the host.
+/// Returns a problem for each network whose subnets overlap a route of the host.
 pub fn problems(config: &Config) -> Vec<Problem> {
     let routes = routes();
     let networks = config.networks.iter().enumerate();
@@ -34,7 +35,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
 /// Checks that no route of the host overlaps the network's subnets.
 ///
 /// # Errors
-/// Which one does, and what to do.
+/// A route overlaps; the message names it and a remedy.
 pub fn check(network: &Network) -> Result<(), String> {
     match collision(network, &routes()) {
         Some(message) => Err(format!("{message}; {REMEDY}")),
@@ -42,7 +43,8 @@ pub fn check(network: &Network) -> Result<(), String> {
     }
 }
 
-/// The first route in the way, as a message. Routes over the network's own interface are its own.
+/// Returns a message about the first route that overlaps. Routes over the network's own interface
+/// do not count.
 fn collision(network: &Network, routes: &[Route]) -> Option<String> {
     let subnets = network.subnets();
     let others = routes.iter().filter(|route| route.interface.as_ref() != Some(&network.name));
@@ -51,7 +53,7 @@ fn collision(network: &Network, routes: &[Route]) -> Option<String> {
     Some(format!("{}/{} overlaps the host's route {route}", subnet.0, subnet.1))
 }
 
-/// The host's routes, without default routes and those that every interface has.
+/// Returns the host's routes, without default routes and those that every interface has.
 fn routes() -> Vec<Route> {
     let mut routes = routes::of_host().unwrap_or_else(|error| {
         tracing::warn!("the host's routes cannot be read, so no overlap is seen: {error}");
@@ -63,7 +65,7 @@ fn routes() -> Vec<Route> {
     routes
 }
 
-/// Whether every interface has a route to it.
+/// Returns whether every interface has a route to the address.
 fn is_everywhere(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(_) => false,

@@ -1,9 +1,9 @@
 //! `tramad`: configuration, planning, control API, metrics.
 //!
-//! The way of a change, whoever asks for it (start-up, `reload`, `SIGHUP`, `tramactl`):
-//! a [`config::model::Config`] is edited or read, [`config::validate`] looks at it as a whole,
-//! [`plan::plan`] turns (running, wanted) into the smallest list of steps, [`apply`] executes
-//! them on the workers. [`state::Daemon`] is the one place where these meet.
+//! Every change (start-up, `reload`, `SIGHUP`, `tramactl`) goes the same way: a
+//! [`config::model::Config`] is edited or read, [`config::validate`] checks it as a whole,
+//! [`plan::plan`] computes the smallest list of steps from the running one, and [`apply`] executes
+//! them on the workers. [`state::Daemon`] joins these parts.
 #![forbid(unsafe_code)]
 
 pub mod api;

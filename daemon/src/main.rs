@@ -1,7 +1,7 @@
 //! `tramad`, the daemon.
 //!
-//! Reads the configuration, starts the workers, serves the control socket on a runtime of its
-//! own that no frame ever meets, and waits for signals.
+//! Reads the configuration, starts the workers, serves the control socket on a runtime that handles
+//! no frames, and waits for signals.
 #![forbid(unsafe_code)]
 
 use std::io::{self, IsTerminal};
@@ -50,7 +50,7 @@ struct Options {
     command: Option<Part>,
 }
 
-/// What the program can be beside the daemon.
+/// What the program can be instead of the daemon.
 #[derive(clap::Subcommand)]
 enum Part {
     /// The gateway of a network; only a daemon starts it.
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Where the configuration comes from.
+/// Chooses the configuration file and the default folders.
 fn source(stated: Option<PathBuf>, wants_user: bool) -> Result<Source, String> {
     let folders = Folders::of_process(wants_user);
     let may_be_missing = stated.is_none();
@@ -111,7 +111,7 @@ fn gateway() -> ExitCode {
     }
 }
 
-/// Prints what a configuration would build, or everything that is wrong with it.
+/// Prints what a configuration would build, or all its faults.
 fn check(source: &Source) -> ExitCode {
     let name = source.file.display().to_string();
     let text = match std::fs::read_to_string(&source.file) {
@@ -133,7 +133,7 @@ fn check(source: &Source) -> ExitCode {
     }
 }
 
-/// One line for each thing that would be built.
+/// Prints one line for each network and port that would be built.
 fn describe(config: &Config) {
     for network in &config.networks {
         let mut words = format!("{}, MTU {}", network.mode.name(), network.mtu);
@@ -166,7 +166,7 @@ fn describe(config: &Config) {
             }
             Interface::Uplink(Uplink { ifname }) => format!("uplink {ifname}"),
         };
-        // As it is written: a port of a network of mode `nat` runs alone on one of its own.
+        // Printed as written: a port of a network of mode `nat` runs on a network of its own.
         let written = config.port(&port.name).unwrap_or(port);
         let place = match &written.network {
             Some(network) => format!("on {network}, {}", vlans(&written.vlan)),
@@ -176,7 +176,7 @@ fn describe(config: &Config) {
     }
 }
 
-/// The VLANs of a port in a few words.
+/// Describes the VLANs of a port in a few words.
 fn vlans(vlan: &Vlan) -> String {
     let mut words = vlan.mode_or_default().name().to_owned();
     if let Some(tag) = vlan.tag {
@@ -206,7 +206,7 @@ fn run(mut source: Source) -> Result<(), String> {
         let file = source.file.display();
         tracing::info!("{file} is not there: nothing is set up, and the first change makes it");
     }
-    // The sockets come first: where another daemon has them, its ports are not disturbed.
+    // The sockets come first: a second daemon must end before it disturbs the first one's ports.
     let access = control_access(&config.daemon)?;
     let (socket, control) = ControlSocket::bind(&config.daemon.control, &access)?;
     let metrics = config.daemon.metrics.map(bind_metrics).transpose()?;
@@ -221,8 +221,8 @@ fn run(mut source: Source) -> Result<(), String> {
     served
 }
 
-/// The users of the control socket, which may do everything: its owner, and its group. One user's
-/// daemon has a group only if one is named.
+/// Returns the users that may connect to the control socket and so do everything: its owner and its
+/// group. A user's daemon has a group only if one is named.
 fn control_access(daemon: &DaemonConfig) -> Result<Access, String> {
     let group = daemon.group.as_deref().map(access::group_id).transpose();
     let group = group.map_err(|error| format!("daemon.group: {error}"))?;
@@ -238,7 +238,7 @@ fn bind_metrics(address: SocketAddr) -> Result<std::net::TcpListener, String> {
     };
     let no_ipv6 = Some(Errno::AFNOSUPPORT.raw_os_error());
     let bound = match bind(address) {
-        // All addresses of a host without IPv6 are those of IPv4.
+        // On a host without IPv6, `::` stands for all IPv4 addresses.
         Err(error) if error.raw_os_error() == no_ipv6 && address.ip() == Ipv6Addr::UNSPECIFIED => {
             bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
         }
@@ -283,7 +283,7 @@ fn serve(
     served.map_err(|error: io::Error| format!("control: {error}"))
 }
 
-/// The signals that mean something.
+/// The signals that the daemon handles.
 struct Signals {
     hangup: Signal,
     terminate: Signal,
@@ -300,7 +300,7 @@ impl Signals {
     }
 }
 
-/// Handles signals and the watchdog until one of the signals says to end.
+/// Handles signals and the watchdog until a signal ends the daemon.
 async fn until_ended(mut signals: Signals, daemon: &Arc<Daemon>, notifier: &Notifier) {
     let mut alive = tokio::time::interval(notifier.watchdog.unwrap_or(RETRY));
     loop {
@@ -323,8 +323,8 @@ fn reload(daemon: &Daemon) {
     }
 }
 
-/// Looks after ports that do not run (notices vanished devices, and tries again now and then) and
-/// after loaded workers. Sleeps while all is well.
+/// Handles vanished devices and loaded workers, and tries again to start ports that do not run.
+/// Sleeps while every port runs.
 async fn tend(daemon: Arc<Daemon>) {
     let event = match daemon.event().and_then(UnixStream::from_std) {
         Ok(event) => event,
@@ -335,7 +335,7 @@ async fn tend(daemon: Arc<Daemon>) {
     };
     let mut next = None;
     loop {
-        // What happens meanwhile does not put it off.
+        // Events in between do not delay the retry.
         next = match daemon.is_whole() {
             true => None,
             false => next.or_else(|| Some(tokio::time::Instant::now() + RETRY)),

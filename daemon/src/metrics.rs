@@ -1,9 +1,8 @@
-//! The Prometheus text that a scrape answers with.
+//! The metrics in the Prometheus text format.
 //!
-//! Nothing is counted for it: a scrape reads the counters that the workers keep anyway, with
-//! relaxed loads, and the text is made on the control thread. Names are part of the contract
-//! with users. A port's counters start at zero when its device is made anew, which Prometheus
-//! takes for the restart of a counter.
+//! A scrape reads the counters that the workers keep anyway, with relaxed loads, and the control
+//! thread makes the text. Names are part of the contract with users. A port's counters start at
+//! zero when its device is made again, which Prometheus treats as a counter reset.
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
@@ -12,7 +11,7 @@ use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
 use crate::state::Daemon;
 use crate::status::{PortStatus, Status};
 
-/// What a counter of a port is called, what it is, and where it is found.
+/// Name, help text and value of a port's counter.
 type PortCounter = (&'static str, &'static str, fn(&PortStatus) -> u64);
 
 /// Counters labelled by network and port.
@@ -51,7 +50,7 @@ const VHOST_COUNTERS: [PortCounter; 3] = [
     }),
 ];
 
-/// The metrics as they are now, in the Prometheus text format.
+/// Returns the current metrics in the Prometheus text format.
 pub fn render(daemon: &Daemon) -> String {
     text(&daemon.status()).unwrap_or_else(|error| {
         tracing::error!("metrics: {error}");

@@ -1,8 +1,8 @@
-//! Networks and ports change workers while they carry traffic.
+//! Moves networks and ports between workers while they carry traffic.
 //!
-//! A session's thread reaches its port by the port's [`PortPlace`]. Who moves ports holds their
-//! places until they have arrived, so a session's request either comes before the move or finds
-//! the port at its new worker.
+//! A session's thread reaches its port by the port's [`PortPlace`]. A move holds the places of its
+//! ports until it is complete, so a session's request either comes before the move or finds the
+//! port at its new worker.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::apply::Machine;
 use crate::balance::{Move, NetworkLoad};
 
 impl Machine {
-    /// Looks at how busy the networks keep the workers, and moves one if that evens things out.
+    /// Samples how busy the networks keep the workers, and moves one if that balances the load.
     pub fn balance(&mut self, begun: Instant) {
         let load = |(name, network): (&String, &crate::apply::RunningNetwork)| NetworkLoad {
             name: name.clone(),
@@ -30,8 +30,8 @@ impl Machine {
         }
     }
 
-    /// Moves a network to a worker, which may be its own; `on_the_way` sees it while no worker
-    /// has it.
+    /// Moves a network to a worker, which may be its own; `on_the_way` is called while no worker
+    /// has the network.
     pub(crate) fn carry(
         &mut self,
         name: &str,
@@ -55,8 +55,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Moves a port to another worker and plugs it in there. The inner error: it has moved, but is
-    /// not attached.
+    /// Moves a port to another worker and plugs it in there. The inner error means that the port
+    /// has moved but is not attached.
     pub(crate) fn carry_port(
         &mut self,
         name: &str,

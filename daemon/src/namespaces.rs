@@ -1,8 +1,8 @@
-//! Notices that named network namespaces come, go, or are made again under their names.
+//! Watches named network namespaces: they come, go, or are created again under the same name.
 //!
 //! A name is a mount point below `/run/netns`, or a symbolic link there to a process's namespace.
-//! The kernel tells of both: a poll of the list of mounts ends with each change of it (proc(5),
-//! `/proc/pid/mounts`), and inotify tells of the folder. A thread sleeps on the two.
+//! The kernel reports both: poll on the list of mounts returns after each change (proc(5),
+//! `/proc/pid/mounts`), and inotify reports changes of the folder. A thread waits for the two.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 const FOLDER: &str = "/run/netns";
 const MOUNTS: &str = "/proc/self/mountinfo";
-/// To delete a namespace, or to make one, takes several changes; they are looked at together.
+/// Creating or deleting a namespace takes several changes; they are reported together.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// Writes to a stream when a name may have changed. Dropping it ends its thread.
@@ -29,7 +29,7 @@ pub struct NamespaceWatch {
 }
 
 impl NamespaceWatch {
-    /// Starts to look.
+    /// Starts the thread.
     ///
     /// # Errors
     /// Out of descriptors or threads.
@@ -48,7 +48,7 @@ impl NamespaceWatch {
         Ok(NamespaceWatch { has_news, stop, thread: Some(thread) })
     }
 
-    /// Whether a name may have changed since this was last asked.
+    /// Returns whether a name may have changed since the last call.
     pub fn take_news(&self) -> bool {
         self.has_news.swap(false, Ordering::AcqRel)
     }
@@ -56,7 +56,7 @@ impl NamespaceWatch {
 
 impl Drop for NamespaceWatch {
     fn drop(&mut self) {
-        // Fails only when the counter is full: then it is readable already.
+        // Fails only if the counter is full, and then it is readable already.
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that looks at namespaces ended by a panic");
@@ -79,21 +79,22 @@ impl Watcher {
             if self.wait_for_change() || self.is_stopped_within(SETTLE) {
                 return;
             }
-            // What has come meanwhile is told of together.
+            // Changes in the meantime are reported together.
             while rustix::io::read(&self.folder, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
             self.has_news.store(true, Ordering::Release);
-            // A buffer that is full wakes the reader already.
+            // A full buffer has woken the reader already.
             let _ = self.event.write(&[1]);
         }
     }
 
-    /// The folder is not there before the first `ip netns add`, which mounts something.
+    /// Watches the folder, if it exists. The first `ip netns add` creates it and mounts something,
+    /// which the list of mounts shows.
     fn watch_folder(&self) {
         let names = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
         let _ = inotify::add_watch(&self.folder, FOLDER, names | WatchFlags::ONLYDIR);
     }
 
-    /// True: it is to stop.
+    /// Waits for a change. Returns `true` if the thread must stop.
     fn wait_for_change(&self) -> bool {
         let mut waiting = [
             PollFd::new(&self.stop, PollFlags::IN),

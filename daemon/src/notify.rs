@@ -1,4 +1,4 @@
-//! Tells systemd how the daemon fares (`sd_notify(3)`), where systemd asks for it.
+//! Reports the daemon's state to systemd (`sd_notify(3)`), if systemd asks for it.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -7,16 +7,16 @@ use std::time::Duration;
 /// The socket that the service manager listens on.
 pub struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
-    /// How often the manager wants a sign of life at most this far apart.
+    /// Interval at which to report that the daemon is alive, if the manager expects it.
     pub watchdog: Option<Duration>,
 }
 
 impl Notifier {
-    /// From `NOTIFY_SOCKET` and `WATCHDOG_USEC`; silent where they are not set.
+    /// Reads `NOTIFY_SOCKET` and `WATCHDOG_USEC`; without them, sends nothing.
     pub fn from_environment() -> Self {
         let socket = std::env::var("NOTIFY_SOCKET").ok().and_then(|path| open(&path));
         let micros = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok());
-        // Half of it, as systemd advises: one late message is then no death.
+        // Half the time, as systemd advises, so that one late message does not end the daemon.
         let watchdog = micros.map(|micros: u64| Duration::from_micros((micros / 2).max(1000)));
         Self { watchdog: watchdog.filter(|_| socket.is_some()), socket }
     }

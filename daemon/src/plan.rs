@@ -1,11 +1,10 @@
-//! From (running, wanted) to the smallest list of steps.
+//! Computes the smallest list of steps from the running to the wanted configuration.
 //!
 //! A pure function of two configurations: start-up plans from an empty one, `reload` and `tramactl`
-//! from the one in force. A port or network that is the same on both sides appears in no step, and
-//! so cannot notice; a port whose device is the same keeps it, whatever else changes. What is
-//! compared is what runs ([`Config::laid_out`]): a port that joins a network of mode `nat` brings a
-//! network of its own. The port that a network brings along is a port like any other. The order of
-//! tables has no meaning.
+//! from the one in force. A port or network that is the same on both sides appears in no step and
+//! is not disturbed. A port whose device is the same keeps it, whatever else changes. The plan
+//! compares what runs ([`Config::laid_out`]): a port on a network of mode `nat` gets a network of
+//! its own there, and a network's own port counts as any other. The order of tables has no meaning.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,12 +15,12 @@ use crate::config::model::{Config, DaemonConfig, Network, Port};
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
-    /// A port and its device go.
+    /// A port and its device are removed.
     RemovePort {
         /// Its name.
         name: String,
     },
-    /// A network appears.
+    /// A network is added.
     AddNetwork {
         /// As wanted.
         network: Network,
@@ -40,17 +39,17 @@ pub enum Step {
         /// The keys that change.
         keys: Vec<&'static str>,
     },
-    /// A network goes; no port is on it any more.
+    /// A network is removed, after all its ports.
     RemoveNetwork {
         /// Its name.
         name: String,
     },
-    /// A port and its device appear.
+    /// A port and its device are added.
     AddPort {
         /// As wanted.
         port: Port,
     },
-    /// `[daemon]` differs: remembered, in force only after a restart.
+    /// `[daemon]` differs; the change takes effect at the next start.
     NeedsRestart {
         /// The keys that change.
         keys: Vec<&'static str>,
@@ -58,7 +57,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The port that the step is about, if it leaves one.
+    /// Returns the name of the port that the step adds or changes.
     pub fn port(&self) -> Option<&str> {
         match self {
             Self::SetPort { port, .. } | Self::AddPort { port } => Some(&port.name),
@@ -87,10 +86,10 @@ impl fmt::Display for Step {
     }
 }
 
-/// The steps that lead from `running` to `wanted`, in the order to take them.
+/// Returns the steps that lead from `running` to `wanted`, in order.
 ///
-/// What goes comes first, so that a socket or device can pass to another port; ports leave a
-/// network before it goes, and networks appear before their ports.
+/// Removals come first, so that a socket or device can pass to another port. Ports leave a network
+/// before it is removed, and networks are added before their ports.
 pub fn plan(running: &Config, wanted: &Config) -> Vec<Step> {
     let (running, wanted) = (&running.laid_out(), &wanted.laid_out());
     let mut steps = removed_ports(running, wanted);
@@ -106,20 +105,20 @@ pub fn plan(running: &Config, wanted: &Config) -> Vec<Step> {
     steps
 }
 
-/// The steps that build `wanted` from nothing, in a daemon that starts with its settings.
+/// Returns the steps that build `wanted` from nothing, in a daemon started with its settings.
 pub fn plan_start(wanted: &Config) -> Vec<Step> {
     let nothing = Config { daemon: wanted.daemon.clone(), ..Config::default() };
     plan(&nothing, wanted)
 }
 
-/// Ports that go, or whose device must be made anew.
+/// Returns a step for each port that is removed, or whose device must be made again.
 fn removed_ports(running: &Config, wanted: &Config) -> Vec<Step> {
     let stays = |old: &Port| named(wanted, &old.name).is_some_and(|new| same_device(old, &new));
     let goes = running.all_ports().filter(|old| !stays(old));
     goes.map(|old| Step::RemovePort { name: old.name.clone() }).collect()
 }
 
-/// Ports that appear, or whose device must be made anew.
+/// Returns a step for each port that is added, or whose device must be made again.
 fn added_ports(running: &Config, wanted: &Config) -> Vec<Step> {
     let is_there = |new: &Port| named(running, &new.name).is_some_and(|old| same_device(&old, new));
     let comes = wanted.all_ports().filter(|new| !is_there(new));
@@ -130,12 +129,12 @@ fn named<'a>(config: &'a Config, name: &str) -> Option<Cow<'a, Port>> {
     config.all_ports().find(|port| port.name == name)
 }
 
-/// Whether the device can stay when `old` becomes `new`.
+/// Returns whether the device can stay when `old` becomes `new`.
 fn same_device(old: &Port, new: &Port) -> bool {
     old.interface == new.interface && old.own == new.own
 }
 
-/// Networks that appear or change.
+/// Returns a step for each network that is added or changes.
 fn networks(running: &Config, wanted: &Config) -> Vec<Step> {
     let mut steps = Vec::new();
     for network in &wanted.networks {
@@ -154,7 +153,7 @@ fn networks(running: &Config, wanted: &Config) -> Vec<Step> {
     steps
 }
 
-/// Ports that change while their device stays.
+/// Returns a step for each port that changes and keeps its device.
 fn kept_ports(running: &Config, wanted: &Config) -> Vec<Step> {
     let mut steps = Vec::new();
     for port in wanted.all_ports() {
@@ -167,12 +166,13 @@ fn kept_ports(running: &Config, wanted: &Config) -> Vec<Step> {
     steps
 }
 
-/// The keys of those pairs whose two sides differ.
+/// Returns the keys that are marked as different.
 fn differing(pairs: &[(&'static str, bool)]) -> Vec<&'static str> {
     pairs.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
 }
 
-/// The keys of `[daemon]` that differ and need a restart. Defaults of ports are settings of theirs.
+/// Returns the keys of `[daemon]` that differ and need a restart. Defaults for ports do not: they
+/// count as the ports' own settings.
 pub fn daemon_keys(a: &DaemonConfig, b: &DaemonConfig) -> Vec<&'static str> {
     differing(&[
         ("control", a.control != b.control),
@@ -230,7 +230,7 @@ mod tests {
     use crate::config::model::socket::SocketMode;
     use crate::config::tests::arbitrary;
 
-    /// What runs, as plain values; every step checks that it may be taken.
+    /// The running networks and ports, as plain values; every step checks that it is allowed.
     #[derive(Debug, Default, PartialEq)]
     struct Model {
         networks: BTreeMap<String, Network>,
@@ -362,7 +362,7 @@ mod tests {
             shown(|c| c.ports[0].socket.owner = Some("x".into())),
             "set port a: socket-owner"
         );
-        // A group that is named may connect; a client makes no socket.
+        // A named group may connect; a client makes no socket.
         assert_eq!(
             shown(|c| c.daemon.socket_group = Some("kvm".into())),
             "set port a: socket-group, socket-mode"

@@ -1,5 +1,5 @@
-//! The routes of the host, of all its tables (rtnetlink(7)): a VPN with policy rules has its own in
-//! a table that `/proc/net/route` does not show.
+//! The routes in all tables of the host (rtnetlink(7)). A VPN with policy rules has its routes in a
+//! table that `/proc/net/route` does not show.
 
 use std::fmt;
 use std::io;
@@ -13,23 +13,23 @@ use rustix::net::{
 
 use crate::config::model::subnet::Subnet;
 
-/// A route by which the host sends packets somewhere, or refuses to.
+/// A route by which the host forwards or refuses packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Where it leads.
+    /// The destination.
     pub destination: Subnet,
-    /// The interface; `None` = packets are refused.
+    /// The interface; `None` if packets are refused.
     pub interface: Option<String>,
     /// The number of its routing table.
     pub table: u32,
 }
 
-/// The table that is asked if no rule says otherwise (`RT_TABLE_MAIN`).
+/// The table used where no rule names another (`RT_TABLE_MAIN`).
 pub const MAIN: u32 = 254;
 /// The table after the main one (`RT_TABLE_DEFAULT`).
 const DEFAULT: u32 = 253;
 
-/// In the words of `ip route`.
+/// Written as `ip route` writes it.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (address, prefix) = self.destination;
@@ -45,17 +45,17 @@ impl fmt::Display for Route {
     }
 }
 
-/// All routes but those of the host's own addresses, broadcast and multicast.
+/// Returns all routes except those of the host's own addresses, broadcast and multicast.
 ///
 /// # Errors
-/// The kernel does not tell.
+/// The kernel does not answer the request.
 pub fn of_host() -> io::Result<Vec<Route>> {
     let flags = SocketFlags::CLOEXEC;
     // NETLINK_ROUTE is protocol 0.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
     send(&socket, &request(), SendFlags::empty())?;
     let mut routes = Vec::new();
-    // As much as the kernel puts into one datagram of a dump.
+    // The most that the kernel puts into one datagram of a dump.
     let mut buffer = vec![0; 32 << 10];
     loop {
         let (length, _) = recv(&socket, &mut buffer[..], RecvFlags::empty())?;
@@ -79,14 +79,14 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
-/// `NLM_F_REQUEST`, and `NLM_F_DUMP`: all of them.
+/// `NLM_F_REQUEST` and `NLM_F_DUMP`.
 const DUMP: u16 = 0x1 | 0x300;
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
 /// `struct rtmsg`.
 const BODY: usize = 12;
 
-/// Asks for the routes of all families and tables.
+/// Returns a request for the routes of all families and tables.
 fn request() -> [u8; HEADER + BODY] {
     let mut request = [0; HEADER + BODY];
     request[..4].copy_from_slice(&((HEADER + BODY) as u32).to_ne_bytes());
@@ -102,7 +102,7 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The first message of `bytes`, and what follows it.
+    /// Splits the first message off `bytes`.
     fn first(bytes: &'a [u8]) -> Option<(Message<'a>, &'a [u8])> {
         let length = number(bytes.get(..4)?) as usize;
         let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
@@ -110,7 +110,7 @@ impl<'a> Message<'a> {
         Some((Message { kind, body }, after(bytes, length)))
     }
 
-    /// The route that it tells of, if that leads somewhere.
+    /// Returns the message's route, if it is of a kind in [`LEADING`].
     fn route(&self, name: &dyn Fn(u32) -> Option<String>) -> Option<Route> {
         let &[family, prefix, _, _, table, _, _, kind, ..] = self.body else { return None };
         let flags = number(self.body.get(8..BODY)?);
@@ -128,7 +128,7 @@ impl<'a> Message<'a> {
 /// `RTN_UNICAST`, and the types that refuse packets: blackhole, unreachable, prohibit. The others
 /// are the host's own addresses, broadcast and multicast, and `throw`, which asks the next table.
 const LEADING: [u8; 4] = [1, 6, 7, 8];
-/// What the path MTU discovery has noted is no route.
+/// Marks a cache entry of path MTU discovery, which is not a route.
 const RTM_F_CLONED: u32 = 0x200;
 
 #[derive(Default)]
@@ -144,7 +144,7 @@ impl Attributes {
             match kind {
                 RTA_DST => self.destination = address(value),
                 RTA_OIF => self.interface = value.get(..4).map(number),
-                // The first of several ways: struct rtnexthop has its interface behind 4 bytes.
+                // The first of several next hops; rtnh_ifindex follows 4 bytes of struct rtnexthop.
                 RTA_MULTIPATH => self.interface = value.get(4..8).map(number),
                 RTA_TABLE => self.table = value.get(..4).map(number),
                 _ => {}
@@ -159,14 +159,14 @@ const RTA_OIF: u16 = 4;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 
-/// The first attribute (`struct rtattr`) of `bytes`, and what follows it.
+/// Splits the first attribute (`struct rtattr`) off `bytes`.
 fn attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let &[l0, l1, k0, k1, ..] = bytes else { return None };
     let length = usize::from(u16::from_ne_bytes([l0, l1]));
     Some((u16::from_ne_bytes([k0, k1]), bytes.get(4..length)?, after(bytes, length)))
 }
 
-/// What follows `length` bytes; messages and attributes begin at multiples of four.
+/// Returns what follows `length` bytes; messages and attributes begin at multiples of four.
 fn after(bytes: &[u8], length: usize) -> &[u8] {
     bytes.get(length.next_multiple_of(4)..).unwrap_or_default()
 }
@@ -180,7 +180,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
-/// A default route has no destination.
+/// Returns the destination of a default route, which has no such attribute.
 fn unspecified(family: u8) -> Option<IpAddr> {
     match AddressFamily::from_raw(family.into()) {
         AddressFamily::INET => Some(IpAddr::from([0; 4])),
@@ -193,7 +193,7 @@ fn unspecified(family: u8) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    /// A message of a dump: family, prefix, the table's old field, type, then attributes.
+    /// Builds a message of a dump: family, prefix, the table's old field, type, then attributes.
     fn message(head: [u8; 4], attributes: &[(u16, &[u8])]) -> Vec<u8> {
         let [family, prefix, table, kind] = head;
         let mut body = vec![family, prefix, 0, 0, table, 0, 0, kind, 0, 0, 0, 0];
@@ -242,7 +242,7 @@ mod tests {
         for kind in [2, 3, 4, 5, 9] {
             assert_eq!(route(&message([2, 32, 255, kind], &to)), None, "type {kind}");
         }
-        // Of another family than IP (128: IPv4 multicast routing).
+        // A family other than IP (128: IPv4 multicast routing).
         assert_eq!(route(&message([128, 32, 254, 1], &[])), None);
         let whole = message([2, 32, 254, 1], &to);
         for length in 0..whole.len() {

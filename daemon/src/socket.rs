@@ -1,4 +1,4 @@
-//! The control socket: made where nobody listens, and removed at the end.
+//! The control socket: created unless another daemon listens there, and removed at the end.
 
 use std::fs;
 use std::io;
@@ -11,11 +11,11 @@ use trama_vhost_net_backend::{Access, bind};
 /// The listening control socket. Dropping it removes its file.
 pub struct ControlSocket {
     path: PathBuf,
-    /// Our file: another daemon's is not ours to remove.
+    /// Identifies the daemon's own file: another daemon's must not be removed.
     identity: Identity,
 }
 
-/// Device, inode and time of change: inode numbers alone are soon used again.
+/// Device, inode and time of change; the inode number alone may soon be reused.
 type Identity = (u64, u64, i64, i64);
 
 fn identity(path: &Path) -> io::Result<Identity> {
@@ -24,11 +24,11 @@ fn identity(path: &Path) -> io::Result<Identity> {
 }
 
 impl ControlSocket {
-    /// Makes the socket for the users of `access`, which may do everything, and its directory where
-    /// that is missing. The socket of a daemon that has died is replaced.
+    /// Creates the socket for the users of `access`, which may do everything, and its directory if
+    /// that is missing. Replaces the socket of a daemon that has died.
     ///
     /// # Errors
-    /// What is in the way, and what to do.
+    /// The reason, and a remedy.
     pub fn bind(path: &Path, access: &Access) -> Result<(Self, UnixListener), String> {
         let shown = path.display();
         if let Some(directory) = path.parent() {
@@ -58,7 +58,7 @@ impl Drop for ControlSocket {
     }
 }
 
-/// Removes a socket that nobody listens on; refuses everything else that is there.
+/// Removes a socket without a listener; any other file there is an error.
 fn remove_stale(path: &Path) -> Result<(), String> {
     let shown = path.display();
     match fs::symlink_metadata(path) {

@@ -1,7 +1,7 @@
 //! The running daemon: the one place where configuration, file and workers meet.
 //!
-//! Whoever changes something calls [`Daemon::transact`] or [`Daemon::reload`]; both go through
-//! the same validation, plan and application, under one lock that the data path never takes.
+//! [`Daemon::transact`] and [`Daemon::reload`] make all changes. Both validate, plan and apply in
+//! the same way, under one lock that the data path never takes.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -18,13 +18,13 @@ use crate::config::{Diagnostic, Problem, create, parse_at, save, validate};
 use crate::plan::{Step, daemon_keys, plan, plan_start};
 use crate::status::{FdbRow, Status};
 
-/// How long a gateway may take to answer a question; 65,000 rows take a fraction of that.
+/// Time limit for a gateway's answer; 65,000 rows take a fraction of it.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// How a transaction is carried out.
 #[derive(Clone, Copy, Debug)]
 pub struct TransactOptions {
-    /// Only say what would be done.
+    /// Only report the steps.
     pub dry_run: bool,
     /// Write the change into the configuration file.
     pub save: bool,
@@ -35,22 +35,22 @@ pub struct TransactOptions {
 pub struct Committed<R> {
     /// What the edit returned.
     pub result: R,
-    /// The steps taken (or, in a dry run, that would be taken).
+    /// The steps taken; in a dry run, those that would be taken.
     pub steps: Vec<Step>,
-    /// Ports touched by this change that are stored but do not run: name and reason.
+    /// The name of each port that this change touched and that does not run, and the reason.
     pub not_running: Vec<(String, String)>,
 }
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TransactError<E> {
-    /// The edit itself refused.
+    /// The edit failed.
     #[error(transparent)]
     Edit(E),
     /// The edited configuration breaks a rule.
     #[error("{}", join_lines(.0))]
     Invalid(Vec<Problem>),
-    /// The configuration file could not be written, or was changed meanwhile.
+    /// The configuration file could not be written, or has changed since it was read.
     #[error("{0}")]
     Save(String),
 }
@@ -67,13 +67,13 @@ pub enum StartError {
     Read {
         /// The file.
         file: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// The configuration breaks a rule.
     #[error("{}", join_lines(.0))]
     Invalid(Vec<Diagnostic>),
-    /// A worker thread could not be made.
+    /// A worker thread could not be started.
     #[error("worker thread: {0}")]
     Worker(io::Error),
 }
@@ -83,22 +83,23 @@ pub enum StartError {
 pub struct Source {
     /// The file.
     pub file: PathBuf,
-    /// Where those files are that it does not place.
+    /// The folders of paths that the file does not state.
     pub folders: Folders,
-    /// Whether it may be missing, as the default file before the first change: all is empty then.
+    /// Whether the file may be missing and then counts as empty: the default file may, before the
+    /// first change.
     pub may_be_missing: bool,
 }
 
 impl Source {
-    /// A file of the system's daemon, which must be there.
+    /// Returns the source of a system daemon; the file must exist.
     pub fn at(file: impl Into<PathBuf>) -> Source {
         Source { file: file.into(), folders: Folders::system(), may_be_missing: false }
     }
 
-    /// Reads and validates the configuration. Once it was there, the file may not be missing.
+    /// Reads and validates the configuration. Once read, the file must exist from then on.
     ///
     /// # Errors
-    /// The file cannot be read, or everything that is wrong with it.
+    /// The file cannot be read, or it has faults; the error lists all of them.
     pub fn read(&mut self) -> Result<Config, StartError> {
         let text = match std::fs::read_to_string(&self.file) {
             Err(error) if self.may_be_missing && error.kind() == io::ErrorKind::NotFound => {
@@ -114,7 +115,7 @@ impl Source {
             .map_err(StartError::Invalid)
     }
 
-    /// Writes the difference of two configurations into the file. From then on it must be there.
+    /// Writes the difference of two configurations into the file. From then on the file must exist.
     fn save(&mut self, from: &Config, to: &Config) -> Result<(), String> {
         if self.may_be_missing && !self.file.exists() {
             create(&self.file, from, to)?;
@@ -129,7 +130,7 @@ impl Source {
 
 /// The running daemon. Shared as `Arc<Daemon>`.
 pub struct Daemon {
-    /// `[daemon]` as it was at start: what is in force until the next.
+    /// `[daemon]` as it was at start; it stays in force until the next start.
     started_with: DaemonConfig,
     begun: Instant,
     event: UnixStream,
@@ -144,7 +145,7 @@ struct Inner {
 
 impl Daemon {
     /// Reads the configuration, starts the workers and builds what it describes. Ports that cannot
-    /// be made are stored but not running; [`Daemon::status`] says why.
+    /// be made are stored but do not run; [`Daemon::status`] has the reasons.
     ///
     /// # Errors
     /// Nothing runs.
@@ -153,7 +154,7 @@ impl Daemon {
         Self::start_with(source, config)
     }
 
-    /// As [`Daemon::start`], with what has been read from `source`.
+    /// Starts as [`Daemon::start`] does, with the configuration already read from `source`.
     ///
     /// # Errors
     /// Nothing runs.
@@ -166,23 +167,23 @@ impl Daemon {
         Ok(Arc::new(Daemon { started_with, begun, event, inner }))
     }
 
-    /// A snapshot of the configuration in force.
+    /// Returns a copy of the configuration in force.
     pub fn config(&self) -> Config {
         self.lock().config.clone()
     }
 
-    /// `[daemon]` as it was at start.
+    /// Returns `[daemon]` as it was at start.
     pub fn started_with(&self) -> &DaemonConfig {
         &self.started_with
     }
 
-    /// The configuration file.
+    /// Returns the path of the configuration file.
     pub fn file(&self) -> PathBuf {
         self.lock().source.file.clone()
     }
 
-    /// Lets `edit` change a draft of the configuration, and if the outcome is valid, saves and
-    /// applies it: all or nothing.
+    /// Lets `edit` change a draft of the configuration, then validates, saves and applies the
+    /// draft: all of it or nothing.
     ///
     /// # Errors
     /// Nothing has changed, neither in the file nor in what runs.
@@ -210,14 +211,13 @@ impl Daemon {
         Ok(Committed { result, steps, not_running })
     }
 
-    /// Reads the configuration file again, applies its difference, and tries again to start the
-    /// ports that do not run.
+    /// Reads the configuration file again, applies the changes, and tries again to start the ports
+    /// that do not run.
     ///
     /// # Errors
-    /// Everything that is wrong with the file; nothing has changed.
+    /// The file has faults; the error lists all of them. Nothing has changed.
     pub fn reload(&self) -> Result<Committed<()>, Vec<Diagnostic>> {
-        // Locked first: a transaction that saves meanwhile must not be taken back by what was read
-        // before it.
+        // Locked before reading: otherwise a transaction that saves in between would be undone.
         let mut inner = self.lock();
         let config = inner.source.read().map_err(|error| error.diagnostics(&inner.source.file))?;
         let steps = plan(&inner.config, &config);
@@ -227,7 +227,7 @@ impl Daemon {
         Ok(Committed { result: (), steps, not_running })
     }
 
-    /// Whether every port that is stored runs.
+    /// Returns whether every stored port runs.
     pub fn is_whole(&self) -> bool {
         self.lock().machine.failed.is_empty()
     }
@@ -237,8 +237,8 @@ impl Daemon {
         self.lock().retry();
     }
 
-    /// Becomes readable when a device vanished, a port could not start or a worker is loaded:
-    /// empty it, and call [`Daemon::tend`].
+    /// Returns a stream that becomes readable when a device has vanished, a port could not start or
+    /// a worker is loaded. The caller empties it and calls [`Daemon::tend`].
     ///
     /// # Errors
     /// Out of descriptors.
@@ -246,8 +246,8 @@ impl Daemon {
         self.event.try_clone()
     }
 
-    /// Notes which ports' devices vanished, follows namespaces that were made again, and moves a
-    /// network off a loaded worker if that evens things out.
+    /// Stops ports whose devices have vanished, follows namespaces that were created again, and
+    /// moves a network off a loaded worker if that balances the load.
     pub fn tend(&self) {
         let mut inner = self.lock();
         inner.machine.take_faults();
@@ -255,7 +255,7 @@ impl Daemon {
         inner.machine.balance(self.begun);
     }
 
-    /// Moves a network to a worker, with its ports and all they hold; its peers do not notice.
+    /// Moves a network to a worker, with its ports and their state; guests do not notice.
     ///
     /// # Errors
     /// There is no such network or worker; nothing has changed.
@@ -263,24 +263,25 @@ impl Daemon {
         self.lock().machine.carry(network, worker, |_| {})
     }
 
-    /// Ends everything that runs and removes what it made: sockets and devices.
+    /// Stops everything and removes the sockets and devices that the daemon made.
     pub fn stop(&self) {
         self.lock().machine.stop();
     }
 
-    /// What runs, now.
+    /// Returns a snapshot of everything that runs.
     pub fn status(&self) -> Status {
         let inner = self.lock();
         let needs_restart = daemon_keys(&self.started_with, &inner.config.daemon);
         inner.machine.status(&inner.config, needs_restart)
     }
 
-    /// The learnt MAC addresses of a network; `None` if there is no such network.
+    /// Returns the learnt MAC addresses of a network; `None` if there is no such network.
     pub fn fdb(&self, network: &str) -> Option<Vec<FdbRow>> {
         self.lock().machine.fdb(network)
     }
 
-    /// Forgets the learnt MAC addresses of one network, or of all. False: no such network.
+    /// Forgets the learnt MAC addresses of one network, or of all. Returns `false` if there is no
+    /// such network.
     pub fn fdb_flush(&self, network: Option<&str>) -> bool {
         self.lock().machine.fdb_flush(network)
     }
@@ -288,7 +289,7 @@ impl Daemon {
     /// Asks the gateway of a network; blocks for up to five seconds.
     ///
     /// # Errors
-    /// There is no such network, it has no gateway, or that does not answer.
+    /// There is no such network, it has no gateway, or the gateway does not answer.
     pub fn ask<R: Row>(&self, network: &str) -> Result<Vec<R>, String> {
         let pending = {
             let inner = self.lock();
@@ -297,7 +298,7 @@ impl Daemon {
             let gateway = running.gateway.as_ref();
             gateway.ok_or_else(|| format!("network {network} has no gateway"))?.ask()
         };
-        // Not locked any more: others need not wait with us.
+        // The lock is released: other callers need not wait for this answer.
         pending.wait(ANSWER).map_err(|error| format!("network {network}: {error}"))
     }
 
@@ -307,8 +308,8 @@ impl Daemon {
 }
 
 impl Inner {
-    /// Takes the steps and makes `config` the one in force; returns the ports among those
-    /// touched that do not run, and why.
+    /// Takes the steps and makes `config` the one in force. Returns the touched ports that do not
+    /// run, and the reasons.
     fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<(String, String)> {
         self.machine.apply(steps, &config.laid_out());
         self.config = config;

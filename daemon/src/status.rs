@@ -29,12 +29,12 @@ pub struct Status {
 }
 
 impl Status {
-    /// The port of this name.
+    /// Returns the port of this name.
     pub fn port(&self, name: &str) -> Option<&PortStatus> {
         self.ports.iter().find(|port| port.name == name)
     }
 
-    /// The network of this name.
+    /// Returns the network of this name.
     pub fn network(&self, name: &str) -> Option<&NetworkStatus> {
         self.networks.iter().find(|network| network.name == name)
     }
@@ -45,9 +45,9 @@ impl Status {
 pub struct NetworkStatus {
     /// Its name.
     pub name: String,
-    /// The worker it lives on.
+    /// Its worker.
     pub worker: usize,
-    /// MAC addresses it knows now.
+    /// The number of entries in its MAC table.
     pub mac_entries: usize,
     /// Time that workers spent on its frames.
     pub busy: Duration,
@@ -62,15 +62,15 @@ pub struct PortStatus {
     pub name: String,
     /// The network it is on.
     pub network: Option<String>,
-    /// Why it is stored but not running; `None` = it runs.
+    /// Why it does not run; `None` if it runs.
     pub not_running: Option<String>,
-    /// Whether frames can pass: it runs, something is plugged in, and the cable too.
+    /// Whether frames can pass: it runs, a device or frontend is plugged in, and the cable is in.
     pub link: bool,
     /// The vhost-user session, if it is such a port and runs.
     pub vhost: Option<VhostStatus>,
-    /// The device's own MAC address, where we know it (TAP).
+    /// The device's own MAC address, if known (TAP).
     pub mac: Option<String>,
-    /// The number by which its network's gateway knows it; 0 if it does not run.
+    /// Its mark; 0 if it does not run.
     pub mark: u16,
     /// Frames, bytes and drops since the port's device was made.
     pub counters: PortCounts,
@@ -81,7 +81,7 @@ pub struct PortStatus {
 pub struct Lease {
     /// The network.
     pub network: String,
-    /// What its gateway says of it.
+    /// The gateway's row for the address.
     pub row: LeaseRow,
 }
 
@@ -102,11 +102,11 @@ pub struct VhostStatus {
     pub queue_pairs: u16,
     /// The process that is connected, as `pid 4711 uid 1000`.
     pub peer: Option<String>,
-    /// Those that have connected besides and wait for their turn.
+    /// Other processes that have connected and wait for their turn.
     pub waiting: Vec<String>,
 }
 
-/// Counters of a port; rx = frames that enter the switch from it.
+/// Counters of a port. Received frames (rx) are those that enter the switch from the port.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PortCounts {
     /// Frames received from the port.
@@ -117,19 +117,19 @@ pub struct PortCounts {
     pub tx_frames: u64,
     /// Bytes sent to the port.
     pub tx_bytes: u64,
-    /// Frames dropped, by reason; all reasons, in a fixed order.
+    /// Frames dropped, for every reason, in a fixed order.
     pub drops: Vec<(&'static str, u64)>,
-    /// The other counters by name (GSO frames, software fallbacks, kicks, calls...), fixed order.
+    /// The other counters by name (GSO frames, software fallbacks, kicks, …), in a fixed order.
     pub others: Vec<(&'static str, u64)>,
 }
 
 impl PortCounts {
-    /// One of the other counters; 0 if there is none of that name.
+    /// Returns one of the other counters; 0 if there is none of that name.
     pub fn other(&self, name: &str) -> u64 {
         self.others.iter().find(|(other, _)| *other == name).map_or(0, |(_, count)| *count)
     }
 
-    /// All drops together.
+    /// Returns the sum of all drops.
     pub fn dropped(&self) -> u64 {
         self.drops.iter().map(|(_, count)| count).sum()
     }
@@ -142,7 +142,7 @@ pub struct WorkerStatus {
     pub worker: usize,
     /// Time spent on frames.
     pub busy: Duration,
-    /// Times it woke from sleep.
+    /// Number of wake-ups.
     pub wakeups: u64,
     /// Bursts handled.
     pub bursts: u64,
@@ -155,19 +155,19 @@ pub struct FdbRow {
     pub network: String,
     /// The port's name.
     pub port: String,
-    /// The VLAN, 0 = none.
+    /// The VLAN; 0 if there is none.
     pub vlan: u16,
     /// The address.
     pub mac: String,
-    /// Time since a frame from it was last seen.
+    /// Time since the last frame from the address.
     pub age: Duration,
 }
 
 impl Machine {
-    /// Everything that runs of `config`.
+    /// Returns a snapshot of what runs of `config`.
     pub(crate) fn status(&self, config: &Config, needs_restart: Vec<&'static str>) -> Status {
         let mut networks = Vec::with_capacity(config.networks.len());
-        // Ports are told of as they are written, networks as they run.
+        // Ports are reported as they are written, networks as they run.
         for network in &config.laid_out().networks {
             let Some(running) = self.networks.get(&network.name) else { continue };
             let (id, worker) = (running.id, running.worker);
@@ -212,7 +212,7 @@ impl Machine {
         }
     }
 
-    /// The learnt addresses of a network, sorted; `None` if there is no such network.
+    /// Returns the learnt addresses of a network, sorted; `None` if there is no such network.
     pub(crate) fn fdb(&self, network: &str) -> Option<Vec<FdbRow>> {
         let running = self.networks.get(network)?;
         let id = running.id;
@@ -235,7 +235,8 @@ impl Machine {
         Some(rows)
     }
 
-    /// Forgets the learnt addresses of one network, or of all. False: no such network.
+    /// Forgets the learnt addresses of one network, or of all. Returns `false` if there is no such
+    /// network.
     pub(crate) fn fdb_flush(&self, network: Option<&str>) -> bool {
         match network {
             Some(name) => {

@@ -1,5 +1,5 @@
-//! The running daemon with real workers and vhost-user sockets in a temporary directory: what
-//! needs no privileges.
+//! The running daemon with real workers and vhost-user sockets in a temporary directory, without
+//! privileges.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use std::fs;
@@ -15,14 +15,14 @@ use trama_daemon::state::{Committed, Daemon, Source, TransactError, TransactOpti
 
 const SAVE: TransactOptions = TransactOptions { dry_run: false, save: true };
 
-/// A daemon on a temporary directory, which is ended and removed whatever happens.
+/// A daemon in a temporary directory; dropping it ends the daemon and removes the directory.
 struct Lab {
     directory: tempfile::TempDir,
     daemon: Arc<Daemon>,
 }
 
 impl Lab {
-    /// `@` in the text stands for the directory.
+    /// Starts a daemon; `@` in the text stands for the directory.
     fn start(text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("lab.toml");
@@ -56,10 +56,10 @@ impl Drop for Lab {
     }
 }
 
-/// How long anything may take on a loaded machine.
+/// Time limit for anything on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 #[track_caller]
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -372,14 +372,14 @@ fn networks_are_spread_by_their_ports_and_move_with_them() {
     }
     assert!(lab.daemon.move_network("large", 2).is_err() && workers(&lab)[0].1 == 1);
     assert!(lab.daemon.move_network("none", 0).is_err());
-    // Another network on another worker is a move, too.
+    // Another network on another worker is a move too.
     lab.daemon.move_network("small", 0).unwrap();
     let done = lab.change(|config| config.ports[0].network = Some("small".into()));
     assert_eq!(steps(&done), ["set port vm1: network"]);
     lab.change(|config| config.networks[1].mac_table_size = 1 << 20);
     assert_eq!(connects(), ("connected", 1), "the frontend did not notice");
     assert_eq!(inode(&lab.path("vm1.sock")), socket);
-    // The session finds its port: what it does when the frontend goes reaches the worker.
+    // The session still reaches its port: when the frontend disconnects, the worker learns of it.
     drop(peer);
     wait_until("the frontend is gone", || connects() == ("listening", 1));
     lab.change(|config| drop(config.ports.remove(0)));

@@ -1,4 +1,4 @@
-//! A gateway's keeper, around programs that behave and programs that do not.
+//! The supervisor of a gateway, with programs that behave and programs that do not.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ use trama_switch::{
 };
 use trama_vhost_net::SwitchPort;
 
-/// How long anything may take on a loaded machine.
+/// Time limit for anything on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(mtu: u16) -> Config {
@@ -102,7 +102,7 @@ fn programs_that_end_are_tried_again_after_longer_and_longer_pauses() {
     let began = Instant::now();
     let keeper = lab.start(Program::at("/bin/false"));
     let status = wait_for(&keeper, |status| status.restarts >= 4);
-    // 100, 200 and 400 ms lie before the fourth.
+    // The fourth start comes after pauses of 100, 200 and 400 ms.
     assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
     assert!(status.last_error.unwrap().contains("ended"));
     assert_eq!(status.process, None);
@@ -132,7 +132,7 @@ fn a_program_that_does_not_end_is_ended() {
     let lab = Lab::new();
     let dir = tempfile::tempdir().unwrap();
     let (script, pid) = (dir.path().join("deaf"), dir.path().join("pid"));
-    // It does not outlive a test that is killed.
+    // The program ends with the test, even if the test is killed.
     let text =
         format!("#!/bin/sh\necho $$ >{}\nwhile kill -0 $PPID; do sleep 1; done\n", pid.display());
     std::fs::write(&script, text).unwrap();
@@ -175,7 +175,7 @@ fn a_question_is_answered_while_a_process_runs_and_refused_when_none_does() {
     keeper.stop();
 }
 
-/// The capabilities of each of a process's threads.
+/// Returns the capabilities of each thread of a process.
 fn capabilities(process: u32) -> Vec<String> {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let of_task = |task: std::fs::DirEntry| {
@@ -250,7 +250,7 @@ fn a_gateway_ends_with_its_channel_even_if_it_was_told_something_just_before() {
         assert!(Instant::now() < deadline, "it does not start");
         std::thread::sleep(Duration::from_millis(5));
     }
-    // Both at once, as far as it can see.
+    // Stopped, so that the gateway sees both at once.
     let pid = rustix::process::Pid::from_child(&gateway);
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     channel.send(&Message::Configure(config(1500))).unwrap();

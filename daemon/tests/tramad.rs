@@ -24,7 +24,7 @@ type = "vhost-user"
 path = "@/vm1.sock"
 "#;
 
-/// A configuration in a temporary directory; `@` in the text stands for the directory.
+/// Writes a configuration into a temporary directory; `@` in the text stands for the directory.
 fn lab(text: &str) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("lab.toml");
@@ -37,7 +37,7 @@ fn write(file: &Path, text: &str, directory: &Path) {
 }
 
 fn tramad(file: &Path) -> Command {
-    // It ends with the test, also with one that is killed. The wrapper replaces itself.
+    // The daemon ends with the test, even if the test is killed. The wrapper execs it.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_tramad")]);
     command.arg("--config").arg(file).env_remove("TRAMA_LOG").env_remove("NOTIFY_SOCKET");
@@ -51,7 +51,7 @@ struct Running {
 }
 
 impl Running {
-    /// Starts it and waits for its readiness message.
+    /// Starts the daemon and waits for its readiness message.
     fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
@@ -60,7 +60,7 @@ impl Running {
         running
     }
 
-    /// Reads the log up to a line with this text.
+    /// Reads the log up to a line that contains this text, and returns what was read.
     #[track_caller]
     fn wait_for(&mut self, text: &str) -> String {
         let mut seen = String::new();
@@ -80,7 +80,7 @@ impl Running {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Ends it by SIGTERM and expects a clean end.
+    /// Ends the daemon by SIGTERM and expects a clean end.
     fn end(mut self) {
         self.signal(Signal::TERM);
         let mut rest = String::new();
@@ -212,7 +212,7 @@ fn the_service_manager_is_told() {
     let running = Running::start(command);
     assert_eq!(next(), "READY=1");
     assert_eq!((next(), next()), ("WATCHDOG=1".to_owned(), "WATCHDOG=1".to_owned()));
-    // Read while it ends: the socket keeps few messages, and the daemon waits for no reader.
+    // Read while the daemon ends: the socket holds few messages, and a full one loses them.
     running.signal(Signal::TERM);
     let last = std::iter::repeat_with(next).find(|state| state != "WATCHDOG=1");
     assert_eq!(last.as_deref(), Some("STOPPING=1"));

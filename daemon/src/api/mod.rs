@@ -1,9 +1,9 @@
 //! The control API: HTTP on a Unix socket, and the metrics on TCP for a Prometheus server.
 //!
 //! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one transaction of
-//! [`Daemon::transact`]; `GET /metrics` renders the counters. Access to the socket is full access,
-//! controlled by the mode of its file. Transactions wait for workers, files and devices, so they
-//! run on threads for blocking work, one after another.
+//! [`Daemon::transact`]; `GET /metrics` renders the counters. A client of the socket can do
+//! everything; the mode of its file controls access. Transactions wait for workers, files and
+//! devices, so they run on threads for blocking work, one after another.
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +33,7 @@ use crate::{metrics, status};
 /// Largest request body. A transaction that adds 1000 ports has about 100 KiB.
 const MAX_BODY: usize = 1 << 20;
 
-/// The maximum number of commands in a transaction.
+/// Maximum number of commands in a transaction.
 const MAX_COMMANDS: usize = 10_000;
 
 struct Api {
@@ -59,8 +59,7 @@ pub async fn serve(
             None => std::future::pending().await,
         }
     };
-    // Open connections end with the runtime: their requests have been answered, or are not carried
-    // out.
+    // Open connections end with the runtime: each request was answered or is not carried out.
     tokio::select! {
         result = control => result,
         result = metrics => result,
@@ -78,7 +77,7 @@ fn control_router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-/// The TCP port serves only the metrics.
+/// Routes requests on the TCP port, which serves only the metrics.
 fn metrics_router(api: Arc<Api>) -> Router {
     Router::new().route("/metrics", get(scrape)).with_state(api)
 }
@@ -244,7 +243,7 @@ impl Api {
         Ok(Snapshot { status, fdb, leases, forwards, flows, numbers })
     }
 
-    /// The names of running networks that satisfy `is_one`.
+    /// Returns the names of running networks that satisfy `is_one`.
     fn networks_with(&self, is_one: impl Fn(&Network) -> bool) -> impl Iterator<Item = String> {
         let networks = self.daemon.config().laid_out().networks.into_iter();
         networks.filter(move |network| is_one(network)).map(|network| network.name)
@@ -260,7 +259,7 @@ fn respond<S: ToString>(
     Response { results, exit, not_running, steps: steps.iter().map(ToString::to_string).collect() }
 }
 
-/// Numbers of ports, in the order in which ports appear; never reused.
+/// Numbers of ports, in the order in which ports are added; never reused.
 #[derive(Default)]
 struct Numbers {
     last: u32,

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-/// A daemon without networks, and its API on a socket and on TCP.
+/// A daemon without networks, with its API on a socket and on TCP.
 struct Served {
     _dir: tempfile::TempDir,
     socket: PathBuf,
@@ -52,7 +52,7 @@ impl Served {
         ask(UnixStream::connect(&self.socket).unwrap(), head, body)
     }
 
-    /// Posts a transaction; status and JSON of the answer.
+    /// Posts a transaction; returns status and JSON of the answer.
     fn post(&self, body: &str) -> (u16, Json) {
         let (status, body) = self.request("POST /v1/transaction", body);
         (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("{body}")))
@@ -79,7 +79,7 @@ fn ask(mut stream: impl Read + Write, head: &str, body: &str) -> (u16, String) {
     let request = format!(
         "{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     );
-    // The server may refuse a large body before it has read it.
+    // The server may refuse a large body before reading it.
     let _ = stream.write_all(request.as_bytes());
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);

@@ -1,4 +1,4 @@
-//! Questions to a gateway process, and who waits for their answers.
+//! Questions to a gateway process, and the callers that wait for the answers.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use trama_nat::control::{Channel, Command};
 use trama_nat::question::{Answer, Question, Row};
 
-/// Questions that a gateway may owe an answer to; whoever asks beyond that is refused.
+/// Limit of unanswered questions; further ones are refused.
 const MOST: usize = 64;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AskError {
-    /// It did not come in time.
+    /// The answer did not come in time.
     #[error("its gateway did not answer within {0:?}; ask again")]
     Late(Duration),
-    /// No process runs, it ended meanwhile, or it owes too many answers.
+    /// No process runs, it ended meanwhile, or it has too many unanswered questions.
     #[error("its gateway does not answer; tramactl show says whether it runs, ask again when so")]
     Gone,
 }
@@ -45,7 +45,7 @@ impl<R: Row> Pending<R> {
     /// Waits for the answer, at most `limit`.
     ///
     /// # Errors
-    /// There is none.
+    /// No complete answer came within the limit, or the process ended.
     pub fn wait(self, limit: Duration) -> Result<Vec<R>, AskError> {
         let until = Instant::now() + limit;
         let mut rows = Vec::new();
@@ -63,7 +63,7 @@ impl<R: Row> Pending<R> {
     }
 }
 
-/// What one process was asked and has not answered. Dropped with it: whoever waits is told.
+/// Unanswered questions to one process. Dropping it fails every [`Pending`] that still waits.
 #[derive(Default)]
 pub(super) struct Asked {
     last: u64,
@@ -78,13 +78,13 @@ impl Asked {
         self.last += 1;
         let Inquiry { question, parts } = inquiry;
         self.waiting.insert(self.last, parts);
-        // That it is gone shows when it is read from.
+        // A closed channel is noticed when it is read.
         let _ = channel.send(&Command::Ask { id: self.last, question });
     }
 
     pub fn answered(&mut self, id: u64, part: Answer, last: bool) {
         if let Some(parts) = self.waiting.get(&id) {
-            // Who does not wait any more does not want it.
+            // An error means that the caller no longer waits.
             let _ = parts.send((part, last));
         }
         if last {

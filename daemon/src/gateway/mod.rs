@@ -1,7 +1,7 @@
 //! The gateways of the networks: one process each, on a switch port of its own.
 //!
-//! The port stays while its process comes and goes: other ports see a station that is silent for a
-//! moment. [`Supervisor`] keeps a process running; here is what a configuration makes of it.
+//! The port stays while its process is replaced; other ports see a station that is silent for a
+//! moment. [`Supervisor`] keeps a process running; this file plugs it into a network.
 
 mod asked;
 mod supervisor;
@@ -19,7 +19,7 @@ pub use supervisor::{GatewayStatus, Program, Supervisor};
 
 /// A network's running gateway.
 pub(crate) struct Gateway {
-    /// Its worker, which changes as the network moves.
+    /// Its worker, which changes when the network moves.
     place: PortPlace,
     port: PortId,
     supervisor: Supervisor,
@@ -36,13 +36,13 @@ impl Gateway {
         let settings = PortSettings {
             name: format!("{network}'s gateway"),
             network: Some(id),
-            // Untagged, as guests on ports that say nothing of VLANs are.
+            // Untagged, like guests on ports without VLAN settings.
             vlan: VlanMode::Access { tag: VlanId::NONE },
             cable: true,
             filter: PortFilter {
                 promiscuous: Promiscuous::Deny,
                 station: Station::Known(config.mac()),
-                // It is none of the network's machines.
+                // It is not a guest of the network.
                 is_outside: true,
                 refuses_forged: true,
             },
@@ -73,22 +73,22 @@ impl Gateway {
         self.supervisor.configure(config);
     }
 
-    /// Where its port is, for whoever moves it.
+    /// Returns the place of its port, by which the port is moved.
     pub(crate) fn place(&self) -> &PortPlace {
         &self.place
     }
 
-    /// Its port of the switch.
+    /// Returns its switch port.
     pub(crate) fn port(&self) -> PortId {
         self.port
     }
 
-    /// How it fares.
+    /// Returns the state of its process.
     pub(crate) fn status(&self) -> GatewayStatus {
         self.supervisor.status()
     }
 
-    /// Puts a question to its process.
+    /// Asks its process a question.
     pub(crate) fn ask<R: Row>(&self) -> Pending<R> {
         self.supervisor.ask()
     }
@@ -101,6 +101,6 @@ impl Gateway {
 }
 
 fn remove_port(worker: &WorkerHandle, port: PortId) {
-    // A worker that has ended has no ports. The device is dropped here, not on the worker.
+    // A worker that has ended has no ports. The device is dropped on this thread.
     drop(worker.call(move |engine, _| engine.remove_port(port)));
 }

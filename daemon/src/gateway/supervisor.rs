@@ -2,8 +2,8 @@
 //!
 //! A thread wires a cable, starts the process, and waits until the process ends, its rings break,
 //! or it is told to stop. A process that ends is replaced: after 100 ms at first, after longer
-//! pauses (up to 5 s) if it keeps ending. Every process gets a new cable, so nothing that a dead
-//! one left in its memory is ever looked at.
+//! pauses (up to 5 s) if it keeps ending. Every process gets a new cable, so memory left by an
+//! earlier process is never read.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -31,37 +31,37 @@ use super::asked::{Asked, Inquiry, Pending};
 
 /// Pause before a gateway that ended is started again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The pause doubles with each end, up to this.
+/// The pause doubles each time the process ends, up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A gateway that ran for so long has not failed because of what it is.
+/// A gateway that ran this long starts again after the shortest pause.
 const STABLE: Duration = Duration::from_secs(10);
-/// How long a gateway may take to end once it is told to.
+/// How long a gateway may take to end when told to.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What to start as the gateway process.
+/// The program of the gateway process.
 #[derive(Clone, Debug)]
 pub struct Program(PathBuf);
 
 impl Program {
-    /// The running program itself: whatever file it was started from, be that replaced or gone.
+    /// Returns the running program itself, even if its file was replaced or removed.
     pub fn itself() -> Program {
         Program("/proc/self/exe".into())
     }
 
-    /// Another program that understands the command `gateway`.
+    /// Returns another program that has the command `gateway`.
     pub fn at(path: impl Into<PathBuf>) -> Program {
         Program(path.into())
     }
 }
 
-/// How a gateway fares.
+/// The state of a gateway.
 #[derive(Clone, PartialEq, Eq, Default, Debug, serde::Serialize)]
 pub struct GatewayStatus {
-    /// The process that runs and answers, if one does.
+    /// The process, if one runs and answers.
     pub process: Option<u32>,
-    /// How often a process had to be replaced.
+    /// How often a process was replaced.
     pub restarts: u64,
-    /// What the process counted; begins anew with each one.
+    /// The process's counters; they start at zero with each process.
     pub counters: Status,
     /// Why the last one ended, if one did.
     pub last_error: Option<String>,
@@ -86,8 +86,8 @@ impl Supervisor {
     /// Starts the gateway of `network` at `port`.
     ///
     /// # Errors
-    /// No thread or no eventfd could be made. That the process cannot be started is no error: it
-    /// is tried again.
+    /// A thread or an eventfd could not be created. A process that cannot be started is not an
+    /// error: it is tried again.
     pub fn start(
         network: &str,
         program: Program,
@@ -112,19 +112,19 @@ impl Supervisor {
         Ok(Supervisor { orders, wake, status, thread })
     }
 
-    /// Gives the process new settings, and its successors.
+    /// Gives the process and its successors new settings.
     pub fn configure(&self, config: Config) {
         self.order(Order::Configure(Box::new(config)));
     }
 
-    /// Puts a question; [`Pending::wait`] has the answer.
+    /// Asks the process a question; [`Pending::wait`] returns the answer.
     pub fn ask<R: Row>(&self) -> Pending<R> {
         let (inquiry, pending) = Inquiry::new();
         self.order(Order::Ask(inquiry));
         pending
     }
 
-    /// How it fares.
+    /// Returns the gateway's state.
     pub fn status(&self) -> GatewayStatus {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -138,7 +138,7 @@ impl Supervisor {
     }
 
     fn order(&self, order: Order) {
-        // The thread lives until it is told to stop, and a full counter wakes as well.
+        // The thread runs until it is told to stop, and a full counter wakes it as well.
         let _ = self.orders.send(order);
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
@@ -152,12 +152,12 @@ struct Keeper {
     config: Config,
     orders: Receiver<Order>,
     wake: OwnedFd,
-    /// Where each process writes what its successor should know.
+    /// The file in which each process records its TCP flows for its successor.
     book: OwnedFd,
     status: Arc<Mutex<GatewayStatus>>,
 }
 
-/// Why a process does not run any more.
+/// Why a process ended.
 enum End {
     Stopped,
     Failed(String),
@@ -206,7 +206,7 @@ impl Keeper {
         change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// One process's life, from start to end.
+    /// Starts a process and returns when it has ended.
     fn live(&mut self) -> End {
         match self.launch() {
             Err(error) => End::Failed(format!("cannot be started: {error}")),
@@ -223,7 +223,7 @@ impl Keeper {
         }
     }
 
-    /// Plugs a new cable in and starts a process at its other end.
+    /// Plugs in a new cable and starts a process at its other end.
     fn launch(&mut self) -> io::Result<Running> {
         let layout = Layout::of(&self.config);
         let (host, guest) = link::wire(layout).map_err(io::Error::other)?;
@@ -239,7 +239,8 @@ impl Keeper {
         send_end(&ours, &guest, self.book.as_fd())?;
         let mut channel = Channel::new(ours)?;
         channel.send(&Message::Start { layout, config: self.config.clone() })?;
-        // A group of its own: a terminal's interrupt is for the daemon, which ends it in order.
+        // A process group of its own: a terminal's interrupt goes to the daemon alone, which then
+        // stops the gateway.
         let child = Command::new(&self.program.0)
             .arg0(format!("trama:{}", self.network))
             .arg("gateway")
@@ -251,7 +252,7 @@ impl Keeper {
         Ok(Running { child, channel, asked: Asked::default() })
     }
 
-    /// Waits until the process ends or is to end, and does what comes up meanwhile.
+    /// Handles orders and reports until the process ends or must end.
     fn watch(&mut self, running: &mut Running) -> End {
         loop {
             let mut flags = PollFlags::IN;
@@ -272,7 +273,7 @@ impl Keeper {
                 return end;
             }
             if let Some(event) = self.port.fault_event() {
-                // Emptied, or what a dead process broke would wake us for ever.
+                // Emptied: otherwise the fault of an earlier process would keep waking the thread.
                 let _ = rustix::io::read(event, &mut [0; 8]);
             }
             if let Some(fault) = self.port.broken() {
@@ -284,7 +285,7 @@ impl Keeper {
         }
     }
 
-    /// Carries out the orders that have come. `Some`: the process is to end.
+    /// Carries out waiting orders. Returns `Some` if the process must end.
     fn obey(&mut self, mut running: Option<&mut Running>) -> Option<End> {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         let mut end = None;
@@ -297,11 +298,11 @@ impl Keeper {
                     if !fits {
                         end = Some(End::Outgrown);
                     } else if let Some(running) = running.as_deref_mut() {
-                        // That it is gone shows when it is read from.
+                        // A closed channel is noticed when it is read.
                         let _ = running.channel.send(&Message::Configure(self.config.clone()));
                     }
                 }
-                // With no process, the inquiry is dropped, and whoever asked is told.
+                // With no process, the inquiry is dropped, which tells its sender.
                 Order::Ask(inquiry) => {
                     if let Some(Running { channel, asked, .. }) = running.as_deref_mut() {
                         asked.put(inquiry, channel);
@@ -312,7 +313,7 @@ impl Keeper {
         end
     }
 
-    /// Takes what the process reports; an error is its end.
+    /// Reads the process's reports; after an error the process must end.
     fn hear(&mut self, running: &mut Running) -> Result<(), String> {
         running.channel.flush().map_err(|error| error.to_string())?;
         let reports = running.channel.receive::<Report>().map_err(|error| error.to_string())?;
@@ -336,7 +337,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Waits before the next try, unless told to stop: true.
+    /// Waits before the next try. Returns `true` if told to stop.
     fn pause(&mut self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         loop {
@@ -353,11 +354,11 @@ impl Keeper {
     }
 }
 
-/// Sees to it that a process has ended; says how.
+/// Ends a process and returns its exit status.
 fn bury(running: Running, end: &End) -> Option<String> {
     let Running { mut child, channel, .. } = running;
     if !matches!(end, End::Failed(_)) {
-        // It ends when its channel does. Its own half closes with it.
+        // The process ends when this half of its channel closes; the other half closes with it.
         let stream = channel.into_stream();
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let _ = stream.set_nonblocking(false);
