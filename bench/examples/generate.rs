@@ -61,7 +61,7 @@ struct LoadArguments {
     /// Traffic pattern: which ports send to which
     #[arg(long, value_enum, default_value = "both")]
     direction: DirectionName,
-    /// Offered load in frames per second, all ports together [default: as fast as possible]
+    /// Offered load in frames per second, all ports together (default: as fast as possible)
     #[arg(long)]
     rate: Option<f64>,
     /// Duration in seconds

@@ -54,7 +54,7 @@ enum Command {
 
 #[derive(clap::Args)]
 struct RunOptions {
-    /// Scenarios or groups as named by `list` [default: all]
+    /// Scenarios or groups as named by `list` (default: all)
     scenarios: Vec<String>,
     /// Measure only these peers, named as in `list` and separated by commas
     #[arg(long, value_delimiter = ',')]
@@ -71,7 +71,7 @@ struct RunOptions {
     /// Write plots as SVG and PNG to this folder
     #[arg(long)]
     plots: Option<PathBuf>,
-    /// Folder of `tramad` and `tramactl` [default: the folder of this program]
+    /// Folder of `tramad` and `tramactl` (default: the folder of this program)
     #[arg(long)]
     bin: Option<PathBuf>,
 }
