@@ -1,5 +1,5 @@
-//! The traffic generator by itself: one load on one switch, or the null device that takes a
-//! switch's place.
+//! The traffic generator as a program: puts one load on a switch, or runs the null device in place
+//! of a switch.
 //!
 //! ```sh
 //! generate null-device --sockets a.sock,b.sock &
@@ -17,7 +17,7 @@ use trama_bench::generator::{
 };
 use trama_vhost_net_backend::Role;
 
-/// Puts a load on a vhost-user switch.
+/// Generates traffic for a vhost-user switch
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -26,22 +26,22 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Generates one load and prints what came of it.
+    /// Generate one load and print the result
     Load(LoadArguments),
-    /// Looks for the highest rates without loss and with 0.5 % of it.
+    /// Search for the highest rates without loss and with 0.5 % loss
     Search(LoadArguments),
-    /// Copies frames between pairs of sockets, until it is ended.
+    /// Copy frames between pairs of sockets until terminated
     NullDevice {
-        /// The sockets; each pair is joined.
+        /// Sockets to serve; each consecutive pair is connected
         #[arg(long, value_delimiter = ',', required = true)]
         sockets: Vec<PathBuf>,
-        /// Connect to the frontend instead of listening.
+        /// Connect to the frontends instead of listening
         #[arg(long)]
         client: bool,
-        /// The core to run on.
+        /// CPU core to run on
         #[arg(long, default_value_t = 0)]
         core: usize,
-        /// Serve each ring at once: less latency, fewer frames.
+        /// Serve each ring immediately: lower latency, lower throughput
         #[arg(long)]
         at_once: bool,
     },
@@ -49,46 +49,46 @@ enum Command {
 
 #[derive(Args)]
 struct LoadArguments {
-    /// The sockets of the switch's ports.
+    /// Sockets of the switch's ports
     #[arg(long, value_delimiter = ',', required = true)]
     sockets: Vec<PathBuf>,
-    /// Listen on the sockets; the switch connects.
+    /// Listen on the sockets and let the switch connect
     #[arg(long)]
     server: bool,
-    /// Bytes of a frame without its frame check sequence.
+    /// Frame size in bytes, without the frame check sequence
     #[arg(long, default_value_t = 64)]
     size: usize,
-    /// Who sends to whom.
+    /// Traffic pattern: which ports send to which
     #[arg(long, value_enum, default_value = "both")]
     direction: DirectionName,
-    /// Frames a second of all ports together; as many as possible by default.
+    /// Offered load in frames per second, all ports together (default: as fast as possible)
     #[arg(long)]
     rate: Option<f64>,
-    /// How long.
+    /// Duration in seconds
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// VLANs of the ports' frames, 0 for none.
+    /// VLAN of each port's frames, 0 for untagged
     #[arg(long, value_delimiter = ',')]
     vlans: Vec<u16>,
-    /// Source addresses of each port.
+    /// Source MAC addresses per port
     #[arg(long, default_value_t = 1)]
     sources: u32,
-    /// Addresses of each port that are sent to.
+    /// Destination MAC addresses per port
     #[arg(long, default_value_t = 1)]
     destinations: u32,
-    /// All ports use the same source addresses.
+    /// Use the same source addresses on all ports
     #[arg(long)]
     moving: bool,
-    /// Large TCP segments with so much payload in each.
+    /// Send large TCP segments with this payload per segment (GSO size)
     #[arg(long)]
     gso: Option<u16>,
-    /// Entries of a ring.
+    /// Entries per ring
     #[arg(long, default_value_t = 1024)]
     queue_size: u16,
-    /// Wait for the device's calls instead of polling.
+    /// Wait for the device's calls instead of polling
     #[arg(long)]
     sleeping: bool,
-    /// The core to run on.
+    /// CPU core to run on
     #[arg(long, default_value_t = 1)]
     core: usize,
 }

@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Exit status: 0 all was done; 1 something could not be measured, or, of `compare`, got worse;
-//! 2 the command line is wrong or nothing could be done.
+//! Exit status: 0 success; 1 a measurement failed or `compare` found a regression; 2 the command
+//! line is wrong or nothing could be done.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,11 +15,11 @@ use crate::run::Plan;
 use crate::scenario::{self, Scenario};
 use crate::{compare, cores, host, machine, peers, plot, report, run, table};
 
-/// What `run` does unless it is told otherwise.
+/// Defaults of `run`.
 const ROUNDS: u16 = 3;
 const SECONDS: u64 = 2;
 
-/// Measures trama beside its peers, in turn, and prints medians and ratios.
+/// Benchmarks trama against its peers, round by round, and prints medians and ratios
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 pub struct Options {
@@ -29,22 +29,22 @@ pub struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure. Root is needed for namespaces and hugepages.
+    /// Run measurements (needs root for namespaces and hugepages)
     Run(RunOptions),
-    /// Name the scenarios and the peers.
+    /// List scenarios and peers
     List,
-    /// Say what has changed between two reports; exit status 1 if something got worse.
+    /// Compare two reports; exit with status 1 if a figure got worse
     Compare {
-        /// The earlier report.
+        /// The earlier report
         before: PathBuf,
-        /// The later report.
+        /// The later report
         after: PathBuf,
     },
-    /// Draw a report's plots as SVG and PNG.
+    /// Plot a report as SVG and PNG
     Plot {
-        /// The report.
+        /// Report to plot
         report: PathBuf,
-        /// The folder for the plots.
+        /// Folder for the plots
         #[arg(long)]
         out: PathBuf,
     },
@@ -54,29 +54,29 @@ enum Command {
 
 #[derive(clap::Args)]
 struct RunOptions {
-    /// Scenarios or groups of them, as `list` names them; all by default.
+    /// Scenarios or groups as named by `list` (default: all)
     scenarios: Vec<String>,
-    /// Only these take part, by the names of `list`; separated by commas.
+    /// Measure only these peers, named as in `list` and separated by commas
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// Rounds; each measures every peer once.
+    /// Number of rounds; each measures every peer once
     #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
-    /// Seconds a measurement takes, beside its start and end.
+    /// Duration of each measurement in seconds, without its start and end
     #[arg(long, default_value_t = SECONDS, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
-    /// Where to write the report as JSON.
+    /// Write the report to this file as JSON
     #[arg(long)]
     out: Option<PathBuf>,
-    /// The folder for plots as SVG and PNG.
+    /// Write plots as SVG and PNG to this folder
     #[arg(long)]
     plots: Option<PathBuf>,
-    /// The folder of `tramad` and `tramactl`; that of this program by default.
+    /// Folder of `tramad` and `tramactl` (default: the folder of this program)
     #[arg(long)]
     bin: Option<PathBuf>,
 }
 
-/// Carries the command out.
+/// Runs the command.
 pub fn main(options: Options) -> ExitCode {
     let done = match options.command {
         Command::Run(options) => measure(&options),
@@ -103,7 +103,7 @@ fn measure(options: &RunOptions) -> Result<bool> {
     problems.extend(unknown_peers(&options.peers, &scenarios));
     scenarios.retain(|scenario| is_done_by(scenario, &options.peers));
     if !host::is_isolated() {
-        // Said at once, not only after the hour that the rest may take.
+        // Printed at once: the rest may take an hour.
         problems.iter().for_each(|problem| eprintln!("trama-bench: {problem}"));
     }
     if scenarios.is_empty() {
@@ -125,7 +125,7 @@ fn measure(options: &RunOptions) -> Result<bool> {
         return Err(format!("no tramad in {bin}; `cargo build --release --bins`, or give --bin"));
     }
     let bin = bin.canonicalize().map_err(|e| format!("{}: {e}", bin.display()))?;
-    // What fails is an error in the report, and told there.
+    // A panic becomes an error in the report.
     std::panic::set_hook(Box::new(|_| {}));
     if !host::is_isolated() {
         scenarios.iter().for_each(|scenario| scenario.load.prepare());
@@ -150,7 +150,7 @@ fn measure(options: &RunOptions) -> Result<bool> {
     Ok(report.is_complete())
 }
 
-/// Whether the results can be written, before an hour has gone into them.
+/// Checks that the results can be written, before the run takes an hour.
 fn check_places(options: &RunOptions) -> Result<()> {
     options.out.as_deref().map_or(Ok(()), report::check_place)?;
     options.plots.as_deref().map_or(Ok(()), plot::check_place)
@@ -161,7 +161,7 @@ fn own_folder() -> Result<PathBuf> {
     program.parent().map(Path::to_owned).ok_or_else(|| "give --bin".into())
 }
 
-/// The scenarios that these words mean, and a sentence for each word that means none.
+/// Returns the scenarios selected by these words, and a message for each word that selects none.
 fn chosen(words: &[String]) -> (Vec<&'static Scenario>, Vec<String>) {
     let meant = |s: &&Scenario| words.is_empty() || words.iter().any(|word| s.is_meant_by(word));
     let unknown = |word: &&String| !scenario::all().any(|s| s.is_meant_by(word));
@@ -169,13 +169,13 @@ fn chosen(words: &[String]) -> (Vec<&'static Scenario>, Vec<String>) {
     (scenario::all().filter(meant).collect(), words.iter().filter(unknown).map(problem).collect())
 }
 
-/// Whether one of those named does it; all are if none is.
+/// Returns whether one of the named entrants takes part in the scenario; true if no name is given.
 fn is_done_by(scenario: &Scenario, names: &[String]) -> bool {
     let is_named = |label| names.is_empty() || names.iter().any(|name| name == label);
     scenario.entrants.iter().any(|entrant| is_named(entrant.label))
 }
 
-/// A sentence for each name that takes part in none of the scenarios.
+/// Returns a message for each name that takes part in none of the scenarios.
 fn unknown_peers(names: &[String], scenarios: &[&Scenario]) -> Vec<String> {
     let takes_part = |name: &String| {
         scenarios.iter().flat_map(|s| s.entrants).any(|entrant| entrant.label == name)

@@ -1,8 +1,8 @@
-//! Two reports side by side: has something got worse, beyond what the rounds differ anyway?
+//! Compares two reports: did a figure get worse by more than the variation between rounds?
 //!
-//! Absolute figures of two runs are not comparable on a shared machine; ratios to a peer of the
-//! same run are. So a peer's scenario is compared by its ratios, and by its values only where there
-//! is no peer (memory, start). A change counts if the two intervals do not meet and the medians
+//! Absolute figures of two runs on a shared machine are not comparable; ratios to a peer of the
+//! same run are. So a scenario with peers is compared by its ratios, one without (memory, start) by
+//! its values. A change counts if the two confidence intervals do not overlap and the medians
 //! differ by more than [`SLACK`].
 
 use std::fmt::Write;
@@ -11,38 +11,38 @@ use crate::report::{Report, Row, ScenarioReport};
 use crate::scenario::Better;
 use crate::stats::Estimate;
 
-/// A change that nobody would care for, whatever its significance.
+/// Relative change below which a difference is not reported, however significant.
 const SLACK: f64 = 0.02;
-/// With fewer rounds, intervals that do not meet mean nothing.
+/// Rounds below which the intervals are not meaningful.
 const ENOUGH: usize = 3;
 
-/// What has become of one figure.
+/// The verdict on one figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Beyond the noise, in the bad direction.
+    /// Worse, beyond the noise.
     Worse,
-    /// Beyond the noise, in the good direction.
+    /// Better, beyond the noise.
     Better,
     /// Not distinguishable.
     Same,
-    /// There were too few rounds.
+    /// Too few rounds.
     Unknown,
 }
 
-/// A figure that stands in both reports.
+/// A figure that both reports contain.
 #[derive(Debug)]
 pub struct Comparison {
-    /// What it is.
+    /// Scenario and peer.
     pub name: String,
-    /// The first report's.
+    /// The figure in the first report.
     pub before: Estimate,
-    /// The second report's.
+    /// The figure in the second report.
     pub after: Estimate,
     /// The verdict.
     pub change: Change,
 }
 
-/// Compares what stands in both reports.
+/// Compares the figures that both reports contain.
 pub fn compare(a: &Report, b: &Report) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
     for before in &a.scenarios {
@@ -89,7 +89,7 @@ fn judge(before: Estimate, after: Estimate, better: Better) -> Change {
     }
 }
 
-/// The comparisons as a table for people.
+/// Returns the comparisons as a table.
 pub fn table(comparisons: &[Comparison]) -> String {
     let mut text = String::new();
     for Comparison { name, before, after, change } in comparisons {

@@ -1,32 +1,32 @@
-//! Which core does what.
+//! Assignment of cores.
 
 use std::fs;
 use std::path::Path;
 
 use rustix::thread::sched_getaffinity;
 
-/// The core that the switch has for itself, but in rounds with a far one.
+/// The core dedicated to the switch, except in rounds with a far core.
 pub const SWITCH_CORE: usize = 0;
 /// The core of generator and sink, and of the benchmark itself.
 pub const LOAD_CORE: usize = 1;
 
-/// How many cores the machine has, whatever this program is pinned to.
+/// Returns the number of cores of the machine, whatever the affinity of this process.
 pub fn count() -> usize {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let is_core = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
     stat.lines().filter(is_core).count()
 }
 
-/// A core that this process may use and that shares no cache with `core`: of another core complex,
-/// or of another socket.
+/// Returns a core that this process may use and that shares no cache with `core`: one of another
+/// core complex or socket.
 pub fn far_core(core: usize) -> Option<usize> {
     let allowed = sched_getaffinity(None).ok()?;
     let near = cores_that_share_a_cache(Path::new("/sys/devices/system/cpu"), core)?;
     (0..count()).find(|other| allowed.is_set(*other) && !near.contains(other))
 }
 
-/// Cores with which `core` has its last cache in common, itself included, as `cpus` (sysfs) says.
-/// `None`: it does not say.
+/// Returns the cores that share the last-level cache with `core`, itself included, according to
+/// `cpus` (sysfs); `None` if sysfs does not tell.
 fn cores_that_share_a_cache(cpus: &Path, core: usize) -> Option<Vec<usize>> {
     let caches = cpus.join(format!("cpu{core}/cache"));
     let lists = (0..=9).rev().map(|index| caches.join(format!("index{index}/shared_cpu_list")));
@@ -58,8 +58,7 @@ mod tests {
         assert_eq!(cores_that_share_a_cache(cpus.path(), 1), Some(vec![0, 1, 2, 8]));
         share(3, "all of them\n");
         assert_eq!(cores_that_share_a_cache(cpus.path(), 1), None);
-        // All cores of the machines that this runs on share one, or not: no core is far from
-        // itself.
+        // Whether the cores share a cache depends on the machine, but no core is far from itself.
         assert_ne!(far_core(0), Some(0));
     }
 }

@@ -1,4 +1,4 @@
-//! A long way between two TAPs: every frame is held for a while, in a process of its own.
+//! A delay line between two TAPs: a separate process holds every frame for a fixed time.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -9,22 +9,22 @@ use tun_tap::{Iface, Mode};
 use crate::cores::LOAD_CORE;
 use crate::process::{Process, Result, pinned, run, this_program};
 
-/// The hidden command that [`relay`]s.
+/// The hidden command that runs [`relay`].
 pub const COMMAND: &str = "delay";
 
-/// How long a frame is held, in either direction.
+/// Delay in each direction.
 const DELAY: Duration = Duration::from_millis(5);
-/// Frames on the way, and in the queue of a TAP: the kernel sends a whole window at once.
+/// Limit of frames in transit, and of the queue of a TAP: the kernel sends a whole window at once.
 const QUEUE: usize = 20_000;
 /// Larger than any frame.
 const LARGEST: usize = 65_600;
 const START: Duration = Duration::from_secs(10);
 
-/// A held frame and when it is to go on.
+/// A held frame and when to send it.
 type Held = (Instant, Vec<u8>);
 
-/// Makes TAPs of these names in the benchmark's namespace and joins them by a long way. They go
-/// with the process.
+/// Creates TAPs of these names in the benchmark's namespace and joins them by a delay line. The
+/// TAPs go with the process.
 pub fn start(near: &str, far: &str) -> Result<Process> {
     let mut command = pinned(LOAD_CORE, this_program()?);
     command.args([COMMAND, near, far]);
@@ -36,7 +36,7 @@ pub fn start(near: &str, far: &str) -> Result<Process> {
     Ok(process)
 }
 
-/// What the process does.
+/// Runs the delay line; called in its own process.
 pub fn relay(near: &str, far: &str) -> Result<()> {
     let open = |name: &str| {
         Iface::without_packet_info(name, Mode::Tap).map_err(|e| format!("the TAP {name}: {e}"))
@@ -68,7 +68,7 @@ fn pass_on(to: &Iface, way: &Receiver<Held>) {
         if !left.is_zero() {
             thread::sleep(left);
         }
-        // A device that is down loses frames, as a cable would.
+        // An interface that is down loses frames, as a cable does.
         let _ = to.send(&frame);
     }
 }

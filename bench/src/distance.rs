@@ -1,9 +1,9 @@
-//! How far apart two cores are: what it takes a cache line to go from one to the other and back.
+//! Distance between two cores: the round-trip time of a cache line.
 //!
-//! The cores of a virtual machine are where its hypervisor puts them, and it moves them. On one
-//! machine the way took 0.1 µs in some spells and 0.48 µs in others, of seconds to minutes, and
-//! rings between the two cores then carried 20 or 7 million frames a second, whatever moved them. A
-//! figure of the one kind is not to be compared with one of the other.
+//! The hypervisor places the cores of a virtual machine and moves them. On one machine the round
+//! trip took 0.1 µs or 0.48 µs, alternating every few seconds to minutes, and rings between the two
+//! cores then carried 20 or 7 million frames a second with every switch. Figures of the two states
+//! are not comparable.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -11,26 +11,26 @@ use std::time::{Duration, Instant};
 
 use trama_bench::generator::pin_to;
 
-/// Round trips that are timed together: short against the time that a thread has a core.
+/// Round trips timed together: short compared with a scheduler time slice.
 const BATCH: u64 = 50;
-/// So many batches are enough. The fastest counts: nothing came between.
+/// Batches to measure. The fastest counts, as it was not interrupted.
 const ENOUGH: usize = 200;
-/// How long to try, as others may be on either core.
+/// Time limit: other processes may occupy either core.
 const LIMIT: Duration = Duration::from_millis(200);
-/// Empty looks between two looks at the clock, which takes longer than they do.
+/// Polls between two clock readings, which cost more than a poll.
 const LOOKS: u32 = 1000;
 
-/// Alone on its cache line and on the one that is fetched with it.
+/// Alone on its cache line and on the one that the prefetcher fetches with it.
 #[derive(Default)]
 #[repr(align(128))]
 struct Line(AtomicU64);
 
-/// Nanoseconds of a round trip between the core of the calling thread and `core`; none if they
-/// never ran at the same time.
+/// Returns the round-trip time in nanoseconds between the calling thread's core and `core`; `None`
+/// if the two never ran at the same time.
 pub fn round_trip(core: usize) -> Option<f64> {
     let (there, back, stop) = (Line::default(), Line::default(), AtomicBool::new(false));
     thread::scope(|scope| {
-        // Without its core nothing answers, and nothing is told.
+        // If pinning fails, there is no echo, and so no result.
         scope.spawn(|| pin_to(core).map(|()| echo(&there, &back, &stop)));
         let fastest = fastest(&there, &back);
         stop.store(true, Ordering::Relaxed);
@@ -85,8 +85,7 @@ mod tests {
 
     #[test]
     fn an_answer_takes_some_time_and_none_comes_from_a_core_that_is_not_there() {
-        // Two cores, and no attempt on one of them alone. On a busy machine it may take many until
-        // both are free at once.
+        // Tries until both cores are free at once, which may take many attempts on a busy machine.
         pin_to(1).expect("a machine with two cores");
         let mut attempts = (0..300).map(|_| round_trip(0));
         assert!(attempts.any(|nanos| nanos.is_some_and(|nanos| nanos > 1.0)));

@@ -1,5 +1,4 @@
-//! The processes that a measurement consists of beside the switch: this program itself, by commands
-//! that `--help` does not show.
+//! Helper processes of a measurement: hidden commands of this program.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,51 +9,51 @@ use trama_bench::generator::Crossing;
 use crate::process::Result;
 use crate::{delay, load, peers};
 
-/// One of them.
+/// A helper process.
 #[derive(Subcommand)]
 pub enum Helper {
-    /// The peer of that name.
+    /// Run the peer `virtio-queue`
     #[command(name = peers::virtio_queue::COMMAND, hide = true)]
     VirtioQueuePeer { first: PathBuf, second: PathBuf },
-    /// The peer of that name.
+    /// Run the null device
     #[command(name = peers::null::COMMAND, hide = true)]
     NullDevice {
         #[arg(value_parser = peers::null::crossing)]
         crossing: Crossing,
         sockets: Vec<PathBuf>,
     },
-    /// The generator of broadcasts.
+    /// Send broadcast datagrams
     #[command(name = load::BLAST_COMMAND, hide = true)]
     Blast { to: String, seconds: u64 },
-    /// Writes until nobody reads any more.
+    /// Write until the reader closes the connection
     #[command(name = load::SOURCE_COMMAND, hide = true)]
     StreamSource {
         #[command(flatten)]
         streams: load::Streams,
-        /// Bytes at once.
+        /// Bytes per write
         #[arg(long, default_value_t = load::PIECE)]
         write: usize,
     },
-    /// Drops what comes and tells the rate.
+    /// Discard received data and print the rate
     #[command(name = load::SINK_COMMAND, hide = true)]
     StreamSink {
         #[command(flatten)]
         streams: load::Streams,
         seconds: u64,
     },
-    /// Answers every connection with what it says.
+    /// Echo everything on every connection
     #[command(name = load::ECHO_COMMAND, hide = true)]
     Echo { address: Ipv4Addr },
-    /// Many short connections.
+    /// Open many short connections
     #[command(name = load::CONNECT_COMMAND, hide = true)]
     Connects { address: Ipv4Addr, seconds: u64 },
-    /// Requests on one connection.
+    /// Send requests on one connection
     #[command(name = load::REQUEST_COMMAND, hide = true)]
     Requests { address: Ipv4Addr, seconds: u64 },
-    /// Connections that stay open.
+    /// Hold connections open
     #[command(name = load::IDLE_COMMAND, hide = true)]
     IdleConnections { address: Ipv4Addr, count: usize },
-    /// Sends datagrams.
+    /// Send datagrams
     #[command(name = load::DATAGRAM_SOURCE_COMMAND, hide = true)]
     DatagramSource {
         to: SocketAddr,
@@ -63,16 +62,16 @@ pub enum Helper {
         #[arg(long)]
         each_second: Option<u32>,
     },
-    /// Counts datagrams.
+    /// Count datagrams
     #[command(name = load::DATAGRAM_SINK_COMMAND, hide = true)]
     DatagramSink { at: SocketAddr, seconds: u64 },
-    /// The long way between two TAPs.
+    /// Delay frames between two TAPs
     #[command(name = delay::COMMAND, hide = true)]
     Delay { near: String, far: String },
 }
 
 impl Helper {
-    /// Is it, to the end.
+    /// Runs the helper to its end.
     pub fn run(self) -> Result<()> {
         match self {
             Self::VirtioQueuePeer { first, second } => peers::virtio_queue::serve([first, second]),

@@ -1,8 +1,8 @@
-//! What a measurement borrows from the host, and gives back.
+//! Resources of the host that a measurement uses, and their return.
 //!
-//! [`isolate`] puts the whole benchmark into a mount and a network namespace of its own, so that
-//! devices, bridges, named namespaces and mounts go with its last process, however that ends. Only
-//! the number of reserved hugepages is the machine's; [`Hugepages`] gives them back when dropped.
+//! [`isolate`] moves the benchmark into its own mount and network namespace: devices, bridges,
+//! named namespaces and mounts vanish with its last process, however it ends. Only the number of
+//! reserved hugepages is global; [`Hugepages`] restores it when dropped.
 
 use std::env;
 use std::fs;
@@ -15,23 +15,23 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::process::{Result, run, this_program};
 
 const NR_HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
-/// Set in the environment of a benchmark that is isolated already.
+/// Set in the environment of an isolated benchmark.
 const ISOLATED: &str = "TRAMA_BENCH_ISOLATED";
 
-/// For many short connections: a number that was in use rests for a minute.
+/// For many short connections: a used L4 port is unavailable for a minute.
 const MANY_PORTS: &str = "net.ipv4.ip_local_port_range=1024 65535";
 
-/// The TCP of all hosts. Some machines prefer BBR, whose timers and not the switch then set the
-/// rate of a stream: twice as much passed without it. This one every kernel has and every namespace
-/// may choose.
+/// Congestion control of all hosts. Some machines prefer BBR, whose pacing timers then limit a
+/// stream instead of the switch: without it the rate doubled. Every kernel has Reno, and every
+/// namespace may choose it.
 const RENO: &str = "net.ipv4.tcp_congestion_control=reno";
 
-/// Whether [`isolate`] has been passed.
+/// Returns whether [`isolate`] has run.
 pub fn is_isolated() -> bool {
     env::var_os(ISOLATED).is_some()
 }
 
-/// Starts this program anew, isolated and on the load core; returns in the isolated one.
+/// Re-executes this program in its own namespaces and on the load core; returns in the new one.
 pub fn isolate(core: usize) -> Result<()> {
     if !is_isolated() {
         let error = Command::new("unshare")
@@ -43,27 +43,27 @@ pub fn isolate(core: usize) -> Result<()> {
             .exec();
         return Err(format!("unshare cannot be started: {error}"));
     }
-    // `ip netns` keeps its names, and DPDK its locks, here: on mounts of our own they are nobody
-    // else's.
+    // `ip netns` keeps its names here, and DPDK its locks: private mounts separate them from those
+    // of other processes.
     for folder in ["/run/netns", "/run/dpdk"] {
         fs::create_dir_all(folder).map_err(|e| format!("{folder}: {e}"))?;
         run("mount", &["-t", "tmpfs", "none", folder])?;
     }
     run("ip", &["link", "set", "lo", "up"])?;
-    // Of NATs, whose own connections begin here.
+    // For NATs, whose host-side connections start here.
     run("sysctl", &["-q", RENO])?;
     allow_many_files()?;
     silence_ipv6("/proc/sys/net/ipv6/conf")
 }
 
-/// Thousands of connections at once, here and in what is started from here.
+/// Raises the file limit for thousands of connections, for this process and its children.
 fn allow_many_files() -> Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         .map_err(|e| format!("the limit of open files: {e}"))
 }
 
-/// Addresses that a kernel makes up for itself send frames that nobody asked for.
+/// Disables automatic IPv6 addresses, which would send unsolicited frames.
 fn silence_ipv6(conf: &str) -> Result<()> {
     for which in ["all", "default"] {
         let path = format!("{conf}/{which}/disable_ipv6");
@@ -74,24 +74,24 @@ fn silence_ipv6(conf: &str) -> Result<()> {
     Ok(())
 }
 
-/// Has connections of the benchmark's own namespace use nearly all port numbers.
+/// Lets connections of the benchmark's own namespace use nearly all L4 ports.
 pub fn use_many_ports() -> Result<()> {
     run("sysctl", &["-q", MANY_PORTS]).map(|_| ())
 }
 
-/// 2 MiB pages reserved for DPDK, and a mount of their file system.
+/// 2 MiB hugepages reserved for DPDK, with a hugetlbfs mount.
 pub struct Hugepages {
     pages: usize,
     mount: PathBuf,
 }
 
 impl Hugepages {
-    /// Reserves `pages` beside those in use and mounts them below `dir`.
+    /// Reserves `pages` in addition to those in use, and mounts them below `dir`.
     pub fn reserve(pages: usize, dir: &Path) -> Result<Self> {
         let cannot = |e| format!("hugepages cannot be reserved: {e}; DPDK needs {pages} of 2 MiB");
         let before = nr_hugepages().map_err(cannot)?;
         set_nr_hugepages(before + pages).map_err(cannot)?;
-        // What the kernel did not have must not be given back.
+        // The kernel may have found fewer; only those are returned.
         let got = nr_hugepages()?.saturating_sub(before);
         let this = Self { pages: got, mount: dir.join("huge") };
         if got < pages {
@@ -105,7 +105,7 @@ impl Hugepages {
         Ok(this)
     }
 
-    /// Where they are mounted.
+    /// Returns the mount point.
     pub fn mount(&self) -> String {
         self.mount.to_string_lossy().into_owned()
     }
@@ -114,7 +114,7 @@ impl Hugepages {
 impl Drop for Hugepages {
     fn drop(&mut self) {
         let _ = run("umount", &[&self.mount()]);
-        // What others have reserved meanwhile stays theirs.
+        // Pages reserved by others meanwhile stay.
         let _ = nr_hugepages().and_then(|now| set_nr_hugepages(now.saturating_sub(self.pages)));
     }
 }
@@ -132,7 +132,7 @@ fn set_nr_hugepages(number: usize) -> Result<()> {
 pub struct Namespace(pub String);
 
 impl Namespace {
-    /// Makes the host with this number. Its address is [`Namespace::address`].
+    /// Creates host `number`. Its address is [`Namespace::address`].
     pub fn new(number: usize) -> Result<Self> {
         let this = Self(format!("host{number}"));
         run("ip", &["netns", "add", &this.0])?;
@@ -145,34 +145,34 @@ impl Namespace {
         Ok(this)
     }
 
-    /// The address of host `number`, without its prefix of 24 bits.
+    /// Returns the address of host `number`, without its prefix length of 24.
     pub fn address(number: usize) -> String {
         format!("10.77.0.{}", number + 1)
     }
 
-    /// Gives `device`, which is in the namespace, an address and an MTU and sets it up.
+    /// Configures `device`, which is in the namespace: address, MTU, up.
     pub fn configure(&self, device: &str, address: &str, mtu: u32) -> Result<()> {
         run("ip", &["-n", &self.0, "addr", "add", address, "dev", device])?;
         run("ip", &["-n", &self.0, "link", "set", device, "mtu", &mtu.to_string(), "up"])
             .map(|_| ())
     }
 
-    /// The file that stands for it.
+    /// Returns the path of its file.
     pub fn path(&self) -> String {
         format!("/run/netns/{}", self.0)
     }
 
-    /// Sets a `key=value` of sysctl.
+    /// Applies a `key=value` of sysctl.
     pub fn set(&self, setting: &str) -> Result<()> {
         run("ip", &["netns", "exec", &self.0, "sysctl", "-q", setting]).map(|_| ())
     }
 
-    /// Has its connections use nearly all port numbers.
+    /// Lets its connections use nearly all L4 ports.
     pub fn use_many_ports(&self) -> Result<()> {
         self.set(MANY_PORTS)
     }
 
-    /// Moves a device of this namespace in.
+    /// Moves a device of this namespace into it.
     pub fn adopt(&self, device: &str) -> Result<()> {
         run("ip", &["link", "set", device, "netns", &self.0]).map(|_| ())
     }
@@ -188,13 +188,13 @@ impl Drop for Namespace {
 pub struct Link(pub String);
 
 impl Link {
-    /// Adds the device `name` of this kind and sets it up.
+    /// Adds a device of this kind and sets it up.
     pub fn add(name: &str, kind: &[&str]) -> Result<Self> {
         run("ip", &[&["link", "add", name], kind].concat())?;
         Self(name.to_owned()).up()
     }
 
-    /// Adds a TAP that some program will open, and sets it up.
+    /// Adds a persistent TAP, which another program opens, and sets it up.
     pub fn add_tap(name: &str) -> Result<Self> {
         run("ip", &["tuntap", "add", name, "mode", "tap"])?;
         Self(name.to_owned()).up()

@@ -1,3 +1,3 @@
-//! What the benchmark measures with; the program `trama-bench` decides what is measured.
+//! Measuring equipment of the benchmark; the program `trama-bench` defines what is measured.
 
 pub mod generator;

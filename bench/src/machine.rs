@@ -1,4 +1,4 @@
-//! The machine of a run, and what was installed on it.
+//! The machine of a run, and the installed software.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,25 +10,25 @@ use crate::cores;
 use crate::process::{Result, run};
 use crate::program::Program;
 
-/// What a reader of figures has to know of the machine.
+/// Properties of the machine that a reader of the figures needs.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Machine {
-    /// The processor's name for itself.
+    /// The processor's model name.
     pub cpu: String,
-    /// How many cores there are.
+    /// Number of cores.
     pub cores: usize,
     /// The kernel's release.
     pub kernel: String,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// Whether the processor says that there is a hypervisor.
+    /// Whether the processor reports a hypervisor.
     pub virtual_machine: bool,
-    /// Versions of trama and of the programs that took part, by name.
+    /// Versions of trama and of the peers' programs, by name.
     pub versions: BTreeMap<String, String>,
 }
 
 impl Machine {
-    /// This machine, with the versions of `tramad` in `bin` and of `programs`.
+    /// Describes this machine, with the versions of `tramad` in `bin` and of `programs`.
     pub fn here<'a>(bin: &Path, programs: impl Iterator<Item = &'a Program>) -> Self {
         let cpu = read("/proc/cpuinfo");
         let field = |name: &str| cpu.lines().find(|line| line.starts_with(name));
@@ -54,7 +54,7 @@ impl Machine {
     }
 }
 
-/// The version of a program's package: not every program tells its own.
+/// Returns the version of a program's package: not every program prints its own.
 fn version(program: &Program) -> Option<String> {
     run("dpkg-query", &["-W", "-f", "${Version}", program.package]).ok()
 }
@@ -63,7 +63,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// An error unless this process may use these cores.
+/// Checks that this process may use these cores.
 pub fn require(cores: [usize; 2]) -> Result<()> {
     let allowed = sched_getaffinity(None).map_err(|e| format!("sched_getaffinity: {e}"))?;
     match cores.iter().all(|&core| allowed.is_set(core)) {

@@ -1,10 +1,10 @@
-//! `trama-bench`: trama and its peers at the same work, in turn, on the same machine.
+//! `trama-bench`: measures trama and its peers in turn, under the same load on the same machine.
 //!
-//! Every round measures each peer once; the report gives medians, and the ratios round by round.
-//! The switch has core 0, generator and sink have core 1.
+//! Every round measures each peer once; the report has medians, and the median of the rounds'
+//! ratios. The switch has core 0, generator and sink have core 1.
 //!
-//! [`scenario`] is the table of what is measured. [`run`] carries it out: it starts a switch
-//! ([`peers`]), gives it work ([`load`]) and files what comes out ([`report`]).
+//! [`scenario`] is the table of what is measured. [`run`] executes it: it starts a switch
+//! ([`peers`]), puts a load on it ([`load`]) and collects the results ([`report`]).
 
 use std::process::ExitCode;
 

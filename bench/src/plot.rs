@@ -1,5 +1,5 @@
-//! Plots of a report, as SVG and as PNG: each scenario's figures side by side with their intervals,
-//! and all ratios in one.
+//! Plots of a report, as SVG and PNG: one of each scenario's figures with their confidence
+//! intervals, and one of all ratios.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use crate::report::{Report, Row, ScenarioReport};
 use crate::scenario::Better;
 use crate::stats::Estimate;
 
-/// The distribution's package fonts-dejavu-core has it; read when plotting, so that neither
-/// fontconfig nor a font in the source is needed.
+/// From the distribution's package fonts-dejavu-core; read when plotting, so that neither
+/// fontconfig nor an embedded font is needed.
 const FONT: &str = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
 const FAMILY: &str = "sans-serif";
 const WIDTH: u32 = 900;
@@ -30,7 +30,7 @@ struct Bar {
     colour: RGBColor,
 }
 
-/// Writes all plots of `report` into `folder`; their paths.
+/// Writes all plots of `report` into `folder`; returns their paths.
 pub fn plot(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
     check_place(folder)?;
     let mut written = Vec::new();
@@ -46,7 +46,7 @@ pub fn plot(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(written)
 }
 
-/// Whether plots can be written there; the folder is made.
+/// Creates the folder and checks that plots can be written there.
 pub fn check_place(folder: &Path) -> Result<()> {
     load_font()?;
     fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))
@@ -55,7 +55,7 @@ pub fn check_place(folder: &Path) -> Result<()> {
 fn load_font() -> Result<()> {
     let remedy = "install the package fonts-dejavu-core, or run scripts/install.sh bench";
     let bytes = fs::read(FONT).map_err(|e| format!("plots need {FONT}: {e}; {remedy}"))?;
-    // The library keeps a font for as long as the program runs.
+    // The library keeps a font until the program ends.
     register_font(FAMILY, FontStyle::Normal, Box::leak(bytes.into_boxed_slice()))
         .map_err(|_| format!("{FONT} is no font; {remedy}"))
 }
@@ -69,7 +69,7 @@ fn bars_of(scenario: &ScenarioReport) -> Vec<Bar> {
     scenario.rows.iter().enumerate().filter_map(bar).collect()
 }
 
-/// Ratios so that more is better, whatever the unit.
+/// Returns the ratios as bars, inverted where needed so that longer is better.
 fn ratios_of(scenario: &ScenarioReport) -> Vec<Bar> {
     let bar = |row: &Row| {
         let e = row.ratio.as_ref()?.estimate;
@@ -106,7 +106,7 @@ fn draw_both(
     Ok(())
 }
 
-/// Horizontal bars from zero, the first on top, each with its interval and its number.
+/// Draws horizontal bars from zero, the first on top, each with its interval and its value.
 fn draw<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     title: &str,

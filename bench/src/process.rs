@@ -1,6 +1,6 @@
 //! Child processes that cannot outlive the benchmark: each dies with this process (`setpriv
-//! --pdeathsig`) and with the value that owns it. Whatever waits, waits with a limit and ends
-//! when the benchmark is interrupted.
+//! --pdeathsig`) and with its owning value. Every wait has a limit, and ends when the benchmark is
+//! interrupted.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// What went wrong, as a sentence for the person who reads the report.
+/// A result whose error is a sentence for the reader of the report.
 pub type Result<T> = std::result::Result<T, String>;
 
-/// How often a wait looks whether it is over.
+/// Interval at which a wait checks its condition.
 const POLL: Duration = Duration::from_millis(20);
-/// How many of a program's last lines an error quotes.
+/// Number of a program's last lines that an error quotes.
 const QUOTED_LINES: usize = 5;
 
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From now on SIGINT and SIGTERM end the measurement in the orderly way.
+/// Makes SIGINT and SIGTERM end the measurement in an orderly way from now on.
 pub fn watch_for_interrupts() -> Result<()> {
     let flag = INTERRUPTED.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM] {
@@ -32,12 +32,12 @@ pub fn watch_for_interrupts() -> Result<()> {
     Ok(())
 }
 
-/// Whether the user wants the benchmark to end.
+/// Returns whether the user has interrupted the benchmark.
 pub fn interrupted() -> bool {
     INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
-/// Lets `time` pass, unless the benchmark is interrupted.
+/// Sleeps for `time`, unless the benchmark is interrupted.
 pub fn pause(time: Duration) -> Result<()> {
     let end = Instant::now() + time;
     while !interrupted() {
@@ -50,7 +50,7 @@ pub fn pause(time: Duration) -> Result<()> {
     Err("interrupted".into())
 }
 
-/// Asks `look` until it says yes; an error that names `what` after `limit`.
+/// Calls `look` until it returns true; fails with an error that names `what` after `limit`.
 pub fn wait_until(what: &str, limit: Duration, mut look: impl FnMut() -> bool) -> Result<()> {
     let end = Instant::now() + limit;
     while !look() {
@@ -71,27 +71,27 @@ pub struct Process {
     seen: Vec<String>,
 }
 
-/// The path of this program, which also is some of its own helpers.
+/// Returns the path of this program, which also is some of its own helpers.
 pub fn this_program() -> Result<PathBuf> {
     std::env::current_exe().map_err(|e| format!("this program's path: {e}"))
 }
 
-/// A command that is killed when this process ends. It keeps its process id: the wrapper
-/// replaces itself.
+/// Returns a command that is killed when this process ends. The process id stays the same, since
+/// the wrapper execs the program.
 fn tied(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program.as_ref());
     command
 }
 
-/// A command line that begins with the core it is pinned to.
+/// Returns a command that starts pinned to a core.
 pub fn pinned(core: usize, program: impl AsRef<Path>) -> Command {
     let mut command = tied("taskset");
     command.args(["-c", &core.to_string()]).arg(program.as_ref());
     command
 }
 
-/// A command line that may use every core, and places its own threads.
+/// Returns a command that may use every core and places its own threads.
 pub fn unpinned(program: &str) -> Command {
     let cores = format!("0-{}", crate::cores::count().saturating_sub(1));
     let mut command = tied("taskset");
@@ -100,7 +100,7 @@ pub fn unpinned(program: &str) -> Command {
 }
 
 impl Process {
-    /// Starts `command` with its standard streams piped; both outputs are read as lines.
+    /// Starts `command` with piped standard streams; reads both outputs as lines.
     pub fn spawn(name: &str, mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -116,7 +116,7 @@ impl Process {
         for output in outputs.into_iter().flatten() {
             let sender = sender.clone();
             std::thread::spawn(move || {
-                // Ends at end of file, that is with the child.
+                // Ends at end of file, when the child exits.
                 for line in BufReader::new(output).lines().map_while(std::io::Result::ok) {
                     if sender.send(line).is_err() {
                         break;
@@ -128,7 +128,7 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, stdin, lines, seen: Vec::new() })
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -139,7 +139,7 @@ impl Process {
         writeln!(stdin, "{line}").map_err(|e| format!("{} does not listen: {e}", self.name))
     }
 
-    /// The first line that contains `text`, waiting at most `limit` for it.
+    /// Waits for a line that contains `text`, at most `limit`, and returns it.
     pub fn wait_for(&mut self, text: &str, limit: Duration) -> Result<String> {
         let end = Instant::now() + limit;
         loop {
@@ -158,7 +158,7 @@ impl Process {
         }
     }
 
-    /// What the program writes until it ends, waiting at most `limit`; an error if it ends badly.
+    /// Waits for the program's end, at most `limit`, and returns its output; fails if it failed.
     pub fn finish(mut self, limit: Duration) -> Result<String> {
         self.stdin = None;
         let end = Instant::now() + limit;
@@ -172,7 +172,7 @@ impl Process {
         }
     }
 
-    /// The next line; none if the program has ended or `end` has come.
+    /// Returns the next line; `None` if the program has ended or `end` has come.
     fn next_line(&mut self, end: Instant) -> Result<Option<String>> {
         loop {
             if interrupted() {
@@ -192,7 +192,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SIGTERM first: the peers remove their sockets and devices on it.
+        // SIGTERM first, on which the peers remove their sockets and devices.
         if let Some(pid) = rustix::process::Pid::from_raw(self.child.id() as i32) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
@@ -208,7 +208,7 @@ impl Drop for Process {
     }
 }
 
-/// Runs a command that ends soon; its standard output, or a sentence with its standard error.
+/// Runs a short command; returns its standard output, or an error with its standard error.
 pub fn run(program: &str, args: &[&str]) -> Result<String> {
     let output = tied(program)
         .args(args)

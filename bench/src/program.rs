@@ -1,6 +1,6 @@
 //! Programs that peers and loads need.
 
-/// A program that something here needs.
+/// A required program.
 pub struct Program {
     /// Its name, or its path.
     pub name: &'static str,
@@ -9,15 +9,15 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program, by its name or path, and its package.
+    /// A program, by name or path, and its package.
     pub const fn new(name: &'static str, package: &'static str) -> Self {
         Self { name, package }
     }
 
-    /// Whether it is on this machine.
+    /// Returns whether it is installed.
     pub fn is_installed(&self) -> bool {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        // An absolute name replaces the folder that it is joined to.
+        // Joining an absolute path replaces the folder.
         std::env::split_paths(&path).any(|folder| folder.join(self.name).exists())
     }
 }

@@ -1,4 +1,4 @@
-//! The report: what is written as JSON.
+//! The report, written as JSON.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,19 +10,19 @@ use crate::process::Result;
 use crate::scenario::Better;
 use crate::stats::{Estimate, estimate, median};
 
-/// A change that older programs would misread counts this up.
+/// Version of the format; raised by a change that older programs would misread.
 const FORMAT: u32 = 1;
-/// A figure that is within this share of the generator's ceiling measures the generator.
+/// A figure within this fraction of the generator's ceiling is generator-bound.
 const BOUND: f64 = 0.2;
-/// A round in which a larger share of a core was stolen is no pair for a ratio.
+/// Steal time, as a fraction of a core, above which a round is left out of ratios.
 pub const STEAL_LIMIT: f64 = 0.02;
-/// Cores are apart when the way between them takes so many times as long as at its shortest.
+/// Cores are apart when their round trip is this many times the shortest.
 const APART: f64 = 3.0;
 
-/// Everything one run found out.
+/// The results of one run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of this form.
+    /// Version of the format.
     pub format: u32,
     /// When the run began.
     pub date: String,
@@ -30,10 +30,10 @@ pub struct Report {
     pub machine: Machine,
     /// How it measured.
     pub method: Method,
-    /// The shortest round trip of a cache line between the two cores that was seen, in nanoseconds.
+    /// The shortest round trip of a cache line between the two cores, in nanoseconds.
     #[serde(default)]
     pub core_round_trip_ns: Option<f64>,
-    /// What was asked for and could not be done, as sentences.
+    /// Requests that could not be carried out, as sentences.
     pub problems: Vec<String>,
     /// What was measured.
     pub scenarios: Vec<ScenarioReport>,
@@ -42,7 +42,7 @@ pub struct Report {
 /// The parameters of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Method {
-    /// How often each entrant was measured, in turn with the others.
+    /// Number of rounds; each measures every entrant once.
     pub rounds: u16,
     /// Seconds of each measurement.
     pub seconds: u64,
@@ -50,14 +50,14 @@ pub struct Method {
     pub switch_core: usize,
     /// The core of generator and sink.
     pub load_core: usize,
-    /// Rounds with a larger share of stolen time are left out of ratios.
+    /// Rounds with more steal time than this fraction are left out of ratios.
     pub steal_limit: f64,
-    /// Figures within this share of the ceiling are the generator's.
+    /// Figures within this fraction of the ceiling are generator-bound.
     pub bound: f64,
 }
 
 impl Method {
-    /// The parameters of a run of this program.
+    /// Returns the parameters of a run of this program.
     pub fn new(rounds: u16, seconds: u64, switch_core: usize, load_core: usize) -> Self {
         Self { rounds, seconds, switch_core, load_core, steal_limit: STEAL_LIMIT, bound: BOUND }
     }
@@ -68,13 +68,13 @@ impl Method {
 pub struct ScenarioReport {
     /// Its name on the command line.
     pub name: String,
-    /// What it is.
+    /// A description.
     pub title: String,
     /// The unit of all its values.
     pub unit: String,
-    /// Which values are the better ones.
+    /// Which direction is better.
     pub better: Better,
-    /// What the first row's median has to reach.
+    /// Target for the first row's median.
     pub target: Option<f64>,
     /// Whether ratios are to the best round of each other row.
     #[serde(default)]
@@ -82,9 +82,9 @@ pub struct ScenarioReport {
     /// Whether these are the rounds with the cores apart.
     #[serde(default)]
     pub cores_apart: bool,
-    /// The generator without a switch, where that can be measured.
+    /// The generator without a switch, where it can be measured.
     pub ceiling: Option<Row>,
-    /// Ours first.
+    /// The entrants; trama comes first.
     pub rows: Vec<Row>,
 }
 
@@ -93,19 +93,19 @@ pub struct ScenarioReport {
 pub struct Row {
     /// Its name.
     pub peer: String,
-    /// One entry a round; none where the measurement failed.
+    /// One entry for each round; `None` if the measurement failed.
     pub rounds: Vec<Option<Sample>>,
     /// Why measurements failed, each sentence once.
     pub errors: Vec<String>,
     /// The median with its interval.
     pub value: Option<Estimate>,
-    /// Median of the nanoseconds of the switch's processes for each frame.
+    /// Median processor time of the switch's processes, in nanoseconds for each frame.
     pub cpu_nanos_per_frame: Option<f64>,
     /// Median of the cores that the switch's processes kept busy.
     pub cpu_cores: Option<f64>,
-    /// Median of the share of time that they waited for one.
+    /// Median of the fraction of time that they waited for a core.
     pub cpu_waited: Option<f64>,
-    /// Whether the figure is the generator's and so not this switch's.
+    /// Whether the figure is limited by the generator and not by this switch.
     pub generator_bound: bool,
     /// The first row's figure divided by this one's.
     pub ratio: Option<Ratio>,
@@ -114,57 +114,57 @@ pub struct Row {
 /// One measurement.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Sample {
-    /// In the scenario's unit.
+    /// The figure, in the scenario's unit.
     pub value: f64,
-    /// More figures, by name with unit.
+    /// Details, by name with unit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, f64>,
     /// Cores that the switch's processes kept busy.
     pub cpu_cores: Option<f64>,
-    /// The same for each frame, in nanoseconds.
+    /// Processor time for each frame, in nanoseconds.
     pub cpu_nanos_per_frame: Option<f64>,
-    /// The share of time that the switch's processes waited for a core.
+    /// The fraction of time that the switch's processes waited for a core.
     pub cpu_waited: Option<f64>,
-    /// The largest share of stolen time of any core.
+    /// The largest fraction of steal time of any core.
     pub steal: f64,
-    /// The round trip of a cache line between the two cores before or after it, the longer one, in
-    /// nanoseconds.
+    /// The round trip of a cache line between the two cores, in nanoseconds: the longer of those
+    /// before and after the measurement.
     #[serde(default)]
     pub core_round_trip_ns: Option<f64>,
-    /// Whether that is so long that the figure can be compared with no other.
+    /// Whether that is too long to compare the figure with those of near cores.
     #[serde(default)]
     pub cores_apart: bool,
-    /// What the generator could have done in this round, in the scenario's unit.
+    /// The generator's ceiling in this round, in the scenario's unit.
     pub ceiling: Option<f64>,
 }
 
-/// The first entrant beside another one.
+/// The ratio of the first entrant to another.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ratio {
     /// The median of the rounds' ratios with its interval.
     #[serde(flatten)]
     pub estimate: Estimate,
-    /// How many rounds it is made of.
+    /// Number of rounds with a ratio.
     pub pairs: usize,
-    /// How many rounds were left out because time was stolen.
+    /// Number of rounds left out because of steal time.
     pub discarded: usize,
-    /// What the ratio is known for.
+    /// How the ratio is to be read.
     pub says: Says,
-    /// What it has to reach.
+    /// The target.
     pub target: Option<f64>,
 }
 
-/// What a ratio says, given that figures may be the generator's and not the switch's.
+/// The meaning of a ratio whose figures may be generator-bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Says {
-    /// Both figures are their switches' own.
+    /// Both figures are the switches' own.
     Exactly,
-    /// Ours is the generator's: we are at least that good.
+    /// trama's figure is generator-bound: trama is at least this good.
     AtLeastAsGood,
-    /// The other's is the generator's: we are at most that good.
+    /// The peer's figure is generator-bound: trama is at most this good.
     AtMostAsGood,
-    /// Both are the generator's.
+    /// Both figures are generator-bound.
     Nothing,
 }
 
@@ -195,21 +195,21 @@ impl Report {
         Ok(report)
     }
 
-    /// Writes it to a file.
+    /// Writes the report to a file.
     pub fn write(&self, path: &Path) -> Result<()> {
         let at = |e: String| format!("{}: {e}", path.display());
         let text = serde_json::to_string_pretty(self).map_err(|e| at(e.to_string()))?;
         std::fs::write(path, text + "\n").map_err(|e| at(e.to_string()))
     }
 
-    /// Whether all that was asked for was measured.
+    /// Returns whether every request was measured.
     pub fn is_complete(&self) -> bool {
         let rows = self.scenarios.iter().flat_map(|s| s.rows.iter().chain(&s.ceiling));
         self.problems.is_empty() && rows.into_iter().all(|row| row.errors.is_empty())
     }
 }
 
-/// Whether a report can be written there; its folder is made.
+/// Creates the folder and checks that a report can be written there.
 pub fn check_place(path: &Path) -> Result<()> {
     let at = |e: std::io::Error| format!("{}: {e}", path.display());
     if let Some(folder) = path.parent() {
@@ -219,9 +219,9 @@ pub fn check_place(path: &Path) -> Result<()> {
 }
 
 impl ScenarioReport {
-    /// The rounds with the cores near each other and those with the cores apart, as reports of
-    /// their own: figures of the one kind are not to be compared with those of the other. `nearest`
-    /// is the shortest way between the cores, in nanoseconds. What failed is told in the first.
+    /// Splits the rounds into reports with near cores and with the cores apart, whose figures are
+    /// not comparable. `nearest` is the shortest round trip between the cores in nanoseconds. The
+    /// first report has the errors.
     pub fn by_distance(mut self, nearest: Option<f64>) -> Vec<ScenarioReport> {
         let rows = self.rows.iter_mut().chain(&mut self.ceiling);
         let (mut near, mut apart) = (false, false);
@@ -247,17 +247,17 @@ impl ScenarioReport {
         }
     }
 
-    /// The name, with which cores it was.
+    /// Returns the name, marked if the cores were apart.
     pub fn label(&self) -> String {
         format!("{}{}", self.name, if self.cores_apart { "-apart" } else { "" })
     }
 
-    /// Whether the figures of both can be compared.
+    /// Returns whether the figures of both are comparable.
     pub fn is_same_as(&self, other: &ScenarioReport) -> bool {
         (&self.name, self.cores_apart) == (&other.name, other.cores_apart)
     }
 
-    /// Fills in what follows from the samples: medians, ratios, what is the generator's.
+    /// Derives medians, ratios and generator-bound marks from the samples.
     pub fn conclude(&mut self, targets: &[Option<f64>]) {
         if let Some(ceiling) = &mut self.ceiling {
             ceiling.conclude(None);
@@ -293,12 +293,12 @@ impl Row {
         }
     }
 
-    /// What was measured.
+    /// Returns the successful samples.
     fn samples(&self) -> impl Iterator<Item = &Sample> {
         self.rounds.iter().flatten()
     }
 
-    /// Takes out the rounds with the cores apart, as a row of its own.
+    /// Moves the rounds with the cores apart into a row of their own.
     fn take_apart(&mut self) -> Row {
         let apart = |round: &mut Option<Sample>| round.take_if(|sample| sample.cores_apart);
         Row { rounds: self.rounds.iter_mut().map(apart).collect(), ..Row::new(&self.peer) }
@@ -328,18 +328,19 @@ impl Row {
 }
 
 impl Sample {
-    /// Whether others had much of its processors' time.
+    /// Returns whether the steal time was over the limit.
     fn is_stolen(&self) -> bool {
         self.steal > STEAL_LIMIT
     }
 }
 
-/// Whether cores with this way between them are farther apart than they need be.
+/// Returns whether cores with the round trip `way` are apart, given the shortest, `nearest`.
 pub fn is_apart(way: Option<f64>, nearest: Option<f64>) -> bool {
     way.zip(nearest).is_some_and(|(way, nearest)| way > nearest * APART)
 }
 
-/// Whether a value is so close to what the generator can do that it says nothing of the switch.
+/// Returns whether a value is so close to the generator's ceiling that it says nothing about the
+/// switch.
 fn is_bound(value: f64, ceiling: f64, better: Better) -> bool {
     match better {
         Better::Higher => value >= ceiling * (1.0 - BOUND),
@@ -347,7 +348,7 @@ fn is_bound(value: f64, ceiling: f64, better: Better) -> bool {
     }
 }
 
-/// The best value of a row's quiet rounds.
+/// Returns the best value of a row's rounds without steal time.
 fn best(row: &Row, better: Better) -> Option<f64> {
     let values = row.samples().filter(|s| !s.is_stolen()).map(|s| s.value);
     match better {
@@ -356,7 +357,7 @@ fn best(row: &Row, better: Better) -> Option<f64> {
     }
 }
 
-/// Round by round, or all of ours to their best one.
+/// Returns the ratio, round by round or of each of trama's rounds to the peer's best.
 fn ratio(
     ours: &Row,
     theirs: &Row,
@@ -394,7 +395,7 @@ pub mod tests {
         row
     }
 
-    /// A report with one scenario of two rows, ours first.
+    /// Returns a report with one scenario of two rows, trama first.
     pub fn report(better: Better, ours: &[f64], theirs: &[f64]) -> Report {
         let method = Method::new(ours.len() as u16, 1, 0, 1);
         let mut report = Report::new("2026-01-01T00:00:00Z".into(), Machine::default(), method);
@@ -470,12 +471,12 @@ pub mod tests {
         let near = ("s".to_owned(), 20.5, Some((2.0, 1)));
         assert_eq!(figures, [near, ("s-apart".to_owned(), 7.0, Some((1.75, 1)))]);
         assert_eq!(errors, [1, 0]);
-        // Nothing but a slow spell, of which both had as much; or nothing but near.
+        // All rounds with the cores apart; then all with near cores.
         assert_eq!(concluded(30.0).0, [("s-apart".to_owned(), 20.0, Some((2.0, 3)))]);
         assert_eq!(concluded(300.0).0, [("s".to_owned(), 20.0, Some((2.0, 3)))]);
     }
 
-    /// The report's only scenario, as a copy: it was written and read.
+    /// Returns a deep copy of the report's only scenario, by writing and reading it.
     fn report_of(report: &Report) -> ScenarioReport {
         let text = serde_json::to_string(&report.scenarios[0]).unwrap();
         serde_json::from_str(&text).unwrap()

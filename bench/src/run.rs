@@ -1,4 +1,4 @@
-//! Carries scenarios out: in every round each entrant once, in turn, and the ceiling with them.
+//! Executes scenarios: every round measures each entrant once, in turn, and the ceiling.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,26 +20,26 @@ use crate::scenario::{Entrant, Scenario};
 
 /// 2 MiB pages for the generator (512 MiB), a DPDK switch (512 MiB) and their rings.
 const HUGEPAGES: usize = 768;
-/// An entrant that failed so often in a row is left alone.
+/// Consecutive failures after which an entrant is skipped.
 const FAILURES: usize = 2;
 
-/// How long to wait for the cores to come near each other, and how often to look.
+/// How long to wait until the cores are near each other, and how often to check.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What a run is asked for.
+/// The parameters of a run.
 pub struct Plan {
     /// What is measured.
     pub scenarios: Vec<&'static Scenario>,
-    /// The labels of those that take part; all if empty.
+    /// The labels of the entrants to measure; empty for all.
     pub entrants: Vec<String>,
-    /// How often each is measured.
+    /// Number of rounds.
     pub rounds: u16,
-    /// How long, in seconds.
+    /// Seconds of each measurement.
     pub seconds: u64,
     /// The folder of `tramad`.
     pub bin: PathBuf,
-    /// A core that shares no cache with the load's.
+    /// A core that shares no cache with the load core.
     pub far_core: Option<usize>,
 }
 
@@ -53,14 +53,14 @@ impl Plan {
         self.entrants.iter().any(|name| name == entrant.label)
     }
 
-    /// The cores that the switch has in turn: one near the load's, and for loads that share memory
-    /// with it one far away, if this machine has one.
+    /// Returns the switch's cores to measure with: one near the load core and, for loads that share
+    /// memory with the switch, a far one, if the machine has one.
     fn cores_of(&self, scenario: &Scenario) -> Vec<usize> {
         let far = self.far_core.filter(|_| scenario.ports.contains(&Port::Vhost));
         [SWITCH_CORE].into_iter().chain(far).collect()
     }
 
-    /// How many measurements these are.
+    /// Returns the number of measurements.
     fn steps(&self) -> u64 {
         let of = |s: &&Scenario| {
             let each = self.entrants_of(s).count() + usize::from(s.ceiling.is_some());
@@ -70,13 +70,13 @@ impl Plan {
     }
 }
 
-/// A plan on its way.
+/// A run in progress.
 struct Run<'a> {
     plan: &'a Plan,
     dir: &'a Path,
-    /// Where hugepages are mounted, or why there are none.
+    /// The mount point of the hugepages, or why there are none.
     huge: Result<String>,
-    /// The shortest way between the two cores that was seen, in nanoseconds.
+    /// The shortest round trip between the two cores so far, in nanoseconds.
     nearest: Cell<Option<f64>>,
     bar: ProgressBar,
 }
@@ -92,7 +92,7 @@ struct Task {
     scenario: &'static Scenario,
 }
 
-/// Carries the plan out. What fails is in the report; the rest runs.
+/// Runs the plan. Failures are recorded in the report, and the rest continues.
 pub fn run(plan: &Plan, dir: &Path) -> Report {
     let programs = plan.scenarios.iter().flat_map(|s| {
         let peers = s.entrants.iter().flat_map(|entrant| entrant.peer.programs);
@@ -130,7 +130,7 @@ pub fn run(plan: &Plan, dir: &Path) -> Report {
     report
 }
 
-/// A bar on a terminal, nothing elsewhere.
+/// Returns a progress bar on a terminal, a hidden one elsewhere.
 fn progress(steps: u64) -> ProgressBar {
     let bar = ProgressBar::new(steps);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} eta {eta} {msg}") {
@@ -140,7 +140,7 @@ fn progress(steps: u64) -> ProgressBar {
 }
 
 impl Run<'_> {
-    /// Each entrant once a round and switch's core.
+    /// Measures each entrant once for each round and core of the switch.
     fn scenario(&self, scenario: &'static Scenario) -> ScenarioReport {
         let entrants: Vec<_> = self.plan.entrants_of(scenario).collect();
         let mut rows: Vec<Row> = entrants.iter().map(|e| Row::new(e.label)).collect();
@@ -177,7 +177,7 @@ impl Run<'_> {
         }
     }
 
-    /// Measures once, unless that is known to fail.
+    /// Measures once, unless the entrant is known to fail.
     fn round(&self, row: &mut Row, round: u16, task: Task) {
         self.bar.set_message(format!("{} round {round}: {}", task.scenario.name, row.peer));
         let failed = row.rounds.iter().rev().take_while(|sample| sample.is_none()).count();
@@ -189,7 +189,7 @@ impl Run<'_> {
         self.bar.inc(1);
     }
 
-    /// Whether everything is there that the task needs.
+    /// Checks the prerequisites of the task.
     fn possible(&self, task: Task) -> Result<()> {
         let needed = task.peer.programs.iter().chain(task.scenario.load.programs());
         let missing = |program: &&Program| !program.is_installed();
@@ -201,7 +201,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// As [`Run::measure`]; a panic of the system tests' support code is an error here.
+    /// As [`Run::measure`], with panics of the system tests' support code as errors.
     fn caught(&self, task: Task) -> Result<Sample> {
         catch_unwind(AssertUnwindSafe(|| self.measure(task))).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -231,8 +231,8 @@ impl Run<'_> {
         Ok(Sample { core_round_trip_ns: ways.reduce(f64::max), ..sample(scenario, measured) })
     }
 
-    /// Waits a while for the hypervisor to put the cores as near to each other as they have been in
-    /// this run. How far apart they are.
+    /// Waits a while until the cores are as near to each other as they have been in this run;
+    /// returns their round trip.
     fn come_near(&self, core: usize) -> Option<f64> {
         if core != SWITCH_CORE {
             return round_trip(core);
@@ -249,7 +249,7 @@ impl Run<'_> {
     }
 }
 
-/// A measurement in the scenario's unit.
+/// Converts a measurement to the scenario's unit.
 fn sample(scenario: &Scenario, measured: Measured) -> Sample {
     let unit = &scenario.unit;
     let cores = measured.usage.cores;

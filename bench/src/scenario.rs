@@ -1,7 +1,7 @@
-//! What is measured: the table of scenarios.
+//! The table of scenarios.
 //!
-//! A scenario is a load, the ports it needs, and who does it: ours first, then those it is compared
-//! with. To add one is to add an entry to a table of the modules below.
+//! A scenario is a load, its ports, and its entrants: trama first, then the peers. To add one, add
+//! an entry to a table of the modules below.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,46 +13,46 @@ mod gateway;
 mod hosts;
 mod vhost;
 
-/// One thing that is measured.
+/// A scenario.
 pub struct Scenario {
-    /// Its name on the command line; a group's name in front of the first `-` selects it too.
+    /// Its name on the command line; the part before the first `-` is its group.
     pub name: &'static str,
-    /// What it is, for people.
+    /// A description.
     pub title: &'static str,
-    /// What its figures are in.
+    /// The unit of its figures.
     pub unit: Unit,
-    /// What is plugged into the switch.
+    /// The ports of the switch.
     pub ports: &'static [Port],
     /// The network's MTU.
     pub mtu: u32,
-    /// What is done.
+    /// The load.
     pub load: Load,
-    /// Who does it. All others are compared with the first.
+    /// The entrants. All others are compared with the first.
     pub entrants: &'static [Entrant],
-    /// Whether ours is held against the best round of each other one, and not round by round.
+    /// Whether trama is compared with the best round of each peer, not round by round.
     pub against_best: bool,
-    /// What the same load is given to find the generator's own limit. None where the load finds
-    /// it itself or there is no generator.
+    /// The peer that measures the generator's ceiling under the same load; `None` if the load
+    /// determines it itself or there is no generator.
     pub ceiling: Option<&'static Peer>,
-    /// What the first entrant's figure has to reach, in the unit.
+    /// Target for the first entrant's figure, in the unit.
     pub target: Option<f64>,
 }
 
-/// One that takes part in a scenario.
+/// A participant in a scenario.
 pub struct Entrant {
     /// Its name on the command line and in reports.
     pub label: &'static str,
     /// The switch.
     pub peer: &'static Peer,
-    /// What is asked of trama beside.
+    /// Further requests to trama.
     pub twist: Twist,
-    /// Its ports, where they are not the scenario's.
+    /// Its ports, if they differ from the scenario's.
     pub ports: Option<&'static [Port]>,
-    /// What the first entrant's ratio to it has to reach.
+    /// Target for the first entrant's ratio to it.
     pub target: Option<f64>,
 }
 
-/// Which figures are the better ones.
+/// Which direction is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Better {
@@ -64,11 +64,11 @@ pub enum Better {
 
 /// A unit of figures.
 pub struct Unit {
-    /// Its sign.
+    /// Its symbol.
     pub name: &'static str,
-    /// How many base units (frames or bits a second, seconds, bytes) it is.
+    /// Its size in base units (frames or bits a second, seconds, bytes).
     pub scale: f64,
-    /// Which end is the good one.
+    /// Which direction is better.
     pub better: Better,
     /// Whether a figure counts frames a second.
     pub frames: bool,
@@ -126,29 +126,29 @@ const fn hosts(name: &'static str, title: &'static str, ports: usize, load: Load
     }
 }
 
-/// Everything that can be measured, in the order of the report.
+/// Returns all scenarios, in the order of the report.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
     [vhost::ALL, hosts::ALL, footprint::ALL, gateway::ALL].into_iter().flatten()
 }
 
 impl Scenario {
-    /// Whether `word` of the command line means this one: its name or its group's.
+    /// Returns whether `word` of the command line selects this scenario, by its name or group.
     pub fn is_meant_by(&self, word: &str) -> bool {
         self.name == word || self.group() == word
     }
 
-    /// The first word of its name.
+    /// Returns its group: the first word of its name.
     pub fn group(&self) -> &'static str {
         self.name.split('-').next().unwrap_or(self.name)
     }
 
-    /// Roughly the seconds that one round takes, each measurement being of so many.
+    /// Returns roughly the seconds of one round, given those of a measurement.
     pub fn round_takes(&self, seconds: u64) -> u64 {
         let measurements = self.entrants.len() + usize::from(self.ceiling.is_some());
         measurements as u64 * (self.load.overhead() + seconds)
     }
 
-    /// The ports of one of its entrants.
+    /// Returns the ports of one of its entrants.
     pub fn ports_of(&self, entrant: &Entrant) -> &'static [Port] {
         entrant.ports.unwrap_or(self.ports)
     }

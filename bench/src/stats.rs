@@ -1,15 +1,15 @@
-//! Medians, ratios and how far they can be trusted.
+//! Medians, ratios and their confidence intervals.
 //!
 //! Peers are measured in turn (A B C, A B C, …), so a ratio is taken round by round and holds even
-//! where the machine's speed drifts between rounds. Nothing is assumed of the distribution: the
-//! interval of a median is one between two order statistics.
+//! if the machine's speed drifts between rounds. No distribution is assumed: the interval of a
+//! median lies between two order statistics.
 
 use serde::{Deserialize, Serialize};
 
-/// The confidence that an interval is to have, where there are enough values for it.
+/// The confidence level of an interval, if there are enough values.
 const CONFIDENCE: f64 = 0.95;
 
-/// A median with the interval that holds the true one.
+/// A median with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The sample's median.
@@ -18,12 +18,12 @@ pub struct Estimate {
     pub low: f64,
     /// The interval's upper end.
     pub high: f64,
-    /// The probability that the interval holds the true median: at least 0.95 from six values on,
-    /// less with fewer, 0 with one.
+    /// The probability that the interval contains the true median: at least 0.95 from six values
+    /// on, less with fewer, 0 with one.
     pub confidence: f64,
 }
 
-/// The median of `values`; `None` if there are none.
+/// Returns the median of `values`; `None` if there are none.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -35,11 +35,11 @@ pub fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// The median with its narrowest symmetric interval that is trusted enough; if none is, with the
-/// whole range. `None` if there are no values.
+/// Returns the median with its narrowest symmetric interval of sufficient confidence, or else with
+/// the whole range; `None` if there are no values.
 ///
-/// The number of values below the true median is binomial with p = 1/2, so the interval between
-/// the k-th smallest and the k-th largest of n values holds it unless fewer than k lie on a side.
+/// The number of values below the true median is binomial with p = 1/2, so the interval between the
+/// k-th smallest and the k-th largest of n values contains it unless fewer than k lie on a side.
 pub fn estimate(values: &[f64]) -> Option<Estimate> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -54,8 +54,8 @@ pub fn estimate(values: &[f64]) -> Option<Estimate> {
     (0..n.div_ceil(2)).rev().map(at).find(|e| e.confidence >= CONFIDENCE).or_else(|| Some(at(0)))
 }
 
-/// How sure it is that the true median lies between the values of rank `k` (from 0) from either
-/// end.
+/// Returns the probability that the true median lies between the values of rank `k` (from 0) from
+/// either end.
 fn coverage(n: usize, k: usize) -> f64 {
     let mut term = 0.5_f64.powi(n as i32);
     let mut tail = 0.0;

@@ -1,4 +1,4 @@
-//! The report as people see it.
+//! The report as a table.
 
 use std::fmt::Write;
 
@@ -6,10 +6,10 @@ use crate::report::{Ratio, Report, Row, Says, ScenarioReport};
 use crate::scenario::Better;
 use crate::stats::Estimate;
 
-/// A switch that waited longer for its core was disturbed by other work on the machine.
+/// Fraction of time waiting for a core above which other work has disturbed the switch.
 const DISTURBED: f64 = 0.05;
 
-/// The report as a table for people.
+/// Returns the report as a table.
 pub fn table(report: &Report) -> String {
     let mut text = String::new();
     for scenario in &report.scenarios {
@@ -101,7 +101,7 @@ fn verdict(value: f64, target: f64, better: Better) -> String {
     format!("{word} {target} wanted: {}", if reached { "reached" } else { "MISSED" })
 }
 
-/// Three significant digits or so.
+/// Formats with about three significant digits.
 fn number(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),

@@ -1,13 +1,12 @@
-//! What a measurement cost while it ran: processor time of the switch, and time that the
-//! hypervisor gave to others.
+//! Costs during a measurement: processor time of the switch, and steal time of the hypervisor.
 
 use std::time::Instant;
 use std::{fs, iter};
 
-/// Fields of a processor's line in `/proc/stat`, after its name: the eighth is steal.
+/// Index of the steal time in a processor's line of `/proc/stat`, after its name.
 const STEAL_FIELD: usize = 7;
 
-/// An open window of time.
+/// An open measurement window.
 pub struct Window<'a> {
     begin: Instant,
     pids: &'a [u32],
@@ -15,16 +14,16 @@ pub struct Window<'a> {
     cores: Vec<CoreTimes>,
 }
 
-/// What a closed window saw.
+/// The totals of a closed window.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// Its length in seconds.
     pub seconds: f64,
-    /// Seconds of processor a second that the switch's processes used; none if it has none.
+    /// Cores that the switch's processes kept busy; `None` if it has none.
     pub cores: Option<f64>,
-    /// Seconds a second that they waited for a core: others were on it.
+    /// Seconds a second that they waited for a core.
     pub waited: Option<f64>,
-    /// The largest share of its time that was stolen from any core.
+    /// The largest fraction of steal time of any core.
     pub steal: f64,
 }
 
@@ -34,7 +33,7 @@ impl<'a> Window<'a> {
         Self { begin: Instant::now(), pids, scheduled: scheduled(pids), cores: core_times() }
     }
 
-    /// What happened since it was opened.
+    /// Closes the window; returns the usage in it.
     pub fn close(self) -> Usage {
         let seconds = self.begin.elapsed().as_secs_f64();
         let now = scheduled(self.pids);
@@ -48,14 +47,14 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Nanoseconds of threads on, and waiting for, a core.
+/// Nanoseconds that threads spent on a core and waiting for one.
 #[derive(Clone, Copy, Debug, Default)]
 struct Scheduled {
     ran: u64,
     waited: u64,
 }
 
-/// The sum over all threads of these processes.
+/// Returns the sum over all threads of these processes.
 fn scheduled(pids: &[u32]) -> Scheduled {
     let mut sum = Scheduled::default();
     let threads = pids
@@ -103,7 +102,7 @@ fn largest_steal(before: &[CoreTimes], after: &[CoreTimes]) -> f64 {
     before.iter().zip(after).map(share).fold(0.0, f64::max)
 }
 
-/// A process and all that it has started, and those have started.
+/// Returns a process and all its descendants.
 pub fn family(pid: u32) -> Vec<u32> {
     let children = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
@@ -117,7 +116,7 @@ pub fn family(pid: u32) -> Vec<u32> {
     iter::once(pid).chain(children.into_iter().flat_map(family)).collect()
 }
 
-/// How often the threads of a process have gone to sleep of themselves: each time needs a wake-up.
+/// Returns the voluntary context switches of a process's threads: each costs a wake-up.
 pub fn voluntary_switches(pid: u32) -> u64 {
     fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
@@ -128,8 +127,8 @@ pub fn voluntary_switches(pid: u32) -> u64 {
         .sum()
 }
 
-/// Bytes of memory that a process holds for itself: its proportional set without what it shares
-/// as memory files, which is its guests' memory.
+/// Returns the bytes of a process's own memory: its proportional set size without shared memory
+/// files, which are guests' memory.
 pub fn own_memory(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     Some((field(&text, "Pss:")? - field(&text, "Pss_Shmem:").unwrap_or(0)) * 1024)

@@ -1,6 +1,6 @@
 //! The demonstration behind `make demo`: boots three virtual machines and a namespace host on a
-//! running `tramad`, shows who talks to whom, and prints what the switch has seen. Any step that
-//! does not work ends it with an error.
+//! running `tramad`, shows which of them reach each other, and prints the switch's counters. Any
+//! failing step ends it with an error.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -99,7 +99,7 @@ fn done(text: &str) {
     println!("  {} {text}", styled("✓", "32"));
 }
 
-/// The text in bold or colour, where that shows.
+/// Returns the text in bold or colour on a terminal, plain elsewhere.
 fn styled(text: &str, style: &str) -> String {
     if std::io::stdout().is_terminal() {
         format!("\x1b[{style}m{text}\x1b[0m")
@@ -112,7 +112,7 @@ fn kernel(guest: &Guest) -> String {
     guest.run("uname -r").trim().to_owned()
 }
 
-/// A host's name as the configuration has it.
+/// Returns a host's name as in the configuration.
 fn short(host: &dyn Host) -> &str {
     if host.name().ends_with("-host") { "host1" } else { host.name() }
 }

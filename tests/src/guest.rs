@@ -1,8 +1,8 @@
-//! A real guest: QEMU without hardware acceleration, the distribution's kernel, and an agent on
-//! a virtio-serial port that runs what it is told (`scripts/guest-init`).
+//! A real guest: QEMU without hardware acceleration, the distribution's kernel, and an agent that
+//! runs commands from a virtio-serial port (`scripts/guest-init`).
 //!
-//! A guest boots in about three seconds. Kernel and initramfs come from
-//! `scripts/guest-image.sh`, which keeps what it has built once.
+//! A guest boots in about three seconds. Kernel and initramfs come from `scripts/guest-image.sh`,
+//! which caches what it has built.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -19,28 +19,28 @@ use tempfile::TempDir;
 use crate::host::{Answer, Host};
 use crate::process::{POLL, Process, SOON, User, tied_command, tied_command_as, wait_until};
 
-/// How long a guest may take to boot on a machine that is busy with other tests.
+/// Time limit of a boot on a machine that is busy with other tests.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
-/// One network device of a guest: virtio-net on a vhost-user socket, or an emulated one on a TAP.
+/// A network device of a guest: virtio-net on a vhost-user socket, or an emulated one on a TAP.
 #[derive(Clone, Debug)]
 pub struct Nic {
     /// QEMU's name of the device.
     pub model: String,
     /// The socket's path, or the TAP's name.
     pub socket: PathBuf,
-    /// Whether QEMU listens on the path and the backend connects.
+    /// Whether QEMU listens on the socket and the backend connects.
     pub listens: bool,
-    /// The device's address.
+    /// The device's MAC address.
     pub mac: String,
     /// More properties of `virtio-net-pci`, such as `csum=off`.
     pub properties: String,
-    /// Pairs of queues; the guest has as many processors as its devices have at most.
+    /// Queue pairs; the guest has as many processors as its largest device has pairs.
     pub queues: u16,
 }
 
 impl Nic {
-    /// QEMU connects to a backend that listens on `socket`.
+    /// A device that connects to a backend listening on `socket`.
     pub fn connecting(socket: impl Into<PathBuf>, mac: &str) -> Nic {
         Nic {
             model: VIRTIO.into(),
@@ -52,29 +52,29 @@ impl Nic {
         }
     }
 
-    /// An emulated device (`e1000`, …) on a TAP that is there already.
+    /// An emulated device (`e1000`, …) on an existing TAP.
     pub fn emulated(model: &str, tap: &str, mac: &str) -> Nic {
         Nic { model: model.into(), ..Nic::connecting(tap, mac) }
     }
 
-    /// QEMU listens on `socket` and waits for the backend.
+    /// A device that listens on `socket` for the backend.
     pub fn listening(socket: impl Into<PathBuf>, mac: &str) -> Nic {
         Nic { listens: true, ..Nic::connecting(socket, mac) }
     }
 
-    /// The same device of another model, such as `virtio-net-device`.
+    /// Changes the model, for example to `virtio-net-device`.
     pub fn of_model(mut self, model: &str) -> Nic {
         self.model = model.to_owned();
         self
     }
 
-    /// The same device with more properties, separated by commas.
+    /// Adds properties, separated by commas.
     pub fn with(mut self, properties: &str) -> Nic {
         self.properties = properties.to_owned();
         self
     }
 
-    /// The same device with so many pairs of queues.
+    /// Sets the number of queue pairs.
     pub fn with_queues(mut self, queues: u16) -> Nic {
         self.queues = queues;
         self
@@ -86,17 +86,17 @@ impl Nic {
         mrg_rxbuf=off";
 }
 
-/// The models whose other end is a vhost-user socket begin so, and this one is the usual.
+/// Prefix of the models that have a vhost-user socket, and the default one.
 const VIRTIO_MODELS: &str = "virtio-net-";
 const VIRTIO: &str = "virtio-net-pci";
 
 const QEMU: &str = "qemu-system-x86_64";
 
-/// The guest's own UEFI firmware and the variables that it begins with (package ovmf).
+/// The guest's own copies of UEFI firmware and its initial variables (package ovmf).
 const UEFI: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
 
 const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
-/// The package of a kernel with drivers of emulated devices. It takes longer to fetch and to boot.
+/// The package of a kernel with drivers of emulated devices. It takes longer to download and boot.
 pub const FULL_KERNEL: &str = "linux-image-amd64";
 
 /// How to start a [`Guest`].
@@ -108,15 +108,15 @@ pub struct GuestOptions {
     pub nics: Vec<Nic>,
     /// Whether the memory is shared with the backend, as vhost-user needs it.
     pub shared_memory: bool,
-    /// Whether the device's ROM boots in place of the kernel: no agent then, only iPXE.
+    /// Whether to boot from the device's ROM: then there is no agent, only iPXE.
     pub network_boot: bool,
-    /// Whether UEFI firmware boots from the network, by its own driver and not the ROM's.
+    /// Whether UEFI firmware boots from the network, with its own driver and not the ROM's.
     pub uefi: bool,
-    /// What that firmware is told, as `NAME=VALUE`: its options below `opt/org.tianocore`.
+    /// Options of that firmware as `NAME=VALUE`, below `opt/org.tianocore`.
     pub firmware: Vec<&'static str>,
-    /// The package of its kernel; one for clouds has no drivers of emulated devices.
+    /// The package of its kernel; the cloud kernel has no drivers of emulated devices.
     pub kernel: &'static str,
-    /// The user that runs QEMU, if not the test's own.
+    /// The user that runs QEMU; `None` for the test's own.
     pub user: Option<User>,
 }
 
@@ -135,7 +135,7 @@ impl GuestOptions {
         }
     }
 
-    /// Whether QEMU loads the kernel, and not something from the network.
+    /// Returns whether QEMU loads the kernel itself, without a network boot.
     fn boots_kernel(&self) -> bool {
         !self.network_boot && !self.uefi
     }
@@ -149,7 +149,7 @@ pub struct Guest {
     dir: TempDir,
 }
 
-/// The agent's port.
+/// The connection to the agent.
 struct Line {
     to: ChildStdin,
     from: Receiver<String>,
@@ -189,7 +189,7 @@ impl Guest {
         Guest { name: options.name.clone(), qemu, line: Mutex::new(Some(line)), dir }
     }
 
-    /// Waits until the agent says that it is ready, after the start or after a reset.
+    /// Waits until the agent reports that it is ready, after the start or a reset.
     #[track_caller]
     pub fn wait_until_ready(&self) {
         let guard = self.line.lock().expect("agent's port");
@@ -209,13 +209,13 @@ impl Guest {
         }
     }
 
-    /// Gives eth0 an address and waits for its link.
+    /// Sets eth0's address and waits for its link.
     #[track_caller]
     pub fn address(&self, address: &str) {
         self.configure("eth0", address);
     }
 
-    /// Gives an interface an address and waits for its link.
+    /// Sets an interface's address and waits for its link.
     #[track_caller]
     pub fn configure(&self, interface: &str, address: &str) {
         self.run(&format!("ip addr add {address} dev {interface}; ip link set {interface} up"));
@@ -232,7 +232,7 @@ impl Guest {
         });
     }
 
-    /// Presses the reset button and waits until the guest is back.
+    /// Resets the machine and waits until the guest has booted again.
     #[track_caller]
     pub fn reset(&self) {
         self.monitor("system_reset");
@@ -249,7 +249,7 @@ impl Guest {
         self.qemu.is_running()
     }
 
-    /// What QEMU has complained of.
+    /// Returns QEMU's error output.
     pub fn qemu_log(&self) -> String {
         self.qemu.log()
     }
@@ -270,14 +270,14 @@ impl Guest {
         }
     }
 
-    /// What the guest's console shows: its kernel's messages, or iPXE's.
+    /// Returns the console output of the guest's kernel or of iPXE.
     pub fn console(&self) -> String {
         std::fs::read(self.dir.path().join("console.log"))
             .map(|b| String::from_utf8_lossy(&b).into_owned())
             .unwrap_or_default()
     }
 
-    /// Gives QEMU's monitor one command without arguments.
+    /// Runs a QEMU monitor command without arguments.
     #[track_caller]
     pub fn monitor(&self, command: &str) {
         let stream = UnixStream::connect(self.dir.path().join("monitor")).expect("QEMU's monitor");
@@ -327,7 +327,7 @@ impl Host for Guest {
                         let status = status.trim().parse().unwrap_or(-1);
                         return Answer { status, text };
                     }
-                    // Anything else belongs to a command that was given up on.
+                    // An answer to a command that had timed out.
                     if let Some(output) = answer.strip_prefix('|') {
                         text.push_str(output);
                         text.push('\n');
@@ -344,7 +344,7 @@ impl Host for Guest {
     }
 }
 
-/// Reads lines on a thread, so that waiting for one can have a deadline.
+/// Reads lines on a thread, so that waiting for a line can have a deadline.
 fn read_lines(from: ChildStdout) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
@@ -367,7 +367,7 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
         None => tied_command(QEMU),
     };
     command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
-    // Without graphics the firmware's screen, and so iPXE's, is the serial line.
+    // Without graphics, the firmware (and so iPXE) uses the serial line as its screen.
     let screen = if options.network_boot { ",graphics=off" } else { "" };
     let machine = format!("q35,usb=off,vmport=off,sata=off,hpet=off,smm=off{screen}");
     command.args(["-machine", &machine]);
@@ -396,24 +396,24 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
         plug(&mut command, index, nic, boot);
     }
     if options.uefi {
-        // Newer firmware has no network without a source of random numbers. Behind the agent's
-        // device, whose name has its place among virtio devices.
+        // Newer firmware has no network without a random number generator. It comes after the
+        // agent's device, whose name depends on its position among the virtio devices.
         command.args(["-object", "rng-random,id=r,filename=/dev/urandom"]);
         command.args(["-device", "virtio-rng-pci,rng=r"]);
     }
     if options.boots_kernel() {
         let mut image = image(options.kernel);
         if options.user.is_some() {
-            // The project's folder may be closed to that user.
+            // That user may have no access to the project's folder.
             copy_image(&image, dir);
             image = dir.to_owned();
         }
         command.arg("-kernel").arg(image.join("vmlinuz"));
         command.arg("-initrd").arg(image.join("initramfs"));
-        // What a test guest need not spend its boot on.
+        // Skips what a test guest does not need, to boot faster.
         command.args([
-            // no_timer_check: under emulation, on a busy machine, the kernel misses the ticks that
-            // it looks for and panics.
+            // no_timer_check: under emulation on a busy machine, the kernel misses the ticks that
+            // it checks for, and panics.
             "-append",
             "console=ttyS0 quiet panic=-1 mitigations=off nokaslr cryptomgr.notests no_timer_check",
         ]);
@@ -421,14 +421,14 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
     command
 }
 
-/// Gives a machine memory, which its backends can share.
+/// Adds memory, which backends can share if `is_shared`.
 pub(crate) fn give_memory(command: &mut Command, size: &str, is_shared: bool) {
     let share = if is_shared { "on" } else { "off" };
     let backend = format!("memory-backend-memfd,id=memory,size={size},share={share}");
     command.args(["-m", size, "-object", &backend, "-numa", "node,memdev=memory"]);
 }
 
-/// Puts UEFI into a machine's flash, with variables of its own.
+/// Adds UEFI firmware as flash, with a private copy of its variables.
 fn flash(command: &mut Command, dir: &Path) {
     let [code, fresh] = UEFI;
     let variables = dir.join("variables.fd");
@@ -439,7 +439,8 @@ fn flash(command: &mut Command, dir: &Path) {
     command.args(["-drive", &code, "-drive", &variables]);
 }
 
-/// Adds a device, with its other end, and with `boot` among its properties unless that is empty.
+/// Adds a device and its network backend; `boot`, unless empty, is added to the device's
+/// properties.
 pub(crate) fn plug(command: &mut Command, index: usize, nic: &Nic, boot: &str) {
     let side = if nic.listens { "server=on,wait=off" } else { reconnect() };
     let (path, queues) = (nic.socket.display(), nic.queues);
@@ -453,7 +454,8 @@ pub(crate) fn plug(command: &mut Command, index: usize, nic: &Nic, boot: &str) {
     }
     let mut device = format!("{},netdev=n{index},mac={}", nic.model, nic.mac);
     if queues > 1 {
-        // An interrupt for each ring, one for the control queue, one for configuration.
+        // An interrupt vector for each ring, one for the control queue, one for configuration
+        // changes.
         device += &format!(",mq=on,vectors={}", 2 * queues + 2);
     }
     for more in [boot, &nic.properties] {
@@ -464,7 +466,7 @@ pub(crate) fn plug(command: &mut Command, index: usize, nic: &Nic, boot: &str) {
     command.args(["-device", &device]);
 }
 
-/// Copies kernel and initramfs to where others can read them.
+/// Copies kernel and initramfs to a folder that others can read.
 #[track_caller]
 pub fn copy_image(image: &Path, dir: &Path) {
     for file in ["vmlinuz", "initramfs"] {
@@ -472,8 +474,8 @@ pub fn copy_image(image: &Path, dir: &Path) {
     }
 }
 
-/// How QEMU is told to connect again. Until 9.2 the time was in seconds, under a name that it has
-/// called deprecated since.
+/// Returns QEMU's option for reconnecting. Before 9.2 the time was in seconds, under a name that is
+/// now deprecated.
 fn reconnect() -> &'static str {
     static KNOWS_MILLISECONDS: OnceLock<bool> = OnceLock::new();
     let knows = KNOWS_MILLISECONDS.get_or_init(|| {
@@ -486,7 +488,7 @@ fn reconnect() -> &'static str {
     if *knows { "reconnect-ms=1000" } else { "reconnect=1" }
 }
 
-/// The directory with kernel and initramfs; built, which needs the network, unless it is there.
+/// Returns the folder with kernel and initramfs; builds them if missing, which needs the internet.
 #[track_caller]
 pub fn image(kernel: &'static str) -> PathBuf {
     static IMAGES: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());

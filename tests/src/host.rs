@@ -1,13 +1,14 @@
-//! What tests ask of any host, be it a guest or a namespace: run a command, ping, measure, listen.
+//! The interface of hosts in tests, guests and namespaces alike: run commands, ping, measure,
+//! capture.
 
 use std::time::Duration;
 
 use crate::process::{SOON, unique, wait_until};
 
-/// The end of a command on a host.
+/// The result of a command on a host.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// Exit status, as the shell has it.
+    /// Exit status, as in the shell.
     pub status: i32,
     /// Standard output and standard error.
     pub text: String,
@@ -15,16 +16,16 @@ pub struct Answer {
 
 /// A machine with a shell and a network.
 pub trait Host {
-    /// A name for messages.
+    /// Returns a name for messages.
     fn name(&self) -> &str;
 
-    /// A directory on that host for scratch files.
+    /// Returns a directory on that host for scratch files.
     fn scratch(&self) -> &str;
 
-    /// Runs one line of shell and waits for its end, at most `limit`.
+    /// Runs one line of shell and waits until it ends, at most `limit`.
     fn try_run_for(&self, command: &str, limit: Duration) -> Answer;
 
-    /// Runs one line of shell, whatever its exit status; a minute at most.
+    /// Runs one line of shell for a minute at most, and accepts any exit status.
     fn try_run(&self, command: &str) -> Answer {
         self.try_run_for(command, SOON)
     }
@@ -43,8 +44,8 @@ pub trait Host {
         answer.text
     }
 
-    /// Whether `address` answers one of `count` echo requests sent 0.2 s apart, the last one within
-    /// a second: for what is to have no answer. [`Host::wait_for_ping`] has the patience for one.
+    /// Returns whether `address` answers one of `count` echo requests sent 0.2 s apart, the last
+    /// within a second. For tests that expect no answer; others use [`Host::wait_for_ping`].
     fn pings(&self, address: &str, count: u32) -> bool {
         self.try_run(&format!("ping -c {count} -i 0.2 -W 1 {address}")).status == 0
     }
@@ -57,7 +58,7 @@ pub trait Host {
         });
     }
 
-    /// How many of `count` echo requests got no answer.
+    /// Returns how many of `count` echo requests got no reply.
     #[track_caller]
     fn ping_losses(&self, address: &str, count: u32) -> u32 {
         let text = self.try_run(&format!("ping -c {count} -i 0.2 -W 20 {address}")).text;
@@ -70,26 +71,26 @@ pub trait Host {
     }
 
     /// Starts an iperf3 server in the background and waits until it listens. It serves one run
-    /// after the other, and may refuse one that comes right behind another.
+    /// after the other, and may refuse a run right after another.
     #[track_caller]
     fn start_iperf_server(&self, port: u16) {
         self.start_iperf_server_with(port, "");
     }
 
-    /// Starts an iperf3 server with options of its own, such as `-1` for a single run.
+    /// Starts an iperf3 server with additional options, such as `-1` for a single run.
     #[track_caller]
     fn start_iperf_server_with(&self, port: u16, options: &str) {
         self.run(&format!("iperf3 -s -D -p {port} {options} >/dev/null 2>&1 </dev/null"));
-        // The kernel's own table: neither host need have ss or netstat.
+        // The kernel's own table, as the host may lack ss and netstat.
         let listening = format!("grep -qs ':{port:04X} 0*:0000 0A' /proc/net/tcp /proc/net/tcp6");
         wait_until("iperf3 listens", SOON, || (self.try_run(&listening).status == 0).then_some(()));
     }
 
-    /// Runs an iperf3 client with `options` and gives its JSON report.
+    /// Runs an iperf3 client with `options` and returns its JSON report.
     #[track_caller]
     fn iperf(&self, server: &str, port: u16, options: &str) -> serde_json::Value {
         let command = format!("iperf3 -J -c {server} -p {port} {options}");
-        // The server closes its door for a moment between two runs.
+        // The server stops listening for a moment between two runs.
         wait_until("iperf3's server takes a run", SOON, || {
             let answer = self.try_run_for(&command, Duration::from_secs(90));
             let report: serde_json::Value = serde_json::from_str(&answer.text)
@@ -103,7 +104,7 @@ pub trait Host {
         })
     }
 
-    /// Bytes that arrived at the receiving end of one iperf3 TCP run.
+    /// Returns the bytes received in one iperf3 TCP run.
     #[track_caller]
     fn iperf_received(&self, server: &str, port: u16, options: &str) -> u64 {
         let report = self.iperf(server, port, options);
@@ -120,7 +121,7 @@ pub trait Host {
     }
 }
 
-/// A tcpdump that runs on a host, decoding into a text file there.
+/// A running tcpdump on a host, which decodes into a text file there.
 pub struct Capture<'a> {
     host: &'a dyn Host,
     file: String,
@@ -132,25 +133,25 @@ impl<'a> Capture<'a> {
     #[track_caller]
     pub fn start(host: &'a dyn Host, interface: &str, filter: &str) -> Capture<'a> {
         let file = format!("{}/capture-{}", host.scratch(), unique());
-        // -p: a host that merely listens on its own; promiscuity is the switch's to test.
+        // -p: promiscuous mode would change what the switch is tested for.
         let command = format!(
             "tcpdump -Z root -i {interface} -nn -e -vv -l '{filter}' \
              >{file} 2>{file}.log </dev/null & echo $!"
         );
         let pid = host.run(&command).trim().parse().expect("tcpdump's process id");
         wait_until("tcpdump listens", SOON, || {
-            // The shell in the background may not have made the file yet.
+            // The background shell may not have created the file yet.
             host.try_run(&format!("cat {file}.log")).text.contains("listening on").then_some(())
         });
         Capture { host, file, pid }
     }
 
-    /// What has been seen so far, as tcpdump prints it.
+    /// Returns the output of tcpdump so far.
     pub fn text(&self) -> String {
         self.host.run(&format!("cat {}", self.file))
     }
 
-    /// Waits until `found` is true of what has been seen.
+    /// Waits until `found` returns true for the output.
     #[track_caller]
     pub fn wait_for(&self, what: &str, limit: Duration, found: impl Fn(&str) -> bool) -> String {
         wait_until(&format!("{} sees {what}", self.host.name()), limit, || {
@@ -159,7 +160,7 @@ impl<'a> Capture<'a> {
         })
     }
 
-    /// Ends the capture and judges it.
+    /// Ends the capture and summarises it.
     #[track_caller]
     pub fn stop(self) -> CaptureResult {
         self.host.try_run(&format!("kill -INT {}", self.pid));
@@ -174,7 +175,7 @@ impl<'a> Capture<'a> {
                 .and_then(|number| number.parse().ok())
                 .unwrap_or_else(|| panic!("tcpdump said:\n{log}"))
         };
-        // Judged on the spot: a guest takes long to send the whole text.
+        // Summarised on the host: a guest takes long to send the whole text.
         let count =
             |pattern: &str| self.host.try_run(&format!("grep -cE '{pattern}' {}", self.file));
         let correct = count(r"\(correct\)|udp sum ok").text.trim().parse();
@@ -190,20 +191,20 @@ impl<'a> Capture<'a> {
     }
 }
 
-/// What a [`Capture`] has seen.
+/// The summary of a [`Capture`].
 #[derive(Debug)]
 pub struct CaptureResult {
     /// Frames that matched the filter.
     pub frames: u64,
-    /// Lines in which tcpdump found a checksum right.
+    /// Lines with a checksum that tcpdump found correct.
     pub correct_checksums: u64,
-    /// Lines in which it found one wrong.
+    /// Lines with a checksum that it found wrong.
     pub wrong_checksums: u64,
-    /// Some lines, those with wrong checksums first.
+    /// A few lines, those with wrong checksums first.
     pub excerpt: String,
 }
 
-/// A steady row of echo requests that runs while the test does something else.
+/// Periodic echo requests that run while the test does something else.
 pub struct Pinging<'a> {
     host: &'a dyn Host,
     address: String,
@@ -212,7 +213,7 @@ pub struct Pinging<'a> {
 }
 
 impl<'a> Pinging<'a> {
-    /// Starts to ask `address`, every `interval` seconds, which must answer already.
+    /// Starts to ping `address`, which must already answer, every `interval` seconds.
     #[track_caller]
     pub fn start(host: &'a dyn Host, address: &str, interval: f32) -> Pinging<'a> {
         host.wait_for_ping(address, SOON);
@@ -222,12 +223,12 @@ impl<'a> Pinging<'a> {
         Pinging { host, address: address.to_owned(), file, pid }
     }
 
-    /// Ends it, and checks that every request was answered, but for those that are on their way
-    /// when it ends: behind the last answer, and no other.
+    /// Ends it, and checks that every request was answered, except those in flight at the end,
+    /// after the last reply.
     #[track_caller]
     pub fn stop_without_loss(self, at_least: u32) {
-        // Whether answers still come shows one that is asked for from now on. Those before it have
-        // come by then; how many are on their way at the end is up to the machine.
+        // A ping sent from now on shows whether replies still come; earlier ones have arrived by
+        // then. How many are in flight at the end depends on the machine.
         self.host.wait_for_ping(&self.address, SOON);
         let before = self.answers();
         wait_until("ping has more answers", SOON, || (self.answers() >= before + 5).then_some(()));
@@ -236,8 +237,8 @@ impl<'a> Pinging<'a> {
             let text = self.host.run(&format!("tail -n 5 {}", self.file));
             text.contains("packet loss").then_some(text)
         });
-        // First and last sequence number answered, and how many; judged on the spot, as a guest
-        // takes long to send the whole text.
+        // First and last answered sequence number, and the number of replies; computed on the host,
+        // as a guest takes long to send the whole text.
         let answers = self.host.run(&format!(
             "sed -n 's/.*seq=\\([0-9]*\\).*/\\1/p' {} | sort -n | uniq | \
              awk 'NR == 1 {{ first = $1 }} {{ last = $1 }} END {{ print first, last, NR }}'",
@@ -259,14 +260,14 @@ impl<'a> Pinging<'a> {
         );
     }
 
-    /// How many answers have come. The shell in the background may not have made the file yet.
+    /// Returns the number of replies. The background shell may not have created the file yet.
     fn answers(&self) -> u32 {
         let count = self.host.try_run(&format!("grep -c 'seq=' {}", self.file)).text;
         count.trim().parse().unwrap_or(0)
     }
 }
 
-/// Sees that one reaches both addresses of another, of IPv4 and of IPv6, or neither.
+/// Asserts that `from` reaches both addresses of another host, IPv4 and IPv6, or neither.
 #[track_caller]
 pub fn assert_reaches(from: &impl Host, to: [&str; 2], wanted: bool) {
     for address in to {

@@ -1,7 +1,7 @@
-//! A bad link: between two TAPs, threads of the test lose, hold back, repeat, reorder and spoil
-//! frames.
+//! An impaired link: threads of the test drop, delay, duplicate, reorder and corrupt frames between
+//! two TAPs.
 //!
-//! What becomes of the nth frame each way follows from the seed alone.
+//! The seed alone decides the fate of the nth frame in each direction.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,30 +15,30 @@ use tun_tap::Iface;
 use crate::raw_tap::RawTap;
 use crate::sim::rng::Rng;
 
-/// Frames of a thousand to which something happens, and how long the link is.
+/// Impairments: frames affected in a thousand, and the link's delay.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Harm {
-    /// They do not arrive.
+    /// Dropped.
     pub lost: u64,
-    /// They come later than those sent up to [`LATE`] after them.
+    /// Delayed beyond frames that are sent up to [`LATE`] later.
     pub late: u64,
-    /// They come twice.
+    /// Duplicated.
     pub twice: u64,
-    /// TCP segments with a wrong bit somewhere. Its checksum finds any one; ARP has none.
+    /// TCP segments with one bit flipped. Their checksum detects that; ARP has none.
     pub spoilt: u64,
-    /// How long every frame is on its way.
+    /// Delay of every frame.
     pub delay: Duration,
 }
 
-/// A late frame is held for less than this.
+/// Upper bound of the extra delay of a late frame.
 pub const LATE: Duration = Duration::from_millis(20);
-/// The largest frame of a link of MTU 1500.
+/// The largest frame at MTU 1500.
 const LARGEST: usize = 1514;
 
-/// What a link has done.
+/// Counters of a link.
 #[derive(Default, Debug)]
 pub struct Tally {
-    /// Frames that it was given.
+    /// Frames received.
     pub taken: AtomicU64,
     /// See [`Harm`].
     pub lost: AtomicU64,
@@ -48,11 +48,11 @@ pub struct Tally {
     pub twice: AtomicU64,
     /// See [`Harm`].
     pub spoilt: AtomicU64,
-    /// Frames that no such link carries; they do not arrive.
+    /// Frames over the MTU, which are dropped.
     pub oversized: AtomicU64,
 }
 
-/// Joins two TAPs by a bad link, until the namespaces of both are gone.
+/// Joins two TAPs by an impaired link, until the namespaces of both are gone.
 pub fn join(ends: [RawTap; 2], harm: Harm, seed: u64) -> Arc<Tally> {
     let tally = Arc::new(Tally::default());
     let [near, far] = ends;
@@ -64,7 +64,7 @@ pub fn join(ends: [RawTap; 2], harm: Harm, seed: u64) -> Arc<Tally> {
     tally
 }
 
-/// One way of a link.
+/// One direction of a link.
 struct Link {
     harm: Harm,
     rng: Rng,
@@ -73,7 +73,7 @@ struct Link {
 
 impl Link {
     fn carry(mut self, frames: &Receiver<Vec<u8>>, to: &Iface) {
-        // By arrival; the number keeps the order of those that arrive together.
+        // Ordered by arrival; the number keeps the order of simultaneous arrivals.
         let mut flying: BTreeMap<(Instant, u64), Vec<u8>> = BTreeMap::new();
         for number in 0.. {
             let next = flying.keys().next().map(|(due, _)| *due);
@@ -86,7 +86,7 @@ impl Link {
             while let Some(first) = flying.first_entry()
                 && first.key().0 <= Instant::now()
             {
-                // An interface that is down loses frames, as a cable would.
+                // An interface that is down loses frames, as a cable does.
                 let _ = to.send(&first.remove());
             }
         }
@@ -101,7 +101,7 @@ impl Link {
         let Link { harm, rng, tally } = self;
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         count(&tally.taken);
-        // As many dice for each frame, so that the next one's fate does not depend on this one's.
+        // A fixed number of random draws for each frame makes the fates independent of each other.
         let mut happens = |part: u64| rng.below(1000) < part as usize;
         let [lost, late, twice, spoilt] =
             [harm.lost, harm.late, harm.twice, harm.spoilt].map(&mut happens);
@@ -132,7 +132,7 @@ impl Link {
     }
 }
 
-/// Bytes of the Ethernet header, which on a real link has a checksum of its own.
+/// Size of the Ethernet header, which is not corrupted: on a real link the FCS protects it.
 const HEADER: usize = 14;
 
 fn carries_tcp(frame: &[u8]) -> bool {

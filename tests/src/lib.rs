@@ -1,12 +1,12 @@
 //! Support code for the system tests under `tests/tests`.
 //!
-//! A test builds a small world out of real parts: the built [`Tramad`], [`Guest`]s in QEMU,
-//! [`Netns`] hosts on TAPs, DPDK's [`Testpmd`], and [`RawTap`]s for frames byte by byte. Every
-//! part ends with the value that stands for it, and with the test's process if that is killed:
-//! children ask the kernel for it, and namespaces, which nobody owns, are swept by the next test
-//! that makes one.
+//! A test builds a small network from real parts: the built [`Tramad`], [`Guest`]s in QEMU,
+//! [`Netns`] hosts on TAPs, DPDK's [`Testpmd`], and [`RawTap`]s for individual frames. Every part
+//! ends when its value is dropped, and with the test's process if that is killed: the kernel kills
+//! child processes (parent-death signal), and the next test that creates a namespace removes
+//! orphaned ones.
 
-// A test that cannot go on panics; its support code says why and does the same.
+// A test that cannot continue panics with its reason, and so does its support code.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 pub mod guest;

@@ -1,9 +1,9 @@
-//! What a network with VLANs does to frames, told as simply as possible.
+//! A reference model of a network with VLANs, as simple as possible.
 //!
-//! This is the specification that the simulation holds the switch to. It knows nothing of bursts,
-//! rings, hashes or offsets: one frame at a time, in lists and maps that are searched from end to
-//! end. Where a full MAC table must give up an entry, several choices are right; the model checks
-//! that the switch's choice is one of them and follows it.
+//! The simulation compares the switch with this specification. It has no bursts, rings, hashes or
+//! offsets: one frame at a time, in lists and maps that are searched linearly. Where a full MAC
+//! table must evict an entry, several choices are correct; the model checks that the switch's
+//! choice is one of them and follows it.
 
 use std::collections::BTreeMap;
 
@@ -14,40 +14,40 @@ use trama_virtqueue::RingFeatures;
 
 use crate::sim::frames::{Frame, LONGEST, MAX_TAGS, Work};
 
-/// Most addresses remembered of one port.
+/// Most source addresses remembered for a port.
 const MOST_SOURCES: usize = 8;
 
 /// VLAN and address.
 pub type Key = (u16, MacAddr);
-/// Learned addresses: on which port, and when last seen.
+/// Learned addresses: port, and time last seen.
 pub type Fdb = BTreeMap<Key, (usize, u64)>;
 
 /// One network.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// Largest packet.
+    /// MTU.
     pub mtu: usize,
-    /// Most addresses.
+    /// Capacity of the MAC table.
     pub capacity: usize,
-    /// An address not seen for longer than this is forgotten.
+    /// Ageing time, in ticks.
     pub aging: u64,
-    /// What was learned; what is too old stays here until something removes it, because it may
-    /// still take up room in the switch.
+    /// Learned addresses. Aged ones stay here until something removes them, because they may still
+    /// occupy the switch's table.
     pub learned: Fdb,
 }
 
-/// Where a port's receiver keeps frames that it has not looked at.
+/// Where a port's receiver stores frames that it has not processed.
 #[derive(Clone, Copy, Debug)]
 pub enum Room {
-    /// In a queue of so many.
+    /// In a queue with room for this many.
     Frames(usize),
     /// In buffers on a ring.
     Buffers {
         /// How many there are.
         count: usize,
-        /// Bytes in each, with the virtio-net header of a frame.
+        /// Size of each in bytes, including the virtio-net header.
         size: usize,
-        /// Say how long the header is, and whether a frame may take several.
+        /// Decides the header's length, and whether a frame may span several buffers.
         features: RingFeatures,
     },
 }
@@ -57,26 +57,26 @@ pub enum Room {
 pub struct Port {
     /// Its network, if it has one.
     pub network: Option<usize>,
-    /// Its VLANs.
+    /// Its VLAN mode.
     pub vlan: VlanMode,
-    /// Whether the cable is in.
+    /// Whether the cable is connected.
     pub cable: bool,
-    /// What it may hear and send.
+    /// Its filter of received and sent frames.
     pub filter: PortFilter,
-    /// The addresses that it sent from since it was plugged in, the latest last; not noted where
-    /// there may be many.
+    /// Source addresses used since it was connected, the latest last; not recorded where many are
+    /// allowed.
     pub sources: Vec<MacAddr>,
     /// When it last sent from another address than before, if it counts as having several.
     pub changed: Option<u64>,
-    /// What its receiver takes unfinished.
+    /// Offloads that its receiver has negotiated.
     pub offloads: Offloads,
-    /// What it has for frames.
+    /// Its room for received frames.
     pub room: Room,
-    /// Whether its receiver takes any.
+    /// Whether its receiver takes frames.
     pub ready: bool,
     /// Frames in its queue.
     pub queue: Vec<Captured>,
-    /// What it should have counted.
+    /// The expected counters.
     pub counters: PortSnapshot,
 }
 
@@ -89,11 +89,11 @@ pub struct Model {
     pub ports: Vec<Option<Port>>,
     /// The time, in the MAC table's ticks.
     pub now: u64,
-    /// Entries given up for others so far.
+    /// Entries evicted so far.
     pub evictions: u64,
-    /// Frames for a learned port so far.
+    /// Frames forwarded to a learned port so far.
     pub unicast: u64,
-    /// Addresses that changed their port so far.
+    /// Addresses that moved to another port so far.
     pub moves: u64,
 }
 
@@ -102,14 +102,14 @@ impl Network {
         now - seen <= self.aging
     }
 
-    /// The addresses that are known at `now`.
+    /// Returns the addresses not aged out at `now`.
     pub fn live(&self, now: u64) -> Fdb {
         let live = self.learned.iter().filter(|(_, (_, seen))| self.is_live(*seen, now));
         live.map(|(key, entry)| (*key, *entry)).collect()
     }
 
-    /// Drops what the switch dropped to stay within its capacity, if it was right to; says
-    /// whether there was something.
+    /// Removes the entry that the switch evicted to stay within its capacity, after checking the
+    /// choice; returns whether there was one.
     fn follow_eviction(&mut self, newcomer: Key, port: usize, observed: &Fdb, now: u64) -> bool {
         let live = self.live(now);
         let gone: Vec<Key> =
@@ -139,7 +139,7 @@ fn lists(trunks: &VlanSet, vid: u16) -> bool {
     trunks.is_all() || trunks.iter().any(|listed| listed.get() == vid)
 }
 
-/// Whether a port is a member of a VLAN.
+/// Returns whether a port is a member of a VLAN.
 fn carries(mode: &VlanMode, vid: u16) -> bool {
     match mode {
         VlanMode::Access { tag } => tag.get() == vid,
@@ -150,7 +150,7 @@ fn carries(mode: &VlanMode, vid: u16) -> bool {
     }
 }
 
-/// The VLAN of a frame that arrives with this VID (0: none).
+/// Returns the VLAN of a frame that arrives with this VID (0: untagged or priority-tagged).
 fn arrives_in(mode: &VlanMode, vid: u16) -> Option<u16> {
     let vlan = match (mode, vid) {
         (VlanMode::Access { .. }, 1..) => return None,
@@ -164,7 +164,7 @@ fn arrives_in(mode: &VlanMode, vid: u16) -> Option<u16> {
     carries(mode, vlan).then_some(vlan)
 }
 
-/// Whether a frame of this VLAN leaves with a tag.
+/// Returns whether a frame of this VLAN leaves tagged.
 fn leaves_tagged(mode: &VlanMode, vlan: u16) -> bool {
     match mode {
         VlanMode::Access { .. } => false,
@@ -174,8 +174,8 @@ fn leaves_tagged(mode: &VlanMode, vlan: u16) -> bool {
 }
 
 impl Model {
-    /// A frame enters by `from`. `observed`: what the switch knows after that, if the MAC table
-    /// may be full.
+    /// Handles a frame received from `from`. `observed` is the switch's table afterwards, if the
+    /// MAC table may be full.
     pub fn send(&mut self, from: usize, frame: &Frame, observed: Option<&Fdb>) {
         match self.route(from, frame, observed) {
             Ok((vlan, to)) => {
@@ -196,7 +196,7 @@ impl Model {
         }
     }
 
-    /// The frame's VLAN and the ports it goes to.
+    /// Returns the frame's VLAN and its egress ports.
     fn route(
         &mut self,
         from: usize,
@@ -253,7 +253,7 @@ impl Model {
         if heard.is_empty() { Err(DropReason::UnknownUnicast) } else { Ok((vlan, heard)) }
     }
 
-    /// Whether a member of the frame's VLAN is to get it.
+    /// Returns whether a member of the frame's VLAN should receive it.
     fn hears(&self, to: usize, from: usize, destination: Option<usize>, dst: MacAddr) -> bool {
         let is_outside = |port: usize| self.ports[port].as_ref().unwrap().filter.is_outside;
         let port = self.ports[to].as_ref().unwrap();
@@ -279,13 +279,13 @@ impl Model {
         let old = network.learned.insert(key, (port, now));
         self.moves +=
             u64::from(old.is_some_and(|(on, seen)| on != port && network.is_live(seen, now)));
-        // What the table knew already is not noted again.
+        // A repeated entry is not recorded again.
         if old != Some((port, now)) {
             self.ports[port].as_mut().unwrap().note(key.1, now, network.aging);
         }
     }
 
-    /// The one port where `dst` is; none: everywhere.
+    /// Returns the port where `dst` was learned; `None`: flood.
     fn destination(&self, from: usize, vlan: u16, dst: MacAddr) -> Option<usize> {
         let network = self.ports[from].as_ref().unwrap().network.unwrap();
         let network = self.networks[network].as_ref().unwrap();
@@ -293,7 +293,7 @@ impl Model {
         network.is_live(*seen, self.now).then_some(*port)
     }
 
-    /// Forgets what was learned on a port.
+    /// Removes the addresses learned on a port.
     pub fn flush_port(&mut self, port: usize) {
         for network in self.networks.iter_mut().flatten() {
             network.learned.retain(|_, (on, _)| *on != port);
@@ -302,14 +302,14 @@ impl Model {
 }
 
 impl Port {
-    /// It sends from this address.
+    /// Records a source address.
     fn note(&mut self, mac: MacAddr, now: u64, aging: u64) {
         if self.filter.station == Station::Many {
             return;
         }
         let last = self.sources.last().copied();
         if last == Some(mac) {
-            // It has kept to one address for long enough.
+            // It has used one address for long enough.
             self.changed = self.changed.filter(|since| now - since <= aging);
             return;
         }
@@ -321,7 +321,7 @@ impl Port {
         self.sources.drain(..self.sources.len().saturating_sub(MOST_SOURCES));
     }
 
-    /// Whether an address that was not learned may be behind it.
+    /// Returns whether an address that was not learned may be behind the port.
     fn may_have(&self, mac: MacAddr) -> bool {
         let has_shown = self.sources.contains(&mac);
         match self.filter.station {
@@ -332,13 +332,13 @@ impl Port {
         }
     }
 
-    /// Its guest is gone, or may be.
+    /// Forgets the source addresses, as the port's guest may have changed.
     pub fn forget_sources(&mut self) {
         self.sources.clear();
         self.changed = None;
     }
 
-    /// A frame leaves the switch here.
+    /// Delivers a frame to this port.
     fn receive(&mut self, mut frame: Frame, vlan: u16) {
         if !self.cable {
             self.counters.drops[DropReason::EgressDown as usize] += 1;
@@ -372,8 +372,8 @@ impl Port {
         }
     }
 
-    /// Makes the outermost tag that of the VLAN, or removes it. A tag that is rewritten keeps its
-    /// kind and priority, not its drop eligibility.
+    /// Sets the outermost tag to the VLAN, or removes it. A rewritten tag keeps its TPID and
+    /// priority, but not its DEI.
     fn retag(&self, frame: &mut Frame, vlan: u16) {
         let old = (!frame.tags.is_empty()).then(|| frame.tags.remove(0));
         if !leaves_tagged(&self.vlan, vlan) {
@@ -401,7 +401,7 @@ impl Port {
         self.queue.push(Captured { header, bytes });
     }
 
-    /// How many buffers a frame of `len` bytes takes now; 0 in a queue of frames.
+    /// Returns how many buffers a frame of `len` bytes takes now; 0 in a queue of frames.
     fn buffers(&self, len: usize) -> Result<u16, DropReason> {
         let (count, needed) = match self.room {
             Room::Frames(count) if self.queue.len() < count => return Ok(0),
@@ -418,7 +418,7 @@ impl Port {
         match count - taken {
             0 => Err(DropReason::EgressFull),
             free if needed <= free => Ok(needed as u16),
-            // A frame may be too large for one buffer, or for all there are.
+            // A frame may be too large for one buffer, or for all buffers.
             free if needed == usize::MAX || free == count => Err(DropReason::EgressTooLarge),
             _ => Err(DropReason::EgressFull),
         }

@@ -1,5 +1,5 @@
-//! What tests of NAT are built of: a namespace as the host, a server on its link, and machines on
-//! TAPs behind a gateway.
+//! Parts of NAT tests: a namespace as the host, a server on its link, and machines on TAPs behind a
+//! gateway.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -10,7 +10,7 @@ use crate::process::wait_until;
 
 /// The host's addresses on its link to the world.
 pub const HOST: [&str; 2] = ["203.0.113.1", "fd00:13::1"];
-/// What is at the other end of that link.
+/// The addresses at the other end of that link.
 pub const NEXT: [&str; 2] = ["203.0.113.2", "fd00:13::2"];
 /// The network of the machines.
 pub const NETWORK: &str = "[[network]]\nname = \"home\"\nmode = \"nat-network\"\n\
@@ -22,8 +22,8 @@ pub const VM1: [&str; 2] = ["10.7.0.11", "fd00:7::11"];
 /// Addresses of another.
 pub const VM2: [&str; 2] = ["10.7.0.12", "fd00:7::12"];
 
-/// A namespace with both versions of IP, whose users may ping and whose listeners may have
-/// thousands wait.
+/// Creates a namespace with IPv4 and IPv6, in which any user may ping and listeners may have a
+/// backlog of thousands.
 pub fn namespace(label: &str) -> Netns {
     let netns = Netns::with_ipv6(label);
     netns.run(
@@ -33,7 +33,7 @@ pub fn namespace(label: &str) -> Netns {
     netns
 }
 
-/// The host, and a server on its link.
+/// Returns the host, and a server on its link.
 #[track_caller]
 pub fn host_and_server() -> [Netns; 2] {
     let [host, server] = ["host", "server"].map(namespace);
@@ -42,7 +42,7 @@ pub fn host_and_server() -> [Netns; 2] {
     [host, server]
 }
 
-/// Joins the host by a link to its neighbour, and gives both their addresses.
+/// Links the host to its neighbour, and configures the addresses of both.
 #[track_caller]
 pub fn join(host: &Netns, device: &str, next: &Netns, its_device: &str) {
     host.run(&format!("ip link add {device} type veth peer {its_device} netns {}", next.name()));
@@ -50,7 +50,7 @@ pub fn join(host: &Netns, device: &str, next: &Netns, its_device: &str) {
     set_up(next, its_device, NEXT);
 }
 
-/// Gives an interface its addresses, IPv4 and IPv6, and switches it on.
+/// Configures an interface with an IPv4 and an IPv6 address and sets it up.
 #[track_caller]
 pub fn set_up(netns: &Netns, device: &str, [v4, v6]: [&str; 2]) {
     netns.run(&format!(
@@ -59,7 +59,7 @@ pub fn set_up(netns: &Netns, device: &str, [v4, v6]: [&str; 2]) {
     ));
 }
 
-/// The `[[port]]` of a machine on a network: a TAP in its namespace. `keys` are further ones.
+/// Returns the `[[port]]` of a machine on a network: a TAP in its namespace. `keys` are added.
 pub fn tap_port(network: &str, name: &str, netns: &Netns, keys: &str) -> String {
     format!(
         "\n[[port]]\nname = \"{name}\"\nnetwork = \"{network}\"\ntype = \"tap\"\n\
@@ -68,7 +68,7 @@ pub fn tap_port(network: &str, name: &str, netns: &Netns, keys: &str) -> String 
     )
 }
 
-/// The `[[port]]` of a machine of [`NETWORK`], whose `eth0` has these addresses.
+/// Returns the `[[port]]` of a machine of [`NETWORK`], with these addresses on its `eth0`.
 pub fn machine(netns: &Netns, name: &str, addresses: &[&str]) -> String {
     let with_length = |address: &&str| {
         let length = if address.contains(':') { 64 } else { 24 };
@@ -78,7 +78,7 @@ pub fn machine(netns: &Netns, name: &str, addresses: &[&str]) -> String {
     tap_port("home", name, netns, &format!("ifname = \"eth0\"\naddress = {addresses:?}"))
 }
 
-/// Sends what is not on a machine's link through a gateway.
+/// Adds default routes to a machine.
 #[track_caller]
 pub fn route(vm: &Netns, gateway: &[&str]) {
     for address in gateway {
@@ -90,7 +90,7 @@ pub fn route(vm: &Netns, gateway: &[&str]) {
     }
 }
 
-/// Listens in a namespace; as many connections may wait as it likes.
+/// Listens in a namespace, with the largest backlog.
 #[track_caller]
 pub fn listen(netns: &Netns, address: &str) -> TcpListener {
     let address: SocketAddr = address.parse().expect("address");
@@ -102,7 +102,7 @@ pub fn listen(netns: &Netns, address: &str) -> TcpListener {
     listener.join().expect("listener")
 }
 
-/// An address of either version of IP and a port.
+/// Returns a socket address of an IPv4 or IPv6 address and an L4 port.
 #[track_caller]
 pub fn at(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse().expect("address"), port)

@@ -1,7 +1,7 @@
-//! A network namespace as a host: an own stack, no own machine.
+//! A network namespace as a host: a separate network stack without a separate machine.
 //!
-//! Namespaces have names, which outlive a killed test. So the name holds the id of the process
-//! that made it, and whoever makes the next one removes those whose maker is gone.
+//! Namespaces have names, which outlive a killed test. So the name contains the process id of its
+//! creator, and creating a namespace removes those whose creator is gone.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -25,7 +25,7 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Makes a namespace; `label` only helps to read messages.
+    /// Creates a namespace; `label` makes messages readable.
     #[track_caller]
     pub fn new(label: &str) -> Netns {
         sweep();
@@ -33,7 +33,7 @@ impl Netns {
         ip(&["netns", "add", &name]);
         let netns = Netns { name, scratch: tempfile::tempdir().expect("temporary directory") };
         netns.run("ip link set lo up");
-        // Addresses that a host makes up for itself would blur what the tests count.
+        // Automatic addresses would send frames that distort the tests' counts.
         netns.run(
             "echo 1 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 \
                    /proc/sys/net/ipv6/conf/default/disable_ipv6",
@@ -41,7 +41,7 @@ impl Netns {
         netns
     }
 
-    /// As [`Netns::new`], with interfaces that may have IPv6 addresses, and have them at once.
+    /// As [`Netns::new`], with IPv6 enabled and without duplicate address detection.
     #[track_caller]
     pub fn with_ipv6(label: &str) -> Netns {
         let netns = Netns::new(label);
@@ -53,7 +53,7 @@ impl Netns {
         netns
     }
 
-    /// Starts a thread that works inside. Sockets that it makes stay there.
+    /// Runs a thread inside the namespace. Sockets that it creates stay there.
     pub fn inside<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
@@ -67,14 +67,14 @@ impl Netns {
         })
     }
 
-    /// A command that runs inside, killed with the test.
+    /// Returns a command that runs inside and is killed with the test.
     pub fn command(&self, program: &str) -> Command {
         let mut command = tied_command("ip");
         command.args(["netns", "exec", &self.name, program]);
         command
     }
 
-    /// The path of the namespace's file.
+    /// Returns the path of the namespace's file.
     pub fn path(&self) -> String {
         format!("/run/netns/{}", self.name)
     }
@@ -90,7 +90,7 @@ impl Host for Netns {
     }
 
     fn try_run_for(&self, command: &str, limit: Duration) -> Answer {
-        // What the command leaves in the background must not hold our pipe open: a file it is.
+        // A file, as background processes of the command would keep a pipe open.
         let file = format!("{}/answer-{}", self.scratch(), unique());
         let out = File::create(&file).expect("answer file");
         let limit = format!("{}", limit.as_secs_f64());
@@ -126,7 +126,7 @@ fn ip(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&stdout).into_owned()
 }
 
-/// Ends what runs in a namespace and takes its name away.
+/// Kills the processes in a namespace and removes its name.
 fn remove(name: &str) {
     let inside = Command::new("ip").args(["netns", "pids", name]).output();
     for pid in inside.iter().flat_map(|o| o.stdout.split(|b| *b == b'\n')) {
@@ -138,7 +138,7 @@ fn remove(name: &str) {
     let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
 }
 
-/// Removes namespaces of tests that were killed.
+/// Removes the namespaces of killed tests.
 fn sweep() {
     let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
     for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {

@@ -12,12 +12,12 @@ use rustix::process::{
     Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit,
 };
 
-/// How long anything may take on a loaded machine.
+/// Time limit for anything on a loaded machine.
 pub const SOON: Duration = Duration::from_secs(60);
-/// How often [`wait_until`] looks.
+/// Polling interval of [`wait_until`].
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 
-/// Asks `look` until it has an answer; panics with `what` after `limit`.
+/// Calls `look` until it returns a value; panics with `what` after `limit`.
 #[track_caller]
 pub fn wait_until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
@@ -30,13 +30,13 @@ pub fn wait_until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Opti
     }
 }
 
-/// A number unlike any other that this process gave out, for names that must not clash.
+/// Returns a number that is unique in this process, for names.
 pub fn unique() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Lets this process have as many descriptors as it may, which must be more than `count`.
+/// Raises this process's file limit to the maximum, which must be more than `count`.
 #[track_caller]
 pub fn raise_file_limit(count: u64) {
     let maximum = getrlimit(Resource::Nofile).maximum;
@@ -44,12 +44,12 @@ pub fn raise_file_limit(count: u64) {
     assert!(maximum.is_none_or(|maximum| maximum > count + 500), "{maximum:?} files");
 }
 
-/// How long the threads of a process have had a processor, in nanoseconds: unlike the time that
-/// passes, no other process's.
+/// Returns the processor time of a process's threads in nanoseconds; other load does not affect it,
+/// unlike wall-clock time.
 #[track_caller]
 pub fn processor_time(process: u32) -> f64 {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("a process");
-    // A thread may have ended meanwhile.
+    // A thread may have ended in the meantime.
     let times = threads.filter_map(|thread| {
         let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
         text.split_whitespace().next()?.parse::<f64>().ok()
@@ -57,20 +57,20 @@ pub fn processor_time(process: u32) -> f64 {
     times.sum()
 }
 
-/// A command that is killed when the thread that starts it ends, and so also when the test is
-/// killed from outside. It keeps the process id: the wrapper replaces itself.
+/// Returns a command that is killed when the thread that starts it ends, and so also when the test
+/// is killed. The process id stays the same, since the wrapper execs the program.
 pub fn tied_command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program.as_ref());
     command
 }
 
-/// As [`tied_command`], by another user.
+/// As [`tied_command`], as another user.
 #[track_caller]
 pub fn tied_command_as(user: &User, program: impl AsRef<Path>) -> Command {
     let mut command = Command::new("setpriv");
     let (id, group) = (user.id.to_string(), user.group.to_string());
-    // One call: the kernel forgets the signal when the user changes.
+    // In one setpriv call: changing the user clears the parent-death signal.
     command.args(["--reuid", &id, "--regid", &group, "--init-groups"]);
     command.args(["--pdeathsig", "KILL", "--"]).arg(program.as_ref());
     command
@@ -79,14 +79,14 @@ pub fn tied_command_as(user: &User, program: impl AsRef<Path>) -> Command {
 /// A user of this machine.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// Its number.
+    /// Its user id.
     pub id: u32,
-    /// The number of its primary group.
+    /// The id of its primary group.
     pub group: u32,
 }
 
 impl User {
-    /// The user of this name, which must be there.
+    /// Returns the user with this name, which must exist.
     #[track_caller]
     pub fn named(name: &str) -> User {
         let number = |what: &str| {
@@ -97,14 +97,14 @@ impl User {
         User { id: number("-u"), group: number("-g") }
     }
 
-    /// Makes a file or folder the user's.
+    /// Changes the owner of a file or folder to this user.
     #[track_caller]
     pub fn own(&self, path: &Path) {
         std::os::unix::fs::chown(path, Some(self.id), Some(self.group)).expect("chown (root)");
     }
 }
 
-/// A running child in a process group of its own; dropping it kills the group.
+/// A running child in its own process group; dropping it kills the group.
 pub struct Process {
     child: Child,
     name: String,
@@ -112,17 +112,17 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with nothing to read; what it writes goes to `log`.
+    /// Starts `command` without input; its output goes to `log`.
     pub fn spawn(name: &str, command: Command, log: &Path) -> Process {
         Process::start(name, command, log, Stdio::null(), None)
     }
 
-    /// Starts `command` with a pipe to its standard input; what it writes goes to `log`.
+    /// Starts `command` with a pipe as standard input; its output goes to `log`.
     pub fn spawn_commanded(name: &str, command: Command, log: &Path) -> Process {
         Process::start(name, command, log, Stdio::piped(), None)
     }
 
-    /// Starts `command` with pipes to standard input and output; its errors go to `log`.
+    /// Starts `command` with pipes as standard input and output; its errors go to `log`.
     pub fn spawn_piped(name: &str, command: Command, log: &Path) -> Process {
         Process::start(name, command, log, Stdio::piped(), Some(Stdio::piped()))
     }
@@ -146,17 +146,17 @@ impl Process {
         Process { child, name: name.to_owned(), log: log.to_owned() }
     }
 
-    /// The child, for its pipes.
+    /// Returns the child, for access to its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// What the process has written to its log so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         std::fs::read(&self.log)
             .map(|b| String::from_utf8_lossy(&b).into_owned())
@@ -169,7 +169,7 @@ impl Process {
         let deadline = Instant::now() + limit;
         while !self.log().contains(text) {
             let over = self.status().is_some() || Instant::now() >= deadline;
-            // Read once more: the text may have come between the look and the end.
+            // Read again: the text may have been written just before the end.
             if over && !self.log().contains(text) {
                 panic!("{}: no \"{text}\" in its log:\n{}", self.name, self.log());
             }
@@ -177,22 +177,22 @@ impl Process {
         }
     }
 
-    /// The exit status, if it has ended.
+    /// Returns the exit status if it has ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("wait for a child")
     }
 
-    /// Whether it still runs.
+    /// Returns whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.status().is_none()
     }
 
-    /// Sends `signal` to the process alone.
+    /// Sends `signal` to the process, not to its group.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         kill_process(self.pid(), signal).map_err(io::Error::from)
     }
 
-    /// Sends `signal`, waits for the end, and panics if that does not come within `limit`.
+    /// Sends `signal` and waits for the end; panics after `limit`.
     #[track_caller]
     pub fn end(&mut self, signal: Signal, limit: Duration) -> ExitStatus {
         if let Some(status) = self.status() {

@@ -1,8 +1,8 @@
-//! Frames byte by byte: at a TAP port, tags included, and at the interface of a namespace.
+//! Individual frames: at a TAP port, including tags, and at the interface of a namespace.
 //!
-//! The switch holds the one end of its TAP; the other is a network interface. A kernel bridge
-//! (which knows nothing of VLANs unless told) joins that interface to a plain TAP whose end the
-//! test holds, so that what the test writes is what arrives, and the other way round.
+//! The switch holds the descriptor of its TAP; the other end is a network interface. A kernel
+//! bridge without VLAN filtering joins that interface to a plain TAP, whose descriptor the test
+//! holds. So the test sends and receives exactly the frames on the port.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -21,7 +21,7 @@ pub struct RawTap {
 }
 
 impl RawTap {
-    /// Bridges a new plain TAP in `netns` with `interface`, which is there already.
+    /// Bridges a new plain TAP in `netns` with the existing `interface`.
     #[track_caller]
     pub fn bridge(netns: &Netns, interface: &str) -> RawTap {
         let number = unique();
@@ -35,8 +35,8 @@ impl RawTap {
         raw
     }
 
-    /// Makes a plain TAP that is an interface of the namespace. It knows no offloads, so that no
-    /// frame is larger than its MTU and every checksum is there.
+    /// Creates a plain TAP as an interface of the namespace. It has no offloads, so that no frame
+    /// exceeds the MTU and every checksum is complete.
     #[track_caller]
     pub fn device(netns: &Netns, name: &str) -> RawTap {
         let tap = Arc::new(open_inside(netns, name));
@@ -51,7 +51,7 @@ impl RawTap {
         assert_eq!(sent, frame.len());
     }
 
-    /// The next frame that `wanted` accepts; the others are skipped. `None` after `limit`.
+    /// Returns the next frame that `wanted` accepts, and skips others; `None` after `limit`.
     pub fn receive(&self, limit: Duration, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let deadline = Instant::now() + limit;
         loop {
@@ -64,7 +64,7 @@ impl RawTap {
     }
 }
 
-/// Reads on a thread, which ends when the namespace and with it the interface goes.
+/// Reads on a thread, which ends when the namespace and thus the interface is deleted.
 fn read_frames(tap: Arc<Iface>) -> Receiver<Vec<u8>> {
     let (sender, frames) = channel();
     std::thread::spawn(move || {
@@ -78,7 +78,7 @@ fn read_frames(tap: Arc<Iface>) -> Receiver<Vec<u8>> {
     frames
 }
 
-/// Opens a TAP in a namespace. The descriptor stays with it, so a thread can go there and end.
+/// Opens a TAP in a namespace. A thread enters it and ends; the descriptor keeps working.
 #[track_caller]
 fn open_inside(netns: &Netns, name: &str) -> Iface {
     let name = name.to_owned();
@@ -99,7 +99,7 @@ mod tests {
         let mut frame = vec![0xff; 6];
         frame.extend([0x52, 0x54, 0, 0, 0, 1, 0x81, 0x00, 0x60, 0x0a, 0x88, 0xb5]);
         frame.extend([7; 60]);
-        // A new bridge port may need a moment until it forwards.
+        // A new bridge port may take a moment to forward.
         let seen = crate::wait_until("the frame arrives", Duration::from_secs(10), || {
             a.send(&frame);
             b.receive(Duration::from_millis(50), |bytes| bytes[12..14] == [0x81, 0x00])

@@ -1,25 +1,24 @@
-//! TCP by script: a machine every segment of which a test writes, and a program of the host at the
+//! Scripted TCP: a test writes every segment of a machine, and drives the host's program at the
 //! other end of the flow.
 //!
 //! Each line is a step:
 //!
 //! ```text
-//! > syn 0 win=1000 mss=1000 scale=2     the machine sends this
-//! < syn 0 ack=1 scale=5                 it receives this, and nothing before
-//! host accepts                          and says DATA, urges DATA (urgently), hears DATA, ends,
-//!                                       hears end, hears reset, resets, refuses (does not
-//!                                       listen), calls (by a forward)
+//! > syn 0 win=1000 mss=1000 scale=2     the machine sends this segment
+//! < syn 0 ack=1 scale=5                 it receives this one, and no other before
+//! host accepts                          further: says DATA, urges DATA (urgent data),
+//!                                       hears DATA, ends, hears end, hears reset, resets,
+//!                                       refuses (does not listen), calls (by a forward)
 //! > 1:hello ack=1 win=250
-//! < again 0 ack=6                       as `<`, though it has received it before
+//! < again 0 ack=6                       as `<`, for a segment received before
 //! ```
 //!
-//! A segment is its first sequence number, counted from the SYN of its end (which is 0), and behind
-//! a colon its data: letters as they are, or `1000*a`. Flags are syn, fin and rst; `urg=` is the
-//! urgent pointer. Of what is received, flags, numbers and data have to be just these; window and
-//! options too, if they are written: `scale=no` is none.
+//! A segment is its first sequence number, relative to its sender's SYN (number 0), then a colon
+//! and its data: literal letters, or `1000*a`. Flags are syn, fin and rst; `urg=` is the urgent
+//! pointer. In a received segment, flags, numbers and data must match exactly; window and options
+//! only if written. `scale=no` means that the option is absent.
 //!
-//! Data that comes once more unasked is passed over: on a loaded machine its sender grows
-//! impatient.
+//! Unexpected retransmissions are ignored: on a loaded machine the sender's timer may expire.
 
 mod segment;
 mod station;
@@ -41,12 +40,12 @@ pub use segment::Segment;
 use segment::data;
 use station::Station;
 
-/// The machine's first sequence number: its numbers wrap early.
+/// The machine's initial sequence number, so that its numbers wrap early.
 const OWN: u32 = u32::MAX - 2;
-/// The port that [`Stage::forward`] leads to the machine.
+/// The L4 port that [`Stage::forward`] forwards to the machine.
 const FORWARDED: u16 = 8080;
 
-/// The NAT with a scripted machine, and a namespace for the program of the host.
+/// A NAT with a scripted machine, and a namespace for the host's program.
 pub struct Stage {
     station: Station,
     far: Netns,
@@ -56,7 +55,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Sets it up.
+    /// Sets up the network.
     #[track_caller]
     pub fn set_up() -> Stage {
         let [host, far] = host_and_server();
@@ -84,7 +83,7 @@ impl Stage {
         }
     }
 
-    /// A flow to begin, over IPv4 (0) or IPv6 (1).
+    /// Returns a new flow, over IPv4 (0) or IPv6 (1).
     pub fn flow(&self, version: usize) -> Flow<'_> {
         let listener = listen(&self.far, "[::]:0");
         let port = listener.local_addr().expect("listening").port();
@@ -100,29 +99,29 @@ impl Stage {
         }
     }
 
-    /// Ends the daemon in order.
+    /// Stops the daemon cleanly.
     #[track_caller]
     pub fn end(self) {
         self.tramad.stop();
     }
 }
 
-/// A flow between the scripted machine and a program of the host.
+/// A flow between the scripted machine and the host's program.
 pub struct Flow<'a> {
     stage: &'a Stage,
     version: usize,
     guest: SocketAddr,
     remote: SocketAddr,
-    /// The sequence number of the gateway's SYN.
+    /// The initial sequence number of the gateway.
     theirs: u32,
-    /// The end of what was received.
+    /// The sequence number after the last byte received.
     received: u32,
     listener: Option<TcpListener>,
     host: Option<TcpStream>,
 }
 
 impl Flow<'_> {
-    /// Does what a line says.
+    /// Executes a line.
     #[track_caller]
     pub fn step(&mut self, line: &str) {
         println!("IPv{} {line}", 4 + 2 * self.version);
@@ -138,13 +137,13 @@ impl Flow<'_> {
         }
     }
 
-    /// Has the machine send a segment.
+    /// Sends a segment from the machine.
     pub fn send(&self, segment: &Segment) {
         let header = segment.header(self.guest.port(), self.remote.port(), [OWN, self.theirs]);
         self.stage.station.send(self.guest.ip(), self.remote.ip(), header, &segment.data);
     }
 
-    /// The next segment that the machine receives.
+    /// Returns the next segment that the machine receives.
     #[track_caller]
     pub fn receive(&mut self) -> Segment {
         let frame = self.stage.station.receive(self.remote, self.guest, SOON);
@@ -168,7 +167,7 @@ impl Flow<'_> {
         }
     }
 
-    /// The program of the host.
+    /// Executes a step of the host's program.
     #[track_caller]
     pub fn host(&mut self) -> &mut TcpStream {
         self.host.as_mut().expect("the program has a connection")
@@ -213,7 +212,7 @@ impl Flow<'_> {
         self.talk(stream);
     }
 
-    /// Has a client call the machine by the forward.
+    /// Connects a client to the machine through the forward.
     #[track_caller]
     fn call(&mut self) {
         let to = at(HOST[self.version], FORWARDED);

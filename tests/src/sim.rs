@@ -1,11 +1,11 @@
-//! The switch on a virtual clock: seeded traffic, faults and commands, held against the
-//! model after every step.
+//! The switch on a virtual clock: seeded traffic, faults and commands, compared with the model
+//! after every step.
 //!
-//! A simulation is a list of steps drawn from a seed. Each is done to a real engine, on whose ports
-//! are dummies and guests with real rings, and to the model; then the frames that came out (every
-//! byte, in order), every counter of every port and the learned addresses must be the same.
-//! Nothing reads a clock or a random source, so a seed that fails once always fails. Before it is
-//! reported, the steps and frames that are not needed for the failure are left out.
+//! A simulation is a list of steps drawn from a seed. Each step is applied to a real engine, whose
+//! ports are dummies and guests with real rings, and to the model. Then the frames that came out
+//! (every byte, in order), all counters of all ports and the learned addresses must be the same. No
+//! step reads a clock or a random source, so a failing seed always fails. Before a failure is
+//! reported, the steps and frames not needed for it are removed.
 
 pub(crate) mod frames;
 mod plug;
@@ -22,16 +22,16 @@ use rng::Rng;
 use steps::Step;
 use world::World;
 
-/// What a simulation came across: a check that finds nothing must at least have looked.
+/// Coverage: what simulations met, so that a test can require it.
 #[derive(Default, Debug)]
 pub struct Coverage {
     /// Sums over all ports.
     pub counters: PortSnapshot,
-    /// Entries that full MAC tables gave up.
+    /// Entries evicted from full MAC tables.
     pub evictions: u64,
-    /// Frames that went to the one port where their destination was learned.
+    /// Frames forwarded to the port where their destination was learned.
     pub unicast: u64,
-    /// Addresses that were seen on another port than before.
+    /// Addresses that moved to another port.
     pub moves: u64,
 }
 
@@ -54,7 +54,7 @@ impl Coverage {
     }
 }
 
-/// The steps of a seed.
+/// Returns the steps of a seed.
 fn steps_of(seed: u64, count: usize) -> Vec<Step> {
     let mut rng = Rng::new(seed);
     let mut steps = steps::opening(&mut rng);
@@ -62,7 +62,8 @@ fn steps_of(seed: u64, count: usize) -> Vec<Step> {
     steps
 }
 
-/// Does the steps to engine and model. `Err`: the step at which they differ, and how.
+/// Applies the steps to engine and model. The error is the first step after which they differ, and
+/// the difference.
 fn run(seed: u64, steps: &[Step], coverage: &mut Coverage) -> Result<(), (usize, String)> {
     let mut world = World::new(seed);
     for (index, step) in steps.iter().enumerate() {
@@ -80,8 +81,8 @@ fn run(seed: u64, steps: &[Step], coverage: &mut Coverage) -> Result<(), (usize,
     Ok(())
 }
 
-/// Leaves out what the failure does not need: ever smaller pieces, then single frames, as long as
-/// a failure remains.
+/// Removes steps that the failure does not need, in ever smaller groups, then single frames, as
+/// long as a failure remains.
 fn shrink(seed: u64, mut steps: Vec<Step>) -> Vec<Step> {
     let fails = |steps: &[Step]| run(seed, steps, &mut Coverage::default()).err();
     let mut piece = steps.len() / 2;
@@ -110,12 +111,12 @@ fn shrink(seed: u64, mut steps: Vec<Step>) -> Vec<Step> {
     steps
 }
 
-/// Runs `count` steps of a seed; `Err`: what to print about its failure.
+/// Runs `count` steps of a seed. The error describes the minimised failure.
 pub fn check(seed: u64, count: usize, coverage: &mut Coverage) -> Result<(), String> {
     let mut steps = steps_of(seed, count);
     let Err((failed, _)) = run(seed, &steps, coverage) else { return Ok(()) };
     steps.truncate(failed + 1);
-    // Each attempt to leave something out fails by panicking; only the last word counts.
+    // Each attempt to shrink fails by a panic; only the last one is reported.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let kept = shrink(seed, steps);

@@ -1,20 +1,20 @@
-//! Whether something costs the more the more of it there is.
+//! Detects costs that grow with the number of items.
 
-/// A line through costs, by least squares.
+/// A least-squares line through costs.
 #[derive(Clone, Copy, Debug)]
 pub struct Slope {
-    /// What it costs at first.
+    /// The cost at the start.
     pub first: f64,
-    /// What it costs more at last.
+    /// The additional cost at the end.
     pub growth: f64,
 }
 
-/// Parts of a row of costs of each of which the median counts: on a machine with other work, some
-/// are far off.
+/// Number of sections of the costs whose medians are used: on a busy machine, some costs are
+/// outliers.
 const PARTS: usize = 10;
 
 impl Slope {
-    /// Of costs in their order, some for each of the parts.
+    /// Fits costs in their order, several for each section.
     pub fn of(costs: &[f64]) -> Slope {
         let parts: Vec<f64> = costs.chunks(costs.len().div_ceil(PARTS)).map(median).collect();
         let count = parts.len() as f64;
@@ -22,7 +22,7 @@ impl Slope {
         let offsets = (0..parts.len()).map(|place| place as f64 - (count - 1.0) / 2.0);
         let spread: f64 = offsets.clone().map(|offset| offset * offset).sum();
         let rise: f64 = offsets.zip(&parts).map(|(offset, cost)| offset * (cost - mean)).sum();
-        // Over all of it, from before the first part's middle to behind the last one's.
+        // Over the full length, from before the first section's middle to after the last one's.
         let growth = rise / spread * count;
         Slope { first: mean - growth / 2.0, growth }
     }

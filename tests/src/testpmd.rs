@@ -1,7 +1,7 @@
-//! DPDK's testpmd with virtio-user devices: a vhost-user frontend that nobody here wrote.
+//! DPDK's testpmd with virtio-user devices: an independent vhost-user frontend.
 //!
-//! It runs without huge pages (a memfd of small ones is as shareable), so it needs no preparation
-//! of the machine and leaves nothing behind when it is killed.
+//! It runs without huge pages, since a memfd of small pages is as shareable. So it needs no
+//! preparation of the machine and leaves nothing behind when it is killed.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,16 +11,16 @@ use tempfile::TempDir;
 
 use crate::process::{Process, SOON, tied_command, unique, wait_until};
 
-/// A testpmd with two devices, which forwards what the one receives out of the other.
+/// A testpmd with two devices, which forwards the frames of each to the other.
 pub struct Testpmd {
     process: Process,
     _dir: TempDir,
 }
 
-/// Frames that circulate have come to a halt if none comes for so long.
+/// Time without a frame after which the circulation has stopped.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What a device has counted.
+/// Counters of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
     /// Frames received.
@@ -30,16 +30,16 @@ pub struct Counted {
 }
 
 impl Testpmd {
-    /// Addresses of the two devices.
+    /// MAC addresses of the two devices.
     pub const MACS: [&str; 2] = ["52:54:00:00:0d:00", "52:54:00:00:0d:01"];
 
     /// Starts testpmd with two devices on `sockets`, each with these properties of
-    /// `net_virtio_user`, such as `queue_size=256,mrg_rxbuf=0` or `server=1`. Pairs of queues are
-    /// given there as `queues=2`; frames of many flows then use them all.
+    /// `net_virtio_user`, such as `queue_size=256,mrg_rxbuf=0` or `server=1`. `queues=2` sets the
+    /// queue pairs; then the frames are of many flows and use all pairs.
     #[track_caller]
     pub fn start(sockets: [&Path; 2], properties: &str) -> Testpmd {
         let dir = tempfile::tempdir().expect("temporary directory");
-        // Its answers would wait in a buffer until that is full.
+        // Line-buffered, or its answers would wait until the buffer is full.
         let mut command = tied_command("stdbuf");
         command.args(["-o0", "dpdk-testpmd"]);
         command.args(["--no-huge", "--no-pci", "--single-file-segments", "-m", "256"]);
@@ -64,7 +64,7 @@ impl Testpmd {
         for (index, peer) in Self::MACS.iter().rev().enumerate() {
             command.arg(format!("--eth-peer={index},{peer}"));
         }
-        // Answers come through a file: nobody has to read a pipe in time.
+        // Answers go to a file, so that no pipe must be drained in time.
         let answers = dir.path().join("testpmd.log");
         command.env("XDG_RUNTIME_DIR", dir.path());
         let mut process = Process::spawn_commanded("testpmd", command, &answers);
@@ -72,16 +72,16 @@ impl Testpmd {
         Testpmd { process, _dir: dir }
     }
 
-    /// Gives testpmd one command.
+    /// Runs a testpmd command.
     #[track_caller]
     pub fn tell(&mut self, command: &str) {
         let input = self.process.child().stdin.as_mut().expect("piped");
         writeln!(input, "{command}").expect("write to testpmd");
     }
 
-    /// Puts `bursts` of 32 frames on the way in each direction, which circulate until `stop`, and
-    /// waits until each device has received `more` frames. Starts again when none has come for two
-    /// seconds: first frames that meet a ring that is not there yet are gone for good.
+    /// Sends `bursts` of 32 frames in each direction, which circulate until `stop`, and waits until
+    /// each device has received `more` frames. Sends again when none has arrived for two seconds:
+    /// first frames are lost if a ring is not ready yet.
     #[track_caller]
     pub fn circulate(&mut self, bursts: u32, more: u64, limit: Duration) {
         wait_until(&format!("testpmd receives {more} more frames"), limit, || {
@@ -102,14 +102,14 @@ impl Testpmd {
         });
     }
 
-    /// What each device has counted.
+    /// Returns the counters of each device.
     #[track_caller]
     pub fn counted(&mut self) -> [Counted; 2] {
         let before = self.process.log().len();
         self.tell("show port stats all");
         wait_until("testpmd shows its counters", SOON, || {
             let log = self.process.log();
-            // What comes before belongs to an earlier command, such as the sums of `stop`.
+            // Earlier output belongs to another command, such as the totals of `stop`.
             let answer = log.get(before..)?;
             let answer = &answer[answer.find("NIC statistics for port 0")?..];
             let values = |name: &str| -> Vec<u64> {
@@ -126,8 +126,8 @@ impl Testpmd {
         })
     }
 
-    /// The frames that each queue of both devices has received or sent, as `direction` says ("rx"
-    /// or "tx"), in the order of devices and queues.
+    /// Returns the frames that each queue of both devices has received or sent, as `direction`
+    /// ("rx" or "tx") selects, in the order of devices and queues.
     #[track_caller]
     pub fn counted_by_queue(&mut self, direction: &str) -> Vec<u64> {
         let before = self.process.log().len();

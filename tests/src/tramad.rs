@@ -1,4 +1,4 @@
-//! The real daemon, and `tramactl` beside it.
+//! The real daemon and `tramactl`.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -21,8 +21,8 @@ pub type Metrics = BTreeMap<String, f64>;
 const DAEMON: &str = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\
                       metrics = \"{metrics}\"\n\n";
 
-/// Runs a program, and all that it starts, as on a host without IPv6: a filter of seccomp(2)
-/// refuses sockets of that family (10) with `EAFNOSUPPORT` (97). File name and Python text.
+/// Wrapper (file name and Python text) that runs a program and its children as on a host without
+/// IPv6: a seccomp(2) filter makes sockets of that family (10) fail with `EAFNOSUPPORT` (97).
 const WITHOUT_IPV6: (&str, &str) = (
     "without-ipv6.py",
     r#"
@@ -42,31 +42,31 @@ os.execv(sys.argv[1], sys.argv[1:])
 "#,
 );
 
-/// A running `tramad` on a configuration of its own; dropping it kills the daemon.
+/// A running `tramad` with its own configuration; dropping it kills the daemon.
 pub struct Tramad {
     process: Process,
     dir: TempDir,
     metrics: SocketAddr,
-    /// The namespace that it runs in, if not the test's own.
+    /// The namespace that it runs in; `None` for the test's own.
     netns: Option<String>,
 }
 
 impl Tramad {
-    /// Starts the daemon and waits until it answers. In `configuration`, `{dir}` stands for a
-    /// fresh directory and `{metrics}` for a free address; without a `[daemon]` table it gets one.
+    /// Starts the daemon and waits until it answers. In `configuration`, `{dir}` stands for a new
+    /// directory and `{metrics}` for a free address; a `[daemon]` table is added if missing.
     #[track_caller]
     pub fn start(configuration: &str) -> Tramad {
         Tramad::start_on(None, configuration, |_| {})
     }
 
-    /// As [`Tramad::start`], with a namespace for its host; its metrics can only be had there.
+    /// As [`Tramad::start`], in a namespace as its host; its metrics are reachable only there.
     #[track_caller]
     pub fn start_in(host: &Netns, configuration: &str) -> Tramad {
         Tramad::start_on(Some(host), configuration, |_| {})
     }
 
-    /// As [`Tramad::start_in`], where an `/etc` of its own has these DNS servers in its
-    /// `resolv.conf` and nothing else.
+    /// As [`Tramad::start_in`], with a private `/etc` whose only file is a `resolv.conf` with these
+    /// DNS servers.
     #[track_caller]
     pub fn start_inside(netns: &Netns, resolvers: &[&str], configuration: &str) -> Tramad {
         Tramad::start_on(Some(netns), configuration, |dir| {
@@ -75,7 +75,7 @@ impl Tramad {
         })
     }
 
-    /// As [`Tramad::start_in`], as on a host that was booted without IPv6.
+    /// As [`Tramad::start_in`], as on a host booted without IPv6.
     #[track_caller]
     pub fn start_without_ipv6(host: &Netns, configuration: &str) -> Tramad {
         Tramad::start_on(Some(host), configuration, |dir| {
@@ -83,7 +83,7 @@ impl Tramad {
         })
     }
 
-    /// `prepare` is given the daemon's directory before the daemon starts.
+    /// `prepare` gets the daemon's directory before the daemon starts.
     #[track_caller]
     fn start_on(netns: Option<&Netns>, configuration: &str, prepare: impl FnOnce(&Path)) -> Tramad {
         let dir = tempfile::tempdir().expect("temporary directory");
@@ -105,23 +105,23 @@ impl Tramad {
         tramad
     }
 
-    /// Replaces the `resolv.conf` of a daemon that was started inside a namespace, by a rename as
+    /// Replaces the `resolv.conf` of a daemon started with [`Tramad::start_inside`], by a rename as
     /// system tools do.
     pub fn set_resolvers(&self, resolvers: &[&str]) {
         write_resolvers(self.dir.path(), resolvers);
     }
 
-    /// A path in the daemon's directory, where its sockets are.
+    /// Returns a path in the daemon's directory, where its sockets are.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// The configuration file's text.
+    /// Returns the text of the configuration file.
     pub fn configuration(&self) -> String {
         std::fs::read_to_string(self.path("trama.toml")).expect("configuration file")
     }
 
-    /// Replaces the configuration file; `reload` makes the daemon look.
+    /// Replaces the configuration file; `reload` makes the daemon read it.
     pub fn write_configuration(&self, text: &str) {
         std::fs::write(self.path("trama.toml"), text).expect("configuration file");
     }
@@ -148,21 +148,21 @@ impl Tramad {
         answer.text
     }
 
-    /// Waits until a network's gateway works by the settings that the daemon has: it is told them
-    /// and asked questions in one row.
+    /// Waits until a network's gateway has applied the daemon's settings: settings and queries
+    /// share one ordered channel, so an answer proves it.
     #[track_caller]
     pub fn wait_for_gateway(&self, network: &str) {
         self.ctl(&format!("flows {network}"));
     }
 
-    /// One of a port's counters, as `tramactl` gives it.
+    /// Returns one of a port's counters, as printed by `tramactl`.
     #[track_caller]
     pub fn statistic(&self, port: &str, name: &str) -> u64 {
         let text = self.ctl(&format!("get Interface {port} statistics:{name}"));
         text.trim().parse().unwrap_or_else(|_| panic!("statistics:{name} of {port} is {text}"))
     }
 
-    /// The address that Prometheus would scrape.
+    /// Returns the address to scrape metrics from.
     pub fn metrics_address(&self) -> String {
         self.metrics.to_string()
     }
@@ -184,13 +184,13 @@ impl Tramad {
             .collect()
     }
 
-    /// The sum of the samples of `name` whose labels contain each of `labels`.
+    /// Returns the sum of the samples of `name` whose labels contain each of `labels`.
     #[track_caller]
     pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         sum(&self.metrics(), name, labels)
     }
 
-    /// What the daemon has logged.
+    /// Returns the daemon's log.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -201,12 +201,12 @@ impl Tramad {
         self.process.wait_for_log(text, limit);
     }
 
-    /// The daemon's process id.
+    /// Returns the daemon's process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// The gateway processes that the daemon has started, in their order.
+    /// Returns the gateway processes of the daemon, in order of their start.
     pub fn gateways(&self) -> Vec<Pid> {
         let log = self.log();
         let ids = log.split("gateway runs as process ").skip(1);
@@ -214,13 +214,13 @@ impl Tramad {
         ids.filter_map(number).filter_map(Pid::from_raw).collect()
     }
 
-    /// Waits for the gateway process after the first `known` ones.
+    /// Waits for the next gateway process after the first `known` ones.
     #[track_caller]
     pub fn gateway_after(&self, known: usize) -> Pid {
         wait_until("a gateway runs", SOON, || self.gateways().get(known).copied())
     }
 
-    /// Whether the daemon still runs.
+    /// Returns whether the daemon still runs.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
     }
@@ -230,7 +230,7 @@ impl Tramad {
         self.process.signal(signal).expect("signal tramad");
     }
 
-    /// Ends the daemon with `signal` and starts it again on the same files.
+    /// Ends the daemon with `signal` and restarts it on the same files.
     #[track_caller]
     pub fn restart(&mut self, signal: Signal) {
         self.process.end(signal, SOON);
@@ -238,13 +238,13 @@ impl Tramad {
         self.wait_until_ready();
     }
 
-    /// Asks the daemon to end, and checks that it does so cleanly.
+    /// Stops the daemon, and checks that it ends cleanly.
     #[track_caller]
     pub fn stop(self) {
         self.stop_and_look(|_| {});
     }
 
-    /// Like [`Tramad::stop`]; then `look` may see what it left in its directory.
+    /// As [`Tramad::stop`]; then `look` may inspect what is left in its directory.
     #[track_caller]
     pub fn stop_and_look(mut self, look: impl FnOnce(&Path)) {
         let status = self.process.end(Signal::TERM, SOON);
@@ -261,7 +261,7 @@ impl Tramad {
     }
 }
 
-/// The sum of the samples of `name` whose labels contain each of `labels`.
+/// Returns the sum of the samples of `name` whose labels contain each of `labels`.
 pub fn sum(metrics: &Metrics, name: &str, labels: &[&str]) -> u64 {
     let matches = |key: &str| {
         let (found, rest) = key.split_once('{').unwrap_or((key, ""));
@@ -270,7 +270,7 @@ pub fn sum(metrics: &Metrics, name: &str, labels: &[&str]) -> u64 {
     metrics.iter().filter(|(key, _)| matches(key)).map(|(_, value)| *value as u64).sum()
 }
 
-/// One of the workspace's programs, built into the folder that this test was built into.
+/// Returns the path of a program of the workspace, in the folder where this test was built.
 #[track_caller]
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("path of this test");
@@ -279,10 +279,11 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// An address of the loopback interface that nothing listens on, and that no other process finds
-/// free as well: it is made of this process's id. (A port that was free a moment ago may be taken.)
+/// Returns a loopback address without a listener, unique to this process because it is derived from
+/// the process id. (A port that was free a moment ago may be taken.)
 pub fn free_address() -> SocketAddr {
-    // Process ids have at most 22 bits (`PID_MAX_LIMIT`). 127.0.0.0/10 has what others use.
+    // Process ids have at most 22 bits (`PID_MAX_LIMIT`). Other programs use addresses in
+    // 127.0.0.0/10.
     let [_, high, middle, low] = std::process::id().to_be_bytes();
     let port = u16::try_from(10_000 + unique()).expect("a port");
     SocketAddr::from(([127, 64 | high, middle, low], port))
@@ -303,7 +304,7 @@ fn launch(dir: &Path, netns: Option<&str>) -> Process {
             let mut command = tied_command("ip");
             command.args(["netns", "exec", netns]);
             if dir.join("etc").exists() {
-                // `ip netns exec` makes a mount namespace, which hides this mount from others.
+                // `ip netns exec` creates a mount namespace, which confines this mount.
                 let script = format!("mount --bind {}/etc /etc && exec \"$@\"", dir.display());
                 command.args(["sh", "-c", &script, "sh"]);
             }

@@ -11,7 +11,7 @@ use crate::process::{Process, tied_command, wait_until};
 /// The firmware (package u-boot-qemu).
 const FIRMWARE: &str = "/usr/lib/u-boot/qemu_arm64/u-boot.bin";
 const PROMPT: &str = "=> ";
-/// How long it may take to start on a machine that is busy with other tests.
+/// Time limit of its start on a machine that is busy with other tests.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running U-Boot at its prompt; dropping it kills QEMU.
@@ -22,7 +22,7 @@ pub struct UBoot {
 }
 
 impl UBoot {
-    /// Starts a machine with one device, and keeps it from booting by itself.
+    /// Starts a machine with one device, and interrupts its automatic boot.
     #[track_caller]
     pub fn start(nic: &Nic) -> UBoot {
         let dir = tempfile::tempdir().expect("temporary directory");
@@ -31,7 +31,7 @@ impl UBoot {
         command.args(["-machine", "virt", "-accel", "tcg", "-cpu", "cortex-a57"]);
         command.args(["-bios", FIRMWARE]);
         give_memory(&mut command, "256M", true);
-        // The ROM of a PCI device is of another processor.
+        // The ROM of a PCI device is for another processor.
         plug(&mut command, 0, nic, if nic.model.contains("pci") { "romfile=" } else { "" });
         let log = dir.path().join("console.log");
         let qemu = Process::spawn_commanded("QEMU of U-Boot", command, &log);
@@ -54,7 +54,7 @@ impl UBoot {
         let text = wait_until(&format!("U-Boot has done {command}"), limit, || {
             let log = self.qemu.log();
             let (text, rest) = log.get(before..)?.rsplit_once(&end)?;
-            // The line as it was typed has no digit there.
+            // The echoed command line has no digit there.
             rest.starts_with(|c: char| c.is_ascii_digit()).then(|| format!("{text}{end}{rest}"))
         });
         assert!(text.contains(&format!("{end}0")), "{command}: {text}");

@@ -1,5 +1,5 @@
-//! The switch against its model, for many seeds. `TRAMA_SIM_SEEDS=N` tries more of them,
-//! `TRAMA_SIM_SEED=N` replays one, `TRAMA_SIM_STEPS=N` makes each longer or shorter.
+//! The switch against its model, for many seeds. `TRAMA_SIM_SEEDS=N` sets the number of seeds,
+//! `TRAMA_SIM_SEED=N` replays one, `TRAMA_SIM_STEPS=N` sets the steps of each.
 
 use trama_switch::DropReason;
 use trama_tests::sim::{self, Coverage};
@@ -23,8 +23,7 @@ fn the_switch_does_what_the_model_does() {
     }
 }
 
-/// The simulation is worth what it meets: the ways to drop a frame, and everything that may happen
-/// to a delivered one.
+/// Checks coverage: the drop reasons, and everything that may happen to a delivered frame.
 #[test]
 fn the_simulation_meets_everything() {
     let mut coverage = Coverage::default();
@@ -32,8 +31,8 @@ fn the_simulation_meets_everything() {
         sim::check(seed, 300, &mut coverage).unwrap_or_else(|report| panic!("{report}"));
     }
     println!("{coverage:?}");
-    // These need a driver that breaks the ring's rules, a frame that makes thousands of segments,
-    // or a device of the operating system.
+    // These need a driver that violates the ring protocol, a frame that becomes thousands of
+    // segments, or a device of the operating system.
     let elsewhere =
         [DropReason::ChainMalformed, DropReason::OffloadFailed, DropReason::DeviceError];
     for reason in DropReason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Nanoseconds since a moment of its own. It stands still between two readings: all that is found
-/// by one look at the rings is dated alike.
+/// Nanoseconds since the clock's start. The value changes only on a reading: all frames found in
+/// one poll of the rings get the same time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock(Instant);
 
@@ -18,7 +18,7 @@ impl Clock {
     }
 }
 
-/// A duration in nanoseconds; those above 584 years are all the same.
+/// Returns a duration in nanoseconds, saturating at 584 years.
 pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -4,10 +4,10 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::{Error, Result};
 
-/// Has the calling thread run on `core` alone.
+/// Pins the calling thread to `core`.
 ///
 /// # Errors
-/// There is no such core, or this process may not use it.
+/// The core does not exist, or this process may not use it.
 pub fn pin_to(core: usize) -> Result<()> {
     if core >= CpuSet::MAX_CPU {
         return Err(Error::Core { core, error: rustix::io::Errno::INVAL });

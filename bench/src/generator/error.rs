@@ -1,4 +1,4 @@
-//! What goes wrong, as sentences for the person who reads the report.
+//! Errors, worded for the reader of a report.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,15 +8,15 @@ use trama_virtqueue::DriverError;
 /// What the generator returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why there is no figure.
+/// Why a measurement has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection came about.
+    /// The connection could not be established.
     #[error("{}: {reason}", path.display())]
     Socket {
         /// The socket.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The cause and a remedy.
         reason: String,
     },
     /// The backend refused a request, or did not answer.
@@ -26,21 +26,21 @@ pub enum Error {
         path: PathBuf,
         /// The request.
         step: &'static str,
-        /// What came back.
+        /// The error of the vhost library.
         error: vhost::Error,
     },
-    /// The device broke the rules of a ring.
+    /// The device violated the ring protocol.
     #[error("port {port}: {error}")]
     Ring {
         /// Index of the port.
         port: usize,
-        /// The rule.
+        /// The violation.
         error: DriverError,
     },
-    /// The load contradicts itself or does not fit the ports.
+    /// The load is inconsistent or does not fit the ports.
     #[error("the load cannot be generated: {0}")]
     Load(String),
-    /// The switch does not carry frames.
+    /// The switch does not forward frames.
     #[error("the switch does not carry frames: {0}")]
     NotCarried(String),
     /// The null device could not be started.
@@ -51,7 +51,7 @@ pub enum Error {
     Core {
         /// The core.
         core: usize,
-        /// What the system said.
+        /// The system's error.
         error: rustix::io::Errno,
     },
     /// A system call failed.

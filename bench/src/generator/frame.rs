@@ -1,9 +1,9 @@
-//! The frames: UDP over IPv4 or, for large segments, TCP over IPv4, between stations whose MAC
-//! addresses tell their port. Behind the headers each carries a stamp.
+//! Frames: UDP over IPv4 or, for large segments, TCP over IPv4. The MAC addresses of the stations
+//! encode their port. Each frame has a stamp behind its headers.
 //!
-//! The smallest frame, 60 bytes without the frame check sequence, is little else; with a tag it has
-//! 64. What differs from frame to frame, addresses and stamp, lies in its
-//! first 64 bytes: one cache line is all that is written of a frame that is sent again.
+//! The smallest frame, 60 bytes without the frame check sequence, has hardly more; with a tag it
+//! has 64. What differs from frame to frame, addresses and stamp, is in its first 64 bytes, so that
+//! sending a frame again writes a single cache line.
 
 use trama_frame::checksum;
 use trama_frame::vnet::{GSO_TCPV4, LEN as HEADER_LEN, NEEDS_CSUM, VnetHeader};
@@ -20,34 +20,35 @@ const UDP: usize = 8;
 const TCP: usize = 20;
 /// Bytes of a stamp.
 const STAMP: usize = 16;
-/// Bits of a stamp's time: three days in nanoseconds.
+/// Bits of a stamp's time: nanoseconds for three days.
 const TIME_BITS: u32 = 48;
 /// The smallest untagged frame (IEEE 802.3, clause 4.4.2) without its frame check sequence.
 pub(super) const SMALLEST: usize = 60;
 
 const TPID: [u8; 2] = [0x81, 0x00];
-/// The address of nobody: frames to it are flooded. Locally administered, as all here.
+/// Owner of the unknown destination: frames to it are flooded. All addresses are locally
+/// administered.
 const NOBODY: u16 = 0xffff;
-/// The owner of addresses that move from port to port.
+/// Owner of the addresses that all ports share.
 const EVERYBODY: u16 = 0xfffe;
 
-/// What a frame says of itself.
+/// The stamp of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stamp {
-    /// The run it belongs to: others' frames, and late ones of an earlier run, are not counted.
+    /// The run that it belongs to; foreign frames and late ones of an earlier run are not counted.
     pub(super) run: u16,
-    /// The port that sent it.
+    /// The sending port.
     pub(super) origin: u16,
-    /// The port that is to receive it, or [`FLOOD`](super::load::FLOOD).
+    /// The port to receive it, or [`FLOOD`](super::load::FLOOD).
     pub(super) target: u16,
-    /// Its number among the frames from that origin to that target.
+    /// The sequence number of its stream from origin to target.
     pub(super) sequence: u32,
-    /// When it was to be sent, in nanoseconds since the beginning of the run.
+    /// When it was scheduled to be sent, in nanoseconds since the start of the run.
     pub(super) time: u64,
 }
 
 impl Stamp {
-    /// As two words, stored and loaded whole: a load that spans several stores waits for them.
+    /// Stored and loaded as two whole words: a load that spans several stores would stall on them.
     #[inline(always)]
     fn to_words(self) -> [u64; 2] {
         let ports = u64::from(self.origin) << 48 | u64::from(self.target) << 32;
@@ -67,20 +68,20 @@ impl Stamp {
     }
 }
 
-/// One of a port's stations, by its MAC address: locally administered, then 16 bits for the port,
-/// or who stands for it, and 24 for the station's number.
+/// A station of a port, as a MAC address: a locally administered prefix, 16 bits for the port (or a
+/// special owner) and 24 bits for the station's number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Station(u64);
 
 impl Station {
-    /// A station of `owner`; its number is below 2^24.
+    /// Returns a station of `owner`; its number is below 2^24.
     #[inline(always)]
     pub(super) fn of(owner: u16, number: u32) -> Station {
         Station(0x02 << 40 | u64::from(owner) << 24 | u64::from(number))
     }
 
-    /// The port whose station a frame that begins so is for; one that no group has, if it is for
-    /// none.
+    /// Returns the destination port of a frame with this beginning, or a number that no group has
+    /// if the destination is not a station.
     #[inline(always)]
     pub(super) fn owner(head: &[u8]) -> usize {
         match head {
@@ -89,25 +90,25 @@ impl Station {
         }
     }
 
-    /// A station that is nowhere.
+    /// Returns the address of no station.
     #[inline(always)]
     pub(super) fn nobody() -> Station {
         Station::of(NOBODY, 0)
     }
 
-    /// The station with that number of those that all ports share.
+    /// Returns the station with this number among those that all ports share.
     #[inline(always)]
     pub(super) fn moving(number: u32) -> Station {
         Station::of(EVERYBODY, number)
     }
 }
 
-/// Where a stamp is in an untagged frame.
+/// Returns the offset of the stamp in an untagged frame.
 fn stamp_offset(load: &Load) -> usize {
     ETHERNET + IPV4 + if load.gso.is_some() { TCP } else { UDP }
 }
 
-/// How the frames of one sender look but for addresses and stamp.
+/// The frame of a sender, without addresses and stamp.
 pub(super) struct Template {
     pub(super) header: [u8; HEADER_LEN],
     pub(super) bytes: Vec<u8>,
@@ -115,7 +116,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// The frames that a port sends.
+    /// Builds the template for the frames that a port sends.
     pub(super) fn new(load: &Load, port: usize) -> Result<Template> {
         let (vlan, size) = (load.vlan(port), load.size(port));
         let tag = if vlan.is_some() { TAG } else { 0 };
@@ -155,7 +156,7 @@ impl Template {
         Ok(Template { header: header.to_bytes(), bytes, stamp_at })
     }
 
-    /// Makes a frame of the template that of one moment.
+    /// Fills in addresses and stamp.
     #[inline(always)]
     pub(super) fn fill(&self, frame: &mut Queued<'_>, to: Station, from: Station, stamp: Stamp) {
         frame.put(0, (to.0 << 16 | from.0 >> 32).to_be_bytes());
@@ -168,7 +169,7 @@ impl Template {
 
 const HOSTS: [[u8; 4]; 2] = [[198, 18, 0, 1], [198, 18, 0, 2]];
 
-/// An IPv4 header between addresses that are set aside for benchmarks (RFC 2544, appendix C.2.2).
+/// Returns an IPv4 header with addresses reserved for benchmarks (RFC 2544, appendix C.2.2).
 fn ipv4(payload: usize, is_tcp: bool) -> [u8; IPV4] {
     let [high, low] = ((IPV4 + payload) as u16).to_be_bytes();
     let mut header =
@@ -184,20 +185,20 @@ fn protocol(is_tcp: bool) -> u8 {
     if is_tcp { 6 } else { 17 }
 }
 
-/// Ports 9, discard. No checksum: the payload changes with every frame.
+/// Uses port 9, discard. No checksum: the payload changes with every frame.
 fn udp(payload: usize) -> [u8; UDP] {
     let [high, low] = (payload as u16).to_be_bytes();
     [0, 9, 0, 9, high, low, 0, 0]
 }
 
-/// Its checksum is the pseudo-header's sum (virtio 1.2, section 5.1.6.2).
+/// The checksum field holds the pseudo-header's sum (virtio 1.2, section 5.1.6.2).
 fn tcp(payload: usize) -> [u8; TCP] {
     let pseudo = [&HOSTS[0][..], &HOSTS[1], &[0, protocol(true)], &(payload as u16).to_be_bytes()];
     let [high, low] = checksum::fold(checksum::sum(&pseudo.concat())).to_be_bytes();
     [0, 9, 0, 9, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, high, low, 0, 0]
 }
 
-/// The header of a large frame whose TCP header starts at `at`.
+/// Returns the virtio-net header of a large frame whose TCP header starts at `at`.
 fn large(at: usize, gso_size: u16) -> VnetHeader {
     VnetHeader {
         flags: NEEDS_CSUM,
@@ -213,9 +214,9 @@ fn large(at: usize, gso_size: u16) -> VnetHeader {
 /// Reads stamps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader {
-    /// Where the stamp is in an untagged frame.
+    /// Offset of the stamp in an untagged frame.
     stamp_at: usize,
-    /// Bytes of a frame as it was sent; a switch may push or pop a tag.
+    /// Size of a frame as sent; a switch may push or pop a tag.
     size: usize,
 }
 
@@ -224,7 +225,7 @@ impl Reader {
         Reader { stamp_at: stamp_offset(load), size: load.size }
     }
 
-    /// The frame's stamp; none if it is not a whole one of ours.
+    /// Returns the frame's stamp; `None` if the frame is truncated or not from this generator.
     #[inline(always)]
     pub(super) fn read(self, frame: &Received<'_>) -> Option<Stamp> {
         let tag = if frame.get(ADDRESSES)? == TPID { TAG } else { 0 };
@@ -256,7 +257,7 @@ mod tests {
         }
     }
 
-    /// What a receiver that knows nothing of us makes of the frames.
+    /// Parses the frames with an independent parser.
     #[test]
     fn headers_are_those_of_a_host() {
         for (vlan, gso, size) in [

@@ -1,4 +1,4 @@
-//! Ports that act together: one thread, one clock.
+//! Ports driven together by one thread with one clock.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,32 +15,32 @@ use super::tally::Tally;
 use super::waiter::Waiter;
 use super::{Error, Result};
 
-/// Frames that a port sends before another has its turn. Between two of them the generator waits
-/// for indices that the device's core has written: at 64, what came through the null device was 22
-/// to 28 million frames a second, and 30 at 256.
+/// Frames that a port sends before the next port's turn. Between two bursts the generator waits for
+/// indices that the device's core has written: at 64, the null device passed 22 to 28 million
+/// frames a second, and 30 at 256.
 const BURST: usize = 256;
-/// Frames that a port receives before another has its turn.
+/// Frames that a port receives before the next port's turn.
 const RECEIVED: usize = 256;
-/// What a frame may be late before it is counted as such, in nanoseconds.
+/// Delay after which a frame counts as late, in nanoseconds.
 const LATE: u64 = 10_000;
-/// How long frames that were due at the end may wait for room in a ring that is just being emptied.
+/// How long frames due at the end may wait for room in a ring that is being emptied.
 const GRACE: u64 = 100_000;
-/// A turn that takes so long is one in which the system had this thread wait: what was due then may
-/// be sent so much later, for that is no fault of the switch.
+/// A turn at least this long means that the system descheduled this thread. Frames due meanwhile
+/// may be sent later by as much, since the switch is not the cause.
 const HICCUP: u64 = 1_000_000;
-/// A turn that takes so long is a pause of the machine: on its own it takes some ten microseconds.
+/// A turn at least this long is a pause of the machine: undisturbed it takes some ten microseconds.
 const PAUSE: u64 = 100_000;
-/// After the last frame was sent, the path is empty when nothing came for so long (in tests longer:
-/// those hold for a machine whose other threads wait long for a core), ...
+/// After the last frame was sent, the path counts as empty when nothing arrives for this time
+/// (longer in tests, whose threads may wait long for a core), ...
 const QUIET: u64 = if cfg!(test) { 5_000_000_000 } else { 250_000_000 };
-/// ... or, if all that was expected has come, for so long, ...
+/// ... or for this time if all expected frames have arrived, ...
 const QUIET_AFTER_ALL: u64 = 2_000_000;
 /// ... and at the latest after this time (RFC 2544, section 23).
 const DRAIN: u64 = if cfg!(test) { 20_000_000_000 } else { 2_000_000_000 };
-/// How long a given number of frames may take.
+/// Time limit for sending a given number of frames.
 const COUNTED: u64 = 10_000_000_000;
-/// How long a switch may take until it carries frames; some poll a port only a while after they
-/// said that it is ready.
+/// Time limit until a switch forwards frames; some poll a port only a while after they report it
+/// ready.
 const LEARNING: Duration = Duration::from_secs(20);
 
 /// Ports on one switch.
@@ -48,17 +48,17 @@ pub struct Group {
     ports: Vec<Port>,
     waiter: Option<Waiter>,
     options: Options,
-    /// Tells the frames of one run from others'.
+    /// Tells the frames of one run from those of another.
     run: u16,
 }
 
 impl Group {
-    /// Plugs a port into each of `sockets`.
+    /// Connects a port to each of `sockets`.
     ///
     /// # Errors
-    /// A backend does not come within 20 seconds, or does not offer what is needed.
+    /// A backend does not connect within 20 seconds, or lacks a required feature.
     pub fn connect<P: AsRef<Path>>(sockets: &[P], options: Options) -> Result<Group> {
-        // All sockets first: a backend may want them in any order.
+        // All sockets before the first connection: a backend may use them in any order.
         let meetings = sockets
             .iter()
             .map(|path| Meeting::arrange(path.as_ref(), options.server_role))
@@ -69,11 +69,11 @@ impl Group {
         Ok(Group { ports, waiter, options, run: std::process::id() as u16 })
     }
 
-    /// Has the switch learn where the stations of `load` are, and waits until it carries frames
-    /// wherever the load will go.
+    /// Lets the switch learn the stations of `load`, and waits until it forwards on every route of
+    /// the load.
     ///
     /// # Errors
-    /// Nothing comes through on one of the ways within 20 seconds.
+    /// A route passes no frame within 20 seconds.
     pub fn learn(&mut self, load: &Load) -> Result<()> {
         let stations = load.sources.max(load.destinations);
         let announce =
@@ -92,14 +92,15 @@ impl Group {
                 Some(_) => {}
             }
         }
-        // What was flooded or looked up slowly while the switch learned, it now knows.
+        // Sends once more: the switch now forwards what it flooded or looked up slowly while
+        // learning.
         self.send_counted(load, u64::from(stations)).map(|_| ())
     }
 
-    /// Puts `load` on the switch, to its end.
+    /// Runs `load` to its end.
     ///
     /// # Errors
-    /// The load does not fit the ports, or the device breaks the rules of a ring.
+    /// The load does not fit the ports, or the device violates the ring protocol.
     pub fn run(&mut self, load: &Load) -> Result<Outcome> {
         let routes = load.routes(self.ports.len())?;
         let end = nanos(load.duration);
@@ -109,7 +110,7 @@ impl Group {
             .enumerate()
             .map(|(i, (port, targets))| {
                 let schedule = match load.rate {
-                    // Senders take turns, they do not all send at once.
+                    // Offsets spread the senders over the period.
                     Some(rate) => Schedule::paced(rate / count, i as f64 / count, end),
                     None => Schedule::Unpaced { end },
                 };
@@ -120,7 +121,7 @@ impl Group {
         Ok(outcome(load, &senders, tally, self.ports.len(), end, paused))
     }
 
-    /// `count` frames on each way of `load`, as fast as they go.
+    /// Sends `count` frames on each route of `load`, unpaced.
     fn send_counted(&mut self, load: &Load, count: u64) -> Result<Tally> {
         let mut senders = load
             .routes(self.ports.len())?
@@ -134,7 +135,7 @@ impl Group {
         self.transfer(&unpaced, &mut senders, COUNTED).map(|(tally, _)| tally)
     }
 
-    /// The first way of `load` on which nothing arrived.
+    /// Returns the first route of `load` on which nothing arrived.
     fn first_silent(&self, load: &Load, tally: &Tally) -> Result<Option<(usize, usize)>> {
         let ports = self.ports.len();
         let ways = load.routes(ports)?.into_iter().flat_map(|(from, targets)| {
@@ -146,7 +147,7 @@ impl Group {
     }
 
     /// Sends until the senders are done or time is up, and receives until the path is empty.
-    /// Returns with it the nanoseconds of the machine's pauses meanwhile.
+    /// Returns also the nanoseconds of the machine's pauses meanwhile.
     fn transfer(
         &mut self,
         load: &Load,
@@ -182,12 +183,12 @@ impl Group {
         }
         let sent: u64 = senders.iter().map(|sender| sender.sent).sum();
         self.drain(&mut tally, sent * copies(load, self.ports.len()), reader, clock)?;
-        // A group that sleeps takes its time of itself.
+        // A sleeping group's long turns are its own sleep.
         let paused = if self.waiter.is_some() { 0 } else { deadline.paused };
         Ok((tally, paused))
     }
 
-    /// Receives what is still on its way.
+    /// Receives frames still in flight.
     fn drain(
         &mut self,
         tally: &mut Tally,
@@ -209,7 +210,7 @@ impl Group {
         }
     }
 
-    /// Fills the senders' buffers, once all are back from earlier runs.
+    /// Fills the senders' buffers, once all buffers of earlier runs are back.
     fn prepare(&mut self, load: &Load, senders: &[Sender]) -> Result<()> {
         if load.gso.is_some() && !self.options.offloads {
             let reason = "large segments need ports that were connected with offloads";
@@ -238,7 +239,8 @@ impl Group {
         Ok(())
     }
 
-    /// Waits until a port is called or `nanos` have nearly passed, and receives at those called.
+    /// Waits until a port is called or `nanos` have nearly passed, and receives on the called
+    /// ports.
     fn receive_called(
         &mut self,
         tally: &mut Tally,
@@ -262,7 +264,7 @@ impl Group {
     }
 }
 
-/// One look at a port's receive ring; returns the number of frames.
+/// Polls a port's receive ring once; returns the number of frames.
 #[inline]
 fn receive(
     port: &mut Port,
@@ -271,7 +273,7 @@ fn receive(
     reader: Reader,
     clock: Clock,
 ) -> std::result::Result<usize, DriverError> {
-    // Read after the look at the ring that found the frames: none is dated before it arrived.
+    // Read after the poll that found the frames, so that none gets a time before its arrival.
     let mut now = None;
     let count = port.rx.recv_each(RECEIVED, |frame| {
         let now = *now.get_or_insert_with(|| clock.now());
@@ -285,7 +287,7 @@ fn receive(
     Ok(count)
 }
 
-/// The ports that a frame from `from` to `target` is to reach.
+/// Returns the ports that should receive a frame from `from` to `target`.
 fn receivers(from: usize, target: u16, ports: usize) -> impl Iterator<Item = usize> {
     (0..ports).filter(move |to| match target {
         FLOOD => *to != from,
@@ -293,20 +295,21 @@ fn receivers(from: usize, target: u16, ports: usize) -> impl Iterator<Item = usi
     })
 }
 
-/// How often a frame of `load` is to arrive.
+/// Returns how many copies of a frame of `load` should arrive.
 fn copies(load: &Load, ports: usize) -> u64 {
     if load.direction == Direction::Flood { ports as u64 - 1 } else { 1 }
 }
 
-/// Until when frames that are due may still be sent.
+/// The time until which due frames may still be sent.
 struct Deadline {
     limit: u64,
-    /// When this turn began, and how long the one before took.
+    /// When this turn began, and how long the previous one took.
     now: u64,
     took: u64,
-    /// How long the thread had to wait since all that was due, or that found room, had been sent.
+    /// How long the thread was descheduled since the last time that it had sent everything due or
+    /// possible.
     excused: u64,
-    /// How long all pauses were together.
+    /// The total of all pauses.
     paused: u64,
 }
 
@@ -315,7 +318,7 @@ impl Deadline {
         Deadline { limit, now: 0, took: 0, excused: 0, paused: 0 }
     }
 
-    /// Another turn begins.
+    /// Begins a turn.
     #[inline]
     fn turn(&mut self, now: u64) -> u64 {
         self.took = now - self.now;
@@ -326,7 +329,8 @@ impl Deadline {
         now
     }
 
-    /// Whether time is up in this turn, which left something unsent for want of time or not.
+    /// Returns whether time is up in this turn; the argument tells whether the turn left due frames
+    /// unsent for lack of time.
     #[inline]
     fn has_passed(&mut self, behind: bool) -> bool {
         if !behind {
@@ -369,7 +373,7 @@ fn outcome(
     }
 }
 
-/// What one port sends.
+/// The sending side of a port.
 struct Sender {
     port: usize,
     template: Template,
@@ -377,7 +381,7 @@ struct Sender {
     targets: Vec<u16>,
     /// The next sequence number for each target.
     sequences: Vec<u32>,
-    /// Whose turn it is.
+    /// The target whose turn it is.
     target: usize,
     source: u32,
     destination: u32,
@@ -407,7 +411,7 @@ impl Sender {
         })
     }
 
-    /// Sends what is due, one burst at most; true: the ring had no room for so many.
+    /// Sends what is due, at most one burst; returns true if the ring had no room for all of it.
     #[inline]
     fn send(
         &mut self,
@@ -438,8 +442,8 @@ impl Sender {
         Ok(count == room && room < BURST)
     }
 
-    /// Addresses and stamp of the next frame. Targets take turns, and at each round the stations
-    /// do.
+    /// Returns addresses and stamp of the next frame. Targets take turns; stations advance with
+    /// each cycle of the targets.
     #[inline(always)]
     fn next(&mut self, run: u16, time: u64) -> (Station, Station, Stamp) {
         let target = self.targets[self.target];
@@ -476,7 +480,7 @@ mod tests {
             assert!(!deadline.has_passed(true));
         }
         assert_eq!(deadline.paused, 9 * HICCUP - 1_000);
-        // The long one excuses what is late; nothing does once it has been made up for.
+        // The long turn excuses late frames; nothing is excused once it has been made up for.
         deadline.turn(11 * HICCUP);
         assert!(!deadline.has_passed(true));
         assert!(deadline.has_passed(false));

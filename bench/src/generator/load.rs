@@ -1,4 +1,4 @@
-//! What is asked of a group of ports, and what came of it.
+//! Loads for a group of ports, and their results.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use hdrhistogram::Histogram;
 
 use super::{Error, Result};
 
-/// The target of a frame that every other port is to receive.
+/// The target of a frame that every other port should receive.
 pub(super) const FLOOD: u16 = 0xffff;
 
-/// Who sends to whom. Ports are numbered as their sockets were given.
+/// The traffic pattern. Ports are numbered in the order of their sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
     /// Each even port to the odd one after it.
@@ -22,22 +22,22 @@ pub enum Direction {
     FanIn,
     /// Port 0 to all others, in turn.
     FanOut,
-    /// Every port to an address that nobody has: all others are to receive each frame.
+    /// Every port to an unknown address: each frame should reach all other ports.
     Flood,
 }
 
-/// What to put on a switch.
+/// The load on a switch.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Bytes of a frame as it is sent, with its tag, if any, and without the frame check sequence,
-    /// which a ring does not carry: 60 at least, 64 with a tag.
+    /// Size of a frame as sent, in bytes: with its tag, if any, without the frame check sequence,
+    /// which a ring does not carry. At least 60, or 64 with a tag.
     pub size: usize,
-    /// The same for each port; ports beyond the list send frames of `size`.
+    /// Frame size of each port; ports beyond the list send frames of `size`.
     pub sizes: Vec<usize>,
-    /// Who sends to whom.
+    /// The traffic pattern.
     pub direction: Direction,
-    /// Frames a second of all senders together, on an open-loop schedule; none: as many as the
-    /// rings take.
+    /// Offered load in frames a second, all senders together, on an open-loop schedule; `None`: as
+    /// fast as the rings take them.
     pub rate: Option<f64>,
     /// How long to send.
     pub duration: Duration,
@@ -45,17 +45,18 @@ pub struct Load {
     pub vlans: Vec<Option<u16>>,
     /// Stations (source addresses) of each port, which take turns.
     pub sources: u32,
-    /// Stations of each port that are sent to, in turn.
+    /// Stations of each port that are destinations, in turn.
     pub destinations: u32,
-    /// All ports send from the same source addresses, so that these move all the time.
+    /// All ports send from the same source addresses, which therefore move all the time.
     pub moving: bool,
-    /// Payload of a segment: the frames are large TCP segments that a device is to cut. All ports
-    /// must have been connected with `offloads`.
+    /// Payload per segment of the large TCP segments to send. All ports must be connected with
+    /// `offloads`.
     pub gso: Option<u16>,
 }
 
 impl Load {
-    /// Frames of `size` bytes, known unicast from one station a port to another, for one second.
+    /// Returns a load of frames of `size` bytes for one second, known unicast with one station per
+    /// port.
     pub fn new(size: usize, direction: Direction) -> Load {
         Load {
             size,
@@ -71,22 +72,22 @@ impl Load {
         }
     }
 
-    /// Bytes of a port's frames.
+    /// Returns the size of a port's frames.
     pub(super) fn size(&self, port: usize) -> usize {
         self.sizes.get(port).copied().unwrap_or(self.size)
     }
 
-    /// Bytes of the longest frame of any port.
+    /// Returns the size of the largest frame of any port.
     pub fn largest(&self) -> usize {
         self.sizes.iter().copied().fold(self.size, usize::max)
     }
 
-    /// The tag of a port's frames.
+    /// Returns the VLAN tag of a port's frames.
     pub(super) fn vlan(&self, port: usize) -> Option<u16> {
         self.vlans.get(port).copied().flatten()
     }
 
-    /// Who sends, and to which ports, among `ports`.
+    /// Returns the senders among `ports`, each with its targets.
     pub(super) fn routes(&self, ports: usize) -> Result<Vec<(usize, Vec<u16>)>> {
         let wrong = match self.direction {
             _ if ports < 2 => "it takes two ports",
@@ -122,58 +123,58 @@ impl Direction {
     }
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Frames that were to be sent: by the schedule, or without one those that the rings took.
+    /// Frames offered: those scheduled or, without a schedule, those that the rings took.
     pub offered: u64,
     /// Frames that the rings took.
     pub sent: u64,
-    /// Frames that were to arrive: those offered, each as often as it has receivers.
+    /// Frames that should have arrived: those offered, each times its number of receivers.
     pub expected: u64,
-    /// Frames that arrived where they were to, each counted once.
+    /// Frames that arrived where they should, each counted once.
     pub received: u64,
-    /// Frames that never came, those included that found no room to be sent in time.
+    /// Frames that did not arrive, including those that found no room in time.
     pub lost: u64,
-    /// Frames that came once more (or so late that this could not be told: behind 1024 others).
+    /// Frames received again (or more than 1024 behind the newest, where this cannot be told).
     pub duplicates: u64,
-    /// Frames that came after one that the same port sent later; they are received too. Frames of
-    /// different stations may overtake each other: Open vSwitch sorts each burst by flow.
+    /// Frames that arrived after a later one of the same stream; they count as received, too.
+    /// Frames of different stations may overtake each other: Open vSwitch sorts each burst by flow.
     pub reordered: u64,
-    /// Frames at ports that they were not meant for: flooded although their address is known.
+    /// Frames at ports other than their target: flooded although the address is known.
     pub strays: u64,
-    /// Frames that were sent more than 10 µs after they were due. Latency includes that time.
+    /// Frames sent more than 10 µs after their time. Latency includes the delay.
     pub late: u64,
-    /// Seconds in which the system had a polling generator wait, in pauses of 0.1 ms and more.
+    /// Seconds for which a polling generator was descheduled, in pauses of 0.1 ms and more.
     pub paused: f64,
-    /// From the first frame's time to the last arrival, at least as long as was sent.
+    /// Seconds from the first frame's time to the last arrival, at least the sending time.
     pub seconds: f64,
-    /// Nanoseconds from the scheduled time to the arrival; none without a schedule.
+    /// Nanoseconds from scheduled time to arrival; `None` without a schedule.
     pub latency: Option<Histogram<u64>>,
-    /// The 99th percentile of each 10 ms, in nanoseconds, ascending; of those in which 100 frames
-    /// arrived or more.
+    /// The 99th percentile of each window of 10 ms, in nanoseconds, ascending; windows with fewer
+    /// than 100 arrivals are left out.
     pub window_p99: Vec<u64>,
 }
 
 impl Outcome {
-    /// Frames received a second.
+    /// Returns the frames received a second.
     pub fn rate(&self) -> f64 {
         self.received as f64 / self.seconds
     }
 
-    /// The part of the expected frames that was lost.
+    /// Returns the fraction of the expected frames that was lost.
     pub fn loss_ratio(&self) -> f64 {
         self.lost as f64 / self.expected.max(1) as f64
     }
 
-    /// Latency in nanoseconds below which `percentile` (0 to 100) of the frames stay; 100 is the
-    /// maximum. Lost frames have none.
+    /// Returns a percentile (0 to 100) of latency in nanoseconds; 100 is the maximum. Lost frames
+    /// do not count.
     pub fn latency(&self, percentile: f64) -> Option<u64> {
         self.latency.as_ref().map(|histogram| histogram.value_at_percentile(percentile))
     }
 
-    /// The 99th percentile of the median 10 ms, in nanoseconds: a pause of the machine spoils the
-    /// windows that it touches and no others.
+    /// Returns the 99th percentile of the median window of 10 ms, in nanoseconds: a pause of the
+    /// machine affects only the windows that it touches.
     pub fn median_window_p99(&self) -> Option<u64> {
         self.window_p99.get(self.window_p99.len() / 2).copied()
     }

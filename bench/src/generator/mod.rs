@@ -1,15 +1,15 @@
-//! A traffic generator and sink for vhost-user switches, on the driver side of our own rings.
+//! A traffic generator and sink for vhost-user switches, on the driver side of trama's rings.
 //!
-//! A [`Group`] plugs into the vhost-user sockets of any switch as the network cards of virtual
-//! machines would, and [`Group::run`] puts a [`Load`] on it. One thread sends and receives, so that
-//! one core is all it takes and one clock is all it knows. Each frame carries a sequence number, by
-//! which loss, duplicates and reordering are found, and the time at which it was *scheduled* to be
-//! sent. Latency counts from there: a switch that stalls delays frames that then cannot be sent,
-//! and they count for what they are (no coordinated omission).
+//! A [`Group`] connects to the vhost-user sockets of any switch as the network cards of virtual
+//! machines do, and [`Group::run`] puts a [`Load`] on it. A single thread sends and receives, so it
+//! needs one core and one clock. Each frame has a sequence number, which reveals loss, duplicates
+//! and reordering, and the time at which it was *scheduled* to be sent. Latency counts from there:
+//! a stalled switch delays the frames that cannot be sent, and their delay is measured (no
+//! coordinated omission).
 //!
-//! [`search()`] looks for the highest rates that keep a loss ratio (MLRsearch, RFC 9971).
-//! [`NullDevice`] is a backend that only copies: what the generator reaches with it is the ceiling
-//! of any figure that was measured by it, and its latency there is the floor.
+//! [`search()`] finds the highest rates that keep a loss ratio (MLRsearch, RFC 9971).
+//! [`NullDevice`] is a backend that only copies: its rate is the ceiling of the generator's
+//! figures, its latency their floor.
 
 mod clock;
 mod cpu;

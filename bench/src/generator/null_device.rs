@@ -1,11 +1,10 @@
-//! A backend that does as little as a backend can: what arrives on one port is copied to another,
-//! the second of a pair or the one whose number is in the destination address, or to all others.
+//! A minimal backend: copies the frames of one port to another (the second of a pair, or the one
+//! encoded in the destination address) or to all others.
 //!
-//! It looks nothing up, knows no VLAN and no offload, and counts nothing. What is left costs
-//! something still: a chain is read and checked, its frame copied once from the one frontend's
-//! memory to the other's (they share none, so there is no way around that), two used elements are
-//! written, and under load it holds back, as a switch would, until a batch has gathered. No switch
-//! with the same rings can do less, so what a generator reaches here is its ceiling.
+//! It has no table, no VLANs, no offloads and no counters. The remaining cost is that of any switch
+//! with the same rings: a chain is read and checked, its frame copied once from one frontend's
+//! memory to the other's, and two used elements are written. Under load it holds back, as a switch
+//! would, until a batch has gathered. So its rate is the generator's ceiling.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -21,27 +20,27 @@ use super::clock::Clock;
 use super::frame::Station;
 use super::{Error, Result, pin_to};
 
-/// Chains of one turn that are load, and those that are then worth waiting for.
+/// Chains per turn that count as load, and batch size worth waiting for under load.
 const LOAD: usize = 32;
 const ENOUGH: u16 = 256;
-/// Longest wait for them since the ring was last served, in nanoseconds.
+/// Longest wait for a batch since the ring was last served, in nanoseconds.
 const LONGEST: u64 = 20_000;
-/// Frames handed on before the next ring has its turn.
+/// Frames forwarded before the next ring's turn.
 const TURN: usize = 512;
 
-/// To which port a frame is copied.
+/// How the destination port of a frame is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crossing {
-    /// The other one of its pair: the first and the second port are one, and so on.
+    /// The other port of its pair: the first and second port are one, and so on.
     Pairs,
-    /// The one whose number the generator wrote into the destination address: nothing is looked up.
+    /// The port encoded in the generator's destination address; there is no lookup.
     ByAddress,
-    /// Every other one.
+    /// All other ports.
     All,
 }
 
 impl Crossing {
-    /// Where a frame that begins with `head` goes, of so many ports.
+    /// Returns the destinations, among this many ports, of a frame that begins with `head`.
     #[inline(always)]
     fn targets(self, from: usize, head: &[u8], ports: usize) -> PortSet {
         let all = PortSet::MAX >> (PortSet::BITS as usize - ports);
@@ -54,7 +53,7 @@ impl Crossing {
     }
 }
 
-/// A running null device. Dropping it ends it.
+/// A running null device; stopped when dropped.
 pub struct NullDevice {
     sessions: Vec<Session>,
     jobs: Sender<Job>,
@@ -65,7 +64,7 @@ pub struct NullDevice {
 /// A set of ports: bit i is port i.
 type PortSet = u64;
 
-/// The ports of a set, ascending.
+/// Returns the ports of a set, ascending.
 #[inline(always)]
 fn members(mut set: PortSet) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
@@ -75,17 +74,16 @@ fn members(mut set: PortSet) -> impl Iterator<Item = usize> {
     })
 }
 
-/// A change of the rings, made between two turns.
+/// A change of the rings, executed between two turns.
 type Job = Box<dyn FnOnce(&mut [Port]) + Send>;
 
 impl NullDevice {
-    /// Serves `sockets`, at most 64. `role` says who listens. The thread that moves frames polls;
-    /// it is pinned to `core`, if one is given. With `hold_off` it waits under load until a batch
-    /// has gathered: more frames, later.
+    /// Serves `sockets`, at most 64. `role` decides which side listens. The forwarding thread
+    /// polls; it is pinned to `core`, if given. With `hold_off` it waits under load until a batch
+    /// has gathered: higher throughput, higher latency.
     ///
     /// # Errors
-    /// One of a pair is missing, a socket cannot be made, or the thread cannot be started or
-    /// pinned.
+    /// A pair is incomplete, a socket cannot be created, or the thread cannot be started or pinned.
     pub fn start<P: AsRef<Path>>(
         sockets: &[P],
         crossing: Crossing,
@@ -104,7 +102,7 @@ impl NullDevice {
         let (stopped, ports) = (stop.clone(), sockets.len());
         let (report, pinned) = channel();
         let thread = std::thread::Builder::new().name("null-device".into()).spawn(move || {
-            // Whoever started it waits for the report.
+            // The caller waits for the report.
             let _ = report.send(core.map_or(Ok(()), pin_to));
             let ports = (0..ports).map(|_| Port::new(hold_off)).collect();
             run(ports, crossing, &queue, &stopped);
@@ -120,8 +118,8 @@ impl NullDevice {
         Ok(device)
     }
 
-    /// Has the device stand still until `time` after the next frame was sent, from before this
-    /// returns: what a generator must not overlook.
+    /// Stalls the device until `time` after the next frame was sent, armed before this returns: the
+    /// generator must notice such a stall.
     #[cfg(test)]
     pub(super) fn stall(&self, time: std::time::Duration) {
         let (begins, begun) = channel();
@@ -138,11 +136,11 @@ impl NullDevice {
 
 impl Drop for NullDevice {
     fn drop(&mut self) {
-        // Sessions first: their last requests are still answered.
+        // Sessions first: their last requests still get an answer.
         self.sessions.clear();
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
-            // It ends without a word if it panicked; nothing is left to be done then.
+            // The thread fails only if it panicked; nothing is left to do then.
             let _ = thread.join();
         }
     }
@@ -154,7 +152,7 @@ struct Port {
     receive: Option<(RxQueue, Option<OwnedFd>)>,
     transmit: Option<(TxQueue, Option<OwnedFd>)>,
     hold_off: bool,
-    /// Chains that are enough under load.
+    /// Number of chains that make a batch under load.
     enough: u16,
     loaded: bool,
     served: u64,
@@ -165,13 +163,13 @@ impl Port {
         Port { hold_off, ..Port::default() }
     }
 
-    /// Whether its driver has sent something that was not taken yet.
+    /// Returns whether its driver has sent frames not yet taken.
     #[cfg(test)]
     fn has_frames(&mut self) -> bool {
         self.transmit.as_mut().is_some_and(|(ring, _)| ring.pending().is_ok_and(|count| count > 0))
     }
 
-    /// Whether the transmit ring is to be served.
+    /// Returns whether the transmit ring should be served.
     #[inline]
     fn is_ready(&mut self, clock: Clock) -> bool {
         let Some((ring, _)) = &mut self.transmit else { return false };
@@ -181,7 +179,7 @@ impl Port {
                 clock.now() - self.served >= LONGEST
             }
             Ok(_) => true,
-            // A broken ring stays silent until its frontend sets it up anew.
+            // A broken ring stays silent until its frontend sets it up again.
             Err(_) => false,
         }
     }
@@ -249,7 +247,7 @@ fn run(mut ports: Vec<Port>, crossing: Crossing, jobs: &Receiver<Job>, stop: &At
     }
 }
 
-/// Hands on what waits on a ring; what finds no room is dropped.
+/// Forwards the frames that wait on a ring; drops those that find no room.
 fn forward(ports: &mut [Port], from: usize, crossing: Crossing, burst: &mut TxBurst) {
     let Some((mut transmit, call)) = ports[from].transmit.take() else { return };
     let (mut taken, mut touched): (usize, PortSet) = (0, 0);
@@ -267,7 +265,7 @@ fn forward(ports: &mut [Port], from: usize, crossing: Crossing, burst: &mut TxBu
             let targets = crossing.targets(from, head, ports.len());
             for to in members(targets) {
                 if let Some((receive, _)) = &mut ports[to].receive {
-                    // Full, or broken: either way the frame is gone, and the generator counts it.
+                    // Full or broken: the frame is lost, and the generator counts it.
                     let _ = receive.push(burst.header(i), head, burst.body(i));
                 }
             }
@@ -292,12 +290,12 @@ fn forward(ports: &mut [Port], from: usize, crossing: Crossing, burst: &mut TxBu
 
 fn signal(event: Option<&OwnedFd>) {
     if let Some(event) = event {
-        // A full counter is readable already.
+        // A full counter is already readable.
         let _ = rustix::io::write(event, &1u64.to_ne_bytes());
     }
 }
 
-/// What a session changes, on the device's thread.
+/// The session's access to the rings, through the device's thread.
 struct PortRings {
     port: usize,
     jobs: Sender<Job>,
@@ -367,7 +365,7 @@ impl Rings for PortRings {
         self.set_event(index, call)
     }
 
-    /// It polls.
+    /// Not needed: the device polls.
     fn set_kick(
         &mut self,
         _index: usize,
@@ -377,7 +375,7 @@ impl Rings for PortRings {
     }
 
     fn disconnected(&mut self) {
-        // A device that has ended has dropped its rings.
+        // A device that has ended has dropped its rings already.
         let _ = self.call(|port| (port.receive, port.transmit) = (None, None));
     }
 }

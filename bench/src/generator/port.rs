@@ -19,37 +19,37 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{Error, Result};
 
-/// How long a backend may take to connect, to listen, or to answer.
+/// Time limit for a backend to connect, listen or answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A pause between two attempts to connect.
+/// Pause between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Bytes of a receive buffer, as network drivers commonly have them.
+/// Size of a receive buffer, as common in network drivers.
 const RECEIVE_BUFFER: usize = 2048;
 
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
 
-/// How the generator's ports are connected.
+/// How the generator connects its ports.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Entries of each ring: a power of two.
+    /// Entries of each ring, a power of two.
     pub queue_size: u16,
-    /// The largest frame that a load will have, in bytes.
+    /// Size of the largest frame of any load, in bytes.
     pub largest_frame: usize,
-    /// Virtio features that may be taken if they are offered (bits as in virtio 1.2).
+    /// Virtio features to accept if offered (bits as in virtio 1.2).
     pub features: u64,
-    /// Take checksum and TCP segmentation offload in both directions. A load of large segments
+    /// Negotiate checksum and TCP segmentation offload in both directions. A load of large segments
     /// needs it.
     pub offloads: bool,
-    /// The generator listens on the sockets and the switch connects.
+    /// Listen on the sockets; the switch connects.
     pub server_role: bool,
-    /// Wait for the device's calls, asleep if nothing is due soon, instead of polling the rings.
+    /// Sleep until the device's calls if no frame is due soon, instead of polling the rings.
     pub sleeping: bool,
 }
 
 impl Default for Options {
-    /// Rings of 1024 entries, frames up to 1522 bytes, polling; IN_ORDER and mergeable buffers if
-    /// they are offered.
+    /// Returns rings of 1024 entries, frames up to 1522 bytes, polling, and IN_ORDER and mergeable
+    /// buffers if offered.
     fn default() -> Options {
         Options {
             queue_size: 1024,
@@ -74,14 +74,14 @@ pub(super) struct Port {
     pub(super) tx: DriverTx,
     kicks: [EventFd; 2],
     calls: [EventFd; 2],
-    /// Free receive buffers that are worth giving back.
+    /// Free receive buffers that make a batch to return.
     refill_at: usize,
-    /// The connection; the rings stop when it goes.
+    /// The connection; the rings stop when it closes.
     _frontend: Frontend,
 }
 
 impl Port {
-    /// Speaks the protocol with the backend behind `stream` until both rings run.
+    /// Runs the vhost-user handshake over `stream` until both rings are started.
     pub(super) fn start(path: &Path, stream: UnixStream, options: &Options) -> Result<Port> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -123,7 +123,7 @@ impl Port {
         Ok(Port { rx, tx, kicks, calls, refill_at, _frontend: frontend })
     }
 
-    /// Makes sent frames available, and kicks the device if it wants that.
+    /// Makes sent frames available, and kicks the device if requested.
     #[inline]
     pub(super) fn publish(&mut self) {
         if self.tx.publish() {
@@ -131,7 +131,7 @@ impl Port {
         }
     }
 
-    /// Gives free receive buffers back once they are a batch.
+    /// Returns free receive buffers once they make a batch.
     #[inline]
     pub(super) fn refill(&mut self) {
         if self.rx.free() >= self.refill_at && self.rx.refill() {
@@ -139,7 +139,7 @@ impl Port {
         }
     }
 
-    /// Takes all transmit buffers back, for which it waits at most until `deadline`.
+    /// Reclaims all transmit buffers, waiting until `deadline` at most.
     pub(super) fn settle(
         &mut self,
         size: u16,
@@ -156,14 +156,13 @@ impl Port {
         Ok(true)
     }
 
-    /// What the device writes when a frame has arrived.
+    /// Returns the eventfd that the device signals when a frame has arrived.
     pub(super) fn receive_call(&self) -> &EventFd {
         &self.calls[RECEIVE]
     }
 }
 
-/// A full counter is the one failure of an eventfd that does not block: then it is readable
-/// already.
+/// Only a full counter can fail a non-blocking eventfd, which is then readable already.
 fn signal(event: &EventFd) {
     let _ = event.write(1);
 }
@@ -229,19 +228,19 @@ fn describe_ring(
     check(path, "SET_VRING_KICK", frontend.set_vring_kick(index, kick))
 }
 
-/// Where a backend is to be found: its socket, or one of ours.
+/// How a backend is reached: at its socket, or at a listener of this process.
 pub(super) enum Meeting {
     Connect(PathBuf),
     Listen(UnixListener, PathBuf),
 }
 
 impl Meeting {
-    /// Makes the socket, if that is ours to do, so that the backend can find it from now on.
+    /// Creates the listener, in the server role, so that the backend can connect from now on.
     pub(super) fn arrange(path: &Path, server_role: bool) -> Result<Meeting> {
         if !server_role {
             return Ok(Meeting::Connect(path.into()));
         }
-        // One that nobody listens on was left behind by a generator that was killed.
+        // A socket without a listener was left behind by a killed generator.
         let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
         if UnixStream::connect(path).is_err_and(refused) {
             std::fs::remove_file(path)?;
@@ -254,7 +253,7 @@ impl Meeting {
         Ok(Meeting::Listen(listener, path.into()))
     }
 
-    /// Waits for the backend, and starts a port with it.
+    /// Waits for the backend, and starts a port on the connection.
     pub(super) fn start(&self, options: &Options) -> Result<Port> {
         let (path, stream) = match self {
             Meeting::Connect(path) => (path, connect(path)),

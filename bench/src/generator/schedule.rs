@@ -1,39 +1,40 @@
 //! When frames are due.
 
-/// Fractions of a nanosecond are kept to 20 bits: at 100 million frames a second, and after a
-/// billion of them, a schedule is off by a millisecond at most.
+/// Fractions of a nanosecond have 20 bits: at 100 million frames a second, the error after a
+/// billion frames is at most a millisecond.
 const FRACTION: u32 = 20;
 
-/// The times at which one sender is to send.
+/// The send times of one sender.
 #[derive(Clone, Debug)]
 pub(super) enum Schedule {
-    /// Open loop: by the clock, whatever becomes of the frames.
+    /// Open loop: by the clock, independent of what happens to the frames.
     Paced {
-        /// When the next frame is due, and the time between two, in 2^-20 ns.
+        /// When the next frame is due, and the period, in 2^-20 ns.
         next: u64,
         period: u64,
-        /// No frame is due from here on, in nanoseconds.
+        /// End of the schedule, in nanoseconds.
         end: u64,
     },
     /// As fast as the ring takes them, until a time in nanoseconds.
     Unpaced { end: u64 },
-    /// As fast as the ring takes them, so many.
+    /// This many frames, as fast as the ring takes them.
     Counted { left: u64 },
 }
 
 impl Schedule {
-    /// `rate` frames a second from `offset` periods on, until `end` nanoseconds.
+    /// Returns a schedule of `rate` frames a second, starting after `offset` periods, until `end`
+    /// nanoseconds.
     pub(super) fn paced(rate: f64, offset: f64, end: u64) -> Schedule {
         let period = (1e9 / rate * f64::from(1u32 << FRACTION)) as u64;
         Schedule::Paced { next: (period as f64 * offset) as u64, period, end }
     }
 
-    /// Whether the clock does not say how many frames are due.
+    /// Returns whether frames are due at any time, not by the clock.
     pub(super) fn is_flat_out(&self) -> bool {
         !matches!(self, Schedule::Paced { .. })
     }
 
-    /// The time for which the next frame is scheduled, if it is due; it is then taken.
+    /// Takes the next frame if it is due; returns its scheduled time.
     #[inline(always)]
     pub(super) fn take(&mut self, now: u64) -> Option<u64> {
         let time = self.due(now)?;
@@ -57,7 +58,7 @@ impl Schedule {
         }
     }
 
-    /// When the next frame is due; none if there is none any more.
+    /// Returns when the next frame is due; `None` after the last one.
     pub(super) fn next(&self, now: u64) -> Option<u64> {
         match *self {
             Schedule::Paced { next, end, .. } => Some(next >> FRACTION).filter(|time| *time < end),
@@ -65,7 +66,7 @@ impl Schedule {
         }
     }
 
-    /// Frames that were scheduled and not taken, seen from the end.
+    /// Returns the number of scheduled frames not taken; called at the end.
     pub(super) fn left(&self) -> u64 {
         match *self {
             Schedule::Paced { next, period, end } => {
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(schedule.take(499), None);
         assert_eq!(schedule.take(500), Some(500));
         assert_eq!(schedule.take(1_499), None);
-        // The generator was held up: the frames come with their own times, not with the clock's.
+        // The generator was held up: the frames get their scheduled times, not the clock's.
         let times: Vec<_> = std::iter::from_fn(|| schedule.take(4_600)).collect();
         assert_eq!(times, [1_500, 2_500, 3_500, 4_500]);
         assert_eq!((schedule.next(4_600), schedule.left()), (Some(5_500), 5));

@@ -1,42 +1,42 @@
-//! Search for the highest loads that keep loss ratios: MLRsearch (RFC 9971).
+//! Search for the highest loads that keep a loss ratio: MLRsearch (RFC 9971).
 //!
-//! A trial offers one load for one duration and has a loss ratio. A goal says which loss ratio is
-//! low enough, how long trials must be in the end, how many seconds of them decide about a load,
-//! and which part of that time may exceed the loss ratio, so that one hiccup of a shared machine
-//! decides nothing. A load is then a lower bound, an upper bound, or undecided; a goal is reached
-//! when a lower and an upper bound are no further apart than its width.
+//! A trial offers one load for one duration and has a loss ratio. A goal states the acceptable loss
+//! ratio, the final trial duration, the total duration of the trials that decide about a load, and
+//! the fraction of it that may exceed the loss ratio, so that a single disturbance of a shared
+//! machine decides nothing. A load is then a lower bound, an upper bound, or undecided. A goal is
+//! reached when its two bounds are no further apart than its width.
 //!
-//! Each goal is approached in phases: short trials and wide bounds first, then longer and narrower
-//! ones around what the phase before has found. All trials serve all goals.
+//! Each goal is approached in phases: first short trials and wide bounds, then longer trials and
+//! narrower bounds around the result of the previous phase. All trials count for all goals.
 
 use std::time::Duration;
 
-/// Phases before the last one at most; each has twice the width of the next.
+/// Phases before the last one, at most; each has twice the width of the next.
 const PHASES: i32 = 4;
-/// Trials of one search at most: no device, however it flutters, holds it up for ever.
+/// Trials of one search, at most: bounds the search on any device, however unstable.
 const TRIALS: usize = 1000;
 
-/// What a search looks for.
+/// A search goal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Goal {
-    /// The highest loss ratio of a good trial, from 0 to below 1.
+    /// The highest acceptable loss ratio of a trial, from 0 to below 1.
     pub loss_ratio: f64,
-    /// The part of the time that may be spent in bad trials, from 0 to below 1.
+    /// The fraction of the time that may be spent in bad trials, from 0 to below 1.
     pub exceed_ratio: f64,
-    /// How far apart the bounds may be in the end, in parts of the upper one.
+    /// The final distance of the bounds, relative to the upper one.
     pub width: f64,
-    /// How long the first trials are.
+    /// Duration of the first trials.
     pub initial_trial: Duration,
-    /// How long the trials are that count in the end.
+    /// Duration of the final trials, which decide.
     pub final_trial: Duration,
-    /// How long all those at one load are together.
+    /// Total duration of the trials at one load.
     pub duration_sum: Duration,
 }
 
 impl Goal {
-    /// No more than `loss_ratio` in half of the time, within 0.5 %; trials from 50 ms to 0.1 s, of
-    /// which ten decide. They are short so that a machine which stands still a few times a second
-    /// spoils the fewer of them.
+    /// Returns a goal of at most `loss_ratio` in half of the time, within 0.5 %. Trials take from
+    /// 50 ms to 0.1 s, and ten decide. They are short so that a machine that stalls a few times a
+    /// second spoils fewer of them.
     pub fn new(loss_ratio: f64) -> Goal {
         Goal {
             loss_ratio,
@@ -49,31 +49,31 @@ impl Goal {
     }
 }
 
-/// The loads, in frames a second, between which a search stays.
+/// The range of loads of a search, in frames a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// The lowest.
     pub min: f64,
-    /// The highest: what the generator can do.
+    /// The highest: the generator's limit.
     pub max: f64,
 }
 
-/// What a search found for a goal.
+/// The result of a search for a goal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GoalResult {
-    /// The highest load found to keep the goal, below all that do not; none: not even the lowest
-    /// does.
+    /// The highest load that keeps the goal, below all that do not; `None` if even the lowest does
+    /// not.
     pub lower: Option<f64>,
-    /// The lowest load found not to keep it; none: even the highest does, which measures the
-    /// generator.
+    /// The lowest load that does not keep the goal; `None` if even the highest does, where the
+    /// generator is the limit.
     pub upper: Option<f64>,
-    /// What came through at the lower bound: that load less the loss in its worst trial that counts
-    /// (RFC 9971: Conditional Throughput).
+    /// Throughput at the lower bound: that load less the loss in its worst trial that counts (RFC
+    /// 9971: Conditional Throughput).
     pub throughput: Option<f64>,
 }
 
-/// Looks for the highest load of each goal by trials that `measure` makes: of a load in frames a
-/// second and a duration, it returns the loss ratio.
+/// Searches for the highest load of each goal. `measure` runs a trial of a load in frames a second
+/// and a duration, and returns the loss ratio.
 ///
 /// # Errors
 /// The first error of `measure`.
@@ -90,7 +90,7 @@ pub fn search<E>(
         {
             let loss = measure(load, goal.final_trial)?.clamp(0.0, 1.0);
             trials.add(load, Trial { nanos: nanos(goal.final_trial), loss });
-            // Where to begin: at what came through of the highest load.
+            // Starts at the throughput of the highest load.
             start = start.or(Some(load * (1.0 - loss)));
         }
         Ok(())
@@ -107,7 +107,7 @@ pub fn search<E>(
     Ok(goals.iter().map(|goal| trials.result(goal)).collect())
 }
 
-/// The goal itself, last, and before it wider ones with shorter trials, of which one decides.
+/// Returns the goal preceded by wider ones with shorter trials, of which one decides.
 fn phases(goal: &Goal) -> Vec<Goal> {
     let ratio = goal.final_trial.as_secs_f64() / goal.initial_trial.as_secs_f64();
     let early = (0..PHASES).map(|phase| {
@@ -121,7 +121,7 @@ fn phases(goal: &Goal) -> Vec<Goal> {
 
 #[derive(Clone, Copy, Debug)]
 struct Trial {
-    /// Whole ones, so that sums of them are exact.
+    /// Whole nanoseconds, so that sums are exact.
     nanos: f64,
     loss: f64,
 }
@@ -130,7 +130,7 @@ fn nanos(time: Duration) -> f64 {
     time.as_nanos() as f64
 }
 
-/// What the trials at one load say about a goal.
+/// The classification of a load for a goal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Class {
     Lower,
@@ -154,7 +154,7 @@ impl Trials {
         }
     }
 
-    /// The relevant bounds: the lowest upper one, and the highest lower one below it.
+    /// Returns the relevant bounds: the lowest upper one, and the highest lower one below it.
     fn bounds(&self, goal: &Goal) -> (Option<f64>, Option<f64>) {
         let mut lower = None;
         for (load, trials) in &self.0 {
@@ -167,12 +167,12 @@ impl Trials {
         (lower, None)
     }
 
-    /// The load to try next; none: the goal is reached, or cannot be.
+    /// Returns the load to try next; `None` if the goal is reached or cannot be.
     fn next_load(&self, goal: &Goal, limits: Limits, start: Option<f64>) -> Option<f64> {
         let inside = |load: f64| load.clamp(limits.min, limits.max);
         let load = match self.bounds(goal) {
             (None, None) => start.map_or(limits.max, inside),
-            // Nothing was too much yet: up, in growing steps.
+            // No upper bound yet: go up in growing steps.
             (Some(lower), None) => inside(lower / (1.0 - 4.0 * goal.width.min(0.125))),
             (None, Some(upper)) => inside(upper * (1.0 - 4.0 * goal.width.min(0.125))),
             (Some(lower), Some(upper)) => {
@@ -182,7 +182,7 @@ impl Trials {
                 (lower * upper).sqrt()
             }
         };
-        // A load that has begun to be tried is decided first, if it tells as much.
+        // Completes a load that is partly tried, if it is as informative.
         let load = self.undecided_near(goal, load).unwrap_or(load);
         (self.class_of(load, goal) == Class::Undecided).then_some(load)
     }
@@ -194,7 +194,7 @@ impl Trials {
         }
     }
 
-    /// A load between the bounds that has been tried without being decided, next to `load`.
+    /// Returns a tried but undecided load between the bounds, close to `load`.
     fn undecided_near(&self, goal: &Goal, load: f64) -> Option<f64> {
         let (lower, upper) = self.bounds(goal);
         let between = |known: f64| {
@@ -216,8 +216,8 @@ impl Trials {
     }
 }
 
-/// Long trials count whole. Short ones can only speak against a load, and only as far as the bad
-/// ones outweigh what the good ones excuse.
+/// Long trials count in full. Short ones count only against a load, and only as far as the bad ones
+/// outweigh what the good ones excuse.
 fn classify(trials: &[Trial], goal: &Goal) -> Class {
     let sum = |is_long: bool, is_bad: bool| -> f64 {
         let wanted = trials.iter().filter(|trial| {
@@ -228,7 +228,7 @@ fn classify(trials: &[Trial], goal: &Goal) -> Class {
     let excused = sum(false, false) * goal.exceed_ratio / (1.0 - goal.exceed_ratio);
     let bad = sum(true, true) + (sum(false, true) - excused).max(0.0);
     let good = sum(true, false);
-    // Time that is still to come may turn out either way.
+    // Remaining time may turn out either way.
     let whole = (good + bad).max(nanos(goal.duration_sum));
     let allowed = whole * goal.exceed_ratio;
     if whole - good <= allowed {
@@ -244,8 +244,8 @@ fn is_full(trial: &Trial, goal: &Goal) -> bool {
     trial.nanos >= nanos(goal.final_trial)
 }
 
-/// The loss ratio that the time which may not be bad stays below: of the long trials, the best
-/// first, the last one that this time needs.
+/// Returns the loss ratio that holds for the time that must be good: that of the last long trial
+/// needed to fill it, best first.
 fn quantile_loss(trials: &[Trial], goal: &Goal) -> f64 {
     let mut long: Vec<_> = trials.iter().filter(|trial| is_full(trial, goal)).collect();
     long.sort_by(|a, b| a.loss.total_cmp(&b.loss));
@@ -272,8 +272,8 @@ mod tests {
 
     const LIMITS: Limits = Limits { min: 1e3, max: 100e6 };
 
-    /// A device that carries `capacity` frames a second, of which `noise` may be missing in a
-    /// trial.
+    /// A device that carries `capacity` frames a second, of which a trial may lose a fraction up to
+    /// `noise`.
     struct Device {
         capacity: f64,
         noise: f64,
@@ -308,7 +308,7 @@ mod tests {
         list.iter().map(|(seconds, loss)| Trial { nanos: *seconds * 1e9, loss: *loss }).collect()
     }
 
-    /// Trials of one second, of which three decide.
+    /// A goal that three trials of one second decide.
     fn goal() -> Goal {
         let second = Duration::from_secs(1);
         Goal { final_trial: second, duration_sum: 3 * second, ..Goal::new(0.005) }
@@ -361,8 +361,8 @@ mod tests {
         assert_eq!((failed, count), (Err("gone"), 4));
     }
 
-    /// The time it takes is what makes it useful: a bisection by final trials alone would take more
-    /// than 60 seconds.
+    /// The search must be fast to be useful: a bisection by final trials alone would take more than
+    /// 60 seconds.
     #[test]
     fn short_trials_save_time() {
         let mut device = Device::new(17e6, 0.0, 1);
@@ -397,7 +397,8 @@ mod tests {
             prop_assert!(device.trials < 300, "{} trials", device.trials);
         }
 
-        /// With noise the bounds are samples: they stay within the noise, and the search ends.
+        /// With noise the bounds are samples: they stay within the noise, and the search
+        /// terminates.
         #[test]
         fn a_noisy_device_is_found_within_its_noise(
             capacity in 1e4..99e6f64,

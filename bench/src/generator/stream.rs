@@ -1,11 +1,11 @@
-//! One TCP connection whose near end is the driver side of a vhost-user port: what a virtual
-//! machine with segmentation offload puts on its rings, without the machine.
+//! A TCP connection whose near end is the driver side of a vhost-user port: generates what a
+//! virtual machine with segmentation offload puts on its rings, without the machine.
 //!
-//! The far end is a host's own TCP. Ours keeps to RFC 9293 as far as one bulk transfer goes:
-//! handshake, the scaled window (RFC 7323), cumulative acknowledgements, retransmission of all from
-//! the first byte that is missing, after three duplicates or a timeout. It has no congestion
-//! control: the far end's window bounds what is on its way, and the path is one switch. The payload
-//! is zeroes, so nothing need be copied or kept.
+//! The far end is a host's kernel. The near end implements RFC 9293 as far as one bulk transfer
+//! needs: handshake, window scaling (RFC 7323), cumulative acknowledgements, and go-back-N
+//! retransmission after three duplicates or a timeout. It has no congestion control: the far end's
+//! window limits the data in flight, and the path is one switch. The payload is zeroes, so none is
+//! copied or kept.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -20,30 +20,29 @@ use super::port::{Meeting, Options, Port};
 use super::waiter::Waiter;
 use super::{Error, Result};
 
-/// Payload of a packet at an MTU of 1500, and how many of them a frame of 64 KiB is for.
+/// Payload of a packet at an MTU of 1500, and the number of them in a frame of 64 KiB.
 const SEGMENT: u16 = 1460;
 const SEGMENTS: u16 = 44;
 const PAYLOAD: u32 = SEGMENT as u32 * SEGMENTS as u32;
-/// Ethernet, IPv4 and TCP header, none with options.
+/// Ethernet, IPv4 and TCP headers, without options.
 const HEADERS: usize = 14 + 20 + 20;
 const TCP_AT: usize = 14 + 20;
 const SEQUENCE_AT: usize = TCP_AT + 4;
 const CHECKSUM_AT: usize = TCP_AT + 16;
-/// Frames of 64 KiB on the sender's ring: 4 MiB, about what a socket has on its way.
+/// Frames of 64 KiB on the sender's ring: 4 MiB, about what a socket has in flight.
 const SEND_RING: u16 = 64;
-/// Buffers of the receiver's ring: 2 MiB, twice what its window lets come.
+/// Buffers of the receiver's ring: 2 MiB, twice its window.
 const RECEIVE_RING: u16 = 1024;
 const WINDOW_SCALE: u8 = 7;
 const WINDOW: u16 = (1 << 20 >> WINDOW_SCALE) as u16;
-/// Frames that are received before others are sent.
+/// Frames received before the next are sent.
 const BURST: usize = 64;
-/// What is on its way is lost if nothing of it was acknowledged for so long; a SYN, too, is
-/// repeated.
+/// Retransmission timeout, for data and SYN.
 const TIMEOUT: Duration = Duration::from_millis(200);
 const DUPLICATES: u32 = 3;
-/// The longest sleep, in nanoseconds: time passes even if nothing comes.
+/// The longest sleep, in nanoseconds, so that timeouts are checked without arrivals.
 const NAP: u64 = 1_000_000;
-/// How long the far end may take to answer.
+/// Time limit for the far end to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const SYN: u8 = 0x02;
@@ -62,26 +61,26 @@ pub struct TcpEnd {
     pub port: u16,
 }
 
-/// A connection, for one bulk transfer either way.
+/// A connection for one bulk transfer in either direction.
 pub struct TcpStream {
     port: Port,
     waiter: Waiter,
     near: TcpEnd,
     far: TcpEnd,
-    /// The next byte to send, and the first that is not acknowledged.
+    /// The next sequence number to send, and the first that is not acknowledged.
     next: u32,
     acknowledged: u32,
     duplicates: u32,
-    /// What the far end takes from `acknowledged` on, and the shift of its window field.
+    /// The far end's window from `acknowledged` on, and the shift of its window field.
     window: u32,
     scale: u8,
-    /// The next byte to come.
+    /// The next sequence number to receive.
     expected: u32,
     /// The far end has closed the connection.
     closed: bool,
 }
 
-/// What is read of a segment.
+/// The fields of a segment that are used.
 struct Segment {
     sequence: u32,
     acknowledges: u32,
@@ -91,7 +90,7 @@ struct Segment {
 }
 
 impl Segment {
-    /// The segment in a frame; none if it is not one from `far` to `near`.
+    /// Parses a frame; returns `None` unless it is a segment from `far` to `near`.
     fn read(frame: &Received<'_>, near: &TcpEnd, far: &TcpEnd) -> Option<Segment> {
         let is_tcp = frame.get(12)? == [8, 0, 0x45] && frame.get(23)? == [6];
         let ports = [far.port.to_be_bytes(), near.port.to_be_bytes()];
@@ -116,11 +115,10 @@ fn broken(error: DriverError) -> Error {
 }
 
 impl TcpStream {
-    /// Connects `near`, which is plugged into the vhost-user `socket`, to `far` to send to it
-    /// (`sends`) or to receive.
+    /// Connects `near`, on the vhost-user `socket`, to `far`, to send (`sends`) or to receive.
     ///
     /// # Errors
-    /// The backend does not come, offers no segmentation offload, or nobody listens at `far`.
+    /// The backend does not connect, offers no segmentation offload, or `far` does not listen.
     pub fn connect(
         socket: &Path,
         server_role: bool,
@@ -176,7 +174,7 @@ impl TcpStream {
         Err(Error::NotCarried(format!("nobody answered at {address}, TCP port {port}")))
     }
 
-    /// Whether this frame is the answer to our SYN.
+    /// Returns whether this frame answers the SYN.
     fn take_answer(&mut self, frame: &[u8]) -> bool {
         let Some(Ok(tcp)) = frame.get(TCP_AT..).map(TcpSlice::from_slice) else { return false };
         let is_answer = frame.starts_with(&self.near.mac)
@@ -198,7 +196,7 @@ impl TcpStream {
         is_answer
     }
 
-    /// A segment without payload: SYN, or the acknowledgement of what came so far.
+    /// Sends a segment without payload: SYN or acknowledgement.
     fn send_control(&mut self, flags: u8) -> Result<()> {
         let (near, far) = (self.near, self.far);
         let packet = PacketBuilder::ethernet2(near.mac, far.mac).ipv4(
@@ -206,7 +204,7 @@ impl TcpStream {
             far.address.octets(),
             64,
         );
-        // A SYN's number is the one in front of the first byte's.
+        // A SYN's number precedes that of the first byte.
         let (sequence, window) =
             if flags == SYN { (self.next - 1, u16::MAX) } else { (self.next, WINDOW) };
         let packet = packet.tcp(near.port, far.port, sequence, window);
@@ -230,7 +228,7 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Fills the ring's buffers with large segments, of which only the number will change.
+    /// Fills the ring's buffers with large segments; only the sequence number changes later.
     fn prepare(&mut self) -> Result<()> {
         let (near, far) = (self.near, self.far);
         let mut frame = Vec::with_capacity(HEADERS + PAYLOAD as usize);
@@ -240,7 +238,7 @@ impl TcpStream {
             .ack(self.expected)
             .write(&mut frame, &[0; PAYLOAD as usize])
             .map_err(|error| Error::Load(error.to_string()))?;
-        // The pseudo-header's sum (virtio 1.2, section 5.1.6.2): the receiver completes it.
+        // The pseudo-header's sum (virtio 1.2, section 5.1.6.2); the receiver completes it.
         let length = (PAYLOAD as u16 + 20).to_be_bytes();
         let pseudo = [&near.address.octets()[..], &far.address.octets(), &[0, 6], &length].concat();
         let sum = checksum::fold(checksum::sum(&pseudo)).to_be_bytes();
@@ -260,11 +258,11 @@ impl TcpStream {
         self.port.tx.prepare(&header.to_bytes(), &frame).map_err(broken)
     }
 
-    /// Sends for `time` or until the far end closes the connection, which has to be one that
-    /// sends. Returns the bytes that were acknowledged meanwhile.
+    /// Sends for `time` or until the far end closes the connection, which must have been opened to
+    /// send. Returns the bytes acknowledged meanwhile.
     ///
     /// # Errors
-    /// The device breaks the rules of a ring.
+    /// The device violates the ring protocol.
     pub fn send(&mut self, time: Duration) -> Result<u64> {
         let mut total = 0;
         let end = Instant::now() + time;
@@ -280,7 +278,7 @@ impl TcpStream {
             }
             if self.duplicates == DUPLICATES || now > progress + TIMEOUT {
                 (self.next, progress) = (self.acknowledged, now);
-                // What was sent before still makes duplicates: they are no news.
+                // Duplicates caused by earlier data are ignored.
                 self.duplicates = DUPLICATES + 1;
             }
             if now > end {
@@ -293,7 +291,7 @@ impl TcpStream {
         Ok(total)
     }
 
-    /// Sends what the window and the ring take; returns the number of frames.
+    /// Sends what the window and the ring allow; returns the number of frames.
     fn fill_window(&mut self) -> Result<usize> {
         let mut sent = 0;
         self.port.tx.reclaim().map_err(broken)?;
@@ -320,7 +318,7 @@ impl TcpStream {
         } else if gain < 1 << 31 {
             self.acknowledged = segment.acknowledges;
             self.duplicates = 0;
-            // After going back, more may be acknowledged than was sent again.
+            // After going back, an acknowledgement may exceed what was sent again.
             if self.next.wrapping_sub(self.acknowledged) >= 1 << 31 {
                 self.next = self.acknowledged;
             }
@@ -328,11 +326,11 @@ impl TcpStream {
         }
     }
 
-    /// Receives for `time` or until the far end closes the connection. Returns the bytes that came
-    /// in order meanwhile.
+    /// Receives for `time` or until the far end closes the connection. Returns the bytes received
+    /// in order.
     ///
     /// # Errors
-    /// The device breaks the rules of a ring.
+    /// The device violates the ring protocol.
     pub fn receive(&mut self, time: Duration) -> Result<u64> {
         let mut total = 0;
         let end = Instant::now() + time;
@@ -348,7 +346,7 @@ impl TcpStream {
             })?;
             total += u64::from(self.expected.wrapping_sub(before));
             if data {
-                // Also for what was out of order: that is how the sender learns of the gap.
+                // Also out of order: a duplicate acknowledgement reports the gap.
                 self.send_control(ACK)?;
             }
             if received == 0 {
@@ -358,8 +356,8 @@ impl TcpStream {
         Ok(total)
     }
 
-    /// One look at the ring: `take` gets each segment of this connection. Returns the number of
-    /// frames.
+    /// Polls the ring once and calls `take` for each segment of this connection. Returns the number
+    /// of frames.
     fn receive_each(&mut self, mut take: impl FnMut(&mut Self, Segment)) -> Result<usize> {
         let (near, far) = (self.near, self.far);
         let mut segments = Vec::with_capacity(BURST);

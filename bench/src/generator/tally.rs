@@ -1,29 +1,29 @@
-//! What arrived: sequence numbers and latencies.
+//! Arrivals: sequence numbers and latencies.
 
 use hdrhistogram::Histogram;
 
 use super::frame::Stamp;
 use super::load::FLOOD;
 
-/// Sequence numbers up to this far behind the newest are told apart. In flight are at most the
-/// rings and a burst; a switch that keeps the order of frames needs none of it.
+/// Sequence numbers up to this far behind the newest are tracked. At most the rings and a burst are
+/// in flight; a switch that keeps the order of frames needs none of it.
 const WINDOW: u32 = 1024;
-/// Latencies are told to three digits, up to a minute.
+/// Latencies have three significant digits and saturate at a minute.
 const LONGEST: u64 = 60_000_000_000;
 
-/// A window of latencies, in nanoseconds: many fit between two pauses of the machine.
+/// Length of a latency window in nanoseconds: many fit between two pauses of the machine.
 const LATENCY_WINDOW: u64 = 10_000_000;
-/// A window with fewer frames has no 99th percentile.
+/// Frames below which a window has no 99th percentile.
 const FEWEST: u64 = 100;
 
-/// What a sequence number says of a frame.
+/// The classification of a sequence number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Arrival {
     /// Newer than all before.
     Newest,
-    /// Sent before one that has arrived already.
+    /// Older than one that has arrived, first arrival.
     Late,
-    /// Came before, or too late to tell.
+    /// A duplicate, or too old to tell.
     Again,
 }
 
@@ -82,10 +82,10 @@ fn place(sequence: u32) -> (usize, u64) {
     ((at / 64) as usize, 1 << (at % 64))
 }
 
-/// Latencies of a run, and the 99th percentile of each of its windows.
+/// Latencies of a run, and the 99th percentile of each window.
 pub(super) struct Latencies {
     pub(super) all: Histogram<u64>,
-    /// Of the frames that arrived in the present window, to two digits: it is read and emptied in a
+    /// Latencies of the current window, with two digits: reading and clearing it takes a
     /// microsecond.
     window: Histogram<u64>,
     window_end: u64,
@@ -94,7 +94,7 @@ pub(super) struct Latencies {
 
 impl Latencies {
     fn new() -> Option<Latencies> {
-        // The bounds are valid ones.
+        // The bounds are valid constants.
         let histogram = |digits| Histogram::new_with_bounds(1, LONGEST, digits).ok();
         Some(Latencies {
             all: histogram(3)?,
@@ -123,7 +123,7 @@ impl Latencies {
     }
 }
 
-/// All that arrived in one run.
+/// All arrivals of one run.
 pub(super) struct Tally {
     run: u16,
     ports: usize,
@@ -139,7 +139,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Of `run`, between `ports`; with or without latencies.
+    /// Returns an empty tally of `run` between `ports`, with or without latencies.
     pub(super) fn new(run: u16, ports: usize, with_latency: bool) -> Tally {
         Tally {
             run,
@@ -154,7 +154,7 @@ impl Tally {
         }
     }
 
-    /// A frame arrived at `port`.
+    /// Records a frame that arrived at `port`.
     #[inline(always)]
     pub(super) fn take(&mut self, port: usize, stamp: Stamp, now: u64) {
         let origin = usize::from(stamp.origin);
@@ -181,7 +181,7 @@ impl Tally {
         }
     }
 
-    /// Whether anything came from `origin` to `port`.
+    /// Returns whether anything arrived at `port` from `origin`.
     pub(super) fn has_heard(&self, port: usize, origin: usize) -> bool {
         self.streams[port * self.ports + origin].next > 0
     }
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(arrive([1, 0, 0]), (2, 1, 1), "the first one late, and again");
         let jump = [0, 100_000, 99_999, 100_000 - WINDOW, 100_001 - WINDOW, 99_999];
         assert_eq!(arrive(jump), (4, 2, 2), "the window's edge");
-        // A gap as long as the window leaves nothing of what was there before.
+        // A gap as long as the window clears it.
         assert_eq!(arrive((0..10).chain([WINDOW + 9, 10, 1030])), (13, 2, 0));
     }
 
@@ -234,7 +234,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any path that loses, repeats and delays frames, against a set of what has arrived.
+        /// Compares with a set, for any path that loses, repeats and delays frames.
         #[test]
         fn every_path_is_accounted_for(
             moves in prop::collection::vec((0..40u32, 0..10u8), 1..2000),
@@ -256,9 +256,9 @@ mod tests {
         }
     }
 
-    /// A device that takes 1 µs a frame stands still for 100 ms of a second. The generator's ring
-    /// holds 256 frames: most of those that were due could not even be sent. A generator that dates
-    /// frames when it sends them would find 256 slow ones in a million.
+    /// A device that takes 1 µs a frame stalls for 100 ms of a second. The generator's ring holds
+    /// 256 frames, so most frames due could not even be sent. A generator that dates frames when it
+    /// sends them would find 256 slow ones in a million.
     #[test]
     fn a_stall_shows_in_the_percentiles() {
         const RATE: f64 = 500_000.0;
@@ -287,8 +287,8 @@ mod tests {
         assert!((45_000_000..=55_000_000).contains(&at(90.0)), "{}", at(90.0));
         assert!((90_000_000..=96_000_000).contains(&at(99.0)), "{}", at(99.0));
         assert!((99_000_000..=101_000_000).contains(&at(100.0)), "{}", at(100.0));
-        // Windows of 10 ms: a tenth of a second stood still, and as much was caught up in. The
-        // frame that opens a window closes the one before, so the last one is not among them.
+        // Windows of 10 ms: the stall lasted a tenth of a second, and so did catching up. The frame
+        // that opens a window closes the previous one, so the last window is not among them.
         let mut windows = latencies.windows;
         assert_eq!(windows.len(), 89, "none in the stall, and none of what follows the end");
         windows.sort_unstable();

@@ -1,4 +1,4 @@
-//! The generator against backends in this process: the null device, and a whole switch.
+//! The generator against backends in this process: the null device, and a switch.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use super::*;
 
 const FRAMES: u64 = 4_000;
 
-/// A rate that an unoptimised build on a busy machine keeps up with, for a few thousand frames.
+/// Returns a load that an unoptimised build on a busy machine keeps up with.
 fn paced(size: usize, direction: Direction) -> Load {
     Load {
         rate: Some(20_000.0),
@@ -25,13 +25,13 @@ fn paced(size: usize, direction: Direction) -> Load {
     }
 }
 
-/// Rings that hold all frames of a test: however long the other threads of this machine hold up one
-/// of ours, nothing is lost for want of room.
+/// Returns rings that hold all frames of a test: no frame is lost for lack of room, however long a
+/// thread is descheduled.
 fn options() -> Options {
     Options { queue_size: 4096, ..Options::default() }
 }
 
-/// All of the load arrived, once, in order, where it was to.
+/// Asserts that the load arrived completely, once, in order, at its targets.
 fn assert_exact(outcome: &Outcome, load: &Load, copies: u64) {
     let all = (load.rate.unwrap() * load.duration.as_secs_f64()).round() as u64;
     assert_eq!((outcome.offered, outcome.sent), (all, all));
@@ -106,7 +106,7 @@ fn trunk() -> VlanMode {
     VlanMode::Trunk { trunks: VlanSet::all() }
 }
 
-/// Runs `load` on a switch of so many trunks, of which all is to arrive.
+/// Runs `load` on a switch with this many trunks, and expects no loss.
 fn on_a_switch(ports: usize, load: &Load, options: Options, copies: u64) {
     let sockets = sockets(ports);
     let _switch = Switch::start(&sockets, &[], Spin::For(Duration::from_micros(20)));
@@ -120,7 +120,7 @@ fn the_null_device_delivers_exactly() {
     let ways = [(false, Role::Server), (true, Role::Server), (true, Role::Client)];
     for (hold_off, role) in ways {
         let sockets = sockets(4);
-        // What a process that was killed left behind is in nobody's way.
+        // A socket file left behind by a killed process does no harm.
         drop(std::os::unix::net::UnixListener::bind(&sockets.paths[0]).unwrap());
         let device =
             NullDevice::start(&sockets.paths, Crossing::Pairs, role, None, hold_off).unwrap();
@@ -134,7 +134,8 @@ fn the_null_device_delivers_exactly() {
             group.learn(&load).unwrap();
             assert_exact(&group.run(&load).unwrap(), &load, 1);
         }
-        // Without a schedule there is no latency, and what the rings took is what was offered.
+        // Without a schedule there is no latency, and the offered frames are those that the rings
+        // took.
         let load = Load { duration: Duration::from_millis(50), ..Load::new(60, Direction::Both) };
         let outcome = group.run(&load).unwrap();
         assert!(outcome.sent > 0 && outcome.sent == outcome.offered, "{outcome:?}");
@@ -187,7 +188,7 @@ fn tags_are_pushed_and_popped_on_the_way() {
     let load = Load { vlans: vec![None, Some(10)], ..paced(100, Direction::Both) };
     group.learn(&load).unwrap();
     assert_exact(&group.run(&load).unwrap(), &load, 1);
-    // In another VLAN there is no way.
+    // Another VLAN has no route.
     let elsewhere = Load { vlans: vec![None, Some(11)], ..load };
     let outcome = group.run(&elsewhere).unwrap();
     assert_eq!((outcome.received, outcome.lost), (FRAMES / 2, FRAMES / 2), "only from access");
@@ -203,7 +204,7 @@ fn a_sleeping_group_is_woken_by_a_sleeping_switch() {
         let load = paced(60, Direction::Both);
         group.learn(&load).unwrap();
         assert_exact(&group.run(&load).unwrap(), &load, 1);
-        // So far apart that both ends sleep between two frames.
+        // Frames are so far apart that both ends sleep in between.
         let duration = Duration::from_millis(100);
         let rare = Load { rate: Some(500.0), duration, ..load };
         let outcome = group.run(&rare).unwrap();
@@ -242,11 +243,11 @@ fn a_switch_that_does_not_keep_up_loses() {
     device.stall(load.duration * 10);
     let outcome = group.run(&load).unwrap();
     assert_eq!((outcome.offered, outcome.sent), (FRAMES, 64));
-    // A few find no buffer: they are given back in batches.
+    // A few find no buffer, because buffers are returned in batches.
     assert!((48..=64).contains(&outcome.received), "{outcome:?}");
     assert_eq!(outcome.lost, FRAMES - outcome.received);
     assert!(outcome.loss_ratio() > 0.9 && outcome.rate() < 1000.0);
-    // And the group goes on with the next run.
+    // The group then continues with the next run.
     let few = Load { rate: Some(1000.0), duration: Duration::from_millis(50), ..load };
     assert_exact(&group.run(&few).unwrap(), &few, 1);
 }

@@ -1,4 +1,4 @@
-//! Waiting for calls: what a sleeping driver does between its frames.
+//! Waits for calls: how a sleeping driver spends the time between its frames.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,9 +13,10 @@ use rustix::time::{
 
 use super::port::Port;
 
-/// Sleeping takes two system calls and a wake-up: not worth it below this many nanoseconds, ...
+/// Sleeping takes two system calls and a wake-up, which does not pay below this many nanoseconds,
+/// ...
 const SHORTEST: u64 = 100_000;
-/// ... and it ends so many before the time, which the wake-up takes.
+/// ... and ends this much early, to make up for the wake-up.
 const EARLY: u64 = 50_000;
 const TIMER: Token = Token(usize::MAX);
 
@@ -43,8 +44,8 @@ impl Waiter {
         Ok(Waiter { poll, events: Events::with_capacity(ports.len() + 1), timer })
     }
 
-    /// Waits until a port is called, or shortly before `nanos` nanoseconds have passed. Returns the
-    /// ports that were called; readiness is edge-triggered, so nothing is to be read.
+    /// Waits until a port is called, or until shortly before `nanos` nanoseconds have passed.
+    /// Returns the called ports; readiness is edge-triggered, so there is nothing to read.
     pub(super) fn wait(&mut self, nanos: u64) -> io::Result<impl Iterator<Item = usize>> {
         let timeout = if nanos < SHORTEST {
             Some(Duration::ZERO)

@@ -1,4 +1,4 @@
-//! Datagrams through a NAT: its host sends at a rate or as fast as it can, the server counts.
+//! Datagrams through a NAT: a host sends at a rate or as fast as it can, the server counts.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
@@ -14,23 +14,23 @@ use crate::peers::End;
 use crate::process::Result;
 use crate::usage::Window;
 
-/// The hidden command that [`source`]s, and the one that [`sink`]s.
+/// The hidden commands that run [`source`] and [`sink`].
 pub const SOURCE_COMMAND: &str = "datagram-source";
 /// See [`SOURCE_COMMAND`].
 pub const SINK_COMMAND: &str = "datagram-sink";
 
 const PORT: u16 = 5002;
 const START: Duration = Duration::from_secs(20);
-/// Time that is not counted, in which the NAT learns of the flow.
+/// Warm-up that is not counted, in which the NAT creates the flow.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// What the receiving socket may hold, in bytes.
+/// Size of the receiving socket's buffer in bytes.
 const RECEIVE_BUFFER: usize = 8 << 20;
-/// Datagrams at once, between two looks at the clock.
+/// Datagrams between two clock readings.
 const BATCH: u64 = 64;
 const LARGEST: usize = 65_536;
 
-/// The figure is bits a second of what was received; how much was lost is a detail. Of so many
-/// datagrams `each_second`, the figure is the percentage that arrived.
+/// Measures received bits a second; the loss is a detail. With `each_second`, measures the
+/// percentage of those datagrams that arrived.
 pub fn measure(context: &Context, bytes: usize, each_second: Option<u32>) -> Result<Measured> {
     let [End::Host(client), End::Host(server)] = &context.switch.ends[..] else {
         return Err("a host behind the NAT and a server are needed".into());
@@ -55,7 +55,7 @@ pub fn measure(context: &Context, bytes: usize, each_second: Option<u32>) -> Res
     Ok(Measured { value, details, usage, ceiling: None })
 }
 
-/// Sends for so many seconds, unless it is ended.
+/// Sends for this many seconds, unless terminated.
 pub fn source(to: SocketAddr, bytes: usize, seconds: u64, each_second: Option<u32>) -> Result<()> {
     let told = |e| format!("datagrams to {to}: {e}");
     let socket = UdpSocket::bind("0.0.0.0:0").map_err(told)?;
@@ -63,24 +63,24 @@ pub fn source(to: SocketAddr, bytes: usize, seconds: u64, each_second: Option<u3
     let (end, step) = (due + Duration::from_secs(seconds), each_second.map(step));
     while Instant::now() < end {
         if let Some(step) = step {
-            // A pause of the machine is not made up for: what would come of that is a burst.
+            // A pause of the machine is not made up for: that would be a burst.
             due = (due + step).max(Instant::now());
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         for _ in 0..BATCH {
-            // As long as there is no way, there is no harm in trying.
+            // Errors do not matter while there is no route yet.
             let _ = socket.send_to(&payload, to);
         }
     }
     Ok(())
 }
 
-/// The time from one batch to the next.
+/// Returns the time from one batch to the next.
 fn step(each_second: u32) -> Duration {
     Duration::from_secs_f64(BATCH as f64 / f64::from(each_second))
 }
 
-/// Counts what comes, from the first one on, and prints the datagrams a second.
+/// Counts datagrams from the first one on, and prints their rate a second.
 pub fn sink(at: SocketAddr, seconds: u64) -> Result<()> {
     let told = |e: std::io::Error| format!("datagrams at {at}: {e}");
     let socket = UdpSocket::bind(at).map_err(told)?;

@@ -1,4 +1,4 @@
-//! DHCP exchanges by perfdhcp: the highest rate at which not one fails.
+//! DHCP exchanges by perfdhcp: the highest rate without a failure.
 
 use std::time::Duration;
 
@@ -8,37 +8,37 @@ use crate::peers::dhcp::DEVICE;
 use crate::process::{Process, Result, pause, pinned};
 use crate::usage::{Usage, Window};
 
-/// Exchanges a second that are tried first.
+/// The rate tried first, in exchanges a second.
 const FIRST: u32 = 64;
-/// The search ends when the rate that failed is at most so much higher than the one that did not.
+/// The search ends when the failed rate is at most this factor above the successful one.
 const PRECISION: f64 = 1.1;
-/// A rate has failed when it did so often: other work on the machine fails an exchange now and
+/// Attempts after which a rate has failed: other work on the machine fails an exchange now and
 /// then.
 const CHANCES: u8 = 2;
-/// New clients that there are addresses for.
+/// Addresses for new clients.
 const ADDRESSES: u32 = 60_000;
 /// Clients of a measurement of renewals.
 const RENEWING: u32 = 200;
-/// For the answers that are under way at the end of a try, and for a server that is still busy with
-/// what it was asked in one that failed.
+/// Pause after an attempt, for answers in flight and for a server that is still busy with requests
+/// of a failed one.
 const REST: Duration = Duration::from_secs(1);
-/// perfdhcp cannot send more if it sends less than so much of what it was told to.
+/// Below this fraction of the requested rate, perfdhcp itself is the limit.
 const FULL: f64 = 0.95;
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// One try.
+/// One attempt.
 struct Try {
-    /// Exchanges a second that were begun.
+    /// Exchanges started a second.
     rate: f64,
     /// Messages without an answer.
     failed: f64,
-    /// Whether perfdhcp could do no more, or had no more clients.
+    /// Whether perfdhcp, or its number of clients, was the limit.
     is_generators: bool,
     usage: Usage,
 }
 
-/// The figure is exchanges a second: of four messages with new clients, or renewals, of two
-/// messages, beside as many whole exchanges with known clients.
+/// Measures exchanges a second: of four messages with new clients or, with `renew`, renewals (two
+/// messages) mixed with as many full exchanges with known clients.
 pub fn measure(context: &Context, renew: bool) -> Result<Measured> {
     let mut search = Search { best: None, refused: None };
     let (mut rate, mut used) = (Some(FIRST), 0);
@@ -70,7 +70,7 @@ pub fn measure(context: &Context, renew: bool) -> Result<Measured> {
     Ok(Measured { ceiling, details, ..Measured::of(best.rate, best.usage) })
 }
 
-/// What is known of the highest rate.
+/// State of the search for the highest rate.
 struct Search {
     best: Option<Try>,
     /// The lowest rate at which something failed.
@@ -78,14 +78,14 @@ struct Search {
 }
 
 impl Search {
-    /// There are no more clients: what was reached is at least what the server can do.
+    /// Ends the search when the clients run out: the rate reached is a lower bound for the server.
     fn end_by_generator(&mut self) {
         if let Some(best) = &mut self.best {
             best.is_generators = true;
         }
     }
 
-    /// The rate to try after this one, which was held or was not.
+    /// Returns the rate to try after this one succeeded or failed.
     fn after(&mut self, rate: u32, held: Option<Try>) -> Option<u32> {
         match held {
             Some(held) => self.best = Some(held),
@@ -104,7 +104,7 @@ impl Search {
     }
 }
 
-/// Exchanges at this rate, by clients from that number on.
+/// Tries this rate, with clients numbered from `first` on.
 fn attempt(context: &Context, rate: u32, renew: bool, first: u32, clients: u32) -> Result<Try> {
     let [client] = context.switch.hosts()[..] else {
         return Err("one host is needed, which stands for all clients".into());
@@ -121,7 +121,7 @@ fn attempt(context: &Context, rate: u32, renew: bool, first: u32, clients: u32) 
     let pids = context.switch.pids();
     let window = Window::open(&pids);
     let process = Process::spawn("perfdhcp", command)?;
-    // Its status is bad also when an exchange failed, and its figures are in the text in any case.
+    // A failed exchange also fails perfdhcp; its figures are in the output in both cases.
     let (Ok(text) | Err(text)) = process.finish(Duration::from_secs(context.seconds) + LIMIT);
     let usage = window.close();
     let sums = |name| sums(&text, name);
@@ -133,7 +133,7 @@ fn attempt(context: &Context, rate: u32, renew: bool, first: u32, clients: u32) 
     Ok(Try { rate: begun, failed: failed.iter().sum(), is_generators, usage })
 }
 
-/// The figures of this name in perfdhcp's report, one for each kind of exchange.
+/// Returns the figures with this name in perfdhcp's report, one for each kind of exchange.
 fn sums(text: &str, name: &str) -> Vec<f64> {
     let figures = text.lines().filter_map(|line| line.trim().strip_prefix(name));
     figures.filter_map(|figure| figure.trim().parse().ok()).collect()

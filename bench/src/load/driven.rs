@@ -1,5 +1,5 @@
-//! Our own generator, the driver side of vhost-user ports: what testpmd cannot do. One thread, on
-//! the load core, sends and receives.
+//! Loads of trama's own generator, the driver side of vhost-user ports: what testpmd cannot
+//! generate. One thread, on the load core, sends and receives.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,39 +15,39 @@ use crate::peers::{End, TRUNK_VLAN};
 use crate::process::{Result, interrupted};
 use crate::usage::{Usage, Window};
 
-/// Payload of a large frame's segments, as TCP has it with an MTU of 1500.
+/// Payload of a large frame's segments, as of TCP with an MTU of 1500.
 const SEGMENT: u16 = 1448;
-/// A frame of 64 KiB, as large as IPv4 lets it be.
+/// A frame of 64 KiB, the largest that IPv4 allows.
 const LARGE_FRAME: usize = 65_549;
 /// The search's lowest rate, in frames a second.
 const SLOWEST: f64 = 1000.0;
-/// How far above what comes through of an overload the loss-free rate is looked for: the machine's
-/// pauses may have halved that.
+/// Upper limit of the loss-free search, relative to the throughput under overload, which pauses of
+/// the machine may have halved.
 const ROOM: f64 = 2.0;
-/// How long a switch may take until it carries frames.
+/// Time limit until a switch forwards frames.
 const START: Duration = Duration::from_secs(20);
-/// A search ends in half a minute where the machine is quiet; where it is not, it takes longer.
+/// Time limit of a search, which takes half a minute on a quiet machine.
 const SEARCH_LIMIT: Duration = Duration::from_secs(120);
-/// A trial is spoilt when a loss came with pauses of the machine of such a part of its time, ...
+/// Fraction of a trial's time in pauses of the machine above which its loss spoils the trial, ...
 const PAUSED: f64 = 0.02;
-/// ... and after so many in a row at one rate there will not be a good one.
+/// ... and the number of spoilt trials in a row at one rate that ends the search.
 const SPOILT_IN_A_ROW: u32 = 12;
 
-/// As fast as the rings take it. The figure is frames a second that arrive.
+/// Measures the frames a second that arrive when sent as fast as the rings take them.
 pub fn flat_out(context: &Context, bytes: usize, direction: Direction) -> Result<Measured> {
     let load = load(context, bytes, direction);
     let (outcome, usage) = connect(context, &load)?.run(context, &load)?;
     Ok(measured(outcome.rate(), &outcome, usage))
 }
 
-/// Frames of 64 KiB that leave their segmentation to who needs it. The figure is bits a second.
+/// Measures bits a second of frames of 64 KiB, which leave their segmentation to the receiver.
 pub fn large_segments(context: &Context) -> Result<Measured> {
     let load = Load { gso: Some(SEGMENT), ..load(context, LARGE_FRAME, Direction::Uni) };
     let (outcome, usage) = connect(context, &load)?.run(context, &load)?;
     Ok(measured(outcome.rate() * LARGE_FRAME as f64 * 8.0, &outcome, usage))
 }
 
-/// The figure is the highest rate without loss, in frames a second (MLRsearch).
+/// Measures the highest rate without loss, in frames a second (MLRsearch).
 pub fn loss_free(context: &Context, bytes: usize) -> Result<Measured> {
     let load = load(context, bytes, Direction::Both);
     let mut group = connect(context, &load)?;
@@ -60,19 +60,19 @@ pub fn loss_free(context: &Context, bytes: usize) -> Result<Measured> {
     let [none, little] = rates.collect::<Vec<_>>()[..] else { return Err("no rates".into()) };
     let value = none.ok_or_else(|| format!("even {SLOWEST} frames a second are not all there"))?;
     let details = little.map(|rate| ("half_percent_loss_fps".to_owned(), rate));
-    // The switch was offered more and less: processor time for a frame would mean nothing.
+    // The offered load varied: processor time for a frame would mean nothing.
     let usage = Usage { cores: None, waited: None, ..usage };
     let is_generators = found[0].1;
     let ceiling = is_generators.then_some(value);
     Ok(Measured { value, details: details.into_iter().collect(), usage, ceiling })
 }
 
-/// The figure is the 99th percentile, in the median 10 ms, of the time from a frame's scheduled
-/// start to its arrival, in seconds, at a share of the switch's own loss-free rate.
+/// Measures the time from a frame's scheduled start to its arrival, in seconds: the 99th percentile
+/// of the median 10 ms, at a percentage of the switch's own loss-free rate.
 pub fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured> {
     let load = load(context, bytes, Direction::Both);
     let mut group = connect(context, &load)?;
-    // Roughly is enough here: three trials, bounds within 5 %.
+    // A coarse search is enough: three trials, bounds within 5 %.
     let goal = Goal::new(0.0);
     let goal = Goal { width: 0.05, duration_sum: 3 * goal.final_trial, ..goal };
     let highest = group.search(context, &load, &[goal])?[0].0;
@@ -91,15 +91,15 @@ pub fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured>
     Ok(measured)
 }
 
-/// Has the switch learn `stations` addresses on each of its ports, which it may forget when the
-/// value is dropped.
+/// Lets the switch learn `stations` addresses on each of its ports. The ports stay connected until
+/// the value is dropped.
 pub fn teach(context: &Context, stations: u32) -> Result<Plugged> {
     let load =
         Load { sources: stations, destinations: stations, ..load(context, 60, Direction::Both) };
     connect(context, &load)
 }
 
-/// Drivers that have set up their rings and are then silent for as long as the value lives.
+/// Connects drivers that set up their rings and stay silent until the value is dropped.
 pub fn silent_drivers(sockets: &[PathBuf]) -> Result<Option<Group>> {
     if sockets.is_empty() {
         return Ok(None);
@@ -109,8 +109,8 @@ pub fn silent_drivers(sockets: &[PathBuf]) -> Result<Option<Group>> {
         .map_err(told)
 }
 
-/// The load that the context's twist asks for: with addresses, and with tags on all ports but the
-/// first, or with the lengths that frames then arrive with.
+/// Returns the load for the context's twist: with many addresses, with tags on all ports but the
+/// first, or with the frame sizes after tagging.
 fn load(context: &Context, bytes: usize, direction: Direction) -> Load {
     let stations = (context.twist.macs / 2).max(1);
     let ports = 0..context.switch.ends.len();
@@ -130,7 +130,7 @@ fn load(context: &Context, bytes: usize, direction: Direction) -> Load {
     }
 }
 
-/// Ports on the switch under test that it knows.
+/// Ports connected to the switch under test, which has learned them.
 pub struct Plugged(Group);
 
 fn connect(context: &Context, load: &Load) -> Result<Plugged> {
@@ -152,7 +152,7 @@ fn connect(context: &Context, load: &Load) -> Result<Plugged> {
     let end = Instant::now() + START;
     loop {
         match group.learn(load) {
-            // A switch that takes its time to look at a new port's ring holds what is in it.
+            // A switch that polls a new port's ring only after a while keeps its frames.
             Err(Error::NotCarried(_)) if Instant::now() < end && !interrupted() => {}
             learnt => return learnt.map(|()| Plugged(group)).map_err(told),
         }
@@ -167,7 +167,7 @@ impl Plugged {
         Ok((outcome, window.close()))
     }
 
-    /// For each goal the rate that keeps it, and whether the generator could do no more.
+    /// Returns for each goal the rate that keeps it, and whether the generator was the limit.
     fn search(
         &mut self,
         context: &Context,
@@ -199,12 +199,12 @@ impl Plugged {
     }
 }
 
-/// Trials that the machine spoilt, which say nothing of the switch.
+/// Trials spoilt by the machine, which say nothing about the switch.
 #[derive(Default)]
 struct Noise {
     trials: u32,
-    /// How long they took, and for how long of it the switch and the generator waited for their
-    /// cores and the hypervisor took one of them.
+    /// Their total duration, and how much of it the switch and the generator waited for their cores
+    /// or the hypervisor took one.
     seconds: f64,
     switch: f64,
     generator: f64,
@@ -212,8 +212,8 @@ struct Noise {
 }
 
 impl Noise {
-    /// Whether pauses of the machine may be all that there is behind this loss: they were long, and
-    /// no more is missing than was due meanwhile. Then it is counted here.
+    /// Returns whether pauses of the machine may explain this loss: they were long, and no more is
+    /// missing than was due meanwhile. Counts such a trial.
     fn has_spoilt(&mut self, outcome: &Outcome, usage: &Usage, load: &Load) -> bool {
         let (switch, stolen) =
             (usage.waited.unwrap_or_default() * usage.seconds, usage.steal * usage.seconds);
@@ -289,7 +289,7 @@ mod tests {
             latency: None,
             window_p99: Vec::new(),
         };
-        // 3 ms for want of a core.
+        // 3 ms of waiting for a core.
         let usage = Usage { seconds: 0.3, waited: Some(0.01), ..Usage::default() };
         let mut noise = Noise::default();
         let mut spoils =

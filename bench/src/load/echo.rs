@@ -1,5 +1,4 @@
-//! Short connections and short requests through a NAT. A server behind it answers each connection
-//! with what that says.
+//! Short connections and short requests through a NAT, to an echo server behind it.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -16,40 +15,41 @@ use crate::peers::End;
 use crate::process::Result;
 use crate::usage::Window;
 
-/// The hidden command that [`serve`]s.
+/// The hidden command that runs [`serve`].
 pub const SERVER_COMMAND: &str = "echo-server";
-/// The one that [`connects`].
+/// The hidden command that runs [`connects`].
 pub const CONNECT_COMMAND: &str = "echo-connects";
-/// The one that [`requests`].
+/// The hidden command that runs [`requests`].
 pub const REQUEST_COMMAND: &str = "echo-requests";
 
-/// The first of the server's ports.
+/// The first of the server's L4 ports.
 const PORT: u16 = 5100;
-/// How many it has: a client's port rests for a minute after a connection, to one of them.
+/// Number of server ports: after a connection to one, a client's port is unavailable there for a
+/// minute.
 const PORTS: u16 = 16;
-/// Connections at once.
+/// Concurrent connections.
 const PARALLEL: usize = 1000;
-/// What goes there and back on each.
+/// The message sent and echoed on each.
 const MESSAGE: [u8; 64] = [0; 64];
-/// A connection that is not done by then has failed.
+/// Time limit after which a connection has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
 const WARM_UP: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 
-/// The figure is connections a second.
+/// Measures connections a second.
 pub fn measure_connects(context: &Context) -> Result<Measured> {
     let ([rate, failed], measured) = measure(context, CONNECT_COMMAND)?;
     let details = [("failed_per_second".to_owned(), failed)].into();
     Ok(Measured { value: rate, details, ..measured })
 }
 
-/// The figure is round trips a second.
+/// Measures round trips a second.
 pub fn measure_requests(context: &Context) -> Result<Measured> {
     let ([rate], measured) = measure(context, REQUEST_COMMAND)?;
     Ok(Measured { value: rate, ..measured })
 }
 
-/// The figures of one of the clients below, and what they cost.
+/// Runs one of the clients below; returns its figures and their cost.
 fn measure<const N: usize>(context: &Context, client: &str) -> Result<([f64; N], Measured)> {
     let [End::Host(near), End::Host(far)] = &context.switch.ends[..] else {
         return Err("a host behind the NAT and a server are needed".into());
@@ -63,7 +63,7 @@ fn measure<const N: usize>(context: &Context, client: &str) -> Result<([f64; N],
     Ok((figures, Measured { usage: window.close(), ..Measured::default() }))
 }
 
-/// The server's port for connection `number`.
+/// Returns the server's port for connection `number`.
 pub fn port(number: usize) -> u16 {
     PORT + (number % usize::from(PORTS)) as u16
 }
@@ -72,7 +72,7 @@ fn told(error: std::io::Error) -> String {
     format!("short connections: {error}")
 }
 
-/// Serves for ever.
+/// Serves until terminated.
 pub fn serve(address: Ipv4Addr) -> Result<()> {
     let mut poll = Poll::new().map_err(told)?;
     let mut listeners = Vec::new();
@@ -104,13 +104,13 @@ pub fn serve(address: Ipv4Addr) -> Result<()> {
     }
 }
 
-/// Whether the connection goes on.
+/// Echoes what was received; returns whether the connection stays open.
 fn answer(stream: &mut TcpStream) -> bool {
     let mut buffer = MESSAGE;
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => return false,
-            // So little always has room in the socket's buffer.
+            // So few bytes always fit into the socket's buffer.
             Ok(length) if stream.write_all(&buffer[..length]).is_err() => return false,
             Ok(_) => {}
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
@@ -125,16 +125,16 @@ fn wait(poll: &mut Poll, events: &mut Events) -> Result<()> {
     }
 }
 
-/// One of the connections that are under way.
+/// A connection in progress.
 struct Connection {
     stream: TcpStream,
     begin: Instant,
     is_sent: bool,
-    /// Bytes that are still to come back.
+    /// Bytes still to be echoed.
     missing: usize,
 }
 
-/// What has become of a connection.
+/// State of a connection after an event.
 enum Progress {
     UnderWay,
     Done,
@@ -169,7 +169,7 @@ impl Connection {
     }
 }
 
-/// What an error means: there is nothing to do yet, or ever.
+/// Classifies an error: nothing to do yet, or failed.
 fn waits(error: &std::io::Error) -> Progress {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::NotConnected => Progress::UnderWay,
@@ -177,8 +177,8 @@ fn waits(error: &std::io::Error) -> Progress {
     }
 }
 
-/// Connects, sends, waits for the answer and closes, [`PARALLEL`] times at once. Prints how many
-/// were done in a second, and how many failed.
+/// Connects, sends, waits for the echo and closes, on [`PARALLEL`] connections at once. Prints the
+/// successful and the failed connections a second.
 pub fn connects(address: Ipv4Addr, seconds: u64) -> Result<()> {
     drop(connect((address, PORT).into())?);
     let mut clients = Clients::new(address)?;
@@ -191,7 +191,7 @@ pub fn connects(address: Ipv4Addr, seconds: u64) -> Result<()> {
     Ok(())
 }
 
-/// All connections at once, and how they ended.
+/// All concurrent connections, and counts of how they ended.
 struct Clients {
     address: Ipv4Addr,
     poll: Poll,
@@ -222,7 +222,7 @@ impl Clients {
         Ok(())
     }
 
-    /// Gives up what takes too long, and starts what could not be started.
+    /// Aborts a connection that takes too long, and starts one that could not be started before.
     fn look_after(&mut self, number: usize) {
         match &self.connections[number] {
             Some(connection) if connection.begin.elapsed() < PATIENCE => return,
@@ -250,7 +250,7 @@ impl Clients {
     }
 }
 
-/// Sends a byte and waits for it, over and over. Prints the round trips a second.
+/// Sends a byte and waits for its echo, repeatedly. Prints the round trips a second.
 pub fn requests(address: Ipv4Addr, seconds: u64) -> Result<()> {
     let mut stream = connect((address, PORT).into())?;
     stream.set_nodelay(true).map_err(told)?;

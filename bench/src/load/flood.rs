@@ -9,14 +9,14 @@ use crate::host::Namespace;
 use crate::process::{Process, Result, pause, pinned, run, this_program};
 use crate::usage::Window;
 
-/// The hidden command that [`blast`]s.
+/// The hidden command that runs [`blast`].
 pub const COMMAND: &str = "blast";
 /// With the headers, a frame of 60 bytes.
 const PAYLOAD: [u8; 18] = [0; 18];
-/// Datagrams between two looks at the clock.
+/// Datagrams between two clock readings.
 const BATCH: u64 = 256;
 
-/// The figure is frames a second that arrived, all receivers together.
+/// Measures the frames a second that arrive, all receivers together.
 pub fn broadcast(context: &Context) -> Result<Measured> {
     let hosts = context.switch.hosts();
     let (sender, receivers) = (hosts[0], &hosts[1..]);
@@ -45,7 +45,8 @@ fn received(hosts: &[&Namespace]) -> Result<f64> {
     hosts.iter().map(|host| counter(host, "rx")).sum()
 }
 
-/// Frames that a host's device sent ("tx", those its queue had no room for too) or received.
+/// Returns the frames that a host's device sent ("tx", including those dropped at a full queue) or
+/// received.
 pub fn counter(host: &Namespace, direction: &str) -> Result<f64> {
     let text = run("ip", &["-n", &host.0, "-s", "-j", "link"])?;
     let links: serde_json::Value =
@@ -56,7 +57,7 @@ pub fn counter(host: &Namespace, direction: &str) -> Result<f64> {
     count("packets").map(|n| n + lost).ok_or_else(|| format!("{} has no counters", host.0))
 }
 
-/// Sends datagrams to a broadcast address for so many seconds.
+/// Sends datagrams to a broadcast address for this many seconds.
 pub fn blast(to: &str, seconds: u64) -> Result<()> {
     let failed = |e| format!("datagrams to {to}: {e}");
     let socket = UdpSocket::bind("0.0.0.0:0").map_err(failed)?;
@@ -65,7 +66,7 @@ pub fn blast(to: &str, seconds: u64) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < end {
         for _ in 0..BATCH {
-            // A full queue is the switch's answer and is counted by the device.
+            // A full queue is back-pressure of the switch; the device counts the drop.
             let _ = socket.send(&PAYLOAD);
         }
     }

@@ -1,4 +1,4 @@
-//! What the daemon costs beside moving frames: idle, in memory, at its start.
+//! Costs of the daemon apart from moving frames: idle, in memory, at its start.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use super::{Context, Measured, driven};
 use crate::process::{Result, pause, run};
 use crate::usage::{Usage, Window, own_memory, voluntary_switches};
 
-/// After its start the daemon finishes what it has to do, and new devices greet their networks.
+/// Settling time after the start, for the daemon and for neighbour discovery on new devices.
 const SETTLE: Duration = Duration::from_secs(3);
-/// How long silence is listened to.
+/// Duration of an idle measurement.
 const IDLE: Duration = Duration::from_secs(10);
-/// Ports that are added to see what one costs.
+/// Ports added to measure the cost of one.
 const FURTHER_PORTS: usize = 100;
-/// Addresses that are added to see what one costs.
+/// Addresses added to measure the cost of one.
 const MACS: u32 = 1 << 20;
 
-/// The share of a core that silent ports cost.
+/// Measures the share of a core used with silent ports.
 pub fn idle_cpu(context: &Context) -> Result<Measured> {
     let (usage, _) = idle(context)?;
     Ok(Measured::of(usage.cores.unwrap_or_default(), usage))
 }
 
-/// Wake-ups a second with silent ports.
+/// Measures wake-ups a second with silent ports.
 pub fn idle_wakeups(context: &Context) -> Result<Measured> {
     let (usage, wakeups) = idle(context)?;
     Ok(Measured::of(wakeups as f64 / usage.seconds, usage))
@@ -37,13 +37,13 @@ fn idle(context: &Context) -> Result<(Usage, u64)> {
     Ok((window.close(), voluntary_switches(pid) - before))
 }
 
-/// Bytes of the daemon's memory without its guests'.
+/// Measures the bytes of the daemon's memory, without that of guests.
 pub fn memory(context: &Context) -> Result<Measured> {
     pause(SETTLE)?;
     Ok(Measured::of(bytes(daemon(context)?)?, Usage::default()))
 }
 
-/// Bytes that each further TAP adds.
+/// Measures the bytes that each additional TAP takes.
 pub fn memory_per_port(context: &Context) -> Result<Measured> {
     let pid = daemon(context)?;
     let before = memory(context)?.value;
@@ -55,18 +55,18 @@ pub fn memory_per_port(context: &Context) -> Result<Measured> {
     Ok(Measured::of((bytes(pid)? - before) / FURTHER_PORTS as f64, Usage::default()))
 }
 
-/// Bytes that each address adds to a daemon that had a small table and is given a large one.
+/// Measures the bytes for each address, in a daemon whose small table is replaced by a large one.
 pub fn memory_per_mac(context: &Context) -> Result<Measured> {
     let pid = daemon(context)?;
     let before = memory(context)?.value;
     let size = format!("other_config:mac-table-size={MACS}");
     tramactl(context, &["set", "Bridge", "bench", &size])?;
-    // One address fewer on each port than would fill the table: none is to push another out.
+    // One address fewer on each port than would fill the table, so that nothing is evicted.
     let _stations = driven::teach(context, MACS / 2 - 1)?;
     pause(SETTLE)?;
     let added = bytes(pid)? - before;
     let known = tramactl(context, &["fdb/show", "bench"])?.lines().count();
-    // Two stations may share their place in the table.
+    // Two stations may share a slot of the table.
     if known < (f64::from(MACS) * 0.95) as usize {
         return Err(format!("of {MACS} addresses only {known} were remembered"));
     }
@@ -80,7 +80,7 @@ fn tramactl(context: &Context, arguments: &[&str]) -> Result<String> {
     run(&program, &[&["--no-save", "--socket", &socket, "--"], arguments].concat())
 }
 
-/// Seconds until the daemon said that it is ready.
+/// Measures the seconds until the daemon reports that it is ready.
 pub fn ready(context: &Context) -> Result<Measured> {
     let time = context.switch.ready_after.ok_or("this switch does not say when it is ready")?;
     Ok(Measured::of(time.as_secs_f64(), Usage::default()))

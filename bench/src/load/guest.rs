@@ -1,5 +1,5 @@
-//! A real virtual machine on the first port and a host on the second. The machine has no hardware
-//! acceleration: what it can send is its own ceiling.
+//! A real virtual machine on the first port and a host on the second. Without hardware
+//! acceleration, the machine's own rate is the ceiling.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use crate::usage::Window;
 const MAC: &str = "52:54:00:00:00:01";
 /// A virtio device that QEMU serves itself.
 const VIRTIO_ON_TAP: &str = "virtio-net-pci-non-transitional";
-/// The machine's own TAP, and the bridge from it to the switch's.
+/// The machine's own TAP, and the bridge that connects it to the switch's TAP.
 const MACHINE_TAP: &str = "machine0";
 const BRIDGE: &str = "joint";
 const START: Duration = Duration::from_secs(15);
 
-/// One TCP stream from the machine to the host. The figure is bits a second.
+/// Measures one TCP stream from the machine to the host, in bits a second.
 ///
-/// On a vhost-user port the machine has a virtio device, and on a TAP that is its own one whose
-/// rings QEMU serves. On a TAP of the switch's it has an emulated e1000, whose own TAP is bridged
-/// to that one: both are the kernel's ends.
+/// On a vhost-user port or on its own TAP, the machine has a virtio device. A TAP of the switch is
+/// bridged to the TAP of an emulated e1000, because the switch and QEMU each hold the descriptor of
+/// their own TAP.
 pub fn tcp(context: &Context) -> Result<Measured> {
     let [port, End::Host(host)] = &context.switch.ends[..] else {
         return Err("a port for a machine and a host are needed".into());
@@ -37,7 +37,7 @@ pub fn tcp(context: &Context) -> Result<Measured> {
         End::Tap(tap) => (Nic::emulated("e1000", MACHINE_TAP, MAC), Some(bridge(tap)?)),
         End::Host(_) => return Err("a machine is no namespace's host".into()),
     };
-    // The same kernel for both.
+    // The same kernel for both devices.
     let options = GuestOptions { kernel: FULL_KERNEL, ..GuestOptions::new("bench", [nic]) };
     let guest = Guest::start(&options);
     guest.address(&format!("{}/24", Namespace::address(0)));
@@ -52,7 +52,7 @@ pub fn tcp(context: &Context) -> Result<Measured> {
     Ok(Measured { usage, ..report(&answer.text)? })
 }
 
-/// iperf3's server for one run: it is what the machine's own system has.
+/// Starts iperf3's server for one run: iperf3 is part of the machine's system.
 fn serve(host: &Namespace) -> Result<Process> {
     let mut command = pinned(LOAD_CORE, "ip");
     command.args(["netns", "exec", &host.0, "iperf3", "-s", "-1", "--forceflush"]);
@@ -61,7 +61,7 @@ fn serve(host: &Namespace) -> Result<Process> {
     Ok(server)
 }
 
-/// The received rate in a client's JSON report.
+/// Returns the received rate in a client's JSON report.
 fn report(text: &str) -> Result<Measured> {
     let report: Value = serde_json::from_str(text).map_err(|e| format!("iperf3's report: {e}"))?;
     let end = &report["end"];
@@ -73,12 +73,12 @@ fn report(text: &str) -> Result<Measured> {
     Ok(Measured { value, details, ..Measured::default() })
 }
 
-/// Builds the machine's kernel and initramfs unless they are there.
+/// Builds the machine's kernel and initramfs if they are missing.
 pub fn fetch_image() {
     trama_tests::guest::image(FULL_KERNEL);
 }
 
-/// Joins the switch's TAP to the machine's.
+/// Bridges the switch's TAP and the machine's.
 fn bridge(tap: &str) -> Result<[Link; 2]> {
     let machine = Link::add_tap(MACHINE_TAP)?;
     let bridge = Link::add(BRIDGE, &["type", "bridge"])?;

@@ -10,15 +10,15 @@ use super::helpers::{connect, helper, start};
 use crate::host::Namespace;
 use crate::process::{Process, Result, pause};
 
-/// The hidden command that [`hold`]s.
+/// The hidden command that runs [`hold`].
 pub const COMMAND: &str = "idle-connections";
-/// What it says when all flows are open.
+/// Printed when all flows are open.
 const OPEN: &str = "open";
-/// How long that may take: with a slow NAT a few milliseconds each.
+/// Time limit for opening the flows: a slow NAT takes a few milliseconds each.
 const START: Duration = Duration::from_secs(60);
 
-/// As many connections from the client to the server as are wanted; each has carried a byte there
-/// and back. They last as long as the value.
+/// Opens the requested number of connections from the client to the server and echoes a byte on
+/// each. They last until the value is dropped.
 pub fn flows(context: &Context, client: &Namespace, server: &Namespace) -> Result<Vec<Process>> {
     if context.twist.idle_flows == 0 {
         return Ok(Vec::new());
@@ -30,7 +30,7 @@ pub fn flows(context: &Context, client: &Namespace, server: &Namespace) -> Resul
     Ok(vec![client, server])
 }
 
-/// Opens the connections and keeps them.
+/// Opens the connections and holds them.
 pub fn hold(address: Ipv4Addr, count: usize) -> Result<()> {
     let open = |number| {
         let mut stream = connect((address, port(number)).into())?;

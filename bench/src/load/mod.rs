@@ -1,6 +1,6 @@
-//! What the switches are given to do, and what is measured of it.
+//! The loads on a switch, and their measurement.
 //!
-//! To add one: a variant of [`Load`] with its line in [`Load::measure`], and scenarios that name
+//! To add a load: a variant of [`Load`] with its line in [`Load::measure`], and scenarios that use
 //! it.
 
 use std::collections::BTreeMap;
@@ -44,131 +44,130 @@ pub use stream::{PIECE, SINK_COMMAND, SOURCE_COMMAND, Streams, sink, source};
 /// A kind of work.
 #[derive(Clone, Copy, Debug)]
 pub enum Load {
-    /// testpmd's ports in pairs; frames of so many bytes circulate as known unicast both ways.
+    /// testpmd's ports in pairs; frames of this size circulate as known unicast in both directions.
     Circulate {
-        /// Bytes of a frame, without the checksum.
+        /// Frame size in bytes, without the frame check sequence.
         bytes: usize,
     },
-    /// testpmd's flowgen: every frame is flooded and its source was elsewhere a burst ago.
+    /// testpmd's flowgen: every frame is flooded, and its source was on another port a burst ago.
     FloodMove {
-        /// Bytes of a frame, without the checksum.
+        /// Frame size in bytes, without the frame check sequence.
         bytes: usize,
     },
-    /// Our own generator flat out.
+    /// trama's generator, as fast as the rings take frames.
     Driven {
-        /// Bytes of a frame, without the checksum.
+        /// Frame size in bytes, without the frame check sequence.
         bytes: usize,
-        /// Who sends to whom.
+        /// The traffic pattern.
         direction: Direction,
     },
-    /// Our own generator with frames of 64 KiB, from the first port to the second.
+    /// trama's generator with frames of 64 KiB, from the first port to the second.
     LargeSegments,
-    /// The highest rate without loss, both ways.
+    /// The highest rate without loss, in both directions.
     LossFree {
-        /// Bytes of a frame, without the checksum.
+        /// Frame size in bytes, without the frame check sequence.
         bytes: usize,
     },
-    /// Latency both ways.
+    /// Latency in both directions.
     Latency {
-        /// Bytes of a frame, without the checksum.
+        /// Frame size in bytes, without the frame check sequence.
         bytes: usize,
-        /// Of the loss-free rate.
+        /// Offered load in percent of the loss-free rate.
         percent: u8,
     },
-    /// One TCP stream from each of the other hosts to the first one.
+    /// One TCP stream from each other host to the first.
     TcpFanIn,
-    /// One TCP stream from the first host to each of the other ones.
+    /// One TCP stream from the first host to each other.
     TcpFanOut,
-    /// One TCP stream from the first port to the second, of which one may be a vhost-user port.
+    /// One TCP stream from the first port to the second, one of which may be a vhost-user port.
     Stream,
     /// TCP streams between a host behind a NAT and a server.
     NatStreams {
-        /// How many at once.
+        /// Concurrent streams.
         streams: usize,
         /// Bytes of a write.
         write: usize,
-        /// Whether it is the server that sends.
+        /// Whether the server sends.
         down: bool,
     },
-    /// Short connections from a host behind a NAT: connect, 64 bytes there and back, close.
+    /// Short connections from a host behind a NAT: connect, echo of 64 bytes, close.
     NatConnects,
-    /// One byte there and back on one connection from a host behind a NAT.
+    /// One-byte round trips on one connection from a host behind a NAT.
     NatRequests,
     /// Datagrams from a host behind a NAT.
     NatDatagrams {
         /// Bytes of a datagram.
         bytes: usize,
-        /// How many it sends; as fast as it can where that is not said.
+        /// Datagrams sent a second; `None`: as fast as possible.
         each_second: Option<u32>,
     },
-    /// Whole DHCP exchanges, by clients that are new or, half of them, renew.
+    /// Full DHCP exchanges by new clients, or half of them renewals.
     Dhcp {
         /// Whether clients renew.
         renew: bool,
     },
     /// Flood ping from the first host to the second.
     Ping,
-    /// Broadcast datagrams from the first host; what arrives at all others is counted.
+    /// Broadcast datagrams from the first host; counts what arrives at all others.
     Broadcast,
     /// One TCP stream from a virtual machine on the first port to the host on the second.
     GuestTcp,
-    /// The processor that silent ports cost.
+    /// Processor time used with silent ports.
     IdleCpu,
-    /// How often the switch wakes up for silent ports.
+    /// Wake-ups of the switch with silent ports.
     IdleWakeups,
     /// The switch's memory.
     Memory,
-    /// What each further port adds to it.
+    /// Memory that each additional port takes.
     MemoryPerPort,
-    /// What each address adds to it.
+    /// Memory that each address takes.
     MemoryPerMac,
-    /// How long the switch takes to start.
+    /// Start-up time of the switch.
     Ready,
 }
 
-/// What a load finds where it runs.
+/// The environment of a load.
 pub struct Context<'a> {
     /// The running switch.
     pub switch: &'a Switch,
-    /// The core that it has for itself.
+    /// The core dedicated to the switch.
     pub core: usize,
-    /// What is asked of trama beside.
+    /// Further requests to trama.
     pub twist: Twist,
     /// The folder of `tramad` and `tramactl`.
     pub bin: &'a Path,
     /// The switch's folder.
     pub dir: &'a Path,
-    /// The hugepages' mount; empty where there is none.
+    /// The mount point of the hugepages; empty if there are none.
     pub huge: &'a str,
-    /// How long to measure, in seconds.
+    /// Duration of the measurement in seconds.
     pub seconds: u64,
 }
 
-/// What was measured in one round.
+/// The result of one measurement.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
     /// The figure, in the base unit: frames, bits, seconds, bytes.
     pub value: f64,
-    /// More that is worth keeping, by name with unit.
+    /// Details, by name with unit.
     pub details: BTreeMap<String, f64>,
-    /// What it cost meanwhile.
+    /// Cost during the measurement.
     pub usage: Usage,
-    /// What the generator would have reached with a switch that costs nothing, where the load
-    /// itself can tell.
+    /// The generator's ceiling, where the load itself determines it.
     pub ceiling: Option<f64>,
 }
 
 impl Measured {
-    /// A figure without more.
+    /// A figure without details.
     fn of(value: f64, usage: Usage) -> Self {
         Self { value, usage, ..Self::default() }
     }
 }
 
-/// How often a host may find that another one cannot be reached yet.
+/// Attempts to reach another host.
 const ATTEMPTS: usize = 10;
 
-/// Waits until the host answers: ports of a bridge may still be learning.
+/// Waits until the host answers: a bridge may still be learning.
 fn wait_for_reach(from: &Namespace, address: &str) -> Result<()> {
     let ping = ["netns", "exec", &from.0, "ping", "-c", "1", "-W", "1", address];
     for _ in 0..ATTEMPTS {
@@ -186,7 +185,7 @@ const PERFDHCP: Program = Program::new("perfdhcp", "kea-admin");
 const QEMU: Program = Program::new("qemu-system-x86_64", "qemu-system-x86");
 
 impl Load {
-    /// The programs it needs.
+    /// Returns the programs that it needs.
     pub fn programs(self) -> &'static [Program] {
         match self {
             Self::Circulate { .. } | Self::FloodMove { .. } => &[TESTPMD],
@@ -199,12 +198,12 @@ impl Load {
         }
     }
 
-    /// Whether it needs hugepages.
+    /// Returns whether it needs hugepages.
     pub fn hugepages(self) -> bool {
         matches!(self, Self::Circulate { .. } | Self::FloodMove { .. })
     }
 
-    /// Roughly the seconds that start, end and search take, beside the measurement.
+    /// Returns roughly the seconds for start, end and search, without the measurement.
     pub fn overhead(self) -> u64 {
         match self {
             Self::LossFree { .. } | Self::Dhcp { .. } => 30,
@@ -216,15 +215,15 @@ impl Load {
         }
     }
 
-    /// Fetches what it needs from the network, which is out of reach while it is measured. What
-    /// fails here fails again, and is told, there.
+    /// Downloads what it needs, as the internet is unreachable during measurements. A failure here
+    /// recurs and is reported there.
     pub fn prepare(self) {
         if matches!(self, Self::GuestTcp) {
             let _ = std::panic::catch_unwind(guest::fetch_image);
         }
     }
 
-    /// Does the work once.
+    /// Runs the load once.
     pub fn measure(self, context: &Context) -> Result<Measured> {
         match self {
             Self::Circulate { bytes } => testpmd::circulate(context, bytes),

@@ -1,4 +1,4 @@
-//! Flood ping: one request at a time, the next as soon as the answer is there.
+//! Flood ping: one request at a time, the next as soon as the reply arrives.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::host::Namespace;
 use crate::process::{Process, Result, pinned};
 use crate::usage::Window;
 
-/// The figure is the average round trip in seconds.
+/// Measures the average round trip in seconds.
 pub fn flood(context: &Context) -> Result<Measured> {
     let hosts = context.switch.hosts();
     let address = Namespace::address(1);
@@ -26,7 +26,7 @@ pub fn flood(context: &Context) -> Result<Measured> {
     Ok(Measured { value: average, details, usage, ceiling: None })
 }
 
-/// Average and mean deviation, in seconds, from `rtt min/avg/max/mdev = a/b/c/d ms`.
+/// Returns average and mean deviation in seconds from `rtt min/avg/max/mdev = a/b/c/d ms`.
 fn parse(text: &str) -> Option<(f64, f64)> {
     let line = text.lines().find(|line| line.starts_with("rtt "))?;
     let figures = line.split('=').nth(1)?.trim().split(' ').next()?;

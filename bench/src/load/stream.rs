@@ -1,12 +1,12 @@
-//! TCP streams through a switch or a NAT, as light as they can be made, so that the ends, which
-//! share a core, are not what is measured.
+//! TCP streams through a switch or a NAT. Both ends share a core, so they are as light as possible
+//! and the switch remains the bottleneck.
 //!
-//! On a vhost-user port our own driver side sends or receives, with segments of 64 KiB. A host that
-//! receives has the kernel drop the bytes, so that nobody copies them out. A host that sends writes
-//! the same [`PIECE`] over and over, which stays in its cache. To send pages of a file instead was
-//! no lighter: `sendfile` looks each page up, and took half as much time again; a pipe was no
-//! faster than the copy, and the switch would find in its own cache what no program's stream has
-//! there. Zero-copy sends are copied by TAPs.
+//! On a vhost-user port trama's driver side sends or receives, with segments of 64 KiB. A receiving
+//! host lets the kernel discard the bytes without copying them. A sending host writes the same
+//! [`PIECE`] repeatedly, which stays in its cache. Sending pages of a file was no lighter:
+//! `sendfile` looks each page up and took half as long again; a pipe was no faster than the copy,
+//! and the switch would find the data in its own cache, unlike that of any real program. TAPs copy
+//! zero-copy sends.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -24,7 +24,7 @@ use crate::peers::End;
 use crate::process::{Process, Result, run, wait_until};
 use crate::usage::Window;
 
-/// The hidden command that [`source`]s, and the one that [`sink`]s.
+/// The hidden commands that run [`source`] and [`sink`].
 pub const SOURCE_COMMAND: &str = "stream-source";
 /// See [`SOURCE_COMMAND`].
 pub const SINK_COMMAND: &str = "stream-sink";
@@ -32,16 +32,16 @@ pub const SINK_COMMAND: &str = "stream-sink";
 const PORT: u16 = 5001;
 /// The locally administered address of the driver's port.
 const DRIVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// What a sink says when its figure begins.
+/// Printed by a sink when its measurement begins.
 const COUNTING: &str = "counting";
-/// Bytes of one write, unless it is said, and of one read.
+/// Default size of a write, and size of a read, in bytes.
 pub const PIECE: usize = 256 << 10;
-/// How long a receiver that has taken all waits before it looks again.
+/// How long a receiver waits after it has read everything.
 const LOOK: Duration = Duration::from_micros(50);
-/// What a receiving socket may hold, in bytes.
+/// Size of a receiving socket's buffer in bytes.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
-/// The figure is bits a second.
+/// Measures bits a second.
 pub fn tcp(context: &Context) -> Result<Measured> {
     let [from, to] = &context.switch.ends[..] else {
         return Err("a stream has two ends".into());
@@ -54,7 +54,7 @@ pub fn tcp(context: &Context) -> Result<Measured> {
     }
 }
 
-/// A stream from every other host to the first; the figure is bits a second, all together.
+/// Measures streams from every other host to the first, in bits a second, all together.
 pub fn fan_in(context: &Context) -> Result<Measured> {
     let [first, others @ ..] = &context.switch.hosts()[..] else {
         return Err("streams need hosts".into());
@@ -67,7 +67,7 @@ pub fn fan_in(context: &Context) -> Result<Measured> {
     count(context, vec![sink])
 }
 
-/// A stream from the first host to every other; the figure is bits a second, all together.
+/// Measures streams from the first host to every other, in bits a second, all together.
 pub fn fan_out(context: &Context) -> Result<Measured> {
     let [first, others @ ..] = &context.switch.hosts()[..] else {
         return Err("streams need hosts".into());
@@ -89,7 +89,7 @@ fn number_of(streams: &[&Namespace]) -> String {
     format!("--streams={}", streams.len())
 }
 
-/// What these sinks receive, and what that costs the switch meanwhile.
+/// Measures what these sinks receive, and its cost to the switch.
 fn count(context: &Context, mut sinks: Vec<Process>) -> Result<Measured> {
     let pids = context.switch.pids();
     for sink in &mut sinks {
@@ -105,7 +105,7 @@ fn driver_sends(context: &Context, from: &End, to: &Namespace) -> Result<Measure
     let mut stream = driver(from, 0, to, 1)?;
     let pids = context.switch.pids();
     let window = Window::open(&pids);
-    // The sink ends it.
+    // The sink closes the connection.
     stream.send(WARM_UP + Duration::from_secs(context.seconds) + START).map_err(told)?;
     let usage = window.close();
     Ok(Measured::of(result(sink, context)?, usage))
@@ -122,17 +122,17 @@ fn driver_receives(context: &Context, from: &Namespace, to: &End) -> Result<Meas
     Ok(Measured::of(bytes as f64 * 8.0 / seconds, window.close()))
 }
 
-/// Where host `number` serves.
+/// Returns the address at which host `number` serves.
 fn at(number: usize) -> String {
     format!("{}:{PORT}", Namespace::address(number))
 }
 
-/// Connects our driver side, as host `near`, to `host`, which is number `far`.
+/// Connects trama's driver side, as host `near`, to `host`, which is number `far`.
 fn driver(port: &End, near: usize, host: &Namespace, far: usize) -> Result<DriverStream> {
     let End::Vhost { socket, frontend_listens } = port else {
         return Err("a driver needs a vhost-user port".into());
     };
-    // Told, not asked for: this driver does not speak ARP.
+    // A static neighbour entry: this driver does not speak ARP.
     let (address, device) = (Namespace::address(near), "eth0");
     let mac = DRIVER_MAC.map(|byte| format!("{byte:02x}")).join(":");
     let neighbour = ["neigh", "replace", &address, "lladdr", &mac, "dev", device];
@@ -157,8 +157,8 @@ fn mac_of(host: &Namespace, device: &str) -> Result<[u8; 6]> {
     bytes.try_into().map_err(|_| format!("{device} in {} has no MAC address: {text}", host.0))
 }
 
-/// So many streams at once from the first host, behind a NAT, to the second, or `down` from there,
-/// written in pieces of so many bytes. It is the first that connects.
+/// Measures concurrent streams from the first host, behind a NAT, to the second (or back, with
+/// `down`), in writes of this size. The first host opens the connections.
 pub fn through_nat(
     context: &Context,
     streams: usize,
@@ -183,12 +183,12 @@ pub fn through_nat(
     count(context, vec![sink])
 }
 
-/// The rate that a sink prints when it ends.
+/// Returns the rate that a sink prints when it ends.
 fn result(sink: Process, context: &Context) -> Result<f64> {
     figures(sink, context).map(|[rate]| rate)
 }
 
-/// Which connections a helper has.
+/// The connections of a helper.
 #[derive(clap::Args)]
 pub struct Streams {
     /// Where it connects to, or listens.
@@ -213,12 +213,12 @@ impl Streams {
     }
 }
 
-/// Writes so many bytes at once to each other end until that one has had enough.
+/// Writes pieces of this size to every peer until the peer closes.
 pub fn source(streams: &Streams, write: usize) -> Result<()> {
     let piece = vec![0; write];
     thread::scope(|scope| {
         for mut stream in streams.open()? {
-            // What is written small is sent small.
+            // Small writes are sent as small segments.
             stream.set_nodelay(true).map_err(|e| format!("TCP_NODELAY: {e}"))?;
             let piece = &piece;
             scope.spawn(move || while stream.write_all(piece).is_ok() {});
@@ -237,7 +237,7 @@ pub fn sink(streams: &Streams, seconds: u64) -> Result<()> {
         let rate = rate(received, Duration::from_secs(seconds));
         let is_cut = threads.iter().any(ScopedJoinHandle::is_finished);
         for stream in &streams {
-            // It fails if the other end was faster.
+            // Fails if the peer closed first.
             let _ = stream.shutdown(Shutdown::Both);
         }
         if is_cut {
@@ -248,7 +248,7 @@ pub fn sink(streams: &Streams, seconds: u64) -> Result<()> {
     })
 }
 
-/// Bits a second of what is counted in bytes.
+/// Converts a byte count to bits a second.
 fn rate(received: &AtomicU64, time: Duration) -> Result<f64> {
     wait_until("the first bytes", START, || received.load(Ordering::Relaxed) > 0)?;
     thread::sleep(WARM_UP);
@@ -261,16 +261,16 @@ fn rate(received: &AtomicU64, time: Duration) -> Result<f64> {
 
 fn listen(address: SocketAddr) -> Result<TcpListener> {
     let listener = TcpListener::bind(address).map_err(|e| format!("{address}: {e}"))?;
-    // A fixed one: how fast the kernel would enlarge it is not what is measured.
+    // A fixed size: the kernel's buffer tuning should not be measured.
     sockopt::set_socket_recv_buffer_size_force(&listener, RECEIVE_BUFFER)
         .map_err(|e| format!("SO_RCVBUFFORCE: {e}"))?;
     println!("listening");
     Ok(listener)
 }
 
-/// Has the kernel drop what comes, and counts the bytes, to the end. With MSG_TRUNC it copies none.
-/// It looks now and then, instead of being woken by each segment: on another core than the
-/// switch's, that would be a third of what the switch is measured to do.
+/// Lets the kernel discard received data (MSG_TRUNC copies none), and counts the bytes until the
+/// end. Polls at intervals instead of waking for each segment: on another core than the switch's,
+/// the wake-ups would be a third of the switch's measured work.
 fn discard(stream: &TcpStream, received: &AtomicU64) {
     let mut piece = vec![0; PIECE];
     while let Ok((_, count @ 1..)) = recv(stream, &mut piece[..], RecvFlags::TRUNC) {

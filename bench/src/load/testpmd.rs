@@ -1,4 +1,4 @@
-//! DPDK's testpmd with virtio-user ports: a generator that nobody here wrote.
+//! DPDK's testpmd with virtio-user ports: an independent generator.
 
 use std::time::Duration;
 
@@ -9,13 +9,14 @@ use crate::process::{Process, Result, pause, unpinned};
 use crate::usage::Window;
 
 const START: Duration = Duration::from_secs(30);
-/// How often the circulation is started anew if a first frame was lost while the ports connected.
+/// How often the circulation is restarted if a first frame was lost while the ports connected.
 const ATTEMPTS: usize = 8;
-/// Room for a frame of 9000 bytes and DPDK's own; the default holds 2048.
+/// Size of a buffer for a frame of 9000 bytes and DPDK's headroom; the default is 2048.
 const JUMBO_BUFFER: &str = "--mbuf-size=9728";
 
-/// Twelve bursts each way circulate between each pair of ports as known unicast (`mac` mode: each
-/// port sends to the other's address). The figure is frames a second, all ports together.
+/// Measures the frames a second, all ports together, of twelve bursts each way that circulate
+/// between each pair of ports as known unicast (`mac` mode: each port sends to the other's
+/// address).
 pub fn circulate(context: &Context, bytes: usize) -> Result<Measured> {
     let mut testpmd = start(context, "mac", bytes)?;
     for _ in 0..ATTEMPTS {
@@ -28,8 +29,8 @@ pub fn circulate(context: &Context, bytes: usize) -> Result<Measured> {
     Err("no frames came through in both directions".into())
 }
 
-/// Every port sends what no port has asked for, from addresses that another port had a burst ago:
-/// all is flooded, every source moves. The figure is frames a second that arrive.
+/// Measures the frames a second that arrive when every port sends to unknown addresses, from
+/// sources that were on another port a burst ago: all frames are flooded, every source moves.
 pub fn flood_and_move(context: &Context, bytes: usize) -> Result<Measured> {
     let mut testpmd = start(context, "flowgen", bytes)?;
     testpmd.say("start")?;
@@ -42,7 +43,7 @@ pub fn flood_and_move(context: &Context, bytes: usize) -> Result<Measured> {
 }
 
 fn start(context: &Context, mode: &str, bytes: usize) -> Result<Process> {
-    // Its output is a pipe here, which it would otherwise fill before it writes.
+    // Line-buffered: its output is a pipe here.
     let mut command = unpinned("stdbuf");
     let core = context.core.to_string();
     command.args(["-oL", "dpdk-testpmd", "-l", &format!("{core},{LOAD_CORE}")]);
@@ -63,9 +64,9 @@ fn start(context: &Context, mode: &str, bytes: usize) -> Result<Process> {
     }
     command.args(["--", "-i", &format!("--forward-mode={mode}"), "--nb-cores=1", "--no-mlockall"]);
     command.args(["--txd=1024", "--rxd=1024"]);
-    // Enough for each port's two full rings and what circulates. With its default pool of some
-    // 155,000 buffers the generator is slower: 13 to 15 Mpps through the null device instead of 16
-    // to 21.
+    // Enough for each port's two full rings and the circulating frames. With its default pool of
+    // some 155,000 buffers the generator is slower: 13 to 15 Mpps through the null device instead
+    // of 16 to 21.
     command.args([&format!("--total-num-mbufs={}", 3072 * ports), "--mbcache=512"]);
     if bytes > 2000 {
         command.arg(JUMBO_BUFFER);
@@ -100,7 +101,7 @@ fn measure(context: &Context, mut testpmd: Process) -> Result<Measured> {
     Ok(Measured::of(rate.iter().sum(), usage))
 }
 
-/// What each port received a second since this was last asked.
+/// Returns the frames a second that each port received since the previous call.
 fn rates(context: &Context, testpmd: &mut Process) -> Result<Vec<f64>> {
     testpmd.say("show port stats all")?;
     let mut rate = || {

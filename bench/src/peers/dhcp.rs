@@ -1,4 +1,4 @@
-//! DHCP servers of one host, which stands for as many clients as its program makes up.
+//! DHCP servers on a veth pair to one host, whose load generator simulates many clients.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use crate::host::{Link, Namespace};
 use crate::process::{Process, Result, pinned, run};
 use crate::program::Program;
 
-/// trama's own.
+/// trama's DHCP server.
 pub const TRAMA_DHCP: Peer = Peer {
     name: "trama-dhcp",
     about: "tramad with a network whose gateway leases 65,000 addresses",
@@ -64,7 +64,7 @@ fn start_dnsmasq(setup: &Setup) -> Result<Switch> {
     command.args(["--port=0", "--bind-interfaces", "--interface", UPLINK]);
     command.args(["--log-facility=-", "--quiet-dhcp", "--dhcp-authoritative"]);
     command.arg(format!("--dhcp-range={FIRST},{LAST},255.255.0.0,1h"));
-    // Neither its default limit of leases nor its pause to ask whether an address is free.
+    // Neither the default limit of leases nor the pause for a conflict check by ping.
     command.args(["--dhcp-lease-max=65536", "--no-ping"]);
     command.arg(format!("--dhcp-leasefile={}", setup.dir.join("leases").display()));
     let mut server = Process::spawn("dnsmasq", command)?;

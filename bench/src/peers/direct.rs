@@ -1,5 +1,5 @@
-//! No switch at all: a veth pair from the first host to each other one. What a generator reaches
-//! over it is the generator's ceiling.
+//! No switch: a veth pair from the first host to each other one. The rate over it is the
+//! generator's ceiling.
 
 use super::{End, LONG_WAY_MTU, Peer, Port, Setup, Switch, host_afar};
 use crate::host::Namespace;
@@ -19,7 +19,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     let (hub, mut others, mut helpers) = (Namespace::new(0)?, Vec::new(), Vec::new());
     for (number, port) in setup.ports.iter().enumerate().skip(1) {
         let (near, address) = (format!("veth{number}"), Namespace::address(number));
-        // A long way to the hub is one to the others.
+        // Delay on the way to the hub delays all the others, too.
         let (host, mtu) = match (setup.ports[0], port) {
             (Port::Host, Port::Host | Port::Beyond) => {
                 (by_veth(&hub, &near, number, setup.mtu)?, setup.mtu)
@@ -42,7 +42,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     Ok(Switch { _helpers: helpers, ..Switch::of(Vec::new(), others) })
 }
 
-/// A host with this number, joined to the hub by a veth pair.
+/// Creates host `number`, joined to the hub by a veth pair.
 fn by_veth(hub: &Namespace, near: &str, number: usize, mtu: u32) -> Result<Namespace> {
     let host = Namespace::new(number)?;
     let peer = ["type", "veth", "peer", "name", "eth0", "netns", &host.0];

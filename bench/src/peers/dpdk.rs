@@ -1,12 +1,11 @@
-//! DPDK's own forwarder, which looks nothing up: what moving a frame between vhost devices costs
-//! there.
+//! DPDK's own forwarder without any lookup: DPDK's cost of moving a frame between vhost devices.
 
 use super::{End, Peer, Port, START, Setup, Switch};
 use crate::cores::LOAD_CORE;
 use crate::process::{Process, Result, unpinned};
 use crate::program::Program;
 
-/// testpmd, of which the generator is another instance.
+/// testpmd; the generator is another instance of it.
 pub const TESTPMD: Program = Program::new("dpdk-testpmd", "dpdk-dev");
 
 /// See the module.
@@ -22,7 +21,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     if !setup.all(Port::Vhost) || setup.ports.len() % 2 == 1 {
         return setup.refuse(&DPDK_IO);
     }
-    // Its output is a pipe here, which it would otherwise fill before it writes.
+    // Line-buffered: its output is a pipe here.
     let mut command = unpinned("stdbuf");
     command.args(["-oL", "dpdk-testpmd", "-l", &format!("{},{LOAD_CORE}", setup.core)]);
     command.args(["--main-lcore", &LOAD_CORE.to_string(), "--no-pci", "-m", "512"]);
@@ -36,7 +35,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     command.args(["--", "-i", "--forward-mode=io", "--nb-cores=1", "--no-mlockall"]);
     command.args(["--txd=1024", "--rxd=1024"]);
     if setup.mtu > 1500 {
-        // In whole buffers: with a chain of them for a frame it would be slower.
+        // One buffer holds a whole frame: chains of buffers would be slower.
         command.args(["--mbuf-size=9728", "--total-num-mbufs=24576"]);
     }
     let mut forwarder = Process::spawn("dpdk-testpmd (io)", command)?;

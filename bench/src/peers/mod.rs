@@ -1,7 +1,7 @@
-//! The switches that are compared, each started alone on the switch core. All of them end with the
-//! [`Switch`] that stands for them.
+//! The switches that are compared, each started alone on the switch core. All their resources end
+//! with the [`Switch`] value.
 //!
-//! To add one: a function from [`Setup`] to [`Switch`], a [`Peer`] that names it, a line in
+//! To add a peer: a function from [`Setup`] to [`Switch`], a [`Peer`] that names it, a line in
 //! [`ALL`].
 
 use std::path::{Path, PathBuf};
@@ -35,10 +35,10 @@ pub use trama::{TRAMA, VLAN as TRUNK_VLAN};
 pub use vde::VDE;
 pub use virtio_queue::VIRTIO_QUEUE;
 
-/// The MTU of the way to a server that is [`Port::Afar`]: packets of nearly 64 KiB, in place of the
-/// segmentation that the kernel leaves to a device. Else the relay would be what is measured.
+/// MTU of the link to a server that is [`Port::Afar`]: packets of nearly 64 KiB take the place of
+/// segmentation offload. Otherwise the relay would be the bottleneck.
 const LONG_WAY_MTU: u32 = 65_000;
-/// How long a peer may take to be ready.
+/// Time limit for a peer to be ready.
 const START: Duration = Duration::from_secs(30);
 
 /// Every peer that the command line knows.
@@ -64,89 +64,89 @@ pub const ALL: [&Peer; 17] = [
 
 /// A kind of switch.
 pub struct Peer {
-    /// What it is called on the command line and in reports.
+    /// Its name on the command line and in reports.
     pub name: &'static str,
-    /// What it is.
+    /// A description.
     pub about: &'static str,
-    /// The programs it consists of.
+    /// The programs that it needs.
     pub programs: &'static [Program],
     /// Whether it needs hugepages.
     pub hugepages: bool,
-    /// Starts one.
+    /// Starts it.
     pub start: fn(&Setup) -> Result<Switch>,
 }
 
-/// What plugs into a port.
+/// What is connected to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
     /// A vhost-user frontend.
     Vhost,
     /// A host in a namespace of its own.
     Host,
-    /// A device in the benchmark's own namespace, which other programs join.
+    /// A device in the benchmark's own namespace, for other programs to use.
     Tap,
     /// A TAP for a virtual machine to open.
     Machine,
     /// A host in a namespace of its own behind an interface of the benchmark's namespace, the
     /// uplink.
     Beyond,
-    /// A host in a namespace of its own with a round trip of ten milliseconds to it.
+    /// A host in a namespace of its own at a round trip of ten milliseconds.
     Afar,
 }
 
-/// What trama, or its surroundings, are asked for beside the ports.
+/// Further requests to trama or its surroundings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Twist {
     /// The first port is an access port of a VLAN and the others are trunks.
     pub vlan: bool,
-    /// No VLANs, and frames of the lengths that arrive where there is [`Twist::vlan`].
+    /// No VLANs, but the frame sizes that arrive with [`Twist::vlan`].
     pub lengths_of_vlan: bool,
-    /// So many more ports where nothing ever moves: TAPs, and vhost-user ports with a driver.
+    /// Number of additional silent ports: TAPs, and vhost-user ports with a driver.
     pub silent_ports: usize,
-    /// How many addresses there are, all ports together.
+    /// Number of addresses, all ports together.
     pub macs: u32,
-    /// Whether workers poll for ever and never sleep.
+    /// Whether workers always poll and never sleep.
     pub polls: bool,
     /// Whether the gateway has another core than the worker.
     pub apart: bool,
-    /// So many open and silent TCP flows through the NAT beside those that are measured.
+    /// Number of idle TCP flows through the NAT in addition to those measured.
     pub idle_flows: usize,
-    /// Whether a host behind a NAT keeps few bytes under way.
+    /// Whether a host behind a NAT uses a small window.
     pub small_window: bool,
-    /// Whether every port hears what is for others, so that there is somebody to flood to.
+    /// Whether every port receives frames for unknown addresses, so that frames are flooded.
     pub hears_all: bool,
 }
 
-/// What a peer is to be started with.
+/// The parameters of a peer's start.
 pub struct Setup<'a> {
     /// The folder of `tramad`.
     pub bin: &'a Path,
     /// A folder for sockets and the like.
     pub dir: &'a Path,
-    /// The hugepages' mount; empty where there is none.
+    /// The mount point of the hugepages; empty if there are none.
     pub huge: &'a str,
-    /// The core that it has for itself.
+    /// The core dedicated to the switch.
     pub core: usize,
-    /// The ports it has to have.
+    /// The ports it needs.
     pub ports: &'a [Port],
     /// The largest layer-3 packet.
     pub mtu: u32,
-    /// What trama is asked for beside.
+    /// Further requests to trama.
     pub twist: Twist,
 }
 
 impl Setup<'_> {
-    /// The socket of port `number`.
+    /// Returns the socket of port `number`.
     pub fn socket(&self, number: usize) -> PathBuf {
         self.dir.join(format!("v{number}.sock"))
     }
 
-    /// The error of a peer that knows no port of this kind.
+    /// Returns the error of a peer that does not support this kind of port.
     fn refuse<T>(&self, peer: &Peer) -> Result<T> {
         Err(format!("{} cannot join ports of the kinds {:?}", peer.name, self.ports))
     }
 
-    /// Whether all ports are of one kind.
+    /// Returns whether all ports are of one kind.
     fn all(&self, kind: Port) -> bool {
         self.ports.iter().all(|&port| port == kind)
     }
@@ -158,10 +158,10 @@ pub enum End {
     Vhost {
         /// Its path.
         socket: PathBuf,
-        /// Whether the frontend has to listen on it.
+        /// Whether the frontend listens on it.
         frontend_listens: bool,
     },
-    /// A host that has its address.
+    /// A host with an address.
     Host(Namespace),
     /// The name of a device in the benchmark's namespace.
     Tap(String),
@@ -169,26 +169,26 @@ pub enum End {
     Machine(String),
 }
 
-/// A running switch. Its processes end before its devices and namespaces go.
+/// A running switch. Its processes end before its devices and namespaces.
 pub struct Switch {
-    /// Its own processes; the processor time of these is its cost.
+    /// Its own processes, whose processor time is its cost.
     pub running: Vec<Process>,
-    /// One end for each port that was asked for.
+    /// One end for each requested port.
     pub ends: Vec<End>,
-    /// From its start until it said that it is ready, where it says so.
+    /// Start-up time until it reports that it is ready, if it does.
     pub ready_after: Option<Duration>,
-    /// Sockets of silent ports that drivers have to join.
+    /// Sockets of silent ports, to which drivers must connect.
     pub silent: Vec<PathBuf>,
-    /// Namespaces between it and its ends.
+    /// Namespaces between the switch and its ends.
     _namespaces: Vec<Namespace>,
-    /// Devices of the benchmark's namespace that go with it.
+    /// Devices of the benchmark's namespace that are deleted with it.
     _links: Vec<Link>,
-    /// Processes that are not its own and go with it.
+    /// Auxiliary processes that end with it.
     _helpers: Vec<Process>,
 }
 
 impl Switch {
-    /// A switch that runs as these processes.
+    /// A switch that consists of these processes.
     fn of(running: Vec<Process>, ends: Vec<End>) -> Self {
         Self {
             running,
@@ -201,20 +201,20 @@ impl Switch {
         }
     }
 
-    /// The hosts among its ends.
+    /// Returns the hosts among its ends.
     pub fn hosts(&self) -> Vec<&Namespace> {
         let ends = self.ends.iter();
         ends.filter_map(|end| if let End::Host(host) = end { Some(host) } else { None }).collect()
     }
 
-    /// The process ids, those of the processes that its own have started too.
+    /// Returns the process ids of its own processes and their descendants.
     pub fn pids(&self) -> Vec<u32> {
         self.running.iter().flat_map(|process| family(process.id())).collect()
     }
 }
 
-/// A host with this number behind a veth pair, whose near end is the benchmark's and goes with the
-/// link.
+/// Creates host `number` behind a veth pair, whose near end is in the benchmark's namespace and is
+/// deleted with the link.
 fn host_behind(uplink: &str, number: usize, mtu: u32) -> Result<(Link, Namespace)> {
     let host = Namespace::new(number)?;
     let length = mtu.to_string();
@@ -224,7 +224,7 @@ fn host_behind(uplink: &str, number: usize, mtu: u32) -> Result<(Link, Namespace
     Ok((link, host))
 }
 
-/// As [`host_behind`], by way of a long delay. The devices go with the process.
+/// As [`host_behind`], through a delay line. The devices are deleted with the process.
 fn host_afar(uplink: &str, number: usize, mtu: u32) -> Result<(Process, Namespace)> {
     const FAR: &str = "far0";
     let host = Namespace::new(number)?;
@@ -235,7 +235,8 @@ fn host_afar(uplink: &str, number: usize, mtu: u32) -> Result<(Process, Namespac
     Ok((relay, host))
 }
 
-/// A host for every port, each with a device that `plug(number, host)` has put in, by its name.
+/// Creates a host for every port, each with the device that `plug(number, host)` moved in and
+/// named.
 fn hosts_with(
     setup: &Setup,
     mut plug: impl FnMut(usize, &Namespace) -> Result<String>,

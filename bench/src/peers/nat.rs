@@ -1,5 +1,5 @@
-//! NATs. The first port is a host behind the NAT; the second is a server that the benchmark's own
-//! namespace, where all of them run, reaches through a veth pair or from afar.
+//! NATs. The first port is a host behind the NAT. The second is a server that the benchmark's own
+//! namespace, in which all NATs run, reaches through a veth pair or a delay line.
 
 use std::fs;
 
@@ -36,22 +36,22 @@ pub const SLIRP4NETNS: Peer = Peer {
     start: start_slirp4netns,
 };
 
-/// The near end of the way to the server.
+/// The near end of the link to the server.
 const UPLINK: &str = "uplink0";
 /// The NAT's device.
 const DEVICE: &str = "eth0";
-/// The ends of the client's long way, and what joins the near one to the NAT's device.
+/// The ends of the client's delay line, and the bridge from the near one to the NAT's device.
 const NEAR: &str = "near1";
 const FAR: &str = "far1";
 const BRIDGE: &str = "bridge1";
 const CLIENT: &str = "10.0.2.15/24";
-/// What pasta and slirp4netns call the gateway.
+/// The gateway address of pasta and slirp4netns.
 const GATEWAY: &str = "10.0.2.2";
 
-/// What all NATs find.
+/// The surroundings of every NAT.
 struct World {
     client: Namespace,
-    /// The other end of the client's long way, if it has one: there the NAT plugs in.
+    /// The far end of the client's delay line, if it has one; the NAT connects there.
     entrance: Option<Namespace>,
     server: Namespace,
     mtu: u32,
@@ -82,7 +82,7 @@ impl World {
             _ => return setup.refuse(peer),
         };
         run("ip", &["addr", "add", &format!("{}/24", Namespace::address(253)), "dev", UPLINK])?;
-        // What the kernel remembers of the last run would slow this one down.
+        // TCP metrics that the kernel remembers from the last run would slow this one down.
         run("ip", &["tcp_metrics", "flush"])?;
         use_many_ports()?;
         client.use_many_ports()?;
@@ -92,12 +92,12 @@ impl World {
         Ok(Self { client, entrance, server, mtu: setup.mtu, links, helpers })
     }
 
-    /// Where the NAT's device is to be.
+    /// Returns the namespace for the NAT's device.
     fn place(&self) -> &Namespace {
         self.entrance.as_ref().unwrap_or(&self.client)
     }
 
-    /// Gives the client its address and its way out by the device of this NAT.
+    /// Gives the client its address and a default route by this NAT's device.
     fn behind(mut self, nat: Process, gateway: &str) -> Result<Switch> {
         let place = self.place();
         let is_there = || run("ip", &["-n", &place.0, "link", "show", DEVICE]).is_ok();
@@ -119,7 +119,7 @@ impl World {
     }
 }
 
-/// Joins the NAT's device at the entrance to a device of the client's by a long way.
+/// Joins the NAT's device at the entrance to the client's device by a delay line.
 fn lengthen(entrance: &Namespace, client: &Namespace, mtu: u32) -> Result<Process> {
     let relay = delay::start(NEAR, FAR)?;
     entrance.adopt(NEAR)?;
@@ -169,7 +169,7 @@ fn start_pasta(setup: &Setup) -> Result<Switch> {
     for ports in ["--tcp-ports", "--udp-ports", "--tcp-ns", "--udp-ns"] {
         command.args([ports, "none"]);
     }
-    // Otherwise it becomes nobody, who may not enter the namespace.
+    // Otherwise it drops to user `nobody`, who may not enter the namespace.
     command.args(["--runas", "0", "--netns-only", "--netns", &world.place().path()]);
     world.behind(Process::spawn("pasta", command)?, GATEWAY)
 }

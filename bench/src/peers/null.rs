@@ -1,5 +1,5 @@
-//! The null device: a vhost-user backend that copies frames from port to port and does nothing
-//! else. What a generator reaches with it is the generator's ceiling.
+//! The null device: a vhost-user backend that only copies frames from port to port. The rate
+//! through it is the generator's ceiling.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub const NULL_DEVICE: Peer = Peer {
     start: |setup| start(setup, &NULL_DEVICE, Crossing::Pairs),
 };
 
-/// For our own generator, whose addresses hold the number of their port.
+/// For trama's generator, whose addresses encode their port.
 pub const NULL_DEVICE_BY_ADDRESS: Peer = Peer {
     name: "null-device-by-address",
     about: "no switch: frames are copied to the vhost-user port that their address names",
@@ -34,11 +34,11 @@ pub const NULL_DEVICE_TO_ALL: Peer = Peer {
     ..NULL_DEVICE
 };
 
-/// What the hidden command calls the ways of a frame.
+/// Names of the forwarding modes for the hidden command.
 const CROSSINGS: [(&str, Crossing); 3] =
     [("pairs", Crossing::Pairs), ("by-address", Crossing::ByAddress), ("to-all", Crossing::All)];
 
-/// The hidden command that [`serve`]s.
+/// The hidden command that runs [`serve`].
 pub const COMMAND: &str = "null-device";
 
 fn start(setup: &Setup, peer: &Peer, crossing: Crossing) -> Result<Switch> {
@@ -56,13 +56,13 @@ fn start(setup: &Setup, peer: &Peer, crossing: Crossing) -> Result<Switch> {
     Ok(Switch::of(vec![device], sockets.into_iter().map(end).collect()))
 }
 
-/// The way of this name.
+/// Returns the forwarding mode with this name.
 pub fn crossing(name: &str) -> Result<Crossing> {
     let known = CROSSINGS.iter().find(|(known, _)| *known == name);
     known.map(|(_, crossing)| *crossing).ok_or_else(|| "no such way".into())
 }
 
-/// Serves the sockets until the process is ended.
+/// Serves the sockets until terminated.
 pub fn serve(crossing: Crossing, sockets: &[PathBuf]) -> Result<()> {
     let _device = NullDevice::start(sockets, crossing, Role::Server, None, true)
         .map_err(|e| e.to_string())?;

@@ -1,4 +1,4 @@
-//! Open vSwitch's user-space data path: vhost-user ports polled by a thread of its own, or TAPs.
+//! Open vSwitch's user-space data path: vhost-user ports polled by a dedicated thread, or TAPs.
 
 use std::path::Path;
 use std::process::Command;
@@ -33,7 +33,7 @@ pub const OVS_USERSPACE: Peer = Peer {
     start: |setup| start_taps(setup, false, &OVS_USERSPACE),
 };
 
-/// TAPs whose large segments pass as they are.
+/// TAPs with segmentation offload.
 pub const OVS_USERSPACE_TSO: Peer = Peer {
     name: "ovs-userspace-tso",
     about: "the same with userspace-tso-enable",
@@ -77,7 +77,7 @@ struct Ovs {
 }
 
 impl Ovs {
-    /// A database and a switch of its own, with an empty bridge `br0`.
+    /// Starts a private database and switch, with an empty bridge `br0`.
     fn start(setup: &Setup, tso: bool) -> Result<Self> {
         let dir = setup.dir;
         let at = |name: &str| dir.join(name).to_string_lossy().into_owned();
@@ -123,7 +123,7 @@ impl Ovs {
         self.vsctl(&args).map(|_| ())
     }
 
-    /// With these ports. The two devices that it makes for itself outlive its processes.
+    /// Adds these ports. The two devices that it creates for itself outlive its processes.
     fn switch(self, ends: Vec<End>) -> Switch {
         let links = ["br0", "ovs-netdev"].map(|name| Link(name.to_owned()));
         Switch { _links: links.into(), ..Switch::of(self.running, ends) }

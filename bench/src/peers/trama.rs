@@ -12,7 +12,7 @@ use crate::process::{Process, Result, pinned};
 pub const TRAMA: Peer =
     Peer { name: "trama", about: "tramad, one worker", programs: &[], hugepages: false, start };
 
-/// The size of a MAC table that holds what most networks have; also the default.
+/// Default size of a MAC table, enough for most networks.
 const DEFAULT_MACS: u32 = 8192;
 /// The interface that a bridged network joins.
 const UPLINK: &str = "uplink0";

@@ -1,6 +1,6 @@
-//! A switch of two ports as the crates `vhost-user-backend` and `virtio-queue` are meant to be
-//! used: a backend for each port, woken by its driver's kicks, that moves every frame to the other
-//! port and looks nothing up. It runs as a process of its own, a hidden command of this program.
+//! A two-port switch on the crates `vhost-user-backend` and `virtio-queue` in their intended use: a
+//! backend for each port, woken by its driver's kicks, moves every frame to the other port without
+//! a lookup. Runs as a hidden command of this program.
 
 use std::io;
 use std::ops::Deref;
@@ -28,13 +28,13 @@ pub const VIRTIO_QUEUE: Peer = Peer {
     start,
 };
 
-/// The hidden command that [`serve`]s.
+/// The hidden command that runs [`serve`].
 pub const COMMAND: &str = "virtio-queue-peer";
 
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
 const QUEUE_SIZE: usize = 1024;
-/// The virtio-net header and the largest frame that is moved.
+/// The virtio-net header and the largest frame supported.
 const LARGEST: usize = 12 + 9728;
 
 fn start(setup: &Setup) -> Result<Switch> {
@@ -52,7 +52,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     Ok(Switch::of(vec![switch], ends.into()))
 }
 
-/// Serves both ports until the process is ended.
+/// Serves both ports until terminated.
 pub fn serve(sockets: [PathBuf; 2]) -> Result<()> {
     let rings: [Arc<Ports>; 2] = Default::default();
     let there = [Arc::clone(&rings[1]), Arc::clone(&rings[0])];
@@ -85,7 +85,7 @@ struct Backend {
 }
 
 impl Backend {
-    /// Moves what the driver here has sent into the receive ring of the other port.
+    /// Moves frames from the transmit ring of this port into the receive ring of the other.
     fn forward(&self, transmit: &VringRwLock) -> Option<()> {
         let (from, to) = (memory(&self.here)?, memory(&self.there)?);
         let receive = self.there.receive.get()?;
@@ -120,7 +120,7 @@ fn memory(port: &Ports) -> Option<impl Deref<Target = GuestMemoryMmap> + Clone> 
     port.memory.read().ok()?.as_ref().map(GuestAddressSpace::memory)
 }
 
-/// Copies a chain's bytes, header and all; how many there were.
+/// Copies a chain's bytes, including the header; returns their number.
 fn read<M>(chain: DescriptorChain<M>, frame: &mut [u8]) -> usize
 where
     M: Deref<Target = GuestMemoryMmap> + Clone,
@@ -137,13 +137,13 @@ where
     length
 }
 
-/// Fills a chain, which is the frame's only buffer; how many bytes it took.
+/// Fills a chain, which is the frame's only buffer; returns the number of bytes written.
 fn write<M>(chain: DescriptorChain<M>, frame: &[u8]) -> usize
 where
     M: Deref<Target = GuestMemoryMmap> + Clone,
 {
     let memory = chain.memory().clone();
-    // num_buffers, at byte 10 of the header, is 1 with VERSION_1 whatever the sender wrote.
+    // num_buffers, at byte 10 of the header, is 1 with VERSION_1, whatever the sender wrote.
     let mut header = [0_u8; 12];
     let header_length = frame.len().min(header.len());
     header[..header_length].copy_from_slice(&frame[..header_length]);
@@ -206,7 +206,7 @@ impl VhostUserBackend for Backend {
             return Ok(());
         }
         let transmit = &rings[TRANSMIT];
-        // Without kicks while there is work; look again once they are back.
+        // No kicks while there is work; check again after re-enabling them.
         let failed = |e| io::Error::other(format!("{e}"));
         loop {
             transmit.disable_notification().map_err(failed)?;

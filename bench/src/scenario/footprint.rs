@@ -1,4 +1,4 @@
-//! What the daemon costs, alone.
+//! Costs of the daemon alone.
 
 use super::{HOSTS, PLAIN, Scenario, US, Unit, lower, us};
 use crate::load::Load;
@@ -13,7 +13,7 @@ const KIB: Unit = lower("KiB", 1024.0);
 
 const WITH_100_PORTS: Twist = Twist { silent_ports: 100, ..PLAIN };
 
-/// Our own cost, with a target in its unit.
+/// trama's own cost, with a target in the unit.
 const fn footprint(
     name: &'static str,
     title: &'static str,

@@ -8,30 +8,28 @@ const EACH_SECOND: Unit = higher("a second");
 const PERCENT: Unit = higher("%");
 
 const TRAMA: Entrant = Entrant { label: "trama", ..beside(&TRAMA_NAT) };
-/// With the gateway on the load core: the two processes of ours have a core each, which no other
-/// has.
+/// With the gateway on the load core: trama's two processes have a core each, unlike any peer.
 const APART: Entrant =
     Entrant { label: "trama-apart", twist: Twist { apart: true, ..PLAIN }, ..TRAMA };
-/// pasta at its best: of a large window it drops what its socket has no room for, and all but
-/// stands still.
+/// pasta at its best: with a large window it drops what its socket has no room for, and almost
+/// stalls.
 const fn small_window(target: f64) -> Entrant {
     let twist = Twist { small_window: true, ..PLAIN };
     Entrant { label: "pasta-small-window", twist, ..against(&PASTA, target) }
 }
 
-/// For what has to be better than any other one's best.
+/// For figures that should beat every peer's best.
 const RIVALS: &[Entrant] = &[TRAMA, APART, against(&PASTA, 1.5), against(&SLIRP4NETNS, 1.5)];
 /// The same for uploads.
 const RIVALS_UP: &[Entrant] =
     &[TRAMA, APART, against(&PASTA, 1.5), small_window(1.5), against(&SLIRP4NETNS, 1.5)];
-/// For what must not be worse than pasta's.
+/// For figures that should be no worse than pasta's.
 const PEERS: &[Entrant] = &[TRAMA, against(&PASTA, 1.0), beside(&SLIRP4NETNS)];
-/// What arrives of so many hundred thousand differs by some tenths of a percent from round to
-/// round.
+/// Arrivals of hundreds of thousands of datagrams vary by some tenths of a percent between rounds.
 const PACED: &[Entrant] = &[TRAMA, against(&PASTA, 0.99), beside(&SLIRP4NETNS)];
 const PEERS_UP: &[Entrant] =
     &[TRAMA, against(&PASTA, 1.0), small_window(1.0), beside(&SLIRP4NETNS)];
-/// trama beside itself.
+/// trama compared with itself.
 const IDLE: &[Entrant] = &[
     Entrant {
         label: "trama-10k-idle",
@@ -71,8 +69,7 @@ const fn distant(name: &'static str, title: &'static str, load: Load) -> Scenari
     Scenario { ports: &[Port::Afar, Port::Beyond], ..stream(name, title, load, DISTANT) }
 }
 
-/// One TCP stream of a host whose server is far from the NAT, which is the host's own TCP's
-/// business.
+/// One TCP stream of a host whose server is far from the NAT; the host's own TCP handles the delay.
 const fn to_afar(name: &'static str, title: &'static str, load: Load) -> Scenario {
     Scenario { ports: &[Port::Host, Port::Afar], ..nat(name, title, load) }
 }
@@ -108,8 +105,7 @@ pub const ALL: &[Scenario] = &[
         "server -> host behind NAT, 16 TCP streams",
         Load::NatStreams { streams: 16, write: PIECE, down: true },
     ),
-    // Without a NAT the sender itself does the receiver's work in the kernel, so that is no
-    // ceiling.
+    // Without a NAT the sender does the receiver's work in the kernel, so this is not a ceiling.
     Scenario {
         entrants: PEERS_UP,
         ceiling: None,

@@ -1,4 +1,4 @@
-//! vhost-user ports, driven by DPDK's testpmd or by our own driver side.
+//! vhost-user ports, driven by DPDK's testpmd or by trama's driver side.
 
 use trama_bench::generator::Direction;
 
@@ -25,12 +25,12 @@ const LATENCY_PEERS: &[Entrant] =
     &[beside(&TRAMA), us("trama-polling", POLLING), against(&DPDK_IO, 1.5), beside(&OVS_DPDK)];
 const LATENCY_PEERS_90: &[Entrant] =
     &[beside(&TRAMA), us("trama-polling", POLLING), beside(&DPDK_IO), beside(&OVS_DPDK)];
-/// The kernel's bridge has no vhost-user port: there, hosts have both ends.
+/// The kernel's bridge has no vhost-user port, so both ends are hosts there.
 const STREAM_PEERS: &[Entrant] =
     &[beside(&TRAMA), Entrant { ports: Some(HOSTS.split_at(2).0), ..against(&LINUX_BRIDGE, 1.25) }];
 const VHOST_PEERS: &[Entrant] = &[beside(&TRAMA), beside(&OVS_DPDK), beside(&DPDK_IO)];
 
-/// Known unicast both ways between two vhost-user ports.
+/// Known unicast in both directions between two vhost-user ports.
 const fn circulation(name: &'static str, title: &'static str, bytes: usize) -> Scenario {
     Scenario {
         name,
@@ -46,7 +46,7 @@ const fn circulation(name: &'static str, title: &'static str, bytes: usize) -> S
     }
 }
 
-/// Our own generator on the first `ports` vhost-user ports.
+/// trama's generator on the first `ports` vhost-user ports.
 const fn driven(
     name: &'static str,
     title: &'static str,
@@ -61,7 +61,7 @@ const fn driven(
     }
 }
 
-/// Latency at a share of each one's own loss-free rate.
+/// Latency at a percentage of each switch's own loss-free rate.
 const fn latency(
     name: &'static str,
     title: &'static str,
@@ -76,8 +76,8 @@ const fn latency(
     }
 }
 
-/// A TCP stream between our driver side and a host, beside one between two hosts on the kernel's
-/// bridge.
+/// A TCP stream between trama's driver side and a host, compared with one between two hosts on the
+/// kernel's bridge.
 const fn driver_stream(
     name: &'static str,
     title: &'static str,

@@ -1,37 +1,37 @@
-//! Segments as scripts write them.
+//! TCP segments in the notation of scripts.
 
 use etherparse::{TcpHeader, TcpOptionElement};
 
-/// A TCP segment, its numbers counted from the SYNs.
+/// A TCP segment, with sequence numbers relative to the SYNs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
-    /// The number of its first byte.
+    /// Sequence number of its first byte.
     pub sequence: u32,
-    /// What it acknowledges.
+    /// Acknowledgement number.
     pub ack: Option<u32>,
-    /// Flags.
+    /// The SYN flag.
     pub syn: bool,
-    /// See above.
+    /// The FIN flag.
     pub fin: bool,
-    /// See above.
+    /// The RST flag.
     pub rst: bool,
-    /// Urgent data ends here, counted from the segment's first byte.
+    /// The urgent pointer, relative to the segment's first byte.
     pub urgent: Option<u16>,
-    /// The window as it stands in the header.
+    /// The window field of the header.
     pub window: Option<u16>,
-    /// The largest segment that its sender takes.
+    /// The maximum segment size.
     pub mss: Option<u16>,
-    /// Window scaling: whether it matters, and what it is.
+    /// The window scale option: `None` if it does not matter, `Some(None)` if absent.
     pub scale: Option<Option<u8>>,
-    /// Its data.
+    /// The payload.
     pub data: Vec<u8>,
 }
 
-/// The window of segments that say nothing of it.
+/// The window of segments that do not state one.
 const WINDOW: u16 = 60_000;
 
 impl Segment {
-    /// Reads a script's words.
+    /// Parses the words of a script.
     #[track_caller]
     pub fn parse(words: &str) -> Segment {
         let mut segment = Segment::default();
@@ -63,12 +63,12 @@ impl Segment {
         }
     }
 
-    /// What follows its last number.
+    /// Returns the sequence number after its last.
     pub fn end(&self) -> u32 {
         self.sequence + self.data.len() as u32 + u32::from(self.syn) + u32::from(self.fin)
     }
 
-    /// Whether a received segment is what a script asks for.
+    /// Returns whether a received segment matches the expected one.
     pub fn agrees_with(&self, wanted: &Segment) -> bool {
         let Segment { window, mss, scale, .. } = wanted.clone();
         let asked = Segment {
@@ -80,7 +80,7 @@ impl Segment {
         asked == *wanted
     }
 
-    /// Its header; `first` are the numbers of the sender's SYN and of the receiver's.
+    /// Returns its header; `first` are the initial sequence numbers of sender and receiver.
     pub fn header(&self, source: u16, destination: u16, first: [u32; 2]) -> TcpHeader {
         let sequence = first[0].wrapping_add(self.sequence);
         let window = self.window.unwrap_or(WINDOW);
@@ -99,8 +99,8 @@ impl Segment {
         header
     }
 
-    /// The segment with this header; `first` are the numbers of the receiver's SYN and the
-    /// sender's.
+    /// Returns the segment with this header; `first` are the initial sequence numbers of receiver
+    /// and sender.
     pub fn read(header: &TcpHeader, data: Vec<u8>, first: [u32; 2]) -> Segment {
         let (mut mss, mut scale) = (None, None);
         for option in header.options_iterator() {
@@ -125,7 +125,7 @@ impl Segment {
     }
 }
 
-/// Data as scripts write it.
+/// Parses data in the notation of scripts.
 #[track_caller]
 pub(super) fn data(text: &str) -> Vec<u8> {
     match text.split_once('*') {

@@ -1,4 +1,4 @@
-//! The machine of scripts on its network: its frames, and its answers to who asks for its address.
+//! The scripted machine on its network: its frames, and its ARP and ND answers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const OWN: [u8; 6] = [0x02, 0, 0, 0, 0, 0x11];
 const ALL: [u8; 6] = [0xff; 6];
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-/// Solicited, and to be believed rather than what was known (RFC 4861, 4.4).
+/// Solicited and override flags (RFC 4861, 4.4).
 const SOLICITED_OVERRIDE: [u8; 4] = [0x60, 0, 0, 0];
 
 pub(super) struct Station {
@@ -25,7 +25,7 @@ pub(super) struct Station {
 }
 
 impl Station {
-    /// Finds its gateway.
+    /// Resolves the gateway's address.
     #[track_caller]
     pub fn new(tap: RawTap) -> Station {
         let question = arp(ArpOperation::REQUEST, ALL, v4(GATEWAY[0]));
@@ -51,7 +51,7 @@ impl Station {
         self.tap.send(&frame);
     }
 
-    /// The next segment of a flow; it answers for its addresses meanwhile.
+    /// Returns the next segment of a flow; meanwhile answers ARP and ND.
     #[track_caller]
     pub fn receive(
         &self,
@@ -98,7 +98,7 @@ fn read_arp(frame: &[u8]) -> Option<ArpEthIpv4Packet> {
     }
 }
 
-/// The answer to who asks for the machine's station.
+/// Returns the answer to an ARP request or neighbour solicitation for the machine's address.
 fn answer(frame: &[u8]) -> Option<Vec<u8>> {
     if let Some(question) = read_arp(frame) {
         let is_ours = question.operation == ArpOperation::REQUEST
@@ -128,7 +128,7 @@ fn answer(frame: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// The segment in a frame, whose checksum is right.
+/// Returns the segment in a frame, after verifying its checksum.
 #[track_caller]
 fn read_tcp(frame: &[u8]) -> Option<(SocketAddr, SocketAddr, TcpHeader, Vec<u8>)> {
     let packet = SlicedPacket::from_ethernet(frame).ok()?;

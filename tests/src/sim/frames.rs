@@ -1,6 +1,6 @@
-//! Frames for the simulation, kept in parts: addresses, tags, the rest. Whatever the switch may
-//! have to make of a frame (other tags, a finished checksum, segments) is known when it is made,
-//! built by etherparse from the same values and not by the switch's own code.
+//! Frames of the simulation, kept in parts: addresses, tags, the rest. The possible results of a
+//! frame (other tags, a finished checksum, segments) are built together with it, by etherparse from
+//! the same values, not by the switch's own code.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use trama_frame::{MacAddr, Offloads, VlanTag, VnetHeader};
 
 use super::rng::Rng;
 
-/// A frame, and what it asks of its receiver.
+/// A frame, and the offload work left on it.
 #[derive(Clone)]
 pub struct Frame {
     /// Destination address.
@@ -20,31 +20,31 @@ pub struct Frame {
     pub tags: Vec<VlanTag>,
     /// EtherType and everything behind it, as sent.
     pub rest: Vec<u8>,
-    /// What is left to be done on it.
+    /// The offload work left to the receiver.
     pub work: Work,
 }
 
-/// What a sender left to its receiver, or did wrong.
+/// Offload work left by the sender, or its error.
 #[derive(Clone)]
 pub enum Work {
     /// Nothing: the frame is complete.
     Nothing,
-    /// Nothing: its checksum was even verified.
+    /// Nothing, and the checksum has been verified.
     Verified,
-    /// The checksum.
+    /// An unfinished checksum.
     Checksum {
         /// Where it starts in `rest`.
         start: usize,
-        /// Where it is stored, from there.
+        /// Where it is stored, relative to `start`.
         offset: usize,
         /// `rest` with the checksum in place.
         done: Vec<u8>,
     },
-    /// Cutting a large frame.
+    /// Segmentation of a large frame.
     Cutting(Large),
-    /// The header is a lie.
+    /// The header is invalid for the frame.
     Malformed(VnetHeader),
-    /// Only so many bytes arrive, fewer than the Ethernet header and its tag have.
+    /// Only this many bytes arrive, fewer than the Ethernet header with its tag.
     Runt(usize),
 }
 
@@ -59,22 +59,22 @@ pub struct Large {
     pub start: usize,
     /// Where its payload starts in `rest`.
     pub payload: usize,
-    /// Where the checksum is, from `start`.
+    /// Offset of the checksum, relative to `start`.
     pub offset: usize,
-    /// What a receiver must have negotiated to get it whole.
+    /// Offloads that a receiver must have negotiated to get it whole.
     pub needs: Offloads,
     /// The `rest` of each segment.
     pub done: Vec<Vec<u8>>,
 }
 
-/// Most VLAN tags that the switch looks behind.
+/// Maximum number of VLAN tags that the switch parses.
 pub const MAX_TAGS: usize = 8;
-/// Longest frame that the switch carries: an IP packet of 65535 bytes and a header with all tags.
+/// Longest frame that the switch forwards: an IP packet of 65535 bytes and a header with all tags.
 pub const LONGEST: usize = 65_535 + 14 + 4 * MAX_TAGS;
 const ADDRESSES: usize = 12;
 
 impl Frame {
-    /// The frame as its sender hands it over.
+    /// Returns the frame as its sender hands it over.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.with_rest(&self.rest);
         if let Work::Runt(len) = self.work {
@@ -83,7 +83,7 @@ impl Frame {
         bytes
     }
 
-    /// The frame's addresses and tags in front of another `rest`.
+    /// Returns the frame's addresses and tags followed by another `rest`.
     pub fn with_rest(&self, rest: &[u8]) -> Vec<u8> {
         let mut bytes = [self.dst.0, self.src.0].concat();
         for tag in &self.tags {
@@ -94,7 +94,7 @@ impl Frame {
         bytes
     }
 
-    /// The header that describes the frame exactly, for the tags that it has now.
+    /// Returns the virtio-net header that is correct for the frame with its present tags.
     pub fn header(&self) -> VnetHeader {
         let before = (ADDRESSES + 4 * self.tags.len()) as u16;
         match &self.work {
@@ -119,8 +119,8 @@ impl Frame {
         }
     }
 
-    /// Length of the packet that counts against the MTU: behind the tags, of which those beyond
-    /// the most count too, and for a large frame that of one segment.
+    /// Returns the packet length that the MTU limits: after the parsed tags (tags beyond the
+    /// maximum count), and for a large frame that of one segment.
     pub fn packet_len(&self) -> usize {
         let further_tags = 4 * self.tags.len().saturating_sub(MAX_TAGS);
         match &self.work {
@@ -129,7 +129,7 @@ impl Frame {
         }
     }
 
-    /// What a receiver must have negotiated to get the frame as it is.
+    /// Returns the offloads that a receiver needs to get the frame unchanged.
     pub fn needs(&self) -> Offloads {
         match &self.work {
             Work::Checksum { .. } => Offloads::CSUM,
@@ -159,7 +159,7 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// A complete frame around `len` bytes of payload.
+/// Returns a complete frame with `len` bytes of payload.
 pub fn plain(rng: &mut Rng, len: usize) -> (Vec<u8>, Work) {
     let ethertype = rng.pick(&[0x0800u16, 0x0806, 0x86dd, 0x88b5, 0x0026]);
     let mut rest = ethertype.to_be_bytes().to_vec();
@@ -168,7 +168,7 @@ pub fn plain(rng: &mut Rng, len: usize) -> (Vec<u8>, Work) {
     (rest, work)
 }
 
-/// A packet of which all segments are the same but for what must differ.
+/// A packet whose segments differ only in what must differ.
 struct Flow {
     v6: bool,
     tcp: bool,
@@ -202,7 +202,8 @@ impl Flow {
         if self.tcp { 16 } else { 6 }
     }
 
-    /// EtherType and packet of the `index`-th part, which starts at byte `at` of the whole.
+    /// Returns EtherType and packet of the `index`-th segment, which starts at byte `at` of the
+    /// whole.
     fn packet(&self, part: &[u8], index: usize, at: usize, last: bool) -> Vec<u8> {
         let number = if self.tcp { IpNumber::TCP } else { IpNumber::UDP };
         let (ethertype, ip) = if self.v6 {
@@ -234,7 +235,7 @@ impl Flow {
         rest
     }
 
-    /// Replaces the checksum by the sum of the pseudo-header, as a sender with offload does.
+    /// Replaces the checksum by the pseudo-header's sum, as a sender with checksum offload does.
     fn unfinish(&self, rest: &mut [u8]) {
         let addresses = if self.v6 { &rest[10..42] } else { &rest[14..22] };
         let length = rest.len() - self.transport();
@@ -251,7 +252,7 @@ impl Flow {
     }
 }
 
-/// A TCP or UDP packet whose checksum is left to be done.
+/// Returns a TCP or UDP packet with an unfinished checksum.
 pub fn unfinished(rng: &mut Rng, len: usize) -> (Vec<u8>, Work) {
     let flow = Flow::random(rng);
     let done = flow.packet(&rng.bytes(len), 0, 0, true);
@@ -261,7 +262,7 @@ pub fn unfinished(rng: &mut Rng, len: usize) -> (Vec<u8>, Work) {
     (rest, Work::Checksum { start, offset, done })
 }
 
-/// A large frame: more payload than one segment holds.
+/// Returns a large frame: more payload than one segment holds.
 pub fn large(rng: &mut Rng) -> (Vec<u8>, Work) {
     let flow = Flow::random(rng);
     let gso_size = rng.pick(&[500, 1000, 1400, 1448, 1460, 1500, 8900]);
@@ -281,7 +282,7 @@ pub fn large(rng: &mut Rng) -> (Vec<u8>, Work) {
         (true, true) => (4, Offloads::TSO6),
         (false, _) => (5, Offloads::USO),
     };
-    // What the sequence of flags means is between the hosts; the bit is passed on as it is.
+    // The hosts interpret the ECN flags; the bit is passed on unchanged.
     let (ecn, ecn_needs) =
         if flow.tcp && flow.cwr { (0x80, Offloads::ECN) } else { (0, Offloads::NONE) };
     let large = Large {
@@ -296,7 +297,7 @@ pub fn large(rng: &mut Rng) -> (Vec<u8>, Work) {
     (rest, Work::Cutting(large))
 }
 
-/// A frame with a header that cannot be true of it.
+/// Returns a frame with a header that is invalid for it.
 pub fn malformed(rng: &mut Rng, tags: &[VlanTag]) -> (Vec<u8>, Work) {
     let base = VnetHeader::default();
     let len = rng.below(200);

@@ -1,5 +1,5 @@
-//! What is plugged into a simulated port: a pair of queues, or a guest whose driver and rings are
-//! real and whose memory is this process's.
+//! What is connected to a simulated port: a pair of queues, or a guest with a real driver and real
+//! rings in the memory of this process.
 
 use std::sync::Arc;
 
@@ -12,30 +12,30 @@ use trama_virtqueue::{
 
 use super::frames::LONGEST;
 
-/// Longest frame that a guest's driver sends: longer than any that the switch carries.
+/// Longest frame that a guest's driver sends: longer than any that the switch forwards.
 const LONGEST_SENT: usize = 66_100;
 
-/// The kinds of plugs.
+/// The kinds of connections.
 #[derive(Clone, Copy, Debug)]
 pub enum PlugKind {
-    /// Queues with room for so many frames each.
+    /// Queues with room for this many frames each.
     Queues(usize),
     /// A guest.
     Guest {
-        /// How its driver lays out the frames it sends.
+        /// How its driver lays out the frames that it sends.
         shape: ChainShape,
-        /// What it negotiated for its rings.
+        /// The features negotiated for its rings.
         features: RingFeatures,
-        /// How many receive buffers it gives.
+        /// Number of receive buffers.
         buffers: u16,
-        /// How long they are.
+        /// Size of each in bytes.
         buffer_size: usize,
     },
 }
 
-/// The outside of a port.
+/// The outer side of a port.
 pub enum Plug {
-    /// A pair of queues, with room for so many frames.
+    /// A pair of queues, with room for this many frames.
     Queues(DummyHandle, usize),
     /// A guest.
     Guest(Box<Guest>),
@@ -46,12 +46,12 @@ pub struct Guest {
     memory: Arc<DriverMemory>,
     tx: DriverTx,
     rx: DriverRx,
-    /// Where the rings resume while they are stopped, receive and transmit.
+    /// The indices at which the stopped rings resume, receive and transmit; `None` while they run.
     stopped_at: Option<[u16; 2]>,
 }
 
 impl PlugKind {
-    /// The device for the engine, and its outside.
+    /// Returns the device for the engine, and its outer side.
     pub fn build(self, offloads: trama_frame::Offloads) -> (Device, Plug) {
         match self {
             PlugKind::Queues(room) => {
@@ -79,7 +79,7 @@ impl PlugKind {
 }
 
 impl Plug {
-    /// How many frames it can send in one go.
+    /// Returns how many frames it can send at once.
     pub fn room(&self) -> usize {
         match self {
             Plug::Queues(_, room) => *room,
@@ -87,7 +87,7 @@ impl Plug {
         }
     }
 
-    /// The longest frame it can send.
+    /// Returns the length of the longest frame that it can send.
     pub fn longest(&self) -> usize {
         match self {
             Plug::Queues(..) => LONGEST,
@@ -106,14 +106,14 @@ impl Plug {
         }
     }
 
-    /// Takes back the buffers of what was sent; none may be missing.
+    /// Reclaims the buffers of sent frames; none may be missing.
     pub fn reclaim(&mut self, sent: usize) {
         if let Plug::Guest(guest) = self {
             assert_eq!(guest.tx.reclaim().unwrap(), sent, "transmit chains that came back");
         }
     }
 
-    /// Takes all frames that arrived.
+    /// Returns all frames that arrived.
     pub fn receive(&mut self) -> Vec<Captured> {
         match self {
             Plug::Queues(handle, _) => handle.captured(),

@@ -1,4 +1,4 @@
-//! What may happen in a simulation, drawn at random: traffic, faults, commands.
+//! The steps of a simulation, drawn at random: traffic, faults, commands.
 
 use std::fmt;
 
@@ -10,22 +10,22 @@ use super::frames::{Frame, LONGEST, Work, large, malformed, plain, unfinished};
 use super::plug::PlugKind;
 use super::rng::Rng;
 
-/// Places for ports.
+/// Number of port slots.
 pub const PORTS: usize = 6;
-/// Places for networks.
+/// Number of network slots.
 pub const NETWORKS: usize = 2;
-/// Addresses that stations have; few enough to meet again.
+/// Number of stations' addresses, small so that they meet again.
 const STATIONS: usize = 2 * PORTS;
 
-/// One thing that happens. Ports and networks are places, which may be empty: then nothing does.
-/// So a simulation can leave steps out and the rest still makes sense.
+/// A step. Ports and networks are slots; on an empty slot a step does nothing. So a simulation
+/// remains valid when steps are left out.
 #[derive(Clone)]
 pub enum Step {
-    /// Frames arrive in one go.
+    /// Frames arrive in one burst.
     Send { port: usize, frames: Vec<Frame> },
     /// Time passes, in ticks of the MAC table.
     Wait { ticks: u64 },
-    /// A port is plugged in where there was none.
+    /// A port is added to an empty slot.
     Add { port: usize, network: Option<usize>, vlan: VlanMode, offloads: Offloads, plug: PlugKind },
     /// A port is removed.
     Remove { port: usize },
@@ -33,9 +33,9 @@ pub enum Step {
     SetVlan { port: usize, vlan: VlanMode },
     /// A port moves to another network, or to none.
     Move { port: usize, network: Option<usize> },
-    /// A cable is put in or pulled out.
+    /// A cable is connected or disconnected.
     Cable { port: usize, is_in: bool },
-    /// What a port may hear and send changes.
+    /// A port's filter changes.
     SetFilter { port: usize, filter: PortFilter },
     /// A port's frontend goes away (and comes back at once).
     Detach { port: usize },
@@ -45,17 +45,17 @@ pub enum Step {
     Rings { port: usize, run: bool },
     /// A receiver stops taking frames, or takes them again.
     Stall { port: usize, stalled: bool },
-    /// A network comes into being where there was none, or has its limits changed.
+    /// A network is added to an empty slot, or its limits change.
     SetNetwork { network: usize, mtu: u16, capacity: usize, aging: u64 },
     /// A network is removed.
     RemoveNetwork { network: usize },
-    /// Addresses are forgotten, of one network or of all.
+    /// Learned addresses are flushed, of one network or of all.
     Flush { network: Option<usize> },
     /// All networks and ports move to another engine.
     Migrate,
 }
 
-/// The first steps: two networks, all ports in place.
+/// Returns the first steps: two networks, and a port in every slot.
 pub fn opening(rng: &mut Rng) -> Vec<Step> {
     let networks = (0..NETWORKS).map(|network| {
         let capacity = if network == 0 { 8192 } else { 6 };
@@ -68,7 +68,7 @@ pub fn opening(rng: &mut Rng) -> Vec<Step> {
     steps
 }
 
-/// Something that happens.
+/// Returns a random step.
 pub fn random(rng: &mut Rng) -> Step {
     let port = rng.below(PORTS);
     match rng.below(100) {
@@ -151,7 +151,7 @@ fn plug(rng: &mut Rng) -> PlugKind {
 }
 
 fn place(rng: &mut Rng) -> Option<usize> {
-    // Mostly the first, so that there is somebody to talk to.
+    // Mostly the first network, so that ports have peers.
     match rng.below(20) {
         0 => None,
         1..6 => Some(1),
@@ -187,7 +187,7 @@ fn vlan_mode(rng: &mut Rng) -> VlanMode {
     }
 }
 
-/// A unicast address: one of the few stations, seldom of a crowd.
+/// Returns a unicast address: usually one of the few stations, rarely one of many.
 fn station(rng: &mut Rng) -> MacAddr {
     let crowd = if rng.chance(1, 30) { 1000 } else { STATIONS };
     MacAddr::from_u64(0x0200_0000_0000 + rng.below(crowd) as u64)
@@ -198,7 +198,7 @@ fn tag(rng: &mut Rng) -> VlanTag {
     VlanTag { tpid: rng.pick(&[0x8100, 0x8100, 0x8100, 0x88a8]), tci }
 }
 
-/// A frame of any kind, good or bad, that `port` sends.
+/// Returns a frame of any kind, valid or not, that `port` sends.
 fn frame(rng: &mut Rng, port: usize) -> Frame {
     let dst = match rng.below(40) {
         0..7 => MacAddr::BROADCAST,
@@ -209,20 +209,21 @@ fn frame(rng: &mut Rng, port: usize) -> Frame {
     let src = match rng.below(50) {
         0 => rng.pick(&[MacAddr::ZERO, MacAddr([0x33, 0x33, 0, 0, 0, 1]), MacAddr::BROADCAST]),
         1..10 => station(rng),
-        // Most stations stay where they are.
+        // Most stations stay on their port.
         _ => MacAddr::from_u64(0x0200_0000_0000 + (port + PORTS * rng.below(2)) as u64),
     };
     let tags = match rng.below(40) {
         0..25 => 0,
         25..36 => 1,
         36..38 => 2,
-        // Up to as many as are looked behind, and beyond.
+        // Up to the maximum of parsed tags, and beyond.
         _ => rng.pick(&[3, 7, 8, 9, 12]),
     };
     let tags: Vec<VlanTag> = (0..tags).map(|_| tag(rng)).collect();
     let (rest, work) = match rng.below(40) {
         0..3 => {
-            // Sizes at which something changes: padding, heads, MTUs, the longest packets.
+            // Sizes at which the switch behaves differently: padding, headers, MTUs, the longest
+            // packets.
             let sizes =
                 [0, 46, 52, 53, 110, 576, 577, 1496, 1500, 1501, 9000, 9001, 65_535, 66_000];
             let len = rng.pick(&sizes);
@@ -247,7 +248,7 @@ fn frame(rng: &mut Rng, port: usize) -> Frame {
 }
 
 impl Step {
-    /// The same with one of several frames less.
+    /// Returns the step without one of its several frames.
     pub fn without_frame(&self, index: usize) -> Option<Step> {
         let Step::Send { port, frames } = self else { return None };
         if frames.len() < 2 || index >= frames.len() {

@@ -1,4 +1,4 @@
-//! An engine and the model of it, side by side.
+//! An engine and its model.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use super::rng::Rng;
 use super::steps::{NETWORKS, PORTS, Step};
 use crate::model::{self, Fdb, Model, Room};
 
-/// Rounds after which an engine that still moves frames is stuck.
+/// Rounds after which an engine that still moves frames is considered stuck.
 const MAX_ROUNDS: usize = 1000;
-/// Rounds, of a microsecond each, that an engine may hold back frames to serve them together.
+/// Rounds, of a microsecond each, for which an engine may hold frames back to form a batch.
 const HOLD_ROUNDS: usize = 20;
 
 /// A port of the engine.
@@ -30,21 +30,21 @@ struct Port {
     stalled: bool,
 }
 
-/// An engine and the model of it.
+/// An engine and its model.
 pub struct World {
     engine: Engine,
     model: Model,
     networks: Vec<Option<NetworkId>>,
     ports: Vec<Option<Port>>,
-    /// For the parts of headers that mean nothing.
+    /// Random source for header fields that must be ignored.
     noise: Rng,
     rounds: u64,
-    /// What ports had counted when they were removed.
+    /// Final counters of removed ports.
     removed: Vec<PortSnapshot>,
 }
 
 impl World {
-    /// An engine without networks and ports, keyed with `seed`.
+    /// An engine without networks and ports, seeded with `seed`.
     pub fn new(seed: u64) -> World {
         let mut model = Model::default();
         model.networks.resize(NETWORKS, None);
@@ -60,12 +60,13 @@ impl World {
         }
     }
 
-    /// Whole ticks, so that ages are exact, and within them a little progress with each round.
+    /// Returns whole ticks, so that ages are exact, and a little progress within a tick for each
+    /// round.
     fn now(&self) -> Time {
         Time((self.model.now * MacTable::TICK.as_nanos() as u64) + self.rounds * 1000)
     }
 
-    /// Does a step to both.
+    /// Applies a step to both.
     pub fn apply(&mut self, step: &Step) {
         match step {
             Step::Send { port, frames } => self.send(*port, frames),
@@ -140,7 +141,7 @@ impl World {
         });
     }
 
-    /// A change of one port that is there.
+    /// Changes an existing port.
     fn change(&mut self, index: usize, step: &Step) {
         let port = self.ports[index].as_mut().unwrap();
         let expected = self.model.ports[index].as_mut().unwrap();
@@ -229,7 +230,8 @@ impl World {
             let lost = |key| before.contains_key(key) && !observed.contains_key(key);
             assert!(!network.live(now).keys().any(lost), "an address that fits was lost");
         }
-        // Whom a smaller table gives up, and what a longer ageing time brings back, is its choice.
+        // Which entries a smaller table evicts, and which a longer ageing time revives, is its
+        // choice.
         let is_dead = |seen: u64| now - seen > aging;
         network.learned.retain(|key, (_, seen)| observed.contains_key(key) || is_dead(*seen));
     }
@@ -246,7 +248,7 @@ impl World {
         }
     }
 
-    /// Each network moves as a whole, each port that is on none by itself; nobody may notice.
+    /// Moves each network as a whole and each port without one by itself; this must have no effect.
     fn migrate(&mut self) {
         let mut there = self.engine.sibling();
         for id in self.networks.iter().flatten() {
@@ -275,8 +277,8 @@ impl World {
         }
     }
 
-    /// Frames arrive in one go; one by one where the MAC table may be full, because there the
-    /// model must see what the switch gave up.
+    /// Sends frames in one burst, or one by one where the MAC table may be full: there the model
+    /// must see each eviction.
     fn send(&mut self, index: usize, frames: &[Frame]) {
         let Some(expected) = &self.model.ports[index] else { return };
         if !expected.ready {
@@ -304,7 +306,7 @@ impl World {
         }
     }
 
-    /// The header as a careless sender fills it in: what means nothing is anything.
+    /// Returns the header with random values in fields that must be ignored.
     fn noisy(&mut self, mut header: VnetHeader) -> VnetHeader {
         if self.noise.chance(1, 2) {
             return header;
@@ -322,8 +324,8 @@ impl World {
         header
     }
 
-    /// Lets the engine work until it is done: nothing moves for longer than it holds back frames
-    /// under load.
+    /// Runs the engine until it is done: no frame moves for longer than it holds frames back under
+    /// load.
     fn settle(&mut self) {
         let mut quiet = 0;
         for _ in 0..MAX_ROUNDS {
@@ -336,7 +338,7 @@ impl World {
         panic!("the engine still moves frames after {MAX_ROUNDS} rounds");
     }
 
-    /// What the switch has learned on a network.
+    /// Returns what the switch has learned on a network.
     fn observed(&self, network: usize) -> Fdb {
         let Some(id) = self.networks[network] else { return Fdb::new() };
         let entries = self.engine.fdb(id, self.now());
@@ -353,7 +355,7 @@ impl World {
         fdb
     }
 
-    /// Adds what was met so far.
+    /// Adds the coverage so far.
     pub fn add_to(mut self, coverage: &mut Coverage) {
         self.removed.extend(self.model.ports.iter().flatten().map(|port| port.counters));
         self.removed.iter().for_each(|counters| coverage.add(counters));
@@ -362,7 +364,7 @@ impl World {
         coverage.moves += self.model.moves;
     }
 
-    /// Everything that can be seen of the engine must be as the model has it.
+    /// Asserts that everything observable of the engine matches the model.
     pub fn compare(&mut self) {
         for network in 0..NETWORKS {
             let expected = self.model.networks[network].as_ref();

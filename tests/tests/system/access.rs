@@ -1,5 +1,4 @@
-//! Daemon and VMM are different users: sockets that are given to others, and a daemon without
-//! privileges.
+//! Daemon and VMM as different users: ownership of sockets, and an unprivileged daemon.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -21,14 +20,14 @@ const SOON: Duration = Duration::from_secs(30);
 /// The user that runs QEMU under libvirt on Debian; its primary group is `kvm`.
 const VMM: &str = "libvirt-qemu";
 
-/// A folder that every user may enter.
+/// Returns a folder that every user may enter.
 fn open_folder() -> TempDir {
     let dir = tempfile::tempdir().expect("temporary directory");
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
     dir
 }
 
-/// A network with a vhost-user port, whose socket is in `dir`, and a host at 10.1.0.100.
+/// Returns a network with a vhost-user port, whose socket is in `dir`, and a host at 10.1.0.100.
 fn lab(dir: &Path, keys: &str, host: &Netns) -> String {
     format!(
         "[[network]]\nname = \"lab\"\n[[port]]\nname = \"vm\"\nnetwork = \"lab\"\n\
@@ -56,7 +55,7 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
         guest.qemu_log().contains("Permission denied").then_some(())
     });
 
-    // A group that is not there is an error of the host, and heals with it.
+    // A missing group is an error of the host, and the port recovers when it exists.
     let answer = tramad.try_ctl(&["set", "Interface", "vm", "options:socket-group=no-such-group"]);
     assert_eq!(answer.status, 65, "{}", answer.text);
     let wanted = "there is no group \"no-such-group\"; make it with groupadd";
@@ -70,7 +69,7 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
     assert_eq!((mode(&socket), fs::metadata(&socket).unwrap().gid()), (0o660, user.group));
     assert!(!guest.qemu_log().contains("deprecated"), "{}", guest.qemu_log());
 
-    // Live: the connection stays, and the socket is as before when nothing is stated.
+    // Live: the connection stays, and without the keys the socket has its former owner and mode.
     let connects = || tramad.ctl("get Interface vm status:connects");
     let before = connects();
     tramad.ctl(&format!(
@@ -78,8 +77,7 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
         user.id
     ));
     assert_eq!((mode(&socket), fs::metadata(&socket).unwrap().uid()), (0o600, user.id));
-    // A group that is not there, or a socket that another process removed, is said and costs
-    // nothing.
+    // A missing group, or a socket removed by another process, is reported and has no other effect.
     for (group, wanted) in
         [("no-such-group", "there is no group"), ("root", "the socket was removed or replaced")]
     {
@@ -104,7 +102,7 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
     assert_eq!(connects(), before);
     assert_eq!(host.ping_losses("10.1.0.1", 3), 0);
 
-    // The default of all ports; the daemon that comes after it has it too.
+    // The default of all ports; it still holds after a restart of the daemon.
     let text = tramad.configuration();
     tramad.write_configuration(&text.replace("[daemon]\n", "[daemon]\nsocket-group = \"kvm\"\n"));
     tramad.ctl("reload");
@@ -127,14 +125,13 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
     tramad.stop();
 }
 
-/// A libvirtd of the test's own: its folders, sockets and network namespace are its own alone.
+/// A private libvirtd: folders, sockets and network namespace belong to the test alone.
 struct Libvirt {
     _daemon: Process,
     dir: TempDir,
 }
 
-/// The shell stays: as the first process of its namespace it takes care of those that are left
-/// behind.
+/// The shell stays, as init of its PID namespace, and reaps orphans.
 const PRIVATE: &str = "mount --make-rprivate / && mkdir -p /run/libvirt && \
     for folder in /run /var/lib /var/log /var/cache /etc; do \
     mount -t tmpfs -o mode=755 tmpfs $folder/libvirt || exit 1; done; \
@@ -152,8 +149,7 @@ impl Libvirt {
         fs::write(dir.path().join("libvirtd.conf"), daemon).expect("libvirtd.conf");
         fs::write(dir.path().join("qemu.conf"), qemu).expect("qemu.conf");
         let mut command = trama_tests::process::tied_command("unshare");
-        // All that it starts ends with it: QEMU is a process of its own, which libvirtd leaves
-        // behind.
+        // Kills QEMU, too, which is a separate process that libvirtd leaves running.
         command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
         command.args(["sh", "-c", PRIVATE]).arg(dir.path());
         let daemon = Process::spawn("libvirtd", command, &dir.path().join("log"));
@@ -176,8 +172,8 @@ impl Libvirt {
         Answer { status: output.status.code().unwrap_or(-1), text: text.concat() }
     }
 
-    /// Starts a guest with an `<interface>`, whose serial controller is the first that it finds;
-    /// its agent is at the socket `agent` in the folder.
+    /// Starts a guest with an `<interface>`. Its serial controller comes first on the bus; its
+    /// agent is at the socket `agent` in the folder.
     #[track_caller]
     fn create(&self, interface: &str) {
         let at = self.dir.path();
@@ -198,7 +194,7 @@ impl Libvirt {
         );
         let file = self.dir.path().join("guest.xml");
         fs::write(&file, xml).expect("guest.xml");
-        // The agent's socket is QEMU's to make.
+        // QEMU creates the agent's socket.
         fs::set_permissions(self.dir.path(), fs::Permissions::from_mode(0o777)).expect("chmod");
         let answer = self.virsh(&["create", &file.display().to_string()]);
         assert_eq!(answer.status, 0, "{}", answer.text);
@@ -228,14 +224,14 @@ fn libvirts_guest_connects_by_its_group_and_comes_back() {
     tramad.stop();
 }
 
-/// A daemon of a user without privileges, which finds its places by itself.
+/// A daemon of an unprivileged user, with its default paths.
 struct Home {
     dir: TempDir,
     user: User,
 }
 
 impl Home {
-    /// A home for the user that has no privilege at all.
+    /// Creates a home for the user without any privilege.
     fn new() -> Home {
         let home = Home { dir: open_folder(), user: User::named("nobody") };
         for folder in ["", "run"] {
@@ -244,13 +240,13 @@ impl Home {
             home.user.own(&path);
         }
         for program in ["tramad", "tramactl"] {
-            // Theirs may be in a folder that is closed to other users.
+            // The originals may be in a folder that is closed to other users.
             fs::copy(binary(program), home.dir.path().join(program)).expect("copy a program");
         }
         home
     }
 
-    /// A program of the user in a namespace.
+    /// Returns a command that runs a program as the user in a namespace.
     fn command(&self, netns: &Netns, program: &str) -> Command {
         let at = self.dir.path();
         let mut command = netns.command("setpriv");
@@ -318,7 +314,7 @@ fn a_user_without_privileges_has_a_network_with_nat() {
     let leases = home.dir.path().join(".local/state/trama/leases-lab");
     wait_until("the state is the user's", SOON, || leases.is_dir().then_some(()));
 
-    // What the user may not do has its reason.
+    // A lack of permission is reported with its reason.
     let closed = home.dir.path().join("closed.sock");
     let _vmm = UnixListener::bind(&closed).expect("a socket");
     let answer = home.ctl(
@@ -342,7 +338,7 @@ fn a_user_without_privileges_has_a_network_with_nat() {
     assert_eq!(answer.status, 65, "{}", answer.text);
     assert!(answer.text.contains("run with CAP_NET_ADMIN"), "{}", answer.text);
 
-    // It is all there again; without the file it would not take it for an empty one.
+    // Everything is there again; a missing file must not pass for an empty one.
     tramad.end(Signal::TERM, SOON);
     let mut tramad = home.tramad(&host);
     guest.wait_for_ping(NEXT[0], SOON);

@@ -1,4 +1,4 @@
-//! What a user gets wrong: a clear message that says what to do, and nothing else disturbed.
+//! Mistakes of users: a clear message with a remedy, and no other effect.
 
 use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Pinging, SOON, Tramad, wait_until};
 
@@ -26,7 +26,7 @@ fn a_guest_without_shared_memory_is_told_what_it_lacks() {
     let options =
         GuestOptions { shared_memory: false, ..GuestOptions::new("guest", [nic.clone()]) };
     let guest = Guest::start(&options);
-    // Its rings run, and no driver has put anything on them.
+    // Its rings run, and no driver has used them.
     guest.run("ip link show eth0");
     assert!(!tramad.log().contains("share=on"), "{}", tramad.log());
     guest.run("ip link set eth0 up");
@@ -36,7 +36,7 @@ fn a_guest_without_shared_memory_is_told_what_it_lacks() {
     assert!(tramad.log().contains("share=on"), "{}", tramad.log());
     drop(guest);
 
-    // The port is as good as new.
+    // The port works as before.
     let guest = Guest::boot("guest", nic);
     guest.address("10.1.0.3/24");
     guest.wait_for_ping("10.1.0.1", SOON);
@@ -78,7 +78,7 @@ fn refused_edits_change_nothing() {
     let bystanders = Pinging::start(&left, "10.1.0.2", 0.01);
     let before = (tramad.configuration(), tramad.ctl("show"));
 
-    // Wrong commands: what is wrong is named.
+    // Invalid commands: the message names the mistake.
     for (line, expected) in [
         ("add-port nowhere p1", "nowhere"),
         ("set Port guest tag=5000", "4095"),
@@ -96,7 +96,7 @@ fn refused_edits_change_nothing() {
         assert_eq!((tramad.configuration(), tramad.ctl("show")), before, "tramactl {line}");
     }
 
-    // Wrong files: place and key are named, and nothing of the file is applied.
+    // Invalid files: the message names place and key, and nothing is applied.
     let good = before.0.clone();
     for (addition, expected) in [
         ("[[network]]\nname = \"lab\"\n", "lab"),
@@ -134,7 +134,7 @@ fn a_path_that_cannot_be_a_socket_stops_only_its_port() {
     let error = tramad.ctl("get Interface lost error");
     assert!(error.contains("no/such/directory"), "{error}");
 
-    // A file that is not ours to remove.
+    // A file that the daemon must not remove.
     let file = tramad.path("precious");
     std::fs::write(&file, "precious").unwrap();
     let path = format!("options:path={}", file.display());

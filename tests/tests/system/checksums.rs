@@ -1,17 +1,17 @@
-//! Checksums at the receiver, as tcpdump there finds them, for senders and receivers with
-//! different sets of offloads, in both directions. Here the kernels are real and a TAP takes part;
-//! every set of offloads against every other is in `vhost-net/tests/offloads`.
+//! Checksums as tcpdump sees them at the receiver, for senders and receivers with different sets of
+//! offloads, in both directions. These tests use real kernels and a TAP; `vhost-net/tests/offloads`
+//! tests every combination of offloads.
 //!
-//! A receiver that offers to take unfinished checksums gets them unfinished, and tcpdump cannot
-//! know; there the kernel's own count of bad segments is the judge. A receiver that does not
-//! offer it must get every checksum finished, and there tcpdump judges each frame.
+//! A receiver with checksum offload gets unfinished checksums, which tcpdump cannot judge; there
+//! the kernel's count of bad segments decides. A receiver without it must get every checksum
+//! finished, and tcpdump judges each frame.
 
 use std::collections::BTreeSet;
 
 use trama_tests::process::unique;
 use trama_tests::{Capture, Guest, GuestOptions, Host, Netns, Nic, SOON, Tramad};
 
-/// What a device may offer its driver: name, properties, whether it takes unfinished checksums.
+/// Kinds of devices: name, properties, whether the driver takes unfinished checksums.
 const KINDS: [(&str, &str, bool); 5] = [
     ("everything", "", true),
     (
@@ -21,7 +21,7 @@ const KINDS: [(&str, &str, bool); 5] = [
         true,
     ),
     (
-        // Its driver is one of before virtio 1.0, with the short header.
+        // A legacy device (before virtio 1.0), with the short header.
         "sends-large",
         "guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,\
         mrg_rxbuf=off,disable-modern=on",
@@ -52,7 +52,7 @@ fn every_checksum_is_right_at_the_receiver() {
     }
     let tramad = Tramad::start(&configuration);
 
-    // One guest for each kind, so that every pair is one of two running machines.
+    // One guest for each kind, so that every pair consists of running machines.
     let nic = |index: usize| {
         let (name, properties, _) = KINDS[index];
         Nic::connecting(tramad.path(&format!("{name}.sock")), &mac(index)).with(properties)
@@ -63,7 +63,7 @@ fn every_checksum_is_right_at_the_receiver() {
     for (index, guest) in guests.iter().enumerate() {
         guest.wait_until_ready();
         guest.address(&format!("10.1.0.{}/24", index + 1));
-        // The guest's own stack must not join frames before tcpdump has seen their checksums.
+        // GRO must not merge frames before tcpdump has seen their checksums.
         guest.run("ethtool -K eth0 gro off");
     }
 
@@ -76,7 +76,7 @@ fn every_checksum_is_right_at_the_receiver() {
             End { name, host: guest, interface: "eth0", address, takes_unfinished }
         })
         .collect();
-    // The TAP takes whatever the guest offers; the other way the host's stack sends it all.
+    // The TAP uses all offloads of the guest; in the other direction the host's stack does.
     let address = "10.1.0.100".to_owned();
     let (name, interface) = ("the host", "host");
     ends.push(End { name, host: &host, interface, address, takes_unfinished: true });
@@ -94,18 +94,18 @@ fn every_checksum_is_right_at_the_receiver() {
     tramad.stop();
 }
 
-/// One side of an exchange.
+/// One endpoint of an exchange.
 struct End<'a> {
     name: &'a str,
     host: &'a (dyn Host + Sync),
     interface: &'a str,
     address: String,
-    /// Whether it may be given unfinished checksums.
+    /// Whether it may receive unfinished checksums.
     takes_unfinished: bool,
 }
 
-/// Everyone against everyone, in rounds in which everyone plays once: the last one stays where it
-/// is, the others move around a table. `players` is even.
+/// Returns a round-robin schedule in which everyone plays once a round: the last one stays in
+/// place, the others rotate. `players` is even.
 fn rounds(players: usize) -> impl Iterator<Item = impl Iterator<Item = (usize, usize)>> {
     let table = players - 1;
     (0..table).map(move |round| {
@@ -119,18 +119,18 @@ fn mac(index: usize) -> String {
     format!("52:54:00:00:01:{:02x}", index + 1)
 }
 
-/// Sends TCP and UDP from one to the other and judges what arrived.
+/// Sends TCP and UDP from one to the other and checks what arrived.
 fn check(from: &End<'_>, to: &End<'_>) {
     let what = format!("{} to {}", from.name, to.name);
     let bad_before = bad_segments(to.host);
     let capture = Capture::start(to.host, to.interface, "inbound and (tcp or udp)");
     let [tcp, udp] = [0, 1].map(|_| {
-        // A server for each run: one that has just served refuses the next for a moment.
+        // A server for each run: one that has just served refuses the next run for a moment.
         let port = 5201 + u16::try_from(unique() % 10_000).unwrap_or_default();
         to.host.start_iperf_server_with(port, "-1");
         port
     });
-    // Slow on purpose: an emulated guest decodes every frame.
+    // Limited rate: an emulated guest decodes every frame.
     let bytes = from.host.iperf_received(&to.address, tcp, "-b 16M -n 400K");
     assert!(bytes >= 50_000, "{what}: {bytes} bytes arrived");
     let report = from.host.iperf(&to.address, udp, "-u -b 2M -l 1000 -n 40K");
@@ -145,7 +145,7 @@ fn check(from: &End<'_>, to: &End<'_>) {
     }
 }
 
-/// Segments and datagrams that the host's kernel has thrown away for their checksum.
+/// Returns the kernel's counts of segments and datagrams with bad checksums.
 fn bad_segments(host: &dyn Host) -> Vec<String> {
     let table = host.run("cat /proc/net/snmp");
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Unmodified DHCP clients in namespaces, and what becomes of their addresses.
+//! Unmodified DHCP clients in namespaces, and their leases.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Process, Tramad, wait_u
 
 const DHCP: &str = include_str!("../../../examples/dhcp.toml");
 
-/// The network of the example, with a TAP without an address in each namespace.
+/// Returns the example's network, with a TAP without an address in each namespace.
 fn configuration(machines: &[(&Netns, &str)]) -> String {
     let (network, _) = DHCP.split_once("\n[[port]]").expect("the example has ports");
     let (_, network) = network.split_once("[[network]]").expect("and a network");
@@ -21,13 +21,13 @@ fn configuration(machines: &[(&Netns, &str)]) -> String {
     text
 }
 
-/// busybox's client: asks once for a lease, and gives the address.
+/// Runs busybox's client for one lease; returns the address.
 #[track_caller]
 fn udhcpc(netns: &Netns, interface: &str) -> String {
     udhcpc_wishing(netns, interface, "0.0.0.0")
 }
 
-/// As [`udhcpc`], for a client that would like a certain address.
+/// As [`udhcpc`], with a requested address.
 #[track_caller]
 fn udhcpc_wishing(netns: &Netns, interface: &str, wish: &str) -> String {
     let script = format!("{}/udhcpc", netns.scratch());
@@ -61,7 +61,7 @@ fn a_client_keeps_its_address_whatever_dies() {
 
     kill_process(first, Signal::KILL).expect("kill the gateway");
     tramad.gateway_after(1);
-    // The other wants it, who is not there to defend it: it is remembered.
+    // Another client requests the address while its holder is offline: the lease persists.
     left.run("ip address flush dev left scope global");
     let other = udhcpc_wishing(right, "right", &address);
     assert_ne!(other, address);
@@ -72,7 +72,7 @@ fn a_client_keeps_its_address_whatever_dies() {
     assert_eq!(udhcpc(right, "right"), other);
     left.wait_for_ping(&other, SOON);
 
-    // Others know them by name, and tramactl knows whose they are.
+    // Other machines resolve their names, and tramactl lists the leases.
     let answer = left.run("busybox nslookup right.lab.example 10.1.0.1");
     assert!(answer.contains(&other), "{answer}");
     let answer = left.run(&format!("busybox nslookup {other} 10.1.0.1"));
@@ -94,7 +94,7 @@ fn a_client_keeps_its_address_whatever_dies() {
 fn clients_of_other_makers_get_leases() {
     let machines = ["dhclient", "dhcpcd"].map(Netns::new);
     let [isc, marples] = &machines;
-    // Their files are named after interfaces, and shared with all namespaces.
+    // The files are named after interfaces and shared with all namespaces.
     let names = [format!("i{}", std::process::id()), format!("m{}", std::process::id())];
     let [isc_name, marples_name] = &names;
     let tramad = Tramad::start(&configuration(&[(isc, isc_name), (marples, marples_name)]));
@@ -131,8 +131,8 @@ fn networkd_gets_a_lease() {
     let name = format!("n{}", std::process::id());
     let tramad = Tramad::start(&configuration(&[(&netns, &name)]));
     tramad.gateway_after(0);
-    // Its files lie where the machine's own networkd has its: it gets a view of its own.
-    // Where /sys cannot be written to, it does not wait for udev.
+    // Its files have the same paths as those of the machine's own networkd, so it gets a mount
+    // namespace. With a read-only /sys it does not wait for udev.
     let start = format!(
         "mount -o remount,ro,bind /sys && mount -t tmpfs none /run/systemd && \
          mount -t tmpfs none /etc/systemd/network && \
@@ -162,7 +162,7 @@ fn a_linux_guest_keeps_its_address_when_it_renews_and_when_it_reboots() {
         Guest::boot("dhcp", Nic::connecting(tramad.path("guest.sock"), "52:54:00:00:00:71"));
     let acknowledged =
         || tramad.metric("trama_dhcp_messages_total", &["network=\"lab\"", "type=\"ack\""]);
-    // The client stays; the script writes down what it is told.
+    // The client keeps running; the script records its arguments.
     let ask = "ip link set eth0 up; printf '#!/bin/sh\\n[ -n \"$ip\" ] && echo $1 $ip >>/tmp/told\\n' \
                >/tmp/script; chmod +x /tmp/script; rm -f /tmp/told; \
                udhcpc -i eth0 -p /tmp/pid -s /tmp/script -t 10 -T 1 >/dev/null 2>&1 </dev/null";
@@ -192,13 +192,13 @@ fn a_port_that_takes_all_it_can_leaves_the_others_theirs() {
     let [flood, guest] = &machines;
     let tramad = Tramad::start(&configuration(&[(flood, "flood"), (guest, "guest")]));
     tramad.gateway_after(0);
-    // perfdhcp listens on an address; thousands of clients, each with an address of its own. Both
-    // floods end with the test.
+    // perfdhcp listens on an address; thousands of clients request an address each. Both floods end
+    // with the test.
     flood.run("ip address add 10.1.0.9/24 dev flood");
     let mut command = flood.command("perfdhcp");
     command.args(["-4", "-l", "flood", "-r", "3000", "-R", "100000", "-p", "600", "-W", "1"]);
     let flooding = Process::spawn("perfdhcp", command, &Path::new(flood.scratch()).join("log"));
-    // Made to take all there is.
+    // Exhausts the pool.
     let mut command = flood.command("dhcpstarv");
     command.args(["-i", "flood"]);
     let starving = Process::spawn("dhcpstarv", command, &Path::new(flood.scratch()).join("starv"));
@@ -259,8 +259,8 @@ fn ipxe_boots_from_the_gateway() {
     tramad.stop();
 }
 
-/// Messages that other servers answer too: each line is a message after the fixed fields, with the
-/// fields that are not as usual before it.
+/// Malformed messages that other servers answer, too. Each line is a message after the fixed
+/// fields; unusual fixed fields precede it.
 const MALFORMED: &str = r#"
 import os, select, socket, struct, sys, time
 COOKIE, DISCOVER = bytes.fromhex("63825363"), bytes.fromhex("350101")
@@ -325,7 +325,7 @@ print("silence:", bad)
 #[test]
 fn clients_with_malformed_messages_are_served() {
     let netns = Netns::new("odd");
-    // Each message is from a machine of its own.
+    // Each message comes from a machine of its own.
     let text = configuration(&[(&netns, "odd")]);
     let text = text.replacen("[network.dhcp]\n", "[network.dhcp]\nleases-per-port = 250\n", 1);
     let tramad = Tramad::start(&text);
@@ -356,7 +356,7 @@ fn firmware_and_system_of_one_machine_have_one_address() {
     assert_eq!(as_client("-x 0x3d:ff00000001000200001234"), address);
     let table = tramad.ctl("leases lab");
     assert_eq!(table.matches("bound").count(), 1, "{table}");
-    // By DHCPv6, with another DUID each.
+    // By DHCPv6, each with another DUID.
     let files = netns.scratch();
     for kind in ["LL", "LLT"] {
         netns.run(&format!("touch {files}/leases-{kind}"));
@@ -401,14 +401,15 @@ fn ipv6_clients_lease_renew_release_and_find_their_address_again() {
     assert!(first.contains("bound") && first.contains(isc_name.as_str()), "{first}");
     dhclient("-r");
     assert!(row().contains("idle"), "{}", row());
-    // It would end with the first advertisement, so it stays and ends with the test.
+    // It would exit after the first advertisement, so it runs in the foreground and ends with the
+    // test.
     let mut command = marples.command("dhcpcd");
     command.args(["-6", "-d", "-B", "--nohook", "resolv.conf", "--ia_na", marples_name]);
     let mut client = Process::spawn("dhcpcd", command, &Path::new(files).join("dhcpcd"));
     client.wait_for_log("adding address fd00:1::1", SOON);
     drop(client);
     marples.run(&format!("rm -f /var/lib/dhcpcd/{marples_name}*"));
-    // The client finds its address again though the daemon died meanwhile.
+    // The client gets its address again although the daemon was killed meanwhile.
     tramad.restart(Signal::KILL);
     dhclient("-1");
     let address = first.split_whitespace().find(|word| word.starts_with("fd00:1::1"));
@@ -424,12 +425,12 @@ fn dhcp_goes_on_by_itself_when_a_full_state_folder_has_room_again() {
     let port = tap_port("lab", "vm", &vm, "ifname = \"vm\"");
     let without = format!("[[network]]\nname = \"lab\"\nsubnet = \"10.1.0.0/24\"\n{port}");
     let tramad = Tramad::start_in(&host, &without);
-    // The folder is a disk of its own, in the daemon's view alone.
+    // The folder is a separate file system, visible to the daemon only.
     let state = tramad.path("state").display().to_string();
     let inside = format!("nsenter --target {} --mount", tramad.id());
     host.run(&format!("{inside} mount -t tmpfs -o size=64k none {state}"));
-    // Full at the start, read-only later: what a file's last page has room for is written all the
-    // same where there is none.
+    // Full at the start, read-only later: a full file system still accepts writes that fit into a
+    // file's last page.
     let fill = format!("{inside} sh -c 'cat /dev/zero >{state}/filling; true' 2>/dev/null");
     let empty = format!("{inside} rm {state}/filling");
     let lock = format!("{inside} mount -o remount,ro {state}");

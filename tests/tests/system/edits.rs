@@ -1,6 +1,6 @@
-//! Many random edits of the configuration, by `tramactl` and by file and `reload`, while others
-//! talk: after each edit the file, the running state and the listings agree with a plain model,
-//! and ports that no edit names lose no frame.
+//! Many random edits of the configuration, by `tramactl` and by file and `reload`, under traffic:
+//! after each edit the file, the running state and the listings agree with a simple model, and
+//! ports that no edit names lose no frame.
 //!
 //! The seed is printed; `TRAMA_SEED` replays it, `TRAMA_EDITS` makes the run longer.
 
@@ -13,7 +13,7 @@ const EDITS: u64 = 200;
 const NAMES: [&str; 6] = ["p0", "p1", "p2", "p3", "p4", "p5"];
 const NETWORKS: [&str; 3] = ["lab", "net1", "net2"];
 
-/// What the model remembers of a port that the edits play with.
+/// The model's record of a port that may be edited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Port {
     network: String,
@@ -88,7 +88,7 @@ fn random_edits_leave_others_alone() {
     tramad.stop();
 }
 
-/// The network and the ports that no edit names.
+/// Returns the network and the ports that no edit names.
 fn untouched(left: &Netns, right: &Netns) -> String {
     let mut text = "# Kept by every edit.\n[[network]]\nname = \"lab\"\n\n[[port]]\n\
                     name = \"guest\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
@@ -105,7 +105,7 @@ fn untouched(left: &Netns, right: &Netns) -> String {
     text
 }
 
-/// Makes one random edit in the daemon and in the model, and says what it was.
+/// Makes one random edit in the daemon and in the model, and returns its description.
 fn edit(tramad: &Tramad, model: &mut Model, random: &mut Random) -> String {
     let name = random.pick(&NAMES);
     let by_file = random.below(4) == 0;
@@ -159,7 +159,7 @@ fn edit(tramad: &Tramad, model: &mut Model, random: &mut Random) -> String {
     }
 }
 
-/// Adds a network, or removes one with all its ports. "lab" stays.
+/// Adds a network, or removes one with all its ports. "lab" is never removed.
 fn edit_network(tramad: &Tramad, model: &mut Model, random: &mut Random) -> String {
     let name = random.pick(&NETWORKS[1..]);
     if model.networks.insert(name.to_owned()) {
@@ -175,7 +175,7 @@ fn ctl(tramad: &Tramad, line: String) -> String {
     line
 }
 
-/// An access port has no trunks: such an edit must change nothing.
+/// An access port has no trunks: this edit must fail without effect.
 fn refused(tramad: &Tramad, line: &str) -> String {
     let answer = tramad.try_ctl(&line.split_whitespace().collect::<Vec<_>>());
     assert_ne!(answer.status, 0, "tramactl {line}");
@@ -194,7 +194,7 @@ fn add(tramad: &Tramad, name: &str, port: &Port) -> String {
     ctl(tramad, format!("add-port {network} {name}{tag} -- set Interface {name} {interface}"))
 }
 
-/// A name that no other test's daemon uses in the same namespace.
+/// Returns an interface name that no other test's daemon uses in the same namespace.
 fn ifname(name: &str) -> String {
     format!("{name}-{}", std::process::id())
 }
@@ -217,14 +217,14 @@ fn add_by_file(tramad: &Tramad, name: &str, port: &Port) -> String {
 
 fn remove_by_file(tramad: &Tramad, name: &str) -> String {
     let text = tramad.configuration();
-    // Each table begins with its heading; one of them is this port's.
+    // Each table begins with its header; one of them belongs to this port.
     let kept: Vec<&str> =
         text.split("[[").filter(|table| !table.contains(&format!("name = \"{name}\"\n"))).collect();
     tramad.write_configuration(&kept.join("[["));
     ctl(tramad, "reload".to_owned()) + &format!(" without the port {name}")
 }
 
-/// Holds the listings, `show`, and the file against the model.
+/// Compares the listings, `show` and the file with the model.
 fn check(tramad: &Tramad, model: &Model, what: &str) {
     let fixed: BTreeSet<String> = ["guest", "left", "right"].map(str::to_owned).into();
     let networks: BTreeSet<String> = tramad.ctl("list-br").lines().map(str::to_owned).collect();

@@ -1,6 +1,6 @@
-//! Firmware boots from trama's own DHCP and TFTP, by drivers of virtio-net that negotiate less than
-//! Linux's and follow one another on one connection: UEFI, whose driver GRUB uses too before Linux
-//! takes the device over, and U-Boot.
+//! Firmware boots from trama's own DHCP and TFTP. Its virtio-net drivers negotiate fewer features
+//! than Linux's, and take over from each other on one connection: UEFI (whose driver GRUB uses)
+//! before Linux, and U-Boot.
 
 use std::fs::{copy, create_dir_all, write};
 use std::path::Path;
@@ -11,15 +11,15 @@ use tempfile::{TempDir, tempdir};
 use trama_tests::guest::image;
 use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Tramad, UBoot};
 
-/// GRUB with all that it needs to go on over the network (package grub-efi-amd64-bin).
+/// GRUB with all modules for network boot (package grub-efi-amd64-bin).
 const GRUB: &str = "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi";
 const MAC: &str = "52:54:00:00:09:01";
 
-/// From UEFI's start to GRUB's last word takes a minute on a machine that is not busy. GRUB asks
-/// for 22,000 blocks one by one, each of which may wait for a processor.
+/// From UEFI's start to GRUB's end takes a minute on an idle machine. GRUB requests 22,000 blocks
+/// one by one, each of which may wait for a processor.
 const FIRMWARE_LIMIT: Duration = Duration::from_secs(480);
 
-/// A network with a gateway that serves the boot files, a guest's port, and a host's.
+/// A network with a gateway that serves the boot files, a guest's port, and a host's port.
 struct Lab {
     tramad: Tramad,
     host: Netns,
@@ -46,7 +46,7 @@ impl Lab {
         Nic::connecting(self.tramad.path("guest.sock"), MAC)
     }
 
-    /// Ends the daemon, which must have had nothing to complain of.
+    /// Stops the daemon, which must have logged no warning.
     fn end(self) {
         let log = self.tramad.log();
         assert!(!log.contains(" WARN "), "{log}");
@@ -54,7 +54,7 @@ impl Lab {
     }
 }
 
-/// Boot files for UEFI: GRUB, which boots the guests' kernel from where it came itself.
+/// Returns boot files for UEFI: GRUB, which boots the guests' kernel from its own server.
 fn grub_files() -> TempDir {
     let dir = tempdir().expect("temporary directory");
     let kernel = image(GuestOptions::new("", []).kernel);
@@ -69,14 +69,14 @@ fn grub_files() -> TempDir {
     dir
 }
 
-/// Fewer blocks to ask for, one by one.
+/// Compresses the file: fewer blocks to request.
 fn compress(from: &Path, to: &Path) {
     let output = Command::new("gzip").args(["-1", "-c"]).arg(from).output().expect("gzip");
     assert!(output.status.success(), "gzip: {}", String::from_utf8_lossy(&output.stderr));
     write(to, output.stdout).expect("initramfs");
 }
 
-/// UEFI, GRUB and Linux on a device with these properties.
+/// Boots UEFI, GRUB and Linux on a device with these properties.
 fn boot_by_uefi(properties: &str) {
     let lab = Lab::new(grub_files());
     let nic = lab.nic().with(properties);
@@ -84,12 +84,12 @@ fn boot_by_uefi(properties: &str) {
     guest.wait_for_console("GRUB has loaded Linux", FIRMWARE_LIMIT);
     guest.wait_until_ready();
     assert!(guest.run("cat /proc/cmdline").contains("booted-by=grub"));
-    // The last driver carries frames of all sizes both ways.
+    // The last driver carries frames of all sizes in both directions.
     guest.address("10.1.0.7/24");
     guest.wait_for_ping("10.1.0.100", Duration::from_secs(20));
     lab.host.start_iperf_server(5201);
     for options in ["-n 4M", "-n 4M -R"] {
-        // A run ends with its sender: what is still on the way does not count.
+        // A run ends when its sender does: frames in flight do not count.
         let bytes = guest.iperf_received("10.1.0.100", 5201, options);
         assert!(bytes >= 1_000_000, "{options}: {bytes} bytes");
     }
@@ -97,7 +97,7 @@ fn boot_by_uefi(properties: &str) {
     lab.end();
 }
 
-/// What QEMU makes by default: UEFI drives it as before virtio 1.0, Linux as of 1.0.
+/// QEMU's default device: UEFI drives it as legacy, Linux as virtio 1.0.
 #[test]
 fn uefi_boots_linux_on_a_transitional_device() {
     boot_by_uefi("");
@@ -112,7 +112,7 @@ fn uefi_boots_linux_on_a_legacy_device() {
 #[test]
 fn uboot_loads_a_file_on_pci_and_mmio() {
     let files = tempdir().expect("temporary directory");
-    // Not a whole number of blocks, and more of them than a ring has entries.
+    // Not a multiple of the block size, and more blocks than a ring has entries.
     let blob: Vec<u8> = (0..1_000_001u32).map(|i| (i * 7 + i / 251) as u8).collect();
     write(files.path().join("blob"), &blob).expect("boot file");
     let lab = Lab::new(files);
@@ -129,7 +129,7 @@ fn uboot_loads_a_file_on_pci_and_mmio() {
     lab.end();
 }
 
-/// The checksum of IEEE 802.3, bit by bit.
+/// Computes the CRC-32 of IEEE 802.3, bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 * (sum & 1)))

@@ -1,5 +1,5 @@
-//! The gateway of a network: a process of its own that answers on the gateway's addresses, and
-//! whose death nobody else notices.
+//! The gateway of a network: a separate process that answers on the gateway's addresses, and whose
+//! crash affects nothing else.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ const GATEWAY: &str = "10.1.0.1";
 const GATEWAY6: &str = "fd00:1::1";
 const MOMENT: Duration = Duration::from_secs(60);
 
-/// Two namespaces on a network with a gateway; `keys` are further ones of the network.
+/// Returns two namespaces on a network with a gateway; `keys` are added to the network.
 fn configuration(left: &Netns, right: &Netns, keys: &str) -> String {
     let mut text = format!(
         "[[network]]\nname = \"lab\"\nsubnet = [\"10.1.0.0/24\", \"fd00:1::/64\"]\n{keys}\n"
@@ -46,7 +46,7 @@ fn the_gateway_answers_and_its_death_disturbs_nobody() {
 
     let flaps = left.run("cat /sys/class/net/left/carrier_changes");
     let bystanders = Pinging::start(&left, "10.1.0.102", 0.01);
-    // Load on the gateway while it is killed; it ends with the namespace.
+    // Load on the gateway while it is killed; ends with the namespace.
     right.run(&format!("ping -q -i 0.01 {GATEWAY} >/dev/null 2>&1 </dev/null &"));
     for round in 1..=3 {
         let killed = Instant::now();
@@ -85,7 +85,7 @@ fn a_gateway_comes_changes_and_goes_with_the_configuration() {
     assert!(exists(first));
     assert_eq!(tramad.gateways().len(), 1);
 
-    // None at all.
+    // No addresses.
     tramad.write_configuration(&text.replace("subnet", "# subnet"));
     tramad.ctl("reload");
     assert!(!exists(first), "a gateway without a network to serve");
@@ -95,7 +95,7 @@ fn a_gateway_comes_changes_and_goes_with_the_configuration() {
     left.wait_for_ping(GATEWAY, MOMENT);
     bystanders.stop_without_loss(20);
 
-    // A daemon that dies takes its gateway along, and the next starts one of its own.
+    // The gateway dies with its daemon, and the next daemon starts another.
     tramad.restart(Signal::KILL);
     wait_until("the orphan ends", MOMENT, || (!exists(second)).then_some(()));
     left.wait_for_ping(GATEWAY, MOMENT);
@@ -127,7 +127,7 @@ fn tftp_serves_boot_files() {
     tramad.stop();
 }
 
-/// A DNS server of the host, at an address of its own, for which `one.test` is `answer`.
+/// Starts a DNS server on the host, at this address, that resolves `one.test` to `answer`.
 fn dns_server(host: &Netns, dir: &Path, address: &str, answer: &str) -> Process {
     host.run(&format!("ip address add {address}/32 dev lo"));
     let mut command = host.command("dnsmasq");
@@ -140,7 +140,7 @@ fn dns_server(host: &Netns, dir: &Path, address: &str, answer: &str) -> Process 
     server
 }
 
-/// What busybox's nslookup finds out about `name`, after the lines about the server itself.
+/// Returns the answer that busybox's nslookup gets for `name`, without the lines about the server.
 fn look_up(host: &Netns, name: &str) -> String {
     let text = host.try_run(&format!("busybox nslookup {name} {GATEWAY}")).text;
     text.split_once("\n\n").map(|(_, answer)| answer.to_owned()).unwrap_or_default()
@@ -173,7 +173,7 @@ fn dns_follows_the_hosts_resolvers() {
     });
     println!("the change was followed within {:?}", changed.elapsed());
 
-    // Nothing answers at the first address: the next server is asked.
+    // The first server does not answer: the next one is asked.
     tramad.set_resolvers(&["192.0.2.77", "192.0.2.1"]);
     wait_until("the next server is asked", MOMENT, || {
         look_up(&right, "one.test").contains("198.51.100.1").then_some(())
@@ -202,18 +202,18 @@ fn a_gateway_is_named_after_its_network_and_ends_with_the_daemon_alone() {
         of_process("cmdline")
     );
 
-    // What is sent to all processes of a program.
+    // Signals that are sent to all processes of a program.
     for signal in [Signal::HUP, Signal::INT, Signal::USR1, Signal::USR2, Signal::PIPE] {
         kill_process(gateway, signal).expect("signal the gateway");
     }
-    // It has an answer for the daemon yet, so it has outlived them.
+    // It still answers the daemon, so it has survived them.
     wait_until("the gateway answers", MOMENT, || {
         (tramad.try_ctl(&["leases", "branch-office"]).status == 0).then_some(())
     });
     assert!(exists(gateway));
     assert_eq!(tramad.gateways(), [gateway], "another took its place");
 
-    // A terminal's interrupt is for the daemon, which ends its gateway in order.
+    // A terminal's interrupt is for the daemon, which stops its gateway in order.
     let daemon = Pid::from_raw(tramad.id() as i32).expect("a process");
     kill_process_group(daemon, Signal::INT).expect("interrupt");
     tramad.wait_for_log("ended", MOMENT);

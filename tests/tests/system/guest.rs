@@ -1,4 +1,4 @@
-//! The test guest itself, without a network: what the other tests stand on.
+//! The test guest itself, without a network: the basis of the other tests.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn a_guest_runs_commands_and_survives_reset() {
     guest.kill();
 }
 
-/// What the documentation says of QEMU is what QEMU wants.
+/// QEMU accepts the options in the documentation.
 #[test]
 fn no_page_or_example_has_an_option_that_qemu_calls_deprecated() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -37,7 +37,7 @@ fn no_page_or_example_has_an_option_that_qemu_calls_deprecated() {
     for path in files.chain([root.join("README.md")]) {
         let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
         said += text.matches("reconnect-ms=1000").count();
-        // As part of a -chardev; what is said of older QEMU stands alone.
+        // As part of a -chardev; notes about older QEMU are outside of one.
         assert!(!text.contains(",reconnect="), "{}", path.display());
     }
     assert!(said >= 3, "{said}");

@@ -1,5 +1,4 @@
-//! What the host does around the daemon: namespaces that are deleted and made again under their
-//! names.
+//! Changes of the host around the daemon: namespaces deleted and recreated under their names.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,7 +11,7 @@ use trama_tests::{Host, Netns, Pinging, Tramad, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Runs a command of the test's own host, which must succeed.
+/// Runs a command on the test's own host, which must succeed.
 #[track_caller]
 fn run(words: &str) {
     let mut words = words.split_whitespace();
@@ -21,7 +20,7 @@ fn run(words: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A name below `/run/netns` that leads to another; gone with the value.
+/// A symbolic link below `/run/netns`, removed when dropped.
 struct Link(PathBuf);
 
 impl Link {
@@ -33,7 +32,7 @@ impl Link {
         self.0.file_name().and_then(|name| name.to_str()).expect("a name")
     }
 
-    /// Replaces it in one step, as `ln -sfT` does.
+    /// Replaces it atomically, as `ln -sfT` does.
     fn lead_to(&self, netns: &Netns) {
         let draft = self.0.with_extension("new");
         symlink(netns.path(), &draft).expect("symbolic link");
@@ -75,7 +74,7 @@ fn a_port_follows_the_name_of_its_namespace() {
         right.wait_for_ping(address, SOON);
     }
 
-    // Deleted: its ports say so, and come up when the name is there again.
+    // Deleted: its ports report it, and come up when the name exists again.
     run(&format!("ip netns del {}", lab.name()));
     for port in ["a", "b"] {
         wait_for_error(&tramad, port, "make it first with `ip netns add`");
@@ -90,7 +89,7 @@ fn a_port_follows_the_name_of_its_namespace() {
          ip -o addr show dev b | grep -q 10.1.0.2/24",
     );
 
-    // Deleted and made again at once.
+    // Deleted and recreated at once.
     run(&format!("ip netns del {}", lab.name()));
     run(&format!("ip netns add {}", lab.name()));
     wait_until("both are in the new one", SOON, || {
@@ -98,7 +97,7 @@ fn a_port_follows_the_name_of_its_namespace() {
     });
     right.wait_for_ping("10.1.0.1", SOON);
 
-    // Another is mounted over it, and taken away.
+    // Another namespace is mounted over it, and unmounted.
     run(&format!("mount --bind {} {}", other.path(), lab.path()));
     wait_until("both are in the other one", SOON, || {
         (other.try_run("ip link show a && ip link show b").status == 0).then_some(())
@@ -109,13 +108,13 @@ fn a_port_follows_the_name_of_its_namespace() {
     });
     right.wait_for_ping("10.1.0.2", SOON);
 
-    // A symbolic link leads elsewhere.
+    // A symbolic link changes its target.
     link.lead_to(&left);
     wait_until("the port is at the link's new end", SOON, || {
         (left.try_run("ip -o addr show dev s | grep 10.1.0.5/24").status == 0).then_some(())
     });
 
-    // A device that is deleted in its namespace comes back as before.
+    // A device deleted in its namespace is recreated.
     lab.run("ip link del dev a");
     wait_until("the device is back", SOON, || {
         (lab.try_run("ip -o addr show dev a | grep 10.1.0.1/24").status == 0).then_some(())
@@ -126,7 +125,7 @@ fn a_port_follows_the_name_of_its_namespace() {
     tramad.stop();
 }
 
-/// Time that a process has spent on processors, in hundredths of a second.
+/// Returns the processor time of a process, in hundredths of a second.
 fn ticks(process: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("a process");
     let fields = stat.rsplit_once(')').expect("its name").1.split_whitespace();
@@ -141,11 +140,11 @@ fn a_port_that_cannot_be_made_in_its_namespace_costs_nothing() {
     let tramad = Tramad::start(&text);
     wait_for_error(&tramad, "taken", "the name is taken by another kind of interface");
     let before = ticks(tramad.id());
-    // Time passes: that is what is looked at.
+    // The test measures the cost of time passing.
     std::thread::sleep(Duration::from_secs(1));
     let spent = ticks(tramad.id()) - before;
     assert!(spent < 30, "{spent} hundredths of a second");
-    // Any change of names makes it look again.
+    // Any change of names makes it check again.
     lab.run("ip link del taken");
     drop(Netns::new("other"));
     wait_until("the device is there", SOON, || {
@@ -167,7 +166,7 @@ fn a_port_is_tried_again_however_much_else_happens() {
     wait_for_error(&tramad, "taken", "the name is taken by another kind of interface");
     host.run("ip link del taken");
     wait_until("the port runs", SOON, || {
-        // Namespaces that come and go are events of the daemon's.
+        // Namespaces that come and go wake the daemon.
         drop(Netns::new("other"));
         (host.try_run("ip link show taken").status == 0).then_some(())
     });

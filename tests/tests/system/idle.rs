@@ -1,4 +1,4 @@
-//! What a daemon costs that has nothing to do: silent ports wake nobody and take little memory.
+//! Costs of an idle daemon: silent ports cause no wake-ups and take little memory.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use trama_vhost_net_backend::features;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A daemon on two workers with so many vhost-user ports on two networks.
+/// Starts a daemon on two workers with this many vhost-user ports on two networks.
 fn tramad(ports: usize) -> Tramad {
     let mut text = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\
                     workers = 2\n[[network]]\nname = \"even\"\n[[network]]\nname = \"odd\"\n"
@@ -25,14 +25,14 @@ fn tramad(ports: usize) -> Tramad {
     Tramad::start(&text)
 }
 
-/// A frame of a guest that has just started: its address is learned, everybody hears it.
+/// Returns a broadcast as of a guest that has just started: its address is learned.
 fn hello(station: usize) -> Vec<u8> {
     let mut bytes = vec![0xff; 60];
     bytes[6..12].copy_from_slice(&[2, 0, 0, 0, (station >> 8) as u8, station as u8]);
     bytes
 }
 
-/// Attaches a guest to each port and has each speak once.
+/// Attaches a guest to each port and sends a frame from each.
 fn attach(tramad: &Tramad, ports: std::ops::Range<usize>) -> Vec<Card> {
     let plug = |port: usize| {
         let stream = connect(&tramad.path(&format!("p{port}.sock")));
@@ -43,7 +43,7 @@ fn attach(tramad: &Tramad, ports: std::ops::Range<usize>) -> Vec<Card> {
     ports.map(plug).collect()
 }
 
-/// Of each thread, whether it sleeps and how often it has gone to sleep so far.
+/// Returns for each thread whether it sleeps, and how often it has gone to sleep so far.
 fn sleeps(tramad: &Tramad) -> BTreeMap<String, (bool, u64)> {
     let threads = fs::read_dir(format!("/proc/{}/task", tramad.id())).unwrap();
     let of_thread = |path: std::path::PathBuf| {
@@ -62,9 +62,9 @@ fn a_hundred_silent_guests_wake_nobody() {
     let tramad = tramad(100);
     let cards = attach(&tramad, 0..100);
     let mut before = BTreeMap::new();
-    // A thread that waits for a processor does not sleep, however long it stands still.
+    // A thread that waits for a processor does not sleep, however long it makes no progress.
     wait_until("all threads are asleep", LIMIT, || {
-        // Time passes: that is what is looked at.
+        // The test measures the cost of time passing.
         std::thread::sleep(Duration::from_millis(200));
         let now = sleeps(&tramad);
         let settled = now == before && now.values().all(|(sleeps, _)| *sleeps);
@@ -80,8 +80,7 @@ fn a_hundred_silent_guests_wake_nobody() {
     tramad.stop();
 }
 
-/// Bytes of memory that are the daemon's: without program text that others share, and without
-/// the guests' memory, which is theirs.
+/// Returns the bytes of the daemon's own memory, without shared program text and guests' memory.
 fn memory(tramad: &Tramad) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/smaps", tramad.id())).unwrap();
     let (mut total, mut counts) = (0, true);
@@ -98,7 +97,7 @@ fn memory(tramad: &Tramad) -> u64 {
     total
 }
 
-/// Memory of a daemon on whose ports, so many, guests have been attached and heard.
+/// Returns the memory of a daemon after guests on this many ports have been attached and learned.
 fn memory_with(ports: usize) -> u64 {
     let tramad = tramad(ports);
     let cards = attach(&tramad, 0..ports);
@@ -112,7 +111,7 @@ fn memory_with(ports: usize) -> u64 {
     memory
 }
 
-/// The bounds are those of the release build; this one has larger code.
+/// The limits are those of the release build; this build has larger code.
 #[test]
 fn a_daemon_and_its_ports_take_little_memory() {
     let few = memory_with(2);

@@ -1,8 +1,8 @@
-//! iPXE's virtio driver, the second one of the field, in both directions: a guest that boots from
-//! the network gets its address by DHCP and its programs by TFTP from a host on the same network.
+//! iPXE's independent virtio driver, in both directions: a guest boots from the network and gets
+//! its address by DHCP and its programs by TFTP from a host on the same network.
 //!
-//! What iPXE shows on its console can only come from frames that it received: the second script
-//! was named by the first, and its last line stands behind more frames than a ring has entries.
+//! iPXE's console output proves that frames arrived: the first script names the second, whose last
+//! line comes after more frames than a ring has entries.
 
 use std::fs::write;
 use std::path::Path;
@@ -15,12 +15,12 @@ use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Process, SOON, Tramad};
 const RING: usize = 256;
 const BLOCK: usize = 1432;
 
-/// A port, its role, and the address and properties of its guest's device.
+/// Port, its role, and MAC address and properties of its guest's device.
 type Device = (&'static str, &'static str, &'static str, &'static str);
 const DEVICES: [Device; 4] = [
     ("server", "server", "52:54:00:00:00:09", ""),
     ("client", "client", "52:54:00:00:00:0a", ""),
-    // Of before virtio 1.0, for which iPXE takes the short header however buffers may be laid out.
+    // Legacy, for which iPXE uses the short header with every buffer layout.
     ("legacy", "server", "52:54:00:00:00:0c", "disable-modern=on"),
     ("plain", "server", "52:54:00:00:00:0d", "disable-modern=on,mrg_rxbuf=off"),
 ];
@@ -57,7 +57,7 @@ fn ipxe_boots_from_a_host_on_the_network() {
         assert!(tramad.ctl("fdb/show lab").contains(mac));
         assert!(tramad.statistic(name, "tx_packets") > RING as u64, "{name}: the ring went round");
     }
-    // What the guests sent was whole, too: each block of the second script acknowledged.
+    // The guests' frames arrived, too: each block of the second script was acknowledged.
     capture.wait_for("the acknowledgements", SOON, |text| {
         text.matches("[udp sum ok]").count() > DEVICES.len() * RING
     });
@@ -73,7 +73,8 @@ fn ipxe_boots_from_a_host_on_the_network() {
     tramad.stop();
 }
 
-/// dnsmasq as the host's DHCP and TFTP server, with two scripts to boot, the second a large one.
+/// Starts dnsmasq as the host's DHCP and TFTP server, with two scripts to boot, the second a large
+/// one.
 fn boot_server(host: &Netns, dir: &Path) -> Process {
     let tftp = dir.join("tftp");
     std::fs::create_dir(&tftp).expect("TFTP directory");
@@ -90,7 +91,7 @@ fn boot_server(host: &Netns, dir: &Path) -> Process {
     command.args(["--log-facility=-", "--log-dhcp", "--pid-file", "--leasefile-ro", "--no-ping"]);
     command.args(["--interface=host", "--bind-interfaces", "--dhcp-range=10.1.0.50,10.1.0.99"]);
     command.args(["--dhcp-boot=first.ipxe", "--enable-tftp"]);
-    // A router advertisement saves iPXE a quarter of a minute of waiting for one.
+    // Without a router advertisement, iPXE waits a quarter of a minute for one.
     command.args(["--enable-ra", "--dhcp-range=fd00::,ra-only"]);
     command.arg(format!("--tftp-root={}", tftp.display()));
     let mut server = Process::spawn("dnsmasq", command, &dir.join("dnsmasq.log"));

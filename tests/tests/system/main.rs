@@ -1,10 +1,10 @@
-//! The system tests: real hosts, virtual machines, firmware, clients and peers on a running daemon.
-//! Each file is a topic. They are one program, which is linked once.
+//! The system tests: real hosts, virtual machines, firmware, clients and peers with a running
+//! daemon. Each file is a topic; all are one program, which is linked once.
 #![allow(
     missing_docs,
     clippy::expect_used,
     clippy::unwrap_used,
-    reason = "tests are called by no one, and one that cannot go on panics"
+    reason = "a test that cannot continue panics, and tests have no callers to warn"
 )]
 
 #[path = "../../../vhost-net-backend/tests/support/card.rs"]

@@ -1,14 +1,14 @@
-//! The network modes: who reaches whom, over IPv4 and IPv6, and that the host is as before.
+//! The network modes: reachability over IPv4 and IPv6, and that the host is restored.
 //!
-//! The host is a namespace that tramad runs in; the LAN is another, behind a veth pair; the
-//! machines are guests' stand-ins: namespaces on TAPs, which the switch treats alike.
+//! The host is a namespace that tramad runs in; the LAN is another, behind a veth pair. Namespaces
+//! on TAPs take the place of guests; the switch treats both alike.
 
 use std::time::Duration;
 
 use rustix::process::Signal;
 use trama_tests::{Host, Netns, Pinging, RawTap, SOON, Tramad, assert_reaches, wait_until};
 
-/// Everything of a host that a user could have set up, as text.
+/// Returns the host's network configuration, as text.
 fn state(host: &Netns) -> String {
     host.run(
         "ip -o addr | sed 's/valid_lft.*//'; ip -o link; ip route show table all; ip -6 route show table all; ip rule; \
@@ -16,7 +16,8 @@ fn state(host: &Netns) -> String {
     )
 }
 
-/// An example of ours, with sockets in the test's directory, and more ports.
+/// Returns an example of the documentation, with sockets in the test's directory, and further
+/// ports.
 fn example(text: &str, ports: &str) -> String {
     let control = "control = \"/run/trama/control.sock\"\n";
     let text = text.replace(control, &format!("{control}state = \"/run/trama/state\"\n"));
@@ -27,7 +28,7 @@ const INTERNAL: &str = include_str!("../../../examples/internal.toml");
 const HOST_ONLY: &str = include_str!("../../../examples/host-only.toml");
 const BRIDGED: &str = include_str!("../../../examples/bridged.toml");
 
-/// The `[[port]]` of a machine: a TAP in its namespace.
+/// Returns the `[[port]]` of a machine: a TAP in its namespace.
 fn machine(netns: &Netns, name: &str, network: &str, addresses: [&str; 2]) -> String {
     format!(
         "\n[[port]]\nname = \"{name}\"\nnetwork = \"{network}\"\ntype = \"tap\"\nnetns = \"{}\"\n\
@@ -62,7 +63,7 @@ fn a_host_only_network_joins_the_host_and_leaves_no_trace() {
     assert_reaches(&host, VM1, true);
     assert_reaches(&vm1, VM2, true);
     assert_reaches(&vm2, VM1, true);
-    // A host behind the host answers nobody here: there is no way out.
+    // A host behind the host is unreachable: there is no route out.
     let lan = Netns::with_ipv6("lan");
     host.run(&format!("ip link add out type veth peer name in netns {}", lan.name()));
     host.run("ip addr add 198.51.100.1/24 dev out; ip link set out up");
@@ -73,13 +74,13 @@ fn a_host_only_network_joins_the_host_and_leaves_no_trace() {
     assert!(!lan.pings(VM1[0], 2), "a way from the LAN");
     host.run("ip link del out");
 
-    // A port without a network reaches nobody, and comes back.
+    // A port without a network reaches no other, and recovers.
     tramad.ctl("clear Port vm2 network");
     assert_reaches(&vm1, VM2, false);
     tramad.ctl("set Port vm2 network=vboxnet0");
     assert_reaches(&vm1, VM2, true);
 
-    // Without the network's mode the interface is gone, and the machines do not notice.
+    // Without the network's mode the interface is gone; the machines are not affected.
     tramad.ctl("clear Bridge vboxnet0 subnet -- set Bridge vboxnet0 mode=internal");
     assert_eq!(state(&host), before);
     assert_reaches(&vm1, VM2, true);
@@ -87,7 +88,7 @@ fn a_host_only_network_joins_the_host_and_leaves_no_trace() {
     tramad.ctl("set Bridge vboxnet0 mode=host-only subnet=192.168.56.0/24,\"fd00:56::/64\"");
     assert_reaches(&vm1, HOST, true);
 
-    // It ends: by itself, and killed.
+    // It ends in both ways: stopped, and killed.
     tramad.restart(Signal::KILL);
     assert_reaches(&vm1, HOST, true);
     tramad.signal(Signal::KILL);
@@ -162,7 +163,7 @@ fn a_route_of_any_table_of_the_host_is_in_the_way() {
         let wanted = format!("{subnet} overlaps the host's route {route}; choose another subnet");
         assert!(text.contains(&wanted), "{text}");
     }
-    // Halves of a default route, the host's own addresses, and what asks the next table.
+    // Halves of a default route, the host's own addresses, and rules that go to the next table.
     for free in ["192.168.57.0/24", "fd00:57::/64", "10.9.0.0/24", "10.7.1.0/24"] {
         let text = check(free);
         assert!(text.starts_with("network vboxnet0: host-only"), "{text}");
@@ -212,7 +213,7 @@ fn a_host_only_network_that_the_host_has_no_room_for_waits() {
 
 const LAN: [&str; 2] = ["192.168.56.3", "fd00:56::3"];
 
-/// A host with an uplink into a LAN with one neighbour; the host's own address is on the uplink.
+/// Returns a host with an uplink into a LAN with one neighbour; the uplink has the host's address.
 fn host_on_a_lan() -> [Netns; 2] {
     let [host, lan] = ["host", "lan"].map(Netns::with_ipv6);
     host.run(&format!("ip link add eth0 type veth peer name in netns {}", lan.name()));
@@ -261,7 +262,7 @@ fn a_bridged_network_joins_the_lan_and_the_host_and_changes_neither() {
     }
     assert_eq!(state(&host), before, "while it runs");
 
-    // TCP both ways with large segments, to the LAN and to the host.
+    // TCP in both directions with large segments, to the LAN and to the host.
     lan.start_iperf_server(5201);
     host.start_iperf_server(5201);
     for (server, options) in [
@@ -280,12 +281,12 @@ fn a_bridged_network_joins_the_lan_and_the_host_and_changes_neither() {
     assert_eq!(tramad.statistic("vm1", "software_gso_frames"), 0);
     assert!(tramad.statistic("vm1", "tx_gso_frames") > 100);
 
-    // A network that leaves its worker and comes back takes its uplink along.
+    // A network that moves to another worker and back takes its uplink along.
     tramad.ctl("set Bridge office other_config:mac-table-size=1024");
     assert_reaches(&vm1, LAN, true);
     assert_reaches(&lan, VM2, true);
 
-    // Between modes and back, while another port of the network does not notice.
+    // Between modes and back, while another port of the network is not affected.
     tramad.ctl("add-br lab -- set Port vm2 network=lab");
     assert_reaches(&vm1, LAN, true);
     tramad.ctl("clear Bridge office uplink -- set Bridge office mode=internal");
@@ -363,7 +364,7 @@ fn an_internal_network_reaches_nothing_but_itself() {
     }
     assert_eq!(state(&host), before);
 
-    // Not attached, and with the cable out: nobody.
+    // Unattached, and with the cable disconnected: unreachable.
     tramad.ctl("clear Port vm2 network");
     assert_reaches(&vm1, VM2, false);
     tramad.ctl("set Port vm2 network=lab");
@@ -373,7 +374,7 @@ fn an_internal_network_reaches_nothing_but_itself() {
     tramad.ctl("link vm2 up");
     assert_reaches(&vm1, VM2, true);
 
-    // A forged source goes nowhere.
+    // A frame with a forged source is dropped.
     let mac = vm1.run("cat /sys/class/net/vm1/address").trim().to_owned();
     tramad.ctl(&format!("set Port vm1 mac=\"{mac}\" spoof=deny"));
     assert_reaches(&vm1, VM2, true);
@@ -421,7 +422,7 @@ fn who_hears_what_others_say() {
     tramad.stop();
 }
 
-/// An ARP request for 10.7.0.2 in VLAN 7 with priority 3.
+/// Returns an ARP request for 10.7.0.2 in VLAN 7 with priority 3.
 fn tagged_request() -> Vec<u8> {
     let source = [0x52, 0x54, 0, 0, 0, 0xfe];
     let mut frame = vec![0xff; 6];

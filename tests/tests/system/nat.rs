@@ -1,5 +1,5 @@
-//! The modes `nat` and `nat-network` as machines see them: their addresses, whom they reach on
-//! their own network, and how ports move between them.
+//! The modes `nat` and `nat-network` from a machine's view: addresses, reachability on its own
+//! network, and ports that move between networks.
 //!
 //! The host is a namespace that tramad runs in; machines are namespaces on TAPs.
 
@@ -8,7 +8,7 @@ use trama_tests::{Host, Netns, Pinging, Tramad, wait_until};
 
 const NAT: &str = include_str!("../../../examples/nat.toml");
 const NAT_NETWORK: &str = include_str!("../../../examples/nat-network.toml");
-/// The gateway, DNS and TFTP of a machine of mode `nat`.
+/// Gateway, DNS and TFTP addresses of a machine in mode `nat`.
 const GATEWAYS: [&str; 6] = [
     "10.0.2.2",
     "10.0.2.3",
@@ -18,15 +18,15 @@ const GATEWAYS: [&str; 6] = [
     "fd17:625c:f037:2::4",
 ];
 
-/// An example of ours, with sockets and state in the test's directory, and a port for each of
-/// these machines: a TAP in its namespace.
+/// Returns an example of the documentation, with sockets and state in the test's directory, and a
+/// port for each of these machines: a TAP in its namespace.
 fn example(text: &str, network: &str, machines: &[(&str, &Netns)]) -> String {
     let text = text.replace("/run/trama", "{dir}").replace("/var/lib/trama", "{dir}/state");
     let port = |(name, netns): &(&str, &Netns)| tap_port(network, name, netns, "");
     text + &machines.iter().map(port).collect::<String>()
 }
 
-/// The address that a DHCP client is given; it keeps none.
+/// Returns the address that a DHCP client gets, without configuring it.
 #[track_caller]
 fn leased(machine: &Netns, name: &str) -> String {
     machine.run(&format!("ip link set {name} up"));
@@ -57,17 +57,17 @@ fn machines_of_mode_nat_have_the_same_addresses_and_do_not_meet() {
     for address in ["10.0.2.52", "fd17:625c:f037:2::52"] {
         assert!(!vm1.pings(address, 2), "machines of mode nat are alone");
     }
-    // Not even a broadcast gets across.
+    // Not even a broadcast crosses.
     assert!(!vm2.try_run("busybox arping -c 2 -w 2 -I vm2 10.0.2.51").text.contains("reply from"));
     let known = tramad.ctl("--no-headings --names fdb/show out");
     let ports = |line: &str| line.split_whitespace().next().map(str::to_owned);
     let mut stations: Vec<_> = known.lines().filter_map(ports).collect();
     stations.sort_unstable();
-    // The example's own two ports have gateways as well.
+    // The example's own two ports have gateways, too.
     let wanted = ["gateway", "gateway", "gateway", "gateway", "vm1", "vm2"];
     assert_eq!(stations, wanted, "{known}");
 
-    // A port moves to another mode and back; its neighbour does not notice.
+    // A port moves to another mode and back; its neighbour is not affected.
     let gateway = Pinging::start(&vm1, "10.0.2.2", 0.01);
     tramad.ctl("add-br shared -- set Bridge shared mode=nat-network subnet=10.0.9.0/24");
     tramad.ctl("set Port vm2 network=shared");
@@ -78,7 +78,7 @@ fn machines_of_mode_nat_have_the_same_addresses_and_do_not_meet() {
     vm2.wait_for_ping("10.0.2.2", SOON);
     gateway.stop_without_loss(20);
 
-    // Forwards are live and saved.
+    // Forwards are applied live and saved.
     tramad.ctl("forward add vm2 ,udp,,5000-5001,,6000-6001,as-gateway");
     let list = tramad.ctl("--no-headings forward list vm2");
     assert!(list.contains("udp-5000") && list.contains("10.0.2.15:6000-6001"), "{list}");
@@ -101,7 +101,7 @@ fn machines_of_a_nat_network_meet_behind_one_gateway() {
     assert_ne!(addresses[0], addresses[1]);
     for ((name, machine), address) in machines.iter().zip(&addresses) {
         machine.run(&format!("ip addr add {address}/24 dev {name}"));
-        // The network's own prefix is advertised, and its router the default one.
+        // The network's prefix is advertised, and its router as the default router.
         wait_until("an address of the prefix", SOON, || {
             let shown = machine.run(&format!("ip -6 addr show dev {name} scope global"));
             shown.contains("fd17:625c:f037:2:").then_some(())

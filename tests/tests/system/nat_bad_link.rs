@@ -1,5 +1,5 @@
-//! Streams of Linux's TCP through the NAT, to a machine behind a link that loses, delays, repeats,
-//! reorders and spoils frames: they arrive exact, whoever opens the connection, whoever speaks.
+//! TCP streams of Linux through the NAT, to a machine behind a link that drops, delays, duplicates,
+//! reorders and corrupts frames: all data arrives intact, whichever side connects or sends.
 //!
 //! `TRAMA_LINK_SEED=N` replays the fate of each frame.
 
@@ -19,14 +19,14 @@ use trama_tests::nat::{
 use trama_tests::sim::rng::Rng;
 use trama_tests::{Host, Netns, RawTap, Tramad, wait_until};
 
-/// Ports of the servers, one for each stream: 12 of the server, of which the machine has the last
-/// six, too.
+/// First L4 port of the servers, one for each stream: 12 on the server, the last six of them on the
+/// machine, too.
 const FIRST: u16 = 7000;
 const BYTES: usize = 400_000;
-/// No byte for so long, and a stream is given up.
+/// Time without a byte after which a stream has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Who speaks first; the other answers when it has heard the end.
+/// Which side sends first; the other answers after the first one's FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     Both,
@@ -34,7 +34,7 @@ enum Order {
     Server,
 }
 
-/// A connection: by its number it is of IPv4 or IPv6, from the machine or to it.
+/// A connection; its number decides the IP version and the direction.
 #[derive(Clone, Copy, Debug)]
 struct Stream(u16);
 
@@ -55,19 +55,19 @@ impl Stream {
         FIRST + self.0
     }
 
-    /// Where its client connects to: the server, or the host's forwards.
+    /// Returns the address to connect to: the server's, or that of the host's forwards.
     fn to(self) -> SocketAddr {
         let addresses = if self.is_from_machine() { SERVER } else { HOST };
         at(addresses[usize::from(self.0 / 3 % 2)], self.port())
     }
 
-    /// What the client says, and what the server says.
+    /// Returns what the client sends, and what the server sends.
     fn content(self) -> [Vec<u8>; 2] {
         [0, 1].map(|way| Rng::new(u64::from(2 * self.0 + way)).bytes(BYTES + usize::from(self.0)))
     }
 }
 
-/// One end of a stream.
+/// Runs one end of a stream.
 fn talk(mut end: TcpStream, says: Vec<u8>, hears: &[u8], is_first: bool, order: Order) {
     end.set_read_timeout(Some(PATIENCE)).expect("timeout");
     end.set_write_timeout(Some(PATIENCE)).expect("timeout");
@@ -109,7 +109,7 @@ fn server(listener: TcpListener, stream: Stream) -> JoinHandle<()> {
     })
 }
 
-/// Sends all streams at once, and tells what the link did.
+/// Runs all streams at once, and returns the link's counters.
 fn exchange(harm: Harm) -> Arc<Tally> {
     let seed = match std::env::var("TRAMA_LINK_SEED") {
         Ok(text) => text.parse().expect("TRAMA_LINK_SEED is a number"),
@@ -147,7 +147,7 @@ fn exchange(harm: Harm) -> Arc<Tally> {
     assert!(failed.is_empty(), "seed {seed}: {failed:?}");
     assert!(began.elapsed() < 3 * PATIENCE, "seed {seed}: {:?}", began.elapsed());
     assert_eq!(tally.oversized.load(Ordering::Relaxed), 0, "offloads are not for this link");
-    // Nobody is left behind.
+    // No flow remains.
     wait_until("the flows are over", 3 * SOON, || {
         tramad.ctl("--no-headings flows home").trim().is_empty().then_some(())
     });

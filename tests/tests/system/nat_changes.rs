@@ -1,8 +1,8 @@
-//! Routes and addresses of the host change, and the host is suspended: flows end at most where they
-//! are hit, and go on afterwards where they can.
+//! Routes and addresses of the host change, and the host is suspended: only affected flows end, and
+//! those that can continue do.
 //!
-//! The host has two ways out, each to a server that echoes. What happens to one is nothing to flows
-//! by the other.
+//! The host has two uplinks, each to an echo server. A change of one does not affect flows by the
+//! other.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -23,7 +23,7 @@ fn address(text: &str) -> SocketAddr {
     SocketAddr::new(text.parse::<IpAddr>().expect("address"), PORT)
 }
 
-/// Echoes by TCP and UDP as long as the test runs.
+/// Echoes TCP and UDP until the namespace ends.
 fn echo(netns: &Netns) {
     let streams = || {
         let listener = TcpListener::bind(("::", PORT)).expect("listener");
@@ -45,7 +45,7 @@ fn echo(netns: &Netns) {
         let mut room = [0; 4096];
         loop {
             let (length, from) = socket.recv_from(&mut room).expect("a datagram");
-            // One that has no way back is lost.
+            // An answer without a route is lost.
             let _ = socket.send_to(&room[..length], from);
         }
     };
@@ -80,7 +80,7 @@ impl Flows {
         Flows { stream, socket, said: 0 }
     }
 
-    /// Says something by TCP and hears the same.
+    /// Sends by TCP and receives the echo.
     #[track_caller]
     fn stream_goes_on(&mut self) {
         self.said = self.said.wrapping_add(1);
@@ -95,12 +95,12 @@ impl Flows {
         assert_eq!(heard, [self.said; 100]);
     }
 
-    /// Says something by UDP, as often as it takes, until the same comes back.
+    /// Sends by UDP, repeatedly, until the echo arrives.
     #[track_caller]
     fn socket_goes_on(&mut self) {
         self.said = self.said.wrapping_add(1);
         wait_until("the datagram comes back", SOON, || {
-            // Errors of earlier ones are told here.
+            // Errors of earlier datagrams are reported here.
             let _ = self.socket.send(&[self.said; 100]);
             let mut heard = [0; 100];
             let length = self.socket.recv(&mut heard).ok()?;
@@ -121,7 +121,7 @@ fn can_connect(vm: &Netns, server: &str) -> bool {
     vm.inside(connect).join().expect("a client")
 }
 
-/// The host, its two servers, and a machine behind it.
+/// Returns the host, its two servers, and a machine behind it.
 fn world() -> ([Netns; 4], Tramad) {
     let [host, near, far, vm] = ["host", "near", "far", "vm"].map(namespace);
     join(&host, "eth0", &near, "eth0");
@@ -151,7 +151,7 @@ fn a_route_that_goes_and_comes_costs_no_flow() {
         Flows::open(&vm, far).go_on();
         host.run(&format!("ip route del unreachable {near}"));
         Flows::open(&vm, near).go_on();
-        // What was said meanwhile arrives.
+        // Data sent meanwhile arrives.
         hit.hear();
         hit.go_on();
         other.go_on();
@@ -172,7 +172,7 @@ fn an_address_that_changes_ends_at_most_its_connections() {
         assert!(!can_connect(&vm, near), "there is no way to {near}");
         host.run(&format!("ip addr add {new} dev eth0"));
         host.wait_for_ping(near, SOON);
-        // The same port of the machine; the server sees it come from another address.
+        // The same L4 port of the machine; the server sees another source address.
         hit.socket_goes_on();
         Flows::open(&vm, near).go_on();
         other.go_on();
@@ -195,7 +195,7 @@ fn a_suspended_host_goes_on_where_it_was() {
         flow.said = 99;
         flow.stream.write_all(&[99; 100]).expect("the connection waits");
     }
-    // That time passes is what is tested: machines repeat what they said, and timers run out.
+    // The test needs real time: machines retransmit, and timers expire.
     std::thread::sleep(Duration::from_secs(4));
     assert!(!vm.pings(GATEWAY[0], 1), "it is not suspended");
     for process in [daemon, gateway] {

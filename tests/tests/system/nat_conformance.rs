@@ -1,18 +1,17 @@
-//! The NAT's TCP by the letter of RFC 9293 (and RFC 5961 where segments may be forged): a machine
-//! whose segments are scripted, over IPv4 and IPv6. How scripts are read stands in
-//! `tests/src/script.rs`.
+//! Conformance of the NAT's TCP with RFC 9293 (and RFC 5961 for forged segments), tested by a
+//! machine with scripted segments over IPv4 and IPv6. `tests/src/script.rs` describes the scripts.
 
 use std::io::Read;
 
 use trama_tests::script::{Flow, Segment, Stage};
 
-/// The machine opens a flow; its windows are given in units of four bytes.
+/// The machine opens a flow; its windows are scaled by four.
 const OPEN: &str = "> syn 0 win=4000 mss=1000 scale=2
                     < syn 0 ack=1 scale=7
                     host accepts
                     > 1 ack=1 win=4000";
 
-/// Plays scripts, each on a flow of its own that is opened first.
+/// Plays each script on a newly opened flow.
 #[track_caller]
 fn play_open(scripts: &[&str]) {
     let stage = Stage::set_up();
@@ -26,7 +25,7 @@ fn play_open(scripts: &[&str]) {
 fn connections_begin_in_order() {
     let stage = Stage::set_up();
     for script in [
-        // Without scaling there is none; the SYN is answered each time it comes.
+        // Without the option there is no scaling; each repeated SYN is answered.
         "> syn 0 win=4000 mss=1000
          < syn 0 ack=1 scale=no
          > syn 0 win=4000 mss=1000
@@ -35,14 +34,14 @@ fn connections_begin_in_order() {
          > 1:hello ack=1
          < 1 ack=6
          host hears hello",
-        // Data that comes with the SYN may come again.
+        // Data in the SYN may be retransmitted.
         "> syn 0:hello win=4000
          < syn 0 ack=1
          > 1:hello ack=1
          < 1 ack=6
          host accepts
          host hears hello",
-        // An acknowledgement of something else is not believed (3.10.7.4, SYN-RECEIVED).
+        // An unacceptable acknowledgement is reset (3.10.7.4, SYN-RECEIVED).
         "> syn 0 win=4000
          < syn 0 ack=1
          > 1:evil ack=77
@@ -51,11 +50,11 @@ fn connections_begin_in_order() {
          < 1 ack=5
          host accepts
          host hears good",
-        // Nobody listens.
+        // The host does not listen.
         "host refuses
          > syn 0 win=4000
          < rst 0 ack=1",
-        // There is no flow (3.10.7.1).
+        // No such flow (3.10.7.1).
         "> 5 ack=9
          < rst 9
          > 5:abc
@@ -84,7 +83,7 @@ fn machines_are_called_in_order() {
          > 1:back ack=6
          < 6 ack=5
          host hears back",
-        // Both call each other (3.5, figure 8).
+        // Simultaneous open (3.5, figure 8).
         "host calls
          < syn 0
          > syn 0 win=4000 mss=1000 scale=2
@@ -96,8 +95,8 @@ fn machines_are_called_in_order() {
          < syn 0
          > rst 0 ack=1
          host hears reset",
-        // A reset of something else is nothing, and what the machine remembers of an old
-        // connection is reset (3.5, figure 9).
+        // A reset with an unacceptable acknowledgement is ignored, and an old connection of the
+        // machine is reset (3.5, figure 9).
         "host calls
          < syn 0
          > rst 0 ack=50
@@ -117,7 +116,7 @@ fn machines_are_called_in_order() {
 #[test]
 fn data_arrives_once_and_in_order() {
     play_open(&[
-        // Again, and again with more.
+        // Retransmitted, and retransmitted with more.
         "> 1:hello ack=1
          < 1 ack=6
          > 1:hello ack=1
@@ -156,14 +155,15 @@ fn data_arrives_once_and_in_order() {
          > 1:abc ack=1
          < 1 ack=4
          host hears abc",
-        // The end comes before the data.
+        // The FIN arrives before the data.
         "> fin 4 ack=1
          < 1 ack=1
          > 1:abc ack=1
          < 1 ack=5
          host hears abc
          host hears end",
-        // Urgent data is data, wherever its end is said to be: inside, behind, nowhere.
+        // Urgent data is ordinary data, wherever the urgent pointer leads: inside, behind, to no
+        // data.
         "> 1:abc ack=1 urg=2
          < 1 ack=4
          > 4:def ack=1
@@ -230,7 +230,7 @@ fn data_is_sent_as_far_as_the_window_and_again_until_it_is_acknowledged() {
          > 2 ack=6
          host says more
          < 6:more ack=2",
-        // The window is scaled: 500 is two segments. An answer in between shows where it stops.
+        // The window is scaled: 500 allows two segments. An answer in between shows where it ends.
         "> 1:x ack=1 win=500
          < 1 ack=2
          host says 5000*a
@@ -245,7 +245,7 @@ fn data_is_sent_as_far_as_the_window_and_again_until_it_is_acknowledged() {
          > 4 ack=3001 win=500
          < 3001:1000*a ack=4
          < 4001:1000*a ack=4",
-        // Shut: one byte asks, for as long as it takes.
+        // Zero window: one-byte probes continue for as long as it lasts.
         "> 1:x ack=1 win=0
          < 1 ack=2
          host says hello
@@ -257,7 +257,7 @@ fn data_is_sent_as_far_as_the_window_and_again_until_it_is_acknowledged() {
          > 2 ack=2 win=100
          < 2:ello ack=2",
     ]);
-    // Without scaling the window is what it says.
+    // Without scaling the window is the field's value.
     let stage = Stage::set_up();
     stage.play(
         "> syn 0 win=4000 mss=1000
@@ -282,12 +282,12 @@ fn wrong_numbers_change_nothing() {
          > 1:good ack=1
          < 1 ack=5
          host hears good",
-        // Without an acknowledgement it is nothing.
+        // Without the ACK flag it is ignored.
         "> 1:evil
          > 1:good ack=1
          < 1 ack=5
          host hears good",
-        // A reset needs the one right number (RFC 5961, 3).
+        // A reset must have exactly the expected sequence number (RFC 5961, 3).
         "> rst 10
          < 1 ack=1
          > rst 2000000
@@ -299,7 +299,7 @@ fn wrong_numbers_change_nothing() {
          host hears reset
          > 4 ack=20
          < rst 20",
-        // A SYN has the machine say whether it has forgotten (RFC 5961, 4).
+        // A SYN causes a challenge ACK (RFC 5961, 4).
         "> syn 0
          < 1 ack=1
          > syn 5000
@@ -321,7 +321,7 @@ fn wrong_numbers_change_nothing() {
          > 9001:new ack=1
          < 1 ack=9004
          host hears new",
-        // Somebody asks whether we are there (3.8.4), with a byte or without.
+        // Keep-alive probes (3.8.4), with a byte or without.
         "> 0 ack=1
          < 1 ack=1
          > 0:x ack=1
@@ -335,7 +335,7 @@ fn wrong_numbers_change_nothing() {
 #[test]
 fn connections_end_in_order() {
     play_open(&[
-        // The machine first; the host still speaks.
+        // The machine closes first; the host still sends.
         "> fin 1:abc ack=1
          < 1 ack=5
          host hears abc
@@ -347,7 +347,7 @@ fn connections_end_in_order() {
          < fin 6 ack=5
          < again fin 6 ack=5
          > 5 ack=7",
-        // The host first; the machine still speaks. Its end may come again.
+        // The host closes first; the machine still sends. Its FIN may be retransmitted.
         "host says hello
          < 1:hello ack=1
          host ends
@@ -360,7 +360,7 @@ fn connections_end_in_order() {
          host hears end
          > fin 4 ack=7
          < 7 ack=5",
-        // Both at once.
+        // Simultaneous close.
         "host ends
          < fin 1 ack=1
          > fin 1 ack=1
@@ -369,7 +369,7 @@ fn connections_end_in_order() {
          host hears end
          > fin 1 ack=1
          < 2 ack=2",
-        // A new connection of the same ports while the old one lingers.
+        // A new connection with the same L4 ports while the old one is in TIME-WAIT.
         "host ends
          < fin 1 ack=1
          > fin 1 ack=2
@@ -380,7 +380,7 @@ fn connections_end_in_order() {
          > 9001:new ack=1
          < 1 ack=9004
          host hears new",
-        // And while the gateway's own end is not acknowledged.
+        // And before the gateway's FIN is acknowledged.
         "> fin 1 ack=1
          < 1 ack=2
          host hears end
@@ -392,13 +392,13 @@ fn connections_end_in_order() {
          > 9001:new ack=1
          < 1 ack=9004
          host hears new",
-        // The host breaks off.
+        // The host resets.
         "> 1:abc ack=1
          < 1 ack=4
          host hears abc
          host resets
          < rst 1 ack=4",
-        // The machine breaks off.
+        // The machine resets.
         "> 1:abc ack=1
          < 1 ack=4
          host hears abc
@@ -407,11 +407,11 @@ fn connections_end_in_order() {
     ]);
 }
 
-/// Bytes of a segment of [`fill`], and segments in a row that a window refuses which is shut.
+/// Bytes of a segment of [`fill`], and consecutive refusals after which a window counts as closed.
 const FILL: usize = 1000;
 const REFUSALS: usize = 4;
 
-/// Sends this from `sequence` on, and hears an answer: what is wanted next, and the window.
+/// Sends a segment; returns acknowledgement number and window of the answer.
 #[track_caller]
 fn offer(flow: &mut Flow<'_>, sequence: u32, data: Vec<u8>) -> (u32, u16) {
     flow.send(&Segment { sequence, ack: Some(1), data, ..Segment::default() });
@@ -424,9 +424,9 @@ fn hear(flow: &mut Flow<'_>) -> (u32, u16) {
     (answer.ack.expect("an acknowledgement"), answer.window.expect("a window"))
 }
 
-/// Fills the gateway, whose host takes nothing, until its window is shut: who asks is answered, and
-/// what asks is not taken. The number of what it would take next. The host's kernel finds room for
-/// a little more now and then; that opens the window again.
+/// Fills the gateway, whose host reads nothing, until its window is closed: probes are answered,
+/// and their data is refused. Returns the next sequence number. The host's kernel makes a little
+/// room now and then, which opens the window again.
 #[track_caller]
 fn fill(flow: &mut Flow<'_>) -> u32 {
     let (mut next, mut refusals) = (1, 0);
@@ -453,9 +453,9 @@ fn a_host_that_takes_nothing_shuts_the_window() {
         let mut bytes = vec![0; next as usize - 1 + FILL];
         let (taken, rest) = bytes.split_at_mut(next as usize - 1);
         flow.host().read_exact(taken).expect("all that was taken");
-        // The machine hears of it unasked; answers to the last refusals may be in front.
+        // A window update arrives unsolicited, possibly after answers to the last refused segments.
         assert!((0..100).any(|_| hear(&mut flow).1 > 0));
-        // Some of what was offered last may have been taken since.
+        // Some of the last refused data may have been accepted since.
         let end = next + FILL as u32 + 1;
         let mut tail = vec![b'a'; FILL];
         tail.push(b'x');

@@ -1,8 +1,8 @@
-//! Machines behind a NAT find what is on the host's link, by mDNS and SSDP, where the network says
-//! so.
+//! Machines behind a NAT discover services on the host's link by mDNS and SSDP, if the network
+//! allows it.
 //!
-//! The responder and the clients are scripted: they follow RFC 6762 (6, 6.7 and 11) and the UPnP
-//! Device Architecture (1.3) in what they send and in what they take.
+//! The responder and the clients are scripted after RFC 6762 (6, 6.7 and 11) and the UPnP Device
+//! Architecture (1.3).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, mpsc};
@@ -24,7 +24,7 @@ const FOUND: &[u8] = b"HTTP/1.1 200 OK\r\nST: upnp:rootdevice\r\nUSN: uuid:1\r\n
 const ALIVE: &[u8] =
     b"NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nNT: upnp:rootdevice\r\nNTS: ssdp:alive\r\nUSN: uuid:1\r\n\r\n";
 
-/// What a machine announces of itself.
+/// A machine's own announcement.
 const OWN_ALIVE: &[u8] =
     b"NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nNT: upnp:rootdevice\r\nNTS: ssdp:alive\r\nUSN: uuid:2\r\n\r\n";
 
@@ -34,30 +34,30 @@ fn own_answer() -> Vec<u8> {
     bytes
 }
 
-/// "Who is printer.local?" under an id.
+/// Returns the mDNS query for printer.local with an id.
 fn question(id: u16) -> Vec<u8> {
     [&id.to_be_bytes()[..], &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0], NAME, &[0, 1]].concat()
 }
 
-/// "printer.local is 203.0.113.9", to the group.
+/// Returns the multicast answer: printer.local is 203.0.113.9.
 fn answer() -> Vec<u8> {
     let record = [NAME, &[0x80, 1, 0, 0, 0, 120, 0, 4, 203, 0, 113, 9]].concat();
     [&[0, 0, 0x84, 0, 0, 0, 0, 1, 0, 0, 0, 0][..], &record].concat()
 }
 
-/// The same for one who asked from a port of his own: with his id and question (RFC 6762, 6.7).
+/// Returns the unicast answer to a legacy querier, with its id and question (RFC 6762, 6.7).
 fn legacy_answer(asked: &[u8]) -> Vec<u8> {
     let record = [NAME, &[0, 1, 0, 0, 0, 10, 0, 4, 203, 0, 113, 9]].concat();
     [&asked[..2], &[0x84, 0, 0, 1, 0, 1, 0, 0, 0, 0], &asked[12..], &record].concat()
 }
 
-/// The number of `eth0` in the namespace that it is asked in.
+/// Returns the index of `eth0` in the thread's namespace.
 fn eth0() -> u32 {
     let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     rustix::net::netdevice::name_to_index(&any, "eth0").unwrap()
 }
 
-/// A socket for a group on `eth0`.
+/// Returns a socket that is a member of a group on `eth0`.
 fn join(group: SocketAddr) -> UdpSocket {
     let socket = match group.ip() {
         IpAddr::V4(address) => {
@@ -66,7 +66,7 @@ fn join(group: SocketAddr) -> UdpSocket {
             socket
         }
         IpAddr::V6(address) => {
-            // Beside one for IPv4 on the same port.
+            // IPv6 only, as the IPv4 socket has the same port.
             let socket = rustix::net::socket(AddressFamily::INET6, SocketType::DGRAM, None);
             let socket = UdpSocket::from(socket.unwrap());
             rustix::net::sockopt::set_ipv6_v6only(&socket, true).unwrap();
@@ -87,8 +87,8 @@ fn receive(socket: &UdpSocket) -> Option<(Vec<u8>, SocketAddr)> {
     Some((room[..length].to_vec(), from))
 }
 
-/// A thing on the host's link that answers, announces itself, and remembers what it heard. It
-/// echoes what comes to its port 7000.
+/// A device on the host's link that answers, announces itself, and records what it receives. It
+/// echoes datagrams to its port 7000.
 struct Device {
     heard: Arc<Mutex<Vec<Vec<u8>>>>,
     _end: mpsc::Sender<()>,
@@ -131,7 +131,7 @@ impl Device {
     }
 }
 
-/// Says something from a port to a group, until an answer comes there; or, with `tries`, so often.
+/// Sends a message from a port to a group, until an answer arrives or `tries` are used up.
 fn ask(
     socket: &UdpSocket,
     group: SocketAddr,
@@ -141,7 +141,7 @@ fn ask(
     for _ in 0..tries {
         socket.send_to(said, group).unwrap();
         let answers: Vec<_> = std::iter::from_fn(|| receive(socket)).collect();
-        // Its own question comes back to whoever is of the group.
+        // A member of the group receives its own query, too.
         let answers: Vec<_> = answers.into_iter().filter(|(bytes, _)| bytes != said).collect();
         if !answers.is_empty() {
             return answers;
@@ -150,7 +150,7 @@ fn ask(
     Vec::new()
 }
 
-/// What a machine finds in each way: the answer, and from where.
+/// Returns each kind of answer that a machine gets, with its source.
 fn discover(vm: &Netns, tries: usize) -> [Vec<(Vec<u8>, SocketAddr)>; 5] {
     let job = move || {
         let port = || {
@@ -164,7 +164,7 @@ fn discover(vm: &Netns, tries: usize) -> [Vec<(Vec<u8>, SocketAddr)>; 5] {
             ask(&join(MDNS6), MDNS6, &question(0), tries),
             ask(&port(), MDNS4, &question(7), tries),
             ask(&port(), SSDP, SEARCH, tries),
-            // Beside its own search, which comes back to it.
+            // A member receives its own search, too.
             (0..tries)
                 .filter_map(|_| receive(&announced))
                 .find(|(said, _)| said != SEARCH)
@@ -175,7 +175,7 @@ fn discover(vm: &Netns, tries: usize) -> [Vec<(Vec<u8>, SocketAddr)>; 5] {
     vm.inside(job).join().unwrap()
 }
 
-/// Sends a datagram through the gateway and waits for its echo: what went before it is done.
+/// Sends a datagram through the gateway and waits for its echo: all earlier ones have been handled.
 fn echo(vm: &Netns) {
     let job = || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
@@ -204,13 +204,13 @@ fn machines_find_what_is_on_the_hosts_link_where_the_network_says_so() {
         host.wait_for_ping(DEVICE, SOON);
         let device = Device::start(&lan);
 
-        // Off: nothing passes, either way.
+        // Off: nothing passes in either direction.
         echo(&vm);
         assert_eq!(discover(&vm, 5), [const { Vec::new() }; 5], "{mode}");
         echo(&vm);
         assert!(!device.has_heard(&question(0)) && !device.has_heard(SEARCH), "{mode}: it got out");
 
-        // On, live.
+        // Enabled live.
         tramad.ctl("set Bridge home reflect=mdns,ssdp");
         assert!(tramad.configuration().contains("reflect = [\"mdns\", \"ssdp\"]"));
         let [mdns4, mdns6, legacy, found, alive] = discover(&vm, 200);
@@ -221,13 +221,13 @@ fn machines_find_what_is_on_the_hosts_link_where_the_network_says_so() {
             matches!(from.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local()) && from.port() == 5353
         };
         assert!(mdns6.iter().any(|(said, from)| *said == answer() && is_near(from)), "{mdns6:?}");
-        // Who waits long for an answer asks again, and may get two.
+        // A query may be repeated after a slow answer, and then get two.
         let wanted = (legacy_answer(&question(7)), gateway4);
         assert!(!legacy.is_empty() && legacy.iter().all(|answer| *answer == wanted), "{legacy:?}");
         assert_eq!(found[0], (FOUND.to_vec(), of_device(1900)));
         assert_eq!(alive[0], (ALIVE.to_vec(), of_device(1900)));
 
-        // What the machine says of itself stays inside.
+        // The machine's own announcements stay inside.
         let boast = || {
             let (mdns, ssdp) = (join(MDNS4), join(SSDP));
             mdns.send_to(&own_answer(), MDNS4).unwrap();

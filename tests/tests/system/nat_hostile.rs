@@ -1,5 +1,5 @@
-//! The NAT modes under hostility: a machine that does its worst beside one that works, forwards
-//! that change under traffic, DNS over TCP.
+//! The NAT modes with a hostile machine next to a well-behaved one; forwards that change under
+//! traffic; DNS over TCP.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -18,18 +18,17 @@ use trama_tests::nat::{
 use trama_tests::process::{processor_time, raise_file_limit};
 use trama_tests::{Host, Netns, Process, Tramad, wait_until};
 
-/// Ports of the server: one that lets connections wait for ever, one that sends without end, one
-/// that reads, one that closes at once.
+/// L4 ports of the server: one never accepts, one sends without end, one reads, one closes at once.
 const PARKED: u16 = 9001;
 const SOURCE: u16 = 9002;
 const SINK: u16 = 9003;
 const CLOSED: u16 = 9004;
-/// Connects of which the slowest hundredth is told.
+/// Connects, of which the 99th percentile is reported.
 const CONNECTS: usize = 2000;
-/// How many of them may take long because the machine stands still.
+/// Number of connects that may be slow because the machine was paused.
 const STALLS: usize = 3;
 
-/// Serves the ports of the server; the parked connections live as long as what is returned.
+/// Serves these L4 ports; the parked connections last as long as the returned listener.
 fn serve(server: &Netns) -> TcpListener {
     let source = listen(server, &format!("[::]:{SOURCE}"));
     thread::spawn(move || {
@@ -55,15 +54,15 @@ fn at_server(port: u16) -> SocketAddr {
     at(SERVER[0], port)
 }
 
-/// What a machine that works sees: the times that half and 99 of a hundred connects take, and the
-/// bytes that it gets for a second of trama's processor time. It comes first on the processor: what
-/// it waits for is to be the NAT.
+/// Measures a well-behaved machine: median and 99th percentile of connect times, and bytes received
+/// for a second of trama's processor time. It has real-time priority, so that only the NAT can
+/// delay it.
 fn work(vm: &Netns, tramad: &Tramad) -> ([Duration; 2], f64) {
     let processes = [tramad.id(), tramad.gateway_after(0).as_raw_pid() as u32];
     let spent = move || processes.map(processor_time).iter().sum::<f64>() / 1e9;
     let job = vm.inside(move || {
         let thread = gettid().as_raw_nonzero().to_string();
-        // Where that is forbidden, it waits for other threads, too.
+        // Where real-time priority is not permitted, it also waits for other threads.
         let _ = Command::new("chrt").args(["--fifo", "--pid", "1", &thread]).status();
         let mut times: Vec<Duration> = (0..CONNECTS)
             .map(|_| {
@@ -73,8 +72,8 @@ fn work(vm: &Netns, tramad: &Tramad) -> ([Duration; 2], f64) {
             })
             .collect();
         times.sort();
-        // A SYN that is lost is sent again after a second. They come one after another, so that a
-        // machine that stands still for so long delays one.
+        // A lost SYN is retransmitted after a second. Connects are sequential, so a pause of the
+        // machine delays only one.
         let slowest = times[CONNECTS - 1 - STALLS];
         assert!(slowest < Duration::from_secs(1), "{STALLS} connects and more took {slowest:?}");
         let mut stream = TcpStream::connect_timeout(&at_server(SOURCE), SOON).expect("connect");
@@ -89,9 +88,8 @@ fn work(vm: &Netns, tramad: &Tramad) -> ([Duration; 2], f64) {
     job.join().expect("a machine that works")
 }
 
-/// Has a machine do something again and again until `over`, with the connections that it keeps and
-/// how often it did it. It has the processor's time that nobody else wants: what it takes from
-/// others is to be the gateway's.
+/// Repeats `job` on a machine until `over`, with its kept connections and the number of
+/// repetitions. It runs at idle priority, so that it costs others only the gateway's time.
 fn again(
     vm: &Netns,
     over: &Arc<AtomicBool>,
@@ -108,7 +106,7 @@ fn again(
     })
 }
 
-/// What a machine does that downloads and leaves others alone.
+/// Downloads at full rate, as an ordinary machine does.
 fn download(vm: &Netns, over: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
     again(vm, over, |kept, _| {
         if kept.is_empty() {
@@ -118,17 +116,17 @@ fn download(vm: &Netns, over: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
     })
 }
 
-/// What a hostile machine does, each until `over`.
+/// Starts the jobs of a hostile machine, each until `over`.
 fn misbehave(vm: &Netns, over: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> {
     let until = |job| again(vm, over, job);
     vec![
-        // SYNs that nobody answers.
+        // SYNs that are never answered.
         until(|_, count| {
             let octets = [192, 0, 2, (count % 250) as u8];
             let to = SocketAddr::from((octets, 1 + (count / 250 % 60_000) as u16));
             let _ = TcpStream::connect_timeout(&to, Duration::from_micros(200));
         }),
-        // Flows, as many as it gets.
+        // As many flows as possible.
         until(|kept, _| match TcpStream::connect_timeout(&at_server(PARKED), SOON) {
             Ok(stream) if kept.len() < 3000 => kept.push(stream),
             Ok(_) => kept.clear(),
@@ -144,12 +142,12 @@ fn misbehave(vm: &Netns, over: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> 
                 kept.clear();
             }
         }),
-        // Streams that it never reads.
+        // Streams that are never read.
         until(|kept, _| {
             if kept.len() < 100 {
                 kept.extend(TcpStream::connect_timeout(&at_server(SOURCE), SOON));
             } else {
-                // It has what it wants; all that is left is not to take the processor as well.
+                // The flows are held; sleeping leaves the processor to others.
                 thread::sleep(Duration::from_millis(10));
             }
         }),
@@ -160,7 +158,7 @@ fn misbehave(vm: &Netns, over: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> 
 fn a_hostile_machine_does_not_stop_another() {
     raise_file_limit(10_000);
     let [host, server] = host_and_server();
-    // What is sent there comes to nothing.
+    // A route to nowhere.
     host.run("ip route add 192.0.2.0/24 via 203.0.113.2");
     server.run("ip route add blackhole 192.0.2.0/24; echo 1 >/proc/sys/net/ipv4/ip_forward");
     let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
@@ -192,7 +190,7 @@ fn a_hostile_machine_does_not_stop_another() {
     tramad.stop();
 }
 
-/// Says `text` to the first client of a machine's port, and tells who that was.
+/// Sends `text` to the first client of a machine's L4 port; returns the client's address.
 fn greet(vm: &Netns, port: u16, text: &'static str) -> thread::JoinHandle<SocketAddr> {
     let listener = listen(vm, &format!("[::]:{port}"));
     thread::spawn(move || {
@@ -202,7 +200,7 @@ fn greet(vm: &Netns, port: u16, text: &'static str) -> thread::JoinHandle<Socket
     })
 }
 
-/// What a TCP server says; nothing if there is none.
+/// Returns what a TCP server sends; empty if there is none.
 fn ask(from: &Netns, to: &str) -> String {
     let to: SocketAddr = to.parse().expect("address");
     let job = from.inside(move || {
@@ -226,7 +224,7 @@ fn forwards_follow_their_rules() {
     route(&vm1, &GATEWAY);
     route(&vm2, &GATEWAY);
 
-    // The machine sees the client, over both versions of IP.
+    // The machine sees the client's address, over IPv4 and IPv6.
     for (at, to) in [format!("{}:8080", HOST[0]), format!("[{}]:8180", HOST[1])].iter().enumerate()
     {
         let greeter = greet(&vm1, 80, "one");
@@ -234,12 +232,12 @@ fn forwards_follow_their_rules() {
         let client = greeter.join().expect("greeter").ip().to_canonical();
         assert_eq!(client.to_string(), SERVER[at]);
     }
-    // The last of a range.
+    // The last port of a range.
     let greeter = greet(&vm1, 8209, "last");
     assert_eq!(ask(&server, &format!("{}:8209", HOST[0])), "last");
     greeter.join().expect("greeter");
 
-    // A UDP port without an address takes both versions.
+    // A UDP forward without an address accepts IPv4 and IPv6.
     let echo = vm1.inside(|| UdpSocket::bind("0.0.0.0:5300").expect("bind")).join();
     let echo = echo.expect("socket");
     echo.set_read_timeout(Some(SOON)).expect("timeout");
@@ -270,7 +268,7 @@ fn forwards_follow_their_rules() {
         assert_eq!((count, from), (4, to));
     }
 
-    // Another machine: new clients go there, and the rule's old port is theirs alone.
+    // Another machine: new clients reach it at the same port of the host.
     let text = tramad.configuration();
     tramad.write_configuration(&text.replace("8080,10.7.0.11", "8080,10.7.0.12"));
     tramad.ctl("reload");
@@ -278,7 +276,7 @@ fn forwards_follow_their_rules() {
     let greeter = greet(&vm2, 80, "two");
     assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "two");
     assert_eq!(greeter.join().expect("greeter").ip().to_canonical().to_string(), SERVER[0]);
-    // The client hidden: the machine sees its gateway.
+    // Client address hidden: the machine sees its gateway's.
     let text = tramad.configuration();
     tramad.write_configuration(&text.replace("8080,10.7.0.12,80", "8080,10.7.0.12,80,as-gateway"));
     tramad.ctl("reload");
@@ -286,7 +284,7 @@ fn forwards_follow_their_rules() {
     let greeter = greet(&vm2, 80, "hidden");
     assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "hidden");
     assert_eq!(greeter.join().expect("greeter").ip().to_canonical().to_string(), GATEWAY[0]);
-    // A rule that is gone: nobody listens, and the machine hears nothing.
+    // A removed rule: the port is closed, and the machine receives nothing.
     let capture = vm2.capture("eth0", "tcp port 80");
     tramad.ctl("forward del home web");
     tramad.wait_for_gateway("home");
@@ -358,7 +356,7 @@ fn dns_is_answered_over_tcp() {
         let job = vm.inside(move || {
             let mut stream = TcpStream::connect_timeout(&to, SOON).expect("connect");
             stream.set_read_timeout(Some(SOON)).expect("timeout");
-            // Two on one connection, of which the first comes in pieces.
+            // Two queries on one connection, the first in pieces.
             for byte in QUERY {
                 stream.write_all(&[byte]).expect("ask");
             }

@@ -1,5 +1,5 @@
-//! Very many flows through the NAT: what one costs, in time and memory, and that the last costs
-//! what the first did.
+//! Many flows through the NAT: the time and memory of each, and that the last costs no more than
+//! the first.
 
 use std::fs;
 use std::io::Write;
@@ -15,13 +15,13 @@ use trama_tests::slope::Slope;
 use trama_tests::{Netns, Tramad};
 
 const TCP_FLOWS: usize = 10_000;
-/// A port may have three eighths of the gateway's descriptors in UDP flows: 7500 of 20,000.
+/// A port may use three eighths of the gateway's descriptors for UDP flows: 7500 of 20,000.
 const UDP_FLOWS: usize = 7_000;
 const PORT: u16 = 9001;
-/// The first port of the machine's that a UDP flow begins at.
+/// The machine's first source port for a UDP flow.
 const FIRST: u16 = 20_000;
 
-/// Bytes of memory of its own that the gateway process has.
+/// Returns the bytes of the gateway process's private memory.
 fn gateway_memory(tramad: &Tramad) -> u64 {
     let file = format!("/proc/{}/status", tramad.gateway_after(0).as_raw_nonzero());
     let status = fs::read_to_string(file).expect("gateway's status");
@@ -30,7 +30,7 @@ fn gateway_memory(tramad: &Tramad) -> u64 {
     number.expect("a number") * 1024
 }
 
-/// The host, its server, and a machine behind the NAT.
+/// Returns the host, its server, and a machine behind the NAT.
 fn world() -> ([Netns; 3], Tramad) {
     let [host, server] = host_and_server();
     let vm = namespace("vm");
@@ -39,9 +39,9 @@ fn world() -> ([Netns; 3], Tramad) {
     ([host, server, vm], tramad)
 }
 
-/// Has a machine begin flows one after another, and gives them. What the gateway has to do for each
-/// must not grow with their number: work for each flow that there is would show as several times
-/// the first one's.
+/// Opens flows from a machine one after another, and returns them. The gateway's work for each must
+/// not depend on their number: a cost proportional to it would show as several times the first
+/// flow's.
 #[track_caller]
 fn begin<T: Send + 'static>(
     (tramad, vm): (&Tramad, &Netns),
@@ -92,7 +92,7 @@ fn ten_thousand_tcp_flows_are_cheap_and_cost_the_same() {
     tramad.stop();
 }
 
-/// Answers every datagram, until its namespace ends.
+/// Echoes every datagram, until its namespace ends.
 fn echo(server: &Netns) {
     let socket = server.inside(|| UdpSocket::bind(("0.0.0.0", PORT)).expect("bind"));
     let socket = socket.join().expect("socket");

@@ -1,4 +1,4 @@
-//! What the gateway of a network itself answers: DNS over TCP, and what comes in fragments.
+//! What the gateway of a network answers itself: DNS over TCP, and fragmented packets.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -11,10 +11,10 @@ use trama_tests::{Host, Netns, Process, Tramad, wait_until};
 const RESOLVER: &str = "192.0.2.1";
 const TYPE_A: u8 = 1;
 const TYPE_TXT: u8 = 16;
-/// In the second word of a message: it was cut.
+/// The TC flag, in the second word of a DNS message.
 const TRUNCATED: u8 = 2;
 
-/// A network with a gateway, and a machine on it.
+/// Returns a network with a gateway, and a machine on it.
 fn network(mode: &str, keys: &str, vm: &Netns, address: &str) -> String {
     let port = tap_port("home", "vm", vm, &format!("ifname = \"eth0\"\n{address}"));
     format!(
@@ -23,7 +23,7 @@ fn network(mode: &str, keys: &str, vm: &Netns, address: &str) -> String {
     )
 }
 
-/// A question for a name.
+/// Returns a DNS query.
 fn question(name: &str, kind: u8) -> Vec<u8> {
     let mut bytes = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
@@ -34,8 +34,7 @@ fn question(name: &str, kind: u8) -> Vec<u8> {
     bytes
 }
 
-/// The answers over one TCP connection to questions that are asked at once, in the order in which
-/// they come.
+/// Sends queries at once over one TCP connection; returns the answers in their order of arrival.
 fn ask_by_stream(vm: &Netns, server: &str, questions: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     let to = SocketAddr::new(server.parse().expect("address"), 53);
     let job = move || {
@@ -74,7 +73,7 @@ fn ask_by_datagram(vm: &Netns, server: &str, question: Vec<u8>) -> Vec<u8> {
     vm.inside(job).join().expect("a client")
 }
 
-/// A DNS server of the host that knows a name, and one whose answer is longer than a packet.
+/// Starts a DNS server on the host with an ordinary name and one whose answer exceeds a packet.
 fn dns_server(host: &Netns, dir: &Path) -> Process {
     host.run(&format!("ip address add {RESOLVER}/32 dev lo"));
     let mut command = host.command("dnsmasq");
@@ -95,7 +94,7 @@ fn dns_over_tcp_knows_what_dns_over_udp_knows() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let _server = dns_server(&host, dir.path());
     let text = network("nat-network", "hosts = { web = \"10.7.0.20\" }", &vm, "");
-    // Nobody answers at the first one.
+    // The first server does not answer.
     let tramad = Tramad::start_inside(&host, &["192.0.2.77", RESOLVER], &text);
     vm.run("ip link set eth0 up");
     let lease = "busybox udhcpc -i eth0 -f -n -q -t 10 -T 1 -x hostname:printer -s /bin/true 2>&1";
@@ -117,7 +116,7 @@ fn dns_over_tcp_knows_what_dns_over_udp_knows() {
             let same = ask_by_datagram(&vm, server, question(name, TYPE_A));
             assert_eq!(same[12..], answers[0][12..], "{server}, {name}");
         }
-        // What does not fit in a datagram is whole on a stream.
+        // An answer too large for UDP is complete over TCP.
         let cut = ask_by_datagram(&vm, server, question("long.test", TYPE_TXT));
         assert_eq!(cut[2] & TRUNCATED, TRUNCATED);
         let questions = vec![question("long.test", TYPE_TXT), question("web", TYPE_A)];
@@ -140,7 +139,7 @@ fn what_is_longer_than_a_packet_is_answered() {
             let ping = format!("ping -c 5 -i 0.2 -W 20 -s 5000 {gateway}");
             let told = vm.try_run(&ping).text;
             assert!(told.contains(" 0% packet loss"), "{mode}: {told}");
-            // The longest that there can be.
+            // The largest possible.
             let told = vm.try_run(&format!("ping -c 3 -i 0.2 -W 20 -s 65000 {gateway}")).text;
             assert!(told.contains(" 0% packet loss"), "{mode}: {told}");
         }
@@ -148,8 +147,8 @@ fn what_is_longer_than_a_packet_is_answered() {
     }
 }
 
-/// A resolver of the host that answers every question for an address with 192.0.2.7 after some
-/// time, and knows no EDNS. It ends with the test.
+/// Starts a resolver on the host that answers every A query with 192.0.2.7 after a delay and does
+/// not support EDNS. It ends with the test.
 fn resolver(host: &Netns, address: SocketAddr, delay: Duration) {
     let socket = host.inside(move || UdpSocket::bind(address).expect("port 53"));
     let socket = socket.join().expect("a resolver");
@@ -168,7 +167,7 @@ fn resolver(host: &Netns, address: SocketAddr, delay: Duration) {
     std::thread::spawn(serve);
 }
 
-/// The answer of a server that knows no EDNS.
+/// Returns the answer of a server without EDNS.
 fn plain_answer(question: &[u8]) -> Vec<u8> {
     let end = 12 + question[12..].iter().position(|byte| *byte == 0).expect("a name") + 5;
     let header = [0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
@@ -176,12 +175,12 @@ fn plain_answer(question: &[u8]) -> Vec<u8> {
     [&question[..2], &header, &question[12..end], &record].concat()
 }
 
-/// What dig says on a machine of the network.
+/// Returns dig's output on a machine of the network.
 fn dig(vm: &Netns, arguments: &str) -> String {
     vm.try_run(&format!("dig @{} {arguments}", GATEWAY[0])).text
 }
 
-/// Waits until dig has an answer from a resolver.
+/// Waits until dig gets an answer from a resolver.
 #[track_caller]
 fn wait_for_answer(vm: &Netns, what: &str, address: &str) {
     wait_until(what, SOON, || {
@@ -199,7 +198,7 @@ fn resolvers_that_come_later_are_asked() {
     vm.wait_for_ping(GATEWAY[0], SOON);
     assert!(dig(&vm, "+timeout=5 one.test").contains("status: SERVFAIL"));
 
-    // The link leads to another one in a folder that comes later.
+    // The link leads to another one, in a folder created later.
     let (file, later) = (tramad.path("etc/resolv.conf"), dir.path().join("later/on"));
     std::fs::remove_file(&file).expect("resolv.conf");
     std::os::unix::fs::symlink(later.join("a"), &file).expect("link");
@@ -211,7 +210,7 @@ fn resolvers_that_come_later_are_asked() {
     std::fs::write(later.join("b"), &latin1).expect("resolv.conf");
     wait_for_answer(&vm, "the file is there", "198.51.100.99");
 
-    // A resolver on a link that comes later.
+    // A resolver on a link created later.
     std::fs::write(later.join("b"), "nameserver fe80::53%up0").expect("resolv.conf");
     wait_until("no resolver is left", SOON, || {
         dig(&vm, "+timeout=5 one.test").contains("status: SERVFAIL").then_some(())
@@ -223,7 +222,7 @@ fn resolvers_that_come_later_are_asked() {
     resolver(&host, address.parse().expect("address"), Duration::ZERO);
     wait_for_answer(&vm, "the link is there", "192.0.2.7");
 
-    // The folder is made again.
+    // The folder is recreated.
     std::fs::remove_dir_all(&later).expect("folder");
     std::fs::create_dir_all(&later).expect("folder");
     std::fs::write(later.join("a"), &latin1).expect("resolv.conf");
@@ -243,7 +242,7 @@ fn resolvers_that_come_later_are_asked() {
 #[test]
 fn a_slow_resolver_is_waited_for() {
     let [host, vm] = ["host", "vm"].map(Netns::with_ipv6);
-    // The second one, which is asked meanwhile, answers when it is too late.
+    // The second server, asked meanwhile, answers too late.
     for (last, delay) in [(1, 2500), (2, 60_000)] {
         host.run(&format!("ip address add 192.0.2.{last}/32 dev lo"));
         let address = ([192, 0, 2, last], 53).into();
@@ -315,7 +314,7 @@ fn edns_and_tcp_are_the_same_on_every_network() {
             ("one.test", "NOERROR", "198.51.100.99"),
             ("one.test +opcode=status", "NOTIMP", "ANSWER: 0"),
             ("one.test AXFR +onesoa +comments", "", "; Transfer failed."),
-            // It does not fit in a datagram; dig asks again by TCP then.
+            // Too large for UDP; dig then asks again by TCP.
             ("long.test TXT", "NOERROR", "xxxx"),
         ];
         for (asked, status, answer) in says {
@@ -339,7 +338,7 @@ fn edns_and_tcp_are_the_same_on_every_network() {
             let said = dig("one.test");
             (said.contains("status: SERVFAIL,") && said.contains("EDNS: version")).then_some(())
         });
-        // Nothing else of the gateway or behind it is reached by TCP.
+        // No other TCP port of the gateway or behind it is reachable.
         vm.run(&format!("ip route add default via {gateway}"));
         for (to, port) in [(gateway, 80), (RESOLVER, 53)] {
             let said = vm.try_run(&format!("timeout 1 dig @{to} -p {port} +tcp +tries=1 one.test"));

@@ -1,7 +1,7 @@
-//! The NAT modes with real traffic: who reaches whom, and that what a machine's user runs works.
+//! The NAT modes with real traffic: reachability, and common programs of a machine's user.
 //!
-//! The host is a namespace that tramad runs in. A router stands between it and a server, by a link
-//! with a smaller MTU. The machines are guests' stand-ins: namespaces on TAPs.
+//! The host is a namespace that tramad runs in. Between it and a server is a router, by a link with
+//! a smaller MTU. Namespaces on TAPs take the place of guests.
 
 use std::fs;
 use std::io::Write;
@@ -18,7 +18,7 @@ use trama_tests::{Host, Netns, Pinging, Tramad, assert_reaches, wait_until};
 
 const SERVER: [&str; 2] = ["198.51.100.2", "fd00:51::2"];
 
-/// Host, router and server in a row; the last link carries packets of up to 1300 bytes.
+/// Returns host, router and server in a row; the last link has an MTU of 1300.
 fn world() -> [Netns; 3] {
     let [host, router, server] = ["host", "router", "server"].map(namespace);
     join(&host, "eth0", &router, "in");
@@ -34,12 +34,12 @@ fn world() -> [Netns; 3] {
     [host, router, server]
 }
 
-/// A URL's host part.
+/// Returns an address in the form that URLs need.
 fn in_url(address: &str) -> String {
     if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
 }
 
-/// Serves a folder by HTTP; the log of requests is in `httpd.log` of its scratch directory.
+/// Serves a folder by HTTP; the request log is `httpd.log` in its scratch directory.
 fn serve(host: &Netns, port: u16, folder: &Path) {
     let (folder, log) = (folder.display(), host.scratch());
     host.run(&format!(
@@ -55,7 +55,7 @@ fn fetch(from: &Netns, address: &str, port: u16, file: &str) -> (i32, String) {
     (answer.status, answer.text)
 }
 
-/// A folder with a page that says `text`.
+/// Returns a folder with a page of this text.
 fn page(text: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("temporary directory");
     fs::write(folder.path().join("page"), text).expect("page");
@@ -87,7 +87,7 @@ fn a_nat_network_reaches_out_and_is_reached_by_forwards_alone() {
     serve(&vm1, 80, of_vm1.path());
     serve(&vm2, 80, of_vm2.path());
 
-    // Machine to machine, to the host, to the world.
+    // From machine to machine, to the host, and to the server.
     assert_reaches(&vm1, VM2, true);
     assert_reaches(&vm2, VM1, true);
     assert_reaches(&vm1, HOST, true);
@@ -97,11 +97,11 @@ fn a_nat_network_reaches_out_and_is_reached_by_forwards_alone() {
             assert_eq!(fetch(&vm1, address, 80, "page"), (0, text.into()), "{address}");
         }
     }
-    // The host's loopback is not the machine's business, whatever it calls it.
+    // The host's loopback addresses are unreachable under any name.
     for address in GATEWAY {
         assert_ne!(fetch(&vm1, address, 80, "page").0, 0, "{address}");
     }
-    // To the machines: by forwards alone, whatever others think of routes.
+    // Machines are reachable only by forwards, even if others have a route to them.
     router.run(
         "ip route add 10.7.0.0/24 via 203.0.113.1; ip -6 route add fd00:7::/64 via fd00:13::1",
     );
@@ -113,7 +113,7 @@ fn a_nat_network_reaches_out_and_is_reached_by_forwards_alone() {
     let log = fs::read_to_string(Path::new(vm1.scratch()).join("httpd.log")).expect("log");
     assert!(log.contains(SERVER[0]), "the machine sees the client:\n{log}");
 
-    // Live, and refused where it cannot be.
+    // Changed live, and refused where impossible.
     tramad.ctl("forward add home more,tcp,,8090,10.7.0.12,80");
     tramad.wait_for_gateway("home");
     assert_eq!(fetch(&server, HOST[0], 8090, "page"), (0, "vm2".into()));
@@ -152,7 +152,7 @@ fn machines_of_mode_nat_are_alone_and_alike() {
         assert_eq!(fetch(vm, SERVER[0], 80, "page"), (0, "server".into()));
         vm.wait_for_ping(HOST[0], SOON);
     }
-    // Neither sees the other, though they share the network's name.
+    // Neither reaches the other, though they share the network's name.
     vm2.run("ip addr add 10.0.2.16/24 dev eth0");
     assert!(!vm1.pings("10.0.2.16", 3), "machines of mode nat reach each other");
     assert_eq!(fetch(&server, HOST[0], 8001, "page"), (0, "vm1".into()));
@@ -160,7 +160,7 @@ fn machines_of_mode_nat_are_alone_and_alike() {
     tramad.stop();
 }
 
-/// A file that is nowhere like itself, and its checksum.
+/// Creates a file without repeated content; returns its checksum.
 fn large_file(folder: &Path, bytes: usize) -> String {
     let path = folder.join("large");
     let mut file = std::io::BufWriter::new(fs::File::create(&path).expect("large file"));
@@ -196,7 +196,7 @@ fn a_gibibyte_arrives_exact_both_ways() {
     println!("down: {:.1} Gb/s", 8.59 / began.elapsed().as_secs_f64());
     assert_eq!(got.trim(), wanted);
     let sum = format!("{}/sum", server.scratch());
-    // With an end of its own input the server would end the connection.
+    // At the end of its own input the server would close the connection.
     server.run(&format!("sleep 1000 | busybox nc -l -p 9000 | cksum >{sum} &"));
     wait_until("the server listens", SOON, || {
         (server.try_run("grep -qs ':2328 0*:0000 0A' /proc/net/tcp /proc/net/tcp6").status == 0)
@@ -268,7 +268,7 @@ fn everyday_tools_work() {
     tramad.stop();
 }
 
-/// The ports of `address` that take a connection from a namespace.
+/// Returns the L4 ports of `address` that accept a connection from a namespace.
 fn open_ports(from: &Netns, address: &str) -> Vec<u16> {
     let address: IpAddr = address.parse().expect("address");
     let scan = move || {
@@ -337,7 +337,8 @@ fn a_gateway_that_is_killed_hangs_nobody() {
     tramad.stop();
 }
 
-/// What a machine of another network says by the host's port 8080, over IPv4 and IPv6.
+/// Returns the pages of a machine on another network through the host's port 8080, over IPv4 and
+/// IPv6.
 fn pages(from: &Netns) -> [(i32, String); 2] {
     HOST.map(|address| fetch(from, address, 8080, "page"))
 }
@@ -361,14 +362,14 @@ fn forwards_of_the_versions_of_ip_stand_side_by_side() {
     let [one, two] = ["vm1", "vm2"].map(|text| (0, text.to_owned()));
     assert_eq!(pages(&server), [one.clone(), two.clone()]);
 
-    // What is taken is refused, with both names.
+    // An occupied port is refused, and the error names both rules.
     for address in ["", "0.0.0.0", "203.0.113.1"] {
         let rule = format!("new,tcp,{address},8080,10.8.0.12,80");
         let refused = tramad.try_ctl(&["forward", "add", "other", &rule]);
         assert_ne!(refused.status, 0, "{rule}");
         assert!(refused.text.contains("new") && refused.text.contains("four"), "{}", refused.text);
     }
-    // Each goes and comes without the other, and one for both takes the place of the two.
+    // IPv4 and IPv6 are independent, and a forward for both replaces the two.
     let listening = |count: usize| {
         wait_until("all listen", SOON, || {
             let listed = tramad.ctl("forward list");
@@ -423,7 +424,7 @@ fn a_host_without_ipv6_does_what_ipv4_can() {
     });
     assert_eq!(asking.join().expect("a client"), 7);
     answering.join().expect("the machine");
-    // What is for IPv6 says why it is not there.
+    // A forward for IPv6 reports why it is pending.
     let listed = tramad.ctl("forward list");
     let of = |name: &str| listed.lines().find(|line| line.contains(name)).unwrap_or_default();
     assert!(of("web").contains("listening") && of("say").contains("listening"), "{listed}");

@@ -1,7 +1,7 @@
-//! UEFI firmware that boots from the network: by HTTP, and over IPv6.
+//! UEFI firmware boots from the network: by HTTP, and over IPv6.
 //!
-//! The firmware is the only client of the field that asks for all of it: an answer under its vendor
-//! class with a URI, a stateful address by DHCPv6 with a boot file URL, and TFTP over IPv6.
+//! No other real client needs all of this: an answer with a URI under its vendor class, a stateful
+//! DHCPv6 address with a boot file URL, and TFTP over IPv6.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use tempfile::tempdir;
 use trama_tests::nat::{SOON, tap_port};
 use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Process, Tramad};
 
-/// A program that firmware loads: GRUB, whole.
+/// A program for the firmware: the complete GRUB.
 const PROGRAM: &str = "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi";
 const MAC: &str = "52:54:00:00:00:0c";
-/// Without KVM, on a loaded machine.
+/// Time limit without KVM on a loaded machine.
 const BOOT: Duration = Duration::from_secs(240);
 
-/// A guest whose firmware boots from the network: by PXE over IPv4, then over IPv6, then by HTTP,
-/// as far as `options` leave them on.
+/// Starts a guest whose firmware boots from the network: by PXE over IPv4, then IPv6, then by HTTP,
+/// as far as `options` allow.
 fn boot(tramad: &Tramad, options: &[&'static str]) -> Guest {
     let nic = Nic::connecting(tramad.path("guest.sock"), MAC);
     let firmware = options.to_vec();
     Guest::launch(&GuestOptions { uefi: true, firmware, ..GuestOptions::new("guest", [nic]) })
 }
 
-/// A network whose boot files are these, with a guest's port, and further ports.
+/// Returns a network with these boot settings, a guest's port, and further ports.
 fn network(keys: &str, ports: &str) -> String {
     format!(
         "[[network]]\nname = \"lab\"\nsubnet = [\"10.1.0.0/24\", \"fd00:1::/64\"]\n{keys}\n\n\
@@ -33,7 +33,7 @@ fn network(keys: &str, ports: &str) -> String {
     )
 }
 
-/// A web server at .9 and ::9 of the network, with the program.
+/// Starts a web server with the program at .9 and ::9 of the network.
 fn web(netns: &Netns) -> (Process, String) {
     let folder = format!("{}/www", netns.scratch());
     netns.run(&format!("mkdir {folder} && cp {PROGRAM} {folder}/boot.efi"));

@@ -1,4 +1,4 @@
-//! A real Prometheus scrapes the daemon and finds the contract's metrics.
+//! A real Prometheus scrapes the daemon and finds the documented metrics.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -67,7 +67,7 @@ fn prometheus_scrapes_what_the_contract_names() {
     tramad.stop();
 }
 
-/// The value of an expression, if Prometheus has one.
+/// Returns the value of an expression, if Prometheus has one.
 fn query(address: SocketAddr, expression: &str) -> Option<f64> {
     let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let mut stream = TcpStream::connect(address).ok()?;

@@ -1,4 +1,4 @@
-//! Several queue pairs a port: a real guest and testpmd use all that are enabled, in both
+//! Several queue pairs on a port: a real guest and testpmd use all enabled pairs in both
 //! directions, also after their number has changed.
 
 use std::io::{Read, Write};
@@ -29,8 +29,8 @@ fn host_port(netns: &Netns) -> String {
     )
 }
 
-/// QEMU's names of the features of a network device, by bit (virtio 1.2, section 5.1.3). It adds
-/// some that its backend did not offer; other VMMs do not.
+/// QEMU's names of the network device features, by bit (virtio 1.2, section 5.1.3). QEMU adds some
+/// that its backend did not offer; other VMMs do not.
 const PROPERTIES: [(u32, &str); 20] = [
     (0, "csum"),
     (1, "guest_csum"),
@@ -54,7 +54,7 @@ const PROPERTIES: [(u32, &str); 20] = [
     (23, "ctrl_mac_addr"),
 ];
 
-/// What is offered on a socket, as the properties of a device that has this and nothing else.
+/// Returns the features offered on a socket, as properties of a device with exactly these.
 fn offered(socket: &Path) -> String {
     // GET_FEATURES, version 1, without a body.
     let request = [1u32, 1, 0].map(u32::to_ne_bytes).concat();
@@ -70,7 +70,7 @@ fn offered(socket: &Path) -> String {
     PROPERTIES.map(property).join(",")
 }
 
-/// Waits until a port's driver uses so many pairs.
+/// Waits until a port's driver uses this many pairs.
 #[track_caller]
 fn wait_for_pairs(tramad: &Tramad, port: &str, pairs: u16) {
     wait_until(&format!("{port} uses {pairs} queue pairs"), LIMIT, || {
@@ -79,7 +79,7 @@ fn wait_for_pairs(tramad: &Tramad, port: &str, pairs: u16) {
     });
 }
 
-/// Frames that passed each queue of a guest's eth0: received and sent, by queue.
+/// Returns the frames of each queue of a guest's eth0, received and sent.
 fn by_queue(guest: &Guest) -> [[u64; 2]; 2] {
     let text = guest.run("ethtool -S eth0");
     let value = |direction: &str, queue: usize| -> u64 {
@@ -88,7 +88,7 @@ fn by_queue(guest: &Guest) -> [[u64; 2]; 2] {
         let line = text
             .lines()
             .find_map(|line| names.iter().find_map(|name| line.trim().strip_prefix(name.as_str())));
-        // A queue that is not used has no counters.
+        // An unused queue has no counters.
         line.map_or(0, |value| value.trim().parse().expect("a counter"))
     };
     ["rx", "tx"].map(|direction| [0, 1].map(|queue| value(direction, queue)))
@@ -106,7 +106,7 @@ fn a_guest_uses_as_many_queue_pairs_as_it_likes() {
     guest.wait_for_ping("10.1.0.100", LIMIT);
     host.start_iperf_server(5201);
     for pairs in [2, 1, 2] {
-        // Fails if it is so already.
+        // Fails if the number is unchanged.
         guest.try_run(&format!("ethtool -L eth0 combined {pairs}"));
         let shown = guest.run("ethtool -l eth0");
         // The first is the maximum.
@@ -114,8 +114,8 @@ fn a_guest_uses_as_many_queue_pairs_as_it_likes() {
         assert_eq!(current, Some(pairs.to_string().as_str()), "{shown}");
         wait_for_pairs(&tramad, "vm", pairs);
         let before = by_queue(&guest);
-        // Sixteen connections: that all hash alike happens once in 65536 runs. One process on
-        // each processor sends: a driver chooses the queue by the processor.
+        // Sixteen connections: all hash to the same queue once in 65536 runs. One process on each
+        // processor sends, since a driver chooses the queue by the processor.
         for options in ["-n 32M -P 16 -R", "-n 32M -P 16"] {
             let bytes = guest.iperf_received("10.1.0.100", 5201, options);
             assert!(bytes > 1_000_000, "{pairs} pairs, {options}: only {bytes} bytes");

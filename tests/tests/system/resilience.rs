@@ -1,5 +1,4 @@
-//! Either end is killed and comes back: traffic resumes by itself, and who is not concerned
-//! loses nothing.
+//! Either end is killed and restarted: traffic resumes by itself, and other ports lose nothing.
 
 use std::time::Duration;
 
@@ -77,21 +76,21 @@ fn traffic_resumes_after_either_end_was_killed() {
 
     let bystanders = Pinging::start(&left, "10.1.0.102", 0.01);
 
-    // A guest reboots: its rings end and begin again over the same connection.
+    // A guest reboots: its rings stop and start again over the same connection.
     let other_guest = Pinging::start(&serving, "10.1.0.101", 0.05);
     served.reset();
     served.address("10.1.0.1/24");
     serving.wait_for_ping("10.1.0.1", RESUME);
     left.wait_for_ping("10.1.0.1", RESUME);
 
-    // QEMU is killed; another connects to the socket that we listen on.
+    // QEMU is killed; another one connects to the listening daemon.
     served.kill();
     let served = Guest::boot("served", served_nic);
     served.address("10.1.0.1/24");
     left.wait_for_ping("10.1.0.1", RESUME);
     other_guest.stop_without_loss(10);
 
-    // The same with the guest that listens: we connect again.
+    // The same with a guest that listens: the daemon reconnects.
     let other_guest = Pinging::start(&served, "10.1.0.101", 0.05);
     serving.kill();
     let serving = Guest::boot("serving", serving_nic);
@@ -100,7 +99,7 @@ fn traffic_resumes_after_either_end_was_killed() {
     other_guest.stop_without_loss(10);
     bystanders.stop_without_loss(100);
 
-    // The daemon is killed. Its TAPs go with it; the guests keep running, and nobody helps them.
+    // The daemon is killed. Its TAPs go with it; the guests keep running and recover by themselves.
     for signal in [Signal::KILL, Signal::TERM] {
         tramad.restart(signal);
         served.wait_for_ping("10.1.0.2", RESUME);

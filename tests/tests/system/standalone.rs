@@ -1,4 +1,4 @@
-//! The standalone backend: one vhost-user socket to one TAP, no daemon and no configuration.
+//! The standalone backend: one vhost-user socket to one TAP, without daemon and configuration.
 
 use rustix::process::Signal;
 use trama_tests::tramad::binary;
@@ -28,7 +28,7 @@ fn a_guest_and_a_tap_talk_without_the_daemon() {
         assert!(bytes > 10_000_000, "{options}: {bytes} bytes");
     }
 
-    // A guest that reboots finds the backend again.
+    // A rebooted guest works with the same backend.
     guest.reset();
     guest.address("10.1.0.1/24");
     guest.wait_for_ping("10.1.0.100", SOON);

@@ -1,5 +1,5 @@
-//! DPDK's testpmd as a frontend: frames circulate between its two devices through the switch,
-//! for each shape of ring that it can ask for, and after either end was killed.
+//! DPDK's testpmd as a frontend: frames circulate between its two devices through the switch, for
+//! each ring layout that it supports, and after either end was killed.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn start(tramad: &Tramad, properties: &str) -> Testpmd {
     Testpmd::start([&sockets[0], &sockets[1]], properties)
 }
 
-/// Drops for another reason than a ring that was full or not there yet.
+/// Returns the drops for other reasons than a full or missing ring.
 fn unexpected_drops(tramad: &Tramad) -> Vec<String> {
     let expected = ["reason=\"egress_full\"", "reason=\"egress_not_ready\""];
     tramad
@@ -68,13 +68,13 @@ fn frames_circulate_when_we_connect() {
 
 #[test]
 fn either_end_may_be_killed() {
-    // testpmd listens, so that it outlives the daemon and takes the new one's connections.
+    // testpmd listens, so that it outlives the daemon and the new daemon can connect to it.
     let mut tramad = Tramad::start(&configuration("client"));
     let mut testpmd = start(&tramad, "queue_size=256,server=1");
     testpmd.circulate(4, TRAFFIC, LIMIT);
 
     tramad.restart(Signal::KILL);
-    // Frames that were in the daemon's hands may be gone for good: send new ones.
+    // Frames inside the daemon may be lost: send new ones.
     testpmd.tell("stop");
     testpmd.circulate(4, TRAFFIC, LIMIT);
 

@@ -1,5 +1,5 @@
-//! VLAN tags on the wire of real TAPs: what a trunk, a native trunk and an access port let in,
-//! and how frames leave them. VLAN devices of real guests, stacked or with addresses of their own.
+//! VLAN tags on real TAPs: what trunks, native trunks and access ports accept, and how frames leave
+//! them. Also VLAN devices of real guests, stacked or with their own addresses.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use trama_tests::{
     Guest, GuestOptions, Host, Netns, Nic, Pinging, RawTap, SOON, Tramad, wait_until,
 };
 
-/// The ports: name and the VLAN keys of their table.
+/// The ports: name and VLAN keys of their table.
 const PORTS: [(&str, &str); 4] = [
     ("access10", "tag = 10"),
     ("access20", "tag = 20"),
@@ -17,7 +17,7 @@ const PORTS: [(&str, &str); 4] = [
     ("native", "vlan-mode = \"native-untagged\"\ntag = 10\ntrunks = [20]"),
 ];
 
-/// A broadcast that is told from others by its payload.
+/// Returns a broadcast with a distinctive payload.
 fn frame(tag: Option<u16>, mark: u8) -> Vec<u8> {
     let source = [0x52, 0x54, 0, 0, 0, mark];
     let payload = [mark; 64];
@@ -36,7 +36,7 @@ fn frame(tag: Option<u16>, mark: u8) -> Vec<u8> {
     bytes
 }
 
-/// Whether `bytes` is the frame with this mark, and if so its tag.
+/// Returns the tag of `bytes` if it is the frame with this mark.
 fn recognise(bytes: &[u8], mark: u8) -> Option<Option<u16>> {
     let packet = SlicedPacket::from_ethernet(bytes).ok()?;
     let payload = packet.transport.as_ref().and_then(|transport| match transport {
@@ -50,7 +50,7 @@ fn recognise(bytes: &[u8], mark: u8) -> Option<Option<u16>> {
     (payload == [mark; 64]).then_some(tag)
 }
 
-/// Frames that the switch has taken from a port, those that it dropped included.
+/// Returns the frames that the switch received from a port, including dropped ones.
 fn taken(tramad: &Tramad, port: usize) -> u64 {
     let label = format!("port=\"{}\"", PORTS[port].0);
     let metrics = tramad.metrics();
@@ -76,7 +76,7 @@ fn tags_enter_and_leave_as_the_modes_say() {
         PORTS.iter().zip(&hosts).map(|((name, _), host)| RawTap::bridge(host, name)).collect();
     let [access10, access20, trunk, native] = [0, 1, 2, 3];
 
-    // Bridges need a moment until they forward; from then on, every frame counts.
+    // Bridges take a moment to forward; from then on, every frame counts.
     for (from, to) in [(access10, trunk), (access20, trunk), (trunk, access10), (native, access10)]
     {
         let tag = (from == trunk).then_some(10);
@@ -86,7 +86,7 @@ fn tags_enter_and_leave_as_the_modes_say() {
         });
     }
 
-    // (from, tag sent, [(to, tag seen)]): everyone else must hear nothing.
+    // (from, tag sent, [(to, tag received)]): all others must receive nothing.
     type Heard<'a> = &'a [(usize, Option<u16>)];
     let cases: [(usize, Option<u16>, Heard<'_>); 10] = [
         (access10, None, &[(trunk, Some(10)), (native, None)]),
@@ -111,7 +111,7 @@ fn tags_enter_and_leave_as_the_modes_say() {
                 .unwrap_or_else(|| panic!("{what}: {} hears nothing", PORTS[*to].0));
             assert_eq!(recognise(&seen, mark), Some(*expected), "{what}: at {}", PORTS[*to].0);
         }
-        // All hear what is sent once the switch has taken it; the others nothing before.
+        // A frame sent later arrives everywhere; the ports must have received nothing before it.
         let later = mark | 0x80;
         wait_until("the switch has the frame", SOON, || {
             (taken(&tramad, *from) > before).then_some(())
@@ -136,8 +136,8 @@ fn tags_enter_and_leave_as_the_modes_say() {
     tramad.stop();
 }
 
-/// Two guests, each with an interface on the network that they share and one on a network of its
-/// own, which a bridge of the host joins by TAPs.
+/// Returns two guests, each with an interface on a shared network and one on its own network; a
+/// bridge of the host joins the two own networks by TAPs.
 fn two_ways(host: &Netns) -> String {
     let mut text = "[[network]]\nname = \"lab\"\n".to_owned();
     for guest in ["a", "b"] {
@@ -157,8 +157,8 @@ fn two_ways(host: &Netns) -> String {
     text
 }
 
-/// What a guest stacks on an interface: the name that follows the interface's, what it stands on,
-/// its TPID and VLAN, and the subnet in which its number of tags is.
+/// A stack of VLAN devices: suffix of the name, device below, TPID and VLAN, and a subnet that
+/// states the number of tags.
 const STACK: [(&str, &str, &str, u8, u8); 5] = [
     ("v", "", "802.1q", 100, 1),
     ("q", "v", "802.1q", 200, 2),
@@ -189,9 +189,9 @@ fn stacked_vlans_carry_full_packets_and_large_segments() {
     let host = Netns::new("host");
     let tramad = Tramad::start(&two_ways(&host));
     host.run("ip link add br0 type bridge; ip link set br0 up");
-    // The kernel's bridge lets two tags pass beyond its MTU, and there will be three.
+    // The kernel's bridge lets two tags exceed its MTU, and there will be three.
     host.run("for tap in tap-a tap-b; do ip link set $tap mtu 1504 master br0 up; done");
-    // Without offloads, but with buffers that a second tag fits into.
+    // Without offloads, but with mergeable buffers, for a second tag.
     let plain = Nic::PLAIN.replace(",mrg_rxbuf=off", "");
     let guest = |name: &str, number: u8, properties: &str| {
         let nic = |at: u8| {
@@ -209,7 +209,7 @@ fn stacked_vlans_carry_full_packets_and_large_segments() {
         for subnet in 0..=5 {
             let to = format!("10.{interface}.{subnet}.2");
             a.wait_for_ping(&to, Duration::from_secs(30));
-            // 1500 bytes of packet, whatever the tags; Linux forbids their fragmentation.
+            // Packets of 1500 bytes with any number of tags; Linux sets Don't Fragment.
             let full = format!("ping -c 1 -W 5 -s 1472 {to}");
             assert_eq!(a.try_run(&full).status, 0, "{full}: {}", tramad.ctl("counters"));
         }
@@ -218,7 +218,7 @@ fn stacked_vlans_carry_full_packets_and_large_segments() {
     b.start_iperf_server(5201);
     for (interface, subnets) in [(0, &[1, 2, 4, 5][..]), (1, &[1, 2])] {
         for direction in ["", "-R"] {
-            // What else the machine does meanwhile hits one run or the other.
+            // Other work on the machine may disturb one run or the other.
             let is_even = (0..4).any(|_| {
                 let rates = subnets.iter().map(|subnet| {
                     let to = format!("10.{interface}.{subnet}.2");
@@ -244,7 +244,7 @@ fn stacked_vlans_carry_full_packets_and_large_segments() {
 const FIRST: &str = "52:54:00:00:00:01";
 const SECOND: &str = "52:54:00:00:00:02";
 
-/// A guest whose VLAN device has an address of its own, as a bridge or a macvlan in it would.
+/// A guest whose VLAN device has its own address, as with a bridge or a macvlan in it.
 #[test]
 fn a_guest_is_reached_at_its_second_address_after_that_was_forgotten() {
     let [near, far] = ["near", "far"].map(Netns::new);
@@ -279,7 +279,7 @@ fn a_guest_is_reached_at_its_second_address_after_that_was_forgotten() {
     assert_eq!(far.ping_losses("10.1.0.1", 3), 0, "{}", tramad.ctl("counters"));
     first.stop_without_loss(1);
 
-    // The guest takes another address and keeps to it: it hears no more what may be for others.
+    // The guest keeps to a new address, so it no longer receives frames for unknown addresses.
     guest.run("ip link del vlan100; ip link set eth0 address 52:54:00:00:00:03");
     near.run("ip neigh replace 10.0.0.55 lladdr 52:54:00:00:00:55 dev near nud permanent");
     near.run("ip neigh flush to 10.0.0.1");

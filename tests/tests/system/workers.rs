@@ -1,5 +1,5 @@
-//! Two networks on one worker that they keep busy: one of them moves to the idle one by itself,
-//! with its ports, and nobody is disconnected or forgotten.
+//! Two networks keep their worker busy: one moves to the idle worker automatically, with its ports,
+//! and no connection or learned address is lost.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use trama_vhost_net_backend::features;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Receivers on each loaded network. A large frame is cut for each of them, so that one full ring
-/// keeps the worker busy for longer than a busy machine takes to let the sender fill it again.
+/// keeps the worker busy until the sender has refilled it, even on a busy machine.
 const RECEIVERS: usize = 30;
 
-/// Three networks; the second and third share a worker, because the first has more ports.
+/// Starts three networks; the second and third share a worker, because the first has more ports.
 fn tramad() -> Tramad {
     let mut text = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\
                     metrics = \"{metrics}\"\nworkers = 2\n"
@@ -32,7 +32,7 @@ fn tramad() -> Tramad {
     Tramad::start(&text)
 }
 
-/// A large TCP frame to be cut into hundreds of segments: little work to send, much to switch.
+/// Returns a large TCP frame to cut into hundreds of segments: cheap to send, costly to switch.
 fn tiny_segments() -> (VnetHeader, Vec<u8>) {
     let mut bytes = vec![0; 1900];
     bytes[..6].fill(0xff);
@@ -72,7 +72,7 @@ fn a_network_leaves_a_loaded_worker() {
         |network: &str| tramad.metric("trama_network_worker", &[&format!("network=\"{network}\"")]);
     assert_eq!((worker("silent"), worker("a"), worker("b")), (0, 1, 1));
     let plug = |name: &str, mask| Card::plug(connect(&tramad.path(name)), mask, 1);
-    // The receivers take no large segments.
+    // The receivers have not negotiated segmentation offload.
     let plain = features::VERSION_1 | features::VHOST_USER_PROTOCOL_FEATURES;
     let mut senders = ["a0.sock", "b0.sock"].map(|name| plug(name, features::ALL));
     let receivers = ["a", "b"].iter().flat_map(|network| {
@@ -90,7 +90,7 @@ fn a_network_leaves_a_loaded_worker() {
         senders.iter_mut().for_each(|card| fill(card, &header, &bytes));
     }
     assert!(tramad.log().contains("moved from loaded worker 1 to 0"), "{}", tramad.log());
-    // Both still work where they are, and know what they knew.
+    // Both still forward on their workers, with their learned addresses.
     for (card, network) in senders.iter_mut().zip(["a", "b"]) {
         assert!(tramad.ctl(&format!("fdb/show {network}")).contains("02:00:00:00:00:01"));
         let port = format!("{network}0");
