@@ -148,7 +148,7 @@ pub struct Ratio {
     pub pairs: usize,
     /// Number of rounds left out because of steal time.
     pub discarded: usize,
-    /// How the ratio is to be read.
+    /// What the ratio says.
     pub says: Says,
     /// The target.
     pub target: Option<f64>,

@@ -20,7 +20,7 @@ use crate::vlan::Egress;
 
 mod rewrite;
 
-use rewrite::{Change, Keep, Pop, Push, Rewrite};
+use rewrite::{Keep, Pop, Rewrite, Tag};
 
 /// Segments that software may cut for one port and burst: 64 frames of 64 KiB at an MTU of 1500
 /// take 2900. It bounds the work for a sender that asks for 65,535 one-byte segments.
@@ -246,7 +246,7 @@ impl<S: Source> Batch<'_, S> {
                 self.deliver_all(frames, Pop, sink, scratch, &mut tally);
             }
             (Some(vlan), all) if all == frames && before == 0 => {
-                self.deliver_all(frames, Push(c_tag(vlan)), sink, scratch, &mut tally);
+                self.deliver_all(frames, Tag::<false>(c_tag(vlan)), sink, scratch, &mut tally);
             }
             (_, some) => self.deliver_each(frames, some, sink, scratch, &mut tally),
         }
@@ -295,9 +295,9 @@ impl<S: Source> Batch<'_, S> {
                 _ if some & one == 0 => self.deliver_all(one, Keep, sink, scratch, tally),
                 None => self.deliver_all(one, Pop, sink, scratch, tally),
                 Some(tag) if self.plan.tagged & one == 0 => {
-                    self.deliver_all(one, Push(tag), sink, scratch, tally);
+                    self.deliver_all(one, Tag::<false>(tag), sink, scratch, tally);
                 }
-                Some(tag) => self.deliver_all(one, Change(tag), sink, scratch, tally),
+                Some(tag) => self.deliver_all(one, Tag::<true>(tag), sink, scratch, tally),
             }
         }
     }

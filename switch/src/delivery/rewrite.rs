@@ -43,12 +43,12 @@ impl Rewrite for Keep {
     }
 }
 
-/// Pushes this tag on a frame without one.
+/// A frame gets this tag, in place of its own if it `WAS_TAGGED`.
 #[derive(Clone, Copy)]
-pub(super) struct Push(pub VlanTag);
+pub(super) struct Tag<const WAS_TAGGED: bool>(pub VlanTag);
 
-impl Rewrite for Push {
-    const GROWTH: i16 = start_len(true) as i16 - start_len(false) as i16;
+impl<const WAS_TAGGED: bool> Rewrite for Tag<WAS_TAGGED> {
+    const GROWTH: i16 = start_len(true) as i16 - start_len(WAS_TAGGED) as i16;
 
     #[inline(always)]
     fn put<K: Sink>(
@@ -58,27 +58,7 @@ impl Rewrite for Push {
         head: &[u8],
         body: &[Segment<'_>],
     ) -> Result<(), DropReason> {
-        let rest = &head[start_len(false)..];
-        sink.put_head(header, NewStart::<true>::new(start(head, Some(self.0)), rest), body)
-    }
-}
-
-/// Replaces a frame's tag by this one.
-#[derive(Clone, Copy)]
-pub(super) struct Change(pub VlanTag);
-
-impl Rewrite for Change {
-    const GROWTH: i16 = 0;
-
-    #[inline(always)]
-    fn put<K: Sink>(
-        self,
-        sink: &mut K,
-        header: &[u8; HEADER_LEN],
-        head: &[u8],
-        body: &[Segment<'_>],
-    ) -> Result<(), DropReason> {
-        let rest = &head[start_len(true)..];
+        let rest = &head[start_len(WAS_TAGGED)..];
         sink.put_head(header, NewStart::<true>::new(start(head, Some(self.0)), rest), body)
     }
 }
@@ -88,7 +68,7 @@ impl Rewrite for Change {
 pub(super) struct Pop;
 
 impl Rewrite for Pop {
-    const GROWTH: i16 = -Push::GROWTH;
+    const GROWTH: i16 = start_len(false) as i16 - start_len(true) as i16;
 
     #[inline(always)]
     fn put<K: Sink>(
