@@ -341,10 +341,11 @@ impl Sink for VhostDevice {
         head: &[u8],
         body: &[Segment<'_>],
     ) -> Result<(), DropReason> {
-        let Some(last) = self.started.len().checked_sub(1) else {
-            return Err(DropReason::EgressNotReady);
+        let pair = match self.started[..] {
+            [] => return Err(DropReason::EgressNotReady),
+            [only] => only,
+            ref several => several[self.flows.pick(head, several.len())],
         };
-        let pair = self.started[if last == 0 { 0 } else { self.flows.pick(head, last + 1) }];
         let Some(ring) = &mut self.receive[usize::from(pair)] else {
             return Err(DropReason::EgressNotReady);
         };
