@@ -10,7 +10,7 @@ use trama_dhcp::config::{Identity, LeaseTimes, Limits};
 use trama_nat::control::{Channel, Command as Message, Report, send_end};
 use trama_nat::link::{self, Layout};
 use trama_nat::report::LeaseRow;
-use trama_nat::{Config, Dhcp, Subnet4};
+use trama_nat::{Config, Dhcp, Station, Subnet4};
 use trama_switch::{
     Device, NetworkSettings, PortFilter, PortSettings, Spin, VhostDevice, VlanMode, WorkerHandle,
     WorkerOptions,
@@ -22,17 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(mtu: u16) -> Config {
     let ipv4 = Some(Subnet4 { address: [10, 0, 2, 1].into(), prefix: 24 });
-    Config {
-        mac: [2, 0, 0, 0, 0, 1],
-        mtu,
-        ipv4,
-        ipv6: None,
-        service_addresses: Vec::new(),
-        hosts: Vec::new(),
-        tftp: None,
-        dhcp: None,
-        nat: None,
-    }
+    let (mac, ipv6, service_addresses) = ([2, 0, 0, 0, 0, 1], None, Vec::new());
+    let station = Station { mac, mtu, ipv4, ipv6, service_addresses };
+    Config { station, hosts: Vec::new(), tftp: None, dhcp: None, nat: None }
 }
 
 /// A worker with one network and a free port on it.

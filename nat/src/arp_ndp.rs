@@ -39,7 +39,7 @@ pub(crate) fn parse_arp(config: &Config, from: MacAddr, payload: &[u8]) -> Resul
     else {
         return Err(DropReason::BadArp);
     };
-    let subnet = config.ipv4.ok_or(DropReason::OtherAddress)?;
+    let subnet = config.station.ipv4.ok_or(DropReason::OtherAddress)?;
     if station.0 != from.0 {
         return Err(DropReason::BadArp);
     }
@@ -52,17 +52,17 @@ pub(crate) fn parse_arp(config: &Config, from: MacAddr, payload: &[u8]) -> Resul
 /// The reply to an ARP request or probe for one of the gateway's addresses.
 pub(crate) fn arp(config: &Config, from: MacAddr, asked: &Arp) -> Result<Vec<u8>, DropReason> {
     let Arp { operation, sender, target } = *asked;
-    if operation != ArpOperation::Request || !config.has(target.into()) {
+    if operation != ArpOperation::Request || !config.station.has(target.into()) {
         return Err(DropReason::OtherAddress);
     }
     let reply = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Reply,
-        source_hardware_addr: ethernet_address(config.mac()),
+        source_hardware_addr: ethernet_address(config.station.mac()),
         source_protocol_addr: target,
         target_hardware_addr: ethernet_address(from),
         target_protocol_addr: sender,
     };
-    Ok(frame(config.mac(), from, EthernetProtocol::Arp, reply.buffer_len(), |bytes| {
+    Ok(frame(config.station.mac(), from, EthernetProtocol::Arp, reply.buffer_len(), |bytes| {
         reply.emit(&mut ArpPacket::new_unchecked(bytes));
     }))
 }
@@ -88,7 +88,7 @@ pub(crate) fn advertise(config: &Config, asked: &Solicitation) -> Result<Vec<u8>
     if breaks_rules {
         return Err(DropReason::BadIcmp);
     }
-    if !config.has(asked.target.into()) {
+    if !config.station.has(asked.target.into()) {
         return Err(DropReason::OtherAddress);
     }
     let (to, destination) =
@@ -97,11 +97,11 @@ pub(crate) fn advertise(config: &Config, asked: &Solicitation) -> Result<Vec<u8>
     let advert = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
         flags: solicited | NdiscNeighborFlags::OVERRIDE | NdiscNeighborFlags::ROUTER,
         target_addr: asked.target,
-        lladdr: Some(ethernet_address(config.mac()).into()),
+        lladdr: Some(ethernet_address(config.station.mac()).into()),
     });
     let ips = (asked.target.into(), destination.into());
     let kind = (IpProtocol::Icmpv6, ONE_LINK);
-    ip_frame((config.mac(), to), ips, kind, advert.buffer_len(), |bytes| {
+    ip_frame((config.station.mac(), to), ips, kind, advert.buffer_len(), |bytes| {
         let mut packet = Icmpv6Packet::new_unchecked(bytes);
         advert.emit(&asked.target, &destination, &mut packet, &checksums());
     })

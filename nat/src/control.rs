@@ -207,10 +207,15 @@ impl AsFd for Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::station::Station;
     use crate::testing::lab;
 
     fn pair() -> (UnixStream, UnixStream) {
         UnixStream::pair().unwrap()
+    }
+
+    fn with_mtu(mtu: u16) -> Config {
+        Config { station: Station { mtu, ..lab().station }, ..lab() }
     }
 
     #[test]
@@ -219,8 +224,7 @@ mod tests {
         let (mut daemon, mut gateway) =
             (Channel::new(daemon).unwrap(), Channel::new(gateway).unwrap());
         assert_eq!(gateway.receive::<Command>().unwrap(), Some(vec![]));
-        let sent: Vec<Command> =
-            (0..2000).map(|mtu| Command::Configure(Config { mtu, ..lab() })).collect();
+        let sent: Vec<Command> = (0..2000).map(|mtu| Command::Configure(with_mtu(mtu))).collect();
         let mut received = Vec::new();
         for message in &sent {
             daemon.send(message).unwrap();

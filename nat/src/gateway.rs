@@ -19,7 +19,7 @@ use trama_dhcp::store::Record;
 use trama_dhcp::wire::SERVER_PORT;
 use trama_frame::MacAddr;
 
-use crate::config::{Config, Service};
+use crate::config::Config;
 use crate::dhcp::{Advertiser, Leases, Leases6, Request, Request6};
 use crate::dns;
 use crate::dns::forwarder::{Forwarder, Refusal};
@@ -29,6 +29,8 @@ use crate::packet::outbound::fragments;
 use crate::packet::{neighbour, udp_frame, udp_overhead};
 use crate::report::LeaseRow;
 use crate::report::Status;
+use crate::rules;
+use crate::station::Service;
 use crate::{arp_ndp, ip, tftp};
 
 /// The engine of a gateway.
@@ -204,8 +206,8 @@ impl Gateway {
     }
 
     /// What the NAT borrows: settings, counters, random numbers.
-    pub(crate) fn nat_parts(&mut self) -> (&Config, &mut Counters, &mut Random) {
-        (&self.config, &mut self.counters, &mut self.random)
+    pub(crate) fn nat_parts(&mut self) -> (rules::Config<'_>, &mut Counters, &mut Random) {
+        (self.config.nat(), &mut self.counters, &mut self.random)
     }
 
     /// Counts a drop of the caller.
@@ -329,7 +331,7 @@ impl Gateway {
         if payload.len() > to.room {
             return Err(DropReason::TooLong);
         }
-        let macs = (self.config.mac(), to.mac);
+        let macs = (self.config.station.mac(), to.mac);
         let frame = udp_frame(macs, to.local, to.remote, payload);
         out.frames.push(frame.ok_or(DropReason::BadUdp)?);
         Ok(())
@@ -344,10 +346,10 @@ impl Gateway {
     ) -> Result<(), DropReason> {
         let frame = EthernetFrame::new_checked(bytes).map_err(|_| DropReason::BadEthernet)?;
         let (from, to) = (MacAddr(frame.src_addr().0), MacAddr(frame.dst_addr().0));
-        if from.is_multicast() || from.is_zero() || from == self.config.mac() {
+        if from.is_multicast() || from.is_zero() || from == self.config.station.mac() {
             return Err(DropReason::BadEthernet);
         }
-        if to != self.config.mac() && !to.is_multicast() {
+        if to != self.config.station.mac() && !to.is_multicast() {
             return Err(DropReason::OtherStation);
         }
         match frame.ethertype() {
@@ -375,7 +377,7 @@ impl Gateway {
                 }
                 let answer = ip::answer(&self.config, &packet)?;
                 let id = (self.random)() as u32;
-                out.frames.extend(fragments(answer, self.config.mtu, id)?);
+                out.frames.extend(fragments(answer, self.config.station.mtu, id)?);
                 Ok(())
             }
             EthernetProtocol::Unknown(_) => Err(DropReason::UnknownEthertype),
@@ -391,12 +393,12 @@ impl Gateway {
         out: &mut Output,
     ) -> Result<(), DropReason> {
         let (ports, payload) = ip::udp(packet)?;
-        let is_service_address = self.config.is_service_address(packet.destination);
+        let is_service_address = self.config.station.is_service_address(packet.destination);
         if let (SERVER_PORT, IpAddr::V4(source), false) =
             (ports.dst_port, packet.source, is_service_address)
         {
             let leases = self.leases.as_mut().ok_or(DropReason::ClosedPort)?;
-            let server = self.config.ipv4.map(|subnet| IpAddr::V4(subnet.address));
+            let server = self.config.station.ipv4.map(|subnet| IpAddr::V4(subnet.address));
             let unicast = Some(packet.destination) == server;
             let request = Request { port: port.0, from: packet.from, source, unicast, payload };
             return leases.handle(now, &self.config, &request, out);
@@ -406,10 +408,10 @@ impl Gateway {
             mac: packet.from,
             remote: (packet.source, ports.src_port),
             local: (packet.destination, ports.dst_port),
-            room: usize::from(self.config.mtu).saturating_sub(udp_overhead(packet.source)),
+            room: usize::from(self.config.station.mtu).saturating_sub(udp_overhead(packet.source)),
             stream: None,
         };
-        let offers = |service| self.config.offers(service, packet.destination);
+        let offers = |service| self.config.station.offers(service, packet.destination);
         let reply = match ports.dst_port {
             dns::PORT if offers(Service::Dns) => self.dns_query(now, client, payload, out)?,
             dhcp6::SERVER_PORT if !is_service_address && let IpAddr::V6(source) = packet.source => {

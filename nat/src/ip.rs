@@ -75,7 +75,7 @@ fn parse4<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
         return Err(DropReason::Fragment);
     }
     let header = Ipv4Repr::parse(&packet, &checksums()).map_err(|_| DropReason::BadIp)?;
-    let subnet = config.ipv4.ok_or(DropReason::OtherAddress)?;
+    let subnet = config.station.ipv4.ok_or(DropReason::OtherAddress)?;
     let (source, destination) = (header.src_addr, header.dst_addr);
     let packet = Packet {
         from,
@@ -88,11 +88,11 @@ fn parse4<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
     let is_dhcp = packet.is_dhcp();
     let is_unicast = !source.is_multicast() && !source.is_broadcast() && !source.is_loopback();
     let is_known_source = if is_dhcp { is_unicast } else { subnet.is_host(source) };
-    if !is_known_source || config.has(source.into()) {
+    if !is_known_source || config.station.has(source.into()) {
         return Err(DropReason::ForeignSource);
     }
     let to_all = destination.is_broadcast() || subnet.is_broadcast(destination);
-    let is_accepted = config.has(destination.into()) || (is_dhcp && to_all);
+    let is_accepted = config.station.has(destination.into()) || (is_dhcp && to_all);
     if !is_accepted {
         return Err(DropReason::OtherAddress);
     }
@@ -103,13 +103,13 @@ fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
     let packet = Ipv6Packet::new_checked(bytes).map_err(|_| DropReason::BadIp)?;
     let header = Ipv6Repr::parse(&packet).map_err(|_| DropReason::BadIp)?;
     let (source, destination) = (header.src_addr, header.dst_addr);
-    let subnet = config.ipv6.ok_or(DropReason::OtherAddress)?;
+    let subnet = config.station.ipv6.ok_or(DropReason::OtherAddress)?;
     let is_on_link = source.is_unicast_link_local() || subnet.is_host(source);
     // The unspecified address is the source of duplicate address detection.
-    if (!is_on_link && !source.is_unspecified()) || config.has(source.into()) {
+    if (!is_on_link && !source.is_unspecified()) || config.station.has(source.into()) {
         return Err(DropReason::ForeignSource);
     }
-    let is_local = config.has(destination.into()) || is_solicited_node(config, destination);
+    let is_local = config.station.has(destination.into()) || is_solicited_node(config, destination);
     let packet = Packet {
         from,
         source: source.into(),
@@ -128,13 +128,13 @@ fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
 
 /// Whether this is the solicited-node group of one of the gateway's addresses.
 fn is_solicited_node(config: &Config, group: Ipv6Addr) -> bool {
-    let main = config.ipv6.map(|subnet| subnet.address);
+    let main = config.station.ipv6.map(|subnet| subnet.address);
     let service_addresses =
-        config.service_addresses.iter().filter_map(|(address, _)| match address {
+        config.station.service_addresses.iter().filter_map(|(address, _)| match address {
             IpAddr::V6(address) => Some(*address),
             IpAddr::V4(_) => None,
         });
-    let mut all = service_addresses.chain(main).chain([config.link_local()]);
+    let mut all = service_addresses.chain(main).chain([config.station.link_local()]);
     all.any(|address| solicited_node(address) == group)
 }
 
@@ -169,7 +169,7 @@ fn echo4(
         return Err(DropReason::IcmpUnanswered);
     };
     let reply = Icmpv4Repr::EchoReply { ident, seq_no, data };
-    let (macs, ips) = ((config.mac(), packet.from), (destination.into(), source.into()));
+    let (macs, ips) = ((config.station.mac(), packet.from), (destination.into(), source.into()));
     ip_frame(macs, ips, (IpProtocol::Icmp, HOP_LIMIT), reply.buffer_len(), |bytes| {
         reply.emit(&mut Icmpv4Packet::new_unchecked(bytes), &checksums());
     })
@@ -209,7 +209,8 @@ fn icmp6(
         }
         Icmpv6Repr::EchoRequest { ident, seq_no, data } => {
             let reply = Icmpv6Repr::EchoReply { ident, seq_no, data };
-            let (macs, ips) = ((config.mac(), packet.from), (destination.into(), source.into()));
+            let (macs, ips) =
+                ((config.station.mac(), packet.from), (destination.into(), source.into()));
             ip_frame(macs, ips, (IpProtocol::Icmpv6, HOP_LIMIT), reply.buffer_len(), |bytes| {
                 let mut packet = Icmpv6Packet::new_unchecked(bytes);
                 reply.emit(&destination, &source, &mut packet, &checksums());

@@ -27,13 +27,15 @@ pub mod process;
 pub mod question;
 pub mod report;
 mod router;
+mod rules;
+mod station;
 #[cfg(test)]
 mod testing;
 mod tftp;
 
-pub use config::{
-    Config, Dhcp, Discovery, Forward, LoopbackMap, NatConfig, Service, Subnet4, Subnet6, Transport,
-};
+pub use config::{Config, Dhcp};
 pub use drop_reason::{Counters, DropReason};
 pub use gateway::Gateway;
 pub use io::{Output, PortMark, Random, Upstream};
+pub use rules::{Discovery, Forward, LoopbackMap, Rules, Transport};
+pub use station::{Service, Station, Subnet4, Subnet6};

@@ -46,7 +46,7 @@ impl Layout {
     /// The layout for a gateway with these settings. NAT moves bulk data, and so has large-frame
     /// offloads.
     pub fn of(config: &Config) -> Layout {
-        let buffer_size = (OVERHEAD + usize::from(config.mtu)).next_multiple_of(64);
+        let buffer_size = (OVERHEAD + usize::from(config.station.mtu)).next_multiple_of(64);
         Layout { buffer_size, is_large: config.has_large_frames() }
     }
 

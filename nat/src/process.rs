@@ -39,7 +39,6 @@ use crate::privileges::drop_privileges;
 use crate::question::{Answer, Question};
 use crate::report::Status;
 use crate::router::context::Context;
-use crate::router::policy::Policy;
 use crate::router::{Handled, Nat};
 
 const CABLE: Token = Token(0);
@@ -139,7 +138,6 @@ struct Process {
     link: Link,
     gateway: Gateway,
     nat: Nat,
-    policy: Policy,
     channel: Channel,
     /// Becomes readable on SIGTERM.
     _terminate: UnixStream,
@@ -192,7 +190,6 @@ impl Process {
             link,
             gateway,
             nat,
-            policy: Policy::default(),
             channel,
             _terminate: terminate,
             resolvers,
@@ -343,7 +340,7 @@ impl Process {
     /// Receives a frame, and passes it to the NAT or to the gateway's services. Returns false if
     /// there is none.
     fn receive_frame(&mut self, now: Duration) -> Result<bool, DriverError> {
-        let Process { link, gateway, nat, policy, poll, out, .. } = self;
+        let Process { link, gateway, nat, poll, out, .. } = self;
         let Some(RingFrame { mut header, frame, tx: cable }) = link.receive()? else {
             return Ok(false);
         };
@@ -351,7 +348,7 @@ impl Process {
         let port = PortMark(std::mem::take(&mut header.hdr_len).into());
         let (config, counters, random) = gateway.nat_parts();
         let registry = poll.registry();
-        let context = &mut Context { now, config, policy, registry, cable, counters, random };
+        let context = &mut Context { now, config, registry, cable, counters, random };
         match nat.receive(port, header, frame, context) {
             Handled::Consumed => {}
             Handled::Local if header.flags & NEEDS_CSUM == 0 => {
@@ -380,8 +377,8 @@ impl Process {
     ) -> R {
         let (config, counters, random) = self.gateway.nat_parts();
         let registry = self.poll.registry();
-        let (policy, cable) = (&self.policy, self.link.tx());
-        job(&mut self.nat, &mut Context { now, config, policy, registry, cable, counters, random })
+        let cable = self.link.tx();
+        job(&mut self.nat, &mut Context { now, config, registry, cable, counters, random })
     }
 
     /// Whether frames that wait for room on the ring can be sent now; if not, a wake-up is enabled.
@@ -449,7 +446,7 @@ impl Process {
         let now = clock.now();
         questions.send(channel, |question| match question {
             Question::Leases => Answer::Leases(gateway.lease_rows(now)),
-            Question::Forwards => Answer::Forwards(nat.forward_rows(gateway.config())),
+            Question::Forwards => Answer::Forwards(nat.forward_rows(gateway.config().nat())),
             Question::Flows => Answer::Flows(nat.flow_rows(now)),
         })
     }
@@ -467,7 +464,7 @@ impl Process {
     /// Sends a status report if something has changed and it is time.
     fn send_status(&mut self) -> Result<(), ProcessError> {
         if self.now() >= self.report_at && self.has_news() {
-            let nat = self.nat.status(self.gateway.config());
+            let nat = self.nat.status(self.gateway.config().nat());
             let lease_store = self.store.as_ref().and_then(LeaseStore::failure).map(str::to_owned);
             let status = Status { nat, lease_store, ..self.gateway.status() };
             self.reported.lease_store.clone_from(&status.lease_store);

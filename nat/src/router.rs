@@ -38,13 +38,13 @@ use mio::event::Event;
 use smoltcp::wire::IpProtocol;
 use trama_frame::VnetHeader;
 
-use crate::config::Config;
 use crate::dns::streams::Streams;
 use crate::drop_reason::DropReason;
 use crate::io::{Client, PortMark};
 use crate::packet::inbound::Inbound;
 use crate::packet::{icmp as icmp_packet, icmp_error};
 use crate::report::{FlowRow, ForwardStatus, NatStatus};
+use crate::rules::Config;
 use classify::FrameClass;
 use context::{Context, TokenKind};
 use forward::{Forwards, errno_text};
@@ -114,11 +114,11 @@ impl Nat {
         let class = classify::parse(context.config, port, header, frame);
         // Without NAT, only fragments for the gateway are reassembled and DNS is served over TCP.
         let is_for_gateway = match &class {
-            Ok(FrameClass::Fragment(fragment)) => context.config.has(fragment.destination),
+            Ok(FrameClass::Fragment(fragment)) => context.config.station.has(fragment.destination),
             Ok(FrameClass::Packet(packet)) => classify::is_tcp_dns(context.config, packet),
             _ => false,
         };
-        if context.config.nat.is_none() && !is_for_gateway {
+        if context.config.rules.is_none() && !is_for_gateway {
             return Handled::Local;
         }
         let result = match class {
@@ -149,7 +149,7 @@ impl Nat {
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         // The gateway is a router: it drops what a router would (RFC 1812, 5.3.1).
-        if packet.hop_limit <= 1 && !context.config.has(packet.destination) {
+        if packet.hop_limit <= 1 && !context.config.station.has(packet.destination) {
             return self.icmp.time_exceeded(packet, context);
         }
         match packet.protocol {
@@ -186,9 +186,9 @@ impl Nat {
         let Some(packet) = packet else { return Ok(None) };
         let packet = reassembly::parse_whole(&packet, fragment).ok_or(DropReason::BadFragment)?;
         let without_nat =
-            context.config.nat.is_none() && !classify::is_tcp_dns(context.config, &packet);
+            context.config.rules.is_none() && !classify::is_tcp_dns(context.config, &packet);
         if without_nat || classify::is_local(context.config, &packet) {
-            return Ok(Some(reassembly::to_frame(context.config.mac(), &packet)));
+            return Ok(Some(reassembly::to_frame(context.config.station.mac(), &packet)));
         }
         if !classify::is_allowed_source(context.config, &packet) {
             return Err(DropReason::ForeignSource);
@@ -211,8 +211,8 @@ impl Nat {
     }
 
     /// The state of each forward of the settings.
-    pub(crate) fn forward_rows(&self, config: &Config) -> Vec<ForwardStatus> {
-        let rules = config.nat.iter().flat_map(|nat| &nat.forwards);
+    pub(crate) fn forward_rows(&self, config: Config<'_>) -> Vec<ForwardStatus> {
+        let rules = config.rules.iter().flat_map(|nat| &nat.forwards);
         rules
             .map(|rule| {
                 let mut pending = self.forwards.pending().chain(self.udp.pending());
@@ -230,8 +230,8 @@ impl Nat {
     }
 
     /// The state of the NAT, for a report.
-    pub(crate) fn status(&self, config: &Config) -> Option<NatStatus> {
-        config.nat.as_ref()?;
+    pub(crate) fn status(&self, config: Config<'_>) -> Option<NatStatus> {
+        config.rules?;
         let forwards = self.forward_rows(config);
         let pending = forwards.iter().filter(|forward| forward.pending.is_some()).count() as u64;
         let names = ["tcp", "udp", "icmp"].map(str::to_owned);

@@ -8,9 +8,10 @@ use smoltcp::wire::{
 };
 use trama_frame::MacAddr;
 
-use crate::config::{Config, Subnet4, Subnet6};
+use crate::config::Config;
 use crate::io::{Client, PortMark, Random};
 use crate::packet::{checksums, ip_frame};
+use crate::station::{Station, Subnet4, Subnet6};
 
 pub const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 pub const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -20,17 +21,14 @@ pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 pub const GUEST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 15);
 
 pub fn lab() -> Config {
-    Config {
+    let station = Station {
         mac: GATEWAY.0,
         mtu: 1500,
         ipv4: Some(Subnet4 { address: GATEWAY4, prefix: 24 }),
         ipv6: Some(Subnet6 { address: GATEWAY6, prefix: 64 }),
         service_addresses: Vec::new(),
-        hosts: Vec::new(),
-        tftp: None,
-        dhcp: None,
-        nat: None,
-    }
+    };
+    Config { station, hosts: Vec::new(), tftp: None, dhcp: None, nat: None }
 }
 
 /// The same numbers in every run.

@@ -41,7 +41,7 @@ impl Gateway {
             cable: true,
             filter: PortFilter {
                 promiscuous: Promiscuous::Deny,
-                station: Station::Known(config.mac()),
+                station: Station::Known(config.station.mac()),
                 // It is not a guest of the network.
                 is_outside: true,
                 refuses_forged: true,

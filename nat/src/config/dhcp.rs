@@ -66,13 +66,13 @@ pub struct Dhcp {
 impl Config {
     /// The settings of the DHCPv4 server; `None` if there is none.
     pub fn dhcp_server(&self) -> Option<config::Config> {
-        let (dhcp, ipv4) = (self.dhcp.as_ref()?, self.ipv4?);
+        let (dhcp, ipv4) = (self.dhcp.as_ref()?, self.station.ipv4?);
         let settings = Settings {
             routers: dhcp.router.into_iter().collect(),
             dns: dhcp.dns.clone(),
             domain: dhcp.domain.clone(),
             search: dhcp.search.clone(),
-            mtu: Some(self.mtu),
+            mtu: Some(self.station.mtu),
             ntp: dhcp.ntp.clone(),
             routes: dhcp.routes.clone(),
             boot: dhcp.boot.clone(),
@@ -92,14 +92,15 @@ impl Config {
     }
     /// The settings of the DHCPv6 server; `None` if there is none.
     pub fn dhcp6_server(&self) -> Option<Config6> {
-        let (dhcp, ipv6) = (self.dhcp.as_ref().filter(|dhcp| dhcp.ipv6)?, self.ipv6?);
+        let (dhcp, ipv6) = (self.dhcp.as_ref().filter(|dhcp| dhcp.ipv6)?, self.station.ipv6?);
         let common = dhcp.common();
-        let others = self.service_addresses.iter().filter_map(|(address, _)| match address {
-            IpAddr::V6(address) => Some(*address),
-            IpAddr::V4(_) => None,
-        });
+        let others =
+            self.station.service_addresses.iter().filter_map(|(address, _)| match address {
+                IpAddr::V6(address) => Some(*address),
+                IpAddr::V4(_) => None,
+            });
         Some(Config6 {
-            mac: self.mac(),
+            mac: self.station.mac(),
             prefix: (ipv6.address, ipv6.prefix),
             own: others.chain([ipv6.address]).collect(),
             ranges: dhcp.ranges6.clone(),
@@ -112,7 +113,7 @@ impl Config {
             identity: common.identity,
             seed: common.seed,
             settings: Settings6 {
-                dns: vec![self.dns6().unwrap_or(ipv6.address)],
+                dns: vec![self.station.dns6().unwrap_or(ipv6.address)],
                 search: dhcp.short_search(),
                 ntp: Vec::new(),
                 refresh: REFRESH,
@@ -123,8 +124,8 @@ impl Config {
 
     /// The DHCP settings, if there are addresses to lease, which needs a lease store.
     pub fn leasing(&self) -> Option<&Dhcp> {
-        let leases6 = |dhcp: &Dhcp| self.ipv6.is_some() && dhcp.leases_ipv6();
-        self.dhcp.as_ref().filter(|dhcp| self.ipv4.is_some() || leases6(dhcp))
+        let leases6 = |dhcp: &Dhcp| self.station.ipv6.is_some() && dhcp.leases_ipv6();
+        self.dhcp.as_ref().filter(|dhcp| self.station.ipv4.is_some() || leases6(dhcp))
     }
 }
 

@@ -69,7 +69,7 @@ impl Advertiser {
     /// The advertisements that are due.
     pub fn poll(&mut self, now: Duration, config: &Config) -> Vec<Vec<u8>> {
         let due = self.router.poll(time(now));
-        let source = config.link_local();
+        let source = config.station.link_local();
         let emit = |to: Ipv6Addr| {
             let mac = match to {
                 ALL_NODES => {
@@ -80,7 +80,7 @@ impl Advertiser {
                 to => self.stations.remove(&to)?,
             };
             let message = self.advertisement.emit(source, to);
-            let (macs, ips) = ((config.mac(), mac), (source.into(), to.into()));
+            let (macs, ips) = ((config.station.mac(), mac), (source.into(), to.into()));
             let fill = |bytes: &mut [u8]| bytes.copy_from_slice(&message);
             ip_frame(macs, ips, (IpProtocol::Icmpv6, ONE_LINK), message.len(), fill)
         };
@@ -99,7 +99,7 @@ fn time(now: Duration) -> Time {
 }
 
 fn settings(config: &Config) -> Option<Advertisement> {
-    let (dhcp, subnet) = (config.dhcp.as_ref().filter(|dhcp| dhcp.ipv6)?, config.ipv6?);
+    let (dhcp, subnet) = (config.dhcp.as_ref().filter(|dhcp| dhcp.ipv6)?, config.station.ipv6?);
     let prefix = PrefixInformation {
         prefix: subnet.address,
         length: subnet.prefix,
@@ -116,10 +116,10 @@ fn settings(config: &Config) -> Option<Advertisement> {
         other: true,
         lifetime: if config.nat.is_some() { ROUTER_LIFETIME } else { 0 },
         prefixes: vec![prefix],
-        mtu: (config.mtu >= 1280).then_some(config.mtu.into()),
-        dns: vec![config.dns6().unwrap_or(subnet.address)],
+        mtu: (config.station.mtu >= 1280).then_some(config.station.mtu.into()),
+        dns: vec![config.station.dns6().unwrap_or(subnet.address)],
         search: dhcp.short_search(),
         dns_lifetime: ROUTER_LIFETIME.into(),
-        mac: config.mac(),
+        mac: config.station.mac(),
     })
 }

@@ -176,17 +176,17 @@ impl Leases6 {
 /// A neighbour solicitation for an address. Its source is the gateway's address, so that the owner
 /// answers the gateway alone.
 fn solicit(config: &Config, address: Ipv6Addr) -> Option<Vec<u8>> {
-    neighbour::solicitation(config, IpAddr::V6(address))
+    neighbour::solicitation(&config.station, IpAddr::V6(address))
 }
 
 /// The frame of a reply; `None` if it exceeds the MTU. Requests go to a group, and replies come
 /// from the gateway's own address.
 fn reply(config: &Config, reply: &Reply6) -> Option<Vec<u8>> {
-    let from = IpAddr::V6(config.link_local());
-    if udp_overhead(from) + reply.payload.len() > usize::from(config.mtu) {
+    let from = IpAddr::V6(config.station.link_local());
+    if udp_overhead(from) + reply.payload.len() > usize::from(config.station.mtu) {
         return None;
     }
     let (address, port) = reply.to;
-    let macs = (config.mac(), reply.station);
+    let macs = (config.station.mac(), reply.station);
     udp_frame(macs, (from, SERVER_PORT), (address.into(), port), &reply.payload)
 }

@@ -170,11 +170,11 @@ impl Leases {
             Destination::Routed(address) => (station(address)?, address, CLIENT_PORT),
         };
         let from = reply.from.into();
-        if udp_overhead(from) + reply.payload.len() > usize::from(config.mtu) {
+        if udp_overhead(from) + reply.payload.len() > usize::from(config.station.mtu) {
             return None;
         }
         let ends = ((from, SERVER_PORT), (address.into(), port));
-        udp_frame((config.mac(), mac), ends.0, ends.1, &reply.payload)
+        udp_frame((config.station.mac(), mac), ends.0, ends.1, &reply.payload)
     }
 
     pub fn take_warnings(&mut self) -> Vec<String> {
@@ -263,13 +263,13 @@ fn conflict_warning(address: IpAddr, user: MacAddr) -> String {
 fn arp_probe(config: &Config, address: Ipv4Addr) -> Vec<u8> {
     let probe = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Request,
-        source_hardware_addr: ethernet_address(config.mac()),
+        source_hardware_addr: ethernet_address(config.station.mac()),
         source_protocol_addr: Ipv4Addr::UNSPECIFIED,
         target_hardware_addr: ethernet_address(MacAddr([0; 6])),
         target_protocol_addr: address,
     };
     let everyone = MacAddr([0xff; 6]);
-    frame(config.mac(), everyone, EthernetProtocol::Arp, probe.buffer_len(), |bytes| {
+    frame(config.station.mac(), everyone, EthernetProtocol::Arp, probe.buffer_len(), |bytes| {
         probe.emit(&mut ArpPacket::new_unchecked(bytes));
     })
 }

@@ -339,7 +339,7 @@ fn advertisement(frame: &[u8]) -> (MacAddr, IpAddr, IpAddr) {
 #[test]
 fn routers_advertise_at_times_and_when_asked() {
     let mut gateway = gateway(Vec::new());
-    let own = IpAddr::from(settings().link_local());
+    let own = IpAddr::from(settings().station.link_local());
     let all: IpAddr = "ff02::1".parse().unwrap();
     let mut out = Output::default();
     gateway.poll(ms(0), &mut out);

@@ -39,8 +39,12 @@ impl LocalNames {
         let name = question.name().filter(|_| question.class == CLASS_IN)?;
         if let Some(address) = reverse(&name) {
             let ours = match address {
-                IpAddr::V4(address) => config.ipv4.is_some_and(|subnet| subnet.is_host(address)),
-                IpAddr::V6(address) => config.ipv6.is_some_and(|subnet| subnet.is_host(address)),
+                IpAddr::V4(address) => {
+                    config.station.ipv4.is_some_and(|subnet| subnet.is_host(address))
+                }
+                IpAddr::V6(address) => {
+                    config.station.ipv6.is_some_and(|subnet| subnet.is_host(address))
+                }
             };
             let leased = || match address {
                 IpAddr::V4(address) => leases?.name_of(config, address),

@@ -10,10 +10,15 @@ use smoltcp::wire::{
 use super::*;
 use crate::io::Upstream;
 use crate::packet::{checksums, frame, ip_frame, udp_frame};
+use crate::station::Station;
 use crate::testing::*;
 
 const NOW: Duration = Duration::ZERO;
 const PORT: PortMark = PortMark(1);
+
+fn with(station: Station) -> Config {
+    Config { station, ..lab() }
+}
 
 /// The answer to `bytes`, or why there is none.
 fn handle(gateway: &mut Gateway, bytes: &[u8]) -> Result<Vec<u8>, DropReason> {
@@ -82,7 +87,7 @@ fn other_arp_is_refused() {
     assert_eq!(answer(&forged), Err(BadArp), "the sender is not the source of the frame");
     let whole = arp(GUEST4.octets(), GATEWAY4.octets());
     assert_eq!(answer(&whole[..41]), Err(BadArp));
-    let mut gateway = Gateway::new(Config { ipv4: None, ..lab() }, random());
+    let mut gateway = Gateway::new(with(Station { ipv4: None, ..lab().station }), random());
     assert_eq!(handle(&mut gateway, &whole), Err(OtherAddress));
 }
 
@@ -100,7 +105,7 @@ fn echo_is_answered_with_the_same_data() {
         let wanted = Icmpv4Repr::EchoReply { ident: 7, seq_no: 9, data: &data };
         assert_eq!(Icmpv4Repr::parse(&echo, &checksums()), Ok(wanted));
 
-        for own in [GATEWAY6, lab().link_local()] {
+        for own in [GATEWAY6, lab().station.link_local()] {
             let reply = answer(&ping(GUEST6.into(), own.into(), &data)).unwrap();
             let reply = EthernetFrame::new_checked(&reply[..]).unwrap();
             let packet = Ipv6Packet::new_checked(reply.payload()).unwrap();
@@ -123,7 +128,7 @@ fn service_addresses() -> Config {
         (address6(3), Service::Dns),
         (address6(4), Service::Tftp),
     ];
-    Config { service_addresses, tftp: Some("/".into()), ..lab() }
+    Config { tftp: Some("/".into()), ..with(Station { service_addresses, ..lab().station }) }
 }
 
 #[test]
@@ -176,10 +181,8 @@ fn a_scan_of_the_gateway_finds_each_service_at_its_address() {
     assert_eq!(scan(&service_addresses(), 3), at(&[53]));
     assert_eq!(scan(&service_addresses(), 4), at(&[69]));
     assert_eq!(scan(&Config { tftp: None, ..service_addresses() }, 4), []);
-    assert_eq!(
-        scan(&Config { service_addresses: Vec::new(), ..service_addresses() }, 1),
-        at(&[53, 69])
-    );
+    let without = Config { station: lab().station, ..service_addresses() };
+    assert_eq!(scan(&without, 1), at(&[53, 69]));
 }
 
 #[test]

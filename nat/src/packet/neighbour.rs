@@ -10,7 +10,7 @@ use smoltcp::wire::{
 use trama_frame::MacAddr;
 
 use super::{checksums, ethernet_address, frame, ip_frame};
-use crate::config::Config;
+use crate::station::Station;
 
 /// The address and MAC address that an ARP reply or neighbour advertisement tells.
 pub(crate) fn advertised(bytes: &[u8]) -> Option<(IpAddr, MacAddr)> {
@@ -51,14 +51,14 @@ pub(crate) fn advertised(bytes: &[u8]) -> Option<(IpAddr, MacAddr)> {
 }
 
 /// The ARP request or neighbour solicitation for an address.
-pub(crate) fn solicitation(config: &Config, address: IpAddr) -> Option<Vec<u8>> {
-    let mac = config.mac();
+pub(crate) fn solicitation(station: &Station, address: IpAddr) -> Option<Vec<u8>> {
+    let mac = station.mac();
     match address {
         IpAddr::V4(address) => {
             let request = ArpRepr::EthernetIpv4 {
                 operation: ArpOperation::Request,
                 source_hardware_addr: ethernet_address(mac),
-                source_protocol_addr: config.ipv4?.address,
+                source_protocol_addr: station.ipv4?.address,
                 target_hardware_addr: EthernetAddress([0; 6]),
                 target_protocol_addr: address,
             };
@@ -68,7 +68,7 @@ pub(crate) fn solicitation(config: &Config, address: IpAddr) -> Option<Vec<u8>> 
             }))
         }
         IpAddr::V6(target) => {
-            let (source, [.., a, b, c]) = (config.ipv6?.address, target.octets());
+            let (source, [.., a, b, c]) = (station.ipv6?.address, target.octets());
             let group = [0x33, 0x33, 0xff, a, b, c];
             let word = |high, low| u16::from_be_bytes([high, low]);
             let to = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, word(0xff, a), word(b, c));

@@ -6,12 +6,13 @@ use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol};
 use trama_frame::{MacAddr, VnetHeader};
 
 use super::reflect::groups::{group_of, is_on};
-use crate::config::{Config, Service, Transport};
 use crate::dns;
 use crate::drop_reason::DropReason;
 use crate::io::PortMark;
 use crate::packet::icmp;
 use crate::packet::inbound::{Inbound, parse4, parse6};
+use crate::rules::{Config, Transport};
+use crate::station::Service;
 
 /// Source ports of the gateway for masqueraded UDP clients: 32768 to 49151, apart from those of
 /// TFTP.
@@ -32,7 +33,7 @@ pub(crate) enum FrameClass<'a> {
 
 /// Checks and classifies a frame for the gateway's station.
 pub(crate) fn parse<'a>(
-    config: &Config,
+    config: Config<'_>,
     port: PortMark,
     offload: VnetHeader,
     bytes: &'a [u8],
@@ -40,7 +41,7 @@ pub(crate) fn parse<'a>(
     let Ok(frame) = EthernetFrame::new_checked(bytes) else { return Ok(FrameClass::Local) };
     let mac = MacAddr(frame.src_addr().0);
     let is_group = frame.dst_addr().is_multicast() && is_on(config);
-    let is_ours = frame.dst_addr().0 == config.mac;
+    let is_ours = frame.dst_addr().0 == config.station.mac;
     if !(is_ours || is_group) || mac.is_multicast() || mac.is_zero() {
         return Ok(FrameClass::Local);
     }
@@ -55,7 +56,7 @@ pub(crate) fn parse<'a>(
         return Ok(if is_asked { FrameClass::Group(packet) } else { FrameClass::Local });
     }
     // Only the whole packet shows what it is.
-    if is_fragment && config.has(packet.destination) {
+    if is_fragment && config.station.has(packet.destination) {
         return Ok(FrameClass::Fragment(packet));
     }
     if is_local(config, &packet) {
@@ -68,42 +69,37 @@ pub(crate) fn parse<'a>(
 }
 
 /// Whether a packet is from a guest and for a group that is reflected.
-fn is_for_group(config: &Config, packet: &Inbound<'_>) -> bool {
+fn is_for_group(config: Config<'_>, packet: &Inbound<'_>) -> bool {
     let is_near = match packet.source {
-        IpAddr::V6(source) if source.is_unicast_link_local() => source != config.link_local(),
-        source => is_guest(config, source),
+        IpAddr::V6(source) if source.is_unicast_link_local() => {
+            source != config.station.link_local()
+        }
+        source => config.station.is_guest(source),
     };
     packet.protocol == IpProtocol::Udp && is_near && group_of(config, packet).is_some()
 }
 
-/// Whether `address` can be a guest's.
-pub(crate) fn is_guest(config: &Config, address: IpAddr) -> bool {
-    let inside = match address {
-        IpAddr::V4(address) => config.ipv4.is_some_and(|subnet| subnet.is_host(address)),
-        IpAddr::V6(address) => config.ipv6.is_some_and(|subnet| subnet.is_host(address)),
-    };
-    inside && !config.has(address)
-}
-
 /// Whether a whole packet is for the gateway's DNS over TCP, which is served without NAT, too.
-pub(crate) fn is_tcp_dns(config: &Config, packet: &Inbound<'_>) -> bool {
+pub(crate) fn is_tcp_dns(config: Config<'_>, packet: &Inbound<'_>) -> bool {
     let port = packet.payload.get(2..4).filter(|_| packet.protocol == IpProtocol::Tcp);
-    port == Some(&dns::PORT.to_be_bytes()) && config.offers(Service::Dns, packet.destination)
+    port == Some(&dns::PORT.to_be_bytes())
+        && config.station.offers(Service::Dns, packet.destination)
 }
 
 /// Whether the sender of a whole packet is a guest. DNS also answers guests that only have a
 /// link-local address.
-pub(crate) fn is_allowed_source(config: &Config, packet: &Inbound<'_>) -> bool {
+pub(crate) fn is_allowed_source(config: Config<'_>, packet: &Inbound<'_>) -> bool {
     let source = packet.source;
     let is_near = matches!(source, IpAddr::V6(from) if from.is_unicast_link_local());
-    is_guest(config, source) || is_near && !config.has(source) && is_tcp_dns(config, packet)
+    config.station.is_guest(source)
+        || is_near && !config.station.has(source) && is_tcp_dns(config, packet)
 }
 
 /// Whether a whole packet stays in the network: it is for a group, for a neighbour, or for a
 /// service of the gateway. All TCP to the gateway is handled as flows.
-pub(crate) fn is_local(config: &Config, packet: &Inbound<'_>) -> bool {
+pub(crate) fn is_local(config: Config<'_>, packet: &Inbound<'_>) -> bool {
     match packet.destination {
-        local if config.has(local) => {
+        local if config.station.has(local) => {
             let is_udp = packet.protocol == IpProtocol::Udp;
             let is_flows = is_udp && is_mapped(config, packet) || icmp::is_error(packet);
             packet.protocol != IpProtocol::Tcp && !is_flows
@@ -111,25 +107,25 @@ pub(crate) fn is_local(config: &Config, packet: &Inbound<'_>) -> bool {
         IpAddr::V4(to) => {
             to.is_multicast()
                 || to.is_broadcast()
-                || config.ipv4.is_none_or(|subnet| subnet.contains(to))
+                || config.station.ipv4.is_none_or(|subnet| subnet.contains(to))
         }
         IpAddr::V6(to) => {
             to.is_multicast()
                 || to.is_unicast_link_local()
-                || config.ipv6.is_none_or(|subnet| subnet.contains(to))
+                || config.station.ipv6.is_none_or(|subnet| subnet.contains(to))
         }
     }
 }
 
 /// Whether a datagram to the gateway is for a loopback map, or for a masqueraded client.
-fn is_mapped(config: &Config, packet: &Inbound<'_>) -> bool {
+fn is_mapped(config: Config<'_>, packet: &Inbound<'_>) -> bool {
     let Some([_, _, high, low]) = packet.payload.first_chunk() else { return false };
     let port = u16::from_be_bytes([*high, *low]);
-    let has_forwards = config.nat.as_ref().is_some_and(|nat| !nat.forwards.is_empty());
+    let has_forwards = config.rules.is_some_and(|nat| !nat.forwards.is_empty());
     if has_forwards && MASQUERADE_PORTS.contains(&port) {
         return true;
     }
-    config.nat.iter().flat_map(|nat| &nat.loopback).any(|map| {
+    config.rules.iter().flat_map(|nat| &nat.loopback).any(|map| {
         map.transport == Transport::Udp
             && map.guest.ip() == packet.destination
             && map.guest.port() == port

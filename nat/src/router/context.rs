@@ -5,17 +5,15 @@ use std::time::Duration;
 use mio::{Registry, Token};
 use trama_frame::VnetHeader;
 
-use super::policy::Policy;
 use crate::cable::Cable;
-use crate::config::Config;
 use crate::drop_reason::{Counters, DropReason};
 use crate::io::Random;
+use crate::rules::Config;
 
 /// Everything outside a flow that it uses, lent for one call.
 pub(crate) struct Context<'a> {
     pub now: Duration,
-    pub config: &'a Config,
-    pub policy: &'a Policy,
+    pub config: Config<'a>,
     /// Where host sockets are registered, with a token from [`TokenKind::token`].
     pub registry: &'a Registry,
     pub cable: &'a mut dyn Cable,

@@ -13,13 +13,12 @@ use mio::net::{TcpListener, TcpStream};
 use nix::errno::Errno;
 use rustix::net::sockopt::set_socket_linger;
 
-use super::classify::is_guest;
 use super::context::{Context, TokenKind};
 use super::neighbour_cache::NeighbourCache;
 use super::tcp;
 use super::{host_socket, host_stream};
-use crate::config::{Config, Forward, Transport};
 use crate::drop_reason::DropReason;
+use crate::rules::{Config, Forward, Transport};
 
 /// When a port that could not be bound is tried again.
 pub(super) const RETRY: Duration = Duration::from_secs(3);
@@ -70,7 +69,7 @@ impl Forwards {
     /// Listens on the ports of the settings. A port whose rule did not change stays open.
     pub(super) fn configure(&mut self, context: &Context<'_>) {
         let mut old = std::mem::take(&mut self.listeners);
-        let forwards = context.config.nat.iter().flat_map(|nat| &nat.forwards);
+        let forwards = context.config.rules.iter().flat_map(|nat| &nat.forwards);
         for rule in forwards.filter(|rule| rule.transport == Transport::Tcp) {
             for (host, guest) in port_pairs(rule) {
                 let same = |had: &Listener| had.host == host;
@@ -252,7 +251,7 @@ fn visible_address(
     {
         return Some(real);
     }
-    let gateway = context.config.address_for(guest.ip())?;
+    let gateway = context.config.station.address_for(guest.ip())?;
     let (count, start) = (u64::from(u16::MAX - FIRST_MASQUERADE_PORT) + 1, (context.random)());
     let port = |step| FIRST_MASQUERADE_PORT + (start.wrapping_add(step) % count) as u16;
     (0..count)
@@ -261,15 +260,17 @@ fn visible_address(
 }
 
 /// Whether a guest sends its answers to `address` through the gateway.
-pub(super) fn is_routed_via_gateway(config: &Config, address: IpAddr) -> bool {
+pub(super) fn is_routed_via_gateway(config: Config<'_>, address: IpAddr) -> bool {
     let special = address.is_loopback() || address.is_unspecified() || address.is_multicast();
     let near = match address {
-        IpAddr::V4(v4) => v4.is_link_local() || config.ipv4.is_some_and(|net| net.contains(v4)),
+        IpAddr::V4(v4) => {
+            v4.is_link_local() || config.station.ipv4.is_some_and(|net| net.contains(v4))
+        }
         IpAddr::V6(v6) => {
-            v6.is_unicast_link_local() || config.ipv6.is_some_and(|net| net.contains(v6))
+            v6.is_unicast_link_local() || config.station.ipv6.is_some_and(|net| net.contains(v6))
         }
     };
-    !special && !near && !is_guest(config, address)
+    !special && !near && !config.station.is_guest(address)
 }
 
 /// The ports that a rule connects: the host's and the guest's.

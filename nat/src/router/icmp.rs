@@ -24,6 +24,7 @@ use super::flow_table::{FlowTable, Limits};
 use super::host_socket::{
     BATCH, ErrorReport, HostDatagram, HostSocket, ReceiveBuffers, SendOptions,
 };
+use super::policy;
 use super::ready_queue::ReadyQueue;
 use crate::drop_reason::DropReason;
 use crate::io::PortMark;
@@ -92,7 +93,7 @@ impl Flows {
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let (head, data) = echo_request(packet)?;
-        context.policy.allows(context.config, packet.destination)?;
+        policy::allows(context.config, packet.destination)?;
         let ident = u16::from_be_bytes([head[4], head[5]]);
         let key = Key { port: packet.port, source: packet.source, ident };
         let number = match self.table.find(&key) {
@@ -325,10 +326,10 @@ fn reply(
     let pseudo = if key.source.is_ipv6() { out.pseudo_sum(length) } else { 0 };
     let sum = checksum::add(checksum::add(pseudo, &head), data);
     head[2..4].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
-    if out.fits(context.config.mtu, length) {
+    if out.fits(context.config.station.mtu, length) {
         out.send(context, &VnetHeader::default(), (&head, data))
     } else {
-        out.send_fragments(context, context.config.mtu, (&head, data))
+        out.send_fragments(context, context.config.station.mtu, (&head, data))
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use trama_frame::{MacAddr, VnetHeader};
 
-use super::classify::is_guest;
 use super::context::Context;
 use crate::io::PortMark;
 use crate::packet::neighbour::{advertised, solicitation};
@@ -58,7 +57,7 @@ impl NeighbourCache {
         }
         if self.entries.len() < CAPACITY {
             self.entries.insert(address, Entry::Incomplete { retry: context.now + RETRY });
-            if let Some(solicitation) = solicitation(context.config, address) {
+            if let Some(solicitation) = solicitation(context.config.station, address) {
                 // A lost solicitation is repeated.
                 let _ = context.send(&VnetHeader::default(), &[&solicitation]);
             }
@@ -73,7 +72,7 @@ impl NeighbourCache {
         let Some(entry @ Entry::Incomplete { .. }) = self.entries.get_mut(&address) else {
             return false;
         };
-        if !is_guest(context.config, address) {
+        if !context.config.station.is_guest(address) {
             return false;
         }
         *entry = Entry::Reachable { mac, port, until: context.now + LIFETIME };

@@ -17,7 +17,7 @@ impl Outbound {
         (head, body): (&[u8], &[u8]),
     ) -> Result<(), DropReason> {
         let mut room = [0; MAX_HEAD];
-        let src_mac = context.config.mac();
+        let src_mac = context.config.station.mac();
         let front = self.front(src_mac, &mut room, head.len() + body.len(), None)?;
         send(context, offload, &[front, head, body])
     }
@@ -30,7 +30,7 @@ impl Outbound {
         mtu: u16,
         payload: (&[u8], &[u8]),
     ) -> Result<(), DropReason> {
-        let (src_mac, id) = (context.config.mac(), (context.random)() as u32);
+        let (src_mac, id) = (context.config.station.mac(), (context.random)() as u32);
         self.cut(src_mac, (mtu, id), payload, |parts| send(context, &VnetHeader::default(), parts))
     }
 }

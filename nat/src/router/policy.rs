@@ -7,8 +7,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::{Config, Transport};
 use crate::drop_reason::DropReason;
+use crate::rules::{Config, Transport};
 
 /// Metadata services outside 169.254.0.0/16: of AWS and Google over IPv6, of Alibaba, of Azure.
 const METADATA: [IpAddr; 4] = [
@@ -18,61 +18,46 @@ const METADATA: [IpAddr; 4] = [
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
 ];
 
-/// Decides where flows may lead.
-#[derive(Default)]
-pub(crate) struct Policy {}
-
-impl Policy {
-    /// The destination of a flow to `guest`: the same, or the loopback port that is mapped there.
-    ///
-    /// # Errors
-    ///
-    /// Guests may not reach it.
-    pub(crate) fn target(
-        &self,
-        config: &Config,
-        transport: Transport,
-        guest: SocketAddr,
-    ) -> Result<SocketAddr, DropReason> {
-        match granted(config, transport, guest) {
-            Some(host) => Ok(host),
-            None => self.allows(config, guest.ip()).map(|()| guest),
-        }
+/// The destination of a flow to `guest`: the same, or the loopback port that is mapped there.
+///
+/// # Errors
+///
+/// Guests may not reach it.
+pub(crate) fn target(
+    config: Config<'_>,
+    transport: Transport,
+    guest: SocketAddr,
+) -> Result<SocketAddr, DropReason> {
+    match mapped(config, transport, guest) {
+        Some(host) => Ok(host),
+        None => allows(config, guest.ip()).map(|()| guest),
     }
+}
 
-    /// Checks whether guests may reach an outside address.
-    ///
-    /// # Errors
-    ///
-    /// Why not.
-    pub(crate) fn allows(&self, config: &Config, address: IpAddr) -> Result<(), DropReason> {
-        if is_inside(config, address) {
-            return Err(DropReason::OtherAddress);
-        }
-        if METADATA.contains(&address) {
-            return Err(DropReason::PolicyMetadata);
-        }
-        let refused = match address {
-            IpAddr::V4(address) => refuses4(address),
-            IpAddr::V6(address) => refuses6(address),
-        };
-        refused.map_or(Ok(()), Err)
+/// Checks whether guests may reach an outside address.
+///
+/// # Errors
+///
+/// Why not.
+pub(crate) fn allows(config: Config<'_>, address: IpAddr) -> Result<(), DropReason> {
+    if config.station.is_inside(address) {
+        return Err(DropReason::OtherAddress);
     }
+    if METADATA.contains(&address) {
+        return Err(DropReason::PolicyMetadata);
+    }
+    let refused = match address {
+        IpAddr::V4(address) => refuses4(address),
+        IpAddr::V6(address) => refuses6(address),
+    };
+    refused.map_or(Ok(()), Err)
 }
 
 /// The loopback port that is mapped to an address of the gateway.
-fn granted(config: &Config, transport: Transport, guest: SocketAddr) -> Option<SocketAddr> {
-    let maps = &config.nat.as_ref()?.loopback;
+fn mapped(config: Config<'_>, transport: Transport, guest: SocketAddr) -> Option<SocketAddr> {
+    let maps = &config.rules?.loopback;
     let map = maps.iter().find(|map| map.transport == transport && map.guest == guest)?;
     Some(map.host)
-}
-
-/// Whether an address is in the network itself, broadcast included.
-fn is_inside(config: &Config, address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => config.ipv4.is_some_and(|subnet| subnet.contains(address)),
-        IpAddr::V6(address) => config.ipv6.is_some_and(|subnet| subnet.contains(address)),
-    }
 }
 
 fn refuses4(address: Ipv4Addr) -> Option<DropReason> {
@@ -103,11 +88,11 @@ fn refuses6(address: Ipv6Addr) -> Option<DropReason> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LoopbackMap, NatConfig};
+    use crate::rules::{LoopbackMap, Rules};
     use crate::testing::{GATEWAY4, lab};
 
     fn decide(address: &str) -> Result<(), DropReason> {
-        Policy::default().allows(&lab(), address.parse().unwrap())
+        allows(lab().nat(), address.parse().unwrap())
     }
 
     #[test]
@@ -155,9 +140,10 @@ mod tests {
         let guest = SocketAddr::new(GATEWAY4.into(), 5353);
         let host = "127.0.0.1:53".parse().unwrap();
         let map = LoopbackMap { transport: Transport::Udp, guest, host };
-        let nat = NatConfig { loopback: vec![map], ..NatConfig::default() };
-        let config = Config { nat: Some(nat), ..lab() };
-        let target = |transport, guest| Policy::default().target(&config, transport, guest);
+        let nat = Rules { loopback: vec![map], ..Rules::default() };
+        let lab = lab();
+        let config = Config { rules: Some(&nat), ..lab.nat() };
+        let target = |transport, guest| target(config, transport, guest);
         assert_eq!(target(Transport::Udp, guest), Ok(host));
         assert_eq!(target(Transport::Tcp, guest), Err(DropReason::OtherAddress));
         let beside = SocketAddr::new(GATEWAY4.into(), 5354);

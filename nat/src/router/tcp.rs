@@ -42,13 +42,14 @@ use rustix::io::Errno;
 use trama_frame::MacAddr;
 
 use super::context::{Context, TokenKind};
-use super::host_stream;
-use crate::config::{Service, Transport};
+use super::{host_stream, policy};
 use crate::dns::PORT;
 use crate::drop_reason::DropReason;
 use crate::io::{Client, PortMark};
 use crate::packet::inbound::Inbound;
 use crate::report::FlowRow;
+use crate::rules::Transport;
+use crate::station::Service;
 use connection::Connection;
 use engine::{Engine, State};
 use flow::{Flow, Turn};
@@ -141,14 +142,14 @@ impl Flows {
     ) -> Result<(), DropReason> {
         // The SYN is kept until the host has connected; a long one out of fragments would waste
         // memory.
-        if packet.packet.len() > context.config.mtu.into() {
+        if packet.packet.len() > context.config.station.mtu.into() {
             return Err(DropReason::BadTcp);
         }
         let remote = ends.remote;
-        if remote.port() == PORT && context.config.offers(Service::Dns, remote.ip()) {
+        if remote.port() == PORT && context.config.station.offers(Service::Dns, remote.ip()) {
             return self.begin_dns(packet, segment, ends, context);
         }
-        if let Err(reason) = context.policy.target(context.config, Transport::Tcp, remote) {
+        if let Err(reason) = policy::target(context.config, Transport::Tcp, remote) {
             ends.send(context, &Outgoing::reset_for(segment))?;
             return Err(reason);
         }
@@ -163,7 +164,7 @@ impl Flows {
     /// Starts to connect the host's socket.
     fn start_connect(&mut self, number: u32, context: &mut Context<'_>) {
         let Some(remote) = self.flow(number).map(|flow| flow.ends.remote) else { return };
-        let target = context.policy.target(context.config, Transport::Tcp, remote);
+        let target = policy::target(context.config, Transport::Tcp, remote);
         let stream = target.map_err(|_| Errno::ACCESS.into()).and_then(host_stream::connect);
         let begun = stream.and_then(|stream| {
             let flow = self.flow(number).ok_or(Errno::NOENT)?;
@@ -504,7 +505,7 @@ impl Flows {
 
 /// The maximum segment size that follows from the network's MTU.
 fn local_mss(context: &Context<'_>, ends: &Endpoints) -> u16 {
-    let mtu = usize::from(context.config.mtu);
+    let mtu = usize::from(context.config.station.mtu);
     mtu.saturating_sub(ends.overhead()).max(64) as u16
 }
 

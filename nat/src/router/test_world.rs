@@ -12,11 +12,11 @@ use trama_frame::{MacAddr, VnetHeader, checksum, gso, vnet};
 
 use super::Nat;
 use super::context::Context;
-use super::policy::Policy;
 use crate::cable::Cable;
-use crate::config::{Config, NatConfig};
+use crate::config::Config;
 use crate::drop_reason::{Counters, DropReason};
 use crate::io::{PortMark, Random};
+use crate::rules::Rules;
 use crate::testing::{GATEWAY, GATEWAY4, GUEST, GUEST4, GUEST6, lab, random};
 
 /// Time limit for anything on a loaded machine.
@@ -45,7 +45,6 @@ pub struct World {
     /// The NAT's clock, which stands still unless a test moves it.
     pub now: Duration,
     poll: Poll,
-    policy: Policy,
     /// Source of the NAT's random numbers.
     pub random: Random,
 }
@@ -54,12 +53,11 @@ impl World {
     pub fn new() -> World {
         World {
             nat: Nat::default(),
-            config: Config { nat: Some(NatConfig::default()), ..lab() },
+            config: Config { nat: Some(Rules::default()), ..lab() },
             counters: Counters::default(),
             wire: Wire::default(),
             now: Duration::ZERO,
             poll: Poll::new().unwrap(),
-            policy: Policy::default(),
             random: random(),
         }
     }
@@ -68,8 +66,7 @@ impl World {
     pub fn with<R>(&mut self, job: impl FnOnce(&mut Nat, &mut Context<'_>) -> R) -> R {
         let mut context = Context {
             now: self.now,
-            config: &self.config,
-            policy: &self.policy,
+            config: self.config.nat(),
             registry: self.poll.registry(),
             cable: &mut self.wire,
             counters: &mut self.counters,

@@ -7,7 +7,7 @@ use trama_frame::VnetHeader;
 
 use super::test_world::{World, segments};
 use super::*;
-use crate::config::Service;
+use crate::station::Service;
 use crate::testing::{GATEWAY, GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6};
 
 const GUEST_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 15);
@@ -38,7 +38,7 @@ fn closed() -> World {
 
 #[test]
 fn dns_over_tcp_is_served_without_nat() {
-    let link_local = closed().config.link_local();
+    let link_local = closed().config.station.link_local();
     for (from, to) in [
         (IpAddr::from(GUEST4), IpAddr::from(GATEWAY4)),
         (GUEST6.into(), GATEWAY6.into()),
@@ -75,13 +75,13 @@ fn nothing_else_is_served_without_nat() {
     }
     // DNS has an address of its own.
     let dns = IpAddr::from([10, 0, 2, 3]);
-    world.config.service_addresses = vec![(dns, Service::Dns)];
+    world.config.station.service_addresses = vec![(dns, Service::Dns)];
     assert_eq!(receive(&mut world, &syn(GUEST4.into(), GATEWAY4.into(), 53)), Handled::Local);
     assert_eq!(world.counters.received, 0);
     assert_eq!(receive(&mut world, &syn(GUEST4.into(), dns, 53)), Handled::Consumed);
     assert_eq!(receive(&mut world, &syn([192, 0, 2, 9].into(), dns, 53)), Handled::Local);
-    let own = world.config.link_local().into();
-    world.config.service_addresses.clear();
+    let own = world.config.station.link_local().into();
+    world.config.station.service_addresses.clear();
     assert_eq!(receive(&mut world, &syn(own, own, 53)), Handled::Local, "from ourselves");
     assert_eq!(world.nat.census(), [1, 0, 0]);
 }

@@ -33,12 +33,13 @@ use super::flow_table::{FlowTable, Limits};
 use super::host_socket::{BATCH, HostSocket, ReceiveBuffers, SendOptions};
 use super::icmp::errors::{IcmpError, IcmpErrorSender};
 use super::neighbour_cache::NeighbourCache;
+use super::policy;
 use super::ready_queue::ReadyQueue;
-use crate::config::Transport;
 use crate::drop_reason::DropReason;
 use crate::io::PortMark;
 use crate::packet::inbound::Inbound;
 use crate::report::FlowRow;
+use crate::rules::Transport;
 use forward::Forwards;
 use gso_batch::{BatchKey, GsoBatch};
 use wire::{Datagram, GuestDestination, datagram};
@@ -183,7 +184,7 @@ impl Flows {
             self.push(BatchKey { number, target, local, visible, options }, &datagram, context);
             return Ok(());
         }
-        let target = match context.policy.target(context.config, Transport::Udp, visible) {
+        let target = match policy::target(context.config, Transport::Udp, visible) {
             Ok(target) => target,
             Err(reason) => return Err(self.reject(packet, reason, context)),
         };

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use trama_nat::{Forward, LoopbackMap, NatConfig, Service};
+use trama_nat::{Forward, LoopbackMap, Rules, Service, Station, Subnet4, Subnet6};
 
 use super::dhcp;
 use super::forward::{forward_guest, loopback_guest};
@@ -26,27 +26,25 @@ pub fn gateway(
     let hosts = network.hosts.iter().map(|(name, address)| (name.clone(), *address)).collect();
     let (mtu, tftp) = (network.mtu, network.tftp.clone());
     let nat = network.has_nat().then(|| nat(network));
-    let (ipv4, ipv6, dhcp, service_addresses) = (None, None, None, Vec::new());
-    let mut config =
-        trama_nat::Config { mac, mtu, ipv4, ipv6, service_addresses, hosts, tftp, dhcp, nat };
+    let (ipv4, ipv6, service_addresses) = (None, None, Vec::new());
+    let mut station = Station { mac, mtu, ipv4, ipv6, service_addresses };
     for subnet in &network.subnets() {
         let (prefix, known) = (subnet.1, network.well_known(subnet));
         match known.gateway {
-            IpAddr::V4(address) => config.ipv4 = Some(trama_nat::Subnet4 { address, prefix }),
-            IpAddr::V6(address) => config.ipv6 = Some(trama_nat::Subnet6 { address, prefix }),
+            IpAddr::V4(address) => station.ipv4 = Some(Subnet4 { address, prefix }),
+            IpAddr::V6(address) => station.ipv6 = Some(Subnet6 { address, prefix }),
         }
         let services = [(known.dns, Service::Dns), (known.tftp, Service::Tftp)];
         let service_addresses =
             services.into_iter().filter(|(address, _)| *address != known.gateway);
-        config.service_addresses.extend(service_addresses);
+        station.service_addresses.extend(service_addresses);
     }
-    config.dhcp =
-        network.dhcp().map(|settings| dhcp::for_gateway(network, &settings, leases, seed));
-    Some(config)
+    let dhcp = network.dhcp().map(|settings| dhcp::for_gateway(network, &settings, leases, seed));
+    Some(trama_nat::Config { station, hosts, tftp, dhcp, nat })
 }
 
 /// The settings of the NAT: forwards, loopback maps, discovery protocols.
-fn nat(network: &Network) -> NatConfig {
+fn nat(network: &Network) -> Rules {
     let forward = |rule: &Rule| {
         let guest = forward_guest(rule, network)?;
         Some(Forward {
@@ -71,7 +69,7 @@ fn nat(network: &Network) -> NatConfig {
             host: (rule.host.unwrap_or(same_kind), rule.host_port).into(),
         })
     };
-    NatConfig {
+    Rules {
         forwards: network.forward.iter().filter_map(forward).collect(),
         loopback: network.loopback.iter().filter_map(map).collect(),
         reflect: network.reflect.clone(),

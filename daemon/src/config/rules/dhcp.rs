@@ -39,7 +39,12 @@ impl Check {
         let Some(config) = gateway(network, [2, 0, 0, 0, 0, 1], Path::new("/"), 0) else {
             return;
         };
-        self.dhcp_subnets(index, network, dhcp, (config.ipv4.is_some(), config.ipv6.is_some()));
+        self.dhcp_subnets(
+            index,
+            network,
+            dhcp,
+            (config.station.ipv4.is_some(), config.station.ipv6.is_some()),
+        );
         if let Some(Err(error)) = config.dhcp_server().map(|server| server.check()) {
             self.dhcp_error(index, network, &dhcp.reservations, &error);
         }

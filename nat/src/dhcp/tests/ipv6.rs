@@ -30,7 +30,7 @@ fn message6(kind: u8, addresses: &[Ipv6Addr]) -> Vec<u8> {
     bytes.extend(association);
     if kind == ASK {
         bytes.extend([0, 2, 0, 10, 0, 3, 0, 1]);
-        bytes.extend(settings().mac);
+        bytes.extend(settings().station.mac);
     }
     let macs = (GUEST, MacAddr([0x33, 0x33, 0, 1, 0, 2]));
     udp_frame(macs, (ip6("fe80::2").into(), 546), (ip6("ff02::1:2").into(), 547), &bytes).unwrap()
@@ -40,7 +40,7 @@ fn payload6(frame: &[u8]) -> Vec<u8> {
     let frame = EthernetFrame::new_checked(frame).unwrap();
     assert_eq!(frame.dst_addr().0, GUEST.0);
     let packet = Ipv6Packet::new_checked(frame.payload()).unwrap();
-    assert_eq!(packet.src_addr(), settings().link_local());
+    assert_eq!(packet.src_addr(), settings().station.link_local());
     assert_eq!(packet.dst_addr(), ip6("fe80::2"));
     UdpPacket::new_checked(packet.payload()).unwrap().payload().to_vec()
 }
@@ -73,7 +73,7 @@ fn advertise(address: Ipv6Addr) -> Vec<u8> {
         target_addr: address,
         lladdr: Some(ethernet_address(NEIGHBOUR).into()),
     });
-    let macs = (NEIGHBOUR, settings().mac());
+    let macs = (NEIGHBOUR, settings().station.mac());
     let ips = (IpAddr::V6(address), IpAddr::V6(GATEWAY6));
     ip_frame(macs, ips, (IpProtocol::Icmpv6, 255), message.buffer_len(), |bytes| {
         message.emit(&address, &GATEWAY6, &mut Icmpv6Packet::new_unchecked(bytes), &checksums());
@@ -185,7 +185,7 @@ fn replies(gateway: &mut Gateway, now: Duration) -> [Vec<u8>; 3] {
     let reply = out.frames.remove(0);
     let ask = message(8, GUEST, Ipv4Addr::new(10, 0, 2, 7), &[(55, &[15, 119])]);
     let ends = ((Ipv4Addr::new(10, 0, 2, 7).into(), 68), (GATEWAY4.into(), 67));
-    let inform = udp_frame((GUEST, settings().mac()), ends.0, ends.1, &ask).unwrap();
+    let inform = udp_frame((GUEST, settings().station.mac()), ends.0, ends.1, &ask).unwrap();
     gateway.handle(now, PORT, &inform, &mut out);
     [advertisement, reply, out.frames.remove(0)]
 }
@@ -214,7 +214,7 @@ fn dhcpv6_announces_the_dns_server_from_the_link_local_address() {
     gateway.handle(ms(0), PORT, &information_request(), &mut out);
     let frame = EthernetFrame::new_checked(&out.frames[0][..]).unwrap();
     let packet = Ipv6Packet::new_checked(frame.payload()).unwrap();
-    assert_eq!(packet.src_addr(), settings().link_local());
+    assert_eq!(packet.src_addr(), settings().station.link_local());
     let datagram = UdpPacket::new_checked(packet.payload()).unwrap();
     assert_eq!((datagram.src_port(), datagram.dst_port()), (547, 546));
     assert!(datagram.payload().ends_with(&GATEWAY6.octets()));

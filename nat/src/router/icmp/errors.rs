@@ -114,7 +114,8 @@ impl IcmpErrorSender {
         if is_error {
             return Err(DropReason::IcmpUnanswered);
         }
-        let from = context.config.address_for(packet.source).ok_or(DropReason::OtherAddress)?;
+        let from =
+            context.config.station.address_for(packet.source).ok_or(DropReason::OtherAddress)?;
         let to = (packet.port, packet.mac, packet.source);
         self.send(context, to, from, icmp_error, packet.packet)
     }
@@ -134,7 +135,7 @@ impl IcmpErrorSender {
         let from = match report {
             ErrorReport::Icmp { from, .. } if !from.is_loopback() => Some(from),
             // The host itself, which to the guest is the gateway.
-            _ => context.config.address_for(to.2),
+            _ => context.config.station.address_for(to.2),
         };
         let packet = rebuilt(to.2, destination, protocol, payload).ok_or(DropReason::HostError)?;
         self.send(context, to, from.ok_or(DropReason::OtherAddress)?, icmp_error, &packet)

@@ -5,11 +5,11 @@ use std::net::UdpSocket;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{LoopbackMap, Transport};
 use crate::packet::outbound::fragments as cut;
 use crate::router::Handled;
 use crate::router::classify::{FrameClass, parse};
 use crate::router::test_world::*;
+use crate::rules::{LoopbackMap, Transport};
 use crate::testing::{GATEWAY, GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, ping};
 use crate::{Gateway, Output};
 
@@ -52,7 +52,8 @@ fn take(
     port: u64,
     frame: &[u8],
 ) -> Result<Option<Vec<u8>>, DropReason> {
-    let parsed = parse(&lab(), PortMark(port), Default::default(), frame);
+    let config = lab();
+    let parsed = parse(config.nat(), PortMark(port), Default::default(), frame);
     let Ok(FrameClass::Fragment(part)) = parsed else { panic!("no fragment") };
     let packet = reassembly.add(Duration::ZERO, &part, &mut Counters::default())?;
     Ok(packet.map(|packet| {
@@ -220,7 +221,7 @@ fn packets_for_the_gateway_are_reassembled_and_answered_in_fragments() {
         (IpAddr::V6(link_local), GATEWAY6.into()),
     ];
     // With NAT, and without.
-    for nat in [Some(crate::NatConfig::default()), None] {
+    for nat in [Some(crate::Rules::default()), None] {
         for (guest, gateway) in pings {
             let mut world = World::new();
             world.config.nat = nat.clone();

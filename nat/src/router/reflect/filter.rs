@@ -7,14 +7,15 @@ use trama_frame::MacAddr;
 
 use super::groups::{MDNS4, MDNS6};
 use super::{mdns, ssdp};
-use crate::config::Discovery;
 use crate::drop_reason::DropReason;
 use crate::io::PortMark;
 use crate::packet::outbound::Outbound;
 use crate::router::context::Context;
 use crate::router::host_socket::HostDatagram;
+use crate::router::policy;
 use crate::router::rate_limiter::RateLimiter;
 use crate::router::udp::wire::{self, Size};
+use crate::rules::Discovery;
 
 /// The query to send for a guest's message.
 pub(super) fn outgoing_query(service: Discovery, payload: &[u8]) -> Result<Vec<u8>, DropReason> {
@@ -75,7 +76,7 @@ pub(super) fn admit(
 ) -> Result<SocketAddr, DropReason> {
     let from = datagram.from;
     if from.is_ipv4() {
-        context.policy.allows(context.config, from.ip())?;
+        policy::allows(context.config, from.ip())?;
     }
     if !responses.try_take(context.now, port) {
         return Err(DropReason::ReflectLimit);
@@ -83,11 +84,12 @@ pub(super) fn admit(
     match (service, from) {
         (Discovery::Ssdp, from) => Ok(from),
         (Discovery::Mdns, SocketAddr::V4(_)) => {
-            let gateway = context.config.address_for(from.ip()).ok_or(DropReason::OtherAddress)?;
+            let gateway =
+                context.config.station.address_for(from.ip()).ok_or(DropReason::OtherAddress)?;
             Ok(SocketAddr::new(gateway, MDNS4.port()))
         }
         (Discovery::Mdns, SocketAddr::V6(_)) => {
-            Ok(SocketAddr::new(context.config.link_local().into(), MDNS6.port()))
+            Ok(SocketAddr::new(context.config.station.link_local().into(), MDNS6.port()))
         }
     }
 }
@@ -101,7 +103,7 @@ pub(super) fn deliver(
 ) -> Result<(), DropReason> {
     let (source, destination) = (from.ip(), to.ip());
     let out = Outbound { mac, source, destination, protocol: IpProtocol::Udp, hop_limit };
-    let size = Size::Mtu(context.config.mtu);
+    let size = Size::Mtu(context.config.station.mtu);
     wire::send(&out, (from.port(), to.port()), payload, size, context)
 }
 

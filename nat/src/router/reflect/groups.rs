@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::{Config, Discovery};
 use crate::packet::inbound::Inbound;
+use crate::rules::{Config, Discovery};
 
 pub(super) const MDNS4: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 251)), 5353);
@@ -16,22 +16,28 @@ const GROUPS: [(Discovery, SocketAddr); 3] =
     [(Discovery::Mdns, MDNS4), (Discovery::Mdns, MDNS6), (Discovery::Ssdp, SSDP4)];
 
 /// Whether anything is reflected.
-pub(crate) fn is_on(config: &Config) -> bool {
-    config.nat.as_ref().is_some_and(|nat| !nat.reflect.is_empty())
+pub(crate) fn is_on(config: Config<'_>) -> bool {
+    config.rules.is_some_and(|nat| !nat.reflect.is_empty())
 }
 
-pub(crate) fn group_of(config: &Config, packet: &Inbound<'_>) -> Option<(Discovery, SocketAddr)> {
+pub(crate) fn group_of(
+    config: Config<'_>,
+    packet: &Inbound<'_>,
+) -> Option<(Discovery, SocketAddr)> {
     let [_, _, high, low] = *packet.payload.first_chunk()?;
     let to = SocketAddr::new(packet.destination, u16::from_be_bytes([high, low]));
     wanted(config).find(|(_, group)| *group == to)
 }
 
 /// The groups that are reflected.
-pub(super) fn wanted(config: &Config) -> impl Iterator<Item = (Discovery, SocketAddr)> + '_ {
-    let services = config.nat.as_ref().map_or(&[][..], |nat| &nat.reflect);
+pub(super) fn wanted(config: Config<'_>) -> impl Iterator<Item = (Discovery, SocketAddr)> + '_ {
+    let services = config.rules.map_or(&[][..], |nat| &nat.reflect);
     GROUPS.into_iter().filter(move |(service, group)| {
-        let has_version =
-            if group.is_ipv4() { config.ipv4.is_some() } else { config.ipv6.is_some() };
+        let has_version = if group.is_ipv4() {
+            config.station.ipv4.is_some()
+        } else {
+            config.station.ipv6.is_some()
+        };
         services.contains(service) && has_version
     })
 }

@@ -86,7 +86,7 @@ fn mdns_questions_go_out_and_responses_come_in_to_the_group() {
         let (from, to, payload) = read_datagram(&frame);
         let own: IpAddr = match group {
             SocketAddr::V4(_) => GATEWAY4.into(),
-            SocketAddr::V6(_) => world.config.link_local().into(),
+            SocketAddr::V6(_) => world.config.station.link_local().into(),
         };
         assert_eq!((from, to), (SocketAddr::new(own, 5353), group));
         assert_eq!(payload, ANSWER);

@@ -138,7 +138,7 @@ impl Flow {
             engine.autotune();
         }
         let mss = engine.segment_size();
-        let segments = if context.config.has_large_frames() { GSO_SEGMENTS } else { 1 };
+        let segments = if context.config.rules.is_some() { GSO_SEGMENTS } else { 1 };
         // The length field of an IP packet has 16 bits.
         let large = (segments * mss).min((MAX_PACKET - ends.overhead()) / mss * mss);
         let ends = *ends;

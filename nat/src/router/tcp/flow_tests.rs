@@ -11,14 +11,14 @@ use smoltcp::wire::{IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 use trama_frame::VnetHeader;
 use trama_frame::vnet::DATA_VALID;
 
-use super::super::policy::Policy;
 use super::*;
 use crate::cable::Cable;
-use crate::config::{Config, LoopbackMap, NatConfig};
+use crate::config::Config;
 use crate::drop_reason::Counters;
 use crate::io::Random;
 use crate::packet::checksums;
 use crate::router::context::Context;
+use crate::rules::{LoopbackMap, Rules};
 use crate::testing::{GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, random};
 
 const PORT: u16 = 7000;
@@ -55,7 +55,7 @@ impl World {
     fn new(host: SocketAddr) -> World {
         let guest = SocketAddr::new(GATEWAY4.into(), PORT);
         let loopback = vec![LoopbackMap { transport: Transport::Tcp, guest, host }];
-        let nat = Some(NatConfig { loopback, ..NatConfig::default() });
+        let nat = Some(Rules { loopback, ..Rules::default() });
         World {
             poll: Poll::new().unwrap(),
             config: Config { nat, ..lab() },
@@ -70,8 +70,8 @@ impl World {
 
     fn with<R>(&mut self, job: impl FnOnce(&mut Flows, &mut Context<'_>) -> R) -> R {
         let World { poll, config, counters, random, frames, flows, now, .. } = self;
-        let (policy, registry, now) = (&Policy::default(), poll.registry(), *now);
-        job(flows, &mut Context { now, config, policy, registry, cable: frames, counters, random })
+        let (config, registry, now) = (config.nat(), poll.registry(), *now);
+        job(flows, &mut Context { now, config, registry, cable: frames, counters, random })
     }
 
     /// Sends a segment of the guest.
@@ -108,7 +108,7 @@ impl World {
     /// A segment of the guest in a frame.
     fn frame(&self, repr: &TcpRepr<'_>) -> Vec<u8> {
         let (source, destination) = (IpAddr::from(GUEST4), IpAddr::from(GATEWAY4));
-        let ends = ((GUEST, lab().mac()), (source, destination));
+        let ends = ((GUEST, lab().station.mac()), (source, destination));
         let kind = (IpProtocol::Tcp, 64);
         let frame = crate::packet::ip_frame(ends.0, ends.1, kind, repr.buffer_len(), |bytes| {
             let mut tcp = TcpPacket::new_unchecked(bytes);
@@ -328,7 +328,7 @@ fn a_syn_in_ipv6_fragments_begins_a_flow() {
     map.guest.set_ip(destination);
     let repr = syn(&[]);
     let length = 8 + repr.buffer_len();
-    let ends = ((GUEST, lab().mac()), (source, destination));
+    let ends = ((GUEST, lab().station.mac()), (source, destination));
     let frame =
         crate::packet::ip_frame(ends.0, ends.1, (IpProtocol::Ipv6Frag, 64), length, |bytes| {
             bytes[0] = IpProtocol::Tcp.into();

@@ -24,7 +24,6 @@ use crate::io::{Output, PortMark};
 use crate::packet::ethernet_address;
 use crate::router::classify::{self, FrameClass};
 use crate::router::context::Context;
-use crate::router::policy::Policy;
 use crate::router::test_world::{Wire, segments};
 use crate::testing::{GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, random};
 
@@ -218,7 +217,9 @@ struct Ours {
 impl Ours {
     /// Handles a frame. Returns what is sent at once: the reset that answers a segment of no flow.
     fn handle(&mut self, now: Duration, frame: &[u8]) -> Vec<Vec<u8>> {
-        let arrival = classify::parse(&lab(), PortMark(1), VnetHeader::default(), frame);
+        let config = lab();
+        let offload = VnetHeader::default();
+        let arrival = classify::parse(config.nat(), PortMark(1), offload, frame);
         let Ok(FrameClass::Packet(packet)) = arrival else { panic!("not a packet") };
         let segment = Segment::parse(&packet).unwrap();
         assert_eq!((segment.source, segment.destination), (GUEST_PORT, REMOTE_PORT));
@@ -285,10 +286,10 @@ fn take(received: &mut Vec<u8>, takes: &mut usize, bytes: &[u8]) -> usize {
 /// The frames of a segment.
 fn frames(setting: &Setting, segment: &Outgoing<'_>) -> Vec<Vec<u8>> {
     let (poll, mut wire, mut random) = (Poll::new().unwrap(), Wire::default(), random());
+    let config = lab();
     let mut context = Context {
         now: Duration::ZERO,
-        config: &lab(),
-        policy: &Policy::default(),
+        config: config.nat(),
         registry: poll.registry(),
         cable: &mut wire,
         counters: &mut Counters::default(),

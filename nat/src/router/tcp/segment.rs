@@ -190,7 +190,7 @@ impl Endpoints {
     ) -> Result<(), DropReason> {
         let len = segment.parts.iter().map(|part| part.len()).sum();
         let mut headers = [0; MAX_HEADERS];
-        let written = self.write_headers(&mut headers, context.config.mac(), segment, len);
+        let written = self.write_headers(&mut headers, context.config.station.mac(), segment, len);
         let transport = written.ok_or(DropReason::BadIp)?;
         let end = transport + usize::from(headers[transport + 12] >> 4) * 4;
         let (headers, tcp) = (&mut headers[..end], transport..end);

@@ -21,7 +21,6 @@ use mio::unix::SourceFd;
 use nix::errno::Errno;
 use trama_frame::MacAddr;
 
-use crate::config::{Forward, Transport};
 use crate::io::PortMark;
 use crate::router::classify::MASQUERADE_PORTS;
 use crate::router::context::{Context, TokenKind};
@@ -29,6 +28,7 @@ use crate::router::flow_table::{FlowTable, Limits};
 use crate::router::forward::{RETRY, is_routed_via_gateway, port_pairs, warning};
 use crate::router::host_socket::{HostDatagram, HostSocket};
 use crate::router::local_address::LocalAddress;
+use crate::rules::{Forward, Transport};
 
 /// First token number of listeners, above those of flows.
 pub(super) const FIRST_LISTENER: u32 = 1 << 31;
@@ -90,7 +90,7 @@ impl Forwards {
         while let Some(number) = self.clients.expired(context.now) {
             self.forget(number);
         }
-        let rules = context.config.nat.as_ref().map_or(&[][..], |nat| &nat.forwards);
+        let rules = context.config.rules.map_or(&[][..], |nat| &nat.forwards);
         let mut warnings = Vec::new();
         if !rules.iter().filter(|rule| rule.transport == Transport::Udp).eq(&self.rules) {
             self.rebuild(rules, context, &mut warnings);
@@ -273,7 +273,7 @@ impl Forwards {
 
     /// A free source port of the gateway.
     fn masquerade(&self, guest: SocketAddr, context: &mut Context<'_>) -> Option<SocketAddr> {
-        let gateway = context.config.address_for(guest.ip())?;
+        let gateway = context.config.station.address_for(guest.ip())?;
         let start = (context.random)() as u16;
         let ports = (0..=MASQUERADE_PORTS.end() - MASQUERADE_PORTS.start()).map(|step| {
             let step =

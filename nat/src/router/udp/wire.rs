@@ -80,7 +80,7 @@ pub(super) fn deliver(
     };
     let ports = (visible.port(), guest.address.port());
     let segment = datagram.segment.max(1);
-    let mtu = guest.mtu.min(context.config.mtu);
+    let mtu = guest.mtu.min(context.config.station.mtu);
     let is_gso = segment < datagram.bytes.len()
         && out.fits(mtu, HEADER + segment)
         && out.fits(u16::MAX, HEADER + datagram.bytes.len());

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use etherparse::{SlicedPacket, TransportSlice};
 
-use crate::config::{Forward, Transport};
 use crate::drop_reason::DropReason;
 use crate::router::test_world::*;
+use crate::rules::{Forward, Transport};
 use crate::testing::GUEST4;
 
 const WORLD4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
