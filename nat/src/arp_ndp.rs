@@ -1,6 +1,6 @@
 //! The responder of ARP (RFC 826) and neighbour discovery (RFC 4861) for the gateway's addresses.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpProtocol,
@@ -8,9 +8,10 @@ use smoltcp::wire::{
 };
 use trama_frame::MacAddr;
 
-use crate::config::Config;
 use crate::drop_reason::DropReason;
+use crate::packet::received::Arp;
 use crate::packet::{checksums, ethernet_address, frame, ip_frame};
+use crate::station::Station;
 
 /// Hop limit of neighbour discovery, which shows that no router forwarded it (RFC 4861, 7.1.1).
 pub(crate) const ONE_LINK: u8 = 255;
@@ -18,51 +19,33 @@ pub(crate) const ONE_LINK: u8 = 255;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 pub(crate) const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
 
-/// A parsed ARP packet.
-pub(crate) struct Arp {
-    operation: ArpOperation,
-    /// The sender's address; 0.0.0.0 in a probe (RFC 5227).
-    pub sender: Ipv4Addr,
-    target: Ipv4Addr,
-}
-
-/// Parses and checks an ARP packet.
-pub(crate) fn parse_arp(config: &Config, from: MacAddr, payload: &[u8]) -> Result<Arp, DropReason> {
-    let packet = ArpPacket::new_checked(payload).map_err(|_| DropReason::BadArp)?;
-    let ArpRepr::EthernetIpv4 {
-        operation,
-        source_hardware_addr: station,
-        source_protocol_addr: sender,
-        target_protocol_addr: target,
-        ..
-    } = ArpRepr::parse(&packet).map_err(|_| DropReason::BadArp)?
-    else {
-        return Err(DropReason::BadArp);
-    };
-    let subnet = config.station.ipv4.ok_or(DropReason::OtherAddress)?;
-    if station.0 != from.0 {
-        return Err(DropReason::BadArp);
-    }
-    if !sender.is_unspecified() && !subnet.is_host(sender) {
+/// Checks that the sender of an ARP packet is on the network.
+///
+/// # Errors
+///
+/// It is not, or the network has no IPv4.
+pub(crate) fn check_sender(station: &Station, arp: &Arp) -> Result<(), DropReason> {
+    let subnet = station.ipv4.ok_or(DropReason::OtherAddress)?;
+    if !arp.sender.is_unspecified() && !subnet.is_host(arp.sender) {
         return Err(DropReason::ForeignSource);
     }
-    Ok(Arp { operation, sender, target })
+    Ok(())
 }
 
 /// The reply to an ARP request or probe for one of the gateway's addresses.
-pub(crate) fn arp(config: &Config, from: MacAddr, asked: &Arp) -> Result<Vec<u8>, DropReason> {
-    let Arp { operation, sender, target } = *asked;
-    if operation != ArpOperation::Request || !config.station.has(target.into()) {
+pub(crate) fn arp_reply(station: &Station, asked: &Arp) -> Result<Vec<u8>, DropReason> {
+    let Arp { operation, mac, sender, target, .. } = *asked;
+    if operation != ArpOperation::Request || !station.has(target.into()) {
         return Err(DropReason::OtherAddress);
     }
     let reply = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Reply,
-        source_hardware_addr: ethernet_address(config.station.mac()),
+        source_hardware_addr: ethernet_address(station.mac()),
         source_protocol_addr: target,
-        target_hardware_addr: ethernet_address(from),
+        target_hardware_addr: ethernet_address(mac),
         target_protocol_addr: sender,
     };
-    Ok(frame(config.station.mac(), from, EthernetProtocol::Arp, reply.buffer_len(), |bytes| {
+    Ok(frame(station.mac(), mac, EthernetProtocol::Arp, reply.buffer_len(), |bytes| {
         reply.emit(&mut ArpPacket::new_unchecked(bytes));
     }))
 }
@@ -78,7 +61,7 @@ pub(crate) struct Solicitation {
 }
 
 /// The advertisement that answers a solicitation for one of the gateway's addresses.
-pub(crate) fn advertise(config: &Config, asked: &Solicitation) -> Result<Vec<u8>, DropReason> {
+pub(crate) fn advertise(station: &Station, asked: &Solicitation) -> Result<Vec<u8>, DropReason> {
     // The checks of RFC 4861, 7.1.1.
     let probe = asked.source.is_unspecified();
     let to_group = asked.destination.is_multicast();
@@ -88,7 +71,7 @@ pub(crate) fn advertise(config: &Config, asked: &Solicitation) -> Result<Vec<u8>
     if breaks_rules {
         return Err(DropReason::BadIcmp);
     }
-    if !config.station.has(asked.target.into()) {
+    if !station.has(asked.target.into()) {
         return Err(DropReason::OtherAddress);
     }
     let (to, destination) =
@@ -97,11 +80,11 @@ pub(crate) fn advertise(config: &Config, asked: &Solicitation) -> Result<Vec<u8>
     let advert = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
         flags: solicited | NdiscNeighborFlags::OVERRIDE | NdiscNeighborFlags::ROUTER,
         target_addr: asked.target,
-        lladdr: Some(ethernet_address(config.station.mac()).into()),
+        lladdr: Some(ethernet_address(station.mac()).into()),
     });
     let ips = (asked.target.into(), destination.into());
     let kind = (IpProtocol::Icmpv6, ONE_LINK);
-    ip_frame((config.station.mac(), to), ips, kind, advert.buffer_len(), |bytes| {
+    ip_frame((station.mac(), to), ips, kind, advert.buffer_len(), |bytes| {
         let mut packet = Icmpv6Packet::new_unchecked(bytes);
         advert.emit(&asked.target, &destination, &mut packet, &checksums());
     })

@@ -11,13 +11,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol};
+use smoltcp::wire::IpProtocol;
 use trama_dhcp::Time;
 use trama_dhcp::dhcp6;
 use trama_dhcp::name::DomainName;
 use trama_dhcp::store::Record;
 use trama_dhcp::wire::SERVER_PORT;
-use trama_frame::MacAddr;
+use trama_frame::{MacAddr, VnetHeader};
 
 use crate::config::Config;
 use crate::dhcp::{Advertiser, Leases, Leases6, Request, Request6};
@@ -25,8 +25,10 @@ use crate::dns;
 use crate::dns::forwarder::{Forwarder, Refusal};
 use crate::drop_reason::{Counters, DropReason};
 use crate::io::{Client, Output, PortMark, Random, Replies};
+use crate::packet::inbound::Inbound;
 use crate::packet::outbound::fragments;
-use crate::packet::{neighbour, udp_frame, udp_overhead};
+use crate::packet::received::{self, Frame, Local};
+use crate::packet::{udp_frame, udp_overhead};
 use crate::report::LeaseRow;
 use crate::report::Status;
 use crate::rules;
@@ -215,11 +217,22 @@ impl Gateway {
         self.counters.drop(reason);
     }
 
-    /// Handles a frame from `port`, starting with its destination address.
+    /// Handles a frame from `port`, starting with its destination address, with complete checksums.
     pub fn handle(&mut self, now: Duration, port: PortMark, frame: &[u8], out: &mut Output) {
+        match received::parse(self.config.station.mac(), port, VnetHeader::default(), frame) {
+            Ok(frame) => self.handle_parsed(now, &frame.into(), out),
+            Err(reason) => {
+                self.counters.received += 1;
+                self.counters.drop(reason);
+            }
+        }
+    }
+
+    /// Handles a frame that is not for a flow.
+    pub(crate) fn handle_parsed(&mut self, now: Duration, local: &Local<'_>, out: &mut Output) {
         let before = out.frames.len() + out.confirmed.len();
         self.counters.received += 1;
-        if let Err(reason) = self.receive(now, port, frame, out) {
+        if let Err(reason) = self.receive(now, local, out) {
             self.counters.drop(reason);
         }
         self.counters.sent += (out.frames.len() + out.confirmed.len() - before) as u64;
@@ -340,56 +353,53 @@ impl Gateway {
     fn receive(
         &mut self,
         now: Duration,
-        port: PortMark,
-        bytes: &[u8],
+        local: &Local<'_>,
         out: &mut Output,
     ) -> Result<(), DropReason> {
-        let frame = EthernetFrame::new_checked(bytes).map_err(|_| DropReason::BadEthernet)?;
-        let (from, to) = (MacAddr(frame.src_addr().0), MacAddr(frame.dst_addr().0));
-        if from.is_multicast() || from.is_zero() || from == self.config.station.mac() {
-            return Err(DropReason::BadEthernet);
-        }
-        if to != self.config.station.mac() && !to.is_multicast() {
-            return Err(DropReason::OtherStation);
-        }
-        match frame.ethertype() {
-            EthernetProtocol::Arp => {
-                let asked = arp_ndp::parse_arp(&self.config, from, frame.payload())?;
+        match &local.frame {
+            Frame::Arp(arp) => {
+                arp_ndp::check_sender(&self.config.station, arp)?;
                 if let Some(leases) = &mut self.leases {
-                    leases.address_seen(now, &self.config, (asked.sender, from), port.0, out);
+                    leases.address_seen(now, &self.config, (arp.sender, arp.mac), arp.port.0, out);
                 }
-                out.frames.push(arp_ndp::arp(&self.config, from, &asked)?);
+                out.frames.push(arp_ndp::arp_reply(&self.config.station, arp)?);
                 Ok(())
             }
-            EthernetProtocol::Ipv4 | EthernetProtocol::Ipv6 => {
-                let packet = ip::parse(&self.config, from, to, &frame)?;
-                if packet.protocol == IpProtocol::Udp {
-                    return self.datagram(now, port, &packet, out);
-                }
-                if packet.is_router_solicitation() {
-                    let advertiser = self.advertiser.as_mut();
-                    return advertiser.ok_or(DropReason::IcmpUnanswered)?.solicited(now, &packet);
-                }
-                if let (Some(leases), Some((IpAddr::V6(address), user))) =
-                    (&mut self.leases6, neighbour::advertised(bytes))
-                {
-                    leases.address_seen(now, &self.config, (address, user), port.0, out);
-                }
-                let answer = ip::answer(&self.config, &packet)?;
-                let id = (self.random)() as u32;
-                out.frames.extend(fragments(answer, self.config.station.mtu, id)?);
-                Ok(())
-            }
-            EthernetProtocol::Unknown(_) => Err(DropReason::UnknownEthertype),
+            Frame::Packet(packet) => self.packet(now, packet, local.advertised, out),
+            Frame::Fragment(_) => Err(DropReason::Fragment),
         }
+    }
+
+    /// Handles an IP packet.
+    fn packet(
+        &mut self,
+        now: Duration,
+        packet: &Inbound<'_>,
+        advertised: Option<(IpAddr, MacAddr)>,
+        out: &mut Output,
+    ) -> Result<(), DropReason> {
+        ip::check(&self.config, packet)?;
+        if packet.protocol == IpProtocol::Udp {
+            return self.datagram(now, packet, out);
+        }
+        if ip::is_router_solicitation(packet) {
+            let advertiser = self.advertiser.as_mut();
+            return advertiser.ok_or(DropReason::IcmpUnanswered)?.solicited(now, packet);
+        }
+        if let (Some(leases), Some((IpAddr::V6(address), user))) = (&mut self.leases6, advertised) {
+            leases.address_seen(now, &self.config, (address, user), packet.port.0, out);
+        }
+        let answer = ip::answer(&self.config, packet)?;
+        let id = (self.random)() as u32;
+        out.frames.extend(fragments(answer, self.config.station.mtu, id)?);
+        Ok(())
     }
 
     /// Passes a datagram to its service. Some are answered later.
     fn datagram(
         &mut self,
         now: Duration,
-        port: PortMark,
-        packet: &ip::Packet<'_>,
+        packet: &Inbound<'_>,
         out: &mut Output,
     ) -> Result<(), DropReason> {
         let (ports, payload) = ip::udp(packet)?;
@@ -400,12 +410,13 @@ impl Gateway {
             let leases = self.leases.as_mut().ok_or(DropReason::ClosedPort)?;
             let server = self.config.station.ipv4.map(|subnet| IpAddr::V4(subnet.address));
             let unicast = Some(packet.destination) == server;
-            let request = Request { port: port.0, from: packet.from, source, unicast, payload };
+            let request =
+                Request { port: packet.port.0, from: packet.mac, source, unicast, payload };
             return leases.handle(now, &self.config, &request, out);
         }
         let client = Client {
-            port,
-            mac: packet.from,
+            port: packet.port,
+            mac: packet.mac,
             remote: (packet.source, ports.src_port),
             local: (packet.destination, ports.dst_port),
             room: usize::from(self.config.station.mtu).saturating_sub(udp_overhead(packet.source)),
@@ -416,8 +427,8 @@ impl Gateway {
             dns::PORT if offers(Service::Dns) => self.dns_query(now, client, payload, out)?,
             dhcp6::SERVER_PORT if !is_service_address && let IpAddr::V6(source) = packet.source => {
                 let leases = self.leases6.as_mut().ok_or(DropReason::ClosedPort)?;
-                let (source, from) = ((source, ports.src_port), packet.from);
-                let request = Request6 { port: port.0, from, source, payload };
+                let (source, from) = ((source, ports.src_port), packet.mac);
+                let request = Request6 { port: packet.port.0, from, source, payload };
                 return leases.handle(now, &self.config, &request, out);
             }
             port if self.tftp.listens(port) && offers(Service::Tftp) => {

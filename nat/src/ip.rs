@@ -3,89 +3,71 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr,
-    IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, NdiscRepr, UdpPacket, UdpRepr,
+    Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, NdiscRepr, UdpPacket, UdpRepr,
 };
-use trama_frame::MacAddr;
 
 use crate::arp_ndp::{Solicitation, advertise};
 use crate::config::Config;
 use crate::drop_reason::DropReason;
+use crate::packet::inbound::Inbound;
 use crate::packet::{HOP_LIMIT, checksums, ip_frame};
-
-/// A checked packet for the gateway.
-pub(crate) struct Packet<'a> {
-    pub from: MacAddr,
-    pub source: IpAddr,
-    pub destination: IpAddr,
-    pub hop_limit: u8,
-    pub protocol: IpProtocol,
-    pub payload: &'a [u8],
-}
 
 /// All routers of the link, and all DHCPv6 servers (RFC 4291, 2.7.1; RFC 8415, 7.1).
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 const ALL_DHCP_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
-impl Packet<'_> {
-    /// Whether it is a router solicitation.
-    pub fn is_router_solicitation(&self) -> bool {
-        self.protocol == IpProtocol::Icmpv6 && self.payload.first() == Some(&133)
-    }
-
-    /// Whether it is to the port of a DHCPv4 server. Its sender may have no address, or be on
-    /// another link.
-    fn is_dhcp(&self) -> bool {
-        self.source.is_ipv4() && self.destination_port() == Some(trama_dhcp::wire::SERVER_PORT)
-    }
-
-    /// Whether it is to the port of a DHCPv6 server, the only service with a group.
-    fn is_dhcp6(&self) -> bool {
-        self.source.is_ipv6() && self.destination_port() == Some(trama_dhcp::dhcp6::SERVER_PORT)
-    }
-
-    fn destination_port(&self) -> Option<u16> {
-        let port = self.payload.get(2..4).filter(|_| self.protocol == IpProtocol::Udp)?;
-        Some(u16::from_be_bytes([port[0], port[1]]))
-    }
+/// Whether it is a router solicitation.
+pub(crate) fn is_router_solicitation(packet: &Inbound<'_>) -> bool {
+    packet.protocol == IpProtocol::Icmpv6 && packet.payload.first() == Some(&133)
 }
 
-/// Checks everything but the payload.
-pub(crate) fn parse<'a>(
-    config: &Config,
-    from: MacAddr,
-    to: MacAddr,
-    frame: &EthernetFrame<&'a [u8]>,
-) -> Result<Packet<'a>, DropReason> {
-    let packet = match frame.ethertype() {
-        EthernetProtocol::Ipv4 => parse4(config, from, frame.payload())?,
-        _ => parse6(config, from, frame.payload())?,
-    };
+/// Whether it is to the port of a DHCPv4 server. Its sender may have no address, or be on another
+/// link.
+fn is_dhcp(packet: &Inbound<'_>) -> bool {
+    packet.source.is_ipv4() && destination_port(packet) == Some(trama_dhcp::wire::SERVER_PORT)
+}
+
+/// Whether it is to the port of a DHCPv6 server, the only service with a group.
+fn is_dhcp6(packet: &Inbound<'_>) -> bool {
+    packet.source.is_ipv6() && destination_port(packet) == Some(trama_dhcp::dhcp6::SERVER_PORT)
+}
+
+fn destination_port(packet: &Inbound<'_>) -> Option<u16> {
+    let port = packet.payload.get(2..4).filter(|_| packet.protocol == IpProtocol::Udp)?;
+    Some(u16::from_be_bytes([port[0], port[1]]))
+}
+
+/// Checks that a packet is for the gateway and from its network.
+///
+/// # Errors
+///
+/// It is not.
+pub(crate) fn check(config: &Config, packet: &Inbound<'_>) -> Result<(), DropReason> {
+    match (packet.source, packet.destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            check4(config, packet, source, destination)?;
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            check6(config, packet, source, destination)?;
+        }
+        _ => return Err(DropReason::BadIp),
+    }
     // A unicast packet in a multicast frame may be an attack (RFC 1122, 3.3.6, and RFC 8021 for
     // IPv6).
-    if to.is_multicast() && !packet.destination.is_multicast() && !packet.is_dhcp() {
+    if packet.is_to_group && !packet.destination.is_multicast() && !is_dhcp(packet) {
         return Err(DropReason::OtherAddress);
     }
-    Ok(packet)
+    Ok(())
 }
 
-fn parse4<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<'a>, DropReason> {
-    let packet = Ipv4Packet::new_checked(bytes).map_err(|_| DropReason::BadIp)?;
-    if packet.more_frags() || packet.frag_offset() != 0 {
-        return Err(DropReason::Fragment);
-    }
-    let header = Ipv4Repr::parse(&packet, &checksums()).map_err(|_| DropReason::BadIp)?;
+fn check4(
+    config: &Config,
+    packet: &Inbound<'_>,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+) -> Result<(), DropReason> {
     let subnet = config.station.ipv4.ok_or(DropReason::OtherAddress)?;
-    let (source, destination) = (header.src_addr, header.dst_addr);
-    let packet = Packet {
-        from,
-        source: source.into(),
-        destination: destination.into(),
-        hop_limit: header.hop_limit,
-        protocol: header.next_header,
-        payload: packet.payload(),
-    };
-    let is_dhcp = packet.is_dhcp();
+    let is_dhcp = is_dhcp(packet);
     let is_unicast = !source.is_multicast() && !source.is_broadcast() && !source.is_loopback();
     let is_known_source = if is_dhcp { is_unicast } else { subnet.is_host(source) };
     if !is_known_source || config.station.has(source.into()) {
@@ -93,16 +75,15 @@ fn parse4<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
     }
     let to_all = destination.is_broadcast() || subnet.is_broadcast(destination);
     let is_accepted = config.station.has(destination.into()) || (is_dhcp && to_all);
-    if !is_accepted {
-        return Err(DropReason::OtherAddress);
-    }
-    Ok(packet)
+    if is_accepted { Ok(()) } else { Err(DropReason::OtherAddress) }
 }
 
-fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<'a>, DropReason> {
-    let packet = Ipv6Packet::new_checked(bytes).map_err(|_| DropReason::BadIp)?;
-    let header = Ipv6Repr::parse(&packet).map_err(|_| DropReason::BadIp)?;
-    let (source, destination) = (header.src_addr, header.dst_addr);
+fn check6(
+    config: &Config,
+    packet: &Inbound<'_>,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+) -> Result<(), DropReason> {
     let subnet = config.station.ipv6.ok_or(DropReason::OtherAddress)?;
     let is_on_link = source.is_unicast_link_local() || subnet.is_host(source);
     // The unspecified address is the source of duplicate address detection.
@@ -110,20 +91,9 @@ fn parse6<'a>(config: &Config, from: MacAddr, bytes: &'a [u8]) -> Result<Packet<
         return Err(DropReason::ForeignSource);
     }
     let is_local = config.station.has(destination.into()) || is_solicited_node(config, destination);
-    let packet = Packet {
-        from,
-        source: source.into(),
-        destination: destination.into(),
-        hop_limit: header.hop_limit,
-        protocol: header.next_header,
-        payload: packet.payload(),
-    };
-    let to_routers = destination == ALL_ROUTERS && packet.is_router_solicitation();
-    let to_servers = destination == ALL_DHCP_SERVERS && packet.is_dhcp6();
-    if !is_local && !to_routers && !to_servers {
-        return Err(DropReason::OtherAddress);
-    }
-    Ok(packet)
+    let to_routers = destination == ALL_ROUTERS && is_router_solicitation(packet);
+    let to_servers = destination == ALL_DHCP_SERVERS && is_dhcp6(packet);
+    if is_local || to_routers || to_servers { Ok(()) } else { Err(DropReason::OtherAddress) }
 }
 
 /// Whether this is the solicited-node group of one of the gateway's addresses.
@@ -145,7 +115,7 @@ fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
 }
 
 /// The frame that answers a packet other than UDP.
-pub(crate) fn answer(config: &Config, packet: &Packet<'_>) -> Result<Vec<u8>, DropReason> {
+pub(crate) fn answer(config: &Config, packet: &Inbound<'_>) -> Result<Vec<u8>, DropReason> {
     match (packet.protocol, packet.source, packet.destination) {
         (IpProtocol::Icmp, IpAddr::V4(source), IpAddr::V4(destination)) => {
             echo4(config, packet, source, destination)
@@ -159,17 +129,18 @@ pub(crate) fn answer(config: &Config, packet: &Packet<'_>) -> Result<Vec<u8>, Dr
 
 fn echo4(
     config: &Config,
-    packet: &Packet<'_>,
+    packet: &Inbound<'_>,
     source: Ipv4Addr,
     destination: Ipv4Addr,
 ) -> Result<Vec<u8>, DropReason> {
     let message = Icmpv4Packet::new_checked(packet.payload).map_err(|_| DropReason::BadIcmp)?;
-    let message = Icmpv4Repr::parse(&message, &checksums()).map_err(|_| DropReason::BadIcmp)?;
+    let message =
+        Icmpv4Repr::parse(&message, &packet.checksums()).map_err(|_| DropReason::BadIcmp)?;
     let Icmpv4Repr::EchoRequest { ident, seq_no, data } = message else {
         return Err(DropReason::IcmpUnanswered);
     };
     let reply = Icmpv4Repr::EchoReply { ident, seq_no, data };
-    let (macs, ips) = ((config.station.mac(), packet.from), (destination.into(), source.into()));
+    let (macs, ips) = ((config.station.mac(), packet.mac), (destination.into(), source.into()));
     ip_frame(macs, ips, (IpProtocol::Icmp, HOP_LIMIT), reply.buffer_len(), |bytes| {
         reply.emit(&mut Icmpv4Packet::new_unchecked(bytes), &checksums());
     })
@@ -178,20 +149,20 @@ fn echo4(
 
 fn icmp6(
     config: &Config,
-    packet: &Packet<'_>,
+    packet: &Inbound<'_>,
     source: Ipv6Addr,
     destination: Ipv6Addr,
 ) -> Result<Vec<u8>, DropReason> {
     let message = Icmpv6Packet::new_checked(packet.payload).map_err(|_| DropReason::BadIcmp)?;
     let code = message.msg_code();
-    let message = Icmpv6Repr::parse(&source, &destination, &message, &checksums())
+    let message = Icmpv6Repr::parse(&source, &destination, &message, &packet.checksums())
         .map_err(|_| DropReason::BadIcmp)?;
     match message {
         Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr: target, lladdr }) => {
             if code != 0 {
                 return Err(DropReason::BadIcmp);
             }
-            let Packet { from, hop_limit, .. } = *packet;
+            let Inbound { mac: from, hop_limit, .. } = *packet;
             let has_source_link_layer = lladdr.is_some();
             let asked = Solicitation {
                 from,
@@ -201,7 +172,7 @@ fn icmp6(
                 target,
                 has_source_link_layer,
             };
-            advertise(config, &asked)
+            advertise(&config.station, &asked)
         }
         // Neither end of an echo can be a group or unspecified.
         Icmpv6Repr::EchoRequest { .. } if destination.is_multicast() || source.is_unspecified() => {
@@ -210,7 +181,7 @@ fn icmp6(
         Icmpv6Repr::EchoRequest { ident, seq_no, data } => {
             let reply = Icmpv6Repr::EchoReply { ident, seq_no, data };
             let (macs, ips) =
-                ((config.station.mac(), packet.from), (destination.into(), source.into()));
+                ((config.station.mac(), packet.mac), (destination.into(), source.into()));
             ip_frame(macs, ips, (IpProtocol::Icmpv6, HOP_LIMIT), reply.buffer_len(), |bytes| {
                 let mut packet = Icmpv6Packet::new_unchecked(bytes);
                 reply.emit(&destination, &source, &mut packet, &checksums());
@@ -222,13 +193,13 @@ fn icmp6(
 }
 
 /// The ports and the payload of a checked UDP datagram.
-pub(crate) fn udp<'a>(packet: &Packet<'a>) -> Result<(UdpRepr, &'a [u8]), DropReason> {
+pub(crate) fn udp<'a>(packet: &Inbound<'a>) -> Result<(UdpRepr, &'a [u8]), DropReason> {
     let datagram = UdpPacket::new_checked(packet.payload).map_err(|_| DropReason::BadUdp)?;
     let (source, destination) = (packet.source.into(), packet.destination.into());
-    let ports = UdpRepr::parse(&datagram, &source, &destination, &checksums())
+    let ports = UdpRepr::parse(&datagram, &source, &destination, &packet.checksums())
         .map_err(|_| DropReason::BadUdp)?;
-    let from_nobody = packet.source.is_unspecified() && !packet.is_dhcp();
-    let to_group = packet.destination.is_multicast() && !packet.is_dhcp6();
+    let from_nobody = packet.source.is_unspecified() && !is_dhcp(packet);
+    let to_group = packet.destination.is_multicast() && !is_dhcp6(packet);
     if ports.src_port == 0 || from_nobody || to_group {
         return Err(DropReason::BadUdp);
     }

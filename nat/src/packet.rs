@@ -5,6 +5,7 @@ pub(crate) mod icmp_error;
 pub(crate) mod inbound;
 pub(crate) mod neighbour;
 pub(crate) mod outbound;
+pub(crate) mod received;
 
 use std::net::IpAddr;
 

@@ -20,8 +20,7 @@ use rustix::process::{
 };
 use rustix::thread::set_name;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use trama_frame::vnet::NEEDS_CSUM;
-use trama_frame::{VnetHeader, checksum};
+use trama_frame::VnetHeader;
 use trama_virtqueue::DriverError;
 
 use crate::answers::Questions;
@@ -351,14 +350,7 @@ impl Process {
         let context = &mut Context { now, config, registry, cable, counters, random };
         match nat.receive(port, header, frame, context) {
             Handled::Consumed => {}
-            Handled::Local if header.flags & NEEDS_CSUM == 0 => {
-                gateway.handle(now, port, frame, out)
-            }
-            Handled::Local => {
-                let mut whole = frame.to_vec();
-                checksum::complete(&mut whole, &mut header);
-                gateway.handle(now, port, &whole, out);
-            }
+            Handled::Local(local) => gateway.handle_parsed(now, &local, out),
             Handled::Reassembled(frame) => gateway.handle(now, port, &frame, out),
         }
         Ok(true)

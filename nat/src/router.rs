@@ -42,6 +42,7 @@ use crate::dns::streams::Streams;
 use crate::drop_reason::DropReason;
 use crate::io::{Client, PortMark};
 use crate::packet::inbound::Inbound;
+use crate::packet::received::{self, Local};
 use crate::packet::{icmp as icmp_packet, icmp_error};
 use crate::report::{FlowRow, ForwardStatus, NatStatus};
 use crate::rules::Config;
@@ -53,12 +54,11 @@ use reassembly::Reassembly;
 use reflect::Reflector;
 
 /// What became of a frame.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Handled {
-    /// The NAT handled it.
+pub(crate) enum Handled<'a> {
+    /// The NAT handled or dropped it, and counted it.
     Consumed,
     /// It is not the NAT's, and nothing happened.
-    Local,
+    Local(Local<'a>),
     /// It was the last fragment of this frame, which is not the NAT's.
     Reassembled(Vec<u8>),
 }
@@ -103,30 +103,24 @@ impl Nat {
         self.streams.answer(stream, message);
     }
 
-    /// Handles a frame with a packet for another network, or a fragment for this one.
-    pub(crate) fn receive(
+    /// Handles a frame if it belongs to flows.
+    pub(crate) fn receive<'a>(
         &mut self,
         port: PortMark,
-        header: VnetHeader,
-        frame: &[u8],
+        offload: VnetHeader,
+        bytes: &'a [u8],
         context: &mut Context<'_>,
-    ) -> Handled {
-        let class = classify::parse(context.config, port, header, frame);
-        // Without NAT, only fragments for the gateway are reassembled and DNS is served over TCP.
-        let is_for_gateway = match &class {
-            Ok(FrameClass::Fragment(fragment)) => context.config.station.has(fragment.destination),
-            Ok(FrameClass::Packet(packet)) => classify::is_tcp_dns(context.config, packet),
-            _ => false,
-        };
-        if context.config.rules.is_none() && !is_for_gateway {
-            return Handled::Local;
-        }
+    ) -> Handled<'a> {
+        let frame = received::parse(context.config.station.mac(), port, offload, bytes);
+        let class = frame.and_then(|frame| classify::classify(context.config, frame));
         let result = match class {
-            Ok(FrameClass::Local) if self.neighbours.learn(port, frame, context) => {
-                self.udp.guest_resolved();
-                return Handled::Consumed;
+            Ok(FrameClass::Local(frame)) => {
+                let local = Local::from(frame);
+                if !self.learn(port, &local, context) {
+                    return Handled::Local(local);
+                }
+                Ok(())
             }
-            Ok(FrameClass::Local) => return Handled::Local,
             Ok(FrameClass::Packet(packet)) => self.handle(&packet, context),
             Ok(FrameClass::Fragment(fragment)) => match self.reassemble(&fragment, context) {
                 Ok(Some(whole)) => return Handled::Reassembled(whole),
@@ -140,6 +134,17 @@ impl Nat {
             context.counters.drop(reason);
         }
         Handled::Consumed
+    }
+
+    /// Learns the MAC address of a guest that was asked for. Returns whether that is all that the
+    /// frame is about.
+    fn learn(&mut self, port: PortMark, local: &Local<'_>, context: &Context<'_>) -> bool {
+        let Some(advertised) = local.advertised else { return false };
+        let is_answer = self.neighbours.learn(port, advertised, context);
+        if is_answer {
+            self.udp.guest_resolved();
+        }
+        is_answer
     }
 
     /// Handles a whole packet for another network.

@@ -12,7 +12,7 @@ use trama_frame::MacAddr;
 use crate::arp_ndp::{ALL_NODES_MAC, ONE_LINK};
 use crate::config::Config;
 use crate::drop_reason::DropReason;
-use crate::ip::Packet;
+use crate::packet::inbound::Inbound;
 use crate::packet::ip_frame;
 
 /// Longest time between advertisements, and the lifetime of the default router (RFC 4861, 6.2.1).
@@ -49,7 +49,7 @@ impl Advertiser {
     }
 
     /// Handles a router solicitation.
-    pub fn solicited(&mut self, now: Duration, packet: &Packet<'_>) -> Result<(), DropReason> {
+    pub fn solicited(&mut self, now: Duration, packet: &Inbound<'_>) -> Result<(), DropReason> {
         let (IpAddr::V6(source), IpAddr::V6(destination)) = (packet.source, packet.destination)
         else {
             return Err(DropReason::BadIcmp);
@@ -59,7 +59,7 @@ impl Advertiser {
         match self.router.solicited(time(now), source) {
             Ok(()) if source.is_unspecified() => {}
             // The router limits how many wait.
-            Ok(()) => drop(self.stations.insert(source, packet.from)),
+            Ok(()) => drop(self.stations.insert(source, packet.mac)),
             Err(Refusal::Throttled) => return Err(DropReason::Throttled),
             Err(_) => return Err(DropReason::BadIcmp),
         }

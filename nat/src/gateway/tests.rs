@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet,
-    Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags,
-    NdiscRepr,
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+    Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv4Repr,
+    Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
 };
+
+use trama_frame::vnet::NEEDS_CSUM;
 
 use super::*;
 use crate::io::Upstream;
@@ -211,7 +213,10 @@ fn broken_packets_are_refused_by_what_is_broken() {
         frame[at] = value;
         answer(&frame)
     };
-    assert_eq!(changed(20, 0x20), Err(Fragment), "more fragments");
+    let mut fragment = whole.clone();
+    fragment[20] = 0x20;
+    mend_checksums(&mut fragment);
+    assert_eq!(answer(&fragment), Err(Fragment), "more fragments");
     assert_eq!(changed(22, 1), Err(BadIp), "header checksum");
     assert_eq!(changed(14, 0x65), Err(BadIp), "version");
     assert_eq!(changed(14, 0x4f), Err(BadIp), "header length");
@@ -246,6 +251,11 @@ fn udp_to_a_closed_port_is_counted() {
     let mut wrong = send(1000, b"xyz");
     wrong[43] ^= 1;
     assert_eq!(answer(&wrong), Err(BadUdp), "checksum");
+    let offload = VnetHeader { flags: NEEDS_CSUM, ..VnetHeader::default() };
+    let unfinished = received::parse(GATEWAY, PORT, offload, &wrong).unwrap();
+    let mut gateway = Gateway::new(lab(), random());
+    gateway.handle_parsed(NOW, &unfinished.into(), &mut Output::default());
+    assert_eq!(gateway.counters().dropped(ClosedPort), 1, "its sender left it to be completed");
 }
 
 /// A neighbour solicitation with its hop limit.

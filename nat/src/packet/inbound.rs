@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet};
-use trama_frame::vnet::DATA_VALID;
+use trama_frame::vnet::{DATA_VALID, NEEDS_CSUM};
 use trama_frame::{MacAddr, VnetHeader};
 
 use super::outbound::FRAGMENT_HEADER;
@@ -11,11 +12,14 @@ use crate::drop_reason::DropReason;
 use crate::io::PortMark;
 
 /// A packet with a valid IP header. Its source and destination are checked by the classification.
+#[derive(Clone, Copy)]
 pub(crate) struct Inbound<'a> {
     /// The switch port that it came from.
     pub port: PortMark,
     /// The source MAC address, where answers go.
     pub mac: MacAddr,
+    /// Whether the frame was sent to a group or to all.
+    pub is_to_group: bool,
     pub source: IpAddr,
     pub destination: IpAddr,
     pub protocol: IpProtocol,
@@ -29,6 +33,14 @@ pub(crate) struct Inbound<'a> {
 }
 
 impl<'a> Inbound<'a> {
+    /// Which checksums of the payload to verify: none if the sender left them to be completed.
+    pub fn checksums(&self) -> ChecksumCapabilities {
+        match self.offload.flags & NEEDS_CSUM {
+            0 => super::checksums(),
+            _ => ChecksumCapabilities::ignored(),
+        }
+    }
+
     /// Whether the packet may be fragmented on its way: its sender allows it or, for IPv6, has done
     /// so.
     pub(crate) fn may_fragment(&self) -> bool {
@@ -75,7 +87,19 @@ fn bare<'a>(
     payload: &'a [u8],
 ) -> Inbound<'a> {
     let (port, mac, offload) = (PortMark(0), MacAddr([0; 6]), VnetHeader::default());
-    Inbound { port, mac, source, destination, protocol, hop_limit, packet, payload, offload }
+    let is_to_group = false;
+    Inbound {
+        port,
+        mac,
+        is_to_group,
+        source,
+        destination,
+        protocol,
+        hop_limit,
+        packet,
+        payload,
+        offload,
+    }
 }
 
 pub(crate) fn parse4(bytes: &[u8]) -> Result<(Inbound<'_>, bool), DropReason> {

@@ -1,54 +1,15 @@
-//! Address resolution: solicitations and advertisements of ARP (RFC 826) and neighbour discovery
-//! (RFC 4861).
+//! Address resolution: requests of ARP (RFC 826) and neighbour discovery (RFC 4861).
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
-    Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Packet, NdiscRepr,
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetProtocol, Icmpv6Packet, Icmpv6Repr,
+    IpProtocol, NdiscRepr,
 };
 use trama_frame::MacAddr;
 
 use super::{checksums, ethernet_address, frame, ip_frame};
 use crate::station::Station;
-
-/// The address and MAC address that an ARP reply or neighbour advertisement tells.
-pub(crate) fn advertised(bytes: &[u8]) -> Option<(IpAddr, MacAddr)> {
-    let frame = EthernetFrame::new_checked(bytes).ok()?;
-    let (address, mac) = match frame.ethertype() {
-        EthernetProtocol::Arp => {
-            let packet = ArpPacket::new_checked(frame.payload()).ok()?;
-            let ArpRepr::EthernetIpv4 {
-                operation: ArpOperation::Reply,
-                source_hardware_addr,
-                source_protocol_addr,
-                ..
-            } = ArpRepr::parse(&packet).ok()?
-            else {
-                return None;
-            };
-            (source_protocol_addr.into(), source_hardware_addr)
-        }
-        EthernetProtocol::Ipv6 => {
-            let packet = Ipv6Packet::new_checked(frame.payload()).ok()?;
-            // RFC 4861, 7.1.2: a router would have decremented it.
-            if packet.next_header() != IpProtocol::Icmpv6 || packet.hop_limit() != 255 {
-                return None;
-            }
-            let message = Icmpv6Packet::new_checked(packet.payload()).ok()?;
-            let (from, to) = (packet.src_addr(), packet.dst_addr());
-            let message = Icmpv6Repr::parse(&from, &to, &message, &checksums()).ok()?;
-            let Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { target_addr, .. }) = message else {
-                return None;
-            };
-            (IpAddr::V6(target_addr), frame.src_addr())
-        }
-        _ => return None,
-    };
-    // A station may only advertise itself.
-    let is_own = mac == frame.src_addr() && mac.is_unicast();
-    is_own.then_some((address, MacAddr(mac.0)))
-}
 
 /// The ARP request or neighbour solicitation for an address.
 pub(crate) fn solicitation(station: &Station, address: IpAddr) -> Option<Vec<u8>> {

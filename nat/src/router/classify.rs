@@ -1,16 +1,15 @@
-//! Classifies frames: which are for the NAT, and which for the gateway's own services.
+//! Classifies frames: which belong to flows, and which to the gateway's own services.
 
 use std::net::IpAddr;
 
-use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol};
-use trama_frame::{MacAddr, VnetHeader};
+use smoltcp::wire::IpProtocol;
 
 use super::reflect::groups::{group_of, is_on};
 use crate::dns;
 use crate::drop_reason::DropReason;
-use crate::io::PortMark;
 use crate::packet::icmp;
-use crate::packet::inbound::{Inbound, parse4, parse6};
+use crate::packet::inbound::Inbound;
+use crate::packet::received::Frame;
 use crate::rules::{Config, Transport};
 use crate::station::Service;
 
@@ -18,51 +17,47 @@ use crate::station::Service;
 /// TFTP.
 pub(crate) const MASQUERADE_PORTS: std::ops::RangeInclusive<u16> = 0x8000..=0xbfff;
 
-/// What a frame is to the NAT.
+/// Where a frame belongs.
 pub(crate) enum FrameClass<'a> {
-    /// Not for the NAT: for a service of the gateway, or to be dropped.
-    Local,
+    /// Not to a flow: to a service of the gateway, or to nothing.
+    Local(Frame<'a>),
     /// A packet for another network, or for a port of the gateway that flows use.
     Packet(Inbound<'a>),
-    /// A fragment of such a packet. Its protocol is that of the whole packet for IPv4, and unknown
-    /// for IPv6, where the payload starts with the fragment header.
+    /// A fragment of a packet for another network or for the gateway.
     Fragment(Inbound<'a>),
     /// A datagram to a multicast group that is reflected.
     Group(Inbound<'a>),
 }
 
-/// Checks and classifies a frame for the gateway's station.
-pub(crate) fn parse<'a>(
+/// Classifies a frame. Without NAT, only fragments for the gateway and TCP to its DNS are not
+/// local.
+///
+/// # Errors
+///
+/// A packet for a flow, but its sender is not a guest.
+pub(crate) fn classify<'a>(
     config: Config<'_>,
-    port: PortMark,
-    offload: VnetHeader,
-    bytes: &'a [u8],
+    frame: Frame<'a>,
 ) -> Result<FrameClass<'a>, DropReason> {
-    let Ok(frame) = EthernetFrame::new_checked(bytes) else { return Ok(FrameClass::Local) };
-    let mac = MacAddr(frame.src_addr().0);
-    let is_group = frame.dst_addr().is_multicast() && is_on(config);
-    let is_ours = frame.dst_addr().0 == config.station.mac;
-    if !(is_ours || is_group) || mac.is_multicast() || mac.is_zero() {
-        return Ok(FrameClass::Local);
-    }
-    let (packet, is_fragment) = match frame.ethertype() {
-        EthernetProtocol::Ipv4 => parse4(frame.payload())?,
-        EthernetProtocol::Ipv6 => parse6(frame.payload())?,
-        _ => return Ok(FrameClass::Local),
+    let (packet, is_fragment) = match &frame {
+        Frame::Arp(_) => return Ok(FrameClass::Local(frame)),
+        Frame::Packet(packet) => (*packet, false),
+        Frame::Fragment(packet) => (*packet, true),
     };
-    let packet = Inbound { port, mac, offload, ..packet };
-    if is_group {
-        let is_asked = !is_fragment && is_for_group(config, &packet);
-        return Ok(if is_asked { FrameClass::Group(packet) } else { FrameClass::Local });
+    if packet.is_to_group {
+        let is_asked = !is_fragment && is_on(config) && is_for_group(config, &packet);
+        return Ok(if is_asked { FrameClass::Group(packet) } else { FrameClass::Local(frame) });
     }
     // Only the whole packet shows what it is.
     if is_fragment && config.station.has(packet.destination) {
         return Ok(FrameClass::Fragment(packet));
     }
-    if is_local(config, &packet) {
-        return Ok(FrameClass::Local);
+    let is_allowed = is_allowed_source(config, &packet);
+    let is_served = !is_fragment && is_allowed && is_tcp_dns(config, &packet);
+    if is_local(config, &packet) || (config.rules.is_none() && !is_served) {
+        return Ok(FrameClass::Local(frame));
     }
-    if !is_allowed_source(config, &packet) {
+    if !is_allowed {
         return Err(DropReason::ForeignSource);
     }
     Ok(if is_fragment { FrameClass::Fragment(packet) } else { FrameClass::Packet(packet) })

@@ -9,7 +9,7 @@ use trama_frame::{MacAddr, VnetHeader};
 
 use super::context::Context;
 use crate::io::PortMark;
-use crate::packet::neighbour::{advertised, solicitation};
+use crate::packet::neighbour::solicitation;
 
 /// Most entries.
 const CAPACITY: usize = 1024;
@@ -65,10 +65,13 @@ impl NeighbourCache {
         None
     }
 
-    /// Learns from a frame that may be an advertisement. Returns whether it answered a
-    /// solicitation.
-    pub(crate) fn learn(&mut self, port: PortMark, bytes: &[u8], context: &Context<'_>) -> bool {
-        let Some((address, mac)) = advertised(bytes) else { return false };
+    /// Learns from an advertisement. Returns whether it answered a solicitation.
+    pub(crate) fn learn(
+        &mut self,
+        port: PortMark,
+        (address, mac): (IpAddr, MacAddr),
+        context: &Context<'_>,
+    ) -> bool {
         let Some(entry @ Entry::Incomplete { .. }) = self.entries.get_mut(&address) else {
             return false;
         };

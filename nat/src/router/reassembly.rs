@@ -213,8 +213,7 @@ pub(crate) fn parse_whole<'a>(packet: &'a [u8], last: &Inbound<'_>) -> Option<In
     };
     let payload = packet.get(head..)?;
     let offload = trama_frame::VnetHeader::default();
-    let Inbound { port, mac, source, destination, .. } = *last;
-    Some(Inbound { port, mac, source, destination, protocol, hop_limit, packet, payload, offload })
+    Some(Inbound { protocol, hop_limit, packet, payload, offload, ..*last })
 }
 
 /// A frame with a reassembled packet, for the station `to`. It does not show that the packet was

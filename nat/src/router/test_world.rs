@@ -10,13 +10,15 @@ use mio::{Events, Poll};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetProtocol};
 use trama_frame::{MacAddr, VnetHeader, checksum, gso, vnet};
 
-use super::Nat;
+use super::classify::{FrameClass, classify};
 use super::context::Context;
+use super::{Handled, Nat};
 use crate::cable::Cable;
 use crate::config::Config;
 use crate::drop_reason::{Counters, DropReason};
 use crate::io::{PortMark, Random};
-use crate::rules::Rules;
+use crate::packet::received;
+use crate::rules::{self, Rules};
 use crate::testing::{GATEWAY, GATEWAY4, GUEST, GUEST4, GUEST6, lab, random};
 
 /// Time limit for anything on a loaded machine.
@@ -78,8 +80,20 @@ impl World {
     /// Sends a frame of the guest at switch port `port`.
     pub fn send_from(&mut self, port: u64, frame: &[u8]) {
         self.with(|nat, context| {
-            nat.receive(PortMark(port), VnetHeader::default(), frame, context)
+            drop(nat.receive(PortMark(port), VnetHeader::default(), frame, context));
         });
+    }
+
+    /// Whether a frame of the guest is left to the gateway's services.
+    pub fn leaves(&mut self, frame: &[u8]) -> bool {
+        self.leaves_with(VnetHeader::default(), frame)
+    }
+
+    pub fn leaves_with(&mut self, offload: VnetHeader, frame: &[u8]) -> bool {
+        self.with(|nat, context| {
+            let handled = nat.receive(PortMark(1), offload, frame, context);
+            matches!(handled, Handled::Local(_))
+        })
     }
 
     /// Sends frames of the guest, then takes a turn.
@@ -130,6 +144,13 @@ impl World {
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.counters.dropped(reason)
     }
+}
+
+/// Parses and classifies a frame from switch port `port` of a network with NAT.
+pub fn class_of(port: u64, bytes: &[u8]) -> Result<FrameClass<'_>, DropReason> {
+    let frame = received::parse(GATEWAY, PortMark(port), VnetHeader::default(), bytes)?;
+    let (lab, rules) = (lab(), Some(&Rules::default()));
+    classify(rules::Config { station: &lab.station, rules }, frame)
 }
 
 /// The frames that a guest without offloads receives for a large one.

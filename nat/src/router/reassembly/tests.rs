@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::packet::outbound::fragments as cut;
 use crate::router::Handled;
-use crate::router::classify::{FrameClass, parse};
+use crate::router::classify::FrameClass;
 use crate::router::test_world::*;
 use crate::rules::{LoopbackMap, Transport};
-use crate::testing::{GATEWAY, GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, ping};
+use crate::testing::{GATEWAY, GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, ping};
 use crate::{Gateway, Output};
 
 /// A frame with a fragment of a guest's packet to an outside address.
@@ -52,9 +52,7 @@ fn take(
     port: u64,
     frame: &[u8],
 ) -> Result<Option<Vec<u8>>, DropReason> {
-    let config = lab();
-    let parsed = parse(config.nat(), PortMark(port), Default::default(), frame);
-    let Ok(FrameClass::Fragment(part)) = parsed else { panic!("no fragment") };
+    let Ok(FrameClass::Fragment(part)) = class_of(port, frame) else { panic!("no fragment") };
     let packet = reassembly.add(Duration::ZERO, &part, &mut Counters::default())?;
     Ok(packet.map(|packet| {
         let whole = parse_whole(&packet, &part).expect("a well-formed packet");
@@ -235,7 +233,7 @@ fn packets_for_the_gateway_are_reassembled_and_answered_in_fragments() {
                 });
                 match taken {
                     Handled::Reassembled(frame) => wholes.push(frame),
-                    taken => assert_eq!(taken, Handled::Consumed),
+                    taken => assert!(matches!(taken, Handled::Consumed)),
                 }
             }
             assert_eq!(wholes.len(), 1);

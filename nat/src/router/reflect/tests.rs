@@ -8,7 +8,6 @@ use etherparse::{NetSlice, SlicedPacket};
 use super::groups::{MDNS6, SSDP4};
 use super::*;
 use crate::config::Config;
-use crate::router::Handled;
 use crate::router::host_socket::HostDatagram;
 use crate::router::test_world::*;
 use crate::testing::{GATEWAY, GATEWAY4, GUEST4};
@@ -61,9 +60,7 @@ fn to_group(group: SocketAddr, from: u16, payload: &[u8]) -> Vec<u8> {
 fn is_local(config: &Config, frame: &[u8]) -> bool {
     let mut world = World::new();
     world.config = config.clone();
-    let taken =
-        world.with(|nat, context| nat.receive(PortMark(1), Default::default(), frame, context));
-    taken == Handled::Local
+    world.leaves(frame)
 }
 
 #[test]

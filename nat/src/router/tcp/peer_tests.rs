@@ -13,7 +13,6 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State as PeerState};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpCidr, IpProtocol, Ipv6Packet};
-use trama_frame::VnetHeader;
 
 use super::connection::Connection;
 use super::engine::{Engine, State};
@@ -22,9 +21,9 @@ use crate::drop_reason::Counters;
 use crate::gateway::Gateway;
 use crate::io::{Output, PortMark};
 use crate::packet::ethernet_address;
-use crate::router::classify::{self, FrameClass};
+use crate::router::classify::FrameClass;
 use crate::router::context::Context;
-use crate::router::test_world::{Wire, segments};
+use crate::router::test_world::{Wire, class_of, segments};
 use crate::testing::{GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, random};
 
 const REMOTE4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
@@ -217,10 +216,7 @@ struct Ours {
 impl Ours {
     /// Handles a frame. Returns what is sent at once: the reset that answers a segment of no flow.
     fn handle(&mut self, now: Duration, frame: &[u8]) -> Vec<Vec<u8>> {
-        let config = lab();
-        let offload = VnetHeader::default();
-        let arrival = classify::parse(config.nat(), PortMark(1), offload, frame);
-        let Ok(FrameClass::Packet(packet)) = arrival else { panic!("not a packet") };
+        let Ok(FrameClass::Packet(packet)) = class_of(1, frame) else { panic!("not a packet") };
         let segment = Segment::parse(&packet).unwrap();
         assert_eq!((segment.source, segment.destination), (GUEST_PORT, REMOTE_PORT));
         let Ours { setting, tcp, received, takes, .. } = self;
