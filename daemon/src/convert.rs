@@ -119,7 +119,7 @@ fn stable_mac(names: &str) -> MacAddr {
 
 /// Returns the settings of a network's gateway; `None` if it has none. `state` is the daemon's
 /// folder.
-pub fn gateway(network: &Network, state: &Path) -> Option<trama_nat::Config> {
+pub fn gateway(network: &Network, state: &Path) -> Option<trama_gateway::Config> {
     let machine = machine_id();
     let mac = gateway_mac(&machine, &network.name).0;
     // A prefix, so that no name leads to another folder.

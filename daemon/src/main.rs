@@ -102,7 +102,7 @@ fn source(stated: Option<PathBuf>, wants_user: bool) -> Result<Source, String> {
 }
 
 fn gateway() -> ExitCode {
-    match trama_nat::process::run() {
+    match trama_gateway::process::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

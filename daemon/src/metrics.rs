@@ -288,21 +288,21 @@ mod tests {
         let mut gateway = GatewayStatus { process: Some(9), restarts: 2, ..Default::default() };
         gateway.counters.received = 8;
         gateway.counters.drops.insert("bad_arp".into(), 3);
-        gateway.counters.dhcp = Some(trama_nat::report::DhcpStatus {
+        gateway.counters.dhcp = Some(trama_gateway::report::DhcpStatus {
             leases: 5,
             pool: 154,
             received: [("discover".into(), 6)].into(),
             sent: [("offer".into(), 7)].into(),
             refused: [("port_full".into(), 8)].into(),
         });
-        gateway.counters.dhcp6 = Some(trama_nat::report::DhcpStatus {
+        gateway.counters.dhcp6 = Some(trama_gateway::report::DhcpStatus {
             leases: 9,
             pool: 4096,
             received: [("solicit".into(), 10)].into(),
             ..Default::default()
         });
         gateway.counters.lease_store = Some("full".into());
-        gateway.counters.nat = Some(trama_nat::report::NatStatus {
+        gateway.counters.nat = Some(trama_gateway::report::NatStatus {
             flows: [("tcp".into(), 6)].into(),
             listening: 2,
             pending: 1,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use trama_api::folders::Folders;
-use trama_nat::question::Row;
+use trama_gateway::question::Row;
 
 use crate::apply::Machine;
 use crate::config::model::{Config, DaemonConfig};

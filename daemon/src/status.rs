@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use trama_nat::report::LeaseRow;
+use trama_gateway::report::LeaseRow;
 use trama_switch::counters::PortSnapshot;
 use trama_switch::{DropReason, PortId};
 use trama_vhost_net_backend::{Peer, SessionState};

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use trama_daemon::gateway::{AskError, GatewayStatus, Program, Supervisor};
 use trama_dhcp::config::{Identity, LeaseTimes, Limits};
-use trama_nat::control::{Channel, Command as Message, Report, send_end};
-use trama_nat::link::{self, Layout};
-use trama_nat::report::LeaseRow;
-use trama_nat::{Config, Dhcp, Station, Subnet4};
+use trama_gateway::control::{Channel, Command as Message, Report, send_end};
+use trama_gateway::link::{self, Layout};
+use trama_gateway::report::LeaseRow;
+use trama_gateway::{Config, Dhcp};
+use trama_gateway::{Station, Subnet4};
 use trama_switch::{
     Device, NetworkSettings, PortFilter, PortSettings, Spin, VhostDevice, VlanMode, WorkerHandle,
     WorkerOptions,

@@ -1,11 +1,11 @@
-//! The path from flows to the guests.
+//! The path from flows to guests.
 
 use trama_frame::VnetHeader;
 
 use crate::drop_reason::DropReason;
 
-/// The sending half of the gateway's link to the switch.
-pub(crate) trait Cable {
+/// Takes frames for guests: the sending half of the link to a switch.
+pub trait Cable {
     /// Frames that [`Cable::send`] has room for.
     fn room(&mut self) -> usize;
 

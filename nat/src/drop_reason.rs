@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 trama_frame::drop_reasons! {
-    "Why the gateway dropped a frame or flow."
+    "Why a frame or flow was dropped."
     BadEthernet "bad_ethernet"
         "Shorter than an Ethernet header, or its source is a group address."
     OtherStation "other_station"
@@ -14,8 +14,6 @@ trama_frame::drop_reasons! {
         "Not an Ethernet/IPv4 request or reply, or its sender is not the source of the frame."
     BadIp "bad_ip"
         "Invalid header, wrong checksum, or truncated."
-    Fragment "fragment"
-        "A fragment of a multicast or broadcast packet."
     BadFragment "bad_fragment"
         "Invalid, or overlaps another fragment of its packet."
     FragmentLimit "fragment_limit"
@@ -38,22 +36,8 @@ trama_frame::drop_reasons! {
         "A guest's ICMP error that changes nothing: temporary, or known already."
     BadUdp "bad_udp"
         "Malformed UDP."
-    ClosedPort "closed_port"
-        "UDP to a closed port."
-    BadDns "bad_dns"
-        "Not a DNS query; answered with FORMERR unless it is a response."
     DnsLimit "dns_limit"
-        "Too many DNS queries of the sender (answered with SERVFAIL), or too many connections."
-    DnsUnasked "dns_unasked"
-        "A message from a DNS server that answers no query."
-    BadTftp "bad_tftp"
-        "Not a TFTP packet for a server."
-    TftpLimit "tftp_limit"
-        "Too many TFTP transfers of the sender, or in total."
-    DhcpRefused "dhcp_refused"
-        "Not answered by the DHCP server; its own counters give the reason."
-    Throttled "throttled"
-        "A request that is being answered already."
+        "Too many connections of the sender to DNS."
     TooLong "too_long"
         "The answer exceeds the network's MTU."
     BadTcp "bad_tcp"
@@ -106,7 +90,7 @@ trama_frame::drop_reasons! {
         "For the broadcast address."
 }
 
-/// Counters of a gateway.
+/// Counters of frames.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Counters {
     /// Frames received from the switch.

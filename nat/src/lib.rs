@@ -1,41 +1,50 @@
-//! The gateway of a network: an engine that answers at the gateway's addresses, and the process
-//! that runs it.
+//! Network address translation through sockets of the host: what guests send to other networks, and
+//! what comes back.
 //!
-//! The gateway is a station on its network like any other. [`Gateway`] is its engine: frames and
-//! the time go in, frames and requests come out. It has no thread, clock or socket, so an embedder
-//! or a simulation can drive it as well. [`process`] runs it at the driver side of a ring pair
-//! ([`link`]) in a process of its own, which a daemon commands over a [`control`] channel.
+//! No packet is forwarded as it is. Each protocol keeps a table of *flows* between a guest and the
+//! outside. A flow terminates here and continues through a socket of the host (`tcp`, `udp`,
+//! `icmp`). `policy` decides which destinations are allowed; `classify` decides which frames belong
+//! to flows.
 #![forbid(unsafe_code)]
 
-mod answers;
-mod arp_ndp;
 mod cable;
-mod clock;
-mod config;
-pub mod control;
-mod dhcp;
-mod dns;
+mod classify;
+mod context;
+pub mod dns;
 mod drop_reason;
-mod gateway;
+mod flow_table;
+mod forward;
+#[cfg(test)]
+mod fuzz_tests;
+mod host_socket;
+mod host_stream;
+mod icmp;
 mod io;
-mod ip;
-mod lease_store;
-pub mod link;
-mod packet;
-mod privileges;
-pub mod process;
-pub mod question;
-pub mod report;
-mod router;
+mod local_address;
+mod nat;
+mod neighbour_cache;
+mod outbound;
+pub mod packet;
+mod policy;
+mod rate_limiter;
+mod ready_queue;
+mod reassembly;
+mod reflect;
+mod report;
 mod rules;
 mod station;
+mod tcp;
+#[cfg(test)]
+mod test_world;
 #[cfg(test)]
 mod testing;
-mod tftp;
+mod udp;
 
-pub use config::{Config, Dhcp};
+pub use cable::Cable;
+pub use context::{Context, FIRST_TOKEN};
 pub use drop_reason::{Counters, DropReason};
-pub use gateway::Gateway;
-pub use io::{Output, PortMark, Random, Upstream};
-pub use rules::{Discovery, Forward, LoopbackMap, Rules, Transport};
+pub use io::{Client, PortMark, Random};
+pub use nat::{Handled, Nat};
+pub use report::{FlowRow, ForwardStatus, NatStatus};
+pub use rules::{Config, Discovery, Forward, LoopbackMap, Rules, Transport};
 pub use station::{Service, Station, Subnet4, Subnet6};

@@ -2,10 +2,10 @@
 
 pub(crate) mod icmp;
 pub(crate) mod icmp_error;
-pub(crate) mod inbound;
-pub(crate) mod neighbour;
-pub(crate) mod outbound;
-pub(crate) mod received;
+pub mod inbound;
+pub mod neighbour;
+pub mod outbound;
+pub mod received;
 
 use std::net::IpAddr;
 
@@ -18,21 +18,22 @@ use smoltcp::wire::{
 use trama_frame::MacAddr;
 
 /// Shortest Ethernet frame without its FCS (IEEE 802.3, 4A.4.2).
-pub(crate) const MIN_FRAME: usize = 60;
+pub const MIN_FRAME: usize = 60;
 /// Hop limit of packets that the gateway sends.
-pub(crate) const HOP_LIMIT: u8 = 64;
+pub const HOP_LIMIT: u8 = 64;
 
 /// All checksums are computed and verified in software.
-pub(crate) fn checksums() -> ChecksumCapabilities {
+pub fn checksums() -> ChecksumCapabilities {
     ChecksumCapabilities::default()
 }
 
-pub(crate) fn ethernet_address(mac: MacAddr) -> EthernetAddress {
+/// A MAC address as smoltcp has it.
+pub fn ethernet_address(mac: MacAddr) -> EthernetAddress {
     EthernetAddress(mac.0)
 }
 
 /// A frame with `len` bytes of payload, which `fill` writes over zeros.
-pub(crate) fn frame(
+pub fn frame(
     from: MacAddr,
     to: MacAddr,
     ethertype: EthernetProtocol,
@@ -52,7 +53,7 @@ pub(crate) fn frame(
 }
 
 /// A frame with an IP packet of `len` bytes of payload, which `fill` writes.
-pub(crate) fn ip_frame(
+pub fn ip_frame(
     (from, to): (MacAddr, MacAddr),
     (src, dst): (IpAddr, IpAddr),
     (protocol, hop_limit): (IpProtocol, u8),
@@ -91,12 +92,12 @@ fn ip_repr(
 }
 
 /// Bytes of IP and UDP header in front of a datagram's payload.
-pub(crate) fn udp_overhead(address: IpAddr) -> usize {
+pub fn udp_overhead(address: IpAddr) -> usize {
     UDP_HEADER_LEN + if address.is_ipv4() { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN }
 }
 
 /// A frame with a UDP datagram; `None` if the two addresses are of different families.
-pub(crate) fn udp_frame(
+pub fn udp_frame(
     macs: (MacAddr, MacAddr),
     (src, src_port): (IpAddr, u16),
     (dst, dst_port): (IpAddr, u16),

@@ -3,14 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress,
-    IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket,
+    ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr,
+    Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet, NdiscNeighborFlags,
+    NdiscRepr, TcpPacket, UdpPacket,
 };
-use trama_frame::MacAddr;
+use trama_frame::{MacAddr, VnetHeader};
 
-use crate::config::Config;
 use crate::io::{Client, PortMark, Random};
-use crate::packet::{checksums, ip_frame};
+use crate::packet::received::{self, Frame};
+use crate::packet::{self, checksums, ethernet_address, ip_frame};
+use crate::rules::{Config, Rules};
 use crate::station::{Station, Subnet4, Subnet6};
 
 pub const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -20,7 +22,21 @@ pub const GUEST4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 pub const GUEST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 15);
 
-pub fn lab() -> Config {
+/// The settings of a test's network.
+#[derive(Clone)]
+pub struct Lab {
+    pub station: Station,
+    pub nat: Option<Rules>,
+}
+
+impl Lab {
+    pub fn nat(&self) -> Config<'_> {
+        Config { station: &self.station, rules: self.nat.as_ref() }
+    }
+}
+
+/// A network without NAT.
+pub fn lab() -> Lab {
     let station = Station {
         mac: GATEWAY.0,
         mtu: 1500,
@@ -28,7 +44,7 @@ pub fn lab() -> Config {
         ipv6: Some(Subnet6 { address: GATEWAY6, prefix: 64 }),
         service_addresses: Vec::new(),
     };
-    Config { station, hosts: Vec::new(), tftp: None, dhcp: None, nat: None }
+    Lab { station, nat: None }
 }
 
 /// The same numbers in every run.
@@ -67,6 +83,48 @@ pub fn ping(from: IpAddr, to: IpAddr, data: &[u8]) -> Vec<u8> {
         }
     };
     frame.unwrap()
+}
+
+/// The gateway's answer to an ARP request or neighbour solicitation for any of its addresses.
+pub fn resolution(frame: &[u8]) -> Option<Vec<u8>> {
+    match received::parse(GATEWAY, PortMark(1), VnetHeader::default(), frame).unwrap() {
+        Frame::Arp(arp) if arp.operation == ArpOperation::Request => {
+            let reply = ArpRepr::EthernetIpv4 {
+                operation: ArpOperation::Reply,
+                source_hardware_addr: ethernet_address(GATEWAY),
+                source_protocol_addr: arp.target,
+                target_hardware_addr: ethernet_address(arp.mac),
+                target_protocol_addr: arp.sender,
+            };
+            let len = reply.buffer_len();
+            Some(packet::frame(GATEWAY, arp.mac, EthernetProtocol::Arp, len, |bytes| {
+                reply.emit(&mut ArpPacket::new_unchecked(bytes));
+            }))
+        }
+        Frame::Packet(asked) => {
+            let (IpAddr::V6(from), IpAddr::V6(to)) = (asked.source, asked.destination) else {
+                return None;
+            };
+            let message = Icmpv6Packet::new_checked(asked.payload).unwrap();
+            let message = Icmpv6Repr::parse(&from, &to, &message, &checksums()).unwrap();
+            let Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr: target, .. }) = message
+            else {
+                return None;
+            };
+            let advertisement = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
+                flags: NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE,
+                target_addr: target,
+                lladdr: Some(ethernet_address(GATEWAY).into()),
+            });
+            let (macs, ips) = ((GATEWAY, asked.mac), (target.into(), from.into()));
+            let len = advertisement.buffer_len();
+            ip_frame(macs, ips, (IpProtocol::Icmpv6, 255), len, |bytes| {
+                let mut message = Icmpv6Packet::new_unchecked(bytes);
+                advertisement.emit(&target, &from, &mut message, &checksums());
+            })
+        }
+        _ => None,
+    }
 }
 
 /// Corrects checksums, which would hide other faults.

@@ -22,7 +22,7 @@ use axum::routing::{get, post};
 use tokio::net::{TcpListener, UnixListener};
 use trama_api::commands::CommandId;
 use trama_api::transaction::{Output, Refusal, Request, Response, STORED_NOT_RUNNING, VERSION};
-use trama_nat::report::FlowRow;
+use trama_gateway::report::FlowRow;
 
 use crate::config::derived::running::is_part_of;
 use crate::config::model::Network;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use trama_nat::report::{FlowRow, ForwardStatus};
+use trama_gateway::report::{FlowRow, ForwardStatus};
 
 use super::draft::Draft;
 use crate::status::{FdbRow, Lease, Status};

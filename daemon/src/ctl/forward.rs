@@ -2,7 +2,7 @@
 
 use trama_api::transaction::{Form, Output};
 use trama_api::value::Value;
-use trama_nat::report::FlowRow;
+use trama_gateway::report::FlowRow;
 
 use super::call::Call;
 use super::context::{Context, ForwardAnswer};

@@ -3,7 +3,7 @@
 use trama_api::transaction::{Form, Output};
 use trama_api::value::{Atom, Value};
 use trama_frame::MacAddr;
-use trama_nat::report::LeaseState;
+use trama_gateway::report::LeaseState;
 
 use super::call::Call;
 use super::context::{After, Context};

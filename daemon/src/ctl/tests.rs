@@ -6,8 +6,8 @@ use std::time::Duration;
 use trama_api::commands::COMMANDS;
 use trama_api::transaction::Form;
 use trama_api::value::{Atom, Value};
-use trama_nat::report::FlowRow;
-use trama_nat::report::{LeaseRow, LeaseState};
+use trama_gateway::report::FlowRow;
+use trama_gateway::report::{LeaseRow, LeaseState};
 
 use super::*;
 use crate::config::model::dhcp::DhcpSetting;
@@ -392,7 +392,7 @@ fn forwards_are_added_and_removed_where_they_belong() {
 
 #[test]
 fn forwards_are_listed_with_how_they_fare() {
-    use trama_nat::report::ForwardStatus;
+    use trama_gateway::report::ForwardStatus;
     let config = edit(
         &natted(),
         "forward add a ssh,tcp,127.0.0.1,2222,,22 -- forward add b ,tcp,::1,80-81,,90-91,as-gateway \

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use trama_nat::control::{Channel, Command};
-use trama_nat::question::{Answer, Question, Row};
+use trama_gateway::control::{Channel, Command};
+use trama_gateway::question::{Answer, Question, Row};
 
 /// Limit of unanswered questions; further ones are refused.
 const MOST: usize = 64;

@@ -7,7 +7,7 @@ mod asked;
 mod supervisor;
 
 use trama_frame::VlanId;
-use trama_nat::question::Row;
+use trama_gateway::question::Row;
 use trama_switch::{
     Device, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Station, VhostDevice,
     VlanMode, WorkerHandle,
@@ -30,7 +30,7 @@ impl Gateway {
     pub(crate) fn start(
         network: &str,
         place: (WorkerHandle, NetworkId),
-        config: trama_nat::Config,
+        config: trama_gateway::Config,
     ) -> Result<Gateway, String> {
         let (worker, id) = place;
         let settings = PortSettings {
@@ -69,7 +69,7 @@ impl Gateway {
     }
 
     /// Gives the process new settings.
-    pub(crate) fn configure(&self, config: trama_nat::Config) {
+    pub(crate) fn configure(&self, config: trama_gateway::Config) {
         self.supervisor.configure(config);
     }
 

@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, memfd_create};
-use trama_nat::Config;
-use trama_nat::control::{Channel, Command as Message, Report, send_end};
-use trama_nat::link::{self, Layout};
-use trama_nat::question::Row;
-use trama_nat::report::Status;
+use trama_gateway::Config;
+use trama_gateway::control::{Channel, Command as Message, Report, send_end};
+use trama_gateway::link::{self, Layout};
+use trama_gateway::question::Row;
+use trama_gateway::report::Status;
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{RingFds, Rings};
 

@@ -1,23 +1,8 @@
-//! DNS for guests: a forwarder to the host's resolvers, and the names of the network itself.
-//!
-//! [`forwarder`] decides; [`pending_query`] queries the servers; [`message`], [`edns`] and [`wire`]
-//! parse messages; [`names`] answers for the network's own names; [`shares`] limits each switch
-//! port; [`resolvers`] follows the host's `resolv.conf`, parsed by [`resolv_conf`]; [`sockets`]
-//! holds the sockets to servers, [`streams`] those of guests over TCP with the [`framing`] of both.
-//! Nothing is cached, so there is nothing to poison.
+//! DNS over TCP at the gateway (RFC 7766).
 
-mod edns;
-pub(crate) mod forwarder;
-mod framing;
-mod message;
-mod names;
-mod pending_query;
-mod resolv_conf;
-pub(crate) mod resolvers;
-mod shares;
-pub(crate) mod sockets;
+pub mod framing;
+pub mod shares;
 pub(crate) mod streams;
-mod wire;
 
 /// The port of DNS servers.
-pub(crate) const PORT: u16 = 53;
+pub const PORT: u16 = 53;

@@ -10,7 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::io::PortMark;
 
 /// How much each port holds.
-pub(crate) struct FairShares {
+pub struct FairShares {
     available: usize,
     taken: HashMap<PortMark, usize>,
 }

@@ -13,16 +13,20 @@ use crate::io::PortMark;
 
 /// A packet with a valid IP header. Its source and destination are checked by the classification.
 #[derive(Clone, Copy)]
-pub(crate) struct Inbound<'a> {
+pub struct Inbound<'a> {
     /// The switch port that it came from.
     pub port: PortMark,
     /// The source MAC address, where answers go.
     pub mac: MacAddr,
     /// Whether the frame was sent to a group or to all.
     pub is_to_group: bool,
+    /// The source address.
     pub source: IpAddr,
+    /// The destination address.
     pub destination: IpAddr,
+    /// The protocol of the payload.
     pub protocol: IpProtocol,
+    /// The hop limit, or time to live.
     pub hop_limit: u8,
     /// The IP packet, for errors that quote it.
     pub packet: &'a [u8],

@@ -12,7 +12,7 @@ use super::{checksums, ethernet_address, frame, ip_frame};
 use crate::station::Station;
 
 /// The ARP request or neighbour solicitation for an address.
-pub(crate) fn solicitation(station: &Station, address: IpAddr) -> Option<Vec<u8>> {
+pub fn solicitation(station: &Station, address: IpAddr) -> Option<Vec<u8>> {
     let mac = station.mac();
     match address {
         IpAddr::V4(address) => {

@@ -150,7 +150,7 @@ impl Outbound {
 
 /// Fragments a frame with an IP packet to `mtu` bytes, with the identification `id`. A frame that
 /// fits is returned as it is.
-pub(crate) fn fragments(frame: Vec<u8>, mtu: u16, id: u32) -> Result<Vec<Vec<u8>>, DropReason> {
+pub fn fragments(frame: Vec<u8>, mtu: u16, id: u32) -> Result<Vec<Vec<u8>>, DropReason> {
     if frame.len() <= ETHERNET_HEADER_LEN + usize::from(mtu) {
         return Ok(vec![frame]);
     }

@@ -13,29 +13,34 @@ use crate::drop_reason::DropReason;
 use crate::io::PortMark;
 
 /// A frame for the gateway, or for a group, with valid headers.
-pub(crate) enum Frame<'a> {
+pub enum Frame<'a> {
+    /// ARP.
     Arp(Arp),
+    /// A whole IP packet.
     Packet(Inbound<'a>),
-    /// Its protocol is that of the whole packet for IPv4, and unknown for IPv6, where the payload
-    /// starts with the fragment header.
+    /// A fragment of an IP packet. Its protocol is that of the whole packet for IPv4, and unknown
+    /// for IPv6, where the payload starts with the fragment header.
     Fragment(Inbound<'a>),
 }
 
 /// An ARP packet of an Ethernet station about itself (RFC 826).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Arp {
+pub struct Arp {
     /// The switch port that it came from.
     pub port: PortMark,
     /// The sender's MAC address.
     pub mac: MacAddr,
+    /// Request or reply.
     pub operation: ArpOperation,
     /// The sender's address; 0.0.0.0 in a probe (RFC 5227).
     pub sender: Ipv4Addr,
+    /// The address that is asked for, or that of the receiver.
     pub target: Ipv4Addr,
 }
 
 /// A frame that is not for a flow.
-pub(crate) struct Local<'a> {
+pub struct Local<'a> {
+    /// The frame.
     pub frame: Frame<'a>,
     /// The address and MAC address of the sender, if the frame is an ARP reply or a neighbour
     /// advertisement.
@@ -47,7 +52,7 @@ pub(crate) struct Local<'a> {
 /// # Errors
 ///
 /// A header is not valid, the frame is for another station, or carries neither ARP nor IP.
-pub(crate) fn parse(
+pub fn parse(
     own: MacAddr,
     port: PortMark,
     offload: VnetHeader,

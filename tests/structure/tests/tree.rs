@@ -48,12 +48,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Dependencies that [`MAY_USE`] forbids and that are still there. An entry that is not needed any
 /// more fails the test.
-const STILL_USES: &[(&str, &str, &str)] = &[
-    ("nat", "dhcp", "until the crate `gateway` has the services"),
-    ("nat", "virtqueue", "until the crate `gateway` has the cable"),
-    ("daemon", "nat", "until the crate `gateway` has the process"),
-    ("tools", "daemon", "its tests start a daemon in their own process"),
-];
+const STILL_USES: &[(&str, &str, &str)] =
+    &[("tools", "daemon", "its tests start a daemon in their own process")];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

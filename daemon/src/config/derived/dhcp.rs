@@ -43,7 +43,12 @@ fn default_range6(subnet: &Subnet) -> Option<RangeInclusive<Ipv6Addr>> {
 }
 
 /// The DHCP settings of the network's gateway. `folder` holds the leases; `seed` seeds the server.
-pub fn for_gateway(network: &Network, dhcp: &Dhcp, folder: &Path, seed: u64) -> trama_nat::Dhcp {
+pub fn for_gateway(
+    network: &Network,
+    dhcp: &Dhcp,
+    folder: &Path,
+    seed: u64,
+) -> trama_gateway::Dhcp {
     let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
     let subnet = network.subnets().into_iter().find(|(address, _)| address.is_ipv4());
     let known = subnet.map(|subnet| network.well_known(&subnet));
@@ -64,7 +69,7 @@ pub fn for_gateway(network: &Network, dhcp: &Dhcp, folder: &Path, seed: u64) -> 
     };
     let tftp6 = subnet6.map(|subnet| network.well_known(&subnet).tftp);
     let has_domains = dhcp.domain.is_some() || !dhcp.search.is_empty();
-    trama_nat::Dhcp {
+    trama_gateway::Dhcp {
         folder: folder.to_owned(),
         seed,
         identity: if network.mode == Mode::Nat { Identity::Alone } else { dhcp.identity },

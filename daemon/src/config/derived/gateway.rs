@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use trama_nat::{Forward, LoopbackMap, Rules, Service, Station, Subnet4, Subnet6};
+use trama_gateway::{Forward, LoopbackMap, Rules, Service, Station, Subnet4, Subnet6};
 
 use super::dhcp;
 use super::forward::{forward_guest, loopback_guest};
@@ -19,7 +19,7 @@ pub fn gateway(
     mac: [u8; 6],
     leases: &Path,
     seed: u64,
-) -> Option<trama_nat::Config> {
+) -> Option<trama_gateway::Config> {
     if !network.has_gateway() {
         return None;
     }
@@ -40,7 +40,7 @@ pub fn gateway(
         station.service_addresses.extend(service_addresses);
     }
     let dhcp = network.dhcp().map(|settings| dhcp::for_gateway(network, &settings, leases, seed));
-    Some(trama_nat::Config { station, hosts, tftp, dhcp, nat })
+    Some(trama_gateway::Config { station, hosts, tftp, dhcp, nat })
 }
 
 /// The settings of the NAT: forwards, loopback maps, discovery protocols.

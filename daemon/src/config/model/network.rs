@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use trama_nat::Discovery;
+use trama_gateway::Discovery;
 
 use super::dhcp::DhcpSetting;
 use super::rule::Rule;

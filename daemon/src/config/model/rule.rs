@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
-use trama_nat::Transport;
+use trama_gateway::Transport;
 
 /// The word for [`Rule::as_gateway`].
 pub const AS_GATEWAY: &str = "as-gateway";

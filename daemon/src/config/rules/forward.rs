@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use trama_nat::Transport;
+use trama_gateway::Transport;
 
 use super::check::Check;
 use crate::config::derived::addresses::{GUEST, WellKnown};

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use trama_dhcp::config::{ClientMatch, Identity};
 use trama_dhcp::prefix::{Prefix, Route};
 use trama_frame::MacAddr;
-use trama_nat::{Discovery, Transport};
+use trama_gateway::{Discovery, Transport};
 
 use crate::config::derived::subnet;
 use crate::config::model::dhcp::{Dhcp, DhcpSetting, Reservation};

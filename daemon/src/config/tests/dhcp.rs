@@ -8,7 +8,7 @@ use super::*;
 use crate::config::derived;
 use crate::config::model::Network;
 
-fn gateway(network: &Network) -> Option<trama_nat::Config> {
+fn gateway(network: &Network) -> Option<trama_gateway::Config> {
     derived::gateway::gateway(network, [2, 0, 0, 0, 0, 1], Path::new("/state/leases"), 0)
 }
 

@@ -1,6 +1,6 @@
 //! Tests of `[[network]]`: mode, addresses, NAT.
 
-use trama_nat::Discovery;
+use trama_gateway::Discovery;
 
 use super::*;
 

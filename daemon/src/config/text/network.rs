@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use toml_edit::{Array, Value};
-use trama_nat::Discovery;
+use trama_gateway::Discovery;
 
 use super::field::{Field, map_field, number, path};
 use super::reader::Reader;

@@ -11,7 +11,7 @@
 use std::net::IpAddr;
 
 use toml_edit::{Array, Value};
-use trama_nat::Transport;
+use trama_gateway::Transport;
 
 use super::reader::Reader;
 use crate::config::model::rule::{AS_GATEWAY, Rule};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trama_api::value::{Atom, Value};
-use trama_nat::Discovery;
+use trama_gateway::Discovery;
 
 use super::column::{
     Column, STRING, STRING_OR_NONE, STRING_SET, STRINGS, UUID, UUIDS, fixed, free, integers, rules,

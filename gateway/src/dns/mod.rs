@@ -1,0 +1,19 @@
+//! DNS for guests: a forwarder to the host's resolvers, and the names of the network itself.
+//!
+//! [`forwarder`] decides; [`pending_query`] queries the servers; [`message`], [`edns`] and [`wire`]
+//! parse messages; [`names`] answers for the network's own names; [`shares`] limits each switch
+//! port; [`resolvers`] follows the host's `resolv.conf`, parsed by [`resolv_conf`]; [`sockets`]
+//! holds the sockets to servers, [`streams`] those of guests over TCP with the [`framing`] of both.
+//! Nothing is cached, so there is nothing to poison.
+
+mod edns;
+pub(crate) mod forwarder;
+mod message;
+mod names;
+mod pending_query;
+mod resolv_conf;
+pub(crate) mod resolvers;
+pub(crate) mod sockets;
+mod wire;
+
+pub(crate) use trama_nat::dns::PORT;
