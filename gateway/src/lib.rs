@@ -1,11 +1,7 @@
-//! The gateway of a network: an engine that answers at the gateway's addresses, and the process
-//! that runs it.
+#![doc = include_str!("../README.md")]
 //!
-//! The gateway is a station on its network like any other. [`Gateway`] is the engine of its
-//! services: frames and the time go in, frames and requests come out. It has no thread, clock or
-//! socket, so an embedder or a simulation can drive it as well. [`process`] runs it with the NAT of
-//! [`trama_nat`] at the driver side of a ring pair ([`link`]) in a process of its own, which a
-//! daemon commands over a [`control`] channel.
+//! [`process`] runs the engine with the NAT at the driver side of a ring pair ([`link`]) in a
+//! process of its own, which a daemon commands over a [`control`] channel.
 #![forbid(unsafe_code)]
 
 mod answers;

@@ -1,10 +1,9 @@
-//! Network address translation through sockets of the host: what guests send to other networks, and
-//! what comes back.
+#![doc = include_str!("../README.md")]
 //!
-//! No packet is forwarded as it is. Each protocol keeps a table of *flows* between a guest and the
-//! outside. A flow terminates here and continues through a socket of the host (`tcp`, `udp`,
-//! `icmp`). `policy` decides which destinations are allowed; `classify` decides which frames belong
-//! to flows.
+//! # Reading
+//!
+//! `nat` dispatches what `classify` has classified to the flows of each protocol (`tcp`, `udp`,
+//! `icmp`, `reflect`); `policy` decides which destinations are allowed.
 #![forbid(unsafe_code)]
 
 mod cable;
