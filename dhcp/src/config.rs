@@ -1,15 +1,22 @@
-//! The server's configuration: subnets, reservations, limits, and the check of all of it.
+//! The DHCPv4 server's configuration and the check of it. The settings in it that an administrator
+//! states are in [`service`].
+
+mod boot;
+mod service;
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use trama_frame::MacAddr;
-
-use crate::name::{DomainName, HostName};
-use crate::prefix::{Prefix, Route};
+use crate::name::HostName;
+use crate::prefix::Prefix;
+use crate::time::whole_seconds;
+pub(crate) use boot::HTTP_CLIENT;
+pub use boot::{Boot, BootClient, BootFile};
+pub use service::{
+    ClientMatch, Clients, Identity, LeaseTimes, Limits, Reservation, Service, Settings,
+};
 
 /// Most addresses that one server leases, so that its tables stay within tens of megabytes.
 pub const MAX_POOL: u64 = 1 << 20;
@@ -22,8 +29,8 @@ pub struct Config {
     /// The subnets. The first is that of the server's own link; the others are served through
     /// relay agents.
     pub subnets: Vec<Subnet>,
-    /// Clients that always get the same address.
-    pub reservations: Vec<Reservation>,
+    /// How clients are told apart and limited, and reservations.
+    pub clients: Clients,
     /// How long to wait for another user of a fresh address before it is offered; `None` offers
     /// at once.
     pub probe: Option<Duration>,
@@ -31,14 +38,10 @@ pub struct Config {
     pub offer_hold: Duration,
     /// How long an address stays in quarantine after a conflict.
     pub quarantine: Duration,
-    /// How many addresses one port may occupy.
-    pub limits: Limits,
     /// Whether no other server leases these addresses: a client with an address that this server
     /// does not know is then corrected (or kept, if it is renewing and the address is free)
     /// instead of ignored.
     pub authoritative: bool,
-    /// How clients are identified.
-    pub identity: Identity,
     /// Whether an ACK may answer a DISCOVER that allows it (RFC 4039).
     pub rapid_commit: bool,
     /// Seeds the hash of clients. Keep it the same, so that clients get their former addresses
@@ -51,180 +54,28 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             subnets: Vec::new(),
-            reservations: Vec::new(),
+            clients: Clients::default(),
             probe: Some(Duration::from_millis(300)),
             offer_hold: Duration::from_secs(30),
             quarantine: Duration::from_secs(600),
-            limits: Limits::default(),
             authoritative: true,
-            identity: Identity::Hardware,
             rapid_commit: true,
             seed: 0,
         }
     }
 }
 
-/// How clients are identified.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Identity {
-    /// The hardware address, whatever identifier comes with it: boot firmware, boot loader and
-    /// system of a machine send different ones, and are one client. A reservation by identifier
-    /// comes first.
-    Hardware,
-    /// The client identifier, else the hardware address (RFC 2131, 4.2).
-    ClientId,
-    /// Nothing: there is one machine, which has one address.
-    Alone,
-}
-
-/// How many addresses one port may occupy. A pool with at least `addresses` × ports addresses
-/// always has one for a port that is within its share, whatever the others do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Limits {
-    /// Addresses that a port's clients may occupy together: leased, remembered, offered, declined
-    /// or claimed in answer to a probe.
-    pub addresses: u32,
-    /// How many of them may be offers that were not taken up.
-    pub offers: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { addresses: 16, offers: 4 }
-    }
-}
-
-/// A subnet and the parameters of its clients.
+/// A subnet and what its clients get.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Subnet {
     /// The subnet.
     pub prefix: Prefix,
     /// The server's address, by which clients know it (option 54).
     pub server: Ipv4Addr,
-    /// Addresses to lease. The server's own, the routers' and reserved ones among them are left
-    /// out.
-    pub ranges: Vec<RangeInclusive<Ipv4Addr>>,
-    /// Lease times.
-    pub lease: LeaseTimes,
-    /// The other parameters.
-    pub settings: Settings,
-}
-
-/// Lease times in seconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct LeaseTimes {
-    /// For clients that ask for none.
-    pub default: u32,
-    /// Shortest that is granted.
-    pub min: u32,
-    /// Longest that is granted.
-    pub max: u32,
-}
-
-impl Default for LeaseTimes {
-    fn default() -> LeaseTimes {
-        LeaseTimes { default: 3600, min: 120, max: 86400 }
-    }
-}
-
-/// Parameters that clients get with their address. Empty ones are not sent.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Settings {
-    /// Routers, best first (option 3).
-    pub routers: Vec<Ipv4Addr>,
-    /// DNS servers, best first (option 6).
-    pub dns: Vec<Ipv4Addr>,
-    /// The domain of the clients' names (option 15; without it, that is the first to search).
-    pub domain: Option<DomainName>,
-    /// Domains to search (option 119).
-    pub search: Vec<DomainName>,
-    /// MTU in octets (option 26).
+    /// MTU in octets (option 26); `None` is not sent.
     pub mtu: Option<u16>,
-    /// NTP servers (option 42).
-    pub ntp: Vec<Ipv4Addr>,
-    /// Static routes (option 121). The default route by the first router is added to them, since
-    /// clients that read them ignore option 3.
-    pub routes: Vec<Route>,
-    /// Network boot.
-    pub boot: Option<Boot>,
-}
-
-/// Where to boot from.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Boot {
-    /// The TFTP server's address (`siaddr`).
-    pub server: Ipv4Addr,
-    /// The TFTP server's name (`sname`, option 66); if empty, its address is sent.
-    pub server_name: String,
-    /// Boot files; the first that suits the client is named (`file`, option 67).
-    pub files: Vec<BootFile>,
-}
-
-/// A boot file and the clients that it is for.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct BootFile {
-    /// Only for this architecture (RFC 4578, 2.1; 0 is BIOS, 7 is x86-64 UEFI).
-    pub architecture: Option<u16>,
-    /// Only for iPXE, or only for others.
-    pub ipxe: Option<bool>,
-    /// The file's name for the TFTP server.
-    pub name: String,
-}
-
-/// Prefix of the vendor class of clients that boot by HTTP (UEFI 2.10, 24.7). Such a client accepts
-/// only answers whose vendor class begins with it too.
-pub(crate) const HTTP_CLIENT: &[u8] = b"HTTPClient";
-
-/// How a client boots, from its options.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct BootClient {
-    /// Its processor architecture (RFC 4578, 2.1, and the registry of RFC 5970).
-    pub architecture: Option<u16>,
-    /// Whether it is iPXE.
-    pub ipxe: bool,
-    /// Whether it is firmware that boots by HTTP and accepts only a URI.
-    pub http: bool,
-}
-
-impl BootClient {
-    /// Returns the first boot file that suits the client.
-    pub fn choose<'a>(&self, files: &'a [BootFile]) -> Option<&'a str> {
-        let suits = |file: &&BootFile| {
-            file.ipxe.is_none_or(|ipxe| ipxe == self.ipxe)
-                && file
-                    .architecture
-                    .is_none_or(|architecture| Some(architecture) == self.architecture)
-                && (!self.http || is_http(&file.name))
-        };
-        files.iter().find(suits).map(|file| file.name.as_str())
-    }
-}
-
-fn is_http(name: &str) -> bool {
-    name.starts_with("http://") || name.starts_with("https://")
-}
-
-/// A client that always gets the same address.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Reservation {
-    /// The client.
-    pub client: ClientMatch,
-    /// Its address, in one of the subnets.
-    pub address: Ipv4Addr,
-    /// Its name; no other client gets it.
-    pub name: Option<HostName>,
-}
-
-/// How a reservation identifies its client.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClientMatch {
-    /// Hardware address.
-    #[serde(with = "text")]
-    Mac(MacAddr),
-    /// Client identifier, all octets of option 61.
-    Id(Vec<u8>),
+    /// Addresses and parameters.
+    pub settings: Settings,
 }
 
 /// Why a configuration cannot be served. The text names the place and the remedy.
@@ -280,7 +131,8 @@ impl Config {
         if self.subnets.is_empty() {
             return Err(ConfigError::NoSubnet);
         }
-        if self.limits.addresses == 0 || self.limits.offers == 0 {
+        let Limits { addresses, offers } = self.clients.limits;
+        if addresses == 0 || offers == 0 {
             return Err(ConfigError::Limits);
         }
         for (index, subnet) in self.subnets.iter().enumerate() {
@@ -292,7 +144,7 @@ impl Config {
                 }
             }
         }
-        let sizes = self.subnets.iter().flat_map(|subnet| &subnet.ranges).map(size);
+        let sizes = self.subnets.iter().flat_map(|subnet| &subnet.settings.ranges).map(size);
         if sizes.sum::<u64>() > MAX_POOL {
             return Err(ConfigError::PoolTooLarge);
         }
@@ -307,7 +159,8 @@ impl Config {
     fn check_reservations(&self) -> Result<(), ConfigError> {
         let (mut addresses, mut clients, mut names) =
             (HashSet::new(), HashSet::new(), HashSet::new());
-        for Reservation { client, address, name } in &self.reservations {
+        for Reservation { client, address, name, .. } in &self.clients.reservations {
+            let Some(address) = address else { continue };
             let index = self
                 .subnet_of(*address)
                 .filter(|index| self.subnets[*index].prefix.is_host(*address))
@@ -347,26 +200,25 @@ impl Subnet {
         if !prefix.is_host(self.server) {
             return Err(ConfigError::ServerOutside(self.server, prefix));
         }
-        for (index, range) in self.ranges.iter().enumerate() {
+        let Settings { ranges, lease, boot, .. } = &self.settings;
+        for (index, range) in ranges.iter().enumerate() {
             let (start, end) = (*range.start(), *range.end());
             if start > end || !prefix.is_host(start) || !prefix.is_host(end) {
                 return Err(ConfigError::RangeOutside(start, end, prefix));
             }
             let meets = |other: &RangeInclusive<_>| start <= *other.end() && end >= *other.start();
-            if self.ranges[..index].iter().any(meets) {
+            if ranges[..index].iter().any(meets) {
                 return Err(ConfigError::RangesOverlap(start, end));
             }
         }
-        let LeaseTimes { default, min, max } = self.lease;
+        let [default, min, max] = [lease.default, lease.min, lease.max].map(whole_seconds);
         if !(60 <= min && min <= default && default <= max && max < u32::MAX) {
             return Err(ConfigError::LeaseTimes(prefix));
         }
-        if let Some(mtu) = self.settings.mtu.filter(|mtu| *mtu < 68) {
+        if let Some(mtu) = self.mtu.filter(|mtu| *mtu < 68) {
             return Err(ConfigError::Mtu(mtu, prefix));
         }
-        let boot = self.settings.boot.iter();
-        let mut texts = boot
-            .flat_map(|boot| boot.files.iter().map(|file| &file.name).chain([&boot.server_name]));
+        let mut texts = boot.files.iter().map(|file| &file.name).chain([&boot.server_name]);
         if texts.any(|text| text.len() > MAX_TEXT) {
             return Err(ConfigError::BootName(prefix));
         }
@@ -379,26 +231,14 @@ impl Subnet {
     }
 }
 
-/// Hardware addresses as text.
-mod text {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use trama_frame::MacAddr;
-
-    pub fn serialize<S: Serializer>(mac: &MacAddr, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(mac)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacAddr, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 fn size(range: &RangeInclusive<Ipv4Addr>) -> u64 {
     (u64::from(range.end().to_bits()) + 1).saturating_sub(u64::from(range.start().to_bits()))
 }
 
 #[cfg(test)]
 mod tests {
+    use trama_frame::MacAddr;
+
     use super::*;
     use crate::testing::{ip, lab};
 
@@ -412,7 +252,8 @@ mod tests {
     fn reserve(address: &str, mac: u8, name: &str) -> Reservation {
         Reservation {
             client: ClientMatch::Mac(MacAddr([2, 0, 0, 0, 0, mac])),
-            address: ip(address),
+            address: Some(ip(address)),
+            address6: None,
             name: name.parse().ok(),
         }
     }
@@ -422,7 +263,7 @@ mod tests {
         use ConfigError::*;
         let lab_prefix = lab().subnets[0].prefix;
         assert_eq!(refused(|c| c.subnets.clear()), NoSubnet);
-        assert_eq!(refused(|c| c.limits.offers = 0), Limits);
+        assert_eq!(refused(|c| c.clients.limits.offers = 0), Limits);
         let twice = refused(|c| c.subnets.push(c.subnets[0].clone()));
         assert_eq!(twice, SubnetsOverlap(lab_prefix, lab_prefix));
         let outside = refused(|c| c.subnets[0].server = ip("10.0.3.1"));
@@ -431,16 +272,22 @@ mod tests {
             [("10.0.1.9", "10.0.2.9"), ("10.0.2.9", "10.0.2.255"), ("10.0.2.9", "10.0.2.8")]
         {
             let (start, end) = (ip(start), ip(end));
-            let error = refused(|c| c.subnets[0].ranges = vec![start..=end]);
+            let error = refused(|c| c.subnets[0].settings.ranges = vec![start..=end]);
             assert_eq!(error, RangeOutside(start, end, lab_prefix));
         }
         let (a, b) = (ip("10.0.2.10"), ip("10.0.2.20"));
-        assert_eq!(refused(|c| c.subnets[0].ranges = vec![a..=b, b..=b]), RangesOverlap(b, b));
-        assert_eq!(refused(|c| c.subnets[0].lease.min = 7200), LeaseTimes(lab_prefix));
-        assert_eq!(refused(|c| c.subnets[0].settings.mtu = Some(67)), Mtu(67, lab_prefix));
+        assert_eq!(
+            refused(|c| c.subnets[0].settings.ranges = vec![a..=b, b..=b]),
+            RangesOverlap(b, b)
+        );
+        assert_eq!(
+            refused(|c| c.subnets[0].settings.lease.min = Duration::from_secs(7200)),
+            LeaseTimes(lab_prefix)
+        );
+        assert_eq!(refused(|c| c.subnets[0].mtu = Some(67)), Mtu(67, lab_prefix));
         let large = refused(|c| {
             c.subnets[0].prefix = Prefix::new(ip("10.0.2.1"), 8).unwrap();
-            c.subnets[0].ranges = vec![ip("10.0.0.1")..=ip("10.255.255.254")];
+            c.subnets[0].settings.ranges = vec![ip("10.0.0.1")..=ip("10.255.255.254")];
         });
         assert_eq!(large, PoolTooLarge);
     }
@@ -448,7 +295,7 @@ mod tests {
     #[test]
     fn bad_reservations_are_named() {
         use ConfigError::*;
-        let errors = |list: Vec<Reservation>| refused(|c| c.reservations = list);
+        let errors = |list: Vec<Reservation>| refused(|c| c.clients.reservations = list);
         let inside = reserve("10.0.2.77", 1, "a");
         assert_eq!(errors(vec![reserve("10.0.9.1", 1, "")]), ReservationOutside(ip("10.0.9.1")));
         let edge = ip("10.0.2.255");

@@ -231,7 +231,7 @@ impl Api {
             }
         }
         if let Some(call) = calls.iter().find(|call| call.command.id == CommandId::Leases) {
-            let networks = self.networks_with(|network| network.dhcp().is_some());
+            let networks = self.networks_with(Network::has_dhcp);
             for name in networks.filter(|name| wanted(call, name)) {
                 let row = |row| status::Lease { network: name.clone(), row };
                 leases.extend(self.daemon.ask(&name)?.into_iter().map(row));

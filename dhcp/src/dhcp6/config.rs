@@ -5,11 +5,10 @@ use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use trama_frame::MacAddr;
 
-use crate::config::{BootFile, ClientMatch, Identity, Limits, MAX_POOL};
-use crate::name::{DomainName, HostName};
+use crate::config::{Boot, ClientMatch, Clients, MAX_POOL, Reservation};
+use crate::name::DomainName;
 
 /// A server for one link.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,35 +21,20 @@ pub struct Config6 {
     pub own: Vec<Ipv6Addr>,
     /// Addresses to lease. If empty, the server is stateless.
     pub ranges: Vec<RangeInclusive<Ipv6Addr>>,
-    /// Clients that always get the same address.
-    pub reservations: Vec<Reservation6>,
-    /// How long a lease lasts, in seconds.
-    pub lease: u32,
+    /// How clients are told apart and limited, and reservations.
+    pub clients: Clients,
+    /// How long a lease lasts, in whole seconds on the wire.
+    pub lease: Duration,
     /// As [`crate::config::Config::probe`], by neighbour solicitation.
     pub probe: Option<Duration>,
     /// How long an offer is held for its client.
     pub offer_hold: Duration,
     /// How long an address stays in quarantine after a conflict.
     pub quarantine: Duration,
-    /// How many addresses one port may occupy.
-    pub limits: Limits,
-    /// How clients are identified.
-    pub identity: Identity,
     /// Seeds the hash of clients; see [`crate::config::Config::seed`].
     pub seed: u64,
     /// Parameters for clients.
     pub settings: Settings6,
-}
-
-/// A client that always gets the same address.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Reservation6 {
-    /// The client; an identifier is its DUID, or what it would send as option 61 (RFC 4361).
-    pub client: ClientMatch,
-    /// Its address, within the link's prefix.
-    pub address: Ipv6Addr,
-    /// Its name.
-    pub name: Option<HostName>,
 }
 
 /// Parameters for clients. Empty ones are not sent.
@@ -64,19 +48,8 @@ pub struct Settings6 {
     pub ntp: Vec<Ipv6Addr>,
     /// After how many seconds clients without a lease ask again, at least 600 (RFC 8415, 21.23).
     pub refresh: u32,
-    /// Network boot.
-    pub boot: Option<Boot6>,
-}
-
-/// Where to boot from (RFC 5970).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Boot6 {
-    /// The TFTP server for boot files that are not URIs. If `None`, those files are not sent.
-    pub server: Option<Ipv6Addr>,
-    /// Boot files; the first that suits the client is named (option 59).
-    pub files: Vec<BootFile>,
-    /// Parameters for the boot file, each of at most 65535 octets (option 60).
-    pub parameters: Vec<String>,
+    /// Network boot (RFC 5970).
+    pub boot: Boot,
 }
 
 /// Why a configuration cannot be served. The text names the place and the remedy.
@@ -128,7 +101,8 @@ impl Config6 {
 
     fn check_reservations(&self) -> Result<(), ConfigError6> {
         let (mut addresses, mut clients) = (HashSet::new(), HashSet::new());
-        for Reservation6 { client, address, .. } in &self.reservations {
+        for Reservation { client, address6, .. } in &self.clients.reservations {
+            let Some(address) = address6 else { continue };
             if !self.is_host(*address) {
                 return Err(ConfigError6::ReservationOutside(*address));
             }

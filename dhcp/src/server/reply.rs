@@ -104,13 +104,13 @@ impl Server {
         yiaddr: Ipv4Addr,
     ) -> Writer {
         let request = client.request;
-        let boot = self.subnet(client).settings.boot.as_ref();
-        let file = boot.and_then(|boot| request.boot.choose(&boot.files));
-        let boot = boot.filter(|_| file.is_some());
+        let boot = &self.subnet(client).settings.boot;
+        let file = request.boot.choose(&boot.files);
+        let boot = Some(boot).filter(|_| file.is_some());
         let header = Header {
             ciaddr,
             yiaddr,
-            siaddr: boot.map_or(Ipv4Addr::UNSPECIFIED, |boot| boot.server),
+            siaddr: boot.and_then(|boot| boot.server).unwrap_or(Ipv4Addr::UNSPECIFIED),
             sname: boot.map_or("", |boot| &boot.server_name),
             file: file.unwrap_or(""),
             ..header(request)
@@ -187,7 +187,7 @@ impl Server {
                 writer.put_addresses(code, &settings.routers);
             }
             code::DNS => {
-                writer.put_addresses(code, &settings.dns);
+                writer.put_addresses(code, settings.dns.as_deref().unwrap_or_default());
             }
             code::NTP => {
                 writer.put_addresses(code, &settings.ntp);
@@ -211,14 +211,12 @@ impl Server {
                 put_present(writer, code, domain.as_bytes());
             }
             code::MTU => {
-                if let Some(mtu) = settings.mtu {
+                if let Some(mtu) = subnet.mtu {
                     writer.put(code, &mtu.to_be_bytes());
                 }
             }
             code::TFTP_SERVER | code::BOOT_FILE => {
-                if let Some(boot) = &settings.boot {
-                    put_boot(writer, code, boot, client.request);
-                }
+                put_boot(writer, code, &settings.boot, client.request);
             }
             _ => {}
         }
@@ -263,9 +261,9 @@ fn put_boot(writer: &mut Writer, code: u8, boot: &Boot, request: &Request) {
     let Some(file) = request.boot.choose(&boot.files) else { return };
     if code == code::BOOT_FILE {
         put_present(writer, code, file.as_bytes());
-    } else if boot.server_name.is_empty() {
-        writer.put(code, boot.server.to_string().as_bytes());
-    } else {
+    } else if !boot.server_name.is_empty() {
         writer.put(code, boot.server_name.as_bytes());
+    } else if let Some(server) = boot.server {
+        writer.put(code, server.to_string().as_bytes());
     }
 }

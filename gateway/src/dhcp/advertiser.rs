@@ -99,7 +99,8 @@ fn time(now: Duration) -> Time {
 }
 
 fn settings(config: &Config) -> Option<Advertisement> {
-    let (dhcp, subnet) = (config.dhcp.as_ref().filter(|dhcp| dhcp.ipv6)?, config.station.ipv6?);
+    let (dhcp, subnet) =
+        (config.dhcp.as_ref().filter(|dhcp| dhcp.service.ipv6)?, config.station.ipv6?);
     let prefix = PrefixInformation {
         prefix: subnet.address,
         length: subnet.prefix,

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use trama_gateway::{Forward, LoopbackMap, Rules, Service, Station, Subnet4, Subnet6};
 
-use super::dhcp;
 use super::forward::{forward_guest, loopback_guest};
 use crate::config::model::Network;
 use crate::config::model::rule::Rule;
@@ -39,7 +38,8 @@ pub fn gateway(
             services.into_iter().filter(|(address, _)| *address != known.gateway);
         station.service_addresses.extend(service_addresses);
     }
-    let dhcp = network.dhcp().map(|settings| dhcp::for_gateway(network, &settings, leases, seed));
+    let folder = leases.to_owned();
+    let dhcp = network.dhcp().map(|service| trama_gateway::Dhcp { folder, seed, service });
     Some(trama_gateway::Config { station, hosts, tftp, dhcp, nat })
 }
 

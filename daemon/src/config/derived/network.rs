@@ -1,8 +1,7 @@
-//! What follows from a network's mode: its subnets, its gateway, its NAT, its DHCP server.
+//! What follows from a network's mode: its subnets, its gateway, its NAT.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::config::model::dhcp::{Dhcp, DhcpSetting};
 use crate::config::model::subnet::Subnet;
 use crate::config::model::{Mode, Network};
 
@@ -37,7 +36,7 @@ impl Network {
     pub fn has_gateway(&self) -> bool {
         match self.mode {
             Mode::Internal => !self.subnet.is_empty(),
-            Mode::HostOnly => self.dhcp().is_some(),
+            Mode::HostOnly => self.has_dhcp(),
             Mode::Bridged => false,
             Mode::Nat | Mode::NatNetwork => true,
         }
@@ -46,18 +45,6 @@ impl Network {
     /// Whether its guests reach other networks through sockets of the host.
     pub fn has_nat(&self) -> bool {
         matches!(self.mode, Mode::Nat | Mode::NatNetwork)
-    }
-
-    /// The DHCP settings in force; `None` if the network has no DHCP server.
-    pub fn dhcp(&self) -> Option<Dhcp> {
-        match (&self.dhcp, self.mode) {
-            (DhcpSetting::On(dhcp), _) => Some((**dhcp).clone()),
-            // The same modes have DHCP by default in VirtualBox.
-            (DhcpSetting::ByMode, Mode::HostOnly | Mode::Nat | Mode::NatNetwork) => {
-                Some(Dhcp::default())
-            }
-            (DhcpSetting::ByMode | DhcpSetting::Off, _) => None,
-        }
     }
 }
 

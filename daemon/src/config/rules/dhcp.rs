@@ -4,14 +4,14 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use trama_dhcp::config::{ClientMatch, ConfigError};
+use trama_dhcp::config::{ClientMatch, ConfigError, Reservation, Service};
 use trama_dhcp::dhcp6::ConfigError6;
 
 use super::check::Check;
 use super::problem::Place;
 use super::subnet;
 use crate::config::derived::gateway::gateway;
-use crate::config::model::dhcp::{BOOT_CLIENTS, Dhcp, DhcpSetting, Reservation};
+use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::{Mode, Network};
 
 impl Check {
@@ -29,13 +29,6 @@ impl Check {
         if network.subnets().iter().any(|subnet| subnet::check(subnet).is_err()) {
             return;
         }
-        if let Some(bad) =
-            dhcp.boot_file.keys().find(|key| !BOOT_CLIENTS.iter().any(|(name, ..)| name == key))
-        {
-            let known = BOOT_CLIENTS.map(|(name, ..)| name).join(", ");
-            let message = format!("{bad:?} is not a kind of client");
-            self.dhcp_problem(index, network, ("boot-file", message, format!("use {known}")));
-        }
         let Some(config) = gateway(network, [2, 0, 0, 0, 0, 1], Path::new("/"), 0) else {
             return;
         };
@@ -46,10 +39,10 @@ impl Check {
             (config.station.ipv4.is_some(), config.station.ipv6.is_some()),
         );
         if let Some(Err(error)) = config.dhcp_server().map(|server| server.check()) {
-            self.dhcp_error(index, network, &dhcp.reservations, &error);
+            self.dhcp_error(index, network, &dhcp.clients.reservations, &error);
         }
         if let Some(Err(error)) = config.dhcp6_server().map(|server| server.check()) {
-            self.dhcp6_error(index, network, &dhcp.reservations, &error);
+            self.dhcp6_error(index, network, &dhcp.clients.reservations, &error);
         }
     }
 
@@ -58,19 +51,20 @@ impl Check {
         &mut self,
         index: usize,
         network: &Network,
-        dhcp: &Dhcp,
+        dhcp: &Service,
         (ipv4, ipv6): (bool, bool),
     ) {
-        for (version, has_subnet, has_range) in
-            [("IPv4", ipv4, !dhcp.range.is_empty()), ("IPv6", ipv6, !dhcp.range6.is_empty())]
-        {
+        for (version, has_subnet, has_range) in [
+            ("IPv4", ipv4, !dhcp.settings.ranges.is_empty()),
+            ("IPv6", ipv6, !dhcp.ranges6.is_empty()),
+        ] {
             if has_range && !has_subnet {
                 let message = format!("the network has no {version} subnet");
                 let remedy = "add one to its subnet, or remove range".to_owned();
                 self.dhcp_problem(index, network, ("range", message, remedy));
             }
         }
-        for (number, it) in dhcp.reservations.iter().enumerate() {
+        for (number, it) in dhcp.clients.reservations.iter().enumerate() {
             let version = match (it.address, it.address6) {
                 (Some(_), _) if !ipv4 => "IPv4",
                 (_, Some(_)) if !ipv6 => "IPv6",

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
-use trama_dhcp::config::{ClientMatch, Identity};
+use trama_dhcp::config::{
+    Boot, BootFile, ClientMatch, Clients, Identity, LeaseTimes, Limits, Reservation, Service,
+    Settings,
+};
 use trama_dhcp::prefix::{Prefix, Route};
 use trama_frame::MacAddr;
 use trama_gateway::{Discovery, Transport};
 
 use crate::config::derived::subnet;
-use crate::config::model::dhcp::{Dhcp, DhcpSetting, Reservation};
+use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::subnet::Subnet;
@@ -141,8 +144,8 @@ fn with_services(network: Network) -> Network {
 }
 
 /// Settings in which every key differs from its default.
-fn dhcp(network: &Network) -> Dhcp {
-    let IpAddr::V4(subnet) = network.subnets()[0].0 else { return Dhcp::default() };
+fn dhcp(network: &Network) -> Service {
+    let IpAddr::V4(subnet) = network.subnets()[0].0 else { return Service::default() };
     let host = |number: u32| Ipv4Addr::from_bits(subnet.to_bits() + number);
     let host6 = |number: u128| match network.subnets().get(1)?.0 {
         IpAddr::V6(subnet) => Some(Ipv6Addr::from_bits(subnet.to_bits() + number)),
@@ -151,44 +154,50 @@ fn dhcp(network: &Network) -> Dhcp {
     let range6 = host6(0x50).zip(host6(0x60)).map(|(first, last)| first..=last);
     let mac = MacAddr([2, 0, 0, 0, 0, 9]);
     let route = Prefix::new([10, 99, 0, 0].into(), 16).map(|to| Route { to, via: host(9) });
-    Dhcp {
-        range: vec![host(50)..=host(60), host(70)..=host(80)],
-        range6: range6.into_iter().collect(),
-        lease: Duration::from_secs(7200),
-        lease_min: Duration::from_secs(60),
-        lease_max: Duration::from_secs(8000),
+    let settings = Settings {
+        ranges: vec![host(50)..=host(60), host(70)..=host(80)],
+        lease: LeaseTimes::from_secs(7200, 60, 8000),
         domain: "lab.example".parse().ok(),
         search: ["lab.example", "example"].iter().filter_map(|name| name.parse().ok()).collect(),
-        host_search: false,
         dns: Some(Vec::new()),
-        router: Some(host(1)),
+        routers: vec![host(1)],
         ntp: vec![host(2), host(3)],
         routes: route.into_iter().collect(),
-        boot_server: Some(host(4)),
-        boot_server6: host6(4),
-        boot_file: [("any", "a b"), ("ipxe", "menu.ipxe")]
-            .map(|(client, file)| (client.to_owned(), file.to_owned()))
-            .into(),
-        boot_params: vec!["a=1".to_owned(), String::new()],
-        identity: Identity::ClientId,
-        leases_per_port: 8,
+        boot: Boot {
+            server: Some(host(4)),
+            server_name: String::new(),
+            server6: host6(4),
+            files: vec![boot_file(Some(true), "menu.ipxe"), boot_file(None, "a b")],
+            parameters: vec!["a=1".to_owned(), String::new()],
+        },
+    };
+    let reservations = vec![
+        Reservation {
+            client: ClientMatch::Mac(mac),
+            address: Some(host(55)),
+            address6: host6(55),
+            name: "web".parse().ok(),
+        },
+        Reservation {
+            client: ClientMatch::Id(vec![1, 0xff]),
+            address: Some(host(5)),
+            address6: None,
+            name: None,
+        },
+    ];
+    let limits = Limits::per_port(8);
+    Service {
+        settings,
+        clients: Clients { identity: Identity::ClientId, limits, reservations },
+        host_search: false,
         ipv6: false,
         ipv6_leases: false,
-        reservations: vec![
-            Reservation {
-                client: ClientMatch::Mac(mac),
-                address: Some(host(55)),
-                address6: host6(55),
-                name: "web".parse().ok(),
-            },
-            Reservation {
-                client: ClientMatch::Id(vec![1, 0xff]),
-                address: Some(host(5)),
-                address6: None,
-                name: None,
-            },
-        ],
+        ranges6: range6.into_iter().collect(),
     }
+}
+
+fn boot_file(ipxe: Option<bool>, name: &str) -> BootFile {
+    BootFile { architectures: Vec::new(), ipxe, name: name.to_owned() }
 }
 
 fn rule(port: u16) -> Rule {

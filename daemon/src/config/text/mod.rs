@@ -2,6 +2,7 @@
 //! [`Diagnostic`]s, and changes of a configuration are written back into the text.
 
 mod address;
+mod boot;
 mod daemon;
 mod dhcp;
 mod diagnostic;

@@ -53,15 +53,15 @@ fn server(address: Ipv4Addr) -> Server {
     let subnet = &mut config.subnets[0];
     subnet.prefix = Prefix::new(ip("10.7.0.0"), 24).unwrap();
     subnet.server = ip("10.7.0.1");
-    subnet.ranges = vec![address..=address];
+    subnet.settings.ranges = vec![address..=address];
     let to = Prefix::new(ip("10.99.0.0"), 16).unwrap();
     subnet.settings.routes = vec![Route { to, via: ip("10.7.0.9") }];
-    subnet.settings.mtu = Some(1400);
-    subnet.settings.boot = Some(Boot {
-        server: ip("10.7.0.1"),
-        server_name: String::new(),
-        files: vec![BootFile { architecture: None, ipxe: Some(true), name: "pxe.0".into() }],
-    });
+    subnet.mtu = Some(1400);
+    subnet.settings.boot = Boot {
+        server: Some(ip("10.7.0.1")),
+        files: vec![BootFile { ipxe: Some(true), name: "pxe.0".into(), ..BootFile::default() }],
+        ..Boot::default()
+    };
     Server::new(Config { ..config }).unwrap()
 }
 

@@ -14,8 +14,11 @@ fn bench() -> Bench {
     config.subnets.push(Subnet {
         prefix: Prefix::new(ip("10.9.0.0"), 16).unwrap(),
         server: ip("10.9.0.1"),
-        ranges: vec![ip("10.9.5.1")..=ip("10.9.5.9")],
-        settings: Settings::default(),
+        settings: Settings {
+            ranges: vec![ip("10.9.5.1")..=ip("10.9.5.9")],
+            lease: config.subnets[0].settings.lease,
+            ..Settings::default()
+        },
         ..config.subnets[0].clone()
     });
     Bench::new(Config { probe: Some(std::time::Duration::from_secs(1)), ..config })
