@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use crate::Fault;
 use crate::config::derived::subnet::overlap;
 use crate::config::model::{Config, Mode, Network};
 use crate::config::{Place, Problem};
@@ -25,8 +26,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
             place: Place::Network(index),
             key: "subnet",
             path: format!("network.{}.subnet", network.name),
-            message: collision(network, &routes)?,
-            remedy: REMEDY.to_owned(),
+            fault: Fault::new(collision(network, &routes)?, REMEDY),
         })
     });
     found.collect()
@@ -35,10 +35,10 @@ pub fn problems(config: &Config) -> Vec<Problem> {
 /// Checks that no route of the host overlaps the network's subnets.
 ///
 /// # Errors
-/// A route overlaps; the message names it and a remedy.
-pub fn check(network: &Network) -> Result<(), String> {
+/// A route overlaps; the fault names it.
+pub fn check(network: &Network) -> Result<(), Fault> {
     match collision(network, &routes()) {
-        Some(message) => Err(format!("{message}; {REMEDY}")),
+        Some(message) => Err(Fault::new(message, REMEDY)),
         None => Ok(()),
     }
 }

@@ -78,48 +78,70 @@ pub struct Subnet {
     pub settings: Settings,
 }
 
-/// Why a configuration cannot be served. The text names the place and the remedy.
+/// Why a configuration cannot be served. The text names the place; [`ConfigError::remedy`] says
+/// what to do.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ConfigError {
-    #[error("no subnet: give at least one")]
+    #[error("no subnet")]
     NoSubnet,
-    #[error("subnets {0} and {1} overlap: change one of them")]
+    #[error("subnets {0} and {1} overlap")]
     SubnetsOverlap(Prefix, Prefix),
-    #[error("server address {0} is no host address of {1}: choose one inside")]
+    #[error("server address {0} is no host address of {1}")]
     ServerOutside(Ipv4Addr, Prefix),
-    #[error("range {0}-{1} is not a range of host addresses of {2}: choose one inside")]
+    #[error("range {0}-{1} is not a range of host addresses of {2}")]
     RangeOutside(Ipv4Addr, Ipv4Addr, Prefix),
-    #[error("range {0}-{1} overlaps another range of its subnet: join them")]
+    #[error("range {0}-{1} overlaps another range of its subnet")]
     RangesOverlap(Ipv4Addr, Ipv4Addr),
-    #[error("the ranges have more than {MAX_POOL} addresses: make them smaller")]
+    #[error("the ranges have more than {MAX_POOL} addresses")]
     PoolTooLarge,
-    #[error(
-        "lease times of {0} are not 60 <= min <= default <= max < 4294967295 seconds: change them"
-    )]
+    #[error("lease times of {0} are not 60 <= min <= default <= max < 4294967295 seconds")]
     LeaseTimes(Prefix),
-    #[error("reserved address {0} is no host address of any subnet: choose one inside")]
+    #[error("reserved address {0} is no host address of any subnet")]
     ReservationOutside(Ipv4Addr),
-    #[error("reserved address {0} is the server's own: choose another")]
+    #[error("reserved address {0} is the server's own")]
     ReservationOfServer(Ipv4Addr),
-    #[error("address {0} is reserved twice: remove one reservation")]
+    #[error("address {0} is reserved twice")]
     AddressTwice(Ipv4Addr),
-    #[error(
-        "the client of reserved address {0} has another reservation in that subnet: remove one"
-    )]
+    #[error("the client of reserved address {0} has another reservation in that subnet")]
     ClientTwice(Ipv4Addr),
-    #[error("client identifier for {0} has not 2 to 255 octets: give the octets of option 61")]
+    #[error("client identifier for {0} has not 2 to 255 octets")]
     ClientId(Ipv4Addr),
-    #[error("MAC address for {0} is zero or a group's: give that of the client's interface")]
+    #[error("MAC address for {0} is zero or a group's")]
     ClientMac(Ipv4Addr),
-    #[error("name {0} is reserved twice: rename one")]
+    #[error("name {0} is reserved twice")]
     NameTwice(HostName),
-    #[error("MTU {0} of {1} is below 68 (RFC 2132): raise it")]
+    #[error("MTU {0} of {1} is below 68 (RFC 2132)")]
     Mtu(u16, Prefix),
-    #[error("boot file or server name of {0} has more than 255 octets: shorten it")]
+    #[error("boot file or server name of {0} has more than 255 octets")]
     BootName(Prefix),
-    #[error("a port may take no address or no offer: raise both limits to 1 or more")]
+    #[error("a port may take no address or no offer")]
     Limits,
+}
+
+impl ConfigError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::NoSubnet => "give at least one",
+            Self::SubnetsOverlap(..) => "change one of them",
+            Self::ServerOutside(..) | Self::RangeOutside(..) | Self::ReservationOutside(..) => {
+                "choose one inside"
+            }
+            Self::RangesOverlap(..) => "join them",
+            Self::PoolTooLarge => "make them smaller",
+            Self::LeaseTimes(..) => "change them",
+            Self::ReservationOfServer(..) => "choose another",
+            Self::AddressTwice(..) => "remove one reservation",
+            Self::ClientTwice(..) => "remove one",
+            Self::ClientId(..) => "give the octets of option 61",
+            Self::ClientMac(..) => "give that of the client's interface",
+            Self::NameTwice(..) => "rename one",
+            Self::Mtu(..) => "raise it",
+            Self::BootName(..) => "shorten it",
+            Self::Limits => "raise both limits to 1 or more",
+        }
+    }
 }
 
 impl Config {

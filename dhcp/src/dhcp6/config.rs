@@ -52,26 +52,42 @@ pub struct Settings6 {
     pub boot: Boot,
 }
 
-/// Why a configuration cannot be served. The text names the place and the remedy.
+/// Why a configuration cannot be served. The text names the place; [`ConfigError6::remedy`] says
+/// what to do.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ConfigError6 {
-    #[error("range {0}-{1} is not a range of the IPv6 subnet: choose one inside")]
+    #[error("range {0}-{1} is not a range of the IPv6 subnet")]
     RangeOutside(Ipv6Addr, Ipv6Addr),
-    #[error("range {0}-{1} overlaps another range of its subnet: join them")]
+    #[error("range {0}-{1} overlaps another range of its subnet")]
     RangesOverlap(Ipv6Addr, Ipv6Addr),
-    #[error("the ranges have more than {MAX_POOL} addresses: make them smaller")]
+    #[error("the ranges have more than {MAX_POOL} addresses")]
     PoolTooLarge,
-    #[error("reserved address {0} is no host address of the IPv6 subnet: choose one inside")]
+    #[error("reserved address {0} is no host address of the IPv6 subnet")]
     ReservationOutside(Ipv6Addr),
-    #[error("reserved address {0} is the server's own: choose another")]
+    #[error("reserved address {0} is the server's own")]
     ReservationOfServer(Ipv6Addr),
-    #[error("address {0} is reserved twice: remove one reservation")]
+    #[error("address {0} is reserved twice")]
     AddressTwice(Ipv6Addr),
-    #[error("the client of reserved address {0} has another reservation: remove one")]
+    #[error("the client of reserved address {0} has another reservation")]
     ClientTwice(Ipv6Addr),
-    #[error("MAC address for {0} is zero or a group's: give that of the client's interface")]
+    #[error("MAC address for {0} is zero or a group's")]
     ClientMac(Ipv6Addr),
+}
+
+impl ConfigError6 {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::RangeOutside(..) | Self::ReservationOutside(..) => "choose one inside",
+            Self::RangesOverlap(..) => "join them",
+            Self::PoolTooLarge => "make them smaller",
+            Self::ReservationOfServer(..) => "choose another",
+            Self::AddressTwice(..) => "remove one reservation",
+            Self::ClientTwice(..) => "remove one",
+            Self::ClientMac(..) => "give that of the client's interface",
+        }
+    }
 }
 
 impl Config6 {

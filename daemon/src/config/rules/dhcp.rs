@@ -10,6 +10,7 @@ use trama_dhcp::dhcp6::ConfigError6;
 use super::check::Check;
 use super::problem::Place;
 use super::subnet;
+use crate::Fault;
 use crate::config::derived::gateway::gateway;
 use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::{Mode, Network};
@@ -60,8 +61,8 @@ impl Check {
         ] {
             if has_range && !has_subnet {
                 let message = format!("the network has no {version} subnet");
-                let remedy = "add one to its subnet, or remove range".to_owned();
-                self.dhcp_problem(index, network, ("range", message, remedy));
+                let fault = Fault::new(message, "add one to its subnet, or remove range");
+                self.dhcp_fault((index, None), network, "range", fault);
             }
         }
         for (number, it) in dhcp.clients.reservations.iter().enumerate() {
@@ -112,7 +113,8 @@ impl Check {
             | ConfigError::SubnetsOverlap(..)
             | ConfigError::ServerOutside(..) => return,
         };
-        self.dhcp_problem_at((index, reservation), network, key, &error.to_string());
+        let fault = Fault::new(error.to_string(), error.remedy());
+        self.dhcp_fault((index, reservation), network, key, fault);
     }
 
     /// Notes an error of the DHCPv6 server's own check at its key.
@@ -138,34 +140,23 @@ impl Check {
                 (number, client_key(number.map(|number| &list[number])))
             }
         };
-        self.dhcp_problem_at((index, reservation), network, key, &error.to_string());
+        let fault = Fault::new(error.to_string(), error.remedy());
+        self.dhcp_fault((index, reservation), network, key, fault);
     }
 
-    fn dhcp_problem(
-        &mut self,
-        index: usize,
-        network: &Network,
-        (key, message, remedy): (&'static str, String, String),
-    ) {
-        self.enter(Place::Dhcp(index), &network.name);
-        self.problem(key, message, remedy);
-        self.enter(Place::Network(index), &network.name);
-    }
-
-    /// Notes an error of a server's own check at a key of the table or of a reservation.
-    fn dhcp_problem_at(
+    /// Notes a fault of a key of the table or of a reservation.
+    fn dhcp_fault(
         &mut self,
         (index, reservation): (usize, Option<usize>),
         network: &Network,
         key: &'static str,
-        text: &str,
+        fault: Fault,
     ) {
-        let (message, remedy) = text.rsplit_once(": ").unwrap_or((text, ""));
         match reservation {
             Some(number) => self.enter(Place::Reservation(index, number), &network.name),
             None => self.enter(Place::Dhcp(index), &network.name),
         }
-        self.problem(key, message, remedy);
+        self.fault(key, fault);
         self.enter(Place::Network(index), &network.name);
     }
 }

@@ -87,8 +87,8 @@ impl Check {
         }
         let subnets = network.subnets();
         for (index, subnet) in subnets.iter().enumerate() {
-            if let Err((message, remedy)) = subnet_rules::check(subnet) {
-                self.problem("subnet", message, remedy);
+            if let Err(fault) = subnet_rules::check(subnet) {
+                self.fault("subnet", fault);
                 continue;
             }
             let (address, prefix) = subnet;

@@ -2,14 +2,15 @@
 
 use std::net::IpAddr;
 
+use crate::Fault;
 use crate::config::derived::subnet::first;
 use crate::config::model::subnet::Subnet;
 
 /// Checks that a network can have the subnet.
 ///
 /// # Errors
-/// Message and remedy.
-pub fn check(subnet: &Subnet) -> Result<(), (String, String)> {
+/// It is too long or too short, has bits behind its prefix, or is not for hosts.
+pub fn check(subnet: &Subnet) -> Result<(), Fault> {
     let (address, prefix) = *subnet;
     let (good, lengths) = match address {
         // Room for at least the gateway or host and one guest; at most a class A network.
@@ -18,15 +19,13 @@ pub fn check(subnet: &Subnet) -> Result<(), (String, String)> {
         IpAddr::V6(_) => (prefix == 64, "use /64"),
     };
     if !good {
-        return Err((
-            format!("/{prefix} is not a usable length for a network's subnet"),
-            lengths.to_owned(),
-        ));
+        let message = format!("/{prefix} is not a usable length for a network's subnet");
+        return Err(Fault::new(message, lengths));
     }
     let first = first(subnet);
     if first != address {
         let message = format!("{address}/{prefix} is an address, not a subnet");
-        return Err((message, format!("write the subnet: {first}/{prefix}")));
+        return Err(Fault::new(message, format!("write the subnet: {first}/{prefix}")));
     }
     let special = match address {
         IpAddr::V4(a) => {
@@ -36,7 +35,7 @@ pub fn check(subnet: &Subnet) -> Result<(), (String, String)> {
     };
     if special {
         let message = format!("{address}/{prefix} cannot be given to hosts");
-        return Err((message, "use a private range such as 10.0.2.0/24 or fd00:2::/64".to_owned()));
+        return Err(Fault::new(message, "use a private range such as 10.0.2.0/24 or fd00:2::/64"));
     }
     Ok(())
 }
@@ -69,8 +68,8 @@ mod tests {
         ] {
             assert!(check(&parsed(bad)).is_err(), "{bad}");
         }
-        let (message, remedy) = check(&parsed("10.0.2.7/24")).unwrap_err();
-        assert_eq!(message, "10.0.2.7/24 is an address, not a subnet");
-        assert_eq!(remedy, "write the subnet: 10.0.2.0/24");
+        let fault = check(&parsed("10.0.2.7/24")).unwrap_err();
+        assert_eq!(fault.message, "10.0.2.7/24 is an address, not a subnet");
+        assert_eq!(fault.remedy, "write the subnet: 10.0.2.0/24");
     }
 }

@@ -5,6 +5,7 @@ use trama_dhcp::config::{Boot, BootFile};
 
 use super::dhcp::{address_value, addresses, put_list};
 use super::reader::Reader;
+use crate::Fault;
 
 /// The kind of client that a boot file is for if it is written as a string: every client.
 const ANY_CLIENT: &str = "any";
@@ -49,7 +50,7 @@ fn read_files(reader: &mut Reader<'_, '_, '_>) -> Vec<BootFile> {
     if let Some((kind, _)) = unknown {
         reader.converted::<()>("boot-file", None, || {
             let known = BOOT_CLIENTS.map(|(name, ..)| name).join(", ");
-            (format!("{kind:?} is not a kind of client"), format!("use {known}"))
+            Fault::new(format!("{kind:?} is not a kind of client"), format!("use {known}"))
         });
     }
     let file = |(kind, ipxe, architectures): &(&str, _, &[u16])| {
@@ -63,9 +64,8 @@ fn read_parameters(reader: &mut Reader<'_, '_, '_>) -> Vec<String> {
     let mut parameters = Vec::new();
     for (offset, text) in reader.strings("boot-params").unwrap_or_default() {
         if text.len() > MAX_PARAMETER || parameters.len() == MAX_PARAMETERS {
-            let message = "is too long".to_owned();
             let remedy = "write at most 4 parameters of at most 255 bytes";
-            reader.fault("boot-params", offset, message, remedy);
+            reader.fault("boot-params", offset, Fault::new("is too long", remedy));
             break;
         }
         parameters.push(text);

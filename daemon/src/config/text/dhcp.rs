@@ -13,6 +13,7 @@ use trama_dhcp::prefix::{Prefix, Route};
 use super::boot;
 use super::reader::{Reader, SwitchOrTable};
 use super::units::format_duration;
+use crate::Fault;
 use crate::config::model::dhcp::DhcpSetting;
 use crate::config::rules::Place;
 
@@ -110,9 +111,8 @@ fn parsed<T: FromStr>(
     (what, remedy): Wanted,
 ) -> Option<T> {
     let text = reader.string(key)?;
-    reader.converted(key, text.parse().ok(), || {
-        (format!("{text:?} is not {what}"), remedy.to_owned())
-    })
+    reader
+        .converted(key, text.parse().ok(), || Fault::new(format!("{text:?} is not {what}"), remedy))
 }
 
 pub(super) fn parsed_list<T: FromStr>(
@@ -124,7 +124,9 @@ pub(super) fn parsed_list<T: FromStr>(
     for (offset, text) in reader.strings(key).unwrap_or_default() {
         match text.parse() {
             Ok(value) => values.push(value),
-            Err(_) => reader.fault(key, offset, format!("{text:?} is not {what}"), remedy),
+            Err(_) => {
+                reader.fault(key, offset, Fault::new(format!("{text:?} is not {what}"), remedy))
+            }
         }
     }
     values
@@ -139,14 +141,18 @@ pub(super) fn addresses(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> O
             Ok(IpAddr::V6(address)) => ipv6.replace(address).is_some(),
             Err(_) => {
                 let (what, remedy) = IP;
-                reader.fault(key, offset, format!("{text:?} is not {what}"), remedy);
+                reader.fault(key, offset, Fault::new(format!("{text:?} is not {what}"), remedy));
                 is_good = false;
                 continue;
             }
         };
         if twice {
             let message = format!("{text:?} is the second address of its kind");
-            reader.fault(key, offset, message, "write one IPv4 address, one IPv6 address, or both");
+            reader.fault(
+                key,
+                offset,
+                Fault::new(message, "write one IPv4 address, one IPv6 address, or both"),
+            );
             is_good = false;
         }
     }
@@ -165,7 +171,11 @@ fn read_ranges(reader: &mut Reader<'_, '_, '_>) -> (Ranges<Ipv4Addr>, Ranges<Ipv
             Some((Ok(IpAddr::V6(first)), Ok(IpAddr::V6(last)))) => ranges6.push(first..=last),
             _ => {
                 let remedy = "write it as in 10.1.0.50-10.1.0.99";
-                reader.fault("range", offset, format!("{text:?} is not a range"), remedy);
+                reader.fault(
+                    "range",
+                    offset,
+                    Fault::new(format!("{text:?} is not a range"), remedy),
+                );
             }
         }
     }
@@ -183,7 +193,7 @@ fn read_routes(reader: &mut Reader<'_, '_, '_>) -> Vec<Route> {
         let route = prefix.zip(via.parse().ok()).map(|(to, via)| Route { to, via });
         routes.extend(reader.converted("routes", route, || {
             let remedy = r#"write it as in routes = { "10.9.0.0/16" = "10.1.0.7" }"#;
-            (format!("{to:?} = {via:?} is not a route"), remedy.to_owned())
+            Fault::new(format!("{to:?} = {via:?} is not a route"), remedy)
         }));
     }
     routes
@@ -195,7 +205,7 @@ fn read_reservation(reader: &mut Reader<'_, '_, '_>) -> Option<Reservation> {
     let id = reader.string("id").and_then(|text| {
         reader.converted("id", octets(&text), || {
             let remedy = "write its octets in hexadecimal, as in 01:52:54:00:12:34:56";
-            (format!("{text:?} is not a client identifier"), remedy.to_owned())
+            Fault::new(format!("{text:?} is not a client identifier"), remedy)
         })
     });
     let client = match (reader.has("mac"), reader.has("id")) {
@@ -204,12 +214,12 @@ fn read_reservation(reader: &mut Reader<'_, '_, '_>) -> Option<Reservation> {
         (both, _) => reader.converted("mac", None, || {
             let message =
                 if both { "a client has either mac or id, not both" } else { "is missing" };
-            (message.to_owned(), "write either mac or id".to_owned())
+            Fault::new(message, "write either mac or id")
         }),
     };
     let addresses = addresses(reader, "address").and_then(|some| {
         reader.converted("address", Some(some).filter(|some| *some != (None, None)), || {
-            ("is missing".to_owned(), "add the address to reserve".to_owned())
+            Fault::new("is missing", "add the address to reserve")
         })
     });
     let name = parsed(reader, "name", ("a name", "use 1 to 63 letters, digits and hyphens"));

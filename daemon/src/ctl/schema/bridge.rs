@@ -14,6 +14,7 @@ use crate::config::model::{Mode, Network};
 use crate::config::text;
 use crate::ctl::context::View;
 use crate::ctl::draft::{Draft, no_bridge};
+use crate::ctl::failure::Failure;
 use crate::ctl::identity;
 use crate::ctl::types::{Kind, Shape, Type, string_map};
 
@@ -144,8 +145,8 @@ fn edit_network(
     draft: &mut Draft,
     name: &str,
     edit: impl FnOnce(&mut Network),
-) -> Result<(), String> {
-    draft.network_mut(name).map(edit).ok_or_else(|| no_bridge(name))
+) -> Result<(), Failure> {
+    Ok(draft.network_mut(name).map(edit).ok_or_else(|| no_bridge(name))?)
 }
 
 const TABLE_SIZE: &str = "mac-table-size";
@@ -167,7 +168,7 @@ fn other_config(network: &Network) -> BTreeMap<String, String> {
     map
 }
 
-fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), String> {
+fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), Failure> {
     let mut map = string_map(value);
     let Network { mut mac_table_size, mut mac_aging, .. } = Network::new(String::new());
     if let Some(text) = map.remove(TABLE_SIZE) {
@@ -182,7 +183,9 @@ fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), S
             .ok_or_else(|| format!("other_config:{AGING}=\"{text}\" is not a number of seconds"))?;
     }
     if let Some(key) = map.keys().next() {
-        return Err(format!("Bridge has no other_config:{key}; known keys: {AGING}, {TABLE_SIZE}"));
+        return Err(
+            format!("Bridge has no other_config:{key}; known keys: {AGING}, {TABLE_SIZE}").into()
+        );
     }
     edit_network(draft, name, |network| {
         network.mac_table_size = mac_table_size;
