@@ -558,7 +558,7 @@ fn open_tap(device: &TapConfig, mac: Option<MacAddr>, mtu: u16) -> Result<Tap, S
     let options = TapOptions {
         ifname: device.ifname.clone(),
         netns: device.netns.clone(),
-        address: device.address.clone(),
+        address: device.address.iter().map(|it| (it.addr(), it.prefix_len())).collect(),
         mtu,
         mac: Some(mac.unwrap_or_else(|| convert::tap_mac(&convert::machine_id(), device))),
         vnet_header: true,

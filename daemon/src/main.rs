@@ -137,8 +137,8 @@ fn check(source: &Source) -> ExitCode {
 fn describe(config: &Config) {
     for network in &config.networks {
         let mut words = format!("{}, MTU {}", network.mode.name(), network.mtu);
-        for (address, prefix) in network.subnets() {
-            words.push_str(&format!(", {address}/{prefix}"));
+        for subnet in network.subnets() {
+            words.push_str(&format!(", {subnet}"));
         }
         if let Some(uplink) = &network.uplink {
             words.push_str(&format!(", uplink {uplink}"));

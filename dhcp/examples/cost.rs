@@ -8,8 +8,8 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
 use trama_dhcp::config::{Clients, Config, Limits, Settings, Subnet};
-use trama_dhcp::prefix::Prefix;
 use trama_dhcp::server::{Outcome, Received, Server};
 use trama_dhcp::{PortId, Time};
 
@@ -23,7 +23,7 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 type Failure = Box<dyn std::error::Error>;
 
 fn server() -> Result<Server, Failure> {
-    let prefix = Prefix::new(SERVER, 15).ok_or("prefix")?;
+    let prefix = Ipv4Net::new(SERVER, 15)?;
     let last = Ipv4Addr::from_bits(FIRST.to_bits() + 70_000);
     let subnet = Subnet {
         prefix,

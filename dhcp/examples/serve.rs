@@ -12,8 +12,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use ipnet::Ipv4Net;
 use trama_dhcp::config::{Boot, BootFile, Clients, Config, LeaseTimes, Limits, Settings, Subnet};
-use trama_dhcp::prefix::{Prefix, Route};
+use trama_dhcp::prefix::Route;
 use trama_dhcp::server::{Destination, Outcome, Received, Server};
 use trama_dhcp::store::{Disk, Journal};
 use trama_dhcp::wire::{CLIENT_PORT, SERVER_PORT};
@@ -55,10 +56,10 @@ impl Disk for Folder {
 }
 
 fn config(server: Ipv4Addr, boot_file: Option<String>) -> Result<Config, Failure> {
-    let prefix = Prefix::new(server, 16).ok_or("prefix")?;
-    let host = |number: u32| Ipv4Addr::from_bits(prefix.first().to_bits() + number);
+    let prefix = Ipv4Net::new(server, 16)?;
+    let host = |number: u32| Ipv4Addr::from_bits(prefix.network().to_bits() + number);
     let file = boot_file.map(|name| BootFile { name, ..BootFile::default() });
-    let route = Prefix::new([10, 99, 0, 0].into(), 16).ok_or("prefix")?;
+    let route = "10.99.0.0/16".parse()?;
     let settings = Settings {
         ranges: vec![host(256)..=host(256 + POOL - 1)],
         lease: LeaseTimes::from_secs(600, 60, 3600),

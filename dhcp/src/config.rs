@@ -9,8 +9,10 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+
 use crate::name::HostName;
-use crate::prefix::Prefix;
+use crate::prefix::is_host;
 use crate::time::whole_seconds;
 pub(crate) use boot::HTTP_CLIENT;
 pub use boot::{Boot, BootClient, BootFile};
@@ -68,8 +70,8 @@ impl Default for Config {
 /// A subnet and what its clients get.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Subnet {
-    /// The subnet.
-    pub prefix: Prefix,
+    /// The subnet; the bits behind its prefix have no meaning.
+    pub prefix: Ipv4Net,
     /// The server's address, by which clients know it (option 54).
     pub server: Ipv4Addr,
     /// MTU in octets (option 26); `None` is not sent.
@@ -86,17 +88,17 @@ pub enum ConfigError {
     #[error("no subnet")]
     NoSubnet,
     #[error("subnets {0} and {1} overlap")]
-    SubnetsOverlap(Prefix, Prefix),
+    SubnetsOverlap(Ipv4Net, Ipv4Net),
     #[error("server address {0} is no host address of {1}")]
-    ServerOutside(Ipv4Addr, Prefix),
+    ServerOutside(Ipv4Addr, Ipv4Net),
     #[error("range {0}-{1} is not a range of host addresses of {2}")]
-    RangeOutside(Ipv4Addr, Ipv4Addr, Prefix),
+    RangeOutside(Ipv4Addr, Ipv4Addr, Ipv4Net),
     #[error("range {0}-{1} overlaps another range of its subnet")]
     RangesOverlap(Ipv4Addr, Ipv4Addr),
     #[error("the ranges have more than {MAX_POOL} addresses")]
     PoolTooLarge,
     #[error("lease times of {0} are not 60 <= min <= default <= max < 4294967295 seconds")]
-    LeaseTimes(Prefix),
+    LeaseTimes(Ipv4Net),
     #[error("reserved address {0} is no host address of any subnet")]
     ReservationOutside(Ipv4Addr),
     #[error("reserved address {0} is the server's own")]
@@ -112,9 +114,9 @@ pub enum ConfigError {
     #[error("name {0} is reserved twice")]
     NameTwice(HostName),
     #[error("MTU {0} of {1} is below 68 (RFC 2132)")]
-    Mtu(u16, Prefix),
+    Mtu(u16, Ipv4Net),
     #[error("boot file or server name of {0} has more than 255 octets")]
-    BootName(Prefix),
+    BootName(Ipv4Net),
     #[error("a port may take no address or no offer")]
     Limits,
 }
@@ -160,8 +162,8 @@ impl Config {
         for (index, subnet) in self.subnets.iter().enumerate() {
             subnet.check()?;
             for other in &self.subnets[..index] {
-                let (a, b) = (other.prefix, subnet.prefix);
-                if a.contains(b.first()) || b.contains(a.first()) {
+                let (a, b) = (other.prefix.trunc(), subnet.prefix.trunc());
+                if a.contains(&b.network()) || b.contains(&a.network()) {
                     return Err(ConfigError::SubnetsOverlap(a, b));
                 }
             }
@@ -175,7 +177,7 @@ impl Config {
 
     /// Returns the index of the subnet that contains `address`.
     pub(crate) fn subnet_of(&self, address: Ipv4Addr) -> Option<usize> {
-        self.subnets.iter().position(|subnet| subnet.prefix.contains(address))
+        self.subnets.iter().position(|subnet| subnet.prefix.contains(&address))
     }
 
     fn check_reservations(&self) -> Result<(), ConfigError> {
@@ -185,7 +187,7 @@ impl Config {
             let Some(address) = address else { continue };
             let index = self
                 .subnet_of(*address)
-                .filter(|index| self.subnets[*index].prefix.is_host(*address))
+                .filter(|index| is_host(self.subnets[*index].prefix, *address))
                 .ok_or(ConfigError::ReservationOutside(*address))?;
             if self.subnets[index].server == *address {
                 return Err(ConfigError::ReservationOfServer(*address));
@@ -218,14 +220,14 @@ impl Config {
 
 impl Subnet {
     fn check(&self) -> Result<(), ConfigError> {
-        let prefix = self.prefix;
-        if !prefix.is_host(self.server) {
+        let prefix = self.prefix.trunc();
+        if !is_host(prefix, self.server) {
             return Err(ConfigError::ServerOutside(self.server, prefix));
         }
         let Settings { ranges, lease, boot, .. } = &self.settings;
         for (index, range) in ranges.iter().enumerate() {
             let (start, end) = (*range.start(), *range.end());
-            if start > end || !prefix.is_host(start) || !prefix.is_host(end) {
+            if start > end || !is_host(prefix, start) || !is_host(prefix, end) {
                 return Err(ConfigError::RangeOutside(start, end, prefix));
             }
             let meets = |other: &RangeInclusive<_>| start <= *other.end() && end >= *other.start();
@@ -308,7 +310,7 @@ mod tests {
         );
         assert_eq!(refused(|c| c.subnets[0].mtu = Some(67)), Mtu(67, lab_prefix));
         let large = refused(|c| {
-            c.subnets[0].prefix = Prefix::new(ip("10.0.2.1"), 8).unwrap();
+            c.subnets[0].prefix = Ipv4Net::new(ip("10.0.2.1"), 8).unwrap();
             c.subnets[0].settings.ranges = vec![ip("10.0.0.1")..=ip("10.255.255.254")];
         });
         assert_eq!(large, PoolTooLarge);

@@ -6,7 +6,6 @@ use std::time::Duration;
 use trama_frame::MacAddr;
 
 use crate::config::{Clients, Config, Identity, LeaseTimes, Limits, Settings, Subnet};
-use crate::prefix::Prefix;
 use crate::server::{Outcome, Received, Reply, Server};
 use crate::wire::options::code;
 use crate::wire::{MessageType, Packet};
@@ -28,7 +27,7 @@ pub fn lab() -> Config {
     };
     Config {
         subnets: vec![Subnet {
-            prefix: Prefix::new(ip("10.0.2.0"), 24).unwrap(),
+            prefix: "10.0.2.0/24".parse().unwrap(),
             server: ip("10.0.2.1"),
             mtu: None,
             settings,

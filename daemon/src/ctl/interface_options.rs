@@ -10,7 +10,8 @@ use trama_vhost_net_backend::access::parse_mode;
 use super::failure::Failure;
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::{Interface, Port, Role, Tap, VhostUser};
-use crate::config::text;
+use crate::config::text::{self, AddressError};
+use crate::config::too_long_prefix;
 
 /// The `options` column.
 pub type Options = BTreeMap<String, String>;
@@ -42,7 +43,7 @@ pub fn describe(port: &Port) -> (String, Options) {
                 put("netns", netns.clone());
             }
             if !tap.address.is_empty() {
-                let address = tap.address.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
+                let address = tap.address.iter().map(ToString::to_string);
                 put("address", address.collect::<Vec<_>>().join(","));
             }
             "tap"
@@ -157,8 +158,14 @@ impl Reader<'_> {
         let mut address = Vec::new();
         if let Some(text) = self.options.remove("address") {
             for one in text.split([',', ' ']).filter(|one| !one.is_empty()) {
-                let parsed = text::parse_address(one).map_err(|_| {
-                    self.problem("address", one, "write it as 10.1.0.1/24 or fd00::1/64")
+                let parsed = text::parse_address(one).map_err(|error| match error {
+                    AddressError::TooLong(address, length) => {
+                        let fault = too_long_prefix(address, length);
+                        Failure::from(format!("port.{}.address: {fault}", self.port))
+                    }
+                    AddressError::Malformed(_) => {
+                        self.problem("address", one, "write it as 10.1.0.1/24 or fd00::1/64").into()
+                    }
                 })?;
                 address.push(parsed);
             }
@@ -250,7 +257,7 @@ mod tests {
         let full = Interface::Tap(Tap {
             ifname: "t0".into(),
             netns: Some("h1".into()),
-            address: vec![("10.1.0.1".parse().unwrap(), 24), ("fd00::1".parse().unwrap(), 64)],
+            address: vec!["10.1.0.1/24".parse().unwrap(), "fd00::1/64".parse().unwrap()],
         });
         for interface in
             [vhost("/a b,c", Role::Client, 4), vhost("", Role::Server, 1), tap("t"), full]

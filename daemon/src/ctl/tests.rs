@@ -458,7 +458,7 @@ fn flows_of_all_networks_and_of_one() {
 #[test]
 fn leases_name_the_port_that_they_are_charged_to() {
     let mut config = lab();
-    config.networks[0].subnet = vec![("10.1.0.0".parse().unwrap(), 24)];
+    config.networks[0].subnet = vec!["10.1.0.0/24".parse().unwrap()];
     assert_eq!(refused(&config, "leases lab"), "network lab leases no addresses; it has no dhcp");
     config.networks[0].dhcp = DhcpSetting::On(Box::default());
     let lease = |last, state, port, left| Lease {

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
 use trama_frame::MacAddr;
 
 use crate::config::{Boot, ClientMatch, Clients, MAX_POOL, Reservation};
@@ -15,8 +16,8 @@ use crate::name::DomainName;
 pub struct Config6 {
     /// The server's hardware address; its DUID is derived from it (RFC 8415, 11.4).
     pub mac: MacAddr,
-    /// The link's prefix and its length in bits.
-    pub prefix: (Ipv6Addr, u8),
+    /// The link's prefix; the bits behind it have no meaning.
+    pub prefix: Ipv6Net,
     /// Addresses of the prefix that are the server's own.
     pub own: Vec<Ipv6Addr>,
     /// Addresses to lease. If empty, the server is stateless.
@@ -142,16 +143,12 @@ impl Config6 {
 
     /// Whether the link's prefix contains an address.
     pub fn contains(&self, address: Ipv6Addr) -> bool {
-        let (prefix, length) = self.prefix;
-        let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
-        (prefix.to_bits() ^ address.to_bits()) & mask == 0
+        self.prefix.contains(&address)
     }
 
     /// Whether a host may have the address: it is in the prefix and is not the subnet-router
     /// anycast address (RFC 4291, 2.6.1).
     fn is_host(&self, address: Ipv6Addr) -> bool {
-        let (prefix, length) = self.prefix;
-        let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
-        self.contains(address) && address.to_bits() != prefix.to_bits() & mask
+        self.contains(address) && address != self.prefix.network()
     }
 }

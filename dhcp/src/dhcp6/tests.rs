@@ -26,7 +26,7 @@ fn ip6(text: &str) -> Ipv6Addr {
 fn lab6() -> Config6 {
     Config6 {
         mac: MacAddr([2, 0, 0, 0, 0, 1]),
-        prefix: (ip6("fd00::1"), 64),
+        prefix: "fd00::1/64".parse().unwrap(),
         own: vec![ip6("fd00::1")],
         ranges: vec![ip6("fd00::1000")..=ip6("fd00::100f")],
         clients: Clients { limits: Limits { addresses: 1000, offers: 1000 }, ..Clients::default() },

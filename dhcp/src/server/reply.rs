@@ -7,11 +7,13 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use super::identity::Client;
 use super::{Destination, Reply, Server};
 use crate::config::{Boot, HTTP_CLIENT, Settings, Subnet};
 use crate::name;
-use crate::prefix::{Prefix, Route, emit_routes};
+use crate::prefix::{Route, emit_routes};
 use crate::wire::options::code;
 use crate::wire::{Header, MessageType, Request, Writer};
 
@@ -178,10 +180,10 @@ impl Server {
         let settings = &subnet.settings;
         match code {
             code::SUBNET_MASK => {
-                writer.put(code, &subnet.prefix.mask().octets());
+                writer.put(code, &subnet.prefix.netmask().octets());
             }
             code::BROADCAST => {
-                writer.put(code, &subnet.prefix.last().octets());
+                writer.put(code, &subnet.prefix.broadcast().octets());
             }
             code::ROUTER => {
                 writer.put_addresses(code, &settings.routers);
@@ -248,11 +250,10 @@ fn static_routes(settings: &Settings) -> Vec<u8> {
     if settings.routes.is_empty() {
         return Vec::new();
     }
-    let everywhere = Prefix::new(Ipv4Addr::UNSPECIFIED, 0);
-    let has_default = settings.routes.iter().any(|route| Some(route.to) == everywhere);
+    let has_default = settings.routes.iter().any(|route| route.to.prefix_len() == 0);
     let mut routes = settings.routes.clone();
-    if let (Some(to), Some(via), false) = (everywhere, settings.routers.first(), has_default) {
-        routes.push(Route { to, via: *via });
+    if let (Some(via), false) = (settings.routers.first(), has_default) {
+        routes.push(Route { to: Ipv4Net::default(), via: *via });
     }
     emit_routes(&routes)
 }

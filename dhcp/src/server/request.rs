@@ -33,7 +33,7 @@ impl Server {
         let has_address = !request.ciaddr.is_unspecified();
         let wanted = if has_address { Some(request.ciaddr) } else { request.requested };
         let wanted = wanted.ok_or(DropReason::MessageType)?;
-        if !self.config.subnets[client.claim.subnet].prefix.contains(wanted) {
+        if !self.config.subnets[client.claim.subnet].prefix.contains(&wanted) {
             return self.refuse(client, "the address belongs to another subnet", out);
         }
         let own = self.leases.own(&client.claim);

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use trama_dhcp::config::{self, Identity, Service, Settings, Subnet};
 use trama_dhcp::dhcp6::{Config6, Settings6};
 use trama_dhcp::name::DomainName;
-use trama_dhcp::prefix::Prefix;
 
 use super::Config;
 
@@ -35,7 +35,7 @@ impl Config {
     pub fn dhcp_server(&self) -> Option<config::Config> {
         let (dhcp, ipv4) = (self.dhcp.as_ref()?, self.station.ipv4?);
         let subnet = Subnet {
-            prefix: Prefix::new(ipv4.address, ipv4.prefix)?,
+            prefix: Ipv4Net::new(ipv4.address, ipv4.prefix).ok()?,
             server: ipv4.address,
             mtu: Some(self.station.mtu),
             settings: dhcp.service.settings.clone(),
@@ -55,7 +55,7 @@ impl Config {
             });
         Some(Config6 {
             mac: self.station.mac(),
-            prefix: (ipv6.address, ipv6.prefix),
+            prefix: Ipv6Net::new(ipv6.address, ipv6.prefix).ok()?,
             own: others.chain([ipv6.address]).collect(),
             ranges: dhcp.service.ranges6.clone(),
             clients: common.clients,

@@ -3,23 +3,20 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
+use ipnet::IpNet;
 use trama_dhcp::config::{Identity, MAX_POOL, Service, Settings};
 
 use super::addresses::GUEST;
-use super::subnet;
 use crate::config::model::dhcp::DhcpSetting;
-use crate::config::model::subnet::Subnet;
 use crate::config::model::{Mode, Network};
 
 /// The default range of an IPv4 subnet: from the 101st address on, as in VirtualBox; in a subnet
 /// smaller than /24, all after the gateway's. With NAT it begins at the address of the guest of
 /// mode `nat`, which is the only one in that mode.
-fn default_range(network: &Network, subnet: &Subnet) -> Option<RangeInclusive<Ipv4Addr>> {
+fn default_range(network: &Network, subnet: IpNet) -> Option<RangeInclusive<Ipv4Addr>> {
     let known = network.well_known(subnet);
-    let (IpAddr::V4(first), IpAddr::V4(gateway)) = (subnet::host(subnet, 0), known.gateway) else {
-        return None;
-    };
-    let (subnet, hosts) = (first.to_bits(), u32::MAX >> subnet.1);
+    let (IpNet::V4(net), IpAddr::V4(gateway)) = (subnet, known.gateway) else { return None };
+    let (subnet, hosts) = (net.network().to_bits(), net.hostmask().to_bits());
     let first = match (network.mode, hosts) {
         (Mode::Nat | Mode::NatNetwork, 31..) => subnet + u32::from(GUEST),
         (_, 255..) => subnet + 101,
@@ -33,9 +30,9 @@ fn default_range(network: &Network, subnet: &Subnet) -> Option<RangeInclusive<Ip
 
 /// The default range of an IPv6 subnet: 4096 addresses above those that people assign by hand, and
 /// far below those that guests choose themselves.
-fn default_range6(subnet: &Subnet) -> Option<RangeInclusive<Ipv6Addr>> {
-    let IpAddr::V6(first) = subnet::host(subnet, 0) else { return None };
-    let at = |number| Ipv6Addr::from_bits(first.to_bits() | number);
+fn default_range6(subnet: IpNet) -> Option<RangeInclusive<Ipv6Addr>> {
+    let IpNet::V6(net) = subnet else { return None };
+    let at = |number| Ipv6Addr::from_bits(net.network().to_bits() | number);
     Some(at(0x1000)..=at(0x1fff))
 }
 
@@ -63,9 +60,9 @@ impl Network {
         };
         let subnets = self.subnets();
         // The boot server's default for IPv6 depends on what is written for IPv4.
-        let subnet6 = subnets.iter().find(|(address, _)| address.is_ipv6());
+        let subnet6 = subnets.iter().copied().find(|subnet| subnet.addr().is_ipv6());
         fill_in_ipv6(self, subnet6, &mut service);
-        if let Some(subnet) = subnets.iter().find(|(address, _)| address.is_ipv4()) {
+        if let Some(subnet) = subnets.iter().copied().find(|it| it.addr().is_ipv4()) {
             fill_in_ipv4(self, subnet, &mut service.settings);
         }
         let Settings { domain, search, .. } = &service.settings;
@@ -77,7 +74,7 @@ impl Network {
     }
 }
 
-fn fill_in_ipv4(network: &Network, subnet: &Subnet, settings: &mut Settings) {
+fn fill_in_ipv4(network: &Network, subnet: IpNet, settings: &mut Settings) {
     let known = network.well_known(subnet);
     if settings.ranges.is_empty() {
         settings.ranges.extend(default_range(network, subnet));
@@ -89,7 +86,7 @@ fn fill_in_ipv4(network: &Network, subnet: &Subnet, settings: &mut Settings) {
     settings.boot.server = settings.boot.server.or(ipv4(known.tftp));
 }
 
-fn fill_in_ipv6(network: &Network, subnet: Option<&Subnet>, service: &mut Service) {
+fn fill_in_ipv6(network: &Network, subnet: Option<IpNet>, service: &mut Service) {
     if !service.ipv6_leases {
         service.ranges6.clear();
         service.clients.reservations.iter_mut().for_each(|it| it.address6 = None);
@@ -115,13 +112,14 @@ fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::derived::subnet;
 
     #[test]
     fn the_default_range_leaves_the_gateway_out() {
         let range = |mode, subnet: &str| {
             let subnet = subnet::parsed(subnet);
             let network = Network { mode, ..Network::new("n") };
-            let range = default_range(&network, &subnet);
+            let range = default_range(&network, subnet);
             range.map(|range| format!("{}-{}", range.start(), range.end())).unwrap_or_default()
         };
         let internal = |subnet| range(Mode::Internal, subnet);

@@ -27,8 +27,8 @@ pub fn gateway(
     let nat = network.has_nat().then(|| nat(network));
     let (ipv4, ipv6, service_addresses) = (None, None, Vec::new());
     let mut station = Station { mac, mtu, ipv4, ipv6, service_addresses };
-    for subnet in &network.subnets() {
-        let (prefix, known) = (subnet.1, network.well_known(subnet));
+    for subnet in network.subnets() {
+        let (prefix, known) = (subnet.prefix_len(), network.well_known(subnet));
         match known.gateway {
             IpAddr::V4(address) => station.ipv4 = Some(Subnet4 { address, prefix }),
             IpAddr::V6(address) => station.ipv6 = Some(Subnet6 { address, prefix }),

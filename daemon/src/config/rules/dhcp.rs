@@ -27,7 +27,7 @@ impl Check {
             let remedy = r#"add subnet = "10.1.0.0/24", or remove dhcp"#;
             return self.problem("dhcp", "there is no subnet to take addresses from", remedy);
         }
-        if network.subnets().iter().any(|subnet| subnet::check(subnet).is_err()) {
+        if network.subnets().iter().any(|subnet| subnet::check(*subnet).is_err()) {
             return;
         }
         let Some(config) = gateway(network, [2, 0, 0, 0, 0, 1], Path::new("/"), 0) else {

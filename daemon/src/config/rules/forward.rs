@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use trama_gateway::Transport;
 
 use super::check::Check;
@@ -10,7 +11,6 @@ use crate::config::derived::addresses::{GUEST, WellKnown};
 use crate::config::derived::forward::{forward_guest, loopback_guest};
 use crate::config::derived::subnet;
 use crate::config::model::rule::Rule;
-use crate::config::model::subnet::Subnet;
 use crate::config::model::{Config, Mode, Network, Port};
 
 /// The longest prefix with room for the guest's host number.
@@ -29,9 +29,9 @@ impl Check {
     /// Keys of networks with NAT.
     pub fn nat(&mut self, network: &Network, config: &Config, taken: &mut Listeners) {
         if network.mode == Mode::Nat {
-            let long = |(address, prefix): &&Subnet| address.is_ipv4() && *prefix > LONGEST_PREFIX;
-            if let Some((address, prefix)) = network.subnet.iter().find(long) {
-                let message = format!("{address}/{prefix} has no room for the guest, host {GUEST}");
+            let long = |it: &&IpNet| it.addr().is_ipv4() && it.prefix_len() > LONGEST_PREFIX;
+            if let Some(subnet) = network.subnet.iter().find(long) {
+                let message = format!("{subnet} has no room for the guest, host {GUEST}");
                 self.problem("subnet", message, format!("use /24, or /8 to /{LONGEST_PREFIX}"));
             }
         }
@@ -144,12 +144,12 @@ fn forward_fault(rule: &Rule, network: &Network) -> Option<Fault> {
         return Some(Fault::new("the rule has no guest address", remedy));
     };
     let subnets = network.subnets();
-    let Some(subnet) = subnets.iter().find(|subnet| subnet::is_host(subnet, guest)) else {
-        let texts: Vec<_> = subnets.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
+    let Some(subnet) = subnets.iter().find(|subnet| subnet::is_host(**subnet, guest)) else {
+        let texts: Vec<_> = subnets.iter().map(ToString::to_string).collect();
         let message = format!("guest address {guest} is not in the network's subnet");
         return Some(Fault::new(message, format!("use an address in {}", texts.join(" or "))));
     };
-    let WellKnown { gateway, dns, tftp, .. } = network.well_known(subnet);
+    let WellKnown { gateway, dns, tftp, .. } = network.well_known(*subnet);
     if [gateway, dns, tftp].contains(&guest) {
         return Some(Fault::new(format!("{guest} is the gateway's"), "use a guest's address"));
     }
@@ -167,7 +167,7 @@ fn loopback_fault(map: &Rule, network: &Network) -> Option<Fault> {
         return Some(Fault::new(message, "write one for each port"));
     }
     let subnets = network.subnets();
-    let gateways: Vec<_> = subnets.iter().map(|subnet| network.well_known(subnet)).collect();
+    let gateways: Vec<_> = subnets.iter().map(|subnet| network.well_known(*subnet)).collect();
     let guest = loopback_guest(map, network)?;
     let Some(known) = gateways.iter().find(|known| known.gateway == guest) else {
         let texts: Vec<_> = gateways.iter().map(|known| known.gateway.to_string()).collect();

@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use ipnet::Ipv4Net;
 use toml_edit::{Array, InlineTable, Value};
 use trama_dhcp::config::{
     ClientMatch, Clients, Identity, LeaseTimes, Limits, Reservation, Service, Settings,
 };
-use trama_dhcp::prefix::{Prefix, Route};
+use trama_dhcp::prefix::Route;
 
 use super::boot;
 use super::reader::{Reader, SwitchOrTable};
@@ -185,12 +186,8 @@ fn read_ranges(reader: &mut Reader<'_, '_, '_>) -> (Ranges<Ipv4Addr>, Ranges<Ipv
 fn read_routes(reader: &mut Reader<'_, '_, '_>) -> Vec<Route> {
     let mut routes = Vec::new();
     for (to, via) in reader.map("routes").unwrap_or_default() {
-        let ends = to.split_once('/').map(|(address, length)| (address.parse(), length.parse()));
-        let prefix = match ends {
-            Some((Ok(address), Ok(length))) => Prefix::new(address, length),
-            _ => None,
-        };
-        let route = prefix.zip(via.parse().ok()).map(|(to, via)| Route { to, via });
+        let ends = to.parse().ok().zip(via.parse().ok());
+        let route = ends.map(|(to, via): (Ipv4Net, _)| Route { to: to.trunc(), via });
         routes.extend(reader.converted("routes", route, || {
             let remedy = r#"write it as in routes = { "10.9.0.0/16" = "10.1.0.7" }"#;
             Fault::new(format!("{to:?} = {via:?} is not a route"), remedy)

@@ -17,7 +17,7 @@ mod rule;
 mod socket;
 pub mod units;
 
-pub use address::parse_address;
+pub use address::{AddressError, parse_address};
 pub use diagnostic::Diagnostic;
 pub use document::{parse, parse_at, parse_on};
 pub use edit::edit;

@@ -12,6 +12,7 @@ use super::units::format_duration;
 use super::{address, dhcp, rule};
 use crate::Fault;
 use crate::config::model::{Mode, Network};
+use crate::config::rules::subnet::unusable_length;
 
 const KEYS: [&str; 14] = [
     "name",
@@ -37,7 +38,7 @@ pub fn read(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
     Network {
         name: reader.string("name").unwrap_or_default(),
         mode: read_mode(reader),
-        subnet: address::read(reader, "subnet"),
+        subnet: address::read(reader, "subnet", unusable_length),
         uplink: reader.string("uplink"),
         mtu: reader.size("mtu").unwrap_or(default.mtu),
         mac_table_size: reader.size("mac-table-size").unwrap_or(default.mac_table_size),

@@ -9,6 +9,7 @@ use super::{address, rule, socket};
 use crate::Fault;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{Interface, Port, Promiscuous, Role, Tap, VhostUser, Vlan, VlanMode};
+use crate::config::rules::port::too_long_prefix;
 
 const KEYS: [&str; 12] = [
     "name",
@@ -133,7 +134,7 @@ fn read_tap(reader: &mut Reader<'_, '_, '_>, name: &str) -> Tap {
     Tap {
         ifname: reader.string("ifname").unwrap_or_else(|| name.to_owned()),
         netns: reader.string("netns"),
-        address: address::read(reader, "address"),
+        address: address::read(reader, "address", too_long_prefix),
     }
 }
 

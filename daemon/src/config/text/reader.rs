@@ -16,6 +16,9 @@ use crate::Fault;
 use crate::config::rules::nearest::nearest;
 use crate::config::rules::{Place, Problem};
 
+/// Keys of a network whose rules depend on its subnet.
+const SUBNET_USERS: [&str; 5] = ["dhcp", "hosts", "tftp", "forward", "loopback"];
+
 /// The faults found so far in one text.
 pub struct Report<'t> {
     text: &'t str,
@@ -61,7 +64,14 @@ impl<'t> Report<'t> {
             let at = (problem.place, problem.key);
             let follows = matches!(problem.place, Place::Port(_))
                 && ["network", "forward"].contains(&problem.key);
-            if self.broken.contains(&at) || (follows && !networks_known) {
+            let needs_subnet = match problem.place {
+                Place::Network(index) if SUBNET_USERS.contains(&problem.key) => Some(index),
+                Place::Dhcp(index) | Place::Reservation(index, _) => Some(index),
+                _ => None,
+            };
+            let lacks_subnet = needs_subnet
+                .is_some_and(|index| self.broken.contains(&(Place::Network(index), "subnet")));
+            if self.broken.contains(&at) || (follows && !networks_known) || lacks_subnet {
                 continue;
             }
             let table = self.tables.get(&problem.place).copied().unwrap_or_default();

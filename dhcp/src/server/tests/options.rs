@@ -1,7 +1,7 @@
 //! What answers say.
 
 use crate::config::{Boot, BootFile, ClientMatch, Config, Reservation};
-use crate::prefix::{Prefix, Route};
+use crate::prefix::Route;
 use crate::server::Reply;
 use crate::testing::{Ask, Bench, discover, ip, lab, mac};
 use crate::wire::options::code;
@@ -42,7 +42,7 @@ fn every_parameter_has_its_format() {
         let settings = &mut config.subnets[0].settings;
         settings.search = vec!["a.lab".parse().unwrap(), "b.lab".parse().unwrap()];
         settings.ntp = vec![ip("10.0.2.4"), ip("10.0.2.5")];
-        let to = Prefix::new(ip("10.8.0.0"), 16).unwrap();
+        let to = "10.8.0.0/16".parse().unwrap();
         settings.routes = vec![Route { to, via: ip("10.0.2.9") }];
         config.subnets[0].mtu = Some(1400);
         let name = "db".parse().ok();
@@ -171,7 +171,7 @@ fn names_by_option_81_are_answered_in_the_clients_format() {
 fn small_clients_get_what_fits_and_large_ones_all() {
     let mut bench = bench(|config| {
         let settings = &mut config.subnets[0].settings;
-        let to = Prefix::new(ip("10.8.0.0"), 32).unwrap();
+        let to = "10.8.0.0/32".parse().unwrap();
         settings.routes = vec![Route { to, via: ip("10.0.2.9") }; 40];
         settings.ntp = vec![ip("10.0.2.4"); 40];
     });
