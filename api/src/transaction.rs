@@ -38,10 +38,32 @@ pub struct Response {
     pub results: Vec<Output>,
     /// The exit status for `tramactl`: 0, or [`STORED_NOT_RUNNING`].
     pub exit: u8,
-    /// Ports that are stored but do not run: name and reason.
-    pub not_running: Vec<(String, String)>,
+    /// Ports that are stored but do not run.
+    pub not_running: Vec<NotRunning>,
     /// The steps taken; in a dry run, those that would be taken.
     pub steps: Vec<String>,
+}
+
+/// A port that is stored but does not run; in JSON `["vm1", "its reason"]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(String, String)", into = "(String, String)")]
+pub struct NotRunning {
+    /// The port's name.
+    pub port: String,
+    /// Why it does not run, and what to do.
+    pub reason: String,
+}
+
+impl From<(String, String)> for NotRunning {
+    fn from((port, reason): (String, String)) -> NotRunning {
+        NotRunning { port, reason }
+    }
+}
+
+impl From<NotRunning> for (String, String) {
+    fn from(NotRunning { port, reason }: NotRunning) -> (String, String) {
+        (port, reason)
+    }
 }
 
 /// The answer to a transaction that was refused; nothing has changed.

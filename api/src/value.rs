@@ -157,20 +157,21 @@ impl Atom {
         }
     }
 
-    fn from_json(json: Json) -> Result<Atom, String> {
+    fn from_json(json: Json) -> Result<Atom, ParseValueError> {
         match json {
             Json::Bool(value) => Ok(Atom::Bool(value)),
             Json::String(value) => Ok(Atom::String(value)),
             Json::Number(value) => {
-                value.as_i64().map(Atom::Integer).ok_or(format!("{value} is not a whole number"))
+                let integer = value.as_i64().map(Atom::Integer);
+                integer.ok_or_else(|| ParseValueError::Fraction(value.to_string()))
             }
             Json::Array(items) => match items.as_slice() {
                 [Json::String(tag), Json::String(uuid)] if tag == "uuid" => {
                     Ok(Atom::Uuid(uuid.clone()))
                 }
-                _ => Err("not an atom".into()),
+                _ => Err(ParseValueError::Atom),
             },
-            _ => Err("not an atom".into()),
+            _ => Err(ParseValueError::Atom),
         }
     }
 }
@@ -228,10 +229,33 @@ impl From<Value> for Json {
     }
 }
 
-impl TryFrom<Json> for Value {
-    type Error = String;
+/// Why JSON is not a [`Value`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParseValueError {
+    /// A number with this text is not an integer of 64 bits.
+    Fraction(String),
+    /// An item is neither a boolean, an integer, a string nor a UUID.
+    Atom,
+    /// An item of a map is not a pair of a string and an atom.
+    Pair,
+}
 
-    fn try_from(json: Json) -> Result<Value, String> {
+impl fmt::Display for ParseValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ParseValueError::Fraction(number) => write!(f, "{number} is not a whole number"),
+            ParseValueError::Atom => f.write_str("not an atom"),
+            ParseValueError::Pair => f.write_str("not a pair of a map"),
+        }
+    }
+}
+
+impl std::error::Error for ParseValueError {}
+
+impl TryFrom<Json> for Value {
+    type Error = ParseValueError;
+
+    fn try_from(json: Json) -> Result<Value, ParseValueError> {
         let tagged = match json.as_array().map(Vec::as_slice) {
             Some([Json::String(tag), Json::Array(items)]) => Some((tag.as_str(), items)),
             _ => None,
@@ -245,7 +269,7 @@ impl TryFrom<Json> for Value {
                     Some([Json::String(key), value]) => {
                         Ok((key.clone(), Atom::from_json(value.clone())?))
                     }
-                    _ => Err("not a pair of a map".to_owned()),
+                    _ => Err(ParseValueError::Pair),
                 };
                 items.iter().map(pair).collect::<Result<_, _>>().map(Value::Map)
             }

@@ -276,7 +276,8 @@ impl Machine {
             set.and_then(|done| done.map_err(|error| error.to_string()))
         } else {
             // The entries move on this thread, while the worker serves other networks.
-            self.carry(&network.name, worker, |value| value.set(settings))
+            let set = self.carry(&network.name, worker, |value| value.set(settings));
+            set.map_err(|error| error.to_string())
         };
         if let Err(error) = done {
             tracing::error!("network {}: {error}", network.name);
@@ -389,7 +390,7 @@ impl Machine {
     fn check_routes(&self, port: &Port) -> Result<(), String> {
         let network = port.network.as_ref().filter(|_| port.own);
         match network.and_then(|name| self.networks.get(name)) {
-            Some(network) => host::check(&network.config),
+            Some(network) => host::check(&network.config).map_err(|fault| fault.to_string()),
             None => Ok(()),
         }
     }
@@ -442,7 +443,7 @@ impl Machine {
         settings: DeviceSettings,
         config: &Port,
     ) -> Result<(), String> {
-        let access = convert::access(&config.socket)?;
+        let access = convert::access(&config.socket).map_err(|fault| fault.to_string())?;
         self.make_run_folder(&device.path)?;
         let handle = self.workers[port.worker].handle.clone();
         let rings = SwitchPort::new(handle, port.id).map_err(|error| error.to_string())?;
@@ -480,7 +481,7 @@ impl Machine {
         let (Some(session), Interface::VhostUser(device)) = (session, &port.interface) else {
             return Ok(());
         };
-        let access = convert::access(&port.socket)?;
+        let access = convert::access(&port.socket).map_err(|fault| fault.to_string())?;
         session.set_access(access).map_err(|error| format!("{}: {error}", device.path.display()))
     }
 
@@ -507,7 +508,10 @@ impl Machine {
         let (from, id, wanted) = (running.worker, running.id, settings.clone());
         let done = match worker == from {
             true => self.on_worker(worker, move |engine, _| engine.set_port(id, wanted)),
-            false => self.carry_port(&port.name, worker, wanted),
+            false => {
+                let moved = self.carry_port(&port.name, worker, wanted);
+                moved.map_err(|error| error.to_string())
+            }
         };
         match done {
             Ok(Ok(())) => {
@@ -554,7 +558,7 @@ fn open_tap(device: &TapConfig, mac: Option<MacAddr>, mtu: u16) -> Result<Tap, S
     let options = TapOptions {
         ifname: device.ifname.clone(),
         netns: device.netns.clone(),
-        address: device.address.clone(),
+        address: device.address.iter().map(|it| (it.addr(), it.prefix_len())).collect(),
         mtu,
         mac: Some(mac.unwrap_or_else(|| convert::tap_mac(&convert::machine_id(), device))),
         vnet_header: true,

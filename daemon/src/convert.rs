@@ -7,6 +7,7 @@ use trama_frame::{MacAddr, VlanId};
 use trama_switch as switch;
 use trama_vhost_net_backend as vhost;
 
+use crate::Fault;
 use crate::config::derived;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
@@ -37,11 +38,11 @@ pub fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
 ///
 /// # Errors
 /// The host has no such user or group.
-pub fn access(socket: &SocketAccess) -> Result<vhost::Access, String> {
+pub fn access(socket: &SocketAccess) -> Result<vhost::Access, Fault> {
     let SocketAccess { owner, group, mode } = socket;
     Ok(vhost::Access {
-        owner: owner.as_deref().map(vhost::access::user_id).transpose()?,
-        group: group.as_deref().map(vhost::access::group_id).transpose()?,
+        owner: owner.as_deref().map(vhost::access::user_id).transpose().map_err(Fault::plain)?,
+        group: group.as_deref().map(vhost::access::group_id).transpose().map_err(Fault::plain)?,
         mode: mode.map(|mode| mode.0),
     })
 }

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use crate::Fault;
 use crate::config::derived::subnet::overlap;
 use crate::config::model::{Config, Mode, Network};
 use crate::config::{Place, Problem};
@@ -25,8 +26,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
             place: Place::Network(index),
             key: "subnet",
             path: format!("network.{}.subnet", network.name),
-            message: collision(network, &routes)?,
-            remedy: REMEDY.to_owned(),
+            fault: Fault::new(collision(network, &routes)?, REMEDY),
         })
     });
     found.collect()
@@ -35,10 +35,10 @@ pub fn problems(config: &Config) -> Vec<Problem> {
 /// Checks that no route of the host overlaps the network's subnets.
 ///
 /// # Errors
-/// A route overlaps; the message names it and a remedy.
-pub fn check(network: &Network) -> Result<(), String> {
+/// A route overlaps; the fault names it.
+pub fn check(network: &Network) -> Result<(), Fault> {
     match collision(network, &routes()) {
-        Some(message) => Err(format!("{message}; {REMEDY}")),
+        Some(message) => Err(Fault::new(message, REMEDY)),
         None => Ok(()),
     }
 }
@@ -49,8 +49,8 @@ fn collision(network: &Network, routes: &[Route]) -> Option<String> {
     let subnets = network.subnets();
     let others = routes.iter().filter(|route| route.interface.as_ref() != Some(&network.name));
     let mut pairs = others.flat_map(|route| subnets.iter().map(move |subnet| (route, *subnet)));
-    let (route, subnet) = pairs.find(|(route, subnet)| overlap(&route.destination, subnet))?;
-    Some(format!("{}/{} overlaps the host's route {route}", subnet.0, subnet.1))
+    let (route, subnet) = pairs.find(|(route, subnet)| overlap(route.destination, *subnet))?;
+    Some(format!("{subnet} overlaps the host's route {route}"))
 }
 
 /// Returns the host's routes, without default routes and those that every interface has.
@@ -60,7 +60,8 @@ fn routes() -> Vec<Route> {
         Vec::new()
     });
     routes.retain(|route| {
-        route.destination.1 > LONGEST_DEFAULT && !is_everywhere(route.destination.0)
+        let destination = route.destination;
+        destination.prefix_len() > LONGEST_DEFAULT && !is_everywhere(destination.addr())
     });
     routes
 }
@@ -82,13 +83,13 @@ mod tests {
 
     #[test]
     fn an_overlap_names_the_route() {
-        let route = |destination: &str, prefix, interface: &str, table| Route {
-            destination: (destination.parse().unwrap(), prefix),
+        let route = |destination: &str, interface: &str, table| Route {
+            destination: destination.parse().unwrap(),
             interface: Some(interface.to_owned()),
             table,
         };
-        let v4 = route("192.168.0.0", 16, "tun0", 100);
-        let v6 = route("fd00:56::", 48, "eth0", routes::MAIN);
+        let v4 = route("192.168.0.0/16", "tun0", 100);
+        let v6 = route("fd00:56::/48", "eth0", routes::MAIN);
         let mut network = Network { mode: Mode::HostOnly, ..Network::new("vboxnet0") };
         let shown = |network: &Network, routes: &[Route]| collision(network, routes);
         assert_eq!(
@@ -98,7 +99,7 @@ mod tests {
         assert_eq!(shown(&network, std::slice::from_ref(&v6)), None);
         let own = Route { interface: Some("vboxnet0".into()), ..v4 };
         assert_eq!(shown(&network, &[own]), None, "its own");
-        network.subnet = vec![("fd00:56::".parse().unwrap(), 64)];
+        network.subnet = vec!["fd00:56::/64".parse().unwrap()];
         assert_eq!(
             shown(&network, &[v6]).as_deref(),
             Some("fd00:56::/64 overlaps the host's route fd00:56::/48 dev eth0 table main")

@@ -12,6 +12,7 @@ mod balance;
 pub mod config;
 mod convert;
 pub mod ctl;
+mod fault;
 pub mod gateway;
 pub mod host;
 pub mod metrics;
@@ -23,3 +24,6 @@ mod routes;
 pub mod socket;
 pub mod state;
 pub mod status;
+
+pub use fault::Fault;
+pub use moves::MoveError;

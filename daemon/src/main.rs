@@ -137,8 +137,8 @@ fn check(source: &Source) -> ExitCode {
 fn describe(config: &Config) {
     for network in &config.networks {
         let mut words = format!("{}, MTU {}", network.mode.name(), network.mtu);
-        for (address, prefix) in network.subnets() {
-            words.push_str(&format!(", {address}/{prefix}"));
+        for subnet in network.subnets() {
+            words.push_str(&format!(", {subnet}"));
         }
         if let Some(uplink) = &network.uplink {
             words.push_str(&format!(", uplink {uplink}"));
@@ -208,7 +208,8 @@ fn run(mut source: Source) -> Result<(), String> {
     }
     // The sockets come first: a second daemon must end before it disturbs the first one's ports.
     let access = control_access(&config.daemon)?;
-    let (socket, control) = ControlSocket::bind(&config.daemon.control, &access)?;
+    let (socket, control) =
+        ControlSocket::bind(&config.daemon.control, &access).map_err(|fault| fault.to_string())?;
     let metrics = config.daemon.metrics.map(bind_metrics).transpose()?;
     let daemon = Daemon::start_with(source, config).map_err(|error| error.to_string())?;
     let served = serve(&daemon, control, metrics, &notifier, begun);

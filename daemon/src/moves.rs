@@ -12,6 +12,24 @@ use trama_vhost_net::PortPlace;
 use crate::apply::Machine;
 use crate::balance::{Move, NetworkLoad};
 
+/// Why a network or port cannot move to another worker. It stays where it is, unless a worker has
+/// ended.
+#[derive(Debug, thiserror::Error)]
+pub enum MoveError {
+    /// There is no network of this name.
+    #[error("no network {0}")]
+    NoNetwork(String),
+    /// There is no port of this name.
+    #[error("no port {0}")]
+    NoPort(String),
+    /// There is no worker of this number.
+    #[error("no worker {0}")]
+    NoWorker(usize),
+    /// One of the workers refuses, or has ended.
+    #[error(transparent)]
+    Worker(#[from] trama_switch::MoveError),
+}
+
 impl Machine {
     /// Samples how busy the networks keep the workers, and moves one if that balances the load.
     pub fn balance(&mut self, begun: Instant) {
@@ -37,18 +55,18 @@ impl Machine {
         name: &str,
         to: usize,
         on_the_way: impl FnOnce(&mut Network),
-    ) -> Result<(), String> {
-        let network = self.networks.get_mut(name).ok_or_else(|| format!("no network {name}"))?;
+    ) -> Result<(), MoveError> {
+        let network = self.networks.get_mut(name);
+        let network = network.ok_or_else(|| MoveError::NoNetwork(name.to_owned()))?;
         let (from, id) = (network.worker, network.id);
-        let new = self.workers.get(to).ok_or_else(|| format!("no worker {to}"))?;
+        let new = self.workers.get(to).ok_or(MoveError::NoWorker(to))?;
         let on_it = |port: &&mut crate::apply::RunningPort| port.settings.network == Some(id);
         let mut ports: Vec<_> = self.ports.values_mut().filter(on_it).collect();
         let places = ports.iter().filter_map(|port| port.place.clone());
         let gateway = network.gateway.as_ref().map(|gateway| gateway.place().clone());
         let places: Vec<PortPlace> = places.chain(gateway).collect();
         let mut held: Vec<_> = places.iter().map(PortPlace::hold).collect();
-        let moved = self.workers[from].handle.move_network(id, &new.handle, on_the_way);
-        moved.map_err(|error| error.to_string())?;
+        self.workers[from].handle.move_network(id, &new.handle, on_the_way)?;
         held.iter_mut().for_each(|place| **place = new.handle.clone());
         ports.iter_mut().for_each(|port| port.worker = to);
         network.worker = to;
@@ -62,12 +80,13 @@ impl Machine {
         name: &str,
         to: usize,
         settings: PortSettings,
-    ) -> Result<Result<(), EngineError>, String> {
-        let port = self.ports.get_mut(name).ok_or_else(|| format!("no port {name}"))?;
+    ) -> Result<Result<(), EngineError>, MoveError> {
+        let port = self.ports.get_mut(name);
+        let port = port.ok_or_else(|| MoveError::NoPort(name.to_owned()))?;
         let [old, new]: [&WorkerHandle; 2] = [port.worker, to].map(|w| &self.workers[w].handle);
         let place = port.place.clone();
         let held = place.as_ref().map(PortPlace::hold);
-        let moved = old.move_port(port.id, new, settings).map_err(|error| error.to_string())?;
+        let moved = old.move_port(port.id, new, settings)?;
         if let Some(mut held) = held {
             *held = new.clone();
         }

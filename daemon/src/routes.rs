@@ -6,18 +6,17 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
+use ipnet::IpNet;
 use rustix::net::netdevice::index_to_name;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
 
-use crate::config::model::subnet::Subnet;
-
 /// A route by which the host forwards or refuses packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The destination.
-    pub destination: Subnet,
+    pub destination: IpNet,
     /// The interface; `None` if packets are refused.
     pub interface: Option<String>,
     /// The number of its routing table.
@@ -32,8 +31,7 @@ const DEFAULT: u32 = 253;
 /// Written as `ip route` writes it.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (address, prefix) = self.destination;
-        write!(f, "{address}/{prefix}")?;
+        write!(f, "{}", self.destination)?;
         if let Some(interface) = &self.interface {
             write!(f, " dev {interface}")?;
         }
@@ -119,7 +117,8 @@ impl<'a> Message<'a> {
         }
         let mut route = Attributes::default();
         route.read(self.body.get(BODY..)?);
-        let destination = (route.destination.unwrap_or(unspecified(family)?), prefix);
+        let destination =
+            IpNet::new(route.destination.unwrap_or(unspecified(family)?), prefix).ok()?;
         let table = route.table.unwrap_or(table.into());
         Some(Route { destination, interface: route.interface.and_then(name), table })
     }

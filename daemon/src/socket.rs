@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use trama_vhost_net_backend::{Access, bind};
 
+use crate::Fault;
+
 /// The listening control socket. Dropping it removes its file.
 pub struct ControlSocket {
     path: PathBuf,
@@ -28,19 +30,18 @@ impl ControlSocket {
     /// that is missing. Replaces the socket of a daemon that has died.
     ///
     /// # Errors
-    /// The reason, and a remedy.
-    pub fn bind(path: &Path, access: &Access) -> Result<(Self, UnixListener), String> {
+    /// The socket cannot be made there; the fault says why.
+    pub fn bind(path: &Path, access: &Access) -> Result<(Self, UnixListener), Fault> {
         let shown = path.display();
         if let Some(directory) = path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(directory)
-                .map_err(|error| format!("{}: cannot be made: {error}", directory.display()))?;
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(
+                |error| Fault::plain(format!("{}: cannot be made: {error}", directory.display())),
+            )?;
         }
         remove_stale(path)?;
         let error = |error: io::Error| {
-            format!("{shown}: {error}; set another path as daemon.control, or run as its owner")
+            let remedy = "set another path as daemon.control, or run as its owner";
+            Fault::new(format!("{shown}: {error}"), remedy)
         };
         let listener = bind(path, access).map_err(error)?;
         listener.set_nonblocking(true).map_err(error)?;
@@ -59,22 +60,26 @@ impl Drop for ControlSocket {
 }
 
 /// Removes a socket without a listener; any other file there is an error.
-fn remove_stale(path: &Path) -> Result<(), String> {
+fn remove_stale(path: &Path) -> Result<(), Fault> {
     let shown = path.display();
+    let failed = |error: io::Error| Fault::plain(format!("{shown}: {error}"));
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(format!("{shown}: {error}")),
+        Err(error) => return Err(failed(error)),
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(format!("{shown}: is there and not a socket; move it away"));
+            return Err(Fault::new(format!("{shown}: is there and not a socket"), "move it away"));
         }
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(format!("{shown}: another tramad listens there; stop it first")),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(|error| format!("{shown}: {error}"))
+        Ok(_) => {
+            let message = format!("{shown}: another tramad listens there");
+            Err(Fault::new(message, "stop it first"))
         }
-        Err(error) => Err(format!("{shown}: {error}")),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -92,7 +97,7 @@ mod tests {
         let path = directory.path().join("run/control.sock");
         let (socket, listener) = ControlSocket::bind(&path, &OWN).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        let refused = ControlSocket::bind(&path, &OWN).err().unwrap();
+        let refused = ControlSocket::bind(&path, &OWN).err().unwrap().to_string();
         assert!(refused.contains("another tramad listens there; stop it first"), "{refused}");
         drop(listener);
         let (second, _listener) = ControlSocket::bind(&path, &OWN).unwrap();
@@ -107,13 +112,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
         fs::write(&path, "precious").unwrap();
-        let refused = ControlSocket::bind(&path, &OWN).err().unwrap();
+        let refused = ControlSocket::bind(&path, &OWN).err().unwrap().to_string();
         assert!(refused.contains("is there and not a socket; move it away"), "{refused}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
         fs::remove_file(&path).unwrap();
         let blocked = path.join("deeper/control.sock");
         fs::write(&path, "").unwrap();
-        let refused = ControlSocket::bind(&blocked, &OWN).err().unwrap();
+        let refused = ControlSocket::bind(&blocked, &OWN).err().unwrap().to_string();
         assert!(refused.contains("cannot be made"), "{refused}");
     }
 }

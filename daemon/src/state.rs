@@ -10,11 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use trama_api::folders::Folders;
+use trama_api::transaction::NotRunning;
 use trama_gateway::question::Row;
 
+use crate::Fault;
 use crate::apply::Machine;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_at, save, validate};
+use crate::gateway::AskError;
+use crate::moves::MoveError;
 use crate::plan::{Step, daemon_keys, plan, plan_start};
 use crate::status::{FdbRow, Status};
 
@@ -37,8 +41,8 @@ pub struct Committed<R> {
     pub result: R,
     /// The steps taken; in a dry run, those that would be taken.
     pub steps: Vec<Step>,
-    /// The name of each port that this change touched and that does not run, and the reason.
-    pub not_running: Vec<(String, String)>,
+    /// Each port that this change touched and that does not run.
+    pub not_running: Vec<NotRunning>,
 }
 
 /// Why nothing was changed.
@@ -52,7 +56,7 @@ pub enum TransactError<E> {
     Invalid(Vec<Problem>),
     /// The configuration file could not be written, or has changed since it was read.
     #[error("{0}")]
-    Save(String),
+    Save(Fault),
 }
 
 fn join_lines<T: ToString>(items: &[T]) -> String {
@@ -76,6 +80,25 @@ pub enum StartError {
     /// A worker thread could not be started.
     #[error("worker thread: {0}")]
     Worker(io::Error),
+}
+
+/// Why a network's gateway gives no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum QueryError {
+    /// There is no network of this name.
+    #[error("there is no network {0:?}")]
+    NoNetwork(String),
+    /// The network of this name has no gateway.
+    #[error("network {0} has no gateway")]
+    NoGateway(String),
+    /// The gateway does not answer.
+    #[error("network {network}: {error}")]
+    NoAnswer {
+        /// The network's name.
+        network: String,
+        /// The reason.
+        error: AskError,
+    },
 }
 
 /// Where a daemon's configuration comes from.
@@ -116,7 +139,7 @@ impl Source {
     }
 
     /// Writes the difference of two configurations into the file. From then on the file must exist.
-    fn save(&mut self, from: &Config, to: &Config) -> Result<(), String> {
+    fn save(&mut self, from: &Config, to: &Config) -> Result<(), Fault> {
         if self.may_be_missing && !self.file.exists() {
             create(&self.file, from, to)?;
             tracing::info!("{}: made, with the first change", self.file.display());
@@ -223,7 +246,8 @@ impl Daemon {
         let steps = plan(&inner.config, &config);
         inner.change_to(config, &steps);
         inner.retry();
-        let not_running = inner.machine.failed.clone().into_iter().collect();
+        let failed = inner.machine.failed.clone().into_iter();
+        let not_running = failed.map(|(port, reason)| NotRunning { port, reason }).collect();
         Ok(Committed { result: (), steps, not_running })
     }
 
@@ -259,7 +283,7 @@ impl Daemon {
     ///
     /// # Errors
     /// There is no such network or worker; nothing has changed.
-    pub fn move_network(&self, network: &str, worker: usize) -> Result<(), String> {
+    pub fn move_network(&self, network: &str, worker: usize) -> Result<(), MoveError> {
         self.lock().machine.carry(network, worker, |_| {})
     }
 
@@ -290,16 +314,17 @@ impl Daemon {
     ///
     /// # Errors
     /// There is no such network, it has no gateway, or the gateway does not answer.
-    pub fn ask<R: Row>(&self, network: &str) -> Result<Vec<R>, String> {
+    pub fn ask<R: Row>(&self, network: &str) -> Result<Vec<R>, QueryError> {
         let pending = {
             let inner = self.lock();
             let running = inner.machine.networks.get(network);
-            let running = running.ok_or_else(|| format!("there is no network {network:?}"))?;
+            let running = running.ok_or_else(|| QueryError::NoNetwork(network.to_owned()))?;
             let gateway = running.gateway.as_ref();
-            gateway.ok_or_else(|| format!("network {network} has no gateway"))?.ask()
+            gateway.ok_or_else(|| QueryError::NoGateway(network.to_owned()))?.ask()
         };
         // The lock is released: other callers need not wait for this answer.
-        pending.wait(ANSWER).map_err(|error| format!("network {network}: {error}"))
+        let answer = pending.wait(ANSWER);
+        answer.map_err(|error| QueryError::NoAnswer { network: network.to_owned(), error })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -310,11 +335,14 @@ impl Daemon {
 impl Inner {
     /// Takes the steps and makes `config` the one in force. Returns the touched ports that do not
     /// run, and the reasons.
-    fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<(String, String)> {
+    fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<NotRunning> {
         self.machine.apply(steps, &config.laid_out());
         self.config = config;
         let touched = steps.iter().filter_map(Step::port);
-        let failed = |name: &str| Some((name.to_owned(), self.machine.failed.get(name)?.clone()));
+        let failed = |name: &str| {
+            let reason = self.machine.failed.get(name)?.clone();
+            Some(NotRunning { port: name.to_owned(), reason })
+        };
         touched.filter_map(failed).collect()
     }
 
@@ -338,8 +366,10 @@ impl StartError {
                 line: 1,
                 column: 1,
                 key: String::new(),
-                message: format!("cannot be read: {error}"),
-                remedy: "put it there, readable for the daemon".to_owned(),
+                fault: Fault::new(
+                    format!("cannot be read: {error}"),
+                    "put it there, readable for the daemon",
+                ),
             }],
         }
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use trama_api::transaction::NotRunning;
 use trama_daemon::config::model::{Config, Interface, Network, Promiscuous, VlanMode};
 use trama_daemon::config::parse;
 use trama_daemon::plan::Step;
@@ -245,7 +246,7 @@ fn a_port_that_cannot_be_made_is_stored_and_tried_again() {
     });
     assert_eq!(steps(&done), ["remove port vm2", "add port vm2"]);
     assert_eq!(done.not_running.len(), 1);
-    let (name, reason) = &done.not_running[0];
+    let NotRunning { port: name, reason } = &done.not_running[0];
     assert_eq!(name, "vm2");
     assert!(reason.contains("taken.sock"), "{reason}");
     let reported = lab.daemon.status().port("vm2").unwrap().not_running.clone();

@@ -8,8 +8,8 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use trama_dhcp::config::{Config, LeaseTimes, Limits, Settings, Subnet};
-use trama_dhcp::prefix::Prefix;
+use ipnet::Ipv4Net;
+use trama_dhcp::config::{Clients, Config, Limits, Settings, Subnet};
 use trama_dhcp::server::{Outcome, Received, Server};
 use trama_dhcp::{PortId, Time};
 
@@ -23,17 +23,22 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 type Failure = Box<dyn std::error::Error>;
 
 fn server() -> Result<Server, Failure> {
-    let prefix = Prefix::new(SERVER, 15).ok_or("prefix")?;
+    let prefix = Ipv4Net::new(SERVER, 15)?;
     let last = Ipv4Addr::from_bits(FIRST.to_bits() + 70_000);
     let subnet = Subnet {
         prefix,
         server: SERVER,
-        ranges: vec![FIRST..=last],
-        lease: LeaseTimes::default(),
-        settings: Settings { routers: vec![SERVER], dns: vec![SERVER], ..Settings::default() },
+        mtu: None,
+        settings: Settings {
+            ranges: vec![FIRST..=last],
+            routers: vec![SERVER],
+            dns: Some(vec![SERVER]),
+            ..Settings::default()
+        },
     };
     let limits = Limits { addresses: u32::MAX, offers: u32::MAX };
-    Ok(Server::new(Config { subnets: vec![subnet], probe: None, limits, ..Config::default() })?)
+    let clients = Clients { limits, ..Clients::default() };
+    Ok(Server::new(Config { subnets: vec![subnet], probe: None, clients, ..Config::default() })?)
 }
 
 /// A message of client `number`.

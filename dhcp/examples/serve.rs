@@ -12,8 +12,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use trama_dhcp::config::{Boot, BootFile, Config, LeaseTimes, Limits, Settings, Subnet};
-use trama_dhcp::prefix::{Prefix, Route};
+use ipnet::Ipv4Net;
+use trama_dhcp::config::{Boot, BootFile, Clients, Config, LeaseTimes, Limits, Settings, Subnet};
+use trama_dhcp::prefix::Route;
 use trama_dhcp::server::{Destination, Outcome, Received, Server};
 use trama_dhcp::store::{Disk, Journal};
 use trama_dhcp::wire::{CLIENT_PORT, SERVER_PORT};
@@ -55,29 +56,25 @@ impl Disk for Folder {
 }
 
 fn config(server: Ipv4Addr, boot_file: Option<String>) -> Result<Config, Failure> {
-    let prefix = Prefix::new(server, 16).ok_or("prefix")?;
-    let host = |number: u32| Ipv4Addr::from_bits(prefix.first().to_bits() + number);
-    let files = boot_file.map(|name| BootFile { architecture: None, ipxe: None, name });
-    let route = Prefix::new([10, 99, 0, 0].into(), 16).ok_or("prefix")?;
+    let prefix = Ipv4Net::new(server, 16)?;
+    let host = |number: u32| Ipv4Addr::from_bits(prefix.network().to_bits() + number);
+    let file = boot_file.map(|name| BootFile { name, ..BootFile::default() });
+    let route = "10.99.0.0/16".parse()?;
     let settings = Settings {
+        ranges: vec![host(256)..=host(256 + POOL - 1)],
+        lease: LeaseTimes::from_secs(600, 60, 3600),
         routers: vec![server],
-        dns: vec![server],
+        dns: Some(vec![server]),
         domain: "lab.example".parse().ok(),
         search: vec!["lab.example".parse()?, "example".parse()?],
-        mtu: Some(1400),
         ntp: vec![server],
         routes: vec![Route { to: route, via: host(9) }],
-        boot: files.map(|file| Boot { server, server_name: String::new(), files: vec![file] }),
+        boot: Boot { server: Some(server), files: file.into_iter().collect(), ..Boot::default() },
     };
-    let subnet = Subnet {
-        prefix,
-        server,
-        ranges: vec![host(256)..=host(256 + POOL - 1)],
-        lease: LeaseTimes { default: 600, min: 60, max: 3600 },
-        settings,
-    };
+    let subnet = Subnet { prefix, server, mtu: Some(1400), settings };
     let limits = Limits { addresses: POOL, offers: POOL };
-    Ok(Config { subnets: vec![subnet], probe: None, limits, ..Config::default() })
+    let clients = Clients { limits, ..Clients::default() };
+    Ok(Config { subnets: vec![subnet], probe: None, clients, ..Config::default() })
 }
 
 fn now() -> Result<Time, Failure> {

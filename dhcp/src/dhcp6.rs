@@ -22,7 +22,7 @@ mod solicit;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Boot6, Config6, ConfigError6, Reservation6, Settings6};
+pub use config::{Config6, ConfigError6, Settings6};
 pub use message::{KINDS, kind_name};
 pub use server::{Conflict6, Outcome6, Received6, Reply6, Server6};
 pub use solicit::Solicit;

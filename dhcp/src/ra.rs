@@ -12,6 +12,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
+use ipnet::Ipv6Net;
 use trama_frame::{MacAddr, checksum};
 
 use crate::name::DomainName;
@@ -65,10 +66,8 @@ pub struct Advertisement {
 /// A prefix of the link (RFC 4861, 4.6.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PrefixInformation {
-    /// The prefix; bits behind the length are not sent.
-    pub prefix: Ipv6Addr,
-    /// Its length in bits.
-    pub length: u8,
+    /// The prefix; the bits behind its length are not sent.
+    pub prefix: Ipv6Net,
     /// Its addresses are on the link (L).
     pub on_link: bool,
     /// Hosts derive addresses from it (A); it should be 64 bits long.
@@ -123,14 +122,12 @@ impl Advertisement {
 
 impl PrefixInformation {
     fn emit(&self, out: &mut Vec<u8>) {
-        let length = self.length.min(128);
-        let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
         let flags = u8::from(self.on_link) << 7 | u8::from(self.autonomous) << 6;
-        out.extend_from_slice(&[PREFIX_INFORMATION, 4, length, flags]);
+        out.extend_from_slice(&[PREFIX_INFORMATION, 4, self.prefix.prefix_len(), flags]);
         out.extend_from_slice(&self.valid.to_be_bytes());
         out.extend_from_slice(&self.preferred.to_be_bytes());
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&(self.prefix.to_bits() & mask).to_be_bytes());
+        out.extend_from_slice(&self.prefix.network().octets());
     }
 }
 

@@ -64,21 +64,22 @@ impl Server {
         let mut reserved_for = HashMap::new();
         let mut reserved_at = HashSet::new();
         let mut reserved_names = HashMap::new();
-        for (index, reservation) in config.reservations.iter().enumerate() {
-            if let Some(subnet) = config.subnet_of(reservation.address) {
+        for (index, reservation) in config.clients.reservations.iter().enumerate() {
+            let Some(address) = reservation.address else { continue };
+            if let Some(subnet) = config.subnet_of(address) {
                 reserved_for.insert((subnet, identity::canonical(&reservation.client)), index);
             }
-            reserved_at.insert(reservation.address);
+            reserved_at.insert(address);
             if let Some(name) = &reservation.name {
-                reserved_names.insert(name.clone(), reservation.address);
+                reserved_names.insert(name.clone(), address);
             }
         }
         let pools = config.subnets.iter().map(|subnet| {
-            let reserved = config.reservations.iter().map(|reservation| reservation.address);
+            let reserved = reserved_at.iter().copied();
             let except: Vec<Ipv4Addr> = subnet.own_addresses().chain(reserved).collect();
-            Pool::new(&subnet.ranges, &except)
+            Pool::new(&subnet.settings.ranges, &except)
         });
-        let leases = LeaseTable::new(pools.collect(), config.limits, config.seed);
+        let leases = LeaseTable::new(pools.collect(), config.clients.limits, config.seed);
         Ok(Server {
             reserved_for,
             reserved_at,

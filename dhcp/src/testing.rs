@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use trama_frame::MacAddr;
 
-use crate::config::{Config, Identity, LeaseTimes, Limits, Settings, Subnet};
-use crate::prefix::Prefix;
+use crate::config::{Clients, Config, Identity, LeaseTimes, Limits, Settings, Subnet};
 use crate::server::{Outcome, Received, Reply, Server};
 use crate::wire::options::code;
 use crate::wire::{MessageType, Packet};
@@ -19,22 +18,26 @@ pub fn ip(text: &str) -> Ipv4Addr {
 /// 10.0.2.0/24, server .1, pool .10-.19; no probe, ports practically unlimited.
 pub fn lab() -> Config {
     let settings = Settings {
+        ranges: vec![ip("10.0.2.10")..=ip("10.0.2.19")],
+        lease: LeaseTimes::from_secs(3600, 600, 7200),
         routers: vec![ip("10.0.2.2")],
-        dns: vec![ip("10.0.2.3")],
+        dns: Some(vec![ip("10.0.2.3")]),
         domain: "lab.example".parse().ok(),
         ..Settings::default()
     };
     Config {
         subnets: vec![Subnet {
-            prefix: Prefix::new(ip("10.0.2.0"), 24).unwrap(),
+            prefix: "10.0.2.0/24".parse().unwrap(),
             server: ip("10.0.2.1"),
-            ranges: vec![ip("10.0.2.10")..=ip("10.0.2.19")],
-            lease: LeaseTimes { default: 3600, min: 600, max: 7200 },
+            mtu: None,
             settings,
         }],
-        identity: Identity::ClientId,
+        clients: Clients {
+            identity: Identity::ClientId,
+            limits: Limits { addresses: 1000, offers: 1000 },
+            reservations: Vec::new(),
+        },
         probe: None,
-        limits: Limits { addresses: 1000, offers: 1000 },
         ..Config::default()
     }
 }

@@ -33,6 +33,11 @@ impl Add<Duration> for Time {
     }
 }
 
+/// The whole seconds of a duration, as messages have them; at most `u32::MAX`.
+pub(crate) fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -175,8 +175,8 @@ impl Gateway {
 
     /// Applies the host's search domains where the settings follow it. Returns whether they do.
     fn apply_host_search(&mut self) -> bool {
-        let dhcp = self.shared.config.dhcp.as_mut().filter(|dhcp| dhcp.follows_host);
-        dhcp.map(|dhcp| dhcp.search.clone_from(&self.host_search)).is_some()
+        let search = &self.host_search;
+        self.shared.config.dhcp.as_mut().is_some_and(|dhcp| dhcp.follow_host(search))
     }
 
     /// Sets the DNS servers to forward queries to; the first three are used.

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap_complete::Shell;
 use client::Failed;
+use trama_api::transaction::NotRunning;
 
 fn main() -> ExitCode {
     let invocation = match cli::parse(std::env::args_os().collect()) {
@@ -52,7 +53,7 @@ fn print(text: &[u8], exit: u8) -> ExitCode {
 
 fn remote(invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), Failed> {
     let response = client::transact(invocation)?;
-    for (port, reason) in &response.not_running {
+    for NotRunning { port, reason } in &response.not_running {
         eprintln!("tramactl: port {port} is stored but does not run: {reason}");
     }
     if invocation.dry_run {

@@ -21,7 +21,9 @@ use axum::response::{IntoResponse, Json, Response as HttpResponse};
 use axum::routing::{get, post};
 use tokio::net::{TcpListener, UnixListener};
 use trama_api::commands::CommandId;
-use trama_api::transaction::{Output, Refusal, Request, Response, STORED_NOT_RUNNING, VERSION};
+use trama_api::transaction::{
+    NotRunning, Output, Refusal, Request, Response, STORED_NOT_RUNNING, VERSION,
+};
 use trama_gateway::report::FlowRow;
 
 use crate::config::derived::running::is_part_of;
@@ -231,7 +233,7 @@ impl Api {
             }
         }
         if let Some(call) = calls.iter().find(|call| call.command.id == CommandId::Leases) {
-            let networks = self.networks_with(|network| network.dhcp().is_some());
+            let networks = self.networks_with(Network::has_dhcp);
             for name in networks.filter(|name| wanted(call, name)) {
                 let row = |row| status::Lease { network: name.clone(), row };
                 leases.extend(self.daemon.ask(&name)?.into_iter().map(row));
@@ -253,7 +255,7 @@ impl Api {
 fn respond<S: ToString>(
     results: Vec<Output>,
     steps: &[S],
-    not_running: Vec<(String, String)>,
+    not_running: Vec<NotRunning>,
 ) -> Response {
     let exit = if not_running.is_empty() { 0 } else { STORED_NOT_RUNNING };
     Response { results, exit, not_running, steps: steps.iter().map(ToString::to_string).collect() }

@@ -1,5 +1,6 @@
 //! `COLUMN[:KEY]` at the beginning of an argument.
 
+use super::failure::Failure;
 use super::types::DELIMITERS;
 
 /// `COLUMN[:KEY]` at the beginning of an argument.
@@ -26,12 +27,13 @@ impl<'a> ColumnRef<'a> {
     ///
     /// # Errors
     /// It is empty, or the quotes are not closed.
-    pub fn key(&self) -> Result<Option<String>, String> {
+    pub fn key(&self) -> Result<Option<String>, Failure> {
         match self.key {
             None => Ok(None),
-            Some("") => Err(format!("{}: missing key after \":\"", self.column)),
+            Some("") => Err(format!("{}: missing key after \":\"", self.column).into()),
             Some(quoted) if quoted.starts_with('"') => {
-                serde_json::from_str(quoted).map(Some).map_err(|error| format!("{quoted}: {error}"))
+                let key = serde_json::from_str(quoted).map(Some);
+                Ok(key.map_err(|error| format!("{quoted}: {error}"))?)
             }
             Some(plain) => Ok(Some(plain.to_owned())),
         }

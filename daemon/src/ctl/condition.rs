@@ -7,6 +7,7 @@ use trama_api::value::{Atom, Value};
 
 use super::column_ref::ColumnRef;
 use super::context::View;
+use super::failure::Failure;
 use super::lookup::find_column;
 use super::schema::column::{Column, Table};
 use super::types::{Shape, Type};
@@ -59,7 +60,7 @@ impl Condition {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(table: &'static Table, text: &str) -> Result<Condition, String> {
+    pub fn parse(table: &'static Table, text: &str) -> Result<Condition, Failure> {
         let (place, rest) = ColumnRef::split(text);
         let column = find_column(table, place.column)?;
         let found = OPERATORS.iter().find_map(|(spelling, operator)| {
@@ -70,11 +71,14 @@ impl Condition {
                 "{text}: argument does not end in \"=\", \"!=\", \"<\", \">\", \"<=\", \">=\", \
                  \"{{=}}\", \"{{!=}}\", \"{{<}}\", \"{{>}}\", \"{{<=}}\", \"{{>=}}\", \"{{in}}\", \
                  or \"{{not-in}}\" followed by a value."
-            ));
+            )
+            .into());
         };
         let key = place.key()?;
         if key.is_some() && column.of.shape != Shape::Map {
-            return Err(format!("cannot specify key to check for non-map column {}", column.name));
+            return Err(
+                format!("cannot specify key to check for non-map column {}", column.name).into()
+            );
         }
         let wanted = match operator {
             Operator::Order(_) if key.is_some() => Value::One(column.of.parse_atom(value)?),

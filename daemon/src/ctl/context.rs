@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use trama_gateway::report::{FlowRow, ForwardStatus};
 
 use super::draft::Draft;
+use crate::state::QueryError;
 use crate::status::{FdbRow, Lease, Status};
 
 /// What ran when the transaction began.
@@ -25,7 +26,7 @@ pub struct Snapshot {
 }
 
 /// The status of a network's forwards, or the reason why its gateway does not answer.
-pub type ForwardAnswer = Result<Vec<ForwardStatus>, String>;
+pub type ForwardAnswer = Result<Vec<ForwardStatus>, QueryError>;
 
 /// What remains to be done once a transaction has succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,8 @@
 //! Why a transaction is refused.
 
+use crate::Fault;
+use crate::state::QueryError;
+
 /// Why a transaction is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -12,6 +15,18 @@ pub struct Failure {
 impl From<String> for Failure {
     fn from(message: String) -> Failure {
         Failure { message, exit: 1 }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Failure {
+        Failure::from(fault.to_string())
+    }
+}
+
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Failure {
+        Failure::from(error.to_string())
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn forward(context: &mut Context<'_>, call: &Call) -> Result<Output, 
 }
 
 fn add(context: &mut Context<'_>, place: &str, text: &str) -> Result<Output, Failure> {
-    let rule = parse_rule(text).map_err(|(message, remedy)| format!("{message}; {remedy}"))?;
+    let rule = parse_rule(text)?;
     rules_of(context, place)?.push(rule);
     Ok(Output::none())
 }
@@ -102,7 +102,7 @@ fn with_idle(config: &Config) -> Vec<Network> {
 fn row(network: &Network, rule: &Rule, answer: Option<&ForwardAnswer>) -> Vec<Value> {
     let status = match answer {
         None => Some("its gateway is not running".to_owned()),
-        Some(Err(error)) => Some(error.clone()),
+        Some(Err(error)) => Some(error.to_string()),
         Some(Ok(rows)) => match rows.iter().find(|row| row.name == rule.label()) {
             None => Some("its gateway has not applied it yet".to_owned()),
             Some(row) => row.pending.clone(),

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use trama_vhost_net_backend::access::parse_mode;
 
+use super::failure::Failure;
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::{Interface, Port, Role, Tap, VhostUser};
-use crate::config::text;
+use crate::config::text::{self, AddressError};
+use crate::config::too_long_prefix;
 
 /// The `options` column.
 pub type Options = BTreeMap<String, String>;
@@ -41,7 +43,7 @@ pub fn describe(port: &Port) -> (String, Options) {
                 put("netns", netns.clone());
             }
             if !tap.address.is_empty() {
-                let address = tap.address.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
+                let address = tap.address.iter().map(ToString::to_string);
                 put("address", address.collect::<Vec<_>>().join(","));
             }
             "tap"
@@ -60,7 +62,7 @@ pub fn resolve(
     port: &str,
     kind: &str,
     options: Options,
-) -> Result<(Interface, SocketAccess), String> {
+) -> Result<(Interface, SocketAccess), Failure> {
     let mut reader = Reader { port, kind, options };
     let mut socket = SocketAccess::default();
     let interface = match kind {
@@ -85,7 +87,8 @@ pub fn resolve(
             return Err(format!(
                 "Interface {port}: unknown type \"{kind}\"; use vhost-user or tap (or Open \
                  vSwitch's dpdkvhostuserclient, dpdkvhostuser, internal, system)"
-            ));
+            )
+            .into());
         }
     };
     reader.finish()?;
@@ -107,17 +110,19 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn vhost_user(&mut self) -> Result<VhostUser, String> {
+    fn vhost_user(&mut self) -> Result<VhostUser, Failure> {
         let stated = match self.options.remove("role").as_deref() {
             None => None,
             Some("server") => Some(Role::Server),
             Some("client") => Some(Role::Client),
             Some(other) => {
-                return Err(self.problem(
-                    "role",
-                    other,
-                    "use server (the daemon listens) or client (the daemon connects)",
-                ));
+                return Err(self
+                    .problem(
+                        "role",
+                        other,
+                        "use server (the daemon listens) or client (the daemon connects)",
+                    )
+                    .into());
             }
         };
         // Open vSwitch's name for a path that the daemon connects to.
@@ -135,7 +140,7 @@ impl Reader<'_> {
         Ok(VhostUser { path: path.into(), role, queues })
     }
 
-    fn socket_access(&mut self) -> Result<SocketAccess, String> {
+    fn socket_access(&mut self) -> Result<SocketAccess, Failure> {
         let mode = self.options.remove("socket-mode").map(|text| {
             let mode = parse_mode(&text).map(SocketMode);
             mode.map_err(|_| self.problem("socket-mode", &text, "use 0600 to 0666"))
@@ -147,14 +152,20 @@ impl Reader<'_> {
         })
     }
 
-    fn tap(&mut self) -> Result<Tap, String> {
+    fn tap(&mut self) -> Result<Tap, Failure> {
         let ifname = self.options.remove("ifname").unwrap_or_else(|| self.port.to_owned());
         let netns = self.options.remove("netns");
         let mut address = Vec::new();
         if let Some(text) = self.options.remove("address") {
             for one in text.split([',', ' ']).filter(|one| !one.is_empty()) {
-                let parsed = text::parse_address(one).map_err(|_| {
-                    self.problem("address", one, "write it as 10.1.0.1/24 or fd00::1/64")
+                let parsed = text::parse_address(one).map_err(|error| match error {
+                    AddressError::TooLong(address, length) => {
+                        let fault = too_long_prefix(address, length);
+                        Failure::from(format!("port.{}.address: {fault}", self.port))
+                    }
+                    AddressError::Malformed(_) => {
+                        self.problem("address", one, "write it as 10.1.0.1/24 or fd00::1/64").into()
+                    }
                 })?;
                 address.push(parsed);
             }
@@ -162,22 +173,24 @@ impl Reader<'_> {
         Ok(Tap { ifname, netns, address })
     }
 
-    fn required(&mut self, key: &str, example: &str) -> Result<String, String> {
-        self.options.remove(key).filter(|value| !value.is_empty()).ok_or_else(|| {
+    fn required(&mut self, key: &str, example: &str) -> Result<String, Failure> {
+        let value = self.options.remove(key).filter(|value| !value.is_empty());
+        let value = value.ok_or_else(|| {
             format!(
                 "Interface {port}: type {kind} needs options:{key}; for example: set \
                  Interface {port} options:{key}={example}",
                 port = self.port,
                 kind = self.kind,
             )
-        })
+        });
+        Ok(value?)
     }
 
-    fn number(&mut self, key: &str) -> Result<Option<u16>, String> {
+    fn number(&mut self, key: &str) -> Result<Option<u16>, Failure> {
         let Some(text) = self.options.remove(key) else { return Ok(None) };
         match text.parse() {
             Ok(number) => Ok(Some(number)),
-            Err(_) => Err(self.problem(key, &text, "use a whole number from 1")),
+            Err(_) => Err(self.problem(key, &text, "use a whole number from 1").into()),
         }
     }
 
@@ -185,7 +198,7 @@ impl Reader<'_> {
         format!("Interface {}: options:{key}=\"{value}\" is not valid; {remedy}", self.port)
     }
 
-    fn finish(self) -> Result<(), String> {
+    fn finish(self) -> Result<(), Failure> {
         let Some(key) = self.options.keys().next() else { return Ok(()) };
         let known = match self.kind {
             "vhost-user" => "path, role, queues, socket-owner, socket-group, socket-mode",
@@ -197,7 +210,8 @@ impl Reader<'_> {
         Err(format!(
             "Interface {port}: type {kind} has no options:{key}; known options: {known}",
             port = self.port
-        ))
+        )
+        .into())
     }
 }
 
@@ -209,7 +223,7 @@ mod tests {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
-    fn interface(kind: &str, options: Options) -> Result<Interface, String> {
+    fn interface(kind: &str, options: Options) -> Result<Interface, Failure> {
         resolve("p", kind, options).map(|(interface, _)| interface)
     }
 
@@ -243,7 +257,7 @@ mod tests {
         let full = Interface::Tap(Tap {
             ifname: "t0".into(),
             netns: Some("h1".into()),
-            address: vec![("10.1.0.1".parse().unwrap(), 24), ("fd00::1".parse().unwrap(), 64)],
+            address: vec!["10.1.0.1/24".parse().unwrap(), "fd00::1/64".parse().unwrap()],
         });
         for interface in
             [vhost("/a b,c", Role::Client, 4), vhost("", Role::Server, 1), tap("t"), full]
@@ -285,7 +299,7 @@ mod tests {
             ("geneve", &[][..], "use vhost-user or tap"),
         ] {
             let message = resolve("p", kind, options(pairs)).unwrap_err();
-            assert!(message.contains(part), "{message}");
+            assert!(message.to_string().contains(part), "{message}");
         }
     }
 }

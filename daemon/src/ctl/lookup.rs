@@ -11,27 +11,27 @@ use super::schema::column::{Column, Table};
 const UUID_PREFIX: usize = 4;
 
 /// The table that `text` names.
-pub fn find_table(text: &str) -> Result<&'static Table, String> {
-    find_by_name(&TABLES, text, |table| table.name).map_err(|matching| match matching.as_slice() {
+pub fn find_table(text: &str) -> Result<&'static Table, Failure> {
+    let found = find_by_name(&TABLES, text, |table| table.name);
+    let found = found.map_err(|matching| match matching.as_slice() {
         [] => format!("unknown table \"{text}\"; there are Bridge, Port, Interface"),
         several => format!("multiple tables match \"{text}\": {}", several.join(", ")),
-    })
+    });
+    Ok(found?)
 }
 
 /// The column that `text` names.
-pub fn find_column(table: &'static Table, text: &str) -> Result<&'static Column, String> {
-    find_by_name(table.columns, text, |column| column.name).map_err(|matching| {
-        match matching.as_slice() {
-            [] => {
-                format!("{} does not contain a column whose name matches \"{text}\"", table.name)
-            }
-            several => format!(
-                "{} contains more than one column whose name matches \"{text}\": {}",
-                table.name,
-                several.join(", ")
-            ),
-        }
-    })
+pub fn find_column(table: &'static Table, text: &str) -> Result<&'static Column, Failure> {
+    let found = find_by_name(table.columns, text, |column| column.name);
+    let found = found.map_err(|matching| match matching.as_slice() {
+        [] => format!("{} does not contain a column whose name matches \"{text}\"", table.name),
+        several => format!(
+            "{} contains more than one column whose name matches \"{text}\": {}",
+            table.name,
+            several.join(", ")
+        ),
+    });
+    Ok(found?)
 }
 
 /// The name of the record that `text` gives by name, UUID or prefix of its UUID. `None` = the

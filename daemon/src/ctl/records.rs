@@ -156,7 +156,7 @@ pub fn clear(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> 
 fn change(
     context: &mut Context<'_>,
     call: &Call,
-    edit: impl Fn(&Column, Value, &str) -> Result<Value, String>,
+    edit: impl Fn(&Column, Value, &str) -> Result<Value, Failure>,
 ) -> Result<Output, Failure> {
     let table = find_table(call.arg(0))?;
     let Some(record) = find_record(context, table, call.arg(1), call)? else {
@@ -197,14 +197,14 @@ fn tabulate(context: &Context<'_>, columns: &[&'static Column], names: &[String]
     }
 }
 
-fn shown_columns(table: &'static Table, call: &Call) -> Result<Vec<&'static Column>, String> {
+fn shown_columns(table: &'static Table, call: &Call) -> Result<Vec<&'static Column>, Failure> {
     let Some(wanted) = call.option("--columns") else {
         return Ok(table.columns.iter().collect());
     };
     let names = wanted.split([',', ' ']).filter(|name| !name.is_empty());
     let columns = names.map(|name| find_column(table, name)).collect::<Result<Vec<_>, _>>()?;
     if columns.is_empty() {
-        return Err("must specify at least one column name".into());
+        return Err("must specify at least one column name".to_owned().into());
     }
     Ok(columns)
 }

@@ -47,8 +47,8 @@ fn show_own_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
     if network.mode != Mode::Internal {
         lines.push(format!("        mode: {}", network.mode.name()));
     }
-    for (address, prefix) in network.subnets() {
-        lines.push(format!("        subnet: \"{address}/{prefix}\""));
+    for subnet in network.subnets() {
+        lines.push(format!("        subnet: \"{subnet}\""));
     }
     for rule in &network.forward {
         lines.push(format!("        forward: {}", quoted(&rule.to_string())));

@@ -12,6 +12,7 @@ use trama_gateway::report::{LeaseRow, LeaseState};
 use super::*;
 use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::{Interface, Role, VhostUser, VlanMode};
+use crate::state::QueryError;
 use crate::status::{FdbRow, Lease, NetworkStatus, PortCounts, PortStatus, Status, VhostStatus};
 
 /// Cuts `line` into commands at ` -- ` and into words at blanks.
@@ -403,7 +404,7 @@ fn forwards_are_listed_with_how_they_fare() {
         name: name.into(),
         pending: pending.map(str::to_owned),
     };
-    let refused = Err("its gateway does not answer".to_owned());
+    let refused = Err(QueryError::NoGateway("out/b".to_owned()));
     snapshot.forwards = BTreeMap::from([
         ("out/a".into(), Ok(vec![status("ssh", None)])),
         ("out/b".into(), refused),
@@ -411,7 +412,7 @@ fn forwards_are_listed_with_how_they_fare() {
     ]);
     let [a, b, web, x] = [
         "out/a|ssh|tcp|127.0.0.1:2222|10.0.2.15:22|as-itself|listening",
-        "out/b|tcp-80|tcp|[::1]:80-81|10.0.2.15:90-91|as-gateway|pending: its gateway does not answer",
+        "out/b|tcp-80|tcp|[::1]:80-81|10.0.2.15:90-91|as-gateway|pending: network out/b has no gateway",
         "shared|web|tcp|*:8080|10.0.2.20:80|as-itself|pending: port 8080 is in use",
         "shared|x|udp|*:1|10.0.2.20:1|as-itself|pending: its gateway has not applied it yet",
     ];
@@ -457,7 +458,7 @@ fn flows_of_all_networks_and_of_one() {
 #[test]
 fn leases_name_the_port_that_they_are_charged_to() {
     let mut config = lab();
-    config.networks[0].subnet = vec![("10.1.0.0".parse().unwrap(), 24)];
+    config.networks[0].subnet = vec!["10.1.0.0/24".parse().unwrap()];
     assert_eq!(refused(&config, "leases lab"), "network lab leases no addresses; it has no dhcp");
     config.networks[0].dhcp = DhcpSetting::On(Box::default());
     let lease = |last, state, port, left| Lease {

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trama_api::value::{Atom, Value, is_uuid};
 
+use super::failure::Failure;
+
 /// The kind of a column's atoms; in a map, of its values (keys are strings).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -55,7 +57,7 @@ impl Type {
     ///
     /// # Errors
     /// What is wrong with the text.
-    pub fn parse(&self, text: &str) -> Result<Value, String> {
+    pub fn parse(&self, text: &str) -> Result<Value, Failure> {
         let mut scanner = Scanner { whole: text, rest: text, of: self.describe() };
         if self.shape == Shape::Map {
             return Ok(Value::Map(
@@ -64,10 +66,11 @@ impl Type {
         }
         let atoms = scanner.list('[', ']', |s| s.atoms(self.kind))?;
         let atoms: BTreeSet<Atom> = atoms.into_iter().flatten().collect();
-        self.shaped(atoms).map_err(|count| match self.shape {
+        let shaped = self.shaped(atoms).map_err(|count| match self.shape {
             Shape::One if count == 0 => format!("{text}: exactly one value is needed"),
             _ => format!("{text}: {count} value(s) specified but the maximum number is 1"),
-        })
+        });
+        Ok(shaped?)
     }
 
     /// Gives atoms the column's shape. Error: the number of atoms, if it does not fit.
@@ -83,7 +86,7 @@ impl Type {
     ///
     /// # Errors
     /// What is wrong with the text.
-    pub fn parse_atom(&self, text: &str) -> Result<Atom, String> {
+    pub fn parse_atom(&self, text: &str) -> Result<Atom, Failure> {
         if text.starts_with('"') {
             let text = serde_json::from_str::<String>(text).map_err(|e| format!("{text}: {e}"))?;
             return self.kind.atom(&text, true);
@@ -105,27 +108,33 @@ impl Type {
 }
 
 impl Kind {
-    fn atom(self, text: &str, quoted: bool) -> Result<Atom, String> {
+    fn atom(self, text: &str, quoted: bool) -> Result<Atom, Failure> {
         match self {
             Kind::String => Ok(Atom::String(text.to_owned())),
             Kind::Enum(words) if words.contains(&text) => Ok(Atom::String(text.to_owned())),
             Kind::Enum(words) => Err(format!(
                 "constraint violation: {text} is not one of the allowed values ([{}])",
                 words.join(", ")
-            )),
+            )
+            .into()),
             Kind::Integer(min, max) => match text.parse::<i64>() {
-                Ok(number) if quoted => Err(format!("\"{number}\" is a string, not an integer")),
+                Ok(number) if quoted => {
+                    Err(format!("\"{number}\" is a string, not an integer").into())
+                }
                 Ok(number) if (min..=max).contains(&number) => Ok(Atom::Integer(number)),
-                Ok(number) => Err(out_of_range(number, min, max)),
-                Err(_) => Err(format!("\"{text}\" is not a valid integer or range")),
+                Ok(number) => Err(out_of_range(number, min, max).into()),
+                Err(_) => Err(format!("\"{text}\" is not a valid integer or range").into()),
             },
             Kind::Bool => match text {
                 "true" | "yes" | "on" | "1" => Ok(Atom::Bool(true)),
                 "false" | "no" | "off" | "0" => Ok(Atom::Bool(false)),
-                _ => Err(format!("\"{text}\" is not a valid boolean (use \"true\" or \"false\")")),
+                _ => {
+                    Err(format!("\"{text}\" is not a valid boolean (use \"true\" or \"false\")")
+                        .into())
+                }
             },
             Kind::Uuid if is_uuid(text) => Ok(Atom::Uuid(text.to_ascii_lowercase())),
-            Kind::Uuid => Err(format!("\"{text}\" is not a valid UUID")),
+            Kind::Uuid => Err(format!("\"{text}\" is not a valid UUID").into()),
         }
     }
 }
@@ -150,8 +159,8 @@ impl Scanner<'_> {
         &mut self,
         open: char,
         close: char,
-        item: impl Fn(&mut Self) -> Result<T, String>,
-    ) -> Result<Vec<T>, String> {
+        item: impl Fn(&mut Self) -> Result<T, Failure>,
+    ) -> Result<Vec<T>, Failure> {
         let mut items = Vec::new();
         self.skip_blanks();
         let bracketed = self.take(open);
@@ -162,30 +171,34 @@ impl Scanner<'_> {
             }
             if self.rest.is_empty() {
                 if bracketed {
-                    return Err(format!("{}: missing \"{close}\" at end of data", self.whole));
+                    return Err(
+                        format!("{}: missing \"{close}\" at end of data", self.whole).into()
+                    );
                 }
                 break;
             }
             items.push(item(self)?);
         }
         self.skip_blanks();
-        if self.rest.is_empty() { Ok(items) } else { Err(self.unexpected()) }
+        if self.rest.is_empty() { Ok(items) } else { Err(self.unexpected().into()) }
     }
 
     /// A word or a JSON string; whether it was a string.
-    fn word(&mut self) -> Result<(String, bool), String> {
+    fn word(&mut self) -> Result<(String, bool), Failure> {
         if self.rest.starts_with('"') {
             let mut strings = serde_json::Deserializer::from_str(self.rest).into_iter::<String>();
             let text = match strings.next() {
                 Some(Ok(text)) => text,
-                _ => return Err(format!("{}: missing \" at the end of a string", self.whole)),
+                _ => {
+                    return Err(format!("{}: missing \" at the end of a string", self.whole).into());
+                }
             };
             self.rest = self.rest.get(strings.byte_offset()..).unwrap_or_default();
             return Ok((text, true));
         }
         let end = self.rest.find(|c| DELIMITERS.contains(c)).unwrap_or(self.rest.len());
         if end == 0 {
-            return Err(self.unexpected());
+            return Err(self.unexpected().into());
         }
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest;
@@ -193,7 +206,7 @@ impl Scanner<'_> {
     }
 
     /// One atom, or all integers of a range.
-    fn atoms(&mut self, kind: Kind) -> Result<Vec<Atom>, String> {
+    fn atoms(&mut self, kind: Kind) -> Result<Vec<Atom>, Failure> {
         let (word, quoted) = self.word()?;
         if let (Kind::Integer(min, max), false) = (kind, quoted)
             && let Some((from, to)) = range(&word)
@@ -201,25 +214,26 @@ impl Scanner<'_> {
             if from > to {
                 return Err(format!(
                     "\"{word}\" is not a valid range. Range end cannot be before start."
-                ));
+                )
+                .into());
             }
             if let Some(outside) = [from, to].into_iter().find(|end| !(min..=max).contains(end)) {
-                return Err(out_of_range(outside, min, max));
+                return Err(out_of_range(outside, min, max).into());
             }
             // A column of VLANs needs no larger set.
             if to.abs_diff(from) > 4095 {
-                return Err(format!("\"{word}\" holds more than 4096 integers"));
+                return Err(format!("\"{word}\" holds more than 4096 integers").into());
             }
             return Ok((from..=to).map(Atom::Integer).collect());
         }
         Ok(vec![kind.atom(&word, quoted)?])
     }
 
-    fn pair(&mut self, kind: Kind) -> Result<(String, Atom), String> {
+    fn pair(&mut self, kind: Kind) -> Result<(String, Atom), Failure> {
         let (key, _) = self.word()?;
         if !self.take('=') {
             let near = self.rest.chars().next().map_or("the end".into(), |c| format!("\"{c}\""));
-            return Err(format!("{}: syntax error at {near} expecting \"=\"", self.whole));
+            return Err(format!("{}: syntax error at {near} expecting \"=\"", self.whole).into());
         }
         let (word, quoted) = self.word()?;
         Ok((key, kind.atom(&word, quoted)?))

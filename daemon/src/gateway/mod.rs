@@ -6,6 +6,8 @@
 mod asked;
 mod supervisor;
 
+use std::io;
+
 use trama_frame::VlanId;
 use trama_gateway::question::Row;
 use trama_switch::{
@@ -27,11 +29,14 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// Plugs a gateway into a network and starts its process.
+    ///
+    /// # Errors
+    /// The network's worker refuses the port, or descriptors or threads are missing.
     pub(crate) fn start(
         network: &str,
         place: (WorkerHandle, NetworkId),
         config: trama_gateway::Config,
-    ) -> Result<Gateway, String> {
+    ) -> io::Result<Gateway> {
         let (worker, id) = place;
         let settings = PortSettings {
             name: format!("{network}'s gateway"),
@@ -52,9 +57,9 @@ impl Gateway {
         let device = Device::Vhost(VhostDevice::new(1));
         let port = worker
             .call(move |engine, _| engine.add_port(settings, device))
-            .map_err(|error| error.to_string())?
+            .map_err(io::Error::other)?
             .map(|(port, _)| port)
-            .map_err(|error| error.to_string())?;
+            .map_err(io::Error::other)?;
         let started = SwitchPort::new(worker.clone(), port).and_then(|rings| {
             let place = rings.place();
             Ok((place, Supervisor::start(network, Program::itself(), rings, config)?))
@@ -63,7 +68,7 @@ impl Gateway {
             Ok((place, supervisor)) => Ok(Gateway { place, port, supervisor }),
             Err(error) => {
                 remove_port(&worker, port);
-                Err(error.to_string())
+                Err(error)
             }
         }
     }

@@ -5,52 +5,37 @@ use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use ipnet::Ipv6Net;
 use trama_frame::MacAddr;
 
-use crate::config::{BootFile, ClientMatch, Identity, Limits, MAX_POOL};
-use crate::name::{DomainName, HostName};
+use crate::config::{Boot, ClientMatch, Clients, MAX_POOL, Reservation};
+use crate::name::DomainName;
 
 /// A server for one link.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config6 {
     /// The server's hardware address; its DUID is derived from it (RFC 8415, 11.4).
     pub mac: MacAddr,
-    /// The link's prefix and its length in bits.
-    pub prefix: (Ipv6Addr, u8),
+    /// The link's prefix; the bits behind it have no meaning.
+    pub prefix: Ipv6Net,
     /// Addresses of the prefix that are the server's own.
     pub own: Vec<Ipv6Addr>,
     /// Addresses to lease. If empty, the server is stateless.
     pub ranges: Vec<RangeInclusive<Ipv6Addr>>,
-    /// Clients that always get the same address.
-    pub reservations: Vec<Reservation6>,
-    /// How long a lease lasts, in seconds.
-    pub lease: u32,
+    /// How clients are told apart and limited, and reservations.
+    pub clients: Clients,
+    /// How long a lease lasts, in whole seconds on the wire.
+    pub lease: Duration,
     /// As [`crate::config::Config::probe`], by neighbour solicitation.
     pub probe: Option<Duration>,
     /// How long an offer is held for its client.
     pub offer_hold: Duration,
     /// How long an address stays in quarantine after a conflict.
     pub quarantine: Duration,
-    /// How many addresses one port may occupy.
-    pub limits: Limits,
-    /// How clients are identified.
-    pub identity: Identity,
     /// Seeds the hash of clients; see [`crate::config::Config::seed`].
     pub seed: u64,
     /// Parameters for clients.
     pub settings: Settings6,
-}
-
-/// A client that always gets the same address.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Reservation6 {
-    /// The client; an identifier is its DUID, or what it would send as option 61 (RFC 4361).
-    pub client: ClientMatch,
-    /// Its address, within the link's prefix.
-    pub address: Ipv6Addr,
-    /// Its name.
-    pub name: Option<HostName>,
 }
 
 /// Parameters for clients. Empty ones are not sent.
@@ -64,41 +49,46 @@ pub struct Settings6 {
     pub ntp: Vec<Ipv6Addr>,
     /// After how many seconds clients without a lease ask again, at least 600 (RFC 8415, 21.23).
     pub refresh: u32,
-    /// Network boot.
-    pub boot: Option<Boot6>,
+    /// Network boot (RFC 5970).
+    pub boot: Boot,
 }
 
-/// Where to boot from (RFC 5970).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Boot6 {
-    /// The TFTP server for boot files that are not URIs. If `None`, those files are not sent.
-    pub server: Option<Ipv6Addr>,
-    /// Boot files; the first that suits the client is named (option 59).
-    pub files: Vec<BootFile>,
-    /// Parameters for the boot file, each of at most 65535 octets (option 60).
-    pub parameters: Vec<String>,
-}
-
-/// Why a configuration cannot be served. The text names the place and the remedy.
+/// Why a configuration cannot be served. The text names the place; [`ConfigError6::remedy`] says
+/// what to do.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ConfigError6 {
-    #[error("range {0}-{1} is not a range of the IPv6 subnet: choose one inside")]
+    #[error("range {0}-{1} is not a range of the IPv6 subnet")]
     RangeOutside(Ipv6Addr, Ipv6Addr),
-    #[error("range {0}-{1} overlaps another range of its subnet: join them")]
+    #[error("range {0}-{1} overlaps another range of its subnet")]
     RangesOverlap(Ipv6Addr, Ipv6Addr),
-    #[error("the ranges have more than {MAX_POOL} addresses: make them smaller")]
+    #[error("the ranges have more than {MAX_POOL} addresses")]
     PoolTooLarge,
-    #[error("reserved address {0} is no host address of the IPv6 subnet: choose one inside")]
+    #[error("reserved address {0} is no host address of the IPv6 subnet")]
     ReservationOutside(Ipv6Addr),
-    #[error("reserved address {0} is the server's own: choose another")]
+    #[error("reserved address {0} is the server's own")]
     ReservationOfServer(Ipv6Addr),
-    #[error("address {0} is reserved twice: remove one reservation")]
+    #[error("address {0} is reserved twice")]
     AddressTwice(Ipv6Addr),
-    #[error("the client of reserved address {0} has another reservation: remove one")]
+    #[error("the client of reserved address {0} has another reservation")]
     ClientTwice(Ipv6Addr),
-    #[error("MAC address for {0} is zero or a group's: give that of the client's interface")]
+    #[error("MAC address for {0} is zero or a group's")]
     ClientMac(Ipv6Addr),
+}
+
+impl ConfigError6 {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::RangeOutside(..) | Self::ReservationOutside(..) => "choose one inside",
+            Self::RangesOverlap(..) => "join them",
+            Self::PoolTooLarge => "make them smaller",
+            Self::ReservationOfServer(..) => "choose another",
+            Self::AddressTwice(..) => "remove one reservation",
+            Self::ClientTwice(..) => "remove one",
+            Self::ClientMac(..) => "give that of the client's interface",
+        }
+    }
 }
 
 impl Config6 {
@@ -128,7 +118,8 @@ impl Config6 {
 
     fn check_reservations(&self) -> Result<(), ConfigError6> {
         let (mut addresses, mut clients) = (HashSet::new(), HashSet::new());
-        for Reservation6 { client, address, .. } in &self.reservations {
+        for Reservation { client, address6, .. } in &self.clients.reservations {
+            let Some(address) = address6 else { continue };
             if !self.is_host(*address) {
                 return Err(ConfigError6::ReservationOutside(*address));
             }
@@ -152,16 +143,12 @@ impl Config6 {
 
     /// Whether the link's prefix contains an address.
     pub fn contains(&self, address: Ipv6Addr) -> bool {
-        let (prefix, length) = self.prefix;
-        let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
-        (prefix.to_bits() ^ address.to_bits()) & mask == 0
+        self.prefix.contains(&address)
     }
 
     /// Whether a host may have the address: it is in the prefix and is not the subnet-router
     /// anycast address (RFC 4291, 2.6.1).
     fn is_host(&self, address: Ipv6Addr) -> bool {
-        let (prefix, length) = self.prefix;
-        let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
-        self.contains(address) && address.to_bits() != prefix.to_bits() & mask
+        self.contains(address) && address != self.prefix.network()
     }
 }

@@ -10,6 +10,7 @@ use crate::DropReason;
 use crate::leases::State;
 use crate::leases::policy::Probe;
 use crate::store::Record;
+use crate::time::whole_seconds;
 
 impl Server6 {
     pub(super) fn dispatch(
@@ -112,12 +113,13 @@ impl Server6 {
 
     /// Leases the address: the record first, the REPLY when that is durable.
     fn commit(&mut self, asked: &Asked<'_>, address: Ipv6Addr, out: &mut Outcome6) {
-        let until = self.now + Duration::from_secs(self.config.lease.into());
-        let reserved = asked.reservation.map(|index| &self.config.reservations[index]);
+        let until = self.now + Duration::from_secs(whole_seconds(self.config.lease).into());
+        let reservations = &self.config.clients.reservations;
+        let reserved = asked.reservation.map(|index| &reservations[index]);
         let name = reserved.and_then(|it| it.name.clone()).or_else(|| {
             let name = asked.message.host_name()?;
-            let mut taken = self.config.reservations.iter().filter_map(|it| it.name.as_ref());
-            (!taken.any(|other| *other == name)).then_some(name)
+            let mut here = reservations.iter().filter(|it| it.address6.is_some());
+            (!here.any(|other| other.name.as_ref() == Some(&name))).then_some(name)
         });
         let (lease, _) = self.leases.lease(&asked.claim, address, until, name);
         Record::Lease6(lease).emit(&mut out.records);

@@ -2,9 +2,11 @@
 
 use std::net::Ipv6Addr;
 
-use super::config::{Boot6, Settings6};
+use super::config::Settings6;
 use super::message::{Message, association_len, code, kind, put};
 use super::server::{Asked, Reply6, Server6};
+use crate::config::Boot;
+use crate::time::whole_seconds;
 
 /// Most identity associations that one answer covers.
 const MAX_ASSOCIATIONS: usize = 8;
@@ -96,7 +98,7 @@ impl Server6 {
 
     /// Times and address of a lease (RFC 8415, 21.4), and the end of other addresses.
     fn put_lease(&self, asked: &Asked<'_>, address: Ipv6Addr, out: &mut Vec<u8>) {
-        let lease = self.config.lease;
+        let lease = whole_seconds(self.config.lease);
         // Half, and four fifths: a 32-bit number has room for the latter.
         let (renew, rebind) = (lease / 2, (u64::from(lease) * 4 / 5) as u32);
         out.extend_from_slice(&renew.to_be_bytes());
@@ -144,16 +146,16 @@ fn put_settings(settings: &Settings6, message: &Message<'_>, out: &mut Vec<u8>) 
     if message.kind == kind::INFORMATION_REQUEST && message.wants(code::REFRESH_TIME) {
         put(out, code::REFRESH_TIME, &(*refresh).max(600).to_be_bytes());
     }
-    if let Some(boot) = boot.as_ref().filter(|_| message.wants(code::BOOT_FILE)) {
+    if message.wants(code::BOOT_FILE) {
         put_boot(boot, message, out);
     }
 }
 
 /// The boot file as a URL, its parameters, and the vendor class that firmware which boots by HTTP
 /// requires of an answer (RFC 5970; UEFI 2.10, 24.7).
-fn put_boot(boot: &Boot6, message: &Message<'_>, out: &mut Vec<u8>) {
+fn put_boot(boot: &Boot, message: &Message<'_>, out: &mut Vec<u8>) {
     let Some(name) = message.boot().choose(&boot.files) else { return };
-    let url = match boot.server {
+    let url = match boot.server6 {
         _ if name.contains("://") => name.to_owned(),
         Some(server) => format!("tftp://[{server}]/{}", name.trim_start_matches('/')),
         None => return,

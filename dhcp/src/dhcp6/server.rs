@@ -102,15 +102,16 @@ impl Server6 {
     /// The configuration contradicts itself.
     pub fn new(config: Config6) -> Result<Server6, ConfigError6> {
         config.check()?;
-        let reserved = config.reservations.iter().map(|it| it.address);
+        let reserved = config.clients.reservations.iter().filter_map(|it| it.address6);
         let except: Vec<Ipv6Addr> = config.own.iter().copied().chain(reserved.clone()).collect();
         let pool = Pool::new(&config.ranges, &except);
-        let clients = config.reservations.iter().enumerate();
+        let clients = config.clients.reservations.iter().enumerate();
+        let clients = clients.filter(|(_, it)| it.address6.is_some());
         Ok(Server6 {
             duid: [&[0, 3, 0, 1], &config.mac.0[..]].concat(),
             reserved_for: clients.map(|(index, it)| (it.client.clone(), index)).collect(),
             reserved_at: reserved.collect(),
-            leases: LeaseTable::new(vec![pool], config.limits, config.seed),
+            leases: LeaseTable::new(vec![pool], config.clients.limits, config.seed),
             now: Time(0),
             received: [0; KINDS],
             sent: [0; KINDS],
@@ -286,8 +287,9 @@ impl Server6 {
         let duid = message.get(code::CLIENT_ID).unwrap_or_default();
         let identifier = [&identifier.unwrap_or_default()[..], duid].concat();
         let reservation = self.reservation(from.station, duid, &identifier);
-        let reserved = reservation.map(|index| self.config.reservations[index].address);
-        let key = match self.config.identity {
+        let reserved =
+            reservation.and_then(|index| self.config.clients.reservations[index].address6);
+        let key = match self.config.clients.identity {
             Identity::Alone => ClientKey::from_id(&[]),
             Identity::Hardware => ClientKey::from_mac(from.station),
             // Copies of one disk image have the same DUID.

@@ -11,7 +11,7 @@ use trama_frame::MacAddr;
 
 use super::message::{Message, Options, code, kind, put};
 use super::*;
-use crate::config::{Identity, Limits};
+use crate::config::{Boot, Clients, Limits};
 use crate::testing::mac;
 use crate::{DropReason, PortId, Time};
 
@@ -26,25 +26,30 @@ fn ip6(text: &str) -> Ipv6Addr {
 fn lab6() -> Config6 {
     Config6 {
         mac: MacAddr([2, 0, 0, 0, 0, 1]),
-        prefix: (ip6("fd00::1"), 64),
+        prefix: "fd00::1/64".parse().unwrap(),
         own: vec![ip6("fd00::1")],
         ranges: vec![ip6("fd00::1000")..=ip6("fd00::100f")],
-        reservations: Vec::new(),
-        lease: 3600,
+        clients: Clients { limits: Limits { addresses: 1000, offers: 1000 }, ..Clients::default() },
+        lease: Duration::from_secs(3600),
         probe: None,
         offer_hold: Duration::from_secs(30),
         quarantine: Duration::from_secs(600),
-        limits: Limits { addresses: 1000, offers: 1000 },
-        identity: Identity::Hardware,
         seed: 7,
         settings: Settings6 {
             dns: vec![ip6("fd00::53")],
             search: vec!["lab.example".parse().unwrap()],
             ntp: vec![ip6("fd00::123")],
             refresh: 1800,
-            boot: None,
+            boot: Boot::default(),
         },
     }
+}
+
+/// The lab with other settings for its clients.
+fn with(change: impl FnOnce(&mut Clients)) -> Config6 {
+    let mut config = lab6();
+    change(&mut config.clients);
+    config
 }
 
 fn message(kind: u8, options: &[(u16, &[u8])]) -> Vec<u8> {

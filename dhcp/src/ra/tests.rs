@@ -15,8 +15,7 @@ fn advertisement() -> Advertisement {
         other: true,
         lifetime: 1800,
         prefixes: vec![PrefixInformation {
-            prefix: "fd00:1:2:3:4::1".parse().unwrap(),
-            length: 64,
+            prefix: "fd00:1:2:3:4::1/64".parse().unwrap(),
             on_link: true,
             autonomous: true,
             valid: 86400,

@@ -67,7 +67,7 @@ impl Server {
     ) -> Result<Client<'a>, DropReason> {
         let subnet = self.locate(request, unicast)?;
         let (key, index) = self.key(request, port, subnet);
-        let reserved = index.map(|index| self.config.reservations[index].address);
+        let reserved = index.and_then(|index| self.config.clients.reservations[index].address);
         let (mac, wanted) = (request.mac, request.requested);
         let claim = Claim { port, subnet, key, mac, reserved, wanted };
         Ok(Client { request, claim, reserved: index })
@@ -88,9 +88,9 @@ impl Server {
         let mac = request.mac;
         let reserved = |client| self.reserved_for.get(&(subnet, client)).copied();
         let id = request.client_id.as_ref().filter(|id| !is_hardware(id, mac));
-        let named = id.filter(|_| self.config.identity != Identity::Alone);
+        let named = id.filter(|_| self.config.clients.identity != Identity::Alone);
         let by_id = named.and_then(|id| Some((id, reserved(ClientMatch::Id(id.clone()))?)));
-        let key = match (self.config.identity, id) {
+        let key = match (self.config.clients.identity, id) {
             (Identity::Alone, _) => ClientKey::from_id(&[]),
             (Identity::ClientId, Some(id)) => self.key_by_id(id, mac, port, subnet),
             (Identity::ClientId, None) | (Identity::Hardware, _) => {
@@ -138,7 +138,7 @@ impl Server {
     pub(super) fn key_of_stored(&mut self, subnet: usize, lease: &LeaseRecord) -> ClientKey {
         let plain = ClientKey::from_mac(lease.mac);
         let is_reserved = self.reserved_at.contains(&lease.address);
-        if self.config.identity != Identity::Hardware || is_reserved || lease.key == plain {
+        if self.config.clients.identity != Identity::Hardware || is_reserved || lease.key == plain {
             return lease.key.clone();
         }
         let spare = |address: Ipv4Addr| ClientKey::from_id_and_mac(&address.octets(), lease.mac);
@@ -165,7 +165,7 @@ impl Server {
 
     /// The client's reservation.
     pub(super) fn reservation(&self, client: &Client<'_>) -> Option<&Reservation> {
-        client.reserved.map(|index| &self.config.reservations[index])
+        client.reserved.map(|index| &self.config.clients.reservations[index])
     }
 }
 

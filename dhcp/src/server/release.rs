@@ -9,6 +9,7 @@ use super::identity::Client;
 use super::{End, Event, Outcome, Server};
 use crate::DropReason;
 use crate::leases::{Binding, State};
+use crate::prefix::is_host;
 use crate::store::Record;
 use crate::wire::MessageType;
 
@@ -68,7 +69,7 @@ impl Server {
             return Err(DropReason::MessageType);
         }
         // Elsewhere, a guest could make the server send packets to third parties.
-        if !self.config.subnets[client.claim.subnet].prefix.is_host(address) {
+        if !is_host(self.config.subnets[client.claim.subnet].prefix, address) {
             return Err(DropReason::UnknownSubnet);
         }
         let reply = self.inform_ack(client, address);

@@ -7,11 +7,13 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use super::identity::Client;
 use super::{Destination, Reply, Server};
 use crate::config::{Boot, HTTP_CLIENT, Settings, Subnet};
 use crate::name;
-use crate::prefix::{Prefix, Route, emit_routes};
+use crate::prefix::{Route, emit_routes};
 use crate::wire::options::code;
 use crate::wire::{Header, MessageType, Request, Writer};
 
@@ -104,13 +106,13 @@ impl Server {
         yiaddr: Ipv4Addr,
     ) -> Writer {
         let request = client.request;
-        let boot = self.subnet(client).settings.boot.as_ref();
-        let file = boot.and_then(|boot| request.boot.choose(&boot.files));
-        let boot = boot.filter(|_| file.is_some());
+        let boot = &self.subnet(client).settings.boot;
+        let file = request.boot.choose(&boot.files);
+        let boot = Some(boot).filter(|_| file.is_some());
         let header = Header {
             ciaddr,
             yiaddr,
-            siaddr: boot.map_or(Ipv4Addr::UNSPECIFIED, |boot| boot.server),
+            siaddr: boot.and_then(|boot| boot.server).unwrap_or(Ipv4Addr::UNSPECIFIED),
             sname: boot.map_or("", |boot| &boot.server_name),
             file: file.unwrap_or(""),
             ..header(request)
@@ -178,16 +180,16 @@ impl Server {
         let settings = &subnet.settings;
         match code {
             code::SUBNET_MASK => {
-                writer.put(code, &subnet.prefix.mask().octets());
+                writer.put(code, &subnet.prefix.netmask().octets());
             }
             code::BROADCAST => {
-                writer.put(code, &subnet.prefix.last().octets());
+                writer.put(code, &subnet.prefix.broadcast().octets());
             }
             code::ROUTER => {
                 writer.put_addresses(code, &settings.routers);
             }
             code::DNS => {
-                writer.put_addresses(code, &settings.dns);
+                writer.put_addresses(code, settings.dns.as_deref().unwrap_or_default());
             }
             code::NTP => {
                 writer.put_addresses(code, &settings.ntp);
@@ -211,14 +213,12 @@ impl Server {
                 put_present(writer, code, domain.as_bytes());
             }
             code::MTU => {
-                if let Some(mtu) = settings.mtu {
+                if let Some(mtu) = subnet.mtu {
                     writer.put(code, &mtu.to_be_bytes());
                 }
             }
             code::TFTP_SERVER | code::BOOT_FILE => {
-                if let Some(boot) = &settings.boot {
-                    put_boot(writer, code, boot, client.request);
-                }
+                put_boot(writer, code, &settings.boot, client.request);
             }
             _ => {}
         }
@@ -250,11 +250,10 @@ fn static_routes(settings: &Settings) -> Vec<u8> {
     if settings.routes.is_empty() {
         return Vec::new();
     }
-    let everywhere = Prefix::new(Ipv4Addr::UNSPECIFIED, 0);
-    let has_default = settings.routes.iter().any(|route| Some(route.to) == everywhere);
+    let has_default = settings.routes.iter().any(|route| route.to.prefix_len() == 0);
     let mut routes = settings.routes.clone();
-    if let (Some(to), Some(via), false) = (everywhere, settings.routers.first(), has_default) {
-        routes.push(Route { to, via: *via });
+    if let (Some(via), false) = (settings.routers.first(), has_default) {
+        routes.push(Route { to: Ipv4Net::default(), via: *via });
     }
     emit_routes(&routes)
 }
@@ -263,9 +262,9 @@ fn put_boot(writer: &mut Writer, code: u8, boot: &Boot, request: &Request) {
     let Some(file) = request.boot.choose(&boot.files) else { return };
     if code == code::BOOT_FILE {
         put_present(writer, code, file.as_bytes());
-    } else if boot.server_name.is_empty() {
-        writer.put(code, boot.server.to_string().as_bytes());
-    } else {
+    } else if !boot.server_name.is_empty() {
         writer.put(code, boot.server_name.as_bytes());
+    } else if let Some(server) = boot.server {
+        writer.put(code, server.to_string().as_bytes());
     }
 }

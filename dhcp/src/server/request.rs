@@ -12,9 +12,11 @@ use std::time::Duration;
 use super::identity::Client;
 use super::{Event, Outcome, Server};
 use crate::DropReason;
+use crate::config::LeaseTimes;
 use crate::leases::State;
 use crate::name::HostName;
 use crate::store::Record;
+use crate::time::whole_seconds;
 use crate::wire::MessageType;
 
 impl Server {
@@ -31,7 +33,7 @@ impl Server {
         let has_address = !request.ciaddr.is_unspecified();
         let wanted = if has_address { Some(request.ciaddr) } else { request.requested };
         let wanted = wanted.ok_or(DropReason::MessageType)?;
-        if !self.config.subnets[client.claim.subnet].prefix.contains(wanted) {
+        if !self.config.subnets[client.claim.subnet].prefix.contains(&wanted) {
             return self.refuse(client, "the address belongs to another subnet", out);
         }
         let own = self.leases.own(&client.claim);
@@ -110,8 +112,10 @@ impl Server {
 
     /// The lease time in seconds: what the client asks for, within the limits.
     pub(super) fn lease_time(&self, client: &Client<'_>) -> u32 {
-        let times = self.config.subnets[client.claim.subnet].lease;
-        client.request.lease_time.unwrap_or(times.default).clamp(times.min, times.max)
+        let LeaseTimes { default, min, max } =
+            self.config.subnets[client.claim.subnet].settings.lease;
+        let seconds = client.request.lease_time.unwrap_or(whole_seconds(default));
+        seconds.clamp(whole_seconds(min), whole_seconds(max))
     }
 
     /// The reserved name, else the client's own unless it is reserved for another.

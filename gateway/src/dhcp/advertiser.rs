@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
 use smoltcp::wire::IpProtocol;
 use trama_dhcp::ra::{ALL_NODES, Advertisement, PrefixInformation, Router, check_solicitation};
 use trama_dhcp::{DropReason as Refusal, Time};
@@ -99,10 +100,10 @@ fn time(now: Duration) -> Time {
 }
 
 fn settings(config: &Config) -> Option<Advertisement> {
-    let (dhcp, subnet) = (config.dhcp.as_ref().filter(|dhcp| dhcp.ipv6)?, config.station.ipv6?);
+    let (dhcp, subnet) =
+        (config.dhcp.as_ref().filter(|dhcp| dhcp.service.ipv6)?, config.station.ipv6?);
     let prefix = PrefixInformation {
-        prefix: subnet.address,
-        length: subnet.prefix,
+        prefix: Ipv6Net::new(subnet.address, subnet.prefix).ok()?,
         on_link: true,
         // Interface identifiers always have 64 bits (RFC 4862, 5.5.3).
         autonomous: subnet.prefix == 64,

@@ -207,7 +207,7 @@ impl Leases {
     /// The leased address of a name in the network, with its domain or without.
     pub fn address_of(&self, config: &Config, name: &str) -> Option<Ipv4Addr> {
         let (host, domain) = name.split_once('.').unwrap_or((name, ""));
-        let network = config.dhcp.as_ref()?.domain.as_ref().map_or("", |domain| domain.as_str());
+        let network = config.dhcp.as_ref()?.domain().map_or("", |domain| domain.as_str());
         let is_local = domain.is_empty() || domain == network;
         self.server.address_of(&host.parse().ok().filter(|_| is_local)?)
     }
@@ -216,7 +216,7 @@ impl Leases {
     pub fn name_of(&self, config: &Config, address: Ipv4Addr) -> Option<String> {
         let binding = self.server.binding(address).filter(|it| it.state == State::Bound)?;
         let host = binding.name.as_ref()?.as_str();
-        match &config.dhcp.as_ref()?.domain {
+        match config.dhcp.as_ref()?.domain() {
             Some(domain) => Some(format!("{host}.{}", domain.as_str())),
             None => Some(host.to_owned()),
         }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use smoltcp::wire::{
     EthernetFrame, Icmpv6Message, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Packet, UdpPacket,
 };
-use trama_dhcp::config::{Identity, LeaseTimes, Limits};
+use trama_dhcp::config::{Service, Settings};
 use trama_nat::PortMark as Port;
 use trama_nat::packet::ip_frame;
 
@@ -32,27 +32,19 @@ fn ms(count: u64) -> Duration {
 }
 
 fn settings() -> Config {
-    let dhcp = Dhcp {
-        folder: "/nowhere".into(),
-        seed: 1,
-        identity: Identity::Hardware,
+    let settings = Settings {
         ranges: vec![Ipv4Addr::new(10, 0, 2, 101)..=Ipv4Addr::new(10, 0, 2, 254)],
-        lease: LeaseTimes::default(),
-        reservations: Vec::new(),
-        router: None,
-        dns: vec![GATEWAY4],
+        dns: Some(vec![GATEWAY4]),
         domain: "lab.example".parse().ok(),
-        search: Vec::new(),
-        follows_host: false,
-        ntp: Vec::new(),
-        routes: Vec::new(),
-        boot: None,
-        limits: Limits::default(),
-        ipv6: true,
-        ranges6: vec!["fd00::1000".parse().unwrap()..="fd00::1fff".parse().unwrap()],
-        reservations6: Vec::new(),
-        boot6: None,
+        ..Settings::default()
     };
+    let service = Service {
+        settings,
+        host_search: false,
+        ranges6: vec!["fd00::1000".parse().unwrap()..="fd00::1fff".parse().unwrap()],
+        ..Service::default()
+    };
+    let dhcp = Dhcp { folder: "/nowhere".into(), seed: 1, service };
     Config { dhcp: Some(dhcp), ..lab() }
 }
 
@@ -272,7 +264,7 @@ fn settings_that_change_keep_the_leases_and_none_end_them() {
     let address = offer(&mut gateway);
     request(&mut gateway, address);
     let mut other = settings();
-    other.dhcp.as_mut().unwrap().domain = None;
+    other.dhcp.as_mut().unwrap().service.settings.domain = None;
     gateway.reconfigure(other);
     assert_eq!(gateway.lease_rows(ms(500)).len(), 1);
     gateway.reconfigure(lab());

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::subnet;
-use crate::config::model::subnet::Subnet;
 use crate::config::model::{Mode, Network};
 
 /// Host numbers on a network of mode `nat`, as in VirtualBox.
@@ -27,9 +28,9 @@ pub struct WellKnown {
 
 impl Network {
     /// Well-known addresses within one of its subnets.
-    pub fn well_known(&self, subnet: &Subnet) -> WellKnown {
+    pub fn well_known(&self, subnet: IpNet) -> WellKnown {
         let host = |number| subnet::host(subnet, number);
-        let gateway = match (self.mode, subnet.1) {
+        let gateway = match (self.mode, subnet.prefix_len()) {
             (Mode::Nat, _) => host(GATEWAY),
             // The first is the host's. 100 is VirtualBox's choice; a small subnet has no host 100.
             (Mode::HostOnly, 25..=32) => host(2),
@@ -40,7 +41,7 @@ impl Network {
             return WellKnown { gateway, dns: gateway, tftp: gateway, guest: None };
         }
         // Guests choose their own IPv6 addresses.
-        let guest = subnet.0.is_ipv4().then(|| host(GUEST));
+        let guest = subnet.addr().is_ipv4().then(|| host(GUEST));
         WellKnown { gateway, dns: host(DNS), tftp: host(TFTP), guest }
     }
 }
@@ -54,7 +55,7 @@ mod tests {
     fn the_gateway_leaves_the_first_address_to_the_host() {
         let at = |mode, subnet: &str| {
             let subnet = parsed(subnet);
-            Network { mode, ..Network::new("n") }.well_known(&subnet).gateway.to_string()
+            Network { mode, ..Network::new("n") }.well_known(subnet).gateway.to_string()
         };
         assert_eq!(at(Mode::HostOnly, "192.168.56.0/24"), "192.168.56.100");
         assert_eq!(at(Mode::HostOnly, "192.168.56.16/28"), "192.168.56.18");
@@ -71,11 +72,11 @@ mod tests {
         };
         let gateways = |network: &Network| -> Vec<String> {
             let subnets = network.subnets();
-            subnets.iter().map(|it| network.well_known(it).gateway.to_string()).collect()
+            subnets.iter().map(|it| network.well_known(*it).gateway.to_string()).collect()
         };
         let own = network(Mode::Nat, &["10.0.3.0/24"]);
         assert_eq!(gateways(&own), ["10.0.3.2", "fd17:625c:f037:3::2"]);
-        assert_eq!(own.well_known(&own.subnets()[0]).guest, Some([10, 0, 3, 15].into()));
+        assert_eq!(own.well_known(own.subnets()[0]).guest, Some([10, 0, 3, 15].into()));
         let shared = network(Mode::NatNetwork, &[]);
         assert_eq!(gateways(&shared), ["10.0.2.1", "fd17:625c:f037:2::1"]);
         let both = network(Mode::NatNetwork, &["192.168.7.0/24", "fd00:7::/64"]);

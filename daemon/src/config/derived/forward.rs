@@ -9,10 +9,10 @@ use crate::config::model::rule::Rule;
 /// well-known one.
 pub fn forward_guest(rule: &Rule, network: &Network) -> Option<IpAddr> {
     let subnets = network.subnets();
-    rule.guest.or_else(|| subnets.iter().find_map(|subnet| network.well_known(subnet).guest))
+    rule.guest.or_else(|| subnets.iter().find_map(|subnet| network.well_known(*subnet).guest))
 }
 
 /// The address at which guests reach the target of a loopback map: by default the gateway's.
 pub fn loopback_guest(map: &Rule, network: &Network) -> Option<IpAddr> {
-    map.guest.or_else(|| Some(network.well_known(network.subnets().first()?).gateway))
+    map.guest.or_else(|| Some(network.well_known(*network.subnets().first()?).gateway))
 }

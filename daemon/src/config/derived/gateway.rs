@@ -5,7 +5,6 @@ use std::path::Path;
 
 use trama_gateway::{Forward, LoopbackMap, Rules, Service, Station, Subnet4, Subnet6};
 
-use super::dhcp;
 use super::forward::{forward_guest, loopback_guest};
 use crate::config::model::Network;
 use crate::config::model::rule::Rule;
@@ -28,8 +27,8 @@ pub fn gateway(
     let nat = network.has_nat().then(|| nat(network));
     let (ipv4, ipv6, service_addresses) = (None, None, Vec::new());
     let mut station = Station { mac, mtu, ipv4, ipv6, service_addresses };
-    for subnet in &network.subnets() {
-        let (prefix, known) = (subnet.1, network.well_known(subnet));
+    for subnet in network.subnets() {
+        let (prefix, known) = (subnet.prefix_len(), network.well_known(subnet));
         match known.gateway {
             IpAddr::V4(address) => station.ipv4 = Some(Subnet4 { address, prefix }),
             IpAddr::V6(address) => station.ipv6 = Some(Subnet6 { address, prefix }),
@@ -39,7 +38,8 @@ pub fn gateway(
             services.into_iter().filter(|(address, _)| *address != known.gateway);
         station.service_addresses.extend(service_addresses);
     }
-    let dhcp = network.dhcp().map(|settings| dhcp::for_gateway(network, &settings, leases, seed));
+    let folder = leases.to_owned();
+    let dhcp = network.dhcp().map(|service| trama_gateway::Dhcp { folder, seed, service });
     Some(trama_gateway::Config { station, hosts, tftp, dhcp, nat })
 }
 

@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 
+use ipnet::IpNet;
+
 use super::subnet;
-use crate::config::model::subnet::Subnet;
 use crate::config::model::{Config, Interface, Mode, Network, Port, Tap, Uplink};
 
 impl Config {
@@ -21,8 +22,10 @@ impl Network {
         let interface = match self.mode {
             Mode::Internal | Mode::Nat | Mode::NatNetwork => return None,
             Mode::HostOnly => {
-                let first = |subnet: &Subnet| (subnet::first_host(subnet), subnet.1);
-                let address = self.subnets().iter().map(first).collect();
+                let first = |subnet: IpNet| {
+                    IpNet::new(subnet::first_host(subnet), subnet.prefix_len()).unwrap_or(subnet)
+                };
+                let address = self.subnets().into_iter().map(first).collect();
                 Interface::Tap(Tap { ifname: self.name.clone(), netns: None, address })
             }
             Mode::Bridged => Interface::Uplink(Uplink { ifname: self.uplink.clone()? }),

@@ -2,22 +2,21 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::config::model::subnet::Subnet;
+use ipnet::IpNet;
 
 /// Whether two subnets share addresses.
-pub fn overlap(a: &Subnet, b: &Subnet) -> bool {
-    let prefix = a.1.min(b.1);
-    a.0.is_ipv4() == b.0.is_ipv4() && first(&(a.0, prefix)) == first(&(b.0, prefix))
+pub fn overlap(a: IpNet, b: IpNet) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
 }
 
 /// The first address that a host can have.
-pub fn first_host(subnet: &Subnet) -> IpAddr {
+pub fn first_host(subnet: IpNet) -> IpAddr {
     host(subnet, 1)
 }
 
 /// The address with this host number, which must lie in the subnet.
-pub fn host(subnet: &Subnet, number: u8) -> IpAddr {
-    match first(subnet) {
+pub fn host(subnet: IpNet, number: u8) -> IpAddr {
+    match subnet.network() {
         IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() | u32::from(number)).into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() | u128::from(number)).into(),
     }
@@ -25,39 +24,15 @@ pub fn host(subnet: &Subnet, number: u8) -> IpAddr {
 
 /// Whether a host can have the address: inside the subnet, neither its first nor its broadcast
 /// address.
-pub fn is_host(subnet: &Subnet, address: IpAddr) -> bool {
-    let last = match first(subnet) {
-        IpAddr::V4(address) => {
-            let hosts = u32::MAX.checked_shr(u32::from(subnet.1)).unwrap_or(0);
-            Some(Ipv4Addr::from_bits(address.to_bits() | hosts).into())
-        }
-        IpAddr::V6(_) => None,
-    };
-    overlap(subnet, &(address, if address.is_ipv4() { 32 } else { 128 }))
-        && address != first(subnet)
-        && Some(address) != last
-}
-
-/// The first address of the subnet: the subnet itself.
-pub fn first((address, prefix): &Subnet) -> IpAddr {
-    let prefix = u32::from(*prefix);
-    match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32u32.saturating_sub(prefix)).unwrap_or(0);
-            Ipv4Addr::from_bits(address.to_bits() & mask).into()
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128u32.saturating_sub(prefix)).unwrap_or(0);
-            Ipv6Addr::from_bits(address.to_bits() & mask).into()
-        }
-    }
+pub fn is_host(subnet: IpNet, address: IpAddr) -> bool {
+    let is_broadcast = address.is_ipv4() && address == subnet.broadcast();
+    subnet.contains(&address) && address != subnet.network() && !is_broadcast
 }
 
 /// The subnet that a test writes as `10.0.2.0/24`.
 #[cfg(test)]
-pub fn parsed(text: &str) -> Subnet {
-    let (address, prefix) = text.split_once('/').unwrap();
-    (address.parse().unwrap(), prefix.parse().unwrap())
+pub fn parsed(text: &str) -> IpNet {
+    text.parse().unwrap()
 }
 
 #[cfg(test)]
@@ -66,7 +41,7 @@ mod tests {
 
     #[test]
     fn subnets_overlap_if_one_holds_the_other() {
-        let meets = |a, b| overlap(&parsed(a), &parsed(b));
+        let meets = |a, b| overlap(parsed(a), parsed(b));
         assert!(meets("10.0.0.0/8", "10.0.2.0/24") && meets("10.0.2.0/24", "10.0.0.0/8"));
         assert!(!meets("10.0.2.0/24", "10.0.3.0/24"));
         assert!(!meets("10.0.2.0/24", "fd00::/64"));
@@ -74,15 +49,15 @@ mod tests {
 
     #[test]
     fn the_first_host_is_not_the_subnet_itself() {
-        assert_eq!(first_host(&parsed("10.0.2.0/24")).to_string(), "10.0.2.1");
-        assert_eq!(first_host(&parsed("192.168.56.4/30")).to_string(), "192.168.56.5");
-        assert_eq!(first_host(&parsed("fd00:2::/64")).to_string(), "fd00:2::1");
-        assert_eq!(host(&parsed("10.0.2.0/24"), 15).to_string(), "10.0.2.15");
+        assert_eq!(first_host(parsed("10.0.2.0/24")).to_string(), "10.0.2.1");
+        assert_eq!(first_host(parsed("192.168.56.4/30")).to_string(), "192.168.56.5");
+        assert_eq!(first_host(parsed("fd00:2::/64")).to_string(), "fd00:2::1");
+        assert_eq!(host(parsed("10.0.2.0/24"), 15).to_string(), "10.0.2.15");
     }
 
     #[test]
     fn hosts_are_inside_and_not_at_the_edge() {
-        let is_in = |text, address: &str| is_host(&parsed(text), address.parse().unwrap());
+        let is_in = |text, address: &str| is_host(parsed(text), address.parse().unwrap());
         assert!(is_in("10.0.2.0/24", "10.0.2.1") && is_in("10.0.2.0/24", "10.0.2.254"));
         assert!(!is_in("10.0.2.0/24", "10.0.2.0") && !is_in("10.0.2.0/24", "10.0.2.255"));
         assert!(!is_in("10.0.2.0/24", "10.0.3.1") && !is_in("10.0.2.0/24", "fd00::1"));

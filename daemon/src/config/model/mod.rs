@@ -10,7 +10,6 @@ pub mod network;
 pub mod port;
 pub mod rule;
 pub mod socket;
-pub mod subnet;
 pub mod vlan;
 
 pub use config::Config;

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Serialize;
 use trama_gateway::Discovery;
 
 use super::dhcp::DhcpSetting;
 use super::rule::Rule;
-use super::subnet::Subnet;
 
 /// What a network connects its guests to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -54,7 +54,7 @@ pub struct Network {
     pub mode: Mode,
     /// Its subnets as written, at most one of each IP version. [`Network::subnets`] returns those
     /// in force, [`Network::well_known`] the well-known addresses within them.
-    pub subnet: Vec<Subnet>,
+    pub subnet: Vec<IpNet>,
     /// The interface of the host that a network of mode `bridged` joins.
     pub uplink: Option<String>,
     /// Largest layer-3 packet in bytes (68..=65521).

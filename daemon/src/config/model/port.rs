@@ -1,9 +1,9 @@
 //! A `[[port]]` table.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 use trama_frame::MacAddr;
 
@@ -146,5 +146,5 @@ pub struct Tap {
     /// The named network namespace it lives in; `None` = the daemon's.
     pub netns: Option<String>,
     /// Addresses it is given, with prefix lengths.
-    pub address: Vec<(IpAddr, u8)>,
+    pub address: Vec<IpNet>,
 }

@@ -1,6 +1,7 @@
 //! Collects problems.
 
 use super::problem::{Place, Problem, table_path};
+use crate::Fault;
 
 /// The problems found so far, and the table that is being checked.
 pub struct Check {
@@ -33,13 +34,13 @@ impl Check {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.problems.push(Problem {
-            place: self.place,
-            key,
-            path: format!("{}.{key}", self.path),
-            message: message.into(),
-            remedy: remedy.into(),
-        });
+        self.fault(key, Fault::new(message, remedy));
+    }
+
+    /// Notes a fault of a key of that table.
+    pub fn fault(&mut self, key: &'static str, fault: Fault) {
+        let path = format!("{}.{key}", self.path);
+        self.problems.push(Problem { place: self.place, key, path, fault });
     }
 
     /// All problems found.

@@ -4,14 +4,15 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use trama_dhcp::config::{ClientMatch, ConfigError};
+use trama_dhcp::config::{ClientMatch, ConfigError, Reservation, Service};
 use trama_dhcp::dhcp6::ConfigError6;
 
 use super::check::Check;
 use super::problem::Place;
 use super::subnet;
+use crate::Fault;
 use crate::config::derived::gateway::gateway;
-use crate::config::model::dhcp::{BOOT_CLIENTS, Dhcp, DhcpSetting, Reservation};
+use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::{Mode, Network};
 
 impl Check {
@@ -26,15 +27,8 @@ impl Check {
             let remedy = r#"add subnet = "10.1.0.0/24", or remove dhcp"#;
             return self.problem("dhcp", "there is no subnet to take addresses from", remedy);
         }
-        if network.subnets().iter().any(|subnet| subnet::check(subnet).is_err()) {
+        if network.subnets().iter().any(|subnet| subnet::check(*subnet).is_err()) {
             return;
-        }
-        if let Some(bad) =
-            dhcp.boot_file.keys().find(|key| !BOOT_CLIENTS.iter().any(|(name, ..)| name == key))
-        {
-            let known = BOOT_CLIENTS.map(|(name, ..)| name).join(", ");
-            let message = format!("{bad:?} is not a kind of client");
-            self.dhcp_problem(index, network, ("boot-file", message, format!("use {known}")));
         }
         let Some(config) = gateway(network, [2, 0, 0, 0, 0, 1], Path::new("/"), 0) else {
             return;
@@ -46,10 +40,10 @@ impl Check {
             (config.station.ipv4.is_some(), config.station.ipv6.is_some()),
         );
         if let Some(Err(error)) = config.dhcp_server().map(|server| server.check()) {
-            self.dhcp_error(index, network, &dhcp.reservations, &error);
+            self.dhcp_error(index, network, &dhcp.clients.reservations, &error);
         }
         if let Some(Err(error)) = config.dhcp6_server().map(|server| server.check()) {
-            self.dhcp6_error(index, network, &dhcp.reservations, &error);
+            self.dhcp6_error(index, network, &dhcp.clients.reservations, &error);
         }
     }
 
@@ -58,19 +52,20 @@ impl Check {
         &mut self,
         index: usize,
         network: &Network,
-        dhcp: &Dhcp,
+        dhcp: &Service,
         (ipv4, ipv6): (bool, bool),
     ) {
-        for (version, has_subnet, has_range) in
-            [("IPv4", ipv4, !dhcp.range.is_empty()), ("IPv6", ipv6, !dhcp.range6.is_empty())]
-        {
+        for (version, has_subnet, has_range) in [
+            ("IPv4", ipv4, !dhcp.settings.ranges.is_empty()),
+            ("IPv6", ipv6, !dhcp.ranges6.is_empty()),
+        ] {
             if has_range && !has_subnet {
                 let message = format!("the network has no {version} subnet");
-                let remedy = "add one to its subnet, or remove range".to_owned();
-                self.dhcp_problem(index, network, ("range", message, remedy));
+                let fault = Fault::new(message, "add one to its subnet, or remove range");
+                self.dhcp_fault((index, None), network, "range", fault);
             }
         }
-        for (number, it) in dhcp.reservations.iter().enumerate() {
+        for (number, it) in dhcp.clients.reservations.iter().enumerate() {
             let version = match (it.address, it.address6) {
                 (Some(_), _) if !ipv4 => "IPv4",
                 (_, Some(_)) if !ipv6 => "IPv6",
@@ -118,7 +113,8 @@ impl Check {
             | ConfigError::SubnetsOverlap(..)
             | ConfigError::ServerOutside(..) => return,
         };
-        self.dhcp_problem_at((index, reservation), network, key, &error.to_string());
+        let fault = Fault::new(error.to_string(), error.remedy());
+        self.dhcp_fault((index, reservation), network, key, fault);
     }
 
     /// Notes an error of the DHCPv6 server's own check at its key.
@@ -144,34 +140,23 @@ impl Check {
                 (number, client_key(number.map(|number| &list[number])))
             }
         };
-        self.dhcp_problem_at((index, reservation), network, key, &error.to_string());
+        let fault = Fault::new(error.to_string(), error.remedy());
+        self.dhcp_fault((index, reservation), network, key, fault);
     }
 
-    fn dhcp_problem(
-        &mut self,
-        index: usize,
-        network: &Network,
-        (key, message, remedy): (&'static str, String, String),
-    ) {
-        self.enter(Place::Dhcp(index), &network.name);
-        self.problem(key, message, remedy);
-        self.enter(Place::Network(index), &network.name);
-    }
-
-    /// Notes an error of a server's own check at a key of the table or of a reservation.
-    fn dhcp_problem_at(
+    /// Notes a fault of a key of the table or of a reservation.
+    fn dhcp_fault(
         &mut self,
         (index, reservation): (usize, Option<usize>),
         network: &Network,
         key: &'static str,
-        text: &str,
+        fault: Fault,
     ) {
-        let (message, remedy) = text.rsplit_once(": ").unwrap_or((text, ""));
         match reservation {
             Some(number) => self.enter(Place::Reservation(index, number), &network.name),
             None => self.enter(Place::Dhcp(index), &network.name),
         }
-        self.problem(key, message, remedy);
+        self.fault(key, fault);
         self.enter(Place::Network(index), &network.name);
     }
 }

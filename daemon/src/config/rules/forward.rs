@@ -2,14 +2,15 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use trama_gateway::Transport;
 
 use super::check::Check;
+use crate::Fault;
 use crate::config::derived::addresses::{GUEST, WellKnown};
 use crate::config::derived::forward::{forward_guest, loopback_guest};
 use crate::config::derived::subnet;
 use crate::config::model::rule::Rule;
-use crate::config::model::subnet::Subnet;
 use crate::config::model::{Config, Mode, Network, Port};
 
 /// The longest prefix with room for the guest's host number.
@@ -28,9 +29,9 @@ impl Check {
     /// Keys of networks with NAT.
     pub fn nat(&mut self, network: &Network, config: &Config, taken: &mut Listeners) {
         if network.mode == Mode::Nat {
-            let long = |(address, prefix): &&Subnet| address.is_ipv4() && *prefix > LONGEST_PREFIX;
-            if let Some((address, prefix)) = network.subnet.iter().find(long) {
-                let message = format!("{address}/{prefix} has no room for the guest, host {GUEST}");
+            let long = |it: &&IpNet| it.addr().is_ipv4() && it.prefix_len() > LONGEST_PREFIX;
+            if let Some(subnet) = network.subnet.iter().find(long) {
+                let message = format!("{subnet} has no room for the guest, host {GUEST}");
                 self.problem("subnet", message, format!("use /24, or /8 to /{LONGEST_PREFIX}"));
             }
         }
@@ -87,7 +88,7 @@ impl Check {
     ) {
         for (index, rule) in rules.iter().enumerate() {
             let label = rule.label();
-            if let Some((message, remedy)) = forward_fault(rule, network) {
+            if let Some(Fault { message, remedy }) = forward_fault(rule, network) {
                 self.problem("forward", format!("{label}: {message}"), remedy);
             }
             let mut earlier = others.iter().chain(&rules[..index]);
@@ -112,7 +113,7 @@ impl Check {
         let maps = &network.loopback;
         for (index, map) in maps.iter().enumerate() {
             let label = map.label();
-            if let Some((message, remedy)) = loopback_fault(map, network) {
+            if let Some(Fault { message, remedy }) = loopback_fault(map, network) {
                 self.problem("loopback", format!("{label}: {message}"), remedy);
                 continue;
             }
@@ -125,55 +126,54 @@ impl Check {
     }
 }
 
-/// The fault of a forward: message and remedy.
-fn forward_fault(rule: &Rule, network: &Network) -> Option<(String, String)> {
+/// The fault of a forward; `None` if it has none.
+fn forward_fault(rule: &Rule, network: &Network) -> Option<Fault> {
     if let Some(host) = rule.host.filter(|host| host.is_multicast()) {
         let remedy = "use an address of the host, or leave it empty for all";
-        return Some((format!("{host} is a multicast address"), remedy.into()));
+        return Some(Fault::new(format!("{host} is a multicast address"), remedy));
     }
     if let Some(IpAddr::V6(host)) = rule.host
         && host.is_unicast_link_local()
     {
         let remedy = "leave the host address empty: that covers the link-local ones";
-        return Some((
-            format!("{host} is a link-local address, which exists on every link"),
-            remedy.into(),
-        ));
+        let message = format!("{host} is a link-local address, which exists on every link");
+        return Some(Fault::new(message, remedy));
     }
     let Some(guest) = forward_guest(rule, network) else {
         let remedy = "add the guest's address";
-        return Some(("the rule has no guest address".into(), remedy.into()));
+        return Some(Fault::new("the rule has no guest address", remedy));
     };
     let subnets = network.subnets();
-    let Some(subnet) = subnets.iter().find(|subnet| subnet::is_host(subnet, guest)) else {
-        let texts: Vec<_> = subnets.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
+    let Some(subnet) = subnets.iter().find(|subnet| subnet::is_host(**subnet, guest)) else {
+        let texts: Vec<_> = subnets.iter().map(ToString::to_string).collect();
         let message = format!("guest address {guest} is not in the network's subnet");
-        return Some((message, format!("use an address in {}", texts.join(" or "))));
+        return Some(Fault::new(message, format!("use an address in {}", texts.join(" or "))));
     };
-    let WellKnown { gateway, dns, tftp, .. } = network.well_known(subnet);
+    let WellKnown { gateway, dns, tftp, .. } = network.well_known(*subnet);
     if [gateway, dns, tftp].contains(&guest) {
-        return Some((format!("{guest} is the gateway's"), "use a guest's address".into()));
+        return Some(Fault::new(format!("{guest} is the gateway's"), "use a guest's address"));
     }
     None
 }
 
-/// The fault of a loopback map: message and remedy.
-fn loopback_fault(map: &Rule, network: &Network) -> Option<(String, String)> {
+/// The fault of a loopback map; `None` if it has none.
+fn loopback_fault(map: &Rule, network: &Network) -> Option<Fault> {
     if let Some(host) = map.host.filter(|host| !host.is_loopback()) {
         let remedy = "use 127.0.0.1 or ::1, or leave it empty";
-        return Some((format!("{host} is not a loopback address"), remedy.into()));
+        return Some(Fault::new(format!("{host} is not a loopback address"), remedy));
     }
     if map.count > 1 || map.as_gateway {
         let message = "a loopback map has one port and no options";
-        return Some((message.into(), "write one for each port".into()));
+        return Some(Fault::new(message, "write one for each port"));
     }
     let subnets = network.subnets();
-    let gateways: Vec<_> = subnets.iter().map(|subnet| network.well_known(subnet)).collect();
+    let gateways: Vec<_> = subnets.iter().map(|subnet| network.well_known(*subnet)).collect();
     let guest = loopback_guest(map, network)?;
     let Some(known) = gateways.iter().find(|known| known.gateway == guest) else {
         let texts: Vec<_> = gateways.iter().map(|known| known.gateway.to_string()).collect();
         let message = format!("guest address {guest} is not the gateway's");
-        return Some((message, format!("use {}, or leave it empty", texts.join(" or "))));
+        let remedy = format!("use {}, or leave it empty", texts.join(" or "));
+        return Some(Fault::new(message, remedy));
     };
     let dns = known.dns == guest && map.guest_port == DNS_PORT;
     let tftp = known.tftp == guest
@@ -182,7 +182,7 @@ fn loopback_fault(map: &Rule, network: &Network) -> Option<(String, String)> {
         && network.tftp.is_some();
     if dns || tftp {
         let message = format!("guest port {} is used by the gateway itself", map.guest_port);
-        return Some((message, "choose another guest port".into()));
+        return Some(Fault::new(message, "choose another guest port"));
     }
     None
 }

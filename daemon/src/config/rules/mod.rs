@@ -11,10 +11,10 @@ mod forward;
 mod name;
 pub mod nearest;
 mod network;
-mod port;
+pub mod port;
 pub mod problem;
 mod socket;
-mod subnet;
+pub mod subnet;
 
 use std::collections::HashSet;
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::check::Check;
 use super::name::{IFNAME_REMEDY, ifname_fault, is_host_name, quoted};
 use super::subnet as subnet_rules;
 use crate::config::derived::subnet;
-use crate::config::model::subnet::Subnet;
 use crate::config::model::{Mode, Network};
 
 /// An MTU must leave IPv4 its 68 bytes (RFC 791) and a tagged frame its 16-bit length.
@@ -87,14 +88,13 @@ impl Check {
         }
         let subnets = network.subnets();
         for (index, subnet) in subnets.iter().enumerate() {
-            if let Err((message, remedy)) = subnet_rules::check(subnet) {
-                self.problem("subnet", message, remedy);
+            if let Err(fault) = subnet_rules::check(*subnet) {
+                self.fault("subnet", fault);
                 continue;
             }
-            let (address, prefix) = subnet;
-            let same_kind = |(other, _): &Subnet| other.is_ipv4() == address.is_ipv4();
+            let same_kind = |it: &IpNet| it.addr().is_ipv4() == subnet.addr().is_ipv4();
             if subnets[..index].iter().any(same_kind) {
-                let message = format!("{address}/{prefix} is a second subnet of its IP version");
+                let message = format!("{subnet} is a second subnet of its IP version");
                 self.problem("subnet", message, "keep one IPv4 and one IPv6 subnet at most");
             }
             if !is_claimed(network, subnet) {
@@ -104,10 +104,9 @@ impl Check {
                 let claimed = other.subnets().into_iter().filter(|it| is_claimed(other, it));
                 claimed.map(|subnet| (other.name.as_str(), subnet))
             });
-            let twin = taken.find(|(_, other)| subnet::overlap(other, subnet));
-            if let Some((name, (other, length))) = twin {
-                let message =
-                    format!("{address}/{prefix} overlaps {other}/{length} of network {name}");
+            let twin = taken.find(|(_, other)| subnet::overlap(*other, *subnet));
+            if let Some((name, other)) = twin {
+                let message = format!("{subnet} overlaps {other} of network {name}");
                 self.problem("subnet", message, "give each network a subnet of its own");
             }
         }
@@ -141,8 +140,8 @@ impl Check {
 
 /// Whether a network's subnet excludes it from other networks. All networks of mode `nat` may have
 /// the same; a default IPv6 subnet is not visible elsewhere.
-fn is_claimed(network: &Network, subnet: &Subnet) -> bool {
-    let is_known = subnet.0.is_ipv4() || network.subnet.contains(subnet);
+fn is_claimed(network: &Network, subnet: &IpNet) -> bool {
+    let is_known = subnet.addr().is_ipv4() || network.subnet.contains(subnet);
     is_known && !matches!(network.mode, Mode::Bridged | Mode::Nat)
 }
 

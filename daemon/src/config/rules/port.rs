@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use trama_frame::MacAddr;
 
 use super::check::Check;
 use super::name::{IFNAME_REMEDY, ifname_fault, quoted};
 use super::nearest::nearest;
+use crate::Fault;
 use crate::config::model::{Config, Interface, Mode, Port, Tap, VhostUser, VlanMode};
 
 /// Most queue pairs of a vhost-user port.
@@ -161,16 +163,18 @@ impl Check {
                 remedy,
             );
         }
-        for (index, (address, prefix)) in device.address.iter().enumerate() {
-            let most = if address.is_ipv4() { 32 } else { 128 };
-            if *prefix > most {
-                let message = format!("/{prefix} is too long a prefix for {address}");
-                self.problem("address", message, format!("use /0 to /{most}"));
-            }
-            let earlier: &[(IpAddr, u8)] = &device.address[..index];
-            if earlier.iter().any(|(other, _)| other == address) {
+        for (index, address) in device.address.iter().map(IpNet::addr).enumerate() {
+            let mut earlier = device.address[..index].iter();
+            if earlier.any(|other| other.addr() == address) {
                 self.problem("address", format!("{address} is listed twice"), "list it once");
             }
         }
     }
+}
+
+/// The fault of a prefix that is longer than its address.
+pub fn too_long_prefix(address: IpAddr, length: u8) -> Fault {
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let message = format!("/{length} is too long a prefix for {address}");
+    Fault::new(message, format!("use /0 to /{most}"))
 }

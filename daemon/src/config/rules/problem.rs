@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Fault;
+
 /// The table of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub enum Place {
@@ -26,15 +28,13 @@ pub struct Problem {
     pub key: &'static str,
     /// The whole path as shown, such as `port.vm1.tag`.
     pub path: String,
-    /// What is wrong.
-    pub message: String,
-    /// What to do about it.
-    pub remedy: String,
+    /// What is wrong, and what to do about it.
+    pub fault: Fault,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_message(f, &self.path, &self.message, &self.remedy)
+        write!(f, "{}: {}", self.path, self.fault)
     }
 }
 
@@ -50,21 +50,4 @@ pub fn table_path(place: Place, name: &str) -> String {
         Place::Port(index) => ("port", index),
     };
     if name.is_empty() { format!("{kind}[{index}]") } else { format!("{kind}.{name}") }
-}
-
-/// Writes `key: message; remedy` without the empty parts.
-pub fn write_message(
-    f: &mut fmt::Formatter<'_>,
-    key: &str,
-    message: &str,
-    remedy: &str,
-) -> fmt::Result {
-    if !key.is_empty() {
-        write!(f, "{key}: ")?;
-    }
-    f.write_str(message)?;
-    if !remedy.is_empty() {
-        write!(f, "; {remedy}")?;
-    }
-    Ok(())
 }

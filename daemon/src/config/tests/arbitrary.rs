@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
-use trama_dhcp::config::{ClientMatch, Identity};
-use trama_dhcp::prefix::{Prefix, Route};
+use trama_dhcp::config::{
+    Boot, BootFile, ClientMatch, Clients, Identity, LeaseTimes, Limits, Reservation, Service,
+    Settings,
+};
+use trama_dhcp::prefix::Route;
 use trama_frame::MacAddr;
 use trama_gateway::{Discovery, Transport};
 
 use crate::config::derived::subnet;
-use crate::config::model::dhcp::{Dhcp, DhcpSetting, Reservation};
+use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
-use crate::config::model::subnet::Subnet;
 use crate::config::model::{
     Config, DaemonConfig, Interface, Mode, Network, Port, Role, Spin, Tap, VhostUser, Vlan,
     VlanMode,
@@ -91,10 +94,10 @@ fn mode() -> impl Strategy<Value = Mode> {
 
 /// Subnets of the network with this number; `any` decides how many an internal network has, from
 /// none to two.
-fn subnets(mode: Mode, number: usize, any: u16) -> Vec<Subnet> {
+fn subnets(mode: Mode, number: usize, any: u16) -> Vec<IpNet> {
     let number = number as u8;
-    let v4 = (IpAddr::from([10, 1, number, 0]), 24);
-    let v6 = (IpAddr::from([0xfd00, 0, 0, number.into(), 0, 0, 0, 0]), 64);
+    let v4 = Ipv4Net::new_assert([10, 1, number, 0].into(), 24).into();
+    let v6 = Ipv6Net::new_assert([0xfd00, 0, 0, number.into(), 0, 0, 0, 0].into(), 64).into();
     let least = match mode {
         Mode::Bridged => return Vec::new(),
         // Two of them cannot have the same default.
@@ -111,7 +114,7 @@ fn with_services(network: Network) -> Network {
     let tftp = (has_gateway && network.mtu % 3 == 1).then(|| "/srv/tftp".into());
     let dhcp = match network.mtu % 4 {
         0 if has_gateway => DhcpSetting::On(Box::default()),
-        1 if has_gateway && network.subnets()[0].0.is_ipv4() => {
+        1 if has_gateway && network.subnets()[0].addr().is_ipv4() => {
             DhcpSetting::On(Box::new(dhcp(&network)))
         }
         // Other networks keep their gateway without DHCP; that of a host-only network exists for
@@ -122,7 +125,7 @@ fn with_services(network: Network) -> Network {
     let subnet = network.subnets().first().copied();
     let is_shared = network.mode == Mode::NatNetwork;
     let forward = subnet.filter(|_| is_shared).map(|subnet| Rule {
-        guest: Some(subnet::host(&subnet, 20)),
+        guest: Some(subnet::host(subnet, 20)),
         as_gateway: network.mtu.is_multiple_of(2),
         ..rule(3000 + network.mtu)
     });
@@ -141,54 +144,60 @@ fn with_services(network: Network) -> Network {
 }
 
 /// Settings in which every key differs from its default.
-fn dhcp(network: &Network) -> Dhcp {
-    let IpAddr::V4(subnet) = network.subnets()[0].0 else { return Dhcp::default() };
-    let host = |number: u32| Ipv4Addr::from_bits(subnet.to_bits() + number);
-    let host6 = |number: u128| match network.subnets().get(1)?.0 {
-        IpAddr::V6(subnet) => Some(Ipv6Addr::from_bits(subnet.to_bits() + number)),
-        IpAddr::V4(_) => None,
+fn dhcp(network: &Network) -> Service {
+    let IpNet::V4(subnet) = network.subnets()[0] else { return Service::default() };
+    let host = |number: u32| Ipv4Addr::from_bits(subnet.addr().to_bits() + number);
+    let host6 = |number: u128| match network.subnets().get(1)? {
+        IpNet::V6(subnet) => Some(Ipv6Addr::from_bits(subnet.addr().to_bits() + number)),
+        IpNet::V4(_) => None,
     };
     let range6 = host6(0x50).zip(host6(0x60)).map(|(first, last)| first..=last);
     let mac = MacAddr([2, 0, 0, 0, 0, 9]);
-    let route = Prefix::new([10, 99, 0, 0].into(), 16).map(|to| Route { to, via: host(9) });
-    Dhcp {
-        range: vec![host(50)..=host(60), host(70)..=host(80)],
-        range6: range6.into_iter().collect(),
-        lease: Duration::from_secs(7200),
-        lease_min: Duration::from_secs(60),
-        lease_max: Duration::from_secs(8000),
+    let to = Ipv4Net::new_assert([10, 99, 0, 0].into(), 16);
+    let settings = Settings {
+        ranges: vec![host(50)..=host(60), host(70)..=host(80)],
+        lease: LeaseTimes::from_secs(7200, 60, 8000),
         domain: "lab.example".parse().ok(),
         search: ["lab.example", "example"].iter().filter_map(|name| name.parse().ok()).collect(),
-        host_search: false,
         dns: Some(Vec::new()),
-        router: Some(host(1)),
+        routers: vec![host(1)],
         ntp: vec![host(2), host(3)],
-        routes: route.into_iter().collect(),
-        boot_server: Some(host(4)),
-        boot_server6: host6(4),
-        boot_file: [("any", "a b"), ("ipxe", "menu.ipxe")]
-            .map(|(client, file)| (client.to_owned(), file.to_owned()))
-            .into(),
-        boot_params: vec!["a=1".to_owned(), String::new()],
-        identity: Identity::ClientId,
-        leases_per_port: 8,
+        routes: vec![Route { to, via: host(9) }],
+        boot: Boot {
+            server: Some(host(4)),
+            server_name: String::new(),
+            server6: host6(4),
+            files: vec![boot_file(Some(true), "menu.ipxe"), boot_file(None, "a b")],
+            parameters: vec!["a=1".to_owned(), String::new()],
+        },
+    };
+    let reservations = vec![
+        Reservation {
+            client: ClientMatch::Mac(mac),
+            address: Some(host(55)),
+            address6: host6(55),
+            name: "web".parse().ok(),
+        },
+        Reservation {
+            client: ClientMatch::Id(vec![1, 0xff]),
+            address: Some(host(5)),
+            address6: None,
+            name: None,
+        },
+    ];
+    let limits = Limits::per_port(8);
+    Service {
+        settings,
+        clients: Clients { identity: Identity::ClientId, limits, reservations },
+        host_search: false,
         ipv6: false,
         ipv6_leases: false,
-        reservations: vec![
-            Reservation {
-                client: ClientMatch::Mac(mac),
-                address: Some(host(55)),
-                address6: host6(55),
-                name: "web".parse().ok(),
-            },
-            Reservation {
-                client: ClientMatch::Id(vec![1, 0xff]),
-                address: Some(host(5)),
-                address6: None,
-                name: None,
-            },
-        ],
+        ranges6: range6.into_iter().collect(),
     }
+}
+
+fn boot_file(ipxe: Option<bool>, name: &str) -> BootFile {
+    BootFile { architectures: Vec::new(), ipxe, name: name.to_owned() }
 }
 
 fn rule(port: u16) -> Rule {
@@ -240,7 +249,7 @@ fn interface(name: &str, kind: u8, queues: u16, addresses: u8) -> Interface {
         let path = path.into();
         return Interface::VhostUser(VhostUser { path, role, queues });
     }
-    let address = |host| (IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), 24);
+    let address = |host| Ipv4Net::new_assert([10, 0, 0, host].into(), 24).into();
     Interface::Tap(Tap {
         ifname: format!("{name}-{queues}"),
         netns: (kind == 3).then(|| "h1".to_owned()),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use trama_dhcp::config::Identity;
+use trama_dhcp::config::{Identity, Service, Settings};
 
 use super::*;
 use crate::config::derived;
@@ -19,27 +19,27 @@ fn dhcp_is_read_and_reaches_the_gateway() {
     let gateway = gateway(network).unwrap();
     let dhcp = gateway.dhcp.as_ref().unwrap();
     assert_eq!(dhcp.folder.to_str(), Some("/state/leases"));
-    assert_eq!((dhcp.limits.addresses, dhcp.limits.offers, dhcp.ipv6), (64, 16, false));
-    let boot = dhcp.boot.as_ref().unwrap();
-    assert_eq!(boot.server.to_string(), "10.1.0.1", "the gateway itself");
+    let Service { settings, clients, ipv6, .. } = &dhcp.service;
+    assert_eq!((clients.limits.addresses, clients.limits.offers, *ipv6), (64, 16, false));
+    let boot = &settings.boot;
+    assert_eq!(boot.server.unwrap().to_string(), "10.1.0.1", "the gateway itself");
     let files: Vec<_> =
-        boot.files.iter().map(|it| (it.ipxe, it.architecture, it.name.as_str())).collect();
+        boot.files.iter().map(|it| (it.ipxe, &it.architectures[..], it.name.as_str())).collect();
     assert_eq!(
         files,
         [
-            (Some(true), None, "menu.ipxe"),
-            (None, Some(0), "undionly.kpxe"),
-            (None, Some(7), "ipxe.efi"),
-            (None, Some(9), "ipxe.efi"),
-            (None, Some(16), "ipxe.efi"),
+            (Some(true), &[][..], "menu.ipxe"),
+            (None, &[0], "undionly.kpxe"),
+            (None, &[7, 9, 16], "ipxe.efi"),
         ]
     );
     let server = gateway.dhcp_server().unwrap();
     assert_eq!(server.check(), Ok(()));
     let subnet = &server.subnets[0];
-    assert_eq!((subnet.ranges.len(), subnet.lease.default, subnet.lease.min), (2, 43_200, 120));
-    assert_eq!(subnet.settings.dns.len(), 2);
-    assert_eq!(server.reservations.len(), 2);
+    let Settings { ranges, lease, dns, .. } = &subnet.settings;
+    assert_eq!((ranges.len(), lease.default.as_secs(), lease.min.as_secs()), (2, 43_200, 120));
+    assert_eq!(dns.as_ref().unwrap().len(), 2);
+    assert_eq!(server.clients.reservations.len(), 2);
 }
 
 #[test]
@@ -51,9 +51,9 @@ fn modes_that_have_dhcp_by_default() {
     };
     let host_only = gateway("mode = \"host-only\"").unwrap();
     assert_eq!(host_only.station.ipv4.unwrap().address.to_string(), "192.168.56.100");
-    let dhcp = host_only.dhcp.unwrap();
-    assert_eq!(dhcp.ranges[0].start().to_string(), "192.168.56.101");
-    assert_eq!(dhcp.router, None, "there is no way out");
+    let settings = host_only.dhcp.unwrap().service.settings;
+    assert_eq!(settings.ranges[0].start().to_string(), "192.168.56.101");
+    assert!(settings.routers.is_empty(), "there is no way out");
     assert!(gateway("mode = \"host-only\"\ndhcp = false").is_none());
     assert!(gateway("subnet = \"10.1.0.0/24\"").unwrap().dhcp.is_none());
     assert!(gateway("subnet = \"10.1.0.0/24\"\ndhcp = true").unwrap().dhcp.is_some());
@@ -79,26 +79,26 @@ fn dhcpv6_is_read_and_reaches_the_gateway() {
     assert_eq!(ranges("ipv6-leases = false"), [""; 0]);
     let both = "range = [\"fd00:1::8-fd00:1::9\", \"10.1.0.50-10.1.0.60\"]";
     assert_eq!(ranges(both), ["fd00:1::8-fd00:1::9"]);
-    assert_eq!(gateway(both).dhcp_server().unwrap().subnets[0].ranges.len(), 1);
+    assert_eq!(gateway(both).dhcp_server().unwrap().subnets[0].settings.ranges.len(), 1);
     let reserved = server(
         "[[network.dhcp.reservation]]\nmac = \"52:54:00:00:00:01\"\n\
          address = [\"10.1.0.7\", \"fd00:1::7\"]\nname = \"web\"",
     );
-    assert_eq!(reserved.reservations[0].address.to_string(), "fd00:1::7");
+    assert_eq!(reserved.clients.reservations[0].address6, "fd00:1::7".parse().ok());
     let boot = |keys: &str| server(&format!("boot-file = \"a.efi\"\n{keys}")).settings.boot;
-    let server_of = |keys: &str| boot(keys).unwrap().server.map(|address| address.to_string());
+    let server_of = |keys: &str| boot(keys).server6.map(|address| address.to_string());
     assert_eq!(server_of("").as_deref(), Some("fd00:1::1"));
     assert_eq!(server_of("boot-server = \"10.1.0.9\""), None, "it is not there by IPv6");
     let two = "boot-server = [\"10.1.0.9\", \"fd00:1::9\"]\nboot-params = \"a b\"";
     assert_eq!(server_of(two).as_deref(), Some("fd00:1::9"));
-    assert_eq!(boot(two).unwrap().parameters, ["a b"]);
+    assert_eq!(boot(two).parameters, ["a b"]);
     // Search domains of the host are used only with NAT, and only if the network states none.
-    let follows = |keys: &str| gateway(keys).dhcp.unwrap().follows_host;
+    let follows = |keys: &str| gateway(keys).dhcp.unwrap().service.host_search;
     assert!(follows(""));
     for keys in ["host-search = false", "domain = \"a.b\"", "search = \"a.b\""] {
         assert!(!follows(keys), "{keys}");
     }
-    let identity = |keys: &str| gateway(keys).dhcp.unwrap().identity;
+    let identity = |keys: &str| gateway(keys).dhcp.unwrap().service.clients.identity;
     assert_eq!(identity(""), Identity::Hardware);
     assert_eq!(identity("identity = \"client-id\""), Identity::ClientId);
 }

@@ -277,16 +277,18 @@ fn bad_paths_and_devices() {
         &[
             "lab.toml:4:12: port.t1.address: \"10.0.0.1\" has no prefix; \
              add its length, as in 10.1.0.1/24",
+            "lab.toml:4:39: port.t1.address: /129 is too long a prefix for fd00::1; use /0 to /128",
             "lab.toml:4:54: port.t1.address: \"host/24\" is not an address; \
              write it as in 10.1.0.1/24",
         ],
     );
     refused_in_tap(
         "address = [\"10.0.0.1/33\", \"10.0.0.1/24\"]",
-        &[
-            "lab.toml:4:11: port.t1.address: /33 is too long a prefix for 10.0.0.1; use /0 to /32",
-            "lab.toml:4:11: port.t1.address: 10.0.0.1 is listed twice; list it once",
-        ],
+        &["lab.toml:4:12: port.t1.address: /33 is too long a prefix for 10.0.0.1; use /0 to /32"],
+    );
+    refused_in_tap(
+        "address = [\"10.0.0.1/32\", \"10.0.0.1/24\"]",
+        &["lab.toml:4:11: port.t1.address: 10.0.0.1 is listed twice; list it once"],
     );
 }
 

@@ -63,8 +63,10 @@ fn a_gateway_is_told_what_virtualbox_users_expect() {
     let wanted = ["10.0.2.3", "10.0.2.4", "fd17:625c:f037:2::3", "fd17:625c:f037:2::4"];
     assert_eq!(service_addresses, wanted);
     let dhcp = config.dhcp.unwrap();
-    assert_eq!(dhcp.ranges, [[10, 0, 2, 15].into()..=[10, 0, 2, 15].into()]);
-    assert_eq!((dhcp.router, dhcp.dns), (Some([10, 0, 2, 2].into()), vec![[10, 0, 2, 3].into()]));
+    let settings = dhcp.service.settings;
+    assert_eq!(settings.ranges, [[10, 0, 2, 15].into()..=[10, 0, 2, 15].into()]);
+    assert_eq!(settings.routers, [std::net::Ipv4Addr::new(10, 0, 2, 2)]);
+    assert_eq!(settings.dns, Some(vec![[10, 0, 2, 3].into()]));
     let nat = config.nat.unwrap();
     let ends: Vec<_> = nat
         .forwards

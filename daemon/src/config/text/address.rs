@@ -1,26 +1,36 @@
-//! Addresses with their prefix lengths: `10.1.0.1/24`.
+//! Addresses and subnets with their prefix lengths: `10.1.0.1/24`.
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use toml_edit::{Array, Value};
 
 use super::reader::Reader;
+use crate::Fault;
 
-/// The addresses of a key: one, or a list of them.
-pub fn read(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Vec<(IpAddr, u8)> {
+/// The addresses of a key: one, or a list of them. `too_long` says what is wrong with a prefix that
+/// is longer than its address.
+pub fn read(
+    reader: &mut Reader<'_, '_, '_>,
+    key: &'static str,
+    too_long: impl Fn(IpAddr, u8) -> Fault,
+) -> Vec<IpNet> {
     let mut addresses = Vec::new();
     for (offset, text) in reader.strings(key).unwrap_or_default() {
         match parse_address(&text) {
-            Ok(pair) => addresses.push(pair),
-            Err((message, remedy)) => reader.fault(key, offset, message, remedy),
+            Ok(address) => addresses.push(address),
+            Err(AddressError::TooLong(address, length)) => {
+                reader.fault(key, offset, too_long(address, length));
+            }
+            Err(AddressError::Malformed(fault)) => reader.fault(key, offset, fault),
         }
     }
     addresses
 }
 
 /// The value of a key that holds addresses: absent, a string, or a list.
-pub fn value(addresses: &[(IpAddr, u8)]) -> Option<Value> {
-    let mut texts = addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
+pub fn value(addresses: &[IpNet]) -> Option<Value> {
+    let mut texts = addresses.iter().map(ToString::to_string);
     match addresses.len() {
         0 => None,
         1 => texts.next().map(Value::from),
@@ -28,17 +38,34 @@ pub fn value(addresses: &[(IpAddr, u8)]) -> Option<Value> {
     }
 }
 
+/// Why a text is not an address with its prefix length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressError {
+    /// It has no length, or one of its parts cannot be read.
+    Malformed(Fault),
+    /// The address has fewer bits than this.
+    TooLong(IpAddr, u8),
+}
+
 /// An address, or a subnet, with its prefix length: `10.1.0.1/24`.
-pub fn parse_address(text: &str) -> Result<(IpAddr, u8), (String, &'static str)> {
-    let Some((address, prefix)) = text.split_once('/') else {
-        let remedy = "add its length, as in 10.1.0.1/24";
-        return Err(match text.parse::<IpAddr>() {
-            Ok(_) => (format!("{text:?} has no prefix"), remedy),
-            Err(_) => (format!("{text:?} is not an address"), "write it as in 10.1.0.1/24"),
-        });
+///
+/// # Errors
+/// The text has no length, one of its parts cannot be read, or the length is that of no prefix.
+pub fn parse_address(text: &str) -> Result<IpNet, AddressError> {
+    let not_an_address = || {
+        let message = format!("{text:?} is not an address");
+        AddressError::Malformed(Fault::new(message, "write it as in 10.1.0.1/24"))
     };
-    match (address.parse(), prefix.parse()) {
-        (Ok(address), Ok(prefix)) => Ok((address, prefix)),
-        _ => Err((format!("{text:?} is not an address"), "write it as in 10.1.0.1/24")),
+    let Some((address, length)) = text.split_once('/') else {
+        text.parse::<IpAddr>().map_err(|_| not_an_address())?;
+        let message = format!("{text:?} has no prefix");
+        let fault = Fault::new(message, "add its length, as in 10.1.0.1/24");
+        return Err(AddressError::Malformed(fault));
+    };
+    match (address.parse(), length.parse()) {
+        (Ok(address), Ok(length)) => {
+            IpNet::new(address, length).map_err(|_| AddressError::TooLong(address, length))
+        }
+        _ => Err(not_an_address()),
     }
 }

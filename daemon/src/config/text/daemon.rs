@@ -4,6 +4,7 @@ use super::field::{Field, number, path};
 use super::reader::Reader;
 use super::socket;
 use super::units::{format_duration, parse_duration};
+use crate::Fault;
 use crate::config::model::{DaemonConfig, Spin};
 
 const KEYS: [&str; 8] =
@@ -20,13 +21,13 @@ pub fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> DaemonCon
         };
         reader.converted("spin", spin, || {
             let remedy = r#"use "20us", "0us" for never, or "always""#;
-            (format!("{text:?} is not a time"), remedy.to_owned())
+            Fault::new(format!("{text:?} is not a time"), remedy)
         })
     });
     let metrics = reader.string("metrics").and_then(|text| {
         reader.converted("metrics", text.parse().ok(), || {
             let remedy = r#"write "127.0.0.1:9477" or "[::1]:9477""#;
-            (format!("{text:?} is not an address and port"), remedy.to_owned())
+            Fault::new(format!("{text:?} is not an address and port"), remedy)
         })
     });
     DaemonConfig {

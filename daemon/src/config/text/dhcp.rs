@@ -4,13 +4,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use ipnet::Ipv4Net;
 use toml_edit::{Array, InlineTable, Value};
-use trama_dhcp::config::{ClientMatch, Identity};
-use trama_dhcp::prefix::{Prefix, Route};
+use trama_dhcp::config::{
+    ClientMatch, Clients, Identity, LeaseTimes, Limits, Reservation, Service, Settings,
+};
+use trama_dhcp::prefix::Route;
 
+use super::boot;
 use super::reader::{Reader, SwitchOrTable};
 use super::units::format_duration;
-use crate::config::model::dhcp::{ANY_CLIENT, BOOT_CLIENTS, Dhcp, DhcpSetting, Reservation};
+use crate::Fault;
+use crate::config::model::dhcp::DhcpSetting;
 use crate::config::rules::Place;
 
 const KEYS: [&str; 19] = [
@@ -48,34 +53,45 @@ pub fn read(reader: &mut Reader<'_, '_, '_>, index: usize) -> DhcpSetting {
     }
 }
 
-fn read_table(reader: &mut Reader<'_, '_, '_>, index: usize) -> Dhcp {
+fn read_table(reader: &mut Reader<'_, '_, '_>, index: usize) -> Service {
     reader.refuse_unknown(&KEYS, |_| None);
-    let default = Dhcp::default();
-    let number = |at| Place::Reservation(index, at);
-    let dns = reader.has("dns").then(|| parsed_list(reader, "dns", ADDRESS));
-    let (range, range6) = read_ranges(reader);
-    let (boot_server, boot_server6) = addresses(reader, "boot-server").unwrap_or_default();
-    Dhcp {
-        range,
-        range6,
-        lease: reader.duration("lease").unwrap_or(default.lease),
-        lease_min: reader.duration("lease-min").unwrap_or(default.lease_min),
-        lease_max: reader.duration("lease-max").unwrap_or(default.lease_max),
-        domain: parsed(reader, "domain", DOMAIN),
-        search: parsed_list(reader, "search", DOMAIN),
+    let default = Service::default();
+    let (ranges, ranges6) = read_ranges(reader);
+    Service {
+        settings: read_settings(reader, ranges),
+        clients: read_clients(reader, index),
         host_search: reader.boolean("host-search").unwrap_or(default.host_search),
-        dns,
-        router: parsed(reader, "router", ADDRESS),
-        ntp: parsed_list(reader, "ntp", ADDRESS),
-        routes: read_routes(reader),
-        boot_server,
-        boot_server6,
-        boot_file: read_boot_file(reader),
-        boot_params: read_boot_params(reader),
-        identity: reader.word("identity", &IDENTITIES).unwrap_or(default.identity),
-        leases_per_port: reader.integer("leases-per-port").unwrap_or(default.leases_per_port),
         ipv6: reader.boolean("ipv6").unwrap_or(default.ipv6),
         ipv6_leases: reader.boolean("ipv6-leases").unwrap_or(default.ipv6_leases),
+        ranges6,
+    }
+}
+
+fn read_settings(reader: &mut Reader<'_, '_, '_>, ranges: Ranges<Ipv4Addr>) -> Settings {
+    let usual = LeaseTimes::default();
+    Settings {
+        ranges,
+        lease: LeaseTimes {
+            default: reader.duration("lease").unwrap_or(usual.default),
+            min: reader.duration("lease-min").unwrap_or(usual.min),
+            max: reader.duration("lease-max").unwrap_or(usual.max),
+        },
+        domain: parsed(reader, "domain", DOMAIN),
+        search: parsed_list(reader, "search", DOMAIN),
+        dns: reader.has("dns").then(|| parsed_list(reader, "dns", ADDRESS)),
+        routers: parsed(reader, "router", ADDRESS).into_iter().collect(),
+        ntp: parsed_list(reader, "ntp", ADDRESS),
+        routes: read_routes(reader),
+        boot: boot::read(reader),
+    }
+}
+
+fn read_clients(reader: &mut Reader<'_, '_, '_>, index: usize) -> Clients {
+    let default = Clients::default();
+    let number = |at| Place::Reservation(index, at);
+    Clients {
+        identity: reader.word("identity", &IDENTITIES).unwrap_or(default.identity),
+        limits: reader.integer("leases-per-port").map_or(default.limits, Limits::per_port),
         reservations: reader.each_table("reservation", number, read_reservation),
     }
 }
@@ -90,22 +106,17 @@ const IP: Wanted = ("an address", "write it as in 10.1.0.7 or fd00::7");
 /// no word.
 const IDENTITIES: [(&str, Identity); 2] =
     [("mac", Identity::Hardware), ("client-id", Identity::ClientId)];
-/// Longest parameter for a boot file in bytes: an answer is one packet.
-const MAX_PARAMETER: usize = 255;
-const MAX_PARAMETERS: usize = 4;
-
 fn parsed<T: FromStr>(
     reader: &mut Reader<'_, '_, '_>,
     key: &'static str,
     (what, remedy): Wanted,
 ) -> Option<T> {
     let text = reader.string(key)?;
-    reader.converted(key, text.parse().ok(), || {
-        (format!("{text:?} is not {what}"), remedy.to_owned())
-    })
+    reader
+        .converted(key, text.parse().ok(), || Fault::new(format!("{text:?} is not {what}"), remedy))
 }
 
-fn parsed_list<T: FromStr>(
+pub(super) fn parsed_list<T: FromStr>(
     reader: &mut Reader<'_, '_, '_>,
     key: &'static str,
     (what, remedy): Wanted,
@@ -114,14 +125,16 @@ fn parsed_list<T: FromStr>(
     for (offset, text) in reader.strings(key).unwrap_or_default() {
         match text.parse() {
             Ok(value) => values.push(value),
-            Err(_) => reader.fault(key, offset, format!("{text:?} is not {what}"), remedy),
+            Err(_) => {
+                reader.fault(key, offset, Fault::new(format!("{text:?} is not {what}"), remedy))
+            }
         }
     }
     values
 }
 
 /// At most one address of each IP version; `None` if a fault was noted.
-fn addresses(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Option<Addresses> {
+pub(super) fn addresses(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Option<Addresses> {
     let (mut ipv4, mut ipv6, mut is_good) = (None, None, true);
     for (offset, text) in reader.strings(key).unwrap_or_default() {
         let twice = match text.parse() {
@@ -129,21 +142,25 @@ fn addresses(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Option<Addre
             Ok(IpAddr::V6(address)) => ipv6.replace(address).is_some(),
             Err(_) => {
                 let (what, remedy) = IP;
-                reader.fault(key, offset, format!("{text:?} is not {what}"), remedy);
+                reader.fault(key, offset, Fault::new(format!("{text:?} is not {what}"), remedy));
                 is_good = false;
                 continue;
             }
         };
         if twice {
             let message = format!("{text:?} is the second address of its kind");
-            reader.fault(key, offset, message, "write one IPv4 address, one IPv6 address, or both");
+            reader.fault(
+                key,
+                offset,
+                Fault::new(message, "write one IPv4 address, one IPv6 address, or both"),
+            );
             is_good = false;
         }
     }
     is_good.then_some((ipv4, ipv6))
 }
 
-type Addresses = (Option<Ipv4Addr>, Option<Ipv6Addr>);
+pub(super) type Addresses = (Option<Ipv4Addr>, Option<Ipv6Addr>);
 type Ranges<A> = Vec<RangeInclusive<A>>;
 
 fn read_ranges(reader: &mut Reader<'_, '_, '_>) -> (Ranges<Ipv4Addr>, Ranges<Ipv6Addr>) {
@@ -155,51 +172,28 @@ fn read_ranges(reader: &mut Reader<'_, '_, '_>) -> (Ranges<Ipv4Addr>, Ranges<Ipv
             Some((Ok(IpAddr::V6(first)), Ok(IpAddr::V6(last)))) => ranges6.push(first..=last),
             _ => {
                 let remedy = "write it as in 10.1.0.50-10.1.0.99";
-                reader.fault("range", offset, format!("{text:?} is not a range"), remedy);
+                reader.fault(
+                    "range",
+                    offset,
+                    Fault::new(format!("{text:?} is not a range"), remedy),
+                );
             }
         }
     }
     (ranges, ranges6)
 }
 
-fn read_boot_params(reader: &mut Reader<'_, '_, '_>) -> Vec<String> {
-    let mut parameters = Vec::new();
-    for (offset, text) in reader.strings("boot-params").unwrap_or_default() {
-        if text.len() > MAX_PARAMETER || parameters.len() == MAX_PARAMETERS {
-            let message = "is too long".to_owned();
-            let remedy = "write at most 4 parameters of at most 255 bytes";
-            reader.fault("boot-params", offset, message, remedy);
-            break;
-        }
-        parameters.push(text);
-    }
-    parameters
-}
-
 fn read_routes(reader: &mut Reader<'_, '_, '_>) -> Vec<Route> {
     let mut routes = Vec::new();
     for (to, via) in reader.map("routes").unwrap_or_default() {
-        let ends = to.split_once('/').map(|(address, length)| (address.parse(), length.parse()));
-        let prefix = match ends {
-            Some((Ok(address), Ok(length))) => Prefix::new(address, length),
-            _ => None,
-        };
-        let route = prefix.zip(via.parse().ok()).map(|(to, via)| Route { to, via });
+        let ends = to.parse().ok().zip(via.parse().ok());
+        let route = ends.map(|(to, via): (Ipv4Net, _)| Route { to: to.trunc(), via });
         routes.extend(reader.converted("routes", route, || {
             let remedy = r#"write it as in routes = { "10.9.0.0/16" = "10.1.0.7" }"#;
-            (format!("{to:?} = {via:?} is not a route"), remedy.to_owned())
+            Fault::new(format!("{to:?} = {via:?} is not a route"), remedy)
         }));
     }
     routes
-}
-
-/// A string, or a table by kind of client.
-fn read_boot_file(reader: &mut Reader<'_, '_, '_>) -> std::collections::BTreeMap<String, String> {
-    if reader.is_string("boot-file") {
-        let name = reader.string("boot-file").unwrap_or_default();
-        return [(ANY_CLIENT.to_owned(), name)].into();
-    }
-    reader.map("boot-file").unwrap_or_default().into_iter().collect()
 }
 
 fn read_reservation(reader: &mut Reader<'_, '_, '_>) -> Option<Reservation> {
@@ -208,7 +202,7 @@ fn read_reservation(reader: &mut Reader<'_, '_, '_>) -> Option<Reservation> {
     let id = reader.string("id").and_then(|text| {
         reader.converted("id", octets(&text), || {
             let remedy = "write its octets in hexadecimal, as in 01:52:54:00:12:34:56";
-            (format!("{text:?} is not a client identifier"), remedy.to_owned())
+            Fault::new(format!("{text:?} is not a client identifier"), remedy)
         })
     });
     let client = match (reader.has("mac"), reader.has("id")) {
@@ -217,12 +211,12 @@ fn read_reservation(reader: &mut Reader<'_, '_, '_>) -> Option<Reservation> {
         (both, _) => reader.converted("mac", None, || {
             let message =
                 if both { "a client has either mac or id, not both" } else { "is missing" };
-            (message.to_owned(), "write either mac or id".to_owned())
+            Fault::new(message, "write either mac or id")
         }),
     };
     let addresses = addresses(reader, "address").and_then(|some| {
         reader.converted("address", Some(some).filter(|some| *some != (None, None)), || {
-            ("is missing".to_owned(), "add the address to reserve".to_owned())
+            Fault::new("is missing", "add the address to reserve")
         })
     });
     let name = parsed(reader, "name", ("a name", "use 1 to 63 letters, digits and hyphens"));
@@ -239,73 +233,76 @@ pub fn value(setting: &DhcpSetting) -> Option<Value> {
     match setting {
         DhcpSetting::ByMode => None,
         DhcpSetting::Off => Some(false.into()),
-        DhcpSetting::On(dhcp) if **dhcp == Dhcp::default() => Some(true.into()),
+        DhcpSetting::On(dhcp) if **dhcp == Service::default() => Some(true.into()),
         DhcpSetting::On(dhcp) => Some(Value::InlineTable(table(dhcp))),
     }
 }
 
 /// The keys that differ from their defaults.
-fn table(dhcp: &Dhcp) -> InlineTable {
-    let default = Dhcp::default();
+fn table(dhcp: &Service) -> InlineTable {
+    let Service { settings, clients, host_search, ipv6, ipv6_leases, ranges6 } = dhcp;
+    let default = Service::default();
     let mut table = InlineTable::new();
-    let ranges = dhcp.range.iter().map(|range| format!("{}-{}", range.start(), range.end()));
-    let ranges6 = dhcp.range6.iter().map(|range| format!("{}-{}", range.start(), range.end()));
+    let ranges = settings.ranges.iter().map(|range| format!("{}-{}", range.start(), range.end()));
+    let ranges6 = ranges6.iter().map(|range| format!("{}-{}", range.start(), range.end()));
     put_list(&mut table, "range", ranges.chain(ranges6));
+    put_settings(&mut table, settings);
+    put_clients(&mut table, clients);
+    for (key, value, usual) in [
+        ("host-search", *host_search, default.host_search),
+        ("ipv6", *ipv6, default.ipv6),
+        ("ipv6-leases", *ipv6_leases, default.ipv6_leases),
+    ] {
+        if value != usual {
+            table.insert(key, value.into());
+        }
+    }
+    let rank = |key: &str| KEYS.iter().position(|known| *known == key);
+    table.sort_values_by(|a, _, b, _| rank(a).cmp(&rank(b)));
+    table
+}
+
+fn put_settings(table: &mut InlineTable, settings: &Settings) {
+    let Settings { lease, routers, dns, domain, search, ntp, routes, boot, .. } = settings;
+    let usual = LeaseTimes::default();
     for (key, time, usual) in [
-        ("lease", dhcp.lease, default.lease),
-        ("lease-min", dhcp.lease_min, default.lease_min),
-        ("lease-max", dhcp.lease_max, default.lease_max),
+        ("lease", lease.default, usual.default),
+        ("lease-min", lease.min, usual.min),
+        ("lease-max", lease.max, usual.max),
     ] {
         if time != usual {
             table.insert(key, format_duration(time).into());
         }
     }
-    table.extend(dhcp.domain.as_ref().map(|domain| ("domain", domain.as_str())));
-    put_list(&mut table, "search", dhcp.search.iter().map(|domain| domain.as_str().to_owned()));
-    if dhcp.host_search != default.host_search {
-        table.insert("host-search", dhcp.host_search.into());
-    }
-    if let Some(dns) = &dhcp.dns {
+    table.extend(domain.as_ref().map(|domain| ("domain", domain.as_str())));
+    put_list(table, "search", search.iter().map(|domain| domain.as_str().to_owned()));
+    if let Some(dns) = dns {
         table.insert("dns", Array::from_iter(dns.iter().map(Ipv4Addr::to_string)).into());
     }
-    table.extend(dhcp.router.map(|address| ("router", address.to_string())));
-    put_list(&mut table, "ntp", dhcp.ntp.iter().map(Ipv4Addr::to_string));
-    if !dhcp.routes.is_empty() {
-        let routes = dhcp.routes.iter().map(|route| (route.to.to_string(), route.via.to_string()));
+    table.extend(routers.first().map(|address| ("router", address.to_string())));
+    put_list(table, "ntp", ntp.iter().map(Ipv4Addr::to_string));
+    if !routes.is_empty() {
+        let routes = routes.iter().map(|route| (route.to.to_string(), route.via.to_string()));
         table.insert("routes", InlineTable::from_iter(routes).into());
     }
-    table.extend(
-        address_value(dhcp.boot_server, dhcp.boot_server6).map(|value| ("boot-server", value)),
-    );
-    let files = BOOT_CLIENTS.iter().filter_map(|(client, ..)| {
-        dhcp.boot_file.get(*client).map(|name| (*client, name.as_str()))
-    });
-    let files = InlineTable::from_iter(files);
-    if !files.is_empty() {
-        table.insert("boot-file", files.into());
-    }
-    put_list(&mut table, "boot-params", dhcp.boot_params.iter().cloned());
-    let identity = IDENTITIES.iter().find(|(_, identity)| *identity == dhcp.identity);
-    if let Some((word, _)) = identity.filter(|_| dhcp.identity != default.identity) {
-        table.insert("identity", (*word).into());
-    }
-    if dhcp.leases_per_port != default.leases_per_port {
-        table.insert("leases-per-port", i64::from(dhcp.leases_per_port).into());
-    }
-    if dhcp.ipv6 != default.ipv6 {
-        table.insert("ipv6", dhcp.ipv6.into());
-    }
-    if dhcp.ipv6_leases != default.ipv6_leases {
-        table.insert("ipv6-leases", dhcp.ipv6_leases.into());
-    }
-    if !dhcp.reservations.is_empty() {
-        let list = dhcp.reservations.iter().map(reservation);
-        table.insert("reservation", Array::from_iter(list).into());
-    }
-    table
+    boot::put(table, boot);
 }
 
-fn put_list(table: &mut InlineTable, key: &str, texts: impl Iterator<Item = String>) {
+fn put_clients(table: &mut InlineTable, clients: &Clients) {
+    let default = Clients::default();
+    let Clients { identity, limits, reservations } = clients;
+    let word = IDENTITIES.iter().find(|(_, it)| it == identity);
+    table.extend(word.filter(|_| *identity != default.identity).map(|it| ("identity", it.0)));
+    if *limits != default.limits {
+        table.insert("leases-per-port", i64::from(limits.addresses).into());
+    }
+    if !reservations.is_empty() {
+        let list = reservations.iter().map(reservation);
+        table.insert("reservation", Array::from_iter(list).into());
+    }
+}
+
+pub(super) fn put_list(table: &mut InlineTable, key: &str, texts: impl Iterator<Item = String>) {
     let list = Array::from_iter(texts);
     if !list.is_empty() {
         table.insert(key, list.into());
@@ -313,7 +310,7 @@ fn put_list(table: &mut InlineTable, key: &str, texts: impl Iterator<Item = Stri
 }
 
 /// A string, or a list if there are addresses of both IP versions.
-fn address_value(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Option<Value> {
+pub(super) fn address_value(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Option<Value> {
     match (ipv4, ipv6) {
         (None, None) => None,
         (Some(one), None) => Some(one.to_string().into()),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::rules::problem::write_message;
+use crate::Fault;
 
 /// A mistake in a configuration file: location, message and remedy.
 ///
@@ -17,15 +17,16 @@ pub struct Diagnostic {
     pub column: usize,
     /// The key's path, such as `port.vm1.tag`; empty if the text is not TOML.
     pub key: String,
-    /// What is wrong.
-    pub message: String,
-    /// What to do about it; empty if the message is enough.
-    pub remedy: String,
+    /// What is wrong, and what to do about it.
+    pub fault: Fault,
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
-        write_message(f, &self.key, &self.message, &self.remedy)
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        write!(f, "{}", self.fault)
     }
 }

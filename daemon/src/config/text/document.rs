@@ -12,6 +12,7 @@ use trama_api::folders::Folders;
 use super::diagnostic::Diagnostic;
 use super::reader::{Reader, Report, type_name};
 use super::{daemon, network, port};
+use crate::Fault;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::rules::nearest::nearest;
 use crate::config::rules::problem::table_path;
@@ -47,8 +48,7 @@ pub fn parse_on(
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let offset = error.span().map_or(text.len(), |span| span.start);
-        let (message, remedy) = syntax_fault(error.message());
-        report.add(offset, "", message, remedy);
+        report.add(offset, "", syntax_fault(error.message()));
     }
     if !report.is_clean() {
         return Err(report.finish());
@@ -59,10 +59,10 @@ pub fn parse_on(
     if report.is_clean() { Ok(config) } else { Err(report.finish()) }
 }
 
-fn syntax_fault(message: &str) -> (String, String) {
+fn syntax_fault(message: &str) -> Fault {
     match message {
-        "duplicate key" => ("duplicate key".into(), "keep one of the two".into()),
-        other => (format!("not TOML: {other}"), "see https://toml.io for its rules".into()),
+        "duplicate key" => Fault::new("duplicate key", "keep one of the two"),
+        other => Fault::new(format!("not TOML: {other}"), "see https://toml.io for its rules"),
     }
 }
 
@@ -84,7 +84,8 @@ fn read_document<'d>(
                     config.daemon = daemon::read(&mut reader, config.daemon);
                 } else {
                     let message = format!("is {}, not a table", type_name(value.get_ref()));
-                    report.add(offset, "daemon", message, "write [daemon] and its keys below");
+                    let remedy = "write [daemon] and its keys below";
+                    report.add(offset, "daemon", Fault::new(message, remedy));
                 }
             }
             "network" => {
@@ -109,7 +110,7 @@ fn read_document<'d>(
                     Some(near) => format!("did you mean {near:?}?"),
                     None => "remove it; known here: [daemon], [[network]], [[port]]".to_owned(),
                 };
-                report.add(offset, other, "unknown key", remedy);
+                report.add(offset, other, Fault::new("unknown key", remedy));
             }
         }
     }
@@ -125,7 +126,8 @@ fn tables<'d>(
 ) -> Vec<(usize, &'d DeTable<'d>, usize)> {
     let DeValue::Array(items) = value.get_ref() else {
         let message = format!("is {}, not a list of tables", type_name(value.get_ref()));
-        report.add(offset, key, message, format!("write [[{key}]] with two brackets"));
+        let fault = Fault::new(message, format!("write [[{key}]] with two brackets"));
+        report.add(offset, key, fault);
         return Vec::new();
     };
     let mut tables = Vec::new();
@@ -135,7 +137,7 @@ fn tables<'d>(
             other => {
                 let message = format!("is {}, not a table", type_name(other));
                 let remedy = format!("write [[{key}]] and its keys below");
-                report.add(item.span().start, key, message, remedy);
+                report.add(item.span().start, key, Fault::new(message, remedy));
             }
         }
     }

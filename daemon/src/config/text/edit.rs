@@ -5,22 +5,25 @@
 //! text may also contain changes that neither side has. A removed table takes the comment directly
 //! above it along; an added table goes below the last one of its kind.
 
-use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, TableLike, Value};
+use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, TableLike, TomlError, Value};
 
 use super::field::Field;
 use super::{daemon, network, port, rule};
+use crate::Fault;
 use crate::config::model::Config;
 
 /// `text` with the differences between `from` and `to` carried over.
 ///
 /// # Errors
 /// The text is not TOML, or its tables are not where a configuration has them.
-pub fn edit(text: &str, from: &Config, to: &Config) -> Result<String, String> {
-    let mut document: DocumentMut = text.parse().map_err(|error| format!("{error}"))?;
+pub fn edit(text: &str, from: &Config, to: &Config) -> Result<String, Fault> {
+    let mut document: DocumentMut =
+        text.parse().map_err(|error: TomlError| Fault::plain(error.to_string()))?;
     let changes = changes(&daemon::fields(&from.daemon), &daemon::fields(&to.daemon));
     if !changes.is_empty() {
         let item = document.as_table_mut().entry("daemon").or_insert(toml_edit::table());
-        write_fields(item.as_table_like_mut().ok_or("daemon is not a table")?, &changes);
+        let table = item.as_table_like_mut();
+        write_fields(table.ok_or_else(|| Fault::plain("daemon is not a table"))?, &changes);
     }
     let before: Vec<_> =
         from.networks.iter().map(|n| (n.name.as_str(), network::fields(n))).collect();
@@ -40,7 +43,7 @@ fn edit_list(
     kind: &str,
     before: &[Named<'_>],
     after: &[Named<'_>],
-) -> Result<(), String> {
+) -> Result<(), Fault> {
     let find = |list: &[Named<'_>], name: &str| list.iter().position(|(other, _)| *other == name);
     for (name, _) in before {
         if find(after, name).is_none() {
@@ -61,7 +64,7 @@ fn edit_list(
                 let mut table = Table::new();
                 write_fields(&mut table, fields);
                 let list = list_of(document, kind, true)?;
-                list.ok_or("the list is missing")?.push(table);
+                list.ok_or_else(|| Fault::plain("the list is missing"))?.push(table);
             }
         }
     }
@@ -73,7 +76,7 @@ fn list_of<'d>(
     document: &'d mut DocumentMut,
     kind: &str,
     create: bool,
-) -> Result<Option<&'d mut toml_edit::ArrayOfTables>, String> {
+) -> Result<Option<&'d mut toml_edit::ArrayOfTables>, Fault> {
     let root = document.as_table_mut();
     if !root.contains_key(kind) && !create {
         return Ok(None);
@@ -86,7 +89,8 @@ fn list_of<'d>(
             Err(other) => other,
         };
     }
-    item.as_array_of_tables_mut().map(Some).ok_or_else(|| format!("{kind} is not a list of tables"))
+    let list = item.as_array_of_tables_mut().map(Some);
+    list.ok_or_else(|| Fault::plain(format!("{kind} is not a list of tables")))
 }
 
 fn is_named(table: &Table, name: &str) -> bool {
@@ -97,7 +101,7 @@ fn table_named<'d>(
     document: &'d mut DocumentMut,
     kind: &str,
     name: &str,
-) -> Result<Option<&'d mut dyn TableLike>, String> {
+) -> Result<Option<&'d mut dyn TableLike>, Fault> {
     let Some(list) = list_of(document, kind, false)? else { return Ok(None) };
     let table = list.iter_mut().find(|table| is_named(table, name));
     Ok(table.map(|table| table as &mut dyn TableLike))
@@ -206,7 +210,7 @@ fn write_map(item: &mut Item, wanted: &InlineTable) {
 
 /// Removes a table and the comment directly above it; comments further above, set off by a
 /// blank line, move to the table that follows.
-fn remove_table(document: &mut DocumentMut, kind: &str, name: &str) -> Result<(), String> {
+fn remove_table(document: &mut DocumentMut, kind: &str, name: &str) -> Result<(), Fault> {
     let Some(list) = list_of(document, kind, false)? else { return Ok(()) };
     let Some(index) = list.iter().position(|table| is_named(table, name)) else { return Ok(()) };
     let removed = list.remove(index);

@@ -8,25 +8,29 @@ use std::path::{Path, PathBuf};
 
 use super::document::parse_at;
 use super::edit::edit;
+use crate::Fault;
 use crate::config::model::Config;
+
+/// What to do where the file cannot be written.
+const UNSAVED: &str = "use --no-save to continue without saving";
 
 /// Writes the difference between `from` and `to` into the file. Everything else in the file stays,
 /// including what others have written into it since it was read.
 ///
 /// # Errors
 /// What went wrong and what to do; the file is unchanged.
-pub fn save(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
+pub fn save(file: &Path, from: &Config, to: &Config) -> Result<(), Fault> {
     let shown = file.display();
-    let text = fs::read_to_string(file).map_err(|error| {
-        format!("{shown}: cannot be read: {error}; use --no-save to continue without saving")
-    })?;
+    let text = fs::read_to_string(file)
+        .map_err(|error| Fault::new(format!("{shown}: cannot be read: {error}"), UNSAVED))?;
     let name = shown.to_string();
     let check = |text: &str, when: &str| match parse_at(text, &name, &from.daemon.folders) {
         Ok(_) => Ok(()),
         Err(faults) => {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             let faults = faults.join("\n");
-            Err(format!("{faults}\n{shown} was edited by hand and {when}; fix it first"))
+            let message = format!("{faults}\n{shown} was edited by hand and {when}");
+            Err(Fault::new(message, "fix it first"))
         }
     };
     check(&text, "is invalid")?;
@@ -35,16 +39,15 @@ pub fn save(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
     if edited == text {
         return Ok(());
     }
-    replace(file, &edited).map_err(|error| {
-        format!("{shown}: cannot be written: {error}; use --no-save to continue without saving")
-    })
+    replace(file, &edited)
+        .map_err(|error| Fault::new(format!("{shown}: cannot be written: {error}"), UNSAVED))
 }
 
 /// Creates the configuration file.
 ///
 /// # Errors
 /// What went wrong and what to do; no file is left.
-pub fn create(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
+pub fn create(file: &Path, from: &Config, to: &Config) -> Result<(), Fault> {
     let text = edit("", from, to)?;
     let written = || {
         let folder = file.parent().unwrap_or(Path::new("/"));
@@ -56,10 +59,7 @@ pub fn create(file: &Path, from: &Config, to: &Config) -> Result<(), String> {
         made.sync_all()
     };
     written().map_err(|error: io::Error| {
-        format!(
-            "{}: cannot be made: {error}; use --no-save to continue without saving",
-            file.display()
-        )
+        Fault::new(format!("{}: cannot be made: {error}", file.display()), UNSAVED)
     })
 }
 
@@ -152,13 +152,13 @@ mod tests {
         assert!(text.contains("mtu = 9000 # theirs") && text.contains("\"other\""), "{text}");
 
         fs::write(&file, "[[network]]\nnam = \"lab\"\n").unwrap();
-        let error = save(&file, &from, &to).unwrap_err();
+        let error = save(&file, &from, &to).unwrap_err().to_string();
         assert!(error.contains("lab.toml:2:1: network[0].nam: unknown key"), "{error}");
         assert!(error.contains("was edited by hand and is invalid; fix it first"), "{error}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "[[network]]\nnam = \"lab\"\n");
 
         fs::remove_file(&file).unwrap();
-        let error = save(&file, &from, &to).unwrap_err();
+        let error = save(&file, &from, &to).unwrap_err().to_string();
         assert!(error.contains("cannot be read: No such file"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 //! [`Diagnostic`]s, and changes of a configuration are written back into the text.
 
 mod address;
+mod boot;
 mod daemon;
 mod dhcp;
 mod diagnostic;
@@ -16,7 +17,7 @@ mod rule;
 mod socket;
 pub mod units;
 
-pub use address::parse_address;
+pub use address::{AddressError, parse_address};
 pub use diagnostic::Diagnostic;
 pub use document::{parse, parse_at, parse_on};
 pub use edit::edit;

@@ -10,7 +10,9 @@ use super::field::{Field, map_field, number, path};
 use super::reader::Reader;
 use super::units::format_duration;
 use super::{address, dhcp, rule};
+use crate::Fault;
 use crate::config::model::{Mode, Network};
+use crate::config::rules::subnet::unusable_length;
 
 const KEYS: [&str; 14] = [
     "name",
@@ -36,7 +38,7 @@ pub fn read(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
     Network {
         name: reader.string("name").unwrap_or_default(),
         mode: read_mode(reader),
-        subnet: address::read(reader, "subnet"),
+        subnet: address::read(reader, "subnet", unusable_length),
         uplink: reader.string("uplink"),
         mtu: reader.size("mtu").unwrap_or(default.mtu),
         mac_table_size: reader.size("mac-table-size").unwrap_or(default.mac_table_size),
@@ -71,12 +73,20 @@ fn read_reflect(reader: &mut Reader<'_, '_, '_>) -> Vec<Discovery> {
     for (offset, text) in reader.strings("reflect").unwrap_or_default() {
         match Discovery::ALL.into_iter().find(|known| known.name() == text) {
             Some(known) if protocols.contains(&known) => {
-                reader.fault("reflect", offset, format!("{text:?} is listed twice"), "remove one");
+                reader.fault(
+                    "reflect",
+                    offset,
+                    Fault::new(format!("{text:?} is listed twice"), "remove one"),
+                );
             }
             Some(known) => protocols.push(known),
             None => {
                 let remedy = r#"use "mdns", "ssdp", or both"#;
-                reader.fault("reflect", offset, format!("unknown value {text:?}"), remedy);
+                reader.fault(
+                    "reflect",
+                    offset,
+                    Fault::new(format!("unknown value {text:?}"), remedy),
+                );
             }
         }
     }
@@ -89,7 +99,7 @@ fn read_hosts(reader: &mut Reader<'_, '_, '_>) -> BTreeMap<String, IpAddr> {
     for (name, text) in reader.map("hosts").unwrap_or_default() {
         let address = reader.converted("hosts", text.parse().ok(), || {
             let remedy = r#"write it as in hosts = { web = "10.1.0.7" }"#;
-            (format!("{text:?} of {name} is not an address"), remedy.to_owned())
+            Fault::new(format!("{text:?} of {name} is not an address"), remedy)
         });
         hosts.extend(address.map(|address| (name, address)));
     }

@@ -6,8 +6,10 @@ use trama_frame::MacAddr;
 use super::field::{Field, map_field, path};
 use super::reader::Reader;
 use super::{address, rule, socket};
+use crate::Fault;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{Interface, Port, Promiscuous, Role, Tap, VhostUser, Vlan, VlanMode};
+use crate::config::rules::port::too_long_prefix;
 
 const KEYS: [&str; 12] = [
     "name",
@@ -64,7 +66,7 @@ pub fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
 fn read_mac(reader: &mut Reader<'_, '_, '_>) -> Option<MacAddr> {
     let text = reader.string("mac")?;
     reader.converted("mac", text.parse().ok(), || {
-        (format!("{text:?} is not a MAC address"), "write it as 52:54:00:12:34:56".to_owned())
+        Fault::new(format!("{text:?} is not a MAC address"), "write it as 52:54:00:12:34:56")
     })
 }
 
@@ -79,7 +81,7 @@ fn read_kind(reader: &mut Reader<'_, '_, '_>) -> Option<Kind> {
     let words = [("vhost-user", Kind::VhostUser), ("tap", Kind::Tap)];
     if !reader.has("type") {
         return reader.converted("type", None, || {
-            ("is missing".to_owned(), r#"add type = "vhost-user" or "tap""#.to_owned())
+            Fault::new("is missing", r#"add type = "vhost-user" or "tap""#)
         });
     }
     reader.word("type", &words)
@@ -98,7 +100,7 @@ fn refuse_unknown(reader: &mut Reader<'_, '_, '_>, kind: Option<Kind>) {
     reader.refuse_unknown(&known, |key| {
         if foreign.contains(&key) {
             let message = format!("belongs to ports of type {other:?}");
-            Some((message, format!("remove it, or set type = {other:?}")))
+            Some(Fault::new(message, format!("remove it, or set type = {other:?}")))
         } else {
             None
         }
@@ -132,7 +134,7 @@ fn read_tap(reader: &mut Reader<'_, '_, '_>, name: &str) -> Tap {
     Tap {
         ifname: reader.string("ifname").unwrap_or_else(|| name.to_owned()),
         netns: reader.string("netns"),
-        address: address::read(reader, "address"),
+        address: address::read(reader, "address", too_long_prefix),
     }
 }
 

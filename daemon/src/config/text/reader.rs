@@ -12,8 +12,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Diagnostic;
 use super::units::{parse_duration, parse_size};
+use crate::Fault;
 use crate::config::rules::nearest::nearest;
 use crate::config::rules::{Place, Problem};
+
+/// Keys of a network whose rules depend on its subnet.
+const SUBNET_USERS: [&str; 5] = ["dhcp", "hosts", "tftp", "forward", "loopback"];
 
 /// The faults found so far in one text.
 pub struct Report<'t> {
@@ -45,23 +49,10 @@ impl<'t> Report<'t> {
     }
 
     /// Notes a fault at a byte offset of the text.
-    pub fn add(
-        &mut self,
-        offset: usize,
-        key: impl Into<String>,
-        message: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
+    pub fn add(&mut self, offset: usize, key: impl Into<String>, fault: Fault) {
         let (line, column) = line_and_column(self.text, offset);
-        let diagnostic = Diagnostic {
-            file: self.file.to_owned(),
-            line,
-            column,
-            key: key.into(),
-            message: message.into(),
-            remedy: remedy.into(),
-        };
-        self.found.push((offset, diagnostic));
+        let (file, key) = (self.file.to_owned(), key.into());
+        self.found.push((offset, Diagnostic { file, line, column, key, fault }));
     }
 
     /// Adds validation's problems, except for keys whose values could not be read.
@@ -73,12 +64,19 @@ impl<'t> Report<'t> {
             let at = (problem.place, problem.key);
             let follows = matches!(problem.place, Place::Port(_))
                 && ["network", "forward"].contains(&problem.key);
-            if self.broken.contains(&at) || (follows && !networks_known) {
+            let needs_subnet = match problem.place {
+                Place::Network(index) if SUBNET_USERS.contains(&problem.key) => Some(index),
+                Place::Dhcp(index) | Place::Reservation(index, _) => Some(index),
+                _ => None,
+            };
+            let lacks_subnet = needs_subnet
+                .is_some_and(|index| self.broken.contains(&(Place::Network(index), "subnet")));
+            if self.broken.contains(&at) || (follows && !networks_known) || lacks_subnet {
                 continue;
             }
             let table = self.tables.get(&problem.place).copied().unwrap_or_default();
             let offset = self.values.get(&at).copied().unwrap_or(table);
-            self.add(offset, problem.path, problem.message, problem.remedy);
+            self.add(offset, problem.path, problem.fault);
         }
     }
 
@@ -131,26 +129,21 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         Self { report, table, place, path }
     }
 
-    /// Notes every key that is not among `known`. `why_not` explains keys known elsewhere:
-    /// (message, remedy).
-    pub fn refuse_unknown(
-        &mut self,
-        known: &[&str],
-        why_not: impl Fn(&str) -> Option<(String, String)>,
-    ) {
+    /// Notes every key that is not among `known`. `why_not` explains keys known elsewhere.
+    pub fn refuse_unknown(&mut self, known: &[&str], why_not: impl Fn(&str) -> Option<Fault>) {
         for key in self.table.keys() {
             let name = key.get_ref().as_ref();
             if known.contains(&name) {
                 continue;
             }
-            let (message, remedy) = why_not(name).unwrap_or_else(|| {
+            let fault = why_not(name).unwrap_or_else(|| {
                 let remedy = match nearest(name, known) {
                     Some(near) => format!("did you mean {near:?}?"),
                     None => format!("remove it; known here: {}", known.join(", ")),
                 };
-                ("unknown key".to_owned(), remedy)
+                Fault::new("unknown key", remedy)
             });
-            self.report.add(key.span().start, format!("{}.{name}", self.path), message, remedy);
+            self.report.add(key.span().start, format!("{}.{name}", self.path), fault);
         }
     }
 
@@ -196,7 +189,11 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         let size = parse_size(text).and_then(|size: u64| T::try_from(size).ok());
         if size.is_none() {
             let remedy = r#"use a number such as 8192 or "8Ki""#;
-            self.fault(key, value.span().start, format!("{text:?} is not a size"), remedy);
+            self.fault(
+                key,
+                value.span().start,
+                Fault::new(format!("{text:?} is not a size"), remedy),
+            );
         }
         size
     }
@@ -234,10 +231,8 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     pub fn duration(&mut self, key: &'static str) -> Option<Duration> {
         let text = self.string(key)?;
         self.converted(key, parse_duration(&text), || {
-            (
-                format!("{text:?} is not a time"),
-                r#"use a whole number and a unit: "20us", "300s", "12h""#.to_owned(),
-            )
+            let remedy = r#"use a whole number and a unit: "20us", "300s", "12h""#;
+            Fault::new(format!("{text:?} is not a time"), remedy)
         })
     }
 
@@ -251,7 +246,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("use one of: {}", known.join(", ")),
             };
-            (format!("unknown value {text:?}"), remedy)
+            Fault::new(format!("unknown value {text:?}"), remedy)
         })
     }
 
@@ -329,27 +324,20 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         &mut self,
         key: &'static str,
         value: Option<T>,
-        fault: impl FnOnce() -> (String, String),
+        fault: impl FnOnce() -> Fault,
     ) -> Option<T> {
         if value.is_none() {
             let table = self.report.tables.get(&self.place).copied().unwrap_or_default();
             let offset = self.report.values.get(&(self.place, key)).copied().unwrap_or(table);
-            let (message, remedy) = fault();
-            self.fault(key, offset, message, remedy);
+            self.fault(key, offset, fault());
         }
         value
     }
 
     /// Notes a fault of a key's value and ignores validation's problems with it.
-    pub fn fault(
-        &mut self,
-        key: &'static str,
-        offset: usize,
-        message: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
+    pub fn fault(&mut self, key: &'static str, offset: usize, fault: Fault) {
         self.report.mark_broken(self.place, key);
-        self.report.add(offset, format!("{}.{key}", self.path), message, remedy);
+        self.report.add(offset, format!("{}.{key}", self.path), fault);
     }
 
     /// Ignores validation's problems with a key.
@@ -375,7 +363,8 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
         let number = number.and_then(|number| T::try_from(number).ok());
         if number.is_none() {
-            self.fault(key, offset, format!("{integer} is out of range"), range_remedy(key));
+            let message = format!("{integer} is out of range");
+            self.fault(key, offset, Fault::new(message, range_remedy(key)));
         }
         number
     }
@@ -388,7 +377,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         wanted: &str,
     ) -> Option<T> {
         let message = format!("is {}, not {wanted}", type_name(found));
-        self.fault(key, offset, message, format!("write {wanted}"));
+        self.fault(key, offset, Fault::new(message, format!("write {wanted}")));
         None
     }
 }

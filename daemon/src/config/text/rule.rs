@@ -14,10 +14,8 @@ use toml_edit::{Array, Value};
 use trama_gateway::Transport;
 
 use super::reader::Reader;
+use crate::Fault;
 use crate::config::model::rule::{AS_GATEWAY, Rule};
-
-/// What is wrong, and what to do.
-type Fault = (String, String);
 
 /// Longest name of a rule.
 const MAX_NAME: usize = 63;
@@ -34,23 +32,25 @@ pub fn parse(text: &str) -> Result<Rule, Fault> {
     let fields = split(text);
     let [name, transport, host, host_port, guest, guest_port, rest @ ..] = fields.as_slice() else {
         let message = format!("{text:?} has {} of {} fields", fields.len(), FIELDS.len());
-        return Err((message, EXAMPLE.to_owned()));
+        return Err(Fault::new(message, EXAMPLE));
     };
     let as_gateway = match rest {
         [] => false,
         [word] if *word == AS_GATEWAY => true,
         [word] => {
             let message = format!("{text:?}: {word:?} is not an option of a rule");
-            return Err((message, format!("write {AS_GATEWAY}, or leave it out")));
+            return Err(Fault::new(message, format!("write {AS_GATEWAY}, or leave it out")));
         }
         _ => {
             let message = format!("{text:?} has {} fields", fields.len());
             let remedy = "between colons, write IPv6 addresses in brackets: [fd00::15]";
-            return Err((message, remedy.to_owned()));
+            return Err(Fault::new(message, remedy));
         }
     };
     let in_field = |index: usize| {
-        move |(message, remedy): Fault| (format!("{text:?}: {}: {message}", FIELDS[index]), remedy)
+        move |Fault { message, remedy }| {
+            Fault::new(format!("{text:?}: {}: {message}", FIELDS[index]), remedy)
+        }
     };
     check_name(name).map_err(in_field(0))?;
     let transport = parse_transport(transport).map_err(in_field(1))?;
@@ -61,7 +61,7 @@ pub fn parse(text: &str) -> Result<Rule, Fault> {
     if count != guest_count {
         let message =
             format!("{text:?} has {count} ports on the host and {guest_count} on the guest");
-        return Err((message, "give the same number on both sides".to_owned()));
+        return Err(Fault::new(message, "give the same number on both sides"));
     }
     let name = (*name).to_owned();
     Ok(Rule { name, transport, host, host_port, guest, guest_port, count, as_gateway })
@@ -73,7 +73,7 @@ pub fn read(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Vec<Rule> {
     for (offset, text) in reader.strings(key).unwrap_or_default() {
         match parse(&text) {
             Ok(rule) => rules.push(rule),
-            Err((message, remedy)) => reader.fault(key, offset, message, remedy),
+            Err(fault) => reader.fault(key, offset, fault),
         }
     }
     rules
@@ -106,14 +106,14 @@ fn check_name(name: &str) -> Result<(), Fault> {
     let bad = |c: char| c.is_control() || ",:[]".contains(c);
     if name.len() > MAX_NAME || name.contains(bad) {
         let remedy = format!("use at most {MAX_NAME} bytes without commas, colons and brackets");
-        return Err((format!("{name:?} is not a usable name"), remedy));
+        return Err(Fault::new(format!("{name:?} is not a usable name"), remedy));
     }
     Ok(())
 }
 
 fn parse_transport(text: &str) -> Result<Transport, Fault> {
     let known = [Transport::Tcp, Transport::Udp];
-    let fault = || (format!("{text:?} is neither tcp nor udp"), "write tcp or udp".to_owned());
+    let fault = || Fault::new(format!("{text:?} is neither tcp nor udp"), "write tcp or udp");
     known.into_iter().find(|transport| transport.name() == text).ok_or_else(fault)
 }
 
@@ -126,7 +126,7 @@ fn parse_host(text: &str) -> Result<Option<IpAddr>, Fault> {
     }
     bare.parse().map(|it: IpAddr| Some(it.to_canonical())).map_err(|_| {
         let remedy = "write it as in 10.0.2.15 or [fd00::15], or leave it empty";
-        (format!("{text:?} is not an address"), remedy.to_owned())
+        Fault::new(format!("{text:?} is not an address"), remedy)
     })
 }
 
@@ -138,7 +138,7 @@ fn parse_ports(text: &str) -> Result<(u16, u16), Fault> {
         (Some(first), Some(last)) if first <= last => Ok((first, last - first + 1)),
         _ => {
             let remedy = "use 1 to 65535, or a range as in 8000-8010";
-            Err((format!("{text:?} is not a port"), remedy.to_owned()))
+            Err(Fault::new(format!("{text:?} is not a port"), remedy))
         }
     }
 }
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     fn rule(text: &str) -> Rule {
-        parse(text).unwrap_or_else(|(message, remedy)| panic!("{message}; {remedy}"))
+        parse(text).unwrap_or_else(|fault| panic!("{fault}"))
     }
 
     #[test]
@@ -237,8 +237,7 @@ mod tests {
                 r#""a,tcp,,1,,1,hide": "hide" is not an option of a rule; write as-gateway, or leave it out"#,
             ),
         ] {
-            let (message, remedy) = parse(text).unwrap_err();
-            assert_eq!(format!("{message}; {remedy}"), wanted);
+            assert_eq!(parse(text).unwrap_err().to_string(), wanted);
         }
     }
 

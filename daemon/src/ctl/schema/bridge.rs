@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use trama_api::value::{Atom, Value};
 use trama_gateway::Discovery;
 
@@ -11,9 +12,11 @@ use super::column::{
     rules_of, uuid_of, words,
 };
 use crate::config::model::{Mode, Network};
-use crate::config::text;
+use crate::config::text::{self, AddressError};
+use crate::config::unusable_length;
 use crate::ctl::context::View;
 use crate::ctl::draft::{Draft, no_bridge};
+use crate::ctl::failure::Failure;
 use crate::ctl::identity;
 use crate::ctl::types::{Kind, Shape, Type, string_map};
 
@@ -101,16 +104,14 @@ pub static COLUMNS: [Column; 12] = [
         |view, name| {
             on_network(view, name, |network| {
                 let subnets = network.subnets();
-                let texts = subnets.iter().map(|(ip, prefix)| format!("{ip}/{prefix}"));
+                let texts = subnets.iter().map(ToString::to_string);
                 Value::Set(texts.map(Atom::String).collect())
             })
         },
         |draft, name, value| {
-            let subnet = words(&value).map(|text| text::parse_address(&text).map_err(|_| text));
-            let subnet: Result<Vec<_>, String> = subnet.collect();
-            let subnet = subnet.map_err(|text| {
-                format!("{text:?} is not a subnet; write it as 192.168.56.0/24 or fd00:56::/64")
-            })?;
+            let subnet: Result<Vec<_>, Failure> =
+                words(&value).map(|text| parse_subnet(name, &text)).collect();
+            let subnet = subnet?;
             edit_network(draft, name, |network| network.subnet = subnet)
         },
     ),
@@ -140,12 +141,24 @@ fn on_network(view: View<'_>, name: &str, read: impl Fn(&Network) -> Value) -> V
     view.draft.network(name).map_or(Value::NOTHING, read)
 }
 
+fn parse_subnet(network: &str, text: &str) -> Result<IpNet, Failure> {
+    let subnet = text::parse_address(text).map_err(|error| match error {
+        AddressError::TooLong(address, length) => {
+            format!("network.{network}.subnet: {}", unusable_length(address, length))
+        }
+        AddressError::Malformed(_) => {
+            format!("{text:?} is not a subnet; write it as 192.168.56.0/24 or fd00:56::/64")
+        }
+    });
+    Ok(subnet?)
+}
+
 fn edit_network(
     draft: &mut Draft,
     name: &str,
     edit: impl FnOnce(&mut Network),
-) -> Result<(), String> {
-    draft.network_mut(name).map(edit).ok_or_else(|| no_bridge(name))
+) -> Result<(), Failure> {
+    Ok(draft.network_mut(name).map(edit).ok_or_else(|| no_bridge(name))?)
 }
 
 const TABLE_SIZE: &str = "mac-table-size";
@@ -167,7 +180,7 @@ fn other_config(network: &Network) -> BTreeMap<String, String> {
     map
 }
 
-fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), String> {
+fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), Failure> {
     let mut map = string_map(value);
     let Network { mut mac_table_size, mut mac_aging, .. } = Network::new(String::new());
     if let Some(text) = map.remove(TABLE_SIZE) {
@@ -182,7 +195,9 @@ fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), S
             .ok_or_else(|| format!("other_config:{AGING}=\"{text}\" is not a number of seconds"))?;
     }
     if let Some(key) = map.keys().next() {
-        return Err(format!("Bridge has no other_config:{key}; known keys: {AGING}, {TABLE_SIZE}"));
+        return Err(
+            format!("Bridge has no other_config:{key}; known keys: {AGING}, {TABLE_SIZE}").into()
+        );
     }
     edit_network(draft, name, |network| {
         network.mac_table_size = mac_table_size;

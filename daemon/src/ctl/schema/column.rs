@@ -7,13 +7,14 @@ use crate::config::model::rule::Rule;
 use crate::config::text::parse_rule;
 use crate::ctl::context::View;
 use crate::ctl::draft::{Draft, no_port};
+use crate::ctl::failure::Failure;
 use crate::ctl::identity;
 use crate::ctl::types::{Kind, Shape, Type, string_map};
 
 /// Reads a column of the record of this name.
 pub type Read = fn(View<'_>, &str) -> Value;
 /// Sets a column of the record of this name.
-pub type Write = fn(&mut Draft, &str, Value) -> Result<(), String>;
+pub type Write = fn(&mut Draft, &str, Value) -> Result<(), Failure>;
 
 /// One column.
 pub struct Column {
@@ -75,23 +76,23 @@ pub fn rules_of(rules: &[Rule]) -> Value {
     Value::Set(rules.iter().map(|rule| Atom::String(rule.to_string())).collect())
 }
 
-pub fn rules(value: &Value) -> Result<Vec<Rule>, String> {
+pub fn rules(value: &Value) -> Result<Vec<Rule>, Failure> {
     let rules = words(value).map(|text| parse_rule(&text));
-    rules.collect::<Result<_, _>>().map_err(|(message, remedy)| format!("{message}; {remedy}"))
+    Ok(rules.collect::<Result<_, _>>()?)
 }
 
 pub fn edit_port(
     draft: &mut Draft,
     name: &str,
     edit: impl FnOnce(&mut Port),
-) -> Result<(), String> {
-    draft.port_mut(name).map(edit).ok_or_else(|| no_port(name))
+) -> Result<(), Failure> {
+    Ok(draft.port_mut(name).map(edit).ok_or_else(|| no_port(name))?)
 }
 
 pub fn external_ids(view: View<'_>, name: &str) -> Value {
     Value::strings(&view.draft.port(name).map(|port| port.external_ids.clone()).unwrap_or_default())
 }
 
-pub fn set_external_ids(draft: &mut Draft, name: &str, value: Value) -> Result<(), String> {
+pub fn set_external_ids(draft: &mut Draft, name: &str, value: Value) -> Result<(), Failure> {
     edit_port(draft, name, |port| port.external_ids = string_map(value))
 }

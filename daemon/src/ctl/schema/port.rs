@@ -82,7 +82,7 @@ pub static COLUMNS: [Column; 13] = [
             if let Some(network) = &network
                 && draft.network(network).is_none()
             {
-                return Err(no_bridge(network));
+                return Err(no_bridge(network).into());
             }
             edit_port(draft, name, |port| port.network = network)
         },

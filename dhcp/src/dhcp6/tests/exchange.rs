@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::State;
-use crate::config::{BootFile, ClientMatch};
+use crate::config::{BootFile, ClientMatch, Identity, Reservation};
 use crate::store::Record;
 
 #[test]
@@ -28,7 +28,7 @@ fn four_messages_make_a_lease_and_rapid_commit_makes_one_of_two() {
 #[test]
 fn firmware_and_system_of_one_machine_are_one_client_unless_told_apart() {
     for (identity, same) in [(Identity::Hardware, true), (Identity::ClientId, false)] {
-        let mut bench = Bench6::new(Config6 { identity, ..lab6() });
+        let mut bench = Bench6::new(with(|clients| clients.identity = identity));
         let first = bench.lease(9);
         let other = message(
             kind::SOLICIT,
@@ -37,7 +37,7 @@ fn firmware_and_system_of_one_machine_are_one_client_unless_told_apart() {
         assert_eq!(bench.one(9, &other).address() == first, same, "{identity:?}");
         assert_ne!(bench.lease(8), first, "another station");
     }
-    let mut bench = Bench6::new(Config6 { identity: Identity::Alone, ..lab6() });
+    let mut bench = Bench6::new(with(|clients| clients.identity = Identity::Alone));
     assert_eq!(bench.lease(9), bench.lease(8));
 }
 
@@ -128,7 +128,7 @@ fn leases_survive_a_restart_and_a_change_of_settings() {
         assert_eq!(next.ask(kind::RENEW, 9, &[address]).address(), address);
         assert_eq!(next.lease(8), released);
     }
-    let config = Config6 { lease: 60, ..lab6() };
+    let config = Config6 { lease: Duration::from_secs(60), ..lab6() };
     bench.server.reconfigure(bench.now, config).unwrap();
     assert_eq!(bench.ask(kind::RENEW, 9, &[address]).leases(), [(address, 60)]);
     assert!(bench.wait(Duration::from_secs(61)).is_empty());
@@ -160,7 +160,7 @@ fn an_address_is_probed_before_it_is_offered() {
 #[test]
 fn one_port_cannot_exhaust_the_pool() {
     let limits = Limits { addresses: 5, offers: 2 };
-    let mut bench = Bench6::new(Config6 { limits, ..lab6() });
+    let mut bench = Bench6::new(with(|clients| clients.limits = limits));
     let mut given = std::collections::HashSet::new();
     for client in 20..200 {
         let heard = bench.send_from(66, client, &about(kind::SOLICIT, client, &[])).unwrap();
@@ -182,9 +182,10 @@ fn one_port_cannot_exhaust_the_pool() {
 #[test]
 fn reservations_are_by_station_duid_or_the_identifier_of_both_versions() {
     let both = [&[0xff, 0, 0, 0, 5][..], &CLIENT[..9], &[5]].concat();
-    let reserve = |client, address: &str, name: &str| Reservation6 {
+    let reserve = |client, address: &str, name: &str| Reservation {
         client,
-        address: ip6(address),
+        address: None,
+        address6: Some(ip6(address)),
         name: name.parse().ok(),
     };
     let reservations = vec![
@@ -192,7 +193,7 @@ fn reservations_are_by_station_duid_or_the_identifier_of_both_versions() {
         reserve(ClientMatch::Id([&CLIENT[..9], &[8]].concat()), "fd00::8", ""),
         reserve(ClientMatch::Id(both), "fd00::1005", ""),
     ];
-    let mut bench = Bench6::new(Config6 { reservations, ..lab6() });
+    let mut bench = Bench6::new(with(|clients| clients.reservations = reservations));
     assert_eq!(bench.lease(9), ip6("fd00::9"));
     assert_eq!(bench.lease(8), ip6("fd00::8"));
     assert_eq!(bench.lease(5), ip6("fd00::1005"));
@@ -206,24 +207,32 @@ fn reservations_are_by_station_duid_or_the_identifier_of_both_versions() {
     let mut bench = Bench6::new(lab6());
     let address = bench.lease(9);
     let reservations = vec![reserve(ClientMatch::Mac(mac(9)), "fd00::9", "")];
-    bench.server.reconfigure(bench.now, Config6 { reservations, ..lab6() }).unwrap();
+    bench
+        .server
+        .reconfigure(bench.now, with(|clients| clients.reservations = reservations))
+        .unwrap();
     let leases = bench.ask(kind::RENEW, 9, &[address]).leases();
     assert_eq!(leases, [(ip6("fd00::9"), 3600), (address, 0)]);
 }
 
 #[test]
 fn boot_clients_get_the_url_that_suits_them() {
-    let file = |architecture, name: &str| BootFile { architecture, ipxe: None, name: name.into() };
-    let boot = Boot6 {
-        server: Some(ip6("fd00::1")),
+    let file = |architecture, name: &str| BootFile {
+        architectures: vec![architecture],
+        ipxe: None,
+        name: name.into(),
+    };
+    let boot = Boot {
+        server6: Some(ip6("fd00::1")),
         files: vec![
-            file(Some(16), "http://[fd00::9]/shim.efi"),
-            file(Some(7), "/grub.efi"),
-            file(Some(11), "grubaa64.efi"),
+            file(16, "http://[fd00::9]/shim.efi"),
+            file(7, "/grub.efi"),
+            file(11, "grubaa64.efi"),
         ],
         parameters: vec!["a=1".into(), String::new()],
+        ..Boot::default()
     };
-    let settings = Settings6 { boot: Some(boot.clone()), ..lab6().settings };
+    let settings = Settings6 { boot: boot.clone(), ..lab6().settings };
     let mut bench = Bench6::new(Config6 { settings, ..lab6() });
     let mut url = |architecture: u8, class: &str, wishes: &[u8]| {
         let class = [&[0, 0, 1, 87, 0, class.len() as u8], class.as_bytes()].concat();
@@ -249,7 +258,7 @@ fn boot_clients_get_the_url_that_suits_them() {
     assert_eq!(url(11, "HTTPClient:Arch:00019", &wishes), (None, None, None));
     assert_eq!(url(7, "PXEClient", &[0, 23]), (None, None, None));
     assert_eq!(url(0, "PXEClient", &wishes), (None, None, None));
-    let settings = Settings6 { boot: Some(Boot6 { server: None, ..boot }), ..lab6().settings };
+    let settings = Settings6 { boot: Boot { server6: None, ..boot }, ..lab6().settings };
     let mut bench = Bench6::new(Config6 { settings, ..lab6() });
     let heard = bench.one(9, &message(kind::SOLICIT, &[(1, &CLIENT), (61, &[0, 7])]));
     assert_eq!(heard.get(59), None, "no server to fetch it from");
@@ -271,18 +280,22 @@ fn contradictions_are_named() {
     assert_eq!(refused(&|it| it.ranges = vec![first..=a]), RangeOutside(first, a));
     assert_eq!(refused(&|it| it.ranges = vec![a..=a, a..=a]), RangesOverlap(a, a));
     assert_eq!(refused(&|it| it.ranges = vec![a..=ip6("fd00::1:0:0")]), PoolTooLarge);
-    let reserve = |number, address| Reservation6 {
+    let reserve = |number, address| Reservation {
         client: ClientMatch::Mac(mac(number)),
-        address,
+        address: None,
+        address6: Some(address),
         name: None,
     };
-    assert_eq!(refused(&|it| it.reservations = vec![reserve(1, b)]), ReservationOutside(b));
+    assert_eq!(refused(&|it| it.clients.reservations = vec![reserve(1, b)]), ReservationOutside(b));
     let own = ip6("fd00::1");
-    assert_eq!(refused(&|it| it.reservations = vec![reserve(1, own)]), ReservationOfServer(own));
-    let group = Reservation6 { client: ClientMatch::Mac(MacAddr([1; 6])), ..reserve(1, a) };
-    assert_eq!(refused(&|it| it.reservations = vec![group.clone()]), ClientMac(a));
+    assert_eq!(
+        refused(&|it| it.clients.reservations = vec![reserve(1, own)]),
+        ReservationOfServer(own)
+    );
+    let group = Reservation { client: ClientMatch::Mac(MacAddr([1; 6])), ..reserve(1, a) };
+    assert_eq!(refused(&|it| it.clients.reservations = vec![group.clone()]), ClientMac(a));
     let twice = vec![reserve(1, a), reserve(2, a)];
-    assert_eq!(refused(&|it| it.reservations = twice.clone()), AddressTwice(a));
+    assert_eq!(refused(&|it| it.clients.reservations = twice.clone()), AddressTwice(a));
     let (again, c) = (ip6("fd00::6"), vec![reserve(1, a), reserve(1, ip6("fd00::6"))]);
-    assert_eq!(refused(&|it| it.reservations = c.clone()), ClientTwice(again));
+    assert_eq!(refused(&|it| it.clients.reservations = c.clone()), ClientTwice(again));
 }

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use trama_frame::MacAddr;
 
 use crate::config::{Boot, BootFile, Config};
-use crate::prefix::{Prefix, Route};
+use crate::prefix::Route;
 use crate::server::{Destination, End, Event, Outcome, Received, Reply, Server};
 use crate::testing::{ip, lab};
 use crate::wire::MessageType::{self, Ack, Offer};
@@ -51,17 +51,17 @@ fn decode(text: &str) -> Vec<u8> {
 fn server(address: Ipv4Addr) -> Server {
     let mut config = lab();
     let subnet = &mut config.subnets[0];
-    subnet.prefix = Prefix::new(ip("10.7.0.0"), 24).unwrap();
+    subnet.prefix = "10.7.0.0/24".parse().unwrap();
     subnet.server = ip("10.7.0.1");
-    subnet.ranges = vec![address..=address];
-    let to = Prefix::new(ip("10.99.0.0"), 16).unwrap();
+    subnet.settings.ranges = vec![address..=address];
+    let to = "10.99.0.0/16".parse().unwrap();
     subnet.settings.routes = vec![Route { to, via: ip("10.7.0.9") }];
-    subnet.settings.mtu = Some(1400);
-    subnet.settings.boot = Some(Boot {
-        server: ip("10.7.0.1"),
-        server_name: String::new(),
-        files: vec![BootFile { architecture: None, ipxe: Some(true), name: "pxe.0".into() }],
-    });
+    subnet.mtu = Some(1400);
+    subnet.settings.boot = Boot {
+        server: Some(ip("10.7.0.1")),
+        files: vec![BootFile { ipxe: Some(true), name: "pxe.0".into(), ..BootFile::default() }],
+        ..Boot::default()
+    };
     Server::new(Config { ..config }).unwrap()
 }
 

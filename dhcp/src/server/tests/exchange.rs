@@ -55,17 +55,21 @@ fn a_retransmitted_request_is_acknowledged_again_with_its_record() {
 #[test]
 fn a_machine_alone_has_one_address_whoever_it_says_it_is() {
     let mut config = lab();
-    config.identity = Identity::Alone;
+    config.clients.identity = Identity::Alone;
     let client = ClientMatch::Id(b"\xffother".to_vec());
-    config.reservations = vec![reserved(client, "10.0.2.77", "")];
+    config.clients.reservations = vec![reserved(client, "10.0.2.77", "")];
     let mut bench = Bench::new(config.clone());
     let address = bench.lease(1);
     assert_eq!(bench.lease(2), address, "another hardware address");
     assert_eq!(bench.expect(Offer, &discover(1).id(b"\xffother")), address);
     assert_eq!(bench.server.bound(), 1);
-    let reserved =
-        Reservation { client: ClientMatch::Mac(mac(7)), address: ip("10.0.2.200"), name: None };
-    config.reservations = vec![reserved];
+    let reserved = Reservation {
+        client: ClientMatch::Mac(mac(7)),
+        address: Some(ip("10.0.2.200")),
+        address6: None,
+        name: None,
+    };
+    config.clients.reservations = vec![reserved];
     let mut bench = Bench::new(config);
     assert_eq!(bench.lease(7), ip("10.0.2.200"), "but what is reserved is reserved");
     assert_eq!(bench.lease(8), address);
@@ -390,13 +394,13 @@ fn rapid_commit_answers_a_discover_with_an_ack() {
 }
 
 fn reserved(client: ClientMatch, address: &str, name: &str) -> Reservation {
-    Reservation { client, address: ip(address), name: name.parse().ok() }
+    Reservation { client, address: Some(ip(address)), address6: None, name: name.parse().ok() }
 }
 
 #[test]
 fn reservations_by_hardware_address_and_by_identifier() {
     let mut config = lab();
-    config.reservations = vec![
+    config.clients.reservations = vec![
         reserved(ClientMatch::Mac(mac(1)), "10.0.2.12", "db"),
         reserved(ClientMatch::Id(b"\xffweb".to_vec()), "10.0.2.77", "web"),
     ];
@@ -423,7 +427,7 @@ fn a_client_is_moved_to_its_new_reservation_when_it_renews() {
     let mut bench = bench();
     let address = bench.lease(1);
     let mut config = lab();
-    config.reservations = vec![reserved(ClientMatch::Mac(mac(1)), "10.0.2.77", "")];
+    config.clients.reservations = vec![reserved(ClientMatch::Mac(mac(1)), "10.0.2.77", "")];
     bench.server.reconfigure(bench.now, config).unwrap();
     assert_eq!(bench.server.bound(), 1);
     bench.expect(Nak, &request(1).ciaddr(address));
@@ -435,7 +439,8 @@ fn a_reserved_address_in_use_is_not_given_twice() {
     let mut bench = bench();
     let address = bench.lease(1);
     let mut config = lab();
-    config.reservations = vec![reserved(ClientMatch::Mac(mac(2)), &address.to_string(), "")];
+    config.clients.reservations =
+        vec![reserved(ClientMatch::Mac(mac(2)), &address.to_string(), "")];
     bench.server.reconfigure(bench.now, config).unwrap();
     // Its client gets another address until the holder's lease is over.
     assert_ne!(bench.lease(2), address);
@@ -447,7 +452,7 @@ fn a_reserved_address_in_use_is_not_given_twice() {
 #[test]
 fn names_come_from_reservations_first() {
     let mut config = lab();
-    config.reservations = vec![reserved(ClientMatch::Mac(mac(1)), "10.0.2.12", "db")];
+    config.clients.reservations = vec![reserved(ClientMatch::Mac(mac(1)), "10.0.2.12", "db")];
     let mut bench = Bench::new(config);
     let thief = discover(2).option(code::HOST_NAME, b"DB");
     bench.lease_as(&thief);
@@ -480,7 +485,7 @@ fn leases_outside_the_new_ranges_run_out_and_are_forgotten() {
     let mut bench = bench();
     let address = bench.lease_as(&discover(1).requested(ip("10.0.2.11")));
     let mut config = lab();
-    config.subnets[0].ranges = vec![ip("10.0.2.100")..=ip("10.0.2.109")];
+    config.subnets[0].settings.ranges = vec![ip("10.0.2.100")..=ip("10.0.2.109")];
     bench.server.reconfigure(bench.now, config.clone()).unwrap();
     assert_eq!(bench.server.bound(), 1);
     bench.expect(Nak, &request(1).ciaddr(address));
@@ -518,9 +523,9 @@ fn servers_messages_are_not_answered() {
 #[test]
 fn a_machine_has_one_address_by_its_hardware_address_whatever_it_calls_itself() {
     let mut config = lab();
-    config.identity = Identity::Hardware;
+    config.clients.identity = Identity::Hardware;
     let client = ClientMatch::Id(b"\xffreserved".to_vec());
-    config.reservations = vec![reserved(client, "10.0.2.77", "web")];
+    config.clients.reservations = vec![reserved(client, "10.0.2.77", "web")];
     let mut bench = Bench::new(config);
     // Boot ROM, boot loader and system.
     let address =
@@ -542,7 +547,7 @@ fn a_machine_has_one_address_by_its_hardware_address_whatever_it_calls_itself() 
 #[test]
 fn who_writes_anothers_hardware_address_into_a_message_does_not_get_its_lease() {
     let mut config = lab();
-    config.identity = Identity::Hardware;
+    config.clients.identity = Identity::Hardware;
     let mut bench = Bench::new(config);
     let address = bench.lease_as(&discover(1).port(1));
     let forged = |kind| Ask { station: mac(66), ..Ask::new(kind, 1).port(2) };
@@ -570,8 +575,8 @@ fn stored(client: u8, address: &str, id: &[u8], until: u64) -> Record {
 #[test]
 fn an_upgrade_keeps_the_lease_that_a_machine_uses_and_gives_no_other_away() {
     let mut config = lab();
-    config.identity = Identity::Hardware;
-    config.subnets[0].ranges = vec![ip("10.0.2.10")..=ip("10.0.2.12")];
+    config.clients.identity = Identity::Hardware;
+    config.subnets[0].settings.ranges = vec![ip("10.0.2.10")..=ip("10.0.2.12")];
     let now = Time::from_secs(1_000_000).0;
     let records = [
         stored(1, "10.0.2.10", b"\0rom", now + 1000),
@@ -596,7 +601,7 @@ fn a_change_of_what_tells_clients_apart_leaves_them_their_addresses() {
     let address = bench.lease_as(&discover(1).id(b"\xffsystem"));
     let renew = request(1).id(b"\xffsystem").ciaddr(address);
     for identity in [Identity::Hardware, Identity::ClientId] {
-        config.identity = identity;
+        config.clients.identity = identity;
         bench.server.reconfigure(bench.now, config.clone()).unwrap();
         assert_eq!(bench.expect(Ack, &renew), address, "{identity:?}");
         assert_eq!(bench.server.bound(), 1);

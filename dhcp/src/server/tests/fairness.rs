@@ -14,8 +14,8 @@ use crate::{DropReason, PortId, State};
 /// Twenty addresses, four ports' worth of five.
 fn config() -> Config {
     let mut config = lab();
-    config.subnets[0].ranges = vec![ip("10.0.2.10")..=ip("10.0.2.29")];
-    config.limits = Limits { addresses: 5, offers: 2 };
+    config.subnets[0].settings.ranges = vec![ip("10.0.2.10")..=ip("10.0.2.29")];
+    config.clients.limits = Limits { addresses: 5, offers: 2 };
     config
 }
 
@@ -123,9 +123,10 @@ fn adopting_addresses_is_limited_too() {
 #[test]
 fn reservations_do_not_depend_on_the_ports_share() {
     let mut config = config();
-    config.reservations = vec![crate::config::Reservation {
+    config.clients.reservations = vec![crate::config::Reservation {
         client: crate::config::ClientMatch::Mac(mac(1)),
-        address: ip("10.0.2.77"),
+        address: Some(ip("10.0.2.77")),
+        address6: None,
         name: None,
     }];
     let mut bench = Bench::new(config);

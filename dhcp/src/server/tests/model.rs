@@ -65,13 +65,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn config(probe: bool, identity: Identity) -> Config {
     let mut config = lab();
-    config.identity = identity;
-    config.limits = LIMITS;
+    config.clients.identity = identity;
+    config.clients.limits = LIMITS;
     config.probe = probe.then_some(Duration::from_millis(300));
     config.quarantine = Duration::from_secs(300);
     let client = ClientMatch::Mac(mac(RESERVED));
-    config.reservations =
-        vec![Reservation { client, address: ip("10.0.2.12"), name: "db".parse().ok() }];
+    config.clients.reservations = vec![Reservation {
+        client,
+        address: Some(ip("10.0.2.12")),
+        address6: None,
+        name: "db".parse().ok(),
+    }];
     config
 }
 

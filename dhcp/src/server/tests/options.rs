@@ -1,7 +1,7 @@
 //! What answers say.
 
 use crate::config::{Boot, BootFile, ClientMatch, Config, Reservation};
-use crate::prefix::{Prefix, Route};
+use crate::prefix::Route;
 use crate::server::Reply;
 use crate::testing::{Ask, Bench, discover, ip, lab, mac};
 use crate::wire::options::code;
@@ -41,13 +41,14 @@ fn every_parameter_has_its_format() {
     let mut bench = bench(|config| {
         let settings = &mut config.subnets[0].settings;
         settings.search = vec!["a.lab".parse().unwrap(), "b.lab".parse().unwrap()];
-        settings.mtu = Some(1400);
         settings.ntp = vec![ip("10.0.2.4"), ip("10.0.2.5")];
-        let to = Prefix::new(ip("10.8.0.0"), 16).unwrap();
+        let to = "10.8.0.0/16".parse().unwrap();
         settings.routes = vec![Route { to, via: ip("10.0.2.9") }];
+        config.subnets[0].mtu = Some(1400);
         let name = "db".parse().ok();
         let client = ClientMatch::Mac(mac(1));
-        config.reservations = vec![Reservation { client, address: ip("10.0.2.77"), name }];
+        config.clients.reservations =
+            vec![Reservation { client, address: Some(ip("10.0.2.77")), address6: None, name }];
     });
     let reply = bench.one(&asking(&[1, 3, 6, 12, 15, 26, 28, 42, 119, 121]));
     assert_eq!(codes(&reply)[5..], [1, 121, 3, 6, 12, 15, 26, 28, 42, 119]);
@@ -84,32 +85,40 @@ fn identifiers_are_echoed_even_in_refusals() {
 }
 
 fn boot() -> Boot {
-    let file = |architecture, ipxe, name: &str| BootFile { architecture, ipxe, name: name.into() };
+    let file = |architectures: &[u16], ipxe, name: &str| BootFile {
+        architectures: architectures.to_vec(),
+        ipxe,
+        name: name.into(),
+    };
     Boot {
-        server: ip("10.0.2.4"),
-        server_name: String::new(),
+        server: Some(ip("10.0.2.4")),
         files: vec![
-            file(None, Some(true), "menu.ipxe"),
-            file(Some(7), None, "ipxe.efi"),
-            file(Some(0), None, "undionly.kpxe"),
+            file(&[], Some(true), "menu.ipxe"),
+            file(&[7], None, "ipxe.efi"),
+            file(&[0], None, "undionly.kpxe"),
         ],
+        ..Boot::default()
     }
 }
 
 #[test]
 fn clients_that_boot_by_http_are_offered_a_uri_under_their_class() {
-    let file = |architecture, name: &str| BootFile { architecture, ipxe: None, name: name.into() };
+    let file = |architecture, name: &str| BootFile {
+        architectures: vec![architecture],
+        ipxe: None,
+        name: name.into(),
+    };
     let mut bench = bench(|config| {
-        config.subnets[0].settings.boot = Some(Boot {
-            server: ip("10.0.2.3"),
-            server_name: String::new(),
+        config.subnets[0].settings.boot = Boot {
+            server: Some(ip("10.0.2.3")),
             files: vec![
-                file(Some(7), "grub.efi"),
-                file(Some(16), "grub.efi"),
-                file(Some(16), "http://10.0.2.9/shim.efi"),
-                file(Some(19), "grubaa64.efi"),
+                file(7, "grub.efi"),
+                file(16, "grub.efi"),
+                file(16, "http://10.0.2.9/shim.efi"),
+                file(19, "grubaa64.efi"),
             ],
-        });
+            ..Boot::default()
+        };
     });
     let class = b"HTTPClient:Arch:00016:UNDI:003000";
     let ask = |architecture, class: &[u8]| {
@@ -127,7 +136,7 @@ fn clients_that_boot_by_http_are_offered_a_uri_under_their_class() {
 
 #[test]
 fn boot_clients_get_the_file_that_suits_them() {
-    let mut bench = bench(|config| config.subnets[0].settings.boot = Some(boot()));
+    let mut bench = bench(|config| config.subnets[0].settings.boot = boot());
     let bios = asking(&[66, 67]).option(code::CLIENT_ARCH, &[0, 0]);
     let reply = bench.one(&bios);
     let packet = Packet::parse(&reply.payload).unwrap();
@@ -162,7 +171,7 @@ fn names_by_option_81_are_answered_in_the_clients_format() {
 fn small_clients_get_what_fits_and_large_ones_all() {
     let mut bench = bench(|config| {
         let settings = &mut config.subnets[0].settings;
-        let to = Prefix::new(ip("10.8.0.0"), 32).unwrap();
+        let to = "10.8.0.0/32".parse().unwrap();
         settings.routes = vec![Route { to, via: ip("10.0.2.9") }; 40];
         settings.ntp = vec![ip("10.0.2.4"); 40];
     });

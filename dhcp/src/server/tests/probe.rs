@@ -14,7 +14,7 @@ const PROBE: Duration = Duration::from_millis(300);
 fn bench() -> Bench {
     let mut config = lab();
     config.probe = Some(PROBE);
-    config.limits.addresses = 5;
+    config.clients.limits.addresses = 5;
     Bench::new(config)
 }
 
@@ -160,9 +160,10 @@ fn a_declined_offer_is_quarantined_too() {
 fn reserved_addresses_are_offered_at_once() {
     let mut config = lab();
     config.probe = Some(PROBE);
-    config.reservations = vec![crate::config::Reservation {
+    config.clients.reservations = vec![crate::config::Reservation {
         client: crate::config::ClientMatch::Mac(mac(1)),
-        address: ip("10.0.2.77"),
+        address: Some(ip("10.0.2.77")),
+        address6: None,
         name: None,
     }];
     let mut bench = Bench::new(config);

@@ -2,7 +2,6 @@
 
 use crate::DropReason;
 use crate::config::{Config, Settings, Subnet};
-use crate::prefix::Prefix;
 use crate::server::Destination;
 use crate::testing::{Ask, Bench, discover, ip, lab, mac};
 use crate::wire::MessageType::{Ack, Nak, Offer, Request};
@@ -12,10 +11,13 @@ use crate::wire::{Packet, options::code};
 fn bench() -> Bench {
     let mut config = lab();
     config.subnets.push(Subnet {
-        prefix: Prefix::new(ip("10.9.0.0"), 16).unwrap(),
+        prefix: "10.9.0.0/16".parse().unwrap(),
         server: ip("10.9.0.1"),
-        ranges: vec![ip("10.9.5.1")..=ip("10.9.5.9")],
-        settings: Settings::default(),
+        settings: Settings {
+            ranges: vec![ip("10.9.5.1")..=ip("10.9.5.9")],
+            lease: config.subnets[0].settings.lease,
+            ..Settings::default()
+        },
         ..config.subnets[0].clone()
     });
     Bench::new(Config { probe: Some(std::time::Duration::from_secs(1)), ..config })
@@ -47,7 +49,7 @@ fn link_selection_overrides_the_relays_address() {
     let reply = bench.one(&ask);
     assert_eq!(reply.to, Destination::Relay(ip("192.0.2.9")));
     let address = Packet::parse(&reply.payload).unwrap().yiaddr();
-    assert!(bench.server.config().subnets[1].prefix.contains(address));
+    assert!(bench.server.config().subnets[1].prefix.contains(&address));
 }
 
 #[test]

@@ -7,7 +7,6 @@ use trama_frame::MacAddr;
 
 use crate::DropReason;
 use crate::config::{Config, Limits};
-use crate::prefix::Prefix;
 use crate::store::Record;
 use crate::testing::{Ask, Bench, discover, ip, lab};
 use crate::wire::MessageType::{Ack, Offer, Request};
@@ -17,11 +16,11 @@ const CLIENTS: u32 = 65_000;
 fn config() -> Config {
     let mut config = lab();
     let last = Ipv4Addr::from_bits(ip("10.0.2.1").to_bits() + CLIENTS - 1);
-    config.subnets[0].prefix = Prefix::new(ip("10.0.0.0"), 15).unwrap();
-    config.subnets[0].ranges = vec![ip("10.0.2.1")..=last];
+    config.subnets[0].prefix = "10.0.0.0/15".parse().unwrap();
+    config.subnets[0].settings.ranges = vec![ip("10.0.2.1")..=last];
     config.subnets[0].server = ip("10.1.255.1");
     config.subnets[0].settings.routers.clear();
-    config.limits = Limits { addresses: CLIENTS, offers: CLIENTS };
+    config.clients.limits = Limits { addresses: CLIENTS, offers: CLIENTS };
     config
 }
 

@@ -126,8 +126,8 @@ fn an_ipv6_address_is_probed_offered_and_leased_when_its_record_is_durable() {
 #[test]
 fn the_search_domains_of_the_host_are_followed() {
     let mut config = settings();
-    let dhcp = config.dhcp.as_mut().unwrap();
-    (dhcp.domain, dhcp.follows_host) = (None, true);
+    let service = &mut config.dhcp.as_mut().unwrap().service;
+    (service.settings.domain, service.host_search) = (None, true);
     let mut gateway = Gateway::new(config.clone(), random());
     gateway.open_leases(Duration::ZERO, EPOCH, Vec::new());
     let long: Vec<String> = (0..30).map(|number| format!("domain-{number}.example")).collect();
@@ -149,13 +149,13 @@ fn the_search_domains_of_the_host_are_followed() {
         assert!(text_of(&frame).contains(&wire("domain-0.example")) && frame.len() < 1280 + 14);
     }
     // Settings with domains of their own, or none, keep them.
-    config.dhcp.as_mut().unwrap().follows_host = false;
+    config.dhcp.as_mut().unwrap().service.host_search = false;
     gateway.reconfigure(config.clone());
     for frame in replies(&mut gateway, Duration::from_secs(120)) {
         assert!(!text_of(&frame).contains(&wire("domain-0.example")));
     }
     // DHCPv6 has no option for a single domain, so it is the search list.
-    config.dhcp.as_mut().unwrap().domain = "own.example".parse().ok();
+    config.dhcp.as_mut().unwrap().service.settings.domain = "own.example".parse().ok();
     gateway.reconfigure(config);
     let [advertised, by_dhcp6, _] = replies(&mut gateway, Duration::from_secs(150));
     for frame in [by_dhcp6, advertised] {
