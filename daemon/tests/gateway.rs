@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use trama_daemon::gateway::{AskError, GatewayStatus, Program, Supervisor};
 use trama_dhcp::config::{Service, Settings};
+use trama_gateway::Station;
 use trama_gateway::control::{Channel, Command as Message, Report, send_end};
 use trama_gateway::link::{self, Layout};
 use trama_gateway::report::LeaseRow;
 use trama_gateway::{Config, Dhcp};
-use trama_gateway::{Station, Subnet4};
 use trama_switch::{
     Device, NetworkSettings, PortFilter, PortSettings, Spin, VhostDevice, VlanMode, WorkerHandle,
     WorkerOptions,
@@ -22,7 +22,7 @@ use trama_vhost_net::SwitchPort;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(mtu: u16) -> Config {
-    let ipv4 = Some(Subnet4 { address: [10, 0, 2, 1].into(), prefix: 24 });
+    let ipv4 = "10.0.2.1/24".parse().ok();
     let (mac, ipv6, service_addresses) = ([2, 0, 0, 0, 0, 1], None, Vec::new());
     let station = Station { mac, mtu, ipv4, ipv6, service_addresses };
     Config { station, hosts: Vec::new(), tftp: None, dhcp: None, nat: None }

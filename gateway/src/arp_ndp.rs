@@ -8,6 +8,7 @@ use smoltcp::wire::{
 };
 use trama_frame::MacAddr;
 use trama_nat::Station;
+use trama_nat::is_host4;
 use trama_nat::packet::received::Arp;
 use trama_nat::packet::{checksums, ethernet_address, frame, ip_frame};
 
@@ -26,7 +27,7 @@ pub(crate) const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
 /// It is not, or the network has no IPv4.
 pub(crate) fn check_sender(station: &Station, arp: &Arp) -> Result<(), NatDrop> {
     let subnet = station.ipv4.ok_or(NatDrop::OtherAddress)?;
-    if !arp.sender.is_unspecified() && !subnet.is_host(arp.sender) {
+    if !arp.sender.is_unspecified() && !is_host4(subnet, arp.sender) {
         return Err(NatDrop::ForeignSource);
     }
     Ok(())

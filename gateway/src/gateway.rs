@@ -409,7 +409,7 @@ impl Gateway {
             (ports.dst_port, packet.source, is_service_address)
         {
             let leases = self.leases.as_mut().ok_or(ServiceDrop::ClosedPort)?;
-            let server = self.shared.config.station.ipv4.map(|subnet| IpAddr::V4(subnet.address));
+            let server = self.shared.config.station.ipv4.map(|subnet| IpAddr::V4(subnet.addr()));
             let unicast = Some(packet.destination) == server;
             let request =
                 Request { port: packet.port.0, from: packet.mac, source, unicast, payload };

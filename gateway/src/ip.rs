@@ -7,6 +7,7 @@ use smoltcp::wire::{
 };
 use trama_nat::packet::inbound::Inbound;
 use trama_nat::packet::{HOP_LIMIT, checksums, ip_frame};
+use trama_nat::{is_broadcast, is_host4, is_host6};
 
 use crate::arp_ndp::{Solicitation, advertise};
 use crate::config::Config;
@@ -69,11 +70,11 @@ fn check4(
     let subnet = config.station.ipv4.ok_or(NatDrop::OtherAddress)?;
     let is_dhcp = is_dhcp(packet);
     let is_unicast = !source.is_multicast() && !source.is_broadcast() && !source.is_loopback();
-    let is_known_source = if is_dhcp { is_unicast } else { subnet.is_host(source) };
+    let is_known_source = if is_dhcp { is_unicast } else { is_host4(subnet, source) };
     if !is_known_source || config.station.has(source.into()) {
         return Err(NatDrop::ForeignSource);
     }
-    let to_all = destination.is_broadcast() || subnet.is_broadcast(destination);
+    let to_all = destination.is_broadcast() || is_broadcast(subnet, destination);
     let is_accepted = config.station.has(destination.into()) || (is_dhcp && to_all);
     if is_accepted { Ok(()) } else { Err(NatDrop::OtherAddress) }
 }
@@ -85,7 +86,7 @@ fn check6(
     destination: Ipv6Addr,
 ) -> Result<(), NatDrop> {
     let subnet = config.station.ipv6.ok_or(NatDrop::OtherAddress)?;
-    let is_on_link = source.is_unicast_link_local() || subnet.is_host(source);
+    let is_on_link = source.is_unicast_link_local() || is_host6(subnet, source);
     // The unspecified address is the source of duplicate address detection.
     if (!is_on_link && !source.is_unspecified()) || config.station.has(source.into()) {
         return Err(NatDrop::ForeignSource);
@@ -98,7 +99,7 @@ fn check6(
 
 /// Whether this is the solicited-node group of one of the gateway's addresses.
 fn is_solicited_node(config: &Config, group: Ipv6Addr) -> bool {
-    let main = config.station.ipv6.map(|subnet| subnet.address);
+    let main = config.station.ipv6.map(|subnet| subnet.addr());
     let service_addresses =
         config.station.service_addresses.iter().filter_map(|(address, _)| match address {
             IpAddr::V6(address) => Some(*address),

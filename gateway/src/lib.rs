@@ -32,6 +32,5 @@ pub use gateway::Gateway;
 pub use io::{Output, Upstream};
 // What the settings and the engine take from the NAT.
 pub use trama_nat::{
-    Discovery, Forward, LoopbackMap, PortMark, Random, Rules, Service, Station, Subnet4, Subnet6,
-    Transport,
+    Discovery, Forward, LoopbackMap, PortMark, Random, Rules, Service, Station, Transport,
 };

@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress,
     IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket,
 };
 use trama_frame::MacAddr;
 use trama_nat::packet::{checksums, ip_frame};
-use trama_nat::{Client, PortMark, Random, Station, Subnet4, Subnet6};
+use trama_nat::{Client, PortMark, Random, Station};
 
 use crate::config::Config;
 
@@ -23,8 +24,8 @@ pub fn lab() -> Config {
     let station = Station {
         mac: GATEWAY.0,
         mtu: 1500,
-        ipv4: Some(Subnet4 { address: GATEWAY4, prefix: 24 }),
-        ipv6: Some(Subnet6 { address: GATEWAY6, prefix: 64 }),
+        ipv4: Some(Ipv4Net::new_assert(GATEWAY4, 24)),
+        ipv6: Some(Ipv6Net::new_assert(GATEWAY6, 64)),
         service_addresses: Vec::new(),
     };
     Config { station, hosts: Vec::new(), tftp: None, dhcp: None, nat: None }

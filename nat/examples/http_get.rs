@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
 use mio::{Events, Poll};
 use smoltcp::iface::{Config as InterfaceConfig, Interface, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -23,7 +24,7 @@ use trama_nat::packet::received::{Arp, Frame};
 use trama_nat::packet::{ethernet_address, frame};
 use trama_nat::{
     Cable, Config, Context, Counters, DropReason, Handled, LoopbackMap, Nat, PortMark, Random,
-    Rules, Station, Subnet4, Transport,
+    Rules, Station, Transport,
 };
 
 const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -118,7 +119,7 @@ struct Gateway {
 impl Gateway {
     /// A gateway whose port 80 is the host's `server`.
     fn new(server: SocketAddr) -> std::io::Result<Gateway> {
-        let ipv4 = Some(Subnet4 { address: GATEWAY4, prefix: 24 });
+        let ipv4 = Ipv4Net::new(GATEWAY4, 24).ok();
         let (ipv6, service_addresses) = (None, Vec::new());
         let guest = SocketAddr::from((GATEWAY4, 80));
         let map = LoopbackMap { transport: Transport::Tcp, guest, host: server };

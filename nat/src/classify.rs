@@ -102,12 +102,12 @@ pub(crate) fn is_local(config: Config<'_>, packet: &Inbound<'_>) -> bool {
         IpAddr::V4(to) => {
             to.is_multicast()
                 || to.is_broadcast()
-                || config.station.ipv4.is_none_or(|subnet| subnet.contains(to))
+                || config.station.ipv4.is_none_or(|subnet| subnet.contains(&to))
         }
         IpAddr::V6(to) => {
             to.is_multicast()
                 || to.is_unicast_link_local()
-                || config.station.ipv6.is_none_or(|subnet| subnet.contains(to))
+                || config.station.ipv6.is_none_or(|subnet| subnet.contains(&to))
         }
     }
 }

@@ -264,10 +264,10 @@ pub(super) fn is_routed_via_gateway(config: Config<'_>, address: IpAddr) -> bool
     let special = address.is_loopback() || address.is_unspecified() || address.is_multicast();
     let near = match address {
         IpAddr::V4(v4) => {
-            v4.is_link_local() || config.station.ipv4.is_some_and(|net| net.contains(v4))
+            v4.is_link_local() || config.station.ipv4.is_some_and(|net| net.contains(&v4))
         }
         IpAddr::V6(v6) => {
-            v6.is_unicast_link_local() || config.station.ipv6.is_some_and(|net| net.contains(v6))
+            v6.is_unicast_link_local() || config.station.ipv6.is_some_and(|net| net.contains(&v6))
         }
     };
     !special && !near && !config.station.is_guest(address)

@@ -46,4 +46,4 @@ pub use io::{Client, PortMark, Random};
 pub use nat::{Handled, Nat};
 pub use report::{FlowRow, ForwardStatus, NatStatus};
 pub use rules::{Config, Discovery, Forward, LoopbackMap, Rules, Transport};
-pub use station::{Service, Station, Subnet4, Subnet6};
+pub use station::{Service, Station, is_broadcast, is_host4, is_host6};

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use trama_frame::MacAddr;
 
@@ -12,10 +13,11 @@ pub struct Station {
     pub mac: [u8; 6],
     /// The network's MTU in bytes.
     pub mtu: u16,
-    /// The gateway's IPv4 address and subnet.
-    pub ipv4: Option<Subnet4>,
-    /// The gateway's IPv6 address and subnet. Its link-local address follows from the MAC address.
-    pub ipv6: Option<Subnet6>,
+    /// The gateway's IPv4 address with the prefix of its subnet.
+    pub ipv4: Option<Ipv4Net>,
+    /// The gateway's IPv6 address with the prefix of its subnet. Its link-local address follows
+    /// from the MAC address.
+    pub ipv6: Option<Ipv6Net>,
     /// Further addresses in its subnets, each for one service. A service with such addresses is
     /// only offered there, the others at the gateway's own addresses.
     pub service_addresses: Vec<(IpAddr, Service)>,
@@ -52,8 +54,8 @@ impl Station {
     /// The gateway's own address of the IP version of `peer`.
     pub fn address_for(&self, peer: IpAddr) -> Option<IpAddr> {
         match peer {
-            IpAddr::V4(_) => self.ipv4.map(|subnet| subnet.address.into()),
-            IpAddr::V6(_) => self.ipv6.map(|subnet| subnet.address.into()),
+            IpAddr::V4(_) => self.ipv4.map(|subnet| subnet.addr().into()),
+            IpAddr::V6(_) => self.ipv6.map(|subnet| subnet.addr().into()),
         }
     }
 
@@ -75,16 +77,16 @@ impl Station {
     /// Whether an address is in one of the subnets, broadcast included.
     pub fn is_inside(&self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(address) => self.ipv4.is_some_and(|subnet| subnet.contains(address)),
-            IpAddr::V6(address) => self.ipv6.is_some_and(|subnet| subnet.contains(address)),
+            IpAddr::V4(address) => self.ipv4.is_some_and(|subnet| subnet.contains(&address)),
+            IpAddr::V6(address) => self.ipv6.is_some_and(|subnet| subnet.contains(&address)),
         }
     }
 
     /// Whether `address` can be a guest's.
     pub fn is_guest(&self, address: IpAddr) -> bool {
         let is_host = match address {
-            IpAddr::V4(address) => self.ipv4.is_some_and(|subnet| subnet.is_host(address)),
-            IpAddr::V6(address) => self.ipv6.is_some_and(|subnet| subnet.is_host(address)),
+            IpAddr::V4(address) => self.ipv4.is_some_and(|subnet| is_host4(subnet, address)),
+            IpAddr::V6(address) => self.ipv6.is_some_and(|subnet| is_host6(subnet, address)),
         };
         is_host && !self.has(address)
     }
@@ -99,70 +101,32 @@ impl Station {
 
     fn is_main(&self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(address) => self.ipv4.is_some_and(|subnet| subnet.address == address),
+            IpAddr::V4(address) => self.ipv4.is_some_and(|subnet| subnet.addr() == address),
             IpAddr::V6(address) => {
-                self.ipv6.is_some_and(|subnet| subnet.address == address)
+                self.ipv6.is_some_and(|subnet| subnet.addr() == address)
                     || address == self.link_local()
             }
         }
     }
 }
 
-/// An IPv4 address with its subnet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Subnet4 {
-    /// The gateway's address.
-    pub address: Ipv4Addr,
-    /// Length of the subnet's prefix, 0 to 32.
-    pub prefix: u8,
+/// Whether `address` is the broadcast address of `subnet`; /31 and /32 have none (RFC 3021).
+pub fn is_broadcast(subnet: Ipv4Net, address: Ipv4Addr) -> bool {
+    subnet.prefix_len() < 31 && address == subnet.broadcast()
 }
 
-impl Subnet4 {
-    /// Whether `address` is the subnet's broadcast address.
-    pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
-        let host = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
-        self.prefix < 31 && address.to_bits() == self.address.to_bits() | host
-    }
-
-    /// Whether `address` can be a host's: it is in the subnet, and neither the network nor the
-    /// broadcast address.
-    pub fn is_host(&self, address: Ipv4Addr) -> bool {
-        let host = address.to_bits() & !self.mask();
-        let edge = self.prefix < 31 && (host == 0 || host == !self.mask());
-        self.contains(address) && !edge && !address.is_multicast() && !address.is_loopback()
-    }
-
-    /// Whether `address` is inside, its edges included.
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        (self.address.to_bits() ^ address.to_bits()) & self.mask() == 0
-    }
-
-    fn mask(&self) -> u32 {
-        u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
-    }
+/// Whether `address` can be a host's: it is in the subnet, and neither the network nor the
+/// broadcast address.
+pub fn is_host4(subnet: Ipv4Net, address: Ipv4Addr) -> bool {
+    let is_network = subnet.prefix_len() < 31 && address == subnet.network();
+    let is_special = address.is_multicast() || address.is_loopback();
+    subnet.contains(&address) && !is_network && !is_broadcast(subnet, address) && !is_special
 }
 
-/// An IPv6 address with its subnet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Subnet6 {
-    /// The gateway's own address.
-    pub address: Ipv6Addr,
-    /// Length of the subnet's prefix, 0 to 128.
-    pub prefix: u8,
-}
-
-impl Subnet6 {
-    /// Whether `address` is a unicast address of the subnet.
-    pub fn is_host(&self, address: Ipv6Addr) -> bool {
-        let special = address.is_multicast() || address.is_loopback() || address.is_unspecified();
-        !special && self.contains(address)
-    }
-
-    /// Whether `address` is inside.
-    pub fn contains(&self, address: Ipv6Addr) -> bool {
-        let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
-        (self.address.to_bits() ^ address.to_bits()) & mask == 0
-    }
+/// Whether `address` is a unicast address of the subnet.
+pub fn is_host6(subnet: Ipv6Net, address: Ipv6Addr) -> bool {
+    let special = address.is_multicast() || address.is_loopback() || address.is_unspecified();
+    !special && subnet.contains(&address)
 }
 
 #[cfg(test)]
@@ -171,18 +135,19 @@ mod tests {
 
     #[test]
     fn hosts_of_a_subnet_are_those_inside_without_its_edges() {
-        let subnet = Subnet4 { address: Ipv4Addr::new(10, 0, 2, 1), prefix: 24 };
-        let host = |last| subnet.is_host(Ipv4Addr::new(10, 0, 2, last));
+        let net = |prefix| Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 2, 1), prefix);
+        let subnet = net(24);
+        let host = |last| is_host4(subnet, Ipv4Addr::new(10, 0, 2, last));
         assert!(host(2) && host(254));
         assert!(!host(0) && !host(255));
-        assert!(subnet.is_broadcast(Ipv4Addr::new(10, 0, 2, 255)));
-        assert!(!subnet.is_broadcast(Ipv4Addr::new(10, 0, 3, 255)));
-        assert!(!subnet.is_host(Ipv4Addr::new(10, 0, 3, 2)));
-        let pair = Subnet4 { prefix: 31, ..subnet };
-        assert!(pair.is_host(Ipv4Addr::new(10, 0, 2, 0)), "RFC 3021");
-        let all = Subnet4 { prefix: 0, ..subnet };
-        assert!(all.is_host(Ipv4Addr::new(1, 2, 3, 4)));
-        assert!(!all.is_host(Ipv4Addr::new(224, 0, 0, 1)) && !all.is_host(Ipv4Addr::LOCALHOST));
+        assert!(is_broadcast(subnet, Ipv4Addr::new(10, 0, 2, 255)));
+        assert!(!is_broadcast(subnet, Ipv4Addr::new(10, 0, 3, 255)));
+        assert!(!is_host4(subnet, Ipv4Addr::new(10, 0, 3, 2)));
+        let pair = net(31);
+        assert!(is_host4(pair, Ipv4Addr::new(10, 0, 2, 0)), "RFC 3021");
+        let all = net(0);
+        assert!(is_host4(all, Ipv4Addr::new(1, 2, 3, 4)));
+        assert!(!is_host4(all, Ipv4Addr::new(224, 0, 0, 1)) && !is_host4(all, Ipv4Addr::LOCALHOST));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr,
     Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet, NdiscNeighborFlags,
@@ -13,7 +14,7 @@ use crate::io::{Client, PortMark, Random};
 use crate::packet::received::{self, Frame};
 use crate::packet::{self, checksums, ethernet_address, ip_frame};
 use crate::rules::{Config, Rules};
-use crate::station::{Station, Subnet4, Subnet6};
+use crate::station::Station;
 
 pub const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 pub const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -40,8 +41,8 @@ pub fn lab() -> Lab {
     let station = Station {
         mac: GATEWAY.0,
         mtu: 1500,
-        ipv4: Some(Subnet4 { address: GATEWAY4, prefix: 24 }),
-        ipv6: Some(Subnet6 { address: GATEWAY6, prefix: 64 }),
+        ipv4: Some(Ipv4Net::new_assert(GATEWAY4, 24)),
+        ipv6: Some(Ipv6Net::new_assert(GATEWAY6, 64)),
         service_addresses: Vec::new(),
     };
     Lab { station, nat: None }

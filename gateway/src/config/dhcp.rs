@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use trama_dhcp::config::{self, Identity, Service, Settings, Subnet};
 use trama_dhcp::dhcp6::{Config6, Settings6};
@@ -35,8 +34,8 @@ impl Config {
     pub fn dhcp_server(&self) -> Option<config::Config> {
         let (dhcp, ipv4) = (self.dhcp.as_ref()?, self.station.ipv4?);
         let subnet = Subnet {
-            prefix: Ipv4Net::new(ipv4.address, ipv4.prefix).ok()?,
-            server: ipv4.address,
+            prefix: ipv4,
+            server: ipv4.addr(),
             mtu: Some(self.station.mtu),
             settings: dhcp.service.settings.clone(),
         };
@@ -55,8 +54,8 @@ impl Config {
             });
         Some(Config6 {
             mac: self.station.mac(),
-            prefix: Ipv6Net::new(ipv6.address, ipv6.prefix).ok()?,
-            own: others.chain([ipv6.address]).collect(),
+            prefix: ipv6,
+            own: others.chain([ipv6.addr()]).collect(),
             ranges: dhcp.service.ranges6.clone(),
             clients: common.clients,
             lease: dhcp.service.settings.lease.default,
@@ -65,7 +64,7 @@ impl Config {
             quarantine: common.quarantine,
             seed: common.seed,
             settings: Settings6 {
-                dns: vec![self.station.dns6().unwrap_or(ipv6.address)],
+                dns: vec![self.station.dns6().unwrap_or(ipv6.addr())],
                 search: dhcp.short_search(),
                 ntp: Vec::new(),
                 refresh: REFRESH,

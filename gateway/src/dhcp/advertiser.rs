@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use ipnet::Ipv6Net;
 use smoltcp::wire::IpProtocol;
 use trama_dhcp::ra::{ALL_NODES, Advertisement, PrefixInformation, Router, check_solicitation};
 use trama_dhcp::{DropReason as Refusal, Time};
@@ -103,10 +102,10 @@ fn settings(config: &Config) -> Option<Advertisement> {
     let (dhcp, subnet) =
         (config.dhcp.as_ref().filter(|dhcp| dhcp.service.ipv6)?, config.station.ipv6?);
     let prefix = PrefixInformation {
-        prefix: Ipv6Net::new(subnet.address, subnet.prefix).ok()?,
+        prefix: subnet,
         on_link: true,
         // Interface identifiers always have 64 bits (RFC 4862, 5.5.3).
-        autonomous: subnet.prefix == 64,
+        autonomous: subnet.prefix_len() == 64,
         valid: VALID,
         preferred: PREFERRED,
     };
@@ -118,7 +117,7 @@ fn settings(config: &Config) -> Option<Advertisement> {
         lifetime: if config.nat.is_some() { ROUTER_LIFETIME } else { 0 },
         prefixes: vec![prefix],
         mtu: (config.station.mtu >= 1280).then_some(config.station.mtu.into()),
-        dns: vec![config.station.dns6().unwrap_or(subnet.address)],
+        dns: vec![config.station.dns6().unwrap_or(subnet.addr())],
         search: dhcp.short_search(),
         dns_lifetime: ROUTER_LIFETIME.into(),
         mac: config.station.mac(),

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use trama_nat::{is_host4, is_host6};
+
 use super::message::{
     CLASS_IN, Message, NAME_ERROR, TYPE_A, TYPE_AAAA, TYPE_PTR, encode_name, reverse,
 };
@@ -40,10 +42,10 @@ impl LocalNames {
         if let Some(address) = reverse(&name) {
             let ours = match address {
                 IpAddr::V4(address) => {
-                    config.station.ipv4.is_some_and(|subnet| subnet.is_host(address))
+                    config.station.ipv4.is_some_and(|subnet| is_host4(subnet, address))
                 }
                 IpAddr::V6(address) => {
-                    config.station.ipv6.is_some_and(|subnet| subnet.is_host(address))
+                    config.station.ipv6.is_some_and(|subnet| is_host6(subnet, address))
                 }
             };
             let leased = || match address {

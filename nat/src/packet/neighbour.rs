@@ -19,7 +19,7 @@ pub fn solicitation(station: &Station, address: IpAddr) -> Option<Vec<u8>> {
             let request = ArpRepr::EthernetIpv4 {
                 operation: ArpOperation::Request,
                 source_hardware_addr: ethernet_address(mac),
-                source_protocol_addr: station.ipv4?.address,
+                source_protocol_addr: station.ipv4?.addr(),
                 target_hardware_addr: EthernetAddress([0; 6]),
                 target_protocol_addr: address,
             };
@@ -29,7 +29,7 @@ pub fn solicitation(station: &Station, address: IpAddr) -> Option<Vec<u8>> {
             }))
         }
         IpAddr::V6(target) => {
-            let (source, [.., a, b, c]) = (station.ipv6?.address, target.octets());
+            let (source, [.., a, b, c]) = (station.ipv6?.addr(), target.octets());
             let group = [0x33, 0x33, 0xff, a, b, c];
             let word = |high, low| u16::from_be_bytes([high, low]);
             let to = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, word(0xff, a), word(b, c));

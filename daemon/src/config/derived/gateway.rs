@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use trama_gateway::{Forward, LoopbackMap, Rules, Service, Station, Subnet4, Subnet6};
+use ipnet::{Ipv4Net, Ipv6Net};
+use trama_gateway::{Forward, LoopbackMap, Rules, Service, Station};
 
 use super::forward::{forward_guest, loopback_guest};
 use crate::config::model::Network;
@@ -30,8 +31,8 @@ pub fn gateway(
     for subnet in network.subnets() {
         let (prefix, known) = (subnet.prefix_len(), network.well_known(subnet));
         match known.gateway {
-            IpAddr::V4(address) => station.ipv4 = Some(Subnet4 { address, prefix }),
-            IpAddr::V6(address) => station.ipv6 = Some(Subnet6 { address, prefix }),
+            IpAddr::V4(address) => station.ipv4 = Ipv4Net::new(address, prefix).ok(),
+            IpAddr::V6(address) => station.ipv6 = Ipv6Net::new(address, prefix).ok(),
         }
         let services = [(known.dns, Service::Dns), (known.tftp, Service::Tftp)];
         let service_addresses =

@@ -50,7 +50,7 @@ fn modes_that_have_dhcp_by_default() {
         gateway(&network)
     };
     let host_only = gateway("mode = \"host-only\"").unwrap();
-    assert_eq!(host_only.station.ipv4.unwrap().address.to_string(), "192.168.56.100");
+    assert_eq!(host_only.station.ipv4.unwrap().addr().to_string(), "192.168.56.100");
     let settings = host_only.dhcp.unwrap().service.settings;
     assert_eq!(settings.ranges[0].start().to_string(), "192.168.56.101");
     assert!(settings.routers.is_empty(), "there is no way out");

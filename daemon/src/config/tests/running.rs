@@ -56,8 +56,8 @@ fn a_gateway_is_told_what_virtualbox_users_expect() {
     let running = parse(TWO, "").unwrap().laid_out();
     let config = gateway(&running.networks[0], [2, 0, 0, 0, 0, 1], "/".as_ref(), 0).unwrap();
     let subnet = config.station.ipv4.unwrap();
-    assert_eq!((subnet.address.to_string(), subnet.prefix), ("10.0.2.2".into(), 24));
-    assert_eq!(config.station.ipv6.unwrap().address.to_string(), "fd17:625c:f037:2::2");
+    assert_eq!((subnet.addr().to_string(), subnet.prefix_len()), ("10.0.2.2".into(), 24));
+    assert_eq!(config.station.ipv6.unwrap().addr().to_string(), "fd17:625c:f037:2::2");
     let service_addresses: Vec<_> =
         config.station.service_addresses.iter().map(|(address, _)| address.to_string()).collect();
     let wanted = ["10.0.2.3", "10.0.2.4", "fd17:625c:f037:2::3", "fd17:625c:f037:2::4"];
