@@ -83,7 +83,7 @@ pub fn port(port: &Port, network: Option<switch::NetworkId>, mark: u16) -> switc
             refuses_forged: !port.spoof,
         },
         mark,
-        is_told_marks: false,
+        hdr_len: switch::HdrLen::Headers,
     }
 }
 

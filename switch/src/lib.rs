@@ -25,8 +25,8 @@ pub mod worker;
 pub use counters::{NetworkCounters, PortCounters, WorkerCounters};
 pub use drop_reason::DropReason;
 pub use engine::{
-    DetachedPort, Engine, EngineError, Network, NetworkId, NetworkSettings, PortFault, PortFilter,
-    PortId, PortSettings, Promiscuous, Station,
+    DetachedPort, Engine, EngineError, HdrLen, Network, NetworkId, NetworkSettings, PortFault,
+    PortFilter, PortId, PortSettings, Promiscuous, Station,
 };
 pub use mac_table::{FdbEntry, MacTable, PortIndex};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};

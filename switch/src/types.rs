@@ -44,9 +44,18 @@ pub struct PortSettings {
     pub filter: PortFilter,
     /// The port's mark, for receivers that want it; 0 if it has none.
     pub mark: u16,
-    /// Whether the header of each frame tells the device behind the port the mark of the ingress
-    /// port, in `hdr_len`. Not for virtio drivers, for which the field has another meaning.
-    pub is_told_marks: bool,
+    /// What `hdr_len` of the frames delivered to it holds.
+    pub hdr_len: HdrLen,
+}
+
+/// The meaning of the virtio-net header's `hdr_len` in frames that a port receives.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum HdrLen {
+    /// The length of the frame's headers (virtio 1.2, section 5.1.6).
+    #[default]
+    Headers,
+    /// The mark of the ingress port; not for virtio drivers.
+    IngressMark,
 }
 
 /// Which frames a port may receive besides its own, and with which source it may send.

@@ -17,7 +17,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::counters::WorkerCounters;
 use crate::engine::{
-    Engine, EngineError, Names, Network, NetworkId, NetworkSettings, PortId, PortSettings,
+    Engine, EngineError, IdAllocator, Network, NetworkId, NetworkSettings, PortId, PortSettings,
 };
 use crate::ports::{Doorbell, signal};
 use crate::time::Time;
@@ -29,7 +29,7 @@ const REQUESTS_PER_ROUND: usize = 8;
 /// Rounds without a frame after which the worker yields its core. Where the gateway shares the
 /// core, its frames would otherwise wait for the spinning to end: yielding raised downloads from
 /// 6.8 to over 9.7 Gb/s, requests from 7700 to 10,300 a second.
-const PATIENCE: u32 = 8;
+const YIELD_AFTER_ROUNDS: u32 = 8;
 /// How often a busy worker checks for kicks of armed ports: a system call of about 0.3 µs.
 const KICK_CHECK: Duration = Duration::from_micros(20);
 /// Period over which a worker measures its load.
@@ -83,7 +83,7 @@ pub enum MoveError {
 /// reused.
 #[derive(Clone)]
 pub struct WorkerGroup {
-    names: Arc<Names>,
+    ids: Arc<IdAllocator>,
     started: Instant,
 }
 
@@ -104,13 +104,13 @@ pub struct WorkerHandle {
 impl WorkerGroup {
     /// Makes a group without workers. `seed` keys the hashes and must be unknown to guests.
     pub fn new(seed: u64) -> WorkerGroup {
-        WorkerGroup { names: Arc::new(Names::new(seed)), started: Instant::now() }
+        WorkerGroup { ids: Arc::new(IdAllocator::new(seed)), started: Instant::now() }
     }
 
     /// Makes a network without ports for a worker of this group. Its MAC table may take long to
     /// make; no worker waits for it.
     pub fn network(&self, settings: NetworkSettings) -> (NetworkId, Network) {
-        self.names.network(settings)
+        self.ids.new_network(settings)
     }
 
     /// Starts a worker thread with an empty engine. `load` is written each time the worker was busy
@@ -125,7 +125,7 @@ impl WorkerGroup {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (jobs, queue) = bounded(REQUESTS);
         let stop = Arc::new(AtomicBool::new(false));
-        let mut engine = Engine::with_names(Arc::clone(&self.names));
+        let mut engine = Engine::with_ids(Arc::clone(&self.ids));
         let doorbell = Doorbell::new(poll.registry().try_clone()?);
         let silence = match spin {
             Spin::Never => Some(Duration::ZERO),
@@ -150,7 +150,7 @@ impl WorkerGroup {
             counters,
             started: self.started,
             never_sleeps: spin == Spin::Always,
-            load: load.map(LoadWatch::new),
+            load: load.map(LoadMonitor::new),
         };
         let thread = std::thread::Builder::new().name(name).spawn(|| worker.run())?;
         Ok((handle, thread))
@@ -244,23 +244,23 @@ struct Worker {
     counters: Arc<WorkerCounters>,
     started: Instant,
     never_sleeps: bool,
-    load: Option<LoadWatch>,
+    load: Option<LoadMonitor>,
 }
 
 /// Reports when its worker is loaded, so that idle workers need no polling.
-struct LoadWatch {
+struct LoadMonitor {
     event: OwnedFd,
     begin: Time,
     busy_before: u64,
 }
 
-impl LoadWatch {
-    fn new(event: OwnedFd) -> LoadWatch {
-        LoadWatch { event, begin: Time::ZERO, busy_before: 0 }
+impl LoadMonitor {
+    fn new(event: OwnedFd) -> LoadMonitor {
+        LoadMonitor { event, begin: Time::ZERO, busy_before: 0 }
     }
 
     /// Records that by `now` the worker has been busy for `busy` nanoseconds in total.
-    fn look(&mut self, now: Time, busy: u64) {
+    fn update(&mut self, now: Time, busy: u64) {
         let window = now.saturating_sub(self.begin);
         if window < LOAD_WINDOW {
             return;
@@ -286,14 +286,14 @@ impl Worker {
                 let (moved, done) = self.engine.round(now, || since(started));
                 now = if self.engine.has_active() { done } else { since(started) };
                 idle = if moved { 0 } else { idle + 1 };
-                if idle >= PATIENCE {
+                if idle >= YIELD_AFTER_ROUNDS {
                     idle = 0;
                     std::thread::yield_now();
                 } else if idle > 0 {
                     std::hint::spin_loop();
                 }
                 if let Some(load) = &mut self.load {
-                    load.look(now, self.counters.busy_nanos.get());
+                    load.update(now, self.counters.busy_nanos.get());
                 }
                 let is_due = now.saturating_sub(kicks_checked) >= KICK_CHECK;
                 if is_due && self.engine.has_armed() {

@@ -264,7 +264,7 @@ fn a_network_is_resized_on_the_way_and_keeps_its_addresses() {
 }
 
 #[test]
-fn the_time_of_a_network_is_counted_and_a_loaded_worker_says_so() {
+fn busy_time_is_counted_and_a_loaded_worker_signals_it() {
     let load = event();
     let running =
         Workers::new(Spin::For(Duration::from_micros(20)), Some(load.try_clone().unwrap()));

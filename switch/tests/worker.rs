@@ -155,7 +155,7 @@ fn a_kick_wakes_the_worker_and_the_driver_is_called() {
 }
 
 #[test]
-fn a_call_that_would_block_stalls_nobody() {
+fn a_call_that_would_block_delays_no_other_port() {
     let running = Running::new(Spin::Never);
     // As a hostile frontend leaves it: the counter is full, and `O_NONBLOCK` is clear.
     let full = eventfd(0, EventfdFlags::empty()).unwrap();

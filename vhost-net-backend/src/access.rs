@@ -8,10 +8,10 @@ use std::path::Path;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgroups};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Gid as Team, Mode, OFlags, Uid as Owner, chmod, chownat, fstat, open,
+    AtFlags, FileType, Gid as RawGid, Mode, OFlags, Uid as RawUid, chmod, chownat, fstat, open,
 };
 
-/// Owner, group and mode of a socket's file; `None`: as the process makes it.
+/// RawUid, group and mode of a socket's file; `None`: as the process makes it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Access {
     /// The owning user.
@@ -27,7 +27,7 @@ pub(crate) type Identity = (u64, u64);
 
 /// A socket's file, and its owner, group and mode as the process made it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Made {
+pub(crate) struct BoundSocket {
     pub identity: Identity,
     pub access: Access,
 }
@@ -55,16 +55,17 @@ impl Access {
     ///
     /// # Errors
     /// The process lacks a permission; the text names it and the remedy.
-    pub(crate) fn apply(&self, path: &Path) -> io::Result<Made> {
+    pub(crate) fn apply(&self, path: &Path) -> io::Result<BoundSocket> {
         let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let found = fstat(&file)?;
         if !FileType::from_raw_mode(found.st_mode).is_socket() {
             return Err(io::Error::other("it was replaced by something that is not a socket"));
         }
         if self.owner.is_some() || self.group.is_some() {
-            let (owner, group) = (self.owner.map(Owner::from_raw), self.group.map(Team::from_raw));
+            let (owner, group) =
+                (self.owner.map(RawUid::from_raw), self.group.map(RawGid::from_raw));
             chownat(&file, "", owner, group, AtFlags::EMPTY_PATH)
-                .map_err(|error| self.cannot_give(error.into()))?;
+                .map_err(|error| self.explain_chown(error.into()))?;
         }
         if let Some(mode) = self.mode {
             chmod(by_descriptor(&file), Mode::from_raw_mode(mode))?;
@@ -74,10 +75,10 @@ impl Access {
             group: Some(found.st_gid),
             mode: Some(found.st_mode & 0o7777),
         };
-        Ok(Made { identity: (found.st_dev, found.st_ino), access })
+        Ok(BoundSocket { identity: (found.st_dev, found.st_ino), access })
     }
 
-    fn cannot_give(&self, error: io::Error) -> io::Error {
+    fn explain_chown(&self, error: io::Error) -> io::Error {
         let owner = self.owner.map(user_name).unwrap_or_default();
         let group = self.group.map(group_name).unwrap_or_default();
         io::Error::new(
@@ -145,7 +146,7 @@ fn group_name(id: u32) -> String {
     known.map_or_else(|| id.to_string(), |group| group.name)
 }
 
-/// Owner, group and mode of a file in words.
+/// RawUid, group and mode of a file in words.
 fn describe(file: &Metadata) -> String {
     let (owner, group) = (user_name(file.uid()), group_name(file.gid()));
     format!("{owner}:{group}, mode {:04o}", file.permissions().mode() & 0o7777)
@@ -153,7 +154,7 @@ fn describe(file: &Metadata) -> String {
 
 /// A note for the log if not every user may connect to the socket we listen on. The listener cannot
 /// see that a frontend was refused.
-pub(crate) fn keeps_out(path: &Path) -> Option<String> {
+pub(crate) fn restricted_access(path: &Path) -> Option<String> {
     let file = fs::symlink_metadata(path).ok()?;
     let is_open = file.permissions().mode() & 0o002 != 0;
     (!is_open).then(|| {
@@ -166,7 +167,7 @@ pub(crate) fn keeps_out(path: &Path) -> Option<String> {
 
 /// Explains why connecting to `path` is denied: by the socket itself or by a folder above it.
 pub(crate) fn explain_denied(path: &Path) -> String {
-    let me = myself();
+    let me = own_identity();
     let shown = path.display();
     match fs::metadata(path) {
         Ok(file) if file.file_type().is_socket() => format!(
@@ -190,7 +191,7 @@ pub(crate) fn explain_denied(path: &Path) -> String {
 }
 
 /// User and groups of this process, without the user's own group of the same name.
-fn myself() -> String {
+fn own_identity() -> String {
     let user = user_name(geteuid().as_raw());
     let mut ids = vec![getegid()];
     ids.extend(getgroups().unwrap_or_default());
@@ -222,10 +223,10 @@ mod tests {
         let made = fs::metadata(&path).unwrap();
         assert_eq!((made.dev(), made.ino()), before.identity);
         assert_eq!((made.gid(), made.mode() & 0o7777), (own, 0o640));
-        let text = keeps_out(&path).unwrap();
+        let text = restricted_access(&path).unwrap();
         assert!(text.contains("mode 0640: others may not connect"), "{text}");
         Access { mode: Some(0o666), ..access }.apply(&path).unwrap();
-        assert_eq!(keeps_out(&path), None);
+        assert_eq!(restricted_access(&path), None);
         let back = Access::default().or(before.access);
         assert_eq!(back.apply(&path).unwrap().access.mode, Some(0o666));
         assert_eq!(Access::default().apply(&path).unwrap().access, before.access);
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_door_is_named() {
+    fn a_denied_connection_names_the_cause() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vm1.sock");
         let _listener = UnixListener::bind(&path).unwrap();

@@ -123,7 +123,7 @@ impl<'a, R: Rings> Connection<'a, R> {
         ];
         let others = [
             (self.fault.as_ref().map(AsFd::as_fd), Event::Fault),
-            (handler.telling_kick(), Event::Kick),
+            (handler.first_kick(), Event::Kick),
         ];
         for (fd, event) in others {
             if let Some(fd) = fd {
@@ -168,12 +168,12 @@ impl<'a, R: Rings> Connection<'a, R> {
                 self.reports.push(Report::Progress);
                 return end;
             }
-            Event::Waiting => self.let_in(waiting),
+            Event::Waiting => self.accept_waiting(waiting),
         }
         None
     }
 
-    fn let_in(&mut self, waiting: &mut Waiting<'_>) {
+    fn accept_waiting(&mut self, waiting: &mut Waiting<'_>) {
         let newcomer = waiting.accept().unwrap_or_else(|error| {
             waiting.pause();
             self.reports.push(Report::Note(format!("cannot let another frontend wait: {error}")));

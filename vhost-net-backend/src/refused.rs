@@ -15,7 +15,7 @@ pub(crate) enum Refusal {
     /// Answered with its own kind of answer, an empty one.
     Answered(Vec<u8>),
     /// Ends the connection, as ignoring it would harm the guest: the reason and the remedy.
-    Harmful(&'static str),
+    Fatal(&'static str),
 }
 
 const MIGRATION: &str =
@@ -46,15 +46,15 @@ pub(crate) fn refusal(request: Result<FrontendReq, u32>, size: usize) -> Option<
         | Req::SET_LOG_FD
         | Req::POSTCOPY_ADVISE
         | Req::POSTCOPY_LISTEN
-        | Req::POSTCOPY_END => Refusal::Harmful(MIGRATION),
-        Req::IOTLB_MSG => Refusal::Harmful(
+        | Req::POSTCOPY_END => Refusal::Fatal(MIGRATION),
+        Req::IOTLB_MSG => Refusal::Fatal(
             "a virtual IOMMU is not supported: start the device without (QEMU: iommu_platform=off)",
         ),
-        Req::SET_VRING_ENDIAN => Refusal::Harmful(
+        Req::SET_VRING_ENDIAN => Refusal::Fatal(
             "rings of the other byte order are not supported: use a driver of virtio 1.0",
         ),
         Req::CREATE_CRYPTO_SESSION | Req::CLOSE_CRYPTO_SESSION | Req::GPU_SET_SOCKET => {
-            Refusal::Harmful(OTHER_DEVICE)
+            Refusal::Fatal(OTHER_DEVICE)
         }
         _ => return None,
     })

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use crate::access::{Access, Made, identity};
+use crate::access::{Access, BoundSocket, identity};
 
 /// Bytes that fit in `sun_path` with its terminating zero.
 const MAX_PATH: usize = 107;
@@ -53,12 +53,12 @@ pub enum SocketError {
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    made: Made,
+    made: BoundSocket,
 }
 
 impl SocketFile {
     /// Identity of the file.
-    pub fn made(&self) -> Made {
+    pub fn made(&self) -> BoundSocket {
         self.made
     }
 }
@@ -80,16 +80,16 @@ pub(crate) fn check_path(path: &Path) -> Result<(), SocketError> {
     Ok(())
 }
 
-/// Makes a listening socket at `path`, where no file is. Owner, group and mode are set before a
+/// Makes a listening socket at `path`, where no file is. RawUid, group and mode are set before a
 /// connection is possible.
 ///
 /// # Errors
 /// The socket cannot be made, or its owner, group or mode cannot be set; no socket is left there.
 pub fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
-    bind_known(path, access).map(|(listener, _)| listener)
+    bind_and_stat(path, access).map(|(listener, _)| listener)
 }
 
-fn bind_known(path: &Path, access: &Access) -> io::Result<(UnixListener, Made)> {
+fn bind_and_stat(path: &Path, access: &Access) -> io::Result<(UnixListener, BoundSocket)> {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
@@ -119,7 +119,7 @@ pub(crate) fn listen(
         _ => SocketError::System { path: path.into(), error },
     };
     remove_stale(path).map_err(explain)??;
-    let (listener, made) = bind_known(path, access).map_err(explain)?;
+    let (listener, made) = bind_and_stat(path, access).map_err(explain)?;
     let file = SocketFile { path: path.into(), made };
     listener.set_nonblocking(true).map_err(explain)?;
     Ok((listener, file))

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::access::{Access, Made, identity};
+use crate::access::{Access, BoundSocket, identity};
 use crate::device::DeviceSettings;
 use crate::options::Role;
 
@@ -87,14 +87,14 @@ struct Inner {
     /// The connection's socket, to shut it down under the thread.
     stream: Option<UnixStream>,
     /// Why another thread closed the connection.
-    kicked: Option<String>,
+    disconnect_reason: Option<String>,
     /// The configuration that the frontend may read.
     device: DeviceSettings,
     /// The MTU passed to the guest, as far as known.
     guest_mtu: Option<u64>,
-    /// Owner, group and mode of sockets, and the current socket's file if there is one.
+    /// RawUid, group and mode of sockets, and the current socket's file if there is one.
     access: Access,
-    socket: Option<Made>,
+    socket: Option<BoundSocket>,
     status: SessionStatus,
 }
 
@@ -122,7 +122,7 @@ impl Control {
             stopping: false,
             unplugged: !cable,
             stream: None,
-            kicked: None,
+            disconnect_reason: None,
             device,
             guest_mtu: None,
             access,
@@ -174,13 +174,13 @@ impl Control {
         self.wake();
     }
 
-    /// Owner, group and mode of the next socket.
+    /// RawUid, group and mode of the next socket.
     pub fn access(&self) -> Access {
         self.lock().access
     }
 
     /// Records the socket that the thread has made, or `None` before it removes it.
-    pub fn made(&self, socket: Option<Made>) {
+    pub fn made(&self, socket: Option<BoundSocket>) {
         self.lock().socket = socket;
     }
 
@@ -191,9 +191,10 @@ impl Control {
             return Ok(());
         }
         // Not the file of another process that has taken the path.
-        let is_ours = |made: &Made| identity(path).is_ok_and(|found| found == made.identity);
+        let is_own_socket =
+            |made: &BoundSocket| identity(path).is_ok_and(|found| found == made.identity);
         if let Some(made) = inner.socket {
-            if !is_ours(&made) {
+            if !is_own_socket(&made) {
                 return Err(io::Error::other(
                     "the socket was removed or replaced; pull the cable and plug it in again, and \
                      there is a new one",
@@ -216,10 +217,10 @@ impl Control {
     }
 
     /// Closes the connection, if there is one.
-    pub fn kick_out(&self, reason: &str) {
+    pub fn disconnect(&self, reason: &str) {
         let mut inner = self.lock();
         if inner.stream.is_some() {
-            inner.kicked.get_or_insert_with(|| reason.to_owned());
+            inner.disconnect_reason.get_or_insert_with(|| reason.to_owned());
             inner.shut_down();
         }
     }
@@ -292,7 +293,7 @@ impl Control {
         inner.status.queue_pairs_active = 0;
         inner.status.peer = None;
         inner.guest_mtu = None;
-        let failure = inner.kicked.take().or(failure);
+        let failure = inner.disconnect_reason.take().or(failure);
         if failure.is_some() {
             inner.status.last_error.clone_from(&failure);
         }

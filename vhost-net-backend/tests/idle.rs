@@ -35,7 +35,7 @@ fn idle_sessions_never_wake() {
         Session::spawn(options, MockRings::new()).unwrap()
     });
     let peer = Peer::connect(&dir.path().join("connected"));
-    peer.greet();
+    peer.negotiate();
     let mut before = BTreeMap::new();
     // A thread that waits for a processor does not sleep, however long it stands still.
     eventually("both are asleep", || {

@@ -14,8 +14,8 @@ use clap::{Parser, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trama_switch::{
-    Device, Engine, EngineError, NetworkSettings, PortId, PortSettings, Spin, Tap, TapOptions,
-    VhostDevice, VlanMode, VlanSet, WorkerHandle, WorkerOptions,
+    Device, Engine, EngineError, HdrLen, NetworkSettings, PortId, PortSettings, Spin, Tap,
+    TapOptions, VhostDevice, VlanMode, VlanSet, WorkerHandle, WorkerOptions,
 };
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{Access, DeviceSettings, Role, Session, SessionOptions, access};
@@ -148,7 +148,7 @@ fn connect(
         cable: true,
         filter: Default::default(),
         mark: 0,
-        is_told_marks: false,
+        hdr_len: HdrLen::Headers,
     };
     engine.add_port(port("tap"), Device::Tap(tap))?;
     let (guest, _) =

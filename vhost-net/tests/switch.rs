@@ -15,8 +15,8 @@ use support::card::{Card, connect, eventually};
 use support::{Memory, Peer, SET_VRING_ENABLE, event};
 use trama_frame::vnet::VnetHeader;
 use trama_switch::{
-    Device, DummyHandle, NetworkSettings, PortId, PortSettings, Spin, VhostDevice, VlanMode,
-    VlanSet, WorkerHandle, WorkerOptions, dummy,
+    Device, DummyHandle, HdrLen, NetworkSettings, PortId, PortSettings, Spin, VhostDevice,
+    VlanMode, VlanSet, WorkerHandle, WorkerOptions, dummy,
 };
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{Role, Session, SessionOptions, features};
@@ -55,7 +55,7 @@ impl Switch {
             cable: true,
             filter: Default::default(),
             mark: 0,
-            is_told_marks: false,
+            hdr_len: HdrLen::Headers,
         };
         self.worker.call(|engine, _| engine.add_port(settings, device)).unwrap().unwrap().0
     }
@@ -164,7 +164,7 @@ fn rings_resume_where_they_were() {
     }
     exchange(&mut card);
     // The frontend stays, the connection does not: it goes on at its used index.
-    session.handle().kick_out("test");
+    session.handle().disconnect("test");
     let Card { features, memory, rx, tx, kicks, calls, .. } = card;
     let mut frontend = Frontend::from_stream(connect(&switch.path("s")), 2);
     frontend.set_owner().unwrap();

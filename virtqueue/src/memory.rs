@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn only_memory_is_memory() {
+    fn only_files_in_memory_are_mapped() {
         let socket = std::os::unix::net::UnixStream::pair().unwrap().0;
         let socket = File::from(std::os::fd::OwnedFd::from(socket));
         // A device on a tmpfs, and a file that is not in memory.
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frontend_cannot_use_up_the_address_space() {
+    fn a_frontend_cannot_exhaust_the_address_space() {
         let file = file(4 << 40);
         let (one, two) = (spec(0, 0, 4 << 40, &file), spec(4 << 40, 4 << 40, 4 << 40, &file));
         let more = spec(8 << 40, 8 << 40, 0x1000, &file);

@@ -78,13 +78,13 @@ fn allocations(shape: ChainShape, features: RingFeatures, len: usize, rx_buffer:
 }
 
 #[test]
-fn nothing_is_allocated_on_the_way() {
+fn no_frame_allocates() {
     let mergeable = RingFeatures { indirect: true, mergeable: true, ..RingFeatures::default() };
     let short = RingFeatures { mergeable: false, short_header: true, ..mergeable };
     for shape in [
         ChainShape::Single,
         ChainShape::HeaderSplit,
-        ChainShape::Pieces(8),
+        ChainShape::Scattered(8),
         ChainShape::Indirect(8),
     ] {
         for event_idx in [false, true] {

@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use trama_switch::{
-    Device, NetworkSettings, PortSettings, Spin, VhostDevice, VlanMode, VlanSet, WorkerHandle,
-    WorkerOptions,
+    Device, HdrLen, NetworkSettings, PortSettings, Spin, VhostDevice, VlanMode, VlanSet,
+    WorkerHandle, WorkerOptions,
 };
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{Role, Session, SessionOptions, features};
@@ -81,7 +81,7 @@ impl Switch {
                 cable: true,
                 filter: Default::default(),
                 mark: 0,
-                is_told_marks: false,
+                hdr_len: HdrLen::Headers,
             };
             let device = Device::Vhost(VhostDevice::new(1));
             let added = worker.call(|engine, _| engine.add_port(port, device)).unwrap();

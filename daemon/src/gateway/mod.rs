@@ -11,7 +11,7 @@ use std::io;
 use trama_frame::VlanId;
 use trama_gateway::question::Row;
 use trama_switch::{
-    Device, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Station, VhostDevice,
+    Device, HdrLen, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Station, VhostDevice,
     VlanMode, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
@@ -52,7 +52,7 @@ impl Gateway {
                 refuses_forged: true,
             },
             mark: 0,
-            is_told_marks: true,
+            hdr_len: HdrLen::IngressMark,
         };
         let device = Device::Vhost(VhostDevice::new(1));
         let port = worker

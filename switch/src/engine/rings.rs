@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use trama_virtqueue::{GuestMemory, RingFds, RingSetup};
 
-use super::{Engine, EngineError, Place, PortId};
+use super::{Engine, EngineError, PortId, PortLocation};
 use crate::ports::{Device, Port};
 use crate::sources::Sources;
 use crate::time::Time;
@@ -32,21 +32,21 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let watcher = self.watcher(port);
         self.vhost_mut(port)?.start(index, setup, fds, &watcher)?;
-        self.port_mut(port)?.forget_fault();
-        self.activate(self.place(port)?, Time::ZERO);
+        self.port_mut(port)?.clear_fault();
+        self.activate(self.locate(port)?, Time::ZERO);
         Ok(())
     }
 
     /// Replaces the call descriptor of a started ring and calls through it. A ring that is not
     /// started gets its descriptor with [`Engine::start_ring`], so there is nothing to do for it.
     pub fn set_call(&mut self, port: PortId, index: usize, call: Option<OwnedFd>) {
-        let Ok(Place { slot, index: place }) = self.place(port) else { return };
+        let Ok(PortLocation { slot, index: port_index }) = self.locate(port) else { return };
         if let Some(network) = &mut self.networks[slot]
             && let Some(Port { device: Device::Vhost(vhost), .. }) =
-                &mut network.ports[usize::from(place.0)]
+                &mut network.ports[usize::from(port_index.0)]
         {
-            vhost.set_call(index, call, &mut self.stage.calls);
-            self.stage.calls.make();
+            vhost.set_call(index, call, &mut self.pipeline.calls);
+            self.pipeline.calls.make();
         }
     }
 
@@ -60,7 +60,7 @@ impl Engine {
         let watcher = self.watcher(port);
         self.vhost_mut(port)?.set_kick(index, kick, &watcher)?;
         // A kick may have come through the old one.
-        self.activate(self.place(port)?, Time::ZERO);
+        self.activate(self.locate(port)?, Time::ZERO);
         Ok(())
     }
 
@@ -73,16 +73,16 @@ impl Engine {
 
     /// Ends a session: drops all rings, forgets the port's addresses and its fault.
     pub fn detach(&mut self, port: PortId) {
-        let Ok(place) = self.place(port) else { return };
+        let Ok(location) = self.locate(port) else { return };
         self.rings.clear();
         if let Ok(vhost) = self.vhost_mut(port) {
             vhost.detach();
         }
         if let Ok(port) = self.port_mut(port) {
-            port.forget_fault();
+            port.clear_fault();
             port.sources = Sources::default();
         }
-        self.flush_port(place);
+        self.flush_port(location);
     }
 
     /// Sets an eventfd that is written when the port breaks, so that no polling is needed.

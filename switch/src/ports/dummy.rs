@@ -89,7 +89,7 @@ impl DummyDevice {
     }
 
     pub(crate) fn watch(&mut self, watcher: &Watcher) -> io::Result<()> {
-        if !watcher.doorbell.rings() {
+        if !watcher.doorbell.can_wake() {
             return Ok(());
         }
         let ours = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag, VnetHeader};
 use trama_switch::ports::dummy::dummy_with_offloads;
 use trama_switch::{
-    Captured, Device, DummyHandle, Engine, NetworkId, NetworkSettings, PortCounters, PortId,
-    PortSettings, RingFds, VhostDevice, VlanMode, VlanSet,
+    Captured, Device, DummyHandle, Engine, HdrLen, NetworkId, NetworkSettings, PortCounters,
+    PortId, PortSettings, RingFds, VhostDevice, VlanMode, VlanSet,
 };
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures,
@@ -49,7 +49,7 @@ pub fn port(network: NetworkId, vlan: VlanMode) -> PortSettings {
         cable: true,
         filter: Default::default(),
         mark: 0,
-        is_told_marks: false,
+        hdr_len: HdrLen::Headers,
     }
 }
 

@@ -129,7 +129,7 @@ fn plug(rng: &mut Rng) -> PlugKind {
     let shape = rng.pick(&[
         ChainShape::Single,
         ChainShape::HeaderSplit,
-        ChainShape::Pieces(4),
+        ChainShape::Scattered(4),
         ChainShape::Indirect(1),
         ChainShape::Indirect(5),
     ]);

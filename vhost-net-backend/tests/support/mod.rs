@@ -230,16 +230,16 @@ impl Peer {
     }
 
     /// As [`Peer::tell`], must be successful.
-    pub fn do_tell(&self, request: u32, body: &[u8], fds: &[BorrowedFd<'_>]) {
+    pub fn send_acknowledged(&self, request: u32, body: &[u8], fds: &[BorrowedFd<'_>]) {
         assert!(self.tell(request, body, fds), "request {request} refused");
     }
 
     pub fn vring(&self, request: u32, index: u32, value: u32) {
-        self.do_tell(request, &state(index, value), &[]);
+        self.send_acknowledged(request, &state(index, value), &[]);
     }
 
     pub fn vring_fd(&self, request: u32, index: u64, fd: &OwnedFd) {
-        self.do_tell(request, &index.to_ne_bytes(), &[fd.as_fd()]);
+        self.send_acknowledged(request, &index.to_ne_bytes(), &[fd.as_fd()]);
     }
 
     pub fn base(&self, index: u32) -> u32 {
@@ -247,26 +247,26 @@ impl Peer {
     }
 
     /// Protocol features first: from here on requests can be acknowledged.
-    pub fn greet(&self) -> u64 {
+    pub fn negotiate(&self) -> u64 {
         let features = self.ask(GET_FEATURES, &[]);
         let protocol = self.ask(GET_PROTOCOL_FEATURES, &[]);
         assert!(self.send(SET_PROTOCOL_FEATURES, 1, &protocol.to_ne_bytes(), &[]));
-        self.do_tell(SET_OWNER, &[], &[]);
+        self.send_acknowledged(SET_OWNER, &[], &[]);
         features
     }
 
     /// Greets, takes all features and shares `memory`.
-    pub fn set_up(&self, memory: &Memory) {
-        let features = self.greet();
-        self.do_tell(SET_FEATURES, &features.to_ne_bytes(), &[]);
-        self.do_tell(SET_MEM_TABLE, &memory.table(), &[memory.file.as_fd()]);
+    pub fn share_memory(&self, memory: &Memory) {
+        let features = self.negotiate();
+        self.send_acknowledged(SET_FEATURES, &features.to_ne_bytes(), &[]);
+        self.send_acknowledged(SET_MEM_TABLE, &memory.table(), &[memory.file.as_fd()]);
     }
 
     /// Says all about a ring but its enabling.
     pub fn describe_ring(&self, index: u32, memory: &Memory, kick: &OwnedFd) {
         self.vring(SET_VRING_NUM, index, 256);
         self.vring(SET_VRING_BASE, index, 0);
-        self.do_tell(SET_VRING_ADDR, &memory.ring(index), &[]);
+        self.send_acknowledged(SET_VRING_ADDR, &memory.ring(index), &[]);
         self.vring_fd(SET_VRING_KICK, u64::from(index), kick);
     }
 

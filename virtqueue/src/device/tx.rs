@@ -39,14 +39,14 @@ impl TxQueue {
     /// broken for good.
     #[inline]
     pub fn pending(&mut self) -> Result<u16, RingError> {
-        self.ring.look()
+        self.ring.refresh_avail()
     }
 
     /// Takes up to `max` chains, and at most [`MAX_BURST`], into `burst`, which is cleared first;
     /// returns their number. A malformed chain becomes an entry whose `error` is set. An error here
     /// means that the ring is broken for good, and nothing was taken.
     pub fn fetch(&mut self, burst: &mut TxBurst, max: usize) -> Result<usize, RingError> {
-        let waiting = match self.ring.look() {
+        let waiting = match self.ring.refresh_avail() {
             Ok(waiting) if waiting > 0 => usize::from(waiting),
             other => {
                 burst.clear();
@@ -57,7 +57,9 @@ impl TxQueue {
         let want = waiting.min(max).min(MAX_BURST);
         // Chosen per burst, so that the common header's length is known at compile time.
         let taken = if self.ring.setup.features.header_len() == HEADER_LEN {
-            self.take(burst, want, |queue, head, burst, budget| queue.take_one(head, burst, budget))
+            self.take(burst, want, |queue, head, burst, budget| {
+                queue.take_common(head, burst, budget)
+            })
         } else {
             self.take(burst, want, |queue, head, burst, budget| queue.take_any(head, burst, budget))
         };
@@ -66,25 +68,25 @@ impl TxQueue {
             return Err(error);
         }
         self.ring.next.advance(burst.len() as u16);
-        self.ring.will_use(burst.len() as u16);
-        self.ring.look_ahead(MAX_BURST as u16);
+        self.ring.prefetch_used(burst.len() as u16);
+        self.ring.prefetch_descriptors(MAX_BURST as u16);
         burst.gather();
         Ok(burst.len())
     }
 
-    /// Enters chains by `take_one`, which gets their heads, until `burst` has `want`.
+    /// Enters chains by `take_common`, which gets their heads, until `burst` has `want`.
     #[inline(always)]
     fn take(
         &mut self,
         burst: &mut TxBurst,
         want: usize,
-        take_one: impl Fn(&mut Self, u16, &mut TxBurst, &mut usize) -> Result<Taken, RingError>,
+        take_common: impl Fn(&mut Self, u16, &mut TxBurst, &mut usize) -> Result<Taken, RingError>,
     ) -> Result<(), RingError> {
         let start = self.ring.next.get();
         let mut budget = MAX_DESCRIPTORS;
         while burst.len() < want {
             let head = self.ring.head(start.wrapping_add(burst.len() as u16))?;
-            if let Taken::NoRoom = take_one(self, head, burst, &mut budget)? {
+            if let Taken::NoRoom = take_common(self, head, burst, &mut budget)? {
                 break;
             }
         }
@@ -94,7 +96,7 @@ impl TxQueue {
     /// Enters the chain at `head` into the burst. Handles two forms directly: header and frame in
     /// one descriptor, or in one each. The header has full length.
     #[inline(always)]
-    fn take_one(
+    fn take_common(
         &mut self,
         head: u16,
         burst: &mut TxBurst,
@@ -142,7 +144,9 @@ impl TxQueue {
         let result = result.and_then(|()| burst.push_segments(head, first, header_len));
         match result {
             Ok(()) => return Ok(Taken::Entered),
-            Err(RingError::ChainTooLong) => return Err(self.ring.breaks(RingError::ChainTooLong)),
+            Err(RingError::ChainTooLong) => {
+                return Err(self.ring.mark_broken(RingError::ChainTooLong));
+            }
             // Other chains' segments take the room: it may fit in the next burst.
             Err(RingError::ChainTooLarge) if first > 0 => {
                 burst.drop_segments(first);

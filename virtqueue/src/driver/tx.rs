@@ -56,7 +56,7 @@ impl DriverTx {
     }
 
     /// Fills every buffer with the same frame, for [`send_again`](Self::send_again). The device
-    /// must have completed all frames sent, and `reclaim` must have taken them back.
+    /// must have completed all frames sent, and `reclaim` must have allocated them back.
     pub fn prepare(&mut self, header: &[u8; HEADER_LEN], frame: &[u8]) -> Result<(), DriverError> {
         if frame.len() > self.ring.options.buffer_size - self.ring.header_len {
             return Err(DriverError::TooLarge(frame.len()));
@@ -110,8 +110,8 @@ impl DriverTx {
 
     /// Takes back the chains that the device has completed; returns their number.
     pub fn reclaim(&mut self) -> Result<usize, DriverError> {
-        let waiting = self.ring.look()?;
-        self.ring.will_read_used(waiting);
+        let waiting = self.ring.refresh_used()?;
+        self.ring.prefetch_used(waiting);
         while self.ring.used != self.ring.seen {
             let (id, _) = self.ring.raw.read_used(self.ring.used.get());
             let last = self.ring.chain(id)?;

@@ -14,7 +14,7 @@ fn options() -> impl Strategy<Value = DriverOptions> {
     let shape = prop_oneof![
         Just(ChainShape::Single),
         Just(ChainShape::HeaderSplit),
-        (1..7u16).prop_map(ChainShape::Pieces),
+        (1..7u16).prop_map(ChainShape::Scattered),
         (1..20u16).prop_map(ChainShape::Indirect),
     ];
     // Buffers of 192 bytes follow each other without a gap.
@@ -175,7 +175,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn what_is_sent_arrives(
+    fn every_frame_sent_arrives(
         tx in options(),
         rx in options(),
         steps in prop::collection::vec(step(), 0..300),
