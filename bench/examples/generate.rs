@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trama_bench::generator::{
-    Crossing, Direction, Error, Goal, Group, Limits, Load, NullDevice, Options, Outcome, Result,
+    Direction, Error, Forwarding, Goal, Group, Limits, Load, NullDevice, Options, Outcome, Result,
     pin_to, search,
 };
 use trama_vhost_net_backend::Role;
@@ -41,9 +41,9 @@ enum Command {
         /// CPU core to run on
         #[arg(long, default_value_t = 0)]
         core: usize,
-        /// Serve each ring immediately: lower latency, lower throughput
+        /// Serve each ring as soon as it has frames: lower latency, lower throughput
         #[arg(long)]
-        at_once: bool,
+        immediate: bool,
     },
 }
 
@@ -189,9 +189,10 @@ fn run(command: &Command) -> Result<()> {
                 println!("loss ratio {}: {result:?}", goal.loss_ratio);
             }
         }
-        Command::NullDevice { sockets, client, core, at_once } => {
+        Command::NullDevice { sockets, client, core, immediate } => {
             let role = if *client { Role::Client } else { Role::Server };
-            let _device = NullDevice::start(sockets, Crossing::Pairs, role, Some(*core), !at_once)?;
+            let _device =
+                NullDevice::start(sockets, Forwarding::Pairs, role, Some(*core), !immediate)?;
             println!("ready");
             loop {
                 std::thread::park();

@@ -46,24 +46,24 @@ pub fn relay(near: &str, far: &str) -> Result<()> {
     thread::scope(|scope| {
         for (from, to) in [(&near, &far), (&far, &near)] {
             let (sender, receiver) = sync_channel(QUEUE);
-            scope.spawn(move || take(from, &sender));
-            scope.spawn(move || pass_on(to, &receiver));
+            scope.spawn(move || hold(from, &sender));
+            scope.spawn(move || release(to, &receiver));
         }
     });
     Ok(())
 }
 
-fn take(from: &Iface, way: &SyncSender<Held>) {
+fn hold(from: &Iface, queue: &SyncSender<Held>) {
     let mut buffer = vec![0; LARGEST];
     while let Ok(length) = from.recv(&mut buffer) {
-        if way.send((Instant::now() + DELAY, buffer[..length].to_vec())).is_err() {
+        if queue.send((Instant::now() + DELAY, buffer[..length].to_vec())).is_err() {
             return;
         }
     }
 }
 
-fn pass_on(to: &Iface, way: &Receiver<Held>) {
-    while let Ok((due, frame)) = way.recv() {
+fn release(to: &Iface, queue: &Receiver<Held>) {
+    while let Ok((due, frame)) = queue.recv() {
         let left = due.saturating_duration_since(Instant::now());
         if !left.is_zero() {
             thread::sleep(left);

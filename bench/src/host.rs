@@ -52,19 +52,19 @@ pub fn isolate(core: usize) -> Result<()> {
     run("ip", &["link", "set", "lo", "up"])?;
     // For NATs, whose host-side connections start here.
     run("sysctl", &["-q", RENO])?;
-    allow_many_files()?;
-    silence_ipv6("/proc/sys/net/ipv6/conf")
+    raise_file_limit()?;
+    disable_ipv6("/proc/sys/net/ipv6/conf")
 }
 
 /// Raises the file limit for thousands of connections, for this process and its children.
-fn allow_many_files() -> Result<()> {
+fn raise_file_limit() -> Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         .map_err(|e| format!("the limit of open files: {e}"))
 }
 
 /// Disables automatic IPv6 addresses, which would send unsolicited frames.
-fn silence_ipv6(conf: &str) -> Result<()> {
+fn disable_ipv6(conf: &str) -> Result<()> {
     for which in ["all", "default"] {
         let path = format!("{conf}/{which}/disable_ipv6");
         if Path::new(&path).exists() {
@@ -75,7 +75,7 @@ fn silence_ipv6(conf: &str) -> Result<()> {
 }
 
 /// Lets connections of the benchmark's own namespace use nearly all L4 ports.
-pub fn use_many_ports() -> Result<()> {
+pub fn widen_port_range() -> Result<()> {
     run("sysctl", &["-q", MANY_PORTS]).map(|_| ())
 }
 
@@ -168,7 +168,7 @@ impl Namespace {
     }
 
     /// Lets its connections use nearly all L4 ports.
-    pub fn use_many_ports(&self) -> Result<()> {
+    pub fn widen_port_range(&self) -> Result<()> {
         self.set(MANY_PORTS)
     }
 

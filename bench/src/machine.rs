@@ -70,7 +70,7 @@ pub fn require(cores: [usize; 2]) -> Result<()> {
         true => Ok(()),
         false => Err(format!(
             "cores {} and {} are needed, one for the switch and one for the load; this process may use {} \
-             core(s) and not both of these",
+             core(s), not both of these",
             cores[0],
             cores[1],
             allowed.count()

@@ -23,7 +23,7 @@ const QUOTED_LINES: usize = 5;
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Makes SIGINT and SIGTERM end the measurement in an orderly way from now on.
-pub fn watch_for_interrupts() -> Result<()> {
+pub fn handle_interrupts() -> Result<()> {
     let flag = INTERRUPTED.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(flag))
@@ -55,7 +55,7 @@ pub fn wait_until(what: &str, limit: Duration, mut look: impl FnMut() -> bool) -
     let end = Instant::now() + limit;
     while !look() {
         if Instant::now() > end {
-            return Err(format!("{what}: not after {limit:?}"));
+            return Err(format!("{what}: timed out after {limit:?}"));
         }
         pause(POLL)?;
     }
@@ -134,9 +134,9 @@ impl Process {
     }
 
     /// Writes one line to the program.
-    pub fn say(&mut self, line: &str) -> Result<()> {
+    pub fn send_line(&mut self, line: &str) -> Result<()> {
         let stdin = self.stdin.as_mut().ok_or_else(|| format!("{} takes no input", self.name))?;
-        writeln!(stdin, "{line}").map_err(|e| format!("{} does not listen: {e}", self.name))
+        writeln!(stdin, "{line}").map_err(|e| format!("cannot write to {}: {e}", self.name))
     }
 
     /// Waits for a line that contains `text`, at most `limit`, and returns it.
@@ -150,7 +150,7 @@ impl Process {
                     let tail = self.seen.len().saturating_sub(QUOTED_LINES);
                     let tail = self.seen[tail..].join(" | ");
                     return Err(format!(
-                        "{} never said \"{text}\"; its last lines: {tail}",
+                        "{} did not print \"{text}\" in time; its last lines: {tail}",
                         self.name
                     ));
                 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::load::Load;
-use crate::peers::{DIRECT, Peer, Port, TRAMA, Twist};
+use crate::peers::{DIRECT, Peer, Port, TRAMA, Variant};
 
 mod footprint;
 mod gateway;
@@ -45,7 +45,7 @@ pub struct Entrant {
     /// The switch.
     pub peer: &'static Peer,
     /// Further requests to trama.
-    pub twist: Twist,
+    pub variant: Variant,
     /// Its ports, if they differ from the scenario's.
     pub ports: Option<&'static [Port]>,
     /// Target for the first entrant's ratio to it.
@@ -82,33 +82,33 @@ const fn lower(name: &'static str, scale: f64) -> Unit {
     Unit { name, scale, better: Better::Lower, frames: false }
 }
 
-const fn us(label: &'static str, twist: Twist) -> Entrant {
-    Entrant { label, peer: &TRAMA, twist, ports: None, target: None }
+const fn trama(label: &'static str, variant: Variant) -> Entrant {
+    Entrant { label, peer: &TRAMA, variant, ports: None, target: None }
 }
 
-const fn beside(peer: &'static Peer) -> Entrant {
-    Entrant { label: peer.name, peer, twist: PLAIN, ports: None, target: None }
+const fn entrant(peer: &'static Peer) -> Entrant {
+    Entrant { label: peer.name, peer, variant: PLAIN, ports: None, target: None }
 }
 
-const fn against(peer: &'static Peer, target: f64) -> Entrant {
-    Entrant { target: Some(target), ..beside(peer) }
+const fn with_target(peer: &'static Peer, target: f64) -> Entrant {
+    Entrant { target: Some(target), ..entrant(peer) }
 }
 
-const PLAIN: Twist = Twist {
+const PLAIN: Variant = Variant {
     vlan: false,
-    lengths_of_vlan: false,
+    vlan_frame_sizes: false,
     silent_ports: 0,
     macs: 0,
-    polls: false,
-    apart: false,
+    spins_always: false,
+    separate_cores: false,
     idle_flows: 0,
     small_window: false,
-    hears_all: false,
+    promiscuous: false,
 };
 
 const HOSTS: [Port; 9] = [Port::Host; 9];
 
-const US: &[Entrant] = &[beside(&TRAMA)];
+const TRAMA_ONLY: &[Entrant] = &[entrant(&TRAMA)];
 
 /// Hosts on TAPs.
 const fn hosts(name: &'static str, title: &'static str, ports: usize, load: Load) -> Scenario {
@@ -133,7 +133,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
 
 impl Scenario {
     /// Returns whether `word` of the command line selects this scenario, by its name or group.
-    pub fn is_meant_by(&self, word: &str) -> bool {
+    pub fn is_selected_by(&self, word: &str) -> bool {
         self.name == word || self.group() == word
     }
 
@@ -161,7 +161,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn names_are_unique_and_every_scenario_has_somebody_who_does_it() {
+    fn names_are_unique_and_trama_comes_first() {
         let names: HashSet<_> = all().map(|s| s.name).collect();
         assert_eq!(names.len(), all().count());
         for scenario in all() {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn every_peer_of_the_table_is_one_that_the_command_line_knows() {
+    fn every_entrants_peer_is_listed() {
         let known: HashSet<_> = peers::ALL.iter().map(|p| p.name).collect();
         for entrant in all().flat_map(|s| s.entrants) {
             assert!(known.contains(entrant.peer.name));
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_group_means_all_its_scenarios() {
-        let meant = |word| all().filter(|s| s.is_meant_by(word)).count();
+        let meant = |word| all().filter(|s| s.is_selected_by(word)).count();
         assert_eq!(meant("tap-ping"), 1);
         assert!(meant("footprint") >= 6);
         assert_eq!(meant("nonsense"), 0);

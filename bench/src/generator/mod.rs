@@ -31,7 +31,7 @@ pub use cpu::pin_to;
 pub use error::{Error, Result};
 pub use group::Group;
 pub use load::{Direction, Load, Outcome};
-pub use null_device::{Crossing, NullDevice};
+pub use null_device::{Forwarding, NullDevice};
 pub use port::Options;
 pub use search::{Goal, GoalResult, Limits, search};
 pub use stream::{TcpEnd, TcpStream};

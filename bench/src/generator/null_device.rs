@@ -30,7 +30,7 @@ const TURN: usize = 512;
 
 /// How the destination port of a frame is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crossing {
+pub enum Forwarding {
     /// The other port of its pair: the first and second port are one, and so on.
     Pairs,
     /// The port encoded in the generator's destination address; there is no lookup.
@@ -39,15 +39,15 @@ pub enum Crossing {
     All,
 }
 
-impl Crossing {
+impl Forwarding {
     /// Returns the destinations, among this many ports, of a frame that begins with `head`.
     #[inline(always)]
     fn targets(self, from: usize, head: &[u8], ports: usize) -> PortSet {
         let all = PortSet::MAX >> (PortSet::BITS as usize - ports);
         let targets = match self {
-            Crossing::Pairs => 1 << (from ^ 1),
-            Crossing::ByAddress => 1_u64.checked_shl(Station::owner(head) as u32).unwrap_or(0),
-            Crossing::All => !(1 << from),
+            Forwarding::Pairs => 1 << (from ^ 1),
+            Forwarding::ByAddress => 1_u64.checked_shl(Station::owner(head) as u32).unwrap_or(0),
+            Forwarding::All => !(1 << from),
         };
         targets & all
     }
@@ -86,7 +86,7 @@ impl NullDevice {
     /// A pair is incomplete, a socket cannot be created, or the thread cannot be started or pinned.
     pub fn start<P: AsRef<Path>>(
         sockets: &[P],
-        crossing: Crossing,
+        forwarding: Forwarding,
         role: Role,
         core: Option<usize>,
         hold_off: bool,
@@ -94,7 +94,7 @@ impl NullDevice {
         if sockets.len() > PortSet::BITS as usize {
             return Err(Error::NullDevice(format!("it has at most {} ports", PortSet::BITS)));
         }
-        if crossing == Crossing::Pairs && !sockets.len().is_multiple_of(2) {
+        if forwarding == Forwarding::Pairs && !sockets.len().is_multiple_of(2) {
             return Err(Error::NullDevice("its ports are pairs; one is left over".into()));
         }
         let (jobs, queue) = channel();
@@ -105,7 +105,7 @@ impl NullDevice {
             // The caller waits for the report.
             let _ = report.send(core.map_or(Ok(()), pin_to));
             let ports = (0..ports).map(|_| Port::new(hold_off)).collect();
-            run(ports, crossing, &queue, &stopped);
+            run(ports, forwarding, &queue, &stopped);
         })?;
         let mut device = NullDevice { sessions: Vec::new(), jobs, stop, thread: Some(thread) };
         pinned.recv().map_err(|_| Error::NullDevice("its thread ended".into()))??;
@@ -227,7 +227,7 @@ impl Port {
     }
 }
 
-fn run(mut ports: Vec<Port>, crossing: Crossing, jobs: &Receiver<Job>, stop: &AtomicBool) {
+fn run(mut ports: Vec<Port>, forwarding: Forwarding, jobs: &Receiver<Job>, stop: &AtomicBool) {
     let (clock, mut burst) = (Clock::start(), TxBurst::new());
     while !stop.load(Ordering::Acquire) {
         for job in jobs.try_iter() {
@@ -236,7 +236,7 @@ fn run(mut ports: Vec<Port>, crossing: Crossing, jobs: &Receiver<Job>, stop: &At
         let mut idle = true;
         for from in 0..ports.len() {
             if ports[from].is_ready(clock) {
-                forward(&mut ports, from, crossing, &mut burst);
+                forward(&mut ports, from, forwarding, &mut burst);
                 ports[from].served = clock.now();
                 idle = false;
             }
@@ -248,28 +248,28 @@ fn run(mut ports: Vec<Port>, crossing: Crossing, jobs: &Receiver<Job>, stop: &At
 }
 
 /// Forwards the frames that wait on a ring; drops those that find no room.
-fn forward(ports: &mut [Port], from: usize, crossing: Crossing, burst: &mut TxBurst) {
+fn forward(ports: &mut [Port], from: usize, forwarding: Forwarding, burst: &mut TxBurst) {
     let Some((mut transmit, call)) = ports[from].transmit.take() else { return };
-    let (mut taken, mut touched): (usize, PortSet) = (0, 0);
+    let (mut taken, mut written): (usize, PortSet) = (0, 0);
     while taken < TURN
         && let Ok(count) = transmit.fetch(burst, MAX_BURST)
         && count > 0
     {
-        for to in members(crossing.targets(from, burst.head(0), ports.len())) {
+        for to in members(forwarding.targets(from, burst.head(0), ports.len())) {
             if let Some((receive, _)) = &mut ports[to].receive {
                 receive.expect(count);
             }
         }
         for i in 0..count {
             let head = burst.head(i);
-            let targets = crossing.targets(from, head, ports.len());
+            let targets = forwarding.targets(from, head, ports.len());
             for to in members(targets) {
                 if let Some((receive, _)) = &mut ports[to].receive {
                     // Full or broken: the frame is lost, and the generator counts it.
                     let _ = receive.push(burst.header(i), head, burst.body(i));
                 }
             }
-            touched |= targets;
+            written |= targets;
         }
         transmit.complete(burst);
         taken += count;
@@ -279,7 +279,7 @@ fn forward(ports: &mut [Port], from: usize, crossing: Crossing, burst: &mut TxBu
         signal(call.as_ref());
     }
     ports[from].transmit = Some((transmit, call));
-    for to in members(touched) {
+    for to in members(written) {
         if let Some((receive, call)) = &mut ports[to].receive
             && receive.publish()
         {

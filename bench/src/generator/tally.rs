@@ -182,7 +182,7 @@ impl Tally {
     }
 
     /// Returns whether anything arrived at `port` from `origin`.
-    pub(super) fn has_heard(&self, port: usize, origin: usize) -> bool {
+    pub(super) fn has_received(&self, port: usize, origin: usize) -> bool {
         self.streams[port * self.ports + origin].next > 0
     }
 }
@@ -230,7 +230,7 @@ mod tests {
             tally.take(port, Stamp { target: FLOOD, ..stamp(0) }, 0);
         }
         assert_eq!((tally.received, tally.duplicates), (2, 0), "one copy for each receiver");
-        assert!(tally.has_heard(1, 0) && !tally.has_heard(0, 1));
+        assert!(tally.has_received(1, 0) && !tally.has_received(0, 1));
     }
 
     proptest! {

@@ -107,7 +107,7 @@ fn trunk() -> VlanMode {
 }
 
 /// Runs `load` on a switch with this many trunks, and expects no loss.
-fn on_a_switch(ports: usize, load: &Load, options: Options, copies: u64) {
+fn run_through_a_switch(ports: usize, load: &Load, options: Options, copies: u64) {
     let sockets = sockets(ports);
     let _switch = Switch::start(&sockets, &[], Spin::For(Duration::from_micros(20)));
     let mut group = Group::connect(&sockets.paths, options).unwrap();
@@ -123,7 +123,7 @@ fn the_null_device_delivers_exactly() {
         // A socket file left behind by a killed process does no harm.
         drop(std::os::unix::net::UnixListener::bind(&sockets.paths[0]).unwrap());
         let device =
-            NullDevice::start(&sockets.paths, Crossing::Pairs, role, None, hold_off).unwrap();
+            NullDevice::start(&sockets.paths, Forwarding::Pairs, role, None, hold_off).unwrap();
         let server_role = role == Role::Client;
         let mut group =
             Group::connect(&sockets.paths, Options { server_role, ..options() }).unwrap();
@@ -157,18 +157,18 @@ fn every_direction_reaches_its_receivers_through_a_switch() {
         (Direction::FanOut, 1),
         (Direction::Flood, 3),
     ] {
-        on_a_switch(4, &paced(60, direction), options(), copies);
+        run_through_a_switch(4, &paced(60, direction), options(), copies);
     }
 }
 
 #[test]
 fn stations_and_tags_pass_a_switch() {
     let stations = Load { sources: 50, destinations: 30, ..paced(200, Direction::Both) };
-    on_a_switch(2, &stations, options(), 1);
+    run_through_a_switch(2, &stations, options(), 1);
     let tagged = Load { vlans: vec![Some(10); 4], ..paced(64, Direction::Mesh) };
-    on_a_switch(4, &tagged, options(), 1);
+    run_through_a_switch(4, &tagged, options(), 1);
     let moving = Load { moving: true, sources: 4, ..paced(60, Direction::Flood) };
-    on_a_switch(3, &moving, options(), 2);
+    run_through_a_switch(3, &moving, options(), 2);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn large_segments_pass_a_switch_whole() {
     // Fifty frames each way, of ten buffers each: all fit into a ring of 512.
     let load = Load { rate: Some(500.0), ..paced(20_000, Direction::Both) };
     let options = Options { queue_size: 512, largest_frame: 20_000, offloads: true, ..options() };
-    on_a_switch(2, &Load { gso: Some(1448), ..load }, options, 1);
+    run_through_a_switch(2, &Load { gso: Some(1448), ..load }, options, 1);
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_stalled_device_shows_in_the_percentiles() {
     const STALL: Duration = Duration::from_millis(100);
     let sockets = sockets(2);
     let device =
-        NullDevice::start(&sockets.paths, Crossing::Pairs, Role::Server, None, true).unwrap();
+        NullDevice::start(&sockets.paths, Forwarding::Pairs, Role::Server, None, true).unwrap();
     let mut group = Group::connect(&sockets.paths, options()).unwrap();
     let load = paced(60, Direction::Uni);
     group.learn(&load).unwrap();
@@ -234,7 +234,7 @@ fn a_stalled_device_shows_in_the_percentiles() {
 fn a_switch_that_does_not_keep_up_loses() {
     let sockets = sockets(2);
     let device =
-        NullDevice::start(&sockets.paths, Crossing::Pairs, Role::Server, None, true).unwrap();
+        NullDevice::start(&sockets.paths, Forwarding::Pairs, Role::Server, None, true).unwrap();
     let small = Options { queue_size: 64, ..options() };
     let mut group = Group::connect(&sockets.paths, small).unwrap();
     let load = paced(60, Direction::Uni);
@@ -256,7 +256,7 @@ fn a_switch_that_does_not_keep_up_loses() {
 fn a_null_device_by_address_serves_any_number_of_ports() {
     let sockets = sockets(3);
     let _device =
-        NullDevice::start(&sockets.paths, Crossing::ByAddress, Role::Server, None, true).unwrap();
+        NullDevice::start(&sockets.paths, Forwarding::ByAddress, Role::Server, None, true).unwrap();
     let mut group = Group::connect(&sockets.paths, options()).unwrap();
     for direction in [Direction::Mesh, Direction::FanIn, Direction::FanOut] {
         let load = paced(60, direction);
@@ -269,7 +269,7 @@ fn a_null_device_by_address_serves_any_number_of_ports() {
 fn a_null_device_to_all_floods() {
     let sockets = sockets(3);
     let _device =
-        NullDevice::start(&sockets.paths, Crossing::All, Role::Server, None, true).unwrap();
+        NullDevice::start(&sockets.paths, Forwarding::All, Role::Server, None, true).unwrap();
     let mut group = Group::connect(&sockets.paths, options()).unwrap();
     let load = paced(60, Direction::Flood);
     group.learn(&load).unwrap();
@@ -277,14 +277,14 @@ fn a_null_device_to_all_floods() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said() {
+fn impossible_requests_are_refused_with_a_reason() {
     let none = sockets(1);
     let odd =
-        NullDevice::start(&none.paths, Crossing::Pairs, Role::Server, None, true).err().unwrap();
+        NullDevice::start(&none.paths, Forwarding::Pairs, Role::Server, None, true).err().unwrap();
     assert!(odd.to_string().contains("one is left over"), "{odd}");
     let sockets = sockets(2);
     let _device =
-        NullDevice::start(&sockets.paths, Crossing::Pairs, Role::Server, None, true).unwrap();
+        NullDevice::start(&sockets.paths, Forwarding::Pairs, Role::Server, None, true).unwrap();
     let odd_size = Options { queue_size: 100, ..options() };
     let size = Group::connect(&sockets.paths, odd_size).err().unwrap().to_string();
     assert!(size.contains("not a power of two"), "{size}");

@@ -33,7 +33,7 @@ const LARGEST: usize = 65_536;
 /// percentage of those datagrams that arrived.
 pub fn measure(context: &Context, bytes: usize, each_second: Option<u32>) -> Result<Measured> {
     let [End::Host(client), End::Host(server)] = &context.switch.ends[..] else {
-        return Err("a host behind the NAT and a server are needed".into());
+        return Err("this load needs a host behind the NAT and a server".into());
     };
     let (address, size) = (format!("{}:{PORT}", Namespace::address(1)), bytes.to_string());
     let mut sink = start(server, &[SINK_COMMAND, &address, &context.seconds.to_string()])?;
@@ -57,8 +57,8 @@ pub fn measure(context: &Context, bytes: usize, each_second: Option<u32>) -> Res
 
 /// Sends for this many seconds, unless terminated.
 pub fn source(to: SocketAddr, bytes: usize, seconds: u64, each_second: Option<u32>) -> Result<()> {
-    let told = |e| format!("datagrams to {to}: {e}");
-    let socket = UdpSocket::bind("0.0.0.0:0").map_err(told)?;
+    let describe = |e| format!("datagrams to {to}: {e}");
+    let socket = UdpSocket::bind("0.0.0.0:0").map_err(describe)?;
     let (payload, mut due) = (vec![0; bytes], Instant::now());
     let (end, step) = (due + Duration::from_secs(seconds), each_second.map(step));
     while Instant::now() < end {
@@ -82,17 +82,17 @@ fn step(each_second: u32) -> Duration {
 
 /// Counts datagrams from the first one on, and prints their rate a second.
 pub fn sink(at: SocketAddr, seconds: u64) -> Result<()> {
-    let told = |e: std::io::Error| format!("datagrams at {at}: {e}");
-    let socket = UdpSocket::bind(at).map_err(told)?;
+    let describe = |e: std::io::Error| format!("datagrams at {at}: {e}");
+    let socket = UdpSocket::bind(at).map_err(describe)?;
     sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)
-        .map_err(|e| told(e.into()))?;
-    socket.set_read_timeout(Some(START)).map_err(told)?;
+        .map_err(|e| describe(e.into()))?;
+    socket.set_read_timeout(Some(START)).map_err(describe)?;
     println!("listening");
     let mut buffer = vec![0; LARGEST];
     let mut count_for = |time: Duration| {
         let (begin, mut count) = (Instant::now(), 0_u32);
         while begin.elapsed() < time {
-            socket.recv(&mut buffer).map_err(told)?;
+            socket.recv(&mut buffer).map_err(describe)?;
             count += 1;
         }
         Ok::<_, String>(f64::from(count) / begin.elapsed().as_secs_f64())

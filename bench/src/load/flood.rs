@@ -9,8 +9,8 @@ use crate::host::Namespace;
 use crate::process::{Process, Result, pause, pinned, run, this_program};
 use crate::usage::Window;
 
-/// The hidden command that runs [`blast`].
-pub const COMMAND: &str = "blast";
+/// The hidden command that runs [`broadcast_source`].
+pub const COMMAND: &str = "broadcast-source";
 /// With the headers, a frame of 60 bytes.
 const PAYLOAD: [u8; 18] = [0; 18];
 /// Datagrams between two clock readings.
@@ -24,7 +24,7 @@ pub fn broadcast(context: &Context) -> Result<Measured> {
     let mut command = pinned(LOAD_CORE, "ip");
     command.args(["netns", "exec", &sender.0]).arg(this_program()?);
     command.args([COMMAND, "10.77.0.255:9", &(context.seconds + 5).to_string()]);
-    let _blaster = Process::spawn("the datagram generator", command)?;
+    let _source = Process::spawn("the datagram generator", command)?;
     pause(Duration::from_millis(500))?;
     let pids = context.switch.pids();
     let before = (counter(sender, "tx")?, received(receivers)?);
@@ -58,7 +58,7 @@ pub fn counter(host: &Namespace, direction: &str) -> Result<f64> {
 }
 
 /// Sends datagrams to a broadcast address for this many seconds.
-pub fn blast(to: &str, seconds: u64) -> Result<()> {
+pub fn broadcast_source(to: &str, seconds: u64) -> Result<()> {
     let failed = |e| format!("datagrams to {to}: {e}");
     let socket = UdpSocket::bind("0.0.0.0:0").map_err(failed)?;
     socket.set_broadcast(true).map_err(failed)?;

@@ -28,14 +28,14 @@ const START: Duration = Duration::from_secs(15);
 /// their own TAP.
 pub fn tcp(context: &Context) -> Result<Measured> {
     let [port, End::Host(host)] = &context.switch.ends[..] else {
-        return Err("a port for a machine and a host are needed".into());
+        return Err("this load needs a port for a virtual machine and a host".into());
     };
     let (nic, _links) = match port {
         End::Vhost { socket, frontend_listens: false } => (Nic::connecting(socket, MAC), None),
         End::Vhost { socket, .. } => (Nic::listening(socket, MAC), None),
-        End::Machine(tap) => (Nic::emulated(VIRTIO_ON_TAP, tap, MAC), None),
+        End::VmTap(tap) => (Nic::emulated(VIRTIO_ON_TAP, tap, MAC), None),
         End::Tap(tap) => (Nic::emulated("e1000", MACHINE_TAP, MAC), Some(bridge(tap)?)),
-        End::Host(_) => return Err("a machine is no namespace's host".into()),
+        End::Host(_) => return Err("a virtual machine cannot use the port of a namespace".into()),
     };
     // The same kernel for both devices.
     let options = GuestOptions { kernel: FULL_KERNEL, ..GuestOptions::new("bench", [nic]) };

@@ -32,12 +32,12 @@ pub fn figures<const N: usize>(helper: Process, context: &Context) -> Result<[f6
     let text = helper.finish(WARM_UP + Duration::from_secs(context.seconds) + START)?;
     let last = text.lines().last().unwrap_or_default();
     let figures: Vec<f64> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
-    figures.try_into().map_err(|_| format!("{N} figures were expected: {text}"))
+    figures.try_into().map_err(|_| format!("expected {N} figures, got: {text}"))
 }
 
 /// Connects as soon as `address` is reachable.
 pub fn connect(address: SocketAddr) -> Result<TcpStream> {
-    let mut last = Err(format!("no way to {address}"));
+    let mut last = Err(format!("cannot connect to {address}"));
     // The last attempt's error is more useful than the timeout.
     let _ = wait_until("a connection", START, || {
         last = TcpStream::connect_timeout(&address, START).map_err(|e| format!("{address}: {e}"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use trama_bench::generator::Direction;
 
 use crate::host::Namespace;
-use crate::peers::{Switch, TESTPMD, Twist};
+use crate::peers::{Switch, TESTPMD, Variant};
 use crate::process::{Result, pause, run};
 use crate::program::Program;
 use crate::usage::Usage;
@@ -37,9 +37,9 @@ pub use echo::{
     CONNECT_COMMAND, REQUEST_COMMAND, SERVER_COMMAND as ECHO_COMMAND, connects, requests,
     serve as echo,
 };
-pub use flood::{COMMAND as BLAST_COMMAND, blast};
-pub use idle::{COMMAND as IDLE_COMMAND, hold};
-pub use stream::{PIECE, SINK_COMMAND, SOURCE_COMMAND, Streams, sink, source};
+pub use flood::{COMMAND as BROADCAST_COMMAND, broadcast_source};
+pub use idle::{COMMAND as IDLE_COMMAND, hold_open};
+pub use stream::{SINK_COMMAND, SOURCE_COMMAND, Streams, WRITE_SIZE, sink, source};
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +133,7 @@ pub struct Context<'a> {
     /// The core dedicated to the switch.
     pub core: usize,
     /// Further requests to trama.
-    pub twist: Twist,
+    pub variant: Variant,
     /// The folder of `tramad` and `tramactl`.
     pub bin: &'a Path,
     /// The switch's folder.
@@ -228,7 +228,7 @@ impl Load {
         match self {
             Self::Circulate { bytes } => testpmd::circulate(context, bytes),
             Self::FloodMove { bytes } => testpmd::flood_and_move(context, bytes),
-            Self::Driven { bytes, direction } => driven::flat_out(context, bytes, direction),
+            Self::Driven { bytes, direction } => driven::unpaced(context, bytes, direction),
             Self::LargeSegments => driven::large_segments(context),
             Self::LossFree { bytes } => driven::loss_free(context, bytes),
             Self::Latency { bytes, percent } => driven::latency(context, bytes, percent),

@@ -21,7 +21,8 @@ pub fn flood(context: &Context) -> Result<Measured> {
     let ping = Process::spawn("ping", command)?;
     let text = ping.finish(Duration::from_secs(context.seconds + 10))?;
     let usage = window.close();
-    let (average, deviation) = parse(&text).ok_or_else(|| format!("ping said: {text}"))?;
+    let (average, deviation) =
+        parse(&text).ok_or_else(|| format!("unexpected output of ping: {text}"))?;
     let details = [("deviation_us".to_owned(), deviation * 1e6)].into();
     Ok(Measured { value: average, details, usage, ceiling: None })
 }

@@ -40,6 +40,6 @@ fn start(setup: &Setup) -> Result<Switch> {
     }
     let mut forwarder = Process::spawn("dpdk-testpmd (io)", command)?;
     forwarder.wait_for("Checking link statuses", START)?;
-    forwarder.say("start")?;
+    forwarder.send_line("start")?;
     Ok(Switch::of(vec![forwarder], ends))
 }

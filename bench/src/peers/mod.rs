@@ -35,9 +35,9 @@ pub use trama::{TRAMA, VLAN as TRUNK_VLAN};
 pub use vde::VDE;
 pub use virtio_queue::VIRTIO_QUEUE;
 
-/// MTU of the link to a server that is [`Port::Afar`]: packets of nearly 64 KiB take the place of
+/// MTU of the link to a server that is [`Port::Remote`]: packets of nearly 64 KiB take the place of
 /// segmentation offload. Otherwise the relay would be the bottleneck.
-const LONG_WAY_MTU: u32 = 65_000;
+const REMOTE_MTU: u32 = 65_000;
 /// Time limit for a peer to be ready.
 const START: Duration = Duration::from_secs(30);
 
@@ -86,35 +86,35 @@ pub enum Port {
     /// A device in the benchmark's own namespace, for other programs to use.
     Tap,
     /// A TAP for a virtual machine to open.
-    Machine,
+    VmTap,
     /// A host in a namespace of its own behind an interface of the benchmark's namespace, the
     /// uplink.
-    Beyond,
+    BehindUplink,
     /// A host in a namespace of its own at a round trip of ten milliseconds.
-    Afar,
+    Remote,
 }
 
 /// Further requests to trama or its surroundings.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Twist {
+pub struct Variant {
     /// The first port is an access port of a VLAN and the others are trunks.
     pub vlan: bool,
-    /// No VLANs, but the frame sizes that arrive with [`Twist::vlan`].
-    pub lengths_of_vlan: bool,
+    /// No VLANs, but the frame sizes that arrive with [`Variant::vlan`].
+    pub vlan_frame_sizes: bool,
     /// Number of additional silent ports: TAPs, and vhost-user ports with a driver.
     pub silent_ports: usize,
     /// Number of addresses, all ports together.
     pub macs: u32,
     /// Whether workers always poll and never sleep.
-    pub polls: bool,
+    pub spins_always: bool,
     /// Whether the gateway has another core than the worker.
-    pub apart: bool,
+    pub separate_cores: bool,
     /// Number of idle TCP flows through the NAT in addition to those measured.
     pub idle_flows: usize,
     /// Whether a host behind a NAT uses a small window.
     pub small_window: bool,
     /// Whether every port receives frames for unknown addresses, so that frames are flooded.
-    pub hears_all: bool,
+    pub promiscuous: bool,
 }
 
 /// The parameters of a peer's start.
@@ -132,7 +132,7 @@ pub struct Setup<'a> {
     /// The largest layer-3 packet.
     pub mtu: u32,
     /// Further requests to trama.
-    pub twist: Twist,
+    pub variant: Variant,
 }
 
 impl Setup<'_> {
@@ -143,7 +143,7 @@ impl Setup<'_> {
 
     /// Returns the error of a peer that does not support this kind of port.
     fn refuse<T>(&self, peer: &Peer) -> Result<T> {
-        Err(format!("{} cannot join ports of the kinds {:?}", peer.name, self.ports))
+        Err(format!("{} does not support ports of the kinds {:?}", peer.name, self.ports))
     }
 
     /// Returns whether all ports are of one kind.
@@ -166,7 +166,7 @@ pub enum End {
     /// The name of a device in the benchmark's namespace.
     Tap(String),
     /// The name of a TAP that a virtual machine can open.
-    Machine(String),
+    VmTap(String),
 }
 
 /// A running switch. Its processes end before its devices and namespaces.
@@ -215,7 +215,7 @@ impl Switch {
 
 /// Creates host `number` behind a veth pair, whose near end is in the benchmark's namespace and is
 /// deleted with the link.
-fn host_behind(uplink: &str, number: usize, mtu: u32) -> Result<(Link, Namespace)> {
+fn host_behind_uplink(uplink: &str, number: usize, mtu: u32) -> Result<(Link, Namespace)> {
     let host = Namespace::new(number)?;
     let length = mtu.to_string();
     let kind = ["mtu", &length, "type", "veth", "peer", "name", "eth0", "netns", &host.0];
@@ -224,8 +224,8 @@ fn host_behind(uplink: &str, number: usize, mtu: u32) -> Result<(Link, Namespace
     Ok((link, host))
 }
 
-/// As [`host_behind`], through a delay line. The devices are deleted with the process.
-fn host_afar(uplink: &str, number: usize, mtu: u32) -> Result<(Process, Namespace)> {
+/// As [`host_behind_uplink`], through a delay line. The devices are deleted with the process.
+fn remote_host(uplink: &str, number: usize, mtu: u32) -> Result<(Process, Namespace)> {
     const FAR: &str = "far0";
     let host = Namespace::new(number)?;
     let relay = delay::start(uplink, FAR)?;
