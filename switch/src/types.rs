@@ -124,7 +124,7 @@ pub enum EngineError {
     #[error("the port has no rings: it is not a vhost-user port")]
     NotVhost,
     /// A ring index beyond the device's queue pairs.
-    #[error("ring {index} is beyond the device's {rings} rings")]
+    #[error("ring {index} does not exist: the device has {rings} rings")]
     NoSuchRing {
         /// The requested index.
         index: usize,
@@ -143,12 +143,10 @@ pub enum EngineError {
         error: RingError,
     },
     /// The device's descriptor cannot be registered with epoll.
-    #[error("the device cannot be waited for: {0}")]
+    #[error("cannot wait for the device: {0}")]
     Watch(std::io::Error),
     /// A ring's descriptor cannot be registered with epoll.
-    #[error(
-        "the kick descriptor of ring {index} cannot be waited for: {error}; it must be an eventfd"
-    )]
+    #[error("cannot wait for the kick descriptor of ring {index}: {error}; it must be an eventfd")]
     Kick {
         /// Index of the ring.
         index: usize,

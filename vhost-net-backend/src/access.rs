@@ -84,8 +84,8 @@ impl Access {
         io::Error::new(
             error.kind(),
             format!(
-                "cannot be given to {owner}:{group}: {error}; run with CAP_CHOWN, or make its \
-                 group one of the daemon's"
+                "cannot set its owner to {owner}:{group}: {error}; run with CAP_CHOWN, or add the \
+                 daemon's user to the group"
             ),
         )
     }
@@ -108,7 +108,7 @@ pub fn parse_mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| mode & !0o066 == 0o600);
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     mode.filter(|_| digits)
-        .ok_or_else(|| format!("{text:?} is not a socket's mode; use 0600 to 0666"))
+        .ok_or_else(|| format!("{text:?} is not a valid socket mode; use 0600 to 0666"))
 }
 
 /// Parses a user: a name or a number.
@@ -118,7 +118,7 @@ pub fn parse_mode(text: &str) -> Result<u32, String> {
 pub fn user_id(name: &str) -> Result<u32, String> {
     let known = || User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
     let found = number(name).or_else(known);
-    found.ok_or_else(|| format!("there is no user {name:?}; make it with useradd"))
+    found.ok_or_else(|| format!("unknown user {name:?}; create it with useradd"))
 }
 
 /// Parses a group: a name or a number.
@@ -128,7 +128,7 @@ pub fn user_id(name: &str) -> Result<u32, String> {
 pub fn group_id(name: &str) -> Result<u32, String> {
     let known = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
     let found = number(name).or_else(known);
-    found.ok_or_else(|| format!("there is no group {name:?}; make it with groupadd"))
+    found.ok_or_else(|| format!("unknown group {name:?}; create it with groupadd"))
 }
 
 /// Parses a number that is written in digits only.
@@ -159,7 +159,7 @@ pub(crate) fn restricted_access(path: &Path) -> Option<String> {
     let is_open = file.permissions().mode() & 0o002 != 0;
     (!is_open).then(|| {
         format!(
-            "its owner is {}: others may not connect; socket-group lets a group in",
+            "its owner is {}: others may not connect; set socket-group to admit a group",
             describe(&file)
         )
     })
@@ -249,7 +249,7 @@ mod tests {
         }
         for text in ["", "0777", "0066", "0400", "1660", "0668", "+660", "rw", "99999999999"] {
             let message = parse_mode(text).unwrap_err();
-            assert_eq!(message, format!("{text:?} is not a socket's mode; use 0600 to 0666"));
+            assert_eq!(message, format!("{text:?} is not a valid socket mode; use 0600 to 0666"));
         }
     }
 
@@ -258,9 +258,9 @@ mod tests {
         assert_eq!((user_id("root"), group_id("root")), (Ok(0), Ok(0)));
         assert_eq!((user_id("4242"), group_id("4242")), (Ok(4242), Ok(4242)));
         let message = group_id("no-such-group").unwrap_err();
-        assert_eq!(message, "there is no group \"no-such-group\"; make it with groupadd");
+        assert_eq!(message, "unknown group \"no-such-group\"; create it with groupadd");
         let message = user_id("no-such-user").unwrap_err();
-        assert_eq!(message, "there is no user \"no-such-user\"; make it with useradd");
+        assert_eq!(message, "unknown user \"no-such-user\"; create it with useradd");
     }
 
     #[test]

@@ -203,7 +203,7 @@ impl<'a, R: Rings> Connection<'a, R> {
     }
 }
 
-const PARTIAL: &str = "the frontend stopped in the middle of it";
+const PARTIAL: &str = "the frontend stopped in the middle of the message";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Event {
@@ -233,12 +233,12 @@ fn explain(header: Option<Header>, error: Error) -> End {
         },
         Error::ReqHandlerError(error) => error.to_string(),
         Error::PartialMessage => PARTIAL.into(),
-        Error::SocketRetry(_) => "it came with too many descriptors, or at the wrong place".into(),
+        Error::SocketRetry(_) => "it has too many descriptors, or misplaced ones".into(),
         // The crate's error for regions without their descriptors.
         Error::InvalidMessage | Error::InvalidParam
             if header.is_some_and(|h| h.brings_memory()) =>
         {
-            format!("it is malformed, or some memory came without a descriptor; {REMEDY}")
+            format!("it is malformed, or a memory region has no descriptor; {REMEDY}")
         }
         Error::InvalidMessage => "it is malformed or out of order".into(),
         Error::InactiveOperation(feature) => {

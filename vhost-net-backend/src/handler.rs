@@ -136,8 +136,8 @@ impl<R: Rings> Handler<R> {
         let network = self.control.device().mtu;
         if mtu > u64::from(network) {
             return Err(format!(
-                "refused that the VMM tells its guest an MTU of {mtu}, as the network has \
-                 {network}: lower host_mtu or raise the network's MTU, then start the VM again"
+                "refused an MTU of {mtu} for the guest, as the network has {network}: lower \
+                 host_mtu or raise the network's MTU, then restart the VM"
             ));
         }
         self.control.set_guest_mtu(mtu);
@@ -149,8 +149,8 @@ impl<R: Rings> Handler<R> {
         match usize::try_from(index) {
             Ok(index) if index < rings => Ok(index),
             _ => refuse(format_args!(
-                "ring {index} does not exist, there are {rings}: give the port as many queue pairs \
-                 as the VMM has"
+                "ring {index} does not exist, the port has {rings}: give it as many queue pairs as \
+                 the VMM has"
             )),
         }
     }
@@ -200,8 +200,8 @@ impl<R: Rings> Handler<R> {
         let setup = self.vrings[CHECKED_RING].setup(features::ring_features(acknowledged), memory);
         match setup.is_some_and(|setup| setup.is_blank()) {
             true => Err(format!(
-                "the driver says that it has filled its receive ring, which reads as zeros here: \
-                 the guest's memory is not shared, no packets pass; {REMEDY}"
+                "the driver has filled its receive ring, but it reads as zeros here: the guest's \
+                 memory is not shared, and no packets pass; {REMEDY}"
             )),
             false => Ok(()),
         }

@@ -36,8 +36,8 @@ const WAITING_WARN_INTERVAL: Duration = Duration::from_secs(10);
 /// Message for a frontend that closes its connection at once, before it acknowledges features. QEMU
 /// does so if it has more queues than the port, and prints why on its own standard error. A guest
 /// that ends later without having used its device is no fault.
-const NOT_SET_UP: &str = "the frontend left before it had set its device up; its own messages say \
-    why (with more queues than the port has, for example)";
+const NOT_SET_UP: &str = "the frontend disconnected before it had set up its device; see its own \
+    messages (QEMU does so if it has more queues than the port)";
 /// Stack size: the thread holds a request and its answer, at most 4 KiB each, and makes no deep
 /// calls.
 const STACK: usize = 256 * 1024;
@@ -347,8 +347,8 @@ impl<R: Rings> Worker<R> {
 
 /// Logs a frontend that has to wait; further ones soon after are logged at debug level.
 fn announce(socket: &str, waits: Peer, served: &str, last: &mut Option<Instant>) {
-    let words = "another frontend waits: the port serves one at a time; end one of the two, or \
-                 give each a port of its own";
+    let words = "another frontend is waiting: a port serves one at a time; stop one of the two, \
+                 or give each its own port";
     if last.is_some_and(|at| at.elapsed() < WAITING_WARN_INTERVAL) {
         tracing::debug!(socket, %waits, served, "{words}");
     } else {
@@ -359,7 +359,7 @@ fn announce(socket: &str, waits: Peer, served: &str, last: &mut Option<Instant>)
 
 fn explain_connect(path: &Path, error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "the frontend has not made its socket yet".into(),
+        io::ErrorKind::NotFound => "the frontend has not created its socket yet".into(),
         io::ErrorKind::ConnectionRefused => "no frontend listens on the socket".into(),
         io::ErrorKind::PermissionDenied => access::explain_denied(path),
         io::ErrorKind::WouldBlock => "the frontend does not accept connections".into(),

@@ -21,11 +21,11 @@ const BACKLOG: i32 = 128;
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// The path does not fit in a socket address.
-    #[error("{}: the path has {} bytes, a socket's may have {MAX_PATH}; choose a shorter one",
+    #[error("{}: the path has {} bytes, a socket's may have at most {MAX_PATH}; choose a shorter one",
         .0.display(), .0.as_os_str().len())]
     TooLong(PathBuf),
     /// Another kind of file is there.
-    #[error("{}: there is a file that is not a socket; remove it or choose another path",
+    #[error("{}: a file that is not a socket exists there; remove it or choose another path",
         .0.display())]
     NotASocket(PathBuf),
     /// Another process listens there.
@@ -33,10 +33,10 @@ pub enum SocketError {
         .0.display())]
     InUse(PathBuf),
     /// The directory does not exist.
-    #[error("{}: the directory does not exist; make it first", .0.display())]
+    #[error("{}: the directory does not exist; create it first", .0.display())]
     NoDirectory(PathBuf),
     /// No permission.
-    #[error("{}: no permission to make a socket there; change the directory's owner or mode",
+    #[error("{}: no permission to create a socket there; change the directory's owner or mode",
         .0.display())]
     Permission(PathBuf),
     /// Anything else.

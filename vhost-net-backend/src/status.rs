@@ -196,8 +196,8 @@ impl Control {
         if let Some(made) = inner.socket {
             if !is_own_socket(&made) {
                 return Err(io::Error::other(
-                    "the socket was removed or replaced; pull the cable and plug it in again, and \
-                     there is a new one",
+                    "the socket was removed or replaced; unplug the cable and plug it in again to \
+                     create a new one",
                 ));
             }
             access.or(made.access).apply(path)?;
@@ -265,8 +265,8 @@ impl Control {
         let told =
             inner.guest_mtu.filter(|told| device.mtu < old.mtu && *told > device.mtu.into())?;
         let warning = format!(
-            "the guest was told an MTU of {told}, the network has {} now and drops what is larger: \
-             lower the MTU in the guest, or lower host_mtu and start the VM again",
+            "the guest was told an MTU of {told}, but the network now has {} and drops larger packets: \
+             lower the MTU in the guest, or lower host_mtu and restart the VM",
             device.mtu
         );
         inner.status.last_error = Some(warning.clone());

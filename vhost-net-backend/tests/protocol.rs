@@ -250,7 +250,7 @@ fn the_offer_depends_on_the_options_alone() {
     assert_eq!(s.peer.negotiate(), s_features(4));
     s.peer.vring(SET_VRING_NUM, 7, 256);
     assert!(!s.peer.tell(SET_VRING_NUM, &state(8, 256), &[]));
-    assert!(error(&s.session).contains("ring 8 does not exist, there are 8"));
+    assert!(error(&s.session).contains("ring 8 does not exist, the port has 8"));
 
     let s = setting(|options| options.features = !features::IN_ORDER);
     assert_eq!(s.peer.negotiate() & features::IN_ORDER, 0);

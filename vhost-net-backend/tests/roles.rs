@@ -168,7 +168,7 @@ fn a_stale_socket_is_replaced_and_nothing_else() {
     let nowhere = dir.path().join("no/such/directory");
     assert!(matches!(refused(&nowhere), SocketError::NoDirectory(_)));
     let long = dir.path().join("x".repeat(108));
-    assert!(refused(&long).to_string().contains("a socket's may have 107"));
+    assert!(refused(&long).to_string().contains("a socket's may have at most 107"));
     let longest = dir.path().join("x".repeat(106 - dir.path().as_os_str().len()));
     assert_eq!(longest.as_os_str().len(), 107);
     spawn(&longest, Role::Server).unwrap();

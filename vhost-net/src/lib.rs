@@ -120,9 +120,9 @@ impl Rings for SwitchPort {
         let fault = self.call(|engine, port| Ok(engine.port_fault(port))).ok()??;
         Some(match fault {
             PortFault::MemoryLost | PortFault::Ring { error: RingError::MemoryLost, .. } => {
-                "the frontend took its memory away while it was in use".into()
+                "the frontend removed its memory while it was in use".into()
             }
-            fault => format!("the driver broke the rules of its rings: {fault}"),
+            fault => format!("the driver violated the ring protocol: {fault}"),
         })
     }
 }

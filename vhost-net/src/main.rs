@@ -157,12 +157,12 @@ fn connect(
 }
 
 fn parse_cidr(text: &str) -> Result<(IpAddr, u8), String> {
-    let (address, prefix) = text.split_once('/').ok_or("an address looks like 192.0.2.1/24")?;
-    let address: IpAddr = address.parse().map_err(|_| format!("{address} is no IP address"))?;
+    let (address, prefix) = text.split_once('/').ok_or("give an address as 192.0.2.1/24")?;
+    let address: IpAddr = address.parse().map_err(|_| format!("{address} is not an IP address"))?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
     match prefix.parse() {
         Ok(prefix) if prefix <= longest => Ok((address, prefix)),
-        _ => Err(format!("the prefix length of {address} is 0 to {longest}")),
+        _ => Err(format!("the prefix length of {address} must be 0 to {longest}")),
     }
 }
 
@@ -180,7 +180,7 @@ fn parse_spin(text: &str) -> Result<Spin, String> {
     match nanos {
         Some(0) => Ok(Spin::Never),
         Some(nanos) => Ok(Spin::For(Duration::from_nanos(nanos))),
-        None => Err("give never, always, or a time like 20us".into()),
+        None => Err("give never, always, or a time such as 20us".into()),
     }
 }
 

@@ -291,7 +291,7 @@ fn a_frontend_that_takes_its_memory_away_loses_its_connection_only() {
     dummy.inject(VnetHeader::default(), &frame(0xff, 9, 1)).unwrap();
     assert_eq!(neighbour.receive(), frame(0xff, 9, 1));
     eventually("the connection is closed", || {
-        session.status().last_error.is_some_and(|error| error.contains("took its memory away"))
+        session.status().last_error.is_some_and(|error| error.contains("removed its memory"))
     });
     neighbour.send(0, &frame(0xff, 2, 2));
     eventually("the neighbour's frame comes out", || !dummy.captured().is_empty());

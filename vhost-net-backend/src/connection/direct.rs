@@ -88,7 +88,7 @@ impl<R: Rings> Connection<'_, R> {
         let Some([offset, size, _]) = words(&body) else { return Err(Error::InvalidMessage) };
         let accepted = is_mac_write(offset, size);
         if !accepted {
-            self.note(header, "only the MAC address can be written, and changes nothing");
+            self.note(header, "only the MAC address may be written, and writing it has no effect");
         }
         self.acknowledge(header, accepted)
     }
@@ -103,13 +103,13 @@ impl<R: Rings> Connection<'_, R> {
     fn refuse(&mut self, header: Header, refusal: Refusal) -> Result<()> {
         self.take(header)?;
         if let Refusal::Answered(answer) = refusal {
-            self.note(header, "it is not offered, answered that there is nothing");
+            self.note(header, "it was not offered; answered as empty");
             return wire::reply(&self.stream, header, &answer).map_err(Error::SocketError);
         }
         match refusal {
             Refusal::Fatal(why) if !self.is_answered(header) => return refuse(why),
             Refusal::Fatal(why) => self.note(header, why),
-            _ => self.note(header, "it is not offered, and ignored"),
+            _ => self.note(header, "it was not offered; ignored"),
         }
         self.acknowledge(header, false)
     }

@@ -98,12 +98,12 @@ struct Interface {
 impl Interface {
     fn query(fd: &OwnedFd, ifname: &str, mtu: u16) -> Step<Interface> {
         let other = |message: &str, remedy: String| {
-            ("look at the interface", io::Error::other(message.to_owned()), remedy)
+            ("check the interface", io::Error::other(message.to_owned()), remedy)
         };
         let mut asked = request(ifname);
         ioctl(fd, libc::SIOCGIFINDEX, &mut asked).map_err(|error| {
-            let remedy = "; `ip link` shows those there are; it is joined when it appears";
-            ("look for it", error, remedy.to_owned())
+            let remedy = "; `ip link` lists the interfaces; trama joins it when it appears";
+            ("find it", error, remedy.to_owned())
         })?;
         // SAFETY: the request that succeeded wrote this field.
         let index = unsafe { asked.ifr_ifru.ifru_ifindex };
@@ -124,8 +124,11 @@ impl Interface {
         // SAFETY: as above.
         let carries = unsafe { asked.ifr_ifru.ifru_mtu };
         if carries < c_int::from(mtu) {
-            let remedy = format!("; give the network mtu = {carries}");
-            return Err(other(&format!("its MTU is {carries}, the network's {mtu}"), remedy));
+            let remedy = format!("; set the network's mtu to {carries}");
+            return Err(other(
+                &format!("its MTU is {carries}, but the network's is {mtu}"),
+                remedy,
+            ));
         }
         Ok(Interface { index, mac: MacAddr([a, b, c, d, e, f]) })
     }
