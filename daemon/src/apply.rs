@@ -453,7 +453,7 @@ impl Machine {
             device: settings,
             cable: config.cable,
             access,
-            ..SessionOptions::new(&device.path, convert::role(device.role))
+            ..SessionOptions::new(&device.path, device.role)
         };
         let session = Session::spawn(options, rings).map_err(|error| error.to_string())?;
         (port.session, port.place) = (Some(session), Some(place));

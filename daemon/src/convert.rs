@@ -10,22 +10,13 @@ use trama_vhost_net_backend as vhost;
 use crate::Fault;
 use crate::config::derived;
 use crate::config::model::socket::SocketAccess;
-use crate::config::model::{
-    Interface, Network, Port, Promiscuous, Role, Spin, Tap, Vlan, VlanMode,
-};
+use crate::config::model::{Interface, Network, Port, Promiscuous, Spin, Tap, Vlan, VlanMode};
 
 pub fn spin(spin: Spin) -> switch::Spin {
     match spin {
         Spin::Always => switch::Spin::Always,
         Spin::For(Duration::ZERO) => switch::Spin::Never,
         Spin::For(time) => switch::Spin::For(time),
-    }
-}
-
-pub fn role(role: Role) -> vhost::Role {
-    match role {
-        Role::Server => vhost::Role::Server,
-        Role::Client => vhost::Role::Client,
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trama_switch::{
@@ -37,8 +37,8 @@ struct Arguments {
     #[arg(long, value_name = "MODE", value_parser = access::parse_mode)]
     socket_mode: Option<u32>,
     /// Which side listens on the socket: this program (server) or the frontend (client)
-    #[arg(long, value_enum, default_value = "server")]
-    role: RoleName,
+    #[arg(long, value_name = "ROLE", default_value_t = Role::Server)]
+    role: Role,
     /// The TAP device; created if it does not exist
     #[arg(long, value_name = "NAME")]
     tap: String,
@@ -57,12 +57,6 @@ struct Arguments {
     /// How long to poll after the last frame before sleeping: never, always, or a time
     #[arg(long, default_value = "60us", value_name = "TIME", value_parser = parse_spin)]
     spin: Spin,
-}
-
-#[derive(Clone, Copy, ValueEnum, Debug)]
-enum RoleName {
-    Server,
-    Client,
 }
 
 fn main() -> ExitCode {
@@ -95,10 +89,6 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let (worker, thread) = start_worker(arguments.spin)?;
     let (mtu, queues) = (arguments.mtu, arguments.queues);
     let port = worker.call(move |engine, _| connect(engine, mtu, queues, tap))??;
-    let role = match arguments.role {
-        RoleName::Server => Role::Server,
-        RoleName::Client => Role::Client,
-    };
     let access = Access {
         owner: arguments.socket_owner,
         group: arguments.socket_group,
@@ -108,7 +98,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         queue_pairs: queues,
         device: DeviceSettings { mtu, mac: None },
         access,
-        ..SessionOptions::new(&arguments.socket, role)
+        ..SessionOptions::new(&arguments.socket, arguments.role)
     };
     let session = Session::spawn(options, SwitchPort::new(worker.clone(), port)?)?;
     tracing::info!(tap = arguments.tap, socket = %arguments.socket.display(), "ready");

@@ -1,11 +1,13 @@
 //! A `[[port]]` table.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 use trama_frame::MacAddr;
+pub use trama_vhost_net_backend::Role;
 
 use super::rule::Rule;
 use super::socket::SocketAccess;
@@ -67,6 +69,14 @@ impl Port {
     }
 }
 
+/// Serialises a value by its name, as files and commands spell it.
+pub(super) fn by_name<T: fmt::Display, S: Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
 fn as_text<S: Serializer>(mac: &Option<MacAddr>, serializer: S) -> Result<S::Ok, S::Error> {
     mac.map(|mac| mac.to_string()).serialize(serializer)
 }
@@ -123,19 +133,10 @@ pub struct VhostUser {
     /// ([`Folders::socket`](trama_api::folders::Folders::socket)).
     pub path: PathBuf,
     /// Which end listens.
+    #[serde(serialize_with = "by_name")]
     pub role: Role,
     /// Queue pairs, at least 1.
     pub queues: u16,
-}
-
-/// Which end of a vhost-user socket the daemon is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// The daemon listens.
-    Server,
-    /// The daemon connects, and reconnects without limit.
-    Client,
 }
 
 /// A TAP device.

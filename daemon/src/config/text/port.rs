@@ -122,7 +122,7 @@ fn read_socket_access(reader: &mut Reader<'_, '_, '_>) -> SocketAccess {
 }
 
 fn read_vhost_user(reader: &mut Reader<'_, '_, '_>) -> VhostUser {
-    let roles = [("server", Role::Server), ("client", Role::Client)];
+    let roles = Role::ALL.map(|role| (role.name(), role));
     VhostUser {
         path: reader.string("path").unwrap_or_default().into(),
         role: reader.word("role", &roles).unwrap_or(Role::Server),
@@ -146,14 +146,10 @@ pub fn fields(port: &Port) -> Vec<Field> {
     ];
     match &port.interface {
         Interface::VhostUser(device) => {
-            let role = match device.role {
-                Role::Server => "server",
-                Role::Client => "client",
-            };
             fields.push(Field::new("type", "vhost-user", false));
             let stated = (!device.path.as_os_str().is_empty()).then(|| path(&device.path));
             fields.push(Field::optional("path", stated));
-            fields.push(Field::new("role", role, device.role == Role::Server));
+            fields.push(Field::new("role", device.role.name(), device.role == Role::Server));
             fields.push(Field::new("queues", i64::from(device.queues), device.queues == 1));
             let mode = port.socket.mode.map(|mode| mode.to_string());
             fields.push(Field::optional("socket-owner", port.socket.owner.as_deref()));
