@@ -101,7 +101,7 @@ impl Machine {
         for index in 0..daemon.workers {
             // A single worker has no other to give load to.
             let load = (daemon.workers > 1).then(|| event.try_clone()).transpose()?;
-            let spin = convert::spin(daemon.spin);
+            let spin = daemon.spin;
             let (handle, thread) =
                 group.spawn(spin, format!("worker{index}"), load.map(Into::into))?;
             if let Ok(Err(error)) = handle.call(|engine, _| engine.set_up_calls()) {

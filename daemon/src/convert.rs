@@ -1,7 +1,6 @@
 //! Converts configuration values to the data plane's types.
 
 use std::path::Path;
-use std::time::Duration;
 
 use trama_frame::{MacAddr, VlanId};
 use trama_switch as switch;
@@ -10,15 +9,7 @@ use trama_vhost_net_backend as vhost;
 use crate::Fault;
 use crate::config::derived;
 use crate::config::model::socket::SocketAccess;
-use crate::config::model::{Interface, Network, Port, Promiscuous, Spin, Tap, Vlan, VlanMode};
-
-pub fn spin(spin: Spin) -> switch::Spin {
-    match spin {
-        Spin::Always => switch::Spin::Always,
-        Spin::For(Duration::ZERO) => switch::Spin::Never,
-        Spin::For(time) => switch::Spin::For(time),
-    }
-}
+use crate::config::model::{Interface, Network, Port, Promiscuous, Tap, Vlan, VlanMode};
 
 /// Returns the device settings that a port's VMM may read.
 pub fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {

@@ -20,6 +20,7 @@ use crate::engine::{
     Engine, EngineError, IdAllocator, Network, NetworkId, NetworkSettings, PortId, PortSettings,
 };
 use crate::ports::{Doorbell, signal};
+use crate::spin::Spin;
 use crate::time::Time;
 
 /// Most requests that wait; further callers block until there is room.
@@ -40,17 +41,6 @@ pub const LOADED_PERCENT: u64 = 80;
 const EVENTS: usize = 128;
 /// The waker's token; a port's token is its ID.
 const WAKER: Token = Token(usize::MAX);
-
-/// How long a worker polls silent ports before it sleeps.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Spin {
-    /// Sleeps at once.
-    Never,
-    /// Polls for this long after a port's last frame.
-    For(Duration),
-    /// Never sleeps.
-    Always,
-}
 
 /// Options of a worker.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -281,7 +281,7 @@ fn a_frontend_that_takes_its_memory_away_loses_its_connection_only() {
     let other = switch.session("other", Role::Server, 1);
     let memory = Memory::new(0, 0x7f00_0000_0000, 1 << 20);
     let peer = Peer::connect(&switch.path("s"));
-    peer.set_up(&memory);
+    peer.share_memory(&memory);
     for ring in 0..2 {
         peer.describe_ring(ring, &memory, &event());
         peer.vring(SET_VRING_ENABLE, ring, 1);

@@ -40,7 +40,7 @@ pub fn config() -> impl Strategy<Value = Config> {
 fn daemon() -> impl Strategy<Value = DaemonConfig> {
     let spin = prop_oneof![
         Just(Spin::Always),
-        (0u64..1000).prop_map(|us| Spin::For(Duration::from_micros(us)))
+        (0u64..1000).prop_map(|us| Spin::from(Duration::from_micros(us)))
     ];
     let metrics = proptest::option::of((1u16..).prop_map(|port| ([127, 0, 0, 1], port).into()));
     (1usize..4, spin, metrics, access()).prop_map(|(workers, spin, metrics, access)| DaemonConfig {
