@@ -9,7 +9,7 @@ use trama_vhost_net_backend as vhost;
 use crate::Fault;
 use crate::config::derived;
 use crate::config::model::socket::SocketAccess;
-use crate::config::model::{Interface, Network, Port, Promiscuous, Tap, Vlan, VlanMode};
+use crate::config::model::{Interface, Network, Port, Tap, Vlan, VlanMode};
 
 /// Returns the device settings that a port's VMM may read.
 pub fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
@@ -55,14 +55,10 @@ pub fn port(port: &Port, network: Option<switch::NetworkId>, mark: u16) -> switc
         vlan: vlan(&port.vlan),
         cable: port.cable,
         filter: switch::PortFilter {
-            promiscuous: match port.promiscuous {
-                Promiscuous::Deny => switch::Promiscuous::Deny,
-                Promiscuous::AllowVms => switch::Promiscuous::AllowVms,
-                Promiscuous::AllowAll => switch::Promiscuous::AllowAll,
-            },
+            promiscuous: port.promiscuous,
             station: station(port),
             is_outside: port.own,
-            refuses_forged: !port.spoof,
+            spoof: port.spoof,
         },
         mark,
         hdr_len: switch::HdrLen::Headers,

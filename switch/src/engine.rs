@@ -31,7 +31,7 @@ use crate::sources::Sources;
 use crate::time::Time;
 pub use crate::types::{
     EngineError, HdrLen, NetworkId, NetworkSettings, PortFault, PortFilter, PortId, PortSettings,
-    Promiscuous, Station,
+    Promiscuous, Spoof, Station,
 };
 pub(crate) use batching::LOADED_CHAINS;
 pub use moves::DetachedPort;

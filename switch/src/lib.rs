@@ -27,7 +27,7 @@ pub use counters::{NetworkCounters, PortCounters, WorkerCounters};
 pub use drop_reason::DropReason;
 pub use engine::{
     DetachedPort, Engine, EngineError, HdrLen, Network, NetworkId, NetworkSettings, PortFault,
-    PortFilter, PortId, PortSettings, Promiscuous, Station,
+    PortFilter, PortId, PortSettings, Promiscuous, Spoof, Station,
 };
 pub use mac_table::{FdbEntry, MacTable, PortIndex};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};

@@ -67,15 +67,15 @@ pub struct PortFilter {
     pub station: Station,
     /// Whether it leads out of the network's guests: to the host or a LAN.
     pub is_outside: bool,
-    /// Whether frames with a source other than [`Station::Known`] are dropped.
-    pub refuses_forged: bool,
+    /// Which source addresses it may send from.
+    pub spoof: Spoof,
 }
 
 impl PortFilter {
     /// Returns the only source that the port's frames may have, if they are limited to one.
     pub(crate) fn only_source(&self) -> Option<MacAddr> {
         match self.station {
-            Station::Known(mac) if self.refuses_forged => Some(mac),
+            Station::Known(mac) if self.spoof == Spoof::Deny => Some(mac),
             _ => None,
         }
     }
@@ -89,8 +89,58 @@ pub enum Promiscuous {
     Deny,
     /// Also frames between guests of the network.
     AllowVms,
-    /// All frames of the network.
+    /// All frames of the network, including those of the host and the LAN.
     AllowAll,
+}
+
+impl Promiscuous {
+    /// Every value.
+    pub const ALL: [Promiscuous; 3] =
+        [Promiscuous::Deny, Promiscuous::AllowVms, Promiscuous::AllowAll];
+
+    /// Returns its word in configurations and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Promiscuous::Deny => "deny",
+            Promiscuous::AllowVms => "allow-vms",
+            Promiscuous::AllowAll => "allow-all",
+        }
+    }
+}
+
+impl fmt::Display for Promiscuous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which source addresses a port may send from.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Spoof {
+    /// Any unicast address.
+    #[default]
+    Allow,
+    /// Only that of [`Station::Known`]; other frames are dropped.
+    Deny,
+}
+
+impl Spoof {
+    /// Every value.
+    pub const ALL: [Spoof; 2] = [Spoof::Allow, Spoof::Deny];
+
+    /// Returns its word in configurations and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Spoof::Allow => "allow",
+            Spoof::Deny => "deny",
+        }
+    }
+}
+
+impl fmt::Display for Spoof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// The stations behind a port, and so the unknown unicast frames that may be for them.

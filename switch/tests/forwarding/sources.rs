@@ -1,6 +1,6 @@
 //! Source addresses: invalid ones, and the frames that a guest with one or several receives.
 
-use trama_switch::{PortFilter, Promiscuous, Station as Behind};
+use trama_switch::{PortFilter, Promiscuous, Spoof, Station as Behind};
 
 use super::*;
 
@@ -41,7 +41,7 @@ const LEARNED: PortFilter = PortFilter {
     station: Behind::Learned,
     promiscuous: Promiscuous::Deny,
     is_outside: false,
-    refuses_forged: false,
+    spoof: Spoof::Allow,
 };
 
 fn wait(lab: &mut Lab, seconds: u64) {
@@ -90,15 +90,15 @@ fn unknown_unicast_stops_once_an_old_address_has_aged_out() {
 #[test]
 fn unknown_unicast_follows_the_stated_address_and_the_sources_allowed() {
     let known = PortFilter { station: Behind::Known(mac(1)), ..LEARNED };
-    for refuses_forged in [true, false] {
-        let mut lab = lab_with_one_guest(PortFilter { refuses_forged, ..known });
+    for spoof in Spoof::ALL {
+        let mut lab = lab_with_one_guest(PortFilter { spoof, ..known });
         assert!(!receives(&mut lab, mac(77)) && receives(&mut lab, mac(1)));
         lab.send(1, &frame(mac(9), mac(1), 60));
         assert!(!receives(&mut lab, mac(77)));
         lab.send(1, &frame(mac(9), mac(2), 60));
-        assert_eq!(receives(&mut lab, mac(77)), !refuses_forged);
+        assert_eq!(receives(&mut lab, mac(77)), spoof == Spoof::Allow);
         // From now on it may not: earlier addresses no longer count.
-        lab.set(1, |settings| settings.filter = PortFilter { refuses_forged: true, ..known });
+        lab.set(1, |settings| settings.filter = PortFilter { spoof: Spoof::Deny, ..known });
         lab.engine.flush_fdb(None);
         assert!(
             !receives(&mut lab, mac(77))

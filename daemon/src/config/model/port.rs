@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 use trama_frame::MacAddr;
+pub use trama_switch::{Promiscuous, Spoof};
 pub use trama_vhost_net_backend::Role;
 
 use super::rule::Rule;
@@ -25,12 +26,14 @@ pub struct Port {
     /// Whether the cable is plugged in.
     pub cable: bool,
     /// Which unicast frames it receives in addition to its own.
+    #[serde(serialize_with = "by_name")]
     pub promiscuous: Promiscuous,
     /// The MAC address of the guest behind it; `None` = learned.
     #[serde(serialize_with = "as_text")]
     pub mac: Option<MacAddr>,
     /// Whether the guest may send from other MAC addresses.
-    pub spoof: bool,
+    #[serde(serialize_with = "by_name")]
+    pub spoof: Spoof,
     /// The device that plugs in.
     pub interface: Interface,
     /// Whether the network of the same name created it; such a port has no `[[port]]` table.
@@ -54,7 +57,7 @@ impl Port {
             cable: true,
             promiscuous: Promiscuous::Deny,
             mac: None,
-            spoof: true,
+            spoof: Spoof::Allow,
             interface,
             own: false,
             socket: SocketAccess::default(),
@@ -79,32 +82,6 @@ pub(super) fn by_name<T: fmt::Display, S: Serializer>(
 
 fn as_text<S: Serializer>(mac: &Option<MacAddr>, serializer: S) -> Result<S::Ok, S::Error> {
     mac.map(|mac| mac.to_string()).serialize(serializer)
-}
-
-/// Which unicast frames a port receives in addition to its own; the words are VirtualBox's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Promiscuous {
-    /// None.
-    Deny,
-    /// Frames between guests of the network.
-    AllowVms,
-    /// All frames of the network, including those of the host and the LAN.
-    AllowAll,
-}
-
-impl Promiscuous {
-    /// All words.
-    pub const ALL: [Self; 3] = [Self::Deny, Self::AllowVms, Self::AllowAll];
-
-    /// The spelling in files and commands.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Deny => "deny",
-            Self::AllowVms => "allow-vms",
-            Self::AllowAll => "allow-all",
-        }
-    }
 }
 
 /// The device on a port.

@@ -11,7 +11,7 @@ use super::check::Check;
 use super::name::{IFNAME_REMEDY, ifname_fault, quoted};
 use super::nearest::nearest;
 use crate::Fault;
-use crate::config::model::{Config, Interface, Mode, Port, Tap, VhostUser, VlanMode};
+use crate::config::model::{Config, Interface, Mode, Port, Spoof, Tap, VhostUser, VlanMode};
 
 /// Most queue pairs of a vhost-user port.
 const MAX_QUEUE_PAIRS: u16 = 8;
@@ -99,7 +99,7 @@ impl Check {
 
     fn address(&mut self, port: &Port, claims: &mut Claims) {
         let Some(mac) = port.mac else {
-            if !port.spoof {
+            if port.spoof == Spoof::Deny {
                 let remedy = "add mac, the only address that the guest may send from";
                 self.problem("spoof", r#""deny" needs the guest's address"#, remedy);
             }

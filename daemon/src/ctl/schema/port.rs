@@ -8,7 +8,7 @@ use super::column::{
     BOOL, Column, STRING, STRING_OR_NONE, STRING_SET, STRINGS, UUID, UUIDS, edit_port,
     external_ids, fixed, free, integers, rules, rules_of, set_external_ids, uuid_of, words,
 };
-use crate::config::model::{Promiscuous, VlanMode};
+use crate::config::model::{Promiscuous, Spoof, VlanMode};
 use crate::ctl::draft::{Draft, no_bridge};
 use crate::ctl::identity;
 use crate::ctl::types::{Kind, Shape, Type};
@@ -104,12 +104,13 @@ pub static COLUMNS: [Column; 13] = [
         "spoof",
         SPOOF,
         |view, name| {
-            let is_allowed = view.draft.port(name).is_none_or(|port| port.spoof);
-            Value::string(if is_allowed { "allow" } else { "deny" })
+            let spoof = view.draft.port(name).map(|port| port.spoof);
+            Value::string(spoof.unwrap_or_default().name())
         },
         |draft, name, value| {
-            let is_allowed = words(&value).next().as_deref() == Some("allow");
-            edit_port(draft, name, |port| port.spoof = is_allowed)
+            let word = words(&value).next();
+            let known = Spoof::ALL.into_iter().find(|it| Some(it.name()) == word.as_deref());
+            edit_port(draft, name, |port| port.spoof = known.unwrap_or(port.spoof))
         },
     ),
     free(
