@@ -9,7 +9,7 @@ use trama_vhost_net_backend as vhost;
 use crate::Fault;
 use crate::config::derived;
 use crate::config::model::socket::SocketAccess;
-use crate::config::model::{Interface, Network, Port, Tap, Vlan, VlanMode};
+use crate::config::model::{Interface, Network, Port, Tap, Vlan};
 
 /// Returns the device settings that a port's VMM may read.
 pub fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
@@ -120,16 +120,8 @@ pub fn vlan(vlan: &Vlan) -> switch::VlanMode {
     // Validation refuses other values. Open vSwitch too treats them as no VLAN.
     let id = |vlan: u16| VlanId::new(vlan).unwrap_or(VlanId::NONE);
     let tag = id(vlan.tag.unwrap_or(0));
-    let trunks = || match vlan.trunks.as_slice() {
-        [] => switch::VlanSet::all(),
-        some => some.iter().map(|vlan| id(*vlan)).collect(),
-    };
-    match vlan.mode_or_default() {
-        VlanMode::Access => switch::VlanMode::Access { tag },
-        VlanMode::Trunk => switch::VlanMode::Trunk { trunks: trunks() },
-        VlanMode::NativeTagged => switch::VlanMode::NativeTagged { tag, trunks: trunks() },
-        VlanMode::NativeUntagged => switch::VlanMode::NativeUntagged { tag, trunks: trunks() },
-    }
+    let trunks = vlan.trunks.iter().map(|vlan| id(*vlan)).collect();
+    vlan.mode_or_default().with(tag, trunks)
 }
 
 #[cfg(test)]

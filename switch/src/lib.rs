@@ -38,5 +38,5 @@ pub use ports::{Device, Doorbell};
 pub use spin::{ParseSpinError, Spin};
 pub use time::Time;
 pub use trama_virtqueue::RingFds;
-pub use vlan::{Egress, VlanMode, VlanSet};
+pub use vlan::{Egress, VlanMode, VlanModeName, VlanSet};
 pub use worker::{MoveError, WorkerGone, WorkerGroup, WorkerHandle, WorkerOptions};

@@ -16,4 +16,4 @@ pub use config::Config;
 pub use daemon::{DaemonConfig, Spin};
 pub use network::{Mode, Network};
 pub use port::{Interface, Port, Promiscuous, Role, Spoof, Tap, Uplink, VhostUser};
-pub use vlan::{Vlan, VlanMode};
+pub use vlan::{Vlan, VlanModeName};

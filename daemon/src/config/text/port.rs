@@ -9,7 +9,7 @@ use super::{address, rule, socket};
 use crate::Fault;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
-    Interface, Port, Promiscuous, Role, Spoof, Tap, VhostUser, Vlan, VlanMode,
+    Interface, Port, Promiscuous, Role, Spoof, Tap, VhostUser, Vlan, VlanModeName,
 };
 use crate::config::rules::port::too_long_prefix;
 
@@ -38,7 +38,7 @@ pub fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
     let name = reader.string("name").unwrap_or_default();
     let kind = read_kind(reader);
     refuse_unknown(reader, kind);
-    let modes = VlanMode::ALL.map(|mode| (mode.name(), mode));
+    let modes = VlanModeName::ALL.map(|mode| (mode.name(), mode));
     let promiscuous = Promiscuous::ALL.map(|word| (word.name(), word));
     let spoof = Spoof::ALL.map(|word| (word.name(), word));
     let (interface, socket) = match kind {
