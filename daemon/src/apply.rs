@@ -443,7 +443,7 @@ impl Machine {
         settings: DeviceSettings,
         config: &Port,
     ) -> Result<(), String> {
-        let access = convert::access(&config.socket).map_err(|fault| fault.to_string())?;
+        let access = convert::access(&config.socket).map_err(|error| error.to_string())?;
         self.make_run_folder(&device.path)?;
         let handle = self.workers[port.worker].handle.clone();
         let rings = SwitchPort::new(handle, port.id).map_err(|error| error.to_string())?;
@@ -481,7 +481,7 @@ impl Machine {
         let (Some(session), Interface::VhostUser(device)) = (session, &port.interface) else {
             return Ok(());
         };
-        let access = convert::access(&port.socket).map_err(|fault| fault.to_string())?;
+        let access = convert::access(&port.socket).map_err(|error| error.to_string())?;
         session.set_access(access).map_err(|error| format!("{}: {error}", device.path.display()))
     }
 

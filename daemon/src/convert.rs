@@ -6,7 +6,6 @@ use trama_frame::{MacAddr, VlanId};
 use trama_switch as switch;
 use trama_vhost_net_backend as vhost;
 
-use crate::Fault;
 use crate::config::derived;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{Interface, Network, Port, Tap, Vlan};
@@ -20,11 +19,11 @@ pub fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
 ///
 /// # Errors
 /// The host has no such user or group.
-pub fn access(socket: &SocketAccess) -> Result<vhost::Access, Fault> {
+pub fn access(socket: &SocketAccess) -> Result<vhost::Access, vhost::access::AccessError> {
     let SocketAccess { owner, group, mode } = socket;
     Ok(vhost::Access {
-        owner: owner.as_deref().map(vhost::access::user_id).transpose().map_err(Fault::plain)?,
-        group: group.as_deref().map(vhost::access::group_id).transpose().map_err(Fault::plain)?,
+        owner: owner.as_deref().map(vhost::access::user_id).transpose()?,
+        group: group.as_deref().map(vhost::access::group_id).transpose()?,
         mode: mode.map(|mode| mode.0),
     })
 }

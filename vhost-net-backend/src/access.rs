@@ -96,6 +96,21 @@ fn by_descriptor(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
+/// Why a text names no mode, user or group; the message has the remedy.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// Not the mode of a socket.
+    #[error("{0:?} is not a valid socket mode; use 0600 to 0666")]
+    Mode(String),
+    /// The host has no such user.
+    #[error("unknown user {0:?}; create it with useradd")]
+    UnknownUser(String),
+    /// The host has no such group.
+    #[error("unknown group {0:?}; create it with groupadd")]
+    UnknownGroup(String),
+}
+
 /// Default mode of a socket that has a group.
 pub const GROUP_MODE: u32 = 0o660;
 
@@ -103,32 +118,31 @@ pub const GROUP_MODE: u32 = 0o660;
 /// executable.
 ///
 /// # Errors
-/// The text is not such a mode; the message says what to write.
-pub fn parse_mode(text: &str) -> Result<u32, String> {
+/// The text is not such a mode.
+pub fn parse_mode(text: &str) -> Result<u32, AccessError> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| mode & !0o066 == 0o600);
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    mode.filter(|_| digits)
-        .ok_or_else(|| format!("{text:?} is not a valid socket mode; use 0600 to 0666"))
+    mode.filter(|_| digits).ok_or_else(|| AccessError::Mode(text.to_owned()))
 }
 
 /// Parses a user: a name or a number.
 ///
 /// # Errors
-/// There is no such user; the message has the remedy.
-pub fn user_id(name: &str) -> Result<u32, String> {
+/// The host has no such user.
+pub fn user_id(name: &str) -> Result<u32, AccessError> {
     let known = || User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
     let found = number(name).or_else(known);
-    found.ok_or_else(|| format!("unknown user {name:?}; create it with useradd"))
+    found.ok_or_else(|| AccessError::UnknownUser(name.to_owned()))
 }
 
 /// Parses a group: a name or a number.
 ///
 /// # Errors
-/// There is no such group; the message has the remedy.
-pub fn group_id(name: &str) -> Result<u32, String> {
+/// The host has no such group.
+pub fn group_id(name: &str) -> Result<u32, AccessError> {
     let known = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
     let found = number(name).or_else(known);
-    found.ok_or_else(|| format!("unknown group {name:?}; create it with groupadd"))
+    found.ok_or_else(|| AccessError::UnknownGroup(name.to_owned()))
 }
 
 /// Parses a number that is written in digits only.
@@ -248,7 +262,7 @@ mod tests {
             assert_eq!(parse_mode(text), Ok(mode));
         }
         for text in ["", "0777", "0066", "0400", "1660", "0668", "+660", "rw", "99999999999"] {
-            let message = parse_mode(text).unwrap_err();
+            let message = parse_mode(text).unwrap_err().to_string();
             assert_eq!(message, format!("{text:?} is not a valid socket mode; use 0600 to 0666"));
         }
     }
@@ -257,9 +271,9 @@ mod tests {
     fn users_and_groups_have_names_or_numbers() {
         assert_eq!((user_id("root"), group_id("root")), (Ok(0), Ok(0)));
         assert_eq!((user_id("4242"), group_id("4242")), (Ok(4242), Ok(4242)));
-        let message = group_id("no-such-group").unwrap_err();
+        let message = group_id("no-such-group").unwrap_err().to_string();
         assert_eq!(message, "unknown group \"no-such-group\"; create it with groupadd");
-        let message = user_id("no-such-user").unwrap_err();
+        let message = user_id("no-such-user").unwrap_err().to_string();
         assert_eq!(message, "unknown user \"no-such-user\"; create it with useradd");
     }
 

@@ -157,7 +157,10 @@ impl<'a, R: Rings> Connection<'a, R> {
                     // Fails if it was read already.
                     let _ = rustix::io::read(event, &mut [0; 8]);
                 }
-                return lock(self.handler).rings.broken().map(End::Failed);
+                return lock(self.handler)
+                    .rings
+                    .broken()
+                    .map(|fault| End::Failed(fault.to_string()));
             }
             Event::Kick => {
                 let warning = lock(self.handler).kicked().err();

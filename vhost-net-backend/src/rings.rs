@@ -48,7 +48,7 @@ pub trait Rings: Send + 'static {
         None
     }
     /// Returns what is wrong with the rings, if anything; the session then closes the connection.
-    fn broken(&mut self) -> Option<String> {
+    fn broken(&mut self) -> Option<RingsError> {
         None
     }
 }

@@ -156,8 +156,8 @@ impl Rings for MockRings {
         Some(self.fault.as_fd())
     }
 
-    fn broken(&mut self) -> Option<String> {
-        self.told().broken.take()
+    fn broken(&mut self) -> Option<RingsError> {
+        self.told().broken.take().map(RingsError::new)
     }
 }
 
