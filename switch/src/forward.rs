@@ -9,7 +9,7 @@
 use trama_frame::ethernet::{self, Ethernet};
 use trama_frame::vnet::{self, LEN as HEADER, VnetHeader};
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
-use trama_virtqueue::{MAX_BURST, RingError, Segment, TxBurst};
+use trama_virtqueue::{HEADER_LEN, MAX_BURST, RingError, Segment, TxBurst};
 
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
@@ -41,6 +41,9 @@ pub(crate) trait Source {
     /// Returns the error of an entry that is not a frame.
     fn error(&self, i: usize) -> Option<RingError>;
 }
+
+// The ring copies what `frame` needs for its checks, and both mean the same header.
+const _: () = assert!(TxBurst::MAX_HEAD == vnet::PRIVATE_HEAD && HEADER_LEN == vnet::LEN);
 
 impl Source for TxBurst {
     #[inline]

@@ -39,4 +39,4 @@ pub use spin::{ParseSpinError, Spin};
 pub use time::Time;
 pub use trama_virtqueue::RingFds;
 pub use vlan::{Egress, VlanMode, VlanModeName, VlanSet};
-pub use worker::{MoveError, WorkerGone, WorkerGroup, WorkerHandle, WorkerOptions};
+pub use worker::{MoveError, PortMoved, WorkerGone, WorkerGroup, WorkerHandle, WorkerOptions};

@@ -69,6 +69,16 @@ pub enum MoveError {
     Gone(#[from] WorkerGone),
 }
 
+/// The state of a port that has moved to another worker.
+#[derive(Debug)]
+#[must_use = "a port may have moved without being attached"]
+pub enum PortMoved {
+    /// It is attached as requested.
+    Attached,
+    /// It carries no frames, as it could not be attached.
+    Unattached(EngineError),
+}
+
 /// Workers between which networks and ports can move: they share a clock, and IDs that are never
 /// reused.
 #[derive(Clone)]
@@ -175,19 +185,23 @@ impl WorkerHandle {
     }
 
     /// Moves a port to another worker of the group, with its counters and everything waiting in its
-    /// rings, and attaches it there. The inner error means that it has moved but is not attached.
+    /// rings, and attaches it there.
+    ///
+    /// # Errors
+    /// The port does not exist or cannot be registered with epoll there, or a worker has ended.
     pub fn move_port(
         &self,
         id: PortId,
         to: &WorkerHandle,
         settings: PortSettings,
-    ) -> Result<Result<(), EngineError>, MoveError> {
+    ) -> Result<PortMoved, MoveError> {
         let doorbell = to.doorbell.clone();
         let port = self.call(move |engine, _| engine.give_port(id, &doorbell))??;
-        Ok(to.call(move |engine, now| {
+        let attached = to.call(move |engine, now| {
             engine.take_port(port, now)?;
             engine.set_port(id, settings)
-        })?)
+        })?;
+        Ok(attached.map_or_else(PortMoved::Unattached, |()| PortMoved::Attached))
     }
 
     /// Runs `job` on the worker between two bursts and waits for its result. All changes by control

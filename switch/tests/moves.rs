@@ -14,8 +14,8 @@ use support::*;
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::ports::dummy::dummy_with_offloads;
 use trama_switch::{
-    Device, Doorbell, Engine, EngineError, MoveError, NetworkId, NetworkSettings, Spin, Time,
-    WorkerGroup, WorkerHandle,
+    Device, Doorbell, Engine, EngineError, MoveError, NetworkId, NetworkSettings, PortMoved, Spin,
+    Time, WorkerGroup, WorkerHandle,
 };
 use trama_virtqueue::RingFeatures;
 
@@ -241,7 +241,8 @@ fn a_port_moves_between_workers_and_errors_leave_it_where_it_is() {
     let joined = there
         .call(move |engine, _| Station::add(engine, port(to, trunk()), Offloads::ALL))
         .unwrap();
-    here.move_port(a.id, &there, port(to, trunk())).unwrap().unwrap();
+    let moved = here.move_port(a.id, &there, port(to, trunk())).unwrap();
+    assert!(matches!(moved, PortMoved::Attached));
     send(&mut a, &kick, 1, 9, 1);
     until(|| joined.frames().len() == 1);
     let missing = here.move_port(a.id, &there, port(to, trunk()));

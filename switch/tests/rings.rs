@@ -412,7 +412,7 @@ fn calls_are_made_when_they_are_wanted_once_a_turn() {
         rustix::io::read(&call, &mut count).map_or(0, |_| u64::from_ne_bytes(count))
     };
     assert_eq!(called(), 1, "whatever the descriptor before it was wants_marks");
-    b.rx.arm();
+    let _ = b.rx.arm();
     for _ in 0..100 {
         a.send(&PLAIN, &frame(mac(2), mac(1), 60));
     }

@@ -68,7 +68,7 @@ fn allocations(shape: ChainShape, features: RingFeatures, len: usize, rx_buffer:
             tx.publish();
             rx.publish();
         }
-        tx.arm();
+        let _ = tx.arm();
         driver_tx.reclaim().unwrap();
         driver_rx.discard(1000).unwrap();
     }

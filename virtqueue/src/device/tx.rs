@@ -190,6 +190,7 @@ impl TxQueue {
 
     /// Requests a kick for the next chain. Returns `true` if a chain waits already; its kick may
     /// never come.
+    #[must_use = "a chain that waits already may never be kicked for"]
     pub fn arm(&mut self) -> bool {
         self.ring.arm()
     }

@@ -8,8 +8,14 @@ use crate::copy::{copy, prefetch};
 use crate::memory::GuestMemory;
 use crate::ring::{DESC_WRITE, HEADER_LEN, MAX_BURST, RingSetup};
 
-/// The virtio-net header of a frame, and the frame's bytes.
-pub type InPlace<'a> = ([u8; HEADER_LEN], &'a [u8]);
+/// A received frame, read in place.
+#[derive(Clone, Copy, Debug)]
+pub struct InPlace<'a> {
+    /// Its virtio-net header.
+    pub header: [u8; HEADER_LEN],
+    /// Its bytes, without the header.
+    pub frame: &'a [u8],
+}
 
 /// Driver side of a receive ring: [`refill`](Self::refill) gives buffers, [`recv`](Self::recv)
 /// takes frames.
@@ -81,12 +87,13 @@ impl DriverRx {
         })?;
         let Some(header) = header else { return Ok(None) };
         if !scratch.is_empty() || whole == 0 {
-            return Ok(Some((header, scratch)));
+            return Ok(Some(InPlace { header, frame: scratch }));
         }
         // SAFETY: `whole` bytes from `at` on are those of chains that the device has given back. It
         // gets them again at the next `refill`, which the borrow of `self` prevents. The device is
         // trusted not to write there meanwhile (see above).
-        Ok(Some((header, unsafe { std::slice::from_raw_parts(at, whole) })))
+        let frame = unsafe { std::slice::from_raw_parts(at, whole) };
+        Ok(Some(InPlace { header, frame }))
     }
 
     /// Takes up to `max` received frames without reading their bytes; returns their number.
@@ -205,6 +212,7 @@ impl DriverRx {
     }
 
     /// Requests a call. Returns `true` if a frame waits already.
+    #[must_use = "a frame that waits already may never be called for"]
     pub fn arm(&mut self) -> bool {
         self.ring.arm()
     }

@@ -152,6 +152,7 @@ impl DriverTx {
     }
 
     /// Requests a call. Returns `true` if there is something to reclaim already.
+    #[must_use = "a chain that is used already may never be called for"]
     pub fn arm(&mut self) -> bool {
         self.ring.arm()
     }

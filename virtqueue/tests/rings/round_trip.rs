@@ -156,9 +156,9 @@ impl Pair {
         } else {
             let mut spare = vec![1, 2, 3];
             let received = self.driver_rx.recv_in_place(&mut spare).unwrap();
-            received.map(|(header, bytes)| {
-                frame = bytes.to_vec();
-                header
+            received.map(|received| {
+                frame = received.frame.to_vec();
+                received.header
             })
         };
         match header {
@@ -238,7 +238,7 @@ fn frames_over_many_buffers_are_read_in_place() {
         pair.send(frame.clone(), &tx);
         pair.forward(64);
         let mut spare = Vec::new();
-        let (_, bytes) = pair.driver_rx.recv_in_place(&mut spare).unwrap().unwrap();
+        let bytes = pair.driver_rx.recv_in_place(&mut spare).unwrap().unwrap().frame;
         assert!(bytes == frame, "frame {round} differs");
         copies.push(!spare.is_empty());
         pair.driver_tx.reclaim().unwrap();
