@@ -61,7 +61,7 @@ impl Group {
         // All sockets before the first connection: a backend may use them in any order.
         let endpoints = sockets
             .iter()
-            .map(|path| Endpoint::bind(path.as_ref(), options.server_role))
+            .map(|path| Endpoint::bind(path.as_ref(), options.backend_role))
             .collect::<Result<Vec<_>>>()?;
         let ports = endpoints
             .iter()

@@ -20,11 +20,11 @@ use super::clock::Clock;
 use super::frame::Station;
 use super::{Error, Result, pin_to};
 
-/// Chains per turn that count as load, and batch size worth waiting for under load.
-const LOAD: usize = 32;
-const ENOUGH: u16 = 256;
+/// Chains per turn that count as load, and chains of a batch under load.
+const LOADED_CHAINS: usize = 32;
+const BATCH_CHAINS: u16 = 256;
 /// Longest wait for a batch since the ring was last served, in nanoseconds.
-const LONGEST: u64 = 20_000;
+const MAX_HOLD_NANOS: u64 = 20_000;
 /// Frames forwarded before the next ring's turn.
 const TURN: usize = 512;
 
@@ -37,6 +37,36 @@ pub enum Forwarding {
     ByAddress,
     /// All other ports.
     All,
+}
+
+/// When a transmit ring is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Serving {
+    /// As soon as a frame waits: lower latency, lower throughput.
+    #[default]
+    Immediate,
+    /// Under load, once a batch has gathered: higher throughput, higher latency.
+    Batched,
+}
+
+/// Options of a null device.
+#[derive(Clone, Copy, Debug)]
+pub struct NullDeviceOptions {
+    /// How destinations are chosen.
+    pub forwarding: Forwarding,
+    /// Which side of the sockets listens.
+    pub role: Role,
+    /// The core of its thread; `None` if the scheduler chooses.
+    pub core: Option<usize>,
+    /// When it serves a ring.
+    pub serving: Serving,
+}
+
+impl NullDeviceOptions {
+    /// Returns options of a device that listens, serves in batches, and is not pinned.
+    pub fn new(forwarding: Forwarding) -> NullDeviceOptions {
+        NullDeviceOptions { forwarding, role: Role::Server, core: None, serving: Serving::Batched }
+    }
 }
 
 impl Forwarding {
@@ -78,19 +108,12 @@ fn members(mut set: PortSet) -> impl Iterator<Item = usize> {
 type Job = Box<dyn FnOnce(&mut [Port]) + Send>;
 
 impl NullDevice {
-    /// Serves `sockets`, at most 64. `role` decides which side listens. The forwarding thread
-    /// polls; it is pinned to `core`, if given. With `hold_off` it waits under load until a batch
-    /// has gathered: higher throughput, higher latency.
+    /// Serves `sockets`, at most 64, with one thread, which polls.
     ///
     /// # Errors
     /// A pair is incomplete, a socket cannot be created, or the thread cannot be started or pinned.
-    pub fn start<P: AsRef<Path>>(
-        sockets: &[P],
-        forwarding: Forwarding,
-        role: Role,
-        core: Option<usize>,
-        hold_off: bool,
-    ) -> Result<NullDevice> {
+    pub fn start<P: AsRef<Path>>(sockets: &[P], options: NullDeviceOptions) -> Result<NullDevice> {
+        let NullDeviceOptions { forwarding, role, core, serving } = options;
         if sockets.len() > PortSet::BITS as usize {
             return Err(Error::NullDevice(format!("it has at most {} ports", PortSet::BITS)));
         }
@@ -104,7 +127,7 @@ impl NullDevice {
         let thread = std::thread::Builder::new().name("null-device".into()).spawn(move || {
             // The caller waits for the report.
             let _ = report.send(core.map_or(Ok(()), pin_to));
-            let ports = (0..ports).map(|_| Port::new(hold_off)).collect();
+            let ports = (0..ports).map(|_| Port::new(serving)).collect();
             run(ports, forwarding, &queue, &stopped);
         })?;
         let mut device = NullDevice { sessions: Vec::new(), jobs, stop, thread: Some(thread) };
@@ -151,16 +174,16 @@ impl Drop for NullDevice {
 struct Port {
     receive: Option<(RxQueue, Option<OwnedFd>)>,
     transmit: Option<(TxQueue, Option<OwnedFd>)>,
-    hold_off: bool,
+    serving: Serving,
     /// Number of chains that make a batch under load.
-    enough: u16,
+    batch: u16,
     loaded: bool,
     served: u64,
 }
 
 impl Port {
-    fn new(hold_off: bool) -> Port {
-        Port { hold_off, ..Port::default() }
+    fn new(serving: Serving) -> Port {
+        Port { serving, ..Port::default() }
     }
 
     /// Returns whether its driver has sent frames not yet taken.
@@ -175,13 +198,16 @@ impl Port {
         let Some((ring, _)) = &mut self.transmit else { return false };
         match ring.pending() {
             Ok(0) => false,
-            Ok(waiting) if self.hold_off && self.loaded && waiting < self.enough => {
-                clock.now() - self.served >= LONGEST
-            }
+            Ok(waiting) if self.is_held(waiting) => clock.now() - self.served >= MAX_HOLD_NANOS,
             Ok(_) => true,
             // A broken ring stays silent until its frontend sets it up again.
             Err(_) => false,
         }
+    }
+
+    #[inline]
+    fn is_held(&self, waiting: u16) -> bool {
+        self.serving == Serving::Batched && self.loaded && waiting < self.batch
     }
 
     fn start(
@@ -194,7 +220,7 @@ impl Port {
             let ring = RxQueue::new(setup).map_err(RingsError::new)?;
             self.receive = Some((ring, call));
         } else {
-            self.enough = ENOUGH.min(setup.size / 2);
+            self.batch = BATCH_CHAINS.min(setup.size / 2);
             let mut ring = TxQueue::new(setup).map_err(RingsError::new)?;
             ring.disarm();
             self.transmit = Some((ring, call));
@@ -274,7 +300,7 @@ fn forward(ports: &mut [Port], from: usize, forwarding: Forwarding, burst: &mut 
         transmit.complete(burst);
         taken += count;
     }
-    ports[from].loaded = taken >= LOAD;
+    ports[from].loaded = taken >= LOADED_CHAINS;
     if transmit.publish() {
         signal(call.as_ref());
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use trama_vhost_net_backend::features;
+use trama_vhost_net_backend::{Role, features};
 use trama_virtqueue::{
     ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN,
     RingAddresses, RingFeatures,
@@ -41,8 +41,8 @@ pub struct Options {
     /// Negotiate checksum and TCP segmentation offload in both directions. A load of large segments
     /// needs it.
     pub offloads: bool,
-    /// Listen on the sockets; the switch connects.
-    pub server_role: bool,
+    /// The switch's side of the sockets: if it is a client, the generator listens.
+    pub backend_role: Role,
     /// Sleep until the device's calls if no frame is due soon, instead of polling the rings.
     pub sleeping: bool,
 }
@@ -56,7 +56,7 @@ impl Default for Options {
             largest_frame: 1522,
             features: features::IN_ORDER | features::NET_F_MRG_RXBUF,
             offloads: false,
-            server_role: false,
+            backend_role: Role::Server,
             sleeping: false,
         }
     }
@@ -235,9 +235,9 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
-    /// Creates the listener, in the server role, so that the backend can connect from now on.
-    pub(super) fn bind(path: &Path, server_role: bool) -> Result<Endpoint> {
-        if !server_role {
+    /// Creates the listener, if the backend is a client, so that it can connect from now on.
+    pub(super) fn bind(path: &Path, backend_role: Role) -> Result<Endpoint> {
+        if backend_role == Role::Server {
             return Ok(Endpoint::Connect(path.into()));
         }
         // A socket without a listener was left behind by a killed generator.

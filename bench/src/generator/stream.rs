@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use etherparse::{PacketBuilder, TcpOptionElement, TcpSlice};
 use trama_frame::checksum;
 use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM, VnetHeader};
+use trama_vhost_net_backend::Role;
 use trama_virtqueue::{DriverError, Received};
 
 use super::port::{Endpoint, Options, Port};
@@ -59,6 +60,15 @@ pub struct TcpEnd {
     pub address: Ipv4Addr,
     /// Its TCP port.
     pub port: u16,
+}
+
+/// What the near end of a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// Sends.
+    Send,
+    /// Receives.
+    Receive,
 }
 
 /// A connection for one bulk transfer in either direction.
@@ -115,25 +125,25 @@ fn broken(error: DriverError) -> Error {
 }
 
 impl TcpStream {
-    /// Connects `near`, on the vhost-user `socket`, to `far`, to send (`sends`) or to receive.
+    /// Connects `near`, on the vhost-user `socket`, to `far`, for one transfer.
     ///
     /// # Errors
     /// The backend does not connect, offers no segmentation offload, or `far` does not listen.
     pub fn connect(
         socket: &Path,
-        server_role: bool,
+        backend_role: Role,
         [near, far]: [TcpEnd; 2],
-        sends: bool,
+        transfer: Transfer,
     ) -> Result<TcpStream> {
         let mut options =
-            Options { offloads: true, sleeping: true, server_role, ..Options::default() };
-        if sends {
+            Options { offloads: true, sleeping: true, backend_role, ..Options::default() };
+        if transfer == Transfer::Send {
             options.queue_size = SEND_RING;
             options.largest_frame = HEADERS + PAYLOAD as usize;
         } else {
             options.queue_size = RECEIVE_RING;
         }
-        let port = Endpoint::bind(socket, server_role)?.start(&options)?;
+        let port = Endpoint::bind(socket, backend_role)?.start(&options)?;
         let waiter = Waiter::new(std::slice::from_ref(&port))?;
         let mut stream = TcpStream {
             port,
@@ -149,7 +159,7 @@ impl TcpStream {
             closed: false,
         };
         stream.connect_handshake()?;
-        if sends {
+        if transfer == Transfer::Send {
             stream.prepare()?;
         }
         Ok(stream)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Measured};
+use super::{Context, Exchanges, Measured};
 use crate::cores::LOAD_CORE;
 use crate::peers::dhcp::DEVICE;
 use crate::process::{Process, Result, pause, pinned};
@@ -37,9 +37,9 @@ struct Attempt {
     usage: Usage,
 }
 
-/// Measures exchanges a second: of four messages with new clients or, with `renew`, renewals (two
-/// messages) mixed with as many full exchanges with known clients.
-pub fn measure(context: &Context, renew: bool) -> Result<Measured> {
+/// Measures exchanges a second.
+pub fn measure(context: &Context, exchanges: Exchanges) -> Result<Measured> {
+    let renew = exchanges == Exchanges::Renewals;
     let mut search = Search { best: None, failed_at: None };
     let (mut rate, mut used) = (Some(FIRST), 0);
     while let Some(next) = rate {
@@ -52,7 +52,7 @@ pub fn measure(context: &Context, renew: bool) -> Result<Measured> {
                 break None;
             }
             used += clients;
-            let found = attempt(context, next, renew, first_client, clients)?;
+            let found = attempt(context, next, exchanges, first_client, clients)?;
             if found.failed == 0.0 {
                 break search.after(next, Some(found));
             }
@@ -106,7 +106,13 @@ impl Search {
 }
 
 /// Tries this rate, with clients numbered from `first` on.
-fn attempt(context: &Context, rate: u32, renew: bool, first: u32, clients: u32) -> Result<Attempt> {
+fn attempt(
+    context: &Context,
+    rate: u32,
+    exchanges: Exchanges,
+    first: u32,
+    clients: u32,
+) -> Result<Attempt> {
     let [client] = context.switch.hosts()[..] else {
         return Err("this load needs one host".into());
     };
@@ -116,7 +122,7 @@ fn attempt(context: &Context, rate: u32, renew: bool, first: u32, clients: u32) 
     command.args(["netns", "exec", &client.0, "perfdhcp", "-4", "-l", DEVICE, "-b", &base]);
     command.args(["-r", &rate_text, "-R", &clients.to_string()]);
     command.args(["-p", &context.seconds.to_string(), "-W", &REST.as_micros().to_string()]);
-    if renew {
+    if exchanges == Exchanges::Renewals {
         command.args(["-f", &rate_text]);
     }
     let pids = context.switch.pids();

@@ -9,6 +9,7 @@ use trama_bench::generator::{
     Direction, Error, Goal, Group, Limits, Load, Options, Outcome, search,
 };
 use trama_frame::ethernet::TAG_LEN;
+use trama_vhost_net_backend::Role;
 
 use super::{Context, Measured};
 use crate::peers::{End, TRUNK_VLAN};
@@ -134,18 +135,18 @@ fn load(context: &Context, bytes: usize, direction: Direction) -> Load {
 pub struct ConnectedPorts(Group);
 
 fn connect(context: &Context, load: &Load) -> Result<ConnectedPorts> {
-    let (mut sockets, mut listens) = (Vec::new(), false);
+    let (mut sockets, mut role) = (Vec::new(), Role::Server);
     for end in &context.switch.ends {
-        let End::Vhost { socket, frontend_listens } = end else {
+        let End::Vhost { socket, backend_role } = end else {
             return Err("this load supports vhost-user ports only".into());
         };
         sockets.push(socket);
-        listens = *frontend_listens;
+        role = *backend_role;
     }
     let options = Options {
         largest_frame: load.largest().max(1522),
         offloads: load.gso.is_some(),
-        server_role: listens,
+        backend_role: role,
         ..Options::default()
     };
     let mut group = Group::connect(&sockets, options).map_err(describe)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use trama_tests::{FULL_KERNEL, Guest, GuestOptions, Host, Nic};
+use trama_vhost_net_backend::Role;
 
 use super::{Context, Measured, wait_for_reach};
 use crate::cores::LOAD_CORE;
@@ -31,7 +32,7 @@ pub fn tcp(context: &Context) -> Result<Measured> {
         return Err("this load needs a port for a virtual machine and a host".into());
     };
     let (nic, _links) = match port {
-        End::Vhost { socket, frontend_listens: false } => (Nic::connecting(socket, MAC), None),
+        End::Vhost { socket, backend_role: Role::Server } => (Nic::connecting(socket, MAC), None),
         End::Vhost { socket, .. } => (Nic::listening(socket, MAC), None),
         End::VmTap(tap) => (Nic::emulated(VIRTIO_ON_TAP, tap, MAC), None),
         End::Tap(tap) => (Nic::emulated("e1000", MACHINE_TAP, MAC), Some(bridge(tap)?)),

@@ -41,6 +41,24 @@ pub use flood::{COMMAND as BROADCAST_COMMAND, broadcast_source};
 pub use idle::{COMMAND as IDLE_COMMAND, hold_open};
 pub use stream::{SINK_COMMAND, SOURCE_COMMAND, Streams, WRITE_SIZE, sink, source};
 
+/// The sending end of streams through a NAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// The host behind the NAT: an upload.
+    Client,
+    /// The server: a download.
+    Server,
+}
+
+/// The messages of DHCP clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchanges {
+    /// Four messages each, by new clients.
+    New,
+    /// Renewals, mixed with as many exchanges of four messages, by known clients.
+    Renewals,
+}
+
 /// A kind of work.
 #[derive(Clone, Copy, Debug)]
 pub enum Load {
@@ -87,8 +105,8 @@ pub enum Load {
         streams: usize,
         /// Bytes of a write.
         write: usize,
-        /// Whether the server sends.
-        down: bool,
+        /// The end that sends.
+        sender: Sender,
     },
     /// Short connections from a host behind a NAT: connect, echo of 64 bytes, close.
     NatConnects,
@@ -101,10 +119,10 @@ pub enum Load {
         /// Datagrams sent a second; `None`: as fast as possible.
         each_second: Option<u32>,
     },
-    /// Full DHCP exchanges by new clients, or half of them renewals.
+    /// DHCP exchanges.
     Dhcp {
-        /// Whether clients renew.
-        renew: bool,
+        /// Their messages.
+        exchanges: Exchanges,
     },
     /// Flood ping from the first host to the second.
     Ping,
@@ -235,15 +253,15 @@ impl Load {
             Self::TcpFanIn => stream::fan_in(context),
             Self::TcpFanOut => stream::fan_out(context),
             Self::Stream => stream::tcp(context),
-            Self::NatStreams { streams, write, down } => {
-                stream::through_nat(context, streams, write, down)
+            Self::NatStreams { streams, write, sender } => {
+                stream::through_nat(context, streams, write, sender)
             }
             Self::NatConnects => echo::measure_connects(context),
             Self::NatRequests => echo::measure_requests(context),
             Self::NatDatagrams { bytes, each_second } => {
                 datagrams::measure(context, bytes, each_second)
             }
-            Self::Dhcp { renew } => dhcp::measure(context, renew),
+            Self::Dhcp { exchanges } => dhcp::measure(context, exchanges),
             Self::Ping => ping::flood(context),
             Self::Broadcast => flood::broadcast(context),
             Self::GuestTcp => guest::tcp(context),

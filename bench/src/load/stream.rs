@@ -15,10 +15,10 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, recv, sockopt};
-use trama_bench::generator::{TcpEnd, TcpStream as DriverStream};
+use trama_bench::generator::{TcpEnd, TcpStream as DriverStream, Transfer};
 
 use super::helpers::{START, WARM_UP, connect, figures, helper, start};
-use super::{Context, Measured, idle, wait_for_reach};
+use super::{Context, Measured, Sender, idle, wait_for_reach};
 use crate::host::Namespace;
 use crate::peers::End;
 use crate::process::{Process, Result, run, wait_until};
@@ -129,7 +129,7 @@ fn at(number: usize) -> String {
 
 /// Connects trama's driver side, as host `near`, to `host`, which is number `far`.
 fn driver(port: &End, near: usize, host: &Namespace, far: usize) -> Result<DriverStream> {
-    let End::Vhost { socket, frontend_listens } = port else {
+    let End::Vhost { socket, backend_role } = port else {
         return Err("this load needs a vhost-user port".into());
     };
     // A static neighbour entry: this driver does not speak ARP.
@@ -142,7 +142,8 @@ fn driver(port: &End, near: usize, host: &Namespace, far: usize) -> Result<Drive
         TcpEnd { mac: mac_of(host, device)?, address: ipv4(far)?, port: PORT },
     ];
     // Host 0 sends: the ports are in that order.
-    DriverStream::connect(socket, *frontend_listens, ends, near == 0).map_err(describe)
+    let transfer = if near == 0 { Transfer::Send } else { Transfer::Receive };
+    DriverStream::connect(socket, *backend_role, ends, transfer).map_err(describe)
 }
 
 fn ipv4(number: usize) -> Result<Ipv4Addr> {
@@ -157,13 +158,13 @@ fn mac_of(host: &Namespace, device: &str) -> Result<[u8; 6]> {
     bytes.try_into().map_err(|_| format!("{device} in {} has no MAC address: {text}", host.0))
 }
 
-/// Measures concurrent streams from the first host, behind a NAT, to the second (or back, with
-/// `down`), in writes of this size. The first host opens the connections.
+/// Measures concurrent streams between the first host, behind a NAT, and the second, in writes of
+/// this size. The first host opens the connections.
 pub fn through_nat(
     context: &Context,
     streams: usize,
     write: usize,
-    down: bool,
+    sender: Sender,
 ) -> Result<Measured> {
     let [End::Host(client), End::Host(server)] = &context.switch.ends[..] else {
         return Err("this load needs a host behind the NAT and a server".into());
@@ -174,7 +175,7 @@ pub fn through_nat(
     let sink = [SINK_COMMAND, &server_at, &seconds, &streams];
     let source = [SOURCE_COMMAND, &server_at, &streams, &write];
     let connecting = |arguments: &[&str]| helper(client, &[arguments, &["--connect"]].concat());
-    let (_source, sink) = if down {
+    let (_source, sink) = if sender == Sender::Server {
         (start(server, &source)?, connecting(&sink)?)
     } else {
         let sink = start(server, &sink)?;

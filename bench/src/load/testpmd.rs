@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use trama_vhost_net_backend::Role;
+
 use super::{Context, Measured};
 use crate::cores::LOAD_CORE;
 use crate::peers::End;
@@ -51,14 +53,14 @@ fn start(context: &Context, mode: &str, bytes: usize) -> Result<Process> {
     command.args(["-m", "512", "--huge-dir", context.huge, "--file-prefix", "bench-load"]);
     let mut ports = 0;
     for end in &context.switch.ends {
-        let End::Vhost { socket, frontend_listens } = end else {
+        let End::Vhost { socket, backend_role } = end else {
             return Err("testpmd supports vhost-user ports only".into());
         };
         command.arg(format!(
             "--vdev=net_virtio_user{ports},mac={},path={},queue_size=1024,server={}",
             mac(ports),
             socket.display(),
-            u8::from(*frontend_listens)
+            u8::from(*backend_role == Role::Client)
         ));
         ports += 1;
     }

@@ -1,5 +1,7 @@
 //! DPDK's own forwarder without any lookup: DPDK's cost of moving a frame between vhost devices.
 
+use trama_vhost_net_backend::Role;
+
 use super::{End, Peer, Port, START, Setup, Switch};
 use crate::cores::LOAD_CORE;
 use crate::process::{Process, Result, unpinned};
@@ -30,7 +32,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     for number in 0..setup.ports.len() {
         let socket = setup.socket(number);
         command.arg(format!("--vdev=net_vhost{number},iface={}", socket.display()));
-        ends.push(End::Vhost { socket, frontend_listens: false });
+        ends.push(End::Vhost { socket, backend_role: Role::Server });
     }
     command.args(["--", "-i", "--forward-mode=io", "--nb-cores=1", "--no-mlockall"]);
     command.args(["--txd=1024", "--rxd=1024"]);

@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use trama_vhost_net_backend::Role;
+
 use crate::delay;
 use crate::host::{Link, Namespace};
 use crate::process::{Process, Result, run};
@@ -158,8 +160,8 @@ pub enum End {
     Vhost {
         /// Its path.
         socket: PathBuf,
-        /// Whether the frontend listens on it.
-        frontend_listens: bool,
+        /// The switch's side of it.
+        backend_role: Role,
     },
     /// A host with an address.
     Host(Namespace),

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use trama_bench::generator::{Forwarding, NullDevice};
+use trama_bench::generator::{Forwarding, NullDevice, NullDeviceOptions};
 use trama_vhost_net_backend::Role;
 
 use super::{End, Peer, Port, START, Setup, Switch};
@@ -55,7 +55,7 @@ fn start(setup: &Setup, peer: &Peer, forwarding: Forwarding) -> Result<Switch> {
     command.arg(COMMAND).args(name).args(&sockets);
     let mut device = Process::spawn("the null device", command)?;
     device.wait_for("ready", START)?;
-    let end = |socket| End::Vhost { socket, frontend_listens: false };
+    let end = |socket| End::Vhost { socket, backend_role: Role::Server };
     Ok(Switch::of(vec![device], sockets.into_iter().map(end).collect()))
 }
 
@@ -67,7 +67,7 @@ pub fn forwarding(name: &str) -> Result<Forwarding> {
 
 /// Serves the sockets until terminated.
 pub fn serve(forwarding: Forwarding, sockets: &[PathBuf]) -> Result<()> {
-    let _device = NullDevice::start(sockets, forwarding, Role::Server, None, true)
+    let _device = NullDevice::start(sockets, NullDeviceOptions::new(forwarding))
         .map_err(|e| e.to_string())?;
     println!("ready");
     loop {

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use trama_vhost_net_backend::Role;
+
 use super::{End, Peer, Port, Setup, Switch, hosts_with};
 use crate::host::Link;
 use crate::process::{Process, Result, pinned, run, unpinned};
@@ -52,7 +54,7 @@ fn start_vhost(setup: &Setup) -> Result<Switch> {
         let socket = setup.socket(number);
         let path = format!("options:vhost-server-path={}", socket.display());
         ovs.add_port(&format!("v{number}"), "dpdkvhostuserclient", setup.mtu, &[&path])?;
-        ends.push(End::Vhost { socket, frontend_listens: true });
+        ends.push(End::Vhost { socket, backend_role: Role::Client });
     }
     Ok(ovs.switch(ends))
 }

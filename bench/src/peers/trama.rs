@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::fs;
 use std::time::Instant;
 
+use trama_vhost_net_backend::Role;
+
 use super::{End, Peer, Port, START, Setup, Switch, host_behind_uplink};
 use crate::host::Namespace;
 use crate::process::{Process, Result, pinned};
@@ -75,7 +77,7 @@ fn add_port(config: &mut String, setup: &Setup, number: usize, port: Port) -> Re
         Port::Vhost => {
             let socket = setup.socket(number);
             let rest = format!("type = \"vhost-user\"\npath = \"{}\"\n", socket.display());
-            (rest, End::Vhost { socket, frontend_listens: false })
+            (rest, End::Vhost { socket, backend_role: Role::Server })
         }
         Port::Host => {
             let host = Namespace::new(number)?;

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, RwLock};
 
+use trama_vhost_net_backend::Role;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringRwLock, VringT};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -48,7 +49,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     for socket in &sockets {
         wait_until("the virtio-queue switch listens", START, || socket.exists())?;
     }
-    let ends = sockets.map(|socket| End::Vhost { socket, frontend_listens: false });
+    let ends = sockets.map(|socket| End::Vhost { socket, backend_role: Role::Server });
     Ok(Switch::of(vec![switch], ends.into()))
 }
 

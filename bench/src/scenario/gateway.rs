@@ -1,7 +1,7 @@
 //! NAT and DHCP.
 
 use super::{Better, Entrant, PLAIN, Scenario, Unit, entrant, hosts, with_target};
-use crate::load::{Load, WRITE_SIZE};
+use crate::load::{Exchanges, Load, Sender, WRITE_SIZE};
 use crate::peers::{DNSMASQ, PASTA, Port, SLIRP4NETNS, TRAMA_DHCP, TRAMA_NAT, Variant};
 
 const PER_SECOND: Unit = higher("/s");
@@ -51,8 +51,8 @@ const DISTANT: &[Entrant] = &[TRAMA, entrant(&PASTA), with_target(&SLIRP4NETNS, 
 const LEASING: &[Entrant] =
     &[Entrant { label: "trama", ..entrant(&TRAMA_DHCP) }, with_target(&DNSMASQ, 1.0)];
 
-const ONE_UP: Load = Load::NatStreams { streams: 1, write: WRITE_SIZE, down: false };
-const ONE_DOWN: Load = Load::NatStreams { streams: 1, write: WRITE_SIZE, down: true };
+const ONE_UP: Load = Load::NatStreams { streams: 1, write: WRITE_SIZE, sender: Sender::Client };
+const ONE_DOWN: Load = Load::NatStreams { streams: 1, write: WRITE_SIZE, sender: Sender::Server };
 
 const fn higher(name: &'static str) -> Unit {
     Unit { name, scale: 1.0, better: Better::Higher, frames: false }
@@ -88,12 +88,12 @@ const fn to_remote(name: &'static str, title: &'static str, load: Load) -> Scena
 }
 
 /// DHCP clients of one port.
-const fn dhcp(name: &'static str, title: &'static str, renew: bool) -> Scenario {
+const fn dhcp(name: &'static str, title: &'static str, exchanges: Exchanges) -> Scenario {
     Scenario {
         unit: PER_SECOND,
         entrants: LEASING,
         ceiling: None,
-        ..hosts(name, title, 1, Load::Dhcp { renew })
+        ..hosts(name, title, 1, Load::Dhcp { exchanges })
     }
 }
 
@@ -110,13 +110,13 @@ pub const ALL: &[Scenario] = &[
         ..nat(
             "nat-streams-up",
             "host behind NAT -> server, 16 TCP streams",
-            Load::NatStreams { streams: 16, write: WRITE_SIZE, down: false },
+            Load::NatStreams { streams: 16, write: WRITE_SIZE, sender: Sender::Client },
         )
     },
     nat(
         "nat-streams-down",
         "server -> host behind NAT, 16 TCP streams",
-        Load::NatStreams { streams: 16, write: WRITE_SIZE, down: true },
+        Load::NatStreams { streams: 16, write: WRITE_SIZE, sender: Sender::Server },
     ),
     // Without a NAT the sender does the receiver's work in the kernel, so this is not a ceiling.
     Scenario {
@@ -125,7 +125,7 @@ pub const ALL: &[Scenario] = &[
         ..nat(
             "nat-writes-up",
             "host behind NAT -> server, 64 B writes, one TCP stream",
-            Load::NatStreams { streams: 1, write: 64, down: false },
+            Load::NatStreams { streams: 1, write: 64, sender: Sender::Client },
         )
     },
     Scenario {
@@ -133,7 +133,7 @@ pub const ALL: &[Scenario] = &[
         ..nat(
             "nat-writes-down",
             "server -> host behind NAT, 64 B writes, one TCP stream",
-            Load::NatStreams { streams: 1, write: 64, down: true },
+            Load::NatStreams { streams: 1, write: 64, sender: Sender::Server },
         )
     },
     Scenario {
@@ -171,10 +171,10 @@ pub const ALL: &[Scenario] = &[
             Load::NatDatagrams { bytes: 1400, each_second: Some(100_000) },
         )
     },
-    dhcp("dhcp-fresh", "leases for new clients, without a failure", false),
+    dhcp("dhcp-fresh", "leases for new clients, without a failure", Exchanges::New),
     dhcp(
         "dhcp-renew",
         "renewals mixed with as many full exchanges by known clients, without a failure",
-        true,
+        Exchanges::Renewals,
     ),
 ];
