@@ -22,7 +22,7 @@ const SECONDS: u64 = 2;
 /// Benchmarks trama against its peers, round by round, and prints medians and ratios
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
-pub struct Options {
+pub(crate) struct Options {
     #[command(subcommand)]
     command: Command,
 }
@@ -77,7 +77,7 @@ struct RunOptions {
 }
 
 /// Runs the command.
-pub fn main(options: Options) -> ExitCode {
+pub(crate) fn main(options: Options) -> ExitCode {
     let done = match options.command {
         Command::Run(options) => measure(&options),
         Command::List => {

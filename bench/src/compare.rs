@@ -18,7 +18,7 @@ const MIN_ROUNDS: usize = 3;
 
 /// The verdict on one figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// Worse, beyond the noise.
     Worse,
     /// Better, beyond the noise.
@@ -31,7 +31,7 @@ pub enum Change {
 
 /// A figure that both reports contain.
 #[derive(Debug)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// Scenario and peer.
     pub name: String,
     /// The figure in the first report.
@@ -43,7 +43,7 @@ pub struct Comparison {
 }
 
 /// Compares the figures that both reports contain.
-pub fn compare(a: &Report, b: &Report) -> Vec<Comparison> {
+pub(crate) fn compare(a: &Report, b: &Report) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
     for before in &a.scenarios {
         if let Some(after) = b.scenarios.iter().find(|s| s.is_same_as(before)) {
@@ -90,7 +90,7 @@ fn judge(before: Estimate, after: Estimate, better: Better) -> Change {
 }
 
 /// Returns the comparisons as a table.
-pub fn table(comparisons: &[Comparison]) -> String {
+pub(crate) fn table(comparisons: &[Comparison]) -> String {
     let mut text = String::new();
     for Comparison { name, before, after, change } in comparisons {
         let word = match change {

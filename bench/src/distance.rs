@@ -27,7 +27,7 @@ struct Line(AtomicU64);
 
 /// Returns the round-trip time in nanoseconds between the calling thread's core and `core`; `None`
 /// if the two never ran at the same time.
-pub fn round_trip(core: usize) -> Option<f64> {
+pub(crate) fn round_trip(core: usize) -> Option<f64> {
     let (request, reply, stop) = (Line::default(), Line::default(), AtomicBool::new(false));
     thread::scope(|scope| {
         // If pinning fails, there is no echo, and so no result.

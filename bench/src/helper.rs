@@ -11,7 +11,7 @@ use crate::{delay, load, peers};
 
 /// A helper process.
 #[derive(Subcommand)]
-pub enum Helper {
+pub(crate) enum Helper {
     /// Run the peer `virtio-queue`
     #[command(name = peers::virtio_queue::COMMAND, hide = true)]
     VirtioQueuePeer { first: PathBuf, second: PathBuf },
@@ -72,7 +72,7 @@ pub enum Helper {
 
 impl Helper {
     /// Runs the helper to its end.
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         match self {
             Self::VirtioQueuePeer { first, second } => peers::virtio_queue::serve([first, second]),
             Self::NullDevice { forwarding, sockets } => peers::null::serve(forwarding, &sockets),

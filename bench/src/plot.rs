@@ -31,7 +31,7 @@ struct Bar {
 }
 
 /// Writes all plots of `report` into `folder`; returns their paths.
-pub fn plot(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn plot(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
     check_output(folder)?;
     let mut written = Vec::new();
     for scenario in &report.scenarios {
@@ -47,7 +47,7 @@ pub fn plot(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Creates the folder and checks that plots can be written there.
-pub fn check_output(folder: &Path) -> Result<()> {
+pub(crate) fn check_output(folder: &Path) -> Result<()> {
     load_font()?;
     fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))
 }

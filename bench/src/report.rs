@@ -15,13 +15,13 @@ const FORMAT: u32 = 1;
 /// A figure within this fraction of the generator's ceiling is generator-bound.
 const BOUND: f64 = 0.2;
 /// Steal time, as a fraction of a core, above which a round is left out of ratios.
-pub const STEAL_LIMIT: f64 = 0.02;
+pub(crate) const STEAL_LIMIT: f64 = 0.02;
 /// Cores count as far when their round trip is this many times the shortest.
 const FAR_FACTOR: f64 = 3.0;
 
 /// The results of one run.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Version of the format.
     pub format: u32,
     /// When the run began.
@@ -41,7 +41,7 @@ pub struct Report {
 
 /// The parameters of a run.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Method {
+pub(crate) struct Method {
     /// Number of rounds; each measures every entrant once.
     pub rounds: u16,
     /// Seconds of each measurement.
@@ -58,14 +58,14 @@ pub struct Method {
 
 impl Method {
     /// Returns the parameters of a run of this program.
-    pub fn new(rounds: u16, seconds: u64, switch_core: usize, load_core: usize) -> Self {
+    pub(crate) fn new(rounds: u16, seconds: u64, switch_core: usize, load_core: usize) -> Self {
         Self { rounds, seconds, switch_core, load_core, steal_limit: STEAL_LIMIT, bound: BOUND }
     }
 }
 
 /// One scenario's figures.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct ScenarioReport {
+pub(crate) struct ScenarioReport {
     /// Its name on the command line.
     pub name: String,
     /// A description.
@@ -90,7 +90,7 @@ pub struct ScenarioReport {
 
 /// One entrant's figures.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Row {
+pub(crate) struct Row {
     /// Its name.
     pub peer: String,
     /// One entry for each round; `None` if the measurement failed.
@@ -113,7 +113,7 @@ pub struct Row {
 
 /// One measurement.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// The figure, in the scenario's unit.
     pub value: f64,
     /// Details, by name with unit.
@@ -140,7 +140,7 @@ pub struct Sample {
 
 /// The ratio of the first entrant to another.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Ratio {
+pub(crate) struct Ratio {
     /// The median of the rounds' ratios with its interval.
     #[serde(flatten)]
     pub estimate: Estimate,
@@ -158,7 +158,7 @@ pub struct Ratio {
 /// How a ratio bounds the true one, as its figures may be generator-bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Bound {
+pub(crate) enum Bound {
     /// Both figures are the switches' own.
     #[serde(alias = "exactly")]
     Exact,
@@ -173,7 +173,7 @@ pub enum Bound {
 
 impl Report {
     /// A report without scenarios.
-    pub fn new(date: String, machine: Machine, method: Method) -> Self {
+    pub(crate) fn new(date: String, machine: Machine, method: Method) -> Self {
         Self {
             format: FORMAT,
             date,
@@ -186,7 +186,7 @@ impl Report {
     }
 
     /// Reads a report from a file.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let at = |e: String| format!("{}: {e}", path.display());
         let text = std::fs::read_to_string(path).map_err(|e| at(e.to_string()))?;
         let report: Self = serde_json::from_str(&text)
@@ -199,21 +199,21 @@ impl Report {
     }
 
     /// Writes the report to a file.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let at = |e: String| format!("{}: {e}", path.display());
         let text = serde_json::to_string_pretty(self).map_err(|e| at(e.to_string()))?;
         std::fs::write(path, text + "\n").map_err(|e| at(e.to_string()))
     }
 
     /// Returns whether every request was measured.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         let rows = self.scenarios.iter().flat_map(|s| s.rows.iter().chain(&s.ceiling));
         self.problems.is_empty() && rows.into_iter().all(|row| row.errors.is_empty())
     }
 }
 
 /// Creates the folder and checks that a report can be written there.
-pub fn check_output(path: &Path) -> Result<()> {
+pub(crate) fn check_output(path: &Path) -> Result<()> {
     let at = |e: std::io::Error| format!("{}: {e}", path.display());
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(at)?;
@@ -225,7 +225,7 @@ impl ScenarioReport {
     /// Splits the rounds into reports with near cores and with far ones, whose figures are not
     /// comparable. `nearest` is the shortest round trip between the cores in nanoseconds. The
     /// first report has the errors.
-    pub fn split_by_distance(mut self, nearest: Option<f64>) -> Vec<ScenarioReport> {
+    pub(crate) fn split_by_distance(mut self, nearest: Option<f64>) -> Vec<ScenarioReport> {
         let rows = self.rows.iter_mut().chain(&mut self.ceiling);
         let (mut near, mut far) = (false, false);
         for sample in rows.flat_map(|row| row.rounds.iter_mut().flatten()) {
@@ -251,17 +251,17 @@ impl ScenarioReport {
     }
 
     /// Returns the name, marked if the cores were far from each other.
-    pub fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         format!("{}{}", self.name, if self.far_cores { "-far-cores" } else { "" })
     }
 
     /// Returns whether the figures of both are comparable.
-    pub fn is_same_as(&self, other: &ScenarioReport) -> bool {
+    pub(crate) fn is_same_as(&self, other: &ScenarioReport) -> bool {
         (&self.name, self.far_cores) == (&other.name, other.far_cores)
     }
 
     /// Derives medians, ratios and generator-bound marks from the samples.
-    pub fn derive(&mut self, targets: &[Option<f64>]) {
+    pub(crate) fn derive(&mut self, targets: &[Option<f64>]) {
         if let Some(ceiling) = &mut self.ceiling {
             ceiling.derive(None);
         }
@@ -279,12 +279,12 @@ impl ScenarioReport {
 
 impl Row {
     /// A row without samples.
-    pub fn new(peer: &str) -> Self {
+    pub(crate) fn new(peer: &str) -> Self {
         Self { peer: peer.to_owned(), ..Self::default() }
     }
 
     /// Adds a round.
-    pub fn push(&mut self, sample: Result<Sample>) {
+    pub(crate) fn push(&mut self, sample: Result<Sample>) {
         match sample {
             Ok(sample) => self.rounds.push(Some(sample)),
             Err(error) => {
@@ -338,7 +338,7 @@ impl Sample {
 }
 
 /// Returns whether cores with this round trip are far from each other, given the shortest.
-pub fn are_far(round_trip: Option<f64>, nearest: Option<f64>) -> bool {
+pub(crate) fn are_far(round_trip: Option<f64>, nearest: Option<f64>) -> bool {
     round_trip.zip(nearest).is_some_and(|(round_trip, nearest)| round_trip > nearest * FAR_FACTOR)
 }
 
@@ -388,7 +388,7 @@ fn ratio(
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::table::table;
 
@@ -399,7 +399,7 @@ pub mod tests {
     }
 
     /// Returns a report with one scenario of two rows, trama first.
-    pub fn report(better: Better, first: &[f64], other: &[f64]) -> Report {
+    pub(crate) fn report(better: Better, first: &[f64], other: &[f64]) -> Report {
         let method = Method::new(first.len() as u16, 1, 0, 1);
         let mut report = Report::new("2026-01-01T00:00:00Z".into(), Machine::default(), method);
         let mut scenario = ScenarioReport {

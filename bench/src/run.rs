@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RECHECK: Duration = Duration::from_millis(500);
 
 /// The parameters of a run.
-pub struct Plan {
+pub(crate) struct Plan {
     /// What is measured.
     pub scenarios: Vec<&'static Scenario>,
     /// The labels of the entrants to measure; empty for all.
@@ -93,7 +93,7 @@ struct Task {
 }
 
 /// Runs the plan. Failures are recorded in the report, and the rest continues.
-pub fn run(plan: &Plan, dir: &Path) -> Report {
+pub(crate) fn run(plan: &Plan, dir: &Path) -> Report {
     let programs = plan.scenarios.iter().flat_map(|s| {
         let peers = s.entrants.iter().flat_map(|entrant| entrant.peer.programs);
         s.load.programs().iter().chain(peers)

@@ -14,7 +14,7 @@ mod hosts;
 mod vhost;
 
 /// A scenario.
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// Its name on the command line; the part before the first `-` is its group.
     pub name: &'static str,
     /// A description.
@@ -39,7 +39,7 @@ pub struct Scenario {
 }
 
 /// A participant in a scenario.
-pub struct Entrant {
+pub(crate) struct Entrant {
     /// Its name on the command line and in reports.
     pub label: &'static str,
     /// The switch.
@@ -55,7 +55,7 @@ pub struct Entrant {
 /// Which direction is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Better {
+pub(crate) enum Better {
     /// Rates.
     Higher,
     /// Times, sizes.
@@ -63,7 +63,7 @@ pub enum Better {
 }
 
 /// A unit of figures.
-pub struct Unit {
+pub(crate) struct Unit {
     /// Its symbol.
     pub name: &'static str,
     /// Its size in base units (frames or bits a second, seconds, bytes).
@@ -127,29 +127,29 @@ const fn hosts(name: &'static str, title: &'static str, ports: usize, load: Load
 }
 
 /// Returns all scenarios, in the order of the report.
-pub fn all() -> impl Iterator<Item = &'static Scenario> {
+pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
     [vhost::ALL, hosts::ALL, footprint::ALL, gateway::ALL].into_iter().flatten()
 }
 
 impl Scenario {
     /// Returns whether `word` of the command line selects this scenario, by its name or group.
-    pub fn is_selected_by(&self, word: &str) -> bool {
+    pub(crate) fn is_selected_by(&self, word: &str) -> bool {
         self.name == word || self.group() == word
     }
 
     /// Returns its group: the first word of its name.
-    pub fn group(&self) -> &'static str {
+    pub(crate) fn group(&self) -> &'static str {
         self.name.split('-').next().unwrap_or(self.name)
     }
 
     /// Returns roughly the seconds of one round, given those of a measurement.
-    pub fn round_takes(&self, seconds: u64) -> u64 {
+    pub(crate) fn round_takes(&self, seconds: u64) -> u64 {
         let measurements = self.entrants.len() + usize::from(self.ceiling.is_some());
         measurements as u64 * (self.load.overhead() + seconds)
     }
 
     /// Returns the ports of one of its entrants.
-    pub fn ports_of(&self, entrant: &Entrant) -> &'static [Port] {
+    pub(crate) fn ports_of(&self, entrant: &Entrant) -> &'static [Port] {
         entrant.ports.unwrap_or(self.ports)
     }
 }

@@ -10,7 +10,7 @@ use crate::stats::Estimate;
 const DISTURBED: f64 = 0.05;
 
 /// Returns the report as a table.
-pub fn table(report: &Report) -> String {
+pub(crate) fn table(report: &Report) -> String {
     let mut text = String::new();
     for scenario in &report.scenarios {
         table_of(scenario, &mut text);

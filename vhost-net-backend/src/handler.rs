@@ -54,7 +54,7 @@ pub(crate) fn refuse_ring<T>(index: usize, reason: impl Display) -> Result<T> {
 }
 
 impl<R: Rings> Handler<R> {
-    pub fn new(rings: R, control: Arc<Control>, mask: u64, queue_pairs: u16) -> Handler<R> {
+    pub(crate) fn new(rings: R, control: Arc<Control>, mask: u64, queue_pairs: u16) -> Handler<R> {
         let mut handler = Handler {
             rings,
             control,
@@ -73,7 +73,7 @@ impl<R: Rings> Handler<R> {
     }
 
     /// Drops all state and resources of the frontend.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.rings.disconnected();
         self.owned = false;
         self.asked_unowned = None;
@@ -118,12 +118,12 @@ impl<R: Rings> Handler<R> {
     }
 
     /// Whether the frontend may ask for answers.
-    pub fn answers(&self) -> bool {
+    pub(crate) fn answers(&self) -> bool {
         self.protocol.contains(Protocol::REPLY_ACK)
     }
 
     /// Number of ring pairs of which both rings run.
-    pub fn active_pairs(&self) -> u16 {
+    pub(crate) fn active_pairs(&self) -> u16 {
         let running = |pair: &&[Vring]| pair.iter().all(|vring| vring.running);
         self.vrings.chunks(2).filter(running).count() as u16
     }
@@ -132,7 +132,7 @@ impl<R: Rings> Handler<R> {
     ///
     /// # Errors
     /// The reason why not.
-    pub fn accept_mtu(&mut self, mtu: u64) -> std::result::Result<(), String> {
+    pub(crate) fn accept_mtu(&mut self, mtu: u64) -> std::result::Result<(), String> {
         let network = self.control.device().mtu;
         if mtu > u64::from(network) {
             return Err(format!(

@@ -58,7 +58,7 @@ pub(crate) struct SocketFile {
 
 impl SocketFile {
     /// Identity of the file.
-    pub fn made(&self) -> BoundSocket {
+    pub(crate) fn made(&self) -> BoundSocket {
         self.made
     }
 }

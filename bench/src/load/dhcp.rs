@@ -38,7 +38,7 @@ struct Attempt {
 }
 
 /// Measures exchanges a second.
-pub fn measure(context: &Context, exchanges: Exchanges) -> Result<Measured> {
+pub(super) fn measure(context: &Context, exchanges: Exchanges) -> Result<Measured> {
     let renew = exchanges == Exchanges::Renewals;
     let mut search = Search { best: None, failed_at: None };
     let (mut rate, mut used) = (Some(FIRST), 0);

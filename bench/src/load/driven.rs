@@ -35,21 +35,21 @@ const PAUSED: f64 = 0.02;
 const MAX_DISTURBED_IN_A_ROW: u32 = 12;
 
 /// Measures the frames a second that arrive when sent as fast as the rings take them.
-pub fn unpaced(context: &Context, bytes: usize, direction: Direction) -> Result<Measured> {
+pub(super) fn unpaced(context: &Context, bytes: usize, direction: Direction) -> Result<Measured> {
     let load = load(context, bytes, direction);
     let (outcome, usage) = connect(context, &load)?.run(context, &load)?;
     Ok(measured(outcome.rate(), &outcome, usage))
 }
 
 /// Measures bits a second of frames of 64 KiB, which leave their segmentation to the receiver.
-pub fn large_segments(context: &Context) -> Result<Measured> {
+pub(super) fn large_segments(context: &Context) -> Result<Measured> {
     let load = Load { gso: Some(SEGMENT), ..load(context, LARGE_FRAME, Direction::Uni) };
     let (outcome, usage) = connect(context, &load)?.run(context, &load)?;
     Ok(measured(outcome.rate() * LARGE_FRAME as f64 * 8.0, &outcome, usage))
 }
 
 /// Measures the highest rate without loss, in frames a second (MLRsearch).
-pub fn loss_free(context: &Context, bytes: usize) -> Result<Measured> {
+pub(super) fn loss_free(context: &Context, bytes: usize) -> Result<Measured> {
     let load = load(context, bytes, Direction::Both);
     let mut group = connect(context, &load)?;
     let pids = context.switch.pids();
@@ -70,7 +70,7 @@ pub fn loss_free(context: &Context, bytes: usize) -> Result<Measured> {
 
 /// Measures the time from a frame's scheduled start to its arrival, in seconds: the 99th percentile
 /// of the median 10 ms, at a percentage of the switch's own loss-free rate.
-pub fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured> {
+pub(super) fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured> {
     let load = load(context, bytes, Direction::Both);
     let mut group = connect(context, &load)?;
     // A coarse search is enough: three trials, bounds within 5 %.
@@ -94,14 +94,14 @@ pub fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured>
 
 /// Lets the switch learn `stations` addresses on each of its ports. The ports stay connected until
 /// the value is dropped.
-pub fn learn_stations(context: &Context, stations: u32) -> Result<ConnectedPorts> {
+pub(super) fn learn_stations(context: &Context, stations: u32) -> Result<ConnectedPorts> {
     let load =
         Load { sources: stations, destinations: stations, ..load(context, 60, Direction::Both) };
     connect(context, &load)
 }
 
 /// Connects drivers that set up their rings and stay silent until the value is dropped.
-pub fn silent_drivers(sockets: &[PathBuf]) -> Result<Option<Group>> {
+pub(crate) fn silent_drivers(sockets: &[PathBuf]) -> Result<Option<Group>> {
     if sockets.is_empty() {
         return Ok(None);
     }
@@ -132,7 +132,7 @@ fn load(context: &Context, bytes: usize, direction: Direction) -> Load {
 }
 
 /// Ports connected to the switch under test, which has learned them.
-pub struct ConnectedPorts(Group);
+pub(super) struct ConnectedPorts(Group);
 
 fn connect(context: &Context, load: &Load) -> Result<ConnectedPorts> {
     let (mut sockets, mut role) = (Vec::new(), Role::Server);

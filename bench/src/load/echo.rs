@@ -16,11 +16,11 @@ use crate::process::Result;
 use crate::usage::Window;
 
 /// The hidden command that runs [`serve`].
-pub const SERVER_COMMAND: &str = "echo-server";
+pub(crate) const SERVER_COMMAND: &str = "echo-server";
 /// The hidden command that runs [`connects`].
-pub const CONNECT_COMMAND: &str = "echo-connects";
+pub(crate) const CONNECT_COMMAND: &str = "echo-connects";
 /// The hidden command that runs [`requests`].
-pub const REQUEST_COMMAND: &str = "echo-requests";
+pub(crate) const REQUEST_COMMAND: &str = "echo-requests";
 
 /// The first of the server's L4 ports.
 const PORT: u16 = 5100;
@@ -37,14 +37,14 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 
 /// Measures connections a second.
-pub fn measure_connects(context: &Context) -> Result<Measured> {
+pub(super) fn measure_connects(context: &Context) -> Result<Measured> {
     let ([rate, failed], measured) = measure(context, CONNECT_COMMAND)?;
     let details = [("failed_per_second".to_owned(), failed)].into();
     Ok(Measured { value: rate, details, ..measured })
 }
 
 /// Measures round trips a second.
-pub fn measure_requests(context: &Context) -> Result<Measured> {
+pub(super) fn measure_requests(context: &Context) -> Result<Measured> {
     let ([rate], measured) = measure(context, REQUEST_COMMAND)?;
     Ok(Measured { value: rate, ..measured })
 }
@@ -64,7 +64,7 @@ fn measure<const N: usize>(context: &Context, client: &str) -> Result<([f64; N],
 }
 
 /// Returns the server's port for connection `number`.
-pub fn port(number: usize) -> u16 {
+pub(super) fn port(number: usize) -> u16 {
     PORT + (number % usize::from(PORTS)) as u16
 }
 
@@ -73,7 +73,7 @@ fn describe(error: std::io::Error) -> String {
 }
 
 /// Serves until terminated.
-pub fn serve(address: Ipv4Addr) -> Result<()> {
+pub(crate) fn serve(address: Ipv4Addr) -> Result<()> {
     let mut poll = Poll::new().map_err(describe)?;
     let mut listeners = Vec::new();
     for number in 0..usize::from(PORTS) {
@@ -179,7 +179,7 @@ fn classify(error: &std::io::Error) -> Progress {
 
 /// Connects, sends, waits for the echo and closes, on [`PARALLEL`] connections at once. Prints the
 /// successful and the failed connections a second.
-pub fn connects(address: Ipv4Addr, seconds: u64) -> Result<()> {
+pub(crate) fn connects(address: Ipv4Addr, seconds: u64) -> Result<()> {
     drop(connect((address, PORT).into())?);
     let mut clients = Clients::new(address)?;
     clients.run(WARM_UP)?;
@@ -251,7 +251,7 @@ impl Clients {
 }
 
 /// Sends a byte and waits for its echo, repeatedly. Prints the round trips a second.
-pub fn requests(address: Ipv4Addr, seconds: u64) -> Result<()> {
+pub(crate) fn requests(address: Ipv4Addr, seconds: u64) -> Result<()> {
     let mut stream = connect((address, PORT).into())?;
     stream.set_nodelay(true).map_err(describe)?;
     let mut measure_for = |time: Duration| {

@@ -16,13 +16,13 @@ const ADDED_PORTS: usize = 100;
 const MACS: u32 = 1 << 20;
 
 /// Measures the share of a core used with silent ports.
-pub fn idle_cpu(context: &Context) -> Result<Measured> {
+pub(super) fn idle_cpu(context: &Context) -> Result<Measured> {
     let (usage, _) = idle(context)?;
     Ok(Measured::of(usage.cores.unwrap_or_default(), usage))
 }
 
 /// Measures wake-ups a second with silent ports.
-pub fn idle_wakeups(context: &Context) -> Result<Measured> {
+pub(super) fn idle_wakeups(context: &Context) -> Result<Measured> {
     let (usage, wakeups) = idle(context)?;
     Ok(Measured::of(wakeups as f64 / usage.seconds, usage))
 }
@@ -38,13 +38,13 @@ fn idle(context: &Context) -> Result<(Usage, u64)> {
 }
 
 /// Measures the bytes of the daemon's memory, without that of guests.
-pub fn memory(context: &Context) -> Result<Measured> {
+pub(super) fn memory(context: &Context) -> Result<Measured> {
     pause(SETTLE)?;
     Ok(Measured::of(bytes(daemon(context)?)?, Usage::default()))
 }
 
 /// Measures the bytes that each additional TAP takes.
-pub fn memory_per_port(context: &Context) -> Result<Measured> {
+pub(super) fn memory_per_port(context: &Context) -> Result<Measured> {
     let pid = daemon(context)?;
     let before = memory(context)?.value;
     let ports = (0..ADDED_PORTS).map(|i| format!("f{i}")).collect::<Vec<_>>();
@@ -56,7 +56,7 @@ pub fn memory_per_port(context: &Context) -> Result<Measured> {
 }
 
 /// Measures the bytes for each address, in a daemon whose small table is replaced by a large one.
-pub fn memory_per_mac(context: &Context) -> Result<Measured> {
+pub(super) fn memory_per_mac(context: &Context) -> Result<Measured> {
     let pid = daemon(context)?;
     let before = memory(context)?.value;
     let size = format!("other_config:mac-table-size={MACS}");
@@ -81,7 +81,7 @@ fn tramactl(context: &Context, arguments: &[&str]) -> Result<String> {
 }
 
 /// Measures the seconds until the daemon reports that it is ready.
-pub fn ready(context: &Context) -> Result<Measured> {
+pub(super) fn ready(context: &Context) -> Result<Measured> {
     let time = context.switch.ready_after.ok_or("this switch does not report when it is ready")?;
     Ok(Measured::of(time.as_secs_f64(), Usage::default()))
 }

@@ -27,7 +27,7 @@ const START: Duration = Duration::from_secs(15);
 /// On a vhost-user port or on its own TAP, the machine has a virtio device. A TAP of the switch is
 /// bridged to the TAP of an emulated e1000, because the switch and QEMU each hold the descriptor of
 /// their own TAP.
-pub fn tcp(context: &Context) -> Result<Measured> {
+pub(super) fn tcp(context: &Context) -> Result<Measured> {
     let [port, End::Host(host)] = &context.switch.ends[..] else {
         return Err("this load needs a port for a virtual machine and a host".into());
     };
@@ -75,7 +75,7 @@ fn report(text: &str) -> Result<Measured> {
 }
 
 /// Builds the machine's kernel and initramfs if they are missing.
-pub fn fetch_image() {
+pub(super) fn fetch_image() {
     trama_tests::guest::image(FULL_KERNEL);
 }
 

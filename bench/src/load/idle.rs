@@ -11,7 +11,7 @@ use crate::host::Namespace;
 use crate::process::{Process, Result, pause};
 
 /// The hidden command that runs [`hold_open`].
-pub const COMMAND: &str = "idle-connections";
+pub(crate) const COMMAND: &str = "idle-connections";
 /// Printed when all flows are open.
 const OPEN: &str = "open";
 /// Time limit for opening the flows: a slow NAT takes a few milliseconds each.
@@ -19,7 +19,11 @@ const START: Duration = Duration::from_secs(60);
 
 /// Opens the requested number of connections from the client to the server and echoes a byte on
 /// each. They last until the value is dropped.
-pub fn flows(context: &Context, client: &Namespace, server: &Namespace) -> Result<Vec<Process>> {
+pub(super) fn flows(
+    context: &Context,
+    client: &Namespace,
+    server: &Namespace,
+) -> Result<Vec<Process>> {
     if context.variant.idle_flows == 0 {
         return Ok(Vec::new());
     }
@@ -31,7 +35,7 @@ pub fn flows(context: &Context, client: &Namespace, server: &Namespace) -> Resul
 }
 
 /// Opens the connections and holds them.
-pub fn hold_open(address: Ipv4Addr, count: usize) -> Result<()> {
+pub(crate) fn hold_open(address: Ipv4Addr, count: usize) -> Result<()> {
     let open = |number| {
         let mut stream = connect((address, port(number)).into())?;
         let describe = |e| format!("idle connection {number}: {e}");

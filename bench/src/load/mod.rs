@@ -28,22 +28,22 @@ mod ping;
 mod stream;
 mod testpmd;
 
-pub use datagrams::{
+pub(crate) use datagrams::{
     SINK_COMMAND as DATAGRAM_SINK_COMMAND, SOURCE_COMMAND as DATAGRAM_SOURCE_COMMAND,
     sink as datagram_sink, source as datagram_source,
 };
-pub use driven::silent_drivers;
-pub use echo::{
+pub(crate) use driven::silent_drivers;
+pub(crate) use echo::{
     CONNECT_COMMAND, REQUEST_COMMAND, SERVER_COMMAND as ECHO_COMMAND, connects, requests,
     serve as echo,
 };
-pub use flood::{COMMAND as BROADCAST_COMMAND, broadcast_source};
-pub use idle::{COMMAND as IDLE_COMMAND, hold_open};
-pub use stream::{SINK_COMMAND, SOURCE_COMMAND, Streams, WRITE_SIZE, sink, source};
+pub(crate) use flood::{COMMAND as BROADCAST_COMMAND, broadcast_source};
+pub(crate) use idle::{COMMAND as IDLE_COMMAND, hold_open};
+pub(crate) use stream::{SINK_COMMAND, SOURCE_COMMAND, Streams, WRITE_SIZE, sink, source};
 
 /// The sending end of streams through a NAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sender {
+pub(crate) enum Sender {
     /// The host behind the NAT: an upload.
     Client,
     /// The server: a download.
@@ -52,7 +52,7 @@ pub enum Sender {
 
 /// The messages of DHCP clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exchanges {
+pub(crate) enum Exchanges {
     /// Four messages each, by new clients.
     New,
     /// Renewals, mixed with as many exchanges of four messages, by known clients.
@@ -61,7 +61,7 @@ pub enum Exchanges {
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug)]
-pub enum Load {
+pub(crate) enum Load {
     /// testpmd's ports in pairs; frames of this size circulate as known unicast in both directions.
     Circulate {
         /// Frame size in bytes, without the frame check sequence.
@@ -145,7 +145,7 @@ pub enum Load {
 }
 
 /// The environment of a load.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// The running switch.
     pub switch: &'a Switch,
     /// The core dedicated to the switch.
@@ -164,7 +164,7 @@ pub struct Context<'a> {
 
 /// The result of one measurement.
 #[derive(Clone, Debug, Default)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// The figure, in the base unit: frames, bits, seconds, bytes.
     pub value: f64,
     /// Details, by name with unit.
@@ -204,7 +204,7 @@ const QEMU: Program = Program::new("qemu-system-x86_64", "qemu-system-x86");
 
 impl Load {
     /// Returns the programs that it needs.
-    pub fn programs(self) -> &'static [Program] {
+    pub(crate) fn programs(self) -> &'static [Program] {
         match self {
             Self::Circulate { .. } | Self::FloodMove { .. } => &[TESTPMD],
             Self::GuestTcp => &[IPERF, PING, QEMU],
@@ -217,12 +217,12 @@ impl Load {
     }
 
     /// Returns whether it needs hugepages.
-    pub fn hugepages(self) -> bool {
+    pub(crate) fn hugepages(self) -> bool {
         matches!(self, Self::Circulate { .. } | Self::FloodMove { .. })
     }
 
     /// Returns roughly the seconds for start, end and search, without the measurement.
-    pub fn overhead(self) -> u64 {
+    pub(crate) fn overhead(self) -> u64 {
         match self {
             Self::LossFree { .. } | Self::Dhcp { .. } => 30,
             Self::GuestTcp => 20,
@@ -235,14 +235,14 @@ impl Load {
 
     /// Downloads what it needs, as the internet is unreachable during measurements. A failure here
     /// recurs and is reported there.
-    pub fn prepare(self) {
+    pub(crate) fn prepare(self) {
         if matches!(self, Self::GuestTcp) {
             let _ = std::panic::catch_unwind(guest::fetch_image);
         }
     }
 
     /// Runs the load once.
-    pub fn measure(self, context: &Context) -> Result<Measured> {
+    pub(crate) fn measure(self, context: &Context) -> Result<Measured> {
         match self {
             Self::Circulate { bytes } => testpmd::circulate(context, bytes),
             Self::FloodMove { bytes } => testpmd::flood_and_move(context, bytes),

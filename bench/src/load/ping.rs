@@ -9,7 +9,7 @@ use crate::process::{Process, Result, pinned};
 use crate::usage::Window;
 
 /// Measures the average round trip in seconds.
-pub fn flood(context: &Context) -> Result<Measured> {
+pub(super) fn flood(context: &Context) -> Result<Measured> {
     let hosts = context.switch.hosts();
     let address = Namespace::address(1);
     wait_for_reach(hosts[0], &address)?;

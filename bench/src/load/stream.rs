@@ -25,9 +25,9 @@ use crate::process::{Process, Result, run, wait_until};
 use crate::usage::Window;
 
 /// The hidden commands that run [`source`] and [`sink`].
-pub const SOURCE_COMMAND: &str = "stream-source";
+pub(crate) const SOURCE_COMMAND: &str = "stream-source";
 /// See [`SOURCE_COMMAND`].
-pub const SINK_COMMAND: &str = "stream-sink";
+pub(crate) const SINK_COMMAND: &str = "stream-sink";
 
 const PORT: u16 = 5001;
 /// The locally administered address of the driver's port.
@@ -35,14 +35,14 @@ const DRIVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Printed by a sink when its measurement begins.
 const COUNTING: &str = "counting";
 /// Default size of a write, and size of a read, in bytes.
-pub const WRITE_SIZE: usize = 256 << 10;
+pub(crate) const WRITE_SIZE: usize = 256 << 10;
 /// How long a receiver waits after it has read everything.
 const POLL_INTERVAL: Duration = Duration::from_micros(50);
 /// Size of a receiving socket's buffer in bytes.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// Measures bits a second.
-pub fn tcp(context: &Context) -> Result<Measured> {
+pub(super) fn tcp(context: &Context) -> Result<Measured> {
     let [from, to] = &context.switch.ends[..] else {
         return Err("this load needs two ports".into());
     };
@@ -55,7 +55,7 @@ pub fn tcp(context: &Context) -> Result<Measured> {
 }
 
 /// Measures streams from every other host to the first, in bits a second, all together.
-pub fn fan_in(context: &Context) -> Result<Measured> {
+pub(super) fn fan_in(context: &Context) -> Result<Measured> {
     let [first, others @ ..] = &context.switch.hosts()[..] else {
         return Err("this load needs hosts".into());
     };
@@ -68,7 +68,7 @@ pub fn fan_in(context: &Context) -> Result<Measured> {
 }
 
 /// Measures streams from the first host to every other, in bits a second, all together.
-pub fn fan_out(context: &Context) -> Result<Measured> {
+pub(super) fn fan_out(context: &Context) -> Result<Measured> {
     let [first, others @ ..] = &context.switch.hosts()[..] else {
         return Err("this load needs hosts".into());
     };
@@ -160,7 +160,7 @@ fn mac_of(host: &Namespace, device: &str) -> Result<[u8; 6]> {
 
 /// Measures concurrent streams between the first host, behind a NAT, and the second, in writes of
 /// this size. The first host opens the connections.
-pub fn through_nat(
+pub(super) fn through_nat(
     context: &Context,
     streams: usize,
     write: usize,
@@ -191,7 +191,7 @@ fn result(sink: Process, context: &Context) -> Result<f64> {
 
 /// The connections of a helper.
 #[derive(clap::Args)]
-pub struct Streams {
+pub(crate) struct Streams {
     /// Where it connects to, or listens.
     address: SocketAddr,
     /// Whether it connects.
@@ -215,7 +215,7 @@ impl Streams {
 }
 
 /// Writes pieces of this size to every peer until the peer closes.
-pub fn source(streams: &Streams, write: usize) -> Result<()> {
+pub(crate) fn source(streams: &Streams, write: usize) -> Result<()> {
     let buffer = vec![0; write];
     thread::scope(|scope| {
         for mut stream in streams.open()? {
@@ -229,7 +229,7 @@ pub fn source(streams: &Streams, write: usize) -> Result<()> {
 }
 
 /// Receives for a while and prints the bits a second, all streams together.
-pub fn sink(streams: &Streams, seconds: u64) -> Result<()> {
+pub(crate) fn sink(streams: &Streams, seconds: u64) -> Result<()> {
     let streams = streams.open()?;
     let received = &AtomicU64::new(0);
     thread::scope(|scope| {

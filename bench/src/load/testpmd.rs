@@ -19,7 +19,7 @@ const JUMBO_BUFFER: &str = "--mbuf-size=9728";
 /// Measures the frames a second, all ports together, of twelve bursts each way that circulate
 /// between each pair of ports as known unicast (`mac` mode: each port sends to the other's
 /// address).
-pub fn circulate(context: &Context, bytes: usize) -> Result<Measured> {
+pub(super) fn circulate(context: &Context, bytes: usize) -> Result<Measured> {
     let mut testpmd = start(context, "mac", bytes)?;
     for _ in 0..ATTEMPTS {
         testpmd.send_line("start tx_first 12")?;
@@ -33,7 +33,7 @@ pub fn circulate(context: &Context, bytes: usize) -> Result<Measured> {
 
 /// Measures the frames a second that arrive when every port sends to unknown addresses, from
 /// sources that were on another port a burst ago: all frames are flooded, every source moves.
-pub fn flood_and_move(context: &Context, bytes: usize) -> Result<Measured> {
+pub(super) fn flood_and_move(context: &Context, bytes: usize) -> Result<Measured> {
     let mut testpmd = start(context, "flowgen", bytes)?;
     testpmd.send_line("start")?;
     for _ in 0..ATTEMPTS {

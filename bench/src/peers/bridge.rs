@@ -6,7 +6,7 @@ use crate::process::{Result, run};
 use crate::program::Program;
 
 /// See the module.
-pub const LINUX_BRIDGE: Peer = Peer {
+pub(crate) const LINUX_BRIDGE: Peer = Peer {
     name: "linux-bridge",
     about: "the kernel's bridge and veth pairs",
     programs: &[Program::new("ip", "iproute2")],

@@ -7,7 +7,7 @@ use crate::process::{Result, run};
 use crate::program::Program;
 
 /// See the module.
-pub const DIRECT: Peer = Peer {
+pub(crate) const DIRECT: Peer = Peer {
     name: "direct",
     about: "no switch: a veth pair between the hosts, the generator's ceiling",
     programs: &[Program::new("ip", "iproute2")],

@@ -8,10 +8,10 @@ use crate::process::{Process, Result, unpinned};
 use crate::program::Program;
 
 /// testpmd; the generator is another instance of it.
-pub const TESTPMD: Program = Program::new("dpdk-testpmd", "dpdk-dev");
+pub(crate) const TESTPMD: Program = Program::new("dpdk-testpmd", "dpdk-dev");
 
 /// See the module.
-pub const DPDK_IO: Peer = Peer {
+pub(crate) const DPDK_IO: Peer = Peer {
     name: "dpdk-io",
     about: "DPDK testpmd, io forwarding between pairs of vhost devices: no look-up",
     programs: &[TESTPMD],

@@ -16,26 +16,26 @@ use crate::program::Program;
 use crate::usage::family;
 
 mod bridge;
-pub mod dhcp;
+pub(crate) mod dhcp;
 mod direct;
 mod dpdk;
 mod nat;
-pub mod null;
+pub(crate) mod null;
 mod ovs;
 mod trama;
 mod vde;
-pub mod virtio_queue;
+pub(crate) mod virtio_queue;
 
-pub use bridge::LINUX_BRIDGE;
-pub use dhcp::{DNSMASQ, TRAMA_DHCP};
-pub use direct::DIRECT;
-pub use dpdk::{DPDK_IO, TESTPMD};
-pub use nat::{PASTA, SLIRP4NETNS, TRAMA_NAT};
-pub use null::{NULL_DEVICE, NULL_DEVICE_BY_ADDRESS, NULL_DEVICE_TO_ALL};
-pub use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
-pub use trama::{TRAMA, VLAN as TRUNK_VLAN};
-pub use vde::VDE;
-pub use virtio_queue::VIRTIO_QUEUE;
+pub(crate) use bridge::LINUX_BRIDGE;
+pub(crate) use dhcp::{DNSMASQ, TRAMA_DHCP};
+pub(crate) use direct::DIRECT;
+pub(crate) use dpdk::{DPDK_IO, TESTPMD};
+pub(crate) use nat::{PASTA, SLIRP4NETNS, TRAMA_NAT};
+pub(crate) use null::{NULL_DEVICE, NULL_DEVICE_BY_ADDRESS, NULL_DEVICE_TO_ALL};
+pub(crate) use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
+pub(crate) use trama::{TRAMA, VLAN as TRUNK_VLAN};
+pub(crate) use vde::VDE;
+pub(crate) use virtio_queue::VIRTIO_QUEUE;
 
 /// MTU of the link to a server that is [`Port::Remote`]: packets of nearly 64 KiB take the place of
 /// segmentation offload. Otherwise the relay would be the bottleneck.
@@ -44,7 +44,7 @@ const REMOTE_MTU: u32 = 65_000;
 const START: Duration = Duration::from_secs(30);
 
 /// Every peer that the command line knows.
-pub const ALL: [&Peer; 17] = [
+pub(crate) const ALL: [&Peer; 17] = [
     &TRAMA,
     &OVS_DPDK,
     &OVS_USERSPACE,
@@ -65,7 +65,7 @@ pub const ALL: [&Peer; 17] = [
 ];
 
 /// A kind of switch.
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its name on the command line and in reports.
     pub name: &'static str,
     /// A description.
@@ -80,7 +80,7 @@ pub struct Peer {
 
 /// What is connected to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
+pub(crate) enum Port {
     /// A vhost-user frontend.
     Vhost,
     /// A host in a namespace of its own.
@@ -98,7 +98,7 @@ pub enum Port {
 
 /// Further requests to trama or its surroundings.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Variant {
+pub(crate) struct Variant {
     /// The first port is an access port of a VLAN and the others are trunks.
     pub vlan: bool,
     /// No VLANs, but the frame sizes that arrive with [`Variant::vlan`].
@@ -120,7 +120,7 @@ pub struct Variant {
 }
 
 /// The parameters of a peer's start.
-pub struct Setup<'a> {
+pub(crate) struct Setup<'a> {
     /// The folder of `tramad`.
     pub bin: &'a Path,
     /// A folder for sockets and the like.
@@ -139,7 +139,7 @@ pub struct Setup<'a> {
 
 impl Setup<'_> {
     /// Returns the socket of port `number`.
-    pub fn socket(&self, number: usize) -> PathBuf {
+    pub(crate) fn socket(&self, number: usize) -> PathBuf {
         self.dir.join(format!("v{number}.sock"))
     }
 
@@ -155,7 +155,7 @@ impl Setup<'_> {
 }
 
 /// The far end of a port.
-pub enum End {
+pub(crate) enum End {
     /// A vhost-user socket.
     Vhost {
         /// Its path.
@@ -172,7 +172,7 @@ pub enum End {
 }
 
 /// A running switch. Its processes end before its devices and namespaces.
-pub struct Switch {
+pub(crate) struct Switch {
     /// Its own processes, whose processor time is its cost.
     pub running: Vec<Process>,
     /// One end for each requested port.
@@ -204,13 +204,13 @@ impl Switch {
     }
 
     /// Returns the hosts among its ends.
-    pub fn hosts(&self) -> Vec<&Namespace> {
+    pub(crate) fn hosts(&self) -> Vec<&Namespace> {
         let ends = self.ends.iter();
         ends.filter_map(|end| if let End::Host(host) = end { Some(host) } else { None }).collect()
     }
 
     /// Returns the process ids of its own processes and their descendants.
-    pub fn pids(&self) -> Vec<u32> {
+    pub(crate) fn pids(&self) -> Vec<u32> {
         self.running.iter().flat_map(|process| family(process.id())).collect()
     }
 }

@@ -12,7 +12,7 @@ use crate::program::Program;
 use crate::usage::family;
 
 /// trama's NAT.
-pub const TRAMA_NAT: Peer = Peer {
+pub(crate) const TRAMA_NAT: Peer = Peer {
     name: "trama-nat",
     about: "tramad with a network of mode nat-network: its worker and its gateway on one core",
     programs: &[],
@@ -20,7 +20,7 @@ pub const TRAMA_NAT: Peer = Peer {
     start: start_trama,
 };
 /// The NAT of rootless Podman.
-pub const PASTA: Peer = Peer {
+pub(crate) const PASTA: Peer = Peer {
     name: "pasta",
     about: "pasta, of passt",
     programs: &[Program::new("pasta", "passt")],
@@ -28,7 +28,7 @@ pub const PASTA: Peer = Peer {
     start: start_pasta,
 };
 /// The NAT of rootless containers that uses libslirp, as QEMU does.
-pub const SLIRP4NETNS: Peer = Peer {
+pub(crate) const SLIRP4NETNS: Peer = Peer {
     name: "slirp4netns",
     about: "slirp4netns, of libslirp",
     programs: &[Program::new("slirp4netns", "slirp4netns")],

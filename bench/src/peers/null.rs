@@ -10,7 +10,7 @@ use super::{End, Peer, Port, START, Setup, Switch};
 use crate::process::{Process, Result, pause, pinned, this_program};
 
 /// See the module.
-pub const NULL_DEVICE: Peer = Peer {
+pub(crate) const NULL_DEVICE: Peer = Peer {
     name: "null-device",
     about: "no switch: frames are copied between pairs of vhost-user ports, the generator's ceiling",
     programs: &[],
@@ -19,7 +19,7 @@ pub const NULL_DEVICE: Peer = Peer {
 };
 
 /// For trama's generator, whose addresses encode their port.
-pub const NULL_DEVICE_BY_ADDRESS: Peer = Peer {
+pub(crate) const NULL_DEVICE_BY_ADDRESS: Peer = Peer {
     name: "null-device-by-address",
     about: "no switch: frames are copied to the vhost-user port that their address names",
     start: |setup| start(setup, &NULL_DEVICE_BY_ADDRESS, Forwarding::ByAddress),
@@ -27,7 +27,7 @@ pub const NULL_DEVICE_BY_ADDRESS: Peer = Peer {
 };
 
 /// For eight ports whose frames are all flooded.
-pub const NULL_DEVICE_TO_ALL: Peer = Peer {
+pub(crate) const NULL_DEVICE_TO_ALL: Peer = Peer {
     name: "null-device-to-all",
     about: "no switch: frames are copied to all other vhost-user ports",
     start: |setup| start(setup, &NULL_DEVICE_TO_ALL, Forwarding::All),
@@ -42,7 +42,7 @@ const FORWARDINGS: [(&str, Forwarding); 3] = [
 ];
 
 /// The hidden command that runs [`serve`].
-pub const COMMAND: &str = "null-device";
+pub(crate) const COMMAND: &str = "null-device";
 
 fn start(setup: &Setup, peer: &Peer, forwarding: Forwarding) -> Result<Switch> {
     let is_paired = setup.ports.len().is_multiple_of(2);
@@ -60,13 +60,13 @@ fn start(setup: &Setup, peer: &Peer, forwarding: Forwarding) -> Result<Switch> {
 }
 
 /// Returns the forwarding mode with this name.
-pub fn forwarding(name: &str) -> Result<Forwarding> {
+pub(crate) fn forwarding(name: &str) -> Result<Forwarding> {
     let known = FORWARDINGS.iter().find(|(known, _)| *known == name);
     known.map(|(_, forwarding)| *forwarding).ok_or_else(|| "unknown forwarding mode".into())
 }
 
 /// Serves the sockets until terminated.
-pub fn serve(forwarding: Forwarding, sockets: &[PathBuf]) -> Result<()> {
+pub(crate) fn serve(forwarding: Forwarding, sockets: &[PathBuf]) -> Result<()> {
     let _device = NullDevice::start(sockets, NullDeviceOptions::new(forwarding))
         .map_err(|e| e.to_string())?;
     println!("ready");

@@ -18,7 +18,7 @@ const PROGRAMS: &[Program] = &[
 ];
 
 /// vhost-user ports and the NORMAL action, which learns.
-pub const OVS_DPDK: Peer = Peer {
+pub(crate) const OVS_DPDK: Peer = Peer {
     name: "ovs-dpdk",
     about: "Open vSwitch with DPDK, learning (NORMAL), one polling thread",
     programs: PROGRAMS,
@@ -27,7 +27,7 @@ pub const OVS_DPDK: Peer = Peer {
 };
 
 /// TAPs, without offloads.
-pub const OVS_USERSPACE: Peer = Peer {
+pub(crate) const OVS_USERSPACE: Peer = Peer {
     name: "ovs-userspace",
     about: "Open vSwitch's user-space data path with TAPs",
     programs: PROGRAMS,
@@ -36,7 +36,7 @@ pub const OVS_USERSPACE: Peer = Peer {
 };
 
 /// TAPs with segmentation offload.
-pub const OVS_USERSPACE_TSO: Peer = Peer {
+pub(crate) const OVS_USERSPACE_TSO: Peer = Peer {
     name: "ovs-userspace-tso",
     about: "the same with userspace-tso-enable",
     programs: PROGRAMS,

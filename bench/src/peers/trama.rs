@@ -11,7 +11,7 @@ use crate::host::Namespace;
 use crate::process::{Process, Result, pinned};
 
 /// See the module.
-pub const TRAMA: Peer =
+pub(crate) const TRAMA: Peer =
     Peer { name: "trama", about: "tramad, one worker", programs: &[], hugepages: false, start };
 
 /// Default size of a MAC table, enough for most networks.
@@ -19,7 +19,7 @@ const DEFAULT_MACS: u32 = 8192;
 /// The interface that a bridged network joins.
 const UPLINK: &str = "uplink0";
 /// The VLAN of [`super::Variant::vlan`].
-pub const VLAN: u16 = 10;
+pub(crate) const VLAN: u16 = 10;
 
 fn start(setup: &Setup) -> Result<Switch> {
     let dir = setup.dir.display();

@@ -36,7 +36,7 @@ const fn footprint(
 }
 
 /// In the order of the report.
-pub const ALL: &[Scenario] = &[
+pub(super) const ALL: &[Scenario] = &[
     Scenario {
         entrants: &[trama("trama", WITH_100_PORTS)],
         ..footprint(

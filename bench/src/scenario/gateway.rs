@@ -98,7 +98,7 @@ const fn dhcp(name: &'static str, title: &'static str, exchanges: Exchanges) -> 
 }
 
 /// In the order of the report.
-pub const ALL: &[Scenario] = &[
+pub(super) const ALL: &[Scenario] = &[
     stream("nat-tcp-up", "host behind NAT -> server, one TCP stream", ONE_UP, RIVALS_UP),
     stream("nat-tcp-down", "server -> host behind NAT, one TCP stream", ONE_DOWN, RIVALS),
     distant("nat-tcp-rtt10-up", "host 10 ms from its NAT -> server, one TCP stream", ONE_UP),

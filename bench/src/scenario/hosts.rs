@@ -5,7 +5,7 @@ use crate::load::Load;
 use crate::peers::{LINUX_BRIDGE, OVS_USERSPACE, OVS_USERSPACE_TSO, Port, TRAMA, VDE};
 
 /// In the order of the report.
-pub const ALL: &[Scenario] = &[
+pub(super) const ALL: &[Scenario] = &[
     Scenario {
         entrants: &[
             entrant(&TRAMA),

@@ -94,7 +94,7 @@ const fn driver_stream(
 }
 
 /// In the order of the report.
-pub const ALL: &[Scenario] = &[
+pub(super) const ALL: &[Scenario] = &[
     Scenario {
         entrants: &[
             entrant(&TRAMA),

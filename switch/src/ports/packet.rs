@@ -8,7 +8,7 @@
 //! large segments and partial checksums pass unchanged.
 //!
 //! The socket cannot pass frames to the interface's own host; `to_host` does that.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "a ring shared with the kernel, vectored I/O on raw segments, BPF")]
 
 mod burst;
 mod option;

@@ -7,7 +7,7 @@
 //!
 //! A device that is down or full refuses frames one by one (counted); a deleted device is a fault
 //! of this port alone.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "ioctls, and vectored I/O on raw segments")]
 
 pub(super) mod setup;
 

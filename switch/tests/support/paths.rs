@@ -20,7 +20,7 @@ use super::{
 };
 
 /// One path through the switch.
-pub trait Path {
+pub(crate) trait Path {
     /// Queues a round's frames; returns their number.
     fn feed(&mut self) -> usize;
     /// Runs the switch's part.
@@ -30,10 +30,10 @@ pub trait Path {
 }
 
 /// A path's name, also used in the baseline of instruction counts, and its constructor.
-pub type Named = (&'static str, fn() -> Box<dyn Path>);
+pub(crate) type Named = (&'static str, fn() -> Box<dyn Path>);
 
 /// All paths.
-pub const ALL: [Named; 12] = [
+pub(crate) const ALL: [Named; 12] = [
     ("ring-alone-60B", || Box::new(Ring::new())),
     ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
     ("unicast-60B-vlan-push", || unicast(access(10), trunk(), small())),

@@ -285,7 +285,7 @@ fn run(case: &Case, direction: Direction, len: usize) {
     );
 }
 
-pub fn run_all() {
+pub(crate) fn run_all() {
     println!(
         "\ntrama's ring and virtio-queue, bursts of {BURST}: cycles a frame, medians of rounds"
     );

@@ -110,7 +110,7 @@ fn run(case: &Case, cycle_ns: f64) {
     println!();
 }
 
-pub fn run_all() {
+pub(crate) fn run_all() {
     let cycle_ns = calibrate();
     let case = |name, len, shape, features| Case { name, len, burst: MAX_BURST, shape, features };
     let cases = [

@@ -323,7 +323,7 @@ fn compare_fan_in() {
     }
 }
 
-pub fn run_all() {
+pub(crate) fn run_all() {
     pin_to(0);
     let trial = |name| Trial { name, ..BASE };
     let ready = |name, ready| Trial { ready, ..trial(name) };

@@ -163,7 +163,7 @@ impl Seen {
 
 /// Returns all bytes of a fetched chain whose header has `header_len` bytes; those missing from a
 /// short one are zeros.
-pub fn bytes_of(burst: &TxBurst, i: usize, header_len: usize) -> Vec<u8> {
+pub(crate) fn bytes_of(burst: &TxBurst, i: usize, header_len: usize) -> Vec<u8> {
     let (header, lacking) = burst.header(i).split_at(header_len);
     assert!(lacking.iter().all(|byte| *byte == 0), "{lacking:?}");
     let mut bytes = header.to_vec();
