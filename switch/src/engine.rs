@@ -160,6 +160,9 @@ impl Engine {
     }
 
     /// Changes a network in place; see [`Network::set`].
+    ///
+    /// # Errors
+    /// The network does not exist.
     pub fn set_network(
         &mut self,
         id: NetworkId,
@@ -171,6 +174,9 @@ impl Engine {
 
     /// Removes a network; its ports become unattached. The caller drops the returned value, since
     /// freeing a large MAC table takes long.
+    ///
+    /// # Errors
+    /// The network does not exist.
     pub fn remove_network(&mut self, id: NetworkId) -> Result<Network, EngineError> {
         let slot = self.network_slot(id)?;
         let on_it =
@@ -186,6 +192,9 @@ impl Engine {
     }
 
     /// Adds a port with its device.
+    ///
+    /// # Errors
+    /// The network does not exist or has no room, or the device cannot be registered with epoll.
     pub fn add_port(
         &mut self,
         settings: PortSettings,
@@ -273,6 +282,10 @@ impl Engine {
 
     /// Changes a port in place. A change of network or VLANs and a pulled cable make it forget its
     /// addresses.
+    ///
+    /// # Errors
+    /// The port or its network does not exist, or the network has no room; then nothing has
+    /// changed.
     pub fn set_port(&mut self, id: PortId, settings: PortSettings) -> Result<(), EngineError> {
         let slot = self.slot_for(&settings)?;
         let location = self.locate(id)?;
@@ -304,6 +317,9 @@ impl Engine {
 
     /// Removes a port and returns its device for the caller to drop: closing a TAP or unmapping a
     /// guest's memory can take milliseconds, which would delay other frames.
+    ///
+    /// # Errors
+    /// The port does not exist.
     pub fn remove_port(&mut self, id: PortId) -> Result<Device, EngineError> {
         Ok(self.extract_port(id)?.device)
     }

@@ -166,6 +166,9 @@ pub enum Egress {
 
 impl VlanMode {
     /// Returns the VLAN of a frame that arrives with `tag` as its outermost tag.
+    ///
+    /// # Errors
+    /// [`DropReason::VlanNotAllowed`]: the port does not carry the VLAN.
     #[inline]
     pub fn ingress(&self, tag: Option<VlanTag>) -> Result<VlanId, DropReason> {
         let vlan = tag.map_or(VlanId::NONE, |tag| tag.vid());

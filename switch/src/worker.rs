@@ -115,6 +115,9 @@ impl WorkerGroup {
 
     /// Starts a worker thread with an empty engine. `load` is written each time the worker was busy
     /// for [`LOADED_PERCENT`] of a [`LOAD_WINDOW`].
+    ///
+    /// # Errors
+    /// The system is out of descriptors or threads.
     pub fn spawn(
         &self,
         spin: Spin,
@@ -159,12 +162,18 @@ impl WorkerGroup {
 
 impl WorkerHandle {
     /// Starts a worker thread with an empty engine, in a group of its own.
+    ///
+    /// # Errors
+    /// The system is out of descriptors or threads.
     pub fn spawn(options: WorkerOptions) -> io::Result<(WorkerHandle, JoinHandle<()>)> {
         let WorkerOptions { spin, name, seed } = options;
         WorkerGroup::new(seed).spawn(spin, name, None)
     }
 
     /// Adds a network to this worker.
+    ///
+    /// # Errors
+    /// The worker has ended.
     pub fn take_network(&self, network: Network) -> Result<(), WorkerGone> {
         self.call(|engine, now| engine.take_network(network, now))
     }
@@ -172,6 +181,9 @@ impl WorkerHandle {
     /// Moves a network to another worker of the group, with its ports, everything waiting in their
     /// rings, its addresses and its counters. `on_the_way` sees it while neither worker has it.
     /// Nothing is lost: frames that arrive meanwhile wait in their rings and devices.
+    ///
+    /// # Errors
+    /// The network does not exist or cannot be registered with epoll there, or a worker has ended.
     pub fn move_network(
         &self,
         id: NetworkId,
@@ -206,6 +218,9 @@ impl WorkerHandle {
 
     /// Runs `job` on the worker between two bursts and waits for its result. All changes by control
     /// go through it, so no frame is in transit meanwhile.
+    ///
+    /// # Errors
+    /// The worker has ended, or `job` panicked.
     pub fn call<R: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Engine, Time) -> R + Send + 'static,

@@ -110,11 +110,17 @@ unsafe impl Sync for GuestMemory {}
 impl GuestMemory {
     /// Maps the regions, in any order. They must be page-aligned, neither overlap nor wrap in
     /// either address space, and lie within their files.
+    ///
+    /// # Errors
+    /// A region is invalid, too large, not in shared memory, or cannot be mapped.
     pub fn map(regions: Vec<RegionSpec>) -> Result<Arc<GuestMemory>, MemoryError> {
         Self::build(regions, &[])
     }
 
     /// Maps a changed table; shares the mappings of regions that `old` has already.
+    ///
+    /// # Errors
+    /// As for [`GuestMemory::map`].
     pub fn map_from(
         old: &GuestMemory,
         regions: Vec<RegionSpec>,

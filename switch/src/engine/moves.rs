@@ -34,6 +34,9 @@ impl Engine {
     }
 
     /// Releases a network for the engine whose worker `to` wakes. On an error nothing has changed.
+    ///
+    /// # Errors
+    /// The network does not exist, or a descriptor cannot be registered at `to`.
     pub fn give_network(&mut self, id: NetworkId, to: &Doorbell) -> Result<Network, EngineError> {
         let slot = self.network_slot(id)?;
         let network = self.network_mut(id)?;
@@ -49,11 +52,17 @@ impl Engine {
     }
 
     /// Adds a port from another engine, unattached until [`Engine::set_port`].
+    ///
+    /// # Errors
+    /// There is no room for another port, which is dropped.
     pub fn take_port(&mut self, port: DetachedPort, now: Time) -> Result<(), EngineError> {
         self.insert_port(UNATTACHED, port.0, now)
     }
 
     /// Releases a port for the engine whose worker `to` wakes. On an error nothing has changed.
+    ///
+    /// # Errors
+    /// The port does not exist, or a descriptor cannot be registered at `to`.
     pub fn give_port(&mut self, id: PortId, to: &Doorbell) -> Result<DetachedPort, EngineError> {
         let watched = self.port_mut(id)?.device.watched();
         Watched::move_all(watched, to).map_err(EngineError::Watch)?;

@@ -12,6 +12,9 @@ use crate::time::Time;
 
 impl Engine {
     /// Gives the port's rings a new memory map.
+    ///
+    /// # Errors
+    /// The port does not exist, has no rings, or has a ring that does not fit into the new map.
     pub fn set_memory(
         &mut self,
         port: PortId,
@@ -23,6 +26,10 @@ impl Engine {
 
     /// Starts ring `index` (2n: the driver's receive ring, 2n + 1: its transmit ring). The port is
     /// polled from now on, kicked or not, and its fault is cleared.
+    ///
+    /// # Errors
+    /// The port or the ring does not exist, the ring cannot be used as set up, or its kick
+    /// descriptor cannot be waited for.
     pub fn start_ring(
         &mut self,
         port: PortId,
@@ -51,6 +58,9 @@ impl Engine {
     }
 
     /// Replaces the kick descriptor of a started ring.
+    ///
+    /// # Errors
+    /// The port or the ring does not exist, is not started, or the descriptor cannot be waited for.
     pub fn set_kick(
         &mut self,
         port: PortId,
@@ -66,6 +76,9 @@ impl Engine {
 
     /// Stops a ring and returns the index at which it resumes. Between two bursts no frame is in
     /// transit, so that is also the driver's used index.
+    ///
+    /// # Errors
+    /// The port or the ring does not exist, or is not started.
     pub fn stop_ring(&mut self, port: PortId, index: usize) -> Result<u16, EngineError> {
         self.rings.clear();
         self.vhost_mut(port)?.stop(index)
@@ -86,6 +99,9 @@ impl Engine {
     }
 
     /// Sets an eventfd that is written when the port breaks, so that no polling is needed.
+    ///
+    /// # Errors
+    /// The port does not exist.
     pub fn set_fault_event(
         &mut self,
         port: PortId,

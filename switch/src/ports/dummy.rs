@@ -66,6 +66,9 @@ pub fn dummy_with_offloads(capacity: usize, offloads: Offloads) -> (DummyDevice,
 
 impl DummyHandle {
     /// Injects a frame and wakes the switch.
+    ///
+    /// # Errors
+    /// The queue is full, or the frame is longer than any frame may be.
     pub fn inject(&self, header: VnetHeader, bytes: &[u8]) -> Result<(), Full> {
         if bytes.len() > MAX_FRAME {
             return Err(Full);

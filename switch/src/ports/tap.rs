@@ -63,6 +63,9 @@ pub struct Tap {
 
 impl Tap {
     /// Creates the device, or attaches to a persistent one of that name, and sets it up.
+    ///
+    /// # Errors
+    /// The device cannot be created or set up; the error names the step and the remedy.
     pub fn open(options: &TapOptions) -> Result<Tap, TapError> {
         setup::open(options)
     }
@@ -83,6 +86,9 @@ impl Tap {
     }
 
     /// Sets the link state that the interface shows (`TUNSETCARRIER`).
+    ///
+    /// # Errors
+    /// The kernel refuses the request, or is older than 5.0 and does not know it.
     pub fn set_carrier(&self, up: bool) -> io::Result<()> {
         let up = libc::c_int::from(up);
         // SAFETY: the request reads one int at the address, which lives until it returns.

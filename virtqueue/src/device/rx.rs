@@ -60,6 +60,9 @@ unsafe impl Send for RxQueue {}
 
 impl RxQueue {
     /// Makes a queue over the ring, with kicks disarmed.
+    ///
+    /// # Errors
+    /// The ring cannot be used as set up: its size, an address, or its alignment.
     pub fn new(setup: RingSetup) -> Result<RxQueue, RingError> {
         let mut ring = DeviceRing::new(setup)?;
         ring.disarm();
@@ -120,6 +123,10 @@ impl RxQueue {
     /// Copies one frame: header (its num_buffers is filled in here, or left out of short headers),
     /// head, body. It takes one chain, or with mergeable buffers as many as it fills. All or
     /// nothing: on `Full` and `TooLarge` the ring is as it was. A malformed chain breaks the ring.
+    ///
+    /// # Errors
+    /// [`PushError::Full`] and [`PushError::TooLarge`] concern this frame only;
+    /// [`PushError::Broken`] the ring.
     #[inline(always)]
     pub fn push<H: Head>(
         &mut self,
@@ -293,6 +300,9 @@ impl RxQueue {
     }
 
     /// Moves the ring to a new memory map. On error the old one stays.
+    ///
+    /// # Errors
+    /// A part of the ring does not lie in the new map.
     pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingError> {
         self.ready_to = self.ring.next;
         self.ring.set_memory(memory)

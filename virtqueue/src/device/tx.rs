@@ -31,12 +31,18 @@ enum Taken {
 
 impl TxQueue {
     /// Makes a queue over the ring. Does not touch the ring before the first call.
+    ///
+    /// # Errors
+    /// The ring cannot be used as set up: its size, an address, or its alignment.
     pub fn new(setup: RingSetup) -> Result<TxQueue, RingError> {
         Ok(TxQueue { ring: DeviceRing::new(setup)? })
     }
 
     /// Returns the number of waiting chains (one acquire load). An error means that the ring is
     /// broken for good.
+    ///
+    /// # Errors
+    /// The driver broke the rules of the ring, or its memory was lost; the ring stays broken.
     #[inline]
     pub fn pending(&mut self) -> Result<u16, RingError> {
         self.ring.refresh_avail()
@@ -45,6 +51,9 @@ impl TxQueue {
     /// Takes up to `max` chains, and at most [`MAX_BURST`], into `burst`, which is cleared first;
     /// returns their number. A malformed chain becomes an entry whose `error` is set. An error here
     /// means that the ring is broken for good, and nothing was taken.
+    ///
+    /// # Errors
+    /// The driver broke the rules of the ring, or its memory was lost; the ring stays broken.
     pub fn fetch(&mut self, burst: &mut TxBurst, max: usize) -> Result<usize, RingError> {
         let waiting = match self.ring.refresh_avail() {
             Ok(waiting) if waiting > 0 => usize::from(waiting),
@@ -202,6 +211,9 @@ impl TxQueue {
     }
 
     /// Moves the ring to a new memory map. On error the old one stays.
+    ///
+    /// # Errors
+    /// A part of the ring does not lie in the new map.
     pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingError> {
         self.ring.set_memory(memory)
     }

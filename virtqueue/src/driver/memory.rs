@@ -36,6 +36,9 @@ pub(super) struct Allocation {
 
 impl DriverMemory {
     /// Allocates at least `size` bytes, zeroed.
+    ///
+    /// # Errors
+    /// The memory cannot be made or mapped.
     pub fn new(size: usize) -> Result<Arc<DriverMemory>, DriverError> {
         let size = size.max(1).next_multiple_of(PAGE);
         Self::from_file(sealed_memfd(size as u64)?, size)

@@ -25,6 +25,9 @@ pub struct DriverRx {
 
 impl DriverRx {
     /// Lays a ring out in `memory`. The device has no buffers before the first `refill`.
+    ///
+    /// # Errors
+    /// The options contradict each other, or `memory` has no room for the ring.
     pub fn new(memory: &Arc<DriverMemory>, options: DriverOptions) -> Result<Self, DriverError> {
         let mut ring = DriverRing::new(memory, options)?;
         for chain in 0..options.chains() {
@@ -54,6 +57,9 @@ impl DriverRx {
 
     /// Takes one received frame into `frame` (cleared first) and returns its header, or `None` if
     /// no frame waits. The num_buffers that a short header leaves out is 1.
+    ///
+    /// # Errors
+    /// The device violated the ring protocol.
     pub fn recv(&mut self, frame: &mut Vec<u8>) -> Result<Option<[u8; HEADER_LEN]>, DriverError> {
         frame.clear();
         // SAFETY: a chain that the device has given back, to its length.
@@ -63,6 +69,9 @@ impl DriverRx {
     /// Takes one received frame and returns its header and its bytes, or `None` if no frame waits.
     /// The bytes lie in the ring's memory, or in `scratch` if they are not contiguous there. Only for a
     /// device that is trusted not to write to buffers it has given back.
+    ///
+    /// # Errors
+    /// The device violated the ring protocol.
     pub fn recv_in_place<'a>(
         &'a mut self,
         scratch: &'a mut Vec<u8>,
@@ -97,6 +106,9 @@ impl DriverRx {
     }
 
     /// Takes up to `max` received frames without reading their bytes; returns their number.
+    ///
+    /// # Errors
+    /// The device violated the ring protocol.
     pub fn discard(&mut self, max: usize) -> Result<usize, DriverError> {
         let mut count = 0;
         while count < max && self.take(|_, _| ())?.is_some() {
@@ -107,6 +119,9 @@ impl DriverRx {
 
     /// Reads the used index once and passes each frame found, `max` at most, to `frame`, which
     /// reads what it needs: nothing is copied. Returns the number of frames.
+    ///
+    /// # Errors
+    /// The device violated the ring protocol.
     #[inline]
     pub fn recv_each(
         &mut self,
