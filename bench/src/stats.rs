@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_holds_the_true_median_as_often_as_it_says() {
+    fn an_interval_holds_the_true_median_at_its_confidence() {
         // Eight values of a generator whose median is 1/2, many times.
         let mut state = 1_u64;
         let mut next = || {

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_tell_flows_apart_and_spread_them() {
+    fn l4_ports_distinguish_and_spread_flows() {
         for v6 in [false, true] {
             let mut rings = [0; 4];
             for port in 1000..2000 {

@@ -150,12 +150,12 @@ fn event() -> OwnedFd {
 /// Makes a guest whose kicks wake its worker.
 fn guest(worker: &WorkerHandle, network: NetworkId) -> (Guest, OwnedFd) {
     let kick = event();
-    let ours = kick.try_clone().unwrap();
+    let kick_of_the_switch = kick.try_clone().unwrap();
     let guest = worker.call(move |engine, _| {
         let features = RingFeatures { event_idx: true, ..RingFeatures::default() };
         let options = driver_options(256, features);
         let guest = Guest::add(engine, port(network, trunk()), options, options);
-        engine.set_kick(guest.id, 1, Some(ours)).unwrap();
+        engine.set_kick(guest.id, 1, Some(kick_of_the_switch)).unwrap();
         guest
     });
     (guest.unwrap(), kick)

@@ -405,8 +405,8 @@ fn calls_are_made_when_they_are_wanted_once_a_turn() {
     let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
     let mut b = lab.guest(options(ChainShape::Single, MERGEABLE));
     let call = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
-    let ours: OwnedFd = call.try_clone().unwrap();
-    lab.engine.set_call(b.id, 0, Some(ours));
+    let call_of_the_switch: OwnedFd = call.try_clone().unwrap();
+    lab.engine.set_call(b.id, 0, Some(call_of_the_switch));
     let called = || {
         let mut count = [0; 8];
         rustix::io::read(&call, &mut count).map_or(0, |_| u64::from_ne_bytes(count))

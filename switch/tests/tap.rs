@@ -362,7 +362,7 @@ fn a_named_namespace_gets_the_device() {
             let mut lab = Lab::new(&wanted, Offloads::NONE);
             ip("-n there link show t0");
             let here = Command::new("ip").args(["link", "show", "t0"]).output().unwrap();
-            assert!(!here.status.success(), "not in ours");
+            assert!(!here.status.success(), "not in this namespace");
             // Frames pass between the two.
             let arp = |bytes: &[u8]| ethernet::parse(bytes).is_some_and(|e| e.ethertype == 0x0806);
             let script = "netns exec there ping -c 1 -W 1 10.77.0.9";

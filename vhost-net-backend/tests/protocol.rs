@@ -51,8 +51,8 @@ fn a_ring_starts_when_enabled_after_its_kick() {
     s.peer.vring(SET_VRING_ENABLE, 1, 1);
     assert_eq!(s.rings.running(), [0, 1]);
     eventually("a pair is active", || s.session.status().queue_pairs_active == 1);
-    let told = s.rings.told();
-    let setup = &told.running[&1].0;
+    let recorded = s.rings.recorded();
+    let setup = &recorded.running[&1].0;
     assert_eq!((setup.size, setup.next), (256, 0));
     assert_eq!((setup.desc, setup.avail), (0x7f00_0000_4000, 0x7f00_0000_5000));
     assert_eq!(setup.used, 0x7f00_0000_6000);
@@ -93,7 +93,7 @@ fn a_frontend_without_kick_descriptor_is_served() {
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
     assert!(s.rings.running().is_empty());
     s.peer.send_acknowledged(SET_VRING_KICK, &words(&[0x100]), &[]);
-    assert!(s.rings.told().running[&0].1.kick.is_none());
+    assert!(s.rings.recorded().running[&0].1.kick.is_none());
 }
 
 #[test]
@@ -102,10 +102,10 @@ fn the_index_survives_disable_and_is_what_get_vring_base_answers() {
     s.peer.share_memory(&s.memory);
     s.peer.describe_ring(1, &s.memory, &event());
     s.peer.vring(SET_VRING_ENABLE, 1, 1);
-    s.rings.told().used = 65_535;
+    s.rings.recorded().used = 65_535;
     s.peer.vring(SET_VRING_ENABLE, 1, 0);
     s.peer.vring(SET_VRING_ENABLE, 1, 1);
-    s.rings.told().used = 10;
+    s.rings.recorded().used = 10;
     s.peer.vring(SET_VRING_ENABLE, 1, 0);
     assert_eq!(s.peer.base(1), 9);
     let log = s.rings.log().join(", ");
@@ -115,20 +115,20 @@ fn the_index_survives_disable_and_is_what_get_vring_base_answers() {
     s.peer.vring_fd(SET_VRING_KICK, 1, &event());
     assert_eq!(s.rings.log(), ["start 1 at 9"]);
     // This one runs when it is asked.
-    s.rings.told().used = 1;
+    s.rings.recorded().used = 1;
     assert_eq!(s.peer.base(1), 10);
     assert_eq!(s.rings.log(), ["stop 1"]);
 }
 
 #[test]
-fn a_ring_goes_on_at_its_used_index_whatever_the_frontend_says() {
+fn a_ring_resumes_at_its_used_index_whatever_the_frontend_sets() {
     // DPDK's virtio-user sends 0 to a backend that was restarted under it.
     let s = setting(|_| ());
     s.peer.share_memory(&s.memory);
     s.memory.file.write_all_at(&77u16.to_le_bytes(), 0x2002).unwrap();
     s.peer.describe_ring(0, &s.memory, &event());
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
-    assert_eq!(s.rings.told().running[&0].0.next, 77);
+    assert_eq!(s.rings.recorded().running[&0].0.next, 77);
 }
 
 #[test]
@@ -142,11 +142,11 @@ fn a_call_descriptor_is_replaced_under_the_running_ring() {
     s.rings.log();
     s.peer.vring_fd(SET_VRING_CALL, 0, &second);
     assert_eq!(s.rings.log(), ["call 0"]);
-    let call = s.rings.told().running[&0].1.call.as_ref().unwrap().try_clone().unwrap();
+    let call = s.rings.recorded().running[&0].1.call.as_ref().unwrap().try_clone().unwrap();
     rustix::io::write(&call, &1u64.to_ne_bytes()).unwrap();
     assert_eq!((count(&first), count(&second)), (0, 1));
     s.peer.send_acknowledged(SET_VRING_CALL, &words(&[0x100]), &[]);
-    assert!(s.rings.told().running[&0].1.call.is_none());
+    assert!(s.rings.recorded().running[&0].1.call.is_none());
     s.peer.vring_fd(SET_VRING_KICK, 0, &event());
     assert_eq!(s.rings.log(), ["call 0", "kick 0"]);
 }
@@ -162,7 +162,7 @@ fn memory_is_swapped_under_running_rings() {
     assert_eq!(s.rings.log(), ["memory 1"], "the ring goes on");
 
     // A table without the ring's memory: it waits, and goes on when the memory is back.
-    s.rings.told().used = 3;
+    s.rings.recorded().used = 3;
     let other = Memory::new(1 << 32, 0x6000_0000_0000, 1 << 16);
     s.peer.send_acknowledged(SET_MEM_TABLE, &other.table(), &[other.file.as_fd()]);
     assert_eq!(s.rings.log(), ["stop 0", "memory 1"]);
@@ -188,11 +188,11 @@ fn regions_may_be_added_and_removed_twice() {
             s.peer.send_acknowledged(ADD_MEM_REG, &memory.single(), &[memory.file.as_fd()]);
         }
     }
-    assert_eq!(s.rings.told().memory.as_ref().unwrap().specs().len(), 2);
+    assert_eq!(s.rings.recorded().memory.as_ref().unwrap().specs().len(), 2);
     for _ in 0..2 {
         s.peer.send_acknowledged(REM_MEM_REG, &other.single(), &[]);
     }
-    assert_eq!(s.rings.told().memory.as_ref().unwrap().specs().len(), 1);
+    assert_eq!(s.rings.recorded().memory.as_ref().unwrap().specs().len(), 1);
     // What overlaps without being the same is an error.
     let overlap = Memory::new(0, 0x7f00_0000_0000, 1 << 16);
     assert!(!s.peer.tell(ADD_MEM_REG, &overlap.single(), &[overlap.file.as_fd()]));
@@ -217,11 +217,11 @@ fn other_features_set_again_restart_the_rings() {
     s.peer.share_memory(&s.memory);
     s.peer.describe_ring(0, &s.memory, &event());
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
-    s.rings.told().used = 7;
+    s.rings.recorded().used = 7;
     let fewer = s_features(1) & !features::IN_ORDER;
     s.peer.send_acknowledged(SET_FEATURES, &fewer.to_ne_bytes(), &[]);
     assert!(s.rings.log().join(", ").ends_with("start 0 at 0, stop 0, features, start 0 at 7"));
-    assert!(!s.rings.told().running[&0].0.features.in_order);
+    assert!(!s.rings.recorded().running[&0].0.features.in_order);
     eventually("the status shows it", || s.session.status().features == fewer);
 }
 
@@ -308,7 +308,7 @@ fn broken_rings_and_disconnect_close_the_connection() {
     s.rings.break_now("the driver broke ring 0");
     assert!(s.peer.is_closed());
     assert_eq!(error(&s.session), "the driver broke ring 0");
-    assert!(s.rings.told().memory.is_none());
+    assert!(s.rings.recorded().memory.is_none());
 
     let peer = Peer::connect(&s.dir.path().join("port.sock"));
     peer.negotiate();

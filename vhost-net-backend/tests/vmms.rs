@@ -230,29 +230,29 @@ fn an_mtu_above_the_networks_is_refused_and_the_session_goes_on() {
     assert!(peer.tell(NET_SET_MTU, &words(&[1500]), &[]));
     assert!(!peer.tell(NET_SET_MTU, &words(&[1501]), &[]));
     assert!(peer.tell(SET_OWNER, &[], &[]));
-    let told = port.complaint();
-    assert!(told.contains("MTU of 1501") && told.contains("has 1500"), "{told}");
+    let recorded = port.complaint();
+    assert!(recorded.contains("MTU of 1501") && recorded.contains("has 1500"), "{recorded}");
     port.session.set_device(DeviceSettings { mtu: 9000, mac: None });
     assert!(peer.tell(NET_SET_MTU, &words(&[9000]), &[]), "the network's MTU was raised");
 }
 
 #[test]
-fn a_guest_that_was_told_more_than_the_network_has_now_is_named() {
+fn a_guest_with_a_larger_mtu_than_the_network_is_reported() {
     let port = port(1, None);
     let peer = Peer::connect(&port.path);
     peer.negotiate();
     peer.send_acknowledged(NET_SET_MTU, &words(&[1400]), &[]);
     port.session.set_device(DeviceSettings { mtu: 1450, mac: None });
-    assert_eq!(port.last_error(), None, "what it was told still fits");
+    assert_eq!(port.last_error(), None, "what it was recorded still fits");
     port.session.set_device(DeviceSettings { mtu: 1300, mac: None });
-    let told = port.complaint();
-    assert!(told.contains("MTU of 1400") && told.contains("has 1300"), "{told}");
+    let recorded = port.complaint();
+    assert!(recorded.contains("MTU of 1400") && recorded.contains("has 1300"), "{recorded}");
     drop(peer);
     eventually("it goes", || port.session.status().state == SessionState::Listening);
     let next = Peer::connect(&port.path);
     next.negotiate();
     port.session.set_device(DeviceSettings { mtu: 1200, mac: None });
-    assert_eq!(port.last_error(), None, "the next one was told nothing");
+    assert_eq!(port.last_error(), None, "the next one was recorded nothing");
 }
 
 #[test]
@@ -318,8 +318,8 @@ fn memory_that_is_not_shared_is_named_with_its_remedy() {
     peer.send_acknowledged(SET_OWNER, &[], &[]);
     assert_eq!(port.last_error(), None, "the driver has written nothing yet");
     write(&kick);
-    let told = port.complaint();
-    assert!(told.contains("share=on"), "{told}");
+    let recorded = port.complaint();
+    assert!(recorded.contains("share=on"), "{recorded}");
     assert_eq!(port.rings.running(), [0], "it is only said");
 }
 

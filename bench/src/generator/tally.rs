@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn order_gaps_and_repetitions_are_told_apart() {
+    fn order_gaps_and_duplicates_are_distinguished() {
         assert_eq!(arrive(0..5000), (5000, 0, 0));
         assert_eq!(arrive([0, 1, 5, 6]), (4, 0, 0), "a gap");
         assert_eq!(arrive([0, 2, 1, 3]), (4, 1, 0), "one overtaken");

@@ -29,7 +29,7 @@ const SEARCH_HEADROOM: f64 = 2.0;
 const START: Duration = Duration::from_secs(20);
 /// Time limit of a search, which takes half a minute on a quiet machine.
 const SEARCH_LIMIT: Duration = Duration::from_secs(120);
-/// Fraction of a trial's time in pauses of the machine above which its loss counts as disturbed, ...
+/// Fraction of a trial's time in pauses of the machine above which its loss is disturbed, ...
 const PAUSED: f64 = 0.02;
 /// ... and the number of disturbed trials in a row at one rate that ends the search.
 const MAX_DISTURBED_IN_A_ROW: u32 = 12;

@@ -169,7 +169,7 @@ fn start_pasta(setup: &Setup) -> Result<Switch> {
     for ports in ["--tcp-ports", "--udp-ports", "--tcp-ns", "--udp-ns"] {
         command.args([ports, "none"]);
     }
-    // Otherwise it drops to user `nobody`, who may not enter the namespace.
+    // Otherwise it drops to user `nobody`, which may not enter the namespace.
     command.args(["--runas", "0", "--netns-only", "--netns", &environment.nat_namespace().path()]);
     environment.connect_client(Process::spawn("pasta", command)?, GATEWAY)
 }

@@ -95,11 +95,11 @@ impl DummyDevice {
         if !watcher.doorbell.can_wake() {
             return Ok(());
         }
-        let ours = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let theirs = ours.try_clone()?;
-        self.watched = Some(watcher.watch(ours)?);
+        let device_event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let handle_event = device_event.try_clone()?;
+        self.watched = Some(watcher.watch(device_event)?);
         // A device is watched only once, so this is not set yet.
-        let _ = self.event.set(theirs);
+        let _ = self.event.set(handle_event);
         Ok(())
     }
 

@@ -60,7 +60,7 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
     assert_eq!(answer.status, 65, "{}", answer.text);
     let wanted = "unknown group \"no-such-group\"; create it with groupadd";
     assert!(answer.text.contains(wanted), "{}", answer.text);
-    assert!(tramad.ctl("get Interface vm error").contains("make it with groupadd"));
+    assert!(tramad.ctl("get Interface vm error").contains("create it with groupadd"));
 
     tramad.ctl("set Interface vm options:socket-group=kvm");
     guest.wait_until_ready();

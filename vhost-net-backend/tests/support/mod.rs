@@ -1,4 +1,4 @@
-//! Both ends of a session under test: rings that only note what they are told, and a frontend
+//! Both ends of a session under test: rings that only record requests, and a frontend
 //! that sends any bytes it likes.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "parts of several tests")]
 
@@ -51,9 +51,9 @@ pub(crate) const MEM_SLOTS: u64 = 1 << 15;
 
 const NEED_REPLY: u32 = 1 << 3;
 
-/// What the rings under test were told.
+/// The requests that the rings under test received.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct Recorded {
     pub features: Option<u64>,
     pub memory: Option<Arc<GuestMemory>>,
     pub running: BTreeMap<usize, (RingSetup, RingFds)>,
@@ -65,91 +65,91 @@ pub(crate) struct Told {
     pub used: u16,
 }
 
-/// Rings that only note what they are told.
+/// Rings that only record requests.
 #[derive(Clone)]
 pub(crate) struct MockRings {
-    pub told: Arc<Mutex<Told>>,
+    pub recorded: Arc<Mutex<Recorded>>,
     fault: Arc<OwnedFd>,
 }
 
 impl MockRings {
     pub(crate) fn new() -> MockRings {
         let fault = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
-        MockRings { told: Arc::default(), fault: Arc::new(fault) }
+        MockRings { recorded: Arc::default(), fault: Arc::new(fault) }
     }
 
-    pub(crate) fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap()
+    pub(crate) fn recorded(&self) -> MutexGuard<'_, Recorded> {
+        self.recorded.lock().unwrap()
     }
 
     pub(crate) fn running(&self) -> Vec<usize> {
-        self.told().running.keys().copied().collect()
+        self.recorded().running.keys().copied().collect()
     }
 
     /// Takes the log of calls so far.
     pub(crate) fn log(&self) -> Vec<String> {
-        std::mem::take(&mut self.told().log)
+        std::mem::take(&mut self.recorded().log)
     }
 
     pub(crate) fn break_now(&self, why: &str) {
-        self.told().broken = Some(why.to_owned());
+        self.recorded().broken = Some(why.to_owned());
         rustix::io::write(&self.fault, &1u64.to_ne_bytes()).unwrap();
     }
 }
 
 impl Rings for MockRings {
     fn set_features(&mut self, features: u64) -> Result<(), RingsError> {
-        let mut told = self.told();
-        assert!(told.running.is_empty(), "features change under running rings");
-        told.features = Some(features);
-        told.log.push("features".into());
+        let mut recorded = self.recorded();
+        assert!(recorded.running.is_empty(), "features change under running rings");
+        recorded.features = Some(features);
+        recorded.log.push("features".into());
         Ok(())
     }
 
     fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingsError> {
-        let mut told = self.told();
-        told.log.push(format!("memory {}", memory.specs().len()));
-        told.memory = Some(memory);
+        let mut recorded = self.recorded();
+        recorded.log.push(format!("memory {}", memory.specs().len()));
+        recorded.memory = Some(memory);
         Ok(())
     }
 
     fn start(&mut self, index: usize, setup: RingSetup, fds: RingFds) -> Result<(), RingsError> {
-        let mut told = self.told();
-        told.log.push(format!("start {index} at {}", setup.next));
-        let earlier = told.running.insert(index, (setup, fds));
+        let mut recorded = self.recorded();
+        recorded.log.push(format!("start {index} at {}", setup.next));
+        let earlier = recorded.running.insert(index, (setup, fds));
         assert!(earlier.is_none(), "ring {index} started twice");
         Ok(())
     }
 
     fn stop(&mut self, index: usize) -> Result<u16, RingsError> {
-        let mut told = self.told();
-        let (setup, _) = told.running.remove(&index).expect("stopped a ring that does not run");
-        told.log.push(format!("stop {index}"));
-        let next = setup.next.wrapping_add(told.used);
+        let mut recorded = self.recorded();
+        let (setup, _) = recorded.running.remove(&index).expect("stopped a ring that does not run");
+        recorded.log.push(format!("stop {index}"));
+        let next = setup.next.wrapping_add(recorded.used);
         set_used(&setup, next);
         Ok(next)
     }
 
     fn set_call(&mut self, index: usize, call: Option<OwnedFd>) -> Result<(), RingsError> {
-        let mut told = self.told();
-        told.log.push(format!("call {index}"));
-        told.running.get_mut(&index).expect("call for a stopped ring").1.call = call;
+        let mut recorded = self.recorded();
+        recorded.log.push(format!("call {index}"));
+        recorded.running.get_mut(&index).expect("call for a stopped ring").1.call = call;
         Ok(())
     }
 
     fn set_kick(&mut self, index: usize, kick: Option<OwnedFd>) -> Result<(), RingsError> {
-        let mut told = self.told();
-        told.log.push(format!("kick {index}"));
-        told.running.get_mut(&index).expect("kick for a stopped ring").1.kick = kick;
+        let mut recorded = self.recorded();
+        recorded.log.push(format!("kick {index}"));
+        recorded.running.get_mut(&index).expect("kick for a stopped ring").1.kick = kick;
         Ok(())
     }
 
     fn disconnected(&mut self) {
-        let mut told = self.told();
-        told.running.clear();
-        told.memory = None;
-        told.features = None;
-        told.disconnects += 1;
+        let mut recorded = self.recorded();
+        recorded.running.clear();
+        recorded.memory = None;
+        recorded.features = None;
+        recorded.disconnects += 1;
     }
 
     fn fault_event(&self) -> Option<BorrowedFd<'_>> {
@@ -157,7 +157,7 @@ impl Rings for MockRings {
     }
 
     fn broken(&mut self) -> Option<RingsError> {
-        self.told().broken.take().map(RingsError::new)
+        self.recorded().broken.take().map(RingsError::new)
     }
 }
 

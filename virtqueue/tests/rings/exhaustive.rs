@@ -298,7 +298,7 @@ fn check_push(image: &Image, setup: &RingSetup, lens: &[u32]) {
         assert_eq!(after[at], *byte, "{lens:?}");
         after[at] = before[at];
     }
-    assert!(after == before, "{lens:?} wrote beside its buffers");
+    assert!(after == before, "{lens:?} wrote outside its buffers");
     queue.publish();
     assert_eq!(image.used(0), (0, written.len() as u32), "{lens:?}");
     places.iter().for_each(|at| image.write(*at, &[(at % 251) as u8]));
