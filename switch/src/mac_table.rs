@@ -193,7 +193,8 @@ impl MacTable {
         Address { key, hash }
     }
 
-    /// Returns whether look-ups wait for their second line, so that [`MacTable::prefetch_second`] pays.
+    /// Returns whether look-ups wait for their second line, so that [`MacTable::prefetch_second`]
+    /// pays.
     #[inline]
     pub(crate) fn is_large(&self) -> bool {
         self.buckets.len() >= LARGE_TABLE

@@ -5,9 +5,9 @@
 //! cargo run -p trama-vhost-net-backend --example reflector -- /run/reflector.sock
 //! ```
 //!
-//! The session's thread sets the rings up, and the main thread moves frames. They share the rings by
-//! a lock, so that each request has taken effect when its call returns. The main thread looks at the
-//! rings at intervals; a device that must not wait would watch its kick descriptor.
+//! The session's thread sets the rings up, and the main thread moves frames. They share the rings
+//! by a lock, so that each request has taken effect when its call returns. The main thread looks at
+//! the rings at intervals; a device that must not wait would watch its kick descriptor.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};

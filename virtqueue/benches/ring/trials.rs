@@ -2,8 +2,8 @@
 //! the results.
 //!
 //! A frame goes from a transmit ring to a receive ring; the figures are device cycles per frame.
-//! *One core*: drivers and device take turns on one thread. *Two cores*: the drivers have a thread on
-//! another core, so the lines travel. Each trial runs in blocks that alternate with those of the
+//! *One core*: drivers and device take turns on one thread. *Two cores*: the drivers have a thread
+//! on another core, so the lines travel. Each trial runs in blocks that alternate with those of the
 //! others.
 
 use std::hint::black_box;

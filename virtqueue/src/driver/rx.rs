@@ -67,8 +67,8 @@ impl DriverRx {
     }
 
     /// Takes one received frame and returns its header and its bytes, or `None` if no frame waits.
-    /// The bytes lie in the ring's memory, or in `scratch` if they are not contiguous there. Only for a
-    /// device that is trusted not to write to buffers it has given back.
+    /// The bytes lie in the ring's memory, or in `scratch` if they are not contiguous there. Only
+    /// for a device that is trusted not to write to buffers it has given back.
     ///
     /// # Errors
     /// The device violated the ring protocol.
