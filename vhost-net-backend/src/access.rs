@@ -11,7 +11,7 @@ use rustix::fs::{
     AtFlags, FileType, Gid as RawGid, Mode, OFlags, Uid as RawUid, chmod, chownat, fstat, open,
 };
 
-/// RawUid, group and mode of a socket's file; `None`: as the process makes it.
+/// Owner, group and mode of a socket's file; `None`: as the process makes it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Access {
     /// The owning user.
@@ -160,7 +160,7 @@ fn group_name(id: u32) -> String {
     known.map_or_else(|| id.to_string(), |group| group.name)
 }
 
-/// RawUid, group and mode of a file in words.
+/// Owner, group and mode of a file in words.
 fn describe(file: &Metadata) -> String {
     let (owner, group) = (user_name(file.uid()), group_name(file.gid()));
     format!("{owner}:{group}, mode {:04o}", file.permissions().mode() & 0o7777)

@@ -80,7 +80,7 @@ pub(crate) fn check_path(path: &Path) -> Result<(), SocketError> {
     Ok(())
 }
 
-/// Makes a listening socket at `path`, where no file is. RawUid, group and mode are set before a
+/// Makes a listening socket at `path`, where no file is. Owner, group and mode are set before a
 /// connection is possible.
 ///
 /// # Errors

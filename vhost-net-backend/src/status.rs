@@ -92,7 +92,7 @@ struct Inner {
     device: DeviceSettings,
     /// The MTU passed to the guest, as far as known.
     guest_mtu: Option<u64>,
-    /// RawUid, group and mode of sockets, and the current socket's file if there is one.
+    /// Owner, group and mode of sockets, and the current socket's file if there is one.
     access: Access,
     socket: Option<BoundSocket>,
     status: SessionStatus,
@@ -174,7 +174,7 @@ impl Control {
         self.wake();
     }
 
-    /// RawUid, group and mode of the next socket.
+    /// Owner, group and mode of the next socket.
     pub(crate) fn access(&self) -> Access {
         self.lock().access
     }

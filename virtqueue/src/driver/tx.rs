@@ -63,7 +63,7 @@ impl DriverTx {
     }
 
     /// Fills every buffer with the same frame, for [`send_again`](Self::send_again). The device
-    /// must have completed all frames sent, and `reclaim` must have allocated them back.
+    /// must have completed all frames sent, and `reclaim` must have taken them back.
     ///
     /// # Errors
     /// The frame is longer than a buffer, or the device still has buffers.

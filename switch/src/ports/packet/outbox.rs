@@ -117,7 +117,7 @@ impl Outbox {
         // Each iteration sends a frame or gives one up.
         while done < self.messages.len() {
             let rest = &mut self.messages[done..];
-            // SAFETY: each message names iovecs in this value, and each piece readable bytes:
+            // SAFETY: each message names iovecs in this value, and each of them readable bytes:
             // copies held here, and segments that outlive the delivery of their burst.
             let sent = unsafe {
                 libc::sendmmsg(socket, rest.as_mut_ptr(), rest.len() as u32, libc::MSG_DONTWAIT)
