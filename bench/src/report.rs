@@ -529,6 +529,16 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_report_with_the_former_names_is_read() {
+        let text = serde_json::to_string(&report(Better::Higher, &[1.0], &[1.0])).unwrap();
+        let former = text.replace(r#""bound":"exact""#, r#""says":"exactly""#);
+        assert!(former != text);
+        let read: Report =
+            serde_json::from_str(&former.replace("far_cores", "cores_apart")).unwrap();
+        assert_eq!(read.scenarios[0].rows[1].ratio.as_ref().unwrap().bound, Bound::Exact);
+    }
+
+    #[test]
     fn files_that_are_no_report_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.json");
