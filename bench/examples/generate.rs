@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trama_bench::generator::{
-    Crossing, Direction, Error, Goal, Group, Limits, Load, NullDevice, Options, Outcome, Result,
-    pin_to, search,
+    Direction, Error, Forwarding, Goal, Group, Limits, Load, NullDevice, NullDeviceOptions,
+    Options, Outcome, Result, Serving, pin_to, search,
 };
 use trama_vhost_net_backend::Role;
 
@@ -41,9 +41,9 @@ enum Command {
         /// CPU core to run on
         #[arg(long, default_value_t = 0)]
         core: usize,
-        /// Serve each ring immediately: lower latency, lower throughput
+        /// Serve each ring as soon as it has frames: lower latency, lower throughput
         #[arg(long)]
-        at_once: bool,
+        immediate: bool,
     },
 }
 
@@ -131,7 +131,7 @@ impl LoadArguments {
             queue_size: self.queue_size,
             largest_frame: self.size.max(1522),
             offloads: self.gso.is_some(),
-            server_role: self.server,
+            backend_role: if self.server { Role::Client } else { Role::Server },
             sleeping: self.sleeping,
             ..Options::default()
         };
@@ -189,9 +189,12 @@ fn run(command: &Command) -> Result<()> {
                 println!("loss ratio {}: {result:?}", goal.loss_ratio);
             }
         }
-        Command::NullDevice { sockets, client, core, at_once } => {
+        Command::NullDevice { sockets, client, core, immediate } => {
             let role = if *client { Role::Client } else { Role::Server };
-            let _device = NullDevice::start(sockets, Crossing::Pairs, role, Some(*core), !at_once)?;
+            let serving = if *immediate { Serving::Immediate } else { Serving::Batched };
+            let pairs = NullDeviceOptions::new(Forwarding::Pairs);
+            let options = NullDeviceOptions { role, core: Some(*core), serving, ..pairs };
+            let _device = NullDevice::start(sockets, options)?;
             println!("ready");
             loop {
                 std::thread::park();

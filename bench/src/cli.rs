@@ -22,7 +22,7 @@ const SECONDS: u64 = 2;
 /// Benchmarks trama against its peers, round by round, and prints medians and ratios
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
-pub struct Options {
+pub(crate) struct Options {
     #[command(subcommand)]
     command: Command,
 }
@@ -77,7 +77,7 @@ struct RunOptions {
 }
 
 /// Runs the command.
-pub fn main(options: Options) -> ExitCode {
+pub(crate) fn main(options: Options) -> ExitCode {
     let done = match options.command {
         Command::Run(options) => measure(&options),
         Command::List => {
@@ -85,7 +85,7 @@ pub fn main(options: Options) -> ExitCode {
             Ok(true)
         }
         Command::Compare { before, after } => compare(&before, &after),
-        Command::Plot { report, out } => Report::read(&report).and_then(|r| draw(&r, &out)),
+        Command::Plot { report, out } => Report::read(&report).and_then(|r| write_plots(&r, &out)),
         Command::Helper(helper) => helper.run().map(|()| true),
     };
     match done {
@@ -99,30 +99,32 @@ pub fn main(options: Options) -> ExitCode {
 }
 
 fn measure(options: &RunOptions) -> Result<bool> {
-    let (mut scenarios, mut problems) = chosen(&options.scenarios);
+    let (mut scenarios, mut problems) = select(&options.scenarios);
     problems.extend(unknown_peers(&options.peers, &scenarios));
-    scenarios.retain(|scenario| is_done_by(scenario, &options.peers));
+    scenarios.retain(|scenario| has_entrant(scenario, &options.peers));
     if !host::is_isolated() {
         // Printed at once: the rest may take an hour.
         problems.iter().for_each(|problem| eprintln!("trama-bench: {problem}"));
     }
     if scenarios.is_empty() {
-        return Err("nothing left to measure".into());
+        return Err("no scenario left to measure".into());
     }
     if !rustix::process::geteuid().is_root() {
         return Err("namespaces and hugepages need root; run as root".into());
     }
     if !host::is_isolated() {
         machine::require([cores::SWITCH_CORE, cores::LOAD_CORE])?;
-        check_places(options)?;
+        check_outputs(options)?;
     }
     let bin = match &options.bin {
         Some(bin) => bin.clone(),
-        None => own_folder()?,
+        None => program_folder()?,
     };
     if !bin.join("tramad").exists() {
         let bin = bin.display();
-        return Err(format!("no tramad in {bin}; `cargo build --release --bins`, or give --bin"));
+        return Err(format!(
+            "no tramad in {bin}; run `cargo build --release --bins` or pass --bin"
+        ));
     }
     let bin = bin.canonicalize().map_err(|e| format!("{}: {e}", bin.display()))?;
     // A panic becomes an error in the report.
@@ -131,7 +133,7 @@ fn measure(options: &RunOptions) -> Result<bool> {
         scenarios.iter().for_each(|scenario| scenario.load.prepare());
     }
     host::isolate(cores::LOAD_CORE)?;
-    process::watch_for_interrupts()?;
+    process::handle_interrupts()?;
     let dir = tempfile::Builder::new().prefix("trama-bench-").tempdir();
     let dir = dir.map_err(|e| format!("no temporary folder: {e}"))?;
     let (rounds, seconds) = (options.rounds, options.seconds);
@@ -145,32 +147,35 @@ fn measure(options: &RunOptions) -> Result<bool> {
         report.write(out)?;
     }
     if let Some(folder) = &options.plots {
-        draw(&report, folder)?;
+        write_plots(&report, folder)?;
     }
     Ok(report.is_complete())
 }
 
 /// Checks that the results can be written, before the run takes an hour.
-fn check_places(options: &RunOptions) -> Result<()> {
-    options.out.as_deref().map_or(Ok(()), report::check_place)?;
-    options.plots.as_deref().map_or(Ok(()), plot::check_place)
+fn check_outputs(options: &RunOptions) -> Result<()> {
+    options.out.as_deref().map_or(Ok(()), report::check_output)?;
+    options.plots.as_deref().map_or(Ok(()), plot::check_output)
 }
 
-fn own_folder() -> Result<PathBuf> {
+fn program_folder() -> Result<PathBuf> {
     let program = process::this_program()?;
-    program.parent().map(Path::to_owned).ok_or_else(|| "give --bin".into())
+    program
+        .parent()
+        .map(Path::to_owned)
+        .ok_or_else(|| "this program has no folder; pass --bin".into())
 }
 
 /// Returns the scenarios selected by these words, and a message for each word that selects none.
-fn chosen(words: &[String]) -> (Vec<&'static Scenario>, Vec<String>) {
-    let meant = |s: &&Scenario| words.is_empty() || words.iter().any(|word| s.is_meant_by(word));
-    let unknown = |word: &&String| !scenario::all().any(|s| s.is_meant_by(word));
-    let problem = |word| format!("there is no scenario \"{word}\"; `trama-bench list` names them");
+fn select(words: &[String]) -> (Vec<&'static Scenario>, Vec<String>) {
+    let meant = |s: &&Scenario| words.is_empty() || words.iter().any(|word| s.is_selected_by(word));
+    let unknown = |word: &&String| !scenario::all().any(|s| s.is_selected_by(word));
+    let problem = |word| format!("unknown scenario \"{word}\"; `trama-bench list` shows all");
     (scenario::all().filter(meant).collect(), words.iter().filter(unknown).map(problem).collect())
 }
 
 /// Returns whether one of the named entrants takes part in the scenario; true if no name is given.
-fn is_done_by(scenario: &Scenario, names: &[String]) -> bool {
+fn has_entrant(scenario: &Scenario, names: &[String]) -> bool {
     let is_named = |label| names.is_empty() || names.iter().any(|name| name == label);
     scenario.entrants.iter().any(|entrant| is_named(entrant.label))
 }
@@ -180,24 +185,23 @@ fn unknown_peers(names: &[String], scenarios: &[&Scenario]) -> Vec<String> {
     let takes_part = |name: &String| {
         scenarios.iter().flat_map(|s| s.entrants).any(|entrant| entrant.label == name)
     };
-    let problem = |name| {
-        format!("no peer \"{name}\" takes part in these scenarios; `trama-bench list` names them")
-    };
+    let problem =
+        |name| format!("no peer \"{name}\" in these scenarios; `trama-bench list` shows all");
     names.iter().filter(|name| !takes_part(name)).map(problem).collect()
 }
 
 fn list() -> String {
     let mut text = String::from("scenarios\n");
     for s in scenario::all() {
-        let who: Vec<_> = s.entrants.iter().map(|entrant| entrant.label).collect();
-        let who = who.join(", ");
-        text += &format!("  {:<22} {} ({}): {who}\n", s.name, s.title, s.unit.name);
+        let labels: Vec<_> = s.entrants.iter().map(|entrant| entrant.label).collect();
+        let labels = labels.join(", ");
+        text += &format!("  {:<22} {} ({}): {labels}\n", s.name, s.title, s.unit.name);
     }
     let round: u64 = scenario::all().map(|s| s.round_takes(SECONDS)).sum();
     let minutes = (round * u64::from(ROUNDS)).div_ceil(60);
     text += &format!(
-        "  all of them take about {minutes} minutes with {ROUNDS} rounds of {SECONDS} seconds, longer \
-         where the two cores come apart\n"
+        "  all take about {minutes} minutes with {ROUNDS} rounds of {SECONDS} seconds, and longer where \
+         the two cores become far from each other\n"
     );
     text += "\npeers\n";
     for peer in peers::ALL {
@@ -215,9 +219,9 @@ fn compare(before: &Path, after: &Path) -> Result<bool> {
     Ok(comparisons.iter().all(|c| c.change != compare::Change::Worse))
 }
 
-fn draw(report: &Report, folder: &Path) -> Result<bool> {
+fn write_plots(report: &Report, folder: &Path) -> Result<bool> {
     let written = plot::plot(report, folder)?;
-    println!("{} plots in {}", written.len(), folder.display());
+    println!("wrote {} plots to {}", written.len(), folder.display());
     Ok(true)
 }
 
@@ -233,14 +237,14 @@ mod tests {
 
     #[test]
     fn unknown_words_are_named_and_the_rest_is_chosen() {
-        let (scenarios, problems) = chosen(&["tap-ping".into(), "nonsense".into()]);
+        let (scenarios, problems) = select(&["tap-ping".into(), "nonsense".into()]);
         assert_eq!(scenarios.len(), 1);
         assert_eq!(problems.len(), 1);
         assert!(problems[0].contains("nonsense"));
         let problems = unknown_peers(&["trama".into(), "vpp".into()], &scenarios);
         assert!(problems.len() == 1 && problems[0].contains("vpp"));
-        assert!(is_done_by(scenarios[0], &[]) && is_done_by(scenarios[0], &["vde".into()]));
-        assert!(!is_done_by(scenarios[0], &["vpp".into()]), "a ceiling alone is no measurement");
+        assert!(has_entrant(scenarios[0], &[]) && has_entrant(scenarios[0], &["vde".into()]));
+        assert!(!has_entrant(scenarios[0], &["vpp".into()]), "a ceiling alone is no measurement");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Absolute figures of two runs on a shared machine are not comparable; ratios to a peer of the
 //! same run are. So a scenario with peers is compared by its ratios, one without (memory, start) by
 //! its values. A change counts if the two confidence intervals do not overlap and the medians
-//! differ by more than [`SLACK`].
+//! differ by more than [`NEGLIGIBLE`].
 
 use std::fmt::Write;
 
@@ -12,13 +12,13 @@ use crate::scenario::Better;
 use crate::stats::Estimate;
 
 /// Relative change below which a difference is not reported, however significant.
-const SLACK: f64 = 0.02;
+const NEGLIGIBLE: f64 = 0.02;
 /// Rounds below which the intervals are not meaningful.
-const ENOUGH: usize = 3;
+const MIN_ROUNDS: usize = 3;
 
 /// The verdict on one figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// Worse, beyond the noise.
     Worse,
     /// Better, beyond the noise.
@@ -31,7 +31,7 @@ pub enum Change {
 
 /// A figure that both reports contain.
 #[derive(Debug)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// Scenario and peer.
     pub name: String,
     /// The figure in the first report.
@@ -43,7 +43,7 @@ pub struct Comparison {
 }
 
 /// Compares the figures that both reports contain.
-pub fn compare(a: &Report, b: &Report) -> Vec<Comparison> {
+pub(crate) fn compare(a: &Report, b: &Report) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
     for before in &a.scenarios {
         if let Some(after) = b.scenarios.iter().find(|s| s.is_same_as(before)) {
@@ -61,7 +61,7 @@ fn compare_scenario(a: &ScenarioReport, b: &ScenarioReport, out: &mut Vec<Compar
     let later = figures(b);
     for (name, before, pairs) in figures(a) {
         if let Some((_, after, later_pairs)) = later.iter().find(|(other, ..)| *other == name) {
-            let enough = pairs.min(*later_pairs) >= ENOUGH;
+            let enough = pairs.min(*later_pairs) >= MIN_ROUNDS;
             let change = if enough { judge(before, *after, a.better) } else { Change::Unknown };
             out.push(Comparison { name, before, after: *after, change });
         }
@@ -79,7 +79,7 @@ fn ratio(scenario: &ScenarioReport, row: &Row) -> Option<(String, Estimate, usiz
 }
 
 fn judge(before: Estimate, after: Estimate, better: Better) -> Change {
-    let small = (after.median - before.median).abs() <= SLACK * before.median.abs();
+    let small = (after.median - before.median).abs() <= NEGLIGIBLE * before.median.abs();
     let fell = after.high < before.low;
     let rose = after.low > before.high;
     match (small, fell, rose, better) {
@@ -90,14 +90,14 @@ fn judge(before: Estimate, after: Estimate, better: Better) -> Change {
 }
 
 /// Returns the comparisons as a table.
-pub fn table(comparisons: &[Comparison]) -> String {
+pub(crate) fn table(comparisons: &[Comparison]) -> String {
     let mut text = String::new();
     for Comparison { name, before, after, change } in comparisons {
         let word = match change {
             Change::Worse => "WORSE",
             Change::Better => "better",
-            Change::Same => "same, as far as the rounds tell",
-            Change::Unknown => "too few rounds to tell; measure at least 3",
+            Change::Same => "no significant change",
+            Change::Unknown => "too few rounds; measure at least 3",
         };
         let show = |e: &Estimate| format!("{:.3} ({:.3} to {:.3})", e.median, e.low, e.high);
         let factor = after.median / before.median;
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_significant_trifle_is_the_same() {
+    fn a_significant_but_negligible_change_is_the_same() {
         assert_eq!(change(Better::Higher, &[1.0; 5], &[0.99; 5]), Change::Same);
         assert_eq!(change(Better::Higher, &[1.0; 5], &[0.97; 5]), Change::Worse);
     }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_one_report_only_is_left_out() {
+    fn figures_of_only_one_report_are_left_out() {
         let a = report(Better::Lower, &PEER, &PEER);
         let mut b = report(Better::Lower, &PEER, &PEER);
         b.scenarios[0].name = "other".into();

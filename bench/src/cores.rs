@@ -6,12 +6,12 @@ use std::path::Path;
 use rustix::thread::sched_getaffinity;
 
 /// The core dedicated to the switch, except in rounds with a far core.
-pub const SWITCH_CORE: usize = 0;
+pub(crate) const SWITCH_CORE: usize = 0;
 /// The core of generator and sink, and of the benchmark itself.
-pub const LOAD_CORE: usize = 1;
+pub(crate) const LOAD_CORE: usize = 1;
 
 /// Returns the number of cores of the machine, whatever the affinity of this process.
-pub fn count() -> usize {
+pub(crate) fn count() -> usize {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let is_core = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
     stat.lines().filter(is_core).count()
@@ -19,7 +19,7 @@ pub fn count() -> usize {
 
 /// Returns a core that this process may use and that shares no cache with `core`: one of another
 /// core complex or socket.
-pub fn far_core(core: usize) -> Option<usize> {
+pub(crate) fn far_core(core: usize) -> Option<usize> {
     let allowed = sched_getaffinity(None).ok()?;
     let near = cores_that_share_a_cache(Path::new("/sys/devices/system/cpu"), core)?;
     (0..count()).find(|other| allowed.is_set(*other) && !near.contains(other))

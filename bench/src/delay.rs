@@ -10,7 +10,7 @@ use crate::cores::LOAD_CORE;
 use crate::process::{Process, Result, pinned, run, this_program};
 
 /// The hidden command that runs [`relay`].
-pub const COMMAND: &str = "delay";
+pub(crate) const COMMAND: &str = "delay";
 
 /// Delay in each direction.
 const DELAY: Duration = Duration::from_millis(5);
@@ -25,7 +25,7 @@ type Held = (Instant, Vec<u8>);
 
 /// Creates TAPs of these names in the benchmark's namespace and joins them by a delay line. The
 /// TAPs go with the process.
-pub fn start(near: &str, far: &str) -> Result<Process> {
+pub(crate) fn start(near: &str, far: &str) -> Result<Process> {
     let mut command = pinned(LOAD_CORE, this_program()?);
     command.args([COMMAND, near, far]);
     let mut process = Process::spawn(COMMAND, command)?;
@@ -37,7 +37,7 @@ pub fn start(near: &str, far: &str) -> Result<Process> {
 }
 
 /// Runs the delay line; called in its own process.
-pub fn relay(near: &str, far: &str) -> Result<()> {
+pub(crate) fn relay(near: &str, far: &str) -> Result<()> {
     let open = |name: &str| {
         Iface::without_packet_info(name, Mode::Tap).map_err(|e| format!("the TAP {name}: {e}"))
     };
@@ -46,24 +46,24 @@ pub fn relay(near: &str, far: &str) -> Result<()> {
     thread::scope(|scope| {
         for (from, to) in [(&near, &far), (&far, &near)] {
             let (sender, receiver) = sync_channel(QUEUE);
-            scope.spawn(move || take(from, &sender));
-            scope.spawn(move || pass_on(to, &receiver));
+            scope.spawn(move || hold(from, &sender));
+            scope.spawn(move || release(to, &receiver));
         }
     });
     Ok(())
 }
 
-fn take(from: &Iface, way: &SyncSender<Held>) {
+fn hold(from: &Iface, queue: &SyncSender<Held>) {
     let mut buffer = vec![0; LARGEST];
     while let Ok(length) = from.recv(&mut buffer) {
-        if way.send((Instant::now() + DELAY, buffer[..length].to_vec())).is_err() {
+        if queue.send((Instant::now() + DELAY, buffer[..length].to_vec())).is_err() {
             return;
         }
     }
 }
 
-fn pass_on(to: &Iface, way: &Receiver<Held>) {
-    while let Ok((due, frame)) = way.recv() {
+fn release(to: &Iface, queue: &Receiver<Held>) {
+    while let Ok((due, frame)) = queue.recv() {
         let left = due.saturating_duration_since(Instant::now());
         if !left.is_zero() {
             thread::sleep(left);

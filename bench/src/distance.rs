@@ -14,7 +14,7 @@ use trama_bench::generator::pin_to;
 /// Round trips timed together: short compared with a scheduler time slice.
 const BATCH: u64 = 50;
 /// Batches to measure. The fastest counts, as it was not interrupted.
-const ENOUGH: usize = 200;
+const BATCHES: usize = 200;
 /// Time limit: other processes may occupy either core.
 const LIMIT: Duration = Duration::from_millis(200);
 /// Polls between two clock readings, which cost more than a poll.
@@ -27,36 +27,36 @@ struct Line(AtomicU64);
 
 /// Returns the round-trip time in nanoseconds between the calling thread's core and `core`; `None`
 /// if the two never ran at the same time.
-pub fn round_trip(core: usize) -> Option<f64> {
-    let (there, back, stop) = (Line::default(), Line::default(), AtomicBool::new(false));
+pub(crate) fn round_trip(core: usize) -> Option<f64> {
+    let (request, reply, stop) = (Line::default(), Line::default(), AtomicBool::new(false));
     thread::scope(|scope| {
         // If pinning fails, there is no echo, and so no result.
-        scope.spawn(|| pin_to(core).map(|()| echo(&there, &back, &stop)));
-        let fastest = fastest(&there, &back);
+        scope.spawn(|| pin_to(core).map(|()| echo(&request, &reply, &stop)));
+        let fastest = fastest(&request, &reply);
         stop.store(true, Ordering::Relaxed);
         fastest
     })
 }
 
-fn echo(there: &Line, back: &Line, stop: &AtomicBool) {
+fn echo(request: &Line, reply: &Line, stop: &AtomicBool) {
     let mut last = 0;
     while !stop.load(Ordering::Relaxed) {
-        let number = there.0.load(Ordering::Acquire);
+        let number = request.0.load(Ordering::Acquire);
         if number != last {
             last = number;
-            back.0.store(number, Ordering::Release);
+            reply.0.store(number, Ordering::Release);
         }
     }
 }
 
-fn fastest(there: &Line, back: &Line) -> Option<f64> {
+fn fastest(request: &Line, reply: &Line) -> Option<f64> {
     let end = Instant::now() + LIMIT;
     let mut fastest = None;
-    for batch in 0..ENOUGH as u64 {
+    for batch in 0..BATCHES as u64 {
         let begin = Instant::now();
         for number in batch * BATCH + 1..=(batch + 1) * BATCH {
-            there.0.store(number, Ordering::Release);
-            if !comes_back(number, back, end) {
+            request.0.store(number, Ordering::Release);
+            if !wait_for_echo(number, reply, end) {
                 return fastest;
             }
         }
@@ -66,10 +66,10 @@ fn fastest(there: &Line, back: &Line) -> Option<f64> {
     fastest
 }
 
-fn comes_back(number: u64, back: &Line, end: Instant) -> bool {
+fn wait_for_echo(number: u64, reply: &Line, end: Instant) -> bool {
     loop {
         for _ in 0..LOOKS {
-            if back.0.load(Ordering::Acquire) == number {
+            if reply.0.load(Ordering::Acquire) == number {
                 return true;
             }
         }

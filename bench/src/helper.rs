@@ -4,34 +4,34 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use trama_bench::generator::Crossing;
+use trama_bench::generator::Forwarding;
 
 use crate::process::Result;
 use crate::{delay, load, peers};
 
 /// A helper process.
 #[derive(Subcommand)]
-pub enum Helper {
+pub(crate) enum Helper {
     /// Run the peer `virtio-queue`
     #[command(name = peers::virtio_queue::COMMAND, hide = true)]
     VirtioQueuePeer { first: PathBuf, second: PathBuf },
     /// Run the null device
     #[command(name = peers::null::COMMAND, hide = true)]
     NullDevice {
-        #[arg(value_parser = peers::null::crossing)]
-        crossing: Crossing,
+        #[arg(value_parser = peers::null::forwarding)]
+        forwarding: Forwarding,
         sockets: Vec<PathBuf>,
     },
     /// Send broadcast datagrams
-    #[command(name = load::BLAST_COMMAND, hide = true)]
-    Blast { to: String, seconds: u64 },
+    #[command(name = load::BROADCAST_COMMAND, hide = true)]
+    BroadcastSource { to: String, seconds: u64 },
     /// Write until the reader closes the connection
     #[command(name = load::SOURCE_COMMAND, hide = true)]
     StreamSource {
         #[command(flatten)]
         streams: load::Streams,
         /// Bytes per write
-        #[arg(long, default_value_t = load::PIECE)]
+        #[arg(long, default_value_t = load::WRITE_SIZE)]
         write: usize,
     },
     /// Discard received data and print the rate
@@ -72,17 +72,17 @@ pub enum Helper {
 
 impl Helper {
     /// Runs the helper to its end.
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         match self {
             Self::VirtioQueuePeer { first, second } => peers::virtio_queue::serve([first, second]),
-            Self::NullDevice { crossing, sockets } => peers::null::serve(crossing, &sockets),
-            Self::Blast { to, seconds } => load::blast(&to, seconds),
+            Self::NullDevice { forwarding, sockets } => peers::null::serve(forwarding, &sockets),
+            Self::BroadcastSource { to, seconds } => load::broadcast_source(&to, seconds),
             Self::StreamSource { streams, write } => load::source(&streams, write),
             Self::StreamSink { streams, seconds } => load::sink(&streams, seconds),
             Self::Echo { address } => load::echo(address),
             Self::Connects { address, seconds } => load::connects(address, seconds),
             Self::Requests { address, seconds } => load::requests(address, seconds),
-            Self::IdleConnections { address, count } => load::hold(address, count),
+            Self::IdleConnections { address, count } => load::hold_open(address, count),
             Self::DatagramSource { to, bytes, seconds, each_second } => {
                 load::datagram_source(to, bytes, seconds, each_second)
             }

@@ -27,12 +27,12 @@ const MANY_PORTS: &str = "net.ipv4.ip_local_port_range=1024 65535";
 const RENO: &str = "net.ipv4.tcp_congestion_control=reno";
 
 /// Returns whether [`isolate`] has run.
-pub fn is_isolated() -> bool {
+pub(crate) fn is_isolated() -> bool {
     env::var_os(ISOLATED).is_some()
 }
 
 /// Re-executes this program in its own namespaces and on the load core; returns in the new one.
-pub fn isolate(core: usize) -> Result<()> {
+pub(crate) fn isolate(core: usize) -> Result<()> {
     if !is_isolated() {
         let error = Command::new("unshare")
             .args(["--mount", "--net", "--propagation", "private", "--"])
@@ -52,19 +52,19 @@ pub fn isolate(core: usize) -> Result<()> {
     run("ip", &["link", "set", "lo", "up"])?;
     // For NATs, whose host-side connections start here.
     run("sysctl", &["-q", RENO])?;
-    allow_many_files()?;
-    silence_ipv6("/proc/sys/net/ipv6/conf")
+    raise_file_limit()?;
+    disable_ipv6("/proc/sys/net/ipv6/conf")
 }
 
 /// Raises the file limit for thousands of connections, for this process and its children.
-fn allow_many_files() -> Result<()> {
+fn raise_file_limit() -> Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         .map_err(|e| format!("the limit of open files: {e}"))
 }
 
 /// Disables automatic IPv6 addresses, which would send unsolicited frames.
-fn silence_ipv6(conf: &str) -> Result<()> {
+fn disable_ipv6(conf: &str) -> Result<()> {
     for which in ["all", "default"] {
         let path = format!("{conf}/{which}/disable_ipv6");
         if Path::new(&path).exists() {
@@ -75,19 +75,19 @@ fn silence_ipv6(conf: &str) -> Result<()> {
 }
 
 /// Lets connections of the benchmark's own namespace use nearly all L4 ports.
-pub fn use_many_ports() -> Result<()> {
+pub(crate) fn widen_port_range() -> Result<()> {
     run("sysctl", &["-q", MANY_PORTS]).map(|_| ())
 }
 
 /// 2 MiB hugepages reserved for DPDK, with a hugetlbfs mount.
-pub struct Hugepages {
+pub(crate) struct Hugepages {
     pages: usize,
     mount: PathBuf,
 }
 
 impl Hugepages {
     /// Reserves `pages` in addition to those in use, and mounts them below `dir`.
-    pub fn reserve(pages: usize, dir: &Path) -> Result<Self> {
+    pub(crate) fn reserve(pages: usize, dir: &Path) -> Result<Self> {
         let cannot = |e| format!("hugepages cannot be reserved: {e}; DPDK needs {pages} of 2 MiB");
         let before = nr_hugepages().map_err(cannot)?;
         set_nr_hugepages(before + pages).map_err(cannot)?;
@@ -106,7 +106,7 @@ impl Hugepages {
     }
 
     /// Returns the mount point.
-    pub fn mount(&self) -> String {
+    pub(crate) fn mount(&self) -> String {
         self.mount.to_string_lossy().into_owned()
     }
 }
@@ -129,11 +129,11 @@ fn set_nr_hugepages(number: usize) -> Result<()> {
 }
 
 /// A host: a named network namespace of this run.
-pub struct Namespace(pub String);
+pub(crate) struct Namespace(pub String);
 
 impl Namespace {
     /// Creates host `number`. Its address is [`Namespace::address`].
-    pub fn new(number: usize) -> Result<Self> {
+    pub(crate) fn new(number: usize) -> Result<Self> {
         let this = Self(format!("host{number}"));
         run("ip", &["netns", "add", &this.0])?;
         run("ip", &["-n", &this.0, "link", "set", "lo", "up"])?;
@@ -146,34 +146,34 @@ impl Namespace {
     }
 
     /// Returns the address of host `number`, without its prefix length of 24.
-    pub fn address(number: usize) -> String {
+    pub(crate) fn address(number: usize) -> String {
         format!("10.77.0.{}", number + 1)
     }
 
     /// Configures `device`, which is in the namespace: address, MTU, up.
-    pub fn configure(&self, device: &str, address: &str, mtu: u32) -> Result<()> {
+    pub(crate) fn configure(&self, device: &str, address: &str, mtu: u32) -> Result<()> {
         run("ip", &["-n", &self.0, "addr", "add", address, "dev", device])?;
         run("ip", &["-n", &self.0, "link", "set", device, "mtu", &mtu.to_string(), "up"])
             .map(|_| ())
     }
 
     /// Returns the path of its file.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/run/netns/{}", self.0)
     }
 
     /// Applies a `key=value` of sysctl.
-    pub fn set(&self, setting: &str) -> Result<()> {
+    pub(crate) fn set(&self, setting: &str) -> Result<()> {
         run("ip", &["netns", "exec", &self.0, "sysctl", "-q", setting]).map(|_| ())
     }
 
     /// Lets its connections use nearly all L4 ports.
-    pub fn use_many_ports(&self) -> Result<()> {
+    pub(crate) fn widen_port_range(&self) -> Result<()> {
         self.set(MANY_PORTS)
     }
 
     /// Moves a device of this namespace into it.
-    pub fn adopt(&self, device: &str) -> Result<()> {
+    pub(crate) fn adopt(&self, device: &str) -> Result<()> {
         run("ip", &["link", "set", device, "netns", &self.0]).map(|_| ())
     }
 }
@@ -185,17 +185,17 @@ impl Drop for Namespace {
 }
 
 /// A device of this run, deleted when dropped.
-pub struct Link(pub String);
+pub(crate) struct Link(pub String);
 
 impl Link {
     /// Adds a device of this kind and sets it up.
-    pub fn add(name: &str, kind: &[&str]) -> Result<Self> {
+    pub(crate) fn add(name: &str, kind: &[&str]) -> Result<Self> {
         run("ip", &[&["link", "add", name], kind].concat())?;
         Self(name.to_owned()).up()
     }
 
     /// Adds a persistent TAP, which another program opens, and sets it up.
-    pub fn add_tap(name: &str) -> Result<Self> {
+    pub(crate) fn add_tap(name: &str) -> Result<Self> {
         run("ip", &["tuntap", "add", name, "mode", "tap"])?;
         Self(name.to_owned()).up()
     }

@@ -12,7 +12,7 @@ use crate::program::Program;
 
 /// Properties of the machine that a reader of the figures needs.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// The processor's model name.
     pub cpu: String,
     /// Number of cores.
@@ -29,7 +29,7 @@ pub struct Machine {
 
 impl Machine {
     /// Describes this machine, with the versions of `tramad` in `bin` and of `programs`.
-    pub fn here<'a>(bin: &Path, programs: impl Iterator<Item = &'a Program>) -> Self {
+    pub(crate) fn here<'a>(bin: &Path, programs: impl Iterator<Item = &'a Program>) -> Self {
         let cpu = read("/proc/cpuinfo");
         let field = |name: &str| cpu.lines().find(|line| line.starts_with(name));
         let value = |line: &str| line.split(':').nth(1).unwrap_or("").trim().to_owned();
@@ -64,13 +64,13 @@ fn read(path: &str) -> String {
 }
 
 /// Checks that this process may use these cores.
-pub fn require(cores: [usize; 2]) -> Result<()> {
+pub(crate) fn require(cores: [usize; 2]) -> Result<()> {
     let allowed = sched_getaffinity(None).map_err(|e| format!("sched_getaffinity: {e}"))?;
     match cores.iter().all(|&core| allowed.is_set(core)) {
         true => Ok(()),
         false => Err(format!(
             "cores {} and {} are needed, one for the switch and one for the load; this process may use {} \
-             core(s) and not both of these",
+             core(s), not both of these",
             cores[0],
             cores[1],
             allowed.count()

@@ -19,9 +19,9 @@ const FONT: &str = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
 const FAMILY: &str = "sans-serif";
 const WIDTH: u32 = 900;
 const LINE_HEIGHT: u32 = 34;
-const OURS: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
-const THEIRS: RGBColor = RGBColor(0x9a, 0xa5, 0xb1);
-const CEILING: RGBColor = RGBColor(0xd6, 0x27, 0x28);
+const TRAMA_COLOUR: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
+const PEER_COLOUR: RGBColor = RGBColor(0x9a, 0xa5, 0xb1);
+const CEILING_COLOUR: RGBColor = RGBColor(0xd6, 0x27, 0x28);
 
 /// One bar of a plot.
 struct Bar {
@@ -31,23 +31,23 @@ struct Bar {
 }
 
 /// Writes all plots of `report` into `folder`; returns their paths.
-pub fn plot(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
-    check_place(folder)?;
+pub(crate) fn plot(report: &Report, folder: &Path) -> Result<Vec<PathBuf>> {
+    check_output(folder)?;
     let mut written = Vec::new();
     for scenario in &report.scenarios {
         let bars = bars_of(scenario);
         let title = format!("{} ({})", scenario.title, scenario.unit);
         let limit = scenario.ceiling.as_ref().and_then(|row| row.value).map(|v| v.median);
-        draw_both(folder, &scenario.label(), &title, &bars, limit, &mut written)?;
+        draw_svg_and_png(folder, &scenario.label(), &title, &bars, limit, &mut written)?;
     }
     let ratios: Vec<Bar> = report.scenarios.iter().flat_map(ratios_of).collect();
-    let title = "trama / peer, as advantage (above 1 is better than the peer)";
-    draw_both(folder, "ratios", title, &ratios, Some(1.0), &mut written)?;
+    let title = "trama / peer (above 1: trama is better)";
+    draw_svg_and_png(folder, "ratios", title, &ratios, Some(1.0), &mut written)?;
     Ok(written)
 }
 
 /// Creates the folder and checks that plots can be written there.
-pub fn check_place(folder: &Path) -> Result<()> {
+pub(crate) fn check_output(folder: &Path) -> Result<()> {
     load_font()?;
     fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))
 }
@@ -57,13 +57,13 @@ fn load_font() -> Result<()> {
     let bytes = fs::read(FONT).map_err(|e| format!("plots need {FONT}: {e}; {remedy}"))?;
     // The library keeps a font until the program ends.
     register_font(FAMILY, FontStyle::Normal, Box::leak(bytes.into_boxed_slice()))
-        .map_err(|_| format!("{FONT} is no font; {remedy}"))
+        .map_err(|_| format!("{FONT} is not a font; {remedy}"))
 }
 
 fn bars_of(scenario: &ScenarioReport) -> Vec<Bar> {
     let bar = |(i, row): (usize, &Row)| {
         let note = if row.generator_bound { " (generator)" } else { "" };
-        let colour = if i == 0 { OURS } else { THEIRS };
+        let colour = if i == 0 { TRAMA_COLOUR } else { PEER_COLOUR };
         Some(Bar { label: format!("{}{note}", row.peer), value: row.value?, colour })
     };
     scenario.rows.iter().enumerate().filter_map(bar).collect()
@@ -79,12 +79,16 @@ fn ratios_of(scenario: &ScenarioReport) -> Vec<Bar> {
                 Estimate { median: 1.0 / e.median, low: 1.0 / e.high, high: 1.0 / e.low, ..e }
             }
         };
-        Some(Bar { label: format!("{} / {}", scenario.label(), row.peer), value, colour: OURS })
+        Some(Bar {
+            label: format!("{} / {}", scenario.label(), row.peer),
+            value,
+            colour: TRAMA_COLOUR,
+        })
     };
     scenario.rows.iter().filter_map(bar).filter(|bar| bar.value.high.is_finite()).collect()
 }
 
-fn draw_both(
+fn draw_svg_and_png(
     folder: &Path,
     name: &str,
     title: &str,
@@ -97,11 +101,11 @@ fn draw_both(
     }
     let size = (WIDTH, LINE_HEIGHT * bars.len() as u32 + 110);
     let (svg, png) = (folder.join(format!("{name}.svg")), folder.join(format!("{name}.png")));
-    let told = |path: &Path, e: String| format!("{}: {e}", path.display());
+    let describe = |path: &Path, e: String| format!("{}: {e}", path.display());
     draw(&SVGBackend::new(&svg, size).into_drawing_area(), title, bars, limit)
-        .map_err(|e| told(&svg, e))?;
+        .map_err(|e| describe(&svg, e))?;
     draw(&BitMapBackend::new(&png, size).into_drawing_area(), title, bars, limit)
-        .map_err(|e| told(&png, e))?;
+        .map_err(|e| describe(&png, e))?;
     written.extend([svg, png]);
     Ok(())
 }
@@ -149,7 +153,7 @@ fn draw<B: DrawingBackend>(
         area.draw(&Text::new(bar.label.clone(), (16, y - 7), (FAMILY, 13))).map_err(failed)?;
     }
     if let Some(limit) = limit {
-        let line = PathElement::new([(limit, 0.0), (limit, count)], CEILING.stroke_width(1));
+        let line = PathElement::new([(limit, 0.0), (limit, count)], CEILING_COLOUR.stroke_width(1));
         chart.draw_series([line]).map_err(failed)?;
     }
     area.present().map_err(failed)

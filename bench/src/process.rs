@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// A result whose error is a sentence for the reader of the report.
-pub type Result<T> = std::result::Result<T, String>;
+pub(crate) type Result<T> = std::result::Result<T, String>;
 
 /// Interval at which a wait checks its condition.
 const POLL: Duration = Duration::from_millis(20);
@@ -23,7 +23,7 @@ const QUOTED_LINES: usize = 5;
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Makes SIGINT and SIGTERM end the measurement in an orderly way from now on.
-pub fn watch_for_interrupts() -> Result<()> {
+pub(crate) fn handle_interrupts() -> Result<()> {
     let flag = INTERRUPTED.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(flag))
@@ -33,12 +33,12 @@ pub fn watch_for_interrupts() -> Result<()> {
 }
 
 /// Returns whether the user has interrupted the benchmark.
-pub fn interrupted() -> bool {
+pub(crate) fn interrupted() -> bool {
     INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
 /// Sleeps for `time`, unless the benchmark is interrupted.
-pub fn pause(time: Duration) -> Result<()> {
+pub(crate) fn pause(time: Duration) -> Result<()> {
     let end = Instant::now() + time;
     while !interrupted() {
         let left = end.saturating_duration_since(Instant::now());
@@ -51,11 +51,15 @@ pub fn pause(time: Duration) -> Result<()> {
 }
 
 /// Calls `look` until it returns true; fails with an error that names `what` after `limit`.
-pub fn wait_until(what: &str, limit: Duration, mut look: impl FnMut() -> bool) -> Result<()> {
+pub(crate) fn wait_until(
+    what: &str,
+    limit: Duration,
+    mut look: impl FnMut() -> bool,
+) -> Result<()> {
     let end = Instant::now() + limit;
     while !look() {
         if Instant::now() > end {
-            return Err(format!("{what}: not after {limit:?}"));
+            return Err(format!("{what}: timed out after {limit:?}"));
         }
         pause(POLL)?;
     }
@@ -63,7 +67,7 @@ pub fn wait_until(what: &str, limit: Duration, mut look: impl FnMut() -> bool) -
 }
 
 /// A running program; ended and reaped when dropped.
-pub struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
@@ -72,7 +76,7 @@ pub struct Process {
 }
 
 /// Returns the path of this program, which also is some of its own helpers.
-pub fn this_program() -> Result<PathBuf> {
+pub(crate) fn this_program() -> Result<PathBuf> {
     std::env::current_exe().map_err(|e| format!("this program's path: {e}"))
 }
 
@@ -85,14 +89,14 @@ fn tied(program: impl AsRef<Path>) -> Command {
 }
 
 /// Returns a command that starts pinned to a core.
-pub fn pinned(core: usize, program: impl AsRef<Path>) -> Command {
+pub(crate) fn pinned(core: usize, program: impl AsRef<Path>) -> Command {
     let mut command = tied("taskset");
     command.args(["-c", &core.to_string()]).arg(program.as_ref());
     command
 }
 
 /// Returns a command that may use every core and places its own threads.
-pub fn unpinned(program: &str) -> Command {
+pub(crate) fn unpinned(program: &str) -> Command {
     let cores = format!("0-{}", crate::cores::count().saturating_sub(1));
     let mut command = tied("taskset");
     command.args(["-c", &cores, program]);
@@ -101,7 +105,7 @@ pub fn unpinned(program: &str) -> Command {
 
 impl Process {
     /// Starts `command` with piped standard streams; reads both outputs as lines.
-    pub fn spawn(name: &str, mut command: Command) -> Result<Self> {
+    pub(crate) fn spawn(name: &str, mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -129,18 +133,18 @@ impl Process {
     }
 
     /// Returns the process id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Writes one line to the program.
-    pub fn say(&mut self, line: &str) -> Result<()> {
+    pub(crate) fn send_line(&mut self, line: &str) -> Result<()> {
         let stdin = self.stdin.as_mut().ok_or_else(|| format!("{} takes no input", self.name))?;
-        writeln!(stdin, "{line}").map_err(|e| format!("{} does not listen: {e}", self.name))
+        writeln!(stdin, "{line}").map_err(|e| format!("cannot write to {}: {e}", self.name))
     }
 
     /// Waits for a line that contains `text`, at most `limit`, and returns it.
-    pub fn wait_for(&mut self, text: &str, limit: Duration) -> Result<String> {
+    pub(crate) fn wait_for(&mut self, text: &str, limit: Duration) -> Result<String> {
         let end = Instant::now() + limit;
         loop {
             match self.next_line(end)? {
@@ -150,7 +154,7 @@ impl Process {
                     let tail = self.seen.len().saturating_sub(QUOTED_LINES);
                     let tail = self.seen[tail..].join(" | ");
                     return Err(format!(
-                        "{} never said \"{text}\"; its last lines: {tail}",
+                        "{} did not print \"{text}\" in time; its last lines: {tail}",
                         self.name
                     ));
                 }
@@ -159,7 +163,7 @@ impl Process {
     }
 
     /// Waits for the program's end, at most `limit`, and returns its output; fails if it failed.
-    pub fn finish(mut self, limit: Duration) -> Result<String> {
+    pub(crate) fn finish(mut self, limit: Duration) -> Result<String> {
         self.stdin = None;
         let end = Instant::now() + limit;
         while self.next_line(end)?.is_some() {}
@@ -209,7 +213,7 @@ impl Drop for Process {
 }
 
 /// Runs a short command; returns its standard output, or an error with its standard error.
-pub fn run(program: &str, args: &[&str]) -> Result<String> {
+pub(crate) fn run(program: &str, args: &[&str]) -> Result<String> {
     let output = tied(program)
         .args(args)
         .stdin(Stdio::null())

@@ -15,13 +15,13 @@ const FORMAT: u32 = 1;
 /// A figure within this fraction of the generator's ceiling is generator-bound.
 const BOUND: f64 = 0.2;
 /// Steal time, as a fraction of a core, above which a round is left out of ratios.
-pub const STEAL_LIMIT: f64 = 0.02;
-/// Cores are apart when their round trip is this many times the shortest.
-const APART: f64 = 3.0;
+pub(crate) const STEAL_LIMIT: f64 = 0.02;
+/// Cores count as far when their round trip is this many times the shortest.
+const FAR_FACTOR: f64 = 3.0;
 
 /// The results of one run.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Version of the format.
     pub format: u32,
     /// When the run began.
@@ -41,7 +41,7 @@ pub struct Report {
 
 /// The parameters of a run.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Method {
+pub(crate) struct Method {
     /// Number of rounds; each measures every entrant once.
     pub rounds: u16,
     /// Seconds of each measurement.
@@ -58,14 +58,14 @@ pub struct Method {
 
 impl Method {
     /// Returns the parameters of a run of this program.
-    pub fn new(rounds: u16, seconds: u64, switch_core: usize, load_core: usize) -> Self {
+    pub(crate) fn new(rounds: u16, seconds: u64, switch_core: usize, load_core: usize) -> Self {
         Self { rounds, seconds, switch_core, load_core, steal_limit: STEAL_LIMIT, bound: BOUND }
     }
 }
 
 /// One scenario's figures.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct ScenarioReport {
+pub(crate) struct ScenarioReport {
     /// Its name on the command line.
     pub name: String,
     /// A description.
@@ -79,9 +79,9 @@ pub struct ScenarioReport {
     /// Whether ratios are to the best round of each other row.
     #[serde(default)]
     pub against_best: bool,
-    /// Whether these are the rounds with the cores apart.
-    #[serde(default)]
-    pub cores_apart: bool,
+    /// Whether these are the rounds with far cores.
+    #[serde(default, alias = "cores_apart")]
+    pub far_cores: bool,
     /// The generator without a switch, where it can be measured.
     pub ceiling: Option<Row>,
     /// The entrants; trama comes first.
@@ -90,7 +90,7 @@ pub struct ScenarioReport {
 
 /// One entrant's figures.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Row {
+pub(crate) struct Row {
     /// Its name.
     pub peer: String,
     /// One entry for each round; `None` if the measurement failed.
@@ -113,7 +113,7 @@ pub struct Row {
 
 /// One measurement.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// The figure, in the scenario's unit.
     pub value: f64,
     /// Details, by name with unit.
@@ -132,15 +132,15 @@ pub struct Sample {
     #[serde(default)]
     pub core_round_trip_ns: Option<f64>,
     /// Whether that is too long to compare the figure with those of near cores.
-    #[serde(default)]
-    pub cores_apart: bool,
+    #[serde(default, alias = "cores_apart")]
+    pub far_cores: bool,
     /// The generator's ceiling in this round, in the scenario's unit.
     pub ceiling: Option<f64>,
 }
 
 /// The ratio of the first entrant to another.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Ratio {
+pub(crate) struct Ratio {
     /// The median of the rounds' ratios with its interval.
     #[serde(flatten)]
     pub estimate: Estimate,
@@ -148,29 +148,32 @@ pub struct Ratio {
     pub pairs: usize,
     /// Number of rounds left out because of steal time.
     pub discarded: usize,
-    /// What the ratio says.
-    pub says: Says,
+    /// How the true ratio relates to the estimate.
+    #[serde(alias = "says")]
+    pub bound: Bound,
     /// The target.
     pub target: Option<f64>,
 }
 
-/// The meaning of a ratio whose figures may be generator-bound.
+/// How a ratio bounds the true one, as its figures may be generator-bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Says {
+pub(crate) enum Bound {
     /// Both figures are the switches' own.
-    Exactly,
+    #[serde(alias = "exactly")]
+    Exact,
     /// trama's figure is generator-bound: trama is at least this good.
     AtLeastAsGood,
     /// The peer's figure is generator-bound: trama is at most this good.
     AtMostAsGood,
     /// Both figures are generator-bound.
-    Nothing,
+    #[serde(alias = "nothing")]
+    Unknown,
 }
 
 impl Report {
     /// A report without scenarios.
-    pub fn new(date: String, machine: Machine, method: Method) -> Self {
+    pub(crate) fn new(date: String, machine: Machine, method: Method) -> Self {
         Self {
             format: FORMAT,
             date,
@@ -183,34 +186,34 @@ impl Report {
     }
 
     /// Reads a report from a file.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let at = |e: String| format!("{}: {e}", path.display());
         let text = std::fs::read_to_string(path).map_err(|e| at(e.to_string()))?;
         let report: Self = serde_json::from_str(&text)
-            .map_err(|e| at(format!("not a report of this program: {e}")))?;
+            .map_err(|e| at(format!("not a report of trama-bench: {e}")))?;
         if report.format != FORMAT {
-            let told = format!("format {}, this program reads {FORMAT}", report.format);
-            return Err(at(told + "; measure again"));
+            let message = format!("report format {}; this version reads {FORMAT}", report.format);
+            return Err(at(message + "; measure again"));
         }
         Ok(report)
     }
 
     /// Writes the report to a file.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let at = |e: String| format!("{}: {e}", path.display());
         let text = serde_json::to_string_pretty(self).map_err(|e| at(e.to_string()))?;
         std::fs::write(path, text + "\n").map_err(|e| at(e.to_string()))
     }
 
     /// Returns whether every request was measured.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         let rows = self.scenarios.iter().flat_map(|s| s.rows.iter().chain(&s.ceiling));
         self.problems.is_empty() && rows.into_iter().all(|row| row.errors.is_empty())
     }
 }
 
 /// Creates the folder and checks that a report can be written there.
-pub fn check_place(path: &Path) -> Result<()> {
+pub(crate) fn check_output(path: &Path) -> Result<()> {
     let at = |e: std::io::Error| format!("{}: {e}", path.display());
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(at)?;
@@ -219,24 +222,24 @@ pub fn check_place(path: &Path) -> Result<()> {
 }
 
 impl ScenarioReport {
-    /// Splits the rounds into reports with near cores and with the cores apart, whose figures are
-    /// not comparable. `nearest` is the shortest round trip between the cores in nanoseconds. The
+    /// Splits the rounds into reports with near cores and with far ones, whose figures are not
+    /// comparable. `nearest` is the shortest round trip between the cores in nanoseconds. The
     /// first report has the errors.
-    pub fn by_distance(mut self, nearest: Option<f64>) -> Vec<ScenarioReport> {
+    pub(crate) fn split_by_distance(mut self, nearest: Option<f64>) -> Vec<ScenarioReport> {
         let rows = self.rows.iter_mut().chain(&mut self.ceiling);
-        let (mut near, mut apart) = (false, false);
+        let (mut near, mut far) = (false, false);
         for sample in rows.flat_map(|row| row.rounds.iter_mut().flatten()) {
-            sample.cores_apart = is_apart(sample.core_round_trip_ns, nearest);
-            *(if sample.cores_apart { &mut apart } else { &mut near }) = true;
+            sample.far_cores = are_far(sample.core_round_trip_ns, nearest);
+            *(if sample.far_cores { &mut far } else { &mut near }) = true;
         }
-        match (near, apart) {
+        match (near, far) {
             (_, false) => vec![self],
-            (false, true) => vec![ScenarioReport { cores_apart: true, ..self }],
+            (false, true) => vec![ScenarioReport { far_cores: true, ..self }],
             (true, true) => {
                 let far = ScenarioReport {
-                    cores_apart: true,
-                    rows: self.rows.iter_mut().map(Row::take_apart).collect(),
-                    ceiling: self.ceiling.as_mut().map(Row::take_apart),
+                    far_cores: true,
+                    rows: self.rows.iter_mut().map(Row::split_far).collect(),
+                    ceiling: self.ceiling.as_mut().map(Row::split_far),
                     name: self.name.clone(),
                     title: self.title.clone(),
                     unit: self.unit.clone(),
@@ -247,24 +250,24 @@ impl ScenarioReport {
         }
     }
 
-    /// Returns the name, marked if the cores were apart.
-    pub fn label(&self) -> String {
-        format!("{}{}", self.name, if self.cores_apart { "-apart" } else { "" })
+    /// Returns the name, marked if the cores were far from each other.
+    pub(crate) fn label(&self) -> String {
+        format!("{}{}", self.name, if self.far_cores { "-far-cores" } else { "" })
     }
 
     /// Returns whether the figures of both are comparable.
-    pub fn is_same_as(&self, other: &ScenarioReport) -> bool {
-        (&self.name, self.cores_apart) == (&other.name, other.cores_apart)
+    pub(crate) fn is_same_as(&self, other: &ScenarioReport) -> bool {
+        (&self.name, self.far_cores) == (&other.name, other.far_cores)
     }
 
     /// Derives medians, ratios and generator-bound marks from the samples.
-    pub fn conclude(&mut self, targets: &[Option<f64>]) {
+    pub(crate) fn derive(&mut self, targets: &[Option<f64>]) {
         if let Some(ceiling) = &mut self.ceiling {
-            ceiling.conclude(None);
+            ceiling.derive(None);
         }
         let ceiling = self.ceiling.as_ref().and_then(|row| row.value).map(|value| value.median);
         for row in &mut self.rows {
-            row.conclude(ceiling.map(|limit| (limit, self.better)));
+            row.derive(ceiling.map(|limit| (limit, self.better)));
             row.generator_bound |= row.is_bound_by_its_own_ceiling(self.better);
         }
         let Some((first, others)) = self.rows.split_first_mut() else { return };
@@ -276,12 +279,12 @@ impl ScenarioReport {
 
 impl Row {
     /// A row without samples.
-    pub fn new(peer: &str) -> Self {
+    pub(crate) fn new(peer: &str) -> Self {
         Self { peer: peer.to_owned(), ..Self::default() }
     }
 
     /// Adds a round.
-    pub fn push(&mut self, sample: Result<Sample>) {
+    pub(crate) fn push(&mut self, sample: Result<Sample>) {
         match sample {
             Ok(sample) => self.rounds.push(Some(sample)),
             Err(error) => {
@@ -298,13 +301,13 @@ impl Row {
         self.rounds.iter().flatten()
     }
 
-    /// Moves the rounds with the cores apart into a row of their own.
-    fn take_apart(&mut self) -> Row {
-        let apart = |round: &mut Option<Sample>| round.take_if(|sample| sample.cores_apart);
-        Row { rounds: self.rounds.iter_mut().map(apart).collect(), ..Row::new(&self.peer) }
+    /// Moves the rounds with far cores into a row of their own.
+    fn split_far(&mut self) -> Row {
+        let far = |round: &mut Option<Sample>| round.take_if(|sample| sample.far_cores);
+        Row { rounds: self.rounds.iter_mut().map(far).collect(), ..Row::new(&self.peer) }
     }
 
-    fn conclude(&mut self, ceiling: Option<(f64, Better)>) {
+    fn derive(&mut self, ceiling: Option<(f64, Better)>) {
         let all = |pick: fn(&Sample) -> Option<f64>| self.samples().filter_map(pick).collect();
         let values: Vec<f64> = all(|s| Some(s.value));
         let cores: Vec<f64> = all(|s| s.cpu_cores);
@@ -334,9 +337,9 @@ impl Sample {
     }
 }
 
-/// Returns whether cores with the round trip `way` are apart, given the shortest, `nearest`.
-pub fn is_apart(way: Option<f64>, nearest: Option<f64>) -> bool {
-    way.zip(nearest).is_some_and(|(way, nearest)| way > nearest * APART)
+/// Returns whether cores with this round trip are far from each other, given the shortest.
+pub(crate) fn are_far(round_trip: Option<f64>, nearest: Option<f64>) -> bool {
+    round_trip.zip(nearest).is_some_and(|(round_trip, nearest)| round_trip > nearest * FAR_FACTOR)
 }
 
 /// Returns whether a value is so close to the generator's ceiling that it says nothing about the
@@ -359,33 +362,33 @@ fn best(row: &Row, better: Better) -> Option<f64> {
 
 /// Returns the ratio, round by round or of each of trama's rounds to the peer's best.
 fn ratio(
-    ours: &Row,
-    theirs: &Row,
+    first: &Row,
+    other: &Row,
     target: Option<f64>,
     against_best: Option<Better>,
 ) -> Option<Ratio> {
-    let best = against_best.and_then(|better| best(theirs, better));
-    let pairs: Vec<(&Sample, &Sample)> = ours
+    let best = against_best.and_then(|better| best(other, better));
+    let pairs: Vec<(&Sample, &Sample)> = first
         .rounds
         .iter()
-        .zip(&theirs.rounds)
+        .zip(&other.rounds)
         .filter_map(|(a, b)| Some((a.as_ref()?, b.as_ref()?)))
         .filter(|(_, b)| b.value > 0.0)
         .collect();
     let undisturbed = pairs.iter().filter(|(a, b)| !a.is_stolen() && !b.is_stolen());
     let kept: Vec<f64> = undisturbed.map(|(a, b)| a.value / best.unwrap_or(b.value)).collect();
-    let says = match (ours.generator_bound, theirs.generator_bound) {
-        (false, false) => Says::Exactly,
-        (true, false) => Says::AtLeastAsGood,
-        (false, true) => Says::AtMostAsGood,
-        (true, true) => Says::Nothing,
+    let bound = match (first.generator_bound, other.generator_bound) {
+        (false, false) => Bound::Exact,
+        (true, false) => Bound::AtLeastAsGood,
+        (false, true) => Bound::AtMostAsGood,
+        (true, true) => Bound::Unknown,
     };
     let discarded = pairs.len() - kept.len();
-    Some(Ratio { estimate: estimate(&kept)?, pairs: kept.len(), discarded, says, target })
+    Some(Ratio { estimate: estimate(&kept)?, pairs: kept.len(), discarded, bound, target })
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::table::table;
 
@@ -396,8 +399,8 @@ pub mod tests {
     }
 
     /// Returns a report with one scenario of two rows, trama first.
-    pub fn report(better: Better, ours: &[f64], theirs: &[f64]) -> Report {
-        let method = Method::new(ours.len() as u16, 1, 0, 1);
+    pub(crate) fn report(better: Better, first: &[f64], other: &[f64]) -> Report {
+        let method = Method::new(first.len() as u16, 1, 0, 1);
         let mut report = Report::new("2026-01-01T00:00:00Z".into(), Machine::default(), method);
         let mut scenario = ScenarioReport {
             name: "s".into(),
@@ -406,57 +409,57 @@ pub mod tests {
             better,
             target: None,
             against_best: false,
-            cores_apart: false,
+            far_cores: false,
             ceiling: None,
-            rows: vec![row("trama", ours), row("other", theirs)],
+            rows: vec![row("trama", first), row("other", other)],
         };
-        scenario.conclude(&[Some(1.5)]);
+        scenario.derive(&[Some(1.5)]);
         report.scenarios.push(scenario);
         report
     }
 
     #[test]
-    fn where_that_is_asked_for_ratios_are_to_the_others_best_round() {
+    fn ratios_to_the_best_round_on_request() {
         let mut scenario =
             report(Better::Higher, &[3.0, 4.0, 5.0], &[1.0, 2.0, 0.5]).scenarios.remove(0);
         let median = |s: &ScenarioReport| s.rows[1].ratio.as_ref().map(|r| r.estimate.median);
         assert_eq!(median(&scenario), Some(3.0));
         scenario.against_best = true;
-        scenario.conclude(&[Some(1.5)]);
+        scenario.derive(&[Some(1.5)]);
         assert_eq!(median(&scenario), Some(2.0));
         scenario.better = Better::Lower;
-        scenario.conclude(&[Some(1.5)]);
+        scenario.derive(&[Some(1.5)]);
         assert_eq!(median(&scenario), Some(8.0));
     }
 
     #[test]
-    fn ratios_pair_rounds_skip_failed_ones_and_discard_stolen_ones() {
+    fn ratios_skip_failed_rounds_and_discard_rounds_with_steal_time() {
         let mut report = report(Better::Higher, &[2.0, 9.0, 4.0, 8.0], &[1.0, 3.0, 1.0, 0.0]);
         let scenario = &mut report.scenarios[0];
         scenario.rows[0].rounds[1] = None;
         scenario.rows[1].rounds[2].as_mut().unwrap().steal = 0.5;
-        scenario.conclude(&[None]);
+        scenario.derive(&[None]);
         let ratio = scenario.rows[1].ratio.as_ref().unwrap();
         assert_eq!((ratio.estimate.median, ratio.pairs, ratio.discarded), (2.0, 1, 1));
     }
 
     #[test]
-    fn rounds_with_the_cores_apart_are_rows_of_their_own() {
+    fn rounds_with_far_cores_are_reported_separately() {
         let mut measured = report(Better::Higher, &[20.0, 7.0, 21.0], &[10.0, 4.0, 4.0]);
-        let ways = [[100.0, 490.0, 95.0], [150.0, 480.0, 480.0]];
+        let round_trips = [[100.0, 490.0, 95.0], [150.0, 480.0, 480.0]];
         let scenario = &mut measured.scenarios[0];
         scenario.ceiling = Some(row("direct", &[100.0; 3]));
         let rows = scenario.rows.iter_mut().chain(&mut scenario.ceiling);
-        for (row, ways) in rows.zip(ways.iter().chain([&ways[0]])) {
-            for (sample, way) in row.rounds.iter_mut().flatten().zip(ways) {
-                sample.core_round_trip_ns = Some(*way);
+        for (row, round_trips) in rows.zip(round_trips.iter().chain([&round_trips[0]])) {
+            for (sample, round_trip) in row.rounds.iter_mut().flatten().zip(round_trips) {
+                sample.core_round_trip_ns = Some(*round_trip);
             }
         }
         scenario.rows[1].errors.push("it broke".into());
         let concluded = |nearest| {
             let scenario = report_of(&measured);
-            let mut parts = scenario.by_distance(Some(nearest));
-            parts.iter_mut().for_each(|part| part.conclude(&[None]));
+            let mut parts = scenario.split_by_distance(Some(nearest));
+            parts.iter_mut().for_each(|part| part.derive(&[None]));
             let figures = |part: &ScenarioReport| {
                 let ratio = part.rows[1].ratio.as_ref().map(|r| (r.estimate.median, r.pairs));
                 (part.label(), part.rows[0].value.unwrap().median, ratio)
@@ -469,10 +472,10 @@ pub mod tests {
         };
         let (figures, errors) = concluded(95.0);
         let near = ("s".to_owned(), 20.5, Some((2.0, 1)));
-        assert_eq!(figures, [near, ("s-apart".to_owned(), 7.0, Some((1.75, 1)))]);
+        assert_eq!(figures, [near, ("s-far-cores".to_owned(), 7.0, Some((1.75, 1)))]);
         assert_eq!(errors, [1, 0]);
-        // All rounds with the cores apart; then all with near cores.
-        assert_eq!(concluded(30.0).0, [("s-apart".to_owned(), 20.0, Some((2.0, 3)))]);
+        // All rounds with far cores; then all with near cores.
+        assert_eq!(concluded(30.0).0, [("s-far-cores".to_owned(), 20.0, Some((2.0, 3)))]);
         assert_eq!(concluded(300.0).0, [("s".to_owned(), 20.0, Some((2.0, 3)))]);
     }
 
@@ -483,19 +486,19 @@ pub mod tests {
     }
 
     #[test]
-    fn a_figure_near_the_ceiling_is_the_generators() {
+    fn a_figure_near_the_ceiling_is_generator_bound() {
         let mut report = report(Better::Higher, &[8.5, 8.5, 8.5], &[7.5, 7.5, 7.5]);
         let scenario = &mut report.scenarios[0];
         scenario.ceiling = Some(row("direct", &[10.0, 10.0, 10.0]));
-        scenario.conclude(&[None]);
+        scenario.derive(&[None]);
         assert!(scenario.rows[0].generator_bound && !scenario.rows[1].generator_bound);
-        assert_eq!(scenario.rows[1].ratio.as_ref().unwrap().says, Says::AtLeastAsGood);
+        assert_eq!(scenario.rows[1].ratio.as_ref().unwrap().bound, Bound::AtLeastAsGood);
         let text = table(&report);
         assert!(text.contains("generator-bound") && text.contains(">= 1.13"), "{text}");
     }
 
     #[test]
-    fn a_time_near_the_floor_is_the_generators_too() {
+    fn a_time_near_the_floor_is_generator_bound() {
         assert!(is_bound(11.0, 10.0, Better::Lower));
         assert!(!is_bound(13.0, 10.0, Better::Lower));
         assert!(!is_bound(7.9, 10.0, Better::Higher));
@@ -508,7 +511,7 @@ pub mod tests {
         for sample in scenario.rows[0].rounds.iter_mut().flatten() {
             sample.ceiling = Some(9.0);
         }
-        scenario.conclude(&[None]);
+        scenario.derive(&[None]);
         assert!(scenario.rows[0].generator_bound, "two of three rounds were bound");
     }
 
@@ -518,7 +521,7 @@ pub mod tests {
         let path = folder.path().join("deep/r.json");
         let mut written = report(Better::Lower, &[1.0, 2.0], &[3.0, 4.0]);
         written.scenarios[0].rows[0].push(Err("it broke".into()));
-        check_place(&path).unwrap();
+        check_output(&path).unwrap();
         written.write(&path).unwrap();
         let read = Report::read(&path).unwrap();
         assert_eq!(table(&read), table(&written));
@@ -526,11 +529,21 @@ pub mod tests {
     }
 
     #[test]
+    fn a_report_with_the_former_names_is_read() {
+        let text = serde_json::to_string(&report(Better::Higher, &[1.0], &[1.0])).unwrap();
+        let former = text.replace(r#""bound":"exact""#, r#""says":"exactly""#);
+        assert!(former != text);
+        let read: Report =
+            serde_json::from_str(&former.replace("far_cores", "cores_apart")).unwrap();
+        assert_eq!(read.scenarios[0].rows[1].ratio.as_ref().unwrap().bound, Bound::Exact);
+    }
+
+    #[test]
     fn files_that_are_no_report_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.json");
         std::fs::write(&path, "[]").unwrap();
-        assert!(check_place(&path.join("r2.json")).unwrap_err().contains("r.json/r2.json"));
+        assert!(check_output(&path.join("r2.json")).unwrap_err().contains("r.json/r2.json"));
         assert!(Report::read(&path).unwrap_err().contains("r.json: not a report"));
         let mut other = report(Better::Higher, &[1.0], &[1.0]);
         other.format = 99;

@@ -12,10 +12,10 @@ use crate::distance::round_trip;
 use crate::host::Hugepages;
 use crate::load::{Context, Load, Measured, silent_drivers};
 use crate::machine::Machine;
-use crate::peers::{Peer, Port, Setup, Twist};
+use crate::peers::{Peer, Port, Setup, Variant};
 use crate::process::{Result, interrupted, pause};
 use crate::program::Program;
-use crate::report::{Method, Report, Row, Sample, ScenarioReport, is_apart};
+use crate::report::{Method, Report, Row, Sample, ScenarioReport, are_far};
 use crate::scenario::{Entrant, Scenario};
 
 /// 2 MiB pages for the generator (512 MiB), a DPDK switch (512 MiB) and their rings.
@@ -25,10 +25,10 @@ const FAILURES: usize = 2;
 
 /// How long to wait until the cores are near each other, and how often to check.
 const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(500);
+const RECHECK: Duration = Duration::from_millis(500);
 
 /// The parameters of a run.
-pub struct Plan {
+pub(crate) struct Plan {
     /// What is measured.
     pub scenarios: Vec<&'static Scenario>,
     /// The labels of the entrants to measure; empty for all.
@@ -85,7 +85,7 @@ struct Run<'a> {
 #[derive(Clone, Copy)]
 struct Task {
     peer: &'static Peer,
-    twist: Twist,
+    variant: Variant,
     ports: &'static [Port],
     /// The switch's core.
     core: usize,
@@ -93,7 +93,7 @@ struct Task {
 }
 
 /// Runs the plan. Failures are recorded in the report, and the rest continues.
-pub fn run(plan: &Plan, dir: &Path) -> Report {
+pub(crate) fn run(plan: &Plan, dir: &Path) -> Report {
     let programs = plan.scenarios.iter().flat_map(|s| {
         let peers = s.entrants.iter().flat_map(|entrant| entrant.peer.programs);
         s.load.programs().iter().chain(peers)
@@ -118,13 +118,13 @@ pub fn run(plan: &Plan, dir: &Path) -> Report {
     let measured = plan.scenarios.iter().zip(std::mem::take(&mut report.scenarios));
     for (scenario, measured) in measured {
         let targets: Vec<_> = plan.entrants_of(scenario).skip(1).map(|e| e.target).collect();
-        for mut part in measured.by_distance(report.core_round_trip_ns) {
-            part.conclude(&targets);
+        for mut part in measured.split_by_distance(report.core_round_trip_ns) {
+            part.derive(&targets);
             report.scenarios.push(part);
         }
     }
     if interrupted() {
-        report.problems.push("what came after the interrupt".into());
+        report.problems.push("the scenarios after the interrupt".into());
     }
     run.bar.finish_and_clear();
     report
@@ -146,7 +146,7 @@ impl Run<'_> {
         let mut rows: Vec<Row> = entrants.iter().map(|e| Row::new(e.label)).collect();
         let task = |e: &Entrant, core| Task {
             peer: e.peer,
-            twist: e.twist,
+            variant: e.variant,
             ports: scenario.ports_of(e),
             core,
             scenario,
@@ -160,8 +160,8 @@ impl Run<'_> {
                 self.round(row, round, task(entrant, core));
             }
             if let Some((peer, row)) = &mut ceiling {
-                let (twist, ports) = (Twist::default(), scenario.ports);
-                self.round(row, round, Task { peer, twist, ports, core, scenario });
+                let (variant, ports) = (Variant::default(), scenario.ports);
+                self.round(row, round, Task { peer, variant, ports, core, scenario });
             }
         }
         ScenarioReport {
@@ -171,7 +171,7 @@ impl Run<'_> {
             better: scenario.unit.better,
             target: scenario.target,
             against_best: scenario.against_best,
-            cores_apart: false,
+            far_cores: false,
             ceiling: ceiling.map(|(_, row)| row),
             rows,
         }
@@ -182,7 +182,9 @@ impl Run<'_> {
         self.bar.set_message(format!("{} round {round}: {}", task.scenario.name, row.peer));
         let failed = row.rounds.iter().rev().take_while(|sample| sample.is_none()).count();
         if failed < FAILURES && !interrupted() {
-            row.push(self.possible(task).and_then(|()| self.caught(task)));
+            row.push(
+                self.check_prerequisites(task).and_then(|()| self.measure_catching_panics(task)),
+            );
         } else {
             row.rounds.push(None);
         }
@@ -190,7 +192,7 @@ impl Run<'_> {
     }
 
     /// Checks the prerequisites of the task.
-    fn possible(&self, task: Task) -> Result<()> {
+    fn check_prerequisites(&self, task: Task) -> Result<()> {
         let needed = task.peer.programs.iter().chain(task.scenario.load.programs());
         let missing = |program: &&Program| !program.is_installed();
         if let Some(Program { name, package }) = needed.into_iter().find(missing) {
@@ -202,7 +204,7 @@ impl Run<'_> {
     }
 
     /// As [`Run::measure`], with panics of the system tests' support code as errors.
-    fn caught(&self, task: Task) -> Result<Sample> {
+    fn measure_catching_panics(&self, task: Task) -> Result<Sample> {
         catch_unwind(AssertUnwindSafe(|| self.measure(task))).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied());
@@ -211,39 +213,45 @@ impl Run<'_> {
     }
 
     fn measure(&self, task: Task) -> Result<Sample> {
-        let Task { peer, twist, ports, core, scenario } = task;
+        let Task { peer, variant, ports, core, scenario } = task;
         let load: Load = scenario.load;
         let huge = match &self.huge {
             Ok(mount) => mount,
             Err(error) if peer.hugepages || load.hugepages() => return Err(error.clone()),
             Err(_) => "",
         };
-        let before = self.come_near(core);
+        let before = self.wait_for_near_cores(core);
         let place = tempfile::tempdir_in(self.dir).map_err(|e| format!("temporary folder: {e}"))?;
         let (bin, dir) = (self.plan.bin.as_path(), place.path());
         let switch =
-            (peer.start)(&Setup { bin, dir, huge, core, ports, mtu: scenario.mtu, twist })?;
+            (peer.start)(&Setup { bin, dir, huge, core, ports, mtu: scenario.mtu, variant })?;
         let _drivers = silent_drivers(&switch.silent)?;
         let seconds = self.plan.seconds;
-        let context = Context { switch: &switch, core, twist, bin, dir, huge, seconds };
+        let context = Context { switch: &switch, core, variant, bin, dir, huge, seconds };
         let measured = load.measure(&context)?;
-        let ways = before.into_iter().chain(round_trip(core));
-        Ok(Sample { core_round_trip_ns: ways.reduce(f64::max), ..sample(scenario, measured) })
+        let round_trips = before.into_iter().chain(round_trip(core));
+        Ok(Sample {
+            core_round_trip_ns: round_trips.reduce(f64::max),
+            ..sample(scenario, measured)
+        })
     }
 
     /// Waits a while until the cores are as near to each other as they have been in this run;
     /// returns their round trip.
-    fn come_near(&self, core: usize) -> Option<f64> {
+    fn wait_for_near_cores(&self, core: usize) -> Option<f64> {
         if core != SWITCH_CORE {
             return round_trip(core);
         }
 
         let end = Instant::now() + PATIENCE;
         loop {
-            let way = round_trip(SWITCH_CORE);
-            self.nearest.set(self.nearest.get().into_iter().chain(way).reduce(f64::min));
-            if !is_apart(way, self.nearest.get()) || Instant::now() > end || pause(LOOK).is_err() {
-                return way;
+            let round_trip_ns = round_trip(SWITCH_CORE);
+            self.nearest.set(self.nearest.get().into_iter().chain(round_trip_ns).reduce(f64::min));
+            if !are_far(round_trip_ns, self.nearest.get())
+                || Instant::now() > end
+                || pause(RECHECK).is_err()
+            {
+                return round_trip_ns;
             }
         }
     }

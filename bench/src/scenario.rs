@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::load::Load;
-use crate::peers::{DIRECT, Peer, Port, TRAMA, Twist};
+use crate::peers::{DIRECT, Peer, Port, TRAMA, Variant};
 
 mod footprint;
 mod gateway;
@@ -14,7 +14,7 @@ mod hosts;
 mod vhost;
 
 /// A scenario.
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// Its name on the command line; the part before the first `-` is its group.
     pub name: &'static str,
     /// A description.
@@ -39,13 +39,13 @@ pub struct Scenario {
 }
 
 /// A participant in a scenario.
-pub struct Entrant {
+pub(crate) struct Entrant {
     /// Its name on the command line and in reports.
     pub label: &'static str,
     /// The switch.
     pub peer: &'static Peer,
     /// Further requests to trama.
-    pub twist: Twist,
+    pub variant: Variant,
     /// Its ports, if they differ from the scenario's.
     pub ports: Option<&'static [Port]>,
     /// Target for the first entrant's ratio to it.
@@ -55,7 +55,7 @@ pub struct Entrant {
 /// Which direction is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Better {
+pub(crate) enum Better {
     /// Rates.
     Higher,
     /// Times, sizes.
@@ -63,7 +63,7 @@ pub enum Better {
 }
 
 /// A unit of figures.
-pub struct Unit {
+pub(crate) struct Unit {
     /// Its symbol.
     pub name: &'static str,
     /// Its size in base units (frames or bits a second, seconds, bytes).
@@ -82,33 +82,33 @@ const fn lower(name: &'static str, scale: f64) -> Unit {
     Unit { name, scale, better: Better::Lower, frames: false }
 }
 
-const fn us(label: &'static str, twist: Twist) -> Entrant {
-    Entrant { label, peer: &TRAMA, twist, ports: None, target: None }
+const fn trama(label: &'static str, variant: Variant) -> Entrant {
+    Entrant { label, peer: &TRAMA, variant, ports: None, target: None }
 }
 
-const fn beside(peer: &'static Peer) -> Entrant {
-    Entrant { label: peer.name, peer, twist: PLAIN, ports: None, target: None }
+const fn entrant(peer: &'static Peer) -> Entrant {
+    Entrant { label: peer.name, peer, variant: PLAIN, ports: None, target: None }
 }
 
-const fn against(peer: &'static Peer, target: f64) -> Entrant {
-    Entrant { target: Some(target), ..beside(peer) }
+const fn with_target(peer: &'static Peer, target: f64) -> Entrant {
+    Entrant { target: Some(target), ..entrant(peer) }
 }
 
-const PLAIN: Twist = Twist {
+const PLAIN: Variant = Variant {
     vlan: false,
-    lengths_of_vlan: false,
+    vlan_frame_sizes: false,
     silent_ports: 0,
     macs: 0,
-    polls: false,
-    apart: false,
+    spins_always: false,
+    separate_cores: false,
     idle_flows: 0,
     small_window: false,
-    hears_all: false,
+    promiscuous: false,
 };
 
 const HOSTS: [Port; 9] = [Port::Host; 9];
 
-const US: &[Entrant] = &[beside(&TRAMA)];
+const TRAMA_ONLY: &[Entrant] = &[entrant(&TRAMA)];
 
 /// Hosts on TAPs.
 const fn hosts(name: &'static str, title: &'static str, ports: usize, load: Load) -> Scenario {
@@ -127,29 +127,29 @@ const fn hosts(name: &'static str, title: &'static str, ports: usize, load: Load
 }
 
 /// Returns all scenarios, in the order of the report.
-pub fn all() -> impl Iterator<Item = &'static Scenario> {
+pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
     [vhost::ALL, hosts::ALL, footprint::ALL, gateway::ALL].into_iter().flatten()
 }
 
 impl Scenario {
     /// Returns whether `word` of the command line selects this scenario, by its name or group.
-    pub fn is_meant_by(&self, word: &str) -> bool {
+    pub(crate) fn is_selected_by(&self, word: &str) -> bool {
         self.name == word || self.group() == word
     }
 
     /// Returns its group: the first word of its name.
-    pub fn group(&self) -> &'static str {
+    pub(crate) fn group(&self) -> &'static str {
         self.name.split('-').next().unwrap_or(self.name)
     }
 
     /// Returns roughly the seconds of one round, given those of a measurement.
-    pub fn round_takes(&self, seconds: u64) -> u64 {
+    pub(crate) fn round_takes(&self, seconds: u64) -> u64 {
         let measurements = self.entrants.len() + usize::from(self.ceiling.is_some());
         measurements as u64 * (self.load.overhead() + seconds)
     }
 
     /// Returns the ports of one of its entrants.
-    pub fn ports_of(&self, entrant: &Entrant) -> &'static [Port] {
+    pub(crate) fn ports_of(&self, entrant: &Entrant) -> &'static [Port] {
         entrant.ports.unwrap_or(self.ports)
     }
 }
@@ -161,7 +161,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn names_are_unique_and_every_scenario_has_somebody_who_does_it() {
+    fn names_are_unique_and_trama_comes_first() {
         let names: HashSet<_> = all().map(|s| s.name).collect();
         assert_eq!(names.len(), all().count());
         for scenario in all() {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn every_peer_of_the_table_is_one_that_the_command_line_knows() {
+    fn every_entrants_peer_is_listed() {
         let known: HashSet<_> = peers::ALL.iter().map(|p| p.name).collect();
         for entrant in all().flat_map(|s| s.entrants) {
             assert!(known.contains(entrant.peer.name));
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_group_means_all_its_scenarios() {
-        let meant = |word| all().filter(|s| s.is_meant_by(word)).count();
+        let meant = |word| all().filter(|s| s.is_selected_by(word)).count();
         assert_eq!(meant("tap-ping"), 1);
         assert!(meant("footprint") >= 6);
         assert_eq!(meant("nonsense"), 0);

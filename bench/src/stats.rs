@@ -11,7 +11,7 @@ const CONFIDENCE: f64 = 0.95;
 
 /// A median with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
+pub(crate) struct Estimate {
     /// The sample's median.
     pub median: f64,
     /// The interval's lower end.
@@ -24,7 +24,7 @@ pub struct Estimate {
 }
 
 /// Returns the median of `values`; `None` if there are none.
-pub fn median(values: &[f64]) -> Option<f64> {
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -40,7 +40,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 ///
 /// The number of values below the true median is binomial with p = 1/2, so the interval between the
 /// k-th smallest and the k-th largest of n values contains it unless fewer than k lie on a side.
-pub fn estimate(values: &[f64]) -> Option<Estimate> {
+pub(crate) fn estimate(values: &[f64]) -> Option<Estimate> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let n = sorted.len();
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_holds_the_true_median_as_often_as_it_says() {
+    fn an_interval_holds_the_true_median_at_its_confidence() {
         // Eight values of a generator whose median is 1/2, many times.
         let mut state = 1_u64;
         let mut next = || {

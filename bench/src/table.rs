@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::report::{Ratio, Report, Row, Says, ScenarioReport};
+use crate::report::{Bound, Ratio, Report, Row, ScenarioReport};
 use crate::scenario::Better;
 use crate::stats::Estimate;
 
@@ -10,7 +10,7 @@ use crate::stats::Estimate;
 const DISTURBED: f64 = 0.05;
 
 /// Returns the report as a table.
-pub fn table(report: &Report) -> String {
+pub(crate) fn table(report: &Report) -> String {
     let mut text = String::new();
     for scenario in &report.scenarios {
         table_of(scenario, &mut text);
@@ -23,8 +23,8 @@ pub fn table(report: &Report) -> String {
 
 fn table_of(scenario: &ScenarioReport, text: &mut String) {
     let (name, title, unit) = (&scenario.name, &scenario.title, &scenario.unit);
-    let apart = if scenario.cores_apart { ", cores apart" } else { "" };
-    let _ = writeln!(text, "\n{name}: {title}{apart} ({unit})");
+    let far = if scenario.far_cores { ", far cores" } else { "" };
+    let _ = writeln!(text, "\n{name}: {title}{far} ({unit})");
     let first = scenario.rows.first().map_or("", |row| &row.peer);
     let has_value = scenario.rows.first().is_some_and(|row| row.value.is_some());
     for row in &scenario.rows {
@@ -43,10 +43,10 @@ fn table_of(scenario: &ScenarioReport, text: &mut String) {
             None => {}
         }
         if row.generator_bound {
-            notes.push("generator-bound: no figure of the switch".into());
+            notes.push("generator-bound: the limit is the generator, not the switch".into());
         }
         if let Some(share) = row.cpu_waited.filter(|&share| share > DISTURBED) {
-            notes.push(format!("waited {:.0} % of the time for its core", share * 100.0));
+            notes.push(format!("waited for its core {:.0} % of the time", share * 100.0));
         }
         if let (Some(target), Some(value), true) = (scenario.target, row.value, row.peer == first) {
             notes.push(verdict(value.median, target, scenario.better));
@@ -68,12 +68,12 @@ fn table_of(scenario: &ScenarioReport, text: &mut String) {
 
 fn sentence(first: &str, row: &Row, ratio: &Ratio, scenario: &ScenarioReport) -> String {
     let better = scenario.better;
-    if ratio.says == Says::Nothing {
-        return format!("{first}/{}: both are the generator's, no ratio", row.peer);
+    if ratio.bound == Bound::Unknown {
+        return format!("{first}/{}: no ratio, both are generator-bound", row.peer);
     }
-    let at_least = (ratio.says == Says::AtLeastAsGood) == (better == Better::Higher);
-    let sign = match ratio.says {
-        Says::Exactly => "",
+    let at_least = (ratio.bound == Bound::AtLeastAsGood) == (better == Better::Higher);
+    let sign = match ratio.bound {
+        Bound::Exact => "",
         _ if at_least => ">= ",
         _ => "<= ",
     };
@@ -85,7 +85,7 @@ fn sentence(first: &str, row: &Row, ratio: &Ratio, scenario: &ScenarioReport) ->
         confidence * 100.0
     );
     if ratio.discarded > 0 {
-        let _ = write!(text, ", left out as disturbed: {}", ratio.discarded);
+        let _ = write!(text, ", disturbed rounds left out: {}", ratio.discarded);
     }
     if let Some(target) = ratio.target {
         let _ = write!(text, ", {}", verdict(median, target, better));
@@ -98,7 +98,7 @@ fn verdict(value: f64, target: f64, better: Better) -> String {
         Better::Higher => ("at least", value >= target),
         Better::Lower => ("at most", value <= target),
     };
-    format!("{word} {target} wanted: {}", if reached { "reached" } else { "MISSED" })
+    format!("target {word} {target}: {}", if reached { "met" } else { "MISSED" })
 }
 
 /// Formats with about three significant digits.
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn targets_are_judged_in_the_right_direction() {
-        assert!(verdict(1.6, 1.5, Better::Higher).ends_with("reached"));
+        assert!(verdict(1.6, 1.5, Better::Higher).ends_with("met"));
         assert!(verdict(1.6, 1.5, Better::Lower).ends_with("MISSED"));
         assert!(table(&report(Better::Higher, &[1.4], &[1.0])).contains("MISSED"));
     }

@@ -7,7 +7,7 @@ use std::{fs, iter};
 const STEAL_FIELD: usize = 7;
 
 /// An open measurement window.
-pub struct Window<'a> {
+pub(crate) struct Window<'a> {
     begin: Instant,
     pids: &'a [u32],
     scheduled: Scheduled,
@@ -16,7 +16,7 @@ pub struct Window<'a> {
 
 /// The totals of a closed window.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Its length in seconds.
     pub seconds: f64,
     /// Cores that the switch's processes kept busy; `None` if it has none.
@@ -29,12 +29,12 @@ pub struct Usage {
 
 impl<'a> Window<'a> {
     /// Opens a window on these processes.
-    pub fn open(pids: &'a [u32]) -> Self {
+    pub(crate) fn open(pids: &'a [u32]) -> Self {
         Self { begin: Instant::now(), pids, scheduled: scheduled(pids), cores: core_times() }
     }
 
     /// Closes the window; returns the usage in it.
-    pub fn close(self) -> Usage {
+    pub(crate) fn close(self) -> Usage {
         let seconds = self.begin.elapsed().as_secs_f64();
         let now = scheduled(self.pids);
         let share = |nanos: u64| (!self.pids.is_empty()).then_some(nanos as f64 / 1e9 / seconds);
@@ -103,7 +103,7 @@ fn largest_steal(before: &[CoreTimes], after: &[CoreTimes]) -> f64 {
 }
 
 /// Returns a process and all its descendants.
-pub fn family(pid: u32) -> Vec<u32> {
+pub(crate) fn family(pid: u32) -> Vec<u32> {
     let children = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten()
@@ -117,7 +117,7 @@ pub fn family(pid: u32) -> Vec<u32> {
 }
 
 /// Returns the voluntary context switches of a process's threads: each costs a wake-up.
-pub fn voluntary_switches(pid: u32) -> u64 {
+pub(crate) fn voluntary_switches(pid: u32) -> u64 {
     fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten()
@@ -129,7 +129,7 @@ pub fn voluntary_switches(pid: u32) -> u64 {
 
 /// Returns the bytes of a process's own memory: its proportional set size without shared memory
 /// files, which are guests' memory.
-pub fn own_memory(pid: u32) -> Option<u64> {
+pub(crate) fn own_memory(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     Some((field(&text, "Pss:")? - field(&text, "Pss_Shmem:").unwrap_or(0)) * 1024)
 }

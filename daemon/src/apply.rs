@@ -101,7 +101,7 @@ impl Machine {
         for index in 0..daemon.workers {
             // A single worker has no other to give load to.
             let load = (daemon.workers > 1).then(|| event.try_clone()).transpose()?;
-            let spin = convert::spin(daemon.spin);
+            let spin = daemon.spin;
             let (handle, thread) =
                 group.spawn(spin, format!("worker{index}"), load.map(Into::into))?;
             if let Ok(Err(error)) = handle.call(|engine, _| engine.set_up_calls()) {
@@ -443,7 +443,7 @@ impl Machine {
         settings: DeviceSettings,
         config: &Port,
     ) -> Result<(), String> {
-        let access = convert::access(&config.socket).map_err(|fault| fault.to_string())?;
+        let access = convert::access(&config.socket).map_err(|error| error.to_string())?;
         self.make_run_folder(&device.path)?;
         let handle = self.workers[port.worker].handle.clone();
         let rings = SwitchPort::new(handle, port.id).map_err(|error| error.to_string())?;
@@ -453,7 +453,7 @@ impl Machine {
             device: settings,
             cable: config.cable,
             access,
-            ..SessionOptions::new(&device.path, convert::role(device.role))
+            ..SessionOptions::new(&device.path, device.role)
         };
         let session = Session::spawn(options, rings).map_err(|error| error.to_string())?;
         (port.session, port.place) = (Some(session), Some(place));
@@ -481,7 +481,7 @@ impl Machine {
         let (Some(session), Interface::VhostUser(device)) = (session, &port.interface) else {
             return Ok(());
         };
-        let access = convert::access(&port.socket).map_err(|fault| fault.to_string())?;
+        let access = convert::access(&port.socket).map_err(|error| error.to_string())?;
         session.set_access(access).map_err(|error| format!("{}: {error}", device.path.display()))
     }
 

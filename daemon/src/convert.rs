@@ -1,33 +1,14 @@
 //! Converts configuration values to the data plane's types.
 
 use std::path::Path;
-use std::time::Duration;
 
 use trama_frame::{MacAddr, VlanId};
 use trama_switch as switch;
 use trama_vhost_net_backend as vhost;
 
-use crate::Fault;
 use crate::config::derived;
 use crate::config::model::socket::SocketAccess;
-use crate::config::model::{
-    Interface, Network, Port, Promiscuous, Role, Spin, Tap, Vlan, VlanMode,
-};
-
-pub fn spin(spin: Spin) -> switch::Spin {
-    match spin {
-        Spin::Always => switch::Spin::Always,
-        Spin::For(Duration::ZERO) => switch::Spin::Never,
-        Spin::For(time) => switch::Spin::For(time),
-    }
-}
-
-pub fn role(role: Role) -> vhost::Role {
-    match role {
-        Role::Server => vhost::Role::Server,
-        Role::Client => vhost::Role::Client,
-    }
-}
+use crate::config::model::{Interface, Network, Port, Tap, Vlan};
 
 /// Returns the device settings that a port's VMM may read.
 pub fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
@@ -38,11 +19,11 @@ pub fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
 ///
 /// # Errors
 /// The host has no such user or group.
-pub fn access(socket: &SocketAccess) -> Result<vhost::Access, Fault> {
+pub fn access(socket: &SocketAccess) -> Result<vhost::Access, vhost::access::AccessError> {
     let SocketAccess { owner, group, mode } = socket;
     Ok(vhost::Access {
-        owner: owner.as_deref().map(vhost::access::user_id).transpose().map_err(Fault::plain)?,
-        group: group.as_deref().map(vhost::access::group_id).transpose().map_err(Fault::plain)?,
+        owner: owner.as_deref().map(vhost::access::user_id).transpose()?,
+        group: group.as_deref().map(vhost::access::group_id).transpose()?,
         mode: mode.map(|mode| mode.0),
     })
 }
@@ -73,17 +54,13 @@ pub fn port(port: &Port, network: Option<switch::NetworkId>, mark: u16) -> switc
         vlan: vlan(&port.vlan),
         cable: port.cable,
         filter: switch::PortFilter {
-            promiscuous: match port.promiscuous {
-                Promiscuous::Deny => switch::Promiscuous::Deny,
-                Promiscuous::AllowVms => switch::Promiscuous::AllowVms,
-                Promiscuous::AllowAll => switch::Promiscuous::AllowAll,
-            },
+            promiscuous: port.promiscuous,
             station: station(port),
             is_outside: port.own,
-            refuses_forged: !port.spoof,
+            spoof: port.spoof,
         },
         mark,
-        is_told_marks: false,
+        hdr_len: switch::HdrLen::Headers,
     }
 }
 
@@ -142,16 +119,8 @@ pub fn vlan(vlan: &Vlan) -> switch::VlanMode {
     // Validation refuses other values. Open vSwitch too treats them as no VLAN.
     let id = |vlan: u16| VlanId::new(vlan).unwrap_or(VlanId::NONE);
     let tag = id(vlan.tag.unwrap_or(0));
-    let trunks = || match vlan.trunks.as_slice() {
-        [] => switch::VlanSet::all(),
-        some => some.iter().map(|vlan| id(*vlan)).collect(),
-    };
-    match vlan.mode_or_default() {
-        VlanMode::Access => switch::VlanMode::Access { tag },
-        VlanMode::Trunk => switch::VlanMode::Trunk { trunks: trunks() },
-        VlanMode::NativeTagged => switch::VlanMode::NativeTagged { tag, trunks: trunks() },
-        VlanMode::NativeUntagged => switch::VlanMode::NativeUntagged { tag, trunks: trunks() },
-    }
+    let trunks = vlan.trunks.iter().map(|vlan| id(*vlan)).collect();
+    vlan.mode_or_default().with(tag, trunks)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use trama_switch::{EngineError, Network, PortSettings, WorkerHandle};
+use trama_switch::{EngineError, Network, PortMoved, PortSettings, WorkerHandle};
 use trama_vhost_net::PortPlace;
 
 use crate::apply::Machine;
@@ -91,6 +91,9 @@ impl Machine {
             *held = new.clone();
         }
         port.worker = to;
-        Ok(moved)
+        Ok(match moved {
+            PortMoved::Attached => Ok(()),
+            PortMoved::Unattached(error) => Err(error),
+        })
     }
 }

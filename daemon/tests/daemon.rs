@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trama_api::transaction::NotRunning;
-use trama_daemon::config::model::{Config, Interface, Network, Promiscuous, VlanMode};
+use trama_daemon::config::model::{Config, Interface, Network, Promiscuous, VlanModeName};
 use trama_daemon::config::parse;
 use trama_daemon::plan::Step;
 use trama_daemon::state::{Committed, Daemon, Source, TransactError, TransactOptions};
@@ -148,7 +148,7 @@ fn live_changes_keep_the_socket_and_the_comments() {
     let done = lab.change(|config| {
         config.networks.push(Network::new("other"));
         config.ports[0].network = Some("other".into());
-        config.ports[0].vlan.mode = Some(VlanMode::NativeTagged);
+        config.ports[0].vlan.mode = Some(VlanModeName::NativeTagged);
         config.ports[0].promiscuous = Promiscuous::AllowAll;
     });
     assert_eq!(

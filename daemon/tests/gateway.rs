@@ -13,8 +13,8 @@ use trama_gateway::link::{self, Layout};
 use trama_gateway::report::LeaseRow;
 use trama_gateway::{Config, Dhcp};
 use trama_switch::{
-    Device, NetworkSettings, PortFilter, PortSettings, Spin, VhostDevice, VlanMode, WorkerHandle,
-    WorkerOptions,
+    Device, HdrLen, NetworkSettings, PortFilter, PortSettings, Spin, VhostDevice, VlanMode,
+    WorkerHandle, WorkerOptions,
 };
 use trama_vhost_net::SwitchPort;
 
@@ -61,7 +61,7 @@ impl Lab {
                 cable: true,
                 filter: PortFilter::default(),
                 mark: 0,
-                is_told_marks: false,
+                hdr_len: HdrLen::Headers,
             };
             engine.add_port(settings, Device::Vhost(VhostDevice::new(1))).unwrap().0
         };

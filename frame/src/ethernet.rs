@@ -129,16 +129,16 @@ mod tests {
     proptest! {
         #[test]
         fn parse_agrees_with_etherparse(head in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let theirs = etherparse::Ethernet2HeaderSlice::from_slice(&head).ok();
-            match (parse(&head), theirs) {
-                (Some(ours), Some(theirs)) => {
-                    prop_assert_eq!(ours.dst.0, theirs.destination());
-                    prop_assert_eq!(ours.src.0, theirs.source());
-                    let outer = ours.tag.map_or(ours.ethertype, |tag| tag.tpid);
-                    prop_assert_eq!(outer, theirs.ether_type().0);
+            let oracle = etherparse::Ethernet2HeaderSlice::from_slice(&head).ok();
+            match (parse(&head), oracle) {
+                (Some(parsed), Some(oracle)) => {
+                    prop_assert_eq!(parsed.dst.0, oracle.destination());
+                    prop_assert_eq!(parsed.src.0, oracle.source());
+                    let outer = parsed.tag.map_or(parsed.ethertype, |tag| tag.tpid);
+                    prop_assert_eq!(outer, oracle.ether_type().0);
                 }
-                (None, Some(theirs)) => {
-                    prop_assert!(matches!(theirs.ether_type().0, ETHERTYPE_VLAN | ETHERTYPE_QINQ));
+                (None, Some(oracle)) => {
+                    prop_assert!(matches!(oracle.ether_type().0, ETHERTYPE_VLAN | ETHERTYPE_QINQ));
                     prop_assert!(head.len() < 18);
                 }
                 (None, None) => prop_assert!(head.len() < MIN_HEADER),

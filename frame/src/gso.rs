@@ -42,6 +42,9 @@ impl std::error::Error for GsoError {}
 /// options and TCP options are carried over as they are.
 ///
 /// The number of segments is up to the sender: see [`VnetHeader::segments`] for a limit.
+///
+/// # Errors
+/// The header does not describe the frame, or `scratch` is too small; nothing was emitted.
 pub fn segment(
     frame: &[u8],
     header: &VnetHeader,

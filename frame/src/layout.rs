@@ -20,12 +20,12 @@ const UDP_LEN: usize = 8;
 
 /// Flags of TCP's 14th byte (RFC 9293, section 3.1).
 pub(crate) mod tcp_flag {
-    pub const FIN: u8 = 0x01;
-    pub const SYN: u8 = 0x02;
-    pub const RST: u8 = 0x04;
-    pub const PSH: u8 = 0x08;
-    pub const URG: u8 = 0x20;
-    pub const CWR: u8 = 0x80;
+    pub(crate) const FIN: u8 = 0x01;
+    pub(crate) const SYN: u8 = 0x02;
+    pub(crate) const RST: u8 = 0x04;
+    pub(crate) const PSH: u8 = 0x08;
+    pub(crate) const URG: u8 = 0x20;
+    pub(crate) const CWR: u8 = 0x80;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +56,7 @@ pub(crate) struct Layout {
 impl Layout {
     /// Parses the headers of a large frame of `len` bytes that begins with `head` and checks them
     /// against `header`.
-    pub fn of(header: &VnetHeader, head: &[u8], len: usize) -> Result<Layout, HeaderError> {
+    pub(crate) fn of(header: &VnetHeader, head: &[u8], len: usize) -> Result<Layout, HeaderError> {
         let (wanted_ip, protocol) = kinds(header.gso_type)?;
         if header.flags & NEEDS_CSUM == 0 {
             return Err(HeaderError::GsoWithoutChecksum);
@@ -105,14 +105,14 @@ impl Layout {
 }
 
 impl Transport {
-    pub const fn checksum_offset(self) -> usize {
+    pub(crate) const fn checksum_offset(self) -> usize {
         match self {
             Transport::Tcp => 16,
             Transport::Udp => 6,
         }
     }
 
-    pub const fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         match self {
             Transport::Tcp => PROTOCOL_TCP,
             Transport::Udp => PROTOCOL_UDP,

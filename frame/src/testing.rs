@@ -11,7 +11,7 @@ use crate::vnet::{GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader};
 
 /// The headers of a frame that may be large.
 #[derive(Clone, Debug)]
-pub struct Flow {
+pub(crate) struct Flow {
     /// VLAN tags (TPID and TCI), outermost first.
     pub tags: Vec<(u16, u16)>,
     pub is_v6: bool,
@@ -24,13 +24,13 @@ pub struct Flow {
 }
 
 #[derive(Clone, Debug)]
-pub enum FlowTransport {
+pub(crate) enum FlowTransport {
     Udp,
     Tcp(FlowTcp),
 }
 
 #[derive(Clone, Debug)]
-pub struct FlowTcp {
+pub(crate) struct FlowTcp {
     pub sequence: u32,
     pub acknowledgement: u32,
     pub window: u16,
@@ -44,7 +44,7 @@ pub struct FlowTcp {
 
 impl Flow {
     /// A plain TCP flow to start from in hand-written cases.
-    pub fn tcp(is_v6: bool) -> Flow {
+    pub(crate) fn tcp(is_v6: bool) -> Flow {
         let tcp = FlowTcp {
             sequence: 1000,
             acknowledgement: 7,
@@ -59,7 +59,7 @@ impl Flow {
         Flow { transport: FlowTransport::Tcp(tcp), ..Flow::udp(is_v6) }
     }
 
-    pub fn udp(is_v6: bool) -> Flow {
+    pub(crate) fn udp(is_v6: bool) -> Flow {
         Flow {
             tags: vec![],
             is_v6,
@@ -71,7 +71,7 @@ impl Flow {
         }
     }
 
-    pub fn any() -> impl Strategy<Value = Flow> {
+    pub(crate) fn any() -> impl Strategy<Value = Flow> {
         let transport = prop_oneof![
             1 => Just(FlowTransport::Udp),
             3 => any_tcp().prop_map(FlowTransport::Tcp),
@@ -87,11 +87,11 @@ impl Flow {
     }
 
     /// Offset of the TCP or UDP header.
-    pub fn transport_at(&self) -> usize {
+    pub(crate) fn transport_at(&self) -> usize {
         14 + 4 * self.tags.len() + if self.is_v6 { 40 } else { 20 + 4 * self.ip_options.len() }
     }
 
-    pub fn payload_at(&self) -> usize {
+    pub(crate) fn payload_at(&self) -> usize {
         self.transport_at()
             + match &self.transport {
                 FlowTransport::Udp => 8,
@@ -104,7 +104,7 @@ impl Flow {
     }
 
     /// A frame with all lengths and checksums in place.
-    pub fn frame(&self, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn frame(&self, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
         for (tpid, tci) in &self.tags {
             frame.extend_from_slice(&tpid.to_be_bytes());
@@ -137,7 +137,7 @@ impl Flow {
 
     /// The same as one large frame, as a driver hands it over: the checksum field holds the
     /// sum of the pseudo-header. The payload must not be empty.
-    pub fn large(&self, payload: &[u8], gso_size: u16) -> (Vec<u8>, VnetHeader) {
+    pub(crate) fn large(&self, payload: &[u8], gso_size: u16) -> (Vec<u8>, VnetHeader) {
         let mut frame = self.frame(payload);
         let at = self.transport_at() + self.checksum_offset();
         frame[at..at + 2].copy_from_slice(&self.pseudo_sum(payload.len()).to_be_bytes());
@@ -243,7 +243,7 @@ fn any_tcp() -> impl Strategy<Value = FlowTcp> {
 }
 
 /// An IPv4 frame, by its EtherType, without a tag.
-pub fn untagged(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn untagged(payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
     frame.extend_from_slice(payload);
     frame

@@ -17,7 +17,7 @@ use trama_frame::ethernet::{MAX_TAGS, MIN_HEADER, TAG_LEN};
 use trama_frame::{Offloads, VnetHeader};
 use trama_nat::Cable;
 use trama_virtqueue::{
-    ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, GuestMemory,
+    ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, GuestMemory, InPlace,
     RingFeatures, RingSetup,
 };
 
@@ -187,7 +187,7 @@ impl Link {
     pub fn receive(&mut self) -> Result<Option<RingFrame<'_>>, DriverError> {
         let Link { receive, scratch, tx, .. } = self;
         let received = receive.recv_in_place(scratch)?;
-        Ok(received.map(|(header, frame)| {
+        Ok(received.map(|InPlace { header, frame }| {
             let header = VnetHeader::from_bytes(&header);
             RingFrame { header, frame, tx }
         }))

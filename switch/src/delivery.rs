@@ -14,8 +14,9 @@ use trama_virtqueue::Segment;
 
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
-use crate::forward::{FrameSet, MAX_FRAME, Plan, Source, Verdict, members};
+use crate::forward::{FrameMeta, FrameSet, MAX_FRAME, Plan, Source, members};
 use crate::ports::{Device, Port, Sink};
+use crate::types::HdrLen;
 use crate::vlan::Egress;
 
 mod rewrite;
@@ -51,9 +52,9 @@ impl Scratch {
 /// Returns the tag of a frame that leaves tagged with its VLAN. A rewrite keeps the priority and
 /// clears the drop eligible indicator, as in Open vSwitch.
 #[inline]
-fn tag_of(verdict: &Verdict) -> VlanTag {
-    let vid = verdict.vlan;
-    match verdict.tag {
+fn tag_of(meta: &FrameMeta) -> VlanTag {
+    let vid = meta.vlan;
+    match meta.tag {
         None => c_tag(vid),
         Some(tag) if tag.vid() == vid => tag,
         Some(tag) => VlanTag { tci: u16::from(tag.pcp()) << 13 | vid.get(), ..tag },
@@ -74,7 +75,7 @@ pub(crate) fn deliver<S: Source>(
     port: &mut Port,
     scratch: &mut Scratch,
 ) -> FrameSet {
-    let Leaving { carried, tagged, only_vlan } = by_vlan(plan, frames, port);
+    let EgressFrames { carried, tagged, only_vlan } = select_carried(plan, frames, port);
     if carried == 0 {
         return 0;
     }
@@ -91,7 +92,7 @@ pub(crate) fn deliver<S: Source>(
     }
     port.touched = true;
     scratch.segments_left = SEGMENT_BUDGET;
-    let mark = port.settings.is_told_marks.then_some(plan.mark);
+    let mark = (port.settings.hdr_len == HdrLen::IngressMark).then_some(plan.mark);
     let batch = Batch {
         source,
         plan,
@@ -109,7 +110,7 @@ pub(crate) fn deliver<S: Source>(
             };
             batch.deliver(carried, &mut ring, scratch);
             let broken = ring.broken;
-            vhost.note_broken(broken);
+            vhost.record_broken(broken);
         }
         Device::Tap(tap) => batch.deliver(carried, tap, scratch),
         Device::Uplink(uplink) => batch.deliver(carried, &mut **uplink, scratch),
@@ -119,13 +120,13 @@ pub(crate) fn deliver<S: Source>(
 }
 
 /// Returns those of `frames` whose VLAN the port carries.
-pub(crate) fn carried_of(plan: &Plan, frames: FrameSet, port: &Port) -> FrameSet {
-    by_vlan(plan, frames, port).carried
+pub(crate) fn carried_frames(plan: &Plan, frames: FrameSet, port: &Port) -> FrameSet {
+    select_carried(plan, frames, port).carried
 }
 
 /// Frames that leave by a port, and the tagged ones among them.
 #[derive(Default)]
-struct Leaving {
+struct EgressFrames {
     carried: FrameSet,
     tagged: FrameSet,
     /// Their common VLAN, if they have one.
@@ -134,8 +135,8 @@ struct Leaving {
 
 /// Selects those of `frames` whose VLAN the port carries.
 #[inline]
-fn by_vlan(plan: &Plan, frames: FrameSet, port: &Port) -> Leaving {
-    let mut leaving = Leaving::default();
+fn select_carried(plan: &Plan, frames: FrameSet, port: &Port) -> EgressFrames {
+    let mut selected = EgressFrames::default();
     for (run, vlan) in plan.runs() {
         let due = run & frames;
         if due == 0 {
@@ -145,14 +146,14 @@ fn by_vlan(plan: &Plan, frames: FrameSet, port: &Port) -> Leaving {
         if egress == Egress::NotMember {
             continue;
         }
-        let is_alone = leaving.carried == 0 || leaving.only_vlan == Some(vlan);
-        leaving.only_vlan = is_alone.then_some(vlan);
-        leaving.carried |= due;
+        let is_same = selected.carried == 0 || selected.only_vlan == Some(vlan);
+        selected.only_vlan = is_same.then_some(vlan);
+        selected.carried |= due;
         if egress == Egress::Tagged {
-            leaving.tagged |= due;
+            selected.tagged |= due;
         }
     }
-    leaving
+    selected
 }
 
 /// The change made to all frames' headers for one receiver.
@@ -268,16 +269,15 @@ impl<S: Source> Batch<'_, S> {
     /// priority-tagged (IEEE 802.1Q, 6.9.1) and belong to the VLAN of their ingress port.
     #[inline]
     fn renumbered(&self, tagged: FrameSet) -> FrameSet {
-        let verdicts = &self.plan.verdicts;
-        let differs =
-            |i: &usize| verdicts[*i].tag.is_some_and(|tag| tag.vid() != verdicts[*i].vlan);
+        let meta = &self.plan.meta;
+        let differs = |i: &usize| meta[*i].tag.is_some_and(|tag| tag.vid() != meta[*i].vlan);
         members(tagged).filter(differs).fold(0, |set, i| set | 1 << i)
     }
 
     /// Returns the tag that frame `i` leaves with.
     #[inline]
     fn tag(&self, i: usize) -> Option<VlanTag> {
-        (self.tagged & (1 << i) != 0).then(|| tag_of(&self.plan.verdicts[i]))
+        (self.tagged & (1 << i) != 0).then(|| tag_of(&self.plan.meta[i]))
     }
 
     /// Delivers frames of which only `some` are rewritten, or not all in the same way.
@@ -313,20 +313,20 @@ impl<S: Source> Batch<'_, S> {
         tally: &mut Tally,
     ) {
         for i in members(frames) {
-            let verdict = &self.plan.verdicts[i];
-            if !self.offloads.contains(verdict.needs) {
+            let meta = &self.plan.meta[i];
+            if !self.offloads.contains(meta.needs) {
                 self.rework(i, sink, scratch, tally);
                 continue;
             }
-            let header = if R::GROWTH == 0 || verdict.header.is_plain() {
-                self.edit.apply(&verdict.header)
+            let header = if R::GROWTH == 0 || meta.header.is_plain() {
+                self.edit.apply(&meta.header)
             } else {
-                self.edit.apply_shifted(&verdict.header, R::GROWTH)
+                self.edit.apply_shifted(&meta.header, R::GROWTH)
             };
             let len = self.source.frame_len(i).wrapping_add_signed(R::GROWTH.into());
             let put = |head: &[u8], body: &[Segment<'_>]| rewrite.put(sink, &header, head, body);
             match self.source.with_frame(i, put) {
-                Ok(()) => tally.add(len, verdict.header.is_gso()),
+                Ok(()) => tally.add(len, meta.header.is_gso()),
                 Err(reason) => self.counters.drop(reason, 1),
             }
         }
@@ -335,10 +335,10 @@ impl<S: Source> Batch<'_, S> {
     /// Delivers a frame after completing it in software.
     fn rework<K: Sink>(&self, i: usize, sink: &mut K, scratch: &mut Scratch, tally: &mut Tally) {
         let Scratch { head: room, frame, segment, segments_left } = scratch;
-        let (verdict, tag) = (&self.plan.verdicts[i], self.tag(i));
-        let was_tagged = verdict.tag.is_some();
+        let (meta, tag) = (&self.plan.meta[i], self.tag(i));
+        let was_tagged = meta.tag.is_some();
         let growth = start_len(tag.is_some()) as i16 - start_len(was_tagged) as i16;
-        let header = verdict.header.shifted(growth);
+        let header = meta.header.shifted(growth);
         let result = self.source.with_frame(i, |head, body| {
             let frame = gather(frame, retag::write(head, was_tagged, tag, room), body);
             if header.is_gso() {

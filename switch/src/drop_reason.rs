@@ -7,45 +7,45 @@
 trama_frame::drop_reasons! {
     "Why a frame was dropped."
     NotAttached "not_attached"
-        "The port is attached to no network: set its network."
+        "The port is not attached to a network: set its `network`."
     CableOut "cable_out"
-        "The port's cable is out: set the port's `cable` to true."
+        "The port's cable is unplugged: set the port's `cable` to true."
     Runt "runt"
-        "The frame ends inside its Ethernet header or VLAN tag: the sender's driver is at fault."
+        "The frame ends within its Ethernet header or VLAN tag: check the sender's driver."
     Giant "giant"
-        "The frame is longer than the maximum: the sender's driver is at fault."
+        "The frame is longer than the largest IP packet with its Ethernet header: check the sender's driver."
     MtuExceeded "mtu_exceeded"
-        "The packet is larger than the network's MTU: lower the MTU of the sender or raise the network's."
+        "The packet is larger than the network's MTU: lower the sender's MTU or raise the network's `mtu`."
     HeaderMalformed "header_malformed"
-        "The virtio-net header contradicts its frame: the sender's driver is at fault."
+        "The virtio-net header does not match its frame: check the sender's driver."
     ChainMalformed "chain_malformed"
-        "The descriptor chain is malformed: the sender's driver is at fault."
+        "The descriptor chain violates the virtio specification: check the sender's driver."
     VlanNotAllowed "vlan_not_allowed"
-        "The port does not carry the frame's VLAN: check its tag, trunks and vlan_mode."
+        "The port does not carry the frame's VLAN: check its `tag`, `trunks` and `vlan_mode`."
     ReservedMulticast "reserved_multicast"
-        "The destination is link-local (01:80:c2:00:00:0x: spanning tree, LLDP), which switches do not forward: nothing to do."
+        "The destination is link-local (01:80:c2:00:00:0x: spanning tree, LLDP), which switches do not forward: no action is needed."
     SourceForged "source_forged"
-        "The source is not the port's `mac`: set the port's `spoof` to \"allow\" if its guest may use other addresses."
+        "The source address is not the port's `mac`: set the port's `spoof` to \"allow\" if its guest may use other addresses."
     SourceInvalid "source_invalid"
         "The source address is zero or a group address: give the sender's interface a unicast address."
     Hairpin "hairpin"
         "The destination was learned on the ingress port: look for a bridge or a duplicate MAC address behind it."
     NoMember "no_member"
-        "No other port carries the frame's VLAN: check tag and trunks of the ports that should receive it."
+        "No other port carries the frame's VLAN: check `tag` and `trunks` of the ports that should receive it."
     UnknownUnicast "unknown_unicast"
-        "The destination is unknown, and no other port receives unknown unicast frames: wait until the station sends, or set `promiscuous` on its port."
+        "The destination is unknown, and no other port receives unknown unicast frames: wait until the station sends a frame, or set `promiscuous` on its port."
     EgressDown "egress_down"
-        "The egress port's cable is out: set the port's `cable` to true."
+        "The egress port's cable is unplugged: set the port's `cable` to true."
     EgressFull "egress_full"
-        "The receiver had no free buffer because it is slower than its senders: give it more queue entries or processor time."
+        "The receiver had no free buffer because it is slower than its senders: give it longer queues or more processor time."
     EgressNotReady "egress_not_ready"
-        "The receiver's driver has not started its ring: the guest is still booting or has no driver for the device."
+        "The receiver's driver has not started its ring: wait until the guest has booted, or load a driver for the device."
     EgressTooLarge "egress_too_large"
-        "The receiver can never take a frame of this length: enable mergeable buffers in its driver, raise the MTU of an uplink's interface, or lower the sender's."
+        "The frame does not fit into the receiver's buffers: enable mergeable buffers in its driver, raise the MTU of an uplink's interface, or lower the sender's MTU."
     OffloadFailed "offload_failed"
-        "The frame needs segmentation or a checksum that the receiver did not negotiate and software could not do: turn off the sender's offloads."
+        "The receiver did not negotiate the frame's offload, and software could not replace it: turn off the sender's offloads."
     DeviceError "device_error"
-        "The operating system refused the frame at this device: see the log for its error."
+        "The operating system refused the frame at this device: see the log for the error."
 }
 
 #[cfg(test)]
@@ -62,7 +62,7 @@ mod tests {
             let name = reason.name();
             assert!(names.insert(name), "{name} twice");
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
-            assert!(reason.describe().contains(':'), "{name}: says no remedy");
+            assert!(reason.describe().contains(':'), "{name}: no remedy");
             assert!(reason.describe().ends_with('.') && !reason.describe().contains('\n'));
         }
         assert_eq!(names.len(), DropReason::COUNT);

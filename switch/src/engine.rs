@@ -30,12 +30,12 @@ use crate::ports::{Device, Doorbell, Port, Watcher};
 use crate::sources::Sources;
 use crate::time::Time;
 pub use crate::types::{
-    EngineError, NetworkId, NetworkSettings, PortFault, PortFilter, PortId, PortSettings,
-    Promiscuous, Station,
+    EngineError, HdrLen, NetworkId, NetworkSettings, PortFault, PortFilter, PortId, PortSettings,
+    Promiscuous, Spoof, Station,
 };
-pub(crate) use batching::LOAD;
+pub(crate) use batching::LOADED_CHAINS;
 pub use moves::DetachedPort;
-pub(crate) use network::Names;
+pub(crate) use network::IdAllocator;
 pub use network::Network;
 
 /// Slot of the pseudo-network that holds unattached ports.
@@ -43,13 +43,13 @@ const UNATTACHED: usize = 0;
 
 /// One worker's state.
 pub struct Engine {
-    names: Arc<Names>,
+    ids: Arc<IdAllocator>,
     /// Most frames of one burst from a ring.
     burst: usize,
     networks: Vec<Option<Network>>,
     /// Slots of the networks with ports to poll each round.
     awake: Vec<usize>,
-    places: HashMap<PortId, Place>,
+    locations: HashMap<PortId, PortLocation>,
     /// How long a silent port stays active; `None` if always.
     spin: Option<Duration>,
     /// Wakes the worker; if it cannot, every port stays active.
@@ -59,19 +59,19 @@ pub struct Engine {
     rings: TxBurst,
     pool: PoolBurst,
     slots: SlotBurst,
-    stage: Stage,
+    pipeline: Pipeline,
 }
 
 /// Location of a port.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct PortLocation {
     /// Slot of its network.
     slot: usize,
     index: PortIndex,
 }
 
 /// What a burst needs besides its source.
-struct Stage {
+struct Pipeline {
     plan: Plan,
     scratch: Scratch,
     /// Ports of the burst's network with frames that are not visible yet.
@@ -82,7 +82,7 @@ struct Stage {
 impl Engine {
     /// Makes an engine without networks and ports. `seed` keys its hashes.
     pub fn new(seed: u64) -> Engine {
-        Engine::with_names(Arc::new(Names::new(seed)))
+        Engine::with_ids(Arc::new(IdAllocator::new(seed)))
     }
 
     /// Does the same as [`Engine::new`], with bursts of at most `burst` frames from a ring (1 to
@@ -94,23 +94,23 @@ impl Engine {
 
     /// Makes another empty engine; networks and ports can move between it and this one.
     pub fn sibling(&self) -> Engine {
-        Engine::with_names(Arc::clone(&self.names))
+        Engine::with_ids(Arc::clone(&self.ids))
     }
 
-    pub(crate) fn with_names(names: Arc<Names>) -> Engine {
+    pub(crate) fn with_ids(ids: Arc<IdAllocator>) -> Engine {
         Engine {
-            names,
+            ids,
             burst: MAX_BURST,
             networks: vec![Some(Network::unattached())],
             awake: Vec::new(),
-            places: HashMap::new(),
+            locations: HashMap::new(),
             spin: None,
             doorbell: Doorbell::default(),
             counters: Arc::default(),
             rings: TxBurst::new(),
             pool: PoolBurst::new(),
             slots: SlotBurst::new(),
-            stage: Stage {
+            pipeline: Pipeline {
                 plan: Plan::new(),
                 scratch: Scratch::new(),
                 touched: Vec::new(),
@@ -133,7 +133,7 @@ impl Engine {
     /// `/proc/sys/fs/aio-max-nr` is reached. Calls are then plain writes, which a hostile frontend
     /// can block.
     pub fn set_up_calls(&mut self) -> std::io::Result<()> {
-        self.stage.calls.set_up()
+        self.pipeline.calls.set_up()
     }
 
     pub(crate) fn counters(&self) -> Arc<WorkerCounters> {
@@ -143,7 +143,7 @@ impl Engine {
     /// Adds a network. A large MAC table takes long to make; better make the network elsewhere and
     /// pass it to a running worker with [`Engine::take_network`].
     pub fn add_network(&mut self, settings: NetworkSettings) -> NetworkId {
-        let (id, network) = self.names.network(settings);
+        let (id, network) = self.ids.new_network(settings);
         self.take_network(network, Time::ZERO);
         id
     }
@@ -160,6 +160,9 @@ impl Engine {
     }
 
     /// Changes a network in place; see [`Network::set`].
+    ///
+    /// # Errors
+    /// The network does not exist.
     pub fn set_network(
         &mut self,
         id: NetworkId,
@@ -171,37 +174,44 @@ impl Engine {
 
     /// Removes a network; its ports become unattached. The caller drops the returned value, since
     /// freeing a large MAC table takes long.
+    ///
+    /// # Errors
+    /// The network does not exist.
     pub fn remove_network(&mut self, id: NetworkId) -> Result<Network, EngineError> {
         let slot = self.network_slot(id)?;
-        let on_it = |(id, place): (&PortId, &Place)| (place.slot == slot).then_some(*id);
-        let mut ports: Vec<PortId> = self.places.iter().filter_map(on_it).collect();
+        let on_it =
+            |(id, location): (&PortId, &PortLocation)| (location.slot == slot).then_some(*id);
+        let mut ports: Vec<PortId> = self.locations.iter().filter_map(on_it).collect();
         ports.sort_unstable();
         for id in ports {
-            let mut port = self.pull_port(id)?;
+            let mut port = self.extract_port(id)?;
             port.settings.network = None;
-            self.place_port(UNATTACHED, port, Time::ZERO)?;
+            self.insert_port(UNATTACHED, port, Time::ZERO)?;
         }
         self.give_network(id, &Doorbell::default())
     }
 
     /// Adds a port with its device.
+    ///
+    /// # Errors
+    /// The network does not exist or has no room, or the device cannot be registered with epoll.
     pub fn add_port(
         &mut self,
         settings: PortSettings,
         mut device: Device,
     ) -> Result<(PortId, Arc<PortCounters>), EngineError> {
         let slot = self.slot_for(&settings)?;
-        let id = self.names.port();
+        let id = self.ids.next_port();
         device.watch(&self.watcher(id)).map_err(EngineError::Watch)?;
         if !settings.cable {
             device.set_cable(false);
         }
         if let Device::Vhost(vhost) = &mut device {
-            vhost.set_seed(self.names.seed);
+            vhost.set_seed(self.ids.seed);
         }
         let counters = Arc::<PortCounters>::default();
         let port = Port::new(id, settings, Arc::clone(&counters), device);
-        self.place_port(slot, port, Time::ZERO)?;
+        self.insert_port(slot, port, Time::ZERO)?;
         Ok((id, counters))
     }
 
@@ -211,26 +221,26 @@ impl Engine {
     }
 
     /// Puts a port on the network in `slot`. Without room there, the port is dropped.
-    fn place_port(&mut self, slot: usize, port: Port, now: Time) -> Result<(), EngineError> {
+    fn insert_port(&mut self, slot: usize, port: Port, now: Time) -> Result<(), EngineError> {
         let id = port.id;
         let Some(network) = self.networks[slot].as_mut() else {
             return Err(EngineError::NoSuchPort(id));
         };
         let index = network.join(port)?;
         let ports = network.ports.len();
-        self.stage.touched.reserve(ports);
-        let place = Place { slot, index };
-        self.places.insert(id, place);
-        self.activate(place, now);
+        self.pipeline.touched.reserve(ports);
+        let location = PortLocation { slot, index };
+        self.locations.insert(id, location);
+        self.activate(location, now);
         Ok(())
     }
 
     /// Takes a port out and forgets its addresses.
-    fn pull_port(&mut self, id: PortId) -> Result<Port, EngineError> {
-        let Place { slot, index } = self.place(id)?;
+    fn extract_port(&mut self, id: PortId) -> Result<Port, EngineError> {
+        let PortLocation { slot, index } = self.locate(id)?;
         self.rings.clear();
         self.slots.clear();
-        self.places.remove(&id);
+        self.locations.remove(&id);
         let network = self.networks[slot].as_mut();
         network.and_then(|network| network.leave(index)).ok_or(EngineError::NoSuchPort(id))
     }
@@ -239,17 +249,17 @@ impl Engine {
         Watcher { doorbell: self.doorbell.clone(), port }
     }
 
-    fn place(&self, id: PortId) -> Result<Place, EngineError> {
-        self.places.get(&id).copied().ok_or(EngineError::NoSuchPort(id))
+    fn locate(&self, id: PortId) -> Result<PortLocation, EngineError> {
+        self.locations.get(&id).copied().ok_or(EngineError::NoSuchPort(id))
     }
 
     fn port(&self, id: PortId) -> Option<&Port> {
-        let Place { slot, index } = self.place(id).ok()?;
+        let PortLocation { slot, index } = self.locate(id).ok()?;
         self.networks[slot].as_ref()?.ports[usize::from(index.0)].as_ref()
     }
 
     fn port_mut(&mut self, id: PortId) -> Result<&mut Port, EngineError> {
-        let Place { slot, index } = self.place(id)?;
+        let PortLocation { slot, index } = self.locate(id)?;
         let network = self.networks[slot].as_mut();
         network
             .and_then(|network| network.ports[usize::from(index.0)].as_mut())
@@ -264,18 +274,22 @@ impl Engine {
     }
 
     /// Forgets the addresses learned on a port.
-    fn flush_port(&mut self, place: Place) {
-        if let Some(network) = self.networks[place.slot].as_mut() {
-            network.table.flush_port(place.index);
+    fn flush_port(&mut self, location: PortLocation) {
+        if let Some(network) = self.networks[location.slot].as_mut() {
+            network.table.flush_port(location.index);
         }
     }
 
     /// Changes a port in place. A change of network or VLANs and a pulled cable make it forget its
     /// addresses.
+    ///
+    /// # Errors
+    /// The port or its network does not exist, or the network has no room; then nothing has
+    /// changed.
     pub fn set_port(&mut self, id: PortId, settings: PortSettings) -> Result<(), EngineError> {
         let slot = self.slot_for(&settings)?;
-        let place = self.place(id)?;
-        if slot != place.slot {
+        let location = self.locate(id)?;
+        if slot != location.slot {
             self.networks[slot].as_ref().map_or(Ok(()), Network::check_room)?;
         }
         let port = self.port_mut(id)?;
@@ -288,23 +302,26 @@ impl Engine {
         if is_pulled {
             port.sources = Sources::default();
         }
-        if slot != place.slot {
-            let port = self.pull_port(id)?;
-            return self.place_port(slot, port, Time::ZERO);
+        if slot != location.slot {
+            let port = self.extract_port(id)?;
+            return self.insert_port(slot, port, Time::ZERO);
         }
         if other_vlans || is_pulled {
-            self.flush_port(place);
+            self.flush_port(location);
         }
         if let Some(network) = self.networks[slot].as_mut() {
-            network.look_for_listeners();
+            network.update_promiscuous();
         }
         Ok(())
     }
 
     /// Removes a port and returns its device for the caller to drop: closing a TAP or unmapping a
     /// guest's memory can take milliseconds, which would delay other frames.
+    ///
+    /// # Errors
+    /// The port does not exist.
     pub fn remove_port(&mut self, id: PortId) -> Result<Device, EngineError> {
-        Ok(self.pull_port(id)?.device)
+        Ok(self.extract_port(id)?.device)
     }
 
     /// Returns the addresses that a network has learned.
@@ -345,12 +362,13 @@ impl Engine {
     /// Returns the ports that broke since the last call.
     pub fn broken_ports(&mut self) -> Vec<(PortId, PortFault)> {
         let ports = self.networks.iter_mut().flatten().flat_map(|network| &mut network.ports);
-        let news = ports.flatten().filter(|port| port.fault_is_news);
-        news.filter_map(|port| {
-            port.fault_is_news = false;
-            port.fault.map(|fault| (port.id, fault))
-        })
-        .collect()
+        let unreported = ports.flatten().filter(|port| port.fault_unreported);
+        unreported
+            .filter_map(|port| {
+                port.fault_unreported = false;
+                port.fault.map(|fault| (port.id, fault))
+            })
+            .collect()
     }
 
     /// Returns the port's fault, which lasts until one of its rings is started again or it is

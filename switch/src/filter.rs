@@ -12,18 +12,18 @@ use crate::ports::Port;
 use crate::types::{Promiscuous, Station};
 
 /// A burst, sorted for the ports that it may go to.
-pub(crate) struct Audience {
+pub(crate) struct EgressFilter {
     /// Frames for a group, for an unknown station, and for a known one.
     groups: FrameSet,
     unknown: FrameSet,
     known: FrameSet,
     /// Frames between guests of the network.
-    among_machines: FrameSet,
+    between_guests: FrameSet,
 }
 
-impl Audience {
+impl EgressFilter {
     /// Sorts a burst that came from port `ingress`.
-    pub(crate) fn new(plan: &Plan, ports: &[Option<Port>], ingress: PortIndex) -> Audience {
+    pub(crate) fn new(plan: &Plan, ports: &[Option<Port>], ingress: PortIndex) -> EgressFilter {
         let is_outside = |index: PortIndex| {
             let port = ports.get(usize::from(index.0)).and_then(Option::as_ref);
             port.is_some_and(|port| port.settings.filter.is_outside)
@@ -31,11 +31,11 @@ impl Audience {
         let known = plan.known();
         let outward = plan.unicast().iter().filter(|(port, _)| is_outside(*port));
         let outward = outward.fold(0, |all, (_, frames)| all | frames);
-        Audience {
+        EgressFilter {
             groups: plan.flood & !plan.unknown,
             unknown: plan.unknown,
             known,
-            among_machines: match is_outside(ingress) {
+            between_guests: match is_outside(ingress) {
                 true => 0,
                 false => plan.unknown | (known & !outward),
             },
@@ -44,10 +44,10 @@ impl Audience {
 
     /// Returns the frames that `port`, not the ingress port, receives if it carries their VLAN,
     /// besides its unicast frames.
-    pub(crate) fn due<S: Source>(&self, source: &S, port: &Port) -> FrameSet {
+    pub(crate) fn frames_for<S: Source>(&self, source: &S, port: &Port) -> FrameSet {
         let others = match port.settings.filter.promiscuous {
             Promiscuous::Deny => 0,
-            Promiscuous::AllowVms => self.among_machines,
+            Promiscuous::AllowVms => self.between_guests,
             Promiscuous::AllowAll => self.unknown | self.known,
         };
         self.groups | others | self.unknown_for(source, port)
@@ -61,15 +61,14 @@ impl Audience {
             Station::Known(mac) => Some(mac),
             Station::Learned => None,
         };
-        // A guest limited to one source address has shown no other.
-        let shown = filter.only_source().is_none().then_some(&port.sources);
-        if shown.is_some_and(|shown| shown.are_several() || (stated.is_none() && shown.are_none()))
-        {
+        // A guest limited to one source address was seen with no other.
+        let seen = filter.only_source().is_none().then_some(&port.sources);
+        if seen.is_some_and(|seen| seen.has_several() || (stated.is_none() && seen.is_empty())) {
             return self.unknown;
         }
         let is_own = |i: &usize| {
             let to = source.head(*i).first_chunk().copied().map(MacAddr);
-            to.is_some_and(|to| stated == Some(to) || shown.is_some_and(|shown| shown.have(to)))
+            to.is_some_and(|to| stated == Some(to) || seen.is_some_and(|seen| seen.contains(to)))
         };
         members(self.unknown).filter(is_own).fold(0, |all, i| all | 1 << i)
     }

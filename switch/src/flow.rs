@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 use trama_frame::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, MIN_HEADER, TAG_LEN};
 
 /// Bytes used from the network header on: an IPv6 header and two L4 ports.
-const LOOK: usize = 44;
+const HASHED_LEN: usize = 44;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
@@ -30,7 +30,7 @@ impl FlowHasher {
     }
 
     /// Returns one of `count` (at least one) rings for the frame that begins with `head`.
-    pub(crate) fn pick(&self, head: &[u8], count: usize) -> usize {
+    pub(crate) fn ring_for(&self, head: &[u8], count: usize) -> usize {
         // The upper half of a product spreads 32 bits evenly over any count.
         (((self.hash(head) >> 32) * count as u64) >> 32) as usize
     }
@@ -80,7 +80,7 @@ fn network(head: &[u8]) -> Option<(u16, &[u8])> {
     let (start, ethertype) = ethernet::behind_tags(head)?;
     let inner_tags = start.saturating_sub(MIN_HEADER + TAG_LEN);
     let packet = head.get(start..)?;
-    Some((ethertype, &packet[..packet.len().min(LOOK - inner_tags)]))
+    Some((ethertype, &packet[..packet.len().min(HASHED_LEN - inner_tags)]))
 }
 
 /// Returns the L4 ports of an unfragmented packet: later fragments have none and belong to the
@@ -155,18 +155,18 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_too_few(bytes in prop::collection::vec(any::<u8>(), 0..130)) {
-            prop_assert!(FlowHasher::new(1).pick(&bytes, 3) < 3);
+        fn any_number_of_bytes_is_hashed(bytes in prop::collection::vec(any::<u8>(), 0..130)) {
+            prop_assert!(FlowHasher::new(1).ring_for(&bytes, 3) < 3);
         }
     }
 
     #[test]
-    fn ports_tell_flows_apart_and_spread_them() {
+    fn l4_ports_distinguish_and_spread_flows() {
         for v6 in [false, true] {
             let mut rings = [0; 4];
             for port in 1000..2000 {
                 let head = packet(&[], v6, [(1, port), (2, 80)], TCP);
-                rings[FlowHasher::new(9).pick(&head, 4)] += 1;
+                rings[FlowHasher::new(9).ring_for(&head, 4)] += 1;
             }
             assert!(rings.iter().all(|flows| (150..350).contains(flows)), "{rings:?}");
         }

@@ -9,7 +9,7 @@
 use trama_frame::ethernet::{self, Ethernet};
 use trama_frame::vnet::{self, LEN as HEADER, VnetHeader};
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
-use trama_virtqueue::{MAX_BURST, RingError, Segment, TxBurst};
+use trama_virtqueue::{HEADER_LEN, MAX_BURST, RingError, Segment, TxBurst};
 
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
@@ -23,7 +23,7 @@ pub(crate) const MAX_FRAME: usize =
     65_535 + ethernet::MIN_HEADER + ethernet::MAX_TAGS * ethernet::TAG_LEN;
 
 /// How many runs ahead the second lines of a large MAC table are prefetched.
-const AHEAD: usize = 8;
+const PREFETCH_DISTANCE: usize = 8;
 
 /// A burst of frames to be switched, from any kind of device.
 pub(crate) trait Source {
@@ -41,6 +41,9 @@ pub(crate) trait Source {
     /// Returns the error of an entry that is not a frame.
     fn error(&self, i: usize) -> Option<RingError>;
 }
+
+// The ring copies what `frame` needs for its checks, and both mean the same header.
+const _: () = assert!(TxBurst::MAX_HEAD == vnet::PRIVATE_HEAD && HEADER_LEN == vnet::LEN);
 
 impl Source for TxBurst {
     #[inline]
@@ -93,7 +96,7 @@ pub(crate) fn members(mut set: FrameSet) -> impl Iterator<Item = usize> {
 
 /// What delivery must know of a frame besides its bytes.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Verdict {
+pub(crate) struct FrameMeta {
     /// Its virtio-net header, validated.
     pub header: VnetHeader,
     /// Offloads that its receiver must take to get it unchanged.
@@ -114,7 +117,7 @@ struct Run {
 
 /// The fate of the frames of a burst.
 pub(crate) struct Plan {
-    pub verdicts: [Verdict; MAX_BURST],
+    pub meta: [FrameMeta; MAX_BURST],
     runs: [Run; MAX_BURST],
     /// Number of used entries in `runs`.
     run_count: usize,
@@ -134,7 +137,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new() -> Plan {
         Plan {
-            verdicts: [Verdict::default(); MAX_BURST],
+            meta: [FrameMeta::default(); MAX_BURST],
             runs: [Run::default(); MAX_BURST],
             run_count: 0,
             unicast: [(PortIndex(0), 0); MAX_BURST],
@@ -150,7 +153,7 @@ impl Plan {
     /// Returns the runs with their VLANs: all frames of the burst, and some that were dropped.
     #[inline]
     pub(crate) fn runs(&self) -> impl Iterator<Item = (FrameSet, VlanId)> {
-        let vlan = |run: &Run| self.verdicts[run.frames.trailing_zeros() as usize].vlan;
+        let vlan = |run: &Run| self.meta[run.frames.trailing_zeros() as usize].vlan;
         self.runs[..self.run_count].iter().map(move |run| (run.frames, vlan(run)))
     }
 
@@ -184,21 +187,21 @@ impl Plan {
 
     /// Drops frames that were counted as good.
     #[cold]
-    fn refuse<S: Source>(
+    fn drop_counted<S: Source>(
         &mut self,
         source: &S,
         frames: FrameSet,
         reason: DropReason,
         counters: &PortCounters,
     ) {
-        self.tally.remove(source, &self.verdicts, frames);
+        self.tally.remove(source, &self.meta, frames);
         counters.drop(reason, u64::from(frames.count_ones()));
     }
 
     /// Drops the runs with sources other than `only`; returns how many are left. A pass of its own,
     /// so that it costs nothing where any source is allowed.
     #[cold]
-    fn refuse_forged<S: Source>(
+    fn drop_forged<S: Source>(
         &mut self,
         source: &S,
         only: MacAddr,
@@ -208,12 +211,12 @@ impl Plan {
         let mut kept = 0;
         for place in 0..runs {
             let run = self.runs[place];
-            let vlan = self.verdicts[run.frames.trailing_zeros() as usize].vlan;
+            let vlan = self.meta[run.frames.trailing_zeros() as usize].vlan;
             if run.source.is(vlan, only) {
                 self.runs[kept] = run;
                 kept += 1;
             } else {
-                self.refuse(source, run.frames, DropReason::SourceForged, counters);
+                self.drop_counted(source, run.frames, DropReason::SourceForged, counters);
             }
         }
         kept
@@ -231,7 +234,7 @@ impl Plan {
         let lost = self.flood & !reached;
         let mut tally = self.tally;
         if lost != 0 {
-            tally.remove(source, &self.verdicts, lost);
+            tally.remove(source, &self.meta, lost);
             counters.drop(DropReason::NoMember, u64::from((lost & !withheld).count_ones()));
             counters.drop(DropReason::UnknownUnicast, u64::from((lost & withheld).count_ones()));
         }
@@ -270,11 +273,11 @@ struct Tally {
 impl Tally {
     /// Removes frames that went nowhere.
     #[cold]
-    fn remove<S: Source>(&mut self, source: &S, verdicts: &[Verdict; MAX_BURST], lost: FrameSet) {
+    fn remove<S: Source>(&mut self, source: &S, meta: &[FrameMeta; MAX_BURST], lost: FrameSet) {
         for i in members(lost) {
             self.frames -= 1;
             self.bytes -= source.frame_len(i) as u64;
-            self.large -= u64::from(verdicts[i].header.is_gso());
+            self.large -= u64::from(meta[i].header.is_gso());
         }
     }
 }
@@ -291,39 +294,39 @@ pub(crate) fn classify<S: Source>(
     plan.ports = 0;
     plan.flood = 0;
     plan.unknown = 0;
-    let mut runs = judge_all(source, ingress, table, plan);
+    let mut runs = check_frames(source, ingress, table, plan);
     if let Some(mac) = ingress.only_source {
-        runs = plan.refuse_forged(source, mac, runs, ingress.counters);
+        runs = plan.drop_forged(source, mac, runs, ingress.counters);
     }
     plan.run_count = runs;
     let is_large = table.is_large();
     for place in 0..runs {
-        if is_large && place + AHEAD < runs {
-            let Run { source, destination, .. } = plan.runs[place + AHEAD];
-            table.look_ahead(source);
-            table.look_ahead(destination);
+        if is_large && place + PREFETCH_DISTANCE < runs {
+            let Run { source, destination, .. } = plan.runs[place + PREFETCH_DISTANCE];
+            table.prefetch_second(source);
+            table.prefetch_second(destination);
         }
         let Run { frames, source: from, destination } = plan.runs[place];
         match table.learn_at(from, ingress.port, now) {
             Learned::Known => {}
             Learned::Ignored => {
-                plan.refuse(source, frames, DropReason::SourceInvalid, ingress.counters);
+                plan.drop_counted(source, frames, DropReason::SourceInvalid, ingress.counters);
                 continue;
             }
             _ => {
                 if let Some(sources) = &mut ingress.sources {
-                    sources.note(from.mac(), now, table);
+                    sources.record(from.mac(), now, table);
                 }
             }
         }
-        match look_up(table, destination, now) {
+        match route(table, destination, now) {
             Route::Group => plan.flood |= frames,
             Route::Unknown => {
                 plan.flood |= frames;
                 plan.unknown |= frames;
             }
             Route::Port(port) if port == ingress.port => {
-                plan.refuse(source, frames, DropReason::Hairpin, ingress.counters);
+                plan.drop_counted(source, frames, DropReason::Hairpin, ingress.counters);
             }
             Route::Port(port) => plan.add(port, frames),
         }
@@ -332,7 +335,7 @@ pub(crate) fn classify<S: Source>(
 
 /// Judges each frame by itself and counts the good ones; returns the number of runs. Prefetches the
 /// lines of the table here, so that no look-up waits for its own.
-fn judge_all<S: Source>(
+fn check_frames<S: Source>(
     source: &S,
     ingress: &Ingress<'_>,
     table: &MacTable,
@@ -343,8 +346,8 @@ fn judge_all<S: Source>(
     let mut tagged = 0;
     let (mut from, mut to) = (Address::default(), Address::default());
     for i in 0..source.len().min(MAX_BURST) {
-        let verdict = &mut plan.verdicts[i];
-        let ethernet = match judge(source, i, ingress, verdict) {
+        let meta = &mut plan.meta[i];
+        let ethernet = match check_frame(source, i, ingress, meta) {
             Ok(ethernet) => ethernet,
             Err(reason) => {
                 ingress.counters.drop(reason, 1);
@@ -353,18 +356,18 @@ fn judge_all<S: Source>(
         };
         tally.frames += 1;
         tally.bytes += source.frame_len(i) as u64;
-        tally.large += u64::from(verdict.header.is_gso());
+        tally.large += u64::from(meta.header.is_gso());
         if ethernet.tag.is_some() {
             tagged |= 1 << i;
         }
-        let same_source = from.is(verdict.vlan, ethernet.src);
-        let same_destination = to.is(verdict.vlan, ethernet.dst);
+        let same_source = from.is(meta.vlan, ethernet.src);
+        let same_destination = to.is(meta.vlan, ethernet.dst);
         if !same_source || !same_destination {
             if !same_source {
-                from = table.address(verdict.vlan, ethernet.src);
+                from = table.address(meta.vlan, ethernet.src);
             }
             if !same_destination {
-                to = table.address(verdict.vlan, ethernet.dst);
+                to = table.address(meta.vlan, ethernet.dst);
             }
             plan.runs[runs] = Run { frames: 0, source: from, destination: to };
             runs += 1;
@@ -378,11 +381,11 @@ fn judge_all<S: Source>(
 
 /// Checks everything about a frame that does not depend on learned addresses.
 #[inline]
-fn judge<S: Source>(
+fn check_frame<S: Source>(
     source: &S,
     i: usize,
     ingress: &Ingress<'_>,
-    verdict: &mut Verdict,
+    meta: &mut FrameMeta,
 ) -> Result<Ethernet, DropReason> {
     if source.error(i).is_some() {
         return Err(DropReason::ChainMalformed);
@@ -393,11 +396,11 @@ fn judge<S: Source>(
     if len > MAX_FRAME {
         return Err(DropReason::Giant);
     }
-    verdict.header = VnetHeader::from_bytes(&source.header(i));
-    verdict.needs =
-        vnet::validate(&mut verdict.header, head, len).map_err(|_| DropReason::HeaderMalformed)?;
-    let largest = if verdict.header.is_gso() {
-        usize::from(verdict.header.hdr_len) + usize::from(verdict.header.gso_size)
+    meta.header = VnetHeader::from_bytes(&source.header(i));
+    meta.needs =
+        vnet::validate(&mut meta.header, head, len).map_err(|_| DropReason::HeaderMalformed)?;
+    let largest = if meta.header.is_gso() {
+        usize::from(meta.header.hdr_len) + usize::from(meta.header.gso_size)
     } else {
         len
     };
@@ -405,8 +408,8 @@ fn judge<S: Source>(
     if largest > ethernet.header_len() + mtu && is_too_large(head, largest, mtu) {
         return Err(DropReason::MtuExceeded);
     }
-    verdict.vlan = ingress.vlan.ingress(ethernet.tag)?;
-    verdict.tag = ethernet.tag;
+    meta.vlan = ingress.vlan.ingress(ethernet.tag)?;
+    meta.tag = ethernet.tag;
     if ethernet.dst.is_reserved_group() {
         return Err(DropReason::ReservedMulticast);
     }
@@ -429,7 +432,7 @@ enum Route {
     Unknown,
 }
 
-fn look_up(table: &MacTable, destination: Address, now: Time) -> Route {
+fn route(table: &MacTable, destination: Address, now: Time) -> Route {
     if destination.is_group() {
         return Route::Group;
     }

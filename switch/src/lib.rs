@@ -17,6 +17,7 @@ mod forward;
 pub mod mac_table;
 pub mod ports;
 mod sources;
+mod spin;
 pub mod time;
 mod types;
 pub mod vlan;
@@ -25,8 +26,8 @@ pub mod worker;
 pub use counters::{NetworkCounters, PortCounters, WorkerCounters};
 pub use drop_reason::DropReason;
 pub use engine::{
-    DetachedPort, Engine, EngineError, Network, NetworkId, NetworkSettings, PortFault, PortFilter,
-    PortId, PortSettings, Promiscuous, Station,
+    DetachedPort, Engine, EngineError, HdrLen, Network, NetworkId, NetworkSettings, PortFault,
+    PortFilter, PortId, PortSettings, Promiscuous, Spoof, Station,
 };
 pub use mac_table::{FdbEntry, MacTable, PortIndex};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
@@ -34,7 +35,8 @@ pub use ports::packet::{Uplink, UplinkError};
 pub use ports::tap::{NamespaceId, Tap, TapError, TapOptions};
 pub use ports::vhost::VhostDevice;
 pub use ports::{Device, Doorbell};
+pub use spin::{ParseSpinError, Spin};
 pub use time::Time;
 pub use trama_virtqueue::RingFds;
-pub use vlan::{Egress, VlanMode, VlanSet};
-pub use worker::{MoveError, Spin, WorkerGone, WorkerGroup, WorkerHandle, WorkerOptions};
+pub use vlan::{Egress, VlanMode, VlanModeName, VlanSet};
+pub use worker::{MoveError, PortMoved, WorkerGone, WorkerGroup, WorkerHandle, WorkerOptions};

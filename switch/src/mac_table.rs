@@ -32,21 +32,21 @@ use bucket::{Bucket, Slot, Value, WAYS, key};
 
 /// Used slots of a bucket in a full table, on average: three quarters keeps the search for room
 /// short, at 21 bytes per entry.
-const FILL: usize = 3;
+const FILL_PER_BUCKET: usize = 3;
 /// Small tables need enough buckets to choose from.
 const MIN_BUCKETS: usize = 16;
 /// Largest table: 2^24 entries, 341 MiB.
 const MAX_CAPACITY: usize = 1 << 24;
 /// Buckets examined for room: the new entry's two, the other buckets of the eight entries there,
 /// and those of the thirty-two entries in these.
-const SEARCH: usize = 2 + 2 * WAYS + 2 * WAYS * WAYS;
+const MAX_SEARCH: usize = 2 + 2 * WAYS + 2 * WAYS * WAYS;
 /// Buckets examined for an entry of the largest port before the best one found is taken.
-const SWEEP: usize = 1024;
+const MAX_SWEEP: usize = 1024;
 /// Buckets of a table larger than a level-2 cache of 1 MiB. Prefetching the second line costs 3 %
 /// of a frame if it is in the cache, and saves 10 % with a million addresses.
-const LARGE: usize = 1 << 14;
+const LARGE_TABLE: usize = 1 << 14;
 /// Buckets read at a time to count addresses: 512 KiB, some tens of microseconds.
-const PART: usize = 8192;
+const BUCKETS_PER_PART: usize = 8192;
 /// Ports that a table has room for before [`MacTable::reserve_ports`].
 const INITIAL_PORTS: usize = 64;
 /// Unit of ages, as a power of two of nanoseconds: 268 ms. 32 bits of it are 36 years.
@@ -109,7 +109,7 @@ pub struct MacTable {
     /// Age in ticks beyond which an entry is dead.
     max_age: u32,
     /// Where the search for an entry to evict continues.
-    hand: usize,
+    evict_from: usize,
     /// The variant with a second multiplication. With the fast one, a full table of equidistant
     /// addresses ran out of room in 76 of 1400 pairs of seed and distance, and up to 89 % of its
     /// entries were in their second buckets; with this one in none, and 14 %.
@@ -127,14 +127,14 @@ impl MacTable {
     /// was last seen. `seed` must be unknown to the guests.
     pub fn new(capacity: usize, aging: Duration, seed: u64) -> MacTable {
         let capacity = capacity.clamp(1, MAX_CAPACITY);
-        let buckets = capacity.div_ceil(FILL).max(MIN_BUCKETS);
+        let buckets = capacity.div_ceil(FILL_PER_BUCKET).max(MIN_BUCKETS);
         MacTable {
             buckets: in_huge_pages(Bucket::EMPTY, buckets),
             ports: vec![PortState::default(); INITIAL_PORTS],
             held: 0,
             capacity,
             max_age: max_age(aging),
-            hand: 0,
+            evict_from: 0,
             // By a hasher other than `hasher`, so that the two secrets are unrelated.
             secret: FixedState::default().hash_one(seed),
             hasher: FixedState::with_seed(seed),
@@ -156,7 +156,7 @@ impl MacTable {
         if capacity == self.capacity {
             return;
         }
-        let count = capacity.div_ceil(FILL).max(MIN_BUCKETS);
+        let count = capacity.div_ceil(FILL_PER_BUCKET).max(MIN_BUCKETS);
         let buckets = in_huge_pages(Bucket::EMPTY, count);
         let old = std::mem::replace(&mut self.buckets, buckets);
         let counted: Vec<(u64, Value)> = old
@@ -166,7 +166,7 @@ impl MacTable {
             .collect();
         // There is no clock here; the latest sighting is a lower bound of the time.
         let now = counted.iter().map(|(_, value)| value.tick()).max().unwrap_or(0);
-        (self.capacity, self.held, self.hand) = (capacity, 0, 0);
+        (self.capacity, self.held, self.evict_from) = (capacity, 0, 0);
         self.ports.iter_mut().for_each(|port| port.entries = 0);
         for (key, value) in counted {
             self.insert(Address { key, hash: self.hash(key) }, value, now);
@@ -189,20 +189,21 @@ impl MacTable {
     pub(crate) fn address(&self, vlan: VlanId, mac: MacAddr) -> Address {
         let key = key(vlan, mac);
         let hash = self.hash(key);
-        prefetch(&raw const self.buckets[self.homes(hash).0]);
+        prefetch(&raw const self.buckets[self.buckets_of(hash).0]);
         Address { key, hash }
     }
 
-    /// Returns whether look-ups wait for their second line, so that [`MacTable::look_ahead`] pays.
+    /// Returns whether look-ups wait for their second line, so that [`MacTable::prefetch_second`]
+    /// pays.
     #[inline]
     pub(crate) fn is_large(&self) -> bool {
-        self.buckets.len() >= LARGE
+        self.buckets.len() >= LARGE_TABLE
     }
 
     /// Prefetches the second line of an address that is not in the first, which is cached by now.
     #[inline]
-    pub(crate) fn look_ahead(&self, Address { key, hash }: Address) {
-        let (first, second) = self.homes(hash);
+    pub(crate) fn prefetch_second(&self, Address { key, hash }: Address) {
+        let (first, second) = self.buckets_of(hash);
         let is_here = self.buckets[first].way(key).is_some();
         prefetch(&raw const self.buckets[if is_here { first } else { second }]);
     }
@@ -257,7 +258,7 @@ impl MacTable {
     /// Returns the number of known addresses in one part of the table, counted from part 0; `None`
     /// if there is no such part. In parts, because frames wait while the table is read.
     pub fn len_of_part(&self, part: usize, now: Time) -> Option<usize> {
-        let buckets = self.buckets.chunks(PART).nth(part)?;
+        let buckets = self.buckets.chunks(BUCKETS_PER_PART).nth(part)?;
         Some(self.live(buckets, tick(now)).count())
     }
 
@@ -296,14 +297,14 @@ impl MacTable {
 
     /// Returns the two buckets that may hold a key of this hash.
     #[inline]
-    fn homes(&self, hash: u64) -> (usize, usize) {
+    fn buckets_of(&self, hash: u64) -> (usize, usize) {
         let scale = |half: u64| ((half * self.buckets.len() as u64) >> 32) as usize;
         (scale(hash >> 32), scale(hash & 0xffff_ffff))
     }
 
     #[inline]
     fn find(&self, Address { key, hash }: Address) -> Option<Slot> {
-        let (first, second) = self.homes(hash);
+        let (first, second) = self.buckets_of(hash);
         if let Some(way) = self.buckets[first].way(key) {
             return Some(Slot { bucket: first, way });
         }
@@ -355,7 +356,7 @@ impl MacTable {
             evicted = self.make_room(value.port(), now);
         }
         let slot = self.vacate(address, now).unwrap_or_else(|| {
-            let slot = self.largest_of_homes(address);
+            let slot = self.largest_candidate(address);
             evicted = Some(self.value(slot).port());
             self.clear(slot);
             slot
@@ -395,11 +396,11 @@ impl MacTable {
         let largest = self.largest(port);
         let mut best: Option<Slot> = None;
         for examined in 0..self.buckets.len() {
-            if examined >= SWEEP && best.is_some() {
+            if examined >= MAX_SWEEP && best.is_some() {
                 break;
             }
-            let bucket = self.hand;
-            self.hand = (self.hand + 1) % self.buckets.len();
+            let bucket = self.evict_from;
+            self.evict_from = (self.evict_from + 1) % self.buckets.len();
             for way in 0..WAYS {
                 let slot = Slot { bucket, way };
                 let value = self.value(slot);
@@ -414,7 +415,7 @@ impl MacTable {
                     self.clear(slot);
                     return Some(largest);
                 }
-                if best.is_none_or(|best| self.entries_beside(best) < self.entries_beside(slot)) {
+                if best.is_none_or(|best| self.entries_of_port(best) < self.entries_of_port(slot)) {
                     best = Some(slot);
                 }
             }
@@ -437,22 +438,22 @@ impl MacTable {
     }
 
     /// Returns the number of entries of the port of this entry.
-    fn entries_beside(&self, slot: Slot) -> u32 {
+    fn entries_of_port(&self, slot: Slot) -> u32 {
         self.ports[usize::from(self.value(slot).port().0)].entries
     }
 
     /// Returns the slot among an address's own whose port holds the most entries.
-    fn largest_of_homes(&self, address: Address) -> Slot {
-        let (first, second) = self.homes(address.hash);
+    fn largest_candidate(&self, address: Address) -> Slot {
+        let (first, second) = self.buckets_of(address.hash);
         let ways = |bucket| (0..WAYS).map(move |way| Slot { bucket, way });
         ways(first)
             .chain(ways(second))
-            .max_by_key(|slot| self.entries_beside(*slot))
+            .max_by_key(|slot| self.entries_of_port(*slot))
             .unwrap_or(Slot { bucket: first, way: 0 })
     }
 
     /// Returns a free slot in one of an address's buckets, moving other entries if necessary.
-    /// Searches breadth first, at most [`SEARCH`] buckets; `None` if none of them has room.
+    /// Searches breadth first, at most [`MAX_SEARCH`] buckets; `None` if none of them has room.
     fn vacate(&mut self, address: Address, now: u32) -> Option<Slot> {
         /// A bucket to which the entry in `way` of the bucket of step `from` may move.
         #[derive(Clone, Copy, Default)]
@@ -461,14 +462,14 @@ impl MacTable {
             from: usize,
             way: usize,
         }
-        let (first, second) = self.homes(address.hash);
+        let (first, second) = self.buckets_of(address.hash);
         // Mostly one of them is free, and no search is needed.
         let is_free = |bucket| self.reusable(bucket, now);
         if let Some(slot) = is_free(first).or_else(|| is_free(second)) {
             self.clear(slot);
             return Some(slot);
         }
-        let mut steps = [Step::default(); SEARCH];
+        let mut steps = [Step::default(); MAX_SEARCH];
         (steps[0].bucket, steps[1].bucket) = (first, second);
         let mut len = 2;
         let mut at = 0;
@@ -485,8 +486,8 @@ impl MacTable {
                 return Some(slot);
             }
             for way in 0..WAYS {
-                if len < SEARCH {
-                    let (one, other) = self.homes(self.hash(self.buckets[bucket].keys[way]));
+                if len < MAX_SEARCH {
+                    let (one, other) = self.buckets_of(self.hash(self.buckets[bucket].keys[way]));
                     let elsewhere = if one == bucket { other } else { one };
                     steps[len] = Step { bucket: elsewhere, from: at, way };
                     len += 1;

@@ -44,9 +44,18 @@ pub struct PortSettings {
     pub filter: PortFilter,
     /// The port's mark, for receivers that want it; 0 if it has none.
     pub mark: u16,
-    /// Whether the header of each frame tells the device behind the port the mark of the ingress
-    /// port, in `hdr_len`. Not for virtio drivers, for which the field has another meaning.
-    pub is_told_marks: bool,
+    /// What `hdr_len` of the frames delivered to it holds.
+    pub hdr_len: HdrLen,
+}
+
+/// The meaning of the virtio-net header's `hdr_len` in frames that a port receives.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum HdrLen {
+    /// The length of the frame's headers (virtio 1.2, section 5.1.6).
+    #[default]
+    Headers,
+    /// The mark of the ingress port; not for virtio drivers.
+    IngressMark,
 }
 
 /// Which frames a port may receive besides its own, and with which source it may send.
@@ -58,15 +67,15 @@ pub struct PortFilter {
     pub station: Station,
     /// Whether it leads out of the network's guests: to the host or a LAN.
     pub is_outside: bool,
-    /// Whether frames with a source other than [`Station::Known`] are dropped.
-    pub refuses_forged: bool,
+    /// Which source addresses it may send from.
+    pub spoof: Spoof,
 }
 
 impl PortFilter {
     /// Returns the only source that the port's frames may have, if they are limited to one.
     pub(crate) fn only_source(&self) -> Option<MacAddr> {
         match self.station {
-            Station::Known(mac) if self.refuses_forged => Some(mac),
+            Station::Known(mac) if self.spoof == Spoof::Deny => Some(mac),
             _ => None,
         }
     }
@@ -80,8 +89,58 @@ pub enum Promiscuous {
     Deny,
     /// Also frames between guests of the network.
     AllowVms,
-    /// All frames of the network.
+    /// All frames of the network, including those of the host and the LAN.
     AllowAll,
+}
+
+impl Promiscuous {
+    /// Every value.
+    pub const ALL: [Promiscuous; 3] =
+        [Promiscuous::Deny, Promiscuous::AllowVms, Promiscuous::AllowAll];
+
+    /// Returns its word in configurations and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Promiscuous::Deny => "deny",
+            Promiscuous::AllowVms => "allow-vms",
+            Promiscuous::AllowAll => "allow-all",
+        }
+    }
+}
+
+impl fmt::Display for Promiscuous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which source addresses a port may send from.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Spoof {
+    /// Any unicast address.
+    #[default]
+    Allow,
+    /// Only that of [`Station::Known`]; other frames are dropped.
+    Deny,
+}
+
+impl Spoof {
+    /// Every value.
+    pub const ALL: [Spoof; 2] = [Spoof::Allow, Spoof::Deny];
+
+    /// Returns its word in configurations and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Spoof::Allow => "allow",
+            Spoof::Deny => "deny",
+        }
+    }
+}
+
+impl fmt::Display for Spoof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// The stations behind a port, and so the unknown unicast frames that may be for them.
@@ -115,7 +174,7 @@ pub enum EngineError {
     #[error("the port has no rings: it is not a vhost-user port")]
     NotVhost,
     /// A ring index beyond the device's queue pairs.
-    #[error("ring {index} is beyond the device's {rings} rings")]
+    #[error("ring {index} does not exist: the device has {rings} rings")]
     NoSuchRing {
         /// The requested index.
         index: usize,
@@ -134,12 +193,10 @@ pub enum EngineError {
         error: RingError,
     },
     /// The device's descriptor cannot be registered with epoll.
-    #[error("the device cannot be waited for: {0}")]
+    #[error("cannot wait for the device: {0}")]
     Watch(std::io::Error),
     /// A ring's descriptor cannot be registered with epoll.
-    #[error(
-        "the kick descriptor of ring {index} cannot be waited for: {error}; it must be an eventfd"
-    )]
+    #[error("cannot wait for the kick descriptor of ring {index}: {error}; it must be an eventfd")]
     Kick {
         /// Index of the ring.
         index: usize,

@@ -103,6 +103,56 @@ pub enum VlanMode {
     },
 }
 
+/// The name of a VLAN mode, without its VLANs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VlanModeName {
+    /// Of [`VlanMode::Access`].
+    Access,
+    /// Of [`VlanMode::Trunk`].
+    Trunk,
+    /// Of [`VlanMode::NativeTagged`].
+    NativeTagged,
+    /// Of [`VlanMode::NativeUntagged`].
+    NativeUntagged,
+}
+
+impl VlanModeName {
+    /// Every name.
+    pub const ALL: [VlanModeName; 4] = [
+        VlanModeName::Access,
+        VlanModeName::Trunk,
+        VlanModeName::NativeTagged,
+        VlanModeName::NativeUntagged,
+    ];
+
+    /// Returns its word in configurations and commands, which is that of Open vSwitch.
+    pub fn name(self) -> &'static str {
+        match self {
+            VlanModeName::Access => "access",
+            VlanModeName::Trunk => "trunk",
+            VlanModeName::NativeTagged => "native-tagged",
+            VlanModeName::NativeUntagged => "native-untagged",
+        }
+    }
+
+    /// Returns the mode with these VLANs: `tag` is the port's or the native one, and `trunks` are
+    /// the others. A mode leaves out what it does not have.
+    pub fn with(self, tag: VlanId, trunks: VlanSet) -> VlanMode {
+        match self {
+            VlanModeName::Access => VlanMode::Access { tag },
+            VlanModeName::Trunk => VlanMode::Trunk { trunks },
+            VlanModeName::NativeTagged => VlanMode::NativeTagged { tag, trunks },
+            VlanModeName::NativeUntagged => VlanMode::NativeUntagged { tag, trunks },
+        }
+    }
+}
+
+impl fmt::Display for VlanModeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// How a frame of a VLAN leaves through a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Egress {
@@ -116,6 +166,9 @@ pub enum Egress {
 
 impl VlanMode {
     /// Returns the VLAN of a frame that arrives with `tag` as its outermost tag.
+    ///
+    /// # Errors
+    /// [`DropReason::VlanNotAllowed`]: the port does not carry the VLAN.
     #[inline]
     pub fn ingress(&self, tag: Option<VlanTag>) -> Result<VlanId, DropReason> {
         let vlan = tag.map_or(VlanId::NONE, |tag| tag.vid());

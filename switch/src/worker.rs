@@ -17,9 +17,10 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::counters::WorkerCounters;
 use crate::engine::{
-    Engine, EngineError, Names, Network, NetworkId, NetworkSettings, PortId, PortSettings,
+    Engine, EngineError, IdAllocator, Network, NetworkId, NetworkSettings, PortId, PortSettings,
 };
 use crate::ports::{Doorbell, signal};
+use crate::spin::Spin;
 use crate::time::Time;
 
 /// Most requests that wait; further callers block until there is room.
@@ -29,7 +30,7 @@ const REQUESTS_PER_ROUND: usize = 8;
 /// Rounds without a frame after which the worker yields its core. Where the gateway shares the
 /// core, its frames would otherwise wait for the spinning to end: yielding raised downloads from
 /// 6.8 to over 9.7 Gb/s, requests from 7700 to 10,300 a second.
-const PATIENCE: u32 = 8;
+const YIELD_AFTER_ROUNDS: u32 = 8;
 /// How often a busy worker checks for kicks of armed ports: a system call of about 0.3 µs.
 const KICK_CHECK: Duration = Duration::from_micros(20);
 /// Period over which a worker measures its load.
@@ -40,17 +41,6 @@ pub const LOADED_PERCENT: u64 = 80;
 const EVENTS: usize = 128;
 /// The waker's token; a port's token is its ID.
 const WAKER: Token = Token(usize::MAX);
-
-/// How long a worker polls silent ports before it sleeps.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Spin {
-    /// Sleeps at once.
-    Never,
-    /// Polls for this long after a port's last frame.
-    For(Duration),
-    /// Never sleeps.
-    Always,
-}
 
 /// Options of a worker.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -79,11 +69,21 @@ pub enum MoveError {
     Gone(#[from] WorkerGone),
 }
 
+/// The state of a port that has moved to another worker.
+#[derive(Debug)]
+#[must_use = "a port may have moved without being attached"]
+pub enum PortMoved {
+    /// It is attached as requested.
+    Attached,
+    /// It carries no frames, as it could not be attached.
+    Unattached(EngineError),
+}
+
 /// Workers between which networks and ports can move: they share a clock, and IDs that are never
 /// reused.
 #[derive(Clone)]
 pub struct WorkerGroup {
-    names: Arc<Names>,
+    ids: Arc<IdAllocator>,
     started: Instant,
 }
 
@@ -104,17 +104,20 @@ pub struct WorkerHandle {
 impl WorkerGroup {
     /// Makes a group without workers. `seed` keys the hashes and must be unknown to guests.
     pub fn new(seed: u64) -> WorkerGroup {
-        WorkerGroup { names: Arc::new(Names::new(seed)), started: Instant::now() }
+        WorkerGroup { ids: Arc::new(IdAllocator::new(seed)), started: Instant::now() }
     }
 
     /// Makes a network without ports for a worker of this group. Its MAC table may take long to
     /// make; no worker waits for it.
     pub fn network(&self, settings: NetworkSettings) -> (NetworkId, Network) {
-        self.names.network(settings)
+        self.ids.new_network(settings)
     }
 
     /// Starts a worker thread with an empty engine. `load` is written each time the worker was busy
     /// for [`LOADED_PERCENT`] of a [`LOAD_WINDOW`].
+    ///
+    /// # Errors
+    /// The system is out of descriptors or threads.
     pub fn spawn(
         &self,
         spin: Spin,
@@ -125,7 +128,7 @@ impl WorkerGroup {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (jobs, queue) = bounded(REQUESTS);
         let stop = Arc::new(AtomicBool::new(false));
-        let mut engine = Engine::with_names(Arc::clone(&self.names));
+        let mut engine = Engine::with_ids(Arc::clone(&self.ids));
         let doorbell = Doorbell::new(poll.registry().try_clone()?);
         let silence = match spin {
             Spin::Never => Some(Duration::ZERO),
@@ -150,7 +153,7 @@ impl WorkerGroup {
             counters,
             started: self.started,
             never_sleeps: spin == Spin::Always,
-            load: load.map(LoadWatch::new),
+            load: load.map(LoadMonitor::new),
         };
         let thread = std::thread::Builder::new().name(name).spawn(|| worker.run())?;
         Ok((handle, thread))
@@ -159,12 +162,18 @@ impl WorkerGroup {
 
 impl WorkerHandle {
     /// Starts a worker thread with an empty engine, in a group of its own.
+    ///
+    /// # Errors
+    /// The system is out of descriptors or threads.
     pub fn spawn(options: WorkerOptions) -> io::Result<(WorkerHandle, JoinHandle<()>)> {
         let WorkerOptions { spin, name, seed } = options;
         WorkerGroup::new(seed).spawn(spin, name, None)
     }
 
     /// Adds a network to this worker.
+    ///
+    /// # Errors
+    /// The worker has ended.
     pub fn take_network(&self, network: Network) -> Result<(), WorkerGone> {
         self.call(|engine, now| engine.take_network(network, now))
     }
@@ -172,6 +181,9 @@ impl WorkerHandle {
     /// Moves a network to another worker of the group, with its ports, everything waiting in their
     /// rings, its addresses and its counters. `on_the_way` sees it while neither worker has it.
     /// Nothing is lost: frames that arrive meanwhile wait in their rings and devices.
+    ///
+    /// # Errors
+    /// The network does not exist or cannot be registered with epoll there, or a worker has ended.
     pub fn move_network(
         &self,
         id: NetworkId,
@@ -185,23 +197,30 @@ impl WorkerHandle {
     }
 
     /// Moves a port to another worker of the group, with its counters and everything waiting in its
-    /// rings, and attaches it there. The inner error means that it has moved but is not attached.
+    /// rings, and attaches it there.
+    ///
+    /// # Errors
+    /// The port does not exist or cannot be registered with epoll there, or a worker has ended.
     pub fn move_port(
         &self,
         id: PortId,
         to: &WorkerHandle,
         settings: PortSettings,
-    ) -> Result<Result<(), EngineError>, MoveError> {
+    ) -> Result<PortMoved, MoveError> {
         let doorbell = to.doorbell.clone();
         let port = self.call(move |engine, _| engine.give_port(id, &doorbell))??;
-        Ok(to.call(move |engine, now| {
+        let attached = to.call(move |engine, now| {
             engine.take_port(port, now)?;
             engine.set_port(id, settings)
-        })?)
+        })?;
+        Ok(attached.map_or_else(PortMoved::Unattached, |()| PortMoved::Attached))
     }
 
     /// Runs `job` on the worker between two bursts and waits for its result. All changes by control
     /// go through it, so no frame is in transit meanwhile.
+    ///
+    /// # Errors
+    /// The worker has ended, or `job` panicked.
     pub fn call<R: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Engine, Time) -> R + Send + 'static,
@@ -244,23 +263,23 @@ struct Worker {
     counters: Arc<WorkerCounters>,
     started: Instant,
     never_sleeps: bool,
-    load: Option<LoadWatch>,
+    load: Option<LoadMonitor>,
 }
 
 /// Reports when its worker is loaded, so that idle workers need no polling.
-struct LoadWatch {
+struct LoadMonitor {
     event: OwnedFd,
     begin: Time,
     busy_before: u64,
 }
 
-impl LoadWatch {
-    fn new(event: OwnedFd) -> LoadWatch {
-        LoadWatch { event, begin: Time::ZERO, busy_before: 0 }
+impl LoadMonitor {
+    fn new(event: OwnedFd) -> LoadMonitor {
+        LoadMonitor { event, begin: Time::ZERO, busy_before: 0 }
     }
 
     /// Records that by `now` the worker has been busy for `busy` nanoseconds in total.
-    fn look(&mut self, now: Time, busy: u64) {
+    fn update(&mut self, now: Time, busy: u64) {
         let window = now.saturating_sub(self.begin);
         if window < LOAD_WINDOW {
             return;
@@ -286,14 +305,14 @@ impl Worker {
                 let (moved, done) = self.engine.round(now, || since(started));
                 now = if self.engine.has_active() { done } else { since(started) };
                 idle = if moved { 0 } else { idle + 1 };
-                if idle >= PATIENCE {
+                if idle >= YIELD_AFTER_ROUNDS {
                     idle = 0;
                     std::thread::yield_now();
                 } else if idle > 0 {
                     std::hint::spin_loop();
                 }
                 if let Some(load) = &mut self.load {
-                    load.look(now, self.counters.busy_nanos.get());
+                    load.update(now, self.counters.busy_nanos.get());
                 }
                 let is_due = now.saturating_sub(kicks_checked) >= KICK_CHECK;
                 if is_due && self.engine.has_armed() {

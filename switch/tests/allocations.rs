@@ -1,6 +1,6 @@
 //! Moving frames allocates nothing. The allocator counts on the thread that polls.
 #![allow(clippy::unwrap_used, reason = "a test")]
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "a global allocator that counts")]
 
 mod support;
 

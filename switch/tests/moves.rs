@@ -14,8 +14,8 @@ use support::*;
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::ports::dummy::dummy_with_offloads;
 use trama_switch::{
-    Device, Doorbell, Engine, EngineError, MoveError, NetworkId, NetworkSettings, Spin, Time,
-    WorkerGroup, WorkerHandle,
+    Device, Doorbell, Engine, EngineError, MoveError, NetworkId, NetworkSettings, PortMoved, Spin,
+    Time, WorkerGroup, WorkerHandle,
 };
 use trama_virtqueue::RingFeatures;
 
@@ -150,12 +150,12 @@ fn event() -> OwnedFd {
 /// Makes a guest whose kicks wake its worker.
 fn guest(worker: &WorkerHandle, network: NetworkId) -> (Guest, OwnedFd) {
     let kick = event();
-    let ours = kick.try_clone().unwrap();
+    let kick_of_the_switch = kick.try_clone().unwrap();
     let guest = worker.call(move |engine, _| {
         let features = RingFeatures { event_idx: true, ..RingFeatures::default() };
         let options = driver_options(256, features);
         let guest = Guest::add(engine, port(network, trunk()), options, options);
-        engine.set_kick(guest.id, 1, Some(ours)).unwrap();
+        engine.set_kick(guest.id, 1, Some(kick_of_the_switch)).unwrap();
         guest
     });
     (guest.unwrap(), kick)
@@ -241,7 +241,8 @@ fn a_port_moves_between_workers_and_errors_leave_it_where_it_is() {
     let joined = there
         .call(move |engine, _| Station::add(engine, port(to, trunk()), Offloads::ALL))
         .unwrap();
-    here.move_port(a.id, &there, port(to, trunk())).unwrap().unwrap();
+    let moved = here.move_port(a.id, &there, port(to, trunk())).unwrap();
+    assert!(matches!(moved, PortMoved::Attached));
     send(&mut a, &kick, 1, 9, 1);
     until(|| joined.frames().len() == 1);
     let missing = here.move_port(a.id, &there, port(to, trunk()));
@@ -264,7 +265,7 @@ fn a_network_is_resized_on_the_way_and_keeps_its_addresses() {
 }
 
 #[test]
-fn the_time_of_a_network_is_counted_and_a_loaded_worker_says_so() {
+fn busy_time_is_counted_and_a_loaded_worker_signals_it() {
     let load = event();
     let running =
         Workers::new(Spin::For(Duration::from_micros(20)), Some(load.try_clone().unwrap()));

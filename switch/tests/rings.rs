@@ -11,8 +11,8 @@ use support::*;
 use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM};
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::{
-    Device, DropReason, Engine, EngineError, NetworkId, PortFault, PortSettings, RingFds, Time,
-    VhostDevice, VlanMode,
+    Device, DropReason, Engine, EngineError, HdrLen, NetworkId, PortFault, PortSettings, RingFds,
+    Time, VhostDevice, VlanMode,
 };
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures,
@@ -70,7 +70,7 @@ fn every_shape_of_chain_carries_every_length() {
         (ChainShape::Single, plain),
         (ChainShape::Single, in_order),
         (ChainShape::HeaderSplit, MERGEABLE),
-        (ChainShape::Pieces(4), plain),
+        (ChainShape::Scattered(4), plain),
         (ChainShape::Indirect(3), MERGEABLE),
         (ChainShape::Single, RingFeatures { mergeable: false, ..MERGEABLE }),
         (ChainShape::Single, SHORT),
@@ -145,12 +145,12 @@ fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
 /// Drivers without mergeable buffers, with either header: one buffer holds a whole frame or the
 /// frame is dropped with its reason, and the following ones pass.
 #[test]
-fn a_frame_that_fits_no_buffer_is_dropped_and_holds_up_nothing() {
+fn a_frame_that_fits_no_buffer_is_dropped_and_blocks_nothing() {
     let long = RingFeatures { mergeable: false, ..MERGEABLE };
     for (features, size) in [(long, 64), (SHORT, 64), (SHORT, 128), (SHORT, 256)] {
         let mut lab = Lab::new();
         let network = network(&mut lab.engine, 9000);
-        let large = options(ChainShape::Pieces(8), MERGEABLE);
+        let large = options(ChainShape::Scattered(8), MERGEABLE);
         let large = DriverOptions { buffer_size: HEADER_LEN + 65_536, ..large };
         let firmware = DriverOptions {
             size,
@@ -182,7 +182,7 @@ fn a_frame_that_fits_no_buffer_is_dropped_and_holds_up_nothing() {
 }
 
 #[test]
-fn a_device_that_asks_is_told_the_port_that_a_frame_came_by() {
+fn a_port_that_wants_marks_gets_the_ingress_ports() {
     let mut lab = Lab::new();
     let big = DriverOptions {
         buffer_size: HEADER_LEN + 65_536,
@@ -190,11 +190,11 @@ fn a_device_that_asks_is_told_the_port_that_a_frame_came_by() {
     };
     let small = options(ChainShape::Single, MERGEABLE);
     let marked = |mark| PortSettings { mark, ..port(lab.network, trunk()) };
-    let told = PortSettings { is_told_marks: true, ..port(lab.network, trunk()) };
+    let wants_marks = PortSettings { hdr_len: HdrLen::IngressMark, ..port(lab.network, trunk()) };
     let [first, second] = [marked(7), marked(0xff09)];
     let mut first = Guest::add(&mut lab.engine, first, big, small);
     let mut second = Guest::add(&mut lab.engine, second, big, small);
-    let mut curious = Guest::add(&mut lab.engine, told, small, big);
+    let mut marked_receiver = Guest::add(&mut lab.engine, wants_marks, small, big);
     let mut other = lab.guest(small);
     let all = frame(MacAddr::BROADCAST, mac(1), 60);
     first.send(&PLAIN, &all);
@@ -204,19 +204,19 @@ fn a_device_that_asks_is_told_the_port_that_a_frame_came_by() {
     let marks = |frames: Vec<(VnetHeader, Vec<u8>)>| -> Vec<u16> {
         frames.iter().map(|(header, _)| header.hdr_len).collect()
     };
-    assert_eq!(marks(curious.frames()), [7, 0xff09, 0], "a port without a mark has none");
-    assert_eq!(marks(other.frames()), [0, 0], "nobody else is told");
+    assert_eq!(marks(marked_receiver.frames()), [7, 0xff09, 0], "a port without a mark has none");
+    assert_eq!(marks(other.frames()), [0, 0], "only where it is wanted");
     let (header, bytes) = large_frame();
-    lab.engine.set_offloads(curious.id, Offloads::CSUM | Offloads::TSO4);
+    lab.engine.set_offloads(marked_receiver.id, Offloads::CSUM | Offloads::TSO4);
     first.send(&header.to_bytes(), &bytes);
     lab.settle();
-    let got = curious.frames();
+    let got = marked_receiver.frames();
     let [(whole, _)] = &got[..] else { panic!("{} frames", got.len()) };
     assert_eq!(*whole, VnetHeader { hdr_len: 7, num_buffers: 1, ..header });
-    lab.engine.set_offloads(curious.id, Offloads::NONE);
+    lab.engine.set_offloads(marked_receiver.id, Offloads::NONE);
     first.send(&header.to_bytes(), &bytes);
     lab.settle();
-    assert_eq!(marks(curious.frames()), [7; 42], "what software cuts, too");
+    assert_eq!(marks(marked_receiver.frames()), [7; 42], "what software cuts, too");
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn more_than_a_ring_goes_through_in_order() {
 }
 
 #[test]
-fn a_receiver_without_buffers_loses_its_frames_alone() {
+fn a_receiver_without_buffers_drops_only_its_own_frames() {
     let mut lab = Lab::new();
     let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
     let b = lab.guest(options(ChainShape::Single, MERGEABLE));
@@ -263,7 +263,7 @@ fn a_receiver_without_buffers_loses_its_frames_alone() {
 }
 
 #[test]
-fn rings_that_are_not_started_are_a_reason() {
+fn frames_for_a_port_without_started_rings_are_dropped() {
     let mut lab = Lab::new();
     let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
     let device = Device::Vhost(VhostDevice::new(1));
@@ -276,7 +276,7 @@ fn rings_that_are_not_started_are_a_reason() {
 }
 
 #[test]
-fn a_frontend_that_comes_back_loses_nothing() {
+fn a_frontend_that_reconnects_loses_nothing() {
     let mut lab = Lab::new();
     let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
     let mut b = lab.guest(options(ChainShape::HeaderSplit, MERGEABLE));
@@ -312,7 +312,7 @@ fn a_frontend_that_comes_back_loses_nothing() {
 }
 
 #[test]
-fn a_broken_ring_is_told_once_and_hurts_nobody_else() {
+fn a_broken_ring_is_reported_once_and_affects_no_other_port() {
     let mut lab = Lab::new();
     let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
     let mut b = lab.guest(options(ChainShape::Single, MERGEABLE));
@@ -329,7 +329,7 @@ fn a_broken_ring_is_told_once_and_hurts_nobody_else() {
     assert_eq!(c.frames().len(), 1);
     let broken = lab.engine.broken_ports();
     assert!(matches!(broken[..], [(id, PortFault::Ring { index: 1, .. })] if id == a.id));
-    assert!(lab.engine.broken_ports().is_empty(), "told once");
+    assert!(lab.engine.broken_ports().is_empty(), "wants_marks once");
     assert!(lab.engine.port_fault(a.id).is_some(), "but not forgotten");
     assert!(rustix::io::read(&event, &mut [0; 8]).is_ok(), "and signalled");
     b.send(&PLAIN, &frame(MacAddr::BROADCAST, mac(2), 60));
@@ -405,14 +405,14 @@ fn calls_are_made_when_they_are_wanted_once_a_turn() {
     let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
     let mut b = lab.guest(options(ChainShape::Single, MERGEABLE));
     let call = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
-    let ours: OwnedFd = call.try_clone().unwrap();
-    lab.engine.set_call(b.id, 0, Some(ours));
+    let call_of_the_switch: OwnedFd = call.try_clone().unwrap();
+    lab.engine.set_call(b.id, 0, Some(call_of_the_switch));
     let called = || {
         let mut count = [0; 8];
         rustix::io::read(&call, &mut count).map_or(0, |_| u64::from_ne_bytes(count))
     };
-    assert_eq!(called(), 1, "whatever the descriptor before it was told");
-    b.rx.arm();
+    assert_eq!(called(), 1, "whatever the descriptor before it was wants_marks");
+    let _ = b.rx.arm();
     for _ in 0..100 {
         a.send(&PLAIN, &frame(mac(2), mac(1), 60));
     }

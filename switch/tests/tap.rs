@@ -100,12 +100,12 @@ impl Lab {
     }
 }
 
-const US: [u8; 4] = [10, 77, 0, 9];
+const OUR_ADDRESS: [u8; 4] = [10, 77, 0, 9];
 
 /// Answers the ARP request for the station's address.
 fn answer_arp(lab: &mut Lab) {
     let request = lab.until(|_, bytes| {
-        let is_it = bytes[12..14] == [8, 6] && bytes[38..42] == US;
+        let is_it = bytes[12..14] == [8, 6] && bytes[38..42] == OUR_ADDRESS;
         is_it.then(|| bytes.to_vec())
     });
     let mut reply = request.clone();
@@ -113,7 +113,7 @@ fn answer_arp(lab: &mut Lab) {
     reply[6..12].copy_from_slice(&mac(9).0);
     reply[21] = 2;
     reply[22..28].copy_from_slice(&mac(9).0);
-    reply[28..32].copy_from_slice(&US);
+    reply[28..32].copy_from_slice(&OUR_ADDRESS);
     reply[32..42].copy_from_slice(&request[22..32]);
     lab.station.send(&reply);
     lab.poll();
@@ -134,7 +134,7 @@ fn udp_to_host(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_kernel_speaks_through_a_tap() {
+fn the_kernel_exchanges_packets_through_a_tap() {
     in_own_netns(|| {
         for offloads in [Offloads::ALL, Offloads::NONE] {
             let mut lab = Lab::new(&options("t0", 1), offloads);
@@ -177,7 +177,7 @@ fn the_kernel_speaks_through_a_tap() {
 }
 
 #[test]
-fn without_a_header_frames_are_finished_both_ways() {
+fn without_a_virtio_net_header_offloads_are_done_in_software() {
     in_own_netns(|| {
         let mut lab =
             Lab::new(&TapOptions { vnet_header: false, ..options("t0", 1) }, Offloads::ALL);
@@ -362,7 +362,7 @@ fn a_named_namespace_gets_the_device() {
             let mut lab = Lab::new(&wanted, Offloads::NONE);
             ip("-n there link show t0");
             let here = Command::new("ip").args(["link", "show", "t0"]).output().unwrap();
-            assert!(!here.status.success(), "not in ours");
+            assert!(!here.status.success(), "not in this namespace");
             // Frames pass between the two.
             let arp = |bytes: &[u8]| ethernet::parse(bytes).is_some_and(|e| e.ethertype == 0x0806);
             let script = "netns exec there ping -c 1 -W 1 10.77.0.9";

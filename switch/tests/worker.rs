@@ -126,7 +126,7 @@ fn a_kick_wakes_the_worker_and_the_driver_is_called() {
         .unwrap();
     let mut received = 0;
     for sent in 1..=200 {
-        b.rx.arm();
+        let _ = b.rx.arm();
         a.tx.reclaim().unwrap();
         a.tx.send(&PLAIN, &[&frame(mac(2), mac(1), 60)]).unwrap();
         if a.tx.publish() {
@@ -155,7 +155,7 @@ fn a_kick_wakes_the_worker_and_the_driver_is_called() {
 }
 
 #[test]
-fn a_call_that_would_block_stalls_nobody() {
+fn a_call_that_would_block_delays_no_other_port() {
     let running = Running::new(Spin::Never);
     // As a hostile frontend leaves it: the counter is full, and `O_NONBLOCK` is clear.
     let full = eventfd(0, EventfdFlags::empty()).unwrap();
@@ -171,7 +171,7 @@ fn a_call_that_would_block_stalls_nobody() {
     let (worker, (tell, told)) = (running.worker.clone(), mpsc::channel());
     std::thread::spawn(move || tell.send(Box::new(worker.call(add).unwrap())));
     let answered = told.recv_timeout(PATIENCE).and_then(|mut hostile| {
-        hostile.rx.arm();
+        let _ = hostile.rx.arm();
         a.send(&frame(MacAddr::BROADCAST, mac(1), 60));
         until(|| !b.frames().is_empty());
         until(|| hostile.frames().len() == 1);

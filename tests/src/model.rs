@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag, VnetHeader};
 use trama_switch::counters::PortSnapshot;
-use trama_switch::{Captured, DropReason, PortFilter, Promiscuous, Station, VlanMode, VlanSet};
+use trama_switch::{
+    Captured, DropReason, PortFilter, Promiscuous, Spoof, Station, VlanMode, VlanSet,
+};
 use trama_virtqueue::RingFeatures;
 
 use crate::sim::frames::{Frame, LONGEST, MAX_TAGS, Work};
@@ -226,7 +228,7 @@ impl Model {
             return Err(DropReason::ReservedMulticast);
         }
         let filter = port.filter;
-        if matches!(filter.station, Station::Known(mac) if filter.refuses_forged && mac != frame.src)
+        if matches!(filter.station, Station::Known(mac) if filter.spoof == Spoof::Deny && mac != frame.src)
         {
             return Err(DropReason::SourceForged);
         }
@@ -326,7 +328,7 @@ impl Port {
         let has_shown = self.sources.contains(&mac);
         match self.filter.station {
             Station::Many => true,
-            Station::Known(own) if self.filter.refuses_forged => own == mac,
+            Station::Known(own) if self.filter.spoof == Spoof::Deny => own == mac,
             Station::Known(own) => own == mac || has_shown || self.changed.is_some(),
             Station::Learned => self.sources.is_empty() || has_shown || self.changed.is_some(),
         }

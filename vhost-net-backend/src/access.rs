@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgroups};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Gid as Team, Mode, OFlags, Uid as Owner, chmod, chownat, fstat, open,
+    AtFlags, FileType, Gid as RawGid, Mode, OFlags, Uid as RawUid, chmod, chownat, fstat, open,
 };
 
 /// Owner, group and mode of a socket's file; `None`: as the process makes it.
@@ -27,7 +27,7 @@ pub(crate) type Identity = (u64, u64);
 
 /// A socket's file, and its owner, group and mode as the process made it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Made {
+pub(crate) struct BoundSocket {
     pub identity: Identity,
     pub access: Access,
 }
@@ -55,16 +55,17 @@ impl Access {
     ///
     /// # Errors
     /// The process lacks a permission; the text names it and the remedy.
-    pub(crate) fn apply(&self, path: &Path) -> io::Result<Made> {
+    pub(crate) fn apply(&self, path: &Path) -> io::Result<BoundSocket> {
         let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let found = fstat(&file)?;
         if !FileType::from_raw_mode(found.st_mode).is_socket() {
             return Err(io::Error::other("it was replaced by something that is not a socket"));
         }
         if self.owner.is_some() || self.group.is_some() {
-            let (owner, group) = (self.owner.map(Owner::from_raw), self.group.map(Team::from_raw));
+            let (owner, group) =
+                (self.owner.map(RawUid::from_raw), self.group.map(RawGid::from_raw));
             chownat(&file, "", owner, group, AtFlags::EMPTY_PATH)
-                .map_err(|error| self.cannot_give(error.into()))?;
+                .map_err(|error| self.explain_chown(error.into()))?;
         }
         if let Some(mode) = self.mode {
             chmod(by_descriptor(&file), Mode::from_raw_mode(mode))?;
@@ -74,17 +75,17 @@ impl Access {
             group: Some(found.st_gid),
             mode: Some(found.st_mode & 0o7777),
         };
-        Ok(Made { identity: (found.st_dev, found.st_ino), access })
+        Ok(BoundSocket { identity: (found.st_dev, found.st_ino), access })
     }
 
-    fn cannot_give(&self, error: io::Error) -> io::Error {
+    fn explain_chown(&self, error: io::Error) -> io::Error {
         let owner = self.owner.map(user_name).unwrap_or_default();
         let group = self.group.map(group_name).unwrap_or_default();
         io::Error::new(
             error.kind(),
             format!(
-                "cannot be given to {owner}:{group}: {error}; run with CAP_CHOWN, or make its \
-                 group one of the daemon's"
+                "cannot set its owner to {owner}:{group}: {error}; run with CAP_CHOWN, or add the \
+                 daemon's user to the group"
             ),
         )
     }
@@ -95,6 +96,21 @@ fn by_descriptor(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
+/// Why a text names no mode, user or group; the message has the remedy.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// Not the mode of a socket.
+    #[error("{0:?} is not a valid socket mode; use 0600 to 0666")]
+    Mode(String),
+    /// The host has no such user.
+    #[error("unknown user {0:?}; create it with useradd")]
+    UnknownUser(String),
+    /// The host has no such group.
+    #[error("unknown group {0:?}; create it with groupadd")]
+    UnknownGroup(String),
+}
+
 /// Default mode of a socket that has a group.
 pub const GROUP_MODE: u32 = 0o660;
 
@@ -102,32 +118,31 @@ pub const GROUP_MODE: u32 = 0o660;
 /// executable.
 ///
 /// # Errors
-/// The text is not such a mode; the message says what to write.
-pub fn parse_mode(text: &str) -> Result<u32, String> {
+/// The text is not such a mode.
+pub fn parse_mode(text: &str) -> Result<u32, AccessError> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| mode & !0o066 == 0o600);
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    mode.filter(|_| digits)
-        .ok_or_else(|| format!("{text:?} is not a socket's mode; use 0600 to 0666"))
+    mode.filter(|_| digits).ok_or_else(|| AccessError::Mode(text.to_owned()))
 }
 
 /// Parses a user: a name or a number.
 ///
 /// # Errors
-/// There is no such user; the message has the remedy.
-pub fn user_id(name: &str) -> Result<u32, String> {
+/// The host has no such user.
+pub fn user_id(name: &str) -> Result<u32, AccessError> {
     let known = || User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
     let found = number(name).or_else(known);
-    found.ok_or_else(|| format!("there is no user {name:?}; make it with useradd"))
+    found.ok_or_else(|| AccessError::UnknownUser(name.to_owned()))
 }
 
 /// Parses a group: a name or a number.
 ///
 /// # Errors
-/// There is no such group; the message has the remedy.
-pub fn group_id(name: &str) -> Result<u32, String> {
+/// The host has no such group.
+pub fn group_id(name: &str) -> Result<u32, AccessError> {
     let known = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
     let found = number(name).or_else(known);
-    found.ok_or_else(|| format!("there is no group {name:?}; make it with groupadd"))
+    found.ok_or_else(|| AccessError::UnknownGroup(name.to_owned()))
 }
 
 /// Parses a number that is written in digits only.
@@ -153,12 +168,12 @@ fn describe(file: &Metadata) -> String {
 
 /// A note for the log if not every user may connect to the socket we listen on. The listener cannot
 /// see that a frontend was refused.
-pub(crate) fn keeps_out(path: &Path) -> Option<String> {
+pub(crate) fn restricted_access(path: &Path) -> Option<String> {
     let file = fs::symlink_metadata(path).ok()?;
     let is_open = file.permissions().mode() & 0o002 != 0;
     (!is_open).then(|| {
         format!(
-            "its owner is {}: others may not connect; socket-group lets a group in",
+            "its owner is {}: others may not connect; set socket-group to admit a group",
             describe(&file)
         )
     })
@@ -166,7 +181,7 @@ pub(crate) fn keeps_out(path: &Path) -> Option<String> {
 
 /// Explains why connecting to `path` is denied: by the socket itself or by a folder above it.
 pub(crate) fn explain_denied(path: &Path) -> String {
-    let me = myself();
+    let me = own_identity();
     let shown = path.display();
     match fs::metadata(path) {
         Ok(file) if file.file_type().is_socket() => format!(
@@ -190,7 +205,7 @@ pub(crate) fn explain_denied(path: &Path) -> String {
 }
 
 /// User and groups of this process, without the user's own group of the same name.
-fn myself() -> String {
+fn own_identity() -> String {
     let user = user_name(geteuid().as_raw());
     let mut ids = vec![getegid()];
     ids.extend(getgroups().unwrap_or_default());
@@ -222,10 +237,10 @@ mod tests {
         let made = fs::metadata(&path).unwrap();
         assert_eq!((made.dev(), made.ino()), before.identity);
         assert_eq!((made.gid(), made.mode() & 0o7777), (own, 0o640));
-        let text = keeps_out(&path).unwrap();
+        let text = restricted_access(&path).unwrap();
         assert!(text.contains("mode 0640: others may not connect"), "{text}");
         Access { mode: Some(0o666), ..access }.apply(&path).unwrap();
-        assert_eq!(keeps_out(&path), None);
+        assert_eq!(restricted_access(&path), None);
         let back = Access::default().or(before.access);
         assert_eq!(back.apply(&path).unwrap().access.mode, Some(0o666));
         assert_eq!(Access::default().apply(&path).unwrap().access, before.access);
@@ -247,8 +262,8 @@ mod tests {
             assert_eq!(parse_mode(text), Ok(mode));
         }
         for text in ["", "0777", "0066", "0400", "1660", "0668", "+660", "rw", "99999999999"] {
-            let message = parse_mode(text).unwrap_err();
-            assert_eq!(message, format!("{text:?} is not a socket's mode; use 0600 to 0666"));
+            let message = parse_mode(text).unwrap_err().to_string();
+            assert_eq!(message, format!("{text:?} is not a valid socket mode; use 0600 to 0666"));
         }
     }
 
@@ -256,14 +271,14 @@ mod tests {
     fn users_and_groups_have_names_or_numbers() {
         assert_eq!((user_id("root"), group_id("root")), (Ok(0), Ok(0)));
         assert_eq!((user_id("4242"), group_id("4242")), (Ok(4242), Ok(4242)));
-        let message = group_id("no-such-group").unwrap_err();
-        assert_eq!(message, "there is no group \"no-such-group\"; make it with groupadd");
-        let message = user_id("no-such-user").unwrap_err();
-        assert_eq!(message, "there is no user \"no-such-user\"; make it with useradd");
+        let message = group_id("no-such-group").unwrap_err().to_string();
+        assert_eq!(message, "unknown group \"no-such-group\"; create it with groupadd");
+        let message = user_id("no-such-user").unwrap_err().to_string();
+        assert_eq!(message, "unknown user \"no-such-user\"; create it with useradd");
     }
 
     #[test]
-    fn a_closed_door_is_named() {
+    fn a_denied_connection_names_the_cause() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vm1.sock");
         let _listener = UnixListener::bind(&path).unwrap();

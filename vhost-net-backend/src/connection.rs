@@ -123,7 +123,7 @@ impl<'a, R: Rings> Connection<'a, R> {
         ];
         let others = [
             (self.fault.as_ref().map(AsFd::as_fd), Event::Fault),
-            (handler.telling_kick(), Event::Kick),
+            (handler.first_kick(), Event::Kick),
         ];
         for (fd, event) in others {
             if let Some(fd) = fd {
@@ -157,7 +157,10 @@ impl<'a, R: Rings> Connection<'a, R> {
                     // Fails if it was read already.
                     let _ = rustix::io::read(event, &mut [0; 8]);
                 }
-                return lock(self.handler).rings.broken().map(End::Failed);
+                return lock(self.handler)
+                    .rings
+                    .broken()
+                    .map(|fault| End::Failed(fault.to_string()));
             }
             Event::Kick => {
                 let warning = lock(self.handler).kicked().err();
@@ -168,12 +171,12 @@ impl<'a, R: Rings> Connection<'a, R> {
                 self.reports.push(Report::Progress);
                 return end;
             }
-            Event::Waiting => self.let_in(waiting),
+            Event::Waiting => self.accept_waiting(waiting),
         }
         None
     }
 
-    fn let_in(&mut self, waiting: &mut Waiting<'_>) {
+    fn accept_waiting(&mut self, waiting: &mut Waiting<'_>) {
         let newcomer = waiting.accept().unwrap_or_else(|error| {
             waiting.pause();
             self.reports.push(Report::Note(format!("cannot let another frontend wait: {error}")));
@@ -203,7 +206,7 @@ impl<'a, R: Rings> Connection<'a, R> {
     }
 }
 
-const PARTIAL: &str = "the frontend stopped in the middle of it";
+const PARTIAL: &str = "the frontend stopped in the middle of the message";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Event {
@@ -233,12 +236,12 @@ fn explain(header: Option<Header>, error: Error) -> End {
         },
         Error::ReqHandlerError(error) => error.to_string(),
         Error::PartialMessage => PARTIAL.into(),
-        Error::SocketRetry(_) => "it came with too many descriptors, or at the wrong place".into(),
+        Error::SocketRetry(_) => "it has too many descriptors, or misplaced ones".into(),
         // The crate's error for regions without their descriptors.
         Error::InvalidMessage | Error::InvalidParam
             if header.is_some_and(|h| h.brings_memory()) =>
         {
-            format!("it is malformed, or some memory came without a descriptor; {REMEDY}")
+            format!("it is malformed, or a memory region has no descriptor; {REMEDY}")
         }
         Error::InvalidMessage => "it is malformed or out of order".into(),
         Error::InactiveOperation(feature) => {

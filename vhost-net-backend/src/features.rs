@@ -68,7 +68,7 @@ pub const ALL: u64 = NET_F_CSUM
 
 /// Features that concern only the driver and its VMM (MAC address, control queue and its commands,
 /// announcements). VMMs acknowledge them although no backend has offered them.
-const VMM_ONLY: u64 = NET_F_MAC | NET_F_STATUS | 0b0111_1111 << 17;
+const ADDED_BY_VMM: u64 = NET_F_MAC | NET_F_STATUS | 0b0111_1111 << 17;
 
 /// The features offered to a frontend: `mask` (see [`ALL`]) without those that the port lacks. The
 /// same options always give the same features: a frontend that reconnects has already passed the
@@ -97,7 +97,7 @@ pub fn offered(mask: u64, queue_pairs: u16, has_mac: bool) -> u64 {
 /// The bits that were acknowledged without having been offered and that would change what the
 /// rings carry.
 pub fn acknowledge(offered: u64, acknowledged: u64) -> Result<u64, u64> {
-    match acknowledged & !offered & !VMM_ONLY {
+    match acknowledged & !offered & !ADDED_BY_VMM {
         0 => Ok(acknowledged & offered),
         unknown => Err(unknown),
     }

@@ -20,7 +20,7 @@ use crate::vring::Vring;
 
 /// The ring whose first kick is checked: the first receive ring, which every driver fills before
 /// a frame can arrive. The data plane does not wait for kicks of receive rings.
-const LOOKED_AT: usize = 0;
+const CHECKED_RING: usize = 0;
 
 /// The device as one frontend sees it.
 pub(crate) struct Handler<R> {
@@ -40,7 +40,7 @@ pub(crate) struct Handler<R> {
     memory: Option<Arc<GuestMemory>>,
     pub(crate) vrings: Vec<Vring>,
     /// Whether it is settled that the memory is shared or not.
-    pub(crate) looked: bool,
+    pub(crate) memory_checked: bool,
 }
 
 /// Ends the connection for this reason.
@@ -54,7 +54,7 @@ pub(crate) fn refuse_ring<T>(index: usize, reason: impl Display) -> Result<T> {
 }
 
 impl<R: Rings> Handler<R> {
-    pub fn new(rings: R, control: Arc<Control>, mask: u64, queue_pairs: u16) -> Handler<R> {
+    pub(crate) fn new(rings: R, control: Arc<Control>, mask: u64, queue_pairs: u16) -> Handler<R> {
         let mut handler = Handler {
             rings,
             control,
@@ -66,14 +66,14 @@ impl<R: Rings> Handler<R> {
             protocol: Protocol::empty(),
             memory: None,
             vrings: Vec::new(),
-            looked: false,
+            memory_checked: false,
         };
         handler.forget();
         handler
     }
 
     /// Drops all state and resources of the frontend.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.rings.disconnected();
         self.owned = false;
         self.asked_unowned = None;
@@ -81,7 +81,7 @@ impl<R: Rings> Handler<R> {
         self.protocol = Protocol::empty();
         self.memory = None;
         self.vrings = (0..2 * usize::from(self.queue_pairs)).map(|_| Vring::default()).collect();
-        self.looked = false;
+        self.memory_checked = false;
     }
 
     /// The features that are offered now.
@@ -118,12 +118,12 @@ impl<R: Rings> Handler<R> {
     }
 
     /// Whether the frontend may ask for answers.
-    pub fn answers(&self) -> bool {
+    pub(crate) fn answers(&self) -> bool {
         self.protocol.contains(Protocol::REPLY_ACK)
     }
 
     /// Number of ring pairs of which both rings run.
-    pub fn active_pairs(&self) -> u16 {
+    pub(crate) fn active_pairs(&self) -> u16 {
         let running = |pair: &&[Vring]| pair.iter().all(|vring| vring.running);
         self.vrings.chunks(2).filter(running).count() as u16
     }
@@ -132,12 +132,12 @@ impl<R: Rings> Handler<R> {
     ///
     /// # Errors
     /// The reason why not.
-    pub fn accept_mtu(&mut self, mtu: u64) -> std::result::Result<(), String> {
+    pub(crate) fn accept_mtu(&mut self, mtu: u64) -> std::result::Result<(), String> {
         let network = self.control.device().mtu;
         if mtu > u64::from(network) {
             return Err(format!(
-                "refused that the VMM tells its guest an MTU of {mtu}, as the network has \
-                 {network}: lower host_mtu or raise the network's MTU, then start the VM again"
+                "refused an MTU of {mtu} for the guest, as the network has {network}: lower \
+                 host_mtu or raise the network's MTU, then restart the VM"
             ));
         }
         self.control.set_guest_mtu(mtu);
@@ -149,8 +149,8 @@ impl<R: Rings> Handler<R> {
         match usize::try_from(index) {
             Ok(index) if index < rings => Ok(index),
             _ => refuse(format_args!(
-                "ring {index} does not exist, there are {rings}: give the port as many queue pairs \
-                 as the VMM has"
+                "ring {index} does not exist, the port has {rings}: give it as many queue pairs as \
+                 the VMM has"
             )),
         }
     }
@@ -171,7 +171,7 @@ impl<R: Rings> Handler<R> {
         let fds = vring.fds().or_else(|error| refuse_ring(index, error))?;
         // Only some frontends set SET_VRING_BASE to the index that a crashed backend had reached.
         let setup = setup.resumed_from_used();
-        if index == LOOKED_AT {
+        if index == CHECKED_RING {
             self.vrings[index].drain_kicks();
         }
         self.rings.start(index, setup, fds).or_else(|error| refuse_ring(index, error))?;
@@ -180,28 +180,28 @@ impl<R: Rings> Handler<R> {
     }
 
     /// The descriptor whose next kick shows whether the guest's memory is shared with this process.
-    pub(crate) fn telling_kick(&self) -> Option<BorrowedFd<'_>> {
-        let vring = &self.vrings[LOOKED_AT];
-        let kick = vring.kick.as_ref().filter(|_| vring.running && !self.looked)?;
+    pub(crate) fn first_kick(&self) -> Option<BorrowedFd<'_>> {
+        let vring = &self.vrings[CHECKED_RING];
+        let kick = vring.kick.as_ref().filter(|_| vring.running && !self.memory_checked)?;
         kick.as_ref().map(AsFd::as_fd)
     }
 
-    /// The ring of [`Self::telling_kick`] was kicked. Before its first kick a driver has written
+    /// The ring of [`Self::first_kick`] was kicked. Before its first kick a driver has written
     /// the descriptors of a buffer and the ring's index. If all of those bytes are still zero here,
     /// the VMM has mapped the memory privately, and the guest writes to its own copy.
     ///
     /// # Errors
     /// The memory is not shared.
     pub(crate) fn kicked(&mut self) -> std::result::Result<(), String> {
-        self.looked = true;
+        self.memory_checked = true;
         let (Some(acknowledged), Some(memory)) = (self.acknowledged, &self.memory) else {
             return Ok(());
         };
-        let setup = self.vrings[LOOKED_AT].setup(features::ring_features(acknowledged), memory);
+        let setup = self.vrings[CHECKED_RING].setup(features::ring_features(acknowledged), memory);
         match setup.is_some_and(|setup| setup.is_blank()) {
             true => Err(format!(
-                "the driver says that it has filled its receive ring, which reads as zeros here: \
-                 the guest's memory is not shared, no packets pass; {REMEDY}"
+                "the driver has filled its receive ring, but it reads as zeros here: the guest's \
+                 memory is not shared, and no packets pass; {REMEDY}"
             )),
             false => Ok(()),
         }

@@ -29,7 +29,7 @@ mod wire;
 
 pub use access::Access;
 pub use device::DeviceSettings;
-pub use options::{Role, SessionOptions};
+pub use options::{ParseRoleError, Role, SessionOptions};
 pub use rings::{Rings, RingsError};
 pub use session::{Session, SessionError, SessionHandle};
 pub use socket::{SocketError, bind};

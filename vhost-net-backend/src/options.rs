@@ -1,12 +1,14 @@
 //! Options of a session.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use crate::access::Access;
 use crate::device::DeviceSettings;
 use crate::features;
 
-/// Which side connects.
+/// The side of a vhost-user socket that the backend takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     /// The session listens on the socket, the frontend connects.
@@ -15,12 +17,44 @@ pub enum Role {
     Client,
 }
 
+impl Role {
+    /// Both roles.
+    pub const ALL: [Role; 2] = [Role::Server, Role::Client];
+
+    /// Returns its word in configurations and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Server => "server",
+            Role::Client => "client",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The text names no role.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a role is server (the backend listens) or client (the backend connects)")]
+pub struct ParseRoleError;
+
+impl FromStr for Role {
+    type Err = ParseRoleError;
+
+    fn from_str(text: &str) -> Result<Role, ParseRoleError> {
+        Role::ALL.into_iter().find(|role| role.name() == text).ok_or(ParseRoleError)
+    }
+}
+
 /// Options of a session.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// The Unix socket.
     pub path: PathBuf,
-    /// Which side connects.
+    /// Which side listens.
     pub role: Role,
     /// Pairs of rings that a frontend may use (1 to 128).
     pub queue_pairs: u16,

@@ -15,13 +15,13 @@ pub(crate) enum Refusal {
     /// Answered with its own kind of answer, an empty one.
     Answered(Vec<u8>),
     /// Ends the connection, as ignoring it would harm the guest: the reason and the remedy.
-    Harmful(&'static str),
+    Fatal(&'static str),
 }
 
 const MIGRATION: &str =
-    "live migration is not supported: unplug the network device before, and plug it in after";
+    "live migration is not supported: unplug the network device before and plug it in afterwards";
 const OTHER_DEVICE: &str =
-    "it belongs to another kind of device: this socket is a network device's, check its path";
+    "the request is for another kind of device: this socket is a network device's, check its path";
 
 /// How a request with a body of `size` bytes is refused; `None` if it is served.
 pub(crate) fn refusal(request: Result<FrontendReq, u32>, size: usize) -> Option<Refusal> {
@@ -46,15 +46,15 @@ pub(crate) fn refusal(request: Result<FrontendReq, u32>, size: usize) -> Option<
         | Req::SET_LOG_FD
         | Req::POSTCOPY_ADVISE
         | Req::POSTCOPY_LISTEN
-        | Req::POSTCOPY_END => Refusal::Harmful(MIGRATION),
-        Req::IOTLB_MSG => Refusal::Harmful(
-            "a virtual IOMMU is not supported: start the device without (QEMU: iommu_platform=off)",
+        | Req::POSTCOPY_END => Refusal::Fatal(MIGRATION),
+        Req::IOTLB_MSG => Refusal::Fatal(
+            "a virtual IOMMU is not supported: start the device without one (QEMU: iommu_platform=off)",
         ),
-        Req::SET_VRING_ENDIAN => Refusal::Harmful(
-            "rings of the other byte order are not supported: use a driver of virtio 1.0",
-        ),
+        Req::SET_VRING_ENDIAN => {
+            Refusal::Fatal("big-endian rings are not supported: use a driver of virtio 1.0")
+        }
         Req::CREATE_CRYPTO_SESSION | Req::CLOSE_CRYPTO_SESSION | Req::GPU_SET_SOCKET => {
-            Refusal::Harmful(OTHER_DEVICE)
+            Refusal::Fatal(OTHER_DEVICE)
         }
         _ => return None,
     })

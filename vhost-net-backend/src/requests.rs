@@ -130,7 +130,7 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
     fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
         let index = self.index(index)?;
         let Ok(size) = u16::try_from(num) else {
-            return refuse_ring(index, format_args!("{num} entries are more than 32768"));
+            return refuse_ring(index, format_args!("{num} entries exceed the maximum of 32768"));
         };
         self.halt(index)?;
         self.vrings[index].size = Some(size);

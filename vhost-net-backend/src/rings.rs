@@ -28,17 +28,35 @@ impl RingsError {
 pub trait Rings: Send + 'static {
     /// Sets the features that the driver acknowledged (see [`crate::features`]). All rings are
     /// stopped at that time.
+    ///
+    /// # Errors
+    /// The device cannot work with these features.
     fn set_features(&mut self, features: u64) -> Result<(), RingsError>;
     /// Replaces the memory map; started rings continue with the new one.
+    ///
+    /// # Errors
+    /// The device cannot use the new map: a started ring lies outside it, for example.
     fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingsError>;
     /// Starts a stopped ring.
+    ///
+    /// # Errors
+    /// The ring does not exist or cannot be used as set up.
     fn start(&mut self, index: usize, setup: RingSetup, fds: RingFds) -> Result<(), RingsError>;
     /// Stops a started ring and returns the index at which it resumes.
+    ///
+    /// # Errors
+    /// The ring does not exist or is not started.
     fn stop(&mut self, index: usize) -> Result<u16, RingsError>;
     /// Replaces the call descriptor of a started ring and writes to the new one at once: the driver
     /// may have missed a call through the old one.
+    ///
+    /// # Errors
+    /// The device cannot use the descriptor.
     fn set_call(&mut self, index: usize, call: Option<OwnedFd>) -> Result<(), RingsError>;
     /// Replaces the kick descriptor of a started ring.
+    ///
+    /// # Errors
+    /// The device cannot use the descriptor.
     fn set_kick(&mut self, index: usize, kick: Option<OwnedFd>) -> Result<(), RingsError>;
     /// The frontend has disconnected: the device drops its memory and descriptors.
     fn disconnected(&mut self);
@@ -48,7 +66,7 @@ pub trait Rings: Send + 'static {
         None
     }
     /// Returns what is wrong with the rings, if anything; the session then closes the connection.
-    fn broken(&mut self) -> Option<String> {
+    fn broken(&mut self) -> Option<RingsError> {
         None
     }
 }

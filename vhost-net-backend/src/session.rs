@@ -27,17 +27,17 @@ use crate::status::{Control, Peer, SessionStatus};
 use crate::waiting::Waiting;
 
 /// First pause of a client that finds no frontend; doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const MIN_RETRY: Duration = Duration::from_millis(10);
 /// Longest pause.
-const LAST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(1);
 /// Least time between two warnings that a frontend has to wait.
-const NEWCOMERS_PAUSE: Duration = Duration::from_secs(10);
+const WAITING_WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Message for a frontend that closes its connection at once, before it acknowledges features. QEMU
 /// does so if it has more queues than the port, and prints why on its own standard error. A guest
 /// that ends later without having used its device is no fault.
-const LEFT_EARLY: &str = "the frontend left before it had set its device up; its own messages say \
-    why (with more queues than the port has, for example)";
+const NOT_SET_UP: &str = "the frontend disconnected before it had set up its device; see its own \
+    messages (QEMU does so if it has more queues than the port)";
 /// Stack size: the thread holds a request and its answer, at most 4 KiB each, and makes no deep
 /// calls.
 const STACK: usize = 256 * 1024;
@@ -174,8 +174,8 @@ impl SessionHandle {
     }
 
     /// Closes the connection, if there is one; the frontend may reconnect.
-    pub fn kick_out(&self, reason: &str) {
-        self.control.kick_out(reason);
+    pub fn disconnect(&self, reason: &str) {
+        self.control.disconnect(reason);
     }
 }
 
@@ -210,7 +210,7 @@ impl<R: Rings> Worker<R> {
                     }
                     Err(error) => {
                         self.failed(&error.to_string());
-                        self.wait(None, Some(LAST_PAUSE));
+                        self.wait(None, Some(MAX_RETRY));
                     }
                 },
             }
@@ -220,7 +220,7 @@ impl<R: Rings> Worker<R> {
     }
 
     fn listen(&mut self, listener: &UnixListener) {
-        let note = access::keeps_out(&self.path).map(|note| format!("; {note}"));
+        let note = access::restricted_access(&self.path).map(|note| format!("; {note}"));
         let (socket, note) = (self.path.display(), note.unwrap_or_default());
         tracing::info!(%socket, "listening for a vhost-user frontend{note}");
         let mut waiting = Waiting::new(Some(listener));
@@ -233,25 +233,25 @@ impl<R: Rings> Worker<R> {
             self.wait(Some(listener), None);
             if let Err(error) = waiting.accept() {
                 self.failed(&format!("cannot accept a connection: {error}"));
-                self.wait(None, Some(LAST_PAUSE));
+                self.wait(None, Some(MAX_RETRY));
             }
         }
         self.control.set_waiting(Vec::new());
     }
 
     fn connect(&mut self) {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = MIN_RETRY;
         while !self.control.is_stopping() && !self.control.is_unplugged() {
             let since = Instant::now();
             match socket::try_connect(&self.path) {
                 Ok(stream) => self.serve(stream, &mut Waiting::new(None)),
                 Err(error) => self.failed(&explain_connect(&self.path, &error)),
             }
-            if since.elapsed() >= LAST_PAUSE {
-                pause = FIRST_PAUSE;
+            if since.elapsed() >= MAX_RETRY {
+                pause = MIN_RETRY;
             }
             self.wait(None, Some(pause));
-            pause = LAST_PAUSE.min(pause * 2);
+            pause = MAX_RETRY.min(pause * 2);
         }
     }
 
@@ -282,7 +282,7 @@ impl<R: Rings> Worker<R> {
         } else {
             tracing::info!(socket, pid, "frontend connected");
         }
-        let (control, newcomers) = (&self.control, &mut self.last_newcomer);
+        let (control, last_warning) = (&self.control, &mut self.last_newcomer);
         let (since, mut is_set_up) = (Instant::now(), false);
         let report = |handler: &mut Handler<R>, report| match report {
             Report::Progress => {
@@ -297,28 +297,28 @@ impl<R: Rings> Worker<R> {
             Report::Waiting { newcomer, all } => {
                 control.set_waiting(all);
                 if let Some(newcomer) = newcomer {
-                    announce(&socket, newcomer, &served, newcomers);
+                    announce(&socket, newcomer, &served, last_warning);
                 }
             }
         };
         let end = serve(stream, &self.handler, self.stop.as_fd(), waiting, report);
         let (stopped, failure) = match end {
             End::Stopped => (true, None),
-            End::Closed if !is_set_up && since.elapsed() < LAST_PAUSE => {
-                (false, Some(LEFT_EARLY.to_owned()))
+            End::Closed if !is_set_up && since.elapsed() < MAX_RETRY => {
+                (false, Some(NOT_SET_UP.to_owned()))
             }
             End::Closed => (false, None),
             End::Failed(reason) => (false, Some(reason)),
         };
-        let left_early = failure.as_deref() == Some(LEFT_EARLY);
+        let was_not_set_up = failure.as_deref() == Some(NOT_SET_UP);
         match self.control.disconnected(failure) {
             Some(reason) => self.report(&reason),
             None if !stopped => tracing::info!(socket, "frontend disconnected"),
             None => {}
         }
-        if left_early {
+        if was_not_set_up {
             // It may reconnect at once and leave again.
-            self.wait(None, Some(FIRST_PAUSE));
+            self.wait(None, Some(MIN_RETRY));
         }
     }
 
@@ -341,15 +341,15 @@ impl<R: Rings> Worker<R> {
 
     /// Whether this is the next attempt after a failure.
     fn failed_lately(&self) -> bool {
-        self.last.as_ref().is_some_and(|(_, at)| at.elapsed() < 2 * LAST_PAUSE)
+        self.last.as_ref().is_some_and(|(_, at)| at.elapsed() < 2 * MAX_RETRY)
     }
 }
 
 /// Logs a frontend that has to wait; further ones soon after are logged at debug level.
 fn announce(socket: &str, waits: Peer, served: &str, last: &mut Option<Instant>) {
-    let words = "another frontend waits: the port serves one at a time; end one of the two, or \
-                 give each a port of its own";
-    if last.is_some_and(|at| at.elapsed() < NEWCOMERS_PAUSE) {
+    let words = "another frontend is waiting: a port serves one at a time; stop one of the two, \
+                 or give each its own port";
+    if last.is_some_and(|at| at.elapsed() < WAITING_WARN_INTERVAL) {
         tracing::debug!(socket, %waits, served, "{words}");
     } else {
         tracing::warn!(socket, %waits, served, "{words}");
@@ -359,7 +359,7 @@ fn announce(socket: &str, waits: Peer, served: &str, last: &mut Option<Instant>)
 
 fn explain_connect(path: &Path, error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "the frontend has not made its socket yet".into(),
+        io::ErrorKind::NotFound => "the frontend has not created its socket yet".into(),
         io::ErrorKind::ConnectionRefused => "no frontend listens on the socket".into(),
         io::ErrorKind::PermissionDenied => access::explain_denied(path),
         io::ErrorKind::WouldBlock => "the frontend does not accept connections".into(),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use crate::access::{Access, Made, identity};
+use crate::access::{Access, BoundSocket, identity};
 
 /// Bytes that fit in `sun_path` with its terminating zero.
 const MAX_PATH: usize = 107;
@@ -21,11 +21,11 @@ const BACKLOG: i32 = 128;
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// The path does not fit in a socket address.
-    #[error("{}: the path has {} bytes, a socket's may have {MAX_PATH}; choose a shorter one",
+    #[error("{}: the path has {} bytes, a socket's may have at most {MAX_PATH}; choose a shorter one",
         .0.display(), .0.as_os_str().len())]
     TooLong(PathBuf),
     /// Another kind of file is there.
-    #[error("{}: there is a file that is not a socket; remove it or choose another path",
+    #[error("{}: a file that is not a socket exists there; remove it or choose another path",
         .0.display())]
     NotASocket(PathBuf),
     /// Another process listens there.
@@ -33,10 +33,10 @@ pub enum SocketError {
         .0.display())]
     InUse(PathBuf),
     /// The directory does not exist.
-    #[error("{}: the directory does not exist; make it first", .0.display())]
+    #[error("{}: the directory does not exist; create it first", .0.display())]
     NoDirectory(PathBuf),
     /// No permission.
-    #[error("{}: no permission to make a socket there; change the directory's owner or mode",
+    #[error("{}: no permission to create a socket there; change the directory's owner or mode",
         .0.display())]
     Permission(PathBuf),
     /// Anything else.
@@ -53,12 +53,12 @@ pub enum SocketError {
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    made: Made,
+    made: BoundSocket,
 }
 
 impl SocketFile {
     /// Identity of the file.
-    pub fn made(&self) -> Made {
+    pub(crate) fn made(&self) -> BoundSocket {
         self.made
     }
 }
@@ -86,10 +86,10 @@ pub(crate) fn check_path(path: &Path) -> Result<(), SocketError> {
 /// # Errors
 /// The socket cannot be made, or its owner, group or mode cannot be set; no socket is left there.
 pub fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
-    bind_known(path, access).map(|(listener, _)| listener)
+    bind_and_stat(path, access).map(|(listener, _)| listener)
 }
 
-fn bind_known(path: &Path, access: &Access) -> io::Result<(UnixListener, Made)> {
+fn bind_and_stat(path: &Path, access: &Access) -> io::Result<(UnixListener, BoundSocket)> {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
@@ -119,7 +119,7 @@ pub(crate) fn listen(
         _ => SocketError::System { path: path.into(), error },
     };
     remove_stale(path).map_err(explain)??;
-    let (listener, made) = bind_known(path, access).map_err(explain)?;
+    let (listener, made) = bind_and_stat(path, access).map_err(explain)?;
     let file = SocketFile { path: path.into(), made };
     listener.set_nonblocking(true).map_err(explain)?;
     Ok((listener, file))

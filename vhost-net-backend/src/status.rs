@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::access::{Access, Made, identity};
+use crate::access::{Access, BoundSocket, identity};
 use crate::device::DeviceSettings;
 use crate::options::Role;
 
@@ -87,19 +87,19 @@ struct Inner {
     /// The connection's socket, to shut it down under the thread.
     stream: Option<UnixStream>,
     /// Why another thread closed the connection.
-    kicked: Option<String>,
+    disconnect_reason: Option<String>,
     /// The configuration that the frontend may read.
     device: DeviceSettings,
     /// The MTU passed to the guest, as far as known.
     guest_mtu: Option<u64>,
     /// Owner, group and mode of sockets, and the current socket's file if there is one.
     access: Access,
-    socket: Option<Made>,
+    socket: Option<BoundSocket>,
     status: SessionStatus,
 }
 
 impl Control {
-    pub fn new(
+    pub(crate) fn new(
         wake: OwnedFd,
         (role, cable): (Role, bool),
         device: DeviceSettings,
@@ -122,7 +122,7 @@ impl Control {
             stopping: false,
             unplugged: !cable,
             stream: None,
-            kicked: None,
+            disconnect_reason: None,
             device,
             guest_mtu: None,
             access,
@@ -136,16 +136,16 @@ impl Control {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn status(&self) -> SessionStatus {
+    pub(crate) fn status(&self) -> SessionStatus {
         self.lock().status.clone()
     }
 
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.lock().stopping
     }
 
     /// Makes the thread end, wherever it waits.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut inner = self.lock();
         inner.stopping = true;
         inner.shut_down();
@@ -159,7 +159,7 @@ impl Control {
     }
 
     /// Unplugs the cable, which closes the connection, or plugs it in.
-    pub fn set_cable(&self, plugged: bool) {
+    pub(crate) fn set_cable(&self, plugged: bool) {
         let mut inner = self.lock();
         if inner.unplugged != plugged {
             return;
@@ -175,28 +175,29 @@ impl Control {
     }
 
     /// Owner, group and mode of the next socket.
-    pub fn access(&self) -> Access {
+    pub(crate) fn access(&self) -> Access {
         self.lock().access
     }
 
     /// Records the socket that the thread has made, or `None` before it removes it.
-    pub fn made(&self, socket: Option<Made>) {
+    pub(crate) fn made(&self, socket: Option<BoundSocket>) {
         self.lock().socket = socket;
     }
 
     /// Changes owner, group and mode of the socket, if there is one, and of later ones.
-    pub fn set_access(&self, access: Access, path: &Path) -> io::Result<()> {
+    pub(crate) fn set_access(&self, access: Access, path: &Path) -> io::Result<()> {
         let mut inner = self.lock();
         if inner.access == access {
             return Ok(());
         }
         // Not the file of another process that has taken the path.
-        let is_ours = |made: &Made| identity(path).is_ok_and(|found| found == made.identity);
+        let is_own_socket =
+            |made: &BoundSocket| identity(path).is_ok_and(|found| found == made.identity);
         if let Some(made) = inner.socket {
-            if !is_ours(&made) {
+            if !is_own_socket(&made) {
                 return Err(io::Error::other(
-                    "the socket was removed or replaced; pull the cable and plug it in again, and \
-                     there is a new one",
+                    "the socket was removed or replaced; unplug the cable and plug it in again to \
+                     create a new one",
                 ));
             }
             access.or(made.access).apply(path)?;
@@ -206,7 +207,7 @@ impl Control {
     }
 
     /// Whether the cable is unplugged; also clears the wake-up event.
-    pub fn is_unplugged(&self) -> bool {
+    pub(crate) fn is_unplugged(&self) -> bool {
         let inner = self.lock();
         if !inner.stopping {
             // Fails if there was no event. Under the lock, or a later change would be missed.
@@ -216,16 +217,16 @@ impl Control {
     }
 
     /// Closes the connection, if there is one.
-    pub fn kick_out(&self, reason: &str) {
+    pub(crate) fn disconnect(&self, reason: &str) {
         let mut inner = self.lock();
         if inner.stream.is_some() {
-            inner.kicked.get_or_insert_with(|| reason.to_owned());
+            inner.disconnect_reason.get_or_insert_with(|| reason.to_owned());
             inner.shut_down();
         }
     }
 
     /// Records a new connection; returns `false` if the thread has to drop it and stop.
-    pub fn connected(&self, stream: &UnixStream, peer: Option<Peer>) -> io::Result<bool> {
+    pub(crate) fn connected(&self, stream: &UnixStream, peer: Option<Peer>) -> io::Result<bool> {
         let own = stream.try_clone()?;
         let mut inner = self.lock();
         if inner.stopping || inner.unplugged {
@@ -240,32 +241,32 @@ impl Control {
     }
 
     /// Records the state after a request.
-    pub fn progress(&self, features: Option<u64>, active_pairs: u16) {
+    pub(crate) fn progress(&self, features: Option<u64>, active_pairs: u16) {
         let mut inner = self.lock();
         inner.status.features = features.unwrap_or(0);
         inner.status.queue_pairs_active = active_pairs;
     }
 
     /// Records a warning for the operator; the connection goes on.
-    pub fn warn(&self, warning: String) {
+    pub(crate) fn warn(&self, warning: String) {
         self.lock().status.last_error = Some(warning);
     }
 
     /// The configuration that a frontend may read.
-    pub fn device(&self) -> DeviceSettings {
+    pub(crate) fn device(&self) -> DeviceSettings {
         self.lock().device
     }
 
     /// Changes the configuration that a frontend may read; returns a warning if its guest has a
     /// larger MTU.
-    pub fn set_device(&self, device: DeviceSettings) -> Option<String> {
+    pub(crate) fn set_device(&self, device: DeviceSettings) -> Option<String> {
         let mut inner = self.lock();
         let old = std::mem::replace(&mut inner.device, device);
         let told =
             inner.guest_mtu.filter(|told| device.mtu < old.mtu && *told > device.mtu.into())?;
         let warning = format!(
-            "the guest was told an MTU of {told}, the network has {} now and drops what is larger: \
-             lower the MTU in the guest, or lower host_mtu and start the VM again",
+            "the guest was told an MTU of {told}, but the network now has {} and drops larger packets: \
+             lower the MTU in the guest, or lower host_mtu and restart the VM",
             device.mtu
         );
         inner.status.last_error = Some(warning.clone());
@@ -273,18 +274,18 @@ impl Control {
     }
 
     /// Records the MTU passed to the guest.
-    pub fn set_guest_mtu(&self, mtu: u64) {
+    pub(crate) fn set_guest_mtu(&self, mtu: u64) {
         self.lock().guest_mtu = Some(mtu);
     }
 
     /// Records the frontends that wait for their turn.
-    pub fn set_waiting(&self, waiting: Vec<Peer>) {
+    pub(crate) fn set_waiting(&self, waiting: Vec<Peer>) {
         self.lock().status.waiting = waiting;
     }
 
     /// Records the end of the connection, by a failure or not. Returns the failure to report: the
     /// reason of the thread that closed it, if one did.
-    pub fn disconnected(&self, failure: Option<String>) -> Option<String> {
+    pub(crate) fn disconnected(&self, failure: Option<String>) -> Option<String> {
         let mut inner = self.lock();
         inner.stream = None;
         inner.status.state = if inner.unplugged { SessionState::Unplugged } else { self.idle };
@@ -292,7 +293,7 @@ impl Control {
         inner.status.queue_pairs_active = 0;
         inner.status.peer = None;
         inner.guest_mtu = None;
-        let failure = inner.kicked.take().or(failure);
+        let failure = inner.disconnect_reason.take().or(failure);
         if failure.is_some() {
             inner.status.last_error.clone_from(&failure);
         }
@@ -300,12 +301,12 @@ impl Control {
     }
 
     /// Records that no connection could be made.
-    pub fn failed(&self, reason: &str) {
+    pub(crate) fn failed(&self, reason: &str) {
         self.lock().status.last_error = Some(reason.to_owned());
     }
 
     /// The thread ends.
-    pub fn ended(&self) {
+    pub(crate) fn ended(&self) {
         self.lock().status.state = SessionState::Stopped;
     }
 }

@@ -38,7 +38,11 @@ pub(crate) struct Vring {
 
 impl Vring {
     /// Returns the set-up that the port needs to run the ring; `None` while a part is missing.
-    pub fn setup(&self, features: RingFeatures, memory: &Arc<GuestMemory>) -> Option<RingSetup> {
+    pub(crate) fn setup(
+        &self,
+        features: RingFeatures,
+        memory: &Arc<GuestMemory>,
+    ) -> Option<RingSetup> {
         self.kick.as_ref()?;
         let Addresses { desc, avail, used } = self.addresses?;
         let memory = memory.clone();
@@ -46,7 +50,7 @@ impl Vring {
     }
 
     /// The port's own copies of the notification descriptors.
-    pub fn fds(&self) -> io::Result<RingFds> {
+    pub(crate) fn fds(&self) -> io::Result<RingFds> {
         Ok(RingFds {
             kick: duplicate(self.kick.as_ref().and_then(Option::as_ref))?,
             call: self.own_call()?,
@@ -54,7 +58,7 @@ impl Vring {
     }
 
     /// Clears kicks older than the ring: QEMU's descriptors arrive with one.
-    pub fn drain_kicks(&self) {
+    pub(crate) fn drain_kicks(&self) {
         if let Some(Some(kick)) = &self.kick {
             // Fails when there is none; the descriptor never blocks.
             let _ = rustix::io::read(kick, &mut [0; 8]);
@@ -62,13 +66,13 @@ impl Vring {
     }
 
     /// A copy of the call descriptor.
-    pub fn own_call(&self) -> io::Result<Option<OwnedFd>> {
+    pub(crate) fn own_call(&self) -> io::Result<Option<OwnedFd>> {
         duplicate(self.call.as_ref())
     }
 
     /// Whether each part of the ring lies in one of the regions (virtio 1.2, section 2.7: 16
     /// bytes a descriptor, 2 an available entry, 8 a used one, 6 more for each of the two rings).
-    pub fn lies_in(&self, regions: &[RegionSpec]) -> bool {
+    pub(crate) fn lies_in(&self, regions: &[RegionSpec]) -> bool {
         let (Some(Addresses { desc, avail, used }), Some(size)) = (self.addresses, self.size)
         else {
             return false;

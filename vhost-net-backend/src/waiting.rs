@@ -24,7 +24,7 @@ pub(crate) struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    pub fn new(listener: Option<&'a UnixListener>) -> Waiting<'a> {
+    pub(crate) fn new(listener: Option<&'a UnixListener>) -> Waiting<'a> {
         Waiting { listener, paused: false, queue: VecDeque::new() }
     }
 
@@ -34,7 +34,7 @@ impl<'a> Waiting<'a> {
     }
 
     /// Adds what to poll: the listener, and the waiting connections.
-    pub fn watch<'b>(&'b self, fds: &mut Vec<PollFd<'b>>) {
+    pub(crate) fn watch<'b>(&'b self, fds: &mut Vec<PollFd<'b>>) {
         fds.extend(self.open().map(|listener| PollFd::new(listener, PollFlags::IN)));
         // A hang-up is reported without a flag.
         fds.extend(self.queue.iter().map(|stream| PollFd::new(stream, PollFlags::empty())));
@@ -44,7 +44,7 @@ impl<'a> Waiting<'a> {
     ///
     /// # Errors
     /// It cannot be accepted, for want of descriptors or memory.
-    pub fn accept(&mut self) -> io::Result<Option<Peer>> {
+    pub(crate) fn accept(&mut self) -> io::Result<Option<Peer>> {
         self.queue.retain(|stream| !has_hung_up(stream));
         let Some(listener) = self.open() else { return Ok(None) };
         match listener.accept() {
@@ -59,18 +59,18 @@ impl<'a> Waiting<'a> {
     }
 
     /// Accepts no more until [`Self::next`].
-    pub fn pause(&mut self) {
+    pub(crate) fn pause(&mut self) {
         self.paused = true;
     }
 
     /// Takes the frontend to serve next.
-    pub fn next(&mut self) -> Option<UnixStream> {
+    pub(crate) fn next(&mut self) -> Option<UnixStream> {
         self.paused = false;
         self.queue.pop_front()
     }
 
     /// All of them, the next one first.
-    pub fn peers(&self) -> Vec<Peer> {
+    pub(crate) fn peers(&self) -> Vec<Peer> {
         self.queue.iter().filter_map(Peer::of).collect()
     }
 }

@@ -56,38 +56,38 @@ impl Header {
     }
 
     /// Whether the message is one that a frontend may send, whatever its request.
-    pub fn is_well_formed(&self) -> bool {
+    pub(crate) fn is_well_formed(&self) -> bool {
         self.flags & (VERSION_MASK | REPLY) == VERSION && self.size <= MAX_BODY
     }
 
     /// The request's name; `Err` holds the number of one that the protocol does not know.
-    pub fn request(&self) -> Result<FrontendReq, u32> {
+    pub(crate) fn request(&self) -> Result<FrontendReq, u32> {
         FrontendReq::try_from(self.request).map_err(|()| self.request)
     }
 
     /// The request's number.
-    pub fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         self.request
     }
 
     /// Bytes of its body.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.size as usize
     }
 
     /// Whether the frontend waits for an answer.
-    pub fn needs_reply(&self) -> bool {
+    pub(crate) fn needs_reply(&self) -> bool {
         self.flags & NEED_REPLY != 0
     }
 
     /// Whether the request brings guest memory.
-    pub fn brings_memory(&self) -> bool {
+    pub(crate) fn brings_memory(&self) -> bool {
         let brings = [FrontendReq::SET_MEM_TABLE, FrontendReq::ADD_MEM_REG];
         brings.into_iter().any(|request| self.request == u32::from(request))
     }
 
     /// For the log: the request's name in the protocol, and its size.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match FrontendReq::try_from(self.request) {
             Ok(request) => format!("{request:?} ({} bytes)", self.size),
             Err(()) => format!("unknown request {} ({} bytes)", self.request, self.size),

@@ -1,6 +1,6 @@
 //! A frontend that sends anything: afterwards as many files are open as before, as much memory is
 //! in use, and the next frontend is served. Alone in its process, for the counts' sake.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod support;
 
@@ -173,7 +173,7 @@ fn attack_with(count: u32, path: &Path, rings: &MockRings, random: &mut Random, 
         rings.log();
         // Half of them behave for a while, so that rings run when the rest arrives.
         if random.below(2) == 0 {
-            peer.set_up(&things.memory);
+            peer.share_memory(&things.memory);
             for ring in 0..2 {
                 peer.describe_ring(ring, &things.memory, &things.event);
                 peer.vring(SET_VRING_ENABLE, ring, 1);
@@ -199,7 +199,7 @@ fn random_messages_leave_nothing_behind() {
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
     let things = Things { memory, event: event(), null };
     let settle = || {
-        Peer::connect(&path).greet();
+        Peer::connect(&path).negotiate();
         let idle = || session.status().state == SessionState::Listening;
         eventually("the last connection is gone", idle);
         rings.log();

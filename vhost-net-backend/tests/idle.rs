@@ -1,6 +1,6 @@
 //! A session that has nothing to do does nothing. Alone in its process, so that its threads are
 //! the only sessions there.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod support;
 
@@ -35,7 +35,7 @@ fn idle_sessions_never_wake() {
         Session::spawn(options, MockRings::new()).unwrap()
     });
     let peer = Peer::connect(&dir.path().join("connected"));
-    peer.greet();
+    peer.negotiate();
     let mut before = BTreeMap::new();
     // A thread that waits for a processor does not sleep, however long it stands still.
     eventually("both are asleep", || {

@@ -1,5 +1,5 @@
 //! What a session makes of the orders in which frontends say things.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod support;
 
@@ -40,7 +40,7 @@ fn error(session: &Session) -> String {
 fn a_ring_starts_when_enabled_after_its_kick() {
     // The order of DPDK's virtio-user. The kick is never written.
     let s = setting(|_| ());
-    s.peer.set_up(&s.memory);
+    s.peer.share_memory(&s.memory);
     for ring in [0, 1] {
         s.peer.describe_ring(ring, &s.memory, &event());
     }
@@ -51,8 +51,8 @@ fn a_ring_starts_when_enabled_after_its_kick() {
     s.peer.vring(SET_VRING_ENABLE, 1, 1);
     assert_eq!(s.rings.running(), [0, 1]);
     eventually("a pair is active", || s.session.status().queue_pairs_active == 1);
-    let told = s.rings.told();
-    let setup = &told.running[&1].0;
+    let recorded = s.rings.recorded();
+    let setup = &recorded.running[&1].0;
     assert_eq!((setup.size, setup.next), (256, 0));
     assert_eq!((setup.desc, setup.avail), (0x7f00_0000_4000, 0x7f00_0000_5000));
     assert_eq!(setup.used, 0x7f00_0000_6000);
@@ -63,10 +63,10 @@ fn a_ring_starts_when_enabled_after_its_kick() {
 fn a_ring_starts_by_its_kick_when_enabled_before() {
     // The order of QEMU, which enables before it even acknowledges features.
     let s = setting(|_| ());
-    let offered = s.peer.greet();
+    let offered = s.peer.negotiate();
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
-    s.peer.do_tell(SET_FEATURES, &offered.to_ne_bytes(), &[]);
-    s.peer.do_tell(SET_MEM_TABLE, &s.memory.table(), &[s.memory.file.as_fd()]);
+    s.peer.send_acknowledged(SET_FEATURES, &offered.to_ne_bytes(), &[]);
+    s.peer.send_acknowledged(SET_MEM_TABLE, &s.memory.table(), &[s.memory.file.as_fd()]);
     s.peer.describe_ring(0, &s.memory, &event());
     assert_eq!(s.rings.running(), [0]);
 }
@@ -87,25 +87,25 @@ fn rings_are_enabled_from_the_start_without_protocol_features() {
 #[test]
 fn a_frontend_without_kick_descriptor_is_served() {
     let s = setting(|_| ());
-    s.peer.set_up(&s.memory);
+    s.peer.share_memory(&s.memory);
     s.peer.vring(SET_VRING_NUM, 0, 64);
-    s.peer.do_tell(SET_VRING_ADDR, &s.memory.ring(0), &[]);
+    s.peer.send_acknowledged(SET_VRING_ADDR, &s.memory.ring(0), &[]);
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
     assert!(s.rings.running().is_empty());
-    s.peer.do_tell(SET_VRING_KICK, &words(&[0x100]), &[]);
-    assert!(s.rings.told().running[&0].1.kick.is_none());
+    s.peer.send_acknowledged(SET_VRING_KICK, &words(&[0x100]), &[]);
+    assert!(s.rings.recorded().running[&0].1.kick.is_none());
 }
 
 #[test]
 fn the_index_survives_disable_and_is_what_get_vring_base_answers() {
     let s = setting(|_| ());
-    s.peer.set_up(&s.memory);
+    s.peer.share_memory(&s.memory);
     s.peer.describe_ring(1, &s.memory, &event());
     s.peer.vring(SET_VRING_ENABLE, 1, 1);
-    s.rings.told().used = 65_535;
+    s.rings.recorded().used = 65_535;
     s.peer.vring(SET_VRING_ENABLE, 1, 0);
     s.peer.vring(SET_VRING_ENABLE, 1, 1);
-    s.rings.told().used = 10;
+    s.rings.recorded().used = 10;
     s.peer.vring(SET_VRING_ENABLE, 1, 0);
     assert_eq!(s.peer.base(1), 9);
     let log = s.rings.log().join(", ");
@@ -115,38 +115,38 @@ fn the_index_survives_disable_and_is_what_get_vring_base_answers() {
     s.peer.vring_fd(SET_VRING_KICK, 1, &event());
     assert_eq!(s.rings.log(), ["start 1 at 9"]);
     // This one runs when it is asked.
-    s.rings.told().used = 1;
+    s.rings.recorded().used = 1;
     assert_eq!(s.peer.base(1), 10);
     assert_eq!(s.rings.log(), ["stop 1"]);
 }
 
 #[test]
-fn a_ring_goes_on_at_its_used_index_whatever_the_frontend_says() {
+fn a_ring_resumes_at_its_used_index_whatever_the_frontend_sets() {
     // DPDK's virtio-user sends 0 to a backend that was restarted under it.
     let s = setting(|_| ());
-    s.peer.set_up(&s.memory);
+    s.peer.share_memory(&s.memory);
     s.memory.file.write_all_at(&77u16.to_le_bytes(), 0x2002).unwrap();
     s.peer.describe_ring(0, &s.memory, &event());
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
-    assert_eq!(s.rings.told().running[&0].0.next, 77);
+    assert_eq!(s.rings.recorded().running[&0].0.next, 77);
 }
 
 #[test]
 fn a_call_descriptor_is_replaced_under_the_running_ring() {
     let s = setting(|_| ());
     let (first, second) = (event(), event());
-    s.peer.set_up(&s.memory);
+    s.peer.share_memory(&s.memory);
     s.peer.vring_fd(SET_VRING_CALL, 0, &first);
     s.peer.describe_ring(0, &s.memory, &event());
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
     s.rings.log();
     s.peer.vring_fd(SET_VRING_CALL, 0, &second);
     assert_eq!(s.rings.log(), ["call 0"]);
-    let call = s.rings.told().running[&0].1.call.as_ref().unwrap().try_clone().unwrap();
+    let call = s.rings.recorded().running[&0].1.call.as_ref().unwrap().try_clone().unwrap();
     rustix::io::write(&call, &1u64.to_ne_bytes()).unwrap();
     assert_eq!((count(&first), count(&second)), (0, 1));
-    s.peer.do_tell(SET_VRING_CALL, &words(&[0x100]), &[]);
-    assert!(s.rings.told().running[&0].1.call.is_none());
+    s.peer.send_acknowledged(SET_VRING_CALL, &words(&[0x100]), &[]);
+    assert!(s.rings.recorded().running[&0].1.call.is_none());
     s.peer.vring_fd(SET_VRING_KICK, 0, &event());
     assert_eq!(s.rings.log(), ["call 0", "kick 0"]);
 }
@@ -154,25 +154,25 @@ fn a_call_descriptor_is_replaced_under_the_running_ring() {
 #[test]
 fn memory_is_swapped_under_running_rings() {
     let s = setting(|_| ());
-    s.peer.set_up(&s.memory);
+    s.peer.share_memory(&s.memory);
     s.peer.describe_ring(0, &s.memory, &event());
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
     s.rings.log();
-    s.peer.do_tell(SET_MEM_TABLE, &s.memory.table(), &[s.memory.file.as_fd()]);
+    s.peer.send_acknowledged(SET_MEM_TABLE, &s.memory.table(), &[s.memory.file.as_fd()]);
     assert_eq!(s.rings.log(), ["memory 1"], "the ring goes on");
 
     // A table without the ring's memory: it waits, and goes on when the memory is back.
-    s.rings.told().used = 3;
+    s.rings.recorded().used = 3;
     let other = Memory::new(1 << 32, 0x6000_0000_0000, 1 << 16);
-    s.peer.do_tell(SET_MEM_TABLE, &other.table(), &[other.file.as_fd()]);
+    s.peer.send_acknowledged(SET_MEM_TABLE, &other.table(), &[other.file.as_fd()]);
     assert_eq!(s.rings.log(), ["stop 0", "memory 1"]);
-    s.peer.do_tell(ADD_MEM_REG, &s.memory.single(), &[s.memory.file.as_fd()]);
+    s.peer.send_acknowledged(ADD_MEM_REG, &s.memory.single(), &[s.memory.file.as_fd()]);
     assert_eq!(s.rings.log(), ["memory 2", "start 0 at 3"]);
-    s.peer.do_tell(REM_MEM_REG, &other.single(), &[]);
+    s.peer.send_acknowledged(REM_MEM_REG, &other.single(), &[]);
     assert_eq!(s.rings.log(), ["memory 1"]);
-    s.peer.do_tell(REM_MEM_REG, &s.memory.single(), &[s.memory.file.as_fd()]);
+    s.peer.send_acknowledged(REM_MEM_REG, &s.memory.single(), &[s.memory.file.as_fd()]);
     assert_eq!(s.rings.log(), ["stop 0"]);
-    s.peer.do_tell(ADD_MEM_REG, &s.memory.single(), &[s.memory.file.as_fd()]);
+    s.peer.send_acknowledged(ADD_MEM_REG, &s.memory.single(), &[s.memory.file.as_fd()]);
     assert_eq!(s.rings.log(), ["memory 1", "start 0 at 6"]);
 }
 
@@ -180,19 +180,19 @@ fn memory_is_swapped_under_running_rings() {
 fn regions_may_be_added_and_removed_twice() {
     // QEMU 7 does so for each queue pair.
     let s = setting(|options| options.queue_pairs = 2);
-    s.peer.greet();
+    s.peer.negotiate();
     let other = Memory::new(1 << 32, 0x6000_0000_0000, 1 << 16);
     let both = [&s.memory, &other];
     for _ in 0..2 {
         for memory in both {
-            s.peer.do_tell(ADD_MEM_REG, &memory.single(), &[memory.file.as_fd()]);
+            s.peer.send_acknowledged(ADD_MEM_REG, &memory.single(), &[memory.file.as_fd()]);
         }
     }
-    assert_eq!(s.rings.told().memory.as_ref().unwrap().specs().len(), 2);
+    assert_eq!(s.rings.recorded().memory.as_ref().unwrap().specs().len(), 2);
     for _ in 0..2 {
-        s.peer.do_tell(REM_MEM_REG, &other.single(), &[]);
+        s.peer.send_acknowledged(REM_MEM_REG, &other.single(), &[]);
     }
-    assert_eq!(s.rings.told().memory.as_ref().unwrap().specs().len(), 1);
+    assert_eq!(s.rings.recorded().memory.as_ref().unwrap().specs().len(), 1);
     // What overlaps without being the same is an error.
     let overlap = Memory::new(0, 0x7f00_0000_0000, 1 << 16);
     assert!(!s.peer.tell(ADD_MEM_REG, &overlap.single(), &[overlap.file.as_fd()]));
@@ -203,35 +203,35 @@ fn regions_may_be_added_and_removed_twice() {
 fn the_same_features_set_again_disturb_nothing() {
     // QEMU sets them for each queue pair.
     let s = setting(|_| ());
-    s.peer.set_up(&s.memory);
+    s.peer.share_memory(&s.memory);
     s.peer.describe_ring(0, &s.memory, &event());
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
     s.rings.log();
-    s.peer.do_tell(SET_FEATURES, &s_features(1).to_ne_bytes(), &[]);
+    s.peer.send_acknowledged(SET_FEATURES, &s_features(1).to_ne_bytes(), &[]);
     assert!(s.rings.log().is_empty());
 }
 
 #[test]
 fn other_features_set_again_restart_the_rings() {
     let s = setting(|_| ());
-    s.peer.set_up(&s.memory);
+    s.peer.share_memory(&s.memory);
     s.peer.describe_ring(0, &s.memory, &event());
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
-    s.rings.told().used = 7;
+    s.rings.recorded().used = 7;
     let fewer = s_features(1) & !features::IN_ORDER;
-    s.peer.do_tell(SET_FEATURES, &fewer.to_ne_bytes(), &[]);
+    s.peer.send_acknowledged(SET_FEATURES, &fewer.to_ne_bytes(), &[]);
     assert!(s.rings.log().join(", ").ends_with("start 0 at 0, stop 0, features, start 0 at 7"));
-    assert!(!s.rings.told().running[&0].0.features.in_order);
+    assert!(!s.rings.recorded().running[&0].0.features.in_order);
     eventually("the status shows it", || s.session.status().features == fewer);
 }
 
 #[test]
 fn reset_owner_disables_all_rings() {
     let s = setting(|_| ());
-    s.peer.set_up(&s.memory);
+    s.peer.share_memory(&s.memory);
     s.peer.describe_ring(0, &s.memory, &event());
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
-    s.peer.do_tell(RESET_OWNER, &[], &[]);
+    s.peer.send_acknowledged(RESET_OWNER, &[], &[]);
     assert!(s.rings.running().is_empty());
     s.peer.describe_ring(0, &s.memory, &event());
     s.peer.vring(SET_VRING_ENABLE, 0, 1);
@@ -241,19 +241,19 @@ fn reset_owner_disables_all_rings() {
 #[test]
 fn the_offer_depends_on_the_options_alone() {
     let s = setting(|_| ());
-    assert_eq!(s.peer.greet(), s_features(1));
+    assert_eq!(s.peer.negotiate(), s_features(1));
     assert_eq!(s.peer.ask(GET_MAX_MEM_SLOTS, &[]), 64);
     drop(s.peer);
-    assert_eq!(Peer::connect(&s.dir.path().join("port.sock")).greet(), s_features(1));
+    assert_eq!(Peer::connect(&s.dir.path().join("port.sock")).negotiate(), s_features(1));
 
     let s = setting(|options| options.queue_pairs = 4);
-    assert_eq!(s.peer.greet(), s_features(4));
+    assert_eq!(s.peer.negotiate(), s_features(4));
     s.peer.vring(SET_VRING_NUM, 7, 256);
     assert!(!s.peer.tell(SET_VRING_NUM, &state(8, 256), &[]));
-    assert!(error(&s.session).contains("ring 8 does not exist, there are 8"));
+    assert!(error(&s.session).contains("ring 8 does not exist, the port has 8"));
 
     let s = setting(|options| options.features = !features::IN_ORDER);
-    assert_eq!(s.peer.greet() & features::IN_ORDER, 0);
+    assert_eq!(s.peer.negotiate() & features::IN_ORDER, 0);
 }
 
 fn s_features(queue_pairs: u16) -> u64 {
@@ -265,7 +265,7 @@ fn memory_without_its_file_is_named_with_its_remedy() {
     // No descriptor, and one of something that is not memory.
     for wrong in [vec![], vec![event()]] {
         let s = setting(|_| ());
-        s.peer.greet();
+        s.peer.negotiate();
         let fds: Vec<_> = wrong.iter().map(AsFd::as_fd).collect();
         assert!(!s.peer.tell(SET_MEM_TABLE, &s.memory.table(), &fds));
         let error = error(&s.session);
@@ -297,26 +297,26 @@ fn wrong_requests_end_the_connection_with_their_name_and_reason() {
         assert!(error.contains(expected), "expected {expected:?} in {error:?}");
         assert_eq!(s.session.status().features, 0);
         // The next one is served.
-        Peer::connect(&s.dir.path().join("port.sock")).greet();
+        Peer::connect(&s.dir.path().join("port.sock")).negotiate();
     }
 }
 
 #[test]
-fn broken_rings_and_kick_out_close_the_connection() {
+fn broken_rings_and_disconnect_close_the_connection() {
     let s = setting(|_| ());
-    s.peer.set_up(&s.memory);
+    s.peer.share_memory(&s.memory);
     s.rings.break_now("the driver broke ring 0");
     assert!(s.peer.is_closed());
     assert_eq!(error(&s.session), "the driver broke ring 0");
-    assert!(s.rings.told().memory.is_none());
+    assert!(s.rings.recorded().memory.is_none());
 
     let peer = Peer::connect(&s.dir.path().join("port.sock"));
-    peer.greet();
-    s.session.handle().kick_out("removed from the network");
+    peer.negotiate();
+    s.session.handle().disconnect("removed from the network");
     assert!(peer.is_closed());
     assert_eq!(error(&s.session), "removed from the network");
     let peer = Peer::connect(&s.dir.path().join("port.sock"));
-    peer.greet();
+    peer.negotiate();
     let status = s.session.status();
     assert_eq!((status.last_error, status.connects), (None, 3));
 }

@@ -1,5 +1,5 @@
 //! Sessions that come and go: both roles, sockets that are in the way, and stopping at any moment.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod support;
 
@@ -36,24 +36,27 @@ fn a_server_listens_again_after_each_disconnect() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let (session, rings) = spawn(&path, Role::Server).unwrap();
-    let waiting = rings.told().disconnects;
+    let waiting = rings.recorded().disconnects;
     for round in 1..=20 {
         let peer = Peer::connect(&path);
-        peer.greet();
+        peer.negotiate();
         assert_eq!(session.status().state, SessionState::Connected);
         drop(peer);
-        eventually("the disconnect is noticed", || rings.told().disconnects == waiting + round);
+        eventually("the disconnect is noticed", || rings.recorded().disconnects == waiting + round);
     }
     eventually("it listens", || session.status().state == SessionState::Listening);
     assert_eq!(session.status().connects, 20);
     eventually("a frontend that leaves at once is named", || {
         drop(Peer::connect(&path));
-        session.status().last_error.is_some_and(|error| error.contains("left before"))
+        session
+            .status()
+            .last_error
+            .is_some_and(|error| error.contains("before it had set up its device"))
     });
 }
 
 #[test]
-fn a_client_reconnects_for_ever() {
+fn a_client_reconnects_without_limit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let (session, _) = spawn(&path, Role::Client).unwrap();
@@ -62,7 +65,7 @@ fn a_client_reconnects_for_ever() {
     for round in 1..=3 {
         let listener = UnixListener::bind(&path).unwrap();
         for _ in 0..2 {
-            Peer::new(listener.accept().unwrap().0).greet();
+            Peer::new(listener.accept().unwrap().0).negotiate();
         }
         drop(listener);
         let connects = || session.status().connects;
@@ -90,13 +93,13 @@ fn stopping_works_wherever_the_thread_waits() {
     for (when, bytes) in cases {
         let (session, rings) = spawn(&path, Role::Server).unwrap();
         let peer = Peer::connect(&path);
-        peer.greet();
+        peer.negotiate();
         assert!(peer.send_raw(bytes, &[]));
         let handle = session.handle();
         stops(session, when);
         assert!(peer.is_closed());
         assert_eq!(handle.status().state, SessionState::Stopped);
-        assert!(rings.told().memory.is_none());
+        assert!(rings.recorded().memory.is_none());
         assert!(!path.exists(), "the socket file is left behind");
     }
 }
@@ -107,7 +110,7 @@ fn stopping_works_while_the_frontend_reads_no_answers() {
     let path = dir.path().join("s");
     let (session, _) = spawn(&path, Role::Server).unwrap();
     let peer = Peer::connect(&path);
-    peer.greet();
+    peer.negotiate();
     // Until both directions are full: then the session sits in its write.
     peer.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let ask = message(GET_FEATURES, 1, &[]);
@@ -116,19 +119,19 @@ fn stopping_works_while_the_frontend_reads_no_answers() {
 }
 
 #[test]
-fn half_a_message_holds_up_nobody_else() {
+fn a_partial_message_blocks_no_other_session() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (dir.path().join("1"), dir.path().join("2"));
     let (first, _) = spawn(&one, Role::Server).unwrap();
     let (_second, _) = spawn(&other, Role::Server).unwrap();
     let stuck = Peer::connect(&one);
     assert!(stuck.send_raw(&[1, 0, 0], &[]));
-    Peer::connect(&other).greet();
+    Peer::connect(&other).negotiate();
     drop(stuck);
     eventually("the broken message is reported", || {
         first.status().last_error.is_some_and(|e| e.contains("in the middle"))
     });
-    Peer::connect(&one).greet();
+    Peer::connect(&one).negotiate();
 }
 
 #[test]
@@ -143,13 +146,13 @@ fn a_stale_socket_is_replaced_and_nothing_else() {
 
     drop(UnixListener::bind(&path).unwrap());
     let (session, _) = spawn(&path, Role::Server).unwrap();
-    Peer::connect(&path).greet();
+    Peer::connect(&path).negotiate();
 
     // A second one does not take it away from the first.
     let error = refused(&path);
     assert!(matches!(error, SocketError::InUse(_)), "{error}");
     assert!(error.to_string().contains(path.to_str().unwrap()));
-    Peer::connect(&path).greet();
+    Peer::connect(&path).negotiate();
 
     // A socket of another process at the same path survives the end of the session.
     fs::remove_file(&path).unwrap();
@@ -168,7 +171,7 @@ fn a_stale_socket_is_replaced_and_nothing_else() {
     let nowhere = dir.path().join("no/such/directory");
     assert!(matches!(refused(&nowhere), SocketError::NoDirectory(_)));
     let long = dir.path().join("x".repeat(108));
-    assert!(refused(&long).to_string().contains("a socket's may have 107"));
+    assert!(refused(&long).to_string().contains("a socket's may have at most 107"));
     let longest = dir.path().join("x".repeat(106 - dir.path().as_os_str().len()));
     assert_eq!(longest.as_os_str().len(), 107);
     spawn(&longest, Role::Server).unwrap();
@@ -221,13 +224,13 @@ fn without_a_cable_there_is_no_connection_in_either_role() {
     let (session, rings) = spawn(&path, Role::Server).unwrap();
     for round in 1..=20 {
         let mut peer = Peer::connect(&path);
-        peer.greet();
-        let before = rings.told().disconnects;
+        peer.negotiate();
+        let before = rings.recorded().disconnects;
         session.set_cable(false);
         eventually("the peer is hung up on", || {
             peer.stream.read(&mut [0; 1]).is_ok_and(|n| n == 0)
         });
-        eventually("the port is told", || rings.told().disconnects > before);
+        eventually("the port is recorded", || rings.recorded().disconnects > before);
         eventually("connections are refused", || UnixStream::connect(&path).is_err());
         assert_eq!(session.status().state, SessionState::Unplugged);
         session.set_cable(true);

@@ -1,6 +1,6 @@
 //! What VMMs other than QEMU expect of a backend, and what QEMU expects besides the protocol: each
 //! test speaks in the order of the VMM that it names.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod support;
 
@@ -73,7 +73,7 @@ fn a_driver_can_take_the_whole_offer() {
     for queue_pairs in [1, 2, 4] {
         for mac in [None, Some(MAC)] {
             let port = port(queue_pairs, mac);
-            let offer = Peer::connect(&port.path).greet();
+            let offer = Peer::connect(&port.path).negotiate();
             let has_control_queue = offer & features::NET_F_CTRL_VQ != 0;
             assert_eq!(has_control_queue, queue_pairs > 1, "{offer:#x}");
             assert!(has_control_queue || offer & of_control_queue == 0, "{offer:#x}");
@@ -94,7 +94,7 @@ fn qemu_counts_pairs_and_is_not_offered_what_it_warns_of() {
         assert_eq!(offered & PROTOCOL_CONFIG, 0, "pair {pair}");
         assert!(peer.send(SET_PROTOCOL_FEATURES, 1, &offered.to_ne_bytes(), &[]));
         assert_eq!(peer.ask(GET_QUEUE_NUM, &[]), 2, "pair {pair}");
-        peer.do_tell(SET_OWNER, &[], &[]);
+        peer.send_acknowledged(SET_OWNER, &[], &[]);
     }
 }
 
@@ -178,7 +178,7 @@ const HARMFUL: [u32; 9] = [6, 7, 22, 23, 26, 27, 28, 29, 33];
 fn a_request_that_is_not_offered_gets_the_answer_that_is_due() {
     let port = port(1, None);
     let peer = Peer::connect(&port.path);
-    peer.greet();
+    peer.negotiate();
     let file = Memory::new(0, 0, 4096).file;
     for (request, size) in ANSWERED {
         assert!(peer.send(request, 1, &[0; 24], &[file.as_fd()]));
@@ -191,7 +191,7 @@ fn a_request_that_is_not_offered_gets_the_answer_that_is_due() {
     for request in [19, 21, 32, 35, 39, 45, 1000] {
         assert!(peer.send(request, 1, &[0; 8], &[]));
     }
-    peer.do_tell(RESET_DEVICE, &[], &[]);
+    peer.send_acknowledged(RESET_DEVICE, &[], &[]);
     assert_eq!(port.last_error(), None);
     assert_eq!(port.session.status().connects, 1);
 }
@@ -214,11 +214,11 @@ fn reset_device_stops_the_rings() {
     let port = port(1, None);
     let memory = Memory::new(0, 0x7f00_0000_0000, 1 << 20);
     let peer = Peer::connect(&port.path);
-    peer.set_up(&memory);
+    peer.share_memory(&memory);
     peer.describe_ring(0, &memory, &event());
     peer.vring(SET_VRING_ENABLE, 0, 1);
     assert_eq!(port.rings.running(), [0]);
-    peer.do_tell(RESET_DEVICE, &[], &[]);
+    peer.send_acknowledged(RESET_DEVICE, &[], &[]);
     assert!(port.rings.running().is_empty());
 }
 
@@ -226,40 +226,40 @@ fn reset_device_stops_the_rings() {
 fn an_mtu_above_the_networks_is_refused_and_the_session_goes_on() {
     let port = port(1, None);
     let peer = Peer::connect(&port.path);
-    peer.greet();
+    peer.negotiate();
     assert!(peer.tell(NET_SET_MTU, &words(&[1500]), &[]));
     assert!(!peer.tell(NET_SET_MTU, &words(&[1501]), &[]));
     assert!(peer.tell(SET_OWNER, &[], &[]));
-    let told = port.complaint();
-    assert!(told.contains("MTU of 1501") && told.contains("has 1500"), "{told}");
+    let recorded = port.complaint();
+    assert!(recorded.contains("MTU of 1501") && recorded.contains("has 1500"), "{recorded}");
     port.session.set_device(DeviceSettings { mtu: 9000, mac: None });
     assert!(peer.tell(NET_SET_MTU, &words(&[9000]), &[]), "the network's MTU was raised");
 }
 
 #[test]
-fn a_guest_that_was_told_more_than_the_network_has_now_is_named() {
+fn a_guest_with_a_larger_mtu_than_the_network_is_reported() {
     let port = port(1, None);
     let peer = Peer::connect(&port.path);
-    peer.greet();
-    peer.do_tell(NET_SET_MTU, &words(&[1400]), &[]);
+    peer.negotiate();
+    peer.send_acknowledged(NET_SET_MTU, &words(&[1400]), &[]);
     port.session.set_device(DeviceSettings { mtu: 1450, mac: None });
-    assert_eq!(port.last_error(), None, "what it was told still fits");
+    assert_eq!(port.last_error(), None, "what it was recorded still fits");
     port.session.set_device(DeviceSettings { mtu: 1300, mac: None });
-    let told = port.complaint();
-    assert!(told.contains("MTU of 1400") && told.contains("has 1300"), "{told}");
+    let recorded = port.complaint();
+    assert!(recorded.contains("MTU of 1400") && recorded.contains("has 1300"), "{recorded}");
     drop(peer);
     eventually("it goes", || port.session.status().state == SessionState::Listening);
     let next = Peer::connect(&port.path);
-    next.greet();
+    next.negotiate();
     port.session.set_device(DeviceSettings { mtu: 1200, mac: None });
-    assert_eq!(port.last_error(), None, "the next one was told nothing");
+    assert_eq!(port.last_error(), None, "the next one was recorded nothing");
 }
 
 #[test]
-fn a_second_frontend_waits_in_sight_and_is_served_in_its_turn() {
+fn a_second_frontend_is_shown_as_waiting_and_served_next() {
     let port = port(1, None);
     let first = Peer::connect(&port.path);
-    first.greet();
+    first.negotiate();
     let me = format!("pid {} uid {}", std::process::id(), rustix::process::geteuid().as_raw());
     let status = || port.session.status();
     assert_eq!(status().peer.unwrap().to_string(), me);
@@ -282,15 +282,15 @@ fn a_second_frontend_waits_in_sight_and_is_served_in_its_turn() {
 fn frontends_that_wait_are_bounded() {
     let port = port(1, None);
     let first = Peer::connect(&port.path);
-    first.greet();
+    first.negotiate();
     let mut others: Vec<_> = (0..20).map(|_| Peer::connect(&port.path)).collect();
     eventually("eight wait", || port.session.status().waiting.len() == 8);
-    first.do_tell(SET_OWNER, &[], &[]);
+    first.send_acknowledged(SET_OWNER, &[], &[]);
     assert_eq!(port.session.status().waiting.len(), 8, "the others are not let in");
     // The last of them has its turn, too.
     let last = others.pop().unwrap();
     drop((first, others));
-    last.greet();
+    last.negotiate();
     assert!(port.session.status().waiting.is_empty());
 }
 
@@ -298,7 +298,7 @@ fn frontends_that_wait_are_bounded() {
 fn with_ring(port: &Port, memory: &Memory) -> (Peer, std::os::fd::OwnedFd) {
     let (peer, kick) = (Peer::connect(&port.path), event());
     write(&kick);
-    peer.set_up(memory);
+    peer.share_memory(memory);
     peer.describe_ring(0, memory, &kick);
     peer.vring(SET_VRING_ENABLE, 0, 1);
     assert_eq!(port.rings.running(), [0]);
@@ -315,11 +315,11 @@ fn memory_that_is_not_shared_is_named_with_its_remedy() {
     let port = port(1, None);
     let memory = Memory::new(0, 0x7f00_0000_0000, 1 << 20);
     let (peer, kick) = with_ring(&port, &memory);
-    peer.do_tell(SET_OWNER, &[], &[]);
+    peer.send_acknowledged(SET_OWNER, &[], &[]);
     assert_eq!(port.last_error(), None, "the driver has written nothing yet");
     write(&kick);
-    let told = port.complaint();
-    assert!(told.contains("share=on"), "{told}");
+    let recorded = port.complaint();
+    assert!(recorded.contains("share=on"), "{recorded}");
     assert_eq!(port.rings.running(), [0], "it is only said");
 }
 
@@ -337,8 +337,8 @@ fn a_healthy_guest_is_not_suspected() {
         write_ring(&memory);
         write(&kick);
         // Kicks are looked at before requests are.
-        peer.do_tell(SET_OWNER, &[], &[]);
-        peer.do_tell(SET_OWNER, &[], &[]);
+        peer.send_acknowledged(SET_OWNER, &[], &[]);
+        peer.send_acknowledged(SET_OWNER, &[], &[]);
         assert_eq!(port.last_error(), None);
     }
 }

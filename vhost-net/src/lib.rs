@@ -116,13 +116,13 @@ impl Rings for SwitchPort {
         Some(self.fault.as_fd())
     }
 
-    fn broken(&mut self) -> Option<String> {
+    fn broken(&mut self) -> Option<RingsError> {
         let fault = self.call(|engine, port| Ok(engine.port_fault(port))).ok()??;
         Some(match fault {
             PortFault::MemoryLost | PortFault::Ring { error: RingError::MemoryLost, .. } => {
-                "the frontend took its memory away while it was in use".into()
+                RingsError::new("the frontend removed its memory while it was in use")
             }
-            fault => format!("the driver broke the rules of its rings: {fault}"),
+            fault => RingsError::new(format!("the driver violated the ring protocol: {fault}")),
         })
     }
 }

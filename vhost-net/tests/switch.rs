@@ -1,6 +1,6 @@
 //! Frames from one frontend to another: the `vhost` crate's frontend and the driver side of our
 //! rings, through sessions and a running worker.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 #[path = "../../vhost-net-backend/tests/support/mod.rs"]
 mod support;
@@ -15,8 +15,8 @@ use support::card::{Card, connect, eventually};
 use support::{Memory, Peer, SET_VRING_ENABLE, event};
 use trama_frame::vnet::VnetHeader;
 use trama_switch::{
-    Device, DummyHandle, NetworkSettings, PortId, PortSettings, Spin, VhostDevice, VlanMode,
-    VlanSet, WorkerHandle, WorkerOptions, dummy,
+    Device, DummyHandle, HdrLen, NetworkSettings, PortId, PortSettings, Spin, VhostDevice,
+    VlanMode, VlanSet, WorkerHandle, WorkerOptions, dummy,
 };
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{Role, Session, SessionOptions, features};
@@ -55,7 +55,7 @@ impl Switch {
             cable: true,
             filter: Default::default(),
             mark: 0,
-            is_told_marks: false,
+            hdr_len: HdrLen::Headers,
         };
         self.worker.call(|engine, _| engine.add_port(settings, device)).unwrap().unwrap().0
     }
@@ -164,7 +164,7 @@ fn rings_resume_where_they_were() {
     }
     exchange(&mut card);
     // The frontend stays, the connection does not: it goes on at its used index.
-    session.handle().kick_out("test");
+    session.handle().disconnect("test");
     let Card { features, memory, rx, tx, kicks, calls, .. } = card;
     let mut frontend = Frontend::from_stream(connect(&switch.path("s")), 2);
     frontend.set_owner().unwrap();
@@ -281,7 +281,7 @@ fn a_frontend_that_takes_its_memory_away_loses_its_connection_only() {
     let other = switch.session("other", Role::Server, 1);
     let memory = Memory::new(0, 0x7f00_0000_0000, 1 << 20);
     let peer = Peer::connect(&switch.path("s"));
-    peer.set_up(&memory);
+    peer.share_memory(&memory);
     for ring in 0..2 {
         peer.describe_ring(ring, &memory, &event());
         peer.vring(SET_VRING_ENABLE, ring, 1);
@@ -291,7 +291,7 @@ fn a_frontend_that_takes_its_memory_away_loses_its_connection_only() {
     dummy.inject(VnetHeader::default(), &frame(0xff, 9, 1)).unwrap();
     assert_eq!(neighbour.receive(), frame(0xff, 9, 1));
     eventually("the connection is closed", || {
-        session.status().last_error.is_some_and(|error| error.contains("took its memory away"))
+        session.status().last_error.is_some_and(|error| error.contains("removed its memory"))
     });
     neighbour.send(0, &frame(0xff, 2, 2));
     eventually("the neighbour's frame comes out", || !dummy.captured().is_empty());

@@ -118,10 +118,10 @@ pub enum RingError {
     #[error("an indirect descriptor is nested or has a next descriptor")]
     NestedIndirect,
     /// An indirect descriptor appears though INDIRECT_DESC was not negotiated.
-    #[error("an indirect descriptor without the feature")]
+    #[error("an indirect descriptor, although VIRTIO_F_INDIRECT_DESC was not negotiated")]
     IndirectNotNegotiated,
     /// An indirect table's length is zero, not a multiple of 16, or over the limit.
-    #[error("an indirect table has a wrong length")]
+    #[error("an indirect table has an invalid length")]
     IndirectLength,
     /// A buffer or table is not wholly within guest memory.
     #[error("a buffer address is outside guest memory")]
@@ -136,7 +136,7 @@ pub enum RingError {
     #[error("a chain is too large")]
     ChainTooLarge,
     /// The frontend removed pages of its memory while they were mapped.
-    #[error("guest memory vanished")]
+    #[error("guest memory was removed while it was mapped")]
     MemoryLost,
 }
 
@@ -144,7 +144,7 @@ pub enum RingError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PushError {
     /// Not enough buffers now; a retry makes sense once the driver has run.
-    #[error("the ring has too few buffers")]
+    #[error("the ring has too few buffers available")]
     Full,
     /// The waiting chain, or all of the ring, can never hold the frame.
     #[error("the frame is larger than the ring's buffers")]

@@ -8,7 +8,7 @@
 //! - A field that the other side can change is read once into a local, checked, then used.
 //! - Every pointer comes from [`GuestMemory`] together with the length that was checked for it, and
 //!   the value that keeps the pointer also keeps the map alive.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "the home of guest memory and rings; see Soundness above")]
 
 mod copy;
 mod device;

@@ -110,11 +110,17 @@ unsafe impl Sync for GuestMemory {}
 impl GuestMemory {
     /// Maps the regions, in any order. They must be page-aligned, neither overlap nor wrap in
     /// either address space, and lie within their files.
+    ///
+    /// # Errors
+    /// A region is invalid, too large, not in shared memory, or cannot be mapped.
     pub fn map(regions: Vec<RegionSpec>) -> Result<Arc<GuestMemory>, MemoryError> {
         Self::build(regions, &[])
     }
 
     /// Maps a changed table; shares the mappings of regions that `old` has already.
+    ///
+    /// # Errors
+    /// As for [`GuestMemory::map`].
     pub fn map_from(
         old: &GuestMemory,
         regions: Vec<RegionSpec>,
@@ -404,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn only_memory_is_memory() {
+    fn only_files_in_memory_are_mapped() {
         let socket = std::os::unix::net::UnixStream::pair().unwrap().0;
         let socket = File::from(std::os::fd::OwnedFd::from(socket));
         // A device on a tmpfs, and a file that is not in memory.
@@ -417,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frontend_cannot_use_up_the_address_space() {
+    fn a_frontend_cannot_exhaust_the_address_space() {
         let file = file(4 << 40);
         let (one, two) = (spec(0, 0, 4 << 40, &file), spec(4 << 40, 4 << 40, 4 << 40, &file));
         let more = spec(8 << 40, 8 << 40, 0x1000, &file);

@@ -86,6 +86,9 @@ static PREVIOUS: OnceLock<Result<libc::sigaction, i32>> = OnceLock::new();
 
 /// Installs the handler that survives a frontend truncating its memory. Idempotent; mapping memory
 /// does it too.
+///
+/// # Errors
+/// The system refuses the handler (sigaction(2)).
 pub fn install_sigbus_guard() -> io::Result<()> {
     match PREVIOUS.get_or_init(install) {
         Ok(_) => Ok(()),

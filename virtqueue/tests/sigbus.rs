@@ -1,6 +1,6 @@
 //! A frontend truncates its memory file while it is in use: its memory is lost, the process and the
 //! memory of other frontends are not.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -81,7 +81,7 @@ fn read_until_lost(frontend: &Frontend, bytes: &AtomicUsize) -> RingError {
 }
 
 #[test]
-fn truncation_costs_only_the_memory_that_was_truncated() {
+fn truncation_affects_only_the_truncated_memory() {
     let (victim, other) = (Frontend::new(), Frontend::new());
     let bytes = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -119,7 +119,7 @@ fn a_receive_ring_finds_its_memory_lost() {
 }
 
 #[test]
-fn zeros_of_lost_memory_are_not_held_against_the_driver() {
+fn zeros_of_lost_memory_are_not_reported_as_a_driver_fault() {
     let victim = Frontend::new();
     let mut queue = RxQueue::new(RingSetup { desc: USER + 0x8000, ..victim.setup() }).unwrap();
     victim.file.set_len(0x8000).unwrap();
@@ -138,7 +138,7 @@ fn private_bytes() -> u64 {
 }
 
 #[test]
-fn lost_memory_does_not_become_our_own() {
+fn lost_memory_does_not_count_as_private_memory() {
     let victim = Frontend::with_size(64 << 30);
     let before = private_bytes();
     victim.file.set_len(0).unwrap();
@@ -148,7 +148,7 @@ fn lost_memory_does_not_become_our_own() {
 }
 
 #[test]
-fn memory_of_our_own_cannot_be_truncated() {
+fn driver_memory_cannot_be_truncated() {
     let options = DriverOptions {
         size: 2,
         features: RingFeatures::default(),

@@ -41,8 +41,8 @@ pub enum Error {
     #[error("the load cannot be generated: {0}")]
     Load(String),
     /// The switch does not forward frames.
-    #[error("the switch does not carry frames: {0}")]
-    NotCarried(String),
+    #[error("the switch does not forward frames: {0}")]
+    NotForwarded(String),
     /// The null device could not be started.
     #[error("null device: {0}")]
     NullDevice(String),

@@ -28,9 +28,9 @@ pub(super) const SMALLEST: usize = 60;
 const TPID: [u8; 2] = [0x81, 0x00];
 /// Owner of the unknown destination: frames to it are flooded. All addresses are locally
 /// administered.
-const NOBODY: u16 = 0xffff;
+const UNKNOWN_OWNER: u16 = 0xffff;
 /// Owner of the addresses that all ports share.
-const EVERYBODY: u16 = 0xfffe;
+const SHARED_OWNER: u16 = 0xfffe;
 
 /// The stamp of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,20 +86,20 @@ impl Station {
     pub(super) fn owner(head: &[u8]) -> usize {
         match head {
             [_, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])),
-            _ => usize::from(NOBODY),
+            _ => usize::from(UNKNOWN_OWNER),
         }
     }
 
     /// Returns the address of no station.
     #[inline(always)]
-    pub(super) fn nobody() -> Station {
-        Station::of(NOBODY, 0)
+    pub(super) fn unknown() -> Station {
+        Station::of(UNKNOWN_OWNER, 0)
     }
 
     /// Returns the station with this number among those that all ports share.
     #[inline(always)]
     pub(super) fn moving(number: u32) -> Station {
-        Station::of(EVERYBODY, number)
+        Station::of(SHARED_OWNER, number)
     }
 }
 
@@ -126,12 +126,12 @@ impl Template {
         let largest = ETHERNET + tag + usize::from(u16::MAX);
         if !(smallest..=largest).contains(&size) {
             return Err(Error::Load(format!(
-                "frames of {} bytes; such a frame has {smallest} to {largest}",
+                "frames of {} bytes; such a frame may have {smallest} to {largest}",
                 size
             )));
         }
         if let Some(id) = vlan.filter(|id| !(1..=4094).contains(id)) {
-            return Err(Error::Load(format!("VLAN {id}; there are 1 to 4094")));
+            return Err(Error::Load(format!("VLAN {id}; a VLAN is 1 to 4094")));
         }
         let mut bytes = vec![0; ADDRESSES];
         if let Some(id) = vlan {

@@ -9,7 +9,7 @@ use super::clock::{Clock, nanos};
 use super::frame::{Reader, Stamp, Station, Template};
 use super::load::FLOOD;
 use super::load::{Direction, Load, Outcome};
-use super::port::{Meeting, Options, Port};
+use super::port::{Endpoint, Options, Port};
 use super::schedule::Schedule;
 use super::tally::Tally;
 use super::waiter::Waiter;
@@ -27,7 +27,7 @@ const LATE: u64 = 10_000;
 const GRACE: u64 = 100_000;
 /// A turn at least this long means that the system descheduled this thread. Frames due meanwhile
 /// may be sent later by as much, since the switch is not the cause.
-const HICCUP: u64 = 1_000_000;
+const DESCHEDULED: u64 = 1_000_000;
 /// A turn at least this long is a pause of the machine: undisturbed it takes some ten microseconds.
 const PAUSE: u64 = 100_000;
 /// After the last frame was sent, the path counts as empty when nothing arrives for this time
@@ -59,12 +59,14 @@ impl Group {
     /// A backend does not connect within 20 seconds, or lacks a required feature.
     pub fn connect<P: AsRef<Path>>(sockets: &[P], options: Options) -> Result<Group> {
         // All sockets before the first connection: a backend may use them in any order.
-        let meetings = sockets
+        let endpoints = sockets
             .iter()
-            .map(|path| Meeting::arrange(path.as_ref(), options.server_role))
+            .map(|path| Endpoint::bind(path.as_ref(), options.backend_role))
             .collect::<Result<Vec<_>>>()?;
-        let ports =
-            meetings.iter().map(|meeting| meeting.start(&options)).collect::<Result<Vec<_>>>()?;
+        let ports = endpoints
+            .iter()
+            .map(|endpoint| endpoint.start(&options))
+            .collect::<Result<Vec<_>>>()?;
         let waiter = options.sleeping.then(|| Waiter::new(&ports)).transpose()?;
         Ok(Group { ports, waiter, options, run: std::process::id() as u16 })
     }
@@ -85,8 +87,8 @@ impl Group {
             match self.first_silent(load, &tally)? {
                 None => break,
                 Some((from, to)) if Instant::now() > deadline => {
-                    return Err(Error::NotCarried(format!(
-                        "nothing came from port {from} to port {to}"
+                    return Err(Error::NotForwarded(format!(
+                        "no frame arrived from port {from} at port {to}"
                     )));
                 }
                 Some(_) => {}
@@ -143,7 +145,7 @@ impl Group {
                 .into_iter()
                 .flat_map(move |to| receivers(from, to, ports).map(move |to| (from, to)))
         });
-        Ok({ ways }.find(|(from, to)| !tally.has_heard(*to, *from)))
+        Ok({ ways }.find(|(from, to)| !tally.has_received(*to, *from)))
     }
 
     /// Sends until the senders are done or time is up, and receives until the path is empty.
@@ -222,8 +224,8 @@ impl Group {
             let ring = |error| Error::Ring { port: index, error };
             let port = &mut self.ports[index];
             if !port.settle(self.options.queue_size, deadline).map_err(ring)? {
-                let reason = format!("it does not give back what port {index} sent");
-                return Err(Error::NotCarried(reason));
+                let reason = format!("the buffers that port {index} sent did not come back");
+                return Err(Error::NotForwarded(reason));
             }
             port.tx.prepare(&sender.template.header, &sender.template.bytes).map_err(ring)?;
         }
@@ -308,14 +310,14 @@ struct Deadline {
     took: u64,
     /// How long the thread was descheduled since the last time that it had sent everything due or
     /// possible.
-    excused: u64,
+    descheduled: u64,
     /// The total of all pauses.
     paused: u64,
 }
 
 impl Deadline {
     fn new(limit: u64) -> Deadline {
-        Deadline { limit, now: 0, took: 0, excused: 0, paused: 0 }
+        Deadline { limit, now: 0, took: 0, descheduled: 0, paused: 0 }
     }
 
     /// Begins a turn.
@@ -334,11 +336,11 @@ impl Deadline {
     #[inline]
     fn has_passed(&mut self, behind: bool) -> bool {
         if !behind {
-            self.excused = 0;
-        } else if self.took >= HICCUP {
-            self.excused += self.took;
+            self.descheduled = 0;
+        } else if self.took >= DESCHEDULED {
+            self.descheduled += self.took;
         }
-        self.now >= self.limit + self.excused
+        self.now >= self.limit + self.descheduled
     }
 }
 
@@ -423,7 +425,7 @@ impl Sender {
             port.tx.reclaim()?;
         }
         let room = port.tx.free().min(BURST);
-        if self.schedule.is_flat_out() {
+        if self.schedule.is_unpaced() {
             port.tx.expect(room);
         }
         let mut count = 0;
@@ -450,7 +452,7 @@ impl Sender {
         let sequence = self.sequences[self.target];
         self.sequences[self.target] = sequence.wrapping_add(1);
         let to = match target {
-            FLOOD => Station::nobody(),
+            FLOOD => Station::unknown(),
             owner => Station::of(owner, self.destination),
         };
         let from = match self.moving {
@@ -473,15 +475,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_are_summed_and_those_that_are_long_put_the_deadline_off() {
-        let mut deadline = Deadline::new(10 * HICCUP);
-        for now in [1_000, 1_000 + PAUSE, 9 * HICCUP, 9 * HICCUP + 10] {
+    fn long_pauses_are_summed_and_extend_the_deadline() {
+        let mut deadline = Deadline::new(10 * DESCHEDULED);
+        for now in [1_000, 1_000 + PAUSE, 9 * DESCHEDULED, 9 * DESCHEDULED + 10] {
             deadline.turn(now);
             assert!(!deadline.has_passed(true));
         }
-        assert_eq!(deadline.paused, 9 * HICCUP - 1_000);
+        assert_eq!(deadline.paused, 9 * DESCHEDULED - 1_000);
         // The long turn excuses late frames; nothing is excused once it has been made up for.
-        deadline.turn(11 * HICCUP);
+        deadline.turn(11 * DESCHEDULED);
         assert!(!deadline.has_passed(true));
         assert!(deadline.has_passed(false));
     }

@@ -90,17 +90,17 @@ impl Load {
     /// Returns the senders among `ports`, each with its targets.
     pub(super) fn routes(&self, ports: usize) -> Result<Vec<(usize, Vec<u16>)>> {
         let wrong = match self.direction {
-            _ if ports < 2 => "it takes two ports",
+            _ if ports < 2 => "it needs at least two ports",
             Direction::Uni | Direction::Both if ports % 2 == 1 => {
                 "ports are paired; one is left over"
             }
             _ if self.rate.is_some_and(|rate| !(1.0..=1e9).contains(&rate)) => {
                 "the rate is not from 1 to 1,000,000,000 frames a second"
             }
-            _ if self.duration > Duration::from_secs(3600) => "it takes more than an hour",
-            _ if self.sources.min(self.destinations) == 0 => "a port has one station at least",
+            _ if self.duration > Duration::from_secs(3600) => "it lasts more than an hour",
+            _ if self.sources.min(self.destinations) == 0 => "a port needs at least one station",
             _ if self.sources.max(self.destinations) > 1 << 24 => {
-                "a port has 2^24 stations at most"
+                "a port has at most 2^24 stations"
             }
             _ => return Ok(self.direction.routes(ports)),
         };

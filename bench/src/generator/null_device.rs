@@ -20,17 +20,17 @@ use super::clock::Clock;
 use super::frame::Station;
 use super::{Error, Result, pin_to};
 
-/// Chains per turn that count as load, and batch size worth waiting for under load.
-const LOAD: usize = 32;
-const ENOUGH: u16 = 256;
+/// Chains per turn that count as load, and chains of a batch under load.
+const LOADED_CHAINS: usize = 32;
+const BATCH_CHAINS: u16 = 256;
 /// Longest wait for a batch since the ring was last served, in nanoseconds.
-const LONGEST: u64 = 20_000;
+const MAX_HOLD_NANOS: u64 = 20_000;
 /// Frames forwarded before the next ring's turn.
 const TURN: usize = 512;
 
 /// How the destination port of a frame is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crossing {
+pub enum Forwarding {
     /// The other port of its pair: the first and second port are one, and so on.
     Pairs,
     /// The port encoded in the generator's destination address; there is no lookup.
@@ -39,15 +39,45 @@ pub enum Crossing {
     All,
 }
 
-impl Crossing {
+/// When a transmit ring is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Serving {
+    /// As soon as a frame waits: lower latency, lower throughput.
+    #[default]
+    Immediate,
+    /// Under load, once a batch has gathered: higher throughput, higher latency.
+    Batched,
+}
+
+/// Options of a null device.
+#[derive(Clone, Copy, Debug)]
+pub struct NullDeviceOptions {
+    /// How destinations are chosen.
+    pub forwarding: Forwarding,
+    /// Which side of the sockets listens.
+    pub role: Role,
+    /// The core of its thread; `None` if the scheduler chooses.
+    pub core: Option<usize>,
+    /// When it serves a ring.
+    pub serving: Serving,
+}
+
+impl NullDeviceOptions {
+    /// Returns options of a device that listens, serves in batches, and is not pinned.
+    pub fn new(forwarding: Forwarding) -> NullDeviceOptions {
+        NullDeviceOptions { forwarding, role: Role::Server, core: None, serving: Serving::Batched }
+    }
+}
+
+impl Forwarding {
     /// Returns the destinations, among this many ports, of a frame that begins with `head`.
     #[inline(always)]
     fn targets(self, from: usize, head: &[u8], ports: usize) -> PortSet {
         let all = PortSet::MAX >> (PortSet::BITS as usize - ports);
         let targets = match self {
-            Crossing::Pairs => 1 << (from ^ 1),
-            Crossing::ByAddress => 1_u64.checked_shl(Station::owner(head) as u32).unwrap_or(0),
-            Crossing::All => !(1 << from),
+            Forwarding::Pairs => 1 << (from ^ 1),
+            Forwarding::ByAddress => 1_u64.checked_shl(Station::owner(head) as u32).unwrap_or(0),
+            Forwarding::All => !(1 << from),
         };
         targets & all
     }
@@ -78,23 +108,16 @@ fn members(mut set: PortSet) -> impl Iterator<Item = usize> {
 type Job = Box<dyn FnOnce(&mut [Port]) + Send>;
 
 impl NullDevice {
-    /// Serves `sockets`, at most 64. `role` decides which side listens. The forwarding thread
-    /// polls; it is pinned to `core`, if given. With `hold_off` it waits under load until a batch
-    /// has gathered: higher throughput, higher latency.
+    /// Serves `sockets`, at most 64, with one thread, which polls.
     ///
     /// # Errors
     /// A pair is incomplete, a socket cannot be created, or the thread cannot be started or pinned.
-    pub fn start<P: AsRef<Path>>(
-        sockets: &[P],
-        crossing: Crossing,
-        role: Role,
-        core: Option<usize>,
-        hold_off: bool,
-    ) -> Result<NullDevice> {
+    pub fn start<P: AsRef<Path>>(sockets: &[P], options: NullDeviceOptions) -> Result<NullDevice> {
+        let NullDeviceOptions { forwarding, role, core, serving } = options;
         if sockets.len() > PortSet::BITS as usize {
             return Err(Error::NullDevice(format!("it has at most {} ports", PortSet::BITS)));
         }
-        if crossing == Crossing::Pairs && !sockets.len().is_multiple_of(2) {
+        if forwarding == Forwarding::Pairs && !sockets.len().is_multiple_of(2) {
             return Err(Error::NullDevice("its ports are pairs; one is left over".into()));
         }
         let (jobs, queue) = channel();
@@ -104,8 +127,8 @@ impl NullDevice {
         let thread = std::thread::Builder::new().name("null-device".into()).spawn(move || {
             // The caller waits for the report.
             let _ = report.send(core.map_or(Ok(()), pin_to));
-            let ports = (0..ports).map(|_| Port::new(hold_off)).collect();
-            run(ports, crossing, &queue, &stopped);
+            let ports = (0..ports).map(|_| Port::new(serving)).collect();
+            run(ports, forwarding, &queue, &stopped);
         })?;
         let mut device = NullDevice { sessions: Vec::new(), jobs, stop, thread: Some(thread) };
         pinned.recv().map_err(|_| Error::NullDevice("its thread ended".into()))??;
@@ -151,16 +174,16 @@ impl Drop for NullDevice {
 struct Port {
     receive: Option<(RxQueue, Option<OwnedFd>)>,
     transmit: Option<(TxQueue, Option<OwnedFd>)>,
-    hold_off: bool,
+    serving: Serving,
     /// Number of chains that make a batch under load.
-    enough: u16,
+    batch: u16,
     loaded: bool,
     served: u64,
 }
 
 impl Port {
-    fn new(hold_off: bool) -> Port {
-        Port { hold_off, ..Port::default() }
+    fn new(serving: Serving) -> Port {
+        Port { serving, ..Port::default() }
     }
 
     /// Returns whether its driver has sent frames not yet taken.
@@ -175,13 +198,16 @@ impl Port {
         let Some((ring, _)) = &mut self.transmit else { return false };
         match ring.pending() {
             Ok(0) => false,
-            Ok(waiting) if self.hold_off && self.loaded && waiting < self.enough => {
-                clock.now() - self.served >= LONGEST
-            }
+            Ok(waiting) if self.is_held(waiting) => clock.now() - self.served >= MAX_HOLD_NANOS,
             Ok(_) => true,
             // A broken ring stays silent until its frontend sets it up again.
             Err(_) => false,
         }
+    }
+
+    #[inline]
+    fn is_held(&self, waiting: u16) -> bool {
+        self.serving == Serving::Batched && self.loaded && waiting < self.batch
     }
 
     fn start(
@@ -194,7 +220,7 @@ impl Port {
             let ring = RxQueue::new(setup).map_err(RingsError::new)?;
             self.receive = Some((ring, call));
         } else {
-            self.enough = ENOUGH.min(setup.size / 2);
+            self.batch = BATCH_CHAINS.min(setup.size / 2);
             let mut ring = TxQueue::new(setup).map_err(RingsError::new)?;
             ring.disarm();
             self.transmit = Some((ring, call));
@@ -227,7 +253,7 @@ impl Port {
     }
 }
 
-fn run(mut ports: Vec<Port>, crossing: Crossing, jobs: &Receiver<Job>, stop: &AtomicBool) {
+fn run(mut ports: Vec<Port>, forwarding: Forwarding, jobs: &Receiver<Job>, stop: &AtomicBool) {
     let (clock, mut burst) = (Clock::start(), TxBurst::new());
     while !stop.load(Ordering::Acquire) {
         for job in jobs.try_iter() {
@@ -236,7 +262,7 @@ fn run(mut ports: Vec<Port>, crossing: Crossing, jobs: &Receiver<Job>, stop: &At
         let mut idle = true;
         for from in 0..ports.len() {
             if ports[from].is_ready(clock) {
-                forward(&mut ports, from, crossing, &mut burst);
+                forward(&mut ports, from, forwarding, &mut burst);
                 ports[from].served = clock.now();
                 idle = false;
             }
@@ -248,38 +274,38 @@ fn run(mut ports: Vec<Port>, crossing: Crossing, jobs: &Receiver<Job>, stop: &At
 }
 
 /// Forwards the frames that wait on a ring; drops those that find no room.
-fn forward(ports: &mut [Port], from: usize, crossing: Crossing, burst: &mut TxBurst) {
+fn forward(ports: &mut [Port], from: usize, forwarding: Forwarding, burst: &mut TxBurst) {
     let Some((mut transmit, call)) = ports[from].transmit.take() else { return };
-    let (mut taken, mut touched): (usize, PortSet) = (0, 0);
+    let (mut taken, mut written): (usize, PortSet) = (0, 0);
     while taken < TURN
         && let Ok(count) = transmit.fetch(burst, MAX_BURST)
         && count > 0
     {
-        for to in members(crossing.targets(from, burst.head(0), ports.len())) {
+        for to in members(forwarding.targets(from, burst.head(0), ports.len())) {
             if let Some((receive, _)) = &mut ports[to].receive {
                 receive.expect(count);
             }
         }
         for i in 0..count {
             let head = burst.head(i);
-            let targets = crossing.targets(from, head, ports.len());
+            let targets = forwarding.targets(from, head, ports.len());
             for to in members(targets) {
                 if let Some((receive, _)) = &mut ports[to].receive {
                     // Full or broken: the frame is lost, and the generator counts it.
                     let _ = receive.push(burst.header(i), head, burst.body(i));
                 }
             }
-            touched |= targets;
+            written |= targets;
         }
         transmit.complete(burst);
         taken += count;
     }
-    ports[from].loaded = taken >= LOAD;
+    ports[from].loaded = taken >= LOADED_CHAINS;
     if transmit.publish() {
         signal(call.as_ref());
     }
     ports[from].transmit = Some((transmit, call));
-    for to in members(touched) {
+    for to in members(written) {
         if let Some((receive, call)) = &mut ports[to].receive
             && receive.publish()
         {

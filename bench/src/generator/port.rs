@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use trama_vhost_net_backend::features;
+use trama_vhost_net_backend::{Role, features};
 use trama_virtqueue::{
     ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN,
     RingAddresses, RingFeatures,
@@ -41,8 +41,8 @@ pub struct Options {
     /// Negotiate checksum and TCP segmentation offload in both directions. A load of large segments
     /// needs it.
     pub offloads: bool,
-    /// Listen on the sockets; the switch connects.
-    pub server_role: bool,
+    /// The switch's side of the sockets: if it is a client, the generator listens.
+    pub backend_role: Role,
     /// Sleep until the device's calls if no frame is due soon, instead of polling the rings.
     pub sleeping: bool,
 }
@@ -56,7 +56,7 @@ impl Default for Options {
             largest_frame: 1522,
             features: features::IN_ORDER | features::NET_F_MRG_RXBUF,
             offloads: false,
-            server_role: false,
+            backend_role: Role::Server,
             sleeping: false,
         }
     }
@@ -229,16 +229,16 @@ fn describe_ring(
 }
 
 /// How a backend is reached: at its socket, or at a listener of this process.
-pub(super) enum Meeting {
+pub(super) enum Endpoint {
     Connect(PathBuf),
     Listen(UnixListener, PathBuf),
 }
 
-impl Meeting {
-    /// Creates the listener, in the server role, so that the backend can connect from now on.
-    pub(super) fn arrange(path: &Path, server_role: bool) -> Result<Meeting> {
-        if !server_role {
-            return Ok(Meeting::Connect(path.into()));
+impl Endpoint {
+    /// Creates the listener, if the backend is a client, so that it can connect from now on.
+    pub(super) fn bind(path: &Path, backend_role: Role) -> Result<Endpoint> {
+        if backend_role == Role::Server {
+            return Ok(Endpoint::Connect(path.into()));
         }
         // A socket without a listener was left behind by a killed generator.
         let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
@@ -250,14 +250,14 @@ impl Meeting {
             Error::Socket { path: path.into(), reason }
         })?;
         listener.set_nonblocking(true)?;
-        Ok(Meeting::Listen(listener, path.into()))
+        Ok(Endpoint::Listen(listener, path.into()))
     }
 
     /// Waits for the backend, and starts a port on the connection.
     pub(super) fn start(&self, options: &Options) -> Result<Port> {
         let (path, stream) = match self {
-            Meeting::Connect(path) => (path, connect(path)),
-            Meeting::Listen(listener, path) => (path, accept(listener)),
+            Endpoint::Connect(path) => (path, connect(path)),
+            Endpoint::Listen(listener, path) => (path, accept(listener)),
         };
         let stream = stream.map_err(|error| {
             let reason = format!("no backend within {} s: {error}", PATIENCE.as_secs());
@@ -267,9 +267,9 @@ impl Meeting {
     }
 }
 
-impl Drop for Meeting {
+impl Drop for Endpoint {
     fn drop(&mut self) {
-        if let Meeting::Listen(_, path) = self {
+        if let Endpoint::Listen(_, path) = self {
             // It may be gone already, with its folder.
             let _ = std::fs::remove_file(path);
         }

@@ -30,7 +30,7 @@ impl Schedule {
     }
 
     /// Returns whether frames are due at any time, not by the clock.
-    pub(super) fn is_flat_out(&self) -> bool {
+    pub(super) fn is_unpaced(&self) -> bool {
         !matches!(self, Schedule::Paced { .. })
     }
 

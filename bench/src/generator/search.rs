@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_range_are_told() {
+    fn a_device_beyond_the_range_leaves_a_bound_open() {
         let goals = [Goal::new(0.0)];
         let fast = Device::new(200e6, 0.0, 1).search(&goals)[0];
         assert_eq!((fast.lower, fast.upper), (Some(LIMITS.max), None));

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use etherparse::{PacketBuilder, TcpOptionElement, TcpSlice};
 use trama_frame::checksum;
 use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM, VnetHeader};
+use trama_vhost_net_backend::Role;
 use trama_virtqueue::{DriverError, Received};
 
-use super::port::{Meeting, Options, Port};
+use super::port::{Endpoint, Options, Port};
 use super::waiter::Waiter;
 use super::{Error, Result};
 
@@ -41,7 +42,7 @@ const BURST: usize = 64;
 const TIMEOUT: Duration = Duration::from_millis(200);
 const DUPLICATES: u32 = 3;
 /// The longest sleep, in nanoseconds, so that timeouts are checked without arrivals.
-const NAP: u64 = 1_000_000;
+const MAX_SLEEP: u64 = 1_000_000;
 /// Time limit for the far end to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -59,6 +60,15 @@ pub struct TcpEnd {
     pub address: Ipv4Addr,
     /// Its TCP port.
     pub port: u16,
+}
+
+/// What the near end of a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// Sends.
+    Send,
+    /// Receives.
+    Receive,
 }
 
 /// A connection for one bulk transfer in either direction.
@@ -115,25 +125,25 @@ fn broken(error: DriverError) -> Error {
 }
 
 impl TcpStream {
-    /// Connects `near`, on the vhost-user `socket`, to `far`, to send (`sends`) or to receive.
+    /// Connects `near`, on the vhost-user `socket`, to `far`, for one transfer.
     ///
     /// # Errors
     /// The backend does not connect, offers no segmentation offload, or `far` does not listen.
     pub fn connect(
         socket: &Path,
-        server_role: bool,
+        backend_role: Role,
         [near, far]: [TcpEnd; 2],
-        sends: bool,
+        transfer: Transfer,
     ) -> Result<TcpStream> {
         let mut options =
-            Options { offloads: true, sleeping: true, server_role, ..Options::default() };
-        if sends {
+            Options { offloads: true, sleeping: true, backend_role, ..Options::default() };
+        if transfer == Transfer::Send {
             options.queue_size = SEND_RING;
             options.largest_frame = HEADERS + PAYLOAD as usize;
         } else {
             options.queue_size = RECEIVE_RING;
         }
-        let port = Meeting::arrange(socket, server_role)?.start(&options)?;
+        let port = Endpoint::bind(socket, backend_role)?.start(&options)?;
         let waiter = Waiter::new(std::slice::from_ref(&port))?;
         let mut stream = TcpStream {
             port,
@@ -148,15 +158,15 @@ impl TcpStream {
             expected: 0,
             closed: false,
         };
-        stream.shake_hands()?;
-        if sends {
+        stream.connect_handshake()?;
+        if transfer == Transfer::Send {
             stream.prepare()?;
         }
         Ok(stream)
     }
 
     /// Sends SYNs until one is answered, and acknowledges the answer.
-    fn shake_hands(&mut self) -> Result<()> {
+    fn connect_handshake(&mut self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         let mut frame = Vec::new();
         while Instant::now() < end {
@@ -171,7 +181,7 @@ impl TcpStream {
             self.port.refill();
         }
         let TcpEnd { address, port, .. } = self.far;
-        Err(Error::NotCarried(format!("nobody answered at {address}, TCP port {port}")))
+        Err(Error::NotForwarded(format!("no answer from {address}, TCP port {port}")))
     }
 
     /// Returns whether this frame answers the SYN.
@@ -253,7 +263,7 @@ impl TcpStream {
             num_buffers: 0,
         };
         if !self.port.settle(SEND_RING, Instant::now() + PATIENCE).map_err(broken)? {
-            return Err(Error::NotCarried("it does not give back what was sent".into()));
+            return Err(Error::NotForwarded("buffers that were sent did not come back".into()));
         }
         self.port.tx.prepare(&header.to_bytes(), &frame).map_err(broken)
     }
@@ -285,7 +295,7 @@ impl TcpStream {
                 break;
             }
             if self.fill_window()? + received == 0 {
-                self.wait(NAP)?;
+                self.wait(MAX_SLEEP)?;
             }
         }
         Ok(total)
@@ -350,7 +360,7 @@ impl TcpStream {
                 self.send_control(ACK)?;
             }
             if received == 0 {
-                self.wait(NAP)?;
+                self.wait(MAX_SLEEP)?;
             }
         }
         Ok(total)

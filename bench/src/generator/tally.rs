@@ -182,7 +182,7 @@ impl Tally {
     }
 
     /// Returns whether anything arrived at `port` from `origin`.
-    pub(super) fn has_heard(&self, port: usize, origin: usize) -> bool {
+    pub(super) fn has_received(&self, port: usize, origin: usize) -> bool {
         self.streams[port * self.ports + origin].next > 0
     }
 }
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn order_gaps_and_repetitions_are_told_apart() {
+    fn order_gaps_and_duplicates_are_distinguished() {
         assert_eq!(arrive(0..5000), (5000, 0, 0));
         assert_eq!(arrive([0, 1, 5, 6]), (4, 0, 0), "a gap");
         assert_eq!(arrive([0, 2, 1, 3]), (4, 1, 0), "one overtaken");
@@ -230,7 +230,7 @@ mod tests {
             tally.take(port, Stamp { target: FLOOD, ..stamp(0) }, 0);
         }
         assert_eq!((tally.received, tally.duplicates), (2, 0), "one copy for each receiver");
-        assert!(tally.has_heard(1, 0) && !tally.has_heard(0, 1));
+        assert!(tally.has_received(1, 0) && !tally.has_received(0, 1));
     }
 
     proptest! {

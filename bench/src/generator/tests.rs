@@ -1,13 +1,13 @@
 //! The generator against backends in this process: the null device, and a switch.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use trama_switch::{
-    Device, NetworkSettings, PortSettings, Spin, VhostDevice, VlanMode, VlanSet, WorkerHandle,
-    WorkerOptions,
+    Device, HdrLen, NetworkSettings, PortSettings, Spin, VhostDevice, VlanMode, VlanSet,
+    WorkerHandle, WorkerOptions,
 };
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{Role, Session, SessionOptions, features};
@@ -81,7 +81,7 @@ impl Switch {
                 cable: true,
                 filter: Default::default(),
                 mark: 0,
-                is_told_marks: false,
+                hdr_len: HdrLen::Headers,
             };
             let device = Device::Vhost(VhostDevice::new(1));
             let added = worker.call(|engine, _| engine.add_port(port, device)).unwrap();
@@ -106,8 +106,12 @@ fn trunk() -> VlanMode {
     VlanMode::Trunk { trunks: VlanSet::all() }
 }
 
+fn start_null_device(sockets: &Sockets, forwarding: Forwarding) -> Result<NullDevice> {
+    NullDevice::start(&sockets.paths, NullDeviceOptions::new(forwarding))
+}
+
 /// Runs `load` on a switch with this many trunks, and expects no loss.
-fn on_a_switch(ports: usize, load: &Load, options: Options, copies: u64) {
+fn run_through_a_switch(ports: usize, load: &Load, options: Options, copies: u64) {
     let sockets = sockets(ports);
     let _switch = Switch::start(&sockets, &[], Spin::For(Duration::from_micros(20)));
     let mut group = Group::connect(&sockets.paths, options).unwrap();
@@ -117,16 +121,21 @@ fn on_a_switch(ports: usize, load: &Load, options: Options, copies: u64) {
 
 #[test]
 fn the_null_device_delivers_exactly() {
-    let ways = [(false, Role::Server), (true, Role::Server), (true, Role::Client)];
-    for (hold_off, role) in ways {
+    let variants = [
+        (Serving::Immediate, Role::Server),
+        (Serving::Batched, Role::Server),
+        (Serving::Batched, Role::Client),
+    ];
+    let pairs = NullDeviceOptions::new(Forwarding::Pairs);
+    for (serving, role) in variants {
         let sockets = sockets(4);
         // A socket file left behind by a killed process does no harm.
         drop(std::os::unix::net::UnixListener::bind(&sockets.paths[0]).unwrap());
         let device =
-            NullDevice::start(&sockets.paths, Crossing::Pairs, role, None, hold_off).unwrap();
-        let server_role = role == Role::Client;
+            NullDevice::start(&sockets.paths, NullDeviceOptions { role, serving, ..pairs })
+                .unwrap();
         let mut group =
-            Group::connect(&sockets.paths, Options { server_role, ..options() }).unwrap();
+            Group::connect(&sockets.paths, Options { backend_role: role, ..options() }).unwrap();
         for (size, direction) in
             [(60, Direction::Both), (64, Direction::Uni), (1514, Direction::Both)]
         {
@@ -157,18 +166,18 @@ fn every_direction_reaches_its_receivers_through_a_switch() {
         (Direction::FanOut, 1),
         (Direction::Flood, 3),
     ] {
-        on_a_switch(4, &paced(60, direction), options(), copies);
+        run_through_a_switch(4, &paced(60, direction), options(), copies);
     }
 }
 
 #[test]
 fn stations_and_tags_pass_a_switch() {
     let stations = Load { sources: 50, destinations: 30, ..paced(200, Direction::Both) };
-    on_a_switch(2, &stations, options(), 1);
+    run_through_a_switch(2, &stations, options(), 1);
     let tagged = Load { vlans: vec![Some(10); 4], ..paced(64, Direction::Mesh) };
-    on_a_switch(4, &tagged, options(), 1);
+    run_through_a_switch(4, &tagged, options(), 1);
     let moving = Load { moving: true, sources: 4, ..paced(60, Direction::Flood) };
-    on_a_switch(3, &moving, options(), 2);
+    run_through_a_switch(3, &moving, options(), 2);
 }
 
 #[test]
@@ -176,7 +185,7 @@ fn large_segments_pass_a_switch_whole() {
     // Fifty frames each way, of ten buffers each: all fit into a ring of 512.
     let load = Load { rate: Some(500.0), ..paced(20_000, Direction::Both) };
     let options = Options { queue_size: 512, largest_frame: 20_000, offloads: true, ..options() };
-    on_a_switch(2, &Load { gso: Some(1448), ..load }, options, 1);
+    run_through_a_switch(2, &Load { gso: Some(1448), ..load }, options, 1);
 }
 
 #[test]
@@ -216,8 +225,7 @@ fn a_sleeping_group_is_woken_by_a_sleeping_switch() {
 fn a_stalled_device_shows_in_the_percentiles() {
     const STALL: Duration = Duration::from_millis(100);
     let sockets = sockets(2);
-    let device =
-        NullDevice::start(&sockets.paths, Crossing::Pairs, Role::Server, None, true).unwrap();
+    let device = start_null_device(&sockets, Forwarding::Pairs).unwrap();
     let mut group = Group::connect(&sockets.paths, options()).unwrap();
     let load = paced(60, Direction::Uni);
     group.learn(&load).unwrap();
@@ -233,8 +241,7 @@ fn a_stalled_device_shows_in_the_percentiles() {
 #[test]
 fn a_switch_that_does_not_keep_up_loses() {
     let sockets = sockets(2);
-    let device =
-        NullDevice::start(&sockets.paths, Crossing::Pairs, Role::Server, None, true).unwrap();
+    let device = start_null_device(&sockets, Forwarding::Pairs).unwrap();
     let small = Options { queue_size: 64, ..options() };
     let mut group = Group::connect(&sockets.paths, small).unwrap();
     let load = paced(60, Direction::Uni);
@@ -255,8 +262,7 @@ fn a_switch_that_does_not_keep_up_loses() {
 #[test]
 fn a_null_device_by_address_serves_any_number_of_ports() {
     let sockets = sockets(3);
-    let _device =
-        NullDevice::start(&sockets.paths, Crossing::ByAddress, Role::Server, None, true).unwrap();
+    let _device = start_null_device(&sockets, Forwarding::ByAddress).unwrap();
     let mut group = Group::connect(&sockets.paths, options()).unwrap();
     for direction in [Direction::Mesh, Direction::FanIn, Direction::FanOut] {
         let load = paced(60, direction);
@@ -268,8 +274,7 @@ fn a_null_device_by_address_serves_any_number_of_ports() {
 #[test]
 fn a_null_device_to_all_floods() {
     let sockets = sockets(3);
-    let _device =
-        NullDevice::start(&sockets.paths, Crossing::All, Role::Server, None, true).unwrap();
+    let _device = start_null_device(&sockets, Forwarding::All).unwrap();
     let mut group = Group::connect(&sockets.paths, options()).unwrap();
     let load = paced(60, Direction::Flood);
     group.learn(&load).unwrap();
@@ -277,18 +282,16 @@ fn a_null_device_to_all_floods() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said() {
+fn impossible_requests_are_refused_with_a_reason() {
     let none = sockets(1);
-    let odd =
-        NullDevice::start(&none.paths, Crossing::Pairs, Role::Server, None, true).err().unwrap();
+    let odd = start_null_device(&none, Forwarding::Pairs).err().unwrap();
     assert!(odd.to_string().contains("one is left over"), "{odd}");
     let sockets = sockets(2);
-    let _device =
-        NullDevice::start(&sockets.paths, Crossing::Pairs, Role::Server, None, true).unwrap();
+    let _device = start_null_device(&sockets, Forwarding::Pairs).unwrap();
     let odd_size = Options { queue_size: 100, ..options() };
     let size = Group::connect(&sockets.paths, odd_size).err().unwrap().to_string();
     assert!(size.contains("not a power of two"), "{size}");
-    let listening = Options { server_role: true, ..options() };
+    let listening = Options { backend_role: Role::Client, ..options() };
     let taken = Group::connect(&sockets.paths, listening).err().unwrap().to_string();
     assert!(taken.contains("cannot listen there"), "{taken}");
     let mut group = Group::connect(&sockets.paths, options()).unwrap();

@@ -15,9 +15,9 @@ use crate::process::Result;
 use crate::usage::Window;
 
 /// The hidden commands that run [`source`] and [`sink`].
-pub const SOURCE_COMMAND: &str = "datagram-source";
+pub(crate) const SOURCE_COMMAND: &str = "datagram-source";
 /// See [`SOURCE_COMMAND`].
-pub const SINK_COMMAND: &str = "datagram-sink";
+pub(crate) const SINK_COMMAND: &str = "datagram-sink";
 
 const PORT: u16 = 5002;
 const START: Duration = Duration::from_secs(20);
@@ -31,9 +31,13 @@ const LARGEST: usize = 65_536;
 
 /// Measures received bits a second; the loss is a detail. With `each_second`, measures the
 /// percentage of those datagrams that arrived.
-pub fn measure(context: &Context, bytes: usize, each_second: Option<u32>) -> Result<Measured> {
+pub(super) fn measure(
+    context: &Context,
+    bytes: usize,
+    each_second: Option<u32>,
+) -> Result<Measured> {
     let [End::Host(client), End::Host(server)] = &context.switch.ends[..] else {
-        return Err("a host behind the NAT and a server are needed".into());
+        return Err("this load needs a host behind the NAT and a server".into());
     };
     let (address, size) = (format!("{}:{PORT}", Namespace::address(1)), bytes.to_string());
     let mut sink = start(server, &[SINK_COMMAND, &address, &context.seconds.to_string()])?;
@@ -56,9 +60,14 @@ pub fn measure(context: &Context, bytes: usize, each_second: Option<u32>) -> Res
 }
 
 /// Sends for this many seconds, unless terminated.
-pub fn source(to: SocketAddr, bytes: usize, seconds: u64, each_second: Option<u32>) -> Result<()> {
-    let told = |e| format!("datagrams to {to}: {e}");
-    let socket = UdpSocket::bind("0.0.0.0:0").map_err(told)?;
+pub(crate) fn source(
+    to: SocketAddr,
+    bytes: usize,
+    seconds: u64,
+    each_second: Option<u32>,
+) -> Result<()> {
+    let describe = |e| format!("datagrams to {to}: {e}");
+    let socket = UdpSocket::bind("0.0.0.0:0").map_err(describe)?;
     let (payload, mut due) = (vec![0; bytes], Instant::now());
     let (end, step) = (due + Duration::from_secs(seconds), each_second.map(step));
     while Instant::now() < end {
@@ -81,18 +90,18 @@ fn step(each_second: u32) -> Duration {
 }
 
 /// Counts datagrams from the first one on, and prints their rate a second.
-pub fn sink(at: SocketAddr, seconds: u64) -> Result<()> {
-    let told = |e: std::io::Error| format!("datagrams at {at}: {e}");
-    let socket = UdpSocket::bind(at).map_err(told)?;
+pub(crate) fn sink(at: SocketAddr, seconds: u64) -> Result<()> {
+    let describe = |e: std::io::Error| format!("datagrams at {at}: {e}");
+    let socket = UdpSocket::bind(at).map_err(describe)?;
     sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)
-        .map_err(|e| told(e.into()))?;
-    socket.set_read_timeout(Some(START)).map_err(told)?;
+        .map_err(|e| describe(e.into()))?;
+    socket.set_read_timeout(Some(START)).map_err(describe)?;
     println!("listening");
     let mut buffer = vec![0; LARGEST];
     let mut count_for = |time: Duration| {
         let (begin, mut count) = (Instant::now(), 0_u32);
         while begin.elapsed() < time {
-            socket.recv(&mut buffer).map_err(told)?;
+            socket.recv(&mut buffer).map_err(describe)?;
             count += 1;
         }
         Ok::<_, String>(f64::from(count) / begin.elapsed().as_secs_f64())

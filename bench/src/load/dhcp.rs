@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Measured};
+use super::{Context, Exchanges, Measured};
 use crate::cores::LOAD_CORE;
 use crate::peers::dhcp::DEVICE;
 use crate::process::{Process, Result, pause, pinned};
@@ -11,10 +11,10 @@ use crate::usage::{Usage, Window};
 /// The rate tried first, in exchanges a second.
 const FIRST: u32 = 64;
 /// The search ends when the failed rate is at most this factor above the successful one.
-const PRECISION: f64 = 1.1;
+const MAX_GAP_FACTOR: f64 = 1.1;
 /// Attempts after which a rate has failed: other work on the machine fails an exchange now and
 /// then.
-const CHANCES: u8 = 2;
+const ATTEMPTS: u8 = 2;
 /// Addresses for new clients.
 const ADDRESSES: u32 = 60_000;
 /// Clients of a measurement of renewals.
@@ -23,11 +23,11 @@ const RENEWING: u32 = 200;
 /// of a failed one.
 const REST: Duration = Duration::from_secs(1);
 /// Below this fraction of the requested rate, perfdhcp itself is the limit.
-const FULL: f64 = 0.95;
+const OFFERED_FRACTION: f64 = 0.95;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// One attempt.
-struct Try {
+struct Attempt {
     /// Exchanges started a second.
     rate: f64,
     /// Messages without an answer.
@@ -37,10 +37,10 @@ struct Try {
     usage: Usage,
 }
 
-/// Measures exchanges a second: of four messages with new clients or, with `renew`, renewals (two
-/// messages) mixed with as many full exchanges with known clients.
-pub fn measure(context: &Context, renew: bool) -> Result<Measured> {
-    let mut search = Search { best: None, refused: None };
+/// Measures exchanges a second.
+pub(super) fn measure(context: &Context, exchanges: Exchanges) -> Result<Measured> {
+    let renew = exchanges == Exchanges::Renewals;
+    let mut search = Search { best: None, failed_at: None };
     let (mut rate, mut used) = (Some(FIRST), 0);
     while let Some(next) = rate {
         let clients = if renew { RENEWING } else { next * context.seconds as u32 + 1 };
@@ -52,29 +52,30 @@ pub fn measure(context: &Context, renew: bool) -> Result<Measured> {
                 break None;
             }
             used += clients;
-            let found = attempt(context, next, renew, first_client, clients)?;
+            let found = attempt(context, next, exchanges, first_client, clients)?;
             if found.failed == 0.0 {
                 break search.after(next, Some(found));
             }
             pause(REST)?;
             failed += 1;
-            if failed == CHANCES {
+            if failed == ATTEMPTS {
                 break search.after(next, None);
             }
         };
     }
-    let best = search.best.ok_or("an exchange failed at every rate")?;
+    let best = search.best.ok_or("exchanges failed at every rate")?;
     let ceiling = best.is_generators.then_some(best.rate);
-    let refused = search.refused.map(|rate| ("failed_at_per_second".to_owned(), f64::from(rate)));
-    let details = refused.into_iter().collect();
+    let failed_at =
+        search.failed_at.map(|rate| ("failed_at_per_second".to_owned(), f64::from(rate)));
+    let details = failed_at.into_iter().collect();
     Ok(Measured { ceiling, details, ..Measured::of(best.rate, best.usage) })
 }
 
 /// State of the search for the highest rate.
 struct Search {
-    best: Option<Try>,
+    best: Option<Attempt>,
     /// The lowest rate at which something failed.
-    refused: Option<u32>,
+    failed_at: Option<u32>,
 }
 
 impl Search {
@@ -86,18 +87,18 @@ impl Search {
     }
 
     /// Returns the rate to try after this one succeeded or failed.
-    fn after(&mut self, rate: u32, held: Option<Try>) -> Option<u32> {
-        match held {
-            Some(held) => self.best = Some(held),
-            None => self.refused = Some(rate),
+    fn after(&mut self, rate: u32, passed: Option<Attempt>) -> Option<u32> {
+        match passed {
+            Some(passed) => self.best = Some(passed),
+            None => self.failed_at = Some(rate),
         }
-        match (&self.best, self.refused) {
+        match (&self.best, self.failed_at) {
             (Some(best), _) if best.is_generators => None,
             (Some(_), None) => Some(rate * 2),
             (None, _) => Some(rate / 2).filter(|&next| next > 0),
             (Some(best), Some(high)) => {
                 let next = (best.rate * f64::from(high)).sqrt().ceil() as u32;
-                let is_close = f64::from(high) < best.rate * PRECISION;
+                let is_close = f64::from(high) < best.rate * MAX_GAP_FACTOR;
                 Some(next).filter(|&next| !is_close && next < high)
             }
         }
@@ -105,9 +106,15 @@ impl Search {
 }
 
 /// Tries this rate, with clients numbered from `first` on.
-fn attempt(context: &Context, rate: u32, renew: bool, first: u32, clients: u32) -> Result<Try> {
+fn attempt(
+    context: &Context,
+    rate: u32,
+    exchanges: Exchanges,
+    first: u32,
+    clients: u32,
+) -> Result<Attempt> {
     let [client] = context.switch.hosts()[..] else {
-        return Err("one host is needed, which stands for all clients".into());
+        return Err("this load needs one host".into());
     };
     let [_, a, b, c] = first.to_be_bytes();
     let (rate_text, base) = (rate.to_string(), format!("mac=02:00:00:{a:02x}:{b:02x}:{c:02x}"));
@@ -115,7 +122,7 @@ fn attempt(context: &Context, rate: u32, renew: bool, first: u32, clients: u32) 
     command.args(["netns", "exec", &client.0, "perfdhcp", "-4", "-l", DEVICE, "-b", &base]);
     command.args(["-r", &rate_text, "-R", &clients.to_string()]);
     command.args(["-p", &context.seconds.to_string(), "-W", &REST.as_micros().to_string()]);
-    if renew {
+    if exchanges == Exchanges::Renewals {
         command.args(["-f", &rate_text]);
     }
     let pids = context.switch.pids();
@@ -129,8 +136,8 @@ fn attempt(context: &Context, rate: u32, renew: bool, first: u32, clients: u32) 
         return Err(text);
     };
     let begun = begun / context.seconds as f64;
-    let is_generators = begun < f64::from(rate) * FULL;
-    Ok(Try { rate: begun, failed: failed.iter().sum(), is_generators, usage })
+    let is_generators = begun < f64::from(rate) * OFFERED_FRACTION;
+    Ok(Attempt { rate: begun, failed: failed.iter().sum(), is_generators, usage })
 }
 
 /// Returns the figures with this name in perfdhcp's report, one for each kind of exchange.
@@ -155,23 +162,26 @@ mod tests {
     #[test]
     fn the_search_ends_close_below_the_first_rate_that_fails() {
         for limit in [3, 64, 1000, 7777] {
-            let mut search = Search { best: None, refused: None };
+            let mut search = Search { best: None, failed_at: None };
             let (mut rate, mut tries) = (Some(FIRST), 0);
             while let Some(next) = rate {
-                let held = Try {
+                let passed = Attempt {
                     rate: f64::from(next),
                     failed: 0.0,
                     is_generators: false,
                     usage: Usage::default(),
                 };
-                rate = search.after(next, (next <= limit).then_some(held));
+                rate = search.after(next, (next <= limit).then_some(passed));
                 tries += 1;
                 assert!(tries < 30, "{limit}");
             }
             let found = search.best.unwrap().rate;
-            let refused = f64::from(search.refused.unwrap());
-            assert!(found <= f64::from(limit) && f64::from(limit) < refused, "{limit}: {found}");
-            assert!(refused < found * PRECISION || refused - found <= 1.0, "{limit}: {found}");
+            let failed_at = f64::from(search.failed_at.unwrap());
+            assert!(found <= f64::from(limit) && f64::from(limit) < failed_at, "{limit}: {found}");
+            assert!(
+                failed_at < found * MAX_GAP_FACTOR || failed_at - found <= 1.0,
+                "{limit}: {found}"
+            );
         }
     }
 }

@@ -9,6 +9,7 @@ use trama_bench::generator::{
     Direction, Error, Goal, Group, Limits, Load, Options, Outcome, search,
 };
 use trama_frame::ethernet::TAG_LEN;
+use trama_vhost_net_backend::Role;
 
 use super::{Context, Measured};
 use crate::peers::{End, TRUNK_VLAN};
@@ -20,35 +21,35 @@ const SEGMENT: u16 = 1448;
 /// A frame of 64 KiB, the largest that IPv4 allows.
 const LARGE_FRAME: usize = 65_549;
 /// The search's lowest rate, in frames a second.
-const SLOWEST: f64 = 1000.0;
+const MIN_RATE: f64 = 1000.0;
 /// Upper limit of the loss-free search, relative to the throughput under overload, which pauses of
 /// the machine may have halved.
-const ROOM: f64 = 2.0;
+const SEARCH_HEADROOM: f64 = 2.0;
 /// Time limit until a switch forwards frames.
 const START: Duration = Duration::from_secs(20);
 /// Time limit of a search, which takes half a minute on a quiet machine.
 const SEARCH_LIMIT: Duration = Duration::from_secs(120);
-/// Fraction of a trial's time in pauses of the machine above which its loss spoils the trial, ...
+/// Fraction of a trial's time in pauses of the machine above which its loss is disturbed, ...
 const PAUSED: f64 = 0.02;
-/// ... and the number of spoilt trials in a row at one rate that ends the search.
-const SPOILT_IN_A_ROW: u32 = 12;
+/// ... and the number of disturbed trials in a row at one rate that ends the search.
+const MAX_DISTURBED_IN_A_ROW: u32 = 12;
 
 /// Measures the frames a second that arrive when sent as fast as the rings take them.
-pub fn flat_out(context: &Context, bytes: usize, direction: Direction) -> Result<Measured> {
+pub(super) fn unpaced(context: &Context, bytes: usize, direction: Direction) -> Result<Measured> {
     let load = load(context, bytes, direction);
     let (outcome, usage) = connect(context, &load)?.run(context, &load)?;
     Ok(measured(outcome.rate(), &outcome, usage))
 }
 
 /// Measures bits a second of frames of 64 KiB, which leave their segmentation to the receiver.
-pub fn large_segments(context: &Context) -> Result<Measured> {
+pub(super) fn large_segments(context: &Context) -> Result<Measured> {
     let load = Load { gso: Some(SEGMENT), ..load(context, LARGE_FRAME, Direction::Uni) };
     let (outcome, usage) = connect(context, &load)?.run(context, &load)?;
     Ok(measured(outcome.rate() * LARGE_FRAME as f64 * 8.0, &outcome, usage))
 }
 
 /// Measures the highest rate without loss, in frames a second (MLRsearch).
-pub fn loss_free(context: &Context, bytes: usize) -> Result<Measured> {
+pub(super) fn loss_free(context: &Context, bytes: usize) -> Result<Measured> {
     let load = load(context, bytes, Direction::Both);
     let mut group = connect(context, &load)?;
     let pids = context.switch.pids();
@@ -58,7 +59,7 @@ pub fn loss_free(context: &Context, bytes: usize) -> Result<Measured> {
     let usage = window.close();
     let rates = found.iter().map(|(rate, _)| *rate);
     let [none, little] = rates.collect::<Vec<_>>()[..] else { return Err("no rates".into()) };
-    let value = none.ok_or_else(|| format!("even {SLOWEST} frames a second are not all there"))?;
+    let value = none.ok_or_else(|| format!("frames are lost even at {MIN_RATE} frames/s"))?;
     let details = little.map(|rate| ("half_percent_loss_fps".to_owned(), rate));
     // The offered load varied: processor time for a frame would mean nothing.
     let usage = Usage { cores: None, waited: None, ..usage };
@@ -69,7 +70,7 @@ pub fn loss_free(context: &Context, bytes: usize) -> Result<Measured> {
 
 /// Measures the time from a frame's scheduled start to its arrival, in seconds: the 99th percentile
 /// of the median 10 ms, at a percentage of the switch's own loss-free rate.
-pub fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured> {
+pub(super) fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured> {
     let load = load(context, bytes, Direction::Both);
     let mut group = connect(context, &load)?;
     // A coarse search is enough: three trials, bounds within 5 %.
@@ -80,7 +81,7 @@ pub fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured>
     let load = Load { rate: Some(highest * f64::from(percent) / 100.0), ..load };
     let (outcome, usage) = group.run(context, &load)?;
     let at = |percentile| outcome.latency(percentile).map(|nanos| nanos as f64 / 1e9);
-    let value = outcome.median_window_p99().ok_or("in no 10 ms did 100 frames arrive")?;
+    let value = outcome.median_window_p99().ok_or("no 10 ms window received 100 frames")?;
     let mut measured = measured(value as f64 / 1e9, &outcome, usage);
     let percentiles = [("p50_us", 50.0), ("p99_us", 99.0), ("p99.9_us", 99.9), ("max_us", 100.0)];
     for (name, percentile) in percentiles {
@@ -93,30 +94,30 @@ pub fn latency(context: &Context, bytes: usize, percent: u8) -> Result<Measured>
 
 /// Lets the switch learn `stations` addresses on each of its ports. The ports stay connected until
 /// the value is dropped.
-pub fn teach(context: &Context, stations: u32) -> Result<Plugged> {
+pub(super) fn learn_stations(context: &Context, stations: u32) -> Result<ConnectedPorts> {
     let load =
         Load { sources: stations, destinations: stations, ..load(context, 60, Direction::Both) };
     connect(context, &load)
 }
 
 /// Connects drivers that set up their rings and stay silent until the value is dropped.
-pub fn silent_drivers(sockets: &[PathBuf]) -> Result<Option<Group>> {
+pub(crate) fn silent_drivers(sockets: &[PathBuf]) -> Result<Option<Group>> {
     if sockets.is_empty() {
         return Ok(None);
     }
     Group::connect(sockets, Options { queue_size: 256, ..Options::default() })
         .map(Some)
-        .map_err(told)
+        .map_err(describe)
 }
 
-/// Returns the load for the context's twist: with many addresses, with tags on all ports but the
+/// Returns the load for the context's variant: with many addresses, with tags on all ports but the
 /// first, or with the frame sizes after tagging.
 fn load(context: &Context, bytes: usize, direction: Direction) -> Load {
-    let stations = (context.twist.macs / 2).max(1);
+    let stations = (context.variant.macs / 2).max(1);
     let ports = 0..context.switch.ends.len();
-    let tags = |port| (context.twist.vlan && port > 0).then_some(TRUNK_VLAN);
+    let tags = |port| (context.variant.vlan && port > 0).then_some(TRUNK_VLAN);
     let size = |port| match port {
-        _ if !context.twist.lengths_of_vlan => bytes,
+        _ if !context.variant.vlan_frame_sizes => bytes,
         0 => bytes + TAG_LEN,
         _ => bytes - TAG_LEN,
     };
@@ -131,39 +132,39 @@ fn load(context: &Context, bytes: usize, direction: Direction) -> Load {
 }
 
 /// Ports connected to the switch under test, which has learned them.
-pub struct Plugged(Group);
+pub(super) struct ConnectedPorts(Group);
 
-fn connect(context: &Context, load: &Load) -> Result<Plugged> {
-    let (mut sockets, mut listens) = (Vec::new(), false);
+fn connect(context: &Context, load: &Load) -> Result<ConnectedPorts> {
+    let (mut sockets, mut role) = (Vec::new(), Role::Server);
     for end in &context.switch.ends {
-        let End::Vhost { socket, frontend_listens } = end else {
-            return Err("this generator joins vhost-user ports only".into());
+        let End::Vhost { socket, backend_role } = end else {
+            return Err("this load supports vhost-user ports only".into());
         };
         sockets.push(socket);
-        listens = *frontend_listens;
+        role = *backend_role;
     }
     let options = Options {
         largest_frame: load.largest().max(1522),
         offloads: load.gso.is_some(),
-        server_role: listens,
+        backend_role: role,
         ..Options::default()
     };
-    let mut group = Group::connect(&sockets, options).map_err(told)?;
+    let mut group = Group::connect(&sockets, options).map_err(describe)?;
     let end = Instant::now() + START;
     loop {
         match group.learn(load) {
             // A switch that polls a new port's ring only after a while keeps its frames.
-            Err(Error::NotCarried(_)) if Instant::now() < end && !interrupted() => {}
-            learnt => return learnt.map(|()| Plugged(group)).map_err(told),
+            Err(Error::NotForwarded(_)) if Instant::now() < end && !interrupted() => {}
+            learnt => return learnt.map(|()| ConnectedPorts(group)).map_err(describe),
         }
     }
 }
 
-impl Plugged {
+impl ConnectedPorts {
     fn run(&mut self, context: &Context, load: &Load) -> Result<(Outcome, Usage)> {
         let pids = context.switch.pids();
         let window = Window::open(&pids);
-        let outcome = self.0.run(load).map_err(told)?;
+        let outcome = self.0.run(load).map_err(describe)?;
         Ok((outcome, window.close()))
     }
 
@@ -175,11 +176,11 @@ impl Plugged {
         goals: &[Goal],
     ) -> Result<Vec<(Option<f64>, bool)>> {
         let most = self.run(context, load)?.0.rate();
-        let limits = Limits { min: SLOWEST, max: (most * ROOM).max(2.0 * SLOWEST) };
+        let limits = Limits { min: MIN_RATE, max: (most * SEARCH_HEADROOM).max(2.0 * MIN_RATE) };
         let (end, mut noise) = (Instant::now() + SEARCH_LIMIT, Noise::default());
         let results = search(goals, limits, |rate, duration| {
             let load = Load { rate: Some(rate), duration, ..load.clone() };
-            for _ in 0..SPOILT_IN_A_ROW {
+            for _ in 0..MAX_DISTURBED_IN_A_ROW {
                 if interrupted() {
                     return Err("interrupted".to_owned());
                 }
@@ -189,7 +190,7 @@ impl Plugged {
                     ));
                 }
                 let (outcome, usage) = self.run(context, &load)?;
-                if !noise.has_spoilt(&outcome, &usage, &load) {
+                if !noise.is_disturbed(&outcome, &usage, &load) {
                     return Ok(outcome.loss_ratio());
                 }
             }
@@ -199,7 +200,7 @@ impl Plugged {
     }
 }
 
-/// Trials spoilt by the machine, which say nothing about the switch.
+/// Trials disturbed by the machine, which say nothing about the switch.
 #[derive(Default)]
 struct Noise {
     trials: u32,
@@ -214,21 +215,21 @@ struct Noise {
 impl Noise {
     /// Returns whether pauses of the machine may explain this loss: they were long, and no more is
     /// missing than was due meanwhile. Counts such a trial.
-    fn has_spoilt(&mut self, outcome: &Outcome, usage: &Usage, load: &Load) -> bool {
+    fn is_disturbed(&mut self, outcome: &Outcome, usage: &Usage, load: &Load) -> bool {
         let (switch, stolen) =
             (usage.waited.unwrap_or_default() * usage.seconds, usage.steal * usage.seconds);
         let pause = switch + outcome.paused + stolen;
         let due = pause * load.rate.unwrap_or_default();
-        let is_spoilt = pause > PAUSED * load.duration.as_secs_f64()
+        let disturbed = pause > PAUSED * load.duration.as_secs_f64()
             && (1.0..=due).contains(&(outcome.lost as f64));
-        if is_spoilt {
+        if disturbed {
             self.trials += 1;
             self.seconds += usage.seconds;
             self.switch += switch;
             self.generator += outcome.paused;
             self.stolen += stolen;
         }
-        is_spoilt
+        disturbed
     }
 }
 
@@ -237,8 +238,8 @@ impl fmt::Display for Noise {
         let percent = |part: f64| 100.0 * part / self.seconds.max(f64::MIN_POSITIVE);
         write!(
             f,
-            "{} trials lost no more than was due while others had the processor: in {:.1} s the switch \
-             waited {:.1} % of the time for its core, the generator {:.1} %, the hypervisor took {:.1} %",
+            "{} trials were disturbed by other load: in {:.1} s the switch waited {:.1} % of the time for \
+             its core, the generator {:.1} %, and the hypervisor took {:.1} %",
             self.trials,
             self.seconds,
             percent(self.switch),
@@ -259,7 +260,7 @@ fn measured(value: f64, outcome: &Outcome, usage: Usage) -> Measured {
     Measured { value, details, usage, ceiling: None }
 }
 
-fn told(error: Error) -> String {
+fn describe(error: Error) -> String {
     error.to_string()
 }
 
@@ -268,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trial_is_spoilt_by_long_pauses_that_may_have_cost_all_that_is_missing() {
+    fn a_trial_is_disturbed_by_long_pauses_that_may_explain_its_whole_loss() {
         let load = Load {
             rate: Some(1e6),
             duration: Duration::from_millis(100),
@@ -292,15 +293,15 @@ mod tests {
         // 3 ms of waiting for a core.
         let usage = Usage { seconds: 0.3, waited: Some(0.01), ..Usage::default() };
         let mut noise = Noise::default();
-        let mut spoils =
-            |lost, paused, usage: Usage| noise.has_spoilt(&outcome(lost, paused), &usage, &load);
-        assert!(spoils(2_900, 0.0, usage));
-        assert!(!spoils(3_100, 0.0, usage), "more is missing than was due");
-        assert!(spoils(3_100, 0.001, usage), "the generator stood still too");
-        assert!(!spoils(0, 0.0, usage), "nothing is missing");
-        assert!(!spoils(10, 0.001, Usage::default()), "1 % of the time is no excuse");
+        let mut disturbs =
+            |lost, paused, usage: Usage| noise.is_disturbed(&outcome(lost, paused), &usage, &load);
+        assert!(disturbs(2_900, 0.0, usage));
+        assert!(!disturbs(3_100, 0.0, usage), "more is missing than was due");
+        assert!(disturbs(3_100, 0.001, usage), "the generator stood still too");
+        assert!(!disturbs(0, 0.0, usage), "nothing is missing");
+        assert!(!disturbs(10, 0.001, Usage::default()), "1 % of the time is no excuse");
         let stolen = Usage { seconds: 0.3, steal: 0.1, ..Usage::default() };
-        assert!(spoils(20_000, 0.0, stolen));
+        assert!(disturbs(20_000, 0.0, stolen));
         assert_eq!(noise.trials, 3);
         let text = noise.to_string();
         assert!(

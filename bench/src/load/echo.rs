@@ -16,11 +16,11 @@ use crate::process::Result;
 use crate::usage::Window;
 
 /// The hidden command that runs [`serve`].
-pub const SERVER_COMMAND: &str = "echo-server";
+pub(crate) const SERVER_COMMAND: &str = "echo-server";
 /// The hidden command that runs [`connects`].
-pub const CONNECT_COMMAND: &str = "echo-connects";
+pub(crate) const CONNECT_COMMAND: &str = "echo-connects";
 /// The hidden command that runs [`requests`].
-pub const REQUEST_COMMAND: &str = "echo-requests";
+pub(crate) const REQUEST_COMMAND: &str = "echo-requests";
 
 /// The first of the server's L4 ports.
 const PORT: u16 = 5100;
@@ -37,14 +37,14 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 
 /// Measures connections a second.
-pub fn measure_connects(context: &Context) -> Result<Measured> {
+pub(super) fn measure_connects(context: &Context) -> Result<Measured> {
     let ([rate, failed], measured) = measure(context, CONNECT_COMMAND)?;
     let details = [("failed_per_second".to_owned(), failed)].into();
     Ok(Measured { value: rate, details, ..measured })
 }
 
 /// Measures round trips a second.
-pub fn measure_requests(context: &Context) -> Result<Measured> {
+pub(super) fn measure_requests(context: &Context) -> Result<Measured> {
     let ([rate], measured) = measure(context, REQUEST_COMMAND)?;
     Ok(Measured { value: rate, ..measured })
 }
@@ -52,7 +52,7 @@ pub fn measure_requests(context: &Context) -> Result<Measured> {
 /// Runs one of the clients below; returns its figures and their cost.
 fn measure<const N: usize>(context: &Context, client: &str) -> Result<([f64; N], Measured)> {
     let [End::Host(near), End::Host(far)] = &context.switch.ends[..] else {
-        return Err("a host behind the NAT and a server are needed".into());
+        return Err("this load needs a host behind the NAT and a server".into());
     };
     let address = Namespace::address(1);
     let _server = start(far, &[SERVER_COMMAND, &address])?;
@@ -64,22 +64,22 @@ fn measure<const N: usize>(context: &Context, client: &str) -> Result<([f64; N],
 }
 
 /// Returns the server's port for connection `number`.
-pub fn port(number: usize) -> u16 {
+pub(super) fn port(number: usize) -> u16 {
     PORT + (number % usize::from(PORTS)) as u16
 }
 
-fn told(error: std::io::Error) -> String {
+fn describe(error: std::io::Error) -> String {
     format!("short connections: {error}")
 }
 
 /// Serves until terminated.
-pub fn serve(address: Ipv4Addr) -> Result<()> {
-    let mut poll = Poll::new().map_err(told)?;
+pub(crate) fn serve(address: Ipv4Addr) -> Result<()> {
+    let mut poll = Poll::new().map_err(describe)?;
     let mut listeners = Vec::new();
     for number in 0..usize::from(PORTS) {
-        let mut listener = TcpListener::bind((address, port(number)).into()).map_err(told)?;
+        let mut listener = TcpListener::bind((address, port(number)).into()).map_err(describe)?;
         let registry = poll.registry();
-        registry.register(&mut listener, Token(number), Interest::READABLE).map_err(told)?;
+        registry.register(&mut listener, Token(number), Interest::READABLE).map_err(describe)?;
         listeners.push(listener);
     }
     println!("listening");
@@ -94,10 +94,10 @@ pub fn serve(address: Ipv4Addr) -> Result<()> {
                     let registry = poll.registry();
                     registry
                         .register(&mut stream, Token(next), Interest::READABLE)
-                        .map_err(told)?;
+                        .map_err(describe)?;
                     streams.insert(next, stream);
                 }
-            } else if streams.get_mut(&number).is_some_and(|stream| !answer(stream)) {
+            } else if streams.get_mut(&number).is_some_and(|stream| !echo(stream)) {
                 streams.remove(&number);
             }
         }
@@ -105,7 +105,7 @@ pub fn serve(address: Ipv4Addr) -> Result<()> {
 }
 
 /// Echoes what was received; returns whether the connection stays open.
-fn answer(stream: &mut TcpStream) -> bool {
+fn echo(stream: &mut TcpStream) -> bool {
     let mut buffer = MESSAGE;
     loop {
         match stream.read(&mut buffer) {
@@ -120,7 +120,7 @@ fn answer(stream: &mut TcpStream) -> bool {
 
 fn wait(poll: &mut Poll, events: &mut Events) -> Result<()> {
     match poll.poll(events, Some(TICK)) {
-        Err(error) if error.kind() != ErrorKind::Interrupted => Err(told(error)),
+        Err(error) if error.kind() != ErrorKind::Interrupted => Err(describe(error)),
         _ => Ok(()),
     }
 }
@@ -136,7 +136,7 @@ struct Connection {
 
 /// State of a connection after an event.
 enum Progress {
-    UnderWay,
+    Open,
     Done,
     Failed,
 }
@@ -148,11 +148,11 @@ impl Connection {
         Ok(Self { stream, begin: Instant::now(), is_sent: false, missing: MESSAGE.len() })
     }
 
-    fn go_on(&mut self) -> Progress {
+    fn advance(&mut self) -> Progress {
         if !self.is_sent {
             match self.stream.write(&MESSAGE) {
                 Ok(length) => self.is_sent = length == MESSAGE.len(),
-                Err(error) => return waits(&error),
+                Err(error) => return classify(&error),
             }
         }
         let mut buffer = MESSAGE;
@@ -160,7 +160,7 @@ impl Connection {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Progress::Failed,
                 Ok(length) => self.missing = self.missing.saturating_sub(length),
-                Err(error) => return waits(&error),
+                Err(error) => return classify(&error),
             }
             if self.missing == 0 {
                 return Progress::Done;
@@ -170,16 +170,16 @@ impl Connection {
 }
 
 /// Classifies an error: nothing to do yet, or failed.
-fn waits(error: &std::io::Error) -> Progress {
+fn classify(error: &std::io::Error) -> Progress {
     match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::NotConnected => Progress::UnderWay,
+        ErrorKind::WouldBlock | ErrorKind::NotConnected => Progress::Open,
         _ => Progress::Failed,
     }
 }
 
 /// Connects, sends, waits for the echo and closes, on [`PARALLEL`] connections at once. Prints the
 /// successful and the failed connections a second.
-pub fn connects(address: Ipv4Addr, seconds: u64) -> Result<()> {
+pub(crate) fn connects(address: Ipv4Addr, seconds: u64) -> Result<()> {
     drop(connect((address, PORT).into())?);
     let mut clients = Clients::new(address)?;
     clients.run(WARM_UP)?;
@@ -203,27 +203,27 @@ struct Clients {
 
 impl Clients {
     fn new(address: Ipv4Addr) -> Result<Self> {
-        let (poll, connections) = (Poll::new().map_err(told)?, (0..PARALLEL).map(|_| None));
+        let (poll, connections) = (Poll::new().map_err(describe)?, (0..PARALLEL).map(|_| None));
         let connections = connections.collect();
         Ok(Self { address, poll, connections, started: 0, done: 0, failed: 0 })
     }
 
     fn run(&mut self, time: Duration) -> Result<()> {
         let (end, mut events) = (Instant::now() + time, Events::with_capacity(PARALLEL));
-        let mut looked = None;
+        let mut checked = None;
         while Instant::now() < end {
-            if looked.is_none_or(|at: Instant| at.elapsed() > TICK) {
-                looked = Some(Instant::now());
-                (0..PARALLEL).for_each(|number| self.look_after(number));
+            if checked.is_none_or(|at: Instant| at.elapsed() > TICK) {
+                checked = Some(Instant::now());
+                (0..PARALLEL).for_each(|number| self.abort_or_start(number));
             }
             wait(&mut self.poll, &mut events)?;
-            events.iter().for_each(|event| self.go_on(event.token().0));
+            events.iter().for_each(|event| self.advance(event.token().0));
         }
         Ok(())
     }
 
     /// Aborts a connection that takes too long, and starts one that could not be started before.
-    fn look_after(&mut self, number: usize) {
+    fn abort_or_start(&mut self, number: usize) {
         match &self.connections[number] {
             Some(connection) if connection.begin.elapsed() < PATIENCE => return,
             Some(_) => self.failed += 1,
@@ -232,9 +232,9 @@ impl Clients {
         self.restart(number);
     }
 
-    fn go_on(&mut self, number: usize) {
-        match self.connections[number].as_mut().map(Connection::go_on) {
-            None | Some(Progress::UnderWay) => return,
+    fn advance(&mut self, number: usize) {
+        match self.connections[number].as_mut().map(Connection::advance) {
+            None | Some(Progress::Open) => return,
             Some(Progress::Done) => self.done += 1,
             Some(Progress::Failed) => self.failed += 1,
         }
@@ -251,18 +251,18 @@ impl Clients {
 }
 
 /// Sends a byte and waits for its echo, repeatedly. Prints the round trips a second.
-pub fn requests(address: Ipv4Addr, seconds: u64) -> Result<()> {
+pub(crate) fn requests(address: Ipv4Addr, seconds: u64) -> Result<()> {
     let mut stream = connect((address, PORT).into())?;
-    stream.set_nodelay(true).map_err(told)?;
-    let mut ask_for = |time: Duration| {
+    stream.set_nodelay(true).map_err(describe)?;
+    let mut measure_for = |time: Duration| {
         let (begin, mut count) = (Instant::now(), 0_u32);
         while begin.elapsed() < time {
-            stream.write_all(&[0]).and_then(|()| stream.read_exact(&mut [0])).map_err(told)?;
+            stream.write_all(&[0]).and_then(|()| stream.read_exact(&mut [0])).map_err(describe)?;
             count += 1;
         }
         Ok::<_, String>(f64::from(count) / begin.elapsed().as_secs_f64())
     };
-    ask_for(WARM_UP)?;
-    println!("{}", ask_for(Duration::from_secs(seconds))?);
+    measure_for(WARM_UP)?;
+    println!("{}", measure_for(Duration::from_secs(seconds))?);
     Ok(())
 }

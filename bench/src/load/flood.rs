@@ -9,22 +9,22 @@ use crate::host::Namespace;
 use crate::process::{Process, Result, pause, pinned, run, this_program};
 use crate::usage::Window;
 
-/// The hidden command that runs [`blast`].
-pub const COMMAND: &str = "blast";
+/// The hidden command that runs [`broadcast_source`].
+pub(crate) const COMMAND: &str = "broadcast-source";
 /// With the headers, a frame of 60 bytes.
 const PAYLOAD: [u8; 18] = [0; 18];
 /// Datagrams between two clock readings.
 const BATCH: u64 = 256;
 
 /// Measures the frames a second that arrive, all receivers together.
-pub fn broadcast(context: &Context) -> Result<Measured> {
+pub(super) fn broadcast(context: &Context) -> Result<Measured> {
     let hosts = context.switch.hosts();
     let (sender, receivers) = (hosts[0], &hosts[1..]);
     wait_for_reach(sender, &Namespace::address(1))?;
     let mut command = pinned(LOAD_CORE, "ip");
     command.args(["netns", "exec", &sender.0]).arg(this_program()?);
     command.args([COMMAND, "10.77.0.255:9", &(context.seconds + 5).to_string()]);
-    let _blaster = Process::spawn("the datagram generator", command)?;
+    let _source = Process::spawn("the datagram generator", command)?;
     pause(Duration::from_millis(500))?;
     let pids = context.switch.pids();
     let before = (counter(sender, "tx")?, received(receivers)?);
@@ -47,7 +47,7 @@ fn received(hosts: &[&Namespace]) -> Result<f64> {
 
 /// Returns the frames that a host's device sent ("tx", including those dropped at a full queue) or
 /// received.
-pub fn counter(host: &Namespace, direction: &str) -> Result<f64> {
+pub(super) fn counter(host: &Namespace, direction: &str) -> Result<f64> {
     let text = run("ip", &["-n", &host.0, "-s", "-j", "link"])?;
     let links: serde_json::Value =
         serde_json::from_str(&text).map_err(|e| format!("`ip -s -j link`: {e}"))?;
@@ -58,7 +58,7 @@ pub fn counter(host: &Namespace, direction: &str) -> Result<f64> {
 }
 
 /// Sends datagrams to a broadcast address for this many seconds.
-pub fn blast(to: &str, seconds: u64) -> Result<()> {
+pub(crate) fn broadcast_source(to: &str, seconds: u64) -> Result<()> {
     let failed = |e| format!("datagrams to {to}: {e}");
     let socket = UdpSocket::bind("0.0.0.0:0").map_err(failed)?;
     socket.set_broadcast(true).map_err(failed)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use trama_tests::{FULL_KERNEL, Guest, GuestOptions, Host, Nic};
+use trama_vhost_net_backend::Role;
 
 use super::{Context, Measured, wait_for_reach};
 use crate::cores::LOAD_CORE;
@@ -26,16 +27,16 @@ const START: Duration = Duration::from_secs(15);
 /// On a vhost-user port or on its own TAP, the machine has a virtio device. A TAP of the switch is
 /// bridged to the TAP of an emulated e1000, because the switch and QEMU each hold the descriptor of
 /// their own TAP.
-pub fn tcp(context: &Context) -> Result<Measured> {
+pub(super) fn tcp(context: &Context) -> Result<Measured> {
     let [port, End::Host(host)] = &context.switch.ends[..] else {
-        return Err("a port for a machine and a host are needed".into());
+        return Err("this load needs a port for a virtual machine and a host".into());
     };
     let (nic, _links) = match port {
-        End::Vhost { socket, frontend_listens: false } => (Nic::connecting(socket, MAC), None),
+        End::Vhost { socket, backend_role: Role::Server } => (Nic::connecting(socket, MAC), None),
         End::Vhost { socket, .. } => (Nic::listening(socket, MAC), None),
-        End::Machine(tap) => (Nic::emulated(VIRTIO_ON_TAP, tap, MAC), None),
+        End::VmTap(tap) => (Nic::emulated(VIRTIO_ON_TAP, tap, MAC), None),
         End::Tap(tap) => (Nic::emulated("e1000", MACHINE_TAP, MAC), Some(bridge(tap)?)),
-        End::Host(_) => return Err("a machine is no namespace's host".into()),
+        End::Host(_) => return Err("a virtual machine cannot use the port of a namespace".into()),
     };
     // The same kernel for both devices.
     let options = GuestOptions { kernel: FULL_KERNEL, ..GuestOptions::new("bench", [nic]) };
@@ -74,7 +75,7 @@ fn report(text: &str) -> Result<Measured> {
 }
 
 /// Builds the machine's kernel and initramfs if they are missing.
-pub fn fetch_image() {
+pub(super) fn fetch_image() {
     trama_tests::guest::image(FULL_KERNEL);
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use trama_bench::generator::Direction;
 
 use crate::host::Namespace;
-use crate::peers::{Switch, TESTPMD, Twist};
+use crate::peers::{Switch, TESTPMD, Variant};
 use crate::process::{Result, pause, run};
 use crate::program::Program;
 use crate::usage::Usage;
@@ -28,22 +28,40 @@ mod ping;
 mod stream;
 mod testpmd;
 
-pub use datagrams::{
+pub(crate) use datagrams::{
     SINK_COMMAND as DATAGRAM_SINK_COMMAND, SOURCE_COMMAND as DATAGRAM_SOURCE_COMMAND,
     sink as datagram_sink, source as datagram_source,
 };
-pub use driven::silent_drivers;
-pub use echo::{
+pub(crate) use driven::silent_drivers;
+pub(crate) use echo::{
     CONNECT_COMMAND, REQUEST_COMMAND, SERVER_COMMAND as ECHO_COMMAND, connects, requests,
     serve as echo,
 };
-pub use flood::{COMMAND as BLAST_COMMAND, blast};
-pub use idle::{COMMAND as IDLE_COMMAND, hold};
-pub use stream::{PIECE, SINK_COMMAND, SOURCE_COMMAND, Streams, sink, source};
+pub(crate) use flood::{COMMAND as BROADCAST_COMMAND, broadcast_source};
+pub(crate) use idle::{COMMAND as IDLE_COMMAND, hold_open};
+pub(crate) use stream::{SINK_COMMAND, SOURCE_COMMAND, Streams, WRITE_SIZE, sink, source};
+
+/// The sending end of streams through a NAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// The host behind the NAT: an upload.
+    Client,
+    /// The server: a download.
+    Server,
+}
+
+/// The messages of DHCP clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exchanges {
+    /// Four messages each, by new clients.
+    New,
+    /// Renewals, mixed with as many exchanges of four messages, by known clients.
+    Renewals,
+}
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug)]
-pub enum Load {
+pub(crate) enum Load {
     /// testpmd's ports in pairs; frames of this size circulate as known unicast in both directions.
     Circulate {
         /// Frame size in bytes, without the frame check sequence.
@@ -87,8 +105,8 @@ pub enum Load {
         streams: usize,
         /// Bytes of a write.
         write: usize,
-        /// Whether the server sends.
-        down: bool,
+        /// The end that sends.
+        sender: Sender,
     },
     /// Short connections from a host behind a NAT: connect, echo of 64 bytes, close.
     NatConnects,
@@ -101,10 +119,10 @@ pub enum Load {
         /// Datagrams sent a second; `None`: as fast as possible.
         each_second: Option<u32>,
     },
-    /// Full DHCP exchanges by new clients, or half of them renewals.
+    /// DHCP exchanges.
     Dhcp {
-        /// Whether clients renew.
-        renew: bool,
+        /// Their messages.
+        exchanges: Exchanges,
     },
     /// Flood ping from the first host to the second.
     Ping,
@@ -127,13 +145,13 @@ pub enum Load {
 }
 
 /// The environment of a load.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// The running switch.
     pub switch: &'a Switch,
     /// The core dedicated to the switch.
     pub core: usize,
     /// Further requests to trama.
-    pub twist: Twist,
+    pub variant: Variant,
     /// The folder of `tramad` and `tramactl`.
     pub bin: &'a Path,
     /// The switch's folder.
@@ -146,7 +164,7 @@ pub struct Context<'a> {
 
 /// The result of one measurement.
 #[derive(Clone, Debug, Default)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// The figure, in the base unit: frames, bits, seconds, bytes.
     pub value: f64,
     /// Details, by name with unit.
@@ -186,7 +204,7 @@ const QEMU: Program = Program::new("qemu-system-x86_64", "qemu-system-x86");
 
 impl Load {
     /// Returns the programs that it needs.
-    pub fn programs(self) -> &'static [Program] {
+    pub(crate) fn programs(self) -> &'static [Program] {
         match self {
             Self::Circulate { .. } | Self::FloodMove { .. } => &[TESTPMD],
             Self::GuestTcp => &[IPERF, PING, QEMU],
@@ -199,12 +217,12 @@ impl Load {
     }
 
     /// Returns whether it needs hugepages.
-    pub fn hugepages(self) -> bool {
+    pub(crate) fn hugepages(self) -> bool {
         matches!(self, Self::Circulate { .. } | Self::FloodMove { .. })
     }
 
     /// Returns roughly the seconds for start, end and search, without the measurement.
-    pub fn overhead(self) -> u64 {
+    pub(crate) fn overhead(self) -> u64 {
         match self {
             Self::LossFree { .. } | Self::Dhcp { .. } => 30,
             Self::GuestTcp => 20,
@@ -217,33 +235,33 @@ impl Load {
 
     /// Downloads what it needs, as the internet is unreachable during measurements. A failure here
     /// recurs and is reported there.
-    pub fn prepare(self) {
+    pub(crate) fn prepare(self) {
         if matches!(self, Self::GuestTcp) {
             let _ = std::panic::catch_unwind(guest::fetch_image);
         }
     }
 
     /// Runs the load once.
-    pub fn measure(self, context: &Context) -> Result<Measured> {
+    pub(crate) fn measure(self, context: &Context) -> Result<Measured> {
         match self {
             Self::Circulate { bytes } => testpmd::circulate(context, bytes),
             Self::FloodMove { bytes } => testpmd::flood_and_move(context, bytes),
-            Self::Driven { bytes, direction } => driven::flat_out(context, bytes, direction),
+            Self::Driven { bytes, direction } => driven::unpaced(context, bytes, direction),
             Self::LargeSegments => driven::large_segments(context),
             Self::LossFree { bytes } => driven::loss_free(context, bytes),
             Self::Latency { bytes, percent } => driven::latency(context, bytes, percent),
             Self::TcpFanIn => stream::fan_in(context),
             Self::TcpFanOut => stream::fan_out(context),
             Self::Stream => stream::tcp(context),
-            Self::NatStreams { streams, write, down } => {
-                stream::through_nat(context, streams, write, down)
+            Self::NatStreams { streams, write, sender } => {
+                stream::through_nat(context, streams, write, sender)
             }
             Self::NatConnects => echo::measure_connects(context),
             Self::NatRequests => echo::measure_requests(context),
             Self::NatDatagrams { bytes, each_second } => {
                 datagrams::measure(context, bytes, each_second)
             }
-            Self::Dhcp { renew } => dhcp::measure(context, renew),
+            Self::Dhcp { exchanges } => dhcp::measure(context, exchanges),
             Self::Ping => ping::flood(context),
             Self::Broadcast => flood::broadcast(context),
             Self::GuestTcp => guest::tcp(context),

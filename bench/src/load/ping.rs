@@ -9,7 +9,7 @@ use crate::process::{Process, Result, pinned};
 use crate::usage::Window;
 
 /// Measures the average round trip in seconds.
-pub fn flood(context: &Context) -> Result<Measured> {
+pub(super) fn flood(context: &Context) -> Result<Measured> {
     let hosts = context.switch.hosts();
     let address = Namespace::address(1);
     wait_for_reach(hosts[0], &address)?;
@@ -21,7 +21,8 @@ pub fn flood(context: &Context) -> Result<Measured> {
     let ping = Process::spawn("ping", command)?;
     let text = ping.finish(Duration::from_secs(context.seconds + 10))?;
     let usage = window.close();
-    let (average, deviation) = parse(&text).ok_or_else(|| format!("ping said: {text}"))?;
+    let (average, deviation) =
+        parse(&text).ok_or_else(|| format!("unexpected output of ping: {text}"))?;
     let details = [("deviation_us".to_owned(), deviation * 1e6)].into();
     Ok(Measured { value: average, details, usage, ceiling: None })
 }

@@ -3,7 +3,7 @@
 //!
 //! On a vhost-user port trama's driver side sends or receives, with segments of 64 KiB. A receiving
 //! host lets the kernel discard the bytes without copying them. A sending host writes the same
-//! [`PIECE`] repeatedly, which stays in its cache. Sending pages of a file was no lighter:
+//! [`WRITE_SIZE`] repeatedly, which stays in its cache. Sending pages of a file was no lighter:
 //! `sendfile` looks each page up and took half as long again; a pipe was no faster than the copy,
 //! and the switch would find the data in its own cache, unlike that of any real program. TAPs copy
 //! zero-copy sends.
@@ -15,19 +15,19 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, recv, sockopt};
-use trama_bench::generator::{TcpEnd, TcpStream as DriverStream};
+use trama_bench::generator::{TcpEnd, TcpStream as DriverStream, Transfer};
 
 use super::helpers::{START, WARM_UP, connect, figures, helper, start};
-use super::{Context, Measured, idle, wait_for_reach};
+use super::{Context, Measured, Sender, idle, wait_for_reach};
 use crate::host::Namespace;
 use crate::peers::End;
 use crate::process::{Process, Result, run, wait_until};
 use crate::usage::Window;
 
 /// The hidden commands that run [`source`] and [`sink`].
-pub const SOURCE_COMMAND: &str = "stream-source";
+pub(crate) const SOURCE_COMMAND: &str = "stream-source";
 /// See [`SOURCE_COMMAND`].
-pub const SINK_COMMAND: &str = "stream-sink";
+pub(crate) const SINK_COMMAND: &str = "stream-sink";
 
 const PORT: u16 = 5001;
 /// The locally administered address of the driver's port.
@@ -35,32 +35,32 @@ const DRIVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Printed by a sink when its measurement begins.
 const COUNTING: &str = "counting";
 /// Default size of a write, and size of a read, in bytes.
-pub const PIECE: usize = 256 << 10;
+pub(crate) const WRITE_SIZE: usize = 256 << 10;
 /// How long a receiver waits after it has read everything.
-const LOOK: Duration = Duration::from_micros(50);
+const POLL_INTERVAL: Duration = Duration::from_micros(50);
 /// Size of a receiving socket's buffer in bytes.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// Measures bits a second.
-pub fn tcp(context: &Context) -> Result<Measured> {
+pub(super) fn tcp(context: &Context) -> Result<Measured> {
     let [from, to] = &context.switch.ends[..] else {
-        return Err("a stream has two ends".into());
+        return Err("this load needs two ports".into());
     };
     match (from, to) {
         (End::Vhost { .. }, End::Host(host)) => driver_sends(context, from, host),
         (End::Host(host), End::Vhost { .. }) => driver_receives(context, host, to),
         (End::Host(_), End::Host(_)) => fan_out(context),
-        _ => Err("the ends of a stream are hosts, or one is a vhost-user port".into()),
+        _ => Err("this load needs two hosts, or a host and a vhost-user port".into()),
     }
 }
 
 /// Measures streams from every other host to the first, in bits a second, all together.
-pub fn fan_in(context: &Context) -> Result<Measured> {
+pub(super) fn fan_in(context: &Context) -> Result<Measured> {
     let [first, others @ ..] = &context.switch.hosts()[..] else {
-        return Err("streams need hosts".into());
+        return Err("this load needs hosts".into());
     };
     let (at, seconds) = (at(0), context.seconds.to_string());
-    reach_first(others)?;
+    wait_for_first_host(others)?;
     let sink = start(first, &[SINK_COMMAND, &at, &seconds, &number_of(others)])?;
     let source = |host: &&Namespace| helper(host, &[SOURCE_COMMAND, &at, "--connect"]);
     let _sources = others.iter().map(source).collect::<Result<Vec<_>>>()?;
@@ -68,12 +68,12 @@ pub fn fan_in(context: &Context) -> Result<Measured> {
 }
 
 /// Measures streams from the first host to every other, in bits a second, all together.
-pub fn fan_out(context: &Context) -> Result<Measured> {
+pub(super) fn fan_out(context: &Context) -> Result<Measured> {
     let [first, others @ ..] = &context.switch.hosts()[..] else {
-        return Err("streams need hosts".into());
+        return Err("this load needs hosts".into());
     };
     let (at, seconds) = (at(0), context.seconds.to_string());
-    reach_first(others)?;
+    wait_for_first_host(others)?;
     let _source = start(first, &[SOURCE_COMMAND, &at, &number_of(others)])?;
     let sink = |host: &&Namespace| helper(host, &[SINK_COMMAND, &at, &seconds, "--connect"]);
     let sinks = others.iter().map(sink).collect::<Result<Vec<_>>>()?;
@@ -81,7 +81,7 @@ pub fn fan_out(context: &Context) -> Result<Measured> {
 }
 
 /// Waits until each of these hosts reaches the first one.
-fn reach_first(hosts: &[&Namespace]) -> Result<()> {
+fn wait_for_first_host(hosts: &[&Namespace]) -> Result<()> {
     hosts.iter().try_for_each(|host| wait_for_reach(host, &Namespace::address(0)))
 }
 
@@ -106,7 +106,7 @@ fn driver_sends(context: &Context, from: &End, to: &Namespace) -> Result<Measure
     let pids = context.switch.pids();
     let window = Window::open(&pids);
     // The sink closes the connection.
-    stream.send(WARM_UP + Duration::from_secs(context.seconds) + START).map_err(told)?;
+    stream.send(WARM_UP + Duration::from_secs(context.seconds) + START).map_err(describe)?;
     let usage = window.close();
     Ok(Measured::of(result(sink, context)?, usage))
 }
@@ -114,10 +114,10 @@ fn driver_sends(context: &Context, from: &End, to: &Namespace) -> Result<Measure
 fn driver_receives(context: &Context, from: &Namespace, to: &End) -> Result<Measured> {
     let _source = start(from, &[SOURCE_COMMAND, &at(0)])?;
     let mut stream = driver(to, 1, from, 0)?;
-    stream.receive(WARM_UP).map_err(told)?;
+    stream.receive(WARM_UP).map_err(describe)?;
     let pids = context.switch.pids();
     let (window, begin) = (Window::open(&pids), Instant::now());
-    let bytes = stream.receive(Duration::from_secs(context.seconds)).map_err(told)?;
+    let bytes = stream.receive(Duration::from_secs(context.seconds)).map_err(describe)?;
     let seconds = begin.elapsed().as_secs_f64();
     Ok(Measured::of(bytes as f64 * 8.0 / seconds, window.close()))
 }
@@ -129,8 +129,8 @@ fn at(number: usize) -> String {
 
 /// Connects trama's driver side, as host `near`, to `host`, which is number `far`.
 fn driver(port: &End, near: usize, host: &Namespace, far: usize) -> Result<DriverStream> {
-    let End::Vhost { socket, frontend_listens } = port else {
-        return Err("a driver needs a vhost-user port".into());
+    let End::Vhost { socket, backend_role } = port else {
+        return Err("this load needs a vhost-user port".into());
     };
     // A static neighbour entry: this driver does not speak ARP.
     let (address, device) = (Namespace::address(near), "eth0");
@@ -142,7 +142,8 @@ fn driver(port: &End, near: usize, host: &Namespace, far: usize) -> Result<Drive
         TcpEnd { mac: mac_of(host, device)?, address: ipv4(far)?, port: PORT },
     ];
     // Host 0 sends: the ports are in that order.
-    DriverStream::connect(socket, *frontend_listens, ends, near == 0).map_err(told)
+    let transfer = if near == 0 { Transfer::Send } else { Transfer::Receive };
+    DriverStream::connect(socket, *backend_role, ends, transfer).map_err(describe)
 }
 
 fn ipv4(number: usize) -> Result<Ipv4Addr> {
@@ -157,16 +158,16 @@ fn mac_of(host: &Namespace, device: &str) -> Result<[u8; 6]> {
     bytes.try_into().map_err(|_| format!("{device} in {} has no MAC address: {text}", host.0))
 }
 
-/// Measures concurrent streams from the first host, behind a NAT, to the second (or back, with
-/// `down`), in writes of this size. The first host opens the connections.
-pub fn through_nat(
+/// Measures concurrent streams between the first host, behind a NAT, and the second, in writes of
+/// this size. The first host opens the connections.
+pub(super) fn through_nat(
     context: &Context,
     streams: usize,
     write: usize,
-    down: bool,
+    sender: Sender,
 ) -> Result<Measured> {
     let [End::Host(client), End::Host(server)] = &context.switch.ends[..] else {
-        return Err("a host behind the NAT and a server are needed".into());
+        return Err("this load needs a host behind the NAT and a server".into());
     };
     let _idle = idle::flows(context, client, server)?;
     let (streams, seconds) = (format!("--streams={streams}"), context.seconds.to_string());
@@ -174,7 +175,7 @@ pub fn through_nat(
     let sink = [SINK_COMMAND, &server_at, &seconds, &streams];
     let source = [SOURCE_COMMAND, &server_at, &streams, &write];
     let connecting = |arguments: &[&str]| helper(client, &[arguments, &["--connect"]].concat());
-    let (_source, sink) = if down {
+    let (_source, sink) = if sender == Sender::Server {
         (start(server, &source)?, connecting(&sink)?)
     } else {
         let sink = start(server, &sink)?;
@@ -190,7 +191,7 @@ fn result(sink: Process, context: &Context) -> Result<f64> {
 
 /// The connections of a helper.
 #[derive(clap::Args)]
-pub struct Streams {
+pub(crate) struct Streams {
     /// Where it connects to, or listens.
     address: SocketAddr,
     /// Whether it connects.
@@ -214,21 +215,21 @@ impl Streams {
 }
 
 /// Writes pieces of this size to every peer until the peer closes.
-pub fn source(streams: &Streams, write: usize) -> Result<()> {
-    let piece = vec![0; write];
+pub(crate) fn source(streams: &Streams, write: usize) -> Result<()> {
+    let buffer = vec![0; write];
     thread::scope(|scope| {
         for mut stream in streams.open()? {
             // Small writes are sent as small segments.
             stream.set_nodelay(true).map_err(|e| format!("TCP_NODELAY: {e}"))?;
-            let piece = &piece;
-            scope.spawn(move || while stream.write_all(piece).is_ok() {});
+            let buffer = &buffer;
+            scope.spawn(move || while stream.write_all(buffer).is_ok() {});
         }
         Ok(())
     })
 }
 
 /// Receives for a while and prints the bits a second, all streams together.
-pub fn sink(streams: &Streams, seconds: u64) -> Result<()> {
+pub(crate) fn sink(streams: &Streams, seconds: u64) -> Result<()> {
     let streams = streams.open()?;
     let received = &AtomicU64::new(0);
     thread::scope(|scope| {
@@ -241,7 +242,7 @@ pub fn sink(streams: &Streams, seconds: u64) -> Result<()> {
             let _ = stream.shutdown(Shutdown::Both);
         }
         if is_cut {
-            return Err("a stream ended before its time".into());
+            return Err("a stream closed early".into());
         }
         println!("{}", rate?);
         Ok(())
@@ -272,15 +273,15 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
 /// end. Polls at intervals instead of waking for each segment: on another core than the switch's,
 /// the wake-ups would be a third of the switch's measured work.
 fn discard(stream: &TcpStream, received: &AtomicU64) {
-    let mut piece = vec![0; PIECE];
-    while let Ok((_, count @ 1..)) = recv(stream, &mut piece[..], RecvFlags::TRUNC) {
+    let mut buffer = vec![0; WRITE_SIZE];
+    while let Ok((_, count @ 1..)) = recv(stream, &mut buffer[..], RecvFlags::TRUNC) {
         received.fetch_add(count as u64, Ordering::Relaxed);
-        if count < PIECE {
-            thread::sleep(LOOK);
+        if count < WRITE_SIZE {
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }
 
-fn told(error: trama_bench::generator::Error) -> String {
+fn describe(error: trama_bench::generator::Error) -> String {
     error.to_string()
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use trama_vhost_net_backend::Role;
+
 use super::{Context, Measured};
 use crate::cores::LOAD_CORE;
 use crate::peers::End;
@@ -17,29 +19,29 @@ const JUMBO_BUFFER: &str = "--mbuf-size=9728";
 /// Measures the frames a second, all ports together, of twelve bursts each way that circulate
 /// between each pair of ports as known unicast (`mac` mode: each port sends to the other's
 /// address).
-pub fn circulate(context: &Context, bytes: usize) -> Result<Measured> {
+pub(super) fn circulate(context: &Context, bytes: usize) -> Result<Measured> {
     let mut testpmd = start(context, "mac", bytes)?;
     for _ in 0..ATTEMPTS {
-        testpmd.say("start tx_first 12")?;
+        testpmd.send_line("start tx_first 12")?;
         if all_receive(context, &mut testpmd)? {
             return measure(context, testpmd);
         }
-        testpmd.say("stop")?;
+        testpmd.send_line("stop")?;
     }
-    Err("no frames came through in both directions".into())
+    Err("no frames arrived in both directions".into())
 }
 
 /// Measures the frames a second that arrive when every port sends to unknown addresses, from
 /// sources that were on another port a burst ago: all frames are flooded, every source moves.
-pub fn flood_and_move(context: &Context, bytes: usize) -> Result<Measured> {
+pub(super) fn flood_and_move(context: &Context, bytes: usize) -> Result<Measured> {
     let mut testpmd = start(context, "flowgen", bytes)?;
-    testpmd.say("start")?;
+    testpmd.send_line("start")?;
     for _ in 0..ATTEMPTS {
         if all_receive(context, &mut testpmd)? {
             return measure(context, testpmd);
         }
     }
-    Err("no frames came through to every port".into())
+    Err("not every port received frames".into())
 }
 
 fn start(context: &Context, mode: &str, bytes: usize) -> Result<Process> {
@@ -51,14 +53,14 @@ fn start(context: &Context, mode: &str, bytes: usize) -> Result<Process> {
     command.args(["-m", "512", "--huge-dir", context.huge, "--file-prefix", "bench-load"]);
     let mut ports = 0;
     for end in &context.switch.ends {
-        let End::Vhost { socket, frontend_listens } = end else {
-            return Err("testpmd joins vhost-user ports only".into());
+        let End::Vhost { socket, backend_role } = end else {
+            return Err("testpmd supports vhost-user ports only".into());
         };
         command.arg(format!(
             "--vdev=net_virtio_user{ports},mac={},path={},queue_size=1024,server={}",
             mac(ports),
             socket.display(),
-            u8::from(*frontend_listens)
+            u8::from(*backend_role == Role::Client)
         ));
         ports += 1;
     }
@@ -76,7 +78,7 @@ fn start(context: &Context, mode: &str, bytes: usize) -> Result<Process> {
     }
     let mut testpmd = Process::spawn("dpdk-testpmd (generator)", command)?;
     testpmd.wait_for("Checking link statuses", START)?;
-    testpmd.say(&format!("set txpkts {bytes}"))?;
+    testpmd.send_line(&format!("set txpkts {bytes}"))?;
     Ok(testpmd)
 }
 
@@ -97,17 +99,17 @@ fn measure(context: &Context, mut testpmd: Process) -> Result<Measured> {
     pause(Duration::from_secs(context.seconds))?;
     let usage = window.close();
     let rate = rates(context, &mut testpmd)?;
-    testpmd.say("quit")?;
+    testpmd.send_line("quit")?;
     Ok(Measured::of(rate.iter().sum(), usage))
 }
 
 /// Returns the frames a second that each port received since the previous call.
 fn rates(context: &Context, testpmd: &mut Process) -> Result<Vec<f64>> {
-    testpmd.say("show port stats all")?;
+    testpmd.send_line("show port stats all")?;
     let mut rate = || {
         let line = testpmd.wait_for("Rx-pps:", Duration::from_secs(5))?;
         let value = line.split_whitespace().nth(1).and_then(|word| word.parse().ok());
-        value.ok_or_else(|| format!("testpmd's statistics changed their form: {line}"))
+        value.ok_or_else(|| format!("unexpected statistics of testpmd: {line}"))
     };
     context.switch.ends.iter().map(|_| rate()).collect()
 }

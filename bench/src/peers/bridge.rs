@@ -1,12 +1,12 @@
 //! The kernel's bridge, with a veth pair for each host.
 
-use super::{End, Peer, Port, Setup, Switch, host_behind};
+use super::{End, Peer, Port, Setup, Switch, host_behind_uplink};
 use crate::host::Link;
 use crate::process::{Result, run};
 use crate::program::Program;
 
 /// See the module.
-pub const LINUX_BRIDGE: Peer = Peer {
+pub(crate) const LINUX_BRIDGE: Peer = Peer {
     name: "linux-bridge",
     about: "the kernel's bridge and veth pairs",
     programs: &[Program::new("ip", "iproute2")],
@@ -22,12 +22,12 @@ fn start(setup: &Setup) -> Result<Switch> {
     for (number, port) in setup.ports.iter().enumerate() {
         let device = format!("port{number}");
         let (link, end) = match port {
-            Port::Host | Port::Beyond => {
-                let (link, host) = host_behind(&device, number, setup.mtu)?;
+            Port::Host | Port::BehindUplink => {
+                let (link, host) = host_behind_uplink(&device, number, setup.mtu)?;
                 (link, End::Host(host))
             }
-            Port::Machine => (Link::add_tap(&device)?, End::Machine(device.clone())),
-            Port::Vhost | Port::Tap | Port::Afar => return setup.refuse(&LINUX_BRIDGE),
+            Port::VmTap => (Link::add_tap(&device)?, End::VmTap(device.clone())),
+            Port::Vhost | Port::Tap | Port::Remote => return setup.refuse(&LINUX_BRIDGE),
         };
         links.push(link);
         ends.push(end);

@@ -8,7 +8,7 @@ use crate::process::{Process, Result, pinned, run};
 use crate::program::Program;
 
 /// trama's DHCP server.
-pub const TRAMA_DHCP: Peer = Peer {
+pub(crate) const TRAMA_DHCP: Peer = Peer {
     name: "trama-dhcp",
     about: "tramad with a network whose gateway leases 65,000 addresses",
     programs: &[],
@@ -16,7 +16,7 @@ pub const TRAMA_DHCP: Peer = Peer {
     start: start_trama,
 };
 /// The DHCP server of libvirt and of many routers.
-pub const DNSMASQ: Peer = Peer {
+pub(crate) const DNSMASQ: Peer = Peer {
     name: "dnsmasq",
     about: "dnsmasq with the same addresses, on a veth pair",
     programs: &[Program::new("dnsmasq", "dnsmasq-base")],
@@ -27,7 +27,7 @@ pub const DNSMASQ: Peer = Peer {
 /// The near end of the host's veth pair.
 const UPLINK: &str = "uplink0";
 /// The host's device.
-pub const DEVICE: &str = "eth0";
+pub(crate) const DEVICE: &str = "eth0";
 const HOST: &str = "10.1.0.2/16";
 const SERVER: &str = "10.1.0.1/16";
 /// Some 65,000 addresses.

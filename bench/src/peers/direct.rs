@@ -1,13 +1,13 @@
 //! No switch: a veth pair from the first host to each other one. The rate over it is the
 //! generator's ceiling.
 
-use super::{End, LONG_WAY_MTU, Peer, Port, Setup, Switch, host_afar};
+use super::{End, Peer, Port, REMOTE_MTU, Setup, Switch, remote_host};
 use crate::host::Namespace;
 use crate::process::{Result, run};
 use crate::program::Program;
 
 /// See the module.
-pub const DIRECT: Peer = Peer {
+pub(crate) const DIRECT: Peer = Peer {
     name: "direct",
     about: "no switch: a veth pair between the hosts, the generator's ceiling",
     programs: &[Program::new("ip", "iproute2")],
@@ -21,12 +21,12 @@ fn start(setup: &Setup) -> Result<Switch> {
         let (near, address) = (format!("veth{number}"), Namespace::address(number));
         // Delay on the way to the hub delays all the others, too.
         let (host, mtu) = match (setup.ports[0], port) {
-            (Port::Host, Port::Host | Port::Beyond) => {
+            (Port::Host, Port::Host | Port::BehindUplink) => {
                 (by_veth(&hub, &near, number, setup.mtu)?, setup.mtu)
             }
-            (Port::Host, Port::Afar) | (Port::Afar, Port::Beyond) => {
-                let mtu = if *port == Port::Afar { LONG_WAY_MTU } else { setup.mtu };
-                let (relay, host) = host_afar(&near, number, mtu)?;
+            (Port::Host, Port::Remote) | (Port::Remote, Port::BehindUplink) => {
+                let mtu = if *port == Port::Remote { REMOTE_MTU } else { setup.mtu };
+                let (relay, host) = remote_host(&near, number, mtu)?;
                 hub.adopt(&near)?;
                 helpers.push(relay);
                 (host, mtu)
@@ -37,7 +37,7 @@ fn start(setup: &Setup) -> Result<Switch> {
         run("ip", &["-n", &hub.0, "route", "add", &address, "dev", &near])?;
         others.push(End::Host(host));
     }
-    hub.use_many_ports()?;
+    hub.widen_port_range()?;
     others.insert(0, End::Host(hub));
     Ok(Switch { _helpers: helpers, ..Switch::of(Vec::new(), others) })
 }

@@ -1,15 +1,17 @@
 //! DPDK's own forwarder without any lookup: DPDK's cost of moving a frame between vhost devices.
 
+use trama_vhost_net_backend::Role;
+
 use super::{End, Peer, Port, START, Setup, Switch};
 use crate::cores::LOAD_CORE;
 use crate::process::{Process, Result, unpinned};
 use crate::program::Program;
 
 /// testpmd; the generator is another instance of it.
-pub const TESTPMD: Program = Program::new("dpdk-testpmd", "dpdk-dev");
+pub(crate) const TESTPMD: Program = Program::new("dpdk-testpmd", "dpdk-dev");
 
 /// See the module.
-pub const DPDK_IO: Peer = Peer {
+pub(crate) const DPDK_IO: Peer = Peer {
     name: "dpdk-io",
     about: "DPDK testpmd, io forwarding between pairs of vhost devices: no look-up",
     programs: &[TESTPMD],
@@ -30,7 +32,7 @@ fn start(setup: &Setup) -> Result<Switch> {
     for number in 0..setup.ports.len() {
         let socket = setup.socket(number);
         command.arg(format!("--vdev=net_vhost{number},iface={}", socket.display()));
-        ends.push(End::Vhost { socket, frontend_listens: false });
+        ends.push(End::Vhost { socket, backend_role: Role::Server });
     }
     command.args(["--", "-i", "--forward-mode=io", "--nb-cores=1", "--no-mlockall"]);
     command.args(["--txd=1024", "--rxd=1024"]);
@@ -40,6 +42,6 @@ fn start(setup: &Setup) -> Result<Switch> {
     }
     let mut forwarder = Process::spawn("dpdk-testpmd (io)", command)?;
     forwarder.wait_for("Checking link statuses", START)?;
-    forwarder.say("start")?;
+    forwarder.send_line("start")?;
     Ok(Switch::of(vec![forwarder], ends))
 }

@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use trama_vhost_net_backend::Role;
+
 use crate::delay;
 use crate::host::{Link, Namespace};
 use crate::process::{Process, Result, run};
@@ -14,35 +16,35 @@ use crate::program::Program;
 use crate::usage::family;
 
 mod bridge;
-pub mod dhcp;
+pub(crate) mod dhcp;
 mod direct;
 mod dpdk;
 mod nat;
-pub mod null;
+pub(crate) mod null;
 mod ovs;
 mod trama;
 mod vde;
-pub mod virtio_queue;
+pub(crate) mod virtio_queue;
 
-pub use bridge::LINUX_BRIDGE;
-pub use dhcp::{DNSMASQ, TRAMA_DHCP};
-pub use direct::DIRECT;
-pub use dpdk::{DPDK_IO, TESTPMD};
-pub use nat::{PASTA, SLIRP4NETNS, TRAMA_NAT};
-pub use null::{NULL_DEVICE, NULL_DEVICE_BY_ADDRESS, NULL_DEVICE_TO_ALL};
-pub use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
-pub use trama::{TRAMA, VLAN as TRUNK_VLAN};
-pub use vde::VDE;
-pub use virtio_queue::VIRTIO_QUEUE;
+pub(crate) use bridge::LINUX_BRIDGE;
+pub(crate) use dhcp::{DNSMASQ, TRAMA_DHCP};
+pub(crate) use direct::DIRECT;
+pub(crate) use dpdk::{DPDK_IO, TESTPMD};
+pub(crate) use nat::{PASTA, SLIRP4NETNS, TRAMA_NAT};
+pub(crate) use null::{NULL_DEVICE, NULL_DEVICE_BY_ADDRESS, NULL_DEVICE_TO_ALL};
+pub(crate) use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
+pub(crate) use trama::{TRAMA, VLAN as TRUNK_VLAN};
+pub(crate) use vde::VDE;
+pub(crate) use virtio_queue::VIRTIO_QUEUE;
 
-/// MTU of the link to a server that is [`Port::Afar`]: packets of nearly 64 KiB take the place of
+/// MTU of the link to a server that is [`Port::Remote`]: packets of nearly 64 KiB take the place of
 /// segmentation offload. Otherwise the relay would be the bottleneck.
-const LONG_WAY_MTU: u32 = 65_000;
+const REMOTE_MTU: u32 = 65_000;
 /// Time limit for a peer to be ready.
 const START: Duration = Duration::from_secs(30);
 
 /// Every peer that the command line knows.
-pub const ALL: [&Peer; 17] = [
+pub(crate) const ALL: [&Peer; 17] = [
     &TRAMA,
     &OVS_DPDK,
     &OVS_USERSPACE,
@@ -63,7 +65,7 @@ pub const ALL: [&Peer; 17] = [
 ];
 
 /// A kind of switch.
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its name on the command line and in reports.
     pub name: &'static str,
     /// A description.
@@ -78,7 +80,7 @@ pub struct Peer {
 
 /// What is connected to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
+pub(crate) enum Port {
     /// A vhost-user frontend.
     Vhost,
     /// A host in a namespace of its own.
@@ -86,39 +88,39 @@ pub enum Port {
     /// A device in the benchmark's own namespace, for other programs to use.
     Tap,
     /// A TAP for a virtual machine to open.
-    Machine,
+    VmTap,
     /// A host in a namespace of its own behind an interface of the benchmark's namespace, the
     /// uplink.
-    Beyond,
+    BehindUplink,
     /// A host in a namespace of its own at a round trip of ten milliseconds.
-    Afar,
+    Remote,
 }
 
 /// Further requests to trama or its surroundings.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Twist {
+pub(crate) struct Variant {
     /// The first port is an access port of a VLAN and the others are trunks.
     pub vlan: bool,
-    /// No VLANs, but the frame sizes that arrive with [`Twist::vlan`].
-    pub lengths_of_vlan: bool,
+    /// No VLANs, but the frame sizes that arrive with [`Variant::vlan`].
+    pub vlan_frame_sizes: bool,
     /// Number of additional silent ports: TAPs, and vhost-user ports with a driver.
     pub silent_ports: usize,
     /// Number of addresses, all ports together.
     pub macs: u32,
     /// Whether workers always poll and never sleep.
-    pub polls: bool,
+    pub spins_always: bool,
     /// Whether the gateway has another core than the worker.
-    pub apart: bool,
+    pub separate_cores: bool,
     /// Number of idle TCP flows through the NAT in addition to those measured.
     pub idle_flows: usize,
     /// Whether a host behind a NAT uses a small window.
     pub small_window: bool,
     /// Whether every port receives frames for unknown addresses, so that frames are flooded.
-    pub hears_all: bool,
+    pub promiscuous: bool,
 }
 
 /// The parameters of a peer's start.
-pub struct Setup<'a> {
+pub(crate) struct Setup<'a> {
     /// The folder of `tramad`.
     pub bin: &'a Path,
     /// A folder for sockets and the like.
@@ -132,18 +134,18 @@ pub struct Setup<'a> {
     /// The largest layer-3 packet.
     pub mtu: u32,
     /// Further requests to trama.
-    pub twist: Twist,
+    pub variant: Variant,
 }
 
 impl Setup<'_> {
     /// Returns the socket of port `number`.
-    pub fn socket(&self, number: usize) -> PathBuf {
+    pub(crate) fn socket(&self, number: usize) -> PathBuf {
         self.dir.join(format!("v{number}.sock"))
     }
 
     /// Returns the error of a peer that does not support this kind of port.
     fn refuse<T>(&self, peer: &Peer) -> Result<T> {
-        Err(format!("{} cannot join ports of the kinds {:?}", peer.name, self.ports))
+        Err(format!("{} does not support ports of the kinds {:?}", peer.name, self.ports))
     }
 
     /// Returns whether all ports are of one kind.
@@ -153,24 +155,24 @@ impl Setup<'_> {
 }
 
 /// The far end of a port.
-pub enum End {
+pub(crate) enum End {
     /// A vhost-user socket.
     Vhost {
         /// Its path.
         socket: PathBuf,
-        /// Whether the frontend listens on it.
-        frontend_listens: bool,
+        /// The switch's side of it.
+        backend_role: Role,
     },
     /// A host with an address.
     Host(Namespace),
     /// The name of a device in the benchmark's namespace.
     Tap(String),
     /// The name of a TAP that a virtual machine can open.
-    Machine(String),
+    VmTap(String),
 }
 
 /// A running switch. Its processes end before its devices and namespaces.
-pub struct Switch {
+pub(crate) struct Switch {
     /// Its own processes, whose processor time is its cost.
     pub running: Vec<Process>,
     /// One end for each requested port.
@@ -202,20 +204,20 @@ impl Switch {
     }
 
     /// Returns the hosts among its ends.
-    pub fn hosts(&self) -> Vec<&Namespace> {
+    pub(crate) fn hosts(&self) -> Vec<&Namespace> {
         let ends = self.ends.iter();
         ends.filter_map(|end| if let End::Host(host) = end { Some(host) } else { None }).collect()
     }
 
     /// Returns the process ids of its own processes and their descendants.
-    pub fn pids(&self) -> Vec<u32> {
+    pub(crate) fn pids(&self) -> Vec<u32> {
         self.running.iter().flat_map(|process| family(process.id())).collect()
     }
 }
 
 /// Creates host `number` behind a veth pair, whose near end is in the benchmark's namespace and is
 /// deleted with the link.
-fn host_behind(uplink: &str, number: usize, mtu: u32) -> Result<(Link, Namespace)> {
+fn host_behind_uplink(uplink: &str, number: usize, mtu: u32) -> Result<(Link, Namespace)> {
     let host = Namespace::new(number)?;
     let length = mtu.to_string();
     let kind = ["mtu", &length, "type", "veth", "peer", "name", "eth0", "netns", &host.0];
@@ -224,8 +226,8 @@ fn host_behind(uplink: &str, number: usize, mtu: u32) -> Result<(Link, Namespace
     Ok((link, host))
 }
 
-/// As [`host_behind`], through a delay line. The devices are deleted with the process.
-fn host_afar(uplink: &str, number: usize, mtu: u32) -> Result<(Process, Namespace)> {
+/// As [`host_behind_uplink`], through a delay line. The devices are deleted with the process.
+fn remote_host(uplink: &str, number: usize, mtu: u32) -> Result<(Process, Namespace)> {
     const FAR: &str = "far0";
     let host = Namespace::new(number)?;
     let relay = delay::start(uplink, FAR)?;

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use trama_vhost_net_backend::Role;
+
 use super::{End, Peer, Port, Setup, Switch, hosts_with};
 use crate::host::Link;
 use crate::process::{Process, Result, pinned, run, unpinned};
@@ -16,7 +18,7 @@ const PROGRAMS: &[Program] = &[
 ];
 
 /// vhost-user ports and the NORMAL action, which learns.
-pub const OVS_DPDK: Peer = Peer {
+pub(crate) const OVS_DPDK: Peer = Peer {
     name: "ovs-dpdk",
     about: "Open vSwitch with DPDK, learning (NORMAL), one polling thread",
     programs: PROGRAMS,
@@ -25,7 +27,7 @@ pub const OVS_DPDK: Peer = Peer {
 };
 
 /// TAPs, without offloads.
-pub const OVS_USERSPACE: Peer = Peer {
+pub(crate) const OVS_USERSPACE: Peer = Peer {
     name: "ovs-userspace",
     about: "Open vSwitch's user-space data path with TAPs",
     programs: PROGRAMS,
@@ -34,7 +36,7 @@ pub const OVS_USERSPACE: Peer = Peer {
 };
 
 /// TAPs with segmentation offload.
-pub const OVS_USERSPACE_TSO: Peer = Peer {
+pub(crate) const OVS_USERSPACE_TSO: Peer = Peer {
     name: "ovs-userspace-tso",
     about: "the same with userspace-tso-enable",
     programs: PROGRAMS,
@@ -52,7 +54,7 @@ fn start_vhost(setup: &Setup) -> Result<Switch> {
         let socket = setup.socket(number);
         let path = format!("options:vhost-server-path={}", socket.display());
         ovs.add_port(&format!("v{number}"), "dpdkvhostuserclient", setup.mtu, &[&path])?;
-        ends.push(End::Vhost { socket, frontend_listens: true });
+        ends.push(End::Vhost { socket, backend_role: Role::Client });
     }
     Ok(ovs.switch(ends))
 }

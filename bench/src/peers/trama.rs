@@ -4,44 +4,46 @@ use std::fmt::Write;
 use std::fs;
 use std::time::Instant;
 
-use super::{End, Peer, Port, START, Setup, Switch, host_behind};
+use trama_vhost_net_backend::Role;
+
+use super::{End, Peer, Port, START, Setup, Switch, host_behind_uplink};
 use crate::host::Namespace;
 use crate::process::{Process, Result, pinned};
 
 /// See the module.
-pub const TRAMA: Peer =
+pub(crate) const TRAMA: Peer =
     Peer { name: "trama", about: "tramad, one worker", programs: &[], hugepages: false, start };
 
 /// Default size of a MAC table, enough for most networks.
 const DEFAULT_MACS: u32 = 8192;
 /// The interface that a bridged network joins.
 const UPLINK: &str = "uplink0";
-/// The VLAN of [`super::Twist::vlan`].
-pub const VLAN: u16 = 10;
+/// The VLAN of [`super::Variant::vlan`].
+pub(crate) const VLAN: u16 = 10;
 
 fn start(setup: &Setup) -> Result<Switch> {
     let dir = setup.dir.display();
-    let spin = if setup.twist.polls { "spin = \"always\"\n" } else { "" };
+    let spin = if setup.variant.spins_always { "spin = \"always\"\n" } else { "" };
     let mut config = format!(
         "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n{spin}\n\
          [[network]]\nname = \"bench\"\nmtu = {}\nmac-table-size = {}\n",
         setup.mtu,
-        setup.twist.macs.max(DEFAULT_MACS).next_power_of_two(),
+        setup.variant.macs.max(DEFAULT_MACS).next_power_of_two(),
     );
     let (mut ends, mut links) = (Vec::new(), Vec::new());
-    if let Some(number) = setup.ports.iter().position(|&port| port == Port::Beyond) {
+    if let Some(number) = setup.ports.iter().position(|&port| port == Port::BehindUplink) {
         let _ = writeln!(config, "mode = \"bridged\"\nuplink = \"{UPLINK}\"");
-        let (link, host) = host_behind(UPLINK, number, setup.mtu)?;
+        let (link, host) = host_behind_uplink(UPLINK, number, setup.mtu)?;
         links.push(link);
         ends.push(End::Host(host));
     }
     for (number, &port) in setup.ports.iter().enumerate() {
-        if port != Port::Beyond {
+        if port != Port::BehindUplink {
             ends.insert(number, add_port(&mut config, setup, number, port)?);
         }
     }
     let mut silent = Vec::new();
-    for number in 0..setup.twist.silent_ports {
+    for number in 0..setup.variant.silent_ports {
         let _ = write!(config, "\n[[port]]\nname = \"silent{number}\"\nnetwork = \"bench\"\n");
         if number % 2 == 0 {
             config.push_str("type = \"tap\"\n");
@@ -64,10 +66,10 @@ fn start(setup: &Setup) -> Result<Switch> {
 
 fn add_port(config: &mut String, setup: &Setup, number: usize, port: Port) -> Result<End> {
     let _ = write!(config, "\n[[port]]\nname = \"p{number}\"\nnetwork = \"bench\"\n");
-    if setup.twist.hears_all {
+    if setup.variant.promiscuous {
         config.push_str("promiscuous = \"allow-all\"\n");
     }
-    if setup.twist.vlan {
+    if setup.variant.vlan {
         let rule = if number == 0 { format!("tag = {VLAN}") } else { format!("trunks = [{VLAN}]") };
         let _ = writeln!(config, "{rule}");
     }
@@ -75,7 +77,7 @@ fn add_port(config: &mut String, setup: &Setup, number: usize, port: Port) -> Re
         Port::Vhost => {
             let socket = setup.socket(number);
             let rest = format!("type = \"vhost-user\"\npath = \"{}\"\n", socket.display());
-            (rest, End::Vhost { socket, frontend_listens: false })
+            (rest, End::Vhost { socket, backend_role: Role::Server })
         }
         Port::Host => {
             let host = Namespace::new(number)?;
@@ -90,7 +92,7 @@ fn add_port(config: &mut String, setup: &Setup, number: usize, port: Port) -> Re
             let name = format!("tap{number}");
             (format!("type = \"tap\"\nifname = \"{name}\"\n"), End::Tap(name))
         }
-        Port::Machine | Port::Beyond | Port::Afar => return setup.refuse(&TRAMA),
+        Port::VmTap | Port::BehindUplink | Port::Remote => return setup.refuse(&TRAMA),
     };
     config.push_str(&rest);
     Ok(end)

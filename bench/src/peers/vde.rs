@@ -5,7 +5,7 @@ use crate::process::{Process, Result, pinned, run, wait_until};
 use crate::program::Program;
 
 /// See the module.
-pub const VDE: Peer = Peer {
+pub(crate) const VDE: Peer = Peer {
     name: "vde",
     about: "vde_switch with TAPs",
     programs: &[Program::new("vde_switch", "vde2")],

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, RwLock};
 
+use trama_vhost_net_backend::Role;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringRwLock, VringT};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -20,7 +21,7 @@ use super::{End, Peer, Port, START, Setup, Switch};
 use crate::process::{Process, Result, pinned, this_program, wait_until};
 
 /// See the module.
-pub const VIRTIO_QUEUE: Peer = Peer {
+pub(crate) const VIRTIO_QUEUE: Peer = Peer {
     name: "virtio-queue",
     about: "two ports on the crates vhost-user-backend and virtio-queue: no look-up",
     programs: &[],
@@ -29,7 +30,7 @@ pub const VIRTIO_QUEUE: Peer = Peer {
 };
 
 /// The hidden command that runs [`serve`].
-pub const COMMAND: &str = "virtio-queue-peer";
+pub(crate) const COMMAND: &str = "virtio-queue-peer";
 
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
@@ -48,12 +49,12 @@ fn start(setup: &Setup) -> Result<Switch> {
     for socket in &sockets {
         wait_until("the virtio-queue switch listens", START, || socket.exists())?;
     }
-    let ends = sockets.map(|socket| End::Vhost { socket, frontend_listens: false });
+    let ends = sockets.map(|socket| End::Vhost { socket, backend_role: Role::Server });
     Ok(Switch::of(vec![switch], ends.into()))
 }
 
 /// Serves both ports until terminated.
-pub fn serve(sockets: [PathBuf; 2]) -> Result<()> {
+pub(crate) fn serve(sockets: [PathBuf; 2]) -> Result<()> {
     let rings: [Arc<Ports>; 2] = Default::default();
     let there = [Arc::clone(&rings[1]), Arc::clone(&rings[0])];
     let serving = sockets.into_iter().zip(rings).zip(there).map(|((socket, here), there)| {

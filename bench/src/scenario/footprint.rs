@@ -1,17 +1,17 @@
 //! Costs of the daemon alone.
 
-use super::{HOSTS, PLAIN, Scenario, US, Unit, lower, us};
+use super::{HOSTS, PLAIN, Scenario, TRAMA_ONLY, Unit, lower, trama};
 use crate::load::Load;
-use crate::peers::{Port, Twist};
+use crate::peers::{Port, Variant};
 
 const MILLISECONDS: Unit = lower("ms", 1e-3);
 const PERCENT: Unit = lower("% of a core", 1e-2);
-const A_SECOND: Unit = lower("a second", 1.0);
+const PER_SECOND: Unit = lower("/s", 1.0);
 const MIB: Unit = lower("MiB", 1_048_576.0);
 const BYTES: Unit = lower("bytes", 1.0);
 const KIB: Unit = lower("KiB", 1024.0);
 
-const WITH_100_PORTS: Twist = Twist { silent_ports: 100, ..PLAIN };
+const WITH_100_PORTS: Variant = Variant { silent_ports: 100, ..PLAIN };
 
 /// trama's own cost, with a target in the unit.
 const fn footprint(
@@ -28,7 +28,7 @@ const fn footprint(
         ports: HOSTS.split_at(2).0,
         mtu: 1500,
         load,
-        entrants: US,
+        entrants: TRAMA_ONLY,
         against_best: false,
         ceiling: None,
         target: Some(target),
@@ -36,28 +36,34 @@ const fn footprint(
 }
 
 /// In the order of the report.
-pub const ALL: &[Scenario] = &[
+pub(super) const ALL: &[Scenario] = &[
     Scenario {
-        entrants: &[us("trama", WITH_100_PORTS)],
-        ..footprint("footprint-cpu", "idle, 100 silent ports", Load::IdleCpu, PERCENT, 0.2)
+        entrants: &[trama("trama", WITH_100_PORTS)],
+        ..footprint(
+            "footprint-cpu",
+            "CPU use when idle, 100 silent ports",
+            Load::IdleCpu,
+            PERCENT,
+            0.2,
+        )
     },
     Scenario {
-        entrants: &[us("trama", WITH_100_PORTS)],
+        entrants: &[trama("trama", WITH_100_PORTS)],
         ..footprint(
             "footprint-wakeups",
-            "wake-ups, 100 silent ports",
+            "wake-ups when idle, 100 silent ports",
             Load::IdleWakeups,
-            A_SECOND,
+            PER_SECOND,
             0.0,
         )
     },
     footprint("footprint-memory", "memory of the daemon, 2 ports", Load::Memory, MIB, 12.0),
-    footprint("footprint-port", "memory of a further port", Load::MemoryPerPort, KIB, 96.0),
+    footprint("footprint-port", "memory per additional port", Load::MemoryPerPort, KIB, 96.0),
     Scenario {
         ports: &[Port::Vhost; 2],
         ..footprint(
             "footprint-mac",
-            "memory of a MAC address, 1M of them",
+            "memory per MAC address, 1M addresses",
             Load::MemoryPerMac,
             BYTES,
             24.0,
@@ -65,10 +71,10 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         ports: &[],
-        entrants: &[us("trama", WITH_100_PORTS)],
+        entrants: &[trama("trama", WITH_100_PORTS)],
         ..footprint(
             "footprint-ready",
-            "ready after start, 50 TAPs and 50 vhost-user ports",
+            "time until ready, 50 TAPs and 50 vhost-user ports",
             Load::Ready,
             MILLISECONDS,
             100.0,
@@ -78,7 +84,7 @@ pub const ALL: &[Scenario] = &[
         ports: &[Port::Vhost; 100],
         ..footprint(
             "footprint-ready-vhost",
-            "ready after start, 100 vhost-user ports",
+            "time until ready, 100 vhost-user ports",
             Load::Ready,
             MILLISECONDS,
             100.0,

@@ -1,73 +1,83 @@
 //! Hosts on TAPs, and virtual machines.
 
-use super::{Entrant, MICROSECONDS, MPPS, Scenario, against, beside, hosts};
+use super::{Entrant, MICROSECONDS, MPPS, Scenario, entrant, hosts, with_target};
 use crate::load::Load;
 use crate::peers::{LINUX_BRIDGE, OVS_USERSPACE, OVS_USERSPACE_TSO, Port, TRAMA, VDE};
 
 /// In the order of the report.
-pub const ALL: &[Scenario] = &[
+pub(super) const ALL: &[Scenario] = &[
     Scenario {
         entrants: &[
-            beside(&TRAMA),
-            against(&OVS_USERSPACE_TSO, 1.2),
-            against(&LINUX_BRIDGE, 0.8),
-            beside(&VDE),
+            entrant(&TRAMA),
+            with_target(&OVS_USERSPACE_TSO, 1.2),
+            with_target(&LINUX_BRIDGE, 0.8),
+            entrant(&VDE),
         ],
         ..hosts("tap-tcp", "TAP <-> TAP, one TCP stream, segments to 64 KiB", 2, Load::TcpFanOut)
     },
     Scenario {
         mtu: 9000,
-        entrants: &[beside(&TRAMA), beside(&OVS_USERSPACE_TSO), beside(&LINUX_BRIDGE)],
+        entrants: &[entrant(&TRAMA), entrant(&OVS_USERSPACE_TSO), entrant(&LINUX_BRIDGE)],
         ..hosts("tap-tcp-9000", "TAP <-> TAP, one TCP stream, MTU 9000", 2, Load::TcpFanOut)
     },
     Scenario {
-        entrants: &[beside(&TRAMA), beside(&OVS_USERSPACE_TSO), beside(&LINUX_BRIDGE)],
-        ..hosts("tap-fan-in", "two TAPs -> one TAP, a TCP stream each", 3, Load::TcpFanIn)
+        entrants: &[entrant(&TRAMA), entrant(&OVS_USERSPACE_TSO), entrant(&LINUX_BRIDGE)],
+        ..hosts("tap-fan-in", "two TAPs -> one TAP, one TCP stream each", 3, Load::TcpFanIn)
     },
     Scenario {
-        entrants: &[beside(&TRAMA), beside(&OVS_USERSPACE_TSO), beside(&LINUX_BRIDGE)],
-        ..hosts("tap-fan-out", "one TAP -> four TAPs, a TCP stream each", 5, Load::TcpFanOut)
+        entrants: &[entrant(&TRAMA), entrant(&OVS_USERSPACE_TSO), entrant(&LINUX_BRIDGE)],
+        ..hosts("tap-fan-out", "one TAP -> four TAPs, one TCP stream each", 5, Load::TcpFanOut)
     },
     Scenario {
         unit: MPPS,
-        entrants: &[beside(&TRAMA), beside(&OVS_USERSPACE), beside(&VDE), beside(&LINUX_BRIDGE)],
+        entrants: &[
+            entrant(&TRAMA),
+            entrant(&OVS_USERSPACE),
+            entrant(&VDE),
+            entrant(&LINUX_BRIDGE),
+        ],
         ceiling: None,
-        ..hosts("tap-flood8", "TAP flooded to eight TAPs, frames delivered", 9, Load::Broadcast)
+        ..hosts(
+            "tap-flood8",
+            "broadcast from one TAP to eight, frames delivered",
+            9,
+            Load::Broadcast,
+        )
     },
     Scenario {
         unit: MICROSECONDS,
         entrants: &[
-            beside(&TRAMA),
-            against(&OVS_USERSPACE, 0.6),
-            beside(&VDE),
-            beside(&LINUX_BRIDGE),
+            entrant(&TRAMA),
+            with_target(&OVS_USERSPACE, 0.6),
+            entrant(&VDE),
+            entrant(&LINUX_BRIDGE),
         ],
         ..hosts("tap-ping", "TAP <-> TAP, flood ping round trip, average", 2, Load::Ping)
     },
     Scenario {
         ports: &[Port::Vhost, Port::Host],
         entrants: &[
-            beside(&TRAMA),
-            Entrant { label: "e1000", ports: Some(&[Port::Tap, Port::Host]), ..beside(&TRAMA) },
+            entrant(&TRAMA),
+            Entrant { label: "e1000", ports: Some(&[Port::Tap, Port::Host]), ..entrant(&TRAMA) },
         ],
         ceiling: None,
         ..hosts(
             "guest-tap-tcp",
-            "virtual machine (TCG) -> TAP, one TCP stream: virtio beside e1000",
+            "virtual machine (TCG) -> TAP, one TCP stream: virtio vs e1000",
             2,
             Load::GuestTcp,
         )
     },
     Scenario {
-        ports: &[Port::Vhost, Port::Beyond],
+        ports: &[Port::Vhost, Port::BehindUplink],
         entrants: &[
-            beside(&TRAMA),
-            Entrant { ports: Some(&[Port::Machine, Port::Beyond]), ..beside(&LINUX_BRIDGE) },
+            entrant(&TRAMA),
+            Entrant { ports: Some(&[Port::VmTap, Port::BehindUplink]), ..entrant(&LINUX_BRIDGE) },
         ],
         ceiling: None,
         ..hosts(
             "guest-bridged-tcp",
-            "virtual machine (TCG) -> uplink, one TCP stream: mode bridged beside a bridged TAP",
+            "virtual machine (TCG) -> uplink, one TCP stream: mode bridged vs a TAP on the kernel's bridge",
             2,
             Load::GuestTcp,
         )

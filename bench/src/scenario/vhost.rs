@@ -3,32 +3,39 @@
 use trama_bench::generator::Direction;
 
 use super::{
-    Entrant, GBPS, HOSTS, MICROSECONDS, MPPS, PLAIN, Scenario, US, against, beside, hosts, us,
+    Entrant, GBPS, HOSTS, MICROSECONDS, MPPS, PLAIN, Scenario, TRAMA_ONLY, entrant, hosts, trama,
+    with_target,
 };
 use crate::load::Load;
 use crate::peers::{
     DPDK_IO, LINUX_BRIDGE, NULL_DEVICE, NULL_DEVICE_BY_ADDRESS, NULL_DEVICE_TO_ALL, OVS_DPDK, Port,
-    TRAMA, Twist, VIRTIO_QUEUE,
+    TRAMA, VIRTIO_QUEUE, Variant,
 };
 
-const WITH_126_PORTS: Twist = Twist { silent_ports: 126, ..PLAIN };
-const VLAN: Twist = Twist { vlan: true, ..PLAIN };
-const LENGTHS_OF_VLAN: Twist = Twist { lengths_of_vlan: true, ..PLAIN };
-const POLLING: Twist = Twist { polls: true, ..PLAIN };
-const HEARING_ALL: Twist = Twist { hears_all: true, ..PLAIN };
-const WITH_1K_MACS: Twist = Twist { macs: 1000, ..PLAIN };
-const WITH_1M_MACS: Twist = Twist { macs: 1_000_000, ..PLAIN };
+const WITH_126_PORTS: Variant = Variant { silent_ports: 126, ..PLAIN };
+const VLAN: Variant = Variant { vlan: true, ..PLAIN };
+const VLAN_FRAME_SIZES: Variant = Variant { vlan_frame_sizes: true, ..PLAIN };
+const SPINNING: Variant = Variant { spins_always: true, ..PLAIN };
+const PROMISCUOUS: Variant = Variant { promiscuous: true, ..PLAIN };
+const WITH_1K_MACS: Variant = Variant { macs: 1000, ..PLAIN };
+const WITH_1M_MACS: Variant = Variant { macs: 1_000_000, ..PLAIN };
 
 const VHOST: [Port; 8] = [Port::Vhost; 8];
 
-const LATENCY_PEERS: &[Entrant] =
-    &[beside(&TRAMA), us("trama-polling", POLLING), against(&DPDK_IO, 1.5), beside(&OVS_DPDK)];
+const LATENCY_PEERS: &[Entrant] = &[
+    entrant(&TRAMA),
+    trama("trama-polling", SPINNING),
+    with_target(&DPDK_IO, 1.5),
+    entrant(&OVS_DPDK),
+];
 const LATENCY_PEERS_90: &[Entrant] =
-    &[beside(&TRAMA), us("trama-polling", POLLING), beside(&DPDK_IO), beside(&OVS_DPDK)];
+    &[entrant(&TRAMA), trama("trama-polling", SPINNING), entrant(&DPDK_IO), entrant(&OVS_DPDK)];
 /// The kernel's bridge has no vhost-user port, so both ends are hosts there.
-const STREAM_PEERS: &[Entrant] =
-    &[beside(&TRAMA), Entrant { ports: Some(HOSTS.split_at(2).0), ..against(&LINUX_BRIDGE, 1.25) }];
-const VHOST_PEERS: &[Entrant] = &[beside(&TRAMA), beside(&OVS_DPDK), beside(&DPDK_IO)];
+const STREAM_PEERS: &[Entrant] = &[
+    entrant(&TRAMA),
+    Entrant { ports: Some(HOSTS.split_at(2).0), ..with_target(&LINUX_BRIDGE, 1.25) },
+];
+const VHOST_PEERS: &[Entrant] = &[entrant(&TRAMA), entrant(&OVS_DPDK), entrant(&DPDK_IO)];
 
 /// Known unicast in both directions between two vhost-user ports.
 const fn circulation(name: &'static str, title: &'static str, bytes: usize) -> Scenario {
@@ -87,13 +94,13 @@ const fn driver_stream(
 }
 
 /// In the order of the report.
-pub const ALL: &[Scenario] = &[
+pub(super) const ALL: &[Scenario] = &[
     Scenario {
         entrants: &[
-            beside(&TRAMA),
-            against(&OVS_DPDK, 1.5),
-            against(&DPDK_IO, 1.0),
-            beside(&VIRTIO_QUEUE),
+            entrant(&TRAMA),
+            with_target(&OVS_DPDK, 1.5),
+            with_target(&DPDK_IO, 1.0),
+            entrant(&VIRTIO_QUEUE),
         ],
         ..circulation("vhost-64", "vhost-user <-> vhost-user, known unicast both ways, 64 B", 64)
     },
@@ -103,10 +110,10 @@ pub const ALL: &[Scenario] = &[
     circulation("vhost-1024", "vhost-user <-> vhost-user, known unicast both ways, 1024 B", 1024),
     Scenario {
         entrants: &[
-            beside(&TRAMA),
-            against(&OVS_DPDK, 1.5),
-            against(&DPDK_IO, 1.2),
-            beside(&VIRTIO_QUEUE),
+            entrant(&TRAMA),
+            with_target(&OVS_DPDK, 1.5),
+            with_target(&DPDK_IO, 1.2),
+            entrant(&VIRTIO_QUEUE),
         ],
         ..circulation(
             "vhost-1500",
@@ -124,10 +131,10 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         load: Load::FloodMove { bytes: 64 },
-        entrants: &[us("trama", HEARING_ALL), against(&OVS_DPDK, 2.5), beside(&DPDK_IO)],
+        entrants: &[trama("trama", PROMISCUOUS), with_target(&OVS_DPDK, 2.5), entrant(&DPDK_IO)],
         ..circulation(
             "vhost-flood-move",
-            "vhost-user <-> vhost-user, all flooded and sources moving, 64 B",
+            "vhost-user <-> vhost-user, every frame flooded, every source moving, 64 B",
             64,
         )
     },
@@ -138,49 +145,53 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         ports: &VHOST,
         load: Load::FloodMove { bytes: 64 },
-        entrants: &[us("trama", HEARING_ALL), beside(&OVS_DPDK)],
+        entrants: &[trama("trama", PROMISCUOUS), entrant(&OVS_DPDK)],
         ceiling: Some(&NULL_DEVICE_TO_ALL),
-        ..circulation("vhost-flood8", "eight vhost-user ports, all flooded to seven, 64 B", 64)
+        ..circulation(
+            "vhost-flood8",
+            "eight vhost-user ports, every frame flooded to seven, 64 B",
+            64,
+        )
     },
     Scenario {
-        entrants: &[us("trama-128-ports", WITH_126_PORTS), against(&TRAMA, 0.9)],
-        ..circulation("vhost-ports", "vhost-user <-> vhost-user, 128 ports beside 2, 64 B", 64)
+        entrants: &[trama("trama-128-ports", WITH_126_PORTS), with_target(&TRAMA, 0.9)],
+        ..circulation("vhost-ports", "vhost-user <-> vhost-user, 128 ports vs 2, 64 B", 64)
     },
     driven("vhost-uni", "vhost-user -> vhost-user, one way, 64 B", 2, Direction::Uni),
     Scenario {
-        entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
+        entrants: &[entrant(&TRAMA), entrant(&OVS_DPDK)],
         ceiling: Some(&NULL_DEVICE_BY_ADDRESS),
         ..driven("vhost-nxn", "four vhost-user ports, each to all others, 64 B", 4, Direction::Mesh)
     },
     Scenario {
-        entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
+        entrants: &[entrant(&TRAMA), entrant(&OVS_DPDK)],
         ceiling: Some(&NULL_DEVICE_BY_ADDRESS),
         ..driven("vhost-fan-in", "two vhost-user ports -> one, 64 B", 3, Direction::FanIn)
     },
     Scenario {
-        entrants: &[beside(&TRAMA), beside(&OVS_DPDK)],
+        entrants: &[entrant(&TRAMA), entrant(&OVS_DPDK)],
         ceiling: Some(&NULL_DEVICE_BY_ADDRESS),
         ..driven("vhost-fan-out", "one vhost-user port -> four, 64 B", 5, Direction::FanOut)
     },
     Scenario {
         entrants: &[
-            us("trama-vlan", VLAN),
-            Entrant { target: Some(0.97), ..us("trama-68-60", LENGTHS_OF_VLAN) },
-            against(&TRAMA, 0.9),
+            trama("trama-vlan", VLAN),
+            Entrant { target: Some(0.97), ..trama("trama-68-60", VLAN_FRAME_SIZES) },
+            with_target(&TRAMA, 0.9),
         ],
-        ..driven("vhost-vlan", "VLAN access <-> trunk beside untagged, 64 B", 2, Direction::Both)
+        ..driven("vhost-vlan", "access port <-> trunk vs untagged, 64 B", 2, Direction::Both)
     },
     Scenario {
         entrants: &[
-            us("trama-1M-macs", WITH_1M_MACS),
-            Entrant { target: Some(0.7), ..us("trama-1k-macs", WITH_1K_MACS) },
+            trama("trama-1M-macs", WITH_1M_MACS),
+            Entrant { target: Some(0.7), ..trama("trama-1k-macs", WITH_1K_MACS) },
         ],
-        ..driven("vhost-macs", "1M MAC addresses beside 1k, 64 B", 2, Direction::Both)
+        ..driven("vhost-macs", "1M vs 1k MAC addresses, 64 B", 2, Direction::Both)
     },
     Scenario {
         unit: GBPS,
         load: Load::LargeSegments,
-        entrants: US,
+        entrants: TRAMA_ONLY,
         ..driven("vhost-gso", "vhost-user -> vhost-user, 64 KiB segments", 2, Direction::Uni)
     },
     driver_stream(
@@ -199,19 +210,19 @@ pub const ALL: &[Scenario] = &[
     },
     latency(
         "vhost-latency-10",
-        "latency at 10 % load, 64 B: p99 of the median 10 ms",
+        "latency at 10 % load, 64 B: p99 of the median 10 ms window",
         10,
         LATENCY_PEERS,
     ),
     latency(
         "vhost-latency-50",
-        "latency at 50 % load, 64 B: p99 of the median 10 ms",
+        "latency at 50 % load, 64 B: p99 of the median 10 ms window",
         50,
         LATENCY_PEERS,
     ),
     latency(
         "vhost-latency-90",
-        "latency at 90 % load, 64 B: p99 of the median 10 ms",
+        "latency at 90 % load, 64 B: p99 of the median 10 ms window",
         90,
         LATENCY_PEERS_90,
     ),

@@ -33,7 +33,7 @@ pub fn describe(port: &Port) -> (String, Options) {
             for (key, value) in stated {
                 value.map(|value| put(key, value));
             }
-            put("role", role_name(vhost.role).to_owned());
+            put("role", vhost.role.to_string());
             put("queues", vhost.queues.to_string());
             "vhost-user"
         }
@@ -95,13 +95,6 @@ pub fn resolve(
     Ok((interface, socket))
 }
 
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Server => "server",
-        Role::Client => "client",
-    }
-}
-
 /// Removes options one by one; those that remain are unknown.
 struct Reader<'a> {
     port: &'a str,
@@ -111,20 +104,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn vhost_user(&mut self) -> Result<VhostUser, Failure> {
-        let stated = match self.options.remove("role").as_deref() {
-            None => None,
-            Some("server") => Some(Role::Server),
-            Some("client") => Some(Role::Client),
-            Some(other) => {
-                return Err(self
-                    .problem(
-                        "role",
-                        other,
-                        "use server (the daemon listens) or client (the daemon connects)",
-                    )
-                    .into());
-            }
-        };
+        let stated = self.options.remove("role").map(|text| {
+            let remedy = "use server (the daemon listens) or client (the daemon connects)";
+            text.parse().map_err(|_| self.problem("role", &text, remedy))
+        });
+        let stated: Option<Role> = stated.transpose()?;
         // Open vSwitch's name for a path that the daemon connects to.
         let server_path = self.options.remove("vhost-server-path");
         let role =

@@ -11,7 +11,7 @@ use trama_gateway::report::{LeaseRow, LeaseState};
 
 use super::*;
 use crate::config::model::dhcp::DhcpSetting;
-use crate::config::model::{Interface, Role, VhostUser, VlanMode};
+use crate::config::model::{Interface, Role, VhostUser, VlanModeName};
 use crate::state::QueryError;
 use crate::status::{FdbRow, Lease, NetworkStatus, PortCounts, PortStatus, Status, VhostStatus};
 
@@ -193,7 +193,7 @@ fn br_exists_answers_with_its_exit_status_alone() {
 fn vlan_settings() {
     let config = edit(&lab(), "set Port vm2 vlan_mode=native-untagged tag=4 trunks=5,7-9");
     let vlan = &config.port("vm2").unwrap().vlan;
-    assert_eq!(vlan.mode, Some(VlanMode::NativeUntagged));
+    assert_eq!(vlan.mode, Some(VlanModeName::NativeUntagged));
     assert_eq!((vlan.tag, vlan.trunks.as_slice()), (Some(4), &[5, 7, 8, 9][..]));
     let config = edit(&config, "clear Port vm2 tag trunks vlan_mode");
     assert_eq!(config, lab());

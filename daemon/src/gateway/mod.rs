@@ -11,8 +11,8 @@ use std::io;
 use trama_frame::VlanId;
 use trama_gateway::question::Row;
 use trama_switch::{
-    Device, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Station, VhostDevice,
-    VlanMode, WorkerHandle,
+    Device, HdrLen, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Spoof, Station,
+    VhostDevice, VlanMode, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
 
@@ -49,10 +49,10 @@ impl Gateway {
                 station: Station::Known(config.station.mac()),
                 // It is not a guest of the network.
                 is_outside: true,
-                refuses_forged: true,
+                spoof: Spoof::Deny,
             },
             mark: 0,
-            is_told_marks: true,
+            hdr_len: HdrLen::IngressMark,
         };
         let device = Device::Vhost(VhostDevice::new(1));
         let port = worker

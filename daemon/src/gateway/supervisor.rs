@@ -277,7 +277,7 @@ impl Keeper {
                 let _ = rustix::io::read(event, &mut [0; 8]);
             }
             if let Some(fault) = self.port.broken() {
-                return End::Failed(fault);
+                return End::Failed(fault.to_string());
             }
             if let Err(reason) = self.hear(running) {
                 return End::Failed(reason);

@@ -203,7 +203,7 @@ fn short_ipv4_header_that_hangs_together() {
 }
 
 #[test]
-fn head_longer_than_the_frame_is_said_to_be() {
+fn a_head_longer_than_the_stated_frame_is_refused() {
     let (frame, header) = Flow::tcp(true).large(&[0; 3000], 1000);
     for len in 0..74 {
         assert!(validate(&mut header.clone(), &frame[..PRIVATE_HEAD], len).is_err(), "{len}");

@@ -13,29 +13,29 @@ use std::time::Duration;
 use crate::time::Time;
 
 /// Chains in one turn that count as load: a burst of the size that network drivers send.
-pub(crate) const LOAD: usize = 32;
+pub(crate) const LOADED_CHAINS: usize = 32;
 /// How long each mode is measured, after [`SETTLE`] to take effect.
 const MEASURE: Duration = Duration::from_micros(500);
 const SETTLE: Duration = Duration::from_micros(200);
 /// Shortest and longest time between trials; it doubles while nothing changes.
-const REST: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(200)];
+const PAUSE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(200)];
 /// Trials in a row that must agree.
-const AGREE: u8 = 3;
+const AGREEING_TRIALS: u8 = 3;
 /// What holding must move, in percent of the rate without it, to be adopted and to be kept. With
 /// testpmd at 60 bytes holding moved 16.6 Mpps, and 11.2 without; drivers with their own pace move
 /// the same.
-const TAKE_UP: u64 = 115;
-const KEEP: u64 = 108;
+const ADOPT_PERCENT: u64 = 115;
+const KEEP_PERCENT: u64 = 108;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    Rest,
+    Pause,
     /// Measures the current mode.
-    Present,
+    Current,
     /// Lets the other mode take effect.
     Settle,
     /// Measures the other mode.
-    Other,
+    Alternative,
 }
 
 /// The trials of one network.
@@ -44,10 +44,10 @@ pub(crate) struct Batching {
     holds: bool,
     phase: Phase,
     until: Time,
-    rest: Duration,
+    pause: Duration,
     /// Chains taken in this phase, and those that the current mode took in its own.
     taken: u64,
-    present: u64,
+    current: u64,
     /// Whether a turn of this phase was load.
     loaded: bool,
     agreed: u8,
@@ -57,11 +57,11 @@ impl Batching {
     pub(crate) fn new() -> Batching {
         Batching {
             holds: false,
-            phase: Phase::Rest,
+            phase: Phase::Pause,
             until: Time::ZERO,
-            rest: REST[0],
+            pause: PAUSE[0],
             taken: 0,
-            present: 0,
+            current: 0,
             loaded: false,
             agreed: 0,
         }
@@ -70,14 +70,14 @@ impl Batching {
     /// Returns whether a loaded ring may be held back now.
     #[inline]
     pub(crate) fn may_hold(&self) -> bool {
-        self.holds != matches!(self.phase, Phase::Settle | Phase::Other)
+        self.holds != matches!(self.phase, Phase::Settle | Phase::Alternative)
     }
 
     /// Records that a turn took `taken` chains off a ring.
     #[inline]
     pub(crate) fn served(&mut self, taken: usize) {
         self.taken += taken as u64;
-        self.loaded |= taken >= LOAD;
+        self.loaded |= taken >= LOADED_CHAINS;
     }
 
     /// Advances the time.
@@ -93,46 +93,46 @@ impl Batching {
         let taken = std::mem::take(&mut self.taken);
         let loaded = std::mem::take(&mut self.loaded);
         let (phase, length) = match self.phase {
-            Phase::Rest if loaded => (Phase::Present, MEASURE),
-            Phase::Rest => (Phase::Rest, self.calm()),
-            Phase::Present => {
-                self.present = taken;
+            Phase::Pause if loaded => (Phase::Current, MEASURE),
+            Phase::Pause => (Phase::Pause, self.end_idle()),
+            Phase::Current => {
+                self.current = taken;
                 (Phase::Settle, SETTLE)
             }
-            Phase::Settle => (Phase::Other, MEASURE),
-            Phase::Other => (Phase::Rest, self.judge(taken)),
+            Phase::Settle => (Phase::Alternative, MEASURE),
+            Phase::Alternative => (Phase::Pause, self.end_trial(taken)),
         };
         self.phase = phase;
         self.until = now + length;
     }
 
     /// Ends a phase without load: the next one begins without holding, and a trial comes soon.
-    fn calm(&mut self) -> Duration {
+    fn end_idle(&mut self) -> Duration {
         self.holds = false;
         self.agreed = 0;
-        self.rest = REST[0];
-        self.rest
+        self.pause = PAUSE[0];
+        self.pause
     }
 
     /// Ends a trial; returns the time until the next.
-    fn judge(&mut self, other: u64) -> Duration {
+    fn end_trial(&mut self, other: u64) -> Duration {
         let changes = if self.holds {
-            self.present * 100 < other * KEEP
+            self.current * 100 < other * KEEP_PERCENT
         } else {
-            other * 100 >= self.present * TAKE_UP
+            other * 100 >= self.current * ADOPT_PERCENT
         };
         if !changes {
             self.agreed = 0;
-            self.rest = (2 * self.rest).min(REST[1]);
-            return self.rest;
+            self.pause = (2 * self.pause).min(PAUSE[1]);
+            return self.pause;
         }
         self.agreed += 1;
-        if self.agreed == AGREE {
+        if self.agreed == AGREEING_TRIALS {
             self.holds = !self.holds;
             self.agreed = 0;
-            self.rest = REST[0];
+            self.pause = PAUSE[0];
         }
-        REST[0]
+        PAUSE[0]
     }
 }
 
@@ -184,22 +184,22 @@ mod tests {
         drive(&mut batching, 10_000_000, 400, |_| 3);
         assert!(!batching.may_hold());
         assert_eq!(drive(&mut batching, 410_000_000, 500, |_| 3), 0);
-        assert_eq!(batching.phase, Phase::Rest);
+        assert_eq!(batching.phase, Phase::Pause);
     }
 
     #[test]
     fn one_trial_that_was_disturbed_changes_nothing() {
         let mut batching = Batching::new();
         drive(&mut batching, 0, 300, |_| 40);
-        let mut spoilt = 0;
+        let mut disturbed = 0;
         for step in 0..400_000u64 {
             batching.tick(Time(300_000_000 + step * 5_000));
-            // Other load disturbs the present phase of two trials.
-            let is_spoilt = batching.phase == Phase::Present && spoilt < 200;
-            spoilt += u64::from(is_spoilt);
-            batching.served(if is_spoilt { 10 } else { 40 });
+            // Other load disturbs the current phase of two trials.
+            let is_disturbed = batching.phase == Phase::Current && disturbed < 200;
+            disturbed += u64::from(is_disturbed);
+            batching.served(if is_disturbed { 10 } else { 40 });
             assert!(!batching.holds);
         }
-        assert_eq!(spoilt, 200);
+        assert_eq!(disturbed, 200);
     }
 }

@@ -25,7 +25,7 @@ pub struct Network {
     /// A port's place is its [`PortIndex`], which is reused after it has left.
     pub(super) ports: Vec<Option<Port>>,
     /// Whether some port listens to others' frames.
-    pub(super) has_listeners: bool,
+    pub(super) has_promiscuous: bool,
     /// Ports to poll each round.
     pub(super) active: Vec<PortIndex>,
     /// Whether it is on the engine's list of networks with active ports.
@@ -42,7 +42,7 @@ impl Network {
             settings,
             table,
             ports: Vec::new(),
-            has_listeners: false,
+            has_promiscuous: false,
             active: Vec::new(),
             awake: false,
             batching: Batching::new(),
@@ -84,7 +84,7 @@ impl Network {
         // Anything that depends on the number of ports grows here, not while frames move.
         self.active.reserve(self.ports.len());
         self.table.reserve_ports(self.ports.len());
-        self.look_for_listeners();
+        self.update_promiscuous();
         Ok(PortIndex(free as u16))
     }
 
@@ -101,40 +101,40 @@ impl Network {
         self.table.flush_port(index);
         self.active.retain(|active| *active != index);
         let port = self.ports.get_mut(usize::from(index.0))?.take();
-        self.look_for_listeners();
+        self.update_promiscuous();
         port
     }
 
-    /// Updates `has_listeners` after ports or their settings have changed.
-    pub(super) fn look_for_listeners(&mut self) {
+    /// Updates `has_promiscuous` after ports or their settings have changed.
+    pub(super) fn update_promiscuous(&mut self) {
         let mut ports = self.ports.iter().flatten();
-        self.has_listeners =
+        self.has_promiscuous =
             ports.any(|port| port.settings.filter.promiscuous != Promiscuous::Deny);
     }
 }
 
 /// Shared by engines between which networks and ports move: they never allocate the same ID twice.
-pub(crate) struct Names {
+pub(crate) struct IdAllocator {
     /// Keys the hashes; unknown to guests.
     pub(crate) seed: u64,
     next: AtomicU64,
 }
 
-impl Names {
-    pub(crate) fn new(seed: u64) -> Names {
-        Names { seed, next: AtomicU64::new(1) }
+impl IdAllocator {
+    pub(crate) fn new(seed: u64) -> IdAllocator {
+        IdAllocator { seed, next: AtomicU64::new(1) }
     }
 
     fn next(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn port(&self) -> PortId {
+    pub(super) fn next_port(&self) -> PortId {
         PortId(self.next())
     }
 
     /// Makes a network without ports, for any engine of the group.
-    pub(crate) fn network(&self, settings: NetworkSettings) -> (NetworkId, Network) {
+    pub(crate) fn new_network(&self, settings: NetworkSettings) -> (NetworkId, Network) {
         let id = NetworkId(self.next());
         let seed = self.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (id, Network::new(Some(id), settings, seed))

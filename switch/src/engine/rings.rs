@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use trama_virtqueue::{GuestMemory, RingFds, RingSetup};
 
-use super::{Engine, EngineError, Place, PortId};
+use super::{Engine, EngineError, PortId, PortLocation};
 use crate::ports::{Device, Port};
 use crate::sources::Sources;
 use crate::time::Time;
 
 impl Engine {
     /// Gives the port's rings a new memory map.
+    ///
+    /// # Errors
+    /// The port does not exist, has no rings, or has a ring that does not fit into the new map.
     pub fn set_memory(
         &mut self,
         port: PortId,
@@ -23,6 +26,10 @@ impl Engine {
 
     /// Starts ring `index` (2n: the driver's receive ring, 2n + 1: its transmit ring). The port is
     /// polled from now on, kicked or not, and its fault is cleared.
+    ///
+    /// # Errors
+    /// The port or the ring does not exist, the ring cannot be used as set up, or its kick
+    /// descriptor cannot be waited for.
     pub fn start_ring(
         &mut self,
         port: PortId,
@@ -32,25 +39,28 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let watcher = self.watcher(port);
         self.vhost_mut(port)?.start(index, setup, fds, &watcher)?;
-        self.port_mut(port)?.forget_fault();
-        self.activate(self.place(port)?, Time::ZERO);
+        self.port_mut(port)?.clear_fault();
+        self.activate(self.locate(port)?, Time::ZERO);
         Ok(())
     }
 
     /// Replaces the call descriptor of a started ring and calls through it. A ring that is not
     /// started gets its descriptor with [`Engine::start_ring`], so there is nothing to do for it.
     pub fn set_call(&mut self, port: PortId, index: usize, call: Option<OwnedFd>) {
-        let Ok(Place { slot, index: place }) = self.place(port) else { return };
+        let Ok(PortLocation { slot, index: port_index }) = self.locate(port) else { return };
         if let Some(network) = &mut self.networks[slot]
             && let Some(Port { device: Device::Vhost(vhost), .. }) =
-                &mut network.ports[usize::from(place.0)]
+                &mut network.ports[usize::from(port_index.0)]
         {
-            vhost.set_call(index, call, &mut self.stage.calls);
-            self.stage.calls.make();
+            vhost.set_call(index, call, &mut self.pipeline.calls);
+            self.pipeline.calls.make();
         }
     }
 
     /// Replaces the kick descriptor of a started ring.
+    ///
+    /// # Errors
+    /// The port or the ring does not exist, is not started, or the descriptor cannot be waited for.
     pub fn set_kick(
         &mut self,
         port: PortId,
@@ -60,12 +70,15 @@ impl Engine {
         let watcher = self.watcher(port);
         self.vhost_mut(port)?.set_kick(index, kick, &watcher)?;
         // A kick may have come through the old one.
-        self.activate(self.place(port)?, Time::ZERO);
+        self.activate(self.locate(port)?, Time::ZERO);
         Ok(())
     }
 
     /// Stops a ring and returns the index at which it resumes. Between two bursts no frame is in
     /// transit, so that is also the driver's used index.
+    ///
+    /// # Errors
+    /// The port or the ring does not exist, or is not started.
     pub fn stop_ring(&mut self, port: PortId, index: usize) -> Result<u16, EngineError> {
         self.rings.clear();
         self.vhost_mut(port)?.stop(index)
@@ -73,19 +86,22 @@ impl Engine {
 
     /// Ends a session: drops all rings, forgets the port's addresses and its fault.
     pub fn detach(&mut self, port: PortId) {
-        let Ok(place) = self.place(port) else { return };
+        let Ok(location) = self.locate(port) else { return };
         self.rings.clear();
         if let Ok(vhost) = self.vhost_mut(port) {
             vhost.detach();
         }
         if let Ok(port) = self.port_mut(port) {
-            port.forget_fault();
+            port.clear_fault();
             port.sources = Sources::default();
         }
-        self.flush_port(place);
+        self.flush_port(location);
     }
 
     /// Sets an eventfd that is written when the port breaks, so that no polling is needed.
+    ///
+    /// # Errors
+    /// The port does not exist.
     pub fn set_fault_event(
         &mut self,
         port: PortId,

@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use trama_virtqueue::TxBurst;
 
-use super::{Engine, Network, Place, PortId, Stage, Station};
+use super::{Engine, Network, Pipeline, PortId, PortLocation, Station};
 use crate::counters::WorkerCounters;
-use crate::delivery::{carried_of, deliver};
+use crate::delivery::{carried_frames, deliver};
 use crate::drop_reason::DropReason;
-use crate::filter::Audience;
+use crate::filter::EgressFilter;
 use crate::forward::{FrameSet, Ingress, Source, classify};
 use crate::mac_table::PortIndex;
 use crate::ports::packet::{SlotBurst, Uplink};
 use crate::ports::pool::PoolBurst;
-use crate::ports::vhost::{Look, VhostDevice};
+use crate::ports::vhost::{RingPoll, VhostDevice};
 use crate::ports::{Device, Port};
 use crate::time::Time;
 
@@ -28,8 +28,8 @@ const BURSTS_PER_TURN: usize = 4;
 
 /// Result of polling a port.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Silent,
+enum PollResult {
+    Idle,
     /// Chains wait and are better served later.
     Held,
     Moved,
@@ -44,9 +44,9 @@ impl Engine {
     /// Does the same and counts each network's time; also returns when the last network was done.
     pub(crate) fn round(&mut self, mut now: Time, clock: impl Fn() -> Time) -> (bool, Time) {
         let mut moved = false;
-        let mut place = 0;
+        let mut position = 0;
         // Each iteration passes a network or removes it.
-        while let Some(slot) = self.awake.get(place).copied() {
+        while let Some(slot) = self.awake.get(position).copied() {
             let has_moved = self.poll_network(slot, now);
             let done = clock();
             let Some(network) = &mut self.networks[slot] else { return (moved, now) };
@@ -59,9 +59,9 @@ impl Engine {
             now = done;
             if network.active.is_empty() {
                 network.awake = false;
-                self.awake.swap_remove(place);
+                self.awake.swap_remove(position);
             } else {
-                place += 1;
+                position += 1;
             }
         }
         (moved, now)
@@ -70,9 +70,9 @@ impl Engine {
     /// Gives each active port of a network a turn; returns `true` if frames moved.
     fn poll_network(&mut self, slot: usize, now: Time) -> bool {
         let Some(network) = self.networks[slot].as_mut() else { return false };
-        let spin = self.spin.filter(|_| self.doorbell.rings());
-        let Engine { counters, rings, pool, slots, stage, burst, .. } = self;
-        Visit { network, counters, rings, pool, slots, stage, burst: *burst, spin }.run(now)
+        let spin = self.spin.filter(|_| self.doorbell.can_wake());
+        let Engine { counters, rings, pool, slots, pipeline, burst, .. } = self;
+        Visit { network, counters, rings, pool, slots, pipeline, burst: *burst, spin }.run(now)
     }
 
     /// Returns whether any port must be polled.
@@ -83,32 +83,32 @@ impl Engine {
     /// Returns whether any port waits for a wake-up.
     pub(crate) fn has_armed(&self) -> bool {
         let active = |slot: &usize| self.networks[*slot].as_ref().map_or(0, |n| n.active.len());
-        self.awake.iter().map(active).sum::<usize>() < self.places.len()
+        self.awake.iter().map(active).sum::<usize>() < self.locations.len()
     }
 
     /// Handles the readiness of one of a port's descriptors.
     pub(crate) fn ready(&mut self, id: PortId, now: Time) {
-        if let Ok(place) = self.place(id)
+        if let Ok(location) = self.locate(id)
             && let Some(port) = self.port(id)
         {
             port.counters.kicks.add(1);
-            self.activate(place, now);
+            self.activate(location, now);
         }
     }
 
     /// Puts a port on the list of active ports.
-    pub(super) fn activate(&mut self, place: Place, now: Time) {
-        let Some(network) = self.networks[place.slot].as_mut() else { return };
-        let Some(Some(port)) = network.ports.get_mut(usize::from(place.index.0)) else { return };
+    pub(super) fn activate(&mut self, location: PortLocation, now: Time) {
+        let Some(network) = self.networks[location.slot].as_mut() else { return };
+        let Some(Some(port)) = network.ports.get_mut(usize::from(location.index.0)) else { return };
         port.last_moved = port.last_moved.max(now);
         if !port.active {
             port.active = true;
             port.device.disarm();
-            network.active.push(place.index);
+            network.active.push(location.index);
         }
         if !network.awake {
             network.awake = true;
-            self.awake.push(place.slot);
+            self.awake.push(location.slot);
         }
     }
 }
@@ -120,7 +120,7 @@ struct Visit<'a> {
     rings: &'a mut TxBurst,
     pool: &'a mut PoolBurst,
     slots: &'a mut SlotBurst,
-    stage: &'a mut Stage,
+    pipeline: &'a mut Pipeline,
     /// Most frames of one burst from a ring.
     burst: usize,
     /// How long a silent port stays active; `None` if always.
@@ -130,19 +130,19 @@ struct Visit<'a> {
 impl Visit<'_> {
     fn run(&mut self, now: Time) -> bool {
         let mut moved = false;
-        let mut place = 0;
+        let mut position = 0;
         self.network.batching.tick(now);
         // Each iteration passes a port or removes it.
-        while let Some(index) = self.network.active.get(place).copied() {
-            match self.turn(index, now) {
-                Turn::Silent if self.retire(index, now) => {
-                    self.network.active.swap_remove(place);
+        while let Some(index) = self.network.active.get(position).copied() {
+            match self.poll_port(index, now) {
+                PollResult::Idle if self.retire(index, now) => {
+                    self.network.active.swap_remove(position);
                     continue;
                 }
-                Turn::Silent | Turn::Held => {}
-                Turn::Moved => moved = true,
+                PollResult::Idle | PollResult::Held => {}
+                PollResult::Moved => moved = true,
             }
-            place += 1;
+            position += 1;
         }
         moved
     }
@@ -162,44 +162,44 @@ impl Visit<'_> {
         !port.active
     }
 
-    fn turn(&mut self, index: PortIndex, now: Time) -> Turn {
-        let Some(port) = self.port(index) else { return Turn::Silent };
+    fn poll_port(&mut self, index: PortIndex, now: Time) -> PollResult {
+        let Some(port) = self.port(index) else { return PollResult::Idle };
         if port.fault.is_some() {
-            return Turn::Silent;
+            return PollResult::Idle;
         }
-        let turn = match &port.device {
+        let result = match &port.device {
             Device::Vhost(vhost) => {
                 let pairs = vhost.pairs();
-                self.turn_of_rings(index, pairs, now)
+                self.poll_rings(index, pairs, now)
             }
-            Device::Uplink(_) => self.turn_of_slots(index, now),
-            Device::Tap(_) | Device::Dummy(_) => self.turn_of_pool(index, now),
+            Device::Uplink(_) => self.poll_slots(index, now),
+            Device::Tap(_) | Device::Dummy(_) => self.poll_pool(index, now),
         };
         if let Some(port) = self.port(index) {
-            port.note_fault();
-            if turn == Turn::Moved {
+            port.record_fault();
+            if result == PollResult::Moved {
                 port.last_moved = now;
             }
         }
-        turn
+        result
     }
 
-    fn turn_of_rings(&mut self, index: PortIndex, pairs: usize, now: Time) -> Turn {
-        let mut turn = Turn::Silent;
+    fn poll_rings(&mut self, index: PortIndex, pairs: usize, now: Time) -> PollResult {
+        let mut result = PollResult::Idle;
         for pair in 0..pairs {
             let may_hold = self.network.batching.may_hold();
-            let Some(vhost) = vhost(&mut self.network.ports, index) else { return turn };
-            match vhost.look(pair, now, may_hold) {
-                Look::Empty => {}
-                Look::Hold if turn == Turn::Silent => turn = Turn::Held,
-                Look::Hold => {}
-                Look::Serve => {
-                    turn = Turn::Moved;
+            let Some(vhost) = vhost(&mut self.network.ports, index) else { return result };
+            match vhost.poll_ring(pair, now, may_hold) {
+                RingPoll::Empty => {}
+                RingPoll::Hold if result == PollResult::Idle => result = PollResult::Held,
+                RingPoll::Hold => {}
+                RingPoll::Serve => {
+                    result = PollResult::Moved;
                     self.serve_ring(index, pair, now);
                 }
             }
         }
-        turn
+        result
     }
 
     fn serve_ring(&mut self, index: PortIndex, pair: usize, now: Time) {
@@ -211,7 +211,7 @@ impl Visit<'_> {
                 break;
             }
             self.counters.bursts.add(1);
-            self.stage.switch(self.network, self.rings, index, now);
+            self.pipeline.switch(self.network, self.rings, index, now);
             if let Some(device) = vhost(&mut self.network.ports, index) {
                 device.complete(pair, self.rings);
             }
@@ -221,18 +221,18 @@ impl Visit<'_> {
             }
         }
         self.network.batching.served(total);
-        self.stage.flush(&mut self.network.ports);
+        self.pipeline.flush(&mut self.network.ports);
         if let Some(Some(port)) = self.network.ports.get_mut(usize::from(index.0))
             && let Device::Vhost(vhost) = &mut port.device
         {
-            let calls = vhost.finish(pair, total, now, &mut self.stage.calls);
+            let calls = vhost.finish(pair, total, now, &mut self.pipeline.calls);
             port.counters.calls.add(calls);
         }
-        self.stage.settle(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports);
     }
 
-    fn turn_of_pool(&mut self, index: PortIndex, now: Time) -> Turn {
-        let mut turn = Turn::Silent;
+    fn poll_pool(&mut self, index: PortIndex, now: Time) -> PollResult {
+        let mut result = PollResult::Idle;
         for _ in 0..BURSTS_PER_TURN {
             self.pool.clear();
             let Some(port) = self.network.ports[usize::from(index.0)].as_mut() else { break };
@@ -244,29 +244,29 @@ impl Visit<'_> {
             if self.pool.len() == 0 {
                 break;
             }
-            turn = Turn::Moved;
+            result = PollResult::Moved;
             self.counters.bursts.add(1);
-            self.stage.switch(self.network, self.pool, index, now);
+            self.pipeline.switch(self.network, self.pool, index, now);
             if !self.pool.is_full() {
                 break;
             }
         }
-        self.stage.flush(&mut self.network.ports);
-        self.stage.settle(&mut self.network.ports);
-        turn
+        self.pipeline.flush(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports);
+        result
     }
 
-    fn turn_of_slots(&mut self, index: PortIndex, now: Time) -> Turn {
-        let mut turn = Turn::Silent;
+    fn poll_slots(&mut self, index: PortIndex, now: Time) -> PollResult {
+        let mut result = PollResult::Idle;
         for _ in 0..BURSTS_PER_TURN {
             let Some(device) = uplink(&mut self.network.ports, index) else { break };
             device.fetch(self.slots);
             if self.slots.is_empty() {
                 break;
             }
-            turn = Turn::Moved;
+            result = PollResult::Moved;
             self.counters.bursts.add(1);
-            self.stage.switch(self.network, self.slots, index, now);
+            self.pipeline.switch(self.network, self.slots, index, now);
             let was_full = self.slots.is_full();
             if let Some(device) = uplink(&mut self.network.ports, index) {
                 device.release(self.slots);
@@ -275,9 +275,9 @@ impl Visit<'_> {
                 break;
             }
         }
-        self.stage.flush(&mut self.network.ports);
-        self.stage.settle(&mut self.network.ports);
-        turn
+        self.pipeline.flush(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports);
+        result
     }
 }
 
@@ -297,7 +297,7 @@ fn uplink(ports: &mut [Option<Port>], index: PortIndex) -> Option<&mut Uplink> {
     }
 }
 
-impl Stage {
+impl Pipeline {
     /// Runs passes 2 and 3 over a burst from port `ingress`.
     fn switch<S: Source>(
         &mut self,
@@ -306,7 +306,7 @@ impl Stage {
         ingress: PortIndex,
         now: Time,
     ) {
-        let Network { id, settings, table, ports, has_listeners, .. } = network;
+        let Network { id, settings, table, ports, has_promiscuous, .. } = network;
         let Some(port) = &mut ports[usize::from(ingress.0)] else { return };
         if !port.settings.cable {
             port.count_drops(DropReason::CableOut, source.len() as u64);
@@ -327,7 +327,7 @@ impl Stage {
         };
         self.plan.mark = port.settings.mark;
         classify(source, &mut at, table, &mut self.plan, now);
-        let (reached, withheld) = self.deliver(ports, *has_listeners, source, ingress);
+        let (reached, withheld) = self.deliver(ports, *has_promiscuous, source, ingress);
         if let Some(port) = &ports[usize::from(ingress.0)] {
             self.plan.count(source, reached, withheld, &port.counters);
         }
@@ -338,26 +338,26 @@ impl Stage {
     fn deliver<S: Source>(
         &mut self,
         ports: &mut [Option<Port>],
-        has_listeners: bool,
+        has_promiscuous: bool,
         source: &S,
         ingress: PortIndex,
     ) -> (FrameSet, FrameSet) {
-        if self.plan.flood == 0 && !has_listeners {
-            for place in 0..self.plan.unicast().len() {
-                let (port, frames) = self.plan.unicast()[place];
+        if self.plan.flood == 0 && !has_promiscuous {
+            for entry in 0..self.plan.unicast().len() {
+                let (port, frames) = self.plan.unicast()[entry];
                 self.deliver_to(ports, source, port, frames);
             }
             return (0, 0);
         }
-        let audience = Audience::new(&self.plan, ports, ingress);
+        let filter = EgressFilter::new(&self.plan, ports, ingress);
         let (mut reached, mut withheld) = (0, 0);
         let everyone = (0..ports.len()).map(|index| PortIndex(index as u16));
         for index in everyone.filter(|index| *index != ingress) {
             let Some(port) = &ports[usize::from(index.0)] else { continue };
-            let due = audience.due(source, port) | self.plan.unicast_of(index);
-            let kept_back = self.plan.flood & !due;
-            if kept_back != 0 {
-                withheld |= carried_of(&self.plan, kept_back, port);
+            let due = filter.frames_for(source, port) | self.plan.unicast_of(index);
+            let withheld_here = self.plan.flood & !due;
+            if withheld_here != 0 {
+                withheld |= carried_frames(&self.plan, withheld_here, port);
             }
             reached |= self.deliver_to(ports, source, index, due);
         }
@@ -395,12 +395,12 @@ impl Stage {
 
     /// Ends a turn: makes the calls, then drops the rings of receivers that broke, with their call
     /// descriptors.
-    fn settle(&mut self, ports: &mut [Option<Port>]) {
+    fn finish_turn(&mut self, ports: &mut [Option<Port>]) {
         self.calls.make();
         for index in self.touched.drain(..) {
             if let Some(port) = &mut ports[usize::from(index.0)] {
                 port.touched = false;
-                port.note_fault();
+                port.record_fault();
             }
         }
     }

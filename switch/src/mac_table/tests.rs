@@ -28,7 +28,7 @@ fn ticks(number: u64) -> Time {
 }
 
 /// Returns distinct addresses without a pattern; an odd factor permutes the 32-bit numbers.
-fn scattered(number: u64) -> MacAddr {
+fn pseudorandom(number: u64) -> MacAddr {
     mac((number.wrapping_mul(0x9e37_79b1)) & 0xffff_ffff)
 }
 
@@ -43,7 +43,7 @@ impl MacTable {
                     continue;
                 }
                 assert!(seen.insert(key), "a key is in the table twice");
-                let (first, second) = self.homes(self.hash(key));
+                let (first, second) = self.buckets_of(self.hash(key));
                 assert!(index == first || index == second, "an entry is where none looks for it");
                 if self.is_counted(value) {
                     per_port[usize::from(value.port().0)] += 1;
@@ -219,7 +219,7 @@ fn an_entry_is_forgotten_after_the_ageing_time() {
 }
 
 #[test]
-fn vlans_are_apart_and_what_is_no_stations_address_is_not_learned() {
+fn vlans_are_separate_and_group_addresses_are_not_learned() {
     let mut table = MacTable::new(8192, AGING, 1);
     table.learn(vlan(1), mac(1), PortIndex(1), Time(0));
     table.learn(vlan(4095), mac(1), PortIndex(2), Time(0));
@@ -266,7 +266,7 @@ fn a_port_beyond_the_reserved_ones_is_learned() {
 #[test]
 fn a_flood_does_not_evict_the_neighbours() {
     let mut table = MacTable::new(8192, AGING, 7);
-    let victims = |port: u64| (0..40).map(move |i| scattered(port * 1000 + i));
+    let victims = |port: u64| (0..40).map(move |i| pseudorandom(port * 1000 + i));
     for port in 1..=100u64 {
         for address in victims(port) {
             table.learn(vlan(1), address, PortIndex(port as u16), Time(0));
@@ -274,7 +274,7 @@ fn a_flood_does_not_evict_the_neighbours() {
     }
     let size = (table.buckets.len(), table.ports.capacity());
     for number in 0..1_000_000 {
-        let address = scattered(1_000_000 + number);
+        let address = pseudorandom(1_000_000 + number);
         let learned = table.learn(vlan(1), address, PortIndex(0), Time(0));
         let own = matches!(learned, Learned::New | Learned::Evicted(PortIndex(0)));
         assert!(own, "address {number}: {learned:?}");
@@ -297,7 +297,7 @@ fn two_floods_share_the_table() {
     (0..10).for_each(|i| _ = table.learn(vlan(1), mac(i), PortIndex(9), Time(0)));
     for number in 0..100_000u64 {
         let port = PortIndex((number % 2) as u16);
-        table.learn(vlan(1), scattered(100 + number), port, Time(0));
+        table.learn(vlan(1), pseudorandom(100 + number), port, Time(0));
     }
     assert_eq!(table.ports[9].entries, 10);
     assert!(table.ports[0].entries.abs_diff(table.ports[1].entries) <= 1);
@@ -336,7 +336,7 @@ fn second_lines(addresses: impl Iterator<Item = MacAddr>, capacity: usize, seed:
         second += bucket
             .keys
             .iter()
-            .filter(|k| **k != 0 && table.homes(table.hash(**k)).0 != index)
+            .filter(|k| **k != 0 && table.buckets_of(table.hash(**k)).0 != index)
             .count();
     }
     second as f64 / capacity as f64
@@ -347,7 +347,7 @@ fn second_lines(addresses: impl Iterator<Item = MacAddr>, capacity: usize, seed:
 #[test]
 fn chosen_addresses_do_not_collide() {
     for seed in 0..20 {
-        let random = 1.0 + second_lines((0..).map(scattered), 8192, seed);
+        let random = 1.0 + second_lines((0..).map(pseudorandom), 8192, seed);
         assert!(random < 1.2, "{random} lines a look-up");
         for shift in 0..=27 {
             let chosen = 1.0 + second_lines((0..).map(|i| mac(i << shift)), 8192, seed);
@@ -357,8 +357,8 @@ fn chosen_addresses_do_not_collide() {
         let other = MacTable::new(8192, AGING, seed + 1000);
         assert_ne!(other.secret, MacTable::new(1, AGING, seed).secret);
         let same = (0..)
-            .map(scattered)
-            .filter(|address| other.homes(other.hash(key(vlan(1), *address))).0 < 8);
+            .map(pseudorandom)
+            .filter(|address| other.buckets_of(other.hash(key(vlan(1), *address))).0 < 8);
         let chosen = 1.0 + second_lines(same, 1000, seed);
         assert!(chosen < 1.5 * random, "another seed's collisions: {chosen} lines");
     }
@@ -371,11 +371,11 @@ fn a_million_entries() {
     assert!(size <= 24 << 20, "{size} bytes");
     for number in 0..1 << 20 {
         let port = PortIndex((number % 500) as u16);
-        assert_eq!(table.learn(vlan(1), scattered(number), port, Time(0)), Learned::New);
+        assert_eq!(table.learn(vlan(1), pseudorandom(number), port, Time(0)), Learned::New);
     }
     for number in 0..1 << 20 {
         let port = PortIndex((number % 500) as u16);
-        assert_eq!(table.lookup(vlan(1), scattered(number), Time(0)), Some(port));
+        assert_eq!(table.lookup(vlan(1), pseudorandom(number), Time(0)), Some(port));
     }
     table.flush_port(PortIndex(7));
     let of_port_7 = (1 << 20) / 500 + 1;
@@ -402,8 +402,8 @@ fn cost() {
     for size in [10u64, 1000, 8192, 100_000, 1 << 20] {
         let mut table = MacTable::new(size as usize, AGING, 3);
         let rounds = 4_000_000u64;
-        let pick = |i: u64| scattered(i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % size);
-        (0..size).for_each(|i| _ = table.learn(vlan(1), scattered(i), PortIndex(1), Time(0)));
+        let pick = |i: u64| pseudorandom(i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % size);
+        (0..size).for_each(|i| _ = table.learn(vlan(1), pseudorandom(i), PortIndex(1), Time(0)));
         let time = |name: &str, op: &mut dyn FnMut(u64)| {
             let start = Instant::now();
             (0..rounds).for_each(op);
@@ -423,7 +423,7 @@ fn cost() {
             _ = table.learn(vlan(1), pick(i), PortIndex((i & 1) as u16), Time(0));
         });
         time("flood      ", &mut |i| {
-            _ = table.learn(vlan(3), scattered(i), PortIndex(2), Time(0));
+            _ = table.learn(vlan(3), pseudorandom(i), PortIndex(2), Time(0));
         });
     }
 }

@@ -66,6 +66,9 @@ pub fn dummy_with_offloads(capacity: usize, offloads: Offloads) -> (DummyDevice,
 
 impl DummyHandle {
     /// Injects a frame and wakes the switch.
+    ///
+    /// # Errors
+    /// The queue is full, or the frame is longer than any frame may be.
     pub fn inject(&self, header: VnetHeader, bytes: &[u8]) -> Result<(), Full> {
         if bytes.len() > MAX_FRAME {
             return Err(Full);
@@ -89,14 +92,14 @@ impl DummyDevice {
     }
 
     pub(crate) fn watch(&mut self, watcher: &Watcher) -> io::Result<()> {
-        if !watcher.doorbell.rings() {
+        if !watcher.doorbell.can_wake() {
             return Ok(());
         }
-        let ours = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let theirs = ours.try_clone()?;
-        self.watched = Some(watcher.watch(ours)?);
+        let device_event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let handle_event = device_event.try_clone()?;
+        self.watched = Some(watcher.watch(device_event)?);
         // A device is watched only once, so this is not set yet.
-        let _ = self.event.set(theirs);
+        let _ = self.event.set(handle_event);
         Ok(())
     }
 

@@ -11,25 +11,25 @@
 //! µs 16.6. Serving when the driver pauses costs nothing at 8 µs (16.8), some at 4 µs (14.2) and
 //! everything at 2 µs (10.9), since testpmd itself alternates between its two ports.
 
-use crate::engine::LOAD;
+use crate::engine::LOADED_CHAINS;
 use crate::time::Time;
 
 /// Chains that end the wait, unless half of the ring is fewer.
-const ENOUGH: u16 = 256;
+const RELEASE_AT: u16 = 256;
 /// Longest wait since the ring was last served, in nanoseconds.
-const LONGEST: u64 = 40_000;
+const MAX_HOLD_NANOS: u64 = 40_000;
 /// A driver that adds nothing for this many nanoseconds has paused.
-const PAUSE: u64 = 8_000;
+const PAUSE_NANOS: u64 = 8_000;
 
 /// The state of one ring.
 pub(crate) struct HoldOff {
-    enough: u16,
+    release_at: u16,
     /// Whether the last turn found load.
     loaded: bool,
     served: Time,
     /// Chains seen waiting, and when their number last changed.
     waiting: u16,
-    grown: Time,
+    last_growth: Time,
 }
 
 impl HoldOff {
@@ -37,32 +37,32 @@ impl HoldOff {
     /// fill.
     pub(crate) fn new(size: u16) -> HoldOff {
         HoldOff {
-            enough: ENOUGH.min(size / 2),
+            release_at: RELEASE_AT.min(size / 2),
             loaded: false,
             served: Time::ZERO,
             waiting: 0,
-            grown: Time::ZERO,
+            last_growth: Time::ZERO,
         }
     }
 
     /// Returns whether a ring with `waiting` chains (at least one) is better served later.
     #[inline]
     pub(crate) fn holds(&mut self, waiting: u16, now: Time) -> bool {
-        if !self.loaded || waiting >= self.enough {
+        if !self.loaded || waiting >= self.release_at {
             return false;
         }
         if waiting != self.waiting {
             self.waiting = waiting;
-            self.grown = now;
+            self.last_growth = now;
         }
         let since = |then: Time| now.0.saturating_sub(then.0);
-        since(self.served) < LONGEST && since(self.grown) < PAUSE
+        since(self.served) < MAX_HOLD_NANOS && since(self.last_growth) < PAUSE_NANOS
     }
 
     /// Records that the ring was served and `taken` chains were found.
     #[inline]
     pub(crate) fn served(&mut self, taken: usize, now: Time) {
-        self.loaded = taken >= LOAD;
+        self.loaded = taken >= LOADED_CHAINS;
         self.served = now;
         self.waiting = 0;
     }
@@ -74,20 +74,20 @@ mod tests {
 
     fn loaded(size: u16) -> HoldOff {
         let mut hold = HoldOff::new(size);
-        hold.served(LOAD, Time(0));
+        hold.served(LOADED_CHAINS, Time(0));
         hold
     }
 
     #[test]
-    fn nothing_waits_at_low_rates() {
+    fn no_ring_is_held_at_low_rates() {
         let mut hold = HoldOff::new(1024);
         assert!(!hold.holds(1, Time(0)));
-        hold.served(LOAD - 1, Time(0));
+        hold.served(LOADED_CHAINS - 1, Time(0));
         assert!(!hold.holds(1, Time(1)));
     }
 
     #[test]
-    fn under_load_a_batch_gathers_until_it_is_enough() {
+    fn under_load_a_ring_is_held_until_enough_chains_wait() {
         let mut hold = loaded(1024);
         assert!(hold.holds(1, Time(100)));
         assert!(hold.holds(255, Time(200)));
@@ -99,19 +99,19 @@ mod tests {
     fn a_driver_that_pauses_is_served() {
         let mut hold = loaded(1024);
         assert!(hold.holds(10, Time(5_000)));
-        assert!(hold.holds(10, Time(5_000 + PAUSE - 1)));
-        assert!(!hold.holds(10, Time(5_000 + PAUSE)));
+        assert!(hold.holds(10, Time(5_000 + PAUSE_NANOS - 1)));
+        assert!(!hold.holds(10, Time(5_000 + PAUSE_NANOS)));
     }
 
     #[test]
-    fn nobody_waits_longer_than_the_longest() {
+    fn no_ring_is_held_longer_than_the_maximum() {
         let mut hold = loaded(1024);
         let steps = (1..=250).take_while(|i| hold.holds(*i, Time(u64::from(*i) * 1000)));
         assert_eq!(steps.count(), 39);
     }
 
     #[test]
-    fn the_end_of_load_ends_the_waiting() {
+    fn the_end_of_load_ends_holding() {
         let mut hold = loaded(1024);
         assert!(hold.holds(3, Time(1000)));
         hold.served(3, Time(9000));

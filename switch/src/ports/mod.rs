@@ -201,7 +201,7 @@ pub(crate) struct Port {
     /// What broke it; it neither sends nor receives until it is started again.
     pub fault: Option<PortFault>,
     /// Whether the fault is still to be reported.
-    pub fault_is_news: bool,
+    pub fault_unreported: bool,
     /// Written when the port breaks.
     pub fault_event: Option<OwnedFd>,
 }
@@ -231,7 +231,7 @@ impl Port {
             last_moved: Time::ZERO,
             touched: false,
             fault: None,
-            fault_is_news: false,
+            fault_unreported: false,
             fault_event: None,
         }
     }
@@ -242,19 +242,19 @@ impl Port {
     }
 
     /// Clears the fault, as the device was set up again.
-    pub(crate) fn forget_fault(&mut self) {
+    pub(crate) fn clear_fault(&mut self) {
         self.fault = None;
-        self.fault_is_news = false;
+        self.fault_unreported = false;
     }
 
     /// Records a fault of the device, if there is a new one.
-    pub(crate) fn note_fault(&mut self) {
+    pub(crate) fn record_fault(&mut self) {
         if self.fault.is_some() {
             return;
         }
         let Some(fault) = self.device.fault() else { return };
         self.fault = Some(fault);
-        self.fault_is_news = true;
+        self.fault_unreported = true;
         if let Device::Vhost(vhost) = &mut self.device {
             vhost.drop_rings();
         }
@@ -274,11 +274,11 @@ impl Doorbell {
     }
 
     /// Returns whether it can wake a worker.
-    pub(crate) fn rings(&self) -> bool {
+    pub(crate) fn can_wake(&self) -> bool {
         self.0.is_some()
     }
 
-    fn is(&self, other: &Doorbell) -> bool {
+    fn is_same(&self, other: &Doorbell) -> bool {
         match (&self.0, &other.0) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
@@ -329,7 +329,7 @@ pub(crate) struct Watched {
 impl Watched {
     /// Moves descriptors to another doorbell. On an error all stay with the one they had.
     pub(crate) fn move_all(mut watched: Vec<&mut Watched>, to: &Doorbell) -> io::Result<()> {
-        watched.retain(|each| !each.doorbell.is(to));
+        watched.retain(|each| !each.doorbell.is_same(to));
         for (done, each) in watched.iter().enumerate() {
             if let Err(error) = to.register(&each.fd, each.token) {
                 watched[..done].iter().for_each(|each| to.deregister(&each.fd));

@@ -8,7 +8,7 @@
 //! large segments and partial checksums pass unchanged.
 //!
 //! The socket cannot pass frames to the interface's own host; `to_host` does that.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "a ring shared with the kernel, vectored I/O on raw segments, BPF")]
 
 mod burst;
 mod option;
@@ -32,7 +32,7 @@ pub use setup::UplinkError;
 use to_host::ToHost;
 
 /// How often a port that never sleeps checks that its interface still exists.
-const LOOKS: u32 = 1 << 16;
+const LINK_CHECK_POLLS: u32 = 1 << 16;
 
 /// A joined interface; restored when this is dropped.
 pub struct Uplink {
@@ -45,7 +45,7 @@ pub struct Uplink {
     to_host: Result<ToHost, String>,
     /// Whether the interface is down or was deleted.
     gone: bool,
-    idle_looks: u32,
+    idle_polls: u32,
     pub(super) watched: Option<Watched>,
 }
 
@@ -83,7 +83,7 @@ impl Uplink {
 
     /// Checks that the interface still exists; returns `false` if it went away.
     pub(crate) fn arm(&mut self) -> bool {
-        self.idle_looks = 0;
+        self.idle_polls = 0;
         // The kernel keeps this error after the interface went down or away.
         if !matches!(rustix::net::sockopt::socket_error(&self.fd), Ok(Ok(()))) {
             self.gone = true;
@@ -95,8 +95,8 @@ impl Uplink {
     pub(crate) fn fetch(&mut self, burst: &mut SlotBurst) {
         self.ring.fetch(burst);
         if burst.is_empty() {
-            self.idle_looks += 1;
-            if self.idle_looks == LOOKS {
+            self.idle_polls += 1;
+            if self.idle_polls == LINK_CHECK_POLLS {
                 self.arm();
             }
         }

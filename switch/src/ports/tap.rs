@@ -7,7 +7,7 @@
 //!
 //! A device that is down or full refuses frames one by one (counted); a deleted device is a fault
 //! of this port alone.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "ioctls, and vectored I/O on raw segments")]
 
 pub(super) mod setup;
 
@@ -26,8 +26,8 @@ use super::{Sink, Watched, Watcher};
 use crate::drop_reason::DropReason;
 pub use setup::{NamespaceId, TapError};
 
-/// Most pieces of one `writev` (`UIO_MAXIOV`).
-const MAX_PIECES: usize = 1024;
+/// Most iovecs of one `writev` (`UIO_MAXIOV`).
+const MAX_IOVECS: usize = 1024;
 
 /// Options of a TAP device.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,6 +63,9 @@ pub struct Tap {
 
 impl Tap {
     /// Creates the device, or attaches to a persistent one of that name, and sets it up.
+    ///
+    /// # Errors
+    /// The device cannot be created or set up; the error names the step and the remedy.
     pub fn open(options: &TapOptions) -> Result<Tap, TapError> {
         setup::open(options)
     }
@@ -83,6 +86,9 @@ impl Tap {
     }
 
     /// Sets the link state that the interface shows (`TUNSETCARRIER`).
+    ///
+    /// # Errors
+    /// The kernel refuses the request, or is older than 5.0 and does not know it.
     pub fn set_carrier(&self, up: bool) -> io::Result<()> {
         let up = libc::c_int::from(up);
         // SAFETY: the request reads one int at the address, which lives until it returns.
@@ -130,17 +136,17 @@ impl Sink for Tap {
         head: &[u8],
         body: &[Segment<'_>],
     ) -> Result<(), DropReason> {
-        let mut pieces = Pieces::new();
+        let mut iovecs = IoVecs::new();
         if self.vnet_header {
-            pieces.add(Segment::from(&header[..]))?;
+            iovecs.add(Segment::from(&header[..]))?;
         }
-        pieces.add(Segment::from(head))?;
-        body.iter().try_for_each(|segment| pieces.add(*segment))?;
-        // SAFETY: the first `len` pieces are initialised, and each is readable as long as the
+        iovecs.add(Segment::from(head))?;
+        body.iter().try_for_each(|segment| iovecs.add(*segment))?;
+        // SAFETY: the first `len` iovecs are initialised, and each is readable as long as the
         // segment it came from, which outlives this call. The kernel copies out of them. A guest
         // may write them meanwhile, but Rust holds no reference to them.
         let written = unsafe {
-            libc::writev(self.fd.as_fd().as_raw_fd(), pieces.as_ptr(), pieces.len as libc::c_int)
+            libc::writev(self.fd.as_fd().as_raw_fd(), iovecs.as_ptr(), iovecs.len as libc::c_int)
         };
         if written >= 0 {
             return Ok(());
@@ -156,17 +162,17 @@ impl Sink for Tap {
     }
 }
 
-/// The pieces of one frame for `writev`. Only pieces that were added are initialised.
-struct Pieces<'a> {
-    list: [MaybeUninit<libc::iovec>; MAX_PIECES],
+/// The iovecs of one frame for `writev`. Only iovecs that were added are initialised.
+struct IoVecs<'a> {
+    list: [MaybeUninit<libc::iovec>; MAX_IOVECS],
     len: usize,
     segments: std::marker::PhantomData<Segment<'a>>,
 }
 
-impl<'a> Pieces<'a> {
+impl<'a> IoVecs<'a> {
     fn new() -> Self {
-        let list = [const { MaybeUninit::uninit() }; MAX_PIECES];
-        Pieces { list, len: 0, segments: std::marker::PhantomData }
+        let list = [const { MaybeUninit::uninit() }; MAX_IOVECS];
+        IoVecs { list, len: 0, segments: std::marker::PhantomData }
     }
 
     fn add(&mut self, segment: Segment<'a>) -> Result<(), DropReason> {

@@ -51,7 +51,7 @@ struct Transmit {
 
 /// Result of looking at a transmit ring.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum RingPoll {
     Empty,
     /// Chains wait, and it pays to wait for more.
     Hold,
@@ -217,19 +217,19 @@ impl VhostDevice {
     }
 
     /// Looks at transmit ring `pair` at the start of a visit.
-    pub(crate) fn look(&mut self, pair: usize, now: Time, may_hold: bool) -> Look {
-        let Some(ring) = &mut self.transmit[pair] else { return Look::Empty };
+    pub(crate) fn poll_ring(&mut self, pair: usize, now: Time, may_hold: bool) -> RingPoll {
+        let Some(ring) = &mut self.transmit[pair] else { return RingPoll::Empty };
         if ring.queue.memory_lost() {
             self.fault = Some(PortFault::MemoryLost);
-            return Look::Empty;
+            return RingPoll::Empty;
         }
         match ring.queue.pending() {
-            Ok(0) => Look::Empty,
-            Ok(waiting) if may_hold && ring.hold_off.holds(waiting, now) => Look::Hold,
-            Ok(_) => Look::Serve,
+            Ok(0) => RingPoll::Empty,
+            Ok(waiting) if may_hold && ring.hold_off.holds(waiting, now) => RingPoll::Hold,
+            Ok(_) => RingPoll::Serve,
             Err(error) => {
                 self.fault = Some(PortFault::Ring { index: 2 * pair + 1, error });
-                Look::Empty
+                RingPoll::Empty
             }
         }
     }
@@ -318,7 +318,7 @@ impl VhostDevice {
 
     /// Records the outcome of delivery to [`VhostDevice::only_ring`].
     #[inline]
-    pub(crate) fn note_broken(&mut self, broken: Option<RingError>) {
+    pub(crate) fn record_broken(&mut self, broken: Option<RingError>) {
         if let (Some(error), [pair]) = (broken, &self.started[..]) {
             self.broke(*pair, error);
         }
@@ -344,7 +344,7 @@ impl Sink for VhostDevice {
         let pair = match self.started[..] {
             [] => return Err(DropReason::EgressNotReady),
             [only] => only,
-            ref several => several[self.flows.pick(head, several.len())],
+            ref several => several[self.flows.ring_for(head, several.len())],
         };
         let Some(ring) = &mut self.receive[usize::from(pair)] else {
             return Err(DropReason::EgressNotReady);

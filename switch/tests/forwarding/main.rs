@@ -64,7 +64,7 @@ fn nothing(got: &[Vec<Vec<u8>>]) -> bool {
 }
 
 #[test]
-fn unknown_floods_known_does_not() {
+fn unknown_unicast_is_flooded_and_known_is_not() {
     let mut lab = Lab::new(&[trunk(), trunk(), trunk()]);
     let there = frame(mac(2), mac(1), 60);
     let back = frame(mac(1), mac(2), 60);
@@ -112,7 +112,7 @@ fn one_burst_to_many_keeps_each_port_in_order() {
 }
 
 #[test]
-fn vlans_do_not_hear_each_other() {
+fn vlans_are_isolated() {
     let mut lab = Lab::new(&[access(10), access(10), access(20), trunk()]);
     let bytes = frame(MacAddr::BROADCAST, mac(1), 60);
     let got = lab.send(0, &bytes);
@@ -174,7 +174,7 @@ fn what_a_port_may_not_send_is_dropped_with_its_reason() {
 }
 
 #[test]
-fn nobody_to_hear_is_a_reason_too() {
+fn a_frame_without_an_egress_port_is_dropped_with_its_reason() {
     let mut lab = Lab::new(&[access(10), access(20)]);
     assert!(nothing(&lab.send(0, &frame(MacAddr::BROADCAST, mac(1), 60))));
     assert_eq!(lab.dropped(0, DropReason::NoMember), 1);
@@ -188,7 +188,7 @@ fn nobody_to_hear_is_a_reason_too() {
 }
 
 #[test]
-fn cables_and_attachment_change_live() {
+fn cable_and_network_change_while_frames_move() {
     let mut lab = Lab::new(&[trunk(), trunk()]);
     let bytes = frame(MacAddr::BROADCAST, mac(1), 60);
     lab.set(1, |settings| settings.cable = false);
@@ -250,7 +250,7 @@ fn addresses_go_with_their_port_and_with_time() {
 }
 
 #[test]
-fn two_networks_are_two_worlds() {
+fn networks_are_isolated() {
     let mut lab = Lab::new(&[trunk(), trunk()]);
     let other = network(&mut lab.engine, 9000);
     let far = Station::add(&mut lab.engine, port(other, trunk()), Offloads::ALL);
@@ -284,12 +284,12 @@ fn tcp_frame(payload: usize) -> Vec<u8> {
     bytes
 }
 
-fn wants_checksum() -> VnetHeader {
+fn needs_checksum() -> VnetHeader {
     VnetHeader { flags: NEEDS_CSUM, csum_start: 34, csum_offset: 16, ..VnetHeader::default() }
 }
 
-fn wants_cutting() -> VnetHeader {
-    VnetHeader { gso_type: GSO_TCPV4, gso_size: 1400, hdr_len: 54, ..wants_checksum() }
+fn needs_segmentation() -> VnetHeader {
+    VnetHeader { gso_type: GSO_TCPV4, gso_size: 1400, hdr_len: 54, ..needs_checksum() }
 }
 
 /// Returns whether the TCP checksum of a complete frame, which may have tags, is right.
@@ -303,37 +303,37 @@ fn tcp_checksum_ok(bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn who_takes_offloads_gets_them_untouched() {
+fn negotiated_offloads_pass_unchanged() {
     let mut lab = Lab::new(&[access(5), access(5), trunk()]);
     let large = tcp_frame(14_000);
-    lab.stations[0].handle.inject(wants_cutting(), &large).unwrap();
+    lab.stations[0].handle.inject(needs_segmentation(), &large).unwrap();
     lab.settle();
     let got = lab.stations[1].handle.captured();
     assert_eq!(got.len(), 1);
-    assert_eq!((got[0].header, &got[0].bytes), (wants_cutting(), &large));
+    assert_eq!((got[0].header, &got[0].bytes), (needs_segmentation(), &large));
     // A pushed tag moves the header's offsets.
     let got = lab.stations[2].handle.captured();
-    let shifted = VnetHeader { hdr_len: 58, csum_start: 38, ..wants_cutting() };
+    let shifted = VnetHeader { hdr_len: 58, csum_start: 38, ..needs_segmentation() };
     assert_eq!((got[0].header, &got[0].bytes), (shifted, &tagged(c_tag(5), &large)));
     // A popped tag moves them back.
     lab.stations[2].handle.inject(shifted, &got[0].bytes).unwrap();
     lab.settle();
     let got = lab.stations[0].handle.captured();
-    assert_eq!((got[0].header, &got[0].bytes), (wants_cutting(), &large));
+    assert_eq!((got[0].header, &got[0].bytes), (needs_segmentation(), &large));
     assert_eq!(lab.stations[0].counters.snapshot().rx_gso_frames, 1);
     assert_eq!(lab.stations[1].counters.snapshot().tx_gso_frames, 2);
     assert_eq!(lab.stations[1].counters.snapshot().software_gso_frames, 0);
 }
 
 #[test]
-fn who_does_not_gets_finished_frames() {
+fn offloads_that_were_not_negotiated_are_done_in_software() {
     let mut lab = Lab::new(&[access(5)]);
     let lab_port = |vlan| port(lab.network, vlan);
     let (untagged, trunked) = (lab_port(access(5)), lab_port(trunk()));
     let bare = Station::add(&mut lab.engine, untagged.clone(), Offloads::NONE);
     let tags = Station::add(&mut lab.engine, trunked, Offloads::NONE);
     let sums = Station::add(&mut lab.engine, untagged, Offloads::CSUM);
-    lab.stations[0].handle.inject(wants_checksum(), &tcp_frame(101)).unwrap();
+    lab.stations[0].handle.inject(needs_checksum(), &tcp_frame(101)).unwrap();
     lab.settle();
     for station in [&bare, &tags] {
         let got = station.handle.captured();
@@ -342,9 +342,9 @@ fn who_does_not_gets_finished_frames() {
         assert_eq!(station.counters.snapshot().software_checksum_frames, 1);
     }
     let got = sums.handle.captured();
-    assert_eq!((got[0].header, &got[0].bytes), (wants_checksum(), &tcp_frame(101)));
+    assert_eq!((got[0].header, &got[0].bytes), (needs_checksum(), &tcp_frame(101)));
 
-    lab.stations[0].handle.inject(wants_cutting(), &tcp_frame(14_001)).unwrap();
+    lab.stations[0].handle.inject(needs_segmentation(), &tcp_frame(14_001)).unwrap();
     lab.settle();
     for (station, header) in [(&bare, 54), (&tags, 58), (&sums, 54)] {
         let got = station.handle.captured();
@@ -359,7 +359,7 @@ fn who_does_not_gets_finished_frames() {
 }
 
 #[test]
-fn a_verified_checksum_is_only_told_to_who_understands_it() {
+fn data_valid_is_cleared_for_a_receiver_without_checksum_offload() {
     let mut lab = Lab::new(&[trunk(), trunk()]);
     let bare = Station::add(&mut lab.engine, port(lab.network, trunk()), Offloads::NONE);
     let verified = VnetHeader { flags: DATA_VALID, ..VnetHeader::default() };
@@ -370,19 +370,19 @@ fn a_verified_checksum_is_only_told_to_who_understands_it() {
 }
 
 #[test]
-fn a_lying_header_never_gets_through() {
+fn inconsistent_virtio_net_headers_are_dropped() {
     let mut lab = Lab::new(&[trunk(), trunk()]);
-    let lies = [
-        VnetHeader { csum_start: 5000, ..wants_checksum() },
-        VnetHeader { gso_size: 0, ..wants_cutting() },
-        VnetHeader { gso_type: 3, ..wants_cutting() },
-        VnetHeader { gso_type: 4, ..wants_cutting() },
+    let inconsistent = [
+        VnetHeader { csum_start: 5000, ..needs_checksum() },
+        VnetHeader { gso_size: 0, ..needs_segmentation() },
+        VnetHeader { gso_type: 3, ..needs_segmentation() },
+        VnetHeader { gso_type: 4, ..needs_segmentation() },
     ];
-    for header in lies {
+    for header in inconsistent {
         lab.stations[0].handle.inject(header, &tcp_frame(3000)).unwrap();
     }
     // With 1500 payload bytes, each segment would be larger than the MTU.
-    let header = VnetHeader { gso_size: 1500, ..wants_cutting() };
+    let header = VnetHeader { gso_size: 1500, ..needs_segmentation() };
     lab.stations[0].handle.inject(header, &tcp_frame(3000)).unwrap();
     lab.settle();
     assert!(lab.stations[1].frames().is_empty());
@@ -391,11 +391,11 @@ fn a_lying_header_never_gets_through() {
 }
 
 #[test]
-fn software_cutting_has_a_budget() {
+fn software_segmentation_has_a_budget() {
     let mut lab = Lab::new(&[trunk()]);
     let bare = Station::add(&mut lab.engine, port(lab.network, trunk()), Offloads::NONE);
     // 8,000 segments of one byte: more than the budget of a port in one burst.
-    let header = VnetHeader { gso_size: 1, ..wants_cutting() };
+    let header = VnetHeader { gso_size: 1, ..needs_segmentation() };
     lab.stations[0].handle.inject(header, &tcp_frame(8000)).unwrap();
     lab.settle();
     assert!(bare.frames().is_empty());
@@ -403,7 +403,7 @@ fn software_cutting_has_a_budget() {
 }
 
 #[test]
-fn a_full_receiver_loses_frames_and_nobody_else() {
+fn a_full_receiver_drops_only_its_own_frames() {
     let mut lab = Lab::new(&[trunk(), trunk()]);
     let sent = 1030;
     for _ in 0..sent / 2 {

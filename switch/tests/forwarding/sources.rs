@@ -1,11 +1,11 @@
 //! Source addresses: invalid ones, and the frames that a guest with one or several receives.
 
-use trama_switch::{PortFilter, Promiscuous, Station as Behind};
+use trama_switch::{PortFilter, Promiscuous, Spoof, Station as Behind};
 
 use super::*;
 
 #[test]
-fn a_source_that_is_no_stations_address_goes_nowhere() {
+fn frames_from_invalid_sources_are_dropped() {
     let mut lab = Lab::new(&[trunk(), trunk()]);
     let group = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
     for (count, source) in [MacAddr::ZERO, group, MacAddr::BROADCAST].into_iter().enumerate() {
@@ -32,7 +32,7 @@ fn lab_with_one_guest(filter: PortFilter) -> Lab {
 }
 
 /// Returns whether port 1 receives a frame from port 0 to an unknown address.
-fn hears(lab: &mut Lab, to: MacAddr) -> bool {
+fn receives(lab: &mut Lab, to: MacAddr) -> bool {
     let bytes = frame(to, mac(100), 60);
     !lab.send(0, &bytes)[1].is_empty()
 }
@@ -41,7 +41,7 @@ const LEARNED: PortFilter = PortFilter {
     station: Behind::Learned,
     promiscuous: Promiscuous::Deny,
     is_outside: false,
-    refuses_forged: false,
+    spoof: Spoof::Allow,
 };
 
 fn wait(lab: &mut Lab, seconds: u64) {
@@ -51,53 +51,59 @@ fn wait(lab: &mut Lab, seconds: u64) {
 #[test]
 fn a_guest_with_two_addresses_is_reached_at_both_after_they_were_forgotten() {
     let mut lab = lab_with_one_guest(LEARNED);
-    assert!(hears(&mut lab, mac(77)), "it has not said what its address is");
+    assert!(receives(&mut lab, mac(77)), "it has not said what its address is");
     lab.send(1, &frame(mac(9), mac(1), 60));
-    assert!(!hears(&mut lab, mac(77)) && !hears(&mut lab, mac(2)));
+    assert!(!receives(&mut lab, mac(77)) && !receives(&mut lab, mac(2)));
     lab.send(1, &frame(mac(9), mac(2), 60));
-    assert!(hears(&mut lab, mac(77)), "it may be a bridge");
+    assert!(receives(&mut lab, mac(77)), "it may be a bridge");
     // The first goes on sending, the second falls silent.
     for _ in 0..3 {
         wait(&mut lab, 200);
         lab.send(1, &frame(mac(9), mac(1), 60));
     }
-    assert!(!hears(&mut lab, mac(77)), "one of its addresses only is in use");
-    assert!(hears(&mut lab, mac(2)), "it may be silent for long");
+    assert!(!receives(&mut lab, mac(77)), "one of its addresses only is in use");
+    assert!(receives(&mut lab, mac(2)), "it may be silent for long");
     let known = lab.engine.fdb(lab.network, Time(lab.clock));
     assert!(known.iter().all(|(_, entry)| entry.mac != mac(2)));
     // A new guest starts without addresses.
     lab.engine.detach(lab.stations[1].id);
     lab.send(1, &frame(mac(9), mac(3), 60));
-    assert!(!hears(&mut lab, mac(2)) && !hears(&mut lab, mac(77)) && hears(&mut lab, mac(3)));
+    assert!(
+        !receives(&mut lab, mac(2)) && !receives(&mut lab, mac(77)) && receives(&mut lab, mac(3))
+    );
 }
 
 #[test]
-fn an_address_that_took_the_place_of_another_leaves_no_open_ear() {
+fn unknown_unicast_stops_once_an_old_address_has_aged_out() {
     let mut lab = lab_with_one_guest(LEARNED);
     lab.send(1, &frame(mac(9), mac(1), 60));
     for _ in 0..4 {
         wait(&mut lab, 100);
         lab.send(1, &frame(mac(9), mac(2), 60));
     }
-    assert!(hears(&mut lab, mac(77)), "not for long enough");
+    assert!(receives(&mut lab, mac(77)), "not for long enough");
     wait(&mut lab, 100);
     lab.send(1, &frame(mac(9), mac(2), 60));
-    assert!(!hears(&mut lab, mac(77)));
+    assert!(!receives(&mut lab, mac(77)));
 }
 
 #[test]
-fn a_stated_address_is_the_only_one_where_no_other_may_be_sent_from() {
+fn unknown_unicast_follows_the_stated_address_and_the_sources_allowed() {
     let known = PortFilter { station: Behind::Known(mac(1)), ..LEARNED };
-    for refuses_forged in [true, false] {
-        let mut lab = lab_with_one_guest(PortFilter { refuses_forged, ..known });
-        assert!(!hears(&mut lab, mac(77)) && hears(&mut lab, mac(1)));
+    for spoof in Spoof::ALL {
+        let mut lab = lab_with_one_guest(PortFilter { spoof, ..known });
+        assert!(!receives(&mut lab, mac(77)) && receives(&mut lab, mac(1)));
         lab.send(1, &frame(mac(9), mac(1), 60));
-        assert!(!hears(&mut lab, mac(77)));
+        assert!(!receives(&mut lab, mac(77)));
         lab.send(1, &frame(mac(9), mac(2), 60));
-        assert_eq!(hears(&mut lab, mac(77)), !refuses_forged);
+        assert_eq!(receives(&mut lab, mac(77)), spoof == Spoof::Allow);
         // From now on it may not: earlier addresses no longer count.
-        lab.set(1, |settings| settings.filter = PortFilter { refuses_forged: true, ..known });
+        lab.set(1, |settings| settings.filter = PortFilter { spoof: Spoof::Deny, ..known });
         lab.engine.flush_fdb(None);
-        assert!(!hears(&mut lab, mac(77)) && !hears(&mut lab, mac(2)) && hears(&mut lab, mac(1)));
+        assert!(
+            !receives(&mut lab, mac(77))
+                && !receives(&mut lab, mac(2))
+                && receives(&mut lab, mac(1))
+        );
     }
 }

@@ -30,13 +30,16 @@ fn large_frames_pass_or_are_cut_behind_as_many_tags_as_there_may_be() {
     for count in 1..=MAX_TAGS {
         let tags = stack(count);
         let bytes = with_tags(&tags, &large);
-        lab.stations[0].handle.inject(moved(wants_cutting(), count), &bytes).unwrap();
+        lab.stations[0].handle.inject(moved(needs_segmentation(), count), &bytes).unwrap();
         lab.settle();
         let got = lab.stations[1].handle.captured();
-        assert_eq!((got[0].header, &got[0].bytes), (moved(wants_cutting(), count), &bytes));
+        assert_eq!((got[0].header, &got[0].bytes), (moved(needs_segmentation(), count), &bytes));
         let got = lab.stations[2].handle.captured();
         let expected = with_tags(&tags[1..], &large);
-        assert_eq!((got[0].header, &got[0].bytes), (moved(wants_cutting(), count - 1), &expected));
+        assert_eq!(
+            (got[0].header, &got[0].bytes),
+            (moved(needs_segmentation(), count - 1), &expected)
+        );
         for (station, tags) in [(&bare, &tags[..]), (&popped, &tags[1..])] {
             let got = station.handle.captured();
             assert_eq!(got.len(), 11, "{count} tags");
@@ -54,20 +57,20 @@ fn large_frames_pass_or_are_cut_behind_as_many_tags_as_there_may_be() {
     // An access port's guest sends priority-tagged frames; the tag gets the VID of the VLAN.
     let own = [&[c_tag(0xa000)], &stack(3)[1..]].concat();
     let bytes = with_tags(&own, &large);
-    lab.stations[2].handle.inject(moved(wants_cutting(), 3), &bytes).unwrap();
+    lab.stations[2].handle.inject(moved(needs_segmentation(), 3), &bytes).unwrap();
     lab.settle();
     let got = lab.stations[1].handle.captured();
     let expected = with_tags(&[&[c_tag(0xa00a)], &stack(3)[1..]].concat(), &large);
-    assert_eq!((got[0].header, &got[0].bytes), (moved(wants_cutting(), 3), &expected));
+    assert_eq!((got[0].header, &got[0].bytes), (moved(needs_segmentation(), 3), &expected));
     assert!(bare.frames().iter().all(|bytes| tcp_checksum_ok(bytes)));
 
     // A checksum alone is completed behind any number of tags.
     for count in [2, 3, MAX_TAGS, 20] {
         let bytes = with_tags(&stack(count), &tcp_frame(101));
-        lab.stations[0].handle.inject(moved(wants_checksum(), count), &bytes).unwrap();
+        lab.stations[0].handle.inject(moved(needs_checksum(), count), &bytes).unwrap();
         lab.settle();
         let got = lab.stations[1].handle.captured();
-        assert_eq!((got[0].header, &got[0].bytes), (moved(wants_checksum(), count), &bytes));
+        assert_eq!((got[0].header, &got[0].bytes), (moved(needs_checksum(), count), &bytes));
         let [done] = &bare.frames()[..] else { panic!("{count} tags: not one frame") };
         assert_eq!(done[..12 + 4 * count], bytes[..12 + 4 * count]);
         if count <= MAX_TAGS {
@@ -77,7 +80,7 @@ fn large_frames_pass_or_are_cut_behind_as_many_tags_as_there_may_be() {
     // More tags than are parsed: the frame cannot be segmented.
     for count in [MAX_TAGS + 1, 20] {
         let bytes = with_tags(&stack(count), &large);
-        lab.stations[0].handle.inject(moved(wants_cutting(), count), &bytes).unwrap();
+        lab.stations[0].handle.inject(moved(needs_segmentation(), count), &bytes).unwrap();
     }
     lab.settle();
     assert!(lab.stations[1].frames().is_empty());
@@ -105,7 +108,7 @@ fn no_tag_counts_against_the_mtu() {
     // For a large frame the size of each resulting segment counts.
     for (gso_size, passes) in [(1460, true), (1461, false)] {
         for count in [1, 2, 3, MAX_TAGS] {
-            let header = VnetHeader { gso_size, ..moved(wants_cutting(), count) };
+            let header = VnetHeader { gso_size, ..moved(needs_segmentation(), count) };
             let bytes = with_tags(&stack(count), &tcp_frame(4000));
             lab.stations[0].handle.inject(header, &bytes).unwrap();
             lab.settle();
@@ -121,7 +124,7 @@ fn a_tag_chain_that_ends_early_is_carried_as_it_is_or_refused() {
     for len in 18..all_tags.len() {
         let bytes = &all_tags[..len];
         assert_eq!(lab.send(0, bytes)[1], [bytes], "{len} bytes");
-        lab.stations[0].handle.inject(moved(wants_cutting(), 2), bytes).unwrap();
+        lab.stations[0].handle.inject(moved(needs_segmentation(), 2), bytes).unwrap();
         lab.settle();
         assert!(lab.stations[1].frames().is_empty(), "{len} bytes");
     }

@@ -1,9 +1,9 @@
 //! Shared by the tests and the benchmarks of the switch: networks, dummy stations, guests whose
 //! driver side runs in this process, and frames.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, reason = "each test and benchmark uses a part of it")]
 
-pub mod paths;
-pub mod threads;
+pub(crate) mod paths;
+pub(crate) mod threads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use std::time::Duration;
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag, VnetHeader};
 use trama_switch::ports::dummy::dummy_with_offloads;
 use trama_switch::{
-    Captured, Device, DummyHandle, Engine, NetworkId, NetworkSettings, PortCounters, PortId,
-    PortSettings, RingFds, VhostDevice, VlanMode, VlanSet,
+    Captured, Device, DummyHandle, Engine, HdrLen, NetworkId, NetworkSettings, PortCounters,
+    PortId, PortSettings, RingFds, VhostDevice, VlanMode, VlanSet,
 };
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures,
 };
 
-pub const PLAIN: [u8; HEADER_LEN] = [0; HEADER_LEN];
+pub(crate) const PLAIN: [u8; HEADER_LEN] = [0; HEADER_LEN];
 
-pub fn network(engine: &mut Engine, mtu: u16) -> NetworkId {
+pub(crate) fn network(engine: &mut Engine, mtu: u16) -> NetworkId {
     engine.add_network(NetworkSettings {
         name: "lab".into(),
         mtu,
@@ -29,19 +29,19 @@ pub fn network(engine: &mut Engine, mtu: u16) -> NetworkId {
     })
 }
 
-pub fn vid(vlan: u16) -> VlanId {
+pub(crate) fn vid(vlan: u16) -> VlanId {
     VlanId::new(vlan).unwrap()
 }
 
-pub fn access(vlan: u16) -> VlanMode {
+pub(crate) fn access(vlan: u16) -> VlanMode {
     VlanMode::Access { tag: vid(vlan) }
 }
 
-pub fn trunk() -> VlanMode {
+pub(crate) fn trunk() -> VlanMode {
     VlanMode::Trunk { trunks: VlanSet::all() }
 }
 
-pub fn port(network: NetworkId, vlan: VlanMode) -> PortSettings {
+pub(crate) fn port(network: NetworkId, vlan: VlanMode) -> PortSettings {
     PortSettings {
         name: "port".into(),
         network: Some(network),
@@ -49,15 +49,15 @@ pub fn port(network: NetworkId, vlan: VlanMode) -> PortSettings {
         cable: true,
         filter: Default::default(),
         mark: 0,
-        is_told_marks: false,
+        hdr_len: HdrLen::Headers,
     }
 }
 
 /// Reads the time-stamp counter.
-pub fn ticks() -> u64 {
+pub(crate) fn ticks() -> u64 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 processor has a time-stamp counter, and reading it does nothing else.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "reads the time-stamp counter")]
     unsafe {
         std::arch::x86_64::_rdtsc()
     }
@@ -66,52 +66,52 @@ pub fn ticks() -> u64 {
 }
 
 /// Returns a locally administered station address.
-pub fn mac(station: u8) -> MacAddr {
+pub(crate) fn mac(station: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, station])
 }
 
 /// Returns a frame of `len` bytes with a recognisable payload.
-pub fn frame(dst: MacAddr, src: MacAddr, len: usize) -> Vec<u8> {
+pub(crate) fn frame(dst: MacAddr, src: MacAddr, len: usize) -> Vec<u8> {
     let mut bytes = [&dst.0[..], &src.0[..], &[0x88, 0xb5]].concat();
     bytes.extend((bytes.len()..len).map(|i| (i * 31 + i / 256) as u8));
     bytes
 }
 
 /// Returns the same frame with a tag.
-pub fn tagged(tag: VlanTag, untagged: &[u8]) -> Vec<u8> {
+pub(crate) fn tagged(tag: VlanTag, untagged: &[u8]) -> Vec<u8> {
     let (tpid, tci) = (tag.tpid.to_be_bytes(), tag.tci.to_be_bytes());
     [&untagged[..12], &tpid[..], &tci[..], &untagged[12..]].concat()
 }
 
-pub fn c_tag(tci: u16) -> VlanTag {
+pub(crate) fn c_tag(tci: u16) -> VlanTag {
     VlanTag { tpid: 0x8100, tci }
 }
 
 /// A dummy port and both its ends.
-pub struct Station {
+pub(crate) struct Station {
     pub id: PortId,
     pub handle: DummyHandle,
     pub counters: Arc<PortCounters>,
 }
 
 impl Station {
-    pub fn add(engine: &mut Engine, settings: PortSettings, offloads: Offloads) -> Station {
+    pub(crate) fn add(engine: &mut Engine, settings: PortSettings, offloads: Offloads) -> Station {
         let (device, handle) = dummy_with_offloads(1024, offloads);
         let (id, counters) = engine.add_port(settings, Device::Dummy(device)).unwrap();
         Station { id, handle, counters }
     }
 
-    pub fn send(&self, bytes: &[u8]) {
+    pub(crate) fn send(&self, bytes: &[u8]) {
         self.handle.inject(VnetHeader::default(), bytes).unwrap();
     }
 
-    pub fn frames(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn frames(&self) -> Vec<Vec<u8>> {
         self.handle.captured().into_iter().map(|Captured { bytes, .. }| bytes).collect()
     }
 }
 
 /// A vhost port and the driver of a guest on it.
-pub struct Guest {
+pub(crate) struct Guest {
     pub id: PortId,
     pub counters: Arc<PortCounters>,
     pub tx: DriverTx,
@@ -119,12 +119,12 @@ pub struct Guest {
     pub memory: Arc<DriverMemory>,
 }
 
-pub fn driver_options(size: u16, features: RingFeatures) -> DriverOptions {
+pub(crate) fn driver_options(size: u16, features: RingFeatures) -> DriverOptions {
     DriverOptions { size, features, shape: ChainShape::Single, buffer_size: HEADER_LEN + 1600 }
 }
 
 impl Guest {
-    pub fn add(
+    pub(crate) fn add(
         engine: &mut Engine,
         settings: PortSettings,
         tx_options: DriverOptions,
@@ -142,7 +142,7 @@ impl Guest {
     }
 
     /// Starts both rings without descriptors: engine and driver poll.
-    pub fn start(&mut self, engine: &mut Engine) {
+    pub(crate) fn start(&mut self, engine: &mut Engine) {
         let map = self.memory.map();
         let rx = self.rx.setup(map.clone());
         engine.start_ring(self.id, 0, rx, RingFds::default()).unwrap();
@@ -150,14 +150,14 @@ impl Guest {
         self.rx.refill();
     }
 
-    pub fn send(&mut self, header: &[u8; HEADER_LEN], bytes: &[u8]) {
+    pub(crate) fn send(&mut self, header: &[u8; HEADER_LEN], bytes: &[u8]) {
         self.tx.reclaim().unwrap();
         self.tx.send(header, &[bytes]).unwrap();
         self.tx.publish();
     }
 
     /// Returns all frames that have arrived, with their headers.
-    pub fn frames(&mut self) -> Vec<(VnetHeader, Vec<u8>)> {
+    pub(crate) fn frames(&mut self) -> Vec<(VnetHeader, Vec<u8>)> {
         let mut frames = Vec::new();
         let mut bytes = Vec::new();
         while let Some(header) = self.rx.recv(&mut bytes).unwrap() {

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// One path through the switch.
-pub trait Path {
+pub(crate) trait Path {
     /// Queues a round's frames; returns their number.
     fn feed(&mut self) -> usize;
     /// Runs the switch's part.
@@ -30,15 +30,15 @@ pub trait Path {
 }
 
 /// A path's name, also used in the baseline of instruction counts, and its constructor.
-pub type Named = (&'static str, fn() -> Box<dyn Path>);
+pub(crate) type Named = (&'static str, fn() -> Box<dyn Path>);
 
 /// All paths.
-pub const ALL: [Named; 12] = [
+pub(crate) const ALL: [Named; 12] = [
     ("ring-alone-60B", || Box::new(Ring::new())),
     ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
     ("unicast-60B-vlan-push", || unicast(access(10), trunk(), small())),
     ("unicast-60B-vlan-pop", || unicast(trunk(), access(10), tagged(c_tag(10), &small()))),
-    ("unicast-60B-header-apart", header_apart),
+    ("unicast-60B-header-apart", header_split),
     ("unicast-1514B", || unicast(access(10), access(10), frame(mac(2), mac(1), 1514))),
     ("flood-60B-to-8", flood),
     ("learn-60B-every-source-new", learn),
@@ -106,9 +106,9 @@ impl End {
     fn tap(engine: &mut Engine, network: NetworkId) -> End {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
-        let (ours, theirs) = pair.unwrap();
-        engine.add_port(port(network, access(10)), Device::Tap(Tap::over(theirs))).unwrap();
-        End::Tap(ours)
+        let (switch_end, host_end) = pair.unwrap();
+        engine.add_port(port(network, access(10)), Device::Tap(Tap::over(host_end))).unwrap();
+        End::Tap(switch_end)
     }
 
     fn send(&mut self, header: &[u8; HEADER_LEN], bytes: &[u8]) {
@@ -237,7 +237,7 @@ fn unicast_in(shape: ChainShape, from: VlanMode, to: VlanMode, frame: Vec<u8>) -
 }
 
 /// Makes a path for drivers that put the header into a separate descriptor.
-fn header_apart() -> Box<dyn Path> {
+fn header_split() -> Box<dyn Path> {
     unicast_in(ChainShape::HeaderSplit, access(10), access(10), small())
 }
 

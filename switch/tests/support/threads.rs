@@ -6,15 +6,15 @@ use rustix::thread::{Pid, gettid};
 use trama_switch::WorkerHandle;
 
 /// Time limit for any wait on a loaded host.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns the thread of a worker. The request wakes the thread if it sleeps.
-pub fn thread_of(worker: &WorkerHandle) -> Pid {
+pub(crate) fn thread_of(worker: &WorkerHandle) -> Pid {
     worker.call(|_, _| gettid()).unwrap()
 }
 
 /// Returns whether a thread sleeps. One that waits for a processor does not.
-pub fn is_asleep(thread: Pid) -> bool {
+pub(crate) fn is_asleep(thread: Pid) -> bool {
     let file = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
     // The state follows the name, which is in parentheses.
     std::fs::read_to_string(file).unwrap().contains(") S ")

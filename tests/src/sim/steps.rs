@@ -3,7 +3,7 @@
 use std::fmt;
 
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
-use trama_switch::{PortFilter, Promiscuous, Station, VlanMode, VlanSet};
+use trama_switch::{PortFilter, Promiscuous, Spoof, Station, VlanMode, VlanSet};
 use trama_virtqueue::{ChainShape, HEADER_LEN, RingFeatures};
 
 use super::frames::{Frame, LONGEST, Work, large, malformed, plain, unfinished};
@@ -118,7 +118,7 @@ fn filter(rng: &mut Rng) -> PortFilter {
             _ => rng.pick(&[learned, learned, many]),
         },
         is_outside: rng.chance(1, 4),
-        refuses_forged: rng.chance(1, 3),
+        spoof: if rng.chance(1, 3) { Spoof::Deny } else { Spoof::Allow },
     }
 }
 
@@ -129,7 +129,7 @@ fn plug(rng: &mut Rng) -> PlugKind {
     let shape = rng.pick(&[
         ChainShape::Single,
         ChainShape::HeaderSplit,
-        ChainShape::Pieces(4),
+        ChainShape::Scattered(4),
         ChainShape::Indirect(1),
         ChainShape::Indirect(5),
     ]);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use trama_frame::VnetHeader;
 use trama_switch::counters::PortSnapshot;
 use trama_switch::{
-    Captured, Doorbell, DropReason, Engine, MacTable, NetworkId, NetworkSettings, PortCounters,
-    PortFilter, PortId, PortSettings, Time,
+    Captured, Doorbell, DropReason, Engine, HdrLen, MacTable, NetworkId, NetworkSettings,
+    PortCounters, PortFilter, PortId, PortSettings, Time,
 };
 
 use super::Coverage;
@@ -112,7 +112,7 @@ impl World {
             vlan: vlan.clone(),
             cable: true,
             mark: 0,
-            is_told_marks: false,
+            hdr_len: HdrLen::Headers,
             filter: PortFilter::default(),
         };
         let room = match *plug {

@@ -67,7 +67,7 @@ fn an_mtu_that_the_network_does_not_have_is_named_where_the_user_looks() {
     guest.address("10.1.0.3/24");
     guest.wait_for_ping("10.1.0.1", SOON);
     tramad.ctl("set Bridge lab mtu=1400");
-    wait_for_error("the guest was told an MTU of 1500, the network has 1400 now");
+    wait_for_error("the guest was told an MTU of 1500, but the network now has 1400");
     tramad.stop();
 }
 

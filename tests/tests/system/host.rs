@@ -77,7 +77,7 @@ fn a_port_follows_the_name_of_its_namespace() {
     // Deleted: its ports report it, and come up when the name exists again.
     run(&format!("ip netns del {}", lab.name()));
     for port in ["a", "b"] {
-        wait_for_error(&tramad, port, "make it first with `ip netns add`");
+        wait_for_error(&tramad, port, "create it first with `ip netns add`");
     }
     assert_eq!(tramad.ctl("get Interface a link_state").trim(), "down");
     run(&format!("ip netns add {}", lab.name()));

@@ -319,7 +319,7 @@ fn an_uplink_that_is_missing_down_or_goes_away_comes_back() {
             .concat(),
         ),
     );
-    tramad.wait_for_log("uplink eth0: look for it: No such device", SOON);
+    tramad.wait_for_log("uplink eth0: find it: No such device", SOON);
     assert_reaches(&vm1, VM2, true);
     let lan = Netns::with_ipv6("lan");
     let plug = || {
@@ -343,7 +343,10 @@ fn an_uplink_that_is_missing_down_or_goes_away_comes_back() {
     assert_reaches(&vm1, VM2, true);
     plug();
     host.run("ip link set eth0 mtu 1400; ip link set eth0 up");
-    tramad.wait_for_log("its MTU is 1400, the network's 1500; give the network mtu = 1400", SOON);
+    tramad.wait_for_log(
+        "its MTU is 1400, but the network's is 1500; set the network's mtu to 1400",
+        SOON,
+    );
     host.run("ip link set eth0 mtu 1500");
     assert_reaches(&vm1, LAN, true);
     tramad.stop();

@@ -26,9 +26,11 @@ impl<R: Rings> Connection<'_, R> {
             Ok(FrontendReq::NET_SET_MTU) => Some(self.set_mtu(header)),
             Ok(FrontendReq::GET_QUEUE_NUM) => {
                 let number = lock(self.handler).queue_num();
-                Some(self.tell(header, number))
+                Some(self.reply_number(header, number))
             }
-            Ok(FrontendReq::GET_MAX_MEM_SLOTS) => Some(self.tell(header, MAX_REGIONS as u64)),
+            Ok(FrontendReq::GET_MAX_MEM_SLOTS) => {
+                Some(self.reply_number(header, MAX_REGIONS as u64))
+            }
             Ok(FrontendReq::GET_CONFIG) => Some(self.get_config(header)),
             Ok(FrontendReq::SET_CONFIG) => Some(self.set_config(header)),
             Ok(FrontendReq::RESET_DEVICE) => Some(self.reset(header)),
@@ -86,7 +88,7 @@ impl<R: Rings> Connection<'_, R> {
         let Some([offset, size, _]) = words(&body) else { return Err(Error::InvalidMessage) };
         let accepted = is_mac_write(offset, size);
         if !accepted {
-            self.note(header, "only the MAC address can be written, and changes nothing");
+            self.note(header, "only the MAC address may be written, and writing it has no effect");
         }
         self.acknowledge(header, accepted)
     }
@@ -101,13 +103,13 @@ impl<R: Rings> Connection<'_, R> {
     fn refuse(&mut self, header: Header, refusal: Refusal) -> Result<()> {
         self.take(header)?;
         if let Refusal::Answered(answer) = refusal {
-            self.note(header, "it is not offered, answered that there is nothing");
+            self.note(header, "it was not offered; answered as empty");
             return wire::reply(&self.stream, header, &answer).map_err(Error::SocketError);
         }
         match refusal {
-            Refusal::Harmful(why) if !self.is_answered(header) => return refuse(why),
-            Refusal::Harmful(why) => self.note(header, why),
-            _ => self.note(header, "it is not offered, and ignored"),
+            Refusal::Fatal(why) if !self.is_answered(header) => return refuse(why),
+            Refusal::Fatal(why) => self.note(header, why),
+            _ => self.note(header, "it was not offered; ignored"),
         }
         self.acknowledge(header, false)
     }
@@ -126,7 +128,7 @@ impl<R: Rings> Connection<'_, R> {
         self.refused != before
     }
 
-    fn tell(&mut self, header: Header, number: u64) -> Result<()> {
+    fn reply_number(&mut self, header: Header, number: u64) -> Result<()> {
         self.take(header)?;
         wire::reply(&self.stream, header, &number.to_ne_bytes()).map_err(Error::SocketError)
     }

@@ -1,6 +1,6 @@
 //! A guest's network card as a frontend in this process: the `vhost` crate speaks the protocol,
 //! the driver side of our rings the rest.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "parts of several tests")]
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -17,12 +17,12 @@ use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// Entries of each ring.
-pub const SIZE: u16 = 256;
+pub(crate) const SIZE: u16 = 256;
 /// How long anything may take on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds, for a minute at most: that long for a machine with other work.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "never happened: {what}");
@@ -31,7 +31,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// A guest's network card: the frontend, and a driver on its rings.
-pub struct Card {
+pub(crate) struct Card {
     pub frontend: Frontend,
     /// What the driver has acknowledged.
     pub features: u64,
@@ -44,7 +44,7 @@ pub struct Card {
 
 impl Card {
     /// Connects, takes what is offered within `mask`, and starts `pairs` pairs of rings.
-    pub fn plug(stream: UnixStream, mask: u64, pairs: usize) -> Card {
+    pub(crate) fn plug(stream: UnixStream, mask: u64, pairs: usize) -> Card {
         let mut frontend = Frontend::from_stream(stream, 2 * pairs as u64);
         frontend.set_owner().unwrap();
         frontend.get_features().unwrap();
@@ -65,7 +65,7 @@ impl Card {
 
     /// Gives the device to another driver, as a reset does: it takes what is offered within `mask`,
     /// and its rings are new.
-    pub fn drive(&mut self, mask: u64, pairs: usize) {
+    pub(crate) fn drive(&mut self, mask: u64, pairs: usize) {
         for ring in 0..2 * self.rx.len() {
             self.frontend.get_vring_base(ring).unwrap();
         }
@@ -101,7 +101,7 @@ impl Card {
     }
 
     /// Starts a ring at an index.
-    pub fn start(&mut self, ring: usize, base: u16) {
+    pub(crate) fn start(&mut self, ring: usize, base: u16) {
         let pair = ring / 2;
         let at = if ring.is_multiple_of(2) {
             self.rx[pair].addresses()
@@ -129,7 +129,7 @@ impl Card {
     }
 
     /// Sends a frame with a plain header.
-    pub fn send(&mut self, pair: usize, frame: &[u8]) {
+    pub(crate) fn send(&mut self, pair: usize, frame: &[u8]) {
         self.tx[pair].reclaim().unwrap();
         self.tx[pair].send(&VnetHeader::default().to_bytes(), &[frame]).unwrap();
         if self.tx[pair].publish() {
@@ -138,7 +138,7 @@ impl Card {
     }
 
     /// The next frame that arrives on any pair.
-    pub fn receive(&mut self) -> Vec<u8> {
+    pub(crate) fn receive(&mut self) -> Vec<u8> {
         let mut frame = Vec::new();
         eventually("a frame arrives", || {
             self.rx.iter_mut().any(|rx| rx.recv(&mut frame).unwrap().is_some())
@@ -152,7 +152,7 @@ impl Card {
 }
 
 /// Connects to a session that may not listen yet.
-pub fn connect(path: &Path) -> UnixStream {
+pub(crate) fn connect(path: &Path) -> UnixStream {
     let mut stream = None;
     eventually("the session accepts", || {
         stream = UnixStream::connect(path).ok();

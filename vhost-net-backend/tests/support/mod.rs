@@ -1,8 +1,8 @@
-//! Both ends of a session under test: rings that only note what they are told, and a frontend
+//! Both ends of a session under test: rings that only record requests, and a frontend
 //! that sends any bytes it likes.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "parts of several tests")]
 
-pub mod card;
+pub(crate) mod card;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,46 +14,46 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub use card::{PATIENCE, eventually};
+pub(crate) use card::{PATIENCE, eventually};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use trama_vhost_net_backend::{RingFds, Rings, RingsError};
 use trama_virtqueue::{GuestMemory, RegionSpec, RingSetup};
 
-pub const GET_FEATURES: u32 = 1;
-pub const SET_FEATURES: u32 = 2;
-pub const SET_OWNER: u32 = 3;
-pub const RESET_OWNER: u32 = 4;
-pub const SET_MEM_TABLE: u32 = 5;
-pub const SET_VRING_NUM: u32 = 8;
-pub const SET_VRING_ADDR: u32 = 9;
-pub const SET_VRING_BASE: u32 = 10;
-pub const GET_VRING_BASE: u32 = 11;
-pub const SET_VRING_KICK: u32 = 12;
-pub const SET_VRING_CALL: u32 = 13;
-pub const GET_PROTOCOL_FEATURES: u32 = 15;
-pub const SET_PROTOCOL_FEATURES: u32 = 16;
-pub const GET_QUEUE_NUM: u32 = 17;
-pub const SET_VRING_ENABLE: u32 = 18;
-pub const NET_SET_MTU: u32 = 20;
-pub const GET_CONFIG: u32 = 24;
-pub const SET_CONFIG: u32 = 25;
-pub const RESET_DEVICE: u32 = 34;
-pub const GET_MAX_MEM_SLOTS: u32 = 36;
-pub const ADD_MEM_REG: u32 = 37;
-pub const REM_MEM_REG: u32 = 38;
+pub(crate) const GET_FEATURES: u32 = 1;
+pub(crate) const SET_FEATURES: u32 = 2;
+pub(crate) const SET_OWNER: u32 = 3;
+pub(crate) const RESET_OWNER: u32 = 4;
+pub(crate) const SET_MEM_TABLE: u32 = 5;
+pub(crate) const SET_VRING_NUM: u32 = 8;
+pub(crate) const SET_VRING_ADDR: u32 = 9;
+pub(crate) const SET_VRING_BASE: u32 = 10;
+pub(crate) const GET_VRING_BASE: u32 = 11;
+pub(crate) const SET_VRING_KICK: u32 = 12;
+pub(crate) const SET_VRING_CALL: u32 = 13;
+pub(crate) const GET_PROTOCOL_FEATURES: u32 = 15;
+pub(crate) const SET_PROTOCOL_FEATURES: u32 = 16;
+pub(crate) const GET_QUEUE_NUM: u32 = 17;
+pub(crate) const SET_VRING_ENABLE: u32 = 18;
+pub(crate) const NET_SET_MTU: u32 = 20;
+pub(crate) const GET_CONFIG: u32 = 24;
+pub(crate) const SET_CONFIG: u32 = 25;
+pub(crate) const RESET_DEVICE: u32 = 34;
+pub(crate) const GET_MAX_MEM_SLOTS: u32 = 36;
+pub(crate) const ADD_MEM_REG: u32 = 37;
+pub(crate) const REM_MEM_REG: u32 = 38;
 
-pub const REPLY_ACK: u64 = 1 << 3;
-pub const PROTOCOL_MTU: u64 = 1 << 4;
-pub const PROTOCOL_CONFIG: u64 = 1 << 9;
-pub const MEM_SLOTS: u64 = 1 << 15;
+pub(crate) const REPLY_ACK: u64 = 1 << 3;
+pub(crate) const PROTOCOL_MTU: u64 = 1 << 4;
+pub(crate) const PROTOCOL_CONFIG: u64 = 1 << 9;
+pub(crate) const MEM_SLOTS: u64 = 1 << 15;
 
 const NEED_REPLY: u32 = 1 << 3;
 
-/// What the rings under test were told.
+/// The requests that the rings under test received.
 #[derive(Default)]
-pub struct Told {
+pub(crate) struct Recorded {
     pub features: Option<u64>,
     pub memory: Option<Arc<GuestMemory>>,
     pub running: BTreeMap<usize, (RingSetup, RingFds)>,
@@ -65,99 +65,99 @@ pub struct Told {
     pub used: u16,
 }
 
-/// Rings that only note what they are told.
+/// Rings that only record requests.
 #[derive(Clone)]
-pub struct MockRings {
-    pub told: Arc<Mutex<Told>>,
+pub(crate) struct MockRings {
+    pub recorded: Arc<Mutex<Recorded>>,
     fault: Arc<OwnedFd>,
 }
 
 impl MockRings {
-    pub fn new() -> MockRings {
+    pub(crate) fn new() -> MockRings {
         let fault = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
-        MockRings { told: Arc::default(), fault: Arc::new(fault) }
+        MockRings { recorded: Arc::default(), fault: Arc::new(fault) }
     }
 
-    pub fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap()
+    pub(crate) fn recorded(&self) -> MutexGuard<'_, Recorded> {
+        self.recorded.lock().unwrap()
     }
 
-    pub fn running(&self) -> Vec<usize> {
-        self.told().running.keys().copied().collect()
+    pub(crate) fn running(&self) -> Vec<usize> {
+        self.recorded().running.keys().copied().collect()
     }
 
     /// Takes the log of calls so far.
-    pub fn log(&self) -> Vec<String> {
-        std::mem::take(&mut self.told().log)
+    pub(crate) fn log(&self) -> Vec<String> {
+        std::mem::take(&mut self.recorded().log)
     }
 
-    pub fn break_now(&self, why: &str) {
-        self.told().broken = Some(why.to_owned());
+    pub(crate) fn break_now(&self, why: &str) {
+        self.recorded().broken = Some(why.to_owned());
         rustix::io::write(&self.fault, &1u64.to_ne_bytes()).unwrap();
     }
 }
 
 impl Rings for MockRings {
     fn set_features(&mut self, features: u64) -> Result<(), RingsError> {
-        let mut told = self.told();
-        assert!(told.running.is_empty(), "features change under running rings");
-        told.features = Some(features);
-        told.log.push("features".into());
+        let mut recorded = self.recorded();
+        assert!(recorded.running.is_empty(), "features change under running rings");
+        recorded.features = Some(features);
+        recorded.log.push("features".into());
         Ok(())
     }
 
     fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingsError> {
-        let mut told = self.told();
-        told.log.push(format!("memory {}", memory.specs().len()));
-        told.memory = Some(memory);
+        let mut recorded = self.recorded();
+        recorded.log.push(format!("memory {}", memory.specs().len()));
+        recorded.memory = Some(memory);
         Ok(())
     }
 
     fn start(&mut self, index: usize, setup: RingSetup, fds: RingFds) -> Result<(), RingsError> {
-        let mut told = self.told();
-        told.log.push(format!("start {index} at {}", setup.next));
-        let earlier = told.running.insert(index, (setup, fds));
+        let mut recorded = self.recorded();
+        recorded.log.push(format!("start {index} at {}", setup.next));
+        let earlier = recorded.running.insert(index, (setup, fds));
         assert!(earlier.is_none(), "ring {index} started twice");
         Ok(())
     }
 
     fn stop(&mut self, index: usize) -> Result<u16, RingsError> {
-        let mut told = self.told();
-        let (setup, _) = told.running.remove(&index).expect("stopped a ring that does not run");
-        told.log.push(format!("stop {index}"));
-        let next = setup.next.wrapping_add(told.used);
+        let mut recorded = self.recorded();
+        let (setup, _) = recorded.running.remove(&index).expect("stopped a ring that does not run");
+        recorded.log.push(format!("stop {index}"));
+        let next = setup.next.wrapping_add(recorded.used);
         set_used(&setup, next);
         Ok(next)
     }
 
     fn set_call(&mut self, index: usize, call: Option<OwnedFd>) -> Result<(), RingsError> {
-        let mut told = self.told();
-        told.log.push(format!("call {index}"));
-        told.running.get_mut(&index).expect("call for a stopped ring").1.call = call;
+        let mut recorded = self.recorded();
+        recorded.log.push(format!("call {index}"));
+        recorded.running.get_mut(&index).expect("call for a stopped ring").1.call = call;
         Ok(())
     }
 
     fn set_kick(&mut self, index: usize, kick: Option<OwnedFd>) -> Result<(), RingsError> {
-        let mut told = self.told();
-        told.log.push(format!("kick {index}"));
-        told.running.get_mut(&index).expect("kick for a stopped ring").1.kick = kick;
+        let mut recorded = self.recorded();
+        recorded.log.push(format!("kick {index}"));
+        recorded.running.get_mut(&index).expect("kick for a stopped ring").1.kick = kick;
         Ok(())
     }
 
     fn disconnected(&mut self) {
-        let mut told = self.told();
-        told.running.clear();
-        told.memory = None;
-        told.features = None;
-        told.disconnects += 1;
+        let mut recorded = self.recorded();
+        recorded.running.clear();
+        recorded.memory = None;
+        recorded.features = None;
+        recorded.disconnects += 1;
     }
 
     fn fault_event(&self) -> Option<BorrowedFd<'_>> {
         Some(self.fault.as_fd())
     }
 
-    fn broken(&mut self) -> Option<String> {
-        self.told().broken.take()
+    fn broken(&mut self) -> Option<RingsError> {
+        self.recorded().broken.take().map(RingsError::new)
     }
 }
 
@@ -172,12 +172,12 @@ fn set_used(setup: &RingSetup, index: u16) {
 }
 
 /// A frontend that sends any bytes it likes.
-pub struct Peer {
+pub(crate) struct Peer {
     pub stream: UnixStream,
 }
 
 impl Peer {
-    pub fn connect(path: &Path) -> Peer {
+    pub(crate) fn connect(path: &Path) -> Peer {
         let mut stream = None;
         eventually("connection accepted", || {
             stream = UnixStream::connect(path).ok();
@@ -186,13 +186,13 @@ impl Peer {
         Peer::new(stream.unwrap())
     }
 
-    pub fn new(stream: UnixStream) -> Peer {
+    pub(crate) fn new(stream: UnixStream) -> Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Peer { stream }
     }
 
     /// Sends bytes with descriptors; false: the session has closed the connection.
-    pub fn send_raw(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
+    pub(crate) fn send_raw(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() {
@@ -202,12 +202,18 @@ impl Peer {
         sendmsg(&self.stream, &iov, &mut control, SendFlags::NOSIGNAL).is_ok()
     }
 
-    pub fn send(&self, request: u32, flags: u32, body: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
+    pub(crate) fn send(
+        &self,
+        request: u32,
+        flags: u32,
+        body: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> bool {
         self.send_raw(&message(request, flags, body), fds)
     }
 
     /// Reads one answer's body; none: the connection is closed.
-    pub fn answer(&self) -> Option<Vec<u8>> {
+    pub(crate) fn answer(&self) -> Option<Vec<u8>> {
         let mut header = [0; 12];
         (&self.stream).read_exact(&mut header).ok()?;
         let size = u32::from_ne_bytes(header[8..].try_into().unwrap());
@@ -217,61 +223,61 @@ impl Peer {
     }
 
     /// A request with an answer of its own.
-    pub fn ask(&self, request: u32, body: &[u8]) -> u64 {
+    pub(crate) fn ask(&self, request: u32, body: &[u8]) -> u64 {
         assert!(self.send(request, 1, body, &[]));
         let answer = self.answer().expect("the session answers");
         u64::from_ne_bytes(answer[..8].try_into().unwrap())
     }
 
     /// A request, acknowledged; true: successful.
-    pub fn tell(&self, request: u32, body: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
+    pub(crate) fn tell(&self, request: u32, body: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
         self.send(request, 1 | NEED_REPLY, body, fds)
             && self.answer().is_some_and(|answer| answer == 0u64.to_ne_bytes())
     }
 
     /// As [`Peer::tell`], must be successful.
-    pub fn do_tell(&self, request: u32, body: &[u8], fds: &[BorrowedFd<'_>]) {
+    pub(crate) fn send_acknowledged(&self, request: u32, body: &[u8], fds: &[BorrowedFd<'_>]) {
         assert!(self.tell(request, body, fds), "request {request} refused");
     }
 
-    pub fn vring(&self, request: u32, index: u32, value: u32) {
-        self.do_tell(request, &state(index, value), &[]);
+    pub(crate) fn vring(&self, request: u32, index: u32, value: u32) {
+        self.send_acknowledged(request, &state(index, value), &[]);
     }
 
-    pub fn vring_fd(&self, request: u32, index: u64, fd: &OwnedFd) {
-        self.do_tell(request, &index.to_ne_bytes(), &[fd.as_fd()]);
+    pub(crate) fn vring_fd(&self, request: u32, index: u64, fd: &OwnedFd) {
+        self.send_acknowledged(request, &index.to_ne_bytes(), &[fd.as_fd()]);
     }
 
-    pub fn base(&self, index: u32) -> u32 {
+    pub(crate) fn base(&self, index: u32) -> u32 {
         (self.ask(GET_VRING_BASE, &state(index, 0)) >> 32) as u32
     }
 
     /// Protocol features first: from here on requests can be acknowledged.
-    pub fn greet(&self) -> u64 {
+    pub(crate) fn negotiate(&self) -> u64 {
         let features = self.ask(GET_FEATURES, &[]);
         let protocol = self.ask(GET_PROTOCOL_FEATURES, &[]);
         assert!(self.send(SET_PROTOCOL_FEATURES, 1, &protocol.to_ne_bytes(), &[]));
-        self.do_tell(SET_OWNER, &[], &[]);
+        self.send_acknowledged(SET_OWNER, &[], &[]);
         features
     }
 
     /// Greets, takes all features and shares `memory`.
-    pub fn set_up(&self, memory: &Memory) {
-        let features = self.greet();
-        self.do_tell(SET_FEATURES, &features.to_ne_bytes(), &[]);
-        self.do_tell(SET_MEM_TABLE, &memory.table(), &[memory.file.as_fd()]);
+    pub(crate) fn share_memory(&self, memory: &Memory) {
+        let features = self.negotiate();
+        self.send_acknowledged(SET_FEATURES, &features.to_ne_bytes(), &[]);
+        self.send_acknowledged(SET_MEM_TABLE, &memory.table(), &[memory.file.as_fd()]);
     }
 
     /// Says all about a ring but its enabling.
-    pub fn describe_ring(&self, index: u32, memory: &Memory, kick: &OwnedFd) {
+    pub(crate) fn describe_ring(&self, index: u32, memory: &Memory, kick: &OwnedFd) {
         self.vring(SET_VRING_NUM, index, 256);
         self.vring(SET_VRING_BASE, index, 0);
-        self.do_tell(SET_VRING_ADDR, &memory.ring(index), &[]);
+        self.send_acknowledged(SET_VRING_ADDR, &memory.ring(index), &[]);
         self.vring_fd(SET_VRING_KICK, u64::from(index), kick);
     }
 
     /// Whether the session closes the connection.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         // Reset: it had not read all that was sent.
         match (&self.stream).read(&mut [0; 1]) {
             Ok(n) => n == 0,
@@ -281,7 +287,7 @@ impl Peer {
 }
 
 /// A whole message.
-pub fn message(request: u32, flags: u32, body: &[u8]) -> Vec<u8> {
+pub(crate) fn message(request: u32, flags: u32, body: &[u8]) -> Vec<u8> {
     let words = [request, flags, body.len() as u32];
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     bytes.extend(body);
@@ -289,20 +295,20 @@ pub fn message(request: u32, flags: u32, body: &[u8]) -> Vec<u8> {
 }
 
 /// Two 32-bit words: `struct vhost_vring_state`.
-pub fn state(index: u32, value: u32) -> [u8; 8] {
+pub(crate) fn state(index: u32, value: u32) -> [u8; 8] {
     (u64::from(index) | u64::from(value) << 32).to_ne_bytes()
 }
 
-pub fn words(words: &[u64]) -> Vec<u8> {
+pub(crate) fn words(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-pub fn event() -> OwnedFd {
+pub(crate) fn event() -> OwnedFd {
     eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
 }
 
 /// How often an eventfd was written since last asked.
-pub fn count(event: &OwnedFd) -> u64 {
+pub(crate) fn count(event: &OwnedFd) -> u64 {
     let mut bytes = [0; 8];
     match rustix::io::read(event, &mut bytes) {
         Ok(_) => u64::from_ne_bytes(bytes),
@@ -311,7 +317,7 @@ pub fn count(event: &OwnedFd) -> u64 {
 }
 
 /// A shared region, at different addresses in the guest and in the frontend.
-pub struct Memory {
+pub(crate) struct Memory {
     pub file: File,
     pub guest: u64,
     pub user: u64,
@@ -319,7 +325,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub fn new(guest: u64, user: u64, size: u64) -> Memory {
+    pub(crate) fn new(guest: u64, user: u64, size: u64) -> Memory {
         let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
         ftruncate(&file, size).unwrap();
         Memory { file, guest, user, size }
@@ -330,17 +336,17 @@ impl Memory {
     }
 
     /// The body of SET_MEM_TABLE with this one region.
-    pub fn table(&self) -> Vec<u8> {
+    pub(crate) fn table(&self) -> Vec<u8> {
         words(&[&[1], &self.region()[..]].concat())
     }
 
     /// The body of ADD_MEM_REG and REM_MEM_REG.
-    pub fn single(&self) -> Vec<u8> {
+    pub(crate) fn single(&self) -> Vec<u8> {
         words(&[&[0], &self.region()[..]].concat())
     }
 
     /// The body of SET_VRING_ADDR for a ring of at most 256 entries, one per 16 KiB.
-    pub fn ring(&self, index: u32) -> Vec<u8> {
+    pub(crate) fn ring(&self, index: u32) -> Vec<u8> {
         let at = self.user + u64::from(index) * 0x4000;
         words(&[u64::from(index), at, at + 0x2000, at + 0x1000, 0])
     }

@@ -39,7 +39,7 @@ const PROTOCOLS: [Protocol; 4] = [
 ];
 
 /// A frame as a driver hands it over.
-pub struct Sent {
+pub(crate) struct Sent {
     pub what: String,
     pub header: VnetHeader,
     pub bytes: Vec<u8>,
@@ -50,12 +50,12 @@ pub struct Sent {
 }
 
 impl Sent {
-    pub fn payload(&self) -> &[u8] {
+    pub(crate) fn payload(&self) -> &[u8] {
         &self.bytes[self.payload_at..]
     }
 
     /// How many frames it makes for a receiver that does not take it whole.
-    pub fn segments(&self) -> usize {
+    pub(crate) fn segments(&self) -> usize {
         match usize::from(self.header.gso_size) {
             0 => 1,
             size => self.payload().len().div_ceil(size),
@@ -63,13 +63,13 @@ impl Sent {
     }
 
     /// The sequence number behind `offset` bytes of payload.
-    pub fn sequence(&self, offset: usize) -> Option<u32> {
+    pub(crate) fn sequence(&self, offset: usize) -> Option<u32> {
         self.is_tcp.then(|| SEQUENCE.wrapping_add(offset as u32))
     }
 }
 
 /// One frame of each sort that a driver with this set of features sends.
-pub fn of(set: u64, from: MacAddr) -> Vec<Sent> {
+pub(crate) fn of(set: u64, from: MacAddr) -> Vec<Sent> {
     let mut frames = Vec::new();
     for protocol in PROTOCOLS {
         let mut add = |what, payload: &[u8], unfinished, gso_type| {
@@ -187,7 +187,7 @@ impl Protocol {
 
 /// Fills in a checksum that came unfinished, as a receiving driver does (virtio 1.2, section
 /// 5.1.6.4.1).
-pub fn complete(header: &VnetHeader, frame: &mut [u8]) {
+pub(crate) fn complete(header: &VnetHeader, frame: &mut [u8]) {
     if header.flags & NEEDS_CSUM == 0 {
         return;
     }

@@ -233,7 +233,7 @@ fn buffers(set: u64, len: usize) -> u16 {
     (ring_features(set).header_len() + len).div_ceil(receive_buffer(set)) as u16
 }
 
-/// Where a frame belongs, read by a parser that is not ours and checks all lengths.
+/// Where a frame belongs, read by an independent parser that checks all lengths.
 struct Place<'a> {
     /// Source port, another for each frame that is sent.
     port: u16,

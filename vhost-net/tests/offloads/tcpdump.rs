@@ -7,7 +7,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// A capture file in the making (the classic pcap format), and how many frames it holds.
-pub struct Judge {
+pub(crate) struct Judge {
     what: String,
     dir: TempDir,
     file: BufWriter<File>,
@@ -15,7 +15,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    pub fn new(what: &str) -> Judge {
+    pub(crate) fn new(what: &str) -> Judge {
         let dir = tempfile::tempdir().unwrap();
         let mut file = BufWriter::new(File::create(dir.path().join("pcap")).unwrap());
         // Magic number, version 2.4, time zone, accuracy, longest record, Ethernet.
@@ -25,7 +25,7 @@ impl Judge {
         Judge { what: what.to_owned(), dir, file, frames: 0 }
     }
 
-    pub fn add(&mut self, frame: &[u8]) {
+    pub(crate) fn add(&mut self, frame: &[u8]) {
         let len = frame.len() as u32;
         for field in [0, 0, len, len] {
             self.file.write_all(&field.to_le_bytes()).unwrap();
@@ -35,7 +35,7 @@ impl Judge {
     }
 
     /// Every frame is whole, and its checksums are right; returns how many there were.
-    pub fn verdict(mut self) -> usize {
+    pub(crate) fn verdict(mut self) -> usize {
         self.file.flush().unwrap();
         // By standard input: where it runs as another user, it need not find the file.
         let output = Command::new("tcpdump")

@@ -30,7 +30,7 @@ const MODERN: RingFeatures = RingFeatures { event_idx: true, indirect: true, ..M
 fn cycles() -> u64 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: reading the counter has no effect.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "reads the time-stamp counter")]
     unsafe {
         use std::arch::x86_64::{_mm_lfence, _rdtsc};
         _mm_lfence();

@@ -38,13 +38,13 @@ struct Case {
 
 /// The device that a round times.
 enum Device {
-    OursTx(TxQueue, Box<TxBurst>),
-    OursRx(Box<RxQueue>),
-    Theirs(Theirs),
+    TramaTx(TxQueue, Box<TxBurst>),
+    TramaRx(Box<RxQueue>),
+    VirtioQueue(VirtioQueue),
 }
 
 /// The peer crate's queue and its memory.
-struct Theirs {
+struct VirtioQueue {
     queue: Queue,
     memory: GuestMemoryMmap,
     direction: Direction,
@@ -101,9 +101,9 @@ impl Pair {
         }
         let start = cycles();
         match &mut self.device {
-            Device::OursTx(queue, burst) => take(queue, burst, room),
-            Device::OursRx(queue) => put(queue, frame),
-            Device::Theirs(theirs) => theirs.serve(frame, room),
+            Device::TramaTx(queue, burst) => take(queue, burst, room),
+            Device::TramaRx(queue) => put(queue, frame),
+            Device::VirtioQueue(peer) => peer.serve(frame, room),
         }
         let taken = cycles() - start;
         match &mut self.driver {
@@ -149,15 +149,15 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn ours(self) -> Device {
+    fn trama(self) -> Device {
         let map = self.memory.map();
         match self.driver {
-            Driver::Tx(tx) => Device::OursTx(TxQueue::new(tx.setup(map)).unwrap(), Box::default()),
-            Driver::Rx(rx) => Device::OursRx(Box::new(RxQueue::new(rx.setup(map)).unwrap())),
+            Driver::Tx(tx) => Device::TramaTx(TxQueue::new(tx.setup(map)).unwrap(), Box::default()),
+            Driver::Rx(rx) => Device::TramaRx(Box::new(RxQueue::new(rx.setup(map)).unwrap())),
         }
     }
 
-    fn theirs(self, with_reader: bool) -> Device {
+    fn virtio_queue(self, with_reader: bool) -> Device {
         let spec = self.memory.spec();
         let file = FileOffset::from_arc(spec.file.clone(), spec.file_offset);
         let range = (GuestAddress(spec.guest_phys), spec.size as usize, Some(file));
@@ -170,15 +170,15 @@ impl Parts<'_> {
         queue.set_event_idx(self.case.features.event_idx);
         queue.set_ready(true);
         assert!(queue.is_valid(&memory));
-        Device::Theirs(Theirs { queue, memory, direction: self.direction, with_reader })
+        Device::VirtioQueue(VirtioQueue { queue, memory, direction: self.direction, with_reader })
     }
 }
 
-impl Theirs {
+impl VirtioQueue {
     /// Serves a burst: loads the available index once, and asks once whether the driver wants a
     /// call.
     fn serve(&mut self, frame: &[u8], room: &mut [u8]) {
-        let Theirs { queue, memory, direction, with_reader } = self;
+        let VirtioQueue { queue, memory, direction, with_reader } = self;
         let mut done = [(0, 0); BURST];
         let chains = queue.iter(&*memory).unwrap();
         for (chain, done) in chains.zip(&mut done) {
@@ -192,10 +192,10 @@ impl Theirs {
                 }
                 (Direction::Transmit, false) => {
                     let mut filled = 0;
-                    for piece in chain.readable() {
-                        let to = &mut room[filled..filled + piece.len() as usize];
-                        memory.read_slice(to, piece.addr()).unwrap();
-                        filled += piece.len() as usize;
+                    for descriptor in chain.readable() {
+                        let to = &mut room[filled..filled + descriptor.len() as usize];
+                        memory.read_slice(to, descriptor.addr()).unwrap();
+                        filled += descriptor.len() as usize;
                     }
                     0
                 }
@@ -206,7 +206,7 @@ impl Theirs {
                     writer.bytes_written()
                 }
                 (Direction::Receive, false) => {
-                    put_pieces(memory, chain.writable(), frame);
+                    put_each(memory, chain.writable(), frame);
                     HEADER_LEN + frame.len()
                 }
             };
@@ -220,15 +220,15 @@ impl Theirs {
 }
 
 /// Writes header and frame in sequence over the buffers of a chain.
-fn put_pieces(
+fn put_each(
     memory: &GuestMemoryMmap,
-    pieces: impl Iterator<Item = virtio_queue::desc::split::Descriptor>,
+    descriptors: impl Iterator<Item = virtio_queue::desc::split::Descriptor>,
     frame: &[u8],
 ) {
     let mut header = &HEADER[..];
     let mut frame = frame;
-    for piece in pieces {
-        let (mut at, mut room) = (piece.addr(), piece.len() as usize);
+    for descriptor in descriptors {
+        let (mut at, mut room) = (descriptor.addr(), descriptor.len() as usize);
         for part in [&mut header, &mut frame] {
             let (now, later) = part.split_at(part.len().min(room));
             if !now.is_empty() {
@@ -244,58 +244,59 @@ fn run(case: &Case, direction: Direction, len: usize) {
     let frame: Vec<u8> = (0..len).map(|i| i as u8).collect();
     let mut room = vec![0; 4096];
     let mut pairs = [
-        Pair::new(case, direction, |parts| parts.ours()),
-        Pair::new(case, direction, |parts| parts.theirs(true)),
-        Pair::new(case, direction, |parts| parts.theirs(false)),
+        Pair::new(case, direction, |parts| parts.trama()),
+        Pair::new(case, direction, |parts| parts.virtio_queue(true)),
+        Pair::new(case, direction, |parts| parts.virtio_queue(false)),
     ];
     let mut samples = [const { Vec::new() }; 3];
     for round in 0..ROUNDS {
         // The first device finds the driver's lines coldest.
         for turn in 0..pairs.len() {
-            let who = (round + turn) % pairs.len();
-            let cycles = pairs[who].round(&frame, &mut room) as f64 / BURST as f64;
-            samples[who].push(cycles);
+            let which = (round + turn) % pairs.len();
+            let cycles = pairs[which].round(&frame, &mut room) as f64 / BURST as f64;
+            samples[which].push(cycles);
         }
     }
-    let [ours, reader, pieces] = samples;
+    let [trama, reader, descriptors] = samples;
     let median = |values: &Vec<f64>| Summary::of(values.clone()).median;
-    let (name, best) = match median(&reader) < median(&pieces) {
+    let (name, best) = match median(&reader) < median(&descriptors) {
         true => ("reader", &reader),
-        false => ("pieces", &pieces),
+        false => ("descriptors", &descriptors),
     };
-    let ratio = Summary::of(ours.iter().zip(best).map(|(ours, best)| best / ours).collect());
+    let ratio = Summary::of(trama.iter().zip(best).map(|(trama, best)| best / trama).collect());
     let direction = match direction {
         Direction::Transmit => "transmit",
         Direction::Receive => "receive",
     };
-    let (ours, reader, pieces) = (Summary::of(ours), Summary::of(reader), Summary::of(pieces));
+    let (trama, reader, descriptors) =
+        (Summary::of(trama), Summary::of(reader), Summary::of(descriptors));
     println!(
         "{:<15} {direction:<8} {len:>5} | {:>6.1} ({:>5.1}-{:>6.1}) | {:>6.1} {:>6.1} | \
          {:>5.2} ({:.2}-{:.2}) {name}",
         case.name,
-        ours.median,
-        ours.low,
-        ours.high,
+        trama.median,
+        trama.low,
+        trama.high,
         reader.median,
-        pieces.median,
+        descriptors.median,
         ratio.median,
         ratio.low,
         ratio.high,
     );
 }
 
-pub fn run_all() {
+pub(crate) fn run_all() {
     println!(
-        "\nOur ring beside virtio-queue, bursts of {BURST}: cycles a frame, medians of rounds"
+        "\ntrama's ring and virtio-queue, bursts of {BURST}: cycles a frame, medians of rounds"
     );
     println!("in brackets what nine in ten rounds lie between; the ratio is to the faster use");
     println!(
-        "{:<15} {:<8} {:>5} | {:<21} | {:>6} {:>6} | theirs / ours",
-        "chains", "ring", "bytes", "ours", "reader", "pieces"
+        "{:<15} {:<8} {:>5} | {:<21} | {:>6} {:>6} | virtio-queue / trama",
+        "chains", "ring", "bytes", "trama", "reader", "descriptors"
     );
     let cases = [
         Case { name: "one descriptor", shape: ChainShape::Single, features: MERGEABLE },
-        Case { name: "header apart", shape: ChainShape::HeaderSplit, features: MERGEABLE },
+        Case { name: "header split", shape: ChainShape::HeaderSplit, features: MERGEABLE },
         Case { name: "indirect", shape: ChainShape::Indirect(2), features: MODERN },
     ];
     for case in &cases {

@@ -110,7 +110,7 @@ fn run(case: &Case, cycle_ns: f64) {
     println!();
 }
 
-pub fn run_all() {
+pub(crate) fn run_all() {
     let cycle_ns = calibrate();
     let case = |name, len, shape, features| Case { name, len, burst: MAX_BURST, shape, features };
     let cases = [
@@ -118,8 +118,8 @@ pub fn run_all() {
         case("one descriptor, mergeable", 60, ChainShape::Single, MERGEABLE),
         case("one descriptor, in order", 60, ChainShape::Single, IN_ORDER),
         case("one descriptor, event idx", 60, ChainShape::Single, MODERN),
-        case("header apart", 60, ChainShape::HeaderSplit, PLAIN),
-        case("indirect, header apart", 60, ChainShape::Indirect(2), MODERN),
+        case("header split", 60, ChainShape::HeaderSplit, PLAIN),
+        case("indirect, header split", 60, ChainShape::Indirect(2), MODERN),
         case("one descriptor, in order", 590, ChainShape::Single, IN_ORDER),
         case("one descriptor, in order", 1514, ChainShape::Single, IN_ORDER),
         Case { burst: 1, ..case("one descriptor, in order", 60, ChainShape::Single, IN_ORDER) },

@@ -2,8 +2,8 @@
 //! the results.
 //!
 //! A frame goes from a transmit ring to a receive ring; the figures are device cycles per frame.
-//! *Alone*: drivers and device take turns on one thread. *Two cores*: the drivers have a thread on
-//! another core, so the lines travel. Each trial runs in blocks that alternate with those of the
+//! *One core*: drivers and device take turns on one thread. *Two cores*: the drivers have a thread
+//! on another core, so the lines travel. Each trial runs in blocks that alternate with those of the
 //! others.
 
 use std::hint::black_box;
@@ -105,8 +105,8 @@ impl Device {
                 self.next = (self.next + 1) % buffers;
                 let buffer = &mut pool[self.next * BUFFER..][..BUFFER];
                 let mut len = 0;
-                for piece in std::iter::once(&Segment::from(burst.head(i))).chain(burst.body(i)) {
-                    len += piece.copy_to(&mut buffer[len..]);
+                for segment in std::iter::once(&Segment::from(burst.head(i))).chain(burst.body(i)) {
+                    len += segment.copy_to(&mut buffer[len..]);
                 }
                 rx.push(burst.header(i), &buffer[..len], &[])
             }
@@ -126,15 +126,15 @@ struct Drivers {
 impl Drivers {
     /// Sends up to a batch and takes back what arrived; returns the number of frames received.
     fn turn(&mut self) -> usize {
-        let came = self.rx.discard(usize::MAX).unwrap();
-        if came > 0 {
+        let received = self.rx.discard(usize::MAX).unwrap();
+        if received > 0 {
             self.rx.refill();
         }
         self.tx.reclaim().unwrap();
         let room = self.tx.free().min(BATCH);
         (0..room).for_each(|_| self.tx.send(&[0; HEADER_LEN], &[&self.frame]).unwrap());
         self.tx.publish();
-        came
+        received
     }
 }
 
@@ -158,7 +158,7 @@ fn set_up(trial: Trial) -> (Drivers, Device) {
 }
 
 /// Returns the device's cycles per frame: the median of a block's batches.
-fn alone(trial: Trial) -> f64 {
+fn one_core_cycles(trial: Trial) -> f64 {
     let (mut drivers, mut device) = set_up(trial);
     let mut samples = Vec::new();
     for round in 0..FRAMES / BATCH {
@@ -174,7 +174,7 @@ fn alone(trial: Trial) -> f64 {
 }
 
 /// Pins this thread to one core; without permission the scheduler decides.
-fn stay_on(core: usize) {
+fn pin_to(core: usize) {
     let mut cores = CpuSet::new();
     cores.set(core);
     let _ = sched_setaffinity(None, &cores);
@@ -185,13 +185,13 @@ fn stay_on(core: usize) {
 fn two_cores(trial: Trial) -> (f64, f64) {
     let (mut drivers, mut device) = set_up(trial);
     let stop = Arc::new(AtomicBool::new(false));
-    let came = Arc::new(AtomicU64::new(0));
+    let received = Arc::new(AtomicU64::new(0));
     let driver = {
-        let (stop, came) = (stop.clone(), came.clone());
+        let (stop, received) = (stop.clone(), received.clone());
         std::thread::spawn(move || {
-            stay_on(1);
+            pin_to(1);
             while !stop.load(Ordering::Relaxed) {
-                came.fetch_add(drivers.turn() as u64, Ordering::Relaxed);
+                received.fetch_add(drivers.turn() as u64, Ordering::Relaxed);
             }
         })
     };
@@ -207,7 +207,7 @@ fn two_cores(trial: Trial) -> (f64, f64) {
             }
         }
     }
-    let rate = came.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64() / 1e6;
+    let rate = received.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64() / 1e6;
     stop.store(true, Ordering::Relaxed);
     driver.join().unwrap();
     (Summary::of(samples).median, rate)
@@ -216,23 +216,23 @@ fn two_cores(trial: Trial) -> (f64, f64) {
 fn compare(title: &str, trials: &[Trial]) {
     let mut samples = vec![[const { Vec::new() }; 3]; trials.len()];
     for _ in 0..BLOCKS {
-        for (trial, [single, apart, rates]) in trials.iter().zip(&mut samples) {
+        for (trial, [one_core, two_cores_cycles, rates]) in trials.iter().zip(&mut samples) {
             let (cycles, rate) = two_cores(*trial);
-            single.push(alone(*trial));
-            apart.push(cycles);
+            one_core.push(one_core_cycles(*trial));
+            two_cores_cycles.push(cycles);
             rates.push(rate);
         }
     }
-    println!("\n{title:30} {:>8}    {:30} Mpps (range)", "alone", "two cores (range)");
+    println!("\n{title:30} {:>8}    {:30} Mpps (range)", "one core", "two cores (range)");
     for (trial, summaries) in trials.iter().zip(samples) {
-        let [single, apart, rates] = summaries.map(Summary::of);
+        let [one_core, two_cores_cycles, rates] = summaries.map(Summary::of);
         println!(
             "{:30} {:8.1}    {:6.1} ({:6.1} -{:7.1})         {:6.2} ({:.2}-{:.2})",
             trial.name,
-            single.median,
-            apart.median,
-            apart.low,
-            apart.high,
+            one_core.median,
+            two_cores_cycles.median,
+            two_cores_cycles.low,
+            two_cores_cycles.high,
             rates.median,
             rates.low,
             rates.high
@@ -245,7 +245,7 @@ fn compare(title: &str, trials: &[Trial]) {
 enum WhenFull {
     Drop,
     /// Publish pending frames, look again, try once more.
-    TryAgain,
+    Retry,
 }
 
 /// Runs two senders and one receiver on another core; returns the million frames per second
@@ -256,12 +256,12 @@ fn fan_in(when_full: WhenFull) -> (f64, f64) {
     let (mut two, other) = set_up(trial);
     let mut queues = [device.tx, other.tx];
     let stop = Arc::new(AtomicBool::new(false));
-    let came = Arc::new(AtomicU64::new(0));
+    let received = Arc::new(AtomicU64::new(0));
     let receiver = {
-        let (stop, came) = (stop.clone(), came.clone());
+        let (stop, received) = (stop.clone(), received.clone());
         let mut rx = one.rx;
         std::thread::spawn(move || {
-            stay_on(1);
+            pin_to(1);
             let mut frame = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 let mut count = 0;
@@ -269,7 +269,7 @@ fn fan_in(when_full: WhenFull) -> (f64, f64) {
                     count += 1;
                 }
                 rx.refill();
-                came.fetch_add(count, Ordering::Relaxed);
+                received.fetch_add(count, Ordering::Relaxed);
             }
         })
     };
@@ -286,7 +286,7 @@ fn fan_in(when_full: WhenFull) -> (f64, f64) {
                     sent += 1;
                     let push =
                         |rx: &mut RxQueue| rx.push(burst.header(i), burst.head(i), burst.body(i));
-                    if push(&mut device.rx).is_err() && matches!(when_full, WhenFull::TryAgain) {
+                    if push(&mut device.rx).is_err() && matches!(when_full, WhenFull::Retry) {
                         device.rx.publish();
                         let _ = push(&mut device.rx);
                     }
@@ -296,7 +296,7 @@ fn fan_in(when_full: WhenFull) -> (f64, f64) {
             black_box((queue.publish(), device.rx.publish()));
         }
     }
-    let arrived = came.load(Ordering::Relaxed) as f64;
+    let arrived = received.load(Ordering::Relaxed) as f64;
     let rate = arrived / start.elapsed().as_secs_f64() / 1e6;
     stop.store(true, Ordering::Relaxed);
     receiver.join().unwrap();
@@ -304,8 +304,7 @@ fn fan_in(when_full: WhenFull) -> (f64, f64) {
 }
 
 fn compare_fan_in() {
-    let policies =
-        [("drop at once", WhenFull::Drop), ("show, look, try again", WhenFull::TryAgain)];
+    let policies = [("drop at once", WhenFull::Drop), ("publish, refresh, retry", WhenFull::Retry)];
     let mut samples = [const { (Vec::new(), Vec::new()) }; 2];
     for _ in 0..BLOCKS {
         for ((_, policy), (rates, shares)) in policies.iter().zip(&mut samples) {
@@ -314,7 +313,7 @@ fn compare_fan_in() {
             shares.push(share);
         }
     }
-    println!("\n{:30} arrived, Mpps (range)    share of what was sent", "two senders, ring full");
+    println!("\n{:30} received, Mpps (range)   share of the frames sent", "two senders, ring full");
     for ((name, _), (rates, shares)) in policies.iter().zip(samples) {
         let (rates, shares) = (Summary::of(rates), Summary::of(shares));
         println!(
@@ -324,8 +323,8 @@ fn compare_fan_in() {
     }
 }
 
-pub fn run_all() {
-    stay_on(0);
+pub(crate) fn run_all() {
+    pin_to(0);
     let trial = |name| Trial { name, ..BASE };
     let ready = |name, ready| Trial { ready, ..trial(name) };
     compare(
@@ -334,8 +333,8 @@ pub fn run_all() {
             ready("1", Some(1)),
             ready("8", Some(8)),
             ready("16", Some(16)),
-            ready("a burst's (chosen)", Some(MAX_BURST)),
-            ready("not said how many", None),
+            ready("the whole burst (chosen)", Some(MAX_BURST)),
+            ready("expect() not called", None),
         ],
     );
     let burst = |name, burst| Trial { burst, ..trial(name) };

@@ -81,6 +81,9 @@ impl Default for TxBurst {
 }
 
 impl TxBurst {
+    /// Most bytes of a [`head`](Self::head).
+    pub const MAX_HEAD: usize = OFFLOAD_HEAD;
+
     /// Makes an empty burst with room for [`MAX_BURST`] frames.
     pub fn new() -> TxBurst {
         TxBurst {

@@ -109,14 +109,14 @@ impl DeviceRing {
                     self.setup.memory.guest_window(address).ok_or(RingError::BadAddress)?;
             }
             let (ptr, room) = self.window.at(address).ok_or(RingError::BadAddress)?;
-            let run = left.min(room);
-            if let More::No = segment(ptr, run as usize)? {
+            let len_here = left.min(room);
+            if let More::No = segment(ptr, len_here as usize)? {
                 return Ok(More::No);
             }
-            left -= run;
+            left -= len_here;
             // Regions do not wrap, so only the end of the last one can be the end of the address
             // space.
-            address = address.wrapping_add(run);
+            address = address.wrapping_add(len_here);
         }
         Ok(More::Yes)
     }

@@ -16,10 +16,10 @@ pub trait Head: sealed::Bytes {
     /// If `room` is too small.
     fn copy_to(self, room: &mut [u8]) -> &[u8] {
         let mut end = 0;
-        self.for_each_piece(|piece| {
+        self.for_each_segment(|segment| {
             let start = end;
-            end += piece.len();
-            piece.copy_to(&mut room[start..end]);
+            end += segment.len();
+            segment.copy_to(&mut room[start..end]);
         });
         &room[..end]
     }
@@ -41,7 +41,7 @@ pub(super) mod sealed {
         unsafe fn write_to(self, to: *mut u8);
 
         /// Passes the bytes to `put`, in order.
-        fn for_each_piece(self, put: impl FnMut(Segment<'_>));
+        fn for_each_segment(self, put: impl FnMut(Segment<'_>));
     }
 }
 
@@ -57,7 +57,7 @@ impl sealed::Bytes for &[u8] {
         unsafe { copy(self.as_ptr(), to, <[u8]>::len(self)) };
     }
 
-    fn for_each_piece(self, mut put: impl FnMut(Segment<'_>)) {
+    fn for_each_segment(self, mut put: impl FnMut(Segment<'_>)) {
         put(self.into());
     }
 }
@@ -104,7 +104,7 @@ impl<const TAGGED: bool> sealed::Bytes for NewStart<'_, TAGGED> {
         }
     }
 
-    fn for_each_piece(self, mut put: impl FnMut(Segment<'_>)) {
+    fn for_each_segment(self, mut put: impl FnMut(Segment<'_>)) {
         put(self.start.to_ne_bytes()[..Self::LEN].into());
         put(self.rest.into());
     }

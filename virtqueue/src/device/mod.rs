@@ -85,7 +85,7 @@ impl DeviceRing {
 
     /// Reads the available index; returns the number of waiting chains.
     #[inline(always)]
-    fn look(&mut self) -> Result<u16, RingError> {
+    fn refresh_avail(&mut self) -> Result<u16, RingError> {
         if let Some(error) = self.broken {
             return Err(error);
         }
@@ -93,10 +93,10 @@ impl DeviceRing {
         let waiting = seen.since(self.next);
         // Checked after the load, which itself may have hit the lost memory.
         if self.setup.memory.is_lost() {
-            return Err(self.breaks(RingError::MemoryLost));
+            return Err(self.mark_broken(RingError::MemoryLost));
         }
         if waiting > self.raw.size() {
-            return Err(self.breaks(RingError::AvailJump));
+            return Err(self.mark_broken(RingError::AvailJump));
         }
         self.seen = seen;
         Ok(waiting)
@@ -105,7 +105,7 @@ impl DeviceRing {
     /// Marks the ring broken for good. Where memory is lost, other errors read from it do not
     /// count.
     #[cold]
-    fn breaks(&mut self, error: RingError) -> RingError {
+    fn mark_broken(&mut self, error: RingError) -> RingError {
         let lost = self.setup.memory.is_lost();
         let error = if lost { RingError::MemoryLost } else { error };
         self.broken = Some(error);
@@ -116,7 +116,7 @@ impl DeviceRing {
 
     /// Prefetches the lines of the next `count` used elements for writing.
     #[inline(always)]
-    fn will_use(&self, count: u16) {
+    fn prefetch_used(&self, count: u16) {
         let used = self.used.get();
         for line in (0..count).step_by(USED_PER_LINE) {
             prefetch_write(self.raw.used_at(used.wrapping_add(line)));
@@ -127,7 +127,7 @@ impl DeviceRing {
     /// descriptors in turn, so one in each line is enough. No other decision depends on these
     /// reads.
     #[inline(always)]
-    fn look_ahead(&self, count: u16) {
+    fn prefetch_descriptors(&self, count: u16) {
         let next = self.next.get();
         for line in (0..count.min(self.waiting())).step_by(DESC_PER_LINE) {
             prefetch(self.raw.desc_at(self.raw.read_head(next.wrapping_add(line))));
@@ -139,7 +139,7 @@ impl DeviceRing {
     fn head(&mut self, index: u16) -> Result<u16, RingError> {
         let head = self.raw.read_head(index);
         if head >= self.raw.size() {
-            return Err(self.breaks(RingError::HeadOutOfRange));
+            return Err(self.mark_broken(RingError::HeadOutOfRange));
         }
         Ok(head)
     }
@@ -147,12 +147,12 @@ impl DeviceRing {
     /// Returns the pointer to a guest buffer that lies in one region.
     #[inline(always)]
     fn translate(&mut self, address: u64, len: u32) -> Option<*mut u8> {
-        self.window.range(address, len).or_else(|| self.translate_elsewhere(address, len))
+        self.window.range(address, len).or_else(|| self.translate_in_new_window(address, len))
     }
 
     /// Does the same as `translate` for an address outside the last region.
     #[cold]
-    fn translate_elsewhere(&mut self, address: u64, len: u32) -> Option<*mut u8> {
+    fn translate_in_new_window(&mut self, address: u64, len: u32) -> Option<*mut u8> {
         self.window = self.setup.memory.guest_window(address)?;
         self.window.range(address, len)
     }
@@ -199,6 +199,6 @@ impl DeviceRing {
         self.raw.set_used_flags(0);
         // As in `publish`: the store comes before the load.
         fence(Ordering::SeqCst);
-        !matches!(self.look(), Ok(0))
+        !matches!(self.refresh_avail(), Ok(0))
     }
 }

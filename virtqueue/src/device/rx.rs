@@ -12,7 +12,7 @@ use crate::ring::{DESC_NEXT, DESC_WRITE, HEADER_LEN, Index, MAX_BURST, RingSetup
 use crate::segment::Segment;
 
 /// Most ranges that one frame is spread over: 64 KiB in 64-byte buffers.
-const MAX_RUNS: usize = 1024;
+const MAX_RANGES: usize = 1024;
 
 const HEADER: u32 = HEADER_LEN as u32;
 /// Buffers made ready at a time if `expect` was not called.
@@ -37,7 +37,7 @@ pub struct RxQueue {
     /// By available index, modulo the array's length.
     ready: [Ready; MAX_BURST],
     /// Destination of the current frame if it takes more than one descriptor.
-    runs: Vec<(*mut u8, usize)>,
+    ranges: Vec<(*mut u8, usize)>,
 }
 
 /// A chain that was read and checked, with the places for a header and for a frame in one piece.
@@ -60,14 +60,17 @@ unsafe impl Send for RxQueue {}
 
 impl RxQueue {
     /// Makes a queue over the ring, with kicks disarmed.
+    ///
+    /// # Errors
+    /// The ring cannot be used as set up: its size, an address, or its alignment.
     pub fn new(setup: RingSetup) -> Result<RxQueue, RingError> {
         let mut ring = DeviceRing::new(setup)?;
         ring.disarm();
         let long = ring.setup.features.header_len() == HEADER_LEN;
         let direct = if long { u32::from(DESC_WRITE) } else { u32::MAX };
-        let runs = Vec::with_capacity(MAX_RUNS);
+        let ranges = Vec::with_capacity(MAX_RANGES);
         let ready_to = ring.next;
-        Ok(RxQueue { ring, direct, ready_to, ready: [Ready::NONE; MAX_BURST], runs })
+        Ok(RxQueue { ring, direct, ready_to, ready: [Ready::NONE; MAX_BURST], ranges })
     }
 
     /// Makes buffers ready for up to this many frames to be pushed, at most [`MAX_BURST`]. Without
@@ -75,12 +78,12 @@ impl RxQueue {
     #[inline]
     pub fn expect(&mut self, frames: usize) {
         let wanted = frames.min(MAX_BURST) as u16;
-        if self.ring.waiting() < wanted && self.ring.look().is_err() {
+        if self.ring.waiting() < wanted && self.ring.refresh_avail().is_err() {
             // The next push returns the error.
             self.ready_to = self.ring.next;
             return;
         }
-        self.ring.will_use(wanted);
+        self.ring.prefetch_used(wanted);
         self.make_ready(wanted.min(self.ring.waiting()));
     }
 
@@ -104,7 +107,7 @@ impl RxQueue {
                 slot.frame_at = at.wrapping_add(HEADER_LEN);
                 slot.room = desc.len - HEADER;
                 slot.id = u32::from(id);
-            } else if let Some(ready) = self.ring.read_apart(id, direct) {
+            } else if let Some(ready) = self.ring.read_header_split(id, direct) {
                 *slot = ready;
                 window = self.ring.window;
             } else {
@@ -120,6 +123,10 @@ impl RxQueue {
     /// Copies one frame: header (its num_buffers is filled in here, or left out of short headers),
     /// head, body. It takes one chain, or with mergeable buffers as many as it fills. All or
     /// nothing: on `Full` and `TooLarge` the ring is as it was. A malformed chain breaks the ring.
+    ///
+    /// # Errors
+    /// [`PushError::Full`] and [`PushError::TooLarge`] concern this frame only;
+    /// [`PushError::Broken`] the ring.
     #[inline(always)]
     pub fn push<H: Head>(
         &mut self,
@@ -153,7 +160,7 @@ impl RxQueue {
         total: usize,
     ) -> Result<(), PushError> {
         let waiting = match self.ring.waiting() {
-            0 => self.ring.look().map_err(PushError::Broken)?,
+            0 => self.ring.refresh_avail().map_err(PushError::Broken)?,
             waiting => waiting,
         };
         if waiting == 0 {
@@ -189,11 +196,11 @@ impl RxQueue {
         let chains = self.plan(total)?;
         let mut header = *header;
         [header[10], header[11]] = chains.to_le_bytes();
-        let mut spread = Spread { runs: self.runs.iter(), at: std::ptr::null_mut(), room: 0 };
+        let mut spread = Spread { ranges: self.ranges.iter(), at: std::ptr::null_mut(), room: 0 };
         // SAFETY: the plan has room for `total` bytes, and that many are put.
         unsafe {
             spread.put((&header[..header_len]).into());
-            head.for_each_piece(|piece| spread.put(piece));
+            head.for_each_segment(|segment| spread.put(segment));
             body.iter().for_each(|segment| spread.put(*segment));
         }
         self.ring.next.advance(chains);
@@ -204,18 +211,18 @@ impl RxQueue {
     /// Reserves room for `total` bytes and writes the used elements for it; the driver sees them at
     /// the next publish. Returns the number of chains.
     fn plan(&mut self, total: usize) -> Result<u16, PushError> {
-        self.runs.clear();
+        self.ranges.clear();
         let (mut chains, mut room) = (0u16, 0);
         // One descriptor for each range of at least a byte, and one that finds no room; the walk of
         // each chain adds one for a reference to an indirect table. Only chains with empty buffers
         // need more.
-        let mut budget = total.min(MAX_RUNS) + 1;
+        let mut budget = total.min(MAX_RANGES) + 1;
         while room < total {
             if chains > 0 && !self.ring.setup.features.mergeable {
                 return Err(PushError::TooLarge);
             }
             if chains == self.ring.waiting()
-                && self.ring.look().map_err(PushError::Broken)? == chains
+                && self.ring.refresh_avail().map_err(PushError::Broken)? == chains
             {
                 let whole_ring = chains == self.ring.raw.size();
                 return Err(if whole_ring { PushError::TooLarge } else { PushError::Full });
@@ -235,37 +242,37 @@ impl RxQueue {
 
     /// Adds the ranges of one chain to the plan, up to `need` bytes; returns how many it found.
     fn plan_chain(&mut self, id: u16, need: usize, budget: &mut usize) -> Result<usize, PushError> {
-        let (runs, mut found, mut full) = (&mut self.runs, 0, false);
+        let (ranges, mut found, mut full) = (&mut self.ranges, 0, false);
         let least = self.ring.setup.features.header_len().min(need);
         let desc = self.ring.raw.read_desc(id);
         if desc.flags == DESC_WRITE
             && desc.len as usize >= least
-            && runs.len() < MAX_RUNS
+            && ranges.len() < MAX_RANGES
             && *budget > 0
             && let Some(at) = self.ring.translate(desc.addr, desc.len)
         {
             *budget -= 1;
             let len = need.min(desc.len as usize);
-            runs.push((at, len));
+            ranges.push((at, len));
             return Ok(len);
         }
         let walked = self.ring.walk(id, Direction::ToDriver, budget, |ptr, len| {
-            full = runs.len() == MAX_RUNS;
+            full = ranges.len() == MAX_RANGES;
             if full {
                 return Ok(More::No);
             }
             let len = len.min(need - found);
-            runs.push((ptr, len));
+            ranges.push((ptr, len));
             found += len;
             Ok(if found == need { More::No } else { More::Yes })
         });
         match walked {
-            Err(error) => Err(PushError::Broken(self.ring.breaks(error))),
+            Err(error) => Err(PushError::Broken(self.ring.mark_broken(error))),
             Ok(()) if full => Err(PushError::TooLarge),
             // Each buffer must hold at least a header (virtio 1.2, section 5.1.6.3.1). A driver
             // that posts empty ones would make the device walk the ring for nothing.
             Ok(()) if found < least => {
-                Err(PushError::Broken(self.ring.breaks(RingError::HeaderTooShort)))
+                Err(PushError::Broken(self.ring.mark_broken(RingError::HeaderTooShort)))
             }
             Ok(()) => Ok(found),
         }
@@ -273,7 +280,7 @@ impl RxQueue {
 
     /// Reads the available index again; `push` does so itself when it runs out of buffers.
     pub fn refresh(&mut self) {
-        if self.ring.look().is_err() {
+        if self.ring.refresh_avail().is_err() {
             // The next push returns the error.
             self.ready_to = self.ring.next;
         }
@@ -283,7 +290,7 @@ impl RxQueue {
     #[inline]
     pub fn publish(&mut self) -> bool {
         // The next burst will probably read as many descriptors as were just used; prefetch them.
-        self.ring.look_ahead(self.ring.used.since(self.ring.published));
+        self.ring.prefetch_descriptors(self.ring.used.since(self.ring.published));
         self.ring.publish()
     }
 
@@ -293,6 +300,9 @@ impl RxQueue {
     }
 
     /// Moves the ring to a new memory map. On error the old one stays.
+    ///
+    /// # Errors
+    /// A part of the ring does not lie in the new map.
     pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingError> {
         self.ready_to = self.ring.next;
         self.ring.set_memory(memory)
@@ -310,7 +320,7 @@ impl DeviceRing {
     /// follows. Drivers without mergeable buffers and VIRTIO_F_ANY_LAYOUT lay out their buffers
     /// like this. `direct` is [`RxQueue::direct`].
     #[inline(never)]
-    fn read_apart(&mut self, id: u16, direct: u32) -> Option<Ready> {
+    fn read_header_split(&mut self, id: u16, direct: u32) -> Option<Ready> {
         let first = self.raw.read_desc(id);
         let id = u32::from(id);
         if u32::from(first.flags) == direct && first.len >= HEADER {
@@ -391,7 +401,7 @@ unsafe fn copy_several(body: &[Segment<'_>], mut at: *mut u8) {
 
 /// Writes bytes in sequence over ranges of guest memory.
 struct Spread<'a> {
-    runs: std::slice::Iter<'a, (*mut u8, usize)>,
+    ranges: std::slice::Iter<'a, (*mut u8, usize)>,
     at: *mut u8,
     room: usize,
 }
@@ -403,7 +413,7 @@ impl Spread<'_> {
     unsafe fn put(&mut self, mut from: Segment<'_>) {
         while !from.is_empty() {
             if self.room == 0 {
-                let Some(&(at, room)) = self.runs.next() else { return };
+                let Some(&(at, room)) = self.ranges.next() else { return };
                 (self.at, self.room) = (at, room);
             }
             let (part, rest) = from.split_at(self.room);

@@ -31,22 +31,31 @@ enum Taken {
 
 impl TxQueue {
     /// Makes a queue over the ring. Does not touch the ring before the first call.
+    ///
+    /// # Errors
+    /// The ring cannot be used as set up: its size, an address, or its alignment.
     pub fn new(setup: RingSetup) -> Result<TxQueue, RingError> {
         Ok(TxQueue { ring: DeviceRing::new(setup)? })
     }
 
     /// Returns the number of waiting chains (one acquire load). An error means that the ring is
     /// broken for good.
+    ///
+    /// # Errors
+    /// The driver broke the rules of the ring, or its memory was lost; the ring stays broken.
     #[inline]
     pub fn pending(&mut self) -> Result<u16, RingError> {
-        self.ring.look()
+        self.ring.refresh_avail()
     }
 
     /// Takes up to `max` chains, and at most [`MAX_BURST`], into `burst`, which is cleared first;
     /// returns their number. A malformed chain becomes an entry whose `error` is set. An error here
     /// means that the ring is broken for good, and nothing was taken.
+    ///
+    /// # Errors
+    /// The driver broke the rules of the ring, or its memory was lost; the ring stays broken.
     pub fn fetch(&mut self, burst: &mut TxBurst, max: usize) -> Result<usize, RingError> {
-        let waiting = match self.ring.look() {
+        let waiting = match self.ring.refresh_avail() {
             Ok(waiting) if waiting > 0 => usize::from(waiting),
             other => {
                 burst.clear();
@@ -57,7 +66,9 @@ impl TxQueue {
         let want = waiting.min(max).min(MAX_BURST);
         // Chosen per burst, so that the common header's length is known at compile time.
         let taken = if self.ring.setup.features.header_len() == HEADER_LEN {
-            self.take(burst, want, |queue, head, burst, budget| queue.take_one(head, burst, budget))
+            self.take(burst, want, |queue, head, burst, budget| {
+                queue.take_common(head, burst, budget)
+            })
         } else {
             self.take(burst, want, |queue, head, burst, budget| queue.take_any(head, burst, budget))
         };
@@ -66,25 +77,25 @@ impl TxQueue {
             return Err(error);
         }
         self.ring.next.advance(burst.len() as u16);
-        self.ring.will_use(burst.len() as u16);
-        self.ring.look_ahead(MAX_BURST as u16);
+        self.ring.prefetch_used(burst.len() as u16);
+        self.ring.prefetch_descriptors(MAX_BURST as u16);
         burst.gather();
         Ok(burst.len())
     }
 
-    /// Enters chains by `take_one`, which gets their heads, until `burst` has `want`.
+    /// Enters chains by `take_common`, which gets their heads, until `burst` has `want`.
     #[inline(always)]
     fn take(
         &mut self,
         burst: &mut TxBurst,
         want: usize,
-        take_one: impl Fn(&mut Self, u16, &mut TxBurst, &mut usize) -> Result<Taken, RingError>,
+        take_common: impl Fn(&mut Self, u16, &mut TxBurst, &mut usize) -> Result<Taken, RingError>,
     ) -> Result<(), RingError> {
         let start = self.ring.next.get();
         let mut budget = MAX_DESCRIPTORS;
         while burst.len() < want {
             let head = self.ring.head(start.wrapping_add(burst.len() as u16))?;
-            if let Taken::NoRoom = take_one(self, head, burst, &mut budget)? {
+            if let Taken::NoRoom = take_common(self, head, burst, &mut budget)? {
                 break;
             }
         }
@@ -94,7 +105,7 @@ impl TxQueue {
     /// Enters the chain at `head` into the burst. Handles two forms directly: header and frame in
     /// one descriptor, or in one each. The header has full length.
     #[inline(always)]
-    fn take_one(
+    fn take_common(
         &mut self,
         head: u16,
         burst: &mut TxBurst,
@@ -142,7 +153,9 @@ impl TxQueue {
         let result = result.and_then(|()| burst.push_segments(head, first, header_len));
         match result {
             Ok(()) => return Ok(Taken::Entered),
-            Err(RingError::ChainTooLong) => return Err(self.ring.breaks(RingError::ChainTooLong)),
+            Err(RingError::ChainTooLong) => {
+                return Err(self.ring.mark_broken(RingError::ChainTooLong));
+            }
             // Other chains' segments take the room: it may fit in the next burst.
             Err(RingError::ChainTooLarge) if first > 0 => {
                 burst.drop_segments(first);
@@ -186,6 +199,7 @@ impl TxQueue {
 
     /// Requests a kick for the next chain. Returns `true` if a chain waits already; its kick may
     /// never come.
+    #[must_use = "a chain that waits already may never be kicked for"]
     pub fn arm(&mut self) -> bool {
         self.ring.arm()
     }
@@ -197,6 +211,9 @@ impl TxQueue {
     }
 
     /// Moves the ring to a new memory map. On error the old one stays.
+    ///
+    /// # Errors
+    /// A part of the ring does not lie in the new map.
     pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingError> {
         self.ring.set_memory(memory)
     }

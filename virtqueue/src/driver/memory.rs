@@ -23,12 +23,12 @@ const USER_BASE: u64 = 0x7e00_0000_0000;
 pub struct DriverMemory {
     map: Arc<GuestMemory>,
     size: usize,
-    taken: AtomicUsize,
+    allocated: AtomicUsize,
 }
 
 /// A part of the memory, with all its addresses.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Piece {
+pub(super) struct Allocation {
     pub(super) ptr: *mut u8,
     pub(super) guest: u64,
     pub(super) user: u64,
@@ -36,12 +36,15 @@ pub(super) struct Piece {
 
 impl DriverMemory {
     /// Allocates at least `size` bytes, zeroed.
+    ///
+    /// # Errors
+    /// The memory cannot be made or mapped.
     pub fn new(size: usize) -> Result<Arc<DriverMemory>, DriverError> {
         let size = size.max(1).next_multiple_of(PAGE);
-        Self::of(sealed_memfd(size as u64)?, size)
+        Self::from_file(sealed_memfd(size as u64)?, size)
     }
 
-    fn of(file: File, size: usize) -> Result<Arc<DriverMemory>, DriverError> {
+    fn from_file(file: File, size: usize) -> Result<Arc<DriverMemory>, DriverError> {
         let spec = RegionSpec {
             guest_phys: GUEST_BASE,
             user_addr: USER_BASE,
@@ -50,7 +53,7 @@ impl DriverMemory {
             file: Arc::new(file),
         };
         let map = GuestMemory::map(vec![spec])?;
-        Ok(Arc::new(DriverMemory { map, size, taken: AtomicUsize::new(0) }))
+        Ok(Arc::new(DriverMemory { map, size, allocated: AtomicUsize::new(0) }))
     }
 
     /// Maps memory that another process made with [`DriverMemory::new`] and shared. Queues laid out
@@ -61,7 +64,7 @@ impl DriverMemory {
     pub fn open(file: File) -> Result<Arc<DriverMemory>, DriverError> {
         let size = file.metadata()?.len();
         let size = usize::try_from(size).map_err(|_| DriverError::Options("it is too large"))?;
-        Self::of(file, size)
+        Self::from_file(file, size)
     }
 
     /// Returns the region to announce to the device.
@@ -75,17 +78,20 @@ impl DriverMemory {
     }
 
     /// Takes `size` bytes, aligned to a page. They are never returned.
-    pub(super) fn take(&self, size: usize) -> Result<Piece, DriverError> {
+    pub(super) fn allocate(&self, size: usize) -> Result<Allocation, DriverError> {
         let needed = size.next_multiple_of(PAGE);
         let offset = self
-            .taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-                taken.checked_add(needed).filter(|end| *end <= self.size)
+            .allocated
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |allocated| {
+                allocated.checked_add(needed).filter(|end| *end <= self.size)
             })
-            .map_err(|taken| DriverError::OutOfMemory { free: self.size - taken, needed })?;
+            .map_err(|allocated| DriverError::OutOfMemory {
+                free: self.size - allocated,
+                needed,
+            })?;
         let user = USER_BASE + offset as u64;
         let ptr = self.map.user_range(user, 1).ok_or(DriverError::Options("it is empty"))?;
-        Ok(Piece { ptr, guest: GUEST_BASE + offset as u64, user })
+        Ok(Allocation { ptr, guest: GUEST_BASE + offset as u64, user })
     }
 }
 

@@ -24,7 +24,7 @@ use crate::ring::{
     DESC_INDIRECT, DESC_NEXT, Descriptor, HEADER_LEN, Index, NO_NOTIFICATION, RawRing,
     RingFeatures, RingSetup, USED_PER_LINE, check_size, part_sizes, passed,
 };
-use memory::Piece;
+use memory::Allocation;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -40,8 +40,8 @@ pub enum ChainShape {
     /// Header and frame in one descriptor each.
     HeaderSplit,
     /// The header in one descriptor, the frame over up to `n - 1` more.
-    Pieces(u16),
-    /// The same as `Pieces`, in an indirect table. `Indirect(1)` has header and frame in one
+    Scattered(u16),
+    /// The same as `Scattered`, in an indirect table. `Indirect(1)` has header and frame in one
     /// descriptor.
     Indirect(u16),
 }
@@ -52,7 +52,7 @@ impl ChainShape {
         match self {
             ChainShape::Single => 1,
             ChainShape::HeaderSplit => 2,
-            ChainShape::Pieces(n) | ChainShape::Indirect(n) => n,
+            ChainShape::Scattered(n) | ChainShape::Indirect(n) => n,
         }
     }
 
@@ -175,8 +175,8 @@ struct DriverRing {
     raw: RawRing,
     options: DriverOptions,
     addresses: RingAddresses,
-    tables: Piece,
-    buffers: Piece,
+    tables: Allocation,
+    buffers: Allocation,
     /// Bytes from one buffer to the next.
     stride: usize,
     /// Bytes of the header in front of each frame. A buffer has room for more than the long one, so
@@ -215,9 +215,10 @@ impl DriverRing {
     fn new(memory: &Arc<DriverMemory>, options: DriverOptions) -> Result<Self, DriverError> {
         options.check()?;
         let [desc, avail, used] = part_sizes(options.size, true).map(|size| size as usize);
-        let (desc, avail, used) = (memory.take(desc)?, memory.take(avail)?, memory.take(used)?);
-        let tables = memory.take(options.tables_size())?;
-        let buffers = memory.take(options.buffers_size())?;
+        let (desc, avail, used) =
+            (memory.allocate(desc)?, memory.allocate(avail)?, memory.allocate(used)?);
+        let tables = memory.allocate(options.tables_size())?;
+        let buffers = memory.allocate(options.buffers_size())?;
         let (chains, size) = (options.chains(), usize::from(options.size));
         Ok(DriverRing {
             // SAFETY: three page-aligned pieces of the sizes that the ring takes, kept mapped by
@@ -286,7 +287,7 @@ impl DriverRing {
 
     /// Prefetches the lines of the next `count` used elements, last written by the device's core.
     #[inline(always)]
-    fn will_read_used(&self, count: u16) {
+    fn prefetch_used(&self, count: u16) {
         for line in (0..count).step_by(USED_PER_LINE) {
             prefetch(self.raw.used_at(self.used.get().wrapping_add(line)));
         }
@@ -327,11 +328,11 @@ impl DriverRing {
         if self.options.shape == ChainShape::Single {
             self.raw.write_desc(chain, Descriptor { addr, len: len as u32, flags, next: 0 });
         } else {
-            self.describe_pieces(chain, addr, len, flags);
+            self.describe_chain(chain, addr, len, flags);
         }
     }
 
-    fn describe_pieces(&mut self, chain: u16, addr: u64, len: usize, flags: u16) {
+    fn describe_chain(&mut self, chain: u16, addr: u64, len: usize, flags: u16) {
         let per_chain = self.options.shape.descriptors();
         let indirect = matches!(self.options.shape, ChainShape::Indirect(_));
         // Index of the chain's first descriptor in the table that its links refer to.
@@ -340,11 +341,11 @@ impl DriverRing {
         let mut done = 0;
         let mut count = 0;
         while done < len {
-            let piece = self.piece(count).min(len - done);
-            let more = if done + piece < len { DESC_NEXT } else { 0 };
+            let part = self.descriptor_len(count).min(len - done);
+            let more = if done + part < len { DESC_NEXT } else { 0 };
             let desc = Descriptor {
                 addr: addr + done as u64,
-                len: piece as u32,
+                len: part as u32,
                 flags: flags | more,
                 next: if more == 0 { 0 } else { base + count + 1 },
             };
@@ -354,7 +355,7 @@ impl DriverRing {
             } else {
                 self.raw.write_desc(base + count, desc);
             }
-            done += piece;
+            done += part;
             count += 1;
         }
         if indirect {
@@ -365,7 +366,7 @@ impl DriverRing {
     }
 
     /// Returns the size of a chain's `index`th descriptor.
-    fn piece(&self, index: u16) -> usize {
+    fn descriptor_len(&self, index: u16) -> usize {
         match (self.options.shape.descriptors(), index) {
             (1, _) => self.options.buffer_size,
             (_, 0) => self.header_len,
@@ -393,7 +394,7 @@ impl DriverRing {
 
     /// Reads the used index; returns how many used chains were not yet taken back.
     #[inline(always)]
-    fn look(&mut self) -> Result<u16, DriverError> {
+    fn refresh_used(&mut self) -> Result<u16, DriverError> {
         self.seen = Index::new(self.raw.used_idx());
         let waiting = self.seen.since(self.used);
         if waiting > self.published.since(self.used) {
@@ -404,7 +405,7 @@ impl DriverRing {
 
     /// Returns the chain that the element at used index `index` would name, for prefetching.
     #[inline(always)]
-    fn likely_chain(&self, index: Index) -> Option<u16> {
+    fn predicted_chain(&self, index: Index) -> Option<u16> {
         let (id, _) = self.raw.read_used(index.get());
         let (chain, _) = self.split_id(id);
         ((chain as usize) < self.busy.len()).then_some(chain as u16)

@@ -8,8 +8,14 @@ use crate::copy::{copy, prefetch};
 use crate::memory::GuestMemory;
 use crate::ring::{DESC_WRITE, HEADER_LEN, MAX_BURST, RingSetup};
 
-/// The virtio-net header of a frame, and the frame's bytes.
-pub type InPlace<'a> = ([u8; HEADER_LEN], &'a [u8]);
+/// A received frame, read in place.
+#[derive(Clone, Copy, Debug)]
+pub struct InPlace<'a> {
+    /// Its virtio-net header.
+    pub header: [u8; HEADER_LEN],
+    /// Its bytes, without the header.
+    pub frame: &'a [u8],
+}
 
 /// Driver side of a receive ring: [`refill`](Self::refill) gives buffers, [`recv`](Self::recv)
 /// takes frames.
@@ -19,6 +25,9 @@ pub struct DriverRx {
 
 impl DriverRx {
     /// Lays a ring out in `memory`. The device has no buffers before the first `refill`.
+    ///
+    /// # Errors
+    /// The options contradict each other, or `memory` has no room for the ring.
     pub fn new(memory: &Arc<DriverMemory>, options: DriverOptions) -> Result<Self, DriverError> {
         let mut ring = DriverRing::new(memory, options)?;
         for chain in 0..options.chains() {
@@ -48,6 +57,9 @@ impl DriverRx {
 
     /// Takes one received frame into `frame` (cleared first) and returns its header, or `None` if
     /// no frame waits. The num_buffers that a short header leaves out is 1.
+    ///
+    /// # Errors
+    /// The device violated the ring protocol.
     pub fn recv(&mut self, frame: &mut Vec<u8>) -> Result<Option<[u8; HEADER_LEN]>, DriverError> {
         frame.clear();
         // SAFETY: a chain that the device has given back, to its length.
@@ -55,41 +67,48 @@ impl DriverRx {
     }
 
     /// Takes one received frame and returns its header and its bytes, or `None` if no frame waits.
-    /// The bytes lie in the ring's memory, or in `spare` if they are not contiguous there. Only for
-    /// a device that is trusted not to write to buffers it has given back.
+    /// The bytes lie in the ring's memory, or in `scratch` if they are not contiguous there. Only
+    /// for a device that is trusted not to write to buffers it has given back.
+    ///
+    /// # Errors
+    /// The device violated the ring protocol.
     pub fn recv_in_place<'a>(
         &'a mut self,
-        spare: &'a mut Vec<u8>,
+        scratch: &'a mut Vec<u8>,
     ) -> Result<Option<InPlace<'a>>, DriverError> {
-        spare.clear();
+        scratch.clear();
         let (mut at, mut whole) = (std::ptr::null(), 0);
         let header = self.take(|bytes, len| {
             if whole == 0 {
                 at = bytes;
             }
-            if spare.is_empty() && bytes == at.wrapping_add(whole) {
+            if scratch.is_empty() && bytes == at.wrapping_add(whole) {
                 whole += len;
                 return;
             }
             // SAFETY: chains that the device has given back, to their lengths.
             unsafe {
-                if spare.is_empty() {
-                    append(spare, at, whole);
+                if scratch.is_empty() {
+                    append(scratch, at, whole);
                 }
-                append(spare, bytes, len);
+                append(scratch, bytes, len);
             }
         })?;
         let Some(header) = header else { return Ok(None) };
-        if !spare.is_empty() || whole == 0 {
-            return Ok(Some((header, spare)));
+        if !scratch.is_empty() || whole == 0 {
+            return Ok(Some(InPlace { header, frame: scratch }));
         }
         // SAFETY: `whole` bytes from `at` on are those of chains that the device has given back. It
         // gets them again at the next `refill`, which the borrow of `self` prevents. The device is
         // trusted not to write there meanwhile (see above).
-        Ok(Some((header, unsafe { std::slice::from_raw_parts(at, whole) })))
+        let frame = unsafe { std::slice::from_raw_parts(at, whole) };
+        Ok(Some(InPlace { header, frame }))
     }
 
     /// Takes up to `max` received frames without reading their bytes; returns their number.
+    ///
+    /// # Errors
+    /// The device violated the ring protocol.
     pub fn discard(&mut self, max: usize) -> Result<usize, DriverError> {
         let mut count = 0;
         while count < max && self.take(|_, _| ())?.is_some() {
@@ -100,6 +119,9 @@ impl DriverRx {
 
     /// Reads the used index once and passes each frame found, `max` at most, to `frame`, which
     /// reads what it needs: nothing is copied. Returns the number of frames.
+    ///
+    /// # Errors
+    /// The device violated the ring protocol.
     #[inline]
     pub fn recv_each(
         &mut self,
@@ -107,14 +129,14 @@ impl DriverRx {
         mut frame: impl FnMut(&Received<'_>),
     ) -> Result<usize, DriverError> {
         if self.ring.used == self.ring.seen {
-            self.ring.look()?;
+            self.ring.refresh_used()?;
         }
-        let (mut count, mut asked) = (0, 0);
+        let (mut count, mut prefetched) = (0, 0);
         while count < max && self.ring.used != self.ring.seen {
-            if asked == 0 {
-                asked = self.ask(max - count);
+            if prefetched == 0 {
+                prefetched = self.prefetch_frames(max - count);
             }
-            asked -= 1;
+            prefetched -= 1;
             let (mut first, mut len) = (None, 0);
             let header = self.take(|bytes, n| {
                 first.get_or_insert((bytes, n));
@@ -131,13 +153,13 @@ impl DriverRx {
     /// device's core has written them. Returns the number of frames, at least one. No decision
     /// depends on these reads: the elements are read again and checked in their turn.
     #[inline(always)]
-    fn ask(&self, max: usize) -> u16 {
+    fn prefetch_frames(&self, max: usize) -> u16 {
         let ring = &self.ring;
         let count = usize::from(ring.seen.since(ring.used)).min(max).min(MAX_BURST) as u16;
-        ring.will_read_used(count);
+        ring.prefetch_used(count);
         let mut index = ring.used;
         for _ in 0..count {
-            if let Some(chain) = ring.likely_chain(index) {
+            if let Some(chain) = ring.predicted_chain(index) {
                 prefetch(ring.buffer(chain).wrapping_add(HEADER_LEN));
             }
             index.advance(1);
@@ -150,14 +172,14 @@ impl DriverRx {
         usize::from(self.ring.free())
     }
 
-    /// Takes one frame and passes on its bytes piece by piece.
+    /// Takes one frame and passes on its bytes buffer by buffer.
     #[inline(always)]
     fn take(
         &mut self,
-        mut piece: impl FnMut(*const u8, usize),
+        mut chunk: impl FnMut(*const u8, usize),
     ) -> Result<Option<[u8; HEADER_LEN]>, DriverError> {
         let ring = &mut self.ring;
-        if ring.used == ring.seen && ring.look()? == 0 {
+        if ring.used == ring.seen && ring.refresh_used()? == 0 {
             return Ok(None);
         }
         let (buffer, len) = Self::next_buffer(ring)?;
@@ -169,16 +191,16 @@ impl DriverRx {
         if ring.options.features.short_header {
             header[ring.header_len..].copy_from_slice(&1u16.to_le_bytes());
         }
-        piece(buffer.wrapping_add(ring.header_len), len);
+        chunk(buffer.wrapping_add(ring.header_len), len);
         let buffers = u16::from_le_bytes([header[10], header[11]]);
         if ring.options.features.mergeable && buffers != 1 {
             let more = buffers.checked_sub(1).unwrap_or(u16::MAX);
-            if more > ring.seen.since(ring.used) && more > ring.look()? {
+            if more > ring.seen.since(ring.used) && more > ring.refresh_used()? {
                 return Err(DriverError::Device("published a frame in part"));
             }
             for _ in 0..more {
                 let (buffer, len) = Self::next_buffer(ring)?;
-                piece(buffer, len);
+                chunk(buffer, len);
             }
         }
         Ok(Some(header))
@@ -205,6 +227,7 @@ impl DriverRx {
     }
 
     /// Requests a call. Returns `true` if a frame waits already.
+    #[must_use = "a frame that waits already may never be called for"]
     pub fn arm(&mut self) -> bool {
         self.ring.arm()
     }

@@ -16,6 +16,9 @@ pub struct DriverTx {
 
 impl DriverTx {
     /// Lays a ring out in `memory`.
+    ///
+    /// # Errors
+    /// The options contradict each other, or `memory` has no room for the ring.
     pub fn new(memory: &Arc<DriverMemory>, options: DriverOptions) -> Result<Self, DriverError> {
         Ok(DriverTx { ring: DriverRing::new(memory, options)? })
     }
@@ -33,6 +36,10 @@ impl DriverTx {
 
     /// Queues one frame, the concatenation of `parts`; visible to the device after `publish`. The
     /// last two bytes of `header` are left out of short headers.
+    ///
+    /// # Errors
+    /// [`DriverError::Full`]: no buffer is free. [`DriverError::TooLarge`]: a buffer is shorter
+    /// than the frame.
     #[inline]
     pub fn send(&mut self, header: &[u8; HEADER_LEN], parts: &[&[u8]]) -> Result<(), DriverError> {
         let len = parts.iter().map(|part| part.len()).sum::<usize>();
@@ -57,6 +64,9 @@ impl DriverTx {
 
     /// Fills every buffer with the same frame, for [`send_again`](Self::send_again). The device
     /// must have completed all frames sent, and `reclaim` must have taken them back.
+    ///
+    /// # Errors
+    /// The frame is longer than a buffer, or the device still has buffers.
     pub fn prepare(&mut self, header: &[u8; HEADER_LEN], frame: &[u8]) -> Result<(), DriverError> {
         if frame.len() > self.ring.options.buffer_size - self.ring.header_len {
             return Err(DriverError::TooLarge(frame.len()));
@@ -91,6 +101,9 @@ impl DriverTx {
 
     /// Queues the frame in the next free buffer again (see [`prepare`](Self::prepare)), after
     /// `change` has edited it: a frame costs only the bytes written.
+    ///
+    /// # Errors
+    /// [`DriverError::Full`]: no buffer is free.
     #[inline(always)]
     pub fn send_again(&mut self, change: impl FnOnce(&mut Queued<'_>)) -> Result<(), DriverError> {
         let ring = &mut self.ring;
@@ -109,9 +122,12 @@ impl DriverTx {
     }
 
     /// Takes back the chains that the device has completed; returns their number.
+    ///
+    /// # Errors
+    /// The device violated the ring protocol.
     pub fn reclaim(&mut self) -> Result<usize, DriverError> {
-        let waiting = self.ring.look()?;
-        self.ring.will_read_used(waiting);
+        let waiting = self.ring.refresh_used()?;
+        self.ring.prefetch_used(waiting);
         while self.ring.used != self.ring.seen {
             let (id, _) = self.ring.raw.read_used(self.ring.used.get());
             let last = self.ring.chain(id)?;
@@ -152,6 +168,7 @@ impl DriverTx {
     }
 
     /// Requests a call. Returns `true` if there is something to reclaim already.
+    #[must_use = "a chain that is used already may never be called for"]
     pub fn arm(&mut self) -> bool {
         self.ring.arm()
     }

@@ -47,7 +47,7 @@ fn a_frame_is_bounded() {
 
 /// Buffers that are all non-empty may be too many for a frame, but break no rule.
 #[test]
-fn honest_chains_never_exceed_the_bound() {
+fn wellformed_chains_never_exceed_the_bound() {
     let image = Image::new(256);
     for i in 0..256u16 {
         let next = if i < 255 { NEXT } else { 0 };

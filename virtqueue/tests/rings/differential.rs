@@ -163,7 +163,7 @@ impl Seen {
 
 /// Returns all bytes of a fetched chain whose header has `header_len` bytes; those missing from a
 /// short one are zeros.
-pub fn bytes_of(burst: &TxBurst, i: usize, header_len: usize) -> Vec<u8> {
+pub(crate) fn bytes_of(burst: &TxBurst, i: usize, header_len: usize) -> Vec<u8> {
     let (header, lacking) = burst.header(i).split_at(header_len);
     assert!(lacking.iter().all(|byte| *byte == 0), "{lacking:?}");
     let mut bytes = header.to_vec();
@@ -181,24 +181,24 @@ fn check_transmit(ring: &Ring, max: usize, short_header: bool) {
     let image = ring.image();
     let features = RingFeatures { indirect: true, short_header, ..RingFeatures::default() };
     let header_len = features.header_len();
-    let mut ours = TxQueue::new(image.setup(ring.next, features)).unwrap();
+    let mut device = TxQueue::new(image.setup(ring.next, features)).unwrap();
     let memory = image.oracle_memory();
-    let mut theirs = image.oracle_queue(ring.next, false);
+    let mut oracle = image.oracle_queue(ring.next, false);
     let mut burst = TxBurst::new();
     loop {
-        let fetched = match ours.fetch(&mut burst, max) {
+        let fetched = match device.fetch(&mut burst, max) {
             Ok(0) => break,
             Ok(fetched) => fetched,
-            Err(error) => return check_broken(error, ring, max, &mut theirs, &memory),
+            Err(error) => return check_broken(error, ring, max, &mut oracle, &memory),
         };
         for i in 0..fetched {
-            let chain = theirs.iter(&memory).unwrap().next().unwrap();
+            let chain = oracle.iter(&memory).unwrap().next().unwrap();
             let head = chain.head_index();
             let seen = walk(chain);
             match burst.error(i) {
                 None => {
-                    let ours = bytes_of(&burst, i, header_len);
-                    assert_eq!(Some(ours), seen.bytes(&memory, header_len));
+                    let device = bytes_of(&burst, i, header_len);
+                    assert_eq!(Some(device), seen.bytes(&memory, header_len));
                 }
                 Some(RingError::NestedIndirect) if seen.whole => {
                     let forbidden = |desc: &Desc| desc.flags & (INDIRECT | NEXT) == INDIRECT | NEXT;
@@ -210,13 +210,13 @@ fn check_transmit(ring: &Ring, max: usize, short_header: bool) {
                 }
                 Some(error) => assert_eq!(seen.bytes(&memory, header_len), None, "{error}"),
             }
-            theirs.add_used(&memory, head, 0).unwrap();
+            oracle.add_used(&memory, head, 0).unwrap();
         }
-        ours.complete(&burst);
-        ours.publish();
+        device.complete(&burst);
+        device.publish();
     }
-    assert_eq!(theirs.next_avail(), ours.next());
-    assert!(theirs.iter(&memory).unwrap().next().is_none());
+    assert_eq!(oracle.next_avail(), device.next());
+    assert!(oracle.iter(&memory).unwrap().next().is_none());
     assert_eq!(image.dump(), Image::oracle_dump(&memory));
 }
 
@@ -225,14 +225,14 @@ fn check_broken(
     error: RingError,
     ring: &Ring,
     max: usize,
-    theirs: &mut virtio_queue::Queue,
+    oracle: &mut virtio_queue::Queue,
     memory: &GuestMemoryMmap,
 ) {
     if error == RingError::AvailJump {
-        assert!(theirs.iter(memory).is_err());
+        assert!(oracle.iter(memory).is_err());
         return;
     }
-    let chains: Vec<_> = theirs.iter(memory).unwrap().take(max.min(64)).collect();
+    let chains: Vec<_> = oracle.iter(memory).unwrap().take(max.min(64)).collect();
     let cause = chains.into_iter().any(|chain| match error {
         RingError::HeadOutOfRange => chain.head_index() >= ring.size,
         RingError::ChainTooLong => {
@@ -267,9 +267,9 @@ fn check_receive(
     image.set_used_event(event.unwrap_or(0));
     let event_idx = event.is_some();
     let features = RingFeatures { event_idx, ..buffers };
-    let mut ours = RxQueue::new(image.setup(next, features)).unwrap();
+    let mut device = RxQueue::new(image.setup(next, features)).unwrap();
     let memory = image.oracle_memory();
-    let mut theirs = image.oracle_queue(next, event_idx);
+    let mut oracle = image.oracle_queue(next, event_idx);
     let mut first = true;
     for (i, frame) in frames.iter().enumerate() {
         let (head, body) = frame.split_at(frame.len() / 3);
@@ -281,19 +281,19 @@ fn check_receive(
             _ => &[Segment::from(b1), Segment::from(b2)][..],
         };
         let head = if body.is_empty() { &frame[..] } else { head };
-        ours.expect(i % 5);
+        device.expect(i % 5);
         let pushed = match (i % 4, head.len()) {
-            (0, 12..) => ours.push(&header, new_start::<false>(head), body),
-            (1, 16..) => ours.push(&header, new_start::<true>(head), body),
-            _ => ours.push(&header, head, body),
+            (0, 12..) => device.push(&header, new_start::<false>(head), body),
+            (1, 16..) => device.push(&header, new_start::<true>(head), body),
+            _ => device.push(&header, head, body),
         };
-        let expected = push_oracle(&mut theirs, &memory, header, frame, features);
+        let expected = push_oracle(&mut oracle, &memory, header, frame, features);
         assert_eq!(pushed, expected);
-        let call = ours.publish();
-        let wanted = pushed.is_ok() && theirs.needs_notification(&memory).unwrap();
+        let call = device.publish();
+        let wanted = pushed.is_ok() && oracle.needs_notification(&memory).unwrap();
         assert_eq!(call, wanted || (event_idx && first && pushed.is_ok()));
         first &= pushed.is_err();
-        assert_eq!(ours.next(), theirs.next_avail());
+        assert_eq!(device.next(), oracle.next_avail());
     }
     // The oracle does not touch the used ring's flags and event index here. Elements beyond the
     // used index are undefined, as the device side may write them before it finds the ring full.
@@ -305,7 +305,7 @@ fn check_receive(
     };
     ignore(A + 0x2000, 2);
     ignore(A + 0x2000 + 4 + 8 * 64, 2);
-    for unused in theirs.next_used().wrapping_sub(next)..64 {
+    for unused in oracle.next_used().wrapping_sub(next)..64 {
         ignore(A + 0x2004 + 8 * u64::from(next.wrapping_add(unused) % 64), 8);
     }
     assert!(a == b, "memory differs");
@@ -387,16 +387,16 @@ fn check_receive_bounds(ring: &Ring, frames: &[usize], buffers: RingFeatures) {
         return;
     }
     let features = RingFeatures { indirect: true, ..buffers };
-    let mut ours = RxQueue::new(image.setup(ring.next, features)).unwrap();
+    let mut device = RxQueue::new(image.setup(ring.next, features)).unwrap();
     for len in frames {
         let frame = vec![0xee; *len];
-        ours.expect(len % 4);
+        device.expect(len % 4);
         let pushed =
-            ours.push(&[0xee; HEADER_LEN], &frame[..*len / 2], &[frame[*len / 2..].into()]);
+            device.push(&[0xee; HEADER_LEN], &frame[..*len / 2], &[frame[*len / 2..].into()]);
         if let Err(PushError::Broken(error)) = pushed {
-            assert_eq!(ours.push(&[0; HEADER_LEN], &[][..], &[]), Err(PushError::Broken(error)));
+            assert_eq!(device.push(&[0; HEADER_LEN], &[][..], &[]), Err(PushError::Broken(error)));
         }
-        ours.publish();
+        device.publish();
     }
     for (i, (old, new)) in before.iter().zip(image.dump()).enumerate() {
         assert!(*old == new || allowed[i], "byte {i:#x} was written");
@@ -460,7 +460,7 @@ proptest! {
 
     /// Without EVENT_IDX the driver's flag decides, with it the index; both compared with the rule.
     #[test]
-    fn calls_follow_flag_and_index(
+    fn calls_follow_the_flag_or_the_event_index(
         steps in prop::collection::vec((1..5u16, any::<bool>(), 0..12u16), 1..20),
         event_idx: bool,
         in_order: bool,
@@ -468,9 +468,9 @@ proptest! {
         let image = Image::new(8);
         let memory = image.oracle_memory();
         let mut next = 0xfffau16;
-        let mut theirs = image.oracle_queue(next, event_idx);
+        let mut oracle = image.oracle_queue(next, event_idx);
         let features = RingFeatures { event_idx, in_order, ..RingFeatures::default() };
-        let mut ours = TxQueue::new(image.setup(next, features)).unwrap();
+        let mut device = TxQueue::new(image.setup(next, features)).unwrap();
         let mut burst = TxBurst::new();
         for i in 0..8 {
             image.set_desc(i, Desc { addr: C, len: 80, flags: 0, next: 0 });
@@ -483,14 +483,14 @@ proptest! {
                 .unwrap();
             let heads: Vec<u16> = (0..count).map(|i| next.wrapping_add(i) % 8).collect();
             image.set_avail(next, &heads);
-            prop_assert_eq!(ours.fetch(&mut burst, 64), Ok(usize::from(count)));
-            ours.complete(&burst);
-            let call = ours.publish();
-            heads.iter().for_each(|head| theirs.add_used(&memory, *head, 0).unwrap());
-            let wanted = theirs.needs_notification(&memory).unwrap();
+            prop_assert_eq!(device.fetch(&mut burst, 64), Ok(usize::from(count)));
+            device.complete(&burst);
+            let call = device.publish();
+            heads.iter().for_each(|head| oracle.add_used(&memory, *head, 0).unwrap());
+            let wanted = oracle.needs_notification(&memory).unwrap();
             let rule = if event_idx { step == 0 || wanted } else { !quiet };
             prop_assert_eq!(call, rule);
-            prop_assert!(!ours.publish(), "nothing new was published");
+            prop_assert!(!device.publish(), "nothing new was published");
             if in_order {
                 prop_assert_eq!(image.used(next), (u32::from(heads[heads.len() - 1]), 0));
             } else {
@@ -509,25 +509,25 @@ fn arming_is_what_the_oracle_arms() {
     for event_idx in [false, true] {
         let image = Image::new(8);
         let memory = image.oracle_memory();
-        let mut theirs = image.oracle_queue(7, event_idx);
+        let mut oracle = image.oracle_queue(7, event_idx);
         let features = RingFeatures { event_idx, ..RingFeatures::default() };
-        let mut ours = TxQueue::new(image.setup(7, features)).unwrap();
+        let mut device = TxQueue::new(image.setup(7, features)).unwrap();
         image.set_avail_idx(7);
         memory.write_obj(7u16, vm_memory::GuestAddress(A + 0x1002)).unwrap();
 
-        ours.disarm();
-        theirs.disable_notification(&memory).unwrap();
+        device.disarm();
+        oracle.disable_notification(&memory).unwrap();
         assert_eq!(image.used_flags(), u16::from(!event_idx));
         if event_idx {
             // Kicks are requested at an index that was passed already.
             assert_eq!(image.avail_event(), 6);
         }
-        assert!(!ours.arm());
-        assert!(!theirs.enable_notification(&memory).unwrap());
+        assert!(!device.arm());
+        assert!(!oracle.enable_notification(&memory).unwrap());
         assert_eq!(image.dump(), Image::oracle_dump(&memory));
 
-        ours.disarm();
+        device.disarm();
         image.set_avail(7, &[0]);
-        assert!(ours.arm(), "a chain came while disarmed");
+        assert!(device.arm(), "a chain came while disarmed");
     }
 }

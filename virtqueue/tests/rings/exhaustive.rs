@@ -220,7 +220,7 @@ fn a_table_does_not_refer_to_another() {
 }
 
 /// Returns one way to cut the header's bytes: bit `i` of `cuts` cuts after byte `i + 1`.
-fn pieces(header_len: usize, cuts: u32) -> Vec<u32> {
+fn header_parts(header_len: usize, cuts: u32) -> Vec<u32> {
     let mut pieces = vec![];
     let mut start = 0;
     for end in 1..=header_len as u32 {
@@ -247,9 +247,9 @@ fn lay_out(image: &Image, lens: &[u32], flags: u16) -> Vec<u64> {
 }
 
 /// Adds the frame after the header pieces: in a separate descriptor, or in the last piece's.
-fn with_frame(mut lens: Vec<u32>, frame: u32, apart: bool) -> Vec<u32> {
+fn with_frame(mut lens: Vec<u32>, frame: u32, separate: bool) -> Vec<u32> {
     match lens.last_mut() {
-        Some(last) if !apart => *last += frame,
+        Some(last) if !separate => *last += frame,
         _ => lens.push(frame),
     }
     lens
@@ -261,8 +261,8 @@ fn every_split_of_the_header() {
         let image = Image::new(16);
         let setup = image.setup(0, features);
         for cuts in 0..1 << (header_len - 1) {
-            for apart in [true, false] {
-                let lens = with_frame(pieces(header_len, cuts), 60, apart);
+            for separate in [true, false] {
+                let lens = with_frame(header_parts(header_len, cuts), 60, separate);
                 check_fetch(&image, &setup, &lens);
                 check_push(&image, &setup, &lens);
             }
@@ -298,7 +298,7 @@ fn check_push(image: &Image, setup: &RingSetup, lens: &[u32]) {
         assert_eq!(after[at], *byte, "{lens:?}");
         after[at] = before[at];
     }
-    assert!(after == before, "{lens:?} wrote beside its buffers");
+    assert!(after == before, "{lens:?} wrote outside its buffers");
     queue.publish();
     assert_eq!(image.used(0), (0, written.len() as u32), "{lens:?}");
     places.iter().for_each(|at| image.write(*at, &[(at % 251) as u8]));

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use trama_virtqueue::{GuestMemory, RegionSpec, RingFeatures, RingSetup};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 
-pub const NEXT: u16 = 1;
-pub const WRITE: u16 = 2;
-pub const INDIRECT: u16 = 4;
+pub(crate) const NEXT: u16 = 1;
+pub(crate) const WRITE: u16 = 2;
+pub(crate) const INDIRECT: u16 = 4;
 
 /// A region: guest-physical address, frontend-virtual address, size, offset in the file.
 const REGIONS: [(u64, u64, u64, u64); 3] = [
@@ -19,24 +19,24 @@ const REGIONS: [(u64, u64, u64, u64); 3] = [
     (C, 0x7000_0040_0000, 0x4000, 0x1_0000),
 ];
 /// The first region, which begins with the rings.
-pub const A: u64 = 0x10_0000;
+pub(crate) const A: u64 = 0x10_0000;
 /// The adjacent region.
-pub const B: u64 = A + 0x8000;
+pub(crate) const B: u64 = A + 0x8000;
 /// The third region, separate.
-pub const C: u64 = 0x20_0000;
+pub(crate) const C: u64 = 0x20_0000;
 /// End of the third region.
-pub const C_END: u64 = C + 0x4000;
+pub(crate) const C_END: u64 = C + 0x4000;
 
 const DESC: u64 = 0;
 const AVAIL: u64 = 0x1000;
 const USED: u64 = 0x2000;
 /// A place for indirect tables, in the first region.
-pub const TABLES: u64 = A + 0x3000;
+pub(crate) const TABLES: u64 = A + 0x3000;
 /// From here on memory is for buffers.
-pub const BUFFERS: u64 = A + 0x4000;
+pub(crate) const BUFFERS: u64 = A + 0x4000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Desc {
+pub(crate) struct Desc {
     pub addr: u64,
     pub len: u32,
     pub flags: u16,
@@ -44,7 +44,7 @@ pub struct Desc {
 }
 
 impl Desc {
-    pub fn bytes(self) -> [u8; 16] {
+    pub(crate) fn bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.addr.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.len.to_le_bytes());
@@ -54,7 +54,7 @@ impl Desc {
     }
 }
 
-pub struct Image {
+pub(crate) struct Image {
     file: Arc<File>,
     pub size: u16,
 }
@@ -62,7 +62,7 @@ pub struct Image {
 impl Image {
     /// Makes memory whose every byte is a function of its address, with a zeroed ring of `size` (at
     /// most 256) at its beginning.
-    pub fn new(size: u16) -> Image {
+    pub(crate) fn new(size: u16) -> Image {
         assert!(size <= 256);
         let image = Image { file: Arc::new(tempfile::tempfile_in("/dev/shm").unwrap()), size };
         for (start, _, len, _) in REGIONS {
@@ -82,7 +82,7 @@ impl Image {
     }
 
     /// Returns whether all of the range is memory.
-    pub fn mapped(addr: u64, len: u32) -> bool {
+    pub(crate) fn mapped(addr: u64, len: u32) -> bool {
         let end = u128::from(addr) + u128::from(len);
         let mut at = addr;
         while u128::from(at) < end {
@@ -94,7 +94,7 @@ impl Image {
         true
     }
 
-    pub fn write(&self, mut addr: u64, mut bytes: &[u8]) {
+    pub(crate) fn write(&self, mut addr: u64, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (offset, room) = Self::locate(addr).unwrap();
             let n = room.min(bytes.len());
@@ -103,7 +103,7 @@ impl Image {
         }
     }
 
-    pub fn read(&self, mut addr: u64, len: usize) -> Vec<u8> {
+    pub(crate) fn read(&self, mut addr: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         let mut rest = &mut bytes[..];
         while !rest.is_empty() {
@@ -119,12 +119,12 @@ impl Image {
         u16::from_le_bytes(self.read(addr, 2).try_into().unwrap())
     }
 
-    pub fn set_desc(&self, index: u16, desc: Desc) {
+    pub(crate) fn set_desc(&self, index: u16, desc: Desc) {
         self.write(A + DESC + 16 * u64::from(index), &desc.bytes());
     }
 
     /// Makes `heads` available from the free-running index `next` on.
-    pub fn set_avail(&self, next: u16, heads: &[u16]) {
+    pub(crate) fn set_avail(&self, next: u16, heads: &[u16]) {
         for (i, head) in heads.iter().enumerate() {
             let slot = next.wrapping_add(i as u16) % self.size;
             self.write(A + AVAIL + 4 + 2 * u64::from(slot), &head.to_le_bytes());
@@ -132,32 +132,32 @@ impl Image {
         self.set_avail_idx(next.wrapping_add(heads.len() as u16));
     }
 
-    pub fn set_avail_flags(&self, flags: u16) {
+    pub(crate) fn set_avail_flags(&self, flags: u16) {
         self.write(A + AVAIL, &flags.to_le_bytes());
     }
 
-    pub fn set_avail_idx(&self, index: u16) {
+    pub(crate) fn set_avail_idx(&self, index: u16) {
         self.write(A + AVAIL + 2, &index.to_le_bytes());
     }
 
-    pub fn set_used_event(&self, index: u16) {
+    pub(crate) fn set_used_event(&self, index: u16) {
         self.write(A + AVAIL + 4 + 2 * u64::from(self.size), &index.to_le_bytes());
     }
 
-    pub fn used_idx(&self) -> u16 {
+    pub(crate) fn used_idx(&self) -> u16 {
         self.read_u16(A + USED + 2)
     }
 
-    pub fn used_flags(&self) -> u16 {
+    pub(crate) fn used_flags(&self) -> u16 {
         self.read_u16(A + USED)
     }
 
-    pub fn avail_event(&self) -> u16 {
+    pub(crate) fn avail_event(&self) -> u16 {
         self.read_u16(A + USED + 4 + 8 * u64::from(self.size))
     }
 
     /// Returns the used element at a free-running index: id and length.
-    pub fn used(&self, index: u16) -> (u32, u32) {
+    pub(crate) fn used(&self, index: u16) -> (u32, u32) {
         let slot = u64::from(index % self.size);
         let bytes = self.read(A + USED + 4 + 8 * slot, 8);
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
@@ -165,17 +165,17 @@ impl Image {
     }
 
     /// Returns the contents of all regions, in order of guest address.
-    pub fn dump(&self) -> Vec<u8> {
+    pub(crate) fn dump(&self) -> Vec<u8> {
         REGIONS.iter().flat_map(|&(start, _, len, _)| self.read(start, len as usize)).collect()
     }
 
     /// Returns the position in `dump` of a guest address.
-    pub fn dump_index(addr: u64) -> usize {
+    pub(crate) fn dump_index(addr: u64) -> usize {
         let at = if addr < C { addr - A } else { addr - C + (B + 0x8000 - A) };
         at as usize
     }
 
-    pub fn map(&self) -> Arc<GuestMemory> {
+    pub(crate) fn map(&self) -> Arc<GuestMemory> {
         let spec = |&(guest_phys, user_addr, size, file_offset): &(u64, u64, u64, u64)| {
             RegionSpec { guest_phys, user_addr, size, file_offset, file: self.file.clone() }
         };
@@ -183,7 +183,7 @@ impl Image {
         GuestMemory::map(REGIONS.iter().rev().map(spec).collect()).unwrap()
     }
 
-    pub fn setup(&self, next: u16, features: RingFeatures) -> RingSetup {
+    pub(crate) fn setup(&self, next: u16, features: RingFeatures) -> RingSetup {
         let user = REGIONS[0].1;
         RingSetup {
             size: self.size,
@@ -197,7 +197,7 @@ impl Image {
     }
 
     /// Returns a copy of the memory for the oracle.
-    pub fn oracle_memory(&self) -> GuestMemoryMmap {
+    pub(crate) fn oracle_memory(&self) -> GuestMemoryMmap {
         let ranges = REGIONS.map(|(start, _, len, _)| (GuestAddress(start), len as usize));
         let memory = GuestMemoryMmap::from_ranges(&ranges).unwrap();
         for (start, len) in ranges {
@@ -207,7 +207,7 @@ impl Image {
     }
 
     /// Returns another mapping of the same memory.
-    pub fn shared_oracle_memory(&self) -> GuestMemoryMmap {
+    pub(crate) fn shared_oracle_memory(&self) -> GuestMemoryMmap {
         let ranges = REGIONS.map(|(start, _, len, offset)| {
             let file = FileOffset::from_arc(self.file.clone(), offset);
             (GuestAddress(start), len as usize, Some(file))
@@ -216,7 +216,7 @@ impl Image {
     }
 
     /// Returns the contents of the oracle's memory, as `dump` does.
-    pub fn oracle_dump(memory: &GuestMemoryMmap) -> Vec<u8> {
+    pub(crate) fn oracle_dump(memory: &GuestMemoryMmap) -> Vec<u8> {
         let region = |&(start, _, len, _): &(u64, u64, u64, u64)| {
             let mut bytes = vec![0; len as usize];
             memory.read_slice(&mut bytes, GuestAddress(start)).unwrap();
@@ -226,7 +226,7 @@ impl Image {
     }
 
     /// Returns the oracle's queue over the same ring.
-    pub fn oracle_queue(&self, next: u16, event_idx: bool) -> virtio_queue::Queue {
+    pub(crate) fn oracle_queue(&self, next: u16, event_idx: bool) -> virtio_queue::Queue {
         use virtio_queue::QueueT;
         let mut queue = virtio_queue::Queue::new(256).unwrap();
         queue.set_size(self.size);

@@ -29,13 +29,13 @@ impl Event {
         self.changed.notify_one();
     }
 
-    fn wait(&self, who: &str) {
+    fn wait(&self, side: &str) {
         let until = Instant::now() + DEADLINE;
         self.waits.fetch_add(1, Ordering::Relaxed);
         let mut raised = self.raised.lock().unwrap();
         while !*raised {
             let left = until.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "the {who} sleeps and nobody wakes it");
+            assert!(!left.is_zero(), "the {side} sleeps and is never woken");
             raised = self.changed.wait_timeout(raised, left).unwrap().0;
         }
         *raised = false;
@@ -159,7 +159,7 @@ impl Flag {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn wait(&self, who: &str) {
+    fn wait(&self, side: &str) {
         let mut deadline = None;
         for round in 1u64.. {
             if self.0.swap(false, Ordering::Relaxed) {
@@ -168,7 +168,7 @@ impl Flag {
             std::hint::spin_loop();
             if round % 512 == 0 {
                 let until = *deadline.get_or_insert_with(|| Instant::now() + DEADLINE);
-                assert!(Instant::now() < until, "the {who} waits and nobody tells it");
+                assert!(Instant::now() < until, "the {side} waits and is never notified");
                 thread::yield_now();
             }
         }
@@ -232,21 +232,21 @@ fn every_arming_races_with_a_publishing() {
 }
 
 #[test]
-fn nobody_sleeps_for_ever_by_flag() {
+fn no_wakeup_is_lost_by_flag() {
     run(false, false);
 }
 
 #[test]
-fn nobody_sleeps_for_ever_by_flag_in_order() {
+fn no_wakeup_is_lost_by_flag_in_order() {
     run(false, true);
 }
 
 #[test]
-fn nobody_sleeps_for_ever_by_index() {
+fn no_wakeup_is_lost_by_event_index() {
     run(true, false);
 }
 
 #[test]
-fn nobody_sleeps_for_ever_by_index_in_order() {
+fn no_wakeup_is_lost_by_event_index_in_order() {
     run(true, true);
 }

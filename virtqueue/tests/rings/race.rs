@@ -102,7 +102,7 @@ fn mutate(memory: &GuestMemoryMmap, own: u16, progress: &Progress) {
 }
 
 /// Runs `device` round by round while the mutator runs.
-fn beside_mutator(image: &Image, own: u16, mut device: impl FnMut()) {
+fn with_mutator(image: &Image, own: u16, mut device: impl FnMut()) {
     let memory = image.shared_oracle_memory();
     let progress = Progress::default();
     thread::scope(|scope| {
@@ -122,23 +122,23 @@ fn beside_mutator(image: &Image, own: u16, mut device: impl FnMut()) {
 }
 
 #[test]
-fn transmit_beside_a_hostile_driver() {
-    transmit_beside(RingFeatures { indirect: true, ..RingFeatures::default() });
+fn transmit_with_a_hostile_driver() {
+    transmit_with_mutator(RingFeatures { indirect: true, ..RingFeatures::default() });
 }
 
 #[test]
-fn transmit_of_short_headers_beside_a_hostile_driver() {
+fn transmit_of_short_headers_with_a_hostile_driver() {
     let short_header = true;
-    transmit_beside(RingFeatures { indirect: true, short_header, ..RingFeatures::default() });
+    transmit_with_mutator(RingFeatures { indirect: true, short_header, ..RingFeatures::default() });
 }
 
-fn transmit_beside(features: RingFeatures) {
+fn transmit_with_mutator(features: RingFeatures) {
     let image = Image::new(SIZE);
     let mut setup = image.setup(0, features);
     let mut queue = TxQueue::new(setup.clone()).unwrap();
     let (mut burst, mut target) = (TxBurst::new(), vec![0u8; 1 << 20]);
     let (mut frames, mut errors, mut breaks) = (0, 0, 0);
-    beside_mutator(&image, 0, || {
+    with_mutator(&image, 0, || {
         match queue.fetch(&mut burst, 64) {
             Ok(fetched) => assert!(fetched <= usize::from(SIZE)),
             Err(_) => {
@@ -164,23 +164,27 @@ fn transmit_beside(features: RingFeatures) {
 }
 
 #[test]
-fn receive_beside_a_hostile_driver() {
-    receive_beside(RingFeatures { indirect: true, mergeable: true, ..RingFeatures::default() });
+fn receive_with_a_hostile_driver() {
+    receive_with_mutator(RingFeatures {
+        indirect: true,
+        mergeable: true,
+        ..RingFeatures::default()
+    });
 }
 
 #[test]
-fn receive_of_short_headers_beside_a_hostile_driver() {
+fn receive_of_short_headers_with_a_hostile_driver() {
     let short_header = true;
-    receive_beside(RingFeatures { indirect: true, short_header, ..RingFeatures::default() });
+    receive_with_mutator(RingFeatures { indirect: true, short_header, ..RingFeatures::default() });
 }
 
-fn receive_beside(features: RingFeatures) {
+fn receive_with_mutator(features: RingFeatures) {
     let image = Image::new(SIZE);
     let mut setup = image.setup(0, features);
     let mut queue = RxQueue::new(setup.clone()).unwrap();
     let (frame, mut len) = (vec![0x77u8; 3000], 0);
     let (mut pushed, mut breaks) = (0, 0);
-    beside_mutator(&image, WRITE, || {
+    with_mutator(&image, WRITE, || {
         len = (len + 61) % 2900;
         queue.expect(len % 70);
         match queue.push(&[0; HEADER_LEN], &frame[..64], &[frame[64..64 + len].into()]) {

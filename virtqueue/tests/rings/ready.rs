@@ -52,7 +52,7 @@ fn a_buffer_is_used_as_it_was_when_it_was_made_ready() {
 }
 
 #[test]
-fn buffers_are_made_ready_once_and_in_order_whatever_is_expected() {
+fn buffers_are_made_ready_once_and_in_order_for_any_expectation() {
     let image = ring(16);
     let mut queue = RxQueue::new(image.setup(0, FEATURES)).unwrap();
     // More than there are, fewer than are ready, none; and more frames than were expected.

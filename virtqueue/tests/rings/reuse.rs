@@ -65,7 +65,7 @@ fn prepared_frames_differ_in_what_was_put() {
     let shapes = [
         ChainShape::Single,
         ChainShape::HeaderSplit,
-        ChainShape::Pieces(4),
+        ChainShape::Scattered(4),
         ChainShape::Indirect(3),
     ];
     let short = RingFeatures { mergeable: false, short_header: true, ..MERGEABLE };
@@ -102,7 +102,7 @@ fn prepared_frames_differ_in_what_was_put() {
 }
 
 #[test]
-fn a_full_ring_sends_nothing_again() {
+fn a_full_ring_refuses_to_resend() {
     let mut path = Path::new(ChainShape::Single, MERGEABLE, 2048);
     path.driver_tx.prepare(&[0; HEADER_LEN], &template(60)).unwrap();
     for _ in 0..SIZE {
@@ -132,7 +132,7 @@ fn a_change_stays_within_the_frame() {
 }
 
 #[test]
-fn received_frames_are_read_where_they_lie() {
+fn received_frames_are_read_in_place() {
     for (rx_buffer, in_first) in [(2048, 1514), (128, 128 - HEADER_LEN)] {
         let mut path = Path::new(ChainShape::Single, MERGEABLE, rx_buffer);
         path.driver_tx.prepare(&[0; HEADER_LEN], &template(1514)).unwrap();
@@ -162,7 +162,7 @@ fn received_frames_are_read_where_they_lie() {
 }
 
 #[test]
-fn frames_are_received_in_order_and_no_more_than_asked_for() {
+fn at_most_the_requested_frames_are_received_in_order() {
     let mut path = Path::new(ChainShape::Single, MERGEABLE, 2048);
     path.driver_tx.prepare(&[0; HEADER_LEN], &template(60)).unwrap();
     let mut expected = 0u8;

@@ -14,7 +14,7 @@ fn options() -> impl Strategy<Value = DriverOptions> {
     let shape = prop_oneof![
         Just(ChainShape::Single),
         Just(ChainShape::HeaderSplit),
-        (1..7u16).prop_map(ChainShape::Pieces),
+        (1..7u16).prop_map(ChainShape::Scattered),
         (1..20u16).prop_map(ChainShape::Indirect),
     ];
     // Buffers of 192 bytes follow each other without a gap.
@@ -156,9 +156,9 @@ impl Pair {
         } else {
             let mut spare = vec![1, 2, 3];
             let received = self.driver_rx.recv_in_place(&mut spare).unwrap();
-            received.map(|(header, bytes)| {
-                frame = bytes.to_vec();
-                header
+            received.map(|received| {
+                frame = received.frame.to_vec();
+                received.header
             })
         };
         match header {
@@ -175,7 +175,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn what_is_sent_arrives(
+    fn every_frame_sent_arrives(
         tx in options(),
         rx in options(),
         steps in prop::collection::vec(step(), 0..300),
@@ -238,7 +238,7 @@ fn frames_over_many_buffers_are_read_in_place() {
         pair.send(frame.clone(), &tx);
         pair.forward(64);
         let mut spare = Vec::new();
-        let (_, bytes) = pair.driver_rx.recv_in_place(&mut spare).unwrap().unwrap();
+        let bytes = pair.driver_rx.recv_in_place(&mut spare).unwrap().unwrap().frame;
         assert!(bytes == frame, "frame {round} differs");
         copies.push(!spare.is_empty());
         pair.driver_tx.reclaim().unwrap();

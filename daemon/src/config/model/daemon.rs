@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use trama_api::folders::Folders;
+pub use trama_switch::Spin;
 
 use super::socket::SocketMode;
 
@@ -30,17 +31,8 @@ pub struct DaemonConfig {
     /// Data-plane threads, at least 1.
     pub workers: usize,
     /// How long an idle worker polls before it sleeps.
+    #[serde(serialize_with = "super::port::by_name")]
     pub spin: Spin,
-}
-
-/// How long an idle worker polls for frames before it sleeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Spin {
-    /// Polls for this long after the last frame; zero = sleeps at once.
-    For(Duration),
-    /// Never sleeps.
-    Always,
 }
 
 /// How long an idle worker polls by default. Measured with `ping -f` between two TAPs, 20,000 round

@@ -1,11 +1,14 @@
 //! A `[[port]]` table.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 use trama_frame::MacAddr;
+pub use trama_switch::{Promiscuous, Spoof};
+pub use trama_vhost_net_backend::Role;
 
 use super::rule::Rule;
 use super::socket::SocketAccess;
@@ -23,12 +26,14 @@ pub struct Port {
     /// Whether the cable is plugged in.
     pub cable: bool,
     /// Which unicast frames it receives in addition to its own.
+    #[serde(serialize_with = "by_name")]
     pub promiscuous: Promiscuous,
     /// The MAC address of the guest behind it; `None` = learned.
     #[serde(serialize_with = "as_text")]
     pub mac: Option<MacAddr>,
     /// Whether the guest may send from other MAC addresses.
-    pub spoof: bool,
+    #[serde(serialize_with = "by_name")]
+    pub spoof: Spoof,
     /// The device that plugs in.
     pub interface: Interface,
     /// Whether the network of the same name created it; such a port has no `[[port]]` table.
@@ -52,7 +57,7 @@ impl Port {
             cable: true,
             promiscuous: Promiscuous::Deny,
             mac: None,
-            spoof: true,
+            spoof: Spoof::Allow,
             interface,
             own: false,
             socket: SocketAccess::default(),
@@ -67,34 +72,16 @@ impl Port {
     }
 }
 
+/// Serialises a value by its name, as files and commands spell it.
+pub(super) fn by_name<T: fmt::Display, S: Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
 fn as_text<S: Serializer>(mac: &Option<MacAddr>, serializer: S) -> Result<S::Ok, S::Error> {
     mac.map(|mac| mac.to_string()).serialize(serializer)
-}
-
-/// Which unicast frames a port receives in addition to its own; the words are VirtualBox's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Promiscuous {
-    /// None.
-    Deny,
-    /// Frames between guests of the network.
-    AllowVms,
-    /// All frames of the network, including those of the host and the LAN.
-    AllowAll,
-}
-
-impl Promiscuous {
-    /// All words.
-    pub const ALL: [Self; 3] = [Self::Deny, Self::AllowVms, Self::AllowAll];
-
-    /// The spelling in files and commands.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Deny => "deny",
-            Self::AllowVms => "allow-vms",
-            Self::AllowAll => "allow-all",
-        }
-    }
 }
 
 /// The device on a port.
@@ -123,19 +110,10 @@ pub struct VhostUser {
     /// ([`Folders::socket`](trama_api::folders::Folders::socket)).
     pub path: PathBuf,
     /// Which end listens.
+    #[serde(serialize_with = "by_name")]
     pub role: Role,
     /// Queue pairs, at least 1.
     pub queues: u16,
-}
-
-/// Which end of a vhost-user socket the daemon is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// The daemon listens.
-    Server,
-    /// The daemon connects, and reconnects without limit.
-    Client,
 }
 
 /// A TAP device.

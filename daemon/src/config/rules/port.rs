@@ -11,7 +11,7 @@ use super::check::Check;
 use super::name::{IFNAME_REMEDY, ifname_fault, quoted};
 use super::nearest::nearest;
 use crate::Fault;
-use crate::config::model::{Config, Interface, Mode, Port, Tap, VhostUser, VlanMode};
+use crate::config::model::{Config, Interface, Mode, Port, Spoof, Tap, VhostUser, VlanModeName};
 
 /// Most queue pairs of a vhost-user port.
 const MAX_QUEUE_PAIRS: u16 = 8;
@@ -79,18 +79,18 @@ impl Check {
             self.problem("trunks", format!("VLAN {twice} is listed twice"), "list it once");
         }
         match (vlan.mode, vlan.tag) {
-            (Some(VlanMode::Trunk), Some(_)) => {
+            (Some(VlanModeName::Trunk), Some(_)) => {
                 let remedy =
                     r#"remove the tag, or set vlan-mode to "native-tagged" or "native-untagged""#;
                 self.problem("tag", "a trunk has no tag of its own", remedy);
             }
-            (Some(mode), None) if mode != VlanMode::Trunk => {
+            (Some(mode), None) if mode != VlanModeName::Trunk => {
                 let message = format!("{:?} needs a tag", mode.name());
                 self.problem("vlan-mode", message, "add tag = 0 to 4095, or remove vlan-mode");
             }
             _ => {}
         }
-        if vlan.mode_or_default() == VlanMode::Access && !vlan.trunks.is_empty() {
+        if vlan.mode_or_default() == VlanModeName::Access && !vlan.trunks.is_empty() {
             let remedy =
                 r#"remove trunks, or set vlan-mode to "native-tagged" or "native-untagged""#;
             self.problem("trunks", "an access port carries only the VLAN of its tag", remedy);
@@ -99,7 +99,7 @@ impl Check {
 
     fn address(&mut self, port: &Port, claims: &mut Claims) {
         let Some(mac) = port.mac else {
-            if !port.spoof {
+            if port.spoof == Spoof::Deny {
                 let remedy = "add mac, the only address that the guest may send from";
                 self.problem("spoof", r#""deny" needs the guest's address"#, remedy);
             }

@@ -21,7 +21,7 @@ use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::{
     Config, DaemonConfig, Interface, Mode, Network, Port, Role, Spin, Tap, VhostUser, Vlan,
-    VlanMode,
+    VlanModeName,
 };
 
 /// A configuration in which [`validate`](crate::config::validate) finds no problem. Names come from
@@ -40,7 +40,7 @@ pub fn config() -> impl Strategy<Value = Config> {
 fn daemon() -> impl Strategy<Value = DaemonConfig> {
     let spin = prop_oneof![
         Just(Spin::Always),
-        (0u64..1000).prop_map(|us| Spin::For(Duration::from_micros(us)))
+        (0u64..1000).prop_map(|us| Spin::from(Duration::from_micros(us)))
     ];
     let metrics = proptest::option::of((1u16..).prop_map(|port| ([127, 0, 0, 1], port).into()));
     (1usize..4, spin, metrics, access()).prop_map(|(workers, spin, metrics, access)| DaemonConfig {
@@ -260,19 +260,19 @@ fn interface(name: &str, kind: u8, queues: u16, addresses: u8) -> Interface {
 fn vlan() -> impl Strategy<Value = Vlan> {
     let modes = prop_oneof![
         Just(None),
-        Just(Some(VlanMode::Access)),
-        Just(Some(VlanMode::Trunk)),
-        Just(Some(VlanMode::NativeTagged)),
-        Just(Some(VlanMode::NativeUntagged)),
+        Just(Some(VlanModeName::Access)),
+        Just(Some(VlanModeName::Trunk)),
+        Just(Some(VlanModeName::NativeTagged)),
+        Just(Some(VlanModeName::NativeUntagged)),
     ];
     (modes, 0u16..4096, any::<bool>(), btree_set(0u16..4096, 0..4)).prop_map(
         |(mode, tag, tagged, trunks)| {
             let tagged = match mode {
                 None => tagged,
-                Some(mode) => mode != VlanMode::Trunk,
+                Some(mode) => mode != VlanModeName::Trunk,
             };
             let mut vlan = Vlan { tag: tagged.then_some(tag), trunks: Vec::new(), mode };
-            if vlan.mode_or_default() != VlanMode::Access {
+            if vlan.mode_or_default() != VlanModeName::Access {
                 vlan.trunks = trunks.into_iter().collect();
             }
             vlan

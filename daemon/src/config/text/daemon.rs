@@ -3,9 +3,8 @@
 use super::field::{Field, number, path};
 use super::reader::Reader;
 use super::socket;
-use super::units::{format_duration, parse_duration};
 use crate::Fault;
-use crate::config::model::{DaemonConfig, Spin};
+use crate::config::model::DaemonConfig;
 
 const KEYS: [&str; 8] =
     ["control", "group", "socket-group", "socket-mode", "state", "metrics", "workers", "spin"];
@@ -14,12 +13,7 @@ const KEYS: [&str; 8] =
 pub fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> DaemonConfig {
     reader.refuse_unknown(&KEYS, |_| None);
     let spin = reader.string("spin").and_then(|text| {
-        let spin = match text.as_str() {
-            "always" => Some(Spin::Always),
-            "never" => Some(Spin::For(std::time::Duration::ZERO)),
-            time => parse_duration(time).map(Spin::For),
-        };
-        reader.converted("spin", spin, || {
+        reader.converted("spin", text.parse().ok(), || {
             let remedy = r#"use "20us", "0us" for never, or "always""#;
             Fault::new(format!("{text:?} is not a time"), remedy)
         })
@@ -46,10 +40,6 @@ pub fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> DaemonCon
 /// The keys of `[daemon]`.
 pub fn fields(daemon: &DaemonConfig) -> Vec<Field> {
     let default = DaemonConfig::at(daemon.folders.clone());
-    let spin = match daemon.spin {
-        Spin::Always => "always".to_owned(),
-        Spin::For(time) => format_duration(time),
-    };
     vec![
         Field::new("control", path(&daemon.control), daemon.control == default.control),
         Field::optional("group", daemon.group.as_deref()),
@@ -58,6 +48,6 @@ pub fn fields(daemon: &DaemonConfig) -> Vec<Field> {
         Field::new("state", path(&daemon.state), daemon.state == default.state),
         Field::optional("metrics", daemon.metrics.map(|address| address.to_string())),
         Field::new("workers", number(daemon.workers), daemon.workers == default.workers),
-        Field::new("spin", spin, daemon.spin == default.spin),
+        Field::new("spin", daemon.spin.to_string(), daemon.spin == default.spin),
     ]
 }

@@ -8,7 +8,9 @@ use super::reader::Reader;
 use super::{address, rule, socket};
 use crate::Fault;
 use crate::config::model::socket::SocketAccess;
-use crate::config::model::{Interface, Port, Promiscuous, Role, Tap, VhostUser, Vlan, VlanMode};
+use crate::config::model::{
+    Interface, Port, Promiscuous, Role, Spoof, Tap, VhostUser, Vlan, VlanModeName,
+};
 use crate::config::rules::port::too_long_prefix;
 
 const KEYS: [&str; 12] = [
@@ -36,8 +38,9 @@ pub fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
     let name = reader.string("name").unwrap_or_default();
     let kind = read_kind(reader);
     refuse_unknown(reader, kind);
-    let modes = VlanMode::ALL.map(|mode| (mode.name(), mode));
+    let modes = VlanModeName::ALL.map(|mode| (mode.name(), mode));
     let promiscuous = Promiscuous::ALL.map(|word| (word.name(), word));
+    let spoof = Spoof::ALL.map(|word| (word.name(), word));
     let (interface, socket) = match kind {
         Some(Kind::Tap) => (Interface::Tap(read_tap(reader, &name)), SocketAccess::default()),
         Some(Kind::VhostUser) => {
@@ -56,7 +59,7 @@ pub fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
         cable: reader.boolean("cable").unwrap_or(true),
         promiscuous: reader.word("promiscuous", &promiscuous).unwrap_or(Promiscuous::Deny),
         mac: read_mac(reader),
-        spoof: reader.word("spoof", &[("allow", true), ("deny", false)]).unwrap_or(true),
+        spoof: reader.word("spoof", &spoof).unwrap_or_default(),
         forward: rule::read(reader, "forward"),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
         ..Port::new(name, interface)
@@ -122,7 +125,7 @@ fn read_socket_access(reader: &mut Reader<'_, '_, '_>) -> SocketAccess {
 }
 
 fn read_vhost_user(reader: &mut Reader<'_, '_, '_>) -> VhostUser {
-    let roles = [("server", Role::Server), ("client", Role::Client)];
+    let roles = Role::ALL.map(|role| (role.name(), role));
     VhostUser {
         path: reader.string("path").unwrap_or_default().into(),
         role: reader.word("role", &roles).unwrap_or(Role::Server),
@@ -146,14 +149,10 @@ pub fn fields(port: &Port) -> Vec<Field> {
     ];
     match &port.interface {
         Interface::VhostUser(device) => {
-            let role = match device.role {
-                Role::Server => "server",
-                Role::Client => "client",
-            };
             fields.push(Field::new("type", "vhost-user", false));
             let stated = (!device.path.as_os_str().is_empty()).then(|| path(&device.path));
             fields.push(Field::optional("path", stated));
-            fields.push(Field::new("role", role, device.role == Role::Server));
+            fields.push(Field::new("role", device.role.name(), device.role == Role::Server));
             fields.push(Field::new("queues", i64::from(device.queues), device.queues == 1));
             let mode = port.socket.mode.map(|mode| mode.to_string());
             fields.push(Field::optional("socket-owner", port.socket.owner.as_deref()));
@@ -178,7 +177,7 @@ pub fn fields(port: &Port) -> Vec<Field> {
         Field::new("cable", port.cable, port.cable),
         Field::new("promiscuous", port.promiscuous.name(), port.promiscuous == Promiscuous::Deny),
         Field::optional("mac", port.mac.map(|mac| mac.to_string())),
-        Field::new("spoof", if port.spoof { "allow" } else { "deny" }, port.spoof),
+        Field::new("spoof", port.spoof.name(), port.spoof == Spoof::Allow),
         Field::optional("forward", rule::value(&port.forward)),
         map_field("external-ids", &port.external_ids),
     ]);

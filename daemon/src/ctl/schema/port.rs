@@ -8,17 +8,10 @@ use super::column::{
     BOOL, Column, STRING, STRING_OR_NONE, STRING_SET, STRINGS, UUID, UUIDS, edit_port,
     external_ids, fixed, free, integers, rules, rules_of, set_external_ids, uuid_of, words,
 };
-use crate::config::model::{Promiscuous, VlanMode};
+use crate::config::model::{Promiscuous, Spoof, VlanModeName};
 use crate::ctl::draft::{Draft, no_bridge};
 use crate::ctl::identity;
 use crate::ctl::types::{Kind, Shape, Type};
-
-const VLAN_MODES: [(&str, VlanMode); 4] = [
-    ("access", VlanMode::Access),
-    ("native-tagged", VlanMode::NativeTagged),
-    ("native-untagged", VlanMode::NativeUntagged),
-    ("trunk", VlanMode::Trunk),
-];
 
 const PROMISCUOUS: Type = Type::new(Kind::Enum(&["allow-all", "allow-vms", "deny"]), Shape::One);
 const SPOOF: Type = Type::new(Kind::Enum(&["allow", "deny"]), Shape::One);
@@ -104,12 +97,13 @@ pub static COLUMNS: [Column; 13] = [
         "spoof",
         SPOOF,
         |view, name| {
-            let is_allowed = view.draft.port(name).is_none_or(|port| port.spoof);
-            Value::string(if is_allowed { "allow" } else { "deny" })
+            let spoof = view.draft.port(name).map(|port| port.spoof);
+            Value::string(spoof.unwrap_or_default().name())
         },
         |draft, name, value| {
-            let is_allowed = words(&value).next().as_deref() == Some("allow");
-            edit_port(draft, name, |port| port.spoof = is_allowed)
+            let word = words(&value).next();
+            let known = Spoof::ALL.into_iter().find(|it| Some(it.name()) == word.as_deref());
+            edit_port(draft, name, |port| port.spoof = known.unwrap_or(port.spoof))
         },
     ),
     free(
@@ -138,13 +132,12 @@ pub static COLUMNS: [Column; 13] = [
         VLAN_MODE,
         |view, name| {
             let mode = view.draft.port(name).and_then(|port| port.vlan.mode);
-            let word = VLAN_MODES.iter().find(|(_, known)| Some(*known) == mode);
-            Value::optional(word.map(|(word, _)| Atom::String((*word).to_owned())))
+            Value::optional(mode.map(|mode| Atom::String(mode.to_string())))
         },
         |draft, name, value| {
             let word = words(&value).next();
-            let mode = VLAN_MODES.iter().find(|(known, _)| Some(*known) == word.as_deref());
-            edit_port(draft, name, |port| port.vlan.mode = mode.map(|(_, mode)| *mode))
+            let mode = VlanModeName::ALL.into_iter().find(|it| Some(it.name()) == word.as_deref());
+            edit_port(draft, name, |port| port.vlan.mode = mode)
         },
     ),
 ];

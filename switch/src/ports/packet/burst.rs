@@ -28,8 +28,7 @@ const ADDRESSES: usize = 12;
 /// The memory of a ring, written by the kernel.
 pub(super) struct Mapping(NonNull<u8>);
 
-// SAFETY: it is only an address; the kernel and this process agree slot by slot on who may access
-// it.
+// SAFETY: it is only an address; the kernel and this process agree slot by slot on the owner.
 unsafe impl Send for Mapping {}
 // SAFETY: as for Send.
 unsafe impl Sync for Mapping {}
@@ -68,7 +67,7 @@ impl Ring {
         unsafe { self.mapping.0.add(offset) }
     }
 
-    /// Returns the first word of a slot, which says who owns it.
+    /// Returns the first word of a slot, which names its owner.
     fn owner(&self, index: usize) -> &AtomicU32 {
         // SAFETY: it is mapped, aligned to 64, and only ever accessed atomically by both sides.
         unsafe { AtomicU32::from_ptr(self.slot(index).as_ptr().cast()) }
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_counts_the_tag_is_told_from_one_that_does_not() {
+    fn offsets_that_count_the_tag_are_recognised() {
         for words in 5..=15u8 {
             let ihl = usize::from(words) * 4;
             assert!(!counted(0x0800, 0x40 | words, 14 + ihl), "{words}");

@@ -10,8 +10,8 @@ use trama_virtqueue::{MAX_BURST, Segment};
 use crate::drop_reason::DropReason;
 use crate::ports::Unsent;
 
-/// Most pieces of all frames of one call, and of one frame (`UIO_MAXIOV`).
-const PIECES: usize = 1024;
+/// Most iovecs of all frames of one call, and of one frame (`UIO_MAXIOV`).
+const MAX_IOVECS: usize = 1024;
 
 /// A copy of the beginning of a frame, whose original may be gone before the frame is sent.
 #[derive(Clone, Copy)]
@@ -30,7 +30,7 @@ struct Waiting {
 /// Frames waiting to be sent.
 pub(super) struct Outbox {
     starts: Box<[Start]>,
-    pieces: Vec<libc::iovec>,
+    iovecs: Vec<libc::iovec>,
     messages: Vec<libc::mmsghdr>,
     frames: Vec<Waiting>,
     /// Bytes of a virtio-net header as the kernel reads it.
@@ -48,7 +48,7 @@ impl Outbox {
         let start = Start { header: [0; HEADER], head: [0; PRIVATE_HEAD + TAG_LEN] };
         Outbox {
             starts: vec![start; MAX_BURST].into_boxed_slice(),
-            pieces: Vec::with_capacity(PIECES),
+            iovecs: Vec::with_capacity(MAX_IOVECS),
             messages: Vec::with_capacity(MAX_BURST),
             frames: Vec::with_capacity(MAX_BURST),
             header,
@@ -72,32 +72,32 @@ impl Outbox {
         body: &[Segment<'_>],
     ) -> Result<(), DropReason> {
         let needed = body.len() + 2;
-        if needed > PIECES {
+        if needed > MAX_IOVECS {
             return Err(DropReason::EgressTooLarge);
         }
-        if self.frames.len() == MAX_BURST || self.pieces.len() + needed > PIECES {
+        if self.frames.len() == MAX_BURST || self.iovecs.len() + needed > MAX_IOVECS {
             self.send_some(socket);
         }
         let start = &mut self.starts[self.frames.len()];
         start.header = *header;
-        let first = self.pieces.len();
-        self.pieces.push(piece(start.header.as_ptr(), self.header));
+        let first = self.iovecs.len();
+        self.iovecs.push(iovec(start.header.as_ptr(), self.header));
         let is_short = head.len() <= start.head.len();
         if is_short {
             start.head[..head.len()].copy_from_slice(head);
-            self.pieces.push(piece(start.head.as_ptr(), head.len()));
+            self.iovecs.push(iovec(start.head.as_ptr(), head.len()));
         } else {
             // It was completed in software, in memory that the next frame reuses.
-            self.pieces.push(piece(head.as_ptr(), head.len()));
+            self.iovecs.push(iovec(head.as_ptr(), head.len()));
         }
-        self.pieces.extend(body.iter().map(|segment| piece(segment.as_ptr(), segment.len())));
+        self.iovecs.extend(body.iter().map(|segment| iovec(segment.as_ptr(), segment.len())));
         let len = head.len() + body.iter().map(Segment::len).sum::<usize>();
         let is_large = VnetHeader::from_bytes(header).is_gso();
         self.frames.push(Waiting { len, is_large });
         // SAFETY: all zeroes is a valid empty message.
         let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-        // Room was made above: the pieces never move.
-        message.msg_hdr.msg_iov = self.pieces[first..].as_mut_ptr();
+        // Room was made above: the iovecs never move.
+        message.msg_hdr.msg_iov = self.iovecs[first..].as_mut_ptr();
         message.msg_hdr.msg_iovlen = needed;
         self.messages.push(message);
         if !is_short {
@@ -117,7 +117,7 @@ impl Outbox {
         // Each iteration sends a frame or gives one up.
         while done < self.messages.len() {
             let rest = &mut self.messages[done..];
-            // SAFETY: each message names pieces in this value, and each piece readable bytes:
+            // SAFETY: each message names iovecs in this value, and each of them readable bytes:
             // copies held here, and segments that outlive the delivery of their burst.
             let sent = unsafe {
                 libc::sendmmsg(socket, rest.as_mut_ptr(), rest.len() as u32, libc::MSG_DONTWAIT)
@@ -143,10 +143,10 @@ impl Outbox {
         }
         self.messages.clear();
         self.frames.clear();
-        self.pieces.clear();
+        self.iovecs.clear();
     }
 }
 
-fn piece(at: *const u8, len: usize) -> libc::iovec {
+fn iovec(at: *const u8, len: usize) -> libc::iovec {
     libc::iovec { iov_base: at.cast_mut().cast(), iov_len: len }
 }

@@ -59,20 +59,20 @@ fn join(ifname: &str, mtu: u16) -> Step<Uplink> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)
         .map_err(|error| at("open a packet socket")(error.into()))?;
-    let interface = Interface::look(&fd, ifname, mtu)?;
+    let interface = Interface::query(&fd, ifname, mtu)?;
     let version = libc::tpacket_versions::TPACKET_V2 as c_int;
     set(&fd, libc::PACKET_VERSION, &version).map_err(at("choose the ring's version"))?;
     let (header, offloads) = enable_header(&fd)?;
     // Unlikely as a mark of the host's own packets, and not negative.
     let token = token();
-    filter(&fd, token).map_err(at("filter what is heard"))?;
+    filter(&fd, token).map_err(at("attach the receive filter"))?;
     let ring = map_ring(&fd)?;
     // Above the system-wide limit if permitted, else up to that limit.
     if set_option(&fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER).is_err() {
         set_option(&fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER)
             .map_err(at("size the send buffer"))?;
     }
-    listen_to_all(&fd, interface.index).map_err(at("hear everything (promiscuous)"))?;
+    set_promiscuous(&fd, interface.index).map_err(at("make the interface promiscuous"))?;
     let to_host = ToHost::attach(&fd, interface.index, interface.mac, token)
         .map_err(|error| error.to_string());
     bind(&fd, interface.index).map_err(at("bind to the interface"))?;
@@ -84,7 +84,7 @@ fn join(ifname: &str, mtu: u16) -> Step<Uplink> {
         mac: interface.mac,
         to_host,
         gone: false,
-        idle_looks: 0,
+        idle_polls: 0,
         watched: None,
     })
 }
@@ -96,14 +96,14 @@ struct Interface {
 }
 
 impl Interface {
-    fn look(fd: &OwnedFd, ifname: &str, mtu: u16) -> Step<Interface> {
+    fn query(fd: &OwnedFd, ifname: &str, mtu: u16) -> Step<Interface> {
         let other = |message: &str, remedy: String| {
-            ("look at the interface", io::Error::other(message.to_owned()), remedy)
+            ("check the interface", io::Error::other(message.to_owned()), remedy)
         };
         let mut asked = request(ifname);
         ioctl(fd, libc::SIOCGIFINDEX, &mut asked).map_err(|error| {
-            let remedy = "; `ip link` shows those there are; it is joined when it appears";
-            ("look for it", error, remedy.to_owned())
+            let remedy = "; `ip link` lists the interfaces; trama joins it when it appears";
+            ("find it", error, remedy.to_owned())
         })?;
         // SAFETY: the request that succeeded wrote this field.
         let index = unsafe { asked.ifr_ifru.ifru_ifindex };
@@ -124,8 +124,11 @@ impl Interface {
         // SAFETY: as above.
         let carries = unsafe { asked.ifr_ifru.ifru_mtu };
         if carries < c_int::from(mtu) {
-            let remedy = format!("; give the network mtu = {carries}");
-            return Err(other(&format!("its MTU is {carries}, the network's {mtu}"), remedy));
+            let remedy = format!("; set the network's mtu to {carries}");
+            return Err(other(
+                &format!("its MTU is {carries}, but the network's is {mtu}"),
+                remedy,
+            ));
         }
         Ok(Interface { index, mac: MacAddr([a, b, c, d, e, f]) })
     }
@@ -190,7 +193,7 @@ fn map_ring(fd: &OwnedFd) -> Step<Ring> {
 }
 
 /// Makes the interface promiscuous as long as the socket lives.
-fn listen_to_all(fd: &OwnedFd, index: c_int) -> io::Result<()> {
+fn set_promiscuous(fd: &OwnedFd, index: c_int) -> io::Result<()> {
     let membership = libc::packet_mreq {
         mr_ifindex: index,
         mr_type: libc::PACKET_MR_PROMISC as u16,

@@ -59,8 +59,8 @@ impl Failure {
     }
 }
 
-const NEEDS_ADMIN: &str = "run with CAP_NET_ADMIN, or make the device beforehand with `ip tuntap \
-                           add` for this user";
+const NEEDS_ADMIN: &str = "run with CAP_NET_ADMIN, or create the device beforehand with `ip \
+                           tuntap add` for this user";
 
 /// A network namespace, independent of its name. While it exists, no other is equal to it: a device
 /// inside keeps it alive, even after its name is deleted.
@@ -122,7 +122,7 @@ fn in_namespace<R: Send>(
     let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.into(), file)));
     let (id, namespace) = opened.map_err(|error| {
         let step = format!("open network namespace {path}");
-        Failure::new(step, error, "make it first with `ip netns add`")
+        Failure::new(step, error, "create it first with `ip netns add`")
     })?;
     let enter_and_make = || {
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
@@ -142,7 +142,9 @@ fn in_namespace<R: Send>(
 fn cannot_enter(netns: &str, error: io::Error) -> Failure {
     let remedy = match error.raw_os_error() {
         // Left by `ip netns add` before it mounts the namespace, and by a reboot of the host.
-        Some(libc::EINVAL) => "the file is no network namespace; `ip netns del` and `add` it",
+        Some(libc::EINVAL) => {
+            "the file is not a network namespace; run `ip netns del`, then `ip netns add`"
+        }
         _ => "run with CAP_SYS_ADMIN",
     };
     Failure::new(format!("enter network namespace {netns}"), error, remedy)
@@ -156,7 +158,7 @@ fn make(options: &TapOptions) -> Result<Tap, Failure> {
                 Failure::new(
                     format!("open {DRIVER}"),
                     error,
-                    "load the kernel module tun and allow access",
+                    "load the kernel module tun and allow access to it",
                 )
             })?;
     attach(&fd, options)?;
@@ -229,7 +231,7 @@ fn set_offload(fd: &OwnedFd, flags: u32) -> io::Result<()> {
 fn is_persistent(fd: &OwnedFd) -> Result<bool, Failure> {
     let mut request = request("");
     ioctl(fd, libc::TUNGETIFF, &mut request)
-        .map_err(|error| Failure::new("look at the device (TUNGETIFF)", error, ""))?;
+        .map_err(|error| Failure::new("query the device (TUNGETIFF)", error, ""))?;
     // SAFETY: the request that succeeded wrote this field.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     Ok(c_int::from(flags) & libc::IFF_PERSIST != 0)
