@@ -79,7 +79,7 @@ pub fn port(port: &Port, network: Option<switch::NetworkId>, mark: u16) -> switc
                 Promiscuous::AllowAll => switch::Promiscuous::AllowAll,
             },
             station: station(port),
-            is_outside: port.own,
+            is_outside: port.of_network,
             refuses_forged: !port.spoof,
         },
         mark,

@@ -16,10 +16,10 @@ impl Check {
         Check { place: Place::Daemon, path: table_path(Place::Daemon, ""), problems: Vec::new() }
     }
 
-    /// Goes on with another table.
-    pub fn enter(&mut self, place: Place, name: &str) {
+    /// Goes on with another table. Returns the one before.
+    pub fn enter(&mut self, place: Place, name: &str) -> Place {
         self.path = table_path(place, name);
-        self.place = place;
+        std::mem::replace(&mut self.place, place)
     }
 
     /// The path of that table as shown.

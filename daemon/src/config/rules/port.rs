@@ -39,7 +39,7 @@ impl Claims {
 
 impl Check {
     pub fn port(&mut self, port: &Port, config: &Config, claims: &mut Claims) {
-        if config.network(&port.name).is_some_and(|network| network.own_port().is_some()) {
+        if config.network(&port.name).is_some_and(|network| network.network_port().is_some()) {
             let message = format!("{:?} is the name of the network's own port", port.name);
             self.problem("name", message, "rename one of them");
         }
