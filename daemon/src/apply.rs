@@ -16,8 +16,8 @@ use std::thread::JoinHandle;
 use trama_frame::MacAddr;
 use trama_switch::counters::{NetworkCounters, PortCounters};
 use trama_switch::{
-    Device, Engine, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Tap, TapOptions, Time,
-    Uplink, VhostDevice, WorkerGroup, WorkerHandle,
+    Device, Engine, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Time, VhostDevice,
+    WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
 use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions};
@@ -27,6 +27,7 @@ use crate::balance::Balancer;
 use crate::config::model::{
     Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
 };
+use crate::devices::{hardware_address, join_uplink, open_tap};
 use crate::gateway::Gateway;
 use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
@@ -562,40 +563,4 @@ impl Drop for DataPlane {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn open_tap(device: &TapConfig, mac: Option<MacAddr>, mtu: u16) -> Result<Tap, String> {
-    let options = TapOptions {
-        ifname: device.ifname.clone(),
-        netns: device.netns.clone(),
-        address: device.address.iter().map(|it| (it.addr(), it.prefix_len())).collect(),
-        mtu,
-        mac: Some(mac.unwrap_or_else(|| convert::tap_mac(&convert::machine_id(), device))),
-        vnet_header: true,
-    };
-    Tap::open(&options).map_err(|error| error.to_string())
-}
-
-/// Joins the uplink of a network, even if the host itself cannot be reached through it.
-fn join_uplink(ifname: &str, network: &str, mtu: u16) -> Result<Uplink, String> {
-    let uplink = Uplink::open(ifname, mtu).map_err(|error| error.to_string())?;
-    if let Some(fault) = uplink.to_host_fault() {
-        tracing::warn!(
-            "network {network}: its machines do not reach this host by {ifname}: {fault}"
-        );
-    }
-    Ok(uplink)
-}
-
-/// Returns the hardware address of a TAP device: as the system shows it, since the device may have
-/// existed before; in a namespace that the daemon cannot see, as it was set.
-fn hardware_address(device: &TapConfig, wanted: Option<MacAddr>) -> MacAddr {
-    let shown = || {
-        let path = format!("/sys/class/net/{}/address", device.ifname);
-        std::fs::read_to_string(path).ok()?.trim().parse().ok()
-    };
-    let ours = device.netns.is_none();
-    let shown = if ours { shown() } else { None };
-    let made = || convert::tap_mac(&convert::machine_id(), device);
-    shown.or(wanted).unwrap_or_else(made)
 }
