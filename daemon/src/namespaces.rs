@@ -23,7 +23,7 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// Writes to a stream when a name may have changed. Dropping it ends its thread.
-pub struct NamespaceWatch {
+pub(crate) struct NamespaceWatch {
     has_changed: Arc<AtomicBool>,
     stop: OwnedFd,
     thread: Option<JoinHandle<()>>,
@@ -34,7 +34,7 @@ impl NamespaceWatch {
     ///
     /// # Errors
     /// Out of descriptors or threads.
-    pub fn start(event: UnixStream) -> io::Result<NamespaceWatch> {
+    pub(crate) fn start(event: UnixStream) -> io::Result<NamespaceWatch> {
         let has_changed = Arc::<AtomicBool>::default();
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let watcher = Watcher {
@@ -50,7 +50,7 @@ impl NamespaceWatch {
     }
 
     /// Returns whether a name may have changed since the last call.
-    pub fn take_change(&self) -> bool {
+    pub(crate) fn take_change(&self) -> bool {
         self.has_changed.swap(false, Ordering::AcqRel)
     }
 }

@@ -23,7 +23,7 @@ const LOCAL: [(&str, Option<&str>, &str); 2] = [
 ];
 
 /// The command line as read.
-pub struct Invocation {
+pub(crate) struct Invocation {
     /// Possible paths of the control socket; the first that answers is used.
     pub sockets: Vec<PathBuf>,
     /// How long to wait for an answer.
@@ -42,7 +42,7 @@ pub struct Invocation {
 ///
 /// # Errors
 /// It is invalid, or asks for help.
-pub fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
+pub(crate) fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     let (first, rest) = args.split_at(end);
     let matches = base()
@@ -151,7 +151,7 @@ fn command_options() -> Vec<&'static CommandOption> {
 }
 
 /// The command line as clap reads it; its help includes the table of commands.
-pub fn base() -> Command {
+pub(crate) fn base() -> Command {
     let flag = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
     };
@@ -245,7 +245,7 @@ fn commands_help() -> String {
 }
 
 /// The command line with every command as a subcommand, for completions.
-pub fn documented() -> Command {
+pub(crate) fn documented() -> Command {
     let mut all = base();
     for command in &COMMANDS {
         let mut sub = Command::new(command.name).about(command.summary);

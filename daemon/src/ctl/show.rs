@@ -18,7 +18,7 @@ const OF_PORT: [&str; 4] = ["forward", "tag", "trunks", "vlan_mode"];
 /// Columns of an interface that are shown if set.
 const OF_INTERFACE: [&str; 3] = ["type", "options", "error"];
 
-pub fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
+pub(super) fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     let view = context.view();
     let [bridges, ..] = &TABLES;
     let mut lines = vec![identity::of("Trama", "")];

@@ -29,7 +29,7 @@ pub(super) struct Inquiry {
 }
 
 impl Inquiry {
-    pub fn new<R: Row>() -> (Inquiry, Pending<R>) {
+    pub(super) fn new<R: Row>() -> (Inquiry, Pending<R>) {
         let (parts, receiver) = channel();
         (Inquiry { question: R::QUESTION, parts }, Pending { parts: receiver, row: PhantomData })
     }
@@ -71,7 +71,7 @@ pub(super) struct OpenQuestions {
 }
 
 impl OpenQuestions {
-    pub fn send(&mut self, inquiry: Inquiry, channel: &mut Channel) {
+    pub(super) fn send(&mut self, inquiry: Inquiry, channel: &mut Channel) {
         if self.waiting.len() >= MAX_OPEN {
             return;
         }
@@ -82,7 +82,7 @@ impl OpenQuestions {
         let _ = channel.send(&Command::Ask { id: self.last, question });
     }
 
-    pub fn receive(&mut self, id: u64, part: Answer, last: bool) {
+    pub(super) fn receive(&mut self, id: u64, part: Answer, last: bool) {
         if let Some(parts) = self.waiting.get(&id) {
             // An error means that the caller no longer waits.
             let _ = parts.send((part, last));

@@ -18,7 +18,7 @@ use crate::config::model::{Mode, Network};
 
 impl Check {
     /// The table `dhcp` of the network with this number.
-    pub fn dhcp(&mut self, index: usize, network: &Network) {
+    pub(super) fn dhcp(&mut self, index: usize, network: &Network) {
         let DhcpSetting::On(dhcp) = &network.dhcp else { return };
         if network.mode == Mode::Bridged {
             let message = "guests of a bridged network use the DHCP server of its LAN";

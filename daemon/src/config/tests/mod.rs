@@ -7,7 +7,7 @@ use super::model::Interface;
 use super::model::socket::SocketAccess;
 use super::{parse, parse_at, validate};
 
-pub mod arbitrary;
+pub(crate) mod arbitrary;
 mod dhcp;
 mod edit;
 mod networks;
