@@ -1,9 +1,9 @@
 //! Executes steps: starts, changes and stops networks and ports on the workers.
 //!
-//! A [`Machine`] owns the workers, the vhost-user sessions and the state of each network and port.
-//! A step that fails for one port (its socket exists, its TAP cannot be made) leaves that port out
-//! with a reason, and the other steps go on; [`Machine::retry`] tries again. Every change reaches a
-//! worker as a job between two bursts, so no other port notices.
+//! A [`DataPlane`] owns the workers, the vhost-user sessions and the state of each network and
+//! port. A step that fails for one port (its socket exists, its TAP cannot be made) leaves that
+//! port out with a reason, and the other steps go on; [`DataPlane::retry`] tries again. Every
+//! change reaches a worker as a job between two bursts, so no other port notices.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -16,8 +16,8 @@ use std::thread::JoinHandle;
 use trama_frame::MacAddr;
 use trama_switch::counters::{NetworkCounters, PortCounters};
 use trama_switch::{
-    Device, Engine, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Tap, TapOptions, Time,
-    Uplink, VhostDevice, WorkerGroup, WorkerHandle,
+    Device, Engine, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Time, VhostDevice,
+    WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
 use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions};
@@ -27,6 +27,7 @@ use crate::balance::Balancer;
 use crate::config::model::{
     Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
 };
+use crate::devices::{hardware_address, join_uplink, open_tap};
 use crate::gateway::Gateway;
 use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
@@ -35,8 +36,8 @@ use crate::{convert, host};
 /// Device MTU of a port that is not attached.
 const UNATTACHED_MTU: u16 = 1500;
 
-/// Everything that runs.
-pub struct Machine {
+/// The data plane: everything that runs.
+pub struct DataPlane {
     pub(crate) workers: Vec<Worker>,
     pub(crate) networks: HashMap<String, RunningNetwork>,
     pub(crate) ports: HashMap<String, RunningPort>,
@@ -84,13 +85,22 @@ pub(crate) struct RunningPort {
     pub(crate) namespace: Option<NamespaceId>,
 }
 
-impl Machine {
+/// Where a port belongs.
+struct Placement {
+    worker: usize,
+    settings: PortSettings,
+    /// The MTU of its device in bytes.
+    mtu: u16,
+}
+
+impl DataPlane {
     /// Starts the workers, without networks. The stream becomes readable when
-    /// [`Machine::take_faults`], [`Machine::retry`] or [`Machine::balance`] has something to do.
+    /// [`DataPlane::take_faults`], [`DataPlane::retry`] or [`DataPlane::balance`] has something to
+    /// do.
     ///
     /// # Errors
     /// A thread or a pair of sockets could not be created.
-    pub fn start(daemon: &DaemonConfig) -> io::Result<(Machine, UnixStream)> {
+    pub fn start(daemon: &DaemonConfig) -> io::Result<(DataPlane, UnixStream)> {
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "trama");
         let group = WorkerGroup::new(seed);
         // Not an eventfd: registering a raw descriptor with the runtime takes `unsafe`.
@@ -113,7 +123,7 @@ impl Machine {
             }
             workers.push(Worker { handle, thread: Some(thread) });
         }
-        let machine = Machine {
+        let data_plane = DataPlane {
             workers,
             networks: HashMap::new(),
             ports: HashMap::new(),
@@ -125,7 +135,7 @@ impl Machine {
             event,
             namespaces: None,
         };
-        Ok((machine, readable))
+        Ok((data_plane, readable))
     }
 
     /// Executes steps in order; `wanted` is the configuration they lead to.
@@ -180,7 +190,7 @@ impl Machine {
     /// namespace is missing does not run, and starts when the name appears.
     pub fn follow_namespaces(&mut self, config: &Config) {
         // A port that cannot be made raises the event too; that alone must not cause a retry.
-        if !self.namespaces.as_ref().is_some_and(NamespaceWatch::take_news) {
+        if !self.namespaces.as_ref().is_some_and(NamespaceWatch::take_change) {
             return;
         }
         for port in config.all_ports() {
@@ -276,7 +286,7 @@ impl Machine {
             set.and_then(|done| done.map_err(|error| error.to_string()))
         } else {
             // The entries move on this thread, while the worker serves other networks.
-            let set = self.carry(&network.name, worker, |value| value.set(settings));
+            let set = self.move_network(&network.name, worker, |value| value.set(settings));
             set.map_err(|error| error.to_string())
         };
         if let Err(error) = done {
@@ -361,8 +371,8 @@ impl Machine {
         }
     }
 
-    /// Returns a port's worker, its settings, and the MTU of its device.
-    fn place(&self, port: &Port) -> Result<(usize, PortSettings, u16), String> {
+    /// Returns where a port belongs according to its network.
+    fn place(&self, port: &Port) -> Result<Placement, String> {
         let network = match &port.network {
             None => None,
             Some(name) => {
@@ -373,7 +383,8 @@ impl Machine {
         let settings =
             convert::port(port, network.map(|network| network.id), self.mark(&port.name));
         let worker = network.map_or(0, |network| network.worker);
-        Ok((worker, settings, network.map_or(UNATTACHED_MTU, |network| network.config.mtu)))
+        let mtu = network.map_or(UNATTACHED_MTU, |network| network.config.mtu);
+        Ok(Placement { worker, settings, mtu })
     }
 
     /// Returns the mark of a port, which stays the same while it runs.
@@ -388,7 +399,7 @@ impl Machine {
 
     /// Refuses subnets of a host-only network that the host already has routes to.
     fn check_routes(&self, port: &Port) -> Result<(), String> {
-        let network = port.network.as_ref().filter(|_| port.own);
+        let network = port.network.as_ref().filter(|_| port.of_network);
         match network.and_then(|name| self.networks.get(name)) {
             Some(network) => host::check(&network.config).map_err(|fault| fault.to_string()),
             None => Ok(()),
@@ -396,7 +407,7 @@ impl Machine {
     }
 
     fn start_port(&self, port: &Port) -> Result<RunningPort, String> {
-        let (worker, settings, mtu) = self.place(port)?;
+        let Placement { worker, settings, mtu } = self.place(port)?;
         let mut namespace = None;
         let device = match &port.interface {
             Interface::VhostUser(device) => Device::Vhost(VhostDevice::new(device.queues)),
@@ -495,8 +506,8 @@ impl Machine {
             Err(reason) => self.fail(&port.name, reason),
         }
         let Some(running) = self.ports.get(&port.name) else { return };
-        let (worker, settings, mtu) = match self.place(port) {
-            Ok(place) => place,
+        let Placement { worker, settings, mtu } = match self.place(port) {
+            Ok(placement) => placement,
             Err(reason) => {
                 self.remove_port(&port.name);
                 return self.fail(&port.name, reason);
@@ -509,7 +520,7 @@ impl Machine {
         let done = match worker == from {
             true => self.on_worker(worker, move |engine, _| engine.set_port(id, wanted)),
             false => {
-                let moved = self.carry_port(&port.name, worker, wanted);
+                let moved = self.move_port(&port.name, worker, wanted);
                 moved.map_err(|error| error.to_string())
             }
         };
@@ -548,44 +559,8 @@ impl Machine {
     }
 }
 
-impl Drop for Machine {
+impl Drop for DataPlane {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn open_tap(device: &TapConfig, mac: Option<MacAddr>, mtu: u16) -> Result<Tap, String> {
-    let options = TapOptions {
-        ifname: device.ifname.clone(),
-        netns: device.netns.clone(),
-        address: device.address.iter().map(|it| (it.addr(), it.prefix_len())).collect(),
-        mtu,
-        mac: Some(mac.unwrap_or_else(|| convert::tap_mac(&convert::machine_id(), device))),
-        vnet_header: true,
-    };
-    Tap::open(&options).map_err(|error| error.to_string())
-}
-
-/// Joins the uplink of a network, even if the host itself cannot be reached through it.
-fn join_uplink(ifname: &str, network: &str, mtu: u16) -> Result<Uplink, String> {
-    let uplink = Uplink::open(ifname, mtu).map_err(|error| error.to_string())?;
-    if let Some(fault) = uplink.to_host_fault() {
-        tracing::warn!(
-            "network {network}: its machines do not reach this host by {ifname}: {fault}"
-        );
-    }
-    Ok(uplink)
-}
-
-/// Returns the hardware address of a TAP device: as the system shows it, since the device may have
-/// existed before; in a namespace that the daemon cannot see, as it was set.
-fn hardware_address(device: &TapConfig, wanted: Option<MacAddr>) -> MacAddr {
-    let shown = || {
-        let path = format!("/sys/class/net/{}/address", device.ifname);
-        std::fs::read_to_string(path).ok()?.trim().parse().ok()
-    };
-    let ours = device.netns.is_none();
-    let shown = if ours { shown() } else { None };
-    let made = || convert::tap_mac(&convert::machine_id(), device);
-    shown.or(wanted).unwrap_or_else(made)
 }

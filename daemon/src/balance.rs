@@ -18,7 +18,7 @@ const STALE: Duration = Duration::from_secs(3);
 
 /// How long a network has kept its worker busy since it was made.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NetworkLoad {
+pub(crate) struct NetworkLoad {
     /// Its name.
     pub name: String,
     /// Its worker.
@@ -29,7 +29,7 @@ pub struct NetworkLoad {
 
 /// A network that should move.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Move {
+pub(crate) struct Move {
     /// Its name.
     pub network: String,
     /// Its present worker.
@@ -40,7 +40,7 @@ pub struct Move {
 
 /// The last sample, and how many in a row favoured a move.
 #[derive(Default, Debug)]
-pub struct Balancer {
+pub(crate) struct Balancer {
     last: Option<(Duration, Vec<NetworkLoad>)>,
     /// Samples in a row that favoured a move.
     wanted: usize,
@@ -49,7 +49,7 @@ pub struct Balancer {
 impl Balancer {
     /// Takes a sample of all networks on `workers` workers and returns a move, if one is due. `now`
     /// is the time since any fixed moment.
-    pub fn look(
+    pub(crate) fn look(
         &mut self,
         now: Duration,
         networks: Vec<NetworkLoad>,

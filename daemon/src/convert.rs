@@ -11,7 +11,7 @@ use crate::config::model::socket::SocketAccess;
 use crate::config::model::{Interface, Network, Port, Tap, Vlan};
 
 /// Returns the device settings that a port's VMM may read.
-pub fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
+pub(crate) fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
     vhost::DeviceSettings { mtu, mac: port.mac }
 }
 
@@ -19,7 +19,7 @@ pub fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
 ///
 /// # Errors
 /// The host has no such user or group.
-pub fn access(socket: &SocketAccess) -> Result<vhost::Access, vhost::access::AccessError> {
+pub(crate) fn access(socket: &SocketAccess) -> Result<vhost::Access, vhost::access::AccessError> {
     let SocketAccess { owner, group, mode } = socket;
     Ok(vhost::Access {
         owner: owner.as_deref().map(vhost::access::user_id).transpose()?,
@@ -28,7 +28,7 @@ pub fn access(socket: &SocketAccess) -> Result<vhost::Access, vhost::access::Acc
     })
 }
 
-pub fn network(network: &Network) -> switch::NetworkSettings {
+pub(crate) fn network(network: &Network) -> switch::NetworkSettings {
     switch::NetworkSettings {
         name: network.name.clone(),
         mtu: network.mtu,
@@ -39,7 +39,7 @@ pub fn network(network: &Network) -> switch::NetworkSettings {
 
 /// Chooses a mark for a port: not 0, not a taken one, and the same after a restart, as leases are
 /// stored with the mark. Returns 0 only if all are taken.
-pub fn mark(port: &str, is_taken: impl Fn(u16) -> bool) -> u16 {
+pub(crate) fn mark(port: &str, is_taken: impl Fn(u16) -> bool) -> u16 {
     let digest = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, port.as_bytes());
     let [high, low, ..] = *digest.as_bytes();
     let first = u16::from_be_bytes([high, low]);
@@ -47,7 +47,11 @@ pub fn mark(port: &str, is_taken: impl Fn(u16) -> bool) -> u16 {
     tries.into_iter().find(|mark| *mark != 0 && !is_taken(*mark)).unwrap_or(0)
 }
 
-pub fn port(port: &Port, network: Option<switch::NetworkId>, mark: u16) -> switch::PortSettings {
+pub(crate) fn port(
+    port: &Port,
+    network: Option<switch::NetworkId>,
+    mark: u16,
+) -> switch::PortSettings {
     switch::PortSettings {
         name: port.name.clone(),
         network,
@@ -56,7 +60,7 @@ pub fn port(port: &Port, network: Option<switch::NetworkId>, mark: u16) -> switc
         filter: switch::PortFilter {
             promiscuous: port.promiscuous,
             station: station(port),
-            is_outside: port.own,
+            is_outside: port.of_network,
             spoof: port.spoof,
         },
         mark,
@@ -77,14 +81,14 @@ fn station(port: &Port) -> switch::Station {
 /// Derives a hardware address for a TAP device from the host's identity and the device's names. It
 /// is the same after every restart, so the neighbours' ARP caches stay valid. `machine` is any text
 /// that is unique to the host.
-pub fn tap_mac(machine: &str, tap: &Tap) -> MacAddr {
+pub(crate) fn tap_mac(machine: &str, tap: &Tap) -> MacAddr {
     let netns = tap.netns.as_deref().unwrap_or_default();
     stable_mac(&format!("{machine}/{netns}/{}", tap.ifname))
 }
 
 /// Derives the hardware address of a network's gateway, as [`tap_mac`] does. No TAP device has such
 /// a name.
-pub fn gateway_mac(machine: &str, network: &str) -> MacAddr {
+pub(crate) fn gateway_mac(machine: &str, network: &str) -> MacAddr {
     stable_mac(&format!("{machine}//gateway/{network}"))
 }
 
@@ -97,7 +101,7 @@ fn stable_mac(names: &str) -> MacAddr {
 
 /// Returns the settings of a network's gateway; `None` if it has none. `state` is the daemon's
 /// folder.
-pub fn gateway(network: &Network, state: &Path) -> Option<trama_gateway::Config> {
+pub(crate) fn gateway(network: &Network, state: &Path) -> Option<trama_gateway::Config> {
     let machine = machine_id();
     let mac = gateway_mac(&machine, &network.name).0;
     // A prefix, so that no name leads to another folder.
@@ -108,14 +112,14 @@ pub fn gateway(network: &Network, state: &Path) -> Option<trama_gateway::Config>
 }
 
 /// Returns the host's identity; empty if it has none.
-pub fn machine_id() -> String {
+pub(crate) fn machine_id() -> String {
     ["/etc/machine-id", "/proc/sys/kernel/hostname"]
         .iter()
         .find_map(|path| std::fs::read_to_string(path).ok().filter(|id| !id.trim().is_empty()))
         .unwrap_or_default()
 }
 
-pub fn vlan(vlan: &Vlan) -> switch::VlanMode {
+pub(crate) fn vlan(vlan: &Vlan) -> switch::VlanMode {
     // Validation refuses other values. Open vSwitch too treats them as no VLAN.
     let id = |vlan: u16| VlanId::new(vlan).unwrap_or(VlanId::NONE);
     let tag = id(vlan.tag.unwrap_or(0));

@@ -12,6 +12,7 @@ mod balance;
 pub mod config;
 mod convert;
 pub mod ctl;
+mod devices;
 mod fault;
 pub mod gateway;
 pub mod host;

@@ -33,26 +33,26 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Parser)]
 #[command(name = "tramad", version)]
 struct Options {
-    /// The configuration file; without it, the default one, which need not be there
+    /// Read the configuration from FILE, not from the default location, where it may be missing
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Keep all files in the calling user's folders (XDG), as every user but root has it
+    /// Use the calling user's folders (XDG) for all files; the default for users other than root
     #[arg(long)]
     user: bool,
-    /// Validate the configuration, print what would be built, and exit.
+    /// Validate the configuration, print what it would build, and exit
     #[arg(long)]
     check: bool,
-    /// How log lines are written to standard error. TRAMA_LOG filters them, as in
-    /// "warn" or "trama_daemon=debug".
+    /// Format of the log on standard error; TRAMA_LOG filters it, for example "warn" or
+    /// "trama_daemon=debug"
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     #[command(subcommand)]
-    command: Option<Part>,
+    command: Option<Subcommand>,
 }
 
-/// What the program can be instead of the daemon.
+/// What the program does instead of running the daemon.
 #[derive(clap::Subcommand)]
-enum Part {
+enum Subcommand {
     /// The gateway of a network; only a daemon starts it.
     #[command(hide = true)]
     Gateway,
@@ -66,7 +66,7 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(Part::Gateway) = options.command {
+    if let Some(Subcommand::Gateway) = options.command {
         return gateway();
     }
     let source = match source(options.config, options.user) {
@@ -145,14 +145,14 @@ fn describe(config: &Config) {
         }
         println!("network {}: {words}", network.name);
     }
-    for network in &config.laid_out().networks {
+    for network in &config.expanded().networks {
         for (kind, rules) in [("forward", &network.forward), ("loopback", &network.loopback)] {
             for rule in rules {
                 println!("{kind} {} on {}: {rule}", rule.label(), network.name);
             }
         }
     }
-    for port in &config.laid_out().ports {
+    for port in &config.expanded().ports {
         let device = match &port.interface {
             Interface::VhostUser(VhostUser { path, role: Role::Server, .. }) => {
                 format!("vhost-user, listens on {}", path.display())
@@ -199,7 +199,7 @@ fn start_log(format: LogFormat) {
 }
 
 fn run(mut source: Source) -> Result<(), String> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let notifier = Notifier::from_environment();
     let config = source.read().map_err(|error| error.to_string())?;
     if source.may_be_missing {
@@ -212,7 +212,7 @@ fn run(mut source: Source) -> Result<(), String> {
         ControlSocket::bind(&config.daemon.control, &access).map_err(|fault| fault.to_string())?;
     let metrics = config.daemon.metrics.map(bind_metrics).transpose()?;
     let daemon = Daemon::start_with(source, config).map_err(|error| error.to_string())?;
-    let served = serve(&daemon, control, metrics, &notifier, begun);
+    let served = serve(&daemon, control, metrics, &notifier, started);
     notifier.send("STOPPING=1");
     daemon.stop();
     drop(socket);
@@ -255,7 +255,7 @@ fn serve(
     control: std::os::unix::net::UnixListener,
     metrics: Option<std::net::TcpListener>,
     notifier: &Notifier,
-    begun: Instant,
+    started: Instant,
 ) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -264,21 +264,21 @@ fn serve(
     let served = runtime.block_on(async {
         let control = UnixListener::from_std(control)?;
         let metrics = metrics.map(TcpListener::from_std).transpose()?;
-        let signals = Signals::catch()?;
-        let tended = tokio::spawn(tend(daemon.clone()));
+        let signals = Signals::install()?;
+        let maintenance = tokio::spawn(maintain(daemon.clone()));
         let config = daemon.config();
         tracing::info!(
             "ready after {:.1?}: {} networks, {} ports, {} workers, control socket {}",
-            begun.elapsed(),
+            started.elapsed(),
             config.networks.len(),
             config.ports.len(),
             config.daemon.workers,
             config.daemon.control.display(),
         );
         notifier.send("READY=1");
-        let ended = until_ended(signals, daemon, notifier);
+        let ended = wait_for_end(signals, daemon, notifier);
         let served = api::serve(daemon.clone(), control, metrics, ended).await;
-        tended.abort();
+        maintenance.abort();
         served
     });
     served.map_err(|error: io::Error| format!("control: {error}"))
@@ -292,7 +292,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn catch() -> io::Result<Self> {
+    fn install() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
@@ -302,7 +302,7 @@ impl Signals {
 }
 
 /// Handles signals and the watchdog until a signal ends the daemon.
-async fn until_ended(mut signals: Signals, daemon: &Arc<Daemon>, notifier: &Notifier) {
+async fn wait_for_end(mut signals: Signals, daemon: &Arc<Daemon>, notifier: &Notifier) {
     let mut alive = tokio::time::interval(notifier.watchdog.unwrap_or(RETRY));
     loop {
         tokio::select! {
@@ -326,7 +326,7 @@ fn reload(daemon: &Daemon) {
 
 /// Handles vanished devices and loaded workers, and tries again to start ports that do not run.
 /// Sleeps while every port runs.
-async fn tend(daemon: Arc<Daemon>) {
+async fn maintain(daemon: Arc<Daemon>) {
     let event = match daemon.event().and_then(UnixStream::from_std) {
         Ok(event) => event,
         Err(error) => {
@@ -337,7 +337,7 @@ async fn tend(daemon: Arc<Daemon>) {
     let mut next = None;
     loop {
         // Events in between do not delay the retry.
-        next = match daemon.is_whole() {
+        next = match daemon.runs_all_ports() {
             true => None,
             false => next.or_else(|| Some(tokio::time::Instant::now() + RETRY)),
         };
@@ -350,7 +350,7 @@ async fn tend(daemon: Arc<Daemon>) {
         tokio::select! {
             _ = event.readable() => {
                 while event.try_read(&mut [0; 256]).is_ok_and(|length| length > 0) {}
-                daemon.tend();
+                daemon.handle_events();
             }
             () = retry => {
                 daemon.retry();

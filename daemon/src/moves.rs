@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use trama_switch::{EngineError, Network, PortMoved, PortSettings, WorkerHandle};
 use trama_vhost_net::PortPlace;
 
-use crate::apply::Machine;
+use crate::apply::DataPlane;
 use crate::balance::{Move, NetworkLoad};
 
 /// Why a network or port cannot move to another worker. It stays where it is, unless a worker has
@@ -30,9 +30,9 @@ pub enum MoveError {
     Worker(#[from] trama_switch::MoveError),
 }
 
-impl Machine {
+impl DataPlane {
     /// Samples how busy the networks keep the workers, and moves one if that balances the load.
-    pub fn balance(&mut self, begun: Instant) {
+    pub fn balance(&mut self, started: Instant) {
         let load = |(name, network): (&String, &crate::apply::RunningNetwork)| NetworkLoad {
             name: name.clone(),
             worker: network.worker,
@@ -40,21 +40,21 @@ impl Machine {
         };
         let networks = self.networks.iter().map(load).collect();
         let workers = self.workers.len();
-        let Some(next) = self.balancer.look(begun.elapsed(), networks, workers) else { return };
+        let Some(next) = self.balancer.look(started.elapsed(), networks, workers) else { return };
         let Move { network, from, to } = &next;
-        match self.carry(network, *to, |_| {}) {
+        match self.move_network(network, *to, |_| {}) {
             Ok(()) => tracing::info!("network {network} moved from loaded worker {from} to {to}"),
             Err(error) => tracing::error!("network {network} cannot move: {error}"),
         }
     }
 
-    /// Moves a network to a worker, which may be its own; `on_the_way` is called while no worker
-    /// has the network.
-    pub(crate) fn carry(
+    /// Moves a network to a worker, which may be its own; `while_detached` is called while no
+    /// worker has the network.
+    pub(crate) fn move_network(
         &mut self,
         name: &str,
         to: usize,
-        on_the_way: impl FnOnce(&mut Network),
+        while_detached: impl FnOnce(&mut Network),
     ) -> Result<(), MoveError> {
         let network = self.networks.get_mut(name);
         let network = network.ok_or_else(|| MoveError::NoNetwork(name.to_owned()))?;
@@ -66,7 +66,7 @@ impl Machine {
         let gateway = network.gateway.as_ref().map(|gateway| gateway.place().clone());
         let places: Vec<PortPlace> = places.chain(gateway).collect();
         let mut held: Vec<_> = places.iter().map(PortPlace::hold).collect();
-        self.workers[from].handle.move_network(id, &new.handle, on_the_way)?;
+        self.workers[from].handle.move_network(id, &new.handle, while_detached)?;
         held.iter_mut().for_each(|place| **place = new.handle.clone());
         ports.iter_mut().for_each(|port| port.worker = to);
         network.worker = to;
@@ -75,7 +75,7 @@ impl Machine {
 
     /// Moves a port to another worker and plugs it in there. The inner error means that the port
     /// has moved but is not attached.
-    pub(crate) fn carry_port(
+    pub(crate) fn move_port(
         &mut self,
         name: &str,
         to: usize,

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// Writes to a stream when a name may have changed. Dropping it ends its thread.
-pub struct NamespaceWatch {
-    has_news: Arc<AtomicBool>,
+pub(crate) struct NamespaceWatch {
+    has_changed: Arc<AtomicBool>,
     stop: OwnedFd,
     thread: Option<JoinHandle<()>>,
 }
@@ -33,24 +34,24 @@ impl NamespaceWatch {
     ///
     /// # Errors
     /// Out of descriptors or threads.
-    pub fn start(event: UnixStream) -> io::Result<NamespaceWatch> {
-        let has_news = Arc::<AtomicBool>::default();
+    pub(crate) fn start(event: UnixStream) -> io::Result<NamespaceWatch> {
+        let has_changed = Arc::<AtomicBool>::default();
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let watcher = Watcher {
             mounts: File::open(MOUNTS)?,
             folder: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
-            has_news: has_news.clone(),
+            has_changed: has_changed.clone(),
             stop: stop.try_clone()?,
             event,
         };
         let thread = std::thread::Builder::new().name("namespaces".into());
         let thread = thread.spawn(move || watcher.run())?;
-        Ok(NamespaceWatch { has_news, stop, thread: Some(thread) })
+        Ok(NamespaceWatch { has_changed, stop, thread: Some(thread) })
     }
 
     /// Returns whether a name may have changed since the last call.
-    pub fn take_news(&self) -> bool {
-        self.has_news.swap(false, Ordering::AcqRel)
+    pub(crate) fn take_change(&self) -> bool {
+        self.has_changed.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -67,7 +68,7 @@ impl Drop for NamespaceWatch {
 struct Watcher {
     mounts: File,
     folder: OwnedFd,
-    has_news: Arc<AtomicBool>,
+    has_changed: Arc<AtomicBool>,
     stop: OwnedFd,
     event: UnixStream,
 }
@@ -76,12 +77,12 @@ impl Watcher {
     fn run(mut self) {
         loop {
             self.watch_folder();
-            if self.wait_for_change() || self.is_stopped_within(SETTLE) {
+            if self.wait_for_change().is_break() || self.is_stopped_within(SETTLE) {
                 return;
             }
             // Changes in the meantime are reported together.
             while rustix::io::read(&self.folder, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
-            self.has_news.store(true, Ordering::Release);
+            self.has_changed.store(true, Ordering::Release);
             // A full buffer has woken the reader already.
             let _ = self.event.write(&[1]);
         }
@@ -94,8 +95,8 @@ impl Watcher {
         let _ = inotify::add_watch(&self.folder, FOLDER, names | WatchFlags::ONLYDIR);
     }
 
-    /// Waits for a change. Returns `true` if the thread must stop.
-    fn wait_for_change(&self) -> bool {
+    /// Waits for a change; breaks if the thread must stop.
+    fn wait_for_change(&self) -> ControlFlow<()> {
         let mut waiting = [
             PollFd::new(&self.stop, PollFlags::IN),
             PollFd::new(&self.mounts, PollFlags::PRI),
@@ -103,9 +104,10 @@ impl Watcher {
         ];
         loop {
             match poll(&mut waiting, None) {
-                Ok(_) => return !waiting[0].revents().is_empty(),
+                Ok(_) if waiting[0].revents().is_empty() => return ControlFlow::Continue(()),
+                Ok(_) => return ControlFlow::Break(()),
                 Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return true,
+                Err(_) => return ControlFlow::Break(()),
             }
         }
     }

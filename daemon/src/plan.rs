@@ -3,7 +3,7 @@
 //! A pure function of two configurations: start-up plans from an empty one, `reload` and `tramactl`
 //! from the one in force. A port or network that is the same on both sides appears in no step and
 //! is not disturbed. A port whose device is the same keeps it, whatever else changes. The plan
-//! compares what runs ([`Config::laid_out`]): a port on a network of mode `nat` gets a network of
+//! compares what runs ([`Config::expanded`]): a port on a network of mode `nat` gets a network of
 //! its own there, and a network's own port counts as any other. The order of tables has no meaning.
 
 use std::borrow::Cow;
@@ -91,7 +91,7 @@ impl fmt::Display for Step {
 /// Removals come first, so that a socket or device can pass to another port. Ports leave a network
 /// before it is removed, and networks are added before their ports.
 pub fn plan(running: &Config, wanted: &Config) -> Vec<Step> {
-    let (running, wanted) = (&running.laid_out(), &wanted.laid_out());
+    let (running, wanted) = (&running.expanded(), &wanted.expanded());
     let mut steps = removed_ports(running, wanted);
     steps.extend(networks(running, wanted));
     steps.extend(kept_ports(running, wanted));
@@ -131,7 +131,7 @@ fn named<'a>(config: &'a Config, name: &str) -> Option<Cow<'a, Port>> {
 
 /// Returns whether the device can stay when `old` becomes `new`.
 fn same_device(old: &Port, new: &Port) -> bool {
-    old.interface == new.interface && old.own == new.own
+    old.interface == new.interface && old.of_network == new.of_network
 }
 
 /// Returns a step for each network that is added or changes.
@@ -239,7 +239,7 @@ mod tests {
 
     impl Model {
         fn of(config: &Config) -> Self {
-            let config = config.laid_out();
+            let config = config.expanded();
             Self {
                 networks: config.networks.iter().map(|n| (n.name.clone(), n.clone())).collect(),
                 ports: config.all_ports().map(|p| (p.name.clone(), p.into_owned())).collect(),
@@ -296,7 +296,7 @@ mod tests {
             prop_assert_eq!(model, Model::of(&b));
             let restart = steps.iter().any(|step| matches!(step, Step::NeedsRestart { .. }));
             prop_assert_eq!(restart, !daemon_keys(&a.daemon, &b.daemon).is_empty());
-            let (a, b) = (a.laid_out(), b.laid_out());
+            let (a, b) = (a.expanded(), b.expanded());
             for port in a.all_ports().filter(|port| b.all_ports().any(|other| other == *port)) {
                 let named = |step: &Step| match step {
                     Step::RemovePort { name } => *name == port.name,

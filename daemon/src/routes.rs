@@ -14,7 +14,7 @@ use rustix::net::{
 
 /// A route by which the host forwards or refuses packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// The destination.
     pub destination: IpNet,
     /// The interface; `None` if packets are refused.
@@ -24,7 +24,7 @@ pub struct Route {
 }
 
 /// The table used where no rule names another (`RT_TABLE_MAIN`).
-pub const MAIN: u32 = 254;
+pub(crate) const MAIN: u32 = 254;
 /// The table after the main one (`RT_TABLE_DEFAULT`).
 const DEFAULT: u32 = 253;
 
@@ -47,7 +47,7 @@ impl fmt::Display for Route {
 ///
 /// # Errors
 /// The kernel does not answer the request.
-pub fn of_host() -> io::Result<Vec<Route>> {
+pub(crate) fn of_host() -> io::Result<Vec<Route>> {
     let flags = SocketFlags::CLOEXEC;
     // NETLINK_ROUTE is protocol 0.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;

@@ -14,7 +14,7 @@ use trama_api::transaction::NotRunning;
 use trama_gateway::question::Row;
 
 use crate::Fault;
-use crate::apply::Machine;
+use crate::apply::DataPlane;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_at, save, validate};
 use crate::gateway::AskError;
@@ -155,7 +155,7 @@ impl Source {
 pub struct Daemon {
     /// `[daemon]` as it was at start; it stays in force until the next start.
     started_with: DaemonConfig,
-    begun: Instant,
+    started: Instant,
     event: UnixStream,
     inner: Mutex<Inner>,
 }
@@ -163,7 +163,7 @@ pub struct Daemon {
 struct Inner {
     source: Source,
     config: Config,
-    machine: Machine,
+    data_plane: DataPlane,
 }
 
 impl Daemon {
@@ -182,12 +182,13 @@ impl Daemon {
     /// # Errors
     /// Nothing runs.
     pub fn start_with(source: Source, config: Config) -> Result<Arc<Daemon>, StartError> {
-        let (mut machine, event) = Machine::start(&config.daemon).map_err(StartError::Worker)?;
+        let (mut data_plane, event) =
+            DataPlane::start(&config.daemon).map_err(StartError::Worker)?;
         let started_with = config.daemon.clone();
-        machine.apply(&plan_start(&config), &config.laid_out());
-        let inner = Mutex::new(Inner { source, config, machine });
-        let begun = Instant::now();
-        Ok(Arc::new(Daemon { started_with, begun, event, inner }))
+        data_plane.apply(&plan_start(&config), &config.expanded());
+        let inner = Mutex::new(Inner { source, config, data_plane });
+        let started = Instant::now();
+        Ok(Arc::new(Daemon { started_with, started, event, inner }))
     }
 
     /// Returns a copy of the configuration in force.
@@ -246,14 +247,14 @@ impl Daemon {
         let steps = plan(&inner.config, &config);
         inner.change_to(config, &steps);
         inner.retry();
-        let failed = inner.machine.failed.clone().into_iter();
+        let failed = inner.data_plane.failed.clone().into_iter();
         let not_running = failed.map(|(port, reason)| NotRunning { port, reason }).collect();
         Ok(Committed { result: (), steps, not_running })
     }
 
     /// Returns whether every stored port runs.
-    pub fn is_whole(&self) -> bool {
-        self.lock().machine.failed.is_empty()
+    pub fn runs_all_ports(&self) -> bool {
+        self.lock().data_plane.failed.is_empty()
     }
 
     /// Tries again to start the ports that do not run.
@@ -262,7 +263,7 @@ impl Daemon {
     }
 
     /// Returns a stream that becomes readable when a device has vanished, a port could not start or
-    /// a worker is loaded. The caller empties it and calls [`Daemon::tend`].
+    /// a worker is loaded. The caller empties it and calls [`Daemon::handle_events`].
     ///
     /// # Errors
     /// Out of descriptors.
@@ -272,11 +273,11 @@ impl Daemon {
 
     /// Stops ports whose devices have vanished, follows namespaces that were created again, and
     /// moves a network off a loaded worker if that balances the load.
-    pub fn tend(&self) {
+    pub fn handle_events(&self) {
         let mut inner = self.lock();
-        inner.machine.take_faults();
+        inner.data_plane.take_faults();
         inner.follow_namespaces();
-        inner.machine.balance(self.begun);
+        inner.data_plane.balance(self.started);
     }
 
     /// Moves a network to a worker, with its ports and their state; guests do not notice.
@@ -284,30 +285,30 @@ impl Daemon {
     /// # Errors
     /// There is no such network or worker; nothing has changed.
     pub fn move_network(&self, network: &str, worker: usize) -> Result<(), MoveError> {
-        self.lock().machine.carry(network, worker, |_| {})
+        self.lock().data_plane.move_network(network, worker, |_| {})
     }
 
     /// Stops everything and removes the sockets and devices that the daemon made.
     pub fn stop(&self) {
-        self.lock().machine.stop();
+        self.lock().data_plane.stop();
     }
 
     /// Returns a snapshot of everything that runs.
     pub fn status(&self) -> Status {
         let inner = self.lock();
         let needs_restart = daemon_keys(&self.started_with, &inner.config.daemon);
-        inner.machine.status(&inner.config, needs_restart)
+        inner.data_plane.status(&inner.config, needs_restart)
     }
 
     /// Returns the learnt MAC addresses of a network; `None` if there is no such network.
     pub fn fdb(&self, network: &str) -> Option<Vec<FdbRow>> {
-        self.lock().machine.fdb(network)
+        self.lock().data_plane.fdb(network)
     }
 
     /// Forgets the learnt MAC addresses of one network, or of all. Returns `false` if there is no
     /// such network.
     pub fn fdb_flush(&self, network: Option<&str>) -> bool {
-        self.lock().machine.fdb_flush(network)
+        self.lock().data_plane.fdb_flush(network)
     }
 
     /// Asks the gateway of a network; blocks for up to five seconds.
@@ -317,7 +318,7 @@ impl Daemon {
     pub fn ask<R: Row>(&self, network: &str) -> Result<Vec<R>, QueryError> {
         let pending = {
             let inner = self.lock();
-            let running = inner.machine.networks.get(network);
+            let running = inner.data_plane.networks.get(network);
             let running = running.ok_or_else(|| QueryError::NoNetwork(network.to_owned()))?;
             let gateway = running.gateway.as_ref();
             gateway.ok_or_else(|| QueryError::NoGateway(network.to_owned()))?.ask()
@@ -336,24 +337,24 @@ impl Inner {
     /// Takes the steps and makes `config` the one in force. Returns the touched ports that do not
     /// run, and the reasons.
     fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<NotRunning> {
-        self.machine.apply(steps, &config.laid_out());
+        self.data_plane.apply(steps, &config.expanded());
         self.config = config;
         let touched = steps.iter().filter_map(Step::port);
         let failed = |name: &str| {
-            let reason = self.machine.failed.get(name)?.clone();
+            let reason = self.data_plane.failed.get(name)?.clone();
             Some(NotRunning { port: name.to_owned(), reason })
         };
         touched.filter_map(failed).collect()
     }
 
     fn follow_namespaces(&mut self) {
-        let Self { config, machine, .. } = self;
-        machine.follow_namespaces(&config.laid_out());
+        let Self { config, data_plane, .. } = self;
+        data_plane.follow_namespaces(&config.expanded());
     }
 
     fn retry(&mut self) {
-        let Self { config, machine, .. } = self;
-        machine.retry(&config.laid_out());
+        let Self { config, data_plane, .. } = self;
+        data_plane.retry(&config.expanded());
     }
 }
 

@@ -10,7 +10,7 @@ use trama_switch::counters::PortSnapshot;
 use trama_switch::{DropReason, PortId};
 use trama_vhost_net_backend::{Peer, SessionState};
 
-use crate::apply::{Machine, RunningPort};
+use crate::apply::{DataPlane, RunningPort};
 use crate::config::derived::running::{is_part_of, written_name};
 use crate::config::model::{Config, Port};
 use crate::gateway::{Gateway, GatewayStatus};
@@ -163,12 +163,12 @@ pub struct FdbRow {
     pub age: Duration,
 }
 
-impl Machine {
+impl DataPlane {
     /// Returns a snapshot of what runs of `config`.
     pub(crate) fn status(&self, config: &Config, needs_restart: Vec<&'static str>) -> Status {
         let mut networks = Vec::with_capacity(config.networks.len());
         // Ports are reported as they are written, networks as they run.
-        for network in &config.laid_out().networks {
+        for network in &config.expanded().networks {
             let Some(running) = self.networks.get(&network.name) else { continue };
             let (id, worker) = (running.id, running.worker);
             let part = |part| {

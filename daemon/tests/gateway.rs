@@ -77,10 +77,10 @@ impl Drop for Lab {
     }
 }
 
-fn wait_for(keeper: &Supervisor, what: impl Fn(&GatewayStatus) -> bool) -> GatewayStatus {
+fn wait_for(supervisor: &Supervisor, what: impl Fn(&GatewayStatus) -> bool) -> GatewayStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let status = keeper.status();
+        let status = supervisor.status();
         if what(&status) {
             return status;
         }
@@ -93,30 +93,30 @@ fn wait_for(keeper: &Supervisor, what: impl Fn(&GatewayStatus) -> bool) -> Gatew
 fn programs_that_end_are_tried_again_after_longer_and_longer_pauses() {
     let lab = Lab::new();
     let began = Instant::now();
-    let keeper = lab.start(Program::at("/bin/false"));
-    let status = wait_for(&keeper, |status| status.restarts >= 4);
+    let supervisor = lab.start(Program::at("/bin/false"));
+    let status = wait_for(&supervisor, |status| status.restarts >= 4);
     // The fourth start comes after pauses of 100, 200 and 400 ms.
     assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
     assert!(status.last_error.unwrap().contains("ended"));
     assert_eq!(status.process, None);
-    keeper.stop();
+    supervisor.stop();
 
-    let keeper = lab.start(Program::at("/none/such"));
-    let status = wait_for(&keeper, |status| status.restarts >= 1);
+    let supervisor = lab.start(Program::at("/none/such"));
+    let status = wait_for(&supervisor, |status| status.restarts >= 1);
     assert!(status.last_error.unwrap().contains("cannot be started"));
-    keeper.stop();
+    supervisor.stop();
 }
 
 #[test]
 fn another_mtu_makes_another_process_without_a_pause() {
     let lab = Lab::new();
-    let keeper = lab.start(Program::at(env!("CARGO_BIN_EXE_tramad")));
-    let first = wait_for(&keeper, |status| status.process.is_some()).process;
-    keeper.configure(config(9000));
-    let status = wait_for(&keeper, |status| status.process != first);
+    let supervisor = lab.start(Program::at(env!("CARGO_BIN_EXE_tramad")));
+    let first = wait_for(&supervisor, |status| status.process.is_some()).process;
+    supervisor.configure(config(9000));
+    let status = wait_for(&supervisor, |status| status.process != first);
     assert_eq!(status.restarts, 0, "that is no failure");
     let second = status.process.unwrap();
-    keeper.stop();
+    supervisor.stop();
     assert!(!std::path::Path::new(&format!("/proc/{second}")).exists());
 }
 
@@ -131,9 +131,9 @@ fn a_program_that_does_not_end_is_ended() {
     std::fs::write(&script, text).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&script, mode).unwrap();
-    let keeper = lab.start(Program::at(script));
+    let supervisor = lab.start(Program::at(script));
     let id = wait_for_file(&pid);
-    keeper.stop();
+    supervisor.stop();
     assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
 }
 
@@ -151,21 +151,21 @@ fn wait_for_file(path: &std::path::Path) -> u32 {
 #[test]
 fn a_question_is_answered_while_a_process_runs_and_refused_when_none_does() {
     let lab = Lab::new();
-    let keeper = lab.start(Program::at(env!("CARGO_BIN_EXE_tramad")));
-    let first = wait_for(&keeper, |status| status.process.is_some()).process.unwrap();
-    assert_eq!(keeper.ask::<LeaseRow>().wait(PATIENCE), Ok(Vec::new()));
+    let supervisor = lab.start(Program::at(env!("CARGO_BIN_EXE_tramad")));
+    let first = wait_for(&supervisor, |status| status.process.is_some()).process.unwrap();
+    assert_eq!(supervisor.ask::<LeaseRow>().wait(PATIENCE), Ok(Vec::new()));
     let pid = rustix::process::Pid::from_raw(first as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     let late = Duration::from_millis(20);
-    assert_eq!(keeper.ask::<LeaseRow>().wait(late), Err(AskError::Late(late)));
-    let pending = keeper.ask::<LeaseRow>();
+    assert_eq!(supervisor.ask::<LeaseRow>().wait(late), Err(AskError::Late(late)));
+    let pending = supervisor.ask::<LeaseRow>();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     assert_eq!(pending.wait(PATIENCE), Err(AskError::Gone));
-    keeper.stop();
+    supervisor.stop();
 
-    let keeper = lab.start(Program::at("/none/such"));
-    assert_eq!(keeper.ask::<LeaseRow>().wait(PATIENCE), Err(AskError::Gone));
-    keeper.stop();
+    let supervisor = lab.start(Program::at("/none/such"));
+    assert_eq!(supervisor.ask::<LeaseRow>().wait(PATIENCE), Err(AskError::Gone));
+    supervisor.stop();
 }
 
 /// Returns the capabilities of each thread of a process.
@@ -191,8 +191,8 @@ fn no_thread_of_a_gateway_keeps_a_privilege() {
     let service = Service { settings, ipv6: false, host_search: false, ..Service::default() };
     let dhcp = Dhcp { folder: folder.path().join("leases"), seed: 1, service };
     let program = Program::at(env!("CARGO_BIN_EXE_tramad"));
-    let keeper = lab.start_as(program, Config { dhcp: Some(dhcp), ..config(1500) });
-    let process = wait_for(&keeper, |status| status.process.is_some()).process.unwrap();
+    let supervisor = lab.start_as(program, Config { dhcp: Some(dhcp), ..config(1500) });
+    let process = wait_for(&supervisor, |status| status.process.is_some()).process.unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
         let threads = capabilities(process);
@@ -207,7 +207,7 @@ fn no_thread_of_a_gateway_keeps_a_privilege() {
         assert!(Instant::now() < deadline, "{threads:#?}");
         std::thread::sleep(Duration::from_millis(5));
     }
-    keeper.stop();
+    supervisor.stop();
 }
 
 #[test]
@@ -215,8 +215,8 @@ fn a_gateway_ends_with_its_channel_even_if_it_was_told_something_just_before() {
     let layout = Layout::of(&config(1500));
     let (_switch, end) = link::wire(layout).unwrap();
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let book = rustix::fs::memfd_create("book", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-    send_end(&ours, &end, book.as_fd()).unwrap();
+    let journal = rustix::fs::memfd_create("journal", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    send_end(&ours, &end, journal.as_fd()).unwrap();
     let mut channel = Channel::new(ours).unwrap();
     channel.send(&Message::Start { layout, config: config(1500) }).unwrap();
     let mut gateway = Command::new(env!("CARGO_BIN_EXE_tramad"))

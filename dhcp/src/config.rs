@@ -83,40 +83,56 @@ pub struct Subnet {
 /// Why a configuration cannot be served. The text names the place; [`ConfigError::remedy`] says
 /// what to do.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[allow(missing_docs)]
 pub enum ConfigError {
+    /// There is no subnet to serve.
     #[error("no subnet")]
     NoSubnet,
+    /// These two subnets share addresses.
     #[error("subnets {0} and {1} overlap")]
     SubnetsOverlap(Ipv4Net, Ipv4Net),
+    /// The server's address cannot be a host's in its subnet.
     #[error("server address {0} is no host address of {1}")]
     ServerOutside(Ipv4Addr, Ipv4Net),
+    /// First and last address of a range, and the subnet that it must lie in.
     #[error("range {0}-{1} is not a range of host addresses of {2}")]
     RangeOutside(Ipv4Addr, Ipv4Addr, Ipv4Net),
+    /// First and last address of a range that shares addresses with an earlier one.
     #[error("range {0}-{1} overlaps another range of its subnet")]
     RangesOverlap(Ipv4Addr, Ipv4Addr),
+    /// All ranges together have more than [`MAX_POOL`] addresses.
     #[error("the ranges have more than {MAX_POOL} addresses")]
     PoolTooLarge,
+    /// Lease times of this subnet are out of order or out of range.
     #[error("lease times of {0} are not 60 <= min <= default <= max < 4294967295 seconds")]
     LeaseTimes(Ipv4Net),
+    /// This reserved address cannot be a host's in any subnet.
     #[error("reserved address {0} is no host address of any subnet")]
     ReservationOutside(Ipv4Addr),
+    /// This reserved address is the server's.
     #[error("reserved address {0} is the server's own")]
     ReservationOfServer(Ipv4Addr),
+    /// Two reservations have this address.
     #[error("address {0} is reserved twice")]
     AddressTwice(Ipv4Addr),
+    /// The client of this address has another reservation in the same subnet.
     #[error("the client of reserved address {0} has another reservation in that subnet")]
     ClientTwice(Ipv4Addr),
+    /// The client identifier of the reservation of this address is too short or too long.
     #[error("client identifier for {0} has not 2 to 255 octets")]
     ClientId(Ipv4Addr),
+    /// The MAC address of the reservation of this address is zero or multicast.
     #[error("MAC address for {0} is zero or a group's")]
     ClientMac(Ipv4Addr),
+    /// Two reservations in one subnet have this name.
     #[error("name {0} is reserved twice")]
     NameTwice(HostName),
+    /// This MTU, in octets, is below the least that a client accepts.
     #[error("MTU {0} of {1} is below 68 (RFC 2132)")]
     Mtu(u16, Ipv4Net),
+    /// A boot file or server name of this subnet does not fit one option.
     #[error("boot file or server name of {0} has more than 255 octets")]
     BootName(Ipv4Net),
+    /// One of the [`Limits`] is zero.
     #[error("a port may take no address or no offer")]
     Limits,
 }

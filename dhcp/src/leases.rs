@@ -9,8 +9,8 @@
 //! indices, and [`LeaseTable::put`] it back.
 
 mod bitset;
-pub mod policy;
-pub mod pool;
+pub(crate) mod policy;
+pub(crate) mod pool;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
@@ -110,7 +110,7 @@ type Filed<Group, A> = BTreeSet<(Group, Time, A)>;
 
 /// How many addresses of the pools a port occupies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Footprint {
+pub(crate) struct Footprint {
     /// In any state.
     pub addresses: u32,
     /// Probing or offered.
@@ -119,7 +119,7 @@ pub struct Footprint {
 
 /// All bindings of a server, and the fresh addresses of its subnets.
 #[derive(Debug)]
-pub struct LeaseTable<A: Address = Ipv4Addr> {
+pub(crate) struct LeaseTable<A: Address = Ipv4Addr> {
     pools: Vec<Pool<A>>,
     limits: Limits,
     hasher: FixedState,
@@ -137,7 +137,7 @@ pub struct LeaseTable<A: Address = Ipv4Addr> {
 
 impl<A: Address> LeaseTable<A> {
     /// An empty table. The hash is seeded: clients choose their identifiers.
-    pub fn new(pools: Vec<Pool<A>>, limits: Limits, seed: u64) -> LeaseTable<A> {
+    pub(crate) fn new(pools: Vec<Pool<A>>, limits: Limits, seed: u64) -> LeaseTable<A> {
         let hasher = FixedState::with_seed(seed);
         LeaseTable {
             by_client: pools.iter().map(|_| HashMap::with_hasher(hasher.clone())).collect(),
@@ -156,67 +156,67 @@ impl<A: Address> LeaseTable<A> {
     }
 
     /// The binding of an address that is not fresh.
-    pub fn get(&self, address: A) -> Option<&Binding<A>> {
+    pub(crate) fn get(&self, address: A) -> Option<&Binding<A>> {
         self.bindings.get(&address)
     }
 
     /// The one binding of a client on a subnet.
-    pub fn of_client(&self, subnet: usize, key: &ClientKey) -> Option<&Binding<A>> {
+    pub(crate) fn of_client(&self, subnet: usize, key: &ClientKey) -> Option<&Binding<A>> {
         self.bindings.get(self.by_client[subnet].get(key)?)
     }
 
     /// The leased address with this name.
-    pub fn address_of(&self, name: &HostName) -> Option<A> {
+    pub(crate) fn address_of(&self, name: &HostName) -> Option<A> {
         self.by_name.get(name).copied()
     }
 
     /// All bindings, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Binding<A>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Binding<A>> {
         self.bindings.values()
     }
 
     /// How many leases are in force.
-    pub fn bound(&self) -> usize {
+    pub(crate) fn bound(&self) -> usize {
         self.bound
     }
 
     /// The pool of a subnet.
-    pub fn pool(&self, subnet: usize) -> &Pool<A> {
+    pub(crate) fn pool(&self, subnet: usize) -> &Pool<A> {
         &self.pools[subnet]
     }
 
     /// Returns how many addresses a port occupies.
-    pub fn footprint(&self, port: PortId) -> Footprint {
+    pub(crate) fn footprint(&self, port: PortId) -> Footprint {
         self.footprints.get(&port).copied().unwrap_or_default()
     }
 
     /// The earliest end of a state.
-    pub fn next_deadline(&self) -> Option<Time> {
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
         self.deadlines.first().map(|(_, until, _)| *until)
     }
 
     /// Returns an address whose state has ended by `now`.
-    pub fn due(&self, now: Time) -> Option<A> {
+    pub(crate) fn due(&self, now: Time) -> Option<A> {
         self.deadlines.first().filter(|(_, until, _)| *until <= now).map(|filed| filed.2)
     }
 
     /// The address of a subnet that has been idle for longest.
-    pub fn oldest_idle(&self, subnet: usize) -> Option<A> {
+    pub(crate) fn oldest_idle(&self, subnet: usize) -> Option<A> {
         first_of(&self.idle, subnet)
     }
 
     /// The address of a subnet that has been idle for longest since a client of `port` had it.
-    pub fn oldest_idle_of(&self, port: PortId, subnet: usize) -> Option<A> {
+    pub(crate) fn oldest_idle_of(&self, port: PortId, subnet: usize) -> Option<A> {
         first_of(&self.idle_of_port, (port, subnet))
     }
 
     /// The oldest offer to a client of `port`.
-    pub fn oldest_offer_of(&self, port: PortId, subnet: usize) -> Option<A> {
+    pub(crate) fn oldest_offer_of(&self, port: PortId, subnet: usize) -> Option<A> {
         first_of(&self.offers_of_port, (port, subnet))
     }
 
     /// Takes a binding out. Its address is fresh until a binding is put back.
-    pub fn take(&mut self, address: A) -> Option<Binding<A>> {
+    pub(crate) fn take(&mut self, address: A) -> Option<Binding<A>> {
         let binding = self.bindings.remove(&address)?;
         self.pools[binding.subnet].release(address);
         if let Some(key) = &binding.key {
@@ -227,7 +227,7 @@ impl<A: Address> LeaseTable<A> {
     }
 
     /// Puts a binding in, in place of what its address had before, and its client on its subnet.
-    pub fn put(&mut self, binding: Binding<A>) {
+    pub(crate) fn put(&mut self, binding: Binding<A>) {
         self.take(binding.address);
         if let Some(key) = &binding.key {
             if let Some(other) = self.by_client[binding.subnet].get(key).copied() {

@@ -11,12 +11,12 @@ use crate::wire::options::code;
 use crate::wire::{MessageType, Packet};
 use crate::{DropReason, PortId, Time};
 
-pub fn ip(text: &str) -> Ipv4Addr {
+pub(crate) fn ip(text: &str) -> Ipv4Addr {
     text.parse().unwrap()
 }
 
 /// 10.0.2.0/24, server .1, pool .10-.19; no probe, ports practically unlimited.
-pub fn lab() -> Config {
+pub(crate) fn lab() -> Config {
     let settings = Settings {
         ranges: vec![ip("10.0.2.10")..=ip("10.0.2.19")],
         lease: LeaseTimes::from_secs(3600, 600, 7200),
@@ -44,7 +44,7 @@ pub fn lab() -> Config {
 
 /// A client's packet in the making.
 #[derive(Clone)]
-pub struct Ask {
+pub(crate) struct Ask {
     pub port: u64,
     pub station: MacAddr,
     pub source: Ipv4Addr,
@@ -54,7 +54,7 @@ pub struct Ask {
 }
 
 impl Ask {
-    pub fn new(kind: MessageType, client: u8) -> Ask {
+    pub(crate) fn new(kind: MessageType, client: u8) -> Ask {
         let mut fixed = [0; 240];
         fixed[..4].copy_from_slice(&[1, 1, 6, 0]);
         fixed[4..8].copy_from_slice(&[0xaa, 0xbb, 0xcc, client]);
@@ -71,23 +71,23 @@ impl Ask {
         }
     }
 
-    pub fn port(mut self, port: u64) -> Ask {
+    pub(crate) fn port(mut self, port: u64) -> Ask {
         self.port = port;
         self
     }
 
-    pub fn option(mut self, code: u8, value: &[u8]) -> Ask {
+    pub(crate) fn option(mut self, code: u8, value: &[u8]) -> Ask {
         self.options.extend_from_slice(&[code, value.len() as u8]);
         self.options.extend_from_slice(value);
         self
     }
 
-    pub fn id(self, id: &[u8]) -> Ask {
+    pub(crate) fn id(self, id: &[u8]) -> Ask {
         self.option(code::CLIENT_ID, id)
     }
 
     /// Asks for this address, and no longer for any other.
-    pub fn requested(mut self, address: Ipv4Addr) -> Ask {
+    pub(crate) fn requested(mut self, address: Ipv4Addr) -> Ask {
         let mut at = 0;
         while let Some([code, length]) = self.options.get(at..at + 2) {
             let end = at + 2 + usize::from(*length);
@@ -100,65 +100,65 @@ impl Ask {
         self.option(code::REQUESTED_ADDRESS, &address.octets())
     }
 
-    pub fn server(self, address: &str) -> Ask {
+    pub(crate) fn server(self, address: &str) -> Ask {
         self.option(code::SERVER_ID, &ip(address).octets())
     }
 
-    pub fn field(mut self, at: usize, octets: &[u8]) -> Ask {
+    pub(crate) fn field(mut self, at: usize, octets: &[u8]) -> Ask {
         self.fixed[at..at + octets.len()].copy_from_slice(octets);
         self
     }
 
-    pub fn ciaddr(self, address: Ipv4Addr) -> Ask {
+    pub(crate) fn ciaddr(self, address: Ipv4Addr) -> Ask {
         Ask { source: address, ..self.field(12, &address.octets()) }
     }
 
-    pub fn giaddr(self, address: &str) -> Ask {
+    pub(crate) fn giaddr(self, address: &str) -> Ask {
         self.field(24, &ip(address).octets())
     }
 
-    pub fn mac(self, mac: MacAddr) -> Ask {
+    pub(crate) fn mac(self, mac: MacAddr) -> Ask {
         Ask { station: mac, ..self.field(28, &mac.0) }
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         [&self.fixed[..], &self.options, &[code::END]].concat()
     }
 }
 
-pub fn mac(client: u8) -> MacAddr {
+pub(crate) fn mac(client: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, client])
 }
 
-pub fn discover(client: u8) -> Ask {
+pub(crate) fn discover(client: u8) -> Ask {
     Ask::new(MessageType::Discover, client)
 }
 
 /// A server with a clock and all its output.
-pub struct Bench {
+pub(crate) struct Bench {
     pub server: Server,
     pub now: Time,
     pub out: Outcome,
 }
 
 impl Bench {
-    pub fn new(config: Config) -> Bench {
+    pub(crate) fn new(config: Config) -> Bench {
         let server = Server::new(config).unwrap();
         Bench { server, now: Time::from_secs(1_000_000), out: Outcome::default() }
     }
 
-    pub fn wait(&mut self, time: Duration) {
+    pub(crate) fn wait(&mut self, time: Duration) {
         self.now = self.now + time;
         self.out.clear();
         self.server.poll(self.now, &mut self.out);
     }
 
-    pub fn wait_secs(&mut self, seconds: u64) {
+    pub(crate) fn wait_secs(&mut self, seconds: u64) {
         self.wait(Duration::from_secs(seconds));
     }
 
     /// Sends, and returns the answers of both kinds.
-    pub fn send(&mut self, ask: &Ask) -> Result<Vec<Reply>, DropReason> {
+    pub(crate) fn send(&mut self, ask: &Ask) -> Result<Vec<Reply>, DropReason> {
         self.out.clear();
         let bytes = ask.bytes();
         let received = Received {
@@ -174,7 +174,7 @@ impl Bench {
 
     /// Sends what is answered by one message of `kind`; returns the address in it.
     #[track_caller]
-    pub fn expect(&mut self, kind: MessageType, ask: &Ask) -> Ipv4Addr {
+    pub(crate) fn expect(&mut self, kind: MessageType, ask: &Ask) -> Ipv4Addr {
         let reply = self.one(ask);
         assert_eq!(reply.kind, kind);
         Packet::parse(&reply.payload).unwrap().yiaddr()
@@ -182,7 +182,7 @@ impl Bench {
 
     /// Sends what is answered by one message.
     #[track_caller]
-    pub fn one(&mut self, ask: &Ask) -> Reply {
+    pub(crate) fn one(&mut self, ask: &Ask) -> Reply {
         let replies = self.send(ask).unwrap();
         let [reply] = &replies[..] else { panic!("not one answer: {replies:?}") };
         let packet = Packet::parse(&reply.payload).unwrap();
@@ -193,7 +193,7 @@ impl Bench {
 
     /// DISCOVER, OFFER, REQUEST, ACK by this client, from `like`'s port and with its options.
     #[track_caller]
-    pub fn lease_as(&mut self, like: &Ask) -> Ipv4Addr {
+    pub(crate) fn lease_as(&mut self, like: &Ask) -> Ipv4Addr {
         let offered = self.expect(MessageType::Offer, like);
         let mut request = like.clone().requested(offered).server("10.0.2.1");
         request.options[2] = MessageType::Request as u8;
@@ -203,7 +203,7 @@ impl Bench {
     }
 
     #[track_caller]
-    pub fn lease(&mut self, client: u8) -> Ipv4Addr {
+    pub(crate) fn lease(&mut self, client: u8) -> Ipv4Addr {
         self.lease_as(&discover(client))
     }
 }

@@ -23,7 +23,7 @@ const LOCAL: [(&str, Option<&str>, &str); 2] = [
 ];
 
 /// The command line as read.
-pub struct Invocation {
+pub(crate) struct Invocation {
     /// Possible paths of the control socket; the first that answers is used.
     pub sockets: Vec<PathBuf>,
     /// How long to wait for an answer.
@@ -42,7 +42,7 @@ pub struct Invocation {
 ///
 /// # Errors
 /// It is invalid, or asks for help.
-pub fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
+pub(crate) fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     let (first, rest) = args.split_at(end);
     let matches = base()
@@ -151,7 +151,7 @@ fn command_options() -> Vec<&'static CommandOption> {
 }
 
 /// The command line as clap reads it; its help includes the table of commands.
-pub fn base() -> Command {
+pub(crate) fn base() -> Command {
     let flag = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
     };
@@ -170,31 +170,37 @@ pub fn base() -> Command {
             option(
                 "socket",
                 "PATH",
-                "Where tramad listens [env: TRAMA_SOCKET] [default: trama/control.sock in \
-                 $XDG_RUNTIME_DIR if it is there, else in /run]",
+                "Control socket of tramad [env: TRAMA_SOCKET] [default: trama/control.sock in \
+                 $XDG_RUNTIME_DIR if it exists, else in /run]",
             )
             .value_parser(value_parser!(PathBuf)),
         )
         .arg(
-            option("format", "FORMAT", "How tables look [default: as the command has it]")
+            option("format", "FORMAT", "Format of tables [default: depends on the command]")
                 .short('f')
                 .value_parser(PossibleValuesParser::new(["table", "json", "list"])),
         )
         .arg(
-            option("data", "FORM", "How values look in tables and lists [default: string]")
+            option("data", "FORM", "Format of values in tables and lists [default: string]")
                 .short('d')
                 .value_parser(PossibleValuesParser::new(["string", "bare", "json"])),
         )
-        .arg(flag("no-headings", "Leave out the names of columns"))
-        .arg(flag("bare", "For scripts: --format=list --data=bare --no-headings"))
-        .arg(flag("oneline", "Print each command's text in one line, \\n for each line end"))
+        .arg(flag("no-headings", "Omit column headings"))
+        .arg(flag("bare", "Same as --format=list --data=bare --no-headings, for scripts"))
+        .arg(flag(
+            "oneline",
+            "Print the output of each command on one line, with \\n for line ends",
+        ))
         .arg(flag(
             "dry-run",
-            "Change nothing; print the steps that would be taken to standard error",
+            "Change nothing; print the steps that would be taken on standard error",
         ))
-        .arg(flag("no-save", "Leave the configuration file alone; the change ends with the daemon"))
+        .arg(flag(
+            "no-save",
+            "Do not save to the configuration file; the change lasts until the daemon ends",
+        ))
         .arg(
-            option("timeout", "SECONDS", "How long to wait for the daemon's answer [default: 30]")
+            option("timeout", "SECONDS", "Time to wait for the daemon's answer [default: 30]")
                 .short('t')
                 .value_parser(value_parser!(u64).range(1..=86_400)),
         );
@@ -221,7 +227,8 @@ pub fn base() -> Command {
 /// The command table as text.
 fn commands_help() -> String {
     let mut text = String::from(
-        "Commands, joined by -- into one transaction (all or nothing); a bridge is a network:\n",
+        "Commands; several joined by -- are one transaction, done as a whole or not at all. A \
+         bridge is a network.\n",
     );
     for command in &COMMANDS {
         text.push_str(&format!("  {}\n          {}\n", command.usage(), command.summary));
@@ -231,14 +238,14 @@ fn commands_help() -> String {
         text.push_str(&format!("  {}\n          {summary}\n", usage.trim_end()));
     }
     text.push_str(
-        "\nExit status: 0 done, 1 refused (nothing has changed), 2 br-exists: no such bridge, 65 \
-         stored, but some port does not run.",
+        "\nExit status:\n  0   success\n  1   refused; nothing has changed\n  2   br-exists: no \
+         such bridge\n  65  stored, but some port does not run",
     );
     text
 }
 
 /// The command line with every command as a subcommand, for completions.
-pub fn documented() -> Command {
+pub(crate) fn documented() -> Command {
     let mut all = base();
     for command in &COMMANDS {
         let mut sub = Command::new(command.name).about(command.summary);

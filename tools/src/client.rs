@@ -13,7 +13,7 @@ use trama_api::transaction::{Refusal, Request, Response, VERSION};
 use crate::cli::Invocation;
 
 /// A failure: a message for the user, and the exit status.
-pub struct Failed {
+pub(crate) struct Failed {
     /// Empty if the exit status is enough.
     pub message: String,
     /// The exit status.
@@ -30,7 +30,7 @@ impl From<String> for Failed {
 ///
 /// # Errors
 /// There is no daemon, it does not answer in time, or it refuses.
-pub fn transact(invocation: &Invocation) -> Result<Response, Failed> {
+pub(crate) fn transact(invocation: &Invocation) -> Result<Response, Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

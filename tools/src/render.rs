@@ -6,7 +6,7 @@ use trama_api::value::Value;
 
 /// The form of tables.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// A line for each record under underlined headings.
     Table,
     /// A line for each value, a blank line between records.
@@ -17,7 +17,7 @@ pub enum Format {
 
 /// The form of values in tables and lists.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Data {
+pub(crate) enum Data {
     /// `[10, 20]`, `{a="b c"}`.
     Text,
     /// `10 20`, `a=b c`.
@@ -28,7 +28,7 @@ pub enum Data {
 
 /// The form of the output.
 #[derive(Clone, Copy)]
-pub struct Style {
+pub(crate) struct Style {
     /// `None` = the command's default.
     pub format: Option<Format>,
     /// The form of values.
@@ -40,7 +40,7 @@ pub struct Style {
 }
 
 /// The text of all answers of a transaction.
-pub fn render(results: &[Output], style: Style) -> String {
+pub(crate) fn render(results: &[Output], style: Style) -> String {
     let mut text = String::new();
     let mut tables = 0;
     for result in results {

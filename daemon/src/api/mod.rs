@@ -247,7 +247,7 @@ impl Api {
 
     /// Returns the names of running networks that satisfy `is_one`.
     fn networks_with(&self, is_one: impl Fn(&Network) -> bool) -> impl Iterator<Item = String> {
-        let networks = self.daemon.config().laid_out().networks.into_iter();
+        let networks = self.daemon.config().expanded().networks.into_iter();
         networks.filter(move |network| is_one(network)).map(|network| network.name)
     }
 }

@@ -16,6 +16,11 @@
 //! 3. `derived/gateway.rs` passes it on to the gateway (`gateway`);
 //! 4. `model/network.rs` holds it (`Network::tftp`) with its default (`Network::new`).
 //!
+//! A key of `[network.dhcp]` has its value in [`trama_dhcp::config::Service`]: the model holds it,
+//! and the gateway is sent it. Its name is in `text/dhcp.rs`. `derived/dhcp.rs` fills in defaults
+//! that depend on the network. The DHCP servers check the values; `rules/dhcp.rs` maps their errors
+//! to keys.
+//!
 //! [`parse`] turns text into a [`model::Config`] or into one [`Diagnostic`] for each mistake;
 //! [`validate`] applies the same rules to values that come from elsewhere.
 

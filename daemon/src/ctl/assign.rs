@@ -10,7 +10,7 @@ use super::schema::column::{Column, Table};
 use super::types::Shape;
 
 /// Carries out `COLUMN[:KEY]=VALUE` on a record that exists.
-pub fn set_one(
+pub(super) fn set_one(
     context: &mut Context<'_>,
     table: &'static Table,
     record: &str,
@@ -39,7 +39,7 @@ pub fn set_one(
 }
 
 /// Writes a value into a column, unless it is read-only.
-pub fn write(
+pub(super) fn write(
     context: &mut Context<'_>,
     table: &Table,
     column: &Column,

@@ -12,7 +12,7 @@ use super::schema::TABLES;
 /// The exit status of `br-exists` if there is no such bridge.
 const NO_SUCH_BRIDGE: u8 = 2;
 
-pub fn add_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn add_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let name = call.arg(0);
     if call.args.len() > 1 {
         return Err(format!(
@@ -43,7 +43,7 @@ pub fn add_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure>
     Ok(Output::none())
 }
 
-pub fn del_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn del_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let name = call.arg(0);
     if context.draft.network(name).is_none() {
         if call.has("--if-exists") {
@@ -55,20 +55,20 @@ pub fn del_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure>
     Ok(Output::none())
 }
 
-pub fn list_br(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
+pub(super) fn list_br(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     let mut lines: Vec<_> = context.draft.networks().iter().map(|it| it.name.clone()).collect();
     lines.sort_unstable();
     Ok(Output::Text { lines })
 }
 
-pub fn br_exists(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn br_exists(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     match context.draft.network(call.arg(0)) {
         Some(_) => Ok(Output::none()),
         None => Err(Failure { message: String::new(), exit: NO_SUCH_BRIDGE }),
     }
 }
 
-pub fn add_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn add_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let (bridge, name) = (call.arg(0), call.arg(1));
     if context.draft.network(bridge).is_none() {
         return Err(no_bridge(bridge).into());
@@ -111,7 +111,7 @@ pub fn add_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failur
     Ok(Output::none())
 }
 
-pub fn del_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn del_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let (bridge, name) = match call.args.as_slice() {
         [bridge, name] => (Some(bridge), name.as_str()),
         _ => (None, call.arg(0)),
@@ -136,7 +136,7 @@ pub fn del_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failur
     Ok(Output::none())
 }
 
-pub fn list_ports(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn list_ports(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let bridge = call.arg(0);
     if context.draft.network(bridge).is_none() {
         return Err(no_bridge(bridge).into());
@@ -145,15 +145,15 @@ pub fn list_ports(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
     Ok(Output::Text { lines })
 }
 
-pub fn port_to_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn port_to_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     bridge_of(context, call.arg(0), &no_port(call.arg(0)))
 }
 
-pub fn iface_to_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn iface_to_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     bridge_of(context, call.arg(0), &format!("no interface named {}", call.arg(0)))
 }
 
-pub fn link(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn link(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let cable = match call.arg(1) {
         "up" => true,
         "down" => false,

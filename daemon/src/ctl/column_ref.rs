@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::types::DELIMITERS;
 
 /// `COLUMN[:KEY]` at the beginning of an argument.
-pub struct ColumnRef<'a> {
+pub(super) struct ColumnRef<'a> {
     /// The column's name as typed.
     pub column: &'a str,
     key: Option<&'a str>,
@@ -12,7 +12,7 @@ pub struct ColumnRef<'a> {
 
 impl<'a> ColumnRef<'a> {
     /// Splits it from the rest of the argument.
-    pub fn split(text: &'a str) -> (ColumnRef<'a>, &'a str) {
+    pub(super) fn split(text: &'a str) -> (ColumnRef<'a>, &'a str) {
         let (column, rest) = word(text);
         match rest.strip_prefix(':') {
             Some(after) => {
@@ -27,7 +27,7 @@ impl<'a> ColumnRef<'a> {
     ///
     /// # Errors
     /// It is empty, or the quotes are not closed.
-    pub fn key(&self) -> Result<Option<String>, Failure> {
+    pub(super) fn key(&self) -> Result<Option<String>, Failure> {
         match self.key {
             None => Ok(None),
             Some("") => Err(format!("{}: missing key after \":\"", self.column).into()),

@@ -48,7 +48,7 @@ enum Relation {
 }
 
 /// A condition.
-pub struct Condition {
+pub(super) struct Condition {
     column: &'static Column,
     key: Option<String>,
     operator: Operator,
@@ -60,7 +60,7 @@ impl Condition {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(table: &'static Table, text: &str) -> Result<Condition, Failure> {
+    pub(super) fn parse(table: &'static Table, text: &str) -> Result<Condition, Failure> {
         let (place, rest) = ColumnRef::split(text);
         let column = find_column(table, place.column)?;
         let found = OPERATORS.iter().find_map(|(spelling, operator)| {
@@ -93,7 +93,7 @@ impl Condition {
     }
 
     /// Whether the record of this name meets the condition.
-    pub fn holds(&self, view: View<'_>, record: &str) -> bool {
+    pub(super) fn holds(&self, view: View<'_>, record: &str) -> bool {
         let whole = (self.column.read)(view, record);
         let have = match &self.key {
             None => whole,

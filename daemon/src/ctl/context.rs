@@ -26,7 +26,7 @@ pub struct Snapshot {
 }
 
 /// The status of a network's forwards, or the reason why its gateway does not answer.
-pub type ForwardAnswer = Result<Vec<ForwardStatus>, QueryError>;
+pub(super) type ForwardAnswer = Result<Vec<ForwardStatus>, QueryError>;
 
 /// What remains to be done once a transaction has succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum After {
 }
 
 /// The state that the commands of a transaction share.
-pub struct Context<'a> {
+pub(super) struct Context<'a> {
     /// The configuration under edit.
     pub draft: Draft,
     /// What ran when the transaction began.
@@ -47,14 +47,14 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     /// The source of column values.
-    pub fn view(&self) -> View<'_> {
+    pub(super) fn view(&self) -> View<'_> {
         View { draft: &self.draft, snapshot: self.snapshot }
     }
 }
 
 /// The source of column values.
 #[derive(Clone, Copy)]
-pub struct View<'a> {
+pub(super) struct View<'a> {
     /// The configuration under edit.
     pub draft: &'a Draft,
     /// What ran when the transaction began.

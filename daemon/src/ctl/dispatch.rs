@@ -12,7 +12,7 @@ use super::{bridges, forward, live, records, show};
 ///
 /// # Errors
 /// The command refuses.
-pub fn run(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn run(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let run = match call.command.id {
         CommandId::Show => show::show,
         CommandId::AddBr => bridges::add_br,

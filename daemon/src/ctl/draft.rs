@@ -11,7 +11,7 @@ use super::interface_options::{Options, describe, resolve};
 use crate::config::model::{Config, Interface, Network, Port, Tap};
 
 /// A configuration under edit.
-pub struct Draft {
+pub(super) struct Draft {
     config: Config,
     /// Interfaces that were touched, by port.
     interfaces: BTreeMap<String, InterfaceDraft>,
@@ -26,47 +26,47 @@ struct InterfaceDraft {
 
 impl Draft {
     /// Starts from the configuration in force.
-    pub fn new(config: Config) -> Draft {
+    pub(super) fn new(config: Config) -> Draft {
         Draft { config, interfaces: BTreeMap::new() }
     }
 
     /// The configuration as edited so far.
-    pub fn config(&self) -> &Config {
+    pub(super) fn config(&self) -> &Config {
         &self.config
     }
 
     /// The networks, in the file's order.
-    pub fn networks(&self) -> &[Network] {
+    pub(super) fn networks(&self) -> &[Network] {
         &self.config.networks
     }
 
     /// The ports, in the file's order.
-    pub fn ports(&self) -> &[Port] {
+    pub(super) fn ports(&self) -> &[Port] {
         &self.config.ports
     }
 
     /// The network of this name.
-    pub fn network(&self, name: &str) -> Option<&Network> {
+    pub(super) fn network(&self, name: &str) -> Option<&Network> {
         self.config.networks.iter().find(|network| network.name == name)
     }
 
     /// The network of this name, to change it.
-    pub fn network_mut(&mut self, name: &str) -> Option<&mut Network> {
+    pub(super) fn network_mut(&mut self, name: &str) -> Option<&mut Network> {
         self.config.networks.iter_mut().find(|network| network.name == name)
     }
 
     /// The port of this name.
-    pub fn port(&self, name: &str) -> Option<&Port> {
+    pub(super) fn port(&self, name: &str) -> Option<&Port> {
         self.config.ports.iter().find(|port| port.name == name)
     }
 
     /// The port of this name, to change it.
-    pub fn port_mut(&mut self, name: &str) -> Option<&mut Port> {
+    pub(super) fn port_mut(&mut self, name: &str) -> Option<&mut Port> {
         self.config.ports.iter_mut().find(|port| port.name == name)
     }
 
     /// The names of the ports on a network, sorted.
-    pub fn ports_of(&self, network: &str) -> Vec<&str> {
+    pub(super) fn ports_of(&self, network: &str) -> Vec<&str> {
         let on = |port: &&Port| port.network.as_deref() == Some(network);
         let mut names: Vec<_> =
             self.config.ports.iter().filter(on).map(|port| port.name.as_str()).collect();
@@ -75,12 +75,12 @@ impl Draft {
     }
 
     /// Adds a network with default settings.
-    pub fn add_network(&mut self, name: &str) {
+    pub(super) fn add_network(&mut self, name: &str) {
         self.config.networks.push(Network::new(name.to_owned()));
     }
 
     /// Removes a network with its ports.
-    pub fn remove_network(&mut self, name: &str) {
+    pub(super) fn remove_network(&mut self, name: &str) {
         let ports: Vec<_> = self.ports_of(name).into_iter().map(str::to_owned).collect();
         for port in &ports {
             self.remove_port(port);
@@ -90,20 +90,20 @@ impl Draft {
 
     /// Adds a port to `network`. It is a TAP of the port's name until its interface is given a
     /// type.
-    pub fn add_port(&mut self, network: &str, name: &str) {
+    pub(super) fn add_port(&mut self, network: &str, name: &str) {
         let tap = Tap { ifname: name.to_owned(), netns: None, address: Vec::new() };
         let port = Port::new(name, Interface::Tap(tap));
         self.config.ports.push(Port { network: Some(network.to_owned()), ..port });
     }
 
     /// Removes a port.
-    pub fn remove_port(&mut self, name: &str) {
+    pub(super) fn remove_port(&mut self, name: &str) {
         self.config.ports.retain(|port| port.name != name);
         self.interfaces.remove(name);
     }
 
     /// The `type` and `options` of a port's interface.
-    pub fn interface(&self, port: &str) -> (String, Options) {
+    pub(super) fn interface(&self, port: &str) -> (String, Options) {
         if let Some(draft) = self.interfaces.get(port) {
             return (draft.kind.clone(), draft.options.clone());
         }
@@ -111,12 +111,12 @@ impl Draft {
     }
 
     /// Sets the `type` of a port's interface.
-    pub fn set_kind(&mut self, port: &str, kind: String) {
+    pub(super) fn set_kind(&mut self, port: &str, kind: String) {
         self.edit_interface(port).kind = kind;
     }
 
     /// Sets the `options` of a port's interface.
-    pub fn set_options(&mut self, port: &str, options: Options) {
+    pub(super) fn set_options(&mut self, port: &str, options: Options) {
         self.edit_interface(port).options = options;
     }
 
@@ -133,7 +133,7 @@ impl Draft {
     ///
     /// # Errors
     /// An interface's type and options do not fit together.
-    pub fn finish(mut self) -> Result<Config, Failure> {
+    pub(super) fn finish(mut self) -> Result<Config, Failure> {
         for (name, draft) in std::mem::take(&mut self.interfaces) {
             let InterfaceDraft { kind, mut options, before } = draft;
             if kind != before.0 {
@@ -150,12 +150,12 @@ impl Draft {
 }
 
 /// The message for a bridge that does not exist.
-pub fn no_bridge(name: &str) -> String {
+pub(super) fn no_bridge(name: &str) -> String {
     format!("no bridge named {name}")
 }
 
 /// The message for a port that does not exist.
-pub fn no_port(name: &str) -> String {
+pub(super) fn no_port(name: &str) -> String {
     format!("no port named {name}")
 }
 

@@ -92,7 +92,7 @@ fn list(context: &mut Context<'_>, place: Option<&str>) -> Result<Output, Failur
 
 /// The networks that run, and those of mode `nat` that have no port and so do not run.
 fn with_idle(config: &Config) -> Vec<Network> {
-    let mut networks = config.laid_out().networks;
+    let mut networks = config.expanded().networks;
     let runs = |name: &str| networks.iter().any(|it| written_name(&it.name) == name);
     let idle: Vec<_> = config.networks.iter().filter(|it| !runs(&it.name)).cloned().collect();
     networks.extend(idle);

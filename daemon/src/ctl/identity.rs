@@ -8,7 +8,7 @@ fn namespace() -> uuid::Uuid {
 }
 
 /// The UUID of the record `name` in `table`.
-pub fn of(table: &str, name: &str) -> String {
+pub(super) fn of(table: &str, name: &str) -> String {
     uuid::Uuid::new_v5(&namespace(), format!("{table}/{name}").as_bytes()).to_string()
 }
 

@@ -14,10 +14,10 @@ use crate::config::text::{self, AddressError};
 use crate::config::too_long_prefix;
 
 /// The `options` column.
-pub type Options = BTreeMap<String, String>;
+pub(super) type Options = BTreeMap<String, String>;
 
 /// The `type` and `options` of a port's interface.
-pub fn describe(port: &Port) -> (String, Options) {
+pub(super) fn describe(port: &Port) -> (String, Options) {
     let mut options = Options::new();
     let mut put = |key: &str, value: String| options.insert(key.to_owned(), value);
     let kind = match &port.interface {
@@ -58,7 +58,7 @@ pub fn describe(port: &Port) -> (String, Options) {
 ///
 /// # Errors
 /// What is missing, unknown or malformed, and what to do.
-pub fn resolve(
+pub(super) fn resolve(
     port: &str,
     kind: &str,
     options: Options,

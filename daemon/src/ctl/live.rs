@@ -12,7 +12,7 @@ use super::failure::Failure;
 use crate::config::derived::running::is_part_of;
 use crate::status::{Lease, PortStatus};
 
-pub fn fdb_show(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn fdb_show(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let bridge = bridge_argument(context, call)?;
     let wanted = |network: &str| bridge.as_deref().is_none_or(|bridge| bridge == network);
     let number = |port: &str| match context.snapshot.numbers.get(port) {
@@ -34,13 +34,13 @@ pub fn fdb_show(context: &mut Context<'_>, call: &Call) -> Result<Output, Failur
     })
 }
 
-pub fn fdb_flush(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn fdb_flush(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let bridge = bridge_argument(context, call)?;
     context.after.push(After::FlushFdb(bridge));
     Ok(Output::line("table successfully flushed"))
 }
 
-pub fn leases(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn leases(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let bridge = bridge_argument(context, call)?;
     if let Some(bridge) = &bridge
         && context.draft.network(bridge).is_none_or(|network| network.dhcp().is_none())
@@ -78,7 +78,7 @@ pub fn leases(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure>
     })
 }
 
-pub fn counters(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn counters(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let ports = &context.snapshot.status.ports;
     let Some(name) = call.args.first() else {
         let mut rows: Vec<_> = ports.iter().collect();
@@ -121,13 +121,13 @@ fn table_of(ports: &[&PortStatus], form: Form) -> Output {
     Output::Table { headings, rows: ports.iter().map(row).collect(), form }
 }
 
-pub fn reload(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
+pub(super) fn reload(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     Err("reload cannot be combined with other commands: it reads the whole configuration file"
         .to_owned()
         .into())
 }
 
-pub fn version(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
+pub(super) fn version(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     Ok(Output::line(concat!("tramad (trama) ", env!("CARGO_PKG_VERSION"))))
 }
 

@@ -11,7 +11,7 @@ use super::schema::column::{Column, Table};
 const UUID_PREFIX: usize = 4;
 
 /// The table that `text` names.
-pub fn find_table(text: &str) -> Result<&'static Table, Failure> {
+pub(super) fn find_table(text: &str) -> Result<&'static Table, Failure> {
     let found = find_by_name(&TABLES, text, |table| table.name);
     let found = found.map_err(|matching| match matching.as_slice() {
         [] => format!("unknown table \"{text}\"; there are Bridge, Port, Interface"),
@@ -21,7 +21,7 @@ pub fn find_table(text: &str) -> Result<&'static Table, Failure> {
 }
 
 /// The column that `text` names.
-pub fn find_column(table: &'static Table, text: &str) -> Result<&'static Column, Failure> {
+pub(super) fn find_column(table: &'static Table, text: &str) -> Result<&'static Column, Failure> {
     let found = find_by_name(table.columns, text, |column| column.name);
     let found = found.map_err(|matching| match matching.as_slice() {
         [] => format!("{} does not contain a column whose name matches \"{text}\"", table.name),
@@ -36,7 +36,7 @@ pub fn find_column(table: &'static Table, text: &str) -> Result<&'static Column,
 
 /// The name of the record that `text` gives by name, UUID or prefix of its UUID. `None` = the
 /// record does not exist, and `--if-exists` permits that.
-pub fn find_record(
+pub(super) fn find_record(
     context: &Context<'_>,
     table: &Table,
     text: &str,

@@ -13,7 +13,7 @@ use super::lookup::{find_column, find_record, find_table};
 use super::schema::column::{Column, Table};
 use super::types::{Kind, Shape, Type};
 
-pub fn list(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn list(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let table = find_table(call.arg(0))?;
     let columns = shown_columns(table, call)?;
     let mut names = Vec::new();
@@ -26,7 +26,7 @@ pub fn list(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     Ok(tabulate(context, &columns, &names))
 }
 
-pub fn find(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn find(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let table = find_table(call.arg(0))?;
     let columns = shown_columns(table, call)?;
     let conditions = call.args_from(1).iter().map(|text| Condition::parse(table, text));
@@ -37,7 +37,7 @@ pub fn find(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     Ok(tabulate(context, &columns, &names))
 }
 
-pub fn get(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn get(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let table = find_table(call.arg(0))?;
     let Some(record) = find_record(context, table, call.arg(1), call)? else {
         return Ok(Output::none());
@@ -73,7 +73,7 @@ pub fn get(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     Ok(Output::Text { lines })
 }
 
-pub fn set(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn set(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let table = find_table(call.arg(0))?;
     if let Some(record) = find_record(context, table, call.arg(1), call)? {
         for setting in call.args_from(2) {
@@ -83,7 +83,7 @@ pub fn set(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     Ok(Output::none())
 }
 
-pub fn add(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn add(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     change(context, call, |column, have, text| {
         let many = many(column).parse(text)?;
         Ok(match have {
@@ -100,7 +100,7 @@ pub fn add(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     })
 }
 
-pub fn remove(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn remove(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     change(context, call, |column, have, text| {
         Ok(match have {
             Value::Map(mut pairs) => {
@@ -127,7 +127,7 @@ pub fn remove(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure>
     })
 }
 
-pub fn clear(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+pub(super) fn clear(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let table = find_table(call.arg(0))?;
     let Some(record) = find_record(context, table, call.arg(1), call)? else {
         return Ok(Output::none());

@@ -18,13 +18,13 @@ const OF_PORT: [&str; 4] = ["forward", "tag", "trunks", "vlan_mode"];
 /// Columns of an interface that are shown if set.
 const OF_INTERFACE: [&str; 3] = ["type", "options", "error"];
 
-pub fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
+pub(super) fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     let view = context.view();
     let [bridges, ..] = &TABLES;
     let mut lines = vec![identity::of("Trama", "")];
     for bridge in (bridges.records)(view.draft) {
         lines.push(format!("    Bridge {}", quoted(&bridge)));
-        show_own_port(view, &bridge, &mut lines);
+        show_network_port(view, &bridge, &mut lines);
         for port in view.draft.ports_of(&bridge) {
             show_port(view, port, &mut lines);
         }
@@ -42,7 +42,7 @@ pub fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
 }
 
 /// The network's settings, where Open vSwitch shows a bridge's local port.
-fn show_own_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
+fn show_network_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
     let Some(network) = view.draft.network(bridge) else { return };
     if network.mode != Mode::Internal {
         lines.push(format!("        mode: {}", network.mode.name()));
@@ -63,7 +63,7 @@ fn show_own_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
     if let Some(trouble) = stores.next() {
         lines.push(format!("        error: {}", quoted(trouble)));
     }
-    let port = network.own_port().and_then(|port| view.snapshot.status.port(&port.name));
+    let port = network.network_port().and_then(|port| view.snapshot.status.port(&port.name));
     if let Some(error) = port.and_then(|port| port.not_running.as_ref()) {
         lines.push(format!("        error: {}", quoted(error)));
     }

@@ -12,7 +12,7 @@ use super::failure::Failure;
 
 /// The kind of a column's atoms; in a map, of its values (keys are strings).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Any text.
     String,
     /// One of these words.
@@ -27,7 +27,7 @@ pub enum Kind {
 
 /// How many atoms a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub(super) enum Shape {
     /// Exactly one.
     One,
     /// One or none.
@@ -40,7 +40,7 @@ pub enum Shape {
 
 /// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Type {
+pub(super) struct Type {
     /// The kind of its atoms.
     pub kind: Kind,
     /// The number of its atoms.
@@ -49,7 +49,7 @@ pub struct Type {
 
 impl Type {
     /// A column of this kind and shape.
-    pub const fn new(kind: Kind, shape: Shape) -> Type {
+    pub(super) const fn new(kind: Kind, shape: Shape) -> Type {
         Type { kind, shape }
     }
 
@@ -57,7 +57,7 @@ impl Type {
     ///
     /// # Errors
     /// What is wrong with the text.
-    pub fn parse(&self, text: &str) -> Result<Value, Failure> {
+    pub(super) fn parse(&self, text: &str) -> Result<Value, Failure> {
         let mut scanner = Scanner { whole: text, rest: text, of: self.describe() };
         if self.shape == Shape::Map {
             return Ok(Value::Map(
@@ -74,7 +74,7 @@ impl Type {
     }
 
     /// Gives atoms the column's shape. Error: the number of atoms, if it does not fit.
-    pub fn shaped(&self, mut atoms: BTreeSet<Atom>) -> Result<Value, usize> {
+    pub(super) fn shaped(&self, mut atoms: BTreeSet<Atom>) -> Result<Value, usize> {
         match (self.shape, atoms.len()) {
             (Shape::One | Shape::Optional, 1) => atoms.pop_first().map(Value::One).ok_or(0),
             (Shape::Optional, 0) | (Shape::Set, _) => Ok(Value::Set(atoms)),
@@ -86,7 +86,7 @@ impl Type {
     ///
     /// # Errors
     /// What is wrong with the text.
-    pub fn parse_atom(&self, text: &str) -> Result<Atom, Failure> {
+    pub(super) fn parse_atom(&self, text: &str) -> Result<Atom, Failure> {
         if text.starts_with('"') {
             let text = serde_json::from_str::<String>(text).map_err(|e| format!("{text}: {e}"))?;
             return self.kind.atom(&text, true);
@@ -144,7 +144,7 @@ fn out_of_range(number: i64, min: i64, max: i64) -> String {
 }
 
 /// Characters that end an unquoted word.
-pub const DELIMITERS: &str = ":=, []{}!<>";
+pub(super) const DELIMITERS: &str = ":=, []{}!<>";
 
 struct Scanner<'a> {
     whole: &'a str,
@@ -269,7 +269,7 @@ fn range(word: &str) -> Option<(i64, i64)> {
 }
 
 /// A map's values as text.
-pub fn string_map(value: Value) -> BTreeMap<String, String> {
+pub(super) fn string_map(value: Value) -> BTreeMap<String, String> {
     value.pairs().into_iter().map(|(key, atom)| (key, atom.bare())).collect()
 }
 

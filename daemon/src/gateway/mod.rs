@@ -3,7 +3,7 @@
 //! The port stays while its process is replaced; other ports see a station that is silent for a
 //! moment. [`Supervisor`] keeps a process running; this file plugs it into a network.
 
-mod asked;
+mod questions;
 mod supervisor;
 
 use std::io;
@@ -16,7 +16,7 @@ use trama_switch::{
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
 
-pub use asked::{AskError, Pending};
+pub use questions::{AskError, Pending};
 pub use supervisor::{GatewayStatus, Program, Supervisor};
 
 /// A network's running gateway.

@@ -6,6 +6,7 @@
 //! earlier process is never read.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -27,7 +28,7 @@ use trama_gateway::report::Status;
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{RingFds, Rings};
 
-use super::asked::{Asked, Inquiry, Pending};
+use super::questions::{Inquiry, OpenQuestions, Pending};
 
 /// Pause before a gateway that ended is started again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -97,30 +98,30 @@ impl Supervisor {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (orders, receiver) = channel();
         let status = Arc::<Mutex<GatewayStatus>>::default();
-        let keeper = Keeper {
+        let runner = Runner {
             network: network.to_owned(),
             program,
             port,
             config,
             orders: receiver,
             wake: wake.try_clone()?,
-            book: memfd_create("trama-flows", MemfdFlags::CLOEXEC)?,
+            journal: memfd_create("trama-flows", MemfdFlags::CLOEXEC)?,
             status: status.clone(),
         };
         let name = format!("gateway {network}");
-        let thread = std::thread::Builder::new().name(name).spawn(|| keeper.run())?;
+        let thread = std::thread::Builder::new().name(name).spawn(|| runner.run())?;
         Ok(Supervisor { orders, wake, status, thread })
     }
 
     /// Gives the process and its successors new settings.
     pub fn configure(&self, config: Config) {
-        self.order(Order::Configure(Box::new(config)));
+        self.send(Order::Configure(Box::new(config)));
     }
 
     /// Asks the process a question; [`Pending::wait`] returns the answer.
     pub fn ask<R: Row>(&self) -> Pending<R> {
         let (inquiry, pending) = Inquiry::new();
-        self.order(Order::Ask(inquiry));
+        self.send(Order::Ask(inquiry));
         pending
     }
 
@@ -131,13 +132,13 @@ impl Supervisor {
 
     /// Ends the process and waits for its end.
     pub fn stop(self) {
-        self.order(Order::Stop);
+        self.send(Order::Stop);
         if self.thread.join().is_err() {
-            tracing::error!("a gateway's keeper ended by a panic");
+            tracing::error!("a gateway's supervisor ended by a panic");
         }
     }
 
-    fn order(&self, order: Order) {
+    fn send(&self, order: Order) {
         // The thread runs until it is told to stop, and a full counter wakes it as well.
         let _ = self.orders.send(order);
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
@@ -145,7 +146,7 @@ impl Supervisor {
 }
 
 /// What the thread owns.
-struct Keeper {
+struct Runner {
     network: String,
     program: Program,
     port: SwitchPort,
@@ -153,7 +154,7 @@ struct Keeper {
     orders: Receiver<Order>,
     wake: OwnedFd,
     /// The file in which each process records its TCP flows for its successor.
-    book: OwnedFd,
+    journal: OwnedFd,
     status: Arc<Mutex<GatewayStatus>>,
 }
 
@@ -162,30 +163,30 @@ enum End {
     Stopped,
     Failed(String),
     /// Its cable does not suit the new settings.
-    Outgrown,
+    LayoutChanged,
 }
 
 /// A running process.
 struct Running {
     child: Child,
     channel: Channel,
-    asked: Asked,
+    questions: OpenQuestions,
 }
 
-impl Keeper {
+impl Runner {
     fn run(mut self) {
         let mut pause = FIRST_PAUSE;
         loop {
             let began = Instant::now();
-            let end = self.live();
+            let end = self.run_process();
             self.port.disconnected();
             match end {
                 End::Stopped => return,
-                End::Outgrown => continue,
+                End::LayoutChanged => continue,
                 End::Failed(reason) => {
                     let network = &self.network;
                     tracing::warn!("network {network}: gateway: {reason}; starts again");
-                    self.note(|status| {
+                    self.update_status(|status| {
                         status.process = None;
                         status.restarts += 1;
                         status.last_error = Some(reason);
@@ -195,24 +196,24 @@ impl Keeper {
             if began.elapsed() >= STABLE {
                 pause = FIRST_PAUSE;
             }
-            if self.pause(pause) {
+            if self.wait(pause).is_break() {
                 return;
             }
             pause = (2 * pause).min(LONGEST_PAUSE);
         }
     }
 
-    fn note(&self, change: impl FnOnce(&mut GatewayStatus)) {
+    fn update_status(&self, change: impl FnOnce(&mut GatewayStatus)) {
         change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Starts a process and returns when it has ended.
-    fn live(&mut self) -> End {
-        match self.launch() {
+    fn run_process(&mut self) -> End {
+        match self.start_process() {
             Err(error) => End::Failed(format!("cannot be started: {error}")),
             Ok(mut running) => {
-                let end = self.watch(&mut running);
-                match bury(running, &end) {
+                let end = self.supervise(&mut running);
+                match end_process(running, &end) {
                     Some(status) if matches!(end, End::Failed(_)) => match end {
                         End::Failed(reason) => End::Failed(format!("{reason} ({status})")),
                         other => other,
@@ -224,7 +225,7 @@ impl Keeper {
     }
 
     /// Plugs in a new cable and starts a process at its other end.
-    fn launch(&mut self) -> io::Result<Running> {
+    fn start_process(&mut self) -> io::Result<Running> {
         let layout = Layout::of(&self.config);
         let (host, guest) = link::wire(layout).map_err(io::Error::other)?;
         let (ours, theirs) = UnixStream::pair()?;
@@ -236,7 +237,7 @@ impl Keeper {
         self.port.set_offloads(layout.offloads()).map_err(io::Error::other)?;
         self.port.start(0, receive, receive_fds).map_err(io::Error::other)?;
         self.port.start(1, transmit, transmit_fds).map_err(io::Error::other)?;
-        send_end(&ours, &guest, self.book.as_fd())?;
+        send_end(&ours, &guest, self.journal.as_fd())?;
         let mut channel = Channel::new(ours)?;
         channel.send(&Message::Start { layout, config: self.config.clone() })?;
         // A process group of its own: a terminal's interrupt goes to the daemon alone, which then
@@ -249,11 +250,11 @@ impl Keeper {
             .stdout(Stdio::null())
             .process_group(0)
             .spawn()?;
-        Ok(Running { child, channel, asked: Asked::default() })
+        Ok(Running { child, channel, questions: OpenQuestions::default() })
     }
 
     /// Handles orders and reports until the process ends or must end.
-    fn watch(&mut self, running: &mut Running) -> End {
+    fn supervise(&mut self, running: &mut Running) -> End {
         loop {
             let mut flags = PollFlags::IN;
             if running.channel.is_behind() {
@@ -269,7 +270,7 @@ impl Keeper {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return End::Failed(error.to_string()),
             }
-            if let Some(end) = self.obey(Some(running)) {
+            if let Some(end) = self.carry_out_orders(Some(running)) {
                 return end;
             }
             if let Some(event) = self.port.fault_event() {
@@ -279,14 +280,14 @@ impl Keeper {
             if let Some(fault) = self.port.broken() {
                 return End::Failed(fault.to_string());
             }
-            if let Err(reason) = self.hear(running) {
+            if let Err(reason) = self.read_reports(running) {
                 return End::Failed(reason);
             }
         }
     }
 
     /// Carries out waiting orders. Returns `Some` if the process must end.
-    fn obey(&mut self, mut running: Option<&mut Running>) -> Option<End> {
+    fn carry_out_orders(&mut self, mut running: Option<&mut Running>) -> Option<End> {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         let mut end = None;
         while let Ok(order) = self.orders.try_recv() {
@@ -296,7 +297,7 @@ impl Keeper {
                     let fits = Layout::of(&config) == Layout::of(&self.config);
                     self.config = *config;
                     if !fits {
-                        end = Some(End::Outgrown);
+                        end = Some(End::LayoutChanged);
                     } else if let Some(running) = running.as_deref_mut() {
                         // A closed channel is noticed when it is read.
                         let _ = running.channel.send(&Message::Configure(self.config.clone()));
@@ -304,8 +305,8 @@ impl Keeper {
                 }
                 // With no process, the inquiry is dropped, which tells its sender.
                 Order::Ask(inquiry) => {
-                    if let Some(Running { channel, asked, .. }) = running.as_deref_mut() {
-                        asked.put(inquiry, channel);
+                    if let Some(Running { channel, questions, .. }) = running.as_deref_mut() {
+                        questions.send(inquiry, channel);
                     }
                 }
             }
@@ -314,7 +315,7 @@ impl Keeper {
     }
 
     /// Reads the process's reports; after an error the process must end.
-    fn hear(&mut self, running: &mut Running) -> Result<(), String> {
+    fn read_reports(&mut self, running: &mut Running) -> Result<(), String> {
         running.channel.flush().map_err(|error| error.to_string())?;
         let reports = running.channel.receive::<Report>().map_err(|error| error.to_string())?;
         for report in reports.ok_or("its process ended")? {
@@ -322,40 +323,42 @@ impl Keeper {
                 Report::Ready => {
                     let id = running.child.id();
                     tracing::info!("network {}: gateway runs as process {id}", self.network);
-                    self.note(|status| {
+                    self.update_status(|status| {
                         status.process = Some(id);
                         status.counters = Status::default();
                     });
                 }
-                Report::Status(counters) => self.note(|status| status.counters = *counters),
+                Report::Status(counters) => {
+                    self.update_status(|status| status.counters = *counters)
+                }
                 Report::Warning(text) => {
                     tracing::warn!("network {}: gateway: {text}", self.network);
                 }
-                Report::Answer { id, part, last } => running.asked.answered(id, part, last),
+                Report::Answer { id, part, last } => running.questions.receive(id, part, last),
             }
         }
         Ok(())
     }
 
-    /// Waits before the next try. Returns `true` if told to stop.
-    fn pause(&mut self, pause: Duration) -> bool {
+    /// Waits before the next try; breaks if told to stop.
+    fn wait(&mut self, pause: Duration) -> ControlFlow<()> {
         let until = Instant::now() + pause;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let Ok(limit) = Timespec::try_from(left) else { return false };
+            let Ok(limit) = Timespec::try_from(left) else { return ControlFlow::Continue(()) };
             let _ = poll(&mut [PollFd::new(&self.wake, PollFlags::IN)], Some(&limit));
-            if let Some(End::Stopped) = self.obey(None) {
-                return true;
+            if let Some(End::Stopped) = self.carry_out_orders(None) {
+                return ControlFlow::Break(());
             }
             if Instant::now() >= until {
-                return false;
+                return ControlFlow::Continue(());
             }
         }
     }
 }
 
 /// Ends a process and returns its exit status.
-fn bury(running: Running, end: &End) -> Option<String> {
+fn end_process(running: Running, end: &End) -> Option<String> {
     let Running { mut child, channel, .. } = running;
     if !matches!(end, End::Failed(_)) {
         // The process ends when this half of its channel closes; the other half closes with it.

@@ -185,11 +185,16 @@ mod text {
     use serde::{Deserialize, Deserializer, Serializer};
     use trama_frame::MacAddr;
 
-    pub fn serialize<S: Serializer>(mac: &MacAddr, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        mac: &MacAddr,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(mac)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacAddr, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<MacAddr, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -56,22 +56,29 @@ pub struct Settings6 {
 /// Why a configuration cannot be served. The text names the place; [`ConfigError6::remedy`] says
 /// what to do.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[allow(missing_docs)]
 pub enum ConfigError6 {
+    /// First and last address of a range outside the link's prefix.
     #[error("range {0}-{1} is not a range of the IPv6 subnet")]
     RangeOutside(Ipv6Addr, Ipv6Addr),
+    /// First and last address of a range that shares addresses with an earlier one.
     #[error("range {0}-{1} overlaps another range of its subnet")]
     RangesOverlap(Ipv6Addr, Ipv6Addr),
+    /// All ranges together have more than [`MAX_POOL`] addresses.
     #[error("the ranges have more than {MAX_POOL} addresses")]
     PoolTooLarge,
+    /// This reserved address cannot be a host's in the link's prefix.
     #[error("reserved address {0} is no host address of the IPv6 subnet")]
     ReservationOutside(Ipv6Addr),
+    /// This reserved address is the server's.
     #[error("reserved address {0} is the server's own")]
     ReservationOfServer(Ipv6Addr),
+    /// Two reservations have this address.
     #[error("address {0} is reserved twice")]
     AddressTwice(Ipv6Addr),
+    /// The client of this address has another reservation.
     #[error("the client of reserved address {0} has another reservation")]
     ClientTwice(Ipv6Addr),
+    /// The MAC address of the reservation of this address is zero or multicast.
     #[error("MAC address for {0} is zero or a group's")]
     ClientMac(Ipv6Addr),
 }

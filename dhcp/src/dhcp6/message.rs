@@ -12,17 +12,17 @@ const MAX_READ: usize = 1500;
 const UEFI_ENTERPRISE: [u8; 4] = 343u32.to_be_bytes();
 
 /// Message types (RFC 8415, 7.3).
-pub mod kind {
-    pub const SOLICIT: u8 = 1;
-    pub const ADVERTISE: u8 = 2;
-    pub const REQUEST: u8 = 3;
-    pub const CONFIRM: u8 = 4;
-    pub const RENEW: u8 = 5;
-    pub const REBIND: u8 = 6;
-    pub const REPLY: u8 = 7;
-    pub const RELEASE: u8 = 8;
-    pub const DECLINE: u8 = 9;
-    pub const INFORMATION_REQUEST: u8 = 11;
+pub(super) mod kind {
+    pub(crate) const SOLICIT: u8 = 1;
+    pub(crate) const ADVERTISE: u8 = 2;
+    pub(crate) const REQUEST: u8 = 3;
+    pub(crate) const CONFIRM: u8 = 4;
+    pub(crate) const RENEW: u8 = 5;
+    pub(crate) const REBIND: u8 = 6;
+    pub(crate) const REPLY: u8 = 7;
+    pub(crate) const RELEASE: u8 = 8;
+    pub(crate) const DECLINE: u8 = 9;
+    pub(crate) const INFORMATION_REQUEST: u8 = 11;
 }
 
 /// One more than the highest message type that is counted.
@@ -46,30 +46,30 @@ pub fn kind_name(kind: u8) -> Option<&'static str> {
 }
 
 /// Option codes (RFC 8415, 21; RFC 3646; RFC 4704; RFC 5908; RFC 5970).
-pub mod code {
-    pub const CLIENT_ID: u16 = 1;
-    pub const SERVER_ID: u16 = 2;
-    pub const IA_NA: u16 = 3;
-    pub const IA_TA: u16 = 4;
-    pub const IA_ADDRESS: u16 = 5;
-    pub const OPTION_REQUEST: u16 = 6;
-    pub const STATUS: u16 = 13;
-    pub const RAPID_COMMIT: u16 = 14;
-    pub const USER_CLASS: u16 = 15;
-    pub const VENDOR_CLASS: u16 = 16;
-    pub const DNS: u16 = 23;
-    pub const DOMAINS: u16 = 24;
-    pub const IA_PD: u16 = 25;
-    pub const REFRESH_TIME: u16 = 32;
-    pub const CLIENT_FQDN: u16 = 39;
-    pub const NTP: u16 = 56;
-    pub const BOOT_FILE: u16 = 59;
-    pub const BOOT_PARAMETERS: u16 = 60;
-    pub const CLIENT_ARCH: u16 = 61;
+pub(super) mod code {
+    pub(crate) const CLIENT_ID: u16 = 1;
+    pub(crate) const SERVER_ID: u16 = 2;
+    pub(crate) const IA_NA: u16 = 3;
+    pub(crate) const IA_TA: u16 = 4;
+    pub(crate) const IA_ADDRESS: u16 = 5;
+    pub(crate) const OPTION_REQUEST: u16 = 6;
+    pub(crate) const STATUS: u16 = 13;
+    pub(crate) const RAPID_COMMIT: u16 = 14;
+    pub(crate) const USER_CLASS: u16 = 15;
+    pub(crate) const VENDOR_CLASS: u16 = 16;
+    pub(crate) const DNS: u16 = 23;
+    pub(crate) const DOMAINS: u16 = 24;
+    pub(crate) const IA_PD: u16 = 25;
+    pub(crate) const REFRESH_TIME: u16 = 32;
+    pub(crate) const CLIENT_FQDN: u16 = 39;
+    pub(crate) const NTP: u16 = 56;
+    pub(crate) const BOOT_FILE: u16 = 59;
+    pub(crate) const BOOT_PARAMETERS: u16 = 60;
+    pub(crate) const CLIENT_ARCH: u16 = 61;
 }
 
 /// A client's message.
-pub struct Message<'a> {
+pub(super) struct Message<'a> {
     pub kind: u8,
     pub transaction: [u8; 3],
     pub options: Options<'a>,
@@ -77,10 +77,10 @@ pub struct Message<'a> {
 
 /// Options in order, up to the first that runs past the end (RFC 8415, 16, lets a server use what
 /// it can of such a message).
-pub struct Options<'a>(pub Vec<(u16, &'a [u8])>);
+pub(super) struct Options<'a>(pub Vec<(u16, &'a [u8])>);
 
 impl<'a> Options<'a> {
-    pub fn parse(mut rest: &'a [u8]) -> Options<'a> {
+    pub(super) fn parse(mut rest: &'a [u8]) -> Options<'a> {
         let mut options = Vec::new();
         while let [c0, c1, l0, l1, value @ ..] = rest {
             let length = u16::from_be_bytes([*l0, *l1]);
@@ -91,13 +91,13 @@ impl<'a> Options<'a> {
         Options(options)
     }
 
-    pub fn get(&self, code: u16) -> Option<&'a [u8]> {
+    pub(super) fn get(&self, code: u16) -> Option<&'a [u8]> {
         self.0.iter().find(|option| option.0 == code).map(|option| option.1)
     }
 }
 
 impl<'a> Message<'a> {
-    pub fn parse(payload: &'a [u8]) -> Result<Message<'a>, DropReason> {
+    pub(super) fn parse(payload: &'a [u8]) -> Result<Message<'a>, DropReason> {
         let [kind, a, b, c, options @ ..] = payload else { return Err(DropReason::TooShort) };
         if payload.len() > MAX_READ {
             return Err(DropReason::TooLong);
@@ -106,12 +106,12 @@ impl<'a> Message<'a> {
         Ok(Message { kind: *kind, transaction: [*a, *b, *c], options })
     }
 
-    pub fn get(&self, code: u16) -> Option<&'a [u8]> {
+    pub(super) fn get(&self, code: u16) -> Option<&'a [u8]> {
         self.options.get(code)
     }
 
     /// Associations that are long enough to contain an identifier.
-    pub fn associations(&self) -> impl Iterator<Item = (u16, &'a [u8])> + '_ {
+    pub(super) fn associations(&self) -> impl Iterator<Item = (u16, &'a [u8])> + '_ {
         let is_one = |code| matches!(code, code::IA_NA | code::IA_TA | code::IA_PD);
         let whole = |value: &[u8], code| value.len() >= association_len(code);
         let options = self.options.0.iter().copied();
@@ -119,7 +119,7 @@ impl<'a> Message<'a> {
     }
 
     /// The first association for an address: its identifier, and the addresses that it names.
-    pub fn association(&self) -> Option<([u8; 4], Vec<Ipv6Addr>)> {
+    pub(super) fn association(&self) -> Option<([u8; 4], Vec<Ipv6Addr>)> {
         let (_, value) = self.associations().find(|(code, _)| *code == code::IA_NA)?;
         let options = Options::parse(value.get(association_len(code::IA_NA)..)?);
         let addresses = options.0.iter().filter_map(|(code, value)| {
@@ -130,13 +130,13 @@ impl<'a> Message<'a> {
     }
 
     /// Whether the client asks for this option, or leaves the choice to the server.
-    pub fn wants(&self, code: u16) -> bool {
+    pub(super) fn wants(&self, code: u16) -> bool {
         let list = self.get(code::OPTION_REQUEST);
         list.is_none_or(|list| list.chunks(2).any(|pair| pair == code.to_be_bytes()))
     }
 
     /// How the client boots: options 61 (the first architecture), 15 (iPXE) and 16 (HTTP).
-    pub fn boot(&self) -> BootClient {
+    pub(super) fn boot(&self) -> BootClient {
         let architecture = self.get(code::CLIENT_ARCH).and_then(|list| list.first_chunk());
         let is_ipxe = |class: &[u8]| class.windows(4).any(|text| text == b"iPXE");
         BootClient {
@@ -149,7 +149,7 @@ impl<'a> Message<'a> {
     /// Returns the vendor class to answer firmware that boots by HTTP with, a prefix of its own
     /// (UEFI 2.10, 24.7); `None` for other clients. PXE firmware would mistake an answer with its
     /// class for the answer of a boot server.
-    pub fn http_class(&self) -> Option<Vec<u8>> {
+    pub(super) fn http_class(&self) -> Option<Vec<u8>> {
         let (enterprise, class) = self.get(code::VENDOR_CLASS)?.split_first_chunk::<4>()?;
         let (_, text) = class.split_first_chunk::<2>()?;
         let length = (HTTP_CLIENT.len() as u16).to_be_bytes();
@@ -158,18 +158,18 @@ impl<'a> Message<'a> {
     }
 
     /// The name that the client asks for (RFC 4704).
-    pub fn host_name(&self) -> Option<HostName> {
+    pub(super) fn host_name(&self) -> Option<HostName> {
         HostName::from_wire(self.get(code::CLIENT_FQDN)?.get(1..)?)
     }
 }
 
 /// Octets of an association before its options.
-pub fn association_len(code: u16) -> usize {
+pub(super) fn association_len(code: u16) -> usize {
     if code == code::IA_TA { 4 } else { 12 }
 }
 
 /// Appends an option. Values are far shorter than the 64 KiB that the length field allows.
-pub fn put(out: &mut Vec<u8>, code: u16, value: &[u8]) {
+pub(super) fn put(out: &mut Vec<u8>, code: u16, value: &[u8]) {
     out.extend_from_slice(&code.to_be_bytes());
     out.extend_from_slice(&(value.len() as u16).to_be_bytes());
     out.extend_from_slice(value);

@@ -14,16 +14,16 @@ const MAX_ASSOCIATIONS: usize = 8;
 const NTP_ADDRESS: u16 = 1;
 
 /// Status codes (RFC 8415, 21.13).
-pub mod status {
-    pub const SUCCESS: u16 = 0;
-    pub const NO_ADDRESSES: u16 = 2;
-    pub const NO_BINDING: u16 = 3;
-    pub const NOT_ON_LINK: u16 = 4;
-    pub const NO_PREFIX: u16 = 6;
+pub(super) mod status {
+    pub(crate) const SUCCESS: u16 = 0;
+    pub(crate) const NO_ADDRESSES: u16 = 2;
+    pub(crate) const NO_BINDING: u16 = 3;
+    pub(crate) const NOT_ON_LINK: u16 = 4;
+    pub(crate) const NO_PREFIX: u16 = 6;
 }
 
 /// The answer to the association for the client's address.
-pub enum Association {
+pub(super) enum Association {
     /// There is no address for it.
     None,
     /// The client's address.

@@ -6,14 +6,14 @@
 
 /// A set of integers below a fixed bound.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct BitSet {
+pub(super) struct BitSet {
     levels: Vec<Vec<u64>>,
     members: usize,
 }
 
 impl BitSet {
     /// An empty set of integers below `bound`.
-    pub fn new(bound: usize) -> BitSet {
+    pub(super) fn new(bound: usize) -> BitSet {
         let mut levels = vec![vec![0; bound.div_ceil(64).max(1)]];
         while let Some(words) = levels.last().map(Vec::len).filter(|words| *words > 1) {
             levels.push(vec![0; words.div_ceil(64)]);
@@ -22,17 +22,17 @@ impl BitSet {
     }
 
     /// How many members there are.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.members
     }
 
     /// Whether `index`, below the bound, is a member.
-    pub fn contains(&self, index: usize) -> bool {
+    pub(super) fn contains(&self, index: usize) -> bool {
         self.levels[0][index / 64] >> (index % 64) & 1 != 0
     }
 
     /// Adds `index`, which is below the bound.
-    pub fn insert(&mut self, mut index: usize) {
+    pub(super) fn insert(&mut self, mut index: usize) {
         if self.contains(index) {
             return;
         }
@@ -44,7 +44,7 @@ impl BitSet {
     }
 
     /// Removes `index`, which is below the bound.
-    pub fn remove(&mut self, mut index: usize) {
+    pub(super) fn remove(&mut self, mut index: usize) {
         if !self.contains(index) {
             return;
         }
@@ -59,7 +59,7 @@ impl BitSet {
     }
 
     /// The least member that is not below `from`.
-    pub fn next(&self, from: usize) -> Option<usize> {
+    pub(super) fn next(&self, from: usize) -> Option<usize> {
         let mut from = from;
         for (height, level) in self.levels.iter().enumerate() {
             let word = level.get(from / 64).copied().unwrap_or(0) & (u64::MAX << (from % 64));

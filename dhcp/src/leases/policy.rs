@@ -12,7 +12,7 @@ use crate::{DropReason, PortId, Time};
 
 /// A client and what it claims.
 #[derive(Clone, Debug)]
-pub struct Claim<A> {
+pub(crate) struct Claim<A> {
     /// The port that it asks from.
     pub port: PortId,
     /// The subnet's place in the configuration.
@@ -29,14 +29,14 @@ pub struct Claim<A> {
 
 /// An address for an offer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Choice<A> {
+pub(crate) struct Choice<A> {
     pub address: A,
     pub probe: Probe,
 }
 
 /// Whether the address needs a probe for another user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Probe {
+pub(crate) enum Probe {
     /// Not probed yet.
     Needed,
     /// A probe is under way until then.
@@ -48,7 +48,7 @@ pub enum Probe {
 impl<A: Address> LeaseTable<A> {
     /// In this order: the reserved address, the one that the client has or had, the one that it
     /// asks for, the one that its hash picks, the one that has been idle for longest.
-    pub fn choose(&self, claim: &Claim<A>) -> Result<Choice<A>, DropReason> {
+    pub(crate) fn choose(&self, claim: &Claim<A>) -> Result<Choice<A>, DropReason> {
         if let Some(address) = self.free_reserved(claim) {
             // Configured by the administrator. A probe would only let a neighbour claim it.
             return Ok(Choice { address, probe: Probe::Done });
@@ -74,24 +74,24 @@ impl<A: Address> LeaseTable<A> {
     }
 
     /// What the client has or had.
-    pub fn own(&self, claim: &Claim<A>) -> Option<&Binding<A>> {
+    pub(crate) fn own(&self, claim: &Claim<A>) -> Option<&Binding<A>> {
         self.of_client(claim.subnet, &claim.key)
     }
 
     /// A lease stays in force until the client requests the address offered now. That is its own
     /// address or the one reserved for it, and neither has to be held for the offer.
-    pub fn has_lease(&self, claim: &Claim<A>) -> bool {
+    pub(crate) fn has_lease(&self, claim: &Claim<A>) -> bool {
         self.own(claim).is_some_and(|binding| binding.state == State::Bound)
     }
 
     /// The client's reserved address, unless another client still has it.
-    pub fn free_reserved(&self, claim: &Claim<A>) -> Option<A> {
+    pub(crate) fn free_reserved(&self, claim: &Claim<A>) -> Option<A> {
         claim.reserved.filter(|address| self.is_free_for(claim, *address))
     }
 
     /// Whether the client may continue with its own binding. A lease always may; a remembered
     /// address that was charged to another port needs room at this one.
-    pub fn may_keep(&self, claim: &Claim<A>, own: &Binding<A>) -> bool {
+    pub(crate) fn may_keep(&self, claim: &Claim<A>, own: &Binding<A>) -> bool {
         own.state == State::Bound
             || own.port == claim.port
             || claim.reserved.is_some()
@@ -105,7 +105,7 @@ impl<A: Address> LeaseTable<A> {
     }
 
     /// Whether a port occupies as many addresses as it may.
-    pub fn has_its_share(&self, port: PortId) -> bool {
+    pub(crate) fn has_its_share(&self, port: PortId) -> bool {
         self.footprint(port).addresses >= self.limits.addresses
     }
 
@@ -127,7 +127,7 @@ impl<A: Address> LeaseTable<A> {
 
     /// Whether the configuration lets the client have the address: its reserved one alone where
     /// that is free; else any of the pool.
-    pub fn is_allowed(&self, claim: &Claim<A>, address: A) -> bool {
+    pub(crate) fn is_allowed(&self, claim: &Claim<A>, address: A) -> bool {
         match claim.reserved {
             Some(reserved) if reserved == address => true,
             Some(_) if self.free_reserved(claim).is_some() => false,
@@ -136,7 +136,7 @@ impl<A: Address> LeaseTable<A> {
     }
 
     /// Whether no other client has the address.
-    pub fn is_free_for(&self, claim: &Claim<A>, address: A) -> bool {
+    pub(crate) fn is_free_for(&self, claim: &Claim<A>, address: A) -> bool {
         let Some(binding) = self.get(address) else { return true };
         let own = binding.key.as_ref() == Some(&claim.key);
         match binding.state {
@@ -149,7 +149,7 @@ impl<A: Address> LeaseTable<A> {
     }
 
     /// Whether the client may have a fresh address, charged to its port.
-    pub fn may_adopt(&mut self, claim: &Claim<A>, address: A) -> bool {
+    pub(crate) fn may_adopt(&mut self, claim: &Claim<A>, address: A) -> bool {
         if !self.is_allowed(claim, address) || !self.is_free_for(claim, address) {
             return false;
         }
@@ -165,7 +165,7 @@ impl<A: Address> LeaseTable<A> {
     }
 
     /// Keeps an address for a client that has no lease on it.
-    pub fn hold(
+    pub(crate) fn hold(
         &mut self,
         claim: &Claim<A>,
         address: A,
@@ -181,7 +181,7 @@ impl<A: Address> LeaseTable<A> {
     }
 
     /// Leases an address; returns the lease for the store, and whether the client had it before.
-    pub fn lease(
+    pub(crate) fn lease(
         &mut self,
         claim: &Claim<A>,
         address: A,
@@ -208,26 +208,30 @@ impl<A: Address> LeaseTable<A> {
     }
 
     /// Adds a stored lease, in force or remembered.
-    pub fn restore(&mut self, subnet: usize, lease: LeaseRecord<A>, state: State) {
+    pub(crate) fn restore(&mut self, subnet: usize, lease: LeaseRecord<A>, state: State) {
         let LeaseRecord { address, until, port, mac, key, name } = lease;
         let (key, known, pending) = (Some(key), true, None);
         self.put(Binding { address, subnet, state, until, key, mac, port, name, known, pending });
     }
 
     /// Withholds an address from all clients until then.
-    pub fn quarantine(&mut self, binding: Binding<A>, until: Time) {
+    pub(crate) fn quarantine(&mut self, binding: Binding<A>, until: Time) {
         let (state, key, name, pending) = (State::Quarantined, None, None, None);
         self.put(Binding { state, until, key, name, known: false, pending, ..binding });
     }
 
     /// Remembers an address for the client that had it until now.
-    pub fn retire(&mut self, binding: Binding<A>, now: Time) {
+    pub(crate) fn retire(&mut self, binding: Binding<A>, now: Time) {
         self.put(Binding { state: State::Idle, until: now, pending: None, ..binding });
     }
 
     /// Takes out the binding of an address that a client gives up. Only the holder can, from the
     /// port that the address is charged to.
-    pub fn give_up(&mut self, claim: &Claim<A>, address: A) -> Result<Binding<A>, DropReason> {
+    pub(crate) fn give_up(
+        &mut self,
+        claim: &Claim<A>,
+        address: A,
+    ) -> Result<Binding<A>, DropReason> {
         let held = self.own(claim).is_some_and(|own| {
             let in_use = matches!(own.state, State::Offered | State::Bound);
             own.address == address && own.port == claim.port && in_use
@@ -238,7 +242,12 @@ impl<A: Address> LeaseTable<A> {
 
     /// Takes out the binding that another station's answer to a probe ends. Answers from a port
     /// count up to its limit of addresses; an answer of the client itself is no conflict.
-    pub fn contested(&mut self, address: A, user: MacAddr, port: PortId) -> Option<Binding<A>> {
+    pub(crate) fn contested(
+        &mut self,
+        address: A,
+        user: MacAddr,
+        port: PortId,
+    ) -> Option<Binding<A>> {
         let binding = self.get(address)?;
         let is_news = binding.state == State::Probing && binding.mac != user;
         if !is_news || self.has_its_share(port) {
@@ -248,7 +257,7 @@ impl<A: Address> LeaseTable<A> {
     }
 
     /// Every lease in force or remembered, as the lease store keeps it.
-    pub fn records(&self, now: Time) -> impl Iterator<Item = LeaseRecord<A>> + '_ {
+    pub(crate) fn records(&self, now: Time) -> impl Iterator<Item = LeaseRecord<A>> + '_ {
         let kept = |binding: &&Binding<A>| match binding.state {
             State::Bound | State::Idle => true,
             State::Offered => binding.known,

@@ -16,7 +16,7 @@ struct Run {
 
 /// The leasable addresses of a subnet, numbered from zero over all its ranges.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Pool<A> {
+pub(crate) struct Pool<A> {
     runs: Vec<Run>,
     leasable: BitSet,
     fresh: BitSet,
@@ -26,7 +26,7 @@ pub struct Pool<A> {
 
 impl<A: Address> Pool<A> {
     /// The addresses of `ranges`, which do not overlap, without those in `except`.
-    pub fn new(ranges: &[RangeInclusive<A>], except: &[A]) -> Pool<A> {
+    pub(crate) fn new(ranges: &[RangeInclusive<A>], except: &[A]) -> Pool<A> {
         let (mut runs, mut total) = (Vec::new(), 0);
         for range in ranges {
             let (first, last) = (range.start().number(), range.end().number());
@@ -47,43 +47,43 @@ impl<A: Address> Pool<A> {
     }
 
     /// How many addresses may be leased.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.leasable.count()
     }
 
     /// How many addresses are fresh: leasable, and no binding remembers them.
     #[cfg(test)]
-    pub fn fresh(&self) -> usize {
+    pub(crate) fn fresh(&self) -> usize {
         self.fresh.count()
     }
 
     /// Whether the address may be leased to any client.
-    pub fn contains(&self, address: A) -> bool {
+    pub(crate) fn contains(&self, address: A) -> bool {
         self.index(address).is_some_and(|index| self.leasable.contains(index))
     }
 
     /// Whether the address is fresh.
-    pub fn is_fresh(&self, address: A) -> bool {
+    pub(crate) fn is_fresh(&self, address: A) -> bool {
         self.index(address).is_some_and(|index| self.fresh.contains(index))
     }
 
     /// Returns the fresh address at or after the place that `hash` picks, and goes on from the
     /// start after the end. A client gets the same one as long as it is fresh.
-    pub fn pick(&self, hash: u64) -> Option<A> {
+    pub(crate) fn pick(&self, hash: u64) -> Option<A> {
         let start = hash.checked_rem(self.total as u64)? as usize;
         let index = self.fresh.next(start).or_else(|| self.fresh.next(0))?;
         self.address(index)
     }
 
     /// Marks an address as used. Ignores addresses that are not leasable.
-    pub fn claim(&mut self, address: A) {
+    pub(crate) fn claim(&mut self, address: A) {
         if let Some(index) = self.index(address) {
             self.fresh.remove(index);
         }
     }
 
     /// Marks an address as fresh again. Ignores addresses that are not leasable.
-    pub fn release(&mut self, address: A) {
+    pub(crate) fn release(&mut self, address: A) {
         if let Some(index) = self.index(address).filter(|index| self.leasable.contains(*index)) {
             self.fresh.insert(index);
         }

@@ -3,6 +3,7 @@
 mod clients;
 mod exchange;
 mod fairness;
+mod identity;
 mod model;
 mod options;
 mod probe;

@@ -13,7 +13,7 @@ use super::Disk;
 
 /// What a crash leaves of the operations that were not durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
+pub(super) enum Fate {
     /// Nothing.
     Lost,
     /// Everything.
@@ -37,7 +37,7 @@ struct Inode {
 }
 
 #[derive(Clone, Default, Debug)]
-pub struct SimulatedDisk {
+pub(super) struct SimulatedDisk {
     inodes: Vec<Inode>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
@@ -66,23 +66,23 @@ impl SimulatedDisk {
     }
 
     /// Octets that a crash may touch.
-    pub fn pending(&self) -> usize {
+    pub(super) fn pending(&self) -> usize {
         self.inodes.iter().map(|inode| inode.pending.len()).max().unwrap_or(0)
     }
 
-    pub fn contents(&self, file: &str) -> Option<Vec<u8>> {
+    pub(super) fn contents(&self, file: &str) -> Option<Vec<u8>> {
         let inode = &self.inodes[*self.names.get(file)?];
         Some([&inode.durable[..], &inode.pending].concat())
     }
 
-    pub fn set(&mut self, file: &str, contents: &[u8]) {
+    pub(super) fn set(&mut self, file: &str, contents: &[u8]) {
         self.inodes.push(Inode { durable: contents.to_vec(), pending: Vec::new() });
         self.names.insert(file.into(), self.inodes.len() - 1);
         self.durable_names = self.names.clone();
     }
 
     /// The disk as the next start finds it.
-    pub fn crash(&self, fate: Fate) -> SimulatedDisk {
+    pub(super) fn crash(&self, fate: Fate) -> SimulatedDisk {
         let mut after = self.clone();
         (after.lives, after.fails, after.operations) = (None, None, 0);
         match fate {

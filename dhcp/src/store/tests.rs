@@ -357,7 +357,7 @@ mod shared {
         }
     }
 
-    pub fn open_and_crash(disk: SimulatedDisk) -> SimulatedDisk {
+    pub(super) fn open_and_crash(disk: SimulatedDisk) -> SimulatedDisk {
         let disk = Rc::new(RefCell::new(disk));
         drop(Journal::open(Shared(Rc::clone(&disk))));
         let disk = disk.borrow();

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::net::Ipv4Addr;
 
 /// Option codes (RFC 2132 unless said otherwise).
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are those of the standards")]
 pub mod code {
     pub const PAD: u8 = 0;
     pub const SUBNET_MASK: u8 = 1;

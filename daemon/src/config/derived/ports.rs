@@ -11,14 +11,14 @@ use crate::config::model::{Config, Interface, Mode, Network, Port, Tap, Uplink};
 impl Config {
     /// The ports of the file, followed by those that networks create.
     pub fn all_ports(&self) -> impl Iterator<Item = Cow<'_, Port>> {
-        let own = self.networks.iter().filter_map(Network::own_port);
+        let own = self.networks.iter().filter_map(Network::network_port);
         self.ports.iter().map(Cow::Borrowed).chain(own.map(Cow::Owned))
     }
 }
 
 impl Network {
     /// The port that the network creates; it has the network's name.
-    pub fn own_port(&self) -> Option<Port> {
+    pub fn network_port(&self) -> Option<Port> {
         let interface = match self.mode {
             Mode::Internal | Mode::Nat | Mode::NatNetwork => return None,
             Mode::HostOnly => {
@@ -32,7 +32,7 @@ impl Network {
         };
         Some(Port {
             network: Some(self.name.clone()),
-            own: true,
+            of_network: true,
             ..Port::new(&self.name, interface)
         })
     }

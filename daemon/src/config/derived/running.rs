@@ -2,7 +2,7 @@
 
 use crate::config::model::{Config, Mode, Network, Vlan};
 
-/// Separates the names of network and port in [`Config::laid_out`]; no name contains it.
+/// Separates the names of network and port in [`Config::expanded`]; no name contains it.
 const SEPARATOR: char = '/';
 
 /// Whether the network that runs as `running` is all or part of the network `name`.
@@ -19,7 +19,7 @@ impl Config {
     /// The configuration that runs. Each network of mode `nat` is replaced by one network for each
     /// of its ports, named `NETWORK/PORT`; the port is alone there, so it has no VLAN settings.
     /// Ports' sockets get their absolute paths and the owners in force.
-    pub fn laid_out(&self) -> Config {
+    pub fn expanded(&self) -> Config {
         let mut networks = Vec::with_capacity(self.networks.len());
         let mut ports = self.ports.clone();
         self.place_sockets(&mut ports);

@@ -38,7 +38,7 @@ pub struct Port {
     pub interface: Interface,
     /// Whether the network of the same name created it; such a port has no `[[port]]` table.
     #[serde(skip)]
-    pub own: bool,
+    pub of_network: bool,
     /// Which users may connect to its socket.
     pub socket: SocketAccess,
     /// Forwards to the guest, on a network of mode `nat`.
@@ -59,7 +59,7 @@ impl Port {
             mac: None,
             spoof: Spoof::Allow,
             interface,
-            own: false,
+            of_network: false,
             socket: SocketAccess::default(),
             forward: Vec::new(),
             external_ids: BTreeMap::new(),

@@ -4,7 +4,7 @@ use super::problem::{Place, Problem, table_path};
 use crate::Fault;
 
 /// The problems found so far, and the table that is being checked.
-pub struct Check {
+pub(super) struct Check {
     place: Place,
     path: String,
     problems: Vec<Problem>,
@@ -12,23 +12,23 @@ pub struct Check {
 
 impl Check {
     /// Begins with the table `[daemon]`.
-    pub fn new() -> Check {
+    pub(super) fn new() -> Check {
         Check { place: Place::Daemon, path: table_path(Place::Daemon, ""), problems: Vec::new() }
     }
 
-    /// Goes on with another table.
-    pub fn enter(&mut self, place: Place, name: &str) {
+    /// Goes on with another table. Returns the one before.
+    pub(super) fn enter(&mut self, place: Place, name: &str) -> Place {
         self.path = table_path(place, name);
-        self.place = place;
+        std::mem::replace(&mut self.place, place)
     }
 
     /// The path of that table as shown.
-    pub fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         &self.path
     }
 
     /// Notes a problem of a key of that table.
-    pub fn problem(
+    pub(super) fn problem(
         &mut self,
         key: &'static str,
         message: impl Into<String>,
@@ -38,13 +38,13 @@ impl Check {
     }
 
     /// Notes a fault of a key of that table.
-    pub fn fault(&mut self, key: &'static str, fault: Fault) {
+    pub(super) fn fault(&mut self, key: &'static str, fault: Fault) {
         let path = format!("{}.{key}", self.path);
         self.problems.push(Problem { place: self.place, key, path, fault });
     }
 
     /// All problems found.
-    pub fn finish(self) -> Vec<Problem> {
+    pub(super) fn finish(self) -> Vec<Problem> {
         self.problems
     }
 }

@@ -14,7 +14,7 @@ const MAX_SPIN: Duration = Duration::from_secs(1);
 
 impl Check {
     /// The keys of `[daemon]`.
-    pub fn daemon(&mut self, daemon: &DaemonConfig) {
+    pub(super) fn daemon(&mut self, daemon: &DaemonConfig) {
         self.account("group", daemon.group.as_deref());
         self.account("socket-group", daemon.socket_group.as_deref());
         if daemon.control.as_os_str().is_empty() && daemon.folders.control().as_os_str().is_empty()

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use trama_dhcp::config::{ClientMatch, ConfigError, Reservation, Service};
 use trama_dhcp::dhcp6::ConfigError6;
+use trama_gateway::Station;
 
 use super::check::Check;
 use super::problem::Place;
@@ -17,7 +18,7 @@ use crate::config::model::{Mode, Network};
 
 impl Check {
     /// The table `dhcp` of the network with this number.
-    pub fn dhcp(&mut self, index: usize, network: &Network) {
+    pub(super) fn dhcp(&mut self, index: usize, network: &Network) {
         let DhcpSetting::On(dhcp) = &network.dhcp else { return };
         if network.mode == Mode::Bridged {
             let message = "guests of a bridged network use the DHCP server of its LAN";
@@ -33,12 +34,7 @@ impl Check {
         let Some(config) = gateway(network, [2, 0, 0, 0, 0, 1], Path::new("/"), 0) else {
             return;
         };
-        self.dhcp_subnets(
-            index,
-            network,
-            dhcp,
-            (config.station.ipv4.is_some(), config.station.ipv6.is_some()),
-        );
+        self.dhcp_subnets(index, network, dhcp, &config.station);
         if let Some(Err(error)) = config.dhcp_server().map(|server| server.check()) {
             self.dhcp_error(index, network, &dhcp.clients.reservations, &error);
         }
@@ -48,33 +44,27 @@ impl Check {
     }
 
     /// Checks that there is a subnet of each IP version of which addresses are given.
-    fn dhcp_subnets(
-        &mut self,
-        index: usize,
-        network: &Network,
-        dhcp: &Service,
-        (ipv4, ipv6): (bool, bool),
-    ) {
+    fn dhcp_subnets(&mut self, index: usize, network: &Network, dhcp: &Service, station: &Station) {
+        let (has_ipv4, has_ipv6) = (station.ipv4.is_some(), station.ipv6.is_some());
         for (version, has_subnet, has_range) in [
-            ("IPv4", ipv4, !dhcp.settings.ranges.is_empty()),
-            ("IPv6", ipv6, !dhcp.ranges6.is_empty()),
+            ("IPv4", has_ipv4, !dhcp.settings.ranges.is_empty()),
+            ("IPv6", has_ipv6, !dhcp.ranges6.is_empty()),
         ] {
             if has_range && !has_subnet {
                 let message = format!("the network has no {version} subnet");
                 let fault = Fault::new(message, "add one to its subnet, or remove range");
-                self.dhcp_fault((index, None), network, "range", fault);
+                self.dhcp_fault(Place::Dhcp(index), network, "range", fault);
             }
         }
         for (number, it) in dhcp.clients.reservations.iter().enumerate() {
             let version = match (it.address, it.address6) {
-                (Some(_), _) if !ipv4 => "IPv4",
-                (_, Some(_)) if !ipv6 => "IPv6",
+                (Some(_), _) if !has_ipv4 => "IPv4",
+                (_, Some(_)) if !has_ipv6 => "IPv6",
                 _ => continue,
             };
             let message = format!("the network has no {version} subnet");
-            self.enter(Place::Reservation(index, number), &network.name);
-            self.problem("address", message, "add one to its subnet, or remove the address");
-            self.enter(Place::Network(index), &network.name);
+            let fault = Fault::new(message, "add one to its subnet, or remove the address");
+            self.dhcp_fault(Place::Reservation(index, number), network, "address", fault);
         }
     }
 
@@ -114,7 +104,7 @@ impl Check {
             | ConfigError::ServerOutside(..) => return,
         };
         let fault = Fault::new(error.to_string(), error.remedy());
-        self.dhcp_fault((index, reservation), network, key, fault);
+        self.dhcp_fault(place_of(index, reservation), network, key, fault);
     }
 
     /// Notes an error of the DHCPv6 server's own check at its key.
@@ -141,23 +131,22 @@ impl Check {
             }
         };
         let fault = Fault::new(error.to_string(), error.remedy());
-        self.dhcp_fault((index, reservation), network, key, fault);
+        self.dhcp_fault(place_of(index, reservation), network, key, fault);
     }
 
     /// Notes a fault of a key of the table or of a reservation.
-    fn dhcp_fault(
-        &mut self,
-        (index, reservation): (usize, Option<usize>),
-        network: &Network,
-        key: &'static str,
-        fault: Fault,
-    ) {
-        match reservation {
-            Some(number) => self.enter(Place::Reservation(index, number), &network.name),
-            None => self.enter(Place::Dhcp(index), &network.name),
-        }
+    fn dhcp_fault(&mut self, place: Place, network: &Network, key: &'static str, fault: Fault) {
+        let table = self.enter(place, &network.name);
         self.fault(key, fault);
-        self.enter(Place::Network(index), &network.name);
+        self.enter(table, &network.name);
+    }
+}
+
+/// The table of a DHCP setting: that of a reservation, or `[network.dhcp]` itself.
+fn place_of(network: usize, reservation: Option<usize>) -> Place {
+    match reservation {
+        Some(number) => Place::Reservation(network, number),
+        None => Place::Dhcp(network),
     }
 }
 

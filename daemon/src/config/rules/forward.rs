@@ -23,11 +23,11 @@ const TFTP_PORT: u16 = 69;
 
 /// The ports of the host that forwards listen on, with the paths of their tables.
 #[derive(Default)]
-pub struct Listeners(Vec<(Rule, String)>);
+pub(super) struct Listeners(Vec<(Rule, String)>);
 
 impl Check {
     /// Keys of networks with NAT.
-    pub fn nat(&mut self, network: &Network, config: &Config, taken: &mut Listeners) {
+    pub(super) fn nat(&mut self, network: &Network, config: &Config, taken: &mut Listeners) {
         if network.mode == Mode::Nat {
             let long = |it: &&IpNet| it.addr().is_ipv4() && it.prefix_len() > LONGEST_PREFIX;
             if let Some(subnet) = network.subnet.iter().find(long) {
@@ -58,7 +58,7 @@ impl Check {
     }
 
     /// The forwards of a port.
-    pub fn port_forwards(&mut self, port: &Port, config: &Config, taken: &mut Listeners) {
+    pub(super) fn port_forwards(&mut self, port: &Port, config: &Config, taken: &mut Listeners) {
         if port.forward.is_empty() {
             return;
         }

@@ -9,12 +9,12 @@ mod daemon;
 mod dhcp;
 mod forward;
 mod name;
-pub mod nearest;
+pub(super) mod nearest;
 mod network;
-pub mod port;
-pub mod problem;
+pub(super) mod port;
+pub(super) mod problem;
 mod socket;
-pub mod subnet;
+pub(super) mod subnet;
 
 use std::collections::HashSet;
 

@@ -12,11 +12,12 @@ const MAX_IFNAME: usize = 15;
 const MAX_NAME: usize = 63;
 
 /// The remedy for a name that the kernel refuses for an interface.
-pub const IFNAME_REMEDY: &str = "use 1 to 15 ASCII characters without spaces, '/', ':' and '%'";
+pub(super) const IFNAME_REMEDY: &str =
+    "use 1 to 15 ASCII characters without spaces, '/', ':' and '%'";
 
 impl Check {
     /// A name: present, of permitted characters, unique.
-    pub fn name(&mut self, kind: &str, name: &str, seen: &mut HashSet<String>) {
+    pub(super) fn name(&mut self, kind: &str, name: &str, seen: &mut HashSet<String>) {
         if name.is_empty() {
             self.problem("name", "is missing", format!("give the {kind} a name"));
             return;
@@ -34,7 +35,7 @@ impl Check {
     }
 
     /// The name or the number of a user or group.
-    pub fn account(&mut self, key: &'static str, name: Option<&str>) {
+    pub(super) fn account(&mut self, key: &'static str, name: Option<&str>) {
         let Some(name) = name else { return };
         // Names are looked up when a socket is created. `u32::MAX` means "unchanged" to chown.
         let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
@@ -48,7 +49,7 @@ impl Check {
 }
 
 /// Why the kernel would refuse this name for an interface.
-pub fn ifname_fault(name: &str) -> Option<&'static str> {
+pub(super) fn ifname_fault(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("is empty")
     } else if name.len() > MAX_IFNAME {
@@ -63,13 +64,13 @@ pub fn ifname_fault(name: &str) -> Option<&'static str> {
 }
 
 /// Whether it is a valid host name (RFC 952, RFC 1123, 2.1), or one with underscores.
-pub fn is_host_name(name: &str) -> bool {
+pub(super) fn is_host_name(name: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     name.len() <= 253
         && name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(good))
 }
 
 /// A path in quotes.
-pub fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     format!("{:?}", path.to_string_lossy())
 }

@@ -1,7 +1,7 @@
 //! Finds the intended word for a misspelt one.
 
 /// The word of `known` that is closest to `word`; `None` if none is close.
-pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = word.to_lowercase().replace('_', "-");
     let limit = (word.chars().count() / 3).max(1);
     let closest = known.iter().map(|name| (distance(&word, name), *name)).min()?;

@@ -22,7 +22,7 @@ const MAC_AGING: std::ops::RangeInclusive<Duration> =
 
 impl Check {
     /// Ranges of numbers.
-    pub fn network(&mut self, network: &Network) {
+    pub(super) fn network(&mut self, network: &Network) {
         if !MTU.contains(&network.mtu) {
             let message = format!("{} is out of range", network.mtu);
             self.problem("mtu", message, format!("use {} to {} bytes", MTU.start(), MTU.end()));
@@ -38,7 +38,7 @@ impl Check {
     }
 
     /// Keys that depend on the network's mode; `earlier` are the networks before it.
-    pub fn mode(&mut self, network: &Network, earlier: &[Network]) {
+    pub(super) fn mode(&mut self, network: &Network, earlier: &[Network]) {
         match network.mode {
             Mode::HostOnly => self.host_only(network),
             Mode::Bridged => self.bridged(network, earlier),

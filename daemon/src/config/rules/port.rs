@@ -18,7 +18,7 @@ const MAX_QUEUE_PAIRS: u16 = 8;
 
 /// What ports cannot share, with the path of the table that has it.
 #[derive(Default)]
-pub struct Claims {
+pub(crate) struct Claims {
     sockets: HashMap<PathBuf, String>,
     devices: HashMap<(Option<String>, String), String>,
     addresses: HashMap<(Option<String>, MacAddr), String>,
@@ -26,7 +26,7 @@ pub struct Claims {
 
 impl Claims {
     /// What the daemon and the networks have.
-    pub fn of(config: &Config) -> Claims {
+    pub(crate) fn of(config: &Config) -> Claims {
         let mut claims = Claims::default();
         claims.sockets.insert(config.daemon.control.clone(), "daemon.control".to_owned());
         for network in config.networks.iter().filter(|network| network.mode == Mode::HostOnly) {
@@ -38,8 +38,8 @@ impl Claims {
 }
 
 impl Check {
-    pub fn port(&mut self, port: &Port, config: &Config, claims: &mut Claims) {
-        if config.network(&port.name).is_some_and(|network| network.own_port().is_some()) {
+    pub(super) fn port(&mut self, port: &Port, config: &Config, claims: &mut Claims) {
+        if config.network(&port.name).is_some_and(|network| network.network_port().is_some()) {
             let message = format!("{:?} is the name of the network's own port", port.name);
             self.problem("name", message, "rename one of them");
         }
@@ -173,7 +173,7 @@ impl Check {
 }
 
 /// The fault of a prefix that is longer than its address.
-pub fn too_long_prefix(address: IpAddr, length: u8) -> Fault {
+pub(crate) fn too_long_prefix(address: IpAddr, length: u8) -> Fault {
     let most = if address.is_ipv4() { 32 } else { 128 };
     let message = format!("/{length} is too long a prefix for {address}");
     Fault::new(message, format!("use /0 to /{most}"))

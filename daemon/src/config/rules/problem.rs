@@ -39,7 +39,7 @@ impl fmt::Display for Problem {
 }
 
 /// The path of a table as shown: by name, or by number if it has no name.
-pub fn table_path(place: Place, name: &str) -> String {
+pub(crate) fn table_path(place: Place, name: &str) -> String {
     let (kind, index) = match place {
         Place::Daemon => return "daemon".to_owned(),
         Place::Network(index) => ("network", index),

@@ -12,7 +12,7 @@ const MAX_SOCKET_PATH: usize = 107;
 
 impl Check {
     /// Whether `path` is usable as the path of a Unix socket; notes the problem if not.
-    pub fn socket_path(&mut self, key: &'static str, path: &Path) -> bool {
+    pub(super) fn socket_path(&mut self, key: &'static str, path: &Path) -> bool {
         let length = path.as_os_str().len();
         let (message, remedy) = if length == 0 {
             ("is missing".to_owned(), "give the socket's absolute path".to_owned())
@@ -33,7 +33,7 @@ impl Check {
     }
 
     /// Owner, group and mode of a port's socket.
-    pub fn socket_access(&mut self, port: &Port) {
+    pub(super) fn socket_access(&mut self, port: &Port) {
         let makes_it =
             matches!(port.interface, Interface::VhostUser(VhostUser { role: Role::Server, .. }));
         for (key, name) in stated(&port.socket) {

@@ -10,7 +10,7 @@ use crate::Fault;
 ///
 /// # Errors
 /// It is too long or too short, has bits behind its prefix, or is not for hosts.
-pub fn check(subnet: IpNet) -> Result<(), Fault> {
+pub(crate) fn check(subnet: IpNet) -> Result<(), Fault> {
     if !is_usable_length(subnet.addr(), subnet.prefix_len()) {
         return Err(unusable_length(subnet.addr(), subnet.prefix_len()));
     }
@@ -42,7 +42,7 @@ fn is_usable_length(address: IpAddr, length: u8) -> bool {
 }
 
 /// The fault of a length that a network's subnet cannot have.
-pub fn unusable_length(address: IpAddr, length: u8) -> Fault {
+pub(crate) fn unusable_length(address: IpAddr, length: u8) -> Fault {
     let remedy = if address.is_ipv4() { "use /8 to /30" } else { "use /64" };
     Fault::new(format!("/{length} is not a usable length for a network's subnet"), remedy)
 }

@@ -26,7 +26,7 @@ use crate::config::model::{
 
 /// A configuration in which [`validate`](crate::config::validate) finds no problem. Names come from
 /// a small pool, so that two configurations have many in common.
-pub fn config() -> impl Strategy<Value = Config> {
+pub(crate) fn config() -> impl Strategy<Value = Config> {
     (daemon(), networks()).prop_flat_map(|(daemon, networks)| {
         let names = networks.iter().map(|network| (network.name.clone(), network.mode)).collect();
         (Just(daemon), Just(networks), ports(names)).prop_map(|(daemon, networks, ports)| Config {

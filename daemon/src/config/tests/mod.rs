@@ -7,7 +7,7 @@ use super::model::Interface;
 use super::model::socket::SocketAccess;
 use super::{parse, parse_at, validate};
 
-pub mod arbitrary;
+pub(crate) mod arbitrary;
 mod dhcp;
 mod edit;
 mod networks;
@@ -375,7 +375,7 @@ address = "10.1.0.60"
 fn a_sockets_path_may_be_left_to_the_daemon() {
     let text = "[[port]]\nname = \"a\"\ntype = \"vhost-user\"\n\
                 [[port]]\nname = \"b\"\ntype = \"vhost-user\"\npath = \"sub/b.sock\"\n";
-    let config = parse(text, "").unwrap().laid_out();
+    let config = parse(text, "").unwrap().expanded();
     let path = |port: &str| match &config.port(port).unwrap().interface {
         Interface::VhostUser(device) => device.path.display().to_string(),
         other => panic!("{other:?}"),
@@ -429,7 +429,7 @@ fn a_socket_has_an_owner_if_we_make_it() {
                 [[port]]\nname = \"c\"\ntype = \"vhost-user\"\nrole = \"client\"\n";
     let config = parse(text, "").unwrap();
     assert_eq!(config.daemon.group.as_deref(), Some("trama"));
-    let config = config.laid_out();
+    let config = config.expanded();
     let shown = |port: usize| {
         let SocketAccess { owner, group, mode } = config.ports[port].socket.clone();
         let mode = mode.map(|mode| mode.to_string());

@@ -37,7 +37,7 @@ const TWO: &str = r#"
 #[test]
 fn each_port_of_a_nat_network_runs_on_one_of_its_own() {
     let config = parse(TWO, "").unwrap();
-    let running = config.laid_out();
+    let running = config.expanded();
     let names: Vec<_> = running.networks.iter().map(|it| it.name.as_str()).collect();
     assert_eq!(names, ["out/vm1", "out/vm2", "lab"]);
     assert!(running.networks[..2].iter().all(|it| it.mtu == 1400 && it.loopback.len() == 1));
@@ -53,7 +53,7 @@ fn each_port_of_a_nat_network_runs_on_one_of_its_own() {
 
 #[test]
 fn a_gateway_is_told_what_virtualbox_users_expect() {
-    let running = parse(TWO, "").unwrap().laid_out();
+    let running = parse(TWO, "").unwrap().expanded();
     let config = gateway(&running.networks[0], [2, 0, 0, 0, 0, 1], "/".as_ref(), 0).unwrap();
     let subnet = config.station.ipv4.unwrap();
     assert_eq!((subnet.addr().to_string(), subnet.prefix_len()), ("10.0.2.2".into(), 24));

@@ -10,7 +10,7 @@ use crate::Fault;
 
 /// The addresses of a key: one, or a list of them. `too_long` says what is wrong with a prefix that
 /// is longer than its address.
-pub fn read(
+pub(super) fn read(
     reader: &mut Reader<'_, '_, '_>,
     key: &'static str,
     too_long: impl Fn(IpAddr, u8) -> Fault,
@@ -29,7 +29,7 @@ pub fn read(
 }
 
 /// The value of a key that holds addresses: absent, a string, or a list.
-pub fn value(addresses: &[IpNet]) -> Option<Value> {
+pub(super) fn value(addresses: &[IpNet]) -> Option<Value> {
     let mut texts = addresses.iter().map(ToString::to_string);
     match addresses.len() {
         0 => None,

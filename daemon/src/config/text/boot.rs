@@ -26,7 +26,7 @@ const MAX_PARAMETER: usize = 255;
 const MAX_PARAMETERS: usize = 4;
 
 /// The three keys.
-pub fn read(reader: &mut Reader<'_, '_, '_>) -> Boot {
+pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Boot {
     let (server, server6) = addresses(reader, "boot-server").unwrap_or_default();
     Boot {
         server,
@@ -74,7 +74,7 @@ fn read_parameters(reader: &mut Reader<'_, '_, '_>) -> Vec<String> {
 }
 
 /// Writes the keys that are stated.
-pub fn put(table: &mut InlineTable, boot: &Boot) {
+pub(super) fn put(table: &mut InlineTable, boot: &Boot) {
     let server = address_value(boot.server, boot.server6);
     table.extend(server.map(|value| ("boot-server", value)));
     let kind = |file: &BootFile| {

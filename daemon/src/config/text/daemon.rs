@@ -10,7 +10,7 @@ const KEYS: [&str; 8] =
     ["control", "group", "socket-group", "socket-mode", "state", "metrics", "workers", "spin"];
 
 /// Reads the table; `default` has the values of keys that are absent.
-pub fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> DaemonConfig {
+pub(super) fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> DaemonConfig {
     reader.refuse_unknown(&KEYS, |_| None);
     let spin = reader.string("spin").and_then(|text| {
         reader.converted("spin", text.parse().ok(), || {
@@ -38,7 +38,7 @@ pub fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> DaemonCon
 }
 
 /// The keys of `[daemon]`.
-pub fn fields(daemon: &DaemonConfig) -> Vec<Field> {
+pub(super) fn fields(daemon: &DaemonConfig) -> Vec<Field> {
     let default = DaemonConfig::at(daemon.folders.clone());
     vec![
         Field::new("control", path(&daemon.control), daemon.control == default.control),

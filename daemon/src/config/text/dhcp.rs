@@ -42,7 +42,7 @@ const KEYS: [&str; 19] = [
 const RESERVATION_KEYS: [&str; 4] = ["mac", "id", "address", "name"];
 
 /// The key `dhcp` of the network with this number.
-pub fn read(reader: &mut Reader<'_, '_, '_>, index: usize) -> DhcpSetting {
+pub(super) fn read(reader: &mut Reader<'_, '_, '_>, index: usize) -> DhcpSetting {
     match reader.switch_or_table("dhcp", Place::Dhcp(index)) {
         None => DhcpSetting::ByMode,
         Some(SwitchOrTable::Switch(false)) => DhcpSetting::Off,
@@ -229,7 +229,7 @@ fn octets(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The value of the key; `None` if the key is absent.
-pub fn value(setting: &DhcpSetting) -> Option<Value> {
+pub(super) fn value(setting: &DhcpSetting) -> Option<Value> {
     match setting {
         DhcpSetting::ByMode => None,
         DhcpSetting::Off => Some(false.into()),

@@ -5,7 +5,9 @@
 //! text may also contain changes that neither side has. A removed table takes the comment directly
 //! above it along; an added table goes below the last one of its kind.
 
-use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, TableLike, TomlError, Value};
+use toml_edit::{
+    Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, TomlError, Value,
+};
 
 use super::field::Field;
 use super::{daemon, network, port, rule};
@@ -63,25 +65,29 @@ fn edit_list(
             None => {
                 let mut table = Table::new();
                 write_fields(&mut table, fields);
-                let list = list_of(document, kind, true)?;
-                list.ok_or_else(|| Fault::plain("the list is missing"))?.push(table);
+                list_or_new(document, kind)?.push(table);
             }
         }
     }
     Ok(())
 }
 
-/// The array of tables of a kind; one written inline is turned into `[[kind]]` tables.
+/// The array of tables of a kind, if the document has one.
 fn list_of<'d>(
     document: &'d mut DocumentMut,
     kind: &str,
-    create: bool,
-) -> Result<Option<&'d mut toml_edit::ArrayOfTables>, Fault> {
+) -> Result<Option<&'d mut ArrayOfTables>, Fault> {
+    if document.contains_key(kind) { list_or_new(document, kind).map(Some) } else { Ok(None) }
+}
+
+/// The array of tables of a kind, added if there is none; one written inline is turned into
+/// `[[kind]]` tables.
+fn list_or_new<'d>(
+    document: &'d mut DocumentMut,
+    kind: &str,
+) -> Result<&'d mut ArrayOfTables, Fault> {
     let root = document.as_table_mut();
-    if !root.contains_key(kind) && !create {
-        return Ok(None);
-    }
-    let item = root.entry(kind).or_insert(Item::ArrayOfTables(toml_edit::ArrayOfTables::new()));
+    let item = root.entry(kind).or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
     if item.is_value() {
         let inline = std::mem::take(item);
         *item = match inline.into_array_of_tables() {
@@ -89,7 +95,7 @@ fn list_of<'d>(
             Err(other) => other,
         };
     }
-    let list = item.as_array_of_tables_mut().map(Some);
+    let list = item.as_array_of_tables_mut();
     list.ok_or_else(|| Fault::plain(format!("{kind} is not a list of tables")))
 }
 
@@ -102,7 +108,7 @@ fn table_named<'d>(
     kind: &str,
     name: &str,
 ) -> Result<Option<&'d mut dyn TableLike>, Fault> {
-    let Some(list) = list_of(document, kind, false)? else { return Ok(None) };
+    let Some(list) = list_of(document, kind)? else { return Ok(None) };
     let table = list.iter_mut().find(|table| is_named(table, name));
     Ok(table.map(|table| table as &mut dyn TableLike))
 }
@@ -211,7 +217,7 @@ fn write_map(item: &mut Item, wanted: &InlineTable) {
 /// Removes a table and the comment directly above it; comments further above, set off by a
 /// blank line, move to the table that follows.
 fn remove_table(document: &mut DocumentMut, kind: &str, name: &str) -> Result<(), Fault> {
-    let Some(list) = list_of(document, kind, false)? else { return Ok(()) };
+    let Some(list) = list_of(document, kind)? else { return Ok(()) };
     let Some(index) = list.iter().position(|table| is_named(table, name)) else { return Ok(()) };
     let removed = list.remove(index);
     let prefix = removed.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();

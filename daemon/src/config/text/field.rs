@@ -6,7 +6,7 @@ use toml_edit::{InlineTable, Value};
 
 /// One key of a table and its value.
 #[derive(Clone)]
-pub struct Field {
+pub(super) struct Field {
     /// The key as it is spelled in the file.
     pub key: &'static str,
     /// Its value; `None` = the key is absent.
@@ -16,30 +16,30 @@ pub struct Field {
 }
 
 impl Field {
-    pub fn new(key: &'static str, value: impl Into<Value>, is_default: bool) -> Self {
+    pub(super) fn new(key: &'static str, value: impl Into<Value>, is_default: bool) -> Self {
         Self { key, value: Some(value.into()), is_default }
     }
 
-    pub fn optional(key: &'static str, value: Option<impl Into<Value>>) -> Self {
+    pub(super) fn optional(key: &'static str, value: Option<impl Into<Value>>) -> Self {
         Self { key, value: value.map(Into::into), is_default: false }
     }
 
     /// A key that is absent.
-    pub fn absent(key: &'static str) -> Self {
+    pub(super) fn absent(key: &'static str) -> Self {
         Self { key, value: None, is_default: false }
     }
 }
 
-pub fn map_field(key: &'static str, map: &BTreeMap<String, impl ToString>) -> Field {
+pub(super) fn map_field(key: &'static str, map: &BTreeMap<String, impl ToString>) -> Field {
     let table: InlineTable =
         map.iter().map(|(key, value)| (key.as_str(), value.to_string())).collect();
     Field::optional(key, (!map.is_empty()).then_some(table))
 }
 
-pub fn number(value: usize) -> i64 {
+pub(super) fn number(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-pub fn path(path: &std::path::Path) -> String {
+pub(super) fn path(path: &std::path::Path) -> String {
     path.to_string_lossy().into_owned()
 }

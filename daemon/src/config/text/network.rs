@@ -32,7 +32,7 @@ const KEYS: [&str; 14] = [
 ];
 
 /// Reads the table of the network with this number.
-pub fn read(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
+pub(super) fn read(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
     reader.refuse_unknown(&KEYS, |_| None);
     let default = Network::new(String::new());
     Network {
@@ -107,7 +107,7 @@ fn read_hosts(reader: &mut Reader<'_, '_, '_>) -> BTreeMap<String, IpAddr> {
 }
 
 /// The keys of a `[[network]]`.
-pub fn fields(network: &Network) -> Vec<Field> {
+pub(super) fn fields(network: &Network) -> Vec<Field> {
     let default = Network::new(String::new());
     let size = network.mac_table_size;
     let aging = network.mac_aging;

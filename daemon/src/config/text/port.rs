@@ -34,7 +34,7 @@ const VHOST_KEYS: [&str; 6] =
 const TAP_KEYS: [&str; 3] = ["ifname", "netns", "address"];
 
 /// Reads the table.
-pub fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
+pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
     let name = reader.string("name").unwrap_or_default();
     let kind = read_kind(reader);
     refuse_unknown(reader, kind);
@@ -142,7 +142,7 @@ fn read_tap(reader: &mut Reader<'_, '_, '_>, name: &str) -> Tap {
 }
 
 /// The keys of a `[[port]]`.
-pub fn fields(port: &Port) -> Vec<Field> {
+pub(super) fn fields(port: &Port) -> Vec<Field> {
     let mut fields = vec![
         Field::new("name", port.name.as_str(), false),
         Field::optional("network", port.network.as_deref()),

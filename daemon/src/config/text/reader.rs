@@ -20,7 +20,7 @@ use crate::config::rules::{Place, Problem};
 const SUBNET_USERS: [&str; 5] = ["dhcp", "hosts", "tftp", "forward", "loopback"];
 
 /// The faults found so far in one text.
-pub struct Report<'t> {
+pub(super) struct Report<'t> {
     text: &'t str,
     file: &'t str,
     found: Vec<(usize, Diagnostic)>,
@@ -33,7 +33,7 @@ pub struct Report<'t> {
 }
 
 impl<'t> Report<'t> {
-    pub fn new(text: &'t str, file: &'t str) -> Self {
+    pub(super) fn new(text: &'t str, file: &'t str) -> Self {
         Self {
             text,
             file,
@@ -44,19 +44,19 @@ impl<'t> Report<'t> {
         }
     }
 
-    pub fn is_clean(&self) -> bool {
+    pub(super) fn is_clean(&self) -> bool {
         self.found.is_empty()
     }
 
     /// Notes a fault at a byte offset of the text.
-    pub fn add(&mut self, offset: usize, key: impl Into<String>, fault: Fault) {
+    pub(super) fn add(&mut self, offset: usize, key: impl Into<String>, fault: Fault) {
         let (line, column) = line_and_column(self.text, offset);
         let (file, key) = (self.file.to_owned(), key.into());
         self.found.push((offset, Diagnostic { file, line, column, key, fault }));
     }
 
     /// Adds validation's problems, except for keys whose values could not be read.
-    pub fn add_problems(&mut self, problems: Vec<Problem>) {
+    pub(super) fn add_problems(&mut self, problems: Vec<Problem>) {
         let networks_known = !self.broken.iter().any(|(place, key)| {
             matches!(place, Place::Network(_)) && ["name", "mode"].contains(key)
         });
@@ -81,12 +81,12 @@ impl<'t> Report<'t> {
     }
 
     /// Ignores validation's problems with a key.
-    pub fn mark_broken(&mut self, place: Place, key: &'static str) {
+    pub(super) fn mark_broken(&mut self, place: Place, key: &'static str) {
         self.broken.insert((place, key));
     }
 
     /// All faults in the order of the text.
-    pub fn finish(mut self) -> Vec<Diagnostic> {
+    pub(super) fn finish(mut self) -> Vec<Diagnostic> {
         self.found.sort_by_key(|(offset, _)| *offset);
         self.found.into_iter().map(|(_, diagnostic)| diagnostic).collect()
     }
@@ -104,7 +104,7 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// One table of the file.
-pub struct Reader<'r, 't, 'd> {
+pub(super) struct Reader<'r, 't, 'd> {
     report: &'r mut Report<'t>,
     table: &'d DeTable<'d>,
     place: Place,
@@ -112,13 +112,13 @@ pub struct Reader<'r, 't, 'd> {
 }
 
 /// What [`Reader::switch_or_table`] finds.
-pub enum SwitchOrTable<'r, 't, 'd> {
+pub(super) enum SwitchOrTable<'r, 't, 'd> {
     Switch(bool),
     Table(Reader<'r, 't, 'd>),
 }
 
 impl<'r, 't, 'd> Reader<'r, 't, 'd> {
-    pub fn new(
+    pub(super) fn new(
         report: &'r mut Report<'t>,
         table: &'d DeTable<'d>,
         offset: usize,
@@ -130,7 +130,11 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     }
 
     /// Notes every key that is not among `known`. `why_not` explains keys known elsewhere.
-    pub fn refuse_unknown(&mut self, known: &[&str], why_not: impl Fn(&str) -> Option<Fault>) {
+    pub(super) fn refuse_unknown(
+        &mut self,
+        known: &[&str],
+        why_not: impl Fn(&str) -> Option<Fault>,
+    ) {
         for key in self.table.keys() {
             let name = key.get_ref().as_ref();
             if known.contains(&name) {
@@ -147,11 +151,11 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         }
     }
 
-    pub fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
-    pub fn string(&mut self, key: &'static str) -> Option<String> {
+    pub(super) fn string(&mut self, key: &'static str) -> Option<String> {
         let value = self.get(key)?;
         match value.get_ref() {
             DeValue::String(text) => Some(text.clone().into_owned()),
@@ -160,7 +164,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     }
 
     /// A string, or a whole number in its place.
-    pub fn text_or_number(&mut self, key: &'static str) -> Option<String> {
+    pub(super) fn text_or_number(&mut self, key: &'static str) -> Option<String> {
         let value = self.get(key)?;
         match value.get_ref() {
             DeValue::Integer(_) => self.as_integer(key, value).map(|id: u32| id.to_string()),
@@ -168,7 +172,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         }
     }
 
-    pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
+    pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
         let value = self.get(key)?;
         match value.get_ref() {
             DeValue::Boolean(value) => Some(*value),
@@ -177,13 +181,13 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     }
 
     /// An integer from 0 to the type's limit; validation checks the range.
-    pub fn integer<T: TryFrom<i64>>(&mut self, key: &'static str) -> Option<T> {
+    pub(super) fn integer<T: TryFrom<i64>>(&mut self, key: &'static str) -> Option<T> {
         let value = self.get(key)?;
         self.as_integer(key, value)
     }
 
     /// An integer, or a string of a number and a unit.
-    pub fn size<T: TryFrom<u64> + TryFrom<i64>>(&mut self, key: &'static str) -> Option<T> {
+    pub(super) fn size<T: TryFrom<u64> + TryFrom<i64>>(&mut self, key: &'static str) -> Option<T> {
         let value = self.get(key)?;
         let DeValue::String(text) = value.get_ref() else { return self.as_integer(key, value) };
         let size = parse_size(text).and_then(|size: u64| T::try_from(size).ok());
@@ -198,7 +202,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         size
     }
 
-    pub fn integers(&mut self, key: &'static str) -> Option<Vec<u16>> {
+    pub(super) fn integers(&mut self, key: &'static str) -> Option<Vec<u16>> {
         let value = self.get(key)?;
         let DeValue::Array(items) = value.get_ref() else {
             return self.wrong_type(key, value.span().start, value.get_ref(), "a list of integers");
@@ -209,7 +213,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     }
 
     /// One string or a list of strings, each with its offset.
-    pub fn strings(&mut self, key: &'static str) -> Option<Vec<(usize, String)>> {
+    pub(super) fn strings(&mut self, key: &'static str) -> Option<Vec<(usize, String)>> {
         let value = self.get(key)?;
         let mut texts = Vec::new();
         let items: Vec<&'d Spanned<DeValue<'d>>> = match value.get_ref() {
@@ -228,7 +232,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     }
 
     /// A string that is a number with a unit of time.
-    pub fn duration(&mut self, key: &'static str) -> Option<Duration> {
+    pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
         let text = self.string(key)?;
         self.converted(key, parse_duration(&text), || {
             let remedy = r#"use a whole number and a unit: "20us", "300s", "12h""#;
@@ -237,7 +241,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     }
 
     /// A string that is one of a few words.
-    pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+    pub(super) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let text = self.string(key)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
@@ -251,7 +255,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     }
 
     /// A table of strings.
-    pub fn map(&mut self, key: &'static str) -> Option<Vec<(String, String)>> {
+    pub(super) fn map(&mut self, key: &'static str) -> Option<Vec<(String, String)>> {
         let value = self.get(key)?;
         let DeValue::Table(table) = value.get_ref() else {
             return self.wrong_type(key, value.span().start, value.get_ref(), "a table of strings");
@@ -268,12 +272,12 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
         Some(pairs)
     }
 
-    pub fn is_string(&self, key: &str) -> bool {
+    pub(super) fn is_string(&self, key: &str) -> bool {
         self.table.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::String(_)))
     }
 
     /// A table within this one, or a boolean in its place.
-    pub fn switch_or_table(
+    pub(super) fn switch_or_table(
         &mut self,
         key: &'static str,
         place: Place,
@@ -292,7 +296,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     }
 
     /// The results of `read` for each of a list of tables.
-    pub fn each_table<T>(
+    pub(super) fn each_table<T>(
         &mut self,
         key: &'static str,
         place: impl Fn(usize) -> Place,
@@ -320,7 +324,7 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     }
 
     /// Returns `value`; if it is `None`, notes the fault at the key's value.
-    pub fn converted<T>(
+    pub(super) fn converted<T>(
         &mut self,
         key: &'static str,
         value: Option<T>,
@@ -335,13 +339,13 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
     }
 
     /// Notes a fault of a key's value and ignores validation's problems with it.
-    pub fn fault(&mut self, key: &'static str, offset: usize, fault: Fault) {
+    pub(super) fn fault(&mut self, key: &'static str, offset: usize, fault: Fault) {
         self.report.mark_broken(self.place, key);
         self.report.add(offset, format!("{}.{key}", self.path), fault);
     }
 
     /// Ignores validation's problems with a key.
-    pub fn mark_broken(&mut self, key: &'static str) {
+    pub(super) fn mark_broken(&mut self, key: &'static str) {
         self.report.mark_broken(self.place, key);
     }
 
@@ -391,7 +395,7 @@ fn range_remedy(key: &str) -> &'static str {
 }
 
 /// A value's type with its article.
-pub fn type_name(value: &DeValue<'_>) -> &'static str {
+pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",

@@ -68,7 +68,7 @@ pub fn parse(text: &str) -> Result<Rule, Fault> {
 }
 
 /// The rules of a key: one, or a list of them.
-pub fn read(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Vec<Rule> {
+pub(super) fn read(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Vec<Rule> {
     let mut rules = Vec::new();
     for (offset, text) in reader.strings(key).unwrap_or_default() {
         match parse(&text) {
@@ -80,7 +80,7 @@ pub fn read(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Vec<Rule> {
 }
 
 /// The value of a key that holds rules; `None` if there are none.
-pub fn value(rules: &[Rule]) -> Option<Value> {
+pub(super) fn value(rules: &[Rule]) -> Option<Value> {
     let texts = rules.iter().map(ToString::to_string);
     (!rules.is_empty()).then(|| Value::Array(Array::from_iter(texts)))
 }

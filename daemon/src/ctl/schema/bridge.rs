@@ -26,7 +26,7 @@ const MODE: Type =
 const REFLECT: Type = Type::new(Kind::Enum(&["mdns", "ssdp"]), Shape::Set);
 
 /// The columns.
-pub static COLUMNS: [Column; 12] = [
+pub(super) static COLUMNS: [Column; 12] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Bridge", name)),
     free(
         "external_ids",
@@ -131,7 +131,7 @@ pub static COLUMNS: [Column; 12] = [
 ];
 
 /// The names of the records, sorted.
-pub fn records(draft: &Draft) -> Vec<String> {
+pub(super) fn records(draft: &Draft) -> Vec<String> {
     let mut names: Vec<_> = draft.networks().iter().map(|network| network.name.clone()).collect();
     names.sort_unstable();
     names

@@ -12,12 +12,12 @@ use crate::ctl::identity;
 use crate::ctl::types::{Kind, Shape, Type, string_map};
 
 /// Reads a column of the record of this name.
-pub type Read = fn(View<'_>, &str) -> Value;
+pub(crate) type Read = fn(View<'_>, &str) -> Value;
 /// Sets a column of the record of this name.
-pub type Write = fn(&mut Draft, &str, Value) -> Result<(), Failure>;
+pub(crate) type Write = fn(&mut Draft, &str, Value) -> Result<(), Failure>;
 
 /// One column.
-pub struct Column {
+pub(crate) struct Column {
     /// Its name.
     pub name: &'static str,
     /// Its type.
@@ -29,7 +29,7 @@ pub struct Column {
 }
 
 /// One table.
-pub struct Table {
+pub(crate) struct Table {
     /// Its name.
     pub name: &'static str,
     /// `_uuid` first, then in alphabetical order.
@@ -39,49 +39,49 @@ pub struct Table {
 }
 
 /// A column that is read-only.
-pub const fn fixed(name: &'static str, of: Type, read: Read) -> Column {
+pub(crate) const fn fixed(name: &'static str, of: Type, read: Read) -> Column {
     Column { name, of, read, write: None }
 }
 
 /// A column that can be set.
-pub const fn free(name: &'static str, of: Type, read: Read, write: Write) -> Column {
+pub(crate) const fn free(name: &'static str, of: Type, read: Read, write: Write) -> Column {
     Column { name, of, read, write: Some(write) }
 }
 
-pub const STRING: Type = Type::new(Kind::String, Shape::One);
-pub const STRING_OR_NONE: Type = Type::new(Kind::String, Shape::Optional);
-pub const STRINGS: Type = Type::new(Kind::String, Shape::Map);
-pub const STRING_SET: Type = Type::new(Kind::String, Shape::Set);
-pub const UUID: Type = Type::new(Kind::Uuid, Shape::One);
-pub const UUIDS: Type = Type::new(Kind::Uuid, Shape::Set);
-pub const BOOL: Type = Type::new(Kind::Bool, Shape::One);
+pub(crate) const STRING: Type = Type::new(Kind::String, Shape::One);
+pub(crate) const STRING_OR_NONE: Type = Type::new(Kind::String, Shape::Optional);
+pub(crate) const STRINGS: Type = Type::new(Kind::String, Shape::Map);
+pub(crate) const STRING_SET: Type = Type::new(Kind::String, Shape::Set);
+pub(crate) const UUID: Type = Type::new(Kind::Uuid, Shape::One);
+pub(crate) const UUIDS: Type = Type::new(Kind::Uuid, Shape::Set);
+pub(crate) const BOOL: Type = Type::new(Kind::Bool, Shape::One);
 
-pub fn uuid_of(table: &str, name: &str) -> Value {
+pub(crate) fn uuid_of(table: &str, name: &str) -> Value {
     Value::One(Atom::Uuid(identity::of(table, name)))
 }
 
-pub fn words(value: &Value) -> impl Iterator<Item = String> + use<> {
+pub(crate) fn words(value: &Value) -> impl Iterator<Item = String> + use<> {
     value.atoms().into_iter().map(|atom| atom.bare())
 }
 
 /// The integers of a value; its column's range has been checked.
-pub fn integers(value: &Value) -> impl Iterator<Item = u16> + use<> {
+pub(crate) fn integers(value: &Value) -> impl Iterator<Item = u16> + use<> {
     value.atoms().into_iter().filter_map(|atom| match atom {
         Atom::Integer(number) => number.try_into().ok(),
         _ => None,
     })
 }
 
-pub fn rules_of(rules: &[Rule]) -> Value {
+pub(crate) fn rules_of(rules: &[Rule]) -> Value {
     Value::Set(rules.iter().map(|rule| Atom::String(rule.to_string())).collect())
 }
 
-pub fn rules(value: &Value) -> Result<Vec<Rule>, Failure> {
+pub(crate) fn rules(value: &Value) -> Result<Vec<Rule>, Failure> {
     let rules = words(value).map(|text| parse_rule(&text));
     Ok(rules.collect::<Result<_, _>>()?)
 }
 
-pub fn edit_port(
+pub(crate) fn edit_port(
     draft: &mut Draft,
     name: &str,
     edit: impl FnOnce(&mut Port),
@@ -89,10 +89,10 @@ pub fn edit_port(
     Ok(draft.port_mut(name).map(edit).ok_or_else(|| no_port(name))?)
 }
 
-pub fn external_ids(view: View<'_>, name: &str) -> Value {
+pub(crate) fn external_ids(view: View<'_>, name: &str) -> Value {
     Value::strings(&view.draft.port(name).map(|port| port.external_ids.clone()).unwrap_or_default())
 }
 
-pub fn set_external_ids(draft: &mut Draft, name: &str, value: Value) -> Result<(), Failure> {
+pub(crate) fn set_external_ids(draft: &mut Draft, name: &str, value: Value) -> Result<(), Failure> {
     edit_port(draft, name, |port| port.external_ids = string_map(value))
 }

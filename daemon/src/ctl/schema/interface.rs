@@ -16,7 +16,7 @@ const UP_DOWN: Type = Type::new(Kind::Enum(&["down", "up"]), Shape::Optional);
 const COUNTS: Type = Type::new(Kind::Integer(i64::MIN, i64::MAX), Shape::Map);
 
 /// The columns.
-pub static COLUMNS: [Column; 13] = [
+pub(super) static COLUMNS: [Column; 13] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Interface", name)),
     fixed("admin_state", UP_DOWN, |view, name| {
         let port = view.snapshot.status.port(name).and_then(|_| view.draft.port(name));

@@ -6,14 +6,14 @@
 //! of Bridge, and `cable`, `forward`, `network`, `promiscuous` and `spoof` of Port.
 
 mod bridge;
-pub mod column;
+pub(super) mod column;
 mod interface;
 mod port;
 
 use column::Table;
 
 /// All tables.
-pub static TABLES: [Table; 3] = [
+pub(super) static TABLES: [Table; 3] = [
     Table { name: "Bridge", columns: &bridge::COLUMNS, records: bridge::records },
     Table { name: "Port", columns: &port::COLUMNS, records: port::records },
     Table { name: "Interface", columns: &interface::COLUMNS, records: port::records },

@@ -23,7 +23,7 @@ const VLAN_MODE: Type = Type::new(
 );
 
 /// The columns.
-pub static COLUMNS: [Column; 13] = [
+pub(super) static COLUMNS: [Column; 13] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Port", name)),
     free(
         "cable",
@@ -143,7 +143,7 @@ pub static COLUMNS: [Column; 13] = [
 ];
 
 /// The names of the records, sorted.
-pub fn records(draft: &Draft) -> Vec<String> {
+pub(super) fn records(draft: &Draft) -> Vec<String> {
     let mut names: Vec<_> = draft.ports().iter().map(|port| port.name.clone()).collect();
     names.sort_unstable();
     names

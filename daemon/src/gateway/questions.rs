@@ -9,7 +9,7 @@ use trama_gateway::control::{Channel, Command};
 use trama_gateway::question::{Answer, Question, Row};
 
 /// Limit of unanswered questions; further ones are refused.
-const MOST: usize = 64;
+const MAX_OPEN: usize = 64;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub(super) struct Inquiry {
 }
 
 impl Inquiry {
-    pub fn new<R: Row>() -> (Inquiry, Pending<R>) {
+    pub(super) fn new<R: Row>() -> (Inquiry, Pending<R>) {
         let (parts, receiver) = channel();
         (Inquiry { question: R::QUESTION, parts }, Pending { parts: receiver, row: PhantomData })
     }
@@ -65,14 +65,14 @@ impl<R: Row> Pending<R> {
 
 /// Unanswered questions to one process. Dropping it fails every [`Pending`] that still waits.
 #[derive(Default)]
-pub(super) struct Asked {
+pub(super) struct OpenQuestions {
     last: u64,
     waiting: HashMap<u64, Sender<(Answer, bool)>>,
 }
 
-impl Asked {
-    pub fn put(&mut self, inquiry: Inquiry, channel: &mut Channel) {
-        if self.waiting.len() >= MOST {
+impl OpenQuestions {
+    pub(super) fn send(&mut self, inquiry: Inquiry, channel: &mut Channel) {
+        if self.waiting.len() >= MAX_OPEN {
             return;
         }
         self.last += 1;
@@ -82,7 +82,7 @@ impl Asked {
         let _ = channel.send(&Command::Ask { id: self.last, question });
     }
 
-    pub fn answered(&mut self, id: u64, part: Answer, last: bool) {
+    pub(super) fn receive(&mut self, id: u64, part: Answer, last: bool) {
         if let Some(parts) = self.waiting.get(&id) {
             // An error means that the caller no longer waits.
             let _ = parts.send((part, last));

@@ -1,15 +1,8 @@
 //! `tramactl` with a running daemon: forms of output, exit statuses, and what is saved.
 
-mod common;
-
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
-use std::process::Command;
 
-use assert_cmd::cargo::cargo_bin;
-use common::{Outcome, Served, run};
-use trama_api::commands::COMMANDS;
+use trama_clients::Served;
 
 /// Two vhost-user ports, one of which is not attached; no privileges needed.
 const LAB: &str = r#"# our lab
@@ -28,10 +21,6 @@ name = "vm2"
 type = "vhost-user"
 path = "{dir}/vm2.sock"
 "#;
-
-fn tramactl(socket: &str, line: &str) -> Outcome {
-    run(Command::new(cargo_bin("tramactl")).env("TRAMA_SOCKET", socket).args(common::words(line)))
-}
 
 #[test]
 fn show_prints_the_whole_lab() {
@@ -246,74 +235,6 @@ fn ports_are_plugged_and_moved() {
 }
 
 #[test]
-fn help_completions_and_manual_know_every_command() {
-    let help = tramactl("/nonexistent", "--help");
-    assert_eq!(help.exit, 0);
-    assert_eq!(tramactl("/nonexistent", "help").exit, 0);
-    let man = tramactl("/nonexistent", "man");
-    assert!(man.exit == 0 && man.out.contains(".TH tramactl"), "{}", man.err);
-    for command in &COMMANDS {
-        assert!(help.out.contains(&command.usage()), "{}", command.name);
-        assert!(help.out.contains(command.summary), "{}", command.name);
-        assert!(man.out.replace('\\', "").contains(command.name), "{}", command.name);
-    }
-    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let script = tramactl("/nonexistent", &format!("completions {shell}"));
-        assert_eq!(script.exit, 0, "{shell}");
-        assert!(script.out.contains("add-port") && script.out.contains("may-exist"), "{shell}");
-    }
-    assert_eq!(tramactl("/nonexistent", "completions tcsh").exit, 1);
-    assert_eq!(tramactl("/nonexistent", "completions").exit, 1);
-    assert_eq!(
-        tramactl("/nonexistent", "--version").out,
-        format!("tramactl {}\n", env!("CARGO_PKG_VERSION"))
-    );
-    let lab = Served::start("");
-    assert_eq!(lab.ok("version"), format!("tramad (trama) {}\n", env!("CARGO_PKG_VERSION")));
-}
-
-#[test]
-fn without_a_daemon_the_remedy_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("control.sock");
-    let missing = tramactl("", &format!("--socket {} show", socket.display()));
-    assert_eq!((missing.exit, missing.out.as_str()), (1, ""));
-    for part in ["cannot reach tramad at", "is tramad running?", "--socket", "TRAMA_SOCKET"] {
-        assert!(missing.err.contains(part), "{}", missing.err);
-    }
-    drop(UnixListener::bind(&socket).unwrap());
-    let dead = tramactl(&socket.display().to_string(), "show");
-    assert!(dead.exit == 1 && dead.err.contains("is tramad running?"), "{dead:?}");
-}
-
-#[test]
-fn a_socket_that_answers_nothing_or_nonsense_is_told_apart() {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("other.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let path = socket.display().to_string();
-    let silent = tramactl(&path, "-t 1 show");
-    assert!(silent.exit == 1 && silent.err.contains("no answer from"), "{silent:?}");
-    assert!(silent.err.contains("within 1 s"), "{silent:?}");
-    drop(listener.accept());
-    for (answer, part) in [
-        ("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno", "is it the control socket"),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "another version"),
-        ("SSH-2.0-OpenSSH\r\n", "lost the connection"),
-    ] {
-        let outcome = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let (mut stream, _) = listener.accept().unwrap();
-                let _ = stream.read(&mut [0; 4096]);
-                stream.write_all(answer.as_bytes()).unwrap();
-            });
-            tramactl(&path, "show")
-        });
-        assert!(outcome.exit == 1 && outcome.err.contains(part), "{outcome:?}");
-    }
-}
-
-#[test]
 fn ten_thousand_commands_are_one_transaction_and_more_are_refused() {
     let lab = Served::start("");
     let mut line = "add-br lab".to_owned();
@@ -324,4 +245,10 @@ fn ten_thousand_commands_are_one_transaction_and_more_are_refused() {
     assert_eq!(lab.ok("get Bridge lab external_ids:k"), "\"1999\"\n");
     let many = vec!["list-br"; 10_001].join(" -- ");
     assert!(lab.refused(&many).contains("more than 10000 commands"));
+}
+
+#[test]
+fn the_daemon_says_its_version() {
+    let lab = Served::start("");
+    assert_eq!(lab.ok("version"), format!("tramad (trama) {}\n", env!("CARGO_PKG_VERSION")));
 }

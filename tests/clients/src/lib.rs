@@ -1,18 +1,15 @@
-//! A daemon in this process, with its configuration in a temporary directory, and `tramactl` as its
-//! client.
-
+//! A daemon in the test's process, with its configuration in a temporary directory, and `tramactl`
+//! as its client: the tests of the two programs together.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a helper that fails is a test that fails"
 )]
-#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use assert_cmd::cargo::cargo_bin;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use trama_daemon::state::Daemon;
@@ -37,6 +34,15 @@ pub fn run(command: &mut std::process::Command) -> Outcome {
         err: text(&output.stderr),
         exit: output.status.code().unwrap_or(-1),
     }
+}
+
+/// The path of `tramactl`, in the folder where this test was built.
+#[track_caller]
+fn tramactl() -> PathBuf {
+    let test = std::env::current_exe().expect("path of this test");
+    let path = test.ancestors().nth(2).expect("target folder").join("tramactl");
+    assert!(path.exists(), "{} is not built: cargo build -p trama-tools", path.display());
+    path
 }
 
 /// Cuts a command line into words; single quotes hold blanks together.
@@ -122,7 +128,7 @@ impl Served {
     /// Runs `tramactl` with the words of `line`; `{dir}` stands for the daemon's directory.
     pub fn ctl(&self, line: &str) -> Outcome {
         let line = line.replace("{dir}", &self.dir().display().to_string());
-        run(std::process::Command::new(cargo_bin("tramactl"))
+        run(std::process::Command::new(tramactl())
             .env("TRAMA_SOCKET", self.socket())
             .args(words(&line)))
     }

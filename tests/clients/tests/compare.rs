@@ -7,13 +7,11 @@
 //! other UUIDs.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
-mod common;
-
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Outcome, Served, run, words};
 use tempfile::TempDir;
+use trama_clients::{Outcome, Served, run, words};
 
 /// Which parts of an answer must be equal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
