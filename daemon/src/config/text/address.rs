@@ -1,6 +1,6 @@
 //! Addresses and subnets with their prefix lengths: `10.1.0.1/24`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use toml_edit::{Array, Value};
@@ -67,5 +67,45 @@ pub fn parse_address(text: &str) -> Result<IpNet, AddressError> {
             IpNet::new(address, length).map_err(|_| AddressError::TooLong(address, length))
         }
         _ => Err(not_an_address()),
+    }
+}
+/// An address of each IP version, where a key takes one of each.
+pub(super) type Pair = (Option<Ipv4Addr>, Option<Ipv6Addr>);
+
+/// At most one address of each IP version; `None` if a fault was noted.
+pub(super) fn read_pair(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Option<Pair> {
+    let (mut ipv4, mut ipv6, mut is_good) = (None, None, true);
+    for (offset, text) in reader.strings(key).unwrap_or_default() {
+        let twice = match text.parse() {
+            Ok(IpAddr::V4(address)) => ipv4.replace(address).is_some(),
+            Ok(IpAddr::V6(address)) => ipv6.replace(address).is_some(),
+            Err(_) => {
+                let remedy = "write it as in 10.1.0.7 or fd00::7";
+                let message = format!("{text:?} is not an address");
+                reader.fault(key, offset, Fault::new(message, remedy));
+                is_good = false;
+                continue;
+            }
+        };
+        if twice {
+            let message = format!("{text:?} is the second address of its kind");
+            reader.fault(
+                key,
+                offset,
+                Fault::new(message, "write one IPv4 address, one IPv6 address, or both"),
+            );
+            is_good = false;
+        }
+    }
+    is_good.then_some((ipv4, ipv6))
+}
+
+/// A string, or a list if there are addresses of both IP versions.
+pub(super) fn pair_value(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Option<Value> {
+    match (ipv4, ipv6) {
+        (None, None) => None,
+        (Some(one), None) => Some(one.to_string().into()),
+        (None, Some(one)) => Some(one.to_string().into()),
+        (Some(one), Some(two)) => Some(Array::from_iter([one.to_string(), two.to_string()]).into()),
     }
 }
