@@ -1,6 +1,7 @@
-//! Addresses and subnets with their prefix lengths: `10.1.0.1/24`.
+//! Addresses and subnets with their prefix lengths, `10.1.0.1/24`, and pairs of an IPv4 and an IPv6
+//! address.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use toml_edit::{Array, Value};
@@ -35,6 +36,47 @@ pub(super) fn value(addresses: &[IpNet]) -> Option<Value> {
         0 => None,
         1 => texts.next().map(Value::from),
         _ => Some(Value::Array(Array::from_iter(texts))),
+    }
+}
+
+/// At most one address of each IP version; `None` if a fault was noted.
+pub(super) fn read_pair(
+    reader: &mut Reader<'_, '_, '_>,
+    key: &'static str,
+) -> Option<(Option<Ipv4Addr>, Option<Ipv6Addr>)> {
+    let (mut ipv4, mut ipv6, mut is_good) = (None, None, true);
+    for (offset, text) in reader.strings(key).unwrap_or_default() {
+        let twice = match text.parse() {
+            Ok(IpAddr::V4(address)) => ipv4.replace(address).is_some(),
+            Ok(IpAddr::V6(address)) => ipv6.replace(address).is_some(),
+            Err(_) => {
+                let message = format!("{text:?} is not an address");
+                let remedy = "write it as in 10.1.0.7 or fd00::7";
+                reader.fault(key, offset, Fault::new(message, remedy));
+                is_good = false;
+                continue;
+            }
+        };
+        if twice {
+            let message = format!("{text:?} is the second address of its kind");
+            reader.fault(
+                key,
+                offset,
+                Fault::new(message, "write one IPv4 address, one IPv6 address, or both"),
+            );
+            is_good = false;
+        }
+    }
+    is_good.then_some((ipv4, ipv6))
+}
+
+/// A string, or a list if there are addresses of both IP versions.
+pub(super) fn pair_value(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Option<Value> {
+    match (ipv4, ipv6) {
+        (None, None) => None,
+        (Some(one), None) => Some(one.to_string().into()),
+        (None, Some(one)) => Some(one.to_string().into()),
+        (Some(one), Some(two)) => Some(Array::from_iter([one.to_string(), two.to_string()]).into()),
     }
 }
 

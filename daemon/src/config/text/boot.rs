@@ -3,7 +3,8 @@
 use toml_edit::InlineTable;
 use trama_dhcp::config::{Boot, BootFile};
 
-use super::dhcp::{address_value, addresses, put_list};
+use super::address;
+use super::field::put_list;
 use super::reader::Reader;
 use crate::Fault;
 
@@ -27,7 +28,7 @@ const MAX_PARAMETERS: usize = 4;
 
 /// The three keys.
 pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Boot {
-    let (server, server6) = addresses(reader, "boot-server").unwrap_or_default();
+    let (server, server6) = address::read_pair(reader, "boot-server").unwrap_or_default();
     Boot {
         server,
         server_name: String::new(),
@@ -75,7 +76,7 @@ fn read_parameters(reader: &mut Reader<'_, '_, '_>) -> Vec<String> {
 
 /// Writes the keys that are stated.
 pub(super) fn put(table: &mut InlineTable, boot: &Boot) {
-    let server = address_value(boot.server, boot.server6);
+    let server = address::pair_value(boot.server, boot.server6);
     table.extend(server.map(|value| ("boot-server", value)));
     let kind = |file: &BootFile| {
         let kinds = BOOT_CLIENTS.iter();

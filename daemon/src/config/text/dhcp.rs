@@ -11,9 +11,10 @@ use trama_dhcp::config::{
 };
 use trama_dhcp::prefix::Route;
 
-use super::boot;
+use super::field::put_list;
 use super::reader::{Reader, SwitchOrTable};
 use super::units::format_duration;
+use super::{address, boot};
 use crate::Fault;
 use crate::config::model::dhcp::DhcpSetting;
 use crate::config::rules::Place;
@@ -100,7 +101,6 @@ fn read_clients(reader: &mut Reader<'_, '_, '_>, index: usize) -> Clients {
 type Wanted = (&'static str, &'static str);
 const ADDRESS: Wanted = ("an IPv4 address", "write it as in 10.1.0.7");
 const DOMAIN: Wanted = ("a domain", "write it as in lab.example");
-const IP: Wanted = ("an address", "write it as in 10.1.0.7 or fd00::7");
 
 /// How clients are identified. The guest of a network of mode `nat` is alone, so that identity has
 /// no word.
@@ -116,7 +116,7 @@ fn parsed<T: FromStr>(
         .converted(key, text.parse().ok(), || Fault::new(format!("{text:?} is not {what}"), remedy))
 }
 
-pub(super) fn parsed_list<T: FromStr>(
+fn parsed_list<T: FromStr>(
     reader: &mut Reader<'_, '_, '_>,
     key: &'static str,
     (what, remedy): Wanted,
@@ -133,34 +133,6 @@ pub(super) fn parsed_list<T: FromStr>(
     values
 }
 
-/// At most one address of each IP version; `None` if a fault was noted.
-pub(super) fn addresses(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Option<Addresses> {
-    let (mut ipv4, mut ipv6, mut is_good) = (None, None, true);
-    for (offset, text) in reader.strings(key).unwrap_or_default() {
-        let twice = match text.parse() {
-            Ok(IpAddr::V4(address)) => ipv4.replace(address).is_some(),
-            Ok(IpAddr::V6(address)) => ipv6.replace(address).is_some(),
-            Err(_) => {
-                let (what, remedy) = IP;
-                reader.fault(key, offset, Fault::new(format!("{text:?} is not {what}"), remedy));
-                is_good = false;
-                continue;
-            }
-        };
-        if twice {
-            let message = format!("{text:?} is the second address of its kind");
-            reader.fault(
-                key,
-                offset,
-                Fault::new(message, "write one IPv4 address, one IPv6 address, or both"),
-            );
-            is_good = false;
-        }
-    }
-    is_good.then_some((ipv4, ipv6))
-}
-
-pub(super) type Addresses = (Option<Ipv4Addr>, Option<Ipv6Addr>);
 type Ranges<A> = Vec<RangeInclusive<A>>;
 
 fn read_ranges(reader: &mut Reader<'_, '_, '_>) -> (Ranges<Ipv4Addr>, Ranges<Ipv6Addr>) {
@@ -214,7 +186,7 @@ fn read_reservation(reader: &mut Reader<'_, '_, '_>) -> Option<Reservation> {
             Fault::new(message, "write either mac or id")
         }),
     };
-    let addresses = addresses(reader, "address").and_then(|some| {
+    let addresses = address::read_pair(reader, "address").and_then(|some| {
         reader.converted("address", Some(some).filter(|some| *some != (None, None)), || {
             Fault::new("is missing", "add the address to reserve")
         })
@@ -302,23 +274,6 @@ fn put_clients(table: &mut InlineTable, clients: &Clients) {
     }
 }
 
-pub(super) fn put_list(table: &mut InlineTable, key: &str, texts: impl Iterator<Item = String>) {
-    let list = Array::from_iter(texts);
-    if !list.is_empty() {
-        table.insert(key, list.into());
-    }
-}
-
-/// A string, or a list if there are addresses of both IP versions.
-pub(super) fn address_value(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Option<Value> {
-    match (ipv4, ipv6) {
-        (None, None) => None,
-        (Some(one), None) => Some(one.to_string().into()),
-        (None, Some(one)) => Some(one.to_string().into()),
-        (Some(one), Some(two)) => Some(Array::from_iter([one.to_string(), two.to_string()]).into()),
-    }
-}
-
 fn reservation(reservation: &Reservation) -> InlineTable {
     let mut table = InlineTable::new();
     match &reservation.client {
@@ -328,7 +283,7 @@ fn reservation(reservation: &Reservation) -> InlineTable {
             table.insert("id", octets.join(":").into())
         }
     };
-    let address = address_value(reservation.address, reservation.address6);
+    let address = address::pair_value(reservation.address, reservation.address6);
     table.extend(address.map(|value| ("address", value)));
     table.extend(reservation.name.as_ref().map(|name| ("name", name.as_str())));
     table

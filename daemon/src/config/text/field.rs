@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use toml_edit::{InlineTable, Value};
+use toml_edit::{Array, InlineTable, Value};
 
 /// One key of a table and its value.
 #[derive(Clone)]
@@ -42,4 +42,12 @@ pub(super) fn number(value: usize) -> i64 {
 
 pub(super) fn path(path: &std::path::Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// Puts a list of strings into a table, unless it is empty.
+pub(super) fn put_list(table: &mut InlineTable, key: &str, texts: impl Iterator<Item = String>) {
+    let list = Array::from_iter(texts);
+    if !list.is_empty() {
+        table.insert(key, list.into());
+    }
 }
