@@ -1,4 +1,4 @@
-//! TCP flows. Each one is a connection with a guest ([`engine`]) that a socket of the host
+//! TCP flows. Each one is a connection with a guest ([`connection`]) that a socket of the host
 //! continues.
 //!
 //! The host starts to connect when a guest's SYN arrives, and the guest is answered when the
@@ -12,7 +12,6 @@
 
 mod connection;
 mod dns;
-mod engine;
 mod flow;
 mod flow_journal;
 #[cfg(test)]
@@ -25,6 +24,7 @@ mod read_pause;
 mod receiver;
 mod segment;
 mod sender;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +36,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use connection::Connection;
-use engine::{Engine, State};
 use flow::{Flow, Turn};
 use flow_journal::FlowJournal;
 use mio::Interest;
@@ -45,6 +44,7 @@ use mio::net::{TcpStream, UnixStream};
 use quota::Quotas;
 use rustix::io::Errno;
 use segment::{Endpoints, Outgoing, Segment, Seq};
+use state::State;
 use trama_frame::MacAddr;
 
 use crate::context::{Context, TokenKind};
@@ -225,7 +225,8 @@ impl Flows {
             return Err(reason);
         }
         let initial = Seq((context.random)() as u32);
-        flow.engine = Some(Connection::connect(context.now, initial, local_mss(context, &ends)));
+        flow.connection =
+            Some(Connection::connect(context.now, initial, local_mss(context, &ends)));
         if let Some(&old) = self.table.get(&(guest, remote)) {
             self.remove(old);
         }
@@ -406,7 +407,7 @@ impl Flows {
         };
         let initial = Seq((context.random)() as u32);
         let mss = local_mss(context, &flow.ends);
-        flow.engine = Some(Connection::accept(context.now, &segment, initial, mss));
+        flow.connection = Some(Connection::accept(context.now, &segment, initial, mss));
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) {
@@ -445,13 +446,14 @@ impl Flows {
         let before = flow.sent + flow.received;
         let turn = flow.serve(context, read_buffer, quotas.may_buffer_more(flow.port));
         let moved = flow.sent + flow.received - before;
-        let Some(engine) = &flow.engine else { return moved };
-        if flow.time_wait_since.is_none() && engine.state() == (State::Closing { time_wait: true })
+        let Some(connection) = &flow.connection else { return moved };
+        if flow.time_wait_since.is_none()
+            && connection.state() == (State::Closing { time_wait: true })
         {
             flow.time_wait_since = Some(context.now);
             quotas.enter_time_wait(flow.port, context.now, number);
         }
-        let kept = engine.buffered();
+        let kept = connection.buffered();
         quotas.charge(flow.port, std::mem::replace(&mut flow.buffered, kept), kept);
         update_read_interest(flow, number, context);
         if let Some(at) = flow.deadline()
@@ -484,8 +486,8 @@ impl Flows {
                 continue;
             }
             flow.timer = None;
-            let Some(engine) = &mut flow.engine else { continue };
-            engine.expire(now);
+            let Some(connection) = &mut flow.connection else { continue };
+            connection.expire(now);
             self.queue(number);
         }
     }

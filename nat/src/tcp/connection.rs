@@ -1,4 +1,5 @@
-//! The TCP of flows: RFC 9293 as far as one end of a link inside this host needs it.
+//! The TCP of flows: RFC 9293 as far as one end of a link inside this host needs it. Segments in,
+//! segments out, data in between, time as an argument: it knows no socket, no frame and no clock.
 //!
 //! Sockets of a library keep two rings of fixed size for each connection, at least two pages of
 //! which become resident, and copy all data into and out of them. Here, data in order goes from the
@@ -9,10 +10,10 @@
 
 use std::time::Duration;
 
-use super::engine::{Engine, State};
 use super::receiver::{Receiver, WINDOW_SCALE};
 use super::segment::{Control, MAX_PARTS, Outgoing, Segment, Seq};
 use super::sender::{AckResult, Sender};
+use super::state::State;
 
 /// Duration of TIME-WAIT. The link to the guest is short.
 const TIME_WAIT: Duration = Duration::from_secs(10);
@@ -89,6 +90,155 @@ impl Connection {
         }
     }
 
+    /// Handles a segment. Much data is passed to `host` at once, which returns how much the host's
+    /// socket took. The rest, and small amounts, wait for [`Connection::drain`].
+    pub fn handle(
+        &mut self,
+        now: Duration,
+        segment: &Segment<'_>,
+        host: &mut impl FnMut(&[u8]) -> usize,
+    ) {
+        match self.state {
+            Phase::SynSent => self.handle_syn_sent(now, segment),
+            Phase::SynReceived | Phase::Open | Phase::TimeWait => {
+                self.handle_synchronized(now, segment, host);
+            }
+            Phase::Closed | Phase::Aborted | Phase::Broken => return,
+        }
+        if self.state != Phase::TimeWait {
+            (self.keepalive_probes, self.idle_deadline) = (0, now + KEEPALIVE_IDLE);
+        }
+        if self.state == Phase::Open {
+            self.update_close(now);
+        }
+    }
+
+    /// Passes buffered data to the host. Returns whether it took all.
+    pub fn drain(&mut self, host: &mut impl FnMut(&[u8]) -> usize) -> bool {
+        self.receiver.drain(host)
+    }
+
+    /// Free space for [`Connection::push`], in bytes.
+    pub fn room(&self) -> usize {
+        if self.state == Phase::Open { self.sender.room() } else { 0 }
+    }
+
+    /// Maximum segment size in bytes.
+    pub fn segment_size(&self) -> usize {
+        self.sender.mss.into()
+    }
+
+    /// Whether this sequence number was sent and is not acknowledged.
+    pub fn is_in_flight(&self, sequence: Seq) -> bool {
+        self.sender.is_in_flight(sequence)
+    }
+
+    /// Reduces the maximum segment size to `size` bytes. Returns whether it was larger.
+    pub fn reduce_mss(&mut self, size: u16) -> bool {
+        self.sender.reduce_mss(size)
+    }
+
+    /// Queues data for the guest.
+    pub fn push(&mut self, bytes: Vec<u8>) {
+        self.sender.push(bytes);
+    }
+
+    /// Closes the sending side: no more data follows.
+    pub fn close(&mut self) {
+        self.sender.closed = true;
+    }
+
+    /// Ends the connection with a reset.
+    pub fn abort(&mut self) {
+        if !matches!(self.state, Phase::Closed | Phase::Broken | Phase::TimeWait) {
+            self.state = Phase::Aborted;
+        }
+    }
+
+    /// Passes at most `count` segments to `wire`, each with up to `large` bytes of data. `wire`
+    /// returns false if it has no room. Returns whether nothing is left to send.
+    pub fn output(
+        &mut self,
+        now: Duration,
+        (large, count): (usize, usize),
+        wire: &mut impl FnMut(&Outgoing<'_>) -> bool,
+    ) -> bool {
+        match self.state {
+            Phase::Closed | Phase::Broken if !self.ack_pending => return true,
+            Phase::Aborted => return self.send_reset(wire),
+            Phase::SynSent | Phase::SynReceived => {
+                let has_said = !self.sender.must_send_syn() || self.send_syn(now, wire);
+                return has_said && self.reset_bad_ack(wire);
+            }
+            _ => {}
+        }
+        for _ in 0..count {
+            match self.send_data(now, large, wire) {
+                None => break,
+                Some(false) => return false,
+                Some(true) => {}
+            }
+        }
+        self.sender.ensure_timer(now);
+        self.update_close(now);
+        let owes = self.ack_pending || self.keepalive_due || self.receiver.needs_window_update();
+        (!owes || self.send_ack(wire)) && self.sender.next_segment(large).is_none()
+    }
+
+    /// Handles expired timers.
+    pub fn expire(&mut self, now: Duration) {
+        if self.sender.timer.is_some_and(|at| at <= now) && !self.sender.expire(now) {
+            self.abort();
+        }
+        if self.idle_deadline > now {
+            return;
+        }
+        match self.state {
+            Phase::TimeWait => self.state = Phase::Closed,
+            Phase::Open if self.keepalive_probes < KEEPALIVE_PROBES => {
+                (self.keepalive_due, self.keepalive_probes) = (true, self.keepalive_probes + 1);
+                self.idle_deadline = now + KEEPALIVE_INTERVAL;
+            }
+            _ => self.abort(),
+        }
+    }
+
+    /// When [`Connection::expire`] has to be called next.
+    pub fn deadline(&self) -> Option<Duration> {
+        match self.state {
+            Phase::Closed | Phase::Aborted | Phase::Broken => None,
+            Phase::TimeWait => Some(self.idle_deadline),
+            _ => {
+                Some(self.sender.timer.map_or(self.idle_deadline, |at| at.min(self.idle_deadline)))
+            }
+        }
+    }
+
+    /// Grows the buffers of a connection that has filled them.
+    pub fn autotune(&mut self) {
+        self.sender.autotune();
+        self.receiver.autotune(self.sender.max_buffer());
+    }
+
+    /// Bytes of buffered data.
+    pub fn buffered(&self) -> usize {
+        self.sender.queued() + self.receiver.buffered()
+    }
+
+    /// The connection's state.
+    pub fn state(&self) -> State {
+        match self.state {
+            Phase::SynSent | Phase::SynReceived => State::Opening,
+            Phase::Open if self.receiver.is_eof_delivered() && self.sender.is_fin_sent() => {
+                State::Closing { time_wait: false }
+            }
+            Phase::Open => State::Open { peer_closed: self.receiver.is_eof_delivered() },
+            Phase::TimeWait => State::Closing { time_wait: true },
+            Phase::Closed => State::Closed,
+            Phase::Aborted | Phase::Broken => State::Broken,
+        }
+    }
+
     fn receive_syn(&mut self, syn: &Segment<'_>) {
         // RFC 9293, 3.7.1: the default of a SYN without the option. The lower bound keeps a guest
         // from asking for a segment for each byte.
@@ -125,7 +275,7 @@ impl Connection {
         &mut self,
         now: Duration,
         segment: &Segment<'_>,
-        host: &mut dyn FnMut(&[u8]) -> usize,
+        host: &mut impl FnMut(&[u8]) -> usize,
     ) {
         if !self.receiver.is_acceptable(segment) {
             if segment.syn && self.state == Phase::SynReceived {
@@ -191,7 +341,7 @@ impl Connection {
         }
     }
 
-    fn send_syn(&mut self, now: Duration, wire: &mut dyn FnMut(&Outgoing<'_>) -> bool) -> bool {
+    fn send_syn(&mut self, now: Duration, wire: &mut impl FnMut(&Outgoing<'_>) -> bool) -> bool {
         let is_answer = self.state == Phase::SynReceived;
         let window = if is_answer { self.receiver.advertised_window(true) } else { u16::MAX };
         let segment = Outgoing {
@@ -218,7 +368,7 @@ impl Connection {
         &mut self,
         now: Duration,
         large: usize,
-        wire: &mut dyn FnMut(&Outgoing<'_>) -> bool,
+        wire: &mut impl FnMut(&Outgoing<'_>) -> bool,
     ) -> Option<bool> {
         let mut next = self.sender.next_segment(large)?;
         let window = self.receiver.advertised_window(false);
@@ -250,7 +400,7 @@ impl Connection {
         Some(sent)
     }
 
-    fn send_ack(&mut self, wire: &mut dyn FnMut(&Outgoing<'_>) -> bool) -> bool {
+    fn send_ack(&mut self, wire: &mut impl FnMut(&Outgoing<'_>) -> bool) -> bool {
         // A retransmission does not change this number; the guest would not accept an older one.
         let sequence =
             if self.keepalive_due { self.sender.keepalive_seq() } else { self.sender.snd_max };
@@ -265,7 +415,7 @@ impl Connection {
     }
 
     /// Resets the connection that the guest takes this one for.
-    fn reset_bad_ack(&mut self, wire: &mut dyn FnMut(&Outgoing<'_>) -> bool) -> bool {
+    fn reset_bad_ack(&mut self, wire: &mut impl FnMut(&Outgoing<'_>) -> bool) -> bool {
         let Some(sequence) = self.bad_ack else { return true };
         let sent = wire(&Outgoing { sequence, control: Control::Rst, ..Outgoing::default() });
         if sent {
@@ -274,7 +424,7 @@ impl Connection {
         sent
     }
 
-    fn send_reset(&mut self, wire: &mut dyn FnMut(&Outgoing<'_>) -> bool) -> bool {
+    fn send_reset(&mut self, wire: &mut impl FnMut(&Outgoing<'_>) -> bool) -> bool {
         let (sequence, ack) = (self.sender.snd_max, Some(self.receiver.rcv_nxt));
         let control = Control::Rst;
         let sent = wire(&Outgoing { sequence, ack, control, ..Outgoing::default() });
@@ -282,139 +432,5 @@ impl Connection {
             self.state = Phase::Broken;
         }
         sent
-    }
-}
-
-impl Engine for Connection {
-    fn handle(
-        &mut self,
-        now: Duration,
-        segment: &Segment<'_>,
-        host: &mut dyn FnMut(&[u8]) -> usize,
-    ) {
-        match self.state {
-            Phase::SynSent => self.handle_syn_sent(now, segment),
-            Phase::SynReceived | Phase::Open | Phase::TimeWait => {
-                self.handle_synchronized(now, segment, host);
-            }
-            Phase::Closed | Phase::Aborted | Phase::Broken => return,
-        }
-        if self.state != Phase::TimeWait {
-            (self.keepalive_probes, self.idle_deadline) = (0, now + KEEPALIVE_IDLE);
-        }
-        if self.state == Phase::Open {
-            self.update_close(now);
-        }
-    }
-
-    fn drain(&mut self, host: &mut dyn FnMut(&[u8]) -> usize) -> bool {
-        self.receiver.drain(host)
-    }
-
-    fn room(&self) -> usize {
-        if self.state == Phase::Open { self.sender.room() } else { 0 }
-    }
-
-    fn segment_size(&self) -> usize {
-        self.sender.mss.into()
-    }
-
-    fn is_in_flight(&self, sequence: Seq) -> bool {
-        self.sender.is_in_flight(sequence)
-    }
-
-    fn reduce_mss(&mut self, size: u16) -> bool {
-        self.sender.reduce_mss(size)
-    }
-
-    fn push(&mut self, bytes: Vec<u8>) {
-        self.sender.push(bytes);
-    }
-
-    fn close(&mut self) {
-        self.sender.closed = true;
-    }
-
-    fn abort(&mut self) {
-        if !matches!(self.state, Phase::Closed | Phase::Broken | Phase::TimeWait) {
-            self.state = Phase::Aborted;
-        }
-    }
-
-    fn output(
-        &mut self,
-        now: Duration,
-        (large, count): (usize, usize),
-        wire: &mut dyn FnMut(&Outgoing<'_>) -> bool,
-    ) -> bool {
-        match self.state {
-            Phase::Closed | Phase::Broken if !self.ack_pending => return true,
-            Phase::Aborted => return self.send_reset(wire),
-            Phase::SynSent | Phase::SynReceived => {
-                let has_said = !self.sender.must_send_syn() || self.send_syn(now, wire);
-                return has_said && self.reset_bad_ack(wire);
-            }
-            _ => {}
-        }
-        for _ in 0..count {
-            match self.send_data(now, large, wire) {
-                None => break,
-                Some(false) => return false,
-                Some(true) => {}
-            }
-        }
-        self.sender.ensure_timer(now);
-        self.update_close(now);
-        let owes = self.ack_pending || self.keepalive_due || self.receiver.needs_window_update();
-        (!owes || self.send_ack(wire)) && self.sender.next_segment(large).is_none()
-    }
-
-    fn expire(&mut self, now: Duration) {
-        if self.sender.timer.is_some_and(|at| at <= now) && !self.sender.expire(now) {
-            self.abort();
-        }
-        if self.idle_deadline > now {
-            return;
-        }
-        match self.state {
-            Phase::TimeWait => self.state = Phase::Closed,
-            Phase::Open if self.keepalive_probes < KEEPALIVE_PROBES => {
-                (self.keepalive_due, self.keepalive_probes) = (true, self.keepalive_probes + 1);
-                self.idle_deadline = now + KEEPALIVE_INTERVAL;
-            }
-            _ => self.abort(),
-        }
-    }
-
-    fn deadline(&self) -> Option<Duration> {
-        match self.state {
-            Phase::Closed | Phase::Aborted | Phase::Broken => None,
-            Phase::TimeWait => Some(self.idle_deadline),
-            _ => {
-                Some(self.sender.timer.map_or(self.idle_deadline, |at| at.min(self.idle_deadline)))
-            }
-        }
-    }
-
-    fn autotune(&mut self) {
-        self.sender.autotune();
-        self.receiver.autotune(self.sender.max_buffer());
-    }
-
-    fn buffered(&self) -> usize {
-        self.sender.queued() + self.receiver.buffered()
-    }
-
-    fn state(&self) -> State {
-        match self.state {
-            Phase::SynSent | Phase::SynReceived => State::Opening,
-            Phase::Open if self.receiver.is_eof_delivered() && self.sender.is_fin_sent() => {
-                State::Closing { time_wait: false }
-            }
-            Phase::Open => State::Open { peer_closed: self.receiver.is_eof_delivered() },
-            Phase::TimeWait => State::Closing { time_wait: true },
-            Phase::Closed => State::Closed,
-            Phase::Aborted | Phase::Broken => State::Broken,
-        }
     }
 }

@@ -36,7 +36,7 @@ impl Flows {
         flow.stream = Some(stream);
         let initial = Seq((context.random)() as u32);
         let mss = local_mss(context, &ends);
-        flow.engine = Some(Connection::accept(context.now, segment, initial, mss));
+        flow.connection = Some(Connection::accept(context.now, segment, initial, mss));
         let number = self.insert(flow);
         self.quotas.flow_opened(packet.port);
         let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };

@@ -11,9 +11,9 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{RecvFlags, recv};
 
 use super::connection::Connection;
-use super::engine::{Engine, State};
 use super::read_pause::ReadPause;
 use super::segment::{Endpoints, Outgoing, Segment};
+use super::state::State;
 use crate::context::Context;
 use crate::io::PortMark;
 
@@ -34,7 +34,7 @@ pub(super) struct Flow {
     pub stream: Option<TcpStream>,
     /// The guest's SYN as it came, until the host has connected.
     pub syn: Option<Box<[u8]>>,
-    pub engine: Option<Connection>,
+    pub connection: Option<Connection>,
     pub readable: bool,
     pub writable: bool,
     pause: ReadPause,
@@ -76,7 +76,7 @@ impl Flow {
             port,
             stream: None,
             syn: None,
-            engine: None,
+            connection: None,
             readable: false,
             writable: false,
             pause: ReadPause::default(),
@@ -95,13 +95,13 @@ impl Flow {
 
     /// Whether a SYN may open another flow in its place.
     pub fn is_closing(&self) -> bool {
-        let state = self.engine.as_ref().map(Engine::state);
+        let state = self.connection.as_ref().map(Connection::state);
         matches!(state, Some(State::Closing { .. } | State::Closed | State::Broken))
     }
 
     /// The state as `tramactl` shows it.
     pub fn state(&self) -> &'static str {
-        match self.engine.as_ref().map(Engine::state) {
+        match self.connection.as_ref().map(Connection::state) {
             None => "connecting",
             Some(State::Opening) => "opening",
             Some(State::Open { peer_closed: false }) => "established",
@@ -116,11 +116,14 @@ impl Flow {
         if !segment.payload.is_empty() {
             self.pause.cancel();
         }
-        let Flow { engine: Some(engine), stream, writable, sent, .. } = self else { return };
+        let Flow { connection: Some(connection), stream, writable, sent, .. } = self else {
+            return;
+        };
         let mut failed = false;
-        engine.handle(now, segment, &mut |bytes| write(stream, writable, sent, &mut failed, bytes));
+        connection
+            .handle(now, segment, &mut |bytes| write(stream, writable, sent, &mut failed, bytes));
         if failed {
-            engine.abort();
+            connection.abort();
         }
     }
 
@@ -133,11 +136,11 @@ impl Flow {
         may_buffer_more: bool,
     ) -> Turn {
         self.write_host();
-        let Flow { engine: Some(engine), ends, .. } = self else { return Turn::Idle };
+        let Flow { connection: Some(connection), ends, .. } = self else { return Turn::Idle };
         if may_buffer_more {
-            engine.autotune();
+            connection.autotune();
         }
-        let mss = engine.segment_size();
+        let mss = connection.segment_size();
         let segments = if context.config.rules.is_some() { GSO_SEGMENTS } else { 1 };
         // The length field of an IP packet has 16 bits.
         let large = (segments * mss).min((MAX_PACKET - ends.overhead()) / mss * mss);
@@ -145,7 +148,8 @@ impl Flow {
         let before = self.received;
         // Looked up now: data that is still charged to the port may have been acknowledged since
         // the last turn, and then no other event would bring the next one.
-        let has_buffered = self.engine.as_ref().is_some_and(|engine| engine.buffered() > 0);
+        let has_buffered =
+            self.connection.as_ref().is_some_and(|connection| connection.buffered() > 0);
         // While reading is paused, no event reports that the socket is readable.
         let pause_is_over =
             !self.read_interest && self.paused_until().is_none_or(|until| until <= context.now);
@@ -158,11 +162,11 @@ impl Flow {
         if count > 0 || pause_is_over {
             self.pause.record_read(context.now, count);
         }
-        let Some(engine) = &mut self.engine else { return Turn::Idle };
+        let Some(connection) = &mut self.connection else { return Turn::Idle };
         let now = context.now;
         let send = &mut |segment: &Outgoing<'_>| ends.send(context, segment).is_ok();
-        has_more |= !engine.output(now, (large, SENDS), send);
-        match engine.state() {
+        has_more |= !connection.output(now, (large, SENDS), send);
+        match connection.state() {
             State::Closed => Turn::Over,
             State::Broken => {
                 self.reset_host();
@@ -184,18 +188,20 @@ impl Flow {
 
     /// When the flow needs a turn without an event.
     pub fn deadline(&self) -> Option<Duration> {
-        let due = self.engine.as_ref().and_then(Engine::deadline);
+        let due = self.connection.as_ref().and_then(Connection::deadline);
         self.paused_until().into_iter().chain(due).min()
     }
 
     /// Passes buffered data to the host, and the guest's FIN after it.
     fn write_host(&mut self) {
-        let Flow { engine: Some(engine), stream, writable, sent, .. } = self else { return };
+        let Flow { connection: Some(connection), stream, writable, sent, .. } = self else {
+            return;
+        };
         let mut failed = false;
         if *writable {
-            engine.drain(&mut |bytes| write(stream, writable, sent, &mut failed, bytes));
+            connection.drain(&mut |bytes| write(stream, writable, sent, &mut failed, bytes));
         }
-        let state = engine.state();
+        let state = connection.state();
         let has_ended = matches!(state, State::Open { peer_closed: true } | State::Closing { .. });
         if has_ended && !self.host_shut_down {
             self.host_shut_down = true;
@@ -203,20 +209,20 @@ impl Flow {
             failed |= result.is_err();
         }
         if failed {
-            engine.abort();
+            connection.abort();
         }
     }
 
     /// Reads from the host. Returns whether there may be more.
     fn read_host(&mut self, read_buffer: &mut Vec<u8>, large: usize) -> bool {
-        let Flow { engine: Some(engine), stream: Some(stream), received, .. } = self else {
+        let Flow { connection: Some(connection), stream: Some(stream), received, .. } = self else {
             return false;
         };
         if self.host_eof {
             return false;
         }
         for _ in 0..READS {
-            if !self.readable || engine.room() < large {
+            if !self.readable || connection.room() < large {
                 return false;
             }
             read_buffer.clear();
@@ -224,13 +230,13 @@ impl Flow {
             match recv(&*stream, spare_capacity(read_buffer), RecvFlags::empty()) {
                 Ok((0, _)) => {
                     self.host_eof = true;
-                    engine.close();
+                    connection.close();
                     return false;
                 }
                 Ok((count, _)) => {
                     *received += count as u64;
                     let is_large = count >= MIN_OWN_BUFFER;
-                    engine.push(if is_large {
+                    connection.push(if is_large {
                         std::mem::take(read_buffer)
                     } else {
                         read_buffer.clone()
@@ -239,7 +245,7 @@ impl Flow {
                 Err(Errno::AGAIN) => self.readable = false,
                 Err(Errno::INTR) => {}
                 Err(_) => {
-                    engine.abort();
+                    connection.abort();
                     return false;
                 }
             }

@@ -291,8 +291,8 @@ fn a_long_lived_quiet_flow_does_not_fill_the_timers() {
     let mut world = World::new(server.local_addr().unwrap());
     let mut acked = world.open().wrapping_add(1);
     for _ in 0..5000 {
-        let engine = world.flows.flows[0].as_mut().and_then(|flow| flow.engine.as_mut());
-        engine.unwrap().push(vec![7]);
+        let connection = world.flows.flows[0].as_mut().and_then(|flow| flow.connection.as_mut());
+        connection.unwrap().push(vec![7]);
         world.with(|flows, context| {
             flows.queue(0);
             flows.poll(context);

@@ -1,11 +1,11 @@
-//! The engine against scripted segments and, in `bad_link`, against itself.
+//! The connection against scripted segments and, in `bad_link`, against itself.
 
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::engine::{Engine, State};
 use super::receiver::WINDOW_SCALE;
 use super::segment::{Control, Outgoing, Segment, Seq};
+use super::state::State;
 
 mod bad_link;
 

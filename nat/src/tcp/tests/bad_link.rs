@@ -1,4 +1,4 @@
-//! The engine against itself over a link that loses, delays, duplicates and reorders.
+//! The connection against itself over a link that loses, delays, duplicates and reorders.
 
 use std::collections::BTreeMap;
 
