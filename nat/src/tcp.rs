@@ -447,9 +447,7 @@ impl Flows {
         let turn = flow.serve(context, read_buffer, quotas.may_buffer_more(flow.port));
         let moved = flow.sent + flow.received - before;
         let Some(connection) = &flow.connection else { return moved };
-        if flow.time_wait_since.is_none()
-            && connection.state() == (State::Closing { time_wait: true })
-        {
+        if flow.time_wait_since.is_none() && connection.state() == State::TimeWait {
             flow.time_wait_since = Some(context.now);
             quotas.enter_time_wait(flow.port, context.now, number);
         }

@@ -40,8 +40,7 @@ pub(super) struct Flow {
     pause: ReadPause,
     /// Whether the poll reports that the socket is readable.
     pub read_interest: bool,
-    /// The host has closed its side; the host was told that the guest has.
-    host_eof: bool,
+    /// The host was told that the guest has closed.
     host_shut_down: bool,
     /// Whether the flow is queued for a turn.
     pub is_queued: bool,
@@ -81,7 +80,6 @@ impl Flow {
             writable: false,
             pause: ReadPause::default(),
             read_interest: true,
-            host_eof: false,
             host_shut_down: false,
             is_queued: false,
             time_wait_since: None,
@@ -95,18 +93,22 @@ impl Flow {
 
     /// Whether a SYN may open another flow in its place.
     pub fn is_closing(&self) -> bool {
-        let state = self.connection.as_ref().map(Connection::state);
-        matches!(state, Some(State::Closing { .. } | State::Closed | State::Broken))
+        let Some(connection) = &self.connection else { return false };
+        match connection.state() {
+            State::Closing | State::LastAck => connection.is_eof_delivered(),
+            state => state == State::TimeWait || state.is_over(),
+        }
     }
 
     /// The state as `tramactl` shows it.
     pub fn state(&self) -> &'static str {
-        match self.connection.as_ref().map(Connection::state) {
-            None => "connecting",
-            Some(State::Opening) => "opening",
-            Some(State::Open { peer_closed: false }) => "established",
-            Some(State::Open { peer_closed: true }) => "half-closed",
-            Some(State::Closing { .. } | State::Closed | State::Broken) => "closing",
+        let Some(connection) = &self.connection else { return "connecting" };
+        match connection.state() {
+            state if state.is_opening() => "opening",
+            _ if self.is_closing() => "closing",
+            State::CloseWait if connection.is_eof_delivered() => "half-closed",
+            // Until the host took all data, it does not know that the guest has closed.
+            _ => "established",
         }
     }
 
@@ -168,11 +170,11 @@ impl Flow {
         has_more |= !connection.output(now, (large, SENDS), send);
         match connection.state() {
             State::Closed => Turn::Over,
-            State::Broken => {
+            State::Aborted | State::Reset => {
                 self.reset_host();
                 Turn::Over
             }
-            State::Closing { time_wait: true } => {
+            State::TimeWait => {
                 self.stream = None;
                 Turn::Idle
             }
@@ -201,8 +203,7 @@ impl Flow {
         if *writable {
             connection.drain(&mut |bytes| write(stream, writable, sent, &mut failed, bytes));
         }
-        let state = connection.state();
-        let has_ended = matches!(state, State::Open { peer_closed: true } | State::Closing { .. });
+        let has_ended = connection.is_eof_delivered() && !connection.state().is_over();
         if has_ended && !self.host_shut_down {
             self.host_shut_down = true;
             let result = stream.as_ref().map_or(Ok(()), |stream| stream.shutdown(Shutdown::Write));
@@ -218,10 +219,8 @@ impl Flow {
         let Flow { connection: Some(connection), stream: Some(stream), received, .. } = self else {
             return false;
         };
-        if self.host_eof {
-            return false;
-        }
         for _ in 0..READS {
+            // A connection that we have closed has no room.
             if !self.readable || connection.room() < large {
                 return false;
             }
@@ -229,7 +228,6 @@ impl Flow {
             read_buffer.reserve_exact(large);
             match recv(&*stream, spare_capacity(read_buffer), RecvFlags::empty()) {
                 Ok((0, _)) => {
-                    self.host_eof = true;
                     connection.close();
                     return false;
                 }

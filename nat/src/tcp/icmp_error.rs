@@ -6,7 +6,6 @@
 
 use super::Flows;
 use super::segment::Seq;
-use super::state::State;
 use crate::drop_reason::DropReason;
 use crate::packet::icmp_error::{IcmpFault, ReceivedIcmpError};
 
@@ -29,7 +28,7 @@ impl Flows {
         let connection = connection.ok_or(DropReason::IcmpUnmatched)?;
         let has_changed = match error.fault {
             IcmpFault::TooBig { mtu } => connection.reduce_mss(mtu.saturating_sub(overhead)),
-            IcmpFault::PortUnreachable if connection.state() == State::Opening => {
+            IcmpFault::PortUnreachable if connection.state().is_opening() => {
                 connection.abort();
                 true
             }

@@ -259,8 +259,9 @@ impl Ours {
     /// segments, which is an end like any other.
     fn is_over(&self, guest: PeerState) -> bool {
         let state = self.tcp.as_ref().map(Connection::state);
-        assert!(state != Some(State::Broken) || guest == PeerState::Closed, "gave up");
-        matches!(state, Some(State::Closing { time_wait: true } | State::Closed | State::Broken))
+        let is_reset = matches!(state, Some(State::Aborted | State::Reset));
+        assert!(!is_reset || guest == PeerState::Closed, "gave up");
+        is_reset || matches!(state, Some(State::TimeWait | State::Closed))
     }
 }
 
