@@ -200,7 +200,12 @@ impl Connection {
         self.receiver.autotune(self.sender.max_buffer());
     }
 
-    /// Bytes of buffered data.
+    /// Bytes for the guest that it has not acknowledged.
+    pub fn queued(&self) -> usize {
+        self.sender.queued()
+    }
+
+    /// Bytes of buffered data, either way.
     pub fn buffered(&self) -> usize {
         self.sender.queued() + self.receiver.buffered()
     }

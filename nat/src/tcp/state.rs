@@ -42,10 +42,10 @@
 //! - There is no LISTEN: a connection begins with a SYN, the guest's or ours. CLOSED is where it
 //!   ends in order. ABORTED and RESET are where it ends otherwise, because the host's socket is
 //!   then reset as well.
-//! - CLOSING and LAST-ACK wait for the host, too: from TIME-WAIT and CLOSED on, the host's socket is
-//!   closed, and data that it has not taken would be lost. So FIN-WAIT-2 leads to CLOSING, usually
-//!   left at once. A reset that comes after our FIN was acknowledged does not end this wait.
-//! - A close before ESTABLISHED sends its FIN from there, so that the guest gets data queued before.
+//! - CLOSING and LAST-ACK wait for the host, too: from TIME-WAIT and CLOSED on, the host's socket
+//!   is closed, and data that it has not taken would be lost. So FIN-WAIT-2 leads to CLOSING,
+//!   usually left at once. A reset after our FIN was acknowledged does not end this wait.
+//! - A close before ESTABLISHED sends its FIN once the connection is established.
 
 /// The state of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

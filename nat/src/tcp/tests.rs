@@ -1,4 +1,4 @@
-//! The connection against scripted segments and, in `bad_link`, against itself. [`states`] walks its
+//! The connection against scripted segments and, in `bad_link`, against itself. `states` walks its
 //! states.
 
 use std::time::Duration;
