@@ -15,7 +15,7 @@ mod service {
         BadDns "bad_dns"
             "Not a DNS query; answered with FORMERR unless it is a response."
         DnsLimit "dns_limit"
-            "Too many DNS queries of the sender (answered with SERVFAIL), or too many connections."
+            "Too many DNS queries of the sender; answered with SERVFAIL."
         DnsUnasked "dns_unasked"
             "A message from a DNS server that answers no query."
         BadTftp "bad_tftp"

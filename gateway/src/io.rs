@@ -12,7 +12,7 @@ pub struct Output {
     /// Requests to the sockets to DNS servers, in order.
     pub upstream: Vec<Upstream>,
     /// Answers for DNS streams; `None` closes the stream.
-    pub streams: Vec<(u32, Option<Vec<u8>>)>,
+    pub streams: Vec<(u64, Option<Vec<u8>>)>,
     /// Records for the lease store.
     pub records: Vec<u8>,
     /// Frames to send once the records are durable; if that fails, they are dropped.

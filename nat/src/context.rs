@@ -47,7 +47,6 @@ pub(crate) enum TokenKind {
     Icmp,
     Forward,
     Reflect,
-    Dns,
 }
 
 impl TokenKind {
@@ -66,7 +65,6 @@ impl TokenKind {
             TokenKind::Icmp,
             TokenKind::Forward,
             TokenKind::Reflect,
-            TokenKind::Dns,
         ]
         .into_iter()
         .find(|kind| *kind as usize == token.0 >> Self::SHIFT)?;

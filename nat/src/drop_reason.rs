@@ -36,8 +36,6 @@ trama_frame::drop_reasons! {
         "A guest's ICMP error that changes nothing: temporary, or known already."
     BadUdp "bad_udp"
         "Malformed UDP."
-    DnsLimit "dns_limit"
-        "Too many connections of the sender to DNS."
     TooLong "too_long"
         "The answer exceeds the network's MTU."
     BadTcp "bad_tcp"

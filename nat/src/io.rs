@@ -25,5 +25,5 @@ pub struct Client {
     /// Longest payload in one packet, or in one message of the stream.
     pub room: usize,
     /// The stream of a DNS query over TCP; `None` for datagrams.
-    pub stream: Option<u32>,
+    pub stream: Option<u64>,
 }

@@ -11,7 +11,6 @@ use trama_frame::VnetHeader;
 
 use crate::classify::{self, FrameClass};
 use crate::context::{Context, TokenKind};
-use crate::dns::streams::Streams;
 use crate::drop_reason::DropReason;
 use crate::forward::{Forwards, errno_text};
 use crate::io::{Client, PortMark};
@@ -45,8 +44,6 @@ pub struct Nat {
     pub(crate) forwards: Forwards,
     pub(crate) neighbours: NeighbourCache,
     pub(crate) reflector: Reflector,
-    /// Guests that query the gateway's DNS over TCP.
-    streams: Streams,
 }
 
 impl Nat {
@@ -67,12 +64,12 @@ impl Nat {
 
     /// Takes the DNS queries that came over TCP.
     pub fn take_questions(&mut self) -> Vec<(Client, Vec<u8>)> {
-        self.streams.take_questions()
+        self.tcp.take_queries()
     }
 
     /// Answers a DNS query on its stream; without an answer, closes the stream.
-    pub fn answer(&mut self, stream: u32, message: Option<&[u8]>) {
-        self.streams.answer(stream, message);
+    pub fn answer(&mut self, stream: u64, message: Option<&[u8]>) {
+        self.tcp.answer(stream, message);
     }
 
     /// Handles a frame if it belongs to flows.
@@ -228,7 +225,6 @@ impl Nat {
             Some((TokenKind::Icmp, number)) => self.icmp.ready(number, event, context),
             Some((TokenKind::Forward, number)) => self.forwards.ready(number),
             Some((TokenKind::Reflect, number)) => self.reflector.ready(number),
-            Some((TokenKind::Dns, number)) => self.streams.ready(number),
             None => {}
         }
     }
@@ -237,7 +233,6 @@ impl Nat {
     pub fn poll(&mut self, context: &mut Context<'_>) {
         self.forwards.poll(&mut self.neighbours, &mut self.tcp, context);
         self.tcp.poll(context);
-        self.serve_dns(context);
         for failure in self.tcp.take_failures() {
             let packet = Inbound::reparse(failure.port, failure.mac, &failure.packet);
             let answered =
@@ -252,18 +247,6 @@ impl Nat {
         self.reassembly.poll(context.now, context.counters);
     }
 
-    /// Accepts DNS-over-TCP connections; closes those over the limit.
-    fn serve_dns(&mut self, context: &mut Context<'_>) {
-        for (client, socket) in std::mem::take(&mut self.tcp.dns_connections) {
-            let token = |number| TokenKind::Dns.token(number);
-            let opened = self.streams.open(context.now, context.registry, token, (client, socket));
-            if let Err(reason) = opened {
-                context.counters.drop(reason);
-            }
-        }
-        self.streams.poll(context.now);
-    }
-
     /// Whether flows wait for room on the cable.
     pub fn is_blocked(&self) -> bool {
         self.tcp.is_blocked()
@@ -276,8 +259,7 @@ impl Nat {
     pub fn deadline(&self, now: Duration) -> Option<Duration> {
         let flows = [self.tcp.deadline(), self.udp.deadline(), self.icmp.deadline()];
         let others = [self.forwards.deadline(now), self.reassembly.deadline()];
-        let services = [self.reflector.deadline(), self.streams.deadline()];
-        flows.into_iter().chain(others).chain(services).flatten().min()
+        flows.into_iter().chain(others).chain([self.reflector.deadline()]).flatten().min()
     }
 }
 

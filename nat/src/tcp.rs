@@ -1,5 +1,5 @@
-//! TCP flows. Each one is a connection with a guest ([`engine`]) that a socket of the host
-//! continues.
+//! TCP flows. Each one is a connection with a guest ([`connection`]) that a socket of the host or
+//! the gateway's DNS continues ([`far`]).
 //!
 //! The host starts to connect when a guest's SYN arrives, and the guest is answered when the
 //! connection stands or has failed. Flows are served in turns ([`flow`]); the first turn starts the
@@ -12,11 +12,13 @@
 
 mod connection;
 mod dns;
-mod engine;
+mod dns_end;
+mod far;
 mod flow;
 mod flow_journal;
 #[cfg(test)]
 mod flow_tests;
+mod host_end;
 mod icmp_error;
 #[cfg(test)]
 mod peer_tests;
@@ -25,8 +27,10 @@ mod read_pause;
 mod receiver;
 mod segment;
 mod sender;
+mod state;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -36,18 +40,19 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use connection::Connection;
-use engine::{Engine, State};
+use far::Far;
 use flow::{Flow, Turn};
 use flow_journal::FlowJournal;
-use mio::Interest;
+use host_end::HostEnd;
 use mio::event::Event;
-use mio::net::{TcpStream, UnixStream};
+use mio::net::TcpStream;
 use quota::Quotas;
 use rustix::io::Errno;
 use segment::{Endpoints, Outgoing, Segment, Seq};
+use state::State;
 use trama_frame::MacAddr;
 
-use crate::context::{Context, TokenKind};
+use crate::context::Context;
 use crate::dns::PORT;
 use crate::drop_reason::DropReason;
 use crate::io::{Client, PortMark};
@@ -63,8 +68,6 @@ use crate::{host_stream, policy};
 const TURNS: usize = 16;
 const CONNECT_TURNS: usize = 8;
 const TURN_BYTES: u64 = 16 << 10;
-/// Events reported for a flow's socket, edge-triggered.
-const EVENTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// Outdated timers that are kept in addition to one for each flow.
 const STALE_TIMERS: usize = 1024;
 
@@ -93,8 +96,10 @@ pub(crate) struct Flows {
     journal: FlowJournal,
     /// Flows of a gateway process that died. Their guests have not been told yet.
     stale_flows: Vec<Endpoints>,
-    /// Connections of guests to the gateway's DNS, and the other ends of their flows.
-    pub(super) dns_connections: Vec<(Client, UnixStream)>,
+    /// Queries of guests to the gateway's DNS.
+    dns_queries: Vec<(Client, Vec<u8>)>,
+    /// Counts the flows to the gateway's DNS.
+    dns_generation: u32,
 }
 
 impl Flows {
@@ -154,7 +159,8 @@ impl Flows {
             return Err(reason);
         }
         self.admit(packet.port)?;
-        let mut flow = Flow::new(context.now, packet.port, ends);
+        let far = Far::Host(HostEnd::new(None));
+        let mut flow = Flow::new(context.now, packet.port, ends, far);
         flow.syn = Some(packet.packet.into());
         let number = self.insert(flow);
         self.queue(number);
@@ -167,9 +173,9 @@ impl Flows {
         let target = policy::target(context.config, Transport::Tcp, remote);
         let stream = target.map_err(|_| Errno::ACCESS.into()).and_then(host_stream::connect);
         let begun = stream.and_then(|stream| {
-            let flow = self.flow(number).ok_or(Errno::NOENT)?;
-            flow.stream = Some(stream);
-            register(flow, number, context)
+            let host = self.flow(number).and_then(|flow| flow.far.host()).ok_or(Errno::NOENT)?;
+            host.stream = Some(stream);
+            host.register(number, context)
         });
         if let Err(error) = begun {
             self.connect_failed(number, error, context);
@@ -214,26 +220,27 @@ impl Flows {
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let ends = Endpoints { mac, guest, remote };
-        let mut flow = Flow::new(context.now, port, ends);
-        flow.stream = Some(stream);
+        let far = Far::Host(HostEnd::new(Some(stream)));
+        let mut flow = Flow::new(context.now, port, ends, far);
         let refusal = match self.can_open_to_guest(guest, remote) {
             true => self.admit(port),
             false => Err(DropReason::FlowLimit),
         };
         if let Err(reason) = refusal {
-            flow.reset_host();
+            flow.far.reset();
             return Err(reason);
         }
         let initial = Seq((context.random)() as u32);
-        flow.engine = Some(Connection::connect(context.now, initial, local_mss(context, &ends)));
+        flow.connection =
+            Some(Connection::connect(context.now, initial, local_mss(context, &ends)));
         if let Some(&old) = self.table.get(&(guest, remote)) {
             self.remove(old);
         }
         let number = self.insert(flow);
         self.quotas.flow_opened(port);
         let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };
-        if register(flow, number, context).is_err() {
-            flow.reset_host();
+        if flow.far.host().is_some_and(|host| host.register(number, context).is_err()) {
+            flow.far.reset();
             self.remove(number);
             return Err(DropReason::FileLimit);
         }
@@ -373,9 +380,9 @@ impl Flows {
 
     pub(super) fn ready(&mut self, number: u32, event: &Event, context: &mut Context<'_>) {
         let Some(Some(flow)) = self.flows.get_mut(number as usize) else { return };
-        // The next read or write returns the error.
-        flow.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        flow.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+        if let Some(host) = flow.far.host() {
+            host.ready(event);
+        }
         if flow.syn.is_some() {
             self.connected(number, context);
         }
@@ -385,7 +392,7 @@ impl Flows {
     /// Handles the outcome of the host's connection attempt.
     fn connected(&mut self, number: u32, context: &mut Context<'_>) {
         let Some(flow) = &mut self.flows[number as usize] else { return };
-        let Some(stream) = &flow.stream else { return };
+        let Some(stream) = flow.far.host().and_then(|host| host.stream.as_ref()) else { return };
         let result = match stream.take_error() {
             Ok(None) => stream.peer_addr().map(drop),
             Ok(Some(error)) | Err(error) => Err(error),
@@ -406,7 +413,7 @@ impl Flows {
         };
         let initial = Seq((context.random)() as u32);
         let mss = local_mss(context, &flow.ends);
-        flow.engine = Some(Connection::accept(context.now, &segment, initial, mss));
+        flow.connection = Some(Connection::accept(context.now, &segment, initial, mss));
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) {
@@ -431,7 +438,7 @@ impl Flows {
     fn turn(&mut self, number: u32, context: &mut Context<'_>) -> usize {
         let Some(flow) = self.flow(number) else { return 0 };
         flow.is_queued = false;
-        if flow.syn.is_some() && flow.stream.is_none() {
+        if flow.syn.is_some() && flow.far.host().is_some_and(|host| host.stream.is_none()) {
             self.start_connect(number, context);
             return CONNECT_TURNS;
         }
@@ -440,20 +447,22 @@ impl Flows {
 
     /// Serves a flow. Returns the bytes moved between guest and host.
     fn serve(&mut self, number: u32, context: &mut Context<'_>) -> u64 {
-        let Flows { flows, quotas, read_buffer, timers, .. } = self;
+        let Flows { flows, quotas, read_buffer, timers, dns_queries, .. } = self;
         let Some(flow) = &mut flows[number as usize] else { return 0 };
         let before = flow.sent + flow.received;
         let turn = flow.serve(context, read_buffer, quotas.may_buffer_more(flow.port));
         let moved = flow.sent + flow.received - before;
-        let Some(engine) = &flow.engine else { return moved };
-        if flow.time_wait_since.is_none() && engine.state() == (State::Closing { time_wait: true })
-        {
+        let Some(connection) = &flow.connection else { return moved };
+        if flow.time_wait_since.is_none() && connection.state() == State::TimeWait {
             flow.time_wait_since = Some(context.now);
             quotas.enter_time_wait(flow.port, context.now, number);
         }
-        let kept = engine.buffered();
+        let kept = connection.buffered() + flow.far.buffered();
         quotas.charge(flow.port, std::mem::replace(&mut flow.buffered, kept), kept);
-        update_read_interest(flow, number, context);
+        match &mut flow.far {
+            Far::Host(host) => host.update_read_interest(number, context),
+            Far::Dns(dns) => dns_queries.extend(dns.take_queries(number, flow.port, &flow.ends)),
+        }
         if let Some(at) = flow.deadline()
             && flow.timer.is_none_or(|timer| at < timer)
         {
@@ -484,8 +493,8 @@ impl Flows {
                 continue;
             }
             flow.timer = None;
-            let Some(engine) = &mut flow.engine else { continue };
-            engine.expire(now);
+            let Some(connection) = &mut flow.connection else { continue };
+            connection.expire(now);
             self.queue(number);
         }
     }
@@ -507,23 +516,4 @@ impl Flows {
 fn local_mss(context: &Context<'_>, ends: &Endpoints) -> u16 {
     let mtu = usize::from(context.config.station.mtu);
     mtu.saturating_sub(ends.overhead()).max(64) as u16
-}
-
-/// Registers the events of a flow's socket.
-fn register(flow: &mut Flow, number: u32, context: &Context<'_>) -> io::Result<()> {
-    let Some(stream) = &mut flow.stream else { return Ok(()) };
-    context.registry.register(stream, TokenKind::Tcp.token(number), EVENTS)
-}
-
-/// Reports that the socket is readable, except while reading is paused.
-fn update_read_interest(flow: &mut Flow, number: u32, context: &Context<'_>) {
-    let wanted = flow.paused_until().is_none();
-    let Some(stream) = flow.stream.as_mut().filter(|_| flow.read_interest != wanted) else {
-        return;
-    };
-    let interest = if wanted { EVENTS } else { Interest::WRITABLE };
-    // On failure, events come as before and the next turn tries again.
-    if context.registry.reregister(stream, TokenKind::Tcp.token(number), interest).is_ok() {
-        flow.read_interest = wanted;
-    }
 }

@@ -10,7 +10,7 @@ use smoltcp::wire::{
 };
 use trama_frame::{MacAddr, VnetHeader};
 
-use crate::io::{Client, PortMark, Random};
+use crate::io::{PortMark, Random};
 use crate::packet::received::{self, Frame};
 use crate::packet::{self, checksums, ethernet_address, ip_frame};
 use crate::rules::{Config, Rules};
@@ -55,12 +55,6 @@ pub fn random() -> Random {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         state >> 16
     })
-}
-
-/// A client at switch port `port`.
-pub fn client(port: u64) -> Client {
-    let (remote, local) = ((GUEST4.into(), 4000), (GATEWAY4.into(), 53));
-    Client { port: PortMark(port), mac: GUEST, remote, local, room: 200, stream: None }
 }
 
 /// An echo request of the guest to `to`.

@@ -15,3 +15,12 @@ pub fn take_message(input: &mut Vec<u8>) -> Option<Vec<u8>> {
     input.drain(..2 + message.len());
     Some(message)
 }
+
+/// Bytes that `input` lacks for a message, or for its length.
+pub fn missing(input: &[u8]) -> usize {
+    let end = match input.split_first_chunk::<2>() {
+        Some((length, _)) => 2 + usize::from(u16::from_be_bytes(*length)),
+        None => 2,
+    };
+    end.saturating_sub(input.len())
+}

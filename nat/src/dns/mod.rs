@@ -2,7 +2,6 @@
 
 pub mod framing;
 pub mod shares;
-pub(crate) mod streams;
 
 /// The port of DNS servers.
 pub const PORT: u16 = 53;

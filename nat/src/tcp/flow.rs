@@ -1,48 +1,29 @@
-//! One flow: a connection with a guest, and the host's socket that continues it.
+//! One flow: a connection with a guest, and the far end that continues it.
 
-use std::io::{ErrorKind, Write};
-use std::net::Shutdown;
 use std::time::Duration;
 
-use mio::net::TcpStream;
-use rustix::buffer::spare_capacity;
-use rustix::io::Errno;
-use rustix::net::sockopt::set_socket_linger;
-use rustix::net::{RecvFlags, recv};
-
 use super::connection::Connection;
-use super::engine::{Engine, State};
-use super::read_pause::ReadPause;
+use super::far::Far;
 use super::segment::{Endpoints, Outgoing, Segment};
+use super::state::State;
+use super::turn::{Limits, Moved};
 use crate::context::Context;
 use crate::io::PortMark;
 
 /// Most segments in a large one: as many as fit 64 KiB at MTU 1500.
 const GSO_SEGMENTS: usize = 44;
 const MAX_PACKET: usize = 65_535;
-/// Reads from the host's socket, and segments sent, in one turn.
-const READS: usize = 4;
+/// Segments sent in one turn.
 const SENDS: usize = 8;
-/// Shorter reads are copied out of the read buffer.
-const MIN_OWN_BUFFER: usize = 16 << 10;
 
 /// A TCP flow.
 pub(super) struct Flow {
     pub ends: Endpoints,
     pub port: PortMark,
-    /// The host's socket; `None` until the flow's first turn.
-    pub stream: Option<TcpStream>,
+    pub far: Far,
     /// The guest's SYN as it came, until the host has connected.
     pub syn: Option<Box<[u8]>>,
-    pub engine: Option<Connection>,
-    pub readable: bool,
-    pub writable: bool,
-    pause: ReadPause,
-    /// Whether the poll reports that the socket is readable.
-    pub read_interest: bool,
-    /// The host has closed its side; the host was told that the guest has.
-    host_eof: bool,
-    host_shut_down: bool,
+    pub connection: Option<Connection>,
     /// Whether the flow is queued for a turn.
     pub is_queued: bool,
     /// When the flow entered TIME-WAIT.
@@ -70,19 +51,13 @@ pub(super) enum Turn {
 }
 
 impl Flow {
-    pub fn new(now: Duration, port: PortMark, ends: Endpoints) -> Flow {
+    pub fn new(now: Duration, port: PortMark, ends: Endpoints, far: Far) -> Flow {
         Flow {
             ends,
             port,
-            stream: None,
+            far,
             syn: None,
-            engine: None,
-            readable: false,
-            writable: false,
-            pause: ReadPause::default(),
-            read_interest: true,
-            host_eof: false,
-            host_shut_down: false,
+            connection: None,
             is_queued: false,
             time_wait_since: None,
             buffered: 0,
@@ -95,18 +70,22 @@ impl Flow {
 
     /// Whether a SYN may open another flow in its place.
     pub fn is_closing(&self) -> bool {
-        let state = self.engine.as_ref().map(Engine::state);
-        matches!(state, Some(State::Closing { .. } | State::Closed | State::Broken))
+        let Some(connection) = &self.connection else { return false };
+        match connection.state() {
+            State::Closing | State::LastAck => connection.is_eof_delivered(),
+            state => state == State::TimeWait || state.is_over(),
+        }
     }
 
     /// The state as `tramactl` shows it.
     pub fn state(&self) -> &'static str {
-        match self.engine.as_ref().map(Engine::state) {
-            None => "connecting",
-            Some(State::Opening) => "opening",
-            Some(State::Open { peer_closed: false }) => "established",
-            Some(State::Open { peer_closed: true }) => "half-closed",
-            Some(State::Closing { .. } | State::Closed | State::Broken) => "closing",
+        let Some(connection) = &self.connection else { return "connecting" };
+        match connection.state() {
+            state if state.is_opening() => "opening",
+            _ if self.is_closing() => "closing",
+            State::CloseWait if connection.is_eof_delivered() => "half-closed",
+            // Until the host took all data, it does not know that the guest has closed.
+            _ => "established",
         }
     }
 
@@ -114,13 +93,20 @@ impl Flow {
     pub fn handle(&mut self, now: Duration, segment: &Segment<'_>) {
         self.used = now;
         if !segment.payload.is_empty() {
-            self.pause.cancel();
+            self.far.guest_sent();
         }
-        let Flow { engine: Some(engine), stream, writable, sent, .. } = self else { return };
+        let Flow { connection: Some(connection), far, sent, .. } = self else { return };
         let mut failed = false;
-        engine.handle(now, segment, &mut |bytes| write(stream, writable, sent, &mut failed, bytes));
+        connection.handle(now, segment, &mut |bytes| {
+            let count = far.write(bytes).unwrap_or_else(|_| {
+                failed = true;
+                0
+            });
+            *sent += count as u64;
+            count
+        });
         if failed {
-            engine.abort();
+            connection.abort();
         }
     }
 
@@ -132,44 +118,29 @@ impl Flow {
         read_buffer: &mut Vec<u8>,
         may_buffer_more: bool,
     ) -> Turn {
-        self.write_host();
-        let Flow { engine: Some(engine), ends, .. } = self else { return Turn::Idle };
-        if may_buffer_more {
-            engine.autotune();
-        }
-        let mss = engine.segment_size();
+        let Flow { connection: Some(connection), far, .. } = self else { return Turn::Idle };
+        let (now, ends) = (context.now, self.ends);
+        let mss = connection.segment_size();
         let segments = if context.config.rules.is_some() { GSO_SEGMENTS } else { 1 };
         // The length field of an IP packet has 16 bits.
         let large = (segments * mss).min((MAX_PACKET - ends.overhead()) / mss * mss);
-        let ends = *ends;
-        let before = self.received;
-        // Looked up now: data that is still charged to the port may have been acknowledged since
-        // the last turn, and then no other event would bring the next one.
-        let has_buffered = self.engine.as_ref().is_some_and(|engine| engine.buffered() > 0);
-        // While reading is paused, no event reports that the socket is readable.
-        let pause_is_over =
-            !self.read_interest && self.paused_until().is_none_or(|until| until <= context.now);
-        self.readable = pause_is_over || (self.read_interest && self.readable);
-        let mut has_more = (may_buffer_more || !has_buffered) && self.read_host(read_buffer, large);
-        let count = (self.received - before) as usize;
-        if count > 0 {
-            self.used = context.now;
+        let limits = Limits { large, may_buffer_more };
+        let Moved { sent, received, mut has_more } =
+            far.exchange(now, connection, &limits, read_buffer);
+        (self.sent, self.received) = (self.sent + sent, self.received + received);
+        if received > 0 {
+            self.used = now;
         }
-        if count > 0 || pause_is_over {
-            self.pause.record_read(context.now, count);
-        }
-        let Some(engine) = &mut self.engine else { return Turn::Idle };
-        let now = context.now;
         let send = &mut |segment: &Outgoing<'_>| ends.send(context, segment).is_ok();
-        has_more |= !engine.output(now, (large, SENDS), send);
-        match engine.state() {
+        has_more |= !connection.output(now, (large, SENDS), send);
+        match connection.state() {
             State::Closed => Turn::Over,
-            State::Broken => {
-                self.reset_host();
+            State::Aborted | State::Reset => {
+                far.reset();
                 Turn::Over
             }
-            State::Closing { time_wait: true } => {
-                self.stream = None;
+            State::TimeWait => {
+                far.close();
                 Turn::Idle
             }
             _ if has_more => Turn::More,
@@ -177,106 +148,9 @@ impl Flow {
         }
     }
 
-    /// Until when reading from the host is paused.
-    pub fn paused_until(&self) -> Option<Duration> {
-        self.pause.paused_until()
-    }
-
     /// When the flow needs a turn without an event.
     pub fn deadline(&self) -> Option<Duration> {
-        let due = self.engine.as_ref().and_then(Engine::deadline);
-        self.paused_until().into_iter().chain(due).min()
-    }
-
-    /// Passes buffered data to the host, and the guest's FIN after it.
-    fn write_host(&mut self) {
-        let Flow { engine: Some(engine), stream, writable, sent, .. } = self else { return };
-        let mut failed = false;
-        if *writable {
-            engine.drain(&mut |bytes| write(stream, writable, sent, &mut failed, bytes));
-        }
-        let state = engine.state();
-        let has_ended = matches!(state, State::Open { peer_closed: true } | State::Closing { .. });
-        if has_ended && !self.host_shut_down {
-            self.host_shut_down = true;
-            let result = stream.as_ref().map_or(Ok(()), |stream| stream.shutdown(Shutdown::Write));
-            failed |= result.is_err();
-        }
-        if failed {
-            engine.abort();
-        }
-    }
-
-    /// Reads from the host. Returns whether there may be more.
-    fn read_host(&mut self, read_buffer: &mut Vec<u8>, large: usize) -> bool {
-        let Flow { engine: Some(engine), stream: Some(stream), received, .. } = self else {
-            return false;
-        };
-        if self.host_eof {
-            return false;
-        }
-        for _ in 0..READS {
-            if !self.readable || engine.room() < large {
-                return false;
-            }
-            read_buffer.clear();
-            read_buffer.reserve_exact(large);
-            match recv(&*stream, spare_capacity(read_buffer), RecvFlags::empty()) {
-                Ok((0, _)) => {
-                    self.host_eof = true;
-                    engine.close();
-                    return false;
-                }
-                Ok((count, _)) => {
-                    *received += count as u64;
-                    let is_large = count >= MIN_OWN_BUFFER;
-                    engine.push(if is_large {
-                        std::mem::take(read_buffer)
-                    } else {
-                        read_buffer.clone()
-                    });
-                }
-                Err(Errno::AGAIN) => self.readable = false,
-                Err(Errno::INTR) => {}
-                Err(_) => {
-                    engine.abort();
-                    return false;
-                }
-            }
-        }
-        self.readable
-    }
-
-    /// Closes the host's socket with a reset.
-    pub fn reset_host(&mut self) {
-        if let Some(stream) = self.stream.take() {
-            // On failure, the socket is closed in order.
-            let _ = set_socket_linger(&stream, Some(Duration::ZERO));
-        }
-    }
-}
-
-/// Writes to the host's socket. Returns how many bytes it took.
-fn write(
-    stream: &mut Option<TcpStream>,
-    writable: &mut bool,
-    sent: &mut u64,
-    failed: &mut bool,
-    bytes: &[u8],
-) -> usize {
-    let Some(stream) = stream else { return bytes.len() };
-    if !*writable {
-        return 0;
-    }
-    match stream.write(bytes) {
-        Ok(count) => {
-            *sent += count as u64;
-            count
-        }
-        Err(error) => {
-            *writable = false;
-            *failed |= ![ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind());
-            0
-        }
+        let due = self.connection.as_ref().and_then(Connection::deadline);
+        self.far.deadline().into_iter().chain(due).min()
     }
 }

@@ -13,7 +13,7 @@ use trama_frame::vnet::DATA_VALID;
 
 use super::*;
 use crate::cable::Cable;
-use crate::context::Context;
+use crate::context::{Context, TokenKind};
 use crate::drop_reason::Counters;
 use crate::io::Random;
 use crate::packet::checksums;
@@ -164,6 +164,13 @@ impl World {
     }
 }
 
+/// The host's end of a flow.
+#[track_caller]
+fn host_end(flow: &Flow) -> &HostEnd {
+    let Far::Host(host) = &flow.far else { panic!("a flow to the gateway's DNS") };
+    host
+}
+
 /// A guest's SYN with data.
 fn syn(payload: &[u8]) -> TcpRepr<'_> {
     TcpRepr {
@@ -229,7 +236,7 @@ fn ports_take_turns_to_connect() {
     world.with(|flows, context| flows.poll(context));
     let begun = |world: &World, port| {
         let flows = world.flows.flows.iter().flatten();
-        flows.filter(|flow| flow.port == port && flow.stream.is_some()).count()
+        flows.filter(|flow| flow.port == port && host_end(flow).stream.is_some()).count()
     };
     assert_eq!(begun(&world, PortMark(2)), 1);
     assert_eq!(begun(&world, PortMark(1)), TURNS / CONNECT_TURNS - 1);
@@ -249,12 +256,12 @@ fn bulk_data_counts_as_several_turns() {
     for (number, host) in hosts.iter_mut().enumerate() {
         host.write_all(&[7; 128 << 10]).unwrap();
         world.with(|flows, _| {
-            flows.flows[number].as_mut().unwrap().readable = true;
+            flows.flows[number].as_mut().unwrap().far.host().unwrap().readable = true;
             flows.queue(number as u32);
         });
     }
     // A socket that holds less would take fewer turns: the kernel may deliver data a while later.
-    let holds = |flow: &Flow| ioctl_fionread(flow.stream.as_ref().unwrap()).unwrap();
+    let holds = |flow: &Flow| ioctl_fionread(host_end(flow).stream.as_ref().unwrap()).unwrap();
     let deadline = Instant::now() + PATIENCE;
     while world.flows.flows.iter().flatten().any(|flow| holds(flow) < 3 * TURN_BYTES) {
         assert!(Instant::now() < deadline, "the hosts' data does not come");
@@ -278,7 +285,7 @@ fn a_flow_of_a_port_over_its_buffer_limit_goes_on_once_its_guest_has_its_data() 
     host.write_all(b"one").unwrap();
     assert_eq!(world.data(), b"one");
     host.write_all(b"two").unwrap();
-    world.until(|world| world.flows.flows[0].as_ref().is_some_and(|flow| flow.readable));
+    world.until(|world| world.flows.flows[0].as_ref().is_some_and(|flow| host_end(flow).readable));
     world.with(|flows, context| flows.poll(context));
     assert!(world.frames.0.is_empty(), "it waits for the guest");
     world.send(TcpControl::None, 101, Some(ours.wrapping_add(4))).unwrap();
@@ -291,8 +298,8 @@ fn a_long_lived_quiet_flow_does_not_fill_the_timers() {
     let mut world = World::new(server.local_addr().unwrap());
     let mut acked = world.open().wrapping_add(1);
     for _ in 0..5000 {
-        let engine = world.flows.flows[0].as_mut().and_then(|flow| flow.engine.as_mut());
-        engine.unwrap().push(vec![7]);
+        let connection = world.flows.flows[0].as_mut().and_then(|flow| flow.connection.as_mut());
+        connection.unwrap().push(vec![7]);
         world.with(|flows, context| {
             flows.queue(0);
             flows.poll(context);
@@ -385,7 +392,7 @@ fn paused() -> (World, std::net::TcpStream, u32, TcpListener) {
     let mut next = world.open().wrapping_add(1);
     let mut host = server.accept().unwrap().0;
     for _ in 0..100 {
-        if world.flows.flows[0].as_ref().unwrap().paused_until().is_some() {
+        if host_end(world.flows.flows[0].as_ref().unwrap()).paused_until().is_some() {
             return (world, host, next, server);
         }
         host.write_all(b"a").unwrap();

@@ -5,7 +5,6 @@
 //! guest that is gone is detected by timeouts.
 
 use super::Flows;
-use super::engine::{Engine, State};
 use super::segment::Seq;
 use crate::drop_reason::DropReason;
 use crate::packet::icmp_error::{IcmpFault, ReceivedIcmpError};
@@ -23,13 +22,14 @@ impl Flows {
             return Err(DropReason::IcmpUnmatched);
         };
         let overhead = flow.ends.overhead() as u16;
-        let engine = flow.engine.as_mut();
-        let engine = engine.filter(|engine| engine.is_in_flight(Seq(error.sequence)));
-        let engine = engine.ok_or(DropReason::IcmpUnmatched)?;
+        let connection = flow.connection.as_mut();
+        let connection =
+            connection.filter(|connection| connection.is_in_flight(Seq(error.sequence)));
+        let connection = connection.ok_or(DropReason::IcmpUnmatched)?;
         let has_changed = match error.fault {
-            IcmpFault::TooBig { mtu } => engine.reduce_mss(mtu.saturating_sub(overhead)),
-            IcmpFault::PortUnreachable if engine.state() == State::Opening => {
-                engine.abort();
+            IcmpFault::TooBig { mtu } => connection.reduce_mss(mtu.saturating_sub(overhead)),
+            IcmpFault::PortUnreachable if connection.state().is_opening() => {
+                connection.abort();
                 true
             }
             _ => false,

@@ -15,8 +15,8 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpCidr, IpProtocol, Ipv6Packet};
 
 use super::connection::Connection;
-use super::engine::{Engine, State};
 use super::segment::{Endpoints, Outgoing, Segment, Seq};
+use super::state::State;
 use crate::classify::FrameClass;
 use crate::context::Context;
 use crate::drop_reason::Counters;
@@ -258,9 +258,10 @@ impl Ours {
     /// Whether the connection is over. A guest that has closed, and waited long enough, resets late
     /// segments, which is an end like any other.
     fn is_over(&self, guest: PeerState) -> bool {
-        let state = self.tcp.as_ref().map(Engine::state);
-        assert!(state != Some(State::Broken) || guest == PeerState::Closed, "gave up");
-        matches!(state, Some(State::Closing { time_wait: true } | State::Closed | State::Broken))
+        let state = self.tcp.as_ref().map(Connection::state);
+        let is_reset = matches!(state, Some(State::Aborted | State::Reset));
+        assert!(!is_reset || guest == PeerState::Closed, "gave up");
+        is_reset || matches!(state, Some(State::TimeWait | State::Closed))
     }
 }
 
@@ -361,7 +362,7 @@ fn exchange(setting: Setting) -> Duration {
             return now;
         }
         let next = link.flying.keys().next().map(|(at, _)| *at);
-        let timers = end.tcp.as_ref().and_then(Engine::deadline);
+        let timers = end.tcp.as_ref().and_then(Connection::deadline);
         // An end that did not take all data takes more soon.
         let waits = waits || guest.has_unread() || guest.written < theirs.len();
         let soon = waits.then_some(now + Duration::from_millis(1));

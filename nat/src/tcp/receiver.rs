@@ -70,7 +70,7 @@ impl Receiver {
     }
 
     /// Takes the data of an acceptable segment. `host` returns how much the host took.
-    pub fn receive(&mut self, segment: &Segment<'_>, host: &mut dyn FnMut(&[u8]) -> usize) {
+    pub fn receive(&mut self, segment: &Segment<'_>, host: &mut impl FnMut(&[u8]) -> usize) {
         let end = segment.sequence + segment.payload.len();
         if segment.fin && end - self.rcv_adv <= 0 {
             self.fin_seq = Some(end);
@@ -91,7 +91,7 @@ impl Receiver {
         }
     }
 
-    fn deliver(&mut self, payload: &[u8], host: &mut dyn FnMut(&[u8]) -> usize) {
+    fn deliver(&mut self, payload: &[u8], host: &mut impl FnMut(&[u8]) -> usize) {
         let goes_on = payload.len() >= MIN_DIRECT_WRITE && self.drain(host);
         let taken = if goes_on { host(payload) } else { 0 };
         self.in_order.extend(&payload[taken..]);
@@ -146,7 +146,7 @@ impl Receiver {
         blocks
     }
 
-    fn deliver_contiguous(&mut self, host: &mut dyn FnMut(&[u8]) -> usize) {
+    fn deliver_contiguous(&mut self, host: &mut impl FnMut(&[u8]) -> usize) {
         while let Some((first, _)) = self.out_of_order.first()
             && *first - self.rcv_nxt <= 0
         {
@@ -157,7 +157,7 @@ impl Receiver {
     }
 
     /// Passes buffered data to the host. Returns whether it took all.
-    pub fn drain(&mut self, host: &mut dyn FnMut(&[u8]) -> usize) -> bool {
+    pub fn drain(&mut self, host: &mut impl FnMut(&[u8]) -> usize) -> bool {
         while !self.in_order.is_empty() {
             let taken = host(self.in_order.as_slices().0);
             if taken == 0 {

@@ -190,11 +190,6 @@ impl Sender {
         self.fin_seq.is_some_and(|fin| self.snd_una - fin > 0)
     }
 
-    /// Whether the FIN has been sent.
-    pub fn is_fin_sent(&self) -> bool {
-        self.fin_seq.is_some()
-    }
-
     /// Handles the acknowledgement and window of a segment.
     pub fn process_ack(&mut self, now: Duration, segment: &Segment<'_>, ack: Seq) -> AckResult {
         if ack - self.snd_max > 0 {

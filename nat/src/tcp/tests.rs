@@ -1,13 +1,15 @@
-//! The engine against scripted segments and, in `bad_link`, against itself.
+//! The connection against scripted segments and, in `bad_link`, against itself. `states` walks its
+//! states.
 
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::engine::{Engine, State};
 use super::receiver::WINDOW_SCALE;
 use super::segment::{Control, Outgoing, Segment, Seq};
+use super::state::State;
 
 mod bad_link;
+mod states;
 
 const MSS: u16 = 1000;
 const LARGE: usize = 4 * MSS as usize;
@@ -156,7 +158,7 @@ fn open() -> End {
     let mut end = End::new(Connection::accept(T0, &syn(), OURS, 1460));
     assert_eq!(end.output().len(), 1);
     assert_eq!(end.ask(data(0, &[], 0)), []);
-    assert_eq!(end.tcp.state(), State::Open { peer_closed: false });
+    assert_eq!(end.tcp.state(), State::Established);
     end
 }
 
@@ -170,12 +172,12 @@ fn a_syn_is_answered_until_the_answer_is_acknowledged() {
     assert_eq!(end.output(), [], "once is enough");
     assert_eq!(end.ask(syn()), answers, "the guest retransmits");
     assert_eq!(end.wait(), answers, "no ACK arrived");
-    assert_eq!(end.tcp.state(), State::Opening);
+    assert_eq!(end.tcp.state(), State::SynReceived);
     end.ask(data(0, b"hello", 0));
     assert_eq!(end.received, b"hello", "data with the ACK");
     let mut silent = End::new(Connection::accept(T0, &syn(), OURS, 1460));
     silent.output();
-    assert!((5..20).contains(&silent.waits_in(State::Opening)), "it gives up in the end");
+    assert!((5..20).contains(&silent.waits_in(State::SynReceived)), "it gives up in the end");
 }
 
 #[test]
@@ -216,14 +218,14 @@ fn large_segments_are_whole_ones() {
 fn either_side_may_close_first_and_still_receive() {
     let mut end = open();
     assert_eq!(end.ask(fin(0, 0))[0].ack, Some(THEIRS + 2));
-    assert_eq!(end.tcp.state(), State::Open { peer_closed: true });
+    assert_eq!(end.tcp.state(), State::CloseWait);
     end.tcp.push(b"late".to_vec());
     assert_eq!(end.output()[0].data, b"late");
     end.ask(data(1, &[], 4));
     end.tcp.close();
     let last = end.output();
     assert_eq!((last[0].sequence, last[0].control), (OURS + 5, Control::Fin));
-    assert_eq!(end.tcp.state(), State::Closing { time_wait: false });
+    assert_eq!(end.tcp.state(), State::LastAck);
     assert_eq!(end.wait(), last, "a FIN that was lost");
     end.ask(data(1, &[], 5));
     assert_eq!(end.tcp.state(), State::Closed);
@@ -235,7 +237,7 @@ fn either_side_may_close_first_and_still_receive() {
     assert_eq!(end.output(), []);
     assert_eq!(end.ask(fin(4, 1))[0].ack, Some(THEIRS + 6));
     assert_eq!(end.received, b"more");
-    assert_eq!(end.tcp.state(), State::Closing { time_wait: true });
+    assert_eq!(end.tcp.state(), State::TimeWait);
     assert_eq!(end.ask(fin(4, 1))[0].ack, Some(THEIRS + 6), "its acknowledgement was lost");
     end.wait();
     assert_eq!(end.tcp.state(), State::Closed);
@@ -248,7 +250,7 @@ fn simultaneous_close() {
     end.output();
     assert_eq!(end.ask(fin(0, 0))[0].ack, Some(THEIRS + 2), "crossing FINs");
     end.ask(data(1, &[], 1));
-    assert_eq!(end.tcp.state(), State::Closing { time_wait: true });
+    assert_eq!(end.tcp.state(), State::TimeWait);
 }
 
 #[test]
@@ -257,9 +259,9 @@ fn only_a_reset_with_the_exact_number_ends_it() {
     let mut end = open();
     assert_eq!(end.ask(rst(70_000)), [], "outside the window");
     assert_eq!(end.ask(rst(9)).len(), 1, "inside: the guest is asked (RFC 5961)");
-    assert_eq!(end.tcp.state(), State::Open { peer_closed: false });
+    assert_eq!(end.tcp.state(), State::Established);
     assert_eq!(end.ask(rst(0)), []);
-    assert_eq!(end.tcp.state(), State::Broken);
+    assert_eq!(end.tcp.state(), State::Reset);
 }
 
 #[test]
@@ -272,7 +274,7 @@ fn a_reset_after_both_ends_costs_the_host_nothing() {
     end.ask(fin(4, 1));
     let rst = || Segment { rst: true, ack: None, ..data(5, &[], 1) };
     assert_eq!(end.ask(rst()), []);
-    assert_eq!(end.tcp.state(), State::Open { peer_closed: false });
+    assert_eq!(end.tcp.state(), State::Closing);
     end.takes = usize::MAX;
     assert!(end.drain());
     end.output();
@@ -289,7 +291,7 @@ fn segments_outside_the_window_are_answered_and_change_nothing() {
     }
     assert_eq!(end.ask(data(0, b"wrong", 9)).len(), 1, "of what was never sent");
     assert_eq!(end.ask(Segment { syn: true, ..data(5, &[], 0) }).len(), 1, "a forged SYN");
-    assert_eq!((end.tcp.state(), &end.received[..]), (State::Open { peer_closed: false }, &[][..]));
+    assert_eq!((end.tcp.state(), &end.received[..]), (State::Established, &[][..]));
 }
 
 #[test]
@@ -305,7 +307,7 @@ fn data_is_put_in_order_and_overlaps_are_cut() {
     assert_eq!(end.received, bytes[..60], "of two that overlap, the later is cut");
     end.handle(&data(30, &bytes[30..95], 0));
     assert_eq!(end.received, bytes);
-    assert_eq!(end.tcp.state(), State::Open { peer_closed: true });
+    assert_eq!(end.tcp.state(), State::CloseWait);
 }
 
 #[test]
@@ -362,7 +364,7 @@ fn a_guest_that_is_gone_is_detected() {
     let mut end = open();
     end.tcp.push(b"abc".to_vec());
     end.output();
-    assert!(end.waits_in(State::Open { peer_closed: false }) < 20);
+    assert!(end.waits_in(State::Established) < 20);
     assert!(end.now > Duration::from_secs(100), "{:?}", end.now);
 
     let mut idle = open();
@@ -371,7 +373,7 @@ fn a_guest_that_is_gone_is_detected() {
     assert!(idle.now >= Duration::from_secs(7200));
     idle.ask(data(0, &[], 0));
     assert!(idle.tcp.deadline().unwrap() >= idle.now + Duration::from_secs(7200));
-    assert!(idle.waits_in(State::Open { peer_closed: false }) < 20);
+    assert!(idle.waits_in(State::Established) < 20);
 }
 
 #[test]
@@ -380,9 +382,9 @@ fn an_active_open_can_be_refused() {
     assert!(matches!(caller.output()[0].control, Control::Syn { .. }));
     let no = Segment { rst: true, ..data(0, &[], 0) };
     caller.ask(Segment { ack: Some(OURS + 9), ..no.clone() });
-    assert_eq!(caller.tcp.state(), State::Opening, "a forged refusal");
+    assert_eq!(caller.tcp.state(), State::SynSent, "a forged refusal");
     caller.ask(no);
-    assert_eq!(caller.tcp.state(), State::Broken);
+    assert_eq!(caller.tcp.state(), State::Reset);
 }
 
 #[test]
@@ -391,13 +393,14 @@ fn an_unacceptable_ack_in_the_handshake_is_reset() {
     let caller = Connection::connect(T0, OURS, 1460);
     for mut end in [callee, caller].map(End::new) {
         end.output();
+        let state = end.tcp.state();
         for acked in [77, usize::MAX] {
             let resets = end.ask(data(0, b"evil", acked));
             let [reset] = &resets[..] else { panic!("{resets:?}") };
             let wanted = (OURS + 1 + acked, None, Control::Rst);
             assert_eq!((reset.sequence, reset.ack, reset.control), wanted);
         }
-        assert_eq!((end.tcp.state(), end.received.len()), (State::Opening, 0));
+        assert_eq!((end.tcp.state(), end.received.len()), (state, 0));
         assert_eq!(end.output(), [], "once is enough");
     }
 }
@@ -410,7 +413,7 @@ fn a_half_open_connection_of_the_guest_is_reset() {
     let answer = caller.ask(old.clone());
     let shown: Vec<_> = answer.iter().map(|sent| (sent.sequence, sent.control)).collect();
     assert_eq!(shown, [(OURS + 5000, Control::Rst)], "RFC 9293, 3.10.7.3");
-    assert_eq!(caller.tcp.state(), State::Opening);
+    assert_eq!(caller.tcp.state(), State::SynSent);
     assert_eq!(caller.ask(Segment { rst: true, ..old }), [], "no reset answers a reset");
     assert_eq!(caller.wait(), call, "and it is called again");
 }
