@@ -9,12 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use trama_nat::dns::shares::FairShares;
 use trama_nat::{Client, PortMark, Random};
 
 use super::message::{BAD_VERSION, FORMAT_ERROR, Message, NOT_IMPLEMENTED, SERVER_FAILURE};
 use super::names::LocalNames;
 use super::pending_query::{MAX_SERVERS, PendingQuery, QueryContext, RETRY, ReplyOutcome};
+use super::shares::FairShares;
 use crate::config::Config;
 use crate::dhcp::Leases;
 use crate::drop_reason::ServiceDrop;

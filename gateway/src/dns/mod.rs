@@ -13,6 +13,7 @@ mod names;
 mod pending_query;
 mod resolv_conf;
 pub(crate) mod resolvers;
+mod shares;
 pub(crate) mod sockets;
 mod wire;
 

@@ -144,7 +144,8 @@ impl Connection {
         wire: &mut impl FnMut(&Outgoing<'_>) -> bool,
     ) -> bool {
         match self.state {
-            State::Closed | State::Reset if !self.ack_pending => return true,
+            State::Reset => return true,
+            State::Closed if !self.ack_pending => return true,
             State::Aborted => return self.send_reset(wire),
             State::SynSent | State::SynReceived => {
                 let has_said = !self.sender.must_send_syn() || self.send_syn(now, wire);

@@ -69,8 +69,12 @@ impl Receiver {
             || (first - self.rcv_nxt < 0 && (first + len) - self.rcv_nxt > 0)
     }
 
-    /// Takes the data of an acceptable segment. `host` returns how much the host took.
+    /// Takes the data of an acceptable segment. `host` returns how much the host took. Nothing
+    /// follows a FIN (RFC 9293, 3.10.7.4).
     pub fn receive(&mut self, segment: &Segment<'_>, host: &mut impl FnMut(&[u8]) -> usize) {
+        if self.fin_received {
+            return;
+        }
         let end = segment.sequence + segment.payload.len();
         if segment.fin && end - self.rcv_adv <= 0 {
             self.fin_seq = Some(end);

@@ -244,6 +244,15 @@ fn either_side_may_close_first_and_still_receive() {
 }
 
 #[test]
+fn nothing_follows_a_fin() {
+    let mut end = open();
+    end.ask(fin(0, 0));
+    let sent = end.ask(data(1, b"after the end", 0));
+    assert_eq!(sent.iter().map(|sent| sent.ack).collect::<Vec<_>>(), [Some(THEIRS + 2)]);
+    assert_eq!(end.received, b"");
+}
+
+#[test]
 fn simultaneous_close() {
     let mut end = open();
     end.tcp.close();
@@ -260,7 +269,9 @@ fn only_a_reset_with_the_exact_number_ends_it() {
     assert_eq!(end.ask(rst(70_000)), [], "outside the window");
     assert_eq!(end.ask(rst(9)).len(), 1, "inside: the guest is asked (RFC 5961)");
     assert_eq!(end.tcp.state(), State::Established);
-    assert_eq!(end.ask(rst(0)), []);
+    // An acknowledgement that is due is not sent any more.
+    end.handle(&data(0, b"x", 0));
+    assert_eq!(end.ask(rst(1)), []);
     assert_eq!(end.tcp.state(), State::Reset);
 }
 

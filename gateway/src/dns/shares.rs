@@ -6,11 +6,10 @@
 use std::collections::HashMap;
 
 use rustix::process::{Resource, getrlimit};
-
-use crate::io::PortMark;
+use trama_nat::PortMark;
 
 /// How much each port holds.
-pub struct FairShares {
+pub(crate) struct FairShares {
     available: usize,
     taken: HashMap<PortMark, usize>,
 }
