@@ -6,11 +6,11 @@
 )]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use trama_structure::loops::{self, Loop};
 use trama_structure::manifests::{Crate, Dependency, crates};
 use trama_structure::modules::Modules;
+use trama_structure::tree::root;
 
 /// Which crates of the workspace each may use, in its tests too, so that each compiles and is
 /// tested without those above it. A crate that is not here fails the test; `*` stands for all.
@@ -50,10 +50,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Dependencies that [`MAY_USE`] forbids and that are still there. An entry that is not needed any
 /// more fails the test.
 const STILL_USES: &[(&str, &str, &str)] = &[];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 fn read(file: &str) -> Option<String> {
     fs::read_to_string(root().join(file)).ok()
