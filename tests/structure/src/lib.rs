@@ -11,7 +11,8 @@
 //! The rules and their exceptions are in `tests/tree.rs`.
 //!
 //! Apart from imports, [`requirements`] reads which requirements of specifications the code keeps,
-//! and [`citations`] finds the comments that say where.
+//! and [`citations`] finds the comments that say where; [`commands`] reads which shell commands the
+//! pages have, and how each is tested.
 //!
 //! # What counts as an import
 //!
@@ -30,6 +31,7 @@
 //! the type of a value without naming it.
 
 pub mod citations;
+pub mod commands;
 pub mod loops;
 pub mod manifests;
 pub mod modules;

@@ -93,7 +93,7 @@ fn faults(one: &Crate) -> Vec<String> {
     let manifest = format!("{folder}/Cargo.toml");
     let Some((_, allowed)) = MAY_USE.iter().find(|(row, _)| row == name) else {
         return vec![format!(
-            "{manifest}: the crate `{name}` is not in the table.\n  Remedy: say in MAY_USE in {} \
+            "{manifest}:1: the crate `{name}` is not in the table.\n  Remedy: say in MAY_USE in {} \
              which crates it may use\n",
             file!()
         )];
@@ -121,10 +121,13 @@ fn no_crate_imports_upwards() {
     for (user, used, _) in STILL_USES {
         let mut users = crates.iter().filter(|one| one.name == *user);
         if !users.any(|one| one.uses.iter().any(|other| other.name == *used)) {
+            let pair = format!("(\"{user}\", \"{used}\",");
+            let line = include_str!("tree.rs").lines().position(|line| line.contains(&pair));
             report += &format!(
-                "`{user}` does not use `{used}` any more.\n  Remedy: take the pair out of \
-                 STILL_USES in {}\n",
-                file!()
+                "{}:{}: `{user}` does not use `{used}` any more.\n  Remedy: take the pair out of \
+                 STILL_USES\n",
+                file!(),
+                line.map_or(0, |index| index + 1)
             );
         }
     }

@@ -14,6 +14,7 @@ mod access;
 mod bad_input;
 mod checksums;
 mod dhcp;
+mod docs;
 mod edits;
 mod firmware;
 mod gateway;
