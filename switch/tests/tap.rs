@@ -1,6 +1,6 @@
 //! TAP ports against the kernel's own network stack, each test in its own namespaces, which vanish
 //! with their threads. Without the privilege to create them the tests print so and pass.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![cfg(test)]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Each shell command of a page is tested, or the page says why not
 //! (`tests/tests/system/docs.rs` runs them).
-#![allow(missing_docs, reason = "tests are called by no one")]
+#![cfg(test)]
 
 use trama_structure::commands::{Block, Command, Way, blocks, faults, head};
 use trama_structure::tree::files;

@@ -1,9 +1,5 @@
 //! docs/dependencies.md names the role of each crate that the workspace takes from outside.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "tests are called by no one, and one that cannot go on panics"
-)]
+#![cfg(test)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,10 +1,6 @@
 //! Each requirement that the project claims to keep is cited by code and by a test
 //! (`make requirements` prints how many are). The other tests plant one fault each.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "tests are called by no one, and one that cannot go on panics"
-)]
+#![cfg(test)]
 
 use trama_structure::citations::{self, faults, of_tree, report};
 use trama_structure::requirements;

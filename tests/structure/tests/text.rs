@@ -1,9 +1,5 @@
 //! Comments and documents are as wide as code, and their links lead somewhere.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "tests are called by no one, and one that cannot go on panics"
-)]
+#![cfg(test)]
 
 use std::fs;
 use std::path::Path;

@@ -1,9 +1,5 @@
 //! The source tree keeps its own rules: no loops of imports, no crate that imports upwards.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
+#![cfg(test)]
 
 use std::fs;
 
