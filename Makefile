@@ -1,5 +1,6 @@
 # The commands that matter; each is a script that installs what it needs and says so first.
-.PHONY: help build demo test test-loaded gates gates-accept bench guest-image clean
+.PHONY: help build demo test test-loaded gates gates-accept requirements bench \
+    guest-image clean
 
 help:
 	@echo "make build   the release programs, in target/release"
@@ -7,6 +8,7 @@ help:
 	@echo "make test    every check and test (root for namespaces and TAPs)"
 	@echo "make test-loaded   the tests beside LOAD (4) busy processes; ARGS are those of nextest run"
 	@echo "make gates   instructions a frame, against the committed baseline (part of make test)"
+	@echo "make requirements   which requirements of RFCs and of virtio are kept and tested"
 	@echo "make bench   the published figures, peers beside us (root)"
 
 build:
@@ -27,6 +29,9 @@ gates:
 
 gates-accept:
 	scripts/gates.sh --accept
+
+requirements:
+	cargo run --quiet -p trama-structure --example requirements
 
 bench:
 	scripts/bench.sh $(ARGS)

@@ -3,9 +3,11 @@
 #
 #   scripts/install.sh [build] [test] [demo] [bench] [gates]     (default: build)
 #
-# System packages come from the distribution by apt-get, Rust tools by cargo. Nothing is touched
-# that is already there, so a second run only looks.
+# System packages come from the distribution by apt-get, Rust tools by cargo, and the spelling
+# checker, as a binary, from PyPI into .cache/python. Nothing is touched that is already there, so a
+# second run only looks.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 set -f      # the lists below hold patterns that only `have` expands
 
 # What each group needs, as PROGRAM:PACKAGE, or FILE:PACKAGE with an absolute path or pattern.
@@ -28,6 +30,7 @@ declare -A needs=(
     [build]="$build"
     [demo]="$build $guests"
     [test]="$build $guests $testpmd $peers ovs-vsctl:openvswitch-switch \
+        /usr/lib/python3*/ensurepip:python3-venv \
         prometheus:prometheus curl:curl dnsmasq:dnsmasq-base busybox:busybox nft:nftables \
         dhclient:isc-dhcp-client dhcpcd:dhcpcd-base perfdhcp:kea-admin dhcpstarv:dhcpstarv"
     [gates]="valgrind:valgrind"
@@ -38,6 +41,8 @@ declare -A needs=(
         pasta:passt slirp4netns:slirp4netns perfdhcp:kea-admin dnsmasq:dnsmasq-base"
 )
 declare -A tools=( [test]="cargo-nextest cargo-deny" )
+# Pinned: another version knows other words.
+declare -A wheels=( [test]="typos==1.52.0" )
 
 say() { echo "install: $*"; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -119,6 +124,18 @@ install_tools() {
     done
 }
 
+# Packages of PyPI whose wheels hold a compiled program.
+install_wheels() {
+    local python=.cache/python
+    for wheel in "$@"; do
+        [ ! -e "$python/$wheel" ] || continue
+        say "pip install $wheel, into $python"
+        python3 -m venv "$python"
+        "$python/bin/pip" --quiet --disable-pip-version-check install --only-binary :all: "$wheel"
+        touch "$python/$wheel"
+    done
+}
+
 if ! have cargo; then
     say "Rust is missing: install it from https://rustup.rs, then run this again" >&2
     exit 1
@@ -132,4 +149,5 @@ for group in "${@:-build}"; do
     case $group in bench | demo | test) install_qemu qemu-system-x86_64 qemu-system-x86 ;; esac
     case $group in test) install_qemu qemu-system-aarch64 qemu-system-arm ;; esac
     install_tools ${tools[$group]:-}
+    install_wheels ${wheels[$group]:-}
 done

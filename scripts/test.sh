@@ -15,6 +15,9 @@ scripts/guest-image.sh >/dev/null
 step "formatting"
 cargo fmt --all --check
 
+step "spelling"
+.cache/python/bin/typos --format brief
+
 step "clippy, warnings denied"
 cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 

@@ -1,6 +1,6 @@
 //! The running daemon with real workers and vhost-user sockets in a temporary directory, without
 //! privileges.
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+#![cfg(test)]
 
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};

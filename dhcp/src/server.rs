@@ -228,6 +228,7 @@ impl Server {
         {
             match binding.state {
                 State::Probing => self.probe_ended(binding, out),
+                // spec: rfc2131 offer-ends
                 State::Offered if binding.known => self.leases.retire(binding, self.now),
                 State::Bound => {
                     out.events.push(Event::Ended {

@@ -58,6 +58,7 @@ pub(crate) fn classify<'a>(
         return Ok(FrameClass::Local(frame));
     }
     if !is_allowed {
+        // spec: rfc9293 MUST-63
         return Err(DropReason::ForeignSource);
     }
     Ok(if is_fragment { FrameClass::Fragment(packet) } else { FrameClass::Packet(packet) })
@@ -99,6 +100,7 @@ pub(crate) fn is_local(config: Config<'_>, packet: &Inbound<'_>) -> bool {
             let is_flows = is_udp && is_mapped(config, packet) || icmp::is_error(packet);
             packet.protocol != IpProtocol::Tcp && !is_flows
         }
+        // spec: rfc9293 MUST-57
         IpAddr::V4(to) => {
             to.is_multicast()
                 || to.is_broadcast()

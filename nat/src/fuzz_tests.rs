@@ -149,6 +149,7 @@ fn feed(packets: &[Wrong]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+// spec-test: rfc9293 MUST-7
 #[test]
 fn no_packet_makes_it_panic_and_refusals_are_counted() {
     if !is_isolated(NAME, SETUP) {

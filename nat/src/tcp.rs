@@ -115,6 +115,7 @@ impl Flows {
             remote: SocketAddr::new(packet.destination, segment.destination),
         };
         let begins = segment.syn && segment.ack.is_none() && !segment.rst;
+        // spec: rfc9293 MUST-45
         if let Some(&number) = self.table.get(&(ends.guest, ends.remote)) {
             let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };
             if flow.ends.mac != packet.mac {
@@ -230,6 +231,7 @@ impl Flows {
             flow.far.reset();
             return Err(reason);
         }
+        // spec: rfc9293 MUST-9
         let initial = Seq((context.random)() as u32);
         flow.connection =
             Some(Connection::connect(context.now, initial, local_mss(context, &ends)));
@@ -515,5 +517,6 @@ impl Flows {
 /// The maximum segment size that follows from the network's MTU.
 fn local_mss(context: &Context<'_>, ends: &Endpoints) -> u16 {
     let mtu = usize::from(context.config.station.mtu);
+    // spec: rfc9293 MUST-67
     mtu.saturating_sub(ends.overhead()).max(64) as u16
 }

@@ -1,6 +1,6 @@
 //! The examples run, and do what they say.
 
-#![allow(clippy::expect_used, reason = "a test says why by its panic")]
+#![cfg(test)]
 
 use std::path::PathBuf;
 use std::process::Command;

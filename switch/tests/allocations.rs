@@ -1,5 +1,5 @@
 //! Moving frames allocates nothing. The allocator counts on the thread that polls.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![cfg(test)]
 #![expect(unsafe_code, reason = "a global allocator that counts")]
 
 mod support;

@@ -1,5 +1,5 @@
 //! Networks and ports move between engines, and between workers under traffic.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![cfg(test)]
 
 mod support;
 

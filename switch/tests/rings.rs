@@ -1,5 +1,5 @@
 //! vhost ports: both drivers in this process, the engine between them.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![cfg(test)]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! The worker's thread: requests, panics, sleep and wake-ups.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![cfg(test)]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! A frontend that sends anything: afterwards as many files are open as before, as much memory is
 //! in use, and the next frontend is served. Alone in its process, for the counts' sake.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![cfg(test)]
 
 mod support;
 

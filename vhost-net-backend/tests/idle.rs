@@ -1,6 +1,6 @@
 //! A session that has nothing to do does nothing. Alone in its process, so that its threads are
 //! the only sessions there.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![cfg(test)]
 
 mod support;
 

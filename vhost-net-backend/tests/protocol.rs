@@ -1,5 +1,5 @@
 //! What a session makes of the orders in which frontends say things.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![cfg(test)]
 
 mod support;
 

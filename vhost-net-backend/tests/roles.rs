@@ -1,5 +1,5 @@
 //! Sessions that come and go: both roles, sockets that are in the way, and stopping at any moment.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![cfg(test)]
 
 mod support;
 

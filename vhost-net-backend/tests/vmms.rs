@@ -1,6 +1,6 @@
 //! What VMMs other than QEMU expect of a backend, and what QEMU expects besides the protocol: each
 //! test speaks in the order of the VMM that it names.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![cfg(test)]
 
 mod support;
 

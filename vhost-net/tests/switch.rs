@@ -1,6 +1,6 @@
 //! Frames from one frontend to another: the `vhost` crate's frontend and the driver side of our
 //! rings, through sessions and a running worker.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![cfg(test)]
 
 #[path = "../../vhost-net-backend/tests/support/mod.rs"]
 mod support;

@@ -1,6 +1,6 @@
 //! The device side allocates nothing once it is set up: not in fetch, push, complete, publish, arm
 //! or disarm, for any form of chain.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![cfg(test)]
 #![expect(unsafe_code, reason = "a global allocator that counts")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

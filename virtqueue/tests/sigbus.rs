@@ -1,6 +1,6 @@
 //! A frontend truncates its memory file while it is in use: its memory is lost, the process and the
 //! memory of other frontends are not.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![cfg(test)]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -1,7 +1,7 @@
 //! A fault outside guest memory goes to the previous SIGBUS handler. Has a program of its own,
 //! since it must be the first to install a handler.
 #![expect(unsafe_code, reason = "installs a signal handler and faults on purpose")]
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![cfg(test)]
 
 use std::os::fd::AsRawFd;
 use std::ptr;

@@ -1,5 +1,4 @@
 //! The generator against backends in this process: the null device, and a switch.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;

@@ -48,6 +48,7 @@ pub(crate) enum Probe {
 impl<A: Address> LeaseTable<A> {
     /// In this order: the reserved address, the one that the client has or had, the one that it
     /// asks for, the one that its hash picks, the one that has been idle for longest.
+    // spec: rfc2131 address-order
     pub(crate) fn choose(&self, claim: &Claim<A>) -> Result<Choice<A>, DropReason> {
         if let Some(address) = self.free_reserved(claim) {
             // Configured by the administrator. A probe would only let a neighbour claim it.
@@ -142,6 +143,7 @@ impl<A: Address> LeaseTable<A> {
         match binding.state {
             State::Idle => true,
             State::Quarantined => false,
+            // spec: rfc2131 offer-kept
             State::Probing | State::Offered | State::Bound => {
                 own || is_same_machine(claim, binding)
             }

@@ -21,6 +21,7 @@ impl Server {
             return Ok(());
         }
         // Only the server's own link can be probed; clients behind a relay probe for themselves.
+        // spec: rfc2131 probe-reused probe-new probe-off
         let probe = self.config.probe.filter(|_| client.claim.subnet == 0);
         match (probe, choice.probe) {
             (Some(time), Probe::Needed) => {

@@ -76,6 +76,7 @@ impl Server {
     /// The subnet that the client is on (RFC 2131, 4.3.1): the relay's; else that of the address
     /// from which it renews across routers; else the server's own.
     fn locate(&self, request: &Request, unicast: bool) -> Result<usize, DropReason> {
+        // spec: rfc2131 subnet
         if let Some(link) = request.relayed_link() {
             return self.config.subnet_of(link).ok_or(DropReason::UnknownSubnet);
         }
@@ -92,6 +93,7 @@ impl Server {
         let by_id = named.and_then(|id| Some((id, reserved(ClientMatch::Id(id.clone()))?)));
         let key = match (self.config.clients.identity, id) {
             (Identity::Alone, _) => ClientKey::from_id(&[]),
+            // spec: rfc2131 client-id-key chaddr-key
             (Identity::ClientId, Some(id)) => self.key_by_id(id, mac, port, subnet),
             (Identity::ClientId, None) | (Identity::Hardware, _) => {
                 self.key_by_mac(request, port, subnet)

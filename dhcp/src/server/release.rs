@@ -24,6 +24,7 @@ impl Server {
         let address = client.request.requested.ok_or(DropReason::MessageType)?;
         let binding = self.give_up(client, address)?;
         Record::Freed(address).emit(&mut out.records);
+        // spec: rfc2131 decline-mark decline-notify
         out.events.push(ended(&binding, End::Declined));
         self.leases.quarantine(binding, self.now + self.config.quarantine);
         Ok(())
@@ -42,6 +43,7 @@ impl Server {
         if !binding.known {
             return Ok(());
         }
+        // spec: rfc2131 release-free release-remember
         let record = binding.record(self.now);
         record.into_iter().for_each(|it| Record::Lease(it).emit(&mut out.records));
         self.leases.retire(binding, self.now);
@@ -68,6 +70,7 @@ impl Server {
         if address.is_unspecified() {
             return Err(DropReason::MessageType);
         }
+        // spec: rfc2131 inform-consistent inform-no-lease
         // Elsewhere, a guest could make the server send packets to third parties.
         if !is_host(self.config.subnets[client.claim.subnet].prefix, address) {
             return Err(DropReason::UnknownSubnet);

@@ -31,11 +31,13 @@ const UNASKED: &[u8] = &[
 
 impl Server {
     /// An OFFER or ACK of an address.
+    // spec: rfc2131 ack-as-offered offer-address offer-time
     pub(super) fn give(&self, client: &Client<'_>, kind: MessageType, address: Ipv4Addr) -> Reply {
         let request = client.request;
         let lease = self.lease_time(client);
         let mut writer = self.begin(client, kind, request.ciaddr, address);
         writer.put(code::LEASE_TIME, &lease.to_be_bytes());
+        // spec: rfc2131 times-sent times-order
         writer.put(code::RENEWAL_TIME, &(lease / 2).to_be_bytes());
         // 7/8 of a 32-bit number fits in 32 bits.
         let rebinding = (u64::from(lease) * 7 / 8) as u32;
@@ -47,6 +49,7 @@ impl Server {
         self.put_parameters(client, &mut writer);
         // A client that extends its lease answers for its address (RFC 2131, 4.1).
         let extends = kind == MessageType::Ack && !request.ciaddr.is_unspecified();
+        // spec: rfc2131 reply-relay reply-ciaddr reply-broadcast reply-unicast
         let to = match () {
             () if !request.giaddr.is_unspecified() => Destination::Relay(request.giaddr),
             () if extends && client.claim.subnet != 0 => Destination::Routed(request.ciaddr),
@@ -58,6 +61,7 @@ impl Server {
     }
 
     /// The answer to an INFORM: no address and no lease (RFC 2131, 4.3.5).
+    // spec: rfc2131 inform-unicast inform-no-time inform-no-address
     pub(super) fn inform_ack(&self, client: &Client<'_>, address: Ipv4Addr) -> Reply {
         let request = client.request;
         let nothing = Ipv4Addr::UNSPECIFIED;
@@ -72,12 +76,14 @@ impl Server {
     }
 
     /// A refusal. Through a relay it is broadcast on the client's link (RFC 2131, 4.3.2).
+    // spec: rfc2131 nak-broadcast-bit nak-no-time nak-message
     pub(super) fn nak(&self, client: &Client<'_>, why: &str) -> Reply {
         let request = client.request;
         let header = Header { broadcast: true, ..header(request) };
         let mut writer = Writer::new(&header, request.max_len, request.relay_info.as_deref());
         self.put_kind(client, MessageType::Nak, &mut writer);
         writer.put(code::MESSAGE, why.as_bytes());
+        // spec: rfc2131 nak-broadcast nak-relay
         let relayed = !request.giaddr.is_unspecified();
         let to = if relayed { Destination::Relay(request.giaddr) } else { Destination::Broadcast };
         self.reply(client, MessageType::Nak, to, writer)
@@ -90,6 +96,7 @@ impl Server {
         to: Destination,
         writer: Writer,
     ) -> Reply {
+        // spec: rfc2131 identifier-reachable identifier-local
         let from = self.subnet(client).server;
         Reply { from, to, port: client.claim.port, kind, payload: writer.finish() }
     }
@@ -129,6 +136,7 @@ impl Server {
     /// (RFC 6842; RFC 4578, 2.3).
     fn put_kind(&self, client: &Client<'_>, kind: MessageType, writer: &mut Writer) {
         writer.put(code::MESSAGE_TYPE, &[kind as u8]);
+        // spec: rfc2131 identifier-sent
         writer.put(code::SERVER_ID, &self.subnet(client).server.octets());
         if let Some(id) = &client.request.client_id {
             writer.put(code::CLIENT_ID, id);
@@ -156,6 +164,7 @@ impl Server {
     fn put_parameters(&self, client: &Client<'_>, writer: &mut Writer) {
         let request = client.request;
         let subnet = self.subnet(client);
+        // spec: rfc2131 parameter-once
         let mut done = [false; 256];
         let mut put = |code: u8| {
             if !std::mem::replace(&mut done[usize::from(code)], true) {
@@ -178,6 +187,7 @@ impl Server {
 
     fn put_parameter(&self, client: &Client<'_>, subnet: &Subnet, code: u8, writer: &mut Writer) {
         let settings = &subnet.settings;
+        // spec: rfc2131 parameter-configured parameter-unknown no-requested no-list no-max-size
         match code {
             code::SUBNET_MASK => {
                 writer.put(code, &subnet.prefix.netmask().octets());
@@ -225,6 +235,7 @@ impl Server {
     }
 }
 
+// spec: rfc2131 fields-echoed
 fn header(request: &Request) -> Header<'static> {
     Header {
         xid: request.xid,

@@ -26,6 +26,7 @@ impl Server {
         out: &mut Outcome,
     ) -> Result<(), DropReason> {
         let request = client.request;
+        // spec: rfc2131 other-server
         if request.server_id.is_some_and(|id| !self.is_me(id)) {
             self.withdraw_offer(client);
             return Err(DropReason::OtherServer);
@@ -33,6 +34,7 @@ impl Server {
         let has_address = !request.ciaddr.is_unspecified();
         let wanted = if has_address { Some(request.ciaddr) } else { request.requested };
         let wanted = wanted.ok_or(DropReason::MessageType)?;
+        // spec: rfc2131 invalid-nak reboot-nak rebind-check
         if !self.config.subnets[client.claim.subnet].prefix.contains(&wanted) {
             return self.refuse(client, "the address belongs to another subnet", out);
         }
@@ -44,6 +46,7 @@ impl Server {
                 if !keep || !self.leases.is_allowed(&client.claim, wanted) {
                     return self.refuse(client, "the address is not for this client", out);
                 }
+                // spec: rfc2131 select-no-probe reboot-no-probe
                 self.commit(client, wanted, out);
                 Ok(())
             }
@@ -69,6 +72,7 @@ impl Server {
         out: &mut Outcome,
     ) -> Result<(), DropReason> {
         let selecting = client.request.server_id.is_some();
+        // spec: rfc2131 unsure-silent reboot-unknown
         if !selecting && !self.config.authoritative {
             return Err(DropReason::UnknownClient);
         }
@@ -78,11 +82,13 @@ impl Server {
             self.commit(client, wanted, out);
             return Ok(());
         }
+        // spec: rfc2131 select-nak
         self.refuse(client, "the address is not available", out)
     }
 
     /// Whether that server identifier means this server.
     pub(super) fn is_me(&self, id: Ipv4Addr) -> bool {
+        // spec: rfc2131 own-addresses
         self.config.subnets.iter().any(|subnet| subnet.server == id)
     }
 
@@ -112,6 +118,7 @@ impl Server {
 
     /// The lease time in seconds: what the client asks for, within the limits.
     pub(super) fn lease_time(&self, client: &Client<'_>) -> u32 {
+        // spec: rfc2131 time-default time-asked
         let LeaseTimes { default, min, max } =
             self.config.subnets[client.claim.subnet].settings.lease;
         let seconds = client.request.lease_time.unwrap_or(whole_seconds(default));

@@ -63,6 +63,7 @@ impl<'a> Options<'a> {
     pub fn parse(field: &'a [u8], file: &'a [u8], sname: &'a [u8]) -> Options<'a> {
         let mut options = Options::default();
         options.read_field(field);
+        // spec: rfc2131 fields-in-order
         let [overload] = options.fixed(code::OVERLOAD).unwrap_or_default();
         if overload & 1 != 0 {
             options.read_field(file);
@@ -156,6 +157,7 @@ mod tests {
         }
     }
 
+    // spec-test: rfc2131 fields-in-order
     #[test]
     fn overload_adds_file_then_sname() {
         let file = [12, 1, b'b', 255];

@@ -68,6 +68,7 @@ impl<'a> Packet<'a> {
 
     /// Whether the client cannot receive unicast yet (the B flag).
     pub fn broadcast(&self) -> bool {
+        // spec: rfc2131 flags-reserved
         u16::from_be_bytes(self.array(10)) & FLAG_BROADCAST != 0
     }
 

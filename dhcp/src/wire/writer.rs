@@ -57,6 +57,7 @@ impl Writer {
         let mut bytes = vec![0; FIXED_LEN];
         bytes.reserve(max_len.saturating_sub(FIXED_LEN));
         let Hardware { kind, length, octets } = header.hardware;
+        // spec: rfc2131 fields-zero
         bytes[..4].copy_from_slice(&[BOOT_REPLY, kind, length, 0]);
         bytes[4..8].copy_from_slice(&header.xid.to_be_bytes());
         let flags = if header.broadcast { FLAG_BROADCAST } else { 0 };
@@ -87,6 +88,7 @@ impl Writer {
     /// Adds an option whole, split into pieces if it is longer than 255 octets (RFC 3396).
     /// Returns whether there was room.
     pub fn put(&mut self, code: u8, value: &[u8]) -> bool {
+        // spec: rfc2131 option-whole parameter-most
         let pieces = value.len().div_ceil(255).max(1);
         let length = value.len() + 2 * pieces;
         if self.bytes.len() + length <= self.limit {
@@ -98,6 +100,7 @@ impl Writer {
         let Some(spare) = self.spares.iter_mut().find(room) else { return false };
         let mut encoded = Vec::with_capacity(length);
         push_option(&mut encoded, code, value);
+        // spec: rfc2131 spare-begin
         let at = spare.field.0 + spare.used;
         self.bytes[at..at + length].copy_from_slice(&encoded);
         spare.used += length;
@@ -115,10 +118,12 @@ impl Writer {
         let mut overload = 0;
         for (bit, spare) in (1..).zip(&self.spares) {
             if spare.used > 0 {
+                // spec: rfc2131 spare-end spare-pad
                 self.bytes[spare.field.0 + spare.used] = code::END;
                 overload |= bit;
             }
         }
+        // spec: rfc2131 overload-named overload-end
         if overload != 0 {
             push_option(&mut self.bytes, code::OVERLOAD, &[overload]);
         }
@@ -163,6 +168,7 @@ mod tests {
         }
     }
 
+    // spec-test: rfc2131 fields-zero
     #[test]
     fn fixed_fields_lie_where_the_reader_finds_them() {
         let bytes = Writer::new(&header("boot", "pxe.0"), 548, None).finish();
@@ -197,6 +203,23 @@ mod tests {
         assert_eq!((packet.file()[0], packet.sname()[0]), (12, 15));
     }
 
+    // spec-test: rfc2131 overload-named overload-end spare-begin spare-end spare-pad
+    #[test]
+    fn overloaded_fields_begin_with_an_option_and_end_with_end_and_pad() {
+        let mut writer = Writer::new(&header("", ""), 300, None);
+        assert!(writer.put(1, &[7; 53]));
+        assert!(writer.put(2, &[7; 100]));
+        assert!(writer.put(3, &[7; 50]));
+        let bytes = writer.finish();
+        assert_eq!(bytes[295..], [code::OVERLOAD, 1, 3, code::END, 0]);
+        for ((at, length), code, value) in [(FILE, 2, 100), (SNAME, 3, 50)] {
+            let field = &bytes[at..at + length];
+            assert_eq!(field[..2], [code, value as u8]);
+            assert_eq!(field[2 + value], code::END);
+            assert!(field[3 + value..].iter().all(|byte| *byte == code::PAD));
+        }
+    }
+
     #[test]
     fn a_boot_file_is_not_overwritten() {
         let mut writer = Writer::new(&header("", "pxe.0"), 300, None);
@@ -222,6 +245,7 @@ mod tests {
     }
 
     proptest! {
+        // spec-test: rfc2131 option-whole
         #[test]
         fn every_option_that_fits_comes_back(
             options in prop::collection::vec(

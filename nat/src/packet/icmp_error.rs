@@ -57,6 +57,7 @@ pub(crate) fn read(packet: &Inbound<'_>) -> Result<ReceivedIcmpError, DropReason
     };
     let Quote { from, to, protocol, bytes } = quote.ok_or(DropReason::BadIcmp)?;
     // The error has to go to the source of the packet that it quotes.
+    // spec: rfc5927 payload
     if from != packet.destination {
         return Err(DropReason::BadIcmp);
     }
@@ -76,6 +77,7 @@ fn fault4(head: &[u8; HEADER]) -> IcmpFault {
         [3, 4] => IcmpFault::TooBig { mtu: u16::from_be_bytes([head[6], head[7]]).max(MIN_MTU4) },
         [3, 2 | 3] => IcmpFault::PortUnreachable,
         [3, _] => IcmpFault::Unreachable,
+        // spec: rfc9293 MUST-55, rfc5927 quench
         _ => IcmpFault::Soft,
     }
 }

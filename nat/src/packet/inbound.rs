@@ -115,6 +115,7 @@ pub(crate) fn parse4(bytes: &[u8]) -> Result<(Inbound<'_>, bool), DropReason> {
     let addresses = (packet.src_addr().into(), packet.dst_addr().into());
     let kind = (packet.next_header(), packet.hop_limit());
     let whole = &bytes[..usize::from(packet.total_len())];
+    // spec: rfc9293 MUST-50
     let payload = &whole[usize::from(packet.header_len())..];
     Ok((bare(addresses, kind, whole, payload), is_fragment))
 }

@@ -19,6 +19,7 @@ use super::state::{Event, State};
 pub(super) const TIME_WAIT: Duration = Duration::from_secs(10);
 /// Keep-alive (RFC 5382, REQ-5): idle time before the first probe, time between probes, and number
 /// of probes without an answer until the connection is aborted.
+// spec: rfc9293 MUST-28
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(7200);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(75);
 const KEEPALIVE_PROBES: u8 = 9;
@@ -162,6 +163,7 @@ impl Connection {
         }
         self.sender.ensure_timer(now);
         self.finish(now);
+        // spec: rfc9293 MUST-58 MUST-59, rfc5681 ack-once
         let owes = self.ack_pending || self.keepalive_due || self.receiver.needs_window_update();
         (!owes || self.send_ack(wire)) && self.sender.next_segment(large).is_none()
     }
@@ -177,6 +179,7 @@ impl Connection {
         match self.state {
             State::TimeWait => self.advance(Event::TimeWaitExpired),
             state if state.is_open() && self.keepalive_probes < KEEPALIVE_PROBES => {
+                // spec: rfc9293 MUST-26 MUST-29 SHLD-12
                 (self.keepalive_due, self.keepalive_probes) = (true, self.keepalive_probes + 1);
                 self.idle_deadline = now + KEEPALIVE_INTERVAL;
             }
@@ -224,6 +227,7 @@ impl Connection {
     fn receive_syn(&mut self, syn: &Segment<'_>) {
         // RFC 9293, 3.7.1: the default of a SYN without the option. The lower bound keeps a guest
         // from asking for a segment for each byte.
+        // spec: rfc9293 MUST-15
         self.sender.receive_syn(syn, syn.mss.unwrap_or(536).max(64));
         self.receiver = Receiver::new(syn.sequence, syn.scale);
         (self.window_scaling, self.sack) = (syn.scale.is_some(), syn.sack);
@@ -241,6 +245,7 @@ impl Connection {
                 self.advance(Event::SynAcked);
                 self.ack_pending = true;
             }
+            // spec: rfc9293 MUST-10
             // Simultaneous open.
             (None, false, true) => {
                 self.receive_syn(segment);
@@ -267,6 +272,7 @@ impl Connection {
             }
             return;
         }
+        // spec: rfc9293 SHLD-2 MUST-66
         if segment.rst && segment.sequence == self.receiver.rcv_nxt {
             self.receive_rst();
             return;
@@ -293,6 +299,7 @@ impl Connection {
         }
         if !segment.payload.is_empty() || segment.fin {
             self.ack_pending = true;
+            // spec: rfc9293 MUST-40 SHLD-19, rfc5681 ack-out-of-order ack-gap ack-delay ack-second
             self.receiver.receive(segment, host);
             if self.receiver.fin_received {
                 self.advance(Event::FinReceived);
@@ -369,6 +376,7 @@ impl Connection {
             window,
             control: match (next.fin, is_last) {
                 (true, _) => Control::Fin,
+                // spec: rfc9293 MUST-60 MUST-61
                 (false, true) => Control::Push,
                 _ => Control::None,
             },
@@ -394,6 +402,7 @@ impl Connection {
             if self.keepalive_due { self.sender.keepalive_seq() } else { self.sender.snd_max };
         let window = self.receiver.advertised_window(false);
         let ack = Some(self.receiver.rcv_nxt);
+        // spec: rfc2018 only-if-permitted always all-acks
         let sack = if self.sack { self.receiver.sack_blocks() } else { Default::default() };
         let sent = wire(&Outgoing { sequence, ack, window, sack, ..Outgoing::default() });
         if sent {

@@ -187,6 +187,7 @@ impl HostEnd {
                 }
                 Err(Errno::AGAIN) => self.readable = false,
                 Err(Errno::INTR) => {}
+                // spec: rfc9293 SHLD-3
                 Err(_) => {
                     connection.abort();
                     return false;
@@ -199,6 +200,7 @@ impl HostEnd {
     /// Closes the socket with a reset.
     pub fn reset(&mut self) {
         if let Some(stream) = self.stream.take() {
+            // spec: rfc9293 MUST-12
             // On failure, the socket is closed in order.
             let _ = set_socket_linger(&stream, Some(Duration::ZERO));
         }

@@ -24,8 +24,10 @@ impl Flows {
         let overhead = flow.ends.overhead() as u16;
         let connection = flow.connection.as_mut();
         let connection =
+            // spec: rfc5927 sequence
             connection.filter(|connection| connection.is_in_flight(Seq(error.sequence)));
         let connection = connection.ok_or(DropReason::IcmpUnmatched)?;
+        // spec: rfc9293 MUST-54 MUST-56 SHLD-26, rfc5927 hard-as-soft
         let has_changed = match error.fault {
             IcmpFault::TooBig { mtu } => connection.reduce_mss(mtu.saturating_sub(overhead)),
             IcmpFault::PortUnreachable if connection.state().is_opening() => {

@@ -386,6 +386,7 @@ impl Guest {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
+    // spec-test: rfc9293 MUST-2
     #[test]
     fn streams_arrive_exact_at_another_tcp(
         seed: u64,

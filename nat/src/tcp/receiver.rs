@@ -87,6 +87,7 @@ impl Receiver {
             self.deliver(payload, host);
             self.deliver_contiguous(host);
         } else if !payload.is_empty() {
+            // spec: rfc9293 SHLD-31
             self.queue_out_of_order(first, payload);
         }
         if self.fin_seq == Some(self.rcv_nxt) && !self.fin_received {
@@ -141,6 +142,7 @@ impl Receiver {
                 _ => all.push((*first, end)),
             }
         }
+        // spec: rfc2018 first-block
         let newest = all.iter().position(|(_, end)| *end - self.latest > 0);
         let newest = newest.map(|at| all.remove(at));
         for (place, block) in blocks.iter_mut().zip(newest.into_iter().chain(all.into_iter().rev()))
@@ -201,6 +203,7 @@ impl Receiver {
 
     /// Whether the guest should be told that the window has opened.
     pub fn needs_window_update(&self) -> bool {
+        // spec: rfc9293 MUST-39
         let (known, window_end) = (self.rcv_adv.since(self.rcv_nxt), self.window_end());
         !self.fin_received
             && known < self.buffer_limit / 4
@@ -211,6 +214,7 @@ impl Receiver {
     pub fn advertised_window(&mut self, is_syn: bool) -> u16 {
         let scale = if is_syn { 0 } else { self.rcv_wscale };
         let window_end = self.window_end();
+        // spec: rfc9293 SHLD-14
         let wanted = if window_end - self.rcv_adv > 0 { window_end } else { self.rcv_adv };
         let window = (wanted.since(self.rcv_nxt) >> scale).min(usize::from(u16::MAX));
         let advertised = self.rcv_nxt + (window << scale);

@@ -78,6 +78,7 @@ impl<'a> Segment<'a> {
         let tcp = TcpPacket::new_checked(packet.payload).map_err(|_| DropReason::BadTcp)?;
         let is_checked = packet.offload.flags & (NEEDS_CSUM | DATA_VALID) != 0;
         let (source, destination) = (packet.source.into(), packet.destination.into());
+        // spec: rfc9293 MUST-3
         if !is_checked && !tcp.verify_checksum(&source, &destination) {
             return Err(DropReason::BadTcp);
         }
@@ -97,12 +98,14 @@ impl<'a> Segment<'a> {
             return Err(DropReason::BadTcp);
         }
         if segment.syn {
+            // spec: rfc9293 MUST-5
             segment.options(&packet.payload[HEADER_LEN..usize::from(tcp.header_len())]);
         }
         Ok(segment)
     }
 
     fn options(&mut self, mut options: &[u8]) {
+        // spec: rfc9293 MUST-4 MUST-6 MUST-7 MUST-64 MUST-68
         while let Ok((rest, option)) = TcpOption::parse(options) {
             match option {
                 TcpOption::EndOfList => return,
@@ -194,6 +197,7 @@ impl Endpoints {
         let transport = written.ok_or(DropReason::BadIp)?;
         let end = transport + usize::from(headers[transport + 12] >> 4) * 4;
         let (headers, tcp) = (&mut headers[..end], transport..end);
+        // spec: rfc9293 MUST-2
         let pseudo = self.pseudo_header(end - transport + len);
         if len == 0 {
             let sum = !checksum::fold(checksum::add(pseudo, &headers[tcp]));
@@ -243,6 +247,7 @@ impl Endpoints {
         ip.emit(&mut bytes[ETHERNET_HEADER_LEN..transport], &ChecksumCapabilities::default());
         let (source, destination) = (self.remote.ip().into(), self.guest.ip().into());
         let mut tcp = TcpPacket::new_unchecked(&mut bytes[transport..transport + tcp_len]);
+        // spec: rfc9293 MUST-69
         repr.emit(&mut tcp, &source, &destination, &ChecksumCapabilities::ignored());
         Some(transport)
     }
@@ -295,6 +300,7 @@ fn tcp_repr(src_port: u16, dst_port: u16, segment: &Outgoing<'_>) -> TcpRepr<'st
         Control::Push => TcpControl::Psh,
         Control::Fin => TcpControl::Fin,
         Control::Rst => TcpControl::Rst,
+        // spec: rfc9293 MUST-14 MUST-65 SHLD-5, rfc2018 permitted-in-syn
         Control::Syn { mss, scale, sack } => {
             (max_seg_size, window_scale, sack_permitted) = (Some(mss), scale, sack);
             TcpControl::Syn

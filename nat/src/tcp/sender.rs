@@ -20,11 +20,14 @@ const COALESCE_BELOW: usize = 2 << 10;
 const COALESCED_MAX: usize = 16 << 10;
 /// Initial congestion window in segments (RFC 6928).
 const INITIAL_WINDOW: usize = 10;
+// spec: rfc6298 2.1
 const INITIAL_RTO: Duration = Duration::from_secs(1);
 /// Guests delay ACKs by up to about 40 ms.
 const MIN_RTO: Duration = Duration::from_millis(200);
+// spec: rfc6298 2.5
 const MAX_RTO: Duration = Duration::from_secs(60);
 /// Retransmissions without an answer, over more than 100 s (RFC 9293, 3.8.3).
+// spec: rfc9293 SHLD-11 MUST-22 MUST-23
 const MAX_RETRIES: u8 = 10;
 
 /// The next segment to send.
@@ -106,6 +109,7 @@ impl Sender {
             closed: false,
             fin_seq: None,
             cwnd: INITIAL_WINDOW * usize::from(mss),
+            // spec: rfc5681 initial-ssthresh
             ssthresh: usize::MAX,
             dup_acks: 0,
             recover: None,
@@ -124,6 +128,7 @@ impl Sender {
     /// Takes window, scale and MSS from the guest's SYN.
     pub fn receive_syn(&mut self, segment: &Segment<'_>, mss: u16) {
         self.snd_wscale = segment.scale.unwrap_or(0);
+        // spec: rfc9293 MUST-16
         self.mss = self.mss.min(mss);
         self.snd_wnd = segment.window.into();
         (self.snd_wl1, self.snd_wl2) = (segment.sequence, self.iss);
@@ -160,6 +165,7 @@ impl Sender {
 
     pub fn push(&mut self, mut bytes: Vec<u8>) {
         self.queued += bytes.len();
+        // spec: rfc9293 SHLD-27
         match self.queue.back_mut() {
             Some(last)
                 if bytes.len() <= COALESCE_BELOW && last.len() + bytes.len() <= COALESCED_MAX =>
@@ -211,6 +217,7 @@ impl Sender {
         let newer = segment.sequence - self.snd_wl1;
         if newer > 0 || (newer == 0 && ack - self.snd_wl2 >= 0) || !self.is_synchronized() {
             let scale = if segment.syn { 0 } else { self.snd_wscale };
+            // spec: rfc9293 MUST-1 REC-1
             let window = usize::from(segment.window) << scale;
             if self.snd_wnd == 0 && window > 0 {
                 (self.retries, self.timer) = (0, None);
@@ -219,6 +226,7 @@ impl Sender {
             (self.snd_wl1, self.snd_wl2) = (segment.sequence, ack);
         }
         if self.snd_wnd == 0 {
+            // spec: rfc9293 MUST-37 SHLD-17
             // A guest that answers may keep its window closed forever (RFC 9293, 3.8.6.1).
             self.retries = self.retries.min(MAX_RETRIES / 2);
         }
@@ -227,6 +235,7 @@ impl Sender {
 
     /// Starts the timer if data is in flight, or a closed window has to be probed.
     pub fn ensure_timer(&mut self, now: Duration) {
+        // spec: rfc9293 MUST-35 MUST-36 SHLD-29, rfc6298 5.1
         let waits = self.snd_wnd == 0 && self.queued > 0 && self.is_synchronized();
         if self.timer.is_none() && (waits || self.snd_max - self.snd_una > 0) {
             self.arm_timer(now);
@@ -235,6 +244,7 @@ impl Sender {
 
     /// RFC 5681, 2.
     fn is_duplicate(&self, segment: &Segment<'_>) -> bool {
+        // spec: rfc5681 duplicate
         self.snd_max != self.snd_una
             && self.snd_wnd > 0
             && segment.len() == 0
@@ -254,6 +264,7 @@ impl Sender {
         (self.retries, self.dup_acks) = (0, 0);
         match self.recover {
             Some(recover) if ack - recover < 0 => self.retransmit = true,
+            // spec: rfc5681 recovery-end
             Some(_) => {
                 self.recover = None;
                 self.cwnd = self.ssthresh;
@@ -261,6 +272,7 @@ impl Sender {
             None => self.grow_cwnd(count, flight),
         }
         self.timer = None;
+        // spec: rfc6298 5.2 5.3
         if self.snd_max - ack > 0 {
             self.arm_timer(now);
         }
@@ -268,10 +280,12 @@ impl Sender {
 
     /// Slow start or congestion avoidance, if the window was in use.
     fn grow_cwnd(&mut self, count: usize, flight: usize) {
+        // spec: rfc5681 handshake
         if 2 * flight < self.cwnd {
             return;
         }
         let mss = usize::from(self.mss);
+        // spec: rfc9293 MUST-19, rfc5681 use avoidance
         self.cwnd += match self.cwnd < self.ssthresh {
             true => count,
             false => (mss * count / self.cwnd).max(1),
@@ -281,11 +295,13 @@ impl Sender {
 
     fn count_dup_ack(&mut self, flight: usize) {
         self.dup_acks += 1;
+        // spec: rfc5681 fast-retransmit recovery-ssthresh recovery-segment
         if self.dup_acks == 3 && self.recover.is_none() {
             self.ssthresh = (flight / 2).max(2 * usize::from(self.mss));
             self.cwnd = self.ssthresh;
             self.recover = Some(self.snd_max);
             self.retransmit = true;
+            // spec: rfc9293 MUST-18, rfc6298 karn
             // Karn's algorithm.
             self.rtt_sample = None;
         }
@@ -316,6 +332,7 @@ impl Sender {
             return;
         }
         self.rtt_sample = None;
+        // spec: rfc6298 2.2 2.3 sample
         let sample = now.saturating_sub(sent);
         self.min_rtt = self.min_rtt.into_iter().chain([sample]).min();
         let (srtt, rttvar) = match self.srtt {
@@ -327,6 +344,7 @@ impl Sender {
     }
 
     fn arm_timer(&mut self, now: Duration) {
+        // spec: rfc9293 SHLD-30, rfc6298 early 5.5 5.6
         let pause = self.rto * 2u32.pow(self.retries.min(8).into());
         self.timer = Some(now + pause.min(MAX_RTO));
     }
@@ -335,6 +353,7 @@ impl Sender {
     pub fn expire(&mut self, now: Duration) -> bool {
         self.retries += 1;
         self.timer = None;
+        // spec: rfc9293 MUST-20
         if self.retries > MAX_RETRIES {
             return false;
         }
@@ -343,9 +362,11 @@ impl Sender {
             self.window_probe = true;
         } else if self.snd_max - self.snd_una > 0 {
             let mss = usize::from(self.mss);
+            // spec: rfc5681 timeout-ssthresh timeout-again
             if self.retries == 1 {
                 self.ssthresh = (self.snd_max.since(self.snd_una) / 2).max(2 * mss);
             }
+            // spec: rfc5681 timeout-window lost-syn, rfc6298 5.4, rfc2018 left-edge
             (self.cwnd, self.recover, self.retransmit) = (mss, None, false);
             self.snd_nxt = self.snd_una;
         }
@@ -361,6 +382,7 @@ impl Sender {
     /// Reduces the maximum segment size. Returns whether it was larger; data in flight is then
     /// retransmitted at once, starting with the initial window (RFC 1191, 6.4).
     pub fn reduce_mss(&mut self, mss: u16) -> bool {
+        // spec: rfc9293 SHLD-6
         if mss >= self.mss || !self.is_synchronized() {
             return false;
         }
@@ -381,14 +403,17 @@ impl Sender {
             return Some(self.range_at(0, 1));
         }
         if self.retransmit {
+            // spec: rfc9293 SHLD-16
             let lost = self.recover.map_or(mss, |recover| recover.since(self.snd_una));
             return Some(self.range_at(0, lost.min(large).min(self.queued)));
         }
         let offset = self.snd_nxt.since(self.snd_una);
         let unsent = self.queued.saturating_sub(offset);
+        // spec: rfc9293 MUST-34 SHLD-15, rfc5681 window
         let usable = self.snd_wnd.min(self.cwnd).saturating_sub(offset);
         let mut len = unsent.min(usable).min(large);
         if len < unsent {
+            // spec: rfc9293 MUST-38 SHLD-28
             // Only whole segments while there is more data; no small segments into a small window
             // (RFC 9293, 3.8.6.2.1).
             len = if len >= mss {

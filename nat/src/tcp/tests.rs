@@ -9,6 +9,7 @@ use super::segment::{Control, Outgoing, Segment, Seq};
 use super::state::State;
 
 mod bad_link;
+mod congestion;
 mod states;
 
 const MSS: u16 = 1000;
@@ -162,6 +163,7 @@ fn open() -> End {
     end
 }
 
+// spec-test: rfc9293 MUST-14 SHLD-5 MUST-22
 #[test]
 fn a_syn_is_answered_until_the_answer_is_acknowledged() {
     let mut end = End::new(Connection::accept(T0, &syn(), OURS, 1460));
@@ -180,6 +182,7 @@ fn a_syn_is_answered_until_the_answer_is_acknowledged() {
     assert!((5..20).contains(&silent.waits_in(State::SynReceived)), "it gives up in the end");
 }
 
+// spec-test: rfc5681 window
 #[test]
 fn scales_are_used_only_if_both_offer_them() {
     let mut plain = End::new(Connection::accept(T0, &Segment { scale: None, ..syn() }, OURS, 1460));
@@ -193,6 +196,7 @@ fn scales_are_used_only_if_both_offer_them() {
     assert_eq!(scaled.output().iter().map(|sent| sent.data.len()).sum::<usize>(), 3000);
 }
 
+// spec-test: rfc5681 ack-once
 #[test]
 fn a_window_beyond_its_field_is_no_window_update() {
     let mut plain = End::new(Connection::accept(T0, &Segment { scale: None, ..syn() }, OURS, 1460));
@@ -205,6 +209,7 @@ fn a_window_beyond_its_field_is_no_window_update() {
     }
 }
 
+// spec-test: rfc9293 MUST-16 MUST-38 SHLD-28
 #[test]
 fn large_segments_are_whole_ones() {
     let mut end = open();
@@ -305,6 +310,7 @@ fn segments_outside_the_window_are_answered_and_change_nothing() {
     assert_eq!((end.tcp.state(), &end.received[..]), (State::Established, &[][..]));
 }
 
+// spec-test: rfc9293 SHLD-31
 #[test]
 fn data_is_put_in_order_and_overlaps_are_cut() {
     let bytes: Vec<u8> = (0..100).collect();
@@ -321,6 +327,7 @@ fn data_is_put_in_order_and_overlaps_are_cut() {
     assert_eq!(end.tcp.state(), State::CloseWait);
 }
 
+// spec-test: rfc9293 MUST-39
 #[test]
 fn a_host_that_takes_nothing_closes_the_window_and_nothing_is_lost() {
     let mut end = open();
@@ -344,6 +351,7 @@ fn a_host_that_takes_nothing_closes_the_window_and_nothing_is_lost() {
     assert!(end.received == bytes[..at] || end.received == bytes[..at + 1]);
 }
 
+// spec-test: rfc9293 MUST-35 MUST-36 MUST-37
 #[test]
 fn a_closed_window_is_probed_forever() {
     let mut end = open();
@@ -358,6 +366,7 @@ fn a_closed_window_is_probed_forever() {
     assert_eq!(sent.iter().map(|sent| &sent.data[..]).collect::<Vec<_>>(), [b"abc"]);
 }
 
+// spec-test: rfc5681 duplicate fast-retransmit recovery-segment
 #[test]
 fn three_duplicate_acks_are_a_loss() {
     let mut end = open();
@@ -370,6 +379,7 @@ fn three_duplicate_acks_are_a_loss() {
     assert_eq!(end.ask(data(0, &[], 0))[0].sequence, OURS + 1, "at once, not by the timer");
 }
 
+// spec-test: rfc9293 MUST-20 SHLD-11 MUST-26 MUST-28 MUST-29 SHLD-12, rfc6298 5.5 5.6
 #[test]
 fn a_guest_that_is_gone_is_detected() {
     let mut end = open();
@@ -429,6 +439,18 @@ fn a_half_open_connection_of_the_guest_is_reset() {
     assert_eq!(caller.wait(), call, "and it is called again");
 }
 
+// spec-test: rfc9293 MUST-58 MUST-59
+#[test]
+fn the_segments_of_a_turn_are_acknowledged_at_once() {
+    let mut end = open();
+    for at in 0..5 {
+        end.handle(&data(100 * at, &[7; 100], 0));
+    }
+    let sent = end.output();
+    assert_eq!(sent.iter().map(|sent| sent.ack).collect::<Vec<_>>(), [Some(THEIRS + 501)]);
+}
+
+// spec-test: rfc9293 SHLD-27
 #[test]
 fn small_writes_are_coalesced() {
     let mut end = open();
@@ -470,6 +492,7 @@ fn sack(end: &mut End) -> Vec<(usize, usize)> {
 }
 
 /// RFC 2018, 4: the newest first, then the highest.
+// spec-test: rfc2018 only-if-permitted always all-acks first-block
 #[test]
 fn out_of_order_data_is_reported_in_sack_blocks() {
     let mut end = open();

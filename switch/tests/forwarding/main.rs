@@ -1,6 +1,6 @@
 //! Forwarding as seen from dummy ports: VLANs, learning, flooding, drops, and the software fallback
 //! for offloads.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![cfg(test)]
 
 mod sources;
 #[path = "../support/mod.rs"]

@@ -10,6 +10,10 @@
 //! [`loops`] finds files that import each other; [`manifests`] reads which crate depends on which.
 //! The rules and their exceptions are in `tests/tree.rs`.
 //!
+//! Apart from imports, [`requirements`] reads which requirements of specifications the code keeps,
+//! and [`citations`] finds the comments that say where; [`commands`] reads which shell commands the
+//! pages have, and how each is tested.
+//!
 //! # What counts as an import
 //!
 //! - A `use` line: each name in its groups. `crate::`, `self::`, `super::` and paths that begin
@@ -26,7 +30,11 @@
 //! items under `#[cfg(test)]`, names that a macro puts together, and what a file reaches through
 //! the type of a value without naming it.
 
+pub mod citations;
+pub mod commands;
 pub mod loops;
 pub mod manifests;
 pub mod modules;
+pub mod requirements;
 pub mod scan;
+pub mod tree;

@@ -1,9 +1,5 @@
 //! The checks on small trees, each a list of files with their text.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
+#![cfg(test)]
 
 use trama_structure::loops;
 use trama_structure::manifests::crates;

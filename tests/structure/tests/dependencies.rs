@@ -1,9 +1,5 @@
 //! docs/dependencies.md names the role of each crate that the workspace takes from outside.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "tests are called by no one, and one that cannot go on panics"
-)]
+#![cfg(test)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -37,17 +33,24 @@ fn rows(page: &str) -> BTreeSet<String> {
     names.flat_map(quoted).map(String::from).collect()
 }
 
+/// The first line of its kind, from 1.
+fn line_of(text: &str, is_it: impl Fn(&str) -> bool) -> usize {
+    text.lines().position(is_it).map_or(0, |index| index + 1)
+}
+
 #[test]
 fn each_dependency_has_a_role_and_each_role_a_dependency() {
-    let (page, dependencies) = (read(PAGE), dependencies());
+    let (page, manifest, dependencies) = (read(PAGE), read("Cargo.toml"), dependencies());
     let named: BTreeSet<String> = quoted(&page).map(String::from).collect();
     let mut report = String::new();
     for name in dependencies.difference(&named) {
+        let line = line_of(&manifest, |line| line.starts_with(&format!("{name} =")));
         report +=
-            &format!("{PAGE}: `{name}` of Cargo.toml is not named.\n  Remedy: say its role\n");
+            &format!("Cargo.toml:{line}: {PAGE} does not name `{name}`.\n  Remedy: say its role\n");
     }
     for name in rows(&page).difference(&dependencies) {
-        report += &format!("{PAGE}: `{name}` is no dependency.\n  Remedy: take it out\n");
+        let line = line_of(&page, |line| line.contains(&format!("`{name}`")));
+        report += &format!("{PAGE}:{line}: `{name}` is no dependency.\n  Remedy: take it out\n");
     }
     assert!(report.is_empty(), "\n{report}");
 }

@@ -1,44 +1,13 @@
 //! Comments and documents are as wide as code, and their links lead somewhere.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "tests are called by no one, and one that cannot go on panics"
-)]
+#![cfg(test)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use trama_structure::tree::{files, root};
 
 /// Most characters of a line; rustfmt.toml has the same for code.
 const WIDTH: usize = 100;
-/// Folders without text of ours.
-const LEFT_OUT: [&str; 4] = ["target", ".git", ".cache", "node_modules"];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// Each file with this extension: its path from the root, and its text.
-fn files(extension: &str) -> Vec<(String, String)> {
-    let (mut folders, mut found) = (vec![root()], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder").flatten() {
-            let path = entry.path();
-            if entry.file_type().expect("a kind").is_dir() {
-                let name = entry.file_name();
-                if !LEFT_OUT.iter().any(|left_out| name == *left_out) {
-                    folders.push(path);
-                }
-            } else if path.extension().is_some_and(|found| found == extension) {
-                let name = path.strip_prefix(root()).expect("a file below the root");
-                let text = fs::read_to_string(&path).expect("a text in UTF-8");
-                found.push((name.display().to_string(), text));
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
 /// The lines outside code blocks, with their numbers.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut is_code = false;

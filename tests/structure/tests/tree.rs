@@ -1,16 +1,12 @@
 //! The source tree keeps its own rules: no loops of imports, no crate that imports upwards.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    reason = "nobody calls a test; one that cannot go on panics"
-)]
+#![cfg(test)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use trama_structure::loops::{self, Loop};
 use trama_structure::manifests::{Crate, Dependency, crates};
 use trama_structure::modules::Modules;
+use trama_structure::tree::root;
 
 /// Which crates of the workspace each may use, in its tests too, so that each compiles and is
 /// tested without those above it. A crate that is not here fails the test; `*` stands for all.
@@ -50,10 +46,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Dependencies that [`MAY_USE`] forbids and that are still there. An entry that is not needed any
 /// more fails the test.
 const STILL_USES: &[(&str, &str, &str)] = &[];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 fn read(file: &str) -> Option<String> {
     fs::read_to_string(root().join(file)).ok()
@@ -97,7 +89,7 @@ fn faults(one: &Crate) -> Vec<String> {
     let manifest = format!("{folder}/Cargo.toml");
     let Some((_, allowed)) = MAY_USE.iter().find(|(row, _)| row == name) else {
         return vec![format!(
-            "{manifest}: the crate `{name}` is not in the table.\n  Remedy: say in MAY_USE in {} \
+            "{manifest}:1: the crate `{name}` is not in the table.\n  Remedy: say in MAY_USE in {} \
              which crates it may use\n",
             file!()
         )];
@@ -125,10 +117,13 @@ fn no_crate_imports_upwards() {
     for (user, used, _) in STILL_USES {
         let mut users = crates.iter().filter(|one| one.name == *user);
         if !users.any(|one| one.uses.iter().any(|other| other.name == *used)) {
+            let pair = format!("(\"{user}\", \"{used}\",");
+            let line = include_str!("tree.rs").lines().position(|line| line.contains(&pair));
             report += &format!(
-                "`{user}` does not use `{used}` any more.\n  Remedy: take the pair out of \
-                 STILL_USES in {}\n",
-                file!()
+                "{}:{}: `{user}` does not use `{used}` any more.\n  Remedy: take the pair out of \
+                 STILL_USES\n",
+                file!(),
+                line.map_or(0, |index| index + 1)
             );
         }
     }

@@ -1,11 +1,6 @@
 //! The system tests: real hosts, virtual machines, firmware, clients and peers with a running
 //! daemon. Each file is a topic; all are one program, which is linked once.
-#![allow(
-    missing_docs,
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test that cannot continue panics, and tests have no callers to warn"
-)]
+#![cfg(test)]
 
 #[path = "../../../vhost-net-backend/tests/support/card.rs"]
 mod card;
@@ -14,6 +9,7 @@ mod access;
 mod bad_input;
 mod checksums;
 mod dhcp;
+mod docs;
 mod edits;
 mod firmware;
 mod gateway;

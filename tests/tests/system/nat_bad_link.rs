@@ -157,6 +157,7 @@ fn exchange(harm: Harm) -> Arc<Tally> {
 
 const LONG: Duration = Duration::from_millis(5);
 
+// spec-test: rfc9293 MUST-5
 #[test]
 fn streams_arrive_exact_over_a_link_that_loses() {
     let tally = exchange(Harm { lost: 30, delay: LONG, ..Harm::default() });
@@ -170,6 +171,7 @@ fn streams_arrive_exact_over_a_link_that_reorders_and_repeats() {
     assert!(tally.twice.load(Ordering::Relaxed) > 100, "{tally:?}");
 }
 
+// spec-test: rfc9293 MUST-3
 #[test]
 fn streams_arrive_exact_over_a_link_that_does_everything() {
     let harm = Harm { lost: 15, late: 50, twice: 20, spoilt: 15, delay: Duration::from_millis(15) };

@@ -70,6 +70,7 @@ fn connections_begin_in_order() {
     stage.end();
 }
 
+// spec-test: rfc9293 MUST-10 MUST-12
 #[test]
 fn machines_are_called_in_order() {
     let stage = Stage::set_up();
@@ -113,6 +114,7 @@ fn machines_are_called_in_order() {
     stage.end();
 }
 
+// spec-test: rfc9293 MUST-40 SHLD-19, rfc5681 ack-out-of-order ack-gap ack-delay ack-second
 #[test]
 fn data_arrives_once_and_in_order() {
     play_open(&[
@@ -217,6 +219,7 @@ fn what_the_host_sends_urgently_is_data() {
     stage.end();
 }
 
+// spec-test: rfc9293 MUST-34 SHLD-15 MUST-60, rfc6298 5.1 5.4, rfc2018 left-edge
 #[test]
 fn data_is_sent_as_far_as_the_window_and_again_until_it_is_acknowledged() {
     play_open(&[
@@ -332,6 +335,7 @@ fn wrong_numbers_change_nothing() {
     ]);
 }
 
+// spec-test: rfc9293 MUST-12 SHLD-3
 #[test]
 fn connections_end_in_order() {
     play_open(&[

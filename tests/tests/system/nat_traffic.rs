@@ -234,6 +234,7 @@ fn ping_traceroute_and_path_mtu_tell_the_truth() {
     tramad.stop();
 }
 
+// spec-test: rfc9293 MUST-4 MUST-6 MUST-64 MUST-68
 #[test]
 fn everyday_tools_work() {
     let [host, _router, server] = world();

@@ -1,6 +1,6 @@
 //! A guest's network card as a frontend in this process: the `vhost` crate speaks the protocol,
 //! the driver side of our rings the rest.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "parts of several tests")]
+#![allow(dead_code, reason = "parts of several tests")]
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;

@@ -1,6 +1,6 @@
 //! Both ends of a session under test: rings that only record requests, and a frontend
 //! that sends any bytes it likes.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "parts of several tests")]
+#![allow(dead_code, reason = "parts of several tests")]
 
 pub(crate) mod card;
 

@@ -226,6 +226,7 @@ impl TxBurst {
         first: usize,
         header_len: usize,
     ) -> Result<(), RingError> {
+        // spec: virtio any-framing
         let total: usize = self.segments[first..].iter().map(Segment::len).sum();
         let len = total.checked_sub(header_len).ok_or(RingError::HeaderTooShort)?;
         self.push_done(id);

@@ -57,6 +57,7 @@ impl DeviceRing {
             *budget = budget.checked_sub(1).ok_or(RingError::ChainTooLong)?;
             // SAFETY: the table has table_len descriptors, and index is below.
             let desc = unsafe { Descriptor::read_unaligned(table.add(16 * index as usize)) };
+            // spec: virtio indirect-write-flag indirect-last
             if desc.flags & DESC_INDIRECT != 0 {
                 if indirect || desc.flags & DESC_NEXT != 0 {
                     return Err(RingError::NestedIndirect);
@@ -65,6 +66,7 @@ impl DeviceRing {
                 (indirect, index, taken) = (true, 0, 0);
                 continue;
             }
+            // spec: virtio readable-not-written writable-not-read
             if (desc.flags & DESC_WRITE != 0) != (direction == Direction::ToDriver) {
                 return Err(RingError::WrongDirection);
             }

@@ -28,6 +28,8 @@ use crate::ring::{
 
 /// State common to both directions.
 struct DeviceRing {
+    /// Only the driver side calls `RawRing::write_desc`.
+    // spec: virtio table-not-written
     raw: RawRing,
     /// Available index to take next.
     next: Index,
@@ -162,15 +164,18 @@ impl DeviceRing {
         if self.used == self.published {
             return false;
         }
+        // spec: virtio len-before-idx data-before-idx
         self.raw.set_used_idx(self.used.get());
         let old = std::mem::replace(&mut self.published, self.used);
         // The driver stores its event index and then reads the used index; the device does the
         // reverse. The fence ensures that one of the two sees the other's store.
         fence(Ordering::SeqCst);
         if self.setup.features.event_idx {
+            // spec: virtio event-flag-ignored event-call event-no-call
             let first = !std::mem::replace(&mut self.decided, true);
             first || passed(self.raw.used_event(), self.used.get(), old.get())
         } else {
+            // spec: virtio flag-event-ignored flag-no-call flag-call
             self.raw.avail_flags() & NO_NOTIFICATION == 0
         }
     }
@@ -180,6 +185,7 @@ impl DeviceRing {
         if !std::mem::replace(&mut self.armed, false) {
             return;
         }
+        // spec: virtio kick-flag-values kick-flag-zero
         if self.setup.features.event_idx {
             // An index that was passed already is passed again only after 65536 more chains.
             self.raw.set_avail_event(self.next.get().wrapping_sub(1));

@@ -99,6 +99,7 @@ impl RxQueue {
             }
             let desc = raw.read_desc(id);
             let slot = &mut self.ready[usize::from(index.get()) % MAX_BURST];
+            // spec: virtio readable-not-written
             if u32::from(desc.flags) == direct
                 && desc.len >= HEADER
                 && let Some(at) = window.range(desc.addr, desc.len)

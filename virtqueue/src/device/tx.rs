@@ -57,6 +57,7 @@ impl TxQueue {
     pub fn fetch(&mut self, burst: &mut TxBurst, max: usize) -> Result<usize, RingError> {
         let waiting = match self.ring.refresh_avail() {
             Ok(waiting) if waiting > 0 => usize::from(waiting),
+            // spec: virtio spurious-kick
             other => {
                 burst.clear();
                 return other.map(usize::from);
@@ -174,6 +175,7 @@ impl TxQueue {
     #[inline]
     pub fn complete(&mut self, burst: &TxBurst) {
         let (count, used) = (burst.len(), self.ring.used.get());
+        // spec: virtio in-order-batch
         if self.ring.setup.features.in_order {
             if let Some(last) = count.checked_sub(1) {
                 self.ring.raw.write_used(used, burst.id(last), 0);

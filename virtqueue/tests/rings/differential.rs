@@ -424,6 +424,7 @@ proptest! {
         check_transmit(&ring, max, short_header);
     }
 
+    // spec-test: virtio readable-not-written table-not-written
     #[test]
     fn receive_writes_only_where_it_may(
         ring in ring(WRITE),
@@ -437,6 +438,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
+    // spec-test: virtio len-before-idx data-before-idx
     #[test]
     fn receive_writes_what_the_oracle_writes(
         sizes in prop::collection::vec(
@@ -459,6 +461,8 @@ proptest! {
     }
 
     /// Without EVENT_IDX the driver's flag decides, with it the index; both compared with the rule.
+    // spec-test: virtio flag-event-ignored flag-no-call flag-call
+    // spec-test: virtio event-flag-ignored event-call event-no-call in-order-batch
     #[test]
     fn calls_follow_the_flag_or_the_event_index(
         steps in prop::collection::vec((1..5u16, any::<bool>(), 0..12u16), 1..20),
@@ -504,6 +508,7 @@ proptest! {
     }
 }
 
+// spec-test: virtio kick-flag-values kick-flag-zero
 #[test]
 fn arming_is_what_the_oracle_arms() {
     for event_idx in [false, true] {

@@ -135,6 +135,7 @@ fn choices(size: u16, lens: &[u32], addrs: &[u64]) -> Vec<Desc> {
     choices
 }
 
+// spec-test: virtio writable-not-read indirect-write-flag indirect-last
 #[test]
 fn every_chain_of_two_descriptors() {
     let inner = |a: (u16, u16), b: (u16, u16)| {
@@ -255,6 +256,7 @@ fn with_frame(mut lens: Vec<u32>, frame: u32, separate: bool) -> Vec<u32> {
     lens
 }
 
+// spec-test: virtio any-framing
 #[test]
 fn every_split_of_the_header() {
     for (features, header_len) in BOTH {

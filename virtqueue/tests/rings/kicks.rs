@@ -11,6 +11,8 @@ use trama_virtqueue::{
     TxBurst, TxQueue,
 };
 
+use super::image::{C, Desc, Image};
+
 /// Frames of each run; there are four runs.
 const FRAMES: u64 = 1_000_000;
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -241,6 +243,7 @@ fn no_wakeup_is_lost_by_flag_in_order() {
     run(false, true);
 }
 
+// spec-test: virtio len-before-idx data-before-idx
 #[test]
 fn no_wakeup_is_lost_by_event_index() {
     run(true, false);
@@ -249,4 +252,26 @@ fn no_wakeup_is_lost_by_event_index() {
 #[test]
 fn no_wakeup_is_lost_by_event_index_in_order() {
     run(true, true);
+}
+
+// spec-test: virtio spurious-kick
+#[test]
+fn a_kick_without_a_chain_changes_nothing() {
+    for event_idx in [false, true] {
+        let image = Image::new(4);
+        let features = RingFeatures { event_idx, ..RingFeatures::default() };
+        let mut queue = TxQueue::new(image.setup(0, features)).unwrap();
+        let mut burst = TxBurst::new();
+        assert!(!queue.arm());
+        let before = image.dump();
+        for _ in 0..3 {
+            assert_eq!(queue.fetch(&mut burst, 64), Ok(0));
+            queue.complete(&burst);
+            assert!(!queue.publish(), "no call");
+        }
+        assert_eq!(image.dump(), before);
+        image.set_desc(0, Desc { addr: C, len: 80, flags: 0, next: 0 });
+        image.set_avail(0, &[0]);
+        assert_eq!(queue.fetch(&mut burst, 64), Ok(1));
+    }
 }

@@ -80,7 +80,7 @@ fn a_lease_is_extended_released_remembered_and_declined() {
 }
 
 #[test]
-fn nobody_gives_up_or_takes_what_is_anothers() {
+fn a_client_cannot_give_up_or_take_the_address_of_another() {
     let mut bench = Bench6::new(lab6());
     let address = bench.lease(9);
     for kind in [kind::RELEASE, kind::DECLINE, kind::RENEW] {

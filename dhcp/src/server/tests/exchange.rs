@@ -24,6 +24,7 @@ fn non_authoritative() -> Bench {
     Bench::new(config)
 }
 
+// spec-test: rfc2131 probe-off time-default offer-address
 #[test]
 fn four_messages_make_a_lease() {
     let mut bench = bench();
@@ -75,6 +76,7 @@ fn a_machine_alone_has_one_address_whoever_it_says_it_is() {
     assert_eq!(bench.lease(8), address);
 }
 
+// spec-test: rfc2131 address-order chaddr-key
 #[test]
 fn the_same_client_gets_the_same_address() {
     let mut bench = bench();
@@ -90,6 +92,7 @@ fn the_same_client_gets_the_same_address() {
     assert_eq!(second.lease(1), address, "after the loss of all leases");
 }
 
+// spec-test: rfc2131 client-id-key
 #[test]
 fn clients_are_told_apart_by_identifier_before_hardware_address() {
     let mut bench = bench();
@@ -154,6 +157,7 @@ fn a_machine_that_moves_to_another_port_keeps_its_address() {
     assert_eq!(bench.lease_as(&discover(1).id(b"\xffone").port(2)), address);
 }
 
+// spec-test: rfc2131 address-order offer-kept
 #[test]
 fn a_discover_may_ask_for_a_free_address() {
     let mut bench = bench();
@@ -165,6 +169,7 @@ fn a_discover_may_ask_for_a_free_address() {
     }
 }
 
+// spec-test: rfc2131 other-server
 #[test]
 fn selecting_another_server_withdraws_the_offer_in_silence() {
     let mut bench = bench();
@@ -179,6 +184,7 @@ fn selecting_another_server_withdraws_the_offer_in_silence() {
     assert_eq!(bench.server.bound(), 1);
 }
 
+// spec-test: rfc2131 select-nak offer-kept nak-broadcast
 #[test]
 fn selecting_what_was_not_offered_is_refused() {
     let mut bench = bench();
@@ -217,6 +223,7 @@ fn init_reboot_confirms_what_it_knows() {
     assert_eq!(bench.expect(Ack, &request(1).requested(address)), address, "ended, not reused");
 }
 
+// spec-test: rfc2131 invalid-nak reboot-nak
 #[test]
 fn init_reboot_with_a_wrong_address_is_refused() {
     for mut bench in [bench(), non_authoritative()] {
@@ -229,6 +236,7 @@ fn init_reboot_with_a_wrong_address_is_refused() {
     }
 }
 
+// spec-test: rfc2131 unsure-silent reboot-unknown
 #[test]
 fn init_reboot_of_an_unknown_client_depends_on_authority() {
     let ask = request(1).requested(ip("10.0.2.14"));
@@ -236,6 +244,7 @@ fn init_reboot_of_an_unknown_client_depends_on_authority() {
     assert_eq!(non_authoritative().send(&ask), Err(DropReason::UnknownClient));
 }
 
+// spec-test: rfc2131 reply-ciaddr
 #[test]
 fn renewing_extends_the_lease_and_goes_to_the_client() {
     let mut bench = bench();
@@ -251,6 +260,7 @@ fn renewing_extends_the_lease_and_goes_to_the_client() {
     assert_eq!(bench.one(&ask).to, Destination::Client(address, mac(1)));
 }
 
+// spec-test: rfc2131 rebind-check
 #[test]
 fn renewing_another_clients_address_is_refused() {
     let mut bench = bench();
@@ -268,6 +278,7 @@ fn renewing_an_unknown_lease_keeps_it_if_the_address_is_free() {
     bench().expect(Nak, &request(1).ciaddr(ip("10.0.2.99")));
 }
 
+// spec-test: rfc2131 offer-ends
 #[test]
 fn offers_and_leases_end() {
     let mut bench = bench();
@@ -287,6 +298,7 @@ fn offers_and_leases_end() {
     assert_eq!(bench.server.bindings().next().unwrap().state, State::Idle);
 }
 
+// spec-test: rfc2131 decline-mark decline-notify
 #[test]
 fn decline_puts_the_address_aside() {
     let mut bench = bench();
@@ -309,6 +321,7 @@ fn decline_puts_the_address_aside() {
     assert_eq!(bench.lease(99), address);
 }
 
+// spec-test: rfc2131 release-free release-remember
 #[test]
 fn release_frees_but_remembers() {
     let mut bench = bench();
@@ -333,6 +346,8 @@ fn release_frees_but_remembers() {
     assert_eq!(bench.lease(11), address);
 }
 
+// spec-test: rfc2131 inform-unicast inform-consistent inform-no-lease
+// spec-test: rfc2131 inform-no-time inform-no-address
 #[test]
 fn inform_is_told_everything_but_an_address() {
     let mut bench = bench();
@@ -356,6 +371,7 @@ fn inform_is_told_everything_but_an_address() {
     assert_eq!(bench.server.bindings().count(), 0);
 }
 
+// spec-test: rfc2131 reply-broadcast reply-unicast identifier-local
 #[test]
 fn offers_go_where_the_client_can_hear_them() {
     let mut bench = bench();
@@ -367,6 +383,7 @@ fn offers_go_where_the_client_can_hear_them() {
     assert_eq!(reply.to, Destination::Broadcast);
 }
 
+// spec-test: rfc2131 time-asked offer-time times-sent times-order
 #[test]
 fn lease_times_are_kept_within_limits() {
     for (asked, granted) in [(1u32, 600u32), (900, 900), (7200, 7200), (u32::MAX, 7200)] {

@@ -33,7 +33,7 @@ fn a_machine_has_one_address_by_its_hardware_address_whatever_it_calls_itself() 
 }
 
 #[test]
-fn who_writes_anothers_hardware_address_into_a_message_does_not_get_its_lease() {
+fn a_forged_hardware_address_does_not_get_its_owners_lease() {
     let mut config = lab();
     config.clients.identity = Identity::Hardware;
     let mut bench = Bench::new(config);

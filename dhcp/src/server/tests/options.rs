@@ -2,7 +2,7 @@
 
 use crate::config::{Boot, BootFile, ClientMatch, Config, Reservation};
 use crate::prefix::Route;
-use crate::server::Reply;
+use crate::server::{Destination, Reply};
 use crate::testing::{Ask, Bench, discover, ip, lab, mac};
 use crate::wire::options::code;
 use crate::wire::{MessageType, Packet};
@@ -25,6 +25,7 @@ fn asking(list: &[u8]) -> Ask {
     discover(1).option(code::PARAMETER_LIST, list)
 }
 
+// spec-test: rfc2131 parameter-unknown parameter-once identifier-sent
 #[test]
 fn parameters_come_in_the_order_asked_for() {
     let mut bench = bench(|_| {});
@@ -36,6 +37,7 @@ fn parameters_come_in_the_order_asked_for() {
     assert_eq!(codes(&reply), [53, 54, 51, 58, 59, 1, 3, 6, 15, 28]);
 }
 
+// spec-test: rfc2131 parameter-configured
 #[test]
 fn every_parameter_has_its_format() {
     let mut bench = bench(|config| {
@@ -69,6 +71,7 @@ fn every_parameter_has_its_format() {
     }
 }
 
+// spec-test: rfc2131 nak-no-time nak-message identifier-sent
 #[test]
 fn identifiers_are_echoed_even_in_refusals() {
     let mut bench = bench(|_| {});
@@ -167,6 +170,7 @@ fn names_by_option_81_are_answered_in_the_clients_format() {
     assert_eq!(value(&bench.one(&discover(1).option(81, b"\0\0\0?")), 81), None);
 }
 
+// spec-test: rfc2131 parameter-most
 #[test]
 fn small_clients_get_what_fits_and_large_ones_all() {
     let mut bench = bench(|config| {
@@ -188,6 +192,38 @@ fn small_clients_get_what_fits_and_large_ones_all() {
         let reply = bench.one(&asking(&list).option(code::MAX_SIZE, &size));
         assert!((300..=1472).contains(&reply.payload.len()));
         assert!(value(&reply, 3).is_some());
+    }
+}
+
+// spec-test: rfc2131 ack-as-offered no-requested no-list no-max-size
+#[test]
+fn an_ack_says_what_the_offer_said_and_nothing_of_the_question() {
+    let mut bench = bench(|_| {});
+    let list: Vec<u8> = (1..255).collect();
+    let ask = |kind| Ask::new(kind, 1).option(code::PARAMETER_LIST, &list);
+    let size = [0x05, 0xdc];
+    let offer = bench.one(&ask(MessageType::Discover).option(code::MAX_SIZE, &size));
+    let address = Packet::parse(&offer.payload).unwrap().yiaddr();
+    let request = ask(MessageType::Request).option(code::MAX_SIZE, &size);
+    let ack = bench.one(&request.requested(address).server("10.0.2.1"));
+    assert_eq!(codes(&ack), codes(&offer));
+    for code in codes(&ack) {
+        assert!(![code::REQUESTED_ADDRESS, code::PARAMETER_LIST, code::MAX_SIZE].contains(&code));
+        let is_same = value(&ack, code) == value(&offer, code);
+        assert_eq!(is_same, code != code::MESSAGE_TYPE, "option {code}");
+    }
+}
+
+// spec-test: rfc2131 flags-reserved fields-echoed
+#[test]
+fn fixed_fields_come_back_but_for_reserved_flags() {
+    let ask = discover(1).field(10, &[0x7f, 0xff]);
+    let reply = bench(|_| {}).one(&ask);
+    assert!(matches!(reply.to, Destination::Client(_, to) if to == mac(1)), "no broadcast");
+    assert_eq!(reply.payload[10..12], [0, 0]);
+    assert_eq!(reply.payload[1..3], ask.fixed[1..3], "htype and hlen");
+    for (what, at) in [("xid", 4..8), ("giaddr", 24..28), ("chaddr", 28..44)] {
+        assert_eq!(reply.payload[at.clone()], ask.fixed[at], "{what}");
     }
 }
 

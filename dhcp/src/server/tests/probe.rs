@@ -38,6 +38,7 @@ fn offered(bench: &Bench) -> Vec<Ipv4Addr> {
     bench.out.replies.iter().map(yiaddr).collect()
 }
 
+// spec-test: rfc2131 probe-new select-no-probe
 #[test]
 fn silence_makes_an_offer() {
     let mut bench = bench();
@@ -48,6 +49,36 @@ fn silence_makes_an_offer() {
     assert_eq!(offered(&bench), [address]);
     let ask = Ask::new(Request, 1).requested(address).server("10.0.2.1");
     assert_eq!(bench.expect(Ack, &ask), address);
+}
+
+// spec-test: rfc2131 reboot-no-probe
+#[test]
+fn an_address_is_not_probed_when_its_client_verifies_it() {
+    let mut bench = bench();
+    let address = probed(&mut bench, &discover(1));
+    bench.wait(PROBE);
+    bench.expect(Ack, &Ask::new(Request, 1).requested(address).server("10.0.2.1"));
+    bench.wait_secs(4000);
+    assert_eq!(bench.expect(Ack, &Ask::new(Request, 1).requested(address)), address);
+    assert!(!bench.out.events.iter().any(|event| matches!(event, Event::Probe { .. })));
+}
+
+// spec-test: rfc2131 probe-reused
+#[test]
+fn an_address_that_another_client_had_is_probed() {
+    let mut bench = bench();
+    let mut had = Vec::new();
+    for client in 1..=10 {
+        let port = client.into();
+        let address = probed(&mut bench, &discover(client).port(port));
+        bench.wait(PROBE);
+        let ask = Ask::new(Request, client).requested(address).server("10.0.2.1");
+        bench.expect(Ack, &ask.port(port));
+        had.push(address);
+    }
+    bench.wait_secs(4000);
+    let reused = probed(&mut bench, &discover(11).port(11));
+    assert!(had.contains(&reused));
 }
 
 #[test]
@@ -78,6 +109,7 @@ fn an_impatient_client_is_answered_once_and_last_asked() {
     assert_eq!(bench.send(&ask), Err(DropReason::Probing));
 }
 
+// spec-test: rfc2131 probe-new
 #[test]
 fn a_conflict_leads_to_another_address() {
     let mut bench = bench();

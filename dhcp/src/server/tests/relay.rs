@@ -23,6 +23,7 @@ fn bench() -> Bench {
     Bench::new(Config { probe: Some(std::time::Duration::from_secs(1)), ..config })
 }
 
+// spec-test: rfc2131 subnet reply-relay
 #[test]
 fn the_relays_address_selects_the_subnet_and_gets_the_answer() {
     let mut bench = bench();
@@ -52,6 +53,19 @@ fn link_selection_overrides_the_relays_address() {
     assert!(bench.server.config().subnets[1].prefix.contains(&address));
 }
 
+// spec-test: rfc2131 own-addresses identifier-reachable
+#[test]
+fn the_server_names_its_address_on_the_clients_link_and_answers_to_each() {
+    let mut bench = bench();
+    let reply = bench.one(&discover(1).giaddr("10.9.0.2"));
+    let packet = Packet::parse(&reply.payload).unwrap();
+    assert_eq!(packet.options().address(code::SERVER_ID), Some(ip("10.9.0.1")));
+    for server in ["10.9.0.1", "10.0.2.1"] {
+        let ask = Ask::new(Request, 1).giaddr("10.9.0.2").requested(packet.yiaddr());
+        bench.expect(Ack, &ask.server(server));
+    }
+}
+
 #[test]
 fn unknown_subnets_are_not_served() {
     let mut bench = bench();
@@ -59,6 +73,7 @@ fn unknown_subnets_are_not_served() {
     assert_eq!(bench.send(&ask), Err(DropReason::UnknownSubnet));
 }
 
+// spec-test: rfc2131 nak-relay nak-broadcast-bit
 #[test]
 fn a_refusal_through_a_relay_asks_for_broadcast() {
     let mut bench = bench();

@@ -53,6 +53,7 @@ fn packets(world: &mut World, end: u32) -> Vec<Vec<u8>> {
     packets
 }
 
+// spec-test: rfc9293 SHLD-6 MUST-54, rfc5927 sequence
 #[test]
 fn a_smaller_path_mtu_makes_segments_shorter_and_nothing_is_lost() {
     let name =
@@ -97,6 +98,7 @@ fn a_smaller_path_mtu_makes_segments_shorter_and_nothing_is_lost() {
     }
 }
 
+// spec-test: rfc9293 MUST-56, rfc5927 hard-as-soft
 #[test]
 fn no_icmp_error_ends_an_established_connection() {
     let name = "tcp::icmp_error::tests::no_icmp_error_ends_an_established_connection";
@@ -119,6 +121,7 @@ fn no_icmp_error_ends_an_established_connection() {
     }
 }
 
+// spec-test: rfc9293 SHLD-26
 #[test]
 fn port_unreachable_resets_the_client_of_a_forward() {
     let name = "tcp::icmp_error::tests::port_unreachable_resets_the_client_of_a_forward";

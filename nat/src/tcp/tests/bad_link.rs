@@ -158,6 +158,7 @@ proptest! {
     }
 }
 
+// spec-test: rfc9293 MUST-1 REC-1
 #[test]
 fn a_long_stream_fills_a_clean_link() {
     // 5 ms each way: a window of a megabyte moves 100 MB a second once it has grown.
