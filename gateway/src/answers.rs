@@ -14,13 +14,13 @@ pub(crate) struct Questions {
 }
 
 impl Questions {
-    pub fn ask(&mut self, id: u64, question: Question) {
+    pub(crate) fn ask(&mut self, id: u64, question: Question) {
         self.waiting.push_back((id, question));
     }
 
     /// Sends the next part once the channel has sent all before it. Returns whether there is more
     /// to send, and room for it.
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         channel: &mut Channel,
         look_up: impl FnOnce(Question) -> Answer,

@@ -13,19 +13,19 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub fn start() -> Clock {
+    pub(crate) fn start() -> Clock {
         // A wall clock before 1970 is not set; leases then count from 1970.
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Clock { began: boot_time(), epoch: Time(0) + wall }
     }
 
     /// Time since the start.
-    pub fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         boot_time().saturating_sub(self.began)
     }
 
     /// The wall clock at the start.
-    pub fn epoch(&self) -> Time {
+    pub(crate) fn epoch(&self) -> Time {
         self.epoch
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Folder(OwnedFd);
 impl Folder {
     /// Opens a folder, and creates it for its owner alone if it does not exist. While another
     /// process has it locked, this is tried `tries` times.
-    pub fn open(path: &Path, mut tries: u32) -> io::Result<Folder> {
+    pub(crate) fn open(path: &Path, mut tries: u32) -> io::Result<Folder> {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
@@ -148,7 +148,7 @@ impl LeaseStore {
     /// # Errors
     ///
     /// The thread cannot be started.
-    pub fn open(folder: &Path, waker: Arc<Waker>) -> io::Result<LeaseStore> {
+    pub(crate) fn open(folder: &Path, waker: Arc<Waker>) -> io::Result<LeaseStore> {
         let (jobs, orders) = channel();
         let (results, done) = channel();
         let mut store = LeaseStore::new(folder.to_owned(), jobs, done);
@@ -221,29 +221,29 @@ impl LeaseStore {
     }
 
     /// Whether the store is for this folder, or open and so the only one.
-    pub fn serves(&self, folder: &Path) -> bool {
+    pub(crate) fn serves(&self, folder: &Path) -> bool {
         self.is_open || self.folder == folder
     }
 
     /// Takes the records when the store was opened; once.
-    pub fn take_opened(&mut self) -> Option<Vec<Record>> {
+    pub(crate) fn take_opened(&mut self) -> Option<Vec<Record>> {
         self.opened.take()
     }
 
     /// Why the store cannot be written.
-    pub fn failure(&self) -> Option<&str> {
+    pub(crate) fn failure(&self) -> Option<&str> {
         self.failure.as_ref().map(|(text, _)| text.as_str())
     }
 
     /// When [`LeaseStore::exchange`] has to be called next.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         let retry = self.failure.as_ref().map(|(_, retry)| *retry);
         retry.filter(|_| self.is_open && !self.is_busy)
     }
 
     /// Takes over records, and frames that wait for them. Frames that may be sent now are returned
     /// in [`Output::frames`].
-    pub fn exchange(
+    pub(crate) fn exchange(
         &mut self,
         now: Duration,
         snapshot: impl FnOnce() -> Vec<u8>,
@@ -299,7 +299,7 @@ impl LeaseStore {
     }
 
     /// Takes the warnings to log; each is returned once.
-    pub fn take_warnings(&mut self) -> Vec<String> {
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 }

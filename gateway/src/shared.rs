@@ -17,7 +17,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Lends all of it to the NAT for one call.
-    pub fn context<'a>(
+    pub(crate) fn context<'a>(
         &'a mut self,
         now: Duration,
         registry: &'a Registry,

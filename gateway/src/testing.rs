@@ -13,14 +13,14 @@ use trama_nat::{Client, PortMark, Random, Station};
 
 use crate::config::Config;
 
-pub const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-pub const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
-pub const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
-pub const GUEST4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
-pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
-pub const GUEST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 15);
+pub(crate) const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub(crate) const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+pub(crate) const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
+pub(crate) const GUEST4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+pub(crate) const GUEST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 15);
 
-pub fn lab() -> Config {
+pub(crate) fn lab() -> Config {
     let station = Station {
         mac: GATEWAY.0,
         mtu: 1500,
@@ -32,7 +32,7 @@ pub fn lab() -> Config {
 }
 
 /// The same numbers in every run.
-pub fn random() -> Random {
+pub(crate) fn random() -> Random {
     let mut state = 1u64;
     Box::new(move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -41,13 +41,13 @@ pub fn random() -> Random {
 }
 
 /// A client at switch port `port`.
-pub fn client(port: u64) -> Client {
+pub(crate) fn client(port: u64) -> Client {
     let (remote, local) = ((GUEST4.into(), 4000), (GATEWAY4.into(), 53));
     Client { port: PortMark(port), mac: GUEST, remote, local, room: 200, stream: None }
 }
 
 /// An echo request of the guest to `to`.
-pub fn ping(from: IpAddr, to: IpAddr, data: &[u8]) -> Vec<u8> {
+pub(crate) fn ping(from: IpAddr, to: IpAddr, data: &[u8]) -> Vec<u8> {
     let macs = (GUEST, GATEWAY);
     let frame = match (from, to) {
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
@@ -70,7 +70,7 @@ pub fn ping(from: IpAddr, to: IpAddr, data: &[u8]) -> Vec<u8> {
 }
 
 /// Corrects checksums, which would hide other faults.
-pub fn mend_checksums(bytes: &mut [u8]) {
+pub(crate) fn mend_checksums(bytes: &mut [u8]) {
     let Ok(mut frame) = EthernetFrame::new_checked(&mut *bytes) else { return };
     match frame.ethertype() {
         EthernetProtocol::Ipv4 => {

@@ -82,7 +82,7 @@ impl Server {
     /// # Errors
     ///
     /// The folder cannot be opened.
-    pub fn set_root(&mut self, folder: Option<&Path>) -> std::io::Result<()> {
+    pub(crate) fn set_root(&mut self, folder: Option<&Path>) -> std::io::Result<()> {
         self.root = None;
         if let Some(folder) = folder {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -92,12 +92,12 @@ impl Server {
     }
 
     /// Whether the server handles datagrams to this port.
-    pub fn listens(&self, port: u16) -> bool {
+    pub(crate) fn listens(&self, port: u16) -> bool {
         port >= FIRST_PORT || (port == PORT && self.root.is_some())
     }
 
     /// Handles a client's datagram.
-    pub fn handle(
+    pub(crate) fn handle(
         &mut self,
         now: Duration,
         random: &mut Random,
@@ -187,7 +187,7 @@ impl Server {
     }
 
     /// Retransmits unacknowledged windows, and ends sessions of clients that do not answer.
-    pub fn poll(&mut self, now: Duration, out: &mut Packets) {
+    pub(crate) fn poll(&mut self, now: Duration, out: &mut Packets) {
         self.sessions.retain(|_, session| {
             if session.until > now {
                 return true;
@@ -202,7 +202,7 @@ impl Server {
     }
 
     /// When [`Server::poll`] has to be called next.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         self.sessions.values().map(|session| session.until).min()
     }
 }

@@ -59,33 +59,33 @@ struct Queue {
 
 impl<K: Copy + Eq + Hash, V, const CLASSES: usize> FlowTable<K, V, CLASSES> {
     /// An empty table. A flow of class n expires `lifetimes[n]` after its last use.
-    pub fn new(lifetimes: [Duration; CLASSES], limits: Limits) -> Self {
+    pub(crate) fn new(lifetimes: [Duration; CLASSES], limits: Limits) -> Self {
         let (numbers, ports) = (HashMap::default(), HashMap::default());
         FlowTable { lifetimes, limits, numbers, slots: Vec::new(), free: Vec::new(), ports }
     }
 
     /// All flows: key, value, time of last use.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &V, Duration)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V, Duration)> {
         self.slots.iter().flatten().map(|slot| (&slot.key, &slot.value, slot.used))
     }
 
     /// The number of flows.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.numbers.len()
     }
 
     /// The number of a flow, valid until it is removed.
-    pub fn find(&self, key: &K) -> Option<u32> {
+    pub(crate) fn find(&self, key: &K) -> Option<u32> {
         self.numbers.get(key).copied()
     }
 
     /// A flow by its number.
-    pub fn get_mut(&mut self, number: u32) -> Option<&mut V> {
+    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut V> {
         self.slot_mut(number).map(|slot| &mut slot.value)
     }
 
     /// A flow by its number, with its key and port.
-    pub fn entry_mut(&mut self, number: u32) -> Option<(&K, PortMark, &mut V)> {
+    pub(crate) fn entry_mut(&mut self, number: u32) -> Option<(&K, PortMark, &mut V)> {
         self.slot_mut(number).map(|slot| (&slot.key, slot.port, &mut slot.value))
     }
 
@@ -93,7 +93,7 @@ impl<K: Copy + Eq + Hash, V, const CLASSES: usize> FlowTable<K, V, CLASSES> {
     ///
     /// A port at its own limit makes room itself. At the total limit, the port with the most flows
     /// does, so that no port can take another's.
-    pub fn eviction_candidate(&self, port: PortMark) -> Option<u32> {
+    pub(crate) fn eviction_candidate(&self, port: PortMark) -> Option<u32> {
         let count = self.ports.get(&port).map_or(0, |flows| flows.count);
         if count >= self.limits.port {
             return self.idlest_of(port);
@@ -105,7 +105,7 @@ impl<K: Copy + Eq + Hash, V, const CLASSES: usize> FlowTable<K, V, CLASSES> {
     }
 
     /// The idlest flow of the port with the most flows.
-    pub fn idlest_of_busiest(&self) -> Option<u32> {
+    pub(crate) fn idlest_of_busiest(&self) -> Option<u32> {
         let (port, _) = self.ports.iter().max_by_key(|(port, flows)| (flows.count, **port))?;
         self.idlest_of(*port)
     }
@@ -117,7 +117,14 @@ impl<K: Copy + Eq + Hash, V, const CLASSES: usize> FlowTable<K, V, CLASSES> {
     }
 
     /// Adds a flow that is not in the table, used now. Returns its number.
-    pub fn insert(&mut self, now: Duration, port: PortMark, key: K, value: V, class: usize) -> u32 {
+    pub(crate) fn insert(
+        &mut self,
+        now: Duration,
+        port: PortMark,
+        key: K,
+        value: V,
+        class: usize,
+    ) -> u32 {
         let slot = Slot { key, value, port, class, used: now, prev: NONE, next: NONE };
         let number = match self.free.pop() {
             Some(number) => {
@@ -138,7 +145,7 @@ impl<K: Copy + Eq + Hash, V, const CLASSES: usize> FlowTable<K, V, CLASSES> {
     }
 
     /// Marks a flow as used now, and sets its class.
-    pub fn touch(&mut self, now: Duration, number: u32, class: usize) {
+    pub(crate) fn touch(&mut self, now: Duration, number: u32, class: usize) {
         self.unlink(number);
         let Some(slot) = self.slot_mut(number) else { return };
         (slot.class, slot.used) = (class, now);
@@ -146,7 +153,7 @@ impl<K: Copy + Eq + Hash, V, const CLASSES: usize> FlowTable<K, V, CLASSES> {
     }
 
     /// Removes a flow.
-    pub fn remove(&mut self, number: u32) -> Option<(K, V)> {
+    pub(crate) fn remove(&mut self, number: u32) -> Option<(K, V)> {
         self.unlink(number);
         let slot = self.slots.get_mut(number as usize)?.take()?;
         self.numbers.remove(&slot.key);
@@ -161,12 +168,12 @@ impl<K: Copy + Eq + Hash, V, const CLASSES: usize> FlowTable<K, V, CLASSES> {
     }
 
     /// A flow that has expired.
-    pub fn expired(&self, now: Duration) -> Option<u32> {
+    pub(crate) fn expired(&self, now: Duration) -> Option<u32> {
         self.next_expiry().filter(|(end, _)| *end <= now).map(|(_, number)| number)
     }
 
     /// When the next flow expires.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         self.next_expiry().map(|(end, _)| end)
     }
 

@@ -76,7 +76,7 @@ impl HostSocket {
     /// # Errors
     ///
     /// Out of descriptors or memory, or the host does not have this version of IP.
-    pub fn udp(is_v6: bool) -> Result<HostSocket, Errno> {
+    pub(crate) fn udp(is_v6: bool) -> Result<HostSocket, Errno> {
         let socket = HostSocket::new(is_v6, ipproto::UDP)?;
         setsockopt(&socket.fd, UdpGroSegment, &true)?;
         Ok(socket)
@@ -87,7 +87,7 @@ impl HostSocket {
     /// # Errors
     ///
     /// As for [`HostSocket::udp`]; `EACCES` if the host does not allow this process to ping.
-    pub fn ping(is_v6: bool) -> Result<HostSocket, Errno> {
+    pub(crate) fn ping(is_v6: bool) -> Result<HostSocket, Errno> {
         HostSocket::new(is_v6, if is_v6 { ipproto::ICMPV6 } else { ipproto::ICMP })
     }
 
@@ -96,7 +96,7 @@ impl HostSocket {
     /// # Errors
     ///
     /// As for [`HostSocket::udp`].
-    pub fn udp_without_gro(is_v6: bool) -> Result<HostSocket, Errno> {
+    pub(crate) fn udp_without_gro(is_v6: bool) -> Result<HostSocket, Errno> {
         HostSocket::new(is_v6, ipproto::UDP)
     }
 
@@ -107,7 +107,7 @@ impl HostSocket {
     /// # Errors
     ///
     /// The link is gone, or another socket has the port exclusively.
-    pub fn multicast(
+    pub(crate) fn multicast(
         group: SocketAddr,
         hops: u8,
         (index, name): (u32, &str),
@@ -138,7 +138,7 @@ impl HostSocket {
     /// # Errors
     ///
     /// None known.
-    pub fn set_multicast_hops(&self, hops: u8) -> Result<(), Errno> {
+    pub(crate) fn set_multicast_hops(&self, hops: u8) -> Result<(), Errno> {
         match self.is_v6 {
             true => set_ipv6_multicast_hops(&self.fd, hops.into()),
             false => set_ip_multicast_ttl(&self.fd, hops.into()),
@@ -151,7 +151,7 @@ impl HostSocket {
     /// # Errors
     ///
     /// The link is gone.
-    pub fn set_multicast_link(&self, index: u32) -> Result<(), Errno> {
+    pub(crate) fn set_multicast_link(&self, index: u32) -> Result<(), Errno> {
         let any = Ipv4Addr::UNSPECIFIED;
         match self.is_v6 {
             true => set_ipv6_multicast_if(&self.fd, index),
@@ -178,7 +178,7 @@ impl HostSocket {
     /// # Errors
     ///
     /// The address is in use, or the host does not have it.
-    pub fn bind(&mut self, address: SocketAddr) -> Result<(), Errno> {
+    pub(crate) fn bind(&mut self, address: SocketAddr) -> Result<(), Errno> {
         if self.is_v6 {
             set_ipv6_v6only(&self.fd, true).map_err(errno)?;
         }
@@ -197,12 +197,12 @@ impl HostSocket {
     /// # Errors
     ///
     /// The host has no route to `peer`.
-    pub fn connect(&self, peer: SocketAddr) -> Result<(), Errno> {
+    pub(crate) fn connect(&self, peer: SocketAddr) -> Result<(), Errno> {
         rustix::net::connect(&self.fd, &peer).map_err(errno)
     }
 
     /// Enlarges the receive buffer as far as the host allows (`net.core.rmem_max`).
-    pub fn enlarge_buffer(&mut self) {
+    pub(crate) fn enlarge_buffer(&mut self) {
         if !self.is_enlarged {
             self.is_enlarged = true;
             // With a smaller buffer, more datagrams are lost, and nothing else fails.
@@ -216,7 +216,7 @@ impl HostSocket {
     /// # Errors
     ///
     /// It was not sent.
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         (to, from): (SocketAddr, Option<LocalAddress>),
         options: SendOptions,
@@ -339,7 +339,7 @@ impl ReceiveBuffers {
     ///
     /// `EAGAIN` if there is nothing. Other errors are returned once, and are in the error queue,
     /// too.
-    pub fn receive(
+    pub(crate) fn receive(
         &mut self,
         socket: &HostSocket,
         limit: usize,
@@ -368,7 +368,7 @@ impl ReceiveBuffers {
     }
 
     /// Takes an error from a socket's error queue; `None` if that is empty.
-    pub fn next_error(&mut self, socket: &HostSocket) -> Option<HostError<'_>> {
+    pub(crate) fn next_error(&mut self, socket: &HostSocket) -> Option<HostError<'_>> {
         let mut control = nix::cmsg_space!([u8; 64], in6_pktinfo);
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
         let (destination, local, report, length) = {

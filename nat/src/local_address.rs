@@ -22,7 +22,7 @@ pub(crate) enum LocalAddress {
 impl LocalAddress {
     /// Reads the address from a control message. `None` if it is of another kind, or the datagram
     /// was sent to an IPv6 group, which cannot be a source address.
-    pub fn read(message: &ControlMessageOwned) -> Option<LocalAddress> {
+    pub(crate) fn read(message: &ControlMessageOwned) -> Option<LocalAddress> {
         match message {
             ControlMessageOwned::Ipv4PacketInfo(info) => read4(info),
             ControlMessageOwned::Ipv6PacketInfo(info) => read6(info),
@@ -31,7 +31,7 @@ impl LocalAddress {
     }
 
     /// The address as the kernel takes it.
-    pub fn packet_info(self) -> PacketInfo {
+    pub(crate) fn packet_info(self) -> PacketInfo {
         match self {
             LocalAddress::V4(address) => PacketInfo::V4(in_pktinfo {
                 ipi_ifindex: 0,
@@ -67,7 +67,7 @@ pub(crate) enum PacketInfo {
 }
 
 impl PacketInfo {
-    pub fn message(&self) -> ControlMessage<'_> {
+    pub(crate) fn message(&self) -> ControlMessage<'_> {
         match self {
             PacketInfo::V4(info) => ControlMessage::Ipv4PacketInfo(info),
             PacketInfo::V6(info) => ControlMessage::Ipv6PacketInfo(info),

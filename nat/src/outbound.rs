@@ -10,7 +10,7 @@ use crate::packet::outbound::{MAX_HEAD, Outbound};
 impl Outbound {
     /// Sends a packet with the payload `head` and `body`, which fits the MTU or is segmented as
     /// `offload` says.
-    pub fn send(
+    pub(crate) fn send(
         &self,
         context: &mut Context<'_>,
         offload: &VnetHeader,
@@ -24,7 +24,7 @@ impl Outbound {
 
     /// Sends a packet with the payload `head` (a multiple of 8 bytes) and `body` in fragments of at
     /// most `mtu` bytes.
-    pub fn send_fragments(
+    pub(crate) fn send_fragments(
         &self,
         context: &mut Context<'_>,
         mtu: u16,

@@ -24,12 +24,12 @@ struct TokenBucket {
 }
 
 impl RateLimiter {
-    pub fn new(burst: u32, refill: Duration) -> RateLimiter {
+    pub(crate) fn new(burst: u32, refill: Duration) -> RateLimiter {
         RateLimiter { burst, refill, ports: HashMap::default() }
     }
 
     /// Takes a token of a port. Returns whether there was one.
-    pub fn try_take(&mut self, now: Duration, port: PortMark) -> bool {
+    pub(crate) fn try_take(&mut self, now: Duration, port: PortMark) -> bool {
         if self.ports.len() >= MAX_PORTS && !self.ports.contains_key(&port) {
             self.ports.clear();
         }

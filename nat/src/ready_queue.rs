@@ -13,20 +13,20 @@ pub(crate) struct ReadyQueue {
 
 impl ReadyQueue {
     /// Adds a flow.
-    pub fn push(&mut self, number: u32) {
+    pub(crate) fn push(&mut self, number: u32) {
         if self.waiting.insert(number) {
             self.queue.push_back(number);
         }
     }
 
     /// Takes the next flow.
-    pub fn pop(&mut self) -> Option<u32> {
+    pub(crate) fn pop(&mut self) -> Option<u32> {
         let number = self.queue.pop_front()?;
         self.waiting.remove(&number);
         Some(number)
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 }

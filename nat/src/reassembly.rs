@@ -75,7 +75,7 @@ impl Reassembly {
     /// Adds a fragment. Returns the whole packet if this one completes it: for IPv4 without a trace
     /// of fragmentation, for IPv6 with the fragment header of an atomic fragment, which shows that
     /// it was fragmented.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         now: Duration,
         packet: &Inbound<'_>,
@@ -101,7 +101,7 @@ impl Reassembly {
     }
 
     /// Drops packets that are incomplete for too long.
-    pub fn poll(&mut self, now: Duration, counters: &mut Counters) {
+    pub(crate) fn poll(&mut self, now: Duration, counters: &mut Counters) {
         while let Some(number) = self.table.expired(now) {
             self.table.remove(number);
             counters.drop(DropReason::FragmentTimeout);
@@ -109,7 +109,7 @@ impl Reassembly {
     }
 
     /// When [`Reassembly::poll`] has to be called next.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         self.table.deadline()
     }
 }

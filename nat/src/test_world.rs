@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A cable whose guest takes all frames at once.
 #[derive(Default)]
-pub struct Wire(pub Vec<(VnetHeader, Vec<u8>)>);
+pub(crate) struct Wire(pub Vec<(VnetHeader, Vec<u8>)>);
 
 impl Cable for Wire {
     fn room(&mut self) -> usize {
@@ -39,7 +39,7 @@ impl Cable for Wire {
     }
 }
 
-pub struct World {
+pub(crate) struct World {
     pub nat: Nat,
     pub config: Lab,
     pub counters: Counters,
@@ -52,7 +52,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new() -> World {
+    pub(crate) fn new() -> World {
         World {
             nat: Nat::default(),
             config: Lab { nat: Some(Rules::default()), ..lab() },
@@ -65,7 +65,7 @@ impl World {
     }
 
     /// Runs `job` on the NAT.
-    pub fn with<R>(&mut self, job: impl FnOnce(&mut Nat, &mut Context<'_>) -> R) -> R {
+    pub(crate) fn with<R>(&mut self, job: impl FnOnce(&mut Nat, &mut Context<'_>) -> R) -> R {
         let mut context = Context {
             now: self.now,
             config: self.config.nat(),
@@ -78,18 +78,18 @@ impl World {
     }
 
     /// Sends a frame of the guest at switch port `port`.
-    pub fn send_from(&mut self, port: u64, frame: &[u8]) {
+    pub(crate) fn send_from(&mut self, port: u64, frame: &[u8]) {
         self.with(|nat, context| {
             drop(nat.receive(PortMark(port), VnetHeader::default(), frame, context));
         });
     }
 
     /// Whether a frame of the guest is left to the gateway's services.
-    pub fn leaves(&mut self, frame: &[u8]) -> bool {
+    pub(crate) fn leaves(&mut self, frame: &[u8]) -> bool {
         self.leaves_with(VnetHeader::default(), frame)
     }
 
-    pub fn leaves_with(&mut self, offload: VnetHeader, frame: &[u8]) -> bool {
+    pub(crate) fn leaves_with(&mut self, offload: VnetHeader, frame: &[u8]) -> bool {
         self.with(|nat, context| {
             let handled = nat.receive(PortMark(1), offload, frame, context);
             matches!(handled, Handled::Local(_))
@@ -97,7 +97,7 @@ impl World {
     }
 
     /// The whole frame that this fragment of the guest completes, if it is for the services.
-    pub fn reassembled(&mut self, fragment: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn reassembled(&mut self, fragment: &[u8]) -> Option<Vec<u8>> {
         self.with(|nat, context| {
             match nat.receive(PortMark(1), VnetHeader::default(), fragment, context) {
                 Handled::Reassembled(frame) => Some(frame),
@@ -108,7 +108,7 @@ impl World {
     }
 
     /// Sends frames of the guest, then takes a turn.
-    pub fn send(&mut self, frames: &[Vec<u8>]) {
+    pub(crate) fn send(&mut self, frames: &[Vec<u8>]) {
         for frame in frames {
             self.send_from(1, frame);
         }
@@ -116,7 +116,7 @@ impl World {
     }
 
     /// One turn of the event loop around the NAT.
-    pub fn turn(&mut self, wait: Duration) {
+    pub(crate) fn turn(&mut self, wait: Duration) {
         self.with(|nat, context| nat.poll(context));
         let mut events = Events::with_capacity(64);
         self.poll.poll(&mut events, Some(wait)).unwrap();
@@ -128,7 +128,7 @@ impl World {
 
     /// Takes turns until `done`.
     #[track_caller]
-    pub fn until(&mut self, what: &str, done: impl Fn(&World) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, done: impl Fn(&World) -> bool) {
         let start = Instant::now();
         while !done(self) {
             assert!(start.elapsed() < PATIENCE, "{what}: {:?}", self.counters.drops());
@@ -138,7 +138,7 @@ impl World {
 
     /// Takes turns until the guest has received `count` frames. Returns these.
     #[track_caller]
-    pub fn frames(&mut self, count: usize) -> Vec<(VnetHeader, Vec<u8>)> {
+    pub(crate) fn frames(&mut self, count: usize) -> Vec<(VnetHeader, Vec<u8>)> {
         self.until(&format!("{count} frames"), |world| world.wire.0.len() >= count);
         assert_eq!(self.wire.0.len(), count);
         std::mem::take(&mut self.wire.0)
@@ -146,26 +146,26 @@ impl World {
 
     /// The one frame that the guest receives, with its checksum completed.
     #[track_caller]
-    pub fn frame(&mut self) -> Vec<u8> {
+    pub(crate) fn frame(&mut self) -> Vec<u8> {
         let (mut header, mut frame) = self.frames(1).remove(0);
         checksum::complete(&mut frame, &mut header);
         frame
     }
 
-    pub fn dropped(&self, reason: DropReason) -> u64 {
+    pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
         self.counters.dropped(reason)
     }
 }
 
 /// Parses and classifies a frame from switch port `port` of a network with NAT.
-pub fn class_of(port: u64, bytes: &[u8]) -> Result<FrameClass<'_>, DropReason> {
+pub(crate) fn class_of(port: u64, bytes: &[u8]) -> Result<FrameClass<'_>, DropReason> {
     let frame = received::parse(GATEWAY, PortMark(port), VnetHeader::default(), bytes)?;
     let (lab, rules) = (lab(), Some(&Rules::default()));
     classify(rules::Config { station: &lab.station, rules }, frame)
 }
 
 /// The frames that a guest without offloads receives for a large one.
-pub fn segments(header: &VnetHeader, frame: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn segments(header: &VnetHeader, frame: &[u8]) -> Vec<Vec<u8>> {
     let (mut header, mut frame) = (*header, frame.to_vec());
     let head = frame[..frame.len().min(vnet::PRIVATE_HEAD)].to_vec();
     vnet::validate(&mut header, &head, frame.len()).expect("a valid large frame");
@@ -181,7 +181,7 @@ pub fn segments(header: &VnetHeader, frame: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Ethernet and IP headers of a guest's packet.
-pub fn ip(from: IpAddr, to: IpAddr, hops: u8) -> PacketBuilderStep<etherparse::IpHeaders> {
+pub(crate) fn ip(from: IpAddr, to: IpAddr, hops: u8) -> PacketBuilderStep<etherparse::IpHeaders> {
     let ethernet = PacketBuilder::ethernet2(GUEST.0, GATEWAY.0);
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
@@ -196,16 +196,16 @@ pub fn ip(from: IpAddr, to: IpAddr, hops: u8) -> PacketBuilderStep<etherparse::I
 }
 
 /// The guest's address of the same IP version.
-pub fn guest_for(to: IpAddr) -> IpAddr {
+pub(crate) fn guest_for(to: IpAddr) -> IpAddr {
     if to.is_ipv4() { GUEST4.into() } else { GUEST6.into() }
 }
 
 /// A datagram from the guest's port 4000.
-pub fn datagram(to: SocketAddr, hops: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn datagram(to: SocketAddr, hops: u8, payload: &[u8]) -> Vec<u8> {
     datagram_from(4000, to, hops, payload)
 }
 
-pub fn datagram_from(port: u16, to: SocketAddr, hops: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn datagram_from(port: u16, to: SocketAddr, hops: u8, payload: &[u8]) -> Vec<u8> {
     let builder = ip(guest_for(to.ip()), to.ip(), hops).udp(port, to.port());
     let mut frame = Vec::new();
     builder.write(&mut frame, payload).unwrap();
@@ -213,7 +213,7 @@ pub fn datagram_from(port: u16, to: SocketAddr, hops: u8, payload: &[u8]) -> Vec
 }
 
 /// An echo request of the guest with identifier 7.
-pub fn echo(to: IpAddr, hops: u8, sequence: u16, data: &[u8]) -> Vec<u8> {
+pub(crate) fn echo(to: IpAddr, hops: u8, sequence: u16, data: &[u8]) -> Vec<u8> {
     let step = ip(guest_for(to), to, hops);
     let mut frame = Vec::new();
     match to {
@@ -225,7 +225,7 @@ pub fn echo(to: IpAddr, hops: u8, sequence: u16, data: &[u8]) -> Vec<u8> {
 
 /// A segment from the guest's port 4000 without data. Without `ack`, it is a SYN with an MSS of
 /// 1460.
-pub fn tcp(to: SocketAddr, sequence: u32, ack: Option<u32>) -> Vec<u8> {
+pub(crate) fn tcp(to: SocketAddr, sequence: u32, ack: Option<u32>) -> Vec<u8> {
     let step = ip(guest_for(to.ip()), to.ip(), 64).tcp(4000, to.port(), sequence, 60_000);
     let step = match ack {
         Some(ack) => step.ack(ack),
@@ -239,7 +239,7 @@ pub fn tcp(to: SocketAddr, sequence: u32, ack: Option<u32>) -> Vec<u8> {
 }
 
 /// An ICMP error of the guest about a frame that it received.
-pub fn icmp_error(about: &[u8], (kind, code): (u8, u8), rest: u32) -> Vec<u8> {
+pub(crate) fn icmp_error(about: &[u8], (kind, code): (u8, u8), rest: u32) -> Vec<u8> {
     let packet = SlicedPacket::from_ethernet(about).unwrap();
     let (from, to): (IpAddr, IpAddr) = match packet.net.as_ref().unwrap() {
         NetSlice::Ipv4(ip) => {
@@ -261,12 +261,12 @@ pub fn icmp_error(about: &[u8], (kind, code): (u8, u8), rest: u32) -> Vec<u8> {
 }
 
 /// Advertises the guest's MAC address.
-pub fn announce(world: &mut World) {
+pub(crate) fn announce(world: &mut World) {
     announce_station(world, GUEST);
 }
 
 /// Advertises that the guest is at `station`.
-pub fn announce_station(world: &mut World, station: MacAddr) {
+pub(crate) fn announce_station(world: &mut World, station: MacAddr) {
     let announcement = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Reply,
         source_hardware_addr: EthernetAddress(station.0),
@@ -283,7 +283,7 @@ pub fn announce_station(world: &mut World, station: MacAddr) {
 
 /// Source, destination and payload of a datagram to the guest. Checks the checksums.
 #[track_caller]
-pub fn read_datagram(frame: &[u8]) -> (SocketAddr, SocketAddr, Vec<u8>) {
+pub(crate) fn read_datagram(frame: &[u8]) -> (SocketAddr, SocketAddr, Vec<u8>) {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
     let Some(TransportSlice::Udp(udp)) = &packet.transport else { panic!("no UDP: {packet:?}") };
     let header = udp.to_header();
@@ -309,7 +309,7 @@ pub fn read_datagram(frame: &[u8]) -> (SocketAddr, SocketAddr, Vec<u8>) {
 
 /// An ICMP message to the guest: source, type and code, rest of its header, body.
 #[derive(Debug)]
-pub struct Message {
+pub(crate) struct Message {
     pub from: IpAddr,
     pub kind: (u8, u8),
     pub rest: [u8; 4],
@@ -318,7 +318,7 @@ pub struct Message {
 
 /// Reads an ICMP message. Checks the checksums.
 #[track_caller]
-pub fn read_icmp(frame: &[u8]) -> Message {
+pub(crate) fn read_icmp(frame: &[u8]) -> Message {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
     let (from, bytes): (IpAddr, Vec<u8>) = match packet.net.as_ref().unwrap() {
         NetSlice::Ipv4(ip) => {
@@ -343,7 +343,7 @@ pub fn read_icmp(frame: &[u8]) -> Message {
 /// Returns true in a process that runs a test in its own network namespace. Otherwise runs this
 /// program again for the test `name`, after the shell commands `setup`.
 #[track_caller]
-pub fn is_isolated(name: &str, setup: &str) -> bool {
+pub(crate) fn is_isolated(name: &str, setup: &str) -> bool {
     const INSIDE: &str = "TRAMA_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_some() {
         if setup.contains("2001:db8::1/128 dev lo") {
@@ -383,11 +383,11 @@ fn settle() {
 }
 
 /// Another host: a network namespace that ends with this value and with the test.
-pub struct Neighbour(Child);
+pub(crate) struct Neighbour(Child);
 
 impl Neighbour {
     #[track_caller]
-    pub fn new() -> Neighbour {
+    pub(crate) fn new() -> Neighbour {
         // It ends with its standard input, and so with a killed test.
         let mut command = Command::new("unshare");
         command.args(["--net", "sh", "-c", "ip link set lo up && echo up && exec cat"]);
@@ -397,13 +397,13 @@ impl Neighbour {
         Neighbour(child)
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
 
     /// Runs shell commands in the namespace.
     #[track_caller]
-    pub fn run(&self, script: &str) {
+    pub(crate) fn run(&self, script: &str) {
         let pid = self.pid().to_string();
         let arguments = ["-t", &pid, "-n", "sh", "-e", "-c", script];
         assert!(Command::new("nsenter").args(arguments).status().unwrap().success(), "{script}");
@@ -419,6 +419,6 @@ impl Drop for Neighbour {
 
 /// Runs shell commands in this namespace.
 #[track_caller]
-pub fn shell(script: &str) {
+pub(crate) fn shell(script: &str) {
     assert!(Command::new("sh").args(["-e", "-c", script]).status().unwrap().success(), "{script}");
 }

@@ -16,28 +16,28 @@ use crate::packet::{self, checksums, ethernet_address, ip_frame};
 use crate::rules::{Config, Rules};
 use crate::station::Station;
 
-pub const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-pub const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
-pub const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
-pub const GUEST4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
-pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
-pub const GUEST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 15);
+pub(crate) const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub(crate) const GUEST: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+pub(crate) const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
+pub(crate) const GUEST4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+pub(crate) const GUEST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 15);
 
 /// The settings of a test's network.
 #[derive(Clone)]
-pub struct Lab {
+pub(crate) struct Lab {
     pub station: Station,
     pub nat: Option<Rules>,
 }
 
 impl Lab {
-    pub fn nat(&self) -> Config<'_> {
+    pub(crate) fn nat(&self) -> Config<'_> {
         Config { station: &self.station, rules: self.nat.as_ref() }
     }
 }
 
 /// A network without NAT.
-pub fn lab() -> Lab {
+pub(crate) fn lab() -> Lab {
     let station = Station {
         mac: GATEWAY.0,
         mtu: 1500,
@@ -49,7 +49,7 @@ pub fn lab() -> Lab {
 }
 
 /// The same numbers in every run.
-pub fn random() -> Random {
+pub(crate) fn random() -> Random {
     let mut state = 1u64;
     Box::new(move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -58,7 +58,7 @@ pub fn random() -> Random {
 }
 
 /// An echo request of the guest to `to`.
-pub fn ping(from: IpAddr, to: IpAddr, data: &[u8]) -> Vec<u8> {
+pub(crate) fn ping(from: IpAddr, to: IpAddr, data: &[u8]) -> Vec<u8> {
     let macs = (GUEST, GATEWAY);
     let frame = match (from, to) {
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
@@ -81,7 +81,7 @@ pub fn ping(from: IpAddr, to: IpAddr, data: &[u8]) -> Vec<u8> {
 }
 
 /// The gateway's answer to an ARP request or neighbour solicitation for any of its addresses.
-pub fn resolution(frame: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn resolution(frame: &[u8]) -> Option<Vec<u8>> {
     match received::parse(GATEWAY, PortMark(1), VnetHeader::default(), frame).unwrap() {
         Frame::Arp(arp) if arp.operation == ArpOperation::Request => {
             let reply = ArpRepr::EthernetIpv4 {
@@ -123,7 +123,7 @@ pub fn resolution(frame: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Corrects checksums, which would hide other faults.
-pub fn mend_checksums(bytes: &mut [u8]) {
+pub(crate) fn mend_checksums(bytes: &mut [u8]) {
     let Ok(mut frame) = EthernetFrame::new_checked(&mut *bytes) else { return };
     match frame.ethertype() {
         EthernetProtocol::Ipv4 => {

@@ -32,14 +32,14 @@ pub(crate) struct Advertiser {
 
 impl Advertiser {
     /// Returns `None` if there is nothing to advertise.
-    pub fn new(now: Duration, config: &Config, seed: u64) -> Option<Advertiser> {
+    pub(crate) fn new(now: Duration, config: &Config, seed: u64) -> Option<Advertiser> {
         let advertisement = settings(config)?;
         let router = Router::new(time(now), INTERVAL, seed);
         Some(Advertiser { router, advertisement, stations: HashMap::new() })
     }
 
     /// Changes the settings. Returns false if there is nothing left to advertise.
-    pub fn reconfigure(&mut self, now: Duration, config: &Config) -> bool {
+    pub(crate) fn reconfigure(&mut self, now: Duration, config: &Config) -> bool {
         let Some(advertisement) = settings(config) else { return false };
         if advertisement != self.advertisement {
             self.router.changed(time(now));
@@ -49,7 +49,11 @@ impl Advertiser {
     }
 
     /// Handles a router solicitation.
-    pub fn solicited(&mut self, now: Duration, packet: &Inbound<'_>) -> Result<(), DropReason> {
+    pub(crate) fn solicited(
+        &mut self,
+        now: Duration,
+        packet: &Inbound<'_>,
+    ) -> Result<(), DropReason> {
         let (IpAddr::V6(source), IpAddr::V6(destination)) = (packet.source, packet.destination)
         else {
             return Err(NatDrop::BadIcmp.into());
@@ -67,7 +71,7 @@ impl Advertiser {
     }
 
     /// The advertisements that are due.
-    pub fn poll(&mut self, now: Duration, config: &Config) -> Vec<Vec<u8>> {
+    pub(crate) fn poll(&mut self, now: Duration, config: &Config) -> Vec<Vec<u8>> {
         let due = self.router.poll(time(now));
         let source = config.station.link_local();
         let emit = |to: Ipv6Addr| {
@@ -88,7 +92,7 @@ impl Advertiser {
     }
 
     /// When [`Advertiser::poll`] has to be called next.
-    pub fn deadline(&self) -> Duration {
+    pub(crate) fn deadline(&self) -> Duration {
         self.router.next_deadline().saturating_sub(Time(0))
     }
 }

@@ -43,7 +43,7 @@ pub(crate) struct Leases6 {
 
 impl Leases6 {
     /// A server whose lease store is not open; `None` if the settings have none.
-    pub fn new(config: &Config) -> Option<Leases6> {
+    pub(crate) fn new(config: &Config) -> Option<Leases6> {
         Some(Leases6 {
             server: Server6::new(config.dhcp6_server()?).ok()?,
             epoch: None,
@@ -54,7 +54,7 @@ impl Leases6 {
     }
 
     /// Starts to lease addresses, with the leases of `records`.
-    pub fn open(&mut self, now: Duration, epoch: Time, records: &[Record]) {
+    pub(crate) fn open(&mut self, now: Duration, epoch: Time, records: &[Record]) {
         self.epoch = Some(epoch);
         for record in records {
             self.server.restore(epoch + now, record.clone());
@@ -62,13 +62,13 @@ impl Leases6 {
     }
 
     /// Changes the settings and keeps the leases. Returns false if there is nothing left to serve.
-    pub fn reconfigure(&mut self, config: &Config) -> bool {
+    pub(crate) fn reconfigure(&mut self, config: &Config) -> bool {
         let wanted = config.dhcp6_server();
         wanted.is_some_and(|wanted| self.server.reconfigure(Time(0), wanted).is_ok())
     }
 
     /// Sets the search domains of clients.
-    pub fn set_search(&mut self, search: Vec<DomainName>) {
+    pub(crate) fn set_search(&mut self, search: Vec<DomainName>) {
         self.server.set_search(search);
     }
 
@@ -77,7 +77,7 @@ impl Leases6 {
     }
 
     /// Handles a client's datagram.
-    pub fn handle(
+    pub(crate) fn handle(
         &mut self,
         now: Duration,
         config: &Config,
@@ -96,7 +96,7 @@ impl Leases6 {
     }
 
     /// A station announced that it has an address.
-    pub fn address_seen(
+    pub(crate) fn address_seen(
         &mut self,
         now: Duration,
         config: &Config,
@@ -109,7 +109,7 @@ impl Leases6 {
     }
 
     /// Handles expired timers.
-    pub fn poll(&mut self, now: Duration, config: &Config, out: &mut Output) {
+    pub(crate) fn poll(&mut self, now: Duration, config: &Config, out: &mut Output) {
         self.server.poll(self.time(now), &mut self.outcome);
         let server = &self.server;
         let waits = |address| {
@@ -121,7 +121,7 @@ impl Leases6 {
     }
 
     /// When [`Leases6::poll`] has to be called next.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         let epoch = self.time(Duration::ZERO);
         let server = self.server.next_deadline().map(|due| due.saturating_sub(epoch));
         server.into_iter().chain(self.probes.deadline()).min()
@@ -141,20 +141,20 @@ impl Leases6 {
         out.confirmed.extend(outcome.confirmed.iter().filter_map(|it| reply(config, it)));
     }
 
-    pub fn take_warnings(&mut self) -> Vec<String> {
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
     /// All leases, in the format of the store.
-    pub fn snapshot(&self) -> Vec<u8> {
+    pub(crate) fn snapshot(&self) -> Vec<u8> {
         self.server.snapshot()
     }
 
-    pub fn count_bound(&self) -> usize {
+    pub(crate) fn count_bound(&self) -> usize {
         self.server.bound()
     }
 
-    pub fn status(&self) -> DhcpStatus {
+    pub(crate) fn status(&self) -> DhcpStatus {
         let kinds = || (0..KINDS as u8).filter_map(|kind| Some((kind, kind_name(kind)?)));
         let dropped = |it: &Refusal| (it.name().to_owned(), self.server.dropped(*it));
         DhcpStatus {
@@ -167,7 +167,7 @@ impl Leases6 {
     }
 
     /// The table, in no order.
-    pub fn rows(&self, now: Duration) -> impl Iterator<Item = LeaseRow> {
+    pub(crate) fn rows(&self, now: Duration) -> impl Iterator<Item = LeaseRow> {
         let now = self.time(now);
         self.server.bindings().map(move |binding| lease_row(binding, binding.address.into(), now))
     }

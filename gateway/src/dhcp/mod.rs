@@ -60,7 +60,12 @@ pub(crate) struct Leases {
 impl Leases {
     /// A server with the leases of `records`; `None` if the settings have none, or are not
     /// consistent, which the daemon has checked.
-    pub fn open(now: Duration, epoch: Time, config: &Config, records: &[Record]) -> Option<Leases> {
+    pub(crate) fn open(
+        now: Duration,
+        epoch: Time,
+        config: &Config,
+        records: &[Record],
+    ) -> Option<Leases> {
         let mut server = Server::new(config.dhcp_server()?).ok()?;
         records.iter().for_each(|record| server.restore(epoch + now, record.clone()));
         Some(Leases {
@@ -74,19 +79,19 @@ impl Leases {
     }
 
     /// Changes the settings and keeps the leases. Returns false if there is nothing left to serve.
-    pub fn reconfigure(&mut self, config: &Config) -> bool {
+    pub(crate) fn reconfigure(&mut self, config: &Config) -> bool {
         let wanted = config.dhcp_server();
         // The server's own time is later than this one, and it uses the later one.
         wanted.is_some_and(|wanted| self.server.reconfigure(Time(0), wanted).is_ok())
     }
 
     /// Sets the search domains of clients.
-    pub fn set_search(&mut self, search: &[DomainName]) {
+    pub(crate) fn set_search(&mut self, search: &[DomainName]) {
         self.server.set_search(search);
     }
 
     /// Handles a client's datagram.
-    pub fn handle(
+    pub(crate) fn handle(
         &mut self,
         now: Duration,
         config: &Config,
@@ -108,7 +113,7 @@ impl Leases {
     }
 
     /// A station announced that it has an address.
-    pub fn address_seen(
+    pub(crate) fn address_seen(
         &mut self,
         now: Duration,
         config: &Config,
@@ -122,7 +127,7 @@ impl Leases {
     }
 
     /// Handles expired timers.
-    pub fn poll(&mut self, now: Duration, config: &Config, out: &mut Output) {
+    pub(crate) fn poll(&mut self, now: Duration, config: &Config, out: &mut Output) {
         self.server.poll(self.epoch + now, &mut self.outcome);
         let server = &self.server;
         let waits = |address| {
@@ -134,7 +139,7 @@ impl Leases {
     }
 
     /// When [`Leases::poll`] has to be called next.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         let server = self.server.next_deadline().map(|due| due.saturating_sub(self.epoch));
         server.into_iter().chain(self.probes.deadline()).min()
     }
@@ -177,20 +182,20 @@ impl Leases {
         udp_frame((config.station.mac(), mac), ends.0, ends.1, &reply.payload)
     }
 
-    pub fn take_warnings(&mut self) -> Vec<String> {
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
     /// All leases, in the format of the store.
-    pub fn snapshot(&self) -> Vec<u8> {
+    pub(crate) fn snapshot(&self) -> Vec<u8> {
         self.server.snapshot()
     }
 
-    pub fn count_bound(&self) -> usize {
+    pub(crate) fn count_bound(&self) -> usize {
         self.server.bound()
     }
 
-    pub fn status(&self) -> DhcpStatus {
+    pub(crate) fn status(&self) -> DhcpStatus {
         let counters = self.server.counters();
         let kinds = || (1..=8).filter_map(MessageType::from_number);
         let name = |kind| format!("{kind:?}").to_lowercase();
@@ -205,7 +210,7 @@ impl Leases {
     }
 
     /// The leased address of a name in the network, with its domain or without.
-    pub fn address_of(&self, config: &Config, name: &str) -> Option<Ipv4Addr> {
+    pub(crate) fn address_of(&self, config: &Config, name: &str) -> Option<Ipv4Addr> {
         let (host, domain) = name.split_once('.').unwrap_or((name, ""));
         let network = config.dhcp.as_ref()?.domain().map_or("", |domain| domain.as_str());
         let is_local = domain.is_empty() || domain == network;
@@ -213,7 +218,7 @@ impl Leases {
     }
 
     /// The name of the client that has leased an address, with the network's domain.
-    pub fn name_of(&self, config: &Config, address: Ipv4Addr) -> Option<String> {
+    pub(crate) fn name_of(&self, config: &Config, address: Ipv4Addr) -> Option<String> {
         let binding = self.server.binding(address).filter(|it| it.state == State::Bound)?;
         let host = binding.name.as_ref()?.as_str();
         match config.dhcp.as_ref()?.domain() {
@@ -223,7 +228,7 @@ impl Leases {
     }
 
     /// The table, in no order.
-    pub fn rows(&self, now: Duration) -> impl Iterator<Item = LeaseRow> {
+    pub(crate) fn rows(&self, now: Duration) -> impl Iterator<Item = LeaseRow> {
         let now = self.epoch + now;
         self.server.bindings().map(move |binding| lease_row(binding, binding.address.into(), now))
     }

@@ -25,12 +25,12 @@ impl<A> Default for Probes<A> {
 
 impl<A: Copy> Probes<A> {
     /// Notes that the first probe for an address was sent.
-    pub fn start(&mut self, now: Duration, address: A) {
+    pub(super) fn start(&mut self, now: Duration, address: A) {
         self.0.push_back(Probe { address, due: now + INTERVAL, left: PROBES - 1 });
     }
 
     /// The addresses to probe now, of those that are still `waits`.
-    pub fn take_due(&mut self, now: Duration, waits: impl Fn(A) -> bool) -> Vec<A> {
+    pub(super) fn take_due(&mut self, now: Duration, waits: impl Fn(A) -> bool) -> Vec<A> {
         let mut due = Vec::new();
         while let Some(mut probe) = self.0.pop_front_if(|probe| probe.due <= now) {
             if !waits(probe.address) {
@@ -46,7 +46,7 @@ impl<A: Copy> Probes<A> {
         due
     }
 
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(super) fn deadline(&self) -> Option<Duration> {
         self.0.front().map(|probe| probe.due)
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Edns {
 
 impl Edns {
     /// Parses `count` records at the start of `bytes`.
-    pub fn parse(mut bytes: &[u8], count: usize) -> Edns {
+    pub(super) fn parse(mut bytes: &[u8], count: usize) -> Edns {
         let mut edns = Edns::default();
         for _ in 0..count {
             let Some(rest) = edns.parse_record(bytes) else {
@@ -65,14 +65,14 @@ impl Edns {
     }
 
     /// The longest answer in a datagram.
-    pub fn max_datagram(&self) -> usize {
+    pub(super) fn max_datagram(&self) -> usize {
         self.opt.map_or(MIN_SIZE, |opt| opt.size.max(MIN_SIZE)).into()
     }
 }
 
 impl Opt {
     /// The OPT record of an answer with these upper bits of the response code.
-    pub fn answer(&self, upper_code: u8) -> [u8; 1 + FIELDS] {
+    pub(super) fn answer(&self, upper_code: u8) -> [u8; 1 + FIELDS] {
         let [size_high, size_low] = OUR_SIZE.to_be_bytes();
         let flags = if self.wants_dnssec { DNSSEC_OK } else { 0 };
         // The root's name; version 0 is the only one.

@@ -52,7 +52,7 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    pub fn new(config: &Config) -> Forwarder {
+    pub(crate) fn new(config: &Config) -> Forwarder {
         Forwarder {
             names: LocalNames::new(config),
             servers: Vec::new(),
@@ -64,19 +64,19 @@ impl Forwarder {
         }
     }
 
-    pub fn reconfigure(&mut self, config: &Config) {
+    pub(crate) fn reconfigure(&mut self, config: &Config) {
         self.names = LocalNames::new(config);
     }
 
     /// Sets the servers, of which the first [`MAX_SERVERS`] are used. Pending queries continue with
     /// them.
-    pub fn set_servers(&mut self, mut servers: Vec<SocketAddr>) {
+    pub(crate) fn set_servers(&mut self, mut servers: Vec<SocketAddr>) {
         servers.truncate(MAX_SERVERS);
         self.servers = servers;
     }
 
     /// Handles a client's query. Returns the reply, or `None` if the query is pending.
-    pub fn query(
+    pub(crate) fn query(
         &mut self,
         now: Duration,
         known: (&Config, Option<&Leases>),
@@ -142,7 +142,7 @@ impl Forwarder {
     }
 
     /// Handles a message from a server to a slot's socket.
-    pub fn answer(
+    pub(crate) fn answer(
         &mut self,
         now: Duration,
         slot: usize,
@@ -165,7 +165,7 @@ impl Forwarder {
     }
 
     /// The server of a slot cannot be reached.
-    pub fn failed(
+    pub(crate) fn failed(
         &mut self,
         now: Duration,
         slot: usize,
@@ -198,7 +198,7 @@ impl Forwarder {
     }
 
     /// Handles the queries whose time has come.
-    pub fn poll(
+    pub(crate) fn poll(
         &mut self,
         now: Duration,
         random: &mut Random,
@@ -218,7 +218,7 @@ impl Forwarder {
     }
 
     /// When [`Forwarder::poll`] has to be called next.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         self.due.first().map(|(at, _)| *at)
     }
 

@@ -49,7 +49,7 @@ pub(crate) struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// Parses a message with exactly one question, whose name is not compressed.
-    pub fn parse(bytes: &'a [u8]) -> Option<Message<'a>> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Option<Message<'a>> {
         let message = Self::parse_header(bytes)?;
         if word(bytes, 4)? != 1 {
             return None;
@@ -72,7 +72,7 @@ impl<'a> Message<'a> {
     }
 
     /// Parses header and EDNS, whatever the questions are. `None` if the message is too short.
-    pub fn parse_header(bytes: &'a [u8]) -> Option<Message<'a>> {
+    pub(super) fn parse_header(bytes: &'a [u8]) -> Option<Message<'a>> {
         let counts = [word(bytes, 6)?, word(bytes, 8)?, word(bytes, 10)?];
         let skip = |at: usize, _| skip_name(bytes, at).map(|end| end + 4);
         let records = (0..word(bytes, 4)?).try_fold(HEADER, skip).and_then(|at| bytes.get(at..));
@@ -83,24 +83,24 @@ impl<'a> Message<'a> {
     }
 
     /// Whether it is a response.
-    pub fn is_response(&self) -> bool {
+    pub(super) fn is_response(&self) -> bool {
         self.flags & RESPONSE != 0
     }
 
     /// Whether it is not a valid standard query: it does not have one question (RFC 9619), has
     /// records other than those of a query (EDNS, TSIG), or violates the rules of EDNS.
-    pub fn is_malformed(&self) -> bool {
+    pub(super) fn is_malformed(&self) -> bool {
         self.question.is_empty() || !matches!(self.counts, [0, 0, _]) || self.edns.is_malformed
     }
 
     /// Whether it is a standard query or the response to one.
-    pub fn is_standard(&self) -> bool {
+    pub(super) fn is_standard(&self) -> bool {
         self.flags & OPCODE == 0
     }
 
     /// Whether it is the response to `asked`, sent under `id` (names are case-insensitive, RFC
     /// 4343).
-    pub fn is_answer_to(&self, id: u16, asked: &Message<'_>) -> bool {
+    pub(super) fn is_answer_to(&self, id: u16, asked: &Message<'_>) -> bool {
         self.is_response()
             && self.is_standard()
             && self.id == id
@@ -110,12 +110,12 @@ impl<'a> Message<'a> {
     }
 
     /// The lower four bits of the response code.
-    pub fn code(&self) -> u16 {
+    pub(super) fn code(&self) -> u16 {
         self.flags & CODE
     }
 
     /// The name in lower case with dots; `None` if it is not a host name.
-    pub fn name(&self) -> Option<String> {
+    pub(super) fn name(&self) -> Option<String> {
         let mut name = String::new();
         let mut rest = self.question;
         while let Some((length, behind)) = rest.split_first()
@@ -135,13 +135,13 @@ impl<'a> Message<'a> {
     }
 
     /// A reply without records except EDNS, which has the upper bits of the code.
-    pub fn reply(&self, code: u16) -> Vec<u8> {
+    pub(super) fn reply(&self, code: u16) -> Vec<u8> {
         self.compose(code, 0, 0, &[])
     }
 
     /// A server's answer as the client gets it: with the client's id, with an OPT record if the
     /// client sent one, and truncated if it exceeds `room` bytes (RFC 2181, 9).
-    pub fn relay(&self, mut answer: Vec<u8>, room: usize) -> Vec<u8> {
+    pub(super) fn relay(&self, mut answer: Vec<u8>, room: usize) -> Vec<u8> {
         let Some(read) = Message::parse(&answer) else { return self.reply(SERVER_FAILURE) };
         let (code, has_opt) = (read.code(), read.edns.opt.is_some());
         let records = read.counts[2];
@@ -160,7 +160,7 @@ impl<'a> Message<'a> {
     }
 
     /// The same query without EDNS; `None` if it has none, or is signed.
-    pub fn without_edns(&self) -> Option<Vec<u8>> {
+    pub(super) fn without_edns(&self) -> Option<Vec<u8>> {
         if self.edns.opt.is_none() || self.edns.has_others {
             return None;
         }
@@ -174,7 +174,7 @@ impl<'a> Message<'a> {
 
     /// A reply with one record for each of `data`. Their TTL is zero, since they may change at any
     /// time.
-    pub fn answer(&self, data: &[Vec<u8>]) -> Vec<u8> {
+    pub(super) fn answer(&self, data: &[Vec<u8>]) -> Vec<u8> {
         let mut records = Vec::new();
         for item in data {
             // A pointer to the name of the question.

@@ -20,7 +20,7 @@ pub(crate) struct LocalNames {
 
 impl LocalNames {
     /// The names of the settings.
-    pub fn new(config: &Config) -> LocalNames {
+    pub(super) fn new(config: &Config) -> LocalNames {
         let mut names = LocalNames::default();
         for (name, address) in &config.hosts {
             let name = name.to_ascii_lowercase();
@@ -33,7 +33,7 @@ impl LocalNames {
     /// Answers a query about the network: the name of a host or of a DHCP client, or the reverse
     /// name of one of the network's addresses (RFC 6303: no outside server knows it). `None` for
     /// any other query.
-    pub fn answer(
+    pub(super) fn answer(
         &self,
         (config, leases): (&Config, Option<&Leases>),
         question: &Message<'_>,

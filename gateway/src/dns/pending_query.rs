@@ -75,18 +75,22 @@ pub(super) struct PendingQuery {
 
 impl PendingQuery {
     /// A query with [`MAX_SERVERS`] slots from `slot` on.
-    pub fn new(now: Duration, (client, query): (Client, &[u8]), slot: usize) -> PendingQuery {
+    pub(super) fn new(
+        now: Duration,
+        (client, query): (Client, &[u8]),
+        slot: usize,
+    ) -> PendingQuery {
         let (query, asked, until) = (query.to_vec(), Default::default(), now + ANSWER_TIMEOUT);
         PendingQuery { client, query, slot, asked, tries: 0, started: now, due: now, until }
     }
 
     /// Extends the timeout after a retransmission of the client.
-    pub fn repeat(&mut self, now: Duration) {
+    pub(super) fn repeat(&mut self, now: Duration) {
         self.until = (now + ANSWER_TIMEOUT).min(self.started + MAX_ANSWER_TIMEOUT);
     }
 
     /// Queries the next server or, if all were queried, retransmits to one that has not answered.
-    pub fn ask_next(&mut self, context: &mut QueryContext<'_>) {
+    pub(super) fn ask_next(&mut self, context: &mut QueryContext<'_>) {
         // Nothing is lost on a stream.
         let may_repeat = self.client.stream.is_none();
         let silent = || self.find(context.servers, |asked| may_repeat && !asked.has_failed);
@@ -102,7 +106,7 @@ impl PendingQuery {
     }
 
     /// The index of a server that was not queried yet.
-    pub fn next_unasked(&self, servers: &[SocketAddr]) -> Option<usize> {
+    pub(super) fn next_unasked(&self, servers: &[SocketAddr]) -> Option<usize> {
         self.find(servers, |_| false)
     }
 
@@ -142,7 +146,7 @@ impl PendingQuery {
     }
 
     /// Handles a message from the server with index `n`.
-    pub fn handle_reply(
+    pub(super) fn handle_reply(
         &mut self,
         n: usize,
         bytes: &[u8],
@@ -172,19 +176,19 @@ impl PendingQuery {
     }
 
     /// The server with index `n` will not answer.
-    pub fn mark_failed(&mut self, n: usize) {
+    pub(super) fn mark_failed(&mut self, n: usize) {
         if let Some(asked) = &mut self.asked[n] {
             asked.has_failed = true;
         }
     }
 
     /// Whether a queried server may still answer.
-    pub fn may_still_answer(&self) -> bool {
+    pub(super) fn may_still_answer(&self) -> bool {
         self.asked.iter().flatten().any(|asked| !asked.has_failed)
     }
 
     /// Closes all sockets.
-    pub fn close(&self, upstream: &mut Vec<Upstream>) {
+    pub(super) fn close(&self, upstream: &mut Vec<Upstream>) {
         let used = (0..MAX_SERVERS).filter(|n| self.asked[*n].is_some());
         upstream.extend(used.map(|n| Upstream::Close { slot: self.slot + n }));
     }

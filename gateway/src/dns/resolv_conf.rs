@@ -25,7 +25,7 @@ pub(super) struct ResolvConf {
 impl ResolvConf {
     /// Parses a file. `scope` returns the index of an interface; a link-local server whose
     /// interface does not exist is ignored.
-    pub fn parse(bytes: &[u8], scope: impl Fn(&str) -> Option<u32>) -> ResolvConf {
+    pub(super) fn parse(bytes: &[u8], scope: impl Fn(&str) -> Option<u32>) -> ResolvConf {
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let mut file = ResolvConf::default();
         for line in text.split(|byte| matches!(byte, b'\n' | b'\r')) {

@@ -40,7 +40,7 @@ pub(crate) struct Resolvers {
 
 impl Resolvers {
     /// The resolvers of this host.
-    pub fn of_host(now: Duration) -> Resolvers {
+    pub(crate) fn of_host(now: Duration) -> Resolvers {
         Self::new(now, "/etc/resolv.conf".into(), "/run/systemd/resolve/resolv.conf".into())
     }
 
@@ -50,17 +50,17 @@ impl Resolvers {
     }
 
     /// The servers as last read.
-    pub fn servers(&self) -> &[SocketAddr] {
+    pub(crate) fn servers(&self) -> &[SocketAddr] {
         &self.current.servers
     }
 
     /// The domains of `search` or `domain`, as last read.
-    pub fn search(&self) -> &[DomainName] {
+    pub(crate) fn search(&self) -> &[DomainName] {
         &self.current.search
     }
 
     /// Reads the files again if it is time. Returns whether servers or search domains have changed.
-    pub fn refresh(&mut self, now: Duration) -> bool {
+    pub(crate) fn refresh(&mut self, now: Duration) -> bool {
         if now < self.read_at + RELOAD_INTERVAL {
             return false;
         }

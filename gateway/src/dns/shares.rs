@@ -16,14 +16,14 @@ pub(crate) struct FairShares {
 
 impl FairShares {
     /// `most` in total, or as many as `1 / part` of the process's descriptors if that is less.
-    pub fn new(most: usize, part: usize) -> FairShares {
+    pub(super) fn new(most: usize, part: usize) -> FairShares {
         let files = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files as usize);
         FairShares { available: most.min(files / part), taken: HashMap::new() }
     }
 
     /// Gives a port one more, unless it has its share.
     #[must_use]
-    pub fn acquire(&mut self, port: PortMark) -> bool {
+    pub(super) fn acquire(&mut self, port: PortMark) -> bool {
         let taken = self.taken.get(&port).copied().unwrap_or(0);
         if taken >= self.available {
             return false;
@@ -34,7 +34,7 @@ impl FairShares {
     }
 
     /// Takes one back from a port.
-    pub fn release(&mut self, port: PortMark) {
+    pub(super) fn release(&mut self, port: PortMark) {
         let Some(taken) = self.taken.get_mut(&port) else { return };
         *taken -= 1;
         self.available += 1;

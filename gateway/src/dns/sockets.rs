@@ -35,17 +35,17 @@ struct Exchange {
 }
 
 impl Sockets {
-    pub fn new(first: usize) -> Sockets {
+    pub(crate) fn new(first: usize) -> Sockets {
         Sockets { first, sockets: HashMap::default(), room: vec![0; MAX_MESSAGE] }
     }
 
     /// The slot of an event.
-    pub fn slot(&self, token: Token) -> Option<usize> {
+    pub(crate) fn slot(&self, token: Token) -> Option<usize> {
         token.0.checked_sub(self.first)
     }
 
     /// Does what the forwarder requests. An error concerns the server of a slot.
-    pub fn execute(
+    pub(crate) fn execute(
         &mut self,
         registry: &Registry,
         wanted: Upstream,
@@ -68,7 +68,7 @@ impl Sockets {
     }
 
     /// The next message for a slot; `Err` if its server cannot be reached.
-    pub fn receive(&mut self, slot: usize) -> Result<Option<&[u8]>, ()> {
+    pub(crate) fn receive(&mut self, slot: usize) -> Result<Option<&[u8]>, ()> {
         let Some(socket) = self.sockets.get_mut(&slot) else { return Ok(None) };
         let result = match socket {
             Socket::Datagrams(socket) => socket.recv(&mut self.room),

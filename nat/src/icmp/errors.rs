@@ -39,12 +39,12 @@ pub(crate) struct IcmpError {
 }
 
 impl IcmpError {
-    pub fn time_exceeded(is_v6: bool) -> IcmpError {
+    pub(crate) fn time_exceeded(is_v6: bool) -> IcmpError {
         IcmpError { kind: if is_v6 { 3 } else { 11 }, code: 0, rest: 0 }
     }
 
     /// The packet exceeds the path MTU.
-    pub fn too_big(is_v6: bool, mtu: u32) -> IcmpError {
+    pub(crate) fn too_big(is_v6: bool, mtu: u32) -> IcmpError {
         match is_v6 {
             // The minimum MTU (RFC 8200, 5; RFC 791).
             true => IcmpError { kind: 2, code: 0, rest: mtu.max(1280) },
@@ -53,7 +53,7 @@ impl IcmpError {
     }
 
     /// The host did not send the packet. `None` if the error says nothing about the destination.
-    pub fn refused(is_v6: bool, error: Errno) -> Option<IcmpError> {
+    pub(crate) fn refused(is_v6: bool, error: Errno) -> Option<IcmpError> {
         let (code4, code6) = match error {
             // Without this version of IP, there is no route to its addresses.
             Errno::ENETUNREACH | Errno::ENETDOWN | Errno::EAFNOSUPPORT => (0, 0),
@@ -99,7 +99,7 @@ impl Default for IcmpErrorSender {
 
 impl IcmpErrorSender {
     /// Answers a packet with an error of the gateway itself.
-    pub fn send_error(
+    pub(crate) fn send_error(
         &mut self,
         context: &mut Context<'_>,
         packet: &Inbound<'_>,
@@ -122,7 +122,7 @@ impl IcmpErrorSender {
 
     /// Forwards a reported error about a packet of the guest `to`. It quotes the packet as the
     /// guest sent it: to `quote.0`, with protocol `quote.1` and payload `quote.2`.
-    pub fn forward_error(
+    pub(crate) fn forward_error(
         &mut self,
         context: &mut Context<'_>,
         to: (PortMark, MacAddr, IpAddr),

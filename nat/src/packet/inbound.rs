@@ -58,6 +58,10 @@ impl<'a> Inbound<'a> {
     }
 
     /// Parses a packet again that was checked before it was stored.
+    ///
+    /// # Errors
+    ///
+    /// The IP header is not valid.
     pub fn reparse(
         port: PortMark,
         mac: MacAddr,

@@ -43,17 +43,17 @@ impl Outbound {
     }
 
     /// Bytes in front of the IP payload.
-    pub fn head_len(&self) -> usize {
+    pub(crate) fn head_len(&self) -> usize {
         ETHERNET_HEADER_LEN + self.ip_header()
     }
 
     /// Whether a payload of `length` bytes fits the MTU.
-    pub fn fits(&self, mtu: u16, length: usize) -> bool {
+    pub(crate) fn fits(&self, mtu: u16, length: usize) -> bool {
         self.ip_header() + length <= usize::from(mtu)
     }
 
     /// The sum over the pseudo-header of a payload of `length` bytes (RFC 768; RFC 8200, 8.1).
-    pub fn pseudo_sum(&self, length: usize) -> u32 {
+    pub(crate) fn pseudo_sum(&self, length: usize) -> u32 {
         pseudo_sum(self.source, self.destination, self.protocol, length)
     }
 
@@ -150,6 +150,10 @@ impl Outbound {
 
 /// Fragments a frame with an IP packet to `mtu` bytes, with the identification `id`. A frame that
 /// fits is returned as it is.
+///
+/// # Errors
+///
+/// A header is not valid, or the MTU leaves no room for a fragment.
 pub fn fragments(frame: Vec<u8>, mtu: u16, id: u32) -> Result<Vec<Vec<u8>>, DropReason> {
     if frame.len() <= ETHERNET_HEADER_LEN + usize::from(mtu) {
         return Ok(vec![frame]);

@@ -46,7 +46,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Passive open: answers the guest's SYN. `mss` follows from the network's MTU.
-    pub fn accept(now: Duration, syn: &Segment<'_>, initial: Seq, mss: u16) -> Connection {
+    pub(super) fn accept(now: Duration, syn: &Segment<'_>, initial: Seq, mss: u16) -> Connection {
         let mut connection = Connection::new(now, initial, mss);
         connection.receive_syn(syn);
         connection.state = State::SynReceived;
@@ -54,7 +54,7 @@ impl Connection {
     }
 
     /// Active open: connects to the guest.
-    pub fn connect(now: Duration, initial: Seq, mss: u16) -> Connection {
+    pub(super) fn connect(now: Duration, initial: Seq, mss: u16) -> Connection {
         Connection::new(now, initial, mss)
     }
 
@@ -76,7 +76,7 @@ impl Connection {
 
     /// Handles a segment. Much data is passed to `host` at once, which returns how much the host's
     /// socket took. The rest, and small amounts, wait for [`Connection::drain`].
-    pub fn handle(
+    pub(super) fn handle(
         &mut self,
         now: Duration,
         segment: &Segment<'_>,
@@ -94,12 +94,12 @@ impl Connection {
     }
 
     /// Passes buffered data to the host. Returns whether it took all.
-    pub fn drain(&mut self, host: &mut impl FnMut(&[u8]) -> usize) -> bool {
+    pub(super) fn drain(&mut self, host: &mut impl FnMut(&[u8]) -> usize) -> bool {
         self.receiver.drain(host)
     }
 
     /// Free space for [`Connection::push`], in bytes.
-    pub fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         match self.state {
             State::Established | State::CloseWait => self.sender.room(),
             _ => 0,
@@ -107,38 +107,38 @@ impl Connection {
     }
 
     /// Maximum segment size in bytes.
-    pub fn segment_size(&self) -> usize {
+    pub(super) fn segment_size(&self) -> usize {
         self.sender.mss.into()
     }
 
     /// Whether this sequence number was sent and is not acknowledged.
-    pub fn is_in_flight(&self, sequence: Seq) -> bool {
+    pub(super) fn is_in_flight(&self, sequence: Seq) -> bool {
         self.sender.is_in_flight(sequence)
     }
 
     /// Reduces the maximum segment size to `size` bytes. Returns whether it was larger.
-    pub fn reduce_mss(&mut self, size: u16) -> bool {
+    pub(super) fn reduce_mss(&mut self, size: u16) -> bool {
         self.sender.reduce_mss(size)
     }
 
     /// Queues data for the guest.
-    pub fn push(&mut self, bytes: Vec<u8>) {
+    pub(super) fn push(&mut self, bytes: Vec<u8>) {
         self.sender.push(bytes);
     }
 
     /// Closes the sending side: no more data follows.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.sender.closed = true;
     }
 
     /// Ends the connection with a reset.
-    pub fn abort(&mut self) {
+    pub(super) fn abort(&mut self) {
         self.advance(Event::Abort);
     }
 
     /// Passes at most `count` segments to `wire`, each with up to `large` bytes of data. `wire`
     /// returns false if it has no room. Returns whether nothing is left to send.
-    pub fn output(
+    pub(super) fn output(
         &mut self,
         now: Duration,
         (large, count): (usize, usize),
@@ -169,7 +169,7 @@ impl Connection {
     }
 
     /// Handles expired timers.
-    pub fn expire(&mut self, now: Duration) {
+    pub(super) fn expire(&mut self, now: Duration) {
         if self.sender.timer.is_some_and(|at| at <= now) && !self.sender.expire(now) {
             self.abort();
         }
@@ -188,7 +188,7 @@ impl Connection {
     }
 
     /// When [`Connection::expire`] has to be called next.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(super) fn deadline(&self) -> Option<Duration> {
         match self.state {
             state if state.is_over() => None,
             State::TimeWait => Some(self.idle_deadline),
@@ -199,28 +199,28 @@ impl Connection {
     }
 
     /// Grows the buffers of a connection that has filled them.
-    pub fn autotune(&mut self) {
+    pub(super) fn autotune(&mut self) {
         self.sender.autotune();
         self.receiver.autotune(self.sender.max_buffer());
     }
 
     /// Bytes for the guest that it has not acknowledged.
-    pub fn queued(&self) -> usize {
+    pub(super) fn queued(&self) -> usize {
         self.sender.queued()
     }
 
     /// Bytes of buffered data, either way.
-    pub fn buffered(&self) -> usize {
+    pub(super) fn buffered(&self) -> usize {
         self.sender.queued() + self.receiver.buffered()
     }
 
     /// The connection's state.
-    pub fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         self.state
     }
 
     /// Whether the guest has closed, and the host took all data.
-    pub fn is_eof_delivered(&self) -> bool {
+    pub(super) fn is_eof_delivered(&self) -> bool {
         self.receiver.is_eof_delivered()
     }
 

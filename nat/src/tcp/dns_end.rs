@@ -41,7 +41,7 @@ pub(super) struct DnsEnd {
 }
 
 impl DnsEnd {
-    pub fn new(now: Duration, generation: u32) -> DnsEnd {
+    pub(super) fn new(now: Duration, generation: u32) -> DnsEnd {
         DnsEnd {
             generation,
             input: Vec::new(),
@@ -55,7 +55,7 @@ impl DnsEnd {
 
     /// Sends answers, then takes queries. Closes the connection when the guest has and all answers
     /// are sent, after a refusal, and when it is idle.
-    pub fn exchange(
+    pub(super) fn exchange(
         &mut self,
         now: Duration,
         connection: &mut Connection,
@@ -119,7 +119,7 @@ impl DnsEnd {
     }
 
     /// Queues the answer to a query; `None` refuses it, and all that have not been answered.
-    pub fn answer(&mut self, message: Option<&[u8]>) {
+    pub(super) fn answer(&mut self, message: Option<&[u8]>) {
         match message {
             Some(message) if self.pending > 0 => {
                 self.pending -= 1;
@@ -131,7 +131,7 @@ impl DnsEnd {
     }
 
     /// Takes the queries received, for a flow with this number.
-    pub fn take_queries(
+    pub(super) fn take_queries(
         &mut self,
         number: u32,
         port: PortMark,
@@ -149,17 +149,17 @@ impl DnsEnd {
     }
 
     /// Bytes that are kept.
-    pub fn buffered(&self) -> usize {
+    pub(super) fn buffered(&self) -> usize {
         self.input.len() + self.output.iter().map(Vec::len).sum::<usize>()
     }
 
     /// When it closes unless it is used.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(super) fn deadline(&self) -> Option<Duration> {
         (self.pending == 0 && !self.is_closed()).then_some(self.used + IDLE)
     }
 
     /// Closes it at once.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         (self.input, self.output) = (Vec::new(), VecDeque::new());
         (self.pending, self.is_closing) = (0, true);
     }

@@ -16,7 +16,7 @@ pub(super) enum Far {
 
 impl Far {
     /// The host's socket.
-    pub fn host(&mut self) -> Option<&mut HostEnd> {
+    pub(super) fn host(&mut self) -> Option<&mut HostEnd> {
         match self {
             Far::Host(host) => Some(host),
             Far::Dns(_) => None,
@@ -28,7 +28,7 @@ impl Far {
     /// # Errors
     ///
     /// The socket failed, and the flow cannot go on.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Far::Host(host) => host.write(bytes),
             // It takes queries in turns.
@@ -37,14 +37,14 @@ impl Far {
     }
 
     /// The guest has sent data.
-    pub fn guest_sent(&mut self) {
+    pub(super) fn guest_sent(&mut self) {
         if let Far::Host(host) = self {
             host.guest_sent();
         }
     }
 
     /// Moves bytes either way between the connection and the far end, as much as one turn may.
-    pub fn exchange(
+    pub(super) fn exchange(
         &mut self,
         now: Duration,
         connection: &mut Connection,
@@ -58,7 +58,7 @@ impl Far {
     }
 
     /// Bytes that are kept besides those of the connection.
-    pub fn buffered(&self) -> usize {
+    pub(super) fn buffered(&self) -> usize {
         match self {
             Far::Host(_) => 0,
             Far::Dns(dns) => dns.buffered(),
@@ -66,7 +66,7 @@ impl Far {
     }
 
     /// When it needs a turn without an event.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(super) fn deadline(&self) -> Option<Duration> {
         match self {
             Far::Host(host) => host.paused_until(),
             Far::Dns(dns) => dns.deadline(),
@@ -74,7 +74,7 @@ impl Far {
     }
 
     /// Closes it in order.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         match self {
             Far::Host(host) => host.stream = None,
             Far::Dns(dns) => dns.close(),
@@ -82,7 +82,7 @@ impl Far {
     }
 
     /// Closes the host's socket with a reset.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         if let Far::Host(host) = self {
             host.reset();
         }

@@ -51,7 +51,7 @@ pub(super) enum Turn {
 }
 
 impl Flow {
-    pub fn new(now: Duration, port: PortMark, ends: Endpoints, far: Far) -> Flow {
+    pub(super) fn new(now: Duration, port: PortMark, ends: Endpoints, far: Far) -> Flow {
         Flow {
             ends,
             port,
@@ -69,7 +69,7 @@ impl Flow {
     }
 
     /// Whether a SYN may open another flow in its place.
-    pub fn is_closing(&self) -> bool {
+    pub(super) fn is_closing(&self) -> bool {
         let Some(connection) = &self.connection else { return false };
         match connection.state() {
             State::Closing | State::LastAck => connection.is_eof_delivered(),
@@ -78,7 +78,7 @@ impl Flow {
     }
 
     /// The state as `tramactl` shows it.
-    pub fn state(&self) -> &'static str {
+    pub(super) fn state(&self) -> &'static str {
         let Some(connection) = &self.connection else { return "connecting" };
         match connection.state() {
             state if state.is_opening() => "opening",
@@ -90,7 +90,7 @@ impl Flow {
     }
 
     /// Handles a segment of the guest.
-    pub fn handle(&mut self, now: Duration, segment: &Segment<'_>) {
+    pub(super) fn handle(&mut self, now: Duration, segment: &Segment<'_>) {
         self.used = now;
         if !segment.payload.is_empty() {
             self.far.guest_sent();
@@ -112,7 +112,7 @@ impl Flow {
 
     /// Does as much as one turn may. `may_buffer_more`: the port is below its limit of buffered
     /// bytes.
-    pub fn serve(
+    pub(super) fn serve(
         &mut self,
         context: &mut Context<'_>,
         read_buffer: &mut Vec<u8>,
@@ -149,7 +149,7 @@ impl Flow {
     }
 
     /// When the flow needs a turn without an event.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(super) fn deadline(&self) -> Option<Duration> {
         let due = self.connection.as_ref().and_then(Connection::deadline);
         self.far.deadline().into_iter().chain(due).min()
     }

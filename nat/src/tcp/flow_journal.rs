@@ -27,7 +27,7 @@ pub(super) struct FlowJournal(Option<File>);
 
 impl FlowJournal {
     /// Takes over a file. Returns the flows of the previous process, and empties the file.
-    pub fn open(file: File) -> io::Result<(FlowJournal, Vec<Endpoints>)> {
+    pub(super) fn open(file: File) -> io::Result<(FlowJournal, Vec<Endpoints>)> {
         // A compromised process may have left anything in the file.
         let length = file.metadata()?.len().min(LONGEST);
         let mut bytes = vec![0; length as usize];
@@ -38,7 +38,7 @@ impl FlowJournal {
     }
 
     /// Records a flow.
-    pub fn record(&self, number: u32, ends: &Endpoints) {
+    pub(super) fn record(&self, number: u32, ends: &Endpoints) {
         let mut record = [0; RECORD];
         record[0] = 1;
         record[1..7].copy_from_slice(&ends.mac.0);
@@ -54,7 +54,7 @@ impl FlowJournal {
     }
 
     /// Erases the record of a flow.
-    pub fn erase(&self, number: u32) {
+    pub(super) fn erase(&self, number: u32) {
         self.write(number, &[0]);
     }
 

@@ -38,7 +38,7 @@ pub(super) struct HostEnd {
 }
 
 impl HostEnd {
-    pub fn new(stream: Option<TcpStream>) -> HostEnd {
+    pub(super) fn new(stream: Option<TcpStream>) -> HostEnd {
         HostEnd {
             stream,
             readable: false,
@@ -50,13 +50,13 @@ impl HostEnd {
     }
 
     /// Registers the events of the socket.
-    pub fn register(&mut self, number: u32, context: &Context<'_>) -> io::Result<()> {
+    pub(super) fn register(&mut self, number: u32, context: &Context<'_>) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         context.registry.register(stream, TokenKind::Tcp.token(number), EVENTS)
     }
 
     /// Asks for events of a readable socket, except while reading is paused.
-    pub fn update_read_interest(&mut self, number: u32, context: &Context<'_>) {
+    pub(super) fn update_read_interest(&mut self, number: u32, context: &Context<'_>) {
         let wanted = self.paused_until().is_none();
         let Some(stream) = self.stream.as_mut().filter(|_| self.read_interest != wanted) else {
             return;
@@ -69,23 +69,23 @@ impl HostEnd {
     }
 
     /// Notes an event. The next read or write returns an error that it reports.
-    pub fn ready(&mut self, event: &Event) {
+    pub(super) fn ready(&mut self, event: &Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
     }
 
     /// The guest has sent data, which the host may answer.
-    pub fn guest_sent(&mut self) {
+    pub(super) fn guest_sent(&mut self) {
         self.pause.cancel();
     }
 
     /// Until when reading is paused.
-    pub fn paused_until(&self) -> Option<Duration> {
+    pub(super) fn paused_until(&self) -> Option<Duration> {
         self.pause.paused_until()
     }
 
     /// Writes to the host what the guest has sent, then reads what the host has.
-    pub fn exchange(
+    pub(super) fn exchange(
         &mut self,
         now: Duration,
         connection: &mut Connection,
@@ -141,7 +141,7 @@ impl HostEnd {
     /// # Errors
     ///
     /// The socket failed, and the flow cannot go on.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(stream) = &mut self.stream else { return Ok(bytes.len()) };
         if !self.writable {
             return Ok(0);
@@ -198,7 +198,7 @@ impl HostEnd {
     }
 
     /// Closes the socket with a reset.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         if let Some(stream) = self.stream.take() {
             // spec: rfc9293 MUST-12
             // On failure, the socket is closed in order.

@@ -47,7 +47,7 @@ impl Default for Quotas {
 
 impl Quotas {
     /// Checks whether a port may have another flow.
-    pub fn admit(&self, port: PortMark) -> Result<(), DropReason> {
+    pub(super) fn admit(&self, port: PortMark) -> Result<(), DropReason> {
         match self.usages.get(&port) {
             _ if self.is_full(port) => Err(DropReason::FlowLimit),
             Some(usage) if usage.half_open >= self.max_flows / HALF_OPEN_PART => {
@@ -58,38 +58,38 @@ impl Quotas {
     }
 
     /// Whether a port has as many flows as it may.
-    pub fn is_full(&self, port: PortMark) -> bool {
+    pub(super) fn is_full(&self, port: PortMark) -> bool {
         self.usages.get(&port).is_some_and(|usage| usage.flows >= self.max_flows)
     }
 
     /// Counts a new flow, which is half-open.
-    pub fn flow_added(&mut self, port: PortMark) {
+    pub(super) fn flow_added(&mut self, port: PortMark) {
         let usage = self.usages.entry(port).or_default();
         usage.flows += 1;
         usage.half_open += 1;
     }
 
     /// A flow is established, or failed.
-    pub fn flow_opened(&mut self, port: PortMark) {
+    pub(super) fn flow_opened(&mut self, port: PortMark) {
         if let Some(usage) = self.usages.get_mut(&port) {
             usage.half_open -= 1;
         }
     }
 
     /// A flow has entered TIME-WAIT.
-    pub fn enter_time_wait(&mut self, port: PortMark, since: Duration, number: u32) {
+    pub(super) fn enter_time_wait(&mut self, port: PortMark, since: Duration, number: u32) {
         if let Some(usage) = self.usages.get_mut(&port) {
             usage.time_wait.insert((since, number));
         }
     }
 
     /// The flow of the port that has been in TIME-WAIT for longest.
-    pub fn oldest_time_wait(&self, port: PortMark) -> Option<u32> {
+    pub(super) fn oldest_time_wait(&self, port: PortMark) -> Option<u32> {
         self.usages.get(&port)?.time_wait.first().map(|(_, number)| *number)
     }
 
     /// Removes a flow from the port's usage.
-    pub fn flow_removed(&mut self, number: u32, flow: &Flow) {
+    pub(super) fn flow_removed(&mut self, number: u32, flow: &Flow) {
         let Some(usage) = self.usages.get_mut(&flow.port) else { return };
         usage.flows -= 1;
         usage.half_open -= usize::from(flow.syn.is_some());
@@ -103,19 +103,19 @@ impl Quotas {
     }
 
     /// Updates the buffered bytes of a flow.
-    pub fn charge(&mut self, port: PortMark, before: usize, now: usize) {
+    pub(super) fn charge(&mut self, port: PortMark, before: usize, now: usize) {
         if let Some(usage) = self.usages.get_mut(&port) {
             usage.buffered = usage.buffered + now - before;
         }
     }
 
     /// Whether the port is below its limit of buffered bytes.
-    pub fn may_buffer_more(&self, port: PortMark) -> bool {
+    pub(super) fn may_buffer_more(&self, port: PortMark) -> bool {
         self.usages.get(&port).is_none_or(|usage| usage.buffered < BUFFERED_PER_PORT)
     }
 
     /// Queues a flow for a turn.
-    pub fn enqueue(&mut self, port: PortMark, number: u32) {
+    pub(super) fn enqueue(&mut self, port: PortMark, number: u32) {
         let waiting = &mut self.usages.entry(port).or_default().waiting;
         if waiting.is_empty() {
             self.turns.push_back(port);
@@ -125,12 +125,12 @@ impl Quotas {
     }
 
     /// The number of queued flows.
-    pub fn queued(&self) -> usize {
+    pub(super) fn queued(&self) -> usize {
         self.queued
     }
 
     /// The next flow to serve: round robin over ports, and over the flows of each.
-    pub fn next_turn(&mut self) -> Option<u32> {
+    pub(super) fn next_turn(&mut self) -> Option<u32> {
         let port = self.turns.pop_front()?;
         let usage = self.usages.get_mut(&port)?;
         let number = usage.waiting.pop_front();

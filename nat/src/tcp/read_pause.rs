@@ -32,7 +32,7 @@ pub(super) struct ReadPause {
 
 impl ReadPause {
     /// Records the bytes that were read in one turn.
-    pub fn record_read(&mut self, now: Duration, bytes: usize) {
+    pub(super) fn record_read(&mut self, now: Duration, bytes: usize) {
         if self.until.is_some() {
             self.until = WORTHWHILE.contains(&bytes).then_some(now + PAUSE);
             self.small_reads = 0;
@@ -45,12 +45,12 @@ impl ReadPause {
     }
 
     /// The guest has sent data, which the host may answer.
-    pub fn cancel(&mut self) {
+    pub(super) fn cancel(&mut self) {
         (self.small_reads, self.until) = (0, None);
     }
 
     /// Until when reading is paused.
-    pub fn paused_until(&self) -> Option<Duration> {
+    pub(super) fn paused_until(&self) -> Option<Duration> {
         self.until
     }
 }

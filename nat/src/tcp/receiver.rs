@@ -41,7 +41,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     /// `initial` is the sequence number of the guest's SYN.
-    pub fn new(initial: Seq, scale: Option<u8>) -> Receiver {
+    pub(super) fn new(initial: Seq, scale: Option<u8>) -> Receiver {
         let rcv_nxt = initial + 1;
         Receiver {
             rcv_nxt,
@@ -58,7 +58,7 @@ impl Receiver {
     }
 
     /// Whether part of the segment is inside the window (RFC 9293, 3.10.7.4).
-    pub fn is_acceptable(&self, segment: &Segment<'_>) -> bool {
+    pub(super) fn is_acceptable(&self, segment: &Segment<'_>) -> bool {
         let (first, len) = (segment.sequence, segment.len());
         let inside = |seq: Seq| seq - self.rcv_nxt >= 0 && seq - self.rcv_adv < 0;
         if len == 0 || self.rcv_adv == self.rcv_nxt {
@@ -71,7 +71,7 @@ impl Receiver {
 
     /// Takes the data of an acceptable segment. `host` returns how much the host took. Nothing
     /// follows a FIN (RFC 9293, 3.10.7.4).
-    pub fn receive(&mut self, segment: &Segment<'_>, host: &mut impl FnMut(&[u8]) -> usize) {
+    pub(super) fn receive(&mut self, segment: &Segment<'_>, host: &mut impl FnMut(&[u8]) -> usize) {
         if self.fin_received {
             return;
         }
@@ -127,12 +127,12 @@ impl Receiver {
     }
 
     /// Whether there is out-of-order data.
-    pub fn has_out_of_order(&self) -> bool {
+    pub(super) fn has_out_of_order(&self) -> bool {
         !self.out_of_order.is_empty()
     }
 
     /// SACK blocks: the one that grew last, then the others from the highest down (RFC 2018, 4).
-    pub fn sack_blocks(&self) -> SackBlocks {
+    pub(super) fn sack_blocks(&self) -> SackBlocks {
         let mut blocks = SackBlocks::default();
         let mut all: Vec<(Seq, Seq)> = Vec::new();
         for (first, bytes) in &self.out_of_order {
@@ -163,7 +163,7 @@ impl Receiver {
     }
 
     /// Passes buffered data to the host. Returns whether it took all.
-    pub fn drain(&mut self, host: &mut impl FnMut(&[u8]) -> usize) -> bool {
+    pub(super) fn drain(&mut self, host: &mut impl FnMut(&[u8]) -> usize) -> bool {
         while !self.in_order.is_empty() {
             let taken = host(self.in_order.as_slices().0);
             if taken == 0 {
@@ -177,17 +177,17 @@ impl Receiver {
     }
 
     /// Whether the guest has closed, and the host took all data.
-    pub fn is_eof_delivered(&self) -> bool {
+    pub(super) fn is_eof_delivered(&self) -> bool {
         self.fin_received && self.in_order.is_empty()
     }
 
     /// Buffered bytes.
-    pub fn buffered(&self) -> usize {
+    pub(super) fn buffered(&self) -> usize {
         self.in_order.len() + self.out_of_order.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     }
 
     /// Doubles the window, up to `largest`, once the host took a whole window.
-    pub fn autotune(&mut self, largest: usize) {
+    pub(super) fn autotune(&mut self, largest: usize) {
         if self.delivered >= self.buffer_limit && self.in_order.is_empty() {
             // No larger than the window field can express.
             let largest = largest.min(usize::from(u16::MAX) << self.rcv_wscale);
@@ -202,7 +202,7 @@ impl Receiver {
     }
 
     /// Whether the guest should be told that the window has opened.
-    pub fn needs_window_update(&self) -> bool {
+    pub(super) fn needs_window_update(&self) -> bool {
         // spec: rfc9293 MUST-39
         let (known, window_end) = (self.rcv_adv.since(self.rcv_nxt), self.window_end());
         !self.fin_received
@@ -211,7 +211,7 @@ impl Receiver {
     }
 
     /// The window to advertise now. It never shrinks (RFC 9293, 3.8.6).
-    pub fn advertised_window(&mut self, is_syn: bool) -> u16 {
+    pub(super) fn advertised_window(&mut self, is_syn: bool) -> u16 {
         let scale = if is_syn { 0 } else { self.rcv_wscale };
         let window_end = self.window_end();
         // spec: rfc9293 SHLD-14

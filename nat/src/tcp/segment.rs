@@ -46,7 +46,7 @@ impl Sub for Seq {
 
 impl Seq {
     /// Bytes since `earlier`; zero if that is later.
-    pub fn since(self, earlier: Seq) -> usize {
+    pub(super) fn since(self, earlier: Seq) -> usize {
         (self - earlier).max(0) as usize
     }
 }
@@ -74,7 +74,7 @@ pub(crate) struct Segment<'a> {
 impl<'a> Segment<'a> {
     /// Parses and checks a segment. Urgent data is treated as data (RFC 6093), and options outside
     /// a SYN are ignored.
-    pub fn parse(packet: &Inbound<'a>) -> Result<Segment<'a>, DropReason> {
+    pub(super) fn parse(packet: &Inbound<'a>) -> Result<Segment<'a>, DropReason> {
         let tcp = TcpPacket::new_checked(packet.payload).map_err(|_| DropReason::BadTcp)?;
         let is_checked = packet.offload.flags & (NEEDS_CSUM | DATA_VALID) != 0;
         let (source, destination) = (packet.source.into(), packet.destination.into());
@@ -123,7 +123,7 @@ impl<'a> Segment<'a> {
     }
 
     /// The sequence numbers that it occupies.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.payload.len() + usize::from(self.syn) + usize::from(self.fin)
     }
 }
@@ -162,7 +162,7 @@ pub(crate) struct Outgoing<'a> {
 
 impl Outgoing<'_> {
     /// The reset that answers a segment of no connection (RFC 9293, 3.10.7.1).
-    pub fn reset_for(segment: &Segment<'_>) -> Outgoing<'static> {
+    pub(super) fn reset_for(segment: &Segment<'_>) -> Outgoing<'static> {
         let (sequence, ack) = match segment.ack {
             Some(ack) => (ack, None),
             None => (Seq(0), Some(segment.sequence + segment.len())),
@@ -181,12 +181,12 @@ pub(crate) struct Endpoints {
 
 impl Endpoints {
     /// Bytes of IP and TCP header in front of a segment's data.
-    pub fn overhead(&self) -> usize {
+    pub(super) fn overhead(&self) -> usize {
         HEADER_LEN + if self.guest.is_ipv4() { 20 } else { 40 }
     }
 
     /// Sends a segment to the guest.
-    pub fn send(
+    pub(super) fn send(
         &self,
         context: &mut Context<'_>,
         segment: &Outgoing<'_>,

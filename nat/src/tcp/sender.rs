@@ -90,7 +90,7 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub fn new(initial: Seq, mss: u16) -> Sender {
+    pub(super) fn new(initial: Seq, mss: u16) -> Sender {
         Sender {
             iss: initial,
             snd_una: initial,
@@ -126,7 +126,7 @@ impl Sender {
     }
 
     /// Takes window, scale and MSS from the guest's SYN.
-    pub fn receive_syn(&mut self, segment: &Segment<'_>, mss: u16) {
+    pub(super) fn receive_syn(&mut self, segment: &Segment<'_>, mss: u16) {
         self.snd_wscale = segment.scale.unwrap_or(0);
         // spec: rfc9293 MUST-16
         self.mss = self.mss.min(mss);
@@ -135,17 +135,17 @@ impl Sender {
         self.cwnd = INITIAL_WINDOW * usize::from(self.mss);
     }
 
-    pub fn is_synchronized(&self) -> bool {
+    pub(super) fn is_synchronized(&self) -> bool {
         self.snd_una != self.iss
     }
 
     /// Whether the SYN has to be sent, for the first time or again.
-    pub fn must_send_syn(&self) -> bool {
+    pub(super) fn must_send_syn(&self) -> bool {
         self.snd_nxt == self.iss
     }
 
     /// Notes that the SYN was sent.
-    pub fn syn_sent(&mut self, now: Duration) {
+    pub(super) fn syn_sent(&mut self, now: Duration) {
         if self.snd_max == self.iss {
             self.rtt_sample = Some((self.iss, now));
         }
@@ -155,15 +155,15 @@ impl Sender {
     }
 
     /// Free space for [`Sender::push`], in bytes.
-    pub fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         if self.closed { 0 } else { self.buffer_limit.saturating_sub(self.queued) }
     }
 
-    pub fn queued(&self) -> usize {
+    pub(super) fn queued(&self) -> usize {
         self.queued
     }
 
-    pub fn push(&mut self, mut bytes: Vec<u8>) {
+    pub(super) fn push(&mut self, mut bytes: Vec<u8>) {
         self.queued += bytes.len();
         // spec: rfc9293 SHLD-27
         match self.queue.back_mut() {
@@ -177,7 +177,7 @@ impl Sender {
     }
 
     /// Doubles the limit once that many bytes were acknowledged.
-    pub fn autotune(&mut self) {
+    pub(super) fn autotune(&mut self) {
         if self.acked_since_growth >= self.buffer_limit {
             self.buffer_limit =
                 (self.buffer_limit * 2).min(self.max_buffer()).max(self.buffer_limit);
@@ -186,18 +186,23 @@ impl Sender {
     }
 
     /// The largest limit for the RTT seen.
-    pub fn max_buffer(&self) -> usize {
+    pub(super) fn max_buffer(&self) -> usize {
         let is_long = self.min_rtt.is_some_and(|time| time >= LONG_RTT);
         if is_long { MAX_BUFFER_LONG_RTT } else { MAX_BUFFER }
     }
 
     /// Whether all data and the FIN are acknowledged.
-    pub fn is_fin_acked(&self) -> bool {
+    pub(super) fn is_fin_acked(&self) -> bool {
         self.fin_seq.is_some_and(|fin| self.snd_una - fin > 0)
     }
 
     /// Handles the acknowledgement and window of a segment.
-    pub fn process_ack(&mut self, now: Duration, segment: &Segment<'_>, ack: Seq) -> AckResult {
+    pub(super) fn process_ack(
+        &mut self,
+        now: Duration,
+        segment: &Segment<'_>,
+        ack: Seq,
+    ) -> AckResult {
         if ack - self.snd_max > 0 {
             return AckResult::BeyondSent;
         }
@@ -234,7 +239,7 @@ impl Sender {
     }
 
     /// Starts the timer if data is in flight, or a closed window has to be probed.
-    pub fn ensure_timer(&mut self, now: Duration) {
+    pub(super) fn ensure_timer(&mut self, now: Duration) {
         // spec: rfc9293 MUST-35 MUST-36 SHLD-29, rfc6298 5.1
         let waits = self.snd_wnd == 0 && self.queued > 0 && self.is_synchronized();
         if self.timer.is_none() && (waits || self.snd_max - self.snd_una > 0) {
@@ -350,7 +355,7 @@ impl Sender {
     }
 
     /// Handles the expired timer. Returns false if the guest has not answered for too long.
-    pub fn expire(&mut self, now: Duration) -> bool {
+    pub(super) fn expire(&mut self, now: Duration) -> bool {
         self.retries += 1;
         self.timer = None;
         // spec: rfc9293 MUST-20
@@ -375,13 +380,13 @@ impl Sender {
     }
 
     /// Whether this sequence number was sent and is not acknowledged.
-    pub fn is_in_flight(&self, sequence: Seq) -> bool {
+    pub(super) fn is_in_flight(&self, sequence: Seq) -> bool {
         sequence - self.snd_una >= 0 && sequence - self.snd_max < 0
     }
 
     /// Reduces the maximum segment size. Returns whether it was larger; data in flight is then
     /// retransmitted at once, starting with the initial window (RFC 1191, 6.4).
-    pub fn reduce_mss(&mut self, mss: u16) -> bool {
+    pub(super) fn reduce_mss(&mut self, mss: u16) -> bool {
         // spec: rfc9293 SHLD-6
         if mss >= self.mss || !self.is_synchronized() {
             return false;
@@ -394,7 +399,7 @@ impl Sender {
     }
 
     /// The next segment to send, with up to `large` bytes of data.
-    pub fn next_segment(&self, large: usize) -> Option<NextSegment> {
+    pub(super) fn next_segment(&self, large: usize) -> Option<NextSegment> {
         if !self.is_synchronized() || self.is_fin_acked() {
             return None;
         }
@@ -436,7 +441,7 @@ impl Sender {
 
     /// Collects the data of a segment into `parts`, as far as these suffice. Returns how many are
     /// used, and the length.
-    pub fn gather<'a>(
+    pub(super) fn gather<'a>(
         &'a self,
         next: NextSegment,
         parts: &mut [&'a [u8]; MAX_PARTS],
@@ -459,7 +464,7 @@ impl Sender {
     }
 
     /// Notes that a segment was sent.
-    pub fn segment_sent(&mut self, now: Duration, next: NextSegment) {
+    pub(super) fn segment_sent(&mut self, now: Duration, next: NextSegment) {
         let end = next.sequence + next.len + usize::from(next.fin);
         if self.window_probe {
             self.window_probe = false;
@@ -481,17 +486,17 @@ impl Sender {
     }
 
     /// Whether `ack` acknowledges our SYN and nothing else.
-    pub fn acks_syn_only(&self, ack: Seq) -> bool {
+    pub(super) fn acks_syn_only(&self, ack: Seq) -> bool {
         ack == self.snd_una + 1
     }
 
     /// Makes the SYN the next segment again.
-    pub fn rewind_to_syn(&mut self) {
+    pub(super) fn rewind_to_syn(&mut self) {
         self.snd_nxt = self.snd_una;
     }
 
     /// The sequence number of a keep-alive: the last one that the guest has acknowledged.
-    pub fn keepalive_seq(&self) -> Seq {
+    pub(super) fn keepalive_seq(&self) -> Seq {
         Seq(self.snd_una.0.wrapping_sub(1))
     }
 }

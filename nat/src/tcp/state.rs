@@ -104,7 +104,7 @@ pub(super) enum Event {
 impl State {
     /// The state after an event. Most events change few states, and may occur again in others.
     #[must_use]
-    pub fn after(self, event: Event) -> State {
+    pub(super) fn after(self, event: Event) -> State {
         match (event, self) {
             (Event::SynReceived, State::SynSent) => State::SynReceived,
             (Event::SynAcked, State::SynSent | State::SynReceived) => State::Established,
@@ -124,17 +124,17 @@ impl State {
     }
 
     /// SYN-SENT or SYN-RECEIVED: the handshake is not complete.
-    pub fn is_opening(self) -> bool {
+    pub(super) fn is_opening(self) -> bool {
         matches!(self, State::SynSent | State::SynReceived)
     }
 
     /// From ESTABLISHED to LAST-ACK: the handshake is complete, and the connection has not ended.
-    pub fn is_open(self) -> bool {
+    pub(super) fn is_open(self) -> bool {
         !self.is_opening() && self.is_live()
     }
 
     /// CLOSED, ABORTED or RESET: segments of the guest change nothing.
-    pub fn is_over(self) -> bool {
+    pub(super) fn is_over(self) -> bool {
         matches!(self, State::Closed | State::Aborted | State::Reset)
     }
 

@@ -86,7 +86,7 @@ impl Default for Forwards {
 impl Forwards {
     /// Applies changed settings, expires clients, and retries pending ports. Returns warnings about
     /// ports that cannot be bound; each is returned once.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Vec<String> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Vec<String> {
         while let Some(number) = self.clients.expired(context.now) {
             self.forget(number);
         }
@@ -106,12 +106,12 @@ impl Forwards {
     }
 
     /// When [`Forwards::poll`] has to be called next.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(super) fn deadline(&self) -> Option<Duration> {
         self.clients.deadline().into_iter().chain(self.retry).min()
     }
 
     /// Pending ports: name of the rule, address of the host, error.
-    pub fn pending(&self) -> impl Iterator<Item = (&str, SocketAddr, Errno)> {
+    pub(super) fn pending(&self) -> impl Iterator<Item = (&str, SocketAddr, Errno)> {
         self.listeners.iter().filter_map(|listener| {
             let error = *listener.socket.as_ref().err()?;
             Some((&listener.name[..], listener.host, error))
@@ -197,17 +197,17 @@ impl Forwards {
     }
 
     /// The listener with this token number.
-    pub fn listener(&mut self, number: u32) -> Option<&mut Listener> {
+    pub(super) fn listener(&mut self, number: u32) -> Option<&mut Listener> {
         self.listeners.get_mut(number.checked_sub(FIRST_LISTENER)? as usize)
     }
 
     /// The token numbers of all listeners.
-    pub fn numbers(&self) -> std::ops::Range<u32> {
+    pub(super) fn numbers(&self) -> std::ops::Range<u32> {
         FIRST_LISTENER..FIRST_LISTENER + self.listeners.len() as u32
     }
 
     /// The listener and client that a guest's datagram is for, if any.
-    pub fn client_of(
+    pub(super) fn client_of(
         &mut self,
         now: Duration,
         guest: SocketAddr,
@@ -223,7 +223,7 @@ impl Forwards {
     }
 
     /// The source address that the guest sees for a datagram of a client. A new client is added.
-    pub fn visible_address(
+    pub(super) fn visible_address(
         &mut self,
         number: u32,
         datagram: &HostDatagram<'_>,
@@ -254,13 +254,17 @@ impl Forwards {
     }
 
     /// The listener of the client that the guest sees as `visible`.
-    pub fn listener_of(&mut self, guest: SocketAddr, visible: SocketAddr) -> Option<&mut Listener> {
+    pub(super) fn listener_of(
+        &mut self,
+        guest: SocketAddr,
+        visible: SocketAddr,
+    ) -> Option<&mut Listener> {
         let client = self.by_visible.get(&(guest, visible))?;
         self.listeners.get_mut(client.listener as usize)
     }
 
     /// The address that the guest sees of a known client that sends to `local`.
-    pub fn known_visible(
+    pub(super) fn known_visible(
         &mut self,
         number: u32,
         address: SocketAddr,

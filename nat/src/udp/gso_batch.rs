@@ -42,7 +42,7 @@ pub(super) struct GsoBatch {
 
 impl GsoBatch {
     /// Whether a datagram of `length` bytes can be added.
-    pub fn accepts(&self, key: &BatchKey, length: usize) -> bool {
+    pub(super) fn accepts(&self, key: &BatchKey, length: usize) -> bool {
         let Some(first) = &self.key else { return true };
         // A datagram shorter than the first is the last.
         let is_open = self.bytes.len() == self.segment * self.count;
@@ -55,7 +55,7 @@ impl GsoBatch {
     }
 
     /// Adds a datagram that [`GsoBatch::accepts`].
-    pub fn push(&mut self, key: BatchKey, payload: &[u8]) {
+    pub(super) fn push(&mut self, key: BatchKey, payload: &[u8]) {
         if self.key.replace(key).is_none() {
             self.segment = payload.len();
         }
@@ -65,27 +65,27 @@ impl GsoBatch {
 
     /// The batch's key and, if there is more than one datagram, their length. `None` if it is
     /// empty.
-    pub fn destination(&self) -> Option<(BatchKey, Option<u16>)> {
+    pub(super) fn destination(&self) -> Option<(BatchKey, Option<u16>)> {
         let segment = (self.count > 1).then_some(self.segment as u16);
         Some((self.key?, segment))
     }
 
     /// All datagrams, concatenated.
-    pub fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Each datagram.
-    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.chunks(self.segment.max(1))
     }
 
     /// Records an error of the host. If the host does not support GSO, no more batches are made.
-    pub fn record_error(&mut self, error: Errno) {
+    pub(super) fn record_error(&mut self, error: Errno) {
         self.is_refused |= matches!(error, Errno::EIO | Errno::EOPNOTSUPP | Errno::ENOPROTOOPT);
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.key = None;
         self.bytes.clear();
         (self.segment, self.count) = (0, 0);
