@@ -206,21 +206,25 @@ impl Sender {
         if ack - self.snd_max > 0 {
             return AckResult::BeyondSent;
         }
-        let flight = self.snd_max.since(self.snd_una);
-        if ack - self.snd_una > 0 {
+        let (flight, advances) = (self.snd_max.since(self.snd_una), ack - self.snd_una > 0);
+        if advances {
             self.ack_new_data(now, ack, flight);
         } else if ack == self.snd_una && self.is_duplicate(segment) {
             self.count_dup_ack(flight);
         }
         if ack - self.snd_una >= 0 {
-            self.update_window(now, segment, ack);
+            self.update_window(now, segment, ack, advances);
         }
         AckResult::Accepted
     }
 
-    fn update_window(&mut self, now: Duration, segment: &Segment<'_>, ack: Seq) {
+    /// RFC 9293, 3.10.7.4, where a segment with an older sequence number never updates the window.
+    /// But an acknowledgement that advances is new, on a retransmitted segment, too. Without its
+    /// window, the old one would be taken to begin at the new number, and reach too far.
+    fn update_window(&mut self, now: Duration, segment: &Segment<'_>, ack: Seq, advances: bool) {
         let newer = segment.sequence - self.snd_wl1;
-        if newer > 0 || (newer == 0 && ack - self.snd_wl2 >= 0) || !self.is_synchronized() {
+        let is_new = advances || newer > 0 || (newer == 0 && ack - self.snd_wl2 >= 0);
+        if is_new || !self.is_synchronized() {
             let scale = if segment.syn { 0 } else { self.snd_wscale };
             // spec: rfc9293 MUST-1 REC-1
             let window = usize::from(segment.window) << scale;

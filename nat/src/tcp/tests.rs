@@ -211,6 +211,19 @@ fn a_window_beyond_its_field_is_no_window_update() {
 
 // spec-test: rfc9293 MUST-16 MUST-38 SHLD-28
 #[test]
+fn the_window_of_a_retransmission_counts_if_it_acknowledges_more() {
+    let mut end = open();
+    end.tcp.push(vec![1; 2920]);
+    end.output();
+    // The guest has sent 50 bytes, which were lost, and sends them again with its next ACK.
+    end.ask(Segment { window: 4000, ..data(50, &[], 0) });
+    end.ask(Segment { window: 100, ..data(0, &[7; 50], 2920) });
+    end.tcp.push(vec![2; 1000]);
+    let sent: usize = end.output().iter().map(|sent| sent.data.len()).sum();
+    assert_eq!(sent, 400, "by the scale of its SYN");
+}
+
+#[test]
 fn large_segments_are_whole_ones() {
     let mut end = open();
     end.tcp.push(vec![1; 2500]);
