@@ -81,9 +81,9 @@ const MARK: &str = "=== ";
 /// Runs blocks one after another, and returns the output of each.
 fn output(page: &[Block], session: &[&Block]) -> Vec<String> {
     let mut script = PREPARE.to_owned();
-    for (block, is_first) in session.iter().zip([true].into_iter().chain([false; 99])) {
+    for (index, block) in session.iter().enumerate() {
         let Some(Way::Run(setup)) = block.way() else { panic!("{block:?}") };
-        if is_first {
+        if index == 0 {
             script += &begin(setup, page);
         }
         script += &format!("echo '{MARK}'\n");
