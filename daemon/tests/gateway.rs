@@ -137,6 +137,26 @@ fn a_program_that_does_not_end_is_ended() {
     assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
 }
 
+fn stop_process(process: u32) {
+    let process = rustix::process::Pid::from_raw(process as i32).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
+}
+
+#[test]
+fn a_process_that_does_not_answer_is_replaced() {
+    let lab = Lab::new();
+    let supervisor = lab.start(Program::at(env!("CARGO_BIN_EXE_tramad")));
+    let first = wait_for(&supervisor, |status| status.process.is_some()).process.unwrap();
+    stop_process(first);
+    let status = wait_for(&supervisor, |status| status.restarts == 1);
+    let reason = status.last_error.unwrap();
+    assert!(reason.starts_with("does not answer for 3 s (state T, "), "{reason}");
+    let status = wait_for(&supervisor, |status| status.process.is_some_and(|id| id != first));
+    assert_eq!(status.restarts, 1);
+    assert_eq!(supervisor.ask::<LeaseRow>().wait(PATIENCE), Ok(Vec::new()));
+    supervisor.stop();
+}
+
 fn wait_for_file(path: &std::path::Path) -> u32 {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -154,8 +174,8 @@ fn a_question_is_answered_while_a_process_runs_and_refused_when_none_does() {
     let supervisor = lab.start(Program::at(env!("CARGO_BIN_EXE_tramad")));
     let first = wait_for(&supervisor, |status| status.process.is_some()).process.unwrap();
     assert_eq!(supervisor.ask::<LeaseRow>().wait(PATIENCE), Ok(Vec::new()));
+    stop_process(first);
     let pid = rustix::process::Pid::from_raw(first as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     let late = Duration::from_millis(20);
     assert_eq!(supervisor.ask::<LeaseRow>().wait(late), Err(AskError::Late(late)));
     let pending = supervisor.ask::<LeaseRow>();

@@ -41,6 +41,8 @@ pub enum Command {
         /// The table that is queried.
         question: Question,
     },
+    /// Whether the gateway's loop runs; it answers with [`Report::Pong`].
+    Ping,
 }
 
 /// A message from the gateway.
@@ -51,6 +53,8 @@ pub enum Report {
     Ready,
     /// The counters have changed; at most one a second.
     Status(Box<Status>),
+    /// The answer to [`Command::Ping`].
+    Pong,
     /// A line for the log.
     Warning(String),
     /// A part of an answer; its rows follow those of the previous part.

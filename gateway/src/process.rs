@@ -420,6 +420,7 @@ impl Process {
                         self.configure_nat();
                     }
                     Command::Ask { id, question } => self.questions.ask(id, question),
+                    Command::Ping => self.channel.send(&Report::Pong)?,
                 }
             }
         }
@@ -491,7 +492,7 @@ fn first_command(channel: &mut Channel) -> Result<(Layout, Config), ProcessError
             Some(Command::Start { layout, config }) => {
                 let mut latest = commands.filter_map(|command| match command {
                     Command::Configure(config) => Some(config),
-                    Command::Start { .. } | Command::Ask { .. } => None,
+                    Command::Start { .. } | Command::Ask { .. } | Command::Ping => None,
                 });
                 return Ok((layout, latest.next_back().unwrap_or(config)));
             }

@@ -58,8 +58,15 @@ fn show_network_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
     }
     // A network of mode `nat` has a gateway for each port.
     let parts = view.snapshot.status.networks.iter().filter(|part| is_part_of(&part.name, bridge));
-    let gateways = parts.filter_map(|part| part.gateway.as_ref());
-    let mut stores = gateways.filter_map(|gateway| gateway.counters.lease_store.as_ref());
+    let gateways: Vec<_> = parts.filter_map(|part| part.gateway.as_ref()).collect();
+    for gateway in &gateways {
+        if let (restarts @ 1.., Some(reason)) = (gateway.restarts, &gateway.last_error) {
+            let times = if restarts == 1 { "once" } else { &format!("{restarts} times") };
+            let text = format!("replaced {times}: {reason}");
+            lines.push(format!("        gateway: {}", quoted(&text)));
+        }
+    }
+    let mut stores = gateways.iter().filter_map(|gateway| gateway.counters.lease_store.as_ref());
     if let Some(trouble) = stores.next() {
         lines.push(format!("        error: {}", quoted(trouble)));
     }

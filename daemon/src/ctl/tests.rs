@@ -327,6 +327,12 @@ fn show_lists_networks_ports_and_what_is_not_attached() {
     snapshot.status.networks[0].gateway = Some(gateway);
     let lines = said(&config, &snapshot, "show");
     assert!(lines.contains("    Bridge lab\n        error: \"no DHCP: disk full\"\n"), "{lines}");
+    let gateway = snapshot.status.networks[0].gateway.as_mut().unwrap();
+    (gateway.restarts, gateway.last_error) = (2, Some("does not answer for 3 s".to_owned()));
+    let lines = said(&config, &snapshot, "show");
+    let expected =
+        "    Bridge lab\n        gateway: \"replaced 2 times: does not answer for 3 s\"\n";
+    assert!(lines.contains(expected), "{lines}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! The port stays while its process is replaced; other ports see a station that is silent for a
 //! moment. [`Supervisor`] keeps a process running; this file plugs it into a network.
 
+mod heartbeat;
 mod questions;
 mod supervisor;
 

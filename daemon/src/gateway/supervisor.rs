@@ -1,7 +1,7 @@
 //! Keeps one gateway process running.
 //!
-//! A thread wires a cable, starts the process, and waits until the process ends, its rings break,
-//! or it is told to stop. A process that ends is replaced: after 100 ms at first, after longer
+//! A thread wires a cable, starts the process, and waits until the process ends or hangs, its rings
+//! break, or it is told to stop. A process that ends is replaced: after 100 ms at first, after longer
 //! pauses (up to 5 s) if it keeps ending. Every process gets a new cable, so memory left by an
 //! earlier process is never read.
 
@@ -28,6 +28,7 @@ use trama_gateway::report::Status;
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{RingFds, Rings};
 
+use super::heartbeat::{Beat, Heartbeat, ProcessState};
 use super::questions::{Inquiry, OpenQuestions, Pending};
 
 /// Pause before a gateway that ended is started again.
@@ -171,6 +172,7 @@ struct Running {
     child: Child,
     channel: Channel,
     questions: OpenQuestions,
+    heartbeat: Heartbeat,
 }
 
 impl Runner {
@@ -250,7 +252,8 @@ impl Runner {
             .stdout(Stdio::null())
             .process_group(0)
             .spawn()?;
-        Ok(Running { child, channel, questions: OpenQuestions::default() })
+        let heartbeat = Heartbeat::new(Instant::now());
+        Ok(Running { child, channel, questions: OpenQuestions::default(), heartbeat })
     }
 
     /// Handles orders and reports until the process ends or must end.
@@ -266,7 +269,10 @@ impl Runner {
                 PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN),
             ];
             waiting.extend(fault.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-            match poll(&mut waiting, None) {
+            let left = running.heartbeat.deadline().saturating_duration_since(Instant::now());
+            // One that is too long for the type is no limit.
+            let limit = Timespec::try_from(left).ok();
+            match poll(&mut waiting, limit.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return End::Failed(error.to_string()),
             }
@@ -280,7 +286,7 @@ impl Runner {
             if let Some(fault) = self.port.broken() {
                 return End::Failed(fault.to_string());
             }
-            if let Err(reason) = self.read_reports(running) {
+            if let Err(reason) = self.read_reports(running).and_then(|()| beat(running)) {
                 return End::Failed(reason);
             }
         }
@@ -301,12 +307,14 @@ impl Runner {
                     } else if let Some(running) = running.as_deref_mut() {
                         // A closed channel is noticed when it is read.
                         let _ = running.channel.send(&Message::Configure(self.config.clone()));
+                        running.heartbeat.used(Instant::now());
                     }
                 }
                 // With no process, the inquiry is dropped, which tells its sender.
                 Order::Ask(inquiry) => {
-                    if let Some(Running { channel, questions, .. }) = running.as_deref_mut() {
-                        questions.send(inquiry, channel);
+                    if let Some(running) = running.as_deref_mut() {
+                        running.questions.send(inquiry, &mut running.channel);
+                        running.heartbeat.used(Instant::now());
                     }
                 }
             }
@@ -321,6 +329,7 @@ impl Runner {
         for report in reports.ok_or("its process ended")? {
             match report {
                 Report::Ready => {
+                    running.heartbeat.answered(Instant::now());
                     let id = running.child.id();
                     tracing::info!("network {}: gateway runs as process {id}", self.network);
                     self.update_status(|status| {
@@ -329,8 +338,10 @@ impl Runner {
                     });
                 }
                 Report::Status(counters) => {
+                    running.heartbeat.used(Instant::now());
                     self.update_status(|status| status.counters = *counters)
                 }
+                Report::Pong => running.heartbeat.answered(Instant::now()),
                 Report::Warning(text) => {
                     tracing::warn!("network {}: gateway: {text}", self.network);
                 }
@@ -353,6 +364,23 @@ impl Runner {
             if Instant::now() >= until {
                 return ControlFlow::Continue(());
             }
+        }
+    }
+}
+
+/// Asks the process whether it is alive if that is due; an error if it hangs.
+fn beat(running: &mut Running) -> Result<(), String> {
+    let process = running.child.id();
+    match running.heartbeat.beat(Instant::now(), || ProcessState::read(process)) {
+        Beat::Rest => Ok(()),
+        Beat::Ask => running.channel.send(&Message::Ping).map_err(|error| error.to_string()),
+        Beat::GiveUp(late) => {
+            let state = ProcessState::read(process).map_or('X', |state| state.letter);
+            // Where in the kernel it waits; readable for root.
+            let place = std::fs::read_to_string(format!("/proc/{process}/wchan"));
+            let place = place.ok().filter(|text| text.len() > 1).unwrap_or_else(|| "-".into());
+            let late = late.as_secs();
+            Err(format!("does not answer for {late} s (state {state}, waits in {place})"))
         }
     }
 }
