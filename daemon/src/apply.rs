@@ -227,6 +227,11 @@ impl DataPlane {
         }
     }
 
+    /// Returns the workers in their order.
+    pub fn workers(&self) -> Vec<WorkerHandle> {
+        self.workers.iter().map(|worker| worker.handle.clone()).collect()
+    }
+
     /// Runs a job on a worker between two bursts.
     pub(crate) fn on_worker<R: Send + 'static>(
         &self,

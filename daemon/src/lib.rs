@@ -25,6 +25,7 @@ mod routes;
 pub mod socket;
 pub mod state;
 pub mod status;
+pub mod watchdog;
 
 pub use fault::Fault;
 pub use moves::MoveError;

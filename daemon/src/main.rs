@@ -23,6 +23,7 @@ use trama_daemon::config::model::{
 use trama_daemon::notify::Notifier;
 use trama_daemon::socket::ControlSocket;
 use trama_daemon::state::{Daemon, Source};
+use trama_daemon::watchdog::Watchdog;
 use trama_daemon::{api, config, host};
 use trama_vhost_net_backend::{Access, access};
 
@@ -304,12 +305,17 @@ impl Signals {
 /// Handles signals and the watchdog until a signal ends the daemon.
 async fn wait_for_end(mut signals: Signals, daemon: &Arc<Daemon>, notifier: &Notifier) {
     let mut alive = tokio::time::interval(notifier.watchdog.unwrap_or(RETRY));
+    let mut watchdog = Watchdog::new(daemon.workers());
     loop {
         tokio::select! {
             _ = signals.hangup.recv() => reload(daemon),
             _ = signals.terminate.recv() => return,
             _ = signals.interrupt.recv() => return,
-            _ = alive.tick(), if notifier.watchdog.is_some() => notifier.send("WATCHDOG=1"),
+            _ = alive.tick(), if notifier.watchdog.is_some() => {
+                if watchdog.beat() {
+                    notifier.send("WATCHDOG=1");
+                }
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use trama_api::folders::Folders;
 use trama_api::transaction::NotRunning;
 use trama_gateway::question::Row;
+use trama_switch::WorkerHandle;
 
 use crate::Fault;
 use crate::apply::DataPlane;
@@ -286,6 +287,11 @@ impl Daemon {
     /// There is no such network or worker; nothing has changed.
     pub fn move_network(&self, network: &str, worker: usize) -> Result<(), MoveError> {
         self.lock().data_plane.move_network(network, worker, |_| {})
+    }
+
+    /// Returns the workers; they stay the same while the daemon runs.
+    pub fn workers(&self) -> Vec<WorkerHandle> {
+        self.lock().data_plane.workers()
     }
 
     /// Stops everything and removes the sockets and devices that the daemon made.

@@ -39,4 +39,6 @@ pub use spin::{ParseSpinError, Spin};
 pub use time::Time;
 pub use trama_virtqueue::RingFds;
 pub use vlan::{Egress, VlanMode, VlanModeName, VlanSet};
-pub use worker::{MoveError, PortMoved, WorkerGone, WorkerGroup, WorkerHandle, WorkerOptions};
+pub use worker::{
+    MoveError, PortMoved, Probe, WorkerGone, WorkerGroup, WorkerHandle, WorkerOptions,
+};

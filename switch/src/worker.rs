@@ -58,6 +58,17 @@ pub struct WorkerOptions {
 #[error("the data plane's worker has ended, or the request failed inside it")]
 pub struct WorkerGone;
 
+/// A question whether a worker runs jobs; [`WorkerHandle::probe`] asks it.
+#[derive(Debug)]
+pub struct Probe(Receiver<()>);
+
+impl Probe {
+    /// Returns whether the worker has answered.
+    pub fn is_answered(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
 /// Why a network or port did not move. It stays where it was unless a worker has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
@@ -234,6 +245,19 @@ impl WorkerHandle {
         self.wake();
         // Both a job that panics and a worker that ends drop the sending half.
         answered.recv().map_err(|_| WorkerGone)
+    }
+
+    /// Asks for a sign of life, without waiting: an empty job that the worker runs as any other.
+    pub fn probe(&self) -> Probe {
+        let (answer, answered) = bounded(1);
+        let job: Job = Box::new(move |_, _| {
+            // The probe may have been dropped.
+            let _ = answer.send(());
+        });
+        // With no room for it, the worker has a backlog; the probe is then not answered.
+        let _ = self.jobs.try_send(job);
+        self.wake();
+        Probe(answered)
     }
 
     /// Returns the worker's own counters.
