@@ -1,21 +1,20 @@
 //! Networks and ports move between engines, and between workers under traffic.
 #![cfg(test)]
 
-mod support;
-
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
-use support::threads::{PATIENCE, is_asleep, thread_of};
-use support::*;
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::ports::dummy::dummy_with_offloads;
 use trama_switch::{
     Device, Doorbell, Engine, EngineError, MoveError, NetworkId, NetworkSettings, PortMoved, Spin,
     Time, WorkerGroup, WorkerHandle,
+};
+use trama_test_kit::{
+    Guest, PATIENCE, PLAIN, Station, driver_options, eventfd, frame, is_asleep, mac, network, port,
+    thread_of, trunk,
 };
 use trama_virtqueue::RingFeatures;
 
@@ -143,13 +142,9 @@ fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn event() -> OwnedFd {
-    eventfd(0, EventfdFlags::NONBLOCK).unwrap()
-}
-
 /// Makes a guest whose kicks wake its worker.
 fn guest(worker: &WorkerHandle, network: NetworkId) -> (Guest, OwnedFd) {
-    let kick = event();
+    let kick = eventfd();
     let kick_of_the_switch = kick.try_clone().unwrap();
     let guest = worker.call(move |engine, _| {
         let features = RingFeatures { event_idx: true, ..RingFeatures::default() };
@@ -266,7 +261,7 @@ fn a_network_is_resized_on_the_way_and_keeps_its_addresses() {
 
 #[test]
 fn busy_time_is_counted_and_a_loaded_worker_signals_it() {
-    let load = event();
+    let load = eventfd();
     let running =
         Workers::new(Spin::For(Duration::from_micros(20)), Some(load.try_clone().unwrap()));
     let (id, network) = running.group.network(settings(64));

@@ -1,19 +1,19 @@
 //! The worker's thread: requests, panics, sleep and wake-ups.
 #![cfg(test)]
 
-mod support;
-
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
-use support::threads::{PATIENCE, is_asleep, thread_of};
-use support::*;
+use rustix::event::EventfdFlags;
 use trama_frame::{MacAddr, Offloads};
 use trama_switch::{NetworkId, Spin, WorkerGone, WorkerHandle, WorkerOptions};
+use trama_test_kit::{
+    Guest, PATIENCE, PLAIN, Station, driver_options, eventfd, frame, is_asleep, mac, network, port,
+    thread_of, trunk,
+};
 use trama_virtqueue::RingFeatures;
 
 struct Running {
@@ -105,7 +105,7 @@ fn many_silent_ports_sleep_and_any_of_them_wakes_the_worker() {
 fn a_kick_wakes_the_worker_and_the_driver_is_called() {
     let running = Running::new(Spin::Never);
     let settings = [port(running.network, trunk()), port(running.network, trunk())];
-    let event = || eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+    let event = eventfd;
     let (kick, call) = (event(), event());
     let clone = |fd: &OwnedFd| fd.try_clone().unwrap();
     let (worker_kick, worker_call) = (clone(&kick), clone(&call));
@@ -158,7 +158,7 @@ fn a_kick_wakes_the_worker_and_the_driver_is_called() {
 fn a_call_that_would_block_delays_no_other_port() {
     let running = Running::new(Spin::Never);
     // As a hostile frontend leaves it: the counter is full, and `O_NONBLOCK` is clear.
-    let full = eventfd(0, EventfdFlags::empty()).unwrap();
+    let full = rustix::event::eventfd(0, EventfdFlags::empty()).unwrap();
     rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
     let (call, settings) = (full.try_clone().unwrap(), port(running.network, trunk()));
     let (a, b) = (running.station(), running.station());

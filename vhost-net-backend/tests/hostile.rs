@@ -2,15 +2,18 @@
 //! in use, and the next frontend is served. Alone in its process, for the counts' sake.
 #![cfg(test)]
 
-mod support;
-
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use support::*;
+use trama_test_kit::requests::{
+    ADD_MEM_REG, GET_FEATURES, GET_VRING_BASE, NET_SET_MTU, REM_MEM_REG, SET_FEATURES,
+    SET_MEM_TABLE, SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL,
+    SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM, message, vring_state, words,
+};
+use trama_test_kit::{MockRings, RawFrontend, SharedMemory, eventfd, eventually};
 use trama_vhost_net_backend::{Role, Session, SessionOptions, SessionState};
 
 const MESSAGES: u32 = 100_000;
@@ -43,7 +46,7 @@ impl Random {
 
 /// What a frontend may attach.
 struct Things {
-    memory: Memory,
+    memory: SharedMemory,
     event: OwnedFd,
     null: File,
 }
@@ -62,9 +65,9 @@ impl Things {
 fn body(request: u32, random: &mut Random, things: &Things) -> (Vec<u8>, usize) {
     let index = random.pick(&[0, 0, 0, 1, 1, 1, 2, 3, 255]);
     match request {
-        SET_VRING_NUM => (state(index, random.pick(&[0, 2, 3, 256, 256, 40_000])).into(), 0),
-        SET_VRING_BASE | GET_VRING_BASE => (state(index, random.number() as u32).into(), 0),
-        SET_VRING_ENABLE => (state(index, random.pick(&[0, 1, 1, 1, 2])).into(), 0),
+        SET_VRING_NUM => (vring_state(index, random.pick(&[0, 2, 3, 256, 256, 40_000])).into(), 0),
+        SET_VRING_BASE | GET_VRING_BASE => (vring_state(index, random.number() as u32).into(), 0),
+        SET_VRING_ENABLE => (vring_state(index, random.pick(&[0, 1, 1, 1, 2])).into(), 0),
         SET_VRING_ADDR if random.below(4) == 0 => {
             (words(&[u64::from(index), random.number(), random.number(), random.number(), 0]), 0)
         }
@@ -92,7 +95,7 @@ fn body(request: u32, random: &mut Random, things: &Things) -> (Vec<u8>, usize) 
 }
 
 /// Sends one message; true: the connection may go on.
-fn attack(peer: &Peer, random: &mut Random, things: &Things) -> bool {
+fn attack(frontend: &RawFrontend, random: &mut Random, things: &Things) -> bool {
     let known = random.below(45) as u32;
     let likely = [1, 2, 5, 8, 9, 10, 11, 12, 13, 15, 16, 18, 20, 37, 38];
     let request = if random.below(4) == 0 { known } else { random.pick(&likely) };
@@ -123,28 +126,28 @@ fn attack(peer: &Peer, random: &mut Random, things: &Things) -> bool {
         // More than fit in one message are cut off along with the place in the stream.
         _ => count <= 32,
     };
-    if !peer.send_raw(&bytes, &fds) {
+    if !frontend.send_raw(&bytes, &fds) {
         return false;
     }
     if whole {
         // A question whose answer shows that all before it has been served.
-        return peer.send(GET_FEATURES, 1, &[], &[]) && answered(peer);
+        return frontend.send(GET_FEATURES, 1, &[], &[]) && answered(frontend);
     }
-    let _ = peer.stream.shutdown(Shutdown::Write);
-    let _ = (&peer.stream).read_to_end(&mut Vec::new());
+    let _ = frontend.stream.shutdown(Shutdown::Write);
+    let _ = (&frontend.stream).read_to_end(&mut Vec::new());
     false
 }
 
 /// Reads answers up to that of GET_FEATURES; false: the connection is closed.
-fn answered(peer: &Peer) -> bool {
+fn answered(frontend: &RawFrontend) -> bool {
     loop {
         let mut header = [0; 12];
-        if (&peer.stream).read_exact(&mut header).is_err() {
+        if (&frontend.stream).read_exact(&mut header).is_err() {
             return false;
         }
         let [request, _, size] =
             [0, 4, 8].map(|at| u32::from_ne_bytes(header[at..at + 4].try_into().unwrap()));
-        if (&peer.stream).read_exact(&mut vec![0; size as usize]).is_err() {
+        if (&frontend.stream).read_exact(&mut vec![0; size as usize]).is_err() {
             return false;
         }
         if request == GET_FEATURES {
@@ -168,20 +171,20 @@ fn resident() -> u64 {
 fn attack_with(count: u32, path: &Path, rings: &MockRings, random: &mut Random, things: &Things) {
     let mut sent = 0;
     while sent < count {
-        let peer = Peer::connect(path);
+        let frontend = RawFrontend::connect(path);
         // The record of calls is this test's memory, not the session's.
         rings.log();
         // Half of them behave for a while, so that rings run when the rest arrives.
         if random.below(2) == 0 {
-            peer.share_memory(&things.memory);
+            frontend.share_memory(&things.memory);
             for ring in 0..2 {
-                peer.describe_ring(ring, &things.memory, &things.event);
-                peer.vring(SET_VRING_ENABLE, ring, 1);
+                frontend.describe_ring(ring, &things.memory, &things.event);
+                frontend.vring(SET_VRING_ENABLE, ring, 1);
             }
         }
         for _ in 0..64 {
             sent += 1;
-            if !attack(&peer, random, things) {
+            if !attack(&frontend, random, things) {
                 break;
             }
         }
@@ -195,11 +198,11 @@ fn random_messages_leave_nothing_behind() {
     let rings = MockRings::new();
     let session = Session::spawn(SessionOptions::new(&path, Role::Server), rings.clone()).unwrap();
     let mut random = Random(0x7261_6d61);
-    let memory = Memory::new(0, 0x7f00_0000_0000, 1 << 20);
+    let memory = SharedMemory::new(0, 0x7f00_0000_0000, 1 << 20);
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
-    let things = Things { memory, event: event(), null };
+    let things = Things { memory, event: eventfd(), null };
     let settle = || {
-        Peer::connect(&path).negotiate();
+        RawFrontend::connect(&path).negotiate();
         let idle = || session.status().state == SessionState::Listening;
         eventually("the last connection is gone", idle);
         rings.log();

@@ -8,17 +8,15 @@
 #![cfg(test)]
 
 mod frames;
-#[path = "../../../switch/tests/support/mod.rs"]
-mod support;
 mod tcpdump;
 
 use etherparse::{SlicedPacket, TransportSlice};
 use frames::{Sent, complete};
-use support::{Guest, PLAIN, frame, mac, network, port, trunk};
 use tcpdump::Judge;
 use trama_frame::vnet::{GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM};
 use trama_frame::{MacAddr, VnetHeader};
 use trama_switch::{Engine, Time};
+use trama_test_kit::{Guest, PLAIN, frame, mac, network, port, trunk};
 use trama_vhost_net_backend::features::*;
 use trama_virtqueue::{ChainShape, DriverOptions, HEADER_LEN};
 
