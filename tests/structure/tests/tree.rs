@@ -8,8 +8,8 @@ use trama_structure::manifests::{Crate, Dependency, crates};
 use trama_structure::modules::Modules;
 use trama_structure::tree::root;
 
-/// Which crates of the workspace each may use, in its tests too, so that each compiles without those
-/// above it. A crate that is not here fails the test; `*` stands for all.
+/// Which crates of the workspace each may use, in its tests too, so that each compiles without
+/// those above it. A crate that is not here fails the test; `*` stands for all.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("frame", &[]),
     ("virtqueue", &[]),
