@@ -41,7 +41,7 @@ pub enum Work {
         done: Vec<u8>,
     },
     /// Segmentation of a large frame.
-    Cutting(Large),
+    Segmentation(Large),
     /// The header is invalid for the frame.
     Malformed(VnetHeader),
     /// Only this many bytes arrive, fewer than the Ethernet header with its tag.
@@ -70,7 +70,7 @@ pub struct Large {
 /// Maximum number of VLAN tags that the switch parses.
 pub const MAX_TAGS: usize = 8;
 /// Longest frame that the switch forwards: an IP packet of 65535 bytes and a header with all tags.
-pub const LONGEST: usize = 65_535 + 14 + 4 * MAX_TAGS;
+pub const MAX_LEN: usize = 65_535 + 14 + 4 * MAX_TAGS;
 const ADDRESSES: usize = 12;
 
 impl Frame {
@@ -106,7 +106,7 @@ impl Frame {
                 csum_offset: *offset as u16,
                 ..VnetHeader::default()
             },
-            Work::Cutting(large) => VnetHeader {
+            Work::Segmentation(large) => VnetHeader {
                 flags: 1,
                 gso_type: large.gso_type,
                 hdr_len: before + large.payload as u16,
@@ -124,7 +124,7 @@ impl Frame {
     pub fn packet_len(&self) -> usize {
         let further_tags = 4 * self.tags.len().saturating_sub(MAX_TAGS);
         match &self.work {
-            Work::Cutting(large) => further_tags + large.payload - 2 + large.gso_size,
+            Work::Segmentation(large) => further_tags + large.payload - 2 + large.gso_size,
             _ => further_tags + self.rest.len() - 2,
         }
     }
@@ -133,7 +133,7 @@ impl Frame {
     pub fn needs(&self) -> Offloads {
         match &self.work {
             Work::Checksum { .. } => Offloads::CSUM,
-            Work::Cutting(large) => large.needs,
+            Work::Segmentation(large) => large.needs,
             _ => Offloads::NONE,
         }
     }
@@ -150,7 +150,7 @@ impl fmt::Debug for Frame {
             Work::Nothing => Ok(()),
             Work::Verified => write!(f, ", checksum verified"),
             Work::Checksum { .. } => write!(f, ", checksum to do"),
-            Work::Cutting(large) => {
+            Work::Segmentation(large) => {
                 write!(f, ", {:?} in {} segments", large.needs, large.done.len())
             }
             Work::Malformed(header) => write!(f, ", false {header:?}"),
@@ -236,7 +236,7 @@ impl Flow {
     }
 
     /// Replaces the checksum by the pseudo-header's sum, as a sender with checksum offload does.
-    fn unfinish(&self, rest: &mut [u8]) {
+    fn leave_partial_checksum(&self, rest: &mut [u8]) {
         let addresses = if self.v6 { &rest[10..42] } else { &rest[14..22] };
         let length = rest.len() - self.transport();
         let mut sum = u64::from(if self.tcp { 6u8 } else { 17 }) + length as u64;
@@ -253,11 +253,11 @@ impl Flow {
 }
 
 /// Returns a TCP or UDP packet with an unfinished checksum.
-pub fn unfinished(rng: &mut Rng, len: usize) -> (Vec<u8>, Work) {
+pub fn partial_checksum(rng: &mut Rng, len: usize) -> (Vec<u8>, Work) {
     let flow = Flow::random(rng);
     let done = flow.packet(&rng.bytes(len), 0, 0, true);
     let mut rest = done.clone();
-    flow.unfinish(&mut rest);
+    flow.leave_partial_checksum(&mut rest);
     let (start, offset) = (flow.transport(), flow.checksum_offset());
     (rest, Work::Checksum { start, offset, done })
 }
@@ -276,7 +276,7 @@ pub fn large(rng: &mut Rng) -> (Vec<u8>, Work) {
         .map(|(index, part)| flow.packet(part, index, index * gso_size, index + 1 == count))
         .collect();
     let mut rest = flow.packet(&payload, 0, 0, true);
-    flow.unfinish(&mut rest);
+    flow.leave_partial_checksum(&mut rest);
     let (gso_type, needs) = match (flow.tcp, flow.v6) {
         (true, false) => (1, Offloads::TSO4),
         (true, true) => (4, Offloads::TSO6),
@@ -294,7 +294,7 @@ pub fn large(rng: &mut Rng) -> (Vec<u8>, Work) {
         needs: needs | ecn_needs | Offloads::CSUM,
         done,
     };
-    (rest, Work::Cutting(large))
+    (rest, Work::Segmentation(large))
 }
 
 /// Returns a frame with a header that is invalid for it.

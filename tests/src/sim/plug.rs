@@ -10,10 +10,10 @@ use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures,
 };
 
-use super::frames::LONGEST;
+use super::frames::MAX_LEN;
 
 /// Longest frame that a guest's driver sends: longer than any that the switch forwards.
-const LONGEST_SENT: usize = 66_100;
+const MAX_SENT_LEN: usize = 66_100;
 
 /// The kinds of connections.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ impl PlugKind {
                     size: 64,
                     features,
                     shape,
-                    buffer_size: HEADER_LEN + LONGEST_SENT,
+                    buffer_size: HEADER_LEN + MAX_SENT_LEN,
                 };
                 let shape = ChainShape::Single;
                 let rx = DriverOptions { size: buffers, features, shape, buffer_size };
@@ -90,8 +90,8 @@ impl Plug {
     /// Returns the length of the longest frame that it can send.
     pub fn longest(&self) -> usize {
         match self {
-            Plug::Queues(..) => LONGEST,
-            Plug::Guest(_) => LONGEST_SENT,
+            Plug::Queues(..) => MAX_LEN,
+            Plug::Guest(_) => MAX_SENT_LEN,
         }
     }
 

@@ -295,7 +295,7 @@ impl World {
         let frames: Vec<Frame> = frames.iter().filter(can_send).cloned().collect();
         for frames in frames.chunks(if may_be_full { 1 } else { room }) {
             for frame in frames {
-                let header = self.noisy(frame.header());
+                let header = self.randomise_ignored_fields(frame.header());
                 let port = self.ports[index].as_mut().unwrap();
                 port.plug.send(header, &frame.bytes());
             }
@@ -307,7 +307,7 @@ impl World {
     }
 
     /// Returns the header with random values in fields that must be ignored.
-    fn noisy(&mut self, mut header: VnetHeader) -> VnetHeader {
+    fn randomise_ignored_fields(&mut self, mut header: VnetHeader) -> VnetHeader {
         if self.noise.chance(1, 2) {
             return header;
         }
