@@ -20,13 +20,13 @@ use crate::sim::frames::{Frame, MAX_LEN, MAX_TAGS, Work};
 const MAX_SOURCES: usize = 8;
 
 /// VLAN and address.
-pub type Key = (u16, MacAddr);
+pub(crate) type Key = (u16, MacAddr);
 /// Learned addresses: port, and time last seen.
-pub type Fdb = BTreeMap<Key, (usize, u64)>;
+pub(crate) type Fdb = BTreeMap<Key, (usize, u64)>;
 
 /// One network.
 #[derive(Clone, Debug)]
-pub struct Network {
+pub(crate) struct Network {
     /// MTU.
     pub mtu: usize,
     /// Capacity of the MAC table.
@@ -40,7 +40,7 @@ pub struct Network {
 
 /// Where a port's receiver stores frames that it has not processed.
 #[derive(Clone, Copy, Debug)]
-pub enum Room {
+pub(crate) enum Room {
     /// In a queue with room for this many.
     Frames(usize),
     /// In buffers on a ring.
@@ -56,7 +56,7 @@ pub enum Room {
 
 /// One port.
 #[derive(Clone, Debug)]
-pub struct Port {
+pub(crate) struct Port {
     /// Its network, if it has one.
     pub network: Option<usize>,
     /// Its VLAN mode.
@@ -84,7 +84,7 @@ pub struct Port {
 
 /// All networks and ports, and the clock.
 #[derive(Default)]
-pub struct Model {
+pub(crate) struct Model {
     /// Networks by number.
     pub networks: Vec<Option<Network>>,
     /// Ports by number.
@@ -105,7 +105,7 @@ impl Network {
     }
 
     /// Returns the addresses not aged out at `now`.
-    pub fn live(&self, now: u64) -> Fdb {
+    pub(crate) fn live(&self, now: u64) -> Fdb {
         let live = self.learned.iter().filter(|(_, (_, seen))| self.is_live(*seen, now));
         live.map(|(key, entry)| (*key, *entry)).collect()
     }
@@ -178,7 +178,7 @@ fn leaves_tagged(mode: &VlanMode, vlan: u16) -> bool {
 impl Model {
     /// Handles a frame received from `from`. `observed` is the switch's table afterwards, if the
     /// MAC table may be full.
-    pub fn send(&mut self, from: usize, frame: &Frame, observed: Option<&Fdb>) {
+    pub(crate) fn send(&mut self, from: usize, frame: &Frame, observed: Option<&Fdb>) {
         match self.route(from, frame, observed) {
             Ok((vlan, to)) => {
                 let is_flood = self.destination(from, vlan, frame.dst).is_none();
@@ -302,7 +302,7 @@ impl Model {
     }
 
     /// Removes the addresses learned on a port.
-    pub fn flush_port(&mut self, port: usize) {
+    pub(crate) fn flush_port(&mut self, port: usize) {
         for network in self.networks.iter_mut().flatten() {
             network.learned.retain(|_, (on, _)| *on != port);
         }
@@ -341,7 +341,7 @@ impl Port {
     }
 
     /// Forgets the source addresses, as the port's guest may have changed.
-    pub fn forget_sources(&mut self) {
+    pub(crate) fn forget_sources(&mut self) {
         self.sources.clear();
         self.changed = None;
     }

@@ -27,7 +27,7 @@ pub(super) struct Station {
 impl Station {
     /// Resolves the gateway's address.
     #[track_caller]
-    pub fn new(tap: RawTap) -> Station {
+    pub(crate) fn new(tap: RawTap) -> Station {
         let question = arp(ArpOperation::REQUEST, BROADCAST, v4(GATEWAY[0]));
         let gateway = wait_until("the gateway answers", SOON, || {
             tap.send(&question);
@@ -39,7 +39,7 @@ impl Station {
         Station { tap, gateway }
     }
 
-    pub fn send(&self, from: IpAddr, to: IpAddr, header: TcpHeader, data: &[u8]) {
+    pub(crate) fn send(&self, from: IpAddr, to: IpAddr, header: TcpHeader, data: &[u8]) {
         let ethernet = PacketBuilder::ethernet2(GUEST_MAC, self.gateway);
         let ip = match (from, to) {
             (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), 64),
@@ -53,7 +53,7 @@ impl Station {
 
     /// Returns the next segment of a flow; meanwhile answers ARP and ND.
     #[track_caller]
-    pub fn receive(
+    pub(crate) fn receive(
         &self,
         from: SocketAddr,
         to: SocketAddr,

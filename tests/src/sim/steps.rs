@@ -11,16 +11,16 @@ use super::plug::PlugKind;
 use super::rng::Rng;
 
 /// Number of port slots.
-pub const PORTS: usize = 6;
+pub(crate) const PORTS: usize = 6;
 /// Number of network slots.
-pub const NETWORKS: usize = 2;
+pub(crate) const NETWORKS: usize = 2;
 /// Number of stations' addresses, small so that they meet again.
 const STATIONS: usize = 2 * PORTS;
 
 /// A step. Ports and networks are slots; on an empty slot a step does nothing. So a simulation
 /// remains valid when steps are left out.
 #[derive(Clone)]
-pub enum Step {
+pub(crate) enum Step {
     /// Frames arrive in one burst.
     Send { port: usize, frames: Vec<Frame> },
     /// Time passes, in ticks of the MAC table.
@@ -56,7 +56,7 @@ pub enum Step {
 }
 
 /// Returns the first steps: two networks, and a port in every slot.
-pub fn initial(rng: &mut Rng) -> Vec<Step> {
+pub(crate) fn initial(rng: &mut Rng) -> Vec<Step> {
     let networks = (0..NETWORKS).map(|network| {
         let capacity = if network == 0 { 8192 } else { 6 };
         Step::SetNetwork { network, mtu: 1500, capacity, aging: 1000 }
@@ -69,7 +69,7 @@ pub fn initial(rng: &mut Rng) -> Vec<Step> {
 }
 
 /// Returns a random step.
-pub fn random(rng: &mut Rng) -> Step {
+pub(crate) fn random(rng: &mut Rng) -> Step {
     let port = rng.below(PORTS);
     match rng.below(100) {
         0..72 => {
@@ -249,7 +249,7 @@ fn frame(rng: &mut Rng, port: usize) -> Frame {
 
 impl Step {
     /// Returns the step without one of its several frames.
-    pub fn without_frame(&self, index: usize) -> Option<Step> {
+    pub(crate) fn without_frame(&self, index: usize) -> Option<Step> {
         let Step::Send { port, frames } = self else { return None };
         if frames.len() < 2 || index >= frames.len() {
             return None;
