@@ -216,7 +216,7 @@ fn the_same_features_set_again_disturb_nothing() {
     s.frontend.describe_ring(0, &s.memory, &eventfd());
     s.frontend.vring(SET_VRING_ENABLE, 0, 1);
     s.rings.log();
-    s.frontend.send_acknowledged(SET_FEATURES, &s_features(1).to_ne_bytes(), &[]);
+    s.frontend.send_acknowledged(SET_FEATURES, &offered_features(1).to_ne_bytes(), &[]);
     assert!(s.rings.log().is_empty());
 }
 
@@ -227,7 +227,7 @@ fn other_features_set_again_restart_the_rings() {
     s.frontend.describe_ring(0, &s.memory, &eventfd());
     s.frontend.vring(SET_VRING_ENABLE, 0, 1);
     s.rings.recorded().used = 7;
-    let fewer = s_features(1) & !features::IN_ORDER;
+    let fewer = offered_features(1) & !features::IN_ORDER;
     s.frontend.send_acknowledged(SET_FEATURES, &fewer.to_ne_bytes(), &[]);
     assert!(s.rings.log().join(", ").ends_with("start 0 at 0, stop 0, features, start 0 at 7"));
     assert!(!s.rings.recorded().running[&0].0.features.in_order);
@@ -250,13 +250,16 @@ fn reset_owner_disables_all_rings() {
 #[test]
 fn the_offer_depends_on_the_options_alone() {
     let s = setting(|_| ());
-    assert_eq!(s.frontend.negotiate(), s_features(1));
+    assert_eq!(s.frontend.negotiate(), offered_features(1));
     assert_eq!(s.frontend.get(GET_MAX_MEM_SLOTS, &[]), 64);
     drop(s.frontend);
-    assert_eq!(RawFrontend::connect(&s.dir.path().join("port.sock")).negotiate(), s_features(1));
+    assert_eq!(
+        RawFrontend::connect(&s.dir.path().join("port.sock")).negotiate(),
+        offered_features(1)
+    );
 
     let s = setting(|options| options.queue_pairs = 4);
-    assert_eq!(s.frontend.negotiate(), s_features(4));
+    assert_eq!(s.frontend.negotiate(), offered_features(4));
     s.frontend.vring(SET_VRING_NUM, 7, 256);
     assert!(!s.frontend.accepts(SET_VRING_NUM, &vring_state(8, 256), &[]));
     assert!(error(&s.session).contains("ring 8 does not exist, the port has 8"));
@@ -265,7 +268,7 @@ fn the_offer_depends_on_the_options_alone() {
     assert_eq!(s.frontend.negotiate() & features::IN_ORDER, 0);
 }
 
-fn s_features(queue_pairs: u16) -> u64 {
+fn offered_features(queue_pairs: u16) -> u64 {
     features::offered(features::ALL, queue_pairs, false)
 }
 

@@ -20,8 +20,8 @@ fn spawn(path: &Path, role: Role) -> Result<(Session, MockRings), SessionError> 
     Ok((session, rings))
 }
 
-/// Stops the session; fails if it does not end.
-fn stops(session: Session, when: &str) {
+/// Asserts that the session ends when it is stopped.
+fn assert_stops(session: Session, when: &str) {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         session.stop();
@@ -73,7 +73,7 @@ fn a_client_reconnects_without_limit() {
         eventually("it tries", || session.status().last_error.is_some());
         fs::remove_file(&path).unwrap();
     }
-    stops(session, "while it looks for a frontend");
+    assert_stops(session, "while it looks for a frontend");
 }
 
 #[test]
@@ -88,14 +88,14 @@ fn stopping_works_wherever_the_thread_waits() {
         // One of the requests that the session takes off the socket by itself.
         ("in the middle of an early enable", &message(SET_VRING_ENABLE, 1, &[0; 8])[..15]),
     ];
-    stops(spawn(&path, Role::Server).unwrap().0, "while it listens");
+    assert_stops(spawn(&path, Role::Server).unwrap().0, "while it listens");
     for (when, bytes) in cases {
         let (session, rings) = spawn(&path, Role::Server).unwrap();
         let frontend = RawFrontend::connect(&path);
         frontend.negotiate();
         assert!(frontend.send_raw(bytes, &[]));
         let handle = session.handle();
-        stops(session, when);
+        assert_stops(session, when);
         assert!(frontend.is_closed());
         assert_eq!(handle.status().state, SessionState::Stopped);
         assert!(rings.recorded().memory.is_none());
@@ -114,7 +114,7 @@ fn stopping_works_while_the_frontend_reads_no_answers() {
     frontend.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let ask = message(GET_FEATURES, 1, &[]);
     while frontend.send_raw(&ask, &[]) {}
-    stops(session, "while it writes");
+    assert_stops(session, "while it writes");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_stale_socket_is_replaced_and_nothing_else() {
     // A socket of another process at the same path survives the end of the session.
     fs::remove_file(&path).unwrap();
     let _other = UnixListener::bind(&path).unwrap();
-    stops(session, "without its file");
+    assert_stops(session, "without its file");
     assert!(path.exists());
 
     let file = dir.path().join("file");
@@ -210,7 +210,7 @@ fn a_client_stops_although_the_listener_does_not_accept() {
     eventually("it finds the queue full", || {
         session.status().last_error.is_some_and(|e| e.contains("does not accept"))
     });
-    stops(session, "before a listener with a full queue");
+    assert_stops(session, "before a listener with a full queue");
     let (mut first, _): (UnixStream, _) = listener.accept().unwrap();
     drop(queue);
     assert_eq!(first.read(&mut [0]).unwrap(), 0);
@@ -237,7 +237,7 @@ fn without_a_cable_there_is_no_connection_in_either_role() {
         assert!(session.status().connects >= round);
     }
     session.set_cable(false);
-    stops(session, "without a cable");
+    assert_stops(session, "without a cable");
 
     let path = dir.path().join("c");
     let listener = UnixListener::bind(&path).unwrap();
@@ -251,5 +251,5 @@ fn without_a_cable_there_is_no_connection_in_either_role() {
         session.set_cable(false);
         assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "it is hung up on");
     }
-    stops(session, "without a cable");
+    assert_stops(session, "without a cable");
 }

@@ -63,8 +63,8 @@ impl Port {
     }
 }
 
-/// What cloud-hypervisor takes of the protocol features for a network device.
-fn its_protocol() -> Protocol {
+/// Returns the protocol features that cloud-hypervisor accepts for a network device.
+fn cloud_hypervisor_protocol() -> Protocol {
     Protocol::MQ | Protocol::CONFIGURE_MEM_SLOTS | Protocol::REPLY_ACK | Protocol::CONFIG
 }
 
@@ -104,7 +104,7 @@ fn qemu_counts_pairs_and_is_not_offered_what_it_warns_of() {
 #[test]
 fn vmms_that_count_rings_may_use_all_of_them() {
     let port = port(2, None);
-    let (mut frontend, offered, _) = port.cloud_hypervisor(4, its_protocol());
+    let (mut frontend, offered, _) = port.cloud_hypervisor(4, cloud_hypervisor_protocol());
     assert_eq!(frontend.get_queue_num().unwrap(), 4);
     frontend.set_features(offered & !features::NET_F_CTRL_VQ).unwrap();
     frontend.set_vring_num(3, 256).unwrap();
@@ -129,7 +129,7 @@ fn vmms_that_count_rings_may_use_all_of_them() {
 #[test]
 fn the_configuration_can_be_read_and_follows_the_port() {
     let port = port(2, Some(MAC));
-    let (mut frontend, _, taken) = port.cloud_hypervisor(4, its_protocol());
+    let (mut frontend, _, taken) = port.cloud_hypervisor(4, cloud_hypervisor_protocol());
     assert!(taken.contains(Protocol::CONFIG));
     let mut read = |offset, size| {
         let none = vec![0; size];
@@ -172,10 +172,10 @@ fn the_configuration_can_be_read_before_anything_is_negotiated() {
     assert!(frontend.is_closed(), "not even an offset");
 }
 
-/// Requests with answers of their own that are not offered, and bytes of the answer.
-const ANSWERED: [(u32, usize); 5] = [(31, 24), (40, 8), (41, 0), (42, 8), (43, 8)];
+/// Requests that are not offered but have replies of their own, and bytes of the reply.
+const WITH_REPLY: [(u32, usize); 5] = [(31, 24), (40, 8), (41, 0), (42, 8), (43, 8)];
 /// Requests that cannot be ignored.
-const HARMFUL: [u32; 9] = [6, 7, 22, 23, 26, 27, 28, 29, 33];
+const NOT_IGNORABLE: [u32; 9] = [6, 7, 22, 23, 26, 27, 28, 29, 33];
 
 #[test]
 fn a_request_that_is_not_offered_gets_the_answer_that_is_due() {
@@ -183,11 +183,12 @@ fn a_request_that_is_not_offered_gets_the_answer_that_is_due() {
     let frontend = RawFrontend::connect(&port.path);
     frontend.negotiate();
     let file = SharedMemory::new(0, 0, 4096).file;
-    for (request, size) in ANSWERED {
+    for (request, size) in WITH_REPLY {
         assert!(frontend.send(request, 1, &[0; 24], &[file.as_fd()]));
         assert_eq!(frontend.reply().expect("an answer").len(), size, "request {request}");
     }
-    for request in [19, 21, 32, 35, 39, 45, 63, 64, 1000, u32::MAX].into_iter().chain(HARMFUL) {
+    for request in [19, 21, 32, 35, 39, 45, 63, 64, 1000, u32::MAX].into_iter().chain(NOT_IGNORABLE)
+    {
         assert!(
             !frontend.accepts(request, &[0; 8], &[file.as_fd()]),
             "request {request} was accepted"
@@ -204,7 +205,7 @@ fn a_request_that_is_not_offered_gets_the_answer_that_is_due() {
 
 #[test]
 fn a_request_that_cannot_be_ignored_ends_the_connection_with_its_name_and_a_remedy() {
-    for request in HARMFUL {
+    for request in NOT_IGNORABLE {
         let port = port(1, None);
         let frontend = RawFrontend::connect(&port.path);
         assert!(frontend.send(request, 1, &[0; 8], &[]));
@@ -303,7 +304,7 @@ fn frontends_that_wait_are_bounded() {
 /// A frontend with ring 0 running in `memory`; QEMU's kick descriptors come with a kick.
 fn with_ring(port: &Port, memory: &SharedMemory) -> (RawFrontend, std::os::fd::OwnedFd) {
     let (frontend, kick) = (RawFrontend::connect(&port.path), eventfd());
-    write(&kick);
+    signal(&kick);
     frontend.share_memory(memory);
     frontend.describe_ring(0, memory, &kick);
     frontend.vring(SET_VRING_ENABLE, 0, 1);
@@ -311,7 +312,7 @@ fn with_ring(port: &Port, memory: &SharedMemory) -> (RawFrontend, std::os::fd::O
     (frontend, kick)
 }
 
-fn write(event: &std::os::fd::OwnedFd) {
+fn signal(event: &std::os::fd::OwnedFd) {
     rustix::io::write(event, &1u64.to_ne_bytes()).unwrap();
 }
 
@@ -323,7 +324,7 @@ fn memory_that_is_not_shared_is_named_with_its_remedy() {
     let (frontend, kick) = with_ring(&port, &memory);
     frontend.send_acknowledged(SET_OWNER, &[], &[]);
     assert_eq!(port.last_error(), None, "the driver has written nothing yet");
-    write(&kick);
+    signal(&kick);
     let recorded = port.complaint();
     assert!(recorded.contains("share=on"), "{recorded}");
     assert_eq!(port.rings.running(), [0], "it is only said");
@@ -341,7 +342,7 @@ fn a_healthy_guest_is_not_suspected() {
         let memory = SharedMemory::new(0, 0x7f00_0000_0000, 1 << 36);
         let (frontend, kick) = with_ring(&port, &memory);
         write_ring(&memory);
-        write(&kick);
+        signal(&kick);
         // Kicks are looked at before requests are.
         frontend.send_acknowledged(SET_OWNER, &[], &[]);
         frontend.send_acknowledged(SET_OWNER, &[], &[]);
