@@ -11,7 +11,6 @@ use trama_frame::VnetHeader;
 use crate::test_world::*;
 use crate::testing::mend_checksums;
 
-const NAME: &str = "fuzz_tests::no_packet_makes_it_panic_and_refusals_are_counted";
 const SETUP: &str = "ip addr add 198.51.100.1/32 dev lo; ip addr add 2001:db8::1/128 dev lo nodad; \
                      echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range";
 const SERVERS: [&str; 2] = ["198.51.100.1:7000", "[2001:db8::1]:7000"];
@@ -152,7 +151,7 @@ fn feed(packets: &[Wrong]) -> Result<(), TestCaseError> {
 // spec-test: rfc9293 MUST-7
 #[test]
 fn no_packet_makes_it_panic_and_refusals_are_counted() {
-    if !is_isolated(NAME, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     let _tcp = SERVERS.map(|server| TcpListener::bind(server).unwrap());

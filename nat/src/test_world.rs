@@ -340,10 +340,10 @@ pub(crate) fn read_icmp(frame: &[u8]) -> Message {
     Message { from, kind: (head[0], head[1]), rest, body: body.to_vec() }
 }
 
-/// Returns true in a process that runs a test in its own network namespace. Otherwise runs this
-/// program again for the test `name`, after the shell commands `setup`.
+/// Returns true in a process that runs one test in its own network namespace. Otherwise runs this
+/// program again for the test that calls it, after the shell commands `setup`.
 #[track_caller]
-pub(crate) fn is_isolated(name: &str, setup: &str) -> bool {
+pub(crate) fn is_isolated(setup: &str) -> bool {
     const INSIDE: &str = "TRAMA_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_some() {
         if setup.contains("2001:db8::1/128 dev lo") {
@@ -352,6 +352,9 @@ pub(crate) fn is_isolated(name: &str, setup: &str) -> bool {
         return true;
     }
     let program = std::env::current_exe().unwrap();
+    // The test harness gives each test a thread with the test's path as its name.
+    let test = std::thread::current();
+    let name = test.name().expect("a test's own thread");
     let script = format!(
         "set -e; ip link set lo up; {setup}\nexec '{}' --exact '{name}' --nocapture",
         program.display()

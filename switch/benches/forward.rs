@@ -6,13 +6,13 @@
 //! of the time-stamp counter.
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::time::Instant;
 
-use support::*;
 use trama_switch::{Engine, Time, VlanMode};
+use trama_test_kit::{
+    Guest, IN_ORDER_FEATURES, LINUX_FEATURES, PLAIN, access, driver_options, frame, mac, network,
+    port, ticks, trunk,
+};
 use trama_virtqueue::RingFeatures;
 
 /// Frames queued before the switch's turn.
@@ -82,40 +82,43 @@ fn median(mut values: Vec<u64>) -> f64 {
 }
 
 fn main() {
-    let in_order = RingFeatures { in_order: true, mergeable: true, ..Default::default() };
-    let event_idx =
-        RingFeatures { event_idx: true, indirect: true, mergeable: true, ..Default::default() };
     let plain = RingFeatures { mergeable: true, ..Default::default() };
     let trunks = || (trunk(), trunk());
     let cases = [
         Case { name: "60 B", len: 60, vlans: trunks(), features: plain, stations: 1 },
-        Case { name: "60 B, in order", len: 60, vlans: trunks(), features: in_order, stations: 1 },
+        Case {
+            name: "60 B, in order",
+            len: 60,
+            vlans: trunks(),
+            features: IN_ORDER_FEATURES,
+            stations: 1,
+        },
         Case {
             name: "60 B, event index",
             len: 60,
             vlans: trunks(),
-            features: event_idx,
+            features: LINUX_FEATURES,
             stations: 1,
         },
         Case {
             name: "60 B, in order, 50 stations each side",
             len: 60,
             vlans: trunks(),
-            features: in_order,
+            features: IN_ORDER_FEATURES,
             stations: 50,
         },
         Case {
             name: "60 B, in order, access to access",
             len: 60,
             vlans: (access(10), access(10)),
-            features: in_order,
+            features: IN_ORDER_FEATURES,
             stations: 1,
         },
         Case {
             name: "60 B, in order, access to trunk (tag pushed)",
             len: 60,
             vlans: (access(10), trunk()),
-            features: in_order,
+            features: IN_ORDER_FEATURES,
             stations: 1,
         },
         Case { name: "1500 B", len: 1500, vlans: trunks(), features: plain, stations: 1 },
@@ -123,7 +126,7 @@ fn main() {
             name: "1500 B, in order",
             len: 1500,
             vlans: trunks(),
-            features: in_order,
+            features: IN_ORDER_FEATURES,
             stations: 1,
         },
     ];

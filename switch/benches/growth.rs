@@ -7,15 +7,12 @@
 //! first row.
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::time::Duration;
 
-use support::*;
 use trama_frame::MacAddr;
 use trama_switch::{Engine, NetworkId, NetworkSettings, Time};
-use trama_virtqueue::{DriverOptions, HEADER_LEN, MAX_BURST, RingFeatures};
+use trama_test_kit::{Guest, IN_ORDER_FEATURES, PLAIN, access, driver_options, frame, port, ticks};
+use trama_virtqueue::{DriverOptions, HEADER_LEN, MAX_BURST};
 
 const BLOCKS: usize = 7;
 /// Frames per block, the same for all sizes.
@@ -26,13 +23,6 @@ const PAST_HOLD_OFF: u64 = 100_000;
 /// Of all pairs together, so that the guests' memory takes the same room in caches for any number
 /// of pairs.
 const RING_ENTRIES: usize = 8192;
-const FEATURES: RingFeatures = RingFeatures {
-    event_idx: false,
-    indirect: false,
-    in_order: true,
-    mergeable: true,
-    short_header: false,
-};
 
 /// One row of a table.
 struct Trial {
@@ -69,8 +59,10 @@ impl Lab {
     }
 
     fn guest(&mut self, size: u16) -> Guest {
-        let options =
-            DriverOptions { buffer_size: HEADER_LEN + 116, ..driver_options(size, FEATURES) };
+        let options = DriverOptions {
+            buffer_size: HEADER_LEN + 116,
+            ..driver_options(size, IN_ORDER_FEATURES)
+        };
         Guest::add(&mut self.engine, port(self.network, access(10)), options, options)
     }
 

@@ -10,14 +10,11 @@
 //! where they cannot be committed and read in a diff.
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::{Command, ExitCode};
 
-use support::paths::{self, Path};
+use trama_test_kit::paths::{self, Path};
 
 /// Fraction by which a count may differ from the baseline.
 const LIMIT: f64 = 0.02;

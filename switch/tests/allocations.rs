@@ -2,16 +2,16 @@
 #![cfg(test)]
 #![expect(unsafe_code, reason = "a global allocator that counts")]
 
-mod support;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use support::*;
 use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM};
 use trama_frame::{MacAddr, VnetHeader};
 use trama_switch::{Engine, NetworkId, Time, VlanMode};
-use trama_virtqueue::{ChainShape, DriverOptions, HEADER_LEN, RingFeatures};
+use trama_test_kit::{
+    Guest, LINUX_FEATURES, PLAIN, access, c_tag, frame, mac, network, paths, port, tagged, trunk,
+};
+use trama_virtqueue::{ChainShape, DriverOptions, HEADER_LEN};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -48,13 +48,7 @@ fn allocations(engine: &mut Engine, clock: &mut u64) -> u64 {
 }
 
 fn guest(engine: &mut Engine, network: NetworkId, vlan: VlanMode, shape: ChainShape) -> Guest {
-    let features = RingFeatures {
-        event_idx: true,
-        indirect: true,
-        mergeable: true,
-        in_order: false,
-        short_header: false,
-    };
+    let features = LINUX_FEATURES;
     let buffer_size = HEADER_LEN + if shape == ChainShape::Single { 1600 } else { 65_600 };
     let rx = DriverOptions { size: 1024, features, shape: ChainShape::Single, buffer_size };
     let tx = DriverOptions { size: 1024, features, shape, buffer_size: HEADER_LEN + 65_600 };

@@ -1,21 +1,20 @@
 //! Networks and ports move between engines, and between workers under traffic.
 #![cfg(test)]
 
-mod support;
-
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
-use support::threads::{PATIENCE, is_asleep, thread_of};
-use support::*;
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::ports::dummy::dummy_with_offloads;
 use trama_switch::{
     Device, Doorbell, Engine, EngineError, MoveError, NetworkId, NetworkSettings, PortMoved, Spin,
     Time, WorkerGroup, WorkerHandle,
+};
+use trama_test_kit::{
+    Guest, PATIENCE, PLAIN, Station, driver_options, eventfd, eventually, frame, is_asleep, mac,
+    network, port, thread_of, trunk,
 };
 use trama_virtqueue::RingFeatures;
 
@@ -135,21 +134,9 @@ fn settings(mac_table_size: usize) -> NetworkSettings {
     NetworkSettings { name: "lab".into(), mtu: 1500, mac_table_size, mac_aging }
 }
 
-fn until(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "it does not happen");
-        std::thread::yield_now();
-    }
-}
-
-fn event() -> OwnedFd {
-    eventfd(0, EventfdFlags::NONBLOCK).unwrap()
-}
-
 /// Makes a guest whose kicks wake its worker.
 fn guest(worker: &WorkerHandle, network: NetworkId) -> (Guest, OwnedFd) {
-    let kick = event();
+    let kick = eventfd();
     let kick_of_the_switch = kick.try_clone().unwrap();
     let guest = worker.call(move |engine, _| {
         let features = RingFeatures { event_idx: true, ..RingFeatures::default() };
@@ -178,7 +165,7 @@ fn a_network_under_traffic_moves_back_and_forth_and_loses_nothing() {
         let lab = running.network();
         let [(mut a, kick_a), (mut b, kick_b)] = [(); 2].map(|()| guest(&running.workers[0], lab));
         send(&mut b, &kick_b, 0, 1, 2);
-        until(|| a.frames().len() == 1);
+        eventually("the frame arrives", || a.frames().len() == 1);
         let (done, moved) = (AtomicBool::new(false), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -222,10 +209,10 @@ fn after_a_move_kicks_wake_the_new_worker_only() {
     running.workers[0].move_network(lab, &running.workers[1], |_| {}).unwrap();
     let kicks = a.counters.snapshot().kicks;
     let threads: Vec<_> = running.workers.iter().map(thread_of).collect();
-    until(|| threads.iter().all(|thread| is_asleep(*thread)));
+    eventually("the workers sleep", || threads.iter().all(|thread| is_asleep(*thread)));
     let before = running.wakeups(0);
     send(&mut a, &kick, 0, 9, 1);
-    until(|| b.frames().len() == 1);
+    eventually("the frame arrives", || b.frames().len() == 1);
     assert!(a.counters.snapshot().kicks > kicks);
     assert_eq!(running.wakeups(0), before);
 }
@@ -244,7 +231,7 @@ fn a_port_moves_between_workers_and_errors_leave_it_where_it_is() {
     let moved = here.move_port(a.id, &there, port(to, trunk())).unwrap();
     assert!(matches!(moved, PortMoved::Attached));
     send(&mut a, &kick, 1, 9, 1);
-    until(|| joined.frames().len() == 1);
+    eventually("the frame arrives", || joined.frames().len() == 1);
     let missing = here.move_port(a.id, &there, port(to, trunk()));
     assert!(matches!(missing, Err(MoveError::Engine(EngineError::NoSuchPort(_)))));
     let missing = here.move_network(to, &there, |_| {});
@@ -259,14 +246,14 @@ fn a_network_is_resized_on_the_way_and_keeps_its_addresses() {
     send(&mut a, &kick, 0, 9, 1);
     let worker = &running.workers[0];
     let known = || worker.call(move |engine, now| engine.fdb(lab, now).len()).unwrap();
-    until(|| known() == 1);
+    eventually("the address is learned", || known() == 1);
     worker.move_network(lab, worker, |network| network.set(settings(1 << 20))).unwrap();
     assert_eq!(known(), 1);
 }
 
 #[test]
 fn busy_time_is_counted_and_a_loaded_worker_signals_it() {
-    let load = event();
+    let load = eventfd();
     let running =
         Workers::new(Spin::For(Duration::from_micros(20)), Some(load.try_clone().unwrap()));
     let (id, network) = running.group.network(settings(64));
@@ -286,7 +273,10 @@ fn busy_time_is_counted_and_a_loaded_worker_signals_it() {
     let _stations = asked.unwrap();
     let broadcast = frame(MacAddr::BROADCAST, mac(1), 1400);
     let unfinished = VnetHeader { flags: 1, csum_start: 34, csum_offset: 6, ..Default::default() };
-    until(|| {
+    // Without a pause, so that the ring never runs empty.
+    let deadline = Instant::now() + PATIENCE;
+    while rustix::io::read(&load, &mut [0; 8]).is_err() {
+        assert!(Instant::now() < deadline, "the worker does not signal its load");
         a.tx.reclaim().unwrap();
         while a.tx.free() > 0 {
             a.tx.send(&unfinished.to_bytes(), &[&broadcast]).unwrap();
@@ -294,8 +284,8 @@ fn busy_time_is_counted_and_a_loaded_worker_signals_it() {
         if a.tx.publish() {
             rustix::io::write(&kick, &1u64.to_ne_bytes()).unwrap();
         }
-        rustix::io::read(&load, &mut [0; 8]).is_ok()
-    });
+        std::thread::yield_now();
+    }
     let busy = counters.snapshot().busy_nanos;
     assert!(busy >= 800_000_000, "{busy} ns in the first loaded second");
     assert!(busy <= worker.counters().snapshot().busy_nanos, "it was the only one there");

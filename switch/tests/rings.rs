@@ -1,33 +1,24 @@
 //! vhost ports: both drivers in this process, the engine between them.
 #![cfg(test)]
 
-mod support;
-
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use rustix::event::{EventfdFlags, eventfd};
-use support::*;
 use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM};
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::{
     Device, DropReason, Engine, EngineError, HdrLen, NetworkId, PortFault, PortSettings, RingFds,
     Time, VhostDevice, VlanMode,
 };
+use trama_test_kit::{
+    Guest, LINUX_FEATURES, PLAIN, Station, access, eventfd, frame, mac, network, port, trunk,
+};
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures,
 };
 
-const MERGEABLE: RingFeatures = RingFeatures {
-    event_idx: true,
-    indirect: true,
-    in_order: false,
-    mergeable: true,
-    short_header: false,
-};
-
 /// Features of drivers before virtio 1.0 without mergeable buffers.
-const SHORT: RingFeatures = RingFeatures { mergeable: false, short_header: true, ..MERGEABLE };
+const SHORT: RingFeatures = RingFeatures { mergeable: false, short_header: true, ..LINUX_FEATURES };
 
 /// An engine, a network, and a clock that passes every hold-off in a round.
 struct Lab {
@@ -69,10 +60,10 @@ fn every_shape_of_chain_carries_every_length() {
     let cases = [
         (ChainShape::Single, plain),
         (ChainShape::Single, in_order),
-        (ChainShape::HeaderSplit, MERGEABLE),
+        (ChainShape::HeaderSplit, LINUX_FEATURES),
         (ChainShape::Scattered(4), plain),
-        (ChainShape::Indirect(3), MERGEABLE),
-        (ChainShape::Single, RingFeatures { mergeable: false, ..MERGEABLE }),
+        (ChainShape::Indirect(3), LINUX_FEATURES),
+        (ChainShape::Single, RingFeatures { mergeable: false, ..LINUX_FEATURES }),
         (ChainShape::Single, SHORT),
         (ChainShape::HeaderSplit, SHORT),
         (ChainShape::Indirect(3), RingFeatures { in_order: true, ..SHORT }),
@@ -117,9 +108,9 @@ fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
     let mut lab = Lab::new();
     let big = DriverOptions {
         buffer_size: HEADER_LEN + 65_536,
-        ..options(ChainShape::Indirect(20), MERGEABLE)
+        ..options(ChainShape::Indirect(20), LINUX_FEATURES)
     };
-    let small = options(ChainShape::Single, MERGEABLE);
+    let small = options(ChainShape::Single, LINUX_FEATURES);
     let mut a = Guest::add(&mut lab.engine, port(lab.network, trunk()), big, small);
     let mut b = lab.guest(small);
     lab.engine.set_offloads(b.id, Offloads::CSUM | Offloads::TSO4);
@@ -146,11 +137,11 @@ fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
 /// frame is dropped with its reason, and the following ones pass.
 #[test]
 fn a_frame_that_fits_no_buffer_is_dropped_and_blocks_nothing() {
-    let long = RingFeatures { mergeable: false, ..MERGEABLE };
+    let long = RingFeatures { mergeable: false, ..LINUX_FEATURES };
     for (features, size) in [(long, 64), (SHORT, 64), (SHORT, 128), (SHORT, 256)] {
         let mut lab = Lab::new();
         let network = network(&mut lab.engine, 9000);
-        let large = options(ChainShape::Scattered(8), MERGEABLE);
+        let large = options(ChainShape::Scattered(8), LINUX_FEATURES);
         let large = DriverOptions { buffer_size: HEADER_LEN + 65_536, ..large };
         let firmware = DriverOptions {
             size,
@@ -186,9 +177,9 @@ fn a_port_that_wants_marks_gets_the_ingress_ports() {
     let mut lab = Lab::new();
     let big = DriverOptions {
         buffer_size: HEADER_LEN + 65_536,
-        ..options(ChainShape::Single, MERGEABLE)
+        ..options(ChainShape::Single, LINUX_FEATURES)
     };
-    let small = options(ChainShape::Single, MERGEABLE);
+    let small = options(ChainShape::Single, LINUX_FEATURES);
     let marked = |mark| PortSettings { mark, ..port(lab.network, trunk()) };
     let wants_marks = PortSettings { hdr_len: HdrLen::IngressMark, ..port(lab.network, trunk()) };
     let [first, second] = [marked(7), marked(0xff09)];
@@ -222,8 +213,8 @@ fn a_port_that_wants_marks_gets_the_ingress_ports() {
 #[test]
 fn more_than_a_ring_goes_through_in_order() {
     let mut lab = Lab::new();
-    let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
-    let mut b = lab.guest(options(ChainShape::Single, MERGEABLE));
+    let mut a = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
+    let mut b = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
     let (mut sent, mut received) = (0u64, 0u64);
     while received < 10_000 {
         a.tx.reclaim().unwrap();
@@ -246,8 +237,8 @@ fn more_than_a_ring_goes_through_in_order() {
 #[test]
 fn a_receiver_without_buffers_drops_only_its_own_frames() {
     let mut lab = Lab::new();
-    let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
-    let b = lab.guest(options(ChainShape::Single, MERGEABLE));
+    let mut a = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
+    let b = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
     let c = Station::add(&mut lab.engine, port(lab.network, trunk()), Offloads::NONE);
     for _ in 0..2 {
         for _ in 0..200 {
@@ -265,7 +256,7 @@ fn a_receiver_without_buffers_drops_only_its_own_frames() {
 #[test]
 fn frames_for_a_port_without_started_rings_are_dropped() {
     let mut lab = Lab::new();
-    let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
+    let mut a = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
     let device = Device::Vhost(VhostDevice::new(1));
     let (id, counters) = lab.engine.add_port(port(lab.network, trunk()), device).unwrap();
     a.send(&PLAIN, &frame(MacAddr::BROADCAST, mac(1), 60));
@@ -278,8 +269,8 @@ fn frames_for_a_port_without_started_rings_are_dropped() {
 #[test]
 fn a_frontend_that_reconnects_loses_nothing() {
     let mut lab = Lab::new();
-    let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
-    let mut b = lab.guest(options(ChainShape::HeaderSplit, MERGEABLE));
+    let mut a = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
+    let mut b = lab.guest(options(ChainShape::HeaderSplit, LINUX_FEATURES));
     let bytes = frame(mac(2), mac(1), 60);
     for _ in 0..5 {
         a.send(&PLAIN, &bytes);
@@ -314,10 +305,10 @@ fn a_frontend_that_reconnects_loses_nothing() {
 #[test]
 fn a_broken_ring_is_reported_once_and_affects_no_other_port() {
     let mut lab = Lab::new();
-    let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
-    let mut b = lab.guest(options(ChainShape::Single, MERGEABLE));
-    let mut c = lab.guest(options(ChainShape::Single, MERGEABLE));
-    let event = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+    let mut a = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
+    let mut b = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
+    let mut c = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
+    let event = eventfd();
     lab.engine.set_fault_event(a.id, Some(event.try_clone().unwrap())).unwrap();
     // A ring that claims to be 300 ahead of a queue of 256.
     let map = a.memory.map();
@@ -355,11 +346,11 @@ fn flows_spread_over_queue_pairs_and_stay_in_theirs() {
 /// Sends from a port of this mode to one that sees its frames with this tag, and back.
 fn spread_flows(mode: VlanMode, tag: &[u8]) {
     let mut lab = Lab::new();
-    let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
+    let mut a = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
     lab.engine.set_port(a.id, port(lab.network, mode)).unwrap();
     let device = Device::Vhost(VhostDevice::new(4));
     let (id, _) = lab.engine.add_port(port(lab.network, trunk()), device).unwrap();
-    let each = options(ChainShape::Single, MERGEABLE);
+    let each = options(ChainShape::Single, LINUX_FEATURES);
     let memory = DriverMemory::new(8 * each.memory_size()).unwrap();
     let map = memory.map();
     let mut pairs: Vec<(DriverRx, DriverTx)> = (0..4)
@@ -402,9 +393,9 @@ fn spread_flows(mode: VlanMode, tag: &[u8]) {
 #[test]
 fn calls_are_made_when_they_are_wanted_once_a_turn() {
     let mut lab = Lab::new();
-    let mut a = lab.guest(options(ChainShape::Single, MERGEABLE));
-    let mut b = lab.guest(options(ChainShape::Single, MERGEABLE));
-    let call = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+    let mut a = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
+    let mut b = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
+    let call = eventfd();
     let call_of_the_switch: OwnedFd = call.try_clone().unwrap();
     lab.engine.set_call(b.id, 0, Some(call_of_the_switch));
     let called = || {
@@ -436,7 +427,7 @@ fn a_kick_that_cannot_be_waited_for_is_refused() {
     .unwrap();
     let refused = worker.call(|engine, _| {
         let network = network(engine, 1500);
-        let options = options(ChainShape::Single, MERGEABLE);
+        let options = options(ChainShape::Single, LINUX_FEATURES);
         let guest = Guest::add(engine, port(network, trunk()), options, options);
         let kick = Some(File::open("/proc/self/exe").unwrap().into());
         engine.set_kick(guest.id, 1, kick)

@@ -2,8 +2,6 @@
 //! with their threads. Without the privilege to create them the tests print so and pass.
 #![cfg(test)]
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -11,14 +9,13 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::thread::UnshareFlags;
-use support::threads::PATIENCE;
-use support::*;
 use trama_frame::vnet::NEEDS_CSUM;
 use trama_frame::{MacAddr, Offloads, VnetHeader, checksum, ethernet};
 use trama_switch::{
     Device, DropReason, Engine, NetworkId, PortFault, Spin, Tap, TapOptions, Time, WorkerHandle,
     WorkerOptions,
 };
+use trama_test_kit::{PATIENCE, Station, frame, mac, network, port, trunk};
 
 fn options(ifname: &str, last: u8) -> TapOptions {
     TapOptions {

@@ -1,19 +1,19 @@
 //! The worker's thread: requests, panics, sleep and wake-ups.
 #![cfg(test)]
 
-mod support;
-
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, eventfd};
-use support::threads::{PATIENCE, is_asleep, thread_of};
-use support::*;
+use rustix::event::EventfdFlags;
 use trama_frame::{MacAddr, Offloads};
 use trama_switch::{NetworkId, Spin, WorkerGone, WorkerHandle, WorkerOptions};
+use trama_test_kit::{
+    Guest, PATIENCE, PLAIN, Station, driver_options, eventfd, eventually, frame, is_asleep, mac,
+    network, port, thread_of, trunk,
+};
 use trama_virtqueue::RingFeatures;
 
 struct Running {
@@ -49,19 +49,10 @@ impl Drop for Running {
     }
 }
 
-/// Waits for a condition, not for a duration.
-fn until(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "it does not happen");
-        std::thread::yield_now();
-    }
-}
-
 /// Waits until the worker sleeps; from then on only the test wakes it.
 fn until_asleep(running: &Running) {
     let thread = thread_of(&running.worker);
-    until(|| is_asleep(thread));
+    eventually("the worker sleeps", || is_asleep(thread));
 }
 
 #[test]
@@ -73,7 +64,7 @@ fn frames_pass_whatever_the_spin() {
             let bytes = frame(MacAddr::BROADCAST, mac(1), 60 + round);
             a.send(&bytes);
             let mut got = Vec::new();
-            until(|| {
+            eventually("the frame arrives", || {
                 got.append(&mut b.frames());
                 !got.is_empty()
             });
@@ -96,7 +87,7 @@ fn many_silent_ports_sleep_and_any_of_them_wakes_the_worker() {
     for from in [0, 77, 127] {
         stations[from].send(&frame(MacAddr::BROADCAST, mac(1), 60));
         let to = (from + 1) % 128;
-        until(|| !stations[to].frames().is_empty());
+        eventually("the frame arrives", || !stations[to].frames().is_empty());
     }
     assert!(running.wakeups() > asleep);
 }
@@ -105,7 +96,7 @@ fn many_silent_ports_sleep_and_any_of_them_wakes_the_worker() {
 fn a_kick_wakes_the_worker_and_the_driver_is_called() {
     let running = Running::new(Spin::Never);
     let settings = [port(running.network, trunk()), port(running.network, trunk())];
-    let event = || eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+    let event = eventfd;
     let (kick, call) = (event(), event());
     let clone = |fd: &OwnedFd| fd.try_clone().unwrap();
     let (worker_kick, worker_call) = (clone(&kick), clone(&call));
@@ -132,7 +123,7 @@ fn a_kick_wakes_the_worker_and_the_driver_is_called() {
         if a.tx.publish() {
             rustix::io::write(&kick, &1u64.to_ne_bytes()).unwrap();
         }
-        until(|| {
+        eventually("all frames arrive", || {
             received += b.frames().len();
             received == sent
         });
@@ -158,7 +149,7 @@ fn a_kick_wakes_the_worker_and_the_driver_is_called() {
 fn a_call_that_would_block_delays_no_other_port() {
     let running = Running::new(Spin::Never);
     // As a hostile frontend leaves it: the counter is full, and `O_NONBLOCK` is clear.
-    let full = eventfd(0, EventfdFlags::empty()).unwrap();
+    let full = rustix::event::eventfd(0, EventfdFlags::empty()).unwrap();
     rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
     let (call, settings) = (full.try_clone().unwrap(), port(running.network, trunk()));
     let (a, b) = (running.station(), running.station());
@@ -173,8 +164,8 @@ fn a_call_that_would_block_delays_no_other_port() {
     let answered = told.recv_timeout(PATIENCE).and_then(|mut hostile| {
         let _ = hostile.rx.arm();
         a.send(&frame(MacAddr::BROADCAST, mac(1), 60));
-        until(|| !b.frames().is_empty());
-        until(|| hostile.frames().len() == 1);
+        eventually("the frame arrives", || !b.frames().is_empty());
+        eventually("the frame arrives", || hostile.frames().len() == 1);
         let (worker, (tell, told)) = (running.worker.clone(), mpsc::channel());
         std::thread::spawn(move || tell.send(worker.call(|_, _| true).unwrap()));
         told.recv_timeout(PATIENCE)
@@ -216,7 +207,7 @@ fn requests_from_many_threads_all_have_their_answer() {
                     assert_eq!(worker.call(move |_, _| i), Ok(i));
                 });
             }
-            until(|| handed_in.load(Ordering::SeqCst) == 40);
+            eventually("the jobs are handed in", || handed_in.load(Ordering::SeqCst) == 40);
             release.send(()).unwrap();
         });
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::host::{Answer, Host};
+use crate::host::{CommandResult, Host};
 use crate::process::{POLL, Process, SOON, User, tied_command, tied_command_as, wait_until};
 
 /// Time limit of a boot on a machine that is busy with other tests.
@@ -311,7 +311,7 @@ impl Host for Guest {
         "/tmp"
     }
 
-    fn try_run_for(&self, command: &str, limit: Duration) -> Answer {
+    fn try_run_for(&self, command: &str, limit: Duration) -> CommandResult {
         assert!(!command.contains('\n'), "the agent takes one line");
         let mut guard = self.line.lock().expect("agent's port");
         let line = guard.as_mut().expect("agent's port");
@@ -325,7 +325,7 @@ impl Host for Guest {
                 Ok(answer) => {
                     if let Some(status) = answer.strip_prefix(&end) {
                         let status = status.trim().parse().unwrap_or(-1);
-                        return Answer { status, text };
+                        return CommandResult { status, text };
                     }
                     // An answer to a command that had timed out.
                     if let Some(output) = answer.strip_prefix('|') {

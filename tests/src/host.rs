@@ -7,7 +7,7 @@ use crate::process::{SOON, unique, wait_until};
 
 /// The result of a command on a host.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct CommandResult {
     /// Exit status, as in the shell.
     pub status: i32,
     /// Standard output and standard error.
@@ -23,10 +23,10 @@ pub trait Host {
     fn scratch(&self) -> &str;
 
     /// Runs one line of shell and waits until it ends, at most `limit`.
-    fn try_run_for(&self, command: &str, limit: Duration) -> Answer;
+    fn try_run_for(&self, command: &str, limit: Duration) -> CommandResult;
 
     /// Runs one line of shell for a minute at most, and accepts any exit status.
-    fn try_run(&self, command: &str) -> Answer {
+    fn try_run(&self, command: &str) -> CommandResult {
         self.try_run_for(command, SOON)
     }
 
@@ -96,11 +96,11 @@ pub trait Host {
             let report: serde_json::Value = serde_json::from_str(&answer.text)
                 .unwrap_or_else(|_| panic!("{}: `{command}` said:\n{}", self.name(), answer.text));
             let error = report["error"].as_str().unwrap_or_default().to_owned();
-            let at_the_door =
+            let is_busy =
                 ["unable to connect", "server is busy"].iter().any(|words| error.contains(words));
-            let failed = !at_the_door && (answer.status != 0 || !error.is_empty());
+            let failed = !is_busy && (answer.status != 0 || !error.is_empty());
             assert!(!failed, "{}: `{command}` failed: {error}", self.name());
-            (!at_the_door).then_some(report)
+            (!is_busy).then_some(report)
         })
     }
 

@@ -17,73 +17,78 @@ use crate::sim::rng::Rng;
 
 /// Impairments: frames affected in a thousand, and the link's delay.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Harm {
+pub struct Impairments {
     /// Dropped.
     pub lost: u64,
-    /// Delayed beyond frames that are sent up to [`LATE`] later.
-    pub late: u64,
+    /// Delayed beyond frames that are sent up to [`MAX_REORDER_DELAY`] later.
+    pub reordered: u64,
     /// Duplicated.
-    pub twice: u64,
+    pub duplicated: u64,
     /// TCP segments with one bit flipped. Their checksum detects that; ARP has none.
-    pub spoilt: u64,
+    pub corrupted: u64,
     /// Delay of every frame.
     pub delay: Duration,
 }
 
 /// Upper bound of the extra delay of a late frame.
-pub const LATE: Duration = Duration::from_millis(20);
+pub const MAX_REORDER_DELAY: Duration = Duration::from_millis(20);
 /// The largest frame at MTU 1500.
-const LARGEST: usize = 1514;
+const MAX_FRAME: usize = 1514;
 
 /// Counters of a link.
 #[derive(Default, Debug)]
-pub struct Tally {
+pub struct LinkCounters {
     /// Frames received.
-    pub taken: AtomicU64,
-    /// See [`Harm`].
+    pub received: AtomicU64,
+    /// See [`Impairments`].
     pub lost: AtomicU64,
-    /// See [`Harm`].
-    pub late: AtomicU64,
-    /// See [`Harm`].
-    pub twice: AtomicU64,
-    /// See [`Harm`].
-    pub spoilt: AtomicU64,
+    /// See [`Impairments`].
+    pub reordered: AtomicU64,
+    /// See [`Impairments`].
+    pub duplicated: AtomicU64,
+    /// See [`Impairments`].
+    pub corrupted: AtomicU64,
     /// Frames over the MTU, which are dropped.
     pub oversized: AtomicU64,
 }
 
 /// Joins two TAPs by an impaired link, until the namespaces of both are gone.
-pub fn join(ends: [RawTap; 2], harm: Harm, seed: u64) -> Arc<Tally> {
-    let tally = Arc::new(Tally::default());
+pub fn join(ends: [RawTap; 2], impairments: Impairments, seed: u64) -> Arc<LinkCounters> {
+    let counters = Arc::new(LinkCounters::default());
     let [near, far] = ends;
-    let ways = [(near.frames, far.tap.clone()), (far.frames, near.tap)];
-    for (way, (frames, to)) in ways.into_iter().enumerate() {
-        let link = Link { harm, rng: Rng::new(seed ^ way as u64), tally: tally.clone() };
+    let directions = [(near.frames, far.tap.clone()), (far.frames, near.tap)];
+    for (direction, (frames, to)) in directions.into_iter().enumerate() {
+        let link = Link {
+            impairments,
+            rng: Rng::new(seed ^ direction as u64),
+            counters: counters.clone(),
+        };
         std::thread::spawn(move || link.carry(&frames, &to));
     }
-    tally
+    counters
 }
 
 /// One direction of a link.
 struct Link {
-    harm: Harm,
+    impairments: Impairments,
     rng: Rng,
-    tally: Arc<Tally>,
+    counters: Arc<LinkCounters>,
 }
 
 impl Link {
     fn carry(mut self, frames: &Receiver<Vec<u8>>, to: &Iface) {
         // Ordered by arrival; the number keeps the order of simultaneous arrivals.
-        let mut flying: BTreeMap<(Instant, u64), Vec<u8>> = BTreeMap::new();
+        let mut in_flight: BTreeMap<(Instant, u64), Vec<u8>> = BTreeMap::new();
         for number in 0.. {
-            let next = flying.keys().next().map(|(due, _)| *due);
-            let wait = next.map_or(LATE, |due| due.saturating_duration_since(Instant::now()));
+            let next = in_flight.keys().next().map(|(due, _)| *due);
+            let wait =
+                next.map_or(MAX_REORDER_DELAY, |due| due.saturating_duration_since(Instant::now()));
             match frames.recv_timeout(wait) {
-                Ok(frame) => self.send(frame, number, &mut flying),
+                Ok(frame) => self.send(frame, number, &mut in_flight),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            while let Some(first) = flying.first_entry()
+            while let Some(first) = in_flight.first_entry()
                 && first.key().0 <= Instant::now()
             {
                 // An interface that is down loses frames, as a cable does.
@@ -96,39 +101,45 @@ impl Link {
         &mut self,
         mut frame: Vec<u8>,
         number: u64,
-        flying: &mut BTreeMap<(Instant, u64), Vec<u8>>,
+        in_flight: &mut BTreeMap<(Instant, u64), Vec<u8>>,
     ) {
-        let Link { harm, rng, tally } = self;
+        let Link { impairments, rng, counters } = self;
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-        count(&tally.taken);
+        count(&counters.received);
         // A fixed number of random draws for each frame makes the fates independent of each other.
         let mut happens = |part: u64| rng.below(1000) < part as usize;
-        let [lost, late, twice, spoilt] =
-            [harm.lost, harm.late, harm.twice, harm.spoilt].map(&mut happens);
-        let [held, place] = [rng.below(LATE.as_micros() as usize), rng.bits() as usize];
-        if frame.len() > LARGEST {
-            count(&tally.oversized);
+        let [lost, reordered, duplicated, corrupted] = [
+            impairments.lost,
+            impairments.reordered,
+            impairments.duplicated,
+            impairments.corrupted,
+        ]
+        .map(&mut happens);
+        let [held, place] =
+            [rng.below(MAX_REORDER_DELAY.as_micros() as usize), rng.bits() as usize];
+        if frame.len() > MAX_FRAME {
+            count(&counters.oversized);
             return;
         }
         if lost {
-            count(&tally.lost);
+            count(&counters.lost);
             return;
         }
-        if spoilt && carries_tcp(&frame) {
-            count(&tally.spoilt);
+        if corrupted && carries_tcp(&frame) {
+            count(&counters.corrupted);
             let bit = place % ((frame.len() - HEADER) * 8);
             frame[HEADER + bit / 8] ^= 1 << (bit % 8);
         }
-        let mut due = Instant::now() + harm.delay;
-        if twice {
-            count(&tally.twice);
-            flying.insert((due, 2 * number), frame.clone());
+        let mut due = Instant::now() + impairments.delay;
+        if duplicated {
+            count(&counters.duplicated);
+            in_flight.insert((due, 2 * number), frame.clone());
         }
-        if late {
-            count(&tally.late);
+        if reordered {
+            count(&counters.reordered);
             due += Duration::from_micros(held as u64);
         }
-        flying.insert((due, 2 * number + 1), frame);
+        in_flight.insert((due, 2 * number + 1), frame);
     }
 }
 

@@ -6,8 +6,11 @@
 //! child processes (parent-death signal), and the next test that creates a namespace removes
 //! orphaned ones.
 
-// A test that cannot continue panics with its reason, and so does its support code.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot continue panics, and so does its support code"
+)]
 
 pub mod guest;
 pub mod host;
@@ -25,7 +28,7 @@ pub mod tramad;
 pub mod uboot;
 
 pub use guest::{FULL_KERNEL, Guest, GuestOptions, Nic};
-pub use host::{Answer, Capture, Host, Pinging, assert_reaches};
+pub use host::{Capture, CommandResult, Host, Pinging, assert_reaches};
 pub use netns::Netns;
 pub use process::{Process, SOON, User, wait_until};
 pub use raw_tap::RawTap;

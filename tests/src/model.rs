@@ -14,19 +14,19 @@ use trama_switch::{
 };
 use trama_virtqueue::RingFeatures;
 
-use crate::sim::frames::{Frame, LONGEST, MAX_TAGS, Work};
+use crate::sim::frames::{Frame, MAX_LEN, MAX_TAGS, Work};
 
 /// Most source addresses remembered for a port.
-const MOST_SOURCES: usize = 8;
+const MAX_SOURCES: usize = 8;
 
 /// VLAN and address.
-pub type Key = (u16, MacAddr);
+pub(crate) type Key = (u16, MacAddr);
 /// Learned addresses: port, and time last seen.
-pub type Fdb = BTreeMap<Key, (usize, u64)>;
+pub(crate) type Fdb = BTreeMap<Key, (usize, u64)>;
 
 /// One network.
 #[derive(Clone, Debug)]
-pub struct Network {
+pub(crate) struct Network {
     /// MTU.
     pub mtu: usize,
     /// Capacity of the MAC table.
@@ -40,7 +40,7 @@ pub struct Network {
 
 /// Where a port's receiver stores frames that it has not processed.
 #[derive(Clone, Copy, Debug)]
-pub enum Room {
+pub(crate) enum Room {
     /// In a queue with room for this many.
     Frames(usize),
     /// In buffers on a ring.
@@ -56,7 +56,7 @@ pub enum Room {
 
 /// One port.
 #[derive(Clone, Debug)]
-pub struct Port {
+pub(crate) struct Port {
     /// Its network, if it has one.
     pub network: Option<usize>,
     /// Its VLAN mode.
@@ -84,7 +84,7 @@ pub struct Port {
 
 /// All networks and ports, and the clock.
 #[derive(Default)]
-pub struct Model {
+pub(crate) struct Model {
     /// Networks by number.
     pub networks: Vec<Option<Network>>,
     /// Ports by number.
@@ -105,7 +105,7 @@ impl Network {
     }
 
     /// Returns the addresses not aged out at `now`.
-    pub fn live(&self, now: u64) -> Fdb {
+    pub(crate) fn live(&self, now: u64) -> Fdb {
         let live = self.learned.iter().filter(|(_, (_, seen))| self.is_live(*seen, now));
         live.map(|(key, entry)| (*key, *entry)).collect()
     }
@@ -142,7 +142,7 @@ fn lists(trunks: &VlanSet, vid: u16) -> bool {
 }
 
 /// Returns whether a port is a member of a VLAN.
-fn carries(mode: &VlanMode, vid: u16) -> bool {
+fn is_member_of(mode: &VlanMode, vid: u16) -> bool {
     match mode {
         VlanMode::Access { tag } => tag.get() == vid,
         VlanMode::Trunk { trunks } => lists(trunks, vid),
@@ -153,7 +153,7 @@ fn carries(mode: &VlanMode, vid: u16) -> bool {
 }
 
 /// Returns the VLAN of a frame that arrives with this VID (0: untagged or priority-tagged).
-fn arrives_in(mode: &VlanMode, vid: u16) -> Option<u16> {
+fn ingress_vlan(mode: &VlanMode, vid: u16) -> Option<u16> {
     let vlan = match (mode, vid) {
         (VlanMode::Access { .. }, 1..) => return None,
         (VlanMode::Trunk { .. }, 0) => 0,
@@ -163,7 +163,7 @@ fn arrives_in(mode: &VlanMode, vid: u16) -> Option<u16> {
         }
         (_, vid) => vid,
     };
-    carries(mode, vlan).then_some(vlan)
+    is_member_of(mode, vlan).then_some(vlan)
 }
 
 /// Returns whether a frame of this VLAN leaves tagged.
@@ -178,7 +178,7 @@ fn leaves_tagged(mode: &VlanMode, vlan: u16) -> bool {
 impl Model {
     /// Handles a frame received from `from`. `observed` is the switch's table afterwards, if the
     /// MAC table may be full.
-    pub fn send(&mut self, from: usize, frame: &Frame, observed: Option<&Fdb>) {
+    pub(crate) fn send(&mut self, from: usize, frame: &Frame, observed: Option<&Fdb>) {
         match self.route(from, frame, observed) {
             Ok((vlan, to)) => {
                 let is_flood = self.destination(from, vlan, frame.dst).is_none();
@@ -212,9 +212,9 @@ impl Model {
         let network = port.network.ok_or(DropReason::NotAttached)?;
         match &frame.work {
             Work::Runt(_) => return Err(DropReason::Runt),
-            _ if frame.bytes().len() > LONGEST => return Err(DropReason::Giant),
+            _ if frame.bytes().len() > MAX_LEN => return Err(DropReason::Giant),
             Work::Malformed(_) => return Err(DropReason::HeaderMalformed),
-            Work::Cutting(_) if frame.tags.len() > MAX_TAGS => {
+            Work::Segmentation(_) if frame.tags.len() > MAX_TAGS => {
                 return Err(DropReason::HeaderMalformed);
             }
             _ => {}
@@ -223,7 +223,7 @@ impl Model {
             return Err(DropReason::MtuExceeded);
         }
         let vid = frame.tags.first().map_or(0, |tag| tag.vid().get());
-        let vlan = arrives_in(&port.vlan, vid).ok_or(DropReason::VlanNotAllowed)?;
+        let vlan = ingress_vlan(&port.vlan, vid).ok_or(DropReason::VlanNotAllowed)?;
         if frame.dst.to_string().starts_with("01:80:c2:00:00:0") {
             return Err(DropReason::ReservedMulticast);
         }
@@ -243,31 +243,37 @@ impl Model {
         let is_member = |to: &usize| {
             let port = self.ports[*to].as_ref();
             *to != from
-                && port.is_some_and(|p| p.network == Some(network) && carries(&p.vlan, vlan))
+                && port.is_some_and(|p| p.network == Some(network) && is_member_of(&p.vlan, vlan))
         };
         let members: Vec<usize> = (0..self.ports.len()).filter(is_member).collect();
         let is_there = destination.is_none_or(|to| members.contains(&to));
         if members.is_empty() || !is_there {
             return Err(DropReason::NoMember);
         }
-        let hears = |to: &usize| self.hears(*to, from, destination, frame.dst);
-        let heard: Vec<usize> = members.into_iter().filter(hears).collect();
-        if heard.is_empty() { Err(DropReason::UnknownUnicast) } else { Ok((vlan, heard)) }
+        let should_receive = |to: &usize| self.should_receive(*to, from, destination, frame.dst);
+        let receivers: Vec<usize> = members.into_iter().filter(should_receive).collect();
+        if receivers.is_empty() { Err(DropReason::UnknownUnicast) } else { Ok((vlan, receivers)) }
     }
 
     /// Returns whether a member of the frame's VLAN should receive it.
-    fn hears(&self, to: usize, from: usize, destination: Option<usize>, dst: MacAddr) -> bool {
+    fn should_receive(
+        &self,
+        to: usize,
+        from: usize,
+        destination: Option<usize>,
+        dst: MacAddr,
+    ) -> bool {
         let is_outside = |port: usize| self.ports[port].as_ref().unwrap().filter.is_outside;
         let port = self.ports[to].as_ref().unwrap();
         let is_for_it = match destination {
             _ if dst.is_multicast() => true,
             Some(destination) => destination == to,
-            None => port.may_have(dst),
+            None => port.may_have_station(dst),
         };
-        let is_among_machines = !is_outside(from) && !destination.is_some_and(is_outside);
+        let is_between_guests = !is_outside(from) && !destination.is_some_and(is_outside);
         match port.filter.promiscuous {
             Promiscuous::Deny => is_for_it,
-            Promiscuous::AllowVms => is_for_it || is_among_machines,
+            Promiscuous::AllowVms => is_for_it || is_between_guests,
             Promiscuous::AllowAll => true,
         }
     }
@@ -283,11 +289,11 @@ impl Model {
             u64::from(old.is_some_and(|(on, seen)| on != port && network.is_live(seen, now)));
         // A repeated entry is not recorded again.
         if old != Some((port, now)) {
-            self.ports[port].as_mut().unwrap().note(key.1, now, network.aging);
+            self.ports[port].as_mut().unwrap().record_source(key.1, now, network.aging);
         }
     }
 
-    /// Returns the port where `dst` was learned; `None`: flood.
+    /// Returns the port where `dst` was learned; `None` means flooding.
     fn destination(&self, from: usize, vlan: u16, dst: MacAddr) -> Option<usize> {
         let network = self.ports[from].as_ref().unwrap().network.unwrap();
         let network = self.networks[network].as_ref().unwrap();
@@ -296,7 +302,7 @@ impl Model {
     }
 
     /// Removes the addresses learned on a port.
-    pub fn flush_port(&mut self, port: usize) {
+    pub(crate) fn flush_port(&mut self, port: usize) {
         for network in self.networks.iter_mut().flatten() {
             network.learned.retain(|_, (on, _)| *on != port);
         }
@@ -305,7 +311,7 @@ impl Model {
 
 impl Port {
     /// Records a source address.
-    fn note(&mut self, mac: MacAddr, now: u64, aging: u64) {
+    fn record_source(&mut self, mac: MacAddr, now: u64, aging: u64) {
         if self.filter.station == Station::Many {
             return;
         }
@@ -320,11 +326,11 @@ impl Port {
         }
         self.sources.retain(|source| *source != mac);
         self.sources.push(mac);
-        self.sources.drain(..self.sources.len().saturating_sub(MOST_SOURCES));
+        self.sources.drain(..self.sources.len().saturating_sub(MAX_SOURCES));
     }
 
     /// Returns whether an address that was not learned may be behind the port.
-    fn may_have(&self, mac: MacAddr) -> bool {
+    fn may_have_station(&self, mac: MacAddr) -> bool {
         let has_shown = self.sources.contains(&mac);
         match self.filter.station {
             Station::Many => true,
@@ -335,7 +341,7 @@ impl Port {
     }
 
     /// Forgets the source addresses, as the port's guest may have changed.
-    pub fn forget_sources(&mut self) {
+    pub(crate) fn forget_sources(&mut self) {
         self.sources.clear();
         self.changed = None;
     }
@@ -356,19 +362,19 @@ impl Port {
             if !self.offloads.contains(Offloads::CSUM) {
                 header.flags &= !2;
             }
-            self.queue_up(header, frame.with_rest(&frame.rest));
+            self.enqueue(header, frame.with_rest(&frame.rest));
             return;
         }
         match &frame.work {
-            Work::Cutting(large) => {
+            Work::Segmentation(large) => {
                 self.counters.software_gso_frames += 1;
                 for rest in &large.done {
-                    self.queue_up(VnetHeader::default(), frame.with_rest(rest));
+                    self.enqueue(VnetHeader::default(), frame.with_rest(rest));
                 }
             }
             Work::Checksum { done, .. } => {
                 self.counters.software_checksum_frames += 1;
-                self.queue_up(VnetHeader::default(), frame.with_rest(done));
+                self.enqueue(VnetHeader::default(), frame.with_rest(done));
             }
             _ => unreachable!("a complete frame needs no offload"),
         }
@@ -389,7 +395,7 @@ impl Port {
         frame.tags.insert(0, tag);
     }
 
-    fn queue_up(&mut self, mut header: VnetHeader, bytes: Vec<u8>) {
+    fn enqueue(&mut self, mut header: VnetHeader, bytes: Vec<u8>) {
         match self.buffers(bytes.len()) {
             Ok(buffers) => header.num_buffers = buffers,
             Err(reason) => {

@@ -1,4 +1,4 @@
-//! Parts of NAT tests: a namespace as the host, a server on its link, and machines on TAPs behind a
+//! Parts of NAT tests: a namespace as the host, a server on its link, and guests on TAPs behind a
 //! gateway.
 
 use std::net::{SocketAddr, TcpListener};
@@ -11,13 +11,13 @@ use crate::process::wait_until;
 /// The host's addresses on its link to the world.
 pub const HOST: [&str; 2] = ["203.0.113.1", "fd00:13::1"];
 /// The addresses at the other end of that link.
-pub const NEXT: [&str; 2] = ["203.0.113.2", "fd00:13::2"];
-/// The network of the machines.
+pub const NEIGHBOUR: [&str; 2] = ["203.0.113.2", "fd00:13::2"];
+/// The network of the guests.
 pub const NETWORK: &str = "[[network]]\nname = \"home\"\nmode = \"nat-network\"\n\
                            subnet = [\"10.7.0.0/24\", \"fd00:7::/64\"]\n";
 /// Its gateway.
 pub const GATEWAY: [&str; 2] = ["10.7.0.1", "fd00:7::1"];
-/// Addresses of a machine.
+/// Addresses of a guest.
 pub const VM1: [&str; 2] = ["10.7.0.11", "fd00:7::11"];
 /// Addresses of another.
 pub const VM2: [&str; 2] = ["10.7.0.12", "fd00:7::12"];
@@ -38,7 +38,7 @@ pub fn namespace(label: &str) -> Netns {
 pub fn host_and_server() -> [Netns; 2] {
     let [host, server] = ["host", "server"].map(namespace);
     join(&host, "eth0", &server, "eth0");
-    NEXT.iter().for_each(|address| host.wait_for_ping(address, SOON));
+    NEIGHBOUR.iter().for_each(|address| host.wait_for_ping(address, SOON));
     [host, server]
 }
 
@@ -47,7 +47,7 @@ pub fn host_and_server() -> [Netns; 2] {
 pub fn join(host: &Netns, device: &str, next: &Netns, its_device: &str) {
     host.run(&format!("ip link add {device} type veth peer {its_device} netns {}", next.name()));
     set_up(host, device, HOST);
-    set_up(next, its_device, NEXT);
+    set_up(next, its_device, NEIGHBOUR);
 }
 
 /// Configures an interface with an IPv4 and an IPv6 address and sets it up.
@@ -59,7 +59,7 @@ pub fn set_up(netns: &Netns, device: &str, [v4, v6]: [&str; 2]) {
     ));
 }
 
-/// Returns the `[[port]]` of a machine on a network: a TAP in its namespace. `keys` are added.
+/// Returns the `[[port]]` of a guest on a network: a TAP in its namespace. `keys` are added.
 pub fn tap_port(network: &str, name: &str, netns: &Netns, keys: &str) -> String {
     format!(
         "\n[[port]]\nname = \"{name}\"\nnetwork = \"{network}\"\ntype = \"tap\"\n\
@@ -68,8 +68,8 @@ pub fn tap_port(network: &str, name: &str, netns: &Netns, keys: &str) -> String 
     )
 }
 
-/// Returns the `[[port]]` of a machine of [`NETWORK`], with these addresses on its `eth0`.
-pub fn machine(netns: &Netns, name: &str, addresses: &[&str]) -> String {
+/// Returns the `[[port]]` of a guest of [`NETWORK`], with these addresses on its `eth0`.
+pub fn guest_port(netns: &Netns, name: &str, addresses: &[&str]) -> String {
     let with_length = |address: &&str| {
         let length = if address.contains(':') { 64 } else { 24 };
         format!("{address}/{length}")
@@ -78,7 +78,7 @@ pub fn machine(netns: &Netns, name: &str, addresses: &[&str]) -> String {
     tap_port("home", name, netns, &format!("ifname = \"eth0\"\naddress = {addresses:?}"))
 }
 
-/// Adds default routes to a machine.
+/// Adds default routes to a guest.
 #[track_caller]
 pub fn route(vm: &Netns, gateway: &[&str]) {
     for address in gateway {

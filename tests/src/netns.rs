@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
-use crate::host::{Answer, Host};
+use crate::host::{CommandResult, Host};
 use crate::process::{tied_command, unique};
 
 const PREFIX: &str = "trama-t";
@@ -89,7 +89,7 @@ impl Host for Netns {
         self.scratch.path().to_str().expect("temporary paths are text")
     }
 
-    fn try_run_for(&self, command: &str, limit: Duration) -> Answer {
+    fn try_run_for(&self, command: &str, limit: Duration) -> CommandResult {
         // A file, as background processes of the command would keep a pipe open.
         let file = format!("{}/answer-{}", self.scratch(), unique());
         let out = File::create(&file).expect("answer file");
@@ -104,7 +104,7 @@ impl Host for Netns {
             .expect("run ip netns exec");
         let text = std::fs::read(&file).expect("answer file");
         let _ = std::fs::remove_file(&file);
-        Answer {
+        CommandResult {
             status: status.code().unwrap_or(-1),
             text: String::from_utf8_lossy(&text).into_owned(),
         }

@@ -188,6 +188,9 @@ impl Process {
     }
 
     /// Sends `signal` to the process, not to its group.
+    ///
+    /// # Errors
+    /// The process has ended.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         kill_process(self.pid(), signal).map_err(io::Error::from)
     }

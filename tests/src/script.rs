@@ -1,10 +1,10 @@
-//! Scripted TCP: a test writes every segment of a machine, and drives the host's program at the
+//! Scripted TCP: a test writes every segment of a guest, and drives the host's program at the
 //! other end of the flow.
 //!
 //! Each line is a step:
 //!
 //! ```text
-//! > syn 0 win=1000 mss=1000 scale=2     the machine sends this segment
+//! > syn 0 win=1000 mss=1000 scale=2     the guest sends this segment
 //! < syn 0 ack=1 scale=5                 it receives this one, and no other before
 //! host accepts                          further: says DATA, urges DATA (urgent data),
 //!                                       hears DATA, ends, hears end, hears reset, resets,
@@ -31,7 +31,7 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{SendFlags, send};
 
 use crate::host::Host;
-use crate::nat::{HOST, NETWORK, NEXT, SOON, VM1, at, host_and_server, listen, tap_port};
+use crate::nat::{HOST, NEIGHBOUR, NETWORK, SOON, VM1, at, host_and_server, listen, tap_port};
 use crate::netns::Netns;
 use crate::process::{unique, wait_until};
 use crate::raw_tap::RawTap;
@@ -40,12 +40,12 @@ pub use segment::Segment;
 use segment::data;
 use station::Station;
 
-/// The machine's initial sequence number, so that its numbers wrap early.
-const OWN: u32 = u32::MAX - 2;
-/// The L4 port that [`Stage::forward`] forwards to the machine.
+/// The guest's initial sequence number, so that its numbers wrap early.
+const GUEST_ISN: u32 = u32::MAX - 2;
+/// The L4 port that [`Stage::set_up`] forwards to the guest.
 const FORWARDED: u16 = 8080;
 
-/// A NAT with a scripted machine, and a namespace for the host's program.
+/// A NAT with a scripted guest, and a namespace for the host's program.
 pub struct Stage {
     station: Station,
     far: Netns,
@@ -91,8 +91,8 @@ impl Stage {
             stage: self,
             version,
             guest: at(VM1[version], 20_000 + unique() as u16),
-            remote: at(NEXT[version], port),
-            theirs: 0,
+            remote: at(NEIGHBOUR[version], port),
+            gateway_isn: 0,
             received: 0,
             listener: Some(listener),
             host: None,
@@ -106,14 +106,14 @@ impl Stage {
     }
 }
 
-/// A flow between the scripted machine and the host's program.
+/// A flow between the scripted guest and the host's program.
 pub struct Flow<'a> {
     stage: &'a Stage,
     version: usize,
     guest: SocketAddr,
     remote: SocketAddr,
     /// The initial sequence number of the gateway.
-    theirs: u32,
+    gateway_isn: u32,
     /// The sequence number after the last byte received.
     received: u32,
     listener: Option<TcpListener>,
@@ -132,26 +132,27 @@ impl Flow<'_> {
                 Some(words) => self.expect(&Segment::parse(words), true),
                 None => self.expect(&Segment::parse(words), false),
             },
-            Some(("host", words)) => self.tell_host(words),
-            _ => panic!("{line} is not a step"),
+            Some(("host", words)) => self.host_step(words),
+            _ => panic!("not a step: {line}"),
         }
     }
 
-    /// Sends a segment from the machine.
+    /// Sends a segment from the guest.
     pub fn send(&self, segment: &Segment) {
-        let header = segment.header(self.guest.port(), self.remote.port(), [OWN, self.theirs]);
+        let header =
+            segment.header(self.guest.port(), self.remote.port(), [GUEST_ISN, self.gateway_isn]);
         self.stage.station.send(self.guest.ip(), self.remote.ip(), header, &segment.data);
     }
 
-    /// Returns the next segment that the machine receives.
+    /// Returns the next segment that the guest receives.
     #[track_caller]
     pub fn receive(&mut self) -> Segment {
         let frame = self.stage.station.receive(self.remote, self.guest, SOON);
         let (header, data) = frame.expect("the machine receives nothing");
-        if header.syn && header.sequence_number != self.theirs {
-            (self.theirs, self.received) = (header.sequence_number, 0);
+        if header.syn && header.sequence_number != self.gateway_isn {
+            (self.gateway_isn, self.received) = (header.sequence_number, 0);
         }
-        Segment::read(&header, data, [OWN, self.theirs])
+        Segment::read(&header, data, [GUEST_ISN, self.gateway_isn])
     }
 
     #[track_caller]
@@ -159,7 +160,7 @@ impl Flow<'_> {
         loop {
             let got = self.receive();
             let is_old = got.end() != got.sequence && got.end() <= self.received;
-            if got.agrees_with(wanted) {
+            if got.matches(wanted) {
                 self.received = self.received.max(got.end());
                 return;
             }
@@ -167,14 +168,15 @@ impl Flow<'_> {
         }
     }
 
-    /// Executes a step of the host's program.
+    /// Returns the connection of the host's program.
     #[track_caller]
     pub fn host(&mut self) -> &mut TcpStream {
         self.host.as_mut().expect("the program has a connection")
     }
 
+    /// Executes a step of the host's program.
     #[track_caller]
-    fn tell_host(&mut self, words: &str) {
+    fn host_step(&mut self, words: &str) {
         let (verb, object) = words.split_once(' ').unwrap_or((words, ""));
         match (verb, object) {
             ("accepts", "") => self.accept(),
@@ -200,7 +202,7 @@ impl Flow<'_> {
                 set_socket_linger(self.host(), Some(Duration::ZERO)).expect("linger");
                 self.host = None;
             }
-            _ => panic!("the host does not know how to: {words}"),
+            _ => panic!("unknown step of the host: {words}"),
         }
     }
 
@@ -209,10 +211,10 @@ impl Flow<'_> {
         let listener = self.listener.as_ref().expect("the program listens");
         listener.set_nonblocking(true).expect("not waiting");
         let (stream, _) = wait_until("the host has connected", SOON, || listener.accept().ok());
-        self.talk(stream);
+        self.use_connection(stream);
     }
 
-    /// Connects a client to the machine through the forward.
+    /// Connects a client to the guest through the forward.
     #[track_caller]
     fn call(&mut self) {
         let to = at(HOST[self.version], FORWARDED);
@@ -220,10 +222,10 @@ impl Flow<'_> {
         let client = client.join().expect("client").expect("connect to the forward");
         self.guest.set_port(FORWARDED);
         self.remote.set_port(client.local_addr().expect("connected").port());
-        self.talk(client);
+        self.use_connection(client);
     }
 
-    fn talk(&mut self, stream: TcpStream) {
+    fn use_connection(&mut self, stream: TcpStream) {
         stream.set_nodelay(true).expect("no delay");
         stream.set_read_timeout(Some(SOON)).expect("timeout");
         stream.set_write_timeout(Some(SOON)).expect("timeout");

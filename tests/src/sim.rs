@@ -57,7 +57,7 @@ impl Coverage {
 /// Returns the steps of a seed.
 fn steps_of(seed: u64, count: usize) -> Vec<Step> {
     let mut rng = Rng::new(seed);
-    let mut steps = steps::opening(&mut rng);
+    let mut steps = steps::initial(&mut rng);
     steps.extend((0..count).map(|_| steps::random(&mut rng)));
     steps
 }
@@ -85,18 +85,18 @@ fn run(seed: u64, steps: &[Step], coverage: &mut Coverage) -> Result<(), (usize,
 /// long as a failure remains.
 fn shrink(seed: u64, mut steps: Vec<Step>) -> Vec<Step> {
     let fails = |steps: &[Step]| run(seed, steps, &mut Coverage::default()).err();
-    let mut piece = steps.len() / 2;
-    while piece > 0 {
+    let mut group = steps.len() / 2;
+    while group > 0 {
         let mut at = 0;
         while at < steps.len() {
-            let end = (at + piece).min(steps.len());
+            let end = (at + group).min(steps.len());
             let rest: Vec<Step> = [&steps[..at], &steps[end..]].concat();
             match fails(&rest) {
                 Some((last, _)) => steps = rest[..=last].to_vec(),
-                None => at += piece,
+                None => at += group,
             }
         }
-        piece /= 2;
+        group /= 2;
     }
     for at in 0..steps.len() {
         let mut index = 0;
@@ -111,7 +111,10 @@ fn shrink(seed: u64, mut steps: Vec<Step>) -> Vec<Step> {
     steps
 }
 
-/// Runs `count` steps of a seed. The error describes the minimised failure.
+/// Runs `count` steps of a seed.
+///
+/// # Errors
+/// The engine and the model differ; the text describes the shortest run that shows it.
 pub fn check(seed: u64, count: usize, coverage: &mut Coverage) -> Result<(), String> {
     let mut steps = steps_of(seed, count);
     let Err((failed, _)) = run(seed, &steps, coverage) else { return Ok(()) };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use crate::host::{Answer, Host};
+use crate::host::{CommandResult, Host};
 use crate::netns::Netns;
 use crate::process::{Process, SOON, tied_command, unique, wait_until};
 
@@ -127,7 +127,7 @@ impl Tramad {
     }
 
     /// Runs `tramactl` with these arguments.
-    pub fn try_ctl(&self, arguments: &[&str]) -> Answer {
+    pub fn try_ctl(&self, arguments: &[&str]) -> CommandResult {
         let output = Command::new(binary("tramactl"))
             .arg("--socket")
             .arg(self.path("control.sock"))
@@ -136,7 +136,7 @@ impl Tramad {
             .expect("run tramactl");
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
         text += &String::from_utf8_lossy(&output.stderr);
-        Answer { status: output.status.code().unwrap_or(-1), text }
+        CommandResult { status: output.status.code().unwrap_or(-1), text }
     }
 
     /// Runs `tramactl` with the words of `line`, which must succeed.

@@ -2,15 +2,18 @@
 //! in use, and the next frontend is served. Alone in its process, for the counts' sake.
 #![cfg(test)]
 
-mod support;
-
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use support::*;
+use trama_test_kit::requests::{
+    ADD_MEM_REG, GET_FEATURES, GET_VRING_BASE, NET_SET_MTU, REM_MEM_REG, SET_FEATURES,
+    SET_MEM_TABLE, SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL,
+    SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM, message, vring_state, words,
+};
+use trama_test_kit::{MockRings, RawFrontend, SharedMemory, eventfd, eventually};
 use trama_vhost_net_backend::{Role, Session, SessionOptions, SessionState};
 
 const MESSAGES: u32 = 100_000;
@@ -34,21 +37,21 @@ impl Random {
         from[self.below(from.len() as u64) as usize]
     }
 
-    /// Mostly a number that may mean something.
+    /// Returns mostly numbers at the limits of fields.
     fn number(&mut self) -> u64 {
         let interesting = [0, 1, 2, 3, 255, 256, 4096, 65_535, 65_536, 1 << 20, 1 << 32, u64::MAX];
         if self.below(8) == 0 { self.next() } else { self.pick(&interesting) }
     }
 }
 
-/// What a frontend may attach.
-struct Things {
-    memory: Memory,
+/// Descriptors that a frontend may attach.
+struct Attachments {
+    memory: SharedMemory,
     event: OwnedFd,
     null: File,
 }
 
-impl Things {
+impl Attachments {
     fn pick(&self, random: &mut Random) -> BorrowedFd<'_> {
         match random.below(8) {
             0 => self.null.as_fd(),
@@ -59,16 +62,16 @@ impl Things {
 }
 
 /// A body that fits the request, with values that may be wrong.
-fn body(request: u32, random: &mut Random, things: &Things) -> (Vec<u8>, usize) {
+fn body(request: u32, random: &mut Random, attachments: &Attachments) -> (Vec<u8>, usize) {
     let index = random.pick(&[0, 0, 0, 1, 1, 1, 2, 3, 255]);
     match request {
-        SET_VRING_NUM => (state(index, random.pick(&[0, 2, 3, 256, 256, 40_000])).into(), 0),
-        SET_VRING_BASE | GET_VRING_BASE => (state(index, random.number() as u32).into(), 0),
-        SET_VRING_ENABLE => (state(index, random.pick(&[0, 1, 1, 1, 2])).into(), 0),
+        SET_VRING_NUM => (vring_state(index, random.pick(&[0, 2, 3, 256, 256, 40_000])).into(), 0),
+        SET_VRING_BASE | GET_VRING_BASE => (vring_state(index, random.number() as u32).into(), 0),
+        SET_VRING_ENABLE => (vring_state(index, random.pick(&[0, 1, 1, 1, 2])).into(), 0),
         SET_VRING_ADDR if random.below(4) == 0 => {
             (words(&[u64::from(index), random.number(), random.number(), random.number(), 0]), 0)
         }
-        SET_VRING_ADDR => (things.memory.ring(index), 0),
+        SET_VRING_ADDR => (attachments.memory.ring(index), 0),
         SET_VRING_KICK | SET_VRING_CALL => {
             let without = random.below(4) == 0;
             (words(&[u64::from(index) | u64::from(without) << 8]), usize::from(!without))
@@ -78,12 +81,12 @@ fn body(request: u32, random: &mut Random, things: &Things) -> (Vec<u8>, usize) 
             let numbers = (0..4 * count).map(|_| random.number()).collect::<Vec<_>>();
             (words(&[&[count], &numbers[..]].concat()), count as usize)
         }
-        SET_MEM_TABLE => (things.memory.table(), 1),
+        SET_MEM_TABLE => (attachments.memory.table(), 1),
         ADD_MEM_REG if random.below(3) == 0 => {
             (words(&[0, random.number(), random.number(), random.number(), random.number()]), 1)
         }
-        ADD_MEM_REG => (things.memory.single(), 1),
-        REM_MEM_REG => (things.memory.single(), 0),
+        ADD_MEM_REG => (attachments.memory.single(), 1),
+        REM_MEM_REG => (attachments.memory.single(), 0),
         SET_FEATURES => (words(&[random.pick(&[0x1_7040_bb83, 0x1_0000_8000, 0, !0])]), 0),
         SET_PROTOCOL_FEATURES => (words(&[random.pick(&[0x8018, 0x8018, 0x8, 0, !0])]), 0),
         NET_SET_MTU => (words(&[random.number()]), 0),
@@ -91,18 +94,22 @@ fn body(request: u32, random: &mut Random, things: &Things) -> (Vec<u8>, usize) 
     }
 }
 
-/// Sends one message; true: the connection may go on.
-fn attack(peer: &Peer, random: &mut Random, things: &Things) -> bool {
+/// Sends one message; returns whether the connection is still open.
+fn send_random_message(
+    frontend: &RawFrontend,
+    random: &mut Random,
+    attachments: &Attachments,
+) -> bool {
     let known = random.below(45) as u32;
     let likely = [1, 2, 5, 8, 9, 10, 11, 12, 13, 15, 16, 18, 20, 37, 38];
     let request = if random.below(4) == 0 { known } else { random.pick(&likely) };
-    let (body, expected) = body(request, random, things);
+    let (body, expected) = body(request, random, attachments);
     let count = match random.below(24) {
         0 => random.below(4) as usize,
         1 => random.pick(&[32, 33, 64, 253]),
         _ => expected,
     };
-    let fds: Vec<_> = (0..count).map(|_| things.pick(random)).collect();
+    let fds: Vec<_> = (0..count).map(|_| attachments.pick(random)).collect();
     let wrong = random.below(16) == 0;
     let flags = if wrong { random.pick(&[0, 5, 13, 0xffff_ffff]) } else { random.pick(&[1, 9]) };
     let mut bytes = message(request, flags, &body);
@@ -123,28 +130,28 @@ fn attack(peer: &Peer, random: &mut Random, things: &Things) -> bool {
         // More than fit in one message are cut off along with the place in the stream.
         _ => count <= 32,
     };
-    if !peer.send_raw(&bytes, &fds) {
+    if !frontend.send_raw(&bytes, &fds) {
         return false;
     }
     if whole {
-        // A question whose answer shows that all before it has been served.
-        return peer.send(GET_FEATURES, 1, &[], &[]) && answered(peer);
+        // Its reply shows that all messages before it have been handled.
+        return frontend.send(GET_FEATURES, 1, &[], &[]) && is_answered(frontend);
     }
-    let _ = peer.stream.shutdown(Shutdown::Write);
-    let _ = (&peer.stream).read_to_end(&mut Vec::new());
+    let _ = frontend.stream.shutdown(Shutdown::Write);
+    let _ = (&frontend.stream).read_to_end(&mut Vec::new());
     false
 }
 
-/// Reads answers up to that of GET_FEATURES; false: the connection is closed.
-fn answered(peer: &Peer) -> bool {
+/// Reads replies up to that of GET_FEATURES. Returns `false` if the connection is closed.
+fn is_answered(frontend: &RawFrontend) -> bool {
     loop {
         let mut header = [0; 12];
-        if (&peer.stream).read_exact(&mut header).is_err() {
+        if (&frontend.stream).read_exact(&mut header).is_err() {
             return false;
         }
         let [request, _, size] =
             [0, 4, 8].map(|at| u32::from_ne_bytes(header[at..at + 4].try_into().unwrap()));
-        if (&peer.stream).read_exact(&mut vec![0; size as usize]).is_err() {
+        if (&frontend.stream).read_exact(&mut vec![0; size as usize]).is_err() {
             return false;
         }
         if request == GET_FEATURES {
@@ -164,24 +171,30 @@ fn resident() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Connects again and again until `count` messages have been sent.
-fn attack_with(count: u32, path: &Path, rings: &MockRings, random: &mut Random, things: &Things) {
+/// Connects repeatedly until `count` messages have been sent.
+fn send_random_messages(
+    count: u32,
+    path: &Path,
+    rings: &MockRings,
+    random: &mut Random,
+    attachments: &Attachments,
+) {
     let mut sent = 0;
     while sent < count {
-        let peer = Peer::connect(path);
+        let frontend = RawFrontend::connect(path);
         // The record of calls is this test's memory, not the session's.
         rings.log();
         // Half of them behave for a while, so that rings run when the rest arrives.
         if random.below(2) == 0 {
-            peer.share_memory(&things.memory);
+            frontend.share_memory(&attachments.memory);
             for ring in 0..2 {
-                peer.describe_ring(ring, &things.memory, &things.event);
-                peer.vring(SET_VRING_ENABLE, ring, 1);
+                frontend.describe_ring(ring, &attachments.memory, &attachments.event);
+                frontend.vring(SET_VRING_ENABLE, ring, 1);
             }
         }
         for _ in 0..64 {
             sent += 1;
-            if !attack(&peer, random, things) {
+            if !send_random_message(&frontend, random, attachments) {
                 break;
             }
         }
@@ -195,20 +208,20 @@ fn random_messages_leave_nothing_behind() {
     let rings = MockRings::new();
     let session = Session::spawn(SessionOptions::new(&path, Role::Server), rings.clone()).unwrap();
     let mut random = Random(0x7261_6d61);
-    let memory = Memory::new(0, 0x7f00_0000_0000, 1 << 20);
+    let memory = SharedMemory::new(0, 0x7f00_0000_0000, 1 << 20);
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
-    let things = Things { memory, event: event(), null };
+    let attachments = Attachments { memory, event: eventfd(), null };
     let settle = || {
-        Peer::connect(&path).negotiate();
+        RawFrontend::connect(&path).negotiate();
         let idle = || session.status().state == SessionState::Listening;
         eventually("the last connection is gone", idle);
         rings.log();
         (open_files(), resident())
     };
 
-    attack_with(MESSAGES / 10, &path, &rings, &mut random, &things);
+    send_random_messages(MESSAGES / 10, &path, &rings, &mut random, &attachments);
     let (files, kibibytes) = settle();
-    attack_with(MESSAGES, &path, &rings, &mut random, &things);
+    send_random_messages(MESSAGES, &path, &rings, &mut random, &attachments);
     let (files_after, kibibytes_after) = settle();
     let connections = session.status().connects;
     println!(

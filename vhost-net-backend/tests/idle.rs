@@ -2,13 +2,11 @@
 //! the only sessions there.
 #![cfg(test)]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use support::*;
+use trama_test_kit::{MockRings, RawFrontend, eventually};
 use trama_vhost_net_backend::{Role, Session, SessionOptions};
 
 /// Of each session thread, whether it sleeps and how often it has gone to sleep so far.
@@ -34,8 +32,8 @@ fn idle_sessions_never_wake() {
         let options = SessionOptions::new(dir.path().join(name), Role::Server);
         Session::spawn(options, MockRings::new()).unwrap()
     });
-    let peer = Peer::connect(&dir.path().join("connected"));
-    peer.negotiate();
+    let frontend = RawFrontend::connect(&dir.path().join("connected"));
+    frontend.negotiate();
     let mut before = BTreeMap::new();
     // A thread that waits for a processor does not sleep, however long it stands still.
     eventually("both are asleep", || {

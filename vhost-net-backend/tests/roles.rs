@@ -1,8 +1,6 @@
 //! Sessions that come and go: both roles, sockets that are in the way, and stopping at any moment.
 #![cfg(test)]
 
-mod support;
-
 use std::fs;
 use std::io::Read;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -10,7 +8,8 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use support::*;
+use trama_test_kit::requests::{GET_FEATURES, SET_FEATURES, SET_VRING_ENABLE, message};
+use trama_test_kit::{MockRings, PATIENCE, RawFrontend, eventually};
 use trama_vhost_net_backend::{
     Role, Session, SessionError, SessionOptions, SessionState, SocketError,
 };
@@ -21,8 +20,8 @@ fn spawn(path: &Path, role: Role) -> Result<(Session, MockRings), SessionError> 
     Ok((session, rings))
 }
 
-/// Stops the session; fails if it does not end.
-fn stops(session: Session, when: &str) {
+/// Asserts that the session ends when it is stopped.
+fn assert_stops(session: Session, when: &str) {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         session.stop();
@@ -38,16 +37,16 @@ fn a_server_listens_again_after_each_disconnect() {
     let (session, rings) = spawn(&path, Role::Server).unwrap();
     let waiting = rings.recorded().disconnects;
     for round in 1..=20 {
-        let peer = Peer::connect(&path);
-        peer.negotiate();
+        let frontend = RawFrontend::connect(&path);
+        frontend.negotiate();
         assert_eq!(session.status().state, SessionState::Connected);
-        drop(peer);
+        drop(frontend);
         eventually("the disconnect is noticed", || rings.recorded().disconnects == waiting + round);
     }
     eventually("it listens", || session.status().state == SessionState::Listening);
     assert_eq!(session.status().connects, 20);
     eventually("a frontend that leaves at once is named", || {
-        drop(Peer::connect(&path));
+        drop(RawFrontend::connect(&path));
         session
             .status()
             .last_error
@@ -65,7 +64,7 @@ fn a_client_reconnects_without_limit() {
     for round in 1..=3 {
         let listener = UnixListener::bind(&path).unwrap();
         for _ in 0..2 {
-            Peer::new(listener.accept().unwrap().0).negotiate();
+            RawFrontend::new(listener.accept().unwrap().0).negotiate();
         }
         drop(listener);
         let connects = || session.status().connects;
@@ -74,7 +73,7 @@ fn a_client_reconnects_without_limit() {
         eventually("it tries", || session.status().last_error.is_some());
         fs::remove_file(&path).unwrap();
     }
-    stops(session, "while it looks for a frontend");
+    assert_stops(session, "while it looks for a frontend");
 }
 
 #[test]
@@ -89,15 +88,15 @@ fn stopping_works_wherever_the_thread_waits() {
         // One of the requests that the session takes off the socket by itself.
         ("in the middle of an early enable", &message(SET_VRING_ENABLE, 1, &[0; 8])[..15]),
     ];
-    stops(spawn(&path, Role::Server).unwrap().0, "while it listens");
+    assert_stops(spawn(&path, Role::Server).unwrap().0, "while it listens");
     for (when, bytes) in cases {
         let (session, rings) = spawn(&path, Role::Server).unwrap();
-        let peer = Peer::connect(&path);
-        peer.negotiate();
-        assert!(peer.send_raw(bytes, &[]));
+        let frontend = RawFrontend::connect(&path);
+        frontend.negotiate();
+        assert!(frontend.send_raw(bytes, &[]));
         let handle = session.handle();
-        stops(session, when);
-        assert!(peer.is_closed());
+        assert_stops(session, when);
+        assert!(frontend.is_closed());
         assert_eq!(handle.status().state, SessionState::Stopped);
         assert!(rings.recorded().memory.is_none());
         assert!(!path.exists(), "the socket file is left behind");
@@ -109,13 +108,13 @@ fn stopping_works_while_the_frontend_reads_no_answers() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let (session, _) = spawn(&path, Role::Server).unwrap();
-    let peer = Peer::connect(&path);
-    peer.negotiate();
+    let frontend = RawFrontend::connect(&path);
+    frontend.negotiate();
     // Until both directions are full: then the session sits in its write.
-    peer.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    frontend.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let ask = message(GET_FEATURES, 1, &[]);
-    while peer.send_raw(&ask, &[]) {}
-    stops(session, "while it writes");
+    while frontend.send_raw(&ask, &[]) {}
+    assert_stops(session, "while it writes");
 }
 
 #[test]
@@ -124,14 +123,14 @@ fn a_partial_message_blocks_no_other_session() {
     let (one, other) = (dir.path().join("1"), dir.path().join("2"));
     let (first, _) = spawn(&one, Role::Server).unwrap();
     let (_second, _) = spawn(&other, Role::Server).unwrap();
-    let stuck = Peer::connect(&one);
+    let stuck = RawFrontend::connect(&one);
     assert!(stuck.send_raw(&[1, 0, 0], &[]));
-    Peer::connect(&other).negotiate();
+    RawFrontend::connect(&other).negotiate();
     drop(stuck);
     eventually("the broken message is reported", || {
         first.status().last_error.is_some_and(|e| e.contains("in the middle"))
     });
-    Peer::connect(&one).negotiate();
+    RawFrontend::connect(&one).negotiate();
 }
 
 #[test]
@@ -146,18 +145,18 @@ fn a_stale_socket_is_replaced_and_nothing_else() {
 
     drop(UnixListener::bind(&path).unwrap());
     let (session, _) = spawn(&path, Role::Server).unwrap();
-    Peer::connect(&path).negotiate();
+    RawFrontend::connect(&path).negotiate();
 
     // A second one does not take it away from the first.
     let error = refused(&path);
     assert!(matches!(error, SocketError::InUse(_)), "{error}");
     assert!(error.to_string().contains(path.to_str().unwrap()));
-    Peer::connect(&path).negotiate();
+    RawFrontend::connect(&path).negotiate();
 
     // A socket of another process at the same path survives the end of the session.
     fs::remove_file(&path).unwrap();
     let _other = UnixListener::bind(&path).unwrap();
-    stops(session, "without its file");
+    assert_stops(session, "without its file");
     assert!(path.exists());
 
     let file = dir.path().join("file");
@@ -211,7 +210,7 @@ fn a_client_stops_although_the_listener_does_not_accept() {
     eventually("it finds the queue full", || {
         session.status().last_error.is_some_and(|e| e.contains("does not accept"))
     });
-    stops(session, "before a listener with a full queue");
+    assert_stops(session, "before a listener with a full queue");
     let (mut first, _): (UnixStream, _) = listener.accept().unwrap();
     drop(queue);
     assert_eq!(first.read(&mut [0]).unwrap(), 0);
@@ -223,12 +222,12 @@ fn without_a_cable_there_is_no_connection_in_either_role() {
     let path = dir.path().join("s");
     let (session, rings) = spawn(&path, Role::Server).unwrap();
     for round in 1..=20 {
-        let mut peer = Peer::connect(&path);
-        peer.negotiate();
+        let mut frontend = RawFrontend::connect(&path);
+        frontend.negotiate();
         let before = rings.recorded().disconnects;
         session.set_cable(false);
-        eventually("the peer is hung up on", || {
-            peer.stream.read(&mut [0; 1]).is_ok_and(|n| n == 0)
+        eventually("the session closes the connection", || {
+            frontend.stream.read(&mut [0; 1]).is_ok_and(|n| n == 0)
         });
         eventually("the port is recorded", || rings.recorded().disconnects > before);
         eventually("connections are refused", || UnixStream::connect(&path).is_err());
@@ -238,7 +237,7 @@ fn without_a_cable_there_is_no_connection_in_either_role() {
         assert!(session.status().connects >= round);
     }
     session.set_cable(false);
-    stops(session, "without a cable");
+    assert_stops(session, "without a cable");
 
     let path = dir.path().join("c");
     let listener = UnixListener::bind(&path).unwrap();
@@ -252,5 +251,5 @@ fn without_a_cable_there_is_no_connection_in_either_role() {
         session.set_cable(false);
         assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "it is hung up on");
     }
-    stops(session, "without a cable");
+    assert_stops(session, "without a cable");
 }

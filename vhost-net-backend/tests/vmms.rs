@@ -2,13 +2,16 @@
 //! test speaks in the order of the VMM that it names.
 #![cfg(test)]
 
-mod support;
-
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
-use support::*;
 use trama_frame::MacAddr;
+use trama_test_kit::requests::{
+    GET_CONFIG, GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NET_SET_MTU, PROTOCOL_CONFIG,
+    RESET_DEVICE, SET_CONFIG, SET_FEATURES, SET_OWNER, SET_PROTOCOL_FEATURES, SET_VRING_ENABLE,
+    vring_state, words,
+};
+use trama_test_kit::{MockRings, RawFrontend, SharedMemory, connect, eventfd, eventually};
 use trama_vhost_net_backend::features::{self, VHOST_USER_PROTOCOL_FEATURES};
 use trama_vhost_net_backend::{DeviceSettings, Role, Session, SessionOptions, SessionState};
 use vhost::vhost_user::message::{
@@ -40,7 +43,7 @@ fn port(queue_pairs: u16, mac: Option<MacAddr>) -> Port {
 impl Port {
     /// A frontend of the `vhost` crate, as far as cloud-hypervisor goes before its guest boots.
     fn cloud_hypervisor(&self, rings: u64, wanted: Protocol) -> (Frontend, u64, Protocol) {
-        let mut frontend = Frontend::from_stream(card::connect(&self.path), rings);
+        let mut frontend = Frontend::from_stream(connect(&self.path), rings);
         frontend.set_owner().unwrap();
         let offered = frontend.get_features().unwrap();
         let taken = frontend.get_protocol_features().unwrap() & wanted;
@@ -60,8 +63,8 @@ impl Port {
     }
 }
 
-/// What cloud-hypervisor takes of the protocol features for a network device.
-fn its_protocol() -> Protocol {
+/// Returns the protocol features that cloud-hypervisor accepts for a network device.
+fn cloud_hypervisor_protocol() -> Protocol {
     Protocol::MQ | Protocol::CONFIGURE_MEM_SLOTS | Protocol::REPLY_ACK | Protocol::CONFIG
 }
 
@@ -73,7 +76,7 @@ fn a_driver_can_take_the_whole_offer() {
     for queue_pairs in [1, 2, 4] {
         for mac in [None, Some(MAC)] {
             let port = port(queue_pairs, mac);
-            let offer = Peer::connect(&port.path).negotiate();
+            let offer = RawFrontend::connect(&port.path).negotiate();
             let has_control_queue = offer & features::NET_F_CTRL_VQ != 0;
             assert_eq!(has_control_queue, queue_pairs > 1, "{offer:#x}");
             assert!(has_control_queue || offer & of_control_queue == 0, "{offer:#x}");
@@ -86,22 +89,22 @@ fn a_driver_can_take_the_whole_offer() {
 #[test]
 fn qemu_counts_pairs_and_is_not_offered_what_it_warns_of() {
     let port = port(2, Some(MAC));
-    let peer = Peer::connect(&port.path);
+    let frontend = RawFrontend::connect(&port.path);
     // Once for each pair of its own; SET_OWNER comes with the first.
     for pair in 0..3 {
-        peer.ask(GET_FEATURES, &[]);
-        let offered = peer.ask(GET_PROTOCOL_FEATURES, &[]);
+        frontend.get(GET_FEATURES, &[]);
+        let offered = frontend.get(GET_PROTOCOL_FEATURES, &[]);
         assert_eq!(offered & PROTOCOL_CONFIG, 0, "pair {pair}");
-        assert!(peer.send(SET_PROTOCOL_FEATURES, 1, &offered.to_ne_bytes(), &[]));
-        assert_eq!(peer.ask(GET_QUEUE_NUM, &[]), 2, "pair {pair}");
-        peer.send_acknowledged(SET_OWNER, &[], &[]);
+        assert!(frontend.send(SET_PROTOCOL_FEATURES, 1, &offered.to_ne_bytes(), &[]));
+        assert_eq!(frontend.get(GET_QUEUE_NUM, &[]), 2, "pair {pair}");
+        frontend.send_acknowledged(SET_OWNER, &[], &[]);
     }
 }
 
 #[test]
 fn vmms_that_count_rings_may_use_all_of_them() {
     let port = port(2, None);
-    let (mut frontend, offered, _) = port.cloud_hypervisor(4, its_protocol());
+    let (mut frontend, offered, _) = port.cloud_hypervisor(4, cloud_hypervisor_protocol());
     assert_eq!(frontend.get_queue_num().unwrap(), 4);
     frontend.set_features(offered & !features::NET_F_CTRL_VQ).unwrap();
     frontend.set_vring_num(3, 256).unwrap();
@@ -116,7 +119,7 @@ fn vmms_that_count_rings_may_use_all_of_them() {
     drop(frontend);
 
     // libkrun asks before SET_OWNER, as QEMU does.
-    let mut frontend = Frontend::from_stream(card::connect(&port.path), 4);
+    let mut frontend = Frontend::from_stream(connect(&port.path), 4);
     frontend.get_features().unwrap();
     let taken = frontend.get_protocol_features().unwrap() & (Protocol::MQ | Protocol::CONFIG);
     frontend.set_protocol_features(taken).unwrap();
@@ -126,7 +129,7 @@ fn vmms_that_count_rings_may_use_all_of_them() {
 #[test]
 fn the_configuration_can_be_read_and_follows_the_port() {
     let port = port(2, Some(MAC));
-    let (mut frontend, _, taken) = port.cloud_hypervisor(4, its_protocol());
+    let (mut frontend, _, taken) = port.cloud_hypervisor(4, cloud_hypervisor_protocol());
     assert!(taken.contains(Protocol::CONFIG));
     let mut read = |offset, size| {
         let none = vec![0; size];
@@ -155,54 +158,58 @@ fn the_configuration_can_be_read_and_follows_the_port() {
 #[test]
 fn the_configuration_can_be_read_before_anything_is_negotiated() {
     let port = port(1, None);
-    let peer = Peer::connect(&port.path);
+    let frontend = RawFrontend::connect(&port.path);
     let body = [10u32, 2, 0].map(u32::to_ne_bytes).concat();
-    assert!(peer.send(GET_CONFIG, 1, &[&body[..], &[0, 0]].concat(), &[]));
-    assert_eq!(peer.answer().unwrap(), [&body[..], &[0xdc, 5]].concat());
-    assert!(peer.send(SET_CONFIG, 1, &[&body[..], &[0, 0]].concat(), &[]));
-    assert_eq!(peer.ask(GET_QUEUE_NUM, &[]), 2);
+    assert!(frontend.send(GET_CONFIG, 1, &[&body[..], &[0, 0]].concat(), &[]));
+    assert_eq!(frontend.reply().unwrap(), [&body[..], &[0xdc, 5]].concat());
+    assert!(frontend.send(SET_CONFIG, 1, &[&body[..], &[0, 0]].concat(), &[]));
+    assert_eq!(frontend.get(GET_QUEUE_NUM, &[]), 2);
     // More than there is: an answer without bytes.
     let body = [4000u32, 97, 0].map(u32::to_ne_bytes).concat();
-    assert!(peer.send(GET_CONFIG, 1, &[&body[..], &[0; 97]].concat(), &[]));
-    assert_eq!(peer.answer().unwrap(), [4000u32, 0, 0].map(u32::to_ne_bytes).concat());
-    assert!(peer.send(GET_CONFIG, 1, &[0; 4], &[]));
-    assert!(peer.is_closed(), "not even an offset");
+    assert!(frontend.send(GET_CONFIG, 1, &[&body[..], &[0; 97]].concat(), &[]));
+    assert_eq!(frontend.reply().unwrap(), [4000u32, 0, 0].map(u32::to_ne_bytes).concat());
+    assert!(frontend.send(GET_CONFIG, 1, &[0; 4], &[]));
+    assert!(frontend.is_closed(), "not even an offset");
 }
 
-/// Requests with answers of their own that are not offered, and bytes of the answer.
-const ANSWERED: [(u32, usize); 5] = [(31, 24), (40, 8), (41, 0), (42, 8), (43, 8)];
+/// Requests that are not offered but have replies of their own, and bytes of the reply.
+const WITH_REPLY: [(u32, usize); 5] = [(31, 24), (40, 8), (41, 0), (42, 8), (43, 8)];
 /// Requests that cannot be ignored.
-const HARMFUL: [u32; 9] = [6, 7, 22, 23, 26, 27, 28, 29, 33];
+const NOT_IGNORABLE: [u32; 9] = [6, 7, 22, 23, 26, 27, 28, 29, 33];
 
 #[test]
 fn a_request_that_is_not_offered_gets_the_answer_that_is_due() {
     let port = port(1, None);
-    let peer = Peer::connect(&port.path);
-    peer.negotiate();
-    let file = Memory::new(0, 0, 4096).file;
-    for (request, size) in ANSWERED {
-        assert!(peer.send(request, 1, &[0; 24], &[file.as_fd()]));
-        assert_eq!(peer.answer().expect("an answer").len(), size, "request {request}");
+    let frontend = RawFrontend::connect(&port.path);
+    frontend.negotiate();
+    let file = SharedMemory::new(0, 0, 4096).file;
+    for (request, size) in WITH_REPLY {
+        assert!(frontend.send(request, 1, &[0; 24], &[file.as_fd()]));
+        assert_eq!(frontend.reply().expect("an answer").len(), size, "request {request}");
     }
-    for request in [19, 21, 32, 35, 39, 45, 63, 64, 1000, u32::MAX].into_iter().chain(HARMFUL) {
-        assert!(!peer.tell(request, &[0; 8], &[file.as_fd()]), "request {request} was accepted");
-        assert!(peer.tell(SET_OWNER, &[], &[]), "the connection goes on after {request}");
+    for request in [19, 21, 32, 35, 39, 45, 63, 64, 1000, u32::MAX].into_iter().chain(NOT_IGNORABLE)
+    {
+        assert!(
+            !frontend.accepts(request, &[0; 8], &[file.as_fd()]),
+            "request {request} was accepted"
+        );
+        assert!(frontend.accepts(SET_OWNER, &[], &[]), "the connection goes on after {request}");
     }
     for request in [19, 21, 32, 35, 39, 45, 1000] {
-        assert!(peer.send(request, 1, &[0; 8], &[]));
+        assert!(frontend.send(request, 1, &[0; 8], &[]));
     }
-    peer.send_acknowledged(RESET_DEVICE, &[], &[]);
+    frontend.send_acknowledged(RESET_DEVICE, &[], &[]);
     assert_eq!(port.last_error(), None);
     assert_eq!(port.session.status().connects, 1);
 }
 
 #[test]
 fn a_request_that_cannot_be_ignored_ends_the_connection_with_its_name_and_a_remedy() {
-    for request in HARMFUL {
+    for request in NOT_IGNORABLE {
         let port = port(1, None);
-        let peer = Peer::connect(&port.path);
-        assert!(peer.send(request, 1, &[0; 8], &[]));
-        assert!(peer.is_closed(), "request {request}");
+        let frontend = RawFrontend::connect(&port.path);
+        assert!(frontend.send(request, 1, &[0; 8], &[]));
+        assert!(frontend.is_closed(), "request {request}");
         eventually("a reason is kept", || port.last_error().is_some());
         let error = port.last_error().unwrap();
         assert!(error.contains(" (8 bytes): ") && !error.contains("malformed"), "{error}");
@@ -212,44 +219,44 @@ fn a_request_that_cannot_be_ignored_ends_the_connection_with_its_name_and_a_reme
 #[test]
 fn reset_device_stops_the_rings() {
     let port = port(1, None);
-    let memory = Memory::new(0, 0x7f00_0000_0000, 1 << 20);
-    let peer = Peer::connect(&port.path);
-    peer.share_memory(&memory);
-    peer.describe_ring(0, &memory, &event());
-    peer.vring(SET_VRING_ENABLE, 0, 1);
+    let memory = SharedMemory::new(0, 0x7f00_0000_0000, 1 << 20);
+    let frontend = RawFrontend::connect(&port.path);
+    frontend.share_memory(&memory);
+    frontend.describe_ring(0, &memory, &eventfd());
+    frontend.vring(SET_VRING_ENABLE, 0, 1);
     assert_eq!(port.rings.running(), [0]);
-    peer.send_acknowledged(RESET_DEVICE, &[], &[]);
+    frontend.send_acknowledged(RESET_DEVICE, &[], &[]);
     assert!(port.rings.running().is_empty());
 }
 
 #[test]
 fn an_mtu_above_the_networks_is_refused_and_the_session_goes_on() {
     let port = port(1, None);
-    let peer = Peer::connect(&port.path);
-    peer.negotiate();
-    assert!(peer.tell(NET_SET_MTU, &words(&[1500]), &[]));
-    assert!(!peer.tell(NET_SET_MTU, &words(&[1501]), &[]));
-    assert!(peer.tell(SET_OWNER, &[], &[]));
+    let frontend = RawFrontend::connect(&port.path);
+    frontend.negotiate();
+    assert!(frontend.accepts(NET_SET_MTU, &words(&[1500]), &[]));
+    assert!(!frontend.accepts(NET_SET_MTU, &words(&[1501]), &[]));
+    assert!(frontend.accepts(SET_OWNER, &[], &[]));
     let recorded = port.complaint();
     assert!(recorded.contains("MTU of 1501") && recorded.contains("has 1500"), "{recorded}");
     port.session.set_device(DeviceSettings { mtu: 9000, mac: None });
-    assert!(peer.tell(NET_SET_MTU, &words(&[9000]), &[]), "the network's MTU was raised");
+    assert!(frontend.accepts(NET_SET_MTU, &words(&[9000]), &[]), "the network's MTU was raised");
 }
 
 #[test]
 fn a_guest_with_a_larger_mtu_than_the_network_is_reported() {
     let port = port(1, None);
-    let peer = Peer::connect(&port.path);
-    peer.negotiate();
-    peer.send_acknowledged(NET_SET_MTU, &words(&[1400]), &[]);
+    let frontend = RawFrontend::connect(&port.path);
+    frontend.negotiate();
+    frontend.send_acknowledged(NET_SET_MTU, &words(&[1400]), &[]);
     port.session.set_device(DeviceSettings { mtu: 1450, mac: None });
     assert_eq!(port.last_error(), None, "what it was recorded still fits");
     port.session.set_device(DeviceSettings { mtu: 1300, mac: None });
     let recorded = port.complaint();
     assert!(recorded.contains("MTU of 1400") && recorded.contains("has 1300"), "{recorded}");
-    drop(peer);
+    drop(frontend);
     eventually("it goes", || port.session.status().state == SessionState::Listening);
-    let next = Peer::connect(&port.path);
+    let next = RawFrontend::connect(&port.path);
     next.negotiate();
     port.session.set_device(DeviceSettings { mtu: 1200, mac: None });
     assert_eq!(port.last_error(), None, "the next one was recorded nothing");
@@ -258,32 +265,32 @@ fn a_guest_with_a_larger_mtu_than_the_network_is_reported() {
 #[test]
 fn a_second_frontend_is_shown_as_waiting_and_served_next() {
     let port = port(1, None);
-    let first = Peer::connect(&port.path);
+    let first = RawFrontend::connect(&port.path);
     first.negotiate();
     let me = format!("pid {} uid {}", std::process::id(), rustix::process::geteuid().as_raw());
     let status = || port.session.status();
     assert_eq!(status().peer.unwrap().to_string(), me);
     assert!(status().waiting.is_empty());
 
-    let second = Peer::connect(&port.path);
+    let second = RawFrontend::connect(&port.path);
     assert!(second.send(GET_FEATURES, 1, &[], &[]));
-    let third = Peer::connect(&port.path);
+    let third = RawFrontend::connect(&port.path);
     eventually("both wait", || status().waiting.len() == 2);
     assert_eq!(status().waiting[0].to_string(), me);
-    assert!(first.tell(SET_OWNER, &[], &[]), "the first is served as before");
+    assert!(first.accepts(SET_OWNER, &[], &[]), "the first is served as before");
     drop(third);
     eventually("the third has gone", || status().waiting.len() == 1);
     drop(first);
-    assert_eq!(second.answer().expect("the second is served").len(), 8);
+    assert_eq!(second.reply().expect("the second is served").len(), 8);
     assert_eq!((status().connects, status().waiting.len()), (2, 0));
 }
 
 #[test]
 fn frontends_that_wait_are_bounded() {
     let port = port(1, None);
-    let first = Peer::connect(&port.path);
+    let first = RawFrontend::connect(&port.path);
     first.negotiate();
-    let mut others: Vec<_> = (0..20).map(|_| Peer::connect(&port.path)).collect();
+    let mut others: Vec<_> = (0..20).map(|_| RawFrontend::connect(&port.path)).collect();
     eventually("eight wait", || port.session.status().waiting.len() == 8);
     first.send_acknowledged(SET_OWNER, &[], &[]);
     assert_eq!(port.session.status().waiting.len(), 8, "the others are not let in");
@@ -295,17 +302,17 @@ fn frontends_that_wait_are_bounded() {
 }
 
 /// A frontend with ring 0 running in `memory`; QEMU's kick descriptors come with a kick.
-fn with_ring(port: &Port, memory: &Memory) -> (Peer, std::os::fd::OwnedFd) {
-    let (peer, kick) = (Peer::connect(&port.path), event());
-    write(&kick);
-    peer.share_memory(memory);
-    peer.describe_ring(0, memory, &kick);
-    peer.vring(SET_VRING_ENABLE, 0, 1);
+fn with_ring(port: &Port, memory: &SharedMemory) -> (RawFrontend, std::os::fd::OwnedFd) {
+    let (frontend, kick) = (RawFrontend::connect(&port.path), eventfd());
+    signal(&kick);
+    frontend.share_memory(memory);
+    frontend.describe_ring(0, memory, &kick);
+    frontend.vring(SET_VRING_ENABLE, 0, 1);
     assert_eq!(port.rings.running(), [0]);
-    (peer, kick)
+    (frontend, kick)
 }
 
-fn write(event: &std::os::fd::OwnedFd) {
+fn signal(event: &std::os::fd::OwnedFd) {
     rustix::io::write(event, &1u64.to_ne_bytes()).unwrap();
 }
 
@@ -313,11 +320,11 @@ fn write(event: &std::os::fd::OwnedFd) {
 fn memory_that_is_not_shared_is_named_with_its_remedy() {
     // Nothing that the guest wrote arrives in the file: neither its kernel nor its ring.
     let port = port(1, None);
-    let memory = Memory::new(0, 0x7f00_0000_0000, 1 << 20);
-    let (peer, kick) = with_ring(&port, &memory);
-    peer.send_acknowledged(SET_OWNER, &[], &[]);
+    let memory = SharedMemory::new(0, 0x7f00_0000_0000, 1 << 20);
+    let (frontend, kick) = with_ring(&port, &memory);
+    frontend.send_acknowledged(SET_OWNER, &[], &[]);
     assert_eq!(port.last_error(), None, "the driver has written nothing yet");
-    write(&kick);
+    signal(&kick);
     let recorded = port.complaint();
     assert!(recorded.contains("share=on"), "{recorded}");
     assert_eq!(port.rings.running(), [0], "it is only said");
@@ -327,18 +334,18 @@ fn memory_that_is_not_shared_is_named_with_its_remedy() {
 fn a_healthy_guest_is_not_suspected() {
     // Nothing but the ring was ever written: firmware, huge or hot-plugged memory with holes. A
     // buffer is at descriptor 3, which only the available ring or the table may show.
-    let index = |memory: &Memory| memory.file.write_all_at(&[1, 0], 0x1002).unwrap();
-    let descriptor = |memory: &Memory| memory.file.write_all_at(&[8], 3 * 16 + 8).unwrap();
-    let shown: [&dyn Fn(&Memory); 2] = [&index, &descriptor];
+    let index = |memory: &SharedMemory| memory.file.write_all_at(&[1, 0], 0x1002).unwrap();
+    let descriptor = |memory: &SharedMemory| memory.file.write_all_at(&[8], 3 * 16 + 8).unwrap();
+    let shown: [&dyn Fn(&SharedMemory); 2] = [&index, &descriptor];
     for write_ring in shown {
         let port = port(1, None);
-        let memory = Memory::new(0, 0x7f00_0000_0000, 1 << 36);
-        let (peer, kick) = with_ring(&port, &memory);
+        let memory = SharedMemory::new(0, 0x7f00_0000_0000, 1 << 36);
+        let (frontend, kick) = with_ring(&port, &memory);
         write_ring(&memory);
-        write(&kick);
+        signal(&kick);
         // Kicks are looked at before requests are.
-        peer.send_acknowledged(SET_OWNER, &[], &[]);
-        peer.send_acknowledged(SET_OWNER, &[], &[]);
+        frontend.send_acknowledged(SET_OWNER, &[], &[]);
+        frontend.send_acknowledged(SET_OWNER, &[], &[]);
         assert_eq!(port.last_error(), None);
     }
 }
@@ -347,9 +354,9 @@ fn a_healthy_guest_is_not_suspected() {
 fn nothing_needs_protocol_features() {
     // A frontend without them enables rings all the same: they run from the start.
     let port = port(1, None);
-    let peer = Peer::connect(&port.path);
-    let plain = peer.ask(GET_FEATURES, &[]) & !VHOST_USER_PROTOCOL_FEATURES;
-    assert!(peer.send(SET_FEATURES, 1, &plain.to_ne_bytes(), &[]));
-    assert!(peer.send(SET_VRING_ENABLE, 1, &state(0, 1), &[]));
-    assert_eq!(peer.ask(GET_FEATURES, &[]) & plain, plain);
+    let frontend = RawFrontend::connect(&port.path);
+    let plain = frontend.get(GET_FEATURES, &[]) & !VHOST_USER_PROTOCOL_FEATURES;
+    assert!(frontend.send(SET_FEATURES, 1, &plain.to_ne_bytes(), &[]));
+    assert!(frontend.send(SET_VRING_ENABLE, 1, &vring_state(0, 1), &[]));
+    assert_eq!(frontend.get(GET_FEATURES, &[]) & plain, plain);
 }

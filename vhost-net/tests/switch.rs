@@ -2,22 +2,19 @@
 //! rings, through sessions and a running worker.
 #![cfg(test)]
 
-#[path = "../../vhost-net-backend/tests/support/mod.rs"]
-mod support;
-
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use support::card::{Card, connect, eventually};
-use support::{Memory, Peer, SET_VRING_ENABLE, event};
 use trama_frame::vnet::VnetHeader;
 use trama_switch::{
     Device, DummyHandle, HdrLen, NetworkSettings, PortId, PortSettings, Spin, VhostDevice,
     VlanMode, VlanSet, WorkerHandle, WorkerOptions, dummy,
 };
+use trama_test_kit::requests::SET_VRING_ENABLE;
+use trama_test_kit::{Card, RawFrontend, SharedMemory, connect, eventfd, eventually};
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{Role, Session, SessionOptions, features};
 use trama_virtqueue::RingFeatures;
@@ -210,7 +207,7 @@ fn drivers_replace_each_other_on_one_connection() {
         (features::RING_EVENT_IDX | features::IN_ORDER, 10),
         (features::RING_INDIRECT_DESC, 10),
     ] {
-        card.drive(driver, 1);
+        card.change_driver(driver, 1);
         assert_eq!(features::ring_features(card.features).header_len(), header_len);
         for number in 1..=300 {
             card.send(0, &frame(0xff, 1, number));
@@ -279,12 +276,12 @@ fn a_frontend_that_takes_its_memory_away_loses_its_connection_only() {
     let dummy = switch.dummy();
     let session = switch.session("s", Role::Server, 1);
     let other = switch.session("other", Role::Server, 1);
-    let memory = Memory::new(0, 0x7f00_0000_0000, 1 << 20);
-    let peer = Peer::connect(&switch.path("s"));
-    peer.share_memory(&memory);
+    let memory = SharedMemory::new(0, 0x7f00_0000_0000, 1 << 20);
+    let frontend = RawFrontend::connect(&switch.path("s"));
+    frontend.share_memory(&memory);
     for ring in 0..2 {
-        peer.describe_ring(ring, &memory, &event());
-        peer.vring(SET_VRING_ENABLE, ring, 1);
+        frontend.describe_ring(ring, &memory, &eventfd());
+        frontend.vring(SET_VRING_ENABLE, ring, 1);
     }
     let mut neighbour = Card::plug(connect(&switch.path("other")), features::ALL, 1);
     memory.file.set_len(0).unwrap();

@@ -135,8 +135,7 @@ fn led_to(world: &mut World, address: &str) -> EthernetProtocol {
 
 #[test]
 fn the_versions_of_ip_have_ports_of_their_own() {
-    let name = "forward::tests::the_versions_of_ip_have_ports_of_their_own";
-    if !is_isolated(name, "echo 1 >/proc/sys/net/ipv6/bindv6only") {
+    if !is_isolated("echo 1 >/proc/sys/net/ipv6/bindv6only") {
         return;
     }
     let mut world = World::new();
@@ -167,8 +166,7 @@ fn the_versions_of_ip_have_ports_of_their_own() {
 
 #[test]
 fn a_host_without_ipv6_addresses_listens_for_ipv4() {
-    let name = "forward::tests::a_host_without_ipv6_addresses_listens_for_ipv4";
-    if !is_isolated(name, "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6") {
+    if !is_isolated("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6") {
         return;
     }
     let mut world = World::new();

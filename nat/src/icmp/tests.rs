@@ -44,8 +44,7 @@ fn chain(mtu: u32) -> (Neighbour, Neighbour) {
 
 #[test]
 fn a_ping_gets_the_reply_of_its_destination() {
-    let name = "icmp::tests::a_ping_gets_the_reply_of_its_destination";
-    if !is_isolated(name, PINGS) {
+    if !is_isolated(PINGS) {
         return;
     }
     let _chain = chain(1500);
@@ -73,10 +72,8 @@ fn a_ping_gets_the_reply_of_its_destination() {
 
 #[test]
 fn where_pings_are_forbidden_nothing_is_answered_and_one_warning_says_why() {
-    let name =
-        "icmp::tests::where_pings_are_forbidden_nothing_is_answered_and_one_warning_says_why";
     let setup = "echo '1 0' > /proc/sys/net/ipv4/ping_group_range; ip addr add 198.51.100.2 dev lo";
-    if !is_isolated(name, setup) {
+    if !is_isolated(setup) {
         return;
     }
     let mut world = World::new();
@@ -93,7 +90,7 @@ fn where_pings_are_forbidden_nothing_is_answered_and_one_warning_says_why() {
 
 #[test]
 fn a_trace_shows_each_hop() {
-    if !is_isolated("icmp::tests::a_trace_shows_each_hop", PINGS) {
+    if !is_isolated(PINGS) {
         return;
     }
     let _chain = chain(1500);
@@ -133,7 +130,7 @@ fn a_trace_shows_each_hop() {
 
 #[test]
 fn the_guest_learns_the_path_mtu() {
-    if !is_isolated("icmp::tests::the_guest_learns_the_path_mtu", PINGS) {
+    if !is_isolated(PINGS) {
         return;
     }
     let _chain = chain(1400);

@@ -65,8 +65,7 @@ fn is_local(config: &Lab, frame: &[u8]) -> bool {
 
 #[test]
 fn mdns_questions_go_out_and_responses_come_in_to_the_group() {
-    let name = "reflect::tests::mdns_questions_go_out_and_responses_come_in_to_the_group";
-    if !is_isolated(name, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     for group in [MDNS4, MDNS6] {
@@ -100,8 +99,7 @@ fn mdns_questions_go_out_and_responses_come_in_to_the_group() {
 
 #[test]
 fn responses_to_a_search_return_to_its_port() {
-    let name = "reflect::tests::responses_to_a_search_return_to_its_port";
-    if !is_isolated(name, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     let device = SocketAddr::new(HERE, 1900);
@@ -139,9 +137,7 @@ fn responses_to_a_search_return_to_its_port() {
 
 #[test]
 fn announcements_of_guests_are_withheld_and_malformed_messages_counted() {
-    let name =
-        "reflect::tests::announcements_of_guests_are_withheld_and_malformed_messages_counted";
-    if !is_isolated(name, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     let mut world = world(&Discovery::ALL);
@@ -163,7 +159,7 @@ fn announcements_of_guests_are_withheld_and_malformed_messages_counted() {
 
 #[test]
 fn questions_are_limited_for_each_port() {
-    if !is_isolated("reflect::tests::questions_are_limited_for_each_port", SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     let mut world = world(&Discovery::ALL);

@@ -43,8 +43,7 @@ fn guest(to: SocketAddr) -> SocketAddr {
 
 #[test]
 fn a_datagram_goes_out_and_only_its_peers_answer() {
-    let name = "udp::tests::a_datagram_goes_out_and_only_its_peers_answer";
-    if !is_isolated(name, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     for address in [WORLD4, WORLD6] {
@@ -98,7 +97,7 @@ fn only_a_map_leads_to_loopback_and_its_answers_come_from_there() {
 
 #[test]
 fn a_burst_arrives_as_it_was_sent() {
-    if !is_isolated("udp::tests::a_burst_arrives_as_it_was_sent", SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     for address in [WORLD4, WORLD6] {
@@ -124,7 +123,7 @@ fn a_burst_arrives_as_it_was_sent() {
 
 #[test]
 fn a_burst_leaves_with_one_call() {
-    if !is_isolated("udp::tests::a_burst_leaves_with_one_call", SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     for address in [WORLD4, WORLD6] {
@@ -189,7 +188,7 @@ fn a_gso_frame_with_too_many_segments_is_refused() {
 
 #[test]
 fn a_gro_batch_is_one_large_frame() {
-    if !is_isolated("udp::tests::a_gro_batch_is_one_large_frame", SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     for address in [WORLD4, WORLD6] {
@@ -216,8 +215,7 @@ fn a_gro_batch_is_one_large_frame() {
 
 #[test]
 fn datagrams_longer_than_the_mtu_are_fragmented() {
-    let name = "udp::tests::datagrams_longer_than_the_mtu_are_fragmented";
-    if !is_isolated(name, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     for address in [WORLD4, WORLD6] {
@@ -264,7 +262,7 @@ fn datagrams_longer_than_the_mtu_are_fragmented() {
 
 #[test]
 fn a_closed_port_is_reported_to_the_guest() {
-    if !is_isolated("udp::tests::a_closed_port_is_reported_to_the_guest", SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     for (address, kind) in [(WORLD4, (3, 3)), (WORLD6, (1, 4))] {
@@ -288,7 +286,7 @@ fn a_closed_port_is_reported_to_the_guest() {
 
 #[test]
 fn a_missing_route_is_reported_to_the_guest() {
-    if !is_isolated("udp::tests::a_missing_route_is_reported_to_the_guest", "true") {
+    if !is_isolated("true") {
         return;
     }
     let mut world = World::new();
@@ -303,7 +301,7 @@ fn a_missing_route_is_reported_to_the_guest() {
 
 #[test]
 fn a_flow_that_asks_dns_ends_with_its_last_answer() {
-    if !is_isolated("udp::tests::a_flow_that_asks_dns_ends_with_its_last_answer", SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     let mut world = World::new();
@@ -327,7 +325,7 @@ fn a_flow_that_asks_dns_ends_with_its_last_answer() {
 
 #[test]
 fn a_flow_lives_as_long_as_it_is_used_and_then_its_time() {
-    if !is_isolated("udp::tests::a_flow_lives_as_long_as_it_is_used_and_then_its_time", SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     let mut world = World::new();
@@ -348,7 +346,7 @@ fn a_flow_lives_as_long_as_it_is_used_and_then_its_time() {
 
 #[test]
 fn a_port_with_too_many_flows_loses_its_own_oldest() {
-    if !is_isolated("udp::tests::a_port_with_too_many_flows_loses_its_own_oldest", SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     let mut world = World::new();
@@ -374,7 +372,7 @@ fn a_port_with_too_many_flows_loses_its_own_oldest() {
 #[test]
 fn the_more_flows_there_are_the_fewer_peers_has_each() {
     let setup = "ip route add local 198.51.0.0/16 dev lo; ulimit -n 20000";
-    if !is_isolated("udp::tests::the_more_flows_there_are_the_fewer_peers_has_each", setup) {
+    if !is_isolated(setup) {
         return;
     }
     let mut world = World::new();
@@ -405,8 +403,7 @@ const SOME: usize = 1_250;
 
 #[test]
 fn fifty_thousand_flows_cost_what_each_costs() {
-    let name = "udp::tests::fifty_thousand_flows_cost_what_each_costs";
-    if !is_isolated(name, &format!("{SETUP}; ulimit -n 20000")) {
+    if !is_isolated(&format!("{SETUP}; ulimit -n 20000")) {
         return;
     }
     let mut world = World::new();

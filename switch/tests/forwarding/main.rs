@@ -3,15 +3,13 @@
 #![cfg(test)]
 
 mod sources;
-#[path = "../support/mod.rs"]
-mod support;
 mod tags;
 
-use support::*;
 use trama_frame::ethernet::behind_tags;
 use trama_frame::vnet::{DATA_VALID, GSO_TCPV4, NEEDS_CSUM};
 use trama_frame::{MacAddr, Offloads, VlanTag, VnetHeader, checksum};
 use trama_switch::{DropReason, Engine, NetworkId, PortSettings, Time, VlanMode, VlanSet};
+use trama_test_kit::{Station, access, c_tag, frame, mac, network, port, tagged, trunk, vid};
 
 /// Ports on one network, with a clock that advances a millisecond per round.
 struct Lab {
@@ -53,7 +51,7 @@ impl Lab {
     }
 
     fn set(&mut self, port: usize, change: impl FnOnce(&mut PortSettings)) {
-        let mut settings = support::port(self.network, trunk());
+        let mut settings = trama_test_kit::port(self.network, trunk());
         change(&mut settings);
         self.engine.set_port(self.stations[port].id, settings).unwrap();
     }

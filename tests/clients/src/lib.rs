@@ -75,16 +75,16 @@ pub fn words(line: &str) -> Vec<String> {
 }
 
 /// A running daemon. It ends with the value.
-pub struct Served {
+pub struct RunningDaemon {
     dir: TempDir,
     daemon: Arc<Daemon>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Served {
+impl RunningDaemon {
     /// Starts a daemon on the given configuration; `{dir}` stands for its directory.
-    pub fn start(config: &str) -> Served {
+    pub fn start(config: &str) -> RunningDaemon {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("trama.toml");
         let config = config.replace("{dir}", &dir.path().display().to_string());
@@ -107,7 +107,7 @@ impl Served {
                 trama_daemon::api::serve(served, socket, None, shutdown).await.unwrap();
             });
         });
-        Served { dir, daemon, stop: Some(stop), thread: Some(thread) }
+        RunningDaemon { dir, daemon, stop: Some(stop), thread: Some(thread) }
     }
 
     /// The directory of its files.
@@ -133,14 +133,14 @@ impl Served {
             .args(words(&line)))
     }
 
-    /// As [`Served::ctl`], but expects success; returns standard output.
+    /// As [`RunningDaemon::ctl`], but expects success; returns standard output.
     pub fn ok(&self, line: &str) -> String {
         let outcome = self.ctl(line);
         assert_eq!((outcome.exit, outcome.err.as_str()), (0, ""), "tramactl {line}");
         outcome.out
     }
 
-    /// As [`Served::ctl`], but expects exit status 1; returns standard error.
+    /// As [`RunningDaemon::ctl`], but expects exit status 1; returns standard error.
     pub fn refused(&self, line: &str) -> String {
         let outcome = self.ctl(line);
         assert_eq!((outcome.exit, outcome.out.as_str()), (1, ""), "tramactl {line}");
@@ -149,7 +149,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for RunningDaemon {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use trama_clients::Served;
+use trama_clients::RunningDaemon;
 
 /// Two vhost-user ports, one of which is not attached; no privileges needed.
 const LAB: &str = r#"# our lab
@@ -24,7 +24,7 @@ path = "{dir}/vm2.sock"
 
 #[test]
 fn show_prints_the_whole_lab() {
-    let lab = Served::start(LAB);
+    let lab = RunningDaemon::start(LAB);
     let dir = lab.dir().display().to_string();
     let shown = lab.ok("show");
     let (uuid, rest) = shown.split_at(37);
@@ -52,7 +52,7 @@ fn show_prints_the_whole_lab() {
 
 #[test]
 fn tables_take_every_form() {
-    let lab = Served::start(LAB);
+    let lab = RunningDaemon::start(LAB);
     let ports = "--columns=name,tag,trunks list Port";
     assert_eq!(
         lab.ok(ports),
@@ -83,7 +83,7 @@ fn tables_take_every_form() {
 
 #[test]
 fn every_column_of_every_table_can_be_listed_alone() {
-    let lab = Served::start(LAB);
+    let lab = RunningDaemon::start(LAB);
     for (table, record) in [("Bridge", "lab"), ("Port", "vm1"), ("Interface", "vm1")] {
         let listed = lab.ok(&format!("list {table} {record}"));
         for line in listed.lines() {
@@ -98,7 +98,7 @@ fn every_column_of_every_table_can_be_listed_alone() {
 
 #[test]
 fn learnt_addresses_and_counters_have_their_shapes() {
-    let lab = Served::start(LAB);
+    let lab = RunningDaemon::start(LAB);
     let heading = " port  VLAN  MAC                Age\n";
     assert_eq!(lab.ok("fdb/show lab"), heading);
     assert_eq!(lab.ok("--no-headings fdb/show"), "");
@@ -130,7 +130,7 @@ fn learnt_addresses_and_counters_have_their_shapes() {
 
 #[test]
 fn exit_statuses() {
-    let lab = Served::start(LAB);
+    let lab = RunningDaemon::start(LAB);
     let status = |line: &str| lab.ctl(line).exit;
     assert_eq!(status("br-exists lab"), 0);
     let missing = lab.ctl("br-exists zoo");
@@ -159,7 +159,7 @@ fn exit_statuses() {
 
 #[test]
 fn changes_are_saved_in_place_unless_told_otherwise() {
-    let lab = Served::start(LAB);
+    let lab = RunningDaemon::start(LAB);
     lab.ok("set Port vm1 tag=20");
     let saved = lab.file();
     assert!(saved.starts_with("# our lab\n") && saved.contains("[[port]]            # the first"));
@@ -183,7 +183,7 @@ fn changes_are_saved_in_place_unless_told_otherwise() {
 
 #[test]
 fn a_transaction_happens_whole_or_not_at_all() {
-    let lab = Served::start(LAB);
+    let lab = RunningDaemon::start(LAB);
     let before = (lab.file(), lab.ok("show"));
     for line in [
         "add-br zoo -- add-port zoo ape -- add-br lab",
@@ -202,7 +202,7 @@ fn a_transaction_happens_whole_or_not_at_all() {
 
 #[test]
 fn reload_applies_the_files_difference() {
-    let lab = Served::start(LAB);
+    let lab = RunningDaemon::start(LAB);
     let file = lab.dir().join("trama.toml");
     std::fs::write(&file, lab.file().replace("tag = 10", "tag = 11")).unwrap();
     assert_eq!(lab.ok("get Port vm1 tag"), "10\n");
@@ -221,7 +221,7 @@ fn reload_applies_the_files_difference() {
 
 #[test]
 fn ports_are_plugged_and_moved() {
-    let lab = Served::start(LAB);
+    let lab = RunningDaemon::start(LAB);
     lab.ok("link vm1 down");
     assert!(lab.file().contains("cable = false"));
     assert_eq!(lab.ok("get Interface vm1 admin_state -- get Port vm1 cable"), "down\nfalse\n");
@@ -236,7 +236,7 @@ fn ports_are_plugged_and_moved() {
 
 #[test]
 fn ten_thousand_commands_are_one_transaction_and_more_are_refused() {
-    let lab = Served::start("");
+    let lab = RunningDaemon::start("");
     let mut line = "add-br lab".to_owned();
     for number in 0..2_000 {
         line.push_str(&format!(" -- set Bridge lab external_ids:k={number}"));
@@ -249,6 +249,6 @@ fn ten_thousand_commands_are_one_transaction_and_more_are_refused() {
 
 #[test]
 fn the_daemon_says_its_version() {
-    let lab = Served::start("");
+    let lab = RunningDaemon::start("");
     assert_eq!(lab.ok("version"), format!("tramad (trama) {}\n", env!("CARGO_PKG_VERSION")));
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use trama_clients::{Outcome, Served, run, words};
+use trama_clients::{Outcome, RunningDaemon, run, words};
 
 /// Which parts of an answer must be equal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -206,7 +206,7 @@ impl Drop for Ovs {
 }
 
 /// The parts of an answer that must be equal.
-fn evened(mut outcome: Outcome, same: Same) -> Outcome {
+fn normalised(mut outcome: Outcome, same: Same) -> Outcome {
     outcome.err = match same {
         Output => String::new(),
         _ => outcome.err.replace("ovs-vsctl: ", "tramactl: "),
@@ -226,12 +226,12 @@ fn the_same_steps_have_the_same_answers() {
         return;
     }
     let ovs = Ovs::start();
-    let trama = Served::start("");
+    let trama = RunningDaemon::start("");
     let mut different = vec![];
     for (same, line) in STEPS {
         let line = line.replace("{client}", CLIENT);
-        let theirs = evened(ovs.vsctl(&line), *same);
-        let ours = evened(trama.ctl(&line), *same);
+        let theirs = normalised(ovs.vsctl(&line), *same);
+        let ours = normalised(trama.ctl(&line), *same);
         if theirs != ours {
             different.push(format!("{line}\n  theirs: {theirs:?}\n  ours:   {ours:?}"));
         }

@@ -43,15 +43,15 @@ impl Segment {
                 Some(("mss", value)) => segment.mss = Some(number(value)),
                 Some(("scale", "no")) => segment.scale = Some(None),
                 Some(("scale", value)) => segment.scale = Some(Some(number(value))),
-                Some(_) => panic!("{word} is nothing of a segment's"),
-                None => segment.word(word),
+                Some(_) => panic!("{word} is not part of a segment"),
+                None => segment.parse_word(word),
             }
         }
         segment
     }
 
     #[track_caller]
-    fn word(&mut self, word: &str) {
+    fn parse_word(&mut self, word: &str) {
         match word {
             "syn" => self.syn = true,
             "fin" => self.fin = true,
@@ -69,7 +69,7 @@ impl Segment {
     }
 
     /// Returns whether a received segment matches the expected one.
-    pub fn agrees_with(&self, wanted: &Segment) -> bool {
+    pub fn matches(&self, wanted: &Segment) -> bool {
         let Segment { window, mss, scale, .. } = wanted.clone();
         let asked = Segment {
             window: window.and(self.window),

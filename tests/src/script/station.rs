@@ -1,4 +1,4 @@
-//! The scripted machine on its network: its frames, and its ARP and ND answers.
+//! The scripted guest on its network: its frames, and its ARP and ND answers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use crate::nat::{GATEWAY, SOON, VM1};
 use crate::process::wait_until;
 use crate::raw_tap::RawTap;
 
-const OWN: [u8; 6] = [0x02, 0, 0, 0, 0, 0x11];
-const ALL: [u8; 6] = [0xff; 6];
+const GUEST_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x11];
+const BROADCAST: [u8; 6] = [0xff; 6];
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// Solicited and override flags (RFC 4861, 4.4).
@@ -27,8 +27,8 @@ pub(super) struct Station {
 impl Station {
     /// Resolves the gateway's address.
     #[track_caller]
-    pub fn new(tap: RawTap) -> Station {
-        let question = arp(ArpOperation::REQUEST, ALL, v4(GATEWAY[0]));
+    pub(crate) fn new(tap: RawTap) -> Station {
+        let question = arp(ArpOperation::REQUEST, BROADCAST, v4(GATEWAY[0]));
         let gateway = wait_until("the gateway answers", SOON, || {
             tap.send(&question);
             let answer = tap.receive(Duration::from_millis(200), |frame| {
@@ -39,12 +39,12 @@ impl Station {
         Station { tap, gateway }
     }
 
-    pub fn send(&self, from: IpAddr, to: IpAddr, header: TcpHeader, data: &[u8]) {
-        let ethernet = PacketBuilder::ethernet2(OWN, self.gateway);
+    pub(crate) fn send(&self, from: IpAddr, to: IpAddr, header: TcpHeader, data: &[u8]) {
+        let ethernet = PacketBuilder::ethernet2(GUEST_MAC, self.gateway);
         let ip = match (from, to) {
             (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), 64),
             (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), 64),
-            _ => panic!("{from} and {to} are of two kinds"),
+            _ => panic!("{from} and {to} are of different versions of IP"),
         };
         let mut frame = Vec::new();
         ip.tcp_header(header).write(&mut frame, data).expect("a frame");
@@ -53,7 +53,7 @@ impl Station {
 
     /// Returns the next segment of a flow; meanwhile answers ARP and ND.
     #[track_caller]
-    pub fn receive(
+    pub(crate) fn receive(
         &self,
         from: SocketAddr,
         to: SocketAddr,
@@ -81,13 +81,13 @@ fn v4(address: &str) -> Ipv4Addr {
 fn arp(operation: ArpOperation, to: [u8; 6], target: Ipv4Addr) -> Vec<u8> {
     let packet = ArpEthIpv4Packet {
         operation,
-        sender_mac: OWN,
+        sender_mac: GUEST_MAC,
         sender_ipv4: v4(VM1[0]).octets(),
         target_mac: to,
         target_ipv4: target.octets(),
     };
     let mut frame = Vec::new();
-    PacketBuilder::ethernet2(OWN, to).arp(packet.into()).write(&mut frame).expect("a frame");
+    PacketBuilder::ethernet2(GUEST_MAC, to).arp(packet.into()).write(&mut frame).expect("a frame");
     frame
 }
 
@@ -98,7 +98,7 @@ fn read_arp(frame: &[u8]) -> Option<ArpEthIpv4Packet> {
     }
 }
 
-/// Returns the answer to an ARP request or neighbour solicitation for the machine's address.
+/// Returns the answer to an ARP request or neighbour solicitation for the guest's address.
 fn answer(frame: &[u8]) -> Option<Vec<u8>> {
     if let Some(question) = read_arp(frame) {
         let is_ours = question.operation == ArpOperation::REQUEST
@@ -117,10 +117,10 @@ fn answer(frame: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     // The target, and the option with its link-layer address.
-    let body = [&own[..], &[2, 1], &OWN].concat();
+    let body = [&own[..], &[2, 1], &GUEST_MAC].concat();
     let asker = frame[6..12].try_into().expect("six bytes");
     let mut answer = Vec::new();
-    PacketBuilder::ethernet2(OWN, asker)
+    PacketBuilder::ethernet2(GUEST_MAC, asker)
         .ipv6(own, ip.header().source(), 255)
         .icmpv6_raw(NEIGHBOUR_ADVERTISEMENT, 0, SOLICITED_OVERRIDE)
         .write(&mut answer, &body)

@@ -11,7 +11,7 @@ use super::rng::Rng;
 
 /// A frame, and the offload work left on it.
 #[derive(Clone)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// Destination address.
     pub dst: MacAddr,
     /// Source address.
@@ -26,7 +26,7 @@ pub struct Frame {
 
 /// Offload work left by the sender, or its error.
 #[derive(Clone)]
-pub enum Work {
+pub(crate) enum Work {
     /// Nothing: the frame is complete.
     Nothing,
     /// Nothing, and the checksum has been verified.
@@ -41,7 +41,7 @@ pub enum Work {
         done: Vec<u8>,
     },
     /// Segmentation of a large frame.
-    Cutting(Large),
+    Segmentation(Large),
     /// The header is invalid for the frame.
     Malformed(VnetHeader),
     /// Only this many bytes arrive, fewer than the Ethernet header with its tag.
@@ -50,7 +50,7 @@ pub enum Work {
 
 /// A large frame.
 #[derive(Clone)]
-pub struct Large {
+pub(crate) struct Large {
     /// `gso_type` of its header.
     pub gso_type: u8,
     /// Payload bytes per segment.
@@ -68,14 +68,14 @@ pub struct Large {
 }
 
 /// Maximum number of VLAN tags that the switch parses.
-pub const MAX_TAGS: usize = 8;
+pub(crate) const MAX_TAGS: usize = 8;
 /// Longest frame that the switch forwards: an IP packet of 65535 bytes and a header with all tags.
-pub const LONGEST: usize = 65_535 + 14 + 4 * MAX_TAGS;
+pub(crate) const MAX_LEN: usize = 65_535 + 14 + 4 * MAX_TAGS;
 const ADDRESSES: usize = 12;
 
 impl Frame {
     /// Returns the frame as its sender hands it over.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.with_rest(&self.rest);
         if let Work::Runt(len) = self.work {
             bytes.truncate(len);
@@ -84,7 +84,7 @@ impl Frame {
     }
 
     /// Returns the frame's addresses and tags followed by another `rest`.
-    pub fn with_rest(&self, rest: &[u8]) -> Vec<u8> {
+    pub(crate) fn with_rest(&self, rest: &[u8]) -> Vec<u8> {
         let mut bytes = [self.dst.0, self.src.0].concat();
         for tag in &self.tags {
             bytes.extend(tag.tpid.to_be_bytes());
@@ -95,7 +95,7 @@ impl Frame {
     }
 
     /// Returns the virtio-net header that is correct for the frame with its present tags.
-    pub fn header(&self) -> VnetHeader {
+    pub(crate) fn header(&self) -> VnetHeader {
         let before = (ADDRESSES + 4 * self.tags.len()) as u16;
         match &self.work {
             Work::Nothing | Work::Runt(_) => VnetHeader::default(),
@@ -106,7 +106,7 @@ impl Frame {
                 csum_offset: *offset as u16,
                 ..VnetHeader::default()
             },
-            Work::Cutting(large) => VnetHeader {
+            Work::Segmentation(large) => VnetHeader {
                 flags: 1,
                 gso_type: large.gso_type,
                 hdr_len: before + large.payload as u16,
@@ -121,19 +121,19 @@ impl Frame {
 
     /// Returns the packet length that the MTU limits: after the parsed tags (tags beyond the
     /// maximum count), and for a large frame that of one segment.
-    pub fn packet_len(&self) -> usize {
+    pub(crate) fn packet_len(&self) -> usize {
         let further_tags = 4 * self.tags.len().saturating_sub(MAX_TAGS);
         match &self.work {
-            Work::Cutting(large) => further_tags + large.payload - 2 + large.gso_size,
+            Work::Segmentation(large) => further_tags + large.payload - 2 + large.gso_size,
             _ => further_tags + self.rest.len() - 2,
         }
     }
 
     /// Returns the offloads that a receiver needs to get the frame unchanged.
-    pub fn needs(&self) -> Offloads {
+    pub(crate) fn needs(&self) -> Offloads {
         match &self.work {
             Work::Checksum { .. } => Offloads::CSUM,
-            Work::Cutting(large) => large.needs,
+            Work::Segmentation(large) => large.needs,
             _ => Offloads::NONE,
         }
     }
@@ -150,7 +150,7 @@ impl fmt::Debug for Frame {
             Work::Nothing => Ok(()),
             Work::Verified => write!(f, ", checksum verified"),
             Work::Checksum { .. } => write!(f, ", checksum to do"),
-            Work::Cutting(large) => {
+            Work::Segmentation(large) => {
                 write!(f, ", {:?} in {} segments", large.needs, large.done.len())
             }
             Work::Malformed(header) => write!(f, ", false {header:?}"),
@@ -160,7 +160,7 @@ impl fmt::Debug for Frame {
 }
 
 /// Returns a complete frame with `len` bytes of payload.
-pub fn plain(rng: &mut Rng, len: usize) -> (Vec<u8>, Work) {
+pub(crate) fn plain(rng: &mut Rng, len: usize) -> (Vec<u8>, Work) {
     let ethertype = rng.pick(&[0x0800u16, 0x0806, 0x86dd, 0x88b5, 0x0026]);
     let mut rest = ethertype.to_be_bytes().to_vec();
     rest.extend(rng.bytes(len));
@@ -236,7 +236,7 @@ impl Flow {
     }
 
     /// Replaces the checksum by the pseudo-header's sum, as a sender with checksum offload does.
-    fn unfinish(&self, rest: &mut [u8]) {
+    fn leave_partial_checksum(&self, rest: &mut [u8]) {
         let addresses = if self.v6 { &rest[10..42] } else { &rest[14..22] };
         let length = rest.len() - self.transport();
         let mut sum = u64::from(if self.tcp { 6u8 } else { 17 }) + length as u64;
@@ -253,17 +253,17 @@ impl Flow {
 }
 
 /// Returns a TCP or UDP packet with an unfinished checksum.
-pub fn unfinished(rng: &mut Rng, len: usize) -> (Vec<u8>, Work) {
+pub(crate) fn partial_checksum(rng: &mut Rng, len: usize) -> (Vec<u8>, Work) {
     let flow = Flow::random(rng);
     let done = flow.packet(&rng.bytes(len), 0, 0, true);
     let mut rest = done.clone();
-    flow.unfinish(&mut rest);
+    flow.leave_partial_checksum(&mut rest);
     let (start, offset) = (flow.transport(), flow.checksum_offset());
     (rest, Work::Checksum { start, offset, done })
 }
 
 /// Returns a large frame: more payload than one segment holds.
-pub fn large(rng: &mut Rng) -> (Vec<u8>, Work) {
+pub(crate) fn large(rng: &mut Rng) -> (Vec<u8>, Work) {
     let flow = Flow::random(rng);
     let gso_size = rng.pick(&[500, 1000, 1400, 1448, 1460, 1500, 8900]);
     let most = if rng.chance(1, 10) { 50_000 } else { 4000 };
@@ -276,7 +276,7 @@ pub fn large(rng: &mut Rng) -> (Vec<u8>, Work) {
         .map(|(index, part)| flow.packet(part, index, index * gso_size, index + 1 == count))
         .collect();
     let mut rest = flow.packet(&payload, 0, 0, true);
-    flow.unfinish(&mut rest);
+    flow.leave_partial_checksum(&mut rest);
     let (gso_type, needs) = match (flow.tcp, flow.v6) {
         (true, false) => (1, Offloads::TSO4),
         (true, true) => (4, Offloads::TSO6),
@@ -294,11 +294,11 @@ pub fn large(rng: &mut Rng) -> (Vec<u8>, Work) {
         needs: needs | ecn_needs | Offloads::CSUM,
         done,
     };
-    (rest, Work::Cutting(large))
+    (rest, Work::Segmentation(large))
 }
 
 /// Returns a frame with a header that is invalid for it.
-pub fn malformed(rng: &mut Rng, tags: &[VlanTag]) -> (Vec<u8>, Work) {
+pub(crate) fn malformed(rng: &mut Rng, tags: &[VlanTag]) -> (Vec<u8>, Work) {
     let base = VnetHeader::default();
     let len = rng.below(200);
     let (rest, header) = match rng.below(7) {

@@ -10,14 +10,14 @@ use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures,
 };
 
-use super::frames::LONGEST;
+use super::frames::MAX_LEN;
 
 /// Longest frame that a guest's driver sends: longer than any that the switch forwards.
-const LONGEST_SENT: usize = 66_100;
+const MAX_SENT_LEN: usize = 66_100;
 
 /// The kinds of connections.
 #[derive(Clone, Copy, Debug)]
-pub enum PlugKind {
+pub(crate) enum PlugKind {
     /// Queues with room for this many frames each.
     Queues(usize),
     /// A guest.
@@ -34,7 +34,7 @@ pub enum PlugKind {
 }
 
 /// The outer side of a port.
-pub enum Plug {
+pub(crate) enum Plug {
     /// A pair of queues, with room for this many frames.
     Queues(DummyHandle, usize),
     /// A guest.
@@ -42,7 +42,7 @@ pub enum Plug {
 }
 
 /// The driver side of a port with rings.
-pub struct Guest {
+pub(crate) struct Guest {
     memory: Arc<DriverMemory>,
     tx: DriverTx,
     rx: DriverRx,
@@ -52,7 +52,7 @@ pub struct Guest {
 
 impl PlugKind {
     /// Returns the device for the engine, and its outer side.
-    pub fn build(self, offloads: trama_frame::Offloads) -> (Device, Plug) {
+    pub(crate) fn build(self, offloads: trama_frame::Offloads) -> (Device, Plug) {
         match self {
             PlugKind::Queues(room) => {
                 let (device, handle) = dummy_with_offloads(room, offloads);
@@ -63,7 +63,7 @@ impl PlugKind {
                     size: 64,
                     features,
                     shape,
-                    buffer_size: HEADER_LEN + LONGEST_SENT,
+                    buffer_size: HEADER_LEN + MAX_SENT_LEN,
                 };
                 let shape = ChainShape::Single;
                 let rx = DriverOptions { size: buffers, features, shape, buffer_size };
@@ -80,7 +80,7 @@ impl PlugKind {
 
 impl Plug {
     /// Returns how many frames it can send at once.
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         match self {
             Plug::Queues(_, room) => *room,
             Plug::Guest(guest) => guest.tx.free(),
@@ -88,15 +88,15 @@ impl Plug {
     }
 
     /// Returns the length of the longest frame that it can send.
-    pub fn longest(&self) -> usize {
+    pub(crate) fn longest(&self) -> usize {
         match self {
-            Plug::Queues(..) => LONGEST,
-            Plug::Guest(_) => LONGEST_SENT,
+            Plug::Queues(..) => MAX_LEN,
+            Plug::Guest(_) => MAX_SENT_LEN,
         }
     }
 
     /// Queues a frame to be sent.
-    pub fn send(&mut self, header: VnetHeader, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, header: VnetHeader, bytes: &[u8]) {
         match self {
             Plug::Queues(handle, _) => handle.inject(header, bytes).unwrap(),
             Plug::Guest(guest) => {
@@ -107,14 +107,14 @@ impl Plug {
     }
 
     /// Reclaims the buffers of sent frames; none may be missing.
-    pub fn reclaim(&mut self, sent: usize) {
+    pub(crate) fn reclaim(&mut self, sent: usize) {
         if let Plug::Guest(guest) = self {
             assert_eq!(guest.tx.reclaim().unwrap(), sent, "transmit chains that came back");
         }
     }
 
     /// Returns all frames that arrived.
-    pub fn receive(&mut self) -> Vec<Captured> {
+    pub(crate) fn receive(&mut self) -> Vec<Captured> {
         match self {
             Plug::Queues(handle, _) => handle.captured(),
             Plug::Guest(guest) => {
@@ -130,7 +130,7 @@ impl Plug {
     }
 
     /// Starts the rings, if there are any and they are stopped.
-    pub fn start(&mut self, engine: &mut Engine, port: PortId) {
+    pub(crate) fn start(&mut self, engine: &mut Engine, port: PortId) {
         let Plug::Guest(guest) = self else { return };
         let Some(next) = guest.stopped_at.take() else { return };
         let map = guest.memory.map();
@@ -143,7 +143,7 @@ impl Plug {
     }
 
     /// Stops the rings, if there are any and they run.
-    pub fn stop(&mut self, engine: &mut Engine, port: PortId) {
+    pub(crate) fn stop(&mut self, engine: &mut Engine, port: PortId) {
         let Plug::Guest(guest) = self else { return };
         if guest.stopped_at.is_none() {
             guest.stopped_at = Some([0, 1].map(|index| engine.stop_ring(port, index).unwrap()));

@@ -6,21 +6,21 @@ use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
 use trama_switch::{PortFilter, Promiscuous, Spoof, Station, VlanMode, VlanSet};
 use trama_virtqueue::{ChainShape, HEADER_LEN, RingFeatures};
 
-use super::frames::{Frame, LONGEST, Work, large, malformed, plain, unfinished};
+use super::frames::{Frame, MAX_LEN, Work, large, malformed, partial_checksum, plain};
 use super::plug::PlugKind;
 use super::rng::Rng;
 
 /// Number of port slots.
-pub const PORTS: usize = 6;
+pub(crate) const PORTS: usize = 6;
 /// Number of network slots.
-pub const NETWORKS: usize = 2;
+pub(crate) const NETWORKS: usize = 2;
 /// Number of stations' addresses, small so that they meet again.
 const STATIONS: usize = 2 * PORTS;
 
 /// A step. Ports and networks are slots; on an empty slot a step does nothing. So a simulation
 /// remains valid when steps are left out.
 #[derive(Clone)]
-pub enum Step {
+pub(crate) enum Step {
     /// Frames arrive in one burst.
     Send { port: usize, frames: Vec<Frame> },
     /// Time passes, in ticks of the MAC table.
@@ -56,7 +56,7 @@ pub enum Step {
 }
 
 /// Returns the first steps: two networks, and a port in every slot.
-pub fn opening(rng: &mut Rng) -> Vec<Step> {
+pub(crate) fn initial(rng: &mut Rng) -> Vec<Step> {
     let networks = (0..NETWORKS).map(|network| {
         let capacity = if network == 0 { 8192 } else { 6 };
         Step::SetNetwork { network, mtu: 1500, capacity, aging: 1000 }
@@ -69,7 +69,7 @@ pub fn opening(rng: &mut Rng) -> Vec<Step> {
 }
 
 /// Returns a random step.
-pub fn random(rng: &mut Rng) -> Step {
+pub(crate) fn random(rng: &mut Rng) -> Step {
     let port = rng.below(PORTS);
     match rng.below(100) {
         0..72 => {
@@ -145,7 +145,7 @@ fn plug(rng: &mut Rng) -> PlugKind {
     let (buffers, buffer_size) = if features.mergeable {
         rng.pick(&[(256, 1536), (256, 1536), (8, 300)])
     } else {
-        rng.pick(&[(64, HEADER_LEN + LONGEST + 4), (128, 1600), (4, 1600)])
+        rng.pick(&[(64, HEADER_LEN + MAX_LEN + 4), (128, 1600), (4, 1600)])
     };
     PlugKind::Guest { shape, features, buffers, buffer_size }
 }
@@ -231,7 +231,7 @@ fn frame(rng: &mut Rng, port: usize) -> Frame {
         }
         3..8 => {
             let len = rng.below(1600);
-            unfinished(rng, len)
+            partial_checksum(rng, len)
         }
         8..13 => large(rng),
         13..15 => malformed(rng, &tags),
@@ -249,7 +249,7 @@ fn frame(rng: &mut Rng, port: usize) -> Frame {
 
 impl Step {
     /// Returns the step without one of its several frames.
-    pub fn without_frame(&self, index: usize) -> Option<Step> {
+    pub(crate) fn without_frame(&self, index: usize) -> Option<Step> {
         let Step::Send { port, frames } = self else { return None };
         if frames.len() < 2 || index >= frames.len() {
             return None;

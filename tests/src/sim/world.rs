@@ -31,7 +31,7 @@ struct Port {
 }
 
 /// An engine and its model.
-pub struct World {
+pub(crate) struct World {
     engine: Engine,
     model: Model,
     networks: Vec<Option<NetworkId>>,
@@ -45,7 +45,7 @@ pub struct World {
 
 impl World {
     /// An engine without networks and ports, seeded with `seed`.
-    pub fn new(seed: u64) -> World {
+    pub(crate) fn new(seed: u64) -> World {
         let mut model = Model::default();
         model.networks.resize(NETWORKS, None);
         model.ports.resize(PORTS, None);
@@ -67,7 +67,7 @@ impl World {
     }
 
     /// Applies a step to both.
-    pub fn apply(&mut self, step: &Step) {
+    pub(crate) fn apply(&mut self, step: &Step) {
         match step {
             Step::Send { port, frames } => self.send(*port, frames),
             Step::Wait { ticks } => {
@@ -295,7 +295,7 @@ impl World {
         let frames: Vec<Frame> = frames.iter().filter(can_send).cloned().collect();
         for frames in frames.chunks(if may_be_full { 1 } else { room }) {
             for frame in frames {
-                let header = self.noisy(frame.header());
+                let header = self.randomise_ignored_fields(frame.header());
                 let port = self.ports[index].as_mut().unwrap();
                 port.plug.send(header, &frame.bytes());
             }
@@ -307,7 +307,7 @@ impl World {
     }
 
     /// Returns the header with random values in fields that must be ignored.
-    fn noisy(&mut self, mut header: VnetHeader) -> VnetHeader {
+    fn randomise_ignored_fields(&mut self, mut header: VnetHeader) -> VnetHeader {
         if self.noise.chance(1, 2) {
             return header;
         }
@@ -356,7 +356,7 @@ impl World {
     }
 
     /// Adds the coverage so far.
-    pub fn add_to(mut self, coverage: &mut Coverage) {
+    pub(crate) fn add_to(mut self, coverage: &mut Coverage) {
         self.removed.extend(self.model.ports.iter().flatten().map(|port| port.counters));
         self.removed.iter().for_each(|counters| coverage.add(counters));
         coverage.evictions += self.model.evictions;
@@ -365,7 +365,7 @@ impl World {
     }
 
     /// Asserts that everything observable of the engine matches the model.
-    pub fn compare(&mut self) {
+    pub(crate) fn compare(&mut self) {
         for network in 0..NETWORKS {
             let expected = self.model.networks[network].as_ref();
             let expected = expected.map_or_else(Fdb::new, |network| network.live(self.model.now));

@@ -20,6 +20,8 @@ pub struct Dependency {
     pub name: String,
     /// The line of the manifest, from 1.
     pub line: usize,
+    /// Whether only tests, benchmarks and examples use it.
+    pub is_dev: bool,
 }
 
 /// The sections of a manifest that list dependencies.
@@ -63,7 +65,8 @@ fn dependencies(manifest: &Table, text: &str, section: &str) -> Vec<Dependency> 
         .filter_map(|(key, value)| {
             let name = value.get("package").and_then(Value::as_str).unwrap_or(key);
             let name = name.strip_prefix("trama-")?.to_owned();
-            Some(Dependency { name, line: line_of(text, key) })
+            let is_dev = section == "dev-dependencies";
+            Some(Dependency { name, line: line_of(text, key), is_dev })
         })
         .collect()
 }

@@ -8,14 +8,14 @@ use trama_structure::manifests::{Crate, Dependency, crates};
 use trama_structure::modules::Modules;
 use trama_structure::tree::root;
 
-/// Which crates of the workspace each may use, in its tests too, so that each compiles and is
-/// tested without those above it. A crate that is not here fails the test; `*` stands for all.
+/// Which crates of the workspace each may use, in its tests too, so that each compiles without
+/// those above it. A crate that is not here fails the test; `*` stands for all.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("frame", &[]),
     ("virtqueue", &[]),
-    ("switch", &["virtqueue", "frame"]),
-    ("vhost-net-backend", &["virtqueue", "frame"]),
-    ("vhost-net", &["vhost-net-backend", "switch", "virtqueue", "frame"]),
+    ("switch", &["virtqueue", "frame", TEST_KIT]),
+    ("vhost-net-backend", &["virtqueue", "frame", TEST_KIT]),
+    ("vhost-net", &["vhost-net-backend", "switch", "virtqueue", "frame", TEST_KIT]),
     ("dhcp", &["frame"]),
     ("nat", &["frame"]),
     ("gateway", &["nat", "dhcp", "virtqueue", "frame"]),
@@ -37,11 +37,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("tools", &["api"]),
+    (TEST_KIT, &["switch", "vhost-net-backend", "virtqueue", "frame"]),
     ("tests", &["*"]),
     ("bench", &["*"]),
     ("structure", &[]),
     ("clients", &["*"]),
 ];
+
+/// The crate that others may use in their tests and benchmarks only.
+const TEST_KIT: &str = "test-kit";
 
 /// Dependencies that [`MAY_USE`] forbids and that are still there. An entry that is not needed any
 /// more fails the test.
@@ -99,15 +103,22 @@ fn faults(one: &Crate) -> Vec<String> {
             || allowed.contains(&used)
             || STILL_USES.iter().any(|(user, other, _)| user == name && *other == used)
     };
-    let describe = |used: &Dependency| {
+    let describe = |Dependency { name: used, line, is_dev }: &Dependency| {
+        if used == TEST_KIT && !is_dev {
+            return format!(
+                "{manifest}:{line}: `{name}` must use `{used}` in its tests only.\n\
+                 \x20 Remedy: move the line to [dev-dependencies]\n"
+            );
+        }
         let list = if allowed.is_empty() { "none".into() } else { allowed.join(", ") };
-        let Dependency { name: used, line } = used;
         format!(
             "{manifest}:{line}: `{name}` must not use `{used}`, only these crates: {list}.\n\
              \x20 Remedy: move what it needs of `{used}` into a crate below both, or pass it in\n"
         )
     };
-    uses.iter().filter(|used| !is_allowed(&used.name)).map(describe).collect()
+    let is_fault =
+        |used: &&Dependency| !is_allowed(&used.name) || used.name == TEST_KIT && !used.is_dev;
+    uses.iter().filter(is_fault).map(describe).collect()
 }
 
 #[test]

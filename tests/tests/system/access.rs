@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
-use trama_tests::nat::{NEXT, host_and_server, tap_port};
+use trama_tests::nat::{NEIGHBOUR, host_and_server, tap_port};
 use trama_tests::tramad::binary;
 use trama_tests::{
-    Answer, Guest, GuestOptions, Host, Netns, Nic, Process, Tramad, User, wait_until,
+    CommandResult, Guest, GuestOptions, Host, Netns, Nic, Process, Tramad, User, wait_until,
 };
 
 const MAC: &str = "52:54:00:00:00:01";
@@ -160,7 +160,7 @@ impl Libvirt {
         libvirt
     }
 
-    fn virsh(&self, arguments: &[&str]) -> Answer {
+    fn virsh(&self, arguments: &[&str]) -> CommandResult {
         let uri = format!("qemu:///system?socket={}/libvirt-sock", self.dir.path().display());
         let output = Command::new("timeout")
             .args(["--kill-after=1", "60", "virsh", "-q", "-c", &uri])
@@ -169,7 +169,7 @@ impl Libvirt {
             .expect("run virsh");
         let text =
             [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        Answer { status: output.status.code().unwrap_or(-1), text: text.concat() }
+        CommandResult { status: output.status.code().unwrap_or(-1), text: text.concat() }
     }
 
     /// Starts a guest with an `<interface>`. Its serial controller comes first on the bus; its
@@ -269,12 +269,12 @@ impl Home {
         tramad
     }
 
-    fn ctl(&self, netns: &Netns, line: &str) -> Answer {
+    fn ctl(&self, netns: &Netns, line: &str) -> CommandResult {
         let output =
             self.command(netns, "tramactl").args(line.split_whitespace()).output().unwrap();
         let text =
             [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        Answer { status: output.status.code().unwrap_or(-1), text: text.concat() }
+        CommandResult { status: output.status.code().unwrap_or(-1), text: text.concat() }
     }
 }
 
@@ -309,7 +309,7 @@ fn a_user_without_privileges_has_a_network_with_nat() {
     let guest = Guest::start(&GuestOptions { user, ..GuestOptions::new("guest", [nic]) });
     guest.address("10.0.2.20/24");
     guest.run("ip route add default via 10.0.2.1");
-    guest.wait_for_ping(NEXT[0], SOON);
+    guest.wait_for_ping(NEIGHBOUR[0], SOON);
     assert_eq!(state(), before, "the host has been changed");
     let leases = home.dir.path().join(".local/state/trama/leases-lab");
     wait_until("the state is the user's", SOON, || leases.is_dir().then_some(()));
@@ -341,7 +341,7 @@ fn a_user_without_privileges_has_a_network_with_nat() {
     // Everything is there again; a missing file must not pass for an empty one.
     tramad.end(Signal::TERM, SOON);
     let mut tramad = home.tramad(&host);
-    guest.wait_for_ping(NEXT[0], SOON);
+    guest.wait_for_ping(NEIGHBOUR[0], SOON);
     fs::remove_file(&file).expect("remove the configuration");
     let answer = home.ctl(&host, "reload");
     assert!(answer.status == 1 && answer.text.contains("cannot be read"), "{}", answer.text);

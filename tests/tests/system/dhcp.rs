@@ -24,12 +24,12 @@ fn configuration(machines: &[(&Netns, &str)]) -> String {
 /// Runs busybox's client for one lease; returns the address.
 #[track_caller]
 fn udhcpc(netns: &Netns, interface: &str) -> String {
-    udhcpc_wishing(netns, interface, "0.0.0.0")
+    udhcpc_requesting(netns, interface, "0.0.0.0")
 }
 
 /// As [`udhcpc`], with a requested address.
 #[track_caller]
-fn udhcpc_wishing(netns: &Netns, interface: &str, wish: &str) -> String {
+fn udhcpc_requesting(netns: &Netns, interface: &str, requested: &str) -> String {
     let script = format!("{}/udhcpc", netns.scratch());
     let lease = format!("{}/lease", netns.scratch());
     let text = format!(
@@ -41,7 +41,7 @@ fn udhcpc_wishing(netns: &Netns, interface: &str, wish: &str) -> String {
     std::fs::write(&script, text).expect("script");
     netns.run(&format!("chmod +x {script}"));
     netns.run(&format!(
-        "busybox udhcpc -f -n -q -t 25 -T 2 -r {wish} -x hostname:{interface} -i {interface} \
+        "busybox udhcpc -f -n -q -t 25 -T 2 -r {requested} -x hostname:{interface} -i {interface} \
          -s {script}"
     ));
     netns.run(&format!("cut -d ' ' -f 1 {lease}")).trim().to_owned()
@@ -63,16 +63,16 @@ fn a_client_keeps_its_address_whatever_dies() {
     tramad.gateway_after(1);
     // Another client requests the address while its holder is offline: the lease persists.
     left.run("ip address flush dev left scope global");
-    let other = udhcpc_wishing(right, "right", &address);
+    let other = udhcpc_requesting(right, "right", &address);
     assert_ne!(other, address);
     assert_eq!(udhcpc(left, "left"), address, "after the gateway's death");
     tramad.restart(Signal::KILL);
     right.run("ip address flush dev right scope global");
-    assert_eq!(udhcpc_wishing(left, "left", &other), address, "after the daemon's death");
+    assert_eq!(udhcpc_requesting(left, "left", &other), address, "after the daemon's death");
     assert_eq!(udhcpc(right, "right"), other);
     left.wait_for_ping(&other, SOON);
 
-    // Other machines resolve their names, and tramactl lists the leases.
+    // Other guests resolve their names, and tramactl lists the leases.
     let answer = left.run("busybox nslookup right.lab.example 10.1.0.1");
     assert!(answer.contains(&other), "{answer}");
     let answer = left.run(&format!("busybox nslookup {other} 10.1.0.1"));
@@ -131,7 +131,7 @@ fn networkd_gets_a_lease() {
     let name = format!("n{}", std::process::id());
     let tramad = Tramad::start(&configuration(&[(&netns, &name)]));
     tramad.gateway_after(0);
-    // Its files have the same paths as those of the machine's own networkd, so it gets a mount
+    // Its files have the same paths as those of the host's own networkd, so it gets a mount
     // namespace. With a read-only /sys it does not wait for udev.
     let start = format!(
         "mount -o remount,ro,bind /sys && mount -t tmpfs none /run/systemd && \
@@ -325,7 +325,7 @@ print("silence:", bad)
 #[test]
 fn clients_with_malformed_messages_are_served() {
     let netns = Netns::new("odd");
-    // Each message comes from a machine of its own.
+    // Each message comes from a guest of its own.
     let text = configuration(&[(&netns, "odd")]);
     let text = text.replacen("[network.dhcp]\n", "[network.dhcp]\nleases-per-port = 250\n", 1);
     let tramad = Tramad::start(&text);

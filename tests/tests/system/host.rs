@@ -33,7 +33,7 @@ impl Link {
     }
 
     /// Replaces it atomically, as `ln -sfT` does.
-    fn lead_to(&self, netns: &Netns) {
+    fn point_to(&self, netns: &Netns) {
         let draft = self.0.with_extension("new");
         symlink(netns.path(), &draft).expect("symbolic link");
         fs::rename(&draft, &self.0).expect("rename");
@@ -57,7 +57,7 @@ fn wait_for_error(tramad: &Tramad, port: &str, text: &str) {
 fn a_port_follows_the_name_of_its_namespace() {
     let [lab, other, left, right] = ["lab", "other", "left", "right"].map(Netns::new);
     let link = Link::new(&lab);
-    link.lead_to(&other);
+    link.point_to(&other);
     let mut text = "[[network]]\nname = \"net\"\n".to_owned();
     for (port, netns, number) in [("a", &lab, 1), ("b", &lab, 2), ("l", &left, 3), ("r", &right, 4)]
     {
@@ -109,7 +109,7 @@ fn a_port_follows_the_name_of_its_namespace() {
     right.wait_for_ping("10.1.0.2", SOON);
 
     // A symbolic link changes its target.
-    link.lead_to(&left);
+    link.point_to(&left);
     wait_until("the port is at the link's new end", SOON, || {
         (left.try_run("ip -o addr show dev s | grep 10.1.0.5/24").status == 0).then_some(())
     });

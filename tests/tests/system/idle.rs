@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use crate::card::{Card, connect};
+use trama_test_kit::{Card, connect};
 use trama_tests::{Tramad, wait_until};
 use trama_vhost_net_backend::features;
 

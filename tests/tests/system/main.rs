@@ -2,9 +2,6 @@
 //! daemon. Each file is a topic; all are one program, which is linked once.
 #![cfg(test)]
 
-#[path = "../../../vhost-net-backend/tests/support/card.rs"]
-mod card;
-
 mod access;
 mod bad_input;
 mod checksums;

@@ -28,8 +28,8 @@ const INTERNAL: &str = include_str!("../../../examples/internal.toml");
 const HOST_ONLY: &str = include_str!("../../../examples/host-only.toml");
 const BRIDGED: &str = include_str!("../../../examples/bridged.toml");
 
-/// Returns the `[[port]]` of a machine: a TAP in its namespace.
-fn machine(netns: &Netns, name: &str, network: &str, addresses: [&str; 2]) -> String {
+/// Returns the `[[port]]` of a guest: a TAP in its namespace.
+fn guest_port(netns: &Netns, name: &str, network: &str, addresses: [&str; 2]) -> String {
     format!(
         "\n[[port]]\nname = \"{name}\"\nnetwork = \"{network}\"\ntype = \"tap\"\nnetns = \"{}\"\n\
          address = {addresses:?}\n",
@@ -53,8 +53,8 @@ fn a_host_only_network_joins_the_host_and_leaves_no_trace() {
     let configuration = example(
         HOST_ONLY,
         &[
-            machine(&vm1, "vm1", "vboxnet0", VM1_ADDRESSES),
-            machine(&vm2, "vm2", "vboxnet0", VM2_ADDRESSES),
+            guest_port(&vm1, "vm1", "vboxnet0", VM1_ADDRESSES),
+            guest_port(&vm2, "vm2", "vboxnet0", VM2_ADDRESSES),
         ]
         .concat(),
     );
@@ -80,7 +80,7 @@ fn a_host_only_network_joins_the_host_and_leaves_no_trace() {
     tramad.ctl("set Port vm2 network=vboxnet0");
     assert_reaches(&vm1, VM2, true);
 
-    // Without the network's mode the interface is gone; the machines are not affected.
+    // Without the network's mode the interface is gone; the guests are not affected.
     tramad.ctl("clear Bridge vboxnet0 subnet -- set Bridge vboxnet0 mode=internal");
     assert_eq!(state(&host), before);
     assert_reaches(&vm1, VM2, true);
@@ -106,8 +106,8 @@ fn a_subnets_first_address_passes_from_the_gateway_to_the_host_and_back() {
     let configuration = example(
         &HOST_ONLY.replace("host-only", "internal"),
         &[
-            machine(&vm1, "vm1", "vboxnet0", VM1_ADDRESSES),
-            machine(&vm2, "vm2", "vboxnet0", VM2_ADDRESSES),
+            guest_port(&vm1, "vm1", "vboxnet0", VM1_ADDRESSES),
+            guest_port(&vm2, "vm2", "vboxnet0", VM2_ADDRESSES),
         ]
         .concat(),
     );
@@ -178,7 +178,7 @@ fn a_host_only_network_that_the_host_has_no_room_for_waits() {
     let configuration = format!(
         "[[network]]\nname = \"vboxnet0\"\nmode = \"host-only\"\n\
          [[network]]\nname = \"lab\"\n{}",
-        machine(&vm1, "vm1", "lab", VM1_ADDRESSES),
+        guest_port(&vm1, "vm1", "lab", VM1_ADDRESSES),
     );
     let mut tramad = Tramad::start_in(&host, &configuration);
     let overlap = "192.168.56.0/24 overlaps the host's route 192.168.0.0/16 dev over table \
@@ -237,8 +237,8 @@ fn a_bridged_network_joins_the_lan_and_the_host_and_changes_neither() {
         &example(
             BRIDGED,
             &[
-                machine(&vm1, "vm1", "office", VM1_ADDRESSES),
-                machine(&vm2, "vm2", "office", VM2_ADDRESSES),
+                guest_port(&vm1, "vm1", "office", VM1_ADDRESSES),
+                guest_port(&vm2, "vm2", "office", VM2_ADDRESSES),
             ]
             .concat(),
         ),
@@ -313,8 +313,8 @@ fn an_uplink_that_is_missing_down_or_goes_away_comes_back() {
         &example(
             BRIDGED,
             &[
-                machine(&vm1, "vm1", "office", VM1_ADDRESSES),
-                machine(&vm2, "vm2", "office", VM2_ADDRESSES),
+                guest_port(&vm1, "vm1", "office", VM1_ADDRESSES),
+                guest_port(&vm2, "vm2", "office", VM2_ADDRESSES),
             ]
             .concat(),
         ),
@@ -357,8 +357,10 @@ fn an_internal_network_reaches_nothing_but_itself() {
     let [host, lan] = host_on_a_lan();
     let [vm1, vm2] = ["vm1", "vm2"].map(Netns::with_ipv6);
     let before = state(&host);
-    let machines =
-        [machine(&vm1, "vm1", "lab", VM1_ADDRESSES), machine(&vm2, "vm2", "lab", VM2_ADDRESSES)];
+    let machines = [
+        guest_port(&vm1, "vm1", "lab", VM1_ADDRESSES),
+        guest_port(&vm2, "vm2", "lab", VM2_ADDRESSES),
+    ];
     let tramad = Tramad::start_in(&host, &example(INTERNAL, &machines.concat()));
     assert_reaches(&vm1, VM2, true);
     assert_reaches(&vm2, VM1, true);
@@ -395,9 +397,9 @@ fn an_internal_network_reaches_nothing_but_itself() {
 fn who_hears_what_others_say() {
     let [host, vm1, vm2, listener] = ["host", "vm1", "vm2", "ear"].map(Netns::with_ipv6);
     let machines = [
-        machine(&vm1, "vm1", "vboxnet0", VM1_ADDRESSES),
-        machine(&vm2, "vm2", "vboxnet0", VM2_ADDRESSES),
-        machine(&listener, "ear", "vboxnet0", ["192.168.56.13/24", "fd00:56::13/64"]),
+        guest_port(&vm1, "vm1", "vboxnet0", VM1_ADDRESSES),
+        guest_port(&vm2, "vm2", "vboxnet0", VM2_ADDRESSES),
+        guest_port(&listener, "ear", "vboxnet0", ["192.168.56.13/24", "fd00:56::13/64"]),
     ];
     let tramad = Tramad::start_in(&host, &example(HOST_ONLY, &machines.concat()));
     assert_reaches(&vm1, VM2, true);
@@ -444,7 +446,7 @@ fn tagged_request() -> Vec<u8> {
 fn vlans_of_the_lan_are_those_of_the_network() {
     let [host, lan] = host_on_a_lan();
     let vm = Netns::with_ipv6("vm");
-    let port = machine(&vm, "vm", "office", ["10.7.0.2/24", "fd00:7::2/64"]) + "tag = 7\n";
+    let port = guest_port(&vm, "vm", "office", ["10.7.0.2/24", "fd00:7::2/64"]) + "tag = 7\n";
     let tramad = Tramad::start_in(&host, &example(BRIDGED, &port));
     let wire = RawTap::bridge(&lan, "in");
     let reply = wait_until("the machine answers", SOON, || {

@@ -1,14 +1,14 @@
-//! The modes `nat` and `nat-network` from a machine's view: addresses, reachability on its own
+//! The modes `nat` and `nat-network` from a guest's view: addresses, reachability on its own
 //! network, and ports that move between networks.
 //!
-//! The host is a namespace that tramad runs in; machines are namespaces on TAPs.
+//! The host is a namespace that tramad runs in; guests are namespaces on TAPs.
 
 use trama_tests::nat::{SOON, tap_port};
 use trama_tests::{Host, Netns, Pinging, Tramad, wait_until};
 
 const NAT: &str = include_str!("../../../examples/nat.toml");
 const NAT_NETWORK: &str = include_str!("../../../examples/nat-network.toml");
-/// Gateway, DNS and TFTP addresses of a machine in mode `nat`.
+/// Gateway, DNS and TFTP addresses of a guest in mode `nat`.
 const GATEWAYS: [&str; 6] = [
     "10.0.2.2",
     "10.0.2.3",
@@ -19,7 +19,7 @@ const GATEWAYS: [&str; 6] = [
 ];
 
 /// Returns an example of the documentation, with sockets and state in the test's directory, and a
-/// port for each of these machines: a TAP in its namespace.
+/// port for each of these guests: a TAP in its namespace.
 fn example(text: &str, network: &str, machines: &[(&str, &Netns)]) -> String {
     let text = text.replace("/run/trama", "{dir}").replace("/var/lib/trama", "{dir}/state");
     let port = |(name, netns): &(&str, &Netns)| tap_port(network, name, netns, "");

@@ -1,4 +1,4 @@
-//! TCP streams of Linux through the NAT, to a machine behind a link that drops, delays, duplicates,
+//! TCP streams of Linux through the NAT, to a guest behind a link that drops, delays, duplicates,
 //! reorders and corrupts frames: all data arrives intact, whichever side connects or sends.
 //!
 //! `TRAMA_LINK_SEED=N` replays the fate of each frame.
@@ -11,16 +11,16 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use trama_tests::impaired::{self, Harm, Tally};
+use trama_tests::impaired::{self, Impairments, LinkCounters};
 use trama_tests::nat::{
-    GATEWAY, HOST, NETWORK, NEXT as SERVER, SOON, VM1, at, host_and_server, listen, namespace,
+    GATEWAY, HOST, NEIGHBOUR as SERVER, NETWORK, SOON, VM1, at, host_and_server, listen, namespace,
     route, set_up, tap_port,
 };
 use trama_tests::sim::rng::Rng;
 use trama_tests::{Host, Netns, RawTap, Tramad, wait_until};
 
 /// First L4 port of the servers, one for each stream: 12 on the server, the last six of them on the
-/// machine, too.
+/// guest, too.
 const FIRST: u16 = 7000;
 const BYTES: usize = 400_000;
 /// Time without a byte after which a stream has failed.
@@ -63,7 +63,9 @@ impl Stream {
 
     /// Returns what the client sends, and what the server sends.
     fn content(self) -> [Vec<u8>; 2] {
-        [0, 1].map(|way| Rng::new(u64::from(2 * self.0 + way)).bytes(BYTES + usize::from(self.0)))
+        [0, 1].map(|direction| {
+            Rng::new(u64::from(2 * self.0 + direction)).bytes(BYTES + usize::from(self.0))
+        })
     }
 }
 
@@ -110,7 +112,7 @@ fn server(listener: TcpListener, stream: Stream) -> JoinHandle<()> {
 }
 
 /// Runs all streams at once, and returns the link's counters.
-fn exchange(harm: Harm) -> Arc<Tally> {
+fn exchange(impairments: Impairments) -> Arc<LinkCounters> {
     let seed = match std::env::var("TRAMA_LINK_SEED") {
         Ok(text) => text.parse().expect("TRAMA_LINK_SEED is a number"),
         Err(_) => RandomState::new().build_hasher().finish(),
@@ -126,7 +128,7 @@ fn exchange(harm: Harm) -> Arc<Tally> {
         (link.try_run("ip link show port").status == 0).then_some(())
     });
     let ends = [RawTap::device(&vm, "eth0"), RawTap::bridge(&link, "port")];
-    let tally = impaired::join(ends, harm, seed);
+    let counters = impaired::join(ends, impairments, seed);
     set_up(&vm, "eth0", VM1);
     route(&vm, &GATEWAY);
 
@@ -143,16 +145,16 @@ fn exchange(harm: Harm) -> Arc<Tally> {
     let ended = ends.map(|(client, server)| [client.join(), server.join()]);
     let failed: Vec<_> =
         Stream::all().zip(ended).filter(|(_, ends)| ends.iter().any(Result::is_err)).collect();
-    println!("{:?} for {harm:?}: {tally:?}", began.elapsed());
+    println!("{:?} for {impairments:?}: {counters:?}", began.elapsed());
     assert!(failed.is_empty(), "seed {seed}: {failed:?}");
     assert!(began.elapsed() < 3 * PATIENCE, "seed {seed}: {:?}", began.elapsed());
-    assert_eq!(tally.oversized.load(Ordering::Relaxed), 0, "offloads are not for this link");
+    assert_eq!(counters.oversized.load(Ordering::Relaxed), 0, "offloads are not for this link");
     // No flow remains.
     wait_until("the flows are over", 3 * SOON, || {
         tramad.ctl("--no-headings flows home").trim().is_empty().then_some(())
     });
     tramad.stop();
-    tally
+    counters
 }
 
 const LONG: Duration = Duration::from_millis(5);
@@ -160,21 +162,32 @@ const LONG: Duration = Duration::from_millis(5);
 // spec-test: rfc9293 MUST-5
 #[test]
 fn streams_arrive_exact_over_a_link_that_loses() {
-    let tally = exchange(Harm { lost: 30, delay: LONG, ..Harm::default() });
-    assert!(tally.lost.load(Ordering::Relaxed) > 50, "{tally:?}");
+    let counters = exchange(Impairments { lost: 30, delay: LONG, ..Impairments::default() });
+    assert!(counters.lost.load(Ordering::Relaxed) > 50, "{counters:?}");
 }
 
 #[test]
 fn streams_arrive_exact_over_a_link_that_reorders_and_repeats() {
-    let tally = exchange(Harm { late: 100, twice: 50, delay: LONG, ..Harm::default() });
-    assert!(tally.late.load(Ordering::Relaxed) > 200, "{tally:?}");
-    assert!(tally.twice.load(Ordering::Relaxed) > 100, "{tally:?}");
+    let counters = exchange(Impairments {
+        reordered: 100,
+        duplicated: 50,
+        delay: LONG,
+        ..Impairments::default()
+    });
+    assert!(counters.reordered.load(Ordering::Relaxed) > 200, "{counters:?}");
+    assert!(counters.duplicated.load(Ordering::Relaxed) > 100, "{counters:?}");
 }
 
 // spec-test: rfc9293 MUST-3
 #[test]
 fn streams_arrive_exact_over_a_link_that_does_everything() {
-    let harm = Harm { lost: 15, late: 50, twice: 20, spoilt: 15, delay: Duration::from_millis(15) };
-    let tally = exchange(harm);
-    assert!(tally.spoilt.load(Ordering::Relaxed) > 30, "{tally:?}");
+    let impairments = Impairments {
+        lost: 15,
+        reordered: 50,
+        duplicated: 20,
+        corrupted: 15,
+        delay: Duration::from_millis(15),
+    };
+    let counters = exchange(impairments);
+    assert!(counters.corrupted.load(Ordering::Relaxed) > 30, "{counters:?}");
 }

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use trama_tests::nat::{
-    GATEWAY, NETWORK, NEXT as NEAR, SOON, VM1, join, machine, namespace, route, set_up,
+    GATEWAY, NEIGHBOUR as NEAR, NETWORK, SOON, VM1, guest_port, join, namespace, route, set_up,
 };
 use trama_tests::{Host, Netns, Tramad, wait_until};
 
 const MOMENT: Duration = Duration::from_millis(500);
 const PORT: u16 = 7000;
-const FAR: [&str; 2] = ["198.51.100.2", "fd00:51::2"];
+const REMOTE: [&str; 2] = ["198.51.100.2", "fd00:51::2"];
 
 fn address(text: &str) -> SocketAddr {
     SocketAddr::new(text.parse::<IpAddr>().expect("address"), PORT)
@@ -56,7 +56,7 @@ fn echo(netns: &Netns) {
     });
 }
 
-/// A TCP and a UDP flow of the machine to one server.
+/// A TCP and a UDP flow of the guest to one server.
 struct Flows {
     stream: TcpStream,
     socket: UdpSocket,
@@ -121,25 +121,25 @@ fn can_connect(vm: &Netns, server: &str) -> bool {
     vm.inside(connect).join().expect("a client")
 }
 
-/// Returns the host, its two servers, and a machine behind it.
-fn world() -> ([Netns; 4], Tramad) {
+/// Returns the host, its two servers, and a guest behind it.
+fn set_up_world() -> ([Netns; 4], Tramad) {
     let [host, near, far, vm] = ["host", "near", "far", "vm"].map(namespace);
     join(&host, "eth0", &near, "eth0");
     host.run(&format!("ip link add eth1 type veth peer name eth0 netns {}", far.name()));
     set_up(&host, "eth1", ["198.51.100.1", "fd00:51::1"]);
-    set_up(&far, "eth0", FAR);
-    NEAR.iter().chain(&FAR).for_each(|address| host.wait_for_ping(address, SOON));
+    set_up(&far, "eth0", REMOTE);
+    NEAR.iter().chain(&REMOTE).for_each(|address| host.wait_for_ping(address, SOON));
     echo(&near);
     echo(&far);
-    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", guest_port(&vm, "vm", &VM1)));
     route(&vm, &GATEWAY);
     ([host, near, far, vm], tramad)
 }
 
 #[test]
 fn a_route_that_goes_and_comes_costs_no_flow() {
-    let ([host, _near, _far, vm], tramad) = world();
-    for (near, far) in NEAR.into_iter().zip(FAR) {
+    let ([host, _near, _far, vm], tramad) = set_up_world();
+    for (near, far) in NEAR.into_iter().zip(REMOTE) {
         let (mut hit, mut other) = (Flows::open(&vm, near), Flows::open(&vm, far));
         hit.go_on();
         other.go_on();
@@ -161,9 +161,9 @@ fn a_route_that_goes_and_comes_costs_no_flow() {
 
 #[test]
 fn an_address_that_changes_ends_at_most_its_connections() {
-    let ([host, _near, _far, vm], tramad) = world();
+    let ([host, _near, _far, vm], tramad) = set_up_world();
     let changes = [("203.0.113.1/24", "203.0.113.7/24"), ("fd00:13::1/64", "fd00:13::7/64")];
-    for ((near, far), (old, new)) in NEAR.into_iter().zip(FAR).zip(changes) {
+    for ((near, far), (old, new)) in NEAR.into_iter().zip(REMOTE).zip(changes) {
         let (mut hit, mut other) = (Flows::open(&vm, near), Flows::open(&vm, far));
         hit.go_on();
         other.go_on();
@@ -172,7 +172,7 @@ fn an_address_that_changes_ends_at_most_its_connections() {
         assert!(!can_connect(&vm, near), "there is no way to {near}");
         host.run(&format!("ip addr add {new} dev eth0"));
         host.wait_for_ping(near, SOON);
-        // The same L4 port of the machine; the server sees another source address.
+        // The same L4 port of the guest; the server sees another source address.
         hit.socket_goes_on();
         Flows::open(&vm, near).go_on();
         other.go_on();
@@ -182,8 +182,8 @@ fn an_address_that_changes_ends_at_most_its_connections() {
 
 #[test]
 fn a_suspended_host_goes_on_where_it_was() {
-    let ([_host, _near, _far, vm], tramad) = world();
-    let servers = [NEAR, FAR].concat();
+    let ([_host, _near, _far, vm], tramad) = set_up_world();
+    let servers = [NEAR, REMOTE].concat();
     let mut flows: Vec<_> = servers.iter().map(|server| Flows::open(&vm, server)).collect();
     flows.iter_mut().for_each(Flows::go_on);
     let (daemon, gateway) =
@@ -195,7 +195,7 @@ fn a_suspended_host_goes_on_where_it_was() {
         flow.said = 99;
         flow.stream.write_all(&[99; 100]).expect("the connection waits");
     }
-    // The test needs real time: machines retransmit, and timers expire.
+    // The test needs real time: guests retransmit, and timers expire.
     std::thread::sleep(Duration::from_secs(4));
     assert!(!vm.pings(GATEWAY[0], 1), "it is not suspended");
     for process in [daemon, gateway] {

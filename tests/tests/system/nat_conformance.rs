@@ -1,11 +1,11 @@
 //! Conformance of the NAT's TCP with RFC 9293 (and RFC 5961 for forged segments), tested by a
-//! machine with scripted segments over IPv4 and IPv6. `tests/src/script.rs` describes the scripts.
+//! guest with scripted segments over IPv4 and IPv6. `tests/src/script.rs` describes the scripts.
 
 use std::io::Read;
 
 use trama_tests::script::{Flow, Segment, Stage};
 
-/// The machine opens a flow; its windows are scaled by four.
+/// The guest opens a flow; its windows are scaled by four.
 const OPEN: &str = "> syn 0 win=4000 mss=1000 scale=2
                     < syn 0 ack=1 scale=7
                     host accepts
@@ -97,7 +97,7 @@ fn machines_are_called_in_order() {
          > rst 0 ack=1
          host hears reset",
         // A reset with an unacceptable acknowledgement is ignored, and an old connection of the
-        // machine is reset (3.5, figure 9).
+        // guest is reset (3.5, figure 9).
         "host calls
          < syn 0
          > rst 0 ack=50
@@ -339,7 +339,7 @@ fn wrong_numbers_change_nothing() {
 #[test]
 fn connections_end_in_order() {
     play_open(&[
-        // The machine closes first; the host still sends.
+        // The guest closes first; the host still sends.
         "> fin 1:abc ack=1
          < 1 ack=5
          host hears abc
@@ -351,7 +351,7 @@ fn connections_end_in_order() {
          < fin 6 ack=5
          < again fin 6 ack=5
          > 5 ack=7",
-        // The host closes first; the machine still sends. Its FIN may be retransmitted.
+        // The host closes first; the guest still sends. Its FIN may be retransmitted.
         "host says hello
          < 1:hello ack=1
          host ends
@@ -402,7 +402,7 @@ fn connections_end_in_order() {
          host hears abc
          host resets
          < rst 1 ack=4",
-        // The machine resets.
+        // The guest resets.
         "> 1:abc ack=1
          < 1 ack=4
          host hears abc

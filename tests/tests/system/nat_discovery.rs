@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType};
-use trama_tests::nat::{NETWORK, SOON, machine, route};
+use trama_tests::nat::{NETWORK, SOON, guest_port, route};
 use trama_tests::{Host, Netns, Tramad, wait_until};
 
 const DEVICE: &str = "203.0.113.9";
@@ -24,7 +24,7 @@ const FOUND: &[u8] = b"HTTP/1.1 200 OK\r\nST: upnp:rootdevice\r\nUSN: uuid:1\r\n
 const ALIVE: &[u8] =
     b"NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nNT: upnp:rootdevice\r\nNTS: ssdp:alive\r\nUSN: uuid:1\r\n\r\n";
 
-/// A machine's own announcement.
+/// A guest's own announcement.
 const OWN_ALIVE: &[u8] =
     b"NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nNT: upnp:rootdevice\r\nNTS: ssdp:alive\r\nUSN: uuid:2\r\n\r\n";
 
@@ -150,7 +150,7 @@ fn ask(
     Vec::new()
 }
 
-/// Returns each kind of answer that a machine gets, with its source.
+/// Returns each kind of answer that a guest gets, with its source.
 fn discover(vm: &Netns, tries: usize) -> [Vec<(Vec<u8>, SocketAddr)>; 5] {
     let job = move || {
         let port = || {
@@ -198,7 +198,7 @@ fn machines_find_what_is_on_the_hosts_link_where_the_network_says_so() {
             "ip addr add {DEVICE}/24 dev eth0; ip link set eth0 up; ip route add 224.0.0.0/4 dev eth0"
         ));
         let network = NETWORK.replace("nat-network", mode);
-        let text = format!("{network}{}", machine(&vm, "vm", &["10.7.0.15", "fd00:7::15"]));
+        let text = format!("{network}{}", guest_port(&vm, "vm", &["10.7.0.15", "fd00:7::15"]));
         let tramad = Tramad::start_in(&host, &text);
         route(&vm, &[gateway]);
         host.wait_for_ping(DEVICE, SOON);
@@ -227,7 +227,7 @@ fn machines_find_what_is_on_the_hosts_link_where_the_network_says_so() {
         assert_eq!(found[0], (FOUND.to_vec(), of_device(1900)));
         assert_eq!(alive[0], (ALIVE.to_vec(), of_device(1900)));
 
-        // The machine's own announcements stay inside.
+        // The guest's own announcements stay inside.
         let boast = || {
             let (mdns, ssdp) = (join(MDNS4), join(SSDP));
             mdns.send_to(&own_answer(), MDNS4).unwrap();

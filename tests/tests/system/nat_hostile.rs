@@ -1,4 +1,4 @@
-//! The NAT modes with a hostile machine next to a well-behaved one; forwards that change under
+//! The NAT modes with a hostile guest next to a well-behaved one; forwards that change under
 //! traffic; DNS over TCP.
 
 use std::io::{Read, Write};
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::process::nice;
 use rustix::thread::gettid;
 use trama_tests::nat::{
-    GATEWAY, HOST, NETWORK, NEXT as SERVER, SOON, VM1, VM2, at, host_and_server, listen, machine,
-    namespace, route,
+    GATEWAY, HOST, NEIGHBOUR as SERVER, NETWORK, SOON, VM1, VM2, at, guest_port, host_and_server,
+    listen, namespace, route,
 };
 use trama_tests::process::{processor_time, raise_file_limit};
 use trama_tests::{Host, Netns, Process, Tramad, wait_until};
@@ -54,10 +54,10 @@ fn at_server(port: u16) -> SocketAddr {
     at(SERVER[0], port)
 }
 
-/// Measures a well-behaved machine: median and 99th percentile of connect times, and bytes received
+/// Measures a well-behaved guest: median and 99th percentile of connect times, and bytes received
 /// for a second of trama's processor time. It has real-time priority, so that only the NAT can
 /// delay it.
-fn work(vm: &Netns, tramad: &Tramad) -> ([Duration; 2], f64) {
+fn measure(vm: &Netns, tramad: &Tramad) -> ([Duration; 2], f64) {
     let processes = [tramad.id(), tramad.gateway_after(0).as_raw_pid() as u32];
     let spent = move || processes.map(processor_time).iter().sum::<f64>() / 1e9;
     let job = vm.inside(move || {
@@ -88,9 +88,9 @@ fn work(vm: &Netns, tramad: &Tramad) -> ([Duration; 2], f64) {
     job.join().expect("a machine that works")
 }
 
-/// Repeats `job` on a machine until `over`, with its kept connections and the number of
+/// Repeats `job` on a guest until `over`, with its kept connections and the number of
 /// repetitions. It runs at idle priority, so that it costs others only the gateway's time.
-fn again(
+fn repeat_until(
     vm: &Netns,
     over: &Arc<AtomicBool>,
     job: fn(&mut Vec<TcpStream>, u64),
@@ -106,9 +106,9 @@ fn again(
     })
 }
 
-/// Downloads at full rate, as an ordinary machine does.
+/// Downloads at full rate, as an ordinary guest does.
 fn download(vm: &Netns, over: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
-    again(vm, over, |kept, _| {
+    repeat_until(vm, over, |kept, _| {
         if kept.is_empty() {
             kept.push(TcpStream::connect_timeout(&at_server(SOURCE), SOON).expect("connect"));
         }
@@ -116,9 +116,9 @@ fn download(vm: &Netns, over: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
     })
 }
 
-/// Starts the jobs of a hostile machine, each until `over`.
-fn misbehave(vm: &Netns, over: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> {
-    let until = |job| again(vm, over, job);
+/// Starts the jobs of a hostile guest, each until `over`.
+fn start_hostile_jobs(vm: &Netns, over: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> {
+    let until = |job| repeat_until(vm, over, job);
     vec![
         // SYNs that are never answered.
         until(|_, count| {
@@ -162,23 +162,23 @@ fn a_hostile_machine_does_not_stop_another() {
     host.run("ip route add 192.0.2.0/24 via 203.0.113.2");
     server.run("ip route add blackhole 192.0.2.0/24; echo 1 >/proc/sys/net/ipv4/ip_forward");
     let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
-    let ports = [machine(&vm1, "vm1", &VM1), machine(&vm2, "vm2", &VM2)].concat();
+    let ports = [guest_port(&vm1, "vm1", &VM1), guest_port(&vm2, "vm2", &VM2)].concat();
     let tramad = Tramad::start_in(&host, &format!("{NETWORK}{ports}"));
     let _parked = serve(&server);
     route(&vm1, &GATEWAY);
     route(&vm2, &GATEWAY);
-    let (alone, alone_rate) = work(&vm1, &tramad);
+    let (alone, alone_rate) = measure(&vm1, &tramad);
     let over = Arc::new(AtomicBool::new(false));
     let polite = download(&vm2, &over);
-    let (shared, share) = work(&vm1, &tramad);
+    let (shared, share) = measure(&vm1, &tramad);
     over.store(true, Ordering::Relaxed);
     polite.join().expect("polite");
     let over = Arc::new(AtomicBool::new(false));
-    let hostile = misbehave(&vm2, &over);
+    let hostile = start_hostile_jobs(&vm2, &over);
     wait_until("the hostile machine has flows", SOON, || {
         (tramad.ctl("flows home").lines().count() > 500).then_some(())
     });
-    let (beside, rate) = work(&vm1, &tramad);
+    let (beside, rate) = measure(&vm1, &tramad);
     over.store(true, Ordering::Relaxed);
     println!(
         "connects, 50th and 99th of 100: alone {alone:.2?}, beside a download {shared:.2?}, beside hostility {beside:.2?}"
@@ -190,18 +190,18 @@ fn a_hostile_machine_does_not_stop_another() {
     tramad.stop();
 }
 
-/// Sends `text` to the first client of a machine's L4 port; returns the client's address.
-fn greet(vm: &Netns, port: u16, text: &'static str) -> thread::JoinHandle<SocketAddr> {
+/// Sends `text` to the first client of a guest's L4 port; returns the client's address.
+fn send_to_client(vm: &Netns, port: u16, text: &'static str) -> thread::JoinHandle<SocketAddr> {
     let listener = listen(vm, &format!("[::]:{port}"));
     thread::spawn(move || {
         let (mut client, address) = listener.accept().expect("a client");
-        client.write_all(text.as_bytes()).expect("greet");
+        client.write_all(text.as_bytes()).expect("send");
         address
     })
 }
 
 /// Returns what a TCP server sends; empty if there is none.
-fn ask(from: &Netns, to: &str) -> String {
+fn receive_from(from: &Netns, to: &str) -> String {
     let to: SocketAddr = to.parse().expect("address");
     let job = from.inside(move || {
         let mut text = String::new();
@@ -219,23 +219,23 @@ fn forwards_follow_their_rules() {
     let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
     let forwards = "forward = [\"web,tcp,,8080,10.7.0.11,80\", \"six,tcp,::,8180,fd00:7::11,80\", \
                     \"span,tcp,,8200-8209,10.7.0.11,8200-8209\", \"name,udp,,5300,10.7.0.11,5300\"]\n";
-    let ports = [machine(&vm1, "vm1", &VM1), machine(&vm2, "vm2", &VM2)].concat();
+    let ports = [guest_port(&vm1, "vm1", &VM1), guest_port(&vm2, "vm2", &VM2)].concat();
     let tramad = Tramad::start_in(&host, &format!("{NETWORK}{forwards}{ports}"));
     route(&vm1, &GATEWAY);
     route(&vm2, &GATEWAY);
 
-    // The machine sees the client's address, over IPv4 and IPv6.
+    // The guest sees the client's address, over IPv4 and IPv6.
     for (at, to) in [format!("{}:8080", HOST[0]), format!("[{}]:8180", HOST[1])].iter().enumerate()
     {
-        let greeter = greet(&vm1, 80, "one");
-        assert_eq!(ask(&server, to), "one", "{to}");
-        let client = greeter.join().expect("greeter").ip().to_canonical();
+        let sender = send_to_client(&vm1, 80, "one");
+        assert_eq!(receive_from(&server, to), "one", "{to}");
+        let client = sender.join().expect("sender").ip().to_canonical();
         assert_eq!(client.to_string(), SERVER[at]);
     }
     // The last port of a range.
-    let greeter = greet(&vm1, 8209, "last");
-    assert_eq!(ask(&server, &format!("{}:8209", HOST[0])), "last");
-    greeter.join().expect("greeter");
+    let sender = send_to_client(&vm1, 8209, "last");
+    assert_eq!(receive_from(&server, &format!("{}:8209", HOST[0])), "last");
+    sender.join().expect("sender");
 
     // A UDP forward without an address accepts IPv4 and IPv6.
     let echo = vm1.inside(|| UdpSocket::bind("0.0.0.0:5300").expect("bind")).join();
@@ -268,27 +268,27 @@ fn forwards_follow_their_rules() {
         assert_eq!((count, from), (4, to));
     }
 
-    // Another machine: new clients reach it at the same port of the host.
+    // Another guest: new clients reach it at the same port of the host.
     let text = tramad.configuration();
     tramad.write_configuration(&text.replace("8080,10.7.0.11", "8080,10.7.0.12"));
     tramad.ctl("reload");
     tramad.wait_for_gateway("home");
-    let greeter = greet(&vm2, 80, "two");
-    assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "two");
-    assert_eq!(greeter.join().expect("greeter").ip().to_canonical().to_string(), SERVER[0]);
-    // Client address hidden: the machine sees its gateway's.
+    let sender = send_to_client(&vm2, 80, "two");
+    assert_eq!(receive_from(&server, &format!("{}:8080", HOST[0])), "two");
+    assert_eq!(sender.join().expect("sender").ip().to_canonical().to_string(), SERVER[0]);
+    // Client address hidden: the guest sees its gateway's.
     let text = tramad.configuration();
     tramad.write_configuration(&text.replace("8080,10.7.0.12,80", "8080,10.7.0.12,80,as-gateway"));
     tramad.ctl("reload");
     tramad.wait_for_gateway("home");
-    let greeter = greet(&vm2, 80, "hidden");
-    assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "hidden");
-    assert_eq!(greeter.join().expect("greeter").ip().to_canonical().to_string(), GATEWAY[0]);
-    // A removed rule: the port is closed, and the machine receives nothing.
+    let sender = send_to_client(&vm2, 80, "hidden");
+    assert_eq!(receive_from(&server, &format!("{}:8080", HOST[0])), "hidden");
+    assert_eq!(sender.join().expect("sender").ip().to_canonical().to_string(), GATEWAY[0]);
+    // A removed rule: the port is closed, and the guest receives nothing.
     let capture = vm2.capture("eth0", "tcp port 80");
     tramad.ctl("forward del home web");
     tramad.wait_for_gateway("home");
-    assert_eq!(ask(&server, &format!("{}:8080", HOST[0])), "");
+    assert_eq!(receive_from(&server, &format!("{}:8080", HOST[0])), "");
     assert!(!capture.text().contains(".80:"), "{}", capture.text());
 
     // Taken, then free.
@@ -298,9 +298,9 @@ fn forwards_follow_their_rules() {
     assert!(pending());
     drop(taken);
     wait_until("the port is had", SOON, || (!pending()).then_some(()));
-    let greeter = greet(&vm2, 80, "late");
-    assert_eq!(ask(&server, &format!("{}:8300", HOST[0])), "late");
-    greeter.join().expect("greeter");
+    let sender = send_to_client(&vm2, 80, "late");
+    assert_eq!(receive_from(&server, &format!("{}:8300", HOST[0])), "late");
+    sender.join().expect("sender");
     tramad.stop();
 }
 
@@ -309,15 +309,15 @@ fn clients_that_found_no_descriptor_are_served_when_there_are_some() {
     let [host, server] = host_and_server();
     let vm = namespace("vm");
     let forward = "forward = [\"web,tcp,,8080,10.7.0.11,80\"]\n";
-    let text = format!("{NETWORK}{forward}{}", machine(&vm, "vm", &VM1));
+    let text = format!("{NETWORK}{forward}{}", guest_port(&vm, "vm", &VM1));
     let tramad = Tramad::start_in(&host, &text);
     route(&vm, &GATEWAY);
     let id = tramad.gateway_after(0).as_raw_nonzero();
-    let greeter = greet(&vm, 80, "at last");
+    let sender = send_to_client(&vm, 80, "at last");
     let limit = |count: &str| host.run(&format!("prlimit --pid {id} --nofile={count}:20000"));
     limit("3");
     let client = thread::scope(|scope| {
-        let client = scope.spawn(|| ask(&server, &format!("{}:8080", HOST[0])));
+        let client = scope.spawn(|| receive_from(&server, &format!("{}:8080", HOST[0])));
         wait_until("the client is refused a descriptor", SOON, || {
             let metrics = host.run(&format!("curl -s {}/metrics", tramad.metrics_address()));
             let refused = metrics.lines().any(|line| {
@@ -329,7 +329,7 @@ fn clients_that_found_no_descriptor_are_served_when_there_are_some() {
         client.join().expect("client")
     });
     assert_eq!(client, "at last");
-    greeter.join().expect("greeter");
+    sender.join().expect("sender");
     tramad.stop();
 }
 
@@ -348,7 +348,7 @@ fn dns_is_answered_over_tcp() {
     command.args(["--listen-address=192.0.2.1", "--address=/one.test/198.51.100.99"]);
     let mut dnsmasq = Process::spawn("dnsmasq", command, &dir.path().join("dnsmasq.log"));
     dnsmasq.wait_for_log("started", SOON);
-    let text = format!("{NETWORK}{}", machine(&vm, "vm", &VM1));
+    let text = format!("{NETWORK}{}", guest_port(&vm, "vm", &VM1));
     let tramad = Tramad::start_inside(&host, &["192.0.2.1"], &text);
     route(&vm, &GATEWAY);
     for gateway in [format!("{}:53", GATEWAY[0]), format!("[{}]:53", GATEWAY[1])] {

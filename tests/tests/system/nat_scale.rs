@@ -7,8 +7,8 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 
 use trama_tests::nat::{
-    GATEWAY, NETWORK, NEXT as SERVER, SOON, VM1, at, host_and_server, listen, machine, namespace,
-    route,
+    GATEWAY, NEIGHBOUR as SERVER, NETWORK, SOON, VM1, at, guest_port, host_and_server, listen,
+    namespace, route,
 };
 use trama_tests::process::{processor_time, raise_file_limit};
 use trama_tests::slope::Slope;
@@ -18,7 +18,7 @@ const TCP_FLOWS: usize = 10_000;
 /// A port may use three eighths of the gateway's descriptors for UDP flows: 7500 of 20,000.
 const UDP_FLOWS: usize = 7_000;
 const PORT: u16 = 9001;
-/// The machine's first source port for a UDP flow.
+/// The guest's first source port for a UDP flow.
 const FIRST: u16 = 20_000;
 
 /// Returns the bytes of the gateway process's private memory.
@@ -30,20 +30,20 @@ fn gateway_memory(tramad: &Tramad) -> u64 {
     number.expect("a number") * 1024
 }
 
-/// Returns the host, its server, and a machine behind the NAT.
-fn world() -> ([Netns; 3], Tramad) {
+/// Returns the host, its server, and a guest behind the NAT.
+fn set_up_world() -> ([Netns; 3], Tramad) {
     let [host, server] = host_and_server();
     let vm = namespace("vm");
-    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", guest_port(&vm, "vm", &VM1)));
     route(&vm, &GATEWAY);
     ([host, server, vm], tramad)
 }
 
-/// Opens flows from a machine one after another, and returns them. The gateway's work for each must
+/// Opens flows from a guest one after another, and returns them. The gateway's work for each must
 /// not depend on their number: a cost proportional to it would show as several times the first
 /// flow's.
 #[track_caller]
-fn begin<T: Send + 'static>(
+fn open_flows<T: Send + 'static>(
     (tramad, vm): (&Tramad, &Netns),
     count: usize,
     flow: impl Fn(usize) -> T + Send + 'static,
@@ -73,13 +73,13 @@ fn begin<T: Send + 'static>(
 #[test]
 fn ten_thousand_tcp_flows_are_cheap_and_cost_the_same() {
     raise_file_limit(TCP_FLOWS as u64);
-    let ([_host, server, vm], tramad) = world();
+    let ([_host, server, vm], tramad) = set_up_world();
     let _parked = listen(&server, &format!("[::]:{PORT}"));
     let connect = |_| TcpStream::connect_timeout(&at(SERVER[0], PORT), SOON).expect("connect");
     let warm = vm.inside(move || (0..100).map(connect).collect::<Vec<_>>());
     let warm = warm.join().expect("connect");
     let before = gateway_memory(&tramad);
-    let mut streams = begin((&tramad, &vm), TCP_FLOWS, connect);
+    let mut streams = open_flows((&tramad, &vm), TCP_FLOWS, connect);
     let kept = gateway_memory(&tramad).saturating_sub(before) / TCP_FLOWS as u64;
     println!("an idle flow keeps {kept} bytes");
     assert!(kept < 6 << 10, "an idle flow keeps {kept} bytes");
@@ -107,9 +107,9 @@ fn echo(server: &Netns) {
 #[test]
 fn seven_thousand_udp_flows_cost_the_same() {
     raise_file_limit(19_000);
-    let ([_host, server, vm], tramad) = world();
+    let ([_host, server, vm], tramad) = set_up_world();
     echo(&server);
-    begin((&tramad, &vm), UDP_FLOWS, |number| {
+    open_flows((&tramad, &vm), UDP_FLOWS, |number| {
         let own = SocketAddr::from(([0, 0, 0, 0], FIRST + number as u16));
         let socket = UdpSocket::bind(own).expect("bind");
         socket.set_read_timeout(Some(SOON)).expect("timeout");

@@ -14,7 +14,7 @@ const TYPE_TXT: u8 = 16;
 /// The TC flag, in the second word of a DNS message.
 const TRUNCATED: u8 = 2;
 
-/// Returns a network with a gateway, and a machine on it.
+/// Returns a network with a gateway, and a guest on it.
 fn network(mode: &str, keys: &str, vm: &Netns, address: &str) -> String {
     let port = tap_port("home", "vm", vm, &format!("ifname = \"eth0\"\n{address}"));
     format!(
@@ -175,7 +175,7 @@ fn plain_answer(question: &[u8]) -> Vec<u8> {
     [&question[..2], &header, &question[12..end], &record].concat()
 }
 
-/// Returns dig's output on a machine of the network.
+/// Returns dig's output on a guest of the network.
 fn dig(vm: &Netns, arguments: &str) -> String {
     vm.try_run(&format!("dig @{} {arguments}", GATEWAY[0])).text
 }

@@ -1,4 +1,4 @@
-//! The NAT modes with real traffic: reachability, and common programs of a machine's user.
+//! The NAT modes with real traffic: reachability, and common programs of a guest's user.
 //!
 //! The host is a namespace that tramad runs in. Between it and a server is a router, by a link with
 //! a smaller MTU. Namespaces on TAPs take the place of guests.
@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 use trama_tests::nat::{
-    GATEWAY, HOST, NETWORK, NEXT, SOON, VM1, VM2, at, host_and_server, join, machine, namespace,
-    route, set_up, tap_port,
+    GATEWAY, HOST, NEIGHBOUR, NETWORK, SOON, VM1, VM2, at, guest_port, host_and_server, join,
+    namespace, route, set_up, tap_port,
 };
 use trama_tests::{Host, Netns, Pinging, Tramad, assert_reaches, wait_until};
 
 const SERVER: [&str; 2] = ["198.51.100.2", "fd00:51::2"];
 
 /// Returns host, router and server in a row; the last link has an MTU of 1300.
-fn world() -> [Netns; 3] {
+fn set_up_world() -> [Netns; 3] {
     let [host, router, server] = ["host", "router", "server"].map(namespace);
     join(&host, "eth0", &router, "in");
     router.run(&format!("ip link add out type veth peer eth0 netns {}", server.name()));
@@ -71,12 +71,12 @@ fn state(host: &Netns) -> String {
 
 #[test]
 fn a_nat_network_reaches_out_and_is_reached_by_forwards_alone() {
-    let [host, router, server] = world();
+    let [host, router, server] = set_up_world();
     let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
     let before = state(&host);
     let forwards =
         "forward = [\"web,tcp,,8080,10.7.0.11,80\", \"near,tcp,127.0.0.1,8081,10.7.0.12,80\"]\n";
-    let ports = [machine(&vm1, "vm1", &VM1), machine(&vm2, "vm2", &VM2)].concat();
+    let ports = [guest_port(&vm1, "vm1", &VM1), guest_port(&vm2, "vm2", &VM2)].concat();
     let tramad = Tramad::start_in(&host, &format!("{NETWORK}{forwards}{ports}"));
     let (of_server, of_host, of_vm1, of_vm2) =
         (page("server"), page("host"), page("vm1"), page("vm2"));
@@ -87,7 +87,7 @@ fn a_nat_network_reaches_out_and_is_reached_by_forwards_alone() {
     serve(&vm1, 80, of_vm1.path());
     serve(&vm2, 80, of_vm2.path());
 
-    // From machine to machine, to the host, and to the server.
+    // From guest to guest, to the host, and to the server.
     assert_reaches(&vm1, VM2, true);
     assert_reaches(&vm2, VM1, true);
     assert_reaches(&vm1, HOST, true);
@@ -131,14 +131,14 @@ fn a_nat_network_reaches_out_and_is_reached_by_forwards_alone() {
 
 #[test]
 fn machines_of_mode_nat_are_alone_and_alike() {
-    let [host, _router, server] = world();
+    let [host, _router, server] = set_up_world();
     let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
     let text = "[[network]]\nname = \"home\"\nmode = \"nat\"\n";
     let address = ["10.0.2.15"];
     let forward = |port: u16| format!("forward = [\"web,tcp,,{port},,80\"]\n");
     let ports = [
-        machine(&vm1, "vm1", &address) + &forward(8001),
-        machine(&vm2, "vm2", &address) + &forward(8002),
+        guest_port(&vm1, "vm1", &address) + &forward(8001),
+        guest_port(&vm2, "vm2", &address) + &forward(8002),
     ];
     let tramad = Tramad::start_in(&host, &format!("{text}{}", ports.concat()));
     let (of_server, of_vm1, of_vm2) = (page("server"), page("vm1"), page("vm2"));
@@ -183,9 +183,9 @@ fn checksum(path: &Path) -> String {
 
 #[test]
 fn a_gibibyte_arrives_exact_both_ways() {
-    let [host, _router, server] = world();
+    let [host, _router, server] = set_up_world();
     let vm = namespace("vm");
-    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", guest_port(&vm, "vm", &VM1)));
     let folder = tempfile::tempdir().expect("temporary directory");
     let wanted = large_file(folder.path(), 1 << 30);
     serve(&server, 80, folder.path());
@@ -215,9 +215,9 @@ fn a_gibibyte_arrives_exact_both_ways() {
 
 #[test]
 fn ping_traceroute_and_path_mtu_tell_the_truth() {
-    let [host, _router, _server] = world();
+    let [host, _router, _server] = set_up_world();
     let vm = namespace("vm");
-    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", guest_port(&vm, "vm", &VM1)));
     route(&vm, &GATEWAY);
     assert_eq!(vm.ping_losses(SERVER[0], 10), 0);
     assert_eq!(vm.ping_losses(SERVER[1], 10), 0);
@@ -237,7 +237,7 @@ fn ping_traceroute_and_path_mtu_tell_the_truth() {
 // spec-test: rfc9293 MUST-4 MUST-6 MUST-64 MUST-68
 #[test]
 fn everyday_tools_work() {
-    let [host, _router, server] = world();
+    let [host, _router, server] = set_up_world();
     let vm = namespace("vm");
     let folder = tempfile::tempdir().expect("temporary directory");
     let path = folder.path().display().to_string();
@@ -250,7 +250,7 @@ fn everyday_tools_work() {
          $(sha256sum ../apt/Packages | cut -d' ' -f1) >../apt/Release"
     ));
     serve(&server, 80, folder.path());
-    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", machine(&vm, "vm", &VM1)));
+    let tramad = Tramad::start_in(&host, &format!("{NETWORK}{}", guest_port(&vm, "vm", &VM1)));
     route(&vm, &GATEWAY);
     let scratch = vm.scratch();
     for (number, address) in SERVER.iter().map(|address| in_url(address)).enumerate() {
@@ -285,10 +285,10 @@ fn open_ports(from: &Netns, address: &str) -> Vec<u16> {
 
 #[test]
 fn a_scan_of_the_gateway_finds_only_what_is_configured() {
-    let [host, _router, _server] = world();
+    let [host, _router, _server] = set_up_world();
     let vm = namespace("vm");
     let loopback = "loopback = [\"near,tcp,127.0.0.1,7000,10.7.0.1,7001\"]\n";
-    let text = format!("{NETWORK}{loopback}{}", machine(&vm, "vm", &VM1));
+    let text = format!("{NETWORK}{loopback}{}", guest_port(&vm, "vm", &VM1));
     let tramad = Tramad::start_inside(&host, &[], &text);
     let of_host = page("loopback");
     serve(&host, 7000, of_host.path());
@@ -305,9 +305,9 @@ fn a_scan_of_the_gateway_finds_only_what_is_configured() {
 
 #[test]
 fn a_gateway_that_is_killed_hangs_nobody() {
-    let [host, _router, server] = world();
+    let [host, _router, server] = set_up_world();
     let [vm1, vm2] = ["vm1", "vm2"].map(namespace);
-    let ports = [machine(&vm1, "vm1", &VM1), machine(&vm2, "vm2", &VM2)].concat();
+    let ports = [guest_port(&vm1, "vm1", &VM1), guest_port(&vm2, "vm2", &VM2)].concat();
     let tramad = Tramad::start_in(&host, &format!("{NETWORK}{ports}"));
     let folder = page("server");
     fs::File::create(folder.path().join("endless"))
@@ -338,7 +338,7 @@ fn a_gateway_that_is_killed_hangs_nobody() {
     tramad.stop();
 }
 
-/// Returns the pages of a machine on another network through the host's port 8080, over IPv4 and
+/// Returns the pages of a guest on another network through the host's port 8080, over IPv4 and
 /// IPv6.
 fn pages(from: &Netns) -> [(i32, String); 2] {
     HOST.map(|address| fetch(from, address, 8080, "page"))
@@ -352,7 +352,7 @@ fn forwards_of_the_versions_of_ip_stand_side_by_side() {
                  subnet = [\"10.8.0.0/24\", \"fd00:8::/64\"]\n\
                  forward = \"six,tcp,[::],8080,[fd00:8::12],80\"\n";
     let addresses = "ifname = \"eth0\"\naddress = [\"10.8.0.12/24\", \"fd00:8::12/64\"]";
-    let ports = [machine(&vm1, "vm1", &VM1), tap_port("other", "vm2", &vm2, addresses)].concat();
+    let ports = [guest_port(&vm1, "vm1", &VM1), tap_port("other", "vm2", &vm2, addresses)].concat();
     let home = format!("{NETWORK}forward = \"four,tcp,0.0.0.0,8080,10.7.0.11,80\"\n");
     let tramad = Tramad::start_in(&host, &format!("{home}{other}{ports}"));
     route(&vm1, &GATEWAY);
@@ -398,7 +398,7 @@ fn a_host_without_ipv6_does_what_ipv4_can() {
                   metrics = \"[::]:9477\"\n";
     let forwards = "forward = [\"web,tcp,,8080,10.7.0.11,80\", \"say,udp,,5000,10.7.0.11,5000\", \
                     \"six,tcp,::,8081,fd00:7::11,80\"]\n";
-    let text = format!("{daemon}{NETWORK}{forwards}{}", machine(&vm, "vm", &VM1[..1]));
+    let text = format!("{daemon}{NETWORK}{forwards}{}", guest_port(&vm, "vm", &VM1[..1]));
     let tramad = Tramad::start_without_ipv6(&host, &text);
     route(&vm, &GATEWAY[..1]);
     vm.run(&format!("ip addr add {}/64 dev eth0", VM1[1]));
@@ -406,8 +406,8 @@ fn a_host_without_ipv6_does_what_ipv4_can() {
     let (of_server, of_vm) = (page("server"), page("vm"));
     serve(&server, 80, of_server.path());
     serve(&vm, 80, of_vm.path());
-    assert_eq!(fetch(&vm, NEXT[0], 80, "page"), (0, "server".into()));
-    assert!(vm.pings(NEXT[0], 5));
+    assert_eq!(fetch(&vm, NEIGHBOUR[0], 80, "page"), (0, "server".into()));
+    assert!(vm.pings(NEIGHBOUR[0], 5));
     assert_eq!(fetch(&server, HOST[0], 8080, "page"), (0, "vm".into()));
     let answering = vm.inside(|| {
         let socket = UdpSocket::bind("10.7.0.11:5000").expect("the machine's socket");
@@ -431,9 +431,9 @@ fn a_host_without_ipv6_does_what_ipv4_can() {
     assert!(of("web").contains("listening") && of("say").contains("listening"), "{listed}");
     let reason = "pending: [::]:8081: the host does not have that IP version";
     assert!(of("six").contains(reason), "{listed}");
-    let refused = vm.try_run(&format!("curl -s --max-time 20 http://[{}]/page", NEXT[1]));
+    let refused = vm.try_run(&format!("curl -s --max-time 20 http://[{}]/page", NEIGHBOUR[1]));
     assert_eq!(refused.status, 7, "refused at once: {}", refused.text);
-    let ping = vm.try_run(&format!("ping -c 1 -W 20 {}", NEXT[1]));
+    let ping = vm.try_run(&format!("ping -c 1 -W 20 {}", NEIGHBOUR[1]));
     assert!(ping.text.contains("nreachable"), "{}", ping.text);
     host.run("curl -s http://127.0.0.1:9477/metrics | grep trama_nat");
     tramad.stop();

@@ -51,7 +51,7 @@ fn recognise(bytes: &[u8], mark: u8) -> Option<Option<u16>> {
 }
 
 /// Returns the frames that the switch received from a port, including dropped ones.
-fn taken(tramad: &Tramad, port: usize) -> u64 {
+fn received_frames(tramad: &Tramad, port: usize) -> u64 {
     let label = format!("port=\"{}\"", PORTS[port].0);
     let metrics = tramad.metrics();
     ["trama_port_rx_frames_total", "trama_port_drops_total"]
@@ -87,8 +87,8 @@ fn tags_enter_and_leave_as_the_modes_say() {
     }
 
     // (from, tag sent, [(to, tag received)]): all others must receive nothing.
-    type Heard<'a> = &'a [(usize, Option<u16>)];
-    let cases: [(usize, Option<u16>, Heard<'_>); 10] = [
+    type Received<'a> = &'a [(usize, Option<u16>)];
+    let cases: [(usize, Option<u16>, Received<'_>); 10] = [
         (access10, None, &[(trunk, Some(10)), (native, None)]),
         (access10, Some(10), &[]),
         (access10, Some(20), &[]),
@@ -103,7 +103,7 @@ fn tags_enter_and_leave_as_the_modes_say() {
     for (number, (from, tag, heard)) in cases.iter().enumerate() {
         let mark = number as u8 + 1;
         let what = format!("{} sends {tag:?}", PORTS[*from].0);
-        let before = taken(&tramad, *from);
+        let before = received_frames(&tramad, *from);
         taps[*from].send(&frame(*tag, mark));
         for (to, expected) in *heard {
             let seen = taps[*to]
@@ -114,7 +114,7 @@ fn tags_enter_and_leave_as_the_modes_say() {
         // A frame sent later arrives everywhere; the ports must have received nothing before it.
         let later = mark | 0x80;
         wait_until("the switch has the frame", SOON, || {
-            (taken(&tramad, *from) > before).then_some(())
+            (received_frames(&tramad, *from) > before).then_some(())
         });
         taps[trunk].send(&frame(Some(10), later));
         taps[trunk].send(&frame(Some(20), later));

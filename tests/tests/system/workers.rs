@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::card::{Card, connect};
 use trama_frame::VnetHeader;
+use trama_test_kit::{Card, connect};
 use trama_tests::{Tramad, wait_until};
 use trama_vhost_net_backend::features;
 

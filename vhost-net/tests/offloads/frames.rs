@@ -69,7 +69,7 @@ impl Sent {
 }
 
 /// One frame of each sort that a driver with this set of features sends.
-pub(crate) fn of(set: u64, from: MacAddr) -> Vec<Sent> {
+pub(crate) fn frames_of(set: u64, from: MacAddr) -> Vec<Sent> {
     let mut frames = Vec::new();
     for protocol in PROTOCOLS {
         let mut add = |what, payload: &[u8], unfinished, gso_type| {

@@ -8,17 +8,15 @@
 #![cfg(test)]
 
 mod frames;
-#[path = "../../../switch/tests/support/mod.rs"]
-mod support;
 mod tcpdump;
 
 use etherparse::{SlicedPacket, TransportSlice};
 use frames::{Sent, complete};
-use support::{Guest, PLAIN, frame, mac, network, port, trunk};
-use tcpdump::Judge;
+use tcpdump::TcpdumpCheck;
 use trama_frame::vnet::{GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM};
 use trama_frame::{MacAddr, VnetHeader};
 use trama_switch::{Engine, Time};
+use trama_test_kit::{Guest, PLAIN, frame, mac, network, port, trunk};
 use trama_vhost_net_backend::features::*;
 use trama_virtqueue::{ChainShape, DriverOptions, HEADER_LEN};
 
@@ -49,7 +47,7 @@ const OTHERS: u64 = NET_F_MTU
 
 /// Which features need which others (virtio 1.2, section 5.1.3.1): any one of them. With mergeable
 /// buffers, VERSION_1 changes nothing, and the sets without it are left out.
-const NEEDS: [(u64, u64); 7] = [
+const REQUIRED: [(u64, u64); 7] = [
     (NET_F_MRG_RXBUF, VERSION_1),
     (NET_F_HOST_TSO4, NET_F_CSUM),
     (NET_F_HOST_TSO6, NET_F_CSUM),
@@ -67,8 +65,9 @@ fn negotiable() -> Vec<u64> {
         let chosen = OFFLOADS.iter().enumerate().filter(|(i, _)| choice & (1 << i) != 0);
         chosen.fold(0, |set, (_, (bit, _))| set | bit)
     });
-    let allowed =
-        |set: &u64| NEEDS.iter().all(|(feature, needed)| set & feature == 0 || set & needed != 0);
+    let allowed = |set: &u64| {
+        REQUIRED.iter().all(|(feature, needed)| set & feature == 0 || set & needed != 0)
+    };
     subsets.filter(allowed).collect()
 }
 
@@ -101,7 +100,7 @@ impl Lab {
             let (tx, rx) = (ring(set, HEADER_LEN + 8192), ring(set, receive_buffer(set)));
             let guest = Guest::add(&mut engine, port(network, trunk()), tx, rx);
             engine.set_offloads(guest.id, offloads(set));
-            Station { set, mac: mac(number), guest, frames: frames::of(set, mac(number)) }
+            Station { set, mac: mac(number), guest, frames: frames::frames_of(set, mac(number)) }
         });
         let stations = stations.collect();
         Lab { engine, clock: 0, stations }
@@ -163,27 +162,28 @@ fn every_set_of_offloads_gets_what_it_takes_from_every_other() {
     alike(NET_F_MRG_RXBUF);
     let mut lab = Lab::new(&sets);
     lab.introduce();
-    let mut judged = 0;
+    let mut checked = 0;
     for to in 0..sets.len() {
-        let mut judge = Judge::new(&name(sets[to]));
+        let mut tcpdump = TcpdumpCheck::new(&name(sets[to]));
         for from in (0..sets.len()).filter(|from| *from != to) {
             let got = lab.exchange(from, to);
             let Station { set: sender, frames, .. } = &lab.stations[from];
             let flow = format!("from {} to {}", name(*sender), name(sets[to]));
-            check(&flow, frames, sets[to], got, &mut judge);
+            check(&flow, frames, sets[to], got, &mut tcpdump);
         }
-        judged += judge.verdict();
+        checked += tcpdump.finish();
     }
-    println!("{} senders and receivers, {judged} frames judged by tcpdump", sets.len());
+    println!("{} senders and receivers, {checked} frames checked by tcpdump", sets.len());
 }
 
-/// Checks what arrived of `frames` at a receiver with this set, and gives it to the judge.
+/// Checks what arrived of `frames` at a receiver with this set, and adds it to the frames that tcpdump
+/// checks.
 fn check(
     flow: &str,
     frames: &[Sent],
     receiver: u64,
     got: Vec<(VnetHeader, Vec<u8>)>,
-    judge: &mut Judge,
+    tcpdump: &mut TcpdumpCheck,
 ) {
     let mut got = got.into_iter();
     for sent in frames {
@@ -203,7 +203,7 @@ fn check(
             assert_eq!(place.port, sent.port, "{what}: another frame");
             assert_eq!(place.sequence, sent.sequence(payload.len()), "{what}: out of order");
             payload.extend(place.payload);
-            judge.add(&bytes);
+            tcpdump.add(&bytes);
         }
         assert!(payload == sent.payload(), "{what}: the payload changed");
     }

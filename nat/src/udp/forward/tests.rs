@@ -51,8 +51,7 @@ pub(super) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 
 #[test]
 fn the_guest_is_resolved_and_sees_the_client() {
-    let name = "udp::forward::tests::the_guest_is_resolved_and_sees_the_client";
-    if !is_isolated(name, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     let mut world = world(&[rule(WORLD4, GUEST4.into())]);
@@ -86,8 +85,7 @@ fn the_guest_is_resolved_and_sees_the_client() {
 
 #[test]
 fn a_client_that_the_guest_cannot_or_must_not_see_is_masqueraded() {
-    let name = "udp::forward::tests::a_client_that_the_guest_cannot_or_must_not_see_is_masqueraded";
-    if !is_isolated(name, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     let hidden = Forward { hides_client: true, ..rule(WORLD4, GUEST4.into()) };
@@ -124,8 +122,7 @@ fn a_client_that_the_guest_cannot_or_must_not_see_is_masqueraded() {
 
 #[test]
 fn a_client_with_an_address_of_the_guests_network_is_masqueraded() {
-    let name = "udp::forward::tests::a_client_with_an_address_of_the_guests_network_is_masqueraded";
-    if !is_isolated(name, &format!("{SETUP}; ip addr add 10.0.2.77/32 dev lo")) {
+    if !is_isolated(&format!("{SETUP}; ip addr add 10.0.2.77/32 dev lo")) {
         return;
     }
     let mut world = world(&[rule(WORLD4, GUEST4.into())]);
@@ -142,8 +139,7 @@ fn a_client_with_an_address_of_the_guests_network_is_masqueraded() {
 
 #[test]
 fn a_client_is_known_after_another_rule_has_come() {
-    let name = "udp::forward::tests::a_client_is_known_after_another_rule_has_come";
-    if !is_isolated(name, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     let stays = rule(WORLD4, GUEST4.into());
@@ -196,8 +192,7 @@ fn a_port_that_is_taken_is_pending_until_it_is_free() {
 
 #[test]
 fn rules_change_while_others_go_on() {
-    let name = "udp::forward::tests::rules_change_while_others_go_on";
-    if !is_isolated(name, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     let range = Forward { count: 3, ..rule(WORLD6, GUEST6.into()) };

@@ -47,8 +47,7 @@ fn ask(world: &mut World, socket: &UdpSocket, address: impl Into<SocketAddr>) ->
 
 #[test]
 fn an_answer_comes_from_the_address_that_was_asked() {
-    let name = "udp::forward::wildcard_tests::an_answer_comes_from_the_address_that_was_asked";
-    if !is_isolated(name, SEVERAL) {
+    if !is_isolated(SEVERAL) {
         return;
     }
     let mut world = world_anywhere(false);
@@ -78,8 +77,7 @@ fn an_answer_comes_from_the_address_that_was_asked() {
 
 #[test]
 fn gso_batches_keep_to_the_address_that_was_asked() {
-    let name = "udp::forward::wildcard_tests::gso_batches_keep_to_the_address_that_was_asked";
-    if !is_isolated(name, SEVERAL) {
+    if !is_isolated(SEVERAL) {
         return;
     }
     let mut world = world_anywhere(true);
@@ -109,9 +107,7 @@ fn gso_batches_keep_to_the_address_that_was_asked() {
 
 #[test]
 fn an_address_that_is_taken_away_costs_its_own_clients_alone() {
-    let name =
-        "udp::forward::wildcard_tests::an_address_that_is_taken_away_costs_its_own_clients_alone";
-    if !is_isolated(name, SEVERAL) {
+    if !is_isolated(SEVERAL) {
         return;
     }
     let mut world = world_anywhere(false);
@@ -132,8 +128,7 @@ fn an_address_that_is_taken_away_costs_its_own_clients_alone() {
 
 #[test]
 fn a_client_that_is_gone_is_reported_to_the_guest() {
-    let name = "udp::forward::wildcard_tests::a_client_that_is_gone_is_reported_to_the_guest";
-    if !is_isolated(name, SEVERAL) {
+    if !is_isolated(SEVERAL) {
         return;
     }
     let mut world = world_anywhere(true);
@@ -197,8 +192,7 @@ fn neighbour(link: &str, setup: &str) -> Neighbour {
 
 #[test]
 fn a_link_local_address_is_answered_on_its_link() {
-    let name = "udp::forward::wildcard_tests::a_link_local_address_is_answered_on_its_link";
-    if !is_isolated(name, SEVERAL) {
+    if !is_isolated(SEVERAL) {
         return;
     }
     let mut world = world_anywhere(false);
@@ -225,8 +219,7 @@ fn a_link_local_address_is_answered_on_its_link() {
 
 #[test]
 fn a_broadcast_is_answered_from_the_hosts_address_there() {
-    let name = "udp::forward::wildcard_tests::a_broadcast_is_answered_from_the_hosts_address_there";
-    if !is_isolated(name, SEVERAL) {
+    if !is_isolated(SEVERAL) {
         return;
     }
     let mut world = world_anywhere(false);

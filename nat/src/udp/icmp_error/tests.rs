@@ -43,9 +43,7 @@ fn answered(world: &mut World, address: IpAddr) -> (UdpSocket, SocketAddr, Vec<u
 
 #[test]
 fn port_unreachable_removes_a_peer_and_the_last_one_ends_the_flow() {
-    let name =
-        "udp::icmp_error::tests::port_unreachable_removes_a_peer_and_the_last_one_ends_the_flow";
-    if !is_isolated(name, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     for (here, there) in [(WORLD4, OTHER4), (WORLD6, OTHER6)] {
@@ -71,8 +69,7 @@ fn port_unreachable_removes_a_peer_and_the_last_one_ends_the_flow() {
 
 #[test]
 fn an_error_counts_for_flows_of_its_port_and_for_their_peers() {
-    let name = "udp::icmp_error::tests::an_error_counts_for_flows_of_its_port_and_for_their_peers";
-    if !is_isolated(name, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     for address in [WORLD4, WORLD6] {
@@ -100,7 +97,7 @@ fn an_error_counts_for_flows_of_its_port_and_for_their_peers() {
 
 #[test]
 fn datagrams_are_fragmented_to_the_path_mtu() {
-    if !is_isolated("udp::icmp_error::tests::datagrams_are_fragmented_to_the_path_mtu", SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     // Sizes below the minimum are not accepted.
@@ -131,9 +128,7 @@ fn datagrams_are_fragmented_to_the_path_mtu() {
 
 #[test]
 fn the_port_of_a_forward_stays_open_and_fragments_to_the_path_mtu() {
-    let name =
-        "udp::icmp_error::tests::the_port_of_a_forward_stays_open_and_fragments_to_the_path_mtu";
-    if !is_isolated(name, SETUP) {
+    if !is_isolated(SETUP) {
         return;
     }
     let mut world = World::new();

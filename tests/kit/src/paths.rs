@@ -11,16 +11,17 @@ use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM};
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::{Device, Engine, NetworkId, PortSettings, Tap, Time, VlanMode};
 use trama_virtqueue::{
-    ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, MAX_BURST,
-    RingFeatures, RxQueue, TxBurst, TxQueue,
+    ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, MAX_BURST, RxQueue,
+    TxBurst, TxQueue,
 };
 
-use super::{
-    Guest, PLAIN, access, c_tag, driver_options, frame, mac, network, port, tagged, trunk,
-};
+use crate::frames::{PLAIN, c_tag, frame, mac, tagged};
+use crate::guest::Guest;
+use crate::rings::{LINUX_FEATURES, driver_options};
+use crate::setup::{access, network, port, trunk};
 
 /// One path through the switch.
-pub(crate) trait Path {
+pub trait Path {
     /// Queues a round's frames; returns their number.
     fn feed(&mut self) -> usize;
     /// Runs the switch's part.
@@ -30,10 +31,10 @@ pub(crate) trait Path {
 }
 
 /// A path's name, also used in the baseline of instruction counts, and its constructor.
-pub(crate) type Named = (&'static str, fn() -> Box<dyn Path>);
+pub type Named = (&'static str, fn() -> Box<dyn Path>);
 
 /// All paths.
-pub(crate) const ALL: [Named; 12] = [
+pub const ALL: [Named; 12] = [
     ("ring-alone-60B", || Box::new(Ring::new())),
     ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
     ("unicast-60B-vlan-push", || unicast(access(10), trunk(), small())),
@@ -48,14 +49,6 @@ pub(crate) const ALL: [Named; 12] = [
     ("vhost-to-tap-60B", || over_tap(End::guest, End::tap)),
 ];
 
-/// The features that Linux drivers negotiate.
-const FEATURES: RingFeatures = RingFeatures {
-    event_idx: true,
-    indirect: true,
-    mergeable: true,
-    in_order: false,
-    short_header: false,
-};
 /// The limit of one turn of a ring: four full bursts.
 const BATCH: usize = 256;
 /// Few enough to fit into a socket's buffer.
@@ -74,7 +67,7 @@ fn hello() -> Vec<u8> {
 }
 
 fn options() -> DriverOptions {
-    driver_options(1024, FEATURES)
+    driver_options(1024, LINUX_FEATURES)
 }
 
 /// Adds a port in VLAN 10 and returns its far side.
@@ -229,7 +222,7 @@ fn unicast(from: VlanMode, to: VlanMode, frame: Vec<u8>) -> Box<dyn Path> {
 fn unicast_in(shape: ChainShape, from: VlanMode, to: VlanMode, frame: Vec<u8>) -> Box<dyn Path> {
     let (mut engine, lab) = lab();
     let tags = to == trunk();
-    let options = DriverOptions { shape, ..driver_options(1024, FEATURES) };
+    let options = DriverOptions { shape, ..driver_options(1024, LINUX_FEATURES) };
     let sender = End::guest_of(&mut engine, port(lab, from), options, options);
     let receiver = End::guest_of(&mut engine, port(lab, to), options, options);
     let hello = if tags { tagged(c_tag(10), &hello()) } else { hello() };

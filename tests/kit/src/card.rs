@@ -1,12 +1,10 @@
 //! A guest's network card as a frontend in this process: the `vhost` crate speaks the protocol,
-//! the driver side of our rings the rest.
-#![allow(dead_code, reason = "parts of several tests")]
+//! and the driver side of `trama-virtqueue` moves frames.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use trama_frame::vnet::VnetHeader;
 use trama_vhost_net_backend::features;
@@ -16,35 +14,32 @@ use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-/// Entries of each ring.
-pub(crate) const SIZE: u16 = 256;
-/// How long anything may take on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use crate::wait::eventually;
 
-/// Waits until `condition` holds, for a minute at most: that long for a machine with other work.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
+/// Entries of each ring.
+const SIZE: u16 = 256;
 
 /// A guest's network card: the frontend, and a driver on its rings.
-pub(crate) struct Card {
+pub struct Card {
+    /// The end of the session.
     pub frontend: Frontend,
-    /// What the driver has acknowledged.
+    /// The features that the driver has acknowledged.
     pub features: u64,
+    /// The memory of the rings and their buffers.
     pub memory: Arc<DriverMemory>,
+    /// The receive ring of each pair.
     pub rx: Vec<DriverRx>,
+    /// The transmit ring of each pair.
     pub tx: Vec<DriverTx>,
+    /// The event of each ring that wakes the device.
     pub kicks: Vec<EventFd>,
+    /// The event of each ring that wakes the driver.
     pub calls: Vec<EventFd>,
 }
 
 impl Card {
-    /// Connects, takes what is offered within `mask`, and starts `pairs` pairs of rings.
-    pub(crate) fn plug(stream: UnixStream, mask: u64, pairs: usize) -> Card {
+    /// Takes the features offered within `mask` and starts `pairs` pairs of rings.
+    pub fn plug(stream: UnixStream, mask: u64, pairs: usize) -> Card {
         let mut frontend = Frontend::from_stream(stream, 2 * pairs as u64);
         frontend.set_owner().unwrap();
         frontend.get_features().unwrap();
@@ -59,20 +54,20 @@ impl Card {
         let (rx, tx) = (Vec::new(), Vec::new());
         let (kicks, calls) = (events(), events());
         let mut card = Card { frontend, features: 0, memory, rx, tx, kicks, calls };
-        card.drive(mask, pairs);
+        card.change_driver(mask, pairs);
         card
     }
 
-    /// Gives the device to another driver, as a reset does: it takes what is offered within `mask`,
-    /// and its rings are new.
-    pub(crate) fn drive(&mut self, mask: u64, pairs: usize) {
+    /// Stops the rings and starts as another driver, which accepts the features offered within
+    /// `mask` and has new rings.
+    pub fn change_driver(&mut self, mask: u64, pairs: usize) {
         for ring in 0..2 * self.rx.len() {
             self.frontend.get_vring_base(ring).unwrap();
         }
         self.features = self.frontend.get_features().unwrap() & mask;
         self.frontend.set_features(self.features).unwrap();
         let features = features::ring_features(self.features);
-        // Drivers before virtio 1.0 have the header apart.
+        // Drivers before virtio 1.0 put the header into a separate descriptor.
         let is_modern = self.features & features::VERSION_1 != 0;
         let shape = if is_modern { ChainShape::Single } else { ChainShape::HeaderSplit };
         let options = DriverOptions { size: SIZE, features, shape, buffer_size: 2048 };
@@ -101,7 +96,7 @@ impl Card {
     }
 
     /// Starts a ring at an index.
-    pub(crate) fn start(&mut self, ring: usize, base: u16) {
+    pub fn start(&mut self, ring: usize, base: u16) {
         let pair = ring / 2;
         let at = if ring.is_multiple_of(2) {
             self.rx[pair].addresses()
@@ -129,7 +124,7 @@ impl Card {
     }
 
     /// Sends a frame with a plain header.
-    pub(crate) fn send(&mut self, pair: usize, frame: &[u8]) {
+    pub fn send(&mut self, pair: usize, frame: &[u8]) {
         self.tx[pair].reclaim().unwrap();
         self.tx[pair].send(&VnetHeader::default().to_bytes(), &[frame]).unwrap();
         if self.tx[pair].publish() {
@@ -137,8 +132,8 @@ impl Card {
         }
     }
 
-    /// The next frame that arrives on any pair.
-    pub(crate) fn receive(&mut self) -> Vec<u8> {
+    /// Waits for the next frame on any pair.
+    pub fn receive(&mut self) -> Vec<u8> {
         let mut frame = Vec::new();
         eventually("a frame arrives", || {
             self.rx.iter_mut().any(|rx| rx.recv(&mut frame).unwrap().is_some())
@@ -152,7 +147,7 @@ impl Card {
 }
 
 /// Connects to a session that may not listen yet.
-pub(crate) fn connect(path: &Path) -> UnixStream {
+pub fn connect(path: &Path) -> UnixStream {
     let mut stream = None;
     eventually("the session accepts", || {
         stream = UnixStream::connect(path).ok();
