@@ -1,9 +1,9 @@
 //! Keeps one gateway process running.
 //!
 //! A thread wires a cable, starts the process, and waits until the process ends or hangs, its rings
-//! break, or it is told to stop. A process that ends is replaced: after 100 ms at first, after longer
-//! pauses (up to 5 s) if it keeps ending. Every process gets a new cable, so memory left by an
-//! earlier process is never read.
+//! break, or it is told to stop. A process that ends is replaced: after 100 ms at first, after
+//! longer pauses (up to 5 s) if it keeps ending. Every process gets a new cable, so memory left by
+//! an earlier process is never read.
 
 use std::io;
 use std::ops::ControlFlow;

@@ -176,8 +176,8 @@ fn every_set_of_offloads_gets_what_it_takes_from_every_other() {
     println!("{} senders and receivers, {checked} frames checked by tcpdump", sets.len());
 }
 
-/// Checks what arrived of `frames` at a receiver with this set, and adds it to the frames that tcpdump
-/// checks.
+/// Checks what arrived of `frames` at a receiver with this set, and adds it to the frames that
+/// tcpdump checks.
 fn check(
     flow: &str,
     frames: &[Sent],
