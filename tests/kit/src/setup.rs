@@ -18,7 +18,7 @@ pub fn network(engine: &mut Engine, mtu: u16) -> NetworkId {
 /// Returns the ID of a VLAN.
 ///
 /// # Panics
-/// `vlan` is none.
+/// `vlan` is not the ID of a VLAN.
 pub fn vid(vlan: u16) -> VlanId {
     VlanId::new(vlan).unwrap()
 }

@@ -9,7 +9,8 @@ use trama_structure::modules::Modules;
 use trama_structure::tree::root;
 
 /// Which crates of the workspace each may use, in its tests too, so that each compiles without
-/// those above it. A crate that is not here fails the test; `*` stands for all.
+/// those above it; only the test kit brings others into its tests. A crate that is not here fails
+/// the test; `*` stands for all.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("frame", &[]),
     ("virtqueue", &[]),
