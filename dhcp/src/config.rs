@@ -1,5 +1,5 @@
 //! The DHCPv4 server's configuration and the check of it. The settings in it that an administrator
-//! states are in [`service`].
+//! states are in `service`.
 
 mod boot;
 mod service;
