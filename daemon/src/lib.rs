@@ -12,9 +12,12 @@ mod balance;
 pub mod config;
 mod convert;
 pub mod ctl;
+pub mod descriptors;
 mod devices;
 mod fault;
 pub mod gateway;
+#[cfg(test)]
+mod growth;
 pub mod host;
 pub mod metrics;
 mod moves;
@@ -23,6 +26,7 @@ pub mod notify;
 pub mod plan;
 mod routes;
 pub mod socket;
+mod spread;
 pub mod state;
 pub mod status;
 

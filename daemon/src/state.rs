@@ -186,6 +186,8 @@ impl Daemon {
             DataPlane::start(&config.daemon).map_err(StartError::Worker)?;
         let started_with = config.daemon.clone();
         data_plane.apply(&plan_start(&config), &config.expanded());
+        // Only now, so that a thousand processes do not delay the ports.
+        data_plane.start_gateways();
         let inner = Mutex::new(Inner { source, config, data_plane });
         let started = Instant::now();
         Ok(Arc::new(Daemon { started_with, started, event, inner }))

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -270,7 +270,8 @@ struct Numbers {
 
 impl Numbers {
     fn update(&mut self, status: &status::Status) {
-        self.by_name.retain(|name, _| status.port(name).is_some());
+        let there: HashSet<&str> = status.ports.iter().map(|port| port.name.as_str()).collect();
+        self.by_name.retain(|name, _| there.contains(name.as_str()));
         for port in &status.ports {
             if !self.by_name.contains_key(&port.name) {
                 self.last += 1;
