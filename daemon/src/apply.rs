@@ -22,7 +22,7 @@ use trama_switch::{
     WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
-use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions};
+use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions, descriptors};
 
 use crate::balance::Balancer;
 
@@ -337,6 +337,10 @@ impl DataPlane {
     }
 
     fn start_port(&self, port: &Port) -> Result<RunningPort, String> {
+        // The number of a new descriptor tells how many there are.
+        let new = self.event.try_clone().map_err(|error| error.to_string())?;
+        descriptors::check(&new).map_err(|refused| refused.to_string())?;
+        drop(new);
         let Placement { worker, settings, mtu } = self.place(port)?;
         let mut namespace = None;
         let device = match &port.interface {

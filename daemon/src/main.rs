@@ -23,7 +23,7 @@ use trama_daemon::config::model::{
 use trama_daemon::notify::Notifier;
 use trama_daemon::socket::ControlSocket;
 use trama_daemon::state::{Daemon, Source};
-use trama_daemon::{api, config, host};
+use trama_daemon::{api, config, descriptors, host};
 use trama_vhost_net_backend::{Access, access};
 
 /// How often ports that do not run are tried again.
@@ -80,6 +80,10 @@ fn main() -> ExitCode {
         return check(&source);
     }
     start_log(options.log_format);
+    // Before anything is opened: each port takes some.
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
     match run(source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use trama_api::transaction::NotRunning;
 use trama_daemon::config::model::{Config, Interface, Network, Promiscuous, VlanModeName};
 use trama_daemon::config::parse;
@@ -350,6 +351,30 @@ network = "small"
 type = "vhost-user"
 path = "@/vm3.sock"
 "#;
+
+#[test]
+fn ports_leave_descriptors_to_the_daemon_itself() {
+    raise_limit().unwrap();
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let limit = Rlimit { current: Some(open() + 100), ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let mut text = String::from("[[network]]\nname = \"lab\"\n");
+    for index in 0..60 {
+        text.push_str(&format!(
+            "[[port]]\nname = \"vm{index}\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
+             path = \"@/{index}.sock\"\n"
+        ));
+    }
+    let lab = Lab::start(&text);
+    let status = lab.daemon.status();
+    let reasons = status.ports.iter().map(|port| port.not_running.as_deref());
+    let refused: Vec<&str> = reasons.flatten().collect();
+    assert!((30..60).contains(&refused.len()), "{} of 60 do not run", refused.len());
+    let is_told = |reason: &&str| reason.starts_with("no descriptors are left: the process may");
+    assert!(refused.iter().all(is_told), "{refused:?}");
+    let kept: Vec<_> = (0..20).map(|_| fs::File::open("/dev/null")).collect();
+    assert!(kept.iter().all(Result::is_ok), "there are some for other work");
+}
 
 /// Returns how long the threads of this process have run so far, those that still exist.
 fn threads_ran() -> Duration {

@@ -26,7 +26,7 @@ use trama_gateway::link::{self, Layout};
 use trama_gateway::question::Row;
 use trama_gateway::report::Status;
 use trama_vhost_net::SwitchPort;
-use trama_vhost_net_backend::{RingFds, Rings};
+use trama_vhost_net_backend::{RingFds, Rings, log_limit};
 
 use super::questions::{Inquiry, OpenQuestions, Pending};
 use super::starts::{Place, Starts};
@@ -357,7 +357,10 @@ impl Runner {
                     self.update_status(|status| status.counters = *counters)
                 }
                 Report::Warning(text) => {
-                    tracing::warn!("network {}: gateway: {text}", self.network);
+                    // Guests can cause warnings.
+                    if let Some(left_out) = log_limit::admit(&self.network, &text) {
+                        tracing::warn!("network {}: gateway: {text}{left_out}", self.network);
+                    }
                 }
                 Report::Answer { id, part, last } => running.questions.receive(id, part, last),
             }
