@@ -23,6 +23,7 @@ pub mod metrics;
 mod moves;
 mod namespaces;
 pub mod notify;
+pub mod panics;
 pub mod plan;
 mod routes;
 pub mod socket;

@@ -23,7 +23,7 @@ use trama_daemon::config::model::{
 use trama_daemon::notify::Notifier;
 use trama_daemon::socket::ControlSocket;
 use trama_daemon::state::{Daemon, Source};
-use trama_daemon::{api, config, descriptors, host};
+use trama_daemon::{api, config, descriptors, host, panics};
 use trama_vhost_net_backend::{Access, access};
 
 /// How often ports that do not run are tried again.
@@ -67,6 +67,7 @@ enum LogFormat {
 fn main() -> ExitCode {
     let options = Options::parse();
     if let Some(Subcommand::Gateway) = options.command {
+        panics::end_process(|text| eprintln!("{text}"));
         return gateway();
     }
     let source = match source(options.config, options.user) {
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
     if let Err(error) = descriptors::raise_limit() {
         tracing::warn!("the limit of open files stays as it is: {error}");
     }
+    panics::end_process(|text| tracing::error!("{text}"));
     match run(source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -281,9 +283,9 @@ fn serve(
         );
         notifier.send("READY=1");
         let ended = wait_for_end(signals, daemon, notifier);
-        let served = api::serve(daemon.clone(), control, metrics, ended).await;
+        api::serve(daemon.clone(), control, metrics, ended).await;
         maintenance.abort();
-        served
+        Ok(())
     });
     served.map_err(|error: io::Error| format!("control: {error}"))
 }

@@ -19,6 +19,7 @@ use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_at, save, validate};
 use crate::gateway::AskError;
 use crate::moves::MoveError;
+use crate::panics;
 use crate::plan::{Step, daemon_keys, plan, plan_start};
 use crate::status::{FdbRow, Status};
 
@@ -228,6 +229,7 @@ impl Daemon {
         let steps = plan(&inner.config, &draft);
         let mut not_running = Vec::new();
         if !options.dry_run && draft != inner.config {
+            panics::commit();
             if options.save {
                 let Inner { source, config, .. } = &mut *inner;
                 source.save(config, &draft).map_err(TransactError::Save)?;
@@ -247,6 +249,7 @@ impl Daemon {
         let mut inner = self.lock();
         let config = inner.source.read().map_err(|error| error.diagnostics(&inner.source.file))?;
         let steps = plan(&inner.config, &config);
+        panics::commit();
         inner.change_to(config, &steps);
         inner.retry();
         let failed = inner.data_plane.failed.clone().into_iter();
@@ -310,6 +313,7 @@ impl Daemon {
     /// Forgets the learnt MAC addresses of one network, or of all. Returns `false` if there is no
     /// such network.
     pub fn fdb_flush(&self, network: Option<&str>) -> bool {
+        panics::commit();
         self.lock().data_plane.fdb_flush(network)
     }
 
