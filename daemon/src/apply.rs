@@ -5,7 +5,9 @@
 //! port out with a reason, and the other steps go on; [`DataPlane::retry`] tries again. Every
 //! change reaches a worker as a job between two bursts, so no other port notices.
 
-use std::collections::{BTreeMap, HashMap};
+mod networks;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -20,7 +22,7 @@ use trama_switch::{
     WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
-use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions};
+use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions, descriptors};
 
 use crate::balance::Balancer;
 
@@ -28,13 +30,17 @@ use crate::config::model::{
     Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
 };
 use crate::devices::{hardware_address, join_uplink, open_tap};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Starts};
 use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
+use crate::spread::Spread;
 use crate::{convert, host};
 
 /// Device MTU of a port that is not attached.
 const UNATTACHED_MTU: u16 = 1500;
+
+/// How many gateways start at once.
+const STARTING_GATEWAYS: usize = 32;
 
 /// The data plane: everything that runs.
 pub struct DataPlane {
@@ -43,6 +49,9 @@ pub struct DataPlane {
     pub(crate) ports: HashMap<String, RunningPort>,
     /// Ports that are stored but do not run, and why.
     pub(crate) failed: BTreeMap<String, String>,
+    /// The marks of the ports that run.
+    marks: HashSet<u16>,
+    starts: Arc<Starts>,
     group: WorkerGroup,
     /// The folder for state that survives a restart.
     state: PathBuf,
@@ -128,6 +137,8 @@ impl DataPlane {
             networks: HashMap::new(),
             ports: HashMap::new(),
             failed: BTreeMap::new(),
+            marks: HashSet::new(),
+            starts: Starts::new(STARTING_GATEWAYS),
             group,
             state: daemon.state.clone(),
             run: daemon.folders.run.clone(),
@@ -140,11 +151,13 @@ impl DataPlane {
 
     /// Executes steps in order; `wanted` is the configuration they lead to.
     pub fn apply(&mut self, steps: &[Step], wanted: &Config) {
+        let running = self.networks.iter().map(|(name, running)| (name.as_str(), running.worker));
+        let mut spread = Spread::new(self.workers.len(), wanted, running);
         for step in steps {
             tracing::info!("{step}");
             match step {
                 Step::RemovePort { name } => self.remove_port(name),
-                Step::AddNetwork { network } => self.add_network(network, wanted),
+                Step::AddNetwork { network } => self.add_network(network, &mut spread),
                 Step::SetNetwork { network, .. } => self.set_network(network, wanted),
                 Step::SetPort { port, .. } => self.set_port(port),
                 Step::RemoveNetwork { name } => self.remove_network(name),
@@ -154,16 +167,25 @@ impl DataPlane {
         }
     }
 
+    /// Lets the gateways start: those that there are, and from then on each new one.
+    pub fn start_gateways(&self) {
+        self.starts.open();
+    }
+
     /// Tries again to start the ports that do not run. Returns whether one started.
     pub fn retry(&mut self, config: &Config) -> bool {
-        let names: Vec<String> = self.failed.keys().cloned().collect();
-        for name in &names {
-            match config.all_ports().find(|port| port.name == *name) {
-                Some(port) => self.set_port(&port),
-                None => drop(self.failed.remove(name)),
+        let mut waiting: HashSet<String> = self.failed.keys().cloned().collect();
+        let before = waiting.len();
+        if before == 0 {
+            return false;
+        }
+        for port in config.all_ports() {
+            if waiting.remove(&port.name) {
+                self.set_port(&port);
             }
         }
-        self.failed.len() < names.len()
+        self.failed.retain(|name, _| !waiting.contains(name));
+        self.failed.len() < before
     }
 
     /// Removes ports whose device has vanished from the running ones.
@@ -172,13 +194,19 @@ impl DataPlane {
             let Ok(broken) = self.on_worker(index, |engine, _| engine.broken_ports()) else {
                 continue;
             };
-            for (id, fault) in broken {
-                // The session handles broken rings: it disconnects its frontend and goes on.
-                let gone = matches!(fault, PortFault::DeviceGone | PortFault::UplinkGone);
-                let port = self.ports.iter().find(|(_, port)| port.id == id);
-                let Some(name) = port.map(|(name, _)| name.clone()).filter(|_| gone) else {
-                    continue;
-                };
+            // The session handles broken rings: it disconnects its frontend and goes on.
+            let gone: HashMap<PortId, PortFault> = broken
+                .into_iter()
+                .filter(|(_, fault)| matches!(fault, PortFault::DeviceGone | PortFault::UplinkGone))
+                .collect();
+            if gone.is_empty() {
+                continue;
+            }
+            let named = |(name, port): (&String, &RunningPort)| {
+                gone.get(&port.id).map(|fault| (name.clone(), *fault))
+            };
+            let gone: Vec<(String, PortFault)> = self.ports.iter().filter_map(named).collect();
+            for (name, fault) in gone {
                 self.remove_port(&name);
                 self.fail(&name, fault);
             }
@@ -252,103 +280,6 @@ impl DataPlane {
         let _ = (&self.event).write(&[1]);
     }
 
-    fn add_network(&mut self, network: &Network, wanted: &Config) {
-        let settings = convert::network(network);
-        let worker = self.least_loaded(wanted);
-        let (id, value) = self.group.network(settings);
-        let counters = value.counters();
-        match self.workers[worker].handle.take_network(value) {
-            Ok(()) => {
-                let config = network.clone();
-                let running = RunningNetwork { worker, id, counters, config, gateway: None };
-                self.networks.insert(network.name.clone(), running);
-                self.set_gateway(network);
-            }
-            Err(error) => tracing::error!("network {}: {error}", network.name),
-        }
-    }
-
-    /// Chooses the worker for a new network. Each port counts the same, as there is no traffic to
-    /// measure yet.
-    fn least_loaded(&self, wanted: &Config) -> usize {
-        let ports = |name: &str| {
-            wanted.all_ports().filter(|port| port.network.as_deref() == Some(name)).count()
-        };
-        let load = |worker: &usize| -> usize {
-            let on_it = self.networks.iter().filter(|(_, network)| network.worker == *worker);
-            on_it.map(|(name, _)| 1 + ports(name)).sum()
-        };
-        (0..self.workers.len()).min_by_key(load).unwrap_or(0)
-    }
-
-    fn set_network(&mut self, network: &Network, wanted: &Config) {
-        let Some(running) = self.networks.get_mut(&network.name) else { return };
-        let (worker, id) = (running.worker, running.id);
-        let settings = convert::network(network);
-        let old = std::mem::replace(&mut running.config, network.clone());
-        let done = if old.mac_table_size == network.mac_table_size {
-            let set = self.on_worker(worker, move |engine, _| engine.set_network(id, settings));
-            set.and_then(|done| done.map_err(|error| error.to_string()))
-        } else {
-            // The entries move on this thread, while the worker serves other networks.
-            let set = self.move_network(&network.name, worker, |value| value.set(settings));
-            set.map_err(|error| error.to_string())
-        };
-        if let Err(error) = done {
-            tracing::error!("network {}: {error}", network.name);
-        }
-        self.set_gateway(network);
-        if old.mtu != network.mtu {
-            let on_it = |port: &&Port| port.network.as_deref() == Some(network.name.as_str());
-            for port in wanted.ports.iter().filter(on_it) {
-                let session = self.ports.get(&port.name).and_then(|port| port.session.as_ref());
-                match session {
-                    Some(session) => session.set_device(convert::device(port, network.mtu)),
-                    None => tracing::warn!(
-                        "port {}: its device keeps the MTU that it was made with",
-                        port.name
-                    ),
-                }
-            }
-        }
-    }
-
-    /// Starts, changes or stops a network's gateway according to its settings.
-    fn set_gateway(&mut self, network: &Network) {
-        let wanted = convert::gateway(network, &self.state);
-        let Some(running) = self.networks.get_mut(&network.name) else { return };
-        match (running.gateway.take(), wanted) {
-            (Some(gateway), Some(config)) => {
-                gateway.configure(config);
-                running.gateway = Some(gateway);
-            }
-            (Some(gateway), None) => gateway.stop(),
-            (None, Some(config)) => {
-                let place = (self.workers[running.worker].handle.clone(), running.id);
-                match Gateway::start(&network.name, place, config) {
-                    Ok(gateway) => running.gateway = Some(gateway),
-                    Err(error) => {
-                        tracing::error!("network {}: no gateway: {error}", network.name);
-                    }
-                }
-            }
-            (None, None) => {}
-        }
-    }
-
-    fn remove_network(&mut self, name: &str) {
-        let Some(mut network) = self.networks.remove(name) else { return };
-        if let Some(gateway) = network.gateway.take() {
-            gateway.stop();
-        }
-        // The answer returns the removed network, which is freed on this thread.
-        let id = network.id;
-        let removed = self.on_worker(network.worker, move |engine, _| engine.remove_network(id));
-        if let Ok(Err(error)) = removed {
-            tracing::error!("network {name}: {error}");
-        }
-    }
-
     fn add_port(&mut self, port: &Port) {
         if matches!(&port.interface, Interface::Tap(TapConfig { netns: Some(_), .. })) {
             self.watch_namespaces();
@@ -358,6 +289,7 @@ impl DataPlane {
                 if self.failed.remove(&port.name).is_some() {
                     tracing::info!("port {} runs now", port.name);
                 }
+                self.marks.insert(running.settings.mark);
                 self.ports.insert(port.name.clone(), running);
             }
             Err(reason) => self.fail(&port.name, reason),
@@ -396,9 +328,7 @@ impl DataPlane {
     fn mark(&self, name: &str) -> u16 {
         match self.ports.get(name) {
             Some(running) => running.settings.mark,
-            None => convert::mark(name, |mark| {
-                self.ports.values().any(|running| running.settings.mark == mark)
-            }),
+            None => convert::mark(name, |mark| self.marks.contains(&mark)),
         }
     }
 
@@ -412,6 +342,10 @@ impl DataPlane {
     }
 
     fn start_port(&self, port: &Port) -> Result<RunningPort, String> {
+        // The number of a new descriptor tells how many there are.
+        let new = self.event.try_clone().map_err(|error| error.to_string())?;
+        descriptors::check(&new).map_err(|refused| refused.to_string())?;
+        drop(new);
         let Placement { worker, settings, mtu } = self.place(port)?;
         let mut namespace = None;
         let device = match &port.interface {
@@ -549,6 +483,7 @@ impl DataPlane {
     fn remove_port(&mut self, name: &str) {
         self.failed.remove(name);
         if let Some(port) = self.ports.remove(name) {
+            self.marks.remove(&port.settings.mark);
             self.drop_port(port);
         }
     }

@@ -24,7 +24,7 @@ use trama_daemon::notify::Notifier;
 use trama_daemon::socket::ControlSocket;
 use trama_daemon::state::{Daemon, Source};
 use trama_daemon::watchdog::Watchdog;
-use trama_daemon::{api, config, host};
+use trama_daemon::{api, config, descriptors, host, panics};
 use trama_vhost_net_backend::{Access, access};
 
 /// How often ports that do not run are tried again.
@@ -68,6 +68,7 @@ enum LogFormat {
 fn main() -> ExitCode {
     let options = Options::parse();
     if let Some(Subcommand::Gateway) = options.command {
+        panics::end_process(|text| eprintln!("{text}"));
         return gateway();
     }
     let source = match source(options.config, options.user) {
@@ -81,6 +82,11 @@ fn main() -> ExitCode {
         return check(&source);
     }
     start_log(options.log_format);
+    // Before anything is opened: each port takes some.
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
+    panics::end_process(|text| tracing::error!("{text}"));
     match run(source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -278,9 +284,9 @@ fn serve(
         );
         notifier.send("READY=1");
         let ended = wait_for_end(signals, daemon, notifier);
-        let served = api::serve(daemon.clone(), control, metrics, ended).await;
+        api::serve(daemon.clone(), control, metrics, ended).await;
         maintenance.abort();
-        served
+        Ok(())
     });
     served.map_err(|error: io::Error| format!("control: {error}"))
 }

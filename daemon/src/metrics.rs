@@ -8,6 +8,7 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
 
+use crate::panics;
 use crate::state::Daemon;
 use crate::status::{PortStatus, Status};
 
@@ -92,7 +93,8 @@ fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
     let link = gauges("trama_port_link", "1 if frames can pass the port.", &["network", "port"])?;
     for port in &status.ports {
         let [network, name] = of(port);
-        for (reason, count) in &port.counters.drops {
+        // A reason that never counted has no series: at a thousand ports that is most of them.
+        for (reason, count) in port.counters.drops.iter().filter(|(_, count)| *count > 0) {
             drops.with_label_values(&[&network, &name, *reason]).inc_by(*count);
         }
         running.with_label_values(&of(port)).set(i64::from(port.not_running.is_none()));
@@ -145,6 +147,10 @@ fn networks_and_workers(status: &Status) -> prometheus::Result<Vec<MetricFamily>
     families.extend(wakeups.collect());
     families.extend(bursts.collect());
     families.extend(build.collect());
+    let help = "Requests to the control API that failed inside the daemon.";
+    let failed = counters("trama_api_failures_total", help, &[])?;
+    failed.with_label_values::<&str>(&[]).inc_by(panics::tolerated());
+    families.extend(failed.collect());
     Ok(families)
 }
 
@@ -329,7 +335,6 @@ mod tests {
             r#"trama_port_rx_frames_total{network="lab",port="vm1"} 7"#,
             r#"trama_port_rx_frames_total{network="",port="t\"1"} 7"#,
             r#"trama_port_drops_total{network="lab",port="vm1",reason="runt"} 2"#,
-            r#"trama_port_drops_total{network="lab",port="vm1",reason="hairpin"} 0"#,
             r#"trama_mac_entries{network="lab"} 4"#,
             r#"trama_network_worker{network="lab"} 1"#,
             r#"trama_network_busy_seconds_total{network="lab"} 0.25"#,
@@ -355,11 +360,13 @@ mod tests {
             r#"trama_vhost_connects_total{port="vm1"} 5"#,
             r#"trama_port_running{network="",port="t\"1"} 0"#,
             concat!("trama_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "trama_api_failures_total 0",
             "# TYPE trama_worker_busy_seconds_total counter",
             "# HELP trama_mac_entries MAC addresses that are known.",
         ] {
             assert!(text.lines().any(|have| have == line), "{line} is missing in\n{text}");
         }
         assert_eq!(text.matches("trama_vhost_calls_total{").count(), 1, "vhost-user ports only");
+        assert!(!text.contains("hairpin"), "a reason that never counted has no series");
     }
 }

@@ -7,6 +7,7 @@
 //! its own there, and a network's own port counts as any other. The order of tables has no meaning.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::config::model::{Config, DaemonConfig, Network, Port};
@@ -91,14 +92,15 @@ impl fmt::Display for Step {
 /// Removals come first, so that a socket or device can pass to another port. Ports leave a network
 /// before it is removed, and networks are added before their ports.
 pub fn plan(running: &Config, wanted: &Config) -> Vec<Step> {
-    let (running, wanted) = (&running.expanded(), &wanted.expanded());
+    let (running, wanted) = (running.expanded(), wanted.expanded());
+    let keys = daemon_keys(&running.daemon, &wanted.daemon);
+    let (running, wanted) = (&ByName::of(&running), &ByName::of(&wanted));
     let mut steps = removed_ports(running, wanted);
     steps.extend(networks(running, wanted));
     steps.extend(kept_ports(running, wanted));
-    let gone = running.networks.iter().filter(|old| wanted.network(&old.name).is_none());
+    let gone = running.config.networks.iter().filter(|old| wanted.network(&old.name).is_none());
     steps.extend(gone.map(|old| Step::RemoveNetwork { name: old.name.clone() }));
     steps.extend(added_ports(running, wanted));
-    let keys = daemon_keys(&running.daemon, &wanted.daemon);
     if !keys.is_empty() {
         steps.push(Step::NeedsRestart { keys });
     }
@@ -111,22 +113,46 @@ pub fn plan_start(wanted: &Config) -> Vec<Step> {
     plan(&nothing, wanted)
 }
 
+/// A configuration as it runs, with what it has by name: each look-up takes the same time in a
+/// configuration of any size.
+struct ByName<'a> {
+    config: &'a Config,
+    networks: HashMap<&'a str, &'a Network>,
+    /// The ports, in order.
+    ports: Vec<Cow<'a, Port>>,
+    /// Where in `ports` a port is.
+    places: HashMap<String, usize>,
+}
+
+impl<'a> ByName<'a> {
+    fn of(config: &'a Config) -> ByName<'a> {
+        let named = config.networks.iter().map(|network| (network.name.as_str(), network));
+        let ports: Vec<_> = config.all_ports().collect();
+        let places = ports.iter().enumerate().map(|(place, port)| (port.name.clone(), place));
+        ByName { config, networks: named.collect(), places: places.collect(), ports }
+    }
+
+    fn network(&self, name: &str) -> Option<&'a Network> {
+        self.networks.get(name).copied()
+    }
+
+    fn port(&self, name: &str) -> Option<&Port> {
+        self.places.get(name).map(|place| &*self.ports[*place])
+    }
+}
+
 /// Returns a step for each port that is removed, or whose device must be made again.
-fn removed_ports(running: &Config, wanted: &Config) -> Vec<Step> {
-    let stays = |old: &Port| named(wanted, &old.name).is_some_and(|new| same_device(old, &new));
-    let goes = running.all_ports().filter(|old| !stays(old));
+fn removed_ports(running: &ByName<'_>, wanted: &ByName<'_>) -> Vec<Step> {
+    let stays = |old: &Port| wanted.port(&old.name).is_some_and(|new| same_device(old, new));
+    let goes = running.ports.iter().filter(|old| !stays(old));
     goes.map(|old| Step::RemovePort { name: old.name.clone() }).collect()
 }
 
 /// Returns a step for each port that is added, or whose device must be made again.
-fn added_ports(running: &Config, wanted: &Config) -> Vec<Step> {
-    let is_there = |new: &Port| named(running, &new.name).is_some_and(|old| same_device(&old, new));
-    let comes = wanted.all_ports().filter(|new| !is_there(new));
-    comes.map(|port| Step::AddPort { port: port.into_owned() }).collect()
-}
-
-fn named<'a>(config: &'a Config, name: &str) -> Option<Cow<'a, Port>> {
-    config.all_ports().find(|port| port.name == name)
+fn added_ports(running: &ByName<'_>, wanted: &ByName<'_>) -> Vec<Step> {
+    let is_there = |new: &Port| running.port(&new.name).is_some_and(|old| same_device(old, new));
+    let comes = wanted.ports.iter().filter(|new| !is_there(new));
+    comes.map(|port| Step::AddPort { port: Port::clone(port) }).collect()
 }
 
 /// Returns whether the device can stay when `old` becomes `new`.
@@ -135,9 +161,9 @@ fn same_device(old: &Port, new: &Port) -> bool {
 }
 
 /// Returns a step for each network that is added or changes.
-fn networks(running: &Config, wanted: &Config) -> Vec<Step> {
+fn networks(running: &ByName<'_>, wanted: &ByName<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for network in &wanted.networks {
+    for network in &wanted.config.networks {
         let step = match running.network(&network.name) {
             None => Step::AddNetwork { network: network.clone() },
             Some(old) => {
@@ -154,13 +180,13 @@ fn networks(running: &Config, wanted: &Config) -> Vec<Step> {
 }
 
 /// Returns a step for each port that changes and keeps its device.
-fn kept_ports(running: &Config, wanted: &Config) -> Vec<Step> {
+fn kept_ports(running: &ByName<'_>, wanted: &ByName<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for port in wanted.all_ports() {
-        let Some(old) = named(running, &port.name) else { continue };
-        let keys = port_keys(&old, &port);
-        if same_device(&old, &port) && !keys.is_empty() {
-            steps.push(Step::SetPort { port: port.into_owned(), keys });
+    for port in &wanted.ports {
+        let Some(old) = running.port(&port.name) else { continue };
+        let keys = port_keys(old, port);
+        if same_device(old, port) && !keys.is_empty() {
+            steps.push(Step::SetPort { port: Port::clone(port), keys });
         }
     }
     steps

@@ -20,6 +20,7 @@ use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_at, save, validate};
 use crate::gateway::AskError;
 use crate::moves::MoveError;
+use crate::panics;
 use crate::plan::{Step, daemon_keys, plan, plan_start};
 use crate::status::{FdbRow, Status};
 
@@ -187,6 +188,8 @@ impl Daemon {
             DataPlane::start(&config.daemon).map_err(StartError::Worker)?;
         let started_with = config.daemon.clone();
         data_plane.apply(&plan_start(&config), &config.expanded());
+        // Only now, so that a thousand processes do not delay the ports.
+        data_plane.start_gateways();
         let inner = Mutex::new(Inner { source, config, data_plane });
         let started = Instant::now();
         Ok(Arc::new(Daemon { started_with, started, event, inner }))
@@ -227,6 +230,7 @@ impl Daemon {
         let steps = plan(&inner.config, &draft);
         let mut not_running = Vec::new();
         if !options.dry_run && draft != inner.config {
+            panics::commit();
             if options.save {
                 let Inner { source, config, .. } = &mut *inner;
                 source.save(config, &draft).map_err(TransactError::Save)?;
@@ -246,6 +250,7 @@ impl Daemon {
         let mut inner = self.lock();
         let config = inner.source.read().map_err(|error| error.diagnostics(&inner.source.file))?;
         let steps = plan(&inner.config, &config);
+        panics::commit();
         inner.change_to(config, &steps);
         inner.retry();
         let failed = inner.data_plane.failed.clone().into_iter();
@@ -314,6 +319,7 @@ impl Daemon {
     /// Forgets the learnt MAC addresses of one network, or of all. Returns `false` if there is no
     /// such network.
     pub fn fdb_flush(&self, network: Option<&str>) -> bool {
+        panics::commit();
         self.lock().data_plane.fdb_flush(network)
     }
 

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use trama_api::transaction::NotRunning;
 use trama_daemon::config::model::{Config, Interface, Network, Promiscuous, VlanModeName};
 use trama_daemon::config::parse;
+use trama_daemon::descriptors::raise_limit;
 use trama_daemon::plan::Step;
 use trama_daemon::state::{Committed, Daemon, Source, TransactError, TransactOptions};
 
@@ -349,6 +351,80 @@ network = "small"
 type = "vhost-user"
 path = "@/vm3.sock"
 "#;
+
+#[test]
+fn ports_leave_descriptors_to_the_daemon_itself() {
+    raise_limit().unwrap();
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let limit = Rlimit { current: Some(open() + 100), ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let mut text = String::from("[[network]]\nname = \"lab\"\n");
+    for index in 0..60 {
+        text.push_str(&format!(
+            "[[port]]\nname = \"vm{index}\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
+             path = \"@/{index}.sock\"\n"
+        ));
+    }
+    let lab = Lab::start(&text);
+    let status = lab.daemon.status();
+    let reasons = status.ports.iter().map(|port| port.not_running.as_deref());
+    let refused: Vec<&str> = reasons.flatten().collect();
+    assert!((30..60).contains(&refused.len()), "{} of 60 do not run", refused.len());
+    let is_told = |reason: &&str| reason.starts_with("no descriptors are left: the process may");
+    assert!(refused.iter().all(is_told), "{refused:?}");
+    let kept: Vec<_> = (0..20).map(|_| fs::File::open("/dev/null")).collect();
+    assert!(kept.iter().all(Result::is_ok), "there are some for other work");
+}
+
+/// Returns how long the threads of this process have run so far, those that still exist.
+fn threads_ran() -> Duration {
+    let stat = |task: fs::DirEntry| fs::read_to_string(task.path().join("schedstat")).ok();
+    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten().filter_map(stat);
+    let ran = tasks.map(|text| text.split(' ').next().unwrap().parse::<u64>().unwrap());
+    Duration::from_nanos(ran.sum())
+}
+
+/// Starts networks with some ports each, whose sockets are in a folder; returns how long all
+/// threads ran for it, how long it took, and the daemon.
+fn start_many(networks: usize, ports: usize, folder: &str) -> (Duration, Duration, Lab) {
+    let mut text = "[daemon]\ncontrol = \"@/c\"\nworkers = 4\n".to_owned();
+    for network in 0..networks {
+        text.push_str(&format!("[[network]]\nname = \"n{network}\"\nmac-table-size = 64\n"));
+        for port in 0..ports {
+            text.push_str(&format!(
+                "[[port]]\nname = \"n{network}-{port}\"\nnetwork = \"n{network}\"\n\
+                 type = \"vhost-user\"\npath = \"{folder}/{network}-{port}\"\n"
+            ));
+        }
+    }
+    let (before, began) = (threads_ran(), Instant::now());
+    let lab = Lab::start(&text);
+    (threads_ran() - before, began.elapsed(), lab)
+}
+
+#[test]
+fn a_start_grows_with_the_number_of_networks() {
+    // The folder is missing: the ports are tried and left out, which takes no thread of each.
+    let [few, many] = [300, 1200].map(|networks| {
+        let (ran, _, lab) = start_many(networks, 1, "@/missing");
+        assert_eq!(lab.daemon.status().networks.len(), networks);
+        ran
+    });
+    println!("300 networks: {few:?}, four times as many: {many:?}");
+    // A loop over all networks and ports for each network makes 64 times as much of it.
+    assert!(many < few * 9, "300 networks: {few:?}, four times as many: {many:?}");
+}
+
+/// The long form, for release builds.
+#[test]
+#[ignore = "takes 40,000 descriptors and 5000 threads"]
+fn a_thousand_networks_start_within_three_seconds() {
+    raise_limit().unwrap();
+    let (ran, took, lab) = start_many(1000, 5, "@");
+    assert!(lab.daemon.runs_all_ports());
+    println!("1000 networks with 5000 ports: {took:?}, threads ran for {ran:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
 
 fn workers(lab: &Lab) -> Vec<(String, usize)> {
     lab.daemon.status().networks.into_iter().map(|n| (n.name, n.worker)).collect()

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use trama_daemon::gateway::{AskError, GatewayStatus, Program, Supervisor};
+use trama_daemon::gateway::{AskError, GatewayStatus, Program, Starts, Supervisor};
 use trama_dhcp::config::{Service, Settings};
 use trama_gateway::Station;
 use trama_gateway::control::{Channel, Command as Message, Report, send_end};
@@ -66,7 +66,9 @@ impl Lab {
             engine.add_port(settings, Device::Vhost(VhostDevice::new(1))).unwrap().0
         };
         let port = SwitchPort::new(self.worker.clone(), self.worker.call(add).unwrap()).unwrap();
-        Supervisor::start("lab", program, port, config).unwrap()
+        let starts = Starts::new(1);
+        starts.open();
+        Supervisor::start("lab", program, port, config, starts).unwrap()
     }
 }
 

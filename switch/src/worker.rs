@@ -6,7 +6,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -53,9 +52,9 @@ pub struct WorkerOptions {
     pub seed: u64,
 }
 
-/// The worker has ended, or the request panicked inside it.
+/// The worker has ended; a request that panics ends it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the data plane's worker has ended, or the request failed inside it")]
+#[error("the data plane's worker has ended")]
 pub struct WorkerGone;
 
 /// A question whether a worker runs jobs; [`WorkerHandle::probe`] asks it.
@@ -231,7 +230,7 @@ impl WorkerHandle {
     /// go through it, so no frame is in transit meanwhile.
     ///
     /// # Errors
-    /// The worker has ended, or `job` panicked.
+    /// The worker has ended, as it does when `job` panics.
     pub fn call<R: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Engine, Time) -> R + Send + 'static,
@@ -243,7 +242,7 @@ impl WorkerHandle {
         });
         self.jobs.send(job).map_err(|_| WorkerGone)?;
         self.wake();
-        // Both a job that panics and a worker that ends drop the sending half.
+        // A worker that ends drops the sending half.
         answered.recv().map_err(|_| WorkerGone)
     }
 
@@ -355,11 +354,11 @@ impl Worker {
         since(self.started)
     }
 
-    /// Runs waiting requests. A request that panics fails alone: its caller gets an error, frames
-    /// continue.
+    /// Runs waiting requests. One that panics ends the worker: it may have left the engine half
+    /// changed.
     fn run_jobs(&mut self, now: Time) {
         for job in self.queue.try_iter().take(REQUESTS_PER_ROUND) {
-            let _ = catch_unwind(AssertUnwindSafe(|| job(&mut self.engine, now)));
+            job(&mut self.engine, now);
         }
     }
 

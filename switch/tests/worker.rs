@@ -176,11 +176,12 @@ fn a_call_that_would_block_delays_no_other_port() {
 }
 
 #[test]
-fn a_panicking_request_fails_alone() {
-    let running = Running::new(Spin::Never);
+fn a_panicking_request_ends_the_worker() {
+    let mut running = Running::new(Spin::Never);
     let failed = running.worker.call(|_, _| panic!("a request that panics"));
     assert_eq!(failed, Err::<(), _>(WorkerGone));
-    assert_eq!(running.worker.call(|_, _| 42), Ok(42));
+    assert!(running.thread.take().unwrap().join().is_err(), "its thread tells of the panic");
+    assert_eq!(running.worker.call(|_, _| 42), Err(WorkerGone));
 }
 
 #[test]

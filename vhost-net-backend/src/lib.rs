@@ -12,9 +12,11 @@
 
 pub mod access;
 mod connection;
+pub mod descriptors;
 mod device;
 pub mod features;
 mod handler;
+pub mod log_limit;
 mod memory_table;
 mod options;
 mod refused;

@@ -18,8 +18,10 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::access::{self, Access};
 use crate::connection::{End, Report, serve};
+use crate::descriptors;
 use crate::device::DeviceSettings;
 use crate::handler::Handler;
+use crate::log_limit;
 use crate::options::{Role, SessionOptions};
 use crate::rings::Rings;
 use crate::socket::{self, SocketError, SocketFile};
@@ -30,6 +32,8 @@ use crate::waiting::Waiting;
 const MIN_RETRY: Duration = Duration::from_millis(10);
 /// Longest pause.
 const MAX_RETRY: Duration = Duration::from_secs(1);
+/// Pause of a server that cannot accept a connection, for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Least time between two warnings that a frontend has to wait.
 const WAITING_WARN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -43,6 +47,18 @@ const NOT_SET_UP: &str = "the frontend disconnected before it had set up its dev
 const STACK: usize = 256 * 1024;
 /// The vhost-user protocol has eight bits for a ring's index where it passes descriptors.
 const MAX_QUEUE_PAIRS: u16 = 128;
+
+/// Logs what a frontend has caused: at debug level only, once there were many such lines.
+macro_rules! log_limited {
+    ($level:ident, $socket:expr, {$($fields:tt)*}, $text:expr) => {
+        match log_limit::admit($socket, $text) {
+            Some(left_out) => {
+                tracing::$level!(socket = $socket, $($fields)* "{}{left_out}", $text);
+            }
+            None => tracing::debug!(socket = $socket, $($fields)* "{}", $text),
+        }
+    };
+}
 
 /// Why a session could not be started; the text has the place and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -233,7 +249,7 @@ impl<R: Rings> Worker<R> {
             self.wait(Some(listener), None);
             if let Err(error) = waiting.accept() {
                 self.failed(&format!("cannot accept a connection: {error}"));
-                self.wait(None, Some(MAX_RETRY));
+                self.wait(None, Some(ACCEPT_PAUSE));
             }
         }
         self.control.set_waiting(Vec::new());
@@ -269,6 +285,11 @@ impl<R: Rings> Worker<R> {
 
     fn serve(&mut self, stream: UnixStream, waiting: &mut Waiting<'_>) {
         let socket = self.path.display().to_string();
+        if let Err(refused) = descriptors::check(&stream) {
+            self.failed(&refused.to_string());
+            drop(stream);
+            return self.wait(None, Some(ACCEPT_PAUSE));
+        }
         let peer = Peer::of(&stream);
         match self.control.connected(&stream, peer) {
             Ok(true) => {}
@@ -280,7 +301,7 @@ impl<R: Rings> Worker<R> {
         if self.failed_lately() {
             tracing::debug!(socket, pid, "frontend connected");
         } else {
-            tracing::info!(socket, pid, "frontend connected");
+            log_limited!(info, &socket, { pid, }, "frontend connected");
         }
         let (control, last_warning) = (&self.control, &mut self.last_newcomer);
         let (since, mut is_set_up) = (Instant::now(), false);
@@ -290,10 +311,10 @@ impl<R: Rings> Worker<R> {
                 control.progress(handler.acknowledged, handler.active_pairs());
             }
             Report::Warning(warning) => {
-                tracing::warn!(socket, "{warning}");
+                log_limited!(warn, &socket, {}, &warning);
                 control.warn(warning);
             }
-            Report::Note(note) => tracing::info!(socket, "{note}"),
+            Report::Note(note) => log_limited!(info, &socket, {}, &note),
             Report::Waiting { newcomer, all } => {
                 control.set_waiting(all);
                 if let Some(newcomer) = newcomer {
@@ -313,7 +334,7 @@ impl<R: Rings> Worker<R> {
         let was_not_set_up = failure.as_deref() == Some(NOT_SET_UP);
         match self.control.disconnected(failure) {
             Some(reason) => self.report(&reason),
-            None if !stopped => tracing::info!(socket, "frontend disconnected"),
+            None if !stopped => log_limited!(info, &socket, {}, "frontend disconnected"),
             None => {}
         }
         if was_not_set_up {
@@ -330,11 +351,11 @@ impl<R: Rings> Worker<R> {
 
     /// Logs a failure; the same one again soon after is logged at debug level.
     fn report(&mut self, reason: &str) {
-        let socket = self.path.display();
+        let socket = self.path.display().to_string();
         if self.failed_lately() && self.last.as_ref().is_some_and(|(last, _)| last == reason) {
-            tracing::debug!(%socket, "{reason}");
+            tracing::debug!(socket, "{reason}");
         } else {
-            tracing::warn!(%socket, "{reason}");
+            log_limited!(warn, &socket, {}, reason);
         }
         self.last = Some((reason.to_owned(), Instant::now()));
     }
@@ -352,7 +373,7 @@ fn announce(socket: &str, waits: Peer, served: &str, last: &mut Option<Instant>)
     if last.is_some_and(|at| at.elapsed() < WAITING_WARN_INTERVAL) {
         tracing::debug!(socket, %waits, served, "{words}");
     } else {
-        tracing::warn!(socket, %waits, served, "{words}");
+        log_limited!(warn, socket, { %waits, served, }, words);
         *last = Some(Instant::now());
     }
 }

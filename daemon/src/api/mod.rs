@@ -3,13 +3,15 @@
 //! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one transaction of
 //! [`Daemon::transact`]; `GET /metrics` renders the counters. A client of the socket can do
 //! everything; the mode of its file controls access. Transactions wait for workers, files and
-//! devices, so they run on threads for blocking work, one after another.
+//! devices, so they run on threads for blocking work, one after another. [`connections`] limits
+//! what clients can occupy, [`scrape`] what they can have made.
 
+mod connections;
+mod scrape;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::io;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -26,9 +28,12 @@ use trama_api::transaction::{
 };
 use trama_gateway::report::FlowRow;
 
+use self::connections::Limits;
+use self::scrape::Scrapes;
 use crate::config::derived::running::is_part_of;
 use crate::config::model::Network;
 use crate::ctl::{self, After, Call, Failure, Snapshot};
+use crate::panics;
 use crate::state::{Daemon, TransactError, TransactOptions};
 use crate::{metrics, status};
 
@@ -41,31 +46,40 @@ const MAX_COMMANDS: usize = 10_000;
 struct Api {
     daemon: Arc<Daemon>,
     numbers: Mutex<Numbers>,
+    scrapes: Scrapes,
 }
 
 /// Serves the control API on `control`, and the metrics on `metrics`, until `shutdown` resolves.
-///
-/// # Errors
-/// A listener failed permanently.
 pub async fn serve(
     daemon: Arc<Daemon>,
     control: UnixListener,
     metrics: Option<TcpListener>,
     shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
-    let api = Arc::new(Api { daemon, numbers: Mutex::default() });
-    let control = axum::serve(control, control_router(Arc::clone(&api)));
+) {
+    serve_within(Limits::default(), daemon, control, metrics, shutdown).await;
+}
+
+async fn serve_within(
+    limits: Limits,
+    daemon: Arc<Daemon>,
+    control: UnixListener,
+    metrics: Option<TcpListener>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let (numbers, scrapes) = (Mutex::default(), Scrapes::default());
+    let api = Arc::new(Api { daemon, numbers, scrapes });
+    let control = connections::serve(control, control_router(Arc::clone(&api)), limits);
     let metrics = async {
         match metrics {
-            Some(listener) => axum::serve(listener, metrics_router(api)).await,
+            Some(listener) => connections::serve(listener, metrics_router(api), limits).await,
             None => std::future::pending().await,
         }
     };
     // Open connections end with the runtime: each request was answered or is not carried out.
     tokio::select! {
-        result = control => result,
-        result = metrics => result,
-        () = shutdown => Ok(()),
+        () = control => {}
+        () = metrics => {}
+        () = shutdown => {}
     }
 }
 
@@ -85,8 +99,9 @@ fn metrics_router(api: Arc<Api>) -> Router {
 }
 
 async fn scrape(State(api): State<Arc<Api>>) -> HttpResponse {
-    let render = move || metrics::render(&api.daemon);
-    match tokio::task::spawn_blocking(render).await {
+    let daemon = Arc::clone(&api.daemon);
+    let render = move || panics::tolerate(|| metrics::render(&daemon));
+    match api.scrapes.answer(render).await {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
             .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -122,7 +137,8 @@ async fn transaction(
         Ok(request) => request,
         Err(message) => return refuse(StatusCode::BAD_REQUEST, message),
     };
-    match tokio::task::spawn_blocking(move || api.carry_out(&request)).await {
+    let carry_out = move || panics::tolerate(|| api.carry_out(&request));
+    match tokio::task::spawn_blocking(carry_out).await {
         Ok(Ok(response)) => Json(response).into_response(),
         Ok(Err(Failure { message, exit })) => {
             let refusal = Refusal { error: message, exit };
@@ -270,7 +286,8 @@ struct Numbers {
 
 impl Numbers {
     fn update(&mut self, status: &status::Status) {
-        self.by_name.retain(|name, _| status.port(name).is_some());
+        let there: HashSet<&str> = status.ports.iter().map(|port| port.name.as_str()).collect();
+        self.by_name.retain(|name, _| there.contains(name.as_str()));
         for port in &status.ports {
             if !self.by_name.contains_key(&port.name) {
                 self.last += 1;

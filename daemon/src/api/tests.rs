@@ -1,9 +1,10 @@
 //! The API as any HTTP client sees it, over a real socket.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 use tokio::sync::oneshot;
@@ -22,6 +23,10 @@ struct Served {
 
 impl Served {
     fn start() -> Served {
+        Served::within(Limits::default())
+    }
+
+    fn within(limits: Limits) -> Served {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("trama.toml");
         std::fs::write(&file, "").unwrap();
@@ -42,7 +47,8 @@ impl Served {
                 let shutdown = async {
                     let _ = stopped.await;
                 };
-                serve(served, unix, Some(tcp), shutdown).await
+                serve_within(limits, served, unix, Some(tcp), shutdown).await;
+                Ok(())
             })
         });
         Served { _dir: dir, socket, tcp: address, daemon, stop: Some(stop), thread: Some(thread) }
@@ -161,6 +167,102 @@ fn tcp_serves_the_metrics_and_nothing_else() {
     let add = r#"{"commands": [["add-br", "lab"]]}"#;
     assert_eq!(ask(connect(), "POST /v1/transaction", add).0, 404);
     assert!(api.daemon.config().networks.is_empty());
+}
+
+/// Short times, so that tests need not wait long.
+const SHORT: Limits = Limits {
+    head: Duration::from_millis(300),
+    request: Duration::from_secs(60),
+    connections: 32,
+    per_user: 8,
+    waiting: 64,
+    patience: Duration::from_millis(100),
+};
+
+/// Time limit for anything on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const LIST: &str = r#"{"commands": [["list-br"]]}"#;
+
+/// Returns the number of descriptors that this process has open.
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Reads until the other side closes; returns what came.
+fn rest(mut stream: impl Read) -> String {
+    let mut answer = Vec::new();
+    // A reset closes as well.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn silent_clients_keep_nobody_out_and_are_hung_up_on() {
+    let api = Served::within(SHORT);
+    // Once it answers, it has all that it needs for itself.
+    assert_eq!(api.post(LIST).0, 200);
+    let before = descriptors();
+    let silent: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(api.tcp).unwrap()).collect();
+    let of_daemon = descriptors() - before - silent.len();
+    assert!(of_daemon <= SHORT.connections + 2, "the daemon holds {of_daemon} of 200");
+    assert_eq!(api.post(LIST).0, 200, "tramactl is served meanwhile");
+    let began = Instant::now();
+    for mut stream in silent {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert!(matches!(stream.read(&mut [0; 1]), Ok(0)), "closed without a word");
+    }
+    println!("200 silent clients were closed within {:?}", began.elapsed());
+    assert_eq!(ask(std::net::TcpStream::connect(api.tcp).unwrap(), "GET /metrics", "").0, 200);
+}
+
+#[test]
+fn a_head_that_never_ends_ends_the_connection() {
+    let api = Served::within(SHORT);
+    let mut stream = std::net::TcpStream::connect(api.tcp).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nx: ").unwrap();
+    let began = Instant::now();
+    // The server is never quiet for long, so only a limit on the whole head ends this.
+    while stream.write_all(b"y").is_ok() {
+        match stream.read(&mut [0; 64]) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+        assert!(began.elapsed() < PATIENCE, "it is still open");
+    }
+    assert!(began.elapsed() >= SHORT.head / 2, "not at once, either");
+}
+
+#[test]
+fn a_connection_carries_one_request() {
+    let api = Served::start();
+    let mut stream = UnixStream::connect(&api.socket).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let answer = rest(stream).to_ascii_lowercase();
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+}
+
+#[test]
+fn one_user_has_a_limited_number_of_connections() {
+    let api = Served::within(Limits { head: PATIENCE, per_user: 3, waiting: 2, ..SHORT });
+    let mut silent: Vec<_> = (0..3).map(|_| UnixStream::connect(&api.socket).unwrap()).collect();
+    let began = Instant::now();
+    let (status, answer) = api.post(LIST);
+    assert_eq!(status, 503, "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("has 3 connections"), "{answer}");
+    assert!(began.elapsed() >= SHORT.patience, "it waited for its turn");
+    // Beyond those that wait, nobody waits.
+    let crowd: Vec<_> = (0..40).map(|_| UnixStream::connect(&api.socket).unwrap()).collect();
+    assert!(crowd.into_iter().all(|stream| rest(stream).starts_with("HTTP/1.1 503 ")));
+    silent.pop();
+    let deadline = Instant::now() + PATIENCE;
+    while api.post(LIST).0 != 200 {
+        assert!(Instant::now() < deadline, "one has left, and there is no room");
+    }
 }
 
 #[test]

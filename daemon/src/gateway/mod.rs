@@ -5,9 +5,11 @@
 
 mod heartbeat;
 mod questions;
+mod starts;
 mod supervisor;
 
 use std::io;
+use std::sync::Arc;
 
 use trama_frame::VlanId;
 use trama_gateway::question::Row;
@@ -18,6 +20,7 @@ use trama_switch::{
 use trama_vhost_net::{PortPlace, SwitchPort};
 
 pub use questions::{AskError, Pending};
+pub use starts::Starts;
 pub use supervisor::{GatewayStatus, Program, Supervisor};
 
 /// A network's running gateway.
@@ -29,7 +32,7 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Plugs a gateway into a network and starts its process.
+    /// Plugs a gateway into a network and starts its process when its turn comes.
     ///
     /// # Errors
     /// The network's worker refuses the port, or descriptors or threads are missing.
@@ -37,6 +40,7 @@ impl Gateway {
         network: &str,
         place: (WorkerHandle, NetworkId),
         config: trama_gateway::Config,
+        starts: Arc<Starts>,
     ) -> io::Result<Gateway> {
         let (worker, id) = place;
         let settings = PortSettings {
@@ -63,7 +67,7 @@ impl Gateway {
             .map_err(io::Error::other)?;
         let started = SwitchPort::new(worker.clone(), port).and_then(|rings| {
             let place = rings.place();
-            Ok((place, Supervisor::start(network, Program::itself(), rings, config)?))
+            Ok((place, Supervisor::start(network, Program::itself(), rings, config, starts)?))
         });
         match started {
             Ok((place, supervisor)) => Ok(Gateway { place, port, supervisor }),

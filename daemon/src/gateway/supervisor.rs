@@ -3,7 +3,8 @@
 //! A thread wires a cable, starts the process, and waits until the process ends or hangs, its rings
 //! break, or it is told to stop. A process that ends is replaced: after 100 ms at first, after
 //! longer pauses (up to 5 s) if it keeps ending. Every process gets a new cable, so memory left by
-//! an earlier process is never read.
+//! an earlier process is never read. Supervisors take turns at starting their processes
+//! ([`Starts`]).
 
 use std::io;
 use std::ops::ControlFlow;
@@ -26,10 +27,11 @@ use trama_gateway::link::{self, Layout};
 use trama_gateway::question::Row;
 use trama_gateway::report::Status;
 use trama_vhost_net::SwitchPort;
-use trama_vhost_net_backend::{RingFds, Rings};
+use trama_vhost_net_backend::{RingFds, Rings, log_limit};
 
 use super::heartbeat::{Beat, Heartbeat, ProcessState};
 use super::questions::{Inquiry, OpenQuestions, Pending};
+use super::starts::{Place, Starts};
 
 /// Pause before a gateway that ended is started again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -39,6 +41,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const STABLE: Duration = Duration::from_secs(10);
 /// How long a gateway may take to end when told to.
 const GRACE: Duration = Duration::from_secs(1);
+/// A gateway that does not answer by then no longer keeps others from starting.
+const STARTING: Duration = Duration::from_secs(5);
 
 /// The program of the gateway process.
 #[derive(Clone, Debug)]
@@ -78,14 +82,14 @@ enum Order {
 /// Keeps one gateway process running, on a thread of its own.
 pub struct Supervisor {
     orders: Sender<Order>,
-    /// Wakes the thread for an order.
-    wake: OwnedFd,
+    /// Wakes the thread for an order, or for its turn to start a process.
+    wake: Arc<OwnedFd>,
     status: Arc<Mutex<GatewayStatus>>,
     thread: JoinHandle<()>,
 }
 
 impl Supervisor {
-    /// Starts the gateway of `network` at `port`.
+    /// Starts the gateway of `network` at `port`, when its turn comes.
     ///
     /// # Errors
     /// A thread or an eventfd could not be created. A process that cannot be started is not an
@@ -95,8 +99,9 @@ impl Supervisor {
         program: Program,
         port: SwitchPort,
         config: Config,
+        starts: Arc<Starts>,
     ) -> io::Result<Supervisor> {
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (orders, receiver) = channel();
         let status = Arc::<Mutex<GatewayStatus>>::default();
         let runner = Runner {
@@ -105,7 +110,8 @@ impl Supervisor {
             port,
             config,
             orders: receiver,
-            wake: wake.try_clone()?,
+            wake: wake.clone(),
+            starts,
             journal: memfd_create("trama-flows", MemfdFlags::CLOEXEC)?,
             status: status.clone(),
         };
@@ -142,7 +148,7 @@ impl Supervisor {
     fn send(&self, order: Order) {
         // The thread runs until it is told to stop, and a full counter wakes it as well.
         let _ = self.orders.send(order);
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
     }
 }
 
@@ -153,7 +159,8 @@ struct Runner {
     port: SwitchPort,
     config: Config,
     orders: Receiver<Order>,
-    wake: OwnedFd,
+    wake: Arc<OwnedFd>,
+    starts: Arc<Starts>,
     /// The file in which each process records its TCP flows for its successor.
     journal: OwnedFd,
     status: Arc<Mutex<GatewayStatus>>,
@@ -173,14 +180,17 @@ struct Running {
     channel: Channel,
     questions: OpenQuestions,
     heartbeat: Heartbeat,
+    /// Its turn to start, until it answers.
+    starting: Option<Place>,
 }
 
 impl Runner {
     fn run(mut self) {
         let mut pause = FIRST_PAUSE;
         loop {
+            let Some(turn) = self.wait_for_turn() else { return };
             let began = Instant::now();
-            let end = self.run_process();
+            let end = self.run_process(turn);
             self.port.disconnected();
             match end {
                 End::Stopped => return,
@@ -209,9 +219,21 @@ impl Runner {
         change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Waits until the process may start; returns `None` if told to stop.
+    fn wait_for_turn(&mut self) -> Option<Place> {
+        let turn = self.starts.queue(&self.wake);
+        while !turn.is_granted() {
+            let _ = poll(&mut [PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN)], None);
+            if let Some(End::Stopped) = self.carry_out_orders(None) {
+                return None;
+            }
+        }
+        Some(turn)
+    }
+
     /// Starts a process and returns when it has ended.
-    fn run_process(&mut self) -> End {
-        match self.start_process() {
+    fn run_process(&mut self, turn: Place) -> End {
+        match self.start_process(turn) {
             Err(error) => End::Failed(format!("cannot be started: {error}")),
             Ok(mut running) => {
                 let end = self.supervise(&mut running);
@@ -227,7 +249,7 @@ impl Runner {
     }
 
     /// Plugs in a new cable and starts a process at its other end.
-    fn start_process(&mut self) -> io::Result<Running> {
+    fn start_process(&mut self, turn: Place) -> io::Result<Running> {
         let layout = Layout::of(&self.config);
         let (host, guest) = link::wire(layout).map_err(io::Error::other)?;
         let (ours, theirs) = UnixStream::pair()?;
@@ -252,8 +274,9 @@ impl Runner {
             .stdout(Stdio::null())
             .process_group(0)
             .spawn()?;
+        let (questions, starting) = (OpenQuestions::default(), Some(turn));
         let heartbeat = Heartbeat::new(Instant::now());
-        Ok(Running { child, channel, questions: OpenQuestions::default(), heartbeat })
+        Ok(Running { child, channel, questions, starting, heartbeat })
     }
 
     /// Handles orders and reports until the process ends or must end.
@@ -270,9 +293,11 @@ impl Runner {
             ];
             waiting.extend(fault.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             let left = running.heartbeat.deadline().saturating_duration_since(Instant::now());
+            let left = if running.starting.is_some() { left.min(STARTING) } else { left };
             // One that is too long for the type is no limit.
             let limit = Timespec::try_from(left).ok();
             match poll(&mut waiting, limit.as_ref()) {
+                Ok(0) => running.starting = None,
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return End::Failed(error.to_string()),
             }
@@ -294,7 +319,7 @@ impl Runner {
 
     /// Carries out waiting orders. Returns `Some` if the process must end.
     fn carry_out_orders(&mut self, mut running: Option<&mut Running>) -> Option<End> {
-        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
         let mut end = None;
         while let Ok(order) = self.orders.try_recv() {
             match order {
@@ -330,6 +355,7 @@ impl Runner {
             match report {
                 Report::Ready => {
                     running.heartbeat.answered(Instant::now());
+                    running.starting = None;
                     let id = running.child.id();
                     tracing::info!("network {}: gateway runs as process {id}", self.network);
                     self.update_status(|status| {
@@ -343,7 +369,10 @@ impl Runner {
                 }
                 Report::Pong => running.heartbeat.answered(Instant::now()),
                 Report::Warning(text) => {
-                    tracing::warn!("network {}: gateway: {text}", self.network);
+                    // Guests can cause warnings.
+                    if let Some(left_out) = log_limit::admit(&self.network, &text) {
+                        tracing::warn!("network {}: gateway: {text}{left_out}", self.network);
+                    }
                 }
                 Report::Answer { id, part, last } => running.questions.receive(id, part, last),
             }
@@ -357,7 +386,10 @@ impl Runner {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let Ok(limit) = Timespec::try_from(left) else { return ControlFlow::Continue(()) };
-            let _ = poll(&mut [PollFd::new(&self.wake, PollFlags::IN)], Some(&limit));
+            let _ = poll(
+                &mut [PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN)],
+                Some(&limit),
+            );
             if let Some(End::Stopped) = self.carry_out_orders(None) {
                 return ControlFlow::Break(());
             }

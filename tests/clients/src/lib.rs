@@ -104,7 +104,7 @@ impl RunningDaemon {
                 let shutdown = async {
                     let _ = stopped.await;
                 };
-                trama_daemon::api::serve(served, socket, None, shutdown).await.unwrap();
+                trama_daemon::api::serve(served, socket, None, shutdown).await;
             });
         });
         RunningDaemon { dir, daemon, stop: Some(stop), thread: Some(thread) }

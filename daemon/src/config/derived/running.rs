@@ -1,6 +1,8 @@
 //! The configuration that runs: a network of mode `nat` becomes one network for each of its ports.
 
-use crate::config::model::{Config, Mode, Network, Vlan};
+use std::collections::HashMap;
+
+use crate::config::model::{Config, Mode, Network, Port, Vlan};
 
 /// Separates the names of network and port in [`Config::expanded`]; no name contains it.
 const SEPARATOR: char = '/';
@@ -23,12 +25,13 @@ impl Config {
         let mut networks = Vec::with_capacity(self.networks.len());
         let mut ports = self.ports.clone();
         self.place_sockets(&mut ports);
+        let mut on = ports_by_network(&mut ports);
         for network in &self.networks {
             if network.mode != Mode::Nat {
                 networks.push(network.clone());
                 continue;
             }
-            for port in ports.iter_mut().filter(|port| port.is_on(&network.name)) {
+            for port in on.remove(network.name.as_str()).unwrap_or_default() {
                 let name = format!("{}{SEPARATOR}{}", network.name, port.name);
                 let rules =
                     network.forward.iter().cloned().chain(std::mem::take(&mut port.forward));
@@ -40,4 +43,15 @@ impl Config {
         }
         Config { daemon: self.daemon.clone(), networks, ports }
     }
+}
+
+/// The ports on each network, in order.
+fn ports_by_network(ports: &mut [Port]) -> HashMap<String, Vec<&mut Port>> {
+    let mut on: HashMap<String, Vec<&mut Port>> = HashMap::new();
+    for port in ports {
+        if let Some(network) = &port.network {
+            on.entry(network.clone()).or_default().push(port);
+        }
+    }
+    on
 }

@@ -47,11 +47,13 @@ impl Check {
                 return;
             }
         }
-        let ports = config.ports.iter().filter(|port| port.is_on(&network.name)).count();
-        if network.mode == Mode::Nat && ports > 1 && !network.forward.is_empty() {
-            let message = format!("needs a network with one port, and this one has {ports}");
-            self.problem("forward", message, "give each [[port]] a forward of its own");
-            return;
+        if network.mode == Mode::Nat && !network.forward.is_empty() {
+            let ports = config.ports.iter().filter(|port| port.is_on(&network.name)).count();
+            if ports > 1 {
+                let message = format!("needs a network with one port, and this one has {ports}");
+                self.problem("forward", message, "give each [[port]] a forward of its own");
+                return;
+            }
         }
         self.forwards(&network.forward, network, &[], taken);
         self.loopback(network);

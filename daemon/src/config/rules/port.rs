@@ -11,23 +11,27 @@ use super::check::Check;
 use super::name::{IFNAME_REMEDY, ifname_fault, quoted};
 use super::nearest::nearest;
 use crate::Fault;
-use crate::config::model::{Config, Interface, Mode, Port, Spoof, Tap, VhostUser, VlanModeName};
+use crate::config::model::{
+    Config, Interface, Mode, Network, Port, Spoof, Tap, VhostUser, VlanModeName,
+};
 
 /// Most queue pairs of a vhost-user port.
 const MAX_QUEUE_PAIRS: u16 = 8;
 
-/// What ports cannot share, with the path of the table that has it.
+/// What ports cannot share, with the path of the table that has it; and the networks, by name.
 #[derive(Default)]
-pub(crate) struct Claims {
+pub(crate) struct Claims<'a> {
+    networks: HashMap<&'a str, &'a Network>,
     sockets: HashMap<PathBuf, String>,
     devices: HashMap<(Option<String>, String), String>,
     addresses: HashMap<(Option<String>, MacAddr), String>,
 }
 
-impl Claims {
+impl Claims<'_> {
     /// What the daemon and the networks have.
-    pub(crate) fn of(config: &Config) -> Claims {
-        let mut claims = Claims::default();
+    pub(crate) fn of(config: &Config) -> Claims<'_> {
+        let named = config.networks.iter().map(|network| (network.name.as_str(), network));
+        let mut claims = Claims { networks: named.collect(), ..Claims::default() };
         claims.sockets.insert(config.daemon.control.clone(), "daemon.control".to_owned());
         for network in config.networks.iter().filter(|network| network.mode == Mode::HostOnly) {
             let owner = format!("network.{}", network.name);
@@ -38,13 +42,14 @@ impl Claims {
 }
 
 impl Check {
-    pub(super) fn port(&mut self, port: &Port, config: &Config, claims: &mut Claims) {
-        if config.network(&port.name).is_some_and(|network| network.network_port().is_some()) {
+    pub(super) fn port(&mut self, port: &Port, config: &Config, claims: &mut Claims<'_>) {
+        let twin = claims.networks.get(port.name.as_str());
+        if twin.is_some_and(|network| network.network_port().is_some()) {
             let message = format!("{:?} is the name of the network's own port", port.name);
             self.problem("name", message, "rename one of them");
         }
         if let Some(name) = &port.network
-            && !config.networks.iter().any(|network| network.name == *name)
+            && !claims.networks.contains_key(name.as_str())
         {
             let known: Vec<&str> = config.networks.iter().map(|n| n.name.as_str()).collect();
             let remedy = match nearest(name, &known) {
@@ -97,7 +102,7 @@ impl Check {
         }
     }
 
-    fn address(&mut self, port: &Port, claims: &mut Claims) {
+    fn address(&mut self, port: &Port, claims: &mut Claims<'_>) {
         let Some(mac) = port.mac else {
             if port.spoof == Spoof::Deny {
                 let remedy = "add mac, the only address that the guest may send from";
@@ -118,7 +123,7 @@ impl Check {
         }
     }
 
-    fn vhost_user(&mut self, device: &VhostUser, path: PathBuf, claims: &mut Claims) {
+    fn vhost_user(&mut self, device: &VhostUser, path: PathBuf, claims: &mut Claims<'_>) {
         if self.socket_path("path", &path) {
             match claims.sockets.get(&path).cloned() {
                 Some(other) => {
@@ -136,7 +141,7 @@ impl Check {
         }
     }
 
-    fn tap(&mut self, device: &Tap, claims: &mut Claims) {
+    fn tap(&mut self, device: &Tap, claims: &mut Claims<'_>) {
         if let Some(fault) = ifname_fault(&device.ifname) {
             let message = format!("{:?} {fault}", device.ifname);
             self.problem("ifname", message, IFNAME_REMEDY);

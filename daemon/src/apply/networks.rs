@@ -1,0 +1,94 @@
+//! The steps that concern a network: it is added, changed or removed, with its gateway.
+
+use super::{DataPlane, RunningNetwork};
+use crate::config::model::{Config, Network, Port};
+use crate::convert;
+use crate::gateway::Gateway;
+use crate::spread::Spread;
+
+impl DataPlane {
+    pub(super) fn add_network(&mut self, network: &Network, spread: &mut Spread) {
+        let settings = convert::network(network);
+        let worker = spread.least_loaded();
+        let (id, value) = self.group.network(settings);
+        let counters = value.counters();
+        match self.workers[worker].handle.take_network(value) {
+            Ok(()) => {
+                let config = network.clone();
+                let running = RunningNetwork { worker, id, counters, config, gateway: None };
+                self.networks.insert(network.name.clone(), running);
+                spread.add(&network.name, worker);
+                self.set_gateway(network);
+            }
+            Err(error) => tracing::error!("network {}: {error}", network.name),
+        }
+    }
+
+    pub(super) fn set_network(&mut self, network: &Network, wanted: &Config) {
+        let Some(running) = self.networks.get_mut(&network.name) else { return };
+        let (worker, id) = (running.worker, running.id);
+        let settings = convert::network(network);
+        let old = std::mem::replace(&mut running.config, network.clone());
+        let done = if old.mac_table_size == network.mac_table_size {
+            let set = self.on_worker(worker, move |engine, _| engine.set_network(id, settings));
+            set.and_then(|done| done.map_err(|error| error.to_string()))
+        } else {
+            // The entries move on this thread, while the worker serves other networks.
+            let set = self.move_network(&network.name, worker, |value| value.set(settings));
+            set.map_err(|error| error.to_string())
+        };
+        if let Err(error) = done {
+            tracing::error!("network {}: {error}", network.name);
+        }
+        self.set_gateway(network);
+        if old.mtu != network.mtu {
+            let on_it = |port: &&Port| port.network.as_deref() == Some(network.name.as_str());
+            for port in wanted.ports.iter().filter(on_it) {
+                let session = self.ports.get(&port.name).and_then(|port| port.session.as_ref());
+                match session {
+                    Some(session) => session.set_device(convert::device(port, network.mtu)),
+                    None => tracing::warn!(
+                        "port {}: its device keeps the MTU that it was made with",
+                        port.name
+                    ),
+                }
+            }
+        }
+    }
+
+    /// Starts, changes or stops a network's gateway according to its settings.
+    fn set_gateway(&mut self, network: &Network) {
+        let wanted = convert::gateway(network, &self.state);
+        let Some(running) = self.networks.get_mut(&network.name) else { return };
+        match (running.gateway.take(), wanted) {
+            (Some(gateway), Some(config)) => {
+                gateway.configure(config);
+                running.gateway = Some(gateway);
+            }
+            (Some(gateway), None) => gateway.stop(),
+            (None, Some(config)) => {
+                let place = (self.workers[running.worker].handle.clone(), running.id);
+                match Gateway::start(&network.name, place, config, self.starts.clone()) {
+                    Ok(gateway) => running.gateway = Some(gateway),
+                    Err(error) => {
+                        tracing::error!("network {}: no gateway: {error}", network.name);
+                    }
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    pub(super) fn remove_network(&mut self, name: &str) {
+        let Some(mut network) = self.networks.remove(name) else { return };
+        if let Some(gateway) = network.gateway.take() {
+            gateway.stop();
+        }
+        // The answer returns the removed network, which is freed on this thread.
+        let id = network.id;
+        let removed = self.on_worker(network.worker, move |engine, _| engine.remove_network(id));
+        if let Ok(Err(error)) = removed {
+            tracing::error!("network {name}: {error}");
+        }
+    }
+}
