@@ -317,8 +317,11 @@ impl DataPlane {
                 Some(running.ok_or_else(|| format!("network {name} does not run"))?)
             }
         };
-        let settings =
-            convert::port(port, network.map(|network| network.id), self.mark(&port.name));
+        // The address of a device that is yet to be made is not known here.
+        let running = self.ports.get(&port.name);
+        let own_address = running.and_then(|running| running.settings.filter.own_address);
+        let id = network.map(|network| network.id);
+        let settings = convert::port(port, id, self.mark(&port.name), own_address);
         let worker = network.map_or(0, |network| network.worker);
         let mtu = network.map_or(UNATTACHED_MTU, |network| network.config.mtu);
         Ok(Placement { worker, settings, mtu })
@@ -346,27 +349,28 @@ impl DataPlane {
         let new = self.event.try_clone().map_err(|error| error.to_string())?;
         descriptors::check(&new).map_err(|refused| refused.to_string())?;
         drop(new);
-        let Placement { worker, settings, mtu } = self.place(port)?;
+        let Placement { worker, mut settings, mtu } = self.place(port)?;
         let mut namespace = None;
+        let mut mac = None;
         let device = match &port.interface {
             Interface::VhostUser(device) => Device::Vhost(VhostDevice::new(device.queues)),
             Interface::Tap(device) => {
                 self.check_routes(port)?;
                 let tap = open_tap(device, port.mac, mtu)?;
                 namespace = tap.namespace();
+                mac = Some(hardware_address(device, port.mac));
+                settings.filter.own_address = mac.filter(|_| port.of_network);
                 Device::Tap(tap)
             }
             Interface::Uplink(device) => {
-                Device::Uplink(Box::new(join_uplink(&device.ifname, &port.name, mtu)?))
+                let uplink = join_uplink(&device.ifname, &port.name, mtu)?;
+                settings.filter.own_address = Some(uplink.mac());
+                Device::Uplink(Box::new(uplink))
             }
         };
         let wanted = settings.clone();
         let added = self.on_worker(worker, move |engine, _| engine.add_port(wanted, device))?;
         let (id, counters) = added.map_err(|error| error.to_string())?;
-        let mac = match &port.interface {
-            Interface::VhostUser(_) | Interface::Uplink(_) => None,
-            Interface::Tap(device) => Some(hardware_address(device, port.mac)),
-        };
         let (session, place) = (None, None);
         let mut running =
             RunningPort { worker, id, counters, settings, mac, session, place, namespace };

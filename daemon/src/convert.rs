@@ -47,10 +47,13 @@ pub(crate) fn mark(port: &str, is_taken: impl Fn(u16) -> bool) -> u16 {
     tries.into_iter().find(|mark| *mark != 0 && !is_taken(*mark)).unwrap_or(0)
 }
 
+/// Returns the switch's settings of a port. `own_address` is the address of its device, if the
+/// network made the port.
 pub(crate) fn port(
     port: &Port,
     network: Option<switch::NetworkId>,
     mark: u16,
+    own_address: Option<MacAddr>,
 ) -> switch::PortSettings {
     switch::PortSettings {
         name: port.name.clone(),
@@ -62,6 +65,7 @@ pub(crate) fn port(
             station: station(port),
             is_outside: port.of_network,
             spoof: port.spoof,
+            own_address,
         },
         mark,
         hdr_len: switch::HdrLen::Headers,

@@ -148,7 +148,7 @@ pub struct WorkerStatus {
     pub bursts: u64,
 }
 
-/// One learnt MAC address.
+/// One MAC address that is known.
 #[derive(Clone, Debug, Serialize)]
 pub struct FdbRow {
     /// The network's name.
@@ -159,8 +159,8 @@ pub struct FdbRow {
     pub vlan: u16,
     /// The address.
     pub mac: String,
-    /// Time since the last frame from the address.
-    pub age: Duration,
+    /// Time since the last frame from the address; `None` if it belongs to the port.
+    pub age: Option<Duration>,
 }
 
 impl DataPlane {

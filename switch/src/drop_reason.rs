@@ -28,6 +28,8 @@ trama_frame::drop_reasons! {
         "The source address is not the port's `mac`: set the port's `spoof` to \"allow\" if its guest may use other addresses."
     SourceInvalid "source_invalid"
         "The source address is zero or a group address: give the sender's interface a unicast address."
+    OwnAddress "own_address"
+        "The source address belongs to the network's gateway, the host's interface or the uplink: give the sender's interface an address of its own."
     Hairpin "hairpin"
         "The destination was learned on the ingress port: look for a bridge or a duplicate MAC address behind it."
     NoMember "no_member"

@@ -310,7 +310,7 @@ impl Engine {
             self.flush_port(location);
         }
         if let Some(network) = self.networks[slot].as_mut() {
-            network.update_promiscuous();
+            network.ports_changed();
         }
         Ok(())
     }
@@ -324,7 +324,7 @@ impl Engine {
         Ok(self.extract_port(id)?.device)
     }
 
-    /// Returns the addresses that a network has learned.
+    /// Returns the addresses that a network knows.
     pub fn fdb(&self, network: NetworkId, now: Time) -> Vec<(PortId, FdbEntry)> {
         let Ok(slot) = self.network_slot(network) else { return Vec::new() };
         let Some(network) = &self.networks[slot] else { return Vec::new() };
@@ -343,7 +343,7 @@ impl Engine {
         self.networks[slot].as_ref()?.table.len_of_part(part, now)
     }
 
-    /// Forgets the learned addresses of one network or of all.
+    /// Forgets the learned addresses of one network or of all; static ones stay.
     pub fn flush_fdb(&mut self, network: Option<NetworkId>) {
         for each in self.networks.iter_mut().flatten() {
             if network.is_none() || network == each.id {

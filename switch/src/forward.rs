@@ -3,8 +3,9 @@
 //! Only private bytes decide: the frame's header and its first bytes, which are also what is
 //! delivered. A sender that rewrites its buffers meanwhile changes only its own payload. The order:
 //! chain intact, Ethernet header whole, size, virtio-net header consistent, VLAN allowed, address
-//! not reserved, source not forged. Then the source is learned, if it is a unicast address, and the
-//! destination looked up. The result is a [`Plan`]: sets of frames (one bit each) by egress port.
+//! not reserved, source not forged. Then the source is learned, if it is a unicast address and
+//! belongs to no other port, and the destination looked up. The result is a [`Plan`]: sets of
+//! frames (one bit each) by egress port.
 
 use trama_frame::ethernet::{self, Ethernet};
 use trama_frame::vnet::{self, LEN as HEADER, VnetHeader};
@@ -198,6 +199,24 @@ impl Plan {
         counters.drop(reason, u64::from(frames.count_ones()));
     }
 
+    /// Drops frames whose source could not be learned. Out of line, so that this costs others no
+    /// registers.
+    #[cold]
+    #[inline(never)]
+    fn drop_refused<S: Source>(
+        &mut self,
+        source: &S,
+        frames: FrameSet,
+        learned: Learned,
+        counters: &PortCounters,
+    ) {
+        let reason = match learned {
+            Learned::Foreign => DropReason::OwnAddress,
+            _ => DropReason::SourceInvalid,
+        };
+        self.drop_counted(source, frames, reason, counters);
+    }
+
     /// Drops the runs with sources other than `only`; returns how many are left. A pass of its own,
     /// so that it costs nothing where any source is allowed.
     #[cold]
@@ -309,8 +328,8 @@ pub(crate) fn classify<S: Source>(
         let Run { frames, source: from, destination } = plan.runs[place];
         match table.learn_at(from, ingress.port, now) {
             Learned::Known => {}
-            Learned::Ignored => {
-                plan.drop_counted(source, frames, DropReason::SourceInvalid, ingress.counters);
+            refused @ (Learned::Ignored | Learned::Foreign) => {
+                plan.drop_refused(source, frames, refused, ingress.counters);
                 continue;
             }
             _ => {

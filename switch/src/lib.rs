@@ -29,7 +29,7 @@ pub use engine::{
     DetachedPort, Engine, EngineError, HdrLen, Network, NetworkId, NetworkSettings, PortFault,
     PortFilter, PortId, PortSettings, Promiscuous, Spoof, Station,
 };
-pub use mac_table::{FdbEntry, MacTable, PortIndex};
+pub use mac_table::{FdbEntry, MacTable, PortIndex, StaticEntry};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
 pub use ports::packet::{Uplink, UplinkError};
 pub use ports::tap::{NamespaceId, Tap, TapError, TapOptions};

@@ -15,9 +15,14 @@
 //! learning port, unless another holds more): a port that learns a million addresses only ever
 //! displaces its own.
 //!
-//! Only the constructor, [`MacTable::set_limits`] and [`MacTable::reserve_ports`] allocate.
+//! **Static entries** ([`MacTable::set_static`]) belong to one port: they do not expire, move or
+//! count, and are never evicted.
+//!
+//! Only the constructor, [`MacTable::set_limits`], [`MacTable::set_static`] and
+//! [`MacTable::reserve_ports`] allocate.
 
 mod bucket;
+mod fixed;
 
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
@@ -29,6 +34,7 @@ use trama_virtqueue::{in_huge_pages, prefetch};
 use crate::time::Time;
 pub(crate) use bucket::Address;
 use bucket::{Bucket, Slot, Value, WAYS, key};
+pub use fixed::StaticEntry;
 
 /// Used slots of a bucket in a full table, on average: three quarters keeps the search for room
 /// short, at 21 bytes per entry.
@@ -56,23 +62,23 @@ const TICK_SHIFT: u32 = 28;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortIndex(pub u16);
 
-/// An address and where it was learned.
+/// An address and its port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FdbEntry {
-    /// The port on which it was last seen.
+    /// The port on which it was last seen, or to which it belongs.
     pub port: PortIndex,
     /// The VLAN in which it was seen.
     pub vlan: VlanId,
     /// The address.
     pub mac: MacAddr,
-    /// Time since it was last seen, to [`MacTable::TICK`].
-    pub age: Duration,
+    /// Time since it was last seen, to [`MacTable::TICK`]; `None` if the entry is static.
+    pub age: Option<Duration>,
 }
 
 /// Result of [`MacTable::learn`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Learned {
-    /// The address was there, on this port; nothing was written.
+    /// The address was there, on this port, or belongs to it; nothing was written.
     Known,
     /// The address was there, on this port; its age was reset.
     Refreshed,
@@ -84,6 +90,8 @@ pub enum Learned {
     Evicted(PortIndex),
     /// The address is zero or a group address: nothing was learned.
     Ignored,
+    /// The address belongs to another port: nothing was learned.
+    Foreign,
 }
 
 fn tick(now: Time) -> u32 {
@@ -93,7 +101,7 @@ fn tick(now: Time) -> u32 {
 /// State of each port.
 #[derive(Clone, Copy, Default)]
 struct PortState {
-    /// Entries with the current generation, dead by age or not.
+    /// Learned entries with the current generation, dead by age or not.
     entries: u32,
     /// Entries with another generation are flushed.
     generation: u16,
@@ -105,6 +113,8 @@ pub struct MacTable {
     ports: Vec<PortState>,
     /// Sum of the ports' `entries`.
     held: usize,
+    /// The static entries.
+    fixed: Vec<StaticEntry>,
     capacity: usize,
     /// Age in ticks beyond which an entry is dead.
     max_age: u32,
@@ -132,6 +142,7 @@ impl MacTable {
             buckets: in_huge_pages(Bucket::EMPTY, buckets),
             ports: vec![PortState::default(); INITIAL_PORTS],
             held: 0,
+            fixed: Vec::new(),
             capacity,
             max_age: max_age(aging),
             evict_from: 0,
@@ -171,6 +182,7 @@ impl MacTable {
         for (key, value) in counted {
             self.insert(Address { key, hash: self.hash(key) }, value, now);
         }
+        self.write_static(None);
     }
 
     /// Returns the port on which `mac` was last seen in `vlan`, unless it has expired.
@@ -236,7 +248,7 @@ impl MacTable {
         tick(now).saturating_sub(tick(since)) > self.max_age
     }
 
-    /// Forgets everything.
+    /// Forgets everything learned.
     pub fn flush(&mut self) {
         for port in 0..self.ports.len() {
             self.flush_port(PortIndex(port as u16));
@@ -253,6 +265,7 @@ impl MacTable {
         self.held -= state.entries as usize;
         let generation = state.generation.wrapping_add(1);
         self.ports[usize::from(port.0)] = PortState { entries: 0, generation };
+        self.write_static(Some(port));
     }
 
     /// Returns the number of known addresses in one part of the table, counted from part 0; `None`
@@ -269,7 +282,7 @@ impl MacTable {
             port: value.port(),
             vlan: VlanId::new((key >> 48) as u16 & VlanId::MAX.get()).unwrap_or(VlanId::NONE),
             mac: MacAddr::from_u64(key),
-            age: Self::TICK * now.saturating_sub(value.tick()),
+            age: (!value.is_static()).then(|| Self::TICK * now.saturating_sub(value.tick())),
         };
         let mut entries: Vec<FdbEntry> = self.live(&self.buckets, now).map(entry).collect();
         entries.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
@@ -316,21 +329,30 @@ impl MacTable {
         self.buckets[slot.bucket].values[slot.way]
     }
 
-    /// Returns whether the entry counts for its port, as it was not flushed.
+    /// Returns whether the entry counts for its port: it was learned and not flushed.
     #[inline]
     fn is_counted(&self, value: Value) -> bool {
+        self.is_current(value) && !value.is_static()
+    }
+
+    /// Returns whether the entry was not flushed.
+    #[inline]
+    fn is_current(&self, value: Value) -> bool {
         self.ports[usize::from(value.port().0)].generation == value.generation()
     }
 
     #[inline]
     fn is_live(&self, value: Value, now: u32) -> bool {
-        now.saturating_sub(value.tick()) <= self.max_age && self.is_counted(value)
+        now.saturating_sub(value.tick()) <= self.max_age && self.is_current(value)
     }
 
     /// Replaces the value of a key in the table.
     fn update(&mut self, slot: Slot, address: Address, value: Value, now: u32) -> Learned {
         let old = self.value(slot);
-        if !self.is_counted(old) {
+        if old.is_static() {
+            return if old.port() == value.port() { Learned::Known } else { Learned::Foreign };
+        }
+        if !self.is_current(old) {
             self.clear(slot);
             return self.insert(address, value, now);
         }
@@ -404,12 +426,15 @@ impl MacTable {
             for way in 0..WAYS {
                 let slot = Slot { bucket, way };
                 let value = self.value(slot);
-                if self.buckets[bucket].keys[way] == 0 || !self.is_counted(value) {
+                if self.buckets[bucket].keys[way] == 0 || !self.is_current(value) {
                     continue;
                 }
                 if !self.is_live(value, now) {
                     self.clear(slot);
                     return None;
+                }
+                if value.is_static() {
+                    continue;
                 }
                 if value.port() == largest {
                     self.clear(slot);
@@ -448,6 +473,7 @@ impl MacTable {
         let ways = |bucket| (0..WAYS).map(move |way| Slot { bucket, way });
         ways(first)
             .chain(ways(second))
+            .filter(|slot| !self.value(*slot).is_static())
             .max_by_key(|slot| self.entries_of_port(*slot))
             .unwrap_or(Slot { bucket: first, way: 0 })
     }

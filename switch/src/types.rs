@@ -69,6 +69,9 @@ pub struct PortFilter {
     pub is_outside: bool,
     /// Which source addresses it may send from.
     pub spoof: Spoof,
+    /// The address that only this port may send from, in the VLAN of its untagged frames: a static
+    /// entry of the network's MAC table. Of several ports with one address the first has it.
+    pub own_address: Option<MacAddr>,
 }
 
 impl PortFilter {

@@ -19,6 +19,9 @@ use crate::sim::frames::{Frame, MAX_LEN, MAX_TAGS, Work};
 /// Most source addresses remembered for a port.
 const MAX_SOURCES: usize = 8;
 
+/// When an address that belongs to a port was last seen.
+pub(crate) const FOREVER: u64 = u64::MAX;
+
 /// VLAN and address.
 pub(crate) type Key = (u16, MacAddr);
 /// Learned addresses: port, and time last seen.
@@ -235,7 +238,11 @@ impl Model {
         if frame.src.is_multicast() || frame.src.is_zero() {
             return Err(DropReason::SourceInvalid);
         }
-        self.learn(network, (vlan, frame.src), from, observed);
+        match self.owner(network, (vlan, frame.src)) {
+            None => self.learn(network, (vlan, frame.src), from, observed),
+            Some(owner) if owner == from => {}
+            Some(_) => return Err(DropReason::OwnAddress),
+        }
         let destination = self.destination(from, vlan, frame.dst);
         if destination == Some(from) {
             return Err(DropReason::Hairpin);
@@ -296,9 +303,48 @@ impl Model {
     /// Returns the port where `dst` was learned; `None` means flooding.
     fn destination(&self, from: usize, vlan: u16, dst: MacAddr) -> Option<usize> {
         let network = self.ports[from].as_ref().unwrap().network.unwrap();
+        if let Some(owner) = self.owner(network, (vlan, dst)) {
+            return Some(owner);
+        }
         let network = self.networks[network].as_ref().unwrap();
         let (port, seen) = network.learned.get(&(vlan, dst))?;
         network.is_live(*seen, self.now).then_some(*port)
+    }
+
+    /// Returns the port to which an address belongs. No two ports of the simulation have the same.
+    fn owner(&self, network: usize, (vlan, mac): Key) -> Option<usize> {
+        self.ports.iter().position(|port| {
+            port.as_ref().is_some_and(|port| {
+                port.network == Some(network)
+                    && port.filter.own_address == Some(mac)
+                    && ingress_vlan(&port.vlan, 0) == Some(vlan)
+            })
+        })
+    }
+
+    /// Forgets that addresses were learned which now belong to a port.
+    pub(crate) fn forget_owned(&mut self) {
+        for index in 0..self.networks.len() {
+            let Some(mut network) = self.networks[index].take() else { continue };
+            network.learned.retain(|key, _| self.owner(index, *key).is_none());
+            self.networks[index] = Some(network);
+        }
+    }
+
+    /// Returns the addresses that the switch should show: those learned, and those that belong to a
+    /// port, as seen [`FOREVER`].
+    pub(crate) fn shown(&self, index: usize) -> Fdb {
+        let Some(network) = &self.networks[index] else { return Fdb::new() };
+        let mut shown = network.live(self.now);
+        for (number, port) in self.ports.iter().enumerate() {
+            if let Some(port) = port.as_ref().filter(|port| port.network == Some(index))
+                && let (Some(vlan), Some(mac)) =
+                    (ingress_vlan(&port.vlan, 0), port.filter.own_address)
+            {
+                shown.insert((vlan, mac), (number, FOREVER));
+            }
+        }
+        shown
     }
 
     /// Removes the addresses learned on a port.

@@ -24,7 +24,7 @@ pub(super) fn fdb_show(context: &mut Context<'_>, call: &Call) -> Result<Output,
             Value::One(number(&row.port)),
             Value::One(u64::from(row.vlan).into()),
             Value::string(&row.mac),
-            Value::One(row.age.as_secs().into()),
+            row.age.map_or(Value::string("static"), |age| Value::One(age.as_secs().into())),
         ]
     });
     Ok(Output::Table {

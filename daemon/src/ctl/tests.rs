@@ -105,7 +105,7 @@ fn running() -> Snapshot {
         port: port.into(),
         vlan,
         mac: mac.into(),
-        age: Duration::from_millis(2900),
+        age: (vlan != 0).then_some(Duration::from_millis(2900)),
     };
     Snapshot {
         status: Status {
@@ -341,7 +341,7 @@ fn learnt_addresses_by_number_or_name() {
     assert_eq!(rows(&config, &snapshot, "fdb/show lab"), ["1|10|52:54:00:00:00:01|2"]);
     assert_eq!(
         rows(&config, &snapshot, "--names fdb/show"),
-        ["vm1|10|52:54:00:00:00:01|2", "ape|0|52:54:00:00:00:03|2"]
+        ["vm1|10|52:54:00:00:00:01|2", "ape|0|52:54:00:00:00:03|static"]
     );
     assert_eq!(refused(&config, "fdb/show nowhere"), "no bridge named nowhere");
     let outcome = run_with(&config, &snapshot, "fdb/flush lab -- fdb/flush").unwrap();

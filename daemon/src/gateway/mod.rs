@@ -55,6 +55,7 @@ impl Gateway {
                 // It is not a guest of the network.
                 is_outside: true,
                 spoof: Spoof::Deny,
+                own_address: Some(config.station.mac()),
             },
             mark: 0,
             hdr_len: HdrLen::IngressMark,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::batching::Batching;
 use crate::counters::NetworkCounters;
-use crate::mac_table::{MacTable, PortIndex};
+use crate::mac_table::{MacTable, PortIndex, StaticEntry};
 use crate::ports::Port;
 use crate::types::{EngineError, NetworkId, NetworkSettings, PortId, Promiscuous};
 
@@ -84,7 +84,7 @@ impl Network {
         // Anything that depends on the number of ports grows here, not while frames move.
         self.active.reserve(self.ports.len());
         self.table.reserve_ports(self.ports.len());
-        self.update_promiscuous();
+        self.ports_changed();
         Ok(PortIndex(free as u16))
     }
 
@@ -101,12 +101,21 @@ impl Network {
         self.table.flush_port(index);
         self.active.retain(|active| *active != index);
         let port = self.ports.get_mut(usize::from(index.0))?.take();
-        self.update_promiscuous();
+        self.ports_changed();
         port
     }
 
-    /// Updates `has_promiscuous` after ports or their settings have changed.
-    pub(super) fn update_promiscuous(&mut self) {
+    /// Updates what depends on all ports after one or its settings have changed.
+    pub(super) fn ports_changed(&mut self) {
+        // Unattached ports send nothing.
+        if self.id.is_some() {
+            let ports = (0..).map(PortIndex).zip(&self.ports);
+            self.table.set_static(ports.filter_map(|(index, port)| {
+                let Port { settings, .. } = port.as_ref()?;
+                let vlan = settings.vlan.ingress(None).ok()?;
+                Some(StaticEntry { port: index, vlan, mac: settings.filter.own_address? })
+            }));
+        }
         let mut ports = self.ports.iter().flatten();
         self.has_promiscuous =
             ports.any(|port| port.settings.filter.promiscuous != Promiscuous::Deny);

@@ -7,6 +7,9 @@ use super::PortIndex;
 /// Entries per bucket: their keys and values fill one cache line.
 pub(super) const WAYS: usize = 4;
 
+/// The tick of static entries, which the clock reaches after 36 years.
+const STATIC: u32 = u32::MAX;
+
 /// Port, generation and tick of an entry in one word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
@@ -15,6 +18,15 @@ pub(super) struct Value(u64);
 impl Value {
     pub(super) fn new(port: PortIndex, generation: u16, tick: u32) -> Value {
         Value(u64::from(port.0) << 48 | u64::from(generation) << 32 | u64::from(tick))
+    }
+
+    /// The value of a static entry: its tick never is further back than the ageing time.
+    pub(super) fn fixed(port: PortIndex, generation: u16) -> Value {
+        Value::new(port, generation, STATIC)
+    }
+
+    pub(super) fn is_static(self) -> bool {
+        self.tick() == STATIC
     }
 
     pub(super) fn port(self) -> PortIndex {

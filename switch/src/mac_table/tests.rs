@@ -59,16 +59,35 @@ impl MacTable {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Learn { vlan: u16, mac: u64, port: u16 },
-    Lookup { vlan: u16, mac: u64 },
-    Wait { ticks: u64 },
-    FlushPort { port: u16 },
+    Learn {
+        vlan: u16,
+        mac: u64,
+        port: u16,
+    },
+    Lookup {
+        vlan: u16,
+        mac: u64,
+    },
+    Wait {
+        ticks: u64,
+    },
+    FlushPort {
+        port: u16,
+    },
     Flush,
-    SetLimits { capacity: usize, aging_ticks: u32 },
+    SetLimits {
+        capacity: usize,
+        aging_ticks: u32,
+    },
+    /// VLAN, address and port of each static entry.
+    SetStatic {
+        entries: Vec<(u16, u64, u16)>,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let (vlans, macs, ports) = (0u16..3, 0u64..60, 0u16..5);
+    let entry = (vlans.clone(), macs.clone(), ports.clone());
     prop_oneof![
         60 => (vlans.clone(), macs.clone(), ports.clone())
             .prop_map(|(vlan, mac, port)| Op::Learn { vlan, mac, port }),
@@ -78,14 +97,20 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Flush),
         3 => (1usize..120, 1u32..20)
             .prop_map(|(capacity, aging_ticks)| Op::SetLimits { capacity, aging_ticks }),
+        2 => prop::collection::vec(entry, 0..6).prop_map(|entries| Op::SetStatic { entries }),
     ]
 }
+
+/// When a static entry was last seen, in the model.
+const FOREVER: u64 = u64::MAX;
 
 /// The reference model. It keeps expired entries, as the real table may, and follows its choice of
 /// the entry to evict after checking that the choice was fair.
 #[derive(Default)]
 struct Model {
     entries: HashMap<(u16, u64), (u16, u64)>,
+    /// Static entries and their ports.
+    fixed: HashMap<(u16, u64), u16>,
     now: u64,
     aging: u64,
 }
@@ -103,7 +128,16 @@ impl Model {
         self.entries.values().filter(|entry| entry.0 == port).count()
     }
 
+    /// Returns everything that the table shows.
+    fn shown(&self) -> HashMap<(u16, u64), (u16, u64)> {
+        let fixed = self.fixed.iter().map(|(key, port)| (*key, (*port, FOREVER)));
+        self.live().into_iter().chain(fixed).collect()
+    }
+
     fn learn(&mut self, key: (u16, u64), port: u16) -> Learned {
+        if let Some(owner) = self.fixed.get(&key) {
+            return if *owner == port { Learned::Known } else { Learned::Foreign };
+        }
         match self.entries.insert(key, (port, self.now)) {
             Some((old, seen)) if old == port && seen == self.now => Learned::Known,
             Some((old, seen)) if self.is_live(seen) && old == port => Learned::Refreshed,
@@ -122,7 +156,8 @@ fn listing(table: &MacTable, now: Time) -> HashMap<(u16, u64), (u16, u64)> {
         .iter()
         .map(|entry| {
             let key = (entry.vlan.get(), entry.mac.to_u64() & 0xff_ffff);
-            (key, (entry.port.0, (now.0 >> TICK_SHIFT) - tick(entry.age)))
+            let seen = entry.age.map_or(FOREVER, |age| (now.0 >> TICK_SHIFT) - tick(age));
+            (key, (entry.port.0, seen))
         })
         .collect()
 }
@@ -161,7 +196,7 @@ fn run(ops: Vec<Op>, seed: u64) {
                 }
             }
             Op::Lookup { vlan: v, mac: m } => {
-                let expected = model.live().get(&(v, m)).map(|entry| PortIndex(entry.0));
+                let expected = model.shown().get(&(v, m)).map(|entry| PortIndex(entry.0));
                 assert_eq!(table.lookup(vlan(v), mac(m), now), expected);
             }
             Op::Wait { ticks } => model.now += ticks,
@@ -177,7 +212,8 @@ fn run(ops: Vec<Op>, seed: u64) {
                 let before = model.live();
                 table.set_limits(wanted, MacTable::TICK * aging_ticks);
                 (capacity, model.aging) = (wanted, u64::from(aging_ticks));
-                let (kept, allowed) = (listing(&table, now), model.live());
+                let (mut kept, allowed) = (listing(&table, now), model.live());
+                kept.retain(|_, (_, seen)| *seen != FOREVER);
                 assert!(kept.len() <= capacity);
                 assert!(kept.iter().all(|(key, entry)| allowed.get(key) == Some(entry)));
                 if model.entries.len() <= capacity {
@@ -188,9 +224,22 @@ fn run(ops: Vec<Op>, seed: u64) {
                 let dead = |entry: &(u16, u64)| model.now - entry.1 > model.aging;
                 model.entries.retain(|key, entry| kept.contains_key(key) || dead(entry));
             }
+            Op::SetStatic { entries } => {
+                model.fixed.clear();
+                for (v, m, port) in &entries {
+                    model.fixed.entry((*v, *m)).or_insert(*port);
+                }
+                let Model { entries: learned, fixed, .. } = &mut model;
+                learned.retain(|key, _| !fixed.contains_key(key));
+                table.set_static(entries.into_iter().map(|(v, m, port)| StaticEntry {
+                    port: PortIndex(port),
+                    vlan: vlan(v),
+                    mac: mac(m),
+                }));
+            }
         }
         table.check();
-        assert_eq!(listing(&table, ticks(model.now)), model.live());
+        assert_eq!(listing(&table, ticks(model.now)), model.shown());
     }
 }
 
@@ -319,6 +368,34 @@ fn a_port_that_holds_as_many_as_any_displaces_its_own() {
         table.learn(vlan(1), mac(999), PortIndex(3), Time(0)),
         Learned::Evicted(PortIndex(0))
     );
+    table.check();
+}
+
+/// A static entry outlives a flood, the ageing time, flushes and new limits, and takes no room.
+#[test]
+fn a_static_entry_stays_where_it_is() {
+    let mut table = MacTable::new(30, AGING, 7);
+    table.learn(vlan(1), mac(1), PortIndex(0), Time(0));
+    table.set_static([StaticEntry { port: PortIndex(5), vlan: vlan(1), mac: mac(1) }]);
+    let late = Time(0) + AGING * 10;
+    for number in 0..100_000 {
+        let learned = table.learn(vlan(1), pseudorandom(100 + number), PortIndex(5), late);
+        let own = matches!(learned, Learned::New | Learned::Evicted(PortIndex(5)));
+        assert!(own, "address {number}: {learned:?}");
+    }
+    table.set_limits(300, AGING);
+    table.flush();
+    table.flush_port(PortIndex(5));
+    for _ in 0..2 {
+        assert_eq!(table.learn(vlan(1), mac(1), PortIndex(0), late), Learned::Foreign);
+        assert_eq!(table.learn(vlan(1), mac(1), PortIndex(5), late), Learned::Known);
+        assert_eq!(table.lookup(vlan(1), mac(1), late), Some(PortIndex(5)));
+    }
+    assert_eq!(table.learn(vlan(2), mac(1), PortIndex(0), late), Learned::New, "another VLAN");
+    assert_eq!(table.entries(late)[0].age, None);
+    assert_eq!((table.ports[5].entries, len(&table, late)), (0, 2));
+    table.set_static([]);
+    assert_eq!(table.learn(vlan(1), mac(1), PortIndex(0), late), Learned::New);
     table.check();
 }
 

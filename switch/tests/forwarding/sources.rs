@@ -24,6 +24,45 @@ fn frames_from_invalid_sources_are_dropped() {
     assert_eq!(lab.send(0, &good)[1], [good]);
 }
 
+/// The address of port 1, which port 0 tries to take by all means, stays there.
+#[test]
+fn an_own_address_cannot_be_taken() {
+    let own = PortFilter { own_address: Some(mac(1)), ..PortFilter::default() };
+    let mut lab = Lab::new(&[access(7), access(7), trunk()]);
+    let stolen = frame(MacAddr::BROADCAST, mac(1), 60);
+    lab.send(0, &stolen);
+    let set_owner = |lab: &mut Lab, vlan: u16| {
+        lab.set(1, |settings| (settings.filter, settings.vlan) = (own, access(vlan)));
+    };
+    set_owner(&mut lab, 7);
+    let to_owner = frame(mac(1), mac(3), 60);
+    let reaches_owner_alone = |lab: &mut Lab| {
+        let got = lab.send(2, &tagged(c_tag(7), &to_owner));
+        got[0].is_empty() && got[1].len() == 1
+    };
+    assert!(reaches_owner_alone(&mut lab), "learned elsewhere before, and never sent from here");
+    assert!(nothing(&lab.send(0, &stolen)));
+    assert!(nothing(&lab.send(2, &tagged(c_tag(7), &stolen))), "another port");
+    wait(&mut lab, 10_000);
+    lab.engine.flush_fdb(None);
+    lab.engine.flush_fdb(Some(lab.network));
+    assert!(nothing(&lab.send(0, &stolen)));
+    assert!(reaches_owner_alone(&mut lab));
+    assert_eq!(
+        (lab.dropped(0, DropReason::OwnAddress), lab.dropped(2, DropReason::OwnAddress)),
+        (2, 1)
+    );
+    // The owner sends as before. In another VLAN the address is anyone's.
+    assert_eq!(lab.send(1, &stolen)[0].len(), 1);
+    lab.set(0, |settings| settings.vlan = access(8));
+    assert_eq!(lab.send(0, &stolen)[2].len(), 1);
+    // The entry follows the port's VLAN and goes with the port.
+    set_owner(&mut lab, 8);
+    assert!(nothing(&lab.send(0, &stolen)));
+    lab.set(1, |settings| settings.network = None);
+    assert_eq!(lab.send(0, &stolen)[2].len(), 1);
+}
+
 /// Makes a lab whose port 1 has a filter.
 fn lab_with_one_guest(filter: PortFilter) -> Lab {
     let mut lab = Lab::new(&[trunk(), trunk(), trunk()]);
@@ -42,6 +81,7 @@ const LEARNED: PortFilter = PortFilter {
     promiscuous: Promiscuous::Deny,
     is_outside: false,
     spoof: Spoof::Allow,
+    own_address: None,
 };
 
 fn wait(lab: &mut Lab, seconds: u64) {

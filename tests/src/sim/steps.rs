@@ -76,7 +76,7 @@ pub(crate) fn random(rng: &mut Rng) -> Step {
             let count = if rng.chance(1, 10) { 1 + rng.below(40) } else { 1 + rng.below(4) };
             Step::Send { port, frames: (0..count).map(|_| frame(rng, port)).collect() }
         }
-        72..75 => Step::SetFilter { port, filter: filter(rng) },
+        72..75 => Step::SetFilter { port, filter: filter(rng, port) },
         75..80 => Step::Wait { ticks: rng.pick(&[0, 1, 1, 1, 5, 50, 300, 1001]) },
         80..84 => Step::SetVlan { port, vlan: vlan_mode(rng) },
         84..85 => Step::Move { port, network: place(rng) },
@@ -104,7 +104,7 @@ fn add(rng: &mut Rng, port: usize) -> Step {
     Step::Add { port, network, vlan, offloads, plug }
 }
 
-fn filter(rng: &mut Rng) -> PortFilter {
+fn filter(rng: &mut Rng, port: usize) -> PortFilter {
     let (learned, many) = (Station::Learned, Station::Many);
     PortFilter {
         promiscuous: rng.pick(&[
@@ -119,6 +119,7 @@ fn filter(rng: &mut Rng) -> PortFilter {
         },
         is_outside: rng.chance(1, 4),
         spoof: if rng.chance(1, 3) { Spoof::Deny } else { Spoof::Allow },
+        own_address: rng.chance(3, 4).then(|| home(port, 0)),
     }
 }
 
@@ -193,6 +194,11 @@ fn station(rng: &mut Rng) -> MacAddr {
     MacAddr::from_u64(0x0200_0000_0000 + rng.below(crowd) as u64)
 }
 
+/// Returns one of the two stations that are mostly behind a port.
+fn home(port: usize, which: usize) -> MacAddr {
+    MacAddr::from_u64(0x0200_0000_0000 + (port + PORTS * which) as u64)
+}
+
 fn tag(rng: &mut Rng) -> VlanTag {
     let tci = vid(rng).get() | (rng.bits() as u16 & 0xf000);
     VlanTag { tpid: rng.pick(&[0x8100, 0x8100, 0x8100, 0x88a8]), tci }
@@ -210,7 +216,7 @@ fn frame(rng: &mut Rng, port: usize) -> Frame {
         0 => rng.pick(&[MacAddr::ZERO, MacAddr([0x33, 0x33, 0, 0, 0, 1]), MacAddr::BROADCAST]),
         1..10 => station(rng),
         // Most stations stay on their port.
-        _ => MacAddr::from_u64(0x0200_0000_0000 + (port + PORTS * rng.below(2)) as u64),
+        _ => home(port, rng.below(2)),
     };
     let tags = match rng.below(40) {
         0..25 => 0,

@@ -1,6 +1,7 @@
 //! An engine and its model.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use trama_frame::VnetHeader;
 use trama_switch::counters::PortSnapshot;
@@ -14,7 +15,7 @@ use super::frames::Frame;
 use super::plug::{Plug, PlugKind};
 use super::rng::Rng;
 use super::steps::{NETWORKS, PORTS, Step};
-use crate::model::{self, Fdb, Model, Room};
+use crate::model::{self, FOREVER, Fdb, Model, Room};
 
 /// Rounds after which an engine that still moves frames is considered stuck.
 const MAX_ROUNDS: usize = 1000;
@@ -99,6 +100,7 @@ impl World {
             | Step::SetOffloads { port, .. } => {
                 if self.ports[*port].is_some() {
                     self.change(*port, step);
+                    self.model.forget_owned();
                 }
             }
         }
@@ -347,8 +349,9 @@ impl World {
             .map(|(port, entry)| {
                 let is_it = |place: &Option<Port>| place.as_ref().is_some_and(|p| p.id == *port);
                 let port = self.ports.iter().position(is_it).expect("a learned port exists");
-                let age = entry.age.as_nanos() / MacTable::TICK.as_nanos();
-                ((entry.vlan.get(), entry.mac), (port, self.model.now - age as u64))
+                let ticks = |age: Duration| (age.as_nanos() / MacTable::TICK.as_nanos()) as u64;
+                let seen = entry.age.map_or(FOREVER, |age| self.model.now - ticks(age));
+                ((entry.vlan.get(), entry.mac), (port, seen))
             })
             .collect();
         assert_eq!(fdb.len(), entries.len(), "an address is listed twice");
@@ -367,11 +370,9 @@ impl World {
     /// Asserts that everything observable of the engine matches the model.
     pub(crate) fn compare(&mut self) {
         for network in 0..NETWORKS {
-            let expected = self.model.networks[network].as_ref();
-            let expected = expected.map_or_else(Fdb::new, |network| network.live(self.model.now));
             assert_eq!(
                 self.observed(network),
-                expected,
+                self.model.shown(network),
                 "addresses of network {network} (switch, model)"
             );
         }

@@ -30,6 +30,7 @@ mod prometheus;
 mod queues;
 mod resilience;
 mod standalone;
+mod stations;
 mod testpmd;
 mod vlan;
 mod workers;
