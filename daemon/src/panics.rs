@@ -3,7 +3,7 @@
 //! A thread that panics has left its work half done, and a daemon without that thread looks alive
 //! and is not. So a panic of any thread, be it a worker, a session or the keeper of a gateway, goes
 //! to the log with its backtrace, and the process aborts; the service manager starts it again. Only
-//! a request that has changed nothing yet ([`tolerate`]) fails alone.
+//! a request that has changed nothing yet (`tolerate`) fails alone.
 
 use std::backtrace::Backtrace;
 use std::cell::Cell;

@@ -3,8 +3,8 @@
 //! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one transaction of
 //! [`Daemon::transact`]; `GET /metrics` renders the counters. A client of the socket can do
 //! everything; the mode of its file controls access. Transactions wait for workers, files and
-//! devices, so they run on threads for blocking work, one after another. [`connections`] limits
-//! what clients can occupy, [`scrape`] what they can have made.
+//! devices, so they run on threads for blocking work, one after another. `connections` limits
+//! what clients can occupy, `scrape` what they can have made.
 
 mod connections;
 mod scrape;
