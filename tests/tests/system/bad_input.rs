@@ -59,8 +59,12 @@ fn an_mtu_that_the_network_does_not_have_is_named_where_the_user_looks() {
     };
     let nic = Nic::connecting(tramad.path("guest.sock"), "52:54:00:00:00:01");
     let guest = Guest::boot("guest", nic.clone().with("host_mtu=9000"));
-    wait_for_error("an MTU of 9000, as the network has 1500: lower host_mtu");
-    assert!(tramad.log().contains("an MTU of 9000, as the network has 1500"), "{}", tramad.log());
+    wait_for_error("an MTU of 9000 for the guest, as the network has 1500: lower host_mtu");
+    assert!(
+        tramad.log().contains("an MTU of 9000 for the guest, as the network has 1500"),
+        "{}",
+        tramad.log()
+    );
     drop(guest);
 
     let guest = Guest::boot("guest", nic.with("host_mtu=1500"));
