@@ -1,7 +1,7 @@
-//! One text of metrics for all who scrape at the same time.
+//! One metrics text, shared by scrapes at the same time.
 //!
-//! At a thousand ports the text has megabytes, and its making takes a multiple of that. So one is
-//! made at a time, and scrapes within [`FRESH`] share it.
+//! At a thousand ports the text has megabytes, and rendering it takes a multiple of that. So one is
+//! rendered at a time, and scrapes within [`FRESH`] share it.
 
 use std::time::{Duration, Instant};
 

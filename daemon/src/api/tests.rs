@@ -198,7 +198,7 @@ fn rest(mut stream: impl Read) -> String {
 }
 
 #[test]
-fn silent_clients_keep_nobody_out_and_are_hung_up_on() {
+fn silent_clients_do_not_block_others_and_are_closed() {
     let api = Served::within(SHORT);
     // Once it answers, it has all that it needs for itself.
     assert_eq!(api.post(LIST).0, 200);
@@ -209,7 +209,7 @@ fn silent_clients_keep_nobody_out_and_are_hung_up_on() {
     assert_eq!(api.post(LIST).0, 200, "tramactl is served meanwhile");
     let began = Instant::now();
     for mut stream in silent {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE / 3)).unwrap();
         assert!(matches!(stream.read(&mut [0; 1]), Ok(0)), "closed without a word");
     }
     println!("200 silent clients were closed within {:?}", began.elapsed());
@@ -223,7 +223,8 @@ fn a_head_that_never_ends_ends_the_connection() {
     stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nx: ").unwrap();
     let began = Instant::now();
-    // The server is never quiet for long, so only a limit on the whole head ends this.
+    // The client is never quiet for long, so only a limit on the whole head ends this. If none is
+    // set, that of hyper is 30 s.
     while stream.write_all(b"y").is_ok() {
         match stream.read(&mut [0; 64]) {
             Ok(0) => break,
@@ -231,7 +232,7 @@ fn a_head_that_never_ends_ends_the_connection() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => break,
         }
-        assert!(began.elapsed() < PATIENCE, "it is still open");
+        assert!(began.elapsed() < PATIENCE / 3, "it is still open");
     }
     assert!(began.elapsed() >= SHORT.head / 2, "not at once, either");
 }
@@ -255,7 +256,7 @@ fn one_user_has_a_limited_number_of_connections() {
     assert_eq!(status, 503, "{answer}");
     assert!(answer["error"].as_str().unwrap().contains("has 3 connections"), "{answer}");
     assert!(began.elapsed() >= SHORT.patience, "it waited for its turn");
-    // Beyond those that wait, nobody waits.
+    // Connections beyond those that may wait are refused at once.
     let crowd: Vec<_> = (0..40).map(|_| UnixStream::connect(&api.socket).unwrap()).collect();
     assert!(crowd.into_iter().all(|stream| rest(stream).starts_with("HTTP/1.1 503 ")));
     silent.pop();
