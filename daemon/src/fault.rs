@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What is wrong, and what to do about it. Displayed as `message; remedy`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// What is wrong.
     pub message: String,

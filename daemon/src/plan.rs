@@ -13,8 +13,7 @@ use std::fmt;
 use crate::config::model::{Config, DaemonConfig, Network, Port};
 
 /// One step from the running configuration towards the wanted one.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-#[serde(tag = "step", rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// A port and its device are removed.
     RemovePort {

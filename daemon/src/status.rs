@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
 use trama_gateway::report::LeaseRow;
 use trama_switch::counters::PortSnapshot;
 use trama_switch::{DropReason, PortId};
@@ -16,7 +15,7 @@ use crate::config::model::{Config, Port};
 use crate::gateway::{Gateway, GatewayStatus};
 
 /// A snapshot of everything that runs.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Status {
     /// In the configuration's order.
     pub networks: Vec<NetworkStatus>,
@@ -41,7 +40,7 @@ impl Status {
 }
 
 /// One network as it runs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct NetworkStatus {
     /// Its name.
     pub name: String,
@@ -56,7 +55,7 @@ pub struct NetworkStatus {
 }
 
 /// One port as it runs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct PortStatus {
     /// Its name.
     pub name: String,
@@ -86,7 +85,7 @@ pub struct Lease {
 }
 
 /// The state of a vhost-user session.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct VhostStatus {
     /// The socket.
     pub path: PathBuf,
@@ -107,7 +106,7 @@ pub struct VhostStatus {
 }
 
 /// Counters of a port. Received frames (rx) are those that enter the switch from the port.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct PortCounts {
     /// Frames received from the port.
     pub rx_frames: u64,
@@ -136,7 +135,7 @@ impl PortCounts {
 }
 
 /// Counters of a worker.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct WorkerStatus {
     /// Its number, from 0.
     pub worker: usize,
@@ -149,7 +148,7 @@ pub struct WorkerStatus {
 }
 
 /// One MAC address that is known.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct FdbRow {
     /// The network's name.
     pub network: String,

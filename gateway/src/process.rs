@@ -15,9 +15,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use rustix::io::Errno;
-use rustix::process::{
-    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
-};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::set_name;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use trama_frame::VnetHeader;
@@ -70,7 +68,8 @@ pub enum ProcessError {
     Cable(#[from] DriverError),
 }
 
-/// Runs a gateway until the daemon ends it; standard input is the channel.
+/// Runs a gateway until the daemon ends it; standard input is the channel. Every flow is a
+/// descriptor: the process has the limit of open files that its caller has.
 ///
 /// # Errors
 ///
@@ -81,7 +80,6 @@ pub fn run() -> Result<(), ProcessError> {
     take_name();
     ignore_signals()?;
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    raise_file_limit()?;
     keep_heap();
     let mut process = Process::start(stream)?;
     drop_privileges()?;
@@ -111,13 +109,6 @@ fn ignore_signals() -> io::Result<()> {
         // A handler, because ignoring a signal takes `unsafe`; the flag is not read.
         signal_hook::flag::register(signal, Arc::default())?;
     }
-    Ok(())
-}
-
-/// Raises the limit of descriptors to the hard limit: every flow is a descriptor.
-fn raise_file_limit() -> io::Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     Ok(())
 }
 

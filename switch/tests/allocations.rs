@@ -5,11 +5,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM};
 use trama_frame::{MacAddr, VnetHeader};
 use trama_switch::{Engine, NetworkId, Time, VlanMode};
 use trama_test_kit::{
-    Guest, LINUX_FEATURES, PLAIN, access, c_tag, frame, mac, network, paths, port, tagged, trunk,
+    Guest, LINUX_FEATURES, PLAIN, access, c_tag, frame, large_segment, mac, network, paths, port,
+    tagged, trunk,
 };
 use trama_virtqueue::{ChainShape, DriverOptions, HEADER_LEN};
 
@@ -70,20 +70,7 @@ fn moving_frames_allocates_nothing() {
     let mut b = guest(&mut engine, network, access(10), ChainShape::Single);
     let mut c = guest(&mut engine, network, trunk(), ChainShape::HeaderSplit);
     let mut clock = 0;
-    let mut large = frame(MacAddr::BROADCAST, mac(1), 54 + 30_000);
-    large[12..14].copy_from_slice(&[0x08, 0x00]);
-    large[14..24].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6]);
-    large[16..18].copy_from_slice(&30_040u16.to_be_bytes());
-    large[46..48].copy_from_slice(&[0x50, 0x10]);
-    let cut = VnetHeader {
-        flags: NEEDS_CSUM,
-        gso_type: GSO_TCPV4,
-        hdr_len: 54,
-        gso_size: 1448,
-        csum_start: 34,
-        csum_offset: 16,
-        num_buffers: 0,
-    };
+    let (cut, large) = large_segment(MacAddr::BROADCAST, mac(1), 30_040);
     for round in 0..300u32 {
         for i in 0..8u32 {
             // New stations, stations that move between ports, unknown and known ones, bad frames.

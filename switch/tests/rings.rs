@@ -4,14 +4,14 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM};
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::{
     Device, DropReason, Engine, EngineError, HdrLen, NetworkId, PortFault, PortSettings, RingFds,
     Time, VhostDevice, VlanMode,
 };
 use trama_test_kit::{
-    Guest, LINUX_FEATURES, PLAIN, Station, access, eventfd, frame, mac, network, port, trunk,
+    Guest, LINUX_FEATURES, PLAIN, Station, access, eventfd, frame, large_segment, mac, network,
+    port, trunk,
 };
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, RingFeatures,
@@ -84,25 +84,6 @@ fn every_shape_of_chain_carries_every_length() {
     }
 }
 
-/// Returns 60 KB of TCP from station 1 to station 2, with a GSO header.
-fn large_frame() -> (VnetHeader, Vec<u8>) {
-    let mut bytes = frame(mac(2), mac(1), 54 + 60_000);
-    bytes[12..14].copy_from_slice(&[0x08, 0x00]);
-    bytes[14..24].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6]);
-    bytes[16..18].copy_from_slice(&60_040u16.to_be_bytes());
-    bytes[46..48].copy_from_slice(&[0x50, 0x10]);
-    let header = VnetHeader {
-        flags: NEEDS_CSUM,
-        gso_type: GSO_TCPV4,
-        hdr_len: 54,
-        gso_size: 1448,
-        csum_start: 34,
-        csum_offset: 16,
-        num_buffers: 0,
-    };
-    (header, bytes)
-}
-
 #[test]
 fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
     let mut lab = Lab::new();
@@ -114,7 +95,7 @@ fn a_large_frame_fills_several_buffers_and_keeps_its_header() {
     let mut a = Guest::add(&mut lab.engine, port(lab.network, trunk()), big, small);
     let mut b = lab.guest(small);
     lab.engine.set_offloads(b.id, Offloads::CSUM | Offloads::TSO4);
-    let (header, bytes) = large_frame();
+    let (header, bytes) = large_segment(mac(2), mac(1), 60_040);
     a.send(&header.to_bytes(), &bytes);
     lab.settle();
     let got = b.frames();
@@ -158,7 +139,7 @@ fn a_frame_that_fits_no_buffer_is_dropped_and_blocks_nothing() {
         assert_eq!(lens, [1514, 1514], "{features:?}");
         assert_eq!(b.counters.snapshot().dropped(DropReason::EgressTooLarge), 2);
         // Two descriptors per frame; software segments what the driver did not negotiate.
-        let (header, bytes) = large_frame();
+        let (header, bytes) = large_segment(mac(2), mac(1), 60_040);
         a.send(&header.to_bytes(), &bytes);
         lab.settle();
         let got = b.frames();
@@ -197,7 +178,7 @@ fn a_port_that_wants_marks_gets_the_ingress_ports() {
     };
     assert_eq!(marks(marked_receiver.frames()), [7, 0xff09, 0], "a port without a mark has none");
     assert_eq!(marks(other.frames()), [0, 0], "only where it is wanted");
-    let (header, bytes) = large_frame();
+    let (header, bytes) = large_segment(mac(2), mac(1), 60_040);
     lab.engine.set_offloads(marked_receiver.id, Offloads::CSUM | Offloads::TSO4);
     first.send(&header.to_bytes(), &bytes);
     lab.settle();

@@ -61,7 +61,7 @@ impl Program {
 }
 
 /// The state of a gateway.
-#[derive(Clone, PartialEq, Eq, Default, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct GatewayStatus {
     /// The process, if one runs and answers.
     pub process: Option<u32>,

@@ -130,7 +130,7 @@ pub enum Identity {
 }
 
 /// How many addresses one port may occupy. A pool with at least `addresses` × ports addresses
-/// always has one for a port that is within its share, whatever the others do.
+/// always has one for a port that is within its share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Limits {
     /// Addresses that a port's clients may occupy together: leased, remembered, offered, declined

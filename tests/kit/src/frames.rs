@@ -1,6 +1,7 @@
 //! Frames and addresses.
 
-use trama_frame::{MacAddr, VlanTag};
+use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM};
+use trama_frame::{MacAddr, VlanTag, VnetHeader};
 use trama_virtqueue::HEADER_LEN;
 
 /// A virtio-net header that asks for no offload.
@@ -16,6 +17,26 @@ pub fn frame(dst: MacAddr, src: MacAddr, len: usize) -> Vec<u8> {
     let mut bytes = [&dst.0[..], &src.0[..], &[0x88, 0xb5]].concat();
     bytes.extend((bytes.len()..len).map(|i| (i * 31 + i / 256) as u8));
     bytes
+}
+
+/// Returns one TCP segment in an IPv4 packet of `packet` bytes, to be cut into segments of 1448
+/// bytes, and the header that asks for that.
+pub fn large_segment(dst: MacAddr, src: MacAddr, packet: u16) -> (VnetHeader, Vec<u8>) {
+    let mut bytes = frame(dst, src, 14 + usize::from(packet));
+    bytes[12..14].copy_from_slice(&[0x08, 0x00]);
+    bytes[14..24].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6]);
+    bytes[16..18].copy_from_slice(&packet.to_be_bytes());
+    bytes[46..48].copy_from_slice(&[0x50, 0x10]);
+    let header = VnetHeader {
+        flags: NEEDS_CSUM,
+        gso_type: GSO_TCPV4,
+        hdr_len: 54,
+        gso_size: 1448,
+        csum_start: 34,
+        csum_offset: 16,
+        num_buffers: 0,
+    };
+    (header, bytes)
 }
 
 /// Returns the same frame with a tag.

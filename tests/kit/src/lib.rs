@@ -31,7 +31,7 @@ mod threads;
 mod wait;
 
 pub use card::{Card, connect};
-pub use frames::{PLAIN, c_tag, frame, mac, tagged};
+pub use frames::{PLAIN, c_tag, frame, large_segment, mac, tagged};
 pub use guest::Guest;
 pub use mock_rings::{MockRings, Recorded};
 pub use raw_frontend::RawFrontend;

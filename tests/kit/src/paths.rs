@@ -7,15 +7,14 @@
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use trama_frame::vnet::{GSO_TCPV4, NEEDS_CSUM};
-use trama_frame::{MacAddr, Offloads, VnetHeader};
+use trama_frame::{MacAddr, Offloads};
 use trama_switch::{Device, Engine, NetworkId, PortSettings, Tap, Time, VlanMode};
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, MAX_BURST, RxQueue,
     TxBurst, TxQueue,
 };
 
-use crate::frames::{PLAIN, c_tag, frame, mac, tagged};
+use crate::frames::{PLAIN, c_tag, frame, large_segment, mac, tagged};
 use crate::guest::Guest;
 use crate::rings::{LINUX_FEATURES, driver_options};
 use crate::setup::{access, network, port, trunk};
@@ -260,29 +259,10 @@ fn gso(offloads: Offloads, copies: usize) -> Box<dyn Path> {
     if let End::Guest(guest) = &receiver {
         engine.set_offloads(guest.id, offloads);
     }
-    let (header, frame) = large_segment();
+    let (header, frame) = large_segment(mac(2), mac(1), u16::MAX);
+    let header = header.to_bytes();
     let switch = switch(engine, sender, vec![receiver], frame);
     Switch { header, batch: 16, copies, ..switch }.teach(&hello())
-}
-
-/// Returns one TCP segment of the largest size, to be cut into segments of 1448 bytes.
-fn large_segment() -> ([u8; HEADER_LEN], Vec<u8>) {
-    const PACKET: u16 = 65_535;
-    let mut bytes = frame(mac(2), mac(1), 14 + usize::from(PACKET));
-    bytes[12..14].copy_from_slice(&[0x08, 0x00]);
-    bytes[14..24].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6]);
-    bytes[16..18].copy_from_slice(&PACKET.to_be_bytes());
-    bytes[46..48].copy_from_slice(&[0x50, 0x10]);
-    let header = VnetHeader {
-        flags: NEEDS_CSUM,
-        gso_type: GSO_TCPV4,
-        hdr_len: 54,
-        gso_size: 1448,
-        csum_start: 34,
-        csum_offset: 16,
-        num_buffers: 0,
-    };
-    (header.to_bytes(), bytes)
 }
 
 fn over_tap(sender: MakeEnd, receiver: MakeEnd) -> Box<dyn Path> {

@@ -1,13 +1,11 @@
 //! The configuration as a whole.
 
-use serde::Serialize;
-
 use super::daemon::DaemonConfig;
 use super::network::Network;
 use super::port::Port;
 
 /// The whole configuration. Names are unique per kind; order is that of the file.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     /// The `[daemon]` table.
     pub daemon: DaemonConfig,

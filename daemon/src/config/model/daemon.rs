@@ -4,17 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
 use trama_api::folders::Folders;
 pub use trama_switch::Spin;
 
 use super::socket::SocketMode;
 
 /// The settings of the daemon. Most changes need a restart.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DaemonConfig {
     /// Default locations of files; not a key.
-    #[serde(skip)]
     pub folders: Folders,
     /// The control socket.
     pub control: PathBuf,
@@ -31,7 +29,6 @@ pub struct DaemonConfig {
     /// Data-plane threads, at least 1.
     pub workers: usize,
     /// How long an idle worker polls before it sleeps.
-    #[serde(serialize_with = "super::port::by_name")]
     pub spin: Spin,
 }
 

@@ -1,11 +1,9 @@
 //! `[network.dhcp]`: the addresses and options that a network's DHCP server hands out.
 
-use serde::Serialize;
 use trama_dhcp::config::Service;
 
 /// The key `dhcp` of a network.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum DhcpSetting {
     /// The key is absent: the mode decides.
     #[default]

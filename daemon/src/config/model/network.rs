@@ -6,15 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::Serialize;
 use trama_gateway::Discovery;
 
 use super::dhcp::DhcpSetting;
 use super::rule::Rule;
 
 /// What a network connects its guests to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Only each other.
     Internal,
@@ -46,7 +44,7 @@ impl Mode {
 }
 
 /// One layer-2 domain; a *bridge* in the OVS-like commands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Network {
     /// Unique name.
     pub name: String,

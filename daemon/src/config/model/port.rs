@@ -1,11 +1,9 @@
 //! A `[[port]]` table.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use serde::{Serialize, Serializer};
 use trama_frame::MacAddr;
 pub use trama_switch::{Promiscuous, Spoof};
 pub use trama_vhost_net_backend::Role;
@@ -15,7 +13,7 @@ use super::socket::SocketAccess;
 use super::vlan::Vlan;
 
 /// A port of the switch and the device that plugs into it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Port {
     /// Unique name.
     pub name: String,
@@ -26,18 +24,14 @@ pub struct Port {
     /// Whether the cable is plugged in.
     pub cable: bool,
     /// Which unicast frames it receives in addition to its own.
-    #[serde(serialize_with = "by_name")]
     pub promiscuous: Promiscuous,
     /// The MAC address of the guest behind it; `None` = learned.
-    #[serde(serialize_with = "as_text")]
     pub mac: Option<MacAddr>,
     /// Whether the guest may send from other MAC addresses.
-    #[serde(serialize_with = "by_name")]
     pub spoof: Spoof,
     /// The device that plugs in.
     pub interface: Interface,
     /// Whether the network of the same name created it; such a port has no `[[port]]` table.
-    #[serde(skip)]
     pub of_network: bool,
     /// Which users may connect to its socket.
     pub socket: SocketAccess,
@@ -72,21 +66,8 @@ impl Port {
     }
 }
 
-/// Serialises a value by its name, as files and commands spell it.
-pub(super) fn by_name<T: fmt::Display, S: Serializer>(
-    value: &T,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-fn as_text<S: Serializer>(mac: &Option<MacAddr>, serializer: S) -> Result<S::Ok, S::Error> {
-    mac.map(|mac| mac.to_string()).serialize(serializer)
-}
-
 /// The device on a port.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Interface {
     /// A virtio-net device served over a vhost-user socket.
     VhostUser(VhostUser),
@@ -97,27 +78,26 @@ pub enum Interface {
 }
 
 /// An interface of the host that a network joins.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Uplink {
     /// Its name.
     pub ifname: String,
 }
 
 /// A vhost-user socket.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct VhostUser {
     /// The socket's path; a relative or empty one is below the daemon's run folder
     /// ([`Folders::socket`](trama_api::folders::Folders::socket)).
     pub path: PathBuf,
     /// Which end listens.
-    #[serde(serialize_with = "by_name")]
     pub role: Role,
     /// Queue pairs, at least 1.
     pub queues: u16,
 }
 
 /// A TAP device.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tap {
     /// The device's name.
     pub ifname: String,

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::{Serialize, Serializer};
 use trama_gateway::Transport;
 
 /// The word for [`Rule::as_gateway`].
@@ -66,11 +65,5 @@ impl fmt::Display for Rule {
             ports(*guest_port)
         )?;
         if self.as_gateway { write!(f, ",{AS_GATEWAY}") } else { Ok(()) }
-    }
-}
-
-impl Serialize for Rule {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }

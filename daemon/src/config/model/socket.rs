@@ -1,10 +1,8 @@
 //! Owner, group and mode of a port's socket.
 
-use serde::{Serialize, Serializer};
-
 /// Owner, group and mode of a socket that the daemon creates; `None` = the daemon's user or group,
 /// or its umask's mode.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketAccess {
     /// The user, by name or number.
     pub owner: Option<String>,
@@ -21,11 +19,5 @@ pub struct SocketMode(pub u32);
 impl std::fmt::Display for SocketMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:04o}", self.0)
-    }
-}
-
-impl Serialize for SocketMode {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::Fault;
 
 /// The table of a problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     /// `[daemon]`.
     Daemon,
@@ -20,7 +20,7 @@ pub enum Place {
 }
 
 /// A problem in a configuration. Displayed as `key: what is wrong; what to do`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The table.
     pub place: Place,

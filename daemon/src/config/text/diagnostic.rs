@@ -7,7 +7,7 @@ use crate::Fault;
 /// A mistake in a configuration file: location, message and remedy.
 ///
 /// Displayed as `file:line:column: key: what is wrong; what to do`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// The name of the file, as given.
     pub file: String,
