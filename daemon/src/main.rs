@@ -4,6 +4,7 @@
 //! no frames, and waits for signals.
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -24,7 +25,8 @@ use trama_daemon::notify::Notifier;
 use trama_daemon::socket::ControlSocket;
 use trama_daemon::state::{Daemon, Source};
 use trama_daemon::watchdog::Watchdog;
-use trama_daemon::{api, config, descriptors, host, panics};
+use trama_daemon::{api, config, descriptors, host, missing, panics};
+use trama_helper::Rights;
 use trama_vhost_net_backend::{Access, access};
 
 /// How often ports that do not run are tried again.
@@ -57,6 +59,9 @@ enum Subcommand {
     /// The gateway of a network; only a daemon starts it.
     #[command(hide = true)]
     Gateway,
+    /// The process that opens devices and sockets for the daemon; only a daemon starts it.
+    #[command(hide = true)]
+    Helper,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -67,9 +72,12 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(Subcommand::Gateway) = options.command {
+    if let Some(command) = options.command {
         panics::end_process(|text| eprintln!("{text}"));
-        return gateway();
+        return match command {
+            Subcommand::Gateway => ended(trama_gateway::process::run()),
+            Subcommand::Helper => ended(trama_helper::run()),
+        };
     }
     let source = match source(options.config, options.user) {
         Ok(source) => source,
@@ -108,8 +116,9 @@ fn source(stated: Option<PathBuf>, wants_user: bool) -> Result<Source, String> {
     Ok(Source { file, folders, may_be_missing })
 }
 
-fn gateway() -> ExitCode {
-    match trama_gateway::process::run() {
+/// The exit status of a process that a daemon has started.
+fn ended<E: Display>(result: Result<(), E>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -218,7 +227,11 @@ fn run(mut source: Source) -> Result<(), String> {
     let (socket, control) =
         ControlSocket::bind(&config.daemon.control, &access).map_err(|fault| fault.to_string())?;
     let metrics = config.daemon.metrics.map(bind_metrics).transpose()?;
-    let daemon = Daemon::start_with(source, config).map_err(|error| error.to_string())?;
+    let setup = source.helper_setup(&config.daemon, true);
+    let (rights, missing) = Rights::start_helper(&setup)
+        .map_err(|error| format!("the helper does not run: {error}"))?;
+    missing::warn(&missing);
+    let daemon = Daemon::start_with(source, config, rights).map_err(|error| error.to_string())?;
     let served = serve(&daemon, control, metrics, &notifier, started);
     notifier.send("STOPPING=1");
     daemon.stop();

@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dhcp", &["frame"]),
     ("nat", &["frame"]),
     ("gateway", &["nat", "dhcp", "virtqueue", "frame"]),
-    ("privileges", &["frame"]),
+    ("helper", &["sandbox", "switch", "vhost-net-backend", "frame"]),
     ("cluster", &["frame"]),
     ("api", &["frame"]),
     (
@@ -31,7 +31,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "vhost-net",
             "vhost-net-backend",
             "gateway",
-            "privileges",
+            "helper",
+            "sandbox",
             "cluster",
             "dhcp",
             "frame",
