@@ -7,7 +7,10 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::set_parent_process_death_signal;
+use rustix::thread::capabilities;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+
+use trama_sandbox::{CapabilitySet, Mode, Process, keep_only, restrict_calls};
 
 use crate::acts::Acts;
 use crate::approvals::Approvals;
@@ -15,6 +18,18 @@ use crate::gateway::{Gateways, Parent};
 use crate::request::{Answer, Reply, Request};
 use crate::rules::Rules;
 use crate::wire::{Message, receive, send};
+
+/// The capabilities that the helper keeps, as far as it has them.
+const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::BPF)
+    .union(CapabilitySet::SYS_ADMIN)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::CHOWN)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::DAC_OVERRIDE);
 
 /// Runs the helper until `tramad`, at the other end of standard input, ends.
 ///
@@ -38,8 +53,8 @@ fn set_up(socket: &OwnedFd) -> io::Result<Option<Acts>> {
     let Request::Setup(setup) = body else {
         return Err(io::Error::other("the first request is another one; only tramad can ask"));
     };
+    let mut missing = confine(setup.sandbox.parse().unwrap_or_default())?;
     let gateways = Gateways::new("/proc/self/exe".into(), Parent::Caller);
-    let mut missing = Vec::new();
     let mut acts = Acts::new(setup.clone(), Rules::new(setup.run), gateways);
     if let Ok(text) = std::fs::read_to_string(&setup.config) {
         acts.rules.read(&text);
@@ -52,6 +67,15 @@ fn set_up(socket: &OwnedFd) -> io::Result<Option<Acts>> {
     }
     answer(socket, Ok((Reply::Ready { missing }, Vec::new())))?;
     Ok(Some(acts))
+}
+
+/// Gives up what the helper does not need, before the first request that could be another's wish.
+/// Returns what is not in force.
+fn confine(mode: Mode) -> io::Result<Vec<String>> {
+    let kept = capabilities(None)?.permitted & KEPT;
+    keep_only(kept)?;
+    let restricted = restrict_calls(Process::Helper, mode);
+    Ok(restricted.err().iter().map(|missing| format!("{missing} (helper)")).collect())
 }
 
 /// Waits for the next request, and serves root's approvals meanwhile.

@@ -18,6 +18,8 @@ pub struct Setup {
     pub run: PathBuf,
     /// The socket on which root approves what `tramad` may ask for; `None`: none.
     pub approvals: Option<PathBuf>,
+    /// How strictly system calls are restricted: the name of a [`trama_sandbox::Mode`].
+    pub sandbox: String,
 }
 
 /// How the configuration file is written.
