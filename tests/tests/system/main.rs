@@ -26,6 +26,7 @@ mod nat_scale;
 mod nat_services;
 mod nat_traffic;
 mod netboot;
+mod privileges;
 mod prometheus;
 mod queues;
 mod resilience;
