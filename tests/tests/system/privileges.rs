@@ -11,8 +11,8 @@ use trama_tests::nat::{
 use trama_tests::tramad::binary;
 use trama_tests::{Host, Netns, Tramad, wait_until};
 
-/// The capabilities that the helper keeps, as `/proc` shows them: CHOWN, DAC_OVERRIDE, FOWNER, KILL,
-/// SETGID, SETUID, NET_ADMIN, NET_RAW, SYS_ADMIN and BPF.
+/// The capabilities that the helper keeps, as `/proc` shows them: CHOWN, DAC_OVERRIDE, FOWNER,
+/// KILL, SETGID, SETUID, NET_ADMIN, NET_RAW, SYS_ADMIN and BPF.
 const KEPT: &str = "00000080002030eb";
 const NONE: &str = "0000000000000000";
 
