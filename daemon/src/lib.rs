@@ -21,7 +21,6 @@ pub mod gateway;
 mod growth;
 pub mod host;
 pub mod metrics;
-pub mod missing;
 mod moves;
 mod namespaces;
 pub mod notify;

@@ -25,7 +25,7 @@ use trama_daemon::notify::Notifier;
 use trama_daemon::socket::ControlSocket;
 use trama_daemon::state::{Daemon, Source};
 use trama_daemon::watchdog::Watchdog;
-use trama_daemon::{api, config, confinement, descriptors, host, missing, panics};
+use trama_daemon::{api, config, confinement, descriptors, host, panics};
 use trama_helper::Rights;
 use trama_vhost_net_backend::{Access, access};
 
@@ -230,11 +230,9 @@ fn run(mut source: Source) -> Result<(), String> {
     let setup = source.helper_setup(&config.daemon, true);
     let (rights, missing) = Rights::start_helper(&setup)
         .map_err(|error| format!("the helper does not run: {error}"))?;
-    missing::warn(&missing);
-    let confined = confinement::enter(trama_sandbox::Mode::default(), &config.daemon.control)
+    confinement::note_missing(&missing);
+    confinement::enter(trama_sandbox::Mode::default(), &config.daemon.control)
         .map_err(|error| format!("capabilities cannot be dropped: {error}"))?;
-    missing::warn(&confined.missing);
-    tracing::info!("in force: {}", confined.in_force);
     let daemon = Daemon::start_with(source, config, rights).map_err(|error| error.to_string())?;
     let served = serve(&daemon, control, metrics, &notifier, started);
     notifier.send("STOPPING=1");

@@ -27,7 +27,7 @@ use trama_helper::{Gateway, Rights};
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{RingFds, Rings, log_limit};
 
-use crate::missing;
+use crate::confinement;
 
 use super::heartbeat::{Beat, Heartbeat, ProcessState};
 use super::questions::{Inquiry, OpenQuestions, Pending};
@@ -265,7 +265,7 @@ impl Runner {
             .rights
             .start_gateway(&self.network, leases, &theirs.into())
             .map_err(io::Error::other)?;
-        missing::warn(&child.missing);
+        confinement::note_missing(&child.missing);
         if let Some(fault) = &child.folder_fault {
             let network = &self.network;
             tracing::warn!("network {network}: no DHCP: {fault}; this is tried every second");
