@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::geteuid;
 use trama_vhost_net_backend::{Access, Listening, OwnSockets, SocketError, SocketFile, Sockets};
@@ -16,6 +16,8 @@ use crate::rules::Rules;
 
 /// How long one that connects may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Pause between tries to listen.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Longest command in bytes.
 const LONGEST: u64 = 64 << 10;
 
@@ -32,7 +34,7 @@ impl Approvals {
     /// The socket cannot be made.
     pub(crate) fn listen(path: &Path) -> Result<Approvals, SocketError> {
         let access = Access { mode: Some(0o600), ..Access::default() };
-        let Listening { listener, file, .. } = OwnSockets.listen(path, &access)?;
+        let Listening { listener, file, .. } = listen(path, &access)?;
         Ok(Approvals { socket: listener, _file: file })
     }
 
@@ -54,6 +56,17 @@ impl Approvals {
         (&stream).take(LONGEST).read_to_string(&mut command)?;
         rules.approve(&command);
         stream.write_all(b"approved\n")
+    }
+}
+
+/// Listens; waits for a moment if another helper still does, which is about to end with its daemon.
+fn listen(path: &Path, access: &Access) -> Result<Listening, SocketError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match OwnSockets.listen(path, access) {
+            Err(SocketError::InUse(_)) if Instant::now() < until => std::thread::sleep(PAUSE),
+            made => return made,
+        }
     }
 }
 

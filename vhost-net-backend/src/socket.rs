@@ -202,7 +202,13 @@ fn remove_stale(path: &Path) -> io::Result<Result<(), SocketError>> {
         Ok(_) => {}
     }
     match try_connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            match fs::remove_file(path) {
+                // The one that made it was about to remove it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
         Ok(_) | Err(_) => return Ok(Err(SocketError::InUse(path.into()))),
