@@ -1,6 +1,6 @@
 //! The channel to the helper process.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -16,6 +16,8 @@ use crate::wire::{Message, receive, send};
 
 /// How long an answer may take: the slowest requests write to a disk.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+const ENDED: &str = "the helper has ended; restart tramad";
 
 /// A running helper. It ends when this is dropped.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ impl Client {
     pub(crate) fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Answer {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(open) = socket.as_ref() else {
-            return Err("the helper has ended; restart tramad".into());
+            return Err(ENDED.into());
         };
         let asked = send(open, request, fds).and_then(|()| receive::<Reply>(open));
         match asked {
@@ -58,11 +60,15 @@ impl Client {
             Ok(Some(Message { body, fds })) => Ok((body, fds)),
             Ok(None) => {
                 *socket = None;
-                Err("the helper has ended; restart tramad".into())
+                Err(ENDED.into())
             }
             Err(error) => {
                 *socket = None;
-                Err(format!("the helper does not answer: {error}; restart tramad"))
+                let is_closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+                Err(match is_closed.contains(&error.kind()) {
+                    true => ENDED.into(),
+                    false => format!("the helper does not answer: {error}; restart tramad"),
+                })
             }
         }
     }

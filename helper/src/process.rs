@@ -26,6 +26,7 @@ const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::SYS_ADMIN)
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETPCAP)
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::FOWNER)

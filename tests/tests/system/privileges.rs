@@ -12,8 +12,8 @@ use trama_tests::tramad::binary;
 use trama_tests::{Host, Netns, Tramad, wait_until};
 
 /// The capabilities that the helper keeps, as `/proc` shows them: CHOWN, DAC_OVERRIDE, FOWNER,
-/// KILL, SETGID, SETUID, NET_ADMIN, NET_RAW, SYS_ADMIN and BPF.
-const KEPT: &str = "00000080002030eb";
+/// KILL, SETGID, SETUID, SETPCAP, NET_ADMIN, NET_RAW, SYS_ADMIN and BPF.
+const KEPT: &str = "00000080002031eb";
 const NONE: &str = "0000000000000000";
 
 /// The values of a line in the status of each thread of a process.
