@@ -27,7 +27,7 @@ use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions, descripto
 use crate::balance::Balancer;
 
 use crate::config::model::{
-    Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
+    Config, DaemonConfig, Interface, Network, Port, Sandbox, Tap as TapConfig, VhostUser,
 };
 use crate::devices::{hardware_address, join_uplink, open_tap};
 use crate::gateway::{Gateway, Starts};
@@ -55,6 +55,7 @@ pub struct DataPlane {
     group: WorkerGroup,
     /// The folder for state that survives a restart.
     state: PathBuf,
+    sandbox: Sandbox,
     /// The folder for sockets.
     run: PathBuf,
     pub(crate) balancer: Balancer,
@@ -141,6 +142,7 @@ impl DataPlane {
             starts: Starts::new(STARTING_GATEWAYS),
             group,
             state: daemon.state.clone(),
+            sandbox: daemon.sandbox,
             run: daemon.folders.run.clone(),
             balancer: Balancer::default(),
             event,

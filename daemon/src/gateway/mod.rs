@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use trama_frame::VlanId;
 use trama_gateway::question::Row;
+use trama_sandbox::Mode;
 use trama_switch::{
     Device, HdrLen, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Spoof, Station,
     VhostDevice, VlanMode, WorkerHandle,
@@ -41,6 +42,7 @@ impl Gateway {
         place: (WorkerHandle, NetworkId),
         config: trama_gateway::Config,
         starts: Arc<Starts>,
+        sandbox: Mode,
     ) -> io::Result<Gateway> {
         let (worker, id) = place;
         let settings = PortSettings {
@@ -68,7 +70,8 @@ impl Gateway {
             .map_err(io::Error::other)?;
         let started = SwitchPort::new(worker.clone(), port).and_then(|rings| {
             let place = rings.place();
-            Ok((place, Supervisor::start(network, Program::itself(), rings, config, starts)?))
+            let program = Program::itself(sandbox);
+            Ok((place, Supervisor::start(network, program, rings, config, starts)?))
         });
         match started {
             Ok((place, supervisor)) => Ok(Gateway { place, port, supervisor }),

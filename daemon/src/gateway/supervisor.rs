@@ -6,9 +6,12 @@
 //! an earlier process is never read. Supervisors take turns at starting their processes
 //! ([`Starts`]).
 
+use std::collections::BTreeSet;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -26,6 +29,7 @@ use trama_gateway::control::{Channel, Command as Message, Report, send_end};
 use trama_gateway::link::{self, Layout};
 use trama_gateway::question::Row;
 use trama_gateway::report::Status;
+use trama_sandbox::{Mode, TRAP_VARIABLE};
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{RingFds, Rings, log_limit};
 
@@ -46,17 +50,20 @@ const STARTING: Duration = Duration::from_secs(5);
 
 /// The program of the gateway process.
 #[derive(Clone, Debug)]
-pub struct Program(PathBuf);
+pub struct Program {
+    path: PathBuf,
+    sandbox: Mode,
+}
 
 impl Program {
     /// Returns the running program itself, even if its file was replaced or removed.
-    pub fn itself() -> Program {
-        Program("/proc/self/exe".into())
+    pub fn itself(sandbox: Mode) -> Program {
+        Program { path: "/proc/self/exe".into(), sandbox }
     }
 
     /// Returns another program that has the command `gateway`.
     pub fn at(path: impl Into<PathBuf>) -> Program {
-        Program(path.into())
+        Program { path: path.into(), sandbox: Mode::Enforce }
     }
 }
 
@@ -170,7 +177,7 @@ struct Runner {
 enum End {
     Stopped,
     Failed(String),
-    /// Its cable does not suit the new settings.
+    /// Its cable, or the files that it may open, do not suit the new settings.
     LayoutChanged,
 }
 
@@ -266,17 +273,37 @@ impl Runner {
         channel.send(&Message::Start { layout, config: self.config.clone() })?;
         // A process group of its own: a terminal's interrupt goes to the daemon alone, which then
         // stops the gateway.
-        let child = Command::new(&self.program.0)
+        let mut command = Command::new(&self.program.path);
+        command
             .arg0(format!("trama:{}", self.network))
-            .arg("gateway")
+            .args(["gateway", "--sandbox", self.program.sandbox.name()])
             .env_clear()
+            .envs(std::env::var_os(TRAP_VARIABLE).map(|value| (TRAP_VARIABLE, value)))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
+        if let Some(folder) = self.lease_folder() {
+            command.arg("--leases=1").stdout(Stdio::from(folder));
+        }
+        let child = command.spawn()?;
         let (questions, starting) = (OpenQuestions::default(), Some(turn));
         let heartbeat = Heartbeat::new(Instant::now());
         Ok(Running { child, channel, questions, starting, heartbeat })
+    }
+
+    /// Opens the folder of the leases, and creates it for its owner alone if it does not exist. The
+    /// process reports that it has none.
+    fn lease_folder(&self) -> Option<OwnedFd> {
+        let folder = &self.config.leasing()?.folder;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        let opened = made.and_then(|()| File::open(folder));
+        opened
+            .inspect_err(|error| {
+                let (network, folder) = (&self.network, folder.display());
+                tracing::warn!("network {network}: {folder}: {error}");
+            })
+            .ok()
+            .map(OwnedFd::from)
     }
 
     /// Handles orders and reports until the process ends or must end.
@@ -325,7 +352,9 @@ impl Runner {
             match order {
                 Order::Stop => return Some(End::Stopped),
                 Order::Configure(config) => {
-                    let fits = Layout::of(&config) == Layout::of(&self.config);
+                    let fits = Layout::of(&config) == Layout::of(&self.config)
+                        && config.tftp == self.config.tftp
+                        && (config.leasing().is_none() || self.config.leasing().is_some());
                     self.config = *config;
                     if !fits {
                         end = Some(End::LayoutChanged);
@@ -353,7 +382,8 @@ impl Runner {
         let reports = running.channel.receive::<Report>().map_err(|error| error.to_string())?;
         for report in reports.ok_or("its process ended")? {
             match report {
-                Report::Ready => {
+                Report::Ready { missing } => {
+                    missing.into_iter().for_each(warn_of_missing);
                     running.heartbeat.answered(Instant::now());
                     running.starting = None;
                     let id = running.child.id();
@@ -397,6 +427,16 @@ impl Runner {
                 return ControlFlow::Continue(());
             }
         }
+    }
+}
+
+/// Logs a part of the sandbox that is not in force; once, since all gateways miss the same.
+fn warn_of_missing(missing: String) {
+    static LOGGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !logged.contains(&missing) {
+        tracing::warn!("gateways are not fully restricted: {missing}");
+        logged.insert(missing);
     }
 }
 
