@@ -29,6 +29,7 @@ mod netboot;
 mod prometheus;
 mod queues;
 mod resilience;
+mod sandbox;
 mod standalone;
 mod stations;
 mod testpmd;
