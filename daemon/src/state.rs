@@ -139,7 +139,7 @@ impl Source {
             config: self.file.clone(),
             state: daemon.state.clone(),
             run: daemon.folders.run.clone(),
-            sandbox: trama_sandbox::Mode::default().name().to_owned(),
+            sandbox: daemon.sandbox.name().to_owned(),
             approvals: approvals.then(|| folders::approvals_socket(&daemon.control)),
         }
     }

@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 use libc::{CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PARENT};
 use nix::unistd::{User, getegid, geteuid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Access, AtFlags, Gid, Mode, OFlags, Uid, access, chownat, open};
+use rustix::fs::{Access, AtFlags, Gid, Mode as FileMode, OFlags, Uid, access, chownat, open};
 use rustix::process::{Signal, pidfd_send_signal};
+
+use trama_sandbox::{Mode, TRAP_VARIABLE};
 
 use crate::request::{Answer, Reply};
 use crate::spawn::{Spawn, Spawned, is_first_process, spawn};
@@ -26,7 +28,7 @@ const USER: &str = "trama-gateway";
 /// The user instead if there is none of that name (`nobody`).
 const NOBODY: u32 = 65534;
 /// Environment variables that gateways are passed.
-const PASSED: [&str; 2] = ["TRAMA_SANDBOX", "RUST_BACKTRACE"];
+const PASSED: [&str; 2] = [TRAP_VARIABLE, "RUST_BACKTRACE"];
 
 /// Whose children gateways become.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,20 +46,21 @@ pub(crate) struct Gateways {
     /// The user and group that gateways become; `None`: they keep theirs.
     user: Option<(u32, u32)>,
     is_user_missing: bool,
+    sandbox: Mode,
     running: HashMap<u32, OwnedFd>,
     /// At this number, those that have ended are removed.
     prune_at: usize,
 }
 
 impl Gateways {
-    pub(crate) fn new(program: PathBuf, parent: Parent) -> Gateways {
+    pub(crate) fn new(program: PathBuf, parent: Parent, sandbox: Mode) -> Gateways {
         let can_change = parent == Parent::Caller && geteuid().is_root();
         let found = User::from_name(USER).ok().flatten();
         let is_user_missing = can_change && found.is_none();
         let user = found.map_or((NOBODY, NOBODY), |it| (it.uid.as_raw(), it.gid.as_raw()));
         let user = can_change.then_some(user);
         let (running, prune_at) = (HashMap::new(), 64);
-        Gateways { program, parent, user, is_user_missing, running, prune_at }
+        Gateways { program, parent, user, is_user_missing, sandbox, running, prune_at }
     }
 
     /// Opens a network's lease folder below `state`; makes it, for the gateways' user alone.
@@ -73,7 +76,7 @@ impl Gateways {
     fn open_folder(&self, path: &Path) -> io::Result<OwnedFd> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = open(path, flags, Mode::empty())?;
+        let folder = open(path, flags, FileMode::empty())?;
         let Some((user, group)) = self.user else { return Ok(folder) };
         if std::fs::File::from(folder.try_clone()?).metadata()?.uid() != user {
             // Made by a version whose gateways had another user.
@@ -118,7 +121,7 @@ impl Gateways {
         channel: &OwnedFd,
     ) -> io::Result<(Spawned, Vec<String>)> {
         access(&self.program, Access::EXEC_OK)?;
-        let null = open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let null = open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, FileMode::empty())?;
         let program = CString::new(self.program.as_os_str().as_bytes())?;
         let namespaces = self.namespaces();
         let maps = user_maps()?;
@@ -165,7 +168,9 @@ impl Gateways {
         has_own_mounts: bool,
         has_folder: bool,
     ) -> io::Result<Vec<CString>> {
-        let mut arguments = vec![format!("trama:{network}"), "gateway".into()];
+        let mode = self.sandbox.name().to_owned();
+        let name = format!("trama:{network}");
+        let mut arguments = vec![name, "gateway".into(), "--sandbox".into(), mode];
         if let Some((user, group)) = self.user {
             arguments.extend(["--user".into(), format!("{user}:{group}")]);
         }
@@ -216,7 +221,7 @@ mod tests {
     use super::*;
 
     fn gateways() -> Gateways {
-        Gateways::new("/bin/true".into(), Parent::Itself)
+        Gateways::new("/bin/true".into(), Parent::Itself, Mode::Enforce)
     }
 
     #[test]
@@ -237,7 +242,7 @@ mod tests {
     #[test]
     fn a_process_runs_and_only_one_started_here_is_killed() {
         let (channel, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut gateways = Gateways::new("/bin/sh".into(), Parent::Itself);
+        let mut gateways = Gateways::new("/bin/sh".into(), Parent::Itself, Mode::Enforce);
         // `sh gateway` ends at once, with an error: there is no such script.
         let (reply, _) = gateways.start("lab", None, channel.into()).unwrap();
         let Reply::Gateway { process, folder_fault: None, .. } = reply else { panic!("{reply:?}") };

@@ -54,8 +54,9 @@ fn set_up(socket: &OwnedFd) -> io::Result<Option<Acts>> {
     let Request::Setup(setup) = body else {
         return Err(io::Error::other("the first request is another one; only tramad can ask"));
     };
-    let mut missing = confine(setup.sandbox.parse().unwrap_or_default())?;
-    let gateways = Gateways::new("/proc/self/exe".into(), Parent::Caller);
+    let mode = setup.sandbox.parse().unwrap_or_default();
+    let mut missing = confine(mode)?;
+    let gateways = Gateways::new("/proc/self/exe".into(), Parent::Caller, mode);
     let mut acts = Acts::new(setup.clone(), Rules::new(setup.run), gateways);
     if let Ok(text) = std::fs::read_to_string(&setup.config) {
         acts.rules.read(&text);

@@ -68,7 +68,8 @@ impl Rights {
     /// Has everything done in this process, with its privileges and without rules; `gateway` is the
     /// program of gateways. For tests.
     pub fn own(setup: Setup, gateway: impl Into<PathBuf>) -> Rights {
-        let gateways = Gateways::new(gateway.into(), Parent::Itself);
+        let sandbox = setup.sandbox.parse().unwrap_or_default();
+        let gateways = Gateways::new(gateway.into(), Parent::Itself, sandbox);
         Rights(Arc::new(Kind::Own(Box::new(Mutex::new(Acts::new(setup, Rules::All, gateways))))))
     }
 

@@ -123,3 +123,72 @@ fn by_argument(refusals: &[(c_long, Vec<Test>)]) -> seccompiler::Result<Rules> {
     }
     Ok(rules)
 }
+
+#[cfg(test)]
+mod tests {
+    use libc::{
+        SYS_clock_gettime, SYS_epoll_ctl, SYS_epoll_pwait, SYS_futex, SYS_io_getevents,
+        SYS_io_submit, SYS_ioctl, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmmsg, SYS_recvmsg,
+        SYS_sendmmsg, SYS_sendmsg, SYS_sendto, SYS_write, SYS_writev,
+    };
+
+    use super::*;
+
+    /// Calls that move frames, in a switch and in a gateway.
+    const BY_BOTH: &[c_long] = &[
+        SYS_clock_gettime,
+        SYS_epoll_ctl,
+        SYS_epoll_pwait,
+        SYS_futex,
+        SYS_ioctl,
+        SYS_read,
+        SYS_readv,
+        SYS_recvfrom,
+        SYS_recvmsg,
+        SYS_sendmmsg,
+        SYS_sendmsg,
+        SYS_sendto,
+        SYS_write,
+        SYS_writev,
+    ];
+
+    #[test]
+    fn calls_that_move_frames_are_allowed_whatever_their_arguments() {
+        let own = [
+            (Process::Switch, [SYS_io_submit, SYS_io_getevents]),
+            (Process::Gateway, [SYS_recvmmsg, SYS_recvfrom]),
+        ];
+        for (process, own) in own {
+            let (allowed, refused) = (process.allowed().unwrap(), process.refused());
+            for call in BY_BOTH.iter().chain(&own) {
+                assert!(allowed.contains(call), "{call} in a {process:?}");
+                assert!(!refused.iter().any(|(it, _)| it == call), "{call} in a {process:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_call_is_on_two_lists() {
+        for process in [Process::Switch, Process::Gateway] {
+            let all = [process.allowed().unwrap(), process.forbidden()].concat();
+            assert_eq!(by_number(&all).len(), all.len(), "{process:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_logged_is_executed() {
+        let logged = std::thread::spawn(|| {
+            crate::drop_privileges().unwrap();
+            let count = restrict_calls(Process::Gateway, Mode::Log);
+            (count, rustix::process::getsid(None).is_ok())
+        });
+        let (count, is_executed) = logged.join().unwrap();
+        assert!(count.is_ok_and(|count| count > 0) && is_executed);
+    }
+
+    #[test]
+    fn the_mode_off_installs_nothing_and_says_so() {
+        let missing = restrict_calls(Process::Gateway, Mode::Off).unwrap_err();
+        assert_eq!(missing.to_string(), "seccomp: daemon.sandbox is \"off\"");
+    }
+}

@@ -142,3 +142,92 @@ fn allow(
     }
     Ok(rules)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::{self, ErrorKind};
+    use std::net::{TcpListener, TcpStream};
+    use std::path::Path;
+    use std::thread;
+
+    use super::*;
+
+    /// Runs `job` in a thread that is restricted to `files`; the test's thread is not.
+    fn restricted<R: Send>(files: &Files, job: impl FnOnce() -> R + Send) -> Option<R> {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| match restrict_files(files, Mode::Enforce) {
+                Ok(_) => Some(job()),
+                Err(missing) => {
+                    println!("not tested: {missing}");
+                    None
+                }
+            });
+            inside.join().unwrap()
+        })
+    }
+
+    fn kind<T>(result: io::Result<T>) -> Option<ErrorKind> {
+        result.err().map(|error| error.kind())
+    }
+
+    fn change(folder: &Path) -> io::Result<()> {
+        fs::write(folder.join("new"), "1")?;
+        fs::rename(folder.join("new"), folder.join("file"))?;
+        File::options().append(true).open(folder.join("file"))?.sync_all()?;
+        fs::remove_file(folder.join("file"))
+    }
+
+    #[test]
+    fn a_thread_reads_and_changes_what_is_named_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().join(name);
+        for name in ["read", "change", "other"] {
+            fs::create_dir(place(name)).unwrap();
+            fs::write(place(name).join("kept"), "").unwrap();
+        }
+        fs::write(place("single"), "").unwrap();
+        let open = OwnedFd::from(File::open(place("change")).unwrap());
+        let files = Files {
+            read: vec![place("read").into(), place("single").into(), place("none").into()],
+            read_write: vec![open.into()],
+            ..Files::default()
+        };
+        restricted(&files, || {
+            assert_eq!(kind(File::open(place("read").join("kept"))), None);
+            assert_eq!(kind(File::open(place("single"))), None);
+            assert_eq!(kind(fs::read_dir(place("read"))), None);
+            assert_eq!(kind(change(&place("change"))), None);
+            let denied = Some(ErrorKind::PermissionDenied);
+            assert_eq!(kind(change(&place("read"))), denied);
+            assert_eq!(kind(File::options().write(true).open(place("single"))), denied);
+            assert_eq!(kind(fs::remove_file(place("read").join("kept"))), denied);
+            assert_eq!(kind(File::open(place("other").join("kept"))), denied);
+            assert_eq!(kind(fs::read_dir(dir.path())), denied);
+        });
+        assert_eq!(kind(File::open(place("other").join("kept"))), None, "not this thread");
+    }
+
+    #[test]
+    fn tcp_is_for_those_that_ask_for_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        for tcp in [true, false] {
+            let files = Files { tcp, ..Files::default() };
+            let denied = (!tcp).then_some(ErrorKind::PermissionDenied);
+            restricted(&files, || {
+                assert_eq!(kind(TcpStream::connect(address)), denied);
+                assert_eq!(kind(TcpListener::bind("127.0.0.1:0")), denied);
+            });
+        }
+    }
+
+    #[test]
+    fn other_modes_restrict_nothing_and_say_so() {
+        for mode in [Mode::Log, Mode::Off] {
+            let missing = restrict_files(&Files::default(), mode).unwrap_err();
+            assert_eq!(missing.to_string(), format!("Landlock: daemon.sandbox is \"{mode}\""));
+        }
+        assert!(File::open("/proc/self/status").is_ok());
+    }
+}

@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use seccompiler::BpfProgram;
 
@@ -17,7 +18,7 @@ pub(crate) fn install_filter(program: &BpfProgram) -> io::Result<()> {
         // Before Linux 4.17. Later a filter without the flag switched on a mitigation of
         // speculative store bypass, which costs every load; since 5.16 it does not.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => seccomp(program, 0),
-        result => result,
+        other => other,
     }
 }
 
@@ -27,10 +28,10 @@ fn seccomp(program: &BpfProgram, flags: libc::c_ulong) -> io::Result<()> {
     let filter = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: `filter` and the `len` instructions that it points to live during the call, which
     // only reads them.
-    let result = unsafe {
+    let returned = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter)
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    result(returned)
 }
 
 /// Makes all mounts read-only, without devices and programs that change users, and receivers of
@@ -44,7 +45,7 @@ pub(crate) fn restrict_mounts() -> io::Result<()> {
     };
     // SAFETY: the path and `attributes` live during the call, which only reads them; the size is
     // that of `attributes`.
-    let result = unsafe {
+    let returned = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             libc::AT_FDCWD,
@@ -54,7 +55,47 @@ pub(crate) fn restrict_mounts() -> io::Result<()> {
             size_of::<libc::mount_attr>(),
         )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    result(returned)
+}
+
+/// Returns a descriptor that the process was started with, by its number; the number itself stays
+/// open.
+///
+/// # Errors
+///
+/// The number is not open.
+pub fn inherited_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: `fcntl` takes any number and refuses one that is not open. `number` is borrowed for
+    // that call only, and the descriptor that it returns is new.
+    unsafe {
+        let copy = libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0);
+        if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(copy)) }
+    }
+}
+
+/// Lets the parent trace this process: a restricted process must not be able to.
+pub(crate) fn trace_self() -> io::Result<()> {
+    // SAFETY: takes no argument that is an address.
+    result(unsafe { libc::ptrace(libc::PTRACE_TRACEME) })
+}
+
+/// Maps memory that can be executed: a restricted process must not be able to.
+pub(crate) fn map_executable() -> io::Result<()> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE);
+    let flags = flags | libc::MAP_ANONYMOUS;
+    // SAFETY: new memory at a place that the kernel chooses, which stays until the process ends.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
+    if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Leaves the shared root and working directory: a restricted process must not be able to.
+pub(crate) fn unshare_root() -> io::Result<()> {
+    // SAFETY: takes no address.
+    result(unsafe { libc::unshare(libc::CLONE_FS) }.into())
+}
+
+fn result(returned: libc::c_long) -> io::Result<()> {
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// What siginfo_t(3) has for SIGSYS; `libc` does not name these fields.
@@ -91,23 +132,24 @@ extern "C" fn handle_trap(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut li
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
     let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
     let mut digits = [0_u8; 10];
-    for part in [b"sandbox: system call ", decimal(call, &mut digits), b" is not on the list, in "]
-    {
-        write(part);
+    let number = decimal(call, &mut digits);
+    let head: &[u8] = b"sandbox: system call ";
+    let parts = [head, number, b" is not on the list, in ", name.to_bytes()];
+    let (mut line, mut length) = ([b'\n'; 96], 0);
+    for part in parts {
+        line[length..length + part.len()].copy_from_slice(part);
+        length += part.len();
     }
-    write(name.to_bytes());
-    write(b"\n");
-    // SAFETY: ends the process, without handlers or destructors.
-    unsafe { libc::_exit(TRAPPED) };
+    // SAFETY: `write` reads the line, whose end is already a newline; `_exit` ends the process
+    // without handlers or destructors.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), length + 1);
+        libc::_exit(TRAPPED);
+    }
 }
 
 /// The exit status of a process that made a trapped call.
 const TRAPPED: libc::c_int = 159;
-
-fn write(text: &[u8]) {
-    // SAFETY: reads `text`, which lives during the call. A failure cannot be reported.
-    unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
-}
 
 /// The digits of a number, without allocation.
 fn decimal(number: libc::c_int, room: &mut [u8; 10]) -> &[u8] {

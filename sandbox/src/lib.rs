@@ -7,9 +7,11 @@ mod lists;
 mod mode;
 mod mounts;
 mod privileges;
+pub mod probe;
 
 pub use calls::restrict_calls;
 pub use files::{Files, Place, restrict_files};
+pub use kernel::inherited_descriptor;
 pub use lists::Process;
 pub use mode::{Missing, Mode, TRAP_VARIABLE, UnknownMode};
 pub use mounts::restrict_mounts;

@@ -48,7 +48,8 @@ impl Process {
             Process::Gateway => &[GATEWAY],
             Process::Helper => return None,
         };
-        let lists = [RUNTIME, RUNTIME_OLD, FILES].into_iter().chain(own.iter().copied());
+        let lists =
+            [RUNTIME, RUNTIME_OLD, RUNTIME_MUSL, FILES].into_iter().chain(own.iter().copied());
         Some(lists.flatten().copied().collect())
     }
 
@@ -160,6 +161,12 @@ const RUNTIME_OLD: &[c_long] =
     &[libc::SYS_epoll_wait, libc::SYS_poll, libc::SYS_open, libc::SYS_stat, libc::SYS_readlink];
 #[cfg(not(target_arch = "x86_64"))]
 const RUNTIME_OLD: &[c_long] = &[];
+
+/// The same as musl has it: sleeping, and the signal of a panic.
+#[cfg(target_env = "musl")]
+const RUNTIME_MUSL: &[c_long] = &[libc::SYS_nanosleep, libc::SYS_tkill];
+#[cfg(not(target_env = "musl"))]
+const RUNTIME_MUSL: &[c_long] = &[];
 
 /// What opening, reading and writing files needs; Landlock says which files.
 const FILES: &[c_long] = &[

@@ -92,3 +92,50 @@ fn clear_ambient() -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The status of the calling thread, without spaces.
+    fn status() -> Vec<String> {
+        let text = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        text.lines().map(|line| line.split_whitespace().collect()).collect()
+    }
+
+    /// Runs `job` in a thread of its own and returns the thread's status at the end.
+    fn status_after(job: impl FnOnce() -> io::Result<()> + Send + 'static) -> Vec<String> {
+        let thread = std::thread::spawn(|| job().map(|()| status()));
+        thread.join().unwrap().unwrap()
+    }
+
+    #[track_caller]
+    fn assert_has(status: &[String], lines: &[&str]) {
+        for line in lines {
+            assert!(status.iter().any(|it| it == line), "no {line}: {status:#?}");
+        }
+    }
+
+    #[test]
+    fn dropped_privileges_cannot_come_back() {
+        let status = status_after(drop_privileges);
+        assert_has(&status, &["CapPrm:0000000000000000", "CapEff:0000000000000000"]);
+        assert_has(&status, &["CapInh:0000000000000000", "CapAmb:0000000000000000"]);
+        assert_has(&status, &["NoNewPrivs:1"]);
+    }
+
+    #[test]
+    fn only_some_are_kept_and_another_user_has_none() {
+        if !rustix::process::geteuid().is_root() {
+            println!("not tested: this takes root");
+            return;
+        }
+        let status = status_after(|| keep_only(CapabilitySet::NET_RAW | CapabilitySet::NET_ADMIN));
+        assert_has(&status, &["CapPrm:0000000000003000", "CapEff:0000000000003000"]);
+        assert_has(&status, &["CapBnd:0000000000003000", "NoNewPrivs:1"]);
+        let status = status_after(|| become_user(4711, 4712));
+        assert_has(&status, &["Uid:4711471147114711", "Gid:4712471247124712", "Groups:"]);
+        assert_has(&status, &["CapPrm:0000000000000000", "CapBnd:0000000000000000"]);
+        assert_eq!(become_user(u32::MAX, 0).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+}

@@ -359,7 +359,8 @@ impl Runner {
         let reports = running.channel.receive::<Report>().map_err(|error| error.to_string())?;
         for report in reports.ok_or("its process ended")? {
             match report {
-                Report::Ready => {
+                Report::Ready { missing } => {
+                    confinement::note_missing(&missing);
                     running.heartbeat.answered(Instant::now());
                     running.starting = None;
                     let id = running.child.process;

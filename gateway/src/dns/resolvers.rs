@@ -16,12 +16,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::net::if_::if_nametoindex;
 use rustix::fs::OFlags;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use trama_dhcp::name::DomainName;
 
 use super::resolv_conf::ResolvConf;
 
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// The file in which systemd-resolved lists its servers.
+const STUB_UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
+/// Most links that are followed to a file, as in the kernel.
+const MAX_LINKS: usize = 40;
 /// Most servers used, as in the C library (MAXNS).
 const MAX_SERVERS: usize = 3;
 /// A change takes effect within this time.
@@ -32,7 +38,6 @@ const MAX_FILE: u64 = 64 << 10;
 /// The resolvers and search domains of the host.
 pub(crate) struct Resolvers {
     file: PathBuf,
-    /// The file in which systemd-resolved lists its servers.
     stub_upstream: PathBuf,
     read_at: Duration,
     current: ResolvConf,
@@ -41,7 +46,7 @@ pub(crate) struct Resolvers {
 impl Resolvers {
     /// The resolvers of this host.
     pub(crate) fn of_host(now: Duration) -> Resolvers {
-        Self::new(now, "/etc/resolv.conf".into(), "/run/systemd/resolve/resolv.conf".into())
+        Self::new(now, RESOLV_CONF.into(), STUB_UPSTREAM.into())
     }
 
     fn new(now: Duration, file: PathBuf, stub_upstream: PathBuf) -> Resolvers {
@@ -105,7 +110,30 @@ fn read(file: &Path) -> ResolvConf {
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
         bytes.truncate(whole);
     }
-    ResolvConf::parse(&bytes, |name| if_nametoindex(name).ok())
+    ResolvConf::parse(&bytes, index_of)
+}
+
+/// The number of an interface. `if_nametoindex` of some C libraries asks by a Unix socket, which a
+/// gateway may not have.
+fn index_of(name: &str) -> Option<u32> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None).ok()?;
+    name_to_index(&socket, name).ok()
+}
+
+/// The folders of the host's files, and of what they are links to: a folder, since the file in it
+/// is replaced at each change.
+pub(crate) fn folders() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> =
+        Path::new(STUB_UPSTREAM).parent().map(Into::into).into_iter().collect();
+    let mut file = PathBuf::from(RESOLV_CONF);
+    for _ in 0..MAX_LINKS {
+        let Some(folder) = file.parent().map(Path::to_owned) else { break };
+        folders.push(folder.clone());
+        let Ok(target) = std::fs::read_link(&file) else { break };
+        file = folder.join(target);
+    }
+    folders
 }
 
 #[cfg(test)]
@@ -269,6 +297,6 @@ mod tests {
         fs::write(lab.path("etc/resolv.conf"), "nameserver fe80::1%lo").unwrap();
         lab.after_change();
         let SocketAddr::V6(server) = lab.resolvers.servers()[0] else { panic!("an IPv6 server") };
-        assert_eq!(server.scope_id(), if_nametoindex("lo").unwrap());
+        assert_eq!(server.scope_id(), index_of("lo").unwrap());
     }
 }

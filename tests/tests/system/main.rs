@@ -30,6 +30,7 @@ mod privileges;
 mod prometheus;
 mod queues;
 mod resilience;
+mod sandbox;
 mod standalone;
 mod stations;
 mod testpmd;
