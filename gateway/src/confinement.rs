@@ -14,7 +14,7 @@ use trama_sandbox::{
     restrict_calls, restrict_files, restrict_mounts,
 };
 
-use crate::dns::resolvers;
+use crate::dns::resolver_files::Folders;
 
 /// How a gateway's process is started: by its arguments.
 #[derive(Clone, Copy, Default, Debug)]
@@ -37,7 +37,7 @@ pub struct Options {
 /// User or privileges cannot be given up.
 pub fn confine(options: Options) -> io::Result<Vec<String>> {
     let mut confinement = Confinement::begin(options)?;
-    confinement.complete(None)?;
+    confinement.complete(None, &Folders::now())?;
     Ok(confinement.take_missing())
 }
 
@@ -70,16 +70,17 @@ impl Confinement {
         Ok(this)
     }
 
-    /// Restricts files and system calls to what a gateway with this folder of boot files needs.
+    /// Restricts files and system calls to what a gateway with this folder of boot files and these
+    /// of the host's resolvers needs.
     ///
     /// # Errors
     ///
     /// The descriptor of the leases cannot be copied.
-    pub(crate) fn complete(&mut self, tftp: Option<&Path>) -> io::Result<()> {
+    pub(crate) fn complete(&mut self, tftp: Option<&Path>, resolvers: &Folders) -> io::Result<()> {
         let leases = self.leases.as_ref().map(OwnedFd::try_clone).transpose()?;
         // For backtraces: the process's own program and where it is in memory.
         let program = std::env::current_exe().unwrap_or_default();
-        let read = tftp.map(Path::to_owned).into_iter().chain(resolvers::folders());
+        let read = tftp.map(Path::to_owned).into_iter().chain(resolvers.paths());
         let read = read.chain([program, "/proc/self/maps".into()]);
         let files = Files {
             read: read.map(Into::into).collect(),

@@ -5,9 +5,9 @@
 //! and one sync. Frames with ACKs are sent after their write has succeeded, or never.
 //!
 //! The folder is opened by the process that starts the gateway, which may not open it itself. A
-//! store that cannot be read or written (a full or read-only file system, a disk failure) is retried
-//! every second: the thread opens it, or is given all leases to write. The log has a line when the
-//! failure begins and one when it ends.
+//! store that cannot be read or written (a full or read-only file system, a disk failure) is
+//! retried every second: the thread opens it, or is given all leases to write. The log has a line
+//! when the failure begins and one when it ends.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -63,6 +63,9 @@ pub enum ProcessError {
     /// A system call failed, or the daemon sent an unexpected message.
     #[error("gateway: {0}")]
     System(#[from] io::Error),
+    /// Another process may read them.
+    #[error("the host's resolvers are in another folder now, which takes another gateway process")]
+    Resolvers,
     /// The link to the switch failed.
     #[error("gateway's link to the switch: {0}")]
     Cable(#[from] DriverError),
@@ -191,7 +194,8 @@ impl Process {
             report_at: Duration::ZERO,
             confinement,
         };
-        process.confinement.complete(process.gateway.config().tftp.as_deref())?;
+        let tftp = process.gateway.config().tftp.clone();
+        process.confinement.complete(tftp.as_deref(), process.resolvers.folders())?;
         process.open_store();
         Ok(process)
     }
@@ -232,7 +236,7 @@ impl Process {
     fn serve(&mut self) -> Result<(), ProcessError> {
         let mut events = Events::with_capacity(64);
         loop {
-            self.refresh_resolvers();
+            self.refresh_resolvers()?;
             let more = self.receive_batch()?;
             self.gateway.poll(self.now(), &mut self.out);
             let now = self.now();
@@ -277,11 +281,12 @@ impl Process {
     }
 
     /// Applies changes of the host's resolvers before queries are handled.
-    fn refresh_resolvers(&mut self) {
+    fn refresh_resolvers(&mut self) -> Result<(), ProcessError> {
         if self.resolvers.refresh(self.now()) {
             self.gateway.set_servers(self.resolvers.servers().to_vec());
             self.gateway.set_search(self.resolvers.search());
         }
+        if self.resolvers.are_out_of_reach() { Err(ProcessError::Resolvers) } else { Ok(()) }
     }
 
     /// Receives from a DNS server.
