@@ -81,6 +81,13 @@ impl Folders {
     }
 }
 
+/// The socket beside a control socket on which root approves what a daemon may ask of its helper.
+pub fn approvals_socket(control: &Path) -> PathBuf {
+    let mut path = control.as_os_str().to_owned();
+    path.push(".approve");
+    path.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

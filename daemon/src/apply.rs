@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use trama_frame::MacAddr;
+use trama_helper::Rights;
 use trama_switch::counters::{NetworkCounters, PortCounters};
 use trama_switch::{
     Device, Engine, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Time, VhostDevice,
@@ -29,7 +30,7 @@ use crate::balance::Balancer;
 use crate::config::model::{
     Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
 };
-use crate::devices::{hardware_address, join_uplink, open_tap};
+use crate::devices::{join_uplink, open_tap};
 use crate::gateway::{Gateway, Starts};
 use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
@@ -52,11 +53,10 @@ pub struct DataPlane {
     /// The marks of the ports that run.
     marks: HashSet<u16>,
     starts: Arc<Starts>,
+    rights: Rights,
     group: WorkerGroup,
     /// The folder for state that survives a restart.
     state: PathBuf,
-    /// The folder for sockets.
-    run: PathBuf,
     pub(crate) balancer: Balancer,
     /// Written to when a device vanishes, a port cannot start, a worker is loaded, or a namespace
     /// comes or goes.
@@ -103,13 +103,13 @@ struct Placement {
 }
 
 impl DataPlane {
-    /// Starts the workers, without networks. The stream becomes readable when
-    /// [`DataPlane::take_faults`], [`DataPlane::retry`] or [`DataPlane::balance`] has something to
-    /// do.
+    /// Starts the workers, without networks; `rights` opens devices and sockets. The stream
+    /// becomes readable when [`DataPlane::take_faults`], [`DataPlane::retry`] or
+    /// [`DataPlane::balance`] has something to do.
     ///
     /// # Errors
     /// A thread or a pair of sockets could not be created.
-    pub fn start(daemon: &DaemonConfig) -> io::Result<(DataPlane, UnixStream)> {
+    pub fn start(daemon: &DaemonConfig, rights: Rights) -> io::Result<(DataPlane, UnixStream)> {
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "trama");
         let group = WorkerGroup::new(seed);
         // Not an eventfd: registering a raw descriptor with the runtime takes `unsafe`.
@@ -139,9 +139,9 @@ impl DataPlane {
             failed: BTreeMap::new(),
             marks: HashSet::new(),
             starts: Starts::new(STARTING_GATEWAYS),
+            rights,
             group,
             state: daemon.state.clone(),
-            run: daemon.folders.run.clone(),
             balancer: Balancer::default(),
             event,
             namespaces: None,
@@ -356,14 +356,14 @@ impl DataPlane {
             Interface::VhostUser(device) => Device::Vhost(VhostDevice::new(device.queues)),
             Interface::Tap(device) => {
                 self.check_routes(port)?;
-                let tap = open_tap(device, port.mac, mtu)?;
+                let (tap, address) = open_tap(&self.rights, device, port.mac, mtu)?;
                 namespace = tap.namespace();
-                mac = Some(hardware_address(device, port.mac));
+                mac = address;
                 settings.filter.own_address = mac.filter(|_| port.of_network);
                 Device::Tap(tap)
             }
             Interface::Uplink(device) => {
-                let uplink = join_uplink(&device.ifname, &port.name, mtu)?;
+                let uplink = join_uplink(&self.rights, &device.ifname, &port.name, mtu)?;
                 settings.filter.own_address = Some(uplink.mac());
                 Device::Uplink(Box::new(uplink))
             }
@@ -397,8 +397,7 @@ impl DataPlane {
         settings: DeviceSettings,
         config: &Port,
     ) -> Result<(), String> {
-        let access = convert::access(&config.socket).map_err(|error| error.to_string())?;
-        self.make_run_folder(&device.path)?;
+        let access = convert::access(&self.rights, &config.socket)?;
         let handle = self.workers[port.worker].handle.clone();
         let rings = SwitchPort::new(handle, port.id).map_err(|error| error.to_string())?;
         let place = rings.place();
@@ -407,20 +406,12 @@ impl DataPlane {
             device: settings,
             cable: config.cable,
             access,
+            sockets: Arc::new(self.rights.clone()),
             ..SessionOptions::new(&device.path, device.role)
         };
         let session = Session::spawn(options, rings).map_err(|error| error.to_string())?;
         (port.session, port.place) = (Some(session), Some(place));
         Ok(())
-    }
-
-    /// Makes the default folder for sockets if this socket is in it.
-    fn make_run_folder(&self, socket: &Path) -> Result<(), String> {
-        if socket.parent() != Some(&self.run) {
-            return Ok(());
-        }
-        std::fs::create_dir_all(&self.run)
-            .map_err(|error| format!("{}: cannot be made: {error}", self.run.display()))
     }
 
     fn watch(&self, worker: usize, id: PortId) -> Result<(), String> {
@@ -435,7 +426,7 @@ impl DataPlane {
         let (Some(session), Interface::VhostUser(device)) = (session, &port.interface) else {
             return Ok(());
         };
-        let access = convert::access(&port.socket).map_err(|error| error.to_string())?;
+        let access = convert::access(&self.rights, &port.socket)?;
         session.set_access(access).map_err(|error| format!("{}: {error}", device.path.display()))
     }
 

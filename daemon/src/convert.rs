@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use trama_frame::{MacAddr, VlanId};
+use trama_helper::Rights;
 use trama_switch as switch;
 use trama_vhost_net_backend as vhost;
 
@@ -19,13 +20,9 @@ pub(crate) fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
 ///
 /// # Errors
 /// The host has no such user or group.
-pub(crate) fn access(socket: &SocketAccess) -> Result<vhost::Access, vhost::access::AccessError> {
-    let SocketAccess { owner, group, mode } = socket;
-    Ok(vhost::Access {
-        owner: owner.as_deref().map(vhost::access::user_id).transpose()?,
-        group: group.as_deref().map(vhost::access::group_id).transpose()?,
-        mode: mode.map(|mode| mode.0),
-    })
+pub(crate) fn access(rights: &Rights, socket: &SocketAccess) -> Result<vhost::Access, String> {
+    let (owner, group) = rights.ids(socket.owner.as_deref(), socket.group.as_deref())?;
+    Ok(vhost::Access { owner, group, mode: socket.mode.map(|mode| mode.0) })
 }
 
 pub(crate) fn network(network: &Network) -> switch::NetworkSettings {

@@ -10,6 +10,7 @@ pub mod api;
 pub mod apply;
 mod balance;
 pub mod config;
+pub mod confinement;
 mod convert;
 pub mod ctl;
 pub mod descriptors;

@@ -4,6 +4,7 @@
 //! no frames, and waits for signals.
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -24,9 +25,12 @@ use trama_daemon::notify::Notifier;
 use trama_daemon::socket::ControlSocket;
 use trama_daemon::state::{Daemon, Source};
 use trama_daemon::watchdog::Watchdog;
-use trama_daemon::{api, config, descriptors, host, panics};
+use trama_daemon::{api, config, confinement, descriptors, host, panics};
+use trama_helper::Rights;
 use trama_vhost_net_backend::{Access, access};
 
+/// The user and group that own nothing.
+const NOBODY: u32 = 65534;
 /// How often ports that do not run are tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -56,7 +60,60 @@ struct Options {
 enum Subcommand {
     /// The gateway of a network; only a daemon starts it.
     #[command(hide = true)]
+    Gateway(GatewayOptions),
+    /// The process that opens devices and sockets for the daemon; only a daemon starts it.
+    #[command(hide = true)]
+    Helper,
+    /// Tries what a restricted process must not be able to do, and prints the outcome; for tests.
+    #[command(hide = true)]
+    ProbeSandbox {
+        /// The kind of process
+        process: Confined,
+        /// What is tried
+        attempt: String,
+    },
+}
+
+/// A kind of process that is restricted.
+#[derive(Clone, Copy, ValueEnum)]
+enum Confined {
+    Switch,
     Gateway,
+    Helper,
+}
+
+/// How the process of a gateway is started.
+#[derive(clap::Args)]
+struct GatewayOptions {
+    /// Become this user and group, as UID:GID
+    #[arg(long, value_name = "UID:GID", value_parser = ids)]
+    user: Option<(u32, u32)>,
+    /// Make all mounts of its own mount namespace read-only
+    #[arg(long)]
+    own_mounts: bool,
+    /// The descriptor of the open folder of its leases
+    #[arg(long, value_name = "DESCRIPTOR", num_args = 0..=1, require_equals = true,
+          default_missing_value = "3")]
+    leases: Option<i32>,
+    /// How strictly files and system calls are restricted
+    #[arg(long, default_value_t)]
+    sandbox: trama_sandbox::Mode,
+}
+
+impl From<GatewayOptions> for trama_gateway::process::Options {
+    fn from(options: GatewayOptions) -> Self {
+        let GatewayOptions { user, own_mounts, leases, sandbox } = options;
+        Self { user, own_mounts, leases, sandbox }
+    }
+}
+
+/// Reads a user and a group, by numbers.
+fn ids(text: &str) -> Result<(u32, u32), String> {
+    let numbers = text.split_once(':').and_then(|(user, group)| {
+        let numbers = (user.parse().ok()?, group.parse().ok()?);
+        Some(numbers)
+    });
+    numbers.ok_or_else(|| format!("{text:?} is not UID:GID"))
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -67,9 +124,13 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(Subcommand::Gateway) = options.command {
+    if let Some(command) = options.command {
         panics::end_process(|text| eprintln!("{text}"));
-        return gateway();
+        return match command {
+            Subcommand::Gateway(options) => ended(trama_gateway::process::run(options.into())),
+            Subcommand::Helper => ended(trama_helper::run()),
+            Subcommand::ProbeSandbox { process, attempt } => probe(process, &attempt),
+        };
     }
     let source = match source(options.config, options.user) {
         Ok(source) => source,
@@ -108,14 +169,60 @@ fn source(stated: Option<PathBuf>, wants_user: bool) -> Result<Source, String> {
     Ok(Source { file, folders, may_be_missing })
 }
 
-fn gateway() -> ExitCode {
-    match trama_gateway::process::run() {
+/// The exit status of a process that a daemon has started.
+fn ended<E: Display>(result: Result<(), E>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Enters the sandbox of a process, tries something and prints the outcome.
+fn probe(process: Confined, attempt: &str) -> ExitCode {
+    match confine(process).map(|missing| (missing, trama_sandbox::probe::attempt(attempt))) {
+        Ok((missing, Some(outcome))) => {
+            missing.iter().for_each(|missing| println!("missing: {missing}"));
+            match outcome {
+                Ok(()) => println!("done"),
+                Err(error) => println!("refused: {error}"),
+            }
+            ExitCode::SUCCESS
+        }
+        Ok((_, None)) => {
+            eprintln!("{attempt:?} is not known");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Restricts this process. Returns what is not in force.
+fn confine(process: Confined) -> io::Result<Vec<String>> {
+    use trama_sandbox::{Files, Mode, Process, drop_privileges, restrict_calls, restrict_files};
+    let mode = Mode::Enforce;
+    let missing = match process {
+        Confined::Gateway => {
+            let user = rustix::process::geteuid().is_root().then_some((NOBODY, NOBODY));
+            let options = trama_gateway::process::Options { user, ..Default::default() };
+            return trama_gateway::process::confine(options);
+        }
+        Confined::Switch => {
+            drop_privileges()?;
+            let files = restrict_files(&Files::default(), mode).err();
+            [files, restrict_calls(Process::Switch, mode).err()]
+        }
+        Confined::Helper => {
+            trama_sandbox::keep_only(trama_sandbox::CapabilitySet::empty())?;
+            [restrict_calls(Process::Helper, mode).err(), None]
+        }
+    };
+    Ok(missing.into_iter().flatten().map(|missing| missing.to_string()).collect())
 }
 
 /// Prints what a configuration would build, or all its faults.
@@ -218,7 +325,13 @@ fn run(mut source: Source) -> Result<(), String> {
     let (socket, control) =
         ControlSocket::bind(&config.daemon.control, &access).map_err(|fault| fault.to_string())?;
     let metrics = config.daemon.metrics.map(bind_metrics).transpose()?;
-    let daemon = Daemon::start_with(source, config).map_err(|error| error.to_string())?;
+    let setup = source.helper_setup(&config.daemon, true);
+    let (rights, missing) = Rights::start_helper(&setup)
+        .map_err(|error| format!("the helper does not run: {error}"))?;
+    confinement::note_missing(&missing);
+    confinement::enter(config.daemon.sandbox, &config.daemon.control)
+        .map_err(|error| format!("capabilities cannot be dropped: {error}"))?;
+    let daemon = Daemon::start_with(source, config, rights).map_err(|error| error.to_string())?;
     let served = serve(&daemon, control, metrics, &notifier, started);
     notifier.send("STOPPING=1");
     daemon.stop();

@@ -8,6 +8,7 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
 
+use crate::confinement;
 use crate::panics;
 use crate::state::Daemon;
 use crate::status::{PortStatus, Status};
@@ -63,6 +64,7 @@ fn text(status: &Status) -> prometheus::Result<String> {
     let mut families = ports(status)?;
     families.extend(networks_and_workers(status)?);
     families.extend(gateways(status)?);
+    families.extend(sandbox()?);
     let mut text = String::new();
     families.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_utf8(&families, &mut text)?;
@@ -75,6 +77,20 @@ fn counters(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCo
 
 fn gauges(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
     IntGaugeVec::new(Opts::new(name, help), labels)
+}
+
+/// What restricts the processes, and what does not although it should.
+fn sandbox() -> prometheus::Result<Vec<MetricFamily>> {
+    let help = "1 for each part of the sandbox that is not in force.";
+    let missing = gauges("trama_sandbox_missing", help, &["part"])?;
+    for part in confinement::missing() {
+        missing.with_label_values(&[&part]).set(1);
+    }
+    let info = gauges("trama_sandbox_info", "What restricts tramad, in words.", &["in_force"])?;
+    if let Some(text) = confinement::in_force() {
+        info.with_label_values(&[text]).set(1);
+    }
+    Ok([missing.collect(), info.collect()].concat())
 }
 
 fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {

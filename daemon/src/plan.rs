@@ -206,6 +206,7 @@ pub fn daemon_keys(a: &DaemonConfig, b: &DaemonConfig) -> Vec<&'static str> {
         ("metrics", a.metrics != b.metrics),
         ("workers", a.workers != b.workers),
         ("spin", a.spin != b.spin),
+        ("sandbox", a.sandbox != b.sandbox),
     ])
 }
 

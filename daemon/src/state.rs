@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use trama_api::folders::Folders;
+use trama_api::folders::{self, Folders};
 use trama_api::transaction::NotRunning;
 use trama_gateway::question::Row;
+use trama_helper::{Rights, Setup};
 use trama_switch::WorkerHandle;
 
 use crate::Fault;
@@ -121,12 +122,30 @@ impl Source {
         Source { file: file.into(), folders: Folders::system(), may_be_missing: false }
     }
 
-    /// Reads and validates the configuration. Once read, the file must exist from then on.
+    /// Reads and validates the configuration, with the rights of this process. Once read, the file
+    /// must exist from then on.
     ///
     /// # Errors
     /// The file cannot be read, or it has faults; the error lists all of them.
     pub fn read(&mut self) -> Result<Config, StartError> {
-        let text = match std::fs::read_to_string(&self.file) {
+        let text = std::fs::read_to_string(&self.file);
+        self.parse(text)
+    }
+
+    /// What a helper must know of this source and its configuration. `approvals`: whether root may
+    /// approve more by a socket beside the control socket.
+    pub fn helper_setup(&self, daemon: &DaemonConfig, approvals: bool) -> Setup {
+        Setup {
+            config: self.file.clone(),
+            state: daemon.state.clone(),
+            run: daemon.folders.run.clone(),
+            sandbox: daemon.sandbox.name().to_owned(),
+            approvals: approvals.then(|| folders::approvals_socket(&daemon.control)),
+        }
+    }
+
+    fn parse(&mut self, text: io::Result<String>) -> Result<Config, StartError> {
+        let text = match text {
             Err(error) if self.may_be_missing && error.kind() == io::ErrorKind::NotFound => {
                 String::new()
             }
@@ -141,12 +160,15 @@ impl Source {
     }
 
     /// Writes the difference of two configurations into the file. From then on the file must exist.
-    fn save(&mut self, from: &Config, to: &Config) -> Result<(), Fault> {
-        if self.may_be_missing && !self.file.exists() {
-            create(&self.file, from, to)?;
-            tracing::info!("{}: made, with the first change", self.file.display());
-        } else {
-            save(&self.file, from, to)?;
+    fn save(&mut self, rights: &Rights, from: &Config, to: &Config) -> Result<(), Fault> {
+        let name = self.file.display().to_string();
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        match rights.read_config() {
+            Err(error) if self.may_be_missing && is_missing(&error) => {
+                create(rights, &name, from, to)?;
+                tracing::info!("{name}: made, with the first change");
+            }
+            text => save(rights, (&name, text), from, to)?,
         }
         self.may_be_missing = false;
         Ok(())
@@ -164,33 +186,41 @@ pub struct Daemon {
 
 struct Inner {
     source: Source,
+    rights: Rights,
     config: Config,
     data_plane: DataPlane,
 }
 
 impl Daemon {
-    /// Reads the configuration, starts the workers and builds what it describes. Ports that cannot
+    /// Reads the configuration, starts the workers and builds what it describes, with the rights of
+    /// this process. Ports that cannot
     /// be made are stored but do not run; [`Daemon::status`] has the reasons.
     ///
     /// # Errors
     /// Nothing runs.
     pub fn start(mut source: Source) -> Result<Arc<Daemon>, StartError> {
         let config = source.read()?;
-        Self::start_with(source, config)
+        let rights = Rights::own(source.helper_setup(&config.daemon, false), "/proc/self/exe");
+        Self::start_with(source, config, rights)
     }
 
-    /// Starts as [`Daemon::start`] does, with the configuration already read from `source`.
+    /// Starts as [`Daemon::start`] does, with the configuration already read from `source`, and
+    /// opens devices, sockets and the configuration by `rights`.
     ///
     /// # Errors
     /// Nothing runs.
-    pub fn start_with(source: Source, config: Config) -> Result<Arc<Daemon>, StartError> {
+    pub fn start_with(
+        source: Source,
+        config: Config,
+        rights: Rights,
+    ) -> Result<Arc<Daemon>, StartError> {
         let (mut data_plane, event) =
-            DataPlane::start(&config.daemon).map_err(StartError::Worker)?;
+            DataPlane::start(&config.daemon, rights.clone()).map_err(StartError::Worker)?;
         let started_with = config.daemon.clone();
         data_plane.apply(&plan_start(&config), &config.expanded());
         // Only now, so that a thousand processes do not delay the ports.
         data_plane.start_gateways();
-        let inner = Mutex::new(Inner { source, config, data_plane });
+        let inner = Mutex::new(Inner { source, rights, config, data_plane });
         let started = Instant::now();
         Ok(Arc::new(Daemon { started_with, started, event, inner }))
     }
@@ -232,8 +262,8 @@ impl Daemon {
         if !options.dry_run && draft != inner.config {
             panics::commit();
             if options.save {
-                let Inner { source, config, .. } = &mut *inner;
-                source.save(config, &draft).map_err(TransactError::Save)?;
+                let Inner { source, rights, config, .. } = &mut *inner;
+                source.save(rights, config, &draft).map_err(TransactError::Save)?;
             }
             not_running = inner.change_to(draft, &steps);
         }
@@ -248,7 +278,9 @@ impl Daemon {
     pub fn reload(&self) -> Result<Committed<()>, Vec<Diagnostic>> {
         // Locked before reading: otherwise a transaction that saves in between would be undone.
         let mut inner = self.lock();
-        let config = inner.source.read().map_err(|error| error.diagnostics(&inner.source.file))?;
+        let text = inner.rights.read_config();
+        let source = &mut inner.source;
+        let config = source.parse(text).map_err(|error| error.diagnostics(&source.file))?;
         let steps = plan(&inner.config, &config);
         panics::commit();
         inner.change_to(config, &steps);

@@ -2,16 +2,18 @@
 #![cfg(test)]
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use trama_daemon::gateway::{AskError, GatewayStatus, Program, Starts, Supervisor};
+use trama_daemon::gateway::{AskError, GatewayStatus, Starts, Supervisor};
 use trama_dhcp::config::{Service, Settings};
 use trama_gateway::Station;
 use trama_gateway::control::{Channel, Command as Message, Report, send_end};
 use trama_gateway::link::{self, Layout};
 use trama_gateway::report::LeaseRow;
 use trama_gateway::{Config, Dhcp};
+use trama_helper::{Rights, Setup};
 use trama_switch::{
     Device, HdrLen, NetworkSettings, PortFilter, PortSettings, Spin, VhostDevice, VlanMode,
     WorkerHandle, WorkerOptions,
@@ -41,11 +43,11 @@ impl Lab {
         Lab { worker, thread: Some(thread) }
     }
 
-    fn start(&self, program: Program) -> Supervisor {
+    fn start(&self, program: impl Into<PathBuf>) -> Supervisor {
         self.start_as(program, config(1500))
     }
 
-    fn start_as(&self, program: Program, config: Config) -> Supervisor {
+    fn start_as(&self, program: impl Into<PathBuf>, config: Config) -> Supervisor {
         let add = |engine: &mut trama_switch::Engine, _| {
             let network = engine.add_network(NetworkSettings {
                 name: "lab".into(),
@@ -68,7 +70,10 @@ impl Lab {
         let port = SwitchPort::new(self.worker.clone(), self.worker.call(add).unwrap()).unwrap();
         let starts = Starts::new(1);
         starts.open();
-        Supervisor::start("lab", program, port, config, starts).unwrap()
+        let leases = config.dhcp.as_ref().and_then(|dhcp| dhcp.folder.parent());
+        let state = leases.unwrap_or(Path::new("/none")).to_owned();
+        let rights = Rights::own(Setup { state, ..Setup::default() }, program);
+        Supervisor::start("lab", rights, port, config, starts).unwrap()
     }
 }
 
@@ -95,7 +100,7 @@ fn wait_for(supervisor: &Supervisor, what: impl Fn(&GatewayStatus) -> bool) -> G
 fn programs_that_end_are_tried_again_after_longer_and_longer_pauses() {
     let lab = Lab::new();
     let began = Instant::now();
-    let supervisor = lab.start(Program::at("/bin/false"));
+    let supervisor = lab.start("/bin/false");
     let status = wait_for(&supervisor, |status| status.restarts >= 4);
     // The fourth start comes after pauses of 100, 200 and 400 ms.
     assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
@@ -103,7 +108,7 @@ fn programs_that_end_are_tried_again_after_longer_and_longer_pauses() {
     assert_eq!(status.process, None);
     supervisor.stop();
 
-    let supervisor = lab.start(Program::at("/none/such"));
+    let supervisor = lab.start("/none/such");
     let status = wait_for(&supervisor, |status| status.restarts >= 1);
     assert!(status.last_error.unwrap().contains("cannot be started"));
     supervisor.stop();
@@ -112,14 +117,14 @@ fn programs_that_end_are_tried_again_after_longer_and_longer_pauses() {
 #[test]
 fn another_mtu_makes_another_process_without_a_pause() {
     let lab = Lab::new();
-    let supervisor = lab.start(Program::at(env!("CARGO_BIN_EXE_tramad")));
+    let supervisor = lab.start(env!("CARGO_BIN_EXE_tramad"));
     let first = wait_for(&supervisor, |status| status.process.is_some()).process;
     supervisor.configure(config(9000));
     let status = wait_for(&supervisor, |status| status.process != first);
     assert_eq!(status.restarts, 0, "that is no failure");
     let second = status.process.unwrap();
     supervisor.stop();
-    assert!(!std::path::Path::new(&format!("/proc/{second}")).exists());
+    assert!(!Path::new(&format!("/proc/{second}")).exists());
 }
 
 #[test]
@@ -133,10 +138,10 @@ fn a_program_that_does_not_end_is_ended() {
     std::fs::write(&script, text).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&script, mode).unwrap();
-    let supervisor = lab.start(Program::at(script));
+    let supervisor = lab.start(script);
     let id = wait_for_file(&pid);
     supervisor.stop();
-    assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
+    assert!(!Path::new(&format!("/proc/{id}")).exists());
 }
 
 fn stop_process(process: u32) {
@@ -147,7 +152,7 @@ fn stop_process(process: u32) {
 #[test]
 fn a_process_that_does_not_answer_is_replaced() {
     let lab = Lab::new();
-    let supervisor = lab.start(Program::at(env!("CARGO_BIN_EXE_tramad")));
+    let supervisor = lab.start(env!("CARGO_BIN_EXE_tramad"));
     let first = wait_for(&supervisor, |status| status.process.is_some()).process.unwrap();
     stop_process(first);
     let status = wait_for(&supervisor, |status| status.restarts == 1);
@@ -159,7 +164,7 @@ fn a_process_that_does_not_answer_is_replaced() {
     supervisor.stop();
 }
 
-fn wait_for_file(path: &std::path::Path) -> u32 {
+fn wait_for_file(path: &Path) -> u32 {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(id) = std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse().ok()) {
@@ -173,7 +178,7 @@ fn wait_for_file(path: &std::path::Path) -> u32 {
 #[test]
 fn a_question_is_answered_while_a_process_runs_and_refused_when_none_does() {
     let lab = Lab::new();
-    let supervisor = lab.start(Program::at(env!("CARGO_BIN_EXE_tramad")));
+    let supervisor = lab.start(env!("CARGO_BIN_EXE_tramad"));
     let first = wait_for(&supervisor, |status| status.process.is_some()).process.unwrap();
     assert_eq!(supervisor.ask::<LeaseRow>().wait(PATIENCE), Ok(Vec::new()));
     stop_process(first);
@@ -185,7 +190,7 @@ fn a_question_is_answered_while_a_process_runs_and_refused_when_none_does() {
     assert_eq!(pending.wait(PATIENCE), Err(AskError::Gone));
     supervisor.stop();
 
-    let supervisor = lab.start(Program::at("/none/such"));
+    let supervisor = lab.start("/none/such");
     assert_eq!(supervisor.ask::<LeaseRow>().wait(PATIENCE), Err(AskError::Gone));
     supervisor.stop();
 }
@@ -212,7 +217,7 @@ fn no_thread_of_a_gateway_keeps_a_privilege() {
     };
     let service = Service { settings, ipv6: false, host_search: false, ..Service::default() };
     let dhcp = Dhcp { folder: folder.path().join("leases"), seed: 1, service };
-    let program = Program::at(env!("CARGO_BIN_EXE_tramad"));
+    let program = env!("CARGO_BIN_EXE_tramad");
     let supervisor = lab.start_as(program, Config { dhcp: Some(dhcp), ..config(1500) });
     let process = wait_for(&supervisor, |status| status.process.is_some()).process.unwrap();
     let deadline = Instant::now() + PATIENCE;
@@ -247,7 +252,8 @@ fn a_gateway_ends_with_its_channel_even_if_it_was_told_something_just_before() {
         .spawn()
         .unwrap();
     let deadline = Instant::now() + PATIENCE;
-    while !channel.receive::<Report>().unwrap().unwrap().contains(&Report::Ready) {
+    let ready = Report::Ready { missing: Vec::new() };
+    while !channel.receive::<Report>().unwrap().unwrap().contains(&ready) {
         assert!(Instant::now() < deadline, "it does not start");
         std::thread::sleep(Duration::from_millis(5));
     }

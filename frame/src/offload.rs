@@ -35,6 +35,16 @@ impl Offloads {
         (Self::USO, "uso"),
     ];
 
+    /// The set as a number, by which another process of the same program knows it.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set of this number, without bits that stand for nothing.
+    pub const fn from_bits(bits: u8) -> Offloads {
+        Offloads(bits & Self::ALL.0)
+    }
+
     /// Whether all of `other` are in this set; always true of [`Offloads::NONE`].
     #[inline]
     pub const fn contains(self, other: Offloads) -> bool {

@@ -50,7 +50,10 @@ pub enum Command {
 #[serde(rename_all = "kebab-case")]
 pub enum Report {
     /// The services are ready.
-    Ready,
+    Ready {
+        /// The parts of the sandbox that are not in force, each with the reason.
+        missing: Vec<String>,
+    },
     /// The counters have changed; at most one a second.
     Status(Box<Status>),
     /// The answer to [`Command::Ping`].

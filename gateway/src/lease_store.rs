@@ -4,7 +4,8 @@
 //! arrives during a write is collected for the next one, so under load many leases share one write
 //! and one sync. Frames with ACKs are sent after their write has succeeded, or never.
 //!
-//! A folder that cannot be opened or written (a full or read-only file system, a disk failure) is
+//! The folder is opened by the process that starts the gateway, which may not open it itself. A
+//! store that cannot be read or written (a full or read-only file system, a disk failure) is
 //! retried every second: the thread opens it, or is given all leases to write. The log has a line
 //! when the failure begins and one when it ends.
 
@@ -17,11 +18,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use mio::Waker;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, fsync, open, openat, renameat};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fsync, openat, renameat};
 use trama_dhcp::store::{Disk, Found, Journal, Record, StoreError};
 
 use crate::io::Output;
-use crate::privileges::drop_privileges;
 
 /// Time until a failed store is retried.
 const RETRY: Duration = Duration::from_secs(1);
@@ -37,13 +37,13 @@ const MAX_BACKLOG: usize = 1 << 20;
 pub(crate) struct Folder(OwnedFd);
 
 impl Folder {
-    /// Opens a folder, and creates it for its owner alone if it does not exist. While another
-    /// process has it locked, this is tried `tries` times.
-    pub(crate) fn open(path: &Path, mut tries: u32) -> io::Result<Folder> {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    /// Locks a folder for this process. While another process has it locked, this is tried `tries`
+    /// times.
+    fn lock(folder: &OwnedFd, mut tries: u32) -> io::Result<Folder> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let folder = open(path, flags, Mode::empty())?;
+        // Opened again: a lock would end with the last copy of the descriptor, which others may
+        // have.
+        let folder = openat(folder, ".", flags, Mode::empty())?;
         // Another gateway has it, which may be about to end with its daemon.
         while let Err(error) = flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             tries = tries.saturating_sub(1);
@@ -119,12 +119,13 @@ type Opened = (Journal<Folder>, Vec<Record>, Found);
 /// Why it could not be opened.
 type OpenError = Box<dyn std::error::Error + Send + Sync>;
 
-fn open_journal(folder: &Path, tries: u32) -> Result<Opened, OpenError> {
-    Ok(Journal::open(Folder::open(folder, tries)?)?)
+fn open_journal(folder: &OwnedFd, tries: u32) -> Result<Opened, OpenError> {
+    Ok(Journal::open(Folder::lock(folder, tries)?)?)
 }
 
 /// A lease store that is written by its own thread.
 pub(crate) struct LeaseStore {
+    /// The folder's name in messages.
     folder: PathBuf,
     jobs: Sender<Job>,
     done: Receiver<Done>,
@@ -142,17 +143,17 @@ pub(crate) struct LeaseStore {
 }
 
 impl LeaseStore {
-    /// Opens the store of a folder. If that fails, the thread retries. `waker` is woken when
-    /// [`LeaseStore::exchange`] has to be called.
+    /// Opens the store in an open folder, whose name is `name`. If that fails, the thread retries.
+    /// `waker` is woken when [`LeaseStore::exchange`] has to be called.
     ///
     /// # Errors
     ///
     /// The thread cannot be started.
-    pub(crate) fn open(folder: &Path, waker: Arc<Waker>) -> io::Result<LeaseStore> {
+    pub(crate) fn open(name: &Path, folder: OwnedFd, waker: Arc<Waker>) -> io::Result<LeaseStore> {
         let (jobs, orders) = channel();
         let (results, done) = channel();
-        let mut store = LeaseStore::new(folder.to_owned(), jobs, done);
-        let journal = match open_journal(folder, LOCK_TRIES) {
+        let mut store = LeaseStore::new(name.to_owned(), jobs, done);
+        let journal = match open_journal(&folder, LOCK_TRIES) {
             Ok((journal, records, found)) => {
                 store.opened_with(records, found);
                 Some(journal)
@@ -162,12 +163,7 @@ impl LeaseStore {
                 None
             }
         };
-        let folder = folder.to_owned();
         let work = move || {
-            // Privileges belong to threads, and this one may be older than the main thread's drop.
-            if drop_privileges().is_err() {
-                return;
-            }
             let opened = journal.or_else(|| retry_open(&folder, &orders, &results, &waker));
             if let Some(journal) = opened {
                 write(journal, &orders, &results, &waker);
@@ -175,6 +171,15 @@ impl LeaseStore {
         };
         std::thread::Builder::new().name("leases".into()).spawn(work)?;
         Ok(store)
+    }
+
+    /// A store that stays closed, because its folder could not be opened for this process.
+    pub(crate) fn without_folder(name: &Path) -> LeaseStore {
+        let mut store = LeaseStore::new(name.to_owned(), channel().0, channel().1);
+        let text = format!("no lease folder: {}", name.display());
+        store.warnings.push(format!("{text}; no client gets a lease until it can be opened"));
+        store.failure = Some((text, Duration::MAX));
+        store
     }
 
     fn new(folder: PathBuf, jobs: Sender<Job>, done: Receiver<Done>) -> LeaseStore {
@@ -207,7 +212,7 @@ impl LeaseStore {
         let folder = self.folder.display();
         let text = format!("no DHCP: {folder}: {error}");
         self.warnings.push(format!(
-            "{text}; retrying every second: make the folder writable for the daemon's \
+            "{text}; retrying every second: make the folder writable for the gateway's \
              user, or set another as daemon.state"
         ));
         // The thread retries.
@@ -306,7 +311,7 @@ impl LeaseStore {
 
 /// Retries to open the folder. `None` if the store is no longer needed.
 fn retry_open(
-    folder: &Path,
+    folder: &OwnedFd,
     jobs: &Receiver<Job>,
     done: &Sender<Done>,
     waker: &Waker,
@@ -358,11 +363,16 @@ mod tests {
         store: LeaseStore,
     }
 
+    fn open_folder(path: &Path) -> OwnedFd {
+        std::fs::create_dir_all(path).unwrap();
+        File::open(path).unwrap().into()
+    }
+
     impl Bench {
         fn open(folder: &Path) -> (Bench, Vec<Record>) {
             let poll = Poll::new().unwrap();
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-            let mut store = LeaseStore::open(folder, waker).unwrap();
+            let mut store = LeaseStore::open(folder, open_folder(folder), waker).unwrap();
             let records = store.take_opened().unwrap_or_default();
             (Bench { poll, store }, records)
         }
@@ -401,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn confirmed_records_are_there_the_next_time_and_the_folder_is_private() {
+    fn confirmed_records_are_there_the_next_time_and_the_journal_is_private() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a/leases-lab");
         let (mut bench, records) = Bench::open(&folder);
@@ -411,7 +421,7 @@ mod tests {
             &std::fs::metadata(folder.join(JOURNAL)).unwrap().permissions(),
         );
         assert_eq!(mode & 0o777, 0o600);
-        let error = Folder::open(&folder, 1).err().unwrap();
+        let error = Folder::lock(&open_folder(&folder), 1).err().unwrap();
         assert!(error.to_string().contains("another gateway"), "{error}");
         drop(bench);
         let (_, records) = Bench::open(&folder);
@@ -472,8 +482,9 @@ mod tests {
     fn a_folder_that_cannot_be_opened_is_opened_when_it_can() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("leases-lab");
-        // A file in its place.
-        std::fs::write(&folder, "").unwrap();
+        // A folder in the journal's place cannot be read.
+        let journal = folder.join(JOURNAL);
+        std::fs::create_dir_all(&journal).unwrap();
         let (mut bench, records) = Bench::open(&folder);
         assert!(records.is_empty() && bench.store.deadline().is_none());
         let failure = bench.store.failure().unwrap().to_owned();
@@ -481,12 +492,25 @@ mod tests {
         let warnings = bench.store.take_warnings();
         assert!(matches!(&warnings[..], [it] if it.starts_with(&failure)), "{warnings:?}");
         assert!(bench.store.take_opened().is_none());
-        std::fs::remove_file(&folder).unwrap();
+        std::fs::remove_dir(&journal).unwrap();
         bench.until(Duration::ZERO, |store| store.failure().is_none(), &mut Output::default());
         assert_eq!(bench.store.take_opened(), Some(Vec::new()));
         let warnings = bench.store.take_warnings();
         assert!(matches!(&warnings[..], [it] if it.contains("works again")), "{warnings:?}");
         assert_eq!(bench.store(Duration::ZERO, 0), 1);
+    }
+
+    #[test]
+    fn without_a_folder_the_failure_is_told_and_nothing_is_confirmed() {
+        let mut store = LeaseStore::without_folder(Path::new("/state/leases-lab"));
+        let failure = store.failure().unwrap().to_owned();
+        assert_eq!(failure, "no lease folder: /state/leases-lab");
+        assert!(store.take_warnings()[0].starts_with(&failure));
+        let mut out = Output::default();
+        freed(1).emit(&mut out.records);
+        out.confirmed.push(vec![1]);
+        store.exchange(Duration::ZERO, || panic!("not open"), &mut out);
+        assert!(out.frames.is_empty() && out.confirmed.is_empty() && store.deadline().is_none());
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The gateway process: an engine, its link, its channel to the daemon, and the event loop around
 //! them.
 //!
-//! The daemon starts it with one end of the channel as standard input. It ends when the channel is
-//! closed, on SIGTERM, and with the thread that started it. It has dropped all privileges before
-//! the first frame.
+//! It is started with one end of the channel as standard input. It ends when the channel is closed,
+//! on SIGTERM, and with the thread that started it. Before the first frame it has given up all that
+//! it does not need ([`crate::confinement`]).
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,6 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use rustix::io::Errno;
-use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::set_name;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use trama_frame::VnetHeader;
@@ -25,6 +24,8 @@ use trama_virtqueue::DriverError;
 use crate::answers::Questions;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::confinement::Confinement;
+pub use crate::confinement::{Options, confine};
 use crate::control::{Channel, Command, Report, receive_end};
 use crate::dns::resolvers::Resolvers;
 use crate::dns::sockets::Sockets;
@@ -33,7 +34,6 @@ use crate::gateway::Gateway;
 use crate::io::Output;
 use crate::lease_store::LeaseStore;
 use crate::link::{Layout, Link, RingFrame};
-use crate::privileges::drop_privileges;
 use crate::question::{Answer, Question};
 use crate::report::Status;
 
@@ -63,6 +63,9 @@ pub enum ProcessError {
     /// A system call failed, or the daemon sent an unexpected message.
     #[error("gateway: {0}")]
     System(#[from] io::Error),
+    /// Another process may read them.
+    #[error("the host's resolvers are in another folder now, which takes another gateway process")]
+    Resolvers,
     /// The link to the switch failed.
     #[error("gateway's link to the switch: {0}")]
     Cable(#[from] DriverError),
@@ -74,17 +77,16 @@ pub enum ProcessError {
 /// # Errors
 ///
 /// The gateway failed. The daemon starts another one.
-pub fn run() -> Result<(), ProcessError> {
-    // The channel's end only reaches a process that still reads it.
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
+pub fn run(options: Options) -> Result<(), ProcessError> {
     take_name();
     ignore_signals()?;
+    let confinement = Confinement::begin(options)?;
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     keep_heap();
-    let mut process = Process::start(stream)?;
-    drop_privileges()?;
+    let mut process = Process::start(stream, confinement)?;
     process.configure_nat();
-    process.channel.send(&Report::Ready)?;
+    let missing = process.confinement.take_missing();
+    process.channel.send(&Report::Ready { missing })?;
     let ended = process.serve();
     if let Err(error) = &ended {
         // The daemon logs it with the gateway's name.
@@ -139,6 +141,7 @@ struct Process {
     reported: Reported,
     /// When the next status report may be sent.
     report_at: Duration,
+    confinement: Confinement,
 }
 
 /// What the daemon was last told.
@@ -151,8 +154,9 @@ struct Reported {
 }
 
 impl Process {
-    /// Receives the link and the first settings; blocks until they arrive.
-    fn start(stream: UnixStream) -> Result<Process, ProcessError> {
+    /// Receives the link and the first settings, which blocks until they arrive, and completes the
+    /// confinement.
+    fn start(stream: UnixStream, confinement: Confinement) -> Result<Process, ProcessError> {
         let (end, journal) = receive_end(&stream)?;
         let mut channel = Channel::new(stream)?;
         let poll = Poll::new()?;
@@ -188,22 +192,30 @@ impl Process {
             out: Output::default(),
             reported: Reported::default(),
             report_at: Duration::ZERO,
+            confinement,
         };
+        let tftp = process.gateway.config().tftp.clone();
+        process.confinement.complete(tftp.as_deref(), process.resolvers.folders())?;
         process.open_store();
         Ok(process)
     }
 
     /// Opens the lease store, if the settings have one and it is not open.
     fn open_store(&mut self) {
-        let Some(folder) = self.gateway.config().leasing().map(|dhcp| dhcp.folder.clone()) else {
+        let Some(name) = self.gateway.config().leasing().map(|dhcp| dhcp.folder.clone()) else {
             self.store = None;
             self.gateway.close_leases();
             return;
         };
-        if self.store.as_ref().is_some_and(|store| store.serves(&folder)) {
+        if self.store.as_ref().is_some_and(|store| store.serves(&name)) {
             return;
         }
-        match LeaseStore::open(&folder, self.written.clone()) {
+        let folder = self.confinement.leases.as_ref().map(OwnedFd::try_clone).transpose();
+        let store = folder.and_then(|folder| match folder {
+            Some(folder) => LeaseStore::open(&name, folder, self.written.clone()),
+            None => Ok(LeaseStore::without_folder(&name)),
+        });
+        match store {
             Ok(store) => self.store = Some(store),
             Err(error) => self.gateway.warn(format!("no DHCP: cannot start the thread: {error}")),
         }
@@ -224,7 +236,7 @@ impl Process {
     fn serve(&mut self) -> Result<(), ProcessError> {
         let mut events = Events::with_capacity(64);
         loop {
-            self.refresh_resolvers();
+            self.refresh_resolvers()?;
             let more = self.receive_batch()?;
             self.gateway.poll(self.now(), &mut self.out);
             let now = self.now();
@@ -269,11 +281,12 @@ impl Process {
     }
 
     /// Applies changes of the host's resolvers before queries are handled.
-    fn refresh_resolvers(&mut self) {
+    fn refresh_resolvers(&mut self) -> Result<(), ProcessError> {
         if self.resolvers.refresh(self.now()) {
             self.gateway.set_servers(self.resolvers.servers().to_vec());
             self.gateway.set_search(self.resolvers.search());
         }
+        if self.resolvers.are_out_of_reach() { Err(ProcessError::Resolvers) } else { Ok(()) }
     }
 
     /// Receives from a DNS server.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use filter::{admit, check_response, deliver, group_mac, is_announcement, outgoing_query};
 use groups::{MDNS4, group_of, is_on, wanted};
-use links::Link;
+use links::{Link, Links};
 use mio::Interest;
 use mio::unix::SourceFd;
 use nix::errno::Errno;
@@ -85,6 +85,8 @@ struct Search {
 
 /// All reflected groups and searches.
 pub(crate) struct Reflector {
+    host_links: Links,
+    /// Those in use.
     links: Vec<Link>,
     groups: Vec<Option<Group>>,
     searches: FlowTable<Key, Search, 1>,
@@ -104,6 +106,7 @@ pub(crate) struct Reflector {
 impl Default for Reflector {
     fn default() -> Reflector {
         Reflector {
+            host_links: Links::default(),
             links: Vec::new(),
             groups: Vec::new(),
             searches: FlowTable::new(LIFETIME, LIMITS),
@@ -267,7 +270,7 @@ impl Reflector {
 
     /// Joins the groups on the links that exist now, and leaves them on those that are gone.
     fn follow_links(&mut self, context: &Context<'_>) {
-        self.links = links::scan();
+        self.links = self.host_links.scan();
         let wanted: Vec<_> = wanted(context.config)
             .flat_map(|group| self.links.iter().map(move |link| (group, link)))
             .filter(|((_, group), link)| if group.is_ipv4() { link.has_v4 } else { link.has_v6 })

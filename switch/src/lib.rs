@@ -31,8 +31,8 @@ pub use engine::{
 };
 pub use mac_table::{FdbEntry, MacTable, PortIndex, StaticEntry};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
-pub use ports::packet::{Uplink, UplinkError};
-pub use ports::tap::{NamespaceId, Tap, TapError, TapOptions};
+pub use ports::packet::{Uplink, UplinkError, UplinkParts};
+pub use ports::tap::{NamespaceId, Tap, TapError, TapOptions, TapParts};
 pub use ports::vhost::VhostDevice;
 pub use ports::{Device, Doorbell};
 pub use spin::{ParseSpinError, Spin};

@@ -76,6 +76,9 @@ pub fn tied_command_as(user: &User, program: impl AsRef<Path>) -> Command {
     command
 }
 
+/// How the line of a process begins that made a system call which is not on its list.
+const TRAPPED: &str = "sandbox: system call ";
+
 /// A user of this machine.
 #[derive(Clone, Debug)]
 pub struct User {
@@ -226,11 +229,14 @@ impl Drop for Process {
             let _ = kill_process_group(self.pid(), Signal::KILL);
             let _ = self.child.wait();
         }
+        let trapped = self.log().lines().find(|line| line.starts_with(TRAPPED)).map(str::to_owned);
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
             eprintln!("--- end of the log of {} ---", self.name);
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        } else if let Some(line) = trapped {
+            panic!("{}: {line}", self.name);
         }
     }
 }

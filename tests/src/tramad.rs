@@ -304,8 +304,11 @@ fn launch(dir: &Path, netns: Option<&str>) -> Process {
             let mut command = tied_command("ip");
             command.args(["netns", "exec", netns]);
             if dir.join("etc").exists() {
-                // `ip netns exec` creates a mount namespace, which confines this mount.
-                let script = format!("mount --bind {}/etc /etc && exec \"$@\"", dir.display());
+                // `ip netns exec` creates a mount namespace, which confines this mount. As on a
+                // host that systemd has booted, namespaces made later see what is mounted in this
+                // one.
+                let bind = format!("mount --bind {}/etc /etc", dir.display());
+                let script = format!("mount --make-rshared / && {bind} && exec \"$@\"");
                 command.args(["sh", "-c", &script, "sh"]);
             }
             let without_ipv6 = dir.join(WITHOUT_IPV6.0);
@@ -317,5 +320,7 @@ fn launch(dir: &Path, netns: Option<&str>) -> Process {
         }
     };
     command.arg("--config").arg(dir.join("trama.toml"));
+    // A system call that is missing on a list ends the process, and the test.
+    command.env("TRAMA_SANDBOX", "trap");
     Process::spawn("tramad", command, &dir.join("tramad.log"))
 }

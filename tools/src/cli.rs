@@ -17,7 +17,12 @@ use trama_api::folders::Folders;
 use crate::render::{Data, Format, Style};
 
 /// Commands that need no daemon: name, argument, summary.
-const LOCAL: [(&str, Option<&str>, &str); 2] = [
+const LOCAL: [(&str, Option<&str>, &str); 3] = [
+    (
+        "approve",
+        Some("NAME..."),
+        "Allow the daemon interfaces, sockets and addresses of these names; for root",
+    ),
     ("completions", Some("SHELL"), "Print completions for bash, elvish, fish, powershell or zsh"),
     ("man", None, "Print the manual page, for man -l -"),
 ];

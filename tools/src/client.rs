@@ -1,16 +1,21 @@
 //! Sends one request to the daemon over its Unix socket, and reads the answer.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request as HttpRequest, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use trama_api::folders::approvals_socket;
 use trama_api::transaction::{Refusal, Request, Response, VERSION};
 
 use crate::cli::Invocation;
+
+/// How long the helper may take to note words.
+const APPROVAL: Duration = Duration::from_secs(2);
 
 /// A failure: a message for the user, and the exit status.
 pub(crate) struct Failed {
@@ -51,6 +56,8 @@ pub(crate) fn transact(invocation: &Invocation) -> Result<Response, Failed> {
 
 async fn exchange(invocation: &Invocation) -> Result<Response, Failed> {
     let (socket, stream) = connect(&invocation.sockets).await?;
+    // Users other than root cannot, and have to do without.
+    let _ = approve_at(socket, &invocation.commands.concat());
     let lost = |error: &dyn std::fmt::Display| {
         format!("lost the connection to {}: {error}; see the daemon's log", socket.display())
     };
@@ -77,6 +84,32 @@ async fn connect(sockets: &[PathBuf]) -> Result<(&Path, UnixStream), Failed> {
         }
     }
     Err(unreachable(sockets, &last))
+}
+
+/// Approves words: what the daemon asks of its helper may contain them. Only root may.
+///
+/// # Errors
+/// The daemon has no helper, or the user is not root.
+pub(crate) fn approve(sockets: &[PathBuf], words: &[String]) -> Result<Vec<u8>, Failed> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for socket in sockets {
+        match approve_at(socket, words) {
+            Ok(()) => return Ok(Vec::new()),
+            Err(error) => last = error,
+        }
+    }
+    Err(format!("cannot approve at {}: {last}; run it as root", shown(sockets)).into())
+}
+
+fn approve_at(control: &Path, words: &[String]) -> io::Result<()> {
+    let mut stream = std::os::unix::net::UnixStream::connect(approvals_socket(control))?;
+    stream.set_read_timeout(Some(APPROVAL))?;
+    stream.set_write_timeout(Some(APPROVAL))?;
+    stream.write_all(words.join("\0").as_bytes())?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if answer.is_empty() { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
 }
 
 fn shown(sockets: &[PathBuf]) -> String {

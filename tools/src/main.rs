@@ -26,7 +26,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    let result = match local(&invocation.commands) {
+    let result = match local(&invocation) {
         Some(local) => local.map(|text| (text, 0)),
         None => remote(&invocation),
     };
@@ -62,9 +62,9 @@ fn remote(invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), Failed> {
     Ok((render::render(&response.results, invocation.style).into_bytes(), response.exit))
 }
 
-/// The commands that need no daemon.
-fn local(commands: &[Vec<String>]) -> Option<Result<Vec<u8>, Failed>> {
-    let [words] = commands else { return None };
+/// The commands that are not the daemon's.
+fn local(invocation: &cli::Invocation) -> Option<Result<Vec<u8>, Failed>> {
+    let [words] = invocation.commands.as_slice() else { return None };
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["help"] => Some(Ok(cli::base().render_help().to_string().into_bytes())),
         ["man"] => {
@@ -83,6 +83,8 @@ fn local(commands: &[Vec<String>]) -> Option<Result<Vec<u8>, Failed>> {
             )
             .into()),
         }),
+        ["approve"] => Some(Err("'approve' takes the names to approve".to_owned().into())),
+        ["approve", ..] => Some(client::approve(&invocation.sockets, &words[1..])),
         ["completions", ..] => Some(Err("'completions' takes one shell: bash, elvish, fish, \
                                          powershell or zsh"
             .to_owned()

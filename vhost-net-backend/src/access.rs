@@ -8,7 +8,8 @@ use std::path::Path;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgroups};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Gid as RawGid, Mode, OFlags, Uid as RawUid, chmod, chownat, fstat, open,
+    AtFlags, CWD, FileType, Gid as RawGid, Mode, OFlags, Statx, StatxFlags, Uid as RawUid, chmod,
+    chownat, open, statx,
 };
 
 /// Owner, group and mode of a socket's file; `None`: as the process makes it.
@@ -22,8 +23,9 @@ pub struct Access {
     pub mode: Option<u32>,
 }
 
-/// Identity of a socket's file, independent of its name: device and inode.
-pub(crate) type Identity = (u64, u64);
+/// Identity of a socket's file, independent of its name: device, inode, and when it was made, since
+/// the number of an inode is soon used again. Where the file system does not say when, zero.
+pub(crate) type Identity = ((u32, u32), u64, (i64, u32));
 
 /// A socket's file, and its owner, group and mode as the process made it.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +36,13 @@ pub(crate) struct BoundSocket {
 
 /// Returns the identity of the file at `path`.
 pub(crate) fn identity(path: &Path) -> io::Result<Identity> {
-    let found = fs::symlink_metadata(path)?;
-    Ok((found.dev(), found.ino()))
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    Ok(identity_of(&statx(CWD, path, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?))
+}
+
+fn identity_of(found: &Statx) -> Identity {
+    let device = (found.stx_dev_major, found.stx_dev_minor);
+    (device, found.stx_ino, (found.stx_btime.tv_sec, found.stx_btime.tv_nsec))
 }
 
 impl Access {
@@ -57,8 +64,9 @@ impl Access {
     /// The process lacks a permission; the text names it and the remedy.
     pub(crate) fn apply(&self, path: &Path) -> io::Result<BoundSocket> {
         let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        let found = fstat(&file)?;
-        if !FileType::from_raw_mode(found.st_mode).is_socket() {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        let found = statx(&file, "", AtFlags::EMPTY_PATH, wanted)?;
+        if !FileType::from_raw_mode(found.stx_mode.into()).is_socket() {
             return Err(io::Error::other("it was replaced by something that is not a socket"));
         }
         if self.owner.is_some() || self.group.is_some() {
@@ -71,11 +79,11 @@ impl Access {
             chmod(by_descriptor(&file), Mode::from_raw_mode(mode))?;
         }
         let access = Access {
-            owner: Some(found.st_uid),
-            group: Some(found.st_gid),
-            mode: Some(found.st_mode & 0o7777),
+            owner: Some(found.stx_uid),
+            group: Some(found.stx_gid),
+            mode: Some(u32::from(found.stx_mode) & 0o7777),
         };
-        Ok(BoundSocket { identity: (found.st_dev, found.st_ino), access })
+        Ok(BoundSocket { identity: identity_of(&found), access })
     }
 
     fn explain_chown(&self, error: io::Error) -> io::Error {
@@ -235,7 +243,7 @@ mod tests {
         let access = Access { owner: None, group: Some(own), mode: Some(0o640) };
         let before = access.apply(&path).unwrap();
         let made = fs::metadata(&path).unwrap();
-        assert_eq!((made.dev(), made.ino()), before.identity);
+        assert_eq!(identity(&path).unwrap(), before.identity);
         assert_eq!((made.gid(), made.mode() & 0o7777), (own, 0o640));
         let text = restricted_access(&path).unwrap();
         assert!(text.contains("mode 0640: others may not connect"), "{text}");
@@ -254,6 +262,18 @@ mod tests {
             assert!(error.to_string().contains("not a socket"), "{error}");
         }
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, before.access.mode.unwrap());
+    }
+
+    #[test]
+    fn a_socket_that_is_made_again_is_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..100 {
+            drop(UnixListener::bind(&path).unwrap());
+            assert!(seen.insert(identity(&path).unwrap()), "its inode was used before");
+            fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]

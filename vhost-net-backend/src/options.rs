@@ -3,10 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::access::Access;
 use crate::device::DeviceSettings;
 use crate::features;
+use crate::socket::{OwnSockets, Sockets};
 
 /// The side of a vhost-user socket that the backend takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,15 +69,27 @@ pub struct SessionOptions {
     pub cable: bool,
     /// Which users may connect, if the session listens.
     pub access: Access,
+    /// Makes the session's sockets.
+    pub sockets: Arc<dyn Sockets>,
 }
 
 impl SessionOptions {
     /// Default options: one pair of rings, MTU 1500, no MAC address, all features, cable plugged
-    /// in.
+    /// in, sockets made in this process.
     pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
         let path = path.into();
         let device = DeviceSettings { mtu: 1500, mac: None };
         let (features, access) = (features::ALL, Access::default());
-        SessionOptions { path, role, queue_pairs: 1, device, features, cable: true, access }
+        let sockets = Arc::new(OwnSockets);
+        SessionOptions {
+            path,
+            role,
+            queue_pairs: 1,
+            device,
+            features,
+            cable: true,
+            access,
+            sockets,
+        }
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use crate::access::{self, Access};
+use crate::access::Access;
 use crate::connection::{End, Report, serve};
 use crate::descriptors;
 use crate::device::DeviceSettings;
@@ -24,7 +24,7 @@ use crate::handler::Handler;
 use crate::log_limit;
 use crate::options::{Role, SessionOptions};
 use crate::rings::Rings;
-use crate::socket::{self, SocketError, SocketFile};
+use crate::socket::{self, Listening, SocketError, Sockets};
 use crate::status::{Control, Peer, SessionStatus};
 use crate::waiting::Waiting;
 
@@ -94,12 +94,13 @@ impl Session {
     /// # Errors
     /// The socket cannot be made, or the system is out of descriptors or threads.
     pub fn spawn(options: SessionOptions, rings: impl Rings) -> Result<Session, SessionError> {
-        let SessionOptions { path, role, queue_pairs, device, features, cable, access } = options;
+        let SessionOptions { path, role, queue_pairs, device, features, cable, access, sockets } =
+            options;
         if !(1..=MAX_QUEUE_PAIRS).contains(&queue_pairs) {
             return Err(SessionError::QueuePairs(queue_pairs));
         }
         let socket = match role {
-            Role::Server if cable => Some(socket::listen(&path, &access)?),
+            Role::Server if cable => Some(sockets.listen(&path, &access)?),
             Role::Server | Role::Client => {
                 socket::check_path(&path)?;
                 None
@@ -108,10 +109,11 @@ impl Session {
         let stop =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
         let control = Arc::new(Control::new(stop.try_clone()?, (role, cable), device, access));
-        control.made(socket.as_ref().map(|(_, file)| file.made()));
+        control.made(socket.as_ref().map(|made| made.file.clone()));
         let handler = Handler::new(rings, control.clone(), features, queue_pairs);
         let worker = Worker {
             path: path.clone(),
+            sockets,
             control: control.clone(),
             handler: Arc::new(Mutex::new(handler)),
             stop,
@@ -162,7 +164,7 @@ impl Session {
     /// # Errors
     /// They cannot be set, which would hold for the next socket too.
     pub fn set_access(&self, access: Access) -> io::Result<()> {
-        self.control.set_access(access, &self.path)
+        self.control.set_access(access)
     }
 
     /// Closes the connection, ends the thread and removes the socket file that it made. When it
@@ -198,6 +200,7 @@ impl SessionHandle {
 /// State of the session's thread.
 struct Worker<R: Rings> {
     path: PathBuf,
+    sockets: Arc<dyn Sockets>,
     control: Arc<Control>,
     handler: Arc<Mutex<Handler<R>>>,
     stop: OwnedFd,
@@ -208,7 +211,7 @@ struct Worker<R: Rings> {
 }
 
 impl<R: Rings> Worker<R> {
-    fn run(mut self, role: Role, mut socket: Option<(UnixListener, SocketFile)>) {
+    fn run(mut self, role: Role, mut socket: Option<Listening>) {
         while !self.control.is_stopping() {
             if self.control.is_unplugged() {
                 self.control.made(None);
@@ -218,10 +221,10 @@ impl<R: Rings> Worker<R> {
             }
             match (role, &socket) {
                 (Role::Client, _) => self.connect(),
-                (Role::Server, Some((listener, _file))) => self.listen(listener),
-                (Role::Server, None) => match socket::listen(&self.path, &self.control.access()) {
+                (Role::Server, Some(made)) => self.listen(made),
+                (Role::Server, None) => match self.make_socket() {
                     Ok(made) => {
-                        self.control.made(Some(made.1.made()));
+                        self.control.made(Some(made.file.clone()));
                         socket = Some(made);
                     }
                     Err(error) => {
@@ -231,13 +234,18 @@ impl<R: Rings> Worker<R> {
                 },
             }
         }
+        self.control.made(None);
         drop(socket);
         self.control.ended();
     }
 
-    fn listen(&mut self, listener: &UnixListener) {
-        let note = access::restricted_access(&self.path).map(|note| format!("; {note}"));
-        let (socket, note) = (self.path.display(), note.unwrap_or_default());
+    fn make_socket(&self) -> Result<Listening, SocketError> {
+        self.sockets.listen(&self.path, &self.control.access())
+    }
+
+    fn listen(&mut self, Listening { listener, note, .. }: &Listening) {
+        let note = note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+        let socket = self.path.display();
         tracing::info!(%socket, "listening for a vhost-user frontend{note}");
         let mut waiting = Waiting::new(Some(listener));
         while !self.control.is_stopping() && !self.control.is_unplugged() {
@@ -259,9 +267,9 @@ impl<R: Rings> Worker<R> {
         let mut pause = MIN_RETRY;
         while !self.control.is_stopping() && !self.control.is_unplugged() {
             let since = Instant::now();
-            match socket::try_connect(&self.path) {
+            match self.sockets.connect(&self.path) {
                 Ok(stream) => self.serve(stream, &mut Waiting::new(None)),
-                Err(error) => self.failed(&explain_connect(&self.path, &error)),
+                Err(reason) => self.failed(&reason),
             }
             if since.elapsed() >= MAX_RETRY {
                 pause = MIN_RETRY;
@@ -375,15 +383,5 @@ fn announce(socket: &str, waits: Peer, served: &str, last: &mut Option<Instant>)
     } else {
         log_limited!(warn, socket, { %waits, served, }, words);
         *last = Some(Instant::now());
-    }
-}
-
-fn explain_connect(path: &Path, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "the frontend has not created its socket yet".into(),
-        io::ErrorKind::ConnectionRefused => "no frontend listens on the socket".into(),
-        io::ErrorKind::PermissionDenied => access::explain_denied(path),
-        io::ErrorKind::WouldBlock => "the frontend does not accept connections".into(),
-        _ => format!("cannot connect: {error}"),
     }
 }

@@ -1,5 +1,8 @@
 //! The Unix socket: never replaces another file or live socket, and removes only its own.
+//!
+//! [`Sockets`] makes them: in this process, or in one that has the permissions that this one lacks.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,10 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use crate::access::{Access, BoundSocket, identity};
+use crate::access::{Access, BoundSocket, explain_denied, identity, restricted_access};
 
 /// Bytes that fit in `sun_path` with its terminating zero.
 const MAX_PATH: usize = 107;
@@ -47,25 +51,91 @@ pub enum SocketError {
         /// What the system said.
         error: io::Error,
     },
+    /// The process that makes the sockets refused; its text has the place and the remedy.
+    #[error("{0}")]
+    Refused(String),
 }
 
-/// A socket file that this process made. Dropping it removes the file if it is still the same.
+/// Makes the sockets of sessions.
+pub trait Sockets: fmt::Debug + Send + Sync {
+    /// Listens on `path`. Replaces a socket file on which no process listens any more.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    fn listen(&self, path: &Path, access: &Access) -> Result<Listening, SocketError>;
+
+    /// Connects to `path` without waiting.
+    ///
+    /// # Errors
+    /// No connection can be made; the text says why.
+    fn connect(&self, path: &Path) -> Result<UnixStream, String>;
+}
+
+/// A listening socket; non-blocking.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+pub struct Listening {
+    /// The socket.
+    pub listener: UnixListener,
+    /// Its file.
+    pub file: Arc<dyn SocketFile>,
+    /// A note for the log if not every user may connect.
+    pub note: Option<String>,
+}
+
+/// The file of a listening socket. Dropping it removes the file if it is still the same.
+pub trait SocketFile: fmt::Debug + Send + Sync {
+    /// Changes owner, group and mode of the file; what `access` leaves open becomes what it was
+    /// when the file was made.
+    ///
+    /// # Errors
+    /// They cannot be set, or the file was replaced.
+    fn set_access(&self, access: &Access) -> io::Result<()>;
+}
+
+/// Makes sockets in this process.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct OwnSockets;
+
+impl Sockets for OwnSockets {
+    fn listen(&self, path: &Path, access: &Access) -> Result<Listening, SocketError> {
+        let (listener, file) = listen(path, access)?;
+        Ok(Listening { listener, file: Arc::new(file), note: restricted_access(path) })
+    }
+
+    fn connect(&self, path: &Path) -> Result<UnixStream, String> {
+        try_connect(path).map_err(|error| explain_connect(path, &error))
+    }
+}
+
+/// A socket file that this process made.
+#[derive(Debug)]
+struct OwnFile {
     path: PathBuf,
     made: BoundSocket,
 }
 
-impl SocketFile {
-    /// Identity of the file.
-    pub(crate) fn made(&self) -> BoundSocket {
-        self.made
+impl OwnFile {
+    /// Whether the file is still there, and not another process's that has taken the path.
+    fn is_there(&self) -> bool {
+        identity(&self.path).is_ok_and(|found| found == self.made.identity)
     }
 }
 
-impl Drop for SocketFile {
+impl SocketFile for OwnFile {
+    fn set_access(&self, access: &Access) -> io::Result<()> {
+        if !self.is_there() {
+            return Err(io::Error::other(
+                "the socket was removed or replaced; unplug the cable and plug it in again to \
+                 create a new one",
+            ));
+        }
+        access.or(self.made.access).apply(&self.path).map(drop)
+    }
+}
+
+impl Drop for OwnFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|found| found == self.made.identity) {
+        if self.is_there() {
             // The process may have lost its permission on the directory; then the file stays.
             let _ = fs::remove_file(&self.path);
         }
@@ -103,11 +173,7 @@ fn bind_and_stat(path: &Path, access: &Access) -> io::Result<(UnixListener, Boun
     }
 }
 
-/// Listens on `path`. Replaces a socket file on which no process listens any more.
-pub(crate) fn listen(
-    path: &Path,
-    access: &Access,
-) -> Result<(UnixListener, SocketFile), SocketError> {
+fn listen(path: &Path, access: &Access) -> Result<(UnixListener, OwnFile), SocketError> {
     check_path(path)?;
     let explain = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => SocketError::NoDirectory(path.into()),
@@ -120,7 +186,7 @@ pub(crate) fn listen(
     };
     remove_stale(path).map_err(explain)??;
     let (listener, made) = bind_and_stat(path, access).map_err(explain)?;
-    let file = SocketFile { path: path.into(), made };
+    let file = OwnFile { path: path.into(), made };
     listener.set_nonblocking(true).map_err(explain)?;
     Ok((listener, file))
 }
@@ -136,7 +202,13 @@ fn remove_stale(path: &Path) -> io::Result<Result<(), SocketError>> {
         Ok(_) => {}
     }
     match try_connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            match fs::remove_file(path) {
+                // The one that made it was about to remove it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
         Ok(_) | Err(_) => return Ok(Err(SocketError::InUse(path.into()))),
@@ -145,11 +217,21 @@ fn remove_stale(path: &Path) -> io::Result<Result<(), SocketError>> {
 }
 
 /// Connects without waiting: a listener whose queue is full is an error.
-pub(crate) fn try_connect(path: &Path) -> io::Result<UnixStream> {
+fn try_connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket: OwnedFd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     connect(&socket, &SocketAddrUnix::new(path)?)?;
     let stream = UnixStream::from(socket);
     stream.set_nonblocking(false)?;
     Ok(stream)
+}
+
+fn explain_connect(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "the frontend has not created its socket yet".into(),
+        io::ErrorKind::ConnectionRefused => "no frontend listens on the socket".into(),
+        io::ErrorKind::PermissionDenied => explain_denied(path),
+        io::ErrorKind::WouldBlock => "the frontend does not accept connections".into(),
+        _ => format!("cannot connect: {error}"),
+    }
 }

@@ -5,12 +5,12 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::access::{Access, BoundSocket, identity};
+use crate::access::Access;
 use crate::device::DeviceSettings;
 use crate::options::Role;
+use crate::socket::SocketFile;
 
 /// State of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +94,7 @@ struct Inner {
     guest_mtu: Option<u64>,
     /// Owner, group and mode of sockets, and the current socket's file if there is one.
     access: Access,
-    socket: Option<BoundSocket>,
+    socket: Option<Arc<dyn SocketFile>>,
     status: SessionStatus,
 }
 
@@ -180,27 +180,18 @@ impl Control {
     }
 
     /// Records the socket that the thread has made, or `None` before it removes it.
-    pub(crate) fn made(&self, socket: Option<BoundSocket>) {
+    pub(crate) fn made(&self, socket: Option<Arc<dyn SocketFile>>) {
         self.lock().socket = socket;
     }
 
     /// Changes owner, group and mode of the socket, if there is one, and of later ones.
-    pub(crate) fn set_access(&self, access: Access, path: &Path) -> io::Result<()> {
+    pub(crate) fn set_access(&self, access: Access) -> io::Result<()> {
         let mut inner = self.lock();
         if inner.access == access {
             return Ok(());
         }
-        // Not the file of another process that has taken the path.
-        let is_own_socket =
-            |made: &BoundSocket| identity(path).is_ok_and(|found| found == made.identity);
-        if let Some(made) = inner.socket {
-            if !is_own_socket(&made) {
-                return Err(io::Error::other(
-                    "the socket was removed or replaced; unplug the cable and plug it in again to \
-                     create a new one",
-                ));
-            }
-            access.or(made.access).apply(path)?;
+        if let Some(socket) = &inner.socket {
+            socket.set_access(&access)?;
         }
         inner.access = access;
         Ok(())

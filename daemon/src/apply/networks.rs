@@ -68,7 +68,8 @@ impl DataPlane {
             (Some(gateway), None) => gateway.stop(),
             (None, Some(config)) => {
                 let place = (self.workers[running.worker].handle.clone(), running.id);
-                match Gateway::start(&network.name, place, config, self.starts.clone()) {
+                let means = (self.rights.clone(), self.starts.clone());
+                match Gateway::start(&network.name, place, config, means) {
                     Ok(gateway) => running.gateway = Some(gateway),
                     Err(error) => {
                         tracing::error!("network {}: no gateway: {error}", network.name);

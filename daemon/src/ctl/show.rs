@@ -12,6 +12,7 @@ use super::schema::column::{Column, Table};
 use super::types::Shape;
 use crate::config::derived::running::is_part_of;
 use crate::config::model::Mode;
+use crate::confinement;
 
 /// Columns of a port that are shown if set.
 const OF_PORT: [&str; 4] = ["forward", "tag", "trunks", "vlan_mode"];
@@ -37,6 +38,9 @@ pub(super) fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failur
     for port in loose {
         show_port(view, &port.name, &mut lines);
     }
+    lines.extend(confinement::in_force().map(|text| format!("    sandbox: {}", quoted(text))));
+    let missing = confinement::missing();
+    lines.extend(missing.iter().map(|text| format!("    not_in_force: {}", quoted(text))));
     lines.push(format!("    trama_version: {}", quoted(env!("CARGO_PKG_VERSION"))));
     Ok(Output::Text { lines })
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use trama_frame::VlanId;
 use trama_gateway::question::Row;
+use trama_helper::Rights;
 use trama_switch::{
     Device, HdrLen, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Spoof, Station,
     VhostDevice, VlanMode, WorkerHandle,
@@ -21,7 +22,7 @@ use trama_vhost_net::{PortPlace, SwitchPort};
 
 pub use questions::{AskError, Pending};
 pub use starts::Starts;
-pub use supervisor::{GatewayStatus, Program, Supervisor};
+pub use supervisor::{GatewayStatus, Supervisor};
 
 /// A network's running gateway.
 pub(crate) struct Gateway {
@@ -40,7 +41,7 @@ impl Gateway {
         network: &str,
         place: (WorkerHandle, NetworkId),
         config: trama_gateway::Config,
-        starts: Arc<Starts>,
+        (rights, starts): (Rights, Arc<Starts>),
     ) -> io::Result<Gateway> {
         let (worker, id) = place;
         let settings = PortSettings {
@@ -68,7 +69,7 @@ impl Gateway {
             .map_err(io::Error::other)?;
         let started = SwitchPort::new(worker.clone(), port).and_then(|rings| {
             let place = rings.place();
-            Ok((place, Supervisor::start(network, Program::itself(), rings, config, starts)?))
+            Ok((place, Supervisor::start(network, rights, rings, config, starts)?))
         });
         match started {
             Ok((place, supervisor)) => Ok(Gateway { place, port, supervisor }),

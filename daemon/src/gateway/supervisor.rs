@@ -10,9 +10,6 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -26,8 +23,11 @@ use trama_gateway::control::{Channel, Command as Message, Report, send_end};
 use trama_gateway::link::{self, Layout};
 use trama_gateway::question::Row;
 use trama_gateway::report::Status;
+use trama_helper::{Gateway, Rights};
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{RingFds, Rings, log_limit};
+
+use crate::confinement;
 
 use super::heartbeat::{Beat, Heartbeat, ProcessState};
 use super::questions::{Inquiry, OpenQuestions, Pending};
@@ -43,22 +43,8 @@ const STABLE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(1);
 /// A gateway that does not answer by then no longer keeps others from starting.
 const STARTING: Duration = Duration::from_secs(5);
-
-/// The program of the gateway process.
-#[derive(Clone, Debug)]
-pub struct Program(PathBuf);
-
-impl Program {
-    /// Returns the running program itself, even if its file was replaced or removed.
-    pub fn itself() -> Program {
-        Program("/proc/self/exe".into())
-    }
-
-    /// Returns another program that has the command `gateway`.
-    pub fn at(path: impl Into<PathBuf>) -> Program {
-        Program(path.into())
-    }
-}
+/// How often a missing lease folder is tried again.
+const FOLDER_RETRY: Duration = Duration::from_secs(1);
 
 /// The state of a gateway.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -96,7 +82,7 @@ impl Supervisor {
     /// error: it is tried again.
     pub fn start(
         network: &str,
-        program: Program,
+        rights: Rights,
         port: SwitchPort,
         config: Config,
         starts: Arc<Starts>,
@@ -106,7 +92,7 @@ impl Supervisor {
         let status = Arc::<Mutex<GatewayStatus>>::default();
         let runner = Runner {
             network: network.to_owned(),
-            program,
+            rights,
             port,
             config,
             orders: receiver,
@@ -155,7 +141,7 @@ impl Supervisor {
 /// What the thread owns.
 struct Runner {
     network: String,
-    program: Program,
+    rights: Rights,
     port: SwitchPort,
     config: Config,
     orders: Receiver<Order>,
@@ -170,18 +156,28 @@ struct Runner {
 enum End {
     Stopped,
     Failed(String),
-    /// Its cable does not suit the new settings.
-    LayoutChanged,
+    /// It cannot follow the new settings, or lacks a folder that can be had now.
+    NeedsAnother,
 }
 
 /// A running process.
 struct Running {
-    child: Child,
+    child: Gateway,
     channel: Channel,
     questions: OpenQuestions,
     heartbeat: Heartbeat,
     /// Its turn to start, until it answers.
     starting: Option<Place>,
+    /// When the lease folder that it lacks is tried again.
+    folder_at: Option<Instant>,
+}
+
+/// Whether a running process can follow new settings: those that its cable and the files that it
+/// may open were chosen for stay the same.
+fn fits(old: &Config, new: &Config) -> bool {
+    Layout::of(old) == Layout::of(new)
+        && old.tftp == new.tftp
+        && old.leasing().is_some() == new.leasing().is_some()
 }
 
 impl Runner {
@@ -194,7 +190,7 @@ impl Runner {
             self.port.disconnected();
             match end {
                 End::Stopped => return,
-                End::LayoutChanged => continue,
+                End::NeedsAnother => continue,
                 End::Failed(reason) => {
                     let network = &self.network;
                     tracing::warn!("network {network}: gateway: {reason}; starts again");
@@ -264,19 +260,20 @@ impl Runner {
         send_end(&ours, &guest, self.journal.as_fd())?;
         let mut channel = Channel::new(ours)?;
         channel.send(&Message::Start { layout, config: self.config.clone() })?;
-        // A process group of its own: a terminal's interrupt goes to the daemon alone, which then
-        // stops the gateway.
-        let child = Command::new(&self.program.0)
-            .arg0(format!("trama:{}", self.network))
-            .arg("gateway")
-            .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .process_group(0)
-            .spawn()?;
+        let leases = self.config.leasing().is_some();
+        let child = self
+            .rights
+            .start_gateway(&self.network, leases, &theirs.into())
+            .map_err(io::Error::other)?;
+        confinement::note_missing(&child.missing);
+        if let Some(fault) = &child.folder_fault {
+            let network = &self.network;
+            tracing::warn!("network {network}: no DHCP: {fault}; this is tried every second");
+        }
         let (questions, starting) = (OpenQuestions::default(), Some(turn));
         let heartbeat = Heartbeat::new(Instant::now());
-        Ok(Running { child, channel, questions, starting, heartbeat })
+        let folder_at = child.folder_fault.is_some().then(|| Instant::now() + FOLDER_RETRY);
+        Ok(Running { child, channel, questions, starting, heartbeat, folder_at })
     }
 
     /// Handles orders and reports until the process ends or must end.
@@ -294,9 +291,18 @@ impl Runner {
             waiting.extend(fault.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             let left = running.heartbeat.deadline().saturating_duration_since(Instant::now());
             let left = if running.starting.is_some() { left.min(STARTING) } else { left };
+            let left = match running.folder_at {
+                Some(at) => left.min(at.saturating_duration_since(Instant::now())),
+                None => left,
+            };
             // One that is too long for the type is no limit.
             let limit = Timespec::try_from(left).ok();
             match poll(&mut waiting, limit.as_ref()) {
+                Ok(0) if running.folder_at.is_some_and(|at| at <= Instant::now()) => {
+                    if self.has_folder_now(running) {
+                        return End::NeedsAnother;
+                    }
+                }
                 Ok(0) => running.starting = None,
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return End::Failed(error.to_string()),
@@ -325,10 +331,10 @@ impl Runner {
             match order {
                 Order::Stop => return Some(End::Stopped),
                 Order::Configure(config) => {
-                    let fits = Layout::of(&config) == Layout::of(&self.config);
+                    let fits = fits(&self.config, &config);
                     self.config = *config;
                     if !fits {
-                        end = Some(End::LayoutChanged);
+                        end = Some(End::NeedsAnother);
                     } else if let Some(running) = running.as_deref_mut() {
                         // A closed channel is noticed when it is read.
                         let _ = running.channel.send(&Message::Configure(self.config.clone()));
@@ -353,10 +359,11 @@ impl Runner {
         let reports = running.channel.receive::<Report>().map_err(|error| error.to_string())?;
         for report in reports.ok_or("its process ended")? {
             match report {
-                Report::Ready => {
+                Report::Ready { missing } => {
+                    confinement::note_missing(&missing);
                     running.heartbeat.answered(Instant::now());
                     running.starting = None;
-                    let id = running.child.id();
+                    let id = running.child.process;
                     tracing::info!("network {}: gateway runs as process {id}", self.network);
                     self.update_status(|status| {
                         status.process = Some(id);
@@ -365,7 +372,11 @@ impl Runner {
                 }
                 Report::Status(counters) => {
                     running.heartbeat.used(Instant::now());
-                    self.update_status(|status| status.counters = *counters)
+                    let mut counters = *counters;
+                    if let Some(fault) = &running.child.folder_fault {
+                        counters.lease_store = Some(fault.clone());
+                    }
+                    self.update_status(|status| status.counters = counters);
                 }
                 Report::Pong => running.heartbeat.answered(Instant::now()),
                 Report::Warning(text) => {
@@ -378,6 +389,13 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Whether the lease folder that the process lacks can be had now. A new process then takes it:
+    /// the old one is confined to the files that it had when it started.
+    fn has_folder_now(&self, running: &mut Running) -> bool {
+        running.folder_at = Some(Instant::now() + FOLDER_RETRY);
+        self.rights.lease_folder(&self.network).is_ok()
     }
 
     /// Waits before the next try; breaks if told to stop.
@@ -402,7 +420,7 @@ impl Runner {
 
 /// Asks the process whether it is alive if that is due; an error if it hangs.
 fn beat(running: &mut Running) -> Result<(), String> {
-    let process = running.child.id();
+    let process = running.child.process;
     match running.heartbeat.beat(Instant::now(), || ProcessState::read(process)) {
         Beat::Rest => Ok(()),
         Beat::Ask => running.channel.send(&Message::Ping).map_err(|error| error.to_string()),
@@ -419,7 +437,7 @@ fn beat(running: &mut Running) -> Result<(), String> {
 
 /// Ends a process and returns its exit status.
 fn end_process(running: Running, end: &End) -> Option<String> {
-    let Running { mut child, channel, .. } = running;
+    let Running { child, channel, .. } = running;
     if !matches!(end, End::Failed(_)) {
         // The process ends when this half of its channel closes; the other half closes with it.
         let stream = channel.into_stream();
@@ -432,6 +450,6 @@ fn end_process(running: Running, end: &End) -> Option<String> {
             && io::Read::read(&mut &stream, &mut reports).is_ok_and(|length| length > 0)
         {}
     }
-    let _ = child.kill();
-    child.wait().ok().map(|status| status.to_string())
+    child.kill();
+    child.wait()
 }

@@ -20,7 +20,7 @@ const SEARCH_OCTETS: usize = 512;
 /// for the IPv6 subnet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Dhcp {
-    /// The folder of the lease store; it is created if it does not exist.
+    /// The folder of the lease store. The gateway is given it open.
     pub folder: PathBuf,
     /// Seed of the order in which addresses are leased; unpredictable to guests, and the same in
     /// every run.

@@ -2,9 +2,9 @@
 //!
 //! [`forwarder`] decides; [`pending_query`] queries the servers; [`message`], [`edns`] and [`wire`]
 //! parse messages; [`names`] answers for the network's own names; [`shares`] limits each switch
-//! port; [`resolvers`] follows the host's `resolv.conf`, parsed by [`resolv_conf`]; [`sockets`]
-//! holds the sockets to servers, [`streams`] those of guests over TCP with the [`framing`] of both.
-//! Nothing is cached, so there is nothing to poison.
+//! port; [`resolvers`] follows the host's `resolv.conf`, parsed by [`resolv_conf`], in
+//! [`resolver_files`]; [`sockets`] holds the sockets to servers, [`streams`] those of guests over
+//! TCP with the [`framing`] of both. Nothing is cached, so there is nothing to poison.
 
 mod edns;
 pub(crate) mod forwarder;
@@ -12,6 +12,7 @@ mod message;
 mod names;
 mod pending_query;
 mod resolv_conf;
+pub(crate) mod resolver_files;
 pub(crate) mod resolvers;
 mod shares;
 pub(crate) mod sockets;

@@ -10,17 +10,19 @@
 //! address that appears later. An idle gateway does not wake up for it.
 
 use std::fs::OpenOptions;
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::net::if_::if_nametoindex;
 use rustix::fs::OFlags;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use trama_dhcp::name::DomainName;
 
 use super::resolv_conf::ResolvConf;
+use super::resolver_files::{Folders, RESOLV_CONF, STUB_UPSTREAM};
 
 /// Most servers used, as in the C library (MAXNS).
 const MAX_SERVERS: usize = 3;
@@ -32,21 +34,35 @@ const MAX_FILE: u64 = 64 << 10;
 /// The resolvers and search domains of the host.
 pub(crate) struct Resolvers {
     file: PathBuf,
-    /// The file in which systemd-resolved lists its servers.
     stub_upstream: PathBuf,
     read_at: Duration,
     current: ResolvConf,
+    /// Where the files were at the start.
+    folders: Folders,
+    /// Whether a file could not be opened for want of permission.
+    is_denied: bool,
 }
 
 impl Resolvers {
     /// The resolvers of this host.
     pub(crate) fn of_host(now: Duration) -> Resolvers {
-        Self::new(now, "/etc/resolv.conf".into(), "/run/systemd/resolve/resolv.conf".into())
+        Self::new(now, RESOLV_CONF.into(), STUB_UPSTREAM.into())
     }
 
     fn new(now: Duration, file: PathBuf, stub_upstream: PathBuf) -> Resolvers {
-        let found = read_all(&file, &stub_upstream);
-        Resolvers { file, stub_upstream, read_at: now, current: found }
+        let (current, is_denied) = read_all(&file, &stub_upstream);
+        let folders = Folders::now();
+        Resolvers { file, stub_upstream, read_at: now, current, folders, is_denied }
+    }
+
+    /// The folders that the process reads from.
+    pub(crate) fn folders(&self) -> &Folders {
+        &self.folders
+    }
+
+    /// Whether the files are now where the process may not read.
+    pub(crate) fn are_out_of_reach(&self) -> bool {
+        self.is_denied && self.folders != Folders::now()
     }
 
     /// The servers as last read.
@@ -65,25 +81,28 @@ impl Resolvers {
             return false;
         }
         self.read_at = now;
-        let found = read_all(&self.file, &self.stub_upstream);
+        let (found, is_denied) = read_all(&self.file, &self.stub_upstream);
+        self.is_denied = is_denied;
         let changed = found != self.current;
         self.current = found;
         changed
     }
 }
 
-/// Reads the files.
-fn read_all(file: &Path, stub_upstream: &Path) -> ResolvConf {
-    let ResolvConf { servers, search } = read(file);
+/// Reads the files; also returns whether the first one could not be opened for want of permission.
+fn read_all(file: &Path, stub_upstream: &Path) -> (ResolvConf, bool) {
+    let read_first = read(file);
+    let is_denied = read_first.as_ref().is_err_and(|it| it.kind() == ErrorKind::PermissionDenied);
+    let ResolvConf { servers, search } = read_first.unwrap_or_default();
     let (local, mut servers): (Vec<_>, Vec<_>) =
         servers.into_iter().partition(|server| is_local(server.ip()));
     if servers.is_empty() && !local.is_empty() {
-        servers = read(stub_upstream).servers;
+        servers = read(stub_upstream).unwrap_or_default().servers;
         servers.retain(|server| !is_local(server.ip()));
     }
     let mut servers = if servers.is_empty() { local } else { servers };
     servers.truncate(MAX_SERVERS);
-    ResolvConf { servers, search }
+    (ResolvConf { servers, search }, is_denied)
 }
 
 /// Whether a resolver is on the host. The unspecified address leads there, too.
@@ -91,21 +110,27 @@ fn is_local(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified()
 }
 
-/// Reads a file; empty if that fails.
-fn read(file: &Path) -> ResolvConf {
+/// Reads a file.
+fn read(file: &Path) -> io::Result<ResolvConf> {
     // Does not block on a FIFO.
     let flags = OFlags::NONBLOCK.bits() as i32;
     let mut bytes = Vec::new();
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(file);
-    if opened.and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)).is_err() {
-        return ResolvConf::default();
-    }
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(file)?;
+    opened.take(MAX_FILE).read_to_end(&mut bytes)?;
     if bytes.len() as u64 == MAX_FILE {
         // A truncated last line is dropped.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
         bytes.truncate(whole);
     }
-    ResolvConf::parse(&bytes, |name| if_nametoindex(name).ok())
+    Ok(ResolvConf::parse(&bytes, index_of))
+}
+
+/// The number of an interface. `if_nametoindex` of some C libraries asks by a Unix socket, which a
+/// gateway may not have.
+fn index_of(name: &str) -> Option<u32> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None).ok()?;
+    name_to_index(&socket, name).ok()
 }
 
 #[cfg(test)]
@@ -269,6 +294,6 @@ mod tests {
         fs::write(lab.path("etc/resolv.conf"), "nameserver fe80::1%lo").unwrap();
         lab.after_change();
         let SocketAddr::V6(server) = lab.resolvers.servers()[0] else { panic!("an IPv6 server") };
-        assert_eq!(server.scope_id(), if_nametoindex("lo").unwrap());
+        assert_eq!(server.scope_id(), index_of("lo").unwrap());
     }
 }

@@ -37,7 +37,7 @@ fn world(reflect: &[Discovery]) -> World {
 
 /// A program on the host's link.
 fn neighbour(group: SocketAddr) -> HostSocket {
-    let links = links::scan();
+    let links = Links::default().scan();
     assert_eq!(links.len(), 1, "{links:?}");
     HostSocket::multicast(group, 255, (links[0].index, "lan0")).unwrap()
 }

@@ -29,10 +29,36 @@ use burst::Ring;
 pub(crate) use burst::SlotBurst;
 use outbox::Outbox;
 pub use setup::UplinkError;
-use to_host::ToHost;
 
 /// How often a port that never sleeps checks that its interface still exists.
 const LINK_CHECK_POLLS: u32 = 1 << 16;
+
+/// What another process needs to use an interface that this one has joined. The interface is
+/// restored when the descriptors are closed.
+#[derive(Debug)]
+pub struct UplinkParts {
+    /// The packet socket, bound, with its receive ring.
+    pub socket: OwnedFd,
+    /// The attachment of the program that passes frames to the interface's own host, or the reason
+    /// why there is none.
+    pub to_host: Result<OwnedFd, String>,
+    /// Length of the virtio-net header that the socket takes, in bytes.
+    pub header: usize,
+    /// Offloads that the kernel takes.
+    pub offloads: Offloads,
+    /// The interface's own MAC address.
+    pub mac: MacAddr,
+}
+
+impl UplinkParts {
+    /// Joins the interface of this name, which must be up and carry packets of `mtu` bytes.
+    ///
+    /// # Errors
+    /// The interface does not exist or cannot be used, or the process lacks the privileges.
+    pub fn open(ifname: &str, mtu: u16) -> Result<UplinkParts, UplinkError> {
+        setup::open(ifname, mtu)
+    }
+}
 
 /// A joined interface; restored when this is dropped.
 pub struct Uplink {
@@ -41,8 +67,9 @@ pub struct Uplink {
     outbox: Outbox,
     offloads: Offloads,
     mac: MacAddr,
-    /// Passes frames to the interface's host, or the reason why it cannot.
-    to_host: Result<ToHost, String>,
+    /// Keeps the program that passes frames to the interface's host, or the reason why there is
+    /// none.
+    to_host: Result<OwnedFd, String>,
     /// Whether the interface is down or was deleted.
     gone: bool,
     idle_polls: u32,
@@ -50,12 +77,19 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// Joins the interface of this name, which must be up and carry packets of `mtu` bytes.
+    /// Takes over an interface that another process has joined, and maps its receive ring.
     ///
     /// # Errors
-    /// The interface does not exist or cannot be used, or the process lacks the privileges.
-    pub fn open(ifname: &str, mtu: u16) -> Result<Uplink, UplinkError> {
-        setup::open(ifname, mtu)
+    /// The socket has no such ring.
+    pub fn from_parts(parts: UplinkParts) -> io::Result<Uplink> {
+        let UplinkParts { socket, to_host, header, offloads, mac } = parts;
+        if !setup::HEADERS.contains(&header) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let ring = setup::map_ring(&socket)?;
+        let outbox = Outbox::new(header);
+        let (gone, idle_polls, watched) = (false, 0, None);
+        Ok(Uplink { fd: socket, ring, outbox, offloads, mac, to_host, gone, idle_polls, watched })
     }
 
     /// Returns the interface's own MAC address.

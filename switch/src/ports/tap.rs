@@ -49,6 +49,19 @@ pub struct TapOptions {
     pub vnet_header: bool,
 }
 
+/// What another process needs to use a TAP device that this one has opened.
+#[derive(Debug)]
+pub struct TapParts {
+    /// The device.
+    pub fd: OwnedFd,
+    /// Offloads that the kernel takes; none without the header.
+    pub offloads: Offloads,
+    /// Whether frames carry a virtio-net header.
+    pub vnet_header: bool,
+    /// The named namespace that it was created in.
+    pub namespace: Option<NamespaceId>,
+}
+
 /// An open TAP device. It is deleted when this is dropped, unless it existed before.
 pub struct Tap {
     fd: OwnedFd,
@@ -68,6 +81,18 @@ impl Tap {
     /// The device cannot be created or set up; the error names the step and the remedy.
     pub fn open(options: &TapOptions) -> Result<Tap, TapError> {
         setup::open(options)
+    }
+
+    /// Takes over a device that another process has opened.
+    pub fn from_parts(parts: TapParts) -> Tap {
+        let TapParts { fd, offloads, vnet_header, namespace } = parts;
+        Tap { fd, offloads, vnet_header, gone: false, watched: None, namespace }
+    }
+
+    /// Returns the device for another process, where [`Tap::from_parts`] takes it over.
+    pub fn into_parts(self) -> TapParts {
+        let Tap { fd, offloads, vnet_header, namespace, .. } = self;
+        TapParts { fd, offloads, vnet_header, namespace }
     }
 
     /// Wraps a stand-in for a TAP: any non-blocking descriptor that moves one frame behind its

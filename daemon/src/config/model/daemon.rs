@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use trama_api::folders::Folders;
+pub use trama_sandbox::Mode as Sandbox;
 pub use trama_switch::Spin;
 
 use super::socket::SocketMode;
@@ -30,6 +31,8 @@ pub struct DaemonConfig {
     pub workers: usize,
     /// How long an idle worker polls before it sleeps.
     pub spin: Spin,
+    /// How strictly processes are restricted to the files and system calls that they need.
+    pub sandbox: Sandbox,
 }
 
 /// How long an idle worker polls by default. Measured with `ping -f` between two TAPs, 20,000 round
@@ -57,6 +60,7 @@ impl DaemonConfig {
             metrics: None,
             workers: 1,
             spin: Spin::For(SPIN),
+            sandbox: Sandbox::default(),
         }
     }
 }

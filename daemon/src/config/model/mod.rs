@@ -13,7 +13,7 @@ pub mod socket;
 pub mod vlan;
 
 pub use config::Config;
-pub use daemon::{DaemonConfig, Spin};
+pub use daemon::{DaemonConfig, Sandbox, Spin};
 pub use network::{Mode, Network};
 pub use port::{Interface, Port, Promiscuous, Role, Spoof, Tap, Uplink, VhostUser};
 pub use vlan::{Vlan, VlanModeName};

@@ -20,8 +20,8 @@ use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::{
-    Config, DaemonConfig, Interface, Mode, Network, Port, Role, Spin, Tap, VhostUser, Vlan,
-    VlanModeName,
+    Config, DaemonConfig, Interface, Mode, Network, Port, Role, Sandbox, Spin, Tap, VhostUser,
+    Vlan, VlanModeName,
 };
 
 /// A configuration in which [`validate`](crate::config::validate) finds no problem. Names come from
@@ -43,15 +43,19 @@ fn daemon() -> impl Strategy<Value = DaemonConfig> {
         (0u64..1000).prop_map(|us| Spin::from(Duration::from_micros(us)))
     ];
     let metrics = proptest::option::of((1u16..).prop_map(|port| ([127, 0, 0, 1], port).into()));
-    (1usize..4, spin, metrics, access()).prop_map(|(workers, spin, metrics, access)| DaemonConfig {
-        workers,
-        spin,
-        metrics,
-        group: access.owner,
-        socket_group: access.group,
-        socket_mode: access.mode,
-        ..DaemonConfig::default()
-    })
+    let sandbox = proptest::sample::select(vec![Sandbox::Enforce, Sandbox::Log, Sandbox::Off]);
+    (1usize..4, spin, metrics, access(), sandbox).prop_map(
+        |(workers, spin, metrics, access, sandbox)| DaemonConfig {
+            workers,
+            spin,
+            metrics,
+            group: access.owner,
+            socket_group: access.group,
+            socket_mode: access.mode,
+            sandbox,
+            ..DaemonConfig::default()
+        },
+    )
 }
 
 fn access() -> impl Strategy<Value = SocketAccess> {

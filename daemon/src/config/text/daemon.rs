@@ -4,10 +4,21 @@ use super::field::{Field, number, path};
 use super::reader::Reader;
 use super::socket;
 use crate::Fault;
-use crate::config::model::DaemonConfig;
+use crate::config::model::{DaemonConfig, Sandbox};
 
-const KEYS: [&str; 8] =
-    ["control", "group", "socket-group", "socket-mode", "state", "metrics", "workers", "spin"];
+const KEYS: [&str; 9] = [
+    "control",
+    "group",
+    "socket-group",
+    "socket-mode",
+    "state",
+    "metrics",
+    "workers",
+    "spin",
+    "sandbox",
+];
+
+const SANDBOXES: [Sandbox; 3] = [Sandbox::Enforce, Sandbox::Log, Sandbox::Off];
 
 /// Reads the table; `default` has the values of keys that are absent.
 pub(super) fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> DaemonConfig {
@@ -24,6 +35,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> Da
             Fault::new(format!("{text:?} is not an address and port"), remedy)
         })
     });
+    let sandbox = reader.word("sandbox", &SANDBOXES.map(|mode| (mode.name(), mode)));
     DaemonConfig {
         folders: default.folders,
         group: reader.text_or_number("group"),
@@ -34,6 +46,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> Da
         metrics,
         workers: reader.integer("workers").unwrap_or(default.workers),
         spin: spin.unwrap_or(default.spin),
+        sandbox: sandbox.unwrap_or(default.sandbox),
     }
 }
 
@@ -49,5 +62,6 @@ pub(super) fn fields(daemon: &DaemonConfig) -> Vec<Field> {
         Field::optional("metrics", daemon.metrics.map(|address| address.to_string())),
         Field::new("workers", number(daemon.workers), daemon.workers == default.workers),
         Field::new("spin", daemon.spin.to_string(), daemon.spin == default.spin),
+        Field::new("sandbox", daemon.sandbox.name(), daemon.sandbox == default.sandbox),
     ]
 }

@@ -1,4 +1,5 @@
-//! Joins an interface: a packet socket, its ring and its filter.
+//! Joins an interface: a packet socket, its ring and its filter. Another process may then use the
+//! socket.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,15 +10,16 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use trama_frame::vnet::LEN as HEADER;
 use trama_frame::{MacAddr, Offloads};
 
-use super::Uplink;
+use super::UplinkParts;
 use super::burst::{BLOCK, BLOCKS, Mapping, PER_BLOCK, Ring, SLOT};
 use super::option::set_option;
-use super::outbox::Outbox;
-use super::to_host::ToHost;
+use super::to_host;
 use crate::ports::tap::setup::{ioctl, request};
 
 /// Header size of kernels before 6.5: without `num_buffers`.
 const SHORT_HEADER: usize = 10;
+/// The header sizes that there are.
+pub(super) const HEADERS: [usize; 2] = [HEADER, SHORT_HEADER];
 /// Not in libc yet (`linux/if_packet.h`).
 const PACKET_VNET_HDR_SZ: c_int = 24;
 /// Most bytes waiting in the interface's queue: some 60 large segments.
@@ -45,7 +47,7 @@ fn at(step: &'static str) -> impl Fn(io::Error) -> (&'static str, io::Error, Str
     }
 }
 
-pub(super) fn open(ifname: &str, mtu: u16) -> Result<Uplink, UplinkError> {
+pub(super) fn open(ifname: &str, mtu: u16) -> Result<UplinkParts, UplinkError> {
     join(ifname, mtu).map_err(|(step, error, remedy)| UplinkError {
         ifname: ifname.to_owned(),
         step,
@@ -54,7 +56,7 @@ pub(super) fn open(ifname: &str, mtu: u16) -> Result<Uplink, UplinkError> {
     })
 }
 
-fn join(ifname: &str, mtu: u16) -> Step<Uplink> {
+fn join(ifname: &str, mtu: u16) -> Step<UplinkParts> {
     // Without a protocol it receives nothing before it is ready.
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)
@@ -66,27 +68,17 @@ fn join(ifname: &str, mtu: u16) -> Step<Uplink> {
     // Unlikely as a mark of the host's own packets, and not negative.
     let token = token();
     filter(&fd, token).map_err(at("attach the receive filter"))?;
-    let ring = map_ring(&fd)?;
+    make_ring(&fd).map_err(at("make the receive ring"))?;
     // Above the system-wide limit if permitted, else up to that limit.
     if set_option(&fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER).is_err() {
         set_option(&fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER)
             .map_err(at("size the send buffer"))?;
     }
     set_promiscuous(&fd, interface.index).map_err(at("make the interface promiscuous"))?;
-    let to_host = ToHost::attach(&fd, interface.index, interface.mac, token)
-        .map_err(|error| error.to_string());
-    bind(&fd, interface.index).map_err(at("bind to the interface"))?;
-    Ok(Uplink {
-        fd,
-        ring,
-        outbox: Outbox::new(header),
-        offloads,
-        mac: interface.mac,
-        to_host,
-        gone: false,
-        idle_polls: 0,
-        watched: None,
-    })
+    let Interface { index, mac } = interface;
+    let to_host = to_host::attach(&fd, index, mac, token).map_err(|error| error.to_string());
+    bind(&fd, index).map_err(at("bind to the interface"))?;
+    Ok(UplinkParts { socket: fd, to_host, header, offloads, mac })
 }
 
 /// Properties of an interface.
@@ -169,14 +161,18 @@ fn filter(fd: &OwnedFd, token: u32) -> io::Result<()> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
-fn map_ring(fd: &OwnedFd) -> Step<Ring> {
+fn make_ring(fd: &OwnedFd) -> io::Result<()> {
     let shape = libc::tpacket_req {
         tp_block_size: BLOCK as u32,
         tp_block_nr: BLOCKS as u32,
         tp_frame_size: SLOT as u32,
         tp_frame_nr: (BLOCKS * PER_BLOCK) as u32,
     };
-    set(fd, libc::PACKET_RX_RING, &shape).map_err(at("make the receive ring"))?;
+    set(fd, libc::PACKET_RX_RING, &shape)
+}
+
+/// Maps the ring of a socket that [`make_ring`] has made it for.
+pub(super) fn map_ring(fd: &OwnedFd) -> io::Result<Ring> {
     let (access, len) = (libc::PROT_READ | libc::PROT_WRITE, BLOCK * BLOCKS);
     // SAFETY: a new mapping, at an address that the kernel chooses.
     let mapped = unsafe {
@@ -184,10 +180,10 @@ fn map_ring(fd: &OwnedFd) -> Step<Ring> {
         libc::mmap(nowhere, len, access, libc::MAP_SHARED, fd.as_raw_fd(), 0)
     };
     if mapped == libc::MAP_FAILED {
-        return Err(at("map the receive ring")(io::Error::last_os_error()));
+        return Err(io::Error::last_os_error());
     }
     let place = NonNull::new(mapped.cast())
-        .ok_or_else(|| at("map the receive ring")(io::Error::other("it was mapped at zero")))?;
+        .ok_or_else(|| io::Error::other("the receive ring was mapped at zero"))?;
     // SAFETY: the ring was just mapped there, in this length.
     Ok(Ring::new(unsafe { Mapping::new(place) }))
 }

@@ -37,11 +37,6 @@ const DATA_END: i16 = 80;
 /// Bytes of the kernel's `union bpf_attr` that are passed, as words.
 const ATTRIBUTES: usize = 18;
 
-/// The program on its interface; removed when this is dropped.
-pub(super) struct ToHost {
-    _link: OwnedFd,
-}
-
 /// Why the host cannot be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}: {error}; it takes Linux 6.6 or later, and CAP_BPF with CAP_NET_ADMIN")]
@@ -50,23 +45,21 @@ pub(super) struct ToHostError {
     error: io::Error,
 }
 
-impl ToHost {
-    /// Attaches the program for frames that `socket` sends through the interface.
-    pub(super) fn attach(
-        socket: &OwnedFd,
-        index: c_int,
-        mac: MacAddr,
-        token: u32,
-    ) -> Result<ToHost, ToHostError> {
-        let failed = |step| move |error| ToHostError { step, error };
-        let program = load(&program(index, mac, token)).map_err(failed("load a BPF program"))?;
-        let mut words = [0u32; ATTRIBUTES];
-        words[..3].copy_from_slice(&[program.as_raw_fd() as u32, index as u32, BPF_TCX_EGRESS]);
-        let link = bpf(BPF_LINK_CREATE, &mut words).map_err(failed("attach it (tcx)"))?;
-        set_option(socket, libc::SOL_SOCKET, libc::SO_MARK, &token)
-            .map_err(failed("mark frames"))?;
-        Ok(ToHost { _link: link })
-    }
+/// Attaches the program for frames that `socket` sends through the interface. It is removed when
+/// the returned descriptor is closed.
+pub(super) fn attach(
+    socket: &OwnedFd,
+    index: c_int,
+    mac: MacAddr,
+    token: u32,
+) -> Result<OwnedFd, ToHostError> {
+    let failed = |step| move |error| ToHostError { step, error };
+    let program = load(&program(index, mac, token)).map_err(failed("load a BPF program"))?;
+    let mut words = [0u32; ATTRIBUTES];
+    words[..3].copy_from_slice(&[program.as_raw_fd() as u32, index as u32, BPF_TCX_EGRESS]);
+    let link = bpf(BPF_LINK_CREATE, &mut words).map_err(failed("attach it (tcx)"))?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_MARK, &token).map_err(failed("mark frames"))?;
+    Ok(link)
 }
 
 /// One instruction (`struct bpf_insn`).

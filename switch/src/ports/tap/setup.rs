@@ -66,8 +66,10 @@ const NEEDS_ADMIN: &str = "run with CAP_NET_ADMIN, or create the device beforeha
 /// inside keeps it alive, even after its name is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NamespaceId {
-    device: u64,
-    inode: u64,
+    /// The device of its file.
+    pub device: u64,
+    /// The inode of its file.
+    pub inode: u64,
 }
 
 impl NamespaceId {

@@ -1,0 +1,152 @@
+//! Carries out requests: in the helper, and in tests in the process that asks.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use trama_frame::MacAddr;
+use trama_switch::{Tap, TapOptions, TapParts, UplinkParts};
+use trama_vhost_net_backend::access;
+
+use crate::approvals::Approvals;
+use crate::config_file;
+use crate::gateway::Gateways;
+use crate::request::{Answer, ConfigFile, Reply, Request, Setup, TapRequest};
+use crate::rules::Rules;
+use crate::sockets::SocketFiles;
+
+/// Longest configuration in bytes.
+const LONGEST_CONFIG: u64 = 64 << 20;
+
+/// The state of the one that carries out requests.
+pub(crate) struct Acts {
+    setup: Setup,
+    pub(crate) rules: Rules,
+    sockets: SocketFiles,
+    gateways: Gateways,
+    pub(crate) approvals: Option<Approvals>,
+}
+
+impl Acts {
+    /// Everything is approved if `rules` says so.
+    pub(crate) fn new(setup: Setup, rules: Rules, gateways: Gateways) -> Acts {
+        let sockets = SocketFiles::new(setup.run.clone());
+        Acts { setup, rules, sockets, gateways, approvals: None }
+    }
+
+    /// Carries out a request.
+    pub(crate) fn carry_out(&mut self, request: Request, fds: Vec<OwnedFd>) -> Answer {
+        let done = Ok((Reply::Done, Vec::new()));
+        match request {
+            Request::Setup(_) => Err("the helper is set up already".into()),
+            Request::Ids { user, group } => ids(user.as_deref(), group.as_deref()),
+            Request::Tap(request) => self.tap(request),
+            Request::Uplink { ifname, mtu } => self.uplink(&ifname, mtu),
+            Request::Listen { path, access } => self.sockets.listen(&path, access),
+            Request::SetAccess { socket, access } => {
+                self.sockets.set_access(socket, access).map(|()| (Reply::Done, Vec::new()))
+            }
+            Request::Close { socket } => {
+                self.sockets.close(socket);
+                done
+            }
+            Request::Connect { path } => {
+                self.rules.connect(&path).map_err(|error| error.to_string())?;
+                self.sockets.connect(&path)
+            }
+            Request::LeaseFolder { network } => {
+                self.gateways.lease_folder(&self.setup.state, &network)?;
+                done
+            }
+            Request::Gateway { network, leases } => {
+                let channel = fds.into_iter().next().ok_or("no channel was passed")?;
+                let leases = leases.then_some(self.setup.state.as_path());
+                self.gateways.start(&network, leases, channel)
+            }
+            Request::Kill { process } => {
+                self.gateways.kill(process);
+                done
+            }
+            Request::ReadConfig => self.read_config(),
+            Request::WriteConfig(how) => {
+                let text = fds.into_iter().next().ok_or("no text was passed")?;
+                self.write_config(how, text.into())
+            }
+        }
+    }
+
+    fn tap(&mut self, request: TapRequest) -> Answer {
+        let TapRequest { ifname, netns, address, mtu, mac, vnet_header } = request;
+        self.rules.tap(&ifname, netns.as_deref(), &address).map_err(|error| error.to_string())?;
+        let mac = mac.map(MacAddr);
+        let options = TapOptions { ifname, netns, address, mtu, mac, vnet_header };
+        let tap = Tap::open(&options).map_err(|error| error.to_string())?;
+        let TapParts { fd, offloads, vnet_header, namespace } = tap.into_parts();
+        let reply = Reply::Tap {
+            offloads: offloads.bits(),
+            vnet_header,
+            namespace: namespace.map(|it| (it.device, it.inode)),
+            mac: hardware_address(&options).map(|mac| mac.0),
+        };
+        Ok((reply, vec![fd]))
+    }
+
+    fn uplink(&mut self, ifname: &str, mtu: u16) -> Answer {
+        self.rules.uplink(ifname).map_err(|error| error.to_string())?;
+        let parts = UplinkParts::open(ifname, mtu).map_err(|error| error.to_string())?;
+        let UplinkParts { socket, to_host, header, offloads, mac } = parts;
+        let mut fds = vec![socket];
+        let to_host_fault = to_host.map(|link| fds.push(link)).err();
+        let reply = Reply::Uplink { header, offloads: offloads.bits(), mac: mac.0, to_host_fault };
+        Ok((reply, fds))
+    }
+
+    fn read_config(&mut self) -> Answer {
+        let text = match read(&self.setup.config) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok((Reply::Missing, Vec::new()));
+            }
+            text => text.map_err(|error| error.to_string())?,
+        };
+        self.rules.read(&text);
+        let copy = config_file::in_memory(&text).map_err(|error| error.to_string())?;
+        Ok((Reply::Done, vec![copy]))
+    }
+
+    fn write_config(&mut self, how: ConfigFile, text: File) -> Answer {
+        let text = config_file::text_of(text, LONGEST_CONFIG).map_err(|error| error.to_string())?;
+        let file = &self.setup.config;
+        let written = match how {
+            ConfigFile::Replace => config_file::replace(file, &text),
+            ConfigFile::Create { is_private } => config_file::create(file, &text, is_private),
+        };
+        written.map_err(|error| error.to_string())?;
+        self.rules.saved(&text);
+        Ok((Reply::Done, Vec::new()))
+    }
+}
+
+/// Reads the configuration.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(LONGEST_CONFIG).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn ids(user: Option<&str>, group: Option<&str>) -> Answer {
+    let user = user.map(access::user_id).transpose().map_err(|error| error.to_string())?;
+    let group = group.map(access::group_id).transpose().map_err(|error| error.to_string())?;
+    Ok((Reply::Ids { user, group }, Vec::new()))
+}
+
+/// Returns the hardware address of a TAP device as the system shows it, since the device may have
+/// existed before; in a namespace that the process cannot see, as it was set.
+fn hardware_address(tap: &TapOptions) -> Option<MacAddr> {
+    let shown = || {
+        let path = format!("/sys/class/net/{}/address", tap.ifname);
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    let shown = if tap.netns.is_none() { shown() } else { None };
+    shown.or(tap.mac)
+}

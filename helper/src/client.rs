@@ -1,0 +1,83 @@
+//! The channel to the helper process.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use crate::request::{Answer, Reply, Request};
+use crate::wire::{Message, receive, send};
+
+/// How long an answer may take: the slowest requests write to a disk.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const ENDED: &str = "the helper has ended; restart tramad";
+
+/// A running helper. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// `None` after a failure: a late answer would be taken for that of the next request.
+    socket: Mutex<Option<OwnedFd>>,
+    process: Mutex<Child>,
+}
+
+impl Client {
+    /// Starts the helper: `program` with the argument `helper`.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub(crate) fn start(program: &Path) -> io::Result<Client> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_timeout(&ours, Timeout::Send, Some(PATIENCE))?;
+        // A process group of its own: a terminal's interrupt goes to the daemon alone.
+        let process = Command::new(program)
+            .arg0("trama:helper")
+            .arg("helper")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        Ok(Client { socket: Mutex::new(Some(ours)), process: Mutex::new(process) })
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Answer {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = socket.as_ref() else {
+            return Err(ENDED.into());
+        };
+        let asked = send(open, request, fds).and_then(|()| receive::<Reply>(open));
+        match asked {
+            Ok(Some(Message { body: Reply::Refused(text), .. })) => Err(text),
+            Ok(Some(Message { body, fds })) => Ok((body, fds)),
+            Ok(None) => {
+                *socket = None;
+                Err(ENDED.into())
+            }
+            Err(error) => {
+                *socket = None;
+                let is_closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+                Err(match is_closed.contains(&error.kind()) {
+                    true => ENDED.into(),
+                    false => format!("the helper does not answer: {error}; restart tramad"),
+                })
+            }
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // The helper ends when its channel closes.
+        *self.socket.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+        let _ = self.process.get_mut().unwrap_or_else(PoisonError::into_inner).wait();
+    }
+}

@@ -1,0 +1,115 @@
+//! Writes the configuration file so that it is complete at every moment.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+/// Returns a file in memory with this text, from its beginning.
+pub(crate) fn in_memory(text: &str) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("trama-config", MemfdFlags::CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// Returns the text of a file that [`in_memory`] has made, which has at most `longest` bytes.
+pub(crate) fn text_of(file: File, longest: u64) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(longest).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Creates the file, and its folder if that does not exist.
+pub(crate) fn create(file: &Path, text: &str, is_private: bool) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    // A user's folders are private (XDG Base Directory Specification).
+    let mode = if is_private { 0o700 } else { 0o755 };
+    fs::DirBuilder::new().recursive(true).mode(mode).create(folder)?;
+    let mut made = OpenOptions::new().write(true).create_new(true).open(file)?;
+    made.write_all(text.as_bytes())?;
+    made.sync_all()
+}
+
+/// Replaces the file's content in one step: a reader sees the old or the new content. Owner and
+/// mode stay; a symbolic link stays and its target changes.
+pub(crate) fn replace(file: &Path, text: &str) -> io::Result<()> {
+    let target = fs::canonicalize(file)?;
+    let metadata = fs::metadata(&target)?;
+    let (directory, draft) = draft_path(&target)?;
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let written = write_draft(&draft, text, &metadata).and_then(|()| fs::rename(&draft, &target));
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+        return written;
+    }
+    File::open(directory)?.sync_all()
+}
+
+/// The directory of the file and the path of its draft in that directory.
+fn draft_path(target: &Path) -> io::Result<(PathBuf, PathBuf)> {
+    let no_file = || io::Error::from(io::ErrorKind::InvalidInput);
+    let directory = target.parent().ok_or_else(no_file)?.to_owned();
+    let mut name = OsString::from(".");
+    name.push(target.file_name().ok_or_else(no_file)?);
+    name.push(format!(".{}.new", std::process::id()));
+    let draft = directory.join(name);
+    Ok((directory, draft))
+}
+
+fn write_draft(draft: &Path, text: &str, like: &fs::Metadata) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    file.write_all(text.as_bytes())?;
+    let made = file.metadata()?;
+    if (made.uid(), made.gid()) != (like.uid(), like.gid()) {
+        fchown(&file, Some(like.uid()), Some(like.gid()))?;
+    }
+    file.set_permissions(like.permissions())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn mode_and_link_stay_and_no_draft_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("lab.toml");
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        let link = directory.path().join("link.toml");
+        std::os::unix::fs::symlink("lab.toml", &link).unwrap();
+        replace(&link, "new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().file_type().is_symlink());
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_file_is_made_with_its_folder_and_never_over_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a/b/lab.toml");
+        create(&file, "text", true).unwrap();
+        let folder = file.parent().unwrap();
+        assert_eq!(fs::metadata(folder).unwrap().permissions().mode() & 0o7777, 0o700);
+        assert!(create(&file, "other", true).is_err());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "text");
+    }
+
+    #[test]
+    fn a_text_in_memory_is_read_from_its_beginning() {
+        let file = in_memory("text").unwrap();
+        assert_eq!(text_of(file.into(), 100).unwrap(), "text");
+    }
+}

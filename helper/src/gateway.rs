@@ -1,0 +1,255 @@
+//! Starts gateway processes.
+//!
+//! A gateway is a child of `tramad`, which waits for its end, although the helper starts it. It
+//! begins as the helper's user in namespaces of its own, and becomes the gateways' user before it
+//! reads anything (`trama_gateway::process`).
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, fchown};
+use std::path::{Path, PathBuf};
+
+use libc::{CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PARENT};
+use nix::unistd::{User, getegid, geteuid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Access, AtFlags, Gid, Mode as FileMode, OFlags, Uid, access, chownat, open};
+use rustix::process::{Signal, pidfd_send_signal};
+
+use trama_sandbox::{Mode, TRAP_VARIABLE};
+
+use crate::request::{Answer, Reply};
+use crate::spawn::{Spawn, Spawned, is_first_process, spawn};
+
+/// The user of gateways; the package makes it.
+const USER: &str = "trama-gateway";
+/// The user instead if there is none of that name (`nobody`).
+const NOBODY: u32 = 65534;
+/// Environment variables that gateways are passed.
+const PASSED: [&str; 2] = [TRAP_VARIABLE, "RUST_BACKTRACE"];
+
+/// Whose children gateways become.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parent {
+    /// Of this process, which is not a helper. They keep its user and namespaces.
+    Itself,
+    /// Of the process that has started this one.
+    Caller,
+}
+
+/// Starts and kills gateways.
+pub(crate) struct Gateways {
+    program: PathBuf,
+    parent: Parent,
+    /// The user and group that gateways become; `None`: they keep theirs.
+    user: Option<(u32, u32)>,
+    is_user_missing: bool,
+    sandbox: Mode,
+    running: HashMap<u32, OwnedFd>,
+    /// At this number, those that have ended are removed.
+    prune_at: usize,
+}
+
+impl Gateways {
+    pub(crate) fn new(program: PathBuf, parent: Parent, sandbox: Mode) -> Gateways {
+        let can_change = parent == Parent::Caller && geteuid().is_root();
+        let found = User::from_name(USER).ok().flatten();
+        let is_user_missing = can_change && found.is_none();
+        let user = found.map_or((NOBODY, NOBODY), |it| (it.uid.as_raw(), it.gid.as_raw()));
+        let user = can_change.then_some(user);
+        let (running, prune_at) = (HashMap::new(), 64);
+        Gateways { program, parent, user, is_user_missing, sandbox, running, prune_at }
+    }
+
+    /// Opens a network's lease folder below `state`; makes it, for the gateways' user alone.
+    pub(crate) fn lease_folder(&self, state: &Path, network: &str) -> Result<OwnedFd, String> {
+        if network.is_empty() || network.contains(['/', '\0']) {
+            return Err(format!("{network:?} is not the name of a network"));
+        }
+        // A prefix, so that no name leads to another folder.
+        let path = state.join(format!("leases-{network}"));
+        self.open_folder(&path).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    fn open_folder(&self, path: &Path) -> io::Result<OwnedFd> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = open(path, flags, FileMode::empty())?;
+        let Some((user, group)) = self.user else { return Ok(folder) };
+        if std::fs::File::from(folder.try_clone()?).metadata()?.uid() != user {
+            // Made by a version whose gateways had another user.
+            for entry in std::fs::read_dir(path)? {
+                let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(group));
+                let name = entry?.file_name();
+                chownat(&folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            fchown(&folder, Some(user), Some(group))?;
+        }
+        Ok(folder)
+    }
+
+    /// Starts the gateway of a network; `leases` is the folder below which it has its leases.
+    pub(crate) fn start(
+        &mut self,
+        network: &str,
+        leases: Option<&Path>,
+        channel: OwnedFd,
+    ) -> Answer {
+        let (folder, folder_fault) = match leases.map(|state| self.lease_folder(state, network)) {
+            Some(Ok(folder)) => (Some(folder), None),
+            Some(Err(fault)) => (None, Some(fault)),
+            None => (None, None),
+        };
+        let (spawned, mut missing) = self
+            .spawn(network, folder.as_ref(), &channel)
+            .map_err(|error| format!("start a process: {error}"))?;
+        let Spawned { process, pidfd } = spawned;
+        missing.extend(self.is_user_missing.then(|| {
+            format!("a user of their own for gateways, which are user {NOBODY}: useradd -r {USER}")
+        }));
+        self.prune();
+        self.running.insert(process, pidfd);
+        Ok((Reply::Gateway { process, folder_fault, missing }, Vec::new()))
+    }
+
+    fn spawn(
+        &self,
+        network: &str,
+        folder: Option<&OwnedFd>,
+        channel: &OwnedFd,
+    ) -> io::Result<(Spawned, Vec<String>)> {
+        access(&self.program, Access::EXEC_OK)?;
+        let null = open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, FileMode::empty())?;
+        let program = CString::new(self.program.as_os_str().as_bytes())?;
+        let namespaces = self.namespaces();
+        let maps = user_maps()?;
+        let with = |namespaces: i32| {
+            let has_own_mounts = namespaces & CLONE_NEWNS != 0;
+            let is_new_user = namespaces & CLONE_NEWUSER != 0;
+            let parent = if self.parent == Parent::Caller { CLONE_PARENT } else { 0 };
+            spawn(&Spawn {
+                program: &program,
+                arguments: self.arguments(network, has_own_mounts, folder.is_some())?,
+                environment: environment()?,
+                input: channel,
+                output: &null,
+                third: folder,
+                maps: if is_new_user { &maps } else { &[] },
+                flags: namespaces | parent,
+            })
+        };
+        match with(namespaces) {
+            Err(error) if namespaces != 0 => {
+                let missing = format!("namespaces of gateways (mount, pid, ipc): {error}");
+                Ok((with(0)?, vec![missing]))
+            }
+            result => Ok((result?, Vec::new())),
+        }
+    }
+
+    /// The namespaces that a gateway gets: those that take privileges, or as a user a namespace
+    /// for them.
+    fn namespaces(&self) -> i32 {
+        let own = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC;
+        match self.parent {
+            Parent::Itself => 0,
+            // Its siblings' parent would be in another namespace.
+            Parent::Caller if is_first_process() => 0,
+            Parent::Caller if geteuid().is_root() => own,
+            Parent::Caller => own | CLONE_NEWUSER,
+        }
+    }
+
+    fn arguments(
+        &self,
+        network: &str,
+        has_own_mounts: bool,
+        has_folder: bool,
+    ) -> io::Result<Vec<CString>> {
+        let mode = self.sandbox.name().to_owned();
+        let name = format!("trama:{network}");
+        let mut arguments = vec![name, "gateway".into(), "--sandbox".into(), mode];
+        if let Some((user, group)) = self.user {
+            arguments.extend(["--user".into(), format!("{user}:{group}")]);
+        }
+        arguments.extend(has_own_mounts.then(|| "--own-mounts".into()));
+        arguments.extend(has_folder.then(|| "--leases".into()));
+        arguments.into_iter().map(|text| Ok(CString::new(text)?)).collect()
+    }
+
+    /// Kills a process that was started here.
+    pub(crate) fn kill(&mut self, process: u32) {
+        if let Some(pidfd) = self.running.remove(&process) {
+            // One that has ended is no error.
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        }
+    }
+
+    /// Forgets those that have ended, once there are many.
+    fn prune(&mut self) {
+        if self.running.len() >= self.prune_at {
+            self.running.retain(|_, pidfd| !has_ended(pidfd));
+            self.prune_at = 2 * self.running.len() + 64;
+        }
+    }
+}
+
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+fn environment() -> io::Result<Vec<CString>> {
+    let of = |name: &&str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
+    PASSED.iter().filter_map(of).map(|text| Ok(CString::new(text)?)).collect()
+}
+
+/// The maps by which the caller's user is root in a new user namespace (user_namespaces(7)).
+fn user_maps() -> io::Result<[(&'static std::ffi::CStr, CString); 3]> {
+    let (user, group) = (geteuid(), getegid());
+    Ok([
+        (c"/proc/self/setgroups", CString::new("deny")?),
+        (c"/proc/self/uid_map", CString::new(format!("0 {user} 1"))?),
+        (c"/proc/self/gid_map", CString::new(format!("0 {group} 1"))?),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gateways() -> Gateways {
+        Gateways::new("/bin/true".into(), Parent::Itself, Mode::Enforce)
+    }
+
+    #[test]
+    fn a_lease_folder_is_made_for_its_user_and_no_name_leads_elsewhere() {
+        use std::os::unix::fs::PermissionsExt;
+        let state = tempfile::tempdir().unwrap();
+        gateways().lease_folder(&state.path().join("deep"), "lab").unwrap();
+        let made = std::fs::metadata(state.path().join("deep/leases-lab")).unwrap();
+        assert_eq!(made.permissions().mode() & 0o7777, 0o700);
+        for name in ["", "a/b", "../x"] {
+            let refused = gateways().lease_folder(state.path(), name).unwrap_err();
+            assert!(refused.contains("not the name of a network"), "{refused}");
+        }
+        std::os::unix::fs::symlink("/etc", state.path().join("leases-link")).unwrap();
+        assert!(gateways().lease_folder(state.path(), "link").is_err(), "a link is not followed");
+    }
+
+    #[test]
+    fn a_process_runs_and_only_one_started_here_is_killed() {
+        let (channel, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut gateways = Gateways::new("/bin/sh".into(), Parent::Itself, Mode::Enforce);
+        // `sh gateway` ends at once, with an error: there is no such script.
+        let (reply, _) = gateways.start("lab", None, channel.into()).unwrap();
+        let Reply::Gateway { process, folder_fault: None, .. } = reply else { panic!("{reply:?}") };
+        let pid = rustix::process::Pid::from_raw(process as i32);
+        let ended = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
+        assert!(ended.unwrap().unwrap().1.exit_status().is_some());
+        gateways.kill(1);
+        gateways.kill(process);
+    }
+}

@@ -1,0 +1,37 @@
+//! The helper: the one process of trama with privileges.
+//!
+//! `tramad` maps the memory of guests and parses what their VMMs send, so it has no capability and
+//! opens no socket. What needs either is done by a child process, the *helper*, which it starts
+//! before it gives up its own:
+//!
+//! ```text
+//!  tramad ──── Request, descriptors ───▶ helper ── opens TAPs, packet sockets, Unix sockets,
+//!  (Rights)    one datagram each         (Acts)     the configuration file, lease folders
+//!         ◀─── Reply, descriptors ─────       │
+//!            └── is the parent of ──▶ gateway ◀── starts (clone3(2), CLONE_PARENT)
+//! ```
+//!
+//! The helper parses nothing that a guest, a peer or a VMM has sent. It takes requests from
+//! `tramad` alone, in a narrow format ([`request`]), and does not trust them ([`rules`]): what
+//! reaches other people's traffic or sockets must stand in the configuration as the operator wrote
+//! it, or in a command of `tramactl` that root ran.
+//!
+//! [`Rights`] is `tramad`'s side. In tests it carries out requests in its own process.
+
+mod acts;
+mod approvals;
+mod client;
+mod config_file;
+mod gateway;
+mod process;
+mod remote_sockets;
+mod request;
+mod rights;
+mod rules;
+mod sockets;
+mod spawn;
+mod wire;
+
+pub use process::run;
+pub use request::{ConfigFile, Setup};
+pub use rights::{Gateway, Rights};

@@ -1,0 +1,137 @@
+//! What `tramad` may ask of the helper, and the answers.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What the helper is told before anything else, while `tramad` has read nothing but its
+/// configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// The folder for state, with the lease folders.
+    pub state: PathBuf,
+    /// The folder for sockets; it is created when the first socket in it is made.
+    pub run: PathBuf,
+    /// The socket on which root approves what `tramad` may ask for; `None`: none.
+    pub approvals: Option<PathBuf>,
+    /// How strictly system calls are restricted: the name of a [`trama_sandbox::Mode`].
+    pub sandbox: String,
+}
+
+/// How the configuration file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConfigFile {
+    /// It exists, and keeps its owner and mode.
+    Replace,
+    /// It does not exist; its folder is created as well.
+    Create {
+        /// Whether the folder is for its owner alone.
+        is_private: bool,
+    },
+}
+
+/// A request. Descriptors that belong to it are passed with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// The first one.
+    Setup(Setup),
+    /// The numbers of a user and a group, which are names or numbers.
+    Ids { user: Option<String>, group: Option<String> },
+    /// A TAP device. Answer: [`Reply::Tap`] and the device.
+    Tap(TapRequest),
+    /// Joins an interface. Answer: [`Reply::Uplink`], the packet socket, and, if frames reach the
+    /// interface's own host, the attachment of the program that passes them.
+    Uplink { ifname: String, mtu: u16 },
+    /// A listening Unix socket. Answer: [`Reply::Listening`] and the socket.
+    Listen { path: PathBuf, access: AccessIds },
+    /// Changes owner, group and mode of a socket that the helper has made.
+    SetAccess { socket: u64, access: AccessIds },
+    /// Removes the file of a socket that the helper has made.
+    Close { socket: u64 },
+    /// A connection to a Unix socket. Answer: [`Reply::Done`] and the connection.
+    Connect { path: PathBuf },
+    /// Whether a network's lease folder can be had; makes it.
+    LeaseFolder { network: String },
+    /// Starts the gateway process of a network; with its end of the channel. Answer:
+    /// [`Reply::Gateway`].
+    Gateway { network: String, leases: bool },
+    /// Kills a gateway process.
+    Kill { process: u32 },
+    /// Opens the configuration file. Answer: [`Reply::Done`] and the file, or [`Reply::Missing`].
+    ReadConfig,
+    /// Writes the configuration file; with a file that has the text.
+    WriteConfig(ConfigFile),
+}
+
+/// Owner, group and mode of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AccessIds {
+    pub(crate) owner: Option<u32>,
+    pub(crate) group: Option<u32>,
+    pub(crate) mode: Option<u32>,
+}
+
+/// The options of a TAP device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TapRequest {
+    pub(crate) ifname: String,
+    pub(crate) netns: Option<String>,
+    pub(crate) address: Vec<(IpAddr, u8)>,
+    pub(crate) mtu: u16,
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) vnet_header: bool,
+}
+
+/// The answer to a request, with descriptors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Done,
+    /// It will not be done, or cannot be; the text has the remedy.
+    Refused(String),
+    /// The file does not exist.
+    Missing,
+    /// To [`Request::Setup`]: what of the sandbox is not in force, each with its reason.
+    Ready {
+        missing: Vec<String>,
+    },
+    Ids {
+        user: Option<u32>,
+        group: Option<u32>,
+    },
+    Tap {
+        offloads: u8,
+        vnet_header: bool,
+        /// Device and inode of the named namespace.
+        namespace: Option<(u64, u64)>,
+        mac: Option<[u8; 6]>,
+    },
+    Uplink {
+        header: usize,
+        offloads: u8,
+        mac: [u8; 6],
+        /// Why frames do not reach the interface's own host.
+        to_host_fault: Option<String>,
+    },
+    Listening {
+        socket: u64,
+        note: Option<String>,
+    },
+    Gateway {
+        process: u32,
+        /// Why it has no lease folder, although it should.
+        folder_fault: Option<String>,
+        missing: Vec<String>,
+    },
+}
+
+/// The answer as it is passed on: the reply and its descriptors, or the text of a refusal.
+pub(crate) type Answer = Result<(Reply, Vec<OwnedFd>), String>;
+
+/// The text of a reply that does not fit its request.
+pub(crate) fn unexpected(reply: &Reply) -> String {
+    format!("unexpected answer of the helper: {reply:?}")
+}

@@ -1,0 +1,246 @@
+//! What the helper does for `tramad`, and what it refuses.
+//!
+//! A subverted `tramad` asks for whatever its master wants. So a request is not granted because
+//! `tramad` says that it is configured. What could reach other people's traffic or sockets must be
+//! *approved*: its name is a word of the configuration as the operator wrote it, or of a command
+//! of `tramactl` that root ran ([`crate::approvals`]). The configuration is read by the helper
+//! itself, before `tramad` has heard from a guest and whenever it is read again; words that the
+//! file has only because `tramad` saved them are not approved.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+
+/// Most words that are remembered; a configuration of 5000 ports has some 30,000.
+const MOST_WORDS: usize = 1 << 20;
+/// Where the kernel shows interfaces.
+const INTERFACES: &str = "/sys/class/net";
+
+/// A request that is refused; the text has the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{what} is not approved: it is neither in the configuration as it was written by hand nor in \
+     a command that root ran; run as root: tramactl approve {word}"
+)]
+pub(crate) struct NotApproved {
+    what: String,
+    word: String,
+}
+
+/// The words that are approved.
+pub(crate) enum Rules {
+    /// In tests: everything is.
+    All,
+    /// These are.
+    Words(Words),
+}
+
+/// See [`Rules`].
+#[derive(Default)]
+pub(crate) struct Words {
+    approved: HashSet<String>,
+    /// The words of the configuration as `tramad` last had it saved.
+    saved: HashSet<String>,
+    run: PathBuf,
+}
+
+impl Rules {
+    /// Rules that approve nothing yet. `run` is the folder of sockets without a path of their own.
+    pub(crate) fn new(run: PathBuf) -> Rules {
+        Rules::Words(Words { run, ..Words::default() })
+    }
+
+    /// Approves the words of the configuration but those that `tramad` had saved.
+    pub(crate) fn read(&mut self, text: &str) {
+        if let Rules::Words(words) = self {
+            let new = words_of(text).filter(|word| !words.saved.contains(*word));
+            let new: Vec<String> = new.map(str::to_owned).collect();
+            words.approve(new);
+        }
+    }
+
+    /// Remembers the text that `tramad` has saved.
+    pub(crate) fn saved(&mut self, text: &str) {
+        if let Rules::Words(words) = self {
+            words.saved = words_of(text).map(str::to_owned).collect();
+        }
+    }
+
+    /// Approves the words of a command that root ran.
+    pub(crate) fn approve(&mut self, command: &str) {
+        if let Rules::Words(words) = self {
+            words.approve(words_of(command).map(str::to_owned).collect());
+        }
+    }
+
+    /// Checks that an interface of the host may be joined.
+    pub(crate) fn uplink(&self, ifname: &str) -> Result<(), NotApproved> {
+        self.check(|words| words.has(ifname), || (format!("uplink {ifname}"), ifname))
+    }
+
+    /// Checks that a TAP device may be made, or taken if it exists.
+    pub(crate) fn tap(
+        &self,
+        ifname: &str,
+        netns: Option<&str>,
+        addresses: &[(IpAddr, u8)],
+    ) -> Result<(), NotApproved> {
+        let is_new = netns.is_some() || !Path::new(INTERFACES).join(ifname).exists();
+        let what = || (format!("interface {ifname}, which exists,"), ifname);
+        self.check(|words| is_new || words.has(ifname), what)?;
+        for (address, prefix) in addresses {
+            let text = format!("{address}/{prefix}");
+            let is_fine = |words: &Words| {
+                IpNet::new(*address, *prefix)
+                    .is_ok_and(|it| is_private(&it) || words.has_network(&it))
+            };
+            self.check(is_fine, || (format!("public address {text}"), &text))?;
+        }
+        Ok(())
+    }
+
+    /// Checks that a socket of another process may be connected to.
+    pub(crate) fn connect(&self, path: &Path) -> Result<(), NotApproved> {
+        let text = path.to_string_lossy();
+        self.check(|words| words.has_path(path), || (format!("socket {text}"), &text))
+    }
+
+    fn check<'a>(
+        &self,
+        is_fine: impl FnOnce(&Words) -> bool,
+        what: impl FnOnce() -> (String, &'a str),
+    ) -> Result<(), NotApproved> {
+        match self {
+            Rules::Words(words) if !is_fine(words) => {
+                let (what, word) = what();
+                Err(NotApproved { what, word: word.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Words {
+    fn approve(&mut self, words: Vec<String>) {
+        let room = MOST_WORDS.saturating_sub(self.approved.len());
+        self.approved.extend(words.into_iter().take(room));
+    }
+
+    fn has(&self, word: &str) -> bool {
+        self.approved.contains(word)
+    }
+
+    /// A path is approved as a whole; in the folder of sockets, its name is enough.
+    fn has_path(&self, path: &Path) -> bool {
+        let has = |part: &OsStr| part.to_str().is_some_and(|part| self.has(part));
+        let is_in_folder = path.parent() == Some(&self.run);
+        // The socket of a port without a path is called by the port's name.
+        let is_named = path.file_name().is_some_and(has) || path.file_stem().is_some_and(has);
+        has(path.as_os_str()) || is_in_folder && is_named
+    }
+
+    /// A network is approved by any address of it, with or without a prefix length.
+    fn has_network(&self, wanted: &IpNet) -> bool {
+        self.approved.iter().any(|word| {
+            let address = word.split('/').next().unwrap_or_default().parse::<IpAddr>();
+            address.is_ok_and(|address| wanted.contains(&address))
+        })
+    }
+}
+
+/// Whether the addresses are private, and their prefix is no wider than the private range.
+fn is_private(net: &IpNet) -> bool {
+    const PRIVATE: [&str; 7] = [
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+    ];
+    PRIVATE.iter().filter_map(|range| range.parse::<IpNet>().ok()).any(|range| range.contains(net))
+}
+
+/// The words of a configuration or a command: what stands between quotes, equals signs and the
+/// like. What is in quotes is also a word as a whole.
+fn words_of(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = text.split(['"', '\'', '\n', '\0']);
+    let words = text.split(|c: char| c.is_whitespace() || "\"'=,[]{}\0".contains(c));
+    quoted.chain(words).map(str::trim).filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str =
+        "[[network]]\nuplink = \"eth0\" # a note\n[[port]]\npath = \"/vms/a b.sock\"\n";
+
+    fn rules() -> Rules {
+        let mut rules = Rules::new("/run/trama".into());
+        rules.read(TEXT);
+        rules
+    }
+
+    #[test]
+    fn what_the_operator_wrote_is_approved_and_no_more() {
+        let rules = rules();
+        assert!(rules.uplink("eth0").is_ok());
+        let refused = rules.uplink("eth1").unwrap_err().to_string();
+        assert!(refused.starts_with("uplink eth1 is not approved"), "{refused}");
+        assert!(refused.ends_with("run as root: tramactl approve eth1"), "{refused}");
+        assert!(rules.connect(Path::new("/vms/a b.sock")).is_ok());
+        assert!(rules.connect(Path::new("/run/docker.sock")).is_err());
+    }
+
+    #[test]
+    fn what_tramad_saves_is_not_approved_by_reading_it_again() {
+        let mut rules = rules();
+        let forged = format!("{TEXT}uplink = \"eth1\"\n");
+        rules.saved(&forged);
+        rules.read(&forged);
+        assert!(rules.uplink("eth1").is_err());
+        // The operator adds another one to the saved file.
+        rules.read(&format!("{forged}uplink = \"eth2\"\n"));
+        assert!(rules.uplink("eth1").is_err() && rules.uplink("eth2").is_ok());
+    }
+
+    #[test]
+    fn a_command_of_root_approves_its_words() {
+        let mut rules = rules();
+        rules.approve("add-port\0lab\0up\0--\0set\0Interface\0up\0options:ifname=eth1");
+        assert!(rules.uplink("eth1").is_ok());
+        rules.approve("set\0Interface\0a\0options:path=b.sock");
+        assert!(rules.connect(Path::new("/run/trama/b.sock")).is_ok());
+        assert!(rules.connect(Path::new("/run/b.sock")).is_err());
+    }
+
+    #[test]
+    fn public_addresses_and_existing_interfaces_need_approval() {
+        let mut rules = rules();
+        let at = |text: &str| {
+            let net: IpNet = text.parse().unwrap();
+            vec![(net.addr(), net.prefix_len())]
+        };
+        for fine in ["10.1.2.3/24", "192.168.56.1/24", "fd00::1/64", "fe80::1/64", "10.0.0.1/8"] {
+            assert!(rules.tap("new0", None, &at(fine)).is_ok(), "{fine}");
+        }
+        for wrong in ["10.0.0.1/7", "0.0.0.0/0", "198.51.100.1/24", "2001:db8::1/64", "::/0"] {
+            assert!(rules.tap("new0", None, &at(wrong)).is_err(), "{wrong}");
+        }
+        rules.approve("198.51.100.0/24");
+        assert!(rules.tap("new0", None, &at("198.51.100.1/24")).is_ok());
+        assert!(rules.tap("lo", None, &[]).is_err(), "it exists");
+        rules.approve("lo");
+        assert!(rules.tap("lo", None, &[]).is_ok());
+    }
+
+    #[test]
+    fn in_tests_everything_is_approved() {
+        assert!(Rules::All.uplink("eth0").is_ok() && Rules::All.connect(Path::new("/x")).is_ok());
+    }
+}

@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+
+mod calls;
+mod files;
+mod kernel;
+mod lists;
+mod mode;
+mod mounts;
+mod privileges;
+pub mod probe;
+
+pub use calls::restrict_calls;
+pub use files::{Files, Place, restrict_files};
+pub use kernel::inherited_descriptor;
+pub use lists::Process;
+pub use mode::{Missing, Mode, TRAP_VARIABLE, UnknownMode};
+pub use mounts::restrict_mounts;
+pub use privileges::{become_user, drop_privileges, keep_only};
+pub use rustix::thread::CapabilitySet;

@@ -1,0 +1,92 @@
+//! What the daemon's processes cannot do, each tried in a process that is restricted as they are.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use trama_tests::tramad::binary;
+
+/// How an attempt ends.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum End {
+    Done,
+    /// The call fails with this error.
+    Refused(i32),
+    /// The process is killed for the call.
+    Killed,
+}
+
+use End::{Done, Killed, Refused};
+
+/// EPERM, EACCES, ENOSYS.
+const PERM: End = Refused(1);
+const ACCESS: End = Refused(13);
+const UNKNOWN: End = Refused(38);
+/// The signal of a filter that kills.
+const SIGSYS: i32 = 31;
+
+/// What is tried, and how it ends in a switch, a gateway and a helper.
+const ATTEMPTS: &[(&str, End, End, End)] = &[
+    ("exec", Killed, Killed, Done),
+    ("spawn", PERM, PERM, Done),
+    ("thread", Done, Done, Done),
+    ("ptrace", Killed, Killed, Killed),
+    ("exec-memory", PERM, PERM, Done),
+    ("unshare", Killed, Killed, Done),
+    ("socket-unix", PERM, PERM, Done),
+    ("socket-netlink", Done, PERM, Done),
+    // A helper without capabilities.
+    ("socket-packet", PERM, PERM, PERM),
+    ("socket-raw", PERM, PERM, PERM),
+    ("socket-tcp", PERM, Done, Done),
+    ("socket-udp6", PERM, Done, Done),
+    ("listen", PERM, Done, Done),
+    ("bind-udp", PERM, Done, Done),
+    ("open-shadow", ACCESS, ACCESS, Done),
+    ("open-program", ACCESS, ACCESS, Done),
+    ("write-file", ACCESS, ACCESS, Done),
+    ("signal", UNKNOWN, UNKNOWN, Done),
+    ("unlisted", UNKNOWN, UNKNOWN, Done),
+];
+
+/// The end of an attempt in a process of its own.
+#[track_caller]
+fn attempt(process: &str, what: &str) -> End {
+    let mut command = Command::new(binary("tramad"));
+    // A trap would end each attempt in the same way.
+    command.args(["probe-sandbox", process, what]).env_remove("TRAMA_SANDBOX");
+    let output = command.output().expect("run tramad");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.signal() == Some(SIGSYS) {
+        return Killed;
+    }
+    // The program that was executed prints nothing.
+    if output.status.success() && matches!(text.trim(), "done" | "") {
+        return Done;
+    }
+    let number = text.trim().rsplit_once("(os error ").and_then(|(head, number)| {
+        let number = number.strip_suffix(')')?.parse().ok()?;
+        head.starts_with("refused: ").then_some(number)
+    });
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Refused(number.unwrap_or_else(|| panic!("{process} {what}: {text}{errors}{:?}", output.status)))
+}
+
+#[test]
+fn restricted_processes_cannot_do_what_they_never_need() {
+    for (what, switch, gateway, helper) in ATTEMPTS {
+        for (process, end) in [("switch", switch), ("gateway", gateway), ("helper", helper)] {
+            assert_eq!(attempt(process, what), *end, "{what} in a {process}");
+        }
+    }
+}
+
+#[test]
+fn under_a_trap_a_call_that_is_not_on_the_list_is_named() {
+    let mut command = Command::new(binary("tramad"));
+    command.args(["probe-sandbox", "gateway", "unlisted"]).env("TRAMA_SANDBOX", "trap");
+    let output = command.output().expect("run tramad");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.starts_with("sandbox: system call "), "{errors}");
+    assert!(errors.ends_with(" is not on the list, in tramad\n"), "{errors}");
+    assert_eq!(output.status.code(), Some(159), "{errors}");
+}
