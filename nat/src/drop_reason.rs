@@ -137,7 +137,7 @@ impl Counters {
         self.count_at(port, reason.name());
     }
 
-    /// Counts a port's frame that someone else has dropped, for a reason of this label.
+    /// Counts a port's frame that the caller has dropped for a reason with this label.
     pub fn count_at(&mut self, port: PortMark, reason: &'static str) {
         *self.by_port.entry((port, reason)).or_default() += 1;
     }

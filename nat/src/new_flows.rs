@@ -1,12 +1,11 @@
 //! Shares of new flows: how many each switch port may open in one pass of the event loop.
 //!
-//! A new UDP or ICMP flow is a socket, which takes as long as some twenty datagrams of a flow that
-//! exists, and often another flow closes to make room. A guest that sends each datagram from
-//! another port would fill every pass with that, and all others would wait. So the new flows of a
-//! pass are dealt in equal parts to the ports that have asked for some lately. A port that is alone
-//! is not limited. A port beyond its part takes from its burst allowance, which is for a guest
-//! whose programs all begin at once, such as look-ups of a page's hosts; then its frames are
-//! dropped before a socket is made.
+//! A new UDP or ICMP flow is a socket, which takes as long as many datagrams of a flow that exists,
+//! and often another flow closes to make room. A guest that sends each datagram from another port
+//! would fill every pass with that, and all others would wait. So the new flows of a pass are dealt
+//! in equal parts to the ports that have asked for some lately. A port that is alone is not
+//! limited. A port beyond its part takes from its burst allowance, which is for a guest that looks
+//! up many names at once; then its frames are dropped before a socket is made.
 //!
 //! Connections take part, so that a port that only connects has its part, but are not refused here:
 //! a SYN waits for the turn of its port ([`tcp`](crate::tcp)).
@@ -28,7 +27,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const BURST: u32 = 128;
 const BURST_REFILL: Duration = Duration::from_millis(2);
 
-/// Who may open how many flows.
+/// New flows by port.
 pub(crate) struct NewFlows {
     asking: HashMap<PortMark, Asking, RandomState>,
     /// The number of the current interval, and the ports that asked in it and in the one before but
@@ -81,7 +80,7 @@ impl NewFlows {
         true
     }
 
-    /// Counts a new flow of a port that has had its turn already.
+    /// Counts a new flow whose port has waited for its turn, and is not refused.
     pub(crate) fn count(&mut self, now: Duration, port: PortMark) {
         self.ask(now, port);
         if let Some(asking) = self.asking.get_mut(&port) {

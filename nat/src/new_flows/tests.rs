@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -33,7 +35,7 @@ fn ports_that_ask_have_equal_parts_of_a_pass() {
     let mut flows = without_bursts(now, &[FIRST, SECOND]);
     let part = FLOWS_PER_PASS as usize / 2;
     for _ in 0..3 {
-        // Whoever comes first.
+        // The one that comes first has no advantage.
         assert_eq!(taken(&mut flows, now, FIRST, 64), part);
         assert_eq!(taken(&mut flows, now, SECOND, 64), part);
         flows.next_pass();
@@ -102,7 +104,8 @@ proptest! {
     /// Who shares a pass is as a plain list of all asks has it.
     #[test]
     fn shares_agree_with_a_list_of_all_asks(steps in prop::collection::vec(step(), 1..400)) {
-        let mut flows = NewFlows { bursts: RateLimiter::new(0, BURST_REFILL), ..NewFlows::default() };
+        let bursts = RateLimiter::new(0, BURST_REFILL);
+        let mut flows = NewFlows { bursts, ..NewFlows::default() };
         let mut now = Duration::ZERO;
         let mut asks: Vec<(u64, u64)> = Vec::new();
         let mut opened: Vec<u64> = Vec::new();
@@ -123,7 +126,7 @@ proptest! {
             let interval = now.as_millis() as u64 / 100;
             asks.push((interval, port));
             let lately = asks.iter().filter(|(at, _)| at + 1 >= interval);
-            let ports = lately.map(|(_, port)| port).collect::<std::collections::HashSet<_>>().len();
+            let ports = lately.map(|(_, port)| port).collect::<HashSet<_>>().len();
             let own = opened.iter().filter(|other| **other == port).count();
             let part = (FLOWS_PER_PASS as usize / ports).max(1);
             let expected = ports == 1 || own < part;

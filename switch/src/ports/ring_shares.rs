@@ -186,7 +186,10 @@ mod tests {
         #[test]
         fn an_old_index_admits_nothing_that_a_new_one_refuses(
             ports in 1u16..200,
-            steps in prop::collection::vec((0u16..200, 1u16..40, 0usize..40, any::<bool>()), 1..100),
+            steps in prop::collection::vec(
+                (0u16..200, 1u16..40, 0usize..40, any::<bool>()),
+                1..100,
+            ),
         ) {
             let mut lab = Lab::new();
             let mut known = SIZE;
