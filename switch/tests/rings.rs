@@ -209,14 +209,14 @@ fn a_gateways_ring_is_shared_by_its_senders() {
         let counters = guest.counters.snapshot();
         (counters.rx_frames, counters.dropped(DropReason::GatewayShare))
     };
-    assert_eq!(send(&mut lab, 0, 200), (200, 72), "half of the ring");
-    assert_eq!(send(&mut lab, 1, 200), (200, 136), "half of the rest");
-    assert_eq!(send(&mut lab, 2, 30), (30, 0), "a newcomer finds room");
-    assert_eq!(gateway.frames().len(), 128 + 64 + 30);
+    assert_eq!(send(&mut lab, 0, 250), (250, 45), "four fifths of the ring");
+    assert_eq!(send(&mut lab, 1, 200), (200, 159), "four fifths of the rest");
+    assert_eq!(send(&mut lab, 2, 5), (5, 0), "a newcomer finds room");
+    assert_eq!(gateway.frames().len(), 205 + 41 + 5);
     // The gateway has replaced all buffers, and everyone is paid back.
-    assert_eq!(send(&mut lab, 0, 128), (328, 72));
-    assert_eq!(send(&mut lab, 2, 60), (90, 0));
-    assert_eq!(gateway.frames().len(), 188);
+    assert_eq!(send(&mut lab, 0, 205), (455, 45));
+    assert_eq!(send(&mut lab, 2, 40), (45, 0));
+    assert_eq!(gateway.frames().len(), 245);
     assert_eq!(gateway.counters.snapshot().dropped_total(), 0, "counted where they came from");
 }
 
@@ -231,15 +231,14 @@ fn a_gateway_without_buffers_has_its_drops_counted_at_the_sender() {
     let mut sender = Guest::add(&mut lab.engine, port(lab.network, trunk()), large, all);
     lab.engine.set_offloads(gateway.id, Offloads::CSUM | Offloads::TSO4);
     lab.settle();
-    // Each takes 30 of 256 buffers. The fifth begins within the share and ends beyond it; a ninth
-    // would find too few.
+    // Each takes 30 of 256 buffers. The seventh begins within the share and ends beyond it.
     let (header, bytes) = large_segment(mac(2), mac(1), 60_040);
     for _ in 0..9 {
         sender.send(&header.to_bytes(), &bytes);
     }
     lab.settle();
-    assert_eq!(sender.counters.snapshot().dropped(DropReason::GatewayShare), 4);
-    assert_eq!(gateway.frames().len(), 5);
+    assert_eq!(sender.counters.snapshot().dropped(DropReason::GatewayShare), 2);
+    assert_eq!(gateway.frames().len(), 7);
     assert_eq!(gateway.counters.snapshot().dropped_total(), 0);
 }
 

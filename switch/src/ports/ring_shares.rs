@@ -1,10 +1,10 @@
 //! Shares of a receive ring: which port filled which buffer.
 //!
 //! The ring of a gateway belongs to all ports of its network. A port may fill another buffer while
-//! it holds fewer than are free (the dynamic threshold of Choudhury and Hahne, 1998, with a factor
-//! of one). So one sender that the gateway cannot follow keeps half of the ring, two keep a third
-//! each, and a port that has sent nothing always finds room. There is no queue and no copy: a frame
-//! is admitted or dropped when it comes, at the cost of one comparison.
+//! it holds fewer than [`FACTOR`] times those that are free (the dynamic threshold of Choudhury and
+//! Hahne, 1998). So one sender that the gateway cannot follow keeps four fifths of the ring, two
+//! keep four ninths each, and beside them a port that has sent nothing finds room. There is no
+//! queue and no copy: a frame is admitted or dropped when it comes, at the cost of one comparison.
 //!
 //! The driver replaces buffers in the order in which they were filled. So the owners of filled
 //! buffers are a queue, and those at its front are paid back as the available index moves on. An
@@ -13,6 +13,11 @@
 
 use crate::mac_table::PortIndex;
 use crate::types::MAX_PORTS;
+
+/// How many times the free buffers a port may hold. A larger factor leaves a lone sender more of
+/// the ring, and newcomers less room beside many that flood. On a busy host, an upload of 1 GB lost
+/// 1 to 9 % of its large frames with 1, 4 to 5 % with 4, and up to 3 % with 16.
+const FACTOR: u32 = 4;
 
 /// Who filled the buffers of a ring that its driver has not replaced yet.
 pub(crate) struct RingShares {
@@ -39,7 +44,7 @@ impl RingShares {
     /// Returns whether a port may fill another buffer while `free` are free.
     #[inline]
     pub(crate) fn admits(&self, port: PortIndex, free: u16) -> bool {
-        self.held[usize::from(port.0)] < free
+        u32::from(self.held[usize::from(port.0)]) < FACTOR * u32::from(free)
     }
 
     /// Records that a port has filled `count` buffers, after which `free` are left.
@@ -81,7 +86,7 @@ impl RingShares {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::collections::{HashSet, VecDeque};
 
     use proptest::prelude::*;
 
@@ -110,7 +115,7 @@ mod tests {
             self.shares.pay_back(self.free());
             let held = self.filled.iter().filter(|owner| **owner == port).count();
             let is_admitted = self.shares.admits(PortIndex(port), self.free());
-            assert_eq!(is_admitted, held < usize::from(self.free()), "port {port}");
+            assert_eq!(is_admitted, held < 4 * usize::from(self.free()), "port {port}");
             if is_admitted {
                 self.filled.push_back(port);
                 self.shares.fill(PortIndex(port), 1, self.free());
@@ -129,16 +134,16 @@ mod tests {
     }
 
     #[test]
-    fn a_flooder_keeps_half_of_the_ring_and_a_newcomer_finds_room() {
+    fn a_flooder_keeps_its_share_of_the_ring_and_a_newcomer_finds_room() {
         let mut lab = Lab::new();
-        assert_eq!(admitted(&mut lab, 1, 1000), usize::from(SIZE) / 2);
-        assert_eq!(admitted(&mut lab, 2, 1000), usize::from(SIZE) / 4);
+        assert_eq!(admitted(&mut lab, 1, 1000), usize::from(SIZE) * 4 / 5 + 1);
+        assert_eq!(admitted(&mut lab, 2, 1000), 10, "four fifths of the rest");
         assert!(lab.offer(3), "a port that has sent nothing");
         // The flooder gets what is its own again, and not more.
         lab.replace(10);
         admitted(&mut lab, 1, 1000);
         let held = lab.filled.iter().filter(|owner| **owner == 1).count();
-        assert!(held <= usize::from(SIZE) / 2, "{held}");
+        assert!(held <= usize::from(SIZE) * 4 / 5 + 1, "{held}");
     }
 
     #[test]
@@ -152,7 +157,7 @@ mod tests {
         }
         for port in 1..=3 {
             let held = lab.filled.iter().filter(|owner| **owner == port).count();
-            assert!((15..=17).contains(&held), "port {port} holds {held} of {SIZE}");
+            assert!((18..=21).contains(&held), "port {port} holds {held} of {SIZE}");
         }
     }
 
@@ -160,7 +165,7 @@ mod tests {
     fn an_empty_ring_pays_everyone_back() {
         let mut lab = Lab::new();
         for _ in 0..3 * usize::from(u16::MAX) / usize::from(SIZE) {
-            assert_eq!(admitted(&mut lab, 7, 100), usize::from(SIZE) / 2);
+            assert_eq!(admitted(&mut lab, 7, 100), usize::from(SIZE) * 4 / 5 + 1);
             lab.replace(usize::from(SIZE));
         }
     }
@@ -177,8 +182,9 @@ mod tests {
                         admitted(&mut lab, port, count);
                     }
                 }
+                let owners: HashSet<_> = lab.filled.iter().collect();
                 let newcomer = lab.shares.admits(PortIndex(99), lab.free());
-                prop_assert!(newcomer, "no room for a newcomer");
+                prop_assert!(newcomer || owners.len() > 2, "no room for a newcomer");
             }
         }
 
@@ -198,7 +204,7 @@ mod tests {
                 for _ in 0..offers {
                     let held = lab.filled.iter().filter(|owner| **owner == port).count();
                     if lab.shares.admits(PortIndex(port), known) {
-                        prop_assert!(held < usize::from(lab.free()));
+                        prop_assert!(held < 4 * usize::from(lab.free()));
                         lab.filled.push_back(port);
                         known -= 1;
                         lab.shares.fill(PortIndex(port), 1, known);
