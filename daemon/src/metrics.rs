@@ -105,6 +105,9 @@ fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
     }
     let help = "Frames dropped, by reason; those on the way out count at the port out.";
     let drops = counters("trama_port_drops_total", help, &["network", "port", "reason"])?;
+    let help = "Frames of the port that its network's gateway refused, by reason.";
+    let labels = ["network", "port", "reason"];
+    let refused = counters("trama_port_gateway_drops_total", help, &labels)?;
     let running = gauges("trama_port_running", "1 if the port runs.", &["network", "port"])?;
     let link = gauges("trama_port_link", "1 if frames can pass the port.", &["network", "port"])?;
     for port in &status.ports {
@@ -113,10 +116,14 @@ fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
         for (reason, count) in port.counters.drops.iter().filter(|(_, count)| *count > 0) {
             drops.with_label_values(&[&network, &name, *reason]).inc_by(*count);
         }
+        for (reason, count) in &port.counters.gateway_drops {
+            refused.with_label_values(&[&network, &name, reason]).inc_by(*count);
+        }
         running.with_label_values(&of(port)).set(i64::from(port.not_running.is_none()));
         link.with_label_values(&of(port)).set(i64::from(port.link));
     }
     families.extend(drops.collect());
+    families.extend(refused.collect());
     families.extend(running.collect());
     families.extend(link.collect());
     for (name, help, value) in VHOST_COUNTERS {
@@ -280,6 +287,7 @@ mod tests {
         let counters = PortCounts {
             rx_frames: 7,
             drops: vec![("runt", 2), ("hairpin", 0)],
+            gateway_drops: vec![("new_flow_share".into(), 6)],
             others: vec![("kicks", 3)],
             ..PortCounts::default()
         };
@@ -351,6 +359,7 @@ mod tests {
             r#"trama_port_rx_frames_total{network="lab",port="vm1"} 7"#,
             r#"trama_port_rx_frames_total{network="",port="t\"1"} 7"#,
             r#"trama_port_drops_total{network="lab",port="vm1",reason="runt"} 2"#,
+            r#"trama_port_gateway_drops_total{network="lab",port="vm1",reason="new_flow_share"} 6"#,
             r#"trama_mac_entries{network="lab"} 4"#,
             r#"trama_network_worker{network="lab"} 1"#,
             r#"trama_network_busy_seconds_total{network="lab"} 0.25"#,

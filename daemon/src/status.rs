@@ -118,6 +118,8 @@ pub struct PortCounts {
     pub tx_bytes: u64,
     /// Frames dropped, for every reason, in a fixed order.
     pub drops: Vec<(&'static str, u64)>,
+    /// Frames of the port that its network's gateway dropped, by reason, without zeros.
+    pub gateway_drops: Vec<(String, u64)>,
     /// The other counters by name (GSO frames, software fallbacks, kicks, …), in a fixed order.
     pub others: Vec<(&'static str, u64)>,
 }
@@ -126,6 +128,11 @@ impl PortCounts {
     /// Returns one of the other counters; 0 if there is none of that name.
     pub fn other(&self, name: &str) -> u64 {
         self.others.iter().find(|(other, _)| *other == name).map_or(0, |(_, count)| *count)
+    }
+
+    /// Returns the frames dropped for the reason of this name.
+    pub fn drops_for(&self, reason: &str) -> u64 {
+        self.drops.iter().find(|(other, _)| *other == reason).map_or(0, |(_, count)| *count)
     }
 
     /// Returns the sum of all drops.
@@ -182,7 +189,8 @@ impl DataPlane {
                 gateway: running.gateway.as_ref().map(Gateway::status),
             });
         }
-        let ports = config.all_ports().map(|port| self.port_status(&port)).collect();
+        let drops = gateway_drops(&networks);
+        let ports = config.all_ports().map(|port| self.port_status(&port, &drops)).collect();
         let workers = self.workers.iter().enumerate().map(|(worker, running)| {
             let counters = running.handle.counters().snapshot();
             WorkerStatus {
@@ -195,8 +203,12 @@ impl DataPlane {
         Status { networks, ports, workers: workers.collect(), needs_restart }
     }
 
-    fn port_status(&self, port: &Port) -> PortStatus {
+    fn port_status(&self, port: &Port, gateways: &GatewayDrops<'_>) -> PortStatus {
         let running = self.ports.get(&port.name);
+        let mark = running.map_or(0, |port| port.settings.mark);
+        let own = (port.network.as_deref().unwrap_or_default(), u64::from(mark));
+        let gateway_drops = gateways.get(&own).filter(|_| mark != 0).cloned().unwrap_or_default();
+        let counters = running.map(|port| counts(&port.counters.snapshot())).unwrap_or_default();
         let vhost = running.and_then(vhost_status);
         let has_peer = vhost.as_ref().is_none_or(|session| session.queue_pairs > 0);
         PortStatus {
@@ -206,8 +218,8 @@ impl DataPlane {
             link: running.is_some() && has_peer && port.cable && port.network.is_some(),
             vhost,
             mac: running.and_then(|running| running.mac).map(|mac| mac.to_string()),
-            mark: running.map_or(0, |port| port.settings.mark),
-            counters: running.map(|port| counts(&port.counters.snapshot())).unwrap_or_default(),
+            mark,
+            counters: PortCounts { gateway_drops, ..counters },
         }
     }
 
@@ -275,6 +287,20 @@ fn vhost_status(port: &RunningPort) -> Option<VhostStatus> {
     })
 }
 
+/// What gateways have dropped of a port's frames, by the port's network and mark.
+type GatewayDrops<'a> = HashMap<(&'a str, u64), Vec<(String, u64)>>;
+
+fn gateway_drops(networks: &[NetworkStatus]) -> GatewayDrops<'_> {
+    let mut all = GatewayDrops::new();
+    for network in networks {
+        for drops in network.gateway.iter().flat_map(|gateway| &gateway.counters.port_drops) {
+            let of_port = all.entry((written_name(&network.name), drops.port)).or_default();
+            of_port.push((drops.reason.clone(), drops.count));
+        }
+    }
+    all
+}
+
 fn counts(counters: &PortSnapshot) -> PortCounts {
     PortCounts {
         rx_frames: counters.rx_frames,
@@ -282,6 +308,7 @@ fn counts(counters: &PortSnapshot) -> PortCounts {
         tx_frames: counters.tx_frames,
         tx_bytes: counters.tx_bytes,
         drops: DropReason::ALL.iter().map(|r| (r.name(), counters.dropped(*r))).collect(),
+        gateway_drops: Vec::new(),
         others: vec![
             ("rx_gso_frames", counters.rx_gso_frames),
             ("tx_gso_frames", counters.tx_gso_frames),

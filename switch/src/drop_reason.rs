@@ -2,7 +2,8 @@
 //! metrics.
 //!
 //! Reasons are counted at the port where they can be fixed: faults of a frame or its sender at the
-//! ingress port, refusals by a receiver at the egress port.
+//! ingress port, refusals by a receiver at the egress port. A gateway is the exception: its port is
+//! not the user's, and what it does not take is counted at the ingress port.
 
 trama_frame::drop_reasons! {
     "Why a frame was dropped."
@@ -40,6 +41,8 @@ trama_frame::drop_reasons! {
         "The egress port's cable is unplugged: set the port's `cable` to true."
     EgressFull "egress_full"
         "The receiver had no free buffer because it is slower than its senders: give it longer queues or more processor time."
+    GatewayShare "gateway_share"
+        "The gateway was busy, and this port had filled its share of the gateway's buffers: make the sender slower, or give the host more processor time."
     EgressNotReady "egress_not_ready"
         "The receiver's driver has not started its ring: wait until the guest has booted, or load a driver for the device."
     EgressTooLarge "egress_too_large"

@@ -299,6 +299,7 @@ impl Engine {
         let is_pulled = port.settings.cable && !settings.cable;
         let other_vlans = port.settings.vlan != settings.vlan;
         port.settings = settings;
+        port.share_rings();
         if is_pulled {
             port.sources = Sources::default();
         }

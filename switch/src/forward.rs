@@ -130,8 +130,8 @@ pub(crate) struct Plan {
     pub unknown: FrameSet,
     /// Frames with a tag.
     pub tagged: FrameSet,
-    /// The mark of the ingress port.
-    pub mark: u16,
+    /// The port that the burst came from.
+    pub ingress: PortIndex,
     tally: Tally,
 }
 
@@ -146,7 +146,7 @@ impl Plan {
             flood: 0,
             unknown: 0,
             tagged: 0,
-            mark: 0,
+            ingress: PortIndex(0),
             tally: Tally::default(),
         }
     }

@@ -8,6 +8,9 @@ use trama_virtqueue::RingError;
 
 use crate::vlan::VlanMode;
 
+/// Most ports of one network.
+pub(crate) const MAX_PORTS: usize = 4096;
+
 /// Identifies a network for its whole life, on any worker; never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NetworkId(pub(crate) u64);

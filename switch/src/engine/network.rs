@@ -11,10 +11,7 @@ use super::batching::Batching;
 use crate::counters::NetworkCounters;
 use crate::mac_table::{MacTable, PortIndex, StaticEntry};
 use crate::ports::Port;
-use crate::types::{EngineError, NetworkId, NetworkSettings, PortId, Promiscuous};
-
-/// Most ports of one network.
-const MAX_PORTS: usize = 4096;
+use crate::types::{EngineError, MAX_PORTS, NetworkId, NetworkSettings, PortId, Promiscuous};
 
 /// A network with its ports and state.
 pub struct Network {

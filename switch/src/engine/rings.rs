@@ -39,7 +39,9 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let watcher = self.watcher(port);
         self.vhost_mut(port)?.start(index, setup, fds, &watcher)?;
-        self.port_mut(port)?.clear_fault();
+        let state = self.port_mut(port)?;
+        state.clear_fault();
+        state.share_rings();
         self.activate(self.locate(port)?, Time::ZERO);
         Ok(())
     }

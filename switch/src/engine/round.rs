@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use trama_virtqueue::TxBurst;
 
-use super::{Engine, Network, Pipeline, PortId, PortLocation, Station};
+use super::{Engine, HdrLen, Network, Pipeline, PortId, PortLocation, Station};
 use crate::counters::WorkerCounters;
-use crate::delivery::{carried_frames, deliver};
+use crate::delivery::{carried_frames, deliver, deliver_marked};
 use crate::drop_reason::DropReason;
 use crate::filter::EgressFilter;
 use crate::forward::{FrameSet, Ingress, Source, classify};
@@ -325,7 +325,7 @@ impl Pipeline {
             sources: (filter.station != Station::Many).then_some(&mut port.sources),
             counters: &port.counters,
         };
-        self.plan.mark = port.settings.mark;
+        self.plan.ingress = ingress;
         classify(source, &mut at, table, &mut self.plan, now);
         let (reached, withheld) = self.deliver(ports, *has_promiscuous, source, ingress);
         if let Some(port) = &ports[usize::from(ingress.0)] {
@@ -373,8 +373,33 @@ impl Pipeline {
         frames: FrameSet,
     ) -> FrameSet {
         let Some(Some(port)) = ports.get_mut(usize::from(index.0)) else { return 0 };
+        if port.settings.hdr_len == HdrLen::IngressMark {
+            return self.deliver_marked(ports, source, index, frames);
+        }
         let was_touched = port.touched;
         let carried = deliver(source, &self.plan, frames, port, &mut self.scratch);
+        if port.touched && !was_touched {
+            self.touched.push(index);
+        }
+        carried
+    }
+
+    /// Delivers to a port that is told where frames come from. Out of line, so that it costs other
+    /// ports nothing.
+    #[inline(never)]
+    fn deliver_marked<S: Source>(
+        &mut self,
+        ports: &mut [Option<Port>],
+        source: &S,
+        index: PortIndex,
+        frames: FrameSet,
+    ) -> FrameSet {
+        let ingress = self.plan.ingress;
+        let places = [usize::from(index.0), usize::from(ingress.0)];
+        let Ok([Some(port), Some(from)]) = ports.get_disjoint_mut(places) else { return 0 };
+        let was_touched = port.touched;
+        let from = (ingress, &*from);
+        let carried = deliver_marked(source, &self.plan, frames, port, from, &mut self.scratch);
         if port.touched && !was_touched {
             self.touched.push(index);
         }

@@ -8,6 +8,7 @@ pub mod dummy;
 pub(crate) mod hold_off;
 pub mod packet;
 pub(crate) mod pool;
+pub(crate) mod ring_shares;
 pub mod tap;
 pub mod vhost;
 
@@ -24,7 +25,7 @@ use trama_virtqueue::{Head, Segment};
 
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
-use crate::engine::{PortFault, PortId, PortSettings};
+use crate::engine::{HdrLen, PortFault, PortId, PortSettings};
 use crate::sources::Sources;
 use crate::time::Time;
 use calls::Calls;
@@ -176,6 +177,13 @@ pub(crate) trait Sink {
         self.put(header, head.copy_to(&mut [0; PRIVATE_HEAD + TAG_LEN]), body)
     }
 
+    /// Counts a frame that [`Sink::put`] refused, at the receiver's counters unless the sender
+    /// has to know.
+    #[inline(always)]
+    fn count_refused(&self, reason: DropReason, receiver: &PortCounters) {
+        receiver.drop(reason, 1);
+    }
+
     /// Ends a burst; returns the frames that were taken but could not be sent.
     fn finish(&mut self) -> Unsent {
         Unsent::default()
@@ -239,6 +247,16 @@ impl Port {
     /// Counts `n` frames dropped here for `reason`.
     pub(crate) fn count_drops(&self, reason: DropReason, n: u64) {
         PortCounters::drop(&self.counters, reason, n);
+    }
+
+    /// Shares the rings among the senders, if the port is a gateway's. Done here, so that nothing
+    /// is allocated while frames move.
+    pub(crate) fn share_rings(&mut self) {
+        if let Device::Vhost(vhost) = &mut self.device
+            && self.settings.hdr_len == HdrLen::IngressMark
+        {
+            vhost.share_rings();
+        }
     }
 
     /// Clears the fault, as the device was set up again.

@@ -21,6 +21,7 @@ mod nat_bad_link;
 mod nat_changes;
 mod nat_conformance;
 mod nat_discovery;
+mod nat_fairness;
 mod nat_hostile;
 mod nat_scale;
 mod nat_services;
