@@ -34,6 +34,7 @@ use crate::gateway::{Gateway, Starts};
 use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
 use crate::spread::Spread;
+use crate::storms::Storms;
 use crate::{convert, host};
 
 /// Device MTU of a port that is not attached.
@@ -61,6 +62,8 @@ pub struct DataPlane {
     /// Written to when a device vanishes, a port cannot start, a worker is loaded, or a namespace
     /// comes or goes.
     event: UnixStream,
+    /// The storms that last.
+    pub(crate) storms: Storms,
     /// Started with the first port in a named namespace.
     namespaces: Option<NamespaceWatch>,
 }
@@ -130,6 +133,9 @@ impl DataPlane {
                      io_submit(2), or raise fs.aio-max-nr"
                 );
             }
+            let storm = event.try_clone()?;
+            // A worker that has just ended has no storms.
+            let _ = handle.call(move |engine, _| engine.set_storm_event(storm.into()));
             workers.push(Worker { handle, thread: Some(thread) });
         }
         let data_plane = DataPlane {
@@ -144,6 +150,7 @@ impl DataPlane {
             run: daemon.folders.run.clone(),
             balancer: Balancer::default(),
             event,
+            storms: Storms::default(),
             namespaces: None,
         };
         Ok((data_plane, readable))

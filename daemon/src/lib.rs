@@ -30,6 +30,7 @@ pub mod socket;
 mod spread;
 pub mod state;
 pub mod status;
+mod storms;
 pub mod watchdog;
 
 pub use fault::Fault;

@@ -27,6 +27,8 @@ use trama_daemon::watchdog::Watchdog;
 use trama_daemon::{api, config, descriptors, host, panics};
 use trama_vhost_net_backend::{Access, access};
 
+/// How often the end of a storm is looked for.
+const STORM_CHECK: Duration = Duration::from_secs(1);
 /// How often ports that do not run are tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -368,6 +370,7 @@ async fn maintain(daemon: Arc<Daemon>) {
                 daemon.retry();
                 next = None;
             }
+            () = tokio::time::sleep(STORM_CHECK), if daemon.has_storms() => daemon.follow_storms(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! [`Daemon::transact`] and [`Daemon::reload`] make all changes. Both validate, plan and apply in
 //! the same way, under one lock that the data path never takes.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use trama_api::folders::Folders;
 use trama_api::transaction::NotRunning;
 use trama_gateway::question::Row;
-use trama_switch::WorkerHandle;
+use trama_switch::{DropReason, FloodKind, PortId, WorkerHandle};
 
 use crate::Fault;
 use crate::apply::DataPlane;
@@ -23,6 +24,7 @@ use crate::moves::MoveError;
 use crate::panics;
 use crate::plan::{Step, daemon_keys, plan, plan_start};
 use crate::status::{FdbRow, Status};
+use crate::storms::Observed;
 
 /// Time limit for a gateway's answer; 65,000 rows take a fraction of it.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -268,8 +270,19 @@ impl Daemon {
         self.lock().retry();
     }
 
-    /// Returns a stream that becomes readable when a device has vanished, a port could not start or
-    /// a worker is loaded. The caller empties it and calls [`Daemon::handle_events`].
+    /// Returns whether a port sends more flooded frames than it may.
+    pub fn has_storms(&self) -> bool {
+        !self.lock().data_plane.storms.is_empty()
+    }
+
+    /// Looks for the end of storms.
+    pub fn follow_storms(&self) {
+        self.lock().follow_storms();
+    }
+
+    /// Returns a stream that becomes readable when a device has vanished, a port could not start, a
+    /// storm has begun or a worker is loaded. The caller empties it and calls
+    /// [`Daemon::handle_events`].
     ///
     /// # Errors
     /// Out of descriptors.
@@ -277,11 +290,12 @@ impl Daemon {
         self.event.try_clone()
     }
 
-    /// Stops ports whose devices have vanished, follows namespaces that were created again, and
-    /// moves a network off a loaded worker if that balances the load.
+    /// Stops ports whose devices have vanished, logs storms, follows namespaces that were created
+    /// again, and moves a network off a loaded worker if that balances the load.
     pub fn handle_events(&self) {
         let mut inner = self.lock();
         inner.data_plane.take_faults();
+        inner.follow_storms();
         inner.follow_namespaces();
         inner.data_plane.balance(self.started);
     }
@@ -362,6 +376,21 @@ impl Inner {
     fn follow_namespaces(&mut self) {
         let Self { config, data_plane, .. } = self;
         data_plane.follow_namespaces(&config.expanded());
+    }
+
+    fn follow_storms(&mut self) {
+        let DataPlane { workers, ports, storms, .. } = &mut self.data_plane;
+        let mut now: HashMap<PortId, Vec<FloodKind>> = HashMap::new();
+        for worker in workers {
+            // A worker that has ended has no storms.
+            now.extend(worker.handle.call(|engine, now| engine.storms(now)).unwrap_or_default());
+        }
+        storms.follow(ports.iter().map(|(name, port)| Observed {
+            name,
+            kinds: now.remove(&port.id).unwrap_or_default(),
+            limits: port.settings.filter.storm,
+            dropped: port.counters.snapshot().dropped(DropReason::Storm),
+        }));
     }
 
     fn retry(&mut self) {

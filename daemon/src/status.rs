@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trama_gateway::report::LeaseRow;
 use trama_switch::counters::PortSnapshot;
-use trama_switch::{DropReason, PortId};
+use trama_switch::{DropReason, FloodKind, PortId};
 use trama_vhost_net_backend::{Peer, SessionState};
 
 use crate::apply::{DataPlane, RunningPort};
@@ -69,6 +69,8 @@ pub struct PortStatus {
     pub vhost: Option<VhostStatus>,
     /// The device's own MAC address, if known (TAP).
     pub mac: Option<String>,
+    /// The kinds of flooded frames of which it sends more than it may.
+    pub storms: Vec<&'static str>,
     /// Its mark; 0 if it does not run.
     pub mark: u16,
     /// Frames, bytes and drops since the port's device was made.
@@ -206,6 +208,7 @@ impl DataPlane {
             link: running.is_some() && has_peer && port.cable && port.network.is_some(),
             vhost,
             mac: running.and_then(|running| running.mac).map(|mac| mac.to_string()),
+            storms: self.storms.of(&port.name).map(FloodKind::name).collect(),
             mark: running.map_or(0, |port| port.settings.mark),
             counters: running.map(|port| counts(&port.counters.snapshot())).unwrap_or_default(),
         }

@@ -12,6 +12,7 @@ mod rings;
 mod round;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use crate::ports::pool::PoolBurst;
 use crate::ports::vhost::VhostDevice;
 use crate::ports::{Device, Doorbell, Port, Watcher};
 use crate::sources::Sources;
+use crate::storm::FloodKind;
 use crate::time::Time;
 pub use crate::types::{
     EngineError, HdrLen, NetworkId, NetworkSettings, PortFault, PortFilter, PortId, PortSettings,
@@ -77,6 +79,8 @@ struct Pipeline {
     /// Ports of the burst's network with frames that are not visible yet.
     touched: Vec<PortIndex>,
     calls: Calls,
+    /// Written when a storm begins.
+    storm_event: Option<OwnedFd>,
 }
 
 impl Engine {
@@ -115,6 +119,7 @@ impl Engine {
                 scratch: Scratch::new(),
                 touched: Vec::new(),
                 calls: Calls::new(),
+                storm_event: None,
             },
         }
     }
@@ -369,6 +374,20 @@ impl Engine {
                 port.fault.map(|fault| (port.id, fault))
             })
             .collect()
+    }
+
+    /// Sets the descriptor that is written when a storm begins at one of the ports. A write to it
+    /// must not block.
+    pub fn set_storm_event(&mut self, event: OwnedFd) {
+        self.pipeline.storm_event = Some(event);
+    }
+
+    /// Returns the ports that have sent more flooded frames than they may within the last five
+    /// seconds, and of which kinds.
+    pub fn storms(&self, now: Time) -> Vec<(PortId, Vec<FloodKind>)> {
+        let ports = self.networks.iter().flatten().flat_map(|network| &network.ports).flatten();
+        let storms = ports.map(|port| (port.id, port.storm.storms(now)));
+        storms.filter(|(_, kinds)| !kinds.is_empty()).collect()
     }
 
     /// Returns the port's fault, which lasts until one of its rings is started again or it is

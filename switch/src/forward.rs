@@ -16,6 +16,7 @@ use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
 use crate::mac_table::{Address, Learned, MacTable, PortIndex};
 use crate::sources::Sources;
+use crate::storm::{FloodKind, StormControl, StormLimits};
 use crate::time::Time;
 use crate::vlan::VlanMode;
 
@@ -215,6 +216,35 @@ impl Plan {
             _ => DropReason::SourceInvalid,
         };
         self.drop_counted(source, frames, reason, counters);
+    }
+
+    /// Drops flooded frames beyond the port's limits. Returns whether a storm begins with them.
+    pub(crate) fn limit_flood<S: Source>(
+        &mut self,
+        source: &S,
+        limits: &StormLimits,
+        storm: &mut StormControl,
+        counters: &PortCounters,
+        now: Time,
+    ) -> bool {
+        let (mut lost, mut begins) = (0, false);
+        for i in members(self.flood) {
+            let kind = match () {
+                () if self.unknown & 1 << i != 0 => FloodKind::Unknown,
+                () if source.head(i).starts_with(&MacAddr::BROADCAST.0) => FloodKind::Broadcast,
+                () => FloodKind::Multicast,
+            };
+            if !storm.admits(kind, limits, now) {
+                begins |= storm.record(kind, now);
+                lost |= 1 << i;
+            }
+        }
+        if lost != 0 {
+            self.flood &= !lost;
+            self.unknown &= !lost;
+            self.drop_counted(source, lost, DropReason::Storm, counters);
+        }
+        begins
     }
 
     /// Drops the runs with sources other than `only`; returns how many are left. A pass of its own,

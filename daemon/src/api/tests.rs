@@ -276,6 +276,7 @@ fn numbers_of_ports_are_never_given_twice() {
             link: false,
             vhost: None,
             mac: None,
+            storms: Vec::new(),
             mark: 0,
             counters: status::PortCounts::default(),
         });

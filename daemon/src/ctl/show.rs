@@ -83,6 +83,10 @@ fn show_port(view: View<'_>, name: &str, lines: &mut Vec<String>) {
     if view.draft.port(name).is_some_and(|port| !port.cable) {
         lines.push("            cable: false".to_owned());
     }
+    let storms = view.snapshot.status.port(name).map(|port| &port.storms);
+    if let Some(storms) = storms.filter(|storms| !storms.is_empty()) {
+        lines.push(format!("            storm: {}", quoted(&storms.join(", "))));
+    }
     lines.push(format!("            Interface {}", quoted(name)));
     show_columns(view, interfaces, &OF_INTERFACE, name, "                ", lines);
 }

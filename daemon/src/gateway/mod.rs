@@ -15,7 +15,7 @@ use trama_frame::VlanId;
 use trama_gateway::question::Row;
 use trama_switch::{
     Device, HdrLen, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Spoof, Station,
-    VhostDevice, VlanMode, WorkerHandle,
+    StormLimits, VhostDevice, VlanMode, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
 
@@ -56,6 +56,7 @@ impl Gateway {
                 is_outside: true,
                 spoof: Spoof::Deny,
                 own_address: Some(config.station.mac()),
+                storm: StormLimits::NONE,
             },
             mark: 0,
             hdr_len: HdrLen::IngressMark,

@@ -6,6 +6,7 @@
 //! and calls the drivers that want it, once per ring (5). A port that is silent for the spin time
 //! asks for a kick, is polled once more, and leaves the list.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use trama_virtqueue::TxBurst;
@@ -20,7 +21,8 @@ use crate::mac_table::PortIndex;
 use crate::ports::packet::{SlotBurst, Uplink};
 use crate::ports::pool::PoolBurst;
 use crate::ports::vhost::{RingPoll, VhostDevice};
-use crate::ports::{Device, Port};
+use crate::ports::{Device, Port, signal};
+use crate::storm::StormLimits;
 use crate::time::Time;
 
 /// Most bursts of one ring in a row before the next ring's turn.
@@ -327,7 +329,7 @@ impl Pipeline {
         };
         self.plan.mark = port.settings.mark;
         classify(source, &mut at, table, &mut self.plan, now);
-        let (reached, withheld) = self.deliver(ports, *has_promiscuous, source, ingress);
+        let (reached, withheld) = self.deliver(ports, *has_promiscuous, source, ingress, now);
         if let Some(port) = &ports[usize::from(ingress.0)] {
             self.plan.count(source, reached, withheld, &port.counters);
         }
@@ -341,6 +343,7 @@ impl Pipeline {
         has_promiscuous: bool,
         source: &S,
         ingress: PortIndex,
+        now: Time,
     ) -> (FrameSet, FrameSet) {
         if self.plan.flood == 0 && !has_promiscuous {
             for entry in 0..self.plan.unicast().len() {
@@ -349,6 +352,7 @@ impl Pipeline {
             }
             return (0, 0);
         }
+        self.limit_flood(ports, source, ingress, now);
         let filter = EgressFilter::new(&self.plan, ports, ingress);
         let (mut reached, mut withheld) = (0, 0);
         let everyone = (0..ports.len()).map(|index| PortIndex(index as u16));
@@ -362,6 +366,28 @@ impl Pipeline {
             reached |= self.deliver_to(ports, source, index, due);
         }
         (reached, withheld)
+    }
+
+    /// Applies the storm limits of the ingress port.
+    #[inline(never)]
+    fn limit_flood<S: Source>(
+        &mut self,
+        ports: &mut [Option<Port>],
+        source: &S,
+        ingress: PortIndex,
+        now: Time,
+    ) {
+        let Some(Some(port)) = ports.get_mut(usize::from(ingress.0)) else { return };
+        let Port { settings, storm, counters, .. } = port;
+        let limits = &settings.filter.storm;
+        if self.plan.flood == 0 || *limits == StormLimits::NONE {
+            return;
+        }
+        if self.plan.limit_flood(source, limits, storm, counters, now)
+            && let Some(event) = &self.storm_event
+        {
+            signal(event.as_fd());
+        }
     }
 
     #[inline]

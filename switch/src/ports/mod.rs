@@ -26,6 +26,7 @@ use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
 use crate::engine::{PortFault, PortId, PortSettings};
 use crate::sources::Sources;
+use crate::storm::StormControl;
 use crate::time::Time;
 use calls::Calls;
 use dummy::DummyDevice;
@@ -192,6 +193,8 @@ pub(crate) struct Port {
     pub offloads: Offloads,
     /// Source addresses since it was plugged in; not recorded where there may be many.
     pub sources: Sources,
+    /// The state of its storm limits.
+    pub storm: StormControl,
     /// Whether it is on its network's list of active ports.
     pub active: bool,
     /// When it last sent a frame.
@@ -227,6 +230,7 @@ impl Port {
             device,
             offloads,
             sources: Sources::default(),
+            storm: StormControl::new(),
             active: false,
             last_moved: Time::ZERO,
             touched: false,

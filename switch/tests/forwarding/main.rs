@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod sources;
+mod storms;
 mod tags;
 
 use trama_frame::ethernet::behind_tags;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
-use trama_switch::{PortFilter, Promiscuous, Spoof, Station, VlanMode, VlanSet};
+use trama_switch::{PortFilter, Promiscuous, Spoof, Station, StormLimits, VlanMode, VlanSet};
 use trama_virtqueue::{ChainShape, HEADER_LEN, RingFeatures};
 
 use super::frames::{Frame, MAX_LEN, Work, large, malformed, partial_checksum, plain};
@@ -120,7 +120,13 @@ fn filter(rng: &mut Rng, port: usize) -> PortFilter {
         is_outside: rng.chance(1, 4),
         spoof: if rng.chance(1, 3) { Spoof::Deny } else { Spoof::Allow },
         own_address: rng.chance(3, 4).then(|| home(port, 0)),
+        storm: storm(rng),
     }
+}
+
+fn storm(rng: &mut Rng) -> StormLimits {
+    let mut limit = || u32::from(rng.chance(1, 4));
+    StormLimits { broadcast: limit(), multicast: limit(), unknown: limit() }
 }
 
 fn plug(rng: &mut Rng) -> PlugKind {

@@ -135,6 +135,7 @@ impl World {
             filter: PortFilter::default(),
             sources: Vec::new(),
             changed: None,
+            flooded: [None; 3],
             offloads: *offloads,
             room,
             ready: true,

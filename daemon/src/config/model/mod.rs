@@ -15,5 +15,7 @@ pub mod vlan;
 pub use config::Config;
 pub use daemon::{DaemonConfig, Spin};
 pub use network::{Mode, Network};
-pub use port::{Interface, Port, Promiscuous, Role, Spoof, Tap, Uplink, VhostUser};
+pub use port::{
+    Interface, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap, Uplink, VhostUser,
+};
 pub use vlan::{Vlan, VlanModeName};

@@ -5,12 +5,16 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use trama_frame::MacAddr;
-pub use trama_switch::{Promiscuous, Spoof};
+pub use trama_switch::{Promiscuous, Spoof, StormLimits};
 pub use trama_vhost_net_backend::Role;
 
 use super::rule::Rule;
 use super::socket::SocketAccess;
 use super::vlan::Vlan;
+
+/// The storm limits of a port that states none. The ARP requests of 1000 guests are below 2000 a
+/// second, a loop is above 25,000.
+pub const STORM: StormLimits = StormLimits { broadcast: 10_000, multicast: 0, unknown: 0 };
 
 /// A port of the switch and the device that plugs into it.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +33,8 @@ pub struct Port {
     pub mac: Option<MacAddr>,
     /// Whether the guest may send from other MAC addresses.
     pub spoof: Spoof,
+    /// How many flooded frames the guest may send a second.
+    pub storm: StormLimits,
     /// The device that plugs in.
     pub interface: Interface,
     /// Whether the network of the same name created it; such a port has no `[[port]]` table.
@@ -52,6 +58,7 @@ impl Port {
             promiscuous: Promiscuous::Deny,
             mac: None,
             spoof: Spoof::Allow,
+            storm: STORM,
             interface,
             of_network: false,
             socket: SocketAccess::default(),

@@ -9,11 +9,12 @@ use super::{address, rule, socket};
 use crate::Fault;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
-    Interface, Port, Promiscuous, Role, Spoof, Tap, VhostUser, Vlan, VlanModeName,
+    Interface, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap, VhostUser, Vlan,
+    VlanModeName,
 };
 use crate::config::rules::port::too_long_prefix;
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 15] = [
     "name",
     "network",
     "type",
@@ -21,6 +22,9 @@ const KEYS: [&str; 12] = [
     "promiscuous",
     "mac",
     "spoof",
+    "storm-broadcast",
+    "storm-multicast",
+    "storm-unknown",
     "tag",
     "trunks",
     "vlan-mode",
@@ -60,6 +64,11 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
         promiscuous: reader.word("promiscuous", &promiscuous).unwrap_or(Promiscuous::Deny),
         mac: read_mac(reader),
         spoof: reader.word("spoof", &spoof).unwrap_or_default(),
+        storm: StormLimits {
+            broadcast: reader.integer("storm-broadcast").unwrap_or(STORM.broadcast),
+            multicast: reader.integer("storm-multicast").unwrap_or(STORM.multicast),
+            unknown: reader.integer("storm-unknown").unwrap_or(STORM.unknown),
+        },
         forward: rule::read(reader, "forward"),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
         ..Port::new(name, interface)
@@ -168,6 +177,7 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
         // An uplink has no table.
         Interface::Uplink(_) => {}
     }
+    let storm = |key, limit: u32, default| Field::new(key, i64::from(limit), limit == default);
     let trunks = &port.vlan.trunks;
     let list = Array::from_iter(trunks.iter().map(|vlan| i64::from(*vlan)));
     fields.extend([
@@ -178,6 +188,9 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
         Field::new("promiscuous", port.promiscuous.name(), port.promiscuous == Promiscuous::Deny),
         Field::optional("mac", port.mac.map(|mac| mac.to_string())),
         Field::new("spoof", port.spoof.name(), port.spoof == Spoof::Allow),
+        storm("storm-broadcast", port.storm.broadcast, STORM.broadcast),
+        storm("storm-multicast", port.storm.multicast, STORM.multicast),
+        storm("storm-unknown", port.storm.unknown, STORM.unknown),
         Field::optional("forward", rule::value(&port.forward)),
         map_field("external-ids", &port.external_ids),
     ]);

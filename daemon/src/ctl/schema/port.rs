@@ -17,13 +17,34 @@ const PROMISCUOUS: Type = Type::new(Kind::Enum(&["allow-all", "allow-vms", "deny
 const SPOOF: Type = Type::new(Kind::Enum(&["allow", "deny"]), Shape::One);
 const TAG: Type = Type::new(Kind::Integer(0, 4095), Shape::Optional);
 const TRUNKS: Type = Type::new(Kind::Integer(0, 4095), Shape::Set);
+const LIMIT: Type = Type::new(Kind::Integer(0, u32::MAX as i64), Shape::One);
 const VLAN_MODE: Type = Type::new(
     Kind::Enum(&["access", "native-tagged", "native-untagged", "trunk"]),
     Shape::Optional,
 );
 
+/// The column of a storm limit.
+macro_rules! storm {
+    ($column:literal, $limit:ident) => {
+        free(
+            $column,
+            LIMIT,
+            |view, name| {
+                let limit = view.draft.port(name).map_or(0, |port| port.storm.$limit);
+                Value::One(u64::from(limit).into())
+            },
+            |draft, name, value| {
+                let limit = integers(&value).next();
+                edit_port(draft, name, |port| {
+                    port.storm.$limit = limit.unwrap_or(port.storm.$limit);
+                })
+            },
+        )
+    };
+}
+
 /// The columns.
-pub(super) static COLUMNS: [Column; 13] = [
+pub(super) static COLUMNS: [Column; 16] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Port", name)),
     free(
         "cable",
@@ -106,6 +127,9 @@ pub(super) static COLUMNS: [Column; 13] = [
             edit_port(draft, name, |port| port.spoof = known.unwrap_or(port.spoof))
         },
     ),
+    storm!("storm_broadcast", broadcast),
+    storm!("storm_multicast", multicast),
+    storm!("storm_unknown", unknown),
     free(
         "tag",
         TAG,
