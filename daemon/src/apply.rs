@@ -133,9 +133,9 @@ impl DataPlane {
                      io_submit(2), or raise fs.aio-max-nr"
                 );
             }
-            let storm = event.try_clone()?;
-            // A worker that has just ended has no storms.
-            let _ = handle.call(move |engine, _| engine.set_storm_event(storm.into()));
+            let alarm = event.try_clone()?;
+            // A worker that has just ended sends no alarm.
+            let _ = handle.call(move |engine, _| engine.set_alarm(alarm.into()));
             workers.push(Worker { handle, thread: Some(thread) });
         }
         let data_plane = DataPlane {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use trama_api::folders::Folders;
 use trama_api::transaction::NotRunning;
 use trama_gateway::question::Row;
-use trama_switch::{DropReason, FloodKind, PortId, WorkerHandle};
+use trama_switch::{DropReason, PortId, Storm, WorkerHandle};
 
 use crate::Fault;
 use crate::apply::DataPlane;
@@ -380,14 +380,14 @@ impl Inner {
 
     fn follow_storms(&mut self) {
         let DataPlane { workers, ports, storms, .. } = &mut self.data_plane;
-        let mut now: HashMap<PortId, Vec<FloodKind>> = HashMap::new();
+        let mut now: HashMap<PortId, Vec<Storm>> = HashMap::new();
         for worker in workers {
             // A worker that has ended has no storms.
             now.extend(worker.handle.call(|engine, now| engine.storms(now)).unwrap_or_default());
         }
         storms.follow(ports.iter().map(|(name, port)| Observed {
             name,
-            kinds: now.remove(&port.id).unwrap_or_default(),
+            kinds: now.remove(&port.id).into_iter().flatten().map(|storm| storm.kind).collect(),
             limits: port.settings.filter.storm,
             dropped: port.counters.snapshot().dropped(DropReason::Storm),
         }));

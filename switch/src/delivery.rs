@@ -79,8 +79,8 @@ pub(crate) fn deliver<S: Source>(
     if carried == 0 {
         return 0;
     }
-    let refused = if !port.settings.cable {
-        Some(DropReason::EgressDown)
+    let refused = if !port.is_open {
+        Some(port.egress_refusal())
     } else if !port.device.is_ready() {
         Some(DropReason::EgressNotReady)
     } else {

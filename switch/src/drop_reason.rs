@@ -32,6 +32,8 @@ trama_frame::drop_reasons! {
         "The source address belongs to the network's gateway, the host's interface or the uplink: give the sender's interface an address of its own."
     Storm "storm"
         "The port sent more flooded frames a second than its limit: look for a loop behind it, or raise its `storm-broadcast`, `storm-multicast` or `storm-unknown`."
+    Loop "loop"
+        "The port is blocked, or the frame is a probe that came back: a loop joins it with another port. See `tramactl show`, and remove the loop."
     Hairpin "hairpin"
         "The destination was learned on the ingress port: look for a bridge or a duplicate MAC address behind it."
     NoMember "no_member"

@@ -218,6 +218,35 @@ impl Plan {
         self.drop_counted(source, frames, reason, counters);
     }
 
+    /// Drops the flooded frames for a group address that `takes` accepts by their heads. Returns
+    /// the VLAN of one of them.
+    pub(crate) fn take_flooded<S: Source>(
+        &mut self,
+        source: &S,
+        group: MacAddr,
+        counters: &PortCounters,
+        mut takes: impl FnMut(&[u8]) -> bool,
+    ) -> Option<VlanId> {
+        let runs = self.runs[..self.run_count].iter();
+        let is_for = |run: &&Run| run.destination.mac() == group;
+        let all = runs.filter(is_for).fold(0, |all, run| all | run.frames) & self.flood;
+        let accepted = members(all).filter(|i| takes(source.head(*i)));
+        let taken = accepted.fold(0, |taken, i| taken | 1 << i);
+        if taken == 0 {
+            return None;
+        }
+        self.flood &= !taken;
+        self.drop_counted(source, taken, DropReason::Loop, counters);
+        Some(self.meta[taken.trailing_zeros() as usize].vlan)
+    }
+
+    /// Makes it the plan of a burst of one untagged frame of this VLAN.
+    pub(crate) fn set_single(&mut self, vlan: VlanId) {
+        self.meta[0] = FrameMeta { vlan, ..FrameMeta::default() };
+        self.runs[0] = Run { frames: 1, ..Run::default() };
+        (self.run_count, self.ports, self.tagged, self.mark) = (1, 0, 0, 0);
+    }
+
     /// Drops flooded frames beyond the port's limits. Returns whether a storm begins with them.
     pub(crate) fn limit_flood<S: Source>(
         &mut self,
@@ -235,7 +264,7 @@ impl Plan {
                 () => FloodKind::Multicast,
             };
             if !storm.admits(kind, limits, now) {
-                begins |= storm.record(kind, now);
+                begins |= storm.record(kind, self.meta[i].vlan, now);
                 lost |= 1 << i;
             }
         }

@@ -9,6 +9,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use trama_frame::VlanId;
+
 use crate::time::Time;
 
 /// A frame, in tokens.
@@ -50,6 +52,15 @@ impl fmt::Display for FloodKind {
     }
 }
 
+/// A storm at a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Storm {
+    /// Why its frames are flooded.
+    pub kind: FloodKind,
+    /// The VLAN of the frame that was dropped last.
+    pub vlan: VlanId,
+}
+
 /// Most flooded frames that a port may send, in frames a second and in one burst; 0: any number.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct StormLimits {
@@ -64,6 +75,11 @@ pub struct StormLimits {
 impl StormLimits {
     /// No limits.
     pub const NONE: StormLimits = StormLimits { broadcast: 0, multicast: 0, unknown: 0 };
+
+    /// Returns whether there are none.
+    pub fn is_none(&self) -> bool {
+        *self == StormLimits::NONE
+    }
 
     /// Returns the limit of one kind.
     pub fn of(&self, kind: FloodKind) -> u32 {
@@ -80,8 +96,8 @@ impl StormLimits {
 struct Bucket {
     tokens: u64,
     filled: Time,
-    /// When a frame was last dropped.
-    dropped: Option<Time>,
+    /// When a frame was last dropped, and its VLAN.
+    dropped: Option<(Time, VlanId)>,
 }
 
 /// The state of a port's limits.
@@ -114,20 +130,20 @@ impl StormControl {
     }
 
     /// Records that a frame was dropped; returns whether a storm begins with it.
-    pub(crate) fn record(&mut self, kind: FloodKind, now: Time) -> bool {
-        let begins = !self.is_storm(kind, now);
-        self.buckets[kind as usize].dropped = Some(now);
+    pub(crate) fn record(&mut self, kind: FloodKind, vlan: VlanId, now: Time) -> bool {
+        let begins = self.storm(kind, now).is_none();
+        self.buckets[kind as usize].dropped = Some((now, vlan));
         begins
     }
 
-    fn is_storm(&self, kind: FloodKind, now: Time) -> bool {
-        let dropped = self.buckets[kind as usize].dropped;
-        dropped.is_some_and(|at| now.saturating_sub(at) < QUIET)
+    fn storm(&self, kind: FloodKind, now: Time) -> Option<Storm> {
+        let (at, vlan) = self.buckets[kind as usize].dropped?;
+        (now.saturating_sub(at) < QUIET).then_some(Storm { kind, vlan })
     }
 
     /// Returns the storms that last.
-    pub(crate) fn storms(&self, now: Time) -> Vec<FloodKind> {
-        FloodKind::ALL.into_iter().filter(|kind| self.is_storm(*kind, now)).collect()
+    pub(crate) fn storms(&self, now: Time) -> Vec<Storm> {
+        FloodKind::ALL.into_iter().filter_map(|kind| self.storm(kind, now)).collect()
     }
 }
 
@@ -178,11 +194,16 @@ mod tests {
     #[test]
     fn a_storm_is_over_after_a_quiet_time() {
         let mut control = StormControl::new();
-        assert!(control.record(FloodKind::Broadcast, millis(0)));
-        assert!(!control.record(FloodKind::Broadcast, millis(4_999)));
-        assert!(control.record(FloodKind::Unknown, millis(5_000)));
-        assert_eq!(control.storms(millis(9_998)), [FloodKind::Broadcast, FloodKind::Unknown]);
-        assert_eq!(control.storms(millis(9_999)), [FloodKind::Unknown]);
-        assert!(control.record(FloodKind::Broadcast, millis(9_999)));
+        let (vlan, other) = (VlanId::NONE, VlanId::new(10).unwrap());
+        let kinds = |control: &StormControl, at| -> Vec<_> {
+            control.storms(millis(at)).iter().map(|storm| (storm.kind, storm.vlan)).collect()
+        };
+        assert!(control.record(FloodKind::Broadcast, vlan, millis(0)));
+        assert!(!control.record(FloodKind::Broadcast, other, millis(4_999)));
+        assert!(control.record(FloodKind::Unknown, vlan, millis(5_000)));
+        let (broadcast, unknown) = ((FloodKind::Broadcast, other), (FloodKind::Unknown, vlan));
+        assert_eq!(kinds(&control, 9_998), [broadcast, unknown]);
+        assert_eq!(kinds(&control, 9_999), [unknown]);
+        assert!(control.record(FloodKind::Broadcast, vlan, millis(9_999)));
     }
 }

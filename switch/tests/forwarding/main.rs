@@ -2,6 +2,7 @@
 //! for offloads.
 #![cfg(test)]
 
+mod loops;
 mod sources;
 mod storms;
 mod tags;

@@ -3,7 +3,8 @@
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 
-use trama_switch::{FloodKind, PortFilter, StormLimits};
+use trama_frame::VlanId;
+use trama_switch::{FloodKind, PortFilter, Storm, StormLimits};
 
 use super::*;
 
@@ -63,14 +64,15 @@ fn a_storm_is_reported_once_and_ends() {
     let mut lab = limited_lab();
     let (event, mut seen) = UnixStream::pair().unwrap();
     seen.set_nonblocking(true).unwrap();
-    lab.engine.set_storm_event(event.into());
+    lab.engine.set_alarm(event.into());
     let frames = vec![frame(MacAddr::BROADCAST, mac(1), 60); 40];
     let storms = |lab: &Lab| lab.engine.storms(Time(lab.clock));
+    let kind = FloodKind::Broadcast;
     assert!(storms(&lab).is_empty());
     for _ in 0..3 {
         burst(&mut lab, &frames);
     }
-    assert_eq!(storms(&lab), [(lab.stations[0].id, vec![FloodKind::Broadcast])]);
+    assert_eq!(storms(&lab), [(lab.stations[0].id, vec![Storm { kind, vlan: VlanId::NONE }])]);
     assert_eq!(seen.read(&mut [0; 64]).unwrap(), 8, "one event");
     assert_eq!(seen.read(&mut [0; 64]).unwrap_err().kind(), ErrorKind::WouldBlock);
     lab.clock += 5_000_000_000;
