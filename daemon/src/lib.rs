@@ -15,10 +15,12 @@ pub mod ctl;
 pub mod descriptors;
 mod devices;
 mod fault;
+mod floods;
 pub mod gateway;
 #[cfg(test)]
 mod growth;
 pub mod host;
+mod loops;
 pub mod metrics;
 mod moves;
 mod namespaces;

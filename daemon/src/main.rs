@@ -27,8 +27,6 @@ use trama_daemon::watchdog::Watchdog;
 use trama_daemon::{api, config, descriptors, host, panics};
 use trama_vhost_net_backend::{Access, access};
 
-/// How often the end of a storm is looked for.
-const STORM_CHECK: Duration = Duration::from_secs(1);
 /// How often ports that do not run are tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -338,8 +336,8 @@ fn reload(daemon: &Daemon) {
     }
 }
 
-/// Handles vanished devices and loaded workers, and tries again to start ports that do not run.
-/// Sleeps while every port runs.
+/// Handles vanished devices, loaded workers, storms and loops, and tries again to start ports that
+/// do not run. Sleeps while every port runs and nothing is suspected.
 async fn maintain(daemon: Arc<Daemon>) {
     let event = match daemon.event().and_then(UnixStream::from_std) {
         Ok(event) => event,
@@ -361,6 +359,12 @@ async fn maintain(daemon: Arc<Daemon>) {
                 Some(at) => tokio::time::sleep_until(at).await,
             }
         };
+        let flood_check = async {
+            match daemon.next_flood_check() {
+                None => std::future::pending().await,
+                Some(wait) => tokio::time::sleep(wait).await,
+            }
+        };
         tokio::select! {
             _ = event.readable() => {
                 while event.try_read(&mut [0; 256]).is_ok_and(|length| length > 0) {}
@@ -370,7 +374,7 @@ async fn maintain(daemon: Arc<Daemon>) {
                 daemon.retry();
                 next = None;
             }
-            () = tokio::time::sleep(STORM_CHECK), if daemon.has_storms() => daemon.follow_storms(),
+            () = flood_check => daemon.follow_floods(),
         }
     }
 }

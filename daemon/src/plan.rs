@@ -240,6 +240,7 @@ fn port_keys(a: &Port, b: &Port) -> Vec<&'static str> {
         ("storm-broadcast", a.storm.broadcast != b.storm.broadcast),
         ("storm-multicast", a.storm.multicast != b.storm.multicast),
         ("storm-unknown", a.storm.unknown != b.storm.unknown),
+        ("loop", a.loop_mode != b.loop_mode),
         ("socket-owner", a.socket.owner != b.socket.owner),
         ("socket-group", a.socket.group != b.socket.group),
         ("socket-mode", a.socket.mode != b.socket.mode),

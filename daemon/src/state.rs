@@ -3,7 +3,6 @@
 //! [`Daemon::transact`] and [`Daemon::reload`] make all changes. Both validate, plan and apply in
 //! the same way, under one lock that the data path never takes.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 use trama_api::folders::Folders;
 use trama_api::transaction::NotRunning;
 use trama_gateway::question::Row;
-use trama_switch::{DropReason, PortId, Storm, WorkerHandle};
+use trama_switch::WorkerHandle;
 
 use crate::Fault;
 use crate::apply::DataPlane;
@@ -24,7 +23,6 @@ use crate::moves::MoveError;
 use crate::panics;
 use crate::plan::{Step, daemon_keys, plan, plan_start};
 use crate::status::{FdbRow, Status};
-use crate::storms::Observed;
 
 /// Time limit for a gateway's answer; 65,000 rows take a fraction of it.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -270,19 +268,20 @@ impl Daemon {
         self.lock().retry();
     }
 
-    /// Returns whether a port sends more flooded frames than it may.
-    pub fn has_storms(&self) -> bool {
-        !self.lock().data_plane.storms.is_empty()
+    /// Returns in how long [`Daemon::follow_floods`] has something to do; `None` while there is
+    /// neither a storm nor a sign of a loop.
+    pub fn next_flood_check(&self) -> Option<Duration> {
+        self.lock().data_plane.next_flood_check(self.started.elapsed())
     }
 
-    /// Looks for the end of storms.
-    pub fn follow_storms(&self) {
-        self.lock().follow_storms();
+    /// Follows storms and loops: sends the probes that are due, blocks and opens ports.
+    pub fn follow_floods(&self) {
+        self.lock().data_plane.follow_floods(self.started.elapsed());
     }
 
     /// Returns a stream that becomes readable when a device has vanished, a port could not start, a
-    /// storm has begun or a worker is loaded. The caller empties it and calls
-    /// [`Daemon::handle_events`].
+    /// storm has begun, there is a sign of a loop, or a worker is loaded. The caller empties it and
+    /// calls [`Daemon::handle_events`].
     ///
     /// # Errors
     /// Out of descriptors.
@@ -290,12 +289,12 @@ impl Daemon {
         self.event.try_clone()
     }
 
-    /// Stops ports whose devices have vanished, logs storms, follows namespaces that were created
-    /// again, and moves a network off a loaded worker if that balances the load.
+    /// Stops ports whose devices have vanished, follows storms and loops, follows namespaces that
+    /// were created again, and moves a network off a loaded worker if that balances the load.
     pub fn handle_events(&self) {
         let mut inner = self.lock();
         inner.data_plane.take_faults();
-        inner.follow_storms();
+        inner.data_plane.follow_floods(self.started.elapsed());
         inner.follow_namespaces();
         inner.data_plane.balance(self.started);
     }
@@ -364,6 +363,7 @@ impl Inner {
     /// run, and the reasons.
     fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<NotRunning> {
         self.data_plane.apply(steps, &config.expanded());
+        self.data_plane.release_blocks();
         self.config = config;
         let touched = steps.iter().filter_map(Step::port);
         let failed = |name: &str| {
@@ -376,21 +376,6 @@ impl Inner {
     fn follow_namespaces(&mut self) {
         let Self { config, data_plane, .. } = self;
         data_plane.follow_namespaces(&config.expanded());
-    }
-
-    fn follow_storms(&mut self) {
-        let DataPlane { workers, ports, storms, .. } = &mut self.data_plane;
-        let mut now: HashMap<PortId, Vec<Storm>> = HashMap::new();
-        for worker in workers {
-            // A worker that has ended has no storms.
-            now.extend(worker.handle.call(|engine, now| engine.storms(now)).unwrap_or_default());
-        }
-        storms.follow(ports.iter().map(|(name, port)| Observed {
-            name,
-            kinds: now.remove(&port.id).into_iter().flatten().map(|storm| storm.kind).collect(),
-            limits: port.settings.filter.storm,
-            dropped: port.counters.snapshot().dropped(DropReason::Storm),
-        }));
     }
 
     fn retry(&mut self) {

@@ -277,6 +277,7 @@ fn numbers_of_ports_are_never_given_twice() {
             vhost: None,
             mac: None,
             storms: Vec::new(),
+            loop_block: None,
             mark: 0,
             counters: status::PortCounts::default(),
         });

@@ -78,6 +78,7 @@ fn running() -> Snapshot {
         vhost: None,
         mac: None,
         storms: Vec::new(),
+        loop_block: None,
         mark: 0,
         counters: PortCounts {
             rx_frames: 3,

@@ -60,7 +60,7 @@ impl Engine {
 
     /// Blocks a port or opens it again. A blocked port sends and receives no frames; those that
     /// would pass are counted as [`DropReason::Loop`](crate::DropReason::Loop). It forgets its
-    /// addresses.
+    /// addresses. Reports of the time before do not count for an opened port and are thrown away.
     ///
     /// # Errors
     /// The port does not exist.
@@ -68,6 +68,9 @@ impl Engine {
         let location = self.locate(id)?;
         self.port_mut(id)?.set_blocked(blocked);
         self.flush_port(location);
+        if let Some(network) = self.networks[location.slot].as_mut().filter(|_| !blocked) {
+            network.loops.take().for_each(drop);
+        }
         Ok(())
     }
 

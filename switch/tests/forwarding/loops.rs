@@ -177,7 +177,9 @@ fn a_blocked_port_neither_sends_nor_receives_but_returns_probes() {
     lab.set(1, |settings| settings.mark = 7);
     assert!(nothing(&lab.send(1, &back)));
 
+    lab.send(2, &sent[0][0]);
     lab.engine.block_port(blocked, false).unwrap();
+    assert!(lab.engine.loop_reports().is_empty(), "those of before do not count");
     assert_eq!(lab.send(1, &back)[0], [back]);
     // A pulled cable counts as such.
     lab.engine.block_port(blocked, true).unwrap();

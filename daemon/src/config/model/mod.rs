@@ -16,6 +16,6 @@ pub use config::Config;
 pub use daemon::{DaemonConfig, Spin};
 pub use network::{Mode, Network};
 pub use port::{
-    Interface, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap, Uplink, VhostUser,
+    Interface, LoopMode, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap, Uplink, VhostUser,
 };
 pub use vlan::{Vlan, VlanModeName};

@@ -9,12 +9,12 @@ use super::{address, rule, socket};
 use crate::Fault;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
-    Interface, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap, VhostUser, Vlan,
+    Interface, LoopMode, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap, VhostUser, Vlan,
     VlanModeName,
 };
 use crate::config::rules::port::too_long_prefix;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "name",
     "network",
     "type",
@@ -25,6 +25,7 @@ const KEYS: [&str; 15] = [
     "storm-broadcast",
     "storm-multicast",
     "storm-unknown",
+    "loop",
     "tag",
     "trunks",
     "vlan-mode",
@@ -45,6 +46,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
     let modes = VlanModeName::ALL.map(|mode| (mode.name(), mode));
     let promiscuous = Promiscuous::ALL.map(|word| (word.name(), word));
     let spoof = Spoof::ALL.map(|word| (word.name(), word));
+    let loop_modes = LoopMode::ALL.map(|word| (word.name(), word));
     let (interface, socket) = match kind {
         Some(Kind::Tap) => (Interface::Tap(read_tap(reader, &name)), SocketAccess::default()),
         Some(Kind::VhostUser) => {
@@ -69,6 +71,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
             multicast: reader.integer("storm-multicast").unwrap_or(STORM.multicast),
             unknown: reader.integer("storm-unknown").unwrap_or(STORM.unknown),
         },
+        loop_mode: reader.word("loop", &loop_modes).unwrap_or_default(),
         forward: rule::read(reader, "forward"),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
         ..Port::new(name, interface)
@@ -191,6 +194,7 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
         storm("storm-broadcast", port.storm.broadcast, STORM.broadcast),
         storm("storm-multicast", port.storm.multicast, STORM.multicast),
         storm("storm-unknown", port.storm.unknown, STORM.unknown),
+        Field::new("loop", port.loop_mode.name(), port.loop_mode == LoopMode::default()),
         Field::optional("forward", rule::value(&port.forward)),
         map_field("external-ids", &port.external_ids),
     ]);
