@@ -69,6 +69,8 @@ pub(crate) struct Port {
     pub vlan: VlanMode,
     /// Whether the cable is connected.
     pub cable: bool,
+    /// Whether it is blocked because of a loop.
+    pub blocked: bool,
     /// Its filter of received and sent frames.
     pub filter: PortFilter,
     /// Source addresses used since it was connected, the latest last; not recorded where many are
@@ -216,6 +218,9 @@ impl Model {
         let port = self.ports[from].as_ref().unwrap();
         if !port.cable {
             return Err(DropReason::CableOut);
+        }
+        if port.blocked {
+            return Err(DropReason::Loop);
         }
         let network = port.network.ok_or(DropReason::NotAttached)?;
         match &frame.work {
@@ -422,6 +427,10 @@ impl Port {
     fn receive(&mut self, mut frame: Frame, vlan: u16) {
         if !self.cable {
             self.counters.drops[DropReason::EgressDown as usize] += 1;
+            return;
+        }
+        if self.blocked {
+            self.counters.drops[DropReason::Loop as usize] += 1;
             return;
         }
         if !self.ready {
