@@ -37,6 +37,7 @@ impl DataPlane {
 
     /// Follows storms and loops; `now` is the time since the daemon's start.
     pub(crate) fn follow_floods(&mut self, now: Duration) {
+        self.release_blocks();
         let mut storms: HashMap<PortId, Vec<Storm>> = HashMap::new();
         let mut reports = Vec::new();
         for worker in 0..self.workers.len() {
@@ -173,8 +174,8 @@ impl DataPlane {
         let _ = self.on_worker(running.worker, move |engine, _| engine.forget_addresses(port));
     }
 
-    /// Opens the blocked ports whose settings have changed: another network, the cable out, or a
-    /// `loop` other than "block".
+    /// Opens the blocked ports whose settings have changed (another network, the cable out, or a
+    /// `loop` other than "block"), and forgets those that are gone.
     pub(crate) fn release_blocks(&mut self) {
         let Self { loops, ports, .. } = self;
         if !loops.has_blocks() {

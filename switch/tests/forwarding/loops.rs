@@ -126,6 +126,9 @@ fn another_network_forwards_a_probe() {
     lab.set(1, |settings| settings.network = Some(other));
     lab.set(2, |settings| settings.network = Some(other));
     let sent = probe_of(&mut lab, 0);
+    let there = lab.stations[1].id;
+    lab.engine.send_probes(other, VlanId::NONE, &[there], Time(lab.clock));
+    lab.stations[1].frames();
     assert_eq!(lab.send(1, &sent)[2], [sent], "so that a loop over two networks is found");
     assert!(lab.engine.loop_reports().is_empty());
 }
