@@ -28,13 +28,15 @@ use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions, descripto
 use crate::balance::Balancer;
 
 use crate::config::model::{
-    Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
+    Config, DaemonConfig, Interface, LoopMode, Network, Port, Tap as TapConfig, VhostUser,
 };
 use crate::devices::{join_uplink, open_tap};
 use crate::gateway::{Gateway, Starts};
+use crate::loops::Loops;
 use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
 use crate::spread::Spread;
+use crate::storms::Storms;
 use crate::{convert, host};
 
 /// Device MTU of a port that is not attached.
@@ -61,6 +63,10 @@ pub struct DataPlane {
     /// Written to when a device vanishes, a port cannot start, a worker is loaded, or a namespace
     /// comes or goes.
     event: UnixStream,
+    /// The storms that last.
+    pub(crate) storms: Storms,
+    /// Loops: what is suspected, and which ports are blocked.
+    pub(crate) loops: Loops,
     /// Started with the first port in a named namespace.
     namespaces: Option<NamespaceWatch>,
 }
@@ -84,6 +90,10 @@ pub(crate) struct RunningPort {
     pub(crate) id: PortId,
     pub(crate) counters: Arc<PortCounters>,
     pub(crate) settings: PortSettings,
+    /// What is done about loops at the port.
+    pub(crate) loop_mode: LoopMode,
+    /// Whether it leads to the host's LAN.
+    pub(crate) is_uplink: bool,
     /// The hardware address of a TAP device.
     pub(crate) mac: Option<MacAddr>,
     /// The session of a vhost-user port.
@@ -130,6 +140,9 @@ impl DataPlane {
                      io_submit(2), or raise fs.aio-max-nr"
                 );
             }
+            let alarm = event.try_clone()?;
+            // A worker that has just ended sends no alarm.
+            let _ = handle.call(move |engine, _| engine.set_alarm(alarm.into()));
             workers.push(Worker { handle, thread: Some(thread) });
         }
         let data_plane = DataPlane {
@@ -144,6 +157,8 @@ impl DataPlane {
             state: daemon.state.clone(),
             balancer: Balancer::default(),
             event,
+            storms: Storms::default(),
+            loops: Loops::default(),
             namespaces: None,
         };
         Ok((data_plane, readable))
@@ -371,9 +386,18 @@ impl DataPlane {
         let wanted = settings.clone();
         let added = self.on_worker(worker, move |engine, _| engine.add_port(wanted, device))?;
         let (id, counters) = added.map_err(|error| error.to_string())?;
-        let (session, place) = (None, None);
-        let mut running =
-            RunningPort { worker, id, counters, settings, mac, session, place, namespace };
+        let mut running = RunningPort {
+            worker,
+            id,
+            counters,
+            settings,
+            loop_mode: port.loop_mode,
+            is_uplink: matches!(port.interface, Interface::Uplink(_)),
+            mac,
+            session: None,
+            place: None,
+            namespace,
+        };
         let connected = match &port.interface {
             Interface::VhostUser(device) => {
                 let settings = convert::device(port, mtu);
@@ -438,6 +462,9 @@ impl DataPlane {
             Ok(()) => drop(self.failed.remove(&port.name)),
             // A connected VMM stays connected; the socket stays as it is.
             Err(reason) => self.fail(&port.name, reason),
+        }
+        if let Some(running) = self.ports.get_mut(&port.name) {
+            running.loop_mode = port.loop_mode;
         }
         let Some(running) = self.ports.get(&port.name) else { return };
         let Placement { worker, settings, mtu } = match self.place(port) {

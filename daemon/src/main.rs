@@ -449,8 +449,8 @@ fn reload(daemon: &Daemon) {
     }
 }
 
-/// Handles vanished devices and loaded workers, and tries again to start ports that do not run.
-/// Sleeps while every port runs.
+/// Handles vanished devices, loaded workers, storms and loops, and tries again to start ports that
+/// do not run. Sleeps while every port runs and nothing is suspected.
 async fn maintain(daemon: Arc<Daemon>) {
     let event = match daemon.event().and_then(UnixStream::from_std) {
         Ok(event) => event,
@@ -472,6 +472,12 @@ async fn maintain(daemon: Arc<Daemon>) {
                 Some(at) => tokio::time::sleep_until(at).await,
             }
         };
+        let flood_check = async {
+            match daemon.next_flood_check() {
+                None => std::future::pending().await,
+                Some(wait) => tokio::time::sleep(wait).await,
+            }
+        };
         tokio::select! {
             _ = event.readable() => {
                 while event.try_read(&mut [0; 256]).is_ok_and(|length| length > 0) {}
@@ -481,6 +487,7 @@ async fn maintain(daemon: Arc<Daemon>) {
                 daemon.retry();
                 next = None;
             }
+            () = flood_check => daemon.follow_floods(),
         }
     }
 }

@@ -109,6 +109,10 @@ fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
     let labels = ["network", "port", "reason"];
     let refused = counters("trama_port_gateway_drops_total", help, &labels)?;
     let running = gauges("trama_port_running", "1 if the port runs.", &["network", "port"])?;
+    let help = "1 for each kind of flooded frames of which the port sends more than it may.";
+    let storm = gauges("trama_port_storm", help, &["network", "port", "kind"])?;
+    let help = "1 if the port is blocked because of a loop.";
+    let blocked = gauges("trama_port_loop_blocked", help, &["network", "port"])?;
     let link = gauges("trama_port_link", "1 if frames can pass the port.", &["network", "port"])?;
     for port in &status.ports {
         let [network, name] = of(port);
@@ -121,11 +125,19 @@ fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
         }
         running.with_label_values(&of(port)).set(i64::from(port.not_running.is_none()));
         link.with_label_values(&of(port)).set(i64::from(port.link));
+        if port.loop_block.is_some() {
+            blocked.with_label_values(&of(port)).set(1);
+        }
+        for kind in &port.storms {
+            storm.with_label_values(&[&network, &name, *kind]).set(1);
+        }
     }
     families.extend(drops.collect());
     families.extend(refused.collect());
     families.extend(running.collect());
     families.extend(link.collect());
+    families.extend(storm.collect());
+    families.extend(blocked.collect());
     for (name, help, value) in VHOST_COUNTERS {
         let family = counters(name, help, &["port"])?;
         for port in status.ports.iter().filter(|port| port.vhost.is_some()) {
@@ -308,6 +320,8 @@ mod tests {
             link: vhost,
             vhost: vhost.then_some(session),
             mac: None,
+            loop_block: vhost.then(|| "blocked".to_owned()),
+            storms: if vhost { vec!["broadcast"] } else { Vec::new() },
             mark: 0,
             counters,
         }
@@ -360,6 +374,8 @@ mod tests {
             r#"trama_port_rx_frames_total{network="",port="t\"1"} 7"#,
             r#"trama_port_drops_total{network="lab",port="vm1",reason="runt"} 2"#,
             r#"trama_port_gateway_drops_total{network="lab",port="vm1",reason="new_flow_share"} 6"#,
+            r#"trama_port_storm{kind="broadcast",network="lab",port="vm1"} 1"#,
+            r#"trama_port_loop_blocked{network="lab",port="vm1"} 1"#,
             r#"trama_mac_entries{network="lab"} 4"#,
             r#"trama_network_worker{network="lab"} 1"#,
             r#"trama_network_busy_seconds_total{network="lab"} 0.25"#,

@@ -300,8 +300,20 @@ impl Daemon {
         self.lock().retry();
     }
 
-    /// Returns a stream that becomes readable when a device has vanished, a port could not start or
-    /// a worker is loaded. The caller empties it and calls [`Daemon::handle_events`].
+    /// Returns in how long [`Daemon::follow_floods`] has something to do; `None` while there is
+    /// neither a storm nor a sign of a loop.
+    pub fn next_flood_check(&self) -> Option<Duration> {
+        self.lock().data_plane.next_flood_check(self.started.elapsed())
+    }
+
+    /// Follows storms and loops: sends the probes that are due, blocks and opens ports.
+    pub fn follow_floods(&self) {
+        self.lock().data_plane.follow_floods(self.started.elapsed());
+    }
+
+    /// Returns a stream that becomes readable when a device has vanished, a port could not start, a
+    /// storm has begun, there is a sign of a loop, or a worker is loaded. The caller empties it and
+    /// calls [`Daemon::handle_events`].
     ///
     /// # Errors
     /// Out of descriptors.
@@ -309,11 +321,12 @@ impl Daemon {
         self.event.try_clone()
     }
 
-    /// Stops ports whose devices have vanished, follows namespaces that were created again, and
-    /// moves a network off a loaded worker if that balances the load.
+    /// Stops ports whose devices have vanished, follows storms and loops, follows namespaces that
+    /// were created again, and moves a network off a loaded worker if that balances the load.
     pub fn handle_events(&self) {
         let mut inner = self.lock();
         inner.data_plane.take_faults();
+        inner.data_plane.follow_floods(self.started.elapsed());
         inner.follow_namespaces();
         inner.data_plane.balance(self.started);
     }
@@ -382,6 +395,7 @@ impl Inner {
     /// run, and the reasons.
     fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<NotRunning> {
         self.data_plane.apply(steps, &config.expanded());
+        self.data_plane.release_blocks();
         self.config = config;
         let touched = steps.iter().filter_map(Step::port);
         let failed = |name: &str| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trama_gateway::report::LeaseRow;
 use trama_switch::counters::PortSnapshot;
-use trama_switch::{DropReason, PortId};
+use trama_switch::{DropReason, FloodKind, PortId};
 use trama_vhost_net_backend::{Peer, SessionState};
 
 use crate::apply::{DataPlane, RunningPort};
@@ -63,12 +63,17 @@ pub struct PortStatus {
     pub network: Option<String>,
     /// Why it does not run; `None` if it runs.
     pub not_running: Option<String>,
-    /// Whether frames can pass: it runs, a device or frontend is plugged in, and the cable is in.
+    /// Whether frames can pass: it runs, a device or frontend is plugged in, the cable is in, and
+    /// no loop blocks it.
     pub link: bool,
     /// The vhost-user session, if it is such a port and runs.
     pub vhost: Option<VhostStatus>,
     /// The device's own MAC address, if known (TAP).
     pub mac: Option<String>,
+    /// The kinds of flooded frames of which it sends more than it may.
+    pub storms: Vec<&'static str>,
+    /// Why it is blocked because of a loop; `None` if it is not.
+    pub loop_block: Option<String>,
     /// Its mark; 0 if it does not run.
     pub mark: u16,
     /// Frames, bytes and drops since the port's device was made.
@@ -211,13 +216,17 @@ impl DataPlane {
         let counters = running.map(|port| counts(&port.counters.snapshot())).unwrap_or_default();
         let vhost = running.and_then(vhost_status);
         let has_peer = vhost.as_ref().is_none_or(|session| session.queue_pairs > 0);
+        let loop_block = running.and_then(|running| self.loop_block(running.id));
+        let is_plugged = has_peer && port.cable && port.network.is_some();
         PortStatus {
             name: port.name.clone(),
             network: port.network.clone(),
             not_running: self.failed.get(&port.name).cloned(),
-            link: running.is_some() && has_peer && port.cable && port.network.is_some(),
+            link: running.is_some() && is_plugged && loop_block.is_none(),
             vhost,
             mac: running.and_then(|running| running.mac).map(|mac| mac.to_string()),
+            storms: self.storms.of(&port.name).map(FloodKind::name).collect(),
+            loop_block,
             mark,
             counters: PortCounts { gateway_drops, ..counters },
         }

@@ -129,8 +129,8 @@ pub(crate) fn deliver_marked<S: Source>(
 /// Returns why the port takes no frames now, if it does not.
 #[inline(always)]
 fn refusal(port: &Port) -> Option<DropReason> {
-    if !port.settings.cable {
-        Some(DropReason::EgressDown)
+    if !port.is_open {
+        Some(port.egress_refusal())
     } else if !port.device.is_ready() {
         Some(DropReason::EgressNotReady)
     } else {

@@ -94,6 +94,14 @@ fn show_port(view: View<'_>, name: &str, lines: &mut Vec<String>) {
     for text in counters.into_iter().flat_map(lost_before_a_gateway) {
         lines.push(format!("            lost: {}", quoted(&text)));
     }
+    let storms = view.snapshot.status.port(name).map(|port| &port.storms);
+    if let Some(storms) = storms.filter(|storms| !storms.is_empty()) {
+        lines.push(format!("            storm: {}", quoted(&storms.join(", "))));
+    }
+    let block = view.snapshot.status.port(name).and_then(|port| port.loop_block.as_ref());
+    if let Some(reason) = block {
+        lines.push(format!("            loop: {}", quoted(reason)));
+    }
     lines.push(format!("            Interface {}", quoted(name)));
     show_columns(view, interfaces, &OF_INTERFACE, name, "                ", lines);
 }

@@ -77,6 +77,8 @@ fn running() -> Snapshot {
         link: not_running.is_none(),
         vhost: None,
         mac: None,
+        storms: Vec::new(),
+        loop_block: None,
         mark: 0,
         counters: PortCounts {
             rx_frames: 3,

@@ -6,6 +6,7 @@
 //! and calls the drivers that want it, once per ring (5). A port that is silent for the spin time
 //! asks for a kick, is polled once more, and leaves the list.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use trama_virtqueue::TxBurst;
@@ -20,7 +21,7 @@ use crate::mac_table::PortIndex;
 use crate::ports::packet::{SlotBurst, Uplink};
 use crate::ports::pool::PoolBurst;
 use crate::ports::vhost::{RingPoll, VhostDevice};
-use crate::ports::{Device, Port};
+use crate::ports::{Device, Port, signal};
 use crate::time::Time;
 
 /// Most bursts of one ring in a row before the next ring's turn.
@@ -306,10 +307,10 @@ impl Pipeline {
         ingress: PortIndex,
         now: Time,
     ) {
-        let Network { id, settings, table, ports, has_promiscuous, .. } = network;
+        let Network { id, settings, table, ports, .. } = network;
         let Some(port) = &mut ports[usize::from(ingress.0)] else { return };
-        if !port.settings.cable {
-            port.count_drops(DropReason::CableOut, source.len() as u64);
+        if !port.is_open {
+            self.refuse(network, source, ingress, now);
             return;
         }
         if id.is_none() {
@@ -327,8 +328,8 @@ impl Pipeline {
         };
         self.plan.ingress = ingress;
         classify(source, &mut at, table, &mut self.plan, now);
-        let (reached, withheld) = self.deliver(ports, *has_promiscuous, source, ingress);
-        if let Some(port) = &ports[usize::from(ingress.0)] {
+        let (reached, withheld) = self.deliver(network, source, ingress, now);
+        if let Some(port) = &network.ports[usize::from(ingress.0)] {
             self.plan.count(source, reached, withheld, &port.counters);
         }
     }
@@ -337,18 +338,20 @@ impl Pipeline {
     /// that were delivered, and those whose VLAN some port carries but may not receive.
     fn deliver<S: Source>(
         &mut self,
-        ports: &mut [Option<Port>],
-        has_promiscuous: bool,
+        network: &mut Network,
         source: &S,
         ingress: PortIndex,
+        now: Time,
     ) -> (FrameSet, FrameSet) {
-        if self.plan.flood == 0 && !has_promiscuous {
+        if self.plan.flood == 0 && !network.has_promiscuous {
             for entry in 0..self.plan.unicast().len() {
                 let (port, frames) = self.plan.unicast()[entry];
-                self.deliver_to(ports, source, port, frames);
+                self.deliver_to(&mut network.ports, source, port, frames);
             }
             return (0, 0);
         }
+        self.guard_flood(network, source, ingress, now);
+        let ports = &mut network.ports;
         let filter = EgressFilter::new(&self.plan, ports, ingress);
         let (mut reached, mut withheld) = (0, 0);
         let everyone = (0..ports.len()).map(|index| PortIndex(index as u16));
@@ -364,8 +367,16 @@ impl Pipeline {
         (reached, withheld)
     }
 
+    /// Tells control that there is something to ask for.
+    #[cold]
+    pub(super) fn raise_alarm(&self) {
+        if let Some(alarm) = &self.alarm {
+            signal(alarm.as_fd());
+        }
+    }
+
     #[inline]
-    fn deliver_to<S: Source>(
+    pub(super) fn deliver_to<S: Source>(
         &mut self,
         ports: &mut [Option<Port>],
         source: &S,
@@ -407,7 +418,7 @@ impl Pipeline {
     }
 
     /// Pass 5 at the receivers. Calls are recorded, not made yet.
-    fn flush(&mut self, ports: &mut [Option<Port>]) {
+    pub(super) fn flush(&mut self, ports: &mut [Option<Port>]) {
         for index in &self.touched {
             if let Some(port) = &mut ports[usize::from(index.0)] {
                 let calls = port.device.flush(&mut self.calls);
@@ -420,7 +431,7 @@ impl Pipeline {
 
     /// Ends a turn: makes the calls, then drops the rings of receivers that broke, with their call
     /// descriptors.
-    fn finish_turn(&mut self, ports: &mut [Option<Port>]) {
+    pub(super) fn finish_turn(&mut self, ports: &mut [Option<Port>]) {
         self.calls.make();
         for index in self.touched.drain(..) {
             if let Some(port) = &mut ports[usize::from(index.0)] {

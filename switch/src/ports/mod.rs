@@ -27,6 +27,7 @@ use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
 use crate::engine::{HdrLen, PortFault, PortId, PortSettings};
 use crate::sources::Sources;
+use crate::storm::StormControl;
 use crate::time::Time;
 use calls::Calls;
 use dummy::DummyDevice;
@@ -200,6 +201,12 @@ pub(crate) struct Port {
     pub offloads: Offloads,
     /// Source addresses since it was plugged in; not recorded where there may be many.
     pub sources: Sources,
+    /// The state of its storm limits.
+    pub storm: StormControl,
+    /// Whether frames may pass: its cable is in, and it is not blocked.
+    pub is_open: bool,
+    /// Whether it is blocked because of a loop.
+    pub is_blocked: bool,
     /// Whether it is on its network's list of active ports.
     pub active: bool,
     /// When it last sent a frame.
@@ -230,11 +237,14 @@ impl Port {
         };
         Port {
             id,
+            is_open: settings.cable,
+            is_blocked: false,
             settings,
             counters,
             device,
             offloads,
             sources: Sources::default(),
+            storm: StormControl::new(),
             active: false,
             last_moved: Time::ZERO,
             touched: false,
@@ -257,6 +267,30 @@ impl Port {
         {
             vhost.share_rings();
         }
+    }
+
+    /// Changes the settings.
+    pub(crate) fn set(&mut self, settings: PortSettings) {
+        self.is_open = settings.cable && !self.is_blocked;
+        self.settings = settings;
+    }
+
+    /// Blocks it, or opens it again.
+    pub(crate) fn set_blocked(&mut self, blocked: bool) {
+        self.is_blocked = blocked;
+        self.is_open = self.settings.cable && !blocked;
+    }
+
+    /// Returns why it takes no frames from its device while it is not open.
+    pub(crate) fn ingress_refusal(&self) -> DropReason {
+        if self.settings.cable { DropReason::Loop } else { DropReason::CableOut }
+    }
+
+    /// Returns why it is given no frames while it is not open.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn egress_refusal(&self) -> DropReason {
+        if self.settings.cable { DropReason::Loop } else { DropReason::EgressDown }
     }
 
     /// Clears the fault, as the device was set up again.

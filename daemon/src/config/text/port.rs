@@ -9,11 +9,12 @@ use super::{address, rule, socket};
 use crate::Fault;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
-    Interface, Port, Promiscuous, Role, Spoof, Tap, VhostUser, Vlan, VlanModeName,
+    Interface, LoopMode, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap, VhostUser, Vlan,
+    VlanModeName,
 };
 use crate::config::rules::port::too_long_prefix;
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 16] = [
     "name",
     "network",
     "type",
@@ -21,6 +22,10 @@ const KEYS: [&str; 12] = [
     "promiscuous",
     "mac",
     "spoof",
+    "storm-broadcast",
+    "storm-multicast",
+    "storm-unknown",
+    "loop",
     "tag",
     "trunks",
     "vlan-mode",
@@ -41,6 +46,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
     let modes = VlanModeName::ALL.map(|mode| (mode.name(), mode));
     let promiscuous = Promiscuous::ALL.map(|word| (word.name(), word));
     let spoof = Spoof::ALL.map(|word| (word.name(), word));
+    let loop_modes = LoopMode::ALL.map(|word| (word.name(), word));
     let (interface, socket) = match kind {
         Some(Kind::Tap) => (Interface::Tap(read_tap(reader, &name)), SocketAccess::default()),
         Some(Kind::VhostUser) => {
@@ -60,6 +66,12 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
         promiscuous: reader.word("promiscuous", &promiscuous).unwrap_or(Promiscuous::Deny),
         mac: read_mac(reader),
         spoof: reader.word("spoof", &spoof).unwrap_or_default(),
+        storm: StormLimits {
+            broadcast: reader.integer("storm-broadcast").unwrap_or(STORM.broadcast),
+            multicast: reader.integer("storm-multicast").unwrap_or(STORM.multicast),
+            unknown: reader.integer("storm-unknown").unwrap_or(STORM.unknown),
+        },
+        loop_mode: reader.word("loop", &loop_modes).unwrap_or_default(),
         forward: rule::read(reader, "forward"),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
         ..Port::new(name, interface)
@@ -168,6 +180,7 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
         // An uplink has no table.
         Interface::Uplink(_) => {}
     }
+    let storm = |key, limit: u32, default| Field::new(key, i64::from(limit), limit == default);
     let trunks = &port.vlan.trunks;
     let list = Array::from_iter(trunks.iter().map(|vlan| i64::from(*vlan)));
     fields.extend([
@@ -178,6 +191,10 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
         Field::new("promiscuous", port.promiscuous.name(), port.promiscuous == Promiscuous::Deny),
         Field::optional("mac", port.mac.map(|mac| mac.to_string())),
         Field::new("spoof", port.spoof.name(), port.spoof == Spoof::Allow),
+        storm("storm-broadcast", port.storm.broadcast, STORM.broadcast),
+        storm("storm-multicast", port.storm.multicast, STORM.multicast),
+        storm("storm-unknown", port.storm.unknown, STORM.unknown),
+        Field::new("loop", port.loop_mode.name(), port.loop_mode == LoopMode::default()),
         Field::optional("forward", rule::value(&port.forward)),
         map_field("external-ids", &port.external_ids),
     ]);
