@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use trama_virtqueue::{MemoryAccount, MemoryLimits};
+
 use crate::access::Access;
 use crate::connection::{End, Report, serve};
 use crate::descriptors;
@@ -94,7 +96,17 @@ impl Session {
     /// # Errors
     /// The socket cannot be made, or the system is out of descriptors or threads.
     pub fn spawn(options: SessionOptions, rings: impl Rings) -> Result<Session, SessionError> {
-        let SessionOptions { path, role, queue_pairs, device, features, cable, access, sockets } =
+        let SessionOptions {
+            path,
+            role,
+            queue_pairs,
+            device,
+            features,
+            cable,
+            access,
+            sockets,
+            memory,
+        } =
             options;
         if !(1..=MAX_QUEUE_PAIRS).contains(&queue_pairs) {
             return Err(SessionError::QueuePairs(queue_pairs));
@@ -108,7 +120,9 @@ impl Session {
         };
         let stop =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
-        let control = Arc::new(Control::new(stop.try_clone()?, (role, cable), device, access));
+        let account = MemoryAccount::new(memory);
+        let wake = stop.try_clone()?;
+        let control = Arc::new(Control::new(wake, (role, cable), device, access, account));
         control.made(socket.as_ref().map(|made| made.file.clone()));
         let handler = Handler::new(rings, control.clone(), features, queue_pairs);
         let worker = Worker {
@@ -157,6 +171,11 @@ impl Session {
         if let Some(warning) = self.control.set_device(device) {
             tracing::warn!(socket = %self.path.display(), "{warning}");
         }
+    }
+
+    /// Changes how much memory a frontend may share. Memory that is shared already stays.
+    pub fn set_memory_limits(&self, limits: MemoryLimits) {
+        self.control.account().set_limits(limits);
     }
 
     /// Changes owner, group and mode of the listening socket; a connected frontend stays connected.
