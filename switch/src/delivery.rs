@@ -254,6 +254,7 @@ impl<S: Source> Batch<'_, S> {
         let unsent = sink.finish();
         if unsent.frames != 0 {
             unsent.count(self.counters);
+            self.plan.add_holes(unsent.holes);
             tally.frames -= unsent.frames;
             tally.bytes -= unsent.bytes;
             tally.large -= unsent.large;
@@ -327,8 +328,17 @@ impl<S: Source> Batch<'_, S> {
             let put = |head: &[u8], body: &[Segment<'_>]| rewrite.put(sink, &header, head, body);
             match self.source.with_frame(i, put) {
                 Ok(()) => tally.add(len, meta.header.is_gso()),
-                Err(reason) => self.counters.drop(reason, 1),
+                Err(reason) => self.count_drop(reason),
             }
+        }
+    }
+
+    /// Counts a drop at the receiver's port, or, if the sender's memory is at fault, at its port.
+    #[cold]
+    fn count_drop(&self, reason: DropReason) {
+        match reason {
+            DropReason::MemoryHole => self.plan.add_holes(1),
+            reason => self.counters.drop(reason, 1),
         }
     }
 
@@ -351,7 +361,7 @@ impl<S: Source> Batch<'_, S> {
             }
         });
         if let Err(reason) = result {
-            self.counters.drop(reason, 1);
+            self.count_drop(reason);
         }
     }
 
@@ -367,7 +377,7 @@ impl<S: Source> Batch<'_, S> {
         let plain = self.edit.apply(&VnetHeader::default());
         let emit = |segment: &[u8]| match sink.put(&plain, segment, &[]) {
             Ok(()) => tally.add(segment.len(), false),
-            Err(reason) => self.counters.drop(reason, 1),
+            Err(reason) => self.count_drop(reason),
         };
         gso::segment(frame, header, scratch, emit).map_err(|_| DropReason::OffloadFailed)?;
         self.counters.software_gso_frames.add(1);

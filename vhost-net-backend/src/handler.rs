@@ -57,7 +57,7 @@ pub(crate) fn refuse_ring<T>(index: usize, reason: impl Display) -> Result<T> {
 impl<R: Rings> Handler<R> {
     pub(crate) fn new(rings: R, control: Arc<Control>, mask: u64, queue_pairs: u16) -> Handler<R> {
         let account = control.account().clone();
-        let mut handler = Handler {
+        Handler {
             rings,
             control,
             queue_pairs,
@@ -68,11 +68,13 @@ impl<R: Rings> Handler<R> {
             protocol: Protocol::empty(),
             memory: None,
             account,
-            vrings: Vec::new(),
+            vrings: Self::no_vrings(queue_pairs),
             memory_checked: false,
-        };
-        handler.forget();
-        handler
+        }
+    }
+
+    fn no_vrings(queue_pairs: u16) -> Vec<Vring> {
+        (0..2 * usize::from(queue_pairs)).map(|_| Vring::default()).collect()
     }
 
     /// Drops all state and resources of the frontend.
@@ -84,7 +86,7 @@ impl<R: Rings> Handler<R> {
         self.protocol = Protocol::empty();
         self.memory = None;
         self.account.clear();
-        self.vrings = (0..2 * usize::from(self.queue_pairs)).map(|_| Vring::default()).collect();
+        self.vrings = Self::no_vrings(self.queue_pairs);
         self.memory_checked = false;
     }
 

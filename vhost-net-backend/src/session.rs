@@ -106,8 +106,7 @@ impl Session {
             access,
             sockets,
             memory,
-        } =
-            options;
+        } = options;
         if !(1..=MAX_QUEUE_PAIRS).contains(&queue_pairs) {
             return Err(SessionError::QueuePairs(queue_pairs));
         }
@@ -120,9 +119,9 @@ impl Session {
         };
         let stop =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
-        let account = MemoryAccount::new(memory);
-        let wake = stop.try_clone()?;
-        let control = Arc::new(Control::new(wake, (role, cable), device, access, account));
+        let account = MemoryAccount::new(memory, rings.received());
+        let stop = Arc::new(stop);
+        let control = Arc::new(Control::new(stop.clone(), (role, cable), device, access, account));
         control.made(socket.as_ref().map(|made| made.file.clone()));
         let handler = Handler::new(rings, control.clone(), features, queue_pairs);
         let worker = Worker {
@@ -222,7 +221,7 @@ struct Worker<R: Rings> {
     sockets: Arc<dyn Sockets>,
     control: Arc<Control>,
     handler: Arc<Mutex<Handler<R>>>,
-    stop: OwnedFd,
+    stop: Arc<OwnedFd>,
     /// The last failure that was logged as a warning, and when.
     last: Option<(String, Instant)>,
     /// When a frontend that has to wait was last logged as a warning.
@@ -300,7 +299,7 @@ impl<R: Rings> Worker<R> {
 
     /// Waits for a connection, for the end of the time, or for a call from another thread.
     fn wait(&self, listener: Option<&UnixListener>, timeout: Option<Duration>) {
-        let mut fds = vec![PollFd::new(&self.stop, PollFlags::IN)];
+        let mut fds = vec![PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
         fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
         let timeout = timeout.map(|pause| Timespec {
             tv_sec: pause.as_secs() as i64,

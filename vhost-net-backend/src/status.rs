@@ -80,7 +80,7 @@ impl fmt::Display for Peer {
 #[derive(Debug)]
 pub(crate) struct Control {
     /// Wakes the thread out of a poll.
-    wake: OwnedFd,
+    wake: Arc<OwnedFd>,
     idle: SessionState,
     account: Arc<MemoryAccount>,
     inner: Mutex<Inner>,
@@ -107,7 +107,7 @@ struct Inner {
 
 impl Control {
     pub(crate) fn new(
-        wake: OwnedFd,
+        wake: Arc<OwnedFd>,
         (role, cable): (Role, bool),
         device: DeviceSettings,
         access: Access,

@@ -108,13 +108,14 @@ pub enum MemoryError {
     },
     /// The frontend has more regions than its share.
     #[error(
-        "the frontend shares {regions} memory regions: a port may have {} and at most an eighth of \
-         the {free} that are free in this process",
-        crate::memory::REGIONS
+        "the frontend shares {regions} memory regions: a port may have {guaranteed}, and more only \
+         up to an eighth of the {free} that are free in this process"
     )]
     OverShare {
         /// Regions of the table.
         regions: usize,
+        /// Regions that any frontend may have.
+        guaranteed: usize,
         /// Regions that the process can still map.
         free: usize,
     },

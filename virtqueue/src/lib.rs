@@ -24,7 +24,7 @@ mod segment;
 mod sigbus;
 mod userfault;
 
-pub use account::{MemoryAccount, MemoryLimits};
+pub use account::{CountFrames, MemoryAccount, MemoryLimits};
 pub use copy::prefetch;
 pub use device::{Head, NewStart, RxQueue, TxBurst, TxQueue};
 pub use driver::{
@@ -33,9 +33,11 @@ pub use driver::{
 };
 pub use error::{MemoryError, PushError, RingError};
 pub use huge_pages::in_huge_pages;
-pub use memory::{GuestMemory, Region, RegionSpec, install_sigbus_guard};
+pub use mapping::RegionSpec;
+pub use memory::{GuestMemory, Region};
 pub use ring::{HEADER_LEN, MAX_BURST, RingFds, RingFeatures, RingSetup};
 pub use segment::Segment;
+pub use sigbus::install_sigbus_guard;
 
 /// Prepares for the memory of frontends that need not be honest: opens what tells how much memory
 /// the process has left, and catches pages that their files lack. Idempotent, and to be called

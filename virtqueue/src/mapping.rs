@@ -7,11 +7,27 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use crate::account::{MemoryAccount, PAGE};
+use crate::account::MemoryAccount;
 use crate::error::MemoryError;
-use crate::memory::RegionSpec;
+use crate::room::PAGE;
 use crate::sigbus::{self, Guard, install_sigbus_guard};
 use crate::userfault;
+
+/// One region of the frontend's memory table (vhost-user SET_MEM_TABLE, ADD_MEM_REG). Addresses,
+/// size and offset are whole 4 KiB pages.
+#[derive(Clone, Debug)]
+pub struct RegionSpec {
+    /// Guest-physical address, as in descriptors.
+    pub guest_phys: u64,
+    /// Frontend-virtual address, as in ring addresses.
+    pub user_addr: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Where the region starts in its file.
+    pub file_offset: u64,
+    /// The shared file.
+    pub file: Arc<File>,
+}
 
 /// One mapped region. The guard's entry goes first (fields drop in order): once the pages are
 /// unmapped, other mappings may take their addresses.

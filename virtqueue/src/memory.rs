@@ -6,38 +6,20 @@
 //! change of the table makes a new map, which shares the mappings that stayed. The files themselves
 //! are not kept: a mapping needs no descriptor.
 
-use std::fs::File;
 use std::sync::Arc;
 
-use crate::account::{MemoryAccount, PAGE};
+use crate::account::MemoryAccount;
 use crate::error::MemoryError;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, RegionSpec};
+use crate::room::PAGE;
 use crate::sigbus::{self, Guard};
 
-pub use crate::sigbus::install_sigbus_guard;
-
 /// Regions that any frontend may have. More take the process's mappings from other frontends.
-pub(crate) const REGIONS: usize = 16;
+const REGIONS: usize = 16;
 
 /// Largest total size of one frontend's table. Sparse files cost a frontend nothing, but all
 /// frontends share this process's address space (128 TiB).
 const MAX_TOTAL: u64 = 8 << 40;
-
-/// One region of the frontend's memory table (vhost-user SET_MEM_TABLE, ADD_MEM_REG). Addresses,
-/// size and offset are whole 4 KiB pages.
-#[derive(Clone, Debug)]
-pub struct RegionSpec {
-    /// Guest-physical address, as in descriptors.
-    pub guest_phys: u64,
-    /// Frontend-virtual address, as in ring addresses.
-    pub user_addr: u64,
-    /// Bytes.
-    pub size: u64,
-    /// Where the region starts in its file.
-    pub file_offset: u64,
-    /// The shared file.
-    pub file: Arc<File>,
-}
 
 /// A region that is mapped.
 #[derive(Clone, Debug)]
@@ -306,7 +288,11 @@ fn check_share(regions: usize) -> Result<(), MemoryError> {
         return Ok(());
     }
     let free = Guard::free();
-    if regions > free / 8 { Err(MemoryError::OverShare { regions, free }) } else { Ok(()) }
+    if regions > free / 8 {
+        Err(MemoryError::OverShare { regions, guaranteed: REGIONS, free })
+    } else {
+        Ok(())
+    }
 }
 
 fn check_overlap(all: &[Addresses], space: Space) -> Result<(), MemoryError> {
@@ -321,6 +307,8 @@ fn check_overlap(all: &[Addresses], space: Space) -> Result<(), MemoryError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn file(len: u64) -> Arc<File> {

@@ -6,7 +6,8 @@
 //! page is taken 100 ms or more after the last reading, so a process that populates nothing reads
 //! nothing and never wakes up. The files are open beforehand; reading them is a plain system call.
 //!
-//! Towards the end, only frontends that have had no more than the mean are served.
+//! Towards the end, only frontends that have had no more than the mean are served. While more than
+//! half is left, the past is forgotten.
 
 use std::fs;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
@@ -16,7 +17,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::account::PAGE;
+/// Bytes of a page that is added to a file.
+pub(crate) const PAGE: u64 = 4096;
 
 /// Milliseconds between two readings.
 const INTERVAL: u64 = 100;
@@ -31,23 +33,25 @@ const TURNS: usize = 10_000;
 static LEFT: AtomicI64 = AtomicI64::new(0);
 /// Whether less than 10 % of a limit was left.
 static IS_SHORT: AtomicBool = AtomicBool::new(false);
+/// How often more than half was left at a reading; never 0.
+static EPOCH: AtomicU64 = AtomicU64::new(1);
 /// When the figure was last read, in milliseconds of the monotonic clock.
 static READ_AT: AtomicU64 = AtomicU64::new(0);
 
 /// Takes one page. Only makes system calls, and so may be called by a signal handler.
-pub(crate) fn take(is_above_mean: bool) -> bool {
+pub(crate) fn take(is_above_mean: impl Fn() -> bool) -> bool {
     let age = now().saturating_sub(READ_AT.load(Ordering::Relaxed));
     if age >= INTERVAL {
         read_if_free();
     }
-    if take_left(is_above_mean) {
+    if take_left(&is_above_mean) {
         return true;
     }
-    (age >= SHORT_INTERVAL && read_now()) && take_left(is_above_mean)
+    (age >= SHORT_INTERVAL && read_now()) && take_left(&is_above_mean)
 }
 
-fn take_left(is_above_mean: bool) -> bool {
-    if is_above_mean && IS_SHORT.load(Ordering::Relaxed) {
+fn take_left(is_above_mean: impl Fn() -> bool) -> bool {
+    if IS_SHORT.load(Ordering::Relaxed) && is_above_mean() {
         return false;
     }
     let was_left = LEFT.fetch_sub(1, Ordering::Relaxed) > 0;
@@ -55,6 +59,12 @@ fn take_left(is_above_mean: bool) -> bool {
         LEFT.fetch_add(1, Ordering::Relaxed);
     }
     was_left
+}
+
+/// Returns the number of the time since more than half was left. What happened in another one is
+/// forgotten.
+pub(crate) fn epoch() -> u64 {
+    EPOCH.load(Ordering::Relaxed)
 }
 
 /// Returns the bytes of memory that the host has.
@@ -145,13 +155,16 @@ fn read_now() -> bool {
 }
 
 fn read() {
-    let Room { bytes, is_short } = {
+    let Room { bytes, is_short, is_ample } = {
         // SAFETY: this thread has set `BUSY`.
         let buffer = unsafe { &mut *BUFFER.0.get() };
         room(&FILES, buffer)
     };
     LEFT.store((bytes / PAGE) as i64, Ordering::Relaxed);
     IS_SHORT.store(is_short, Ordering::Relaxed);
+    if is_ample {
+        EPOCH.fetch_add(1, Ordering::Relaxed);
+    }
     READ_AT.store(now(), Ordering::Relaxed);
 }
 
@@ -159,11 +172,14 @@ fn read() {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Room {
     bytes: u64,
+    /// Less than a tenth of the limit (a twentieth of the host's memory).
     is_short: bool,
+    /// More than half of it.
+    is_ample: bool,
 }
 
 /// Without any file to read, nothing is limited.
-const UNKNOWN: Room = Room { bytes: i64::MAX as u64, is_short: false };
+const UNKNOWN: Room = Room { bytes: i64::MAX as u64, is_short: false, is_ample: true };
 
 fn room(files: &Files, buffer: &mut [u8]) -> Room {
     let levels = files.levels.iter().filter_map(|level| level.room(buffer));
@@ -174,13 +190,17 @@ fn room(files: &Files, buffer: &mut [u8]) -> Room {
 
 impl Room {
     fn least(self, other: Room) -> Room {
-        Room { bytes: self.bytes.min(other.bytes), is_short: self.is_short || other.is_short }
+        Room {
+            bytes: self.bytes.min(other.bytes),
+            is_short: self.is_short || other.is_short,
+            is_ample: self.is_ample && other.is_ample,
+        }
     }
 
     /// What is left of `limit`, of which `kept` bytes are not given out.
     fn of(limit: u64, kept: u64, used: u64) -> Room {
         let bytes = (limit - kept).saturating_sub(used);
-        Room { bytes, is_short: bytes < limit / 10 }
+        Room { bytes, is_short: bytes < limit / 10, is_ample: bytes > limit / 2 }
     }
 }
 
@@ -212,7 +232,7 @@ fn of_host(text: &[u8]) -> Option<Room> {
     let available = field(text, b"MemAvailable:")? * 1024;
     let kept = total / 20;
     let bytes = available.saturating_sub(kept);
-    Some(Room { bytes, is_short: bytes < kept })
+    Some(Room { bytes, is_short: bytes < kept, is_ample: bytes > total / 2 })
 }
 
 fn read_file<'a>(file: &AtomicI32, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
@@ -336,10 +356,10 @@ mod tests {
     #[test]
     fn a_tenth_of_a_limit_is_kept() {
         let at = |used: u64| room_of("209715200\n", used * MIB, "").unwrap();
-        assert_eq!(at(0), Room { bytes: 180 * MIB, is_short: false });
-        assert_eq!(at(159), Room { bytes: 21 * MIB, is_short: false });
-        assert_eq!(at(161), Room { bytes: 19 * MIB, is_short: true });
-        assert_eq!(at(190), Room { bytes: 0, is_short: true });
+        assert_eq!(at(0), Room { bytes: 180 * MIB, is_short: false, is_ample: true });
+        assert_eq!(at(159), Room { bytes: 21 * MIB, is_short: false, is_ample: false });
+        assert_eq!(at(161), Room { bytes: 19 * MIB, is_short: true, is_ample: false });
+        assert_eq!(at(190), Room { bytes: 0, is_short: true, is_ample: false });
     }
 
     #[test]
@@ -365,16 +385,16 @@ mod tests {
         let text =
             |available: u64| format!("MemTotal:  1024000 kB\nMemAvailable: {available} kB\n");
         let at = |available| of_host(text(available).as_bytes()).unwrap();
-        assert_eq!(at(151_200), Room { bytes: 100_000 * 1024, is_short: false });
+        assert_eq!(at(151_200), Room { bytes: 100_000 * 1024, is_short: false, is_ample: false });
         assert_eq!(at(102_399).bytes, 51_199 * 1024);
         assert!(at(102_399).is_short);
-        assert_eq!(at(10), Room { bytes: 0, is_short: true });
+        assert_eq!(at(10), Room { bytes: 0, is_short: true, is_ample: false });
     }
 
     #[test]
     fn this_process_has_room() {
         open();
-        assert!(take(true));
+        assert!(take(|| true));
         assert!(LEFT.load(Ordering::Relaxed) > 0);
         assert!(host_memory() > 64 * MIB);
     }

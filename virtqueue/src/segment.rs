@@ -51,7 +51,7 @@ impl<'a> Segment<'a> {
     /// its file lacks a page, then succeeds: the page is there, or the mapping is lost and reads as
     /// zeros.
     pub fn touch(&self) {
-        const PAGE: usize = crate::account::PAGE as usize;
+        const PAGE: usize = crate::room::PAGE as usize;
         let Some(last) = self.len.checked_sub(1) else { return };
         let first_page = PAGE - self.ptr.addr() % PAGE;
         let at_pages = (first_page..last).step_by(PAGE);

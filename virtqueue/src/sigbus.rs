@@ -23,7 +23,8 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-use crate::account::{MemoryAccount, PAGE, Touch};
+use crate::account::MemoryAccount;
+use crate::room::PAGE;
 use crate::userfault::{self, Populated};
 
 /// Most mappings guarded at once in this process. By default Linux gives a process 65,530.
@@ -208,7 +209,7 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     {
         // SAFETY: it is the errno of this thread. The interrupted code gets it back.
         let errno = unsafe { *libc::__errno_location() };
-        let is_well = add_page(address, entry, context) || {
+        let is_well = add_page(address, entry) || {
             // Set before the pages change, so that a reader of the zeros also sees the loss.
             slot.lost.store(true, Ordering::SeqCst);
             LOSSES.fetch_add(1, Ordering::SeqCst);
@@ -224,11 +225,11 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
 }
 
 /// Adds the missing page at `address` to the file, on account of the mapping's frontend.
-fn add_page(address: usize, entry: Entry, context: *mut libc::c_void) -> bool {
+fn add_page(address: usize, entry: Entry) -> bool {
     // SAFETY: the account outlives the mapping, and the thread that faulted in the mapping is inside
     // its use.
     let Some(account) = (unsafe { entry.account.as_ref() }) else { return false };
-    if !account.take(touch(context)) {
+    if !account.take() {
         return false;
     }
     match userfault::populate(address & !(PAGE as usize - 1), PAGE as usize) {
@@ -247,22 +248,6 @@ fn add_page(address: usize, entry: Entry, context: *mut libc::c_void) -> bool {
             false
         }
     }
-}
-
-/// Returns how the page of a fault was touched, which the processor has left in the context.
-#[cfg(target_arch = "x86_64")]
-fn touch(context: *mut libc::c_void) -> Touch {
-    /// Bit of a page fault's error code (Intel SDM, volume 3, section 4.7).
-    const IS_WRITE: i64 = 2;
-    // SAFETY: the kernel passes a valid context to a handler with SA_SIGINFO.
-    let code =
-        unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_ERR as usize] };
-    if code & IS_WRITE == 0 { Touch::Read } else { Touch::Write }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn touch(_context: *mut libc::c_void) -> Touch {
-    Touch::Write
 }
 
 /// Maps zero pages over a guarded mapping.

@@ -34,7 +34,7 @@ impl Frontend {
         let file = Arc::new(tempfile::tempfile_in("/dev/shm").unwrap());
         file.set_len(64 * MIB).unwrap();
         is_in_force();
-        let account = MemoryAccount::new(MemoryLimits { max: None, populate });
+        let account = MemoryAccount::new(MemoryLimits { max: None, populate }, None);
         let memory = GuestMemory::map_for(&account, None, vec![], vec![spec(&file)]).unwrap();
         Frontend { file, account, memory }
     }
@@ -169,7 +169,7 @@ fn system_calls_read_pages_once_they_were_touched() {
 
 #[test]
 fn too_many_regions_are_refused_by_their_share() {
-    let account = MemoryAccount::new(MemoryLimits::default());
+    let account = MemoryAccount::new(MemoryLimits::default(), None);
     let file = Arc::new(tempfile::tempfile_in("/dev/shm").unwrap());
     file.set_len(PAGE).unwrap();
     let region = |i: u64| RegionSpec {
@@ -184,7 +184,7 @@ fn too_many_regions_are_refused_by_their_share() {
     let mapped = map(4000).unwrap();
     assert!(map(16).is_ok());
     let refused = map(4090).unwrap_err().to_string();
-    assert!(refused.contains("at most an eighth of the"), "{refused}");
+    assert!(refused.contains("up to an eighth of the"), "{refused}");
     drop(mapped);
     assert!(map(4090).is_ok());
 }

@@ -130,6 +130,8 @@ pub(crate) struct Unsent {
     pub full: u64,
     pub too_large: u64,
     pub refused: u64,
+    /// Counted at the sender's port, unlike the others.
+    pub holes: u64,
 }
 
 impl Unsent {
@@ -140,11 +142,12 @@ impl Unsent {
         match reason {
             DropReason::EgressFull => self.full += 1,
             DropReason::EgressTooLarge => self.too_large += 1,
+            DropReason::MemoryHole => self.holes += 1,
             _ => self.refused += 1,
         }
     }
 
-    /// Adds them to the counters.
+    /// Adds them to the receiver's counters.
     pub(crate) fn count(&self, counters: &PortCounters) {
         counters.drop(DropReason::EgressFull, self.full);
         counters.drop(DropReason::EgressTooLarge, self.too_large);
@@ -203,7 +206,7 @@ pub(crate) struct Port {
     /// Whether the fault is still to be reported.
     pub fault_unreported: bool,
     /// Written when the port breaks.
-    pub fault_event: Option<OwnedFd>,
+    pub fault_event: Option<Arc<OwnedFd>>,
 }
 
 impl Port {

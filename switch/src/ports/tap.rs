@@ -5,6 +5,10 @@
 //! segment passes whole. A frame is written with one `writev` from its private header and head and
 //! the sender's own memory, without another copy.
 //!
+//! The kernel does not read pages that a guest's memory lacks: it fails with EFAULT. The frame's
+//! segments are then touched, which adds the pages or loses the memory, and the frame is written
+//! again.
+//!
 //! A device that is down or full refuses frames one by one (counted); a deleted device is a fault
 //! of this port alone.
 #![expect(unsafe_code, reason = "ioctls, and vectored I/O on raw segments")]
@@ -170,13 +174,22 @@ impl Sink for Tap {
         // SAFETY: the first `len` iovecs are initialised, and each is readable as long as the
         // segment it came from, which outlives this call. The kernel copies out of them. A guest
         // may write them meanwhile, but Rust holds no reference to them.
-        let written = unsafe {
+        let write = || unsafe {
             libc::writev(self.fd.as_fd().as_raw_fd(), iovecs.as_ptr(), iovecs.len as libc::c_int)
         };
-        if written >= 0 {
+        if write() >= 0 {
             return Ok(());
         }
-        match io::Error::last_os_error().raw_os_error() {
+        let mut error = io::Error::last_os_error().raw_os_error();
+        if error == Some(libc::EFAULT) {
+            body.iter().for_each(Segment::touch);
+            if write() >= 0 {
+                return Ok(());
+            }
+            error = io::Error::last_os_error().raw_os_error();
+        }
+        match error {
+            Some(libc::EFAULT) => Err(DropReason::MemoryHole),
             Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Err(DropReason::EgressFull),
             Some(libc::EBADFD) => {
                 self.gone = true;

@@ -15,6 +15,7 @@ mod guests;
 mod host;
 mod idle;
 mod ipxe;
+mod memory;
 mod modes;
 mod nat;
 mod nat_bad_link;

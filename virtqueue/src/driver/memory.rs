@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::DriverError;
 use crate::error::MemoryError;
-use crate::memory::{GuestMemory, RegionSpec};
+use crate::mapping::RegionSpec;
+use crate::memory::GuestMemory;
 
 const PAGE: usize = 4096;
 const NAME: &CStr = c"trama-driver";
