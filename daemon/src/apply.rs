@@ -432,8 +432,8 @@ impl DataPlane {
         Ok(())
     }
 
-    /// Gives the session of a running port its limits of memory, and the socket the owner, group and
-    /// mode of its configuration.
+    /// Gives the session of a running port its limits of memory, and its socket owner, group and
+    /// mode, as in the configuration.
     fn set_session(&self, port: &Port) -> Result<(), String> {
         let session = self.ports.get(&port.name).and_then(|port| port.session.as_ref());
         let (Some(session), Interface::VhostUser(device)) = (session, &port.interface) else {

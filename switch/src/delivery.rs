@@ -254,7 +254,6 @@ impl<S: Source> Batch<'_, S> {
         let unsent = sink.finish();
         if unsent.frames != 0 {
             unsent.count(self.counters);
-            self.plan.add_holes(unsent.holes);
             tally.frames -= unsent.frames;
             tally.bytes -= unsent.bytes;
             tally.large -= unsent.large;
@@ -333,12 +332,12 @@ impl<S: Source> Batch<'_, S> {
         }
     }
 
-    /// Counts a drop at the receiver's port, or, if the sender's memory is at fault, at its port.
+    /// Counts a drop at the receiver's port. If the sender's memory is at fault, its port counts it,
+    /// as the device has noted.
     #[cold]
     fn count_drop(&self, reason: DropReason) {
-        match reason {
-            DropReason::MemoryHole => self.plan.add_holes(1),
-            reason => self.counters.drop(reason, 1),
+        if reason != DropReason::MemoryHole {
+            self.counters.drop(reason, 1);
         }
     }
 
@@ -361,7 +360,7 @@ impl<S: Source> Batch<'_, S> {
             }
         });
         if let Err(reason) = result {
-            self.count_drop(reason);
+            self.counters.drop(reason, 1);
         }
     }
 
@@ -377,7 +376,7 @@ impl<S: Source> Batch<'_, S> {
         let plain = self.edit.apply(&VnetHeader::default());
         let emit = |segment: &[u8]| match sink.put(&plain, segment, &[]) {
             Ok(()) => tally.add(segment.len(), false),
-            Err(reason) => self.count_drop(reason),
+            Err(reason) => self.counters.drop(reason, 1),
         };
         gso::segment(frame, header, scratch, emit).map_err(|_| DropReason::OffloadFailed)?;
         self.counters.software_gso_frames.add(1);

@@ -7,8 +7,6 @@
 //! belongs to no other port, and the destination looked up. The result is a [`Plan`]: sets of
 //! frames (one bit each) by egress port.
 
-use std::cell::Cell;
-
 use trama_frame::ethernet::{self, Ethernet};
 use trama_frame::vnet::{self, LEN as HEADER, VnetHeader};
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
@@ -135,8 +133,6 @@ pub(crate) struct Plan {
     /// The mark of the ingress port.
     pub mark: u16,
     tally: Tally,
-    /// Frames that could not be read, as the sender's memory lacks pages.
-    holes: Cell<u64>,
 }
 
 impl Plan {
@@ -152,7 +148,6 @@ impl Plan {
             tagged: 0,
             mark: 0,
             tally: Tally::default(),
-            holes: Cell::new(0),
         }
     }
 
@@ -271,20 +266,6 @@ impl Plan {
         if flooded != 0 {
             counters.flooded_frames.add(u64::from(flooded.count_ones()));
         }
-        if self.holes.get() != 0 {
-            self.count_holes(counters);
-        }
-    }
-
-    /// Notes frames that could not be read, once for each receiver.
-    pub(crate) fn add_holes(&self, frames: u64) {
-        self.holes.set(self.holes.get() + frames);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn count_holes(&self, counters: &PortCounters) {
-        counters.drop(DropReason::MemoryHole, self.holes.take());
     }
 }
 

@@ -228,7 +228,7 @@ impl Visit<'_> {
             let calls = vhost.finish(pair, total, now, &mut self.pipeline.calls);
             port.counters.calls.add(calls);
         }
-        self.pipeline.finish_turn(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports, index);
     }
 
     fn poll_pool(&mut self, index: PortIndex, now: Time) -> PollResult {
@@ -252,7 +252,7 @@ impl Visit<'_> {
             }
         }
         self.pipeline.flush(&mut self.network.ports);
-        self.pipeline.finish_turn(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports, index);
         result
     }
 
@@ -276,7 +276,7 @@ impl Visit<'_> {
             }
         }
         self.pipeline.flush(&mut self.network.ports);
-        self.pipeline.finish_turn(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports, index);
         result
     }
 }
@@ -393,15 +393,22 @@ impl Pipeline {
         }
     }
 
-    /// Ends a turn: makes the calls, then drops the rings of receivers that broke, with their call
-    /// descriptors.
-    fn finish_turn(&mut self, ports: &mut [Option<Port>]) {
+    /// Ends a turn of port `ingress`: makes the calls, then drops the rings of receivers that broke,
+    /// with their call descriptors.
+    fn finish_turn(&mut self, ports: &mut [Option<Port>], ingress: PortIndex) {
         self.calls.make();
+        let mut holes = 0;
         for index in self.touched.drain(..) {
             if let Some(port) = &mut ports[usize::from(index.0)] {
                 port.touched = false;
                 port.record_fault();
+                holes += port.device.take_holes();
             }
+        }
+        if holes != 0
+            && let Some(port) = &ports[usize::from(ingress.0)]
+        {
+            port.count_drops(DropReason::MemoryHole, holes);
         }
     }
 }

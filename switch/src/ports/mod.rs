@@ -111,6 +111,16 @@ impl Device {
         }
     }
 
+    /// Returns how many frames could not be read, as their senders' memory lacks pages, since the
+    /// last call.
+    pub(crate) fn take_holes(&mut self) -> u64 {
+        match self {
+            Device::Tap(tap) => tap.take_holes(),
+            Device::Uplink(uplink) => uplink.take_holes(),
+            Device::Vhost(_) | Device::Dummy(_) => 0,
+        }
+    }
+
     pub(crate) fn fault(&self) -> Option<PortFault> {
         match self {
             Device::Vhost(vhost) => vhost.fault(),
@@ -130,8 +140,6 @@ pub(crate) struct Unsent {
     pub full: u64,
     pub too_large: u64,
     pub refused: u64,
-    /// Counted at the sender's port, unlike the others.
-    pub holes: u64,
 }
 
 impl Unsent {
@@ -142,7 +150,8 @@ impl Unsent {
         match reason {
             DropReason::EgressFull => self.full += 1,
             DropReason::EgressTooLarge => self.too_large += 1,
-            DropReason::MemoryHole => self.holes += 1,
+            // Counted at the sender's port.
+            DropReason::MemoryHole => {}
             _ => self.refused += 1,
         }
     }

@@ -15,6 +15,7 @@ mod guests;
 mod host;
 mod idle;
 mod ipxe;
+mod large_host;
 mod memory;
 mod modes;
 mod nat;

@@ -55,7 +55,7 @@ impl Sparse {
             if ring == 1 {
                 frontend.send(SET_VRING_ENABLE, VERSION, &vring_state(1, 1), &[]);
                 let heads = (0..SIZE as u16).flat_map(u16::to_le_bytes).collect::<Vec<_>>();
-                memory.file.write_all_at(&heads, 0x4000 + 0x2000 + 4).expect("heads");
+                memory.file.write_all_at(&heads, 0x4000 + 0x1000 + 4).expect("heads");
                 return Sparse { frontend, memory, kick, sent: 0 };
             }
         }
@@ -80,15 +80,15 @@ impl Sparse {
             }
             let place = (self.sent + head as u64) % SIZE;
             let head = (first as u16).to_le_bytes();
-            self.memory.file.write_all_at(&head, 0x4000 + 0x2000 + 4 + 2 * place).expect("a head");
+            self.memory.file.write_all_at(&head, 0x4000 + 0x1000 + 4 + 2 * place).expect("a head");
         }
         self.sent += chains.len() as u64;
         let index = (self.sent as u16).to_le_bytes();
-        self.memory.file.write_all_at(&index, 0x4000 + 0x2002).expect("an index");
+        self.memory.file.write_all_at(&index, 0x4000 + 0x1002).expect("an index");
         rustix::io::write(&self.kick, &1u64.to_ne_bytes()).expect("a kick");
         wait_until("the chains are used", SOON, || {
             let mut used = [0; 2];
-            self.memory.file.read_exact_at(&mut used, 0x4000 + 0x1002).expect("used index");
+            self.memory.file.read_exact_at(&mut used, 0x4000 + 0x2002).expect("used index");
             if used == index {
                 return Some(true);
             }
@@ -101,6 +101,19 @@ impl Sparse {
         match (&self.frontend.stream).read(&mut [0; 1]) {
             Ok(n) => n == 0,
             Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Sends broadcasts of a private EtherType, whose heads are written and whose rests are not.
+    fn send_unwritten(&mut self, frames: u64) {
+        let mut head = vec![0; 12];
+        head.extend([0xff; 6]);
+        head.extend([0x52, 0x54, 0, 0, 0, 7, 0x88, 0xb5]);
+        head.extend([1; 200]);
+        self.memory.file.write_all_at(&head, MIB).expect("a head");
+        for i in 0..frames {
+            let rest = (HOLES + i * 2 * PAGE, 1000);
+            assert!(self.send(&[&[(MIB, head.len() as u32), rest]]), "the connection was closed");
         }
     }
 
@@ -258,17 +271,8 @@ fn frames_in_memory_without_pages_reach_a_tap() {
     let (left, right) = (Netns::new("left"), Netns::new("right"));
     let tramad = Tramad::start(&configuration(&left, &right, ""));
     let mut sparse = Sparse::connect(&tramad.path("guest.sock"), 64 * MIB);
-    // A broadcast of a private EtherType, whose head is written and whose rest is not.
-    let mut head = vec![0; 12];
-    head.extend([0xff; 6]);
-    head.extend([0x52, 0x54, 0, 0, 0, 7, 0x88, 0xb5]);
-    head.extend([1; 200]);
-    sparse.memory.file.write_all_at(&head, MIB).expect("a head");
     let before = ["left", "right"].map(|port| tramad.statistic(port, "tx_packets"));
-    for i in 0..100 {
-        let rest = (HOLES + i * 2 * PAGE, 1000);
-        assert!(sparse.send(&[&[(MIB, head.len() as u32), rest]]), "{}", tramad.log());
-    }
+    sparse.send_unwritten(100);
     for (port, before) in ["left", "right"].iter().zip(before) {
         wait_until("the frames arrive", SOON, || {
             (tramad.statistic(port, "tx_packets") >= before + 100).then_some(())
@@ -277,6 +281,29 @@ fn frames_in_memory_without_pages_reach_a_tap() {
         assert!(!counters.contains("device_error"), "{counters}");
     }
     assert!(!tramad.ctl("counters guest").contains("memory_hole"));
+    tramad.stop();
+}
+
+#[test]
+fn frames_in_memory_without_pages_reach_an_uplink() {
+    let host = Netns::with_ipv6("host");
+    host.run("ip link add eth0 type veth peer lan0; ip link set eth0 up; ip link set lan0 up");
+    let tramad = Tramad::start_in(
+        &host,
+        "[[network]]\nname = \"lan\"\nmode = \"bridged\"\nuplink = \"eth0\"\n\
+         [[port]]\nname = \"guest\"\nnetwork = \"lan\"\ntype = \"vhost-user\"\n\
+         path = \"{dir}/guest.sock\"\n",
+    );
+    let mut sparse = Sparse::connect(&tramad.path("guest.sock"), 64 * MIB);
+    let arrived = || {
+        let text = host.run("cat /sys/class/net/lan0/statistics/rx_packets");
+        text.trim().parse::<u64>().expect("a count")
+    };
+    let before = arrived();
+    sparse.send_unwritten(100);
+    wait_until("the frames arrive", SOON, || (arrived() >= before + 100).then_some(()));
+    let counters = tramad.ctl("counters");
+    assert!(!counters.contains("device_error") && !counters.contains("memory_hole"), "{counters}");
     tramad.stop();
 }
 

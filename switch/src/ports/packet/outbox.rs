@@ -37,6 +37,8 @@ pub(super) struct Outbox {
     header: usize,
     /// Frames that could not be sent so far.
     unsent: Unsent,
+    /// Frames that could not be read since they were last taken.
+    holes: u64,
     gone: bool,
 }
 
@@ -53,6 +55,7 @@ impl Outbox {
             frames: Vec::with_capacity(MAX_BURST),
             header,
             unsent: Unsent::default(),
+            holes: 0,
             gone: false,
         }
     }
@@ -60,6 +63,10 @@ impl Outbox {
     /// Returns whether a send found the interface down or deleted.
     pub(super) fn is_gone(&self) -> bool {
         self.gone
+    }
+
+    pub(super) fn take_holes(&mut self) -> u64 {
+        std::mem::take(&mut self.holes)
     }
 
     /// Adds a frame; sends the waiting ones first if there is no room. The bytes of `body` must
@@ -139,7 +146,10 @@ impl Outbox {
                     (DropReason::DeviceError, rest.len())
                 }
                 libc::EMSGSIZE => (DropReason::EgressTooLarge, 1),
-                libc::EFAULT => (DropReason::MemoryHole, 1),
+                libc::EFAULT => {
+                    self.holes += 1;
+                    (DropReason::MemoryHole, 1)
+                }
                 _ => (DropReason::DeviceError, 1),
             };
             for frame in &self.frames[done..done + given_up] {
