@@ -22,7 +22,8 @@ pub(crate) const PAGE: u64 = 4096;
 
 /// Milliseconds between two readings.
 const INTERVAL: u64 = 100;
-/// Milliseconds between two readings once nothing is left.
+/// Milliseconds between two readings while little or nothing is left: what else the process
+/// allocates meanwhile must not pass the limit.
 const SHORT_INTERVAL: u64 = 5;
 /// Most control groups that are looked at: the process's own, and those above it.
 const LEVELS: usize = 8;
@@ -41,7 +42,8 @@ static READ_AT: AtomicU64 = AtomicU64::new(0);
 /// Takes one page. Only makes system calls, and so may be called by a signal handler.
 pub(crate) fn take(is_above_mean: impl Fn() -> bool) -> bool {
     let age = now().saturating_sub(READ_AT.load(Ordering::Relaxed));
-    if age >= INTERVAL {
+    let interval = if IS_SHORT.load(Ordering::Relaxed) { SHORT_INTERVAL } else { INTERVAL };
+    if age >= interval {
         read_if_free();
     }
     if take_left(&is_above_mean) {
