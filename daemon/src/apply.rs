@@ -10,6 +10,7 @@ mod networks;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use trama_frame::MacAddr;
 use trama_helper::Rights;
 use trama_switch::counters::{NetworkCounters, PortCounters};
 use trama_switch::{
-    Device, Engine, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Time, VhostDevice,
-    WorkerGroup, WorkerHandle,
+    Device, Engine, EngineError, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Time,
+    VhostDevice, WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
 use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions, descriptors};
@@ -67,6 +68,8 @@ pub struct DataPlane {
     pub(crate) storms: Storms,
     /// Loops: what is suspected, and which ports are blocked.
     pub(crate) loops: Loops,
+    /// The same, for the workers: written to when a device vanishes.
+    device_gone: Arc<OwnedFd>,
     /// Started with the first port in a named namespace.
     namespaces: Option<NamespaceWatch>,
 }
@@ -156,6 +159,7 @@ impl DataPlane {
             group,
             state: daemon.state.clone(),
             balancer: Balancer::default(),
+            device_gone: Arc::new(event.try_clone()?.into()),
             event,
             storms: Storms::default(),
             loops: Loops::default(),
@@ -383,8 +387,19 @@ impl DataPlane {
                 Device::Uplink(Box::new(uplink))
             }
         };
-        let wanted = settings.clone();
-        let added = self.on_worker(worker, move |engine, _| engine.add_port(wanted, device))?;
+        let fault = match &port.interface {
+            // Its session handles its faults.
+            Interface::VhostUser(_) => {
+                SwitchPort::fault_event().map_err(|error| error.to_string())?
+            }
+            Interface::Tap(_) | Interface::Uplink(_) => self.device_gone.clone(),
+        };
+        let (wanted, event) = (settings.clone(), fault.clone());
+        let added = self.on_worker(worker, move |engine, _| {
+            let (id, counters) = engine.add_port(wanted, device)?;
+            engine.set_fault_event(id, Some(event))?;
+            Ok::<_, EngineError>((id, counters))
+        })?;
         let (id, counters) = added.map_err(|error| error.to_string())?;
         let mut running = RunningPort {
             worker,
@@ -401,9 +416,9 @@ impl DataPlane {
         let connected = match &port.interface {
             Interface::VhostUser(device) => {
                 let settings = convert::device(port, mtu);
-                self.start_session(&mut running, device, settings, port)
+                self.start_session(&mut running, device, settings, port, fault)
             }
-            Interface::Tap(_) | Interface::Uplink(_) => self.watch(worker, id),
+            Interface::Tap(_) | Interface::Uplink(_) => Ok(()),
         };
         match connected {
             Ok(()) => Ok(running),
@@ -420,10 +435,12 @@ impl DataPlane {
         device: &VhostUser,
         settings: DeviceSettings,
         config: &Port,
+        fault: Arc<OwnedFd>,
     ) -> Result<(), String> {
         let access = convert::access(&self.rights, &config.socket)?;
         let handle = self.workers[port.worker].handle.clone();
-        let rings = SwitchPort::new(handle, port.id).map_err(|error| error.to_string())?;
+        let counters = port.counters.clone();
+        let rings = SwitchPort::with_fault_event(handle, port.id, counters, fault);
         let place = rings.place();
         let options = SessionOptions {
             queue_pairs: device.queues,
@@ -431,6 +448,7 @@ impl DataPlane {
             cable: config.cable,
             access,
             sockets: Arc::new(self.rights.clone()),
+            memory: config.memory,
             ..SessionOptions::new(&device.path, device.role)
         };
         let session = Session::spawn(options, rings).map_err(|error| error.to_string())?;
@@ -438,18 +456,14 @@ impl DataPlane {
         Ok(())
     }
 
-    fn watch(&self, worker: usize, id: PortId) -> Result<(), String> {
-        let event = self.event.try_clone().map_err(|error| error.to_string())?;
-        self.on_worker(worker, move |engine, _| engine.set_fault_event(id, Some(event.into())))?
-            .map_err(|error| error.to_string())
-    }
-
-    /// Gives the socket of a running port the owner, group and mode of its configuration.
-    fn set_access(&self, port: &Port) -> Result<(), String> {
+    /// Gives the session of a running port its limits of memory, and its socket owner, group and
+    /// mode, as in the configuration.
+    fn set_session(&self, port: &Port) -> Result<(), String> {
         let session = self.ports.get(&port.name).and_then(|port| port.session.as_ref());
         let (Some(session), Interface::VhostUser(device)) = (session, &port.interface) else {
             return Ok(());
         };
+        session.set_memory_limits(port.memory);
         let access = convert::access(&self.rights, &port.socket)?;
         session.set_access(access).map_err(|error| format!("{}: {error}", device.path.display()))
     }
@@ -458,7 +472,7 @@ impl DataPlane {
         if !self.ports.contains_key(&port.name) {
             return self.add_port(port);
         }
-        match self.set_access(port) {
+        match self.set_session(port) {
             Ok(()) => drop(self.failed.remove(&port.name)),
             // A connected VMM stays connected; the socket stays as it is.
             Err(reason) => self.fail(&port.name, reason),

@@ -138,6 +138,17 @@ fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
     families.extend(link.collect());
     families.extend(storm.collect());
     families.extend(blocked.collect());
+    let help = "Guest memory that is mapped, and what the daemon was the first to touch of it.";
+    let memory = gauges("trama_port_memory_bytes", help, &["port", "kind"])?;
+    for (port, vhost) in status.ports.iter().filter_map(|p| Some((p, p.vhost.as_ref()?))) {
+        for (kind, bytes) in
+            [("mapped", vhost.memory_mapped), ("populated", vhost.memory_populated)]
+        {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            memory.with_label_values(&[&*port.name, kind]).set(bytes);
+        }
+    }
+    families.extend(memory.collect());
     for (name, help, value) in VHOST_COUNTERS {
         let family = counters(name, help, &["port"])?;
         for port in status.ports.iter().filter(|port| port.vhost.is_some()) {
@@ -312,6 +323,8 @@ mod tests {
             queue_pairs: 1,
             peer: None,
             waiting: Vec::new(),
+            memory_mapped: 8 << 20,
+            memory_populated: 4096,
         };
         PortStatus {
             name: name.into(),

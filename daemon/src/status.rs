@@ -108,6 +108,10 @@ pub struct VhostStatus {
     pub peer: Option<String>,
     /// Other processes that have connected and wait for their turn.
     pub waiting: Vec<String>,
+    /// Bytes of the VMM's memory that are mapped.
+    pub memory_mapped: u64,
+    /// Bytes of it that the daemon was the first to touch, and so pays for.
+    pub memory_populated: u64,
 }
 
 /// Counters of a port. Received frames (rx) are those that enter the switch from the port.
@@ -293,6 +297,8 @@ fn vhost_status(port: &RunningPort) -> Option<VhostStatus> {
         queue_pairs: status.queue_pairs_active,
         peer: status.peer.map(|peer| peer.to_string()),
         waiting: status.waiting.iter().map(Peer::to_string).collect(),
+        memory_mapped: status.memory_mapped,
+        memory_populated: status.memory_populated,
     })
 }
 

@@ -24,8 +24,8 @@ use libc::{
     SYS_renameat, SYS_request_key, SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction,
     SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmmsg,
     SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_setns, SYS_setsockopt, SYS_shutdown,
-    SYS_sigaltstack, SYS_socket, SYS_socketpair, SYS_statx, SYS_tgkill, SYS_umount2, SYS_unlinkat,
-    SYS_unshare, SYS_userfaultfd, SYS_wait4, SYS_write, SYS_writev, c_int, c_long,
+    SYS_sigaltstack, SYS_socket, SYS_socketpair, SYS_statx, SYS_sysinfo, SYS_tgkill, SYS_umount2,
+    SYS_unlinkat, SYS_unshare, SYS_userfaultfd, SYS_wait4, SYS_write, SYS_writev, c_int, c_long,
 };
 
 /// A kind of process.
@@ -240,6 +240,8 @@ const SWITCH: &[c_long] = &[
     SYS_shutdown,
     SYS_socket,
     SYS_socketpair,
+    // How much memory the host has.
+    SYS_sysinfo,
     SYS_unlinkat,
     // Watches guests' memory.
     SYS_userfaultfd,

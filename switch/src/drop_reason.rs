@@ -53,6 +53,8 @@ trama_frame::drop_reasons! {
         "The frame does not fit into the receiver's buffers: enable mergeable buffers in its driver, raise the MTU of an uplink's interface, or lower the sender's MTU."
     OffloadFailed "offload_failed"
         "The receiver did not negotiate the frame's offload, and software could not replace it: turn off the sender's offloads."
+    MemoryHole "memory_hole"
+        "The frame lies in memory that the guest never wrote, and no page could be added: start the guest with `prealloc=on`, or raise its port's `memory-populate`."
     DeviceError "device_error"
         "The operating system refused the frame at this device: see the log for the error."
 }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::{
@@ -341,7 +342,7 @@ fn a_broken_ring_is_reported_once_and_affects_no_other_port() {
     let mut b = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
     let mut c = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
     let event = eventfd();
-    lab.engine.set_fault_event(a.id, Some(event.try_clone().unwrap())).unwrap();
+    lab.engine.set_fault_event(a.id, Some(Arc::new(event.try_clone().unwrap()))).unwrap();
     // A ring that claims to be 300 ahead of a queue of 256.
     let map = a.memory.map();
     let mut setup = a.tx.setup(map);

@@ -100,6 +100,8 @@ fn running() -> Snapshot {
         queue_pairs: 1,
         peer: Some("pid 4711 uid 1000".into()),
         waiting: vec!["pid 4712 uid 0".into(), "pid 4713 uid 0".into()],
+        memory_mapped: 8 << 20,
+        memory_populated: 4096,
     });
     let mut vm2 = port("vm2", Some("no such directory"));
     vm2.mac = Some("52:54:00:00:00:02".into());
@@ -261,7 +263,8 @@ fn what_runs_is_shown_in_interface() {
     assert_eq!(
         said(&config, &snapshot, line),
         "1\nup\nup\n[]\n[]\n\
-         {connects=\"2\", features=\"0x100000000\", path=\"/x\", \
+         {connects=\"2\", features=\"0x100000000\", memory_mapped=\"8388608\", \
+         memory_populated=\"4096\", path=\"/x\", \
          peer=\"pid 4711 uid 1000\", queue_pairs=\"1\", state=connected, waiting=\"2\", \
          waiting_peers=\"pid 4712 uid 0, pid 4713 uid 0\"}"
     );

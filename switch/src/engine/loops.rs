@@ -33,7 +33,7 @@ impl Engine {
         if let Some(network) = &mut self.networks[slot] {
             network.loops.expects_until = Some(now + probe::LIFETIME);
             self.pipeline.flush(&mut network.ports);
-            self.pipeline.finish_turn(&mut network.ports);
+            self.pipeline.finish_turn(&mut network.ports, None);
         }
     }
 

@@ -229,7 +229,7 @@ impl Visit<'_> {
             let calls = vhost.finish(pair, total, now, &mut self.pipeline.calls);
             port.counters.calls.add(calls);
         }
-        self.pipeline.finish_turn(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports, Some(index));
     }
 
     fn poll_pool(&mut self, index: PortIndex, now: Time) -> PollResult {
@@ -253,7 +253,7 @@ impl Visit<'_> {
             }
         }
         self.pipeline.flush(&mut self.network.ports);
-        self.pipeline.finish_turn(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports, Some(index));
         result
     }
 
@@ -277,7 +277,7 @@ impl Visit<'_> {
             }
         }
         self.pipeline.flush(&mut self.network.ports);
-        self.pipeline.finish_turn(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports, Some(index));
         result
     }
 }
@@ -429,15 +429,23 @@ impl Pipeline {
         }
     }
 
-    /// Ends a turn: makes the calls, then drops the rings of receivers that broke, with their call
-    /// descriptors.
-    pub(super) fn finish_turn(&mut self, ports: &mut [Option<Port>]) {
+    /// Ends a turn of port `ingress`, or of the switch itself: makes the calls, then drops the rings of receivers that broke,
+    /// with their call descriptors.
+    pub(super) fn finish_turn(&mut self, ports: &mut [Option<Port>], ingress: Option<PortIndex>) {
         self.calls.make();
+        let mut holes = 0;
         for index in self.touched.drain(..) {
             if let Some(port) = &mut ports[usize::from(index.0)] {
                 port.touched = false;
                 port.record_fault();
+                holes += port.device.take_holes();
             }
+        }
+        if holes != 0
+            && let Some(ingress) = ingress
+            && let Some(port) = &ports[usize::from(ingress.0)]
+        {
+            port.count_drops(DropReason::MemoryHole, holes);
         }
     }
 }

@@ -113,6 +113,16 @@ impl Device {
         }
     }
 
+    /// Returns how many frames could not be read, as their senders' memory lacks pages, since the
+    /// last call.
+    pub(crate) fn take_holes(&mut self) -> u64 {
+        match self {
+            Device::Tap(tap) => tap.take_holes(),
+            Device::Uplink(uplink) => uplink.take_holes(),
+            Device::Vhost(_) | Device::Dummy(_) => 0,
+        }
+    }
+
     pub(crate) fn fault(&self) -> Option<PortFault> {
         match self {
             Device::Vhost(vhost) => vhost.fault(),
@@ -142,11 +152,13 @@ impl Unsent {
         match reason {
             DropReason::EgressFull => self.full += 1,
             DropReason::EgressTooLarge => self.too_large += 1,
+            // Counted at the sender's port.
+            DropReason::MemoryHole => {}
             _ => self.refused += 1,
         }
     }
 
-    /// Adds them to the counters.
+    /// Adds them to the receiver's counters.
     pub(crate) fn count(&self, counters: &PortCounters) {
         counters.drop(DropReason::EgressFull, self.full);
         counters.drop(DropReason::EgressTooLarge, self.too_large);
@@ -179,10 +191,13 @@ pub(crate) trait Sink {
     }
 
     /// Counts a frame that [`Sink::put`] refused, at the receiver's counters unless the sender
-    /// has to know.
+    /// has to know. If the sender's memory is at fault, its port counts the frame, as the device
+    /// has noted.
     #[inline(always)]
     fn count_refused(&self, reason: DropReason, receiver: &PortCounters) {
-        receiver.drop(reason, 1);
+        if reason != DropReason::MemoryHole {
+            receiver.drop(reason, 1);
+        }
     }
 
     /// Ends a burst; returns the frames that were taken but could not be sent.
@@ -218,7 +233,7 @@ pub(crate) struct Port {
     /// Whether the fault is still to be reported.
     pub fault_unreported: bool,
     /// Written when the port breaks.
-    pub fault_event: Option<OwnedFd>,
+    pub fault_event: Option<Arc<OwnedFd>>,
 }
 
 impl Port {

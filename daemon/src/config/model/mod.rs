@@ -16,6 +16,7 @@ pub use config::Config;
 pub use daemon::{DaemonConfig, Sandbox, Spin};
 pub use network::{Mode, Network};
 pub use port::{
-    Interface, LoopMode, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap, Uplink, VhostUser,
+    Interface, LoopMode, MemoryLimits, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap,
+    Uplink, VhostUser,
 };
 pub use vlan::{Vlan, VlanModeName};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use trama_frame::MacAddr;
 pub use trama_switch::{Promiscuous, Spoof, StormLimits};
-pub use trama_vhost_net_backend::Role;
+pub use trama_vhost_net_backend::{MemoryLimits, Role};
 
 use super::rule::Rule;
 use super::socket::SocketAccess;
@@ -69,6 +69,8 @@ pub struct Port {
     pub of_network: bool,
     /// Which users may connect to its socket.
     pub socket: SocketAccess,
+    /// How much memory its guest may share.
+    pub memory: MemoryLimits,
     /// Forwards to the guest, on a network of mode `nat`.
     pub forward: Vec<Rule>,
     /// Free-form data of management software; trama does not read it.
@@ -91,6 +93,7 @@ impl Port {
             interface,
             of_network: false,
             socket: SocketAccess::default(),
+            memory: MemoryLimits::default(),
             forward: Vec::new(),
             external_ids: BTreeMap::new(),
         }

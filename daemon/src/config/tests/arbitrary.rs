@@ -20,8 +20,8 @@ use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::{
-    Config, DaemonConfig, Interface, LoopMode, Mode, Network, Port, Role, Sandbox, Spin,
-    StormLimits, Tap, VhostUser, Vlan, VlanModeName,
+    Config, DaemonConfig, Interface, LoopMode, MemoryLimits, Mode, Network, Port, Role, Sandbox,
+    Spin, StormLimits, Tap, VhostUser, Vlan, VlanModeName,
 };
 
 /// A configuration in which [`validate`](crate::config::validate) finds no problem. Names come from
@@ -230,6 +230,14 @@ fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
             let (broadcast, multicast, unknown, loops) = storm;
             // Only the server of a socket creates it.
             let socket = if kind == 0 { access } else { SocketAccess::default() };
+            let of_number = |is_stated: bool, size: u64| is_stated.then_some(size);
+            let memory = match kind {
+                0 | 1 => MemoryLimits {
+                    max: of_number(queues > 2, u64::from(queues) << 30),
+                    populate: of_number(queues % 2 == 0, 4097 * u64::from(addresses)),
+                },
+                _ => MemoryLimits::default(),
+            };
             let is_alone = network.as_ref().is_some_and(|(_, mode)| *mode == Mode::Nat);
             Port {
                 network: network.map(|(name, _)| name),
@@ -238,6 +246,7 @@ fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
                 storm: StormLimits { broadcast, multicast, unknown },
                 loop_mode: LoopMode::ALL[loops],
                 socket,
+                memory,
                 forward: is_alone.then(|| rule(own_port)).into_iter().collect(),
                 external_ids: ids,
                 ..Port::new(&name, interface(&name, kind, queues, addresses))

@@ -69,7 +69,7 @@ fn unknown_keys() {
             "lab.toml:4:1: port.vm1.speed: unknown key; remove it; known here: name, network, type, \
            cable, promiscuous, mac, spoof, storm-broadcast, storm-multicast, storm-unknown, loop, tag, \
              trunks, vlan-mode, forward, external-ids, path, role, queues, \
-             socket-owner, socket-group, socket-mode",
+             socket-owner, socket-group, socket-mode, memory-max, memory-populate",
         ],
     );
     refused_in_port(

@@ -5,12 +5,13 @@ use trama_frame::MacAddr;
 
 use super::field::{Field, map_field, path};
 use super::reader::Reader;
+use super::units::format_bytes;
 use super::{address, rule, socket};
 use crate::Fault;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
-    Interface, LoopMode, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap, VhostUser, Vlan,
-    VlanModeName,
+    Interface, LoopMode, MemoryLimits, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap,
+    VhostUser, Vlan, VlanModeName,
 };
 use crate::config::rules::port::too_long_prefix;
 
@@ -33,8 +34,16 @@ const KEYS: [&str; 16] = [
     "external-ids",
 ];
 
-const VHOST_KEYS: [&str; 6] =
-    ["path", "role", "queues", "socket-owner", "socket-group", "socket-mode"];
+const VHOST_KEYS: [&str; 8] = [
+    "path",
+    "role",
+    "queues",
+    "socket-owner",
+    "socket-group",
+    "socket-mode",
+    "memory-max",
+    "memory-populate",
+];
 
 const TAP_KEYS: [&str; 3] = ["ifname", "netns", "address"];
 
@@ -54,8 +63,10 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
         }
         None => (Interface::VhostUser(placeholder(reader)), SocketAccess::default()),
     };
+    let is_vhost = kind == Some(Kind::VhostUser);
     Port {
         socket,
+        memory: if is_vhost { read_memory(reader) } else { MemoryLimits::default() },
         network: reader.string("network"),
         vlan: Vlan {
             tag: reader.integer("tag"),
@@ -136,6 +147,10 @@ fn read_socket_access(reader: &mut Reader<'_, '_, '_>) -> SocketAccess {
     }
 }
 
+fn read_memory(reader: &mut Reader<'_, '_, '_>) -> MemoryLimits {
+    MemoryLimits { max: reader.size("memory-max"), populate: reader.size("memory-populate") }
+}
+
 fn read_vhost_user(reader: &mut Reader<'_, '_, '_>) -> VhostUser {
     let roles = Role::ALL.map(|role| (role.name(), role));
     VhostUser {
@@ -170,6 +185,9 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
             fields.push(Field::optional("socket-owner", port.socket.owner.as_deref()));
             fields.push(Field::optional("socket-group", port.socket.group.as_deref()));
             fields.push(Field::optional("socket-mode", mode));
+            let memory =
+                [("memory-max", port.memory.max), ("memory-populate", port.memory.populate)];
+            fields.extend(memory.map(|(key, size)| Field::optional(key, size.map(format_bytes))));
         }
         Interface::Tap(device) => {
             fields.push(Field::new("type", "tap", false));
