@@ -332,8 +332,8 @@ impl<S: Source> Batch<'_, S> {
         }
     }
 
-    /// Counts a drop at the receiver's port. If the sender's memory is at fault, its port counts it,
-    /// as the device has noted.
+    /// Counts a drop at the receiver's port. If the sender's memory is at fault, its port counts
+    /// it, as the device has noted.
     #[cold]
     fn count_drop(&self, reason: DropReason) {
         if reason != DropReason::MemoryHole {

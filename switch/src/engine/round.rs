@@ -393,8 +393,8 @@ impl Pipeline {
         }
     }
 
-    /// Ends a turn of port `ingress`: makes the calls, then drops the rings of receivers that broke,
-    /// with their call descriptors.
+    /// Ends a turn of port `ingress`: makes the calls, then drops the rings of receivers that
+    /// broke, with their call descriptors.
     fn finish_turn(&mut self, ports: &mut [Option<Port>], ingress: PortIndex) {
         self.calls.make();
         let mut holes = 0;
