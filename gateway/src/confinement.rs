@@ -102,8 +102,8 @@ impl Confinement {
         Ok(())
     }
 
-    /// Whether the folder of boot files is another one than at the start, which this process may not
-    /// read.
+    /// Whether the folder of boot files is another one than at the start, which this process may
+    /// not read.
     pub(crate) fn has_other_boot_folder(&self, tftp: Option<&Path>) -> bool {
         identity(tftp) != self.boot_folder
     }

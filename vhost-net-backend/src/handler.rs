@@ -230,8 +230,8 @@ impl<R: Rings> Handler<R> {
         Ok(())
     }
 
-    /// Replaces the memory map of the rings by regions that stay and new ones. Rings outside the new
-    /// map stop until a message brings their memory back; the others continue.
+    /// Replaces the memory map of the rings by regions that stay and new ones. Rings outside the
+    /// new map stop until a message brings their memory back; the others continue.
     pub(crate) fn replace_memory(&mut self, kept: Vec<Region>, new: Vec<RegionSpec>) -> Result<()> {
         let stays = kept.iter().map(|region| (region.user_addr, region.size));
         let ranges: Vec<_> = stays.chain(new.iter().map(|new| (new.user_addr, new.size))).collect();

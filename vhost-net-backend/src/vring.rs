@@ -70,8 +70,9 @@ impl Vring {
         duplicate(self.call.as_ref())
     }
 
-    /// Whether each part of the ring lies in one of the regions, given as address and size (virtio 1.2, section 2.7: 16
-    /// bytes a descriptor, 2 an available entry, 8 a used one, 6 more for each of the two rings).
+    /// Whether each part of the ring lies in one of the regions, given as address and size (virtio
+    /// 1.2, section 2.7: 16 bytes a descriptor, 2 an available entry, 8 a used one, 6 more for each
+    /// of the two rings).
     pub(crate) fn lies_in(&self, regions: &[(u64, u64)]) -> bool {
         let (Some(Addresses { desc, avail, used }), Some(size)) = (self.addresses, self.size)
         else {

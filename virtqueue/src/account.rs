@@ -14,11 +14,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::error::MemoryError;
 use crate::room::{self, PAGE};
 
-/// Without a limit of its own, a frontend may have this much populated, and more for each frame that
-/// it has received. Honest drivers write what they send, but receive into memory that they never
-/// touched.
+/// Without a limit of its own, a frontend may have this much populated, and more for each frame
+/// that it has received. Honest drivers write what they send, but receive into memory that they
+/// never touched.
 const UNWRITTEN: u64 = 64 << 20;
-/// Pages for each frame received: one of 64 KiB in buffers of 1500 bytes, each on a page of its own.
+/// Pages for each frame received: one of 64 KiB in buffers of 1500 bytes, each on a page of its
+/// own.
 const PAGES_A_FRAME: u64 = 44;
 
 /// All frontends together may have this many times the host's memory mapped.
@@ -49,8 +50,8 @@ fn forget_past(epoch: u64) {
 pub struct MemoryLimits {
     /// Memory that it may have mapped; `None` for as much as the host has.
     pub max: Option<u64>,
-    /// Memory that this process may populate for it; `None` for what the frames that it receives can
-    /// need.
+    /// Memory that this process may populate for it; `None` for what the frames that it receives
+    /// can need.
     pub populate: Option<u64>,
 }
 

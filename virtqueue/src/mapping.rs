@@ -167,8 +167,8 @@ enum Kind {
     Hugetlbfs,
 }
 
-/// Returns the kind of a file in memory. Pages of other files may have to be fetched, over FUSE or a
-/// network in the worst case, so a frontend could make the worker sleep at every access.
+/// Returns the kind of a file in memory. Pages of other files may have to be fetched, over FUSE or
+/// a network in the worst case, so a frontend could make the worker sleep at every access.
 fn kind(file: &File) -> io::Result<Option<Kind>> {
     let mut stat = MaybeUninit::<libc::statfs>::zeroed();
     // SAFETY: fstatfs writes the one structure that it is given; all its fields may be zero.

@@ -199,19 +199,20 @@ impl GuestMemory {
         &self.regions
     }
 
-    /// Writes bytes at a frontend-virtual address, for stand-ins of devices in tests. Returns `false`
-    /// if they do not lie in one region.
+    /// Writes bytes at a frontend-virtual address, for stand-ins of devices in tests. Returns
+    /// `false` if they do not lie in one region.
     #[doc(hidden)]
     pub fn write(&self, address: u64, bytes: &[u8]) -> bool {
         let len = u32::try_from(bytes.len()).ok();
         let Some(to) = len.and_then(|len| self.user_range(address, len)) else { return false };
         // SAFETY: the range was checked, and guest memory never overlaps a Rust slice.
-        unsafe { crate::copy::copy(bytes.as_ptr(), to, bytes.len()) };
+        unsafe { bytes.as_ptr().copy_to(to, bytes.len()) };
         true
     }
 
     /// Returns whether pages vanished under the map because the frontend truncated its file,
-    /// or were missing and may not be populated. The region then reads as zeros, and the port must be closed.
+    /// or were missing and may not be populated. The region then reads as zeros, and the port must
+    /// be closed.
     #[inline]
     pub fn is_lost(&self) -> bool {
         sigbus::any_lost() && self.any_mapping_lost()

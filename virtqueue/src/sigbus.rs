@@ -6,10 +6,10 @@
 //! table, where the handler looks up the faulting address. If the file lacks the page, it takes a
 //! page from the account of the mapping's frontend and adds it to the file. Otherwise it marks the
 //! entry lost, maps zero pages over the whole mapping, and returns; the access that faulted runs
-//! again and reads zeros. The zero pages are those of a sparse memfd. Private pages would all count at
-//! once against the process's memory limits (strict overcommit, RLIMIT_DATA), and replacing pages
-//! one by one would cost a burst thousands of faults. Faults at other addresses go to the handler
-//! that was installed before.
+//! again and reads zeros. The zero pages are those of a sparse memfd. Private pages would all count
+//! at once against the process's memory limits (strict overcommit, RLIMIT_DATA), and replacing
+//! pages one by one would cost a burst thousands of faults. Faults at other addresses go to the
+//! handler that was installed before.
 //!
 //! A signal handler may neither lock nor allocate, so the table is a fixed array of atomics. The
 //! claimant of an entry writes a new `generation`, then `start`, then `end`; it clears `end` first.
@@ -226,8 +226,8 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
 
 /// Adds the missing page at `address` to the file, on account of the mapping's frontend.
 fn add_page(address: usize, entry: Entry) -> bool {
-    // SAFETY: the account outlives the mapping, and the thread that faulted in the mapping is inside
-    // its use.
+    // SAFETY: the account outlives the mapping, and the thread that faulted in the mapping is
+    // inside its use.
     let Some(account) = (unsafe { entry.account.as_ref() }) else { return false };
     if !account.take() {
         return false;

@@ -109,8 +109,8 @@ impl Engine {
         Ok(self.port_mut(port)?.counters.clone())
     }
 
-    /// Sets an eventfd that is written when the port breaks, so that no polling is needed. Ports may
-    /// share one.
+    /// Sets an eventfd that is written when the port breaks, so that no polling is needed. Ports
+    /// may share one.
     ///
     /// # Errors
     /// The port does not exist.

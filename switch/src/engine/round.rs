@@ -429,8 +429,8 @@ impl Pipeline {
         }
     }
 
-    /// Ends a turn of port `ingress`, or of the switch itself: makes the calls, then drops the rings of receivers that broke,
-    /// with their call descriptors.
+    /// Ends a turn of port `ingress`, or of the switch itself: makes the calls, then drops the
+    /// rings of receivers that broke, with their call descriptors.
     pub(super) fn finish_turn(&mut self, ports: &mut [Option<Port>], ingress: Option<PortIndex>) {
         self.calls.make();
         let mut holes = 0;

@@ -188,8 +188,8 @@ impl Sink for Tap {
 }
 
 impl Tap {
-    /// Finds the reason of a write that failed. If the kernel could not read the frame, its segments
-    /// are touched and it is written once more.
+    /// Finds the reason of a write that failed. If the kernel could not read the frame, its
+    /// segments are touched and it is written once more.
     #[cold]
     #[inline(never)]
     fn refused(&mut self, iovecs: &IoVecs<'_>, body: &[Segment<'_>]) -> Result<(), DropReason> {
