@@ -170,13 +170,23 @@ impl DataPlane {
 
     /// Executes steps in order; `wanted` is the configuration they lead to.
     pub fn apply(&mut self, steps: &[Step], wanted: &Config) {
+        let mut spread = self.spread(wanted);
+        self.take(steps, wanted, &mut spread);
+    }
+
+    /// Counts what the workers have, before networks of `wanted` are added.
+    pub(crate) fn spread(&self, wanted: &Config) -> Spread {
         let running = self.networks.iter().map(|(name, running)| (name.as_str(), running.worker));
-        let mut spread = Spread::new(self.workers.len(), wanted, running);
+        Spread::new(self.workers.len(), wanted, running)
+    }
+
+    /// Executes some of the steps that lead to `wanted`.
+    pub(crate) fn take(&mut self, steps: &[Step], wanted: &Config, spread: &mut Spread) {
         for step in steps {
             tracing::info!("{step}");
             match step {
                 Step::RemovePort { name } => self.remove_port(name),
-                Step::AddNetwork { network } => self.add_network(network, &mut spread),
+                Step::AddNetwork { network } => self.add_network(network, spread),
                 Step::SetNetwork { network, .. } => self.set_network(network, wanted),
                 Step::SetPort { port, .. } => self.set_port(port),
                 Step::RemoveNetwork { name } => self.remove_network(name),

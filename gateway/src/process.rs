@@ -3,7 +3,7 @@
 //!
 //! It is started with one end of the channel as standard input. It ends when the channel is closed,
 //! on SIGTERM, and with the thread that started it. Before the first frame it has given up all that
-//! it does not need ([`crate::confinement`]).
+//! it does not need (`confinement`).
 
 use std::ffi::CString;
 use std::io;
